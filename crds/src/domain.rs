@@ -1,0 +1,264 @@
+//! Domain names, parsed once and valid ever after.
+//!
+//! A [`DomainName`] is a lower-case A-label domain without trailing dot (RFC 5890, RFC 7622
+//! section 3.2). IP literals are not domains here: no partner and no own domain is one.
+
+use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+/// Longest domain name in octets, as text without trailing dot (RFC 1035 section 2.3.4).
+pub const MAX_DOMAIN_BYTES: usize = 253;
+
+/// A fully qualified domain name: lower-case A-labels, 1 to 253 octets, no trailing dot.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DomainName(Arc<str>);
+
+/// Why a text is no domain name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DomainError {
+    #[error("a domain name may not be empty")]
+    Empty,
+    #[error("{0:?} is longer than 253 octets")]
+    TooLong(String),
+    #[error("{0:?} has an empty label")]
+    EmptyLabel(String),
+    #[error("{0:?} has a label longer than 63 octets")]
+    LabelTooLong(String),
+    #[error("{0:?} is not a domain name: use letters, digits and hyphens, labels joined by dots")]
+    Syntax(String),
+    #[error("{0:?} is an IP address, not a domain name")]
+    IpAddress(String),
+    #[error(
+        "{0:?}: a wildcard stands for the leading labels alone and needs two labels or more after \"*.\""
+    )]
+    Wildcard(String),
+}
+
+impl DomainName {
+    /// Parses and normalises: U-labels become A-labels, upper case lower, one trailing dot goes.
+    ///
+    /// # Errors
+    /// [`DomainError`] names the text and the fault.
+    pub fn parse(text: &str) -> Result<Self, DomainError> {
+        let trimmed = text.strip_suffix('.').unwrap_or(text);
+        if is_canonical(trimmed.as_bytes()) {
+            return Ok(Self(trimmed.into()));
+        }
+        if trimmed.is_empty() {
+            return Err(DomainError::Empty);
+        }
+        let shown = || text.chars().take(300).collect::<String>();
+        if trimmed.parse::<std::net::IpAddr>().is_ok() || trimmed.starts_with('[') {
+            return Err(DomainError::IpAddress(shown()));
+        }
+        if trimmed.split('.').any(str::is_empty) {
+            return Err(DomainError::EmptyLabel(shown()));
+        }
+        let ascii = idna::domain_to_ascii_cow(trimmed.as_bytes(), idna::AsciiDenyList::STD3)
+            .map_err(|_| DomainError::Syntax(shown()))?;
+        if ascii.len() > MAX_DOMAIN_BYTES {
+            return Err(DomainError::TooLong(shown()));
+        }
+        if ascii.split('.').any(|label| label.len() > 63) {
+            return Err(DomainError::LabelTooLong(shown()));
+        }
+        if !is_canonical(ascii.as_bytes()) {
+            return Err(DomainError::Syntax(shown()));
+        }
+        Ok(Self(ascii.into()))
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The domain without its first label, or `None` at the top.
+    #[must_use]
+    pub fn parent(&self) -> Option<&str> {
+        self.0.split_once('.').map(|(_, rest)| rest)
+    }
+}
+
+/// Whether `text` already is what [`DomainName`] holds, so that it can be compared as it stands.
+/// An all-numeric last label is refused: it would read as an IPv4 address.
+#[must_use]
+pub fn is_canonical(text: &[u8]) -> bool {
+    if text.is_empty() || text.len() > MAX_DOMAIN_BYTES {
+        return false;
+    }
+    let mut label = 0_usize;
+    let mut numeric = true;
+    let mut previous = b'.';
+    for &byte in text {
+        match byte {
+            b'.' => {
+                if label == 0 || previous == b'-' {
+                    return false;
+                }
+                label = 0;
+                numeric = true;
+            }
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => {
+                if byte == b'-' && label == 0 {
+                    return false;
+                }
+                // Punycode labels are checked by the slow path, unless they came out of it.
+                numeric &= byte.is_ascii_digit();
+                label += 1;
+                if label > 63 {
+                    return false;
+                }
+            }
+            _ => return false,
+        }
+        previous = byte;
+    }
+    label > 0 && previous != b'-' && !numeric
+}
+
+impl FromStr for DomainName {
+    type Err = DomainError;
+    fn from_str(text: &str) -> Result<Self, DomainError> {
+        Self::parse(text)
+    }
+}
+impl TryFrom<String> for DomainName {
+    type Error = DomainError;
+    fn try_from(text: String) -> Result<Self, DomainError> {
+        Self::parse(&text)
+    }
+}
+impl From<DomainName> for String {
+    fn from(domain: DomainName) -> Self {
+        domain.0.as_ref().to_owned()
+    }
+}
+impl Borrow<str> for DomainName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+impl AsRef<str> for DomainName {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+impl fmt::Display for DomainName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+impl fmt::Debug for DomainName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.0)
+    }
+}
+
+/// A partner's listed domain: exact, or `*.suffix` for every name below the suffix.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum DomainPattern {
+    Exact(DomainName),
+    /// Holds the suffix: `*.agency.example` is `Below("agency.example")`.
+    Below(DomainName),
+}
+
+impl DomainPattern {
+    /// # Errors
+    /// As [`DomainName::parse`]; a wildcard needs two labels or more after `*.`.
+    pub fn parse(text: &str) -> Result<Self, DomainError> {
+        match text.strip_prefix("*.") {
+            None if text.contains('*') => Err(DomainError::Wildcard(text.to_owned())),
+            None => DomainName::parse(text).map(Self::Exact),
+            Some(suffix) => {
+                let suffix = DomainName::parse(suffix)?;
+                if suffix.parent().is_none() {
+                    return Err(DomainError::Wildcard(text.to_owned()));
+                }
+                Ok(Self::Below(suffix))
+            }
+        }
+    }
+
+    /// Whether `domain` is meant: a wildcard matches one leading label or more, never the suffix.
+    #[must_use]
+    pub fn matches(&self, domain: &DomainName) -> bool {
+        match self {
+            Self::Exact(own) => own == domain,
+            Self::Below(suffix) => domain
+                .as_str()
+                .strip_suffix(suffix.as_str())
+                .is_some_and(|head| head.len() > 1 && head.ends_with('.')),
+        }
+    }
+}
+
+impl TryFrom<String> for DomainPattern {
+    type Error = DomainError;
+    fn try_from(text: String) -> Result<Self, DomainError> {
+        Self::parse(&text)
+    }
+}
+impl From<DomainPattern> for String {
+    fn from(pattern: DomainPattern) -> Self {
+        pattern.to_string()
+    }
+}
+impl fmt::Display for DomainPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(domain) => domain.fmt(f),
+            Self::Below(suffix) => write!(f, "*.{suffix}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_normalised_to_one_form() {
+        for (text, expected) in [
+            ("partner.example", "partner.example"),
+            ("Partner.EXAMPLE.", "partner.example"),
+            ("bücher.example", "xn--bcher-kva.example"),
+            ("xn--bcher-kva.example", "xn--bcher-kva.example"),
+            ("_xmpp.example", "_xmpp.example"),
+        ] {
+            let parsed = DomainName::parse(text).map(String::from);
+            assert_eq!(parsed.as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_domain_is_refused() {
+        for text in ["", ".", "a..b", "-a.example", "a b.example", "10.0.0.1", "[::1]", "a/b", "@x", "1.2.3.4."] {
+            assert!(DomainName::parse(text).is_err(), "{text:?} passed");
+        }
+        let long = format!("{}.example", "a".repeat(64));
+        assert!(DomainName::parse(&long).is_err());
+        let longer = vec!["a".repeat(60); 5].join(".");
+        assert!(DomainName::parse(&longer).is_err());
+    }
+
+    #[test]
+    fn a_wildcard_means_whole_leading_labels() {
+        let pattern = DomainPattern::parse("*.agency.example").expect("valid");
+        for (domain, expected) in [
+            ("x.agency.example", true),
+            ("x.y.agency.example", true),
+            ("agency.example", false),
+            ("xagency.example", false),
+        ] {
+            let domain = DomainName::parse(domain).expect("valid");
+            assert_eq!(pattern.matches(&domain), expected, "{domain}");
+        }
+        for bad in ["*.example", "*", "a.*.example", "x*.agency.example", "*."] {
+            assert!(DomainPattern::parse(bad).is_err(), "{bad} passed");
+        }
+    }
+}

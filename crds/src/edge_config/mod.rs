@@ -1,0 +1,9 @@
+//! The one contract between control plane and data plane: all that a pool's proxy must know.
+//!
+//! A person can read the document; the operator alone writes it, the proxy alone obeys it.
+//! Secrets are never in it: certificates, keys and passwords arrive beside it as files.
+
+mod model;
+pub mod shards;
+
+pub use model::*;

@@ -1,0 +1,344 @@
+//! The model. Unknown fields are ignored, so that a proxy takes documents of its own minor version,
+//! the one before, and later ones that only added fields.
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    domain::{DomainName, DomainPattern},
+    jid::BareJid,
+    negotiation::{MethodSet, Negotiation},
+    verdict::PartnerType,
+};
+
+/// The version that this build writes.
+pub const VERSION: Version = Version { major: 1, minor: 0 };
+
+/// `major.minor` of the document's format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Version {
+    pub major: u32,
+    pub minor: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeConfig {
+    pub version: Version,
+    /// One more with each changed content.
+    pub generation: u64,
+    pub namespace: String,
+    pub pool: String,
+    pub site: String,
+    /// SRV target of this pool, on the certificate beside the own domains.
+    pub fqdn: DomainName,
+    #[serde(default)]
+    pub suspended: bool,
+    /// Own domains, sorted.
+    pub domains: Vec<DomainName>,
+    /// Own domains of every pool of the namespace: `domains` and more. Wildcards pass them by.
+    pub namespace_domains: Vec<DomainName>,
+    pub listeners: Listeners,
+    pub gateways: Vec<Gateway>,
+    pub partners: Vec<Partner>,
+    pub access: Access,
+    pub settings: Settings,
+    #[serde(default)]
+    pub content: Content,
+    /// PEM: extra roots for partners beside the public ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust_ca: Option<String>,
+    /// Where inside servers find edges: every pool of the namespace, for the DNS view.
+    #[serde(default)]
+    pub edges: Vec<Edge>,
+    /// CIDRs whose connections begin with a PROXY header; empty: no header is read.
+    #[serde(default)]
+    pub proxy_protocol_sources: Vec<IpNet>,
+    pub contacts: Contacts,
+}
+
+/// Ports; 0 is off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Listeners {
+    pub s2s: u16,
+    pub direct_tls: u16,
+    pub internal: u16,
+    pub admin: u16,
+    pub dns: u16,
+}
+
+/// The organisation's own XMPP server for some own domains.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Gateway {
+    pub domains: Vec<DomainName>,
+    pub mode: GatewayMode,
+    pub address: HostPort,
+    pub negotiation: Negotiation,
+    pub methods: MethodSet,
+    /// PEM accepted beside the internal CA, with SAN = the own domain; serverAuth alone suffices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust_ca: Option<String>,
+    #[serde(default)]
+    pub trust_public_roots: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kinds", derive(schemars::JsonSchema))]
+pub enum GatewayMode {
+    /// The edge dials `address`.
+    Direct,
+    /// Inside dials the edge.
+    Sidecar,
+}
+
+/// A host name or IP address with a port, as text `host:port` or `[v6]:port`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HostPort {
+    pub host: Host,
+    pub port: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Host {
+    Name(DomainName),
+    Ip(std::net::IpAddr),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not host:port (an IPv6 address stands in brackets, the port is 1 to 65535)")]
+pub struct HostPortError(pub String);
+
+impl HostPort {
+    /// Parses `host`, `host:port` or `[v6]:port`; without a port `default_port` is taken, where
+    /// there is one.
+    ///
+    /// # Errors
+    /// [`HostPortError`] with the text.
+    pub fn parse(text: &str, default_port: Option<u16>) -> Result<Self, HostPortError> {
+        let fault = || HostPortError(text.to_owned());
+        if let Ok(address) = text.parse::<std::net::SocketAddr>() {
+            if address.port() == 0 {
+                return Err(fault());
+            }
+            return Ok(Self { host: Host::Ip(address.ip()), port: address.port() });
+        }
+        if let Ok(ip) = text.trim_start_matches('[').trim_end_matches(']').parse() {
+            return Ok(Self { host: Host::Ip(ip), port: default_port.ok_or_else(fault)? });
+        }
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) => (host, port.parse().ok().filter(|port| *port != 0)),
+            None => (text, default_port),
+        };
+        let host = DomainName::parse(host).map_err(|_| fault())?;
+        Ok(Self { host: Host::Name(host), port: port.ok_or_else(fault)? })
+    }
+}
+impl std::fmt::Display for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Name(name) => name.fmt(f),
+            Self::Ip(std::net::IpAddr::V6(ip)) => write!(f, "[{ip}]"),
+            Self::Ip(ip) => ip.fmt(f),
+        }
+    }
+}
+impl std::fmt::Display for HostPort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+impl TryFrom<String> for HostPort {
+    type Error = HostPortError;
+    fn try_from(text: String) -> Result<Self, HostPortError> {
+        Self::parse(&text, None)
+    }
+}
+impl From<HostPort> for String {
+    fn from(address: HostPort) -> Self {
+        address.to_string()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Partner {
+    /// The object's name: label `partner` in metrics.
+    pub name: String,
+    /// Primary domain first.
+    pub domains: Vec<DomainPattern>,
+    pub partner_type: PartnerType,
+    pub negotiation: Negotiation,
+    pub methods: MethodSet,
+    #[serde(default)]
+    pub suspended: bool,
+    pub enable_keep_alive: bool,
+    pub connection_limit: u32,
+    /// Skips SRV discovery; without a port in the manifest 5269.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_fqdn: Option<HostPort>,
+    /// Per stream direction; over it: slow down, never drop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stanzas_per_second: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<u32>,
+    #[serde(default)]
+    pub trust: PartnerTrust,
+    /// Seconds between XEP-0199 probes; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe_interval_seconds: Option<u32>,
+    /// Left out of the pool's traffic although accepted, because contacts are not shared
+    /// (`ContactsNotShared`): the proxy treats it as not allowed.
+    #[serde(default)]
+    pub left_out: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PartnerTrust {
+    /// PEM, in place of the public roots and the pool's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    /// Lower-case hex of SHA-256 over the SubjectPublicKeyInfo.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pinned_spki_sha256: Vec<String>,
+    #[serde(default)]
+    pub on_key_change: OnKeyChange,
+    /// Keys seen before, same form as the pins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub known_spki_sha256: Vec<String>,
+}
+
+/// What a changed partner key does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kinds", derive(schemars::JsonSchema))]
+pub enum OnKeyChange {
+    #[default]
+    Ignore,
+    Warn,
+    /// A new key is accepted only once it is pinned.
+    Refuse,
+}
+
+/// Access policies in force, already free of conflicts: a user stands in at most one of them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Access {
+    pub policies: Vec<AccessPolicy>,
+    /// Home site of each own domain of this pool.
+    pub home_sites: std::collections::BTreeMap<DomainName, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessPolicy {
+    pub name: String,
+    pub scope: AccessScope,
+    pub enable_federation_access: bool,
+    pub enable_xmpp_access: bool,
+    pub enable_public_cloud_access: bool,
+    /// Partner object names; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partners: Option<Vec<String>>,
+    #[serde(default)]
+    pub mode: PolicyMode,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum AccessScope {
+    Global,
+    /// Users whose home site it is.
+    Site(String),
+    User(Granted),
+}
+
+/// Who is granted a `User` policy, prepared.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Granted {
+    /// Exact users: they beat a granted domain.
+    pub users: Vec<BareJid>,
+    /// `*@domain`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<DomainName>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kinds", derive(schemars::JsonSchema))]
+pub enum PolicyMode {
+    #[default]
+    Enforce,
+    /// Delivers what it would refuse, and counts and logs it.
+    Audit,
+}
+
+/// `spec.settings` of the pool with every default filled in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Settings {
+    pub connection_limit: u32,
+    pub partner_connection_limit: u32,
+    pub keep_alive_interval_seconds: u32,
+    pub stream_establishment_timeout_seconds: u32,
+    pub stream_inactivity_timeout_seconds: u32,
+    pub max_stanza_bytes: u32,
+    /// A pair's queue: memory held, in bytes.
+    pub queue_bytes: u64,
+    pub queue_total_bytes: u64,
+    pub queue_timeout_seconds: u32,
+    pub log_message_bodies: bool,
+    pub unauthenticated_stanza_bytes: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            connection_limit: 1000,
+            partner_connection_limit: 20,
+            keep_alive_interval_seconds: 300,
+            stream_establishment_timeout_seconds: 60,
+            stream_inactivity_timeout_seconds: 600,
+            max_stanza_bytes: 262_144,
+            queue_bytes: 1_048_576,
+            queue_total_bytes: 268_435_456,
+            queue_timeout_seconds: 20,
+            log_message_bodies: false,
+            unauthenticated_stanza_bytes: 10_000,
+        }
+    }
+}
+
+/// What passes beyond the documented list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Content {
+    pub iq_namespaces: Vec<String>,
+    pub pep_nodes: Vec<String>,
+    pub message_types: Vec<String>,
+}
+
+/// A pool's internal listener as the DNS view publishes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Edge {
+    pub pool: String,
+    /// SRV target name inside.
+    pub target: DomainName,
+    pub addresses: Vec<std::net::IpAddr>,
+    pub port: u16,
+    pub priority: u16,
+    pub weight: u16,
+    /// Domains of the pool, so that a server is led to edges that serve its domain.
+    pub domains: Vec<DomainName>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Contacts {
+    /// One replica, a store of its own.
+    #[default]
+    Embedded,
+    /// Shared; url and CA arrive as files.
+    Postgres,
+}

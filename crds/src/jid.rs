@@ -1,0 +1,205 @@
+//! Addresses as policy sees them: localpart prepared, domain as A-label, resource left out.
+//!
+//! Comparison follows RFC 7622 with the UsernameCaseMapped profile of RFC 8265. A localpart that
+//! the older Nodeprep (RFC 3920) maps elsewhere is refused: two servers could read it as two users.
+
+use std::{borrow::Cow, fmt, str::FromStr};
+
+use precis_core::profile::PrecisFastInvocation;
+use precis_profiles::UsernameCaseMapped;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{DomainError, DomainName};
+
+/// Longest localpart or resource in octets (RFC 7622 section 3.1).
+pub const MAX_PART_BYTES: usize = 1023;
+
+/// `local@domain`, or a domain alone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct BareJid {
+    local: Option<Box<str>>,
+    domain: DomainName,
+}
+
+/// Why a text is no JID.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JidError {
+    #[error("the localpart is empty: nothing stands before \"@\"")]
+    EmptyLocal,
+    #[error("the localpart is longer than 1023 octets")]
+    LocalTooLong,
+    #[error("{0:?} is not allowed as a localpart")]
+    LocalSyntax(String),
+    #[error("the localpart {0:?} reads differently to older servers (Nodeprep)")]
+    LocalAmbiguous(String),
+    #[error("the resource is empty: nothing stands behind \"/\"")]
+    EmptyResource,
+    #[error("the resource is longer than 1023 octets")]
+    ResourceTooLong,
+    #[error(transparent)]
+    Domain(#[from] DomainError),
+}
+
+/// The raw parts of a full JID, borrowed: `local@domain/resource`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JidParts<'a> {
+    pub local: Option<&'a str>,
+    pub domain: &'a str,
+    pub resource: Option<&'a str>,
+}
+
+impl<'a> JidParts<'a> {
+    /// Splits as RFC 7622 section 3.1 says: first at `/`, then at `@`. Checks the lengths only.
+    ///
+    /// # Errors
+    /// [`JidError`] for an empty or too long part.
+    pub fn split(text: &'a str) -> Result<Self, JidError> {
+        let (bare, resource) = match text.split_once('/') {
+            Some((_, "")) => return Err(JidError::EmptyResource),
+            Some((_, resource)) if resource.len() > MAX_PART_BYTES => {
+                return Err(JidError::ResourceTooLong);
+            }
+            Some((bare, resource)) => (bare, Some(resource)),
+            None => (text, None),
+        };
+        let (local, domain) = match bare.split_once('@') {
+            Some(("", _)) => return Err(JidError::EmptyLocal),
+            Some((local, _)) if local.len() > MAX_PART_BYTES => return Err(JidError::LocalTooLong),
+            Some((local, domain)) => (Some(local), domain),
+            None => (None, bare),
+        };
+        Ok(Self { local, domain, resource })
+    }
+}
+
+/// A localpart in its prepared form, borrowed where it already is (the common case: no allocation).
+///
+/// # Errors
+/// [`JidError`] where the text is not allowed, or ambiguous between PRECIS and Nodeprep.
+pub fn prepare_local(local: &str) -> Result<Cow<'_, str>, JidError> {
+    if local.is_empty() {
+        return Err(JidError::EmptyLocal);
+    }
+    if local.len() > MAX_PART_BYTES {
+        return Err(JidError::LocalTooLong);
+    }
+    if local.bytes().all(is_prepared_ascii) {
+        return Ok(Cow::Borrowed(local));
+    }
+    let shown = || local.chars().take(64).collect::<String>();
+    let prepared =
+        UsernameCaseMapped::enforce(local).map_err(|_| JidError::LocalSyntax(shown()))?;
+    if prepared.bytes().any(|byte| matches!(byte, b'"' | b'&' | b'\'' | b'/' | b':' | b'<' | b'>' | b'@')) {
+        return Err(JidError::LocalSyntax(shown()));
+    }
+    match stringprep::nodeprep(local) {
+        Ok(older) if older == prepared => {}
+        _ => return Err(JidError::LocalAmbiguous(shown())),
+    }
+    if prepared.len() > MAX_PART_BYTES {
+        return Err(JidError::LocalTooLong);
+    }
+    Ok(Cow::Owned(prepared.into_owned()))
+}
+
+/// ASCII that preparation leaves as it is and that a localpart may hold (RFC 7622 section 3.3.1).
+fn is_prepared_ascii(byte: u8) -> bool {
+    matches!(byte, b'!' | b'#'..=b'%' | b'('..=b'.' | b'0'..=b'9' | b';' | b'=' | b'?' | b'['..=b'~')
+}
+
+impl BareJid {
+    /// Parses and prepares; a resource is refused with [`DomainError::Syntax`].
+    ///
+    /// # Errors
+    /// [`JidError`].
+    pub fn parse(text: &str) -> Result<Self, JidError> {
+        if text.contains('/') {
+            return Err(DomainError::Syntax(text.chars().take(300).collect()).into());
+        }
+        Self::of_full(text)
+    }
+
+    /// The bare JID of a full one.
+    ///
+    /// # Errors
+    /// [`JidError`].
+    pub fn of_full(text: &str) -> Result<Self, JidError> {
+        let parts = JidParts::split(text)?;
+        let local = match parts.local {
+            Some(local) => Some(prepare_local(local)?.into()),
+            None => None,
+        };
+        Ok(Self { local, domain: DomainName::parse(parts.domain)? })
+    }
+
+    #[must_use]
+    pub fn new(local: Option<&str>, domain: DomainName) -> Self {
+        Self { local: local.map(Into::into), domain }
+    }
+
+    #[must_use]
+    pub fn local(&self) -> Option<&str> {
+        self.local.as_deref()
+    }
+
+    #[must_use]
+    pub fn domain(&self) -> &DomainName {
+        &self.domain
+    }
+}
+
+impl fmt::Display for BareJid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.local {
+            Some(local) => write!(f, "{local}@{}", self.domain),
+            None => self.domain.fmt(f),
+        }
+    }
+}
+impl FromStr for BareJid {
+    type Err = JidError;
+    fn from_str(text: &str) -> Result<Self, JidError> {
+        Self::parse(text)
+    }
+}
+impl TryFrom<String> for BareJid {
+    type Error = JidError;
+    fn try_from(text: String) -> Result<Self, JidError> {
+        Self::parse(&text)
+    }
+}
+impl From<BareJid> for String {
+    fn from(jid: BareJid) -> Self {
+        jid.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_user_has_one_form() {
+        for text in ["alice@org.example", "ALICE@Org.Example", "Alice@ORG.EXAMPLE."] {
+            let jid = BareJid::parse(text).expect(text);
+            assert_eq!(jid.to_string(), "alice@org.example");
+        }
+        let full = BareJid::of_full("alice@org.example/phone@home/1").expect("valid");
+        assert_eq!(full.to_string(), "alice@org.example");
+        let escaped = BareJid::parse(r"d\27artagnan@org.example").expect("valid");
+        assert_eq!(escaped.local(), Some(r"d\27artagnan"));
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for text in ["@org.example", "a@b@c", "a b@org.example", "a\"b@org.example", "a&b@org.example", "alice@", ""] {
+            assert!(BareJid::parse(text).is_err(), "{text:?} passed");
+        }
+        assert_eq!(BareJid::of_full("a@b.example/"), Err(JidError::EmptyResource));
+        let long = format!("{}@org.example", "a".repeat(1024));
+        assert_eq!(BareJid::parse(&long), Err(JidError::LocalTooLong));
+        // U+2163 ROMAN NUMERAL FOUR: Nodeprep reads "iv".
+        assert!(BareJid::parse("\u{2163}@org.example").is_err());
+    }
+}

@@ -1,0 +1,1 @@
+//! The three kinds of group `xmpp-edge.dev`, version `v1alpha1`: one file a kind.

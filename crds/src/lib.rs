@@ -1,0 +1,13 @@
+//! The vocabulary that control plane and data plane share.
+//!
+//! Without the `kinds` feature this crate knows nothing of Kubernetes: domain names, JIDs, the
+//! negotiation rule, access verdicts and the [`edge_config::EdgeConfig`] document. With it, the
+//! three kinds of group `xmpp-edge.dev`. It must never know clients or sockets.
+
+pub mod domain;
+pub mod edge_config;
+pub mod jid;
+#[cfg(feature = "kinds")]
+pub mod kinds;
+pub mod negotiation;
+pub mod verdict;

@@ -1,0 +1,1 @@
+//! Follow, check, swap: the configuration and the secrets that are in force.

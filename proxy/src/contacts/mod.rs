@@ -1,0 +1,1 @@
+//! Whom a user has added: what partners of type PublicUnverified may reach.

@@ -1,0 +1,1 @@
+//! The inside hop: gateways, and leaves for partners' domains from the pod's intermediate.

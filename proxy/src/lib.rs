@@ -1,0 +1,18 @@
+//! The data plane: an XMPP server-to-server edge.
+//!
+//! The tree reads like the way of a stanza: listen → tls → xml → stream → session → policy → route.
+//! A room only calls rooms further along its way. Nothing here knows Kubernetes.
+
+pub mod config;
+pub mod contacts;
+pub mod dns;
+pub mod inside;
+pub mod listen;
+pub mod observe;
+pub mod policy;
+pub mod probe;
+pub mod route;
+pub mod session;
+pub mod stream;
+pub mod tls;
+pub mod xml;

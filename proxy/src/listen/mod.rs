@@ -1,0 +1,1 @@
+//! Accepting connections: sniffing, PROXY header, bounds before authentication.

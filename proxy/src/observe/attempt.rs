@@ -1,0 +1,34 @@
+//! The steps of one attempt to federate: they answer why federation with X fails, and where.
+
+use std::{net::SocketAddr, time::Duration};
+
+use serde::Serialize;
+use xmpp_edge_crds::{domain::DomainName, verdict::Direction};
+
+/// Where on the way an attempt was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Step {
+    Dns,
+    Tcp,
+    Tls,
+    Certificate,
+    Sasl,
+    Dialback,
+    Policy,
+}
+
+/// One step and how it went.
+#[derive(Clone, Debug)]
+pub struct AttemptStep {
+    pub step: Step,
+    pub direction: Direction,
+    /// The peer's domain.
+    pub domain: DomainName,
+    /// A fixed CamelCase word: `Ok`, or the cause. It is a metric label, never free text.
+    pub outcome: &'static str,
+    pub address: Option<SocketAddr>,
+    /// For people: names what was expected and what was found. No keys, no bodies.
+    pub text: String,
+    pub took: Duration,
+}

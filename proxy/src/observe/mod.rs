@@ -1,0 +1,3 @@
+//! What the outside may see: status, metrics, attempts, the admin port.
+
+pub mod attempt;

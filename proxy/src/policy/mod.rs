@@ -1,0 +1,1 @@
+//! Partner, access, content, contact: what may pass, and what each refusal says.

@@ -1,0 +1,1 @@
+//! Walks to a domain step by step and says what would be used, and why nothing better.

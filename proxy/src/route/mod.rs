@@ -1,0 +1,1 @@
+//! Pairs, queues, custody, bounces, backoff: how what passed reaches its next hop.

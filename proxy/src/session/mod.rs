@@ -1,0 +1,1 @@
+//! One task a stream: feeds the negotiation machine, moves bytes.

@@ -1,0 +1,1 @@
+//! The negotiation machine, without sockets: inputs in, outputs out.

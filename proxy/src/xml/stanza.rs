@@ -1,0 +1,85 @@
+//! One complete stanza as it lies in the read buffer: borrowed, no tree.
+
+use std::borrow::Cow;
+
+/// The three stanzas of RFC 6120 section 8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StanzaKind {
+    Message,
+    Presence,
+    Iq,
+}
+
+/// A stanza in namespace `jabber:server`, well-formed and within limits.
+///
+/// Attribute values are what the XML means: references resolved (borrowed where there were none,
+/// which is the common case and costs nothing).
+#[derive(Clone, Debug)]
+pub struct Stanza<'a> {
+    pub bytes: &'a [u8],
+    pub kind: StanzaKind,
+    pub from: Option<Cow<'a, str>>,
+    pub to: Option<Cow<'a, str>>,
+    pub type_: Option<Cow<'a, str>>,
+    pub id: Option<Cow<'a, str>>,
+    /// Length of the stanza's start tag, `>` included (the whole stanza where it is `<…/>`).
+    pub start_tag: usize,
+    pub form: Form,
+    /// Elements directly inside the stanza, in order, all of them.
+    pub children: &'a [Child],
+}
+
+/// What must happen to the bytes before they can stand in one of our streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Form {
+    /// The stanza's own element has a prefix: it is written anew.
+    pub prefixed: bool,
+    /// It uses prefixes that only the sender's stream header declares: they are spliced in.
+    pub inherits_prefixes: bool,
+    /// It has an `xml:lang` of its own.
+    pub has_lang: bool,
+}
+
+/// An element directly inside a stanza: ranges into [`Stanza::bytes`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Child {
+    /// The whole element, from `<` to its end.
+    pub start: u32,
+    pub end: u32,
+    /// Local name, without prefix.
+    pub name_start: u32,
+    pub name_end: u32,
+    pub namespace: ChildNamespace,
+}
+
+/// The child's namespace name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChildNamespace {
+    /// `jabber:server`, inherited or declared.
+    Server,
+    /// Declared inside the stanza: a range into its bytes, free of references.
+    Declared { start: u32, end: u32 },
+    /// Declared in the stream header, or with references: copied.
+    Other(Box<str>),
+}
+
+impl<'a> Stanza<'a> {
+    /// Local name, namespace name and bytes of each child.
+    pub fn children(&self) -> impl Iterator<Item = (&'a str, &'a str, &'a [u8])> {
+        let bytes = self.bytes;
+        self.children.iter().map(move |child| {
+            let namespace = match &child.namespace {
+                ChildNamespace::Server => "jabber:server",
+                ChildNamespace::Declared { start, end } => text(bytes, *start, *end),
+                ChildNamespace::Other(name) => name,
+            };
+            let whole = &bytes[child.start as usize..child.end as usize];
+            (text(bytes, child.name_start, child.name_end), namespace, whole)
+        })
+    }
+}
+
+fn text(bytes: &[u8], start: u32, end: u32) -> &str {
+    // The scanner checked the whole stanza; an empty text for a broken range is never seen.
+    std::str::from_utf8(&bytes[start as usize..end as usize]).unwrap_or_default()
+}

@@ -74,7 +74,11 @@ impl<'a> Stanza<'a> {
                 ChildNamespace::Other(name) => name,
             };
             let whole = &bytes[child.start as usize..child.end as usize];
-            (text(bytes, child.name_start, child.name_end), namespace, whole)
+            (
+                text(bytes, child.name_start, child.name_end),
+                namespace,
+                whole,
+            )
         })
     }
 }

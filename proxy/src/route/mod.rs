@@ -2,7 +2,9 @@
 
 pub mod backoff;
 pub mod batch;
+pub mod crossed;
 pub mod custody;
 pub mod failure;
 pub mod outlet;
 pub mod queue;
+pub mod routes;

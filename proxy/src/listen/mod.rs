@@ -1,1 +1,4 @@
 //! Accepting connections: sniffing, PROXY header, bounds before authentication.
+
+pub mod bounds;
+pub mod proxy_header;

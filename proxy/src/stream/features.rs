@@ -1,0 +1,1 @@
+//! What the peer announces in its features.

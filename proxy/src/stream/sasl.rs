@@ -1,0 +1,1 @@
+//! SASL EXTERNAL (RFC 6120 section 6, XEP-0178).

@@ -139,7 +139,7 @@ impl Writer {
 
     /// Whether all that waited is on disk.
     async fn flush(&self, pending: &Pending) -> bool {
-        let batch = pending.take();
+        let batch = pending.take(usize::MAX);
         if batch.is_empty() {
             return true;
         }

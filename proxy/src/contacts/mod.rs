@@ -9,7 +9,7 @@
 mod embedded;
 mod index;
 mod pending;
-// mod postgres;
+mod postgres;
 mod state;
 mod store;
 

@@ -60,10 +60,14 @@ impl Pending {
         }
     }
 
-    /// Takes what waits; it still counts as waiting until [`Self::written`] or [`Self::failed`].
-    pub(super) fn take(&self) -> Batch {
+    /// Takes what waits, `most` pairs of it; it still counts as waiting until [`Self::written`] or [`Self::failed`].
+    pub(super) fn take(&self, most: usize) -> Batch {
         let mut waiting = self.waiting.lock();
-        waiting.writing = std::mem::take(&mut waiting.next);
+        let mut batch = std::mem::take(&mut waiting.next);
+        if let Some(rest) = batch.len().checked_sub(most) {
+            waiting.next = batch.extract_if(|_, _| true).take(rest).collect();
+        }
+        waiting.writing = batch;
         waiting.writing.clone()
     }
 

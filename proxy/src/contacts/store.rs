@@ -34,9 +34,11 @@ pub enum StoreError {
         path: PathBuf,
         source: Box<redb::Error>,
     },
-    #[error("contacts: key url of the Secret is no PostgreSQL connection string: {0}")]
-    Url(tokio_postgres::Error),
-    #[error("contacts: PostgreSQL {host}: {source}")]
+    #[error(
+        "contacts: key url of the Secret is no PostgreSQL connection string: postgres://user:password@host:5432/database"
+    )]
+    Url,
+    #[error("contacts: PostgreSQL {host}: {}", cause(.source))]
     Postgres {
         host: String,
         source: tokio_postgres::Error,
@@ -45,6 +47,14 @@ pub enum StoreError {
     PostgresTimeout { host: String, seconds: u64 },
     #[error("contacts: {waiting} changes could not be written before the end")]
     NotFlushed { waiting: usize },
+}
+
+/// The error with what is behind it: tokio-postgres says "db error" alone.
+fn cause(error: &tokio_postgres::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
 }
 
 /// How the store is; only informs.

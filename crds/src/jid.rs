@@ -69,7 +69,11 @@ impl<'a> JidParts<'a> {
             Some((local, domain)) => (Some(local), domain),
             None => (None, bare),
         };
-        Ok(Self { local, domain, resource })
+        Ok(Self {
+            local,
+            domain,
+            resource,
+        })
     }
 }
 
@@ -90,7 +94,10 @@ pub fn prepare_local(local: &str) -> Result<Cow<'_, str>, JidError> {
     let shown = || local.chars().take(64).collect::<String>();
     let prepared =
         UsernameCaseMapped::enforce(local).map_err(|_| JidError::LocalSyntax(shown()))?;
-    if prepared.bytes().any(|byte| matches!(byte, b'"' | b'&' | b'\'' | b'/' | b':' | b'<' | b'>' | b'@')) {
+    if prepared
+        .bytes()
+        .any(|byte| matches!(byte, b'"' | b'&' | b'\'' | b'/' | b':' | b'<' | b'>' | b'@'))
+    {
         return Err(JidError::LocalSyntax(shown()));
     }
     match stringprep::nodeprep(local) {
@@ -130,12 +137,18 @@ impl BareJid {
             Some(local) => Some(prepare_local(local)?.into()),
             None => None,
         };
-        Ok(Self { local, domain: DomainName::parse(parts.domain)? })
+        Ok(Self {
+            local,
+            domain: DomainName::parse(parts.domain)?,
+        })
     }
 
     #[must_use]
     pub fn new(local: Option<&str>, domain: DomainName) -> Self {
-        Self { local: local.map(Into::into), domain }
+        Self {
+            local: local.map(Into::into),
+            domain,
+        }
     }
 
     #[must_use]
@@ -181,7 +194,11 @@ mod tests {
 
     #[test]
     fn one_user_has_one_form() {
-        for text in ["alice@org.example", "ALICE@Org.Example", "Alice@ORG.EXAMPLE."] {
+        for text in [
+            "alice@org.example",
+            "ALICE@Org.Example",
+            "Alice@ORG.EXAMPLE.",
+        ] {
             let jid = BareJid::parse(text).expect(text);
             assert_eq!(jid.to_string(), "alice@org.example");
         }
@@ -193,10 +210,21 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused() {
-        for text in ["@org.example", "a@b@c", "a b@org.example", "a\"b@org.example", "a&b@org.example", "alice@", ""] {
+        for text in [
+            "@org.example",
+            "a@b@c",
+            "a b@org.example",
+            "a\"b@org.example",
+            "a&b@org.example",
+            "alice@",
+            "",
+        ] {
             assert!(BareJid::parse(text).is_err(), "{text:?} passed");
         }
-        assert_eq!(BareJid::of_full("a@b.example/"), Err(JidError::EmptyResource));
+        assert_eq!(
+            BareJid::of_full("a@b.example/"),
+            Err(JidError::EmptyResource)
+        );
         let long = format!("{}@org.example", "a".repeat(1024));
         assert_eq!(BareJid::parse(&long), Err(JidError::LocalTooLong));
         // U+2163 ROMAN NUMERAL FOUR: Nodeprep reads "iv".

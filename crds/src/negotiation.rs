@@ -136,9 +136,13 @@ impl MethodSet {
 
     /// Best first.
     pub fn iter(self) -> impl Iterator<Item = Method> {
-        [Method::SaslOverTls, Method::TlsDialback, Method::TcpDialback]
-            .into_iter()
-            .filter(move |method| self.contains(*method))
+        [
+            Method::SaslOverTls,
+            Method::TlsDialback,
+            Method::TcpDialback,
+        ]
+        .into_iter()
+        .filter(move |method| self.contains(*method))
     }
 
     /// Whether any method works inside TLS.
@@ -187,28 +191,99 @@ mod tests {
     /// Lync's panel refused to save (SASL without TLS).
     #[test]
     fn the_rule_reproduces_all_18_rows_of_the_matrix() {
-        let rows: [(u8, Requirement, Requirement, bool, Result<&[Method], NegotiationError>); 18] = [
+        type Row = (
+            u8,
+            Requirement,
+            Requirement,
+            bool,
+            Result<&'static [Method], NegotiationError>,
+        );
+        let rows: [Row; 18] = [
             (1, Required, Required, true, Ok(&[SaslOverTls])),
             (2, Required, Required, false, Ok(&[SaslOverTls])),
-            (3, Optional, Required, true, Ok(&[SaslOverTls, TlsDialback, TcpDialback])),
+            (
+                3,
+                Optional,
+                Required,
+                true,
+                Ok(&[SaslOverTls, TlsDialback, TcpDialback]),
+            ),
             (4, Optional, Required, false, Ok(&[SaslOverTls])),
-            (5, NotSupported, Required, true, Err(NegotiationError::SaslWithoutTls)),
-            (6, NotSupported, Required, false, Err(NegotiationError::SaslWithoutTls)),
+            (
+                5,
+                NotSupported,
+                Required,
+                true,
+                Err(NegotiationError::SaslWithoutTls),
+            ),
+            (
+                6,
+                NotSupported,
+                Required,
+                false,
+                Err(NegotiationError::SaslWithoutTls),
+            ),
             (7, Required, Optional, true, Ok(&[SaslOverTls, TlsDialback])),
             (8, Required, Optional, false, Ok(&[SaslOverTls])),
-            (9, Optional, Optional, true, Ok(&[SaslOverTls, TlsDialback, TcpDialback])),
+            (
+                9,
+                Optional,
+                Optional,
+                true,
+                Ok(&[SaslOverTls, TlsDialback, TcpDialback]),
+            ),
             (10, Optional, Optional, false, Ok(&[SaslOverTls])),
-            (11, NotSupported, Optional, true, Err(NegotiationError::SaslWithoutTls)),
-            (12, NotSupported, Optional, false, Err(NegotiationError::SaslWithoutTls)),
+            (
+                11,
+                NotSupported,
+                Optional,
+                true,
+                Err(NegotiationError::SaslWithoutTls),
+            ),
+            (
+                12,
+                NotSupported,
+                Optional,
+                false,
+                Err(NegotiationError::SaslWithoutTls),
+            ),
             (13, Required, NotSupported, true, Ok(&[TlsDialback])),
-            (14, Required, NotSupported, false, Err(NegotiationError::NoMethod)),
-            (15, Optional, NotSupported, true, Ok(&[TlsDialback, TcpDialback])),
-            (16, Optional, NotSupported, false, Err(NegotiationError::NoMethod)),
+            (
+                14,
+                Required,
+                NotSupported,
+                false,
+                Err(NegotiationError::NoMethod),
+            ),
+            (
+                15,
+                Optional,
+                NotSupported,
+                true,
+                Ok(&[TlsDialback, TcpDialback]),
+            ),
+            (
+                16,
+                Optional,
+                NotSupported,
+                false,
+                Err(NegotiationError::NoMethod),
+            ),
             (17, NotSupported, NotSupported, true, Ok(&[TcpDialback])),
-            (18, NotSupported, NotSupported, false, Err(NegotiationError::NoMethod)),
+            (
+                18,
+                NotSupported,
+                NotSupported,
+                false,
+                Err(NegotiationError::NoMethod),
+            ),
         ];
         for (row, tls, sasl, dialback, expected) in rows {
-            let negotiation = Negotiation { tls, sasl, dialback };
+            let negotiation = Negotiation {
+                tls,
+                sasl,
+                dialback,
+            };
             let got = negotiation.methods().map(Vec::from);
             assert_eq!(got.as_deref(), expected.as_ref().map(|m| *m), "row {row}");
             let partner = negotiation.partner_methods(false);
@@ -218,7 +293,11 @@ mod tests {
                 plaintext,
                 "row {row}: plaintext needs the opt-in"
             );
-            assert_eq!(negotiation.partner_methods(true), negotiation.methods(), "row {row}");
+            assert_eq!(
+                negotiation.partner_methods(true),
+                negotiation.methods(),
+                "row {row}"
+            );
         }
     }
 }

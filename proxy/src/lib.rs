@@ -12,6 +12,7 @@ pub mod observe;
 pub mod policy;
 pub mod probe;
 pub mod route;
+pub mod serve;
 pub mod session;
 pub mod stream;
 pub mod tls;

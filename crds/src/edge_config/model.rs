@@ -123,17 +123,26 @@ impl HostPort {
             if address.port() == 0 {
                 return Err(fault());
             }
-            return Ok(Self { host: Host::Ip(address.ip()), port: address.port() });
+            return Ok(Self {
+                host: Host::Ip(address.ip()),
+                port: address.port(),
+            });
         }
         if let Ok(ip) = text.trim_start_matches('[').trim_end_matches(']').parse() {
-            return Ok(Self { host: Host::Ip(ip), port: default_port.ok_or_else(fault)? });
+            return Ok(Self {
+                host: Host::Ip(ip),
+                port: default_port.ok_or_else(fault)?,
+            });
         }
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) => (host, port.parse().ok().filter(|port| *port != 0)),
             None => (text, default_port),
         };
         let host = DomainName::parse(host).map_err(|_| fault())?;
-        Ok(Self { host: Host::Name(host), port: port.ok_or_else(fault)? })
+        Ok(Self {
+            host: Host::Name(host),
+            port: port.ok_or_else(fault)?,
+        })
     }
 }
 impl std::fmt::Display for Host {

@@ -1,1 +1,42 @@
 //! Follow, check, swap: the configuration and the secrets that are in force.
+//!
+//! Where they come from (mounted files, or the manifests of `standalone`) is not known here.
+
+use std::sync::Arc;
+
+use xmpp_edge_crds::edge_config::EdgeConfig;
+use zeroize::Zeroizing;
+
+/// Everything a proxy must know, swapped as a whole.
+#[derive(Clone)]
+pub struct Inputs {
+    pub config: Arc<EdgeConfig>,
+    pub materials: Arc<Materials>,
+}
+
+/// What arrives beside the document: certificates, keys, passwords. Never shown, never logged.
+pub struct Materials {
+    /// The pool's certificate for partners; absent while it is being obtained.
+    pub certificate: Option<PemPair>,
+    /// PEM of the namespace's internal CA: one certificate, two while it is renewed.
+    pub internal_ca: String,
+    /// The pod's intermediate, from which leaves for partners' domains are made.
+    pub issuer: Option<PemPair>,
+    /// Keys of XEP-0185 come from it; the same in all replicas of all pools of a domain.
+    pub dialback_secret: Zeroizing<Vec<u8>>,
+    /// Still verified, never used for new keys.
+    pub dialback_previous: Option<Zeroizing<Vec<u8>>>,
+    /// What `/status` and `/explain` want as bearer; absent: nothing is wanted.
+    pub admin_token: Option<Zeroizing<String>>,
+    pub contacts_url: Option<Zeroizing<String>>,
+    /// PEM
+    pub contacts_ca: Option<String>,
+}
+
+/// A chain and its key, PEM.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PemPair {
+    /// End entity first.
+    pub chain: String,
+    pub key: Zeroizing<String>,
+}

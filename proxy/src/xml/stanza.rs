@@ -34,10 +34,15 @@ pub struct Stanza<'a> {
 pub struct Form {
     /// The stanza's own element has a prefix: it is written anew.
     pub prefixed: bool,
-    /// It uses prefixes that only the sender's stream header declares: they are spliced in.
-    pub inherits_prefixes: bool,
+    /// It uses prefixes that only the sender's stream header declares: they are spliced in. Bit n
+    /// stands for the header's nth prefix.
+    pub header_prefixes: u64,
     /// It has an `xml:lang` of its own.
     pub has_lang: bool,
+    /// It has CDATA sections: they are written as escaped text.
+    pub has_section: bool,
+    /// Its text has references: what it means is not what its bytes look like.
+    pub has_reference: bool,
 }
 
 /// An element directly inside a stanza: ranges into [`Stanza::bytes`].
@@ -74,7 +79,11 @@ impl<'a> Stanza<'a> {
                 ChildNamespace::Other(name) => name,
             };
             let whole = &bytes[child.start as usize..child.end as usize];
-            (text(bytes, child.name_start, child.name_end), namespace, whole)
+            (
+                text(bytes, child.name_start, child.name_end),
+                namespace,
+                whole,
+            )
         })
     }
 }

@@ -21,8 +21,12 @@ mod fault;
 mod features;
 mod inbound;
 mod outbound;
+mod pairs;
 mod sasl;
 mod wire;
+
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 
@@ -34,11 +38,14 @@ use xmpp_edge_crds::{
 };
 
 pub use crate::observe::attempt::Step;
-use crate::tls::TlsFacts;
+use crate::{
+    tls::TlsFacts,
+    xml::{Element, StreamHeader},
+};
 pub use fault::{Fault, StreamError};
 pub use inbound::Inbound;
 pub use outbound::{Outbound, Purpose, Start};
-pub use wire::{Element, StreamHeader};
+
 
 /// Most pairs, authenticated and pending together, on one stream; one more gets
 /// `resource-constraint` (XEP-0220 section 2.5).
@@ -134,6 +141,9 @@ pub trait Realm {
     /// # Errors
     /// [`Refusal`] says which of the two is at fault.
     fn admit(&self, side: Side, peer: &DomainName, local: &DomainName) -> Result<Terms, Refusal>;
+
+    /// Whether `local` is served on this side at all; asked while the peer has not said who it is.
+    fn serves(&self, side: Side, local: &DomainName) -> bool;
 
     /// Whether the chain, end entity first, proves `peer`: PKIX, the partner's CA, pins, or DANE.
     ///
@@ -291,4 +301,41 @@ pub enum Unavailable {
     Busy,
     /// Our own policy forbids asking, e.g. TLS was not offered: `policy-violation`.
     Policy,
+}
+
+impl Unavailable {
+    /// The outcome's fixed word.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::NotFound => "AuthoritativeNotFound",
+            Self::ConnectionFailed => "AuthoritativeConnectionFailed",
+            Self::TimedOut => "AuthoritativeTimedOut",
+            Self::Refused => "AuthoritativeRefused",
+            Self::Busy => "AuthoritativeBusy",
+            Self::Policy => "AuthoritativePolicy",
+        }
+    }
+}
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotFound => "the authoritative server has no address",
+            Self::ConnectionFailed => "no connection to the authoritative server",
+            Self::TimedOut => "the authoritative server did not answer in time",
+            Self::Refused => "the authoritative server refused to verify the key",
+            Self::Busy => "too many verifications towards the authoritative server",
+            Self::Policy => "policy forbids asking the authoritative server in the way it offers",
+        })
+    }
+}
+
+impl Output {
+    fn ok(step: Step, peer: Option<&DomainName>) -> Self {
+        Self::Step { step, peer: peer.cloned(), outcome: "Ok", text: String::new() }
+    }
+
+    fn failed(fault: &Fault, peer: Option<&DomainName>) -> Self {
+        Self::Step { step: fault.step(), peer: peer.cloned(), outcome: fault.label(), text: fault.to_string() }
+    }
 }

@@ -1,31 +1,36 @@
 //! What the tasks of a running proxy share, and how a stanza gets from one to another.
 
 use std::{
-    net::IpAddr,
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use xmpp_edge_crds::{domain::DomainName, negotiation::Method, verdict::Direction};
+use xmpp_edge_crds::{
+    domain::DomainName,
+    jid::BareJid,
+    negotiation::Method,
+    verdict::{self, Direction, Explanation, Known},
+};
 
 use crate::{
     config::InForce,
     contacts::Contacts,
-    dns::Resolver,
+    dns::{Dialer, Resolver},
     listen::bounds::Bounds,
-    observe::{attempts::Attempts, metrics::Metrics},
+    observe::{attempts::Attempts, metrics::Metrics, probes::Probes, status::LastRejected},
     route::{
         batch::Batch,
-        crossed::Crossed,
+        crossed::{Crossed, OwnStanza},
         custody::Receipt,
         failure::{Failure, FailureKind},
         outlet::Outlet,
         queue::{Offered, Route},
         routes::Routes,
     },
-    serve::Options,
     session::{Command, dial, registry::Streams, relay::Carried, verify::Verifications},
     stream::{Pair, Side},
     xml::{Item, Limits, Scanner, rewrite, stanza::Stanza, stanza::StanzaKind},
@@ -34,8 +39,8 @@ use crate::{
 /// The running proxy.
 pub struct Edge {
     force: ArcSwap<InForce>,
-    pub options: Options,
     pub resolver: Resolver,
+    pub dialer: Dialer,
     pub contacts: Arc<Contacts>,
     pub routes: Routes,
     pub streams: Streams,
@@ -44,40 +49,41 @@ pub struct Edge {
     pub bounds: Arc<Bounds>,
     pub metrics: Metrics,
     pub attempts: Attempts,
+    pub probes: Probes,
+    pub rejected: LastRejected,
+    /// Subscriptions to be probed when a partner is back: user and contact, by partner's domain.
+    withdrawn: Mutex<Vec<(DomainName, BTreeSet<(String, String)>)>>,
     /// No new streams from here on.
     pub stopping: CancellationToken,
     pub tasks: TaskTracker,
-    /// Addresses and ports that are our own listeners: never dialled.
-    pub own_listeners: Vec<(IpAddr, u16)>,
 }
 
 impl Edge {
     #[must_use]
-    #[allow(clippy::too_many_arguments)] // Made once, in one place.
     pub fn new(
         force: InForce,
-        options: Options,
         resolver: Resolver,
+        dialer: Dialer,
         contacts: Arc<Contacts>,
         stopping: CancellationToken,
-        own_listeners: Vec<(IpAddr, u16)>,
     ) -> Arc<Self> {
-        let metrics = Metrics::new();
         Arc::new(Self {
             force: ArcSwap::from_pointee(force),
-            options,
             resolver,
+            dialer,
             contacts,
             routes: Routes::default(),
             streams: Streams::default(),
             verifications: Verifications::default(),
             crossed: Crossed::default(),
             bounds: Arc::default(),
-            metrics,
+            metrics: Metrics::new(),
             attempts: Attempts::default(),
+            probes: Probes::default(),
+            rejected: LastRejected::default(),
+            withdrawn: Mutex::default(),
             stopping,
             tasks: TaskTracker::new(),
-            own_listeners,
         })
     }
 
@@ -89,7 +95,16 @@ impl Edge {
 
     /// A new configuration comes into force: streams look again at what they carry.
     pub fn swap(self: &Arc<Self>, force: InForce) {
+        let gone: Vec<_> = {
+            let old = self.force();
+            let stays: BTreeSet<_> =
+                force.config.partners.iter().map(|partner| partner.name.as_str()).collect();
+            let names = old.config.partners.iter().map(|partner| partner.name.clone());
+            names.filter(|name| !stays.contains(name.as_str())).collect()
+        };
+        self.attempts.forget(&force);
         self.force.store(Arc::new(force));
+        self.metrics.forget_partners(&gone);
         self.streams.tell_all(|| Command::RealmChanged);
         self.withdraw();
     }
@@ -97,10 +112,7 @@ impl Edge {
     /// What crossed and is now forbidden is taken back; what waits and is now forbidden is answered.
     fn withdraw(self: &Arc<Self>) {
         let force = self.force();
-        for (side, pair, bytes) in self.crossed.forbidden(&force) {
-            let route = self.routes.of(side, &pair);
-            self.forward(&route, Batch::answer(bytes, None, Instant::now()));
-        }
+        self.send_own(self.crossed.forbidden(&force));
         let failure = Failure::new(FailureKind::Forbidden, "the policy for this domain has changed");
         for route in self.routes.all() {
             if route.side == Side::Partner && force.policy.admit(route.pair.to.as_str()).is_err() {
@@ -109,6 +121,113 @@ impl Edge {
                 }
             }
         }
+    }
+
+    fn send_own(self: &Arc<Self>, stanzas: Vec<OwnStanza>) {
+        for (side, pair, bytes) in stanzas {
+            let route = self.routes.of(side, &pair);
+            self.forward(&route, Batch::answer(bytes, None, Instant::now()));
+        }
+    }
+
+    /// A partner's domain has had no stream since a failed attempt: those inside who saw somebody
+    /// there see him leave.
+    pub fn partner_gone(self: &Arc<Self>, domain: &DomainName) {
+        let force = self.force();
+        let connected = self.streams.all().iter().any(|entry| {
+            let facts = entry.facts();
+            entry.side == Side::Partner
+                && (facts.receives.iter().any(|pair| pair.from == *domain)
+                    || facts.sends.iter().any(|pair| pair.to == *domain))
+        });
+        if connected {
+            self.attempts.connected(&force, Side::Partner, domain);
+            return;
+        }
+        let (stanzas, pairs) = self.crossed.gone(domain);
+        if !pairs.is_empty() {
+            tracing::info!(%domain, contacts = pairs.len(), "partner gone, presence taken back");
+            self.withdrawn.lock().push((domain.clone(), pairs));
+        }
+        self.send_own(stanzas);
+    }
+
+    /// It is back: its presence is asked for again.
+    pub fn partner_back(self: &Arc<Self>, domain: &DomainName) {
+        let mut pairs = BTreeSet::new();
+        self.withdrawn.lock().retain_mut(|(own, waiting)| {
+            let is = own == domain;
+            if is {
+                pairs.append(waiting);
+            }
+            !is
+        });
+        let probes = pairs.iter().filter_map(|(user, contact)| {
+            let from = BareJid::parse(user).ok()?.domain().clone();
+            let mut bytes = Vec::new();
+            rewrite::presence(user, contact, Some("probe"), &mut bytes);
+            Some((Side::Partner, Pair { from, to: domain.clone() }, bytes))
+        });
+        self.send_own(probes.collect());
+    }
+
+    /// What keeps the pod from being ready, named.
+    #[must_use]
+    pub fn waits_for(&self) -> Vec<&'static str> {
+        let force = self.force.load();
+        let mut waits = Vec::new();
+        if force.identity.is_none() {
+            waits.push("the pool's certificate");
+        }
+        if force.leaves.is_none() {
+            waits.push("the internal issuer");
+        }
+        if self.stopping.is_cancelled() {
+            waits.push("the end: it drains");
+        }
+        waits
+    }
+
+    /// The verdict for a chat message with the rules that led to it, contacts known.
+    ///
+    /// # Errors
+    /// Where an address is none, or neither or both are own.
+    pub fn explain(&self, from: &str, to: &str) -> Result<Explanation, String> {
+        let force = self.force();
+        let jid = |text: &str| {
+            BareJid::of_full(text).map_err(|error| format!("{text:?} is no address: {error}"))
+        };
+        let (from, to) = (jid(from)?, jid(to)?);
+        let (user, remote) = if force.is_own(from.domain()) { (&from, &to) } else { (&to, &from) };
+        let added = self.contacts.has_added(&user.to_string(), &remote.to_string());
+        verdict::explain(&force.config, &from, &to, Known { contact: Some(added) })
+            .map_err(|error| error.to_string())
+    }
+
+    /// A batch, cut where single stanzas are larger than the next hop takes (XEP-0478): those are
+    /// answered.
+    pub fn within_limit(
+        self: &Arc<Self>,
+        route: &Arc<Route>,
+        batch: Batch,
+        limit: Option<u64>,
+    ) -> Vec<Batch> {
+        let Some(limit) = limit.filter(|limit| batch.largest() as u64 > *limit) else {
+            return vec![batch];
+        };
+        let failure = Failure::new(
+            FailureKind::TooLarge,
+            format!("{} takes stanzas of {limit} bytes at most", route.pair.to),
+        );
+        let mut within = Vec::new();
+        for part in route.cut(batch, &self.routes.total) {
+            if part.largest() as u64 > limit {
+                self.fail(route, part, &failure);
+            } else {
+                within.push(part);
+            }
+        }
+        within
     }
 
     /// A pair that a peer on `side` may send: where its stanzas go.
@@ -181,7 +300,7 @@ impl Edge {
         let back = self.routes.of(back_side, &route.pair.reversed());
         let now = Instant::now();
         // What waits was checked by a scanner; this one only finds the attributes again.
-        let mut scanner = Scanner::in_stream(Limits::with_stanza_bytes(usize::MAX));
+        let mut scanner = Scanner::in_stream(Limits::with_stanza_bytes(u32::MAX as usize));
         for (bytes, receipt) in batch.into_stanzas() {
             match scanner.next(&bytes) {
                 Ok(Some(Item::Stanza(stanza))) => {
@@ -229,7 +348,7 @@ impl Edge {
         let mut out = Vec::with_capacity(512);
         rewrite::error_reply(
             stanza,
-            &rewrite::Reply {
+            rewrite::Reply {
                 error_type: failure.kind.error_type(),
                 condition: failure.kind.condition(),
                 text: Some(&failure.text),

@@ -78,10 +78,9 @@ async fn explain(
     let (Some(from), Some(to)) = (query.get("from"), query.get("to")) else {
         return bad_request("give both: /explain?from=JID&to=JID");
     };
-    let force = edge.force();
-    match edge.explain(&force, from, to) {
+    match edge.explain(from, to) {
         Ok(explanation) => Json(explanation).into_response(),
-        Err(error) => bad_request(&error.to_string()),
+        Err(error) => bad_request(&error),
     }
 }
 

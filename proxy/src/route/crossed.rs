@@ -105,7 +105,7 @@ impl Crossed {
                     Direction::Outbound => Side::Partner,
                 };
                 let mut bytes = Vec::new();
-                rewrite::presence(&key.from, &key.to, "unavailable", &mut bytes);
+                rewrite::unavailable(&key.from, &key.to, &mut bytes);
                 stanzas.push((side, pair, bytes));
             }
             false

@@ -54,7 +54,7 @@ pub fn start(edge: &Arc<Edge>, route: &Arc<Route>) {
                 && failure.kind != FailureKind::Forbidden
                 && !route.stop_dialling_if_empty()
             {
-                edge.busy(&route);
+                edge.routes.busy(&route);
                 tokio::select! {
                     () = tokio::time::sleep(GATEWAY_PAUSE) => {}
                     () = edge.stopping.cancelled() => {}
@@ -107,12 +107,12 @@ async fn reach(edge: &Arc<Edge>, side: Side, purpose: Purpose) -> Result<Box<Ses
     let mut candidates = match edge.dialer.candidates(&peer, &way, direction).await {
         Ok(candidates) => candidates,
         Err((fault, step)) => {
-            edge.attempts.begin(&force, side, &local, &peer);
+            edge.attempts.begin(&force, side, &peer);
             edge.attempts.note(edge, &force, side, step);
             return Err(of_dns(&fault));
         }
     };
-    edge.attempts.begin(&force, side, &local, &peer);
+    edge.attempts.begin(&force, side, &peer);
     let mut last = Failure::new(FailureKind::NotFound, format!("no address found for {peer}"));
     let mut skip_sasl = false;
     while let Some(next) = candidates.next().await {
@@ -202,7 +202,7 @@ async fn negotiate(
                     took: began.elapsed(),
                 };
                 edge.attempts.note(edge, force, side, step);
-                return Err(Fault::TlsFailed(error.to_string()));
+                return Err(Fault::TlsFailed { label: error.label(), text: error.to_string() });
             }
         }
     } else {

@@ -4,10 +4,16 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Input, Machine, Session, egress::{Confirmation, Egress}};
+use xmpp_edge_crds::edge_config::Partner;
+
+use super::{
+    Input, Session,
+    egress::{Confirmation, Egress},
+};
 use crate::{
     config::InForce,
-    stream::{Fault, PeerRole, Side},
+    observe::probes,
+    stream::{Fault, Side},
 };
 
 /// Between two signs of life asked of a gateway without XEP-0198 (behaviour: at most one a second).
@@ -63,8 +69,8 @@ impl KeepAlive {
         }
     }
 
-    /// The first pair stands: the settings in force count from here.
-    pub fn established(&mut self, force: &InForce, partner: Option<&xmpp_edge_crds::edge_config::Partner>) {
+    /// These settings count from here.
+    pub fn consider(&mut self, force: &InForce, partner: Option<&Partner>) {
         let settings = &force.config.settings;
         self.interval = Duration::from_secs(u64::from(settings.keep_alive_interval_seconds));
         self.inactivity = Duration::from_secs(u64::from(settings.stream_inactivity_timeout_seconds));
@@ -170,7 +176,7 @@ impl Session {
             .chain(keepalive.ping)
             .any(|since| now.duration_since(since) >= keepalive.question_timeout);
         if unanswered {
-            self.input(Input::End(Fault::Unanswered));
+            self.input(Input::End(Fault::Unresponsive));
             return;
         }
         if !keepalive.enabled {
@@ -194,6 +200,7 @@ impl Session {
 
     /// `<r/>` where acks run; else a `db:verify` towards a gateway that answers it; else a space.
     fn sign_of_life(&mut self, now: Instant) {
+        let covers = self.egress.in_custody();
         match &mut self.egress.confirmation {
             Confirmation::Acks { acks, asked } => {
                 let mut out = Vec::new();
@@ -204,7 +211,7 @@ impl Session {
             Confirmation::Probe { next, asked, last } => {
                 if asked.is_none() {
                     *next += 1;
-                    *asked = Some((*next, self.egress_covers(), now));
+                    *asked = Some((*next, covers, now));
                     *last = Some(now);
                     let number = *next;
                     self.input(Input::Probe { number });
@@ -213,8 +220,10 @@ impl Session {
             Confirmation::Written => {
                 if self.side == Side::Partner
                     && self.entry.is_bidirectional()
-                    && let Some(ping) = self.edge.ping_for(&self.outgoing, self.initiator)
+                    && let Some(route) = self.outgoing.first()
                 {
+                    let key = self.force.dialback.mac_key();
+                    let ping = probes::ping(&key, &route.pair.from, &route.pair.to);
                     self.keepalive.ping = Some(now);
                     self.egress.control(ping);
                 } else {

@@ -97,10 +97,20 @@ impl Edge {
     pub fn swap(self: &Arc<Self>, force: InForce) {
         let gone: Vec<_> = {
             let old = self.force();
-            let stays: BTreeSet<_> =
-                force.config.partners.iter().map(|partner| partner.name.as_str()).collect();
-            let names = old.config.partners.iter().map(|partner| partner.name.clone());
-            names.filter(|name| !stays.contains(name.as_str())).collect()
+            let stays: BTreeSet<_> = force
+                .config
+                .partners
+                .iter()
+                .map(|partner| partner.name.as_str())
+                .collect();
+            let names = old
+                .config
+                .partners
+                .iter()
+                .map(|partner| partner.name.clone());
+            names
+                .filter(|name| !stays.contains(name.as_str()))
+                .collect()
         };
         self.attempts.forget(&force);
         self.force.store(Arc::new(force));
@@ -113,7 +123,10 @@ impl Edge {
     fn withdraw(self: &Arc<Self>) {
         let force = self.force();
         self.send_own(self.crossed.forbidden(&force));
-        let failure = Failure::new(FailureKind::Forbidden, "the policy for this domain has changed");
+        let failure = Failure::new(
+            FailureKind::Forbidden,
+            "the policy for this domain has changed",
+        );
         for route in self.routes.all() {
             if route.side == Side::Partner && force.policy.admit(route.pair.to.as_str()).is_err() {
                 for batch in route.drain() {
@@ -166,7 +179,14 @@ impl Edge {
             let from = BareJid::parse(user).ok()?.domain().clone();
             let mut bytes = Vec::new();
             rewrite::presence(user, contact, Some("probe"), &mut bytes);
-            Some((Side::Partner, Pair { from, to: domain.clone() }, bytes))
+            Some((
+                Side::Partner,
+                Pair {
+                    from,
+                    to: domain.clone(),
+                },
+                bytes,
+            ))
         });
         self.send_own(probes.collect());
     }
@@ -198,10 +218,23 @@ impl Edge {
             BareJid::of_full(text).map_err(|error| format!("{text:?} is no address: {error}"))
         };
         let (from, to) = (jid(from)?, jid(to)?);
-        let (user, remote) = if force.is_own(from.domain()) { (&from, &to) } else { (&to, &from) };
-        let added = self.contacts.has_added(&user.to_string(), &remote.to_string());
-        verdict::explain(&force.config, &from, &to, Known { contact: Some(added) })
-            .map_err(|error| error.to_string())
+        let (user, remote) = if force.is_own(from.domain()) {
+            (&from, &to)
+        } else {
+            (&to, &from)
+        };
+        let added = self
+            .contacts
+            .has_added(&user.to_string(), &remote.to_string());
+        verdict::explain(
+            &force.config,
+            &from,
+            &to,
+            Known {
+                contact: Some(added),
+            },
+        )
+        .map_err(|error| error.to_string())
     }
 
     /// A batch, cut where single stanzas are larger than the next hop takes (XEP-0478): those are
@@ -256,7 +289,11 @@ impl Edge {
         match route.offer(batch, &self.routes.total, Instant::now()) {
             Offered::Queued => {}
             Offered::Dial => dial::start(self, route),
-            Offered::Resting { batch, failure, until } => {
+            Offered::Resting {
+                batch,
+                failure,
+                until,
+            } => {
                 let wait = until.saturating_duration_since(Instant::now()).as_secs() + 1;
                 let text = format!("{}; next try in {wait} s", failure.text);
                 self.answer(route, batch, &Failure::new(failure.kind, text));
@@ -293,14 +330,15 @@ impl Edge {
             Side::Gateway => Side::Partner,
         };
         if batch.answer {
-            self.metrics.dropped(&self.force(), route, "Answer", u64::from(batch.count()));
+            self.metrics
+                .dropped(&self.force(), route, "Answer", u64::from(batch.count()));
             batch.settle();
             return;
         }
         let back = self.routes.of(back_side, &route.pair.reversed());
         let now = Instant::now();
         // What waits was checked by a scanner; this one only finds the attributes again.
-        let mut scanner = Scanner::in_stream(Limits::with_stanza_bytes(u32::MAX as usize));
+        let mut scanner = scanner_of_our_own();
         for (bytes, receipt) in batch.into_stanzas() {
             match scanner.next(&bytes) {
                 Ok(Some(Item::Stanza(stanza))) => {
@@ -344,7 +382,8 @@ impl Edge {
             }
             return;
         }
-        self.metrics.bounced(&force, back, direction, failure.kind.condition());
+        self.metrics
+            .bounced(&force, back, direction, failure.kind.condition());
         let mut out = Vec::with_capacity(512);
         rewrite::error_reply(
             stanza,
@@ -353,6 +392,7 @@ impl Edge {
                 condition: failure.kind.condition(),
                 text: Some(&failure.text),
                 reason: None,
+                extra: None,
             },
             &mut out,
         );
@@ -362,7 +402,9 @@ impl Edge {
     /// How long a stanza may wait.
     #[must_use]
     pub fn queue_timeout(&self) -> Duration {
-        Duration::from_secs(u64::from(self.force.load().config.settings.queue_timeout_seconds))
+        Duration::from_secs(u64::from(
+            self.force.load().config.settings.queue_timeout_seconds,
+        ))
     }
 
     /// Takes out of the queues what has waited too long, once.
@@ -375,11 +417,15 @@ impl Edge {
             if !expired.is_empty() {
                 let cause = self
                     .attempts
-                    .last_failure(route.side, self.peer_of(&route))
+                    .last_failure(route.side, &route.pair.to)
                     .unwrap_or_else(|| "no stream could be set up in time".to_owned());
                 let failure = Failure::new(
                     FailureKind::TimedOut,
-                    format!("waited {} s for {}: {cause}", limit.as_secs(), self.peer_of(&route)),
+                    format!(
+                        "waited {} s for {}: {cause}",
+                        limit.as_secs(),
+                        route.pair.to
+                    ),
                 );
                 for batch in expired {
                     self.fail(&route, batch, &failure);
@@ -391,10 +437,17 @@ impl Edge {
         }
         self.routes.still_busy(still);
     }
+}
 
-    /// The domain behind the next hop: the partner's, or the own one.
-    #[must_use]
-    pub fn peer_of<'r>(&self, route: &'r Route) -> &'r DomainName {
-        &route.pair.to
-    }
+/// A scanner within a stream as ours are: what stands in a queue stands in one of those.
+fn scanner_of_our_own() -> Scanner {
+    const HEADER: &[u8] = b"<stream:stream xmlns='jabber:server' \
+        xmlns:stream='http://etherx.jabber.org/streams' version='1.0' xml:lang='en'>";
+    let mut scanner = Scanner::new(Limits::with_stanza_bytes(u32::MAX as usize));
+    let header = scanner.next(HEADER);
+    debug_assert!(
+        matches!(header, Ok(Some(Item::Header { .. }))),
+        "a header of our own"
+    );
+    scanner
 }

@@ -7,14 +7,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::{oneshot, watch};
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    sync::{oneshot, watch},
+};
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::edge_config::Contacts as ContactsKind;
 
 use crate::{
     config::{InForce, Inputs},
     contacts::ContactStore,
-    dns::{Dialer, Resolver, view},
+    dns::{
+        Dialer, Resolver,
+        view::{Rules, View},
+    },
     edge::Edge,
     listen::{self, ListenerKind},
     observe::{admin, probes::Probes},
@@ -38,7 +44,11 @@ pub struct Options {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     #[error("cannot listen on {address} ({what}): {source}. Is another process there?")]
-    Listen { what: &'static str, address: SocketAddr, source: std::io::Error },
+    Listen {
+        what: &'static str,
+        address: SocketAddr,
+        source: std::io::Error,
+    },
     #[error("the first configuration cannot be used: {0}")]
     Config(String),
     #[error("DNS: {0}")]
@@ -65,7 +75,7 @@ pub async fn run(
 ) -> Result<(), ServeError> {
     let first = inputs.borrow_and_update().clone();
     let force = InForce::build(&first).map_err(|error| ServeError::Config(error.to_string()))?;
-    let listeners = Listeners::open(&options, &force)?;
+    let listeners = Listeners::open(&options, &force).await?;
     let resolver = match options.resolver {
         Some(address) => Resolver::at(address)?,
         None => Resolver::system()?,
@@ -73,10 +83,21 @@ pub async fn run(
     let dialer = dialer(&options, &force, resolver.clone());
     let contacts = match force.config.contacts {
         ContactsKind::Embedded => ContactStore::embedded(&options.state_dir.join("contacts"))?,
-        ContactsKind::Postgres => ContactStore::postgres(&first.materials)?,
+        ContactsKind::Postgres => {
+            let url = first.materials.contacts_url.as_ref().ok_or_else(|| {
+                ServeError::Config("contacts.postgres: the Secret has no key url".to_owned())
+            })?;
+            ContactStore::postgres(url)?
+        }
     };
     let stopping = CancellationToken::new();
-    let edge = Edge::new(force, resolver, dialer, Arc::clone(contacts.contacts()), stopping.clone());
+    let edge = Edge::new(
+        force,
+        resolver,
+        dialer,
+        Arc::clone(contacts.contacts()),
+        stopping.clone(),
+    );
     let stop_all = CancellationToken::new();
     let view = listeners.serve(&edge, &stopping, &stop_all);
 
@@ -105,24 +126,32 @@ async fn announce(edge: Arc<Edge>, ready: oneshot::Sender<()>) {
 
 /// Listening sockets, open before anything is promised.
 struct Listeners {
-    streams: Vec<(ListenerKind, tokio::net::TcpListener)>,
-    admin: Vec<tokio::net::TcpListener>,
-    dns: Vec<SocketAddr>,
+    streams: Vec<(ListenerKind, TcpListener)>,
+    admin: Vec<TcpListener>,
+    dns: Vec<(UdpSocket, TcpListener)>,
 }
 
 impl Listeners {
-    fn open(options: &Options, force: &InForce) -> Result<Self, ServeError> {
+    async fn open(options: &Options, force: &InForce) -> Result<Self, ServeError> {
         let ports = &force.config.listeners;
         let mut streams = Vec::new();
         let mut admin = Vec::new();
         let mut dns = Vec::new();
         let open = |what, address| {
-            listen::bind(address).map_err(|source| ServeError::Listen { what, address, source })
+            listen::bind(address).map_err(|source| ServeError::Listen {
+                what,
+                address,
+                source,
+            })
         };
         for (kind, port, addresses) in [
             (ListenerKind::S2s, ports.s2s, &options.bind),
             (ListenerKind::DirectTls, ports.direct_tls, &options.bind),
-            (ListenerKind::Internal, ports.internal, &options.internal_bind),
+            (
+                ListenerKind::Internal,
+                ports.internal,
+                &options.internal_bind,
+            ),
         ] {
             for address in addresses.iter().filter(|_| port != 0) {
                 let listener = open(kind.as_str(), SocketAddr::new(*address, port))?;
@@ -134,10 +163,22 @@ impl Listeners {
                 admin.push(open("admin", SocketAddr::new(*address, ports.admin))?);
             }
             if ports.dns != 0 {
-                dns.push(SocketAddr::new(*address, ports.dns));
+                let address = SocketAddr::new(*address, ports.dns);
+                let udp = UdpSocket::bind(address)
+                    .await
+                    .map_err(|source| ServeError::Listen {
+                        what: "dns",
+                        address,
+                        source,
+                    })?;
+                dns.push((udp, open("dns", address)?));
             }
         }
-        Ok(Self { streams, admin, dns })
+        Ok(Self {
+            streams,
+            admin,
+            dns,
+        })
     }
 
     fn serve(
@@ -145,15 +186,24 @@ impl Listeners {
         edge: &Arc<Edge>,
         stopping: &CancellationToken,
         stop_all: &CancellationToken,
-    ) -> view::Handle {
+    ) -> Arc<View> {
         for (kind, listener) in self.streams {
-            tokio::spawn(listen::run(Arc::clone(edge), kind, listener, stopping.clone()));
+            tokio::spawn(listen::run(
+                Arc::clone(edge),
+                kind,
+                listener,
+                stopping.clone(),
+            ));
         }
         for listener in self.admin {
             tokio::spawn(admin::run(Arc::clone(edge), listener, stop_all.clone()));
         }
-        let upstream = edge.resolver.upstreams().to_vec();
-        view::Handle::start(self.dns, upstream, &edge.force().config, stop_all.clone())
+        let rules = Rules::new(&edge.force().config);
+        let view = View::new(rules, edge.resolver.upstreams().to_vec());
+        for (udp, tcp) in self.dns {
+            tokio::spawn(Arc::clone(&view).serve(udp, tcp, stop_all.clone()));
+        }
+        view
     }
 }
 
@@ -166,7 +216,12 @@ fn dialer(options: &Options, force: &InForce, resolver: Resolver) -> Dialer {
         (&options.internal_bind, [ports.internal, ports.admin]),
     ] {
         for address in addresses {
-            own.extend(ports.iter().filter(|port| **port != 0).map(|port| SocketAddr::new(*address, *port)));
+            own.extend(
+                ports
+                    .iter()
+                    .filter(|port| **port != 0)
+                    .map(|port| SocketAddr::new(*address, *port)),
+            );
         }
     }
     let loopback_is_open = options.bind.iter().any(IpAddr::is_loopback);
@@ -182,7 +237,7 @@ fn dialer(options: &Options, force: &InForce, resolver: Resolver) -> Dialer {
 async fn follow(
     edge: Arc<Edge>,
     mut inputs: watch::Receiver<Inputs>,
-    view: view::Handle,
+    view: Arc<View>,
     stop: CancellationToken,
 ) {
     loop {
@@ -197,7 +252,7 @@ async fn follow(
         match InForce::build(&new) {
             Ok(force) => {
                 let generation = force.config.generation;
-                view.update(&force.config);
+                view.swap(Rules::new(&force.config));
                 edge.rejected.set(None);
                 edge.swap(force);
                 tracing::info!(generation, "configuration in force");
@@ -243,9 +298,16 @@ async fn drain(edge: &Arc<Edge>) {
     while !edge.streams.is_empty() && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    edge.streams.tell_all(|| Command::End(crate::stream::Fault::Shutdown));
+    edge.streams
+        .tell_all(|| Command::End(crate::stream::Fault::Shutdown));
     edge.tasks.close();
-    if tokio::time::timeout(Duration::from_secs(10), edge.tasks.wait()).await.is_err() {
-        tracing::warn!(streams = edge.streams.all().len(), "streams were cut at the end");
+    if tokio::time::timeout(Duration::from_secs(10), edge.tasks.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            streams = edge.streams.all().len(),
+            "streams were cut at the end"
+        );
     }
 }

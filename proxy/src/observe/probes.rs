@@ -60,18 +60,25 @@ impl Probes {
     /// Sends what is due. Called about once a second.
     pub fn tick(edge: &Arc<Edge>) {
         let force = edge.force();
-        let Some(own) = force.config.domains.first() else { return };
+        let Some(own) = force.config.domains.first() else {
+            return;
+        };
         let now = Instant::now();
         for partner in &force.config.partners {
-            let Some(interval) = partner.probe_interval_seconds else { continue };
-            let Some(DomainPattern::Exact(domain)) = partner.domains.first() else { continue };
+            let Some(interval) = partner.probe_interval_seconds else {
+                continue;
+            };
+            let Some(DomainPattern::Exact(domain)) = partner.domains.first() else {
+                continue;
+            };
             if partner.suspended || partner.left_out || force.config.suspended {
                 continue;
             }
             let mut newest = edge.probes.newest.lock();
-            let probe = newest
-                .entry(partner.name.clone())
-                .or_insert(Probe { sent: None, status: None });
+            let probe = newest.entry(partner.name.clone()).or_insert(Probe {
+                sent: None,
+                status: None,
+            });
             let interval = Duration::from_secs(u64::from(interval));
             if let Some(sent) = probe.sent {
                 let waited = now.duration_since(sent);
@@ -88,7 +95,10 @@ impl Probes {
             probe.sent = Some(now);
             drop(newest);
             let bytes = ping(&force.dialback.mac_key(), own, domain);
-            let pair = Pair { from: own.clone(), to: domain.clone() };
+            let pair = Pair {
+                from: own.clone(),
+                to: domain.clone(),
+            };
             let route = edge.routes.of(Side::Partner, &pair);
             edge.forward(&route, Batch::answer(bytes, None, now));
         }
@@ -105,40 +115,59 @@ impl Probes {
     /// Whether the stanza is the answer to a probe, of this replica or another: it is recorded, and
     /// not passed on.
     pub fn take_answer(edge: &Edge, stanza: &Stanza<'_>) -> bool {
-        if stanza.kind != StanzaKind::Iq || !matches!(stanza.type_.as_deref(), Some("result" | "error"))
+        if stanza.kind != StanzaKind::Iq
+            || !matches!(stanza.type_.as_deref(), Some("result" | "error"))
         {
             return false;
         }
         let (Some(id), Some(from)) = (stanza.id.as_deref(), stanza.from.as_deref()) else {
             return false;
         };
-        let Some(rest) = id.strip_prefix(PREFIX) else { return false };
+        let Some(rest) = id.strip_prefix(PREFIX) else {
+            return false;
+        };
         let force = edge.force();
-        let Some(sent) = sent_time(&force.dialback.mac_key(), rest, from) else { return false };
-        let Ok(domain) = DomainName::parse(from) else { return false };
-        let Some(partner) = force.partner(&domain) else { return true };
+        let Some(sent) = sent_time(&force.dialback.mac_key(), rest, from) else {
+            return false;
+        };
+        let Ok(domain) = DomainName::parse(from) else {
+            return false;
+        };
+        let Some(partner) = force.partner(&domain) else {
+            return true;
+        };
         // An error is an answer too: the partner's server is there and speaks.
         let took = Timestamp::now().duration_since(sent).unsigned_abs();
         if took <= LIMIT {
             let mut newest = edge.probes.newest.lock();
-            let probe = newest
-                .entry(partner.name.clone())
-                .or_insert(Probe { sent: None, status: None });
+            let probe = newest.entry(partner.name.clone()).or_insert(Probe {
+                sent: None,
+                status: None,
+            });
             Self::record(edge, probe, &partner.name, Some(took));
         }
         true
     }
 
     fn record(edge: &Edge, probe: &mut Probe, partner: &str, took: Option<Duration>) {
-        let label = NameLabel { partner: partner.to_owned() };
-        edge.metrics.probe_success.get_or_create_owned(&label).set(i64::from(took.is_some()));
+        let label = NameLabel {
+            partner: partner.to_owned(),
+        };
+        edge.metrics
+            .probe_success
+            .get_or_create_owned(&label)
+            .set(i64::from(took.is_some()));
         if let Some(took) = took {
-            edge.metrics.probe_seconds.get_or_create_owned(&label).set(took.as_secs_f64());
+            edge.metrics
+                .probe_seconds
+                .get_or_create_owned(&label)
+                .set(took.as_secs_f64());
         }
         probe.status = Some(ProbeStatus {
             time: Timestamp::now(),
             success: took.is_some(),
-            latency_milliseconds: took.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
+            latency_milliseconds: took
+                .map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
         });
     }
 }

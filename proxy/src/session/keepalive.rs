@@ -73,7 +73,8 @@ impl KeepAlive {
     pub fn consider(&mut self, force: &InForce, partner: Option<&Partner>) {
         let settings = &force.config.settings;
         self.interval = Duration::from_secs(u64::from(settings.keep_alive_interval_seconds));
-        self.inactivity = Duration::from_secs(u64::from(settings.stream_inactivity_timeout_seconds));
+        self.inactivity =
+            Duration::from_secs(u64::from(settings.stream_inactivity_timeout_seconds));
         self.question_timeout = Duration::from_secs(u64::from(settings.queue_timeout_seconds));
         self.enabled = partner.is_none_or(|partner| partner.enable_keep_alive);
         let now = Instant::now();
@@ -97,10 +98,13 @@ impl KeepAlive {
         let new_bytes = bytes - self.seen_bytes;
         self.seen_stanzas = stanzas;
         self.seen_bytes = bytes;
-        let pause = [(&mut self.stanza_rate, new), (&mut self.byte_rate, new_bytes)]
-            .into_iter()
-            .filter_map(|(bucket, count)| bucket.as_mut()?.take(count, now))
-            .max()?;
+        let pause = [
+            (&mut self.stanza_rate, new),
+            (&mut self.byte_rate, new_bytes),
+        ]
+        .into_iter()
+        .filter_map(|(bucket, count)| bucket.as_mut()?.take(count, now))
+        .max()?;
         self.resume = Some(now + pause);
         Some(pause)
     }
@@ -146,7 +150,12 @@ impl KeepAlive {
         };
         if egress.unconfirmed() > 0 {
             next = next.min(self.heard.max(self.signed) + UNCONFIRMED);
-            if let Confirmation::Probe { asked: None, last: Some(last), .. } = &egress.confirmation {
+            if let Confirmation::Probe {
+                asked: None,
+                last: Some(last),
+                ..
+            } = &egress.confirmation
+            {
                 next = next.min(*last + PROBE_PAUSE);
             }
         }
@@ -245,7 +254,11 @@ struct Bucket {
 impl Bucket {
     fn new(rate: u32, now: Instant) -> Self {
         let rate = f64::from(rate.max(1));
-        Self { rate, tokens: rate, filled: now }
+        Self {
+            rate,
+            tokens: rate,
+            filled: now,
+        }
     }
 
     /// Takes `count`; says how long until the debt is paid, where there is one.

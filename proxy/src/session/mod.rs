@@ -31,7 +31,6 @@ use crate::{
     edge::Edge,
     observe::attempt::{AttemptStep, Step},
     route::{
-        batch::Batch,
         custody::Ledger,
         failure::{Failure, FailureKind},
         outlet::Outlet,
@@ -95,10 +94,14 @@ impl Machine {
 /// Where the connection is.
 enum Phase {
     /// Until the first pair is authenticated or ready: ends at the deadline.
-    Establishing { deadline: Instant },
+    Establishing {
+        deadline: Instant,
+    },
     Established,
     /// Nothing more is taken in; ends when all is written, at the deadline at the latest.
-    Closing { deadline: Instant },
+    Closing {
+        deadline: Instant,
+    },
 }
 
 /// A stream with its connection.
@@ -175,8 +178,9 @@ impl Session {
         let deadline =
             now + Duration::from_secs(u64::from(settings.stream_establishment_timeout_seconds));
         let limits = Limits::with_stanza_bytes(settings.unauthenticated_stanza_bytes as usize);
-        let entry =
-            edge.streams.enter(start.side, start.peer, start.address, Arc::clone(&outlet));
+        let entry = edge
+            .streams
+            .enter(start.side, start.peer, start.address, Arc::clone(&outlet));
         Box::new(Self {
             edge: Arc::clone(edge),
             side: start.side,
@@ -332,13 +336,18 @@ impl Session {
     }
 
     fn input(&mut self, input: Input<'_>) {
-        let realm = StreamRealm { force: &self.force, tlsa: self.tlsa.as_ref() };
+        let realm = StreamRealm {
+            force: &self.force,
+            tlsa: self.tlsa.as_ref(),
+        };
         self.machine.step(input, &realm, &mut self.outputs);
     }
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Verdict { request, verdict } => self.input(Input::Verdict { request, verdict }),
+            Command::Verdict { request, verdict } => {
+                self.input(Input::Verdict { request, verdict })
+            }
             Command::RealmChanged => {
                 self.force = self.edge.force();
                 self.consider_settings();
@@ -369,9 +378,15 @@ impl Session {
         let before = self.egress.in_custody();
         for route in &self.outgoing {
             while self.egress.takes_more() {
-                let Some(batch) = route.next(&self.outlet) else { break };
-                for batch in self.edge.within_limit(route, batch, self.peer_limits.max_bytes) {
-                    self.entry.sent(u64::from(batch.count()), batch.unsettled().len() as u64);
+                let Some(batch) = route.next(&self.outlet) else {
+                    break;
+                };
+                for batch in self
+                    .edge
+                    .within_limit(route, batch, self.peer_limits.max_bytes)
+                {
+                    self.entry
+                        .sent(u64::from(batch.count()), batch.unsettled().len() as u64);
                     self.egress.send(route, batch, now);
                 }
             }
@@ -382,7 +397,7 @@ impl Session {
         if self.egress.in_custody() > 0 {
             self.ask_for_confirmation(now);
         }
-        if self.keepalive.wants_end_when_empty() && self.egress.is_empty() && self.nothing_waits() {
+        if self.keepalive.wants_end_when_empty && self.egress.is_empty() && self.nothing_waits() {
             self.input(Input::End(Fault::Shutdown));
             self.carry_out();
         }
@@ -403,7 +418,8 @@ impl Session {
                 return;
             }
             Confirmation::Probe { next, asked, last } => {
-                let soon = last.is_some_and(|last| now.duration_since(last) < keepalive::PROBE_PAUSE);
+                let soon =
+                    last.is_some_and(|last| now.duration_since(last) < keepalive::PROBE_PAUSE);
                 if asked.is_some() || soon {
                     return;
                 }
@@ -419,7 +435,9 @@ impl Session {
 
     /// One `<a/>` for all that was settled since the last one.
     fn acknowledge(&mut self) {
-        let (Some(acks), Some(ledger)) = (&mut self.acks, &self.relay.ledger) else { return };
+        let (Some(acks), Some(ledger)) = (&mut self.acks, &self.relay.ledger) else {
+            return;
+        };
         let settled = ledger.settled();
         let news = settled - self.settled;
         if news > 0 {
@@ -468,7 +486,9 @@ impl Session {
             }
             let read = SCRATCH.with_borrow_mut(|scratch| {
                 let mut buf = ReadBuf::new(scratch);
-                let Some(transport) = &mut self.transport else { return Poll::Pending };
+                let Some(transport) = &mut self.transport else {
+                    return Poll::Pending;
+                };
                 match Pin::new(transport).poll_read(cx, &mut buf) {
                     Poll::Ready(Ok(())) => {
                         let filled = buf.filled();
@@ -488,7 +508,11 @@ impl Session {
                 Poll::Pending => break,
             }
         }
-        if progress { Poll::Ready(Ok(())) } else { Poll::Pending }
+        if progress {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
     }
 
     /// Whether the connection is to be read: not while a queue is full, a rate is used up, a
@@ -517,7 +541,9 @@ impl Session {
         if let Some(pause) = self.keepalive.took(stanzas, bytes, now) {
             let partner = self.partner_name();
             let direction = self.relay.direction;
-            self.edge.metrics.throttled(partner.as_deref(), direction, pause.as_secs_f64());
+            self.edge
+                .metrics
+                .throttled(partner.as_deref(), direction, pause.as_secs_f64());
         }
         self.entry.took(stanzas, bytes);
     }
@@ -563,8 +589,9 @@ impl Session {
                 }
                 Ok(Some(Item::Other(other))) => {
                     taken += other.bytes.len();
-                    let element = Element::parse(other.bytes, self.header.as_deref());
-                    match element {
+                    let none = StreamHeader::default();
+                    let header = self.header.as_deref().unwrap_or(&none);
+                    match Element::parse(other.bytes, header) {
                         Ok(element) => self.input(Input::Element(&element)),
                         // Checked by the scanner already; a tree can still be too much.
                         Err(error) => self.input(Input::End(Fault::Xml {
@@ -595,8 +622,10 @@ impl Session {
                         }
                         Taken::Stray => {
                             let (from, to) = (stanza.from.as_deref(), stanza.to.as_deref());
-                            let realm =
-                                StreamRealm { force: &self.force, tlsa: self.tlsa.as_ref() };
+                            let realm = StreamRealm {
+                                force: &self.force,
+                                tlsa: self.tlsa.as_ref(),
+                            };
                             let input = Input::StrayStanza { from, to };
                             self.machine.step(input, &realm, &mut self.outputs);
                             taken += len;
@@ -639,7 +668,8 @@ impl Session {
                     return;
                 }
                 let carried = self.edge.carry(self.side, &self.force, pair, method);
-                self.entry.carries(&carried.pair, method, self.tls.as_ref(), true);
+                self.entry
+                    .carries(&carried.pair, method, self.tls.as_ref(), true);
                 let peer = carried.pair.from.clone();
                 self.relay.add(carried);
                 self.established(&peer);
@@ -673,8 +703,10 @@ impl Session {
                 self.relay.ledger = Some(Arc::new(Ledger::new(Arc::clone(&self.outlet))));
                 self.relay.received = 0;
                 self.settled = 0;
-                self.egress.confirmation =
-                    Confirmation::Acks { acks: Acks::new(namespace), asked: None };
+                self.egress.confirmation = Confirmation::Acks {
+                    acks: Acks::new(namespace),
+                    asked: None,
+                };
             }
             Output::AckRequested => {
                 self.ack_wanted = true;
@@ -686,14 +718,21 @@ impl Session {
                 self.egress.probe_answered(number, &self.edge.routes.total);
             }
             Output::PeerLimits(limits) => self.peer_limits = limits,
-            Output::Step { step, peer, outcome, text } => self.step(step, peer, outcome, text),
+            Output::Step {
+                step,
+                peer,
+                outcome,
+                text,
+            } => self.step(step, peer, outcome, text),
             Output::Close(fault) => self.close(fault),
         }
     }
 
     fn acked(&mut self, h: u32) {
         self.keepalive.answered();
-        let Confirmation::Acks { acks, asked } = &mut self.egress.confirmation else { return };
+        let Confirmation::Acks { acks, asked } = &mut self.egress.confirmation else {
+            return;
+        };
         *asked = None;
         match acks.acknowledge(h) {
             Ok(count) => self.egress.confirmed(count, &self.edge.routes.total),
@@ -713,7 +752,9 @@ impl Session {
             }
             Err(limit) => {
                 self.edge.metrics.connection_refused(limit);
-                self.input(Input::End(Fault::ResourceConstraint("too many connections")));
+                self.input(Input::End(Fault::ResourceConstraint(
+                    "too many connections",
+                )));
                 false
             }
         }
@@ -724,7 +765,8 @@ impl Session {
         if matches!(self.phase, Phase::Establishing { .. }) {
             self.phase = Phase::Established;
             self.place = None;
-            self.scanner.set_stanza_bytes(self.force.config.settings.max_stanza_bytes as usize);
+            self.scanner
+                .set_stanza_bytes(self.force.config.settings.max_stanza_bytes as usize);
             self.consider_settings();
             self.edge.metrics.established(&self.entry, &self.force);
         }
@@ -735,14 +777,20 @@ impl Session {
             (&self.machine, &self.egress.confirmation, self.side)
             && machine.can_probe()
         {
-            self.egress.confirmation = Confirmation::Probe { next: 0, asked: None, last: None };
+            self.egress.confirmation = Confirmation::Probe {
+                next: 0,
+                asked: None,
+                last: None,
+            };
         }
     }
 
     /// The settings in force count from here.
     fn consider_settings(&mut self) {
         let partner = match self.side {
-            Side::Partner => self.peer_domain().and_then(|peer| self.force.partner(&peer).cloned()),
+            Side::Partner => self
+                .peer_domain()
+                .and_then(|peer| self.force.partner(&peer).cloned()),
             Side::Gateway => None,
         };
         self.keepalive.consider(&self.force, partner.as_ref());
@@ -750,7 +798,11 @@ impl Session {
 
     /// A domain of the peer's, once a pair stands.
     fn peer_domain(&self) -> Option<DomainName> {
-        let received = self.relay.carried.first().map(|carried| carried.pair.from.clone());
+        let received = self
+            .relay
+            .carried
+            .first()
+            .map(|carried| carried.pair.from.clone());
         received.or_else(|| self.outgoing.first().map(|route| route.pair.to.clone()))
     }
 
@@ -773,7 +825,9 @@ impl Session {
             text,
             took: self.entry.opened.elapsed(),
         };
-        self.edge.attempts.note(&self.edge, &self.force, self.side, step);
+        self.edge
+            .attempts
+            .note(&self.edge, &self.force, self.side, step);
     }
 
     fn close(&mut self, fault: Fault) {
@@ -787,7 +841,9 @@ impl Session {
         self.end = Some(fault);
         self.full = None;
         self.flushed = false;
-        self.phase = Phase::Closing { deadline: Instant::now() + CLOSING };
+        self.phase = Phase::Closing {
+            deadline: Instant::now() + CLOSING,
+        };
     }
 
     /// The connection broke or ended without a word.
@@ -823,8 +879,10 @@ impl Session {
                 tls::accept(socket, Mode::StartTls, limit.into(), choose).await
             }
             PeerRole::Server => {
-                let identity =
-                    self.local.as_ref().and_then(|local| force.identity_of(side, local));
+                let identity = self
+                    .local
+                    .as_ref()
+                    .and_then(|local| force.identity_of(side, local));
                 let identity = identity.as_deref();
                 tls::connect(socket, identity, &domain, Mode::StartTls, limit.into()).await
             }
@@ -841,7 +899,10 @@ impl Session {
             }
             Err(error) => {
                 self.broken = true;
-                let fault = Fault::TlsFailed { label: error.label(), text: error.to_string() };
+                let fault = Fault::TlsFailed {
+                    label: error.label(),
+                    text: error.to_string(),
+                };
                 self.input(Input::End(fault.clone()));
                 self.carry_out();
                 self.close(fault);

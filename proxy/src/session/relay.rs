@@ -6,7 +6,7 @@ use std::{borrow::Cow, sync::Arc, time::Instant};
 use xmpp_edge_crds::{
     domain::{DomainName, is_canonical},
     negotiation::Method,
-    verdict::Direction,
+    verdict::{Direction, Reason},
 };
 
 use crate::{
@@ -88,12 +88,21 @@ impl Relay {
         expected: usize,
         now: Instant,
     ) -> Taken {
-        let (Some(from), Some(to)) = (&stanza.from, &stanza.to) else { return Taken::Stray };
-        let Some(index) = self.carried_index(from, to) else { return Taken::Stray };
+        let (Some(from), Some(to)) = (&stanza.from, &stanza.to) else {
+            return Taken::Stray;
+        };
+        let Some(index) = self.carried_index(from, to) else {
+            return Taken::Stray;
+        };
         let settings = &force.config.settings;
         let carried = &self.carried[index];
         let limit = usize::try_from(settings.queue_bytes).unwrap_or(usize::MAX);
-        let held = carried.route.held() + if index == self.current { self.builder.len() } else { 0 };
+        let held = carried.route.held()
+            + if index == self.current {
+                self.builder.len()
+            } else {
+                0
+            };
         let full = held + stanza.bytes.len() > limit
             || carried.back.held() > limit
             || edge.routes.total.held() as u64 > settings.queue_total_bytes;
@@ -159,7 +168,8 @@ impl Relay {
                 });
             }
             Outcome::Refuse(cause) | Outcome::Drop(cause) => {
-                edge.metrics.refused(partner, self.direction, cause.as_str());
+                edge.metrics
+                    .refused(partner, self.direction, cause.as_str());
                 tracing::info!(
                     partner = partner.unwrap_or("other"),
                     direction = ?self.direction, kind = ?stanza.kind, reason = cause.as_str(),
@@ -175,7 +185,8 @@ impl Relay {
                             error_type: error.error_type.as_str(),
                             condition: error.condition.as_str(),
                             text: error.text,
-                            reason: error.reason.map(xmpp_edge_crds::verdict::Reason::as_str),
+                            reason: error.reason.map(Reason::as_str),
+                            extra: None,
                         };
                         rewrite::error_reply(stanza, reply, &mut out);
                         let back = Arc::clone(&self.carried[index].back);
@@ -203,9 +214,11 @@ impl Relay {
     }
 
     fn receipt(&self, number: u64) -> Option<Receipt> {
-        self.ledger
-            .as_ref()
-            .map(|ledger| Receipt { ledger: Arc::clone(ledger), first: number, count: 1 })
+        self.ledger.as_ref().map(|ledger| Receipt {
+            ledger: Arc::clone(ledger),
+            first: number,
+            count: 1,
+        })
     }
 
     fn answer_failure(
@@ -232,7 +245,9 @@ impl Relay {
     /// Which pair it is: the one of the last stanza in the common case, compared as it stands.
     fn carried_index(&self, from: &str, to: &str) -> Option<usize> {
         let (from, to) = (domain_part(from), domain_part(to));
-        let is = |carried: &Carried| carried.pair.from.as_str() == from && carried.pair.to.as_str() == to;
+        let is = |carried: &Carried| {
+            carried.pair.from.as_str() == from && carried.pair.to.as_str() == to
+        };
         if self.carried.get(self.current).is_some_and(is) {
             return Some(self.current);
         }
@@ -240,9 +255,9 @@ impl Relay {
             return Some(index);
         }
         let (from, to) = (canonical(from)?, canonical(to)?);
-        self.carried
-            .iter()
-            .position(|carried| carried.pair.from.as_str() == from && carried.pair.to.as_str() == to)
+        self.carried.iter().position(|carried| {
+            carried.pair.from.as_str() == from && carried.pair.to.as_str() == to
+        })
     }
 }
 
@@ -259,5 +274,7 @@ fn canonical(domain: &str) -> Option<Cow<'_, str>> {
     if is_canonical(domain.as_bytes()) {
         return Some(Cow::Borrowed(domain));
     }
-    DomainName::parse(domain).ok().map(|domain| Cow::Owned(domain.into()))
+    DomainName::parse(domain)
+        .ok()
+        .map(|domain| Cow::Owned(domain.into()))
 }

@@ -2,6 +2,8 @@
 //!
 //! Where they come from (mounted files, or the manifests of `standalone`) is not known here.
 
+pub mod follow;
+
 use std::sync::Arc;
 
 use xmpp_edge_crds::edge_config::EdgeConfig;

@@ -3,3 +3,5 @@
 //! the proxy in.
 
 pub mod certificates;
+pub mod compile;
+pub mod standalone;

@@ -1,0 +1,2 @@
+//! standalone
+pub mod documents;

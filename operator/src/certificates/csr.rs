@@ -5,7 +5,10 @@
 //! `next.for` (what it was made for); `for` says the same of the pair in use.
 
 use rcgen::{DistinguishedName, DnType, KeyPair, RsaKeySize};
-use xmpp_edge_crds::domain::DomainName;
+use xmpp_edge_crds::{
+    domain::DomainName,
+    kinds::pool::{KeyAlgorithm, Subject},
+};
 use zeroize::Zeroizing;
 
 use super::{
@@ -16,30 +19,15 @@ use super::{
     store::{Material, Store, set, text},
 };
 
-/// Kinds of keys a request can be made with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyAlgorithm {
-    EcdsaP256,
-    EcdsaP384,
-    Rsa2048,
-    Rsa3072,
-    Rsa4096,
-}
-
-impl KeyAlgorithm {
-    fn generate(self) -> Result<KeyPair, IssueError> {
-        let made = match self {
-            Self::EcdsaP256 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256),
-            Self::EcdsaP384 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384),
-            Self::Rsa2048 => rsa(RsaKeySize::_2048),
-            Self::Rsa3072 => rsa(RsaKeySize::_3072),
-            Self::Rsa4096 => rsa(RsaKeySize::_4096),
-        };
-        made.map_err(|source| IssueError {
-            what: format!("a {self:?} key"),
-            source,
-        })
-    }
+fn generate(algorithm: KeyAlgorithm) -> Result<KeyPair, IssueError> {
+    let made = match algorithm {
+        KeyAlgorithm::EcdsaP256 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256),
+        KeyAlgorithm::EcdsaP384 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384),
+        KeyAlgorithm::Rsa2048 => rsa(RsaKeySize::_2048),
+        KeyAlgorithm::Rsa3072 => rsa(RsaKeySize::_3072),
+        KeyAlgorithm::Rsa4096 => rsa(RsaKeySize::_4096),
+    };
+    made.map_err(|source| IssueError { what: format!("a {algorithm:?} key"), source })
 }
 
 fn rsa(size: RsaKeySize) -> Result<KeyPair, rcgen::Error> {
@@ -49,8 +37,8 @@ fn rsa(size: RsaKeySize) -> Result<KeyPair, rcgen::Error> {
 /// The offline backend of one pool.
 pub struct Csr<'a> {
     pub algorithm: KeyAlgorithm,
-    /// `C=DE,O=Example,CN=…` (RFC 4514, most general last or first alike); absent: the first name.
-    pub subject: Option<&'a str>,
+    /// Absent: the first name is the common name.
+    pub subject: Option<&'a Subject>,
     /// The Secret that brings the signed chain.
     pub chain_secret: &'a str,
     pub secrets: &'a dyn Secrets,
@@ -63,7 +51,7 @@ impl Csr<'_> {
         format!(
             "{:?} {:?} {}",
             self.algorithm,
-            self.subject.unwrap_or(""),
+            self.subject,
             names.join(" ")
         )
     }
@@ -74,7 +62,7 @@ impl Csr<'_> {
         subject: Option<DistinguishedName>,
         material: &mut Material,
     ) -> Result<(), CertificateError> {
-        let key = self.algorithm.generate()?;
+        let key = generate(self.algorithm)?;
         set(material, "next.csr", &issue::request(&key, names, subject)?);
         set(material, "next.key", &Zeroizing::new(key.serialize_pem()));
         set(material, "next.for", &self.purpose(names));
@@ -102,7 +90,7 @@ impl Backend for Csr<'_> {
         held: &Material,
         _store: &mut dyn Store,
     ) -> Result<Offer, CertificateError> {
-        let subject = match self.subject.map(parse_subject).transpose() {
+        let subject = match self.subject.map(distinguished_name).transpose() {
             Ok(subject) => subject,
             Err(reason) => {
                 let fault = Some(BackendFault::Subject(reason));
@@ -187,63 +175,29 @@ impl Backend for Csr<'_> {
     }
 }
 
-/// `CN=edge.example,O=Example Org,C=DE`: attributes C, ST, L, O, OU and CN, each at most once; a
-/// comma inside a value is written `\,`.
+/// The subject as X.509 holds it.
 ///
 /// # Errors
-/// A text that says which attribute is wrong and how it is written.
-pub fn parse_subject(text: &str) -> Result<DistinguishedName, String> {
-    let mut attributes = Vec::new();
-    for part in split_unescaped(text) {
-        let (name, value) = part.split_once('=').ok_or_else(|| {
-            format!("{part:?} is no attribute: write NAME=value, as in O=Example,C=DE")
+/// A text that says which attribute cannot stand in a certificate.
+fn distinguished_name(subject: &Subject) -> Result<DistinguishedName, String> {
+    let mut name = DistinguishedName::new();
+    if let Some(country) = &subject.country {
+        let letters = country.len() == 2 && country.bytes().all(|byte| byte.is_ascii_uppercase());
+        let value = country.as_str().try_into().ok().filter(|_| letters).ok_or_else(|| {
+            format!("country: {country:?} is no country code of two capital letters, such as DE")
         })?;
-        let kind = match name.trim().to_ascii_uppercase().as_str() {
-            "C" => DnType::CountryName,
-            "ST" => DnType::StateOrProvinceName,
-            "L" => DnType::LocalityName,
-            "O" => DnType::OrganizationName,
-            "OU" => DnType::OrganizationalUnitName,
-            "CN" => DnType::CommonName,
-            _ => return Err(format!("{name:?} is none of C, ST, L, O, OU, CN")),
-        };
-        let value = value.trim().to_owned();
-        if value.is_empty() || value.chars().count() > 64 {
-            return Err(format!("{name} needs 1 to 64 characters"));
-        }
-        if kind == DnType::CountryName && value.len() != 2 {
-            return Err(format!("C is a country code of two letters, not {value:?}"));
-        }
-        if attributes.iter().any(|(seen, _)| *seen == kind) {
-            return Err(format!("{name} stands twice"));
-        }
-        attributes.push((kind, value));
+        name.push(DnType::CountryName, rcgen::DnValue::PrintableString(value));
     }
-    let mut subject = DistinguishedName::new();
-    for (kind, value) in attributes {
-        if kind == DnType::CountryName {
-            let country = value
-                .as_str()
-                .try_into()
-                .map_err(|_| format!("C is a country code of two letters, not {value:?}"))?;
-            subject.push(kind, rcgen::DnValue::PrintableString(country));
-        } else {
-            subject.push(kind, value);
+    for (kind, value) in [
+        (DnType::StateOrProvinceName, &subject.state),
+        (DnType::LocalityName, &subject.locality),
+        (DnType::OrganizationName, &subject.organization),
+        (DnType::OrganizationalUnitName, &subject.organizational_unit),
+        (DnType::CommonName, &subject.common_name),
+    ] {
+        if let Some(value) = value {
+            name.push(kind, value.as_str());
         }
     }
-    Ok(subject)
-}
-
-fn split_unescaped(text: &str) -> Vec<String> {
-    let mut parts = vec![String::new()];
-    let mut characters = text.chars();
-    while let Some(character) = characters.next() {
-        let part = parts.last_mut().expect("there is always a part");
-        match character {
-            '\\' => part.extend(characters.next()),
-            ',' => parts.push(String::new()),
-            other => part.push(other),
-        }
-    }
-    parts
+    Ok(name)
 }

@@ -4,7 +4,10 @@
 //! a backend has none to offer. The pair in force always lies in the pool's `<pool>-tls`.
 
 use jiff::Timestamp;
-use xmpp_edge_crds::domain::DomainName;
+use xmpp_edge_crds::{
+    domain::DomainName,
+    kinds::conditions::Reason,
+};
 use zeroize::Zeroizing;
 
 use super::{
@@ -85,23 +88,23 @@ pub enum BackendFault {
 }
 
 impl BackendFault {
-    /// Reason of the condition, CamelCase.
+    /// Reason of the condition.
     #[must_use]
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::SecretMissing { .. } => "SecretNotFound",
-            Self::KeyMissing { .. } | Self::ChainMissing { .. } => "SecretInvalid",
+            Self::SecretMissing { .. } | Self::KeyMissing { .. } | Self::ChainMissing { .. } => {
+                Reason::ReferenceMissing
+            }
             Self::Pair { fault, .. } => match fault {
-                PairFault::KeyMismatch => "KeyMismatch",
-                PairFault::NamesMissing(_) => "NamesMissing",
-                PairFault::Expired(_) => "Expired",
-                PairFault::NotYetValid(_) => "NotYetValid",
-                _ => "CertificateInvalid",
+                PairFault::KeyMismatch => Reason::KeyMismatch,
+                PairFault::NamesMissing(_) => Reason::NamesNotCovered,
+                PairFault::Expired(_) => Reason::Expired,
+                _ => Reason::InvalidCertificate,
             },
-            Self::RequestPending { .. } | Self::ChainInUse { .. } => "RequestPending",
-            Self::ChainOfAnotherRequest { .. } => "KeyMismatch",
-            Self::ModeNotServed { .. } => "ModeNotServed",
-            Self::Subject(_) => "InvalidSubject",
+            Self::RequestPending { .. } | Self::ChainInUse { .. } => Reason::AwaitingSignature,
+            Self::ChainOfAnotherRequest { .. } => Reason::KeyMismatch,
+            Self::ModeNotServed { .. } => Reason::KindMissing,
+            Self::Subject(_) => Reason::Invalid,
         }
     }
 }
@@ -138,7 +141,7 @@ pub struct Provision {
 impl Provision {
     /// What condition `CertificateReady` says: status, reason, message.
     #[must_use]
-    pub fn condition(&self, now: Timestamp) -> (bool, &'static str, String) {
+    pub fn condition(&self, now: Timestamp) -> (bool, Reason, String) {
         let fault = || {
             self.fault
                 .as_ref()
@@ -147,7 +150,7 @@ impl Provision {
         let Some(facts) = &self.facts else {
             return match &self.fault {
                 Some(fault) => (false, fault.reason(), fault.to_string()),
-                None => (false, "CertificatePending", "no certificate yet".to_owned()),
+                None => (false, Reason::Issuing, "no certificate yet".to_owned()),
             };
         };
         if facts.not_after <= now {
@@ -156,7 +159,7 @@ impl Provision {
                 facts.not_after,
                 fault()
             );
-            return (false, "Expired", text);
+            return (false, Reason::Expired, text);
         }
         if !self.missing.is_empty() {
             let text = format!(
@@ -164,7 +167,7 @@ impl Provision {
                 self.missing.join(", "),
                 fault()
             );
-            return (false, "NamesMissing", text);
+            return (false, Reason::NamesNotCovered, text);
         }
         match &self.fault {
             // The pair in use does all it should; what waits is a request beside it.
@@ -172,7 +175,7 @@ impl Provision {
                 fault @ (BackendFault::RequestPending { .. } | BackendFault::ChainInUse { .. }),
             ) => (
                 true,
-                "Issued",
+                Reason::Issued,
                 format!("valid until {}; {fault}", facts.not_after),
             ),
             Some(fault) => {
@@ -184,13 +187,13 @@ impl Provision {
             }
             None if !facts.client_auth => (
                 true,
-                "Issued",
+                Reason::Issued,
                 format!(
                     "valid until {}; it lacks clientAuth: peers that insist on it (ejabberd before 25.08) use dialback instead",
                     facts.not_after
                 ),
             ),
-            None => (true, "Issued", format!("valid until {}", facts.not_after)),
+            None => (true, Reason::Issued, format!("valid until {}", facts.not_after)),
         }
     }
 }

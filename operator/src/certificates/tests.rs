@@ -3,10 +3,16 @@
 use std::{cell::RefCell, collections::BTreeMap, process::Command};
 
 use jiff::{SignedDuration, Timestamp};
-use xmpp_edge_crds::domain::DomainName;
+use xmpp_edge_crds::{
+    domain::DomainName,
+    kinds::{
+        conditions::Reason,
+        pool::{KeyAlgorithm, Subject},
+    },
+};
 
 use super::{
-    csr::{Csr, KeyAlgorithm, parse_subject},
+    csr::Csr,
     files::FileStore,
     internal::{self, ensure_ca, ensure_dialback, ensure_gateway, ensure_issuer},
     issue,
@@ -255,61 +261,61 @@ fn each_mistake_in_a_given_pair_has_its_own_text_and_the_last_good_pair_stays() 
     };
     let mut without_key = material(&good);
     without_key.remove("tls.key");
-    let cases: Vec<(&str, Option<Material>, &str, &str)> = vec![
-        ("absent", None, "SecretNotFound", "create it"),
+    let cases: Vec<(&str, Option<Material>, Reason, &str)> = vec![
+        ("absent", None, Reason::ReferenceMissing, "create it"),
         (
             "no key entry",
             Some(without_key),
-            "SecretInvalid",
+            Reason::ReferenceMissing,
             "\"tls.key\"",
         ),
         (
             "key of another",
             Some(material(&mixed)),
-            "KeyMismatch",
+            Reason::KeyMismatch,
             "does not belong",
         ),
         (
             "name missing",
             Some(material(&narrow)),
-            "NamesMissing",
+            Reason::NamesNotCovered,
             "edge.org.example",
         ),
-        ("expired", Some(material(&old)), "Expired", "expired at"),
+        ("expired", Some(material(&old)), Reason::Expired, "expired at"),
         (
             "future",
             Some(material(&future)),
-            "NotYetValid",
+            Reason::InvalidCertificate,
             "not valid before",
         ),
         (
             "disorder",
             Some(material(&disorder)),
-            "CertificateInvalid",
+            Reason::InvalidCertificate,
             "each issuer after",
         ),
         (
             "root first",
             Some(material(&root_first)),
-            "CertificateInvalid",
+            Reason::InvalidCertificate,
             "leaf first",
         ),
         (
             "key no PEM",
             Some(material(&no_key)),
-            "CertificateInvalid",
+            Reason::InvalidCertificate,
             "key is not PEM",
         ),
         (
             "chain no PEM",
             Some(material(&no_chain)),
-            "CertificateInvalid",
+            Reason::InvalidCertificate,
             "not PEM",
         ),
         (
             "chain torn",
             Some(material(&torn)),
-            "CertificateInvalid",
+            Reason::InvalidCertificate,
             "certificate 1",
         ),
     ];
@@ -369,9 +375,14 @@ fn the_offline_way_from_request_to_pair_and_on_to_the_next_request() {
             .borrow_mut()
             .insert("hq-signed".into(), material);
     };
+    let subject = Subject {
+        organization: Some("Example, Inc".into()),
+        country: Some("DE".into()),
+        ..Subject::default()
+    };
     let backend = Csr {
         algorithm: KeyAlgorithm::EcdsaP384,
-        subject: Some("O=Example\\, Inc,C=DE"),
+        subject: Some(&subject),
         chain_secret: "hq-signed",
         secrets: &secrets,
     };
@@ -380,7 +391,7 @@ fn the_offline_way_from_request_to_pair_and_on_to_the_next_request() {
     let first = ask(&backend, &own, now(), &mut store);
     let request = first.request.clone().expect("a request is shown");
     let (status, reason, message) = first.condition(now());
-    assert_eq!((status, reason), (false, "RequestPending"));
+    assert_eq!((status, reason), (false, Reason::AwaitingSignature));
     assert!(
         message.contains("kubectl create secret generic hq-signed"),
         "{message}"
@@ -481,19 +492,21 @@ fn the_offline_way_from_request_to_pair_and_on_to_the_next_request() {
 }
 
 #[test]
-fn subjects_are_read_or_refused_with_a_reason() {
-    for (text, good) in [
-        ("O=Example,C=DE", true),
-        ("CN=edge.org.example, OU=Messaging, L=Bonn, ST=NRW", true),
-        ("O=A\\, B", true),
-        ("C=Germany", false),
-        ("X=1", false),
-        ("O", false),
-        ("O=", false),
-        ("O=a,O=b", false),
-    ] {
-        assert_eq!(parse_subject(text).is_ok(), good, "{text}");
-    }
+fn a_subject_that_cannot_be_is_a_condition_and_no_request() {
+    let secrets = |_: &str| None;
+    let subject = Subject { country: Some("de".into()), ..Subject::default() };
+    let backend = Csr {
+        algorithm: KeyAlgorithm::EcdsaP256,
+        subject: Some(&subject),
+        chain_secret: "hq-signed",
+        secrets: &secrets,
+    };
+    let mut store = MemoryStore::default();
+    let provision = ask(&backend, &names(&["org.example"]), now(), &mut store);
+    assert_eq!(provision.request, None);
+    let (status, reason, message) = provision.condition(now());
+    assert_eq!((status, reason), (false, Reason::Invalid));
+    assert!(message.contains("country"), "{message}");
 }
 
 #[test]

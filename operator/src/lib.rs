@@ -4,4 +4,5 @@
 
 pub mod certificates;
 pub mod compile;
+pub mod dns;
 pub mod standalone;

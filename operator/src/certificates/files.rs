@@ -39,7 +39,11 @@ impl FileStore {
     }
 }
 
-fn directory(path: &Path) -> io::Result<()> {
+/// Makes a directory that its owner alone may read.
+///
+/// # Errors
+/// As `mkdir -p`.
+pub fn directory(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)

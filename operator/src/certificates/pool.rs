@@ -354,6 +354,8 @@ pub enum PoolBackend<'a> {
     Csr(Csr<'a>),
     /// A mode of the cluster alone.
     Elsewhere(&'static str),
+    /// The pool's spec cannot be read: what is in use stays.
+    Kept,
 }
 
 impl Backend for PoolBackend<'_> {
@@ -367,6 +369,7 @@ impl Backend for PoolBackend<'_> {
             Self::SelfSigned(backend) => backend.offer(wanted, held, store),
             Self::SecretRef(backend) => backend.offer(wanted, held, store),
             Self::Csr(backend) => backend.offer(wanted, held, store),
+            Self::Kept => Ok(Offer::default()),
             Self::Elsewhere(mode) => Ok(Offer {
                 fault: Some(BackendFault::ModeNotServed { mode }),
                 ..Offer::default()

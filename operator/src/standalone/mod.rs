@@ -2,3 +2,7 @@
 
 pub mod documents;
 pub mod manifests;
+pub mod materials;
+pub mod reader;
+pub mod station;
+pub mod status;

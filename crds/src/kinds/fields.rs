@@ -5,6 +5,7 @@
 //! conditions: the structs hold plain strings, for an object that once was stored must always be
 //! readable.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -91,6 +92,16 @@ pub fn additional_domains(generator: &mut SchemaGenerator) -> Schema {
 /// One own domain or more.
 pub fn domains(generator: &mut SchemaGenerator) -> Schema {
     set(domain(generator), 1, MAX_DOMAINS)
+}
+
+/// Own domains of a gateway. Each must be one of the pool's, which a rule of the pool says: the
+/// syntax is not checked a second time, for 100 times 100 entries cost too much.
+pub fn gateway_domains(_: &mut SchemaGenerator) -> Schema {
+    set(
+        json_schema!({ "type": "string", "minLength": 1, "maxLength": 253 }),
+        1,
+        MAX_DOMAINS,
+    )
 }
 
 const HOST_MESSAGE: &str =
@@ -232,6 +243,10 @@ pub fn annotations(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// The pattern of a label's value, the only one in our definitions: it belongs to entries of maps,
+/// where a rule would cost more than it tells.
+pub(super) const LABEL_VALUE: &str = "^([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?$";
+
 /// Labels of an object that is made, or that a node has.
 pub fn labels(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
@@ -240,7 +255,7 @@ pub fn labels(_: &mut SchemaGenerator) -> Schema {
         "additionalProperties": {
             "type": "string",
             "maxLength": 63,
-            "pattern": "^([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?$",
+            "pattern": LABEL_VALUE,
         },
     })
 }
@@ -261,6 +276,30 @@ pub fn storage_size(_: &mut SchemaGenerator) -> Schema {
         "[1-9][0-9]*([.][0-9]+)?(k|Ki|M|Mi|G|Gi|T|Ti)?",
         "write a size such as 1Gi or 500Mi",
     )
+}
+
+/// `status.conditions`.
+pub fn conditions(generator: &mut SchemaGenerator) -> Schema {
+    let mut condition = generator.subschema_for::<Condition>();
+    if let Some(Value::Object(fields)) = condition.get_mut("properties") {
+        for (name, field) in fields {
+            let (key, value) = match name.as_str() {
+                "type" => ("maxLength", json!(316)),
+                "status" => ("enum", json!(["True", "False", "Unknown"])),
+                "reason" => ("maxLength", json!(1024)),
+                "message" => ("maxLength", json!(32_768)),
+                _ => continue,
+            };
+            field[key] = value;
+        }
+    }
+    json_schema!({
+        "type": "array",
+        "items": condition,
+        "maxItems": 16,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+    })
 }
 
 /// A key of a ConfigMap in the same namespace.

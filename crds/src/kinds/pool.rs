@@ -206,7 +206,7 @@ impl Default for Listeners {
 #[serde(rename_all = "camelCase")]
 pub struct Gateway {
     /// Own domains that it is authoritative for.
-    #[schemars(schema_with = "fields::domains")]
+    #[schemars(schema_with = "fields::gateway_domains")]
     pub domains: Vec<String>,
     /// Who dials whom.
     #[serde(default = "direct")]

@@ -426,6 +426,8 @@ impl Scanner {
                             return Err(XmlError::TooDeep);
                         }
                         _ if chars::starts_name(byte) => Lex::Name { start: at as u32 },
+                        // UTF-16 with its low byte first.
+                        0 if self.phase == Phase::Prolog => return Err(XmlError::Encoding),
                         0x80.. => {
                             return Err(exotic(byte));
                         }

@@ -39,7 +39,10 @@ impl Fake {
     /// What is not in the table does not exist.
     pub async fn start(table: Vec<(&str, RecordType, Reply)>) -> Self {
         let table: Arc<Table> = Arc::new(
-            table.into_iter().map(|(name, kind, reply)| ((name.to_owned(), kind), reply)).collect(),
+            table
+                .into_iter()
+                .map(|(name, kind, reply)| ((name.to_owned(), kind), reply))
+                .collect(),
         );
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = tcp.local_addr().unwrap();
@@ -64,7 +67,10 @@ impl Fake {
                         let mut query = vec![0; usize::from(length)];
                         stream.read_exact(&mut query).await.unwrap();
                         let answer = answer(&query, &table, &log, false);
-                        stream.write_u16(u16::try_from(answer.len()).unwrap()).await.unwrap();
+                        stream
+                            .write_u16(u16::try_from(answer.len()).unwrap())
+                            .await
+                            .unwrap();
                         stream.write_all(&answer).await.unwrap();
                     }
                 });
@@ -74,14 +80,21 @@ impl Fake {
     }
 
     pub fn was_asked(&self, name: &str, kind: RecordType) -> bool {
-        self.asked.lock().iter().any(|asked| asked.0 == name && asked.1 == kind)
+        self.asked
+            .lock()
+            .iter()
+            .any(|asked| asked.0 == name && asked.1 == kind)
     }
 }
 
 fn answer(query: &[u8], table: &Table, asked: &Asked, udp: bool) -> Vec<u8> {
     let query = Message::from_vec(query).unwrap();
     let question = query.queries[0].clone();
-    let name = question.name.to_ascii().trim_end_matches('.').to_ascii_lowercase();
+    let name = question
+        .name
+        .to_ascii()
+        .trim_end_matches('.')
+        .to_ascii_lowercase();
     asked.lock().push((name.clone(), question.query_type));
     let mut message = Message::response(query.metadata.id, query.metadata.op_code);
     message.metadata.recursion_available = true;
@@ -108,13 +121,20 @@ fn answer(query: &[u8], table: &Table, asked: &Asked, udp: bool) -> Vec<u8> {
         }
     };
     message.add_answers(
-        records.into_iter().map(|data| Record::from_rdata(question.name.clone(), 60, data)),
+        records
+            .into_iter()
+            .map(|data| Record::from_rdata(question.name.clone(), 60, data)),
     );
     message.to_vec().unwrap()
 }
 
 pub fn srv(priority: u16, weight: u16, port: u16, target: &str) -> RData {
-    RData::SRV(SRV::new(priority, weight, port, Name::from_ascii(target).unwrap()))
+    RData::SRV(SRV::new(
+        priority,
+        weight,
+        port,
+        Name::from_ascii(target).unwrap(),
+    ))
 }
 
 pub fn a(address: &str) -> RData {

@@ -17,7 +17,11 @@ fn dialer(fake: &Fake) -> Dialer {
 }
 
 async fn candidates(dialer: &Dialer) -> Candidates {
-    dialer.candidates(&partner(), &Route::Discover, Direction::Outbound).await.ok().unwrap()
+    dialer
+        .candidates(&partner(), &Route::Discover, Direction::Outbound)
+        .await
+        .ok()
+        .unwrap()
 }
 
 /// a refused target leads to the next; R-02: so does one where the negotiation failed.
@@ -25,7 +29,11 @@ async fn candidates(dialer: &Dialer) -> Candidates {
 async fn every_target_is_handed_out_until_none_is_left() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let closed = TcpListener::bind("127.0.0.2:0").await.unwrap().local_addr().unwrap();
+    let closed = TcpListener::bind("127.0.0.2:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let fake = Fake::start(vec![
         (
             SERVICE,
@@ -36,22 +44,45 @@ async fn every_target_is_handed_out_until_none_is_left() {
                 srv(3, 0, port, "open.partner.example."),
             ]),
         ),
-        ("closed.partner.example", RecordType::A, Reply::Records(vec![a("127.0.0.2")])),
-        ("open.partner.example", RecordType::A, Reply::Records(vec![a("127.0.0.1")])),
+        (
+            "closed.partner.example",
+            RecordType::A,
+            Reply::Records(vec![a("127.0.0.2")]),
+        ),
+        (
+            "open.partner.example",
+            RecordType::A,
+            Reply::Records(vec![a("127.0.0.1")]),
+        ),
     ])
     .await;
     let mut candidates = candidates(&dialer(&fake)).await;
     let refused = candidates.next().await.unwrap().unwrap_err();
-    assert_eq!((refused.label(), refused.address()), ("TcpRefused", Some(closed)));
-    assert_eq!(candidates.next().await.unwrap().unwrap_err().label(), "DnsNotFound");
+    assert_eq!(
+        (refused.label(), refused.address()),
+        ("TcpRefused", Some(closed))
+    );
+    assert_eq!(
+        candidates.next().await.unwrap().unwrap_err().label(),
+        "DnsNotFound"
+    );
     let connected = candidates.next().await.unwrap().unwrap();
     assert_eq!(connected.candidate.target, "open.partner.example");
     assert!(connected.stream.nodelay().unwrap());
     assert!(candidates.next().await.is_none());
-    let outcomes: Vec<_> = candidates.take_steps().iter().map(|s| (s.step, s.outcome)).collect();
+    let outcomes: Vec<_> = candidates
+        .take_steps()
+        .iter()
+        .map(|s| (s.step, s.outcome))
+        .collect();
     assert_eq!(
         outcomes,
-        [(Step::Dns, "Ok"), (Step::Tcp, "TcpRefused"), (Step::Dns, "DnsNotFound"), (Step::Tcp, "Ok")]
+        [
+            (Step::Dns, "Ok"),
+            (Step::Tcp, "TcpRefused"),
+            (Step::Dns, "DnsNotFound"),
+            (Step::Tcp, "Ok")
+        ]
     );
     assert!(candidates.take_steps().is_empty());
 }
@@ -61,12 +92,22 @@ async fn a_forbidden_address_is_not_dialled_unless_configured() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let fake = Fake::start(vec![
-        (SERVICE, RecordType::SRV, Reply::Records(vec![srv(1, 0, port, "x.partner.example.")])),
-        ("x.partner.example", RecordType::A, Reply::Records(vec![a("127.0.0.1")])),
+        (
+            SERVICE,
+            RecordType::SRV,
+            Reply::Records(vec![srv(1, 0, port, "x.partner.example.")]),
+        ),
+        (
+            "x.partner.example",
+            RecordType::A,
+            Reply::Records(vec![a("127.0.0.1")]),
+        ),
     ])
     .await;
-    let dialer =
-        Dialer::new(Resolver::at(fake.address).unwrap(), Arc::new(|address| is_guarded(address.ip())));
+    let dialer = Dialer::new(
+        Resolver::at(fake.address).unwrap(),
+        Arc::new(|address| is_guarded(address.ip())),
+    );
     let mut discovered = candidates(&dialer).await;
     let fault = discovered.next().await.unwrap().unwrap_err();
     assert_eq!(fault.label(), "AddressForbidden");
@@ -74,16 +115,26 @@ async fn a_forbidden_address_is_not_dialled_unless_configured() {
     // no SRV question at all.
     fake.asked.lock().clear();
     let route = Route::Fixed(HostPort::parse(&format!("x.partner.example:{port}"), None).unwrap());
-    let mut fixed =
-        dialer.candidates(&partner(), &route, Direction::Outbound).await.ok().unwrap();
+    let mut fixed = dialer
+        .candidates(&partner(), &route, Direction::Outbound)
+        .await
+        .ok()
+        .unwrap();
     assert!(fixed.next().await.unwrap().is_ok());
     assert!(!fake.was_asked(SERVICE, RecordType::SRV));
 }
 
 #[tokio::test]
 async fn a_domain_that_offers_no_service_is_not_dialled() {
-    let fake = Fake::start(vec![(SERVICE, RecordType::SRV, Reply::Records(vec![srv(0, 0, 0, ".")]))]).await;
-    let result = dialer(&fake).candidates(&partner(), &Route::Discover, Direction::Outbound).await;
+    let fake = Fake::start(vec![(
+        SERVICE,
+        RecordType::SRV,
+        Reply::Records(vec![srv(0, 0, 0, ".")]),
+    )])
+    .await;
+    let result = dialer(&fake)
+        .candidates(&partner(), &Route::Discover, Direction::Outbound)
+        .await;
     let (fault, step) = result.err().unwrap();
     assert_eq!(fault, DnsError::NotOffered { domain: partner() });
     assert_eq!((step.step, step.outcome), (Step::Dns, "ServiceNotOffered"));
@@ -96,15 +147,31 @@ async fn tlsa_follows_a_secure_srv_answer_alone() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let records = vec![srv(1, 0, port, "x.partner.example.")];
-    for (reply, expected) in [(Reply::Secure(records.clone()), true), (Reply::Records(records), false)] {
+    for (reply, expected) in [
+        (Reply::Secure(records.clone()), true),
+        (Reply::Records(records), false),
+    ] {
         let tlsa = format!("_{port}._tcp.x.partner.example");
         let fake = Fake::start(vec![
             (SERVICE, RecordType::SRV, reply),
-            ("x.partner.example", RecordType::A, Reply::Records(vec![a("127.0.0.1")])),
-            (&tlsa, RecordType::TLSA, Reply::Secure(vec![tlsa_311([1; 32])])),
+            (
+                "x.partner.example",
+                RecordType::A,
+                Reply::Records(vec![a("127.0.0.1")]),
+            ),
+            (
+                &tlsa,
+                RecordType::TLSA,
+                Reply::Secure(vec![tlsa_311([1; 32])]),
+            ),
         ])
         .await;
-        let connected = candidates(&dialer(&fake)).await.next().await.unwrap().unwrap();
+        let connected = candidates(&dialer(&fake))
+            .await
+            .next()
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(connected.candidate.tlsa.is_some(), expected);
         assert_eq!(fake.was_asked(&tlsa, RecordType::TLSA), expected);
     }

@@ -13,7 +13,10 @@ fn partner() -> DomainName {
 
 async fn services(table: Vec<(&str, RecordType, Reply)>) -> Result<Services, DnsError> {
     let fake = Fake::start(table).await;
-    Resolver::at(fake.address).unwrap().services(&partner()).await
+    Resolver::at(fake.address)
+        .unwrap()
+        .services(&partner())
+        .await
 }
 
 /// what the two services say together.
@@ -26,45 +29,95 @@ async fn the_two_services_together_say_where_to_go() {
     type Expected = Result<(&'static [(u16, bool)], bool), &'static str>;
     let cases: Vec<(&str, Vec<(&str, RecordType, Reply)>, Expected)> = vec![
         ("neither", vec![], Ok((&[(5269, false)], true))),
-        ("one", vec![(STARTTLS, SRV, Records(vec![here(1)]))], Ok((&[(1, false)], false))),
+        (
+            "one",
+            vec![(STARTTLS, SRV, Records(vec![here(1)]))],
+            Ok((&[(1, false)], false)),
+        ),
         (
             "both",
-            vec![(STARTTLS, SRV, Records(vec![here(1)])), (DIRECT, SRV, Records(vec![here(2)]))],
+            vec![
+                (STARTTLS, SRV, Records(vec![here(1)])),
+                (DIRECT, SRV, Records(vec![here(2)])),
+            ],
             Ok((&[(2, true), (1, false)], false)),
         ),
-        ("direct alone", vec![(DIRECT, SRV, Records(vec![here(2)]))], Ok((&[(2, true)], false))),
-        ("refused", vec![(STARTTLS, SRV, Records(vec![none()]))], Err("ServiceNotOffered")),
+        (
+            "direct alone",
+            vec![(DIRECT, SRV, Records(vec![here(2)]))],
+            Ok((&[(2, true)], false)),
+        ),
+        (
+            "refused",
+            vec![(STARTTLS, SRV, Records(vec![none()]))],
+            Err("ServiceNotOffered"),
+        ),
         (
             "both refused",
-            vec![(STARTTLS, SRV, Records(vec![none()])), (DIRECT, SRV, Records(vec![none()]))],
+            vec![
+                (STARTTLS, SRV, Records(vec![none()])),
+                (DIRECT, SRV, Records(vec![none()])),
+            ],
             Err("ServiceNotOffered"),
         ),
         (
             "direct refused",
-            vec![(STARTTLS, SRV, Records(vec![here(1)])), (DIRECT, SRV, Records(vec![none()]))],
+            vec![
+                (STARTTLS, SRV, Records(vec![here(1)])),
+                (DIRECT, SRV, Records(vec![none()])),
+            ],
             Ok((&[(1, false)], false)),
         ),
         (
             "STARTTLS refused",
-            vec![(STARTTLS, SRV, Records(vec![none()])), (DIRECT, SRV, Records(vec![here(2)]))],
+            vec![
+                (STARTTLS, SRV, Records(vec![none()])),
+                (DIRECT, SRV, Records(vec![here(2)])),
+            ],
             Ok((&[(2, true)], false)),
         ),
-        ("direct refused, nothing else", vec![(DIRECT, SRV, Records(vec![none()]))], Ok((&[(5269, false)], true))),
-        ("failure is not absence", vec![(STARTTLS, SRV, servfail())], Err("DnsServFail")),
-        ("refusal is not absence", vec![(STARTTLS, SRV, Code(ResponseCode::Refused))], Err("DnsRefused")),
+        (
+            "direct refused, nothing else",
+            vec![(DIRECT, SRV, Records(vec![none()]))],
+            Ok((&[(5269, false)], true)),
+        ),
+        (
+            "failure is not absence",
+            vec![(STARTTLS, SRV, servfail())],
+            Err("DnsServFail"),
+        ),
+        (
+            "refusal is not absence",
+            vec![(STARTTLS, SRV, Code(ResponseCode::Refused))],
+            Err("DnsRefused"),
+        ),
         (
             "failure of direct alone",
-            vec![(DIRECT, SRV, servfail()), (STARTTLS, SRV, Records(vec![here(1)]))],
+            vec![
+                (DIRECT, SRV, servfail()),
+                (STARTTLS, SRV, Records(vec![here(1)])),
+            ],
             Ok((&[(1, false)], false)),
         ),
-        ("over TCP", vec![(STARTTLS, SRV, TcpOnly(vec![here(1)]))], Ok((&[(1, false)], false))),
-        ("port 0", vec![(STARTTLS, SRV, Records(vec![here(0)]))], Err("DnsUnusable")),
+        (
+            "over TCP",
+            vec![(STARTTLS, SRV, TcpOnly(vec![here(1)]))],
+            Ok((&[(1, false)], false)),
+        ),
+        (
+            "port 0",
+            vec![(STARTTLS, SRV, Records(vec![here(0)]))],
+            Err("DnsUnusable"),
+        ),
     ];
     for (what, table, expected) in cases {
         let result = services(table).await;
         let shape = result.as_ref().map_err(DnsError::label).map(|found| {
             let records = found.records.iter();
-            (records.map(|s| (s.port, s.direct_tls)).collect::<Vec<_>>(), found.fallback)
+            (
+                records.map(|s| (s.port, s.direct_tls)).collect::<Vec<_>>(),
+                found.fallback,
+            )
         });
         let expected = expected.map(|(records, fallback)| (records.to_vec(), fallback));
         assert_eq!(shape, expected, "{what}: {result:?}");
@@ -74,16 +127,30 @@ async fn the_two_services_together_say_where_to_go() {
 #[tokio::test]
 async fn one_address_family_is_enough_and_none_is_told() {
     let fake = Fake::start(vec![
-        ("x.partner.example", RecordType::A, Reply::Records(vec![a("192.0.2.1")])),
-        ("text.partner.example", RecordType::TXT, Reply::Records(Vec::new())),
+        (
+            "x.partner.example",
+            RecordType::A,
+            Reply::Records(vec![a("192.0.2.1")]),
+        ),
+        (
+            "text.partner.example",
+            RecordType::TXT,
+            Reply::Records(Vec::new()),
+        ),
     ])
     .await;
     let resolver = Resolver::at(fake.address).unwrap();
     let ask = async |name| resolver.addresses(&DomainName::parse(name).unwrap()).await;
-    assert_eq!(ask("x.partner.example").await, Ok(vec!["192.0.2.1".parse().unwrap()]));
+    assert_eq!(
+        ask("x.partner.example").await,
+        Ok(vec!["192.0.2.1".parse().unwrap()])
+    );
     let text = ask("text.partner.example").await.unwrap_err().to_string();
     assert!(text.contains("no A or AAAA record"), "{text}");
-    assert_eq!(ask("no.partner.example").await.unwrap_err().label(), "DnsNotFound");
+    assert_eq!(
+        ask("no.partner.example").await.unwrap_err().label(),
+        "DnsNotFound"
+    );
 }
 
 /// behaviour.md section 3: only a validating resolver on loopback is believed.
@@ -112,7 +179,11 @@ async fn srv_is_secure_only_where_all_its_answers_are() {
     for (starttls, direct, expected) in [
         (Reply::Secure(record()), None, true),
         (Reply::Records(record()), None, false),
-        (Reply::Secure(record()), Some(Reply::Records(record())), false),
+        (
+            Reply::Secure(record()),
+            Some(Reply::Records(record())),
+            false,
+        ),
         (Reply::Secure(record()), Some(Reply::Secure(record())), true),
     ] {
         let mut table = vec![(STARTTLS, SRV, starttls)];

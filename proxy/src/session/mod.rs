@@ -134,7 +134,7 @@ pub struct Session {
     /// Of what the ledger settled, how much `acks` knows.
     settled: u64,
     outputs: Vec<Output>,
-    tls: Option<TlsFacts>,
+    tls: Option<Arc<TlsFacts>>,
     /// Peer domain for STARTTLS towards it; set by the machine.
     start_tls: Option<DomainName>,
     /// As whom we dialled.
@@ -159,7 +159,7 @@ pub struct Start {
     pub peer: PeerRole,
     pub transport: Transport,
     pub address: Option<SocketAddr>,
-    pub tls: Option<TlsFacts>,
+    pub tls: Option<Arc<TlsFacts>>,
     pub machine: Machine,
     pub outputs: Vec<Output>,
     pub place: Option<crate::listen::bounds::Place>,
@@ -669,7 +669,7 @@ impl Session {
                 }
                 let carried = self.edge.carry(self.side, &self.force, pair, method);
                 self.entry
-                    .carries(&carried.pair, method, self.tls.as_ref(), true);
+                    .carries(&carried.pair, method, self.tls.as_deref(), true);
                 let peer = carried.pair.from.clone();
                 self.relay.add(carried);
                 self.established(&peer);
@@ -679,7 +679,7 @@ impl Session {
                     return;
                 }
                 let route = self.edge.routes.of(self.side, &pair);
-                self.entry.carries(&pair, method, self.tls.as_ref(), false);
+                self.entry.carries(&pair, method, self.tls.as_deref(), false);
                 if route.bind(&self.outlet) {
                     self.outgoing.push(route);
                 }
@@ -889,7 +889,7 @@ impl Session {
         };
         match outcome {
             Ok(transport) => {
-                self.tls = transport.facts();
+                self.tls = transport.facts().map(Arc::new);
                 self.transport = Some(transport);
                 self.scanner.restart();
                 self.header = None;

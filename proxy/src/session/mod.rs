@@ -140,7 +140,7 @@ pub struct Session {
     outputs: Vec<Output>,
     /// Batches sent, to time one in [`SAMPLE`].
     sampled: u32,
-    tls: Option<TlsFacts>,
+    tls: Option<Arc<TlsFacts>>,
     /// Peer domain for STARTTLS towards it; set by the machine.
     start_tls: Option<DomainName>,
     /// As whom we dialled.
@@ -165,7 +165,7 @@ pub struct Start {
     pub peer: PeerRole,
     pub transport: Transport,
     pub address: Option<SocketAddr>,
-    pub tls: Option<TlsFacts>,
+    pub tls: Option<Arc<TlsFacts>>,
     pub machine: Machine,
     pub outputs: Vec<Output>,
     pub place: Option<crate::listen::bounds::Place>,
@@ -688,7 +688,7 @@ impl Session {
                 }
                 let carried = self.edge.carry(self.side, &self.force, pair, method);
                 self.entry
-                    .carries(&carried.pair, method, self.tls.as_ref(), true);
+                    .carries(&carried.pair, method, self.tls.as_deref(), true);
                 let peer = carried.pair.from.clone();
                 self.relay.add(carried);
                 self.established(&peer);
@@ -698,7 +698,7 @@ impl Session {
                     return;
                 }
                 let route = self.edge.routes.of(self.side, &pair);
-                self.entry.carries(&pair, method, self.tls.as_ref(), false);
+                self.entry.carries(&pair, method, self.tls.as_deref(), false);
                 if route.bind(&self.outlet) {
                     self.outgoing.push(route);
                 } else if self.peer == PeerRole::Server && self.outgoing.is_empty() {
@@ -911,7 +911,7 @@ impl Session {
         };
         match outcome {
             Ok(transport) => {
-                self.tls = transport.facts();
+                self.tls = transport.facts().map(Arc::new);
                 self.transport = Some(transport);
                 self.scanner.restart();
                 self.header = None;

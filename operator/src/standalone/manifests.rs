@@ -165,13 +165,14 @@ impl Gathering {
         if let Some(object) = value.as_object_mut() {
             object.remove("status");
         }
-        let violations = violations(&value);
+        let violations = kinds::validate_manifest(&value);
         let mut faults: Vec<String> = Vec::new();
         for violation in violations {
             let place = here.document.line_of(&violation.path);
             faults.push(format!("line {place}: {}: {}", violation.path, violation.message));
         }
         if faults.is_empty() {
+            let value = kinds::with_defaults(&value);
             let read = match kind {
                 Kind::EdgePool => parse(value).map(|pool| self.world(&here.namespace).pools.push(pool)),
                 Kind::XmppFederatedPartner => {
@@ -252,6 +253,3 @@ impl Manifests {
             .collect()
     }
 }
-
-struct Violation { path: String, message: String }
-fn violations(_: &Value) -> Vec<Violation> { Vec::new() }

@@ -25,6 +25,8 @@ const LAST_LABEL: &str =
     "([a-z_]([a-z0-9_-]{0,61}[a-z0-9_])?|[0-9]+[a-z_-]([a-z0-9_-]{0,60}[a-z0-9_])?)";
 const PORT: &str =
     "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])";
+/// Twice escaped: once for CEL, once for the expression.
+const BRACKETED: &str = r"\\[[0-9a-f:.]+\\]";
 const IPV4: &str = "(([0-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])[.]){3}([0-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])";
 
 fn domain_pattern() -> String {
@@ -112,7 +114,7 @@ pub fn host_optional_port(_: &mut SchemaGenerator) -> Schema {
     let domain = domain_pattern();
     matching(
         260,
-        &format!("({domain}|{IPV4}|[[][0-9a-f:.]+[]])(:{PORT})?"),
+        &format!("({domain}|{IPV4}|{BRACKETED})(:{PORT})?"),
         &format!("write host or host:port: {HOST_MESSAGE}"),
     )
 }
@@ -122,7 +124,7 @@ pub fn host_port(_: &mut SchemaGenerator) -> Schema {
     let domain = domain_pattern();
     matching(
         260,
-        &format!("({domain}|{IPV4}|[[][0-9a-f:.]+[]]):{PORT}"),
+        &format!("({domain}|{IPV4}|{BRACKETED}):{PORT}"),
         &format!("write host:port: {HOST_MESSAGE}"),
     )
 }
@@ -130,9 +132,10 @@ pub fn host_port(_: &mut SchemaGenerator) -> Schema {
 /// Bare JIDs, or `*@domain`.
 pub fn users(_: &mut SchemaGenerator) -> Schema {
     let domain = domain_pattern();
+    // The apostrophe is escaped for CEL.
     let user = matching(
         MAX_JID,
-        &format!("[^@/\"&'<>: ]+@{domain}").replace('\'', "\\'"),
+        &format!("[^@/\"&\\'<>: ]+@{domain}"),
         "write a bare JID such as alice@example.org, or *@example.org for a whole domain: no resource, the domain in lower case as A-labels",
     );
     set(user, 0, MAX_USERS)
@@ -230,7 +233,13 @@ pub fn uris(_: &mut SchemaGenerator) -> Schema {
 
 /// Values of a message's `type`.
 pub fn message_types(_: &mut SchemaGenerator) -> Schema {
-    let item = matching(32, "[a-z]+", "a message type is one word in lower case");
+    let mut item = matching(32, "[a-z]+", "a message type is one word in lower case");
+    if let Some(Value::Array(rules)) = item.get_mut("x-kubernetes-validations") {
+        rules.push(rule(
+            "self != 'groupchat'".into(),
+            "groupchat never passes, for federation is from person to person: remove it",
+        ));
+    }
     set(item, 0, 16)
 }
 
@@ -258,6 +267,15 @@ pub fn labels(_: &mut SchemaGenerator) -> Schema {
             "pattern": LABEL_VALUE,
         },
     })
+}
+
+/// A country of a distinguished name (ISO 3166).
+pub fn country(_: &mut SchemaGenerator) -> Schema {
+    matching(
+        2,
+        "[A-Z]{2}",
+        "write the country as two capital letters, such as DE",
+    )
 }
 
 /// A duration as Go writes it: cert-manager's own format.

@@ -10,6 +10,17 @@ pub enum StanzaKind {
     Iq,
 }
 
+impl StanzaKind {
+    /// The element's local name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::Presence => "presence",
+            Self::Iq => "iq",
+        }
+    }
+}
+
 /// A stanza in namespace `jabber:server`, well-formed and within limits.
 ///
 /// Attribute values are what the XML means: references resolved (borrowed where there were none,
@@ -34,10 +45,15 @@ pub struct Stanza<'a> {
 pub struct Form {
     /// The stanza's own element has a prefix: it is written anew.
     pub prefixed: bool,
-    /// It uses prefixes that only the sender's stream header declares: they are spliced in.
-    pub inherits_prefixes: bool,
+    /// It uses prefixes that only the sender's stream header declares: they are spliced in. Bit n
+    /// stands for the header's nth prefix.
+    pub header_prefixes: u64,
     /// It has an `xml:lang` of its own.
     pub has_lang: bool,
+    /// It has CDATA sections: they are written as escaped text.
+    pub has_section: bool,
+    /// Its text has references: what it means is not what its bytes look like.
+    pub has_reference: bool,
 }
 
 /// An element directly inside a stanza: ranges into [`Stanza::bytes`].

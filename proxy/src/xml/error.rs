@@ -1,0 +1,132 @@
+//! Why bytes were refused.
+
+use thiserror::Error;
+
+/// The first thing wrong with what a peer sent. The stream ends with [`XmlError::condition`]; the
+/// `Display` text is short and names nothing that the peer sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
+pub enum XmlError {
+    #[error("not UTF-8")]
+    NotUtf8,
+    #[error("encoding other than UTF-8")]
+    Encoding,
+    #[error("XML version other than 1.0")]
+    Version,
+    #[error("a character that XML forbids")]
+    ForbiddenCharacter,
+    #[error("comment")]
+    Comment,
+    #[error("processing instruction")]
+    ProcessingInstruction,
+    #[error("document type declaration")]
+    DocumentType,
+    #[error("entity reference other than the five")]
+    EntityReference,
+    #[error("element or attribute name outside ASCII")]
+    ExoticName,
+    #[error("malformed markup")]
+    Markup,
+    #[error("no white space before an attribute")]
+    MissingSpace,
+    #[error("'<' in an attribute value")]
+    LessThanInAttribute,
+    #[error("']]>' in text")]
+    SectionEndInText,
+    #[error("malformed reference")]
+    Reference,
+    #[error("attribute given twice")]
+    DuplicateAttribute,
+    #[error("end tag does not match")]
+    EndTag,
+    #[error("bytes after the end of the stream")]
+    AfterEnd,
+    #[error("prefix not declared")]
+    UndeclaredPrefix,
+    #[error("reserved prefix or namespace, or a prefix undeclared")]
+    ReservedPrefix,
+    #[error("white space or control character in a namespace name")]
+    NamespaceName,
+    #[error("not the namespace of streams")]
+    StreamNamespace,
+    #[error("the first element is not a stream")]
+    NotAStream,
+    #[error("text between stanzas")]
+    TextBetweenStanzas,
+    #[error("element larger than allowed")]
+    TooLarge,
+    #[error("elements nested too deep")]
+    TooDeep,
+    #[error("too many attributes")]
+    TooManyAttributes,
+    #[error("too many namespace declarations")]
+    TooManyNamespaces,
+    #[error("name too long")]
+    NameTooLong,
+}
+
+impl XmlError {
+    /// The stream error condition, RFC 6120 section 4.9.3.
+    pub fn condition(&self) -> &'static str {
+        match self {
+            Self::Encoding => "unsupported-encoding",
+            Self::Comment
+            | Self::ProcessingInstruction
+            | Self::DocumentType
+            | Self::EntityReference
+            | Self::ExoticName
+            | Self::Version => "restricted-xml",
+            Self::NotUtf8
+            | Self::ForbiddenCharacter
+            | Self::Markup
+            | Self::MissingSpace
+            | Self::LessThanInAttribute
+            | Self::SectionEndInText
+            | Self::Reference
+            | Self::DuplicateAttribute
+            | Self::EndTag
+            | Self::AfterEnd => "not-well-formed",
+            Self::UndeclaredPrefix | Self::ReservedPrefix => "bad-namespace-prefix",
+            Self::StreamNamespace => "invalid-namespace",
+            Self::NamespaceName | Self::NotAStream | Self::TextBetweenStanzas => "bad-format",
+            Self::TooLarge
+            | Self::TooDeep
+            | Self::TooManyAttributes
+            | Self::TooManyNamespaces
+            | Self::NameTooLong => "policy-violation",
+        }
+    }
+
+    /// A name for metrics and logs: a fixed set, one word each.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::NotUtf8 => "not-utf8",
+            Self::Encoding => "encoding",
+            Self::Version => "xml-version",
+            Self::ForbiddenCharacter => "forbidden-character",
+            Self::Comment => "comment",
+            Self::ProcessingInstruction => "processing-instruction",
+            Self::DocumentType => "document-type",
+            Self::EntityReference => "entity-reference",
+            Self::ExoticName => "exotic-name",
+            Self::Markup => "markup",
+            Self::MissingSpace => "missing-space",
+            Self::LessThanInAttribute => "less-than-in-attribute",
+            Self::SectionEndInText => "section-end-in-text",
+            Self::Reference => "reference",
+            Self::DuplicateAttribute => "duplicate-attribute",
+            Self::EndTag => "end-tag",
+            Self::AfterEnd => "after-end",
+            Self::UndeclaredPrefix => "undeclared-prefix",
+            Self::ReservedPrefix => "reserved-prefix",
+            Self::NamespaceName => "namespace-name",
+            Self::StreamNamespace => "stream-namespace",
+            Self::NotAStream => "not-a-stream",
+            Self::TextBetweenStanzas => "text-between-stanzas",
+            Self::TooLarge => "too-large",
+            Self::TooDeep => "too-deep",
+            Self::TooManyAttributes => "too-many-attributes",
+            Self::TooManyNamespaces => "too-many-namespaces",
+            Self::NameTooLong => "name-too-long",
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The stream header: the start tag that a stream begins with, and the XML declaration before it.
+
+use super::{XmlError, ns};
+
+/// What a peer's `<stream:stream …>` says (RFC 6120 section 4.7). Values are resolved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamHeader {
+    pub from: Option<String>,
+    pub to: Option<String>,
+    pub id: Option<String>,
+    /// As sent; `None` is a peer from before XMPP 1.0.
+    pub version: Option<String>,
+    /// `xml:lang`
+    pub lang: Option<String>,
+    /// The default namespace that elements in the stream inherit. `jabber:client` is not refused
+    /// here: the negotiation machine judges it.
+    pub content_namespace: Option<String>,
+    /// Prefix of the stream's own element, usually `stream`; empty where it has none.
+    pub prefix: String,
+    /// Every prefix declared, with its namespace name. At most 64.
+    pub prefixes: Vec<(String, String)>,
+}
+
+impl StreamHeader {
+    /// Whether the dialback namespace is declared (XEP-0220 section 2.1).
+    pub fn declares_dialback(&self) -> bool {
+        self.prefixes.iter().any(|(_, name)| name == ns::DIALBACK)
+    }
+
+    /// Whether this is the root that XMPP asks for, given its local name and its namespace.
+    pub(super) fn check_root(local: &[u8], namespace: &[u8]) -> Result<(), XmlError> {
+        if namespace != ns::STREAM.as_bytes() {
+            Err(XmlError::StreamNamespace)
+        } else if local != b"stream" {
+            Err(XmlError::NotAStream)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// What the prefix means to the elements of the stream.
+    pub fn namespace_of(&self, prefix: &str) -> Option<&str> {
+        if prefix == "xml" {
+            return Some(ns::XML);
+        }
+        self.prefixes
+            .iter()
+            .find(|(name, _)| name == prefix)
+            .map(|(_, namespace)| namespace.as_str())
+    }
+}
+
+/// Longest XML declaration taken, in bytes.
+pub(super) const DECLARATION_BYTES: usize = 256;
+
+/// Checks what stands between `<?xml` and `?>` (XML 1.0 section 2.8).
+pub(super) fn check_declaration(body: &[u8]) -> Result<(), XmlError> {
+    let mut rest = std::str::from_utf8(body).map_err(|_| XmlError::NotUtf8)?;
+    let mut expected = ["version", "encoding", "standalone"].iter();
+    let mut seen_version = false;
+    loop {
+        let trimmed = rest.trim_start_matches([' ', '\t', '\r', '\n']);
+        if trimmed.is_empty() {
+            return if seen_version {
+                Ok(())
+            } else {
+                Err(XmlError::Markup)
+            };
+        }
+        if trimmed.len() == rest.len() {
+            return Err(XmlError::Markup);
+        }
+        let (name, value, after) = pseudo_attribute(trimmed).ok_or(XmlError::Markup)?;
+        if !expected.any(|known| *known == name) {
+            return Err(XmlError::Markup);
+        }
+        match name {
+            "version" => {
+                seen_version = true;
+                if value != "1.0" {
+                    return Err(XmlError::Version);
+                }
+            }
+            // The version comes first.
+            _ if !seen_version => return Err(XmlError::Markup),
+            "encoding" if !value.eq_ignore_ascii_case("utf-8") => return Err(XmlError::Encoding),
+            "standalone" if !matches!(value, "yes" | "no") => return Err(XmlError::Markup),
+            _ => {}
+        }
+        rest = after;
+    }
+}
+
+/// Name and value of the pseudo attribute that `text` begins with, and what follows it.
+fn pseudo_attribute(text: &str) -> Option<(&str, &str, &str)> {
+    let space = [' ', '\t', '\r', '\n'];
+    let (name, rest) = text.split_once('=')?;
+    let rest = rest.trim_start_matches(space);
+    let quote = rest.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
+    let (value, after) = rest[1..].split_once(quote)?;
+    Some((name.trim_end_matches(space), value, after))
+}

@@ -1,0 +1,38 @@
+//! How much a peer may send before it is refused.
+
+/// Bounds of one stream, counted as bytes arrive: what exceeds one is refused at the first byte too
+/// many, not when the element is complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one top-level element, and of one stream header. At most `u32::MAX / 2`; more
+    /// counts as that.
+    pub stanza_bytes: usize,
+    /// Open elements in one top-level element, itself counted.
+    pub depth: u16,
+    /// Attributes of one element, namespace declarations counted.
+    pub attributes: u16,
+    /// Namespace declarations in one top-level element, and in one stream header (there 64 at most).
+    pub namespaces: u16,
+    /// Bytes of one qualified name, and of one namespace name.
+    pub name_bytes: u16,
+}
+
+impl Limits {
+    /// The limits that the design fixes, with this many bytes for a stanza.
+    pub const fn with_stanza_bytes(stanza_bytes: usize) -> Self {
+        Self {
+            stanza_bytes,
+            depth: 64,
+            attributes: 64,
+            namespaces: 64,
+            name_bytes: 256,
+        }
+    }
+}
+
+impl Default for Limits {
+    /// 262,144 bytes a stanza: the default of `settings.maxStanzaBytes`.
+    fn default() -> Self {
+        Self::with_stanza_bytes(262_144)
+    }
+}

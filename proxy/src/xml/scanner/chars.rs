@@ -1,0 +1,165 @@
+//! What single bytes and characters may be. Every function here looks at the bytes it is given and
+//! says whether they are right, wrong, or not enough to tell.
+
+use super::XmlError;
+
+pub(super) const LT: u8 = 1;
+pub(super) const AMP: u8 = 2;
+pub(super) const BRACKET: u8 = 4;
+pub(super) const APOSTROPHE: u8 = 8;
+pub(super) const QUOTE: u8 = 16;
+pub(super) const SPACE: u8 = 32;
+pub(super) const CONTROL: u8 = 64;
+pub(super) const HIGH: u8 = 128;
+
+/// What stops a run of plain characters, by context: nothing else needs a second look.
+pub(super) const STOPS_TEXT: u8 = LT | AMP | BRACKET | CONTROL | HIGH;
+pub(super) const STOPS_SECTION: u8 = BRACKET | CONTROL | HIGH;
+const STOPS_VALUE: u8 = LT | AMP | SPACE | CONTROL | HIGH;
+
+/// What stops a run inside an attribute value in quotes of this kind. Blanks do not: only the white
+/// space that normalisation changes does.
+pub(super) fn stops_value(quote: u8) -> u8 {
+    STOPS_VALUE | if quote == b'\'' { APOSTROPHE } else { QUOTE }
+}
+
+const CLASSES: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = match byte as u8 {
+            b'<' => LT,
+            b'&' => AMP,
+            b']' => BRACKET,
+            b'\'' => APOSTROPHE,
+            b'"' => QUOTE,
+            b'\t' | b'\n' | b'\r' => SPACE,
+            0..b' ' => CONTROL,
+            0x80.. => HIGH,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    table
+};
+
+const NAME_START: u8 = 1;
+const NAME: u8 = 2;
+
+/// Names are ASCII here. XML's fourth and fifth editions, and with them the parsers in use, disagree
+/// on which other letters a name may have: such names are no common ground.
+const NAMES: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = match byte as u8 {
+            b'a'..=b'z' | b'A'..=b'Z' | b'_' => NAME_START | NAME,
+            b'0'..=b'9' | b'-' | b'.' => NAME,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    table
+};
+
+pub(super) fn starts_name(byte: u8) -> bool {
+    NAMES[byte as usize] & NAME_START != 0
+}
+
+pub(super) fn continues_name(byte: u8) -> bool {
+    NAMES[byte as usize] & NAME != 0
+}
+
+pub(super) fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+}
+
+/// Position of the first byte from `at` on that is in one of the classes; the end if none is.
+#[inline]
+pub(super) fn skip_plain(bytes: &[u8], at: usize, stops: u8) -> usize {
+    match bytes[at..]
+        .iter()
+        .position(|&byte| CLASSES[byte as usize] & stops != 0)
+    {
+        Some(run) => at + run,
+        None => bytes.len(),
+    }
+}
+
+/// Length of the character beyond ASCII at `at`, checked as UTF-8 and as XML's `Char`; `None` while
+/// it is cut off but right so far.
+pub(super) fn wide_character(bytes: &[u8], at: usize) -> Result<Option<usize>, XmlError> {
+    let (len, second) = match bytes[at] {
+        0xc2..=0xdf => (2, 0x80..=0xbf),
+        0xe0 => (3, 0xa0..=0xbf),
+        0xed => (3, 0x80..=0x9f),
+        0xe1..=0xef => (3, 0x80..=0xbf),
+        0xf0 => (4, 0x90..=0xbf),
+        0xf1..=0xf3 => (4, 0x80..=0xbf),
+        0xf4 => (4, 0x80..=0x8f),
+        _ => return Err(XmlError::NotUtf8),
+    };
+    let found = &bytes[at..bytes.len().min(at + len)];
+    if found.get(1).is_some_and(|byte| !second.contains(byte))
+        || found
+            .iter()
+            .skip(2)
+            .any(|byte| !(0x80..=0xbf).contains(byte))
+    {
+        return Err(XmlError::NotUtf8);
+    }
+    match found {
+        [0xef, 0xbf, 0xbe | 0xbf] => Err(XmlError::ForbiddenCharacter),
+        _ if found.len() < len => Ok(None),
+        _ => Ok(Some(len)),
+    }
+}
+
+/// Longest reference taken, in bytes. None that means anything is longer.
+const REFERENCE_BYTES: usize = 16;
+
+/// Length of the reference at `at` (where the `&` is); `None` while it is cut off.
+pub(super) fn reference(bytes: &[u8], at: usize) -> Result<Option<usize>, XmlError> {
+    let found = &bytes[at..bytes.len().min(at + REFERENCE_BYTES)];
+    let body = &found[1..];
+    let end = body.iter().position(|&byte| byte == b';');
+    let known = &body[..end.unwrap_or(body.len())];
+    let number = known.first() == Some(&b'#');
+    let fits = match known {
+        [b'#', b'x', digits @ ..] => digits.iter().all(u8::is_ascii_hexdigit),
+        [b'#', digits @ ..] => digits.iter().all(u8::is_ascii_digit),
+        [] => true,
+        [first, rest @ ..] => starts_name(*first) && rest.iter().all(|&b| continues_name(b)),
+    };
+    if !fits {
+        return Err(XmlError::Reference);
+    }
+    match end {
+        Some(_) if number => character_reference(&known[1..])?,
+        Some(0) => return Err(XmlError::Reference),
+        Some(_) => {
+            if !matches!(known, b"amp" | b"lt" | b"gt" | b"quot" | b"apos") {
+                return Err(XmlError::EntityReference);
+            }
+        }
+        None if found.len() < REFERENCE_BYTES => return Ok(None),
+        None if number => return Err(XmlError::Reference),
+        None => return Err(XmlError::EntityReference),
+    }
+    Ok(end.map(|end| end + 2))
+}
+
+fn character_reference(number: &[u8]) -> Result<(), XmlError> {
+    let (digits, radix) = match number {
+        [b'x', digits @ ..] => (digits, 16),
+        digits => (digits, 10),
+    };
+    let code = std::str::from_utf8(digits)
+        .ok()
+        .and_then(|digits| u32::from_str_radix(digits, radix).ok())
+        .ok_or(XmlError::Reference)?;
+    match char::from_u32(code) {
+        Some(character) if crate::xml::text::is_xml_char(character) => Ok(()),
+        _ => Err(XmlError::ForbiddenCharacter),
+    }
+}

@@ -143,7 +143,7 @@ impl Relay {
             );
         }
         match judgement.outcome {
-            Outcome::Pass | Outcome::PassWithoutStatusNote => {
+            Outcome::Pass | Outcome::PassWithoutStatus => {
                 if let Some(change) = &judgement.contact
                     && let Err(error) = edge.contacts.record(change)
                 {
@@ -152,7 +152,7 @@ impl Relay {
                 if stanza.kind == StanzaKind::Presence {
                     edge.crossed.note(self.direction, stanza);
                 }
-                let strip = matches!(judgement.outcome, Outcome::PassWithoutStatusNote);
+                let strip = matches!(judgement.outcome, Outcome::PassWithoutStatus);
                 if index != self.current || !self.builder.continues_with(number) {
                     self.flush(edge, now);
                     self.current = index;

@@ -46,16 +46,25 @@ impl Inspection {
                 compiled: compile::compile(world, &BTreeMap::new()),
             })
             .collect();
-        Ok(Self { manifests, namespaces })
+        Ok(Self {
+            manifests,
+            namespaces,
+        })
     }
 
     /// Every warning and error, worst first.
     #[must_use]
     pub fn notes(&self) -> Vec<Note> {
-        let problems = Manifests { problems: self.manifests.problems.clone(), ..Manifests::default() };
+        let problems = Manifests {
+            problems: self.manifests.problems.clone(),
+            ..Manifests::default()
+        };
         let mut notes = status::notes("", &problems, &[], None);
         for namespace in &self.namespaces {
-            let places = Manifests { places: self.manifests.places.clone(), ..Manifests::default() };
+            let places = Manifests {
+                places: self.manifests.places.clone(),
+                ..Manifests::default()
+            };
             let said = &namespace.compiled.diagnostics;
             notes.extend(status::notes(&namespace.name, &places, said, None));
         }

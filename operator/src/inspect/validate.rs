@@ -33,18 +33,36 @@ pub struct NamespacedObject {
 #[must_use]
 pub fn validate(inspection: &Inspection) -> Validation {
     let notes = inspection.notes();
-    let count = |severity| notes.iter().filter(|note| note.severity() == severity).count();
+    let count = |severity| {
+        notes
+            .iter()
+            .filter(|note| note.severity() == severity)
+            .count()
+    };
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
     let objects = inspection
         .namespaces
         .iter()
         .flat_map(|namespace| {
-            status::objects(&inspection.manifests, &namespace.name, &namespace.compiled.diagnostics)
-                .into_iter()
-                .map(|object| NamespacedObject { namespace: namespace.name.clone(), object })
+            status::objects(
+                &inspection.manifests,
+                &namespace.name,
+                &namespace.compiled.diagnostics,
+            )
+            .into_iter()
+            .map(|object| NamespacedObject {
+                namespace: namespace.name.clone(),
+                object,
+            })
         })
         .collect();
-    Validation { valid: errors == 0, errors, warnings, notes, objects }
+    Validation {
+        valid: errors == 0,
+        errors,
+        warnings,
+        notes,
+        objects,
+    }
 }
 
 impl Validation {

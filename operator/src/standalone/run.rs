@@ -63,8 +63,10 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunErr
     })?;
     let first = station.first(Timestamp::now())?;
     status::log(&first.notes);
-    let (namespace, pool) =
-        (first.inputs.config.namespace.clone(), first.inputs.config.pool.clone());
+    let (namespace, pool) = (
+        first.inputs.config.namespace.clone(),
+        first.inputs.config.pool.clone(),
+    );
     let (tell, inputs) = watch::channel(first.inputs);
     let (ready, mut is_ready) = oneshot::channel();
     let serve_options = serve::Options {
@@ -130,7 +132,10 @@ fn look(station: &mut Station, renew: bool) -> Result<Option<Look>, StationError
 fn tell_proxy(look: Look, tell: &watch::Sender<Inputs>) {
     status::log(&look.notes);
     if look.changed {
-        tracing::info!(generation = look.inputs.config.generation, "the manifests changed");
+        tracing::info!(
+            generation = look.inputs.config.generation,
+            "the manifests changed"
+        );
         tell.send_replace(look.inputs);
     }
 }

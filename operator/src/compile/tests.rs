@@ -517,9 +517,9 @@ fn a_user_stands_in_one_policy_at_most() {
             &[("b", Reason::Conflict)],
         ),
         (
-            "no JID",
+            "a localpart that two servers read as two users",
             String::new(),
-            user("a", "org.example"),
+            user("a", "\u{2163}@org.example"),
             &[],
             &[("a", Reason::InvalidUser)],
         ),

@@ -208,7 +208,7 @@ impl Gathering {
         if let Some(object) = value.as_object_mut() {
             object.remove("status");
         }
-        let violations = violations(&value);
+        let violations = kinds::validate_manifest(&value);
         let mut faults: Vec<String> = Vec::new();
         for violation in violations {
             let place = here.document.line_of(&violation.path);
@@ -218,6 +218,7 @@ impl Gathering {
             ));
         }
         if faults.is_empty() {
+            let value = kinds::with_defaults(&value);
             let read = match kind {
                 Kind::EdgePool => {
                     parse(value).map(|pool| self.world(&here.namespace).pools.push(pool))
@@ -316,12 +317,4 @@ impl Manifests {
             .map(|(namespace, object)| (namespace.clone(), object.name.clone()))
             .collect()
     }
-}
-
-struct Violation {
-    path: String,
-    message: String,
-}
-fn violations(_: &Value) -> Vec<Violation> {
-    Vec::new()
 }

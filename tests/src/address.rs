@@ -34,7 +34,9 @@ impl Block {
             let at = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % BLOCKS;
             let second = 16 + u8::try_from(at / 256).expect("below 224");
             let third = u8::try_from(at % 256).expect("below 256");
-            if let Ok(claim) = TcpListener::bind((Ipv4Addr::new(127, second, third, 254), CLAIM_PORT)) {
+            if let Ok(claim) =
+                TcpListener::bind((Ipv4Addr::new(127, second, third, 254), CLAIM_PORT))
+            {
                 return Self {
                     second,
                     third,
@@ -42,7 +44,9 @@ impl Block {
                 };
             }
         }
-        panic!("no loopback block is free: binding port {CLAIM_PORT} needs root or ip_unprivileged_port_start");
+        panic!(
+            "no loopback block is free: binding port {CLAIM_PORT} needs root or ip_unprivileged_port_start"
+        );
     }
 
     /// The block's address `.host`; 1 to 253.

@@ -148,7 +148,11 @@ impl Client {
             .with_context(|| format!("no JID in {bound:?}"))?
             .text
             .clone();
-        let Opening { read, write, framer } = opening;
+        let Opening {
+            read,
+            write,
+            framer,
+        } = opening;
         let inbox = Arc::new(Inbox::default());
         let reader = tokio::spawn(receive(read, framer, Arc::clone(&inbox)));
         Ok(Self {
@@ -201,10 +205,18 @@ impl Client {
     ///
     /// # Errors
     /// When the connection is gone.
-    pub async fn presence(&self, to: Option<&str>, kind: Option<&str>, payload: &str) -> Result<()> {
+    pub async fn presence(
+        &self,
+        to: Option<&str>,
+        kind: Option<&str>,
+        payload: &str,
+    ) -> Result<()> {
         let to = to.map(|to| format!(" to='{to}'")).unwrap_or_default();
-        let kind = kind.map(|kind| format!(" type='{kind}'")).unwrap_or_default();
-        self.send(&format!("<presence{to}{kind}>{payload}</presence>")).await
+        let kind = kind
+            .map(|kind| format!(" type='{kind}'"))
+            .unwrap_or_default();
+        self.send(&format!("<presence{to}{kind}>{payload}</presence>"))
+            .await
     }
 
     /// Sends an iq and waits for its result or error.
@@ -214,7 +226,8 @@ impl Client {
     pub async fn request(&self, to: Option<&str>, kind: &str, payload: &str) -> Result<Element> {
         let id = self.fresh_id();
         let to = to.map(|to| format!(" to='{to}'")).unwrap_or_default();
-        self.send(&format!("<iq type='{kind}'{to} id='{id}'>{payload}</iq>")).await?;
+        self.send(&format!("<iq type='{kind}'{to} id='{id}'>{payload}</iq>"))
+            .await?;
         self.expect(&format!("answer to {payload}"), |stanza| {
             stanza.name == "iq"
                 && stanza.attribute("id") == Some(&id)
@@ -252,10 +265,17 @@ impl Client {
                     return Ok(state.stanzas.remove(at).expect("the position is in range"));
                 }
                 if state.ended {
-                    bail!("{}: {what}: the stream ended; inbox: {:#?}", self.full, state.stanzas);
+                    bail!(
+                        "{}: {what}: the stream ended; inbox: {:#?}",
+                        self.full,
+                        state.stanzas
+                    );
                 }
             }
-            if timeout(end.saturating_duration_since(Instant::now()), changed).await.is_err() {
+            if timeout(end.saturating_duration_since(Instant::now()), changed)
+                .await
+                .is_err()
+            {
                 let state = self.inbox.state.lock();
                 bail!(
                     "{}: {what}: not within {limit:?}; inbox: {:#?}",
@@ -330,7 +350,10 @@ impl Client {
             .await?;
         let from = escape(request.attribute("from").unwrap_or_default());
         let id = escape(request.attribute("id").unwrap_or_default());
-        self.send(&format!("<iq type='result' to='{from}' id='{id}'>{payload}</iq>")).await?;
+        self.send(&format!(
+            "<iq type='result' to='{from}' id='{id}'>{payload}</iq>"
+        ))
+        .await?;
         Ok(request)
     }
 }

@@ -11,7 +11,9 @@ use crate::client::Client;
 /// The first thing that did not arrive as sent.
 pub async fn all(a: &Client, b: &Client) -> Result<()> {
     for client in [a, b] {
-        client.request(None, "get", "<query xmlns='jabber:iq:roster'/>").await?;
+        client
+            .request(None, "get", "<query xmlns='jabber:iq:roster'/>")
+            .await?;
         client.presence(None, None, "").await?;
     }
     messages(a, b).await.context("messages")?;
@@ -47,9 +49,11 @@ pub async fn messages(a: &Client, b: &Client) -> Result<()> {
 /// When a step of the handshake does not arrive.
 pub async fn subscribe(a: &Client, b: &Client) -> Result<()> {
     for (who, whom) in [(a, b), (b, a)] {
-        who.presence(Some(whom.bare()), Some("subscribe"), "").await?;
+        who.presence(Some(whom.bare()), Some("subscribe"), "")
+            .await?;
         whom.expect_presence(who.bare(), Some("subscribe")).await?;
-        whom.presence(Some(who.bare()), Some("subscribed"), "").await?;
+        whom.presence(Some(who.bare()), Some("subscribed"), "")
+            .await?;
         who.expect_presence(whom.bare(), Some("subscribed")).await?;
         // Approval brings the presence that is current.
         who.expect_presence(whom.full(), None).await?;
@@ -62,7 +66,8 @@ pub async fn subscribe(a: &Client, b: &Client) -> Result<()> {
 /// # Errors
 /// When one of them does not arrive.
 pub async fn presence(a: &Client, b: &Client) -> Result<()> {
-    a.presence(None, None, "<show>dnd</show><status>in a meeting</status>").await?;
+    a.presence(None, None, "<show>dnd</show><status>in a meeting</status>")
+        .await?;
     b.expect("a's busy presence", |p| {
         p.name == "presence"
             && p.attribute("from") == Some(a.full())
@@ -84,15 +89,23 @@ pub async fn queries(a: &Client, b: &Client) -> Result<()> {
     let disco = "http://jabber.org/protocol/disco#info";
     let get = format!("<query xmlns='{disco}'/>");
     let features = format!("<query xmlns='{disco}'><feature var='urn:xmpp:ping'/></query>");
-    let (asked, answered) = tokio::join!(a.request(Some(b.full()), "get", &get), b.answer(disco, &features));
+    let (asked, answered) = tokio::join!(
+        a.request(Some(b.full()), "get", &get),
+        b.answer(disco, &features)
+    );
     answered?;
     let asked = asked?;
     ensure!(
-        asked.child_in("query", disco).is_some_and(|q| q.child("feature").is_some()),
+        asked
+            .child_in("query", disco)
+            .is_some_and(|q| q.child("feature").is_some()),
         "{asked:?}"
     );
     let ping = "<ping xmlns='urn:xmpp:ping'/>";
-    let (pinged, answered) = tokio::join!(a.request(Some(b.full()), "get", ping), b.answer("urn:xmpp:ping", ""));
+    let (pinged, answered) = tokio::join!(
+        a.request(Some(b.full()), "get", ping),
+        b.answer("urn:xmpp:ping", "")
+    );
     answered?;
     let pinged = pinged?;
     ensure!(pinged.attribute("type") == Some("result"), "{pinged:?}");
@@ -100,16 +113,28 @@ pub async fn queries(a: &Client, b: &Client) -> Result<()> {
     let vcard = "<vCard xmlns='vcard-temp'><FN>Somebody Else</FN></vCard>";
     let set = b.request(None, "set", vcard).await?;
     ensure!(set.attribute("type") == Some("result"), "{set:?}");
-    let got = a.request(Some(b.bare()), "get", "<vCard xmlns='vcard-temp'/>").await?;
+    let got = a
+        .request(Some(b.bare()), "get", "<vCard xmlns='vcard-temp'/>")
+        .await?;
     ensure!(
-        got.child("vCard").and_then(|v| v.child("FN")).is_some_and(|f| f.text == "Somebody Else"),
+        got.child("vCard")
+            .and_then(|v| v.child("FN"))
+            .is_some_and(|f| f.text == "Somebody Else"),
         "{got:?}"
     );
 
     let domain = b.bare().split_once('@').context("a JID")?.1;
-    for payload in [get.as_str(), ping, "<query xmlns='jabber:iq:version'/>", "<time xmlns='urn:xmpp:time'/>"] {
+    for payload in [
+        get.as_str(),
+        ping,
+        "<query xmlns='jabber:iq:version'/>",
+        "<time xmlns='urn:xmpp:time'/>",
+    ] {
         let answer = a.request(Some(domain), "get", payload).await?;
-        ensure!(answer.attribute("type") == Some("result"), "{payload} to the server: {answer:?}");
+        ensure!(
+            answer.attribute("type") == Some("result"),
+            "{payload} to the server: {answer:?}"
+        );
     }
     Ok(())
 }

@@ -65,13 +65,21 @@ impl NameServer {
     pub async fn start(ip: impl Into<IpAddr>) -> Result<Self> {
         let address = SocketAddr::new(ip.into(), 53);
         let zone = Arc::new(Mutex::new(Zone::default()));
-        let udp = UdpSocket::bind(address).await.context("bind DNS over UDP")?;
-        let tcp = TcpListener::bind(address).await.context("bind DNS over TCP")?;
+        let udp = UdpSocket::bind(address)
+            .await
+            .context("bind DNS over UDP")?;
+        let tcp = TcpListener::bind(address)
+            .await
+            .context("bind DNS over TCP")?;
         let tasks = vec![
             tokio::spawn(serve_udp(udp, Arc::clone(&zone))),
             tokio::spawn(serve_tcp(tcp, Arc::clone(&zone))),
         ];
-        Ok(Self { address, zone, tasks })
+        Ok(Self {
+            address,
+            zone,
+            tasks,
+        })
     }
 
     /// Where it listens.
@@ -80,7 +88,12 @@ impl NameServer {
     }
 
     fn add(&self, owner: &str, data: RData) -> &Self {
-        self.zone.lock().records.entry(name(owner)).or_default().push(data);
+        self.zone
+            .lock()
+            .records
+            .entry(name(owner))
+            .or_default()
+            .push(data);
         self
     }
 
@@ -96,18 +109,47 @@ impl NameServer {
     }
 
     /// Adds `_xmpp-server._tcp` of `domain`: target, port, with priority and weight.
-    pub fn xmpp_server(&self, domain: &str, priority: u16, weight: u16, port: u16, target: &str) -> &Self {
-        self.srv(&format!("_xmpp-server._tcp.{domain}"), priority, weight, port, target)
+    pub fn xmpp_server(
+        &self,
+        domain: &str,
+        priority: u16,
+        weight: u16,
+        port: u16,
+        target: &str,
+    ) -> &Self {
+        self.srv(
+            &format!("_xmpp-server._tcp.{domain}"),
+            priority,
+            weight,
+            port,
+            target,
+        )
     }
 
     /// Adds `_xmpps-server._tcp` of `domain` (direct TLS).
-    pub fn xmpps_server(&self, domain: &str, priority: u16, weight: u16, port: u16, target: &str) -> &Self {
-        self.srv(&format!("_xmpps-server._tcp.{domain}"), priority, weight, port, target)
+    pub fn xmpps_server(
+        &self,
+        domain: &str,
+        priority: u16,
+        weight: u16,
+        port: u16,
+        target: &str,
+    ) -> &Self {
+        self.srv(
+            &format!("_xmpps-server._tcp.{domain}"),
+            priority,
+            weight,
+            port,
+            target,
+        )
     }
 
     /// Adds an SRV record under any owner name; target `.` says that there is no service.
     pub fn srv(&self, owner: &str, priority: u16, weight: u16, port: u16, target: &str) -> &Self {
-        self.add(owner, RData::SRV(SRV::new(priority, weight, port, name(target))))
+        self.add(
+            owner,
+            RData::SRV(SRV::new(priority, weight, port, name(target))),
+        )
     }
 
     /// Adds a CNAME.

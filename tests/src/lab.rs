@@ -102,7 +102,8 @@ impl Lab {
         let target = format!("xmpp.{}", spec.domain);
         self.dns.host(&target, spec.ip);
         if spec.direct_tls {
-            self.dns.xmpps_server(&spec.domain, 0, 0, DIRECT_TLS_PORT, &target);
+            self.dns
+                .xmpps_server(&spec.domain, 0, 0, DIRECT_TLS_PORT, &target);
         } else {
             self.dns.xmpp_server(&spec.domain, 0, 0, S2S_PORT, &target);
         }

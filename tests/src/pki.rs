@@ -5,6 +5,10 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
 };
 
+/// Days that every certificate is valid from now; rcgen's default, the year 4096, crashes ejabberd
+/// (its timer of the expiry takes no such delay).
+const VALID_DAYS: i64 = 90;
+
 /// What a leaf may be used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Usage {
@@ -36,6 +40,7 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
+        limit_validity(&mut params);
         let key = KeyPair::generate().expect("a key can be generated");
         let issuer = CertifiedIssuer::self_signed(params, key).expect("a root can be signed");
         Self { issuer }
@@ -51,8 +56,11 @@ impl Authority {
         let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
         let mut params = CertificateParams::new(names.clone()).expect("names are DNS names");
         params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, names[0].as_str());
+        params
+            .distinguished_name
+            .push(DnType::CommonName, names[0].as_str());
         params.use_authority_key_identifier_extension = true;
+        limit_validity(&mut params);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = match usage {
             Usage::ServerAuth => vec![ExtendedKeyUsagePurpose::ServerAuth],
@@ -62,10 +70,29 @@ impl Authority {
             ],
         };
         let key = KeyPair::generate().expect("a key can be generated");
-        let leaf = params.signed_by(&key, &self.issuer).expect("a leaf can be signed");
+        let leaf = params
+            .signed_by(&key, &self.issuer)
+            .expect("a leaf can be signed");
         Leaf {
             certificate: leaf.pem(),
             key: key.serialize_pem(),
         }
     }
+}
+
+/// From yesterday to [`VALID_DAYS`] from now.
+fn limit_validity(params: &mut CertificateParams) {
+    let today = jiff::Timestamp::now()
+        .to_zoned(jiff::tz::TimeZone::UTC)
+        .date();
+    let day = |offset: i64| {
+        let date = today.saturating_add(jiff::Span::new().days(offset));
+        rcgen::date_time_ymd(
+            date.year().into(),
+            date.month().unsigned_abs(),
+            date.day().unsigned_abs(),
+        )
+    };
+    params.not_before = day(-1);
+    params.not_after = day(VALID_DAYS);
 }

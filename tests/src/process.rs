@@ -54,7 +54,8 @@ impl Daemon {
             .stdout(out.try_clone()?)
             .stderr(out);
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let child = spawn(command).with_context(|| format!("start {name}: {}", program.display()))?;
+        let child =
+            spawn(command).with_context(|| format!("start {name}: {}", program.display()))?;
         Ok(Self {
             name: name.to_owned(),
             child,

@@ -34,7 +34,11 @@ where
 ///
 /// # Errors
 /// The future's own, or that `what` took longer.
-pub async fn within<T>(what: &str, limit: Duration, future: impl Future<Output = Result<T>>) -> Result<T> {
+pub async fn within<T>(
+    what: &str,
+    limit: Duration,
+    future: impl Future<Output = Result<T>>,
+) -> Result<T> {
     timeout(limit, future)
         .await
         .with_context(|| format!("{what}: not within {limit:?}"))?

@@ -55,7 +55,9 @@ impl Element {
                 error
                     .children
                     .iter()
-                    .find(|c| c.namespace == "urn:ietf:params:xml:ns:xmpp-stanzas" && c.name != "text")
+                    .find(|c| {
+                        c.namespace == "urn:ietf:params:xml:ns:xmpp-stanzas" && c.name != "text"
+                    })
                     .map_or("undefined-condition", |c| c.name.as_str())
             })
     }
@@ -189,7 +191,10 @@ pub fn parse(text: &str) -> Result<Element> {
             Event::Start(start) => open.push(element(&reader, &start)?),
             Event::Empty(start) => {
                 let leaf = element(&reader, &start)?;
-                open.last_mut().context("nothing is open")?.children.push(leaf);
+                open.last_mut()
+                    .context("nothing is open")?
+                    .children
+                    .push(leaf);
             }
             Event::End(_) => {
                 let done = open.pop().context("nothing is open")?;
@@ -242,7 +247,9 @@ fn element(reader: &NsReader<&[u8]>, start: &BytesStart<'_>) -> Result<Element> 
     let mut attributes = BTreeMap::new();
     for attribute in start.attributes() {
         let attribute = attribute?;
-        let value = attribute.normalized_value(quick_xml::XmlVersion::Implicit1_0)?.into_owned();
+        let value = attribute
+            .normalized_value(quick_xml::XmlVersion::Implicit1_0)?
+            .into_owned();
         attributes.insert(attribute.key.as_ref().to_owned(), value);
     }
     Ok(Element {
@@ -283,7 +290,10 @@ mod tests {
             panic!("{items:?}")
         };
         assert!(message.is("message", "jabber:client"));
-        assert_eq!(message.child("body").map(|b| b.text.as_str()), Some("1 < 2 & A"));
+        assert_eq!(
+            message.child("body").map(|b| b.text.as_str()),
+            Some("1 < 2 & A")
+        );
         assert_eq!(items[4], Item::Close);
     }
 }

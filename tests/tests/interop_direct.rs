@@ -25,32 +25,42 @@ async fn converse(a: Kind, b: Kind, security: Security, direct_tls: bool) -> Res
     let (alice, bob) = tokio::try_join!(left.login("alice"), right.login("bob"))?;
     let outcome = conversation::all(&alice, &bob).await;
     if outcome.is_err() {
-        eprintln!("{}\n{}", left.log(), right.log());
+        eprintln!("{}\n{}\n{:?}", left.log(), right.log(), lab.dns().asked());
     }
     outcome
 }
 
 #[tokio::test]
 async fn prosody_and_prosody_converse_by_certificates() {
-    converse(Kind::Prosody, Kind::Prosody, Security::Certificates, false).await.unwrap();
+    converse(Kind::Prosody, Kind::Prosody, Security::Certificates, false)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
 async fn prosody_and_ejabberd_converse_by_certificates() {
-    converse(Kind::Prosody, Kind::Ejabberd, Security::Certificates, false).await.unwrap();
+    converse(Kind::Prosody, Kind::Ejabberd, Security::Certificates, false)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
 async fn prosody_and_ejabberd_converse_by_direct_tls() {
-    converse(Kind::Prosody, Kind::Ejabberd, Security::Certificates, true).await.unwrap();
+    converse(Kind::Prosody, Kind::Ejabberd, Security::Certificates, true)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
 async fn prosody_and_ejabberd_converse_by_dialback_over_tls() {
-    converse(Kind::Prosody, Kind::Ejabberd, Security::TlsDialback, false).await.unwrap();
+    converse(Kind::Prosody, Kind::Ejabberd, Security::TlsDialback, false)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
 async fn prosody_and_ejabberd_converse_by_dialback_over_tcp() {
-    converse(Kind::Prosody, Kind::Ejabberd, Security::TcpDialback, false).await.unwrap();
+    converse(Kind::Prosody, Kind::Ejabberd, Security::TcpDialback, false)
+        .await
+        .unwrap();
 }

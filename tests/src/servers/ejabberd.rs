@@ -16,16 +16,18 @@ pub(super) const READY: &str = "ready";
 pub(super) fn configure(server: &Server) -> Result<()> {
     let spec = server.spec();
     server.write("ejabberd.yml", &configuration(spec, &server.directory))?;
+    // SRV look-ups are Erlang's own and follow this file; address look-ups are the C library's and
+    // follow /etc/resolv.conf, which `launch` replaces for this process alone. `resolv_conf` must
+    // come first: else /etc/resolv.conf overwrites the name server.
     let [a, b, c, d] = spec.resolver.octets();
-    // `resolv_conf` must come first: else /etc/resolv.conf overwrites the name server. `dns` in
-    // `lookup` sends address look-ups there too, not to the C library.
     server.write(
         "inetrc",
         &format!(
-            "{{resolv_conf, \"\"}}.\n{{hosts_file, \"\"}}.\n{{lookup, [dns]}}.\n\
-             {{nameserver, {{{a},{b},{c},{d}}}, 53}}.\n{{cache_refresh, 1000}}.\n{{cache_size, 0}}.\n"
+            "{{resolv_conf, \"\"}}.\n{{lookup, [file, native]}}.\n{{nameserver, {{{a},{b},{c},{d}}}, 53}}.\n\
+             {{cache_size, 0}}.\n"
         ),
     )?;
+    server.write("resolv.conf", &format!("nameserver {}\n", spec.resolver))?;
     fs::create_dir_all(server.path("spool"))?;
     Ok(())
 }
@@ -34,7 +36,11 @@ pub(super) fn launch(server: &Server, log: &Path) -> Result<Daemon> {
     let spec = server.spec();
     let ready = server.path(READY);
     let _ = fs::remove_file(&ready);
-    let users: Vec<_> = spec.users.iter().map(|user| format!("<<\"{user}\">>")).collect();
+    let users: Vec<_> = spec
+        .users
+        .iter()
+        .map(|user| format!("<<\"{user}\">>"))
+        .collect();
     let register = format!(
         "[ejabberd_auth:try_register(U, <<\"{}\">>, <<\"{PASSWORD}\">>) || U <- [{}]], \
          file:write_file(\"{}\", <<>>).",
@@ -43,15 +49,38 @@ pub(super) fn launch(server: &Server, log: &Path) -> Result<Daemon> {
         ready.display()
     );
     let spool = format!("{:?}", server.path("spool").display().to_string());
+    let resolver = server.path("resolv.conf").display().to_string();
     let arguments = [
+        "--mount",
+        "sh",
+        "-c",
+        "mount --bind \"$0\" /etc/resolv.conf && exec erl \"$@\"",
+        &resolver,
         // Few schedulers without busy waiting: many servers share the machine.
-        "+K", "true", "+S", "2:2", "+sbwt", "none", "+P", "250000", "-noinput", "-mnesia", "dir", &spool, "-ejabberd",
-        "log_rate_limit", "1000", "-s", "ejabberd", "-eval", &register,
+        "+K",
+        "true",
+        "+S",
+        "2:2",
+        "+sbwt",
+        "none",
+        "+P",
+        "250000",
+        "-noinput",
+        "-mnesia",
+        "dir",
+        &spool,
+        "-ejabberd",
+        "log_rate_limit",
+        "1000",
+        "-s",
+        "ejabberd",
+        "-eval",
+        &register,
     ];
     let file = |name: &str| server.path(name).display().to_string();
     Daemon::start(
         &format!("ejabberd of {}", spec.domain),
-        Path::new("/usr/bin/erl"),
+        Path::new("unshare"),
         &arguments.map(str::to_owned),
         &[
             ("EJABBERD_CONFIG_PATH", file("ejabberd.yml")),

@@ -13,12 +13,7 @@ use std::{
 use anyhow::{Context, Result};
 use tokio::net::TcpStream;
 
-use crate::{
-    client::Client,
-    pki::Leaf,
-    process::Daemon,
-    wait,
-};
+use crate::{client::Client, pki::Leaf, process::Daemon, wait};
 
 /// Port of STARTTLS s2s on each server's address.
 pub const S2S_PORT: u16 = 5269;
@@ -137,23 +132,29 @@ impl Server {
             Kind::Prosody => None,
             Kind::Ejabberd => Some(self.path(ejabberd::READY)),
         };
-        let ready = wait::until(&format!("{} is ready", self.spec.domain), wait::GENEROUS, || {
-            let ended = daemon.exited();
-            let ports = &ports;
-            let ip = self.spec.ip;
-            let marked = marker.as_ref().is_none_or(|path| path.exists());
-            async move {
-                if let Some(status) = ended {
-                    return Some(Err(anyhow::anyhow!("it ended: {status}")));
+        let ready = wait::until(
+            &format!("{} is ready", self.spec.domain),
+            wait::GENEROUS,
+            || {
+                let ended = daemon.exited();
+                let ports = &ports;
+                let ip = self.spec.ip;
+                let marked = marker.as_ref().is_none_or(|path| path.exists());
+                async move {
+                    if let Some(status) = ended {
+                        return Some(Err(anyhow::anyhow!("it ended: {status}")));
+                    }
+                    for port in ports {
+                        TcpStream::connect((ip, *port)).await.ok()?;
+                    }
+                    marked.then_some(Ok(()))
                 }
-                for port in ports {
-                    TcpStream::connect((ip, *port)).await.ok()?;
-                }
-                marked.then_some(Ok(()))
-            }
-        })
+            },
+        )
         .await;
-        ready.and_then(|inner| inner).with_context(|| daemon.tail())?;
+        ready
+            .and_then(|inner| inner)
+            .with_context(|| daemon.tail())?;
         self.daemon = Some(daemon);
         Ok(())
     }

@@ -45,7 +45,14 @@ fn configuration(spec: &Spec, directory: &Path) -> String {
     } = spec;
     let dir = directory.display();
     let mut modules = vec![
-        "roster", "saslauth", "disco", "ping", "vcard", "time", "version", "blocklist",
+        "roster",
+        "saslauth",
+        "disco",
+        "ping",
+        "vcard",
+        "time",
+        "version",
+        "blocklist",
     ];
     if spec.security != Security::TcpDialback {
         modules.push("tls");

@@ -100,6 +100,7 @@ allow_unencrypted_plain_auth = true
 s2s_require_encryption = {tls}
 s2s_secure_auth = {certificates_only}
 s2s_direct_tls_ports = {direct_tls}
+s2s_direct_tls_ssl = {{ certificate = "{dir}/certificate.pem"; key = "{dir}/key.pem"; cafile = "{dir}/trust.pem"; capath = "/nonexistent" }}
 s2s_timeout = 30
 smacks_s2s_resend = true
 smacks_max_queue_size = 100000

@@ -5,6 +5,7 @@
 //! conditions: the structs hold plain strings, for an object that once was stored must always be
 //! readable.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -24,6 +25,8 @@ const LAST_LABEL: &str =
     "([a-z_]([a-z0-9_-]{0,61}[a-z0-9_])?|[0-9]+[a-z_-]([a-z0-9_-]{0,60}[a-z0-9_])?)";
 const PORT: &str =
     "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])";
+/// Twice escaped: once for CEL, once for the expression.
+const BRACKETED: &str = r"\\[[0-9a-f:.]+\\]";
 const IPV4: &str = "(([0-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])[.]){3}([0-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])";
 
 fn domain_pattern() -> String {
@@ -93,6 +96,16 @@ pub fn domains(generator: &mut SchemaGenerator) -> Schema {
     set(domain(generator), 1, MAX_DOMAINS)
 }
 
+/// Own domains of a gateway. Each must be one of the pool's, which a rule of the pool says: the
+/// syntax is not checked a second time, for 100 times 100 entries cost too much.
+pub fn gateway_domains(_: &mut SchemaGenerator) -> Schema {
+    set(
+        json_schema!({ "type": "string", "minLength": 1, "maxLength": 253 }),
+        1,
+        MAX_DOMAINS,
+    )
+}
+
 const HOST_MESSAGE: &str =
     "a host name is lower case, an IPv6 address stands in brackets, the port is 1 to 65535";
 
@@ -101,7 +114,7 @@ pub fn host_optional_port(_: &mut SchemaGenerator) -> Schema {
     let domain = domain_pattern();
     matching(
         260,
-        &format!("({domain}|{IPV4}|[[][0-9a-f:.]+[]])(:{PORT})?"),
+        &format!("({domain}|{IPV4}|{BRACKETED})(:{PORT})?"),
         &format!("write host or host:port: {HOST_MESSAGE}"),
     )
 }
@@ -111,7 +124,7 @@ pub fn host_port(_: &mut SchemaGenerator) -> Schema {
     let domain = domain_pattern();
     matching(
         260,
-        &format!("({domain}|{IPV4}|[[][0-9a-f:.]+[]]):{PORT}"),
+        &format!("({domain}|{IPV4}|{BRACKETED}):{PORT}"),
         &format!("write host:port: {HOST_MESSAGE}"),
     )
 }
@@ -119,9 +132,10 @@ pub fn host_port(_: &mut SchemaGenerator) -> Schema {
 /// Bare JIDs, or `*@domain`.
 pub fn users(_: &mut SchemaGenerator) -> Schema {
     let domain = domain_pattern();
+    // The apostrophe is escaped for CEL.
     let user = matching(
         MAX_JID,
-        &format!("[^@/\"&'<>: ]+@{domain}").replace('\'', "\\'"),
+        &format!("[^@/\"&\\'<>: ]+@{domain}"),
         "write a bare JID such as alice@example.org, or *@example.org for a whole domain: no resource, the domain in lower case as A-labels",
     );
     set(user, 0, MAX_USERS)
@@ -219,7 +233,13 @@ pub fn uris(_: &mut SchemaGenerator) -> Schema {
 
 /// Values of a message's `type`.
 pub fn message_types(_: &mut SchemaGenerator) -> Schema {
-    let item = matching(32, "[a-z]+", "a message type is one word in lower case");
+    let mut item = matching(32, "[a-z]+", "a message type is one word in lower case");
+    if let Some(Value::Array(rules)) = item.get_mut("x-kubernetes-validations") {
+        rules.push(rule(
+            "self != 'groupchat'".into(),
+            "groupchat never passes, for federation is from person to person: remove it",
+        ));
+    }
     set(item, 0, 16)
 }
 
@@ -232,6 +252,10 @@ pub fn annotations(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// The pattern of a label's value, the only one in our definitions: it belongs to entries of maps,
+/// where a rule would cost more than it tells.
+pub(super) const LABEL_VALUE: &str = "^([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?$";
+
 /// Labels of an object that is made, or that a node has.
 pub fn labels(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
@@ -240,9 +264,18 @@ pub fn labels(_: &mut SchemaGenerator) -> Schema {
         "additionalProperties": {
             "type": "string",
             "maxLength": 63,
-            "pattern": "^([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?$",
+            "pattern": LABEL_VALUE,
         },
     })
+}
+
+/// A country of a distinguished name (ISO 3166).
+pub fn country(_: &mut SchemaGenerator) -> Schema {
+    matching(
+        2,
+        "[A-Z]{2}",
+        "write the country as two capital letters, such as DE",
+    )
 }
 
 /// A duration as Go writes it: cert-manager's own format.
@@ -261,6 +294,30 @@ pub fn storage_size(_: &mut SchemaGenerator) -> Schema {
         "[1-9][0-9]*([.][0-9]+)?(k|Ki|M|Mi|G|Gi|T|Ti)?",
         "write a size such as 1Gi or 500Mi",
     )
+}
+
+/// `status.conditions`.
+pub fn conditions(generator: &mut SchemaGenerator) -> Schema {
+    let mut condition = generator.subschema_for::<Condition>();
+    if let Some(Value::Object(fields)) = condition.get_mut("properties") {
+        for (name, field) in fields {
+            let (key, value) = match name.as_str() {
+                "type" => ("maxLength", json!(316)),
+                "status" => ("enum", json!(["True", "False", "Unknown"])),
+                "reason" => ("maxLength", json!(1024)),
+                "message" => ("maxLength", json!(32_768)),
+                _ => continue,
+            };
+            field[key] = value;
+        }
+    }
+    json_schema!({
+        "type": "array",
+        "items": condition,
+        "maxItems": 16,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+    })
 }
 
 /// A key of a ConfigMap in the same namespace.

@@ -4,14 +4,18 @@
 //! neither can say, are conditions that compiling finds. Nothing here does I/O.
 
 pub mod conditions;
+mod definition;
 pub mod fields;
 pub mod partner;
 pub mod policy;
 pub mod pool;
+mod validate;
 
+pub use definition::{crds, files, yaml};
 pub use partner::{PartnerSpec, PartnerStatus, XmppFederatedPartner};
 pub use policy::{ExternalAccessPolicy, PolicyScope, PolicySpec, PolicyStatus};
 pub use pool::{EdgePool, PoolSpec, PoolStatus};
+pub use validate::{Violation, validate_change, validate_manifest, with_defaults};
 
 /// `group` of all kinds.
 pub const GROUP: &str = "xmpp-edge.dev";

@@ -217,10 +217,7 @@ pub struct PartnerStatus {
     )]
     pub pools: Vec<PartnerPoolStatus>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(
-        length(max = 16),
-        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"])
-    )]
+    #[schemars(schema_with = "fields::conditions")]
     pub conditions: Vec<Condition>,
 }
 

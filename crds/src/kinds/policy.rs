@@ -141,9 +141,6 @@ pub struct PolicyStatus {
     #[schemars(length(max = 100), inner(length(max = 253)), extend("x-kubernetes-list-type" = "set"))]
     pub effective_pools: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(
-        length(max = 16),
-        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"])
-    )]
+    #[schemars(schema_with = "fields::conditions")]
     pub conditions: Vec<Condition>,
 }

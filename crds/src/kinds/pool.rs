@@ -206,7 +206,7 @@ impl Default for Listeners {
 #[serde(rename_all = "camelCase")]
 pub struct Gateway {
     /// Own domains that it is authoritative for.
-    #[schemars(schema_with = "fields::domains")]
+    #[schemars(schema_with = "fields::gateway_domains")]
     pub domains: Vec<String>,
     /// Who dials whom.
     #[serde(default = "direct")]
@@ -373,7 +373,7 @@ pub struct Subject {
     pub organizational_unit: Option<String>,
     /// Two letters (ISO 3166).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 2, max = 2))]
+    #[schemars(schema_with = "fields::country")]
     pub country: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]

@@ -7,6 +7,8 @@
 mod access;
 mod explain;
 mod partners;
+#[cfg(test)]
+mod tests;
 
 pub use access::{Access, AccessIndex};
 pub use explain::{ExplainError, Explanation, Known, Outcome, Rule, RuleTrace, explain};

@@ -3,6 +3,7 @@
 //! Where they come from (mounted files, or the manifests of `standalone`) is not known here.
 
 mod in_force;
+pub mod follow;
 
 use std::sync::Arc;
 

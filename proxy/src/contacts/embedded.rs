@@ -166,3 +166,6 @@ impl Writer {
         written
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -388,3 +388,6 @@ fn pair(row: &Row) -> (&str, &str, Option<Contact>) {
         Contact::decode(u8::try_from(state).unwrap_or(1)),
     )
 }
+
+#[cfg(test)]
+mod tests;

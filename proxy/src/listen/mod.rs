@@ -35,7 +35,11 @@ impl ListenerKind {
     /// Who comes to it.
     #[must_use]
     pub fn side(self) -> Side {
-        if self.is_public() { Side::Partner } else { Side::Gateway }
+        if self.is_public() {
+            Side::Partner
+        } else {
+            Side::Gateway
+        }
     }
 
     #[must_use]
@@ -56,15 +60,23 @@ const BACKLOG: u32 = 1024;
 /// # Errors
 /// What the system says.
 pub fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket =
-        if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
 /// Accepts until `stop`.
-pub async fn run(edge: Arc<Edge>, kind: ListenerKind, listener: TcpListener, stop: CancellationToken) {
+pub async fn run(
+    edge: Arc<Edge>,
+    kind: ListenerKind,
+    listener: TcpListener,
+    stop: CancellationToken,
+) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,

@@ -27,7 +27,12 @@ pub async fn run(edge: Arc<Edge>, listener: TcpListener, stop: CancellationToken
         .route("/metrics", get(metrics))
         .route("/status", get(show_status))
         .route("/explain", get(explain))
-        .fallback(|| async { (StatusCode::NOT_FOUND, "there are /healthz, /readyz, /metrics, /status and /explain\n") })
+        .fallback(|| async {
+            (
+                StatusCode::NOT_FOUND,
+                "there are /healthz, /readyz, /metrics, /status and /explain\n",
+            )
+        })
         .with_state(edge);
     let served = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());
     if let Err(error) = served.await {
@@ -46,7 +51,11 @@ async fn readyz(State(edge): State<Arc<Edge>>) -> Response {
 }
 
 async fn metrics(State(edge): State<Arc<Edge>>) -> Response {
-    ([(header::CONTENT_TYPE, OPENMETRICS)], edge.metrics.text(&edge)).into_response()
+    (
+        [(header::CONTENT_TYPE, OPENMETRICS)],
+        edge.metrics.text(&edge),
+    )
+        .into_response()
 }
 
 async fn show_status(
@@ -78,10 +87,9 @@ async fn explain(
     let (Some(from), Some(to)) = (query.get("from"), query.get("to")) else {
         return bad_request("give both: /explain?from=JID&to=JID");
     };
-    let force = edge.force();
-    match edge.explain(&force, from, to) {
+    match edge.explain(from, to) {
         Ok(explanation) => Json(explanation).into_response(),
-        Err(error) => bad_request(&error.to_string()),
+        Err(error) => bad_request(&error),
     }
 }
 
@@ -91,13 +99,16 @@ fn bad_request(text: &str) -> Response {
 
 fn authorise(edge: &Edge, headers: &HeaderMap) -> Result<(), Response> {
     let force = edge.force();
-    let Some(token) = &force.admin_token else { return Ok(()) };
+    let Some(token) = &force.admin_token else {
+        return Ok(());
+    };
     let given = headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.strip_prefix("Bearer "));
     let same = given.is_some_and(|given| {
-        aws_lc_rs::constant_time::verify_slices_are_equal(given.as_bytes(), token.as_bytes()).is_ok()
+        aws_lc_rs::constant_time::verify_slices_are_equal(given.as_bytes(), token.as_bytes())
+            .is_ok()
     });
     if same {
         return Ok(());
@@ -106,4 +117,3 @@ fn authorise(edge: &Edge, headers: &HeaderMap) -> Result<(), Response> {
     let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
     Err((StatusCode::UNAUTHORIZED, challenge, text).into_response())
 }
-

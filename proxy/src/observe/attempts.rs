@@ -84,11 +84,14 @@ impl Attempts {
     /// A step was taken.
     pub fn note(&self, edge: &Edge, force: &InForce, side: Side, step: AttemptStep) {
         let partner = match side {
-            Side::Partner => force.partner(&step.domain).map(|partner| partner.name.as_str()),
+            Side::Partner => force
+                .partner(&step.domain)
+                .map(|partner| partner.name.as_str()),
             Side::Gateway => None,
         };
         if side == Side::Partner {
-            edge.metrics.attempt(partner, step.direction, step.step.as_str(), step.outcome);
+            edge.metrics
+                .attempt(partner, step.direction, step.step.as_str(), step.outcome);
         }
         let ok = step.outcome == "Ok";
         if !ok {
@@ -104,7 +107,12 @@ impl Attempts {
             direction: direction_label(step.direction),
             domain: step.domain.to_string(),
             address: step.address.map(|address| address.to_string()),
-            text: step.text.chars().take(500).flat_map(escape_control).collect(),
+            text: step
+                .text
+                .chars()
+                .take(500)
+                .flat_map(escape_control)
+                .collect(),
             milliseconds: u64::try_from(step.took.as_millis()).unwrap_or(u64::MAX),
             time: Timestamp::now(),
         };
@@ -149,7 +157,9 @@ impl Attempts {
         let now = Instant::now();
         let mut failing = Vec::new();
         for ((side, domain), entry) in self.peers.lock().iter_mut() {
-            let long = entry.failing_since.is_some_and(|since| now.duration_since(since) >= limit);
+            let long = entry
+                .failing_since
+                .is_some_and(|since| now.duration_since(since) >= limit);
             if *side == Side::Partner && long && !entry.withdrawn {
                 entry.withdrawn = true;
                 failing.push(domain.clone());
@@ -167,16 +177,28 @@ impl Attempts {
             Side::Partner => &entry.outbound,
             Side::Gateway => &entry.inbound,
         };
-        attempt.steps.iter().rev().find(|step| step.outcome != "Ok").map(|step| step.text.clone())
+        attempt
+            .steps
+            .iter()
+            .rev()
+            .find(|step| step.outcome != "Ok")
+            .map(|step| step.text.clone())
     }
 
     /// What is known of a domain: the newest failure since the last success, else the newest steps.
     #[must_use]
     pub fn shown(&self, side: Side, domain: &DomainName) -> Shown {
         let peers = self.peers.lock();
-        let Some(entry) = peers.get(&(side, domain.clone())) else { return Shown::default() };
-        let last_attempt =
-            entry.inbound.steps.iter().chain(&entry.outbound.steps).cloned().collect::<Vec<_>>();
+        let Some(entry) = peers.get(&(side, domain.clone())) else {
+            return Shown::default();
+        };
+        let last_attempt = entry
+            .inbound
+            .steps
+            .iter()
+            .chain(&entry.outbound.steps)
+            .cloned()
+            .collect::<Vec<_>>();
         let failed = entry.inbound.failed || entry.outbound.failed;
         Shown {
             reachable: match (entry.last_connected, failed) {

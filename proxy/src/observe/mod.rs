@@ -4,4 +4,5 @@ pub mod admin;
 pub mod attempt;
 pub mod attempts;
 pub mod metrics;
+pub mod probes;
 pub mod status;

@@ -23,7 +23,10 @@ pub struct LastRejected(Mutex<Option<RejectedStatus>>);
 
 impl LastRejected {
     pub fn set(&self, error: Option<String>) {
-        *self.0.lock() = error.map(|error| RejectedStatus { time: Timestamp::now(), error });
+        *self.0.lock() = error.map(|error| RejectedStatus {
+            time: Timestamp::now(),
+            error,
+        });
     }
 }
 
@@ -243,14 +246,27 @@ fn partners(edge: &Edge, force: &InForce, keys: &BTreeMap<String, String>) -> Ve
                 .find(|shown| !shown.last_attempt.is_empty());
             PartnerStatus {
                 name: partner.name.clone(),
-                domain: partner.domains.first().map(DomainPattern::to_string).unwrap_or_default(),
-                domains: partner.domains.iter().map(DomainPattern::to_string).collect(),
+                domain: partner
+                    .domains
+                    .first()
+                    .map(DomainPattern::to_string)
+                    .unwrap_or_default(),
+                domains: partner
+                    .domains
+                    .iter()
+                    .map(DomainPattern::to_string)
+                    .collect(),
                 last_connected_time: shown
                     .iter()
                     .filter_map(|shown| shown.last_connected_time)
                     .max(),
-                last_attempt: newest.map(|shown| shown.last_attempt.clone()).unwrap_or_default(),
-                next_attempt_time: shown.iter().filter_map(|shown| shown.next_attempt_time).max(),
+                last_attempt: newest
+                    .map(|shown| shown.last_attempt.clone())
+                    .unwrap_or_default(),
+                next_attempt_time: shown
+                    .iter()
+                    .filter_map(|shown| shown.next_attempt_time)
+                    .max(),
                 peer_key_sha256: keys.get(&partner.name).cloned(),
                 probe: edge.probes.status(&partner.name),
             }
@@ -270,7 +286,12 @@ fn gateways(edge: &Edge, force: &InForce) -> Vec<GatewayStatus> {
                 .map(|domain| edge.attempts.shown(Side::Gateway, domain))
                 .collect();
             GatewayStatus {
-                domains: gateway.config.domains.iter().map(ToString::to_string).collect(),
+                domains: gateway
+                    .config
+                    .domains
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
                 address: gateway.config.address.to_string(),
                 reachable: shown
                     .iter()

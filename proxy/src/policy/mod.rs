@@ -51,7 +51,7 @@ pub enum Outcome {
     /// Forwarded as the bytes that came.
     Pass,
     /// Forwarded without the children that [`is_status_note`] knows; there is at least one.
-    PassWithoutStatusNote,
+    PassWithoutStatus,
     /// Answered as [`answer`] says; never [`Answer::Drop`].
     Refuse(Cause),
     /// Dropped and counted.
@@ -382,7 +382,7 @@ impl Subject<'_, '_> {
                 .children()
                 .any(|(name, namespace, _)| is_status_note(name, namespace));
         if strips {
-            Outcome::PassWithoutStatusNote
+            Outcome::PassWithoutStatus
         } else {
             Outcome::Pass
         }

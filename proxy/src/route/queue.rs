@@ -153,6 +153,15 @@ impl Route {
         self.room.notify_one();
     }
 
+    /// A batch in custody becomes one batch a stanza, all of them held.
+    pub fn cut(&self, batch: Batch, total: &Total) -> Vec<Batch> {
+        let before = batch.held();
+        let parts: Vec<_> = batch.cut().collect();
+        self.hold(parts.iter().map(Batch::held).sum(), total);
+        self.release(before, total);
+        parts
+    }
+
     /// The next batch for the stream that carries this route; its memory stays held until
     /// [`Self::release`].
     pub fn next(&self, outlet: &Arc<Outlet>) -> Option<Batch> {
@@ -289,6 +298,12 @@ impl Route {
     #[must_use]
     pub fn is_carried(&self) -> bool {
         matches!(self.state.lock().carrier, Carrier::Stream(_))
+    }
+
+    /// Whether this very stream carries it.
+    #[must_use]
+    pub fn is_carried_by(&self, outlet: &Arc<Outlet>) -> bool {
+        matches!(&self.state.lock().carrier, Carrier::Stream(own) if Arc::ptr_eq(own, outlet))
     }
 
     /// When the next try may be, where it rests.

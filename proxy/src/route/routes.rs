@@ -39,7 +39,10 @@ impl Routes {
 
     /// The routes in whose queues something waited since the last call.
     pub fn take_busy(&self) -> Vec<Arc<Route>> {
-        std::mem::take(&mut *self.busy.lock()).iter().filter_map(Weak::upgrade).collect()
+        std::mem::take(&mut *self.busy.lock())
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect()
     }
 
     /// Puts back what is still busy.
@@ -49,7 +52,9 @@ impl Routes {
 
     /// Forgets routes that nobody uses.
     pub fn forget_idle(&self) {
-        self.map.lock().retain(|_, route| Arc::strong_count(route) > 1 || !route.is_idle());
+        self.map
+            .lock()
+            .retain(|_, route| Arc::strong_count(route) > 1 || !route.is_idle());
     }
 
     /// Every route, in no order.

@@ -1,12 +1,7 @@
 //! A connection that came in: PROXY header where one is due, first byte, TLS from the start or
 //! not, then a session.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{io::AsyncReadExt, net::TcpStream, time::Instant};
 use xmpp_edge_crds::domain::DomainName;
@@ -16,7 +11,7 @@ use crate::{
     dns::socket,
     edge::Edge,
     listen::{ListenerKind, proxy_header},
-    stream::{Inbound, Link, PeerRole, Side},
+    stream::{Inbound, Link, PeerRole},
     tls::{self, FirstByte, Mode, Transport},
 };
 

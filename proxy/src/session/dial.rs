@@ -21,10 +21,7 @@ use crate::{
         failure::{Failure, FailureKind},
         queue::Route,
     },
-    stream::{
-        self, Fault, Link, Outbound, Pair, PeerRole, Purpose, Side, Unavailable,
-        Verdict,
-    },
+    stream::{self, Fault, Link, Outbound, Pair, PeerRole, Purpose, Side, Unavailable, Verdict},
     tls::{self, Mode, Transport},
 };
 
@@ -54,7 +51,7 @@ pub fn start(edge: &Arc<Edge>, route: &Arc<Route>) {
                 && failure.kind != FailureKind::Forbidden
                 && !route.stop_dialling_if_empty()
             {
-                edge.busy(&route);
+                edge.routes.busy(&route);
                 tokio::select! {
                     () = tokio::time::sleep(GATEWAY_PAUSE) => {}
                     () = edge.stopping.cancelled() => {}
@@ -95,7 +92,7 @@ pub async fn ask(edge: &Arc<Edge>, side: Side, purpose: Purpose) -> Verdict {
 async fn reach(edge: &Arc<Edge>, side: Side, purpose: Purpose) -> Result<Box<Session>, Failure> {
     let force = edge.force();
     let began = Instant::now();
-    let (peer, local) = ends(&purpose);
+    let (peer, _) = ends(&purpose);
     let direction = match side {
         Side::Partner => Direction::Outbound,
         Side::Gateway => Direction::Inbound,
@@ -107,13 +104,16 @@ async fn reach(edge: &Arc<Edge>, side: Side, purpose: Purpose) -> Result<Box<Ses
     let mut candidates = match edge.dialer.candidates(&peer, &way, direction).await {
         Ok(candidates) => candidates,
         Err((fault, step)) => {
-            edge.attempts.begin(&force, side, &local, &peer);
+            edge.attempts.begin(&force, side, &peer);
             edge.attempts.note(edge, &force, side, step);
             return Err(of_dns(&fault));
         }
     };
-    edge.attempts.begin(&force, side, &local, &peer);
-    let mut last = Failure::new(FailureKind::NotFound, format!("no address found for {peer}"));
+    edge.attempts.begin(&force, side, &peer);
+    let mut last = Failure::new(
+        FailureKind::NotFound,
+        format!("no address found for {peer}"),
+    );
     let mut skip_sasl = false;
     while let Some(next) = candidates.next().await {
         for step in candidates.take_steps() {
@@ -123,9 +123,7 @@ async fn reach(edge: &Arc<Edge>, side: Side, purpose: Purpose) -> Result<Box<Ses
             Ok(connected) => connected,
             Err(fault) => {
                 let kind = match (&fault, last.kind) {
-                    (dns::ConnectFault::Resolve { .. }, FailureKind::NotFound) => {
-                        FailureKind::NotFound
-                    }
+                    (dns::ConnectFault::Dns { .. }, FailureKind::NotFound) => FailureKind::NotFound,
                     _ => FailureKind::Unreachable,
                 };
                 last = Failure::new(kind, fault.to_string());
@@ -202,7 +200,10 @@ async fn negotiate(
                     took: began.elapsed(),
                 };
                 edge.attempts.note(edge, force, side, step);
-                return Err(Fault::TlsFailed(error.to_string()));
+                return Err(Fault::TlsFailed {
+                    label: error.label(),
+                    text: error.to_string(),
+                });
             }
         }
     } else {
@@ -211,7 +212,10 @@ async fn negotiate(
     let tlsa = candidate.tlsa.map(|records| (peer.clone(), records));
     let mut outputs = Vec::new();
     let machine = {
-        let realm = StreamRealm { force, tlsa: tlsa.as_ref() };
+        let realm = StreamRealm {
+            force,
+            tlsa: tlsa.as_ref(),
+        };
         let start = stream::Start {
             side,
             purpose: purpose.clone(),
@@ -259,10 +263,15 @@ fn way_to(force: &InForce, side: Side, peer: &DomainName) -> Result<dns::Route, 
             force.policy.admit(peer.as_str()).map_err(|reason| {
                 Failure::new(
                     FailureKind::Forbidden,
-                    format!("{peer} is not a partner that may talk ({})", reason.as_str()),
+                    format!(
+                        "{peer} is not a partner that may talk ({})",
+                        reason.as_str()
+                    ),
                 )
             })?;
-            let proxy = force.partner(peer).and_then(|partner| partner.proxy_fqdn.clone());
+            let proxy = force
+                .partner(peer)
+                .and_then(|partner| partner.proxy_fqdn.clone());
             Ok(proxy.map_or(dns::Route::Discover, dns::Route::Fixed))
         }
         Side::Gateway => match force.gateway(peer) {
@@ -276,16 +285,19 @@ fn way_to(force: &InForce, side: Side, peer: &DomainName) -> Result<dns::Route, 
 }
 
 fn of_dns(fault: &DnsError) -> Failure {
-    let kind =
-        if fault.is_definite() { FailureKind::NotFound } else { FailureKind::Unreachable };
+    let kind = if fault.is_definite() {
+        FailureKind::NotFound
+    } else {
+        FailureKind::Unreachable
+    };
     Failure::new(kind, fault.to_string())
 }
 
 /// Whether an address may be dialled for a partner that was found by DNS.
 pub fn is_forbidden(address: SocketAddr, own: &[SocketAddr], loopback_is_open: bool) -> bool {
     let is_own = own.iter().any(|own| {
-        own.port() == address.port() && (own.ip() == address.ip() || own.ip().is_unspecified() && address.ip().is_loopback())
+        own.port() == address.port()
+            && (own.ip() == address.ip() || own.ip().is_unspecified() && address.ip().is_loopback())
     });
     is_own || (!loopback_is_open && dns::connect::is_guarded(address.ip()))
 }
-

@@ -4,10 +4,16 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Input, Machine, Session, egress::{Confirmation, Egress}};
+use xmpp_edge_crds::edge_config::Partner;
+
+use super::{
+    Input, Session,
+    egress::{Confirmation, Egress},
+};
 use crate::{
     config::InForce,
-    stream::{Fault, PeerRole, Side},
+    observe::probes,
+    stream::{Fault, Side},
 };
 
 /// Between two signs of life asked of a gateway without XEP-0198 (behaviour: at most one a second).
@@ -63,11 +69,12 @@ impl KeepAlive {
         }
     }
 
-    /// The first pair stands: the settings in force count from here.
-    pub fn established(&mut self, force: &InForce, partner: Option<&xmpp_edge_crds::edge_config::Partner>) {
+    /// These settings count from here.
+    pub fn consider(&mut self, force: &InForce, partner: Option<&Partner>) {
         let settings = &force.config.settings;
         self.interval = Duration::from_secs(u64::from(settings.keep_alive_interval_seconds));
-        self.inactivity = Duration::from_secs(u64::from(settings.stream_inactivity_timeout_seconds));
+        self.inactivity =
+            Duration::from_secs(u64::from(settings.stream_inactivity_timeout_seconds));
         self.question_timeout = Duration::from_secs(u64::from(settings.queue_timeout_seconds));
         self.enabled = partner.is_none_or(|partner| partner.enable_keep_alive);
         let now = Instant::now();
@@ -91,10 +98,13 @@ impl KeepAlive {
         let new_bytes = bytes - self.seen_bytes;
         self.seen_stanzas = stanzas;
         self.seen_bytes = bytes;
-        let pause = [(&mut self.stanza_rate, new), (&mut self.byte_rate, new_bytes)]
-            .into_iter()
-            .filter_map(|(bucket, count)| bucket.as_mut()?.take(count, now))
-            .max()?;
+        let pause = [
+            (&mut self.stanza_rate, new),
+            (&mut self.byte_rate, new_bytes),
+        ]
+        .into_iter()
+        .filter_map(|(bucket, count)| bucket.as_mut()?.take(count, now))
+        .max()?;
         self.resume = Some(now + pause);
         Some(pause)
     }
@@ -140,7 +150,12 @@ impl KeepAlive {
         };
         if egress.unconfirmed() > 0 {
             next = next.min(self.heard.max(self.signed) + UNCONFIRMED);
-            if let Confirmation::Probe { asked: None, last: Some(last), .. } = &egress.confirmation {
+            if let Confirmation::Probe {
+                asked: None,
+                last: Some(last),
+                ..
+            } = &egress.confirmation
+            {
                 next = next.min(*last + PROBE_PAUSE);
             }
         }
@@ -170,7 +185,7 @@ impl Session {
             .chain(keepalive.ping)
             .any(|since| now.duration_since(since) >= keepalive.question_timeout);
         if unanswered {
-            self.input(Input::End(Fault::Unanswered));
+            self.input(Input::End(Fault::Unresponsive));
             return;
         }
         if !keepalive.enabled {
@@ -194,6 +209,7 @@ impl Session {
 
     /// `<r/>` where acks run; else a `db:verify` towards a gateway that answers it; else a space.
     fn sign_of_life(&mut self, now: Instant) {
+        let covers = self.egress.in_custody();
         match &mut self.egress.confirmation {
             Confirmation::Acks { acks, asked } => {
                 let mut out = Vec::new();
@@ -204,7 +220,7 @@ impl Session {
             Confirmation::Probe { next, asked, last } => {
                 if asked.is_none() {
                     *next += 1;
-                    *asked = Some((*next, self.egress_covers(), now));
+                    *asked = Some((*next, covers, now));
                     *last = Some(now);
                     let number = *next;
                     self.input(Input::Probe { number });
@@ -213,8 +229,10 @@ impl Session {
             Confirmation::Written => {
                 if self.side == Side::Partner
                     && self.entry.is_bidirectional()
-                    && let Some(ping) = self.edge.ping_for(&self.outgoing, self.initiator)
+                    && let Some(route) = self.outgoing.first()
                 {
+                    let key = self.force.dialback.mac_key();
+                    let ping = probes::ping(&key, &route.pair.from, &route.pair.to);
                     self.keepalive.ping = Some(now);
                     self.egress.control(ping);
                 } else {
@@ -236,7 +254,11 @@ struct Bucket {
 impl Bucket {
     fn new(rate: u32, now: Instant) -> Self {
         let rate = f64::from(rate.max(1));
-        Self { rate, tokens: rate, filled: now }
+        Self {
+            rate,
+            tokens: rate,
+            filled: now,
+        }
     }
 
     /// Takes `count`; says how long until the debt is paid, where there is one.

@@ -46,7 +46,6 @@ pub use fault::{Fault, StreamError};
 pub use inbound::Inbound;
 pub use outbound::{Outbound, Purpose, Start};
 
-
 /// Most pairs, authenticated and pending together, on one stream; one more gets
 /// `resource-constraint` (XEP-0220 section 2.5).
 pub const MAX_PAIRS: usize = 128;
@@ -332,10 +331,20 @@ impl fmt::Display for Unavailable {
 
 impl Output {
     fn ok(step: Step, peer: Option<&DomainName>) -> Self {
-        Self::Step { step, peer: peer.cloned(), outcome: "Ok", text: String::new() }
+        Self::Step {
+            step,
+            peer: peer.cloned(),
+            outcome: "Ok",
+            text: String::new(),
+        }
     }
 
     fn failed(fault: &Fault, peer: Option<&DomainName>) -> Self {
-        Self::Step { step: fault.step(), peer: peer.cloned(), outcome: fault.label(), text: fault.to_string() }
+        Self::Step {
+            step: fault.step(),
+            peer: peer.cloned(),
+            outcome: fault.label(),
+            text: fault.to_string(),
+        }
     }
 }

@@ -78,7 +78,10 @@ impl InForce {
         let config = Arc::clone(&inputs.config);
         let materials = &inputs.materials;
         if config.version.major != VERSION.major {
-            return Err(Rejected::Version(config.version.major, config.version.minor));
+            return Err(Rejected::Version(
+                config.version.major,
+                config.version.minor,
+            ));
         }
         if materials.dialback_secret.is_empty() {
             return Err(Rejected::DialbackSecret);
@@ -99,13 +102,20 @@ impl InForce {
         };
         let mut shared = Roots::public();
         if let Some(pem) = &config.trust_ca {
-            shared = shared.and(Roots::from_pem(pem, "spec.trust.caConfigMapRef of the pool")?);
+            shared = shared.and(Roots::from_pem(
+                pem,
+                "spec.trust.caConfigMapRef of the pool",
+            )?);
         }
         let partner_trust = config
             .partners
             .iter()
             .map(|partner| {
-                Trust::of_partner(&partner.trust, &shared, &format!("partner {}", partner.name))
+                Trust::of_partner(
+                    &partner.trust,
+                    &shared,
+                    &format!("partner {}", partner.name),
+                )
             })
             .collect::<Result<Vec<_>, _>>()?;
         let internal_trust =
@@ -114,7 +124,10 @@ impl InForce {
         let mut gateway_of = HashMap::new();
         for gateway in &config.gateways {
             let mut own = match &gateway.trust_ca {
-                Some(pem) => Some(Roots::from_pem(pem, "spec.gateways[].trust.caConfigMapRef")?),
+                Some(pem) => Some(Roots::from_pem(
+                    pem,
+                    "spec.gateways[].trust.caConfigMapRef",
+                )?),
                 None => None,
             };
             if gateway.trust_public_roots {
@@ -154,8 +167,7 @@ impl InForce {
     /// Whether this pool serves the domain.
     #[must_use]
     pub fn is_own(&self, domain: &DomainName) -> bool {
-        self.config.domains.binary_search(domain).is_ok()
-            || self.config.domains.contains(domain)
+        self.config.domains.binary_search(domain).is_ok() || self.config.domains.contains(domain)
     }
 
     /// Whether any pool of the namespace serves it.
@@ -167,7 +179,8 @@ impl InForce {
     /// The partner that the domain belongs to, suspended or not.
     #[must_use]
     pub fn partner(&self, domain: &DomainName) -> Option<&Partner> {
-        self.partner_index(domain).map(|index| &self.config.partners[index.as_usize()])
+        self.partner_index(domain)
+            .map(|index| &self.config.partners[index.as_usize()])
     }
 
     #[must_use]
@@ -178,7 +191,9 @@ impl InForce {
     /// The gateway of an own domain.
     #[must_use]
     pub fn gateway(&self, domain: &DomainName) -> Option<&GatewayInForce> {
-        self.gateway_of.get(domain).map(|index| &self.gateways[*index])
+        self.gateway_of
+            .get(domain)
+            .map(|index| &self.gateways[*index])
     }
 
     #[must_use]

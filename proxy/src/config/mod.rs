@@ -2,6 +2,7 @@
 //!
 //! Where they come from (mounted files, or the manifests of `standalone`) is not known here.
 
+pub mod follow;
 mod in_force;
 
 use std::sync::Arc;

@@ -1,19 +1,12 @@
 //! Metrics, prefix `xmpp_edge_`. Labels are bounded: partners by their object's name, causes by the
 //! words of enums. Streams hold their counters; no label is looked up for a stanza.
 
-
-
+use parking_lot::Mutex;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{
-        counter::Counter,
-        family::Family,
-        gauge::Gauge,
-        histogram::Histogram,
-    },
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
-use parking_lot::Mutex;
 use xmpp_edge_crds::{
     negotiation::Method,
     verdict::{Direction, Reason},
@@ -138,7 +131,9 @@ pub struct Metrics {
 }
 
 fn handshake_histogram() -> Histogram {
-    Histogram::new([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0])
+    Histogram::new([
+        0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+    ])
 }
 
 /// `inbound` or `outbound`, in every label.
@@ -193,9 +188,21 @@ impl Metrics {
     fn register(&self) {
         let mut registry = self.registry.lock();
         let r = &mut *registry;
-        r.register("stanzas", "Stanzas taken in from authenticated pairs", self.stanzas.clone());
-        r.register("stanza_bytes", "Bytes of those stanzas", self.stanza_bytes.clone());
-        r.register("stanzas_refused", "Stanzas that policy refused", self.refused.clone());
+        r.register(
+            "stanzas",
+            "Stanzas taken in from authenticated pairs",
+            self.stanzas.clone(),
+        );
+        r.register(
+            "stanza_bytes",
+            "Bytes of those stanzas",
+            self.stanza_bytes.clone(),
+        );
+        r.register(
+            "stanzas_refused",
+            "Stanzas that policy refused",
+            self.refused.clone(),
+        );
         r.register(
             "stanzas_audited",
             "Stanzas delivered in mode Audit that policy would refuse",
@@ -211,7 +218,11 @@ impl Metrics {
             "Connections and streams refused by a bound",
             self.connections_refused.clone(),
         );
-        r.register("attempts", "Steps of attempts to set up a stream", self.attempts.clone());
+        r.register(
+            "attempts",
+            "Steps of attempts to set up a stream",
+            self.attempts.clone(),
+        );
         r.register_with_unit(
             "handshake",
             "From connection to the first authenticated pair",
@@ -235,10 +246,26 @@ impl Metrics {
             "Generation of the configuration in force",
             self.config_generation.clone(),
         );
-        r.register("config_rejected", "Configurations that were not taken", self.config_rejected.clone());
-        r.register("streams", "Streams with at least one pair", self.streams.clone());
-        r.register("queue_bytes", "Memory held by queues", self.queue_bytes.clone());
-        r.register("queue_stanzas", "Stanzas that wait in queues", self.queue_stanzas.clone());
+        r.register(
+            "config_rejected",
+            "Configurations that were not taken",
+            self.config_rejected.clone(),
+        );
+        r.register(
+            "streams",
+            "Streams with at least one pair",
+            self.streams.clone(),
+        );
+        r.register(
+            "queue_bytes",
+            "Memory held by queues",
+            self.queue_bytes.clone(),
+        );
+        r.register(
+            "queue_stanzas",
+            "Stanzas that wait in queues",
+            self.queue_stanzas.clone(),
+        );
         r.register(
             "certificate_not_after_timestamp_seconds",
             "End of a certificate of our own",
@@ -259,14 +286,22 @@ impl Metrics {
             "Whether the last attempt to reach the domain's server inside succeeded",
             self.gateway_reachable.clone(),
         );
-        r.register("probe_success", "Whether the last probe was answered", self.probe_success.clone());
+        r.register(
+            "probe_success",
+            "Whether the last probe was answered",
+            self.probe_success.clone(),
+        );
         r.register(
             "probe_seconds",
             "Time to the answer of the last probe",
             self.probe_seconds.clone(),
         );
         let build = Family::<BuildLabels, Gauge>::default();
-        build.get_or_create_owned(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
+        build
+            .get_or_create_owned(&BuildLabels {
+                version: env!("CARGO_PKG_VERSION"),
+            })
+            .set(1);
         r.register("build_info", "Constant 1, labelled with the version", build);
     }
 
@@ -286,23 +321,36 @@ impl Metrics {
             message: of("message"),
             presence: of("presence"),
             iq: of("iq"),
-            bytes: self
-                .stanza_bytes
-                .get_or_create_owned(&PartnerLabels { partner: partner.clone(), direction }),
+            bytes: self.stanza_bytes.get_or_create_owned(&PartnerLabels {
+                partner: partner.clone(),
+                direction,
+            }),
         }
     }
 
     pub fn refused(&self, partner: Option<&str>, direction: Direction, reason: &'static str) {
         let partner = partner.unwrap_or(OTHER).to_owned();
         let direction = direction_label(direction);
-        self.refused.get_or_create_owned(&ReasonLabels { partner, direction, reason }).inc();
+        self.refused
+            .get_or_create_owned(&ReasonLabels {
+                partner,
+                direction,
+                reason,
+            })
+            .inc();
     }
 
     pub fn audited(&self, partner: Option<&str>, direction: Direction, reason: Reason) {
         let partner = partner.unwrap_or(OTHER).to_owned();
         let direction = direction_label(direction);
         let reason = reason.as_str();
-        self.audited.get_or_create_owned(&ReasonLabels { partner, direction, reason }).inc();
+        self.audited
+            .get_or_create_owned(&ReasonLabels {
+                partner,
+                direction,
+                reason,
+            })
+            .inc();
     }
 
     /// A stanza of `direction` could not be handed on; `back` leads to its sender.
@@ -315,7 +363,13 @@ impl Metrics {
     ) {
         let partner = partner_of(force, back);
         let direction = direction_label(direction);
-        self.bounced.get_or_create_owned(&ConditionLabels { partner, direction, condition }).inc();
+        self.bounced
+            .get_or_create_owned(&ConditionLabels {
+                partner,
+                direction,
+                condition,
+            })
+            .inc();
     }
 
     /// Answers that could not be delivered.
@@ -324,12 +378,18 @@ impl Metrics {
         let direction = direction_label(route_direction(route));
         tracing::warn!(pair = %route.pair, count, "answers could not be delivered");
         self.bounced
-            .get_or_create_owned(&ConditionLabels { partner, direction, condition })
+            .get_or_create_owned(&ConditionLabels {
+                partner,
+                direction,
+                condition,
+            })
             .inc_by(count);
     }
 
     pub fn connection_refused(&self, reason: &'static str) {
-        self.connections_refused.get_or_create_owned(&RefusedLabels { reason }).inc();
+        self.connections_refused
+            .get_or_create_owned(&RefusedLabels { reason })
+            .inc();
     }
 
     pub fn attempt(
@@ -341,7 +401,14 @@ impl Metrics {
     ) {
         let partner = partner.unwrap_or(OTHER).to_owned();
         let direction = direction_label(direction);
-        self.attempts.get_or_create_owned(&AttemptLabels { partner, direction, step, outcome }).inc();
+        self.attempts
+            .get_or_create_owned(&AttemptLabels {
+                partner,
+                direction,
+                step,
+                outcome,
+            })
+            .inc();
     }
 
     /// The first pair of a stream stands.
@@ -351,7 +418,11 @@ impl Metrics {
         let method = facts.method.map_or("", Method::as_str);
         let direction = direction_label(entry.direction());
         self.handshake
-            .get_or_create_owned(&HandshakeLabels { partner: partner.clone(), direction, method })
+            .get_or_create_owned(&HandshakeLabels {
+                partner: partner.clone(),
+                direction,
+                method,
+            })
             .observe(entry.opened.elapsed().as_secs_f64());
         if entry.side == Side::Partner {
             let label = NameLabel { partner };
@@ -369,7 +440,9 @@ impl Metrics {
     pub fn throttled(&self, partner: Option<&str>, direction: Direction, seconds: f64) {
         let partner = partner.unwrap_or(OTHER).to_owned();
         let direction = direction_label(direction);
-        self.throttled.get_or_create_owned(&PartnerLabels { partner, direction }).inc_by(seconds);
+        self.throttled
+            .get_or_create_owned(&PartnerLabels { partner, direction })
+            .inc_by(seconds);
     }
 
     /// OpenMetrics text; what is a snapshot is taken now.
@@ -414,16 +487,34 @@ impl Metrics {
             let held = i64::try_from(route.held()).unwrap_or(i64::MAX);
             self.queue_bytes.get_or_create_owned(&labels).inc_by(held);
             let waiting = i64::try_from(route.waiting()).unwrap_or(i64::MAX);
-            self.queue_stanzas.get_or_create_owned(&labels).inc_by(waiting);
+            self.queue_stanzas
+                .get_or_create_owned(&labels)
+                .inc_by(waiting);
+        }
+        self.gateway_reachable.clear();
+        for gateway in force.gateways() {
+            for domain in &gateway.config.domains {
+                if let Some(reachable) = edge.attempts.shown(Side::Gateway, domain).reachable {
+                    self.gateway_reachable
+                        .get_or_create_owned(&DomainLabel {
+                            domain: domain.to_string(),
+                        })
+                        .set(i64::from(reachable));
+                }
+            }
         }
         if let Some(identity) = &force.identity {
             self.certificate_not_after
-                .get_or_create_owned(&CertificateLabel { certificate: "edge" })
+                .get_or_create_owned(&CertificateLabel {
+                    certificate: "edge",
+                })
                 .set(identity.not_after().as_second());
         }
         if let Some(leaves) = &force.leaves {
             self.certificate_not_after
-                .get_or_create_owned(&CertificateLabel { certificate: "internal-issuer" })
+                .get_or_create_owned(&CertificateLabel {
+                    certificate: "internal-issuer",
+                })
                 .set(leaves.not_after().as_second());
         }
         self.config_generation.set(force.config.generation);
@@ -434,12 +525,24 @@ impl Metrics {
         for partner in gone {
             for direction in ["inbound", "outbound"] {
                 for kind in ["message", "presence", "iq"] {
-                    self.stanzas.remove(&KindLabels { partner: partner.clone(), direction, kind });
+                    self.stanzas.remove(&KindLabels {
+                        partner: partner.clone(),
+                        direction,
+                        kind,
+                    });
                 }
-                self.stanza_bytes.remove(&PartnerLabels { partner: partner.clone(), direction });
-                self.throttled.remove(&PartnerLabels { partner: partner.clone(), direction });
+                self.stanza_bytes.remove(&PartnerLabels {
+                    partner: partner.clone(),
+                    direction,
+                });
+                self.throttled.remove(&PartnerLabels {
+                    partner: partner.clone(),
+                    direction,
+                });
             }
-            let label = NameLabel { partner: partner.clone() };
+            let label = NameLabel {
+                partner: partner.clone(),
+            };
             self.peer_certificate_not_after.remove(&label);
             self.last_connected.remove(&label);
             self.probe_success.remove(&label);
@@ -461,7 +564,10 @@ fn partner_of(force: &InForce, route: &Route) -> String {
         Side::Partner => &route.pair.to,
         Side::Gateway => &route.pair.from,
     };
-    force.partner(domain).map_or(OTHER, |partner| partner.name.as_str()).to_owned()
+    force
+        .partner(domain)
+        .map_or(OTHER, |partner| partner.name.as_str())
+        .to_owned()
 }
 
 /// The partner's object name behind a stream.
@@ -481,4 +587,3 @@ pub(super) fn stream_partner(entry: &StreamEntry, force: &InForce) -> String {
         .map_or(OTHER, |partner| partner.name.as_str())
         .to_owned()
 }
-

@@ -66,6 +66,29 @@ impl Batch {
         self.bytes.len() + self.ends.len() * 4 + OVERHEAD
     }
 
+    /// Bytes of its largest stanza.
+    #[must_use]
+    pub fn largest(&self) -> usize {
+        let mut start = 0;
+        let mut largest = 0;
+        for end in &self.ends {
+            largest = largest.max(end - start);
+            start = *end;
+        }
+        largest as usize
+    }
+
+    /// The same stanzas, each a batch of its own.
+    pub fn cut(self) -> impl Iterator<Item = Self> {
+        let (arrived, sendings, answer) = (self.arrived, self.sendings, self.answer);
+        self.into_stanzas().map(move |(bytes, receipt)| {
+            let mut part = Self::answer(bytes.to_vec(), receipt, arrived);
+            part.sendings = sendings;
+            part.answer = answer;
+            part
+        })
+    }
+
     /// The first `count` unsettled stanzas are taken care of.
     pub fn settle_first(&mut self, count: u32) {
         let count = count.min(self.count());

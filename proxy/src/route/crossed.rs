@@ -37,9 +37,14 @@ impl Crossed {
     /// A presence passed.
     pub fn note(&self, direction: Direction, stanza: &Stanza<'_>) {
         debug_assert_eq!(stanza.kind, StanzaKind::Presence);
-        let (Some(from), Some(to)) = (stanza.from.as_deref(), stanza.to.as_deref()) else { return };
+        let (Some(from), Some(to)) = (stanza.from.as_deref(), stanza.to.as_deref()) else {
+            return;
+        };
         let Ok(to) = BareJid::of_full(to) else { return };
-        let key = Key { from: from.into(), to: to.to_string().into() };
+        let key = Key {
+            from: from.into(),
+            to: to.to_string().into(),
+        };
         match stanza.type_.as_deref() {
             None => {
                 let mut state = self.state.lock();
@@ -57,7 +62,8 @@ impl Crossed {
     /// `unavailable` for all that a new configuration forbids; it is forgotten.
     pub fn forbidden(&self, force: &InForce) -> Vec<OwnStanza> {
         self.take(|key, direction| {
-            let (Ok(from), Ok(to)) = (BareJid::of_full(&key.from), BareJid::of_full(&key.to)) else {
+            let (Ok(from), Ok(to)) = (BareJid::of_full(&key.from), BareJid::of_full(&key.to))
+            else {
                 return true;
             };
             let (user, remote) = match direction {
@@ -66,7 +72,11 @@ impl Crossed {
             };
             force
                 .policy
-                .allows(user.local(), user.domain().as_str(), remote.domain().as_str())
+                .allows(
+                    user.local(),
+                    user.domain().as_str(),
+                    remote.domain().as_str(),
+                )
                 .is_err()
         })
     }
@@ -98,14 +108,17 @@ impl Crossed {
             let pair = BareJid::of_full(&key.from)
                 .ok()
                 .zip(BareJid::of_full(&key.to).ok())
-                .map(|(from, to)| Pair { from: from.domain().clone(), to: to.domain().clone() });
+                .map(|(from, to)| Pair {
+                    from: from.domain().clone(),
+                    to: to.domain().clone(),
+                });
             if let Some(pair) = pair {
                 let side = match direction {
                     Direction::Inbound => Side::Gateway,
                     Direction::Outbound => Side::Partner,
                 };
                 let mut bytes = Vec::new();
-                rewrite::presence(&key.from, &key.to, "unavailable", &mut bytes);
+                rewrite::unavailable(&key.from, &key.to, &mut bytes);
                 stanzas.push((side, pair, bytes));
             }
             false

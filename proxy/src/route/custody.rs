@@ -51,12 +51,11 @@ impl Ledger {
             return;
         }
         state.settled += count;
-        while let Some(entry) = state.ahead.first_entry() {
-            if *entry.key() != state.settled {
-                break;
-            }
-            state.settled = entry.remove();
+        let mut settled = state.settled;
+        while let Some(end) = state.ahead.remove(&settled) {
+            settled = end;
         }
+        state.settled = settled;
         drop(state);
         self.outlet.wake();
     }

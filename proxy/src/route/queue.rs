@@ -53,9 +53,10 @@ enum Carrier {
 /// What became of a batch that was offered.
 #[derive(Debug)]
 pub enum Offered {
-    Queued,
+    /// `first`: the sweeper does not know of this queue yet.
+    Queued { first: bool },
     /// Queued, and the caller starts a task that sets a stream up.
-    Dial,
+    Dial { first: bool },
     /// Not queued: the next hop failed a moment ago.
     Resting {
         batch: Batch,
@@ -95,12 +96,13 @@ impl Route {
     /// Puts a batch at the end. Bounds are the caller's: see [`Self::held`].
     pub fn offer(&self, batch: Batch, total: &Total, now: Instant) -> Offered {
         let mut state = self.state.lock();
+        let first = !state.swept;
         let outcome = match &state.carrier {
             Carrier::Stream(outlet) => {
                 outlet.wake();
-                Offered::Queued
+                Offered::Queued { first }
             }
-            Carrier::Dialling => Offered::Queued,
+            Carrier::Dialling => Offered::Queued { first },
             Carrier::Resting { until, failure } if now < *until => {
                 return Offered::Resting {
                     batch,
@@ -110,9 +112,11 @@ impl Route {
             }
             Carrier::Idle | Carrier::Resting { .. } => {
                 state.carrier = Carrier::Dialling;
-                Offered::Dial
+                Offered::Dial { first }
             }
         };
+        state.swept = true;
+
         self.hold(batch.held(), total);
         state.waiting.push_back(batch);
         outcome
@@ -151,6 +155,15 @@ impl Route {
         total.0.fetch_sub(bytes, Ordering::Relaxed);
         self.room.notify_waiters();
         self.room.notify_one();
+    }
+
+    /// A batch in custody becomes one batch a stanza, all of them held.
+    pub fn cut(&self, batch: Batch, total: &Total) -> Vec<Batch> {
+        let before = batch.held();
+        let parts: Vec<_> = batch.cut().collect();
+        self.hold(parts.iter().map(Batch::held).sum(), total);
+        self.release(before, total);
+        parts
     }
 
     /// The next batch for the stream that carries this route; its memory stays held until
@@ -289,6 +302,12 @@ impl Route {
     #[must_use]
     pub fn is_carried(&self) -> bool {
         matches!(self.state.lock().carrier, Carrier::Stream(_))
+    }
+
+    /// Whether this very stream carries it.
+    #[must_use]
+    pub fn is_carried_by(&self, outlet: &Arc<Outlet>) -> bool {
+        matches!(&self.state.lock().carrier, Carrier::Stream(own) if Arc::ptr_eq(own, outlet))
     }
 
     /// When the next try may be, where it rests.

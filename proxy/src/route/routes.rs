@@ -33,13 +33,21 @@ impl Routes {
     /// Something waits there now.
     pub fn busy(&self, route: &Arc<Route>) {
         if route.mark_swept() {
-            self.busy.lock().push(Arc::downgrade(route));
+            self.newly_busy(route);
         }
+    }
+
+    /// The route was marked a moment ago.
+    pub fn newly_busy(&self, route: &Arc<Route>) {
+        self.busy.lock().push(Arc::downgrade(route));
     }
 
     /// The routes in whose queues something waited since the last call.
     pub fn take_busy(&self) -> Vec<Arc<Route>> {
-        std::mem::take(&mut *self.busy.lock()).iter().filter_map(Weak::upgrade).collect()
+        std::mem::take(&mut *self.busy.lock())
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect()
     }
 
     /// Puts back what is still busy.
@@ -49,7 +57,9 @@ impl Routes {
 
     /// Forgets routes that nobody uses.
     pub fn forget_idle(&self) {
-        self.map.lock().retain(|_, route| Arc::strong_count(route) > 1 || !route.is_idle());
+        self.map
+            .lock()
+            .retain(|_, route| Arc::strong_count(route) > 1 || !route.is_idle());
     }
 
     /// Every route, in no order.

@@ -28,7 +28,11 @@ pub enum Confirmation {
     Acks { acks: Acks, asked: Option<Instant> },
     /// A gateway without XEP-0198 that answers a `db:verify` on the same stream after what came
     /// before it: `asked` is the number of the question in flight and how many it covers.
-    Probe { next: u64, asked: Option<(u64, usize, Instant)>, last: Option<Instant> },
+    Probe {
+        next: u64,
+        asked: Option<(u64, usize, Instant)>,
+        last: Option<Instant>,
+    },
 }
 
 /// A batch that left its queue.
@@ -95,7 +99,10 @@ impl Egress {
             acks.sent(batch.count());
         }
         self.pieces.push_back(Piece::Stanzas { bytes });
-        self.sent.push_back(Sent { route: Arc::clone(route), batch });
+        self.sent.push_back(Sent {
+            route: Arc::clone(route),
+            batch,
+        });
         self.unwritten += 1;
         self.last_stanza = Some(now);
     }
@@ -150,7 +157,9 @@ impl Egress {
     /// The peer confirmed the next `count` stanzas.
     pub fn confirmed(&mut self, mut count: u32, total: &Total) {
         while count > 0 {
-            let Some(front) = self.sent.front_mut() else { break };
+            let Some(front) = self.sent.front_mut() else {
+                break;
+            };
             let own = front.batch.count();
             if own > count {
                 front.batch.settle_first(count);
@@ -203,7 +212,10 @@ impl Egress {
     pub fn abandon(&mut self) -> Vec<(Arc<Route>, Vec<Batch>)> {
         let mut by_route: Vec<(Arc<Route>, Vec<Batch>)> = Vec::new();
         for Sent { route, batch } in self.sent.drain(..) {
-            match by_route.iter_mut().find(|(own, _)| Arc::ptr_eq(own, &route)) {
+            match by_route
+                .iter_mut()
+                .find(|(own, _)| Arc::ptr_eq(own, &route))
+            {
                 Some((_, batches)) => batches.push(batch),
                 None => by_route.push((route, vec![batch])),
             }

@@ -4,10 +4,16 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Input, Machine, Session, egress::{Confirmation, Egress}};
+use xmpp_edge_crds::edge_config::Partner;
+
+use super::{
+    Input, Session,
+    egress::{Confirmation, Egress},
+};
 use crate::{
     config::InForce,
-    stream::{Fault, PeerRole, Side},
+    observe::probes,
+    stream::{Fault, Side},
 };
 
 /// Between two signs of life asked of a gateway without XEP-0198 (behaviour: at most one a second).
@@ -27,18 +33,56 @@ pub struct KeepAlive {
     signed: Instant,
     /// A ping that has not been answered.
     ping: Option<Instant>,
+    wrote: Instant,
     seen_stanzas: u64,
     interval: Duration,
     inactivity: Duration,
     question_timeout: Duration,
     enabled: bool,
     ack_now: bool,
-    pub wants_end_when_empty: bool,
-    stanza_rate: Option<Bucket>,
-    byte_rate: Option<Bucket>,
+    /// Nothing more is taken in; the stream ends once all is settled and confirmed.
+    pub draining: bool,
+    taking: Rate,
+    sending: Rate,
     seen_bytes: u64,
-    /// Reading goes on then.
+}
+
+/// What one direction of a stream may carry; over it, it waits.
+#[derive(Debug, Default)]
+struct Rate {
+    stanzas: Option<Bucket>,
+    bytes: Option<Bucket>,
     resume: Option<Instant>,
+}
+
+impl Rate {
+    fn new(partner: Option<&Partner>, now: Instant) -> Self {
+        let bucket = |rate: Option<u32>| rate.map(|rate| Bucket::new(rate, now));
+        Self {
+            stanzas: bucket(partner.and_then(|partner| partner.stanzas_per_second)),
+            bytes: bucket(partner.and_then(|partner| partner.bytes_per_second)),
+            resume: None,
+        }
+    }
+
+    fn take(&mut self, stanzas: u64, bytes: u64, now: Instant) -> Option<Duration> {
+        let stanzas = self
+            .stanzas
+            .as_mut()
+            .and_then(|bucket| bucket.take(stanzas, now));
+        let bytes = self
+            .bytes
+            .as_mut()
+            .and_then(|bucket| bucket.take(bytes, now));
+        let pause = stanzas.max(bytes)?;
+        self.resume = Some(now + pause);
+        Some(pause)
+    }
+
+    /// Whether a pause is over that had not been noticed.
+    fn resumes(&mut self, now: Instant) -> bool {
+        self.resume.take_if(|resume| now >= *resume).is_some()
+    }
 }
 
 impl KeepAlive {
@@ -49,35 +93,42 @@ impl KeepAlive {
             stanza: now,
             signed: now,
             ping: None,
+            wrote: now,
             seen_stanzas: 0,
             interval: FAR,
             inactivity: FAR,
             question_timeout: FAR,
             enabled: true,
             ack_now: false,
-            wants_end_when_empty: false,
-            stanza_rate: None,
-            byte_rate: None,
+            draining: false,
+            taking: Rate::default(),
+            sending: Rate::default(),
             seen_bytes: 0,
-            resume: None,
         }
     }
 
-    /// The first pair stands: the settings in force count from here.
-    pub fn established(&mut self, force: &InForce, partner: Option<&xmpp_edge_crds::edge_config::Partner>) {
+    /// These settings count from here.
+    pub fn consider(&mut self, force: &InForce, partner: Option<&Partner>) {
         let settings = &force.config.settings;
         self.interval = Duration::from_secs(u64::from(settings.keep_alive_interval_seconds));
-        self.inactivity = Duration::from_secs(u64::from(settings.stream_inactivity_timeout_seconds));
+        self.inactivity =
+            Duration::from_secs(u64::from(settings.stream_inactivity_timeout_seconds));
         self.question_timeout = Duration::from_secs(u64::from(settings.queue_timeout_seconds));
         self.enabled = partner.is_none_or(|partner| partner.enable_keep_alive);
         let now = Instant::now();
-        let bucket = |rate: Option<u32>| rate.map(|rate| Bucket::new(rate, now));
-        self.stanza_rate = bucket(partner.and_then(|partner| partner.stanzas_per_second));
-        self.byte_rate = bucket(partner.and_then(|partner| partner.bytes_per_second));
+        self.taking = Rate::new(partner, now);
+        self.sending = Rate::new(partner, now);
     }
 
+    /// Anything from the peer is a sign of life.
     pub fn heard(&mut self, now: Instant) {
         self.heard = now;
+        self.ping = None;
+    }
+
+    /// The socket took something, or had nothing to take.
+    pub fn wrote(&mut self, now: Instant) {
+        self.wrote = now;
     }
 
     /// `stanzas` and `bytes` have been taken in all; over its rate, the stream is not read for a
@@ -91,21 +142,23 @@ impl KeepAlive {
         let new_bytes = bytes - self.seen_bytes;
         self.seen_stanzas = stanzas;
         self.seen_bytes = bytes;
-        let pause = [(&mut self.stanza_rate, new), (&mut self.byte_rate, new_bytes)]
-            .into_iter()
-            .filter_map(|(bucket, count)| bucket.as_mut()?.take(count, now))
-            .max()?;
-        self.resume = Some(now + pause);
-        Some(pause)
+        self.taking.take(new, new_bytes, now)
     }
 
     #[must_use]
     pub fn may_read(&self) -> bool {
-        self.resume.is_none()
+        self.taking.resume.is_none()
     }
 
-    pub fn sent(&mut self, now: Instant) {
+    #[must_use]
+    pub fn may_send(&self) -> bool {
+        self.sending.resume.is_none()
+    }
+
+    /// `stanzas` of `bytes` in all go out; over the rate, no more do for a while: says how long.
+    pub fn sends(&mut self, stanzas: u64, bytes: u64, now: Instant) -> Option<Duration> {
         self.stanza = now;
+        self.sending.take(stanzas, bytes, now)
     }
 
     pub fn ack_requested(&mut self) {
@@ -126,10 +179,6 @@ impl KeepAlive {
         self.ping = None;
     }
 
-    pub fn drain_when_empty(&mut self) {
-        self.wants_end_when_empty = true;
-    }
-
     /// When the next look is due.
     #[must_use]
     pub fn deadline(&self, egress: &Egress) -> Instant {
@@ -140,14 +189,25 @@ impl KeepAlive {
         };
         if egress.unconfirmed() > 0 {
             next = next.min(self.heard.max(self.signed) + UNCONFIRMED);
-            if let Confirmation::Probe { asked: None, last: Some(last), .. } = &egress.confirmation {
+            if let Confirmation::Probe {
+                asked: None,
+                last: Some(last),
+                ..
+            } = &egress.confirmation
+            {
                 next = next.min(*last + PROBE_PAUSE);
             }
         }
         if let Some(since) = egress.asked_since().into_iter().chain(self.ping).min() {
             next = next.min(since + self.question_timeout);
         }
-        if let Some(resume) = self.resume {
+        if !egress.is_empty() {
+            next = next.min(self.wrote + self.question_timeout);
+        }
+        for resume in [self.taking.resume, self.sending.resume]
+            .into_iter()
+            .flatten()
+        {
             next = next.min(resume);
         }
         next
@@ -157,11 +217,12 @@ impl KeepAlive {
 impl Session {
     /// Something may be due on an established stream.
     pub(super) fn on_keepalive(&mut self, now: Instant) {
-        let keepalive = &mut self.keepalive;
-        if keepalive.resume.is_some_and(|resume| now >= resume) {
-            keepalive.resume = None;
+        self.keepalive.sending.resumes(now);
+        if self.keepalive.taking.resumes(now) {
             self.take_partial();
         }
+        let stuck = !self.egress.is_empty()
+            && now.duration_since(self.keepalive.wrote) >= self.keepalive.question_timeout;
         let keepalive = &mut self.keepalive;
         let unanswered = self
             .egress
@@ -169,8 +230,8 @@ impl Session {
             .into_iter()
             .chain(keepalive.ping)
             .any(|since| now.duration_since(since) >= keepalive.question_timeout);
-        if unanswered {
-            self.input(Input::End(Fault::Unanswered));
+        if unanswered || stuck {
+            self.input(Input::End(Fault::Unresponsive));
             return;
         }
         if !keepalive.enabled {
@@ -194,6 +255,7 @@ impl Session {
 
     /// `<r/>` where acks run; else a `db:verify` towards a gateway that answers it; else a space.
     fn sign_of_life(&mut self, now: Instant) {
+        let covers = self.egress.in_custody();
         match &mut self.egress.confirmation {
             Confirmation::Acks { acks, asked } => {
                 let mut out = Vec::new();
@@ -204,7 +266,7 @@ impl Session {
             Confirmation::Probe { next, asked, last } => {
                 if asked.is_none() {
                     *next += 1;
-                    *asked = Some((*next, self.egress_covers(), now));
+                    *asked = Some((*next, covers, now));
                     *last = Some(now);
                     let number = *next;
                     self.input(Input::Probe { number });
@@ -213,8 +275,10 @@ impl Session {
             Confirmation::Written => {
                 if self.side == Side::Partner
                     && self.entry.is_bidirectional()
-                    && let Some(ping) = self.edge.ping_for(&self.outgoing, self.initiator)
+                    && let Some(route) = self.outgoing.first()
                 {
+                    let key = self.force.dialback.mac_key();
+                    let ping = probes::ping(&key, &route.pair.from, &route.pair.to);
                     self.keepalive.ping = Some(now);
                     self.egress.control(ping);
                 } else {
@@ -236,7 +300,11 @@ struct Bucket {
 impl Bucket {
     fn new(rate: u32, now: Instant) -> Self {
         let rate = f64::from(rate.max(1));
-        Self { rate, tokens: rate, filled: now }
+        Self {
+            rate,
+            tokens: rate,
+            filled: now,
+        }
     }
 
     /// Takes `count`; says how long until the debt is paid, where there is one.

@@ -16,13 +16,15 @@ use std::{
     cell::RefCell,
     future::poll_fn,
     io,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::domain::DomainName;
 
 use crate::{
@@ -36,11 +38,10 @@ use crate::{
         queue::Route,
     },
     stream::{
-        Fault, Inbound, Input, Outbound, Output, Pair, PeerRole, Side, StreamLimits, Verdict,
-        acks::Acks,
+        Fault, Inbound, Input, Outbound, Output, PeerRole, Side, StreamLimits, Verdict, acks::Acks,
     },
-    tls::{TlsFacts, Transport},
-    xml::{Item, Limits, Scanner, StreamHeader},
+    tls::{self, Mode, TlsFacts, TlsaSet, Transport},
+    xml::{Element, Item, Limits, Scanner, StreamHeader},
 };
 use egress::{Confirmation, Egress};
 use keepalive::KeepAlive;
@@ -52,8 +53,15 @@ use relay::{Relay, Taken};
 const READ: usize = 64 * 1024;
 /// Reads in one turn, before others have theirs.
 const READS_A_TURN: usize = 4;
+/// One in so many batches is timed.
+const SAMPLE: u32 = 16;
+
 /// How long the closing handshake may take (RFC 6120 section 4.4).
 const CLOSING: Duration = Duration::from_secs(5);
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(30);
+/// How long close_notify and FIN may take.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into_boxed_slice());
@@ -90,10 +98,14 @@ impl Machine {
 /// Where the connection is.
 enum Phase {
     /// Until the first pair is authenticated or ready: ends at the deadline.
-    Establishing { deadline: Instant },
+    Establishing {
+        deadline: Instant,
+    },
     Established,
     /// Nothing more is taken in; ends when all is written, at the deadline at the latest.
-    Closing { deadline: Instant },
+    Closing {
+        deadline: Instant,
+    },
 }
 
 /// A stream with its connection.
@@ -101,13 +113,14 @@ pub struct Session {
     edge: Arc<Edge>,
     force: Arc<InForce>,
     side: Side,
-    initiator: PeerRole,
+    peer: PeerRole,
     outlet: Arc<Outlet>,
     entry: Arc<StreamEntry>,
-    transport: Transport,
+    /// `None` only while a handshake has it, and after one failed.
+    transport: Option<Transport>,
     machine: Machine,
     scanner: Scanner,
-    header: Option<StreamHeader>,
+    header: Option<Arc<StreamHeader>>,
     /// Bytes of an item that is not complete, or that wait for room.
     partial: Vec<u8>,
     relay: Relay,
@@ -125,9 +138,18 @@ pub struct Session {
     /// Of what the ledger settled, how much `acks` knows.
     settled: u64,
     outputs: Vec<Output>,
-    tls: Option<TlsFacts>,
+    /// Batches sent, to time one in [`SAMPLE`].
+    sampled: u32,
+    tls: Option<Arc<TlsFacts>>,
     /// Peer domain for STARTTLS towards it; set by the machine.
     start_tls: Option<DomainName>,
+    /// As whom we dialled.
+    local: Option<DomainName>,
+    tlsa: Option<(DomainName, TlsaSet)>,
+    /// Reading or writing failed: nothing more can be said.
+    broken: bool,
+    /// All that was written has left.
+    flushed: bool,
     verified: Option<Verdict>,
     /// What ended it.
     end: Option<Fault>,
@@ -139,14 +161,18 @@ pub struct Session {
 /// What a session is started with.
 pub struct Start {
     pub side: Side,
-    pub initiator: PeerRole,
+    /// `Client`: it connected to us. `Server`: we dialled it.
+    pub peer: PeerRole,
     pub transport: Transport,
-    pub tls: Option<TlsFacts>,
+    pub address: Option<SocketAddr>,
+    pub tls: Option<Arc<TlsFacts>>,
     pub machine: Machine,
     pub outputs: Vec<Output>,
     pub place: Option<crate::listen::bounds::Place>,
     /// Bytes that were read before.
     pub already: Vec<u8>,
+    pub tlsa: Option<(DomainName, TlsaSet)>,
+    pub local: Option<DomainName>,
 }
 
 impl Session {
@@ -157,23 +183,17 @@ impl Session {
         let outlet = Arc::new(Outlet::default());
         let deadline =
             now + Duration::from_secs(u64::from(settings.stream_establishment_timeout_seconds));
-        let limits = Limits {
-            stanza_bytes: settings.unauthenticated_stanza_bytes as usize,
-            ..Limits::default()
-        };
-        let entry = edge.streams.enter(
-            start.side,
-            start.initiator,
-            start.transport.peer_address(),
-            Arc::clone(&outlet),
-        );
+        let limits = Limits::with_stanza_bytes(settings.unauthenticated_stanza_bytes as usize);
+        let entry = edge
+            .streams
+            .enter(start.side, start.peer, start.address, Arc::clone(&outlet));
         Box::new(Self {
             edge: Arc::clone(edge),
             side: start.side,
-            initiator: start.initiator,
+            peer: start.peer,
             entry,
             outlet,
-            transport: start.transport,
+            transport: Some(start.transport),
             machine: start.machine,
             scanner: Scanner::new(limits),
             header: None,
@@ -189,8 +209,14 @@ impl Session {
             acks: None,
             settled: 0,
             outputs: start.outputs,
+            sampled: 0,
+
             tls: start.tls,
             start_tls: None,
+            local: start.local,
+            tlsa: start.tlsa,
+            broken: false,
+            flushed: true,
             verified: None,
             end: None,
             place: start.place,
@@ -256,7 +282,9 @@ impl Session {
         edge.streams.leave(&self.entry);
         self.counted = None;
         self.place = None;
-        let _ = tokio::time::timeout(Duration::from_secs(2), self.transport.shutdown()).await;
+        if let Some(transport) = &mut self.transport {
+            let _ = tokio::time::timeout(GOODBYE, transport.shutdown()).await;
+        }
     }
 
     async fn drive(&mut self, until_established: bool) {
@@ -290,14 +318,14 @@ impl Session {
                     }
                 }
                 () = outlet.woken() => {}
-                () = async { match &full { Some(route) => route.room().await, None => std::future::pending().await } } => {
+                () = room(full.as_deref()) => {
                     self.full = None;
                     self.take_partial();
                 }
-                () = async { match &evicted { Some(token) => token.cancelled().await, None => std::future::pending().await } } => {
+                () = cancelled(evicted.as_ref()) => {
                     self.edge.metrics.connection_refused("Unauthenticated");
                     self.place = None;
-                    self.input(Input::End(Fault::ResourceConstraint));
+                    self.input(Input::End(Fault::ResourceConstraint("too many connections")));
                 }
                 () = timer.as_mut() => self.on_time(Instant::now()),
             }
@@ -306,7 +334,7 @@ impl Session {
 
     fn is_over(&self) -> bool {
         match self.phase {
-            Phase::Closing { .. } => self.egress.is_empty() || self.transport.is_broken(),
+            Phase::Closing { .. } => self.broken || (self.egress.is_empty() && self.flushed),
             _ => false,
         }
     }
@@ -316,31 +344,34 @@ impl Session {
     }
 
     fn input(&mut self, input: Input<'_>) {
-        let realm = StreamRealm::new(&self.edge, &self.force, self.tls.as_ref());
+        let realm = StreamRealm {
+            force: &self.force,
+            tlsa: self.tlsa.as_ref(),
+        };
         self.machine.step(input, &realm, &mut self.outputs);
     }
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Verdict { request, verdict } => self.input(Input::Verdict { request, verdict }),
+            Command::Verdict { request, verdict } => {
+                self.input(Input::Verdict { request, verdict })
+            }
             Command::RealmChanged => {
                 self.force = self.edge.force();
-                self.keepalive.reconsider();
+                self.consider_settings();
                 self.input(Input::RealmChanged);
             }
-            Command::Drain => {
-                if self.egress.is_empty() && self.nothing_waits() {
-                    self.input(Input::End(Fault::Shutdown));
-                } else {
-                    self.keepalive.drain_when_empty();
-                }
-            }
+            Command::Drain => self.keepalive.draining = true,
             Command::End(fault) => self.input(Input::End(fault)),
         }
     }
 
-    fn nothing_waits(&self) -> bool {
-        self.outgoing.iter().all(|route| route.waiting() == 0) && self.egress.in_custody() == 0
+    /// Everything taken in was settled and acknowledged, everything to be sent was confirmed.
+    fn is_done(&self) -> bool {
+        self.egress.is_empty()
+            && self.egress.in_custody() == 0
+            && self.outgoing.iter().all(|route| route.waiting() == 0)
+            && (self.acks.is_none() || self.settled == self.relay.received)
     }
 
     /// Takes out of the queues what the socket will soon take, asks for confirmation, acknowledges.
@@ -350,23 +381,37 @@ impl Session {
         if !matches!(self.phase, Phase::Established) {
             return;
         }
-        let before = self.egress.in_custody();
+        if self.egress.is_empty() {
+            self.keepalive.wrote(now);
+        }
         for route in &self.outgoing {
-            while self.egress.takes_more() {
-                let Some(batch) = route.next(&self.outlet) else { break };
-                if let Some(batch) = self.edge.within_limit(route, batch, self.peer_limits.max_bytes) {
-                    self.entry.sent(&batch);
+            while self.egress.takes_more() && self.keepalive.may_send() {
+                let Some(batch) = route.next(&self.outlet) else {
+                    break;
+                };
+                for batch in self
+                    .edge
+                    .within_limit(route, batch, self.peer_limits.max_bytes)
+                {
+                    let (count, bytes) = (u64::from(batch.count()), batch.unsettled().len() as u64);
+                    self.entry.sent(count, bytes);
+                    self.sampled = self.sampled.wrapping_add(1);
+                    if self.sampled.is_multiple_of(SAMPLE) {
+                        let took = now.duration_since(batch.arrived);
+                        self.edge
+                            .metrics
+                            .forward_seconds
+                            .observe(took.as_secs_f64());
+                    }
+                    self.keepalive.sends(count, bytes, now);
                     self.egress.send(route, batch, now);
                 }
             }
         }
-        if self.egress.in_custody() > before {
-            self.keepalive.sent(now);
-        }
         if self.egress.in_custody() > 0 {
             self.ask_for_confirmation(now);
         }
-        if self.keepalive.wants_end_when_empty() && self.egress.is_empty() && self.nothing_waits() {
+        if self.keepalive.draining && self.is_done() {
             self.input(Input::End(Fault::Shutdown));
             self.carry_out();
         }
@@ -387,7 +432,8 @@ impl Session {
                 return;
             }
             Confirmation::Probe { next, asked, last } => {
-                let soon = last.is_some_and(|last| now.duration_since(last) < keepalive::PROBE_PAUSE);
+                let soon =
+                    last.is_some_and(|last| now.duration_since(last) < keepalive::PROBE_PAUSE);
                 if asked.is_some() || soon {
                     return;
                 }
@@ -403,7 +449,9 @@ impl Session {
 
     /// One `<a/>` for all that was settled since the last one.
     fn acknowledge(&mut self) {
-        let (Some(acks), Some(ledger)) = (&mut self.acks, &self.relay.ledger) else { return };
+        let (Some(acks), Some(ledger)) = (&mut self.acks, &self.relay.ledger) else {
+            return;
+        };
         let settled = ledger.settled();
         let news = settled - self.settled;
         if news > 0 {
@@ -422,22 +470,30 @@ impl Session {
 
     /// Writes what there is, reads what there is. Ready when the loop has something to decide.
     fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(transport) = &mut self.transport else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
         let mut progress = false;
         while !self.egress.is_empty() {
-            match Pin::new(&mut self.transport).poll_write(cx, self.egress.front()) {
+            match Pin::new(&mut *transport).poll_write(cx, self.egress.front()) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(count)) => {
                     self.egress.wrote(count);
+                    self.keepalive.wrote(Instant::now());
                     progress = true;
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => break,
             }
         }
-        match Pin::new(&mut self.transport).poll_flush(cx) {
-            Poll::Ready(Ok(())) => self.egress.flushed(&self.edge.routes.total),
+        match Pin::new(transport).poll_flush(cx) {
+            Poll::Ready(Ok(())) => {
+                self.egress.flushed(&self.edge.routes.total);
+                progress |= !self.flushed;
+                self.flushed = self.egress.is_empty();
+            }
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-            Poll::Pending => {}
+            Poll::Pending => self.flushed = false,
         }
         for _ in 0..READS_A_TURN {
             if !self.reads() {
@@ -445,7 +501,10 @@ impl Session {
             }
             let read = SCRATCH.with_borrow_mut(|scratch| {
                 let mut buf = ReadBuf::new(scratch);
-                match Pin::new(&mut self.transport).poll_read(cx, &mut buf) {
+                let Some(transport) = &mut self.transport else {
+                    return Poll::Pending;
+                };
+                match Pin::new(transport).poll_read(cx, &mut buf) {
                     Poll::Ready(Ok(())) => {
                         let filled = buf.filled();
                         self.received(filled);
@@ -464,7 +523,11 @@ impl Session {
                 Poll::Pending => break,
             }
         }
-        if progress { Poll::Ready(Ok(())) } else { Poll::Pending }
+        if progress {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
     }
 
     /// Whether the connection is to be read: not while a queue is full, a rate is used up, a
@@ -489,8 +552,15 @@ impl Session {
             self.partial.extend_from_slice(bytes);
             self.take_partial();
         }
-        self.keepalive.took(self.relay.stanzas, self.relay.bytes, now);
-        self.entry.took(self.relay.stanzas, self.relay.bytes);
+        let (stanzas, bytes) = (self.relay.stanzas, self.relay.bytes);
+        if let Some(pause) = self.keepalive.took(stanzas, bytes, now) {
+            let partner = self.partner_name();
+            let direction = self.relay.direction;
+            self.edge
+                .metrics
+                .throttled(partner.as_deref(), direction, pause.as_secs_f64());
+        }
+        self.entry.took(stanzas, bytes);
     }
 
     fn take_partial(&mut self) {
@@ -525,7 +595,6 @@ impl Session {
                 Ok(Some(Item::Whitespace { len })) => taken += len,
                 Ok(Some(Item::Header { len, header })) => {
                     taken += len;
-                    let header = header.clone();
                     self.input(Input::Header(&header));
                     self.header = Some(header);
                 }
@@ -533,14 +602,27 @@ impl Session {
                     taken += len;
                     self.input(Input::Closed);
                 }
-                Ok(Some(Item::Other { len, element })) => {
-                    taken += len;
-                    self.input(Input::Element(&element));
+                Ok(Some(Item::Other(other))) => {
+                    taken += other.bytes.len();
+                    let none = StreamHeader::default();
+                    let header = self.header.as_deref().unwrap_or(&none);
+                    match Element::parse(other.bytes, header) {
+                        Ok(element) => self.input(Input::Element(&element)),
+                        // Checked by the scanner already; a tree can still be too much.
+                        Err(error) => self.input(Input::End(Fault::Xml {
+                            condition: "not-well-formed",
+                            label: "NotWellFormed",
+                            text: error.to_string(),
+                        })),
+                    }
                 }
                 Ok(Some(Item::Stanza(stanza))) => {
                     let len = stanza.bytes.len();
-                    let header = self.header.as_ref();
-                    let outcome = match header {
+                    if self.keepalive.draining {
+                        // Its sender has it still, unacknowledged, for another replica.
+                        break;
+                    }
+                    let outcome = match &self.header {
                         Some(header) => self.relay.stanza(
                             &self.edge,
                             &self.force,
@@ -559,8 +641,10 @@ impl Session {
                         }
                         Taken::Stray => {
                             let (from, to) = (stanza.from.as_deref(), stanza.to.as_deref());
-                            let realm =
-                                StreamRealm::new(&self.edge, &self.force, self.tls.as_ref());
+                            let realm = StreamRealm {
+                                force: &self.force,
+                                tlsa: self.tlsa.as_ref(),
+                            };
                             let input = Input::StrayStanza { from, to };
                             self.machine.step(input, &realm, &mut self.outputs);
                             taken += len;
@@ -603,21 +687,25 @@ impl Session {
                     return;
                 }
                 let carried = self.edge.carry(self.side, &self.force, pair, method);
-                self.entry.carries(&carried.pair, method, self.tls.as_ref(), true);
-                self.relay.carried.retain(|own| own.pair != carried.pair);
-                self.relay.carried.push(carried);
-                self.established();
+                self.entry
+                    .carries(&carried.pair, method, self.tls.as_deref(), true);
+                let peer = carried.pair.from.clone();
+                self.relay.add(carried);
+                self.established(&peer);
             }
             Output::PairReady { pair, method } => {
                 if !self.admitted(&pair.to) {
                     return;
                 }
                 let route = self.edge.routes.of(self.side, &pair);
-                self.entry.carries(&pair, method, self.tls.as_ref(), false);
+                self.entry.carries(&pair, method, self.tls.as_deref(), false);
                 if route.bind(&self.outlet) {
                     self.outgoing.push(route);
+                } else if self.peer == PeerRole::Server && self.outgoing.is_empty() {
+                    // The peer opened a bidirectional stream in the meantime.
+                    self.input(Input::End(Fault::Done));
                 }
-                self.established();
+                self.established(&pair.to);
             }
             Output::PairFailed { pair, fault } => {
                 tracing::debug!(stream = self.entry.id, %pair, cause = fault.label(), "pair failed");
@@ -630,15 +718,17 @@ impl Session {
                 Arc::clone(&self.outlet),
             ),
             Output::Verified(verdict) => self.verified = Some(verdict),
-            Output::Bidi => self.entry.bidirectional(),
+            Output::Bidi => self.entry.set_bidirectional(),
             Output::AcksEnabled { namespace } => {
-                self.entry.acknowledged();
+                self.entry.set_acknowledged();
                 self.acks = Some(Acks::new(namespace));
                 self.relay.ledger = Some(Arc::new(Ledger::new(Arc::clone(&self.outlet))));
                 self.relay.received = 0;
                 self.settled = 0;
-                self.egress.confirmation =
-                    Confirmation::Acks { acks: Acks::new(namespace), asked: None };
+                self.egress.confirmation = Confirmation::Acks {
+                    acks: Acks::new(namespace),
+                    asked: None,
+                };
             }
             Output::AckRequested => {
                 self.ack_wanted = true;
@@ -650,14 +740,21 @@ impl Session {
                 self.egress.probe_answered(number, &self.edge.routes.total);
             }
             Output::PeerLimits(limits) => self.peer_limits = limits,
-            Output::Step { step, peer, outcome, text } => self.step(step, peer, outcome, text),
+            Output::Step {
+                step,
+                peer,
+                outcome,
+                text,
+            } => self.step(step, peer, outcome, text),
             Output::Close(fault) => self.close(fault),
         }
     }
 
     fn acked(&mut self, h: u32) {
         self.keepalive.answered();
-        let Confirmation::Acks { acks, asked } = &mut self.egress.confirmation else { return };
+        let Confirmation::Acks { acks, asked } = &mut self.egress.confirmation else {
+            return;
+        };
         *asked = None;
         match acks.acknowledge(h) {
             Ok(count) => self.egress.confirmed(count, &self.edge.routes.total),
@@ -677,45 +774,82 @@ impl Session {
             }
             Err(limit) => {
                 self.edge.metrics.connection_refused(limit);
-                self.input(Input::End(Fault::ResourceConstraint));
+                self.input(Input::End(Fault::ResourceConstraint(
+                    "too many connections",
+                )));
                 false
             }
         }
     }
 
-    fn established(&mut self) {
+    /// A pair with `peer` stands; the first one ends the establishing.
+    fn established(&mut self, peer: &DomainName) {
         if matches!(self.phase, Phase::Establishing { .. }) {
             self.phase = Phase::Established;
             self.place = None;
-            self.scanner.set_stanza_bytes(self.force.config.settings.max_stanza_bytes as usize);
-            self.keepalive.established(&self.force, self.side);
-            self.entry.established();
+            self.scanner
+                .set_stanza_bytes(self.force.config.settings.max_stanza_bytes as usize);
+            self.consider_settings();
             self.edge.metrics.established(&self.entry, &self.force);
         }
-        if let (Machine::Outbound(machine), Confirmation::Written) =
-            (&self.machine, &self.egress.confirmation)
-            && self.side == Side::Gateway
-            && machine.answers_probes()
-        {
-            self.egress.confirmation = Confirmation::Probe { next: 0, asked: None, last: None };
+        if self.edge.attempts.connected(&self.force, self.side, peer) {
+            self.edge.partner_back(peer);
         }
+        if let (Machine::Outbound(machine), Confirmation::Written, Side::Gateway) =
+            (&self.machine, &self.egress.confirmation, self.side)
+            && machine.can_probe()
+        {
+            self.egress.confirmation = Confirmation::Probe {
+                next: 0,
+                asked: None,
+                last: None,
+            };
+        }
+    }
+
+    /// The settings in force count from here.
+    fn consider_settings(&mut self) {
+        let partner = match self.side {
+            Side::Partner => self
+                .peer_domain()
+                .and_then(|peer| self.force.partner(&peer).cloned()),
+            Side::Gateway => None,
+        };
+        self.keepalive.consider(&self.force, partner.as_ref());
+    }
+
+    /// A domain of the peer's, once a pair stands.
+    fn peer_domain(&self) -> Option<DomainName> {
+        let received = self
+            .relay
+            .carried
+            .first()
+            .map(|carried| carried.pair.from.clone());
+        received.or_else(|| self.outgoing.first().map(|route| route.pair.to.clone()))
+    }
+
+    fn partner_name(&self) -> Option<String> {
+        let peer = self.relay.carried.first().map(|carried| match self.side {
+            Side::Partner => &carried.pair.from,
+            Side::Gateway => &carried.pair.to,
+        })?;
+        self.force.partner(peer).map(|partner| partner.name.clone())
     }
 
     fn step(&self, step: Step, peer: Option<DomainName>, outcome: &'static str, text: String) {
         let Some(domain) = peer else { return };
-        self.edge.attempts.note(
-            &self.force,
-            self.side,
-            AttemptStep {
-                step,
-                direction: self.entry.direction(),
-                domain,
-                outcome,
-                address: self.entry.address,
-                text,
-                took: self.entry.age(),
-            },
-        );
+        let step = AttemptStep {
+            step,
+            direction: self.entry.direction(),
+            domain,
+            outcome,
+            address: self.entry.address,
+            text,
+            took: self.entry.opened.elapsed(),
+        };
+        self.edge
+            .attempts
+            .note(&self.edge, &self.force, self.side, step);
     }
 
     fn close(&mut self, fault: Fault) {
@@ -724,24 +858,23 @@ impl Session {
         }
         tracing::debug!(
             stream = self.entry.id, side = ?self.side, address = ?self.entry.address,
-            cause = fault.label(), "stream ends"
+            cause = fault.label(), "stream ends: {fault}"
         );
         self.end = Some(fault);
-        self.relay.flush(&self.edge, Instant::now());
         self.full = None;
-        self.phase = Phase::Closing { deadline: Instant::now() + CLOSING };
+        self.flushed = false;
+        self.phase = Phase::Closing {
+            deadline: Instant::now() + CLOSING,
+        };
     }
 
     /// The connection broke or ended without a word.
     fn lost(&mut self, error: &io::Error) {
-        let text = match error.kind() {
-            io::ErrorKind::UnexpectedEof => "the peer ended the connection".to_owned(),
-            _ => error.to_string(),
-        };
-        self.input(Input::End(Fault::ConnectionLost(text)));
+        tracing::debug!(stream = self.entry.id, %error, "connection lost");
+        self.broken = true;
+        self.input(Input::End(Fault::PeerClosed));
         self.carry_out();
-        self.close(Fault::Done);
-        self.transport.set_broken();
+        self.close(Fault::PeerClosed);
     }
 
     async fn handshake(&mut self, domain: DomainName) {
@@ -751,52 +884,61 @@ impl Session {
             self.lost(&error);
             return;
         }
-        let deadline = match self.phase {
-            Phase::Establishing { deadline } => deadline,
+        let limit = match self.phase {
+            Phase::Establishing { deadline } => deadline.min(Instant::now() + HANDSHAKE),
             _ => Instant::now() + CLOSING,
         };
-        let local = self.header.as_ref().and_then(|header| header.to.as_deref()).unwrap_or_default();
-        let outcome = match self.initiator {
+        let Some(Transport::Plain(socket)) = self.transport.take() else {
+            self.lost(&io::ErrorKind::NotConnected.into());
+            return;
+        };
+        let side = self.side;
+        let force = Arc::clone(&self.force);
+        let outcome = match self.peer {
             PeerRole::Client => {
-                let config = self.force.server_tls(self.side, &domain, local);
-                match config {
-                    Ok(config) => self.transport.accept_tls(config, deadline).await,
-                    Err(error) => Err(error),
-                }
+                // The stream's `to` decides: SNI may be absent (Prosody 0.12), or name another.
+                let choose = |_: Option<&str>| force.identity_of(side, &domain);
+                tls::accept(socket, Mode::StartTls, limit.into(), choose).await
             }
-            PeerRole::Server => match self.client_identity() {
-                Ok(config) => self.transport.connect_tls(config, &domain, deadline).await,
-                Err(error) => Err(error),
-            },
+            PeerRole::Server => {
+                let identity = self
+                    .local
+                    .as_ref()
+                    .and_then(|local| force.identity_of(side, local));
+                let identity = identity.as_deref();
+                tls::connect(socket, identity, &domain, Mode::StartTls, limit.into()).await
+            }
         };
         match outcome {
-            Ok(facts) => {
-                self.tls = Some(facts.clone());
+            Ok(transport) => {
+                self.tls = transport.facts().map(Arc::new);
+                self.transport = Some(transport);
                 self.scanner.restart();
                 self.header = None;
-                self.input(Input::TlsEstablished(facts));
+                if let Some(facts) = self.tls.clone() {
+                    self.input(Input::TlsEstablished(facts));
+                }
             }
             Err(error) => {
-                self.input(Input::End(Fault::TlsFailed(error.to_string())));
+                self.broken = true;
+                let fault = Fault::TlsFailed {
+                    label: error.label(),
+                    text: error.to_string(),
+                };
+                self.input(Input::End(fault.clone()));
                 self.carry_out();
-                self.close(Fault::Done);
-                self.transport.set_broken();
+                self.close(fault);
             }
         }
-    }
-
-    fn client_identity(&self) -> Result<Arc<crate::tls::ClientTls>, crate::tls::TlsError> {
-        let local = match &self.machine {
-            Machine::Outbound(machine) => machine.local().clone(),
-            Machine::Inbound(_) => unreachable!("an inbound stream is never the TLS client"),
-        };
-        self.force.client_tls(self.side, &local)
     }
 
     async fn flush_all(&mut self) -> io::Result<()> {
         let deadline = tokio::time::Instant::now() + CLOSING;
         let total = &self.edge.routes.total;
-        let (egress, transport) = (&mut self.egress, &mut self.transport);
+        let egress = &mut self.egress;
+        let Some(transport) = &mut self.transport else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
         tokio::time::timeout_at(
             deadline,
             poll_fn(|cx| {
@@ -826,9 +968,27 @@ impl Session {
     fn on_time(&mut self, now: Instant) {
         match self.phase {
             Phase::Establishing { deadline } if now >= deadline => self.input(Input::TimedOut),
-            Phase::Closing { deadline } if now >= deadline => self.transport.set_broken(),
+            Phase::Closing { deadline } if now >= deadline => self.broken = true,
             Phase::Established => self.on_keepalive(now),
             _ => {}
         }
+    }
+}
+
+/// Room in a queue; looks again now and then, because the total may be what was full.
+async fn room(full: Option<&Route>) {
+    const LOOK: Duration = Duration::from_millis(250);
+    match full {
+        Some(route) => {
+            let _ = tokio::time::timeout(LOOK, route.room()).await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+async fn cancelled(token: Option<&CancellationToken>) {
+    match token {
+        Some(token) => token.cancelled().await,
+        None => std::future::pending().await,
     }
 }

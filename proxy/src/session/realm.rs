@@ -1,7 +1,7 @@
 //! What the negotiation machine may ask of the world, answered from the configuration in force.
 
 use rustls_pki_types::CertificateDer;
-use xmpp_edge_crds::{domain::DomainName, verdict::Reason};
+use xmpp_edge_crds::{domain::DomainName, edge_config::OnKeyChange, verdict::Reason};
 
 use crate::{
     config::InForce,
@@ -23,19 +23,38 @@ impl Realm for StreamRealm<'_> {
                 if !self.force.is_own(local) {
                     return Err(Refusal::HostUnknown);
                 }
-                let partner = self.force.policy.admit(peer.as_str()).map_err(Refusal::Policy)?;
+                let partner = self
+                    .force
+                    .policy
+                    .admit(peer.as_str())
+                    .map_err(Refusal::Policy)?;
                 let partner = &self.force.config.partners[partner.as_usize()];
-                Ok(Terms { methods: partner.methods, bidi: true })
+                Ok(Terms {
+                    methods: partner.methods,
+                    bidi: true,
+                })
             }
             // Inside, policy never refuses a stream: whatever `local` is, each stanza is answered.
             Side::Gateway => {
                 if self.force.is_namespace_domain(local) {
                     return Err(Refusal::HostUnknown);
                 }
-                let gateway =
-                    self.force.gateway(peer).ok_or(Refusal::Policy(Reason::PartnerNotAllowed))?;
-                Ok(Terms { methods: gateway.config.methods, bidi: true })
+                let gateway = self
+                    .force
+                    .gateway(peer)
+                    .ok_or(Refusal::Policy(Reason::PartnerNotAllowed))?;
+                Ok(Terms {
+                    methods: gateway.config.methods,
+                    bidi: true,
+                })
             }
+        }
+    }
+
+    fn serves(&self, side: Side, local: &DomainName) -> bool {
+        match side {
+            Side::Partner => self.force.is_own(local),
+            Side::Gateway => !self.force.is_namespace_domain(local),
         }
     }
 
@@ -50,7 +69,10 @@ impl Realm for StreamRealm<'_> {
             PeerRole::Client => Role::Client,
             PeerRole::Server => Role::Server,
         };
-        let tlsa = self.tlsa.filter(|(domain, _)| domain == peer).map(|(_, records)| records);
+        let tlsa = self
+            .tlsa
+            .filter(|(domain, _)| domain == peer)
+            .map(|(_, records)| records);
         let judged = match side {
             Side::Partner => {
                 let partner = self.force.policy.partners().find(peer.as_str());
@@ -58,32 +80,35 @@ impl Realm for StreamRealm<'_> {
                     Some(partner) => &self.force.partner_trust[partner.as_usize()],
                     None => &self.force.public_trust,
                 };
-                trust.judge(peer, chain, role, tlsa).map(|verified| {
-                    if verified.key_changed {
-                        self.force.key_changed(partner, peer, &verified);
+                trust.judge(peer, chain, role, tlsa).inspect(|verified| {
+                    let warns = partner.is_some_and(|partner| {
+                        let partner = &self.force.config.partners[partner.as_usize()];
+                        partner.trust.on_key_change == OnKeyChange::Warn
+                    });
+                    if verified.key_changed && warns {
+                        tracing::warn!(%peer, key = %verified.spki_sha256, "the partner's key has changed");
                     }
                 })
             }
             Side::Gateway => match self.force.gateway(peer) {
                 Some(gateway) => gateway.judge(peer, chain, role),
-                None => self.force.internal_trust.judge(peer, chain, role, None).map(drop),
+                None => self.force.internal_trust.judge(peer, chain, role, None),
             },
         };
-        judged.map_err(|fault| CertificateFault { label: fault.label(), text: fault.to_string() })
+        judged.map(drop).map_err(|fault| CertificateFault {
+            label: fault.label(),
+            text: fault.to_string(),
+        })
     }
 
     fn dialback(&self) -> &dialback::Secret {
         &self.force.dialback
     }
 
-    fn limits(&self, authenticated: bool) -> StreamLimits {
+    fn limits(&self) -> StreamLimits {
         let settings = &self.force.config.settings;
         StreamLimits {
-            max_bytes: Some(u64::from(if authenticated {
-                settings.max_stanza_bytes
-            } else {
-                settings.unauthenticated_stanza_bytes
-            })),
+            max_bytes: Some(u64::from(settings.max_stanza_bytes)),
             idle_seconds: Some(u64::from(settings.stream_inactivity_timeout_seconds)),
         }
     }

@@ -153,7 +153,10 @@ impl Streams {
         *own += 1;
         counts.all += 1;
         drop(counts);
-        Ok(Counted { counts: Arc::clone(&self.authenticated), partner: name.to_owned() })
+        Ok(Counted {
+            counts: Arc::clone(&self.authenticated),
+            partner: name.to_owned(),
+        })
     }
 }
 
@@ -181,11 +184,16 @@ impl StreamEntry {
             facts.tls_cipher = Some(tls.cipher);
             if let Some(certificate) = tls.peer_chain.first() {
                 facts.peer_certificate_not_after = crate::tls::not_after(certificate).ok();
-                facts.peer_key_sha256 =
-                    crate::tls::spki_sha256(certificate).ok().map(|key| key.to_string());
+                facts.peer_key_sha256 = crate::tls::spki_sha256(certificate)
+                    .ok()
+                    .map(|key| key.to_string());
             }
         }
-        let list = if receives { &mut facts.receives } else { &mut facts.sends };
+        let list = if receives {
+            &mut facts.receives
+        } else {
+            &mut facts.sends
+        };
         if !list.contains(pair) {
             list.push(pair.clone());
         }

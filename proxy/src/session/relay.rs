@@ -6,14 +6,15 @@ use std::{borrow::Cow, sync::Arc, time::Instant};
 use xmpp_edge_crds::{
     domain::{DomainName, is_canonical},
     negotiation::Method,
-    verdict::Direction,
+    verdict::{Direction, Reason},
 };
 
 use crate::{
     config::InForce,
     edge::Edge,
     observe::metrics::PairCounters,
-    policy::Outcome,
+    observe::probes::Probes,
+    policy::{self, Answer, Outcome},
     route::{
         batch::{Batch, BatchBuilder},
         custody::{Ledger, Receipt},
@@ -87,12 +88,21 @@ impl Relay {
         expected: usize,
         now: Instant,
     ) -> Taken {
-        let (Some(from), Some(to)) = (&stanza.from, &stanza.to) else { return Taken::Stray };
-        let Some(index) = self.carried_index(from, to) else { return Taken::Stray };
+        let (Some(from), Some(to)) = (&stanza.from, &stanza.to) else {
+            return Taken::Stray;
+        };
+        let Some(index) = self.carried_index(from, to) else {
+            return Taken::Stray;
+        };
         let settings = &force.config.settings;
         let carried = &self.carried[index];
         let limit = usize::try_from(settings.queue_bytes).unwrap_or(usize::MAX);
-        let held = carried.route.held() + if index == self.current { self.builder.len() } else { 0 };
+        let held = carried.route.held()
+            + if index == self.current {
+                self.builder.len()
+            } else {
+                0
+            };
         let full = held + stanza.bytes.len() > limit
             || carried.back.held() > limit
             || edge.routes.total.held() as u64 > settings.queue_total_bytes;
@@ -117,60 +127,101 @@ impl Relay {
             self.answer_failure(edge, index, stanza, number, &failure, now);
             return Taken::Yes;
         }
-        let judgement = force.policy.judge(self.direction, stanza, &edge.contacts);
-        if let Some(reason) = judgement.audited {
-            edge.metrics.audited(judgement.partner, self.direction, reason);
-            tracing::info!(
-                partner = judgement.partner.unwrap_or("other"),
-                direction = ?self.direction, reason = reason.as_str(),
-                from = %from.escape_debug(), to = %to.escape_debug(),
-                "audited: would be refused, delivered"
-            );
+        if self.side == Side::Partner && Probes::take_answer(edge, stanza) {
+            self.settle(number);
+            return Taken::Yes;
         }
-        if stanza.kind == StanzaKind::Presence {
-            edge.crossed.note(self.direction, stanza, &judgement.outcome);
+        let judgement = force.policy.judge(self.direction, stanza, &edge.contacts);
+        let partner = judgement.partner.map(|(_, name)| name);
+        if let Some(reason) = judgement.audited {
+            edge.metrics.audited(partner, self.direction, reason);
+            tracing::info!(
+                partner = partner.unwrap_or("other"),
+                direction = ?self.direction, kind = ?stanza.kind, reason = reason.as_str(),
+                from = %from.escape_debug(), to = %to.escape_debug(),
+                "audited: would be refused, is delivered"
+            );
         }
         match judgement.outcome {
             Outcome::Pass | Outcome::PassWithoutStatus => {
+                if let Some(change) = &judgement.contact
+                    && let Err(error) = edge.contacts.record(change)
+                {
+                    tracing::warn!(%error, user = %change.user.escape_debug(), "contact not recorded");
+                }
+                if stanza.kind == StanzaKind::Presence {
+                    edge.crossed.note(self.direction, stanza);
+                }
+                if settings.log_message_bodies && stanza.kind == StanzaKind::Message {
+                    log_bodies(stanza, self.direction);
+                }
                 let strip = matches!(judgement.outcome, Outcome::PassWithoutStatus);
                 if index != self.current || !self.builder.continues_with(number) {
                     self.flush(edge, now);
                     self.current = index;
                 }
-                self.builder.add(number, expected.max(stanza.bytes.len()), |out| {
-                    if strip {
-                        rewrite::without_status(stanza, header, out);
+                let wanted = expected.max(stanza.bytes.len());
+                self.builder.add(number, wanted, |out| {
+                    let written = if strip {
+                        rewrite::without_status(stanza, header, out)
                     } else {
-                        rewrite::relay(stanza, header, out);
-                    }
+                        rewrite::relay(stanza, header, out)
+                    };
+                    debug_assert!(written.is_ok(), "the scanner has checked it");
                 });
             }
-            Outcome::Refuse(reason) => {
-                edge.metrics.refused(judgement.partner, self.direction, reason);
+            Outcome::Refuse(cause) | Outcome::Drop(cause) => {
+                edge.metrics
+                    .refused(partner, self.direction, cause.as_str());
                 tracing::info!(
-                    partner = judgement.partner.unwrap_or("other"),
-                    direction = ?self.direction, kind = ?stanza.kind, reason = reason.as_str(),
+                    partner = partner.unwrap_or("other"),
+                    direction = ?self.direction, kind = ?stanza.kind, reason = cause.as_str(),
                     from = %from.escape_debug(), to = %to.escape_debug(),
                     "refused"
                 );
-                let mut out = Vec::new();
-                let answered = force.policy.answer(self.direction, stanza, reason, &mut out);
-                let receipt = self.receipt(number);
-                if answered {
-                    let back = Arc::clone(&self.carried[index].back);
-                    edge.forward(&back, Batch::answer(out, receipt, now));
-                } else if let Some(receipt) = receipt {
-                    receipt.settle();
+                let type_ = stanza.type_.as_deref();
+                match policy::answer(self.direction, stanza.kind, type_, cause) {
+                    Answer::Drop => self.settle(number),
+                    Answer::Error(error) | Answer::PresenceError(error) => {
+                        let mut out = Vec::with_capacity(512);
+                        let reply = rewrite::Reply {
+                            error_type: error.error_type.as_str(),
+                            condition: error.condition.as_str(),
+                            text: error.text,
+                            reason: error.reason.map(Reason::as_str),
+                            extra: None,
+                        };
+                        rewrite::error_reply(stanza, reply, &mut out);
+                        let back = Arc::clone(&self.carried[index].back);
+                        edge.forward(&back, Batch::answer(out, self.receipt(number), now));
+                    }
                 }
             }
         }
         Taken::Yes
     }
 
+    /// Another pair that the peer may send.
+    pub fn add(&mut self, carried: Carried) {
+        match self.carried.iter_mut().find(|own| own.pair == carried.pair) {
+            Some(own) => *own = carried,
+            None => self.carried.push(carried),
+        }
+    }
+
+    /// The stanza of this number needs nothing more.
+    fn settle(&self, number: u64) {
+        if let Some(receipt) = self.receipt(number) {
+            receipt.settle();
+        }
+    }
+
     fn receipt(&self, number: u64) -> Option<Receipt> {
-        self.ledger
-            .as_ref()
-            .map(|ledger| Receipt { ledger: Arc::clone(ledger), first: number, count: 1 })
+        self.ledger.as_ref().map(|ledger| Receipt {
+            ledger: Arc::clone(ledger),
+            first: number,
+            count: 1,
+        })
     }
 
     fn answer_failure(
@@ -197,7 +248,9 @@ impl Relay {
     /// Which pair it is: the one of the last stanza in the common case, compared as it stands.
     fn carried_index(&self, from: &str, to: &str) -> Option<usize> {
         let (from, to) = (domain_part(from), domain_part(to));
-        let is = |carried: &Carried| carried.pair.from.as_str() == from && carried.pair.to.as_str() == to;
+        let is = |carried: &Carried| {
+            carried.pair.from.as_str() == from && carried.pair.to.as_str() == to
+        };
         if self.carried.get(self.current).is_some_and(is) {
             return Some(self.current);
         }
@@ -205,9 +258,9 @@ impl Relay {
             return Some(index);
         }
         let (from, to) = (canonical(from)?, canonical(to)?);
-        self.carried
-            .iter()
-            .position(|carried| carried.pair.from.as_str() == from && carried.pair.to.as_str() == to)
+        self.carried.iter().position(|carried| {
+            carried.pair.from.as_str() == from && carried.pair.to.as_str() == to
+        })
     }
 }
 
@@ -224,5 +277,22 @@ fn canonical(domain: &str) -> Option<Cow<'_, str>> {
     if is_canonical(domain.as_bytes()) {
         return Some(Cow::Borrowed(domain));
     }
-    DomainName::parse(domain).ok().map(|domain| Cow::Owned(domain.into()))
+    DomainName::parse(domain)
+        .ok()
+        .map(|domain| Cow::Owned(domain.into()))
+}
+
+/// Only where `logMessageBodies` asks for it.
+fn log_bodies(stanza: &Stanza<'_>, direction: Direction) {
+    for (name, namespace, bytes) in stanza.children() {
+        if name == "body" && namespace == "jabber:server" {
+            tracing::info!(
+                ?direction,
+                from = %stanza.from.as_deref().unwrap_or_default().escape_debug(),
+                to = %stanza.to.as_deref().unwrap_or_default().escape_debug(),
+                body = %String::from_utf8_lossy(bytes).escape_debug(),
+                "message"
+            );
+        }
+    }
 }

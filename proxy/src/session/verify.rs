@@ -46,8 +46,11 @@ impl Verifications {
                 asked.running > 0 || now.duration_since(asked.since) < Duration::from_secs(60)
             });
         }
-        let asked =
-            domains.entry(domain.clone()).or_insert(Asked { running: 0, since: now, count: 0 });
+        let asked = domains.entry(domain.clone()).or_insert(Asked {
+            running: 0,
+            since: now,
+            count: 0,
+        });
         if now.duration_since(asked.since) >= Duration::from_secs(60) {
             asked.since = now;
             asked.count = 0;
@@ -77,13 +80,18 @@ pub fn start(
 ) {
     let domain = question.pair.from.clone();
     if !edge.verifications.enter(&domain) {
-        outlet.tell(Command::Verdict { request, verdict: Verdict::Unavailable(Unavailable::Busy) });
+        outlet.tell(Command::Verdict {
+            request,
+            verdict: Verdict::Unavailable(Unavailable::Busy),
+        });
         return;
     }
     let edge = Arc::clone(edge);
     edge.clone().tasks.spawn(async move {
         let asked = tokio::time::timeout(LIMIT, dial::ask(&edge, side, Purpose::Verify(question)));
-        let verdict = asked.await.unwrap_or(Verdict::Unavailable(Unavailable::TimedOut));
+        let verdict = asked
+            .await
+            .unwrap_or(Verdict::Unavailable(Unavailable::TimedOut));
         edge.verifications.leave(&domain);
         outlet.tell(Command::Verdict { request, verdict });
     });

@@ -36,6 +36,8 @@ pub enum Fault {
     },
     #[error("not set up in time")]
     EstablishmentTimeout,
+    #[error("no stanza for streamInactivityTimeoutSeconds")]
+    Inactive,
     #[error("no answer to a request for acknowledgement or a ping in time")]
     Unresponsive,
     #[error("{0}")]
@@ -78,6 +80,8 @@ pub enum Fault {
     TlsRequiredByPeer,
     #[error("the peer offered STARTTLS and refused it")]
     TlsRefused,
+    #[error("{text}")]
+    TlsFailed { label: &'static str, text: String },
     #[error("{}", .0.text)]
     Certificate(CertificateFault),
 
@@ -143,7 +147,11 @@ impl Fault {
     #[must_use]
     pub fn stream_error(&self) -> Option<StreamError> {
         let condition = match self {
-            Self::Done | Self::PeerClosed | Self::PeerError { .. } => return None,
+            Self::Done
+            | Self::PeerClosed
+            | Self::Inactive
+            | Self::TlsFailed { .. }
+            | Self::PeerError { .. } => return None,
             Self::Shutdown => "system-shutdown",
             Self::Xml { condition, .. } => condition,
             Self::EstablishmentTimeout | Self::Unresponsive => "connection-timeout",
@@ -208,6 +216,7 @@ impl Fault {
             | Self::TlsNotOffered
             | Self::TlsRequiredByPeer
             | Self::TlsRefused
+            | Self::TlsFailed { .. }
             | Self::UnsupportedVersion => Step::Tls,
             Self::Certificate(_) => Step::Certificate,
             Self::ExternalNotOffered | Self::SaslRejected { .. } | Self::TooManySaslFailures => {
@@ -232,6 +241,8 @@ impl Fault {
             Self::Done => "Ok",
             Self::PeerClosed => "PeerClosed",
             Self::Shutdown => "Shutdown",
+            Self::Inactive => "Inactive",
+            Self::TlsFailed { label, .. } => label,
             Self::Xml { label, .. } => label,
             Self::EstablishmentTimeout => "EstablishmentTimeout",
             Self::Unresponsive => "Unresponsive",

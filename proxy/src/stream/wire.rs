@@ -1,6 +1,8 @@
 //! What the machine reads and writes on the wire: names, and the elements of negotiation.
 
-use super::{Output, StreamError, StreamLimits};
+use crate::xml::Element;
+
+use super::{Fault, Output, StreamError, StreamLimits};
 
 pub(super) mod ns {
     pub const SERVER: &str = "jabber:server";
@@ -17,42 +19,77 @@ pub(super) mod ns {
     pub const COMPRESS: &str = "http://jabber.org/protocol/compress";
 }
 
-/// A stream header as the peer sent it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StreamHeader {
-    pub from: Option<String>,
-    pub to: Option<String>,
-    pub id: Option<String>,
-    pub version: Option<String>,
-    /// The default namespace.
-    pub content_namespace: Option<String>,
-    /// Whether `jabber:server:dialback` is declared.
-    pub declares_dialback: bool,
+/// What a header's `version` allows (RFC 6120 section 4.7.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    /// 1.0 or later: answered with 1.0.
+    Current,
+    /// None, or below 1.0: no features.
+    Old,
+    /// No version number.
+    Unusable,
 }
 
-/// A complete element: namespaces resolved, references too.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Element {
-    pub namespace: String,
-    pub name: String,
-    pub attributes: Vec<(String, String)>,
-    pub children: Vec<Element>,
-    pub text: String,
+impl Version {
+    pub fn of(version: Option<&str>) -> Self {
+        let Some(version) = version else {
+            return Self::Old;
+        };
+        let digits = |text: &str| {
+            !text.is_empty() && text.len() <= 9 && text.bytes().all(|b| b.is_ascii_digit())
+        };
+        match version.split_once('.') {
+            Some((major, minor)) if digits(major) && digits(minor) => {
+                if major.bytes().all(|byte| byte == b'0') {
+                    Self::Old
+                } else {
+                    Self::Current
+                }
+            }
+            _ => Self::Unusable,
+        }
+    }
 }
 
-impl Element {
-    pub fn is(&self, name: &str, namespace: &str) -> bool {
-        self.name == name && self.namespace == namespace
+/// The peer's `<stream:error/>`.
+pub(super) fn peer_error(error: &Element) -> Fault {
+    let condition = error
+        .children()
+        .find(|child| child.namespace == ns::STREAM_ERRORS && child.name != "text")
+        .map_or_else(
+            || "undefined-condition".to_owned(),
+            |child| child.name.clone(),
+        );
+    let text = error
+        .child(ns::STREAM_ERRORS, "text")
+        .map(|text| text.text())
+        .unwrap_or_default();
+    Fault::PeerError { condition, text }
+}
+
+/// `<r/>` and `<a/>` of XEP-0198.
+pub(super) fn ack(
+    enabled: bool,
+    name: &str,
+    element: &Element,
+    out: &mut Vec<Output>,
+) -> Result<(), Fault> {
+    let unexpected = || Fault::UnexpectedElement(name.to_owned());
+    if !enabled {
+        return Err(unexpected());
     }
-    pub fn attribute(&self, name: &str) -> Option<&str> {
-        self.attributes
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+    match name {
+        "r" => out.push(Output::AckRequested),
+        "a" => {
+            let h = element
+                .attribute("h")
+                .and_then(|h| h.parse().ok())
+                .ok_or_else(unexpected)?;
+            out.push(Output::Acked { h });
+        }
+        _ => return Err(unexpected()),
     }
-    pub fn child(&self, name: &str, namespace: &str) -> Option<&Element> {
-        self.children.iter().find(|child| child.is(name, namespace))
-    }
+    Ok(())
 }
 
 /// Escapes for text and for attributes in either quotes.

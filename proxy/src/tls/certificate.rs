@@ -75,6 +75,14 @@ pub fn not_after(certificate: &CertificateDer<'_>) -> Result<Timestamp, Certific
     timestamp(parse(certificate)?.validity().not_after.timestamp())
 }
 
+/// The `dNSName` values, lower case, as they stand; none of what is no certificate.
+#[must_use]
+pub fn dns_names(certificate: &CertificateDer<'_>) -> Vec<String> {
+    parse(certificate)
+        .map(|parsed| Names::of(&parsed).dns)
+        .unwrap_or_default()
+}
+
 pub(super) fn timestamp(seconds: i64) -> Result<Timestamp, CertificateError> {
     Timestamp::from_second(seconds).map_err(|_| CertificateError::Date)
 }

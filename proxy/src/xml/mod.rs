@@ -13,7 +13,7 @@ pub mod scanner;
 pub mod stanza;
 pub mod text;
 
-//pub use element::Element;
+pub use element::Element;
 pub use error::XmlError;
 pub use header::StreamHeader;
 pub use limits::Limits;

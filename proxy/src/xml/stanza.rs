@@ -10,6 +10,17 @@ pub enum StanzaKind {
     Iq,
 }
 
+impl StanzaKind {
+    /// The element's local name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::Presence => "presence",
+            Self::Iq => "iq",
+        }
+    }
+}
+
 /// A stanza in namespace `jabber:server`, well-formed and within limits.
 ///
 /// Attribute values are what the XML means: references resolved (borrowed where there were none,

@@ -80,6 +80,13 @@ impl Secret {
             })
     }
 
+    /// A key for marks of our own that any replica must know again, apart from dialback's.
+    #[must_use]
+    pub fn mac_key(&self) -> hmac::Key {
+        let derived = hmac::sign(&self.current.dialback, b"xmpp-edge marks");
+        hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref())
+    }
+
     /// A fresh stream id: 128 random bits and a MAC, 48 lower-case hexadecimal digits.
     #[must_use]
     pub fn new_stream_id(&self) -> String {

@@ -425,7 +425,10 @@ impl Scanner {
                         _ if self.open.len() >= usize::from(self.limits.depth) => {
                             return Err(XmlError::TooDeep);
                         }
-                        _ if chars::starts_name(byte) => Lex::Name { start: at as u32 },
+                        _ if chars::starts_name(byte) => {
+                            self.start_name(window);
+                            continue;
+                        }
                         // UTF-16 with its low byte first.
                         0 if self.phase == Phase::Prolog => return Err(XmlError::Encoding),
                         0x80.. => {
@@ -438,10 +441,7 @@ impl Scanner {
                 Lex::Name { start } => match self.name_end(window, start as usize)? {
                     None => return used_up(self.at),
                     Some(prefix) => {
-                        self.name = Span::new(start as usize, self.at);
-                        self.prefix = prefix;
-                        self.attributes.clear();
-                        self.lex = Lex::Tag { spaced: false };
+                        self.take_name(start as usize, prefix);
                     }
                 },
                 Lex::Tag { spaced } => match byte {
@@ -678,7 +678,33 @@ impl Scanner {
         Ok(None)
     }
 
+    /// An element's name begins at `self.at`. The short way for one that is all there and plain.
+    fn start_name(&mut self, window: &[u8]) {
+        let start = self.at;
+        let most = usize::from(self.limits.name_bytes);
+        let (len, prefix) = chars::plain_name(&window[start..], most);
+        self.at += len;
+        match window.get(self.at) {
+            Some(b'>' | b'/' | b' ' | b'\t' | b'\n' | b'\r') => self.take_name(start, prefix),
+            _ => {
+                self.at = start;
+                self.lex = Lex::Name {
+                    start: start as u32,
+                };
+            }
+        }
+    }
+
+    /// Takes the name of an element, which ends at `self.at`.
+    fn take_name(&mut self, start: usize, prefix: u16) {
+        self.name = Span::new(start, self.at);
+        self.prefix = prefix;
+        self.attributes.clear();
+        self.lex = Lex::Tag { spaced: false };
+    }
+
     /// Takes the name of an attribute, which ends at `self.at`.
+    #[inline]
     fn push_attribute(&mut self, window: &[u8], start: usize, prefix: u16) -> Result<(), XmlError> {
         let attribute = Attribute {
             name: Span::new(start, self.at),
@@ -704,7 +730,7 @@ impl Scanner {
     fn plain_attribute(&mut self, window: &[u8]) -> Result<bool, XmlError> {
         let start = self.at;
         let most = usize::from(self.limits.name_bytes);
-        let name = chars::name_length(&window[start..], most);
+        let (name, prefix) = chars::plain_name(&window[start..], most);
         let [b'=', quote @ (b'\'' | b'"'), ..] = window[start + name..] else {
             return Ok(false);
         };
@@ -713,7 +739,6 @@ impl Scanner {
         if window.get(end) != Some(&quote) {
             return Ok(false);
         }
-        let prefix = qualified(&window[start..start + name])?;
         self.at = start + name;
         self.push_attribute(window, start, prefix)?;
         if let Some(attribute) = self.attributes.last_mut() {
@@ -905,7 +930,7 @@ impl Scanner {
                 _ => {}
             }
         }
-        self.scope.header = Some(Arc::new(header));
+        self.scope.enter(Arc::new(header));
         self.phase = Phase::Stream;
         Ok(Found::Header(self.at))
     }

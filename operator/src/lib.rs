@@ -5,4 +5,5 @@
 pub mod certificates;
 pub mod compile;
 pub mod dns;
+pub mod lync;
 pub mod standalone;

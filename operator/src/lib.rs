@@ -3,7 +3,9 @@
 //! the proxy in.
 
 pub mod certificates;
+pub mod cli;
 pub mod compile;
 pub mod dns;
+pub mod inspect;
 pub mod lync;
 pub mod standalone;

@@ -135,7 +135,8 @@ impl Gathering {
             return self.problem(file, document, "", message, Severity::Error);
         };
         let ours = version.split('/').next() == Some(kinds::GROUP);
-        if !ours && !(version == "v1" && matches!(kind, "Secret" | "ConfigMap")) {
+        let of_kubernetes = version == "v1" && matches!(kind, "Secret" | "ConfigMap");
+        if !ours && !of_kubernetes {
             let message = format!("{kind} ({version}) is passed over: it means nothing here");
             return self.problem(file, document, "", message, Severity::Warning);
         }

@@ -8,6 +8,8 @@ pub mod address;
 pub mod client;
 pub mod conversation;
 pub mod dns;
+pub mod edge;
+pub mod federation;
 pub mod lab;
 pub mod pki;
 pub mod process;

@@ -14,5 +14,6 @@ pub mod lab;
 pub mod pki;
 pub mod process;
 pub mod servers;
+pub mod traffic;
 pub mod wait;
 pub mod xml;

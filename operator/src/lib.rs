@@ -3,6 +3,8 @@
 //! the proxy in.
 
 pub mod certificates;
+pub mod cli;
 pub mod compile;
 pub mod dns;
+pub mod inspect;
 pub mod standalone;

@@ -286,9 +286,12 @@ impl Edge {
 
     /// Puts a batch on its way.
     pub fn forward(self: &Arc<Self>, route: &Arc<Route>, batch: Batch) {
-        match route.offer(batch, &self.routes.total, Instant::now()) {
-            Offered::Queued => {}
-            Offered::Dial => dial::start(self, route),
+        let first = match route.offer(batch, &self.routes.total, Instant::now()) {
+            Offered::Queued { first } => first,
+            Offered::Dial { first } => {
+                dial::start(self, route);
+                first
+            }
             Offered::Resting {
                 batch,
                 failure,
@@ -299,9 +302,9 @@ impl Edge {
                 self.answer(route, batch, &Failure::new(failure.kind, text));
                 return;
             }
-        }
-        if !route.is_carried() {
-            self.routes.busy(route);
+        };
+        if first {
+            self.routes.newly_busy(route);
         }
     }
 

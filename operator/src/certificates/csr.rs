@@ -27,7 +27,10 @@ fn generate(algorithm: KeyAlgorithm) -> Result<KeyPair, IssueError> {
         KeyAlgorithm::Rsa3072 => rsa(RsaKeySize::_3072),
         KeyAlgorithm::Rsa4096 => rsa(RsaKeySize::_4096),
     };
-    made.map_err(|source| IssueError { what: format!("a {algorithm:?} key"), source })
+    made.map_err(|source| IssueError {
+        what: format!("a {algorithm:?} key"),
+        source,
+    })
 }
 
 fn rsa(size: RsaKeySize) -> Result<KeyPair, rcgen::Error> {
@@ -183,9 +186,16 @@ fn distinguished_name(subject: &Subject) -> Result<DistinguishedName, String> {
     let mut name = DistinguishedName::new();
     if let Some(country) = &subject.country {
         let letters = country.len() == 2 && country.bytes().all(|byte| byte.is_ascii_uppercase());
-        let value = country.as_str().try_into().ok().filter(|_| letters).ok_or_else(|| {
-            format!("country: {country:?} is no country code of two capital letters, such as DE")
-        })?;
+        let value = country
+            .as_str()
+            .try_into()
+            .ok()
+            .filter(|_| letters)
+            .ok_or_else(|| {
+                format!(
+                    "country: {country:?} is no country code of two capital letters, such as DE"
+                )
+            })?;
         name.push(DnType::CountryName, rcgen::DnValue::PrintableString(value));
     }
     for (kind, value) in [

@@ -4,10 +4,7 @@
 //! a backend has none to offer. The pair in force always lies in the pool's `<pool>-tls`.
 
 use jiff::Timestamp;
-use xmpp_edge_crds::{
-    domain::DomainName,
-    kinds::conditions::Reason,
-};
+use xmpp_edge_crds::{domain::DomainName, kinds::conditions::Reason};
 use zeroize::Zeroizing;
 
 use super::{
@@ -193,7 +190,11 @@ impl Provision {
                     facts.not_after
                 ),
             ),
-            None => (true, Reason::Issued, format!("valid until {}", facts.not_after)),
+            None => (
+                true,
+                Reason::Issued,
+                format!("valid until {}", facts.not_after),
+            ),
         }
     }
 }

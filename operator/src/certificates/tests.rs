@@ -281,7 +281,12 @@ fn each_mistake_in_a_given_pair_has_its_own_text_and_the_last_good_pair_stays() 
             Reason::NamesNotCovered,
             "edge.org.example",
         ),
-        ("expired", Some(material(&old)), Reason::Expired, "expired at"),
+        (
+            "expired",
+            Some(material(&old)),
+            Reason::Expired,
+            "expired at",
+        ),
         (
             "future",
             Some(material(&future)),
@@ -494,7 +499,10 @@ fn the_offline_way_from_request_to_pair_and_on_to_the_next_request() {
 #[test]
 fn a_subject_that_cannot_be_is_a_condition_and_no_request() {
     let secrets = |_: &str| None;
-    let subject = Subject { country: Some("de".into()), ..Subject::default() };
+    let subject = Subject {
+        country: Some("de".into()),
+        ..Subject::default()
+    };
     let backend = Csr {
         algorithm: KeyAlgorithm::EcdsaP256,
         subject: Some(&subject),

@@ -80,7 +80,9 @@ pub fn settle<K: Ord + Hash + Clone>(claimants: &[Claimant<K>]) -> Vec<Settled<K
                 Form::Wanted if claimants[loser].kept.is_some() => Form::Kept,
                 _ => Form::Out,
             };
-            fallen.lost.get_or_insert_with(|| (key, claimants[winner].name.clone()));
+            fallen
+                .lost
+                .get_or_insert_with(|| (key, claimants[winner].name.clone()));
         }
     }
     promote(claimants, &mut settled);
@@ -97,7 +99,9 @@ fn losses<K: Ord + Hash + Clone>(
     let mut losses = BTreeMap::new();
     for (index, claimant) in claimants.iter().enumerate() {
         for key in claimant.keys(settled[index].form).into_iter().flatten() {
-            let Some(other) = holder.insert(key, index) else { continue };
+            let Some(other) = holder.insert(key, index) else {
+                continue;
+            };
             let rank = |candidate: usize| {
                 let claimant = &claimants[candidate];
                 let newest = jiff::Timestamp::MAX;
@@ -107,8 +111,11 @@ fn losses<K: Ord + Hash + Clone>(
                     &claimant.name,
                 )
             };
-            let (winner, loser) =
-                if rank(other) <= rank(index) { (other, index) } else { (index, other) };
+            let (winner, loser) = if rank(other) <= rank(index) {
+                (other, index)
+            } else {
+                (index, other)
+            };
             holder.insert(key, winner);
             losses.entry(loser).or_insert_with(|| (key.clone(), winner));
         }
@@ -118,8 +125,9 @@ fn losses<K: Ord + Hash + Clone>(
 
 /// Gives a loser its wanted form after all, where the one it lost to did not get its own.
 fn promote<K: Ord + Hash + Clone>(claimants: &[Claimant<K>], settled: &mut [Settled<K>]) {
-    let losers: Vec<usize> =
-        (0..claimants.len()).filter(|&index| settled[index].lost.is_some()).collect();
+    let losers: Vec<usize> = (0..claimants.len())
+        .filter(|&index| settled[index].lost.is_some())
+        .collect();
     if losers.is_empty() {
         return;
     }
@@ -132,7 +140,9 @@ fn promote<K: Ord + Hash + Clone>(claimants: &[Claimant<K>], settled: &mut [Sett
     loop {
         let mut changed = false;
         for &index in &losers {
-            let Some(wanted) = &claimants[index].wanted else { continue };
+            let Some(wanted) = &claimants[index].wanted else {
+                continue;
+            };
             if settled[index].form == Form::Wanted {
                 continue;
             }
@@ -144,7 +154,10 @@ fn promote<K: Ord + Hash + Clone>(claimants: &[Claimant<K>], settled: &mut [Sett
                 None => {
                     held.retain(|_, holder| *holder != index);
                     held.extend(wanted.iter().map(|key| (key, index)));
-                    settled[index] = Settled { form: Form::Wanted, lost: None };
+                    settled[index] = Settled {
+                        form: Form::Wanted,
+                        lost: None,
+                    };
                     changed = true;
                 }
             }
@@ -165,7 +178,12 @@ mod tests {
         keys.chars().collect()
     }
 
-    fn claimant(name: &str, created: Option<i64>, wanted: Option<&str>, kept: Option<&str>) -> Claimant<char> {
+    fn claimant(
+        name: &str,
+        created: Option<i64>,
+        wanted: Option<&str>,
+        kept: Option<&str>,
+    ) -> Claimant<char> {
         Claimant {
             name: name.into(),
             created: created.map(|second| jiff::Timestamp::from_second(second).unwrap()),
@@ -178,25 +196,94 @@ mod tests {
     fn who_has_it_keeps_it_else_the_older_else_the_first_by_name() {
         use Form::*;
         let rows: [(&str, Vec<Claimant<char>>, Vec<Form>); 9] = [
-            ("no conflict", vec![claimant("a", None, Some("x"), None), claimant("b", None, Some("y"), None)], vec![Wanted, Wanted]),
-            ("name", vec![claimant("b", None, Some("x"), None), claimant("a", None, Some("x"), None)], vec![Out, Wanted]),
-            ("older", vec![claimant("a", Some(9), Some("x"), None), claimant("b", Some(5), Some("x"), None)], vec![Out, Wanted]),
-            ("known age first", vec![claimant("a", None, Some("x"), None), claimant("b", Some(5), Some("x"), None)], vec![Out, Wanted]),
-            ("in force", vec![claimant("a", Some(1), Some("x"), None), claimant("b", Some(5), Some("x"), Some("x"))], vec![Out, Wanted]),
-            ("left out whole", vec![claimant("a", None, Some("x"), None), claimant("b", None, Some("xy"), None)], vec![Wanted, Out]),
-            ("stays as it was", vec![claimant("a", None, Some("x"), Some("x")), claimant("b", None, Some("xy"), Some("y"))], vec![Wanted, Kept]),
-            ("broken stays", vec![claimant("a", Some(1), Some("x"), None), claimant("b", Some(5), None, Some("x"))], vec![Out, Kept]),
-            ("given up", vec![claimant("a", None, Some("y"), Some("x")), claimant("b", None, Some("x"), None)], vec![Wanted, Wanted]),
+            (
+                "no conflict",
+                vec![
+                    claimant("a", None, Some("x"), None),
+                    claimant("b", None, Some("y"), None),
+                ],
+                vec![Wanted, Wanted],
+            ),
+            (
+                "name",
+                vec![
+                    claimant("b", None, Some("x"), None),
+                    claimant("a", None, Some("x"), None),
+                ],
+                vec![Out, Wanted],
+            ),
+            (
+                "older",
+                vec![
+                    claimant("a", Some(9), Some("x"), None),
+                    claimant("b", Some(5), Some("x"), None),
+                ],
+                vec![Out, Wanted],
+            ),
+            (
+                "known age first",
+                vec![
+                    claimant("a", None, Some("x"), None),
+                    claimant("b", Some(5), Some("x"), None),
+                ],
+                vec![Out, Wanted],
+            ),
+            (
+                "in force",
+                vec![
+                    claimant("a", Some(1), Some("x"), None),
+                    claimant("b", Some(5), Some("x"), Some("x")),
+                ],
+                vec![Out, Wanted],
+            ),
+            (
+                "left out whole",
+                vec![
+                    claimant("a", None, Some("x"), None),
+                    claimant("b", None, Some("xy"), None),
+                ],
+                vec![Wanted, Out],
+            ),
+            (
+                "stays as it was",
+                vec![
+                    claimant("a", None, Some("x"), Some("x")),
+                    claimant("b", None, Some("xy"), Some("y")),
+                ],
+                vec![Wanted, Kept],
+            ),
+            (
+                "broken stays",
+                vec![
+                    claimant("a", Some(1), Some("x"), None),
+                    claimant("b", Some(5), None, Some("x")),
+                ],
+                vec![Out, Kept],
+            ),
+            (
+                "given up",
+                vec![
+                    claimant("a", None, Some("y"), Some("x")),
+                    claimant("b", None, Some("x"), None),
+                ],
+                vec![Wanted, Wanted],
+            ),
         ];
         for (case, claimants, expected) in rows {
-            let forms: Vec<Form> = settle(&claimants).into_iter().map(|settled| settled.form).collect();
+            let forms: Vec<Form> = settle(&claimants)
+                .into_iter()
+                .map(|settled| settled.form)
+                .collect();
             assert_eq!(forms, expected, "{case}");
         }
     }
 
     #[test]
     fn the_loser_learns_key_and_winner() {
-        let settled = settle(&[claimant("a", None, Some("x"), None), claimant("b", None, Some("wx"), None)]);
+        let settled = settle(&[
+            claimant("a", None, Some("x"), None),
+            claimant("b", None, Some("wx"), None),
+        ]);
         assert_eq!(settled[1].lost, Some(('x', "a".to_owned())));
     }
 

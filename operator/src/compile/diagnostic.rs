@@ -26,9 +26,13 @@ impl Kind {
     /// The kind of this name, where it is one of ours.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::EdgePool, Self::XmppFederatedPartner, Self::ExternalAccessPolicy]
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
+        [
+            Self::EdgePool,
+            Self::XmppFederatedPartner,
+            Self::ExternalAccessPolicy,
+        ]
+        .into_iter()
+        .find(|kind| kind.as_str() == text)
     }
 }
 
@@ -42,7 +46,10 @@ pub struct ObjectRef {
 impl ObjectRef {
     #[must_use]
     pub fn new(kind: Kind, name: &str) -> Self {
-        Self { kind, name: name.to_owned() }
+        Self {
+            kind,
+            name: name.to_owned(),
+        }
     }
 }
 
@@ -87,7 +94,11 @@ impl Diagnostic {
     /// `Accepted=False`: the error of an object.
     #[must_use]
     pub fn rejected(object: ObjectRef, fault: &Fault, last_good: bool) -> Self {
-        let stays = if last_good { "; the last good form stays in force" } else { "" };
+        let stays = if last_good {
+            "; the last good form stays in force"
+        } else {
+            ""
+        };
         Self {
             object,
             condition: ConditionType::Accepted,
@@ -138,6 +149,9 @@ pub struct Fault {
 impl Fault {
     #[must_use]
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self {
+            reason,
+            message: message.into(),
+        }
     }
 }

@@ -38,7 +38,9 @@ impl Compiled {
     /// Whether an object is not accepted.
     #[must_use]
     pub fn has_errors(&self) -> bool {
-        self.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+        self.diagnostics
+            .iter()
+            .any(|diagnostic| diagnostic.severity == Severity::Error)
     }
 }
 
@@ -73,8 +75,9 @@ pub fn compile(world: &World, last: &BTreeMap<String, EdgeConfig>) -> Compiled {
         let not_shared = pool::contacts_not_shared(pool, &pools, &own);
         config.partners = Vec::with_capacity(partners.len());
         for partner in &partners {
-            let mut partner =
-                partner.for_pool(&pool.config, last, |name| seen_keys(world, &pool.config.pool, name));
+            let mut partner = partner.for_pool(&pool.config, last, |name| {
+                seen_keys(world, &pool.config.pool, name)
+            });
             if let Some(message) = &not_shared
                 && partner.partner_type == PartnerType::PublicUnverified
             {
@@ -96,7 +99,10 @@ pub fn compile(world: &World, last: &BTreeMap<String, EdgeConfig>) -> Compiled {
         diagnostics.extend(without_pool(world));
     }
     diagnostics.sort_by(|a, b| a.object.cmp(&b.object));
-    Compiled { configs, diagnostics }
+    Compiled {
+        configs,
+        diagnostics,
+    }
 }
 
 /// The next generation, only where the content is another.
@@ -131,9 +137,14 @@ fn dialback_secrets(
     diagnostics: &mut Vec<Diagnostic>,
 ) {
     let secret = |name: &str| {
-        let spec = world.pools.iter().find(|pool| pool.metadata.name.as_deref() == Some(name));
+        let spec = world
+            .pools
+            .iter()
+            .find(|pool| pool.metadata.name.as_deref() == Some(name));
         let reference = spec.and_then(|pool| pool.spec.settings.dialback_secret_ref.as_ref());
-        reference.map_or("xmpp-edge-dialback", |reference| &reference.name).to_owned()
+        reference
+            .map_or("xmpp-edge-dialback", |reference| &reference.name)
+            .to_owned()
     };
     for (name, pool) in pools {
         for other in own.sharing(name, &pool.config.domains) {
@@ -166,7 +177,9 @@ fn without_pool(world: &World) -> Option<Diagnostic> {
         condition: ConditionType::Programmed,
         status: false,
         reason: Reason::NoPool,
-        message: "there is no EdgePool in force in this namespace: nothing carries partners and policies".to_owned(),
+        message:
+            "there is no EdgePool in force in this namespace: nothing carries partners and policies"
+                .to_owned(),
         severity: Severity::Info,
     })
 }

@@ -73,7 +73,11 @@ pub fn compile(
         let form = alone(partner, world, own);
         objects.insert(
             partner.name_any(),
-            Object { created: created(partner), suspended: Some(partner.spec.suspended), form },
+            Object {
+                created: created(partner),
+                suspended: Some(partner.spec.suspended),
+                form,
+            },
         );
     }
     for (object, broken) in &world.broken {
@@ -81,7 +85,11 @@ pub fn compile(
             let form = Err(broken.fault.clone());
             objects.insert(
                 object.name.clone(),
-                Object { created: None, suspended: broken.suspended, form },
+                Object {
+                    created: None,
+                    suspended: broken.suspended,
+                    form,
+                },
             );
         }
     }
@@ -105,7 +113,9 @@ pub fn compile(
             (_, Some((domain, winner))) => {
                 let fault = Fault::new(
                     Reason::DomainConflict,
-                    format!("{domain} belongs to XmppFederatedPartner {winner:?}: list it in one of the two only"),
+                    format!(
+                        "{domain} belongs to XmppFederatedPartner {winner:?}: list it in one of the two only"
+                    ),
                 );
                 diagnostics.push(Diagnostic::rejected(reference, &fault, last_good));
             }
@@ -148,7 +158,13 @@ fn kept_forms(own: &OwnDomains, last: &BTreeMap<String, EdgeConfig>) -> BTreeMap
             DomainPattern::Below(_) => true,
         });
         if !partner.domains.is_empty() {
-            kept.insert(partner.name.clone(), InForce { partner, limit: Limit::Kept });
+            kept.insert(
+                partner.name.clone(),
+                InForce {
+                    partner,
+                    limit: Limit::Kept,
+                },
+            );
         }
     }
     kept
@@ -163,7 +179,10 @@ fn alone(object: &XmppFederatedPartner, world: &World, own: &OwnDomains) -> Resu
     domains.push(DomainPattern::Exact(primary));
     for (index, text) in spec.additional_domains.iter().enumerate() {
         let domain = DomainPattern::parse(text).map_err(|error| {
-            Fault::new(Reason::InvalidDomain, format!("spec.additionalDomains[{index}]: {error}"))
+            Fault::new(
+                Reason::InvalidDomain,
+                format!("spec.additionalDomains[{index}]: {error}"),
+            )
         })?;
         if !domains.contains(&domain) {
             domains.push(domain);
@@ -222,7 +241,10 @@ fn beside_own(domain: &DomainPattern, own: &OwnDomains) -> Result<(), Fault> {
         DomainPattern::Exact(name) if own.contains(name) => {
             return Err(Fault::new(
                 Reason::OwnDomain,
-                format!("{name} is an own domain of EdgePool {:?}: a partner cannot have it, remove it from one of the two", own.pool_of(name)),
+                format!(
+                    "{name} is an own domain of EdgePool {:?}: a partner cannot have it, remove it from one of the two",
+                    own.pool_of(name)
+                ),
             ));
         }
         DomainPattern::Exact(name) => (name, own.above(name)),
@@ -257,8 +279,16 @@ fn say_accepted(partner: &Partner, object: ObjectRef, diagnostics: &mut Vec<Diag
         object,
         condition: ConditionType::Secure,
         status: !plaintext,
-        reason: if plaintext { Reason::PlaintextPossible } else { Reason::Encrypted },
+        reason: if plaintext {
+            Reason::PlaintextPossible
+        } else {
+            Reason::Encrypted
+        },
         message: message.to_owned(),
-        severity: if plaintext { Severity::Warning } else { Severity::Info },
+        severity: if plaintext {
+            Severity::Warning
+        } else {
+            Severity::Info
+        },
     });
 }

@@ -48,13 +48,29 @@ pub fn compile(
     let mut objects: BTreeMap<String, Object> = BTreeMap::new();
     for policy in &world.policies {
         let form = alone(policy, world);
-        let warnings = form.as_ref().map_or_else(|_| Vec::new(), |form| doubts(form, world, own));
-        objects.insert(policy.name_any(), Object { created: created(policy), form, warnings });
+        let warnings = form
+            .as_ref()
+            .map_or_else(|_| Vec::new(), |form| doubts(form, world, own));
+        objects.insert(
+            policy.name_any(),
+            Object {
+                created: created(policy),
+                form,
+                warnings,
+            },
+        );
     }
     for (object, broken) in &world.broken {
         if object.kind == Kind::ExternalAccessPolicy {
             let form = Err(broken.fault.clone());
-            objects.insert(object.name.clone(), Object { created: None, form, warnings: Vec::new() });
+            objects.insert(
+                object.name.clone(),
+                Object {
+                    created: None,
+                    form,
+                    warnings: Vec::new(),
+                },
+            );
         }
     }
     let claimants: Vec<Claimant<Claim>> = objects
@@ -98,10 +114,18 @@ pub fn compile(
 fn conflict(claim: &Claim, winner: &str) -> String {
     let other = format!("ExternalAccessPolicy {winner:?}");
     match claim {
-        Claim::Global => format!("{other} is the Global policy already: there can be one, delete one of the two"),
-        Claim::Site(site) => format!("{other} is the policy of site {site:?} already: there can be one, delete one of the two"),
-        Claim::User(user) => format!("{other} grants {user} already: name the user in one of the two only"),
-        Claim::Domain(domain) => format!("{other} grants *@{domain} already: name the domain in one of the two only"),
+        Claim::Global => {
+            format!("{other} is the Global policy already: there can be one, delete one of the two")
+        }
+        Claim::Site(site) => format!(
+            "{other} is the policy of site {site:?} already: there can be one, delete one of the two"
+        ),
+        Claim::User(user) => {
+            format!("{other} grants {user} already: name the user in one of the two only")
+        }
+        Claim::Domain(domain) => {
+            format!("{other} grants *@{domain} already: name the domain in one of the two only")
+        }
     }
 }
 
@@ -125,7 +149,10 @@ fn alone(object: &ExternalAccessPolicy, world: &World) -> Result<AccessPolicy, F
     let scope = match spec.scope {
         PolicyScope::Global => AccessScope::Global,
         PolicyScope::Site => AccessScope::Site(spec.site.clone().ok_or_else(|| {
-            Fault::new(Reason::Invalid, "spec.site: scope Site needs the name of the site")
+            Fault::new(
+                Reason::Invalid,
+                "spec.site: scope Site needs the name of the site",
+            )
         })?),
         PolicyScope::User => AccessScope::User(granted(object, world)?),
     };
@@ -173,11 +200,19 @@ fn granted(object: &ExternalAccessPolicy, world: &World) -> Result<Granted, Faul
                 continue;
             }
             grant(text, &|| {
-                format!("ConfigMap {:?}, key {:?}, line {}", reference.name, reference.key, line + 1)
+                format!(
+                    "ConfigMap {:?}, key {:?}, line {}",
+                    reference.name,
+                    reference.key,
+                    line + 1
+                )
             })?;
         }
     }
-    Ok(Granted { users: users.into_iter().collect(), domains: domains.into_iter().collect() })
+    Ok(Granted {
+        users: users.into_iter().collect(),
+        domains: domains.into_iter().collect(),
+    })
 }
 
 /// What is valid and yet may not be meant so.
@@ -185,10 +220,14 @@ fn doubts(policy: &AccessPolicy, world: &World, own: &OwnDomains) -> Vec<String>
     let mut doubts = Vec::new();
     if let Some(partners) = &policy.partners {
         let known = |name: &str| {
-            world.partners.iter().any(|partner| partner.name_any() == name)
-                || world.broken.keys().any(|object| {
-                    object.kind == Kind::XmppFederatedPartner && object.name == name
-                })
+            world
+                .partners
+                .iter()
+                .any(|partner| partner.name_any() == name)
+                || world
+                    .broken
+                    .keys()
+                    .any(|object| object.kind == Kind::XmppFederatedPartner && object.name == name)
         };
         let missing: Vec<&String> = partners.iter().filter(|name| !known(name)).collect();
         if !missing.is_empty() {
@@ -211,7 +250,9 @@ fn doubts(policy: &AccessPolicy, world: &World, own: &OwnDomains) -> Vec<String>
     }
     match &policy.scope {
         AccessScope::Site(site) if !own.is_empty() && !own.has_site(site) => {
-            doubts.push(format!("no EdgePool has the site {site:?}: no user is there"));
+            doubts.push(format!(
+                "no EdgePool has the site {site:?}: no user is there"
+            ));
         }
         AccessScope::User(granted) if !own.is_empty() => {
             let foreign = granted
@@ -223,7 +264,10 @@ fn doubts(policy: &AccessPolicy, world: &World, own: &OwnDomains) -> Vec<String>
                 .map(DomainName::as_str)
                 .collect::<BTreeSet<_>>();
             if !foreign.is_empty() {
-                doubts.push(format!("grants users of domains that no EdgePool serves: {}", listed(foreign)));
+                doubts.push(format!(
+                    "grants users of domains that no EdgePool serves: {}",
+                    listed(foreign)
+                ));
             }
         }
         _ => {}

@@ -33,7 +33,9 @@ pub struct InForce {
 /// Where a pool keeps contacts, and whether more than one process may share it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ContactStore {
-    Embedded { processes: i32 },
+    Embedded {
+        processes: i32,
+    },
     /// The Secret that says where.
     Postgres(String),
     /// A pool that stays as last compiled: what it has was judged then.
@@ -56,7 +58,9 @@ pub fn compile(
                 in_force.insert(name, form);
             }
             Err(fault) => {
-                let kept = last.get(&name).and_then(|last| kept(last, Some(pool.spec.suspended)));
+                let kept = last
+                    .get(&name)
+                    .and_then(|last| kept(last, Some(pool.spec.suspended)));
                 diagnostics.push(Diagnostic::rejected(object, &fault, kept.is_some()));
                 in_force.extend(kept.map(|form| (name, form)));
             }
@@ -64,8 +68,14 @@ pub fn compile(
     }
     for (object, broken) in &world.broken {
         if object.kind == Kind::EdgePool {
-            let kept = last.get(&object.name).and_then(|last| kept(last, broken.suspended));
-            diagnostics.push(Diagnostic::rejected(object.clone(), &broken.fault, kept.is_some()));
+            let kept = last
+                .get(&object.name)
+                .and_then(|last| kept(last, broken.suspended));
+            diagnostics.push(Diagnostic::rejected(
+                object.clone(),
+                &broken.fault,
+                kept.is_some(),
+            ));
             in_force.extend(kept.map(|form| (object.name.clone(), form)));
         }
     }
@@ -74,14 +84,23 @@ pub fn compile(
 
 /// A pool as last compiled, with its kill switch as it stands now.
 fn kept(last: &EdgeConfig, suspended: Option<bool>) -> Option<InForce> {
-    let edge = last.edges.iter().find(|edge| edge.pool == last.pool)?.clone();
+    let edge = last
+        .edges
+        .iter()
+        .find(|edge| edge.pool == last.pool)?
+        .clone();
     let mut config = last.clone();
     config.suspended = suspended.unwrap_or(last.suspended);
-    Some(InForce { config, edge, contacts: ContactStore::Kept(last.contacts) })
+    Some(InForce {
+        config,
+        edge,
+        contacts: ContactStore::Kept(last.contacts),
+    })
 }
 
 fn own_domain(at: String, text: &str) -> Result<DomainName, Fault> {
-    DomainName::parse(text).map_err(|error| Fault::new(Reason::InvalidDomain, format!("{at}: {error}")))
+    DomainName::parse(text)
+        .map_err(|error| Fault::new(Reason::InvalidDomain, format!("{at}: {error}")))
 }
 
 fn own_domains(at: &str, texts: &[String]) -> Result<Vec<DomainName>, Fault> {
@@ -120,7 +139,9 @@ fn alone(object: &EdgePool, world: &World) -> Result<InForce, Fault> {
     let mut addresses = Vec::new();
     for (index, text) in spec.internal_service.addresses.iter().flatten().enumerate() {
         addresses.push(text.parse().map_err(|_| {
-            invalid(format!("spec.internalService.addresses[{index}]: {text:?} is no IP address"))
+            invalid(format!(
+                "spec.internalService.addresses[{index}]: {text:?} is no IP address"
+            ))
         })?);
     }
     if addresses.is_empty() {
@@ -144,11 +165,18 @@ fn alone(object: &EdgePool, world: &World) -> Result<InForce, Fault> {
         weight: spec.route.weight,
         domains: domains.clone(),
     };
-    let postgres = spec.contacts.as_ref().and_then(|contacts| contacts.postgres.as_ref());
+    let postgres = spec
+        .contacts
+        .as_ref()
+        .and_then(|contacts| contacts.postgres.as_ref());
     let contacts = match postgres {
         Some(postgres) => ContactStore::Postgres(postgres.secret_ref.name.clone()),
         None => ContactStore::Embedded {
-            processes: if world.single_process { 1 } else { spec.replicas },
+            processes: if world.single_process {
+                1
+            } else {
+                spec.replicas
+            },
         },
     };
     let config = EdgeConfig {
@@ -174,9 +202,17 @@ fn alone(object: &EdgePool, world: &World) -> Result<InForce, Fault> {
         trust_ca,
         edges: Vec::new(),
         proxy_protocol_sources,
-        contacts: if postgres.is_some() { Contacts::Postgres } else { Contacts::Embedded },
+        contacts: if postgres.is_some() {
+            Contacts::Postgres
+        } else {
+            Contacts::Embedded
+        },
     };
-    Ok(InForce { config, edge, contacts })
+    Ok(InForce {
+        config,
+        edge,
+        contacts,
+    })
 }
 
 fn gateways(spec: &PoolSpec, own: &[DomainName], world: &World) -> Result<Vec<Gateway>, Fault> {
@@ -189,7 +225,9 @@ fn gateways(spec: &PoolSpec, own: &[DomainName], world: &World) -> Result<Vec<Ga
             if !own.contains(domain) {
                 return Err(Fault::new(
                     Reason::Invalid,
-                    format!("{at}.domains: {domain} is not among spec.domains: list it there, or remove it here"),
+                    format!(
+                        "{at}.domains: {domain} is not among spec.domains: list it there, or remove it here"
+                    ),
                 ));
             }
             if let Some(other) = served.insert(domain.clone(), index)
@@ -197,13 +235,18 @@ fn gateways(spec: &PoolSpec, own: &[DomainName], world: &World) -> Result<Vec<Ga
             {
                 return Err(Fault::new(
                     Reason::Invalid,
-                    format!("{at}.domains: {domain} has the gateway spec.gateways[{other}] already: each own domain has exactly one"),
+                    format!(
+                        "{at}.domains: {domain} has the gateway spec.gateways[{other}] already: each own domain has exactly one"
+                    ),
                 ));
             }
         }
         let negotiation = Negotiation::from(&gateway.negotiation);
         let methods = negotiation.methods().map_err(|error| {
-            Fault::new(Reason::InvalidNegotiation, format!("{at}.negotiation: {error}"))
+            Fault::new(
+                Reason::InvalidNegotiation,
+                format!("{at}.negotiation: {error}"),
+            )
         })?;
         let address = HostPort::parse(&gateway.address, None)
             .map_err(|error| Fault::new(Reason::Invalid, format!("{at}.address: {error}")))?;
@@ -247,8 +290,10 @@ fn said_of(spec: &PoolSpec, object: ObjectRef) -> Diagnostic {
     if plaintext.is_empty() {
         Diagnostic::accepted(object, Severity::Info, "")
     } else {
-        let message =
-            format!("streams with {} may be plaintext inside", super::world::listed(plaintext));
+        let message = format!(
+            "streams with {} may be plaintext inside",
+            super::world::listed(plaintext)
+        );
         Diagnostic::accepted(object, Severity::Info, message)
     }
 }
@@ -272,9 +317,16 @@ impl OwnDomains {
             let name = &pool.config.pool;
             own.sites.insert(name.clone(), pool.config.site.clone());
             for domain in &pool.config.domains {
-                own.pools.entry(domain.clone()).or_default().push(name.clone());
+                own.pools
+                    .entry(domain.clone())
+                    .or_default()
+                    .push(name.clone());
             }
-            let strict = pool.config.gateways.iter().find(|it| !it.methods.allows_dialback());
+            let strict = pool
+                .config
+                .gateways
+                .iter()
+                .find(|it| !it.methods.allows_dialback());
             if let Some(domain) = strict.and_then(|gateway| gateway.domains.first()) {
                 own.without_dialback.get_or_insert_with(|| domain.clone());
             }
@@ -302,7 +354,10 @@ impl OwnDomains {
     /// The preferred pool of an own domain; empty for any other.
     #[must_use]
     pub fn pool_of(&self, domain: &DomainName) -> &str {
-        self.pools.get(domain).and_then(|pools| pools.first()).map_or("", String::as_str)
+        self.pools
+            .get(domain)
+            .and_then(|pools| pools.first())
+            .map_or("", String::as_str)
     }
 
     /// The site of the preferred pool of the domain (lowest priority number, then name): it does
@@ -337,7 +392,11 @@ impl OwnDomains {
     }
 
     /// The other pools that serve one of these domains too.
-    pub(super) fn sharing<'a>(&'a self, pool: &'a str, domains: &[DomainName]) -> BTreeSet<&'a str> {
+    pub(super) fn sharing<'a>(
+        &'a self,
+        pool: &'a str,
+        domains: &[DomainName],
+    ) -> BTreeSet<&'a str> {
         domains
             .iter()
             .filter_map(|domain| self.pools.get(domain))
@@ -364,7 +423,9 @@ pub fn contacts_not_shared(
     };
     match &pool.contacts {
         ContactStore::Embedded { processes } if *processes > 1 => {
-            return several(format!("keeps contacts embedded but has {processes} replicas"));
+            return several(format!(
+                "keeps contacts embedded but has {processes} replicas"
+            ));
         }
         ContactStore::Kept(_) => return None,
         _ => {}
@@ -379,5 +440,7 @@ pub fn contacts_not_shared(
             _ => true,
         }
     })?;
-    several(format!("serves a domain together with EdgePool {other:?} but does not share its contacts"))
+    several(format!(
+        "serves a domain together with EdgePool {other:?} but does not share its contacts"
+    ))
 }

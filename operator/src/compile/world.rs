@@ -52,7 +52,10 @@ impl World {
         let map = self.config_maps.get(&reference.name).ok_or_else(|| {
             Fault::new(
                 Reason::ReferenceMissing,
-                format!("{at}: there is no ConfigMap {:?}: create it in this namespace", reference.name),
+                format!(
+                    "{at}: there is no ConfigMap {:?}: create it in this namespace",
+                    reference.name
+                ),
             )
         })?;
         let text = map.get(&reference.key).ok_or_else(|| {
@@ -75,11 +78,12 @@ impl World {
     /// [`Reason::ReferenceMissing`], [`Reason::InvalidCertificate`].
     pub fn ca(&self, at: &str, reference: &ConfigMapKeyRef) -> Result<String, Fault> {
         let text = self.config_map_text(at, reference)?;
-        let parsed: Result<Vec<_>, _> =
-            CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+        let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
         let sound = parsed.is_ok_and(|certificates| {
             !certificates.is_empty()
-                && certificates.iter().all(|der| x509_parser::parse_x509_certificate(der).is_ok())
+                && certificates
+                    .iter()
+                    .all(|der| x509_parser::parse_x509_certificate(der).is_ok())
         });
         if !sound {
             return Err(Fault::new(
@@ -96,7 +100,10 @@ impl World {
 
 /// Some of a list, readable however long it is.
 pub fn listed<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
-    let items: BTreeSet<String> = items.into_iter().map(|item| item.as_ref().to_owned()).collect();
+    let items: BTreeSet<String> = items
+        .into_iter()
+        .map(|item| item.as_ref().to_owned())
+        .collect();
     let shown: Vec<&str> = items.iter().take(5).map(String::as_str).collect();
     match items.len() {
         0 => "none".to_owned(),

@@ -56,14 +56,18 @@ mod tests {
             "gateways": [{ "domains": ["org.example"], "address": "a:1" }],
             "certificate": { "selfSigned": {} },
         });
-        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        spec.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         serde_json::from_value(spec).unwrap()
     }
 
     #[test]
     fn records_are_complete_lines_of_a_zone_file() {
         assert_eq!(
-            of_pool(&spec(serde_json::json!({ "dns": { "externalDns": { "ttl": 5 } } }))),
+            of_pool(&spec(
+                serde_json::json!({ "dns": { "externalDns": { "ttl": 5 } } })
+            )),
             [
                 "_xmpp-server._tcp.org.example. 5 IN SRV 10 100 5269 edge.example.",
                 "_xmpps-server._tcp.org.example. 5 IN SRV 10 100 5270 edge.example.",
@@ -81,7 +85,9 @@ mod tests {
         ] {
             assert!(of_pool(&spec(more)).is_empty());
         }
-        let plain = of_pool(&spec(serde_json::json!({ "listeners": { "directTls": 0 } })));
+        let plain = of_pool(&spec(
+            serde_json::json!({ "listeners": { "directTls": 0 } }),
+        ));
         assert!(!plain.iter().any(|record| record.contains("_xmpps")));
     }
 }

@@ -31,12 +31,17 @@ pub fn read(text: &str) -> Result<Vec<Document>, DocumentError> {
     let mut documents = Vec::new();
     for (index, (line, part)) in split(text).into_iter().enumerate() {
         let number = index + 1;
-        if part.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+        if part
+            .lines()
+            .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
+        {
             continue;
         }
         let options = serde_saphyr::options! { with_snippet: false };
         let value: Value = serde_saphyr::from_str_with_options(part, options).map_err(|error| {
-            let within = error.location().map_or(0, |location| location.line().saturating_sub(1));
+            let within = error
+                .location()
+                .map_or(0, |location| location.line().saturating_sub(1));
             DocumentError {
                 document: number,
                 line: line + usize::try_from(within).unwrap_or(0),
@@ -49,18 +54,35 @@ pub fn read(text: &str) -> Result<Vec<Document>, DocumentError> {
                 let items = object.remove("items").unwrap_or_default();
                 let Value::Array(items) = items else {
                     let message = "a List needs `items`, an array".to_owned();
-                    return Err(DocumentError { document: number, line, message });
+                    return Err(DocumentError {
+                        document: number,
+                        line,
+                        message,
+                    });
                 };
-                documents.extend(items.into_iter().map(|value| {
-                    Document { number, line, value, text: part.to_owned() }
+                documents.extend(items.into_iter().map(|value| Document {
+                    number,
+                    line,
+                    value,
+                    text: part.to_owned(),
                 }));
             }
             Value::Object(_) => {
-                documents.push(Document { number, line, value, text: part.to_owned() });
+                documents.push(Document {
+                    number,
+                    line,
+                    value,
+                    text: part.to_owned(),
+                });
             }
             _ => {
-                let message = "a manifest is a mapping with apiVersion, kind and metadata".to_owned();
-                return Err(DocumentError { document: number, line, message });
+                let message =
+                    "a manifest is a mapping with apiVersion, kind and metadata".to_owned();
+                return Err(DocumentError {
+                    document: number,
+                    line,
+                    message,
+                });
             }
         }
     }
@@ -78,7 +100,10 @@ fn split(text: &str) -> Vec<(usize, &str)> {
     let (mut start, mut start_line, mut offset) = (0, 1, 0);
     for (index, line) in text.split_inclusive('\n').enumerate() {
         let end = offset + line.len();
-        if line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace)) {
+        if line
+            .strip_prefix("---")
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace))
+        {
             if index > 0 && !text[start..offset].trim().is_empty() || !parts.is_empty() {
                 parts.push((start_line, &text[start..offset]));
             }
@@ -115,9 +140,14 @@ impl Document {
 /// The next line at or after `from` whose first word is the key.
 fn key(lines: &[&str], from: usize, key: &str) -> Option<usize> {
     let stands = |line: &str| {
-        let line = line.trim_start_matches(['-', ' ', '\t', '{']).trim_start_matches('"');
-        line.strip_prefix(key)
-            .is_some_and(|rest| rest.trim_start_matches(['"', '\'']).trim_start().starts_with(':'))
+        let line = line
+            .trim_start_matches(['-', ' ', '\t', '{'])
+            .trim_start_matches('"');
+        line.strip_prefix(key).is_some_and(|rest| {
+            rest.trim_start_matches(['"', '\''])
+                .trim_start()
+                .starts_with(':')
+        })
     };
     (from..lines.len()).find(|&line| stands(lines[line]))
 }
@@ -127,7 +157,9 @@ fn item(lines: &[&str], from: usize, index: usize) -> Option<usize> {
     let dash = |line: usize| lines[line].trim_start().starts_with('-');
     let first = (from + 1..lines.len()).find(|&line| dash(line))?;
     let indent = |line: usize| lines[line].len() - lines[line].trim_start().len();
-    (first..lines.len()).filter(|&line| dash(line) && indent(line) == indent(first)).nth(index)
+    (first..lines.len())
+        .filter(|&line| dash(line) && indent(line) == indent(first))
+        .nth(index)
 }
 
 #[cfg(test)]
@@ -137,9 +169,13 @@ mod tests {
 
     #[test]
     fn documents_are_told_apart_and_keep_their_lines() {
-        let text = "# head\n---\na: 1\n---\n\n---\nb: |\n  --- not a cut\n  -----BEGIN X-----\nc: 3\n";
+        let text =
+            "# head\n---\na: 1\n---\n\n---\nb: |\n  --- not a cut\n  -----BEGIN X-----\nc: 3\n";
         let documents = read(text).unwrap();
-        let seen: Vec<_> = documents.iter().map(|d| (d.number, d.line_of("b"), d.value.clone())).collect();
+        let seen: Vec<_> = documents
+            .iter()
+            .map(|d| (d.number, d.line_of("b"), d.value.clone()))
+            .collect();
         assert_eq!(seen.len(), 2);
         assert_eq!(seen[0].2, serde_json::json!({"a": 1}));
         assert_eq!(seen[1].1, 7);

@@ -30,7 +30,11 @@ pub struct Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: document {}, line {}", self.file, self.document, self.line)
+        write!(
+            f,
+            "{}: document {}, line {}",
+            self.file, self.document, self.line
+        )
     }
 }
 
@@ -47,7 +51,11 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let severity = if self.severity == Severity::Error { "error" } else { "warning" };
+        let severity = if self.severity == Severity::Error {
+            "error"
+        } else {
+            "warning"
+        };
         write!(f, "{severity}: {}: ", self.place)?;
         if !self.path.is_empty() {
             write!(f, "{}: ", self.path)?;
@@ -93,10 +101,30 @@ struct Here<'a> {
 }
 
 impl Gathering {
-    fn problem(&mut self, file: &str, document: &Document, path: &str, message: String, severity: Severity) {
-        let line = if path.is_empty() { document.line_of("kind") } else { document.line_of(path) };
-        let place = Place { file: file.to_owned(), document: document.number, line };
-        self.manifests.problems.push(Problem { place, path: path.to_owned(), message, severity });
+    fn problem(
+        &mut self,
+        file: &str,
+        document: &Document,
+        path: &str,
+        message: String,
+        severity: Severity,
+    ) {
+        let line = if path.is_empty() {
+            document.line_of("kind")
+        } else {
+            document.line_of(path)
+        };
+        let place = Place {
+            file: file.to_owned(),
+            document: document.number,
+            line,
+        };
+        self.manifests.problems.push(Problem {
+            place,
+            path: path.to_owned(),
+            message,
+            severity,
+        });
     }
 
     fn take(&mut self, file: &str, document: &Document) {
@@ -123,18 +151,27 @@ impl Gathering {
         };
         let key = (kind.to_owned(), namespace.clone(), name.to_owned());
         if let Some(first) = self.seen.get(&key) {
-            let message = format!("{kind} {name:?} stands in {first} already, and that one counts: remove one of the two");
+            let message = format!(
+                "{kind} {name:?} stands in {first} already, and that one counts: remove one of the two"
+            );
             return self.problem(file, document, "", message, Severity::Error);
         }
         self.seen.insert(key, place.clone());
-        let here = Here { file, document, namespace, name: name.to_owned() };
+        let here = Here {
+            file,
+            document,
+            namespace,
+            name: name.to_owned(),
+        };
         match (version, kind) {
             ("v1", "Secret") => self.secret(&here),
             ("v1", "ConfigMap") => self.config_map(&here),
             _ => match Kind::parse(kind) {
                 Some(kind) if version == format!("{}/{}", kinds::GROUP, kinds::VERSION) => {
                     let object = ObjectRef::new(kind, name);
-                    self.manifests.places.insert((here.namespace.clone(), object), place);
+                    self.manifests
+                        .places
+                        .insert((here.namespace.clone(), object), place);
                     self.object(kind, &here);
                 }
                 _ => {
@@ -150,30 +187,42 @@ impl Gathering {
     }
 
     fn world(&mut self, namespace: &str) -> &mut World {
-        self.manifests.worlds.entry(namespace.to_owned()).or_insert_with(|| World {
-            namespace: namespace.to_owned(),
-            ..World::default()
-        })
+        self.manifests
+            .worlds
+            .entry(namespace.to_owned())
+            .or_insert_with(|| World {
+                namespace: namespace.to_owned(),
+                ..World::default()
+            })
     }
 
     fn object(&mut self, kind: Kind, here: &Here<'_>) {
         let mut value = here.document.value.clone();
         if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.insert("namespace".to_owned(), Value::String(here.namespace.clone()));
+            metadata.insert(
+                "namespace".to_owned(),
+                Value::String(here.namespace.clone()),
+            );
         }
         // Status is never read as a store.
         if let Some(object) = value.as_object_mut() {
             object.remove("status");
         }
-        let violations = violations(&value);
+        let violations = kinds::validate_manifest(&value);
         let mut faults: Vec<String> = Vec::new();
         for violation in violations {
             let place = here.document.line_of(&violation.path);
-            faults.push(format!("line {place}: {}: {}", violation.path, violation.message));
+            faults.push(format!(
+                "line {place}: {}: {}",
+                violation.path, violation.message
+            ));
         }
         if faults.is_empty() {
+            let value = kinds::with_defaults(&value);
             let read = match kind {
-                Kind::EdgePool => parse(value).map(|pool| self.world(&here.namespace).pools.push(pool)),
+                Kind::EdgePool => {
+                    parse(value).map(|pool| self.world(&here.namespace).pools.push(pool))
+                }
                 Kind::XmppFederatedPartner => {
                     parse(value).map(|partner| self.world(&here.namespace).partners.push(partner))
                 }
@@ -205,26 +254,43 @@ impl Gathering {
                     material.insert(key, Zeroizing::new(bytes));
                 }
                 Err(_) => {
-                    let message = "not base64: encode the value, or put it under stringData as it is".to_owned();
-                    self.problem(here.file, here.document, &format!("data.{key}"), message, Severity::Error);
+                    let message =
+                        "not base64: encode the value, or put it under stringData as it is"
+                            .to_owned();
+                    self.problem(
+                        here.file,
+                        here.document,
+                        &format!("data.{key}"),
+                        message,
+                        Severity::Error,
+                    );
                 }
             }
         }
         for (key, text) in entries(value.get("stringData")) {
             material.insert(key, Zeroizing::new(text.into_bytes()));
         }
-        self.world(&here.namespace).secrets.insert(here.name.clone(), material);
+        self.world(&here.namespace)
+            .secrets
+            .insert(here.name.clone(), material);
     }
 
     fn config_map(&mut self, here: &Here<'_>) {
         let value = &here.document.value;
         let data: BTreeMap<String, String> = entries(value.get("data")).into_iter().collect();
-        let given = value.get("data").and_then(Value::as_object).map_or(0, serde_json::Map::len);
+        let given = value
+            .get("data")
+            .and_then(Value::as_object)
+            .map_or(0, serde_json::Map::len);
         if data.len() != given {
-            let message = "every value of a ConfigMap is a text: put numbers and truth values in quotes".to_owned();
+            let message =
+                "every value of a ConfigMap is a text: put numbers and truth values in quotes"
+                    .to_owned();
             self.problem(here.file, here.document, "data", message, Severity::Error);
         }
-        self.world(&here.namespace).config_maps.insert(here.name.clone(), data);
+        self.world(&here.namespace)
+            .config_maps
+            .insert(here.name.clone(), data);
     }
 }
 
@@ -252,6 +318,3 @@ impl Manifests {
             .collect()
     }
 }
-
-struct Violation { path: String, message: String }
-fn violations(_: &Value) -> Vec<Violation> { Vec::new() }

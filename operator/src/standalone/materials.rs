@@ -44,10 +44,12 @@ pub fn provide(
     now: Timestamp,
 ) -> Result<Provided, CertificateError> {
     let mut diagnostics = Vec::new();
-    let spec = world.pools.iter().find(|pool| pool.metadata.name.as_ref() == Some(&config.pool));
+    let spec = world
+        .pools
+        .iter()
+        .find(|pool| pool.metadata.name.as_ref() == Some(&config.pool));
     let ca = internal::ensure_ca(store, &config.namespace, now)?;
-    let issuer =
-        internal::ensure_issuer(store, &ca, &config.pool, &config.namespace_domains, now)?;
+    let issuer = internal::ensure_issuer(store, &ca, &config.pool, &config.namespace_domains, now)?;
     for gateway in &config.gateways {
         internal::ensure_gateway(store, &ca, &gateway.domains, now)?;
     }
@@ -59,7 +61,11 @@ pub fn provide(
         status,
         reason,
         message,
-        severity: if status { Severity::Info } else { Severity::Warning },
+        severity: if status {
+            Severity::Info
+        } else {
+            Severity::Warning
+        },
     });
     let dialback = dialback(world, spec, last, store, config, &mut diagnostics)?;
     let (contacts_url, contacts_ca) = contacts(world, spec, config, last, &mut diagnostics);
@@ -73,11 +79,18 @@ pub fn provide(
         contacts_url,
         contacts_ca,
     };
-    Ok(Provided { materials, certificate, diagnostics })
+    Ok(Provided {
+        materials,
+        certificate,
+        diagnostics,
+    })
 }
 
 fn given(pair: &pair::PemPair) -> PemPair {
-    PemPair { chain: pair.chain.clone(), key: pair.key.clone() }
+    PemPair {
+        chain: pair.chain.clone(),
+        key: pair.key.clone(),
+    }
 }
 
 /// The pool's certificate: for every own domain of the pool, and the FQDN.
@@ -98,9 +111,10 @@ fn certificate(
         Some(mode) if mode.self_signed.is_some() => PoolBackend::SelfSigned(SelfSigned),
         Some(mode) if mode.cert_manager.is_some() => PoolBackend::Elsewhere("certManager"),
         Some(mode) => match (&mode.secret_ref, &mode.csr) {
-            (Some(secret), _) => {
-                PoolBackend::SecretRef(SecretRef { name: &secret.name, secrets: &secrets })
-            }
+            (Some(secret), _) => PoolBackend::SecretRef(SecretRef {
+                name: &secret.name,
+                secrets: &secrets,
+            }),
             (None, Some(csr)) => PoolBackend::Csr(Csr {
                 algorithm: csr.key_algorithm,
                 subject: csr.subject.as_ref(),
@@ -111,7 +125,15 @@ fn certificate(
         },
         None => PoolBackend::Kept,
     };
-    pool::provide(&backend, &Wanted { pool: &config.pool, names: &names, now }, store)
+    pool::provide(
+        &backend,
+        &Wanted {
+            pool: &config.pool,
+            names: &names,
+            now,
+        },
+        store,
+    )
 }
 
 fn not_given(config: &EdgeConfig, message: String) -> Diagnostic {
@@ -179,7 +201,9 @@ fn contacts(
         "spec.contacts.postgres: there is no Secret {name:?} with key \"url\": create it, as postgres://user:password@host/database"
     );
     diagnostics.push(not_given(config, message));
-    last.map_or((None, None), |last| (last.contacts_url.clone(), last.contacts_ca.clone()))
+    last.map_or((None, None), |last| {
+        (last.contacts_url.clone(), last.contacts_ca.clone())
+    })
 }
 
 /// Whether the proxy would be given the same.

@@ -4,5 +4,6 @@ pub mod documents;
 pub mod manifests;
 pub mod materials;
 pub mod reader;
+pub mod run;
 pub mod station;
 pub mod status;

@@ -25,7 +25,10 @@ const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     #[error("cannot read the manifests in {path}: {source}; give a directory with --manifests")]
-    Directory { path: PathBuf, source: std::io::Error },
+    Directory {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error(transparent)]
     Memory(#[from] StoreError),
 }
@@ -54,7 +57,13 @@ impl Reader {
     /// A reader of `directory`. With `memory`, a directory of its own, last good texts outlive it.
     #[must_use]
     pub fn new(directory: impl Into<PathBuf>, memory: Option<PathBuf>) -> Self {
-        Self { directory: directory.into(), memory, seen: None, taken: None, files: BTreeMap::new() }
+        Self {
+            directory: directory.into(),
+            memory,
+            seen: None,
+            taken: None,
+            files: BTreeMap::new(),
+        }
     }
 
     /// Everything as it stands now, without waiting for it to settle.
@@ -85,15 +94,17 @@ impl Reader {
     }
 
     fn texts(&self) -> Result<Texts, ReadError> {
-        let fault =
-            |source| ReadError::Directory { path: self.directory.clone(), source };
+        let fault = |source| ReadError::Directory {
+            path: self.directory.clone(),
+            source,
+        };
         let mut texts = Texts::new();
         for entry in fs::read_dir(&self.directory).map_err(fault)? {
             let entry = entry.map_err(fault)?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            let manifest = Path::new(&name)
-                .extension()
-                .is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json");
+            let manifest = Path::new(&name).extension().is_some_and(|extension| {
+                extension == "yaml" || extension == "yml" || extension == "json"
+            });
             let path = entry.path();
             if !manifest || name.starts_with('.') || path.is_dir() {
                 continue;
@@ -102,9 +113,11 @@ impl Reader {
                 Ok(metadata) if metadata.len() > MAX_FILE_BYTES => {
                     Err(format!("the file has more than {MAX_FILE_BYTES} bytes"))
                 }
-                Ok(_) => fs::read(&path).map_err(|error| error.to_string()).and_then(|bytes| {
-                    String::from_utf8(bytes).map_err(|_| "the file is not UTF-8".to_owned())
-                }),
+                Ok(_) => fs::read(&path)
+                    .map_err(|error| error.to_string())
+                    .and_then(|bytes| {
+                        String::from_utf8(bytes).map_err(|_| "the file is not UTF-8".to_owned())
+                    }),
                 Err(error) => Err(error.to_string()),
             };
             texts.insert(name, text);
@@ -120,19 +133,30 @@ impl Reader {
                 files.insert(name.clone(), file.clone());
                 continue;
             }
-            let read = text.clone().map_err(|message| (1, 1, message)).and_then(|text| {
-                documents::read(&text).map_err(|error| (error.document, error.line, error.message))
-            });
+            let read = text
+                .clone()
+                .map_err(|message| (1, 1, message))
+                .and_then(|text| {
+                    documents::read(&text)
+                        .map_err(|error| (error.document, error.line, error.message))
+                });
             let file = match read {
                 Ok(documents) => {
                     self.remember(name, text.as_deref().unwrap_or_default())?;
-                    File { documents, problem: None }
+                    File {
+                        documents,
+                        problem: None,
+                    }
                 }
                 Err((document, line, message)) => self.last_good(name, document, line, &message),
             };
             files.insert(name.clone(), file);
         }
-        let gone: Vec<&String> = self.files.keys().filter(|name| !texts.contains_key(*name)).collect();
+        let gone: Vec<&String> = self
+            .files
+            .keys()
+            .filter(|name| !texts.contains_key(*name))
+            .collect();
         for name in gone {
             self.forget(name);
         }
@@ -156,16 +180,25 @@ impl Reader {
             None => "; nothing of this file is in force",
         };
         let problem = Problem {
-            place: Place { file: name.to_owned(), document, line },
+            place: Place {
+                file: name.to_owned(),
+                document,
+                line,
+            },
             path: String::new(),
             message: format!("{message}{stays}"),
             severity: Severity::Error,
         };
-        File { documents: documents.unwrap_or_default(), problem: Some(problem) }
+        File {
+            documents: documents.unwrap_or_default(),
+            problem: Some(problem),
+        }
     }
 
     fn remember(&self, name: &str, text: &str) -> Result<(), ReadError> {
-        let Some(memory) = &self.memory else { return Ok(()) };
+        let Some(memory) = &self.memory else {
+            return Ok(());
+        };
         let path = memory.join(name);
         if fs::read_to_string(&path).is_ok_and(|kept| kept == text) {
             return Ok(());
@@ -185,9 +218,14 @@ impl Reader {
     }
 
     fn manifests(&self) -> Manifests {
-        let documents = self.files.iter().map(|(name, file)| (name.as_str(), file.documents.as_slice()));
+        let documents = self
+            .files
+            .iter()
+            .map(|(name, file)| (name.as_str(), file.documents.as_slice()));
         let mut manifests = manifests::gather(documents);
-        manifests.problems.extend(self.files.values().filter_map(|file| file.problem.clone()));
+        manifests
+            .problems
+            .extend(self.files.values().filter_map(|file| file.problem.clone()));
         manifests
     }
 }
@@ -200,8 +238,15 @@ mod tests {
     const PARTNER: &str = "apiVersion: xmpp-edge.dev/v1alpha1\nkind: XmppFederatedPartner\nmetadata: {name: p}\nspec: {domain: p.example}\n";
 
     fn names(manifests: &Manifests) -> Vec<String> {
-        let partners = manifests.worlds.get("default").map(|world| world.partners.clone());
-        partners.into_iter().flatten().filter_map(|partner| partner.metadata.name).collect()
+        let partners = manifests
+            .worlds
+            .get("default")
+            .map(|world| world.partners.clone());
+        partners
+            .into_iter()
+            .flatten()
+            .filter_map(|partner| partner.metadata.name)
+            .collect()
     }
 
     #[test]
@@ -235,16 +280,25 @@ mod tests {
         let check = |manifests: &Manifests| {
             assert_eq!(names(manifests), ["p"]);
             let problem = &manifests.problems[0];
-            assert_eq!((problem.place.file.as_str(), problem.place.document), ("a.yaml", 2));
+            assert_eq!(
+                (problem.place.file.as_str(), problem.place.document),
+                ("a.yaml", 2)
+            );
             assert!(problem.place.line >= 6, "{problem}");
-            assert!(problem.message.contains("last good content stays"), "{problem}");
+            assert!(
+                problem.message.contains("last good content stays"),
+                "{problem}"
+            );
         };
         check(&broken);
         let mut restarted = Reader::new(folder.path(), Some(memory.path().join("manifests")));
         check(&restarted.read().unwrap());
         fs::remove_file(&file).unwrap();
         restarted.poll().unwrap();
-        assert!(names(&restarted.poll().unwrap().unwrap()).is_empty(), "a deletion takes effect");
+        assert!(
+            names(&restarted.poll().unwrap().unwrap()).is_empty(),
+            "a deletion takes effect"
+        );
         assert!(!memory.path().join("manifests/a.yaml").exists());
     }
 
@@ -253,6 +307,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut reader = Reader::new(folder.path().join("nowhere"), None);
         let error = reader.poll().err().expect("an error").to_string();
-        assert!(error.contains("nowhere") && error.contains("--manifests"), "{error}");
+        assert!(
+            error.contains("nowhere") && error.contains("--manifests"),
+            "{error}"
+        );
     }
 }

@@ -39,9 +39,13 @@ pub enum StationError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Certificate(#[from] CertificateError),
-    #[error("{0}: another process uses this state directory: stop it, or give another with --state")]
+    #[error(
+        "{0}: another process uses this state directory: stop it, or give another with --state"
+    )]
     Locked(PathBuf),
-    #[error("{path} cannot be used ({reason}): it was written by something else, or is damaged; move it away, and what is in force is compiled anew from the manifests")]
+    #[error(
+        "{path} cannot be used ({reason}): it was written by something else, or is damaged; move it away, and what is in force is compiled anew from the manifests"
+    )]
     State { path: PathBuf, reason: String },
     #[error("there is no EdgePool in the manifests: add one")]
     NoPool,
@@ -97,7 +101,15 @@ impl Station {
         let memory = place.state.join("manifests");
         let reader = Reader::new(&place.manifests, Some(memory));
         let last = recall(&place.state.join("config.json"))?;
-        Ok(Self { place, reader, store, _lock: lock, last, manifests: Manifests::default(), given: None })
+        Ok(Self {
+            place,
+            reader,
+            store,
+            _lock: lock,
+            last,
+            manifests: Manifests::default(),
+            given: None,
+        })
     }
 
     /// The first look.
@@ -133,11 +145,21 @@ impl Station {
 
     fn look(&mut self, now: Timestamp) -> Result<Look, StationError> {
         let (namespace, pool) = self.choose()?;
-        let mut world = self.manifests.worlds.get(&namespace).cloned().unwrap_or_default();
+        let mut world = self
+            .manifests
+            .worlds
+            .get(&namespace)
+            .cloned()
+            .unwrap_or_default();
         world.namespace.clone_from(&namespace);
         world.single_process = true;
-        let inside: Vec<IpAddr> =
-            self.place.inside.iter().copied().filter(|ip| !ip.is_unspecified()).collect();
+        let inside: Vec<IpAddr> = self
+            .place
+            .inside
+            .iter()
+            .copied()
+            .filter(|ip| !ip.is_unspecified())
+            .collect();
         world.inside.insert(pool.clone(), inside);
         let last = self.last_of(&namespace);
         let mut compiled = compile::compile(&world, &last);
@@ -163,7 +185,11 @@ impl Station {
         compiled: Compiled,
         provided: Provided,
     ) -> Result<Look, StationError> {
-        let Provided { materials, certificate, diagnostics } = provided;
+        let Provided {
+            materials,
+            certificate,
+            diagnostics,
+        } = provided;
         let mut said = compiled.diagnostics;
         said.extend(diagnostics);
         let notes = status::notes(namespace, &self.manifests, &said, Some((world, &config)));
@@ -182,7 +208,11 @@ impl Station {
             }
         };
         self.given = Some(inputs.clone());
-        Ok(Look { inputs, changed, notes })
+        Ok(Look {
+            inputs,
+            changed,
+            notes,
+        })
     }
 
     /// What the proxy is to have; parts that are as they were are the very same.
@@ -214,9 +244,15 @@ impl Station {
         }
         let pools = self.manifests.pools();
         let found = || {
-            let names: Vec<String> =
-                pools.iter().map(|(namespace, name)| format!("{namespace}/{name}")).collect();
-            if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+            let names: Vec<String> = pools
+                .iter()
+                .map(|(namespace, name)| format!("{namespace}/{name}"))
+                .collect();
+            if names.is_empty() {
+                "none".to_owned()
+            } else {
+                names.join(", ")
+            }
         };
         let fits = |(namespace, name): &&(String, String)| match &self.place.pool {
             None => true,
@@ -226,16 +262,20 @@ impl Station {
         match (candidates.next(), candidates.next(), &self.place.pool) {
             (Some(pool), None, _) => Ok(pool.clone()),
             (Some(_), Some(_), _) => Err(StationError::SeveralPools { found: found() }),
-            (None, _, Some(wanted)) => {
-                Err(StationError::UnknownPool { wanted: wanted.clone(), found: found() })
-            }
+            (None, _, Some(wanted)) => Err(StationError::UnknownPool {
+                wanted: wanted.clone(),
+                found: found(),
+            }),
             (None, _, None) => Err(StationError::NoPool),
         }
     }
 
     fn gone(&self, namespace: &str, pool: &str) -> bool {
         let object = ObjectRef::new(Kind::EdgePool, pool);
-        !self.manifests.places.contains_key(&(namespace.to_owned(), object))
+        !self
+            .manifests
+            .places
+            .contains_key(&(namespace.to_owned(), object))
     }
 
     /// A pool whose manifest was deleted while it runs serves nothing from then on.
@@ -253,7 +293,10 @@ impl Station {
 }
 
 fn lock(path: &Path) -> Result<fs::File, StationError> {
-    let fault = |source| StoreError::Write { place: path.display().to_string(), source };
+    let fault = |source| StoreError::Write {
+        place: path.display().to_string(),
+        source,
+    };
     let file = fs::OpenOptions::new()
         .write(true)
         .create(true)
@@ -274,9 +317,11 @@ fn recall(path: &Path) -> Result<BTreeMap<String, EdgeConfig>, StationError> {
             reason: error.to_string(),
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
-        Err(source) => {
-            Err(StoreError::Read { place: path.display().to_string(), source }.into())
+        Err(source) => Err(StoreError::Read {
+            place: path.display().to_string(),
+            source,
         }
+        .into()),
     }
 }
 

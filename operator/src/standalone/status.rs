@@ -27,7 +27,10 @@ pub enum Note {
         #[serde(skip_serializing_if = "Option::is_none")]
         place: Option<Place>,
     },
-    General { severity: Severity, message: String },
+    General {
+        severity: Severity,
+        message: String,
+    },
 }
 
 impl Note {
@@ -53,7 +56,11 @@ impl fmt::Display for Note {
                 }
             }
             Self::General { severity, message } => {
-                let severity = if *severity == Severity::Error { "error" } else { "warning" };
+                let severity = if *severity == Severity::Error {
+                    "error"
+                } else {
+                    "warning"
+                };
                 write!(f, "{severity}: {message}")
             }
         }
@@ -68,13 +75,20 @@ pub fn notes(
     diagnostics: &[Diagnostic],
     served: Option<(&World, &EdgeConfig)>,
 ) -> Vec<Note> {
-    let mut notes: Vec<Note> =
-        manifests.problems.iter().cloned().map(Note::Document).collect();
+    let mut notes: Vec<Note> = manifests
+        .problems
+        .iter()
+        .cloned()
+        .map(Note::Document)
+        .collect();
     for diagnostic in diagnostics {
         if diagnostic.severity > Severity::Info {
             let key = (namespace.to_owned(), diagnostic.object.clone());
             let place = manifests.places.get(&key).cloned();
-            notes.push(Note::Object { diagnostic: diagnostic.clone(), place });
+            notes.push(Note::Object {
+                diagnostic: diagnostic.clone(),
+                place,
+            });
         }
     }
     if let Some((world, config)) = served {
@@ -86,13 +100,18 @@ pub fn notes(
 
 /// What the files hold that this process does not do.
 fn not_served(manifests: &Manifests, world: &World, config: &EdgeConfig) -> Vec<Note> {
-    let warning = |message| Note::General { severity: Severity::Warning, message };
+    let warning = |message| Note::General {
+        severity: Severity::Warning,
+        message,
+    };
     let mut notes = Vec::new();
     let elsewhere: Vec<String> = manifests
         .places
         .iter()
         .filter(|((namespace, _), _)| *namespace != config.namespace)
-        .map(|((namespace, object), place)| format!("{object} of namespace {namespace:?} ({place})"))
+        .map(|((namespace, object), place)| {
+            format!("{object} of namespace {namespace:?} ({place})")
+        })
         .collect();
     if !elsewhere.is_empty() {
         notes.push(warning(format!(
@@ -101,7 +120,10 @@ fn not_served(manifests: &Manifests, world: &World, config: &EdgeConfig) -> Vec<
             crate::compile::world::listed(elsewhere)
         )));
     }
-    let pool = world.pools.iter().find(|pool| pool.metadata.name.as_ref() == Some(&config.pool));
+    let pool = world
+        .pools
+        .iter()
+        .find(|pool| pool.metadata.name.as_ref() == Some(&config.pool));
     if let Some(pool) = pool
         && pool.spec.dns.is_some()
     {
@@ -111,7 +133,10 @@ fn not_served(manifests: &Manifests, world: &World, config: &EdgeConfig) -> Vec<
         )));
     }
     if config.listeners.dns != 0
-        && config.edges.iter().any(|edge| edge.pool == config.pool && edge.addresses.is_empty())
+        && config
+            .edges
+            .iter()
+            .any(|edge| edge.pool == config.pool && edge.addresses.is_empty())
     {
         notes.push(warning(
             "the DNS view knows no address of the internal listener: give --internal-bind an address of this machine, or set spec.internalService.addresses".to_owned(),
@@ -124,7 +149,9 @@ fn not_served(manifests: &Manifests, world: &World, config: &EdgeConfig) -> Vec<
 pub fn log(notes: &[Note]) {
     for note in notes {
         let text = note.to_string();
-        let text = text.split_once(": ").map_or(text.as_str(), |(_, rest)| rest);
+        let text = text
+            .split_once(": ")
+            .map_or(text.as_str(), |(_, rest)| rest);
         match note.severity() {
             Severity::Error => tracing::error!("{text}"),
             Severity::Warning => tracing::warn!("{text}"),
@@ -181,7 +208,10 @@ pub fn report(
     diagnostics: &[Diagnostic],
     notes: &[Note],
 ) -> Report {
-    let pool = world.pools.iter().find(|pool| pool.metadata.name.as_ref() == Some(&config.pool));
+    let pool = world
+        .pools
+        .iter()
+        .find(|pool| pool.metadata.name.as_ref() == Some(&config.pool));
     Report {
         namespace: config.namespace.clone(),
         pool: config.pool.clone(),
@@ -196,17 +226,28 @@ pub fn report(
 
 /// Objects with their conditions, one of each type: what is false outweighs what is true.
 #[must_use]
-pub fn objects(manifests: &Manifests, namespace: &str, diagnostics: &[Diagnostic]) -> Vec<ObjectReport> {
-    let mut grouped: BTreeMap<&ObjectRef, BTreeMap<ConditionType, Vec<&Diagnostic>>> = BTreeMap::new();
+pub fn objects(
+    manifests: &Manifests,
+    namespace: &str,
+    diagnostics: &[Diagnostic],
+) -> Vec<ObjectReport> {
+    let mut grouped: BTreeMap<&ObjectRef, BTreeMap<ConditionType, Vec<&Diagnostic>>> =
+        BTreeMap::new();
     for diagnostic in diagnostics {
         let conditions = grouped.entry(&diagnostic.object).or_default();
-        conditions.entry(diagnostic.condition).or_default().push(diagnostic);
+        conditions
+            .entry(diagnostic.condition)
+            .or_default()
+            .push(diagnostic);
     }
     grouped
         .into_iter()
         .map(|(object, conditions)| ObjectReport {
             object: object.clone(),
-            place: manifests.places.get(&(namespace.to_owned(), object.clone())).cloned(),
+            place: manifests
+                .places
+                .get(&(namespace.to_owned(), object.clone()))
+                .cloned(),
             conditions: conditions_of(object, conditions),
         })
         .collect()
@@ -216,7 +257,9 @@ fn conditions_of(
     object: &ObjectRef,
     mut found: BTreeMap<ConditionType, Vec<&Diagnostic>>,
 ) -> Vec<Condition> {
-    let accepted = found.get(&ConditionType::Accepted).is_some_and(|said| said[0].status);
+    let accepted = found
+        .get(&ConditionType::Accepted)
+        .is_some_and(|said| said[0].status);
     let programmed = found.remove(&ConditionType::Programmed).unwrap_or_default();
     let mut conditions: Vec<Condition> = found.values().map(|said| condition(said)).collect();
     if object.kind != Kind::EdgePool {
@@ -230,7 +273,10 @@ fn conditions_of(
 }
 
 fn condition(said: &[&Diagnostic]) -> Condition {
-    let chosen = said.iter().find(|diagnostic| !diagnostic.status).unwrap_or(&said[0]);
+    let chosen = said
+        .iter()
+        .find(|diagnostic| !diagnostic.status)
+        .unwrap_or(&said[0]);
     let messages: Vec<&str> = said
         .iter()
         .filter(|diagnostic| diagnostic.status == chosen.status && !diagnostic.message.is_empty())

@@ -2,8 +2,8 @@
 //!
 //! Where they come from (mounted files, or the manifests of `standalone`) is not known here.
 
-mod in_force;
 pub mod follow;
+mod in_force;
 
 use std::sync::Arc;
 

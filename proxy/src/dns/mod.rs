@@ -6,6 +6,8 @@
 pub mod connect;
 pub mod error;
 mod exchange;
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod happy;
 pub mod resolver;
 pub mod socket;

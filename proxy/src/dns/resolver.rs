@@ -447,3 +447,6 @@ fn fault(name: &str, kind: RecordType, cause: &NetError) -> DnsError {
 fn shown(kind: RecordType) -> &'static str {
     kind.into()
 }
+
+#[cfg(test)]
+mod tests;

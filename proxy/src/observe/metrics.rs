@@ -491,6 +491,18 @@ impl Metrics {
                 .get_or_create_owned(&labels)
                 .inc_by(waiting);
         }
+        self.gateway_reachable.clear();
+        for gateway in force.gateways() {
+            for domain in &gateway.config.domains {
+                if let Some(reachable) = edge.attempts.shown(Side::Gateway, domain).reachable {
+                    self.gateway_reachable
+                        .get_or_create_owned(&DomainLabel {
+                            domain: domain.to_string(),
+                        })
+                        .set(i64::from(reachable));
+                }
+            }
+        }
         if let Some(identity) = &force.identity {
             self.certificate_not_after
                 .get_or_create_owned(&CertificateLabel {

@@ -53,9 +53,10 @@ enum Carrier {
 /// What became of a batch that was offered.
 #[derive(Debug)]
 pub enum Offered {
-    Queued,
+    /// `first`: the sweeper does not know of this queue yet.
+    Queued { first: bool },
     /// Queued, and the caller starts a task that sets a stream up.
-    Dial,
+    Dial { first: bool },
     /// Not queued: the next hop failed a moment ago.
     Resting {
         batch: Batch,
@@ -95,12 +96,13 @@ impl Route {
     /// Puts a batch at the end. Bounds are the caller's: see [`Self::held`].
     pub fn offer(&self, batch: Batch, total: &Total, now: Instant) -> Offered {
         let mut state = self.state.lock();
+        let first = !state.swept;
         let outcome = match &state.carrier {
             Carrier::Stream(outlet) => {
                 outlet.wake();
-                Offered::Queued
+                Offered::Queued { first }
             }
-            Carrier::Dialling => Offered::Queued,
+            Carrier::Dialling => Offered::Queued { first },
             Carrier::Resting { until, failure } if now < *until => {
                 return Offered::Resting {
                     batch,
@@ -110,9 +112,11 @@ impl Route {
             }
             Carrier::Idle | Carrier::Resting { .. } => {
                 state.carrier = Carrier::Dialling;
-                Offered::Dial
+                Offered::Dial { first }
             }
         };
+        state.swept = true;
+
         self.hold(batch.held(), total);
         state.waiting.push_back(batch);
         outcome

@@ -33,8 +33,13 @@ impl Routes {
     /// Something waits there now.
     pub fn busy(&self, route: &Arc<Route>) {
         if route.mark_swept() {
-            self.busy.lock().push(Arc::downgrade(route));
+            self.newly_busy(route);
         }
+    }
+
+    /// The route was marked a moment ago.
+    pub fn newly_busy(&self, route: &Arc<Route>) {
+        self.busy.lock().push(Arc::downgrade(route));
     }
 
     /// The routes in whose queues something waited since the last call.

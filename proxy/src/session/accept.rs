@@ -81,7 +81,7 @@ pub async fn serve(edge: Arc<Edge>, kind: ListenerKind, mut stream: TcpStream, f
         };
         match result {
             Ok(transport) => {
-                let facts = transport.facts();
+                let facts = transport.facts().map(Arc::new);
                 (transport, facts)
             }
             Err(error) => {

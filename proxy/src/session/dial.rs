@@ -182,7 +182,7 @@ async fn negotiate(
         .await
         {
             Ok(transport) => {
-                let facts = transport.facts();
+                let facts = transport.facts().map(Arc::new);
                 (transport, facts)
             }
             Err(error) => {

@@ -33,18 +33,56 @@ pub struct KeepAlive {
     signed: Instant,
     /// A ping that has not been answered.
     ping: Option<Instant>,
+    wrote: Instant,
     seen_stanzas: u64,
     interval: Duration,
     inactivity: Duration,
     question_timeout: Duration,
     enabled: bool,
     ack_now: bool,
-    pub wants_end_when_empty: bool,
-    stanza_rate: Option<Bucket>,
-    byte_rate: Option<Bucket>,
+    /// Nothing more is taken in; the stream ends once all is settled and confirmed.
+    pub draining: bool,
+    taking: Rate,
+    sending: Rate,
     seen_bytes: u64,
-    /// Reading goes on then.
+}
+
+/// What one direction of a stream may carry; over it, it waits.
+#[derive(Debug, Default)]
+struct Rate {
+    stanzas: Option<Bucket>,
+    bytes: Option<Bucket>,
     resume: Option<Instant>,
+}
+
+impl Rate {
+    fn new(partner: Option<&Partner>, now: Instant) -> Self {
+        let bucket = |rate: Option<u32>| rate.map(|rate| Bucket::new(rate, now));
+        Self {
+            stanzas: bucket(partner.and_then(|partner| partner.stanzas_per_second)),
+            bytes: bucket(partner.and_then(|partner| partner.bytes_per_second)),
+            resume: None,
+        }
+    }
+
+    fn take(&mut self, stanzas: u64, bytes: u64, now: Instant) -> Option<Duration> {
+        let stanzas = self
+            .stanzas
+            .as_mut()
+            .and_then(|bucket| bucket.take(stanzas, now));
+        let bytes = self
+            .bytes
+            .as_mut()
+            .and_then(|bucket| bucket.take(bytes, now));
+        let pause = stanzas.max(bytes)?;
+        self.resume = Some(now + pause);
+        Some(pause)
+    }
+
+    /// Whether a pause is over that had not been noticed.
+    fn resumes(&mut self, now: Instant) -> bool {
+        self.resume.take_if(|resume| now >= *resume).is_some()
+    }
 }
 
 impl KeepAlive {
@@ -55,17 +93,17 @@ impl KeepAlive {
             stanza: now,
             signed: now,
             ping: None,
+            wrote: now,
             seen_stanzas: 0,
             interval: FAR,
             inactivity: FAR,
             question_timeout: FAR,
             enabled: true,
             ack_now: false,
-            wants_end_when_empty: false,
-            stanza_rate: None,
-            byte_rate: None,
+            draining: false,
+            taking: Rate::default(),
+            sending: Rate::default(),
             seen_bytes: 0,
-            resume: None,
         }
     }
 
@@ -78,13 +116,19 @@ impl KeepAlive {
         self.question_timeout = Duration::from_secs(u64::from(settings.queue_timeout_seconds));
         self.enabled = partner.is_none_or(|partner| partner.enable_keep_alive);
         let now = Instant::now();
-        let bucket = |rate: Option<u32>| rate.map(|rate| Bucket::new(rate, now));
-        self.stanza_rate = bucket(partner.and_then(|partner| partner.stanzas_per_second));
-        self.byte_rate = bucket(partner.and_then(|partner| partner.bytes_per_second));
+        self.taking = Rate::new(partner, now);
+        self.sending = Rate::new(partner, now);
     }
 
+    /// Anything from the peer is a sign of life.
     pub fn heard(&mut self, now: Instant) {
         self.heard = now;
+        self.ping = None;
+    }
+
+    /// The socket took something, or had nothing to take.
+    pub fn wrote(&mut self, now: Instant) {
+        self.wrote = now;
     }
 
     /// `stanzas` and `bytes` have been taken in all; over its rate, the stream is not read for a
@@ -98,24 +142,23 @@ impl KeepAlive {
         let new_bytes = bytes - self.seen_bytes;
         self.seen_stanzas = stanzas;
         self.seen_bytes = bytes;
-        let pause = [
-            (&mut self.stanza_rate, new),
-            (&mut self.byte_rate, new_bytes),
-        ]
-        .into_iter()
-        .filter_map(|(bucket, count)| bucket.as_mut()?.take(count, now))
-        .max()?;
-        self.resume = Some(now + pause);
-        Some(pause)
+        self.taking.take(new, new_bytes, now)
     }
 
     #[must_use]
     pub fn may_read(&self) -> bool {
-        self.resume.is_none()
+        self.taking.resume.is_none()
     }
 
-    pub fn sent(&mut self, now: Instant) {
+    #[must_use]
+    pub fn may_send(&self) -> bool {
+        self.sending.resume.is_none()
+    }
+
+    /// `stanzas` of `bytes` in all go out; over the rate, no more do for a while: says how long.
+    pub fn sends(&mut self, stanzas: u64, bytes: u64, now: Instant) -> Option<Duration> {
         self.stanza = now;
+        self.sending.take(stanzas, bytes, now)
     }
 
     pub fn ack_requested(&mut self) {
@@ -134,10 +177,6 @@ impl KeepAlive {
     /// The peer answered a question of ours.
     pub fn answered(&mut self) {
         self.ping = None;
-    }
-
-    pub fn drain_when_empty(&mut self) {
-        self.wants_end_when_empty = true;
     }
 
     /// When the next look is due.
@@ -162,7 +201,13 @@ impl KeepAlive {
         if let Some(since) = egress.asked_since().into_iter().chain(self.ping).min() {
             next = next.min(since + self.question_timeout);
         }
-        if let Some(resume) = self.resume {
+        if !egress.is_empty() {
+            next = next.min(self.wrote + self.question_timeout);
+        }
+        for resume in [self.taking.resume, self.sending.resume]
+            .into_iter()
+            .flatten()
+        {
             next = next.min(resume);
         }
         next
@@ -172,11 +217,12 @@ impl KeepAlive {
 impl Session {
     /// Something may be due on an established stream.
     pub(super) fn on_keepalive(&mut self, now: Instant) {
-        let keepalive = &mut self.keepalive;
-        if keepalive.resume.is_some_and(|resume| now >= resume) {
-            keepalive.resume = None;
+        self.keepalive.sending.resumes(now);
+        if self.keepalive.taking.resumes(now) {
             self.take_partial();
         }
+        let stuck = !self.egress.is_empty()
+            && now.duration_since(self.keepalive.wrote) >= self.keepalive.question_timeout;
         let keepalive = &mut self.keepalive;
         let unanswered = self
             .egress
@@ -184,7 +230,7 @@ impl Session {
             .into_iter()
             .chain(keepalive.ping)
             .any(|since| now.duration_since(since) >= keepalive.question_timeout);
-        if unanswered {
+        if unanswered || stuck {
             self.input(Input::End(Fault::Unresponsive));
             return;
         }

@@ -24,6 +24,7 @@ use std::{
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::domain::DomainName;
 
 use crate::{
@@ -52,6 +53,9 @@ use relay::{Relay, Taken};
 const READ: usize = 64 * 1024;
 /// Reads in one turn, before others have theirs.
 const READS_A_TURN: usize = 4;
+/// One in so many batches is timed.
+const SAMPLE: u32 = 16;
+
 /// How long the closing handshake may take (RFC 6120 section 4.4).
 const CLOSING: Duration = Duration::from_secs(5);
 /// How long a TLS handshake may take.
@@ -134,7 +138,9 @@ pub struct Session {
     /// Of what the ledger settled, how much `acks` knows.
     settled: u64,
     outputs: Vec<Output>,
-    tls: Option<TlsFacts>,
+    /// Batches sent, to time one in [`SAMPLE`].
+    sampled: u32,
+    tls: Option<Arc<TlsFacts>>,
     /// Peer domain for STARTTLS towards it; set by the machine.
     start_tls: Option<DomainName>,
     /// As whom we dialled.
@@ -159,7 +165,7 @@ pub struct Start {
     pub peer: PeerRole,
     pub transport: Transport,
     pub address: Option<SocketAddr>,
-    pub tls: Option<TlsFacts>,
+    pub tls: Option<Arc<TlsFacts>>,
     pub machine: Machine,
     pub outputs: Vec<Output>,
     pub place: Option<crate::listen::bounds::Place>,
@@ -203,6 +209,8 @@ impl Session {
             acks: None,
             settled: 0,
             outputs: start.outputs,
+            sampled: 0,
+
             tls: start.tls,
             start_tls: None,
             local: start.local,
@@ -310,11 +318,11 @@ impl Session {
                     }
                 }
                 () = outlet.woken() => {}
-                () = async { match &full { Some(route) => route.room().await, None => std::future::pending().await } } => {
+                () = room(full.as_deref()) => {
                     self.full = None;
                     self.take_partial();
                 }
-                () = async { match &evicted { Some(token) => token.cancelled().await, None => std::future::pending().await } } => {
+                () = cancelled(evicted.as_ref()) => {
                     self.edge.metrics.connection_refused("Unauthenticated");
                     self.place = None;
                     self.input(Input::End(Fault::ResourceConstraint("too many connections")));
@@ -353,19 +361,17 @@ impl Session {
                 self.consider_settings();
                 self.input(Input::RealmChanged);
             }
-            Command::Drain => {
-                if self.egress.is_empty() && self.nothing_waits() {
-                    self.input(Input::End(Fault::Shutdown));
-                } else {
-                    self.keepalive.drain_when_empty();
-                }
-            }
+            Command::Drain => self.keepalive.draining = true,
             Command::End(fault) => self.input(Input::End(fault)),
         }
     }
 
-    fn nothing_waits(&self) -> bool {
-        self.outgoing.iter().all(|route| route.waiting() == 0) && self.egress.in_custody() == 0
+    /// Everything taken in was settled and acknowledged, everything to be sent was confirmed.
+    fn is_done(&self) -> bool {
+        self.egress.is_empty()
+            && self.egress.in_custody() == 0
+            && self.outgoing.iter().all(|route| route.waiting() == 0)
+            && (self.acks.is_none() || self.settled == self.relay.received)
     }
 
     /// Takes out of the queues what the socket will soon take, asks for confirmation, acknowledges.
@@ -375,9 +381,11 @@ impl Session {
         if !matches!(self.phase, Phase::Established) {
             return;
         }
-        let before = self.egress.in_custody();
+        if self.egress.is_empty() {
+            self.keepalive.wrote(now);
+        }
         for route in &self.outgoing {
-            while self.egress.takes_more() {
+            while self.egress.takes_more() && self.keepalive.may_send() {
                 let Some(batch) = route.next(&self.outlet) else {
                     break;
                 };
@@ -385,19 +393,25 @@ impl Session {
                     .edge
                     .within_limit(route, batch, self.peer_limits.max_bytes)
                 {
-                    self.entry
-                        .sent(u64::from(batch.count()), batch.unsettled().len() as u64);
+                    let (count, bytes) = (u64::from(batch.count()), batch.unsettled().len() as u64);
+                    self.entry.sent(count, bytes);
+                    self.sampled = self.sampled.wrapping_add(1);
+                    if self.sampled.is_multiple_of(SAMPLE) {
+                        let took = now.duration_since(batch.arrived);
+                        self.edge
+                            .metrics
+                            .forward_seconds
+                            .observe(took.as_secs_f64());
+                    }
+                    self.keepalive.sends(count, bytes, now);
                     self.egress.send(route, batch, now);
                 }
             }
         }
-        if self.egress.in_custody() > before {
-            self.keepalive.sent(now);
-        }
         if self.egress.in_custody() > 0 {
             self.ask_for_confirmation(now);
         }
-        if self.keepalive.wants_end_when_empty && self.egress.is_empty() && self.nothing_waits() {
+        if self.keepalive.draining && self.is_done() {
             self.input(Input::End(Fault::Shutdown));
             self.carry_out();
         }
@@ -465,6 +479,7 @@ impl Session {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(count)) => {
                     self.egress.wrote(count);
+                    self.keepalive.wrote(Instant::now());
                     progress = true;
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -603,6 +618,10 @@ impl Session {
                 }
                 Ok(Some(Item::Stanza(stanza))) => {
                     let len = stanza.bytes.len();
+                    if self.keepalive.draining {
+                        // Its sender has it still, unacknowledged, for another replica.
+                        break;
+                    }
                     let outcome = match &self.header {
                         Some(header) => self.relay.stanza(
                             &self.edge,
@@ -669,7 +688,7 @@ impl Session {
                 }
                 let carried = self.edge.carry(self.side, &self.force, pair, method);
                 self.entry
-                    .carries(&carried.pair, method, self.tls.as_ref(), true);
+                    .carries(&carried.pair, method, self.tls.as_deref(), true);
                 let peer = carried.pair.from.clone();
                 self.relay.add(carried);
                 self.established(&peer);
@@ -679,9 +698,12 @@ impl Session {
                     return;
                 }
                 let route = self.edge.routes.of(self.side, &pair);
-                self.entry.carries(&pair, method, self.tls.as_ref(), false);
+                self.entry.carries(&pair, method, self.tls.as_deref(), false);
                 if route.bind(&self.outlet) {
                     self.outgoing.push(route);
+                } else if self.peer == PeerRole::Server && self.outgoing.is_empty() {
+                    // The peer opened a bidirectional stream in the meantime.
+                    self.input(Input::End(Fault::Done));
                 }
                 self.established(&pair.to);
             }
@@ -889,7 +911,7 @@ impl Session {
         };
         match outcome {
             Ok(transport) => {
-                self.tls = transport.facts();
+                self.tls = transport.facts().map(Arc::new);
                 self.transport = Some(transport);
                 self.scanner.restart();
                 self.header = None;
@@ -950,5 +972,23 @@ impl Session {
             Phase::Established => self.on_keepalive(now),
             _ => {}
         }
+    }
+}
+
+/// Room in a queue; looks again now and then, because the total may be what was full.
+async fn room(full: Option<&Route>) {
+    const LOOK: Duration = Duration::from_millis(250);
+    match full {
+        Some(route) => {
+            let _ = tokio::time::timeout(LOOK, route.room()).await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+async fn cancelled(token: Option<&CancellationToken>) {
+    match token {
+        Some(token) => token.cancelled().await,
+        None => std::future::pending().await,
     }
 }

@@ -105,14 +105,10 @@ impl Realm for StreamRealm<'_> {
         &self.force.dialback
     }
 
-    fn limits(&self, authenticated: bool) -> StreamLimits {
+    fn limits(&self) -> StreamLimits {
         let settings = &self.force.config.settings;
         StreamLimits {
-            max_bytes: Some(u64::from(if authenticated {
-                settings.max_stanza_bytes
-            } else {
-                settings.unauthenticated_stanza_bytes
-            })),
+            max_bytes: Some(u64::from(settings.max_stanza_bytes)),
             idle_seconds: Some(u64::from(settings.stream_inactivity_timeout_seconds)),
         }
     }

@@ -152,6 +152,9 @@ impl Relay {
                 if stanza.kind == StanzaKind::Presence {
                     edge.crossed.note(self.direction, stanza);
                 }
+                if settings.log_message_bodies && stanza.kind == StanzaKind::Message {
+                    log_bodies(stanza, self.direction);
+                }
                 let strip = matches!(judgement.outcome, Outcome::PassWithoutStatus);
                 if index != self.current || !self.builder.continues_with(number) {
                     self.flush(edge, now);
@@ -277,4 +280,19 @@ fn canonical(domain: &str) -> Option<Cow<'_, str>> {
     DomainName::parse(domain)
         .ok()
         .map(|domain| Cow::Owned(domain.into()))
+}
+
+/// Only where `logMessageBodies` asks for it.
+fn log_bodies(stanza: &Stanza<'_>, direction: Direction) {
+    for (name, namespace, bytes) in stanza.children() {
+        if name == "body" && namespace == "jabber:server" {
+            tracing::info!(
+                ?direction,
+                from = %stanza.from.as_deref().unwrap_or_default().escape_debug(),
+                to = %stanza.to.as_deref().unwrap_or_default().escape_debug(),
+                body = %String::from_utf8_lossy(bytes).escape_debug(),
+                "message"
+            );
+        }
+    }
 }

@@ -12,8 +12,8 @@
 //!    that it fetched, and the closing tag;
 //! 3. relays stanzas of pairs that were announced by [`Output::PairAuthenticated`], and gives every
 //!    other stanza to the machine as [`Input::StrayStanza`];
-//! 4. ends the connection at [`Output::Close`], which is always the last output. A machine that has
-//!    closed ignores every further input.
+//! 4. ends the connection at [`Output::Close`], which is always the last output of a step. A machine
+//!    that has closed ignores every further input, but still answers [`Input::AddPair`] with a failure.
 
 pub mod acks;
 pub mod dialback;
@@ -28,7 +28,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use rustls_pki_types::CertificateDer;
 use xmpp_edge_crds::{
@@ -159,8 +159,9 @@ pub trait Realm {
     /// The dialback secret of all replicas, with the previous one where there is one.
     fn dialback(&self) -> &dialback::Secret;
 
-    /// What the edge takes, to be told to an authenticated peer or to one not yet authenticated.
-    fn limits(&self, authenticated: bool) -> StreamLimits;
+    /// What the edge takes from an authenticated peer. It is told before authentication too: after
+    /// dialback there are no new features to correct it.
+    fn limits(&self) -> StreamLimits;
 
     /// A fresh stream id of 128 random bits, which [`Self::is_own_stream_id`] knows again.
     fn new_stream_id(&self) -> String {
@@ -179,7 +180,7 @@ pub enum Link {
     /// TCP; TLS can only come by STARTTLS.
     Plain,
     /// Direct TLS (XEP-0368), the handshake done.
-    DirectTls(TlsFacts),
+    DirectTls(Arc<TlsFacts>),
 }
 
 /// What happened on the stream or in the world.
@@ -196,7 +197,7 @@ pub enum Input<'a> {
         to: Option<&'a str>,
     },
     /// The handshake asked for by [`Output::StartTls`] is done.
-    TlsEstablished(TlsFacts),
+    TlsEstablished(Arc<TlsFacts>),
     /// The authoritative server has spoken, or could not be asked, on another stream.
     Verdict { request: u32, verdict: Verdict },
     /// Outbound only: this pair shall be carried too. Answered, now or later, by `PairReady` or
@@ -222,8 +223,9 @@ pub enum Input<'a> {
 pub enum Output {
     /// Write these bytes.
     Send(Vec<u8>),
-    /// Drop every plaintext byte already read, then hand the connection to TLS: as server for an
-    /// inbound stream, as client for an outbound one, with the domain named.
+    /// Drop every plaintext byte already read, then hand the connection to TLS. Inbound: as server;
+    /// `domain` is the stream's `to`, whose certificate is shown where SNI names none. Outbound: as
+    /// client, with `domain` as SNI.
     StartTls { domain: DomainName },
     /// The peer's next bytes begin a new stream: restart the scanner. Bytes already read count.
     Restart,
@@ -242,9 +244,11 @@ pub enum Output {
     },
     /// A verify-only stream got its answer. A `Close` follows.
     Verified(Verdict),
-    /// XEP-0288 is in force: pairs are announced in both directions.
+    /// XEP-0288 is agreed on: pairs will be announced in both directions. Stanzas of the peer may come
+    /// before its acks are agreed on.
     Bidi,
-    /// XEP-0198 acks are in force from here on, both ways; nonzas are written in this namespace.
+    /// XEP-0198 acks are in force from here on, both ways; nonzas are written in this namespace. What
+    /// was written or read before this output does not count.
     AcksEnabled { namespace: acks::Namespace },
     /// The peer asks for an `<a/>`.
     AckRequested,

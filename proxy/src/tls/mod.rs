@@ -15,6 +15,8 @@ pub mod fault;
 pub mod handshake;
 pub mod identity;
 pub mod leaf;
+#[cfg(test)]
+pub(crate) mod pki;
 pub mod roots;
 pub mod transport;
 pub mod verify;

@@ -3,6 +3,8 @@
 //! Never on the path of a stanza that passes as it came.
 
 mod read;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use read::ElementError;

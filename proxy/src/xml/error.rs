@@ -12,6 +12,8 @@ pub enum XmlError {
     Encoding,
     #[error("XML version other than 1.0")]
     Version,
+    #[error("a document that is not standalone")]
+    NotStandalone,
     #[error("a character that XML forbids")]
     ForbiddenCharacter,
     #[error("comment")]
@@ -74,7 +76,8 @@ impl XmlError {
             | Self::DocumentType
             | Self::EntityReference
             | Self::ExoticName
-            | Self::Version => "restricted-xml",
+            | Self::Version
+            | Self::NotStandalone => "restricted-xml",
             Self::NotUtf8
             | Self::ForbiddenCharacter
             | Self::Markup
@@ -102,6 +105,7 @@ impl XmlError {
             Self::NotUtf8 => "not-utf8",
             Self::Encoding => "encoding",
             Self::Version => "xml-version",
+            Self::NotStandalone => "not-standalone",
             Self::ForbiddenCharacter => "forbidden-character",
             Self::Comment => "comment",
             Self::ProcessingInstruction => "processing-instruction",

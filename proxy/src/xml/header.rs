@@ -84,7 +84,8 @@ pub(super) fn check_declaration(body: &[u8]) -> Result<(), XmlError> {
             // The version comes first.
             _ if !seen_version => return Err(XmlError::Markup),
             "encoding" if !value.eq_ignore_ascii_case("utf-8") => return Err(XmlError::Encoding),
-            "standalone" if !matches!(value, "yes" | "no") => return Err(XmlError::Markup),
+            "standalone" if value == "no" => return Err(XmlError::NotStandalone),
+            "standalone" if value != "yes" => return Err(XmlError::Markup),
             _ => {}
         }
         rest = after;

@@ -297,3 +297,6 @@ pub fn presence(from: &str, to: &str, type_: Option<&str>, out: &mut Vec<u8>) {
 pub fn unavailable(from: &str, to: &str, out: &mut Vec<u8>) {
     presence(from, to, Some("unavailable"), out);
 }
+
+#[cfg(test)]
+mod tests;

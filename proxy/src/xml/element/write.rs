@@ -21,14 +21,14 @@ impl Element {
         count(self, default_namespace, &mut uses);
         let mut hoisted: Vec<&str> = uses
             .into_iter()
-            .filter(|&(namespace, times)| {
-                // The name in force around the root stays without prefix, and none cannot have one.
-                times > DECLARED_IN_PLACE && !namespace.is_empty() && namespace != default_namespace
-            })
+            .filter(|(namespace, uses)| needs_prefix(namespace, uses, default_namespace))
             .map(|(namespace, _)| namespace)
             .collect();
         hoisted.sort_unstable();
-        let prefixes = Prefixes { hoisted };
+        let prefixes = Prefixes {
+            hoisted,
+            plain: default_namespace,
+        };
         start_tag(self, default_namespace, &prefixes, true, out);
         finish(self, default_namespace, &prefixes, out);
     }
@@ -41,47 +41,82 @@ impl Element {
     }
 }
 
+/// How often a namespace is met in a tree.
+#[derive(Clone, Copy, Default)]
+struct Uses {
+    /// Elements that would declare it if none had a prefix.
+    declarations: usize,
+    attributes: usize,
+}
+
+/// Names of attributes need a prefix always. The default around the root stays without one, and no
+/// namespace cannot have one.
+fn needs_prefix(namespace: &str, uses: &Uses, default: &str) -> bool {
+    fixed(namespace).is_none()
+        && !namespace.is_empty()
+        && (uses.attributes > 0 || (uses.declarations > DECLARED_IN_PLACE && namespace != default))
+}
+
+fn fixed(namespace: &str) -> Option<&'static str> {
+    match namespace {
+        ns::STREAM => Some("stream:"),
+        ns::DIALBACK => Some("db:"),
+        ns::XML => Some("xml:"),
+        _ => None,
+    }
+}
+
 struct Prefixes<'a> {
+    /// In the order of their numbers.
     hoisted: Vec<&'a str>,
+    /// The default namespace around the root: its elements have no prefix.
+    plain: &'a str,
 }
 
 /// How a name is written.
-enum Prefix<'a> {
+enum Prefix {
     None,
-    Fixed(&'a str),
+    Fixed(&'static str),
     Hoisted(usize),
 }
 
 impl Prefixes<'_> {
-    fn of(&self, namespace: &str) -> Prefix<'static> {
-        match namespace {
-            ns::STREAM => Prefix::Fixed("stream:"),
-            ns::DIALBACK => Prefix::Fixed("db:"),
-            ns::XML => Prefix::Fixed("xml:"),
-            _ => match self.hoisted.iter().position(|known| *known == namespace) {
-                Some(index) => Prefix::Hoisted(index),
-                None => Prefix::None,
-            },
+    fn of_element(&self, namespace: &str) -> Prefix {
+        if namespace == self.plain {
+            Prefix::None
+        } else {
+            self.of_attribute(namespace)
+        }
+    }
+
+    fn of_attribute(&self, namespace: &str) -> Prefix {
+        if let Some(prefix) = fixed(namespace) {
+            return Prefix::Fixed(prefix);
+        }
+        match self.hoisted.iter().position(|known| *known == namespace) {
+            Some(index) => Prefix::Hoisted(index),
+            None => Prefix::None,
         }
     }
 }
 
-/// Counts how often each namespace would be declared if none had a prefix.
-fn count<'a>(element: &'a Element, default: &str, uses: &mut HashMap<&'a str, usize>) {
+fn count<'a>(element: &'a Element, default: &str, uses: &mut HashMap<&'a str, Uses>) {
     if element.namespace != default {
-        *uses.entry(&element.namespace).or_default() += 1;
+        uses.entry(&element.namespace).or_default().declarations += 1;
     }
-    for attribute in &element.attributes {
-        if !attribute.namespace.is_empty() {
-            *uses.entry(&attribute.namespace).or_default() += DECLARED_IN_PLACE + 1;
-        }
+    for attribute in element
+        .attributes
+        .iter()
+        .filter(|attribute| !attribute.namespace.is_empty())
+    {
+        uses.entry(&attribute.namespace).or_default().attributes += 1;
     }
     for child in element.children() {
         count(child, &element.namespace, uses);
     }
 }
 
-fn name(prefix: &Prefix<'_>, name: &str, out: &mut Vec<u8>) {
+fn name(prefix: &Prefix, name: &str, out: &mut Vec<u8>) {
     match prefix {
         Prefix::None => {}
         Prefix::Fixed(prefix) => out.extend_from_slice(prefix.as_bytes()),
@@ -106,7 +141,7 @@ fn start_tag(
     root: bool,
     out: &mut Vec<u8>,
 ) {
-    let prefix = prefixes.of(&element.namespace);
+    let prefix = prefixes.of_element(&element.namespace);
     out.push(b'<');
     name(&prefix, &element.name, out);
     if matches!(prefix, Prefix::None) && element.namespace != default {
@@ -124,11 +159,7 @@ fn start_tag(
     } in &element.attributes
     {
         let mut written = Vec::new();
-        let prefix = if namespace.is_empty() {
-            Prefix::None
-        } else {
-            prefixes.of(namespace)
-        };
+        let prefix = prefixes.of_attribute(namespace);
         name(&prefix, local, &mut written);
         attribute(&String::from_utf8_lossy(&written), value, out);
     }
@@ -142,7 +173,7 @@ fn finish(element: &Element, default: &str, prefixes: &Prefixes<'_>, out: &mut V
         return;
     }
     out.push(b'>');
-    let prefix = prefixes.of(&element.namespace);
+    let prefix = prefixes.of_element(&element.namespace);
     // A prefixed element leaves the default namespace as it was.
     let inner = if matches!(prefix, Prefix::None) {
         element.namespace.as_str()

@@ -13,14 +13,34 @@ pub(super) const CONTROL: u8 = 64;
 pub(super) const HIGH: u8 = 128;
 
 /// What stops a run of plain characters, by context: nothing else needs a second look.
-pub(super) const STOPS_TEXT: u8 = LT | AMP | BRACKET | CONTROL | HIGH;
-pub(super) const STOPS_SECTION: u8 = BRACKET | CONTROL | HIGH;
-const STOPS_VALUE: u8 = LT | AMP | SPACE | CONTROL | HIGH;
+#[derive(Clone, Copy)]
+pub(super) struct Stops {
+    classes: u8,
+    /// The same beside controls and what is beyond ASCII, to compare many bytes at once.
+    needles: [u8; 3],
+}
+
+pub(super) const STOPS_TEXT: Stops = Stops {
+    classes: LT | AMP | BRACKET | CONTROL | HIGH,
+    needles: *b"<&]",
+};
+pub(super) const STOPS_SECTION: Stops = Stops {
+    classes: BRACKET | CONTROL | HIGH,
+    needles: *b"]]]",
+};
 
 /// What stops a run inside an attribute value in quotes of this kind. Blanks do not: only the white
 /// space that normalisation changes does.
-pub(super) fn stops_value(quote: u8) -> u8 {
-    STOPS_VALUE | if quote == b'\'' { APOSTROPHE } else { QUOTE }
+pub(super) fn stops_value(quote: u8) -> Stops {
+    Stops {
+        classes: LT
+            | AMP
+            | SPACE
+            | CONTROL
+            | HIGH
+            | if quote == b'\'' { APOSTROPHE } else { QUOTE },
+        needles: [b'<', b'&', quote],
+    }
 }
 
 const CLASSES: [u8; 256] = {
@@ -74,21 +94,84 @@ pub(super) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
-/// Position of the first byte from `at` on that is in one of the classes; the end if none is.
+/// Every byte of a word the same.
+const fn each(byte: u8) -> u64 {
+    u64::from_ne_bytes([byte; 8])
+}
+
+/// Whether a byte of the word is zero.
+const fn has_zero(word: u64) -> bool {
+    word.wrapping_sub(each(1)) & !word & each(0x80) != 0
+}
+
+/// Whether all bytes of the word are printable ASCII and none of the needles.
 #[inline]
-pub(super) fn skip_plain(bytes: &[u8], at: usize, stops: u8) -> usize {
+fn is_plain(word: u64, needles: [u8; 3]) -> bool {
+    let below_blank = word.wrapping_sub(each(b' ')) & !word & each(0x80) != 0;
+    let high = word & each(0x80) != 0;
+    !(below_blank | high)
+        & !has_zero(word ^ each(needles[0]))
+        & !has_zero(word ^ each(needles[1]))
+        & !has_zero(word ^ each(needles[2]))
+}
+
+/// Position of the first byte from `at` on that stops the run; the end if none does.
+#[inline]
+pub(super) fn skip_plain(bytes: &[u8], mut at: usize, stops: Stops) -> usize {
+    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        if !is_plain(u64::from_ne_bytes(*word), stops.needles) {
+            let stop = word
+                .iter()
+                .position(|&byte| CLASSES[byte as usize] & stops.classes != 0);
+            if let Some(stop) = stop {
+                return at + stop;
+            }
+        }
+        at += word.len();
+    }
     match bytes[at..]
         .iter()
-        .position(|&byte| CLASSES[byte as usize] & stops != 0)
+        .position(|&byte| CLASSES[byte as usize] & stops.classes != 0)
     {
         Some(run) => at + run,
         None => bytes.len(),
     }
 }
 
+/// How many bytes from the front are name characters or colons, `most` at most.
+#[inline]
+pub(super) fn name_length(bytes: &[u8], most: usize) -> usize {
+    let bytes = &bytes[..bytes.len().min(most)];
+    match bytes
+        .iter()
+        .position(|&byte| !continues_name(byte) && byte != b':')
+    {
+        Some(len) => len,
+        None => bytes.len(),
+    }
+}
+
+/// Where the characters beyond ASCII that begin at `at` end; `None` while the first is cut off.
+#[inline]
+pub(super) fn wide_run(bytes: &[u8], at: usize) -> Result<Option<usize>, XmlError> {
+    let mut end = at;
+    loop {
+        match bytes[end..] {
+            // Most of the letters of Europe and the Near East.
+            [0xc2..=0xdf, 0x80..=0xbf, ..] => end += 2,
+            [0x80..=0xff, ..] => match wide_character(bytes, end)? {
+                Some(len) => end += len,
+                None if end == at => return Ok(None),
+                None => return Ok(Some(end)),
+            },
+            _ => return Ok(Some(end)),
+        }
+    }
+}
+
 /// Length of the character beyond ASCII at `at`, checked as UTF-8 and as XML's `Char`; `None` while
 /// it is cut off but right so far.
-pub(super) fn wide_character(bytes: &[u8], at: usize) -> Result<Option<usize>, XmlError> {
+fn wide_character(bytes: &[u8], at: usize) -> Result<Option<usize>, XmlError> {
     let (len, second) = match bytes[at] {
         0xc2..=0xdf => (2, 0x80..=0xbf),
         0xe0 => (3, 0xa0..=0xbf),

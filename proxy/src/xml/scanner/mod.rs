@@ -179,8 +179,24 @@ impl Attribute {
         }
     }
 
-    fn value<'a>(&self, buf: &'a [u8]) -> Cow<'a, str> {
-        let raw = self.value.str(buf);
+    fn meaning(&self) -> Value {
+        Value {
+            raw: self.value,
+            changed: self.changed,
+        }
+    }
+}
+
+/// An attribute's value, to be read when the element is complete.
+#[derive(Clone, Copy, Debug)]
+struct Value {
+    raw: Span,
+    changed: bool,
+}
+
+impl Value {
+    fn text(self, buf: &[u8]) -> Cow<'_, str> {
+        let raw = self.raw.str(buf);
         if self.changed {
             text::attribute_value(raw)
         } else {
@@ -204,10 +220,10 @@ struct Top {
     name: Span,
     namespace: Name,
     start_tag: u32,
-    from: Option<Attribute>,
-    to: Option<Attribute>,
-    type_: Option<Attribute>,
-    id: Option<Attribute>,
+    from: Option<Value>,
+    to: Option<Value>,
+    type_: Option<Value>,
+    id: Option<Value>,
     form: Form,
 }
 
@@ -346,9 +362,7 @@ impl Scanner {
             Found::Element(len) => {
                 let bytes = &buf[..len];
                 let top = self.top;
-                let value = |attribute: Option<Attribute>| {
-                    attribute.map(|attribute| attribute.value(bytes))
-                };
+                let value = |value: Option<Value>| value.map(|value| value.text(bytes));
                 match top.kind {
                     Some(kind) => Item::Stanza(Stanza {
                         bytes,
@@ -401,7 +415,7 @@ impl Scanner {
                             .unwrap_or(buf.len());
                         return Ok(Some(Found::Whitespace(len)));
                     }
-                    self.begin(byte, window)?;
+                    self.begin(byte)?;
                 }
                 Lex::Markup => {
                     self.lex = match byte {
@@ -412,8 +426,10 @@ impl Scanner {
                             return Err(XmlError::TooDeep);
                         }
                         _ if chars::starts_name(byte) => Lex::Name { start: at as u32 },
+                        // UTF-16 with its low byte first.
+                        0 if self.phase == Phase::Prolog => return Err(XmlError::Encoding),
                         0x80.. => {
-                            return Err(exotic(window, at));
+                            return Err(exotic(byte));
                         }
                         _ => return Err(XmlError::Markup),
                     };
@@ -450,33 +466,17 @@ impl Scanner {
                         if self.attributes.len() >= usize::from(self.limits.attributes) {
                             return Err(XmlError::TooManyAttributes);
                         }
-                        self.lex = Lex::Attribute { start: at as u32 };
+                        if !self.plain_attribute(window)? {
+                            self.lex = Lex::Attribute { start: at as u32 };
+                        }
                     }
-                    0x80.. => return Err(exotic(window, at)),
+                    0x80.. => return Err(exotic(byte)),
                     _ => return Err(XmlError::Markup),
                 },
                 Lex::Attribute { start } => match self.name_end(window, start as usize)? {
                     None => return used_up(self.at),
                     Some(prefix) => {
-                        let name = Span::new(start as usize, self.at);
-                        if &window[name.start as usize..name.start as usize + usize::from(prefix)]
-                            == b"xmlns"
-                            || name.bytes(window) == b"xmlns"
-                        {
-                            self.declarations += 1;
-                            let most = match self.phase {
-                                Phase::Prolog => self.limits.namespaces.min(HEADER_PREFIXES),
-                                _ => self.limits.namespaces,
-                            };
-                            if self.declarations > most {
-                                return Err(XmlError::TooManyNamespaces);
-                            }
-                        }
-                        self.attributes.push(Attribute {
-                            name,
-                            prefix,
-                            ..Attribute::default()
-                        });
+                        self.push_attribute(window, start as usize, prefix)?;
                         self.lex = Lex::Equals;
                     }
                 },
@@ -529,7 +529,7 @@ impl Scanner {
                         }
                         _ => match beyond_ascii(window, at)? {
                             None => return used_up(at),
-                            Some(len) => self.at += len,
+                            Some(end) => self.at = end,
                         },
                     }
                 }
@@ -584,7 +584,7 @@ impl Scanner {
                         },
                         _ => match beyond_ascii(window, at)? {
                             None => return used_up(at),
-                            Some(len) => self.at += len,
+                            Some(end) => self.at = end,
                         },
                     }
                 }
@@ -605,7 +605,7 @@ impl Scanner {
                         },
                         _ => match beyond_ascii(window, at)? {
                             None => return used_up(at),
-                            Some(len) => self.at += len,
+                            Some(end) => self.at = end,
                         },
                     }
                 }
@@ -630,7 +630,7 @@ impl Scanner {
     }
 
     /// The first byte of a top-level element, or of what follows the XML declaration.
-    fn begin(&mut self, byte: u8, window: &[u8]) -> Result<(), XmlError> {
+    fn begin(&mut self, byte: u8) -> Result<(), XmlError> {
         match byte {
             b'<' => {}
             _ if chars::is_space(byte) => {
@@ -640,7 +640,7 @@ impl Scanner {
             _ if self.phase == Phase::Ended => return Err(XmlError::AfterEnd),
             // Both byte order marks of UTF-16, and UTF-16 and UTF-32 without one.
             0xff | 0xfe | 0 if self.phase == Phase::Prolog => return Err(XmlError::Encoding),
-            0x80.. => return Err(exotic(window, self.at).text_between()),
+            0x80.. => return Err(exotic(byte).text_between()),
             0..b' ' => return Err(XmlError::ForbiddenCharacter),
             _ => return Err(XmlError::TextBetweenStanzas),
         }
@@ -666,7 +666,7 @@ impl Scanner {
         while let Some(&byte) = window.get(self.at) {
             if !chars::continues_name(byte) && byte != b':' {
                 if byte >= 0x80 {
-                    return Err(exotic(window, self.at));
+                    return Err(exotic(byte));
                 }
                 return qualified(&window[start..self.at]).map(Some);
             }
@@ -676,6 +676,52 @@ impl Scanner {
             }
         }
         Ok(None)
+    }
+
+    /// Takes the name of an attribute, which ends at `self.at`.
+    fn push_attribute(&mut self, window: &[u8], start: usize, prefix: u16) -> Result<(), XmlError> {
+        let attribute = Attribute {
+            name: Span::new(start, self.at),
+            prefix,
+            ..Attribute::default()
+        };
+        if is_declaration(&attribute, window) {
+            self.declarations += 1;
+            let most = match self.phase {
+                Phase::Prolog => self.limits.namespaces.min(HEADER_PREFIXES),
+                _ => self.limits.namespaces,
+            };
+            if self.declarations > most {
+                return Err(XmlError::TooManyNamespaces);
+            }
+        }
+        self.attributes.push(attribute);
+        Ok(())
+    }
+
+    /// The short way for what nearly all attributes are: all there, nothing to resolve. False, with
+    /// nothing taken, for any other.
+    fn plain_attribute(&mut self, window: &[u8]) -> Result<bool, XmlError> {
+        let start = self.at;
+        let most = usize::from(self.limits.name_bytes);
+        let name = chars::name_length(&window[start..], most);
+        let [b'=', quote @ (b'\'' | b'"'), ..] = window[start + name..] else {
+            return Ok(false);
+        };
+        let value = start + name + 2;
+        let end = chars::skip_plain(window, value, chars::stops_value(quote));
+        if window.get(end) != Some(&quote) {
+            return Ok(false);
+        }
+        let prefix = qualified(&window[start..start + name])?;
+        self.at = start + name;
+        self.push_attribute(window, start, prefix)?;
+        if let Some(attribute) = self.attributes.last_mut() {
+            attribute.value = Span::new(value, end);
+        }
+        self.at = end + 1;
+        self.lex = Lex::Tag { spaced: false };
+        Ok(true)
     }
 
     fn value_changes(&mut self) {
@@ -771,7 +817,7 @@ impl Scanner {
     fn check_expanded(&mut self, window: &[u8]) -> Result<(), XmlError> {
         for index in 0..self.attributes.len() {
             let attribute = self.attributes[index];
-            if attribute.prefix == 0 || is_declaration(attribute, window) {
+            if attribute.prefix == 0 || is_declaration(&attribute, window) {
                 continue;
             }
             let namespace = self.scope.resolve(window, attribute.prefix())?;
@@ -807,10 +853,10 @@ impl Scanner {
         if top.kind.is_some() {
             for attribute in &self.attributes {
                 match attribute.name.bytes(window) {
-                    b"from" => top.from = Some(*attribute),
-                    b"to" => top.to = Some(*attribute),
-                    b"type" => top.type_ = Some(*attribute),
-                    b"id" => top.id = Some(*attribute),
+                    b"from" => top.from = Some(attribute.meaning()),
+                    b"to" => top.to = Some(attribute.meaning()),
+                    b"type" => top.type_ = Some(attribute.meaning()),
+                    b"id" => top.id = Some(attribute.meaning()),
                     b"xml:lang" => top.form.has_lang = true,
                     _ => {}
                 }
@@ -849,7 +895,7 @@ impl Scanner {
             }
         }
         for attribute in &self.attributes {
-            let value = || Some(attribute.value(window).into_owned());
+            let value = || Some(attribute.meaning().text(window).into_owned());
             match attribute.name.bytes(window) {
                 b"from" => header.from = value(),
                 b"to" => header.to = value(),
@@ -951,8 +997,12 @@ impl XmlError {
     }
 }
 
-fn is_declaration(attribute: Attribute, window: &[u8]) -> bool {
-    attribute.prefix().bytes(window) == b"xmlns"
+fn is_declaration(attribute: &Attribute, window: &[u8]) -> bool {
+    match attribute.prefix {
+        0 => attribute.name.bytes(window) == b"xmlns",
+        5 => attribute.prefix().bytes(window) == b"xmlns",
+        _ => false,
+    }
 }
 
 /// Length of the prefix of a name made of name characters and colons.
@@ -972,19 +1022,22 @@ fn qualified(name: &[u8]) -> Result<u16, XmlError> {
     }
 }
 
-/// Why a byte beyond ASCII may not stand where markup is.
-fn exotic(window: &[u8], at: usize) -> XmlError {
-    chars::wide_character(window, at)
-        .err()
-        .unwrap_or(XmlError::ExoticName)
+/// Why a byte beyond ASCII may not stand where markup is. Only this byte counts: what follows it may
+/// not be there yet.
+fn exotic(byte: u8) -> XmlError {
+    match byte {
+        0xc2..=0xf4 => XmlError::ExoticName,
+        _ => XmlError::NotUtf8,
+    }
 }
 
-/// Length of the character at `at`, which is not plain ASCII; `None` while it is cut off.
+/// Where the run of characters at `at`, the first of which is not plain ASCII, ends; `None` while
+/// that one is cut off.
 fn beyond_ascii(window: &[u8], at: usize) -> Result<Option<usize>, XmlError> {
     if window[at] < 0x80 {
         Err(XmlError::ForbiddenCharacter)
     } else {
-        chars::wide_character(window, at)
+        chars::wide_run(window, at)
     }
 }
 

@@ -75,7 +75,8 @@ impl Scope {
         } else {
             Cow::Borrowed(raw)
         };
-        if meant.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        let plain = meant.bytes().all(|byte| byte.is_ascii_graphic());
+        if !plain && meant.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return Err(XmlError::NamespaceName);
         }
         let is_xml = prefix.bytes(buf) == b"xml";

@@ -1,0 +1,235 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::xml::{Item, Limits, Scanner};
+
+const RUSSIAN: &str = "<stream:stream xmlns='jabber:server' xmlns:s='jabber:server' xmlns:x='urn:x' \
+    xmlns:stream='http://etherx.jabber.org/streams' xml:lang='ru'>";
+const ENGLISH: &str = "<stream:stream xmlns='jabber:server' xmlns:s='jabber:server' xmlns:x='urn:x' \
+    xmlns:stream='http://etherx.jabber.org/streams' xml:lang='en'>";
+
+/// What the function makes of one stanza in a stream with that header.
+fn made(
+    header: &str,
+    stanza: &str,
+    change: impl FnOnce(&Stanza<'_>, &StreamHeader, &mut Vec<u8>),
+) -> String {
+    let mut scanner = Scanner::new(Limits::default());
+    let Some(Item::Header { header, .. }) = scanner.next(header.as_bytes()).unwrap() else {
+        panic!("a header");
+    };
+    let Some(Item::Stanza(stanza)) = scanner.next(stanza.as_bytes()).unwrap() else {
+        panic!("a stanza: {stanza}");
+    };
+    let mut out = b"before".to_vec();
+    change(&stanza, &header, &mut out);
+    String::from_utf8(out)
+        .unwrap()
+        .strip_prefix("before")
+        .unwrap()
+        .to_owned()
+}
+
+fn relayed(header: &str, stanza: &str) -> String {
+    made(header, stanza, |stanza, header, out| {
+        relay(stanza, header, out).unwrap()
+    })
+}
+
+fn stripped(header: &str, stanza: &str) -> String {
+    made(header, stanza, |stanza, header, out| {
+        without_status(stanza, header, out).unwrap()
+    })
+}
+
+#[test]
+fn a_plain_stanza_is_relayed_byte_by_byte() {
+    for stanza in [
+        "<message to='a' from=\"b\" ><body>hi &amp; &#65;</body></message >",
+        "<presence xmlns='jabber:server'/>",
+        "<iq xmlns:p='urn:p'><p:q p:a='>'/></iq>",
+    ] {
+        assert_eq!(relayed(ENGLISH, stanza), stanza);
+    }
+}
+
+#[test]
+fn the_language_of_the_stream_goes_with_the_stanza() {
+    for (stanza, expected) in [
+        ("<message to='a'/>", "<message xml:lang='ru' to='a'/>"),
+        ("<message/>", "<message xml:lang='ru'/>"),
+        (
+            "<message\n>a</message>",
+            "<message xml:lang='ru'\n>a</message>",
+        ),
+        ("<message xml:lang='de'/>", "<message xml:lang='de'/>"),
+        ("<message xml:lang=''/>", "<message xml:lang=''/>"),
+    ] {
+        assert_eq!(relayed(RUSSIAN, stanza), expected);
+    }
+    let unsaid = RUSSIAN.replace(" xml:lang='ru'", "");
+    assert_eq!(relayed(&unsaid, "<message/>"), "<message/>");
+    let hostile = RUSSIAN.replace("'ru'", "'&apos;/&gt;&lt;'");
+    assert_eq!(
+        relayed(&hostile, "<message/>"),
+        "<message xml:lang='&apos;/&gt;&lt;'/>"
+    );
+}
+
+#[test]
+fn prefixes_of_the_header_are_declared_in_the_stanza() {
+    assert_eq!(
+        relayed(ENGLISH, "<message><x:a/><s:b/></message>"),
+        "<message xmlns:s='jabber:server' xmlns:x='urn:x'><x:a/><s:b/></message>"
+    );
+    assert_eq!(
+        relayed(ENGLISH, "<message x:a='1'/>"),
+        "<message xmlns:x='urn:x' x:a='1'/>"
+    );
+    let own = "<message xmlns:x='urn:own'><x:a/></message>";
+    assert_eq!(
+        relayed(ENGLISH, own),
+        own,
+        "a declaration of its own is not doubled"
+    );
+}
+
+#[test]
+fn a_prefixed_stanza_is_written_anew() {
+    assert_eq!(
+        relayed(
+            ENGLISH,
+            "<s:message to='a'><s:body>&lt;</s:body><x:a x:b='1'/><c xmlns=''/></s:message>"
+        ),
+        "<message xmlns:n0='urn:x' to='a'><body>&lt;</body><n0:a n0:b='1'/><c xmlns=''/></message>"
+    );
+    assert_eq!(
+        relayed(
+            RUSSIAN,
+            "<p:presence xmlns:p='jabber:server' xmlns='urn:d'><a/></p:presence>"
+        ),
+        "<presence xml:lang='ru'><a xmlns='urn:d'/></presence>"
+    );
+}
+
+#[test]
+fn what_is_written_anew_stays_in_proportion() {
+    let name = "u".repeat(250);
+    let stanza = format!(
+        "<s:message xmlns:u='{name}'>{}</s:message>",
+        "<u:a/>".repeat(10_000)
+    );
+    let written = relayed(ENGLISH, &stanza);
+    assert!(
+        written.len() < 2 * stanza.len(),
+        "{} of {}",
+        written.len(),
+        stanza.len()
+    );
+}
+
+#[test]
+fn cdata_becomes_text_x14() {
+    assert_eq!(
+        relayed(
+            ENGLISH,
+            "<message><body>a<![CDATA[</message><message>&amp;]]>b<![CDATA[]]>]]<![CDATA[>]]></body></message>"
+        ),
+        "<message><body>a&lt;/message&gt;&lt;message&gt;&amp;amp;b]]&gt;</body></message>"
+    );
+}
+
+#[test]
+fn notes_are_stripped_however_they_are_written() {
+    for note in [
+        "<status>away</status>",
+        "<status/>",
+        "<status xml:lang='de'>weg</status><status>away</status>",
+        "<status xmlns='jabber:server'>away</status>",
+        "<s:status>away</s:status>",
+        "<q:status xmlns:q='jabber:server'>away</q:status>",
+        "<q:status xmlns:q='jabber&#58;server'>away</q:status>",
+        "<status xmlns='jabber:client'>away</status>",
+        "<status xmlns=''>away</status>",
+        "<status><![CDATA[</status>]]><status>in</status></status>",
+    ] {
+        let presence = stripped(
+            ENGLISH,
+            &format!("<presence to='a'><show>xa</show>{note}<c xmlns='urn:c'/></presence>"),
+        );
+        let declared = if note.starts_with("<s:") {
+            " xmlns:s='jabber:server'"
+        } else {
+            ""
+        };
+        assert_eq!(
+            presence,
+            format!("<presence{declared} to='a'><show>xa</show><c xmlns='urn:c'/></presence>"),
+            "{note}"
+        );
+        let anew = stripped(
+            ENGLISH,
+            &format!("<s:presence xmlns='jabber:server'>{note}<show>xa</show></s:presence>"),
+        );
+        assert_eq!(anew, "<presence><show>xa</show></presence>", "{note}");
+    }
+    let other = "<presence><status xmlns='urn:s'/><a xmlns='urn:a'><status/></a></presence>";
+    assert_eq!(stripped(ENGLISH, other), other, "what is no note stays");
+    assert_eq!(
+        stripped(RUSSIAN, "<presence/>"),
+        "<presence xml:lang='ru'/>"
+    );
+}
+
+#[test]
+fn an_error_answers_the_stanza_and_escapes_everything() {
+    let extra = Element::new("urn:more", "more").with_text("<&>");
+    let reply = Reply {
+        error_type: "cancel",
+        condition: "not-allowed",
+        text: Some("no: <you> & \u{1}"),
+        reason: Some("Access'Policy\""),
+        extra: Some(&extra),
+    };
+    let answer = made(
+        ENGLISH,
+        "<iq type='get' from='a@b/&apos;&lt;' to='c' id='&quot;&amp;'><q/></iq>",
+        |stanza, _, out| {
+            error_reply(stanza, reply, out);
+        },
+    );
+    assert_eq!(
+        answer,
+        "<iq from='c' to='a@b/&apos;&lt;' id='&quot;&amp;' type='error'><error type='cancel'>\
+         <not-allowed xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>\
+         <text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas' xml:lang='en'>no: &lt;you&gt; &amp; \u{fffd}</text>\
+         <policy xmlns='urn:xmpp-edge:errors:0' reason='Access&apos;Policy&quot;'/>\
+         <more xmlns='urn:more'>&lt;&amp;&gt;</more></error></iq>"
+    );
+    let bare = Reply {
+        error_type: "cancel",
+        condition: "service-unavailable",
+        text: None,
+        reason: None,
+        extra: None,
+    };
+    let answer = made(ENGLISH, "<message/>", |stanza, _, out| {
+        error_reply(stanza, bare, out)
+    });
+    assert_eq!(
+        answer,
+        "<message type='error'><error type='cancel'>\
+         <service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>"
+    );
+}
+
+#[test]
+fn presence_of_ours_is_escaped() {
+    let mut out = Vec::new();
+    unavailable("a@b/'", "c@d/<", &mut out);
+    presence("a@b", "c@d", Some("probe"), &mut out);
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        "<presence from='a@b/&apos;' to='c@d/&lt;' type='unavailable'/><presence from='a@b' to='c@d' type='probe'/>"
+    );
+}

@@ -1,0 +1,326 @@
+//! What must hold of the framer for any bytes: shared by the fuzz target and the replay of its
+//! corpus in `proxy/tests/framer.rs`. Panics where it does not hold.
+//!
+//! - How the bytes were cut changes neither what comes out nor the error.
+//! - What the scanner takes, rxml takes too, and both see the same tree.
+//! - What relaying, stripping and answering write is again exactly one right stanza, and relaying
+//!   keeps its meaning.
+
+use rxml::{Parse, WithOptions};
+use xmpp_edge_proxy::xml::{
+    Element, Item, Limits, Scanner, StanzaKind, StreamHeader, XmlError,
+    element::{Attribute, Node},
+    ns, rewrite,
+};
+
+/// A header with prefixes and a language that are not ours.
+pub const HEADER: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:server' \
+    xmlns:stream='http://etherx.jabber.org/streams' xmlns:db='jabber:server:dialback' \
+    xmlns:s='jabber:server' xmlns:x='urn:x' version='1.0' xml:lang='ru'>";
+
+/// The header that our streams have.
+const OURS: &str = "<stream:stream xmlns='jabber:server' \
+    xmlns:stream='http://etherx.jabber.org/streams' xmlns:db='jabber:server:dialback' \
+    version='1.0' xml:lang='en'>";
+
+const LIMITS: Limits = Limits {
+    stanza_bytes: 4096,
+    depth: 16,
+    attributes: 16,
+    namespaces: 16,
+    name_bytes: 64,
+};
+
+/// Checks all promises for `data` as the content of a stream, and as a stream by itself.
+pub fn check(data: &[u8]) {
+    let mut stream = HEADER.as_bytes().to_vec();
+    stream.extend_from_slice(data);
+    check_stream(&stream);
+    check_stream(data);
+}
+
+/// One item, kept.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kept {
+    Whitespace(usize),
+    Header(StreamHeader),
+    Close,
+    /// All that the scanner says of it, as text, and the bytes.
+    Element(String, Vec<u8>),
+}
+
+impl Kept {
+    fn of(item: &Item<'_>) -> Self {
+        match item {
+            Item::Whitespace { len } => Self::Whitespace(*len),
+            Item::Header { header, .. } => Self::Header(StreamHeader::clone(header)),
+            Item::Close { .. } => Self::Close,
+            Item::Stanza(stanza) => Self::Element(format!("{stanza:?}"), stanza.bytes.to_vec()),
+            Item::Other(other) => Self::Element(format!("{other:?}"), other.bytes.to_vec()),
+        }
+    }
+}
+
+/// What comes out when the bytes come in pieces of that size; white space in one piece.
+pub fn scan(stream: &[u8], piece: usize, limits: Limits) -> (Vec<Kept>, Option<XmlError>, usize) {
+    let mut scanner = Scanner::new(limits);
+    let mut kept = Vec::new();
+    let (mut taken, mut come) = (0, 0);
+    loop {
+        match scanner.next(&stream[taken..come]) {
+            Ok(Some(item)) => {
+                match (kept.last_mut(), Kept::of(&item)) {
+                    (Some(Kept::Whitespace(len)), Kept::Whitespace(more)) => *len += more,
+                    (_, item) => kept.push(item),
+                }
+                taken += item.len();
+            }
+            Ok(None) if come == stream.len() => return (kept, None, taken),
+            Ok(None) => come = stream.len().min(come + piece),
+            Err(error) => {
+                assert_eq!(
+                    scanner.next(&stream[taken..come]).err(),
+                    Some(error),
+                    "an error is final"
+                );
+                return (kept, Some(error), taken);
+            }
+        }
+    }
+}
+
+fn check_stream(stream: &[u8]) {
+    let (kept, error, taken) = scan(stream, usize::MAX / 2, LIMITS);
+    for piece in [1, 3, 64] {
+        let cut = scan(stream, piece, LIMITS);
+        assert_eq!(
+            (&kept, &error, &taken),
+            (&cut.0, &cut.1, &cut.2),
+            "cut every {piece} bytes"
+        );
+    }
+    let mut header = None;
+    let mut ours = Vec::new();
+    for item in &kept {
+        match item {
+            Kept::Header(found) => header = Some(found.clone()),
+            Kept::Element(_, bytes) => {
+                let header = header.as_ref().expect("an element comes after the header");
+                ours.push(
+                    Element::parse(bytes, header).expect("the tree takes what the scanner took"),
+                );
+            }
+            Kept::Whitespace(_) | Kept::Close => {}
+        }
+    }
+    if header.is_some() {
+        let theirs = elements_by_rxml(&stream[..taken]);
+        assert_eq!(
+            ours.iter().map(canonical).collect::<Vec<_>>(),
+            theirs,
+            "rxml sees the same elements"
+        );
+    }
+    check_stanzas(stream);
+}
+
+/// Runs the scanner once more and looks at each stanza while it is borrowed.
+fn check_stanzas(stream: &[u8]) {
+    let mut scanner = Scanner::new(LIMITS);
+    let mut taken = 0;
+    let mut header = None;
+    while let Ok(Some(item)) = scanner.next(&stream[taken..]) {
+        taken += item.len();
+        match item {
+            Item::Header { header: found, .. } => header = Some(found),
+            Item::Stanza(stanza) => {
+                let header = header.as_deref().expect("a stanza comes after the header");
+                let tree = Element::parse(stanza.bytes, header).expect("checked before");
+                assert_eq!(tree.namespace, ns::SERVER);
+                assert_eq!(tree.name, stanza.kind.name());
+                assert_eq!(tree.attribute("from"), stanza.from.as_deref());
+                assert_eq!(tree.attribute("to"), stanza.to.as_deref());
+                assert_eq!(tree.attribute("type"), stanza.type_.as_deref());
+                assert_eq!(tree.attribute("id"), stanza.id.as_deref());
+                assert_eq!(stanza.bytes[stanza.start_tag - 1], b'>');
+                let children: Vec<_> = stanza
+                    .children()
+                    .map(|(name, namespace, _)| (name, namespace))
+                    .collect();
+                let expected: Vec<_> = tree
+                    .children()
+                    .map(|c| (c.name.as_str(), c.namespace.as_str()))
+                    .collect();
+                assert_eq!(children, expected);
+
+                let mut out = Vec::new();
+                rewrite::relay(&stanza, header, &mut out).expect("relayed");
+                assert_eq!(out == stanza.bytes, rewrite::stands_as_is(&stanza, header));
+                let mut meant = tree.clone();
+                if !stanza.form.has_lang {
+                    meant.attributes.push(Attribute {
+                        namespace: ns::XML.into(),
+                        name: "lang".into(),
+                        value: header.lang.clone().unwrap_or("en".into()),
+                    });
+                }
+                assert_eq!(
+                    canonical(&as_sent(&out)),
+                    canonical(&meant),
+                    "relaying keeps the meaning"
+                );
+
+                let mut out = Vec::new();
+                rewrite::without_status(&stanza, header, &mut out).expect("stripped");
+                meant.content.retain(|node| {
+                    !matches!(node, Node::Element(child) if child.name == "status"
+                    && matches!(child.namespace.as_str(), ns::SERVER | ns::CLIENT | ""))
+                });
+                assert_eq!(
+                    canonical(&as_sent(&out)),
+                    canonical(&meant),
+                    "only the notes are gone"
+                );
+
+                let mut out = Vec::new();
+                let text = tree.text();
+                let reply = rewrite::Reply {
+                    error_type: "cancel",
+                    condition: "not-allowed",
+                    text: Some(&text),
+                    reason: stanza.id.as_deref(),
+                    extra: Some(&tree),
+                };
+                rewrite::error_reply(&stanza, reply, &mut out);
+                let answer = as_sent(&out);
+                assert_eq!(answer.attribute("to"), stanza.from.as_deref());
+                assert_eq!(answer.attribute("from"), stanza.to.as_deref());
+                assert_eq!(answer.attribute("id"), stanza.id.as_deref());
+                assert_eq!(answer.attribute("type"), Some("error"));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The tree of the one stanza that `bytes` are in a stream of ours, `xml:lang` made explicit.
+fn as_sent(bytes: &[u8]) -> Element {
+    let mut stream = OURS.as_bytes().to_vec();
+    stream.extend_from_slice(bytes);
+    // What is written anew is in proportion to what came, not within its limits.
+    let limits = Limits {
+        stanza_bytes: 1 << 24,
+        depth: 64,
+        attributes: 128,
+        namespaces: 1024,
+        name_bytes: 256,
+    };
+    let mut scanner = Scanner::new(limits);
+    let header = match scanner.next(&stream) {
+        Ok(Some(Item::Header { header, .. })) => header,
+        other => panic!("our header: {other:?}"),
+    };
+    match scanner.next(bytes) {
+        Ok(Some(Item::Stanza(stanza))) => {
+            assert_eq!(
+                stanza.bytes.len(),
+                bytes.len(),
+                "one stanza and nothing else"
+            );
+            assert!(matches!(
+                stanza.kind,
+                StanzaKind::Message | StanzaKind::Presence | StanzaKind::Iq
+            ));
+            assert!(rewrite::stands_as_is(&stanza, &header) || stanza.form.header_prefixes != 0);
+        }
+        other => panic!("{other:?} from {}", String::from_utf8_lossy(bytes)),
+    }
+    let mut tree = Element::parse(bytes, &header).expect("what we write is right");
+    assert_eq!(
+        vec![canonical(&tree)],
+        elements_by_rxml(&stream),
+        "rxml reads what we write alike"
+    );
+    if !tree
+        .attributes
+        .iter()
+        .any(|a| a.namespace == ns::XML && a.name == "lang")
+    {
+        tree.attributes.push(Attribute {
+            namespace: ns::XML.into(),
+            name: "lang".into(),
+            value: "en".into(),
+        });
+    }
+    tree
+}
+
+/// A tree in one form whoever parsed it: attributes sorted, text merged.
+fn canonical(element: &Element) -> Element {
+    let mut out = Element::new(element.namespace.clone(), element.name.clone());
+    out.attributes = element.attributes.clone();
+    out.attributes
+        .sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    for node in &element.content {
+        out = match node {
+            Node::Element(child) => out.with_child(canonical(child)),
+            Node::Text(text) => out.with_text(text),
+        };
+    }
+    out
+}
+
+/// The top-level elements that rxml sees in a stream.
+fn elements_by_rxml(stream: &[u8]) -> Vec<Element> {
+    // White space before the declaration belongs, for the scanner, to what was before.
+    let mut rest = stream.trim_ascii_start();
+    let mut parser = rxml::Parser::with_options(rxml::Options {
+        max_token_length: 1 << 24,
+        ..Default::default()
+    });
+    let mut open: Vec<Element> = Vec::new();
+    let mut depth = 0;
+    let mut done = Vec::new();
+    loop {
+        match parser.parse(&mut rest, false) {
+            Ok(Some(rxml::Event::XmlDeclaration(..))) => {}
+            Ok(Some(rxml::Event::StartElement(_, (namespace, name), attributes))) => {
+                depth += 1;
+                if depth > 1 {
+                    let mut element = Element::new(namespace.as_str(), name.as_str());
+                    element.attributes = attributes
+                        .iter()
+                        .map(|((namespace, name), value)| Attribute {
+                            namespace: namespace.as_str().to_owned(),
+                            name: name.as_str().to_owned(),
+                            value: value.as_str().to_owned(),
+                        })
+                        .collect();
+                    open.push(element);
+                }
+            }
+            Ok(Some(rxml::Event::EndElement(_))) => {
+                depth -= 1;
+                if let Some(element) = open.pop() {
+                    match open.last_mut() {
+                        Some(parent) => *parent = std::mem::take(parent).with_child(element),
+                        None => done.push(canonical(&element)),
+                    }
+                }
+            }
+            Ok(Some(rxml::Event::Text(_, text))) => {
+                if let Some(parent) = open.last_mut() {
+                    *parent = std::mem::take(parent).with_text(&text);
+                }
+            }
+            Ok(None) => return done,
+            Err(rxml::error::EndOrError::NeedMoreData) => return done,
+            Err(rxml::error::EndOrError::Error(error)) => {
+                panic!(
+                    "rxml refuses what the scanner took: {error} in {}",
+                    String::from_utf8_lossy(stream)
+                )
+            }
+        }
+    }
+}

@@ -64,6 +64,8 @@ pub struct Account {
     pub lost: usize,
     /// First arrivals that came after a higher number's first arrival.
     pub disordered: usize,
+    /// The first places where order broke: a number, and the highest that had arrived before it.
+    pub breaks: Vec<(u32, u32)>,
     /// Errors by condition.
     pub conditions: BTreeMap<String, usize>,
 }
@@ -81,20 +83,26 @@ impl fmt::Display for Account {
             self.lost,
             self.disordered,
             self.conditions
-        )
+        )?;
+        if !self.breaks.is_empty() {
+            write!(f, " late (number, after): {:?}", self.breaks)?;
+        }
+        Ok(())
     }
 }
 
 impl Seen {
     fn account(&self) -> Account {
         let delivered: BTreeSet<u32> = self.arrived.iter().copied().collect();
-        let mut disordered = 0;
-        let mut highest = None;
+        let mut late = Vec::new();
+        let mut highest = 0;
         let mut first = BTreeSet::new();
         for number in &self.arrived {
             if first.insert(*number) {
-                disordered += usize::from(highest > Some(*number));
-                highest = highest.max(Some(*number));
+                if highest > *number {
+                    late.push((*number, highest));
+                }
+                highest = highest.max(*number);
             }
         }
         let mut conditions = BTreeMap::new();
@@ -113,7 +121,8 @@ impl Seen {
                 .count(),
             bounced_and_delivered: self.failed.keys().filter(|n| delivered.contains(n)).count(),
             lost: self.sent.iter().filter(|n| !fate(n)).count(),
-            disordered,
+            disordered: late.len(),
+            breaks: late.into_iter().take(5).collect(),
             conditions,
         }
     }

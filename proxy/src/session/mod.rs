@@ -691,21 +691,27 @@ impl Session {
                     .carries(&carried.pair, method, self.tls.as_deref(), true);
                 let peer = carried.pair.from.clone();
                 self.relay.add(carried);
-                self.established(&peer);
+                // A stream of ours stands once we may send on it, whatever the peer may already.
+                if self.peer == PeerRole::Client {
+                    self.established();
+                }
+                self.connected(&peer);
             }
             Output::PairReady { pair, method } => {
                 if !self.admitted(&pair.to) {
                     return;
                 }
                 let route = self.edge.routes.of(self.side, &pair);
-                self.entry.carries(&pair, method, self.tls.as_deref(), false);
+                self.entry
+                    .carries(&pair, method, self.tls.as_deref(), false);
                 if route.bind(&self.outlet) {
                     self.outgoing.push(route);
                 } else if self.peer == PeerRole::Server && self.outgoing.is_empty() {
                     // The peer opened a bidirectional stream in the meantime.
                     self.input(Input::End(Fault::Done));
                 }
-                self.established(&pair.to);
+                self.established();
+                self.connected(&pair.to);
             }
             Output::PairFailed { pair, fault } => {
                 tracing::debug!(stream = self.entry.id, %pair, cause = fault.label(), "pair failed");
@@ -782,8 +788,8 @@ impl Session {
         }
     }
 
-    /// A pair with `peer` stands; the first one ends the establishing.
-    fn established(&mut self, peer: &DomainName) {
+    /// The first pair stands.
+    fn established(&mut self) {
         if matches!(self.phase, Phase::Establishing { .. }) {
             self.phase = Phase::Established;
             self.place = None;
@@ -792,6 +798,10 @@ impl Session {
             self.consider_settings();
             self.edge.metrics.established(&self.entry, &self.force);
         }
+    }
+
+    /// A pair with `peer` stands.
+    fn connected(&mut self, peer: &DomainName) {
         if self.edge.attempts.connected(&self.force, self.side, peer) {
             self.edge.partner_back(peer);
         }

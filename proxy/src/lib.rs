@@ -6,11 +6,12 @@
 pub mod config;
 pub mod contacts;
 pub mod dns;
-pub mod inside;
+pub mod edge;
 pub mod listen;
 pub mod observe;
 pub mod policy;
 pub mod probe;
+pub mod random;
 pub mod route;
 pub mod serve;
 pub mod session;

@@ -1,1 +1,19 @@
-//! xmpp-edge
+//! Support for tests that look at the system from outside: real XMPP servers, a real DNS, a test
+//! client, a certificate authority and the edge itself, each on loopback addresses of its own.
+//!
+//! Nothing here knows how the edge works inside; it starts binaries, speaks protocols and waits
+//! for conditions. It must never sleep for a fixed time in place of waiting for a condition.
+
+pub mod address;
+pub mod client;
+pub mod conversation;
+pub mod dns;
+pub mod edge;
+pub mod federation;
+pub mod lab;
+pub mod pki;
+pub mod process;
+pub mod servers;
+pub mod traffic;
+pub mod wait;
+pub mod xml;

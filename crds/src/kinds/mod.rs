@@ -1,1 +1,23 @@
 //! The three kinds of group `xmpp-edge.dev`, version `v1alpha1`: one file a kind.
+//!
+//! Every rule of one object is in its schema or its CEL rules; rules across objects, and what
+//! neither can say, are conditions that compiling finds. Nothing here does I/O.
+
+pub mod conditions;
+mod definition;
+pub mod fields;
+pub mod partner;
+pub mod policy;
+pub mod pool;
+mod validate;
+
+pub use definition::{crds, files, yaml};
+pub use partner::{PartnerSpec, PartnerStatus, XmppFederatedPartner};
+pub use policy::{ExternalAccessPolicy, PolicyScope, PolicySpec, PolicyStatus};
+pub use pool::{EdgePool, PoolSpec, PoolStatus};
+pub use validate::{Violation, validate_change, validate_manifest, with_defaults};
+
+/// `group` of all kinds.
+pub const GROUP: &str = "xmpp-edge.dev";
+/// `version` of all kinds.
+pub const VERSION: &str = "v1alpha1";

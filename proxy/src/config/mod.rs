@@ -2,10 +2,15 @@
 //!
 //! Where they come from (mounted files, or the manifests of `standalone`) is not known here.
 
+pub mod follow;
+mod in_force;
+
 use std::sync::Arc;
 
 use xmpp_edge_crds::edge_config::EdgeConfig;
 use zeroize::Zeroizing;
+
+pub use in_force::{GatewayInForce, InForce, Rejected};
 
 /// Everything a proxy must know, swapped as a whole.
 #[derive(Clone)]

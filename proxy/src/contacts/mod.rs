@@ -1,1 +1,26 @@
 //! Whom a user has added: what partners of type PublicUnverified may reach.
+//!
+//! The index lives in memory and answers on the path of a stanza; a store ([`ContactStore`]) loads
+//! it at start and takes changes behind it. Contacts are begun for partners of type
+//! PublicUnverified only, but ends are followed whatever the type is now, so that a partner that
+//! changes its type and back finds no contact that was ended meanwhile. What older types never
+//! recorded comes by itself: servers probe and announce at login.
+
+mod embedded;
+mod index;
+mod pending;
+mod postgres;
+mod state;
+mod store;
+
+pub use index::{Contacts, MAX_CONTACTS, MAX_CONTACTS_PER_USER, RecordError};
+pub use state::{Contact, ContactEvent, Transition};
+pub use store::{ContactStore, StoreError, StoreHealth};
+
+/// Something to remember about two people; addresses are bare and prepared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContactChange {
+    pub user: Box<str>,
+    pub remote: Box<str>,
+    pub event: ContactEvent,
+}

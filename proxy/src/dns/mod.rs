@@ -1,1 +1,20 @@
 //! Finding a domain's servers: resolver, SRV order, connecting; and the view for servers inside.
+//! The only room that knows hickory.
+//!
+//! All names are absolute: search lists never apply.
+
+pub mod connect;
+pub mod error;
+mod exchange;
+#[cfg(test)]
+pub(crate) mod fake;
+pub mod happy;
+pub mod resolver;
+pub mod socket;
+pub mod srv;
+pub mod view;
+
+pub use connect::{Candidate, Candidates, Connected, Dialer, Route};
+pub use error::{ConnectFault, DnsError};
+pub use resolver::{Resolver, Services};
+pub use srv::Service;

@@ -18,6 +18,22 @@ pub enum Step {
     Policy,
 }
 
+impl Step {
+    /// As in `/status` and in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Certificate => "certificate",
+            Self::Sasl => "sasl",
+            Self::Dialback => "dialback",
+            Self::Policy => "policy",
+        }
+    }
+}
+
 /// One step and how it went.
 #[derive(Clone, Debug)]
 pub struct AttemptStep {

@@ -1,3 +1,8 @@
 //! What the outside may see: status, metrics, attempts, the admin port.
 
+pub mod admin;
 pub mod attempt;
+pub mod attempts;
+pub mod metrics;
+pub mod probes;
+pub mod status;

@@ -1,1 +1,390 @@
 //! Partner, access, content, contact: what may pass, and what each refusal says.
+//!
+//! [`Policy`] is an immutable snapshot of one configuration; whoever holds it swaps it whole. It
+//! judges a stanza without allocating where addresses come in prepared form. It must not touch
+//! sockets, queues or metrics: what to count, answer or remember is in the [`Judgement`].
+
+mod address;
+mod content;
+mod pubsub;
+mod refusal;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use xmpp_edge_crds::{
+    edge_config::EdgeConfig,
+    verdict::{Access, AccessIndex, Direction, PartnerIndex, PartnerType, Partners, Reason},
+};
+
+use crate::{
+    contacts::{ContactChange, ContactEvent, Contacts},
+    xml::stanza::{Stanza, StanzaKind},
+};
+pub use address::Address;
+use content::{ContentRules, MessageType, Verdict};
+pub use refusal::{Answer, Condition, ERRORS_NAMESPACE, ErrorType, StanzaError, answer};
+
+/// Why a stanza does not pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The first rule that fails.
+    Rule(Reason),
+    /// An address is none, or is missing, or two servers could read it as two people.
+    Malformed,
+}
+
+impl Cause {
+    /// Label `reason` of the metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rule(reason) => reason.as_str(),
+            Self::Malformed => "JidMalformed",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Forwarded as the bytes that came.
+    Pass,
+    /// Forwarded without the children that [`is_status_note`] knows; there is at least one.
+    PassWithoutStatus,
+    /// Answered as [`answer`] says; never [`Answer::Drop`].
+    Refuse(Cause),
+    /// Dropped and counted.
+    Drop(Cause),
+}
+
+/// What becomes of one stanza.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement<'p> {
+    pub outcome: Outcome,
+    /// Set where it is delivered although this rule would refuse it: counted and logged.
+    pub audited: Option<Reason>,
+    /// The partner it belongs to and the object's name, for metrics; `None`: `other`.
+    pub partner: Option<(PartnerIndex, &'p str)>,
+    /// For [`Contacts::record`], once the stanza was taken over; only where it changes something.
+    pub contact: Option<Box<ContactChange>>,
+}
+
+/// One configuration's rules.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    config: Arc<EdgeConfig>,
+    partners: Partners,
+    access: AccessIndex,
+    content: ContentRules,
+}
+
+impl Policy {
+    #[must_use]
+    pub fn new(config: Arc<EdgeConfig>) -> Self {
+        let partners = Partners::build(&config);
+        let access = AccessIndex::build(&config, &partners);
+        let content = ContentRules::new(&config.content);
+        Self {
+            config,
+            partners,
+            access,
+            content,
+        }
+    }
+
+    #[must_use]
+    pub fn config(&self) -> &Arc<EdgeConfig> {
+        &self.config
+    }
+
+    /// Which domain belongs to which partner.
+    #[must_use]
+    pub fn partners(&self) -> &Partners {
+        &self.partners
+    }
+
+    /// Rule 1 alone, for pairs and streams before there is a stanza: the partner that may talk.
+    ///
+    /// # Errors
+    /// The reason why nobody of `domain` (in the form of a `DomainName`) may talk.
+    pub fn admit(&self, domain: &str) -> Result<PartnerIndex, Reason> {
+        if self.config.suspended {
+            return Err(Reason::PoolSuspended);
+        }
+        let partner = self
+            .partners
+            .find(domain)
+            .ok_or(Reason::PartnerNotAllowed)?;
+        self.partners.admission(partner).check().map(|()| partner)
+    }
+
+    /// Rules 1 and 2 alone for a user and a partner's domain, both prepared: whether what has
+    /// crossed between them may stay. Mode `Audit` counts as allowed.
+    ///
+    /// # Errors
+    /// The first rule that fails.
+    pub fn allows(&self, local: Option<&str>, own: &str, domain: &str) -> Result<(), Reason> {
+        let partner = self.admit(domain)?;
+        let partner_type = self.partners.partner_type(partner);
+        match local.map(|local| self.access.decide(local, own, partner, partner_type)) {
+            Some(Access::Refused) => Err(Reason::AccessPolicy),
+            Some(Access::Granted | Access::Audited) | None => Ok(()),
+        }
+    }
+
+    /// Judges a stanza of an authenticated pair by all four rules, in their order. `direction`
+    /// says which of `from` and `to` is the local side.
+    pub fn judge(
+        &self,
+        direction: Direction,
+        stanza: &Stanza<'_>,
+        contacts: &Contacts,
+    ) -> Judgement<'_> {
+        let mut judgement = Judgement {
+            outcome: Outcome::Pass,
+            audited: None,
+            partner: None,
+            contact: None,
+        };
+        match self.rules(direction, stanza, contacts, &mut judgement) {
+            Ok(outcome) => judgement.outcome = outcome,
+            Err(cause) => {
+                let told = answer(direction, stanza.kind, stanza.type_.as_deref(), cause);
+                judgement.audited = None;
+                judgement.outcome = match told {
+                    Answer::Drop => Outcome::Drop(cause),
+                    Answer::Error(_) | Answer::PresenceError(_) => Outcome::Refuse(cause),
+                };
+            }
+        }
+        judgement
+    }
+
+    fn rules<'p>(
+        &'p self,
+        direction: Direction,
+        stanza: &Stanza<'_>,
+        contacts: &Contacts,
+        judgement: &mut Judgement<'p>,
+    ) -> Result<Outcome, Cause> {
+        let (Some(from), Some(to)) = (&stanza.from, &stanza.to) else {
+            return Err(Cause::Malformed);
+        };
+        let from = Address::prepare(from).map_err(|_| Cause::Malformed)?;
+        let to = Address::prepare(to).map_err(|_| Cause::Malformed)?;
+        let (user, remote) = match direction {
+            Direction::Inbound => (&to, &from),
+            Direction::Outbound => (&from, &to),
+        };
+
+        // Rule 1.
+        if let Some(found) = self.partners.find(remote.domain()) {
+            judgement.partner = Some((found, &self.config.partners[found.as_usize()].name));
+        }
+        let partner = self.admit_found(judgement.partner.map(|(found, _)| found))?;
+        let partner_type = self.partners.partner_type(partner);
+
+        let people = user.local().is_some() && remote.local().is_some();
+        let seen = Seen::of(direction, stanza);
+        let subject = Subject {
+            direction,
+            stanza,
+            user,
+            remote,
+            partner_type,
+        };
+        if !seen.always_passes {
+            // Rule 2.
+            if let Some(local) = user.local() {
+                match self
+                    .access
+                    .decide(local, user.domain(), partner, partner_type)
+                {
+                    Access::Granted => {}
+                    Access::Audited => judgement.audited = Some(Reason::AccessPolicy),
+                    Access::Refused => return Err(Cause::Rule(Reason::AccessPolicy)),
+                }
+            }
+            // Rule 3.
+            let content = if people {
+                self.content_of(stanza)
+            } else {
+                self.of_servers(stanza)
+            };
+            if content == Verdict::Refuse {
+                return Err(Cause::Rule(Reason::Content));
+            }
+            // Rule 4.
+            if partner_type.needs_contact()
+                && subject.needs_contact(content)
+                && !contacts.has_added(user.bare(), remote.bare())
+            {
+                return Err(Cause::Rule(Reason::Contact));
+            }
+        }
+        if people && let Some(event) = seen.contact {
+            judgement.contact = subject.change(event, contacts);
+        }
+        Ok(subject.outcome())
+    }
+
+    fn admit_found(&self, partner: Option<PartnerIndex>) -> Result<PartnerIndex, Cause> {
+        if self.config.suspended {
+            return Err(Cause::Rule(Reason::PoolSuspended));
+        }
+        let partner = partner.ok_or(Cause::Rule(Reason::PartnerNotAllowed))?;
+        self.partners
+            .admission(partner)
+            .check()
+            .map_err(Cause::Rule)?;
+        Ok(partner)
+    }
+
+    /// Rule 3 between two people.
+    fn content_of(&self, stanza: &Stanza<'_>) -> Verdict {
+        let type_ = stanza.type_.as_deref();
+        match stanza.kind {
+            StanzaKind::Message => self.content.message(MessageType::of(type_), stanza),
+            StanzaKind::Presence => match type_ {
+                None | Some("subscribe" | "subscribed" | "probe" | "error") => {
+                    self.content.presence(stanza)
+                }
+                // The others always pass; what is left is no presence (RFC 6121 section 4.7.1).
+                Some(_) => Verdict::Refuse,
+            },
+            StanzaKind::Iq => match type_ {
+                Some("get") => self.content.request(true, stanza),
+                Some("set") => self.content.request(false, stanza),
+                Some("result" | "error") => Verdict::Pass,
+                _ => Verdict::Refuse,
+            },
+        }
+    }
+
+    /// Rule 3 where a side has no localpart.
+    fn of_servers(&self, stanza: &Stanza<'_>) -> Verdict {
+        match (stanza.kind, stanza.type_.as_deref()) {
+            (_, Some("error")) => Verdict::Pass,
+            (StanzaKind::Iq, Some("get" | "set")) if stanza.children.is_empty() => Verdict::Refuse,
+            (StanzaKind::Iq, Some("get" | "set" | "result")) => self.content.of_servers(stanza),
+            _ => Verdict::Refuse,
+        }
+    }
+}
+
+/// Whether a child of a presence is the sender's status note (RFC 6121 section 4.7.2.2).
+#[must_use]
+pub fn is_status_note(name: &str, namespace: &str) -> bool {
+    name == "status" && namespace == "jabber:server"
+}
+
+/// What kind and type alone say about a stanza.
+struct Seen {
+    /// `unavailable`, `unsubscribe`, `unsubscribed`: whatever rules 2 to 4 say.
+    always_passes: bool,
+    contact: Option<ContactEvent>,
+}
+
+impl Seen {
+    fn of(direction: Direction, stanza: &Stanza<'_>) -> Self {
+        use ContactEvent as E;
+        use Direction::{Inbound, Outbound};
+        let type_ = stanza.type_.as_deref();
+        let (always_passes, contact) = match (stanza.kind, direction, type_) {
+            (StanzaKind::Presence, _, Some("unavailable")) => (true, None),
+            (StanzaKind::Presence, Outbound, Some("unsubscribe")) => (true, Some(E::UserUnfollows)),
+            (StanzaKind::Presence, Outbound, Some("unsubscribed")) => {
+                (true, Some(E::UserWithdraws))
+            }
+            (StanzaKind::Presence, Inbound, Some("unsubscribe")) => {
+                (true, Some(E::RemoteUnfollows))
+            }
+            (StanzaKind::Presence, Inbound, Some("unsubscribed")) => {
+                (true, Some(E::RemoteWithdraws))
+            }
+            (StanzaKind::Presence, Outbound, Some("subscribe" | "probe")) => {
+                (false, Some(E::UserFollows))
+            }
+            (StanzaKind::Presence, Outbound, Some("subscribed") | None) => {
+                (false, Some(E::UserLetsFollow))
+            }
+            (StanzaKind::Message, Outbound, _) if writes(stanza) => (false, Some(E::UserWrites)),
+            _ => (false, None),
+        };
+        Self {
+            always_passes,
+            contact,
+        }
+    }
+}
+
+/// A message with a body that the user wrote: an error only carries back someone else's.
+fn writes(stanza: &Stanza<'_>) -> bool {
+    let by_user = matches!(
+        MessageType::of(stanza.type_.as_deref()),
+        MessageType::Chat | MessageType::Normal
+    );
+    by_user
+        && stanza
+            .children()
+            .any(|(name, namespace, _)| name == "body" && namespace == "jabber:server")
+}
+
+/// A stanza with its sides told apart.
+struct Subject<'s, 'a> {
+    direction: Direction,
+    stanza: &'s Stanza<'a>,
+    user: &'s Address<'s>,
+    remote: &'s Address<'s>,
+    partner_type: PartnerType,
+}
+
+impl Subject<'_, '_> {
+    /// Rule 4 of a PublicUnverified partner: whether the user must have added the remote.
+    fn needs_contact(&self, content: Verdict) -> bool {
+        if self.user.local().is_none() {
+            return false;
+        }
+        match (self.stanza.kind, self.stanza.type_.as_deref()) {
+            _ if content == Verdict::PassToContacts => true,
+            _ if self.direction == Direction::Outbound => false,
+            // Answers to the user's own requests.
+            (StanzaKind::Iq, Some("result" | "error")) => false,
+            // A server tells what became of a stanza; it is nobody to add.
+            (_, Some("error")) => self.remote.local().is_some(),
+            _ => true,
+        }
+    }
+
+    fn change(&self, event: ContactEvent, contacts: &Contacts) -> Option<Box<ContactChange>> {
+        if event.adds() && !self.partner_type.needs_contact() {
+            return None;
+        }
+        let (user, remote) = (self.user.bare(), self.remote.bare());
+        let before = contacts.state(user, remote);
+        if crate::contacts::Contact::after(before, event) == before {
+            return None;
+        }
+        Some(Box::new(ContactChange {
+            user: user.into(),
+            remote: remote.into(),
+            event,
+        }))
+    }
+
+    fn outcome(&self) -> Outcome {
+        let strips = self.direction == Direction::Outbound
+            && self.stanza.kind == StanzaKind::Presence
+            && !self.partner_type.sees_status_notes()
+            && self
+                .stanza
+                .children()
+                .any(|(name, namespace, _)| is_status_note(name, namespace));
+        if strips {
+            Outcome::PassWithoutStatus
+        } else {
+            Outcome::Pass
+        }
+    }
+}

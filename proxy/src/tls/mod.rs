@@ -1,6 +1,35 @@
 //! TLS: identities, verification, pins, DANE. The only room that knows rustls.
+//!
+//! A handshake accepts any certificate whose key the peer holds; whether its chain is trusted for a
+//! domain is asked later, once per pair ([`Trust::judge`]). TLS 1.2 and 1.3 only (RFC 7590), no
+//! session resumption, no compression, no renegotiation.
 
+use std::sync::{Arc, LazyLock};
+
+use rustls::crypto::CryptoProvider;
 use rustls_pki_types::CertificateDer;
+
+pub mod certificate;
+pub mod dane;
+pub mod fault;
+pub mod handshake;
+pub mod identity;
+pub mod leaf;
+#[cfg(test)]
+pub(crate) mod pki;
+pub mod roots;
+pub mod transport;
+pub mod verify;
+
+pub use certificate::{CertificateError, SpkiSha256, not_after, spki_sha256};
+pub use dane::{Tlsa, TlsaSet};
+pub use fault::CertificateFault;
+pub use handshake::{FirstByte, HandshakeError, Mode, accept, connect, sniff};
+pub use identity::{Identity, IdentityError};
+pub use leaf::{LeafError, Leaves};
+pub use roots::{Roots, RootsError};
+pub use transport::Transport;
+pub use verify::{Role, Trust, TrustError, Verified, VerifiedBy};
 
 /// What a finished handshake told. The chain is as presented, unverified: who trusts it for which
 /// domain is asked later, per pair.
@@ -14,4 +43,11 @@ pub struct TlsFacts {
     pub peer_chain: Vec<CertificateDer<'static>>,
     /// What the client asked for; only on the server's side.
     pub sni: Option<String>,
+}
+
+/// The one cryptographic provider: nothing depends on a process-wide default.
+pub(crate) fn provider() -> &'static Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+        LazyLock::new(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+    &PROVIDER
 }

@@ -1,0 +1,199 @@
+//! Condition types and reasons of the three kinds, in one place. The docs list them from here.
+
+/// A condition of `status.conditions`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ConditionType {
+    /// The summary: partner and policy `Accepted` and `Programmed`; pool all but
+    /// `GatewayReachable`, and one ready replica.
+    Ready,
+    /// The object is valid, alone and among its neighbours.
+    Accepted,
+    /// Every ready pod has loaded a generation that holds this object as it is.
+    Programmed,
+    /// Partner: no plaintext is possible. Informs only.
+    Secure,
+    /// Partner: the last attempt of each direction went well; Unknown before a first one.
+    Reachable,
+    /// Pool: a certificate for every own domain and the FQDN is in use.
+    CertificateReady,
+    /// Pool: what DNS answers is what should be published.
+    DnsPublished,
+    /// Pool: every ready pod has the newest configuration.
+    ConfigReplicated,
+    /// Pool: the organisation's own servers answer. Informs only.
+    GatewayReachable,
+}
+
+macro_rules! names {
+    ($name:ident { $($variant:ident),+ $(,)? }) => {
+        impl $name {
+            /// All, in the order of the docs.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// As it stands in a status.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => stringify!($variant)),+ }
+            }
+        }
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+names!(ConditionType {
+    Ready,
+    Accepted,
+    Programmed,
+    Secure,
+    Reachable,
+    CertificateReady,
+    DnsPublished,
+    ConfigReplicated,
+    GatewayReachable,
+});
+
+/// `reason` of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    // Good.
+    /// Accepted: nothing to say against it.
+    Accepted,
+    /// Programmed: in force on every ready pod.
+    Programmed,
+    /// Ready: every condition that counts is true.
+    Ready,
+    /// Secure: no plaintext is possible.
+    Encrypted,
+    /// Reachable, GatewayReachable.
+    Reachable,
+    /// CertificateReady: in use.
+    Issued,
+    /// ConfigReplicated: in use on every ready pod.
+    InSync,
+    /// DnsPublished: DNS answers what it should.
+    Published,
+    /// DnsPublished: no `spec.dns`, records are only shown in status.
+    NotManaged,
+
+    // Accepted=False, one object.
+    /// A field does not mean anything: the message names it.
+    Invalid,
+    /// The negotiation settings leave no method, or plaintext without opt-in.
+    InvalidNegotiation,
+    /// A domain is no domain (IDNA).
+    InvalidDomain,
+    /// PEM that does not parse, or holds no certificate.
+    InvalidCertificate,
+    /// A user is no bare JID, or ambiguous between PRECIS and Nodeprep.
+    InvalidUser,
+
+    // Accepted=False, across objects.
+    /// Another object has the domain.
+    DomainConflict,
+    /// A partner lists a domain of the organisation itself.
+    OwnDomain,
+    /// A partner's domain below an own one has no leaf, and inside has no dialback.
+    BelowOwnDomain,
+    /// Another policy has the scope, the site or the user.
+    Conflict,
+    /// A ConfigMap, Secret or key that is referred to is not there.
+    ReferenceMissing,
+    /// A domain that `allowedDomains` does not give to this namespace.
+    DomainNotAllowed,
+
+    // Programmed=False.
+    /// The object is not accepted.
+    NotAccepted,
+    /// PublicUnverified needs contacts that all replicas and pools of the domain share.
+    ContactsNotShared,
+    /// Pods have not loaded it yet.
+    Pending,
+    /// No pool is there to carry it.
+    NoPool,
+    /// Pods refused the configuration.
+    ConfigRejected,
+    /// The configuration is past eight shards.
+    ConfigTooLarge,
+
+    // Informing.
+    /// Secure=False: streams may be plaintext.
+    PlaintextPossible,
+    /// Reachable=Unknown: nothing was tried yet.
+    NotAttempted,
+    /// Reachable=False, GatewayReachable=False.
+    Unreachable,
+    /// The kill switch is on.
+    Suspended,
+
+    // Pools.
+    /// No replica is ready.
+    NoReadyReplica,
+    /// CertificateReady=False: being issued.
+    Issuing,
+    /// CertificateReady=False: mode csr waits for the signed chain.
+    AwaitingSignature,
+    /// CertificateReady=False: a name is not covered.
+    NamesNotCovered,
+    /// CertificateReady=False: chain and key do not fit.
+    KeyMismatch,
+    /// CertificateReady=False.
+    Expired,
+    /// CertificateReady=True with a warning, or False.
+    Expiring,
+    /// Pools of one domain have different dialback secrets.
+    DialbackSecretsDiffer,
+    /// DnsPublished=False: the server refused or did not answer.
+    DnsFailed,
+    /// DnsPublished=False: no address for the FQDN is known yet.
+    AddressPending,
+    /// A kind of another project is not installed.
+    KindMissing,
+}
+
+names!(Reason {
+    Accepted,
+    Programmed,
+    Ready,
+    Encrypted,
+    Reachable,
+    Issued,
+    InSync,
+    Published,
+    NotManaged,
+    Invalid,
+    InvalidNegotiation,
+    InvalidDomain,
+    InvalidCertificate,
+    InvalidUser,
+    DomainConflict,
+    OwnDomain,
+    BelowOwnDomain,
+    Conflict,
+    ReferenceMissing,
+    DomainNotAllowed,
+    NotAccepted,
+    ContactsNotShared,
+    Pending,
+    NoPool,
+    ConfigRejected,
+    ConfigTooLarge,
+    PlaintextPossible,
+    NotAttempted,
+    Unreachable,
+    Suspended,
+    NoReadyReplica,
+    Issuing,
+    AwaitingSignature,
+    NamesNotCovered,
+    KeyMismatch,
+    Expired,
+    Expiring,
+    DialbackSecretsDiffer,
+    DnsFailed,
+    AddressPending,
+    KindMissing,
+});

@@ -1,0 +1,146 @@
+//! `ExternalAccessPolicy`: which users may talk to partners at all.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::fields::{self, ConfigMapKeyRef};
+use crate::edge_config::PolicyMode;
+
+/// Which users may talk to partners.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "xmpp-edge.dev",
+    version = "v1alpha1",
+    kind = "ExternalAccessPolicy",
+    plural = "externalaccesspolicies",
+    shortname = "exap",
+    category = "xmpp",
+    namespaced,
+    status = "PolicyStatus",
+    derive = "PartialEq",
+    doc = "Which users may talk to partners: User beats Site beats Global, and the winner counts whole.",
+    printcolumn(name = "Scope", type_ = "string", json_path = ".spec.scope"),
+    printcolumn(name = "Site", type_ = "string", json_path = ".spec.site"),
+    printcolumn(name = "XMPP", type_ = "boolean", json_path = ".spec.enableXmppAccess"),
+    printcolumn(name = "Users", type_ = "integer", json_path = ".status.users"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
+    printcolumn(
+        name = "Mode",
+        type_ = "string",
+        json_path = ".spec.mode",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Federation",
+        type_ = "boolean",
+        json_path = ".spec.enableFederationAccess",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Public",
+        type_ = "boolean",
+        json_path = ".spec.enablePublicCloudAccess",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.scope != 'Site' || has(self.site)")
+        .message("scope Site needs the name of the site: set spec.site")
+        .field_path(".scope"),
+    validation = Rule::new("self.scope == 'Site' || !has(self.site)")
+        .message("spec.site is for scope Site alone: remove it, or set scope to Site")
+        .field_path(".scope"),
+    validation = Rule::new("self.scope == 'User' || !has(self.users) || self.users.size() == 0")
+        .message("spec.users is for scope User alone: remove it, or set scope to User")
+        .field_path(".scope"),
+    validation = Rule::new("self.scope == 'User' || !has(self.usersFrom) || self.usersFrom.size() == 0")
+        .message("spec.usersFrom is for scope User alone: remove it, or set scope to User")
+        .field_path(".scope"),
+)]
+pub struct PolicySpec {
+    /// To whom it applies.
+    pub scope: PolicyScope,
+    /// For scope `Site`: users whose home site it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "fields::site")]
+    pub site: Option<String>,
+    /// Whether its users may talk to any federated partner.
+    #[serde(default)]
+    pub enable_federation_access: bool,
+    /// Whether its users may talk to XMPP partners; needs `enableFederationAccess` too.
+    #[serde(default)]
+    pub enable_xmpp_access: bool,
+    /// Whether its users may talk to partners of a Public type; needs the other two as well.
+    #[serde(default)]
+    pub enable_public_cloud_access: bool,
+    /// For scope `User`: bare JIDs; `*@example.org` grants a whole domain, an exact JID beats it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "fields::users")]
+    pub users: Vec<String>,
+    /// For scope `User`: large grants, one JID a line.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
+    pub users_from: Vec<UsersFrom>,
+    /// Names of the XmppFederatedPartners that it opens; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "fields::object_names_or_all")]
+    pub partners: Option<Vec<String>>,
+    /// Whether refusals are enforced, or only counted and logged.
+    #[serde(default)]
+    pub mode: PolicyMode,
+}
+
+/// Precedence: User, then Site, then Global.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum PolicyScope {
+    /// Everyone that no other policy covers.
+    Global,
+    /// Users of a home site.
+    Site,
+    /// Granted users.
+    User,
+}
+
+/// A list of users kept elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UsersFrom {
+    pub config_map_ref: ConfigMapKeyRef,
+}
+
+/// What is known of a policy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PolicyStatus {
+    /// Generation of the spec that this status speaks of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// How many users and domains are granted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub users: Option<u32>,
+    /// Pools in which it is in force.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(max = 253)), extend("x-kubernetes-list-type" = "set"))]
+    pub effective_pools: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "fields::conditions")]
+    pub conditions: Vec<Condition>,
+}

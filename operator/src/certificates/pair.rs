@@ -1,0 +1,265 @@
+//! A certificate chain with its key: read from PEM, and checked before anything relies on it.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use x509_parser::{
+    extensions::{GeneralName, ParsedExtension},
+    prelude::{FromDer, X509Certificate},
+};
+use xmpp_edge_crds::domain::DomainName;
+use zeroize::Zeroizing;
+
+/// A certificate chain, leaf first, and the leaf's key; both PEM.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PemPair {
+    pub chain: String,
+    pub key: Zeroizing<String>,
+}
+
+impl std::fmt::Debug for PemPair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PemPair")
+            .field("chain", &self.chain)
+            .field("key", &"[elided]")
+            .finish()
+    }
+}
+
+/// What a certificate says, as `status.certificate` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateFacts {
+    pub not_before: Timestamp,
+    pub not_after: Timestamp,
+    /// dNSName alternative names in lower case, sorted.
+    pub dns_names: Vec<String>,
+    /// Lower-case hex.
+    pub serial: String,
+    /// Whether a peer that insists may take it from a client: no extended key usage, or clientAuth.
+    pub client_auth: bool,
+    /// The same for a server.
+    pub server_auth: bool,
+    #[serde(skip)]
+    public_key: Vec<u8>,
+}
+
+/// Why a chain and a key are not what is wanted. Every text says what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PairFault {
+    #[error(
+        "the certificate is not PEM: expected -----BEGIN CERTIFICATE-----, the leaf first, then its intermediates"
+    )]
+    ChainNotPem,
+    #[error(
+        "certificate {position} of the chain cannot be read ({reason}); export it again as PEM"
+    )]
+    ChainUnreadable { position: usize, reason: String },
+    #[error(
+        "certificate {below} of the chain was issued by {issuer:?}, but the next one is {found:?}: put the leaf first and each issuer after what it issued"
+    )]
+    ChainOrder {
+        below: usize,
+        issuer: String,
+        found: String,
+    },
+    #[error(
+        "the key is not PEM: expected an unencrypted PKCS #8, PKCS #1 or SEC 1 private key; decrypt it with `openssl pkey`"
+    )]
+    KeyUnreadable,
+    #[error(
+        "the key is of a kind that TLS here does not use: take RSA (2048 bits or more), ECDSA P-256/P-384/P-521 or Ed25519"
+    )]
+    KeyKind,
+    #[error(
+        "the key does not belong to the certificate: use the key that the certificate was requested with"
+    )]
+    KeyMismatch,
+    #[error("the certificate does not name {}: have it issued again with every one of these as a dNSName", list(.0))]
+    NamesMissing(Vec<String>),
+    #[error("the certificate expired at {0}: replace it")]
+    Expired(Timestamp),
+    #[error("the certificate is not valid before {0}: check the clock, or wait")]
+    NotYetValid(Timestamp),
+    #[error(
+        "the certificate may not serve as a server's (its extended key usage lacks serverAuth): have it issued with serverAuth"
+    )]
+    NotForServers,
+    #[error("the first certificate is a CA's: put the leaf first")]
+    LeafIsCa,
+}
+
+fn list(names: &[String]) -> String {
+    names.join(", ")
+}
+
+/// The certificates of a PEM text, leaf first.
+///
+/// # Errors
+/// [`PairFault::ChainNotPem`] where there is none.
+fn certificates(chain: &str) -> Result<Vec<CertificateDer<'static>>, PairFault> {
+    let parsed: Vec<_> = CertificateDer::pem_slice_iter(chain.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|_| PairFault::ChainNotPem)?;
+    if parsed.is_empty() {
+        Err(PairFault::ChainNotPem)
+    } else {
+        Ok(parsed)
+    }
+}
+
+fn read(der: &CertificateDer<'_>, position: usize) -> Result<Read, PairFault> {
+    let unreadable = |reason: String| PairFault::ChainUnreadable { position, reason };
+    let (rest, certificate) =
+        X509Certificate::from_der(der).map_err(|error| unreadable(error.to_string()))?;
+    if !rest.is_empty() {
+        return Err(unreadable("bytes follow the certificate".to_owned()));
+    }
+    let mut names = BTreeSet::new();
+    let mut usage = None;
+    for extension in certificate.extensions() {
+        match extension.parsed_extension() {
+            ParsedExtension::SubjectAlternativeName(san) => {
+                for name in &san.general_names {
+                    if let GeneralName::DNSName(name) = name {
+                        names.insert(name.to_ascii_lowercase());
+                    }
+                }
+            }
+            ParsedExtension::ExtendedKeyUsage(eku) => {
+                usage = Some((eku.any || eku.server_auth, eku.any || eku.client_auth));
+            }
+            _ => {}
+        }
+    }
+    let time = |seconds: i64| {
+        Timestamp::from_second(seconds).map_err(|_| unreadable("a date out of range".to_owned()))
+    };
+    let (server_auth, client_auth) = usage.unwrap_or((true, true));
+    Ok(Read {
+        facts: CertificateFacts {
+            not_before: time(certificate.validity().not_before.timestamp())?,
+            not_after: time(certificate.validity().not_after.timestamp())?,
+            dns_names: names.into_iter().collect(),
+            serial: certificate
+                .raw_serial()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
+            client_auth,
+            server_auth,
+            public_key: certificate.public_key().raw.to_vec(),
+        },
+        is_ca: certificate.is_ca(),
+        subject: certificate.subject().to_string(),
+        issuer: certificate.issuer().to_string(),
+    })
+}
+
+struct Read {
+    facts: CertificateFacts,
+    is_ca: bool,
+    subject: String,
+    issuer: String,
+}
+
+impl CertificateFacts {
+    /// The leaf of a chain.
+    ///
+    /// # Errors
+    /// [`PairFault::ChainNotPem`], [`PairFault::ChainUnreadable`].
+    pub fn of_chain(chain: &str) -> Result<Self, PairFault> {
+        let certificates = certificates(chain)?;
+        Ok(read(&certificates[0], 1)?.facts)
+    }
+
+    /// Those of `names` that the certificate does not cover. A wildcard covers one leading label
+    /// (RFC 9525 section 6.3).
+    #[must_use]
+    pub fn missing(&self, names: &[DomainName]) -> Vec<String> {
+        let covers = |name: &DomainName| {
+            self.dns_names
+                .iter()
+                .any(|own| match own.strip_prefix("*.") {
+                    Some(suffix) => name.parent() == Some(suffix),
+                    None => own == name.as_str(),
+                })
+        };
+        names
+            .iter()
+            .filter(|name| !covers(name))
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    /// Whether less than a third of its life is left.
+    #[must_use]
+    pub fn wants_renewal(&self, now: Timestamp) -> bool {
+        let life = self.not_before.until(self.not_after);
+        let left = now.until(self.not_after);
+        match (life, left) {
+            (Ok(life), Ok(left)) => left.get_seconds() * 3 < life.get_seconds(),
+            _ => true,
+        }
+    }
+}
+
+/// The public key of a private one, as DER SubjectPublicKeyInfo.
+fn public_key(key: &str) -> Result<Vec<u8>, PairFault> {
+    let der =
+        PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| PairFault::KeyUnreadable)?;
+    let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&der)
+        .map_err(|_| PairFault::KeyKind)?;
+    let spki = key.public_key().ok_or(PairFault::KeyKind)?;
+    Ok(spki.as_ref().to_vec())
+}
+
+impl PemPair {
+    /// Checks everything that can be known without a peer: the chain reads and is in order, the key
+    /// fits the leaf, every one of `names` is covered, and the time is right.
+    ///
+    /// # Errors
+    /// The first [`PairFault`].
+    pub fn check(
+        &self,
+        names: &[DomainName],
+        now: Timestamp,
+    ) -> Result<CertificateFacts, PairFault> {
+        let chain = certificates(&self.chain)?
+            .iter()
+            .enumerate()
+            .map(|(index, der)| read(der, index + 1))
+            .collect::<Result<Vec<_>, _>>()?;
+        let leaf = &chain[0];
+        if leaf.is_ca {
+            return Err(PairFault::LeafIsCa);
+        }
+        if public_key(&self.key)? != leaf.facts.public_key {
+            return Err(PairFault::KeyMismatch);
+        }
+        for (index, pair) in chain.windows(2).enumerate() {
+            if pair[0].issuer != pair[1].subject {
+                return Err(PairFault::ChainOrder {
+                    below: index + 1,
+                    issuer: pair[0].issuer.clone(),
+                    found: pair[1].subject.clone(),
+                });
+            }
+        }
+        let missing = leaf.facts.missing(names);
+        if !missing.is_empty() {
+            return Err(PairFault::NamesMissing(missing));
+        }
+        if !leaf.facts.server_auth {
+            return Err(PairFault::NotForServers);
+        }
+        if leaf.facts.not_after <= now {
+            return Err(PairFault::Expired(leaf.facts.not_after));
+        }
+        if leaf.facts.not_before > now {
+            return Err(PairFault::NotYetValid(leaf.facts.not_before));
+        }
+        Ok(leaf.facts.clone())
+    }
+}

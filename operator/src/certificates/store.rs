@@ -1,0 +1,102 @@
+//! Where key material is kept, behind one small trait: Secrets in a cluster, files in standalone.
+//!
+//! An [`Entry`] is read whole and written whole. What is in it is decided by the modules beside
+//! this one; a store must not look inside.
+
+use std::{collections::BTreeMap, fmt};
+
+use zeroize::Zeroizing;
+
+/// The keys and values of one entry, like the `data` of a Secret. Wiped when dropped.
+pub type Material = BTreeMap<String, Zeroizing<Vec<u8>>>;
+
+/// What is kept, each under the name its Secret has in a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Entry {
+    /// Certificate and key of the namespace's internal CA.
+    InternalCa,
+    /// The intermediate that a pool's pods issue partners' leaves from; holds the pool's name.
+    InternalIssuer(String),
+    /// The certificate of a gateway; holds its first domain.
+    Gateway(String),
+    /// The secret of all dialback keys.
+    Dialback,
+    /// The pair a pool shows to partners, and its pending request; holds the pool's name.
+    PoolPair(String),
+    /// A self-signed pool's own CA; holds the pool's name.
+    PoolCa(String),
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InternalCa => f.write_str("xmpp-edge-internal-ca"),
+            Self::InternalIssuer(pool) => write!(f, "{pool}-internal-issuer"),
+            Self::Gateway(domain) => write!(f, "xmpp-edge-gateway-{domain}"),
+            Self::Dialback => f.write_str("xmpp-edge-dialback"),
+            Self::PoolPair(pool) => write!(f, "{pool}-tls"),
+            Self::PoolCa(pool) => write!(f, "{pool}-ca"),
+        }
+    }
+}
+
+/// Why a store could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("cannot read {place}: {source}; check that it exists and that this user may read it")]
+    Read {
+        place: String,
+        source: std::io::Error,
+    },
+    #[error("cannot write {place}: {source}; check free space and that this user may write there")]
+    Write {
+        place: String,
+        source: std::io::Error,
+    },
+}
+
+/// Keeps entries. A write replaces the entry as a whole; readers see the old one or the new one.
+pub trait Store {
+    /// # Errors
+    /// [`StoreError`]; an entry that does not exist is `None`, not an error.
+    fn read(&self, entry: &Entry) -> Result<Option<Material>, StoreError>;
+
+    /// # Errors
+    /// [`StoreError`].
+    fn write(&mut self, entry: &Entry, material: &Material) -> Result<(), StoreError>;
+}
+
+/// A store in memory: for `render`, which must leave nothing behind, and to plan on a snapshot.
+#[derive(Clone, Default)]
+pub struct MemoryStore {
+    entries: BTreeMap<Entry, Material>,
+}
+
+impl MemoryStore {
+    /// Every entry held, by name.
+    pub fn entries(&self) -> impl Iterator<Item = (&Entry, &Material)> {
+        self.entries.iter()
+    }
+}
+
+impl Store for MemoryStore {
+    fn read(&self, entry: &Entry) -> Result<Option<Material>, StoreError> {
+        Ok(self.entries.get(entry).cloned())
+    }
+
+    fn write(&mut self, entry: &Entry, material: &Material) -> Result<(), StoreError> {
+        self.entries.insert(entry.clone(), material.clone());
+        Ok(())
+    }
+}
+
+/// The value of `key` as text, where it is there and UTF-8.
+#[must_use]
+pub fn text<'a>(material: &'a Material, key: &str) -> Option<&'a str> {
+    std::str::from_utf8(material.get(key)?).ok()
+}
+
+/// Sets `key` to a text.
+pub fn set(material: &mut Material, key: &str, value: &str) {
+    material.insert(key.to_owned(), Zeroizing::new(value.as_bytes().to_vec()));
+}

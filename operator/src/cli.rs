@@ -1,0 +1,273 @@
+//! The command line: what was asked for, done, and the exit code that says how it went.
+//!
+//! Results go to stdout, logs and faults to stderr. 0: fine; 1: what was asked for is not so, or
+//! could not be done; 2: wrong usage.
+
+use std::{
+    io::Write,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+use xmpp_edge_crds::kinds;
+
+use crate::{
+    inspect::{Inspection, explain, render, validate},
+    standalone::{reader::ReadError, run, status::Note},
+};
+
+/// Controlled XMPP federation: operator, standalone edge, and the tools around them.
+#[derive(Debug, Parser)]
+#[command(name = "xmpp-edge-operator", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// Form of the logs on stderr; what is logged is set by RUST_LOG.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true)]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Form of the result on stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run an edge from YAML files, without Kubernetes.
+    ///
+    /// Reads the kinds, Secrets and ConfigMaps from the files, compiles them, runs the proxy, and
+    /// follows edits. A broken edit keeps the last good state and is logged.
+    Standalone(Standalone),
+    /// Check manifests offline: the same diagnostics as the conditions in a cluster.
+    ///
+    /// Exit code 1 on any error; warnings are printed.
+    Validate(Look),
+    /// Print the EdgeConfig and the objects that a cluster would get; secret data is elided.
+    Render(Look),
+    /// Say whether a chat message would pass, and every rule that led to it.
+    ///
+    /// Exit code 0 whether it passes or not.
+    Explain(Explain),
+    /// Print the CustomResourceDefinitions as YAML.
+    Crds,
+}
+
+#[derive(Debug, Args)]
+struct Standalone {
+    /// Directory of the manifests (*.yaml, *.yml, *.json).
+    #[arg(long, value_name = "DIR")]
+    manifests: PathBuf,
+    /// Directory of keys, certificates, contacts and status; one process at a time.
+    #[arg(long, value_name = "DIR", default_value = "xmpp-edge-state")]
+    state: PathBuf,
+    /// The EdgePool to run, where there are several: NAME or NAMESPACE/NAME.
+    #[arg(long, value_name = "NAME")]
+    pool: Option<String>,
+    /// Address of the listeners for partners (s2s, directTls); may be given again.
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0")]
+    bind: Vec<IpAddr>,
+    /// Address of the listeners internal, admin and dns; may be given again. Inside servers are
+    /// led to it by the DNS view.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]
+    internal_bind: Vec<IpAddr>,
+    /// Resolver to ask, in place of the system's.
+    #[arg(long, value_name = "IP:PORT")]
+    resolver: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+struct Look {
+    /// Directory of the manifests (*.yaml, *.yml, *.json).
+    #[arg(long, value_name = "DIR")]
+    manifests: PathBuf,
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+struct Explain {
+    #[command(flatten)]
+    look: Look,
+    /// Sender, user@domain.
+    #[arg(long, value_name = "JID")]
+    from: String,
+    /// Recipient, user@domain.
+    #[arg(long, value_name = "JID")]
+    to: String,
+}
+
+/// What was asked for is not so.
+const NOT_SO: u8 = 1;
+/// Wrong usage; clap ends with the same.
+const USAGE: u8 = 2;
+
+/// Why a command did not come to its end.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Run(#[from] run::RunError),
+    #[error(transparent)]
+    Unexplained(#[from] explain::Unexplained),
+    #[error("cannot render: {0}")]
+    Render(#[from] xmpp_edge_crds::edge_config::shards::EncodeError),
+    #[error("cannot write the result as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("cannot write the result as YAML: {0}")]
+    Yaml(#[from] serde_saphyr::ser::Error),
+    #[error("{0}")]
+    System(#[from] std::io::Error),
+}
+
+impl Failure {
+    fn code(&self) -> u8 {
+        match self {
+            Self::Read(_) | Self::Unexplained(explain::Unexplained::Jid { .. }) => USAGE,
+            _ => NOT_SO,
+        }
+    }
+}
+
+/// Does what the command line asks for.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log_to_stderr(cli.log_format);
+    let done = match cli.command {
+        Command::Standalone(options) => standalone(options),
+        Command::Validate(look) => check(&look),
+        Command::Render(look) => show(&look),
+        Command::Explain(asked) => why(&asked),
+        Command::Crds => print(&kinds::yaml()).map(|()| 0),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            let _ = writeln!(std::io::stderr(), "error: {failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+fn log_to_stderr(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+/// A reader that closed its end has what it wanted.
+fn print(text: &str) -> Result<(), Failure> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
+}
+
+fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    print(&format!("{}\n", serde_json::to_string_pretty(value)?))
+}
+
+fn standalone(options: Standalone) -> Result<u8, Failure> {
+    // One provider for the whole process; a second attempt to install it changes nothing.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let options = run::Options {
+        manifests: options.manifests,
+        state: options.state,
+        pool: options.pool,
+        bind: options.bind,
+        internal_bind: options.internal_bind,
+        resolver: options.resolver,
+    };
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        let (mut terminate, mut interrupt) = (
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        );
+        let told = stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            told.cancel();
+        });
+        run::run(options, stop).await?;
+        Ok(0)
+    })
+}
+
+fn check(look: &Look) -> Result<u8, Failure> {
+    let inspection = Inspection::of(&look.manifests)?;
+    let validation = validate::validate(&inspection);
+    match look.output {
+        Output::Text => print(&validation.text())?,
+        Output::Json => print_json(&validation)?,
+    }
+    Ok(if validation.valid { 0 } else { NOT_SO })
+}
+
+/// Reads for `render` and `explain`: what is wrong goes to stderr, and is the exit code.
+fn inspected(look: &Look) -> Result<(Inspection, u8), Failure> {
+    let inspection = Inspection::of(&look.manifests)?;
+    let mut code = 0;
+    for note in inspection.notes() {
+        if note.severity() == crate::compile::Severity::Error {
+            code = NOT_SO;
+        }
+        say(&note);
+    }
+    Ok((inspection, code))
+}
+
+fn say(note: &Note) {
+    let _ = writeln!(std::io::stderr(), "{note}");
+}
+
+fn show(look: &Look) -> Result<u8, Failure> {
+    let (inspection, code) = inspected(look)?;
+    let rendered = render::render(&inspection)?;
+    match look.output {
+        Output::Text => print(&render::yaml(&rendered)?)?,
+        Output::Json => print_json(&rendered)?,
+    }
+    Ok(code)
+}
+
+fn why(asked: &Explain) -> Result<u8, Failure> {
+    let (from, to) = (
+        explain::address("--from", &asked.from)?,
+        explain::address("--to", &asked.to)?,
+    );
+    let (inspection, code) = inspected(&asked.look)?;
+    let explanation = explain::explain(&inspection, &from, &to)?;
+    match asked.look.output {
+        Output::Text => print(&explain::text(&explanation))?,
+        Output::Json => print_json(&explanation)?,
+    }
+    Ok(code)
+}

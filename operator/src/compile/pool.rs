@@ -1,0 +1,446 @@
+//! Pools: each on its own, and what all of them together mean: own domains, home sites, edges.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kube::ResourceExt;
+use xmpp_edge_crds::{
+    domain::DomainName,
+    edge_config::{
+        Access, Contacts, Content, Edge, EdgeConfig, Gateway, HostPort, Listeners, VERSION,
+    },
+    kinds::{EdgePool, PoolSpec, conditions::Reason},
+    negotiation::Negotiation,
+};
+
+use super::{
+    diagnostic::{Diagnostic, Fault, Kind, ObjectRef, Severity},
+    world::World,
+};
+
+/// Zone of the names that the DNS view gives the internal listeners; it exists nowhere else.
+const INSIDE_ZONE: &str = "xmpp-edge.internal";
+
+/// A pool that is in force.
+#[derive(Clone, Debug)]
+pub struct InForce {
+    /// Its document, still without partners, access and edges; generation 0.
+    pub config: EdgeConfig,
+    /// As the DNS view publishes it; also its rank among the pools of a domain.
+    pub edge: Edge,
+    pub contacts: ContactStore,
+}
+
+/// Where a pool keeps contacts, and whether more than one process may share it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ContactStore {
+    Embedded {
+        processes: i32,
+    },
+    /// The Secret that says where.
+    Postgres(String),
+    /// A pool that stays as last compiled: what it has was judged then.
+    Kept(Contacts),
+}
+
+/// Compiles all pools of the namespace; the result is sorted by name.
+pub fn compile(
+    world: &World,
+    last: &BTreeMap<String, EdgeConfig>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> BTreeMap<String, InForce> {
+    let mut in_force = BTreeMap::new();
+    for pool in &world.pools {
+        let name = pool.name_any();
+        let object = ObjectRef::new(Kind::EdgePool, &name);
+        match alone(pool, world) {
+            Ok(form) => {
+                diagnostics.push(said_of(&pool.spec, object));
+                in_force.insert(name, form);
+            }
+            Err(fault) => {
+                let kept = last
+                    .get(&name)
+                    .and_then(|last| kept(last, Some(pool.spec.suspended)));
+                diagnostics.push(Diagnostic::rejected(object, &fault, kept.is_some()));
+                in_force.extend(kept.map(|form| (name, form)));
+            }
+        }
+    }
+    for (object, broken) in &world.broken {
+        if object.kind == Kind::EdgePool {
+            let kept = last
+                .get(&object.name)
+                .and_then(|last| kept(last, broken.suspended));
+            diagnostics.push(Diagnostic::rejected(
+                object.clone(),
+                &broken.fault,
+                kept.is_some(),
+            ));
+            in_force.extend(kept.map(|form| (object.name.clone(), form)));
+        }
+    }
+    in_force
+}
+
+/// A pool as last compiled, with its kill switch as it stands now.
+fn kept(last: &EdgeConfig, suspended: Option<bool>) -> Option<InForce> {
+    let edge = last
+        .edges
+        .iter()
+        .find(|edge| edge.pool == last.pool)?
+        .clone();
+    let mut config = last.clone();
+    config.suspended = suspended.unwrap_or(last.suspended);
+    Some(InForce {
+        config,
+        edge,
+        contacts: ContactStore::Kept(last.contacts),
+    })
+}
+
+fn own_domain(at: String, text: &str) -> Result<DomainName, Fault> {
+    DomainName::parse(text)
+        .map_err(|error| Fault::new(Reason::InvalidDomain, format!("{at}: {error}")))
+}
+
+fn own_domains(at: &str, texts: &[String]) -> Result<Vec<DomainName>, Fault> {
+    texts
+        .iter()
+        .enumerate()
+        .map(|(index, text)| own_domain(format!("{at}[{index}]"), text))
+        .collect()
+}
+
+fn alone(object: &EdgePool, world: &World) -> Result<InForce, Fault> {
+    let spec = &object.spec;
+    let name = object.name_any();
+    let invalid = |message: String| Fault::new(Reason::Invalid, message);
+    let mut domains = own_domains("spec.domains", &spec.domains)?;
+    domains.sort();
+    domains.dedup();
+    let fqdn = own_domain("spec.accessEdge.fqdn".to_owned(), &spec.access_edge.fqdn)?;
+    let gateways = gateways(spec, &domains, world)?;
+    let trust_ca = spec
+        .trust
+        .as_ref()
+        .map(|trust| world.ca("spec.trust.caConfigMapRef", &trust.ca_config_map_ref))
+        .transpose()?;
+    let proxy_protocol_sources = spec
+        .service
+        .proxy_protocol
+        .iter()
+        .flat_map(|header| header.trusted_sources.iter().enumerate())
+        .map(|(index, text)| {
+            text.parse().map_err(|_| {
+                invalid(format!("spec.service.proxyProtocol.trustedSources[{index}]: {text:?} is no network such as 192.0.2.0/24"))
+            })
+        })
+        .collect::<Result<_, _>>()?;
+    let mut addresses = Vec::new();
+    for (index, text) in spec.internal_service.addresses.iter().flatten().enumerate() {
+        addresses.push(text.parse().map_err(|_| {
+            invalid(format!(
+                "spec.internalService.addresses[{index}]: {text:?} is no IP address"
+            ))
+        })?);
+    }
+    if addresses.is_empty() {
+        addresses.extend(world.inside.get(&name).into_iter().flatten().copied());
+    }
+    let listeners = Listeners {
+        s2s: spec.listeners.s2s,
+        direct_tls: spec.listeners.direct_tls,
+        internal: spec.listeners.internal,
+        admin: spec.listeners.admin,
+        dns: spec.listeners.dns,
+    };
+    let target = format!("{name}.{}.{INSIDE_ZONE}", world.namespace);
+    let edge = Edge {
+        pool: name.clone(),
+        target: DomainName::parse(&target)
+            .map_err(|error| invalid(format!("metadata.name: {error}")))?,
+        addresses,
+        port: listeners.internal,
+        priority: spec.route.priority,
+        weight: spec.route.weight,
+        domains: domains.clone(),
+    };
+    let postgres = spec
+        .contacts
+        .as_ref()
+        .and_then(|contacts| contacts.postgres.as_ref());
+    let contacts = match postgres {
+        Some(postgres) => ContactStore::Postgres(postgres.secret_ref.name.clone()),
+        None => ContactStore::Embedded {
+            processes: if world.single_process {
+                1
+            } else {
+                spec.replicas
+            },
+        },
+    };
+    let config = EdgeConfig {
+        version: VERSION,
+        generation: 0,
+        namespace: world.namespace.clone(),
+        pool: name,
+        site: spec.site.clone(),
+        fqdn,
+        suspended: spec.suspended,
+        namespace_domains: domains.clone(),
+        domains,
+        listeners,
+        gateways,
+        partners: Vec::new(),
+        access: Access::default(),
+        settings: (&spec.settings).into(),
+        content: Content {
+            iq_namespaces: spec.content.iq_namespaces.clone(),
+            pep_nodes: spec.content.pep_nodes.clone(),
+            message_types: spec.content.message_types.clone(),
+        },
+        trust_ca,
+        edges: Vec::new(),
+        proxy_protocol_sources,
+        contacts: if postgres.is_some() {
+            Contacts::Postgres
+        } else {
+            Contacts::Embedded
+        },
+    };
+    Ok(InForce {
+        config,
+        edge,
+        contacts,
+    })
+}
+
+fn gateways(spec: &PoolSpec, own: &[DomainName], world: &World) -> Result<Vec<Gateway>, Fault> {
+    let mut served: BTreeMap<DomainName, usize> = BTreeMap::new();
+    let mut gateways = Vec::with_capacity(spec.gateways.len());
+    for (index, gateway) in spec.gateways.iter().enumerate() {
+        let at = format!("spec.gateways[{index}]");
+        let domains = own_domains(&format!("{at}.domains"), &gateway.domains)?;
+        for domain in &domains {
+            if !own.contains(domain) {
+                return Err(Fault::new(
+                    Reason::Invalid,
+                    format!(
+                        "{at}.domains: {domain} is not among spec.domains: list it there, or remove it here"
+                    ),
+                ));
+            }
+            if let Some(other) = served.insert(domain.clone(), index)
+                && other != index
+            {
+                return Err(Fault::new(
+                    Reason::Invalid,
+                    format!(
+                        "{at}.domains: {domain} has the gateway spec.gateways[{other}] already: each own domain has exactly one"
+                    ),
+                ));
+            }
+        }
+        let negotiation = Negotiation::from(&gateway.negotiation);
+        let methods = negotiation.methods().map_err(|error| {
+            Fault::new(
+                Reason::InvalidNegotiation,
+                format!("{at}.negotiation: {error}"),
+            )
+        })?;
+        let address = HostPort::parse(&gateway.address, None)
+            .map_err(|error| Fault::new(Reason::Invalid, format!("{at}.address: {error}")))?;
+        let trust = gateway.trust.clone().unwrap_or_default();
+        let trust_ca = trust
+            .ca_config_map_ref
+            .as_ref()
+            .map(|reference| world.ca(&format!("{at}.trust.caConfigMapRef"), reference))
+            .transpose()?;
+        gateways.push(Gateway {
+            domains,
+            mode: gateway.mode,
+            address,
+            negotiation,
+            methods,
+            trust_ca,
+            trust_public_roots: trust.public_roots,
+        });
+    }
+    match own.iter().find(|domain| !served.contains_key(*domain)) {
+        Some(domain) => Err(Fault::new(
+            Reason::Invalid,
+            format!("spec.gateways: {domain} has no gateway: each own domain has exactly one"),
+        )),
+        None => Ok(gateways),
+    }
+}
+
+/// `Accepted=True`, and what a gateway's or the records' settings mean.
+fn said_of(spec: &PoolSpec, object: ObjectRef) -> Diagnostic {
+    let plaintext: Vec<&str> = spec
+        .gateways
+        .iter()
+        .filter(|gateway| {
+            Negotiation::from(&gateway.negotiation)
+                .methods()
+                .is_ok_and(|methods| methods.allows_plaintext())
+        })
+        .map(|gateway| gateway.address.as_str())
+        .collect();
+    if plaintext.is_empty() {
+        Diagnostic::accepted(object, Severity::Info, "")
+    } else {
+        let message = format!(
+            "streams with {} may be plaintext inside",
+            super::world::listed(plaintext)
+        );
+        Diagnostic::accepted(object, Severity::Info, message)
+    }
+}
+
+/// The own domains of all pools in force, and what they say about other domains.
+#[derive(Clone, Debug, Default)]
+pub struct OwnDomains {
+    /// Each with the pools that serve it, the preferred first.
+    pools: BTreeMap<DomainName, Vec<String>>,
+    sites: BTreeMap<String, String>,
+    without_dialback: Option<DomainName>,
+}
+
+impl OwnDomains {
+    #[must_use]
+    pub fn of(pools: &BTreeMap<String, InForce>) -> Self {
+        let mut ranked: Vec<&InForce> = pools.values().collect();
+        ranked.sort_by_key(|pool| (pool.edge.priority, pool.config.pool.clone()));
+        let mut own = Self::default();
+        for pool in ranked {
+            let name = &pool.config.pool;
+            own.sites.insert(name.clone(), pool.config.site.clone());
+            for domain in &pool.config.domains {
+                own.pools
+                    .entry(domain.clone())
+                    .or_default()
+                    .push(name.clone());
+            }
+            let strict = pool
+                .config
+                .gateways
+                .iter()
+                .find(|it| !it.methods.allows_dialback());
+            if let Some(domain) = strict.and_then(|gateway| gateway.domains.first()) {
+                own.without_dialback.get_or_insert_with(|| domain.clone());
+            }
+        }
+        own
+    }
+
+    /// Whether there is no pool, so that nothing can be said of own domains.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.pools.is_empty()
+    }
+
+    #[must_use]
+    pub fn contains(&self, domain: &DomainName) -> bool {
+        self.pools.contains_key(domain)
+    }
+
+    /// Sorted.
+    #[must_use]
+    pub fn all(&self) -> Vec<DomainName> {
+        self.pools.keys().cloned().collect()
+    }
+
+    /// The preferred pool of an own domain; empty for any other.
+    #[must_use]
+    pub fn pool_of(&self, domain: &DomainName) -> &str {
+        self.pools
+            .get(domain)
+            .and_then(|pools| pools.first())
+            .map_or("", String::as_str)
+    }
+
+    /// The site of the preferred pool of the domain (lowest priority number, then name): it does
+    /// not change when a site fails over.
+    #[must_use]
+    pub fn home_site(&self, domain: &DomainName) -> Option<&str> {
+        self.sites.get(self.pool_of(domain)).map(String::as_str)
+    }
+
+    #[must_use]
+    pub fn has_site(&self, site: &str) -> bool {
+        self.sites.values().any(|known| known == site)
+    }
+
+    /// The nearest own domain that `domain` lies below.
+    #[must_use]
+    pub fn above(&self, domain: &DomainName) -> Option<&DomainName> {
+        let mut rest = domain.parent();
+        while let Some(text) = rest {
+            if let Some((own, _)) = self.pools.get_key_value(text) {
+                return Some(own);
+            }
+            rest = text.split_once('.').map(|(_, parent)| parent);
+        }
+        None
+    }
+
+    /// A domain whose gateway takes no dialback, if there is one.
+    #[must_use]
+    pub fn without_dialback(&self) -> Option<&DomainName> {
+        self.without_dialback.as_ref()
+    }
+
+    /// The other pools that serve one of these domains too.
+    pub(super) fn sharing<'a>(
+        &'a self,
+        pool: &'a str,
+        domains: &[DomainName],
+    ) -> BTreeSet<&'a str> {
+        domains
+            .iter()
+            .filter_map(|domain| self.pools.get(domain))
+            .flatten()
+            .map(String::as_str)
+            .filter(|other| *other != pool)
+            .collect()
+    }
+}
+
+/// Why a pool cannot carry `PublicUnverified` partners, or `None` where it can: contacts must be
+/// the same on every replica, and in every pool of a domain.
+#[must_use]
+pub fn contacts_not_shared(
+    pool: &InForce,
+    pools: &BTreeMap<String, InForce>,
+    own: &OwnDomains,
+) -> Option<String> {
+    let name = &pool.config.pool;
+    let several = |what: String| {
+        Some(format!(
+            "EdgePool {name:?} {what}: set spec.contacts.postgres to one database for all of them, or run one replica in one pool (spec.replicas: 1)"
+        ))
+    };
+    match &pool.contacts {
+        ContactStore::Embedded { processes } if *processes > 1 => {
+            return several(format!(
+                "keeps contacts embedded but has {processes} replicas"
+            ));
+        }
+        ContactStore::Kept(_) => return None,
+        _ => {}
+    }
+    let others = own.sharing(name, &pool.config.domains);
+    let other = others.into_iter().find(|other| {
+        let store = pools.get(*other).map(|other| &other.contacts);
+        match (&pool.contacts, store) {
+            (ContactStore::Postgres(own), Some(ContactStore::Postgres(other))) => own != other,
+            (ContactStore::Postgres(_), Some(ContactStore::Kept(Contacts::Postgres))) => false,
+            (_, None) => false,
+            _ => true,
+        }
+    })?;
+    several(format!(
+        "serves a domain together with EdgePool {other:?} but does not share its contacts"
+    ))
+}

@@ -1,0 +1,3 @@
+//! The records that lead partners to a pool. How they are published is each backend's.
+
+pub mod records;

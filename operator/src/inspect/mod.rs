@@ -1,0 +1,80 @@
+//! Commands that look at manifests and touch nothing: `validate`, `render`, `explain`.
+//!
+//! They compile as a cluster would, namespace by namespace, with nothing in force before.
+
+pub mod explain;
+pub mod render;
+pub mod validate;
+
+use std::{collections::BTreeMap, path::Path};
+
+use crate::{
+    compile::{self, Compiled, World},
+    standalone::{
+        manifests::Manifests,
+        reader::{ReadError, Reader},
+        status::{self, Note},
+    },
+};
+
+/// One namespace as compiled.
+pub struct Namespace {
+    pub name: String,
+    pub world: World,
+    pub compiled: Compiled,
+}
+
+/// Everything in a directory.
+pub struct Inspection {
+    pub manifests: Manifests,
+    pub namespaces: Vec<Namespace>,
+}
+
+impl Inspection {
+    /// Reads and compiles a directory.
+    ///
+    /// # Errors
+    /// [`ReadError`] where the directory cannot be read; what is wrong in it is a note.
+    pub fn of(directory: &Path) -> Result<Self, ReadError> {
+        let manifests = Reader::new(directory, None).read()?;
+        let namespaces = manifests
+            .worlds
+            .iter()
+            .map(|(name, world)| Namespace {
+                name: name.clone(),
+                world: world.clone(),
+                compiled: compile::compile(world, &BTreeMap::new()),
+            })
+            .collect();
+        Ok(Self {
+            manifests,
+            namespaces,
+        })
+    }
+
+    /// Every warning and error, worst first.
+    #[must_use]
+    pub fn notes(&self) -> Vec<Note> {
+        let problems = Manifests {
+            problems: self.manifests.problems.clone(),
+            ..Manifests::default()
+        };
+        let mut notes = status::notes("", &problems, &[], None);
+        for namespace in &self.namespaces {
+            let places = Manifests {
+                places: self.manifests.places.clone(),
+                ..Manifests::default()
+            };
+            let said = &namespace.compiled.diagnostics;
+            notes.extend(status::notes(&namespace.name, &places, said, None));
+        }
+        notes.sort_by_key(|note| std::cmp::Reverse(note.severity()));
+        notes
+    }
+
+    /// How many objects of the three kinds there are.
+    #[must_use]
+    pub fn objects(&self) -> usize {
+        self.manifests.places.len()
+    }
+}

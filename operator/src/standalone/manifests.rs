@@ -1,0 +1,344 @@
+//! From documents to worlds: which objects stand in the files, one world a namespace.
+//!
+//! It fills in what the API server would (the namespace `default`, each field's default) and checks
+//! what the API server would (schema and CEL). What an object means among others is compiling's.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use xmpp_edge_crds::kinds::{self, XmppFederatedPartner, conditions::Reason};
+use zeroize::Zeroizing;
+
+use super::documents::{self, Document};
+use crate::{
+    certificates::store::Material,
+    compile::{Broken, Fault, Kind, ObjectRef, Severity, World},
+};
+
+/// Where something stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Place {
+    pub file: String,
+    pub document: usize,
+    pub line: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: document {}, line {}",
+            self.file, self.document, self.line
+        )
+    }
+}
+
+/// What is wrong with a document before it is an object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    pub place: Place,
+    /// Field, as in `spec.gateways[0].address`; empty for the document.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub path: String,
+    pub message: String,
+    pub severity: Severity,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let severity = if self.severity == Severity::Error {
+            "error"
+        } else {
+            "warning"
+        };
+        write!(f, "{severity}: {}: ", self.place)?;
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// All objects of all files.
+#[derive(Clone, Default)]
+pub struct Manifests {
+    pub worlds: BTreeMap<String, World>,
+    /// Where each object stands, by namespace.
+    pub places: BTreeMap<(String, ObjectRef), Place>,
+    pub problems: Vec<Problem>,
+}
+
+/// Sorts the documents of all files (by name) into worlds.
+#[must_use]
+pub fn gather<'a>(files: impl IntoIterator<Item = (&'a str, &'a [Document])>) -> Manifests {
+    let mut gathering = Gathering::default();
+    for (file, documents) in files {
+        for document in documents {
+            gathering.take(file, document);
+        }
+    }
+    gathering.manifests
+}
+
+#[derive(Default)]
+struct Gathering {
+    manifests: Manifests,
+    /// Kind, namespace and name of everything seen.
+    seen: BTreeMap<(String, String, String), Place>,
+}
+
+/// The document in hand.
+struct Here<'a> {
+    file: &'a str,
+    document: &'a Document,
+    namespace: String,
+    name: String,
+}
+
+impl Gathering {
+    fn problem(
+        &mut self,
+        file: &str,
+        document: &Document,
+        path: &str,
+        message: String,
+        severity: Severity,
+    ) {
+        let line = if path.is_empty() {
+            document.line_of("kind")
+        } else {
+            document.line_of(path)
+        };
+        let place = Place {
+            file: file.to_owned(),
+            document: document.number,
+            line,
+        };
+        self.manifests.problems.push(Problem {
+            place,
+            path: path.to_owned(),
+            message,
+            severity,
+        });
+    }
+
+    fn take(&mut self, file: &str, document: &Document) {
+        let value = &document.value;
+        let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str);
+        let (Some(version), Some(kind)) = (text("/apiVersion"), text("/kind")) else {
+            let message = "a manifest needs apiVersion and kind".to_owned();
+            return self.problem(file, document, "", message, Severity::Error);
+        };
+        let ours = version.split('/').next() == Some(kinds::GROUP);
+        let of_kubernetes = version == "v1" && matches!(kind, "Secret" | "ConfigMap");
+        if !ours && !of_kubernetes {
+            let message = format!("{kind} ({version}) is passed over: it means nothing here");
+            return self.problem(file, document, "", message, Severity::Warning);
+        }
+        let Some(name) = text("/metadata/name").filter(|name| !name.is_empty()) else {
+            let message = "an object needs a name: set metadata.name".to_owned();
+            return self.problem(file, document, "metadata", message, Severity::Error);
+        };
+        let namespace = text("/metadata/namespace").unwrap_or("default").to_owned();
+        let place = Place {
+            file: file.to_owned(),
+            document: document.number,
+            line: document.line_of("kind"),
+        };
+        let key = (kind.to_owned(), namespace.clone(), name.to_owned());
+        if let Some(first) = self.seen.get(&key) {
+            let message = format!(
+                "{kind} {name:?} stands in {first} already, and that one counts: remove one of the two"
+            );
+            return self.problem(file, document, "", message, Severity::Error);
+        }
+        self.seen.insert(key, place.clone());
+        let here = Here {
+            file,
+            document,
+            namespace,
+            name: name.to_owned(),
+        };
+        match (version, kind) {
+            ("v1", "Secret") => self.secret(&here),
+            ("v1", "ConfigMap") => self.config_map(&here),
+            _ => match Kind::parse(kind) {
+                Some(kind) if version == format!("{}/{}", kinds::GROUP, kinds::VERSION) => {
+                    let object = ObjectRef::new(kind, name);
+                    self.manifests
+                        .places
+                        .insert((here.namespace.clone(), object), place);
+                    self.object(kind, &here);
+                }
+                _ => {
+                    let message = format!(
+                        "there is no {kind} in {version}: {}/{} has EdgePool, XmppFederatedPartner and ExternalAccessPolicy",
+                        kinds::GROUP,
+                        kinds::VERSION
+                    );
+                    self.problem(file, document, "apiVersion", message, Severity::Error);
+                }
+            },
+        }
+    }
+
+    fn world(&mut self, namespace: &str) -> &mut World {
+        self.manifests
+            .worlds
+            .entry(namespace.to_owned())
+            .or_insert_with(|| World {
+                namespace: namespace.to_owned(),
+                ..World::default()
+            })
+    }
+
+    fn object(&mut self, kind: Kind, here: &Here<'_>) {
+        let mut faults: Vec<String> = here
+            .document
+            .checked(violations)
+            .iter()
+            .map(|(path, message)| {
+                format!("line {}: {path}: {message}", here.document.line_of(path))
+            })
+            .collect();
+        if faults.is_empty() {
+            let mut value = kinds::with_defaults(&without_status(&here.document.value));
+            if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+                let namespace = Value::String(here.namespace.clone());
+                metadata.insert("namespace".to_owned(), namespace);
+            }
+            let read = match kind {
+                Kind::EdgePool => {
+                    parse(value).map(|pool| self.world(&here.namespace).pools.push(pool))
+                }
+                Kind::XmppFederatedPartner => {
+                    parse(value).map(|partner| self.world(&here.namespace).partners.push(partner))
+                }
+                Kind::ExternalAccessPolicy => {
+                    parse(value).map(|policy| self.world(&here.namespace).policies.push(policy))
+                }
+            };
+            match read {
+                Ok(()) => return,
+                Err(message) => faults.push(message),
+            }
+        }
+        let suspended = here.document.value.pointer("/spec/suspended");
+        let broken = Broken {
+            suspended: suspended.map_or(Some(false), Value::as_bool),
+            fault: Fault::new(reason(kind, &here.document.value), faults.join("; ")),
+        };
+        let object = ObjectRef::new(kind, &here.name);
+        self.world(&here.namespace).broken.insert(object, broken);
+    }
+
+    fn secret(&mut self, here: &Here<'_>) {
+        let mut material = Material::new();
+        let value = &here.document.value;
+        for (key, text) in entries(value.get("data")) {
+            let compact: String = text.split_whitespace().collect();
+            match BASE64_STANDARD.decode(compact) {
+                Ok(bytes) => {
+                    material.insert(key, Zeroizing::new(bytes));
+                }
+                Err(_) => {
+                    let message =
+                        "not base64: encode the value, or put it under stringData as it is"
+                            .to_owned();
+                    self.problem(
+                        here.file,
+                        here.document,
+                        &format!("data.{key}"),
+                        message,
+                        Severity::Error,
+                    );
+                }
+            }
+        }
+        for (key, text) in entries(value.get("stringData")) {
+            material.insert(key, Zeroizing::new(text.into_bytes()));
+        }
+        self.world(&here.namespace)
+            .secrets
+            .insert(here.name.clone(), material);
+    }
+
+    fn config_map(&mut self, here: &Here<'_>) {
+        let value = &here.document.value;
+        let data: BTreeMap<String, String> = entries(value.get("data")).into_iter().collect();
+        let given = value
+            .get("data")
+            .and_then(Value::as_object)
+            .map_or(0, serde_json::Map::len);
+        if data.len() != given {
+            let message =
+                "every value of a ConfigMap is a text: put numbers and truth values in quotes"
+                    .to_owned();
+            self.problem(here.file, here.document, "data", message, Severity::Error);
+        }
+        self.world(&here.namespace)
+            .config_maps
+            .insert(here.name.clone(), data);
+    }
+}
+
+/// The reason that says most: settings without a method have one of their own.
+fn reason(kind: Kind, manifest: &Value) -> Reason {
+    if kind == Kind::XmppFederatedPartner
+        && let Ok(partner) = parse::<XmppFederatedPartner>(kinds::with_defaults(manifest))
+        && partner
+            .spec
+            .negotiation()
+            .partner_methods(partner.spec.allow_plaintext)
+            .is_err()
+    {
+        return Reason::InvalidNegotiation;
+    }
+    Reason::Invalid
+}
+
+/// Status is never read as a store.
+fn without_status(manifest: &Value) -> Value {
+    let mut manifest = manifest.clone();
+    if let Some(object) = manifest.as_object_mut() {
+        object.remove("status");
+    }
+    manifest
+}
+
+fn violations(manifest: &Value) -> Vec<documents::Fault> {
+    kinds::validate_manifest(&without_status(manifest))
+        .into_iter()
+        .map(|violation| (violation.path, violation.message))
+        .collect()
+}
+
+fn entries(value: Option<&Value>) -> Vec<(String, String)> {
+    value
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+        .collect()
+}
+
+fn parse<T: DeserializeOwned>(value: Value) -> Result<T, String> {
+    serde_json::from_value(value).map_err(|error| error.to_string())
+}
+
+impl Manifests {
+    /// Names of all pools, broken ones included, with their namespaces.
+    #[must_use]
+    pub fn pools(&self) -> BTreeSet<(String, String)> {
+        self.places
+            .keys()
+            .filter(|(_, object)| object.kind == Kind::EdgePool)
+            .map(|(namespace, object)| (namespace.clone(), object.name.clone()))
+            .collect()
+    }
+}

@@ -1,0 +1,220 @@
+//! What the proxy is given beside its document: certificates and secrets, from the manifests'
+//! Secrets and from the state directory. What cannot be had stays as it was given last.
+
+use jiff::Timestamp;
+use xmpp_edge_crds::{
+    domain::DomainName,
+    edge_config::{Contacts, EdgeConfig},
+    kinds::{
+        EdgePool,
+        conditions::{ConditionType, Reason},
+    },
+};
+use xmpp_edge_proxy::config::{Materials, PemPair};
+use zeroize::Zeroizing;
+
+use crate::{
+    certificates::{
+        CertificateError,
+        csr::Csr,
+        internal::{self, DialbackSecret},
+        pair,
+        pool::{self, PoolBackend, Provision, SecretRef, SelfSigned, Wanted},
+        store::{Material, Store, text},
+    },
+    compile::{Diagnostic, Kind, ObjectRef, Severity, World},
+};
+
+/// Everything for one pool, and what there is to say of it.
+pub struct Provided {
+    pub materials: Materials,
+    pub certificate: Provision,
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Provides for the pool of `config`. `last` is what was given before, where there was something.
+///
+/// # Errors
+/// [`CertificateError`] where the store fails, or where a secret cannot be had that was never given.
+pub fn provide(
+    world: &World,
+    config: &EdgeConfig,
+    last: Option<&Materials>,
+    store: &mut dyn Store,
+    now: Timestamp,
+) -> Result<Provided, CertificateError> {
+    let mut diagnostics = Vec::new();
+    let spec = world
+        .pools
+        .iter()
+        .find(|pool| pool.metadata.name.as_ref() == Some(&config.pool));
+    let ca = internal::ensure_ca(store, &config.namespace, now)?;
+    let issuer = internal::ensure_issuer(store, &ca, &config.pool, &config.namespace_domains, now)?;
+    for gateway in &config.gateways {
+        internal::ensure_gateway(store, &ca, &gateway.domains, now)?;
+    }
+    let certificate = certificate(world, spec, config, store, now)?;
+    let (status, reason, message) = certificate.condition(now);
+    diagnostics.push(Diagnostic {
+        object: ObjectRef::new(Kind::EdgePool, &config.pool),
+        condition: ConditionType::CertificateReady,
+        status,
+        reason,
+        message,
+        severity: if status {
+            Severity::Info
+        } else {
+            Severity::Warning
+        },
+    });
+    let dialback = dialback(world, spec, last, store, config, &mut diagnostics)?;
+    let (contacts_url, contacts_ca) = contacts(world, spec, config, last, &mut diagnostics);
+    let materials = Materials {
+        certificate: certificate.pair.as_ref().map(given),
+        internal_ca: ca.trusted,
+        issuer: Some(given(&issuer)),
+        dialback_secret: dialback.secret,
+        dialback_previous: dialback.previous,
+        admin_token: None,
+        contacts_url,
+        contacts_ca,
+    };
+    Ok(Provided {
+        materials,
+        certificate,
+        diagnostics,
+    })
+}
+
+fn given(pair: &pair::PemPair) -> PemPair {
+    PemPair {
+        chain: pair.chain.clone(),
+        key: pair.key.clone(),
+    }
+}
+
+/// The pool's certificate: for every own domain of the pool, and the FQDN.
+fn certificate(
+    world: &World,
+    spec: Option<&EdgePool>,
+    config: &EdgeConfig,
+    store: &mut dyn Store,
+    now: Timestamp,
+) -> Result<Provision, CertificateError> {
+    let mut names: Vec<DomainName> = config.domains.clone();
+    if !names.contains(&config.fqdn) {
+        names.push(config.fqdn.clone());
+    }
+    let secrets = |name: &str| world.secrets.get(name).cloned();
+    let mode = spec.map(|pool| &pool.spec.certificate);
+    let backend = match mode {
+        Some(mode) if mode.self_signed.is_some() => PoolBackend::SelfSigned(SelfSigned),
+        Some(mode) if mode.cert_manager.is_some() => PoolBackend::Elsewhere("certManager"),
+        Some(mode) => match (&mode.secret_ref, &mode.csr) {
+            (Some(secret), _) => PoolBackend::SecretRef(SecretRef {
+                name: &secret.name,
+                secrets: &secrets,
+            }),
+            (None, Some(csr)) => PoolBackend::Csr(Csr {
+                algorithm: csr.key_algorithm,
+                subject: csr.subject.as_ref(),
+                chain_secret: &csr.chain_secret_ref.name,
+                secrets: &secrets,
+            }),
+            (None, None) => PoolBackend::Kept,
+        },
+        None => PoolBackend::Kept,
+    };
+    pool::provide(
+        &backend,
+        &Wanted {
+            pool: &config.pool,
+            names: &names,
+            now,
+        },
+        store,
+    )
+}
+
+fn not_given(config: &EdgeConfig, message: String) -> Diagnostic {
+    Diagnostic {
+        object: ObjectRef::new(Kind::EdgePool, &config.pool),
+        condition: ConditionType::Ready,
+        status: false,
+        reason: Reason::ReferenceMissing,
+        message,
+        severity: Severity::Warning,
+    }
+}
+
+fn dialback(
+    world: &World,
+    spec: Option<&EdgePool>,
+    last: Option<&Materials>,
+    store: &mut dyn Store,
+    config: &EdgeConfig,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Result<DialbackSecret, CertificateError> {
+    let Some(reference) = spec.and_then(|pool| pool.spec.settings.dialback_secret_ref.as_ref())
+    else {
+        return internal::ensure_dialback(store);
+    };
+    let missing = Material::new();
+    let material = world.secrets.get(&reference.name).unwrap_or(&missing);
+    match (internal::dialback_of(material, &reference.name), last) {
+        (Ok(secret), _) => Ok(secret),
+        (Err(error), None) => Err(error),
+        (Err(error), Some(last)) => {
+            let message = format!("{error}; the secret given last stays in use");
+            diagnostics.push(not_given(config, message));
+            Ok(DialbackSecret {
+                secret: last.dialback_secret.clone(),
+                previous: last.dialback_previous.clone(),
+            })
+        }
+    }
+}
+
+type Database = (Option<Zeroizing<String>>, Option<String>);
+
+fn contacts(
+    world: &World,
+    spec: Option<&EdgePool>,
+    config: &EdgeConfig,
+    last: Option<&Materials>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Database {
+    if config.contacts == Contacts::Embedded {
+        return (None, None);
+    }
+    let postgres = spec
+        .and_then(|pool| pool.spec.contacts.as_ref())
+        .and_then(|contacts| contacts.postgres.as_ref());
+    let material = postgres.and_then(|postgres| world.secrets.get(&postgres.secret_ref.name));
+    let url = material.and_then(|material| text(material, "url"));
+    if let (Some(material), Some(url)) = (material, url) {
+        let ca = text(material, "ca.crt").map(str::to_owned);
+        return (Some(Zeroizing::new(url.to_owned())), ca);
+    }
+    let name = postgres.map_or("", |postgres| &postgres.secret_ref.name);
+    let message = format!(
+        "spec.contacts.postgres: there is no Secret {name:?} with key \"url\": create it, as postgres://user:password@host/database"
+    );
+    diagnostics.push(not_given(config, message));
+    last.map_or((None, None), |last| {
+        (last.contacts_url.clone(), last.contacts_ca.clone())
+    })
+}
+
+/// Whether the proxy would be given the same.
+#[must_use]
+pub fn same(one: &Materials, other: &Materials) -> bool {
+    one.certificate == other.certificate
+        && one.internal_ca == other.internal_ca
+        && one.issuer == other.issuer
+        && one.dialback_secret == other.dialback_secret
+        && one.dialback_previous == other.dialback_previous
+        && one.admin_token == other.admin_token
+        && one.contacts_url == other.contacts_url
+        && one.contacts_ca == other.contacts_ca
+}

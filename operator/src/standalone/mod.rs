@@ -1,0 +1,9 @@
+//! Files in, proxy in the process: the embedded default, without Kubernetes.
+
+pub mod documents;
+pub mod manifests;
+pub mod materials;
+pub mod reader;
+pub mod run;
+pub mod station;
+pub mod status;

@@ -1,0 +1,318 @@
+//! Follows the files of one directory: polls, compares contents, keeps the last good text of each.
+//!
+//! It must not know what the documents mean. A change counts once two polls in a row saw the same
+//! content, so that a file half written is never taken for a short one.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    documents::{self, Document},
+    manifests::{self, Manifests, Place, Problem},
+};
+use crate::{
+    certificates::{files, store::StoreError},
+    compile::Severity,
+};
+
+/// Longest file that is read, in bytes.
+const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Why the directory cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("cannot read the manifests in {path}: {source}; give a directory with --manifests")]
+    Directory {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Memory(#[from] StoreError),
+}
+
+/// The texts of a directory's manifest files by name; `Err` where one cannot be read.
+type Texts = BTreeMap<String, Result<String, String>>;
+
+/// The documents in force of one file.
+#[derive(Clone, Default)]
+struct File {
+    documents: Vec<Document>,
+    problem: Option<Problem>,
+}
+
+/// A directory that is followed.
+pub struct Reader {
+    directory: PathBuf,
+    /// Where last good texts are kept, so that a broken file survives a restart too.
+    memory: Option<PathBuf>,
+    seen: Option<Texts>,
+    taken: Option<Texts>,
+    files: BTreeMap<String, File>,
+}
+
+impl Reader {
+    /// A reader of `directory`. With `memory`, a directory of its own, last good texts outlive it.
+    #[must_use]
+    pub fn new(directory: impl Into<PathBuf>, memory: Option<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+            memory,
+            seen: None,
+            taken: None,
+            files: BTreeMap::new(),
+        }
+    }
+
+    /// Everything as it stands now, without waiting for it to settle.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn read(&mut self) -> Result<Manifests, ReadError> {
+        let texts = self.texts()?;
+        self.seen = Some(texts.clone());
+        self.take(texts)?;
+        Ok(self.manifests())
+    }
+
+    /// What changed and settled since the last call, or `None`. Call it in a steady rhythm.
+    ///
+    /// # Errors
+    /// [`ReadError`]; what was read before stays in force.
+    pub fn poll(&mut self) -> Result<Option<Manifests>, ReadError> {
+        let texts = self.texts()?;
+        let settled = self.seen.as_ref() == Some(&texts);
+        let news = self.taken.as_ref() != Some(&texts);
+        self.seen = Some(texts.clone());
+        if !(settled && news) {
+            return Ok(None);
+        }
+        self.take(texts)?;
+        Ok(Some(self.manifests()))
+    }
+
+    fn texts(&self) -> Result<Texts, ReadError> {
+        let fault = |source| ReadError::Directory {
+            path: self.directory.clone(),
+            source,
+        };
+        let mut texts = Texts::new();
+        for entry in fs::read_dir(&self.directory).map_err(fault)? {
+            let entry = entry.map_err(fault)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let manifest = Path::new(&name).extension().is_some_and(|extension| {
+                extension == "yaml" || extension == "yml" || extension == "json"
+            });
+            let path = entry.path();
+            if !manifest || name.starts_with('.') || path.is_dir() {
+                continue;
+            }
+            let text = match fs::metadata(&path) {
+                Ok(metadata) if metadata.len() > MAX_FILE_BYTES => {
+                    Err(format!("the file has more than {MAX_FILE_BYTES} bytes"))
+                }
+                Ok(_) => fs::read(&path)
+                    .map_err(|error| error.to_string())
+                    .and_then(|bytes| {
+                        String::from_utf8(bytes).map_err(|_| "the file is not UTF-8".to_owned())
+                    }),
+                Err(error) => Err(error.to_string()),
+            };
+            texts.insert(name, text);
+        }
+        Ok(texts)
+    }
+
+    fn take(&mut self, texts: Texts) -> Result<(), ReadError> {
+        let mut files = BTreeMap::new();
+        for (name, text) in &texts {
+            let unchanged = self.taken.as_ref().and_then(|taken| taken.get(name)) == Some(text);
+            if unchanged && let Some(file) = self.files.get(name) {
+                files.insert(name.clone(), file.clone());
+                continue;
+            }
+            let read = text
+                .clone()
+                .map_err(|message| (1, 1, message))
+                .and_then(|text| {
+                    documents::read(&text)
+                        .map_err(|error| (error.document, error.line, error.message))
+                });
+            let file = match read {
+                Ok(mut documents) => {
+                    if let Some(earlier) = self.files.get(name) {
+                        documents::carry_over(&earlier.documents, &mut documents);
+                    }
+                    self.remember(name, text.as_deref().unwrap_or_default())?;
+                    File {
+                        documents,
+                        problem: None,
+                    }
+                }
+                Err((document, line, message)) => self.last_good(name, document, line, &message),
+            };
+            files.insert(name.clone(), file);
+        }
+        let gone: Vec<&String> = self
+            .files
+            .keys()
+            .filter(|name| !texts.contains_key(*name))
+            .collect();
+        for name in gone {
+            self.forget(name);
+        }
+        self.files = files;
+        self.taken = Some(texts);
+        Ok(())
+    }
+
+    /// A file that cannot be read: as it was, with a problem that says so.
+    fn last_good(&self, name: &str, document: usize, line: usize, message: &str) -> File {
+        let documents = match self.files.get(name) {
+            Some(file) => Some(file.documents.clone()),
+            None => self
+                .memory
+                .as_ref()
+                .and_then(|memory| fs::read_to_string(memory.join(name)).ok())
+                .and_then(|text| documents::read(&text).ok()),
+        };
+        let stays = match &documents {
+            Some(_) => "; the file's last good content stays in force",
+            None => "; nothing of this file is in force",
+        };
+        let problem = Problem {
+            place: Place {
+                file: name.to_owned(),
+                document,
+                line,
+            },
+            path: String::new(),
+            message: format!("{message}{stays}"),
+            severity: Severity::Error,
+        };
+        File {
+            documents: documents.unwrap_or_default(),
+            problem: Some(problem),
+        }
+    }
+
+    fn remember(&self, name: &str, text: &str) -> Result<(), ReadError> {
+        let Some(memory) = &self.memory else {
+            return Ok(());
+        };
+        let path = memory.join(name);
+        if fs::read_to_string(&path).is_ok_and(|kept| kept == text) {
+            return Ok(());
+        }
+        files::directory(memory).map_err(|source| StoreError::Write {
+            place: memory.display().to_string(),
+            source,
+        })?;
+        Ok(files::replace(&path, text.as_bytes(), 0o600)?)
+    }
+
+    /// A text kept for a file that is gone would never be used: failing to remove it harms nobody.
+    fn forget(&self, name: &str) {
+        if let Some(memory) = &self.memory {
+            let _ = fs::remove_file(memory.join(name));
+        }
+    }
+
+    fn manifests(&self) -> Manifests {
+        let documents = self
+            .files
+            .iter()
+            .map(|(name, file)| (name.as_str(), file.documents.as_slice()));
+        let mut manifests = manifests::gather(documents);
+        manifests
+            .problems
+            .extend(self.files.values().filter_map(|file| file.problem.clone()));
+        manifests
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const PARTNER: &str = "apiVersion: xmpp-edge.dev/v1alpha1\nkind: XmppFederatedPartner\nmetadata: {name: p}\nspec: {domain: p.example}\n";
+
+    fn names(manifests: &Manifests) -> Vec<String> {
+        let partners = manifests
+            .worlds
+            .get("default")
+            .map(|world| world.partners.clone());
+        partners
+            .into_iter()
+            .flatten()
+            .filter_map(|partner| partner.metadata.name)
+            .collect()
+    }
+
+    #[test]
+    fn a_change_counts_once_it_settled_and_only_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.yaml");
+        fs::write(&file, PARTNER).unwrap();
+        let mut reader = Reader::new(folder.path(), None);
+        assert_eq!(names(&reader.read().unwrap()), ["p"]);
+        assert!(reader.poll().unwrap().is_none());
+        fs::write(&file, PARTNER.replace("name: p", "name: q")).unwrap();
+        assert!(reader.poll().unwrap().is_none(), "seen for the first time");
+        assert_eq!(names(&reader.poll().unwrap().unwrap()), ["q"]);
+        assert!(reader.poll().unwrap().is_none());
+        fs::write(folder.path().join("notes.txt"), "no manifest").unwrap();
+        fs::write(folder.path().join(".a.yaml.swp"), "{").unwrap();
+        assert!(reader.poll().unwrap().is_none() && reader.poll().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_broken_file_keeps_its_last_good_content_also_over_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.yaml");
+        fs::write(&file, PARTNER).unwrap();
+        let mut reader = Reader::new(folder.path(), Some(memory.path().join("manifests")));
+        reader.read().unwrap();
+        fs::write(&file, format!("{PARTNER}---\nspec: [")).unwrap();
+        reader.poll().unwrap();
+        let broken = reader.poll().unwrap().unwrap();
+        let check = |manifests: &Manifests| {
+            assert_eq!(names(manifests), ["p"]);
+            let problem = &manifests.problems[0];
+            assert_eq!(
+                (problem.place.file.as_str(), problem.place.document),
+                ("a.yaml", 2)
+            );
+            assert!(problem.place.line >= 6, "{problem}");
+            assert!(
+                problem.message.contains("last good content stays"),
+                "{problem}"
+            );
+        };
+        check(&broken);
+        let mut restarted = Reader::new(folder.path(), Some(memory.path().join("manifests")));
+        check(&restarted.read().unwrap());
+        fs::remove_file(&file).unwrap();
+        restarted.poll().unwrap();
+        assert!(
+            names(&restarted.poll().unwrap().unwrap()).is_empty(),
+            "a deletion takes effect"
+        );
+        assert!(!memory.path().join("manifests/a.yaml").exists());
+    }
+
+    #[test]
+    fn a_directory_that_is_gone_is_an_error_and_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut reader = Reader::new(folder.path().join("nowhere"), None);
+        let error = reader.poll().err().expect("an error").to_string();
+        assert!(
+            error.contains("nowhere") && error.contains("--manifests"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,147 @@
+//! Runs the proxy in this process on what a station provides, until it is told to stop.
+
+use std::{
+    io::Write,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::{
+    sync::{oneshot, watch},
+    time::{Instant, MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+use xmpp_edge_proxy::{
+    config::Inputs,
+    serve::{self, ServeError},
+};
+
+use super::{
+    station::{Look, Place, Station, StationError},
+    status,
+};
+
+/// How often the files are compared; an edit is in force after two of these.
+const POLL: Duration = Duration::from_millis(300);
+/// How often certificates are looked at for their age.
+const RENEW: Duration = Duration::from_secs(60);
+
+/// What `standalone` was told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub manifests: PathBuf,
+    pub state: PathBuf,
+    pub pool: Option<String>,
+    pub bind: Vec<IpAddr>,
+    pub internal_bind: Vec<IpAddr>,
+    pub resolver: Option<SocketAddr>,
+}
+
+/// Why standalone could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Station(#[from] StationError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error("the proxy stopped for an internal fault: {0}")]
+    Panicked(#[from] tokio::task::JoinError),
+}
+
+/// Runs until `stop`, then lets the proxy drain. Says on one line of stdout when it is ready.
+///
+/// # Errors
+/// [`RunError`] when it cannot start; later faults are logged, and what is in force stays.
+pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunError> {
+    let mut station = Station::open(Place {
+        manifests: options.manifests,
+        state: options.state.clone(),
+        pool: options.pool,
+        inside: options.internal_bind.clone(),
+    })?;
+    let first = station.first(Timestamp::now())?;
+    status::log(&first.notes);
+    let (namespace, pool) = (
+        first.inputs.config.namespace.clone(),
+        first.inputs.config.pool.clone(),
+    );
+    let (tell, inputs) = watch::channel(first.inputs);
+    let (ready, mut is_ready) = oneshot::channel();
+    let serve_options = serve::Options {
+        bind: options.bind,
+        internal_bind: options.internal_bind,
+        resolver: options.resolver,
+        state_dir: options.state,
+    };
+    let drain = CancellationToken::new();
+    let mut proxy = tokio::spawn(serve::run(serve_options, inputs, drain.clone(), ready));
+    let mut tick = interval(POLL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut renewed = Instant::now();
+    let mut announced = false;
+    let mut last_error = String::new();
+    loop {
+        tokio::select! {
+            ended = &mut proxy => return Ok(ended??),
+            () = stop.cancelled() => break,
+            told = &mut is_ready, if !announced => {
+                announced = true;
+                if told.is_ok() {
+                    announce(&namespace, &pool);
+                }
+            }
+            _ = tick.tick() => {
+                let due = renewed.elapsed() >= RENEW;
+                if due {
+                    renewed = Instant::now();
+                }
+                // Reading and compiling may take longer than the runtime's other tasks can wait.
+                let look = tokio::task::block_in_place(|| look(&mut station, due));
+                match look {
+                    Ok(look) => {
+                        last_error.clear();
+                        if let Some(look) = look {
+                            tell_proxy(look, &tell);
+                        }
+                    }
+                    // The same fault three times a second helps nobody.
+                    Err(error) if error.to_string() == last_error => {}
+                    Err(error) => {
+                        last_error = error.to_string();
+                        tracing::error!("{last_error}; what was in force stays");
+                    }
+                }
+            }
+        }
+    }
+    tracing::info!("stopping");
+    drain.cancel();
+    Ok(proxy.await??)
+}
+
+fn look(station: &mut Station, renew: bool) -> Result<Option<Look>, StationError> {
+    let now = Timestamp::now();
+    match station.poll(now)? {
+        None if renew => station.renew(now).map(|look| look.changed.then_some(look)),
+        look => Ok(look),
+    }
+}
+
+fn tell_proxy(look: Look, tell: &watch::Sender<Inputs>) {
+    status::log(&look.notes);
+    if look.changed {
+        tracing::info!(
+            generation = look.inputs.config.generation,
+            "the manifests changed"
+        );
+        tell.send_replace(look.inputs);
+    }
+}
+
+/// Results go to stdout; a closed stdout is no reason to stop.
+fn announce(namespace: &str, pool: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "ready: EdgePool {namespace}/{pool}").and_then(|()| out.flush());
+}

@@ -1,0 +1,215 @@
+//! The command line. Exit codes: 0 fine, 1 what was asked for is not so, 2 wrong usage.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use anyhow::anyhow;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+use xmpp_edge_crds::{domain::DomainName, edge_config::HostPort};
+use xmpp_edge_proxy::{
+    config::follow,
+    dns::Resolver,
+    probe::{self, Report},
+    serve,
+    tls::{Identity, Roots, Trust},
+};
+
+/// XMPP server-to-server edge proxy
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    about,
+    after_help = "Exit codes: 0 fine; 1 what was asked for is not so; 2 wrong usage."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    /// Form of the logs on stderr; RUST_LOG says what is logged
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs a proxy on an EdgeConfig
+    Run(Run),
+    /// Walks to a domain and says which method would be used, and why not a better one
+    Probe(Probe),
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The EdgeConfig as JSON; it is followed, edits take effect live
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Directory of certificates, keys and secrets [default: the directory of --config]
+    #[arg(long, value_name = "DIR")]
+    secrets: Option<PathBuf>,
+    /// Where the embedded contacts live
+    #[arg(long, value_name = "DIR", default_value = "state")]
+    state: PathBuf,
+    /// Address of the listeners s2s and directTls; may be given twice
+    #[arg(long, value_name = "ADDR", default_values = ["::"])]
+    bind: Vec<IpAddr>,
+    /// Address of the listeners internal, admin and dns; may be given twice
+    #[arg(long, value_name = "ADDR", default_values = ["::"])]
+    internal_bind: Vec<IpAddr>,
+    /// Resolver to ask instead of the system's
+    #[arg(long, value_name = "IP:PORT")]
+    resolver: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub struct Probe {
+    /// The partner's domain
+    domain: DomainName,
+    /// Own domain to come from; some servers refuse streams without
+    #[arg(long, value_name = "DOMAIN")]
+    from: Option<DomainName>,
+    /// Prints the report as JSON
+    #[arg(long)]
+    json: bool,
+    /// Same as --json, or text
+    #[arg(long, value_enum, conflicts_with = "json")]
+    output: Option<Output>,
+    /// Resolver to ask instead of the system's
+    #[arg(long, value_name = "IP:PORT")]
+    resolver: Option<SocketAddr>,
+    /// Dials this instead of what SRV says (a partner's proxyFqdn)
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = proxy_fqdn)]
+    proxy_fqdn: Option<HostPort>,
+    /// PEM of the partner's own authority, in place of the public ones
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// PEM chain to present, so that the peer can offer SASL EXTERNAL
+    #[arg(long, value_name = "FILE", requires = "key")]
+    certificate: Option<PathBuf>,
+    /// PEM key of --certificate
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    key: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+fn proxy_fqdn(text: &str) -> Result<HostPort, String> {
+    HostPort::parse(text, Some(5269)).map_err(|fault| fault.to_string())
+}
+
+/// Logs go to stderr; without RUST_LOG what a person should know.
+pub fn start_logging(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => logs.init(),
+        LogFormat::Json => logs.json().init(),
+    }
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub async fn run(args: Run) -> anyhow::Result<ExitCode> {
+    let secrets = args.secrets.unwrap_or_else(|| match args.config.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_owned(),
+        _ => PathBuf::from("."),
+    });
+    let shutdown = CancellationToken::new();
+    let inputs = follow::files(args.config, secrets, shutdown.clone())?;
+    let options = serve::Options {
+        bind: args.bind,
+        internal_bind: args.internal_bind,
+        resolver: args.resolver,
+        state_dir: args.state,
+    };
+    tokio::spawn(stop_on_signal(shutdown.clone()));
+    let (ready, is_ready) = oneshot::channel();
+    tokio::spawn(async move {
+        if is_ready.await.is_ok() {
+            println!("xmpp-edge-proxy {} is ready", env!("CARGO_PKG_VERSION"));
+        }
+    });
+    serve::run(options, inputs, shutdown, ready).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn stop_on_signal(shutdown: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        tracing::warn!("signals cannot be watched: the process will stop out of order");
+        return;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    shutdown.cancel();
+}
+
+/// Probes once and prints the report.
+pub async fn probe(args: Probe) -> anyhow::Result<ExitCode> {
+    let resolver = match args.resolver {
+        Some(address) => Resolver::at(address)?,
+        None => Resolver::system()?,
+    };
+    let roots = match &args.ca {
+        Some(path) => Roots::from_pem(&read(path)?, &path.display().to_string())?,
+        None => Roots::public(),
+    };
+    let identity = match (&args.certificate, &args.key) {
+        (Some(chain), Some(key)) => Some(Arc::new(Identity::from_pem(
+            &read(chain)?,
+            &read(key)?,
+            &chain.display().to_string(),
+        )?)),
+        _ => None,
+    };
+    let report = probe::probe(&probe::Options {
+        domain: args.domain,
+        from: args.from,
+        proxy_fqdn: args.proxy_fqdn,
+        identity,
+        trust: Trust::new(roots),
+        resolver,
+    })
+    .await;
+    print(&report, args.json || args.output == Some(Output::Json))?;
+    Ok(if report.succeeded() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn print(report: &Report, json: bool) -> anyhow::Result<()> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(report)?);
+    } else {
+        print!("{report}");
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path)
+        .map_err(|cause| anyhow!("cannot read {}: {cause}", path.display()))
+}

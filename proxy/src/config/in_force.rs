@@ -1,0 +1,240 @@
+//! What is in force: a checked configuration with everything derived from it, immutable.
+
+use std::{collections::HashMap, sync::Arc};
+
+use jiff::Timestamp;
+use rustls_pki_types::CertificateDer;
+use xmpp_edge_crds::{
+    domain::DomainName,
+    edge_config::{EdgeConfig, Gateway, Partner, VERSION},
+    verdict::PartnerIndex,
+};
+
+use super::Inputs;
+use crate::{
+    policy::Policy,
+    stream::{Side, dialback},
+    tls::{
+        CertificateFault, Identity, IdentityError, Leaves, Role, Roots, RootsError, Trust,
+        TrustError, Verified,
+    },
+};
+
+/// Everything a stream asks for, swapped as a whole.
+pub struct InForce {
+    pub config: Arc<EdgeConfig>,
+    pub policy: Policy,
+    pub dialback: dialback::Secret,
+    /// What partners see; absent while the certificate is being obtained.
+    pub identity: Option<Arc<Identity>>,
+    /// Leaves for partners' domains, towards inside.
+    pub leaves: Option<Arc<Leaves>>,
+    /// In the order of `config.partners`.
+    pub partner_trust: Vec<Trust>,
+    /// For domains of no partner: the public authorities and the pool's own.
+    pub public_trust: Trust,
+    /// The internal CA.
+    pub internal_trust: Trust,
+    gateways: Vec<GatewayInForce>,
+    gateway_of: HashMap<DomainName, usize>,
+    pub admin_token: Option<zeroize::Zeroizing<String>>,
+    pub loaded_time: Timestamp,
+}
+
+/// One gateway with what it trusts.
+pub struct GatewayInForce {
+    pub config: Gateway,
+    /// Beside the internal CA: the gateway's own PKI.
+    own: Option<Trust>,
+    internal: Trust,
+}
+
+/// Why a configuration does not come into force; the one before stays.
+#[derive(Debug, thiserror::Error)]
+pub enum Rejected {
+    #[error(
+        "the document has version {0}.{1}, this proxy reads {major}.x: upgrade the proxy, or let the operator write the older form",
+        major = VERSION.major
+    )]
+    Version(u32, u32),
+    #[error("certificate: {0}")]
+    Identity(#[source] IdentityError),
+    #[error("intermediate of the internal CA: {0}")]
+    Issuer(#[source] IdentityError),
+    #[error("{0}")]
+    Roots(#[from] RootsError),
+    #[error("{0}")]
+    Trust(#[from] TrustError),
+    #[error("the dialback secret is empty")]
+    DialbackSecret,
+}
+
+impl InForce {
+    /// Checks everything before anything is swapped.
+    ///
+    /// # Errors
+    /// [`Rejected`]: what, where, and what to do.
+    pub fn build(inputs: &Inputs) -> Result<Self, Rejected> {
+        let config = Arc::clone(&inputs.config);
+        let materials = &inputs.materials;
+        if config.version.major != VERSION.major {
+            return Err(Rejected::Version(
+                config.version.major,
+                config.version.minor,
+            ));
+        }
+        if materials.dialback_secret.is_empty() {
+            return Err(Rejected::DialbackSecret);
+        }
+        let identity = match &materials.certificate {
+            Some(pair) => Some(Arc::new(
+                Identity::from_pem(&pair.chain, &pair.key, "the pool's certificate")
+                    .map_err(Rejected::Identity)?,
+            )),
+            None => None,
+        };
+        let leaves = match &materials.issuer {
+            Some(pair) => Some(Arc::new(
+                Leaves::new(&pair.chain, &pair.key, "the internal issuer")
+                    .map_err(Rejected::Issuer)?,
+            )),
+            None => None,
+        };
+        let mut shared = Roots::public();
+        if let Some(pem) = &config.trust_ca {
+            shared = shared.and(Roots::from_pem(
+                pem,
+                "spec.trust.caConfigMapRef of the pool",
+            )?);
+        }
+        let partner_trust = config
+            .partners
+            .iter()
+            .map(|partner| {
+                Trust::of_partner(
+                    &partner.trust,
+                    &shared,
+                    &format!("partner {}", partner.name),
+                )
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let internal_trust =
+            Trust::new(Roots::from_pem(&materials.internal_ca, "the internal CA")?);
+        let mut gateways = Vec::new();
+        let mut gateway_of = HashMap::new();
+        for gateway in &config.gateways {
+            let mut own = match &gateway.trust_ca {
+                Some(pem) => Some(Roots::from_pem(
+                    pem,
+                    "spec.gateways[].trust.caConfigMapRef",
+                )?),
+                None => None,
+            };
+            if gateway.trust_public_roots {
+                own = Some(match own {
+                    Some(own) => own.and(Roots::public()),
+                    None => Roots::public(),
+                });
+            }
+            for domain in &gateway.domains {
+                gateway_of.insert(domain.clone(), gateways.len());
+            }
+            gateways.push(GatewayInForce {
+                config: gateway.clone(),
+                own: own.map(Trust::new),
+                internal: internal_trust.clone(),
+            });
+        }
+        Ok(Self {
+            policy: Policy::new(Arc::clone(&config)),
+            dialback: dialback::Secret::new(
+                &materials.dialback_secret,
+                materials.dialback_previous.as_deref().map(Vec::as_slice),
+            ),
+            identity,
+            leaves,
+            partner_trust,
+            public_trust: Trust::new(shared),
+            internal_trust,
+            gateways,
+            gateway_of,
+            admin_token: materials.admin_token.clone(),
+            loaded_time: Timestamp::now(),
+            config,
+        })
+    }
+
+    /// Whether this pool serves the domain.
+    #[must_use]
+    pub fn is_own(&self, domain: &DomainName) -> bool {
+        self.config.domains.binary_search(domain).is_ok() || self.config.domains.contains(domain)
+    }
+
+    /// Whether any pool of the namespace serves it.
+    #[must_use]
+    pub fn is_namespace_domain(&self, domain: &DomainName) -> bool {
+        self.policy.partners().is_own(domain.as_str())
+    }
+
+    /// The partner that the domain belongs to, suspended or not.
+    #[must_use]
+    pub fn partner(&self, domain: &DomainName) -> Option<&Partner> {
+        self.partner_index(domain)
+            .map(|index| &self.config.partners[index.as_usize()])
+    }
+
+    #[must_use]
+    pub fn partner_index(&self, domain: &DomainName) -> Option<PartnerIndex> {
+        self.policy.partners().find(domain.as_str())
+    }
+
+    /// The gateway of an own domain.
+    #[must_use]
+    pub fn gateway(&self, domain: &DomainName) -> Option<&GatewayInForce> {
+        self.gateway_of
+            .get(domain)
+            .map(|index| &self.gateways[*index])
+    }
+
+    #[must_use]
+    pub fn gateways(&self) -> &[GatewayInForce] {
+        &self.gateways
+    }
+
+    /// What we present as `local` towards that side: the pool's certificate to partners, a leaf for
+    /// the partner's domain inside.
+    #[must_use]
+    pub fn identity_of(&self, side: Side, local: &DomainName) -> Option<Arc<Identity>> {
+        match side {
+            Side::Partner => self.identity.clone(),
+            Side::Gateway => match self.leaves.as_ref()?.leaf(local) {
+                Ok(leaf) => Some(leaf),
+                Err(error) => {
+                    tracing::warn!(%error, "no certificate for the inside hop");
+                    None
+                }
+            },
+        }
+    }
+}
+
+impl GatewayInForce {
+    /// Whether the chain proves `domain`: by the internal CA, or by the gateway's own PKI.
+    ///
+    /// # Errors
+    /// What the internal CA has against it, or the gateway's own where that is closer.
+    pub fn judge(
+        &self,
+        domain: &DomainName,
+        chain: &[CertificateDer<'_>],
+        role: Role,
+    ) -> Result<Verified, CertificateFault> {
+        let internal = self.internal.judge(domain, chain, role, None);
+        match (&internal, &self.own) {
+            // A server that has one certificate per domain for clients too: serverAuth suffices,
+            // whatever its part in the handshake; `Client` asks for the least.
+            (Err(_), Some(own)) => own.judge(domain, chain, Role::Client, None),
+            _ => internal,
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Several replicas on a real PostgreSQL server, started here from Debian's binaries.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use super::*;
+use crate::contacts::{ContactChange, ContactEvent};
+
+const USER: &str = "alice@org.example";
+
+/// A server with a data directory of its own; dies with the test.
+struct Server {
+    directory: tempfile::TempDir,
+    bin: PathBuf,
+    port: u16,
+    process: Option<Child>,
+}
+
+impl Server {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        let mut server = Self {
+            directory,
+            bin: binaries(),
+            port,
+            process: None,
+        };
+        let made = server
+            .command("initdb")
+            .args([
+                "--auth=trust",
+                "--username=edge",
+                "--no-sync",
+                "--encoding=UTF8",
+                "-D",
+            ])
+            .arg(server.data())
+            .stdout(Stdio::null())
+            .status();
+        assert!(made.unwrap().success(), "initdb failed");
+        drop(free);
+        server.start();
+        server
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// PostgreSQL refuses to run as root: then its own user does.
+    fn command(&self, program: &str) -> Command {
+        let program = self.bin.join(program);
+        let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+        let mut command = if is_root {
+            let mut command = Command::new("setpriv");
+            command
+                .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
+                .arg(program);
+            command
+        } else {
+            Command::new(program)
+        };
+        command.current_dir(self.directory.path());
+        command
+    }
+
+    fn start(&mut self) {
+        let mut sockets = std::ffi::OsString::from("unix_socket_directories=");
+        sockets.push(self.directory.path());
+        let process = self
+            .command("postgres")
+            .args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-p"])
+            .arg(self.port.to_string())
+            .arg("-c")
+            .arg(sockets)
+            .arg("-D")
+            .arg(self.data())
+            .stderr(Stdio::null())
+            .spawn();
+        self.process = Some(process.unwrap());
+    }
+
+    /// Fast shutdown: clients are cut off.
+    fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let id = process.id().to_string();
+            Command::new("kill").args(["-INT", &id]).status().unwrap();
+            process.wait().unwrap();
+        }
+    }
+
+    fn url(&self) -> String {
+        format!(
+            "postgres://edge@127.0.0.1:{}/postgres?sslmode=disable",
+            self.port
+        )
+    }
+
+    async fn client(&self) -> Client {
+        let config: Config = self.url().parse().unwrap();
+        let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn binaries() -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql")
+        .expect("this test needs PostgreSQL: apt-get install postgresql");
+    let bin = versions
+        .map(|version| version.unwrap().path().join("bin"))
+        .max();
+    bin.filter(|bin| Path::exists(&bin.join("postgres")))
+        .expect("PostgreSQL's binaries")
+}
+
+/// Waits for `reached`; gives up long after any promise is broken.
+async fn eventually(what: &str, reached: impl Fn() -> bool) {
+    let waited = tokio::time::timeout(Duration::from_secs(30), async {
+        while !reached() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "{what}");
+}
+
+async fn loaded(store: &ContactStore) {
+    eventually("loaded", || store.health().borrow().loaded).await;
+}
+
+fn record(store: &ContactStore, remote: &str, event: ContactEvent) {
+    let change = ContactChange {
+        user: USER.into(),
+        remote: remote.into(),
+        event,
+    };
+    store.contacts().record(&change).unwrap();
+}
+
+fn state(store: &ContactStore, remote: &str) -> Option<Contact> {
+    store.contacts().state(USER, remote)
+}
+
+#[tokio::test]
+async fn p_15_contacts_hold_on_every_replica_whatever_happens_to_the_database() {
+    let mut server = Server::new();
+    // Both at once, before the server is up: each waits, and each makes the same table.
+    let a = ContactStore::postgres(&server.url()).unwrap();
+    let b = ContactStore::postgres(&server.url()).unwrap();
+    loaded(&a).await;
+    loaded(&b).await;
+
+    // What one records, the other knows; ends as well.
+    record(&a, "bob@u.example", ContactEvent::UserFollows);
+    eventually("b hears of a contact", || {
+        state(&b, "bob@u.example") == Some(Contact::To)
+    })
+    .await;
+    record(&b, "bob@u.example", ContactEvent::UserUnfollows);
+    eventually("a hears of its end", || {
+        state(&a, "bob@u.example").is_none()
+    })
+    .await;
+
+    // Two replicas end one half each at the same time: together that ends the contact.
+    record(&a, "eve@u.example", ContactEvent::UserFollows);
+    record(&a, "eve@u.example", ContactEvent::UserLetsFollow);
+    eventually("b knows both halves", || {
+        state(&b, "eve@u.example") == Some(Contact::Both)
+    })
+    .await;
+    record(&a, "eve@u.example", ContactEvent::UserUnfollows);
+    record(&b, "eve@u.example", ContactEvent::UserWithdraws);
+    eventually("the contact ends on both", || {
+        state(&a, "eve@u.example").is_none() && state(&b, "eve@u.example").is_none()
+    })
+    .await;
+
+    // A replica that starts later loads what holds.
+    for at in 0..500 {
+        record(&a, &format!("r{at}@u.example"), ContactEvent::UserWrites);
+    }
+    a.stop().await.unwrap();
+    let c = ContactStore::postgres(&server.url()).unwrap();
+    loaded(&c).await;
+    assert_eq!(c.contacts().len(), 500);
+    eventually("b has heard all", || b.contacts().len() == 500).await;
+
+    // The database goes away: what is known counts, what is new waits, and it is named.
+    server.stop();
+    eventually("b notices", || b.health().borrow().failure.is_some()).await;
+    assert!(b.contacts().has_added(USER, "r7@u.example"));
+    record(&b, "new@u.example", ContactEvent::UserFollows);
+    record(&c, "r7@u.example", ContactEvent::UserUnfollows);
+    assert!(
+        b.contacts().has_added(USER, "new@u.example"),
+        "counts here at once"
+    );
+    server.start();
+    eventually("c hears of what b held back", || {
+        c.contacts().has_added(USER, "new@u.example")
+    })
+    .await;
+    eventually("b hears of what c held back", || {
+        !b.contacts().has_added(USER, "r7@u.example")
+    })
+    .await;
+    eventually("b is well again", || b.health().borrow().failure.is_none()).await;
+
+    // An older database is put in place: what it does not hold is forgotten.
+    let admin = server.client().await;
+    let restored = "BEGIN; TRUNCATE xmpp_edge_contacts; \
+        INSERT INTO xmpp_edge_contacts VALUES ('alice@org.example', 'old@u.example', 2, 1); COMMIT;
+        SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'xmpp-edge-proxy'";
+    admin.batch_execute(restored).await.unwrap();
+    eventually("b follows the restored database", || {
+        b.contacts().len() == 1 && b.contacts().has_added(USER, "old@u.example")
+    })
+    .await;
+    b.stop().await.unwrap();
+    c.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_url_that_is_none_is_refused_without_quoting_it() {
+    for url in [
+        "",
+        "postgres://u:hunter2@h:port/x",
+        "hunter2",
+        "user=u password=hunter2 x",
+    ] {
+        let error = ContactStore::postgres(url).unwrap_err().to_string();
+        assert!(
+            error.contains("postgres://") && !error.contains("hunter2"),
+            "{error}"
+        );
+    }
+}

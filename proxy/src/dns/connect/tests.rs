@@ -1,0 +1,202 @@
+#![allow(clippy::unwrap_used)]
+
+use hickory_proto::rr::RecordType;
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::dns::fake::{Fake, Reply, a, srv, tlsa_311};
+
+const SERVICE: &str = "_xmpp-server._tcp.partner.example";
+
+fn partner() -> DomainName {
+    DomainName::parse("partner.example").unwrap()
+}
+
+fn dialer(fake: &Fake) -> Dialer {
+    Dialer::new(Resolver::at(fake.address).unwrap(), Arc::new(|_| false))
+}
+
+async fn candidates(dialer: &Dialer) -> Candidates {
+    dialer
+        .candidates(&partner(), &Route::Discover, Direction::Outbound)
+        .await
+        .ok()
+        .unwrap()
+}
+
+/// a refused target leads to the next; R-02: so does one where the negotiation failed.
+#[tokio::test]
+async fn every_target_is_handed_out_until_none_is_left() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let closed = TcpListener::bind("127.0.0.2:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let fake = Fake::start(vec![
+        (
+            SERVICE,
+            RecordType::SRV,
+            Reply::Secure(vec![
+                srv(1, 0, closed.port(), "closed.partner.example."),
+                srv(2, 0, port, "missing.partner.example."),
+                srv(3, 0, port, "open.partner.example."),
+            ]),
+        ),
+        (
+            "closed.partner.example",
+            RecordType::A,
+            Reply::Records(vec![a("127.0.0.2")]),
+        ),
+        (
+            "open.partner.example",
+            RecordType::A,
+            Reply::Records(vec![a("127.0.0.1")]),
+        ),
+    ])
+    .await;
+    let mut candidates = candidates(&dialer(&fake)).await;
+    let refused = candidates.next().await.unwrap().unwrap_err();
+    assert_eq!(
+        (refused.label(), refused.address()),
+        ("TcpRefused", Some(closed))
+    );
+    assert_eq!(
+        candidates.next().await.unwrap().unwrap_err().label(),
+        "DnsNotFound"
+    );
+    let connected = candidates.next().await.unwrap().unwrap();
+    assert_eq!(connected.candidate.target, "open.partner.example");
+    assert!(connected.stream.nodelay().unwrap());
+    assert!(candidates.next().await.is_none());
+    let outcomes: Vec<_> = candidates
+        .take_steps()
+        .iter()
+        .map(|s| (s.step, s.outcome))
+        .collect();
+    assert_eq!(
+        outcomes,
+        [
+            (Step::Dns, "Ok"),
+            (Step::Tcp, "TcpRefused"),
+            (Step::Dns, "DnsNotFound"),
+            (Step::Tcp, "Ok")
+        ]
+    );
+    assert!(candidates.take_steps().is_empty());
+}
+
+#[tokio::test]
+async fn a_forbidden_address_is_not_dialled_unless_configured() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let fake = Fake::start(vec![
+        (
+            SERVICE,
+            RecordType::SRV,
+            Reply::Records(vec![srv(1, 0, port, "x.partner.example.")]),
+        ),
+        (
+            "x.partner.example",
+            RecordType::A,
+            Reply::Records(vec![a("127.0.0.1")]),
+        ),
+    ])
+    .await;
+    let dialer = Dialer::new(
+        Resolver::at(fake.address).unwrap(),
+        Arc::new(|address| is_guarded(address.ip())),
+    );
+    let mut discovered = candidates(&dialer).await;
+    let fault = discovered.next().await.unwrap().unwrap_err();
+    assert_eq!(fault.label(), "AddressForbidden");
+    assert!(discovered.next().await.is_none());
+    // no SRV question at all.
+    fake.asked.lock().clear();
+    let route = Route::Fixed(HostPort::parse(&format!("x.partner.example:{port}"), None).unwrap());
+    let mut fixed = dialer
+        .candidates(&partner(), &route, Direction::Outbound)
+        .await
+        .ok()
+        .unwrap();
+    assert!(fixed.next().await.unwrap().is_ok());
+    assert!(!fake.was_asked(SERVICE, RecordType::SRV));
+}
+
+#[tokio::test]
+async fn a_domain_that_offers_no_service_is_not_dialled() {
+    let fake = Fake::start(vec![(
+        SERVICE,
+        RecordType::SRV,
+        Reply::Records(vec![srv(0, 0, 0, ".")]),
+    )])
+    .await;
+    let result = dialer(&fake)
+        .candidates(&partner(), &Route::Discover, Direction::Outbound)
+        .await;
+    let (fault, step) = result.err().unwrap();
+    assert_eq!(fault, DnsError::NotOffered { domain: partner() });
+    assert_eq!((step.step, step.outcome), (Step::Dns, "ServiceNotOffered"));
+    assert!(!fake.was_asked("partner.example", RecordType::A));
+}
+
+/// TLSA after an SRV answer that was not secure proves nothing (RFC 7673 section 3.1).
+#[tokio::test]
+async fn tlsa_follows_a_secure_srv_answer_alone() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let records = vec![srv(1, 0, port, "x.partner.example.")];
+    for (reply, expected) in [
+        (Reply::Secure(records.clone()), true),
+        (Reply::Records(records), false),
+    ] {
+        let tlsa = format!("_{port}._tcp.x.partner.example");
+        let fake = Fake::start(vec![
+            (SERVICE, RecordType::SRV, reply),
+            (
+                "x.partner.example",
+                RecordType::A,
+                Reply::Records(vec![a("127.0.0.1")]),
+            ),
+            (
+                &tlsa,
+                RecordType::TLSA,
+                Reply::Secure(vec![tlsa_311([1; 32])]),
+            ),
+        ])
+        .await;
+        let connected = candidates(&dialer(&fake))
+            .await
+            .next()
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(connected.candidate.tlsa.is_some(), expected);
+        assert_eq!(fake.was_asked(&tlsa, RecordType::TLSA), expected);
+    }
+}
+
+#[test]
+fn addresses_of_this_machine_and_this_link_are_guarded() {
+    for (text, expected) in [
+        ("127.0.0.1", true),
+        ("127.9.9.9", true),
+        ("0.0.0.0", true),
+        ("0.1.2.3", true),
+        ("169.254.1.1", true),
+        ("255.255.255.255", true),
+        ("224.0.0.1", true),
+        ("::1", true),
+        ("::", true),
+        ("fe80::1", true),
+        ("ff02::1", true),
+        ("::ffff:127.0.0.1", true),
+        ("192.0.2.1", false),
+        ("10.0.0.1", false),
+        ("2001:db8::1", false),
+        ("::ffff:192.0.2.1", false),
+    ] {
+        assert_eq!(is_guarded(text.parse().unwrap()), expected, "{text}");
+    }
+}

@@ -1,0 +1,129 @@
+//! Why a name does not resolve, and why a target is not reached.
+
+use std::{io, net::SocketAddr};
+
+use xmpp_edge_crds::domain::DomainName;
+
+/// Why DNS gave no answer to go on with. [`Self::label`] is the metric label.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DnsError {
+    #[error("{name} does not exist in DNS (NXDOMAIN)")]
+    NotFound { name: String },
+    #[error("{name} has no {kind} record")]
+    NoRecords { name: String, kind: &'static str },
+    #[error("{domain} says in DNS that it offers no XMPP federation (SRV target \".\")")]
+    NotOffered { domain: DomainName },
+    #[error("the resolver did not answer for {name} in time")]
+    Timeout { name: String },
+    #[error("the resolver could not answer for {name} (SERVFAIL)")]
+    ServFail { name: String },
+    #[error("the resolver refused to answer for {name} (REFUSED)")]
+    Refused { name: String },
+    #[error("the answer for {name} does not validate (DNSSEC)")]
+    Bogus { name: String },
+    #[error("the answer for {name} is of no use: {cause}")]
+    Unusable { name: String, cause: String },
+    #[error("the system's resolver configuration cannot be read: {0}; give one with --resolver")]
+    NoResolver(String),
+}
+
+impl DnsError {
+    /// A fixed CamelCase word for metrics and attempts.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } => "DnsNotFound",
+            Self::NoRecords { .. } => "DnsNoRecords",
+            Self::NotOffered { .. } => "ServiceNotOffered",
+            Self::Timeout { .. } => "DnsTimeout",
+            Self::ServFail { .. } => "DnsServFail",
+            Self::Refused { .. } => "DnsRefused",
+            Self::Bogus { .. } => "DnsBogus",
+            Self::Unusable { .. } => "DnsUnusable",
+            Self::NoResolver(_) => "DnsNoResolver",
+        }
+    }
+
+    /// Whether DNS itself said that there is nothing: no address will be found by trying again.
+    #[must_use]
+    pub fn is_definite(&self) -> bool {
+        matches!(
+            self,
+            Self::NotFound { .. } | Self::NoRecords { .. } | Self::NotOffered { .. }
+        )
+    }
+}
+
+/// Why one target is not reached; the next may be.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectFault {
+    #[error("{target}: {cause}")]
+    Dns { target: String, cause: DnsError },
+    #[error(
+        "{address} (of {target}) is not dialled: it is loopback, link-local, or one of our own listeners"
+    )]
+    Forbidden { target: String, address: SocketAddr },
+    #[error("{address} (of {target}) refused the connection")]
+    Refused { target: String, address: SocketAddr },
+    #[error("{address} (of {target}) did not answer in time")]
+    Timeout { target: String, address: SocketAddr },
+    #[error("{address} (of {target}) cannot be reached: {cause}")]
+    Unreachable {
+        target: String,
+        address: SocketAddr,
+        cause: io::Error,
+    },
+    #[error("{address} (of {target}): the connection failed: {cause}")]
+    Io {
+        target: String,
+        address: SocketAddr,
+        cause: io::Error,
+    },
+}
+
+impl ConnectFault {
+    /// A fixed CamelCase word for metrics and attempts.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Dns { cause, .. } => cause.label(),
+            Self::Forbidden { .. } => "AddressForbidden",
+            Self::Refused { .. } => "TcpRefused",
+            Self::Timeout { .. } => "TcpTimeout",
+            Self::Unreachable { .. } => "TcpUnreachable",
+            Self::Io { .. } => "TcpFailed",
+        }
+    }
+
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Dns { .. } => None,
+            Self::Forbidden { address, .. }
+            | Self::Refused { address, .. }
+            | Self::Timeout { address, .. }
+            | Self::Unreachable { address, .. }
+            | Self::Io { address, .. } => Some(*address),
+        }
+    }
+
+    pub(super) fn from_io(target: &str, address: SocketAddr, cause: io::Error) -> Self {
+        let target = target.to_owned();
+        match cause.kind() {
+            io::ErrorKind::ConnectionRefused => Self::Refused { target, address },
+            io::ErrorKind::TimedOut => Self::Timeout { target, address },
+            io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::AddrNotAvailable => Self::Unreachable {
+                target,
+                address,
+                cause,
+            },
+            _ => Self::Io {
+                target,
+                address,
+                cause,
+            },
+        }
+    }
+}

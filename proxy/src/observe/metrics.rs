@@ -1,0 +1,589 @@
+//! Metrics, prefix `xmpp_edge_`. Labels are bounded: partners by their object's name, causes by the
+//! words of enums. Streams hold their counters; no label is looked up for a stanza.
+
+use parking_lot::Mutex;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+use xmpp_edge_crds::{
+    negotiation::Method,
+    verdict::{Direction, Reason},
+};
+
+use crate::{
+    config::InForce, route::queue::Route, session::registry::StreamEntry, stream::Side,
+    xml::stanza::StanzaKind,
+};
+
+/// Label of whoever is no configured partner.
+const OTHER: &str = "other";
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct KindLabels {
+    partner: String,
+    direction: &'static str,
+    kind: &'static str,
+}
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PartnerLabels {
+    partner: String,
+    direction: &'static str,
+}
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReasonLabels {
+    partner: String,
+    direction: &'static str,
+    reason: &'static str,
+}
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ConditionLabels {
+    partner: String,
+    direction: &'static str,
+    condition: &'static str,
+}
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RefusedLabels {
+    reason: &'static str,
+}
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct AttemptLabels {
+    partner: String,
+    direction: &'static str,
+    step: &'static str,
+    outcome: &'static str,
+}
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct HandshakeLabels {
+    partner: String,
+    direction: &'static str,
+    method: &'static str,
+}
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct StreamLabels {
+    pub side: &'static str,
+    pub partner: String,
+    pub direction: &'static str,
+    pub method: &'static str,
+}
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct NameLabel {
+    pub partner: String,
+}
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct DomainLabel {
+    pub domain: String,
+}
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct CertificateLabel {
+    pub certificate: &'static str,
+}
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
+}
+
+/// The counters of one pair in one direction, held by the stream that receives it.
+#[derive(Clone, Debug)]
+pub struct PairCounters {
+    message: Counter,
+    presence: Counter,
+    iq: Counter,
+    bytes: Counter,
+}
+
+impl PairCounters {
+    pub fn stanza(&self, kind: StanzaKind, bytes: usize) {
+        match kind {
+            StanzaKind::Message => self.message.inc(),
+            StanzaKind::Presence => self.presence.inc(),
+            StanzaKind::Iq => self.iq.inc(),
+        };
+        self.bytes.inc_by(bytes as u64);
+    }
+}
+
+/// All metrics of a proxy.
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    stanzas: Family<KindLabels, Counter>,
+    stanza_bytes: Family<PartnerLabels, Counter>,
+    refused: Family<ReasonLabels, Counter>,
+    audited: Family<ReasonLabels, Counter>,
+    bounced: Family<ConditionLabels, Counter>,
+    connections_refused: Family<RefusedLabels, Counter>,
+    attempts: Family<AttemptLabels, Counter>,
+    handshake: Family<HandshakeLabels, Histogram, fn() -> Histogram>,
+    pub forward_seconds: Histogram,
+    throttled: Family<PartnerLabels, Counter<f64, std::sync::atomic::AtomicU64>>,
+    pub config_generation: Gauge<u64, std::sync::atomic::AtomicU64>,
+    pub config_rejected: Counter,
+    pub(super) streams: Family<StreamLabels, Gauge>,
+    queue_bytes: Family<PartnerLabels, Gauge>,
+    queue_stanzas: Family<PartnerLabels, Gauge>,
+    pub(super) certificate_not_after: Family<CertificateLabel, Gauge>,
+    pub(super) peer_certificate_not_after: Family<NameLabel, Gauge>,
+    pub(super) last_connected: Family<NameLabel, Gauge>,
+    pub(super) gateway_reachable: Family<DomainLabel, Gauge>,
+    pub(super) probe_success: Family<NameLabel, Gauge>,
+    pub(super) probe_seconds: Family<NameLabel, Gauge<f64, std::sync::atomic::AtomicU64>>,
+}
+
+fn handshake_histogram() -> Histogram {
+    Histogram::new([
+        0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+    ])
+}
+
+/// `inbound` or `outbound`, in every label.
+#[must_use]
+pub fn direction_label(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Inbound => "inbound",
+        Direction::Outbound => "outbound",
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    #[must_use]
+    pub fn new() -> Self {
+        let metrics = Self {
+            registry: Mutex::new(Registry::with_prefix("xmpp_edge")),
+            stanzas: Family::default(),
+            stanza_bytes: Family::default(),
+            refused: Family::default(),
+            audited: Family::default(),
+            bounced: Family::default(),
+            connections_refused: Family::default(),
+            attempts: Family::default(),
+            handshake: Family::new_with_constructor(handshake_histogram),
+            forward_seconds: Histogram::new([
+                0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.01,
+                0.1, 1.0, 10.0,
+            ]),
+            throttled: Family::default(),
+            config_generation: Gauge::default(),
+            config_rejected: Counter::default(),
+            streams: Family::default(),
+            queue_bytes: Family::default(),
+            queue_stanzas: Family::default(),
+            certificate_not_after: Family::default(),
+            peer_certificate_not_after: Family::default(),
+            last_connected: Family::default(),
+            gateway_reachable: Family::default(),
+            probe_success: Family::default(),
+            probe_seconds: Family::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&self) {
+        let mut registry = self.registry.lock();
+        let r = &mut *registry;
+        r.register(
+            "stanzas",
+            "Stanzas taken in from authenticated pairs",
+            self.stanzas.clone(),
+        );
+        r.register(
+            "stanza_bytes",
+            "Bytes of those stanzas",
+            self.stanza_bytes.clone(),
+        );
+        r.register(
+            "stanzas_refused",
+            "Stanzas that policy refused",
+            self.refused.clone(),
+        );
+        r.register(
+            "stanzas_audited",
+            "Stanzas delivered in mode Audit that policy would refuse",
+            self.audited.clone(),
+        );
+        r.register(
+            "stanzas_bounced",
+            "Stanzas that passed policy and were answered or dropped because they could not be handed on",
+            self.bounced.clone(),
+        );
+        r.register(
+            "connections_refused",
+            "Connections and streams refused by a bound",
+            self.connections_refused.clone(),
+        );
+        r.register(
+            "attempts",
+            "Steps of attempts to set up a stream",
+            self.attempts.clone(),
+        );
+        r.register_with_unit(
+            "handshake",
+            "From connection to the first authenticated pair",
+            Unit::Seconds,
+            self.handshake.clone(),
+        );
+        r.register_with_unit(
+            "stanza_forward",
+            "From reading a stanza to writing it to the next hop, sampled",
+            Unit::Seconds,
+            self.forward_seconds.clone(),
+        );
+        r.register_with_unit(
+            "throttled",
+            "Time for which streams were not read because of a rate limit",
+            Unit::Seconds,
+            self.throttled.clone(),
+        );
+        r.register(
+            "config_generation",
+            "Generation of the configuration in force",
+            self.config_generation.clone(),
+        );
+        r.register(
+            "config_rejected",
+            "Configurations that were not taken",
+            self.config_rejected.clone(),
+        );
+        r.register(
+            "streams",
+            "Streams with at least one pair",
+            self.streams.clone(),
+        );
+        r.register(
+            "queue_bytes",
+            "Memory held by queues",
+            self.queue_bytes.clone(),
+        );
+        r.register(
+            "queue_stanzas",
+            "Stanzas that wait in queues",
+            self.queue_stanzas.clone(),
+        );
+        r.register(
+            "certificate_not_after_timestamp_seconds",
+            "End of a certificate of our own",
+            self.certificate_not_after.clone(),
+        );
+        r.register(
+            "peer_certificate_not_after_timestamp_seconds",
+            "End of the partner's certificate, as last seen",
+            self.peer_certificate_not_after.clone(),
+        );
+        r.register(
+            "last_connected_timestamp_seconds",
+            "When a stream with the partner last stood",
+            self.last_connected.clone(),
+        );
+        r.register(
+            "gateway_reachable",
+            "Whether the last attempt to reach the domain's server inside succeeded",
+            self.gateway_reachable.clone(),
+        );
+        r.register(
+            "probe_success",
+            "Whether the last probe was answered",
+            self.probe_success.clone(),
+        );
+        r.register(
+            "probe_seconds",
+            "Time to the answer of the last probe",
+            self.probe_seconds.clone(),
+        );
+        let build = Family::<BuildLabels, Gauge>::default();
+        build
+            .get_or_create_owned(&BuildLabels {
+                version: env!("CARGO_PKG_VERSION"),
+            })
+            .set(1);
+        r.register("build_info", "Constant 1, labelled with the version", build);
+    }
+
+    /// The counters of a pair with this partner.
+    #[must_use]
+    pub fn pair(&self, partner: Option<&str>, direction: Direction) -> PairCounters {
+        let partner = partner.unwrap_or(OTHER).to_owned();
+        let direction = direction_label(direction);
+        let of = |kind| {
+            self.stanzas.get_or_create_owned(&KindLabels {
+                partner: partner.clone(),
+                direction,
+                kind,
+            })
+        };
+        PairCounters {
+            message: of("message"),
+            presence: of("presence"),
+            iq: of("iq"),
+            bytes: self.stanza_bytes.get_or_create_owned(&PartnerLabels {
+                partner: partner.clone(),
+                direction,
+            }),
+        }
+    }
+
+    pub fn refused(&self, partner: Option<&str>, direction: Direction, reason: &'static str) {
+        let partner = partner.unwrap_or(OTHER).to_owned();
+        let direction = direction_label(direction);
+        self.refused
+            .get_or_create_owned(&ReasonLabels {
+                partner,
+                direction,
+                reason,
+            })
+            .inc();
+    }
+
+    pub fn audited(&self, partner: Option<&str>, direction: Direction, reason: Reason) {
+        let partner = partner.unwrap_or(OTHER).to_owned();
+        let direction = direction_label(direction);
+        let reason = reason.as_str();
+        self.audited
+            .get_or_create_owned(&ReasonLabels {
+                partner,
+                direction,
+                reason,
+            })
+            .inc();
+    }
+
+    /// A stanza of `direction` could not be handed on; `back` leads to its sender.
+    pub fn bounced(
+        &self,
+        force: &InForce,
+        back: &Route,
+        direction: Direction,
+        condition: &'static str,
+    ) {
+        let partner = partner_of(force, back);
+        let direction = direction_label(direction);
+        self.bounced
+            .get_or_create_owned(&ConditionLabels {
+                partner,
+                direction,
+                condition,
+            })
+            .inc();
+    }
+
+    /// Answers that could not be delivered.
+    pub fn dropped(&self, force: &InForce, route: &Route, condition: &'static str, count: u64) {
+        let partner = partner_of(force, route);
+        let direction = direction_label(route_direction(route));
+        tracing::warn!(pair = %route.pair, count, "answers could not be delivered");
+        self.bounced
+            .get_or_create_owned(&ConditionLabels {
+                partner,
+                direction,
+                condition,
+            })
+            .inc_by(count);
+    }
+
+    pub fn connection_refused(&self, reason: &'static str) {
+        self.connections_refused
+            .get_or_create_owned(&RefusedLabels { reason })
+            .inc();
+    }
+
+    pub fn attempt(
+        &self,
+        partner: Option<&str>,
+        direction: Direction,
+        step: &'static str,
+        outcome: &'static str,
+    ) {
+        let partner = partner.unwrap_or(OTHER).to_owned();
+        let direction = direction_label(direction);
+        self.attempts
+            .get_or_create_owned(&AttemptLabels {
+                partner,
+                direction,
+                step,
+                outcome,
+            })
+            .inc();
+    }
+
+    /// The first pair of a stream stands.
+    pub fn established(&self, entry: &StreamEntry, force: &InForce) {
+        let facts = entry.facts();
+        let partner = stream_partner(entry, force);
+        let method = facts.method.map_or("", Method::as_str);
+        let direction = direction_label(entry.direction());
+        self.handshake
+            .get_or_create_owned(&HandshakeLabels {
+                partner: partner.clone(),
+                direction,
+                method,
+            })
+            .observe(entry.opened.elapsed().as_secs_f64());
+        if entry.side == Side::Partner {
+            let label = NameLabel { partner };
+            self.last_connected
+                .get_or_create_owned(&label)
+                .set(jiff::Timestamp::now().as_second());
+            if let Some(not_after) = facts.peer_certificate_not_after {
+                self.peer_certificate_not_after
+                    .get_or_create_owned(&label)
+                    .set(not_after.as_second());
+            }
+        }
+    }
+
+    pub fn throttled(&self, partner: Option<&str>, direction: Direction, seconds: f64) {
+        let partner = partner.unwrap_or(OTHER).to_owned();
+        let direction = direction_label(direction);
+        self.throttled
+            .get_or_create_owned(&PartnerLabels { partner, direction })
+            .inc_by(seconds);
+    }
+
+    /// OpenMetrics text; what is a snapshot is taken now.
+    #[must_use]
+    pub fn text(&self, edge: &crate::edge::Edge) -> String {
+        self.snapshot(edge);
+        let mut text = String::new();
+        // Writing to a String does not fail.
+        let _ = encode(&mut text, &self.registry.lock());
+        text
+    }
+
+    fn snapshot(&self, edge: &crate::edge::Edge) {
+        let force = edge.force();
+        self.streams.clear();
+        for entry in edge.streams.all() {
+            let facts = entry.facts();
+            let Some(method) = facts.method else { continue };
+            self.streams
+                .get_or_create_owned(&StreamLabels {
+                    side: match entry.side {
+                        Side::Partner => "partner",
+                        Side::Gateway => "gateway",
+                    },
+                    partner: stream_partner(&entry, &force),
+                    direction: if entry.is_bidirectional() {
+                        "both"
+                    } else {
+                        direction_label(entry.direction())
+                    },
+                    method: method.as_str(),
+                })
+                .inc();
+        }
+        self.queue_bytes.clear();
+        self.queue_stanzas.clear();
+        for route in edge.routes.all() {
+            let labels = PartnerLabels {
+                partner: partner_of(&force, &route),
+                direction: direction_label(route_direction(&route)),
+            };
+            let held = i64::try_from(route.held()).unwrap_or(i64::MAX);
+            self.queue_bytes.get_or_create_owned(&labels).inc_by(held);
+            let waiting = i64::try_from(route.waiting()).unwrap_or(i64::MAX);
+            self.queue_stanzas
+                .get_or_create_owned(&labels)
+                .inc_by(waiting);
+        }
+        self.gateway_reachable.clear();
+        for gateway in force.gateways() {
+            for domain in &gateway.config.domains {
+                if let Some(reachable) = edge.attempts.shown(Side::Gateway, domain).reachable {
+                    self.gateway_reachable
+                        .get_or_create_owned(&DomainLabel {
+                            domain: domain.to_string(),
+                        })
+                        .set(i64::from(reachable));
+                }
+            }
+        }
+        if let Some(identity) = &force.identity {
+            self.certificate_not_after
+                .get_or_create_owned(&CertificateLabel {
+                    certificate: "edge",
+                })
+                .set(identity.not_after().as_second());
+        }
+        if let Some(leaves) = &force.leaves {
+            self.certificate_not_after
+                .get_or_create_owned(&CertificateLabel {
+                    certificate: "internal-issuer",
+                })
+                .set(leaves.not_after().as_second());
+        }
+        self.config_generation.set(force.config.generation);
+    }
+
+    /// Series of partners that are no longer configured go away.
+    pub fn forget_partners(&self, gone: &[String]) {
+        for partner in gone {
+            for direction in ["inbound", "outbound"] {
+                for kind in ["message", "presence", "iq"] {
+                    self.stanzas.remove(&KindLabels {
+                        partner: partner.clone(),
+                        direction,
+                        kind,
+                    });
+                }
+                self.stanza_bytes.remove(&PartnerLabels {
+                    partner: partner.clone(),
+                    direction,
+                });
+                self.throttled.remove(&PartnerLabels {
+                    partner: partner.clone(),
+                    direction,
+                });
+            }
+            let label = NameLabel {
+                partner: partner.clone(),
+            };
+            self.peer_certificate_not_after.remove(&label);
+            self.last_connected.remove(&label);
+            self.probe_success.remove(&label);
+            self.probe_seconds.remove(&label);
+        }
+    }
+}
+
+fn route_direction(route: &Route) -> Direction {
+    match route.side {
+        Side::Partner => Direction::Outbound,
+        Side::Gateway => Direction::Inbound,
+    }
+}
+
+/// The partner's object name of a route in either direction.
+fn partner_of(force: &InForce, route: &Route) -> String {
+    let domain = match route.side {
+        Side::Partner => &route.pair.to,
+        Side::Gateway => &route.pair.from,
+    };
+    force
+        .partner(domain)
+        .map_or(OTHER, |partner| partner.name.as_str())
+        .to_owned()
+}
+
+/// The partner's object name behind a stream.
+pub(super) fn stream_partner(entry: &StreamEntry, force: &InForce) -> String {
+    let facts = entry.facts();
+    let received = facts.receives.first().map(|pair| match entry.side {
+        Side::Partner => &pair.from,
+        Side::Gateway => &pair.to,
+    });
+    let sent = facts.sends.first().map(|pair| match entry.side {
+        Side::Partner => &pair.to,
+        Side::Gateway => &pair.from,
+    });
+    received
+        .or(sent)
+        .and_then(|domain| force.partner(domain))
+        .map_or(OTHER, |partner| partner.name.as_str())
+        .to_owned()
+}

@@ -1,0 +1,308 @@
+//! `/status`: what this replica is doing, as JSON. The shape is a contract (api.md).
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use serde::Serialize;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::Ordering,
+};
+use xmpp_edge_crds::{domain::DomainPattern, negotiation::Method};
+
+use super::attempts::ShownStep;
+use crate::{
+    config::InForce,
+    edge::Edge,
+    session::registry::StreamEntry,
+    stream::{PeerRole, Side},
+};
+
+/// The newest configuration that was not taken.
+#[derive(Debug, Default)]
+pub struct LastRejected(Mutex<Option<RejectedStatus>>);
+
+impl LastRejected {
+    pub fn set(&self, error: Option<String>) {
+        *self.0.lock() = error.map(|error| RejectedStatus {
+            time: Timestamp::now(),
+            error,
+        });
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct RejectedStatus {
+    pub time: Timestamp,
+    pub error: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    pub pool: String,
+    pub version: &'static str,
+    pub config: ConfigStatus,
+    pub certificate: Option<CertificateStatus>,
+    pub streams: Vec<StreamStatus>,
+    pub partners: Vec<PartnerStatus>,
+    pub gateways: Vec<GatewayStatus>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigStatus {
+    pub generation: u64,
+    pub loaded_time: Timestamp,
+    pub rejected: Option<RejectedStatus>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateStatus {
+    pub not_after: Timestamp,
+    pub dns_names: Vec<String>,
+    pub serial: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamStatus {
+    pub id: u64,
+    pub side: &'static str,
+    pub direction: &'static str,
+    pub initiator: &'static str,
+    pub peer_domains: BTreeSet<String>,
+    pub local_domains: BTreeSet<String>,
+    pub address: Option<String>,
+    pub method: Option<Method>,
+    pub tls_version: Option<&'static str>,
+    pub tls_cipher: Option<&'static str>,
+    pub peer_certificate_not_after: Option<Timestamp>,
+    pub bidirectional: bool,
+    pub acknowledged: bool,
+    pub established_time: Option<Timestamp>,
+    pub last_stanza_time: Option<Timestamp>,
+    pub stanzas_in: u64,
+    pub stanzas_out: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub queued_stanzas: u64,
+    pub queued_bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PartnerStatus {
+    pub name: String,
+    pub domain: String,
+    pub domains: Vec<String>,
+    pub last_connected_time: Option<Timestamp>,
+    pub last_attempt: Vec<ShownStep>,
+    pub next_attempt_time: Option<Timestamp>,
+    pub peer_key_sha256: Option<String>,
+    pub probe: Option<super::probes::ProbeStatus>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayStatus {
+    pub domains: Vec<String>,
+    pub address: String,
+    pub reachable: Option<bool>,
+    pub last_attempt: Vec<ShownStep>,
+}
+
+/// The status now; with `since`, only streams and partners that changed after it.
+#[must_use]
+pub fn status(edge: &Edge, since: Option<Timestamp>) -> Status {
+    let force = edge.force();
+    let changed = |times: &[Option<Timestamp>]| {
+        since.is_none_or(|since| times.iter().flatten().any(|time| *time > since))
+    };
+    let mut keys = BTreeMap::new();
+    let mut streams = Vec::new();
+    for entry in edge.streams.all() {
+        let facts = entry.facts();
+        if facts.method.is_none() {
+            continue;
+        }
+        if entry.side == Side::Partner
+            && let Some(key) = &facts.peer_key_sha256
+        {
+            keys.insert(super::metrics::stream_partner(&entry, &force), key.clone());
+        }
+        if changed(&[facts.established, entry.last_stanza_time()]) {
+            streams.push(stream(edge, &entry));
+        }
+    }
+    streams.sort_by_key(|stream| stream.id);
+    let partners = partners(edge, &force, &keys);
+    let partners = partners
+        .into_iter()
+        .filter(|partner| {
+            let newest = partner.last_attempt.iter().map(|step| step.time).max();
+            changed(&[partner.last_connected_time, newest])
+        })
+        .collect();
+    Status {
+        pool: force.config.pool.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+        config: ConfigStatus {
+            generation: force.config.generation,
+            loaded_time: force.loaded_time,
+            rejected: edge.rejected.0.lock().clone(),
+        },
+        certificate: force.identity.as_ref().map(|identity| CertificateStatus {
+            not_after: identity.not_after(),
+            dns_names: identity.dns_names().to_vec(),
+            serial: identity.serial().to_owned(),
+        }),
+        streams,
+        partners,
+        gateways: gateways(edge, &force),
+    }
+}
+
+fn stream(edge: &Edge, entry: &StreamEntry) -> StreamStatus {
+    let facts = entry.facts();
+    let (mut peer_domains, mut local_domains) = (BTreeSet::new(), BTreeSet::new());
+    for pair in &facts.receives {
+        peer_domains.insert(pair.from.to_string());
+        local_domains.insert(pair.to.to_string());
+    }
+    let (mut queued_stanzas, mut queued_bytes) = (0, 0);
+    for pair in &facts.sends {
+        peer_domains.insert(pair.to.to_string());
+        local_domains.insert(pair.from.to_string());
+        let route = edge.routes.of(entry.side, pair);
+        if route.is_carried_by(&entry.outlet) {
+            queued_stanzas += route.waiting();
+            queued_bytes += route.held() as u64;
+        }
+    }
+    StreamStatus {
+        id: entry.id,
+        side: match entry.side {
+            Side::Partner => "Partner",
+            Side::Gateway => "Gateway",
+        },
+        direction: if entry.is_bidirectional() {
+            "Both"
+        } else {
+            match entry.direction() {
+                xmpp_edge_crds::verdict::Direction::Inbound => "Inbound",
+                xmpp_edge_crds::verdict::Direction::Outbound => "Outbound",
+            }
+        },
+        initiator: match entry.peer {
+            PeerRole::Client => "Peer",
+            PeerRole::Server => "Edge",
+        },
+        peer_domains,
+        local_domains,
+        address: entry.address.map(|address| address.to_string()),
+        method: facts.method,
+        tls_version: facts.tls_version,
+        tls_cipher: facts.tls_cipher,
+        peer_certificate_not_after: facts.peer_certificate_not_after,
+        bidirectional: entry.is_bidirectional(),
+        acknowledged: entry.is_acknowledged(),
+        established_time: facts.established,
+        last_stanza_time: entry.last_stanza_time(),
+        stanzas_in: entry.stanzas_in.load(Ordering::Relaxed),
+        stanzas_out: entry.stanzas_out.load(Ordering::Relaxed),
+        bytes_in: entry.bytes_in.load(Ordering::Relaxed),
+        bytes_out: entry.bytes_out.load(Ordering::Relaxed),
+        queued_stanzas,
+        queued_bytes,
+    }
+}
+
+fn partners(edge: &Edge, force: &InForce, keys: &BTreeMap<String, String>) -> Vec<PartnerStatus> {
+    let seen = edge.attempts.domains(Side::Partner);
+    let mut of_partner: BTreeMap<usize, Vec<_>> = BTreeMap::new();
+    for domain in &seen {
+        if let Some(index) = force.partner_index(domain) {
+            of_partner.entry(index.as_usize()).or_default().push(domain);
+        }
+    }
+    force
+        .config
+        .partners
+        .iter()
+        .enumerate()
+        .map(|(index, partner)| {
+            let shown: Vec<_> = of_partner
+                .get(&index)
+                .into_iter()
+                .flatten()
+                .map(|domain| edge.attempts.shown(Side::Partner, domain))
+                .collect();
+            // The newest failure since the last success of its direction; else what came last.
+            let newest = shown
+                .iter()
+                .filter(|shown| shown.reachable == Some(false))
+                .chain(&shown)
+                .find(|shown| !shown.last_attempt.is_empty());
+            PartnerStatus {
+                name: partner.name.clone(),
+                domain: partner
+                    .domains
+                    .first()
+                    .map(DomainPattern::to_string)
+                    .unwrap_or_default(),
+                domains: partner
+                    .domains
+                    .iter()
+                    .map(DomainPattern::to_string)
+                    .collect(),
+                last_connected_time: shown
+                    .iter()
+                    .filter_map(|shown| shown.last_connected_time)
+                    .max(),
+                last_attempt: newest
+                    .map(|shown| shown.last_attempt.clone())
+                    .unwrap_or_default(),
+                next_attempt_time: shown
+                    .iter()
+                    .filter_map(|shown| shown.next_attempt_time)
+                    .max(),
+                peer_key_sha256: keys.get(&partner.name).cloned(),
+                probe: edge.probes.status(&partner.name),
+            }
+        })
+        .collect()
+}
+
+fn gateways(edge: &Edge, force: &InForce) -> Vec<GatewayStatus> {
+    force
+        .gateways()
+        .iter()
+        .map(|gateway| {
+            let shown: Vec<_> = gateway
+                .config
+                .domains
+                .iter()
+                .map(|domain| edge.attempts.shown(Side::Gateway, domain))
+                .collect();
+            GatewayStatus {
+                domains: gateway
+                    .config
+                    .domains
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
+                address: gateway.config.address.to_string(),
+                reachable: shown
+                    .iter()
+                    .filter_map(|shown| shown.reachable)
+                    .reduce(|all, one| all && one),
+                last_attempt: shown
+                    .into_iter()
+                    .find(|shown| !shown.last_attempt.is_empty())
+                    .map(|shown| shown.last_attempt)
+                    .unwrap_or_default(),
+            }
+        })
+        .collect()
+}

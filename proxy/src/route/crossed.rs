@@ -1,0 +1,138 @@
+//! Which presence crossed the edge, so that it can be taken back: when a policy forbids it, and when
+//! a partner is gone. In memory, per replica, bounded; a restart forgets it.
+
+use std::collections::{BTreeSet, HashMap};
+
+use parking_lot::Mutex;
+use xmpp_edge_crds::{domain::DomainName, jid::BareJid, verdict::Direction};
+
+use crate::{
+    config::InForce,
+    stream::{Pair, Side},
+    xml::{
+        rewrite,
+        stanza::{Stanza, StanzaKind},
+    },
+};
+
+/// Most presences remembered; more are not remembered.
+const MOST: usize = 200_000;
+
+#[derive(Debug, Default)]
+pub struct Crossed {
+    state: Mutex<HashMap<Key, Direction>>,
+}
+
+/// Full JID that is available, and the bare JID that saw it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    from: Box<str>,
+    to: Box<str>,
+}
+
+/// A stanza of our own: to whom, and its bytes.
+pub type OwnStanza = (Side, Pair, Vec<u8>);
+
+impl Crossed {
+    /// A presence passed.
+    pub fn note(&self, direction: Direction, stanza: &Stanza<'_>) {
+        debug_assert_eq!(stanza.kind, StanzaKind::Presence);
+        let (Some(from), Some(to)) = (stanza.from.as_deref(), stanza.to.as_deref()) else {
+            return;
+        };
+        let Ok(to) = BareJid::of_full(to) else { return };
+        let key = Key {
+            from: from.into(),
+            to: to.to_string().into(),
+        };
+        match stanza.type_.as_deref() {
+            None => {
+                let mut state = self.state.lock();
+                if state.len() < MOST || state.contains_key(&key) {
+                    state.insert(key, direction);
+                }
+            }
+            Some("unavailable") => {
+                self.state.lock().remove(&key);
+            }
+            _ => {}
+        }
+    }
+
+    /// `unavailable` for all that a new configuration forbids; it is forgotten.
+    pub fn forbidden(&self, force: &InForce) -> Vec<OwnStanza> {
+        self.take(|key, direction| {
+            let (Ok(from), Ok(to)) = (BareJid::of_full(&key.from), BareJid::of_full(&key.to))
+            else {
+                return true;
+            };
+            let (user, remote) = match direction {
+                Direction::Outbound => (&from, &to),
+                Direction::Inbound => (&to, &from),
+            };
+            force
+                .policy
+                .allows(
+                    user.local(),
+                    user.domain().as_str(),
+                    remote.domain().as_str(),
+                )
+                .is_err()
+        })
+    }
+
+    /// `unavailable` to everyone inside who saw somebody of `domain`, and who that was, for the
+    /// probes when it is back.
+    pub fn gone(&self, domain: &DomainName) -> (Vec<OwnStanza>, BTreeSet<(String, String)>) {
+        let mut pairs = BTreeSet::new();
+        let stanzas = self.take(|key, direction| {
+            let gone = direction == Direction::Inbound
+                && BareJid::of_full(&key.from).is_ok_and(|from| {
+                    let is = from.domain() == domain;
+                    if is {
+                        pairs.insert((key.to.to_string(), from.to_string()));
+                    }
+                    is
+                });
+            gone
+        });
+        (stanzas, pairs)
+    }
+
+    fn take(&self, mut goes: impl FnMut(&Key, Direction) -> bool) -> Vec<OwnStanza> {
+        let mut stanzas = Vec::new();
+        self.state.lock().retain(|key, direction| {
+            if !goes(key, *direction) {
+                return true;
+            }
+            let pair = BareJid::of_full(&key.from)
+                .ok()
+                .zip(BareJid::of_full(&key.to).ok())
+                .map(|(from, to)| Pair {
+                    from: from.domain().clone(),
+                    to: to.domain().clone(),
+                });
+            if let Some(pair) = pair {
+                let side = match direction {
+                    Direction::Inbound => Side::Gateway,
+                    Direction::Outbound => Side::Partner,
+                };
+                let mut bytes = Vec::new();
+                rewrite::unavailable(&key.from, &key.to, &mut bytes);
+                stanzas.push((side, pair, bytes));
+            }
+            false
+        });
+        stanzas
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.state.lock().len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

@@ -1,0 +1,321 @@
+//! The queue of one pair: bounded, in order, carried by at most one stream at a time.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::{backoff::Backoff, batch::Batch, failure::Failure, outlet::Outlet};
+use crate::stream::{Pair, Side};
+
+/// One direction between two domains, and what waits to go there.
+#[derive(Debug)]
+pub struct Route {
+    pub pair: Pair,
+    /// Who the next hop is.
+    pub side: Side,
+    state: Mutex<State>,
+    /// Memory held by waiting and unacknowledged batches, in bytes; `state` changes it.
+    held: AtomicUsize,
+    room: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    waiting: VecDeque<Batch>,
+    carrier: Carrier,
+    backoff: Backoff,
+    /// Whether the sweeper knows of this route.
+    swept: bool,
+}
+
+/// Who takes what waits.
+#[derive(Debug)]
+enum Carrier {
+    Idle,
+    /// A task is setting a stream up.
+    Dialling,
+    Stream(Arc<Outlet>),
+    /// Failed before: nothing is tried, and nothing waits, until then.
+    Resting {
+        until: Instant,
+        failure: Failure,
+    },
+}
+
+/// What became of a batch that was offered.
+#[derive(Debug)]
+pub enum Offered {
+    /// `first`: the sweeper does not know of this queue yet.
+    Queued { first: bool },
+    /// Queued, and the caller starts a task that sets a stream up.
+    Dial { first: bool },
+    /// Not queued: the next hop failed a moment ago.
+    Resting {
+        batch: Batch,
+        failure: Failure,
+        until: Instant,
+    },
+}
+
+/// Memory of all queues together, in bytes.
+#[derive(Debug, Default)]
+pub struct Total(AtomicUsize);
+
+impl Total {
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Route {
+    #[must_use]
+    pub fn new(pair: Pair, side: Side) -> Self {
+        Self {
+            pair,
+            side,
+            state: Mutex::new(State {
+                waiting: VecDeque::new(),
+                carrier: Carrier::Idle,
+                backoff: Backoff::default(),
+                swept: false,
+            }),
+            held: AtomicUsize::new(0),
+            room: Notify::new(),
+        }
+    }
+
+    /// Puts a batch at the end. Bounds are the caller's: see [`Self::held`].
+    pub fn offer(&self, batch: Batch, total: &Total, now: Instant) -> Offered {
+        let mut state = self.state.lock();
+        let first = !state.swept;
+        let outcome = match &state.carrier {
+            Carrier::Stream(outlet) => {
+                outlet.wake();
+                Offered::Queued { first }
+            }
+            Carrier::Dialling => Offered::Queued { first },
+            Carrier::Resting { until, failure } if now < *until => {
+                return Offered::Resting {
+                    batch,
+                    failure: failure.clone(),
+                    until: *until,
+                };
+            }
+            Carrier::Idle | Carrier::Resting { .. } => {
+                state.carrier = Carrier::Dialling;
+                Offered::Dial { first }
+            }
+        };
+        state.swept = true;
+
+        self.hold(batch.held(), total);
+        state.waiting.push_back(batch);
+        outcome
+    }
+
+    /// Memory held, in bytes: what waits, and what was sent but not acknowledged.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Stanzas that wait to be sent.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.state
+            .lock()
+            .waiting
+            .iter()
+            .map(|batch| u64::from(batch.count()))
+            .sum()
+    }
+
+    /// Completes when memory was released, or at once if it was since the last call.
+    pub async fn room(&self) {
+        self.room.notified().await;
+    }
+
+    fn hold(&self, bytes: usize, total: &Total) {
+        self.held.fetch_add(bytes, Ordering::Relaxed);
+        total.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A batch is done with: settled, answered or dropped. `bytes` is what [`Batch::held`] said.
+    pub fn release(&self, bytes: usize, total: &Total) {
+        self.held.fetch_sub(bytes, Ordering::Relaxed);
+        total.0.fetch_sub(bytes, Ordering::Relaxed);
+        self.room.notify_waiters();
+        self.room.notify_one();
+    }
+
+    /// A batch in custody becomes one batch a stanza, all of them held.
+    pub fn cut(&self, batch: Batch, total: &Total) -> Vec<Batch> {
+        let before = batch.held();
+        let parts: Vec<_> = batch.cut().collect();
+        self.hold(parts.iter().map(Batch::held).sum(), total);
+        self.release(before, total);
+        parts
+    }
+
+    /// The next batch for the stream that carries this route; its memory stays held until
+    /// [`Self::release`].
+    pub fn next(&self, outlet: &Arc<Outlet>) -> Option<Batch> {
+        let mut state = self.state.lock();
+        match &state.carrier {
+            Carrier::Stream(own) if Arc::ptr_eq(own, outlet) => state.waiting.pop_front(),
+            _ => None,
+        }
+    }
+
+    /// A stream is ready for this pair. `false` where another one carries it already.
+    pub fn bind(&self, outlet: &Arc<Outlet>) -> bool {
+        let mut state = self.state.lock();
+        if matches!(&state.carrier, Carrier::Stream(own) if !Arc::ptr_eq(own, outlet)) {
+            return false;
+        }
+        state.carrier = Carrier::Stream(Arc::clone(outlet));
+        state.backoff.succeeded();
+        drop(state);
+        outlet.wake();
+        true
+    }
+
+    /// The stream has ended: what it had not got acknowledged goes first, in order. Answers whether
+    /// something waits, so that the caller sets up the next stream.
+    pub fn unbind(&self, outlet: &Arc<Outlet>, unacknowledged: Vec<Batch>) -> bool {
+        let mut state = self.state.lock();
+        for batch in unacknowledged.into_iter().rev() {
+            state.waiting.push_front(batch);
+        }
+        let ours = matches!(&state.carrier, Carrier::Stream(own) if Arc::ptr_eq(own, outlet));
+        if !ours {
+            if let Carrier::Stream(other) = &state.carrier {
+                other.wake();
+            }
+            return matches!(state.carrier, Carrier::Idle) && self.dial(&mut state);
+        }
+        state.carrier = Carrier::Idle;
+        self.dial(&mut state)
+    }
+
+    fn dial(&self, state: &mut State) -> bool {
+        let dial = !state.waiting.is_empty();
+        if dial {
+            state.carrier = Carrier::Dialling;
+        }
+        dial
+    }
+
+    /// Whether the task that sets a stream up still has something to do.
+    #[must_use]
+    pub fn is_dialling(&self) -> bool {
+        matches!(self.state.lock().carrier, Carrier::Dialling)
+    }
+
+    /// Nothing can be reached for now: the backoff starts, and all that waits comes out to be
+    /// answered. Says when the next try may be.
+    pub fn rest(
+        &self,
+        failure: &Failure,
+        now: Instant,
+        jitter: f64,
+    ) -> (Vec<Batch>, Option<Instant>) {
+        let mut state = self.state.lock();
+        if !matches!(state.carrier, Carrier::Dialling) {
+            return (Vec::new(), None);
+        }
+        let pause = state.backoff.failed(jitter);
+        let until = now + pause;
+        state.carrier = if pause.is_zero() {
+            Carrier::Idle
+        } else {
+            Carrier::Resting {
+                until,
+                failure: failure.clone(),
+            }
+        };
+        (state.waiting.drain(..).collect(), Some(until))
+    }
+
+    /// The dialling task ends without stream although nothing failed: nobody waits any more.
+    /// `false` where something has come in the meantime, so that it goes on.
+    pub fn stop_dialling_if_empty(&self) -> bool {
+        let mut state = self.state.lock();
+        if !matches!(state.carrier, Carrier::Dialling) {
+            return true;
+        }
+        if state.waiting.is_empty() {
+            state.carrier = Carrier::Idle;
+            return true;
+        }
+        false
+    }
+
+    /// What has waited longer than `limit`, oldest first.
+    pub fn expired(&self, now: Instant, limit: Duration) -> Vec<Batch> {
+        let mut state = self.state.lock();
+        let mut expired = Vec::new();
+        // What was sent once keeps its place: it has a fate of its own (resent, then answered).
+        while let Some(batch) = state.waiting.front() {
+            if now.duration_since(batch.arrived) < limit {
+                break;
+            }
+            expired.extend(state.waiting.pop_front());
+        }
+        expired
+    }
+
+    /// Everything that waits, taken out: the pair has become forbidden.
+    pub fn drain(&self) -> Vec<Batch> {
+        self.state.lock().waiting.drain(..).collect()
+    }
+
+    /// Marks the route for the sweeper; `true` where it was not marked.
+    pub fn mark_swept(&self) -> bool {
+        !std::mem::replace(&mut self.state.lock().swept, true)
+    }
+
+    /// Whether the sweeper must keep looking; `false` takes the mark off.
+    pub fn keep_sweeping(&self) -> bool {
+        let mut state = self.state.lock();
+        state.swept = !state.waiting.is_empty();
+        state.swept
+    }
+
+    /// Nothing waits, nothing is held, no stream: it can be forgotten.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        self.held() == 0 && !state.swept && matches!(state.carrier, Carrier::Idle)
+    }
+
+    /// Whether a stream carries it now.
+    #[must_use]
+    pub fn is_carried(&self) -> bool {
+        matches!(self.state.lock().carrier, Carrier::Stream(_))
+    }
+
+    /// Whether this very stream carries it.
+    #[must_use]
+    pub fn is_carried_by(&self, outlet: &Arc<Outlet>) -> bool {
+        matches!(&self.state.lock().carrier, Carrier::Stream(own) if Arc::ptr_eq(own, outlet))
+    }
+
+    /// When the next try may be, where it rests.
+    #[must_use]
+    pub fn resting_until(&self) -> Option<Instant> {
+        match &self.state.lock().carrier {
+            Carrier::Resting { until, .. } => Some(*until),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! Setting up streams: to a partner by DNS or `proxyFqdn`, to a gateway by its address.
+//!
+//! Every target is tried before giving up. A partner that fails gets its backoff, and what waits its
+//! answer; a gateway is tried again every second while something waits for it.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use xmpp_edge_crds::{domain::DomainName, verdict::Direction};
+
+use super::{Session, Start, realm::StreamRealm};
+use crate::{
+    config::InForce,
+    dns::{self, Connected, DnsError},
+    edge::Edge,
+    observe::attempt::{AttemptStep, Step},
+    route::{
+        failure::{Failure, FailureKind},
+        queue::Route,
+    },
+    stream::{self, Fault, Link, Outbound, Pair, PeerRole, Purpose, Side, Unavailable, Verdict},
+    tls::{self, Mode, Transport},
+};
+
+/// Between two tries to reach a gateway (behaviour section 4).
+const GATEWAY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Sets up a stream for a route that is waiting for one, in a task of its own.
+pub fn start(edge: &Arc<Edge>, route: &Arc<Route>) {
+    let (edge, route) = (Arc::clone(edge), Arc::clone(route));
+    edge.clone().tasks.spawn(async move {
+        loop {
+            let failure = match reach(&edge, route.side, Purpose::Stanzas(route.pair.clone())).await
+            {
+                Ok(session) => {
+                    // A task of its own, so that what setting up needed is freed.
+                    edge.tasks.spawn(session.run());
+                    return;
+                }
+                Err(failure) => failure,
+            };
+            if !route.is_dialling() {
+                return;
+            }
+            let stopping = edge.stopping.is_cancelled();
+            if route.side == Side::Gateway
+                && !stopping
+                && failure.kind != FailureKind::Forbidden
+                && !route.stop_dialling_if_empty()
+            {
+                edge.routes.busy(&route);
+                tokio::select! {
+                    () = tokio::time::sleep(GATEWAY_PAUSE) => {}
+                    () = edge.stopping.cancelled() => {}
+                }
+                continue;
+            }
+            let now = Instant::now();
+            let (batches, until) = route.rest(&failure, now, crate::random::unit());
+            if let Some(until) = until {
+                edge.attempts.next_try(&edge.force(), &route, until);
+            }
+            for batch in batches {
+                edge.fail(&route, batch, &failure);
+            }
+            return;
+        }
+    });
+}
+
+/// Asks an authoritative server, once.
+pub async fn ask(edge: &Arc<Edge>, side: Side, purpose: Purpose) -> Verdict {
+    match reach(edge, side, purpose).await {
+        Ok(mut session) => {
+            let verdict = session.take_verdict();
+            session.finish().await;
+            verdict.unwrap_or(Verdict::Unavailable(Unavailable::Refused))
+        }
+        Err(failure) => Verdict::Unavailable(match failure.kind {
+            FailureKind::NotFound => Unavailable::NotFound,
+            FailureKind::TimedOut => Unavailable::TimedOut,
+            FailureKind::Forbidden => Unavailable::Policy,
+            _ => Unavailable::ConnectionFailed,
+        }),
+    }
+}
+
+/// Walks over the targets until a stream does what it is for.
+async fn reach(edge: &Arc<Edge>, side: Side, purpose: Purpose) -> Result<Box<Session>, Failure> {
+    let force = edge.force();
+    let began = Instant::now();
+    let (peer, _) = ends(&purpose);
+    let direction = match side {
+        Side::Partner => Direction::Outbound,
+        Side::Gateway => Direction::Inbound,
+    };
+    let way = match way_to(&force, side, &peer) {
+        Ok(way) => way,
+        Err(failure) => return Err(failure),
+    };
+    let mut candidates = match edge.dialer.candidates(&peer, &way, direction).await {
+        Ok(candidates) => candidates,
+        Err((fault, step)) => {
+            edge.attempts.begin(&force, side, &peer);
+            edge.attempts.note(edge, &force, side, step);
+            return Err(of_dns(&fault));
+        }
+    };
+    edge.attempts.begin(&force, side, &peer);
+    let mut last = Failure::new(
+        FailureKind::NotFound,
+        format!("no address found for {peer}"),
+    );
+    let mut skip_sasl = false;
+    while let Some(next) = candidates.next().await {
+        for step in candidates.take_steps() {
+            edge.attempts.note(edge, &force, side, step);
+        }
+        let connected = match next {
+            Ok(connected) => connected,
+            Err(fault) => {
+                let kind = match (&fault, last.kind) {
+                    (dns::ConnectFault::Dns { .. }, FailureKind::NotFound) => FailureKind::NotFound,
+                    _ => FailureKind::Unreachable,
+                };
+                last = Failure::new(kind, fault.to_string());
+                continue;
+            }
+        };
+        let address = connected.candidate.address;
+        match negotiate(edge, &force, side, &purpose, connected, skip_sasl).await {
+            Ok(session) => {
+                tracing::debug!(%peer, %address, took = ?began.elapsed(), "stream set up");
+                return Ok(session);
+            }
+            Err(fault) => {
+                let kind = match fault {
+                    Fault::EstablishmentTimeout => FailureKind::TimedOut,
+                    Fault::Policy(_) | Fault::HostUnknown => FailureKind::Forbidden,
+                    _ => FailureKind::Unreachable,
+                };
+                skip_sasl |= matches!(fault, Fault::SaslRejected { .. });
+                last = Failure::new(kind, format!("{peer} at {address}: {fault}"));
+                tracing::info!(%peer, %address, cause = fault.label(), "no stream: {fault}");
+                if kind == FailureKind::Forbidden {
+                    break;
+                }
+            }
+        }
+    }
+    for step in candidates.take_steps() {
+        edge.attempts.note(edge, &force, side, step);
+    }
+    Err(last)
+}
+
+async fn negotiate(
+    edge: &Arc<Edge>,
+    force: &Arc<InForce>,
+    side: Side,
+    purpose: &Purpose,
+    connected: Connected,
+    skip_sasl: bool,
+) -> Result<Box<Session>, Fault> {
+    let (peer, local) = ends(purpose);
+    let candidate = connected.candidate;
+    let began = Instant::now();
+    let limit = u64::from(force.config.settings.stream_establishment_timeout_seconds);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(limit);
+    let (transport, link) = if candidate.direct_tls {
+        let identity = force.identity_of(side, &local);
+        match tls::connect(
+            connected.stream,
+            identity.as_deref(),
+            &peer,
+            Mode::Direct,
+            deadline,
+        )
+        .await
+        {
+            Ok(transport) => {
+                let facts = transport.facts().map(Arc::new);
+                (transport, facts)
+            }
+            Err(error) => {
+                let step = AttemptStep {
+                    step: Step::Tls,
+                    direction: if side == Side::Partner {
+                        Direction::Outbound
+                    } else {
+                        Direction::Inbound
+                    },
+                    domain: peer,
+                    outcome: error.label(),
+                    address: Some(candidate.address),
+                    text: error.to_string(),
+                    took: began.elapsed(),
+                };
+                edge.attempts.note(edge, force, side, step);
+                return Err(Fault::TlsFailed {
+                    label: error.label(),
+                    text: error.to_string(),
+                });
+            }
+        }
+    } else {
+        (Transport::Plain(connected.stream), None)
+    };
+    let tlsa = candidate.tlsa.map(|records| (peer.clone(), records));
+    let mut outputs = Vec::new();
+    let machine = {
+        let realm = StreamRealm {
+            force,
+            tlsa: tlsa.as_ref(),
+        };
+        let start = stream::Start {
+            side,
+            purpose: purpose.clone(),
+            link: link.clone().map_or(Link::Plain, Link::DirectTls),
+            skip_sasl,
+        };
+        Outbound::start(start, &realm, &mut outputs)
+    };
+    let mut session = Session::new(
+        edge,
+        Start {
+            side,
+            peer: PeerRole::Server,
+            transport,
+            address: Some(candidate.address),
+            tls: link,
+            machine: super::Machine::Outbound(Box::new(machine)),
+            outputs,
+            place: None,
+            already: Vec::new(),
+            tlsa,
+            local: Some(local),
+        },
+    );
+    match session.establish().await {
+        Ok(()) => Ok(session),
+        Err(fault) => {
+            session.finish().await;
+            Err(fault)
+        }
+    }
+}
+
+/// Whom we dial, and as whom.
+fn ends(purpose: &Purpose) -> (DomainName, DomainName) {
+    match purpose {
+        Purpose::Stanzas(Pair { from, to }) => (to.clone(), from.clone()),
+        Purpose::Verify(question) => (question.pair.from.clone(), question.pair.to.clone()),
+    }
+}
+
+fn way_to(force: &InForce, side: Side, peer: &DomainName) -> Result<dns::Route, Failure> {
+    match side {
+        Side::Partner => {
+            force.policy.admit(peer.as_str()).map_err(|reason| {
+                Failure::new(
+                    FailureKind::Forbidden,
+                    format!(
+                        "{peer} is not a partner that may talk ({})",
+                        reason.as_str()
+                    ),
+                )
+            })?;
+            let proxy = force
+                .partner(peer)
+                .and_then(|partner| partner.proxy_fqdn.clone());
+            Ok(proxy.map_or(dns::Route::Discover, dns::Route::Fixed))
+        }
+        Side::Gateway => match force.gateway(peer) {
+            Some(gateway) => Ok(dns::Route::Fixed(gateway.config.address.clone())),
+            None => Err(Failure::new(
+                FailureKind::Forbidden,
+                format!("no gateway serves {peer}"),
+            )),
+        },
+    }
+}
+
+fn of_dns(fault: &DnsError) -> Failure {
+    let kind = if fault.is_definite() {
+        FailureKind::NotFound
+    } else {
+        FailureKind::Unreachable
+    };
+    Failure::new(kind, fault.to_string())
+}
+
+/// Whether an address may be dialled for a partner that was found by DNS.
+pub fn is_forbidden(address: SocketAddr, own: &[SocketAddr], loopback_is_open: bool) -> bool {
+    let is_own = own.iter().any(|own| {
+        own.port() == address.port()
+            && (own.ip() == address.ip() || own.ip().is_unspecified() && address.ip().is_loopback())
+    });
+    is_own || (!loopback_is_open && dns::connect::is_guarded(address.ip()))
+}

@@ -1,0 +1,115 @@
+//! What the negotiation machine may ask of the world, answered from the configuration in force.
+
+use rustls_pki_types::CertificateDer;
+use xmpp_edge_crds::{domain::DomainName, edge_config::OnKeyChange, verdict::Reason};
+
+use crate::{
+    config::InForce,
+    stream::{CertificateFault, PeerRole, Realm, Refusal, Side, StreamLimits, Terms, dialback},
+    tls::{Role, TlsaSet},
+};
+
+/// One stream's view: the configuration, and what DNS proved about the host that was dialled.
+pub struct StreamRealm<'a> {
+    pub force: &'a InForce,
+    /// TLSA records of the target that was dialled, for this domain.
+    pub tlsa: Option<&'a (DomainName, TlsaSet)>,
+}
+
+impl Realm for StreamRealm<'_> {
+    fn admit(&self, side: Side, peer: &DomainName, local: &DomainName) -> Result<Terms, Refusal> {
+        match side {
+            Side::Partner => {
+                if !self.force.is_own(local) {
+                    return Err(Refusal::HostUnknown);
+                }
+                let partner = self
+                    .force
+                    .policy
+                    .admit(peer.as_str())
+                    .map_err(Refusal::Policy)?;
+                let partner = &self.force.config.partners[partner.as_usize()];
+                Ok(Terms {
+                    methods: partner.methods,
+                    bidi: true,
+                })
+            }
+            // Inside, policy never refuses a stream: whatever `local` is, each stanza is answered.
+            Side::Gateway => {
+                if self.force.is_namespace_domain(local) {
+                    return Err(Refusal::HostUnknown);
+                }
+                let gateway = self
+                    .force
+                    .gateway(peer)
+                    .ok_or(Refusal::Policy(Reason::PartnerNotAllowed))?;
+                Ok(Terms {
+                    methods: gateway.config.methods,
+                    bidi: true,
+                })
+            }
+        }
+    }
+
+    fn serves(&self, side: Side, local: &DomainName) -> bool {
+        match side {
+            Side::Partner => self.force.is_own(local),
+            Side::Gateway => !self.force.is_namespace_domain(local),
+        }
+    }
+
+    fn verify_certificate(
+        &self,
+        side: Side,
+        role: PeerRole,
+        peer: &DomainName,
+        chain: &[CertificateDer<'_>],
+    ) -> Result<(), CertificateFault> {
+        let role = match role {
+            PeerRole::Client => Role::Client,
+            PeerRole::Server => Role::Server,
+        };
+        let tlsa = self
+            .tlsa
+            .filter(|(domain, _)| domain == peer)
+            .map(|(_, records)| records);
+        let judged = match side {
+            Side::Partner => {
+                let partner = self.force.policy.partners().find(peer.as_str());
+                let trust = match partner {
+                    Some(partner) => &self.force.partner_trust[partner.as_usize()],
+                    None => &self.force.public_trust,
+                };
+                trust.judge(peer, chain, role, tlsa).inspect(|verified| {
+                    let warns = partner.is_some_and(|partner| {
+                        let partner = &self.force.config.partners[partner.as_usize()];
+                        partner.trust.on_key_change == OnKeyChange::Warn
+                    });
+                    if verified.key_changed && warns {
+                        tracing::warn!(%peer, key = %verified.spki_sha256, "the partner's key has changed");
+                    }
+                })
+            }
+            Side::Gateway => match self.force.gateway(peer) {
+                Some(gateway) => gateway.judge(peer, chain, role),
+                None => self.force.internal_trust.judge(peer, chain, role, None),
+            },
+        };
+        judged.map(drop).map_err(|fault| CertificateFault {
+            label: fault.label(),
+            text: fault.to_string(),
+        })
+    }
+
+    fn dialback(&self) -> &dialback::Secret {
+        &self.force.dialback
+    }
+
+    fn limits(&self) -> StreamLimits {
+        let settings = &self.force.config.settings;
+        StreamLimits {
+            max_bytes: Some(u64::from(settings.max_stanza_bytes)),
+            idle_seconds: Some(u64::from(settings.stream_inactivity_timeout_seconds)),
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! The streams that are open: for status, for limits, and to reach them when something changes.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use xmpp_edge_crds::{domain::DomainName, negotiation::Method, verdict::Direction};
+
+use super::Command;
+use crate::{
+    config::InForce,
+    route::outlet::Outlet,
+    stream::{Pair, PeerRole, Side},
+    tls::TlsFacts,
+};
+
+/// All streams of this replica.
+#[derive(Debug, Default)]
+pub struct Streams {
+    next: AtomicU64,
+    open: Mutex<HashMap<u64, Arc<StreamEntry>>>,
+    authenticated: Arc<Mutex<Authenticated>>,
+}
+
+/// Counts of authenticated streams with partners.
+#[derive(Debug, Default)]
+struct Authenticated {
+    all: u32,
+    of_partner: HashMap<String, u32>,
+}
+
+/// One authenticated stream in the counts; dropping it takes it out.
+#[derive(Debug)]
+pub struct Counted {
+    counts: Arc<Mutex<Authenticated>>,
+    partner: String,
+}
+
+/// What is known of one stream.
+#[derive(Debug)]
+pub struct StreamEntry {
+    pub id: u64,
+    pub side: Side,
+    /// The peer opened it as `Client`, or we dialled it as `Server`.
+    pub peer: PeerRole,
+    pub address: Option<SocketAddr>,
+    pub opened: Instant,
+    pub opened_time: Timestamp,
+    pub outlet: Arc<Outlet>,
+    bidirectional: AtomicBool,
+    acknowledged: AtomicBool,
+    facts: Mutex<Facts>,
+    pub stanzas_in: AtomicU64,
+    pub bytes_in: AtomicU64,
+    pub stanzas_out: AtomicU64,
+    pub bytes_out: AtomicU64,
+    /// Milliseconds after `opened`.
+    last_stanza: AtomicU64,
+}
+
+/// What authentication told; changes seldom.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    pub established: Option<Timestamp>,
+    /// From the peer.
+    pub receives: Vec<Pair>,
+    /// To the peer.
+    pub sends: Vec<Pair>,
+    pub method: Option<Method>,
+    pub tls_version: Option<&'static str>,
+    pub tls_cipher: Option<&'static str>,
+    pub peer_certificate_not_after: Option<Timestamp>,
+    pub peer_key_sha256: Option<String>,
+}
+
+impl Streams {
+    pub fn enter(
+        &self,
+        side: Side,
+        peer: PeerRole,
+        address: Option<SocketAddr>,
+        outlet: Arc<Outlet>,
+    ) -> Arc<StreamEntry> {
+        let entry = Arc::new(StreamEntry {
+            id: self.next.fetch_add(1, Ordering::Relaxed),
+            side,
+            peer,
+            address,
+            opened: Instant::now(),
+            opened_time: Timestamp::now(),
+            outlet,
+            bidirectional: AtomicBool::new(false),
+            acknowledged: AtomicBool::new(false),
+            facts: Mutex::default(),
+            stanzas_in: AtomicU64::new(0),
+            bytes_in: AtomicU64::new(0),
+            stanzas_out: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            last_stanza: AtomicU64::new(0),
+        });
+        self.open.lock().insert(entry.id, Arc::clone(&entry));
+        entry
+    }
+
+    pub fn leave(&self, entry: &StreamEntry) {
+        self.open.lock().remove(&entry.id);
+    }
+
+    /// Those open now, in no order.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<StreamEntry>> {
+        self.open.lock().values().cloned().collect()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.open.lock().is_empty()
+    }
+
+    /// Tells every stream.
+    pub fn tell_all(&self, command: impl Fn() -> Command) {
+        for entry in self.all() {
+            entry.outlet.tell(command());
+        }
+    }
+
+    /// Counts one more authenticated stream with the partner that `peer` belongs to.
+    ///
+    /// # Errors
+    /// The limit that is reached: a metric label.
+    pub fn count(&self, force: &InForce, peer: &DomainName) -> Result<Counted, &'static str> {
+        let partner = force.partner(peer);
+        let mut counts = self.authenticated.lock();
+        if counts.all >= force.config.settings.connection_limit {
+            return Err("ConnectionLimit");
+        }
+        let name = partner.map_or("", |partner| partner.name.as_str());
+        let limit = partner.map_or(force.config.settings.partner_connection_limit, |partner| {
+            partner.connection_limit
+        });
+        let own = counts.of_partner.entry(name.to_owned()).or_default();
+        if *own >= limit {
+            return Err("PartnerConnectionLimit");
+        }
+        *own += 1;
+        counts.all += 1;
+        drop(counts);
+        Ok(Counted {
+            counts: Arc::clone(&self.authenticated),
+            partner: name.to_owned(),
+        })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut counts = self.counts.lock();
+        counts.all -= 1;
+        if let Some(own) = counts.of_partner.get_mut(&self.partner) {
+            *own -= 1;
+            if *own == 0 {
+                counts.of_partner.remove(&self.partner);
+            }
+        }
+    }
+}
+
+impl StreamEntry {
+    /// A pair stands on this stream; `receives` says in which direction.
+    pub fn carries(&self, pair: &Pair, method: Method, tls: Option<&TlsFacts>, receives: bool) {
+        let mut facts = self.facts.lock();
+        facts.established.get_or_insert_with(Timestamp::now);
+        facts.method.get_or_insert(method);
+        if let Some(tls) = tls {
+            facts.tls_version = Some(tls.version);
+            facts.tls_cipher = Some(tls.cipher);
+            if let Some(certificate) = tls.peer_chain.first() {
+                facts.peer_certificate_not_after = crate::tls::not_after(certificate).ok();
+                facts.peer_key_sha256 = crate::tls::spki_sha256(certificate)
+                    .ok()
+                    .map(|key| key.to_string());
+            }
+        }
+        let list = if receives {
+            &mut facts.receives
+        } else {
+            &mut facts.sends
+        };
+        if !list.contains(pair) {
+            list.push(pair.clone());
+        }
+    }
+
+    #[must_use]
+    pub fn facts(&self) -> Facts {
+        self.facts.lock().clone()
+    }
+
+    pub fn set_bidirectional(&self) {
+        self.bidirectional.store(true, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn is_bidirectional(&self) -> bool {
+        self.bidirectional.load(Ordering::Relaxed)
+    }
+
+    pub fn set_acknowledged(&self) {
+        self.acknowledged.store(true, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn is_acknowledged(&self) -> bool {
+        self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Which way stanzas go that the initiator sends: `Inbound` is from a partner to inside.
+    #[must_use]
+    pub fn direction(&self) -> Direction {
+        match (self.side, self.peer) {
+            (Side::Partner, PeerRole::Client) | (Side::Gateway, PeerRole::Server) => {
+                Direction::Inbound
+            }
+            (Side::Partner, PeerRole::Server) | (Side::Gateway, PeerRole::Client) => {
+                Direction::Outbound
+            }
+        }
+    }
+
+    /// Totals taken from the peer.
+    pub fn took(&self, stanzas: u64, bytes: u64) {
+        if self.stanzas_in.swap(stanzas, Ordering::Relaxed) != stanzas {
+            self.touch();
+        }
+        self.bytes_in.store(bytes, Ordering::Relaxed);
+    }
+
+    pub fn sent(&self, stanzas: u64, bytes: u64) {
+        self.stanzas_out.fetch_add(stanzas, Ordering::Relaxed);
+        self.bytes_out.fetch_add(bytes, Ordering::Relaxed);
+        self.touch();
+    }
+
+    fn touch(&self) {
+        let age = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_stanza.store(age.max(1), Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn last_stanza_time(&self) -> Option<Timestamp> {
+        match self.last_stanza.load(Ordering::Relaxed) {
+            0 => None,
+            age => Some(self.opened_time + std::time::Duration::from_millis(age)),
+        }
+    }
+}

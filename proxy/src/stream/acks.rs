@@ -1,0 +1,166 @@
+//! The counters of XEP-0198, acks without resumption, for both ways of one stream.
+//!
+//! They count; who keeps the unacknowledged stanzas (`route/`) and when an `<a/>` or `<r/>` is
+//! written (`session/`) is decided elsewhere. Counts are modulo 2³² (XEP-0198 section 4).
+
+use super::Fault;
+
+/// The version that the stream speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Namespace {
+    Sm2,
+    Sm3,
+}
+
+impl Namespace {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sm2 => "urn:xmpp:sm:2",
+            Self::Sm3 => "urn:xmpp:sm:3",
+        }
+    }
+
+    #[must_use]
+    pub fn of(namespace: &str) -> Option<Self> {
+        match namespace {
+            "urn:xmpp:sm:2" => Some(Self::Sm2),
+            "urn:xmpp:sm:3" => Some(Self::Sm3),
+            _ => None,
+        }
+    }
+}
+
+/// What was sent and handled since acks were enabled; both ways begin at zero.
+#[derive(Clone, Debug)]
+pub struct Acks {
+    namespace: Namespace,
+    handled: u32,
+    told: u32,
+    sent: u32,
+    acknowledged: u32,
+}
+
+impl Acks {
+    #[must_use]
+    pub fn new(namespace: Namespace) -> Self {
+        Self {
+            namespace,
+            handled: 0,
+            told: 0,
+            sent: 0,
+            acknowledged: 0,
+        }
+    }
+
+    /// `count` more of the peer's stanzas are settled: acknowledged by the next hop, answered, or
+    /// written where the next hop cannot acknowledge. Settle in the order in which they came.
+    pub fn settle(&mut self, count: u32) {
+        self.handled = self.handled.wrapping_add(count);
+    }
+
+    /// Whether there is something to tell that the peer has not been told.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        self.handled != self.told
+    }
+
+    /// Writes an `<a/>` with the count so far.
+    pub fn write_ack(&mut self, out: &mut Vec<u8>) {
+        self.told = self.handled;
+        out.extend_from_slice(
+            format!(
+                "<a xmlns='{}' h='{}'/>",
+                self.namespace.as_str(),
+                self.handled
+            )
+            .as_bytes(),
+        );
+    }
+
+    /// Writes an `<r/>`.
+    pub fn write_request(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(format!("<r xmlns='{}'/>", self.namespace.as_str()).as_bytes());
+    }
+
+    /// `count` stanzas were written to the peer.
+    pub fn sent(&mut self, count: u32) {
+        self.sent = self.sent.wrapping_add(count);
+    }
+
+    /// Stanzas written and not acknowledged.
+    #[must_use]
+    pub fn outstanding(&self) -> u32 {
+        self.sent.wrapping_sub(self.acknowledged)
+    }
+
+    /// The peer says that it handled `h`; answers how many stanzas that newly acknowledges. An `h`
+    /// below the last one is read as one beyond what was sent: counts never go back.
+    ///
+    /// # Errors
+    /// [`Fault::HandledCountTooHigh`] where the peer claims more than was sent.
+    pub fn acknowledge(&mut self, h: u32) -> Result<u32, Fault> {
+        let fresh = h.wrapping_sub(self.acknowledged);
+        if fresh > self.outstanding() {
+            return Err(Fault::HandledCountTooHigh {
+                acknowledged: h,
+                sent: self.sent,
+            });
+        }
+        self.acknowledged = h;
+        Ok(fresh)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).expect("ASCII")
+    }
+
+    #[test]
+    fn an_ack_tells_what_was_settled_once() {
+        let mut acks = Acks::new(Namespace::Sm3);
+        assert!(!acks.has_news());
+        acks.settle(3);
+        assert!(acks.has_news());
+        assert_eq!(
+            written(|out| acks.write_ack(out)),
+            "<a xmlns='urn:xmpp:sm:3' h='3'/>"
+        );
+        assert!(!acks.has_news());
+        assert_eq!(
+            written(|out| acks.write_request(out)),
+            "<r xmlns='urn:xmpp:sm:3'/>"
+        );
+    }
+
+    #[test]
+    fn the_peer_cannot_acknowledge_what_was_not_sent_nor_take_back() {
+        let mut acks = Acks::new(Namespace::Sm2);
+        acks.sent(5);
+        assert_eq!(acks.acknowledge(2), Ok(2));
+        assert_eq!(acks.acknowledge(2), Ok(0));
+        assert!(acks.acknowledge(6).is_err());
+        assert!(acks.acknowledge(1).is_err(), "counts never go back");
+        assert_eq!(acks.acknowledge(5), Ok(3));
+        assert_eq!(acks.outstanding(), 0);
+    }
+
+    #[test]
+    fn counts_wrap_at_two_to_the_32() {
+        let mut acks = Acks::new(Namespace::Sm3);
+        acks.sent(u32::MAX);
+        assert_eq!(acks.acknowledge(u32::MAX), Ok(u32::MAX));
+        acks.sent(2);
+        assert_eq!(acks.outstanding(), 2);
+        assert_eq!(acks.acknowledge(1), Ok(2));
+        acks.settle(u32::MAX);
+        acks.settle(3);
+        assert!(written(|out| acks.write_ack(out)).contains("h='2'"));
+    }
+}

@@ -1,0 +1,310 @@
+//! The pairs of an outbound stream: the first, further ones by dialback (XEP-0220 section 2.6), the
+//! reverse ones of bidi; and the answers to `db:result`, `db:verify` and probes.
+
+use xmpp_edge_crds::negotiation::Method;
+
+use super::{Outbound, Purpose, State};
+use crate::{
+    stream::{
+        Fault, MAX_PAIRS, Output, Pair, PeerRole, Realm, Step, Unavailable, Verdict, VerifyRequest,
+        dialback::{self, Body, Kind, Known, Message},
+        pairs,
+        wire::{self, Writer},
+    },
+    xml::Element,
+};
+
+/// Id of a `db:verify` that only asks for a sign of life, before its number.
+const PROBE_ID: &str = "xmpp-edge-probe-";
+/// What no server makes as a key, so that a probe never verifies anything.
+const PROBE_KEY: &str = "0";
+
+impl Outbound {
+    pub(super) fn dialback_answer(
+        &mut self,
+        element: &Element,
+        realm: &dyn Realm,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Fault> {
+        // What cannot be read was not asked for.
+        let Ok(message) = Message::read(element) else {
+            return Ok(());
+        };
+        match message.kind {
+            Kind::Result => self.result(&message, realm, out),
+            Kind::Verify => self.verified(message, out),
+        }
+    }
+
+    /// An answer counts if this stream asked for that pair, and once (XEP-0220 section 3.1).
+    pub(super) fn result(
+        &mut self,
+        message: &Message,
+        realm: &dyn Realm,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Fault> {
+        let asked = self
+            .asked
+            .iter()
+            .position(|known| known.pair.from == message.to && known.pair.to == message.from);
+        let Some(asked) = asked else { return Ok(()) };
+        let fault = match &message.body {
+            // The peer's own request: it has its own stream for that.
+            Body::Key(_) => return Ok(()),
+            Body::Valid => None,
+            Body::Invalid => Some(Fault::DialbackRejected),
+            Body::Error(condition) => Some(Fault::DialbackError {
+                condition: condition.clone(),
+            }),
+        };
+        let known = self.asked.swap_remove(asked);
+        let first = match &self.state {
+            State::DialingBack(announced) => Some(announced.id.clone()),
+            _ => None,
+        };
+        match (fault, first) {
+            (None, first) => {
+                out.push(Output::ok(Step::Dialback, Some(&known.pair.to)));
+                match first {
+                    Some(id) => self.authenticated(known, id, realm, out),
+                    None => self.pair_ready(known, realm, out),
+                }
+            }
+            (Some(fault), Some(_)) => {
+                self.asked.push(known);
+                return Err(fault);
+            }
+            (Some(fault), None) => {
+                out.push(Output::failed(&fault, Some(&known.pair.to)));
+                out.push(Output::PairFailed {
+                    pair: known.pair,
+                    fault,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn verified(
+        &mut self,
+        message: Message,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Fault> {
+        if matches!(message.body, Body::Key(_)) {
+            // A question: asked on the wrong stream, so that no chain of questions can form.
+            return Ok(());
+        }
+        match (&self.state, &self.purpose) {
+            (State::Verifying, Purpose::Verify(question)) => {
+                let ours = message.from == question.pair.from
+                    && message.to == question.pair.to
+                    && message.id.as_deref() == Some(question.stream_id.as_str());
+                if !ours {
+                    return Ok(());
+                }
+                let verdict = match message.body {
+                    Body::Valid => Verdict::Valid,
+                    Body::Invalid => Verdict::Invalid,
+                    Body::Error(_) | Body::Key(_) => Verdict::Unavailable(Unavailable::Refused),
+                };
+                out.push(Output::Verified(verdict));
+                wire::send_end(None, out);
+                out.push(Output::Close(Fault::Done));
+                self.state = State::Closed;
+            }
+            (State::Established { .. }, Purpose::Stanzas(_)) => {
+                let number = message
+                    .id
+                    .as_deref()
+                    .and_then(|id| id.strip_prefix(PROBE_ID)?.parse().ok());
+                let agreed = self
+                    .ready
+                    .iter()
+                    .any(|known| known.pair.from == message.to && known.pair.to == message.from);
+                if let (Some(number), Some(last), true) = (number, self.probe, agreed)
+                    && number <= last
+                {
+                    out.push(Output::ProbeAnswered { number });
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn established_by_sasl(
+        &mut self,
+        id: Option<String>,
+        realm: &dyn Realm,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Fault> {
+        let Purpose::Stanzas(pair) = &self.purpose else {
+            return Err(Fault::NoUsableMethod);
+        };
+        let known = Known {
+            pair: pair.clone(),
+            method: Method::SaslOverTls,
+        };
+        self.authenticated(known, id, realm, out);
+        Ok(())
+    }
+
+    /// The first pair is authenticated; stanzas wait for the acks to be agreed on.
+    pub(super) fn authenticated(
+        &mut self,
+        known: Known,
+        id: Option<String>,
+        realm: &dyn Realm,
+        out: &mut Vec<Output>,
+    ) {
+        if let Some(version) = self.features.acks {
+            // The peer knows us now: its stanzas may come before its answer to `<enable/>`.
+            self.take_reverse(&known, realm, out);
+            Writer::new()
+                .raw("<enable xmlns='")
+                .raw(version.as_str())
+                .raw("'/>")
+                .send(out);
+            self.state = State::EnablingAcks { first: known, id };
+        } else {
+            self.establish(known, id, realm, out);
+        }
+    }
+
+    pub(super) fn establish(
+        &mut self,
+        known: Known,
+        id: Option<String>,
+        realm: &dyn Realm,
+        out: &mut Vec<Output>,
+    ) {
+        self.sasl_rejected = None;
+        self.state = State::Established { id };
+        self.pair_ready(known, realm, out);
+        for pair in std::mem::take(&mut self.wanted) {
+            self.add_pair(pair, realm, out);
+        }
+    }
+
+    pub(super) fn pair_ready(&mut self, known: Known, realm: &dyn Realm, out: &mut Vec<Output>) {
+        self.take_reverse(&known, realm, out);
+        let Known { pair, method } = known.clone();
+        self.ready.push(known);
+        out.push(Output::PairReady { pair, method });
+    }
+
+    /// Bidi takes stanzas of authenticated pairs reversed, and only from a peer whose certificate
+    /// proves that domain.
+    pub(super) fn take_reverse(&mut self, known: &Known, realm: &dyn Realm, out: &mut Vec<Output>) {
+        let reversed = known.pair.reversed();
+        if !self.bidi
+            || self.taken.contains(&reversed)
+            || self.reverse_proof(&reversed, realm).is_err()
+        {
+            return;
+        }
+        self.taken.push(reversed.clone());
+        out.push(Output::PairAuthenticated {
+            pair: reversed,
+            method: known.method,
+        });
+    }
+
+    pub(super) fn reverse_proof(&self, reversed: &Pair, realm: &dyn Realm) -> Result<(), Fault> {
+        let tls = self.tls.as_ref().ok_or(Fault::TlsRequired)?;
+        pairs::prove(realm, self.side, PeerRole::Server, &reversed.from, tls)
+    }
+
+    pub(super) fn add_pair(&mut self, pair: Pair, realm: &dyn Realm, out: &mut Vec<Output>) {
+        let id = match &self.state {
+            State::Established { id } => id.clone(),
+            _ => {
+                if self.wanted.len() + self.asked.len() < MAX_PAIRS {
+                    self.wanted.push(pair);
+                } else {
+                    out.push(Output::PairFailed {
+                        pair,
+                        fault: Fault::TooManyPairs,
+                    });
+                }
+                return;
+            }
+        };
+        let known = |known: &&Known| known.pair == pair;
+        if let Some(ready) = self.ready.iter().find(known) {
+            out.push(Output::PairReady {
+                pair: pair.clone(),
+                method: ready.method,
+            });
+            return;
+        }
+        if self.asked.iter().any(|asked| known(&asked)) {
+            return;
+        }
+        let asked = self.method_of_further(&pair, realm).and_then(|method| {
+            self.ask(
+                Known {
+                    pair: pair.clone(),
+                    method,
+                },
+                id.as_deref(),
+                realm,
+                out,
+            )
+        });
+        if let Err(fault) = asked {
+            out.push(Output::PairFailed { pair, fault });
+        }
+    }
+
+    /// A further pair is asked for by dialback (XEP-0220 section 2.6), which stands on the method that
+    /// its own terms allow: dialback as such, or a certificate that covers the further target too.
+    pub(super) fn method_of_further(
+        &self,
+        pair: &Pair,
+        realm: &dyn Realm,
+    ) -> Result<Method, Fault> {
+        if self.ready.len() + self.asked.len() >= MAX_PAIRS {
+            return Err(Fault::TooManyPairs);
+        }
+        let terms = realm.admit(self.side, &pair.to, &pair.from)?;
+        if !self.features.dialback_errors {
+            return Err(Fault::NotMultiplexable);
+        }
+        match &self.tls {
+            None if terms.methods.contains(Method::TcpDialback) && !terms.methods.uses_tls() => {
+                Ok(Method::TcpDialback)
+            }
+            // TLS may be had on a stream of its own.
+            None => Err(Fault::NotMultiplexable),
+            Some(tls) => {
+                let proven =
+                    pairs::prove(realm, self.side, PeerRole::Server, &pair.to, tls).is_ok();
+                if terms.methods.contains(Method::TlsDialback) {
+                    Ok(Method::TlsDialback)
+                } else if terms.methods.contains(Method::SaslOverTls) && proven {
+                    Ok(Method::SaslOverTls)
+                } else {
+                    Err(Fault::NotMultiplexable)
+                }
+            }
+        }
+    }
+
+    pub(super) fn send_probe(&mut self, number: u64, out: &mut Vec<Output>) {
+        if !self.can_probe() {
+            return;
+        }
+        let Some(known) = self.ready.first() else {
+            return;
+        };
+        // The receiving domain asks the sending one's server, so the pair is written reversed.
+        let question = VerifyRequest {
+            pair: known.pair.reversed(),
+            stream_id: format!("{PROBE_ID}{number}"),
+            key: PROBE_KEY.to_owned(),
+        };
+        dialback::send_verify(&question, out);
+        self.probe = Some(self.probe.map_or(number, |last| last.max(number)));
+    }
+}

@@ -1,0 +1,166 @@
+//! Reading a certificate: names, dates, key hash. It never decides about trust.
+
+use std::fmt;
+
+use aws_lc_rs::digest;
+use jiff::Timestamp;
+use rustls_pki_types::CertificateDer;
+use x509_parser::{
+    extensions::{GeneralName, ParsedExtension},
+    prelude::{FromDer, X509Certificate},
+};
+use xmpp_edge_crds::domain::DomainName;
+
+/// SHA-256 over a certificate's SubjectPublicKeyInfo: what pins and key changes compare.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SpkiSha256(pub [u8; 32]);
+
+/// Why bytes are no certificate.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateError {
+    #[error("the certificate is not valid DER: {0}")]
+    Der(String),
+    #[error("the certificate has a date beyond what can be told")]
+    Date,
+    #[error("{0:?} is not a SHA-256 in hex (64 hexadecimal digits)")]
+    Hash(String),
+}
+
+impl SpkiSha256 {
+    /// Parses 64 hexadecimal digits, in upper or lower case.
+    ///
+    /// # Errors
+    /// [`CertificateError::Hash`] with the text.
+    pub fn parse(text: &str) -> Result<Self, CertificateError> {
+        let fault = || CertificateError::Hash(text.chars().take(80).collect());
+        let digits = text.as_bytes();
+        if digits.len() != 64 {
+            return Err(fault());
+        }
+        let mut hash = [0; 32];
+        for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
+            let digit = |d: u8| char::from(d).to_digit(16);
+            let (high, low) = digit(pair[0]).zip(digit(pair[1])).ok_or_else(fault)?;
+            *byte = u8::try_from(high * 16 + low).map_err(|_| fault())?;
+        }
+        Ok(Self(hash))
+    }
+}
+
+impl fmt::Display for SpkiSha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+impl fmt::Debug for SpkiSha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// SHA-256 over the SubjectPublicKeyInfo.
+///
+/// # Errors
+/// [`CertificateError::Der`] when the bytes are no certificate.
+pub fn spki_sha256(certificate: &CertificateDer<'_>) -> Result<SpkiSha256, CertificateError> {
+    let parsed = parse(certificate)?;
+    Ok(SpkiSha256(sha256(parsed.public_key().raw)))
+}
+
+/// When the certificate ends.
+///
+/// # Errors
+/// [`CertificateError`] when the bytes are no certificate or the date is out of range.
+pub fn not_after(certificate: &CertificateDer<'_>) -> Result<Timestamp, CertificateError> {
+    timestamp(parse(certificate)?.validity().not_after.timestamp())
+}
+
+/// The `dNSName` values, lower case, as they stand; none of what is no certificate.
+#[must_use]
+pub fn dns_names(certificate: &CertificateDer<'_>) -> Vec<String> {
+    parse(certificate)
+        .map(|parsed| Names::of(&parsed).dns)
+        .unwrap_or_default()
+}
+
+pub(super) fn timestamp(seconds: i64) -> Result<Timestamp, CertificateError> {
+    Timestamp::from_second(seconds).map_err(|_| CertificateError::Date)
+}
+
+pub(super) fn parse<'a>(
+    certificate: &'a CertificateDer<'_>,
+) -> Result<X509Certificate<'a>, CertificateError> {
+    match X509Certificate::from_der(certificate.as_ref()) {
+        Ok(([], parsed)) => Ok(parsed),
+        Ok(_) => Err(CertificateError::Der(
+            "bytes follow the certificate".to_owned(),
+        )),
+        Err(cause) => Err(CertificateError::Der(cause.to_string())),
+    }
+}
+
+pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    hash
+}
+
+/// The subject alternative names, as far as they matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// `dNSName` in lower case, as they stand: the only ones that authenticate a domain.
+    pub dns: Vec<String>,
+    /// Whether it holds `xmppAddr` or `SRVName` (RFC 6120 section 13.7.1.2): said in refusals,
+    /// never matched. The internal CA's name constraints bind dNSName alone, so a stolen
+    /// intermediate could write any domain into them.
+    pub other_xmpp_names: bool,
+}
+
+impl Names {
+    pub(super) fn of(certificate: &X509Certificate<'_>) -> Self {
+        let mut names = Self::default();
+        for extension in certificate.extensions() {
+            let ParsedExtension::SubjectAlternativeName(san) = extension.parsed_extension() else {
+                continue;
+            };
+            for name in &san.general_names {
+                match name {
+                    GeneralName::DNSName(name) => names.dns.push(name.to_ascii_lowercase()),
+                    GeneralName::OtherName(oid, _) => {
+                        // id-on-xmppAddr and id-on-dnsSRV
+                        let oid = oid.to_id_string();
+                        names.other_xmpp_names |=
+                            oid == "1.3.6.1.5.5.7.8.5" || oid == "1.3.6.1.5.5.7.8.7";
+                    }
+                    _ => {}
+                }
+            }
+        }
+        names
+    }
+
+    /// Whether a `dNSName` is `domain`, exactly or by one whole left-most label `*` with two labels
+    /// or more behind it (RFC 9525 section 6.3; without a list of public suffixes `*.example` is
+    /// refused). Names with other characters (NUL, spaces, U-labels) match nothing.
+    #[must_use]
+    pub fn cover(&self, domain: &DomainName) -> bool {
+        self.dns.iter().any(|name| matches(name, domain))
+    }
+}
+
+fn matches(presented: &str, domain: &DomainName) -> bool {
+    let Some(suffix) = presented.strip_prefix("*.") else {
+        return presented == domain.as_str();
+    };
+    suffix.contains('.') && domain.parent() == Some(suffix)
+}
+
+/// Common name, else the whole distinguished name: for texts, bounded to 200 characters.
+pub(super) fn shown(name: &x509_parser::x509::X509Name<'_>) -> String {
+    let common = name
+        .iter_common_name()
+        .next()
+        .and_then(|value| value.as_str().ok());
+    let text = common.map_or_else(|| name.to_string(), str::to_owned);
+    text.chars().filter(|c| !c.is_control()).take(200).collect()
+}

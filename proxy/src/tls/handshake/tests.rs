@@ -1,0 +1,220 @@
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+use super::*;
+use crate::tls::pki::{Subject, authority, issue};
+
+fn identity(name: &'static str) -> Arc<Identity> {
+    let issued = issue(
+        &authority("authority"),
+        &Subject {
+            names: &[name],
+            ..Subject::default()
+        },
+    );
+    Arc::new(Identity::from_pem(&issued.pem, &issued.key_pem, "test").unwrap())
+}
+
+fn domain(text: &str) -> DomainName {
+    DomainName::parse(text).unwrap()
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(10)
+}
+
+type Pair = (Transport<DuplexStream>, Transport<DuplexStream>);
+
+async fn shake(
+    client: Option<&Identity>,
+    server: Arc<Identity>,
+    mode: Mode,
+) -> Result<Pair, HandshakeError> {
+    let (near, far) = duplex(16_384);
+    let partner = domain("Partner.example");
+    let (client, server) = tokio::join!(
+        connect(near, client, &partner, mode, soon()),
+        accept(far, mode, soon(), |sni| (sni == Some("partner.example"))
+            .then_some(server)),
+    );
+    Ok((client?, server?))
+}
+
+/// T-10, T-14, and what the judgement needs afterwards.
+#[tokio::test]
+async fn both_sides_learn_what_the_other_presented() {
+    let (ours, theirs) = (identity("org.example"), identity("partner.example"));
+    for mode in [Mode::StartTls, Mode::Direct] {
+        let (client, server) = shake(Some(&ours), Arc::clone(&theirs), mode).await.unwrap();
+        let (seen_by_client, seen_by_server) = (client.facts().unwrap(), server.facts().unwrap());
+        assert_eq!(seen_by_client.peer_chain, theirs.chain());
+        assert_eq!(seen_by_server.peer_chain, ours.chain());
+        assert_eq!(seen_by_server.sni.as_deref(), Some("partner.example"));
+        assert_eq!(seen_by_client.version, "TLSv1.3");
+        assert!(
+            seen_by_client.cipher.starts_with("TLS_"),
+            "{}",
+            seen_by_client.cipher
+        );
+    }
+}
+
+/// E-13: TLS itself demands nothing.
+#[tokio::test]
+async fn a_client_without_a_certificate_is_served() {
+    let (_, server) = shake(None, identity("partner.example"), Mode::StartTls)
+        .await
+        .unwrap();
+    assert!(server.facts().unwrap().peer_chain.is_empty());
+}
+
+#[tokio::test]
+async fn bytes_cross_both_ways_and_shutting_down_is_seen() {
+    let (mut client, mut server) = shake(None, identity("partner.example"), Mode::Direct)
+        .await
+        .unwrap();
+    client.write_all(b"there").await.unwrap();
+    client.flush().await.unwrap();
+    let mut buffer = [0; 5];
+    server.read_exact(&mut buffer).await.unwrap();
+    assert_eq!(&buffer, b"there");
+    server.write_all(b"back!").await.unwrap();
+    server.shutdown().await.unwrap();
+    client.read_exact(&mut buffer).await.unwrap();
+    assert_eq!(&buffer, b"back!");
+    assert_eq!(client.read(&mut buffer).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_name_that_is_not_ours_is_refused() {
+    let (near, far) = duplex(16_384);
+    let other = domain("other.example");
+    let (client, server) = tokio::join!(
+        connect(near, None, &other, Mode::Direct, soon()),
+        accept(far, Mode::Direct, soon(), |_| None),
+    );
+    assert!(client.is_err());
+    let fault = server.err().unwrap();
+    assert!(
+        matches!(&fault, HandshakeError::NoIdentity { sni: Some(sni) } if sni == "other.example")
+    );
+}
+
+/// T-11
+#[tokio::test]
+async fn only_a_list_of_foreign_protocols_is_refused_on_direct_tls() {
+    for (offered, mode, works) in [
+        (vec!["h2"], Mode::Direct, false),
+        (vec!["h2"], Mode::StartTls, true),
+        (vec!["h2", "xmpp-server"], Mode::Direct, true),
+        (vec![], Mode::Direct, true),
+        (vec!["xmpp-server"], Mode::StartTls, true),
+    ] {
+        let (near, far) = duplex(16_384);
+        let mut config = client_builder().unwrap().with_no_client_auth();
+        config.alpn_protocols = offered
+            .iter()
+            .map(|name| name.as_bytes().to_vec())
+            .collect();
+        let name = ServerName::try_from("partner.example").unwrap();
+        let server = identity("partner.example");
+        let (client, server) = tokio::join!(
+            TlsConnector::from(Arc::new(config)).connect(name, near),
+            accept(far, mode, soon(), |_| Some(server)),
+        );
+        assert_eq!(server.is_ok(), works, "{offered:?} {mode:?}");
+        if !works {
+            let error = client.unwrap_err().to_string();
+            assert!(error.contains("NoApplicationProtocol"), "{error}");
+        }
+    }
+}
+
+/// T-12, T-17
+#[tokio::test]
+async fn what_is_not_tls_ends_at_once() {
+    let begin = b"<?xml version='1.0'?><stream:stream>".as_slice();
+    for bytes in [
+        begin,
+        &[0x15, 3, 3, 0, 2, 2, 40],
+        &[0x16, 3, 1, 0, 4, 1, 0, 0, 0],
+        &[0x80, 46, 1, 3, 1],
+    ] {
+        let (mut near, far) = duplex(16_384);
+        near.write_all(bytes).await.unwrap();
+        drop(near);
+        let result = accept(far, Mode::Direct, soon(), |_| None).await;
+        assert!(!matches!(result, Ok(_) | Err(HandshakeError::Timeout)));
+    }
+}
+
+/// T-16
+#[tokio::test]
+async fn a_handshake_that_stalls_ends_at_its_deadline() {
+    let (mut near, far) = duplex(16_384);
+    near.write_all(&[0x16, 3, 1]).await.unwrap();
+    let deadline = Instant::now() + Duration::from_millis(50);
+    let result = accept(far, Mode::Direct, deadline, |_| None).await;
+    assert!(matches!(result, Err(HandshakeError::Timeout)));
+    let (near, _far) = duplex(16_384);
+    let result = connect(near, None, &domain("a.example"), Mode::Direct, deadline).await;
+    assert!(matches!(result, Err(HandshakeError::Timeout)));
+}
+
+/// T-03: what was pipelined before the handshake is no part of it.
+#[tokio::test]
+async fn plaintext_in_front_of_the_handshake_spoils_it() {
+    let (mut near, far) = duplex(16_384);
+    near.write_all(b"<message/>").await.unwrap();
+    let partner = domain("partner.example");
+    let server = identity("partner.example");
+    let (client, server) = tokio::join!(
+        connect(near, None, &partner, Mode::StartTls, soon()),
+        accept(far, Mode::StartTls, soon(), |_| Some(server)),
+    );
+    assert!(client.is_err() && server.is_err());
+}
+
+/// T-09
+#[tokio::test]
+async fn tls_1_2_works_and_is_told() {
+    let (near, far) = duplex(16_384);
+    let config = ClientConfig::builder_with_provider(Arc::clone(provider()))
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(JudgedLater))
+        .with_no_client_auth();
+    let name = ServerName::try_from("partner.example").unwrap();
+    let server = identity("partner.example");
+    let (client, server) = tokio::join!(
+        TlsConnector::from(Arc::new(config)).connect(name, near),
+        accept(far, Mode::StartTls, soon(), |_| Some(server)),
+    );
+    client.unwrap();
+    assert_eq!(server.unwrap().facts().unwrap().version, "TLSv1.2");
+}
+
+#[tokio::test]
+async fn sniffing_takes_nothing() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    for (sent, expected) in [
+        (b"\x16\x03".as_slice(), FirstByte::Tls),
+        (b"<?".as_slice(), FirstByte::Other(b'<')),
+        (b"".as_slice(), FirstByte::Closed),
+    ] {
+        let mut client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        client.write_all(sent).await.unwrap();
+        client.shutdown().await.unwrap();
+        assert_eq!(sniff(&server).await.unwrap(), expected);
+        let mut left = Vec::new();
+        server.read_to_end(&mut left).await.unwrap();
+        assert_eq!(left, sent);
+    }
+}

@@ -1,0 +1,132 @@
+//! Authorities: the public ones, loaded once, and those given as PEM.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, LazyLock},
+};
+
+use rustls_pki_types::{CertificateDer, TrustAnchor, pem::PemObject};
+
+use super::certificate::sha256;
+
+/// More certificates than this in one bundle are refused.
+const MAX_CERTIFICATES: usize = 1_000;
+
+/// A set of trust anchors. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Roots {
+    parts: Vec<Arc<Part>>,
+}
+
+#[derive(Debug, Default)]
+struct Part {
+    anchors: Vec<TrustAnchor<'static>>,
+    /// SHA-256 of each certificate given as PEM: one that is presented itself is trusted as it
+    /// stands, so that a self-signed server certificate can be its own authority.
+    given: HashSet<[u8; 32]>,
+}
+
+/// Why a PEM bundle is no set of authorities.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RootsError {
+    #[error("{origin}: not PEM: {cause}")]
+    Pem { origin: String, cause: String },
+    #[error("{origin}: holds no certificate (expected -----BEGIN CERTIFICATE-----)")]
+    Empty { origin: String },
+    #[error("{origin}: holds more than 1,000 certificates")]
+    TooMany { origin: String },
+    #[error("{origin}: certificate {number} cannot be an authority: {cause}")]
+    Certificate {
+        origin: String,
+        number: usize,
+        cause: String,
+    },
+}
+
+impl Roots {
+    /// The public authorities of the system (`SSL_CERT_FILE` and `SSL_CERT_DIR` count), read once a
+    /// process. Empty, with a warning in the log, where there are none.
+    #[must_use]
+    pub fn public() -> Self {
+        static PUBLIC: LazyLock<Arc<Part>> = LazyLock::new(|| {
+            let loaded = rustls_native_certs::load_native_certs();
+            for error in &loaded.errors {
+                tracing::warn!(%error, "a public authority cannot be read");
+            }
+            if loaded.certs.is_empty() {
+                tracing::warn!(
+                    "no public authorities found: partners with public certificates will not verify"
+                );
+            }
+            let anchors = loaded
+                .certs
+                .iter()
+                .filter_map(|der| anchor(der).ok())
+                .collect();
+            Arc::new(Part {
+                anchors,
+                given: HashSet::new(),
+            })
+        });
+        Self {
+            parts: vec![Arc::clone(&PUBLIC)],
+        }
+    }
+
+    /// The certificates of a PEM bundle; `origin` names it in errors.
+    ///
+    /// # Errors
+    /// [`RootsError`] when the text holds no certificate, more than 1,000, or one that is broken.
+    pub fn from_pem(pem: &str, origin: &str) -> Result<Self, RootsError> {
+        let origin = || origin.to_owned();
+        let mut part = Part::default();
+        for (index, der) in CertificateDer::pem_slice_iter(pem.as_bytes()).enumerate() {
+            if index == MAX_CERTIFICATES {
+                return Err(RootsError::TooMany { origin: origin() });
+            }
+            let der = der.map_err(|cause| RootsError::Pem {
+                origin: origin(),
+                cause: cause.to_string(),
+            })?;
+            let anchor = anchor(&der).map_err(|cause| RootsError::Certificate {
+                origin: origin(),
+                number: index + 1,
+                cause,
+            })?;
+            part.given.insert(sha256(&der));
+            part.anchors.push(anchor);
+        }
+        if part.anchors.is_empty() {
+            return Err(RootsError::Empty { origin: origin() });
+        }
+        Ok(Self {
+            parts: vec![Arc::new(part)],
+        })
+    }
+
+    /// Both sets.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.parts.extend(other.parts);
+        self
+    }
+
+    /// The anchors, part by part: nothing is copied for a judgement.
+    pub(super) fn anchors(&self) -> impl Iterator<Item = &[TrustAnchor<'static>]> {
+        self.parts.iter().map(|part| part.anchors.as_slice())
+    }
+
+    pub(super) fn were_given(&self, der: &CertificateDer<'_>) -> bool {
+        let mut hash = None;
+        self.parts
+            .iter()
+            .filter(|part| !part.given.is_empty())
+            .any(|part| part.given.contains(hash.get_or_insert_with(|| sha256(der))))
+    }
+}
+
+fn anchor(der: &CertificateDer<'_>) -> Result<TrustAnchor<'static>, String> {
+    webpki::anchor_from_trusted_cert(der)
+        .map(|anchor| anchor.to_owned())
+        .map_err(|cause| cause.to_string())
+}

@@ -1,0 +1,461 @@
+//! Whether a presented chain is good for a domain: PKIX, the partner's authority, pins, DANE.
+//!
+//! Names follow RFC 9525: `dNSName` alone, exact or with one whole left-most label `*`. Revocation
+//! is not checked.
+
+use jiff::Timestamp;
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use webpki::{EndEntityCert, KeyUsage};
+use x509_parser::prelude::X509Certificate;
+use xmpp_edge_crds::{
+    domain::DomainName,
+    edge_config::{OnKeyChange, PartnerTrust},
+};
+
+use super::{
+    certificate::{CertificateError, Names, SpkiSha256, parse, sha256, shown, timestamp},
+    dane::{TlsaSet, Usage},
+    fault::CertificateFault,
+    provider,
+    roots::{Roots, RootsError},
+};
+
+/// Longer chains are refused unread.
+pub const MAX_CHAIN: usize = 10;
+
+/// What the peer is in TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// We dialled it: its certificate must be for `serverAuth`, where it says what it is for.
+    Server,
+    /// It dialled us: `clientAuth` or `serverAuth`; public authorities no longer issue the former.
+    Client,
+}
+
+/// What makes a chain good for one partner, or for one gateway.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    roots: Roots,
+    /// Whether the roots are a partner's own authority, in place of the public ones.
+    own_authority: bool,
+    pins: Vec<SpkiSha256>,
+    known: Vec<SpkiSha256>,
+    on_key_change: OnKeyChange,
+}
+
+/// Why a partner's trust settings cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TrustError {
+    #[error(transparent)]
+    Roots(#[from] RootsError),
+    #[error("{origin}: {cause}")]
+    Pin {
+        origin: String,
+        cause: CertificateError,
+    },
+}
+
+/// A chain that is good for the domain asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    pub by: VerifiedBy,
+    pub spki_sha256: SpkiSha256,
+    pub not_after: Timestamp,
+    /// The key is neither pinned nor known, although keys are: said whatever `onKeyChange` is.
+    pub key_changed: bool,
+}
+
+/// What made it good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerifiedBy {
+    /// The public authorities, or the pool's extra ones.
+    Pkix,
+    /// The partner's own authority.
+    PartnerCa,
+    Pin,
+    Dane,
+}
+
+impl Trust {
+    /// Trusts `roots`; no pins.
+    #[must_use]
+    pub fn new(roots: Roots) -> Self {
+        Self {
+            roots,
+            own_authority: false,
+            pins: Vec::new(),
+            known: Vec::new(),
+            on_key_change: OnKeyChange::Ignore,
+        }
+    }
+
+    /// What one partner's settings say; `shared` are the public roots and the pool's extra ones,
+    /// which the partner's own authority replaces. `origin` names the partner in errors.
+    ///
+    /// # Errors
+    /// [`TrustError`] when the authority is not PEM or a pin is not a hash.
+    pub fn of_partner(
+        settings: &PartnerTrust,
+        shared: &Roots,
+        origin: &str,
+    ) -> Result<Self, TrustError> {
+        let roots = match &settings.ca {
+            Some(pem) => Roots::from_pem(pem, &format!("{origin}, trust.caConfigMapRef"))?,
+            None => shared.clone(),
+        };
+        let hashes = |texts: &[String], field: &str| {
+            texts
+                .iter()
+                .map(|text| SpkiSha256::parse(text))
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|cause| TrustError::Pin {
+                    origin: format!("{origin}, {field}"),
+                    cause,
+                })
+        };
+        Ok(Self {
+            roots,
+            own_authority: settings.ca.is_some(),
+            pins: hashes(&settings.pinned_spki_sha256, "trust.pinnedSpkiSha256")?,
+            known: hashes(&settings.known_spki_sha256, "known keys")?,
+            on_key_change: settings.on_key_change,
+        })
+    }
+
+    /// Whether `chain`, end entity first and as presented, is good for `domain` now.
+    ///
+    /// A pinned key is good without PKIX. Where pins exist and none matches, PKIX still decides
+    /// unless `onKeyChange` is `Refuse`. With `tlsa`, a match of usage 2 or 3 counts as PKIX; no
+    /// match is a fault whatever PKIX says, except for a pinned key.
+    ///
+    /// # Errors
+    /// [`CertificateFault`]: the first rule that fails.
+    pub fn judge(
+        &self,
+        domain: &DomainName,
+        chain: &[CertificateDer<'_>],
+        role: Role,
+        tlsa: Option<&TlsaSet>,
+    ) -> Result<Verified, CertificateFault> {
+        self.judge_at(domain, chain, role, tlsa, Timestamp::now())
+    }
+
+    fn judge_at(
+        &self,
+        domain: &DomainName,
+        chain: &[CertificateDer<'_>],
+        role: Role,
+        tlsa: Option<&TlsaSet>,
+        now: Timestamp,
+    ) -> Result<Verified, CertificateFault> {
+        let end_entity = chain.first().ok_or(CertificateFault::NotPresented)?;
+        if chain.len() > MAX_CHAIN {
+            return Err(CertificateFault::ChainTooLong {
+                found: chain.len(),
+                limit: MAX_CHAIN,
+            });
+        }
+        let parsed = parse(end_entity).map_err(malformed)?;
+        let found = SpkiSha256(sha256(parsed.public_key().raw));
+        let not_after = timestamp(parsed.validity().not_after.timestamp()).map_err(malformed)?;
+        let verified = |by, key_changed| Verified {
+            by,
+            spki_sha256: found,
+            not_after,
+            key_changed,
+        };
+        if self.pins.contains(&found) {
+            return Ok(verified(VerifiedBy::Pin, false));
+        }
+        let question = Question {
+            trust: self,
+            domain,
+            chain,
+            parsed: &parsed,
+            found,
+            role,
+            now,
+        };
+        let by = match tlsa {
+            Some(tlsa) => question.dane(tlsa),
+            None => question.pkix(),
+        };
+        let by = by.map_err(|fault| self.beside_pins(found, fault))?;
+        let keys_are_known = !self.pins.is_empty() || !self.known.is_empty();
+        let key_changed = keys_are_known && !self.known.contains(&found);
+        if key_changed && self.on_key_change == OnKeyChange::Refuse {
+            return Err(if self.known.is_empty() {
+                CertificateFault::PinMismatch {
+                    found,
+                    pins: self.pins.len(),
+                    otherwise: "otherwise valid".to_owned(),
+                }
+            } else {
+                CertificateFault::KeyChanged { found }
+            });
+        }
+        Ok(verified(by, key_changed))
+    }
+
+    /// Where pins were given, a certificate that is bad anyway is told as what the pins are for.
+    fn beside_pins(&self, found: SpkiSha256, fault: CertificateFault) -> CertificateFault {
+        let authority = matches!(
+            fault,
+            CertificateFault::SelfSigned { .. }
+                | CertificateFault::UnknownIssuer { .. }
+                | CertificateFault::IncompleteChain { .. }
+        );
+        if self.pins.is_empty() || !authority {
+            return fault;
+        }
+        CertificateFault::PinMismatch {
+            found,
+            pins: self.pins.len(),
+            otherwise: fault.to_string(),
+        }
+    }
+}
+
+/// One judgement.
+struct Question<'a> {
+    trust: &'a Trust,
+    domain: &'a DomainName,
+    chain: &'a [CertificateDer<'a>],
+    parsed: &'a X509Certificate<'a>,
+    found: SpkiSha256,
+    role: Role,
+    now: Timestamp,
+}
+
+impl Question<'_> {
+    fn pkix(&self) -> Result<VerifiedBy, CertificateFault> {
+        self.name(None)?;
+        self.dates()?;
+        let by = if self.trust.own_authority {
+            VerifiedBy::PartnerCa
+        } else {
+            VerifiedBy::Pkix
+        };
+        if self.trust.roots.were_given(&self.chain[0]) {
+            // Given as it stands: there is no path to build, only a purpose to look at.
+            self.purpose()?;
+            return Ok(by);
+        }
+        let mut worst = None;
+        for anchors in self.trust.roots.anchors() {
+            match self.path(anchors) {
+                Ok(()) => return Ok(by),
+                // A set that knows the issuer has the better cause.
+                Err(fault) => match (&worst, &fault) {
+                    (Some(_), webpki::Error::UnknownIssuer) => {}
+                    _ => worst = Some(fault),
+                },
+            }
+        }
+        Err(self.fault(&worst.unwrap_or(webpki::Error::UnknownIssuer)))
+    }
+
+    /// The name first: a certificate for somebody else is the commonest fault, and a date says
+    /// nothing about it.
+    fn name(&self, also: Option<&DomainName>) -> Result<(), CertificateFault> {
+        let names = Names::of(self.parsed);
+        if names.cover(self.domain) || also.is_some_and(|also| names.cover(also)) {
+            return Ok(());
+        }
+        Err(CertificateFault::NameMismatch {
+            expected: self.domain.clone(),
+            found: names.dns,
+            other_names: names.other_xmpp_names,
+        })
+    }
+
+    fn dates(&self) -> Result<(), CertificateFault> {
+        dates_of(self.parsed, self.now)
+    }
+
+    fn purpose(&self) -> Result<(), CertificateFault> {
+        let Ok(Some(usage)) = self.parsed.extended_key_usage() else {
+            return Ok(());
+        };
+        let usage = usage.value;
+        let server = usage.any || usage.server_auth;
+        match self.role {
+            Role::Server if server => Ok(()),
+            Role::Client if server || usage.client_auth => Ok(()),
+            role => Err(not_for_use(role)),
+        }
+    }
+
+    fn path(&self, anchors: &[TrustAnchor<'_>]) -> Result<(), webpki::Error> {
+        let end_entity = EndEntityCert::try_from(&self.chain[0])?;
+        let verify = |usage: KeyUsage| {
+            let seconds = u64::try_from(self.now.as_second()).unwrap_or_default();
+            end_entity
+                .verify_for_usage(
+                    provider().signature_verification_algorithms.all,
+                    anchors,
+                    &self.chain[1..],
+                    UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds)),
+                    usage,
+                    None,
+                    None,
+                )
+                .map(|_| ())
+        };
+        match (self.role, verify(KeyUsage::server_auth())) {
+            (Role::Client, Err(webpki::Error::RequiredEkuNotFoundContext(_))) => {
+                verify(KeyUsage::client_auth())
+            }
+            (_, verdict) => verdict,
+        }
+    }
+
+    fn fault(&self, cause: &webpki::Error) -> CertificateFault {
+        use webpki::Error;
+        match cause {
+            Error::UnknownIssuer => self.unknown_issuer(),
+            // The end entity's dates were looked at before: this is another's of the chain.
+            Error::CertExpired { .. } | Error::CertNotValidYet { .. } => self
+                .chain
+                .iter()
+                .skip(1)
+                .filter_map(|der| parse(der).ok())
+                .find_map(|parsed| dates_of(&parsed, self.now).err())
+                .unwrap_or_else(|| CertificateFault::Invalid(cause.to_string())),
+            Error::RequiredEkuNotFoundContext(_) => not_for_use(self.role),
+            Error::CaUsedAsEndEntity if is_self_issued(self.parsed) => {
+                CertificateFault::SelfSigned {
+                    subject: shown(self.parsed.subject()),
+                }
+            }
+            Error::BadDer | Error::BadDerTime | Error::TrailingData(_) => {
+                CertificateFault::Malformed(cause.to_string())
+            }
+            other => CertificateFault::Invalid(format!("{other:?}")),
+        }
+    }
+
+    fn unknown_issuer(&self) -> CertificateFault {
+        if is_self_issued(self.parsed) {
+            return CertificateFault::SelfSigned {
+                subject: shown(self.parsed.subject()),
+            };
+        }
+        // Follow the issuers through what was sent, in whatever order.
+        let sent: Vec<_> = self.chain[1..]
+            .iter()
+            .filter_map(|der| parse(der).ok())
+            .collect();
+        let mut last = self.parsed;
+        for _ in 0..sent.len() {
+            match sent.iter().find(|next| next.subject() == last.issuer()) {
+                Some(next) if !is_self_issued(last) => last = next,
+                _ => break,
+            }
+        }
+        if is_self_issued(last) {
+            CertificateFault::UnknownIssuer {
+                root: shown(last.subject()),
+            }
+        } else {
+            CertificateFault::IncompleteChain {
+                issuer: shown(last.issuer()),
+            }
+        }
+    }
+
+    fn dane(&self, tlsa: &TlsaSet) -> Result<VerifiedBy, CertificateFault> {
+        let end_entity = &self.chain[0];
+        let mut pkix = None;
+        let mut refused = None;
+        for record in tlsa.records() {
+            let names = |der| record.names(der).unwrap_or(false);
+            match record.usage {
+                Usage::DaneEe if names(end_entity) => return Ok(VerifiedBy::Dane),
+                Usage::PkixEe if names(end_entity) => {
+                    match pkix.get_or_insert_with(|| self.pkix()) {
+                        Ok(by) => return Ok(*by),
+                        Err(fault) => refused = Some(fault.clone()),
+                    }
+                }
+                Usage::PkixTa if self.chain[1..].iter().any(names) => {
+                    match pkix.get_or_insert_with(|| self.pkix()) {
+                        Ok(by) => return Ok(*by),
+                        Err(fault) => refused = Some(fault.clone()),
+                    }
+                }
+                Usage::DaneTa => {
+                    for authority in self.chain[1..].iter().filter(|der| names(der)) {
+                        match self.below(authority, &tlsa.target) {
+                            Ok(()) => return Ok(VerifiedBy::Dane),
+                            Err(fault) => refused = Some(fault),
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        Err(refused.unwrap_or(CertificateFault::DaneMismatch {
+            records: tlsa.records().len(),
+            found: self.found,
+        }))
+    }
+
+    /// DANE-TA: names and dates count, the authority is the one that a record names.
+    fn below(
+        &self,
+        authority: &CertificateDer<'_>,
+        target: &DomainName,
+    ) -> Result<(), CertificateFault> {
+        self.name(Some(target))?;
+        self.dates()?;
+        let anchor = webpki::anchor_from_trusted_cert(authority)
+            .map_err(|cause| CertificateFault::Malformed(cause.to_string()))?;
+        self.path(std::slice::from_ref(&anchor))
+            .map_err(|cause| self.fault(&cause))
+    }
+}
+
+fn dates_of(parsed: &X509Certificate<'_>, now: Timestamp) -> Result<(), CertificateFault> {
+    let validity = parsed.validity();
+    let subject = || shown(parsed.subject());
+    if now.as_second() > validity.not_after.timestamp() {
+        let not_after = timestamp(validity.not_after.timestamp()).map_err(malformed)?;
+        return Err(CertificateFault::Expired {
+            subject: subject(),
+            not_after,
+        });
+    }
+    if now.as_second() < validity.not_before.timestamp() {
+        let not_before = timestamp(validity.not_before.timestamp()).map_err(malformed)?;
+        return Err(CertificateFault::NotYetValid {
+            subject: subject(),
+            not_before,
+        });
+    }
+    Ok(())
+}
+
+fn is_self_issued(certificate: &X509Certificate<'_>) -> bool {
+    certificate.subject() == certificate.issuer()
+}
+
+fn not_for_use(role: Role) -> CertificateFault {
+    match role {
+        Role::Server => CertificateFault::NotForUse {
+            wanted: "server",
+            missing: "serverAuth",
+        },
+        Role::Client => CertificateFault::NotForUse {
+            wanted: "peer",
+            missing: "clientAuth and serverAuth",
+        },
+    }
+}
+
+fn malformed(cause: CertificateError) -> CertificateFault {
+    CertificateFault::Malformed(cause.to_string())
+}
+
+#[cfg(test)]
+mod tests;

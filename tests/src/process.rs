@@ -1,0 +1,181 @@
+//! One child process with its process group, its log file, and signals.
+//!
+//! A daemon dies with its value and with this process: it is started by a thread that lives as
+//! long as the process does, under `setpriv --pdeathsig` (whose signal follows the starting
+//! thread, not the process).
+
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{OnceLock, mpsc},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::wait;
+
+/// A running child process, killed with its whole group on drop.
+#[derive(Debug)]
+pub struct Daemon {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Daemon {
+    /// Starts `program` with `arguments` in a process group of its own; stdout and stderr are
+    /// appended to `log`.
+    ///
+    /// # Errors
+    /// When the log cannot be opened or the program not be started.
+    pub fn start(
+        name: &str,
+        program: &Path,
+        arguments: &[String],
+        environment: &[(&str, String)],
+        log: &Path,
+    ) -> Result<Self> {
+        let out = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .with_context(|| format!("log {}", log.display()))?;
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(program)
+            .args(arguments)
+            .envs(environment.iter().map(|(k, v)| (*k, v)))
+            .stdin(Stdio::null())
+            .stdout(out.try_clone()?)
+            .stderr(out);
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let child =
+            spawn(command).with_context(|| format!("start {name}: {}", program.display()))?;
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            log: log.to_owned(),
+        })
+    }
+
+    /// The process id, also the id of its group.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends `signal` to the whole group. A group that is gone already is no error.
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).expect("pids fit i32");
+        if let Some(group) = Pid::from_raw(pid) {
+            let _ = kill_process_group(group, signal);
+        }
+    }
+
+    /// Stops the process where it stands (SIGSTOP), connections alive.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Undoes [`Self::freeze`].
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// SIGKILL, then waits for the end, so that its ports are free.
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        let _ = self.child.wait();
+    }
+
+    /// SIGTERM, then waits; after `limit` SIGKILL.
+    ///
+    /// # Errors
+    /// When it did not end by itself within `limit`.
+    pub async fn terminate(&mut self, limit: Duration) -> Result<ExitStatus> {
+        self.signal(Signal::TERM);
+        let name = self.name.clone();
+        let ended = wait::until(&format!("{name} ends on SIGTERM"), limit, || {
+            let status = self.child.try_wait().ok().flatten();
+            async move { status }
+        })
+        .await;
+        if ended.is_err() {
+            self.kill();
+        }
+        ended
+    }
+
+    /// `None` while it runs.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Everything it wrote so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Waits for a line that contains `marker`.
+    ///
+    /// # Errors
+    /// When the process ends or `limit` passes first; carries the end of the log.
+    pub async fn await_line(&mut self, marker: &str, limit: Duration) -> Result<()> {
+        let what = format!("{} says {marker:?}", self.name);
+        let found = wait::until(&what, limit, || {
+            let log = self.log();
+            let state = if log.contains(marker) {
+                Some(Ok(()))
+            } else {
+                self.exited().map(Err)
+            };
+            async move { state }
+        })
+        .await
+        .with_context(|| self.tail())?;
+        found.map_err(|status| anyhow::anyhow!("{} ended: {status}\n{}", self.name, self.tail()))
+    }
+
+    /// The last lines of its log, for messages.
+    pub fn tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<_> = log.lines().collect();
+        let from = lines.len().saturating_sub(60);
+        format!("--- {} ---\n{}\n", self.name, lines[from..].join("\n"))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("{}", self.tail());
+        }
+    }
+}
+
+type Request = (Command, mpsc::SyncSender<io::Result<Child>>);
+
+/// Spawns from the one thread that never ends before the process.
+fn spawn(command: Command) -> io::Result<Child> {
+    static STARTER: OnceLock<mpsc::Sender<Request>> = OnceLock::new();
+    let starter = STARTER.get_or_init(|| {
+        let (tx, rx) = mpsc::channel::<Request>();
+        std::thread::Builder::new()
+            .name("starter".into())
+            .spawn(move || {
+                for (mut command, reply) in rx {
+                    let _ = reply.send(command.spawn());
+                }
+            })
+            .expect("a thread can be started");
+        tx
+    });
+    let (tx, rx) = mpsc::sync_channel(1);
+    starter.send((command, tx)).expect("the starter never ends");
+    rx.recv().expect("the starter answers every request")
+}

@@ -1,0 +1,46 @@
+//! Waiting for conditions with deadlines.
+
+use std::{future::Future, time::Duration};
+
+use anyhow::{Context, Result};
+use tokio::time::{Instant, sleep, timeout};
+
+/// What a slow, loaded two-core machine may need for one step.
+pub const GENEROUS: Duration = Duration::from_secs(40);
+
+/// Polls `probe` until it yields a value; the pause between polls grows from 5 to 100 ms.
+///
+/// # Errors
+/// When `limit` passes first; the message names `what`.
+pub async fn until<T, F>(what: &str, limit: Duration, mut probe: impl FnMut() -> F) -> Result<T>
+where
+    F: Future<Output = Option<T>>,
+{
+    let end = Instant::now() + limit;
+    let mut pause = Duration::from_millis(5);
+    loop {
+        if let Ok(Some(value)) = timeout(limit, probe()).await {
+            return Ok(value);
+        }
+        if Instant::now() >= end {
+            anyhow::bail!("{what}: not within {limit:?}");
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(100));
+    }
+}
+
+/// Gives `future` at most `limit`.
+///
+/// # Errors
+/// The future's own, or that `what` took longer.
+pub async fn within<T>(
+    what: &str,
+    limit: Duration,
+    future: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    timeout(limit, future)
+        .await
+        .with_context(|| format!("{what}: not within {limit:?}"))?
+        .with_context(|| what.to_owned())
+}

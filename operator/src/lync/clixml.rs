@@ -5,7 +5,10 @@
 
 use std::collections::HashMap;
 
-use quick_xml::{Reader, XmlVersion, events::{BytesStart, Event}};
+use quick_xml::{
+    Reader, XmlVersion,
+    events::{BytesStart, Event},
+};
 
 use super::{
     Fault,
@@ -26,7 +29,12 @@ pub fn records(text: &str) -> Result<Vec<Record>, Fault> {
     let mut reader = Reader::from_str(text);
     reader.config_mut().check_end_names = true;
     reader.config_mut().expand_empty_elements = true;
-    let mut parser = Parser { reader, types: HashMap::new(), objects: HashMap::new(), copied: 0 };
+    let mut parser = Parser {
+        reader,
+        types: HashMap::new(),
+        objects: HashMap::new(),
+        copied: 0,
+    };
     parser.document()
 }
 
@@ -117,7 +125,10 @@ impl<'t> Parser<'t> {
     }
 
     fn fault(&self, reason: &str) -> Fault {
-        Fault::Clixml { position: self.reader.buffer_position(), reason: reason.to_owned() }
+        Fault::Clixml {
+            position: self.reader.buffer_position(),
+            reason: reason.to_owned(),
+        }
     }
 
     fn attribute(&self, start: &BytesStart<'_>, name: &str) -> Result<Option<String>, Fault> {

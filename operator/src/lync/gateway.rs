@@ -6,8 +6,13 @@ use xmpp_edge_crds::edge_config::Settings;
 use super::{Draft, record::Record};
 
 /// Fields of a pool that the export cannot tell.
-const OPEN: [&str; 5] =
-    ["spec.site", "spec.domains", "spec.accessEdge", "spec.gateways", "spec.certificate"];
+const OPEN: [&str; 5] = [
+    "spec.site",
+    "spec.domains",
+    "spec.accessEdge",
+    "spec.gateways",
+    "spec.certificate",
+];
 
 /// Adds a pool that holds the settings; a person adds the rest.
 pub fn import(record: &Record, draft: &mut Draft) {
@@ -18,9 +23,24 @@ pub fn import(record: &Record, draft: &mut Draft) {
     let defaults = Settings::default();
     // Lync's name, ours, bounds of ours, default of both.
     let limits: [(&str, &str, std::ops::RangeInclusive<i64>, u32); 5] = [
-        ("ConnectionLimit", "connectionLimit", 1..=100_000, defaults.connection_limit),
-        ("PartnerConnectionLimit", "partnerConnectionLimit", 1..=100_000, defaults.partner_connection_limit),
-        ("KeepAliveInterval", "keepAliveIntervalSeconds", 5..=86_400, defaults.keep_alive_interval_seconds),
+        (
+            "ConnectionLimit",
+            "connectionLimit",
+            1..=100_000,
+            defaults.connection_limit,
+        ),
+        (
+            "PartnerConnectionLimit",
+            "partnerConnectionLimit",
+            1..=100_000,
+            defaults.partner_connection_limit,
+        ),
+        (
+            "KeepAliveInterval",
+            "keepAliveIntervalSeconds",
+            5..=86_400,
+            defaults.keep_alive_interval_seconds,
+        ),
         (
             "StreamEstablishmentTimeout",
             "streamEstablishmentTimeoutSeconds",
@@ -48,8 +68,9 @@ pub fn import(record: &Record, draft: &mut Draft) {
                 range.start(),
                 range.end()
             )),
-            None => warnings
-                .push(format!("{theirs} is no number: the default {default} of {ours} stays")),
+            None => warnings.push(format!(
+                "{theirs} is no number: the default {default} of {ours} stays"
+            )),
         }
     }
     if let Some(log) = record.bool("EnableLoggingAllMessageBodies") {
@@ -61,7 +82,9 @@ pub fn import(record: &Record, draft: &mut Draft) {
                 .into(),
         );
     }
-    if record.get("DialbackPassphrase").is_some_and(|_| record.text("DialbackPassphrase").is_some())
+    if record
+        .get("DialbackPassphrase")
+        .is_some_and(|_| record.text("DialbackPassphrase").is_some())
     {
         // The passphrase itself is never shown, nor written.
         warnings.push(

@@ -86,7 +86,10 @@ pub enum Fault {
 /// # Errors
 /// [`ImportError`] where the file is not an export, or holds none of the three objects.
 pub fn import(bytes: &[u8], name: &str) -> Result<Imported, ImportError> {
-    read(bytes).map_err(|fault| ImportError { name: name.to_owned(), fault })
+    read(bytes).map_err(|fault| ImportError {
+        name: name.to_owned(),
+        fault,
+    })
 }
 
 fn read(bytes: &[u8]) -> Result<Imported, Fault> {
@@ -131,12 +134,22 @@ impl Imported {
         for object in &self.objects {
             out.push_str("---\n");
             let name = reference(object);
-            for warning in self.warnings.iter().filter(|w| w.object.as_deref() == Some(&name)) {
+            for warning in self
+                .warnings
+                .iter()
+                .filter(|w| w.object.as_deref() == Some(&name))
+            {
                 // A comment ends with its line: text of an export must not begin another.
                 let message: String = warning
                     .message
                     .chars()
-                    .map(|c| if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{85}') { ' ' } else { c })
+                    .map(|c| {
+                        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{85}') {
+                            ' '
+                        } else {
+                            c
+                        }
+                    })
                     .collect();
                 out.push_str("# warning: ");
                 out.push_str(&message);
@@ -150,7 +163,12 @@ impl Imported {
 
 /// `Kind/name`.
 fn reference(object: &Value) -> String {
-    let part = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let part = |pointer: &str| {
+        object
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
     format!("{}/{}", part("/kind"), part("/metadata/name"))
 }
 
@@ -165,8 +183,16 @@ impl Draft {
     /// say. `needed` are faults that the warnings already name.
     fn add(&mut self, object: Value, warnings: Vec<String>, needed: &[&str]) {
         let name = reference(&object);
-        if self.imported.objects.iter().any(|other| reference(other) == name) {
-            self.warn(Some(name), "is in the export twice: the first one was taken".into());
+        if self
+            .imported
+            .objects
+            .iter()
+            .any(|other| reference(other) == name)
+        {
+            self.warn(
+                Some(name),
+                "is in the export twice: the first one was taken".into(),
+            );
             return;
         }
         for message in warnings {
@@ -174,7 +200,10 @@ impl Draft {
         }
         for violation in validate_manifest(&object) {
             if !needed.contains(&violation.path.as_str()) {
-                self.warn(Some(name.clone()), format!("is rejected as it stands: {violation}"));
+                self.warn(
+                    Some(name.clone()),
+                    format!("is rejected as it stands: {violation}"),
+                );
             }
         }
         self.imported.objects.push(object);
@@ -189,7 +218,11 @@ impl Draft {
 fn object_name(text: &str, longest: usize) -> String {
     let mut name = String::new();
     for c in text.chars().map(|c| c.to_ascii_lowercase()) {
-        let c = if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
+        let c = if c.is_ascii_alphanumeric() || c == '.' {
+            c
+        } else {
+            '-'
+        };
         let after_break = name.is_empty() || name.ends_with(['-', '.']);
         if !(after_break && matches!(c, '-' | '.')) {
             name.push(c);

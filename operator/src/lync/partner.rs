@@ -47,14 +47,23 @@ pub fn import(record: &Record, draft: &mut Draft) {
     spec.insert("tlsNegotiation".into(), json!(tls));
     spec.insert("saslNegotiation".into(), json!(sasl));
     spec.insert("supportDialbackNegotiation".into(), json!(dialback));
-    if (Negotiation { tls, sasl, dialback }).dialback_is_dead() {
+    if (Negotiation {
+        tls,
+        sasl,
+        dialback,
+    })
+    .dialback_is_dead()
+    {
         warnings.push(
             "dialback is on but can never be used, since both TLS and SASL are Required: set \
              saslNegotiation to Optional if the partner's certificate does not verify"
                 .into(),
         );
     }
-    spec.insert("enableKeepAlive".into(), json!(record.bool("EnableKeepAlive").unwrap_or(true)));
+    spec.insert(
+        "enableKeepAlive".into(),
+        json!(record.bool("EnableKeepAlive").unwrap_or(true)),
+    );
     match record.number("ConnectionLimit") {
         None | Some(0) => {}
         Some(limit @ 1..=100_000) => {
@@ -111,7 +120,13 @@ fn additional_domains(record: &Record, primary: &str, warnings: &mut Vec<String>
 }
 
 fn requirement(record: &Record, name: &str, warnings: &mut Vec<String>) -> Requirement {
-    match choice(record, name, ["Required", "Optional", "NotSupported"], "Required", warnings) {
+    match choice(
+        record,
+        name,
+        ["Required", "Optional", "NotSupported"],
+        "Required",
+        warnings,
+    ) {
         "Optional" => Requirement::Optional,
         "NotSupported" => Requirement::NotSupported,
         _ => Requirement::Required,
@@ -127,9 +142,11 @@ fn choice(
     strictest: &'static str,
     warnings: &mut Vec<String>,
 ) -> &'static str {
-    let known = record
-        .text(name)
-        .and_then(|text| choices.into_iter().find(|choice| choice.eq_ignore_ascii_case(text)));
+    let known = record.text(name).and_then(|text| {
+        choices
+            .into_iter()
+            .find(|choice| choice.eq_ignore_ascii_case(text))
+    });
     if let Some(known) = known {
         return known;
     }

@@ -40,8 +40,10 @@ pub fn import(record: &Record, draft: &mut Draft) {
     let mut metadata = Map::new();
     metadata.insert("name".into(), json!(name));
     if let Some(description) = record.text("Description") {
-        metadata
-            .insert("annotations".into(), json!({ "kubernetes.io/description": description }));
+        metadata.insert(
+            "annotations".into(),
+            json!({ "kubernetes.io/description": description }),
+        );
     }
     draft.add(
         json!({
@@ -94,7 +96,13 @@ fn scope(identity: &str, spec: &mut Map<String, Value>, warnings: &mut Vec<Strin
 fn site_name(text: &str) -> String {
     let name: String = text
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') {
+                c
+            } else {
+                '-'
+            }
+        })
         .take(63)
         .collect();
     name.trim_matches(['-', '_', '.']).to_owned()

@@ -60,7 +60,9 @@ impl Record {
 
     /// A property that is there and not null.
     pub fn get(&self, name: &str) -> Option<&Property> {
-        self.properties.get(name).filter(|property| **property != Property::Null)
+        self.properties
+            .get(name)
+            .filter(|property| **property != Property::Null)
     }
 
     /// A text, or what an inner object calls itself; an empty one is none.
@@ -103,6 +105,10 @@ impl Record {
             Some(Property::Text(text) | Property::Nested(Some(text))) => text.split(',').collect(),
             _ => Vec::<&str>::new(),
         };
-        texts.into_iter().map(str::trim).filter(|text| !text.is_empty()).collect()
+        texts
+            .into_iter()
+            .map(str::trim)
+            .filter(|text| !text.is_empty())
+            .collect()
     }
 }

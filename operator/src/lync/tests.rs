@@ -15,7 +15,9 @@ fn imported(name: &str) -> Imported {
 }
 
 fn clixml(inner: &str) -> String {
-    format!("<Objs Version=\"1.1.0.1\" xmlns=\"http://schemas.microsoft.com/powershell/2004/04\">{inner}</Objs>")
+    format!(
+        "<Objs Version=\"1.1.0.1\" xmlns=\"http://schemas.microsoft.com/powershell/2004/04\">{inner}</Objs>"
+    )
 }
 
 /// `UPDATE_GOLDEN=1 cargo test -p xmpp-edge-operator --lib lync` rewrites the outputs.
@@ -34,7 +36,11 @@ fn exports_become_the_manifests_beside_them() {
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
             fs::write(&golden, &yaml).unwrap();
         }
-        assert_eq!(yaml, fs::read_to_string(&golden).unwrap_or_default(), "{name}");
+        assert_eq!(
+            yaml,
+            fs::read_to_string(&golden).unwrap_or_default(),
+            "{name}"
+        );
     }
 }
 
@@ -72,10 +78,20 @@ fn the_passphrase_is_never_echoed() {
     let imported = imported("gateway.json");
     let everything = format!("{imported:?}{}", imported.yaml());
     assert!(!everything.contains("horse"));
-    assert!(imported.warnings.iter().any(|w| w.message.starts_with("DialbackPassphrase")));
+    assert!(
+        imported
+            .warnings
+            .iter()
+            .any(|w| w.message.starts_with("DialbackPassphrase"))
+    );
     // Nor where the file does not parse.
     let broken = br#"{"DialbackPassphrase":"correct horse", "PartnerConnectionLimit": }"#;
-    assert!(!import(broken, "gateway.json").unwrap_err().to_string().contains("horse"));
+    assert!(
+        !import(broken, "gateway.json")
+            .unwrap_err()
+            .to_string()
+            .contains("horse")
+    );
 }
 
 #[test]
@@ -85,7 +101,11 @@ fn an_enum_told_as_a_number_becomes_the_strictest() {
     assert_eq!(spec["tlsNegotiation"], "Required");
     assert_eq!(spec["saslNegotiation"], "Required");
     assert_eq!(spec["partnerType"], "PublicUnverified");
-    let told = imported.warnings.iter().filter(|w| w.message.contains("as the number")).count();
+    let told = imported
+        .warnings
+        .iter()
+        .filter(|w| w.message.contains("as the number"))
+        .count();
     assert_eq!(told, 3);
 }
 
@@ -116,17 +136,30 @@ fn what_is_no_export_is_named() {
     let cases: [(Vec<u8>, &str); 13] = [
         (b"".to_vec(), "is empty"),
         (b" \r\n".to_vec(), "is empty"),
-        (b"Identity : partner.example".to_vec(), "neither JSON nor CLIXML"),
+        (
+            b"Identity : partner.example".to_vec(),
+            "neither JSON nor CLIXML",
+        ),
         (b"\xff\xfe{".to_vec(), "neither UTF-8 nor UTF-16"),
         (b"{\0\"\0".to_vec(), "neither UTF-8 nor UTF-16"),
         (b"\x80abc".to_vec(), "neither UTF-8 nor UTF-16"),
-        (b"{\"Identity\":".to_vec(), "is not JSON: EOF while parsing a value at line 1"),
+        (
+            b"{\"Identity\":".to_vec(),
+            "is not JSON: EOF while parsing a value at line 1",
+        ),
         (b"[]".to_vec(), "holds no object of"),
         (b"{\"Name\":\"x\"}".to_vec(), "holds no object of"),
         (b"<html/>".to_vec(), "its root is not Objs"),
-        (b"<!DOCTYPE a [<!ENTITY b 'c'>]><Objs/>".to_vec(), "a DTD has no place in it"),
+        (
+            b"<!DOCTYPE a [<!ENTITY b 'c'>]><Objs/>".to_vec(),
+            "a DTD has no place in it",
+        ),
         (clixml(&deep).into_bytes(), "too deep"),
-        (clixml("<Obj RefId=\"0\"><Props><Ref N=\"a\" RefId=\"9\" /></Props></Obj>").into_bytes(), "did not come before"),
+        (
+            clixml("<Obj RefId=\"0\"><Props><Ref N=\"a\" RefId=\"9\" /></Props></Obj>")
+                .into_bytes(),
+            "did not come before",
+        ),
     ];
     for (bytes, expected) in cases {
         let error = import(&bytes, "export").unwrap_err().to_string();
@@ -148,8 +181,14 @@ fn references_and_escapes_of_clixml_are_followed() {
     ));
     let imported = import(text.as_bytes(), "x").unwrap();
     assert_eq!(imported.objects.len(), 2);
-    assert_eq!(imported.objects[0]["spec"]["description"], "1 < 2\r\nA_xZZZZ_ _x");
-    assert_eq!(imported.objects[1]["spec"]["additionalDomains"][0], "b.example");
+    assert_eq!(
+        imported.objects[0]["spec"]["description"],
+        "1 < 2\r\nA_xZZZZ_ _x"
+    );
+    assert_eq!(
+        imported.objects[1]["spec"]["additionalDomains"][0],
+        "b.example"
+    );
 }
 
 #[test]

@@ -17,7 +17,11 @@ pub fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, Fault> {
             let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
             let text = std::str::from_utf8(bytes).map_err(|_| Fault::Encoding)?;
             // UTF-16 without its mark is valid UTF-8 full of NUL.
-            if text.contains('\0') { Err(Fault::Encoding) } else { Ok(Cow::Borrowed(text)) }
+            if text.contains('\0') {
+                Err(Fault::Encoding)
+            } else {
+                Ok(Cow::Borrowed(text))
+            }
         }
     }
 }

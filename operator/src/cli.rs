@@ -247,7 +247,7 @@ fn standalone(options: Standalone) -> Result<u8, Failure> {
 }
 
 fn check(look: &Look) -> Result<u8, Failure> {
-    let inspection = Inspection::of(&look.manifests)?;
+    let inspection = Inspection::of(&look.manifests, jiff::Timestamp::now())?;
     let validation = validate::validate(&inspection);
     match look.output {
         Output::Text => print(&validation.text())?,
@@ -258,7 +258,7 @@ fn check(look: &Look) -> Result<u8, Failure> {
 
 /// Reads for `render` and `explain`: what is wrong goes to stderr, and is the exit code.
 fn inspected(look: &Look) -> Result<(Inspection, u8), Failure> {
-    let inspection = Inspection::of(&look.manifests)?;
+    let inspection = Inspection::of(&look.manifests, jiff::Timestamp::now())?;
     let mut code = 0;
     for note in inspection.notes() {
         if note.severity() == crate::compile::Severity::Error {

@@ -90,6 +90,15 @@ fn manifests_mean_what_the_golden_files_say() {
     }
 }
 
+/// A pool whose certificate stands in the manifests.
+fn given_pair(chain: &str) -> String {
+    let pool = fs::read_to_string(golden("federation").join("manifests/pool.yaml")).unwrap();
+    let pool = pool.replace("{selfSigned: {}}", "{secretRef: {name: site}}");
+    format!(
+        "{pool}---\napiVersion: v1\nkind: Secret\nmetadata: {{name: site}}\nstringData: {{tls.crt: {chain}, tls.key: x}}\n"
+    )
+}
+
 #[test]
 fn validate_tells_errors_from_warnings_by_its_exit_code() {
     let wrong = PARTNER.replace("p.example", "p.example, tlsNegotiation: Optional");
@@ -112,6 +121,11 @@ fn validate_tells_errors_from_warnings_by_its_exit_code() {
             "apiVersion: xmpp-edge.dev/v1\nkind: EdgePool\nmetadata: {name: x}\n".to_owned(),
             1,
             "xmpp-edge.dev/v1alpha1",
+        ),
+        (
+            given_pair("no PEM"),
+            0,
+            "CertificateReady=False, InvalidCertificate",
         ),
         (PARTNER.replace("{name: p}", "{}"), 1, "metadata.name"),
         (

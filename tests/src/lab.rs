@@ -13,7 +13,7 @@ use crate::{
     address::Block,
     dns::NameServer,
     pki::{Authority, Leaf, Usage},
-    servers::{DIRECT_TLS_PORT, S2S_PORT, Security, Spec},
+    servers::{Acknowledge, DIRECT_TLS_PORT, S2S_PORT, Security, Spec},
 };
 
 /// Host part of the name server's address in the lab's block.
@@ -92,7 +92,7 @@ impl Lab {
             security,
             direct_tls: false,
             bidi: false,
-            acknowledge: true,
+            acknowledge: Acknowledge::Resending,
         }
     }
 

@@ -51,6 +51,27 @@ impl Authority {
         self.issuer.pem()
     }
 
+    /// An authority below this one that may sign leaves.
+    pub fn intermediate(&self) -> Leaf {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.distinguished_name = DistinguishedName::new();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "Intermediate");
+        params.use_authority_key_identifier_extension = true;
+        limit_validity(&mut params);
+        let key = KeyPair::generate().expect("a key can be generated");
+        let issued = params
+            .signed_by(&key, &self.issuer)
+            .expect("an intermediate can be signed");
+        Leaf {
+            certificate: issued.pem(),
+            key: key.serialize_pem(),
+        }
+    }
+
     /// A leaf whose dNSNames are `names`.
     pub fn issue(&self, names: &[&str], usage: Usage) -> Leaf {
         let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();

@@ -42,6 +42,15 @@ pub enum Security {
     TcpDialback,
 }
 
+/// What a server does with XEP-0198 between servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acknowledge {
+    /// As Debian's package has it once the module is on: nothing is sent again, 500 are kept.
+    AsPackaged,
+    /// As the README asks of servers inside: unacknowledged stanzas are sent again, and many kept.
+    Resending,
+}
+
 /// All that a server's configuration depends on.
 #[derive(Clone, Debug)]
 pub struct Spec {
@@ -62,8 +71,8 @@ pub struct Spec {
     pub direct_tls: bool,
     /// XEP-0288 (Prosody only).
     pub bidi: bool,
-    /// XEP-0198 between servers, with resending (Prosody only).
-    pub acknowledge: bool,
+    /// XEP-0198 between servers (Prosody only).
+    pub acknowledge: Acknowledge,
 }
 
 /// A server under test.

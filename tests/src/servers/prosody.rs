@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{DIRECT_TLS_PORT, Security, Server, Spec};
+use super::{Acknowledge, DIRECT_TLS_PORT, Security, Server, Spec};
 use crate::{client::PASSWORD, process::Daemon};
 
 const CONFIGURATION: &str = "prosody.cfg.lua";
@@ -53,6 +53,7 @@ fn configuration(spec: &Spec, directory: &Path) -> String {
         "time",
         "version",
         "blocklist",
+        "smacks",
     ];
     if spec.security != Security::TcpDialback {
         modules.push("tls");
@@ -63,9 +64,6 @@ fn configuration(spec: &Spec, directory: &Path) -> String {
     if spec.bidi {
         modules.push("s2s_bidi");
     }
-    if spec.acknowledge {
-        modules.push("smacks");
-    }
     let modules: Vec<_> = modules.iter().map(|m| format!("{m:?};")).collect();
     let modules = modules.join(" ");
     let direct_tls = if spec.direct_tls {
@@ -75,6 +73,10 @@ fn configuration(spec: &Spec, directory: &Path) -> String {
     };
     let tls = spec.security != Security::TcpDialback;
     let certificates_only = spec.security == Security::Certificates;
+    let acknowledge = match spec.acknowledge {
+        Acknowledge::AsPackaged => "",
+        Acknowledge::Resending => "smacks_s2s_resend = true\nsmacks_max_queue_size = 100000\n",
+    };
     let level = if std::env::var_os("INTEROP_DEBUG").is_some() {
         "debug"
     } else {
@@ -102,9 +104,7 @@ s2s_secure_auth = {certificates_only}
 s2s_direct_tls_ports = {direct_tls}
 s2s_direct_tls_ssl = {{ certificate = "{dir}/certificate.pem"; key = "{dir}/key.pem"; cafile = "{dir}/trust.pem"; capath = "/nonexistent" }}
 s2s_timeout = 30
-smacks_s2s_resend = true
-smacks_max_queue_size = 100000
-ssl = {{ cafile = "{dir}/trust.pem"; capath = "/nonexistent" }}
+{acknowledge}ssl = {{ cafile = "{dir}/trust.pem"; capath = "/nonexistent" }}
 VirtualHost "{domain}"
   ssl = {{ certificate = "{dir}/certificate.pem"; key = "{dir}/key.pem"; cafile = "{dir}/trust.pem"; capath = "/nonexistent" }}
 "#

@@ -138,17 +138,23 @@ pub(super) fn skip_plain(bytes: &[u8], mut at: usize, stops: Stops) -> usize {
     }
 }
 
-/// How many bytes from the front are name characters or colons, `most` at most.
+/// Length of the name that `bytes` begin with, a name character, and of its prefix (0 for none); it
+/// ends at a second colon or after `most` bytes at the latest.
 #[inline]
-pub(super) fn name_length(bytes: &[u8], most: usize) -> usize {
-    let bytes = &bytes[..bytes.len().min(most)];
-    match bytes
-        .iter()
-        .position(|&byte| !continues_name(byte) && byte != b':')
-    {
-        Some(len) => len,
-        None => bytes.len(),
+pub(super) fn plain_name(bytes: &[u8], most: usize) -> (usize, u16) {
+    let mut prefix = 0;
+    for (at, &byte) in bytes.iter().enumerate().take(most) {
+        if continues_name(byte) {
+            continue;
+        }
+        let starts_local = bytes.get(at + 1).is_some_and(|&next| starts_name(next));
+        if byte == b':' && prefix == 0 && starts_local {
+            prefix = at as u16;
+            continue;
+        }
+        return (at, prefix);
     }
+    (bytes.len().min(most), prefix)
 }
 
 /// Where the characters beyond ASCII that begin at `at` end; `None` while the first is cut off.

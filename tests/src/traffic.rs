@@ -1,0 +1,329 @@
+//! Numbered messages at a rate, and the account of what became of each: "nothing lost" as numbers.
+//!
+//! Sender and receiver log in again whenever their server is gone. A number has one of three
+//! fates: delivered (once or more), answered with an error, or lost.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Result;
+use parking_lot::Mutex;
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, sleep, sleep_until},
+};
+
+use crate::{client::Client, wait, xml::Element};
+
+/// Messages a second of the fault scenarios.
+pub const RATE: u32 = 500;
+
+/// How long nothing may arrive before the account is closed: longer than any queue's time-out of a
+/// scenario.
+const QUIET: Duration = Duration::from_secs(12);
+
+/// One end of the traffic: a user at a server.
+#[derive(Clone, Debug)]
+pub struct End {
+    pub server: SocketAddr,
+    /// Bare JID.
+    pub jid: String,
+}
+
+/// What was seen so far.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Numbers written to the sender's server.
+    sent: BTreeSet<u32>,
+    /// Numbers in order of arrival, duplicates included.
+    arrived: Vec<u32>,
+    /// Numbers answered with an error, with the condition.
+    failed: BTreeMap<u32, String>,
+    last: Option<Instant>,
+}
+
+/// The final account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    pub sent: usize,
+    /// Different numbers that arrived.
+    pub delivered: usize,
+    /// Arrivals beyond the first of a number.
+    pub duplicates: usize,
+    /// Answered with an error and not delivered.
+    pub bounced: usize,
+    /// Answered with an error although delivered.
+    pub bounced_and_delivered: usize,
+    /// Neither delivered nor answered.
+    pub lost: usize,
+    /// First arrivals that came after a higher number's first arrival.
+    pub disordered: usize,
+    /// The first places where order broke: a number, and the highest that had arrived before it.
+    pub breaks: Vec<(u32, u32)>,
+    /// Errors by condition.
+    pub conditions: BTreeMap<String, usize>,
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "sent {:>5}  delivered {:>5}  duplicates {:>4}  bounced {:>5}  both {:>3}  lost {:>4}  disordered {:>3}  {:?}",
+            self.sent,
+            self.delivered,
+            self.duplicates,
+            self.bounced,
+            self.bounced_and_delivered,
+            self.lost,
+            self.disordered,
+            self.conditions
+        )?;
+        if !self.breaks.is_empty() {
+            write!(f, " late (number, after): {:?}", self.breaks)?;
+        }
+        Ok(())
+    }
+}
+
+impl Seen {
+    fn account(&self) -> Account {
+        let delivered: BTreeSet<u32> = self.arrived.iter().copied().collect();
+        let mut late = Vec::new();
+        let mut highest = 0;
+        let mut first = BTreeSet::new();
+        for number in &self.arrived {
+            if first.insert(*number) {
+                if highest > *number {
+                    late.push((*number, highest));
+                }
+                highest = highest.max(*number);
+            }
+        }
+        let mut conditions = BTreeMap::new();
+        for condition in self.failed.values() {
+            *conditions.entry(condition.clone()).or_default() += 1;
+        }
+        let fate = |n: &&u32| delivered.contains(n) || self.failed.contains_key(n);
+        Account {
+            sent: self.sent.len(),
+            delivered: delivered.len(),
+            duplicates: self.arrived.len() - delivered.len(),
+            bounced: self
+                .failed
+                .keys()
+                .filter(|n| !delivered.contains(n))
+                .count(),
+            bounced_and_delivered: self.failed.keys().filter(|n| delivered.contains(n)).count(),
+            lost: self.sent.iter().filter(|n| !fate(n)).count(),
+            disordered: late.len(),
+            breaks: late.into_iter().take(5).collect(),
+            conditions,
+        }
+    }
+}
+
+/// Running traffic from one end to the other.
+pub struct Traffic {
+    seen: Arc<Mutex<Seen>>,
+    /// Set once all was sent.
+    done: watch::Receiver<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Traffic {
+    /// Logs both ends in (the receiver with a presence, so that messages to its bare JID reach it),
+    /// then starts sending `count` messages at `rate` a second.
+    ///
+    /// # Errors
+    /// When one of them cannot log in at first.
+    pub async fn start(from: End, to: End, count: u32, rate: u32) -> Result<Self> {
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let receiver = receiver(&to).await?;
+        let sender = Client::login(from.server, &from.jid, "sender").await?;
+        let (tx, done) = watch::channel(false);
+        let tasks = vec![
+            tokio::spawn(receive(to.clone(), receiver, Arc::clone(&seen))),
+            tokio::spawn(send(
+                from,
+                to.jid,
+                sender,
+                count,
+                rate,
+                Arc::clone(&seen),
+                tx,
+            )),
+        ];
+        Ok(Self { seen, done, tasks })
+    }
+
+    /// Waits until `count` numbers have arrived.
+    ///
+    /// # Errors
+    /// When they do not in time.
+    pub async fn arrived(&self, count: usize) -> Result<()> {
+        wait::until(
+            &format!("{count} messages arrive"),
+            wait::GENEROUS,
+            || async { (self.seen.lock().arrived.len() >= count).then_some(()) },
+        )
+        .await
+    }
+
+    /// How many messages were written to the sender's server so far.
+    pub fn sent(&self) -> usize {
+        self.seen.lock().sent.len()
+    }
+
+    /// Waits until everything was sent and each has its fate, or nothing more comes for a while.
+    ///
+    /// # Errors
+    /// When the sender cannot get rid of its messages within four minutes.
+    pub async fn finish(mut self) -> Result<Account> {
+        wait::within("all messages are sent", Duration::from_secs(240), async {
+            self.done.wait_for(|done| *done).await?;
+            Ok(())
+        })
+        .await?;
+        let start = Instant::now();
+        let _ = wait::until(
+            "the traffic comes to rest",
+            Duration::from_secs(120),
+            || async {
+                let seen = self.seen.lock();
+                let account = seen.account();
+                let quiet = seen.last.unwrap_or(start).max(start).elapsed() > QUIET;
+                (account.lost == 0 || quiet).then_some(())
+            },
+        )
+        .await;
+        Ok(self.seen.lock().account())
+    }
+}
+
+impl Drop for Traffic {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+async fn receiver(to: &End) -> Result<Client> {
+    let client = Client::login(to.server, &to.jid, "receiver").await?;
+    client.presence(None, None, "").await?;
+    Ok(client)
+}
+
+async fn receive(to: End, mut client: Client, seen: Arc<Mutex<Seen>>) {
+    loop {
+        while let Some(stanzas) = client.batch(Duration::from_millis(500)).await {
+            record(&stanzas, &seen);
+        }
+        client = again(|| receiver(&to)).await;
+    }
+}
+
+/// Tries until it works: the server is being restarted.
+async fn again<F: Future<Output = Result<Client>>>(mut login: impl FnMut() -> F) -> Client {
+    loop {
+        match login().await {
+            Ok(client) => return client,
+            Err(_) => sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+fn record(stanzas: &[Element], seen: &Mutex<Seen>) {
+    let mut seen = seen.lock();
+    for stanza in stanzas.iter().filter(|s| s.name == "message") {
+        let Some(number) = stanza
+            .attribute("id")
+            .and_then(|id| id.strip_prefix("n-")?.parse().ok())
+        else {
+            continue;
+        };
+        seen.last = Some(Instant::now());
+        match stanza.error_condition() {
+            Some(condition) => {
+                seen.failed.insert(number, condition.to_owned());
+            }
+            None => seen.arrived.push(number),
+        }
+    }
+}
+
+async fn send(
+    from: End,
+    to: String,
+    mut client: Client,
+    count: u32,
+    rate: u32,
+    seen: Arc<Mutex<Seen>>,
+    done: watch::Sender<bool>,
+) {
+    const BURST: u32 = 5;
+    let pause = Duration::from_secs(1) * BURST / rate;
+    let mut at = Instant::now();
+    let mut next = 0;
+    loop {
+        let mut connected = true;
+        while connected && next < count {
+            sleep_until(at).await;
+            at = (at + pause).max(Instant::now() - pause);
+            let last = (next + BURST).min(count);
+            let burst: String = (next..last).map(|n| message(&to, n)).collect();
+            connected = client.send(&burst).await.is_ok();
+            if connected {
+                seen.lock().sent.extend(next..last);
+                next = last;
+            }
+            match client.batch(Duration::ZERO).await {
+                Some(stanzas) => record(&stanzas, &seen),
+                None => connected = false,
+            }
+        }
+        if next == count {
+            let _ = done.send(true);
+        }
+        while connected {
+            match client.batch(Duration::from_millis(500)).await {
+                Some(stanzas) => record(&stanzas, &seen),
+                None => connected = false,
+            }
+        }
+        client = again(|| Client::login(from.server, &from.jid, "sender")).await;
+    }
+}
+
+/// About 220 bytes, as chat messages are.
+fn message(to: &str, number: u32) -> String {
+    format!(
+        "<message to='{to}' type='chat' id='n-{number}' xml:lang='en'><body>message number {number}: \
+         the quick brown fox jumps over the lazy dog</body><request xmlns='urn:xmpp:receipts'/></message>"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_number_has_one_fate_and_order_counts_first_arrivals_only() {
+        let seen = Seen {
+            sent: (0..8).collect(),
+            arrived: vec![0, 1, 3, 2, 3, 4],
+            failed: BTreeMap::from([(4, "x".into()), (5, "y".into())]),
+            last: None,
+        };
+        let account = seen.account();
+        assert_eq!((account.delivered, account.duplicates), (5, 1));
+        assert_eq!((account.bounced, account.bounced_and_delivered), (1, 1));
+        assert_eq!((account.lost, account.disordered), (2, 1));
+    }
+}

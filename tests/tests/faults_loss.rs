@@ -1,0 +1,300 @@
+//! What is lost when something dies at 500 messages a second: each server and the edge in turn,
+//! restarted in order, killed, and frozen for 3 s and then killed; and beside it, what the same two
+//! servers lose without the edge.
+//!
+//! Prints a table. The promise is asserted where the chain can keep it: Prosody (XEP-0198) on both
+//! sides by SASL EXTERNAL.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{fmt, time::Duration};
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use tokio::time::{Instant, sleep_until};
+use xmpp_edge_tests::{
+    federation::{Federation, Method, OWN, PARTNER, Plan},
+    lab::Lab,
+    servers::{
+        Acknowledge,
+        Kind::{self, Ejabberd, Prosody},
+        Security, Server,
+    },
+    traffic::{Account, End, RATE, Traffic},
+};
+
+/// Messages of one run.
+const COUNT: u32 = 4000;
+/// How many have arrived when the fault strikes.
+const BEFORE: usize = 1000;
+/// Names more runs: every server as next hop, every method.
+const ALL: &str = "FAULTS_ALL";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    Restart,
+    Kill,
+    /// SIGSTOP for 3 s, then SIGKILL.
+    Freeze,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Victim {
+    Sender,
+    Edge,
+    Receiver,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Restart => "restart",
+            Self::Kill => "kill -9",
+            Self::Freeze => "freeze, kill",
+        })
+    }
+}
+
+/// What can be hurt, whichever process it is.
+trait Mortal {
+    async fn restart(&mut self) -> Result<()>;
+    fn freeze(&self);
+    fn kill(&mut self);
+    async fn launch(&mut self) -> Result<()>;
+}
+
+macro_rules! mortal {
+    ($type:ty) => {
+        impl Mortal for $type {
+            async fn restart(&mut self) -> Result<()> {
+                self.restart().await
+            }
+            fn freeze(&self) {
+                self.freeze();
+            }
+            fn kill(&mut self) {
+                self.kill();
+            }
+            async fn launch(&mut self) -> Result<()> {
+                self.launch().await
+            }
+        }
+    };
+}
+mortal!(Server);
+mortal!(xmpp_edge_tests::edge::Edge);
+
+async fn strike(fault: Fault, victim: &mut impl Mortal) -> Result<()> {
+    match fault {
+        Fault::Restart => victim.restart().await,
+        Fault::Kill => {
+            victim.kill();
+            victim.launch().await
+        }
+        Fault::Freeze => {
+            victim.freeze();
+            // The scenario itself is a duration.
+            sleep_until(Instant::now() + Duration::from_secs(3)).await;
+            victim.kill();
+            victim.launch().await
+        }
+    }
+}
+
+fn end(server: &Server, user: &str) -> End {
+    End {
+        server: server.c2s(),
+        jid: format!("{user}@{}", server.spec().domain),
+    }
+}
+
+/// alice@org.example → edge → bob@partner.example.
+async fn through_the_edge(plan: Plan, victim: Victim, fault: Fault) -> Result<Account> {
+    let mut scene = Federation::start_with(plan, &json!({ "queueTimeoutSeconds": 20 })).await?;
+    let traffic = Traffic::start(
+        end(&scene.inside, "alice"),
+        end(&scene.partner, "bob"),
+        COUNT,
+        RATE,
+    )
+    .await?;
+    let outcome = async {
+        traffic.arrived(BEFORE).await?;
+        match victim {
+            Victim::Sender => strike(fault, &mut scene.inside).await?,
+            Victim::Edge => strike(fault, &mut scene.edge).await?,
+            Victim::Receiver => strike(fault, &mut scene.partner).await?,
+        }
+        traffic.finish().await
+    }
+    .await;
+    if outcome.is_err() {
+        eprintln!("{}", scene.logs());
+    }
+    outcome
+}
+
+/// The same two servers without the edge.
+async fn direct(
+    kind: Kind,
+    acknowledge: Acknowledge,
+    victim: Victim,
+    fault: Fault,
+) -> Result<Account> {
+    let lab = Lab::new().await?;
+    let mut from = lab.spec(OWN, 1, "alice", Security::Certificates);
+    let mut to = lab.spec(PARTNER, 2, "bob", Security::Certificates);
+    (from.acknowledge, to.acknowledge) = (acknowledge, acknowledge);
+    lab.publish(&from);
+    lab.publish(&to);
+    let (mut from, mut to) = tokio::try_join!(
+        Server::start(kind, from, lab.directory()),
+        Server::start(kind, to, lab.directory())
+    )?;
+    let traffic = Traffic::start(end(&from, "alice"), end(&to, "bob"), COUNT, RATE).await?;
+    traffic.arrived(BEFORE).await?;
+    match victim {
+        Victim::Sender => strike(fault, &mut from).await?,
+        Victim::Edge => unreachable!("there is no edge"),
+        Victim::Receiver => strike(fault, &mut to).await?,
+    }
+    traffic.finish().await
+}
+
+fn plan(partner: Kind, method: Method, inside: Kind) -> Plan {
+    Plan {
+        partner,
+        partner_method: method,
+        inside,
+        inside_method: Method::External,
+    }
+}
+
+fn row(what: &str, victim: Victim, fault: Fault, account: &Account) {
+    println!("{what:<34} {victim:<9?} {fault:<13} {account}");
+}
+
+/// Nothing lost, order kept, nothing both delivered and bounced, and never more duplicates than
+/// what Prosody and the edge can have had unacknowledged (one second's worth, generously).
+fn assert_kept(account: &Account) {
+    assert_eq!(account.lost, 0, "{account}");
+    assert_eq!(account.disordered, 0, "{account}");
+    assert_eq!(account.bounced_and_delivered, 0, "{account}");
+    assert!(account.duplicates <= 4 * RATE as usize, "{account}");
+}
+
+async fn kept(victim: Victim, fault: Fault) {
+    let account = through_the_edge(plan(Prosody, Method::External, Prosody), victim, fault)
+        .await
+        .unwrap();
+    row("Prosody, edge, Prosody (EXTERNAL)", victim, fault, &account);
+    assert_kept(&account);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_the_edge_is_restarted() {
+    kept(Victim::Edge, Fault::Restart).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_the_edge_is_killed() {
+    kept(Victim::Edge, Fault::Kill).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_the_edge_freezes() {
+    kept(Victim::Edge, Fault::Freeze).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_the_partner_is_restarted() {
+    kept(Victim::Receiver, Fault::Restart).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_the_partner_is_killed() {
+    kept(Victim::Receiver, Fault::Kill).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_the_partner_freezes() {
+    kept(Victim::Receiver, Fault::Freeze).await;
+}
+
+/// What dies with the sender's own server is that server's; the edge must keep order and must not
+/// multiply.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn order_is_kept_when_the_senders_server_is_killed() {
+    let (victim, fault) = (Victim::Sender, Fault::Kill);
+    let account = through_the_edge(plan(Prosody, Method::External, Prosody), victim, fault)
+        .await
+        .unwrap();
+    row("Prosody, edge, Prosody (EXTERNAL)", victim, fault, &account);
+    assert_eq!(account.disordered, 0, "{account}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_edge_the_same_servers_are_measured_when_the_partner_freezes() {
+    let (victim, fault) = (Victim::Receiver, Fault::Freeze);
+    for acknowledge in [Acknowledge::AsPackaged, Acknowledge::Resending] {
+        let account = direct(Prosody, acknowledge, victim, fault).await.unwrap();
+        row(
+            &format!("Prosody, Prosody ({acknowledge:?})"),
+            victim,
+            fault,
+            &account,
+        );
+        assert_eq!(account.sent, COUNT as usize);
+    }
+}
+
+/// The long table, only with the environment variable: it takes a quarter of an hour.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn table_of_every_server_method_and_fault() {
+    if std::env::var_os(ALL).is_none() {
+        eprintln!("skipped: set {ALL}=1 for the long table");
+        return;
+    }
+    let faults = [Fault::Restart, Fault::Kill, Fault::Freeze];
+    for (kind, acknowledge) in [
+        (Prosody, Acknowledge::AsPackaged),
+        (Prosody, Acknowledge::Resending),
+        (Ejabberd, Acknowledge::AsPackaged),
+    ] {
+        for victim in [Victim::Sender, Victim::Receiver] {
+            for fault in faults {
+                let account = direct(kind, acknowledge, victim, fault).await.unwrap();
+                row(
+                    &format!("{kind:?}, {kind:?} ({acknowledge:?})"),
+                    victim,
+                    fault,
+                    &account,
+                );
+            }
+        }
+    }
+    for (partner, method, inside) in [
+        (Prosody, Method::External, Prosody),
+        (Ejabberd, Method::External, Prosody),
+        (Prosody, Method::External, Ejabberd),
+        (Prosody, Method::TlsDialback, Prosody),
+        (Prosody, Method::Bidi, Prosody),
+        (Prosody, Method::TcpDialback, Prosody),
+    ] {
+        for victim in [Victim::Sender, Victim::Edge, Victim::Receiver] {
+            for fault in faults {
+                let plan = plan(partner, method, inside);
+                let account = through_the_edge(plan, victim, fault)
+                    .await
+                    .with_context(|| format!("{plan:?} {victim:?} {fault}"))
+                    .unwrap();
+                row(
+                    &format!("{inside:?}, edge, {partner:?} ({method})"),
+                    victim,
+                    fault,
+                    &account,
+                );
+            }
+        }
+    }
+}

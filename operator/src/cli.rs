@@ -4,7 +4,7 @@
 //! could not be done; 2: wrong usage.
 
 use std::{
-    io::Write,
+    io::{IsTerminal, Write},
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
@@ -193,6 +193,7 @@ fn log_to_stderr(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.init(),
@@ -246,7 +247,7 @@ fn standalone(options: Standalone) -> Result<u8, Failure> {
 }
 
 fn check(look: &Look) -> Result<u8, Failure> {
-    let inspection = Inspection::of(&look.manifests)?;
+    let inspection = Inspection::of(&look.manifests, jiff::Timestamp::now())?;
     let validation = validate::validate(&inspection);
     match look.output {
         Output::Text => print(&validation.text())?,
@@ -257,7 +258,7 @@ fn check(look: &Look) -> Result<u8, Failure> {
 
 /// Reads for `render` and `explain`: what is wrong goes to stderr, and is the exit code.
 fn inspected(look: &Look) -> Result<(Inspection, u8), Failure> {
-    let inspection = Inspection::of(&look.manifests)?;
+    let inspection = Inspection::of(&look.manifests, jiff::Timestamp::now())?;
     let mut code = 0;
     for note in inspection.notes() {
         if note.severity() == crate::compile::Severity::Error {

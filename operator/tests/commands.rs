@@ -3,8 +3,11 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
+    net::TcpListener,
     path::{Path, PathBuf},
-    process::Output,
+    process::{Output, Stdio},
+    time::{Duration, Instant},
 };
 
 use assert_cmd::Command;
@@ -87,6 +90,15 @@ fn manifests_mean_what_the_golden_files_say() {
     }
 }
 
+/// A pool whose certificate stands in the manifests.
+fn given_pair(chain: &str) -> String {
+    let pool = fs::read_to_string(golden("federation").join("manifests/pool.yaml")).unwrap();
+    let pool = pool.replace("{selfSigned: {}}", "{secretRef: {name: site}}");
+    format!(
+        "{pool}---\napiVersion: v1\nkind: Secret\nmetadata: {{name: site}}\nstringData: {{tls.crt: {chain}, tls.key: x}}\n"
+    )
+}
+
 #[test]
 fn validate_tells_errors_from_warnings_by_its_exit_code() {
     let wrong = PARTNER.replace("p.example", "p.example, tlsNegotiation: Optional");
@@ -109,6 +121,11 @@ fn validate_tells_errors_from_warnings_by_its_exit_code() {
             "apiVersion: xmpp-edge.dev/v1\nkind: EdgePool\nmetadata: {name: x}\n".to_owned(),
             1,
             "xmpp-edge.dev/v1alpha1",
+        ),
+        (
+            given_pair("no PEM"),
+            0,
+            "CertificateReady=False, InvalidCertificate",
         ),
         (PARTNER.replace("{name: p}", "{}"), 1, "metadata.name"),
         (
@@ -269,4 +286,84 @@ fn standalone_without_a_pool_to_run_says_why() {
         assert_eq!(output.status.code(), Some(1), "{}", err(&output));
         assert!(err(&output).contains(says), "{says}: {}", err(&output));
     }
+}
+
+#[test]
+fn import_lync_prints_manifests_and_warns_beside_them() {
+    let export = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lync/policies.json");
+    let output = run(&["import-lync", export.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert!(out(&output).contains("kind: ExternalAccessPolicy"));
+    let directory = directory("no export");
+    let wrong = directory.path().join("a.yaml");
+    for (file, code, says) in [
+        (wrong.to_str().unwrap(), 1, "CLIXML"),
+        ("/does/not/exist", 2, "/does/not/exist"),
+    ] {
+        let output = run(&["import-lync", file]);
+        assert_eq!(output.status.code(), Some(code));
+        assert!(err(&output).contains(says), "{}", err(&output));
+    }
+}
+
+/// Ports that nobody uses at this moment.
+fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners: Vec<TcpListener> = (0..N)
+        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+        .collect();
+    std::array::from_fn(|index| listeners[index].local_addr().unwrap().port())
+}
+
+/// Waits until `found` answers, as long as a person would at most.
+fn eventually<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(found) = found() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what} did not come");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn standalone_says_ready_follows_edits_and_stops_in_order() {
+    let [s2s, internal, admin] = free_ports();
+    let pool = fs::read_to_string(golden("federation").join("manifests/pool.yaml")).unwrap();
+    let pool = format!(
+        "{pool}  listeners: {{s2s: {s2s}, directTls: 0, internal: {internal}, admin: {admin}}}\n"
+    );
+    let directory = directory(&pool);
+    let state = directory.path().join("state");
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("xmpp-edge-operator"))
+        .args(["standalone", "--bind", "127.0.0.1", "--manifests"])
+        .arg(directory.path())
+        .arg("--state")
+        .arg(&state)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "ready: EdgePool default/hq");
+    let status = || -> Value {
+        serde_json::from_slice(&fs::read(state.join("status.json")).unwrap()).unwrap()
+    };
+    assert_eq!(status()["generation"], 1);
+    fs::write(directory.path().join("b.yaml"), PARTNER).unwrap();
+    eventually("the edit", || (status()["generation"] == 2).then_some(()));
+    fs::write(directory.path().join("b.yaml"), "spec: [").unwrap();
+    eventually("the fault", || {
+        status()["notes"]
+            .to_string()
+            .contains("b.yaml")
+            .then_some(())
+    });
+    assert_eq!(status()["generation"], 2, "a broken edit changes nothing");
+    let killed = std::process::Command::new("kill")
+        .args(["-TERM", &child.id().to_string()])
+        .status();
+    assert!(killed.unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(lines.next().is_none(), "one line on stdout");
 }

@@ -55,7 +55,7 @@ pub fn read(text: &str) -> Result<Vec<Document>, DocumentError> {
             DocumentError {
                 document: number,
                 line: line + usize::try_from(within).unwrap_or(0),
-                message: error.to_string(),
+                message: plain(&error.to_string()),
             }
         })?;
         match value {
@@ -102,6 +102,16 @@ pub fn carry_over(earlier: &[Document], fresh: &mut [Document]) {
             document.checked = same.checked.clone();
         }
     }
+}
+
+/// What a parser says, without its own idea of the line and of its programmer's options.
+fn plain(message: &str) -> String {
+    let message = message.split(" at line ").next().unwrap_or(message);
+    let message = message
+        .split(", set DuplicateKeyPolicy")
+        .next()
+        .unwrap_or(message);
+    message.to_owned()
 }
 
 fn is_list(kind: &Value) -> bool {

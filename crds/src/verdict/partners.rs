@@ -3,7 +3,7 @@
 //! Exact beats wildcard, the longer wildcard beats the shorter, and wildcards pass the own domains
 //! of the namespace by. A look-up costs one hash for the domain and one for each label above it.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use super::{PartnerType, Reason};
 use crate::{

@@ -24,6 +24,7 @@ use std::{
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::domain::DomainName;
 
@@ -156,6 +157,7 @@ pub struct Session {
     /// The place among the unauthenticated, until the first pair.
     place: Option<crate::listen::bounds::Place>,
     counted: Option<registry::Counted>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 /// What a session is started with.
@@ -221,6 +223,7 @@ impl Session {
             end: None,
             place: start.place,
             counted: None,
+            permit: None,
             force,
         })
     }
@@ -236,6 +239,12 @@ impl Session {
             Some(_) if self.verified.is_some() => Ok(()),
             Some(fault) => Err(fault.clone()),
         }
+    }
+
+    /// Ends the stream once what waits for it is delivered; `permit` is held until then.
+    pub fn end_when_done(&mut self, permit: OwnedSemaphorePermit) {
+        self.permit = Some(permit);
+        self.keepalive.draining = true;
     }
 
     /// The verdict that a verify-only stream brought.
@@ -281,6 +290,7 @@ impl Session {
         }
         edge.streams.leave(&self.entry);
         self.counted = None;
+        self.permit = None;
         self.place = None;
         if let Some(transport) = &mut self.transport {
             let _ = tokio::time::timeout(GOODBYE, transport.shutdown()).await;

@@ -92,7 +92,9 @@ impl fmt::Display for Account {
 impl Account {
     /// The late arrivals that `log` does not explain: a sender's server (see
     /// [`crate::servers::Spec::trace`]) that wrote the number itself after the higher one, first or
-    /// again, is the one that broke the order.
+    /// again, is the one that broke the order. Prosody does so with what it queued while it
+    /// dialled: it writes newer stanzas as soon as SASL succeeded, the queue only after the next
+    /// stream features, past the log.
     pub fn late_beside(&self, log: &str) -> Vec<(u32, u32)> {
         let mut first = BTreeMap::new();
         let mut last = BTreeMap::new();

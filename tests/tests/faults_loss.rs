@@ -304,23 +304,6 @@ async fn table_of_every_server_method_and_fault() {
         return;
     }
     let faults = [Fault::Restart, Fault::Kill, Fault::Freeze];
-    for (kind, acknowledge) in [
-        (Prosody, Acknowledge::AsPackaged),
-        (Prosody, Acknowledge::Resending),
-        (Ejabberd, Acknowledge::AsPackaged),
-    ] {
-        for victim in [Victim::Sender, Victim::Receiver] {
-            for fault in faults {
-                let account = direct(kind, acknowledge, victim, fault).await.unwrap();
-                row(
-                    &format!("{kind:?}, {kind:?} ({acknowledge:?})"),
-                    victim,
-                    fault,
-                    &account,
-                );
-            }
-        }
-    }
     for (partner, method, inside) in [
         (Prosody, Method::External, Prosody),
         (Ejabberd, Method::External, Prosody),
@@ -337,6 +320,23 @@ async fn table_of_every_server_method_and_fault() {
                     .with_context(|| format!("{plan:?} {victim:?} {fault}"))
                     .unwrap();
                 run.row(plan, victim, fault);
+            }
+        }
+    }
+    for (kind, acknowledge) in [
+        (Prosody, Acknowledge::AsPackaged),
+        (Prosody, Acknowledge::Resending),
+        (Ejabberd, Acknowledge::AsPackaged),
+    ] {
+        for victim in [Victim::Sender, Victim::Receiver] {
+            for fault in faults {
+                let account = direct(kind, acknowledge, victim, fault).await.unwrap();
+                row(
+                    &format!("{kind:?}, {kind:?} ({acknowledge:?})"),
+                    victim,
+                    fault,
+                    &account,
+                );
             }
         }
     }

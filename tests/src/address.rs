@@ -34,19 +34,23 @@ impl Block {
             let at = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % BLOCKS;
             let second = 16 + u8::try_from(at / 256).expect("below 224");
             let third = u8::try_from(at % 256).expect("below 256");
-            if let Ok(claim) =
-                TcpListener::bind((Ipv4Addr::new(127, second, third, 254), CLAIM_PORT))
-            {
-                return Self {
-                    second,
-                    third,
-                    _claim: claim,
-                };
+            if let Some(block) = Self::exactly(second, third) {
+                return block;
             }
         }
         panic!(
             "no loopback block is free: binding port {CLAIM_PORT} needs root or ip_unprivileged_port_start"
         );
+    }
+
+    /// The block 127.`second`.`third`.0, where nobody has it.
+    pub fn exactly(second: u8, third: u8) -> Option<Self> {
+        let claim = TcpListener::bind((Ipv4Addr::new(127, second, third, 254), CLAIM_PORT)).ok()?;
+        Some(Self {
+            second,
+            third,
+            _claim: claim,
+        })
     }
 
     /// The block's address `.host`; 1 to 253.

@@ -33,7 +33,14 @@ impl Lab {
     /// # Errors
     /// When port 53 cannot be bound or no directory be made.
     pub async fn new() -> Result<Self> {
-        let block = Block::claim();
+        Self::within(Block::claim()).await
+    }
+
+    /// As [`Self::new`], on these addresses.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn within(block: Block) -> Result<Self> {
         let dns = NameServer::start(block.host(DNS_HOST)).await?;
         Ok(Self {
             block,

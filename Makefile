@@ -1,0 +1,34 @@
+# make test     everything that a change must pass, real servers included (installs them by apt)
+# make demo     real servers with the edge between them; KEEP=1 leaves them running
+# make bench    what a stanza and a stream cost, beside a plain relay
+# make fuzz     every fuzz target for SECONDS each (needs nightly and cargo-fuzz)
+# make lint     formatting and clippy
+
+SECONDS ?= 600
+KEEP ?=
+
+.PHONY: test demo bench fuzz lint binaries install
+
+test: install binaries
+	cargo test --workspace
+
+demo: install binaries
+	cargo run -q -p xmpp-edge-tests --bin demo -- $(if $(KEEP),--keep)
+
+bench: install
+	cargo bench --workspace
+
+fuzz:
+	cd tests/fuzz && for target in $$(cargo +nightly fuzz list); do \
+		cargo +nightly fuzz run $$target -- -max_total_time=$(SECONDS) || exit 1; \
+	done
+
+lint:
+	cargo fmt --all -- --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+binaries:
+	cargo build --workspace --bins
+
+install:
+	tests/install

@@ -108,7 +108,7 @@ impl Sender {
         while began.elapsed() < time {
             let due = every * sent;
             if began.elapsed() < due {
-                tokio::time::sleep(due - began.elapsed()).await;
+                tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
             }
             while every * sent <= began.elapsed() {
                 self.write.write_all(&stanza(now(), "")).await?;

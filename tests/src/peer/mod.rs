@@ -13,7 +13,7 @@ mod wire;
 
 pub use initiate::{Features, Login};
 pub use open::Open;
-pub use server::{Behaviour, Encryption, PeerServer, Received, Seen, Verdict};
+pub use server::{Behaviour, Command, Encryption, PeerServer, Received, Seen, Verdict};
 pub use tls::{ClientTls, Identity, ServerTls, Session};
 pub use wire::{Event, PATIENCE, Peer};
 

@@ -12,7 +12,12 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use parking_lot::Mutex;
-use tokio::{net::TcpListener, sync::Notify, task::JoinHandle, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, mpsc},
+    task::JoinHandle,
+    time::timeout,
+};
 
 use super::{Event, Identity, Open, PATIENCE, Peer, ServerTls, Session, ns};
 use crate::xml::Element;
@@ -119,6 +124,21 @@ pub struct Received {
     pub stanza: Element,
 }
 
+/// What a test makes a connection do beside its behaviour.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Writes these bytes.
+    Send(String),
+    /// Ends our side of the connection.
+    HalfClose,
+    /// Ends the connection at once, without a word.
+    Drop,
+    /// Reads nothing any more.
+    Freeze,
+    /// Reads again.
+    Thaw,
+}
+
 /// What is known of one connection.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
@@ -143,6 +163,7 @@ struct State {
     stanzas: Mutex<Vec<Received>>,
     connections: Mutex<BTreeMap<usize, Seen>>,
     keys: Mutex<Vec<String>>,
+    commands: Mutex<BTreeMap<usize, mpsc::UnboundedSender<Command>>>,
     count: AtomicUsize,
     changed: Notify,
 }
@@ -194,6 +215,20 @@ impl PeerServer {
     /// As authoritative server, knows this key as its own.
     pub fn made(&self, key: &str) {
         self.state.keys.lock().push(key.to_owned());
+    }
+
+    /// Makes a connection do something; one that has ended does nothing.
+    pub fn tell(&self, connection: usize, command: Command) {
+        if let Some(commands) = self.state.commands.lock().get(&connection) {
+            let _ = commands.send(command);
+        }
+    }
+
+    /// As [`Self::tell`], all connections.
+    pub fn tell_all(&self, command: &Command) {
+        for commands in self.state.commands.lock().values() {
+            let _ = commands.send(command.clone());
+        }
     }
 
     /// How many connections came so far.
@@ -288,6 +323,8 @@ async fn serve(listener: TcpListener, state: Arc<State>) {
     while let Ok((stream, _)) = listener.accept().await {
         let number = state.count.fetch_add(1, Ordering::SeqCst) + 1;
         state.connections.lock().insert(number, Seen::default());
+        let (tell, commands) = mpsc::unbounded_channel();
+        state.commands.lock().insert(number, tell);
         let behaviour = state
             .behaviour
             .lock()
@@ -299,6 +336,7 @@ async fn serve(listener: TcpListener, state: Arc<State>) {
             state: Arc::clone(&state),
             stream_id: String::new(),
             authenticated: false,
+            commands,
         };
         connections.spawn(async move {
             // An hour of silence is the edge's right; tests end earlier.
@@ -316,6 +354,7 @@ struct Connection {
     state: Arc<State>,
     stream_id: String,
     authenticated: bool,
+    commands: mpsc::UnboundedReceiver<Command>,
 }
 
 impl Connection {
@@ -335,7 +374,10 @@ impl Connection {
         let mut handled = 0_u32;
         let mut acks = false;
         loop {
-            let event = peer.next().await?;
+            let event = match self.event(peer).await? {
+                Some(event) => event,
+                None => return Ok(()),
+            };
             self.note(peer, |_| {});
             let element = match event {
                 Event::Open(header) => {
@@ -376,6 +418,24 @@ impl Connection {
                     self.state.changed.notify_waiters();
                 }
                 _ => {}
+            }
+        }
+    }
+
+    /// The next event, while doing what the test tells; `None` to drop the connection.
+    async fn event(&mut self, peer: &mut Peer) -> Result<Option<Event>> {
+        let mut frozen = false;
+        loop {
+            let command = tokio::select! {
+                event = peer.next(), if !frozen => return event.map(Some),
+                command = self.commands.recv() => command,
+            };
+            match command {
+                Some(Command::Send(text)) => peer.send(text).await?,
+                Some(Command::HalfClose) => peer.half_close().await?,
+                Some(Command::Freeze) => frozen = true,
+                Some(Command::Thaw) => frozen = false,
+                Some(Command::Drop) | None => return Ok(None),
             }
         }
     }

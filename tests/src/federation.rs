@@ -87,6 +87,8 @@ pub struct Plan {
     pub partner_method: Method,
     pub inside: Kind,
     pub inside_method: Method,
+    /// The server inside logs every stanza.
+    pub trace: bool,
 }
 
 /// A running scene: `bob@partner.example` – partner – edge – inside – `alice@org.example`.
@@ -186,6 +188,7 @@ fn inside_spec(lab: &Lab, edge: &Edge, plan: Plan, place: &Place) -> Result<Spec
         "the edge dials a gateway's address with STARTTLS"
     );
     spec.users.push("carol".into());
+    spec.trace = plan.trace;
     spec.resolver = place.internal_bind;
     spec.bidi = plan.inside_method == Method::Bidi;
     spec.trust = edge.internal_ca()?;

@@ -73,6 +73,8 @@ pub struct Spec {
     pub bidi: bool,
     /// XEP-0198 between servers (Prosody only).
     pub acknowledge: Acknowledge,
+    /// Logs every stanza, bodies too (Prosody only).
+    pub trace: bool,
 }
 
 /// A server under test.

@@ -51,7 +51,7 @@ fn x_01_a_stream_for_clients_is_invalid_namespace() {
         let mut open = Open::new(&s.domain, OWN);
         open.content = "jabber:client".into();
         header_refused(s, &open, "invalid-namespace").await?;
-        s.unharmed(Moved::Stranger("ContentNamespace")).await
+        s.unharmed(Moved::Connection("ContentNamespace")).await
     });
 }
 
@@ -61,7 +61,7 @@ fn x_02_a_wrong_stream_namespace_is_invalid_namespace() {
         let mut open = Open::new(&s.domain, OWN);
         open.stream = "urn:x:streams".into();
         header_refused(s, &open, "invalid-namespace").await?;
-        s.unharmed(Moved::Stranger("stream-namespace")).await
+        s.unharmed(Moved::Connection("stream-namespace")).await
     });
 }
 
@@ -85,7 +85,7 @@ fn x_03_no_version_is_unsupported_version_where_tls_is_required() {
         let mut open = Open::new(&s.domain, OWN);
         open.version = None;
         header_refused(s, &open, "unsupported-version").await?;
-        s.unharmed(Moved::Stranger("UnsupportedVersion")).await
+        s.unharmed(Moved::Connection("UnsupportedVersion")).await
     });
 }
 
@@ -114,7 +114,7 @@ fn x_04_a_stream_without_to_is_improper_addressing() {
             open.to = to.map(str::to_owned);
             header_refused(s, &open, "improper-addressing").await?;
         }
-        s.unharmed(Moved::Stranger("ToUnusable")).await
+        s.unharmed(Moved::Connection("ToUnusable")).await
     });
 }
 
@@ -122,7 +122,7 @@ fn x_04_a_stream_without_to_is_improper_addressing() {
 fn x_05_to_of_a_domain_not_served_is_host_unknown() {
     RIG.test(5, async |s| {
         header_refused(s, &Open::new(&s.domain, "nowhere.example"), "host-unknown").await?;
-        s.unharmed(Moved::Stranger("HostUnknown")).await
+        s.unharmed(Moved::Connection("HostUnknown")).await
     });
 }
 
@@ -136,7 +136,7 @@ fn x_05_to_of_a_domain_not_served_is_host_unknown_inside_tls_too() {
             .await?;
         peer.header().await?;
         peer.expect_stream_error("host-unknown").await?;
-        s.unharmed(Moved::Stranger("HostUnknown")).await
+        s.unharmed(Moved::Connection("HostUnknown")).await
     });
 }
 
@@ -160,7 +160,7 @@ fn x_06_external_is_not_offered_to_a_stream_without_from() {
         let id = s.forbidden();
         peer.message(&s.user("rob"), ALICE, &id, &id).await?;
         peer.expect_stream_error("not-authorized").await?;
-        s.unharmed(Moved::Stranger("NotAuthorized")).await
+        s.unharmed(Moved::Connection("NotAuthorized")).await
     });
 }
 
@@ -179,7 +179,7 @@ fn x_07_a_dtd_is_restricted_xml_before_anything_is_expanded() {
         let grown = s.rig.edge.lock().await.resident_kib()?.saturating_sub(before);
         // Others' streams come and go meanwhile; an expansion would take gigabytes.
         ensure!(grown < 32 * 1024, "{grown} KiB");
-        s.unharmed(Moved::Stranger("document-type")).await
+        s.unharmed(Moved::Connection("document-type")).await
     });
 }
 
@@ -205,7 +205,7 @@ fn x_08_what_xmpp_restricts_is_restricted_xml() {
         for label in ["comment", "processing-instruction", "document-type"] {
             s.unharmed(Moved::Attempt(label)).await?;
         }
-        s.unharmed(Moved::Stranger("not-standalone")).await
+        s.unharmed(Moved::Connection("not-standalone")).await
     });
 }
 
@@ -304,7 +304,7 @@ fn x_12_another_encoding_is_unsupported_encoding() {
             open.declaration = format!("<?xml version='1.0' encoding='{encoding}'?>");
             header_refused(s, &open, "unsupported-encoding").await?;
         }
-        s.unharmed(Moved::Stranger("encoding")).await
+        s.unharmed(Moved::Connection("encoding")).await
     });
 }
 

@@ -1,11 +1,12 @@
 # make test     everything that a change must pass, real servers included (installs them by apt)
 # make demo     real servers with the edge between them; KEEP=1 leaves them running
-# make bench    what a stanza and a stream cost, beside a plain relay
+# make bench    what a stanza and a stream cost, beside a plain relay; ONLY=saturated runs a part
 # make fuzz     every fuzz target for SECONDS each (needs nightly and cargo-fuzz)
 # make lint     formatting and clippy
 
 SECONDS ?= 600
 KEEP ?=
+ONLY ?=
 
 .PHONY: test demo bench fuzz lint binaries install
 
@@ -16,7 +17,8 @@ demo: install binaries
 	cargo run -q -p xmpp-edge-tests --bin demo -- $(if $(KEEP),--keep)
 
 bench: install
-	cargo bench --workspace
+	cargo build --release -p xmpp-edge-proxy
+	cargo bench -p xmpp-edge-tests --bench edge -- $(ONLY)
 
 fuzz:
 	cd tests/fuzz && for target in $$(cargo +nightly fuzz list); do \

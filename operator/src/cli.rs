@@ -4,7 +4,7 @@
 //! could not be done; 2: wrong usage.
 
 use std::{
-    io::Write,
+    io::{IsTerminal, Write},
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
@@ -19,6 +19,7 @@ use xmpp_edge_crds::kinds;
 
 use crate::{
     inspect::{Inspection, explain, render, validate},
+    lync,
     standalone::{reader::ReadError, run, status::Note},
 };
 
@@ -65,6 +66,19 @@ enum Command {
     Explain(Explain),
     /// Print the CustomResourceDefinitions as YAML.
     Crds,
+    /// Turn an export of Lync's cmdlets (JSON or CLIXML) into manifests on stdout.
+    ///
+    /// Understands Get-CsXmppAllowedPartner, Get-CsExternalAccessPolicy and
+    /// Get-CsXmppGatewayConfiguration; what has no equivalent is a warning on stderr.
+    ImportLync(ImportLync),
+}
+
+#[derive(Debug, Args)]
+struct ImportLync {
+    /// The export.
+    file: PathBuf,
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -125,6 +139,13 @@ enum Failure {
     Run(#[from] run::RunError),
     #[error(transparent)]
     Unexplained(#[from] explain::Unexplained),
+    #[error("cannot read {path}: {source}; give the file of an export", path = path.display())]
+    Export {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Import(#[from] lync::ImportError),
     #[error("cannot render: {0}")]
     Render(#[from] xmpp_edge_crds::edge_config::shards::EncodeError),
     #[error("cannot write the result as JSON: {0}")]
@@ -138,7 +159,9 @@ enum Failure {
 impl Failure {
     fn code(&self) -> u8 {
         match self {
-            Self::Read(_) | Self::Unexplained(explain::Unexplained::Jid { .. }) => USAGE,
+            Self::Read(_)
+            | Self::Export { .. }
+            | Self::Unexplained(explain::Unexplained::Jid { .. }) => USAGE,
             _ => NOT_SO,
         }
     }
@@ -155,6 +178,7 @@ pub fn main() -> ExitCode {
         Command::Render(look) => show(&look),
         Command::Explain(asked) => why(&asked),
         Command::Crds => print(&kinds::yaml()).map(|()| 0),
+        Command::ImportLync(asked) => import(&asked),
     };
     match done {
         Ok(code) => ExitCode::from(code),
@@ -169,6 +193,7 @@ fn log_to_stderr(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.init(),
@@ -222,7 +247,7 @@ fn standalone(options: Standalone) -> Result<u8, Failure> {
 }
 
 fn check(look: &Look) -> Result<u8, Failure> {
-    let inspection = Inspection::of(&look.manifests)?;
+    let inspection = Inspection::of(&look.manifests, jiff::Timestamp::now())?;
     let validation = validate::validate(&inspection);
     match look.output {
         Output::Text => print(&validation.text())?,
@@ -233,7 +258,7 @@ fn check(look: &Look) -> Result<u8, Failure> {
 
 /// Reads for `render` and `explain`: what is wrong goes to stderr, and is the exit code.
 fn inspected(look: &Look) -> Result<(Inspection, u8), Failure> {
-    let inspection = Inspection::of(&look.manifests)?;
+    let inspection = Inspection::of(&look.manifests, jiff::Timestamp::now())?;
     let mut code = 0;
     for note in inspection.notes() {
         if note.severity() == crate::compile::Severity::Error {
@@ -256,6 +281,25 @@ fn show(look: &Look) -> Result<u8, Failure> {
         Output::Json => print_json(&rendered)?,
     }
     Ok(code)
+}
+
+fn import(asked: &ImportLync) -> Result<u8, Failure> {
+    let bytes = std::fs::read(&asked.file).map_err(|source| Failure::Export {
+        path: asked.file.clone(),
+        source,
+    })?;
+    let imported = lync::import(&bytes, &asked.file.display().to_string())?;
+    for warning in &imported.warnings {
+        let _ = writeln!(std::io::stderr(), "warning: {warning}");
+    }
+    match asked.output {
+        Output::Text => print(&imported.yaml())?,
+        Output::Json => print_json(&serde_json::json!({
+            "objects": imported.objects,
+            "warnings": imported.warnings,
+        }))?,
+    }
+    Ok(0)
 }
 
 fn why(asked: &Explain) -> Result<u8, Failure> {

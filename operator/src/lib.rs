@@ -7,4 +7,5 @@ pub mod cli;
 pub mod compile;
 pub mod dns;
 pub mod inspect;
+pub mod lync;
 pub mod standalone;

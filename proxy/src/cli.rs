@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::Context;
+use anyhow::anyhow;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -210,5 +210,6 @@ fn print(report: &Report, json: bool) -> anyhow::Result<()> {
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {
-    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+    std::fs::read_to_string(path)
+        .map_err(|cause| anyhow!("cannot read {}: {cause}", path.display()))
 }

@@ -8,6 +8,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use xmpp_edge_crds::{
     domain::DomainName,
@@ -36,6 +37,9 @@ use crate::{
     xml::{Item, Limits, Scanner, rewrite, stanza::Stanza, stanza::StanzaKind},
 };
 
+/// Streams at a time that carry errors back inside as domains of no partner (behaviour section 4).
+const ANSWER_STREAMS: usize = 100;
+
 /// The running proxy.
 pub struct Edge {
     force: ArcSwap<InForce>,
@@ -53,6 +57,8 @@ pub struct Edge {
     pub rejected: LastRejected,
     /// Subscriptions to be probed when a partner is back: user and contact, by partner's domain.
     withdrawn: Mutex<Vec<(DomainName, BTreeSet<(String, String)>)>>,
+    /// Streams that only carry errors back inside, as domains of no partner.
+    pub answer_streams: Arc<Semaphore>,
     /// No new streams from here on.
     pub stopping: CancellationToken,
     pub tasks: TaskTracker,
@@ -82,6 +88,7 @@ impl Edge {
             probes: Probes::default(),
             rejected: LastRejected::default(),
             withdrawn: Mutex::default(),
+            answer_streams: Arc::new(Semaphore::new(ANSWER_STREAMS)),
             stopping,
             tasks: TaskTracker::new(),
         })

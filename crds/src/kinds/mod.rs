@@ -6,8 +6,11 @@
 pub mod conditions;
 mod definition;
 pub mod fields;
+#[allow(clippy::duplicated_attributes)] // printer columns, each with a `type_`
 pub mod partner;
+#[allow(clippy::duplicated_attributes)] // printer columns, each with a `type_`
 pub mod policy;
+#[allow(clippy::duplicated_attributes)] // printer columns, each with a `type_`
 pub mod pool;
 mod validate;
 

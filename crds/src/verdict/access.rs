@@ -3,7 +3,7 @@
 //! User beats Site beats Global, and the winner counts whole: nothing is merged. Within User an
 //! exact grant beats that of the user's whole domain. No policy denies.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use super::{PartnerIndex, PartnerType, Partners, Reason};
 use crate::{
@@ -64,7 +64,7 @@ impl AccessIndex {
         });
         let mut index = Self {
             gates: gates.collect(),
-            domains: HashMap::new(),
+            domains: HashMap::default(),
         };
         let global = position(config, |scope| matches!(scope, AccessScope::Global));
         for domain in &config.domains {
@@ -82,7 +82,7 @@ impl AccessIndex {
             index.domains.insert(
                 domain.clone(),
                 OwnDomain {
-                    users: HashMap::new(),
+                    users: HashMap::default(),
                     others,
                 },
             );

@@ -3,7 +3,7 @@
 //! Exact beats wildcard, the longer wildcard beats the shorter, and wildcards pass the own domains
 //! of the namespace by. A look-up costs one hash for the domain and one for each label above it.
 
-use std::collections::{HashMap, HashSet};
+use foldhash::HashMap;
 
 use super::{PartnerType, Reason};
 use crate::{
@@ -47,11 +47,10 @@ impl Admission {
 /// The index over all partners' domains.
 #[derive(Clone, Debug, Default)]
 pub struct Partners {
-    exact: HashMap<DomainName, PartnerIndex>,
+    /// `None`: an own domain of some pool of the namespace. In one map, for one hash.
+    exact: HashMap<DomainName, Option<PartnerIndex>>,
     /// By suffix: `*.agency.example` stands under `agency.example`.
     below: HashMap<DomainName, PartnerIndex>,
-    /// Own domains of every pool of the namespace.
-    own: HashSet<DomainName>,
     facts: Vec<(PartnerType, Admission)>,
     by_name: HashMap<Box<str>, PartnerIndex>,
 }
@@ -61,13 +60,9 @@ impl Partners {
     /// never lets that happen.
     #[must_use]
     pub fn build(config: &EdgeConfig) -> Self {
+        let own = config.namespace_domains.iter().chain(&config.domains);
         let mut index = Self {
-            own: config
-                .namespace_domains
-                .iter()
-                .chain(&config.domains)
-                .cloned()
-                .collect(),
+            exact: own.map(|domain| (domain.clone(), None)).collect(),
             ..Self::default()
         };
         for (position, partner) in (0_u32..).zip(&config.partners) {
@@ -87,12 +82,12 @@ impl Partners {
             for pattern in &partner.domains {
                 match pattern {
                     DomainPattern::Exact(domain) => {
-                        index.exact.entry(domain.clone()).or_insert(position)
+                        index.exact.entry(domain.clone()).or_insert(Some(position));
                     }
                     DomainPattern::Below(suffix) => {
-                        index.below.entry(suffix.clone()).or_insert(position)
+                        index.below.entry(suffix.clone()).or_insert(position);
                     }
-                };
+                }
             }
         }
         index
@@ -102,11 +97,8 @@ impl Partners {
     /// not; `None` where no accepted partner lists it, and for own domains.
     #[must_use]
     pub fn find(&self, domain: &str) -> Option<PartnerIndex> {
-        if self.own.contains(domain) {
-            return None;
-        }
         if let Some(found) = self.exact.get(domain) {
-            return Some(*found);
+            return *found;
         }
         if self.below.is_empty() {
             return None;
@@ -144,6 +136,6 @@ impl Partners {
     /// Whether `domain` is an own domain of any pool of the namespace.
     #[must_use]
     pub fn is_own(&self, domain: &str) -> bool {
-        self.own.contains(domain)
+        matches!(self.exact.get(domain), Some(None))
     }
 }

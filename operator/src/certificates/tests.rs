@@ -204,7 +204,7 @@ fn a_self_signed_pool_covers_all_names_and_is_renewed_in_time() {
     let facts = first.facts.clone().unwrap();
     assert_eq!(facts.dns_names, ["edge.org.example", "org.example"]);
     assert!(facts.client_auth && facts.server_auth);
-    assert_eq!(first.condition(now()).0, true);
+    assert!(first.condition(now()).0);
     let kept = ask(&SelfSigned, &own, now() + days(59), &mut store);
     assert_eq!(kept.pair, first.pair);
     let renewed = ask(&SelfSigned, &own, now() + days(61), &mut store);

@@ -195,7 +195,8 @@ mod tests {
     #[test]
     fn who_has_it_keeps_it_else_the_older_else_the_first_by_name() {
         use Form::*;
-        let rows: [(&str, Vec<Claimant<char>>, Vec<Form>); 9] = [
+        type Row = (&'static str, Vec<Claimant<char>>, Vec<Form>);
+        let rows: [Row; 9] = [
             (
                 "no conflict",
                 vec![

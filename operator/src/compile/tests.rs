@@ -119,6 +119,15 @@ fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
         .collect()
 }
 
+/// A case: manifests before, manifests after, what is in force then, and what is said of whom.
+type Row = (
+    &'static str,
+    String,
+    String,
+    &'static [(&'static str, &'static str)],
+    &'static [(&'static str, Reason)],
+);
+
 const HQ: &str = "org.example";
 
 #[test]
@@ -211,7 +220,7 @@ fn the_negotiation_matrix_is_what_a_partners_manifest_means() {
 
 #[test]
 fn who_has_a_domain_keeps_it_and_the_other_is_left_out_whole() {
-    let rows: &[(&str, String, String, &[(&str, &str)], &[(&str, Reason)])] = &[
+    let rows: &[Row] = &[
         (
             "the first by name",
             String::new(),
@@ -426,7 +435,7 @@ fn a_pool_that_broke_stays_as_last_compiled_with_its_kill_switch_and_fresh_partn
     assert_eq!(config.domains, good.configs["hq"].domains);
     assert_eq!(config.partners.len(), 1);
     assert!(
-        compile(&world, &Configs::new()).configs.get("hq").is_none(),
+        !compile(&world, &Configs::new()).configs.contains_key("hq"),
         "never in force is left out"
     );
 }
@@ -464,7 +473,7 @@ const ON: &str = "enableFederationAccess: true, enableXmppAccess: true";
 fn a_user_stands_in_one_policy_at_most() {
     let user =
         |name: &str, users: &str| policy(name, &format!("scope: User, {ON}, users: [{users}]"));
-    let rows: &[(&str, String, String, &[(&str, &str)], &[(&str, Reason)])] = &[
+    let rows: &[Row] = &[
         (
             "two Global",
             String::new(),

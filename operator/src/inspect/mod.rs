@@ -8,10 +8,15 @@ pub mod validate;
 
 use std::{collections::BTreeMap, path::Path};
 
+use jiff::Timestamp;
+use xmpp_edge_crds::edge_config::EdgeConfig;
+
 use crate::{
-    compile::{self, Compiled, World},
+    certificates::store::MemoryStore,
+    compile::{self, Compiled, Diagnostic, World},
     standalone::{
         manifests::Manifests,
+        materials,
         reader::{ReadError, Reader},
         status::{self, Note},
     },
@@ -35,15 +40,24 @@ impl Inspection {
     ///
     /// # Errors
     /// [`ReadError`] where the directory cannot be read; what is wrong in it is a note.
-    pub fn of(directory: &Path) -> Result<Self, ReadError> {
+    pub fn of(directory: &Path, now: Timestamp) -> Result<Self, ReadError> {
         let manifests = Reader::new(directory, None).read()?;
         let namespaces = manifests
             .worlds
             .iter()
-            .map(|(name, world)| Namespace {
-                name: name.clone(),
-                world: world.clone(),
-                compiled: compile::compile(world, &BTreeMap::new()),
+            .map(|(name, world)| {
+                let mut compiled = compile::compile(world, &BTreeMap::new());
+                let found: Vec<Diagnostic> = compiled
+                    .configs
+                    .values()
+                    .filter_map(|config| given_certificate(world, config, now))
+                    .collect();
+                compiled.diagnostics.extend(found);
+                Namespace {
+                    name: name.clone(),
+                    world: world.clone(),
+                    compiled,
+                }
             })
             .collect();
         Ok(Self {
@@ -77,4 +91,18 @@ impl Inspection {
     pub fn objects(&self) -> usize {
         self.manifests.places.len()
     }
+}
+
+/// What there is to say of a certificate whose Secret stands in the manifests; one that is kept
+/// elsewhere cannot be judged here.
+fn given_certificate(world: &World, config: &EdgeConfig, now: Timestamp) -> Option<Diagnostic> {
+    let pool = world
+        .pools
+        .iter()
+        .find(|pool| pool.metadata.name.as_ref() == Some(&config.pool))?;
+    let secret = pool.spec.certificate.secret_ref.as_ref()?;
+    world.secrets.get(&secret.name)?;
+    let mut nowhere = MemoryStore::default();
+    let provision = materials::certificate(world, Some(pool), config, &mut nowhere, now).ok()?;
+    Some(materials::certificate_ready(&config.pool, &provision, now))
 }

@@ -1,5 +1,10 @@
 //! Splits a manifest file into its documents and finds lines in them. Knows no kinds.
 
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
+
 use serde_json::Value;
 
 /// One document of a file.
@@ -10,8 +15,12 @@ pub struct Document {
     /// Line of the file, from 1, at which the document's first content stands.
     pub line: usize,
     pub value: Value,
-    text: String,
+    text: Arc<str>,
+    checked: Arc<OnceLock<Vec<Fault>>>,
 }
+
+/// What a check found: path and message.
+pub type Fault = (String, String);
 
 /// Why a file could not be read as documents.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +40,7 @@ pub fn read(text: &str) -> Result<Vec<Document>, DocumentError> {
     let mut documents = Vec::new();
     for (index, (line, part)) in split(text).into_iter().enumerate() {
         let number = index + 1;
+        let shared: Arc<str> = part.into();
         if part
             .lines()
             .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
@@ -45,7 +55,7 @@ pub fn read(text: &str) -> Result<Vec<Document>, DocumentError> {
             DocumentError {
                 document: number,
                 line: line + usize::try_from(within).unwrap_or(0),
-                message: error.to_string(),
+                message: plain(&error.to_string()),
             }
         })?;
         match value {
@@ -60,21 +70,13 @@ pub fn read(text: &str) -> Result<Vec<Document>, DocumentError> {
                         message,
                     });
                 };
-                documents.extend(items.into_iter().map(|value| Document {
-                    number,
-                    line,
-                    value,
-                    text: part.to_owned(),
-                }));
+                documents.extend(
+                    items
+                        .into_iter()
+                        .map(|value| Document::new(number, line, value, &shared)),
+                );
             }
-            Value::Object(_) => {
-                documents.push(Document {
-                    number,
-                    line,
-                    value,
-                    text: part.to_owned(),
-                });
-            }
+            Value::Object(_) => documents.push(Document::new(number, line, value, &shared)),
             _ => {
                 let message =
                     "a manifest is a mapping with apiVersion, kind and metadata".to_owned();
@@ -87,6 +89,29 @@ pub fn read(text: &str) -> Result<Vec<Document>, DocumentError> {
         }
     }
     Ok(documents)
+}
+
+/// Takes over what was checked of documents with the same content: in a large file with one edit,
+/// one document is checked.
+pub fn carry_over(earlier: &[Document], fresh: &mut [Document]) {
+    let known: HashMap<&str, &Document> = earlier.iter().map(|it| (&*it.text, it)).collect();
+    for document in fresh {
+        if let Some(same) = known.get(&*document.text)
+            && same.value == document.value
+        {
+            document.checked = same.checked.clone();
+        }
+    }
+}
+
+/// What a parser says, without its own idea of the line and of its programmer's options.
+fn plain(message: &str) -> String {
+    let message = message.split(" at line ").next().unwrap_or(message);
+    let message = message
+        .split(", set DuplicateKeyPolicy")
+        .next()
+        .unwrap_or(message);
+    message.to_owned()
 }
 
 fn is_list(kind: &Value) -> bool {
@@ -117,6 +142,22 @@ fn split(text: &str) -> Vec<(usize, &str)> {
 }
 
 impl Document {
+    fn new(number: usize, line: usize, value: Value, text: &Arc<str>) -> Self {
+        let (text, checked) = (text.clone(), Arc::default());
+        Self {
+            number,
+            line,
+            value,
+            text,
+            checked,
+        }
+    }
+
+    /// The faults that `check` finds, looked for once however often this document is taken up.
+    pub fn checked(&self, check: impl FnOnce(&Value) -> Vec<Fault>) -> &[Fault] {
+        self.checked.get_or_init(|| check(&self.value))
+    }
+
     /// The line of the file at which `path` (as in `spec.gateways[0].address`) stands, or of the
     /// nearest part of it that can be found.
     #[must_use]

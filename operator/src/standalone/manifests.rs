@@ -11,10 +11,10 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use xmpp_edge_crds::kinds::{self, conditions::Reason};
+use xmpp_edge_crds::kinds::{self, XmppFederatedPartner, conditions::Reason};
 use zeroize::Zeroizing;
 
-use super::documents::Document;
+use super::documents::{self, Document};
 use crate::{
     certificates::store::Material,
     compile::{Broken, Fault, Kind, ObjectRef, Severity, World},
@@ -135,7 +135,8 @@ impl Gathering {
             return self.problem(file, document, "", message, Severity::Error);
         };
         let ours = version.split('/').next() == Some(kinds::GROUP);
-        if !ours && !(version == "v1" && matches!(kind, "Secret" | "ConfigMap")) {
+        let of_kubernetes = version == "v1" && matches!(kind, "Secret" | "ConfigMap");
+        if !ours && !of_kubernetes {
             let message = format!("{kind} ({version}) is passed over: it means nothing here");
             return self.problem(file, document, "", message, Severity::Warning);
         }
@@ -197,28 +198,20 @@ impl Gathering {
     }
 
     fn object(&mut self, kind: Kind, here: &Here<'_>) {
-        let mut value = here.document.value.clone();
-        if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.insert(
-                "namespace".to_owned(),
-                Value::String(here.namespace.clone()),
-            );
-        }
-        // Status is never read as a store.
-        if let Some(object) = value.as_object_mut() {
-            object.remove("status");
-        }
-        let violations = kinds::validate_manifest(&value);
-        let mut faults: Vec<String> = Vec::new();
-        for violation in violations {
-            let place = here.document.line_of(&violation.path);
-            faults.push(format!(
-                "line {place}: {}: {}",
-                violation.path, violation.message
-            ));
-        }
+        let mut faults: Vec<String> = here
+            .document
+            .checked(violations)
+            .iter()
+            .map(|(path, message)| {
+                format!("line {}: {path}: {message}", here.document.line_of(path))
+            })
+            .collect();
         if faults.is_empty() {
-            let value = kinds::with_defaults(&value);
+            let mut value = kinds::with_defaults(&without_status(&here.document.value));
+            if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+                let namespace = Value::String(here.namespace.clone());
+                metadata.insert("namespace".to_owned(), namespace);
+            }
             let read = match kind {
                 Kind::EdgePool => {
                     parse(value).map(|pool| self.world(&here.namespace).pools.push(pool))
@@ -238,7 +231,7 @@ impl Gathering {
         let suspended = here.document.value.pointer("/spec/suspended");
         let broken = Broken {
             suspended: suspended.map_or(Some(false), Value::as_bool),
-            fault: Fault::new(Reason::Invalid, faults.join("; ")),
+            fault: Fault::new(reason(kind, &here.document.value), faults.join("; ")),
         };
         let object = ObjectRef::new(kind, &here.name);
         self.world(&here.namespace).broken.insert(object, broken);
@@ -292,6 +285,37 @@ impl Gathering {
             .config_maps
             .insert(here.name.clone(), data);
     }
+}
+
+/// The reason that says most: settings without a method have one of their own.
+fn reason(kind: Kind, manifest: &Value) -> Reason {
+    if kind == Kind::XmppFederatedPartner
+        && let Ok(partner) = parse::<XmppFederatedPartner>(kinds::with_defaults(manifest))
+        && partner
+            .spec
+            .negotiation()
+            .partner_methods(partner.spec.allow_plaintext)
+            .is_err()
+    {
+        return Reason::InvalidNegotiation;
+    }
+    Reason::Invalid
+}
+
+/// Status is never read as a store.
+fn without_status(manifest: &Value) -> Value {
+    let mut manifest = manifest.clone();
+    if let Some(object) = manifest.as_object_mut() {
+        object.remove("status");
+    }
+    manifest
+}
+
+fn violations(manifest: &Value) -> Vec<documents::Fault> {
+    kinds::validate_manifest(&without_status(manifest))
+        .into_iter()
+        .map(|violation| (violation.path, violation.message))
+        .collect()
 }
 
 fn entries(value: Option<&Value>) -> Vec<(String, String)> {

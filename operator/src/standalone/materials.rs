@@ -54,19 +54,7 @@ pub fn provide(
         internal::ensure_gateway(store, &ca, &gateway.domains, now)?;
     }
     let certificate = certificate(world, spec, config, store, now)?;
-    let (status, reason, message) = certificate.condition(now);
-    diagnostics.push(Diagnostic {
-        object: ObjectRef::new(Kind::EdgePool, &config.pool),
-        condition: ConditionType::CertificateReady,
-        status,
-        reason,
-        message,
-        severity: if status {
-            Severity::Info
-        } else {
-            Severity::Warning
-        },
-    });
+    diagnostics.push(certificate_ready(&config.pool, &certificate, now));
     let dialback = dialback(world, spec, last, store, config, &mut diagnostics)?;
     let (contacts_url, contacts_ca) = contacts(world, spec, config, last, &mut diagnostics);
     let materials = Materials {
@@ -93,8 +81,29 @@ fn given(pair: &pair::PemPair) -> PemPair {
     }
 }
 
+/// Condition `CertificateReady` of a pool.
+#[must_use]
+pub fn certificate_ready(pool: &str, certificate: &Provision, now: Timestamp) -> Diagnostic {
+    let (status, reason, message) = certificate.condition(now);
+    Diagnostic {
+        object: ObjectRef::new(Kind::EdgePool, pool),
+        condition: ConditionType::CertificateReady,
+        status,
+        reason,
+        message,
+        severity: if status {
+            Severity::Info
+        } else {
+            Severity::Warning
+        },
+    }
+}
+
 /// The pool's certificate: for every own domain of the pool, and the FQDN.
-fn certificate(
+///
+/// # Errors
+/// [`CertificateError`].
+pub fn certificate(
     world: &World,
     spec: Option<&EdgePool>,
     config: &EdgeConfig,

@@ -141,7 +141,10 @@ impl Reader {
                         .map_err(|error| (error.document, error.line, error.message))
                 });
             let file = match read {
-                Ok(documents) => {
+                Ok(mut documents) => {
+                    if let Some(earlier) = self.files.get(name) {
+                        documents::carry_over(&earlier.documents, &mut documents);
+                    }
                     self.remember(name, text.as_deref().unwrap_or_default())?;
                     File {
                         documents,

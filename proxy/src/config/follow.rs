@@ -21,8 +21,8 @@ const POLL: Duration = Duration::from_secs(1);
 /// Why files are no inputs.
 #[derive(Debug, thiserror::Error)]
 pub enum FollowError {
-    #[error("{}: {source}", path.display())]
-    Read { path: PathBuf, source: io::Error },
+    #[error("{}: {cause}", path.display())]
+    Read { path: PathBuf, cause: io::Error },
     #[error("{}: not an EdgeConfig: {cause}", path.display())]
     Parse { path: PathBuf, cause: String },
     #[error(
@@ -125,7 +125,7 @@ impl Files {
             issuer: pair(secrets, "issuer")?,
             dialback_secret: bytes("dialback-secret")?.ok_or(FollowError::Read {
                 path: dialback,
-                source: io::ErrorKind::NotFound.into(),
+                cause: io::ErrorKind::NotFound.into(),
             })?,
             dialback_previous: bytes("dialback-previous")?,
             admin_token: line("admin-token")?,
@@ -169,19 +169,19 @@ impl Files {
 }
 
 fn required(path: &Path) -> Result<String, FollowError> {
-    std::fs::read_to_string(path).map_err(|source| FollowError::Read {
+    std::fs::read_to_string(path).map_err(|cause| FollowError::Read {
         path: path.to_owned(),
-        source,
+        cause,
     })
 }
 
 fn optional(path: &Path) -> Result<Option<String>, FollowError> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
-        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(FollowError::Read {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(FollowError::Read {
             path: path.to_owned(),
-            source,
+            cause,
         }),
     }
 }

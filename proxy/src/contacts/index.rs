@@ -33,11 +33,12 @@ pub enum RecordError {
 }
 
 type OfUser = HashMap<Box<str>, Contact>;
+type Shard = HashMap<Box<str>, OfUser>;
 
 /// Who has added whom.
 #[derive(Debug)]
 pub struct Contacts {
-    shards: Box<[RwLock<HashMap<Box<str>, OfUser>>]>,
+    shards: Box<[RwLock<Shard>]>,
     hasher: RandomState,
     count: AtomicUsize,
     /// What the store has not taken yet; none: memory only.
@@ -167,13 +168,7 @@ impl Contacts {
         self.pending.as_ref()
     }
 
-    fn set(
-        &self,
-        shard: &mut HashMap<Box<str>, OfUser>,
-        user: &str,
-        remote: &str,
-        state: Option<Contact>,
-    ) {
+    fn set(&self, shard: &mut Shard, user: &str, remote: &str, state: Option<Contact>) {
         match state {
             Some(state) => {
                 let known = match shard.get_mut(user) {
@@ -204,7 +199,7 @@ impl Contacts {
         }
     }
 
-    fn shard(&self, user: &str) -> &RwLock<HashMap<Box<str>, OfUser>> {
+    fn shard(&self, user: &str) -> &RwLock<Shard> {
         // The low bits choose the bucket inside a map of another key; any bits do here.
         &self.shards[(self.hasher.hash_one(user) % SHARDS as u64) as usize]
     }

@@ -329,7 +329,8 @@ fn rule_2_is_skipped_for_our_server_and_holds_for_our_users() {
 fn the_first_rule_that_fails_is_the_reason() {
     let contacts = Contacts::in_memory();
     let invitation = "message||<x xmlns='jabber:x:conference'/>";
-    let steps: [(fn(&mut Value), &str, Reason); 6] = [
+    type Step = (fn(&mut Value), &'static str, Reason);
+    let steps: [Step; 6] = [
         (|_| {}, "bob@unverified.example", Reason::Content),
         (
             |c| c["access"]["policies"] = json!([]),

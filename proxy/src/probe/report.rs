@@ -145,6 +145,9 @@ impl Report {
                         self.why.push(why);
                     }
                 }
+                let unreached = self.targets.iter().filter(|target| target.target.is_none());
+                self.why
+                    .extend(unreached.filter_map(|target| target.error.clone()));
                 if self.why.is_empty() {
                     self.why.push("no target could be reached".to_owned());
                 }

@@ -32,10 +32,21 @@ const GATEWAY_PAUSE: Duration = Duration::from_secs(1);
 pub fn start(edge: &Arc<Edge>, route: &Arc<Route>) {
     let (edge, route) = (Arc::clone(edge), Arc::clone(route));
     edge.clone().tasks.spawn(async move {
+        let only_answers = route.side == Side::Gateway
+            && edge.force().policy.admit(route.pair.from.as_str()).is_err();
+        // What waits meanwhile expires like anything that waits.
+        let permit = if only_answers {
+            Arc::clone(&edge.answer_streams).acquire_owned().await.ok()
+        } else {
+            None
+        };
         loop {
             let failure = match reach(&edge, route.side, Purpose::Stanzas(route.pair.clone())).await
             {
-                Ok(session) => {
+                Ok(mut session) => {
+                    if let Some(permit) = permit {
+                        session.end_when_done(permit);
+                    }
                     // A task of its own, so that what setting up needed is freed.
                     edge.tasks.spawn(session.run());
                     return;

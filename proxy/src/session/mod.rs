@@ -24,6 +24,7 @@ use std::{
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::domain::DomainName;
 
@@ -156,6 +157,7 @@ pub struct Session {
     /// The place among the unauthenticated, until the first pair.
     place: Option<crate::listen::bounds::Place>,
     counted: Option<registry::Counted>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 /// What a session is started with.
@@ -221,6 +223,7 @@ impl Session {
             end: None,
             place: start.place,
             counted: None,
+            permit: None,
             force,
         })
     }
@@ -236,6 +239,12 @@ impl Session {
             Some(_) if self.verified.is_some() => Ok(()),
             Some(fault) => Err(fault.clone()),
         }
+    }
+
+    /// Ends the stream once what waits for it is delivered; `permit` is held until then.
+    pub fn end_when_done(&mut self, permit: OwnedSemaphorePermit) {
+        self.permit = Some(permit);
+        self.keepalive.draining = true;
     }
 
     /// The verdict that a verify-only stream brought.
@@ -281,6 +290,7 @@ impl Session {
         }
         edge.streams.leave(&self.entry);
         self.counted = None;
+        self.permit = None;
         self.place = None;
         if let Some(transport) = &mut self.transport {
             let _ = tokio::time::timeout(GOODBYE, transport.shutdown()).await;
@@ -691,21 +701,27 @@ impl Session {
                     .carries(&carried.pair, method, self.tls.as_deref(), true);
                 let peer = carried.pair.from.clone();
                 self.relay.add(carried);
-                self.established(&peer);
+                // A stream of ours stands once we may send on it, whatever the peer may already.
+                if self.peer == PeerRole::Client {
+                    self.established();
+                }
+                self.connected(&peer);
             }
             Output::PairReady { pair, method } => {
                 if !self.admitted(&pair.to) {
                     return;
                 }
                 let route = self.edge.routes.of(self.side, &pair);
-                self.entry.carries(&pair, method, self.tls.as_deref(), false);
+                self.entry
+                    .carries(&pair, method, self.tls.as_deref(), false);
                 if route.bind(&self.outlet) {
                     self.outgoing.push(route);
                 } else if self.peer == PeerRole::Server && self.outgoing.is_empty() {
                     // The peer opened a bidirectional stream in the meantime.
                     self.input(Input::End(Fault::Done));
                 }
-                self.established(&pair.to);
+                self.established();
+                self.connected(&pair.to);
             }
             Output::PairFailed { pair, fault } => {
                 tracing::debug!(stream = self.entry.id, %pair, cause = fault.label(), "pair failed");
@@ -782,8 +798,8 @@ impl Session {
         }
     }
 
-    /// A pair with `peer` stands; the first one ends the establishing.
-    fn established(&mut self, peer: &DomainName) {
+    /// The first pair stands.
+    fn established(&mut self) {
         if matches!(self.phase, Phase::Establishing { .. }) {
             self.phase = Phase::Established;
             self.place = None;
@@ -792,6 +808,10 @@ impl Session {
             self.consider_settings();
             self.edge.metrics.established(&self.entry, &self.force);
         }
+    }
+
+    /// A pair with `peer` stands.
+    fn connected(&mut self, peer: &DomainName) {
         if self.edge.attempts.connected(&self.force, self.side, peer) {
             self.edge.partner_back(peer);
         }

@@ -19,3 +19,120 @@ fn checked_in_definitions_match_the_types() {
         );
     }
 }
+
+fn every_schema(schema: &Value, path: &str, visit: &mut impl FnMut(&str, &Map<String, Value>)) {
+    let Some(object) = schema.as_object() else {
+        return;
+    };
+    visit(path, object);
+    for (name, property) in object
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
+        every_schema(property, &format!("{path}.{name}"), visit);
+    }
+    for key in ["items", "additionalProperties"] {
+        if let Some(inner) = object.get(key) {
+            every_schema(inner, &format!("{path}[]"), visit);
+        }
+    }
+}
+
+#[test]
+fn every_list_map_and_string_is_bounded_and_every_keyword_known() {
+    // What the offline check reads; another keyword would be silently passed over by it.
+    const KNOWN: [&str; 19] = [
+        "type",
+        "properties",
+        "required",
+        "description",
+        "default",
+        "enum",
+        "format",
+        "items",
+        "additionalProperties",
+        "minimum",
+        "maximum",
+        "minLength",
+        "maxLength",
+        "minItems",
+        "maxItems",
+        "maxProperties",
+        "pattern",
+        "x-kubernetes-int-or-string",
+        "x-kubernetes-validations",
+    ];
+    for (kind, schema) in schemas() {
+        for part in ["spec", "status"] {
+            every_schema(&schema["properties"][part], part, &mut |path, object| {
+                let bound = match object.get("type").and_then(Value::as_str) {
+                    Some("array") => object.contains_key("maxItems"),
+                    Some("string") => ["maxLength", "enum", "format"]
+                        .iter()
+                        .any(|key| object.contains_key(*key)),
+                    Some("object") => {
+                        !object.contains_key("additionalProperties")
+                            || object.contains_key("maxProperties")
+                    }
+                    Some(_) => true,
+                    None => object.contains_key("x-kubernetes-int-or-string"),
+                };
+                assert!(bound, "{kind} {path} has no bound or no type");
+                for key in object.keys() {
+                    let known = KNOWN.contains(&key.as_str())
+                        || key.starts_with("x-kubernetes-list-")
+                        || key == "x-kubernetes-map-type";
+                    assert!(known, "{kind} {path}: {key}");
+                }
+                if object.contains_key("pattern") {
+                    assert_eq!(
+                        object["pattern"],
+                        crate::kinds::fields::LABEL_VALUE,
+                        "{path}"
+                    );
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn every_rule_has_a_message_that_says_what_to_do() {
+    for (kind, schema) in schemas() {
+        every_schema(&schema, "", &mut |path, object| {
+            let rules = object
+                .get("x-kubernetes-validations")
+                .and_then(Value::as_array);
+            for rule in rules.into_iter().flatten() {
+                assert!(
+                    rule["message"].as_str().is_some_and(|m| m.len() > 20),
+                    "{kind}{path}"
+                );
+            }
+        });
+    }
+}
+
+#[test]
+fn definitions_read_back_as_what_the_api_server_takes() {
+    for crd in crds() {
+        let names = &crd.spec.names;
+        assert_eq!(names.categories.as_deref(), Some(&["xmpp".to_owned()][..]));
+        assert_eq!(names.short_names.as_ref().map(Vec::len), Some(1));
+        assert_eq!(crd.spec.scope, "Namespaced");
+        let version = &crd.spec.versions[0];
+        let subresources = version.subresources.as_ref().unwrap();
+        assert!(subresources.status.is_some());
+        assert_eq!(subresources.scale.is_some(), names.kind == "EdgePool");
+        let wide = version.additional_printer_columns.iter().flatten();
+        assert!(
+            wide.filter(|column| column.priority.unwrap_or(0) == 0)
+                .count()
+                <= 6
+        );
+    }
+    let documents = yaml().matches("---\n").count();
+    assert_eq!(documents, 3);
+}

@@ -11,7 +11,9 @@ fn partner() -> DomainName {
     DomainName::parse("partner.example").unwrap()
 }
 
-async fn services(table: Vec<(&str, RecordType, Reply)>) -> Result<Services, DnsError> {
+type Table = Vec<(&'static str, RecordType, Reply)>;
+
+async fn services(table: Table) -> Result<Services, DnsError> {
     let fake = Fake::start(table).await;
     Resolver::at(fake.address)
         .unwrap()
@@ -27,7 +29,7 @@ async fn the_two_services_together_say_where_to_go() {
     let none = || srv(0, 0, 0, ".");
     let servfail = || Code(ResponseCode::ServFail);
     type Expected = Result<(&'static [(u16, bool)], bool), &'static str>;
-    let cases: Vec<(&str, Vec<(&str, RecordType, Reply)>, Expected)> = vec![
+    let cases: Vec<(&str, Table, Expected)> = vec![
         ("neither", vec![], Ok((&[(5269, false)], true))),
         (
             "one",

@@ -96,59 +96,66 @@ pub(super) fn is_space(byte: u8) -> bool {
 
 /// Every byte of a word the same.
 const fn each(byte: u8) -> u64 {
-    u64::from_ne_bytes([byte; 8])
+    u64::from_le_bytes([byte; 8])
 }
 
-/// Whether a byte of the word is zero.
-const fn has_zero(word: u64) -> bool {
-    word.wrapping_sub(each(1)) & !word & each(0x80) != 0
+/// The high bit of each byte that is below `limit` (at most 0x80). Bytes after the first of them may
+/// be marked wrongly.
+const fn below(word: u64, limit: u8) -> u64 {
+    word.wrapping_sub(each(limit)) & !word & each(0x80)
 }
 
-/// Whether all bytes of the word are printable ASCII and none of the needles.
+/// The high bit of the first byte that is a control, beyond ASCII or one of the needles; bytes after
+/// it may be marked too.
 #[inline]
-fn is_plain(word: u64, needles: [u8; 3]) -> bool {
-    let below_blank = word.wrapping_sub(each(b' ')) & !word & each(0x80) != 0;
-    let high = word & each(0x80) != 0;
-    !(below_blank | high)
-        & !has_zero(word ^ each(needles[0]))
-        & !has_zero(word ^ each(needles[1]))
-        & !has_zero(word ^ each(needles[2]))
+fn special(bytes: [u8; 8], needles: [u8; 3]) -> u64 {
+    let word = u64::from_le_bytes(bytes);
+    below(word, b' ')
+        | (word & each(0x80))
+        | below(word ^ each(needles[0]), 1)
+        | below(word ^ each(needles[1]), 1)
+        | below(word ^ each(needles[2]), 1)
 }
 
 /// Position of the first byte from `at` on that stops the run; the end if none does.
 #[inline]
 pub(super) fn skip_plain(bytes: &[u8], mut at: usize, stops: Stops) -> usize {
     while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
-        if !is_plain(u64::from_ne_bytes(*word), stops.needles) {
-            let stop = word
-                .iter()
-                .position(|&byte| CLASSES[byte as usize] & stops.classes != 0);
-            if let Some(stop) = stop {
-                return at + stop;
-            }
+        let special = special(*word, stops.needles);
+        if special == 0 {
+            at += word.len();
+            continue;
         }
-        at += word.len();
+        at += special.trailing_zeros() as usize / 8;
+        if CLASSES[bytes[at] as usize] & stops.classes != 0 {
+            return at;
+        }
+        // White space that is plain here.
+        at += 1;
     }
-    match bytes[at..]
+    let stop = bytes[at..]
         .iter()
-        .position(|&byte| CLASSES[byte as usize] & stops.classes != 0)
-    {
-        Some(run) => at + run,
-        None => bytes.len(),
-    }
+        .position(|&byte| CLASSES[byte as usize] & stops.classes != 0);
+    stop.map_or(bytes.len(), |run| at + run)
 }
 
-/// How many bytes from the front are name characters or colons, `most` at most.
+/// Length of the name that `bytes` begin with, a name character, and of its prefix (0 for none); it
+/// ends at a second colon or after `most` bytes at the latest.
 #[inline]
-pub(super) fn name_length(bytes: &[u8], most: usize) -> usize {
-    let bytes = &bytes[..bytes.len().min(most)];
-    match bytes
-        .iter()
-        .position(|&byte| !continues_name(byte) && byte != b':')
-    {
-        Some(len) => len,
-        None => bytes.len(),
+pub(super) fn plain_name(bytes: &[u8], most: usize) -> (usize, u16) {
+    let mut prefix = 0;
+    for (at, &byte) in bytes.iter().enumerate().take(most) {
+        if continues_name(byte) {
+            continue;
+        }
+        let starts_local = bytes.get(at + 1).is_some_and(|&next| starts_name(next));
+        if byte == b':' && prefix == 0 && starts_local {
+            prefix = at as u16;
+            continue;
+        }
+        return (at, prefix);
     }
+    (bytes.len().min(most), prefix)
 }
 
 /// Where the characters beyond ASCII that begin at `at` end; `None` while the first is cut off.

@@ -2,13 +2,14 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use super::{Span, XmlError};
+use super::{XmlError, parts::Span};
 use crate::xml::{StreamHeader, ns, text};
 
 /// A namespace name, by where it is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Name {
     /// No namespace.
+    #[default]
     None,
     Server,
     Xml,
@@ -34,6 +35,8 @@ struct Binding {
 pub(super) struct Scope {
     /// Its declarations hold for every element of the stream.
     pub(super) header: Option<Arc<StreamHeader>>,
+    /// What its default namespace is.
+    content: Name,
     bindings: Vec<Binding>,
     copies: String,
     /// Bit n: the header's nth prefix was used.
@@ -41,6 +44,16 @@ pub(super) struct Scope {
 }
 
 impl Scope {
+    /// The stream has begun: what its header declares holds from now on.
+    pub(super) fn enter(&mut self, header: Arc<StreamHeader>) {
+        self.content = match header.content_namespace.as_deref() {
+            None | Some("") => Name::None,
+            Some(ns::SERVER) => Name::Server,
+            Some(_) => Name::Content,
+        };
+        self.header = Some(header);
+    }
+
     pub(super) fn clear(&mut self) {
         self.bindings.clear();
         self.copies.clear();
@@ -111,15 +124,7 @@ impl Scope {
             .find(|binding| binding.prefix.is_empty())
         {
             Some(binding) => binding.name,
-            None => match self
-                .header
-                .as_ref()
-                .and_then(|header| header.content_namespace.as_deref())
-            {
-                None | Some("") => Name::None,
-                Some(ns::SERVER) => Name::Server,
-                Some(_) => Name::Content,
-            },
+            None => self.content,
         }
     }
 

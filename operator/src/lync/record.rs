@@ -1,0 +1,114 @@
+//! One object of an export, whatever the export was written in.
+
+use std::collections::BTreeMap;
+
+/// A property's value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Property {
+    Null,
+    Bool(bool),
+    Number(i64),
+    Text(String),
+    List(Vec<Property>),
+    /// An object inside an object: what it calls itself (`ToString`), if it says so.
+    Nested(Option<String>),
+}
+
+/// The objects that are understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordKind {
+    Partner,
+    Policy,
+    Gateway,
+}
+
+/// An exported object: .NET type names where the export tells them, and properties by name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Record {
+    pub types: Vec<String>,
+    pub properties: BTreeMap<String, Property>,
+}
+
+impl Record {
+    /// By type name; by properties that no other object has where there is none (JSON).
+    pub fn kind(&self) -> Option<RecordKind> {
+        const TYPES: [(&str, RecordKind); 4] = [
+            ("XmppAllowedPartner", RecordKind::Partner),
+            ("ExternalAccessPolicy", RecordKind::Policy),
+            ("XmppGatewayConfiguration", RecordKind::Gateway),
+            ("XmppGatewaySettings", RecordKind::Gateway),
+        ];
+        const PROPERTIES: [(&str, RecordKind); 6] = [
+            ("TlsNegotiation", RecordKind::Partner),
+            ("SaslNegotiation", RecordKind::Partner),
+            ("SupportDialbackNegotiation", RecordKind::Partner),
+            ("EnableXmppAccess", RecordKind::Policy),
+            ("EnableFederationAccess", RecordKind::Policy),
+            ("PartnerConnectionLimit", RecordKind::Gateway),
+        ];
+        let by_type = TYPES
+            .iter()
+            .find(|(name, _)| self.types.iter().any(|t| t.contains(name)))
+            .map(|(_, kind)| *kind);
+        by_type.or_else(|| {
+            PROPERTIES
+                .iter()
+                .find(|(name, _)| self.properties.contains_key(*name))
+                .map(|(_, kind)| *kind)
+        })
+    }
+
+    /// A property that is there and not null.
+    pub fn get(&self, name: &str) -> Option<&Property> {
+        self.properties
+            .get(name)
+            .filter(|property| **property != Property::Null)
+    }
+
+    /// A text, or what an inner object calls itself; an empty one is none.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        match self.get(name)? {
+            Property::Text(text) | Property::Nested(Some(text)) if !text.trim().is_empty() => {
+                Some(text.trim())
+            }
+            _ => None,
+        }
+    }
+
+    pub fn bool(&self, name: &str) -> Option<bool> {
+        match self.get(name)? {
+            Property::Bool(value) => Some(*value),
+            Property::Text(text) if text.eq_ignore_ascii_case("true") => Some(true),
+            Property::Text(text) if text.eq_ignore_ascii_case("false") => Some(false),
+            _ => None,
+        }
+    }
+
+    pub fn number(&self, name: &str) -> Option<i64> {
+        match self.get(name)? {
+            Property::Number(value) => Some(*value),
+            Property::Text(text) => text.trim().parse().ok(),
+            _ => None,
+        }
+    }
+
+    /// A list of texts; a text alone is a list of one, or of several with commas between.
+    pub fn texts(&self, name: &str) -> Vec<&str> {
+        let texts = match self.get(name) {
+            Some(Property::List(items)) => items
+                .iter()
+                .filter_map(|item| match item {
+                    Property::Text(text) | Property::Nested(Some(text)) => Some(text.as_str()),
+                    _ => None,
+                })
+                .collect(),
+            Some(Property::Text(text) | Property::Nested(Some(text))) => text.split(',').collect(),
+            _ => Vec::<&str>::new(),
+        };
+        texts
+            .into_iter()
+            .map(str::trim)
+            .filter(|text| !text.is_empty())
+            .collect()
+    }
+}

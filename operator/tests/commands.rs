@@ -1,0 +1,369 @@
+//! The command line from outside: results, exit codes, and faults that name place and remedy.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+fn run(arguments: &[&str]) -> Output {
+    Command::cargo_bin("xmpp-edge-operator")
+        .unwrap()
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn on(command: &str, directory: &Path, more: &[&str]) -> Output {
+    let mut arguments = vec![command, "--manifests", directory.to_str().unwrap()];
+    arguments.extend(more);
+    run(&arguments)
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name)
+}
+
+fn directory(yaml: &str) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("a.yaml"), yaml).unwrap();
+    directory
+}
+
+const PARTNER: &str = "apiVersion: xmpp-edge.dev/v1alpha1\nkind: XmppFederatedPartner\nmetadata: {name: p}\nspec: {domain: p.example}\n";
+
+/// Manifests in, diagnostics and documents out, as they stand in `expected.json`. Rewritten under
+/// `UPDATE_GOLDEN=1`: read the difference before it is kept.
+#[test]
+fn manifests_mean_what_the_golden_files_say() {
+    for entry in fs::read_dir(golden("")).unwrap() {
+        let case = entry.unwrap().path();
+        let manifests = case.join("manifests");
+        let parse = |output: &Output| -> Value { serde_json::from_slice(&output.stdout).unwrap() };
+        let validation = parse(&on("validate", &manifests, &["--output", "json"]));
+        let rendered = parse(&on("render", &manifests, &["--output", "json"]));
+        let documents: Vec<&Value> = rendered
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|pool| &pool["edgeConfig"])
+            .collect();
+        let records: Vec<&Value> = rendered
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|pool| &pool["records"])
+            .collect();
+        let found = serde_json::json!({
+            "objects": validation["objects"],
+            "notes": validation["notes"],
+            "edgeConfigs": documents,
+            "records": records,
+        });
+        let file = case.join("expected.json");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(
+                &file,
+                format!("{}\n", serde_json::to_string_pretty(&found).unwrap()),
+            )
+            .unwrap();
+        }
+        let expected: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        assert_eq!(found, expected, "{}", case.display());
+    }
+}
+
+/// A pool whose certificate stands in the manifests.
+fn given_pair(chain: &str) -> String {
+    let pool = fs::read_to_string(golden("federation").join("manifests/pool.yaml")).unwrap();
+    let pool = pool.replace("{selfSigned: {}}", "{secretRef: {name: site}}");
+    format!(
+        "{pool}---\napiVersion: v1\nkind: Secret\nmetadata: {{name: site}}\nstringData: {{tls.crt: {chain}, tls.key: x}}\n"
+    )
+}
+
+#[test]
+fn validate_tells_errors_from_warnings_by_its_exit_code() {
+    let wrong = PARTNER.replace("p.example", "p.example, tlsNegotiation: Optional");
+    let policy = "---\napiVersion: xmpp-edge.dev/v1alpha1\nkind: ExternalAccessPolicy\nmetadata: {name: e}\nspec: {scope: Global, enableXmppAccess: true}\n";
+    for (yaml, code, says) in [
+        (PARTNER.to_owned(), 0, "valid: 1 objects, 0 errors"),
+        (
+            format!("{PARTNER}{policy}"),
+            0,
+            "warning: ExternalAccessPolicy \"e\"",
+        ),
+        (wrong, 1, "allowPlaintext"),
+        (
+            format!("{PARTNER}---\n{PARTNER}"),
+            1,
+            "document 1, line 2 already",
+        ),
+        ("kind: [".to_owned(), 1, "a.yaml: document 1, line 1"),
+        (
+            "apiVersion: xmpp-edge.dev/v1\nkind: EdgePool\nmetadata: {name: x}\n".to_owned(),
+            1,
+            "xmpp-edge.dev/v1alpha1",
+        ),
+        (
+            given_pair("no PEM"),
+            0,
+            "CertificateReady=False, InvalidCertificate",
+        ),
+        (PARTNER.replace("{name: p}", "{}"), 1, "metadata.name"),
+        (
+            PARTNER.replace("p.example", "p.example, tlsNegotation: Required"),
+            1,
+            "tlsNegotation",
+        ),
+    ] {
+        let directory = directory(&yaml);
+        let output = on("validate", directory.path(), &[]);
+        assert_eq!(output.status.code(), Some(code), "{yaml}\n{}", out(&output));
+        assert!(out(&output).contains(says), "{yaml}\n{}", out(&output));
+    }
+}
+
+#[test]
+fn wrong_usage_is_code_2_and_says_what_to_do() {
+    for (arguments, says) in [
+        (vec![], "Usage"),
+        (vec!["nonsense"], "nonsense"),
+        (vec!["validate"], "--manifests"),
+        (
+            vec!["validate", "--manifests", "/does/not/exist"],
+            "/does/not/exist",
+        ),
+        (
+            vec![
+                "explain",
+                "--manifests",
+                ".",
+                "--from",
+                "@",
+                "--to",
+                "b@c.example",
+            ],
+            "--from",
+        ),
+        (
+            vec!["standalone", "--manifests", ".", "--bind", "nowhere"],
+            "--bind",
+        ),
+    ] {
+        let output = run(&arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(
+            err(&output).contains(says),
+            "{arguments:?}: {}",
+            err(&output)
+        );
+    }
+    for arguments in [["--help"], ["--version"]] {
+        assert_eq!(run(&arguments).status.code(), Some(0));
+    }
+}
+
+#[test]
+fn explain_follows_the_direction_and_names_the_rule() {
+    let manifests = golden("federation").join("manifests");
+    for (from, to, says) in [
+        (
+            "alice@org.example",
+            "bob@partner.example",
+            "(Outbound): passes",
+        ),
+        (
+            "bob@partner.example",
+            "alice@org.example/phone",
+            "(Inbound): passes",
+        ),
+        (
+            "bob@unknown.example",
+            "alice@org.example",
+            "refused: PartnerNotAllowed",
+        ),
+        (
+            "blocked@org.example",
+            "bob@partner.example",
+            "refused: AccessPolicy",
+        ),
+    ] {
+        let output = on("explain", &manifests, &["--from", from, "--to", to]);
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        assert!(out(&output).contains(says), "{from} {to}: {}", out(&output));
+    }
+    let json = on(
+        "explain",
+        &manifests,
+        &[
+            "--from",
+            "a@org.example",
+            "--to",
+            "b@partner.example",
+            "--output",
+            "json",
+        ],
+    );
+    let value: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(value["direction"], "Outbound");
+    let nobody = on(
+        "explain",
+        &manifests,
+        &["--from", "a@x.example", "--to", "b@y.example"],
+    );
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(err(&nobody).contains("org.example"), "{}", err(&nobody));
+}
+
+#[test]
+fn render_shows_documents_and_elides_secrets() {
+    let output = on("render", &golden("federation").join("manifests"), &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let text = out(&output);
+    for part in [
+        "hq-config-0",
+        "xmpp-edge-gateway-org.example",
+        "hq-internal-issuer",
+        "_xmpp-server._tcp.org.example.",
+    ] {
+        assert!(text.contains(part), "{part}");
+    }
+    assert!(!text.contains("PRIVATE KEY"));
+}
+
+#[test]
+fn crds_prints_the_three_definitions() {
+    let output = run(&["crds"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        out(&output)
+            .matches("kind: CustomResourceDefinition")
+            .count(),
+        3
+    );
+}
+
+#[test]
+fn standalone_without_a_pool_to_run_says_why() {
+    let pool = |name: &str| {
+        fs::read_to_string(golden("federation").join("manifests/pool.yaml"))
+            .unwrap()
+            .replace("name: hq", &format!("name: {name}"))
+    };
+    for (yaml, more, says) in [
+        (PARTNER.to_owned(), vec![], "no EdgePool"),
+        (format!("{}---\n{}", pool("a"), pool("b")), vec![], "--pool"),
+        (pool("a"), vec!["--pool", "other"], "default/a"),
+        (
+            pool("a").replace("org.example", "org..example"),
+            vec![],
+            "spec.domains",
+        ),
+    ] {
+        let directory = directory(&yaml);
+        let state = directory.path().join("state");
+        let mut arguments = vec!["--state", state.to_str().unwrap()];
+        arguments.extend(more);
+        let output = on("standalone", directory.path(), &arguments);
+        assert_eq!(output.status.code(), Some(1), "{}", err(&output));
+        assert!(err(&output).contains(says), "{says}: {}", err(&output));
+    }
+}
+
+#[test]
+fn import_lync_prints_manifests_and_warns_beside_them() {
+    let export = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lync/policies.json");
+    let output = run(&["import-lync", export.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert!(out(&output).contains("kind: ExternalAccessPolicy"));
+    let directory = directory("no export");
+    let wrong = directory.path().join("a.yaml");
+    for (file, code, says) in [
+        (wrong.to_str().unwrap(), 1, "CLIXML"),
+        ("/does/not/exist", 2, "/does/not/exist"),
+    ] {
+        let output = run(&["import-lync", file]);
+        assert_eq!(output.status.code(), Some(code));
+        assert!(err(&output).contains(says), "{}", err(&output));
+    }
+}
+
+/// Ports that nobody uses at this moment.
+fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners: Vec<TcpListener> = (0..N)
+        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+        .collect();
+    std::array::from_fn(|index| listeners[index].local_addr().unwrap().port())
+}
+
+/// Waits until `found` answers, as long as a person would at most.
+fn eventually<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(found) = found() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what} did not come");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn standalone_says_ready_follows_edits_and_stops_in_order() {
+    let [s2s, internal, admin] = free_ports();
+    let pool = fs::read_to_string(golden("federation").join("manifests/pool.yaml")).unwrap();
+    let pool = format!(
+        "{pool}  listeners: {{s2s: {s2s}, directTls: 0, internal: {internal}, admin: {admin}}}\n"
+    );
+    let directory = directory(&pool);
+    let state = directory.path().join("state");
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("xmpp-edge-operator"))
+        .args(["standalone", "--bind", "127.0.0.1", "--manifests"])
+        .arg(directory.path())
+        .arg("--state")
+        .arg(&state)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "ready: EdgePool default/hq");
+    let status = || -> Value {
+        serde_json::from_slice(&fs::read(state.join("status.json")).unwrap()).unwrap()
+    };
+    assert_eq!(status()["generation"], 1);
+    fs::write(directory.path().join("b.yaml"), PARTNER).unwrap();
+    eventually("the edit", || (status()["generation"] == 2).then_some(()));
+    fs::write(directory.path().join("b.yaml"), "spec: [").unwrap();
+    eventually("the fault", || {
+        status()["notes"]
+            .to_string()
+            .contains("b.yaml")
+            .then_some(())
+    });
+    assert_eq!(status()["generation"], 2, "a broken edit changes nothing");
+    let killed = std::process::Command::new("kill")
+        .args(["-TERM", &child.id().to_string()])
+        .status();
+    assert!(killed.unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(lines.next().is_none(), "one line on stdout");
+}

@@ -1,0 +1,250 @@
+//! What a start tag and an end tag mean once they are complete: namespaces, uniqueness, nesting.
+
+use std::{borrow::Cow, sync::Arc};
+
+use super::{
+    Scanner, XmlError,
+    parts::{Found, Lex, NO_TOP, Open, Phase, Span, Top},
+    scope::Name,
+};
+use crate::xml::{
+    StreamHeader,
+    stanza::{Child, ChildNamespace, StanzaKind},
+};
+
+impl Scanner {
+    /// The start tag that ends at `self.at` is complete.
+    pub(super) fn start_tag(
+        &mut self,
+        window: &[u8],
+        empty: bool,
+    ) -> Result<Option<Found>, XmlError> {
+        let mark = self.scope.mark();
+        self.check_attributes(window)?;
+        let prefix = Span {
+            start: self.name.start,
+            end: self.name.start + u32::from(self.prefix),
+        };
+        let local = match self.prefix {
+            0 => self.name,
+            prefix => Span {
+                start: self.name.start + u32::from(prefix) + 1,
+                end: self.name.end,
+            },
+        };
+        let namespace = if self.prefix != 0 {
+            Some(self.scope.resolve(window, prefix)?)
+        } else if self.open.len() < 2 {
+            Some(self.scope.default_name())
+        } else {
+            // Nobody asks for the namespace of what is nested deeper.
+            None
+        };
+        self.check_expanded(window)?;
+        if self.phase == Phase::Prolog {
+            return self.stream_start(window, local, namespace, empty).map(Some);
+        }
+        match (self.open.len(), namespace) {
+            (0, Some(namespace)) => self.top_start(window, local, namespace),
+            (1, Some(namespace)) => {
+                let namespace = match namespace {
+                    Name::Server => ChildNamespace::Server,
+                    Name::Bytes(span) => ChildNamespace::Declared {
+                        start: span.start,
+                        end: span.end,
+                    },
+                    Name::None => ChildNamespace::Declared { start: 0, end: 0 },
+                    other => ChildNamespace::Other(self.scope.text(window, other).into()),
+                };
+                self.children.push(Child {
+                    start: self.name.start - 1,
+                    end: self.at as u32,
+                    name_start: local.start,
+                    name_end: local.end,
+                    namespace,
+                });
+            }
+            _ => {}
+        }
+        self.open.push(Open {
+            name: self.name,
+            mark,
+        });
+        self.lex = Lex::Text;
+        Ok(if empty { self.end_tag() } else { None })
+    }
+
+    /// Raw names are unique; namespace declarations come into force.
+    fn check_attributes(&mut self, window: &[u8]) -> Result<(), XmlError> {
+        for index in 0..self.attributes.len() {
+            let attribute = self.attributes[index];
+            let name = attribute.name.bytes(window);
+            let twice = self.attributes[..index].iter().any(|other| {
+                let other = other.name.bytes(window);
+                other.len() == name.len() && other[0] == name[0] && other == name
+            });
+            if twice {
+                return Err(XmlError::DuplicateAttribute);
+            }
+            let prefix = match attribute.prefix {
+                0 if name == b"xmlns" => Span::default(),
+                5 if name.starts_with(b"xmlns") => attribute.local(),
+                _ => continue,
+            };
+            if attribute.value.range().len() > usize::from(self.limits.name_bytes) {
+                return Err(XmlError::NameTooLong);
+            }
+            self.scope
+                .declare(window, prefix, attribute.value, attribute.changed)?;
+        }
+        Ok(())
+    }
+
+    /// Prefixes of attributes are declared, and no two attributes mean the same name.
+    fn check_expanded(&mut self, window: &[u8]) -> Result<(), XmlError> {
+        for index in 0..self.attributes.len() {
+            let attribute = self.attributes[index];
+            if attribute.prefix == 0 || attribute.is_declaration(window) {
+                continue;
+            }
+            let namespace = self.scope.resolve(window, attribute.prefix())?;
+            self.attributes[index].namespace = Some(namespace);
+            let twice = self.attributes[..index].iter().any(|other| {
+                other.local().bytes(window) == attribute.local().bytes(window)
+                    && other.namespace.is_some_and(|other| {
+                        self.scope.text(window, other) == self.scope.text(window, namespace)
+                    })
+            });
+            if twice {
+                return Err(XmlError::DuplicateAttribute);
+            }
+        }
+        Ok(())
+    }
+
+    fn top_start(&mut self, window: &[u8], local: Span, namespace: Name) {
+        let mut top = Top {
+            name: local,
+            namespace,
+            start_tag: self.at as u32,
+            ..NO_TOP
+        };
+        if namespace == Name::Server {
+            top.kind = match local.bytes(window) {
+                b"message" => Some(StanzaKind::Message),
+                b"presence" => Some(StanzaKind::Presence),
+                b"iq" => Some(StanzaKind::Iq),
+                _ => None,
+            };
+        }
+        if top.kind.is_some() {
+            for attribute in &self.attributes {
+                match attribute.name.bytes(window) {
+                    b"from" => top.from = Some(attribute.meaning()),
+                    b"to" => top.to = Some(attribute.meaning()),
+                    b"type" => top.type_ = Some(attribute.meaning()),
+                    b"id" => top.id = Some(attribute.meaning()),
+                    b"xml:lang" => top.form.has_lang = true,
+                    _ => {}
+                }
+            }
+        }
+        top.form.prefixed = self.prefix != 0;
+        self.top = top;
+    }
+
+    fn stream_start(
+        &mut self,
+        window: &[u8],
+        local: Span,
+        namespace: Option<Name>,
+        empty: bool,
+    ) -> Result<Found, XmlError> {
+        let namespace = namespace.unwrap_or(Name::None);
+        let namespace = self.scope.text(window, namespace);
+        StreamHeader::check_root(local.bytes(window), namespace.as_bytes())?;
+        if empty {
+            return Err(XmlError::NotAStream);
+        }
+        let prefix = Span {
+            start: self.name.start,
+            end: self.name.start + u32::from(self.prefix),
+        };
+        let mut header = StreamHeader {
+            prefix: prefix.str(window).to_owned(),
+            ..StreamHeader::default()
+        };
+        for (prefix, name) in self.scope.declared(window) {
+            match prefix {
+                "" => header.content_namespace = Some(name.to_owned()),
+                "xml" => {}
+                _ => header.prefixes.push((prefix.to_owned(), name.to_owned())),
+            }
+        }
+        for attribute in &self.attributes {
+            let value = || Some(attribute.meaning().text(window).into_owned());
+            match attribute.name.bytes(window) {
+                b"from" => header.from = value(),
+                b"to" => header.to = value(),
+                b"id" => header.id = value(),
+                b"version" => header.version = value(),
+                b"xml:lang" => header.lang = value(),
+                _ => {}
+            }
+        }
+        self.scope.enter(Arc::new(header));
+        self.phase = Phase::Stream;
+        Ok(Found::Header(self.at))
+    }
+
+    /// Compares the name of the end tag at `self.at`; false while it is cut off.
+    pub(super) fn end_name(&mut self, window: &[u8]) -> Result<bool, XmlError> {
+        let found = &window[self.at..];
+        let common = |name: &[u8]| {
+            let len = name.len().min(found.len());
+            if name[..len] == found[..len] {
+                Ok(name.len())
+            } else {
+                Err(XmlError::EndTag)
+            }
+        };
+        let len = match (self.open.last(), &self.scope.header) {
+            (Some(open), _) => common(open.name.bytes(window))?,
+            (None, Some(header)) => {
+                let name = match header.prefix.as_str() {
+                    "" => Cow::Borrowed("stream"),
+                    prefix => Cow::Owned(format!("{prefix}:stream")),
+                };
+                common(name.as_bytes())?
+            }
+            (None, None) => return Err(XmlError::EndTag),
+        };
+        if found.len() <= len {
+            return Ok(false);
+        }
+        self.at += len;
+        self.lex = Lex::EndSpace;
+        Ok(true)
+    }
+
+    /// The element at hand ends at `self.at`.
+    pub(super) fn end_tag(&mut self) -> Option<Found> {
+        let Some(open) = self.open.pop() else {
+            self.phase = Phase::Ended;
+            return Some(Found::Close(self.at));
+        };
+        match self.open.len() {
+            // The scope stays: the item still asks it for names.
+            0 => return Some(Found::Element(self.at)),
+            1 => {
+                if let Some(child) = self.children.last_mut() {
+                    child.end = self.at as u32;
+                }
+            }
+            _ => {}
+        }
+        self.scope.leave(open.mark);
+        self.lex = Lex::Text;
+        None
+    }
+}

@@ -1,0 +1,207 @@
+//! What the edge costs, beside what a plain TLS-terminating relay costs, in one run.
+//!
+//! `make bench` builds the release binaries and runs it. One stream from a partner comes in over
+//! direct TLS with SASL EXTERNAL; the gateway inside is a sink that reads and counts. CPU is what the
+//! kernel counted for all threads of the process. Nothing here asserts a time.
+
+mod load;
+mod process;
+mod rig;
+mod sink;
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::{
+    load::Sender,
+    rig::{Inside, Rig},
+};
+
+/// Stanzas of a saturated run.
+const STANZAS: u64 = 1_000_000;
+/// Stanzas a second of the paced runs, and for how long.
+const PACE: u32 = 2_000;
+const PACED: Duration = Duration::from_secs(10);
+
+fn main() -> Result<()> {
+    // cargo bench hands `--bench` on; words choose what runs.
+    let chosen: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with("--"))
+        .collect();
+    let wanted = |name: &str| chosen.is_empty() || chosen.iter().any(|word| name.contains(word));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        println!("stanza: {} bytes", load::stanza(0, "").len());
+        let mut relay_cpu = None;
+        if wanted("saturated") {
+            let relay = saturated_relay().await?;
+            relay_cpu = Some(relay);
+            for inside in [Inside::Plain, Inside::MutualTls, Inside::Custody] {
+                let cpu = saturated(inside).await?;
+                println!("  {:.2} x the plain relay", cpu / relay);
+            }
+        }
+        if wanted("paced") {
+            paced_relay().await?;
+            for inside in [Inside::Plain, Inside::MutualTls, Inside::Custody] {
+                paced(inside).await?;
+            }
+        }
+        if wanted("streams") {
+            streams().await?;
+        }
+        if wanted("scale") {
+            scale().await?;
+        }
+        let _ = relay_cpu;
+        Ok(())
+    })
+}
+
+/// CPU of the edge for each stanza, in microseconds.
+async fn saturated(inside: Inside) -> Result<f64> {
+    let rig = Rig::start(inside, 100_000, 1).await?;
+    let mut sender = Sender::connect(&rig.partner, inside == Inside::Custody).await?;
+    // The stream inside is set up by the first stanza; that is not measured.
+    sender.send(1_000).await?;
+    rig.sink.await_stanzas(1_000).await?;
+    let (cpu, began) = (rig.edge.cpu(), Instant::now());
+    sender.send(STANZAS).await?;
+    rig.sink.await_stanzas(1_000 + STANZAS).await?;
+    let (spent, took) = (rig.edge.cpu().saturating_sub(cpu), began.elapsed());
+    let each = micros(spent, STANZAS);
+    println!(
+        "saturated, inside {:<10} {each:.3} us CPU a stanza, {:.0} stanzas/s",
+        inside.name(),
+        per_second(STANZAS, took)
+    );
+    Ok(each)
+}
+
+async fn saturated_relay() -> Result<f64> {
+    let relay = rig::Relay::start().await?;
+    let mut sender = Sender::raw(&relay.partner).await?;
+    sender.send(1_000).await?;
+    relay.sink.await_stanzas(1_000).await?;
+    let (cpu, began) = (relay.process.cpu(), Instant::now());
+    sender.send(STANZAS).await?;
+    relay.sink.await_stanzas(1_000 + STANZAS).await?;
+    let (spent, took) = (relay.process.cpu().saturating_sub(cpu), began.elapsed());
+    let each = micros(spent, STANZAS);
+    println!(
+        "saturated, plain relay       {each:.3} us CPU a stanza, {:.0} stanzas/s",
+        per_second(STANZAS, took)
+    );
+    Ok(each)
+}
+
+async fn paced(inside: Inside) -> Result<()> {
+    let rig = Rig::start(inside, 1_000, 1).await?;
+    let mut sender = Sender::connect(&rig.partner, inside == Inside::Custody).await?;
+    sender.send(100).await?;
+    rig.sink.await_stanzas(100).await?;
+    rig.sink.take_latencies();
+    let cpu = rig.edge.cpu();
+    let count = sender.send_paced(PACE, PACED).await?;
+    rig.sink.await_stanzas(100 + count).await?;
+    report_paced(
+        &format!("inside {}", inside.name()),
+        rig.edge.cpu().saturating_sub(cpu),
+        count,
+        rig.sink.take_latencies(),
+    );
+    Ok(())
+}
+
+async fn paced_relay() -> Result<()> {
+    let relay = rig::Relay::start().await?;
+    let mut sender = Sender::raw(&relay.partner).await?;
+    sender.send(100).await?;
+    relay.sink.await_stanzas(100).await?;
+    relay.sink.take_latencies();
+    let cpu = relay.process.cpu();
+    let count = sender.send_paced(PACE, PACED).await?;
+    relay.sink.await_stanzas(100 + count).await?;
+    report_paced(
+        "plain relay",
+        relay.process.cpu().saturating_sub(cpu),
+        count,
+        relay.sink.take_latencies(),
+    );
+    Ok(())
+}
+
+fn report_paced(what: &str, cpu: Duration, count: u64, mut latencies: Vec<u64>) {
+    latencies.sort_unstable();
+    let at = |share: usize| {
+        latencies
+            .get(latencies.len() * share / 100)
+            .copied()
+            .unwrap_or(0)
+    };
+    println!(
+        "{PACE}/s, {what:<18} {:.2} us CPU a stanza, latency p50 {:.3} ms, p99 {:.3} ms",
+        micros(cpu, count),
+        at(50) as f64 / 1e6,
+        at(99) as f64 / 1e6
+    );
+}
+
+/// New authenticated streams: CPU of each; then memory of each while idle.
+async fn streams() -> Result<()> {
+    const COUNT: u64 = 2_000;
+    let rig = Rig::start(Inside::Plain, 1_000, 1).await?;
+    let mut first = Sender::connect(&rig.partner, false).await?;
+    first.send(1).await?;
+    rig.sink.await_stanzas(1).await?;
+    let (cpu, memory, began) = (rig.edge.cpu(), rig.edge.resident(), Instant::now());
+    let mut open = Vec::new();
+    for _ in 0..COUNT {
+        open.push(Sender::connect(&rig.partner, false).await?);
+    }
+    let (spent, took) = (rig.edge.cpu().saturating_sub(cpu), began.elapsed());
+    println!(
+        "new streams: {:.3} ms CPU each, {:.0} streams/s one after the other",
+        micros(spent, COUNT) / 1e3,
+        per_second(COUNT, took)
+    );
+    let grown = rig.edge.resident().saturating_sub(memory);
+    println!(
+        "idle streams: {:.1} KiB each",
+        grown as f64 / 1024.0 / COUNT as f64
+    );
+    drop(open);
+    Ok(())
+}
+
+/// A large configuration: in force how soon, at which size.
+async fn scale() -> Result<()> {
+    let began = Instant::now();
+    let rig = Rig::start(Inside::Plain, 100_000, 10_000).await?;
+    println!(
+        "10,000 partners, 100,000 granted users: {} KiB of JSON, ready {:.2} s after the start, {:.1} MiB resident",
+        rig.config_bytes / 1024,
+        began.elapsed().as_secs_f64(),
+        rig.edge.resident() as f64 / 1048576.0
+    );
+    let (cpu, began) = (rig.edge.cpu(), Instant::now());
+    rig.next_generation().await?;
+    println!(
+        "one edit of it: in force {:.2} s after it was written, {:.2} s CPU",
+        began.elapsed().as_secs_f64(),
+        (rig.edge.cpu().saturating_sub(cpu)).as_secs_f64()
+    );
+    Ok(())
+}
+
+fn micros(cpu: Duration, count: u64) -> f64 {
+    cpu.as_secs_f64() * 1e6 / count as f64
+}
+
+fn per_second(count: u64, took: Duration) -> f64 {
+    count as f64 / took.as_secs_f64()
+}

@@ -1,0 +1,297 @@
+//! An edge on a generated configuration, or HAProxy as the plain relay, with a sink behind.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::TlsAcceptor;
+use xmpp_edge_tests::pki::{Authority, Leaf, Usage};
+
+use crate::{load::Partner, process::Process, sink::Sink};
+
+/// The hop inside.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Inside {
+    /// Plain TCP with dialback.
+    Plain,
+    /// Mutual TLS with SASL EXTERNAL.
+    MutualTls,
+    /// That, and XEP-0198 on both legs.
+    Custody,
+}
+
+impl Inside {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::MutualTls => "mutual TLS",
+            Self::Custody => "custody",
+        }
+    }
+}
+
+const EDGE: &str = "127.77.0.1";
+const INSIDE: &str = "127.77.0.2";
+const RELAY: &str = "127.77.0.3";
+
+pub struct Rig {
+    pub edge: Process,
+    pub sink: Sink,
+    pub partner: Partner,
+    pub config_bytes: usize,
+    config: Value,
+    directory: TempDir,
+}
+
+impl Rig {
+    /// `users` are granted, one of them receives; `partners` are configured, one of them sends.
+    pub async fn start(inside: Inside, users: usize, partners: usize) -> Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let public = Authority::new("Public");
+        let internal = Authority::new("Internal");
+        let own = public.issue(
+            &["org.example", "edge.org.example"],
+            Usage::ServerAndClientAuth,
+        );
+        let peer = public.issue(&["partner.example"], Usage::ServerAndClientAuth);
+        let gateway = internal.issue(&["org.example"], Usage::ServerAndClientAuth);
+        let issuer = internal.intermediate();
+        let secrets = directory.path();
+        write(secrets, "tls.crt", &own.certificate)?;
+        write(secrets, "tls.key", &own.key)?;
+        write(secrets, "internal-ca.crt", &internal.certificate())?;
+        write(secrets, "issuer.crt", &issuer.certificate)?;
+        write(secrets, "issuer.key", &issuer.key)?;
+        write(secrets, "dialback-secret", "a secret for the benches alone")?;
+        let acceptor = (inside != Inside::Plain)
+            .then(|| acceptor(&gateway, &internal))
+            .transpose()?;
+        let sink = Sink::start(INSIDE, Some((inside, acceptor))).await?;
+        let config = config(
+            inside,
+            users,
+            partners,
+            &sink.address.to_string(),
+            &public.certificate(),
+        );
+        let text = config.to_string();
+        let file = secrets.join("edge.json");
+        fs::write(&file, &text)?;
+        let edge = Process::start(
+            &binary("xmpp-edge-proxy"),
+            &[
+                "run",
+                "--config",
+                &file.display().to_string(),
+                "--state",
+                &secrets.join("state").display().to_string(),
+                "--bind",
+                EDGE,
+                "--internal-bind",
+                EDGE,
+                "--resolver",
+                "127.77.0.9:53",
+            ],
+            &secrets.join("edge.log"),
+        )?;
+        let rig = Self {
+            edge,
+            sink,
+            partner: Partner {
+                address: format!("{EDGE}:5270").parse()?,
+                authority: public.certificate(),
+                chain: peer.certificate,
+                key: peer.key,
+            },
+            config_bytes: text.len(),
+            config,
+            directory,
+        };
+        rig.await_generation(1).await?;
+        Ok(rig)
+    }
+
+    /// Writes the same configuration as generation 2 and waits until it is in force.
+    pub async fn next_generation(&self) -> Result<()> {
+        let mut config = self.config.clone();
+        config["generation"] = json!(2);
+        let file = self.directory.path().join("edge.json");
+        let next = self.directory.path().join("edge.json.next");
+        fs::write(&next, config.to_string())?;
+        fs::rename(next, file)?;
+        self.await_generation(2).await
+    }
+
+    async fn await_generation(&self, generation: u64) -> Result<()> {
+        let wanted = format!("xmpp_edge_config_generation {generation}");
+        for _ in 0..3000 {
+            if let Ok(text) = get(&format!("{EDGE}:9090"), "/metrics").await
+                && text.contains(&wanted)
+            {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let log = fs::read_to_string(self.directory.path().join("edge.log")).unwrap_or_default();
+        bail!("generation {generation} did not come into force:\n{log}")
+    }
+}
+
+/// HAProxy that ends TLS and passes bytes on.
+pub struct Relay {
+    pub process: Process,
+    pub sink: Sink,
+    pub partner: Partner,
+    _directory: TempDir,
+}
+
+impl Relay {
+    pub async fn start() -> Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let public = Authority::new("Public");
+        let own = public.issue(&["org.example"], Usage::ServerAndClientAuth);
+        let peer = public.issue(&["partner.example"], Usage::ServerAndClientAuth);
+        let sink = Sink::start(RELAY, None).await?;
+        write(
+            directory.path(),
+            "own.pem",
+            &format!("{}{}", own.certificate, own.key),
+        )?;
+        write(directory.path(), "ca.pem", &public.certificate())?;
+        let at = directory.path().display();
+        let text = format!(
+            "global\n  nbthread 2\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
+             frontend f\n  bind {RELAY}:5270 ssl crt {at}/own.pem ca-file {at}/ca.pem verify optional alpn xmpp-server\n  default_backend b\n\
+             backend b\n  server s {}\n",
+            sink.address
+        );
+        write(directory.path(), "haproxy.cfg", &text)?;
+        let file = directory.path().join("haproxy.cfg").display().to_string();
+        let process = Process::start(
+            Path::new("/usr/sbin/haproxy"),
+            &["-db", "-f", &file],
+            &directory.path().join("log"),
+        )?;
+        let address: SocketAddr = format!("{RELAY}:5270").parse()?;
+        for _ in 0..500 {
+            if TcpStream::connect(address).await.is_ok() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let partner = Partner {
+            address,
+            authority: public.certificate(),
+            chain: peer.certificate,
+            key: peer.key,
+        };
+        Ok(Self {
+            process,
+            sink,
+            partner,
+            _directory: directory,
+        })
+    }
+}
+
+fn config(inside: Inside, users: usize, partners: usize, gateway: &str, ca: &str) -> Value {
+    let (negotiation, methods) = match inside {
+        Inside::Plain => (
+            json!({"tls": "NotSupported", "sasl": "NotSupported", "dialback": true}),
+            json!(["TcpDialback"]),
+        ),
+        _ => (
+            json!({"tls": "Required", "sasl": "Required", "dialback": false}),
+            json!(["SaslOverTls"]),
+        ),
+    };
+    let all: Vec<Value> = (0..partners)
+        .map(|n| {
+            let domain = if n == 0 {
+                "partner.example".to_owned()
+            } else {
+                format!("p{n}.partners.example")
+            };
+            json!({
+                "name": format!("partner-{n}"), "domains": [domain], "partnerType": "Federated",
+                "negotiation": {"tls": "Required", "sasl": "Required", "dialback": true},
+                "methods": ["SaslOverTls"], "enableKeepAlive": true, "connectionLimit": 100_000,
+                "trust": {"ca": if n == 0 { Value::from(ca) } else { Value::Null }},
+            })
+        })
+        .collect();
+    let granted: Vec<String> = (0..users).map(|n| format!("user{n}@org.example")).collect();
+    json!({
+        "version": {"major": 1, "minor": 0}, "generation": 1, "namespace": "default", "pool": "bench", "site": "bench",
+        "fqdn": "edge.org.example", "domains": ["org.example"], "namespaceDomains": ["org.example"],
+        "listeners": {"s2s": 5269, "directTls": 5270, "internal": 23456, "admin": 9090, "dns": 0},
+        "gateways": [{"domains": ["org.example"], "mode": "Direct", "address": gateway, "negotiation": negotiation, "methods": methods}],
+        "partners": all,
+        "access": {"policies": [{
+            "name": "granted", "scope": {"User": {"users": granted}}, "enableFederationAccess": true,
+            "enableXmppAccess": true, "enablePublicCloudAccess": true}],
+            "homeSites": {"org.example": "bench"}},
+        "settings": {"connectionLimit": 100_000, "partnerConnectionLimit": 100_000},
+        "contacts": "Embedded",
+    })
+}
+
+fn acceptor(leaf: &Leaf, clients: &Authority) -> Result<TlsAcceptor> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(
+        clients.certificate().as_bytes(),
+    )?)?;
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+        Arc::new(roots),
+        Arc::clone(&provider),
+    )
+    .build()?;
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(
+            CertificateDer::pem_slice_iter(leaf.certificate.as_bytes())
+                .collect::<Result<_, _>>()?,
+            PrivateKeyDer::from_pem_slice(leaf.key.as_bytes())?,
+        )?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+fn write(directory: &Path, name: &str, text: &str) -> Result<()> {
+    fs::write(directory.join(name), text)
+        .with_context(|| format!("{name} in {}", directory.display()))
+}
+
+/// A release binary of this workspace.
+fn binary(name: &str) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
+        PathBuf::from,
+    );
+    target.join("release").join(name)
+}
+
+async fn get(address: &str, path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream
+        .write_all(
+            format!("GET {path} HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n").as_bytes(),
+        )
+        .await?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await?;
+    Ok(text)
+}

@@ -1,0 +1,225 @@
+//! The gateway inside: accepts what is sent to it and counts.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Result, bail};
+use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpListener,
+    sync::Notify,
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{load, rig::Inside};
+
+pub struct Sink {
+    pub address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    bytes: AtomicU64,
+    changed: Notify,
+    latencies: Mutex<Vec<u64>>,
+}
+
+const HEADER: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:server' xmlns:db='jabber:server:dialback' \
+    xmlns:stream='http://etherx.jabber.org/streams' from='org.example' to='partner.example' id='s1' version='1.0'>";
+
+impl Sink {
+    /// `inside`: what kind of server it plays; `None` reads raw bytes.
+    pub async fn start(ip: &str, inside: Option<(Inside, Option<TlsAcceptor>)>) -> Result<Self> {
+        let listener = TcpListener::bind((ip, 0)).await?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared::default());
+        let own = Arc::clone(&shared);
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let _ = socket.set_nodelay(true);
+                let (shared, inside) = (Arc::clone(&own), inside.clone());
+                tokio::spawn(async move {
+                    let result = match inside {
+                        None => shared.count(socket, Vec::new(), false).await,
+                        Some((Inside::Plain, _)) => {
+                            let features = "<stream:features><dialback xmlns='urn:xmpp:features:dialback'/></stream:features>";
+                            match greet(&mut socket, features, "</db:result>").await {
+                                Ok(()) => {
+                                    let valid = "<db:result from='org.example' to='partner.example' type='valid'/>";
+                                    let _ = socket.write_all(valid.as_bytes()).await;
+                                    shared.count(socket, Vec::new(), false).await
+                                }
+                                Err(error) => Err(error),
+                            }
+                        }
+                        Some((kind, Some(acceptor))) => {
+                            serve_tls(&shared, socket, kind, acceptor).await
+                        }
+                        Some((_, None)) => Ok(()),
+                    };
+                    if let Err(error) = result {
+                        eprintln!("sink: {error}");
+                    }
+                });
+            }
+        });
+        Ok(Self { address, shared })
+    }
+
+    /// Waits until so many stanzas came in all.
+    pub async fn await_stanzas(&self, count: u64) -> Result<()> {
+        let wanted = count * load::stanza_bytes();
+        let limit = Duration::from_secs(120);
+        let arrived = async {
+            while self.shared.bytes.load(Ordering::Acquire) < wanted {
+                self.shared.changed.notified().await;
+            }
+        };
+        if tokio::time::timeout(limit, arrived).await.is_err() {
+            let got = self.shared.bytes.load(Ordering::Acquire) / load::stanza_bytes();
+            bail!("{got} of {count} stanzas arrived within {limit:?}");
+        }
+        Ok(())
+    }
+
+    pub fn take_latencies(&self) -> Vec<u64> {
+        std::mem::take(&mut *self.shared.latencies.lock())
+    }
+}
+
+async fn serve_tls(
+    shared: &Shared,
+    mut socket: tokio::net::TcpStream,
+    inside: Inside,
+    acceptor: TlsAcceptor,
+) -> Result<()> {
+    let starttls = "<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls></stream:features>";
+    greet(&mut socket, starttls, "<starttls").await?;
+    socket
+        .write_all(b"<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>")
+        .await?;
+    let mut stream = acceptor.accept(socket).await?;
+    let external = "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>EXTERNAL</mechanism></mechanisms></stream:features>";
+    greet(&mut stream, external, "</auth>").await?;
+    stream
+        .write_all(b"<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>")
+        .await?;
+    if inside != Inside::Custody {
+        read_until(&mut stream, "<stream:stream").await?;
+        stream.write_all(HEADER.as_bytes()).await?;
+        stream.write_all(b"<stream:features/>").await?;
+        return shared.count(stream, Vec::new(), false).await;
+    }
+    greet(
+        &mut stream,
+        "<stream:features><sm xmlns='urn:xmpp:sm:3'/></stream:features>",
+        "<enable",
+    )
+    .await?;
+    stream
+        .write_all(b"<enabled xmlns='urn:xmpp:sm:3'/>")
+        .await?;
+    shared.count(stream, Vec::new(), true).await
+}
+
+/// Header and features, then waits for what the edge says next.
+async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    features: &str,
+    next: &str,
+) -> Result<()> {
+    read_until(stream, "<stream:stream").await?;
+    stream.write_all(HEADER.as_bytes()).await?;
+    stream.write_all(features.as_bytes()).await?;
+    read_until(stream, next).await
+}
+
+async fn read_until<S: AsyncRead + Unpin>(stream: &mut S, marker: &str) -> Result<()> {
+    let mut seen = Vec::new();
+    let mut byte = [0; 1];
+    // A byte at a time: what follows is counted.
+    while !(seen.ends_with(b">") && String::from_utf8_lossy(&seen).contains(marker)) {
+        if stream.read(&mut byte).await? == 0 {
+            bail!(
+                "ended while waiting for {marker}: {}",
+                String::from_utf8_lossy(&seen)
+            );
+        }
+        seen.push(byte[0]);
+    }
+    Ok(())
+}
+
+impl Shared {
+    /// Counts bytes of stanzas; with `acks`, leaves out `<r/>` and answers it.
+    async fn count<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        mut stream: S,
+        mut left: Vec<u8>,
+        acks: bool,
+    ) -> Result<()> {
+        const ASK: &[u8] = b"<r xmlns='urn:xmpp:sm:3'/>";
+        let size = usize::try_from(load::stanza_bytes())?;
+        let mut buffer = vec![0; 256 * 1024];
+        let mut handled = 0_u64;
+        loop {
+            let count = stream.read(&mut buffer).await?;
+            if count == 0 {
+                return Ok(());
+            }
+            let now = load::now();
+            left.extend_from_slice(&buffer[..count]);
+            let mut at = 0;
+            let mut asked = false;
+            loop {
+                let rest = &left[at..];
+                if acks && rest.starts_with(b"<r") {
+                    if rest.len() < ASK.len() {
+                        break;
+                    }
+                    at += ASK.len();
+                    asked = true;
+                } else if rest.len() >= size && rest.starts_with(b"<m") {
+                    self.stamp(&rest[..size], now);
+                    at += size;
+                    handled += 1;
+                } else if rest.first() == Some(&b' ') {
+                    at += 1;
+                } else {
+                    break;
+                }
+            }
+            left.drain(..at);
+            self.bytes.store(handled * size as u64, Ordering::Release);
+            self.changed.notify_waiters();
+            self.changed.notify_one();
+            if asked {
+                stream
+                    .write_all(format!("<a xmlns='urn:xmpp:sm:3' h='{handled}'/>").as_bytes())
+                    .await?;
+                stream.flush().await?;
+            }
+        }
+    }
+
+    fn stamp(&self, stanza: &[u8], now: u64) {
+        let Some(at) = stanza.windows(5).position(|window| window == b"id='m") else {
+            return;
+        };
+        let digits = stanza
+            .get(at + 5..at + 25)
+            .and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| digits.parse::<u64>().ok()) {
+            Some(sent) if sent > 0 => self.latencies.lock().push(now.saturating_sub(sent)),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! The documents hold what they say: links lead somewhere, what an administrator can meet is listed,
+//! manifests in them are valid. No network; `xmpp-edge-operator` must be built.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use xmpp_edge_crds::verdict;
+use xmpp_edge_tests::edge;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .canonicalize()
+        .unwrap()
+}
+
+/// All files below `folder` with this extension, without what is built or hidden.
+fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy();
+        if name.starts_with('.') || name == "target" {
+            continue;
+        }
+        if path.is_dir() {
+            found.extend(files(&path, extension));
+        } else if path.extension().is_some_and(|it| it == extension) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    fs::read_to_string(root().join(path)).unwrap()
+}
+
+/// A fenced block: its info string, and its text.
+struct Block {
+    info: String,
+    text: String,
+}
+
+/// The prose of a document, and its fenced blocks.
+fn split(document: &str) -> (String, Vec<Block>) {
+    let (mut prose, mut blocks) = (String::new(), Vec::new());
+    let mut open: Option<Block> = None;
+    for line in document.lines() {
+        match (line.strip_prefix("```"), &mut open) {
+            (Some(info), None) => {
+                open = Some(Block {
+                    info: info.trim().to_owned(),
+                    text: String::new(),
+                });
+            }
+            (Some(_), Some(_)) => blocks.extend(open.take()),
+            (None, Some(block)) => block.text.extend([line, "\n"]),
+            (None, None) => prose.extend([line, "\n"]),
+        }
+    }
+    assert!(open.is_none(), "a fenced block has no end");
+    (prose, blocks)
+}
+
+/// Headings as a browser addresses them.
+fn anchors(prose: &str) -> BTreeSet<String> {
+    let headings = prose.lines().filter(|line| line.starts_with('#'));
+    headings
+        .map(|line| {
+            line.trim_start_matches('#')
+                .trim()
+                .to_lowercase()
+                .chars()
+                .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
+                .map(|c| if c == ' ' { '-' } else { c })
+                .collect()
+        })
+        .collect()
+}
+
+#[test]
+fn every_relative_link_leads_somewhere() {
+    let mut broken = Vec::new();
+    for path in files(&root(), "md") {
+        let (prose, _) = split(&fs::read_to_string(&path).unwrap());
+        for link in prose
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
+            if link.contains("://") || link.starts_with("mailto:") {
+                continue;
+            }
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() {
+                path.clone()
+            } else {
+                path.parent().unwrap().join(file)
+            };
+            let found = if anchor.is_empty() {
+                target.exists()
+            } else {
+                fs::read_to_string(&target)
+                    .is_ok_and(|text| anchors(&split(&text).0).contains(anchor))
+            };
+            if !found {
+                broken.push(format!("{}: {link}", path.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "broken links:\n{}", broken.join("\n"));
+}
+
+/// Names of all metrics as they are exposed, from what registers them.
+fn registered_metrics() -> BTreeSet<String> {
+    let source = read("proxy/src/observe/metrics.rs");
+    let mut types: BTreeMap<&str, &str> = BTreeMap::new();
+    for line in source.lines() {
+        let field = line.trim().trim_start_matches("pub(super) ");
+        let field = field.trim_start_matches("pub ");
+        if let Some((name, kind)) = field.split_once(": ")
+            && kind.ends_with(',')
+        {
+            types.entry(name).or_insert(kind);
+        }
+    }
+    let mut names = BTreeSet::new();
+    for call in source.split("r.register").skip(1) {
+        let call = call.split(");").next().unwrap();
+        let name = call.split('"').nth(1).unwrap();
+        let field = call
+            .split("self.")
+            .nth(1)
+            .and_then(|rest| rest.split('.').next());
+        let counter = field
+            .and_then(|field| types.get(field))
+            .is_some_and(|kind| kind.contains("Counter"));
+        let unit = if call.starts_with("_with_unit") {
+            "_seconds"
+        } else {
+            ""
+        };
+        let total = if counter { "_total" } else { "" };
+        names.insert(format!("xmpp_edge_{name}{unit}{total}"));
+    }
+    names
+}
+
+#[test]
+fn the_metrics_listed_are_those_that_exist() {
+    let documented: BTreeSet<String> = read("docs/metrics.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .filter_map(|row| row.split('`').next())
+        .filter(|name| name.starts_with("xmpp_edge_") && !name.contains(' '))
+        .map(str::to_owned)
+        .collect();
+    let registered = registered_metrics();
+    assert!(registered.len() > 15, "the source is read wrongly");
+    assert_eq!(documented, registered);
+}
+
+/// CamelCase words that a `fn label` of this file answers.
+fn labels(path: &str) -> BTreeSet<String> {
+    let source = read(path);
+    let body = source.split("fn label(&self)").nth(1).unwrap();
+    let body = body.split("\n    }\n").next().unwrap();
+    body.split("=> \"")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The constants of one enum of conditions. Read from the source: this crate builds without `kinds`.
+fn condition_names(of: &str) -> BTreeSet<String> {
+    let source = read("crds/src/kinds/conditions.rs");
+    let list = source.split(&format!("names!({of} {{")).nth(1).unwrap();
+    let names: BTreeSet<String> = list
+        .split("});")
+        .next()
+        .unwrap()
+        .split(',')
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .collect();
+    assert!(names.len() > 5, "{of} is read wrongly");
+    names
+}
+
+#[test]
+fn every_reason_and_outcome_is_explained() {
+    let mut words: BTreeSet<String> = BTreeSet::new();
+    words.extend(condition_names("ConditionType"));
+    words.extend(condition_names("Reason"));
+    words.extend(
+        [
+            verdict::Reason::PoolSuspended,
+            verdict::Reason::PartnerNotAllowed,
+            verdict::Reason::PartnerSuspended,
+            verdict::Reason::AccessPolicy,
+            verdict::Reason::Content,
+            verdict::Reason::Contact,
+        ]
+        .map(|it| it.as_str().to_owned()),
+    );
+    for path in [
+        "proxy/src/tls/fault.rs",
+        "proxy/src/tls/handshake.rs",
+        "proxy/src/stream/fault.rs",
+        "proxy/src/dns/error.rs",
+    ] {
+        let found = labels(path);
+        assert!(found.len() > 5, "{path} is read wrongly");
+        words.extend(found);
+    }
+    for path in files(&root().join("proxy/src"), "rs") {
+        let source = fs::read_to_string(path).unwrap();
+        let literals = source.split("connection_refused(\"").skip(1);
+        words.extend(literals.filter_map(|rest| rest.split('"').next().map(str::to_owned)));
+    }
+    // An orderly end by itself says nothing that a document could add to.
+    words.remove("Ok");
+    let explained = read("docs/errors.md");
+    let missing: Vec<_> = words
+        .iter()
+        .filter(|word| !explained.contains(&format!("`{word}`")))
+        .collect();
+    assert!(missing.is_empty(), "not in docs/errors.md: {missing:?}");
+}
+
+#[test]
+fn manifests_in_the_documents_are_valid() {
+    let operator = edge::binary().unwrap();
+    let mut checked = 0;
+    for path in files(&root(), "md") {
+        let (_, blocks) = split(&fs::read_to_string(&path).unwrap());
+        for block in blocks.iter().filter(|block| block.info == "yaml apply") {
+            let directory = tempfile::tempdir().unwrap();
+            fs::write(directory.path().join("block.yaml"), &block.text).unwrap();
+            let output = Command::new(&operator)
+                .args(["validate", "--manifests"])
+                .arg(directory.path())
+                .output()
+                .unwrap();
+            assert!(
+                output.status.success(),
+                "{}:\n{}\n{}{}",
+                path.display(),
+                block.text,
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            );
+            checked += 1;
+        }
+    }
+    assert!(checked > 5, "the documents are read wrongly");
+}
+
+#[test]
+fn the_matrix_in_the_guide_is_the_rule() {
+    use xmpp_edge_crds::negotiation::{Method, Negotiation, Requirement};
+    let word = |text: &str| match text.trim().trim_matches('`') {
+        "Required" => Requirement::Required,
+        "Optional" => Requirement::Optional,
+        "NotSupported" => Requirement::NotSupported,
+        other => panic!("{other:?} is no requirement"),
+    };
+    let guide = read("docs/guide/negotiation.md");
+    let mut rows = 0;
+    for line in guide.lines() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        if cells.len() < 7 || cells[1].parse::<u8>().is_err() {
+            continue;
+        }
+        rows += 1;
+        let settings = Negotiation {
+            tls: word(cells[2]),
+            sasl: word(cells[3]),
+            dialback: cells[4].starts_with("true"),
+        };
+        let shown = cells[5].split(';').next().unwrap();
+        match settings.methods() {
+            Err(_) => assert!(shown.starts_with("refused"), "{line}"),
+            Ok(methods) => {
+                for method in [
+                    Method::SaslOverTls,
+                    Method::TlsDialback,
+                    Method::TcpDialback,
+                ] {
+                    let listed = shown.contains(&format!("`{method}`"));
+                    assert_eq!(listed, methods.contains(method), "{line}");
+                }
+                assert_eq!(
+                    shown.ends_with('*'),
+                    methods.contains(Method::TcpDialback),
+                    "{line}"
+                );
+            }
+        }
+    }
+    assert_eq!(rows, 18);
+}

@@ -252,6 +252,15 @@ async fn follow(
         match InForce::build(&new) {
             Ok(force) => {
                 let generation = force.config.generation;
+                let old = edge.force();
+                if old.config.listeners != force.config.listeners
+                    || old.config.contacts != force.config.contacts
+                {
+                    tracing::warn!(
+                        "changed listeners and contacts take effect when the proxy starts next"
+                    );
+                }
+
                 view.swap(Rules::new(&force.config));
                 edge.rejected.set(None);
                 edge.swap(force);

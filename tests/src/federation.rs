@@ -87,6 +87,8 @@ pub struct Plan {
     pub partner_method: Method,
     pub inside: Kind,
     pub inside_method: Method,
+    /// The servers log every stanza, where they can.
+    pub trace: bool,
 }
 
 /// A running scene: `bob@partner.example` – partner – edge – inside – `alice@org.example`.
@@ -116,6 +118,7 @@ impl Federation {
         let lab = Lab::new().await?;
         let mut outer = lab.spec(PARTNER, PARTNER_HOST, "bob", plan.partner_method.security());
         outer.direct_tls = plan.partner_method == Method::DirectTls;
+        outer.trace = plan.trace;
         outer.bidi = plan.partner_method == Method::Bidi;
         lab.publish(&outer);
         let place = Place::in_lab(&lab, EDGE_HOST, EDGE_INTERNAL_HOST);
@@ -186,6 +189,7 @@ fn inside_spec(lab: &Lab, edge: &Edge, plan: Plan, place: &Place) -> Result<Spec
         "the edge dials a gateway's address with STARTTLS"
     );
     spec.users.push("carol".into());
+    spec.trace = plan.trace;
     spec.resolver = place.internal_bind;
     spec.bidi = plan.inside_method == Method::Bidi;
     spec.trust = edge.internal_ca()?;

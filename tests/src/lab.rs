@@ -100,6 +100,7 @@ impl Lab {
             direct_tls: false,
             bidi: false,
             acknowledge: Acknowledge::Resending,
+            trace: false,
         }
     }
 

@@ -62,10 +62,8 @@ pub struct Account {
     pub bounced_and_delivered: usize,
     /// Neither delivered nor answered.
     pub lost: usize,
-    /// First arrivals that came after a higher number's first arrival.
-    pub disordered: usize,
-    /// The first places where order broke: a number, and the highest that had arrived before it.
-    pub breaks: Vec<(u32, u32)>,
+    /// First arrivals that came late: the number, and the highest that had arrived before it.
+    pub late: Vec<(u32, u32)>,
     /// Errors by condition.
     pub conditions: BTreeMap<String, usize>,
 }
@@ -81,14 +79,67 @@ impl fmt::Display for Account {
             self.bounced,
             self.bounced_and_delivered,
             self.lost,
-            self.disordered,
+            self.late.len(),
             self.conditions
         )?;
-        if !self.breaks.is_empty() {
-            write!(f, " late (number, after): {:?}", self.breaks)?;
+        if let Some((number, after)) = self.late.first() {
+            write!(f, " first late: {number} after {after}")?;
         }
         Ok(())
     }
+}
+
+impl Account {
+    /// The late arrivals that `log` does not explain, the log of a sender's Prosody with
+    /// [`crate::servers::Spec::trace`]. Prosody breaks the order itself when it dials: it writes
+    /// newer stanzas as soon as SASL succeeded, and only after the next stream features what it
+    /// had queued meanwhile, past the log: new stanzas, and those of an earlier stream that were
+    /// not acknowledged.
+    pub fn late_beside(&self, log: &str) -> Vec<(u32, u32)> {
+        let mut first = BTreeMap::new();
+        let mut last = BTreeMap::new();
+        let mut flushes = Vec::new();
+        for (at, line) in log.lines().enumerate() {
+            let session = line.split_whitespace().next().unwrap_or_default();
+            if let Some(number) = written(line) {
+                first.entry(number).or_insert((at, session));
+                last.insert(number, (at, session));
+            } else if line.contains(" queued stanzas across new outgoing connection") {
+                flushes.push((at, session));
+            }
+        }
+        let own = |number: &u32, after: &u32| {
+            let Some((higher, stream)) = first.get(after) else {
+                return false;
+            };
+            let flushed = flushes
+                .iter()
+                .any(|(at, session)| at > higher && session == stream);
+            match last.get(number) {
+                None => flushed,
+                Some((at, session)) => at > higher || (session != stream && flushed),
+            }
+        };
+        self.late
+            .iter()
+            .filter(|(n, after)| !own(n, after))
+            .copied()
+            .collect()
+    }
+}
+
+/// The number that this line of Prosody's stanza log says was written to another server.
+fn written(line: &str) -> Option<u32> {
+    let stanza = line.strip_prefix("s2sout")?.split_once("SEND: <message")?.1;
+    let digits = stanza
+        .split_once("'n-")
+        .or_else(|| stanza.split_once("\"n-"))?
+        .1;
+    digits
+        .split(|c: char| !c.is_ascii_digit())
+        .next()?
+        .parse()
+        .ok()
 }
 
 impl Seen {
@@ -121,8 +172,7 @@ impl Seen {
                 .count(),
             bounced_and_delivered: self.failed.keys().filter(|n| delivered.contains(n)).count(),
             lost: self.sent.iter().filter(|n| !fate(n)).count(),
-            disordered: late.len(),
-            breaks: late.into_iter().take(5).collect(),
+            late,
             conditions,
         }
     }
@@ -324,6 +374,6 @@ mod tests {
         let account = seen.account();
         assert_eq!((account.delivered, account.duplicates), (5, 1));
         assert_eq!((account.bounced, account.bounced_and_delivered), (1, 1));
-        assert_eq!((account.lost, account.disordered), (2, 1));
+        assert_eq!((account.lost, account.late), (2, vec![(2, 3)]));
     }
 }

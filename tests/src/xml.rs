@@ -85,6 +85,8 @@ pub enum Item {
 #[derive(Debug, Default)]
 pub struct Framer {
     buffer: Vec<u8>,
+    /// Everything before it was taken.
+    taken: usize,
     /// Everything before it has been looked at.
     scanned: usize,
     depth: usize,
@@ -93,6 +95,9 @@ pub struct Framer {
 impl Framer {
     /// Adds bytes as they arrived.
     pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.drain(..self.taken);
+        self.scanned -= self.taken;
+        self.taken = 0;
         self.buffer.extend_from_slice(bytes);
     }
 
@@ -105,8 +110,8 @@ impl Framer {
             let Some(open) = memchr::memchr(b'<', &self.buffer[self.scanned..]) else {
                 if self.depth <= 1 {
                     // Whitespace keep-alive.
-                    self.buffer.clear();
-                    self.scanned = 0;
+                    self.scanned = self.buffer.len();
+                    self.taken = self.scanned;
                 } else {
                     self.scanned = self.buffer.len();
                 }
@@ -154,25 +159,24 @@ impl Framer {
 
     /// Takes what was scanned off the buffer.
     fn take(&mut self) -> String {
-        let rest = self.buffer.split_off(self.scanned);
-        let taken = std::mem::replace(&mut self.buffer, rest);
-        self.scanned = 0;
-        String::from_utf8_lossy(&taken).into_owned()
+        let taken = &self.buffer[self.taken..self.scanned];
+        self.taken = self.scanned;
+        String::from_utf8_lossy(taken).into_owned()
     }
 }
 
 /// Length of the tag at the start of `bytes`, `None` while it is incomplete. Quoted `>` count not.
 fn tag_length(bytes: &[u8]) -> Option<usize> {
-    let mut quote = None;
-    for (at, &byte) in bytes.iter().enumerate() {
-        match (quote, byte) {
-            (None, b'>') => return Some(at + 1),
-            (None, b'"' | b'\'') => quote = Some(byte),
-            (Some(open), _) if open == byte => quote = None,
-            _ => {}
+    let mut at = 0;
+    loop {
+        at += memchr::memchr3(b'>', b'"', b'\'', &bytes[at..])?;
+        let found = bytes[at];
+        at += 1;
+        if found == b'>' {
+            return Some(at);
         }
+        at += memchr::memchr(found, &bytes[at..])? + 1;
     }
-    None
 }
 
 /// Parses one element; prefixes that streams declare are known.

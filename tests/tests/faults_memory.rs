@@ -29,6 +29,7 @@ async fn a_next_hop_that_never_answers_costs_bounded_memory_and_every_stanza_is_
         partner_method: Method::External,
         inside: Prosody,
         inside_method: Method::External,
+        trace: false,
     };
     let settings = json!({ "queueBytes": QUEUE_BYTES, "queueTimeoutSeconds": 5, "streamEstablishmentTimeoutSeconds": 10 });
     let mut scene = Federation::start_with(plan, &settings).await.unwrap();

@@ -24,6 +24,7 @@ async fn converse(partner: (Kind, Method), inside: (Kind, Method)) -> Result<()>
         partner_method: partner.1,
         inside: inside.0,
         inside_method: inside.1,
+        trace: false,
     };
     let scene = Federation::start(plan).await?;
     let outcome = async {

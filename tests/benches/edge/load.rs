@@ -26,9 +26,9 @@ pub struct Partner {
 /// One chat message of 220 bytes; `stamp` is when it was sent, nanoseconds since 1970.
 pub fn stanza(stamp: u64, _: &str) -> Vec<u8> {
     format!(
-        "<message from='rob@partner.example/desk' to='user42@org.example' type='chat' id='m{stamp:020}' \
-         xml:lang='en'><body>{:<49}</body><active xmlns='http://jabber.org/protocol/chatstates'/></message>",
-        "A line of chat, as long as people write them."
+        "<message from='rob@partner.example/desk' to='user42@org.example' type='chat' id='m{stamp:020}'>\
+         <body>{:<38}</body><active xmlns='http://jabber.org/protocol/chatstates'/></message>",
+        "A line of chat, as people write them."
     )
     .into_bytes()
 }
@@ -108,7 +108,7 @@ impl Sender {
         while began.elapsed() < time {
             let due = every * sent;
             if began.elapsed() < due {
-                tokio::time::sleep(due - began.elapsed()).await;
+                tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
             }
             while every * sent <= began.elapsed() {
                 self.write.write_all(&stanza(now(), "")).await?;

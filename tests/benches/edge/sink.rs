@@ -113,7 +113,7 @@ async fn serve_tls(
         .write_all(b"<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>")
         .await?;
     if inside != Inside::Custody {
-        read_until(&mut stream, "version=").await?;
+        read_until(&mut stream, "<stream:stream").await?;
         stream.write_all(HEADER.as_bytes()).await?;
         stream.write_all(b"<stream:features/>").await?;
         return shared.count(stream, Vec::new(), false).await;
@@ -136,7 +136,7 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     features: &str,
     next: &str,
 ) -> Result<()> {
-    read_until(stream, "version=").await?;
+    read_until(stream, "<stream:stream").await?;
     stream.write_all(HEADER.as_bytes()).await?;
     stream.write_all(features.as_bytes()).await?;
     read_until(stream, next).await

@@ -61,6 +61,9 @@ fn configuration(spec: &Spec, directory: &Path) -> String {
     if spec.security != Security::Certificates {
         modules.push("dialback");
     }
+    if spec.trace {
+        modules.push("stanza_debug");
+    }
     if spec.bidi {
         modules.push("s2s_bidi");
     }
@@ -77,7 +80,7 @@ fn configuration(spec: &Spec, directory: &Path) -> String {
         Acknowledge::AsPackaged => "",
         Acknowledge::Resending => "smacks_s2s_resend = true\nsmacks_max_queue_size = 100000\n",
     };
-    let level = if std::env::var_os("INTEROP_DEBUG").is_some() {
+    let level = if spec.trace || std::env::var_os("INTEROP_DEBUG").is_some() {
         "debug"
     } else {
         "info"

@@ -1,8 +1,12 @@
 //! A certificate authority for tests.
 
+mod draft;
+
+pub use draft::{Draft, Validity};
+
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    IsCa, KeyPair, KeyUsagePurpose,
 };
 
 /// Days that every certificate is valid from now; rcgen's default, the year 4096, crashes ejabberd
@@ -16,11 +20,15 @@ pub enum Usage {
     ServerAuth,
     /// Needed by ejabberd before 25.08 of whoever calls it.
     ServerAndClientAuth,
+    /// Of no use to a server that is called.
+    ClientAuth,
 }
 
 /// A root that signs leaves.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
+    /// Certificates that a leaf's holder has to send along, PEM; empty below a root.
+    path: String,
 }
 
 /// A certificate with its key.
@@ -43,7 +51,26 @@ impl Authority {
         limit_validity(&mut params);
         let key = KeyPair::generate().expect("a key can be generated");
         let issuer = CertifiedIssuer::self_signed(params, key).expect("a root can be signed");
-        Self { issuer }
+        Self {
+            issuer,
+            path: String::new(),
+        }
+    }
+
+    /// An authority that this one certifies; its leaves come with the path to the root.
+    pub fn below(&self, name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.use_authority_key_identifier_extension = true;
+        limit_validity(&mut params);
+        let key = KeyPair::generate().expect("a key can be generated");
+        let issuer = CertifiedIssuer::signed_by(params, key, &self.issuer)
+            .expect("an intermediate can be signed");
+        let path = issuer.pem() + &self.path;
+        Self { issuer, path }
     }
 
     /// The root's certificate, PEM.
@@ -74,35 +101,20 @@ impl Authority {
 
     /// A leaf whose dNSNames are `names`.
     pub fn issue(&self, names: &[&str], usage: Usage) -> Leaf {
-        let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
-        let mut params = CertificateParams::new(names.clone()).expect("names are DNS names");
-        params.distinguished_name = DistinguishedName::new();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, names[0].as_str());
-        params.use_authority_key_identifier_extension = true;
-        limit_validity(&mut params);
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = match usage {
-            Usage::ServerAuth => vec![ExtendedKeyUsagePurpose::ServerAuth],
-            Usage::ServerAndClientAuth => vec![
-                ExtendedKeyUsagePurpose::ServerAuth,
-                ExtendedKeyUsagePurpose::ClientAuth,
-            ],
-        };
-        let key = KeyPair::generate().expect("a key can be generated");
-        let leaf = params
-            .signed_by(&key, &self.issuer)
-            .expect("a leaf can be signed");
-        Leaf {
-            certificate: leaf.pem(),
-            key: key.serialize_pem(),
-        }
+        self.issue_as(&Draft {
+            usage,
+            ..Draft::of(names)
+        })
     }
 }
 
 /// From yesterday to [`VALID_DAYS`] from now.
 fn limit_validity(params: &mut CertificateParams) {
+    set_validity(params, -1, VALID_DAYS);
+}
+
+/// Valid from midnight to midnight, so many days from today.
+fn set_validity(params: &mut CertificateParams, from: i64, to: i64) {
     let today = jiff::Timestamp::now()
         .to_zoned(jiff::tz::TimeZone::UTC)
         .date();
@@ -114,6 +126,6 @@ fn limit_validity(params: &mut CertificateParams) {
             date.day().unsigned_abs(),
         )
     };
-    params.not_before = day(-1);
-    params.not_after = day(VALID_DAYS);
+    params.not_before = day(from);
+    params.not_after = day(to);
 }

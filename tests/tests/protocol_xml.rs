@@ -176,7 +176,13 @@ fn x_07_a_dtd_is_restricted_xml_before_anything_is_expanded() {
         }
         peer.send_anyway(dtd + "]><stream:stream to='&l10;'>").await;
         peer.expect_stream_error("restricted-xml").await?;
-        let grown = s.rig.edge.lock().await.resident_kib()?.saturating_sub(before);
+        let grown = s
+            .rig
+            .edge
+            .lock()
+            .await
+            .resident_kib()?
+            .saturating_sub(before);
         // Others' streams come and go meanwhile; an expansion would take gigabytes.
         ensure!(grown < 32 * 1024, "{grown} KiB");
         s.unharmed(Moved::Connection("document-type")).await
@@ -214,7 +220,11 @@ fn x_08_cdata_is_text() {
     RIG.test(8, async |s| {
         let mut peer = s.partner().await?;
         let id = s.fresh();
-        let text = message(s, &format!("id='{id}'"), "<body><![CDATA[a <b> & c]]></body>");
+        let text = message(
+            s,
+            &format!("id='{id}'"),
+            "<body><![CDATA[a <b> & c]]></body>",
+        );
         peer.send(text).await?;
         let got = s.inside_gets(&id).await?;
         ensure!(got.child("body").unwrap().text == "a <b> & c", "{got:?}");
@@ -290,7 +300,12 @@ fn x_11_bytes_that_are_not_text_are_never_forwarded() {
         for bad in bytes {
             let text = message(s, "", &format!("<body>{id}?</body>"));
             let (head, tail) = text.split_once('?').unwrap();
-            refused(s, [head.as_bytes(), bad, tail.as_bytes()].concat(), "not-well-formed").await?;
+            refused(
+                s,
+                [head.as_bytes(), bad, tail.as_bytes()].concat(),
+                "not-well-formed",
+            )
+            .await?;
         }
         s.unharmed(Moved::Attempt("not-utf8")).await
     });
@@ -370,7 +385,8 @@ fn x_14_what_looks_like_a_second_stanza_stays_text() {
             ),
         ] {
             let id = s.fresh();
-            peer.send(message(s, &format!("id='{id}'"), &content)).await?;
+            peer.send(message(s, &format!("id='{id}'"), &content))
+                .await?;
             let got = s.inside_gets(&id).await?;
             let body = got.child("body").unwrap();
             let text = match quote {
@@ -425,11 +441,7 @@ fn x_16_too_many_of_anything_is_policy_violation() {
         ] {
             refused(s, message(s, "", &content), "policy-violation").await?;
         }
-        for label in [
-            "too-many-attributes",
-            "too-large",
-            "name-too-long",
-        ] {
+        for label in ["too-many-attributes", "too-large", "name-too-long"] {
             s.unharmed(Moved::Attempt(label)).await?;
         }
         Ok(())
@@ -452,7 +464,10 @@ fn x_17_bytes_may_come_one_by_one() {
         let text = message(s, &format!("id='{id}'"), &format!("<body>{body}</body>"));
         peer.send_slowly(&text).await?;
         let got = s.inside_gets(&id).await?;
-        ensure!(got.child("body").unwrap().text == "für 東京 😀 & A", "{got:?}");
+        ensure!(
+            got.child("body").unwrap().text == "für 東京 😀 & A",
+            "{got:?}"
+        );
         peer.send_slowly("</stream:stream>").await?;
         ensure!(peer.next().await? == Event::Close);
         peer.ended().await?;
@@ -470,7 +485,10 @@ fn x_18_white_space_is_no_stanza() {
         peer.send("\n\t ".repeat(10_000)).await?;
         s.delivers_inwards(&mut peer).await?;
         let counted = s.grown("stanzas_total", &[]).await?;
-        ensure!((counted - 1.0).abs() < 0.1, "{counted} stanzas were counted");
+        ensure!(
+            (counted - 1.0).abs() < 0.1,
+            "{counted} stanzas were counted"
+        );
         Ok(())
     });
 }

@@ -5,8 +5,8 @@ mod draft;
 pub use draft::{Draft, Validity};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
-    IsCa, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
+    KeyUsagePurpose,
 };
 
 /// Days that every certificate is valid from now; rcgen's default, the year 4096, crashes ejabberd

@@ -360,7 +360,7 @@ impl Shared {
             let outcome = tokio::time::timeout(wait::GENEROUS * 3, body(&scene)).await;
             let failure = match outcome {
                 Ok(Ok(())) => return,
-                Ok(Err(error)) => format!("{error:?}"),
+                Ok(Err(error)) => format!("{error:#}"),
                 Err(_) => "the test takes too long".to_owned(),
             };
             let log = rig.edge.lock().await.log();
@@ -368,7 +368,11 @@ impl Shared {
                 .lines()
                 .filter(|line| line.contains(&scene.domain) || line.contains("panic"))
                 .collect();
-            panic!("{failure}\n--- edge about {} ---\n{}", scene.domain, about.join("\n"));
+            panic!(
+                "{failure}\n--- edge about {} ---\n{}",
+                scene.domain,
+                about.join("\n")
+            );
         });
     }
 }
@@ -683,6 +687,6 @@ fn sum(metrics: &str, name: &str, labels: &[&str]) -> f64 {
 /// When it fails.
 pub fn alone(body: impl Future<Output = Result<()>>) {
     if let Err(error) = runtime().block_on(body) {
-        panic!("{error:?}");
+        panic!("{error:#}");
     }
 }

@@ -35,9 +35,7 @@ static HASTY: Shared = Shared::new(Plan {
 /// Sends a message from alice and gives its id.
 async fn send(s: &Scene, inside: &mut Peer) -> Result<String> {
     let id = s.fresh();
-    inside
-        .message(ALICE, &s.user("rob"), &id, "hello")
-        .await?;
+    inside.message(ALICE, &s.user("rob"), &id, "hello").await?;
     Ok(id)
 }
 
@@ -95,8 +93,11 @@ fn r_01_the_next_target_is_tried_when_the_first_refuses() {
         let outside = PeerServer::listen(s.at(5302), s.good_behaviour()?).await?;
         let mut inside = s.inside().await?;
         s.delivers_outwards(&mut inside, &outside).await?;
-        s.moved("attempts_total", &["step=\"tcp\"", "outcome=\"TcpRefused\""])
-            .await
+        s.moved(
+            "attempts_total",
+            &["step=\"tcp\"", "outcome=\"TcpRefused\""],
+        )
+        .await
     });
 }
 
@@ -166,14 +167,21 @@ fn r_04_a_domain_without_any_record_is_remote_server_not_found() {
         s.unpublish();
         let mut inside = s.inside().await?;
         let (condition, text) = bounced(s, &mut inside).await?;
-        ensure!(condition == "remote-server-not-found", "{condition}: {text}");
+        ensure!(
+            condition == "remote-server-not-found",
+            "{condition}: {text}"
+        );
         ensure!(text.contains(&s.domain), "the text names no domain: {text}");
         s.unharmed(Moved::Bounced("remote-server-not-found")).await
     });
 }
 
 /// Publishes direct TLS and STARTTLS with these priorities and says which one got the message.
-async fn preferred(s: &Scene, direct_priority: u16, starttls_priority: u16) -> Result<&'static str> {
+async fn preferred(
+    s: &Scene,
+    direct_priority: u16,
+    starttls_priority: u16,
+) -> Result<&'static str> {
     let direct = PeerServer::listen(s.at(5401), s.good_behaviour()?).await?;
     let starttls = PeerServer::listen(s.at(5402), s.good_behaviour()?).await?;
     s.unpublish();
@@ -265,7 +273,10 @@ fn r_14_during_the_pause_a_stanza_is_answered_at_once_with_cause_and_time() {
         ensure!(text.contains("refused"), "no cause: {text}");
         // Many stanzas, few tries.
         let tries = s
-            .grown("attempts_total", &["step=\"tcp\"", "outcome=\"TcpRefused\""])
+            .grown(
+                "attempts_total",
+                &["step=\"tcp\"", "outcome=\"TcpRefused\""],
+            )
             .await?;
         for _ in 0..200 {
             send(s, &mut inside).await?;
@@ -273,7 +284,10 @@ fn r_14_during_the_pause_a_stanza_is_answered_at_once_with_cause_and_time() {
         let (condition, _) = bounced(s, &mut inside).await?;
         ensure!(condition == "remote-server-timeout");
         let more = s
-            .grown("attempts_total", &["step=\"tcp\"", "outcome=\"TcpRefused\""])
+            .grown(
+                "attempts_total",
+                &["step=\"tcp\"", "outcome=\"TcpRefused\""],
+            )
             .await?
             - tries;
         ensure!(more <= 6.0, "{more} tries for 200 stanzas");

@@ -204,35 +204,24 @@ fn d_01_keys_are_those_of_the_specification() {
         let lab = Lab::new().await?;
         let secret = "s3cr3tf0rd14lb4ck";
         let partners = ["xmpp.example.com", "montague.example"];
-        let one = edge(&lab, 20, &["example.org", "capulet.example"], &partners, secret).await?;
-        let other = "d14lb4ck43v3r";
-        let two = edge(&lab, 22, &["montague.example"], &["capulet.example"], other).await?;
-        for (edge, receiving, sending, id, key) in [
+        let edge = edge(&lab, 20, &["example.org", "capulet.example"], &partners, secret).await?;
+        for (receiving, sending, id, key) in [
             (
-                &one,
                 "xmpp.example.com",
                 "example.org",
                 "D60000229F",
                 "37c69b1cf07a3f67c04a5ef5902fa5114f2c76fe4a2686482ba5b89323075643",
             ),
             (
-                &one,
                 "montague.example",
                 "capulet.example",
                 "D60000229F",
                 "b4835385f37fe2895af6c196b59097b16862406db80559900d96bf6fa7d23df3",
             ),
-            (
-                &two,
-                "capulet.example",
-                "montague.example",
-                "417GAF25",
-                "225cc5aa6a071133249d25fef42ae516fc7a86c523aa1c6980a7f73e784c972d",
-            ),
         ] {
-            ensure!(asked(edge, receiving, sending, id, key).await? == "valid");
+            ensure!(asked(&edge, receiving, sending, id, key).await? == "valid");
             let nearly = format!("{}0", &key[..63]);
-            ensure!(asked(edge, receiving, sending, id, &nearly).await? == "invalid");
+            ensure!(asked(&edge, receiving, sending, id, &nearly).await? == "invalid");
         }
         Ok(())
     });
@@ -628,9 +617,9 @@ fn d_16_any_replica_verifies_the_key_that_another_made() {
     alone(async {
         let lab = Lab::new().await?;
         let (own, partner) = ("org.example", "partner.example");
-        let mut one = edge(&lab, 20, &[own], &[partner], "shared").await?;
-        let two = edge(&lab, 22, &[own], &[partner], "shared").await?;
-        let stranger = edge(&lab, 24, &[own], &[partner], "another").await?;
+        let mut one = edge(&lab, 20, &[own], &[partner], SECRET).await?;
+        let two = edge(&lab, 22, &[own], &[partner], SECRET).await?;
+        let stranger = edge(&lab, 24, &[own], &[partner], "another secret, as long as it has to be").await?;
         lab.dns().host("xmpp.partner.example", lab.ip(60));
         lab.dns()
             .xmpp_server(partner, 0, 0, S2S_PORT, "xmpp.partner.example");

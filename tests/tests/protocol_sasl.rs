@@ -10,9 +10,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use xmpp_edge_tests::{
     edge::texts,
-    peer::{
-        Behaviour, ClientTls, Identity, Login, Open, Peer, ServerTls, Verdict, ns,
-    },
+    peer::{Behaviour, ClientTls, Identity, Login, Open, Peer, ServerTls, Verdict, ns},
     pki::{Authority, Draft, Leaf, Usage, Validity},
     rig::{ALICE, Moved, OWN, Plan, SECOND, Scene, Shared},
     wait,
@@ -35,7 +33,11 @@ static RIG: Shared = Shared::new(Plan {
     },
     objects: |_| {
         let ca = own_authority().certificate();
-        vec![texts("ConfigMap", "e-18", &BTreeMap::from([("ca.crt", ca)]))]
+        vec![texts(
+            "ConfigMap",
+            "e-18",
+            &BTreeMap::from([("ca.crt", ca)]),
+        )]
     },
     ..Plan::standard("e", 26)
 });
@@ -192,7 +194,13 @@ fn e_03_no_other_domain_can_be_claimed_even_if_the_certificate_has_it() {
         let draft = Draft::of(&[&s.domain, other, "*.e03.example"]);
         let leaf = s.rig.lab.authority().issue_as(&draft);
         let user = s.user("rob");
-        for authzid in [other, "sub.e03.example", user.as_str(), "e03.example\0", " "] {
+        for authzid in [
+            other,
+            "sub.e03.example",
+            user.as_str(),
+            "e03.example\0",
+            " ",
+        ] {
             let text = STANDARD.encode(authzid);
             let (peer, answer) = auth(s, &leaf, "EXTERNAL", &text).await?;
             failed(s, peer, &answer, "invalid-authzid").await?;
@@ -257,7 +265,11 @@ fn bad_certificates(s: &Scene) -> Vec<(Leaf, &'static [&'static str], &'static s
             &["not valid before"],
             "CertificateNotYetValid",
         ),
-        (draft.self_signed(), &["self-signed"], "CertificateSelfSigned"),
+        (
+            draft.self_signed(),
+            &["self-signed"],
+            "CertificateSelfSigned",
+        ),
         (
             stranger.issue_as(&draft),
             &["Nobody's Root"],
@@ -567,7 +579,8 @@ fn e_17_dialback_follows_where_a_server_refuses_external() {
         ensure!(seen.len() == 1, "{seen:#?}");
         ensure!(seen[0].method == "Dialback", "{seen:#?}");
         ensure!(seen[0].text.matches("<auth").count() == 1, "{seen:#?}");
-        s.moved("attempts_total", &["outcome=\"SaslRejected\""]).await
+        s.moved("attempts_total", &["outcome=\"SaslRejected\""])
+            .await
     });
 }
 
@@ -579,7 +592,13 @@ async fn dialback_on_a_new_stream(s: &Scene, last_words: &str) -> Result<()> {
     let mut tries = 0;
     loop {
         let mut peer = Peer::accept(&listener).await?;
-        respond(s, &mut peer, "plain", &format!("<starttls xmlns='{}'/>", ns::TLS)).await?;
+        respond(
+            s,
+            &mut peer,
+            "plain",
+            &format!("<starttls xmlns='{}'/>", ns::TLS),
+        )
+        .await?;
         ensure!(peer.element().await?.is("starttls", ns::TLS));
         peer.send(format!("<proceed xmlns='{}'/>", ns::TLS)).await?;
         let identity = Identity::of(&s.identity)?;

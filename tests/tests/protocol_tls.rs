@@ -10,8 +10,8 @@ use serde_json::json;
 use tokio::{net::TcpListener, time::Instant};
 use xmpp_edge_tests::{
     peer::{
-        Behaviour, ClientTls, Encryption, Event, Features, Identity, Login, Open, Peer,
-        PeerServer, ServerTls,
+        Behaviour, ClientTls, Encryption, Event, Features, Identity, Login, Open, Peer, PeerServer,
+        ServerTls,
         hello::{self, Answer, Hello, TLS_1_0, TLS_1_1, TLS_1_2},
         ns,
     },
@@ -49,10 +49,7 @@ const COMPRESS: &str = "http://jabber.org/protocol/compress";
 
 /// TLS of a client of the public listener with the partner's certificate.
 fn own_tls(s: &Scene) -> Result<ClientTls> {
-    Ok(ClientTls::new(
-        Some(OWN),
-        Some(Identity::of(&s.identity)?),
-    ))
+    Ok(ClientTls::new(Some(OWN), Some(Identity::of(&s.identity)?)))
 }
 
 /// A message from alice to the partner; its id.
@@ -132,10 +129,15 @@ fn t_02_whatever_comes_before_required_tls_is_policy_violation() {
         let domain = &s.domain;
         for (bytes, answer) in [
             (
-                format!("<message from='{from}' to='{ALICE}' id='{id}'><body>{id}</body></message>"),
+                format!(
+                    "<message from='{from}' to='{ALICE}' id='{id}'><body>{id}</body></message>"
+                ),
                 None,
             ),
-            (format!("<presence from='{from}' to='{ALICE}' id='{id}'/>"), None),
+            (
+                format!("<presence from='{from}' to='{ALICE}' id='{id}'/>"),
+                None,
+            ),
             (
                 format!("<db:result from='{domain}' to='{OWN}'>{id}</db:result>"),
                 Some("result"),
@@ -219,7 +221,11 @@ fn t_03_plaintext_after_proceed_ends_the_connection() {
                 more => bytes.extend(more),
             }
         }
-        ensure!(!bytes.contains(&b'<'), "{}", String::from_utf8_lossy(&bytes));
+        ensure!(
+            !bytes.contains(&b'<'),
+            "{}",
+            String::from_utf8_lossy(&bytes)
+        );
         s.unharmed(Moved::Connection("NotTls")).await
     });
 }
@@ -278,7 +284,9 @@ fn nothing_was_told(outside: &PeerServer, id: &str) -> Result<()> {
     let transcript = outside.transcript();
     ensure!(outside.connections() > 0, "nobody came");
     ensure!(
-        !transcript.contains(id) && !transcript.contains("<db:result") && !transcript.contains("<auth"),
+        !transcript.contains(id)
+            && !transcript.contains("<db:result")
+            && !transcript.contains("<auth"),
         "{transcript}"
     );
     Ok(())
@@ -332,7 +340,12 @@ fn t_07_after_tls_the_stream_has_another_id_and_other_features() {
             .map(|f| (f.starttls().is_some(), f.external(), f.acks()))
             .collect();
         ensure!(
-            offers == [(true, false, false), (false, true, false), (false, false, true)],
+            offers
+                == [
+                    (true, false, false),
+                    (false, true, false),
+                    (false, false, true)
+                ],
             "{heard:?}"
         );
         s.delivers_inwards(&mut peer).await
@@ -413,7 +426,10 @@ fn t_09_ciphers_without_forward_secrecy_or_aead_are_refused() {
         ] {
             let mut peer = Peer::connect(s.rig.direct()).await?;
             let answer = offer(&mut peer, &Hello::new(TLS_1_2, &[cipher], OWN)).await?;
-            ensure!(answer == Answer::Alert(HANDSHAKE_FAILURE), "{answer:?} for {name}");
+            ensure!(
+                answer == Answer::Alert(HANDSHAKE_FAILURE),
+                "{answer:?} for {name}"
+            );
             peer.ended().await?;
         }
         s.unharmed(Moved::Connection("TlsIncompatible")).await
@@ -427,10 +443,16 @@ fn t_10_direct_tls_has_the_certificate_the_protocol_and_external_but_no_starttls
         peer.tls_client(&own_tls(s)?.with_alpn(&["xmpp-server"]))
             .await?;
         let session = peer.session().unwrap();
-        ensure!(session.alpn.as_deref() == Some("xmpp-server"), "{session:?}");
+        ensure!(
+            session.alpn.as_deref() == Some("xmpp-server"),
+            "{session:?}"
+        );
         ensure!(session.names()?.contains(&OWN.to_owned()), "{session:?}");
         let features = peer.open(&s.domain, OWN).await?;
-        ensure!(features.starttls().is_none() && features.external(), "{features:?}");
+        ensure!(
+            features.starttls().is_none() && features.external(),
+            "{features:?}"
+        );
         ensure!(peer.auth("EXTERNAL", "=").await?.name == "success");
         peer.open(&s.domain, OWN).await?;
         s.delivers_inwards(&mut peer).await
@@ -476,7 +498,10 @@ fn t_13_a_client_hello_on_the_starttls_port_is_served_as_direct_tls() {
         let login = Login::Direct(&s.identity);
         let mut peer = Peer::login(s.rig.public(), &s.domain, OWN, &login).await?;
         let session = peer.session().unwrap();
-        ensure!(session.alpn.as_deref() == Some("xmpp-server"), "{session:?}");
+        ensure!(
+            session.alpn.as_deref() == Some("xmpp-server"),
+            "{session:?}"
+        );
         s.delivers_inwards(&mut peer).await
     });
 }
@@ -585,7 +610,12 @@ fn t_17_a_broken_client_hello_harms_nobody() {
             hello::alert(2, 0),
             hello::alert(1, 0),
             [hello::record(22, first), hello::alert(2, 80)].concat(),
-            [hello::record(22, first), hello::alert(1, 0), hello::record(22, second)].concat(),
+            [
+                hello::record(22, first),
+                hello::alert(1, 0),
+                hello::record(22, second),
+            ]
+            .concat(),
             [hello::record(22, first), hello::record(23, second)].concat(),
             hello::record(22, &[]),
             hello::record(22, &[1, 0xff, 0xff, 0xff]),
@@ -667,10 +697,9 @@ async fn processor_time(s: &Scene) -> Result<Duration> {
 #[test]
 fn t_19_a_chain_of_fifty_is_refused_unread() {
     RIG.test(19, async |s| {
-        let authority = (0..50).fold(
-            Authority::new("Root of Fifty"),
-            |above, number| above.below(&format!("Number {number}")),
-        );
+        let authority = (0..50).fold(Authority::new("Root of Fifty"), |above, number| {
+            above.below(&format!("Number {number}"))
+        });
         let leaf = authority.issue_as(&Draft::of(&[&s.domain]));
         let text = refused_certificate(s, &leaf, "CertificateChainTooLong").await?;
         ensure!(text.contains("51 certificates"), "{text}");

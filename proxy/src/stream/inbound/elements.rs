@@ -43,9 +43,7 @@ impl Inbound {
                 Ok(())
             }
             _ => match Namespace::of(namespace) {
-                Some(version) if !self.needs_tls() => {
-                    self.stream_management(element, version, out)
-                }
+                Some(version) if !self.needs_tls() => self.stream_management(element, version, out),
                 _ => Err(self.unexpected(element)),
             },
         };

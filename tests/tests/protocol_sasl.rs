@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{collections::BTreeMap, sync::OnceLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, OnceLock},
+};
 
 use anyhow::{Context, Result, ensure};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -10,9 +13,9 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use xmpp_edge_tests::{
     edge::texts,
-    peer::{Behaviour, ClientTls, Identity, Login, Open, Peer, ServerTls, Verdict, ns},
+    peer::{Behaviour, ClientTls, Identity, Login, Open, Peer, ServerTls, Session, Verdict, ns},
     pki::{Authority, Draft, Leaf, Usage, Validity},
-    rig::{ALICE, Moved, OWN, Plan, SECOND, Scene, Shared},
+    rig::{ALICE, Moved, OWN, Plan, Scene, Shared},
     wait,
     xml::Element,
 };
@@ -29,20 +32,28 @@ static RIG: Shared = Shared::new(Plan {
             "pinnedSpkiSha256": [pinned(test).pin()],
             "onKeyChange": if test == 19 { "Refuse" } else { "Warn" },
         } }),
+        21 => json!({ "trust": { "onKeyChange": "Refuse" } }),
         _ => json!({}),
     },
-    objects: |_| {
+    objects: |lab| {
         let ca = own_authority().certificate();
-        vec![texts(
-            "ConfigMap",
-            "e-18",
-            &BTreeMap::from([("ca.crt", ca)]),
-        )]
+        let known = lab.authority().issue(&["e21.example"], Usage::ServerAuth);
+        let pin = known.pin();
+        *KNOWN.lock().unwrap() = Some(known);
+        let config_map =
+            |name, key, value| texts("ConfigMap", name, &BTreeMap::from([(key, value)]));
+        vec![
+            config_map("e-18", "ca.crt", ca),
+            config_map("edge-peer-keys", "e-21", pin),
+        ]
     },
     ..Plan::standard("e", 26)
 });
 
 const IDN: &str = "xn--bcher-kva.example";
+
+/// The certificate whose key the newest rig knows as that of partner 21.
+static KNOWN: Mutex<Option<Leaf>> = Mutex::new(None);
 
 /// The private authority of one partner.
 fn own_authority() -> &'static Authority {
@@ -721,6 +732,19 @@ fn e_19_a_key_that_is_not_pinned_is_told_where_changes_are_warned_of() {
 }
 
 #[test]
+fn e_19_a_key_that_is_not_the_known_one_is_refused_where_changes_are() {
+    RIG.test(21, async |s| {
+        let known = KNOWN.lock().unwrap().clone().context("a rig")?;
+        accepted(s, &s.domain, &known).await?;
+        let pin = s.identity.pin();
+        let words = ["onKeyChange is Refuse", pin.as_str()];
+        let outcome = "CertificateKeyChanged";
+        refused_because(s, &s.domain, Some(&s.identity), &words, outcome).await?;
+        s.unharmed(Moved::Attempt(outcome)).await
+    });
+}
+
+#[test]
 fn e_20_a_chain_without_its_intermediate_is_incomplete() {
     RIG.test(20, async |s| {
         let authority = s.rig.lab.authority().below("The Middle");
@@ -740,12 +764,11 @@ fn e_20_a_chain_without_its_intermediate_is_incomplete() {
     });
 }
 
-/// The serial that a new handshake of the public listener shows.
-async fn shown(s: &Scene) -> Result<Vec<u8>> {
+/// What a new handshake with the public listener brings.
+async fn shown(s: &Scene) -> Result<Session> {
     let mut peer = Peer::connect(s.rig.direct()).await?;
     peer.tls_client(&ClientTls::new(Some(OWN), None)).await?;
-    let session = peer.session().context("TLS")?;
-    Ok(session.certificates.first().context("none")?.to_vec())
+    peer.session().cloned().context("TLS")
 }
 
 #[test]
@@ -754,13 +777,12 @@ fn e_22_a_new_certificate_is_for_new_handshakes_and_open_streams_live_on() {
         let mut peer = s.partner().await?;
         s.delivers_inwards(&mut peer).await?;
         let before = shown(s).await?;
-        let fresh = s
-            .rig
-            .lab
-            .authority()
-            .issue(&[OWN, SECOND, "edge.example"], Usage::ServerAndClientAuth);
-        let expected = Identity::of(&fresh)?.chain[0].to_vec();
-        ensure!(before != expected);
+        let names = before.names()?;
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let authority = s.rig.lab.authority();
+        let fresh = authority.issue(&names, Usage::ServerAndClientAuth);
+        let expected = Identity::of(&fresh)?.chain;
+        ensure!(before.certificates != expected);
         let secret = texts(
             "Secret",
             "edge-certificate",
@@ -768,11 +790,29 @@ fn e_22_a_new_certificate_is_for_new_handshakes_and_open_streams_live_on() {
         );
         s.rig.edge.lock().await.apply(&secret)?;
         wait::until("the new certificate is shown", wait::GENEROUS, || async {
-            (shown(s).await.ok()? == expected).then_some(())
+            (shown(s).await.ok()?.certificates == expected).then_some(())
         })
         .await?;
         s.delivers_inwards(&mut peer).await?;
         let mut another = s.partner_by(&Login::Direct(&s.identity)).await?;
-        s.delivers_inwards(&mut another).await
+        s.delivers_inwards(&mut another).await?;
+        // What cannot be used changes nothing.
+        let broken = texts(
+            "Secret",
+            "edge-certificate",
+            &BTreeMap::from([
+                ("tls.crt", s.identity.certificate.clone()),
+                ("tls.key", Draft::of(&[OWN]).self_signed().key),
+            ]),
+        );
+        let before = s.rig.edge.lock().await.log().len();
+        s.rig.edge.lock().await.apply(&broken)?;
+        wait::until("the edge tells what is wrong", wait::GENEROUS, || async {
+            let log = s.rig.edge.lock().await.log();
+            log[before..].contains("edge-certificate").then_some(())
+        })
+        .await?;
+        ensure!(shown(s).await?.certificates == expected);
+        s.delivers_inwards(&mut peer).await
     });
 }

@@ -25,7 +25,7 @@ use crate::{
     observe::{attempts::Attempts, metrics::Metrics, probes::Probes, status::LastRejected},
     route::{
         batch::Batch,
-        crossed::{Crossed, OwnStanza},
+        crossed::{Crossed, OwnStanza, Subscriptions},
         custody::Receipt,
         failure::{Failure, FailureKind},
         outlet::Outlet,
@@ -56,7 +56,7 @@ pub struct Edge {
     pub probes: Probes,
     pub rejected: LastRejected,
     /// Subscriptions to be probed when a partner is back: user and contact, by partner's domain.
-    withdrawn: Mutex<Vec<(DomainName, BTreeSet<(String, String)>)>>,
+    withdrawn: Mutex<Vec<(DomainName, Subscriptions)>>,
     /// Streams that only carry errors back inside, as domains of no partner.
     pub answer_streams: Arc<Semaphore>,
     /// No new streams from here on.

@@ -87,7 +87,7 @@ pub struct Plan {
     pub partner_method: Method,
     pub inside: Kind,
     pub inside_method: Method,
-    /// The server inside logs every stanza.
+    /// The servers log every stanza, where they can.
     pub trace: bool,
 }
 
@@ -118,6 +118,7 @@ impl Federation {
         let lab = Lab::new().await?;
         let mut outer = lab.spec(PARTNER, PARTNER_HOST, "bob", plan.partner_method.security());
         outer.direct_tls = plan.partner_method == Method::DirectTls;
+        outer.trace = plan.trace;
         outer.bidi = plan.partner_method == Method::Bidi;
         lab.publish(&outer);
         let place = Place::in_lab(&lab, EDGE_HOST, EDGE_INTERNAL_HOST);

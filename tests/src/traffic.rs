@@ -90,22 +90,35 @@ impl fmt::Display for Account {
 }
 
 impl Account {
-    /// The late arrivals that `log` does not explain: a sender's server (see
-    /// [`crate::servers::Spec::trace`]) that wrote the number itself after the higher one, first or
-    /// again, is the one that broke the order. Prosody does so with what it queued while it
-    /// dialled: it writes newer stanzas as soon as SASL succeeded, the queue only after the next
-    /// stream features, past the log.
+    /// The late arrivals that `log` does not explain, the log of a sender's Prosody with
+    /// [`crate::servers::Spec::trace`]. Prosody breaks the order itself when it dials: it writes
+    /// newer stanzas as soon as SASL succeeded, and only after the next stream features what it
+    /// had queued meanwhile, past the log: new stanzas, and those of an earlier stream that were
+    /// not acknowledged.
     pub fn late_beside(&self, log: &str) -> Vec<(u32, u32)> {
         let mut first = BTreeMap::new();
         let mut last = BTreeMap::new();
+        let mut flushes = Vec::new();
         for (at, line) in log.lines().enumerate() {
+            let session = line.split_whitespace().next().unwrap_or_default();
             if let Some(number) = written(line) {
-                first.entry(number).or_insert(at);
-                last.insert(number, at);
+                first.entry(number).or_insert((at, session));
+                last.insert(number, (at, session));
+            } else if line.contains(" queued stanzas across new outgoing connection") {
+                flushes.push((at, session));
             }
         }
         let own = |number: &u32, after: &u32| {
-            last.get(number) > first.get(after) && first.contains_key(after)
+            let Some((higher, stream)) = first.get(after) else {
+                return false;
+            };
+            let flushed = flushes
+                .iter()
+                .any(|(at, session)| at > higher && session == stream);
+            match last.get(number) {
+                None => flushed,
+                Some((at, session)) => at > higher || (session != stream && flushed),
+            }
         };
         self.late
             .iter()

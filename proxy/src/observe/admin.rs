@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::{
     Json, Router,
     extract::{Query, State},
@@ -63,8 +64,8 @@ async fn show_status(
     headers: HeaderMap,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
-    if let Err(refusal) = authorise(&edge, &headers) {
-        return refusal;
+    if !is_authorised(&edge, &headers) {
+        return unauthorised();
     }
     let since = match query.get("since").map(|since| since.parse::<Timestamp>()) {
         None => None,
@@ -81,8 +82,8 @@ async fn explain(
     headers: HeaderMap,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
-    if let Err(refusal) = authorise(&edge, &headers) {
-        return refusal;
+    if !is_authorised(&edge, &headers) {
+        return unauthorised();
     }
     let (Some(from), Some(to)) = (query.get("from"), query.get("to")) else {
         return bad_request("give both: /explain?from=JID&to=JID");
@@ -97,23 +98,21 @@ fn bad_request(text: &str) -> Response {
     (StatusCode::BAD_REQUEST, format!("{text}\n")).into_response()
 }
 
-fn authorise(edge: &Edge, headers: &HeaderMap) -> Result<(), Response> {
+/// Whether the bearer is right, where one is wanted.
+fn is_authorised(edge: &Edge, headers: &HeaderMap) -> bool {
     let force = edge.force();
     let Some(token) = &force.admin_token else {
-        return Ok(());
+        return true;
     };
     let given = headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.strip_prefix("Bearer "));
-    let same = given.is_some_and(|given| {
-        aws_lc_rs::constant_time::verify_slices_are_equal(given.as_bytes(), token.as_bytes())
-            .is_ok()
-    });
-    if same {
-        return Ok(());
-    }
+    given.is_some_and(|given| verify_slices_are_equal(given.as_bytes(), token.as_bytes()).is_ok())
+}
+
+fn unauthorised() -> Response {
     let text = "send the token of Secret <pool>-admin as 'Authorization: Bearer …'\n";
     let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
-    Err((StatusCode::UNAUTHORIZED, challenge, text).into_response())
+    (StatusCode::UNAUTHORIZED, challenge, text).into_response()
 }

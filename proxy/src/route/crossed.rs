@@ -30,6 +30,9 @@ struct Key {
     to: Box<str>,
 }
 
+/// Who sees whose presence: user and contact, bare.
+pub type Subscriptions = BTreeSet<(String, String)>;
+
 /// A stanza of our own: to whom, and its bytes.
 pub type OwnStanza = (Side, Pair, Vec<u8>);
 
@@ -83,18 +86,17 @@ impl Crossed {
 
     /// `unavailable` to everyone inside who saw somebody of `domain`, and who that was, for the
     /// probes when it is back.
-    pub fn gone(&self, domain: &DomainName) -> (Vec<OwnStanza>, BTreeSet<(String, String)>) {
+    pub fn gone(&self, domain: &DomainName) -> (Vec<OwnStanza>, Subscriptions) {
         let mut pairs = BTreeSet::new();
         let stanzas = self.take(|key, direction| {
-            let gone = direction == Direction::Inbound
+            direction == Direction::Inbound
                 && BareJid::of_full(&key.from).is_ok_and(|from| {
                     let is = from.domain() == domain;
                     if is {
                         pairs.insert((key.to.to_string(), from.to_string()));
                     }
                     is
-                });
-            gone
+                })
         });
         (stanzas, pairs)
     }

@@ -107,6 +107,12 @@ impl Egress {
         self.last_stanza = Some(now);
     }
 
+    /// Gives back memory that only busy streams need.
+    pub fn release(&mut self) {
+        self.pieces.shrink_to_fit();
+        self.sent.shrink_to_fit();
+    }
+
     /// What to write next; empty where there is nothing.
     #[must_use]
     pub fn front(&self) -> &[u8] {

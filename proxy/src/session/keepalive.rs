@@ -20,6 +20,8 @@ use crate::{
 pub const PROBE_PAUSE: Duration = Duration::from_secs(1);
 /// Silence, with stanzas unconfirmed, after which a sign of life is asked for.
 const UNCONFIRMED: Duration = Duration::from_secs(15);
+/// Silence after which a stream gives back what only busy streams need.
+const SILENCE: Duration = Duration::from_secs(2);
 /// How far ahead the next look is where nothing is due.
 const FAR: Duration = Duration::from_secs(3600);
 
@@ -45,6 +47,8 @@ pub struct KeepAlive {
     taking: Rate,
     sending: Rate,
     seen_bytes: u64,
+    /// Buffers of a busy stream are still held.
+    holds: bool,
 }
 
 /// What one direction of a stream may carry; over it, it waits.
@@ -104,6 +108,7 @@ impl KeepAlive {
             taking: Rate::default(),
             sending: Rate::default(),
             seen_bytes: 0,
+            holds: true,
         }
     }
 
@@ -124,6 +129,7 @@ impl KeepAlive {
     pub fn heard(&mut self, now: Instant) {
         self.heard = now;
         self.ping = None;
+        self.holds = true;
     }
 
     /// The socket took something, or had nothing to take.
@@ -201,6 +207,9 @@ impl KeepAlive {
         if let Some(since) = egress.asked_since().into_iter().chain(self.ping).min() {
             next = next.min(since + self.question_timeout);
         }
+        if self.holds {
+            next = next.min(self.heard + SILENCE);
+        }
         if !egress.is_empty() {
             next = next.min(self.wrote + self.question_timeout);
         }
@@ -217,6 +226,10 @@ impl KeepAlive {
 impl Session {
     /// Something may be due on an established stream.
     pub(super) fn on_keepalive(&mut self, now: Instant) {
+        if self.keepalive.holds && now.duration_since(self.keepalive.heard) >= SILENCE {
+            self.keepalive.holds = false;
+            self.release();
+        }
         self.keepalive.sending.resumes(now);
         if self.keepalive.taking.resumes(now) {
             self.take_partial();

@@ -255,7 +255,7 @@ impl Session {
     /// Runs to the end, then hands back what was in custody.
     pub async fn run(mut self: Box<Self>) {
         self.drive(false).await;
-        self.finish().await;
+        Box::pin(self.finish()).await;
     }
 
     /// The stream is over: says goodbye and hands back what was in custody.
@@ -307,7 +307,8 @@ impl Session {
                 self.carry_out();
             }
             if let Some(domain) = self.start_tls.take() {
-                self.handshake(domain).await;
+                // Boxed: an idle stream's task need not have room for a handshake.
+                Box::pin(self.handshake(domain)).await;
                 continue;
             }
             if self.is_over() || (until_established && self.is_established()) {
@@ -976,6 +977,16 @@ impl Session {
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         egress.flushed(total);
         Ok(())
+    }
+
+    /// Gives back what only busy streams need.
+    fn release(&mut self) {
+        self.scanner.release();
+        self.partial.shrink_to_fit();
+        self.outputs.shrink_to_fit();
+        self.outgoing.shrink_to_fit();
+        self.relay.carried.shrink_to_fit();
+        self.egress.release();
     }
 
     fn deadline(&self) -> Instant {

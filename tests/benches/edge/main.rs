@@ -169,6 +169,8 @@ async fn streams() -> Result<()> {
         micros(spent, COUNT) / 1e3,
         per_second(COUNT, took)
     );
+    // Busy streams give their buffers back after a while of silence.
+    tokio::time::sleep(Duration::from_secs(4)).await;
     let grown = rig.edge.resident().saturating_sub(memory);
     println!(
         "idle streams: {:.1} KiB each",

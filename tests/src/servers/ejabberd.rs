@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 
 use anyhow::Result;
 
-use super::{C2S_PORT, DIRECT_TLS_PORT, S2S_PORT, Security, Server, Spec};
+use super::{Acknowledge, C2S_PORT, DIRECT_TLS_PORT, S2S_PORT, Security, Server, Spec};
 use crate::{client::PASSWORD, process::Daemon};
 
 /// File that exists once users are registered.
@@ -102,9 +102,11 @@ fn configuration(spec: &Spec, directory: &Path) -> String {
         Security::TcpDialback => "false",
         Security::Certificates | Security::TlsDialback => "required",
     };
-    let dialback = match spec.security {
-        Security::Certificates => "",
-        Security::TlsDialback | Security::TcpDialback => "  mod_s2s_dialback: {}\n",
+    // With certificates dialback authenticates nobody, but answering it is all that ejabberd has to
+    // confirm what it read.
+    let dialback = match (spec.security, spec.acknowledge) {
+        (Security::Certificates, Acknowledge::AsPackaged) => "",
+        _ => "  mod_s2s_dialback: {}\n",
     };
     let direct_tls = if spec.direct_tls {
         format!(

@@ -42,12 +42,14 @@ pub enum Security {
     TcpDialback,
 }
 
-/// What a server does with XEP-0198 between servers.
+/// What a server does to confirm what it got, and to keep what was not confirmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acknowledge {
-    /// As Debian's package has it once the module is on: nothing is sent again, 500 are kept.
+    /// Prosody with XEP-0198 as packaged: nothing is sent again, 500 are kept. ejabberd without
+    /// dialback.
     AsPackaged,
-    /// As the README asks of servers inside: unacknowledged stanzas are sent again, and many kept.
+    /// As the README asks of servers inside: Prosody sends unacknowledged stanzas again, and keeps
+    /// many; ejabberd, without XEP-0198, answers dialback on the streams it reads.
     Resending,
 }
 
@@ -71,7 +73,7 @@ pub struct Spec {
     pub direct_tls: bool,
     /// XEP-0288 (Prosody only).
     pub bidi: bool,
-    /// XEP-0198 between servers (Prosody only).
+    /// What it does so that less is lost.
     pub acknowledge: Acknowledge,
     /// Logs every stanza, bodies too (Prosody only).
     pub trace: bool,

@@ -122,12 +122,7 @@ impl Scanner {
         Ok(())
     }
 
-    fn top_start(
-        &mut self,
-        window: &[u8],
-        local: Span,
-        namespace: Name,
-    ) -> Result<(), XmlError> {
+    fn top_start(&mut self, window: &[u8], local: Span, namespace: Name) -> Result<(), XmlError> {
         let mut top = Top {
             name: local,
             namespace,

@@ -30,6 +30,8 @@ use crate::{
 /// The organisation's domains; the second has a gateway of its own.
 pub const OWN: &str = "org.example";
 pub const SECOND: &str = "second.example";
+/// An own domain whose server inside does not run, until a test starts one at [`Rig::down`].
+pub const DOWN: &str = "down.example";
 /// Allowed to talk to everyone.
 pub const ALICE: &str = "alice@org.example";
 /// Has a policy that allows nothing.
@@ -44,6 +46,7 @@ const EDGE_HOST: u8 = 20;
 const EDGE_INTERNAL_HOST: u8 = 21;
 const INSIDE_HOST: u8 = 30;
 const SECOND_HOST: u8 = 31;
+const DOWN_HOST: u8 = 32;
 const GOOD_HOST: u8 = 50;
 const EVIL_HOST: u8 = 51;
 /// Host part of the first test's partner.
@@ -117,7 +120,7 @@ impl Rig {
         let lab = Lab::new().await?;
         let place = Place::in_lab(&lab, EDGE_HOST, EDGE_INTERNAL_HOST);
         lab.dns().host(FQDN, place.bind);
-        for domain in [OWN, SECOND] {
+        for domain in [OWN, SECOND, DOWN] {
             lab.dns().xmpp_server(domain, 0, 0, S2S_PORT, FQDN);
         }
         publish(&lab, GOOD, GOOD_HOST);
@@ -167,6 +170,16 @@ impl Rig {
         SocketAddr::from((self.place.internal_bind, INTERNAL_PORT))
     }
 
+    /// Starts the server of [`DOWN`].
+    ///
+    /// # Errors
+    /// When it runs already.
+    pub async fn down(&self) -> Result<PeerServer> {
+        let identity = self.edge.lock().await.gateway_identity(DOWN)?;
+        let at = SocketAddr::from((self.lab.ip(DOWN_HOST), S2S_PORT));
+        PeerServer::listen(at, Behaviour::good(Identity::of(&identity)?)).await
+    }
+
     /// The certificate that the edge keeps for the server of [`OWN`].
     pub fn own_identity(&self) -> &Leaf {
         &self.own_identity
@@ -210,7 +223,7 @@ fn publish(lab: &Lab, domain: &str, host: u8) {
 fn manifests(lab: &Lab, plan: &Plan) -> Vec<Value> {
     let certificate = lab
         .authority()
-        .issue(&[OWN, SECOND, FQDN], Usage::ServerAndClientAuth);
+        .issue(&[OWN, SECOND, DOWN, FQDN], Usage::ServerAndClientAuth);
     let gateway = |domain: &str, host: u8| {
         json!({
             "domains": [domain],
@@ -220,10 +233,14 @@ fn manifests(lab: &Lab, plan: &Plan) -> Vec<Value> {
     };
     let mut pool = json!({
         "site": "here",
-        "domains": [OWN, SECOND],
+        "domains": [OWN, SECOND, DOWN],
         "accessEdge": { "fqdn": FQDN },
         "listeners": { "dns": 53 },
-        "gateways": [gateway(OWN, INSIDE_HOST), gateway(SECOND, SECOND_HOST)],
+        "gateways": [
+            gateway(OWN, INSIDE_HOST),
+            gateway(SECOND, SECOND_HOST),
+            gateway(DOWN, DOWN_HOST),
+        ],
         "certificate": { "secretRef": { "name": "edge-certificate" } },
         "trust": { "caConfigMapRef": { "name": "public-roots", "key": "ca.crt" } },
         "settings": (plan.settings)(),
@@ -343,7 +360,7 @@ impl Shared {
             let outcome = tokio::time::timeout(wait::GENEROUS * 3, body(&scene)).await;
             let failure = match outcome {
                 Ok(Ok(())) => return,
-                Ok(Err(error)) => format!("{error:?}"),
+                Ok(Err(error)) => format!("{error:#}"),
                 Err(_) => "the test takes too long".to_owned(),
             };
             let log = rig.edge.lock().await.log();
@@ -351,7 +368,11 @@ impl Shared {
                 .lines()
                 .filter(|line| line.contains(&scene.domain) || line.contains("panic"))
                 .collect();
-            panic!("{failure}\n--- edge about {} ---\n{}", scene.domain, about.join("\n"));
+            panic!(
+                "{failure}\n--- edge about {} ---\n{}",
+                scene.domain,
+                about.join("\n")
+            );
         });
     }
 }
@@ -367,6 +388,8 @@ pub struct Scene {
     /// A certificate for the domain as public CAs issue them.
     pub identity: Leaf,
     before: String,
+    /// Length of the edge's log when the test began.
+    logged: usize,
 }
 
 impl Scene {
@@ -374,7 +397,9 @@ impl Scene {
         let domain = rig.plan.domain(number);
         let identity = rig.lab.authority().issue(&[&domain], Usage::ServerAuth);
         let before = rig.metrics().await?;
+        let logged = rig.edge.lock().await.log().len();
         Ok(Self {
+            logged,
             number,
             name: rig.plan.name(number),
             domain,
@@ -403,6 +428,23 @@ impl Scene {
     pub fn address(&self) -> SocketAddr {
         let host = FIRST_PARTNER_HOST - 1 + self.number;
         SocketAddr::from((self.rig.lab.ip(host), S2S_PORT))
+    }
+
+    /// Another port of the same address.
+    pub fn at(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address().ip(), port)
+    }
+
+    /// Replaces the partner's SRV records, `_xmpp-server` and `_xmpps-server`, by none.
+    pub fn unpublish(&self) {
+        let dns = self.rig.lab.dns();
+        dns.remove(&format!("_xmpp-server._tcp.{}", self.domain));
+        dns.remove(&format!("_xmpps-server._tcp.{}", self.domain));
+    }
+
+    /// The name in the partner's SRV record; its address is [`Self::address`].
+    pub fn target(&self) -> String {
+        format!("xmpp.{}", self.domain)
     }
 
     /// Starts the partner's server.
@@ -561,6 +603,7 @@ impl Scene {
             let lines: Vec<_> = now
                 .lines()
                 .filter(|l| l.contains(&self.name) || l.contains("refused") || l.contains("other"))
+                .filter(|l| !l.contains("_bucket"))
                 .collect();
             anyhow::bail!("{what}: it did not; there is\n{}", lines.join("\n"));
         }
@@ -606,6 +649,14 @@ impl Scene {
                 let label = format!("condition=\"{condition}\"");
                 self.moved("stanzas_bounced_total", &[&label]).await
             }
+            Moved::Logged(text) => {
+                let log = self.rig.edge.lock().await.log();
+                ensure!(
+                    log[self.logged..].contains(text),
+                    "the log does not say {text}"
+                );
+                Ok(())
+            }
             Moved::Connection(reason) => {
                 let label = format!("reason=\"{reason}\"");
                 self.moved_anywhere("connections_refused_total", &[&label])
@@ -628,6 +679,8 @@ pub enum Moved<'a> {
     Bounced(&'a str),
     /// `connections_refused_total`.
     Connection(&'a str),
+    /// No metric but a line of the log since the test began: for streams of servers inside.
+    Logged(&'a str),
 }
 
 fn sum(metrics: &str, name: &str, labels: &[&str]) -> f64 {
@@ -649,6 +702,6 @@ fn sum(metrics: &str, name: &str, labels: &[&str]) -> f64 {
 /// When it fails.
 pub fn alone(body: impl Future<Output = Result<()>>) {
     if let Err(error) = runtime().block_on(body) {
-        panic!("{error:?}");
+        panic!("{error:#}");
     }
 }

@@ -12,10 +12,11 @@ pub const GENEROUS: Duration = Duration::from_secs(40);
 ///
 /// # Errors
 /// When `limit` passes first; the message names `what`.
-pub async fn until<T, F>(what: &str, limit: Duration, mut probe: impl FnMut() -> F) -> Result<T>
-where
-    F: Future<Output = Option<T>>,
-{
+pub async fn until<T>(
+    what: &str,
+    limit: Duration,
+    mut probe: impl AsyncFnMut() -> Option<T>,
+) -> Result<T> {
     let end = Instant::now() + limit;
     let mut pause = Duration::from_millis(5);
     loop {

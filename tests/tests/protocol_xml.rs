@@ -5,7 +5,7 @@
 use anyhow::{Result, ensure};
 use serde_json::json;
 use xmpp_edge_tests::{
-    peer::{Command, Event, Open, Peer},
+    peer::{ClientTls, Command, Event, Identity, Open, Peer},
     rig::{ALICE, Moved, OWN, Plan, Scene, Shared},
 };
 
@@ -61,7 +61,7 @@ fn x_02_a_wrong_stream_namespace_is_invalid_namespace() {
         let mut open = Open::new(&s.domain, OWN);
         open.stream = "urn:x:streams".into();
         header_refused(s, &open, "invalid-namespace").await?;
-        s.unharmed(Moved::Connection("stream-namespace")).await
+        s.unharmed(Moved::Connection("StreamNamespace")).await
     });
 }
 
@@ -129,13 +129,17 @@ fn x_05_to_of_a_domain_not_served_is_host_unknown() {
 #[test]
 fn x_05_to_of_a_domain_not_served_is_host_unknown_inside_tls_too() {
     RIG.test(5, async |s| {
-        let mut peer = Peer::connect(s.rig.direct()).await?;
-        let tls = xmpp_edge_tests::peer::ClientTls::new(Some(OWN), None);
-        peer.tls_client(&tls).await?;
-        peer.open_with(&Open::new(&s.domain, "nowhere.example"))
-            .await?;
-        peer.header().await?;
-        peer.expect_stream_error("host-unknown").await?;
+        let open = Open::new(&s.domain, "nowhere.example");
+        let mut direct = Peer::connect(s.rig.direct()).await?;
+        direct.tls_client(&ClientTls::new(Some(OWN), None)).await?;
+        let mut upgraded = s.connect().await?;
+        upgraded.open(&s.domain, OWN).await?;
+        upgraded.starttls(&ClientTls::new(Some(OWN), None)).await?;
+        for mut peer in [direct, upgraded] {
+            peer.open_with(&open).await?;
+            peer.header().await?;
+            peer.expect_stream_error("host-unknown").await?;
+        }
         s.unharmed(Moved::Connection("HostUnknown")).await
     });
 }
@@ -149,8 +153,8 @@ fn x_06_external_is_not_offered_to_a_stream_without_from() {
         peer.open_with(&open).await?;
         peer.header().await?;
         peer.features().await?;
-        let identity = xmpp_edge_tests::peer::Identity::of(&s.identity)?;
-        let tls = xmpp_edge_tests::peer::ClientTls::new(Some(OWN), Some(identity));
+        let identity = Identity::of(&s.identity)?;
+        let tls = ClientTls::new(Some(OWN), Some(identity));
         peer.starttls(&tls).await?;
         peer.open_with(&open).await?;
         peer.header().await?;
@@ -176,10 +180,16 @@ fn x_07_a_dtd_is_restricted_xml_before_anything_is_expanded() {
         }
         peer.send_anyway(dtd + "]><stream:stream to='&l10;'>").await;
         peer.expect_stream_error("restricted-xml").await?;
-        let grown = s.rig.edge.lock().await.resident_kib()?.saturating_sub(before);
+        let grown = s
+            .rig
+            .edge
+            .lock()
+            .await
+            .resident_kib()?
+            .saturating_sub(before);
         // Others' streams come and go meanwhile; an expansion would take gigabytes.
         ensure!(grown < 32 * 1024, "{grown} KiB");
-        s.unharmed(Moved::Connection("document-type")).await
+        s.unharmed(Moved::Connection("DocumentType")).await
     });
 }
 
@@ -202,10 +212,10 @@ fn x_08_what_xmpp_restricts_is_restricted_xml() {
         let mut open = Open::new(&s.domain, OWN);
         open.declaration = "<?xml version='1.0' standalone='no'?>".into();
         header_refused(s, &open, "restricted-xml").await?;
-        for label in ["comment", "processing-instruction", "document-type"] {
+        for label in ["Comment", "ProcessingInstruction", "DocumentType"] {
             s.unharmed(Moved::Attempt(label)).await?;
         }
-        s.unharmed(Moved::Connection("not-standalone")).await
+        s.unharmed(Moved::Connection("NotStandalone")).await
     });
 }
 
@@ -214,7 +224,11 @@ fn x_08_cdata_is_text() {
     RIG.test(8, async |s| {
         let mut peer = s.partner().await?;
         let id = s.fresh();
-        let text = message(s, &format!("id='{id}'"), "<body><![CDATA[a <b> & c]]></body>");
+        let text = message(
+            s,
+            &format!("id='{id}'"),
+            "<body><![CDATA[a <b> & c]]></body>",
+        );
         peer.send(text).await?;
         let got = s.inside_gets(&id).await?;
         ensure!(got.child("body").unwrap().text == "a <b> & c", "{got:?}");
@@ -247,10 +261,10 @@ fn x_09_what_is_not_well_formed_ends_the_stream() {
             refused(s, text, condition).await?;
         }
         for label in [
-            "end-tag",
-            "duplicate-attribute",
-            "undeclared-prefix",
-            "less-than-in-attribute",
+            "EndTag",
+            "DuplicateAttribute",
+            "UndeclaredPrefix",
+            "LessThanInAttribute",
         ] {
             s.unharmed(Moved::Attempt(label)).await?;
         }
@@ -269,7 +283,7 @@ fn x_10_a_tag_without_space_before_an_attribute_is_not_well_formed() {
         let glued = format!("<messageto='{ALICE}'><body>{id}</body></messageto='{ALICE}'>");
         refused(s, glued, "not-well-formed").await?;
         refused(s, format!("<message/x>{id}"), "not-well-formed").await?;
-        s.unharmed(Moved::Attempt("missing-space")).await
+        s.unharmed(Moved::Attempt("MissingSpace")).await
     });
 }
 
@@ -290,9 +304,14 @@ fn x_11_bytes_that_are_not_text_are_never_forwarded() {
         for bad in bytes {
             let text = message(s, "", &format!("<body>{id}?</body>"));
             let (head, tail) = text.split_once('?').unwrap();
-            refused(s, [head.as_bytes(), bad, tail.as_bytes()].concat(), "not-well-formed").await?;
+            refused(
+                s,
+                [head.as_bytes(), bad, tail.as_bytes()].concat(),
+                "not-well-formed",
+            )
+            .await?;
         }
-        s.unharmed(Moved::Attempt("not-utf8")).await
+        s.unharmed(Moved::Attempt("NotUtf8")).await
     });
 }
 
@@ -304,27 +323,30 @@ fn x_12_another_encoding_is_unsupported_encoding() {
             open.declaration = format!("<?xml version='1.0' encoding='{encoding}'?>");
             header_refused(s, &open, "unsupported-encoding").await?;
         }
-        s.unharmed(Moved::Connection("encoding")).await
+        s.unharmed(Moved::Connection("Encoding")).await
     });
 }
 
 #[test]
-fn x_12_utf_16_is_not_read() {
+fn x_12_utf_16_and_utf_32_are_unsupported_encoding_by_their_first_bytes() {
     RIG.test(12, async |s| {
         let text = Open::new(&s.domain, OWN).text();
-        let utf16: Vec<u8> = [0xfeff]
-            .into_iter()
-            .chain(text.encode_utf16())
-            .flat_map(u16::to_be_bytes)
-            .collect();
-        let mut peer = s.connect().await?;
-        peer.send_anyway(utf16).await;
-        let condition = peer.stream_error().await?;
-        ensure!(
-            ["not-well-formed", "unsupported-encoding"].contains(&condition.as_str()),
-            "{condition}"
-        );
-        s.rig.serves_the_good_partner().await
+        let words = || text.encode_utf16();
+        let marked = || std::iter::once(0xfeff).chain(words());
+        let wide = || text.chars().map(u32::from);
+        for bytes in [
+            marked().flat_map(u16::to_be_bytes).collect::<Vec<_>>(),
+            marked().flat_map(u16::to_le_bytes).collect(),
+            words().flat_map(u16::to_be_bytes).collect(),
+            words().flat_map(u16::to_le_bytes).collect(),
+            wide().flat_map(u32::to_be_bytes).collect(),
+            wide().flat_map(u32::to_le_bytes).collect(),
+        ] {
+            let mut peer = s.connect().await?;
+            peer.send_anyway(bytes).await;
+            peer.expect_stream_error("unsupported-encoding").await?;
+        }
+        s.unharmed(Moved::Connection("Encoding")).await
     });
 }
 
@@ -346,7 +368,7 @@ fn x_13_a_namespace_cannot_forge_a_name() {
         ] {
             refused(s, forged(separator), condition).await?;
         }
-        s.unharmed(Moved::Attempt("namespace-name")).await
+        s.unharmed(Moved::Attempt("NamespaceName")).await
     });
 }
 
@@ -370,7 +392,8 @@ fn x_14_what_looks_like_a_second_stanza_stays_text() {
             ),
         ] {
             let id = s.fresh();
-            peer.send(message(s, &format!("id='{id}'"), &content)).await?;
+            peer.send(message(s, &format!("id='{id}'"), &content))
+                .await?;
             let got = s.inside_gets(&id).await?;
             let body = got.child("body").unwrap();
             let text = match quote {
@@ -405,7 +428,7 @@ fn x_15_deep_nesting_is_policy_violation() {
         let body = format!("<body>x</body>{nested}");
         peer.send(message(s, &format!("id='{id}'"), &body)).await?;
         s.inside_gets(&id).await?;
-        s.unharmed(Moved::Attempt("too-deep")).await
+        s.unharmed(Moved::Attempt("TooDeep")).await
     });
 }
 
@@ -425,11 +448,7 @@ fn x_16_too_many_of_anything_is_policy_violation() {
         ] {
             refused(s, message(s, "", &content), "policy-violation").await?;
         }
-        for label in [
-            "too-many-attributes",
-            "too-large",
-            "name-too-long",
-        ] {
+        for label in ["TooManyAttributes", "TooLarge", "NameTooLong"] {
             s.unharmed(Moved::Attempt(label)).await?;
         }
         Ok(())
@@ -443,8 +462,8 @@ fn x_17_bytes_may_come_one_by_one() {
         peer.send_slowly(Open::new(&s.domain, OWN).text()).await?;
         peer.header().await?;
         peer.features().await?;
-        let identity = xmpp_edge_tests::peer::Identity::of(&s.identity)?;
-        let tls = xmpp_edge_tests::peer::ClientTls::new(Some(OWN), Some(identity));
+        let identity = Identity::of(&s.identity)?;
+        let tls = ClientTls::new(Some(OWN), Some(identity));
         peer.starttls(&tls).await?;
         peer.external(&s.domain, OWN).await?;
         let id = s.fresh();
@@ -452,11 +471,61 @@ fn x_17_bytes_may_come_one_by_one() {
         let text = message(s, &format!("id='{id}'"), &format!("<body>{body}</body>"));
         peer.send_slowly(&text).await?;
         let got = s.inside_gets(&id).await?;
-        ensure!(got.child("body").unwrap().text == "für 東京 😀 & A", "{got:?}");
+        ensure!(
+            got.child("body").unwrap().text == "für 東京 😀 & A",
+            "{got:?}"
+        );
         peer.send_slowly("</stream:stream>").await?;
         ensure!(peer.next().await? == Event::Close);
         peer.ended().await?;
         Ok(())
+    });
+}
+
+#[test]
+fn x_17_a_stanza_cut_anywhere_arrives_whole() {
+    RIG.test(17, async |s| {
+        let mut peer = s.partner().await?;
+        let body = "für 東京 😀 &lt;/message> <![CDATA[]]]]>&#x41;";
+        let whole = message(s, "id='?'", &format!("<body>{body}</body>"));
+        let mut ids = Vec::new();
+        for cut in 1..whole.len() {
+            let id = format!("{:08}-{cut:04}", s.fresh());
+            let stanza = whole.replace('?', &id);
+            let (head, tail) = stanza.as_bytes().split_at(cut);
+            peer.send(head).await?;
+            peer.send(tail).await?;
+            ids.push(id);
+        }
+        for id in ids {
+            let got = s.inside_gets(&id).await?;
+            let text = &got.child("body").unwrap().text;
+            ensure!(text == "für 東京 😀 </message> ]]A", "{id}: {got:?}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn x_17_what_is_refused_at_once_is_refused_byte_by_byte() {
+    RIG.test(17, async |s| {
+        let id = s.forbidden();
+        for (bad, condition) in [
+            ("<!-- c -->", "restricted-xml"),
+            ("<?pi x?>", "restricted-xml"),
+            ("<a></b>", "not-well-formed"),
+            ("<a b='1'c='2'/>", "not-well-formed"),
+            ("<p:a/>", "bad-namespace-prefix"),
+            ("&#0;", "not-well-formed"),
+            ("&unknown;", "restricted-xml"),
+        ] {
+            let mut peer = s.partner().await?;
+            for byte in message(s, "", &format!("<body>{id}{bad}</body>")).bytes() {
+                peer.send_anyway([byte]).await;
+            }
+            peer.expect_stream_error(condition).await?;
+        }
+        s.unharmed(Moved::Attempt("MissingSpace")).await
     });
 }
 
@@ -470,7 +539,10 @@ fn x_18_white_space_is_no_stanza() {
         peer.send("\n\t ".repeat(10_000)).await?;
         s.delivers_inwards(&mut peer).await?;
         let counted = s.grown("stanzas_total", &[]).await?;
-        ensure!((counted - 1.0).abs() < 0.1, "{counted} stanzas were counted");
+        ensure!(
+            (counted - 1.0).abs() < 0.1,
+            "{counted} stanzas were counted"
+        );
         Ok(())
     });
 }
@@ -511,8 +583,8 @@ fn x_21_a_restarted_stream_keeps_its_domains() {
             // After TLS.
             let mut peer = s.connect().await?;
             peer.open(&s.domain, OWN).await?;
-            let identity = Some(xmpp_edge_tests::peer::Identity::of(&s.identity)?);
-            let tls = xmpp_edge_tests::peer::ClientTls::new(Some(OWN), identity);
+            let identity = Some(Identity::of(&s.identity)?);
+            let tls = ClientTls::new(Some(OWN), identity);
             peer.starttls(&tls).await?;
             peer.open_with(&Open::new(from, to)).await?;
             peer.header().await?;
@@ -527,15 +599,13 @@ fn x_21_a_restarted_stream_keeps_its_domains() {
             refused(s, Open::new(from, to).text(), "restricted-xml").await?;
             let mut header = Open::new(from, to);
             header.declaration.clear();
-            let mut peer = s.partner().await?;
-            peer.send(header.text()).await?;
+            // Not closed: it is refused by its start tag.
+            refused(s, header.text(), "unsupported-stanza-type").await?;
             let id = s.forbidden();
-            peer.send_anyway(message(s, "", &format!("<body>{id}</body>")))
-                .await;
-            peer.send_anyway("</stream:stream>").await;
-            peer.stream_error().await?;
+            let more = message(s, "", &format!("<body>{id}</body>"));
+            refused(s, header.text() + &more, "unsupported-stanza-type").await?;
         }
-        for label in ["FromChanged", "ToChanged"] {
+        for label in ["FromChanged", "ToChanged", "SecondHeader"] {
             s.unharmed(Moved::Attempt(label)).await?;
         }
         Ok(())

@@ -1,9 +1,13 @@
-//! When to try again: at once after the first failure, then doubling, with jitter, to a minute.
+//! When to try again: at once after the first failure, then a quarter of a second, doubling, with
+//! jitter, to a minute. The short first steps bridge the restart of a partner's server.
 
 use std::time::Duration;
 
 /// Longest pause between tries.
 pub const LONGEST: Duration = Duration::from_secs(60);
+
+/// The first pause.
+const FIRST: Duration = Duration::from_millis(250);
 
 /// Counts failures in a row.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,7 +26,7 @@ impl Backoff {
         match self.failures {
             1 => Duration::ZERO,
             more => {
-                let doubled = Duration::from_secs(1 << (more - 2).min(6)).min(LONGEST);
+                let doubled = FIRST.saturating_mul(1 << (more - 2).min(8)).min(LONGEST);
                 doubled.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
             }
         }

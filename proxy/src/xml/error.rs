@@ -54,6 +54,8 @@ pub enum XmlError {
     NotAStream,
     #[error("text between stanzas")]
     TextBetweenStanzas,
+    #[error("a stream header inside the stream")]
+    SecondHeader,
     #[error("element larger than allowed")]
     TooLarge,
     #[error("elements nested too deep")]
@@ -91,6 +93,7 @@ impl XmlError {
             Self::UndeclaredPrefix | Self::ReservedPrefix => "bad-namespace-prefix",
             Self::StreamNamespace => "invalid-namespace",
             Self::NamespaceName | Self::NotAStream | Self::TextBetweenStanzas => "bad-format",
+            Self::SecondHeader => "unsupported-stanza-type",
             Self::TooLarge
             | Self::TooDeep
             | Self::TooManyAttributes
@@ -99,38 +102,39 @@ impl XmlError {
         }
     }
 
-    /// A name for metrics and logs: a fixed set, one word each.
+    /// A name for metrics and logs: a fixed set of CamelCase words.
     pub fn label(&self) -> &'static str {
         match self {
-            Self::NotUtf8 => "not-utf8",
-            Self::Encoding => "encoding",
-            Self::Version => "xml-version",
-            Self::NotStandalone => "not-standalone",
-            Self::ForbiddenCharacter => "forbidden-character",
-            Self::Comment => "comment",
-            Self::ProcessingInstruction => "processing-instruction",
-            Self::DocumentType => "document-type",
-            Self::EntityReference => "entity-reference",
-            Self::ExoticName => "exotic-name",
-            Self::Markup => "markup",
-            Self::MissingSpace => "missing-space",
-            Self::LessThanInAttribute => "less-than-in-attribute",
-            Self::SectionEndInText => "section-end-in-text",
-            Self::Reference => "reference",
-            Self::DuplicateAttribute => "duplicate-attribute",
-            Self::EndTag => "end-tag",
-            Self::AfterEnd => "after-end",
-            Self::UndeclaredPrefix => "undeclared-prefix",
-            Self::ReservedPrefix => "reserved-prefix",
-            Self::NamespaceName => "namespace-name",
-            Self::StreamNamespace => "stream-namespace",
-            Self::NotAStream => "not-a-stream",
-            Self::TextBetweenStanzas => "text-between-stanzas",
-            Self::TooLarge => "too-large",
-            Self::TooDeep => "too-deep",
-            Self::TooManyAttributes => "too-many-attributes",
-            Self::TooManyNamespaces => "too-many-namespaces",
-            Self::NameTooLong => "name-too-long",
+            Self::NotUtf8 => "NotUtf8",
+            Self::Encoding => "Encoding",
+            Self::Version => "XmlVersion",
+            Self::NotStandalone => "NotStandalone",
+            Self::ForbiddenCharacter => "ForbiddenCharacter",
+            Self::Comment => "Comment",
+            Self::ProcessingInstruction => "ProcessingInstruction",
+            Self::DocumentType => "DocumentType",
+            Self::EntityReference => "EntityReference",
+            Self::ExoticName => "ExoticName",
+            Self::Markup => "Markup",
+            Self::MissingSpace => "MissingSpace",
+            Self::LessThanInAttribute => "LessThanInAttribute",
+            Self::SectionEndInText => "SectionEndInText",
+            Self::Reference => "Reference",
+            Self::DuplicateAttribute => "DuplicateAttribute",
+            Self::EndTag => "EndTag",
+            Self::AfterEnd => "AfterEnd",
+            Self::UndeclaredPrefix => "UndeclaredPrefix",
+            Self::ReservedPrefix => "ReservedPrefix",
+            Self::NamespaceName => "NamespaceName",
+            Self::StreamNamespace => "StreamNamespace",
+            Self::NotAStream => "NotAStream",
+            Self::TextBetweenStanzas => "TextBetweenStanzas",
+            Self::SecondHeader => "SecondHeader",
+            Self::TooLarge => "TooLarge",
+            Self::TooDeep => "TooDeep",
+            Self::TooManyAttributes => "TooManyAttributes",
+            Self::TooManyNamespaces => "TooManyNamespaces",
+            Self::NameTooLong => "NameTooLong",
         }
     }
 }

@@ -34,9 +34,7 @@ impl Features {
 
     /// Whether dialback is offered.
     pub fn dialback(&self) -> bool {
-        self.0
-            .child_in("dialback", ns::DIALBACK_FEATURE)
-            .is_some()
+        self.0.child_in("dialback", ns::DIALBACK_FEATURE).is_some()
     }
 
     /// Whether one stream for both directions is offered.
@@ -151,7 +149,8 @@ impl Peer {
     /// # Errors
     /// When it is not granted or the handshake fails.
     pub async fn starttls(&mut self, tls: &ClientTls) -> Result<()> {
-        self.send(format!("<starttls xmlns='{}'/>", ns::TLS)).await?;
+        self.send(format!("<starttls xmlns='{}'/>", ns::TLS))
+            .await?;
         let answer = self.element().await?;
         ensure!(
             answer.is("proceed", ns::TLS),
@@ -242,13 +241,7 @@ impl Peer {
     ///
     /// # Errors
     /// When no answer comes.
-    pub async fn db_verify(
-        &mut self,
-        from: &str,
-        to: &str,
-        id: &str,
-        key: &str,
-    ) -> Result<String> {
+    pub async fn db_verify(&mut self, from: &str, to: &str, id: &str, key: &str) -> Result<String> {
         self.send(format!(
             "<db:verify from='{from}' to='{to}' id='{id}'>{key}</db:verify>"
         ))

@@ -5,6 +5,7 @@
 //! Nothing here is a correct XMPP server: it does what it is told, wrong things included. Every
 //! wait has a deadline, so that a test ends with an error and never hangs.
 
+pub mod hello;
 mod initiate;
 mod open;
 mod server;

@@ -172,12 +172,14 @@ struct State {
 pub struct PeerServer {
     address: SocketAddr,
     state: Arc<State>,
-    task: JoinHandle<()>,
+    task: Option<JoinHandle<()>>,
 }
 
 impl Drop for PeerServer {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
 
@@ -196,8 +198,16 @@ impl PeerServer {
         Ok(Self {
             address,
             state,
-            task,
+            task: Some(task),
         })
+    }
+
+    /// Stops as a killed process does; its address is free afterwards.
+    pub async fn kill(mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+            let _ = task.await;
+        }
     }
 
     /// Where it listens.
@@ -255,11 +265,7 @@ impl PeerServer {
     ///
     /// # Errors
     /// When none comes in time.
-    pub async fn stanza(
-        &self,
-        what: &str,
-        wanted: impl Fn(&Element) -> bool,
-    ) -> Result<Received> {
+    pub async fn stanza(&self, what: &str, wanted: impl Fn(&Element) -> bool) -> Result<Received> {
         let found = timeout(PATIENCE, async {
             loop {
                 let changed = self.state.changed.notified();
@@ -595,13 +601,7 @@ async fn answer(
 }
 
 /// As receiving server, asks the authoritative server of `from` at `authority`.
-async fn ask(
-    authority: SocketAddr,
-    from: &str,
-    to: &str,
-    id: &str,
-    key: &str,
-) -> Result<Verdict> {
+async fn ask(authority: SocketAddr, from: &str, to: &str, id: &str, key: &str) -> Result<Verdict> {
     let mut peer = Peer::connect(authority).await?;
     let features = peer.open(to, from).await?;
     if features.starttls().is_some() {

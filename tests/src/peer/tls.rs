@@ -12,10 +12,7 @@ use rustls::{
     server::danger::{ClientCertVerified, ClientCertVerifier},
     version::{TLS12, TLS13},
 };
-use rustls_pki_types::{
-    CertificateDer, PrivateKeyDer, ServerName, UnixTime,
-    pem::PemObject,
-};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::pki::Leaf;

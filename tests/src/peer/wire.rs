@@ -1,10 +1,6 @@
 //! One connection: bytes out as the test wants them, items in with a deadline.
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use tokio::{
@@ -188,9 +184,7 @@ impl Peer {
             let patience = self.patience;
             let read = timeout(patience, self.stream()?.read(&mut buffer))
                 .await
-                .with_context(|| {
-                    format!("nothing for {patience:?}; so far: {}", self.tail())
-                })?;
+                .with_context(|| format!("nothing for {patience:?}; so far: {}", self.tail()))?;
             match read {
                 Ok(0) => return Ok(Event::Eof),
                 Ok(count) => {

@@ -49,9 +49,10 @@ impl Draft {
 
     fn params(&self) -> CertificateParams {
         let mut params = CertificateParams::default();
-        let dns = self.names.iter().map(|name| {
-            SanType::DnsName(name.as_str().try_into().expect("tests name in ASCII"))
-        });
+        let dns = self
+            .names
+            .iter()
+            .map(|name| SanType::DnsName(name.as_str().try_into().expect("tests name in ASCII")));
         let addresses = self.addresses.iter().map(|address| {
             SanType::OtherName((
                 XMPP_ADDR.to_vec(),

@@ -6,8 +6,10 @@ pub use draft::{Draft, Validity};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
-    IsCa, KeyPair, KeyUsagePurpose,
+    GeneralSubtree, IsCa, KeyPair, KeyUsagePurpose, NameConstraints, PublicKeyData,
 };
+
+use sha2::{Digest, Sha256};
 
 /// Days that every certificate is valid from now; rcgen's default, the year 4096, crashes ejabberd
 /// (its timer of the expiry takes no such delay).
@@ -40,6 +42,15 @@ pub struct Leaf {
     pub key: String,
 }
 
+impl Leaf {
+    /// SHA-256 over the SubjectPublicKeyInfo in hexadecimal digits, as pins are written.
+    pub fn pin(&self) -> String {
+        let key = KeyPair::from_pem(&self.key).expect("a leaf's key is PEM");
+        let hash = Sha256::digest(key.subject_public_key_info());
+        hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
 impl Authority {
     /// A new root with the given common name.
     pub fn new(name: &str) -> Self {
@@ -59,18 +70,17 @@ impl Authority {
 
     /// An authority that this one certifies; its leaves come with the path to the root.
     pub fn below(&self, name: &str) -> Self {
+        self.certified(name, CertificateParams::default())
+    }
+
+    /// As [`Self::below`], for the names below `trees` alone (name constraints).
+    pub fn below_for(&self, name: &str, trees: &[String]) -> Self {
         let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.use_authority_key_identifier_extension = true;
-        limit_validity(&mut params);
-        let key = KeyPair::generate().expect("a key can be generated");
-        let issuer = CertifiedIssuer::signed_by(params, key, &self.issuer)
-            .expect("an intermediate can be signed");
-        let path = issuer.pem() + &self.path;
-        Self { issuer, path }
+        params.name_constraints = Some(NameConstraints {
+            permitted_subtrees: trees.iter().cloned().map(GeneralSubtree::DnsName).collect(),
+            excluded_subtrees: Vec::new(),
+        });
+        self.certified(name, params)
     }
 
     /// The root's certificate, PEM.
@@ -97,6 +107,20 @@ impl Authority {
             certificate: issued.pem(),
             key: key.serialize_pem(),
         }
+    }
+
+    fn certified(&self, name: &str, mut params: CertificateParams) -> Self {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.use_authority_key_identifier_extension = true;
+        limit_validity(&mut params);
+        let key = KeyPair::generate().expect("a key can be generated");
+        let issuer = CertifiedIssuer::signed_by(params, key, &self.issuer)
+            .expect("an intermediate can be signed");
+        let path = issuer.pem() + &self.path;
+        Self { issuer, path }
     }
 
     /// A leaf whose dNSNames are `names`.

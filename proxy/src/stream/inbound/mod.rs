@@ -187,6 +187,9 @@ impl Inbound {
         let local = match (local, &before) {
             (Some(Ok(local)), None) => local,
             (Some(Ok(local)), Some(before)) if before.local == local => local,
+            (Some(Ok(local)), Some(_)) if !realm.serves(self.side, &local) => {
+                return failed(self, Fault::HostUnknown, out);
+            }
             (Some(Ok(_)), Some(_)) => return failed(self, Fault::ToChanged, out),
             (None, Some(before)) => before.local.clone(),
             (Some(Err(_)), _) | (None, None) => return failed(self, Fault::ToUnusable, out),

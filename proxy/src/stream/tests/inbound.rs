@@ -445,9 +445,11 @@ fn nothing_from_before_tls_counts_after_it() {
 fn the_domains_of_a_stream_do_not_change_when_it_restarts() {
     const OTHER_FROM: &str = "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' from='second.example' to='org.example' version='1.0'>";
     const OTHER_TO: &str = "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' from='partner.example' to='org2.example' version='1.0'>";
+    const TO_NOBODY: &str = "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' from='partner.example' to='nowhere.example' version='1.0'>";
     for (open, sees) in [
         (OTHER_FROM, &["<invalid-from ", "[close FromChanged]"]),
         (OTHER_TO, &["<not-authorized ", "[close ToChanged]"]),
+        (TO_NOBODY, &["<host-unknown ", "[close HostUnknown]"]),
     ] {
         run(
             "after TLS",

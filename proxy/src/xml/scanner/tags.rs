@@ -8,7 +8,7 @@ use super::{
     scope::Name,
 };
 use crate::xml::{
-    StreamHeader,
+    StreamHeader, ns,
     stanza::{Child, ChildNamespace, StanzaKind},
 };
 
@@ -45,7 +45,7 @@ impl Scanner {
             return self.stream_start(window, local, namespace, empty).map(Some);
         }
         match (self.open.len(), namespace) {
-            (0, Some(namespace)) => self.top_start(window, local, namespace),
+            (0, Some(namespace)) => self.top_start(window, local, namespace)?,
             (1, Some(namespace)) => {
                 let namespace = match namespace {
                     Name::Server => ChildNamespace::Server,
@@ -122,7 +122,7 @@ impl Scanner {
         Ok(())
     }
 
-    fn top_start(&mut self, window: &[u8], local: Span, namespace: Name) {
+    fn top_start(&mut self, window: &[u8], local: Span, namespace: Name) -> Result<(), XmlError> {
         let mut top = Top {
             name: local,
             namespace,
@@ -136,6 +136,10 @@ impl Scanner {
                 b"iq" => Some(StanzaKind::Iq),
                 _ => None,
             };
+        }
+        // Refused at once: nobody would close it, and it would swallow the stanzas that follow.
+        if local.bytes(window) == b"stream" && self.scope.text(window, namespace) == ns::STREAM {
+            return Err(XmlError::SecondHeader);
         }
         if top.kind.is_some() {
             for attribute in &self.attributes {
@@ -151,6 +155,7 @@ impl Scanner {
         }
         top.form.prefixed = self.prefix != 0;
         self.top = top;
+        Ok(())
     }
 
     fn stream_start(

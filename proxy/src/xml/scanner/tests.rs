@@ -295,6 +295,23 @@ fn what_is_not_well_formed_is_refused_x09() {
 }
 
 #[test]
+fn a_header_inside_a_stream_is_refused_before_its_end_x21() {
+    refused(&[
+        (
+            b"<stream:stream from='evil.example'>",
+            XmlError::SecondHeader,
+            "unsupported-stanza-type",
+        ),
+        (
+            b"<stream xmlns='http://etherx.jabber.org/streams'/>",
+            XmlError::SecondHeader,
+            "unsupported-stanza-type",
+        ),
+    ]);
+    accepted(&["<message><x xmlns='urn:x'><stream/></x></message>"]);
+}
+
+#[test]
 fn attributes_need_white_space_before_them_x10() {
     refused(&[
         (b"<messageto='a'>", XmlError::Markup, "not-well-formed"),

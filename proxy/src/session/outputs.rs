@@ -11,7 +11,7 @@ use crate::{
         peer_keys,
     },
     route::custody::Ledger,
-    stream::{Fault, Input, Output, PeerRole, Side, acks::Acks},
+    stream::{Fault, Input, Output, PeerRole, Side, Unavailable, Verdict, acks::Acks},
 };
 
 impl Session {
@@ -64,13 +64,23 @@ impl Session {
             Output::PairFailed { pair, fault } => {
                 tracing::debug!(stream = self.entry.id, %pair, cause = fault.label(), "pair failed");
             }
-            Output::Verify { request, question } => verify::start(
-                &self.edge,
-                self.side,
-                question,
-                request,
-                Arc::clone(&self.outlet),
-            ),
+            Output::Verify { request, question } => {
+                let full = self
+                    .counted
+                    .as_ref()
+                    .is_some_and(|counted| !counted.has_room(&self.force, &question.pair.from));
+                if full {
+                    // Another partner's pair: its limit must not cost the pairs that stand here.
+                    self.edge
+                        .metrics
+                        .connection_refused("PartnerConnectionLimit");
+                    let verdict = Verdict::Unavailable(Unavailable::ConnectionLimit);
+                    self.input(Input::Verdict { request, verdict });
+                } else {
+                    let outlet = Arc::clone(&self.outlet);
+                    verify::start(&self.edge, self.side, question, request, outlet);
+                }
+            }
             Output::Verified(verdict) => self.verified = Some(verdict),
             Output::Bidi => self.entry.set_bidirectional(),
             Output::AcksEnabled { namespace } => {
@@ -118,14 +128,19 @@ impl Session {
 
     /// Whether the limits on authenticated streams leave room; ends the stream where not.
     pub(super) fn admitted(&mut self, peer: &DomainName) -> bool {
-        if self.counted.is_some() || self.side == Side::Gateway {
+        if self.side == Side::Gateway {
             return true;
         }
-        match self.edge.streams.count(&self.force, peer) {
-            Ok(counted) => {
-                self.counted = Some(counted);
-                true
-            }
+        let counted = match &mut self.counted {
+            Some(counted) => counted.further(&self.force, peer),
+            None => self
+                .edge
+                .streams
+                .count(&self.force, peer)
+                .map(|counted| self.counted = Some(counted)),
+        };
+        match counted {
+            Ok(()) => true,
             Err(limit) => {
                 self.edge.metrics.connection_refused(limit);
                 self.input(Input::End(Fault::ResourceConstraint(

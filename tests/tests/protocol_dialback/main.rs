@@ -51,7 +51,14 @@ static RIG: Shared = Shared::new(Plan {
     objects: |_| {
         let strict = json!({ "domain": "strict-d17.example", "partnerType": "Federated" });
         let suspended = json!({ "domain": "suspended-d17.example", "suspended": true });
+        let full = json!({
+            "domain": "full-d17.example",
+            "partnerType": "Federated",
+            "saslNegotiation": "Optional",
+            "connectionLimit": 1,
+        });
         vec![
+            manifest("XmppFederatedPartner", "d-17-full", full),
             texts(
                 "Secret",
                 "known",
@@ -61,7 +68,7 @@ static RIG: Shared = Shared::new(Plan {
             manifest("XmppFederatedPartner", "d-17-suspended", suspended),
         ]
     },
-    ..Plan::standard("d", 27)
+    ..Plan::standard("d", 28)
 });
 
 fn with_more(additional: &[&str]) -> Value {

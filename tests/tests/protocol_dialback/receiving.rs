@@ -8,6 +8,7 @@ use xmpp_edge_tests::{
     peer::{PeerServer, Verdict},
     rig::{ALICE, EVIL, Moved, OWN, SECOND},
     servers::S2S_PORT,
+    wait::{GENEROUS, until},
 };
 
 use crate::{
@@ -314,6 +315,38 @@ fn d_17_each_sender_on_a_stream_is_judged_by_its_own_terms() {
         )
         .await?;
         s.unharmed(Moved::Stranger("PartnerNotAllowed")).await
+    });
+}
+
+#[test]
+fn d_17_each_sender_on_a_stream_counts_for_its_own_partner() {
+    RIG.test(28, async |s| {
+        let _server = authority(s, &["good"]).await?;
+        let other = "full-d17.example";
+        publish(s, other);
+        let mut one = dialled_back(s, "good").await?;
+        ensure!(one.dialback(other, OWN, "good").await? == "valid");
+        delivers(s, &mut one, "rob@full-d17.example", ALICE).await?;
+        // It may have one stream, and has it; the stream that asks lives on.
+        let mut two = dialled_back(s, "good").await?;
+        let got = two.dialback(other, OWN, "good").await?;
+        ensure!(got == "resource-constraint", "{got}");
+        s.delivers_inwards(&mut two).await?;
+        // With the stream the place is free again.
+        one.send("</stream:stream>").await?;
+        one.ended().await?;
+        until("its place is free", GENEROUS, || async {
+            let streams = s.rig.edge.lock().await.streams("Partner").await.ok()?;
+            let gone = !streams
+                .iter()
+                .any(|stream| stream["peerDomains"].to_string().contains(other));
+            gone.then_some(())
+        })
+        .await?;
+        ensure!(two.dialback(other, OWN, "good").await? == "valid");
+        delivers(s, &mut two, "rob@full-d17.example", ALICE).await?;
+        s.unharmed(Moved::Connection("PartnerConnectionLimit"))
+            .await
     });
 }
 

@@ -26,12 +26,15 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
-use xmpp_edge_crds::domain::DomainName;
+use xmpp_edge_crds::{domain::DomainName, negotiation::Method};
 
 use crate::{
     config::InForce,
     edge::Edge,
-    observe::attempt::{AttemptStep, Step},
+    observe::{
+        attempt::{AttemptStep, Step},
+        peer_keys,
+    },
     route::{
         custody::Ledger,
         failure::{Failure, FailureKind},
@@ -706,7 +709,7 @@ impl Session {
                 if self.peer == PeerRole::Client {
                     self.established();
                 }
-                self.connected(&peer);
+                self.connected(&peer, method);
             }
             Output::PairReady { pair, method } => {
                 if !self.admitted(&pair.to) {
@@ -722,7 +725,7 @@ impl Session {
                     self.input(Input::End(Fault::Done));
                 }
                 self.established();
-                self.connected(&pair.to);
+                self.connected(&pair.to, method);
             }
             Output::PairFailed { pair, fault } => {
                 tracing::debug!(stream = self.entry.id, %pair, cause = fault.label(), "pair failed");
@@ -812,7 +815,10 @@ impl Session {
     }
 
     /// A pair with `peer` stands.
-    fn connected(&mut self, peer: &DomainName) {
+    fn connected(&mut self, peer: &DomainName, method: Method) {
+        if self.side == Side::Partner && method == Method::SaslOverTls {
+            self.consider_key(peer);
+        }
         if self.edge.attempts.connected(&self.force, self.side, peer) {
             self.edge.partner_back(peer);
         }
@@ -826,6 +832,18 @@ impl Session {
                 last: None,
             };
         }
+    }
+
+    /// A certificate proved that the peer is `peer`: its key is new, or on record.
+    fn consider_key(&self, peer: &DomainName) {
+        let Some(new) = peer_keys::judge(&self.force, peer, self.tls.as_deref()) else {
+            return;
+        };
+        if new.changed {
+            tracing::warn!(%peer, partner = new.partner.name, key = %new.key, "the partner's key has changed");
+            self.edge.metrics.peer_key_changed(&new.partner.name);
+        }
+        peer_keys::tell(self.edge.peer_keys.as_ref(), &new);
     }
 
     /// The settings in force count from here.

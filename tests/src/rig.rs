@@ -388,6 +388,8 @@ pub struct Scene {
     /// A certificate for the domain as public CAs issue them.
     pub identity: Leaf,
     before: String,
+    /// Length of the edge's log when the test began.
+    logged: usize,
 }
 
 impl Scene {
@@ -395,7 +397,9 @@ impl Scene {
         let domain = rig.plan.domain(number);
         let identity = rig.lab.authority().issue(&[&domain], Usage::ServerAuth);
         let before = rig.metrics().await?;
+        let logged = rig.edge.lock().await.log().len();
         Ok(Self {
+            logged,
             number,
             name: rig.plan.name(number),
             domain,
@@ -599,6 +603,7 @@ impl Scene {
             let lines: Vec<_> = now
                 .lines()
                 .filter(|l| l.contains(&self.name) || l.contains("refused") || l.contains("other"))
+                .filter(|l| !l.contains("_bucket"))
                 .collect();
             anyhow::bail!("{what}: it did not; there is\n{}", lines.join("\n"));
         }
@@ -644,6 +649,14 @@ impl Scene {
                 let label = format!("condition=\"{condition}\"");
                 self.moved("stanzas_bounced_total", &[&label]).await
             }
+            Moved::Logged(text) => {
+                let log = self.rig.edge.lock().await.log();
+                ensure!(
+                    log[self.logged..].contains(text),
+                    "the log does not say {text}"
+                );
+                Ok(())
+            }
             Moved::Connection(reason) => {
                 let label = format!("reason=\"{reason}\"");
                 self.moved_anywhere("connections_refused_total", &[&label])
@@ -666,6 +679,8 @@ pub enum Moved<'a> {
     Bounced(&'a str),
     /// `connections_refused_total`.
     Connection(&'a str),
+    /// No metric but a line of the log since the test began: for streams of servers inside.
+    Logged(&'a str),
 }
 
 fn sum(metrics: &str, name: &str, labels: &[&str]) -> f64 {

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json;
+use serde_json::json;
 use xmpp_edge_tests::{
     peer::{Command, Login, Peer, PeerServer, ns},
     rig::{ALICE, BOB, DOWN, Moved, OWN, Plan, Rig, Shared, alone},

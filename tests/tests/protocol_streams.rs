@@ -111,26 +111,33 @@ fn r_16_an_ack_is_withheld_until_the_next_hop_has_acknowledged() {
         peer.enable_acks().await?;
         s.delivers_inwards(&mut peer).await?;
         let inside = &s.rig.inside;
-        let connection = s.stream_inside()?;
-        inside.tell(connection, Command::Freeze);
-        let id = s.fresh();
-        peer.message(&s.user("rob"), ALICE, &id, "hello").await?;
-        let mut acknowledged = async |count: &str| {
+        let acknowledged = async |peer: &mut Peer, count: &str| {
             peer.send(format!("<r xmlns='{}'/>", ns::ACKS)).await?;
             let ack = peer.element().await?;
             ensure!(ack.is("a", ns::ACKS), "{ack:?}");
             anyhow::Ok(ack.attribute("h") == Some(count))
         };
         wait::until("the first is acknowledged", wait::GENEROUS, async || {
-            acknowledged("1").await.ok()?.then_some(())
+            acknowledged(&mut peer, "1").await.ok()?.then_some(())
         })
         .await?;
+        let connection = s.stream_inside()?;
+        inside.tell(connection, Command::Freeze);
+        let id = s.fresh();
+        let message = format!(
+            "<message from='{}' to='{ALICE}' id='{id}' type='chat'><body>x</body></message>",
+            s.user("rob")
+        );
+        peer.send(message).await?;
         for _ in 0..20 {
-            ensure!(!acknowledged("2").await?, "before the next hop had it");
+            ensure!(
+                !acknowledged(&mut peer, "2").await?,
+                "before the next hop had it"
+            );
         }
         inside.tell(connection, Command::Thaw);
         wait::until("the second is acknowledged", wait::GENEROUS, async || {
-            acknowledged("2").await.ok()?.then_some(())
+            acknowledged(&mut peer, "2").await.ok()?.then_some(())
         })
         .await?;
         s.inside_gets(&id).await?;

@@ -19,6 +19,8 @@ const CAROL: &str = "carol@org.example";
 const DORA: &str = "dora@org.example";
 /// Loses his access while he is in a room.
 const EMIL: &str = "emil@org.example";
+/// Loses his access while he announces himself to everyone.
+const FRED: &str = "fred@org.example";
 /// An apostrophe by XEP-0106; has a policy that allows nothing.
 const ESCAPED: &str = r"d\27artagnan@org.example";
 /// Granted in a domain that is not.
@@ -54,6 +56,7 @@ fn objects(_: &Lab) -> Vec<Value> {
         ),
         of_users("dora", true, &[DORA]),
         of_users("emil", true, &[EMIL]),
+        of_users("fred", true, &[FRED]),
         of_users("nothing-for-the-escaped", false, &[ESCAPED]),
         of_users("nothing-for-second", false, &["*@second.example"]),
         of_users("vera", true, &[VERA]),
@@ -63,7 +66,7 @@ fn objects(_: &Lab) -> Vec<Value> {
 
 static RIG: Shared = Shared::new(Plan {
     objects,
-    ..Plan::standard("a", 12)
+    ..Plan::standard("a", 13)
 });
 
 /// Nothing forbidden reached the partner's server, and the rest of [`Scene::unharmed`].
@@ -290,6 +293,53 @@ fn a_05_a_changed_policy_counts_at_once_and_takes_presence_back() {
         c.outwards("message chat", DORA, &rob, BODY).await?.delivered()?;
         c.inwards("message chat", &rob, DORA, BODY).await?.delivered()?;
         Ok(())
+    });
+}
+
+#[test]
+fn a_05_nobody_is_left_with_a_ghost_when_a_policy_changes_meanwhile() {
+    RIG.test(13, async |s| {
+        let mut c = Crossing::of(s).await?;
+        let phone = format!("{FRED}/phone");
+        let policy = of_users("fred", false, &[FRED]);
+        let mut announced = 0;
+        {
+            let forbidden = now(s, &policy, FRED, false);
+            tokio::pin!(forbidden);
+            let mut done = false;
+            while !done {
+                let to = s.user(&format!("r{announced}"));
+                c.inside
+                    .send(stanza("presence", &s.fresh(), &phone, &to, ""))
+                    .await?;
+                announced += 1;
+                tokio::select! {
+                    biased;
+                    result = &mut forbidden => { result?; done = true; }
+                    () = tokio::time::sleep(std::time::Duration::from_micros(200)) => {}
+                }
+            }
+        }
+        // The last of what was announced is through, and too late.
+        c.outwards("presence", &phone, &s.user("late"), "").await?.dropped()?;
+        let ghosts = || {
+            let mut seen = std::collections::BTreeSet::new();
+            for received in c.outside.stanzas() {
+                let to = received.stanza.attribute("to").unwrap_or_default().to_owned();
+                match (received.stanza.name.as_str(), received.stanza.attribute("type")) {
+                    ("presence", None) => seen.insert(to),
+                    ("presence", Some("unavailable")) => seen.remove(&to),
+                    _ => false,
+                };
+            }
+            seen
+        };
+        let all_left = wait::until("all have seen him leave", wait::GENEROUS / 2, || async {
+            ghosts().is_empty().then_some(())
+        })
+        .await;
+        ensure!(all_left.is_ok(), "of {announced}, these have not: {:?}", ghosts());
+        unharmed(&c, Moved::Refused("AccessPolicy")).await
     });
 }
 

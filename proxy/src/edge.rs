@@ -8,7 +8,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use xmpp_edge_crds::{
     domain::DomainName,
@@ -22,7 +22,10 @@ use crate::{
     contacts::Contacts,
     dns::{Dialer, Resolver},
     listen::bounds::Bounds,
-    observe::{attempts::Attempts, metrics::Metrics, probes::Probes, status::LastRejected},
+    observe::{
+        attempts::Attempts, metrics::Metrics, peer_keys::PeerKey, probes::Probes,
+        status::LastRejected,
+    },
     route::{
         batch::Batch,
         crossed::{Crossed, OwnStanza, Subscriptions},
@@ -59,6 +62,8 @@ pub struct Edge {
     withdrawn: Mutex<Vec<(DomainName, Subscriptions)>>,
     /// Streams that only carry errors back inside, as domains of no partner.
     pub answer_streams: Arc<Semaphore>,
+    /// Who remembers partners' keys, if anybody does.
+    pub peer_keys: Option<mpsc::Sender<PeerKey>>,
     /// No new streams from here on.
     pub stopping: CancellationToken,
     pub tasks: TaskTracker,
@@ -71,6 +76,7 @@ impl Edge {
         resolver: Resolver,
         dialer: Dialer,
         contacts: Arc<Contacts>,
+        peer_keys: Option<mpsc::Sender<PeerKey>>,
         stopping: CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -89,6 +95,7 @@ impl Edge {
             rejected: LastRejected::default(),
             withdrawn: Mutex::default(),
             answer_streams: Arc::new(Semaphore::new(ANSWER_STREAMS)),
+            peer_keys,
             stopping,
             tasks: TaskTracker::new(),
         })

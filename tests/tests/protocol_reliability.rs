@@ -89,7 +89,7 @@ fn r_09_a_frozen_partner_is_noticed_and_its_stanzas_go_again() {
         let outside = s.outside().await?;
         let mut inside = s.inside().await?;
         s.delivers_outwards(&mut inside, &outside).await?;
-        outside.tell(outside.last_connection(), Command::Freeze);
+        outside.freeze(outside.last_connection()).await?;
         let id = s.fresh();
         inside.message(ALICE, &s.user("rob"), &id, "hello").await?;
         outside.stanza_id(&id).await?;
@@ -109,7 +109,7 @@ fn r_09_what_a_frozen_partner_took_twice_without_a_word_comes_back() {
         // Whoever comes next finds nobody who answers.
         behaviour.external_verdict = xmpp_edge_tests::peer::Verdict::Never;
         outside.behave(|b| *b = behaviour);
-        outside.tell(outside.last_connection(), Command::Freeze);
+        outside.freeze(outside.last_connection()).await?;
         let id = s.fresh();
         inside.message(ALICE, &s.user("rob"), &id, "hello").await?;
         let error = s.inside_gets(&id).await?;
@@ -186,7 +186,7 @@ fn r_13_a_slow_server_inside_slows_its_partner_and_nobody_else() {
         s.delivers_inwards(&mut peer).await?;
         let inside = &s.rig.inside;
         let connection = s.stream_inside()?;
-        inside.tell(connection, Command::Freeze);
+        inside.freeze(connection).await?;
         let body = "x".repeat(10_000);
         let mut ids = Vec::new();
         // Socket buffers and 1 MiB of queue take a part; then the edge does not read.

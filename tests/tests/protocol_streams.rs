@@ -122,7 +122,7 @@ fn r_16_an_ack_is_withheld_until_the_next_hop_has_acknowledged() {
         })
         .await?;
         let connection = s.stream_inside()?;
-        inside.tell(connection, Command::Freeze);
+        inside.freeze(connection).await?;
         let id = s.fresh();
         let message = format!(
             "<message from='{}' to='{ALICE}' id='{id}' type='chat'><body>x</body></message>",

@@ -131,8 +131,14 @@ impl Connection {
             match command {
                 Some(Command::Send(text)) => peer.send(text).await?,
                 Some(Command::HalfClose) => peer.half_close().await?,
-                Some(Command::Freeze) => frozen = true,
-                Some(Command::Thaw) => frozen = false,
+                Some(Command::Freeze) => {
+                    frozen = true;
+                    self.note(peer, |seen| seen.frozen = true);
+                }
+                Some(Command::Thaw) => {
+                    frozen = false;
+                    self.note(peer, |seen| seen.frozen = false);
+                }
                 Some(Command::Drop) | None => return Ok(None),
             }
         }

@@ -64,6 +64,8 @@ pub struct Seen {
     /// Keys that we were asked about by `db:verify`.
     pub asked: usize,
     pub ended: bool,
+    /// It reads nothing.
+    pub frozen: bool,
     /// All bytes, decrypted.
     pub text: String,
 }
@@ -143,6 +145,20 @@ impl PeerServer {
         if let Some(commands) = self.state.commands.lock().get(&connection) {
             let _ = commands.send(command);
         }
+    }
+
+    /// Makes a connection read nothing more; what arrives after this returns is not read.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub async fn freeze(&self, connection: usize) -> Result<()> {
+        self.tell(connection, Command::Freeze);
+        self.until("the connection is frozen", |_| {
+            let connections = self.state.connections.lock();
+            connections.get(&connection).is_some_and(|seen| seen.frozen)
+        })
+        .await?;
+        Ok(())
     }
 
     /// As [`Self::tell`], all connections.

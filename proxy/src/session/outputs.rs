@@ -84,15 +84,18 @@ impl Session {
             Output::Verified(verdict) => self.verified = Some(verdict),
             Output::Bidi => self.entry.set_bidirectional(),
             Output::AcksEnabled { namespace } => {
+                // What was read before does not count: it leaves without a receipt.
+                self.relay.flush(&self.edge, Instant::now());
                 self.entry.set_acknowledged();
                 self.acks = Some(Acks::new(namespace));
                 self.relay.ledger = Some(Arc::new(Ledger::new(Arc::clone(&self.outlet))));
                 self.relay.received = 0;
                 self.settled = 0;
-                self.egress.confirmation = Confirmation::Acks {
+                self.egress.confirm_by(Confirmation::Acks {
                     acks: Acks::new(namespace),
                     asked: None,
-                };
+                    again: None,
+                });
             }
             Output::AckRequested => {
                 self.ack_wanted = true;
@@ -116,13 +119,9 @@ impl Session {
 
     pub(super) fn acked(&mut self, h: u32) {
         self.keepalive.answered();
-        let Confirmation::Acks { acks, asked } = &mut self.egress.confirmation else {
-            return;
-        };
-        *asked = None;
-        match acks.acknowledge(h) {
-            Ok(count) => self.egress.confirmed(count, &self.edge.routes.total),
-            Err(fault) => self.input(Input::End(fault)),
+        let total = &self.edge.routes.total;
+        if let Err(fault) = self.egress.acked(h, total, Instant::now()) {
+            self.input(Input::End(fault));
         }
     }
 
@@ -172,14 +171,14 @@ impl Session {
             self.edge.partner_back(peer);
         }
         if let (Machine::Outbound(machine), Confirmation::Written, Side::Gateway) =
-            (&self.machine, &self.egress.confirmation, self.side)
+            (&self.machine, self.egress.confirmation(), self.side)
             && machine.can_probe()
         {
-            self.egress.confirmation = Confirmation::Probe {
+            self.egress.confirm_by(Confirmation::Probe {
                 next: 0,
                 asked: None,
                 last: None,
-            };
+            });
         }
     }
 

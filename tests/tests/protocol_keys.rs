@@ -110,7 +110,10 @@ fn e_19_warn_takes_a_changed_key_says_so_once_and_remembers_it() {
         delivers(s, &s.identity).await?;
         reaches(s, before + 1).await?;
         restarts(s).await?;
-        ensure!(generation(s).await? == before + 1, "forgotten, or counted twice");
+        ensure!(
+            generation(s).await? == before + 1,
+            "forgotten, or counted twice"
+        );
         delivers(s, &s.identity).await?;
         ensure!(counted(s, "peer_key_changed_total", "").await? == 0.0);
         let next = changed(s);
@@ -146,7 +149,10 @@ fn e_19_refuse_takes_a_changed_key_only_once_it_is_pinned() {
         let refused = "outcome=\"CertificateKeyChanged\"";
         ensure!(counted(s, "attempts_total", refused).await? >= 2.0);
         delivers(s, &s.identity).await?;
-        ensure!(generation(s).await? == before + 1, "a refused key was remembered");
+        ensure!(
+            generation(s).await? == before + 1,
+            "a refused key was remembered"
+        );
 
         let mut spec = trust("Refuse", &[next.pin()]);
         spec["domain"] = json!(s.domain);
@@ -164,7 +170,11 @@ fn e_19_refuse_takes_a_changed_key_only_once_it_is_pinned() {
 #[test]
 fn e_19_a_key_that_a_certificate_of_another_domain_shows_is_not_remembered() {
     STRICT.test(1, async |s| {
-        let other = s.rig.lab.authority().issue(&["other.example"], Usage::ServerAuth);
+        let other = s
+            .rig
+            .lab
+            .authority()
+            .issue(&["other.example"], Usage::ServerAuth);
         let login = Login::External(&other);
         let refused = Peer::login(s.rig.public(), &s.domain, OWN, &login).await;
         ensure!(refused.is_err(), "a foreign certificate was taken");

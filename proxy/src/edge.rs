@@ -42,6 +42,8 @@ use crate::{
 
 /// Streams at a time that carry errors back inside as domains of no partner (behaviour section 4).
 const ANSWER_STREAMS: usize = 100;
+/// When every stream has the new rules, and what is forbidden by them is looked for once more.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The running proxy.
 pub struct Edge {
@@ -131,6 +133,15 @@ impl Edge {
         self.metrics.forget_partners(&gone);
         self.streams.tell_all(|| Command::RealmChanged);
         self.withdraw();
+        // A stream may have been judging by the old rules just now, and have queued or noted what is
+        // forbidden after it was looked for.
+        let edge = Arc::clone(self);
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_AGAIN) => edge.withdraw(),
+                () = edge.stopping.cancelled() => {}
+            }
+        });
     }
 
     /// What crossed and is now forbidden is taken back; what waits and is now forbidden is answered.

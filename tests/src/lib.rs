@@ -7,6 +7,7 @@
 pub mod address;
 pub mod client;
 pub mod conversation;
+pub mod crossing;
 pub mod dns;
 pub mod edge;
 pub mod federation;

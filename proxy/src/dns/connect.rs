@@ -224,6 +224,14 @@ impl Candidates {
         }
     }
 
+    /// The address that [`Self::next`] gave last shall come once more, before others.
+    pub fn again(&mut self, address: SocketAddr) {
+        if let Some(current) = &mut self.current {
+            current.queue.push_front(address);
+            self.addresses_left += 1;
+        }
+    }
+
     /// The steps since the last call: resolving and connecting. The caller adds what follows.
     pub fn take_steps(&mut self) -> Vec<AttemptStep> {
         std::mem::take(&mut self.steps)

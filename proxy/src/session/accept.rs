@@ -15,7 +15,8 @@ use crate::{
     tls::{self, FirstByte, Mode, Transport},
 };
 
-/// How long the first byte, a PROXY header and a TLS handshake may take.
+/// How long the first byte, a PROXY header and a TLS handshake may take, at most: never longer than
+/// the whole of setting up a stream.
 const HANDSHAKE: Duration = Duration::from_secs(30);
 
 /// Serves one connection to its end.
@@ -23,7 +24,9 @@ pub async fn serve(edge: Arc<Edge>, kind: ListenerKind, mut stream: TcpStream, f
     let _ = socket::tune(&stream);
     let force = edge.force();
     let mut address = SocketAddr::new(from.ip().to_canonical(), from.port());
-    let deadline = Instant::now() + HANDSHAKE;
+    let settings = &force.config.settings;
+    let whole = Duration::from_secs(u64::from(settings.stream_establishment_timeout_seconds));
+    let deadline = Instant::now() + HANDSHAKE.min(whole);
     let sources = &force.config.proxy_protocol_sources;
     if kind.is_public() && !sources.is_empty() {
         if !sources.iter().any(|source| source.contains(&address.ip())) {

@@ -153,6 +153,10 @@ async fn reach(edge: &Arc<Edge>, side: Side, purpose: Purpose) -> Result<Box<Ses
                     Fault::Policy(_) | Fault::HostUnknown => FailureKind::Forbidden,
                     _ => FailureKind::Unreachable,
                 };
+                if matches!(fault, Fault::SaslRejected { ended: true, .. }) && !skip_sasl {
+                    // It hung up over EXTERNAL: the same server by dialback, before any other.
+                    candidates.again(address);
+                }
                 skip_sasl |= matches!(fault, Fault::SaslRejected { .. });
                 last = Failure::new(kind, format!("{peer} at {address}: {fault}"));
                 tracing::info!(%peer, %address, cause = fault.label(), "no stream: {fault}");

@@ -89,7 +89,12 @@ pub enum Fault {
     #[error("the peer does not offer EXTERNAL, which is required")]
     ExternalNotOffered,
     #[error("the peer refused our certificate: {condition}{}", of_text(text))]
-    SaslRejected { condition: String, text: String },
+    SaslRejected {
+        condition: String,
+        text: String,
+        /// The peer ended the stream over it, so that dialback needs another.
+        ended: bool,
+    },
     #[error("too many failed attempts to authenticate")]
     TooManySaslFailures,
 

@@ -73,6 +73,7 @@ impl Inbound {
             Request::Full => {
                 let error = Answer::Error(DialbackError::ResourceConstraint);
                 dialback::send_answer(message, error, out);
+                out.push(Output::failed(&Fault::TooManyPairs, Some(&message.from)));
             }
         }
         Ok(())

@@ -43,8 +43,8 @@ impl Inbound {
                 Ok(())
             }
             _ => match Namespace::of(namespace) {
-                Some(version) => self.stream_management(element, version, out),
-                None => Err(self.unexpected(element)),
+                Some(version) if !self.needs_tls() => self.stream_management(element, version, out),
+                _ => Err(self.unexpected(element)),
             },
         };
         if let Err(fault) = fault {
@@ -52,10 +52,16 @@ impl Inbound {
         }
     }
 
+    /// Whether nothing but STARTTLS is listened to.
+    fn needs_tls(&self) -> bool {
+        matches!(&self.state, State::Negotiating(now) if now.tls_first)
+    }
+
     pub(super) fn unexpected(&self, element: &Element) -> Fault {
-        match &self.state {
-            State::Negotiating(now) if now.tls_first => Fault::TlsRequired,
-            _ => Fault::UnexpectedElement(element.name.clone()),
+        if self.needs_tls() {
+            Fault::TlsRequired
+        } else {
+            Fault::UnexpectedElement(element.name.clone())
         }
     }
 

@@ -177,7 +177,11 @@ impl Outbound {
             }
             "failure" => {
                 let (condition, text) = sasl::read_failure(element);
-                let fault = Fault::SaslRejected { condition, text };
+                let fault = Fault::SaslRejected {
+                    condition,
+                    text,
+                    ended: false,
+                };
                 out.push(Output::failed(&fault, Some(self.purpose.peer())));
                 self.sasl_rejected = Some(fault);
                 let terms = self.terms(realm)?;

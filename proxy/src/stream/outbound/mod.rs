@@ -422,17 +422,34 @@ impl Outbound {
     /// Some servers answer EXTERNAL with the end of the stream, at once or after `<failure/>`: where
     /// dialback is allowed, the session shall try that next, on another stream.
     fn blame_sasl(&mut self, fault: Fault, realm: &dyn Realm) -> Fault {
-        let by_peer = matches!(fault, Fault::PeerClosed | Fault::PeerError { .. });
-        match (&self.state, fault) {
-            (State::DialingBack(_), fault) if by_peer => self.sasl_rejected.take().unwrap_or(fault),
-            (State::Authenticating(_), Fault::PeerError { condition, text })
-                if self
-                    .terms(realm)
-                    .is_ok_and(|terms| terms.methods.contains(Method::TlsDialback)) =>
-            {
-                Fault::SaslRejected { condition, text }
+        let rejected = match (&self.state, &fault) {
+            (State::DialingBack(_), Fault::PeerClosed | Fault::PeerError { .. }) => {
+                match self.sasl_rejected.take() {
+                    Some(Fault::SaslRejected {
+                        condition, text, ..
+                    }) => (condition, text),
+                    _ => return fault,
+                }
             }
-            (_, fault) => fault,
+            (State::Authenticating(_), Fault::PeerError { condition, text }) => {
+                (condition.clone(), text.clone())
+            }
+            (State::Authenticating(_), Fault::PeerClosed) => {
+                ("no answer".to_owned(), fault.to_string())
+            }
+            _ => return fault,
+        };
+        let dialback_is_left = self
+            .terms(realm)
+            .is_ok_and(|terms| terms.methods.contains(Method::TlsDialback));
+        if !dialback_is_left {
+            return fault;
+        }
+        let (condition, text) = rejected;
+        Fault::SaslRejected {
+            condition,
+            text,
+            ended: true,
         }
     }
 

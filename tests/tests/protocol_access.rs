@@ -60,7 +60,11 @@ fn objects(_: &Lab) -> Vec<Value> {
         of_users("nothing-for-the-escaped", false, &[ESCAPED]),
         of_users("nothing-for-second", false, &["*@second.example"]),
         of_users("vera", true, &[VERA]),
-        access("of-the-site", true, json!({ "scope": "Site", "site": "here" })),
+        access(
+            "of-the-site",
+            true,
+            json!({ "scope": "Site", "site": "here" }),
+        ),
     ]
 }
 
@@ -111,7 +115,12 @@ fn a_01_a_user_without_access_is_told_so_and_nothing_leaves() {
             ensure!(told.contains("External access policy"), "{told}");
         }
         let status = format!("<status>{}</status>", s.forbidden());
-        for what in ["presence", "presence probe", "presence subscribed", "message headline"] {
+        for what in [
+            "presence",
+            "presence probe",
+            "presence subscribed",
+            "message headline",
+        ] {
             c.outwards(what, BOB, &rob, &status).await?.dropped()?;
         }
         // These leave nobody with a ghost, or a contact that he cannot end.
@@ -141,10 +150,20 @@ fn a_02_a_partner_cannot_tell_who_has_no_access_from_who_is_nobody() {
                 .answered_as_to_nobody()?;
         }
         // Nor does it reach him; presence finds no answer, as from who is nobody.
-        for what in ["presence", "presence subscribe", "presence subscribed", "presence probe"] {
-            c.inwards(what, &rob, BOB, &format!("<status>{}</status>", s.forbidden()))
-                .await?
-                .dropped()?;
+        for what in [
+            "presence",
+            "presence subscribe",
+            "presence subscribed",
+            "presence probe",
+        ] {
+            c.inwards(
+                what,
+                &rob,
+                BOB,
+                &format!("<status>{}</status>", s.forbidden()),
+            )
+            .await?
+            .dropped()?;
         }
         unharmed(&c, Moved::Refused("AccessPolicy")).await
     });
@@ -159,8 +178,14 @@ fn a_02_in_a_domain_without_access_nobody_and_somebody_read_alike() {
         let mut answers = Vec::new();
         for to in [WALT, "nobody@second.example"] {
             let id = s.fresh();
-            peer.send(stanza("message chat", &id, &s.user("rob"), to, &forbidden(s)))
-                .await?;
+            peer.send(stanza(
+                "message chat",
+                &id,
+                &s.user("rob"),
+                to,
+                &forbidden(s),
+            ))
+            .await?;
             let mut answer = outside.stanza_id(&id).await?;
             ensure!(answer.attribute("from") == Some(to), "{answer:?}");
             answer.attributes.remove("id");
@@ -177,8 +202,12 @@ fn a_03_a_policy_opens_the_partners_that_it_names() {
     RIG.test(3, async |s| {
         let mut c = Crossing::of(s).await?;
         let rob = s.user("rob");
-        c.outwards("message chat", CAROL, &rob, BODY).await?.delivered()?;
-        c.inwards("message chat", &rob, CAROL, BODY).await?.delivered()?;
+        c.outwards("message chat", CAROL, &rob, BODY)
+            .await?
+            .delivered()?;
+        c.inwards("message chat", &rob, CAROL, BODY)
+            .await?
+            .delivered()?;
         s.rig.serves_the_good_partner().await
     });
     RIG.test(12, async |s| {
@@ -211,7 +240,10 @@ fn a_04_user_beats_site_beats_global_and_explain_says_which() {
         ] {
             for (from, to) in [(user, rob.as_str()), (rob.as_str(), user)] {
                 let (verdict, text) = explained(s, from, to).await?;
-                ensure!(text.contains(policy), "{from} to {to}: no {policy} in {text}");
+                ensure!(
+                    text.contains(policy),
+                    "{from} to {to}: no {policy} in {text}"
+                );
                 let reason = verdict["reason"].as_str();
                 let wanted = (!allowed).then_some("AccessPolicy");
                 ensure!(reason == wanted, "{from} to {to}: {text}");
@@ -247,9 +279,15 @@ fn a_05_a_changed_policy_counts_at_once_and_takes_presence_back() {
         let (rob, roy) = (s.user("rob"), s.user("roy"));
         let phone = format!("{DORA}/phone");
         let desk = format!("{rob}/desk");
-        c.outwards("presence", &phone, &rob, "").await?.delivered()?;
-        c.outwards("presence", &phone, &roy, "").await?.delivered()?;
-        c.outwards("presence unavailable", &phone, &roy, "").await?.delivered()?;
+        c.outwards("presence", &phone, &rob, "")
+            .await?
+            .delivered()?;
+        c.outwards("presence", &phone, &roy, "")
+            .await?
+            .delivered()?;
+        c.outwards("presence unavailable", &phone, &roy, "")
+            .await?
+            .delivered()?;
         c.inwards("presence", &desk, DORA, "").await?.delivered()?;
         c.outwards("presence", ALICE, &rob, "").await?.delivered()?;
         now(s, &of_users("dora", false, &[DORA]), DORA, false).await?;
@@ -290,8 +328,12 @@ fn a_05_a_changed_policy_counts_at_once_and_takes_presence_back() {
         unharmed(&c, Moved::Refused("AccessPolicy")).await?;
         // And back.
         now(s, &of_users("dora", true, &[DORA]), DORA, true).await?;
-        c.outwards("message chat", DORA, &rob, BODY).await?.delivered()?;
-        c.inwards("message chat", &rob, DORA, BODY).await?.delivered()?;
+        c.outwards("message chat", DORA, &rob, BODY)
+            .await?
+            .delivered()?;
+        c.inwards("message chat", &rob, DORA, BODY)
+            .await?
+            .delivered()?;
         Ok(())
     });
 }
@@ -321,12 +363,21 @@ fn a_05_nobody_is_left_with_a_ghost_when_a_policy_changes_meanwhile() {
             }
         }
         // The last of what was announced is through, and too late.
-        c.outwards("presence", &phone, &s.user("late"), "").await?.dropped()?;
+        c.outwards("presence", &phone, &s.user("late"), "")
+            .await?
+            .dropped()?;
         let ghosts = || {
             let mut seen = std::collections::BTreeSet::new();
             for received in c.outside.stanzas() {
-                let to = received.stanza.attribute("to").unwrap_or_default().to_owned();
-                match (received.stanza.name.as_str(), received.stanza.attribute("type")) {
+                let to = received
+                    .stanza
+                    .attribute("to")
+                    .unwrap_or_default()
+                    .to_owned();
+                match (
+                    received.stanza.name.as_str(),
+                    received.stanza.attribute("type"),
+                ) {
                     ("presence", None) => seen.insert(to),
                     ("presence", Some("unavailable")) => seen.remove(&to),
                     _ => false,
@@ -338,7 +389,11 @@ fn a_05_nobody_is_left_with_a_ghost_when_a_policy_changes_meanwhile() {
             ghosts().is_empty().then_some(())
         })
         .await;
-        ensure!(all_left.is_ok(), "of {announced}, these have not: {:?}", ghosts());
+        ensure!(
+            all_left.is_ok(),
+            "of {announced}, these have not: {:?}",
+            ghosts()
+        );
         unharmed(&c, Moved::Refused("AccessPolicy")).await
     });
 }
@@ -350,11 +405,21 @@ fn a_06_one_person_has_many_spellings() {
         let rob = s.user("rob");
         for (spellings, allowed) in [
             (
-                [ALICE, "alice@org.example/phone", "ALICE@Org.Example", "Alice@ORG.EXAMPLE/a@b/c"],
+                [
+                    ALICE,
+                    "alice@org.example/phone",
+                    "ALICE@Org.Example",
+                    "Alice@ORG.EXAMPLE/a@b/c",
+                ],
                 true,
             ),
             (
-                [BOB, "bob@org.example/x", "BOB@Org.Example", "\u{ff42}ob@org.example/X"],
+                [
+                    BOB,
+                    "bob@org.example/x",
+                    "BOB@Org.Example",
+                    "\u{ff42}ob@org.example/X",
+                ],
                 false,
             ),
             (
@@ -371,19 +436,25 @@ fn a_06_one_person_has_many_spellings() {
                 let told = |way: &str| format!("{spelling} {way}");
                 // An empty resource is none.
                 let spelling = spelling.trim_end_matches('/');
-                let out = c.outwards("message chat", spelling, &rob, &forbidden(s)).await?;
-                let inn = c.inwards("message chat", &rob, spelling, &forbidden(s)).await?;
+                let out = c
+                    .outwards("message chat", spelling, &rob, &forbidden(s))
+                    .await?;
+                let inn = c
+                    .inwards("message chat", &rob, spelling, &forbidden(s))
+                    .await?;
                 if allowed {
                     out.delivered().with_context(|| told("outwards"))?;
                     inn.delivered().with_context(|| told("inwards"))?;
                 } else {
                     out.explained("not-allowed", "AccessPolicy")
                         .with_context(|| told("outwards"))?;
-                    inn.answered_as_to_nobody().with_context(|| told("inwards"))?;
+                    inn.answered_as_to_nobody()
+                        .with_context(|| told("inwards"))?;
                 }
             }
         }
-        s.moved("stanzas_refused_total", &["reason=\"AccessPolicy\""]).await
+        s.moved("stanzas_refused_total", &["reason=\"AccessPolicy\""])
+            .await
     });
 }
 
@@ -395,17 +466,27 @@ fn a_07_who_loses_access_leaves_the_rooms_that_he_is_in() {
         let (occupant, rob) = (s.user("room") + "/emil", s.user("rob"));
         // The way into a room is closed, but a room that lets in whoever is present (the old way,
         // XEP-0045 section 7.2.1) looks like a person.
-        c.outwards("presence", &phone, &occupant, MUC).await?.dropped()?;
-        c.outwards("presence", &phone, &occupant, "").await?.delivered()?;
+        c.outwards("presence", &phone, &occupant, MUC)
+            .await?
+            .dropped()?;
+        c.outwards("presence", &phone, &occupant, "")
+            .await?
+            .delivered()?;
         // A new nickname: he is there under this one only.
         let renamed = s.user("room") + "/milo";
-        c.outwards("presence", &phone, &renamed, "").await?.delivered()?;
+        c.outwards("presence", &phone, &renamed, "")
+            .await?
+            .delivered()?;
         // A contact who saw him too, and a device of the contact that he wrote to.
-        c.outwards("presence", &phone, &rob, "").await?.delivered()?;
+        c.outwards("presence", &phone, &rob, "")
+            .await?
+            .delivered()?;
         c.outwards("presence", &phone, &format!("{rob}/desk"), "")
             .await?
             .delivered()?;
-        c.inwards("presence", &renamed, &phone, "").await?.delivered()?;
+        c.inwards("presence", &renamed, &phone, "")
+            .await?
+            .delivered()?;
         now(s, &of_users("emil", false, &[EMIL]), EMIL, false).await?;
         for to in [&renamed, &rob] {
             c.outside
@@ -424,7 +505,9 @@ fn a_07_who_loses_access_leaves_the_rooms_that_he_is_in() {
                     && e.attribute("to") == Some(&phone)
             })
             .await?;
-        c.outwards("presence", &phone, &renamed, "").await?.dropped()?;
+        c.outwards("presence", &phone, &renamed, "")
+            .await?
+            .dropped()?;
         unharmed(&c, Moved::Refused("AccessPolicy")).await
     });
 }
@@ -445,11 +528,18 @@ fn a_08_rules_judge_the_outer_addresses() {
         let inner = forwarded(BOB, "friend@evil.example", "hello");
         for content in [inner.clone(), carbon(&inner)] {
             for delivered in [
-                c.outwards("message chat", ALICE, &rob, &content).await?.delivered()?,
-                c.inwards("message chat", &rob, ALICE, &content).await?.delivered()?,
+                c.outwards("message chat", ALICE, &rob, &content)
+                    .await?
+                    .delivered()?,
+                c.inwards("message chat", &rob, ALICE, &content)
+                    .await?
+                    .delivered()?,
             ] {
                 let text = format!("{delivered:?}");
-                ensure!(text.contains(BOB) && text.contains("evil.example"), "{text}");
+                ensure!(
+                    text.contains(BOB) && text.contains("evil.example"),
+                    "{text}"
+                );
             }
         }
         // And it opens nothing.
@@ -472,12 +562,16 @@ fn a_09_a_probe_tells_nothing_of_who_has_no_access() {
         let mut c = Crossing::of(s).await?;
         let rob = s.user("rob");
         // Neither asked nor answered; nor does what his server says of itself get out.
-        c.inwards("presence probe", &rob, BOB, "").await?.dropped()?;
+        c.inwards("presence probe", &rob, BOB, "")
+            .await?
+            .dropped()?;
         let note = format!("<status>{}</status>", s.forbidden());
         for what in ["presence", "presence error", "presence subscribed"] {
             c.outwards(what, BOB, &rob, &note).await?.dropped()?;
         }
-        c.inwards("presence probe", &rob, ALICE, "").await?.delivered()?;
+        c.inwards("presence probe", &rob, ALICE, "")
+            .await?
+            .delivered()?;
         unharmed(&c, Moved::Refused("AccessPolicy")).await
     });
 }
@@ -508,7 +602,10 @@ fn a_10_servers_ask_each_other_little() {
                     .with_context(|| format!("{what} {content} from {to} to {from}"))?;
             }
             for (what, content) in [
-                ("iq get", "<query xmlns='http://jabber.org/protocol/disco#items'/>".to_owned()),
+                (
+                    "iq get",
+                    "<query xmlns='http://jabber.org/protocol/disco#items'/>".to_owned(),
+                ),
                 ("iq get", "<query xmlns='jabber:iq:roster'/>".to_owned()),
                 ("iq set", "<query xmlns='jabber:iq:register'/>".to_owned()),
                 ("message", forbidden(s)),

@@ -580,16 +580,10 @@ fn n_21_dialback_passes_nothing_where_only_sasl_is_allowed() {
 
 #[test]
 fn n_09_15_tls_that_fails_is_not_retried_in_plaintext() {
-    for (extra, answer) in [
-        (
-            8,
-            "<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:stream>",
-        ),
-        (
-            9,
-            "<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>this is no handshake",
-        ),
-    ] {
+    let tls = "urn:ietf:params:xml:ns:xmpp-tls";
+    let refused = format!("<failure xmlns='{tls}'/></stream:stream>");
+    let granted = format!("<proceed xmlns='{tls}'/>");
+    for (extra, answer, handshake) in [(8, refused, ""), (9, granted, "this is no handshake")] {
         RIG.test(FIRST_EXTRA + extra, async |s| {
             let listener = TcpListener::bind(s.address()).await?;
             let mut inside = s.inside().await?;
@@ -605,12 +599,16 @@ fn n_09_15_tls_that_fails_is_not_retried_in_plaintext() {
             peer.send(open.text() + features).await?;
             let asked = peer.element().await?;
             ensure!(asked.name == "starttls", "{asked:?}");
-            peer.send_anyway(answer).await;
+            peer.send_anyway(&answer).await;
             let mut rest = Vec::new();
             loop {
                 let bytes = peer.raw().await?;
                 if bytes.is_empty() {
                     break;
+                }
+                if rest.is_empty() {
+                    // After the ClientHello: what came with <proceed/> would be thrown away.
+                    peer.send_anyway(handshake).await;
                 }
                 rest.extend(bytes);
             }

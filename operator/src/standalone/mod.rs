@@ -3,6 +3,7 @@
 pub mod documents;
 pub mod manifests;
 pub mod materials;
+mod memory;
 pub mod peer_keys;
 pub mod reader;
 pub mod run;

@@ -515,6 +515,42 @@ mod tests {
     }
 
     #[test]
+    fn a_partners_domain_is_immutable_until_the_partner_is_deleted() {
+        let site = Site::new(&format!("{POOL}{PARTNER}"));
+        let mut station = site.open().unwrap();
+        let first = station.first(now()).unwrap();
+        let moved = PARTNER.replace("p.example", "other.example, enableKeepAlive: false");
+        let refused = |look: &Look| {
+            assert_eq!(look.inputs.config, first.inputs.config);
+            let text = look.notes[0].to_string();
+            for says in [
+                "error",
+                "spec.domain",
+                "cannot change",
+                "last good form stays",
+            ] {
+                assert!(text.contains(says), "{says:?} is not in {text}");
+            }
+        };
+        site.write(&format!("{POOL}{moved}"));
+        refused(&edited(&mut station));
+        drop(station);
+        let mut station = site.open().unwrap();
+        refused(&station.first(now()).unwrap());
+
+        let edit = PARTNER.replace("p.example", "p.example, enableKeepAlive: false");
+        site.write(&format!("{POOL}{edit}"));
+        let look = edited(&mut station);
+        assert!(look.notes.is_empty() && !look.inputs.config.partners[0].enable_keep_alive);
+        site.write(POOL);
+        edited(&mut station);
+        site.write(&format!("{POOL}{moved}"));
+        let look = edited(&mut station);
+        let domain = look.inputs.config.partners[0].domains[0].to_string();
+        assert_eq!((domain.as_str(), look.changed), ("other.example", true));
+    }
+
+    #[test]
     fn a_deleted_pool_serves_nothing_and_comes_back() {
         let site = Site::new(&format!("{POOL}{PARTNER}"));
         let mut station = site.open().unwrap();

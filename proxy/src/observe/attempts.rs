@@ -31,6 +31,9 @@ struct Peer {
     outbound: Attempt,
     next_attempt: Option<Timestamp>,
     last_connected: Option<Timestamp>,
+    /// Something failed, in either direction, since a stream stood.
+    troubled: bool,
+    /// Since when the edge does not get through.
     failing_since: Option<Instant>,
     withdrawn: bool,
 }
@@ -63,6 +66,8 @@ pub struct Shown {
     pub next_attempt_time: Option<Timestamp>,
     pub last_connected_time: Option<Timestamp>,
     pub reachable: Option<bool>,
+    /// Something failed since a stream stood.
+    pub troubled: bool,
 }
 
 impl Attempts {
@@ -126,7 +131,8 @@ impl Attempts {
             }
             attempt.failed |= !ok;
             attempt.steps.push(shown);
-            if !ok && entry.failing_since.is_none() {
+            entry.troubled |= !ok;
+            if !ok && is_ours(side, step.direction) && entry.failing_since.is_none() {
                 entry.failing_since = Some(Instant::now());
             }
         });
@@ -138,6 +144,7 @@ impl Attempts {
         self.with(force, side, peer, |entry| {
             entry.last_connected = Some(Timestamp::now());
             entry.next_attempt = None;
+            entry.troubled = false;
             entry.failing_since = None;
             was_withdrawn = std::mem::take(&mut entry.withdrawn);
         });
@@ -206,6 +213,7 @@ impl Attempts {
                 (Some(_), _) => Some(true),
                 (None, _) => None,
             },
+            troubled: entry.troubled,
             last_attempt,
             next_attempt_time: entry.next_attempt,
             last_connected_time: entry.last_connected,
@@ -252,6 +260,15 @@ impl Attempts {
             Side::Partner => force.partner(domain).is_some(),
             Side::Gateway => force.gateway(domain).is_some(),
         });
+    }
+}
+
+/// Whether the edge dialled. What a caller does wrong says nothing of whom it claims to be: anyone
+/// can call himself a partner, and must not make him look unreachable.
+fn is_ours(side: Side, direction: Direction) -> bool {
+    match side {
+        Side::Partner => direction == Direction::Outbound,
+        Side::Gateway => direction == Direction::Inbound,
     }
 }
 

@@ -47,6 +47,27 @@ impl Batch {
         self.bytes.slice(self.start(self.settled)..)
     }
 
+    /// Stanzas from the first on that are settled.
+    #[must_use]
+    pub fn settled(&self) -> u32 {
+        self.settled
+    }
+
+    /// Where [`Self::unsettled`] begins, in bytes from the first stanza on.
+    #[must_use]
+    pub fn unsettled_from(&self) -> usize {
+        self.start(self.settled)
+    }
+
+    /// How many stanzas from index `next` on end at `byte`, counted as in [`Self::unsettled_from`],
+    /// or before it.
+    #[must_use]
+    pub fn ended(&self, next: u32, byte: usize) -> u32 {
+        let rest = self.ends.get(next as usize..).unwrap_or_default();
+        let whole = rest.iter().take_while(|end| **end as usize <= byte).count();
+        u32::try_from(whole).unwrap_or(u32::MAX)
+    }
+
     fn start(&self, index: u32) -> usize {
         match index.checked_sub(1) {
             Some(before) => self.ends[before as usize] as usize,

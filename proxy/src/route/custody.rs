@@ -46,8 +46,10 @@ impl Ledger {
             return;
         }
         let mut state = self.state.lock();
+        debug_assert!(first >= state.settled, "stanza {first} is settled twice");
         if first != state.settled {
-            state.ahead.insert(first, first + count);
+            let before = state.ahead.insert(first, first + count);
+            debug_assert!(before.is_none(), "stanza {first} is settled twice");
             return;
         }
         state.settled += count;

@@ -15,6 +15,9 @@ use tokio::sync::Notify;
 use super::{backoff::Backoff, batch::Batch, failure::Failure, outlet::Outlet};
 use crate::stream::{Pair, Side};
 
+/// So long after the pause that followed a failure, the failures are forgotten with the route.
+const FORGIVEN: Duration = Duration::from_secs(600);
+
 /// One direction between two domains, and what waits to go there.
 #[derive(Debug)]
 pub struct Route {
@@ -260,18 +263,17 @@ impl Route {
         false
     }
 
-    /// What has waited longer than `limit`, oldest first.
+    /// What has waited longer than `limit`, in order. Looks behind the front: what came back from a
+    /// dead stream stands before what is older.
     pub fn expired(&self, now: Instant, limit: Duration) -> Vec<Batch> {
+        let is_old = |batch: &Batch| now.saturating_duration_since(batch.arrived) >= limit;
         let mut state = self.state.lock();
-        let mut expired = Vec::new();
-        // What was sent once keeps its place: it has a fate of its own (resent, then answered).
-        while let Some(batch) = state.waiting.front() {
-            if now.duration_since(batch.arrived) < limit {
-                break;
-            }
-            expired.extend(state.waiting.pop_front());
+        if !state.waiting.iter().any(is_old) {
+            return Vec::new();
         }
-        expired
+        let (expired, waiting): (VecDeque<_>, _) = state.waiting.drain(..).partition(is_old);
+        state.waiting = waiting;
+        expired.into()
     }
 
     /// Everything that waits, taken out: the pair has become forbidden.
@@ -291,11 +293,16 @@ impl Route {
         state.swept
     }
 
-    /// Nothing waits, nothing is held, no stream: it can be forgotten.
+    /// Nothing waits, nothing is held, no stream, and failures are long past: it can be forgotten.
     #[must_use]
-    pub fn is_idle(&self) -> bool {
+    pub fn is_idle(&self, now: Instant) -> bool {
         let state = self.state.lock();
-        self.held() == 0 && !state.swept && matches!(state.carrier, Carrier::Idle)
+        let rests = match &state.carrier {
+            Carrier::Idle => true,
+            Carrier::Resting { until, .. } => now >= *until + FORGIVEN,
+            Carrier::Dialling | Carrier::Stream(_) => false,
+        };
+        self.held() == 0 && !state.swept && rests
     }
 
     /// Whether a stream carries it now.
@@ -317,5 +324,65 @@ impl Route {
             Carrier::Resting { until, .. } => Some(*until),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::failure::FailureKind;
+    use xmpp_edge_crds::domain::DomainName;
+
+    fn route() -> Arc<Route> {
+        let domain = |name| DomainName::parse(name).expect("valid");
+        let pair = Pair {
+            from: domain("org.example"),
+            to: domain("partner.example"),
+        };
+        Arc::new(Route::new(pair, Side::Partner))
+    }
+
+    fn batch(text: &str, arrived: Instant) -> Batch {
+        Batch::answer(text.as_bytes().to_vec(), None, arrived)
+    }
+
+    #[test]
+    fn what_is_older_expires_although_something_younger_was_put_before_it() {
+        let (route, total, outlet) = (route(), Total::default(), Arc::default());
+        let start = Instant::now();
+        assert!(route.bind(&outlet));
+        for text in ["<a/>", "<b/>"] {
+            route.offer(batch(text, start), &total, start);
+        }
+        let later = start + Duration::from_secs(15);
+        let mut sent = route.next(&outlet).expect("the first");
+        sent.arrived = later;
+        assert!(route.unbind(&outlet, vec![sent]));
+        let expired = route.expired(start + Duration::from_secs(21), Duration::from_secs(20));
+        assert_eq!(expired.len(), 1);
+        assert_eq!(&expired[0].unsettled()[..], b"<b/>");
+        assert_eq!(route.waiting(), 1);
+    }
+
+    #[test]
+    fn a_route_that_failed_is_forgotten_once_its_failures_are_long_past() {
+        let (route, total, start) = (route(), Total::default(), Instant::now());
+        let failure = Failure::new(FailureKind::Unreachable, "nobody there");
+        for _ in 0..2 {
+            assert!(matches!(
+                route.offer(batch("<a/>", start), &total, start),
+                Offered::Dial { .. }
+            ));
+            for batch in route.rest(&failure, start, 0.0).0 {
+                route.release(batch.held(), &total);
+            }
+        }
+        route.keep_sweeping();
+        let until = route
+            .resting_until()
+            .expect("rests after the second failure");
+        assert!(!route.is_idle(until), "its backoff counts still");
+        assert!(route.is_idle(until + FORGIVEN));
+        assert_eq!(total.held(), 0);
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Weak},
+    time::Instant,
 };
 
 use parking_lot::Mutex;
@@ -57,9 +58,10 @@ impl Routes {
 
     /// Forgets routes that nobody uses.
     pub fn forget_idle(&self) {
+        let now = Instant::now();
         self.map
             .lock()
-            .retain(|_, route| Arc::strong_count(route) > 1 || !route.is_idle());
+            .retain(|_, route| Arc::strong_count(route) > 1 || !route.is_idle(now));
     }
 
     /// Every route, in no order.

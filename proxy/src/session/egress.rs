@@ -4,7 +4,11 @@
 //! acknowledged them (XEP-0198), answered a later sign of life, or, where it can do neither, until
 //! they were written. Knows no socket: `session` writes what [`Egress::front`] shows.
 
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::{Buf, Bytes};
 
@@ -13,11 +17,21 @@ use crate::{
         batch::Batch,
         queue::{Route, Total},
     },
-    stream::acks::Acks,
+    stream::{Fault, acks::Acks},
 };
 
 /// Bytes that may be taken out of the queues before the socket has taken them.
 const AHEAD: usize = 128 * 1024;
+
+/// Bytes of our own that may wait for the socket before the peer is not read any more: all of them
+/// answer something that it said.
+const OWN_AHEAD: usize = 64 * 1024;
+
+/// How often a batch may be handed to a stream: once, and once more when that stream died.
+const SENDINGS: u8 = 2;
+
+/// Before a peer is asked again that answered, but confirmed nothing more: it waits itself.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How the peer confirms what it got.
 #[derive(Debug)]
@@ -25,7 +39,13 @@ pub enum Confirmation {
     /// Not at all: written is delivered.
     Written,
     /// XEP-0198.
-    Acks { acks: Acks, asked: Option<Instant> },
+    Acks {
+        acks: Acks,
+        /// An `<r/>` that has not been answered.
+        asked: Option<Instant>,
+        /// Not asked again before: the last answer brought nothing new.
+        again: Option<Instant>,
+    },
     /// A gateway without XEP-0198 that answers a `db:verify` on the same stream after what came
     /// before it: `asked` is the number of the question in flight and how many it covers.
     Probe {
@@ -46,7 +66,26 @@ struct Sent {
 #[derive(Debug)]
 enum Piece {
     Control(Bytes),
-    Stanzas { bytes: Bytes },
+    /// Of the batch at the front of what is unwritten.
+    Stanzas {
+        bytes: Bytes,
+        /// Where `bytes` begins in its batch.
+        at: usize,
+        /// The batch's first stanza that is not written whole.
+        next: u32,
+        /// XEP-0198 was in force when it was queued.
+        counts: bool,
+    },
+}
+
+/// Everything of one route that was in custody of a stream that has ended.
+#[derive(Debug)]
+pub struct HandedBack {
+    pub route: Arc<Route>,
+    /// Goes first on the next stream, in order.
+    pub again: Vec<Batch>,
+    /// Sent as often as anything is.
+    pub lost: Vec<Batch>,
 }
 
 #[derive(Debug)]
@@ -54,10 +93,14 @@ pub struct Egress {
     pieces: VecDeque<Piece>,
     /// Bytes in `pieces`.
     ahead: usize,
+    /// Of these, bytes of our own.
+    own_ahead: usize,
     /// In the order of sending; the last `unwritten` are not written yet.
     sent: VecDeque<Sent>,
     unwritten: usize,
-    pub confirmation: Confirmation,
+    /// The first so many of `sent` went out before XEP-0198 was in force: no `<a/>` counts them.
+    uncounted: usize,
+    confirmation: Confirmation,
     pub last_stanza: Option<Instant>,
 }
 
@@ -66,8 +109,10 @@ impl Default for Egress {
         Self {
             pieces: VecDeque::new(),
             ahead: 0,
+            own_ahead: 0,
             sent: VecDeque::new(),
             unwritten: 0,
+            uncounted: 0,
             confirmation: Confirmation::Written,
             last_stanza: None,
         }
@@ -80,8 +125,32 @@ impl Egress {
         let bytes = bytes.into();
         if !bytes.is_empty() {
             self.ahead += bytes.len();
+            self.own_ahead += bytes.len();
             self.pieces.push_back(Piece::Control(bytes));
         }
+    }
+
+    /// Whether the peer takes our answers: it is not to be read where it does not.
+    #[must_use]
+    pub fn answers_flow(&self) -> bool {
+        self.own_ahead < OWN_AHEAD
+    }
+
+    /// From here on the peer confirms in this way.
+    pub fn confirm_by(&mut self, confirmation: Confirmation) {
+        if matches!(confirmation, Confirmation::Acks { .. }) {
+            self.uncounted = self.sent.len();
+        }
+        self.confirmation = confirmation;
+    }
+
+    #[must_use]
+    pub fn confirmation(&self) -> &Confirmation {
+        &self.confirmation
+    }
+
+    pub fn confirmation_mut(&mut self) -> &mut Confirmation {
+        &mut self.confirmation
     }
 
     /// Whether another batch may be taken out of a queue.
@@ -95,10 +164,12 @@ impl Egress {
         batch.sendings += 1;
         let bytes = batch.unsettled();
         self.ahead += bytes.len();
-        if let Confirmation::Acks { acks, .. } = &mut self.confirmation {
-            acks.sent(batch.count());
-        }
-        self.pieces.push_back(Piece::Stanzas { bytes });
+        self.pieces.push_back(Piece::Stanzas {
+            bytes,
+            at: batch.unsettled_from(),
+            next: batch.settled(),
+            counts: matches!(self.confirmation, Confirmation::Acks { .. }),
+        });
         self.sent.push_back(Sent {
             route: Arc::clone(route),
             batch,
@@ -117,7 +188,7 @@ impl Egress {
     #[must_use]
     pub fn front(&self) -> &[u8] {
         match self.pieces.front() {
-            Some(Piece::Control(bytes) | Piece::Stanzas { bytes }) => bytes,
+            Some(Piece::Control(bytes) | Piece::Stanzas { bytes, .. }) => bytes,
             None => &[],
         }
     }
@@ -131,37 +202,88 @@ impl Egress {
     pub fn wrote(&mut self, count: usize) {
         self.ahead -= count;
         let done = match self.pieces.front_mut() {
-            Some(Piece::Control(bytes) | Piece::Stanzas { bytes }) => {
+            Some(Piece::Control(bytes)) => {
+                self.own_ahead -= count;
                 bytes.advance(count);
                 bytes.is_empty()
             }
+            Some(Piece::Stanzas {
+                bytes,
+                at,
+                next,
+                counts,
+            }) => {
+                bytes.advance(count);
+                *at += count;
+                // Only what was written can be acknowledged: a peer that claims more is refused.
+                let first_unwritten = self.sent.len() - self.unwritten;
+                if *counts
+                    && let Confirmation::Acks { acks, .. } = &mut self.confirmation
+                    && let Some(Sent { batch, .. }) = self.sent.get(first_unwritten)
+                {
+                    let whole = batch.ended(*next, *at);
+                    *next += whole;
+                    acks.sent(whole);
+                }
+                let done = bytes.is_empty();
+                self.unwritten -= usize::from(done);
+                done
+            }
             None => false,
         };
-        if done && matches!(self.pieces.pop_front(), Some(Piece::Stanzas { .. })) {
-            self.unwritten -= 1;
+        if done {
+            self.pieces.pop_front();
         }
     }
 
     /// The transport has handed everything so far to the network: settles where nothing better can
     /// be had.
     pub fn flushed(&mut self, total: &Total) {
-        if matches!(self.confirmation, Confirmation::Written) {
-            while self.sent.len() > self.unwritten {
-                self.settle_front(total);
-            }
+        let due = match self.confirmation {
+            Confirmation::Written => self.written(),
+            _ => self.uncounted.min(self.written()),
+        };
+        for _ in 0..due {
+            self.settle_front(total);
         }
     }
 
+    /// Batches that were written whole.
+    fn written(&self) -> usize {
+        self.sent.len() - self.unwritten
+    }
+
+    /// Only for batches that were written whole.
     fn settle_front(&mut self, total: &Total) {
         if let Some(Sent { route, batch }) = self.sent.pop_front() {
             let held = batch.held();
             batch.settle();
             route.release(held, total);
+            self.uncounted = self.uncounted.saturating_sub(1);
         }
     }
 
-    /// The peer confirmed the next `count` stanzas.
-    pub fn confirmed(&mut self, mut count: u32, total: &Total) {
+    /// The peer has handled `h` stanzas, modulo 2³².
+    ///
+    /// # Errors
+    /// Where it claims more than was written.
+    pub fn acked(&mut self, h: u32, total: &Total, now: Instant) -> Result<(), Fault> {
+        let Confirmation::Acks { acks, asked, again } = &mut self.confirmation else {
+            return Ok(());
+        };
+        let count = acks.acknowledge(h)?;
+        *asked = None;
+        *again = (count == 0).then(|| now + PATIENCE);
+        self.confirmed(count, total);
+        Ok(())
+    }
+
+    /// The peer confirmed the next `count` stanzas, all of them written.
+    fn confirmed(&mut self, mut count: u32, total: &Total) {
+        // What went before has arrived before.
+        while count > 0 && self.uncounted > 0 && self.written() > 0 {
+            self.settle_front(total);
+        }
         while count > 0 {
             let Some(front) = self.sent.front_mut() else {
                 break;
@@ -183,7 +305,8 @@ impl Egress {
             && own == number
         {
             *asked = None;
-            for _ in 0..covers {
+            // An answer to a question that was not written yet confirms nothing.
+            for _ in 0..covers.min(self.written()) {
                 self.settle_front(total);
             }
         }
@@ -194,7 +317,7 @@ impl Egress {
     pub fn unconfirmed(&self) -> usize {
         match self.confirmation {
             Confirmation::Written => 0,
-            _ => self.sent.len() - self.unwritten,
+            _ => self.written(),
         }
     }
 
@@ -202,6 +325,17 @@ impl Egress {
     #[must_use]
     pub fn in_custody(&self) -> usize {
         self.sent.len()
+    }
+
+    /// When the peer may be asked again, where it is not asked for a while.
+    #[must_use]
+    pub fn asks_again(&self) -> Option<Instant> {
+        match &self.confirmation {
+            Confirmation::Acks {
+                asked: None, again, ..
+            } => *again,
+            _ => None,
+        }
     }
 
     /// Since when a confirmation has been asked for and not come.
@@ -214,21 +348,37 @@ impl Egress {
         }
     }
 
-    /// The stream is over: everything in custody, by route, in order.
-    pub fn abandon(&mut self) -> Vec<(Arc<Route>, Vec<Batch>)> {
-        let mut by_route: Vec<(Arc<Route>, Vec<Batch>)> = Vec::new();
-        for Sent { route, batch } in self.sent.drain(..) {
-            match by_route
-                .iter_mut()
-                .find(|(own, _)| Arc::ptr_eq(own, &route))
-            {
-                Some((_, batches)) => batches.push(batch),
-                None => by_route.push((route, vec![batch])),
+    /// The stream is over: everything in custody, by route, in order. It goes out once more, unless
+    /// this was its second stream.
+    pub fn hand_back(&mut self, now: Instant) -> Vec<HandedBack> {
+        let mut by_route: Vec<HandedBack> = Vec::new();
+        for Sent { route, mut batch } in self.sent.drain(..) {
+            let at = by_route
+                .iter()
+                .position(|own| Arc::ptr_eq(&own.route, &route))
+                .unwrap_or_else(|| {
+                    by_route.push(HandedBack {
+                        route,
+                        again: Vec::new(),
+                        lost: Vec::new(),
+                    });
+                    by_route.len() - 1
+                });
+            if batch.sendings < SENDINGS {
+                batch.arrived = now;
+                by_route[at].again.push(batch);
+            } else {
+                by_route[at].lost.push(batch);
             }
         }
         self.pieces.clear();
         self.ahead = 0;
+        self.own_ahead = 0;
         self.unwritten = 0;
+        self.uncounted = 0;
         by_route
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -194,12 +194,15 @@ impl KeepAlive {
             self.stanza + self.inactivity
         };
         if egress.unconfirmed() > 0 {
-            next = next.min(self.heard.max(self.signed) + UNCONFIRMED);
+            if self.enabled {
+                next = next.min(self.heard.max(self.signed) + UNCONFIRMED);
+            }
+            next = egress.asks_again().map_or(next, |again| next.min(again));
             if let Confirmation::Probe {
                 asked: None,
                 last: Some(last),
                 ..
-            } = &egress.confirmation
+            } = egress.confirmation()
             {
                 next = next.min(*last + PROBE_PAUSE);
             }
@@ -269,8 +272,8 @@ impl Session {
     /// `<r/>` where acks run; else a `db:verify` towards a gateway that answers it; else a space.
     fn sign_of_life(&mut self, now: Instant) {
         let covers = self.egress.in_custody();
-        match &mut self.egress.confirmation {
-            Confirmation::Acks { acks, asked } => {
+        match self.egress.confirmation_mut() {
+            Confirmation::Acks { acks, asked, .. } => {
                 let mut out = Vec::new();
                 acks.write_request(&mut out);
                 asked.get_or_insert(now);

@@ -39,7 +39,7 @@ use crate::{
     tls::{TlsFacts, TlsaSet, Transport},
     xml::{Limits, Scanner, StreamHeader},
 };
-use egress::{Confirmation, Egress};
+use egress::{Confirmation, Egress, HandedBack};
 use keepalive::KeepAlive;
 use realm::StreamRealm;
 use registry::StreamEntry;
@@ -50,6 +50,8 @@ const SAMPLE: u32 = 16;
 
 /// How long the closing handshake may take (RFC 6120 section 4.4).
 const CLOSING: Duration = Duration::from_secs(5);
+/// Between two looks at whether there is room again.
+const LOOK: Duration = Duration::from_millis(250);
 /// How long close_notify and FIN may take.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -112,6 +114,8 @@ pub struct Session {
     relay: Relay,
     /// Pairs that the edge may send here.
     outgoing: Vec<Arc<Route>>,
+    /// Index into `outgoing` of whose turn it was last.
+    turn: usize,
     egress: Egress,
     phase: Phase,
     /// Not read while this route is full.
@@ -164,16 +168,20 @@ pub struct Start {
 
 impl Session {
     pub fn new(edge: &Arc<Edge>, start: Start) -> Box<Self> {
-        let force = edge.force();
-        let settings = &force.config.settings;
         let now = Instant::now();
         let outlet = Arc::new(Outlet::default());
-        let deadline =
-            now + Duration::from_secs(u64::from(settings.stream_establishment_timeout_seconds));
-        let limits = Limits::with_stanza_bytes(settings.unauthenticated_stanza_bytes as usize);
+        // Entered first: a configuration that comes into force now is either told or loaded.
         let entry = edge
             .streams
             .enter(start.side, start.peer, start.address, Arc::clone(&outlet));
+        let force = edge.force();
+        let settings = &force.config.settings;
+        let deadline =
+            now + Duration::from_secs(u64::from(settings.stream_establishment_timeout_seconds));
+        let limits = Limits::with_stanza_bytes(settings.unauthenticated_stanza_bytes as usize);
+        let mut keepalive = KeepAlive::new(now);
+        // A stream for what is queued still; streams that stood before were told.
+        keepalive.draining = edge.stopping.is_cancelled();
         Box::new(Self {
             edge: Arc::clone(edge),
             side: start.side,
@@ -187,10 +195,11 @@ impl Session {
             partial: start.already,
             relay: Relay::new(start.side),
             outgoing: Vec::new(),
+            turn: 0,
             egress: Egress::default(),
             phase: Phase::Establishing { deadline },
             full: None,
-            keepalive: KeepAlive::new(now),
+            keepalive,
             peer_limits: StreamLimits::default(),
             ack_wanted: false,
             acks: None,
@@ -248,32 +257,7 @@ impl Session {
         self.outlet.close();
         self.relay.flush(&self.edge, Instant::now());
         let now = Instant::now();
-        let edge = Arc::clone(&self.edge);
-        let mut routes: Vec<_> = self.outgoing.drain(..).collect();
-        for (route, batches) in self.egress.abandon() {
-            let (again, lost): (Vec<_>, Vec<_>) =
-                batches.into_iter().partition(|batch| batch.sendings < 2);
-            let failure = Failure::new(
-                FailureKind::Unacknowledged,
-                "two streams ended before the next server confirmed this stanza",
-            );
-            for batch in lost {
-                edge.fail(&route, batch, &failure);
-            }
-            let again: Vec<_> = again
-                .into_iter()
-                .map(|mut batch| {
-                    batch.arrived = now;
-                    batch
-                })
-                .collect();
-            edge.recarry(&route, &self.outlet, again);
-            routes.retain(|own| !Arc::ptr_eq(own, &route));
-        }
-        for route in routes {
-            edge.recarry(&route, &self.outlet, Vec::new());
-        }
-        edge.streams.leave(&self.entry);
+        self.hand_back(now);
         self.counted = None;
         self.permit = None;
         self.place = None;
@@ -282,10 +266,38 @@ impl Session {
         }
     }
 
+    /// What was in custody waits for the next stream; that is set up where something waits.
+    fn hand_back(&mut self, now: Instant) {
+        self.outlet.close();
+        let edge = Arc::clone(&self.edge);
+        let mut routes: Vec<_> = self.outgoing.drain(..).collect();
+        for HandedBack { route, again, lost } in self.egress.hand_back(now) {
+            let failure = Failure::new(
+                FailureKind::Unacknowledged,
+                "two streams ended before the next server confirmed this stanza",
+            );
+            for batch in lost {
+                edge.fail(&route, batch, &failure);
+            }
+            edge.recarry(&route, &self.outlet, again);
+            routes.retain(|own| !Arc::ptr_eq(own, &route));
+        }
+        for route in routes {
+            edge.recarry(&route, &self.outlet, Vec::new());
+        }
+        edge.streams.leave(&self.entry);
+    }
+
     async fn drive(&mut self, until_established: bool) {
         let outlet = Arc::clone(&self.outlet);
         let mut timer = Box::pin(tokio::time::sleep_until(self.deadline().into()));
+        let mut look = tokio::time::Instant::now() + LOOK;
         loop {
+            // Not left to the timer alone: a connection that never pauses would never let it speak.
+            let now = Instant::now();
+            if now >= self.deadline() {
+                self.on_time(now);
+            }
             self.carry_out();
             while let Some(command) = outlet.told() {
                 self.command(command);
@@ -304,6 +316,9 @@ impl Session {
             if timer.deadline() != deadline {
                 timer.as_mut().reset(deadline);
             }
+            if self.full.is_none() {
+                look = tokio::time::Instant::now() + LOOK;
+            }
             let full = self.full.clone();
             let evicted = self.place.as_ref().map(|place| place.evicted.clone());
             tokio::select! {
@@ -314,16 +329,17 @@ impl Session {
                     }
                 }
                 () = outlet.woken() => {}
-                () = room(full.as_deref()) => {
+                () = room(full.as_deref(), look) => {
+                    look = tokio::time::Instant::now() + LOOK;
                     self.full = None;
                     self.take_partial();
                 }
                 () = cancelled(evicted.as_ref()) => {
-                    self.edge.metrics.connection_refused("Unauthenticated");
+                    // Counted by who took the place.
                     self.place = None;
                     self.input(Input::End(Fault::ResourceConstraint("too many connections")));
                 }
-                () = timer.as_mut() => self.on_time(Instant::now()),
+                () = timer.as_mut() => {}
             }
         }
     }
@@ -355,9 +371,16 @@ impl Session {
             Command::RealmChanged => {
                 self.force = self.edge.force();
                 self.consider_settings();
+                self.relay.relabel(&self.edge, &self.force);
                 self.input(Input::RealmChanged);
             }
-            Command::Drain => self.keepalive.draining = true,
+            Command::Drain => {
+                self.keepalive.draining = true;
+                // Who has not said who he is can go to another replica.
+                if self.peer == PeerRole::Client && !self.is_established() {
+                    self.input(Input::End(Fault::Shutdown));
+                }
+            }
             Command::End(fault) => self.input(Input::End(fault)),
         }
     }
@@ -380,45 +403,52 @@ impl Session {
         if self.egress.is_empty() {
             self.keepalive.wrote(now);
         }
-        for route in &self.outgoing {
-            while self.egress.takes_more() && self.keepalive.may_send() {
-                let Some(batch) = route.next(&self.outlet) else {
-                    break;
-                };
-                for batch in self
-                    .edge
-                    .within_limit(route, batch, self.peer_limits.max_bytes)
-                {
-                    let (count, bytes) = (u64::from(batch.count()), batch.unsettled().len() as u64);
-                    self.entry.sent(count, bytes);
-                    self.sampled = self.sampled.wrapping_add(1);
-                    if self.sampled.is_multiple_of(SAMPLE) {
-                        let took = now.duration_since(batch.arrived);
-                        self.edge
-                            .metrics
-                            .forward_seconds
-                            .observe(took.as_secs_f64());
-                    }
-                    self.keepalive.sends(count, bytes, now);
-                    self.egress.send(route, batch, now);
+        // In turns: a pair that always has more must not keep the others waiting.
+        let mut without = 0;
+        while without < self.outgoing.len() && self.egress.takes_more() && self.keepalive.may_send()
+        {
+            self.turn = (self.turn + 1) % self.outgoing.len();
+            let route = &self.outgoing[self.turn];
+            let Some(batch) = route.next(&self.outlet) else {
+                without += 1;
+                continue;
+            };
+            without = 0;
+            for batch in self
+                .edge
+                .within_limit(route, batch, self.peer_limits.max_bytes)
+            {
+                let (count, bytes) = (u64::from(batch.count()), batch.unsettled().len() as u64);
+                self.entry.sent(count, bytes);
+                self.sampled = self.sampled.wrapping_add(1);
+                if self.sampled.is_multiple_of(SAMPLE) {
+                    let took = now.duration_since(batch.arrived);
+                    self.edge
+                        .metrics
+                        .forward_seconds
+                        .observe(took.as_secs_f64());
                 }
+                self.keepalive.sends(count, bytes, now);
+                self.egress.send(route, batch, now);
             }
         }
         if self.egress.in_custody() > 0 {
             self.ask_for_confirmation(now);
         }
         if self.keepalive.draining && self.is_done() {
-            self.input(Input::End(Fault::Shutdown));
+            let stops = self.edge.stopping.is_cancelled();
+            let fault = if stops { Fault::Shutdown } else { Fault::Done };
+            self.input(Input::End(fault));
             self.carry_out();
         }
     }
 
     fn ask_for_confirmation(&mut self, now: Instant) {
         let covers = self.egress.in_custody();
-        let question = match &mut self.egress.confirmation {
+        let question = match self.egress.confirmation_mut() {
             Confirmation::Written => return,
-            Confirmation::Acks { acks, asked } => {
-                if asked.is_some() || acks.outstanding() == 0 {
+            Confirmation::Acks { acks, asked, again } => {
+                if asked.is_some() || again.is_some_and(|again| now < again) {
                     return;
                 }
                 *asked = Some(now);
@@ -455,7 +485,9 @@ impl Session {
             // Stanzas of one stream: far below 2³² between two looks.
             acks.settle(u32::try_from(news).unwrap_or(u32::MAX));
         }
-        if self.ack_wanted && (acks.has_news() || self.keepalive.ack_now()) {
+        let wanted = self.ack_wanted && (acks.has_news() || self.keepalive.ack_now());
+        // Before the end it is told unasked: what is not, the peer sends again.
+        if wanted || (self.keepalive.draining && acks.has_news()) {
             let mut out = Vec::new();
             acks.write_ack(&mut out);
             self.egress.control(out);
@@ -491,12 +523,23 @@ impl Session {
     }
 }
 
-/// Room in a queue; looks again now and then, because the total may be what was full.
-async fn room(full: Option<&Route>) {
-    const LOOK: Duration = Duration::from_millis(250);
+/// A task that was dropped on its way (a question that took too long, a panic) leaves no dead stream
+/// behind that would hold its routes and its place in the list.
+impl Drop for Session {
+    fn drop(&mut self) {
+        if tokio::runtime::Handle::try_current().is_ok() && !self.edge.stopping.is_cancelled() {
+            self.hand_back(Instant::now());
+        } else {
+            self.edge.streams.leave(&self.entry);
+        }
+    }
+}
+
+/// Room in a queue; looks again at `look`, because the total may be what was full.
+async fn room(full: Option<&Route>, look: tokio::time::Instant) {
     match full {
         Some(route) => {
-            let _ = tokio::time::timeout(LOOK, route.room()).await;
+            let _ = tokio::time::timeout_at(look, route.room()).await;
         }
         None => std::future::pending().await,
     }

@@ -11,7 +11,7 @@ use crate::{
         peer_keys,
     },
     route::custody::Ledger,
-    stream::{Fault, Input, Output, PeerRole, Side, acks::Acks},
+    stream::{Fault, Input, Output, PeerRole, Side, Unavailable, Verdict, acks::Acks},
 };
 
 impl Session {
@@ -64,25 +64,38 @@ impl Session {
             Output::PairFailed { pair, fault } => {
                 tracing::debug!(stream = self.entry.id, %pair, cause = fault.label(), "pair failed");
             }
-            Output::Verify { request, question } => verify::start(
-                &self.edge,
-                self.side,
-                question,
-                request,
-                Arc::clone(&self.outlet),
-            ),
+            Output::Verify { request, question } => {
+                let full = self
+                    .counted
+                    .as_ref()
+                    .is_some_and(|counted| !counted.has_room(&self.force, &question.pair.from));
+                if full {
+                    // Another partner's pair: its limit must not cost the pairs that stand here.
+                    self.edge
+                        .metrics
+                        .connection_refused("PartnerConnectionLimit");
+                    let verdict = Verdict::Unavailable(Unavailable::ConnectionLimit);
+                    self.input(Input::Verdict { request, verdict });
+                } else {
+                    let outlet = Arc::clone(&self.outlet);
+                    verify::start(&self.edge, self.side, question, request, outlet);
+                }
+            }
             Output::Verified(verdict) => self.verified = Some(verdict),
             Output::Bidi => self.entry.set_bidirectional(),
             Output::AcksEnabled { namespace } => {
+                // What was read before does not count: it leaves without a receipt.
+                self.relay.flush(&self.edge, Instant::now());
                 self.entry.set_acknowledged();
                 self.acks = Some(Acks::new(namespace));
                 self.relay.ledger = Some(Arc::new(Ledger::new(Arc::clone(&self.outlet))));
                 self.relay.received = 0;
                 self.settled = 0;
-                self.egress.confirmation = Confirmation::Acks {
+                self.egress.confirm_by(Confirmation::Acks {
                     acks: Acks::new(namespace),
                     asked: None,
-                };
+                    again: None,
+                });
             }
             Output::AckRequested => {
                 self.ack_wanted = true;
@@ -106,26 +119,27 @@ impl Session {
 
     pub(super) fn acked(&mut self, h: u32) {
         self.keepalive.answered();
-        let Confirmation::Acks { acks, asked } = &mut self.egress.confirmation else {
-            return;
-        };
-        *asked = None;
-        match acks.acknowledge(h) {
-            Ok(count) => self.egress.confirmed(count, &self.edge.routes.total),
-            Err(fault) => self.input(Input::End(fault)),
+        let total = &self.edge.routes.total;
+        if let Err(fault) = self.egress.acked(h, total, Instant::now()) {
+            self.input(Input::End(fault));
         }
     }
 
     /// Whether the limits on authenticated streams leave room; ends the stream where not.
     pub(super) fn admitted(&mut self, peer: &DomainName) -> bool {
-        if self.counted.is_some() || self.side == Side::Gateway {
+        if self.side == Side::Gateway {
             return true;
         }
-        match self.edge.streams.count(&self.force, peer) {
-            Ok(counted) => {
-                self.counted = Some(counted);
-                true
-            }
+        let counted = match &mut self.counted {
+            Some(counted) => counted.further(&self.force, peer),
+            None => self
+                .edge
+                .streams
+                .count(&self.force, peer)
+                .map(|counted| self.counted = Some(counted)),
+        };
+        match counted {
+            Ok(()) => true,
             Err(limit) => {
                 self.edge.metrics.connection_refused(limit);
                 self.input(Input::End(Fault::ResourceConstraint(
@@ -157,14 +171,14 @@ impl Session {
             self.edge.partner_back(peer);
         }
         if let (Machine::Outbound(machine), Confirmation::Written, Side::Gateway) =
-            (&self.machine, &self.egress.confirmation, self.side)
+            (&self.machine, self.egress.confirmation(), self.side)
             && machine.can_probe()
         {
-            self.egress.confirmation = Confirmation::Probe {
+            self.egress.confirm_by(Confirmation::Probe {
                 next: 0,
                 asked: None,
                 last: None,
-            };
+            });
         }
     }
 

@@ -103,10 +103,15 @@ impl Relay {
             } else {
                 0
             };
-        let full = held + stanza.bytes.len() > limit
-            || carried.back.held() > limit
-            || edge.routes.total.held() as u64 > settings.queue_total_bytes;
-        if full && self.carried.len() == 1 {
+        let total = edge.routes.total.held() as u64;
+        let most = settings.queue_total_bytes;
+        // An empty queue takes any stanza: there will never be more room.
+        let no_room = held > 0 && held + stanza.bytes.len() > limit || total > most;
+        // A peer that does not take its errors gets no more of them, and neither does anyone once
+        // they alone overfill the whole.
+        let no_answers = carried.back.held() > limit || total > most + most / 8;
+        let full = no_room || no_answers;
+        if no_answers || no_room && self.carried.len() == 1 {
             self.flush(edge, now);
             // The room may be taken up by what was just flushed, or have come in between.
             let carried = &self.carried[index];
@@ -215,6 +220,18 @@ impl Relay {
         match self.carried.iter_mut().find(|own| own.pair == carried.pair) {
             Some(own) => *own = carried,
             None => self.carried.push(carried),
+        }
+    }
+
+    /// The configuration changed: partners may have other names.
+    pub fn relabel(&mut self, edge: &Edge, force: &InForce) {
+        for carried in &mut self.carried {
+            let peer = match self.side {
+                Side::Partner => &carried.pair.from,
+                Side::Gateway => &carried.pair.to,
+            };
+            let partner = force.partner(peer).map(|partner| partner.name.as_str());
+            carried.counters = edge.metrics.pair(partner, self.direction);
         }
     }
 

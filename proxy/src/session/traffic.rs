@@ -14,7 +14,7 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use xmpp_edge_crds::domain::DomainName;
 
-use super::{CLOSING, Phase, Session, realm::StreamRealm, relay::Taken};
+use super::{CLOSING, Phase, Session, cancelled, realm::StreamRealm, relay::Taken};
 use crate::{
     stream::{Fault, Input, PeerRole},
     tls::{self, Mode, Transport},
@@ -54,8 +54,10 @@ impl Session {
         match Pin::new(transport).poll_flush(cx) {
             Poll::Ready(Ok(())) => {
                 self.egress.flushed(&self.edge.routes.total);
-                progress |= !self.flushed;
-                self.flushed = self.egress.is_empty();
+                // A socket that takes no more is no progress: plain TCP has nothing to flush.
+                let flushed = self.egress.is_empty();
+                progress |= flushed && !self.flushed;
+                self.flushed = flushed;
             }
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => self.flushed = false,
@@ -96,11 +98,13 @@ impl Session {
     }
 
     /// Whether the connection is to be read: not while a queue is full, a rate is used up, a
-    /// handshake is due or an answer of the machine is still to be carried out.
+    /// handshake is due, an answer of the machine is still to be carried out, or the peer does not
+    /// take our answers.
     pub(super) fn reads(&self) -> bool {
         self.full.is_none()
             && self.start_tls.is_none()
             && self.outputs.is_empty()
+            && self.egress.answers_flow()
             && self.keepalive.may_read()
     }
 
@@ -183,9 +187,11 @@ impl Session {
                 }
                 Ok(Some(Item::Stanza(stanza))) => {
                     let len = stanza.bytes.len();
-                    if self.keepalive.draining {
-                        // Its sender has it still, unacknowledged, for another replica.
-                        break;
+                    if self.keepalive.draining && self.relay.ledger.is_some() {
+                        // Its sender has it still, unacknowledged, for another replica. What
+                        // follows is read all the same: it may acknowledge what we sent.
+                        taken += len;
+                        continue;
                     }
                     let outcome = match &self.header {
                         Some(header) => self.relay.stanza(
@@ -279,7 +285,14 @@ impl Session {
             PeerRole::Client => {
                 // The stream's `to` decides: SNI may be absent (Prosody 0.12), or name another.
                 let choose = |_: Option<&str>| force.identity_of(side, &domain);
-                tls::accept(socket, Mode::StartTls, limit.into(), choose).await
+                let evicted = self.place.as_ref().map(|place| place.evicted.clone());
+                tokio::select! {
+                    result = tls::accept(socket, Mode::StartTls, limit.into(), choose) => result,
+                    () = cancelled(evicted.as_ref()) => {
+                        self.lost(&io::ErrorKind::ConnectionAborted.into());
+                        return;
+                    }
+                }
             }
             PeerRole::Server => {
                 let identity = self

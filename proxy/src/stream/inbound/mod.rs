@@ -211,6 +211,11 @@ impl Inbound {
             None => return failed(self, Fault::HostUnknown, out),
         };
         let domains = Domains { peer, local };
+        // Whatever fails from here on is this peer's attempt.
+        self.state = State::Opening(Opening {
+            before: Some(domains.clone()),
+            authenticated,
+        });
         let offer = if version == Version::Unusable {
             Err(Fault::UnsupportedVersion)
         } else if authenticated {

@@ -38,7 +38,6 @@ struct Peer {
 #[derive(Clone, Debug, Default)]
 struct Attempt {
     steps: Vec<ShownStep>,
-    failed: bool,
 }
 
 /// A step as `/status` shows it.
@@ -73,10 +72,6 @@ impl Attempts {
                 Side::Partner => &mut entry.outbound,
                 Side::Gateway => &mut entry.inbound,
             };
-            if attempt.failed {
-                // Kept until the next one has something to say.
-                attempt.failed = false;
-            }
             attempt.steps.clear();
         });
     }
@@ -124,11 +119,15 @@ impl Attempts {
             if attempt.steps.len() >= 32 {
                 attempt.steps.remove(0);
             }
-            attempt.failed |= !ok;
             attempt.steps.push(shown);
-            if !ok && entry.failing_since.is_none() {
-                entry.failing_since = Some(Instant::now());
-            }
+        });
+    }
+
+    /// An attempt of ours failed at every target. What a peer does on streams of its own, or somebody
+    /// in its name, never makes it unreachable.
+    pub fn failed(&self, force: &InForce, side: Side, peer: &DomainName) {
+        self.with(force, side, peer, |entry| {
+            entry.failing_since.get_or_insert_with(Instant::now);
         });
     }
 
@@ -199,12 +198,11 @@ impl Attempts {
             .chain(&entry.outbound.steps)
             .cloned()
             .collect::<Vec<_>>();
-        let failed = entry.inbound.failed || entry.outbound.failed;
         Shown {
-            reachable: match (entry.last_connected, failed) {
-                (_, true) if entry.failing_since.is_some() => Some(false),
-                (Some(_), _) => Some(true),
-                (None, _) => None,
+            reachable: match (entry.failing_since, entry.last_connected) {
+                (Some(_), _) => Some(false),
+                (None, Some(_)) => Some(true),
+                (None, None) => None,
             },
             last_attempt,
             next_attempt_time: entry.next_attempt,

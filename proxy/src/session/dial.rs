@@ -40,6 +40,10 @@ pub fn start(edge: &Arc<Edge>, route: &Arc<Route>) {
         } else {
             None
         };
+        if permit.is_some() && route.stop_dialling_if_empty() {
+            // What waited has expired meanwhile: nobody needs the stream any more.
+            return;
+        }
         loop {
             let failure = match reach(&edge, route.side, Purpose::Stanzas(route.pair.clone())).await
             {
@@ -57,11 +61,13 @@ pub fn start(edge: &Arc<Edge>, route: &Arc<Route>) {
                 return;
             }
             let stopping = edge.stopping.is_cancelled();
-            if route.side == Side::Gateway
-                && !stopping
-                && failure.kind != FailureKind::Forbidden
-                && !route.stop_dialling_if_empty()
-            {
+            edge.attempts
+                .failed(&edge.force(), route.side, &route.pair.to);
+            if route.side == Side::Gateway && !stopping && failure.kind != FailureKind::Forbidden {
+                // Whoever comes from here on starts anew.
+                if route.stop_dialling_if_empty() {
+                    return;
+                }
                 edge.routes.busy(&route);
                 tokio::select! {
                     () = tokio::time::sleep(GATEWAY_PAUSE) => {}

@@ -99,6 +99,74 @@ fn given_pair(chain: &str) -> String {
     )
 }
 
+/// What `validate` says, with its exit code, of the pool of the golden federation with this for that.
+fn validated(that: &str, this: &str, more: &str) -> (Option<i32>, String) {
+    let pool = fs::read_to_string(golden("federation").join("manifests/pool.yaml")).unwrap();
+    assert!(pool.contains(that), "{pool}");
+    let directory = directory(&format!("{}{more}", pool.replace(that, this)));
+    let output = on("validate", directory.path(), &[]);
+    (output.status.code(), out(&output))
+}
+
+#[test]
+fn validate_warns_of_what_a_pool_needs_beside_the_manifests() {
+    const SELF_SIGNED: &str = "certificate: {selfSigned: {}}";
+    const SECRET: &str = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {secret: 0123456789abcdef0123456789abcdef}\n";
+    for (this, code, says) in [
+        ("certificate: {selfSigned: {}}", 0, "0 warnings"),
+        (
+            "certificate: {certManager: {issuerRef: {name: i}}}",
+            0,
+            "CertificateReady=False, KindMissing: spec.certificate.certManager",
+        ),
+        (
+            "certificate: {secretRef: {name: s}}",
+            0,
+            "CertificateReady=False, ReferenceMissing: spec.certificate.secretRef: Secret \"s\"",
+        ),
+        (
+            "certificate: {csr: {chainSecretRef: {name: later}}}",
+            0,
+            "0 warnings",
+        ),
+        (
+            "certificate: {selfSigned: {}}\n  settings: {dialbackSecretRef: {name: s}}",
+            0,
+            "spec.settings.dialbackSecretRef: Secret \"s\"",
+        ),
+        (
+            "certificate: {selfSigned: {}}\n  contacts: {postgres: {secretRef: {name: s}}}",
+            0,
+            "spec.contacts.postgres.secretRef: Secret \"s\"",
+        ),
+        (
+            "certificate: {selfSigned: {}}\n  dns: {rfc2136: {server: '192.0.2.1', tsigSecretRef: {name: s}}}",
+            0,
+            "spec.dns.rfc2136.tsigSecretRef: Secret \"s\"",
+        ),
+        // What compiling needs is an error.
+        (
+            "certificate: {selfSigned: {}}\n  trust: {caConfigMapRef: {name: m, key: k}}",
+            1,
+            "Accepted=False, ReferenceMissing: spec.trust.caConfigMapRef",
+        ),
+    ] {
+        let (found, text) = validated(SELF_SIGNED, this, "");
+        assert_eq!(found, Some(code), "{this}\n{text}");
+        assert!(text.contains(says), "{this}\n{text}");
+    }
+    let users = "---\napiVersion: xmpp-edge.dev/v1alpha1\nkind: ExternalAccessPolicy\nmetadata: {name: u}\nspec: {scope: User, usersFrom: [{configMapRef: {name: m, key: k}}]}\n";
+    let (code, text) = validated(SELF_SIGNED, SELF_SIGNED, users);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(
+        text.contains("spec.usersFrom[0].configMapRef: there is no ConfigMap \"m\""),
+        "{text}"
+    );
+    let settings = "certificate: {selfSigned: {}}\n  settings: {dialbackSecretRef: {name: s}}";
+    let (_, text) = validated(SELF_SIGNED, settings, SECRET);
+    assert!(text.contains("0 warnings"), "{text}");
+}
+
 #[test]
 fn validate_tells_errors_from_warnings_by_its_exit_code() {
     let wrong = PARTNER.replace("p.example", "p.example, tlsNegotiation: Optional");

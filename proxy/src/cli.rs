@@ -137,6 +137,7 @@ pub async fn run(args: Run) -> anyhow::Result<ExitCode> {
         internal_bind: args.internal_bind,
         resolver: args.resolver,
         state_dir: args.state,
+        peer_keys: None,
     };
     tokio::spawn(stop_on_signal(shutdown.clone()));
     let (ready, is_ready) = oneshot::channel();

@@ -8,7 +8,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use xmpp_edge_crds::{
     domain::DomainName,
@@ -22,7 +22,10 @@ use crate::{
     contacts::Contacts,
     dns::{Dialer, Resolver},
     listen::bounds::Bounds,
-    observe::{attempts::Attempts, metrics::Metrics, probes::Probes, status::LastRejected},
+    observe::{
+        attempts::Attempts, metrics::Metrics, peer_keys::PeerKey, probes::Probes,
+        status::LastRejected,
+    },
     route::{
         batch::Batch,
         crossed::{Crossed, OwnStanza, Subscriptions},
@@ -39,6 +42,8 @@ use crate::{
 
 /// Streams at a time that carry errors back inside as domains of no partner (behaviour section 4).
 const ANSWER_STREAMS: usize = 100;
+/// When every stream has the new rules, and what is forbidden by them is looked for once more.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The running proxy.
 pub struct Edge {
@@ -59,6 +64,8 @@ pub struct Edge {
     withdrawn: Mutex<Vec<(DomainName, Subscriptions)>>,
     /// Streams that only carry errors back inside, as domains of no partner.
     pub answer_streams: Arc<Semaphore>,
+    /// Who remembers partners' keys, if anybody does.
+    pub peer_keys: Option<mpsc::Sender<PeerKey>>,
     /// No new streams from here on.
     pub stopping: CancellationToken,
     pub tasks: TaskTracker,
@@ -71,6 +78,7 @@ impl Edge {
         resolver: Resolver,
         dialer: Dialer,
         contacts: Arc<Contacts>,
+        peer_keys: Option<mpsc::Sender<PeerKey>>,
         stopping: CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -89,6 +97,7 @@ impl Edge {
             rejected: LastRejected::default(),
             withdrawn: Mutex::default(),
             answer_streams: Arc::new(Semaphore::new(ANSWER_STREAMS)),
+            peer_keys,
             stopping,
             tasks: TaskTracker::new(),
         })
@@ -124,6 +133,15 @@ impl Edge {
         self.metrics.forget_partners(&gone);
         self.streams.tell_all(|| Command::RealmChanged);
         self.withdraw();
+        // A stream may have been judging by the old rules just now, and have queued or noted what is
+        // forbidden after it was looked for.
+        let edge = Arc::clone(self);
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_AGAIN) => edge.withdraw(),
+                () = edge.stopping.cancelled() => {}
+            }
+        });
     }
 
     /// What crossed and is now forbidden is taken back; what waits and is now forbidden is answered.

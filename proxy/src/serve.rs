@@ -9,7 +9,7 @@ use std::{
 
 use tokio::{
     net::{TcpListener, UdpSocket},
-    sync::{oneshot, watch},
+    sync::{mpsc, oneshot, watch},
 };
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::edge_config::Contacts as ContactsKind;
@@ -23,7 +23,7 @@ use crate::{
     },
     edge::Edge,
     listen::{self, ListenerKind},
-    observe::{admin, probes::Probes},
+    observe::{admin, peer_keys::PeerKey, probes::Probes},
     session::Command,
 };
 
@@ -38,6 +38,9 @@ pub struct Options {
     pub resolver: Option<SocketAddr>,
     /// Where the embedded contacts live.
     pub state_dir: PathBuf,
+    /// Told each new key of a partner whose `onKeyChange` is not `Ignore`; bounded, and what finds
+    /// no room comes again. The proxy itself remembers none.
+    pub peer_keys: Option<mpsc::Sender<PeerKey>>,
 }
 
 /// Why a proxy could not start or go on.
@@ -96,6 +99,7 @@ pub async fn run(
         resolver,
         dialer,
         Arc::clone(contacts.contacts()),
+        options.peer_keys.clone(),
         stopping.clone(),
     );
     let stop_all = CancellationToken::new();

@@ -164,7 +164,15 @@ impl<'s> Crossing<'s> {
     pub async fn text_inwards(&mut self, id: &str, text: &str) -> Result<Fate> {
         let (from, to) = (self.scene.user("fence"), format!("fence@{OWN}"));
         let inside = &self.scene.rig.inside;
-        through(self.scene, &mut self.partner, text, (&from, &to), inside, &self.outside).await?;
+        through(
+            self.scene,
+            &mut self.partner,
+            text,
+            (&from, &to),
+            inside,
+            &self.outside,
+        )
+        .await?;
         fate(id, inside, &self.outside).with_context(|| text.to_owned())
     }
 
@@ -175,7 +183,15 @@ impl<'s> Crossing<'s> {
     pub async fn text_outwards(&mut self, id: &str, text: &str) -> Result<Fate> {
         let (from, to) = (format!("fence@{OWN}"), self.scene.user("fence"));
         let inside = &self.scene.rig.inside;
-        through(self.scene, &mut self.inside, text, (&from, &to), &self.outside, inside).await?;
+        through(
+            self.scene,
+            &mut self.inside,
+            text,
+            (&from, &to),
+            &self.outside,
+            inside,
+        )
+        .await?;
         fate(id, &self.outside, inside).with_context(|| text.to_owned())
     }
 }

@@ -8,6 +8,7 @@ use std::{fs, process::Command};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use xmpp_edge_tests::{
     edge::{binary, manifest},
     peer::{Behaviour, ClientTls, Encryption, Features, Identity, Open, Peer, PeerServer, Verdict},
@@ -86,15 +87,39 @@ const fn row(
 const VALID: [Row; 11] = [
     row(1, R, R, true, [Some(Sasl), None, None]),
     row(2, R, R, false, [Some(Sasl), None, None]),
-    row(3, O, R, true, [Some(Sasl), Some(TlsDialback), Some(TcpDialback)]),
+    row(
+        3,
+        O,
+        R,
+        true,
+        [Some(Sasl), Some(TlsDialback), Some(TcpDialback)],
+    ),
     row(4, O, R, false, [Some(Sasl), None, None]),
     row(7, R, O, true, [Some(Sasl), Some(TlsDialback), None]),
     row(8, R, O, false, [Some(Sasl), None, None]),
-    row(9, O, O, true, [Some(Sasl), Some(TlsDialback), Some(TcpDialback)]),
+    row(
+        9,
+        O,
+        O,
+        true,
+        [Some(Sasl), Some(TlsDialback), Some(TcpDialback)],
+    ),
     row(10, O, O, false, [Some(Sasl), None, None]),
     row(13, R, N, true, [Some(TlsDialback), Some(TlsDialback), None]),
-    row(15, O, N, true, [Some(TlsDialback), Some(TlsDialback), Some(TcpDialback)]),
-    row(17, N, N, true, [Some(TcpDialback), Some(TcpDialback), Some(TcpDialback)]),
+    row(
+        15,
+        O,
+        N,
+        true,
+        [Some(TlsDialback), Some(TlsDialback), Some(TcpDialback)],
+    ),
+    row(
+        17,
+        N,
+        N,
+        true,
+        [Some(TcpDialback), Some(TcpDialback), Some(TcpDialback)],
+    ),
 ];
 
 /// The rows that are no negotiation, with what the message must name.
@@ -132,7 +157,7 @@ impl Row {
 const FIRST_INVALID: u8 = 45;
 const FIRST_EXTRA: u8 = 52;
 /// Rows of the tests beside the matrix.
-const EXTRA: [u8; 8] = [17, 9, 1, 2, 4, 8, 10, 9];
+const EXTRA: [u8; 10] = [17, 9, 1, 2, 4, 8, 10, 9, 9, 15];
 
 static RIG: Shared = Shared::new(Plan {
     partner: |test| {
@@ -143,7 +168,7 @@ static RIG: Shared = Shared::new(Plan {
         };
         row.spec(row.plaintext())
     },
-    ..Plan::standard("n", FIRST_EXTRA + 7)
+    ..Plan::standard("n", FIRST_EXTRA + 9)
 });
 
 fn of(number: u8) -> &'static Row {
@@ -165,7 +190,9 @@ fn leaf(s: &Scene, ability: Ability) -> Option<Leaf> {
 
 /// The partner's server.
 async fn server(s: &Scene, ability: Ability) -> Result<PeerServer> {
-    let identity = leaf(s, ability).map(|leaf| Identity::of(&leaf)).transpose()?;
+    let identity = leaf(s, ability)
+        .map(|leaf| Identity::of(&leaf))
+        .transpose()?;
     let mut behaviour = match identity {
         Some(identity) => Behaviour::good(identity),
         None => Behaviour::plain(),
@@ -207,7 +234,7 @@ fn case(row: &'static Row, ability: Ability) {
 async fn stands(s: &Scene, direction: &str, method: Method) -> Result<()> {
     let direction = format!("direction=\"{direction}\"");
     let method = format!("method=\"{}\"", method.label());
-    s.moved("streams", &["side=\"Partner\"", &direction, &method])
+    s.moved("streams", &["side=\"partner\"", &direction, &method])
         .await
 }
 
@@ -236,7 +263,7 @@ async fn outbound(
             );
         }
         let outcome = match ability {
-            Ability::TlsOnly => "CertificateUnknownIssuer",
+            Ability::TlsOnly => "CertificateChainIncomplete",
             _ if row.plaintext() => "DialbackError",
             _ => "TlsNotOffered",
         };
@@ -250,9 +277,16 @@ async fn outbound(
     stands(s, "outbound", method).await?;
     let seen = server.seen();
     let carrier = seen.iter().find(|c| !c.method.is_empty()).context("one")?;
-    let how = if method == Sasl { "External" } else { "Dialback" };
+    let how = if method == Sasl {
+        "External"
+    } else {
+        "Dialback"
+    };
     ensure!(carrier.method == how, "{carrier:?}");
-    ensure!(carrier.tls.is_some() == (method != TcpDialback), "{carrier:?}");
+    ensure!(
+        carrier.tls.is_some() == (method != TcpDialback),
+        "{carrier:?}"
+    );
     // Nothing worse was tried beside it.
     ensure!(seen.len() == 1, "{seen:#?}");
     ensure!((method == Sasl) == carrier.keys.is_empty(), "{carrier:?}");
@@ -298,12 +332,7 @@ async fn climb(s: &Scene, ability: Ability) -> Result<(Peer, Option<Method>)> {
     Ok((peer, None))
 }
 
-async fn inbound(
-    s: &Scene,
-    row: &Row,
-    ability: Ability,
-    expected: Option<Method>,
-) -> Result<()> {
+async fn inbound(s: &Scene, row: &Row, ability: Ability, expected: Option<Method>) -> Result<()> {
     let (mut peer, method) = climb(s, ability).await?;
     ensure!(method == expected, "{method:?}, not {expected:?}");
     if let Some(method) = method {
@@ -314,7 +343,7 @@ async fn inbound(
     let _ = peer.message(&s.user("rob"), ALICE, &id, &id).await;
     let outcome = match ability {
         Ability::Certificate => bail!("it always gets in"),
-        Ability::TlsOnly => "CertificateUnknownIssuer",
+        Ability::TlsOnly => "CertificateChainIncomplete",
         Ability::Plain => "TlsRequired",
         Ability::Nothing if row.plaintext() => "NotAuthorized",
         Ability::Nothing => "TlsRequired",
@@ -363,9 +392,12 @@ fn validated(spec: Value) -> Result<(i32, String)> {
         .unwrap()
         .extend(spec.as_object().unwrap().clone());
     let object = manifest("XmppFederatedPartner", "partner", whole);
-    fs::write(folder.path().join("p.yaml"), serde_json::to_string(&object)?)?;
+    fs::write(
+        folder.path().join("p.yaml"),
+        serde_json::to_string(&object)?,
+    )?;
     let output = Command::new(binary()?)
-        .args(["validate", "--manifests"])
+        .args(["validate", "--output", "json", "--manifests"])
         .arg(folder.path())
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned()
@@ -374,19 +406,25 @@ fn validated(spec: Value) -> Result<(i32, String)> {
 }
 
 fn rejected(number: u8) {
-    let at = INVALID.iter().position(|(row, _)| row.number == number).unwrap();
+    let at = INVALID
+        .iter()
+        .position(|(row, _)| row.number == number)
+        .unwrap();
     RIG.test(FIRST_INVALID + u8::try_from(at).unwrap(), async |s| {
         let (row, named) = &INVALID[at];
         for allow_plaintext in [false, true] {
             let (code, text) = validated(row.spec(allow_plaintext))?;
-            ensure!(code == 1 && text.contains(named), "row {number}: {code} {text}");
+            ensure!(
+                code == 1 && text.contains(named),
+                "row {number}: {code} {text}"
+            );
         }
         // The running edge left it out.
         let mut peer = s.connect().await?;
         peer.open_with(&Open::new(&s.domain, OWN)).await?;
         peer.header().await?;
         peer.expect_stream_error("policy-violation").await?;
-        s.unharmed(Moved::Stranger("PartnerNotAllowed")).await
+        s.unharmed(Moved::Connection("PartnerNotAllowed")).await
     });
 }
 
@@ -426,12 +464,33 @@ fn n_03_09_15_17_plaintext_needs_an_opt_in() {
 }
 
 #[test]
-fn n_01_dialback_that_can_never_be_used_is_said() {
-    let (code, text) = validated(of(1).spec(false)).unwrap();
-    assert_eq!(code, 0, "{text}");
-    assert!(text.to_lowercase().contains("dialback"), "{text}");
-    let (_, text) = validated(of(2).spec(false)).unwrap();
-    assert!(!text.to_lowercase().contains("dialback"), "{text}");
+fn n_what_is_worse_than_it_looks_is_said() {
+    for row in &VALID {
+        let (code, text) = validated(row.spec(row.plaintext())).unwrap();
+        assert_eq!(code, 0, "row {}: {text}", row.number);
+        let said: Value = serde_json::from_str(&text).unwrap();
+        let secure = said["objects"][0]["conditions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|c| c["type"] == "Secure")
+            .unwrap();
+        // Dialback that can never be used is a message; plaintext is more than that.
+        let status = if row.plaintext() { "False" } else { "True" };
+        assert_eq!(secure["status"], status, "row {}: {secure}", row.number);
+        let message = secure["message"].as_str().unwrap();
+        if row.plaintext() {
+            assert!(!message.is_empty(), "row {}", row.number);
+        } else {
+            let dead = row.dialback && row.expected[1].is_none();
+            assert_eq!(
+                message.contains("dialback is never used"),
+                dead,
+                "row {}",
+                row.number
+            );
+        }
+    }
 }
 
 // ---- beside the matrix ----
@@ -445,7 +504,10 @@ fn n_19_tls_that_is_not_supported_is_refused_when_asked_for() {
         peer.send("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>")
             .await?;
         let answer = peer.element().await?;
-        ensure!(answer.is("failure", "urn:ietf:params:xml:ns:xmpp-tls"), "{answer:?}");
+        ensure!(
+            answer.is("failure", "urn:ietf:params:xml:ns:xmpp-tls"),
+            "{answer:?}"
+        );
         peer.ended().await?;
         s.unharmed(Moved::Attempt("TlsNotSupported")).await
     });
@@ -476,7 +538,11 @@ fn n_20_sasl_is_preferred_where_dialback_would_do() {
         let mut inside = s.inside().await?;
         s.delivers_outwards(&mut inside, &server).await?;
         stands(s, "outbound", Sasl).await?;
-        ensure!(!server.transcript().contains("db:result"), "{}", server.transcript());
+        ensure!(
+            !server.transcript().contains("db:result"),
+            "{}",
+            server.transcript()
+        );
         Ok(())
     });
 }
@@ -489,7 +555,8 @@ fn n_20_dialback_follows_where_the_peer_refuses_our_certificate() {
         let mut inside = s.inside().await?;
         s.delivers_outwards(&mut inside, &server).await?;
         stands(s, "outbound", TlsDialback).await?;
-        s.moved("attempts_total", &["outcome=\"SaslRejected\""]).await
+        s.moved("attempts_total", &["outcome=\"SaslRejected\""])
+            .await
     });
 }
 
@@ -507,6 +574,59 @@ fn n_21_dialback_passes_nothing_where_only_sasl_is_allowed() {
             peer.expect_stream_error("not-authorized").await?;
             ensure!(server.connections() == 0, "nobody is asked about the key");
             s.unharmed(Moved::Attempt("DialbackNotAllowed")).await
+        });
+    }
+}
+
+#[test]
+fn n_09_15_tls_that_fails_is_not_retried_in_plaintext() {
+    let tls = "urn:ietf:params:xml:ns:xmpp-tls";
+    let refused = format!("<failure xmlns='{tls}'/></stream:stream>");
+    let granted = format!("<proceed xmlns='{tls}'/>");
+    for (extra, answer, handshake) in [(8, refused, ""), (9, granted, "this is no handshake")] {
+        RIG.test(FIRST_EXTRA + extra, async |s| {
+            let listener = TcpListener::bind(s.address()).await?;
+            let mut inside = s.inside().await?;
+            let id = s.fresh();
+            inside.message(ALICE, &s.user("rob"), &id, "hello").await?;
+            let mut peer = Peer::accept(&listener).await?;
+            peer.header().await?;
+            let mut open = Open::new(&s.domain, OWN);
+            open.id = Some("1".into());
+            // Plaintext is offered and, by this row, allowed: but TLS was offered first.
+            let features = "<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>\
+                 <dialback xmlns='urn:xmpp:features:dialback'/></stream:features>";
+            peer.send(open.text() + features).await?;
+            let asked = peer.element().await?;
+            ensure!(asked.name == "starttls", "{asked:?}");
+            peer.send_anyway(&answer).await;
+            let mut rest = Vec::new();
+            loop {
+                let bytes = peer.raw().await?;
+                if bytes.is_empty() {
+                    break;
+                }
+                if rest.is_empty() {
+                    // After the ClientHello: what came with <proceed/> would be thrown away.
+                    peer.send_anyway(handshake).await;
+                }
+                rest.extend(bytes);
+            }
+            let rest = String::from_utf8_lossy(&rest).into_owned();
+            ensure!(!rest.contains("db:result"), "{rest}");
+            let error = s.inside_gets(&id).await?;
+            ensure!(
+                error.error_condition() == Some("remote-server-timeout"),
+                "{error:?}"
+            );
+            let again = tokio::time::timeout(std::time::Duration::ZERO, listener.accept()).await;
+            ensure!(again.is_err(), "it came again");
+            s.rig.serves_the_good_partner().await?;
+            s.moved(
+                "attempts_total",
+                &["direction=\"outbound\"", "step=\"tls\""],
+            )
+            .await
         });
     }
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use xmpp_edge_tests::{
-    peer::{Peer, PeerServer},
+    peer::{Command, Peer, PeerServer},
     rig::{ALICE, Moved, Plan, Scene, Shared},
     wait,
 };
@@ -173,6 +173,38 @@ fn r_04_a_domain_without_any_record_is_remote_server_not_found() {
         );
         ensure!(text.contains(&s.domain), "the text names no domain: {text}");
         s.unharmed(Moved::Bounced("remote-server-not-found")).await
+    });
+}
+
+#[test]
+fn r_05_targets_of_one_priority_are_chosen_by_weight() {
+    RIG.test(5, async |s| {
+        let light = PeerServer::listen(s.at(5501), s.good_behaviour()?).await?;
+        let heavy = PeerServer::listen(s.at(5502), s.good_behaviour()?).await?;
+        s.unpublish();
+        let dns = s.rig.lab.dns();
+        dns.xmpp_server(&s.domain, 0, 1, 5501, &s.target());
+        dns.xmpp_server(&s.domain, 0, 9, 5502, &s.target());
+        let mut inside = s.inside().await?;
+        // A stream for each message: the one before is broken off.
+        for _ in 0..60 {
+            let id = send(s, &mut inside).await?;
+            let server = tokio::select! {
+                got = light.stanza_id(&id) => { got?; &light }
+                got = heavy.stanza_id(&id) => { got?; &heavy }
+            };
+            let connection = server.last_connection();
+            server.tell(connection, Command::Drop);
+            server
+                .until("the stream is broken off", |seen| {
+                    seen[connection - 1].ended
+                })
+                .await?;
+        }
+        // 6 of 60 on average; 30 are beyond chance.
+        let (few, many) = (light.connections(), heavy.connections());
+        ensure!(few < 30 && many > 30, "{few} and {many} by weights 1 and 9");
+        Ok(())
     });
 }
 

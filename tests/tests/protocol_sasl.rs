@@ -16,6 +16,7 @@ use xmpp_edge_tests::{
     peer::{Behaviour, ClientTls, Identity, Login, Open, Peer, ServerTls, Session, Verdict, ns},
     pki::{Authority, Draft, Leaf, Usage, Validity},
     rig::{ALICE, Moved, OWN, Plan, Scene, Shared},
+    servers::S2S_PORT,
     wait,
     xml::Element,
 };
@@ -32,6 +33,7 @@ static RIG: Shared = Shared::new(Plan {
             "pinnedSpkiSha256": [pinned(test).pin()],
             "onKeyChange": if test == 19 { "Refuse" } else { "Warn" },
         } }),
+        27 => json!({ "additionalDomains": BAD_SERVERS }),
         21 => json!({ "trust": { "onKeyChange": "Refuse" } }),
         _ => json!({}),
     },
@@ -47,9 +49,18 @@ static RIG: Shared = Shared::new(Plan {
             config_map("edge-peer-keys", "e-21", pin),
         ]
     },
-    ..Plan::standard("e", 26)
+    ..Plan::standard("e", 27)
 });
 
+/// One for each bad certificate.
+const BAD_SERVERS: [&str; 6] = [
+    "a.e27.example",
+    "b.e27.example",
+    "c.e27.example",
+    "d.e27.example",
+    "e.e27.example",
+    "f.e27.example",
+];
 const IDN: &str = "xn--bcher-kva.example";
 
 /// The certificate whose key the newest rig knows as that of partner 21.
@@ -255,11 +266,11 @@ fn e_04_an_authorization_identity_that_cannot_be_read_is_refused() {
     });
 }
 
-/// Certificates that do not verify for this scene's domain: what they are, words that the peer is
+/// Certificates that do not verify for a domain: what they are, words that the peer is
 /// told, the outcome in metrics.
-fn bad_certificates(s: &Scene) -> Vec<(Leaf, &'static [&'static str], &'static str)> {
+fn bad_certificates(s: &Scene, domain: &str) -> Vec<(Leaf, &'static [&'static str], &'static str)> {
     let authority = s.rig.lab.authority();
-    let draft = Draft::of(&[&s.domain]);
+    let draft = Draft::of(&[domain]);
     let at = |validity| {
         authority.issue_as(&Draft {
             validity,
@@ -304,7 +315,7 @@ fn e_05_a_bad_certificate_leaves_dialback_where_it_is_allowed() {
     RIG.test(5, async |s| {
         let outside = s.outside().await?;
         outside.made("the key");
-        for (leaf, words, outcome) in bad_certificates(s) {
+        for (leaf, words, outcome) in bad_certificates(s, &s.domain) {
             let mut peer = secured_as(s, &s.domain, Some(&leaf)).await?;
             let features = peer.open(&s.domain, OWN).await?;
             ensure!(!features.external(), "{words:?}: {features:?}");
@@ -323,7 +334,7 @@ fn e_05_a_bad_certificate_leaves_dialback_where_it_is_allowed() {
 #[test]
 fn e_05_a_bad_certificate_is_not_authorized_where_external_is_all_there_is() {
     RIG.test(26, async |s| {
-        for (leaf, words, outcome) in bad_certificates(s) {
+        for (leaf, words, outcome) in bad_certificates(s, &s.domain) {
             refused_because(s, &s.domain, Some(&leaf), words, outcome).await?;
         }
         refused_because(s, &s.domain, None, &[], "CertificateNotPresented").await?;
@@ -335,7 +346,7 @@ fn e_05_a_bad_certificate_is_not_authorized_where_external_is_all_there_is() {
 fn e_05_a_bad_certificate_and_a_wrong_key_are_nothing() {
     RIG.test(23, async |s| {
         let _outside = s.outside().await?;
-        for (leaf, _, _) in bad_certificates(s) {
+        for (leaf, _, _) in bad_certificates(s, &s.domain) {
             let mut peer = secured_as(s, &s.domain, Some(&leaf)).await?;
             peer.open(&s.domain, OWN).await?;
             let answer = peer.auth("EXTERNAL", "=").await?;
@@ -350,6 +361,34 @@ fn e_05_a_bad_certificate_and_a_wrong_key_are_nothing() {
             peer.ended().await?;
         }
         s.unharmed(Moved::Attempt("DialbackFailed")).await
+    });
+}
+
+#[test]
+fn e_05_a_server_with_a_bad_certificate_gets_nothing() {
+    RIG.test(27, async |s| {
+        let outside = s.outside().await?;
+        for (index, domain) in BAD_SERVERS.into_iter().enumerate() {
+            let (leaf, words, outcome) = bad_certificates(s, domain).swap_remove(index);
+            let identity = Identity::of(&leaf)?;
+            outside.behave(|behaviour| behaviour.identity = Some(identity));
+            let target = format!("xmpp.{}", s.domain);
+            s.rig.lab.dns().xmpp_server(domain, 0, 0, S2S_PORT, &target);
+            let mut inside = s.inside_to(domain).await?;
+            let id = s.fresh();
+            let to = format!("rob@{domain}");
+            inside.message(ALICE, &to, &id, &id).await?;
+            let text = bounced(s, &id).await?;
+            for word in words {
+                ensure!(text.contains(word), "no {word:?} in {text:?}");
+            }
+            let transcript = outside.transcript();
+            let told = ["<auth", "<db:result", id.as_str()];
+            ensure!(!told.iter().any(|t| transcript.contains(t)), "{transcript}");
+            s.unharmed(Moved::Attempt(outcome)).await?;
+        }
+        ensure!(outside.connections() == BAD_SERVERS.len());
+        Ok(())
     });
 }
 

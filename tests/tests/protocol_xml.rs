@@ -636,7 +636,7 @@ fn x_23_nothing_is_lost_when_the_partner_half_closes() {
             .first()
             .map(|received| received.connection)
             .unwrap();
-        outside.tell(connection, Command::Freeze);
+        outside.freeze(connection).await?;
         let ids: Vec<_> = (0..100).map(|_| s.fresh()).collect();
         for id in &ids {
             inside.message(ALICE, &s.user("rob"), id, "hello").await?;

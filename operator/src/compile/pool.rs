@@ -6,7 +6,8 @@ use kube::ResourceExt;
 use xmpp_edge_crds::{
     domain::DomainName,
     edge_config::{
-        Access, Contacts, Content, Edge, EdgeConfig, Gateway, HostPort, Listeners, VERSION,
+        Access, Contacts, Content, Edge, EdgeConfig, Gateway, GatewayMode, HostPort, Listeners,
+        VERSION,
     },
     kinds::{EdgePool, PoolSpec, conditions::Reason},
     negotiation::Negotiation,
@@ -220,6 +221,15 @@ fn gateways(spec: &PoolSpec, own: &[DomainName], world: &World) -> Result<Vec<Ga
     let mut gateways = Vec::with_capacity(spec.gateways.len());
     for (index, gateway) in spec.gateways.iter().enumerate() {
         let at = format!("spec.gateways[{index}]");
+        // Accepted, it would be dialled, which is what it asks not to be.
+        if gateway.mode == GatewayMode::Sidecar {
+            return Err(Fault::new(
+                Reason::Invalid,
+                format!(
+                    "{at}.mode: Sidecar is not served by this version: set Direct, with the address of the server inside"
+                ),
+            ));
+        }
         let domains = own_domains(&format!("{at}.domains"), &gateway.domains)?;
         for domain in &domains {
             if !own.contains(domain) {

@@ -17,7 +17,10 @@ type Configs = BTreeMap<String, EdgeConfig>;
 /// write them.
 fn world(yaml: &str) -> World {
     let documents = documents::read(yaml).unwrap();
-    let mut gathered = manifests::gather([("test.yaml", documents.as_slice())]);
+    let mut gathered = manifests::gather(
+        [("test.yaml", documents.as_slice())],
+        &manifests::Stored::new(),
+    );
     assert!(gathered.problems.is_empty(), "{:?}", gathered.problems);
     let mut world = gathered.worlds.remove("default").unwrap_or_default();
     world.namespace = "default".into();
@@ -468,6 +471,24 @@ fn each_own_domain_has_exactly_one_gateway() {
 }
 
 const ON: &str = "enableFederationAccess: true, enableXmppAccess: true";
+
+#[test]
+fn a_gateway_of_mode_sidecar_is_refused_and_what_is_in_force_stays() {
+    let direct = pool("hq", HQ, "");
+    let sidecar = direct.replace("address:", "mode: Sidecar, address:");
+    let fresh = run(&sidecar, &Configs::new());
+    let (status, reason, message) = accepted(&fresh, "hq");
+    assert_eq!((status, reason), (false, Reason::Invalid));
+    for says in ["spec.gateways[0].mode", "set Direct"] {
+        assert!(message.contains(says), "{message}");
+    }
+    assert!(fresh.configs.is_empty());
+    let before = run(&direct, &Configs::new()).configs;
+    let after = run(&(sidecar + &partner("p", "p.example", "")), &before);
+    assert_eq!(after.configs["hq"].gateways, before["hq"].gateways);
+    assert_eq!(partners(&after.configs), pairs(&[("p", "p.example")]));
+    assert!(accepted(&after, "hq").2.contains("stays in force"));
+}
 
 #[test]
 fn a_user_stands_in_one_policy_at_most() {

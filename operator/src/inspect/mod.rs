@@ -3,20 +3,18 @@
 //! They compile as a cluster would, namespace by namespace, with nothing in force before.
 
 pub mod explain;
+mod outside;
 pub mod render;
 pub mod validate;
 
 use std::{collections::BTreeMap, path::Path};
 
 use jiff::Timestamp;
-use xmpp_edge_crds::edge_config::EdgeConfig;
 
 use crate::{
-    certificates::store::MemoryStore,
     compile::{self, Compiled, Diagnostic, World},
     standalone::{
         manifests::Manifests,
-        materials,
         reader::{ReadError, Reader},
         status::{self, Note},
     },
@@ -50,7 +48,7 @@ impl Inspection {
                 let found: Vec<Diagnostic> = compiled
                     .configs
                     .values()
-                    .filter_map(|config| given_certificate(world, config, now))
+                    .flat_map(|config| outside::of_pool(world, config, now))
                     .collect();
                 compiled.diagnostics.extend(found);
                 Namespace {
@@ -91,18 +89,4 @@ impl Inspection {
     pub fn objects(&self) -> usize {
         self.manifests.places.len()
     }
-}
-
-/// What there is to say of a certificate whose Secret stands in the manifests; one that is kept
-/// elsewhere cannot be judged here.
-fn given_certificate(world: &World, config: &EdgeConfig, now: Timestamp) -> Option<Diagnostic> {
-    let pool = world
-        .pools
-        .iter()
-        .find(|pool| pool.metadata.name.as_ref() == Some(&config.pool))?;
-    let secret = pool.spec.certificate.secret_ref.as_ref()?;
-    world.secrets.get(&secret.name)?;
-    let mut nowhere = MemoryStore::default();
-    let provision = materials::certificate(world, Some(pool), config, &mut nowhere, now).ok()?;
-    Some(materials::certificate_ready(&config.pool, &provision, now))
 }

@@ -71,12 +71,26 @@ pub struct Manifests {
     /// Where each object stands, by namespace.
     pub places: BTreeMap<(String, ObjectRef), Place>,
     pub problems: Vec<Problem>,
+    /// The objects as an API server would hold them: of one that may not be as it stands in the
+    /// files, the form before.
+    pub stored: Stored,
 }
 
-/// Sorts the documents of all files (by name) into worlds.
+/// Manifests by namespace and object, as they were last valid.
+pub type Stored = BTreeMap<(String, ObjectRef), Value>;
+
+/// Sorts the documents of all files (by name) into worlds. `before` holds what was stored: an edit
+/// may not change what is immutable.
 #[must_use]
-pub fn gather<'a>(files: impl IntoIterator<Item = (&'a str, &'a [Document])>) -> Manifests {
-    let mut gathering = Gathering::default();
+pub fn gather<'a>(
+    files: impl IntoIterator<Item = (&'a str, &'a [Document])>,
+    before: &Stored,
+) -> Manifests {
+    let mut gathering = Gathering {
+        before,
+        manifests: Manifests::default(),
+        seen: BTreeMap::new(),
+    };
     for (file, documents) in files {
         for document in documents {
             gathering.take(file, document);
@@ -85,8 +99,8 @@ pub fn gather<'a>(files: impl IntoIterator<Item = (&'a str, &'a [Document])>) ->
     gathering.manifests
 }
 
-#[derive(Default)]
-struct Gathering {
+struct Gathering<'s> {
+    before: &'s Stored,
     manifests: Manifests,
     /// Kind, namespace and name of everything seen.
     seen: BTreeMap<(String, String, String), Place>,
@@ -100,7 +114,7 @@ struct Here<'a> {
     name: String,
 }
 
-impl Gathering {
+impl Gathering<'_> {
     fn problem(
         &mut self,
         file: &str,
@@ -198,14 +212,29 @@ impl Gathering {
     }
 
     fn object(&mut self, kind: Kind, here: &Here<'_>) {
-        let mut faults: Vec<String> = here
-            .document
-            .checked(violations)
-            .iter()
-            .map(|(path, message)| {
-                format!("line {}: {path}: {message}", here.document.line_of(path))
-            })
-            .collect();
+        let id = (here.namespace.clone(), ObjectRef::new(kind, &here.name));
+        let before = self.before.get(&id);
+        let manifest = without_status(&here.document.value);
+        let told = |(path, message): &documents::Fault| {
+            format!("line {}: {path}: {message}", here.document.line_of(path))
+        };
+        let mut faults: Vec<String> = here.document.checked(violations).iter().map(told).collect();
+        // Rules cost more than comparing: only an edit is held against what was there.
+        if let Some(before) = before
+            && faults.is_empty()
+            && before.get("spec") != manifest.get("spec")
+        {
+            let changes = kinds::validate_change(&manifest, before);
+            faults.extend(changes.into_iter().map(|it| told(&(it.path, it.message))));
+        }
+        let stored = if faults.is_empty() {
+            Some(manifest)
+        } else {
+            before.cloned()
+        };
+        if let Some(stored) = stored {
+            self.manifests.stored.insert(id, stored);
+        }
         if faults.is_empty() {
             let mut value = kinds::with_defaults(&without_status(&here.document.value));
             if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {

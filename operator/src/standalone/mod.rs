@@ -3,6 +3,8 @@
 pub mod documents;
 pub mod manifests;
 pub mod materials;
+mod memory;
+pub mod peer_keys;
 pub mod reader;
 pub mod run;
 pub mod station;

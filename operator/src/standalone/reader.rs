@@ -11,7 +11,8 @@ use std::{
 
 use super::{
     documents::{self, Document},
-    manifests::{self, Manifests, Place, Problem},
+    manifests::{self, Manifests, Place, Problem, Stored},
+    memory,
 };
 use crate::{
     certificates::{files, store::StoreError},
@@ -51,6 +52,8 @@ pub struct Reader {
     seen: Option<Texts>,
     taken: Option<Texts>,
     files: BTreeMap<String, File>,
+    /// What edits are held against; `None` before the first look.
+    stored: Option<Stored>,
 }
 
 impl Reader {
@@ -63,6 +66,7 @@ impl Reader {
             seen: None,
             taken: None,
             files: BTreeMap::new(),
+            stored: None,
         }
     }
 
@@ -74,7 +78,7 @@ impl Reader {
         let texts = self.texts()?;
         self.seen = Some(texts.clone());
         self.take(texts)?;
-        Ok(self.manifests())
+        self.manifests()
     }
 
     /// What changed and settled since the last call, or `None`. Call it in a steady rhythm.
@@ -90,7 +94,7 @@ impl Reader {
             return Ok(None);
         }
         self.take(texts)?;
-        Ok(Some(self.manifests()))
+        self.manifests().map(Some)
     }
 
     fn texts(&self) -> Result<Texts, ReadError> {
@@ -220,16 +224,32 @@ impl Reader {
         }
     }
 
-    fn manifests(&self) -> Manifests {
+    fn manifests(&mut self) -> Result<Manifests, ReadError> {
+        if self.stored.is_none() {
+            self.stored = Some(match &self.memory {
+                Some(memory) => memory::recall(memory)?,
+                None => Stored::new(),
+            });
+        }
+        let before = self.stored.clone().unwrap_or_default();
         let documents = self
             .files
             .iter()
             .map(|(name, file)| (name.as_str(), file.documents.as_slice()));
-        let mut manifests = manifests::gather(documents);
+        let mut manifests = manifests::gather(documents, &before);
         manifests
             .problems
             .extend(self.files.values().filter_map(|file| file.problem.clone()));
-        manifests
+        if let Some(memory) = &self.memory
+            && manifests.stored != before
+            && let Err(error) = memory::keep(memory, &manifests.stored)
+        {
+            // The files count as not yet taken: the next look tries again.
+            self.taken = None;
+            return Err(error.into());
+        }
+        self.stored = Some(manifests.stored.clone());
+        Ok(manifests)
     }
 }
 

@@ -9,12 +9,13 @@ use std::{
 
 use jiff::Timestamp;
 use tokio::{
-    sync::{oneshot, watch},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_proxy::{
     config::Inputs,
+    observe::peer_keys::PeerKey,
     serve::{self, ServeError},
 };
 
@@ -27,6 +28,9 @@ use super::{
 const POLL: Duration = Duration::from_millis(300);
 /// How often certificates are looked at for their age.
 const RENEW: Duration = Duration::from_secs(60);
+
+/// Partners' keys that may wait for the next look; more are told again.
+const KEYS: usize = 256;
 
 /// What `standalone` was told.
 #[derive(Clone, Debug)]
@@ -69,11 +73,13 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunErr
     );
     let (tell, inputs) = watch::channel(first.inputs);
     let (ready, mut is_ready) = oneshot::channel();
+    let (tell_key, mut keys) = mpsc::channel(KEYS);
     let serve_options = serve::Options {
         bind: options.bind,
         internal_bind: options.internal_bind,
         resolver: options.resolver,
         state_dir: options.state,
+        peer_keys: Some(tell_key),
     };
     let drain = CancellationToken::new();
     let mut proxy = tokio::spawn(serve::run(serve_options, inputs, drain.clone(), ready));
@@ -98,18 +104,23 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunErr
                     renewed = Instant::now();
                 }
                 // Reading and compiling may take longer than the runtime's other tasks can wait.
-                let look = tokio::task::block_in_place(|| look(&mut station, due));
-                match look {
-                    Ok(look) => {
-                        last_error.clear();
-                        if let Some(look) = look {
-                            tell_proxy(look, &tell);
-                        }
+                let looks = tokio::task::block_in_place(|| {
+                    [remember(&mut station, &mut keys), look(&mut station, due)]
+                });
+                let mut failed = None;
+                for look in looks {
+                    match look {
+                        Ok(Some(look)) => tell_proxy(look, &tell),
+                        Ok(None) => {}
+                        Err(error) => failed = Some(error.to_string()),
                     }
+                }
+                match failed {
+                    None => last_error.clear(),
                     // The same fault three times a second helps nobody.
-                    Err(error) if error.to_string() == last_error => {}
-                    Err(error) => {
-                        last_error = error.to_string();
+                    Some(error) if error == last_error => {}
+                    Some(error) => {
+                        last_error = error;
                         tracing::error!("{last_error}; what was in force stays");
                     }
                 }
@@ -119,6 +130,18 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunErr
     tracing::info!("stopping");
     drain.cancel();
     Ok(proxy.await??)
+}
+
+/// Takes the keys that the proxy told since the last look.
+fn remember(
+    station: &mut Station,
+    keys: &mut mpsc::Receiver<PeerKey>,
+) -> Result<Option<Look>, StationError> {
+    let mut seen = Vec::new();
+    while let Ok(key) = keys.try_recv() {
+        seen.push(key);
+    }
+    station.record(&seen, Timestamp::now())
 }
 
 fn look(station: &mut Station, renew: bool) -> Result<Option<Look>, StationError> {
@@ -134,7 +157,7 @@ fn tell_proxy(look: Look, tell: &watch::Sender<Inputs>) {
     if look.changed {
         tracing::info!(
             generation = look.inputs.config.generation,
-            "the manifests changed"
+            "manifests, certificates or known keys changed"
         );
         tell.send_replace(look.inputs);
     }

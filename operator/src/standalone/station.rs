@@ -13,11 +13,15 @@ use std::{
 
 use jiff::Timestamp;
 use xmpp_edge_crds::edge_config::EdgeConfig;
-use xmpp_edge_proxy::config::{Inputs, Materials};
+use xmpp_edge_proxy::{
+    config::{Inputs, Materials},
+    observe::peer_keys::PeerKey,
+};
 
 use super::{
     manifests::Manifests,
     materials::{self, Provided},
+    peer_keys::PeerKeys,
     reader::{ReadError, Reader},
     status,
 };
@@ -85,6 +89,7 @@ pub struct Station {
     /// Held for as long as the station lives.
     _lock: fs::File,
     last: BTreeMap<String, EdgeConfig>,
+    keys: PeerKeys,
     manifests: Manifests,
     given: Option<Inputs>,
 }
@@ -101,12 +106,14 @@ impl Station {
         let memory = place.state.join("manifests");
         let reader = Reader::new(&place.manifests, Some(memory));
         let last = recall(&place.state.join("config.json"))?;
+        let keys = PeerKeys::recall(&place.state)?;
         Ok(Self {
             place,
             reader,
             store,
             _lock: lock,
             last,
+            keys,
             manifests: Manifests::default(),
             given: None,
         })
@@ -143,6 +150,24 @@ impl Station {
         self.look(now)
     }
 
+    /// Remembers keys of partners that the proxy told of; `None` where none was new.
+    ///
+    /// # Errors
+    /// [`StationError`]; what is in force stays.
+    pub fn record(
+        &mut self,
+        seen: &[PeerKey],
+        now: Timestamp,
+    ) -> Result<Option<Look>, StationError> {
+        let Some(given) = &self.given else {
+            return Ok(None);
+        };
+        if !self.keys.record(&given.config, seen)? {
+            return Ok(None);
+        }
+        self.look(now).map(Some)
+    }
+
     fn look(&mut self, now: Timestamp) -> Result<Look, StationError> {
         let (namespace, pool) = self.choose()?;
         let mut world = self
@@ -161,6 +186,13 @@ impl Station {
             .filter(|ip| !ip.is_unspecified())
             .collect();
         world.inside.insert(pool.clone(), inside);
+        let exists = |partner: &str| {
+            let object = ObjectRef::new(Kind::XmppFederatedPartner, partner);
+            let key = (namespace.clone(), object);
+            self.manifests.places.contains_key(&key)
+        };
+        self.keys.retain(&namespace, &pool, exists)?;
+        self.keys.add_to(&namespace, &pool, &mut world.config_maps);
         let last = self.last_of(&namespace);
         let mut compiled = compile::compile(&world, &last);
         if self.gone(&namespace, &pool) {
@@ -338,6 +370,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::compile::Severity;
+    use xmpp_edge_proxy::tls::SpkiSha256;
 
     const POOL: &str = "apiVersion: xmpp-edge.dev/v1alpha1\nkind: EdgePool\nmetadata: {name: hq}\nspec: {site: hq, domains: [org.example], accessEdge: {fqdn: edge.org.example}, gateways: [{domains: [org.example], address: 'inside.example:5269'}], certificate: {selfSigned: {}}}\n";
     const PARTNER: &str = "---\napiVersion: xmpp-edge.dev/v1alpha1\nkind: XmppFederatedPartner\nmetadata: {name: p}\nspec: {domain: p.example}\n";
@@ -482,6 +515,42 @@ mod tests {
     }
 
     #[test]
+    fn a_partners_domain_is_immutable_until_the_partner_is_deleted() {
+        let site = Site::new(&format!("{POOL}{PARTNER}"));
+        let mut station = site.open().unwrap();
+        let first = station.first(now()).unwrap();
+        let moved = PARTNER.replace("p.example", "other.example, enableKeepAlive: false");
+        let refused = |look: &Look| {
+            assert_eq!(look.inputs.config, first.inputs.config);
+            let text = look.notes[0].to_string();
+            for says in [
+                "error",
+                "spec.domain",
+                "cannot change",
+                "last good form stays",
+            ] {
+                assert!(text.contains(says), "{says:?} is not in {text}");
+            }
+        };
+        site.write(&format!("{POOL}{moved}"));
+        refused(&edited(&mut station));
+        drop(station);
+        let mut station = site.open().unwrap();
+        refused(&station.first(now()).unwrap());
+
+        let edit = PARTNER.replace("p.example", "p.example, enableKeepAlive: false");
+        site.write(&format!("{POOL}{edit}"));
+        let look = edited(&mut station);
+        assert!(look.notes.is_empty() && !look.inputs.config.partners[0].enable_keep_alive);
+        site.write(POOL);
+        edited(&mut station);
+        site.write(&format!("{POOL}{moved}"));
+        let look = edited(&mut station);
+        let domain = look.inputs.config.partners[0].domains[0].to_string();
+        assert_eq!((domain.as_str(), look.changed), ("other.example", true));
+    }
+
+    #[test]
     fn a_deleted_pool_serves_nothing_and_comes_back() {
         let site = Site::new(&format!("{POOL}{PARTNER}"));
         let mut station = site.open().unwrap();
@@ -496,6 +565,100 @@ mod tests {
             (names(&look), look.inputs.config.generation),
             (vec!["p"], 3)
         );
+    }
+
+    fn known(look: &Look) -> Vec<String> {
+        look.inputs.config.partners[0]
+            .trust
+            .known_spki_sha256
+            .clone()
+    }
+
+    #[test]
+    fn keys_told_are_known_as_on_key_change_says_also_over_a_restart() {
+        let key = |byte: u8| PeerKey {
+            partner: "p".to_owned(),
+            key: SpkiSha256([byte; 32]),
+        };
+        let hex = |byte: u8| format!("{byte:02x}").repeat(32);
+        for (setting, then_known) in [
+            ("Ignore", vec![]),
+            ("Warn", vec![hex(1), hex(2)]),
+            ("Refuse", vec![hex(1)]),
+        ] {
+            let partner = PARTNER.replace(
+                "p.example",
+                &format!("p.example, trust: {{onKeyChange: {setting}}}"),
+            );
+            let site = Site::new(&format!("{POOL}{partner}"));
+            let mut station = site.open().unwrap();
+            let first = station.first(now()).unwrap();
+            assert_eq!(known(&first), Vec::<String>::new());
+            let stranger = PeerKey {
+                partner: "stranger".to_owned(),
+                ..key(9)
+            };
+            assert!(station.record(&[stranger], now()).unwrap().is_none());
+            let told = station.record(&[key(1), key(1), key(2)], now()).unwrap();
+            let generation = if then_known.is_empty() {
+                assert!(told.is_none(), "{setting}");
+                1
+            } else {
+                let look = told.expect("something new");
+                assert!(look.changed, "{setting}");
+                assert_eq!(known(&look), then_known, "{setting}");
+                2
+            };
+            let again = station.record(&[key(1), key(2)], now()).unwrap();
+            assert!(again.is_none(), "{setting}: nothing is new any more");
+            drop(station);
+            let mut station = site.open().unwrap();
+            let look = station.first(now()).unwrap();
+            assert_eq!(known(&look), then_known, "{setting}, after a restart");
+            assert_eq!(look.inputs.config.generation, generation, "{setting}");
+            let told = station.record(&[key(3)], now()).unwrap();
+            assert_eq!(told.is_some(), setting == "Warn", "{setting}");
+
+            site.write(POOL);
+            edited(&mut station);
+            site.write(&format!("{POOL}{partner}"));
+            let look = edited(&mut station);
+            assert_eq!(known(&look), Vec::<String>::new(), "a partner made anew");
+        }
+    }
+
+    #[test]
+    fn keys_given_in_the_manifests_count_beside_those_seen() {
+        let partner = PARTNER.replace("p.example", "p.example, trust: {onKeyChange: Refuse}");
+        let hex = "ab".repeat(32);
+        let given = format!(
+            "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: hq-peer-keys}}\ndata: {{p: {hex}}}\n"
+        );
+        let site = Site::new(&format!("{POOL}{partner}{given}"));
+        let mut station = site.open().unwrap();
+        assert_eq!(known(&station.first(now()).unwrap()), [hex.as_str()]);
+        let other = PeerKey {
+            partner: "p".to_owned(),
+            key: SpkiSha256([1; 32]),
+        };
+        let told = station.record(std::slice::from_ref(&other), now()).unwrap();
+        assert!(told.is_none(), "not the first key");
+        site.write(&format!(
+            "{POOL}{}{given}",
+            partner.replace("Refuse", "Warn")
+        ));
+        edited(&mut station);
+        let look = station.record(&[other], now()).unwrap().expect("new");
+        assert_eq!(known(&look), ["01".repeat(32), hex]);
+    }
+
+    #[test]
+    fn a_damaged_memory_of_keys_is_not_taken_for_none() {
+        let site = Site::new(POOL);
+        fs::create_dir(site.folder.path().join("state")).unwrap();
+        fs::write(site.folder.path().join("state/peer-keys.json"), "{").unwrap();
+        let error = site.open().err().expect("damaged").to_string();
+        assert!(error.contains("peer-keys.json"), "{error}");
     }
 
     #[test]

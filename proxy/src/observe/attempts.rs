@@ -31,6 +31,9 @@ struct Peer {
     outbound: Attempt,
     next_attempt: Option<Timestamp>,
     last_connected: Option<Timestamp>,
+    /// Something failed, in either direction, since a stream stood.
+    troubled: bool,
+    /// Since when the edge does not get through.
     failing_since: Option<Instant>,
     withdrawn: bool,
 }
@@ -62,6 +65,8 @@ pub struct Shown {
     pub next_attempt_time: Option<Timestamp>,
     pub last_connected_time: Option<Timestamp>,
     pub reachable: Option<bool>,
+    /// Something failed since a stream stood.
+    pub troubled: bool,
 }
 
 impl Attempts {
@@ -120,6 +125,7 @@ impl Attempts {
                 attempt.steps.remove(0);
             }
             attempt.steps.push(shown);
+            entry.troubled |= !ok;
         });
     }
 
@@ -127,6 +133,7 @@ impl Attempts {
     /// in its name, never makes it unreachable.
     pub fn failed(&self, force: &InForce, side: Side, peer: &DomainName) {
         self.with(force, side, peer, |entry| {
+            entry.troubled = true;
             entry.failing_since.get_or_insert_with(Instant::now);
         });
     }
@@ -137,6 +144,7 @@ impl Attempts {
         self.with(force, side, peer, |entry| {
             entry.last_connected = Some(Timestamp::now());
             entry.next_attempt = None;
+            entry.troubled = false;
             entry.failing_since = None;
             was_withdrawn = std::mem::take(&mut entry.withdrawn);
         });
@@ -204,6 +212,7 @@ impl Attempts {
                 (None, Some(_)) => Some(true),
                 (None, None) => None,
             },
+            troubled: entry.troubled,
             last_attempt,
             next_attempt_time: entry.next_attempt,
             last_connected_time: entry.last_connected,

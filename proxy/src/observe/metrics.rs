@@ -125,6 +125,7 @@ pub struct Metrics {
     pub(super) certificate_not_after: Family<CertificateLabel, Gauge>,
     pub(super) peer_certificate_not_after: Family<NameLabel, Gauge>,
     pub(super) last_connected: Family<NameLabel, Gauge>,
+    peer_key_changed: Family<NameLabel, Counter>,
     pub(super) gateway_reachable: Family<DomainLabel, Gauge>,
     pub(super) probe_success: Family<NameLabel, Gauge>,
     pub(super) probe_seconds: Family<NameLabel, Gauge<f64, std::sync::atomic::AtomicU64>>,
@@ -177,6 +178,7 @@ impl Metrics {
             certificate_not_after: Family::default(),
             peer_certificate_not_after: Family::default(),
             last_connected: Family::default(),
+            peer_key_changed: Family::default(),
             gateway_reachable: Family::default(),
             probe_success: Family::default(),
             probe_seconds: Family::default(),
@@ -280,6 +282,11 @@ impl Metrics {
             "last_connected_timestamp_seconds",
             "When a stream with the partner last stood",
             self.last_connected.clone(),
+        );
+        r.register(
+            "peer_key_changed",
+            "Streams accepted with a key of the partner that was neither pinned nor known",
+            self.peer_key_changed.clone(),
         );
         r.register(
             "gateway_reachable",
@@ -390,6 +397,14 @@ impl Metrics {
         self.connections_refused
             .get_or_create_owned(&RefusedLabels { reason })
             .inc();
+    }
+
+    /// A stream was accepted although `partner` showed a key that is not on record.
+    pub fn peer_key_changed(&self, partner: &str) {
+        let label = NameLabel {
+            partner: partner.to_owned(),
+        };
+        self.peer_key_changed.get_or_create_owned(&label).inc();
     }
 
     pub fn attempt(
@@ -545,6 +560,7 @@ impl Metrics {
             };
             self.peer_certificate_not_after.remove(&label);
             self.last_connected.remove(&label);
+            self.peer_key_changed.remove(&label);
             self.probe_success.remove(&label);
             self.probe_seconds.remove(&label);
         }

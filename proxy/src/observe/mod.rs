@@ -4,5 +4,6 @@ pub mod admin;
 pub mod attempt;
 pub mod attempts;
 pub mod metrics;
+pub mod peer_keys;
 pub mod probes;
 pub mod status;

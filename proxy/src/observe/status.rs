@@ -241,7 +241,7 @@ fn partners(edge: &Edge, force: &InForce, keys: &BTreeMap<String, String>) -> Ve
             // The newest failure since the last success of its direction; else what came last.
             let newest = shown
                 .iter()
-                .filter(|shown| shown.reachable == Some(false))
+                .filter(|shown| shown.troubled)
                 .chain(&shown)
                 .find(|shown| !shown.last_attempt.is_empty());
             PartnerStatus {

@@ -20,7 +20,18 @@ const MOST: usize = 200_000;
 
 #[derive(Debug, Default)]
 pub struct Crossed {
-    state: Mutex<HashMap<Key, Direction>>,
+    state: Mutex<HashMap<Key, Sight>>,
+}
+
+/// How somebody was seen.
+#[derive(Clone, Debug)]
+struct Sight {
+    direction: Direction,
+    /// By the account: each of its devices.
+    by_account: bool,
+    /// By one device, or by a room under this nickname: the full JID of the last such presence. A
+    /// room does not let go of an occupant whose `unavailable` comes to the room itself.
+    by_resource: Option<Box<str>>,
 }
 
 /// Full JID that is available, and the bare JID that saw it.
@@ -40,24 +51,40 @@ impl Crossed {
     /// A presence passed.
     pub fn note(&self, direction: Direction, stanza: &Stanza<'_>) {
         debug_assert_eq!(stanza.kind, StanzaKind::Presence);
-        let (Some(from), Some(to)) = (stanza.from.as_deref(), stanza.to.as_deref()) else {
+        let (Some(from), Some(to_text)) = (stanza.from.as_deref(), stanza.to.as_deref()) else {
             return;
         };
-        let Ok(to) = BareJid::of_full(to) else { return };
+        let Ok(to) = BareJid::of_full(to_text) else {
+            return;
+        };
         let key = Key {
             from: from.into(),
             to: to.to_string().into(),
         };
+        let resource = to_text.contains('/').then_some(to_text);
+        let mut state = self.state.lock();
         match stanza.type_.as_deref() {
             None => {
-                let mut state = self.state.lock();
-                if state.len() < MOST || state.contains_key(&key) {
-                    state.insert(key, direction);
+                if state.len() >= MOST && !state.contains_key(&key) {
+                    return;
+                }
+                let sight = state.entry(key).or_insert(Sight {
+                    direction,
+                    by_account: false,
+                    by_resource: None,
+                });
+                match resource {
+                    Some(resource) => sight.by_resource = Some(resource.into()),
+                    None => sight.by_account = true,
                 }
             }
-            Some("unavailable") => {
-                self.state.lock().remove(&key);
-            }
+            Some("unavailable") => match state.get_mut(&key) {
+                Some(sight) if resource.is_some() && sight.by_account => sight.by_resource = None,
+                Some(_) => {
+                    state.remove(&key);
+                }
+                None => {}
+            },
             _ => {}
         }
     }
@@ -103,8 +130,8 @@ impl Crossed {
 
     fn take(&self, mut goes: impl FnMut(&Key, Direction) -> bool) -> Vec<OwnStanza> {
         let mut stanzas = Vec::new();
-        self.state.lock().retain(|key, direction| {
-            if !goes(key, *direction) {
+        self.state.lock().retain(|key, sight| {
+            if !goes(key, sight.direction) {
                 return true;
             }
             let pair = BareJid::of_full(&key.from)
@@ -115,13 +142,16 @@ impl Crossed {
                     to: to.domain().clone(),
                 });
             if let Some(pair) = pair {
-                let side = match direction {
+                let side = match sight.direction {
                     Direction::Inbound => Side::Gateway,
                     Direction::Outbound => Side::Partner,
                 };
-                let mut bytes = Vec::new();
-                rewrite::unavailable(&key.from, &key.to, &mut bytes);
-                stanzas.push((side, pair, bytes));
+                let account = sight.by_account.then_some(&*key.to);
+                for to in account.into_iter().chain(sight.by_resource.as_deref()) {
+                    let mut bytes = Vec::new();
+                    rewrite::unavailable(&key.from, to, &mut bytes);
+                    stanzas.push((side, pair.clone(), bytes));
+                }
             }
             false
         });

@@ -61,8 +61,6 @@ pub fn start(edge: &Arc<Edge>, route: &Arc<Route>) {
                 return;
             }
             let stopping = edge.stopping.is_cancelled();
-            edge.attempts
-                .failed(&edge.force(), route.side, &route.pair.to);
             if route.side == Side::Gateway && !stopping && failure.kind != FailureKind::Forbidden {
                 // Whoever comes from here on starts anew.
                 if route.stop_dialling_if_empty() {
@@ -123,6 +121,7 @@ async fn reach(edge: &Arc<Edge>, side: Side, purpose: Purpose) -> Result<Box<Ses
         Err((fault, step)) => {
             edge.attempts.begin(&force, side, &peer);
             edge.attempts.note(edge, &force, side, step);
+            edge.attempts.failed(&force, side, &peer);
             return Err(of_dns(&fault));
         }
     };
@@ -153,6 +152,10 @@ async fn reach(edge: &Arc<Edge>, side: Side, purpose: Purpose) -> Result<Box<Ses
                 tracing::debug!(%peer, %address, took = ?began.elapsed(), "stream set up");
                 return Ok(session);
             }
+            // The peer has opened a stream that carries the pair: no target is tried any more.
+            Err(fault @ Fault::Done) => {
+                return Err(Failure::new(FailureKind::Unreachable, fault.to_string()));
+            }
             Err(fault) => {
                 let kind = match fault {
                     Fault::EstablishmentTimeout => FailureKind::TimedOut,
@@ -165,7 +168,10 @@ async fn reach(edge: &Arc<Edge>, side: Side, purpose: Purpose) -> Result<Box<Ses
                 }
                 skip_sasl |= matches!(fault, Fault::SaslRejected { .. });
                 last = Failure::new(kind, format!("{peer} at {address}: {fault}"));
-                tracing::info!(%peer, %address, cause = fault.label(), "no stream: {fault}");
+                // What the peer said stands in it: it must not forge lines.
+                let told = fault.to_string();
+                let told = told.escape_debug();
+                tracing::info!(%peer, %address, cause = fault.label(), "no stream: {told}");
                 if kind == FailureKind::Forbidden {
                     break;
                 }
@@ -175,6 +181,7 @@ async fn reach(edge: &Arc<Edge>, side: Side, purpose: Purpose) -> Result<Box<Ses
     for step in candidates.take_steps() {
         edge.attempts.note(edge, &force, side, step);
     }
+    edge.attempts.failed(&force, side, &peer);
     Err(last)
 }
 
@@ -261,6 +268,10 @@ async fn negotiate(
             local: Some(local),
         },
     );
+    if !Arc::ptr_eq(force, &session.force) {
+        // It came into force while the address was looked up and dialled.
+        session.outlet.tell(super::Command::RealmChanged);
+    }
     match session.establish().await {
         Ok(()) => Ok(session),
         Err(fault) => {

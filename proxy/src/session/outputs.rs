@@ -2,13 +2,16 @@
 
 use std::{sync::Arc, time::Instant};
 
-use xmpp_edge_crds::domain::DomainName;
+use xmpp_edge_crds::{domain::DomainName, negotiation::Method};
 
 use super::{CLOSING, Machine, Phase, Session, egress::Confirmation, verify};
 use crate::{
-    observe::attempt::{AttemptStep, Step},
+    observe::{
+        attempt::{AttemptStep, Step},
+        peer_keys,
+    },
     route::custody::Ledger,
-    stream::{Fault, Input, Output, PeerRole, Side, acks::Acks},
+    stream::{Fault, Input, Output, PeerRole, Side, Unavailable, Verdict, acks::Acks},
 };
 
 impl Session {
@@ -40,7 +43,7 @@ impl Session {
                 if self.peer == PeerRole::Client {
                     self.established();
                 }
-                self.connected(&peer);
+                self.connected(&peer, method);
             }
             Output::PairReady { pair, method } => {
                 if !self.admitted(&pair.to) {
@@ -56,18 +59,28 @@ impl Session {
                     self.input(Input::End(Fault::Done));
                 }
                 self.established();
-                self.connected(&pair.to);
+                self.connected(&pair.to, method);
             }
             Output::PairFailed { pair, fault } => {
                 tracing::debug!(stream = self.entry.id, %pair, cause = fault.label(), "pair failed");
             }
-            Output::Verify { request, question } => verify::start(
-                &self.edge,
-                self.side,
-                question,
-                request,
-                Arc::clone(&self.outlet),
-            ),
+            Output::Verify { request, question } => {
+                let full = self
+                    .counted
+                    .as_ref()
+                    .is_some_and(|counted| !counted.has_room(&self.force, &question.pair.from));
+                if full {
+                    // Another partner's pair: its limit must not cost the pairs that stand here.
+                    self.edge
+                        .metrics
+                        .connection_refused("PartnerConnectionLimit");
+                    let verdict = Verdict::Unavailable(Unavailable::ConnectionLimit);
+                    self.input(Input::Verdict { request, verdict });
+                } else {
+                    let outlet = Arc::clone(&self.outlet);
+                    verify::start(&self.edge, self.side, question, request, outlet);
+                }
+            }
             Output::Verified(verdict) => self.verified = Some(verdict),
             Output::Bidi => self.entry.set_bidirectional(),
             Output::AcksEnabled { namespace } => {
@@ -114,14 +127,19 @@ impl Session {
 
     /// Whether the limits on authenticated streams leave room; ends the stream where not.
     pub(super) fn admitted(&mut self, peer: &DomainName) -> bool {
-        if self.counted.is_some() || self.side == Side::Gateway {
+        if self.side == Side::Gateway {
             return true;
         }
-        match self.edge.streams.count(&self.force, peer) {
-            Ok(counted) => {
-                self.counted = Some(counted);
-                true
-            }
+        let counted = match &mut self.counted {
+            Some(counted) => counted.further(&self.force, peer),
+            None => self
+                .edge
+                .streams
+                .count(&self.force, peer)
+                .map(|counted| self.counted = Some(counted)),
+        };
+        match counted {
+            Ok(()) => true,
             Err(limit) => {
                 self.edge.metrics.connection_refused(limit);
                 self.input(Input::End(Fault::ResourceConstraint(
@@ -145,7 +163,10 @@ impl Session {
     }
 
     /// A pair with `peer` stands.
-    pub(super) fn connected(&mut self, peer: &DomainName) {
+    pub(super) fn connected(&mut self, peer: &DomainName, method: Method) {
+        if self.side == Side::Partner && method == Method::SaslOverTls {
+            self.consider_key(peer);
+        }
         if self.edge.attempts.connected(&self.force, self.side, peer) {
             self.edge.partner_back(peer);
         }
@@ -159,6 +180,18 @@ impl Session {
                 last: None,
             });
         }
+    }
+
+    /// A certificate proved that the peer is `peer`: its key is new, or on record.
+    fn consider_key(&self, peer: &DomainName) {
+        let Some(new) = peer_keys::judge(&self.force, peer, self.tls.as_deref()) else {
+            return;
+        };
+        if new.changed {
+            tracing::warn!(%peer, partner = new.partner.name, key = %new.key, "the partner's key has changed");
+            self.edge.metrics.peer_key_changed(&new.partner.name);
+        }
+        peer_keys::tell(self.edge.peer_keys.as_ref(), &new);
     }
 
     /// The settings in force count from here.
@@ -218,7 +251,7 @@ impl Session {
         }
         tracing::debug!(
             stream = self.entry.id, side = ?self.side, address = ?self.entry.address,
-            cause = fault.label(), "stream ends: {fault}"
+            cause = fault.label(), "stream ends: {}", fault.to_string().escape_debug()
         );
         self.end = Some(fault);
         self.full = None;

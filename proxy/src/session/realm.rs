@@ -1,7 +1,7 @@
 //! What the negotiation machine may ask of the world, answered from the configuration in force.
 
 use rustls_pki_types::CertificateDer;
-use xmpp_edge_crds::{domain::DomainName, edge_config::OnKeyChange, verdict::Reason};
+use xmpp_edge_crds::{domain::DomainName, verdict::Reason};
 
 use crate::{
     config::InForce,
@@ -80,15 +80,7 @@ impl Realm for StreamRealm<'_> {
                     Some(partner) => &self.force.partner_trust[partner.as_usize()],
                     None => &self.force.public_trust,
                 };
-                trust.judge(peer, chain, role, tlsa).inspect(|verified| {
-                    let warns = partner.is_some_and(|partner| {
-                        let partner = &self.force.config.partners[partner.as_usize()];
-                        partner.trust.on_key_change == OnKeyChange::Warn
-                    });
-                    if verified.key_changed && warns {
-                        tracing::warn!(%peer, key = %verified.spki_sha256, "the partner's key has changed");
-                    }
-                })
+                trust.judge(peer, chain, role, tlsa)
             }
             Side::Gateway => match self.force.gateway(peer) {
                 Some(gateway) => gateway.judge(peer, chain, role),

@@ -37,11 +37,12 @@ struct Authenticated {
     of_partner: HashMap<String, u32>,
 }
 
-/// One authenticated stream in the counts; dropping it takes it out.
+/// One authenticated stream in the counts, of each partner that has a pair on it; dropping it takes
+/// it out.
 #[derive(Debug)]
 pub struct Counted {
     counts: Arc<Mutex<Authenticated>>,
-    partner: String,
+    partners: Vec<String>,
 }
 
 /// What is known of one stream.
@@ -137,26 +138,64 @@ impl Streams {
     /// # Errors
     /// The limit that is reached: a metric label.
     pub fn count(&self, force: &InForce, peer: &DomainName) -> Result<Counted, &'static str> {
-        let partner = force.partner(peer);
+        let (name, limit) = limit_of(force, peer);
         let mut counts = self.authenticated.lock();
         if counts.all >= force.config.settings.connection_limit {
             return Err("ConnectionLimit");
         }
-        let name = partner.map_or("", |partner| partner.name.as_str());
-        let limit = partner.map_or(force.config.settings.partner_connection_limit, |partner| {
-            partner.connection_limit
-        });
-        let own = counts.of_partner.entry(name.to_owned()).or_default();
-        if *own >= limit {
-            return Err("PartnerConnectionLimit");
-        }
-        *own += 1;
+        counts.enter(&name, limit)?;
         counts.all += 1;
         drop(counts);
         Ok(Counted {
             counts: Arc::clone(&self.authenticated),
-            partner: name.to_owned(),
+            partners: vec![name],
         })
+    }
+}
+
+/// The name and the limit of the partner that `peer` belongs to.
+fn limit_of(force: &InForce, peer: &DomainName) -> (String, u32) {
+    match force.partner(peer) {
+        Some(partner) => (partner.name.clone(), partner.connection_limit),
+        None => (
+            String::new(),
+            force.config.settings.partner_connection_limit,
+        ),
+    }
+}
+
+impl Authenticated {
+    fn has_room(&self, partner: &str, limit: u32) -> bool {
+        self.of_partner.get(partner).copied().unwrap_or_default() < limit
+    }
+
+    fn enter(&mut self, partner: &str, limit: u32) -> Result<(), &'static str> {
+        if !self.has_room(partner, limit) {
+            return Err("PartnerConnectionLimit");
+        }
+        *self.of_partner.entry(partner.to_owned()).or_default() += 1;
+        Ok(())
+    }
+}
+
+impl Counted {
+    /// Whether a pair with `peer` may be added: its partner is counted here already, or has room.
+    pub fn has_room(&self, force: &InForce, peer: &DomainName) -> bool {
+        let (name, limit) = limit_of(force, peer);
+        self.partners.contains(&name) || self.counts.lock().has_room(&name, limit)
+    }
+
+    /// Counts the stream for the partner of a further pair too.
+    ///
+    /// # Errors
+    /// The limit that is reached: a metric label.
+    pub fn further(&mut self, force: &InForce, peer: &DomainName) -> Result<(), &'static str> {
+        let (name, limit) = limit_of(force, peer);
+        if !self.partners.contains(&name) {
+            self.counts.lock().enter(&name, limit)?;
+            self.partners.push(name);
+        }
+        Ok(())
     }
 }
 
@@ -164,10 +203,12 @@ impl Drop for Counted {
     fn drop(&mut self) {
         let mut counts = self.counts.lock();
         counts.all -= 1;
-        if let Some(own) = counts.of_partner.get_mut(&self.partner) {
-            *own -= 1;
-            if *own == 0 {
-                counts.of_partner.remove(&self.partner);
+        for partner in &self.partners {
+            if let Some(own) = counts.of_partner.get_mut(partner) {
+                *own -= 1;
+                if *own == 0 {
+                    counts.of_partner.remove(partner);
+                }
             }
         }
     }

@@ -176,6 +176,15 @@ impl Relay {
                 });
             }
             Outcome::Refuse(cause) | Outcome::Drop(cause) => {
+                // An address that cannot be read names no partner; the pair does.
+                let partner = partner.or_else(|| {
+                    let pair = &self.carried[index].pair;
+                    let peer = match self.side {
+                        Side::Partner => &pair.from,
+                        Side::Gateway => &pair.to,
+                    };
+                    force.partner(peer).map(|partner| partner.name.as_str())
+                });
                 edge.metrics
                     .refused(partner, self.direction, cause.as_str());
                 tracing::info!(

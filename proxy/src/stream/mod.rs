@@ -302,6 +302,8 @@ pub enum Unavailable {
     Refused,
     /// Too many verifications towards this domain at the moment: `resource-constraint`.
     Busy,
+    /// The partner has as many streams as it may have: `resource-constraint`.
+    ConnectionLimit,
     /// Our own policy forbids asking, e.g. TLS was not offered: `policy-violation`.
     Policy,
 }
@@ -316,6 +318,7 @@ impl Unavailable {
             Self::TimedOut => "AuthoritativeTimedOut",
             Self::Refused => "AuthoritativeRefused",
             Self::Busy => "AuthoritativeBusy",
+            Self::ConnectionLimit => "PartnerConnectionLimit",
             Self::Policy => "AuthoritativePolicy",
         }
     }
@@ -328,6 +331,7 @@ impl fmt::Display for Unavailable {
             Self::TimedOut => "the authoritative server did not answer in time",
             Self::Refused => "the authoritative server refused to verify the key",
             Self::Busy => "too many verifications towards the authoritative server",
+            Self::ConnectionLimit => "the partner has as many streams as it may have",
             Self::Policy => "policy forbids asking the authoritative server in the way it offers",
         })
     }

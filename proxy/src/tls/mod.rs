@@ -29,7 +29,7 @@ pub use identity::{Identity, IdentityError};
 pub use leaf::{LeafError, Leaves};
 pub use roots::{Roots, RootsError};
 pub use transport::Transport;
-pub use verify::{Role, Trust, TrustError, Verified, VerifiedBy};
+pub use verify::{KeyStanding, Role, Trust, TrustError, Verified, VerifiedBy};
 
 /// What a finished handshake told. The chain is as presented, unverified: who trusts it for which
 /// domain is asked later, per pair.

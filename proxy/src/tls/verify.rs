@@ -65,6 +65,17 @@ pub struct Verified {
     pub key_changed: bool,
 }
 
+/// A key beside the pinned and the known ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyStanding {
+    /// Pinned or known.
+    OnRecord,
+    /// Nothing is pinned or known yet.
+    First,
+    /// Others are.
+    Changed,
+}
+
 /// What made it good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VerifiedBy {
@@ -181,8 +192,7 @@ impl Trust {
             None => question.pkix(),
         };
         let by = by.map_err(|fault| self.beside_pins(found, fault))?;
-        let keys_are_known = !self.pins.is_empty() || !self.known.is_empty();
-        let key_changed = keys_are_known && !self.known.contains(&found);
+        let key_changed = self.standing(&found) == KeyStanding::Changed;
         if key_changed && self.on_key_change == OnKeyChange::Refuse {
             return Err(if self.known.is_empty() {
                 CertificateFault::PinMismatch {
@@ -195,6 +205,18 @@ impl Trust {
             });
         }
         Ok(verified(by, key_changed))
+    }
+
+    /// What is on record of a key, whatever its certificate is.
+    #[must_use]
+    pub fn standing(&self, key: &SpkiSha256) -> KeyStanding {
+        if self.pins.contains(key) || self.known.contains(key) {
+            KeyStanding::OnRecord
+        } else if self.pins.is_empty() && self.known.is_empty() {
+            KeyStanding::First
+        } else {
+            KeyStanding::Changed
+        }
     }
 
     /// Where pins were given, a certificate that is bad anyway is told as what the pins are for.

@@ -328,7 +328,10 @@ impl Run {
                     assert!(!self.tls && !self.handshaking);
                     // Who has not said who he is has no terms yet; each pair is judged later.
                     let unnamed = matches!(self.machine, Machine::In(_))
-                        && self.scanner.header().is_some_and(|header| header.from.is_none());
+                        && self
+                            .scanner
+                            .header()
+                            .is_some_and(|header| header.from.is_none());
                     assert!(unnamed || self.world.methods.uses_tls());
                     self.handshaking = true;
                     self.unread.clear();

@@ -158,7 +158,7 @@ impl From<Unavailable> for DialbackError {
             Unavailable::NotFound => Self::RemoteServerNotFound,
             Unavailable::ConnectionFailed | Unavailable::Refused => Self::RemoteConnectionFailed,
             Unavailable::TimedOut => Self::RemoteServerTimeout,
-            Unavailable::Busy => Self::ResourceConstraint,
+            Unavailable::Busy | Unavailable::ConnectionLimit => Self::ResourceConstraint,
             Unavailable::Policy => Self::PolicyViolation,
         }
     }

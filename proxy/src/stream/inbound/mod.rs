@@ -13,7 +13,7 @@ use std::sync::Arc;
 use xmpp_edge_crds::{domain::DomainName, negotiation::Method};
 
 use super::{
-    Fault, Input, Link, Output, Pair, PeerRole, Realm, Side,
+    Fault, Input, Link, Output, Pair, PeerRole, Realm, Side, Step,
     dialback::{Known, Receiving},
     features::OwnFeatures,
     pairs,
@@ -211,6 +211,11 @@ impl Inbound {
             None => return failed(self, Fault::HostUnknown, out),
         };
         let domains = Domains { peer, local };
+        // Whatever fails from here on is this peer's attempt.
+        self.state = State::Opening(Opening {
+            before: Some(domains.clone()),
+            authenticated,
+        });
         let offer = if version == Version::Unusable {
             Err(Fault::UnsupportedVersion)
         } else if authenticated {
@@ -317,8 +322,12 @@ impl Inbound {
                 self.finish(fault, out);
             }
             State::Negotiating(_) => self.finish(fault, out),
-            // Between `<proceed/>` and the handshake's end nothing can be said.
-            State::Handshaking(_) => {
+            // Between `<proceed/>` and the handshake's end nothing can be said; but the partner's
+            // last attempt shall tell where it failed.
+            State::Handshaking(handshaking) => {
+                if fault.step() == Step::Tls {
+                    out.push(Output::failed(&fault, handshaking.domains.peer.as_ref()));
+                }
                 out.push(Output::Close(fault));
                 self.state = State::Closed;
             }

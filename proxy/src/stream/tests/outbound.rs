@@ -109,7 +109,10 @@ fn the_best_usable_method_wins() {
             Lacks(&["[ready"]),
             Peer(HEADER),
             Peer(NOTHING),
-            Sees(&["[authenticated partner.example to org.example SaslOverTls]", "[ready org.example to partner.example SaslOverTls]"]),
+            Sees(&[
+                "[authenticated partner.example to org.example SaslOverTls]",
+                "[ready org.example to partner.example SaslOverTls]",
+            ]),
         ],
     );
     run(

@@ -1,329 +1,21 @@
-//! A listening server whose behaviour is a table: it answers as receiving and authoritative server
-//! and keeps every stanza. Tests that need another order of things accept by [`Peer::accept`].
+//! One connection of a server: answers as the behaviour says, and does what the test tells.
 
 use std::{
-    collections::BTreeMap,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
 use anyhow::{Context, Result, ensure};
-use parking_lot::Mutex;
-use tokio::{
-    net::TcpListener,
-    sync::{Notify, mpsc},
-    task::JoinHandle,
-    time::timeout,
+use tokio::{net::TcpListener, sync::mpsc};
+
+use super::{Behaviour, Command, Encryption, Received, Seen, State, Verdict};
+use crate::{
+    peer::{ClientTls, Event, Open, Peer, ServerTls, ns},
+    xml::Element,
 };
 
-use super::{Event, Identity, Open, PATIENCE, Peer, ServerTls, Session, ns};
-use crate::xml::Element;
-
-/// What it does with TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encryption {
-    Never,
-    Offered,
-    Required,
-}
-
-/// How a question is answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    Valid,
-    Invalid,
-    /// An error with this condition.
-    Error(&'static str),
-    /// No answer at all.
-    Never,
-    /// The connection is ended without a word.
-    Close,
-}
-
-/// How a [`PeerServer`] behaves.
-#[derive(Clone, Debug)]
-pub struct Behaviour {
-    /// `None`: it has no TLS.
-    pub identity: Option<Identity>,
-    pub encryption: Encryption,
-    /// EXTERNAL is offered to whoever shows a certificate.
-    pub external: bool,
-    /// How `<auth/>` is answered: [`Verdict::Valid`] is success, an error names the SASL condition.
-    pub external_verdict: Verdict,
-    /// Dialback is announced.
-    pub dialback: bool,
-    /// `<errors/>` in it: several pairs on one stream.
-    pub errors: bool,
-    /// How `db:result` is answered. `None`: by asking the key's maker at [`Self::authority`].
-    pub result: Option<Verdict>,
-    /// Where keys sent to us are verified: the edge's listener.
-    pub authority: Option<SocketAddr>,
-    /// How `db:verify` is answered. `None`: by the keys given with [`PeerServer::made`].
-    pub verify: Option<Verdict>,
-    pub acks: bool,
-    /// XEP-0288 is offered.
-    pub bidi: bool,
-    /// `max-bytes` of XEP-0478 that is told.
-    pub max_bytes: Option<u64>,
-}
-
-impl Behaviour {
-    /// A good server: TLS required, EXTERNAL, dialback for those without a certificate.
-    pub fn good(identity: Identity) -> Self {
-        Self {
-            identity: Some(identity),
-            encryption: Encryption::Required,
-            external: true,
-            external_verdict: Verdict::Valid,
-            dialback: true,
-            errors: true,
-            result: Some(Verdict::Valid),
-            authority: None,
-            verify: None,
-            acks: true,
-            bidi: false,
-            max_bytes: None,
-        }
-    }
-
-    /// TLS, no EXTERNAL.
-    pub fn tls_dialback(identity: Identity) -> Self {
-        Self {
-            external: false,
-            ..Self::good(identity)
-        }
-    }
-
-    /// No TLS, dialback.
-    pub fn plain() -> Self {
-        Self {
-            identity: None,
-            encryption: Encryption::Never,
-            external: false,
-            external_verdict: Verdict::Valid,
-            dialback: true,
-            errors: true,
-            result: Some(Verdict::Valid),
-            authority: None,
-            verify: None,
-            acks: false,
-            bidi: false,
-            max_bytes: None,
-        }
-    }
-}
-
-/// A stanza that arrived.
-#[derive(Clone, Debug)]
-pub struct Received {
-    /// Number of the connection, from 1.
-    pub connection: usize,
-    pub stanza: Element,
-}
-
-/// What a test makes a connection do beside its behaviour.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Writes these bytes.
-    Send(String),
-    /// Ends our side of the connection.
-    HalfClose,
-    /// Ends the connection at once, without a word.
-    Drop,
-    /// Reads nothing any more.
-    Freeze,
-    /// Reads again.
-    Thaw,
-}
-
-/// What is known of one connection.
-#[derive(Clone, Debug, Default)]
-pub struct Seen {
-    /// `from` and `to` of the last header.
-    pub from: String,
-    pub to: String,
-    pub tls: Option<Session>,
-    /// `External`, `Dialback`, or empty.
-    pub method: &'static str,
-    /// Keys received by `db:result`: from, to, the id that we gave the stream, key.
-    pub keys: Vec<(String, String, String, String)>,
-    /// Keys that we were asked about by `db:verify`.
-    pub asked: usize,
-    pub ended: bool,
-    /// All bytes, decrypted.
-    pub text: String,
-}
-
-#[derive(Default)]
-struct State {
-    behaviour: Mutex<Option<Behaviour>>,
-    stanzas: Mutex<Vec<Received>>,
-    connections: Mutex<BTreeMap<usize, Seen>>,
-    keys: Mutex<Vec<String>>,
-    commands: Mutex<BTreeMap<usize, mpsc::UnboundedSender<Command>>>,
-    count: AtomicUsize,
-    changed: Notify,
-}
-
-/// The server; it stops with the value, connections included.
-pub struct PeerServer {
-    address: SocketAddr,
-    state: Arc<State>,
-    task: Option<JoinHandle<()>>,
-}
-
-impl Drop for PeerServer {
-    fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
-    }
-}
-
-impl PeerServer {
-    /// Listens on `address`; TLS that comes at once is served as direct TLS.
-    ///
-    /// # Errors
-    /// When the address cannot be bound.
-    pub async fn listen(address: SocketAddr, behaviour: Behaviour) -> Result<Self> {
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("listen on {address}"))?;
-        let state = Arc::new(State::default());
-        *state.behaviour.lock() = Some(behaviour);
-        let task = tokio::spawn(serve(listener, Arc::clone(&state)));
-        Ok(Self {
-            address,
-            state,
-            task: Some(task),
-        })
-    }
-
-    /// Stops as a killed process does; its address is free afterwards.
-    pub async fn kill(mut self) {
-        if let Some(task) = self.task.take() {
-            task.abort();
-            let _ = task.await;
-        }
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// How it behaves towards connections that come from now on.
-    pub fn behave(&self, change: impl FnOnce(&mut Behaviour)) {
-        if let Some(behaviour) = &mut *self.state.behaviour.lock() {
-            change(behaviour);
-        }
-    }
-
-    /// As authoritative server, knows this key as its own.
-    pub fn made(&self, key: &str) {
-        self.state.keys.lock().push(key.to_owned());
-    }
-
-    /// Makes a connection do something; one that has ended does nothing.
-    pub fn tell(&self, connection: usize, command: Command) {
-        if let Some(commands) = self.state.commands.lock().get(&connection) {
-            let _ = commands.send(command);
-        }
-    }
-
-    /// As [`Self::tell`], all connections.
-    pub fn tell_all(&self, command: &Command) {
-        for commands in self.state.commands.lock().values() {
-            let _ = commands.send(command.clone());
-        }
-    }
-
-    /// How many connections came so far.
-    pub fn connections(&self) -> usize {
-        self.state.count.load(Ordering::SeqCst)
-    }
-
-    /// Every connection so far, in order.
-    pub fn seen(&self) -> Vec<Seen> {
-        self.state.connections.lock().values().cloned().collect()
-    }
-
-    /// Everything received on all connections.
-    pub fn transcript(&self) -> String {
-        self.seen().into_iter().map(|seen| seen.text).collect()
-    }
-
-    /// All stanzas so far.
-    pub fn stanzas(&self) -> Vec<Received> {
-        self.state.stanzas.lock().clone()
-    }
-
-    /// The first stanza that `wanted` accepts, now or later.
-    ///
-    /// # Errors
-    /// When none comes in time.
-    pub async fn stanza(&self, what: &str, wanted: impl Fn(&Element) -> bool) -> Result<Received> {
-        let found = timeout(PATIENCE, async {
-            loop {
-                let changed = self.state.changed.notified();
-                tokio::pin!(changed);
-                changed.as_mut().enable();
-                let found = self
-                    .state
-                    .stanzas
-                    .lock()
-                    .iter()
-                    .find(|received| wanted(&received.stanza))
-                    .cloned();
-                if let Some(found) = found {
-                    return found;
-                }
-                changed.await;
-            }
-        })
-        .await;
-        found.with_context(|| {
-            let have: Vec<_> = self.seen().into_iter().map(|s| s.text).collect();
-            format!("{}: no {what}; connections: {have:#?}", self.address)
-        })
-    }
-
-    /// The stanza of this `id`.
-    ///
-    /// # Errors
-    /// When it does not come in time.
-    pub async fn stanza_id(&self, id: &str) -> Result<Element> {
-        self.stanza(&format!("stanza {id}"), |e| e.attribute("id") == Some(id))
-            .await
-            .map(|received| received.stanza)
-    }
-
-    /// Waits until the connections are as `wanted` says.
-    ///
-    /// # Errors
-    /// When they are not in time.
-    pub async fn until(&self, what: &str, wanted: impl Fn(&[Seen]) -> bool) -> Result<Vec<Seen>> {
-        timeout(PATIENCE, async {
-            loop {
-                let changed = self.state.changed.notified();
-                tokio::pin!(changed);
-                changed.as_mut().enable();
-                let seen = self.seen();
-                if wanted(&seen) {
-                    return seen;
-                }
-                changed.await;
-            }
-        })
-        .await
-        .with_context(|| format!("{what}: {:#?}", self.seen()))
-    }
-}
-
-async fn serve(listener: TcpListener, state: Arc<State>) {
+/// Takes connections for ever.
+pub(super) async fn serve(listener: TcpListener, state: Arc<State>) {
     // Ends all connections with the server.
     let mut connections = tokio::task::JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
@@ -439,8 +131,14 @@ impl Connection {
             match command {
                 Some(Command::Send(text)) => peer.send(text).await?,
                 Some(Command::HalfClose) => peer.half_close().await?,
-                Some(Command::Freeze) => frozen = true,
-                Some(Command::Thaw) => frozen = false,
+                Some(Command::Freeze) => {
+                    frozen = true;
+                    self.note(peer, |seen| seen.frozen = true);
+                }
+                Some(Command::Thaw) => {
+                    frozen = false;
+                    self.note(peer, |seen| seen.frozen = false);
+                }
                 Some(Command::Drop) | None => return Ok(None),
             }
         }
@@ -605,7 +303,7 @@ async fn ask(authority: SocketAddr, from: &str, to: &str, id: &str, key: &str) -
     let mut peer = Peer::connect(authority).await?;
     let features = peer.open(to, from).await?;
     if features.starttls().is_some() {
-        let tls = super::ClientTls::new(Some(from), None);
+        let tls = ClientTls::new(Some(from), None);
         peer.starttls(&tls).await?;
         peer.open(to, from).await?;
     }

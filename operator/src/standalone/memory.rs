@@ -1,0 +1,75 @@
+//! Remembers the objects as they were last valid, over a restart: what an API server would hold.
+//!
+//! It must not judge an edit; it only says what was there before.
+
+use std::{fs, io, path::Path};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::manifests::Stored;
+use crate::{
+    certificates::{files, store::StoreError},
+    compile::{Kind, ObjectRef},
+};
+
+/// Its name is none of a manifest's, whose last good texts stand beside it.
+const FILE: &str = ".objects";
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    namespace: String,
+    kind: String,
+    name: String,
+    manifest: Value,
+}
+
+/// What is remembered in `directory`. An entry of a kind that is not known is passed over.
+///
+/// # Errors
+/// [`StoreError::Read`], also where the file is damaged.
+pub fn recall(directory: &Path) -> Result<Stored, StoreError> {
+    let path = directory.join(FILE);
+    let fault = |source| StoreError::Read {
+        place: path.display().to_string(),
+        source,
+    };
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Stored::new()),
+        Err(error) => return Err(fault(error)),
+    };
+    let entries: Vec<Entry> =
+        serde_json::from_slice(&bytes).map_err(|error| fault(io::Error::other(error)))?;
+    Ok(entries
+        .into_iter()
+        .filter_map(|entry| {
+            let object = ObjectRef::new(Kind::parse(&entry.kind)?, &entry.name);
+            Some(((entry.namespace, object), entry.manifest))
+        })
+        .collect())
+}
+
+/// Replaces what is remembered.
+///
+/// # Errors
+/// [`StoreError::Write`].
+pub fn keep(directory: &Path, stored: &Stored) -> Result<(), StoreError> {
+    let path = directory.join(FILE);
+    let fault = |source| StoreError::Write {
+        place: path.display().to_string(),
+        source,
+    };
+    let entries: Vec<Entry> = stored
+        .iter()
+        .map(|((namespace, object), manifest)| Entry {
+            namespace: namespace.clone(),
+            kind: object.kind.as_str().to_owned(),
+            name: object.name.clone(),
+            manifest: manifest.clone(),
+        })
+        .collect();
+    let text = serde_json::to_vec(&entries).map_err(|error| fault(io::Error::other(error)))?;
+    files::directory(directory).map_err(fault)?;
+    files::replace(&path, &text, 0o600)
+}

@@ -1,0 +1,208 @@
+//! Memory of the keys that partners showed: what `<pool>-peer-keys` is in a cluster, in one file of
+//! the state directory. It must not judge a key; whether one is told at all is the proxy's.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use xmpp_edge_crds::edge_config::{EdgeConfig, OnKeyChange};
+use xmpp_edge_proxy::observe::peer_keys::PeerKey;
+
+use super::station::StationError;
+use crate::certificates::{files, store::StoreError};
+
+/// Keys kept of one partner; the oldest goes first.
+const MAX_KEYS: usize = 32;
+
+/// Keys in hex by partner's name, each one a line, the oldest first: `data` of the ConfigMap.
+type Data = BTreeMap<String, String>;
+
+/// The file `peer-keys.json`: a List of ConfigMaps, as a cluster takes it.
+pub struct PeerKeys {
+    path: PathBuf,
+    /// By namespace and name of the ConfigMap.
+    maps: BTreeMap<(String, String), Data>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct List {
+    api_version: String,
+    kind: String,
+    items: Vec<ConfigMap>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ConfigMap {
+    api_version: String,
+    kind: String,
+    metadata: Metadata,
+    #[serde(default)]
+    data: Data,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Metadata {
+    namespace: String,
+    name: String,
+}
+
+/// Name of the ConfigMap that compiling reads for a pool.
+#[must_use]
+pub fn name_of(pool: &str) -> String {
+    format!("{pool}-peer-keys")
+}
+
+impl PeerKeys {
+    /// What the state directory remembers.
+    ///
+    /// # Errors
+    /// [`StationError::State`] where the file is damaged: taken for empty, it would make every
+    /// next key a first one.
+    pub fn recall(state: &Path) -> Result<Self, StationError> {
+        let path = state.join("peer-keys.json");
+        let maps = match fs::read(&path) {
+            Ok(bytes) => {
+                let list: List =
+                    serde_json::from_slice(&bytes).map_err(|error| StationError::State {
+                        path: path.clone(),
+                        reason: error.to_string(),
+                    })?;
+                let keyed =
+                    |map: ConfigMap| ((map.metadata.namespace, map.metadata.name), map.data);
+                list.items.into_iter().map(keyed).collect()
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(source) => {
+                return Err(StoreError::Read {
+                    place: path.display().to_string(),
+                    source,
+                }
+                .into());
+            }
+        };
+        Ok(Self { path, maps })
+    }
+
+    /// Adds what is remembered of a pool's partners to the ConfigMap that stands in the manifests.
+    pub fn add_to(
+        &self,
+        namespace: &str,
+        pool: &str,
+        config_maps: &mut BTreeMap<String, BTreeMap<String, String>>,
+    ) {
+        let name = name_of(pool);
+        let Some(data) = self.maps.get(&(namespace.to_owned(), name.clone())) else {
+            return;
+        };
+        let given = config_maps.entry(name).or_default();
+        for (partner, keys) in data {
+            let text = given.entry(partner.clone()).or_default();
+            if !text.is_empty() && !text.ends_with('\n') {
+                text.push('\n');
+            }
+            text.push_str(keys);
+        }
+    }
+
+    /// Takes keys that the proxy of `config` told; says whether there was anything new.
+    ///
+    /// With `Refuse` only a first key is taken: several may come before it is compiled in.
+    ///
+    /// # Errors
+    /// [`StationError::Store`]; it is told again with the partner's next stream.
+    pub fn record(&mut self, config: &EdgeConfig, seen: &[PeerKey]) -> Result<bool, StationError> {
+        let id = (config.namespace.clone(), name_of(&config.pool));
+        let mut data = self.maps.get(&id).cloned().unwrap_or_default();
+        let mut news = false;
+        for PeerKey { partner, key } in seen {
+            let Some(in_force) = config.partners.iter().find(|it| it.name == *partner) else {
+                continue;
+            };
+            let trust = &in_force.trust;
+            let key = key.to_string();
+            let text = data.get(partner).map_or("", String::as_str);
+            let first = text.is_empty()
+                && trust.known_spki_sha256.is_empty()
+                && trust.pinned_spki_sha256.is_empty();
+            let wanted = match trust.on_key_change {
+                OnKeyChange::Ignore => false,
+                OnKeyChange::Warn => true,
+                OnKeyChange::Refuse => first,
+            };
+            let mut keys: Vec<&str> = text.lines().collect();
+            if !wanted || keys.contains(&key.as_str()) {
+                continue;
+            }
+            tracing::info!(partner, key, first, "the partner's key is recorded");
+            keys.push(&key);
+            let oldest = keys.len().saturating_sub(MAX_KEYS);
+            let text: String = keys[oldest..]
+                .iter()
+                .map(|key| format!("{key}\n"))
+                .collect();
+            data.insert(partner.clone(), text);
+            news = true;
+        }
+        if news {
+            self.replace(id, data)?;
+        }
+        Ok(news)
+    }
+
+    /// Forgets partners that `exists` denies: one that is made anew under the name is another.
+    ///
+    /// # Errors
+    /// [`StationError::Store`].
+    pub fn retain(
+        &mut self,
+        namespace: &str,
+        pool: &str,
+        exists: impl Fn(&str) -> bool,
+    ) -> Result<(), StationError> {
+        let id = (namespace.to_owned(), name_of(pool));
+        let Some(data) = self.maps.get(&id) else {
+            return Ok(());
+        };
+        if data.keys().all(|partner| exists(partner)) {
+            return Ok(());
+        }
+        let mut data = data.clone();
+        data.retain(|partner, _| exists(partner));
+        self.replace(id, data)
+    }
+
+    /// Writes first: what is not on disk is not taken for known.
+    fn replace(&mut self, id: (String, String), data: Data) -> Result<(), StationError> {
+        let mut maps = self.maps.clone();
+        maps.insert(id, data);
+        let items = maps
+            .iter()
+            .map(|((namespace, name), data)| ConfigMap {
+                api_version: "v1".to_owned(),
+                kind: "ConfigMap".to_owned(),
+                metadata: Metadata {
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                },
+                data: data.clone(),
+            })
+            .collect();
+        let list = List {
+            api_version: "v1".to_owned(),
+            kind: "List".to_owned(),
+            items,
+        };
+        let text = serde_json::to_vec_pretty(&list).map_err(|error| StationError::State {
+            path: self.path.clone(),
+            reason: error.to_string(),
+        })?;
+        files::replace(&self.path, &text, 0o600)?;
+        self.maps = maps;
+        Ok(())
+    }
+}

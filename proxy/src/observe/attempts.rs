@@ -41,7 +41,6 @@ struct Peer {
 #[derive(Clone, Debug, Default)]
 struct Attempt {
     steps: Vec<ShownStep>,
-    failed: bool,
 }
 
 /// A step as `/status` shows it.
@@ -78,10 +77,6 @@ impl Attempts {
                 Side::Partner => &mut entry.outbound,
                 Side::Gateway => &mut entry.inbound,
             };
-            if attempt.failed {
-                // Kept until the next one has something to say.
-                attempt.failed = false;
-            }
             attempt.steps.clear();
         });
     }
@@ -129,12 +124,17 @@ impl Attempts {
             if attempt.steps.len() >= 32 {
                 attempt.steps.remove(0);
             }
-            attempt.failed |= !ok;
             attempt.steps.push(shown);
             entry.troubled |= !ok;
-            if !ok && is_ours(side, step.direction) && entry.failing_since.is_none() {
-                entry.failing_since = Some(Instant::now());
-            }
+        });
+    }
+
+    /// An attempt of ours failed at every target. What a peer does on streams of its own, or somebody
+    /// in its name, never makes it unreachable.
+    pub fn failed(&self, force: &InForce, side: Side, peer: &DomainName) {
+        self.with(force, side, peer, |entry| {
+            entry.troubled = true;
+            entry.failing_since.get_or_insert_with(Instant::now);
         });
     }
 
@@ -206,12 +206,11 @@ impl Attempts {
             .chain(&entry.outbound.steps)
             .cloned()
             .collect::<Vec<_>>();
-        let failed = entry.inbound.failed || entry.outbound.failed;
         Shown {
-            reachable: match (entry.last_connected, failed) {
-                (_, true) if entry.failing_since.is_some() => Some(false),
-                (Some(_), _) => Some(true),
-                (None, _) => None,
+            reachable: match (entry.failing_since, entry.last_connected) {
+                (Some(_), _) => Some(false),
+                (None, Some(_)) => Some(true),
+                (None, None) => None,
             },
             troubled: entry.troubled,
             last_attempt,
@@ -260,15 +259,6 @@ impl Attempts {
             Side::Partner => force.partner(domain).is_some(),
             Side::Gateway => force.gateway(domain).is_some(),
         });
-    }
-}
-
-/// Whether the edge dialled. What a caller does wrong says nothing of whom it claims to be: anyone
-/// can call himself a partner, and must not make him look unreachable.
-fn is_ours(side: Side, direction: Direction) -> bool {
-    match side {
-        Side::Partner => direction == Direction::Outbound,
-        Side::Gateway => direction == Direction::Inbound,
     }
 }
 

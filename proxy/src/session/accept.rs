@@ -121,7 +121,7 @@ pub async fn serve(edge: Arc<Edge>, kind: ListenerKind, mut stream: TcpStream, f
         Err(fault) => {
             session.finish().await;
             edge.metrics.connection_refused(fault.label());
-            tracing::debug!(%address, ?side, cause = fault.label(), "stream not set up: {fault}");
+            tracing::debug!(%address, ?side, cause = fault.label(), "stream not set up: {}", fault.to_string().escape_debug());
         }
     }
 }

@@ -40,6 +40,10 @@ pub fn start(edge: &Arc<Edge>, route: &Arc<Route>) {
         } else {
             None
         };
+        if permit.is_some() && route.stop_dialling_if_empty() {
+            // What waited has expired meanwhile: nobody needs the stream any more.
+            return;
+        }
         loop {
             let failure = match reach(&edge, route.side, Purpose::Stanzas(route.pair.clone())).await
             {
@@ -57,11 +61,11 @@ pub fn start(edge: &Arc<Edge>, route: &Arc<Route>) {
                 return;
             }
             let stopping = edge.stopping.is_cancelled();
-            if route.side == Side::Gateway
-                && !stopping
-                && failure.kind != FailureKind::Forbidden
-                && !route.stop_dialling_if_empty()
-            {
+            if route.side == Side::Gateway && !stopping && failure.kind != FailureKind::Forbidden {
+                // Whoever comes from here on starts anew.
+                if route.stop_dialling_if_empty() {
+                    return;
+                }
                 edge.routes.busy(&route);
                 tokio::select! {
                     () = tokio::time::sleep(GATEWAY_PAUSE) => {}
@@ -117,6 +121,7 @@ async fn reach(edge: &Arc<Edge>, side: Side, purpose: Purpose) -> Result<Box<Ses
         Err((fault, step)) => {
             edge.attempts.begin(&force, side, &peer);
             edge.attempts.note(edge, &force, side, step);
+            edge.attempts.failed(&force, side, &peer);
             return Err(of_dns(&fault));
         }
     };
@@ -147,6 +152,10 @@ async fn reach(edge: &Arc<Edge>, side: Side, purpose: Purpose) -> Result<Box<Ses
                 tracing::debug!(%peer, %address, took = ?began.elapsed(), "stream set up");
                 return Ok(session);
             }
+            // The peer has opened a stream that carries the pair: no target is tried any more.
+            Err(fault @ Fault::Done) => {
+                return Err(Failure::new(FailureKind::Unreachable, fault.to_string()));
+            }
             Err(fault) => {
                 let kind = match fault {
                     Fault::EstablishmentTimeout => FailureKind::TimedOut,
@@ -159,7 +168,10 @@ async fn reach(edge: &Arc<Edge>, side: Side, purpose: Purpose) -> Result<Box<Ses
                 }
                 skip_sasl |= matches!(fault, Fault::SaslRejected { .. });
                 last = Failure::new(kind, format!("{peer} at {address}: {fault}"));
-                tracing::info!(%peer, %address, cause = fault.label(), "no stream: {fault}");
+                // What the peer said stands in it: it must not forge lines.
+                let told = fault.to_string();
+                let told = told.escape_debug();
+                tracing::info!(%peer, %address, cause = fault.label(), "no stream: {told}");
                 if kind == FailureKind::Forbidden {
                     break;
                 }
@@ -169,6 +181,7 @@ async fn reach(edge: &Arc<Edge>, side: Side, purpose: Purpose) -> Result<Box<Ses
     for step in candidates.take_steps() {
         edge.attempts.note(edge, &force, side, step);
     }
+    edge.attempts.failed(&force, side, &peer);
     Err(last)
 }
 
@@ -255,6 +268,10 @@ async fn negotiate(
             local: Some(local),
         },
     );
+    if !Arc::ptr_eq(force, &session.force) {
+        // It came into force while the address was looked up and dialled.
+        session.outlet.tell(super::Command::RealmChanged);
+    }
     match session.establish().await {
         Ok(()) => Ok(session),
         Err(fault) => {

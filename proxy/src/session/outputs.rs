@@ -251,7 +251,7 @@ impl Session {
         }
         tracing::debug!(
             stream = self.entry.id, side = ?self.side, address = ?self.entry.address,
-            cause = fault.label(), "stream ends: {fault}"
+            cause = fault.label(), "stream ends: {}", fault.to_string().escape_debug()
         );
         self.end = Some(fault);
         self.full = None;

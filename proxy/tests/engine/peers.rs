@@ -13,7 +13,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
-        TcpListener, TcpStream,
+        TcpSocket, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
     sync::{Mutex as AsyncMutex, Notify, oneshot, watch},
@@ -306,7 +306,14 @@ struct Served {
 
 impl Server {
     async fn open(address: SocketAddr, acks: bool, deaf: usize) -> Self {
-        let listener = TcpListener::bind(address).await.expect("a free address");
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_reuseaddr(true).expect("an option");
+        if deaf > 0 {
+            // So that the edge soon finds its own buffer full.
+            socket.set_recv_buffer_size(8_192).expect("an option");
+        }
+        socket.bind(address).expect("a free address");
+        let listener = socket.listen(64).expect("a free address");
         let state = Arc::new(Served {
             acks,
             deaf,
@@ -466,9 +473,11 @@ impl Served {
             } else {
                 ""
             };
+            // Without errors it is never asked for a sign of life: written is delivered.
+            let errors = if self.deaf > 0 { "" } else { "<errors/>" };
             let reply = format!(
                 "{HEADER} id='{:x}'><stream:features><dialback xmlns='urn:xmpp:features:dialback'>\
-                 <errors/></dialback>{acks}</stream:features>",
+                 {errors}</dialback>{acks}</stream:features>",
                 self.accepted.load(Ordering::SeqCst)
             );
             return Some((reply, after.to_owned()));

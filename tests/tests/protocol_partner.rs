@@ -69,7 +69,7 @@ fn objects(_: &Lab) -> Vec<Value> {
 static RIG: Shared = Shared::new(Plan {
     partner,
     objects,
-    ..Plan::standard("p", 21)
+    ..Plan::standard("p", 22)
 });
 
 /// Its edge is restarted: one test only.
@@ -311,6 +311,39 @@ fn p_07_a_deleted_partner_loses_its_streams() {
         Fate::Answered(s.inside_gets(&id).await?)
             .explained("remote-server-not-found", "PartnerNotAllowed")?;
         unharmed(&c, Moved::Connection("PartnerNotAllowed")).await
+    });
+}
+
+#[test]
+fn p_07_a_suspended_partner_loses_its_streams_and_gets_them_back() {
+    RIG.test(22, async |s| {
+        let mut c = Crossing::of(s).await?;
+        s.delivers_inwards(&mut c.partner).await?;
+        s.delivers_outwards(&mut c.inside, &c.outside).await?;
+        let suspended = async |yes: bool| {
+            let spec = json!({ "domain": s.domain, "partnerType": "Federated", "suspended": yes });
+            let partner = manifest("XmppFederatedPartner", &s.name, spec);
+            s.rig.edge.lock().await.apply(&partner)
+        };
+        suspended(true).await?;
+        c.partner.expect_stream_error("policy-violation").await?;
+        c.outside
+            .until("our streams end", |seen| seen.iter().all(|s| s.ended))
+            .await?;
+        turned_away(s, &s.domain).await?;
+        let id = s.fresh();
+        c.inside
+            .message(ALICE, &s.user("rob"), &id, &s.forbidden())
+            .await?;
+        Fate::Answered(s.inside_gets(&id).await?).explained("not-allowed", "PartnerSuspended")?;
+        unharmed(&c, Moved::Refused("PartnerSuspended")).await?;
+        suspended(false).await?;
+        c.partner = wait::until("it may talk again", wait::GENEROUS, || async {
+            s.partner().await.ok()
+        })
+        .await?;
+        s.delivers_inwards(&mut c.partner).await?;
+        s.delivers_outwards(&mut c.inside, &c.outside).await
     });
 }
 
@@ -795,15 +828,22 @@ fn p_15_who_was_added_stays_so_over_a_restart() {
             .await?
             .delivered()?;
         unharmed(&c, Moved::Refused("Contact")).await?;
-        {
-            let mut edge = s.rig.edge.lock().await;
-            edge.kill();
-            edge.launch().await?;
+        // In order; then killed, with what the store holds since.
+        for killed in [false, true] {
+            {
+                let mut edge = s.rig.edge.lock().await;
+                if killed {
+                    edge.kill();
+                    edge.launch().await?;
+                } else {
+                    edge.restart().await?;
+                }
+            }
+            c.reconnect().await?;
+            c.inwards("message chat", &rob, ALICE, "<body>hello</body>")
+                .await?
+                .delivered()?;
         }
-        c.reconnect().await?;
-        c.inwards("message chat", &rob, ALICE, "<body>hello</body>")
-            .await?
-            .delivered()?;
         stranger_is_refused(&mut c, &eve).await
     });
 }

@@ -168,3 +168,71 @@ impl Crossed {
         self.len() == 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::xml::{Item, Limits, Scanner};
+
+    /// Notes presences from alice's phone: type and `to` of each.
+    fn crossed(presences: &[(&str, &str)]) -> Crossed {
+        const HEADER: &str = "<stream:stream xmlns='jabber:server' \
+            xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>";
+        let crossed = Crossed::default();
+        for (type_, to) in presences {
+            let text =
+                format!("{HEADER}<presence {type_} from='alice@org.example/phone' to='{to}'/>");
+            let mut scanner = Scanner::new(Limits::default());
+            let taken = scanner.next(text.as_bytes()).unwrap().unwrap().len();
+            match scanner.next(&text.as_bytes()[taken..]) {
+                Ok(Some(Item::Stanza(stanza))) => crossed.note(Direction::Outbound, &stanza),
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+        crossed
+    }
+
+    #[test]
+    fn unavailable_goes_where_the_presence_was_seen_last() {
+        const GONE: &str = "type='unavailable'";
+        const ROB: &str = "rob@p.example";
+        const DESK: &str = "rob@p.example/desk";
+        const NICK: &str = "room@p.example/alice";
+        const RENAMED: &str = "room@p.example/ally";
+        for (presences, taken_back) in [
+            (&[("", ROB)] as &[_], &[ROB] as &[_]),
+            (&[("", NICK)], &[NICK]),
+            (&[("", NICK), ("", RENAMED)], &[RENAMED]),
+            (&[("", NICK), (GONE, NICK)], &[]),
+            (&[("", ROB), ("", DESK)], &[ROB, DESK]),
+            // The account sees her still.
+            (&[("", ROB), ("", DESK), (GONE, DESK)], &[ROB]),
+            (&[("", ROB), ("", DESK), (GONE, ROB)], &[]),
+            (&[(GONE, ROB), ("type='probe'", ROB)], &[]),
+        ] {
+            let crossed = crossed(presences);
+            let told: Vec<_> = crossed
+                .take(|_, _| true)
+                .into_iter()
+                .map(|(side, pair, bytes)| {
+                    assert_eq!(
+                        (side, pair.to_string().as_str()),
+                        (Side::Partner, "org.example to p.example")
+                    );
+                    String::from_utf8(bytes).unwrap()
+                })
+                .collect();
+            assert_eq!(told.len(), taken_back.len(), "{presences:?}: {told:?}");
+            for (told, to) in told.iter().zip(taken_back) {
+                assert!(
+                    told.contains(&format!("to='{to}'")),
+                    "{presences:?}: {told}"
+                );
+                assert!(told.contains(GONE), "{told}");
+            }
+            assert!(crossed.is_empty());
+        }
+    }
+}

@@ -1,0 +1,504 @@
+//! A lab: one edge, the organisation's server, the partner's server. The servers accept streams, grant
+//! every dialback key they are shown, and confirm what they are asked about their own keys.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpSocket, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{Mutex as AsyncMutex, Notify, oneshot, watch},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+use xmpp_edge_proxy::{
+    config::{Inputs, Materials},
+    serve::{self, Options, ServeError},
+};
+use zeroize::Zeroizing;
+
+/// What a loaded machine may need for one step.
+const GENEROUS: Duration = Duration::from_secs(40);
+/// The key that our servers make; every other one is not theirs.
+const KEY: &str = "thekey";
+const HEADER: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:server' \
+    xmlns:db='jabber:server:dialback' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'";
+
+/// What differs from test to test.
+#[derive(Clone, Default)]
+pub struct Plan {
+    /// 0: the default.
+    pub queue_timeout_seconds: u32,
+    /// The gateway offers XEP-0198; its acks are the test's.
+    pub gateway_acks: bool,
+    /// So many first connections to the gateway read nothing once the stream stands.
+    pub deaf_connections: usize,
+}
+
+/// Message number `id` from the partner's user to the organisation's.
+pub fn message(id: u32) -> String {
+    format!(
+        "<message from='rob@partner.example/x' to='alice@org.example' type='chat' id='{id}'>\
+         <body>hello</body></message>"
+    )
+}
+
+pub struct Lab {
+    public: SocketAddr,
+    pub gateway: Server,
+    pub partner: Server,
+    shutdown: CancellationToken,
+    running: JoinHandle<Result<(), ServeError>>,
+    _inputs: watch::Sender<Inputs>,
+    _state: tempfile::TempDir,
+}
+
+impl Lab {
+    pub async fn start(number: u8, plan: Plan) -> Self {
+        let of = |last: u8, port| SocketAddr::from(([127, 90, number, last], port));
+        let acks = plan.gateway_acks;
+        let partner = Server::open(of(2, 5269), false, 0).await;
+        let gateway = Server::open(of(3, 5269), acks, plan.deaf_connections).await;
+        let timeout = match plan.queue_timeout_seconds {
+            0 => 20,
+            seconds => seconds,
+        };
+        let config = serde_json::json!({
+            "version": {"major": 1, "minor": 0}, "generation": 1,
+            "namespace": "default", "pool": "edge", "site": "a", "fqdn": "edge.org.example",
+            "domains": ["org.example"], "namespaceDomains": ["org.example"],
+            "listeners": {"s2s": 5269, "directTls": 0, "internal": 23456, "admin": 0, "dns": 0},
+            "gateways": [{
+                "domains": ["org.example"], "mode": "Direct",
+                "address": of(3, 5269).to_string(),
+                "negotiation": {"tls": "NotSupported", "sasl": "NotSupported", "dialback": true},
+                "methods": ["TcpDialback"],
+            }],
+            "partners": [{
+                "name": "partner", "domains": ["partner.example"], "partnerType": "Federated",
+                "negotiation": {"tls": "NotSupported", "sasl": "NotSupported", "dialback": true},
+                "methods": ["TcpDialback"], "enableKeepAlive": true, "connectionLimit": 20,
+                "proxyFqdn": of(2, 5269).to_string(),
+            }],
+            "access": {
+                "policies": [{
+                    "name": "all", "scope": "Global", "enableFederationAccess": true,
+                    "enableXmppAccess": true, "enablePublicCloudAccess": true, "mode": "Enforce",
+                }],
+                "homeSites": {"org.example": "a"},
+            },
+            "settings": {"queueTimeoutSeconds": timeout},
+            "contacts": "Embedded",
+        });
+        let inputs = Inputs {
+            config: Arc::new(serde_json::from_value(config).expect("a configuration")),
+            materials: Arc::new(Materials {
+                certificate: None,
+                internal_ca: authority(),
+                issuer: None,
+                dialback_secret: Zeroizing::new(b"a secret of the lab".to_vec()),
+                dialback_previous: None,
+                admin_token: None,
+                contacts_url: None,
+                contacts_ca: None,
+            }),
+        };
+        let (sender, receiver) = watch::channel(inputs);
+        let state = tempfile::tempdir().expect("a directory");
+        let options = Options {
+            bind: vec![of(1, 0).ip()],
+            internal_bind: vec![of(1, 0).ip()],
+            // Nothing is looked up: every address is fixed.
+            resolver: Some(of(1, 53)),
+            state_dir: state.path().to_owned(),
+            peer_keys: None,
+        };
+        let shutdown = CancellationToken::new();
+        // Never told: without certificate it is not ready, and listens all the same.
+        let (ready, _) = oneshot::channel();
+        let running = tokio::spawn(serve::run(options, receiver, shutdown.clone(), ready));
+        Self {
+            public: of(1, 5269),
+            gateway,
+            partner,
+            shutdown,
+            running,
+            _inputs: sender,
+            _state: state,
+        }
+    }
+
+    pub async fn connect_partner(&self) -> Stream {
+        let stream = within("a connection to the edge", async {
+            loop {
+                if let Ok(stream) = TcpStream::connect(self.public).await {
+                    return stream;
+                }
+                tokio::task::yield_now().await;
+                assert!(!self.running.is_finished(), "the edge has ended");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        Stream::new(stream)
+    }
+
+    /// A stream from the partner's domain, authenticated by dialback.
+    pub async fn partner_stream(&self) -> Stream {
+        let mut stream = self.connect_partner().await;
+        stream
+            .say(&format!(
+                "{HEADER} from='partner.example' to='org.example'>"
+            ))
+            .await;
+        stream.hears("</stream:features>").await;
+        stream
+            .say(&format!(
+                "<db:result from='partner.example' to='org.example'>{KEY}</db:result>"
+            ))
+            .await;
+        stream.hears("type='valid'").await;
+        stream
+    }
+
+    pub fn shut_down(&self) {
+        self.shutdown.cancel();
+    }
+
+    /// The edge no longer accepts: it drains.
+    pub async fn refuses_connections(&self) {
+        within("the listener's end", async {
+            while TcpStream::connect(self.public).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        within("the edge's end", self.running)
+            .await
+            .expect("no panic")
+            .expect("an orderly end");
+    }
+}
+
+fn authority() -> String {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let params = rcgen::CertificateParams::new(Vec::<String>::new()).expect("parameters");
+    params.self_signed(&key).expect("a certificate").pem()
+}
+
+async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(GENEROUS, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("{what}: not within {GENEROUS:?}"),
+    }
+}
+
+/// A connection of the test's own.
+pub struct Stream {
+    reader: Reader,
+    writer: Writer,
+}
+
+pub struct Reader {
+    half: Option<OwnedReadHalf>,
+    heard: String,
+}
+
+pub struct Writer(Option<OwnedWriteHalf>);
+
+impl Stream {
+    fn new(stream: TcpStream) -> Self {
+        let (reader, writer) = stream.into_split();
+        Self {
+            reader: Reader {
+                half: Some(reader),
+                heard: String::new(),
+            },
+            writer: Writer(Some(writer)),
+        }
+    }
+
+    pub fn split(&mut self) -> (Reader, Writer) {
+        let reader = Reader {
+            half: self.reader.half.take(),
+            heard: std::mem::take(&mut self.reader.heard),
+        };
+        (reader, Writer(self.writer.0.take()))
+    }
+
+    pub async fn say(&mut self, text: &str) {
+        self.writer.say(text).await;
+    }
+
+    /// Reads until `text` has come.
+    pub async fn hears(&mut self, text: &str) {
+        self.reader.hears(text).await;
+    }
+
+    pub fn heard(&self) -> &str {
+        &self.reader.heard
+    }
+
+    pub async fn close(mut self) {
+        self.writer.say("</stream:stream>").await;
+        self.reader.close().await;
+    }
+}
+
+impl Writer {
+    /// The other end may be gone: what it heard decides.
+    pub async fn say(&mut self, text: &str) {
+        let half = self.0.as_mut().expect("not split off");
+        let _ = half.write_all(text.as_bytes()).await;
+    }
+}
+
+impl Reader {
+    pub async fn hears(&mut self, text: &str) {
+        let half = self.half.as_mut().expect("not split off");
+        let heard = &mut self.heard;
+        let came = tokio::time::timeout(GENEROUS, async {
+            let mut buf = vec![0; 65_536];
+            while !heard.contains(text) {
+                match half.read(&mut buf).await {
+                    Ok(0) | Err(_) => return false,
+                    Ok(count) => heard.push_str(&String::from_utf8_lossy(&buf[..count])),
+                }
+            }
+            true
+        })
+        .await;
+        assert!(came == Ok(true), "{text:?} did not come, but: {heard}");
+    }
+
+    pub async fn close(&mut self) {
+        self.half = None;
+    }
+}
+
+/// A server that listens.
+pub struct Server {
+    state: Arc<Served>,
+}
+
+#[derive(Default)]
+struct Served {
+    acks: bool,
+    deaf: usize,
+    accepted: AtomicUsize,
+    heard: Mutex<String>,
+    changed: Notify,
+    writers: AsyncMutex<Vec<Option<OwnedWriteHalf>>>,
+}
+
+impl Server {
+    async fn open(address: SocketAddr, acks: bool, deaf: usize) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_reuseaddr(true).expect("an option");
+        if deaf > 0 {
+            // So that the edge soon finds its own buffer full.
+            socket.set_recv_buffer_size(8_192).expect("an option");
+        }
+        socket.bind(address).expect("a free address");
+        let listener = socket.listen(64).expect("a free address");
+        let state = Arc::new(Served {
+            acks,
+            deaf,
+            ..Served::default()
+        });
+        let served = Arc::clone(&state);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(Arc::clone(&served).serve(stream));
+            }
+        });
+        Self { state }
+    }
+
+    async fn waits_until(&self, what: &str, mut holds: impl FnMut(&Served) -> bool) {
+        let came = tokio::time::timeout(GENEROUS, async {
+            loop {
+                let changed = self.state.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                if holds(&self.state) {
+                    return;
+                }
+                changed.await;
+            }
+        })
+        .await;
+        assert!(came.is_ok(), "{what}; heard: {}", self.all_heard());
+    }
+
+    fn all_heard(&self) -> String {
+        self.state.heard.lock().expect("no panic").clone()
+    }
+
+    /// Until so many connections whose stream is to carry stanzas have come.
+    pub async fn connected(&self, count: usize) {
+        self.waits_until("connections", |state| {
+            state.accepted.load(Ordering::SeqCst) >= count
+        })
+        .await;
+    }
+
+    /// Until so many stanzas have come, on all connections together.
+    pub async fn heard_stanzas(&self, count: usize) {
+        self.waits_until("stanzas", |state| {
+            ids(&state.heard.lock().expect("no panic")).len() >= count
+        })
+        .await;
+    }
+
+    pub async fn hears(&self, text: &str) {
+        self.waits_until(text, |state| {
+            state.heard.lock().expect("no panic").contains(text)
+        })
+        .await;
+    }
+
+    /// Ids of all stanzas in the order in which they came.
+    pub fn ids(&self) -> Vec<String> {
+        ids(&self.all_heard())
+    }
+
+    /// On the stanza connection of this number, from 1 on.
+    pub async fn say(&self, connection: usize, text: &str) {
+        let mut writers = self.state.writers.lock().await;
+        let writer = writers[connection - 1].as_mut().expect("it is open");
+        writer.write_all(text.as_bytes()).await.expect("it is read");
+    }
+
+    pub async fn hang_up(&self, connection: usize) {
+        let mut writer = self.state.writers.lock().await[connection - 1]
+            .take()
+            .expect("it is open");
+        writer.shutdown().await.expect("it is open");
+    }
+}
+
+fn ids(heard: &str) -> Vec<String> {
+    heard
+        .split("<message ")
+        .skip(1)
+        .filter(|rest| rest.contains("</message>"))
+        .filter_map(|rest| {
+            let tag = &rest[..rest.find('>')?];
+            Some(attribute(tag, "id"))
+        })
+        .collect()
+}
+
+fn attribute(tag: &str, name: &str) -> String {
+    for quote in ['\'', '"'] {
+        let start = format!(" {name}={quote}");
+        if let Some(at) = tag.find(&start) {
+            let value = &tag[at + start.len()..];
+            return value[..value.find(quote).unwrap_or(0)].to_owned();
+        }
+    }
+    String::new()
+}
+
+impl Served {
+    async fn serve(self: Arc<Self>, stream: TcpStream) {
+        let (mut reader, writer) = stream.into_split();
+        let mut writer = Some(writer);
+        let mut mine: Option<usize> = None;
+        let mut pending = String::new();
+        let mut buf = vec![0; 65_536];
+        loop {
+            let Ok(count @ 1..) = reader.read(&mut buf).await else {
+                return;
+            };
+            let text = String::from_utf8_lossy(&buf[..count]).into_owned();
+            pending.push_str(&text);
+            self.heard.lock().expect("no panic").push_str(&text);
+            let mut answer = String::new();
+            while let Some((reply, rest)) = self.answer(&pending) {
+                answer.push_str(&reply);
+                pending = rest;
+            }
+            let is_valid = answer.contains("<db:result");
+            if let Some(number) = mine {
+                if let Some(writer) = &mut self.writers.lock().await[number] {
+                    let _ = writer.write_all(answer.as_bytes()).await;
+                }
+            } else if let Some(mut own) = writer.take() {
+                let _ = own.write_all(answer.as_bytes()).await;
+                if is_valid {
+                    let mut writers = self.writers.lock().await;
+                    mine = Some(writers.len());
+                    writers.push(Some(own));
+                    drop(writers);
+                    let number = self.accepted.fetch_add(1, Ordering::SeqCst);
+                    if number < self.deaf {
+                        self.changed.notify_waiters();
+                        std::future::pending::<()>().await;
+                    }
+                } else {
+                    writer = Some(own);
+                }
+            }
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// What is to be said to the next thing that wants an answer, and what follows it.
+    fn answer(&self, text: &str) -> Option<(String, String)> {
+        let first = ["<stream:stream", "<db:result", "<db:verify", "<enable"]
+            .into_iter()
+            .filter_map(|start| text.find(start))
+            .min()?;
+        let rest = &text[first..];
+        let end = rest.find('>')?;
+        let (tag, after) = (&rest[..end], &rest[end + 1..]);
+        if tag.starts_with("<stream:stream") {
+            let acks = if self.acks {
+                "<sm xmlns='urn:xmpp:sm:3'/>"
+            } else {
+                ""
+            };
+            // Without errors it is never asked for a sign of life: written is delivered.
+            let errors = if self.deaf > 0 { "" } else { "<errors/>" };
+            let reply = format!(
+                "{HEADER} id='{:x}'><stream:features><dialback xmlns='urn:xmpp:features:dialback'>\
+                 {errors}</dialback>{acks}</stream:features>",
+                self.accepted.load(Ordering::SeqCst)
+            );
+            return Some((reply, after.to_owned()));
+        }
+        if tag.starts_with("<enable") {
+            return Some((
+                "<enabled xmlns='urn:xmpp:sm:3'/>".to_owned(),
+                after.to_owned(),
+            ));
+        }
+        let close = after.find("</db:")?;
+        let (key, after) = (&after[..close], &after[close..]);
+        let after = after[after.find('>')? + 1..].to_owned();
+        let (from, to) = (attribute(tag, "from"), attribute(tag, "to"));
+        let reply = if tag.starts_with("<db:result") {
+            format!("<db:result from='{to}' to='{from}' type='valid'/>")
+        } else {
+            let id = attribute(tag, "id");
+            let verdict = if key == KEY { "valid" } else { "invalid" };
+            format!("<db:verify from='{to}' to='{from}' id='{id}' type='{verdict}'/>")
+        };
+        Some((reply, after))
+    }
+}

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
     peer::{Peer, PeerServer},
-    rig::{OWN, Scene},
+    rig::{Moved, OWN, Scene},
     xml::Element,
 };
 
@@ -113,6 +113,19 @@ impl<'s> Crossing<'s> {
             inside: scene.inside().await?,
             scene,
         })
+    }
+
+    /// After an attack: [`Scene::unharmed`], and nothing forbidden reached the partner's server.
+    ///
+    /// # Errors
+    /// The first that does not hold.
+    pub async fn unharmed(&self, moved: Moved<'_>) -> Result<()> {
+        let text = self.scene.forbidden();
+        ensure!(
+            !self.outside.transcript().contains(&text),
+            "{text} reached the partner"
+        );
+        self.scene.unharmed(moved).await
     }
 
     /// Opens both streams anew, after the edge was away.

@@ -3,9 +3,23 @@
 
 mod peers;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use peers::{Lab, Plan, message};
+use peers::{Lab, Plan, inputs, message};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use xmpp_edge_proxy::{
+    config::InForce,
+    contacts::ContactStore,
+    dns::{Dialer, Resolver},
+    edge::Edge,
+    session::{Machine, Session, Start},
+    stream::{Inbound, Link, PeerRole, Side},
+    tls::Transport,
+};
 
 #[tokio::test]
 async fn what_came_before_acks_were_agreed_on_is_not_acknowledged_by_them() {
@@ -58,6 +72,7 @@ async fn a_gateway_that_takes_nothing_is_given_up_and_what_it_held_goes_to_the_n
 async fn a_stanza_that_two_streams_lost_is_answered_and_not_sent_again() {
     let plan = Plan {
         gateway_acks: true,
+        queue_timeout_seconds: 5,
         ..Plan::default()
     };
     let lab = Lab::start(3, plan).await;
@@ -92,6 +107,7 @@ async fn a_stanza_that_two_streams_lost_is_answered_and_not_sent_again() {
 async fn an_ack_of_more_than_was_sent_ends_the_stream_and_loses_nothing() {
     let plan = Plan {
         gateway_acks: true,
+        queue_timeout_seconds: 5,
         ..Plan::default()
     };
     let lab = Lab::start(4, plan).await;
@@ -137,4 +153,44 @@ async fn at_shutdown_a_caller_who_never_spoke_delays_nothing() {
     lab.stop().await;
     // The bound is the drain's own: queueTimeoutSeconds (20) and five more.
     assert!(began.elapsed() < Duration::from_secs(15));
+}
+
+#[tokio::test]
+async fn a_session_that_is_dropped_on_its_way_leaves_no_stream_behind() {
+    let force = InForce::build(&inputs(7, &Plan::default())).expect("a configuration");
+    let resolver = Resolver::at(([127, 90, 7, 1], 53).into()).expect("an address");
+    let dialer = Dialer::new(resolver.clone(), Arc::new(|_| false));
+    let state = tempfile::tempdir().expect("a directory");
+    let contacts = ContactStore::embedded(state.path()).expect("a store");
+    let edge = Edge::new(
+        force,
+        resolver,
+        dialer,
+        Arc::clone(contacts.contacts()),
+        None,
+        CancellationToken::new(),
+    );
+    let listener = TcpListener::bind("127.90.7.1:0").await.expect("an address");
+    let address = listener.local_addr().expect("it has one");
+    let stream = TcpStream::connect(address).await.expect("it listens");
+    let start = Start {
+        side: Side::Partner,
+        peer: PeerRole::Client,
+        transport: Transport::Plain(stream),
+        address: Some(address),
+        tls: None,
+        machine: Machine::Inbound(Box::new(Inbound::new(Side::Partner, Link::Plain))),
+        outputs: Vec::new(),
+        place: None,
+        already: Vec::new(),
+        tlsa: None,
+        local: None,
+    };
+    let mut session = Session::new(&edge, start);
+    assert!(!edge.streams.is_empty());
+    // As a question to an authoritative server ends that takes too long.
+    let cut = tokio::time::timeout(Duration::from_millis(1), session.establish()).await;
+    assert!(cut.is_err(), "nobody speaks to it");
+    drop(session);
+    assert!(edge.streams.is_empty());
 }

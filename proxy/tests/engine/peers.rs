@@ -68,50 +68,7 @@ impl Lab {
         let acks = plan.gateway_acks;
         let partner = Server::open(of(2, 5269), false, 0).await;
         let gateway = Server::open(of(3, 5269), acks, plan.deaf_connections).await;
-        let timeout = match plan.queue_timeout_seconds {
-            0 => 20,
-            seconds => seconds,
-        };
-        let config = serde_json::json!({
-            "version": {"major": 1, "minor": 0}, "generation": 1,
-            "namespace": "default", "pool": "edge", "site": "a", "fqdn": "edge.org.example",
-            "domains": ["org.example"], "namespaceDomains": ["org.example"],
-            "listeners": {"s2s": 5269, "directTls": 0, "internal": 23456, "admin": 0, "dns": 0},
-            "gateways": [{
-                "domains": ["org.example"], "mode": "Direct",
-                "address": of(3, 5269).to_string(),
-                "negotiation": {"tls": "NotSupported", "sasl": "NotSupported", "dialback": true},
-                "methods": ["TcpDialback"],
-            }],
-            "partners": [{
-                "name": "partner", "domains": ["partner.example"], "partnerType": "Federated",
-                "negotiation": {"tls": "NotSupported", "sasl": "NotSupported", "dialback": true},
-                "methods": ["TcpDialback"], "enableKeepAlive": true, "connectionLimit": 20,
-                "proxyFqdn": of(2, 5269).to_string(),
-            }],
-            "access": {
-                "policies": [{
-                    "name": "all", "scope": "Global", "enableFederationAccess": true,
-                    "enableXmppAccess": true, "enablePublicCloudAccess": true, "mode": "Enforce",
-                }],
-                "homeSites": {"org.example": "a"},
-            },
-            "settings": {"queueTimeoutSeconds": timeout},
-            "contacts": "Embedded",
-        });
-        let inputs = Inputs {
-            config: Arc::new(serde_json::from_value(config).expect("a configuration")),
-            materials: Arc::new(Materials {
-                certificate: None,
-                internal_ca: authority(),
-                issuer: None,
-                dialback_secret: Zeroizing::new(b"a secret of the lab".to_vec()),
-                dialback_previous: None,
-                admin_token: None,
-                contacts_url: None,
-                contacts_ca: None,
-            }),
-        };
+        let inputs = inputs(number, &plan);
         let (sender, receiver) = watch::channel(inputs);
         let state = tempfile::tempdir().expect("a directory");
         let options = Options {
@@ -190,6 +147,55 @@ impl Lab {
             .await
             .expect("no panic")
             .expect("an orderly end");
+    }
+}
+
+/// One own domain, one partner, both in plaintext at fixed addresses.
+pub fn inputs(number: u8, plan: &Plan) -> Inputs {
+    let of = |last: u8, port| SocketAddr::from(([127, 90, number, last], port));
+    let timeout = match plan.queue_timeout_seconds {
+        0 => 20,
+        seconds => seconds,
+    };
+    let config = serde_json::json!({
+        "version": {"major": 1, "minor": 0}, "generation": 1,
+        "namespace": "default", "pool": "edge", "site": "a", "fqdn": "edge.org.example",
+        "domains": ["org.example"], "namespaceDomains": ["org.example"],
+        "listeners": {"s2s": 5269, "directTls": 0, "internal": 23456, "admin": 0, "dns": 0},
+        "gateways": [{
+            "domains": ["org.example"], "mode": "Direct",
+            "address": of(3, 5269).to_string(),
+            "negotiation": {"tls": "NotSupported", "sasl": "NotSupported", "dialback": true},
+            "methods": ["TcpDialback"],
+        }],
+        "partners": [{
+            "name": "partner", "domains": ["partner.example"], "partnerType": "Federated",
+            "negotiation": {"tls": "NotSupported", "sasl": "NotSupported", "dialback": true},
+            "methods": ["TcpDialback"], "enableKeepAlive": true, "connectionLimit": 20,
+            "proxyFqdn": of(2, 5269).to_string(),
+        }],
+        "access": {
+            "policies": [{
+                "name": "all", "scope": "Global", "enableFederationAccess": true,
+                "enableXmppAccess": true, "enablePublicCloudAccess": true, "mode": "Enforce",
+            }],
+            "homeSites": {"org.example": "a"},
+        },
+        "settings": {"queueTimeoutSeconds": timeout},
+        "contacts": "Embedded",
+    });
+    Inputs {
+        config: Arc::new(serde_json::from_value(config).expect("a configuration")),
+        materials: Arc::new(Materials {
+            certificate: None,
+            internal_ca: authority(),
+            issuer: None,
+            dialback_secret: Zeroizing::new(b"a secret of the lab".to_vec()),
+            dialback_previous: None,
+            admin_token: None,
+            contacts_url: None,
+            contacts_ca: None,
+        }),
     }
 }
 

@@ -21,8 +21,8 @@ bench: install
 	cargo bench -p xmpp-edge-tests --bench edge -- $(ONLY)
 
 fuzz:
-	cd tests/fuzz && for target in $$(cargo +nightly fuzz list); do \
-		cargo +nightly fuzz run $$target -- -max_total_time=$(SECONDS) || exit 1; \
+	cd tests/fuzz && for target in $$(cargo +nightly fuzz list --fuzz-dir .); do \
+		cargo +nightly fuzz run $$target --fuzz-dir . -- -max_total_time=$(SECONDS) || exit 1; \
 	done
 
 lint:

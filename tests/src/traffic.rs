@@ -49,7 +49,7 @@ struct Seen {
 }
 
 /// The final account.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Account {
     pub sent: usize,
     /// Different numbers that arrived.
@@ -62,6 +62,8 @@ pub struct Account {
     pub bounced_and_delivered: usize,
     /// Neither delivered nor answered.
     pub lost: usize,
+    /// Which these are.
+    pub lost_numbers: Vec<u32>,
     /// First arrivals that came late: the number, and the highest that had arrived before it.
     pub late: Vec<(u32, u32)>,
     /// Errors by condition.
@@ -126,11 +128,35 @@ impl Account {
             .copied()
             .collect()
     }
+
+    /// Those lost that `log` does not explain, the log of the receiver's Prosody with
+    /// [`crate::servers::Spec::trace`]. A Prosody that stops goes on taking stanzas in and
+    /// acknowledging them (XEP-0198) after its clients are gone, and its error for them never
+    /// leaves: what it acknowledged, it lost.
+    pub fn lost_beside(&self, log: &str) -> Vec<u32> {
+        let mut taken: BTreeMap<&str, BTreeSet<u32>> = BTreeMap::new();
+        let mut acknowledged = BTreeSet::new();
+        for line in log.lines().filter(|line| line.starts_with("s2sin")) {
+            let session = line.split_whitespace().next().unwrap_or_default();
+            if let Some(number) = numbered(line, "RECV: <message") {
+                taken.entry(session).or_default().insert(number);
+            } else if line.contains("SEND: <a ") {
+                acknowledged.append(taken.entry(session).or_default());
+            }
+        }
+        let own = |number: &&u32| !acknowledged.contains(*number);
+        self.lost_numbers.iter().filter(own).copied().collect()
+    }
 }
 
 /// The number that this line of Prosody's stanza log says was written to another server.
 fn written(line: &str) -> Option<u32> {
-    let stanza = line.strip_prefix("s2sout")?.split_once("SEND: <message")?.1;
+    numbered(line.strip_prefix("s2sout")?, "SEND: <message")
+}
+
+/// The number of the stanza behind `mark` in a line of the log.
+fn numbered(line: &str, mark: &str) -> Option<u32> {
+    let stanza = line.split_once(mark)?.1;
     let digits = stanza
         .split_once("'n-")
         .or_else(|| stanza.split_once("\"n-"))?
@@ -172,6 +198,7 @@ impl Seen {
                 .count(),
             bounced_and_delivered: self.failed.keys().filter(|n| delivered.contains(n)).count(),
             lost: self.sent.iter().filter(|n| !fate(n)).count(),
+            lost_numbers: self.sent.iter().filter(|n| !fate(n)).copied().collect(),
             late,
             conditions,
         }
@@ -375,5 +402,19 @@ mod tests {
         assert_eq!((account.delivered, account.duplicates), (5, 1));
         assert_eq!((account.bounced, account.bounced_and_delivered), (1, 1));
         assert_eq!((account.lost, account.late), (2, vec![(2, 3)]));
+    }
+
+    #[test]
+    fn only_what_the_receivers_server_acknowledged_is_its_own_loss() {
+        let account = Account {
+            lost: 3,
+            lost_numbers: vec![7, 8, 9],
+            ..Account::default()
+        };
+        let log = "s2sin1 debug\tRECV: <message id='n-7'>\n\
+                   s2sin2 debug\tRECV: <message id='n-8'>\n\
+                   s2sin1 debug\tSEND: <a xmlns='urn:xmpp:sm:3' h='1'/>\n\
+                   s2sin1 debug\tRECV: <message id='n-9'>\n";
+        assert_eq!(account.lost_beside(log), [8, 9]);
     }
 }

@@ -113,6 +113,8 @@ fn end(server: &Server, user: &str) -> End {
 /// One run through the edge.
 struct Run {
     account: Account,
+    /// Lost without the receiver's server having acknowledged them.
+    lost: Vec<u32>,
     /// Late arrivals that the sender's server did not cause itself.
     late: usize,
     /// Messages that the edge passed on, less those that arrived or were answered; counts only
@@ -153,9 +155,9 @@ async fn through_the_edge(
             }
         }
         let account = traffic.finish().await?;
-        let (label, sender) = match direction {
-            Outbound => ("direction=\"outbound\"", &scene.inside),
-            Inbound => ("direction=\"inbound\"", &scene.partner),
+        let (label, sender, receiver) = match direction {
+            Outbound => ("direction=\"outbound\"", &scene.inside, &scene.partner),
+            Inbound => ("direction=\"inbound\"", &scene.partner, &scene.inside),
         };
         let labels = [label, "kind=\"message\""];
         let passed = scene.edge.metric("stanzas_total", &labels).await? as i64;
@@ -164,6 +166,7 @@ async fn through_the_edge(
             + account.bounced
             + account.bounced_and_delivered;
         Ok(Run {
+            lost: account.lost_beside(&receiver.log()),
             late: account.late_beside(&sender.log()).len(),
             missing: passed - i64::try_from(accounted)?,
             account,
@@ -243,7 +246,7 @@ impl Run {
     /// lasts 3 s.
     fn assert_kept(&self) {
         let account = &self.account;
-        assert_eq!(account.lost, 0, "{account}");
+        assert_eq!(self.lost, Vec::<u32>::new(), "{account}");
         assert_eq!(self.late, 0, "{account}");
         let twice = account.duplicates + account.bounced_and_delivered;
         assert!(twice <= 4 * RATE as usize, "{account}");

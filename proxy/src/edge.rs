@@ -23,8 +23,11 @@ use crate::{
     dns::{Dialer, Resolver},
     listen::bounds::Bounds,
     observe::{
-        attempts::Attempts, metrics::Metrics, peer_keys::PeerKey, probes::Probes,
-        status::LastRejected,
+        attempts::Attempts,
+        intake::{Intake, Observed},
+        metrics::Metrics,
+        peer_keys::PeerKey,
+        probes::Probes,
     },
     route::{
         batch::Batch,
@@ -56,10 +59,10 @@ pub struct Edge {
     pub verifications: Verifications,
     pub crossed: Crossed,
     pub bounds: Arc<Bounds>,
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     pub attempts: Attempts,
     pub probes: Probes,
-    pub rejected: LastRejected,
+    pub intake: Arc<Intake>,
     /// Subscriptions to be probed when a partner is back: user and contact, by partner's domain.
     withdrawn: Mutex<Vec<(DomainName, Subscriptions)>>,
     /// Streams that only carry errors back inside, as domains of no partner.
@@ -80,6 +83,7 @@ impl Edge {
         contacts: Arc<Contacts>,
         peer_keys: Option<mpsc::Sender<PeerKey>>,
         stopping: CancellationToken,
+        observed: &Observed,
     ) -> Arc<Self> {
         Arc::new(Self {
             force: ArcSwap::from_pointee(force),
@@ -91,10 +95,10 @@ impl Edge {
             verifications: Verifications::default(),
             crossed: Crossed::default(),
             bounds: Arc::default(),
-            metrics: Metrics::new(),
+            metrics: Arc::clone(&observed.metrics),
             attempts: Attempts::default(),
             probes: Probes::default(),
-            rejected: LastRejected::default(),
+            intake: Arc::clone(&observed.intake),
             withdrawn: Mutex::default(),
             answer_streams: Arc::new(Semaphore::new(ANSWER_STREAMS)),
             peer_keys,
@@ -218,17 +222,17 @@ impl Edge {
 
     /// What keeps the pod from being ready, named.
     #[must_use]
-    pub fn waits_for(&self) -> Vec<&'static str> {
+    pub fn waits_for(&self) -> Vec<String> {
         let force = self.force.load();
-        let mut waits = Vec::new();
+        let mut waits = self.intake.waits_for();
         if force.identity.is_none() {
-            waits.push("the pool's certificate");
+            waits.push("the pool's certificate".to_owned());
         }
         if force.leaves.is_none() {
-            waits.push("the internal issuer");
+            waits.push("the internal issuer".to_owned());
         }
         if self.stopping.is_cancelled() {
-            waits.push("the end: it drains");
+            waits.push("the end: it drains".to_owned());
         }
         waits
     }

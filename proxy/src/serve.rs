@@ -15,15 +15,20 @@ use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::edge_config::Contacts as ContactsKind;
 
 use crate::{
-    config::{InForce, Inputs},
-    contacts::ContactStore,
+    config::{InForce, Inputs, Materials, Offer},
+    contacts::{ContactStore, Database, DatabaseError, StoreHealth},
     dns::{
         Dialer, Resolver,
         view::{Rules, View},
     },
     edge::Edge,
     listen::{self, ListenerKind},
-    observe::{admin, peer_keys::PeerKey, probes::Probes},
+    observe::{
+        admin::{self, Admin},
+        intake::Observed,
+        peer_keys::PeerKey,
+        probes::Probes,
+    },
     session::Command,
 };
 
@@ -41,6 +46,16 @@ pub struct Options {
     /// Told each new key of a partner whose `onKeyChange` is not `Ignore`; bounded, and what finds
     /// no room comes again. The proxy itself remembers none.
     pub peer_keys: Option<mpsc::Sender<PeerKey>>,
+    /// It runs in a pod; none: beside whoever started it.
+    pub pod: Option<Pod>,
+}
+
+/// How a proxy is in a pod: it starts before its configuration is there, and waits for one that can
+/// be used in place of failing; `/status` and `/explain` are closed until there is a token.
+#[derive(Clone, Copy, Debug)]
+pub struct Pod {
+    /// Open from the first moment, whatever the configuration says of it; 0 is off.
+    pub admin_port: u16,
 }
 
 /// Why a proxy could not start or go on.
@@ -54,12 +69,16 @@ pub enum ServeError {
     },
     #[error("the first configuration cannot be used: {0}")]
     Config(String),
+    #[error("{0}")]
+    Database(#[from] DatabaseError),
     #[error("DNS: {0}")]
     Dns(#[from] crate::dns::DnsError),
     #[error("the store of contacts: {0}")]
     Contacts(#[from] crate::contacts::StoreError),
 }
 
+/// A database of contacts that is away keeps a starting proxy from being ready for so long.
+const CONTACTS_WAIT: Duration = Duration::from_secs(30);
 /// Between two looks at queues that wait.
 const SWEEP: Duration = Duration::from_millis(250);
 /// A partner without stream for so long after a failed attempt: its presence is taken back.
@@ -72,27 +91,35 @@ const GONE: Duration = Duration::from_secs(60);
 /// [`ServeError`] when it cannot start.
 pub async fn run(
     options: Options,
-    mut inputs: watch::Receiver<Inputs>,
+    mut offers: watch::Receiver<Offer>,
     shutdown: CancellationToken,
     ready: oneshot::Sender<()>,
 ) -> Result<(), ServeError> {
-    let first = inputs.borrow_and_update().clone();
-    let force = InForce::build(&first).map_err(|error| ServeError::Config(error.to_string()))?;
+    let observed = Observed::default();
+    let admin = Admin::new(observed.clone(), options.pod.is_some());
+    let stop_all = CancellationToken::new();
+    // Whatever way this ends, what it started ends too.
+    let _stop = stop_all.clone().drop_guard();
+    if let Some(pod) = options.pod {
+        for listener in open_admin(&options, pod.admin_port)? {
+            tokio::spawn(admin::run(Arc::clone(&admin), listener, stop_all.clone()));
+        }
+    }
+    let Some(first) = first(&options, &mut offers, &observed, &shutdown).await? else {
+        return Ok(());
+    };
+    let (taken, force) = first;
     let listeners = Listeners::open(&options, &force).await?;
     let resolver = match options.resolver {
         Some(address) => Resolver::at(address)?,
         None => Resolver::system()?,
     };
     let dialer = dialer(&options, &force, resolver.clone());
-    let contacts = match force.config.contacts {
-        ContactsKind::Embedded => ContactStore::embedded(&options.state_dir.join("contacts"))?,
-        ContactsKind::Postgres => {
-            let url = first.materials.contacts_url.as_ref().ok_or_else(|| {
-                ServeError::Config("contacts.postgres: the Secret has no key url".to_owned())
-            })?;
-            ContactStore::postgres(url)?
-        }
-    };
+    let contacts = Arc::new(match database(&taken)? {
+        None => ContactStore::embedded(&options.state_dir.join("contacts"))?,
+        Some(database) => ContactStore::postgres(database),
+    });
+    let watcher = tokio::spawn(watch_contacts(contacts.health(), observed.clone()));
     let stopping = CancellationToken::new();
     let edge = Edge::new(
         force,
@@ -101,11 +128,20 @@ pub async fn run(
         Arc::clone(contacts.contacts()),
         options.peer_keys.clone(),
         stopping.clone(),
+        &observed,
     );
-    let stop_all = CancellationToken::new();
-    let view = listeners.serve(&edge, &stopping, &stop_all);
+    admin.begin(Arc::clone(&edge));
+    let view = listeners.serve(&edge, &admin, &stopping, &stop_all);
 
-    let follower = tokio::spawn(follow(Arc::clone(&edge), inputs, view, stop_all.clone()));
+    let follower = Follower {
+        edge: Arc::clone(&edge),
+        observed,
+        contacts: Arc::clone(&contacts),
+        view,
+        taken,
+        fault: None,
+    };
+    let follower = tokio::spawn(follower.run(offers, stop_all.clone()));
     let housekeeper = tokio::spawn(keep_house(Arc::clone(&edge), stop_all.clone()));
     let announcer = tokio::spawn(announce(Arc::clone(&edge), ready));
 
@@ -113,10 +149,83 @@ pub async fn run(
     drain(&edge).await;
     stop_all.cancel();
     announcer.abort();
+    watcher.abort();
     let _ = follower.await;
     let _ = housekeeper.await;
     contacts.stop().await?;
     Ok(())
+}
+
+/// The first configuration that can be used; none when the end comes before.
+async fn first(
+    options: &Options,
+    offers: &mut watch::Receiver<Offer>,
+    observed: &Observed,
+    shutdown: &CancellationToken,
+) -> Result<Option<(Inputs, InForce)>, ServeError> {
+    loop {
+        let offer = offers.borrow_and_update().clone();
+        observed.intake.note(&offer.missing, &offer.stale);
+        let mut fault = offer.unreadable;
+        if let Some(inputs) = offer.inputs {
+            match InForce::build(&inputs) {
+                Ok(force) => {
+                    observed.reject(fault);
+                    return Ok(Some((inputs, force)));
+                }
+                Err(error) if options.pod.is_none() => {
+                    return Err(ServeError::Config(error.to_string()));
+                }
+                Err(error) => fault = Some(error.to_string()),
+            }
+        }
+        observed.reject(fault);
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(None),
+            changed = offers.changed() => if changed.is_err() {
+                return Err(ServeError::Config("nobody offers one any more".to_owned()));
+            },
+        }
+    }
+}
+
+/// Where shared contacts are, as the materials say; none for embedded ones.
+fn database(inputs: &Inputs) -> Result<Option<Database>, ServeError> {
+    match inputs.config.contacts {
+        ContactsKind::Embedded => Ok(None),
+        ContactsKind::Postgres => {
+            let Materials {
+                contacts_url: Some(url),
+                contacts_ca,
+                ..
+            } = &*inputs.materials
+            else {
+                let text = "contacts.postgres: the Secret has no key url";
+                return Err(ServeError::Config(text.to_owned()));
+            };
+            Ok(Some(Database::parse(url, contacts_ca.as_deref())?))
+        }
+    }
+}
+
+/// Says of the contacts' store how it is, and waits a while at most for what it holds.
+async fn watch_contacts(mut health: watch::Receiver<StoreHealth>, observed: Observed) {
+    let mut given_up = false;
+    let patience = tokio::time::sleep(CONTACTS_WAIT);
+    tokio::pin!(patience);
+    loop {
+        let now = health.borrow_and_update().clone();
+        observed.intake.note_contacts(now);
+        tokio::select! {
+            changed = health.changed() => if changed.is_err() {
+                return;
+            },
+            () = &mut patience, if !given_up => {
+                given_up = true;
+                observed.intake.give_up_contacts();
+            }
+        }
+    }
 }
 
 /// Tells `ready` when nothing is waited for any more.
@@ -135,19 +244,29 @@ struct Listeners {
     dns: Vec<(UdpSocket, TcpListener)>,
 }
 
+fn open(what: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
+    listen::bind(address).map_err(|source| ServeError::Listen {
+        what,
+        address,
+        source,
+    })
+}
+
+fn open_admin(options: &Options, port: u16) -> Result<Vec<TcpListener>, ServeError> {
+    options
+        .internal_bind
+        .iter()
+        .filter(|_| port != 0)
+        .map(|address| open("admin", SocketAddr::new(*address, port)))
+        .collect()
+}
+
 impl Listeners {
     async fn open(options: &Options, force: &InForce) -> Result<Self, ServeError> {
         let ports = &force.config.listeners;
         let mut streams = Vec::new();
         let mut admin = Vec::new();
         let mut dns = Vec::new();
-        let open = |what, address| {
-            listen::bind(address).map_err(|source| ServeError::Listen {
-                what,
-                address,
-                source,
-            })
-        };
         for (kind, port, addresses) in [
             (ListenerKind::S2s, ports.s2s, &options.bind),
             (ListenerKind::DirectTls, ports.direct_tls, &options.bind),
@@ -162,10 +281,10 @@ impl Listeners {
                 streams.push((kind, listener));
             }
         }
+        if options.pod.is_none() {
+            admin = open_admin(options, ports.admin)?;
+        }
         for address in &options.internal_bind {
-            if ports.admin != 0 {
-                admin.push(open("admin", SocketAddr::new(*address, ports.admin))?);
-            }
             if ports.dns != 0 {
                 let address = SocketAddr::new(*address, ports.dns);
                 let udp = UdpSocket::bind(address)
@@ -188,6 +307,7 @@ impl Listeners {
     fn serve(
         self,
         edge: &Arc<Edge>,
+        admin: &Arc<Admin>,
         stopping: &CancellationToken,
         stop_all: &CancellationToken,
     ) -> Arc<View> {
@@ -200,7 +320,7 @@ impl Listeners {
             ));
         }
         for listener in self.admin {
-            tokio::spawn(admin::run(Arc::clone(edge), listener, stop_all.clone()));
+            tokio::spawn(admin::run(Arc::clone(admin), listener, stop_all.clone()));
         }
         let rules = Rules::new(&edge.force().config);
         let view = View::new(rules, edge.resolver.upstreams().to_vec());
@@ -238,44 +358,77 @@ fn dialer(options: &Options, force: &InForce, resolver: Resolver) -> Dialer {
 }
 
 /// Takes each new configuration that is good; a bad one keeps the old.
-async fn follow(
+struct Follower {
     edge: Arc<Edge>,
-    mut inputs: watch::Receiver<Inputs>,
+    observed: Observed,
+    contacts: Arc<ContactStore>,
     view: Arc<View>,
-    stop: CancellationToken,
-) {
-    loop {
-        tokio::select! {
-            changed = inputs.changed() => if changed.is_err() {
-                stop.cancelled().await;
-                return;
-            },
-            () = stop.cancelled() => return,
-        }
-        let new = inputs.borrow_and_update().clone();
-        match InForce::build(&new) {
-            Ok(force) => {
-                let generation = force.config.generation;
-                let old = edge.force();
-                if old.config.listeners != force.config.listeners
-                    || old.config.contacts != force.config.contacts
-                {
-                    tracing::warn!(
-                        "changed listeners and contacts take effect when the proxy starts next"
-                    );
-                }
+    /// What was offered last, taken or not.
+    taken: Inputs,
+    /// Why it was not.
+    fault: Option<String>,
+}
 
-                view.swap(Rules::new(&force.config));
-                edge.rejected.set(None);
-                edge.swap(force);
-                tracing::info!(generation, "configuration in force");
+impl Follower {
+    async fn run(mut self, mut offers: watch::Receiver<Offer>, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                changed = offers.changed() => if changed.is_err() {
+                    stop.cancelled().await;
+                    return;
+                },
+                () = stop.cancelled() => return,
+            }
+            let offer = offers.borrow_and_update().clone();
+            self.observed.intake.note(&offer.missing, &offer.stale);
+            if let Some(inputs) = offer.inputs.filter(|inputs| !inputs.are(&self.taken)) {
+                self.take(inputs);
+            }
+            let fault = offer.unreadable.or_else(|| self.fault.clone());
+            self.observed.reject(fault);
+        }
+    }
+
+    fn take(&mut self, inputs: Inputs) {
+        let new_materials = !Arc::ptr_eq(&inputs.materials, &self.taken.materials);
+        match InForce::build(&inputs) {
+            Ok(force) => {
+                self.fault = None;
+                self.swap(force);
             }
             Err(error) => {
-                edge.metrics.config_rejected.inc();
-                edge.rejected.set(Some(error.to_string()));
-                tracing::error!(%error, generation = new.config.generation, "configuration rejected, the one before stays");
+                self.fault = Some(error.to_string());
+                // A new certificate does not wait for a good configuration.
+                let beside = Inputs {
+                    config: Arc::clone(&self.edge.force().config),
+                    materials: Arc::clone(&inputs.materials),
+                };
+                if new_materials && let Ok(force) = InForce::build(&beside) {
+                    self.swap(force);
+                }
             }
         }
+        if new_materials {
+            match database(&inputs) {
+                Ok(Some(database)) => self.contacts.move_to(database),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "the contacts stay where they are"),
+            }
+        }
+        self.taken = inputs;
+    }
+
+    fn swap(&self, force: InForce) {
+        let generation = force.config.generation;
+        let old = self.edge.force();
+        if old.config.listeners != force.config.listeners
+            || old.config.contacts != force.config.contacts
+        {
+            tracing::warn!("changed listeners and contacts take effect when the proxy starts next");
+        }
+        self.view.swap(Rules::new(&force.config));
+        self.edge.swap(force);
+        tracing::info!(generation, "configuration in force");
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod attempt;
 pub mod attempts;
+pub mod intake;
 pub mod metrics;
 pub mod peer_keys;
 pub mod probes;

@@ -1,7 +1,6 @@
 //! `/status`: what this replica is doing, as JSON. The shape is a contract (api.md).
 
 use jiff::Timestamp;
-use parking_lot::Mutex;
 use serde::Serialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,32 +8,13 @@ use std::{
 };
 use xmpp_edge_crds::{domain::DomainPattern, negotiation::Method};
 
-use super::attempts::ShownStep;
+use super::{attempts::ShownStep, intake::RejectedStatus};
 use crate::{
     config::InForce,
     edge::Edge,
     session::registry::StreamEntry,
     stream::{PeerRole, Side},
 };
-
-/// The newest configuration that was not taken.
-#[derive(Debug, Default)]
-pub struct LastRejected(Mutex<Option<RejectedStatus>>);
-
-impl LastRejected {
-    pub fn set(&self, error: Option<String>) {
-        *self.0.lock() = error.map(|error| RejectedStatus {
-            time: Timestamp::now(),
-            error,
-        });
-    }
-}
-
-#[derive(Clone, Debug, Serialize)]
-pub struct RejectedStatus {
-    pub time: Timestamp,
-    pub error: String,
-}
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -150,7 +130,7 @@ pub fn status(edge: &Edge, since: Option<Timestamp>) -> Status {
         config: ConfigStatus {
             generation: force.config.generation,
             loaded_time: force.loaded_time,
-            rejected: edge.rejected.0.lock().clone(),
+            rejected: edge.intake.rejected(),
         },
         certificate: force.identity.as_ref().map(|identity| CertificateStatus {
             not_after: identity.not_after(),

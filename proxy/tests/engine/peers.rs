@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_proxy::{
-    config::{Inputs, Materials},
+    config::{Inputs, Materials, Offer},
     serve::{self, Options, ServeError},
 };
 use zeroize::Zeroizing;
@@ -58,7 +58,7 @@ pub struct Lab {
     pub partner: Server,
     shutdown: CancellationToken,
     running: JoinHandle<Result<(), ServeError>>,
-    _inputs: watch::Sender<Inputs>,
+    _inputs: watch::Sender<Offer>,
     _state: tempfile::TempDir,
 }
 
@@ -69,7 +69,7 @@ impl Lab {
         let partner = Server::open(of(2, 5269), false, 0).await;
         let gateway = Server::open(of(3, 5269), acks, plan.deaf_connections).await;
         let inputs = inputs(number, &plan);
-        let (sender, receiver) = watch::channel(inputs);
+        let (sender, receiver) = watch::channel(inputs.into());
         let state = tempfile::tempdir().expect("a directory");
         let options = Options {
             bind: vec![of(1, 0).ip()],
@@ -77,6 +77,7 @@ impl Lab {
             // Nothing is looked up: every address is fixed.
             resolver: Some(of(1, 53)),
             state_dir: state.path().to_owned(),
+            pod: None,
             peer_keys: None,
         };
         let shutdown = CancellationToken::new();

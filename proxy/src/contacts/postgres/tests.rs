@@ -104,8 +104,12 @@ impl Server {
         )
     }
 
+    fn database(&self) -> Database {
+        Database::parse(&self.url(), None).unwrap()
+    }
+
     async fn client(&self) -> Client {
-        let config: Config = self.url().parse().unwrap();
+        let config: tokio_postgres::Config = self.url().parse().unwrap();
         let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
         tokio::spawn(connection);
         client
@@ -159,8 +163,8 @@ fn state(store: &ContactStore, remote: &str) -> Option<Contact> {
 async fn p_15_contacts_hold_on_every_replica_whatever_happens_to_the_database() {
     let mut server = Server::new();
     // Both at once, before the server is up: each waits, and each makes the same table.
-    let a = ContactStore::postgres(&server.url()).unwrap();
-    let b = ContactStore::postgres(&server.url()).unwrap();
+    let a = ContactStore::postgres(server.database());
+    let b = ContactStore::postgres(server.database());
     loaded(&a).await;
     loaded(&b).await;
 
@@ -195,7 +199,7 @@ async fn p_15_contacts_hold_on_every_replica_whatever_happens_to_the_database() 
         record(&a, &format!("r{at}@u.example"), ContactEvent::UserWrites);
     }
     a.stop().await.unwrap();
-    let c = ContactStore::postgres(&server.url()).unwrap();
+    let c = ContactStore::postgres(server.database());
     loaded(&c).await;
     assert_eq!(c.contacts().len(), 500);
     eventually("b has heard all", || b.contacts().len() == 500).await;
@@ -243,7 +247,7 @@ async fn a_url_that_is_none_is_refused_without_quoting_it() {
         "hunter2",
         "user=u password=hunter2 x",
     ] {
-        let error = ContactStore::postgres(url).unwrap_err().to_string();
+        let error = Database::parse(url, None).unwrap_err().to_string();
         assert!(
             error.contains("postgres://") && !error.contains("hunter2"),
             "{error}"

@@ -62,8 +62,8 @@ pub struct Run {
     /// Directory of certificates, keys and secrets [default: --config, or the directory of it]
     #[arg(long, value_name = "DIR")]
     secrets: Option<PathBuf>,
-    /// Port of the admin port where --config is a directory: it is open before there is a
-    /// configuration, which then does not say it; 0 is off [default: 9090]
+    /// Number of the admin port where --config is a directory: it is open before there is a
+    /// configuration to say it; 0 is off [default: 9090]
     #[arg(long, value_name = "PORT")]
     admin_port: Option<u16>,
     /// Where the embedded contacts live

@@ -28,6 +28,7 @@ use crate::{
         metrics::Metrics,
         peer_keys::PeerKey,
         probes::Probes,
+        repeats::Repeats,
     },
     route::{
         batch::Batch,
@@ -62,6 +63,7 @@ pub struct Edge {
     pub metrics: Arc<Metrics>,
     pub attempts: Attempts,
     pub probes: Probes,
+    pub repeats: Repeats,
     pub intake: Arc<Intake>,
     /// Subscriptions to be probed when a partner is back: user and contact, by partner's domain.
     withdrawn: Mutex<Vec<(DomainName, Subscriptions)>>,
@@ -98,6 +100,7 @@ impl Edge {
             metrics: Arc::clone(&observed.metrics),
             attempts: Attempts::default(),
             probes: Probes::default(),
+            repeats: Repeats::default(),
             intake: Arc::clone(&observed.intake),
             withdrawn: Mutex::default(),
             answer_streams: Arc::new(Semaphore::new(ANSWER_STREAMS)),
@@ -133,6 +136,10 @@ impl Edge {
                 .collect()
         };
         self.attempts.forget(&force);
+        // Those of a partner that is no more are asked for by nobody.
+        self.withdrawn
+            .lock()
+            .retain(|(domain, _)| force.partner(domain).is_some());
         self.force.store(Arc::new(force));
         self.metrics.forget_partners(&gone);
         self.streams.tell_all(|| Command::RealmChanged);

@@ -54,7 +54,8 @@ pub struct Options {
 /// be used in place of failing; `/status` and `/explain` are closed until there is a token.
 #[derive(Clone, Copy, Debug)]
 pub struct Pod {
-    /// Open from the first moment, whatever the configuration says of it; 0 is off.
+    /// Open from the first moment; 0 is off. Where the configuration says another, that is open too
+    /// once it is known.
     pub admin_port: u16,
 }
 
@@ -79,6 +80,8 @@ pub enum ServeError {
 
 /// A database of contacts that is away keeps a starting proxy from being ready for so long.
 const CONTACTS_WAIT: Duration = Duration::from_secs(30);
+/// Of each part of the drain after what is queued: `Settings::longest_drain_seconds` counts three.
+const DRAIN_STEP: Duration = Duration::from_secs(5);
 /// Between two looks at queues that wait.
 const SWEEP: Duration = Duration::from_millis(250);
 /// A partner without stream for so long after a failed attempt: its presence is taken back.
@@ -147,6 +150,7 @@ pub async fn run(
 
     shutdown.cancelled().await;
     drain(&edge).await;
+    edge.repeats.report();
     stop_all.cancel();
     announcer.abort();
     watcher.abort();
@@ -281,7 +285,7 @@ impl Listeners {
                 streams.push((kind, listener));
             }
         }
-        if options.pod.is_none() {
+        if options.pod.is_none_or(|pod| pod.admin_port != ports.admin) {
             admin = open_admin(options, ports.admin)?;
         }
         for address in &options.internal_bind {
@@ -452,6 +456,7 @@ async fn keep_house(edge: Arc<Edge>, stop: CancellationToken) {
         }
         if slow.is_multiple_of(240) {
             edge.routes.forget_idle();
+            edge.repeats.report();
         }
     }
 }
@@ -460,14 +465,14 @@ async fn keep_house(edge: Arc<Edge>, stop: CancellationToken) {
 async fn drain(edge: &Arc<Edge>) {
     edge.stopping.cancel();
     edge.streams.tell_all(|| Command::Drain);
-    let deadline = Instant::now() + edge.queue_timeout() + Duration::from_secs(5);
+    let deadline = Instant::now() + edge.queue_timeout() + DRAIN_STEP;
     while !edge.streams.is_empty() && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     edge.streams
         .tell_all(|| Command::End(crate::stream::Fault::Shutdown));
     edge.tasks.close();
-    if tokio::time::timeout(Duration::from_secs(10), edge.tasks.wait())
+    if tokio::time::timeout(DRAIN_STEP, edge.tasks.wait())
         .await
         .is_err()
     {

@@ -329,8 +329,8 @@ impl Settings {
     }
 }
 
-/// 5 s for streams to end after what was queued, 10 s more before they are cut, 5 s for contacts.
-const DRAIN_MARGIN_SECONDS: u32 = 20;
+/// 5 s for streams to end after what was queued, 5 s more before they are cut, 5 s for contacts.
+const DRAIN_MARGIN_SECONDS: u32 = 15;
 
 /// What passes beyond the documented list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,4 +7,5 @@ pub mod intake;
 pub mod metrics;
 pub mod peer_keys;
 pub mod probes;
+pub mod repeats;
 pub mod status;

@@ -21,9 +21,13 @@ use crate::{
 pub struct Status {
     pub pool: String,
     pub version: &'static str,
+    /// When this was taken, by the proxy's clock: `since` for the next.
+    pub time: Timestamp,
     pub config: ConfigStatus,
     pub certificate: Option<CertificateStatus>,
     pub streams: Vec<StreamStatus>,
+    /// Ids of all streams that stand, changed or not: what is not among them has ended.
+    pub open_streams: Vec<u64>,
     pub partners: Vec<PartnerStatus>,
     pub gateways: Vec<GatewayStatus>,
 }
@@ -92,20 +96,25 @@ pub struct GatewayStatus {
     pub last_attempt: Vec<ShownStep>,
 }
 
-/// The status now; with `since`, only streams and partners that changed after it.
+/// The status now; with `since`, only streams and partners that changed after it. A stream changes
+/// with each stanza, a partner with each step, stream, probe and plan to try again.
 #[must_use]
 pub fn status(edge: &Edge, since: Option<Timestamp>) -> Status {
+    // Before anything is read, so that nothing falls between two answers.
+    let time = Timestamp::now();
     let force = edge.force();
     let changed = |times: &[Option<Timestamp>]| {
         since.is_none_or(|since| times.iter().flatten().any(|time| *time > since))
     };
     let mut keys = BTreeMap::new();
     let mut streams = Vec::new();
+    let mut open_streams = Vec::new();
     for entry in edge.streams.all() {
         let facts = entry.facts();
         if facts.method.is_none() {
             continue;
         }
+        open_streams.push(entry.id);
         if entry.side == Side::Partner
             && let Some(key) = &facts.peer_key_sha256
         {
@@ -116,17 +125,20 @@ pub fn status(edge: &Edge, since: Option<Timestamp>) -> Status {
         }
     }
     streams.sort_by_key(|stream| stream.id);
+    open_streams.sort_unstable();
     let partners = partners(edge, &force, &keys);
     let partners = partners
         .into_iter()
-        .filter(|partner| {
-            let newest = partner.last_attempt.iter().map(|step| step.time).max();
-            changed(&[partner.last_connected_time, newest])
+        .filter(|(partner, attempted)| {
+            let probed = partner.probe.as_ref().map(|probe| probe.time);
+            changed(&[*attempted, probed])
         })
+        .map(|(partner, _)| partner)
         .collect();
     Status {
         pool: force.config.pool.clone(),
         version: env!("CARGO_PKG_VERSION"),
+        time,
         config: ConfigStatus {
             generation: force.config.generation,
             loaded_time: force.loaded_time,
@@ -138,6 +150,7 @@ pub fn status(edge: &Edge, since: Option<Timestamp>) -> Status {
             serial: identity.serial().to_owned(),
         }),
         streams,
+        open_streams,
         partners,
         gateways: gateways(edge, &force),
     }
@@ -198,7 +211,12 @@ fn stream(edge: &Edge, entry: &StreamEntry) -> StreamStatus {
     }
 }
 
-fn partners(edge: &Edge, force: &InForce, keys: &BTreeMap<String, String>) -> Vec<PartnerStatus> {
+/// Each partner, and when something was last noted of it.
+fn partners(
+    edge: &Edge,
+    force: &InForce,
+    keys: &BTreeMap<String, String>,
+) -> Vec<(PartnerStatus, Option<Timestamp>)> {
     let seen = edge.attempts.domains(Side::Partner);
     let mut of_partner: BTreeMap<usize, Vec<_>> = BTreeMap::new();
     for domain in &seen {
@@ -224,7 +242,7 @@ fn partners(edge: &Edge, force: &InForce, keys: &BTreeMap<String, String>) -> Ve
                 .filter(|shown| shown.troubled)
                 .chain(&shown)
                 .find(|shown| !shown.last_attempt.is_empty());
-            PartnerStatus {
+            let status = PartnerStatus {
                 name: partner.name.clone(),
                 domain: partner
                     .domains
@@ -249,7 +267,8 @@ fn partners(edge: &Edge, force: &InForce, keys: &BTreeMap<String, String>) -> Ve
                     .max(),
                 peer_key_sha256: keys.get(&partner.name).cloned(),
                 probe: edge.probes.status(&partner.name),
-            }
+            };
+            (status, shown.iter().filter_map(|shown| shown.changed).max())
         })
         .collect()
 }

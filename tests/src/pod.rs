@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     time::Duration,
@@ -284,7 +284,6 @@ pub struct Document {
     pub partner_type: &'static str,
     pub suspended: bool,
     pub contacts: &'static str,
-    pub internal: Ipv4Addr,
 }
 
 impl Document {

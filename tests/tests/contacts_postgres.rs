@@ -66,7 +66,6 @@ impl Scene {
                 partner_type: "PublicUnverified",
                 suspended: false,
                 contacts: "Postgres",
-                internal: lab.ip(private),
             };
             pod.configure(&document.generation(1))?;
             pod.readiness(503, &["contacts-url"], &["shard"]).await?;

@@ -7,7 +7,11 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use xmpp_edge_crds::edge_config::shards;
+use sha2::{Digest, Sha256};
+use xmpp_edge_crds::{
+    edge_config::{AccessScope, Granted, shards},
+    jid::BareJid,
+};
 use xmpp_edge_tests::{
     edge::Place,
     lab::Lab,
@@ -52,7 +56,6 @@ impl Scene {
             partner_type: "Federated",
             suspended: false,
             contacts: "Embedded",
-            internal: lab.ip(21),
         };
         Ok(Self {
             pod: Pod::start(Place::in_lab(&lab, 20, 21)).await?,
@@ -312,6 +315,76 @@ async fn generations_come_into_force_live_and_what_is_broken_keeps_the_old() {
     s.pod.configure(&s.document.generation(7)).unwrap();
     let status = s.generation(7).await.unwrap();
     assert!(status["config"]["rejected"].is_null(), "{status:#}");
+    s.pod.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_document_of_several_shards_counts_when_the_last_of_them_is_there() {
+    let mut s = Scene::start().await.unwrap();
+    s.equip().unwrap();
+    // The very first cannot be put in force: the pod lives, says why, and waits for one that can.
+    let mut unusable = s.document.generation(1);
+    unusable.trust_ca = Some("no certificate".to_owned());
+    s.pod.configure(&unusable).unwrap();
+    s.pod
+        .readiness(503, &["that can be used", "caConfigMapRef"], &[])
+        .await
+        .unwrap();
+    // Users whose names no compression shortens below two shards.
+    let large = |generation: u64| {
+        let mut config = s.document.generation(generation);
+        let mut policy = config.access.policies[0].clone();
+        policy.name = format!("many-{generation}");
+        policy.scope = AccessScope::User(Granted {
+            users: (0..90_000_u64)
+                .map(|number| {
+                    let hash = Sha256::digest((number * 1_000 + generation).to_be_bytes());
+                    let name: String = hash[..12].iter().map(|it| format!("{it:02x}")).collect();
+                    BareJid::parse(&format!("{name}@{OWN}")).unwrap()
+                })
+                .collect(),
+            domains: Vec::new(),
+        });
+        config.access.policies.push(policy);
+        shards::encode(&config).unwrap()
+    };
+    let put = |pod: &mut Pod, shards: &[(&str, &Vec<u8>)]| {
+        let files: Vec<_> = shards
+            .iter()
+            .map(|(name, shard)| (*name, Some(shard.as_slice())))
+            .collect();
+        pod.config.change(&files).unwrap();
+    };
+    let (two, three) = (large(2), large(3));
+    assert_eq!((two.len(), three.len()), (2, 2));
+    put(&mut s.pod, &[("shard-0", &two[0])]);
+    s.pod
+        .readiness(503, &["shard 1 of 2 of generation 2 is missing"], &[])
+        .await
+        .unwrap();
+    put(&mut s.pod, &[("shard-1", &two[1])]);
+    s.pod
+        .readiness(200, &["ready"], &["rejected"])
+        .await
+        .unwrap();
+    s.generation(2).await.unwrap();
+    // One ConfigMap is written, the other not yet: nobody complains, and the old serves.
+    put(&mut s.pod, &[("shard-1", &three[1])]);
+    s.delivers("in the middle").await.unwrap();
+    let status = s.pod.status(TOKEN).await.unwrap();
+    assert_eq!(status["config"]["generation"], 2);
+    assert!(status["config"]["rejected"].is_null(), "{status:#}");
+    put(&mut s.pod, &[("shard-0", &three[0])]);
+    s.generation(3).await.unwrap();
+    // It shrinks: the surplus shard is taken away later.
+    s.pod.configure(&s.document.generation(4)).unwrap();
+    s.generation(4).await.unwrap();
+    s.pod.config.change(&[("shard-1", None)]).unwrap();
+    s.delivers("after all").await.unwrap();
+    assert_eq!(
+        s.pod.status(TOKEN).await.unwrap()["config"]["generation"],
+        4
+    );
     s.pod.stop().await.unwrap();
 }
 

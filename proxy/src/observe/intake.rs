@@ -123,3 +123,39 @@ impl Intake {
         remarks
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_is_away_for_long_keeps_nobody_from_being_ready() {
+        let intake = Intake::default();
+        let away = StoreHealth {
+            loaded: false,
+            failure: Some("contacts: PostgreSQL db: refused".to_owned()),
+        };
+        intake.note_contacts(away);
+        assert_eq!(intake.waits_for(), ["the contacts to be loaded"]);
+        intake.give_up_contacts();
+        assert!(intake.waits_for().is_empty());
+        assert_eq!(intake.remarks(), ["contacts: PostgreSQL db: refused"]);
+        intake.note_contacts(StoreHealth {
+            loaded: true,
+            failure: None,
+        });
+        assert!(intake.remarks().is_empty());
+    }
+
+    #[test]
+    fn each_cause_of_a_rejection_counts_once_however_often_it_is_seen() {
+        let observed = Observed::default();
+        let reject = |error: Option<&str>| observed.reject(error.map(str::to_owned));
+        for error in [Some("a"), Some("a"), Some("b"), None, Some("b"), Some("b")] {
+            reject(error);
+        }
+        assert_eq!(observed.metrics.config_rejected.get(), 3);
+        let rejected = observed.intake.rejected().map(|rejected| rejected.error);
+        assert_eq!(rejected.as_deref(), Some("b"));
+    }
+}

@@ -177,3 +177,6 @@ impl ServerCertVerifier for Demanding {
         JudgedLater::schemes()
     }
 }
+
+#[cfg(test)]
+mod tests;

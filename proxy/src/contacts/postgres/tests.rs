@@ -240,6 +240,42 @@ async fn p_15_contacts_hold_on_every_replica_whatever_happens_to_the_database() 
 }
 
 #[tokio::test]
+async fn a_role_that_may_not_create_uses_what_was_made_for_it_and_a_moved_store_takes_all_along() {
+    let server = Server::new();
+    let maker = ContactStore::postgres(server.database());
+    loaded(&maker).await;
+    record(&maker, "bob@u.example", ContactEvent::UserFollows);
+    maker.stop().await.unwrap();
+    let admin = server.client().await;
+    let grants = "CREATE ROLE narrow LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON xmpp_edge_contacts TO narrow;
+        GRANT USAGE ON SEQUENCE xmpp_edge_contacts_revisions TO narrow;";
+    admin.batch_execute(grants).await.unwrap();
+    let url = server.url().replace("edge@", "narrow@");
+    let store = ContactStore::postgres(Database::parse(&url, None).unwrap());
+    loaded(&store).await;
+    assert!(store.contacts().has_added(USER, "bob@u.example"));
+
+    // To another server: what holds there counts, what was only here does not.
+    let other = Server::new();
+    let there = ContactStore::postgres(other.database());
+    loaded(&there).await;
+    record(&there, "carol@u.example", ContactEvent::UserFollows);
+    there.stop().await.unwrap();
+    store.move_to(other.database());
+    eventually("the other server's contacts", || {
+        store.contacts().has_added(USER, "carol@u.example")
+            && !store.contacts().has_added(USER, "bob@u.example")
+    })
+    .await;
+    record(&store, "dave@u.example", ContactEvent::UserFollows);
+    store.stop().await.unwrap();
+    let held = "SELECT count(*) FROM xmpp_edge_contacts WHERE remote = 'dave@u.example'";
+    let row = other.client().await.query_one(held, &[]).await.unwrap();
+    assert_eq!(row.get::<_, i64>(0), 1);
+}
+
+#[tokio::test]
 async fn a_url_that_is_none_is_refused_without_quoting_it() {
     for url in [
         "",

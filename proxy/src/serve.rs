@@ -122,7 +122,10 @@ pub async fn run(
         None => ContactStore::embedded(&options.state_dir.join("contacts"))?,
         Some(database) => ContactStore::postgres(database),
     });
-    let watcher = tokio::spawn(watch_contacts(contacts.health(), observed.clone()));
+    let health = contacts.health();
+    // Before anybody can be told of being ready.
+    observed.intake.note_contacts(health.borrow().clone());
+    let watcher = tokio::spawn(watch_contacts(health, observed.clone()));
     let stopping = CancellationToken::new();
     let edge = Edge::new(
         force,

@@ -9,16 +9,18 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use xmpp_edge_crds::{
-    edge_config::{AccessScope, Granted, shards},
+    domain::DomainName,
+    edge_config::{AccessScope, Edge, Granted, shards},
     jid::BareJid,
 };
 use xmpp_edge_tests::{
+    conversation,
     edge::Place,
     lab::Lab,
     peer::{Behaviour, Identity, Login, Peer, PeerServer},
     pki::{Authority, Leaf, Usage},
     pod::{Document, Pod},
-    servers::S2S_PORT,
+    servers::{Kind, S2S_PORT, Security, Server},
     wait,
 };
 
@@ -322,14 +324,6 @@ async fn generations_come_into_force_live_and_what_is_broken_keeps_the_old() {
 async fn a_document_of_several_shards_counts_when_the_last_of_them_is_there() {
     let mut s = Scene::start().await.unwrap();
     s.equip().unwrap();
-    // The very first cannot be put in force: the pod lives, says why, and waits for one that can.
-    let mut unusable = s.document.generation(1);
-    unusable.trust_ca = Some("no certificate".to_owned());
-    s.pod.configure(&unusable).unwrap();
-    s.pod
-        .readiness(503, &["that can be used", "caConfigMapRef"], &[])
-        .await
-        .unwrap();
     // Users whose names no compression shortens below two shards.
     let large = |generation: u64| {
         let mut config = s.document.generation(generation);
@@ -362,7 +356,15 @@ async fn a_document_of_several_shards_counts_when_the_last_of_them_is_there() {
         .readiness(503, &["shard 1 of 2 of generation 2 is missing"], &[])
         .await
         .unwrap();
-    put(&mut s.pod, &[("shard-1", &two[1])]);
+    // The first that is whole cannot be put in force: the pod lives, says why, and waits.
+    let mut unusable = s.document.generation(1);
+    unusable.trust_ca = Some("no certificate".to_owned());
+    s.pod.configure(&unusable).unwrap();
+    s.pod
+        .readiness(503, &["that can be used", "caConfigMapRef"], &[])
+        .await
+        .unwrap();
+    put(&mut s.pod, &[("shard-0", &two[0]), ("shard-1", &two[1])]);
     s.pod
         .readiness(200, &["ready"], &["rejected"])
         .await
@@ -560,6 +562,69 @@ async fn since_lists_what_changed_and_which_streams_are_left() {
         .await
         .unwrap();
     assert!(code == 400 && text.contains("RFC 3339"), "{code} {text}");
+    s.pod.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_servers_converse_through_a_pod() {
+    let lab = Lab::new().await.unwrap();
+    let internal = Authority::new("Internal CA");
+    let outer = lab.spec(PARTNER, 10, "bob", Security::Certificates);
+    lab.publish(&outer);
+    let place = Place::in_lab(&lab, 20, 21);
+    lab.dns().host("edge.example", place.bind);
+    lab.dns().xmpp_server(OWN, 0, 0, S2S_PORT, "edge.example");
+    let mut inner = lab.spec(OWN, 30, "alice", Security::Certificates);
+    inner.users.push("carol".into());
+    inner.resolver = place.internal_bind;
+    inner.trust = internal.certificate();
+    inner.identity = internal.issue(&[OWN], Usage::ServerAndClientAuth);
+    let document = Document {
+        own: OWN.to_owned(),
+        gateway: SocketAddr::from((lab.ip(30), S2S_PORT)),
+        partner: PARTNER.to_owned(),
+        roots: lab.authority().certificate(),
+        partner_type: "Federated",
+        suspended: false,
+        contacts: "Embedded",
+    };
+    let mut config = document.generation(1);
+    // The server inside resolves by the view, which leads it to the pod.
+    config.listeners.dns = 53;
+    config.edges.push(Edge {
+        pool: "edge".to_owned(),
+        target: DomainName::parse("edge.inside.example").unwrap(),
+        addresses: vec![place.internal_bind.into()],
+        port: 23456,
+        priority: 10,
+        weight: 100,
+        domains: vec![DomainName::parse(OWN).unwrap()],
+    });
+    let pod = Pod::start(place).await.unwrap();
+    let mut s = Scene {
+        pod,
+        inside: PeerServer::listen(SocketAddr::from((lab.ip(31), S2S_PORT)), Behaviour::plain())
+            .await
+            .unwrap(),
+        document,
+        internal,
+        partner: lab.authority().issue(&[PARTNER], Usage::ServerAuth),
+        lab,
+    };
+    s.equip().unwrap();
+    s.pod.configure(&config).unwrap();
+    s.pod.readiness(200, &["ready"], &[]).await.unwrap();
+    let (partner, inside) = tokio::try_join!(
+        Server::start(Kind::Prosody, outer, s.lab.directory()),
+        Server::start(Kind::Prosody, inner, s.lab.directory()),
+    )
+    .unwrap();
+    let (alice, bob) = tokio::try_join!(inside.login("alice"), partner.login("bob")).unwrap();
+    let outcome = conversation::all(&alice, &bob).await;
+    if outcome.is_err() {
+        eprintln!("{}\n{}\n{}", partner.log(), s.pod.log(), inside.log());
+    }
+    outcome.unwrap();
     s.pod.stop().await.unwrap();
 }
 

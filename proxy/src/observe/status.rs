@@ -97,7 +97,7 @@ pub struct GatewayStatus {
 }
 
 /// The status now; with `since`, only streams and partners that changed after it. A stream changes
-/// with each stanza, a partner with each step, stream, probe and plan to try again.
+/// with each stanza and each pair, a partner with each step, stream, probe and plan to try again.
 #[must_use]
 pub fn status(edge: &Edge, since: Option<Timestamp>) -> Status {
     // Before anything is read, so that nothing falls between two answers.
@@ -120,7 +120,7 @@ pub fn status(edge: &Edge, since: Option<Timestamp>) -> Status {
         {
             keys.insert(super::metrics::stream_partner(&entry, &force), key.clone());
         }
-        if changed(&[facts.established, entry.last_stanza_time()]) {
+        if changed(&[facts.changed, entry.last_stanza_time()]) {
             streams.push(stream(edge, &entry));
         }
     }

@@ -311,7 +311,7 @@ async fn generations_come_into_force_live_and_what_is_broken_keeps_the_old() {
         .unwrap();
     assert_eq!(status["config"]["generation"], 3);
 
-    // All shards gone, then one of two of the next, then both.
+    // The shard goes, then the next comes.
     s.pod.config.change(&[("shard-0", None)]).unwrap();
     s.delivers("without shards").await.unwrap();
     s.pod.configure(&s.document.generation(7)).unwrap();

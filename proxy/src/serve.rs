@@ -175,15 +175,13 @@ async fn first(
         observed.intake.note(&offer.missing, &offer.stale);
         let mut fault = offer.unreadable;
         if let Some(inputs) = offer.inputs {
-            match InForce::build(&inputs) {
+            match build(&inputs, None).await {
                 Ok(force) => {
                     observed.reject(fault);
                     return Ok(Some((inputs, force)));
                 }
-                Err(error) if options.pod.is_none() => {
-                    return Err(ServeError::Config(error.to_string()));
-                }
-                Err(error) => fault = Some(error.to_string()),
+                Err(error) if options.pod.is_none() => return Err(ServeError::Config(error)),
+                Err(error) => fault = Some(error),
             }
         }
         observed.reject(fault);
@@ -364,6 +362,17 @@ fn dialer(options: &Options, force: &InForce, resolver: Resolver) -> Dialer {
     )
 }
 
+/// Checks everything, beside the streams: 100,000 users take a while.
+async fn build(inputs: &Inputs, last: Option<Arc<InForce>>) -> Result<InForce, String> {
+    let inputs = inputs.clone();
+    let built =
+        tokio::task::spawn_blocking(move || InForce::build_after(&inputs, last.as_deref())).await;
+    match built {
+        Ok(built) => built.map_err(|error| error.to_string()),
+        Err(error) => Err(format!("an internal fault: {error}")),
+    }
+}
+
 /// Takes each new configuration that is good; a bad one keeps the old.
 struct Follower {
     edge: Arc<Edge>,
@@ -389,28 +398,28 @@ impl Follower {
             let offer = offers.borrow_and_update().clone();
             self.observed.intake.note(&offer.missing, &offer.stale);
             if let Some(inputs) = offer.inputs.filter(|inputs| !inputs.are(&self.taken)) {
-                self.take(inputs);
+                self.take(inputs).await;
             }
             let fault = offer.unreadable.or_else(|| self.fault.clone());
             self.observed.reject(fault);
         }
     }
 
-    fn take(&mut self, inputs: Inputs) {
+    async fn take(&mut self, inputs: Inputs) {
         let new_materials = !Arc::ptr_eq(&inputs.materials, &self.taken.materials);
-        match InForce::build(&inputs) {
+        match build(&inputs, Some(self.edge.force())).await {
             Ok(force) => {
                 self.fault = None;
                 self.swap(force);
             }
             Err(error) => {
-                self.fault = Some(error.to_string());
+                self.fault = Some(error);
                 // A new certificate does not wait for a good configuration.
                 let beside = Inputs {
                     config: Arc::clone(&self.edge.force().config),
                     materials: Arc::clone(&inputs.materials),
                 };
-                if new_materials && let Ok(force) = InForce::build(&beside) {
+                if new_materials && let Ok(force) = build(&beside, None).await {
                     self.swap(force);
                 }
             }

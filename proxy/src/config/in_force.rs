@@ -10,7 +10,7 @@ use xmpp_edge_crds::{
     verdict::PartnerIndex,
 };
 
-use super::Inputs;
+use super::{Inputs, Materials};
 use crate::{
     policy::Policy,
     stream::{Side, dialback},
@@ -39,6 +39,8 @@ pub struct InForce {
     gateway_of: HashMap<DomainName, usize>,
     pub admin_token: Option<zeroize::Zeroizing<String>>,
     pub loaded_time: Timestamp,
+    /// What it was built from beside the document.
+    materials: Arc<Materials>,
 }
 
 /// One gateway with what it trusts.
@@ -81,6 +83,16 @@ impl InForce {
     /// # Errors
     /// [`Rejected`]: what, where, and what to do.
     pub fn build(inputs: &Inputs) -> Result<Self, Rejected> {
+        Self::build_after(inputs, None)
+    }
+
+    /// As [`Self::build`]. With the very materials of `last` its identity and its leaves go on: an
+    /// edit of the document alone has no leaf made again.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn build_after(inputs: &Inputs, last: Option<&Self>) -> Result<Self, Rejected> {
+        let last = last.filter(|last| Arc::ptr_eq(&last.materials, &inputs.materials));
         let config = Arc::clone(&inputs.config);
         let materials = &inputs.materials;
         if !is_read(config.version, VERSION) {
@@ -89,19 +101,21 @@ impl InForce {
         if materials.dialback_secret.is_empty() {
             return Err(Rejected::DialbackSecret);
         }
-        let identity = match &materials.certificate {
-            Some(pair) => Some(Arc::new(
+        let identity = match (&materials.certificate, last) {
+            (_, Some(last)) => last.identity.clone(),
+            (Some(pair), None) => Some(Arc::new(
                 Identity::from_pem(&pair.chain, &pair.key, "the pool's certificate")
                     .map_err(Rejected::Identity)?,
             )),
-            None => None,
+            (None, None) => None,
         };
-        let leaves = match &materials.issuer {
-            Some(pair) => Some(Arc::new(
+        let leaves = match (&materials.issuer, last) {
+            (_, Some(last)) => last.leaves.clone(),
+            (Some(pair), None) => Some(Arc::new(
                 Leaves::new(&pair.chain, &pair.key, "the internal issuer")
                     .map_err(Rejected::Issuer)?,
             )),
-            None => None,
+            (None, None) => None,
         };
         let mut shared = Roots::public();
         if let Some(pem) = &config.trust_ca {
@@ -162,6 +176,7 @@ impl InForce {
             gateways,
             gateway_of,
             admin_token: materials.admin_token.clone(),
+            materials: Arc::clone(materials),
             loaded_time: Timestamp::now(),
             config,
         })

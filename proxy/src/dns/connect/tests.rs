@@ -157,7 +157,7 @@ async fn tlsa_follows_a_secure_srv_answer_alone() {
             (
                 "x.partner.example",
                 RecordType::A,
-                Reply::Records(vec![a("127.0.0.1")]),
+                Reply::Secure(vec![a("127.0.0.1")]),
             ),
             (
                 &tlsa,

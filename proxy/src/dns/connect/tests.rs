@@ -79,8 +79,11 @@ async fn every_target_is_handed_out_until_none_is_left() {
         outcomes,
         [
             (Step::Dns, "Ok"),
+            // Whether DANE is used, of each target with an address.
+            (Step::Dns, "Ok"),
             (Step::Tcp, "TcpRefused"),
             (Step::Dns, "DnsNotFound"),
+            (Step::Dns, "Ok"),
             (Step::Tcp, "Ok")
         ]
     );

@@ -1,0 +1,100 @@
+//! A forwarder that knows no DNSSEC: what passes loses its signatures and their proofs.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use hickory_proto::{
+    op::Message,
+    rr::{Record, RecordType},
+};
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    task::JoinHandle,
+    time::timeout,
+};
+
+/// How long the resolver behind it is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The running forwarder; it stops with the value.
+pub struct Stripping {
+    address: SocketAddr,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Stripping {
+    /// Forwards from port 53 of `ip` to `upstream`, by UDP; over TCP it answers nothing.
+    ///
+    /// # Errors
+    /// When the port cannot be bound.
+    pub async fn start(ip: impl Into<IpAddr>, upstream: SocketAddr) -> Result<Self> {
+        let address = SocketAddr::new(ip.into(), 53);
+        let udp = UdpSocket::bind(address)
+            .await
+            .context("bind DNS over UDP")?;
+        let tcp = TcpListener::bind(address)
+            .await
+            .context("bind DNS over TCP")?;
+        let serve = tokio::spawn(async move {
+            let mut buffer = vec![0; 4096];
+            loop {
+                let Ok((length, client)) = udp.recv_from(&mut buffer).await else {
+                    continue;
+                };
+                if let Ok(answer) = forwarded(&buffer[..length], upstream).await {
+                    let _ = udp.send_to(&answer, client).await;
+                }
+            }
+        });
+        let close = tokio::spawn(async move {
+            loop {
+                drop(tcp.accept().await);
+            }
+        });
+        Ok(Self {
+            address,
+            tasks: vec![serve, close],
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Stripping {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+async fn forwarded(question: &[u8], upstream: SocketAddr) -> Result<Vec<u8>> {
+    let socket = UdpSocket::bind((IpAddr::from([127, 0, 0, 1]), 0)).await?;
+    socket.connect(upstream).await?;
+    socket.send(question).await?;
+    let mut buffer = vec![0; 4096];
+    let length = timeout(PATIENCE, socket.recv(&mut buffer)).await??;
+    let mut message = Message::from_vec(&buffer[..length])?;
+    for section in [
+        &mut message.answers,
+        &mut message.authorities,
+        &mut message.additionals,
+    ] {
+        section.retain(|record: &Record| !of_dnssec(record.record_type()));
+    }
+    message.metadata.authentic_data = false;
+    Ok(message.to_vec()?)
+}
+
+fn of_dnssec(kind: RecordType) -> bool {
+    matches!(
+        kind,
+        RecordType::RRSIG | RecordType::NSEC | RecordType::NSEC3
+    )
+}

@@ -1,5 +1,5 @@
 //! DANE (RFC 7673) on a signed tree of zones: real Knot signs it, real Unbound resolves it, with and
-//! without validating, and once more behind a forwarder that takes the signatures off.
+//! without validating, and once more behind a forwarder that takes the signatures off or forges.
 //!
 //! Partners here may log in by a certificate alone, so that one that does not verify ends in an error.
 
@@ -11,8 +11,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use xmpp_edge_tests::{
     dns::{
+        meddling::{Meddler, Meddling},
         signed::{SignedTree, Signing, Zone},
-        stripping::Stripping,
         unbound::Unbound,
     },
     edge::{self, Edge, INTERNAL_PORT, Place, manifest, texts},
@@ -29,7 +29,7 @@ const EDGE_INTERNAL_HOST: u8 = 21;
 const INSIDE_HOST: u8 = 30;
 const KNOT_HOST: u8 = 40;
 const UNBOUND_HOST: u8 = 41;
-const STRIPPING_HOST: u8 = 42;
+const MEDDLER_HOST: u8 = 42;
 const FIRST_PARTNER_HOST: u8 = 60;
 
 /// A partner in a zone of its own.
@@ -50,12 +50,13 @@ enum TlsaRecord {
     Other,
 }
 
-const PARTNERS: [Partner; 7] = [
+const PARTNERS: [Partner; 8] = [
     partner("match", Signing::Nsec, false, TlsaRecord::Own),
     partner("matchthree", Signing::Nsec3, false, TlsaRecord::Own),
     partner("mismatch", Signing::Nsec3, true, TlsaRecord::Other),
     partner("absent", Signing::Nsec3, true, TlsaRecord::None),
     partner("unsigned", Signing::Unsigned, true, TlsaRecord::Other),
+    partner("offline", Signing::Offline, true, TlsaRecord::None),
     partner("forged", Signing::Forged, true, TlsaRecord::None),
     partner("expired", Signing::Expired, true, TlsaRecord::None),
 ];
@@ -74,7 +75,7 @@ const fn partner(name: &'static str, signing: Signing, public: bool, tlsa: TlsaR
 enum Fate {
     /// It arrives by `SaslOverTls`; a step of the attempt says this.
     Arrives(&'static str),
-    /// It comes back; the attempt has a step with this outcome, and none after the one named.
+    /// It comes back; the attempt has a step with this outcome.
     Fails(&'static str),
 }
 
@@ -85,8 +86,8 @@ enum Asked {
     Plain,
     /// Unbound that validates, on loopback: its word counts.
     Validating,
-    /// One that takes signatures off.
-    Stripping,
+    /// One that hands on, behind a forwarder that does not.
+    Behind(Meddling),
 }
 
 impl Partner {
@@ -104,7 +105,7 @@ struct Scenery {
     resolver: SocketAddr,
     tree: SignedTree,
     _unbound: Unbound,
-    _stripping: Option<Stripping>,
+    _meddler: Option<Meddler>,
     lab: Lab,
 }
 
@@ -149,14 +150,14 @@ impl Scenery {
             asked == Asked::Validating,
         )
         .await?;
-        let stripping = match asked {
-            Asked::Stripping => {
-                Some(Stripping::start(lab.ip(STRIPPING_HOST), unbound.address()).await?)
+        let meddler = match asked {
+            Asked::Behind(meddling) => {
+                Some(Meddler::start(lab.ip(MEDDLER_HOST), unbound.address(), meddling).await?)
             }
             Asked::Plain | Asked::Validating => None,
         };
-        let resolver = match &stripping {
-            Some(stripping) => stripping.address(),
+        let resolver = match &meddler {
+            Some(meddler) => meddler.address(),
             None => unbound.address(),
         };
         let place = Place {
@@ -175,7 +176,7 @@ impl Scenery {
             resolver,
             tree,
             _unbound: unbound,
-            _stripping: stripping,
+            _meddler: meddler,
             lab,
         })
     }
@@ -335,6 +336,7 @@ fn dane_is_validated_by_the_edge() {
                 MISMATCH,
                 Fate::Arrives("no TLSA record, which is proven"),
                 Fate::Arrives("not secure (no DNSSEC signatures)"),
+                Fate::Arrives("no TLSA record, which is proven"),
                 BOGUS,
                 BOGUS,
             ],
@@ -394,6 +396,7 @@ fn dane_is_validated_by_a_resolver_on_loopback() {
                 MISMATCH,
                 Fate::Arrives("no TLSA record, which is proven"),
                 Fate::Arrives("not secure (no DNSSEC signatures)"),
+                Fate::Arrives("no TLSA record, which is proven"),
                 BOGUS,
                 BOGUS,
             ],
@@ -405,13 +408,26 @@ fn dane_is_validated_by_a_resolver_on_loopback() {
 #[test]
 fn dane_is_not_used_behind_a_resolver_that_strips_signatures() {
     alone(async {
-        let scenery = Scenery::build(Asked::Stripping).await?;
+        let scenery = Scenery::build(Asked::Behind(Meddling::Strip)).await?;
         let plain = Fate::Arrives("not secure (no DNSSEC signatures)");
-        let untrusted = Fate::Fails("CertificateUnknownIssuer");
+        let untrusted = Fate::Fails("CertificateChainIncomplete");
         all_meet(
             &scenery,
-            [untrusted, untrusted, plain, plain, plain, plain, plain],
+            [
+                untrusted, untrusted, plain, plain, plain, plain, plain, plain,
+            ],
         )
         .await
+    });
+}
+
+#[test]
+fn a_record_that_was_changed_under_its_signature_is_not_dialled() {
+    alone(async {
+        let scenery = Scenery::build(Asked::Behind(Meddling::Forge)).await?;
+        for number in [0, 1] {
+            scenery.meets(number, BOGUS).await?;
+        }
+        Ok(())
     });
 }

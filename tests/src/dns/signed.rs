@@ -29,9 +29,11 @@ pub enum Signing {
     Nsec,
     /// With NSEC3.
     Nsec3,
+    /// With NSEC, by BIND's tools, before Knot serves it.
+    Offline,
     /// Well, but by keys that the root does not vouch for: as a forger would.
     Forged,
-    /// With signatures that ended long ago.
+    /// As [`Self::Offline`], with signatures that ended long ago.
     Expired,
 }
 
@@ -79,7 +81,11 @@ impl SignedTree {
                     site.make_keys(name)?;
                     flipped(&site.keymgr(name, &["ds"])?)
                 }
-                Signing::Expired => site.sign_in_the_past(name)?,
+                Signing::Offline => site.sign_offline(name, &["-e", "+86400"])?,
+                Signing::Expired => {
+                    let past = ["-s", "20200101000000", "-e", "20200201000000"];
+                    site.sign_offline(name, &past)?
+                }
             };
         }
         let root = format!(
@@ -177,7 +183,7 @@ impl Site<'_> {
         zone(".", "root.zone", Some("nsec"));
         for child in zones {
             let policy = match child.signing {
-                Signing::Unsigned | Signing::Expired => None,
+                Signing::Unsigned | Signing::Offline | Signing::Expired => None,
                 Signing::Nsec | Signing::Forged => Some("nsec"),
                 Signing::Nsec3 => Some("nsec3"),
             };
@@ -200,8 +206,8 @@ impl Site<'_> {
         self.run(KEYMGR, &all)
     }
 
-    /// Signs the zone's file in place, for a time that is over; the DS records.
-    fn sign_in_the_past(&self, name: &str) -> Result<String> {
+    /// Signs the zone's file in place, for a time in the tool's own words; the DS records.
+    fn sign_offline(&self, name: &str, time: &[&str]) -> Result<String> {
         let key = |more: &[&str]| {
             let folder = self.path("");
             let all = [
@@ -212,29 +218,18 @@ impl Site<'_> {
             .concat();
             self.run("dnssec-keygen", &all)
         };
-        let (ksk, zsk) = (key(&["-f", "KSK"])?, key(&[])?);
+        let ksk = key(&["-f", "KSK"])?;
+        key(&[])?;
         let signed = self.path("signed");
-        self.run(
-            "dnssec-signzone",
-            &[
-                "-q",
-                "-P",
-                "-S",
-                "-K",
-                &self.path(""),
-                "-s",
-                "20200101000000",
-                "-e",
-                "20200201000000",
-                "-o",
-                name,
-                "-f",
-                &signed,
-                &self.path(&file(name)),
-            ],
-        )?;
-        ensure!(!zsk.trim().is_empty(), "no zone-signing key");
-        fs::rename(&signed, self.path(&file(name)))?;
+        let (folder, zone) = (self.path(""), self.path(&file(name)));
+        let arguments = [
+            &["-q", "-P", "-S", "-K", folder.as_str()],
+            time,
+            &["-o", name, "-f", signed.as_str(), zone.as_str()],
+        ]
+        .concat();
+        self.run("dnssec-signzone", &arguments)?;
+        fs::rename(&signed, &zone)?;
         let public = self.path(&format!("{}.key", ksk.trim()));
         self.run("dnssec-dsfromkey", &["-2", &public])
     }

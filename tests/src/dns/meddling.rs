@@ -1,4 +1,4 @@
-//! A forwarder that knows no DNSSEC: what passes loses its signatures and their proofs.
+//! A forwarder that does not hand on what it got: as one that knows no DNSSEC, or as a forger.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result};
 use hickory_proto::{
     op::Message,
-    rr::{Record, RecordType},
+    rr::{RData, Record, RecordType},
 };
 use tokio::{
     net::{TcpListener, UdpSocket},
@@ -19,18 +19,31 @@ use tokio::{
 /// How long the resolver behind it is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What it does to an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meddling {
+    /// Signatures and proofs of absence are left out.
+    Strip,
+    /// SRV records get another port, under the old signature.
+    Forge,
+}
+
 /// The running forwarder; it stops with the value.
-pub struct Stripping {
+pub struct Meddler {
     address: SocketAddr,
     tasks: Vec<JoinHandle<()>>,
 }
 
-impl Stripping {
+impl Meddler {
     /// Forwards from port 53 of `ip` to `upstream`, by UDP; over TCP it answers nothing.
     ///
     /// # Errors
     /// When the port cannot be bound.
-    pub async fn start(ip: impl Into<IpAddr>, upstream: SocketAddr) -> Result<Self> {
+    pub async fn start(
+        ip: impl Into<IpAddr>,
+        upstream: SocketAddr,
+        meddling: Meddling,
+    ) -> Result<Self> {
         let address = SocketAddr::new(ip.into(), 53);
         let udp = UdpSocket::bind(address)
             .await
@@ -44,7 +57,7 @@ impl Stripping {
                 let Ok((length, client)) = udp.recv_from(&mut buffer).await else {
                     continue;
                 };
-                if let Ok(answer) = forwarded(&buffer[..length], upstream).await {
+                if let Ok(answer) = forwarded(&buffer[..length], upstream, meddling).await {
                     let _ = udp.send_to(&answer, client).await;
                 }
             }
@@ -66,7 +79,7 @@ impl Stripping {
     }
 }
 
-impl Drop for Stripping {
+impl Drop for Meddler {
     fn drop(&mut self) {
         for task in &self.tasks {
             task.abort();
@@ -74,19 +87,30 @@ impl Drop for Stripping {
     }
 }
 
-async fn forwarded(question: &[u8], upstream: SocketAddr) -> Result<Vec<u8>> {
+async fn forwarded(question: &[u8], upstream: SocketAddr, meddling: Meddling) -> Result<Vec<u8>> {
     let socket = UdpSocket::bind((IpAddr::from([127, 0, 0, 1]), 0)).await?;
     socket.connect(upstream).await?;
     socket.send(question).await?;
     let mut buffer = vec![0; 4096];
     let length = timeout(PATIENCE, socket.recv(&mut buffer)).await??;
     let mut message = Message::from_vec(&buffer[..length])?;
-    for section in [
-        &mut message.answers,
-        &mut message.authorities,
-        &mut message.additionals,
-    ] {
-        section.retain(|record: &Record| !of_dnssec(record.record_type()));
+    match meddling {
+        Meddling::Strip => {
+            for section in [
+                &mut message.answers,
+                &mut message.authorities,
+                &mut message.additionals,
+            ] {
+                section.retain(|record: &Record| !of_dnssec(record.record_type()));
+            }
+        }
+        Meddling::Forge => {
+            for record in &mut message.answers {
+                if let RData::SRV(srv) = &mut record.data {
+                    srv.port ^= 1;
+                }
+            }
+        }
     }
     message.metadata.authentic_data = false;
     Ok(message.to_vec()?)

@@ -69,7 +69,7 @@ impl TrustAnchors {
         }
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
         let entries = Parser::new(text)
             .parse()
             .map_err(|cause| cause.to_string())?;

@@ -431,3 +431,15 @@ fn a_record_that_was_changed_under_its_signature_is_not_dialled() {
         Ok(())
     });
 }
+
+/// RFC 7673 section 3.3: whoever hides the records does not decide that there are none.
+#[test]
+fn a_target_whose_tlsa_records_are_hidden_is_passed_by() {
+    alone(async {
+        let scenery = Scenery::build(Asked::Behind(Meddling::HideTlsa)).await?;
+        for number in [0, 2] {
+            scenery.meets(number, BOGUS).await?;
+        }
+        Ok(())
+    });
+}

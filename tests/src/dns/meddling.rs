@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use hickory_proto::{
-    op::Message,
+    op::{Message, Query},
     rr::{RData, Record, RecordType},
 };
 use tokio::{
@@ -26,6 +26,8 @@ pub enum Meddling {
     Strip,
     /// SRV records get another port, under the old signature.
     Forge,
+    /// TLSA records are left out: NOERROR, without a proof.
+    HideTlsa,
 }
 
 /// The running forwarder; it stops with the value.
@@ -102,6 +104,13 @@ async fn forwarded(question: &[u8], upstream: SocketAddr, meddling: Meddling) ->
                 &mut message.additionals,
             ] {
                 section.retain(|record: &Record| !of_dnssec(record.record_type()));
+            }
+        }
+        Meddling::HideTlsa => {
+            let asked = |record: &Query| record.query_type() == RecordType::TLSA;
+            if message.queries.iter().any(asked) {
+                message.answers.clear();
+                message.authorities.clear();
             }
         }
         Meddling::Forge => {

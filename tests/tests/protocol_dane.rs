@@ -39,6 +39,8 @@ struct Partner {
     /// By the authority that the edge trusts, or by nobody's.
     public: bool,
     tlsa: TlsaRecord,
+    /// Zone file lines in place of an address and an SRV record; `@IP@` is the server's.
+    records: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -50,7 +52,7 @@ enum TlsaRecord {
     Other,
 }
 
-const PARTNERS: [Partner; 8] = [
+const PARTNERS: [Partner; 12] = [
     partner("match", Signing::Nsec, false, TlsaRecord::Own),
     partner("matchthree", Signing::Nsec3, false, TlsaRecord::Own),
     partner("mismatch", Signing::Nsec3, true, TlsaRecord::Other),
@@ -59,7 +61,28 @@ const PARTNERS: [Partner; 8] = [
     partner("offline", Signing::Offline, true, TlsaRecord::None),
     partner("forged", Signing::Forged, true, TlsaRecord::None),
     partner("expired", Signing::Expired, true, TlsaRecord::None),
+    Partner {
+        records: Some(WILDCARD),
+        ..partner("wild", Signing::Nsec, true, TlsaRecord::None)
+    },
+    Partner {
+        records: Some(WILDCARD),
+        ..partner("wildthree", Signing::Nsec3, true, TlsaRecord::None)
+    },
+    Partner {
+        records: Some(WILDCARD_ALIAS),
+        ..partner("alias", Signing::Nsec, true, TlsaRecord::None)
+    },
+    Partner {
+        records: Some(WILDCARD_ALIAS),
+        ..partner("aliasthree", Signing::Nsec3, true, TlsaRecord::None)
+    },
 ];
+
+/// Every host exists, by a wildcard; no name has TLSA records.
+const WILDCARD: &str = "* A @IP@\n_xmpp-server._tcp SRV 0 0 5269 any\n";
+/// Every name is an alias of one that has no SRV records.
+const WILDCARD_ALIAS: &str = "@ A @IP@\n* CNAME @\n";
 
 const fn partner(name: &'static str, signing: Signing, public: bool, tlsa: TlsaRecord) -> Partner {
     Partner {
@@ -67,6 +90,7 @@ const fn partner(name: &'static str, signing: Signing, public: bool, tlsa: TlsaR
         signing,
         public,
         tlsa,
+        records: None,
     }
 }
 
@@ -134,10 +158,13 @@ impl Scenery {
                 }
             };
             zones.push(Zone {
-                records: format!(
-                    "xmpp A {}\n_xmpp-server._tcp SRV 0 0 {S2S_PORT} xmpp\n{tlsa}",
-                    lab.ip(host)
-                ),
+                records: match partner.records {
+                    Some(records) => records.replace("@IP@", &lab.ip(host).to_string()),
+                    None => format!(
+                        "xmpp A {}\n_xmpp-server._tcp SRV 0 0 {S2S_PORT} xmpp\n{tlsa}",
+                        lab.ip(host)
+                    ),
+                },
                 name: domain,
                 signing: partner.signing,
             });
@@ -322,6 +349,8 @@ async fn all_meet(scenery: &Scenery, fates: [Fate; PARTNERS.len()]) -> Result<()
 }
 
 const MISMATCH: Fate = Fate::Fails("CertificateDaneMismatch");
+const PROVEN: Fate = Fate::Arrives("no TLSA record, which is proven");
+const NO_SRV: Fate = Fate::Arrives("no SRV record");
 const BOGUS: Fate = Fate::Fails("DnsBogus");
 
 #[test]
@@ -334,11 +363,15 @@ fn dane_is_validated_by_the_edge() {
                 Fate::Arrives("DANE counts: 1 TLSA record"),
                 Fate::Arrives("DANE counts: 1 TLSA record"),
                 MISMATCH,
-                Fate::Arrives("no TLSA record, which is proven"),
+                PROVEN,
                 Fate::Arrives("not secure (no DNSSEC signatures)"),
-                Fate::Arrives("no TLSA record, which is proven"),
+                PROVEN,
                 BOGUS,
                 BOGUS,
+                PROVEN,
+                PROVEN,
+                NO_SRV,
+                NO_SRV,
             ],
         )
         .await?;
@@ -394,11 +427,15 @@ fn dane_is_validated_by_a_resolver_on_loopback() {
                 Fate::Arrives("validated by the resolver on loopback"),
                 Fate::Arrives("DANE counts: 1 TLSA record"),
                 MISMATCH,
-                Fate::Arrives("no TLSA record, which is proven"),
+                PROVEN,
                 Fate::Arrives("not secure (no DNSSEC signatures)"),
-                Fate::Arrives("no TLSA record, which is proven"),
+                PROVEN,
                 BOGUS,
                 BOGUS,
+                PROVEN,
+                PROVEN,
+                NO_SRV,
+                NO_SRV,
             ],
         )
         .await
@@ -414,7 +451,8 @@ fn dane_is_not_used_behind_a_resolver_that_strips_signatures() {
         all_meet(
             &scenery,
             [
-                untrusted, untrusted, plain, plain, plain, plain, plain, plain,
+                untrusted, untrusted, plain, plain, plain, plain, plain, plain, plain, plain,
+                NO_SRV, NO_SRV,
             ],
         )
         .await

@@ -8,6 +8,7 @@ mod anchors;
 mod cache;
 mod questions;
 mod standing;
+mod wildcard;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -92,7 +93,8 @@ impl Validator {
         let Ok(Ok(message)) = timeout(GATE, self.questions.ask(name, kind)).await else {
             return Ok(Assessed::not_secure(Dnssec::Unsigned));
         };
-        if message.answers.is_empty() {
+        // Aliases that lead to nothing are no answer: DANE needs one.
+        if !matches!(follow(&message.answers, name, kind), Found::Records(_)) {
             return Ok(Assessed::not_secure(Dnssec::Unsigned));
         }
         if let Some(assessed) = self.by_resolver(&message, name, kind) {
@@ -200,6 +202,11 @@ impl Validator {
                 None => Ok(Some(response.into_message())),
             },
             Ok(response) => Ok(Some(response.into_message())),
+            Err(NetError::Dns(WireError::Nsec { response, .. }))
+                if wildcard::is_proven(&response, name, kind) =>
+            {
+                Ok(Some(response.into_message()))
+            }
             Err(NetError::Dns(WireError::Nsec {
                 proof: Proof::Bogus,
                 ..

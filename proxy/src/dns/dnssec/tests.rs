@@ -5,7 +5,7 @@
 use hickory_proto::{
     dnssec::{
         Algorithm,
-        rdata::{DNSSECRData, RRSIG, SigInput},
+        rdata::{DNSSECRData, NSEC, RRSIG, SigInput},
     },
     op::{OpCode, ResponseCode},
     rr::{
@@ -46,11 +46,16 @@ fn absence(proof: Proof) -> Record {
 }
 
 fn signature(owner: &str, covered: RecordType) -> RData {
+    signature_of(name(owner).num_labels(), covered)
+}
+
+/// Below `partner.example`, by a name of so many labels.
+fn signature_of(num_labels: u8, covered: RecordType) -> RData {
     RData::DNSSEC(DNSSECRData::RRSIG(RRSIG::from_sig(
         SigInput {
             type_covered: covered,
             algorithm: Algorithm::ECDSAP256SHA256,
-            num_labels: name(owner).num_labels(),
+            num_labels,
             original_ttl: 60,
             sig_expiration: SerialNumber::new(u32::MAX / 2),
             sig_inception: SerialNumber::new(0),
@@ -246,4 +251,88 @@ fn what_has_no_time_to_live_is_not_kept() {
     cache.put(&name("x"), A, 1, Duration::from_secs(60));
     assert_eq!(cache.get(&name("X"), A), Some(1));
     assert_eq!(cache.get(&name("x"), SRV), None);
+}
+
+/// RFC 4035 section 5.3.4: neither the name nor a closer wildcard may exist.
+#[test]
+fn a_wildcard_counts_where_nothing_closer_exists() {
+    let nsec = |next: &str, types: &[RecordType]| {
+        RData::DNSSEC(DNSSECRData::NSEC(NSEC::new(
+            name(next),
+            types.iter().copied(),
+        )))
+    };
+    let plain = [RecordType::A, RecordType::NSEC];
+    let cut = [RecordType::NS, RecordType::NSEC];
+    let apex = "partner.example";
+    // The question is for x.y.partner.example, the answer from *.partner.example.
+    for (from, next, types, proof, expected) in [
+        (
+            "b.partner.example",
+            "z.partner.example",
+            &plain,
+            Proof::Secure,
+            true,
+        ),
+        ("b.partner.example", apex, &plain, Proof::Secure, true),
+        // Something exists below y: a closer encloser.
+        (
+            "a.y.partner.example",
+            "z.partner.example",
+            &plain,
+            Proof::Secure,
+            false,
+        ),
+        (
+            "b.partner.example",
+            "z.y.partner.example",
+            &plain,
+            Proof::Secure,
+            false,
+        ),
+        (
+            "y.partner.example",
+            "z.partner.example",
+            &plain,
+            Proof::Secure,
+            false,
+        ),
+        // It is elsewhere, at a cut, of another zone, or not secure.
+        (
+            "a.partner.example",
+            "b.partner.example",
+            &plain,
+            Proof::Secure,
+            false,
+        ),
+        (
+            "y.partner.example",
+            "z.partner.example",
+            &cut,
+            Proof::Secure,
+            false,
+        ),
+        ("a.example", "z.example", &plain, Proof::Secure, false),
+        (
+            "b.partner.example",
+            "z.partner.example",
+            &plain,
+            Proof::Bogus,
+            false,
+        ),
+    ] {
+        let owner = "x.y.partner.example";
+        let mut message = Message::response(1, OpCode::Query);
+        message.answers = vec![
+            host(owner, Proof::Secure),
+            record(owner, signature_of(2, A), Proof::Secure),
+        ];
+        message.authorities = vec![record(from, nsec(next, types), proof)];
+        let got = wildcard::is_proven(&message, &name(owner), A);
+        assert_eq!(got, expected, "{from} to {next}");
+        message.answers[0].proof = Proof::Bogus;
+        assert!(!wildcard::is_proven(&message, &name(owner), A));
+        message.answers = vec![host(owner, Proof::Secure)];
+        assert!(!wildcard::is_proven(&message, &name(owner), A));
+    }
 }

@@ -1,5 +1,7 @@
 //! The running proxy: one call starts everything, and ends when everything has stopped.
 
+mod live;
+
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -12,11 +14,10 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
 };
 use tokio_util::sync::CancellationToken;
-use xmpp_edge_crds::edge_config::Contacts as ContactsKind;
 
 use crate::{
-    config::{InForce, Inputs, Materials, Offer},
-    contacts::{ContactStore, Database, DatabaseError, StoreHealth},
+    config::{InForce, Offer},
+    contacts::{ContactStore, DatabaseError},
     dns::{
         Dialer, Resolver, TrustAnchors,
         view::{Rules, View},
@@ -80,8 +81,6 @@ pub enum ServeError {
     Contacts(#[from] crate::contacts::StoreError),
 }
 
-/// A database of contacts that is away keeps a starting proxy from being ready for so long.
-const CONTACTS_WAIT: Duration = Duration::from_secs(30);
 /// Of each part of the drain after what is queued: `Settings::longest_drain_seconds` counts three.
 const DRAIN_STEP: Duration = Duration::from_secs(5);
 /// Between two looks at queues that wait.
@@ -110,7 +109,7 @@ pub async fn run(
             tokio::spawn(admin::run(Arc::clone(&admin), listener, stop_all.clone()));
         }
     }
-    let Some(first) = first(&options, &mut offers, &observed, &shutdown).await? else {
+    let Some(first) = live::first(&options, &mut offers, &observed, &shutdown).await? else {
         return Ok(());
     };
     let (taken, force) = first;
@@ -121,14 +120,14 @@ pub async fn run(
     }
     .with_trust_anchors(options.trust_anchors.clone());
     let dialer = dialer(&options, &force, resolver.clone());
-    let contacts = Arc::new(match database(&taken)? {
+    let contacts = Arc::new(match live::database(&taken)? {
         None => ContactStore::embedded(&options.state_dir.join("contacts"))?,
         Some(database) => ContactStore::postgres(database),
     });
     let health = contacts.health();
     // Before anybody can be told of being ready.
     observed.intake.note_contacts(health.borrow().clone());
-    let watcher = tokio::spawn(watch_contacts(health, observed.clone()));
+    let watcher = tokio::spawn(live::watch_contacts(health, observed.clone()));
     let stopping = CancellationToken::new();
     let edge = Edge::new(
         force,
@@ -142,14 +141,7 @@ pub async fn run(
     admin.begin(Arc::clone(&edge));
     let view = listeners.serve(&edge, &admin, &stopping, &stop_all);
 
-    let follower = Follower {
-        edge: Arc::clone(&edge),
-        observed,
-        contacts: Arc::clone(&contacts),
-        view,
-        taken,
-        fault: None,
-    };
+    let follower = live::Follower::new(&edge, observed, Arc::clone(&contacts), view, taken);
     let follower = tokio::spawn(follower.run(offers, stop_all.clone()));
     let housekeeper = tokio::spawn(keep_house(Arc::clone(&edge), stop_all.clone()));
     let announcer = tokio::spawn(announce(Arc::clone(&edge), ready));
@@ -164,76 +156,6 @@ pub async fn run(
     let _ = housekeeper.await;
     contacts.stop().await?;
     Ok(())
-}
-
-/// The first configuration that can be used; none when the end comes before.
-async fn first(
-    options: &Options,
-    offers: &mut watch::Receiver<Offer>,
-    observed: &Observed,
-    shutdown: &CancellationToken,
-) -> Result<Option<(Inputs, InForce)>, ServeError> {
-    loop {
-        let offer = offers.borrow_and_update().clone();
-        observed.intake.note(&offer.missing, &offer.stale);
-        let mut fault = offer.unreadable;
-        if let Some(inputs) = offer.inputs {
-            match build(&inputs, None).await {
-                Ok(force) => {
-                    observed.reject(fault);
-                    return Ok(Some((inputs, force)));
-                }
-                Err(error) if options.pod.is_none() => return Err(ServeError::Config(error)),
-                Err(error) => fault = Some(error),
-            }
-        }
-        observed.reject(fault);
-        tokio::select! {
-            () = shutdown.cancelled() => return Ok(None),
-            changed = offers.changed() => if changed.is_err() {
-                return Err(ServeError::Config("nobody offers one any more".to_owned()));
-            },
-        }
-    }
-}
-
-/// Where shared contacts are, as the materials say; none for embedded ones.
-fn database(inputs: &Inputs) -> Result<Option<Database>, ServeError> {
-    match inputs.config.contacts {
-        ContactsKind::Embedded => Ok(None),
-        ContactsKind::Postgres => {
-            let Materials {
-                contacts_url: Some(url),
-                contacts_ca,
-                ..
-            } = &*inputs.materials
-            else {
-                let text = "contacts.postgres: the Secret has no key url";
-                return Err(ServeError::Config(text.to_owned()));
-            };
-            Ok(Some(Database::parse(url, contacts_ca.as_deref())?))
-        }
-    }
-}
-
-/// Says of the contacts' store how it is, and waits a while at most for what it holds.
-async fn watch_contacts(mut health: watch::Receiver<StoreHealth>, observed: Observed) {
-    let mut given_up = false;
-    let patience = tokio::time::sleep(CONTACTS_WAIT);
-    tokio::pin!(patience);
-    loop {
-        let now = health.borrow_and_update().clone();
-        observed.intake.note_contacts(now);
-        tokio::select! {
-            changed = health.changed() => if changed.is_err() {
-                return;
-            },
-            () = &mut patience, if !given_up => {
-                given_up = true;
-                observed.intake.give_up_contacts();
-            }
-        }
-    }
 }
 
 /// Tells `ready` when nothing is waited for any more.
@@ -363,92 +285,6 @@ fn dialer(options: &Options, force: &InForce, resolver: Resolver) -> Dialer {
             crate::session::dial::is_forbidden(address, &own, loopback_is_open)
         }),
     )
-}
-
-/// Checks everything, beside the streams: 100,000 users take a while.
-async fn build(inputs: &Inputs, last: Option<Arc<InForce>>) -> Result<InForce, String> {
-    let inputs = inputs.clone();
-    let built =
-        tokio::task::spawn_blocking(move || InForce::build_after(&inputs, last.as_deref())).await;
-    match built {
-        Ok(built) => built.map_err(|error| error.to_string()),
-        Err(error) => Err(format!("an internal fault: {error}")),
-    }
-}
-
-/// Takes each new configuration that is good; a bad one keeps the old.
-struct Follower {
-    edge: Arc<Edge>,
-    observed: Observed,
-    contacts: Arc<ContactStore>,
-    view: Arc<View>,
-    /// What was offered last, taken or not.
-    taken: Inputs,
-    /// Why it was not.
-    fault: Option<String>,
-}
-
-impl Follower {
-    async fn run(mut self, mut offers: watch::Receiver<Offer>, stop: CancellationToken) {
-        loop {
-            tokio::select! {
-                changed = offers.changed() => if changed.is_err() {
-                    stop.cancelled().await;
-                    return;
-                },
-                () = stop.cancelled() => return,
-            }
-            let offer = offers.borrow_and_update().clone();
-            self.observed.intake.note(&offer.missing, &offer.stale);
-            if let Some(inputs) = offer.inputs.filter(|inputs| !inputs.are(&self.taken)) {
-                self.take(inputs).await;
-            }
-            let fault = offer.unreadable.or_else(|| self.fault.clone());
-            self.observed.reject(fault);
-        }
-    }
-
-    async fn take(&mut self, inputs: Inputs) {
-        let new_materials = !Arc::ptr_eq(&inputs.materials, &self.taken.materials);
-        match build(&inputs, Some(self.edge.force())).await {
-            Ok(force) => {
-                self.fault = None;
-                self.swap(force);
-            }
-            Err(error) => {
-                self.fault = Some(error);
-                // A new certificate does not wait for a good configuration.
-                let beside = Inputs {
-                    config: Arc::clone(&self.edge.force().config),
-                    materials: Arc::clone(&inputs.materials),
-                };
-                if new_materials && let Ok(force) = build(&beside, None).await {
-                    self.swap(force);
-                }
-            }
-        }
-        if new_materials {
-            match database(&inputs) {
-                Ok(Some(database)) => self.contacts.move_to(database),
-                Ok(None) => {}
-                Err(error) => tracing::warn!(%error, "the contacts stay where they are"),
-            }
-        }
-        self.taken = inputs;
-    }
-
-    fn swap(&self, force: InForce) {
-        let generation = force.config.generation;
-        let old = self.edge.force();
-        if old.config.listeners != force.config.listeners
-            || old.config.contacts != force.config.contacts
-        {
-            tracing::warn!("changed listeners and contacts take effect when the proxy starts next");
-        }
-        self.view.swap(Rules::new(&force.config));
-        self.edge.swap(force);
-        tracing::info!(generation, "configuration in force");
-    }
 }
 
 /// Queues, probes, partners that are gone: all that time brings.

@@ -98,7 +98,11 @@ impl Database {
         let of = |config: &Config| {
             let database = config.get_dbname().or(config.get_user());
             let options = config.get_options().map(str::to_owned);
-            let hosts = (config.get_hosts().to_vec(), config.get_ports().to_vec());
+            let hosts = (
+                config.get_hosts().to_vec(),
+                config.get_hostaddrs().to_vec(),
+                config.get_ports().to_vec(),
+            );
             (hosts, database.map(str::to_owned), options)
         };
         of(&self.config) == of(&other.config)

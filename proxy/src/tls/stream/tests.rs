@@ -35,7 +35,7 @@ fn configurations(
         .unwrap();
     let mut roots = rustls::RootCertStore::empty();
     roots.add(authority.der().clone()).unwrap();
-    let server = ServerConfig::builder_with_provider(Arc::clone(provider()))
+    let mut server = ServerConfig::builder_with_provider(Arc::clone(provider()))
         .with_protocol_versions(&[version])
         .unwrap()
         .with_no_client_auth()
@@ -44,6 +44,8 @@ fn configurations(
             PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes()).unwrap(),
         )
         .unwrap();
+    // As ours are configured. Who sends tickets waits for the client to take them.
+    server.send_tls13_tickets = 0;
     let client = ClientConfig::builder_with_provider(Arc::clone(provider()))
         .with_protocol_versions(&[version])
         .unwrap()
@@ -86,7 +88,7 @@ async fn our_client(
 ) {
     let (server, client) = configurations(version);
     let mut server = ServerConfig::clone(&server);
-    // The server writes them before it has a reader.
+    // Written before anyone reads them.
     server.send_tls13_tickets = if pipe < 4096 { 0 } else { 2 };
     let (near, far) = duplex(pipe);
     let connection = UnbufferedClientConnection::new(client, name()).unwrap();

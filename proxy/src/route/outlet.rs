@@ -36,7 +36,13 @@ impl Outlet {
 
     /// What has been told since, one at a time.
     pub fn told(&self) -> Option<Command> {
-        self.commands.lock().pop_front()
+        let mut commands = self.commands.lock();
+        let next = commands.pop_front();
+        if next.is_none() && commands.capacity() > 0 {
+            // Every stream is told of a new configuration, and then nothing for long.
+            *commands = VecDeque::new();
+        }
+        next
     }
 
     /// Completes after a wake; a wake before the call counts.

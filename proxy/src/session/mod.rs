@@ -17,6 +17,7 @@ pub mod verify;
 use std::{
     future::poll_fn,
     net::SocketAddr,
+    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -319,8 +320,10 @@ impl Session {
             if self.full.is_none() {
                 look = tokio::time::Instant::now() + LOOK;
             }
-            let full = self.full.clone();
-            let evicted = self.place.as_ref().map(|place| place.evicted.clone());
+            // Boxed: of a stream that is set up and flows, neither is there.
+            let mut room = self.full.clone().map(|full| Box::pin(room(full, look)));
+            let place = self.place.as_ref().map(|place| place.evicted.clone());
+            let mut evicted = place.map(|evicted| Box::pin(evicted.cancelled_owned()));
             tokio::select! {
                 biased;
                 result = poll_fn(|cx| self.poll_io(cx)) => {
@@ -329,12 +332,12 @@ impl Session {
                     }
                 }
                 () = outlet.woken() => {}
-                () = room(full.as_deref(), look) => {
+                () = if_any(&mut room) => {
                     look = tokio::time::Instant::now() + LOOK;
                     self.full = None;
                     self.take_partial();
                 }
-                () = cancelled(evicted.as_ref()) => {
+                () = if_any(&mut evicted) => {
                     // Counted by who took the place.
                     self.place = None;
                     self.input(Input::End(Fault::ResourceConstraint("too many connections")));
@@ -536,11 +539,14 @@ impl Drop for Session {
 }
 
 /// Room in a queue; looks again at `look`, because the total may be what was full.
-async fn room(full: Option<&Route>, look: tokio::time::Instant) {
-    match full {
-        Some(route) => {
-            let _ = tokio::time::timeout_at(look, route.room()).await;
-        }
+async fn room(full: Arc<Route>, look: tokio::time::Instant) {
+    let _ = tokio::time::timeout_at(look, full.room()).await;
+}
+
+/// Never, where there is nothing to wait for.
+async fn if_any(waits: &mut Option<Pin<Box<impl Future<Output = ()>>>>) {
+    match waits {
+        Some(waits) => waits.await,
         None => std::future::pending().await,
     }
 }

@@ -236,6 +236,7 @@ impl StreamEntry {
             &mut facts.sends
         };
         if !list.contains(pair) {
+            list.reserve_exact(1);
             list.push(pair.clone());
         }
     }

@@ -183,7 +183,7 @@ async fn a_session_that_is_dropped_on_its_way_leaves_no_stream_behind() {
         outputs: Vec::new(),
         place: None,
         already: Vec::new(),
-        tlsa: None,
+        tlsa: Vec::new(),
         local: None,
     };
     let mut session = Session::new(&edge, start);

@@ -2,6 +2,7 @@
 //! shows where sessions, queues and sockets meet. Each test has loopback addresses of its own.
 
 mod peers;
+mod sharing;
 
 use std::{
     sync::Arc,

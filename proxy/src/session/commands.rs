@@ -4,7 +4,7 @@ use tokio::sync::oneshot;
 
 use super::Session;
 use crate::{
-    stream::{Fault, Input, Pair, PeerRole, Side, Verdict},
+    stream::{Fault, Input, MAX_PAIRS, Pair, PeerRole, Side, Verdict},
     tls::TlsaSet,
 };
 
@@ -67,6 +67,10 @@ impl Session {
             let _ = answer.send(Err(Fault::Shutdown));
             return;
         }
+        if self.tlsa.len() >= MAX_PAIRS {
+            let _ = answer.send(Err(Fault::TooManyPairs));
+            return;
+        }
         if let Some(records) = tlsa {
             self.tlsa.retain(|(domain, _)| *domain != pair.to);
             self.tlsa.push((pair.to.clone(), records));
@@ -77,7 +81,7 @@ impl Session {
     }
 
     /// Whether the pairs of a stream of ours belong to several partner objects by now.
-    fn mixes_partners(&self) -> bool {
+    pub(super) fn mixes_partners(&self) -> bool {
         if self.side == Side::Gateway || self.peer == PeerRole::Client {
             return false;
         }

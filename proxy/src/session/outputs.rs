@@ -57,6 +57,10 @@ impl Session {
                     if is_new {
                         self.outgoing.push(route);
                     }
+                    if self.mixes_partners() {
+                        // The configuration changed while the pair was asked for.
+                        self.input(Input::End(Fault::Done));
+                    }
                 } else if self.peer == PeerRole::Server && self.outgoing.is_empty() {
                     // The peer opened a bidirectional stream in the meantime.
                     self.input(Input::End(Fault::Done));

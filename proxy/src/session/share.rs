@@ -139,7 +139,7 @@ pub async fn find(edge: &Arc<Edge>, route: &Arc<Route>, number: DialNumber) -> W
                 continue;
             };
             asked.push(entry.id);
-            match ask(edge, entry, &route.pair, tlsa, deadline).await {
+            match ask(entry, &route.pair, tlsa, deadline).await {
                 Answer::Carried => return Way::Carried,
                 Answer::NotHere => {}
                 Answer::Declined => {
@@ -243,7 +243,6 @@ async fn look_up<'a>(
 /// Asks one stream to carry the pair; while it waits for the peer's word, the stream's other pairs
 /// go on.
 async fn ask(
-    edge: &Edge,
     entry: Arc<StreamEntry>,
     pair: &Pair,
     tlsa: Option<TlsaSet>,
@@ -266,17 +265,18 @@ async fn ask(
     drop(entry);
     let answer = match tokio::time::timeout_at(deadline.into(), answered).await {
         Ok(Ok(Ok(()))) => Answer::Carried,
-        Ok(Ok(Err(
-            Fault::TooManyPairs
-            | Fault::NotMultiplexable
-            | Fault::Shutdown
-            | Fault::HostUnknown
-            | Fault::Policy(_),
-        ))) => Answer::NotHere,
         // The stream's end may well be the peer's way to refuse.
-        Ok(Ok(Err(_)) | Err(_)) | Err(_) => Answer::Declined,
+        Ok(Ok(Err(
+            Fault::DialbackError { .. }
+            | Fault::DialbackRejected
+            | Fault::PeerError { .. }
+            | Fault::PeerClosed,
+        )))
+        | Err(_) => Answer::Declined,
+        // The machine did not ask, or the stream has ended for a reason of ours.
+        Ok(Ok(Err(_)) | Err(_)) => Answer::NotHere,
     };
-    if matches!(answer, Answer::Declined) && !edge.stopping.is_cancelled() {
+    if matches!(answer, Answer::Declined) {
         tracing::info!(%pair, stream, "not taken on a shared stream: it gets its own");
     }
     answer

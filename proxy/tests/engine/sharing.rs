@@ -116,6 +116,7 @@ async fn when_a_shared_stream_dies_each_pair_sends_again_what_was_not_acknowledg
     assert_eq!(ids_of(&lab, "a"), ["a0", "a1", "a2", "a2"]);
     assert_eq!(ids_of(&lab, "b"), ["b0", "b1", "b2", "b1", "b2"]);
     assert_eq!(lab.partner.streams(), 2, "they share the next one too");
+    lab.partner.say(2, "<a xmlns='urn:xmpp:sm:3' h='3'/>").await;
     lab.stop().await;
 }
 
@@ -148,6 +149,7 @@ async fn a_pair_that_becomes_forbidden_ends_its_stream_and_the_others_go_on() {
         "nothing more for who is forbidden"
     );
     lab.gateway.hears("not-allowed").await;
+    lab.partner.say(2, "<a xmlns='urn:xmpp:sm:3' h='1'/>").await;
     lab.stop().await;
 }
 

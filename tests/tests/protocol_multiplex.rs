@@ -277,7 +277,9 @@ mod real {
     fn prosody_takes_a_second_sender_on_the_stream_of_the_first() {
         alone(async {
             let lab = Lab::new().await?;
-            let spec = lab.spec(PARTNER, 10, "bob", Security::Certificates);
+            // As packaged: EXTERNAL for whoever has a good certificate, dialback too.
+            let mut spec = lab.spec(PARTNER, 10, "bob", Security::TlsDialback);
+            spec.identity = lab.identity(PARTNER, Security::Certificates);
             lab.publish(&spec);
             let place = Place::in_lab(&lab, 20, 21);
             lab.dns().host(FQDN, place.bind);
@@ -336,7 +338,8 @@ mod real {
                     .collect();
                 (ours.len() == 1).then(|| ours[0].clone())
             })
-            .await?;
+            .await
+            .with_context(|| format!("{}\n{}", edge.log(), prosody.log()))?;
             ensure!(sent["localDomains"] == json!([OWN, SECOND]), "{sent:#}");
             ensure!(sent["acknowledged"] == true, "{sent:#}");
             drop(server);

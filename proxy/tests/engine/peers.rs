@@ -43,10 +43,20 @@ pub struct Plan {
     pub gateway_acks: bool,
     /// The partner offers XEP-0198; its acks are the test's.
     pub partner_acks: bool,
-    /// The partner takes no second pair on a stream.
-    pub partner_refuses: bool,
+    /// What the partner makes of a stream's second pair.
+    pub partner_on_second: Second,
     /// So many first connections to the gateway read nothing once the stream stands.
     pub deaf_connections: usize,
+}
+
+/// How a further `db:result` on a stream is answered.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum Second {
+    #[default]
+    Valid,
+    Error,
+    /// By the test, if at all.
+    Silence,
 }
 
 /// Message `id` of a user inside to a partner's.
@@ -84,7 +94,7 @@ impl Lab {
             of(2, 5269),
             Served {
                 acks: plan.partner_acks,
-                refuses: plan.partner_refuses,
+                on_second: plan.partner_on_second,
                 ..Served::default()
             },
         );
@@ -354,8 +364,7 @@ pub struct Server {
 #[derive(Default)]
 struct Served {
     acks: bool,
-    /// Answers every `db:result` after a stream's first by an error.
-    refuses: bool,
+    on_second: Second,
     deaf: usize,
     accepted: AtomicUsize,
     heard: Mutex<String>,
@@ -561,12 +570,15 @@ impl Served {
         let after = after[after.find('>')? + 1..].to_owned();
         let (from, to) = (attribute(tag, "from"), attribute(tag, "to"));
         let reply = if tag.starts_with("<db:result") {
-            let verdict = if self.refuses && carries {
-                "error"
-            } else {
-                "valid"
-            };
-            format!("<db:result from='{to}' to='{from}' type='{verdict}'/>")
+            match (carries, self.on_second) {
+                (true, Second::Silence) => String::new(),
+                (true, Second::Error) => {
+                    format!("<db:result from='{to}' to='{from}' type='error'/>")
+                }
+                (false, _) | (true, Second::Valid) => {
+                    format!("<db:result from='{to}' to='{from}' type='valid'/>")
+                }
+            }
         } else {
             let id = attribute(tag, "id");
             let verdict = if key == KEY { "valid" } else { "invalid" };

@@ -1,6 +1,6 @@
 //! Pairs of one partner on one stream.
 
-use crate::peers::{Lab, Plan, outward};
+use crate::peers::{Lab, Plan, Second, outward};
 
 /// Ids `{name}0`, `{name}1`, … that came, in their order.
 fn ids_of(lab: &Lab, name: &str) -> Vec<String> {
@@ -49,7 +49,7 @@ async fn pairs_that_need_a_stream_at_the_same_time_share_it() {
 #[tokio::test]
 async fn a_pair_that_is_refused_dials_its_own_and_harms_nobody() {
     let plan = Plan {
-        partner_refuses: true,
+        partner_on_second: Second::Error,
         ..Plan::default()
     };
     let lab = Lab::start(10, plan).await;
@@ -82,6 +82,47 @@ async fn a_pair_that_is_refused_dials_its_own_and_harms_nobody() {
         .partner
         .heard_times("<db:result from='org2.example' to='partner.example'>");
     assert_eq!(asked, 3, "on the shared stream, on its own, on its next");
+    lab.stop().await;
+}
+
+#[tokio::test]
+async fn a_late_yes_to_a_pair_that_has_dialled_changes_nothing() {
+    let plan = Plan {
+        partner_on_second: Second::Silence,
+        queue_timeout_seconds: 4,
+        ..Plan::default()
+    };
+    let lab = Lab::start(14, plan).await;
+    let mut first = lab.inside_stream("org.example", "partner.example").await;
+    first
+        .say(&outward("org.example", "partner.example", "a0"))
+        .await;
+    lab.partner.heard_stanzas(1).await;
+    let mut second = lab.inside_stream("org2.example", "partner.example").await;
+    second
+        .say(&outward("org2.example", "partner.example", "b0"))
+        .await;
+    lab.partner.heard_stanzas(2).await;
+    assert_eq!(lab.partner.streams(), 2);
+    lab.partner
+        .say(
+            1,
+            "<db:result from='partner.example' to='org2.example' type='valid'/>",
+        )
+        .await;
+    for id in ["b1", "b2"] {
+        second
+            .say(&outward("org2.example", "partner.example", id))
+            .await;
+        lab.partner.hears(&format!("id='{id}'")).await;
+    }
+    // Its own stream dies: the shared one lives, and what waits is carried once.
+    lab.partner.hang_up(2).await;
+    second
+        .say(&outward("org2.example", "partner.example", "b3"))
+        .await;
+    lab.partner.hears("id='b3'").await;
+    assert_eq!(ids_of(&lab, "b"), ["b0", "b1", "b2", "b3"]);
     lab.stop().await;
 }
 

@@ -12,11 +12,7 @@ use std::{
 
 use xmpp_edge_crds::{domain::DomainName, verdict::Direction};
 
-use super::{
-    Session, Start,
-    realm::StreamRealm,
-    share::{self, Way},
-};
+use super::{Session, Start, realm::StreamRealm, share};
 use crate::{
     config::InForce,
     dns::{self, Connected, DnsError},
@@ -52,7 +48,7 @@ pub fn start(edge: &Arc<Edge>, route: &Arc<Route>, number: DialNumber) {
             // What waited has expired meanwhile: nobody needs the stream any more.
             return;
         }
-        let Way::Own(mut own) = Box::pin(share::find(&edge, &route, number)).await else {
+        let Some(mut own) = Box::pin(share::find(&edge, &route, number)).await else {
             return;
         };
         loop {

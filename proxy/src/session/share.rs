@@ -59,14 +59,6 @@ impl Drop for Turn {
     }
 }
 
-/// How a pair gets its stream.
-pub enum Way {
-    /// It has one: nothing is left to do.
-    Carried,
-    /// It dials.
-    Own(Own),
-}
-
 /// What a pair that dials has found out already.
 #[derive(Default)]
 pub struct Own {
@@ -109,11 +101,12 @@ impl Shares {
     }
 }
 
-/// Finds the stream for the pair of `route`, whose dialling task has this number.
-pub async fn find(edge: &Arc<Edge>, route: &Arc<Route>, number: DialNumber) -> Way {
+/// Looks for a stream that takes the pair of `route`, whose dialling task has this number. `None`
+/// where one carries it now; else the pair dials.
+pub async fn find(edge: &Arc<Edge>, route: &Arc<Route>, number: DialNumber) -> Option<Own> {
     let mut own = Own::default();
     if route.side == Side::Gateway || edge.stopping.is_cancelled() {
-        return Way::Own(own);
+        return Some(own);
     }
     // Asking and waiting leave most of the time that a stanza may wait.
     let deadline = Instant::now() + edge.queue_timeout() / 4;
@@ -121,15 +114,15 @@ pub async fn find(edge: &Arc<Edge>, route: &Arc<Route>, number: DialNumber) -> W
     let mut waited = false;
     loop {
         if !route.is_dialling(number) {
-            return Way::Carried;
+            return None;
         }
         let force = edge.force();
         let Some(partner) = force.partner(&route.pair.to) else {
-            return Way::Own(own);
+            return Some(own);
         };
         let now = Instant::now();
         if edge.shares.is_declined(&route.pair, now) {
-            return Way::Own(own);
+            return Some(own);
         }
         for entry in standing(edge, &partner.name, &route.pair) {
             if asked.contains(&entry.id) {
@@ -140,31 +133,31 @@ pub async fn find(edge: &Arc<Edge>, route: &Arc<Route>, number: DialNumber) -> W
             };
             asked.push(entry.id);
             match ask(entry, &route.pair, tlsa, deadline).await {
-                Answer::Carried => return Way::Carried,
+                Answer::Carried => return None,
                 Answer::NotHere => {}
                 Answer::Declined => {
                     edge.shares.decline(&route.pair, Instant::now());
-                    return Way::Own(own);
+                    return Some(own);
                 }
-                Answer::TooLate => return Way::Own(own),
+                Answer::TooLate => return Some(own),
             }
         }
         let looked_up = look_up(edge, route, &mut own.looked_up).await;
         let Ok(candidates) = looked_up else {
-            return Way::Own(own);
+            return Some(own);
         };
         let server = (partner.name.clone(), candidates.preferred());
         match take_turn(edge, server) {
             Ok(turn) => {
                 own.turn = Some(turn);
-                return Way::Own(own);
+                return Some(own);
             }
             // Once: where the first stream cannot be shared, the others need not queue up.
             Err(over) if !waited => {
                 waited = true;
                 let _ = tokio::time::timeout_at(deadline.into(), over.cancelled()).await;
             }
-            Err(_) => return Way::Own(own),
+            Err(_) => return Some(own),
         }
     }
 }

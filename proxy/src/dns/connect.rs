@@ -102,6 +102,17 @@ struct Current {
     queue: VecDeque<SocketAddr>,
 }
 
+impl Current {
+    fn candidate(&self, address: SocketAddr) -> Candidate {
+        Candidate {
+            target: self.name.clone(),
+            address,
+            direct_tls: self.direct_tls,
+            tlsa: self.tlsa.clone(),
+        }
+    }
+}
+
 impl Dialer {
     /// `forbidden` says which addresses of partners are not dialled: see [`is_guarded`].
     #[must_use]
@@ -228,12 +239,7 @@ impl Candidates {
                 continue;
             };
             if found.queue.contains(&address) {
-                return Some(Candidate {
-                    target: found.name,
-                    address,
-                    direct_tls: found.direct_tls,
-                    tlsa: found.tlsa,
-                });
+                return Some(found.candidate(address));
             }
         }
         None
@@ -375,12 +381,7 @@ impl Candidates {
             };
             let text = format!("connected to {address} of {}, for {how}", current.name);
             self.step(Step::Tcp, "Ok", Some(address), text, began);
-            let candidate = Candidate {
-                target: current.name.clone(),
-                address,
-                direct_tls: current.direct_tls,
-                tlsa: current.tlsa.clone(),
-            };
+            let candidate = current.candidate(address);
             return Ok(Connected { stream, candidate });
         }
         Err(last.unwrap_or_else(|| ConnectFault::Dns {

@@ -17,7 +17,7 @@ use xmpp_edge_tests::{
 static RIG: Shared = Shared::new(Plan {
     partner: |test| json!({ "additionalDomains": [more(test)] }),
     settings: || json!({ "queueTimeoutSeconds": 12 }),
-    ..Plan::standard("m", 9)
+    ..Plan::standard("m", 10)
 });
 
 const CAROL: &str = "carol@second.example";
@@ -253,6 +253,45 @@ fn a_pair_that_becomes_forbidden_takes_its_stream_with_it_and_nothing_of_the_oth
         let error = s.inside_gets(&two).await?;
         ensure!(error.error_condition() == Some("not-allowed"), "{error:?}");
         outside.tell(1, Command::Drop);
+        Ok(())
+    });
+}
+
+#[test]
+fn order_of_each_pair_survives_the_death_of_a_shared_stream() {
+    RIG.test(10, async |s| {
+        let outside = s.outside().await?;
+        let (mut first, mut second) = (s.inside().await?, second_inside(s).await?);
+        let rob = s.user("rob");
+        ensure!(crosses(s, &mut first, &outside, ALICE, &rob).await? == 1);
+        ensure!(crosses(s, &mut second, &outside, CAROL, &rob).await? == 1);
+        let (mut firsts, mut seconds) = (Vec::new(), Vec::new());
+        for number in 0..400 {
+            if number == 200 {
+                // What comes from here on is unacknowledged when the stream dies.
+                outside.freeze(1).await?;
+            }
+            firsts.push(s.fresh());
+            seconds.push(s.fresh());
+            first.message(ALICE, &rob, &firsts[number], "hello").await?;
+            second
+                .message(CAROL, &rob, &seconds[number], "hello")
+                .await?;
+        }
+        outside.tell(1, Command::Drop);
+        outside.stanza_id(&firsts[399]).await?;
+        outside.stanza_id(&seconds[399]).await?;
+        for ids in [&firsts, &seconds] {
+            let mut once = std::collections::BTreeSet::new();
+            let came: Vec<_> = outside
+                .stanzas()
+                .iter()
+                .filter_map(|r| r.stanza.attribute("id").map(str::to_owned))
+                .filter(|id| ids.contains(id) && once.insert(id.clone()))
+                .collect();
+            ensure!(came == *ids, "lost, or out of order: {came:?}");
+        }
+        ensure!(outside.connections() == 2, "the next one is shared too");
         Ok(())
     });
 }

@@ -4,6 +4,7 @@
 //! into a buffer that the threads share, so that an idle stream holds none.
 
 pub mod accept;
+mod commands;
 pub mod dial;
 pub mod egress;
 pub mod keepalive;
@@ -11,6 +12,7 @@ mod outputs;
 pub mod realm;
 pub mod registry;
 pub mod relay;
+pub mod share;
 mod traffic;
 pub mod verify;
 
@@ -22,7 +24,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{io::AsyncWriteExt, sync::OwnedSemaphorePermit};
+use tokio::{
+    io::AsyncWriteExt,
+    sync::{OwnedSemaphorePermit, oneshot},
+};
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::domain::DomainName;
 
@@ -35,11 +40,13 @@ use crate::{
         queue::Route,
     },
     stream::{
-        Fault, Inbound, Input, Outbound, Output, PeerRole, Side, StreamLimits, Verdict, acks::Acks,
+        Fault, Inbound, Input, Outbound, Output, Pair, PeerRole, Side, StreamLimits, Verdict,
+        acks::Acks,
     },
     tls::{TlsFacts, TlsaSet, Transport},
     xml::{Limits, Scanner, StreamHeader},
 };
+pub use commands::Command;
 use egress::{Confirmation, Egress, HandedBack};
 use keepalive::KeepAlive;
 use realm::StreamRealm;
@@ -55,19 +62,6 @@ const CLOSING: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(250);
 /// How long close_notify and FIN may take.
 const GOODBYE: Duration = Duration::from_secs(2);
-
-/// What other tasks tell a stream.
-#[derive(Debug)]
-pub enum Command {
-    /// The verdict that the machine asked for.
-    Verdict { request: u32, verdict: Verdict },
-    /// The configuration changed.
-    RealmChanged,
-    /// End in order: what is queued goes out first.
-    Drain,
-    /// End now.
-    End(Fault),
-}
 
 /// The machine of either initiator.
 pub enum Machine {
@@ -136,7 +130,9 @@ pub struct Session {
     start_tls: Option<DomainName>,
     /// As whom we dialled.
     local: Option<DomainName>,
-    tlsa: Option<(DomainName, TlsaSet)>,
+    /// Further pairs that the machine was asked for, and who waits for each.
+    joining: Vec<(Pair, oneshot::Sender<Result<(), Fault>>)>,
+    tlsa: Vec<(DomainName, TlsaSet)>,
     /// Reading or writing failed: nothing more can be said.
     broken: bool,
     /// All that was written has left.
@@ -163,7 +159,7 @@ pub struct Start {
     pub place: Option<crate::listen::bounds::Place>,
     /// Bytes that were read before.
     pub already: Vec<u8>,
-    pub tlsa: Option<(DomainName, TlsaSet)>,
+    pub tlsa: Vec<(DomainName, TlsaSet)>,
     pub local: Option<DomainName>,
 }
 
@@ -211,6 +207,7 @@ impl Session {
             tls: start.tls,
             start_tls: None,
             local: start.local,
+            joining: Vec::new(),
             tlsa: start.tlsa,
             broken: false,
             flushed: true,
@@ -256,6 +253,7 @@ impl Session {
     /// The stream is over: says goodbye and hands back what was in custody.
     pub async fn finish(&mut self) {
         self.outlet.close();
+        self.joining.clear();
         self.relay.flush(&self.edge, Instant::now());
         let now = Instant::now();
         self.hand_back(now);
@@ -361,31 +359,9 @@ impl Session {
     fn input(&mut self, input: Input<'_>) {
         let realm = StreamRealm {
             force: &self.force,
-            tlsa: self.tlsa.as_ref(),
+            tlsa: &self.tlsa,
         };
         self.machine.step(input, &realm, &mut self.outputs);
-    }
-
-    fn command(&mut self, command: Command) {
-        match command {
-            Command::Verdict { request, verdict } => {
-                self.input(Input::Verdict { request, verdict })
-            }
-            Command::RealmChanged => {
-                self.force = self.edge.force();
-                self.consider_settings();
-                self.relay.relabel(&self.edge, &self.force);
-                self.input(Input::RealmChanged);
-            }
-            Command::Drain => {
-                self.keepalive.draining = true;
-                // Who has not said who he is can go to another replica.
-                if self.peer == PeerRole::Client && !self.is_established() {
-                    self.input(Input::End(Fault::Shutdown));
-                }
-            }
-            Command::End(fault) => self.input(Input::End(fault)),
-        }
     }
 
     /// Everything taken in was settled and acknowledged, everything to be sent was confirmed.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::{
-        WebPkiServerVerifier,
+        UnbufferedClientConnection, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_name,
     },
@@ -15,13 +15,13 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::TlsConnector;
 
 use super::{
     Roots, Transport,
     certificate::{not_after, parse},
     handshake::JudgedLater,
     provider,
+    stream::TlsStream,
 };
 
 /// What of the server's certificate counts.
@@ -88,8 +88,11 @@ impl DatabaseTls {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        let stream = TlsConnector::from(self.config).connect(name, io).await?;
-        Ok(Transport::Client(Box::new(stream)))
+        let connection =
+            UnbufferedClientConnection::new(self.config, name).map_err(io::Error::other)?;
+        let mut stream = Box::new(TlsStream::new(io, connection, Vec::new()));
+        stream.handshake().await?;
+        Ok(Transport::Client(stream))
     }
 }
 

@@ -19,6 +19,7 @@ pub mod leaf;
 #[cfg(test)]
 pub(crate) mod pki;
 pub mod roots;
+pub mod stream;
 pub mod transport;
 pub mod verify;
 
@@ -43,8 +44,6 @@ pub struct TlsFacts {
     pub cipher: &'static str,
     /// End entity first; empty where none was presented.
     pub peer_chain: Vec<CertificateDer<'static>>,
-    /// What the client asked for; only on the server's side.
-    pub sni: Option<String>,
 }
 
 /// The one cryptographic provider: nothing depends on a process-wide default.

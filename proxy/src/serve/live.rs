@@ -42,6 +42,8 @@ pub(super) async fn first(
         }
         observed.reject(fault);
         tokio::select! {
+            // The source may end by the same token: that is no failure.
+            biased;
             () = shutdown.cancelled() => return Ok(None),
             changed = offers.changed() => if changed.is_err() {
                 return Err(ServeError::Config("nobody offers one any more".to_owned()));

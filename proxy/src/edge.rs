@@ -23,8 +23,12 @@ use crate::{
     dns::{Dialer, Resolver},
     listen::bounds::Bounds,
     observe::{
-        attempts::Attempts, metrics::Metrics, peer_keys::PeerKey, probes::Probes,
-        status::LastRejected,
+        attempts::Attempts,
+        intake::{Intake, Observed},
+        metrics::Metrics,
+        peer_keys::PeerKey,
+        probes::Probes,
+        repeats::Repeats,
     },
     route::{
         batch::Batch,
@@ -59,10 +63,11 @@ pub struct Edge {
     pub shares: Shares,
     pub crossed: Crossed,
     pub bounds: Arc<Bounds>,
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     pub attempts: Attempts,
     pub probes: Probes,
-    pub rejected: LastRejected,
+    pub repeats: Repeats,
+    pub intake: Arc<Intake>,
     /// Subscriptions to be probed when a partner is back: user and contact, by partner's domain.
     withdrawn: Mutex<Vec<(DomainName, Subscriptions)>>,
     /// Streams that only carry errors back inside, as domains of no partner.
@@ -83,6 +88,7 @@ impl Edge {
         contacts: Arc<Contacts>,
         peer_keys: Option<mpsc::Sender<PeerKey>>,
         stopping: CancellationToken,
+        observed: &Observed,
     ) -> Arc<Self> {
         Arc::new(Self {
             force: ArcSwap::from_pointee(force),
@@ -95,10 +101,11 @@ impl Edge {
             shares: Shares::default(),
             crossed: Crossed::default(),
             bounds: Arc::default(),
-            metrics: Metrics::new(),
+            metrics: Arc::clone(&observed.metrics),
             attempts: Attempts::default(),
             probes: Probes::default(),
-            rejected: LastRejected::default(),
+            repeats: Repeats::default(),
+            intake: Arc::clone(&observed.intake),
             withdrawn: Mutex::default(),
             answer_streams: Arc::new(Semaphore::new(ANSWER_STREAMS)),
             peer_keys,
@@ -133,6 +140,10 @@ impl Edge {
                 .collect()
         };
         self.attempts.forget(&force);
+        // Those of a partner that is no more are asked for by nobody.
+        self.withdrawn
+            .lock()
+            .retain(|(domain, _)| force.partner(domain).is_some());
         self.force.store(Arc::new(force));
         self.metrics.forget_partners(&gone);
         self.streams.tell_all(|| Command::RealmChanged);
@@ -222,17 +233,17 @@ impl Edge {
 
     /// What keeps the pod from being ready, named.
     #[must_use]
-    pub fn waits_for(&self) -> Vec<&'static str> {
+    pub fn waits_for(&self) -> Vec<String> {
         let force = self.force.load();
-        let mut waits = Vec::new();
+        let mut waits = self.intake.waits_for();
         if force.identity.is_none() {
-            waits.push("the pool's certificate");
+            waits.push("the pool's certificate".to_owned());
         }
         if force.leaves.is_none() {
-            waits.push("the internal issuer");
+            waits.push("the internal issuer".to_owned());
         }
         if self.stopping.is_cancelled() {
-            waits.push("the end: it drains");
+            waits.push("the end: it drains".to_owned());
         }
         waits
     }

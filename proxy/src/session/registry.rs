@@ -79,6 +79,8 @@ pub struct StreamEntry {
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     pub established: Option<Timestamp>,
+    /// When the newest pair came.
+    pub changed: Option<Timestamp>,
     /// From the peer.
     pub receives: Vec<Pair>,
     /// To the peer.
@@ -228,7 +230,9 @@ impl StreamEntry {
     /// A pair stands on this stream; `receives` says in which direction.
     pub fn carries(&self, pair: &Pair, method: Method, tls: Option<&TlsFacts>, receives: bool) {
         let mut facts = self.facts.lock();
-        facts.established.get_or_insert_with(Timestamp::now);
+        let now = Timestamp::now();
+        facts.established.get_or_insert(now);
+        facts.changed = Some(now);
         facts.method.get_or_insert(method);
         if let Some(tls) = tls {
             facts.tls_version = Some(tls.version);

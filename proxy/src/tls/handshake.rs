@@ -300,16 +300,16 @@ fn without_resumption(mut config: ClientConfig) -> ClientConfig {
 
 /// Accepts every chain and checks only that the peer holds the key of its first certificate.
 #[derive(Debug)]
-struct JudgedLater;
+pub(super) struct JudgedLater;
 
 impl JudgedLater {
-    fn schemes() -> Vec<SignatureScheme> {
+    pub(super) fn schemes() -> Vec<SignatureScheme> {
         provider()
             .signature_verification_algorithms
             .supported_schemes()
     }
 
-    fn tls12(
+    pub(super) fn tls12(
         message: &[u8],
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
@@ -318,7 +318,7 @@ impl JudgedLater {
         verify_tls12_signature(message, certificate, signature, algorithms)
     }
 
-    fn tls13(
+    pub(super) fn tls13(
         message: &[u8],
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,

@@ -11,6 +11,7 @@ use rustls_pki_types::CertificateDer;
 
 pub mod certificate;
 pub mod dane;
+pub mod database;
 pub mod fault;
 pub mod handshake;
 pub mod identity;
@@ -24,6 +25,7 @@ pub mod verify;
 
 pub use certificate::{CertificateError, SpkiSha256, not_after, spki_sha256};
 pub use dane::{Tlsa, TlsaSet};
+pub use database::{DatabaseTls, Demand};
 pub use fault::CertificateFault;
 pub use handshake::{FirstByte, HandshakeError, Mode, accept, connect, sniff};
 pub use identity::{Identity, IdentityError};

@@ -17,6 +17,7 @@ use xmpp_edge_proxy::{
     contacts::ContactStore,
     dns::{Dialer, Resolver},
     edge::Edge,
+    observe::intake::Observed,
     session::{Machine, Session, Start},
     stream::{Inbound, Link, PeerRole, Side},
     tls::Transport,
@@ -170,6 +171,7 @@ async fn a_session_that_is_dropped_on_its_way_leaves_no_stream_behind() {
         Arc::clone(contacts.contacts()),
         None,
         CancellationToken::new(),
+        &Observed::default(),
     );
     let listener = TcpListener::bind("127.90.7.1:0").await.expect("an address");
     let address = listener.local_addr().expect("it has one");

@@ -22,7 +22,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::edge_config::EdgeConfig;
 use xmpp_edge_proxy::{
-    config::{Inputs, Materials},
+    config::{Inputs, Materials, Offer},
     serve::{self, Options, ServeError},
 };
 use zeroize::Zeroizing;
@@ -82,7 +82,7 @@ pub struct Lab {
     pub partner: Server,
     shutdown: CancellationToken,
     running: JoinHandle<Result<(), ServeError>>,
-    inputs: watch::Sender<Inputs>,
+    inputs: watch::Sender<Offer>,
     _state: tempfile::TempDir,
 }
 
@@ -107,7 +107,7 @@ impl Lab {
             },
         );
         let inputs = inputs(number, &plan);
-        let (sender, receiver) = watch::channel(inputs);
+        let (sender, receiver) = watch::channel(inputs.into());
         let state = tempfile::tempdir().expect("a directory");
         let options = Options {
             bind: vec![of(1, 0).ip()],
@@ -116,6 +116,7 @@ impl Lab {
             resolver: Some(of(1, 53)),
             trust_anchors: Default::default(),
             state_dir: state.path().to_owned(),
+            pod: None,
             peer_keys: None,
         };
         let shutdown = CancellationToken::new();
@@ -181,7 +182,9 @@ impl Lab {
 
     /// Another configuration comes into force.
     pub fn change(&self, change: impl FnOnce(&mut EdgeConfig)) {
-        self.inputs.send_modify(|inputs| {
+        self.inputs.send_modify(|offer| {
+            let inputs = offer.inputs.as_mut().expect("it was begun with");
+            // The edge holds the one before: this is another.
             let config = Arc::make_mut(&mut inputs.config);
             config.generation += 1;
             change(config);

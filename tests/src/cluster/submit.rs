@@ -6,6 +6,7 @@ use http::{Method, Request};
 use serde_json::Value;
 
 use super::Namespace;
+use crate::wait;
 
 /// Why the server refused an object.
 #[derive(Clone, Debug)]
@@ -94,11 +95,8 @@ impl Namespace<'_> {
                 format!("&fieldManager={manager}"),
             ),
         };
-        let mut path = format!(
-            "/apis/xmpp-edge.dev/v1alpha1/namespaces/{}/{}",
-            self.name,
-            plural(kind)?
-        );
+        let version = object["apiVersion"].as_str().unwrap_or_default();
+        let mut path = format!("/apis/{version}/namespaces/{}/{}", self.name, plural(kind)?);
         for part in [if named { name } else { "" }, how.subresource] {
             if !part.is_empty() {
                 path = format!("{path}/{part}");
@@ -140,6 +138,21 @@ impl Namespace<'_> {
             Ok(stored) => Ok(stored),
             Err(refusal) => bail!("{}", refusal.message),
         }
+    }
+
+    /// Waits until the server refuses to create `object`: a changed definition is in force.
+    ///
+    /// # Errors
+    /// When it goes on accepting it.
+    pub async fn until_refused(&self, object: &Value) -> Result<()> {
+        let how = Submission {
+            dry_run: true,
+            ..Submission::CREATE
+        };
+        wait::until("the definition is in force", wait::GENEROUS, async || {
+            self.submit(how, object).await.ok()?.err().map(|_| ())
+        })
+        .await
     }
 }
 

@@ -9,4 +9,6 @@ pub mod compile;
 pub mod dns;
 pub mod inspect;
 pub mod lync;
+pub mod partner;
+pub mod policy;
 pub mod standalone;

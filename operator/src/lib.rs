@@ -8,4 +8,5 @@ pub mod compile;
 pub mod dns;
 pub mod inspect;
 pub mod lync;
+pub mod pool;
 pub mod standalone;

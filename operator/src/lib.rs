@@ -4,6 +4,7 @@
 
 pub mod certificates;
 pub mod cli;
+pub mod cluster;
 pub mod compile;
 pub mod dns;
 pub mod inspect;

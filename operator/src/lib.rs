@@ -11,4 +11,5 @@ pub mod inspect;
 pub mod lync;
 pub mod partner;
 pub mod policy;
+pub mod pool;
 pub mod standalone;

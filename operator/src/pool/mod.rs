@@ -1,0 +1,8 @@
+//! `EdgePool`: everything that a pool provisions in a cluster, in five steps.
+//!
+//! [`read`] takes what the watches saw, [`validate`] says what neither the schema nor compiling
+//! can, [`plan`] decides which objects there should be, [`apply`] writes those that differ, and
+//! [`status`] says how it stands. Only `apply` talks to an API server; the rest is pure. What a
+//! pool's proxy must know is the compile step's business, not this room's.
+
+pub mod plan;

@@ -109,7 +109,6 @@ fn a_broken_edit_says_what_is_wrong_and_a_mended_one_that_all_is_well() {
         wait::until("both are Events", SOON, async || {
             let events = kubectl
                 .run(&["-n", &namespace.name, "get", "events", "-o", "json"])
-                .await
                 .ok()?;
             (events.contains("ReferenceMissing") && events.contains("\"Accepted\"")).then_some(())
         })

@@ -152,6 +152,9 @@ pub enum Reason {
     AddressPending,
     /// A kind of another project is not installed.
     KindMissing,
+    /// Ready=False: the API server refuses an object of the pool, or one of its name is there
+    /// already and somebody else's.
+    ObjectRefused,
 }
 
 names!(Reason {
@@ -196,4 +199,5 @@ names!(Reason {
     DnsFailed,
     AddressPending,
     KindMissing,
+    ObjectRefused,
 });

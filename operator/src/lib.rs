@@ -9,5 +9,7 @@ pub mod compile;
 pub mod dns;
 pub mod inspect;
 pub mod lync;
+pub mod partner;
+pub mod policy;
 pub mod pool;
 pub mod standalone;

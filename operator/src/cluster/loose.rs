@@ -35,6 +35,14 @@ impl<K> Loose<K> {
     }
 }
 
+impl<K: Resource> Loose<K> {
+    /// Whether it is being deleted: nothing is said of it any more.
+    #[must_use]
+    pub fn is_going(&self) -> bool {
+        self.meta().deletion_timestamp.is_some()
+    }
+}
+
 impl<'de, K: serde::de::DeserializeOwned + Resource> Deserialize<'de> for Loose<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut value = Value::deserialize(deserializer)?;

@@ -62,8 +62,9 @@ pub struct Context {
     pub settings: Settings,
     /// The operator's own namespace.
     pub namespace: String,
-    /// The owner of records in DNS: [`Settings::dns_owner_id`] or its default.
-    pub dns_owner_id: String,
+    /// The owner of records in DNS: [`Settings::dns_owner_id`] or its default; `None` where neither
+    /// can be had, so that no record may be touched.
+    pub dns_owner_id: Option<String>,
 }
 
 /// One look at a namespace.
@@ -78,14 +79,19 @@ pub struct Scene {
     pub facts: BTreeMap<String, PoolFacts>,
     /// Which generation of which pool is the first that holds an object as it is now.
     pub since: BTreeMap<String, Since>,
+    /// What every ready pod of a pool had loaded when last there was one and all had answered.
+    pub reached: BTreeMap<String, u64>,
 }
 
 /// Of one pool: the generation from which on an object is as it is now.
 #[derive(Clone, Debug, Default)]
 pub struct Since {
+    /// Objects that changed since this process knows the pool.
     pub objects: BTreeMap<ObjectRef, u64>,
-    /// An object that was so when this process began to lead: since this generation or before.
+    /// All others: since this generation.
     pub before: u64,
+    /// Or since an earlier one: the pool was there before this process began to lead.
+    pub inherited: bool,
 }
 
 impl Since {
@@ -94,7 +100,7 @@ impl Since {
     pub fn of(&self, object: &ObjectRef) -> (u64, bool) {
         match self.objects.get(object) {
             Some(generation) => (*generation, false),
-            None => (self.before, true),
+            None => (self.before, self.inherited),
         }
     }
 }
@@ -113,6 +119,21 @@ pub struct PoolOutcome {
 pub type PoolError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Scene {
+    /// A namespace of which nothing is known yet.
+    #[must_use]
+    pub fn of(namespace: &str, now: Timestamp) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            now,
+            world: World::default(),
+            compiled: Compiled::default(),
+            reports: BTreeMap::new(),
+            facts: BTreeMap::new(),
+            since: BTreeMap::new(),
+            reached: BTreeMap::new(),
+        }
+    }
+
     /// The document that a pool is to have now.
     #[must_use]
     pub fn config(&self, pool: &str) -> Option<&EdgeConfig> {
@@ -120,15 +141,72 @@ impl Scene {
     }
 
     /// What the compile step has to say about an object.
-    pub fn diagnostics<'a>(
-        &'a self,
-        object: &'a ObjectRef,
-    ) -> impl Iterator<Item = &'a Diagnostic> {
+    #[must_use]
+    pub fn diagnostics(&self, object: &ObjectRef) -> &[Diagnostic] {
         // Sorted by object.
         let all = &self.compiled.diagnostics;
         let first = all.partition_point(|it| it.object < *object);
-        all[first..]
-            .iter()
-            .take_while(move |it| it.object == *object)
+        let past = all.partition_point(|it| it.object <= *object);
+        &all[first..past]
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// A pool's document, as JSON, without partners.
+    pub(crate) fn document(pool: &str) -> Value {
+        let manifest = json!({
+            "apiVersion": "xmpp-edge.dev/v1alpha1", "kind": "EdgePool", "metadata": {"name": pool},
+            "spec": {"site": "hq", "domains": ["org.example"], "accessEdge": {"fqdn": "edge.org.example"},
+                "gateways": [{"domains": ["org.example"], "address": "inside.example:5269"}],
+                "certificate": {"selfSigned": {}}},
+        });
+        let world = World {
+            namespace: "n".into(),
+            pools: vec![serde_json::from_value(manifest).unwrap()],
+            ..World::default()
+        };
+        let compiled = crate::compile::compile(&world, &BTreeMap::new());
+        serde_json::to_value(&compiled.configs[pool]).unwrap()
+    }
+
+    #[test]
+    fn an_allowed_domain_stands_for_itself_and_all_below() {
+        let allowed =
+            AllowedDomains([("n".to_owned(), ["org.example".parse().unwrap()].into())].into());
+        for (namespace, name, expected) in [
+            ("n", "org.example", true),
+            ("n", "edge.org.example", true),
+            ("n", "myorg.example", false),
+            ("n", "example", false),
+            ("other", "org.example", false),
+        ] {
+            assert_eq!(
+                allowed.allow(namespace, &name.parse().unwrap()),
+                expected,
+                "{namespace} {name}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_object_has_its_own_diagnostics_alone() {
+        use crate::compile::{Kind, Severity};
+        let mut scene = Scene::of("n", Timestamp::MIN);
+        for name in ["a", "b", "b", "c"] {
+            let object = ObjectRef::new(Kind::XmppFederatedPartner, name);
+            scene
+                .compiled
+                .diagnostics
+                .push(Diagnostic::accepted(object, Severity::Info, name));
+        }
+        let object = ObjectRef::new(Kind::XmppFederatedPartner, "b");
+        assert_eq!(scene.diagnostics(&object).len(), 2);
+        let absent = ObjectRef::new(Kind::ExternalAccessPolicy, "b");
+        assert_eq!(scene.diagnostics(&absent).len(), 0);
     }
 }

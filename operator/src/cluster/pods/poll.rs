@@ -20,7 +20,7 @@ use kube::ResourceExt;
 use parking_lot::Mutex;
 use tokio::{
     net::TcpStream,
-    time::{Instant, MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 
 use super::{POOL_LABEL, PoolReport, wire};
@@ -106,16 +106,21 @@ impl Poller {
         Self { caches, reports }
     }
 
-    /// Until dropped.
+    /// Asks every pod for everything, once.
+    pub async fn begin(&self) {
+        self.round(true).await;
+    }
+
+    /// Until dropped; [`Self::begin`] comes before.
     pub async fn run(&self) {
-        let mut tick = interval(EVERY);
+        let mut tick = interval_at(Instant::now() + EVERY, EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut whole: Option<Instant> = None;
+        let mut whole = Instant::now();
         loop {
             tick.tick().await;
-            let everything = whole.is_none_or(|last| last.elapsed() >= WHOLE);
+            let everything = whole.elapsed() >= WHOLE;
             if everything {
-                whole = Some(Instant::now());
+                whole = Instant::now();
             }
             for namespace in self.round(everything).await {
                 self.caches.signals.touch(&namespace);

@@ -14,6 +14,10 @@ pub enum DnsError {
     KeyMissing { secret: String },
     #[error("Secret {secret:?} holds no TSIG key: {fault}")]
     KeyInvalid { secret: String, fault: String },
+    #[error(
+        "records were published earlier, but server and key are not known any more: bring spec.dns.rfc2136 back to have them withdrawn, or delete them by hand"
+    )]
+    NoSettings,
     #[error("{0:?} is no DNS name: correct it")]
     NoName(String),
     #[error(
@@ -65,6 +69,12 @@ pub enum DnsError {
         "{server} took the update, but does not answer it at {name}: check that it is the primary, and not one of several views"
     )]
     NotAnswered { server: String, name: Name },
+    #[error(
+        "the resolver does not answer {record} at {name}: give external-dns (v0.22 or later) --source=crd and --managed-record-types=SRV beside A and AAAA, see its log, or wait for the TTL"
+    )]
+    NotPublished { name: Name, record: String },
+    #[error("the resolver does not answer for {name}: {fault}")]
+    Resolver { name: Name, fault: String },
     #[error("{server} did not answer within {} s: check that TCP port and firewall let it", limit.as_secs())]
     Timeout { server: String, limit: Duration },
     #[error("no connection to {server}: {fault}; check its name, TCP port and firewall")]
@@ -84,7 +94,7 @@ impl DnsError {
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
-            Self::KeyMissing { .. } => Reason::ReferenceMissing,
+            Self::KeyMissing { .. } | Self::NoSettings => Reason::ReferenceMissing,
             Self::KeyInvalid { .. } => Reason::TsigKeyInvalid,
             Self::NoName(_) => Reason::InvalidDomain,
             Self::BadKey { .. } => Reason::TsigBadKey,
@@ -96,10 +106,12 @@ impl DnsError {
             Self::ZoneNotFound { .. } => Reason::ZoneNotFound,
             Self::Changing { .. } => Reason::RecordsChanging,
             Self::Alias { .. } => Reason::NameIsAlias,
-            Self::NotAnswered { .. } => Reason::NotAnswered,
+            Self::NotAnswered { .. } | Self::NotPublished { .. } => Reason::NotAnswered,
             Self::Timeout { .. } => Reason::DnsServerTimeout,
             Self::Unreachable { .. } => Reason::DnsServerUnreachable,
-            Self::Response { .. } | Self::Malformed { .. } => Reason::DnsFailed,
+            Self::Response { .. } | Self::Malformed { .. } | Self::Resolver { .. } => {
+                Reason::DnsFailed
+            }
         }
     }
 

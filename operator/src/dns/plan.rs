@@ -178,6 +178,10 @@ impl Look<'_> {
                 (marker, claimants.contains(self.claim)),
             ] {
                 let (ttl, stale) = self.ttl_at(at, data.kind());
+                if there && stale {
+                    // Knot keeps the TTL of a record that is added while it is there.
+                    update.delete.insert((at.name.clone(), data.clone()));
+                }
                 if !there || stale {
                     update.add.insert((at.name.clone(), data), ttl);
                 }

@@ -64,15 +64,19 @@ impl PlaceState {
 }
 
 impl Report {
-    /// Every place with the same error.
+    /// Every place, of `wanted` and of `more`, with the same error.
     #[must_use]
-    pub fn failed(wanted: &Wanted, error: &DnsError) -> Self {
+    pub fn failed<'a>(
+        wanted: &'a Wanted,
+        more: impl Iterator<Item = &'a Place>,
+        error: &DnsError,
+    ) -> Self {
+        let places: BTreeSet<&Place> = wanted.places.keys().chain(more).collect();
         Self {
             standing: wanted.standing,
             address_pending: wanted.address_pending,
-            places: wanted
-                .places
-                .keys()
+            places: places
+                .into_iter()
                 .map(|place| (place.clone(), Err(error.clone())))
                 .collect(),
             key_fault: None,

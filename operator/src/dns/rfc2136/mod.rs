@@ -5,7 +5,6 @@
 //! found again: DNS cannot be asked for that.
 
 mod session;
-mod wire;
 
 use std::collections::BTreeSet;
 
@@ -138,13 +137,8 @@ impl Publisher {
 
     async fn carry_out(&mut self, wanted: &Wanted) -> Report {
         let Some(settings) = &self.settings else {
-            let error = self
-                .key_fault
-                .clone()
-                .unwrap_or_else(|| DnsError::KeyMissing {
-                    secret: String::new(),
-                });
-            return Report::failed(wanted, &error);
+            let error = self.key_fault.clone().unwrap_or(DnsError::NoSettings);
+            return Report::failed(wanted, self.memory.places.iter(), &error);
         };
         let mut report = Report {
             standing: wanted.standing,

@@ -17,13 +17,14 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Settings, wire};
+use super::Settings;
 use crate::dns::{
     authority::{Applied, Authority},
     error::DnsError,
     key::FUDGE,
     plan::Update,
     rrset::{Kind, Name, RrSet},
+    wire,
 };
 
 /// For a connection, and for each answer.

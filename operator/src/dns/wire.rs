@@ -10,7 +10,7 @@ use hickory_proto::{
     },
 };
 
-use crate::dns::{
+use super::{
     plan::Update,
     rrset::{Data, Kind, Name, RrSet},
 };
@@ -40,7 +40,8 @@ fn rdata(data: &Data) -> RData {
     }
 }
 
-fn data(rdata: &RData) -> Option<Data> {
+/// `None` for types that are not ours.
+pub(super) fn data(rdata: &RData) -> Option<Data> {
     match rdata {
         RData::SRV(srv) => Some(Data::Srv {
             priority: srv.priority,

@@ -5,6 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use parking_lot::Mutex;
+use tokio::task::block_in_place;
 use xmpp_edge_crds::{
     edge_config::EdgeConfig,
     kinds::{
@@ -51,14 +52,21 @@ const REFUSED: Duration = Duration::from_secs(60);
 pub struct Memory {
     applied: Applied,
     pools: Mutex<HashMap<(String, String), Remembered>>,
+    /// By namespace: pools share its CA, and must not each make one.
+    secrets: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Memory {
+    fn secrets_of(&self, namespace: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut secrets = self.secrets.lock();
+        secrets.entry(namespace.to_owned()).or_default().clone()
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Remembered {
     /// When counts of streams were written last.
     counted: Option<Timestamp>,
-    /// The newest generation, since when it is in place, and whether every pod has it.
-    written: Option<(u64, Timestamp, bool)>,
 }
 
 /// What writing came to.
@@ -161,7 +169,10 @@ async fn write(
         let secret = context.caches.secrets.get(applier.namespace, name);
         secret.map(|secret| snapshot::material(&secret))
     };
-    let planned = secrets::plan(pool, config, &held, scene.now);
+    let one_at_a_time = context.pools.secrets_of(applier.namespace);
+    let guard = one_at_a_time.lock().await;
+    // Keys may have to be made.
+    let planned = block_in_place(|| secrets::plan(pool, config, &held, scene.now));
     let mounted = match planned {
         Ok(planned) => {
             let whole = write_secrets(applier, &planned, written).await;
@@ -174,6 +185,7 @@ async fn write(
             None
         }
     };
+    drop(guard);
     let whole = write_children(applier, scene, pool, config, written).await;
     if let (Some(mounted), true) = (mounted, whole) {
         let generation = read::written(&context.caches, applier.namespace, &config.pool);
@@ -358,7 +370,7 @@ fn report(
         (Some(Err(_)), _) => Certificate::Failed(Reason::InvalidCertificate, &failed),
         (None, _) => Certificate::None,
     };
-    let mut diagnostics: Vec<&Diagnostic> = scene.diagnostics(&reference).collect();
+    let mut diagnostics: Vec<&Diagnostic> = scene.diagnostics(&reference).iter().collect();
     diagnostics.extend(&written.diagnostics);
     let found = Findings {
         name: &name,
@@ -379,7 +391,7 @@ fn report(
         now: scene.now,
     };
     let new = status::status(&old, &found);
-    measure(context, namespace, &name, &new, in_place, scene.now);
+    measure(context, namespace, &name, &new);
     let key = (namespace.to_owned(), name.clone());
     let mut pools = context.pools.pools.lock();
     let remembered = pools.entry(key).or_default();
@@ -460,14 +472,7 @@ fn dns(pool: Option<&EdgePool>) -> Wanted {
     }
 }
 
-fn measure(
-    context: &Context,
-    namespace: &str,
-    name: &str,
-    status: &PoolStatus,
-    in_place: Option<u64>,
-    now: Timestamp,
-) {
+fn measure(context: &Context, namespace: &str, name: &str, status: &PoolStatus) {
     let of = OfPool {
         namespace: namespace.to_owned(),
         pool: name.to_owned(),
@@ -482,27 +487,5 @@ fn measure(
             .certificate_not_after
             .get_or_create(&of)
             .set(certificate.not_after.0.as_second());
-    }
-    let Some(generation) = in_place else {
-        return;
-    };
-    let synced = status.conditions.iter().any(|condition| {
-        condition.type_ == ConditionType::ConfigReplicated.as_str() && condition.status == "True"
-    });
-    let mut pools = context.pools.pools.lock();
-    let remembered = pools
-        .entry((of.namespace.clone(), of.pool.clone()))
-        .or_default();
-    match remembered.written {
-        Some((known, since, false)) if known == generation && synced => {
-            let took = now.duration_since(since);
-            metrics
-                .config_sync_seconds
-                .get_or_create(&of)
-                .set(took.as_secs_f64());
-            remembered.written = Some((known, since, true));
-        }
-        Some((known, ..)) if known == generation => {}
-        _ => remembered.written = Some((generation, now, synced)),
     }
 }

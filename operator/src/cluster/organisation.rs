@@ -20,13 +20,13 @@ use super::{
     known_keys,
     metrics::{Objects, OfPool},
     pods::{self, Loaded, PodReport, PoolReport},
-    scene::{Context, PoolError, PoolOutcome, Scene, Since},
+    scene::{Context, PoolOutcome, Scene, Since},
     snapshot,
     written::{Counts, Written},
 };
 use crate::{
     compile::{self, Kind, ObjectRef},
-    partner, policy,
+    partner, policy, pool,
 };
 
 /// What changes together is looked at together.
@@ -214,7 +214,8 @@ impl Organisation {
         let names: Vec<String> = pools.iter().map(|pool| pool.name_any()).collect();
         let done = join_all(names.iter().map(|name| async {
             let begun = Instant::now();
-            let done = tokio::time::timeout(LONGEST, provision(&self.context, scene, name)).await;
+            let done = pool::reconcile(&self.context, scene, name);
+            let done = tokio::time::timeout(LONGEST, done).await;
             let done = done.unwrap_or_else(|_| Err("it took too long".into()));
             self.context
                 .metrics
@@ -302,11 +303,6 @@ impl Organisation {
 struct Look {
     again: Option<Duration>,
     failed: bool,
-}
-
-async fn provision(context: &Context, scene: &Scene, name: &str) -> Result<PoolOutcome, PoolError> {
-    let _ = (context, scene, name);
-    Ok(PoolOutcome::default())
 }
 
 /// Objects whose form in the new document is another than in the last are so since this one.

@@ -214,6 +214,7 @@ impl Act {
             writer: Writer::default(),
             metrics: self.metrics,
             reports: Arc::new(Reports::default()),
+            pools: crate::pool::Memory::default(),
             settings: self.settings,
             namespace: self.namespace,
             dns_owner_id,

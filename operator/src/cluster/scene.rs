@@ -57,6 +57,8 @@ pub struct Context {
     pub writer: Writer,
     pub metrics: Arc<Metrics>,
     pub reports: Arc<Reports>,
+    /// What the pools' controller remembers between looks.
+    pub pools: crate::pool::Memory,
     pub settings: Settings,
     /// The operator's own namespace.
     pub namespace: String,

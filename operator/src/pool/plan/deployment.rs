@@ -63,7 +63,8 @@ fn strategy(pool: &EdgePool) -> DeploymentStrategy {
 }
 
 /// What tells one template from another: SHA-256 over its JSON, shortened.
-fn print_of(template: &PodTemplateSpec) -> String {
+#[must_use]
+pub fn print_of(template: &PodTemplateSpec) -> String {
     let text = serde_json::to_vec(template).expect("a pod template has string keys alone");
     let hash = digest(&SHA256, &text);
     hash.as_ref()[..16]

@@ -13,6 +13,7 @@ pub mod names;
 pub mod network;
 pub mod pod;
 pub mod rollout;
+pub mod secrets;
 pub mod service;
 pub mod shards;
 pub mod volume;
@@ -36,8 +37,8 @@ pub struct Facts<'a> {
     pub proxy_image: &'a str,
     /// The operator's pods: they read the admin port.
     pub operator: Option<NetworkPolicyPeer>,
-    /// Host and port of the contacts' database, where its Secret could be read.
-    pub database: Option<HostPort>,
+    /// Hosts and ports of the contacts' database, where its Secret could be read.
+    pub database: Vec<HostPort>,
     /// The contacts' volume as it is: its storage class cannot be changed.
     pub volume: Option<&'a PersistentVolumeClaim>,
     /// The generation whose shards are all in place: they are neither packed nor planned again.

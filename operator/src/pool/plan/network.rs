@@ -109,9 +109,11 @@ fn egress(pool: &EdgePool, config: &EdgeConfig, facts: &Facts<'_>) -> Vec<Networ
         .as_ref()
         .is_some_and(|contacts| contacts.postgres.is_some());
     if postgres {
-        match &facts.database {
-            Some(address) => rules.extend(to_host(address, &config.namespace)),
-            None => rules.push(anywhere(DATABASE_PORT)),
+        for address in &facts.database {
+            rules.extend(to_host(address, &config.namespace));
+        }
+        if facts.database.is_empty() {
+            rules.push(anywhere(DATABASE_PORT));
         }
     }
     let partners = partners(pool);

@@ -55,7 +55,7 @@ fn facts() -> Facts<'static> {
             )
             .unwrap(),
         ),
-        database: None,
+        database: Vec::new(),
         volume: None,
         written: None,
         after: None,

@@ -228,7 +228,10 @@ fn gateways_and_the_database_are_reached_wherever_they_are() {
         (None, LAN, 5432, true),
     ] {
         let facts = Facts {
-            database: known.map(|text| super::super::HostPort::parse(text, None).unwrap()),
+            database: known
+                .map(|text| super::super::HostPort::parse(text, None).unwrap())
+                .into_iter()
+                .collect(),
             ..facts()
         };
         let plan = plan(&pool, &config(&pool), &facts);

@@ -7,6 +7,7 @@
 mod calls;
 mod kinds;
 mod leading;
+mod namespaces;
 mod partners;
 mod policies;
 mod stage;

@@ -89,6 +89,11 @@ impl Signals {
         (Self { known, fresh }, receiver)
     }
 
+    /// Whether there was anything to look at before.
+    fn knows(&self, namespace: &str) -> bool {
+        self.known.lock().contains_key(namespace)
+    }
+
     /// Something changed there.
     pub fn touch(&self, namespace: &str) {
         let mut known = self.known.lock();
@@ -231,9 +236,19 @@ impl Caches {
         let _ = waiting.wait_for(BTreeMap::is_empty).await;
     }
 
+    /// Whether a namespace has an object of ours.
+    fn has_kinds(&self, namespace: &str) -> bool {
+        !self.pools.is_empty_in(namespace)
+            || !self.partners.is_empty_in(namespace)
+            || !self.policies.is_empty_in(namespace)
+    }
+
     fn touch(&self, namespaces: &BTreeSet<String>, pools: bool) {
         for namespace in namespaces {
-            self.signals.touch(namespace);
+            // Of the whole cluster's namespaces most have nothing of ours.
+            if self.signals.knows(namespace) || self.has_kinds(namespace) {
+                self.signals.touch(namespace);
+            }
         }
         // An own domain is claimed by one namespace only: all are to look.
         if pools && !namespaces.is_empty() {

@@ -170,6 +170,18 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
+    /// A pool is gone: what was measured of it goes. What carries a domain or a reason too is
+    /// forgotten by who set it.
+    pub fn forget_pool(&self, namespace: &str, pool: &str) {
+        let labels = OfPool {
+            namespace: namespace.to_owned(),
+            pool: pool.to_owned(),
+        };
+        self.pool_ready_replicas.remove(&labels);
+        self.config_sync_seconds.remove(&labels);
+        self.certificate_not_after.remove(&labels);
+    }
+
     /// Everything as OpenMetrics text.
     #[must_use]
     pub fn text(&self) -> String {
@@ -238,5 +250,20 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line}\nis not in\n{text}");
         }
+        let docs = include_str!("../../../docs/operator-metrics.md");
+        let rows = docs.lines().filter_map(|line| line.strip_prefix("| `"));
+        let documented: std::collections::BTreeSet<&str> =
+            rows.filter_map(|row| row.split('`').next()).collect();
+        let exposed = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let exposed: std::collections::BTreeSet<String> = exposed
+            .filter_map(|line| line.split_once(' '))
+            .map(|(name, kind)| match kind {
+                "counter" => format!("{name}_total"),
+                "info" => format!("{name}_info"),
+                _ => name.to_owned(),
+            })
+            .collect();
+        let exposed = exposed.iter().map(String::as_str).collect();
+        assert_eq!(documented, exposed);
     }
 }

@@ -18,7 +18,7 @@ use xmpp_edge_crds::edge_config::EdgeConfig;
 use super::{
     backoff::Backoff,
     known_keys,
-    metrics::Objects,
+    metrics::{Objects, OfPool},
     pods::{self, Loaded, PodReport, PoolReport},
     scene::{Context, PoolOutcome, Scene, Since},
     snapshot,
@@ -146,6 +146,9 @@ impl Organisation {
                     .iter()
                     .any(|it| it.metadata.name.as_deref() == Some(pool))
         };
+        for pool in self.last.keys().filter(|pool| !exists(pool)) {
+            self.context.metrics.forget_pool(&self.namespace, pool);
+        }
         self.last.retain(|pool, _| exists(pool));
         self.since.retain(|pool, _| exists(pool));
         self.reached.retain(|pool, _| exists(pool));
@@ -192,7 +195,7 @@ impl Organisation {
         if newest.is_some_and(|newest| generation >= newest)
             && let Some(since) = self.syncing.remove(pool)
         {
-            let labels = super::metrics::OfPool {
+            let labels = OfPool {
                 namespace: self.namespace.clone(),
                 pool: pool.to_owned(),
             };
@@ -244,6 +247,7 @@ impl Organisation {
             partner::KIND => caches.partners.get(&scene.namespace, name).is_some(),
             _ => caches.policies.get(&scene.namespace, name).is_some(),
         });
+        self.count_pools(scene);
         let begun = Instant::now();
         let counts = partner::reconcile(&self.context, scene, outcomes, &mut self.written);
         self.count(partner::KIND, &counts);
@@ -256,6 +260,26 @@ impl Organisation {
         self.context
             .metrics
             .reconciled(policy::KIND, true, begun.elapsed());
+    }
+
+    /// Pools are counted by what their own controller says of them.
+    fn count_pools(&self, scene: &Scene) {
+        let mut counts = Counts::default();
+        for pool in self.context.caches.pools.in_namespace(&self.namespace) {
+            let status = pool.read().and_then(|pool| pool.status.as_ref());
+            counts.add(status.map_or(&[], |status| status.conditions.as_slice()));
+            let labels = OfPool {
+                namespace: self.namespace.clone(),
+                pool: pool.name_any(),
+            };
+            let report = scene.reports.get(&labels.pool);
+            let ready = report.map_or(0, |report| report.pods.len());
+            let metric = &self.context.metrics.pool_ready_replicas;
+            metric
+                .get_or_create(&labels)
+                .set(i64::try_from(ready).unwrap_or(i64::MAX));
+        }
+        self.count("EdgePool", &counts);
     }
 
     fn count(&self, kind: &'static str, counts: &Counts) {

@@ -57,12 +57,11 @@ impl<V> Table<V> {
         objects.values().flat_map(Names::values).cloned().collect()
     }
 
-    /// Namespaces that have one.
+    /// Whether a namespace has none.
     #[must_use]
-    pub fn namespaces(&self) -> BTreeSet<String> {
+    pub fn is_empty_in(&self, namespace: &str) -> bool {
         let objects = self.objects.read();
-        let filled = objects.iter().filter(|(_, names)| !names.is_empty());
-        filled.map(|(namespace, _)| namespace.clone()).collect()
+        objects.get(namespace).is_none_or(BTreeMap::is_empty)
     }
 }
 

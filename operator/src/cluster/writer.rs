@@ -41,6 +41,11 @@ pub enum WriteError {
 }
 
 impl WriteError {
+    /// The API server will not have it, now or again: trying harder helps nobody.
+    fn is_final(&self) -> bool {
+        matches!(self, Self::Api(kube::Error::Api(status)) if (400..429).contains(&status.code))
+    }
+
     /// Another form of the object is there: its own report brings the next look.
     fn is_overtaken(&self) -> bool {
         matches!(self, Self::Api(kube::Error::Api(status)) if matches!(status.code, 404 | 409))
@@ -149,6 +154,9 @@ impl Writer {
                 Err(error) if error.is_overtaken() => {
                     tracing::debug!(kind, namespace, name, %error, "the status is decided anew");
                     caches.signals.touch(namespace);
+                }
+                Err(error) if error.is_final() => {
+                    tracing::error!(kind, namespace, name, %error, "the API server refuses the status");
                 }
                 Err(error) => {
                     tracing::warn!(kind, namespace, name, %error, "the status could not be written; it is tried again");

@@ -35,7 +35,20 @@ pub struct Namespace<'s> {
     pub client: Client,
 }
 
-impl Namespace<'_> {
+impl<'s> Namespace<'s> {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// When the server refuses, as where there is one of that name.
+    pub async fn new(server: &'s ApiServer, name: &str) -> Result<Self> {
+        server.namespace(name, &[]).await?;
+        Ok(Self {
+            server,
+            name: name.to_owned(),
+            client: server.admin().client(name).await?,
+        })
+    }
+
     /// The admin's view of a kind in this namespace.
     pub fn api<K>(&self) -> Api<K>
     where
@@ -64,13 +77,7 @@ impl Shared {
         alone(async {
             let server = self.running.get_or_try_init(started).await?;
             let name = format!("test-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-            server.namespace(&name, &[]).await?;
-            let namespace = Namespace {
-                server,
-                client: server.admin().client(&name).await?,
-                name,
-            };
-            body(&namespace).await
+            body(&Namespace::new(server, &name).await?).await
         });
     }
 }

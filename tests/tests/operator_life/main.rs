@@ -8,6 +8,7 @@ mod calls;
 mod conflicts;
 mod kinds;
 mod leading;
+mod namespaces;
 mod partners;
 mod policies;
 mod stage;

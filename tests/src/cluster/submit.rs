@@ -156,7 +156,7 @@ impl Namespace<'_> {
     }
 }
 
-pub(super) fn plural(kind: &str) -> Result<String> {
+fn plural(kind: &str) -> Result<String> {
     xmpp_edge_crds::kinds::crds()
         .into_iter()
         .map(|definition| definition.spec.names)

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod calls;
+mod conflicts;
 mod kinds;
 mod leading;
 mod namespaces;

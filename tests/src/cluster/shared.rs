@@ -116,14 +116,22 @@ async fn started() -> Result<ApiServer> {
 /// # Panics
 /// As [`Shared::test`].
 pub fn alone(body: impl Future<Output = Result<()>>) {
+    alone_within(TEST, body);
+}
+
+/// As [`alone`], for a test that needs longer than others.
+///
+/// # Panics
+/// As [`Shared::test`].
+pub fn alone_within(limit: Duration, body: impl Future<Output = Result<()>>) {
     if let Err(missing) = Tools::find() {
         return skip(&missing);
     }
-    let outcome = runtime().block_on(async { tokio::time::timeout(TEST, body).await });
+    let outcome = runtime().block_on(async { tokio::time::timeout(limit, body).await });
     match outcome {
         Ok(Ok(())) => {}
         Ok(Err(error)) => panic!("{error:#}"),
-        Err(_) => panic!("the test takes longer than {TEST:?}"),
+        Err(_) => panic!("the test takes longer than {limit:?}"),
     }
 }
 

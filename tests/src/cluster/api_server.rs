@@ -327,6 +327,9 @@ impl ApiServer {
             format!("--tls-private-key-file={}", path("server.key")),
             format!("--client-ca-file={}", path("ca.crt")),
             format!("--cert-dir={}", path("generated")),
+            // Controllers complain every few seconds where there is none.
+            format!("--requestheader-client-ca-file={}", path("ca.crt")),
+            "--requestheader-allowed-names=front-proxy".to_owned(),
             format!("--service-account-issuer={ISSUER}"),
             format!(
                 "--service-account-signing-key-file={}",

@@ -4,10 +4,12 @@
 //! could not be done; 2: wrong usage.
 
 use std::{
+    collections::BTreeSet,
     io::{IsTerminal, Write},
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
+    str::FromStr,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -15,10 +17,11 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
-use xmpp_edge_crds::kinds;
+use xmpp_edge_crds::{domain::DomainName, kinds};
 use xmpp_edge_proxy::dns::TrustAnchors;
 
 use crate::{
+    cluster::{self, AllowedDomains, Settings},
     inspect::{Inspection, explain, render, validate},
     lync,
     standalone::{reader::ReadError, run, status::Note},
@@ -50,6 +53,12 @@ enum Output {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the controllers in a cluster.
+    ///
+    /// Watches the kinds, provisions what EdgePools need and says in each object's status how it
+    /// stands. Of several replicas one leads. Access as kubectl has it, or by the pod's
+    /// ServiceAccount.
+    Run(Run),
     /// Run an edge from YAML files, without Kubernetes.
     ///
     /// Reads the kinds, Secrets and ConfigMaps from the files, compiles them, runs the proxy, and
@@ -80,6 +89,60 @@ struct ImportLync {
     file: PathBuf,
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    /// Namespace to watch, in place of the operator's own; may be given again.
+    #[arg(long, value_name = "NS", conflicts_with = "cluster_wide")]
+    watch_namespace: Vec<String>,
+    /// Watch all namespaces.
+    #[arg(long)]
+    cluster_wide: bool,
+    /// Image of the proxies of pools that name none.
+    #[arg(long, value_name = "IMAGE")]
+    proxy_image: Option<String>,
+    /// Owner of this operator's DNS records; of two operators for one zone each needs its own.
+    /// Default: the UID of the operator's namespace.
+    #[arg(long, value_name = "ID")]
+    dns_owner_id: Option<String>,
+    /// Lease by which one of several replicas leads, in the operator's namespace.
+    #[arg(long, value_name = "NAME", default_value = "xmpp-edge-operator")]
+    lease_name: String,
+    /// Address of /healthz, /readyz and /metrics.
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:9090")]
+    admin_listen: SocketAddr,
+    /// Domains that a namespace may have in DNS and certificates, with all below them; may be given
+    /// again. Without any, all may have all.
+    #[arg(long, value_name = "NS=DOMAIN,...")]
+    allowed_domains: Vec<AllowedEntry>,
+}
+
+/// One `--allowed-domains`.
+#[derive(Clone, Debug)]
+struct AllowedEntry {
+    namespace: String,
+    domains: BTreeSet<DomainName>,
+}
+
+impl FromStr for AllowedEntry {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (namespace, domains) = text
+            .split_once('=')
+            .filter(|(namespace, _)| !namespace.is_empty())
+            .ok_or("give a namespace and its domains, such as chat=example.org,example.com")?;
+        let domains: Result<_, _> = domains
+            .split(',')
+            .filter(|domain| !domain.is_empty())
+            .map(|domain| DomainName::parse(domain).map_err(|error| error.to_string()))
+            .collect();
+        Ok(Self {
+            namespace: namespace.to_owned(),
+            domains: domains?,
+        })
+    }
 }
 
 #[derive(Debug, Args)]
@@ -142,6 +205,8 @@ enum Failure {
     #[error(transparent)]
     Run(#[from] run::RunError),
     #[error(transparent)]
+    Cluster(#[from] cluster::run::RunError),
+    #[error(transparent)]
     Unexplained(#[from] explain::Unexplained),
     #[error("cannot read {path}: {source}; give the file of an export", path = path.display())]
     Export {
@@ -151,7 +216,7 @@ enum Failure {
     #[error(transparent)]
     Import(#[from] lync::ImportError),
     #[error("cannot render: {0}")]
-    Render(#[from] xmpp_edge_crds::edge_config::shards::EncodeError),
+    Render(#[from] render::RenderError),
     #[error("cannot write the result as JSON: {0}")]
     Json(#[from] serde_json::Error),
     #[error("cannot write the result as YAML: {0}")]
@@ -177,6 +242,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     log_to_stderr(cli.log_format);
     let done = match cli.command {
+        Command::Run(options) => operate(options),
         Command::Standalone(options) => standalone(options),
         Command::Validate(look) => check(&look),
         Command::Render(look) => show(&look),
@@ -221,12 +287,33 @@ fn trust_anchors(path: &str) -> Result<TrustAnchors, String> {
     TrustAnchors::from_file(path).map_err(|fault| fault.to_string())
 }
 
+fn operate(options: Run) -> Result<u8, Failure> {
+    let mut allowed = AllowedDomains::default();
+    for entry in options.allowed_domains {
+        allowed
+            .0
+            .entry(entry.namespace)
+            .or_default()
+            .extend(entry.domains);
+    }
+    let options = cluster::run::Options {
+        watch_namespaces: options.watch_namespace.into_iter().collect(),
+        cluster_wide: options.cluster_wide,
+        lease_name: options.lease_name,
+        admin_listen: options.admin_listen,
+        settings: Settings {
+            proxy_image: options.proxy_image,
+            dns_owner_id: options.dns_owner_id,
+            allowed_domains: (!allowed.0.is_empty()).then_some(allowed),
+        },
+    };
+    until_told(|stop| async move {
+        cluster::run::run(options, stop).await?;
+        Ok(0)
+    })
+}
+
 fn standalone(options: Standalone) -> Result<u8, Failure> {
-    // One provider for the whole process; a second attempt to install it changes nothing.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
     let options = run::Options {
         manifests: options.manifests,
         state: options.state,
@@ -236,6 +323,22 @@ fn standalone(options: Standalone) -> Result<u8, Failure> {
         resolver: options.resolver,
         trust_anchors: options.trust_anchors.unwrap_or_default(),
     };
+    until_told(|stop| async move {
+        run::run(options, stop).await?;
+        Ok(0)
+    })
+}
+
+/// Runs what runs until SIGTERM or SIGINT.
+fn until_told<F>(work: impl FnOnce(CancellationToken) -> F) -> Result<u8, Failure>
+where
+    F: Future<Output = Result<u8, Failure>>,
+{
+    // One provider for the whole process; a second attempt to install it changes nothing.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let stop = CancellationToken::new();
         let (mut terminate, mut interrupt) = (
@@ -250,8 +353,7 @@ fn standalone(options: Standalone) -> Result<u8, Failure> {
             }
             told.cancel();
         });
-        run::run(options, stop).await?;
-        Ok(0)
+        work(stop).await
     })
 }
 
@@ -284,7 +386,7 @@ fn say(note: &Note) {
 
 fn show(look: &Look) -> Result<u8, Failure> {
     let (inspection, code) = inspected(look)?;
-    let rendered = render::render(&inspection)?;
+    let rendered = render::render(&inspection, jiff::Timestamp::now())?;
     match look.output {
         Output::Text => print(&render::yaml(&rendered)?)?,
         Output::Json => print_json(&rendered)?,

@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod client;
+pub mod cluster;
 pub mod conversation;
 pub mod crossing;
 pub mod database;
@@ -18,6 +19,7 @@ pub mod pki;
 pub mod pod;
 pub mod process;
 pub mod rig;
+mod runtime;
 pub mod servers;
 pub mod traffic;
 pub mod wait;

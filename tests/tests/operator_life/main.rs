@@ -1,0 +1,20 @@
+//! The operator on a real API server: what it says of partners and policies through their life, and
+//! what it asks of the API server for it.
+//!
+//! There is no node: pods are objects of the tests with a port that answers as a proxy's does.
+#![allow(clippy::unwrap_used)]
+
+mod calls;
+mod conflicts;
+mod deletion;
+mod kinds;
+mod leading;
+mod namespaces;
+mod outages;
+mod partners;
+mod policies;
+mod stage;
+
+use xmpp_edge_tests::cluster::Shared;
+
+static SERVER: Shared = Shared::new();

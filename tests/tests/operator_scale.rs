@@ -162,7 +162,8 @@ fn many_partners_and_policies_are_soon_in_force_at_little_cost() {
         create(&namespace.api::<XmppFederatedPartner>(), partners).await?;
         create(&namespace.api::<ExternalAccessPolicy>(), policies).await?;
         let applied = Instant::now();
-        all_in_force(&operator, count, GOAL).await?;
+        let in_force = all_in_force(&operator, count, GOAL).await;
+        in_force.with_context(|| operator.process().tail())?;
         let ready = applied.elapsed();
         assert_eq!(
             not_ready(&namespace.api::<XmppFederatedPartner>()).await?,

@@ -40,6 +40,9 @@ pub enum WriteError {
     Api(#[from] kube::Error),
     #[error("the API server did not answer within {} s", LONGEST.as_secs())]
     Late,
+    /// Seen before a call is wasted on it.
+    #[error("another form of the object came while it waited")]
+    Overtaken,
 }
 
 impl WriteError {
@@ -50,7 +53,11 @@ impl WriteError {
 
     /// Another form of the object is there: its own report brings the next look.
     fn is_overtaken(&self) -> bool {
-        matches!(self, Self::Api(kube::Error::Api(status)) if matches!(status.code, 404 | 409))
+        match self {
+            Self::Overtaken => true,
+            Self::Api(kube::Error::Api(status)) => matches!(status.code, 404 | 409),
+            _ => false,
+        }
     }
 }
 

@@ -6,7 +6,11 @@ use kube::{Resource, ResourceExt};
 use xmpp_edge_crds::kinds::{PartnerStatus, XmppFederatedPartner};
 
 use super::{KIND, read::Observed};
-use crate::cluster::{Context, loose::Loose, writer::apply_status};
+use crate::cluster::{
+    Context,
+    loose::Loose,
+    writer::{WriteError, apply_status},
+};
 
 /// Field manager of the kind's controller.
 pub const MANAGER: &str = "xmpp-edge-operator/partner";
@@ -28,6 +32,9 @@ pub fn apply(context: &Arc<Context>, partner: &Observed<'_>, status: PartnerStat
     let task_context = context.clone();
     let task = async move {
         let context = task_context;
+        if !context.caches.partners.is_current(&object) {
+            return Err(WriteError::Overtaken);
+        }
         let answer: Loose<XmppFederatedPartner> =
             apply_status(&context.client, object.as_ref(), MANAGER, &status).await?;
         let mut reference = answer.object_ref(&());

@@ -30,6 +30,8 @@ use crate::{
 const DEBOUNCE: Duration = Duration::from_millis(100);
 /// Looks are at least this far apart.
 const APART: Duration = Duration::from_secs(1);
+/// And need not be further apart than this, however long they take: a status is due within 10 s.
+const MOST_APART: Duration = Duration::from_secs(4);
 /// A look without any cause, in case one was missed.
 const RESYNC: Duration = Duration::from_secs(600);
 /// Provisioning a pool takes no longer, or failed.
@@ -80,7 +82,9 @@ impl Organisation {
             } else {
                 backoff.succeeded();
             }
-            sleep_until(begun + APART).await;
+            // Looks at thousands of objects leave at least as much time to the writing of statuses.
+            let apart = (begun.elapsed() * 2).clamp(APART, MOST_APART);
+            sleep_until(begun + apart).await;
         }
     }
 

@@ -18,6 +18,7 @@ use tracing_subscriber::EnvFilter;
 use xmpp_edge_crds::kinds;
 
 use crate::{
+    dns::OwnerId,
     inspect::{Inspection, explain, render, validate},
     lync,
     standalone::{reader::ReadError, run, status::Note},
@@ -102,6 +103,10 @@ struct Standalone {
     /// Resolver to ask, in place of the system's.
     #[arg(long, value_name = "IP:PORT")]
     resolver: Option<SocketAddr>,
+    /// Whose the DNS records are among those that publish into the same zone; default: an id made
+    /// once and kept in the state directory.
+    #[arg(long, value_name = "ID")]
+    dns_owner_id: Option<OwnerId>,
 }
 
 #[derive(Debug, Args)]
@@ -226,6 +231,7 @@ fn standalone(options: Standalone) -> Result<u8, Failure> {
         bind: options.bind,
         internal_bind: options.internal_bind,
         resolver: options.resolver,
+        dns_owner: options.dns_owner_id,
     };
     runtime.block_on(async {
         let stop = CancellationToken::new();

@@ -138,3 +138,6 @@ fn first(records: &Records) -> &Name {
         .next()
         .expect("a zone is listed with a name that is in it")
 }
+
+#[cfg(test)]
+mod tests;

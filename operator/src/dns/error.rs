@@ -21,7 +21,7 @@ pub enum DnsError {
     #[error("{0:?} is no DNS name: correct it")]
     NoName(String),
     #[error(
-        "{server} does not know the TSIG key {key} (BADKEY): check key \"name\" of the Secret and tsigAlgorithm against the server's configuration"
+        "{server} does not know the TSIG key {key} (BADKEY): check key \"name\" of the Secret and tsigAlgorithm against the server's configuration; Knot answers so too where no acl of the zone names the key"
     )]
     BadKey { server: String, key: Name },
     #[error(

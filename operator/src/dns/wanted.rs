@@ -106,6 +106,16 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// Nothing, at no place: what a pool wants of which only memories are left.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self {
+            standing: Standing::Out,
+            places: BTreeMap::new(),
+            address_pending: false,
+        }
+    }
+
     /// What the pool of `spec` wants.
     ///
     /// # Errors

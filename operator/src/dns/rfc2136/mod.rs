@@ -136,15 +136,18 @@ impl Publisher {
     }
 
     async fn carry_out(&mut self, wanted: &Wanted) -> Report {
-        let Some(settings) = &self.settings else {
-            let error = self.key_fault.clone().unwrap_or(DnsError::NoSettings);
-            return Report::failed(wanted, self.memory.places.iter(), &error);
-        };
         let mut report = Report {
             standing: wanted.standing,
             address_pending: wanted.address_pending,
             places: Vec::new(),
             key_fault: None,
+        };
+        if wanted.places.is_empty() && self.memory.places.is_empty() {
+            return report;
+        }
+        let Some(settings) = &self.settings else {
+            let error = self.key_fault.clone().unwrap_or(DnsError::NoSettings);
+            return Report::failed(wanted, self.memory.places.iter(), &error);
         };
         let mut session = Session::new(settings);
         let mut stopped: Option<DnsError> = None;

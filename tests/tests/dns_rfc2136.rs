@@ -15,7 +15,10 @@ use xmpp_edge_crds::kinds::{
 };
 use xmpp_edge_operator::{
     certificates::store::Material,
-    dns::{Addresses, Claim, Memory, PlaceState, Publisher, Report, Settings, Standing, Wanted},
+    dns::{
+        Addresses, Claim, Memory, PlaceState, Publisher, Report, Settings, Standing, Wanted,
+        observe::Observer,
+    },
 };
 use xmpp_edge_tests::primary::{EDITOR, GUEST, Primary, SECRET, Software};
 use zeroize::Zeroizing;
@@ -381,7 +384,7 @@ fn each_fault_has_its_own_reason_and_says_what_to_do() -> Result<()> {
             (
                 |site| site.spec.domains = vec!["elsewhere.test".to_owned()],
                 Reason::UpdateRefused,
-                "elsewhere.test",
+                "refuses the question",
             ),
             (
                 |site| site.settings["zone"] = json!("example"),
@@ -485,6 +488,54 @@ async fn with_a_clock_that_is_an_hour_ahead() {
         .and_then(|rest| rest.split(' ').next());
     let seconds: i64 = seconds.and_then(|it| it.parse().ok()).expect(&message);
     assert!((-3700..-3500).contains(&seconds), "{message}");
+}
+
+#[test]
+fn a_domain_whose_zone_is_gone_is_forgotten_and_many_domains_are_published() -> Result<()> {
+    on_each(async |software| {
+        let primary = Primary::start(software, &[("org.example", ""), ("edge.test", "")]).await?;
+        let mut site = Site::new(&primary, "one", "a.edge.test", "192.0.2.1");
+        site.spec.domains = (0..40).map(|n| format!("d{n}.org.example")).collect();
+        let report = site.well(Standing::Serving).await;
+        assert_eq!(report.published().len(), 40);
+        for domain in &site.spec.domains {
+            let name = format!("_xmpp-server._tcp.{domain}");
+            assert_eq!(primary.records(&name, RecordType::SRV).await?.len(), 1);
+        }
+        let memory = r#"[{"domain":"given-up.test"},{"domain":"d3.org.example"}]"#;
+        let claim = site.publisher.claim().clone();
+        site.publisher = Publisher::new(claim, serde_json::from_str(memory)?);
+        site.spec.domains = vec!["d4.org.example".to_owned()];
+        site.well(Standing::Serving).await;
+        assert_eq!(site.publisher.memory().places.len(), 2, "d4 and the FQDN");
+        let gone = primary.records("_xmpp-server._tcp.d3.org.example", RecordType::SRV);
+        assert!(gone.await?.is_empty());
+        Ok(())
+    })
+}
+
+#[test]
+fn what_dns_answers_is_told_of_records_that_others_publish() -> Result<()> {
+    on_each(async |software| {
+        let zones = [("org.example", ""), ("edge.test", "")];
+        let primary = Primary::start(software, &zones).await?;
+        let mut site = Site::new(&primary, "one", "a.edge.test", "192.0.2.1");
+        let observer = Observer::at(primary.address())?;
+        let wanted = site.wanted(Standing::Serving);
+        let condition = observer.look(&wanted, true).await.condition();
+        assert_eq!(
+            condition.reason,
+            Reason::NotAnswered,
+            "{}",
+            condition.message
+        );
+        assert!(condition.message.contains("--managed-record-types"));
+        site.well(Standing::Serving).await;
+        let report = observer.look(&wanted, true).await;
+        assert!(report.condition().status, "{:?}", report.errors());
+        assert_eq!(report.published(), [("org.example", true)]);
+        Ok(())
+    })
 }
 
 #[test]

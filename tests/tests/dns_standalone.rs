@@ -27,7 +27,9 @@ fn pool(primary: &Primary, more: &Value) -> Value {
         }},
     });
     let more = more.as_object().unwrap().clone();
-    spec.as_object_mut().unwrap().extend(more);
+    let spec_fields = spec.as_object_mut().unwrap();
+    spec_fields.extend(more);
+    spec_fields.retain(|_, value| !value.is_null());
     manifest("EdgePool", "hq", spec)
 }
 

@@ -38,13 +38,17 @@ pub enum DnsError {
     )]
     Unsigned { server: String, key: Name },
     #[error(
-        "{server} refuses {what} (REFUSED): allow the TSIG key {key} to update it (BIND: update-policy; Knot: acl with action update), and that zone to be asked"
+        "{server} refuses {what} (REFUSED): allow the TSIG key {key} to update it (BIND: update-policy; Knot: acl with action update)"
     )]
     Refused {
         server: String,
         what: String,
         key: Name,
     },
+    #[error(
+        "{server} refuses the question for {name} (REFUSED): set spec.dns.rfc2136.server to the primary of its zone, or allow us to ask"
+    )]
+    NotServed { server: String, name: Name },
     #[error(
         "{server} is no primary of a zone with {name} (NOTAUTH): set spec.dns.rfc2136.server to the primary, or correct zone"
     )]
@@ -100,7 +104,7 @@ impl DnsError {
             Self::BadKey { .. } => Reason::TsigBadKey,
             Self::BadSignature { .. } | Self::Unsigned { .. } => Reason::TsigBadSignature,
             Self::BadTime { .. } => Reason::TsigBadTime,
-            Self::Refused { .. } => Reason::UpdateRefused,
+            Self::Refused { .. } | Self::NotServed { .. } => Reason::UpdateRefused,
             Self::NotAuthoritative { .. } => Reason::NotAuthoritative,
             Self::NotInZone { .. } => Reason::NotInZone,
             Self::ZoneNotFound { .. } => Reason::ZoneNotFound,
@@ -113,6 +117,18 @@ impl DnsError {
                 Reason::DnsFailed
             }
         }
+    }
+
+    /// Whether the server has no zone for the name, so that nothing of ours can be in it.
+    #[must_use]
+    pub fn zone_is_gone(&self) -> bool {
+        matches!(
+            self,
+            Self::NotServed { .. }
+                | Self::NotAuthoritative { .. }
+                | Self::NotInZone { .. }
+                | Self::ZoneNotFound { .. }
+        )
     }
 
     /// Whether it concerns the server or the key as a whole, so that further names need not be tried.

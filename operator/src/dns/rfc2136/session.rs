@@ -8,7 +8,7 @@ use std::{
 };
 
 use hickory_proto::{
-    op::{Message, OpCode, ResponseCode},
+    op::{Message, ResponseCode},
     rr::{RData, RecordType, TSigner, rdata::tsig::TsigError},
 };
 use tokio::{
@@ -112,13 +112,10 @@ impl<'a> Session<'a> {
             return Err(self.malformed("the answer is to another question"));
         }
         let Some(signature) = answer.signature() else {
-            // Questions may be answered unsigned (Knot does); what an update did may not.
-            return if message.metadata.op_code == OpCode::Update
-                && answer.metadata.response_code == ResponseCode::NoError
-            {
-                Err(self.unsigned())
-            } else {
-                Ok(answer)
+            // A refusal may come without: the server need not have looked at the key.
+            return match answer.metadata.response_code {
+                ResponseCode::NoError | ResponseCode::NXDomain => Err(self.unsigned()),
+                _ => Ok(answer),
             };
         };
         match signature.data.error {
@@ -192,6 +189,10 @@ impl<'a> Session<'a> {
             .await?;
         match answer.metadata.response_code {
             ResponseCode::NoError | ResponseCode::NXDomain => Ok(answer),
+            ResponseCode::Refused => Err(DnsError::NotServed {
+                server: self.server(),
+                name: name.clone(),
+            }),
             code => Err(self.refused(code, name, &format!("the question for {name}"))),
         }
     }

@@ -127,7 +127,7 @@ async fn settle(
         }
     }
     Err(DnsError::Changing {
-        name: first(records).clone(),
+        name: first(records).clone().into(),
         attempts: ROUNDS,
     })
 }

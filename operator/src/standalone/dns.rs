@@ -38,7 +38,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 pub enum Order {
     /// `spec.dns.rfc2136` as it can be read now.
     Publish {
-        settings: Result<Settings, DnsError>,
+        settings: Box<Result<Settings, DnsError>>,
         wanted: Wanted,
     },
     /// `spec.dns.rfc2136` or the pool is gone: everything ever published goes.
@@ -87,7 +87,7 @@ impl Order {
         };
         let secret = world.secrets.get(&rfc2136.tsig_secret_ref.name);
         Self::Publish {
-            settings: Settings::read(rfc2136, secret),
+            settings: Box::new(Settings::read(rfc2136, secret)),
             wanted,
         }
     }
@@ -282,7 +282,7 @@ async fn run(
 async fn carry_out(publisher: &mut Publisher, order: &Order, state: &DnsState) -> Report {
     let report = match order {
         Order::Publish { settings, wanted } => {
-            publisher.configure(settings.clone());
+            publisher.configure(Result::clone(settings));
             if publisher.remember(wanted) {
                 state.keep(publisher.memory());
             }

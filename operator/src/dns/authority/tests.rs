@@ -88,7 +88,7 @@ impl Authority for Model {
     fn not_answered(&self, at: &Name) -> DnsError {
         DnsError::NotAnswered {
             server: "model".to_owned(),
-            name: at.clone(),
+            name: at.clone().into(),
         }
     }
 }

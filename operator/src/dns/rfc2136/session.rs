@@ -123,13 +123,13 @@ impl<'a> Session<'a> {
             Some(TsigError::BadKey) => {
                 return Err(DnsError::BadKey {
                     server: self.server(),
-                    key: self.key(),
+                    key: self.key().into(),
                 });
             }
             Some(TsigError::BadSig | TsigError::BadTrunc) => {
                 return Err(DnsError::BadSignature {
                     server: self.server(),
-                    key: self.key(),
+                    key: self.key().into(),
                 });
             }
             Some(TsigError::BadTime) => {
@@ -164,7 +164,7 @@ impl<'a> Session<'a> {
     fn unsigned(&self) -> DnsError {
         DnsError::Unsigned {
             server: self.server(),
-            key: self.key(),
+            key: self.key().into(),
         }
     }
 
@@ -191,7 +191,7 @@ impl<'a> Session<'a> {
             ResponseCode::NoError | ResponseCode::NXDomain => Ok(answer),
             ResponseCode::Refused => Err(DnsError::NotServed {
                 server: self.server(),
-                name: name.clone(),
+                name: name.clone().into(),
             }),
             code => Err(self.refused(code, name, &format!("the question for {name}"))),
         }
@@ -202,11 +202,11 @@ impl<'a> Session<'a> {
             ResponseCode::Refused => DnsError::Refused {
                 server: self.server(),
                 what: what.to_owned(),
-                key: self.key(),
+                key: self.key().into(),
             },
             ResponseCode::NotAuth => DnsError::NotAuthoritative {
                 server: self.server(),
-                name: name.clone(),
+                name: name.clone().into(),
             },
             code => DnsError::Response {
                 server: self.server(),
@@ -224,8 +224,8 @@ impl Authority for Session<'_> {
                 Ok(zone.clone())
             } else {
                 Err(DnsError::NotInZone {
-                    name: name.clone(),
-                    zone: zone.clone(),
+                    name: name.clone().into(),
+                    zone: zone.clone().into(),
                 })
             };
         }
@@ -245,7 +245,7 @@ impl Authority for Session<'_> {
                 if !answer.metadata.authoritative {
                     return Err(DnsError::NotAuthoritative {
                         server: self.server(),
-                        name: name.clone(),
+                        name: name.clone().into(),
                     });
                 }
                 let zone = soa.name.to_lowercase();
@@ -256,7 +256,7 @@ impl Authority for Session<'_> {
         }
         Err(DnsError::ZoneNotFound {
             server: self.server(),
-            name: name.clone(),
+            name: name.clone().into(),
         })
     }
 
@@ -265,7 +265,7 @@ impl Authority for Session<'_> {
         if !answer.metadata.authoritative {
             return Err(DnsError::NotAuthoritative {
                 server: self.server(),
-                name: name.clone(),
+                name: name.clone().into(),
             });
         }
         let alias = answer.answers.iter().find_map(|record| match &record.data {
@@ -274,8 +274,8 @@ impl Authority for Session<'_> {
         });
         match alias {
             Some(target) => Err(DnsError::Alias {
-                name: name.clone(),
-                target,
+                name: name.clone().into(),
+                target: target.into(),
             }),
             None => Ok(wire::rrset(&answer, name, kind)),
         }
@@ -301,8 +301,8 @@ impl Authority for Session<'_> {
             ResponseCode::NoError => Ok(Applied::Done),
             ResponseCode::NXRRSet | ResponseCode::YXRRSet => Ok(Applied::Changed),
             ResponseCode::NotZone => Err(DnsError::NotInZone {
-                name: name.clone(),
-                zone: zone.clone(),
+                name: name.clone().into(),
+                zone: zone.clone().into(),
             }),
             code => Err(self.refused(code, name, &format!("the update of {name} in zone {zone}"))),
         }
@@ -311,7 +311,7 @@ impl Authority for Session<'_> {
     fn not_answered(&self, name: &Name) -> DnsError {
         DnsError::NotAnswered {
             server: self.server(),
-            name: name.clone(),
+            name: name.clone().into(),
         }
     }
 }

@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use xmpp_edge_crds::kinds;
+use xmpp_edge_proxy::dns::TrustAnchors;
 
 use crate::{
     dns::OwnerId,
@@ -107,6 +108,9 @@ struct Standalone {
     /// once and kept in the state directory.
     #[arg(long, value_name = "ID")]
     dns_owner_id: Option<OwnerId>,
+    /// DNSKEY records from which DNSSEC is validated, in place of the root's own keys.
+    #[arg(long, value_name = "FILE", value_parser = trust_anchors)]
+    trust_anchors: Option<TrustAnchors>,
 }
 
 #[derive(Debug, Args)]
@@ -218,6 +222,10 @@ fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     print(&format!("{}\n", serde_json::to_string_pretty(value)?))
 }
 
+fn trust_anchors(path: &str) -> Result<TrustAnchors, String> {
+    TrustAnchors::from_file(path).map_err(|fault| fault.to_string())
+}
+
 fn standalone(options: Standalone) -> Result<u8, Failure> {
     // One provider for the whole process; a second attempt to install it changes nothing.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -232,6 +240,7 @@ fn standalone(options: Standalone) -> Result<u8, Failure> {
         internal_bind: options.internal_bind,
         resolver: options.resolver,
         dns_owner: options.dns_owner_id,
+        trust_anchors: options.trust_anchors.unwrap_or_default(),
     };
     runtime.block_on(async {
         let stop = CancellationToken::new();

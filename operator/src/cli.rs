@@ -18,9 +18,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use xmpp_edge_crds::{domain::DomainName, kinds};
+use xmpp_edge_proxy::dns::TrustAnchors;
 
 use crate::{
     cluster::{self, AllowedDomains, Settings},
+    dns::OwnerId,
     inspect::{Inspection, explain, render, validate},
     lync,
     standalone::{reader::ReadError, run, status::Note},
@@ -165,6 +167,13 @@ struct Standalone {
     /// Resolver to ask, in place of the system's.
     #[arg(long, value_name = "IP:PORT")]
     resolver: Option<SocketAddr>,
+    /// Whose the DNS records are among those that publish into the same zone; default: an id made
+    /// once and kept in the state directory.
+    #[arg(long, value_name = "ID")]
+    dns_owner_id: Option<OwnerId>,
+    /// DNSKEY records from which DNSSEC is validated, in place of the root's own keys.
+    #[arg(long, value_name = "FILE", value_parser = trust_anchors)]
+    trust_anchors: Option<TrustAnchors>,
 }
 
 #[derive(Debug, Args)]
@@ -307,6 +316,10 @@ fn operate(options: Run) -> Result<u8, Failure> {
     })
 }
 
+fn trust_anchors(path: &str) -> Result<TrustAnchors, String> {
+    TrustAnchors::from_file(path).map_err(|fault| fault.to_string())
+}
+
 fn standalone(options: Standalone) -> Result<u8, Failure> {
     let options = run::Options {
         manifests: options.manifests,
@@ -315,6 +328,8 @@ fn standalone(options: Standalone) -> Result<u8, Failure> {
         bind: options.bind,
         internal_bind: options.internal_bind,
         resolver: options.resolver,
+        dns_owner: options.dns_owner_id,
+        trust_anchors: options.trust_anchors.unwrap_or_default(),
     };
     until_told(None, |stop| async move {
         run::run(options, stop).await?;

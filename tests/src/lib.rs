@@ -15,6 +15,7 @@ pub mod federation;
 pub mod lab;
 pub mod peer;
 pub mod pki;
+pub mod primary;
 pub mod process;
 pub mod rig;
 mod runtime;

@@ -17,7 +17,7 @@ use xmpp_edge_crds::{
 };
 
 use super::{
-    ConnectFault, DnsError, Resolver, Service,
+    ConnectFault, Dane, DnsError, Resolver, Service, Services,
     happy::{Connect, Outcome, interleave, race},
     socket, srv,
 };
@@ -59,6 +59,8 @@ pub struct Candidate {
     pub direct_tls: bool,
     /// Secure TLSA records of the target, for [`crate::tls::Trust::judge`].
     pub tlsa: Option<TlsaSet>,
+    /// Whether DANE is used, and why not; none where the target's name came from no secure answer.
+    pub dane: Option<String>,
 }
 
 /// An open connection; options are set, nothing was written.
@@ -75,8 +77,8 @@ pub struct Candidates {
     direction: Direction,
     targets: VecDeque<Target>,
     current: Option<Current>,
-    /// Whether TLSA records count.
-    secure: bool,
+    /// Whether the targets' names may be relied on, so that their TLSA records count.
+    dane: bool,
     /// Whether any address may be dialled.
     unguarded: bool,
     addresses_left: usize,
@@ -93,7 +95,7 @@ struct Target {
 struct Current {
     name: String,
     direct_tls: bool,
-    tlsa: Option<TlsaSet>,
+    dane: Option<Dane>,
     queue: VecDeque<SocketAddr>,
 }
 
@@ -153,7 +155,7 @@ impl Dialer {
             text,
             took,
         };
-        let (targets, secure, unguarded, text) = match route {
+        let (targets, dane, unguarded, text) = match route {
             Route::Fixed(to) => {
                 let target = Target {
                     host: to.host.clone(),
@@ -161,11 +163,13 @@ impl Dialer {
                     direct_tls: false,
                 };
                 let text = format!("{to} as configured; SRV is not asked");
-                (VecDeque::from([target]), true, true, text)
+                // A gateway is trusted by the internal authority, never by DNS.
+                let dane = direction == Direction::Outbound;
+                (VecDeque::from([target]), dane, true, text)
             }
             Route::Discover => match self.resolver.services(domain).await {
                 Ok(services) => {
-                    let text = described(&services.records, services.fallback);
+                    let text = described(&services);
                     let ordered = srv::order(services.records, srv::random_below);
                     let targets = ordered
                         .into_iter()
@@ -175,7 +179,7 @@ impl Dialer {
                             direct_tls: service.direct_tls,
                         })
                         .collect();
-                    (targets, services.secure, false, text)
+                    (targets, services.dnssec.is_secure(), false, text)
                 }
                 Err(fault) => {
                     let step = step(fault.label(), fault.to_string(), began.elapsed());
@@ -189,7 +193,7 @@ impl Dialer {
             direction,
             targets,
             current: None,
-            secure,
+            dane,
             unguarded,
             addresses_left: MAX_ADDRESSES,
             steps: vec![step("Ok", text, began.elapsed())],
@@ -244,19 +248,19 @@ impl Candidates {
             target: name.clone(),
             cause,
         };
-        let (addresses, tlsa) = match &target.host {
+        let (addresses, dane) = match &target.host {
             Host::Ip(ip) => (vec![*ip], None),
             Host::Name(host) => {
                 let resolver = &self.dialer.resolver;
-                let tlsa = async {
-                    if self.secure {
-                        resolver.tlsa(host, target.port).await
+                let dane = async {
+                    if self.dane {
+                        resolver.dane(host, target.port).await.map(Some)
                     } else {
                         Ok(None)
                     }
                 };
-                let (addresses, tlsa) = tokio::join!(resolver.addresses(host), tlsa);
-                let found = addresses.and_then(|addresses| Ok((addresses, tlsa?)));
+                let (addresses, dane) = tokio::join!(resolver.addresses(host), dane);
+                let found = addresses.and_then(|addresses| Ok((addresses, dane?)));
                 match found {
                     Ok(found) => found,
                     Err(cause) => {
@@ -291,10 +295,13 @@ impl Candidates {
             return Err(fault);
         }
         let queue = interleave(allowed);
+        if let Some(dane) = &dane {
+            self.step(Step::Dns, "Ok", None, format!("{name}: {dane}"), began);
+        }
         Ok(Current {
             name,
             direct_tls: target.direct_tls,
-            tlsa,
+            dane,
             queue,
         })
     }
@@ -331,7 +338,8 @@ impl Candidates {
                 target: current.name.clone(),
                 address,
                 direct_tls: current.direct_tls,
-                tlsa: current.tlsa.clone(),
+                tlsa: current.dane.clone().and_then(Dane::records),
+                dane: current.dane.as_ref().map(ToString::to_string),
             };
             return Ok(Connected { stream, candidate });
         }
@@ -386,8 +394,13 @@ pub fn is_guarded(ip: IpAddr) -> bool {
     }
 }
 
-fn described(records: &[Service], fallback: bool) -> String {
-    if fallback {
+fn described(services: &Services) -> String {
+    let Services {
+        records,
+        fallback,
+        dnssec,
+    } = services;
+    if *fallback {
         return "no SRV record: the domain itself on port 5269".to_owned();
     }
     let shown = records.iter().take(8).map(|record| {
@@ -405,6 +418,7 @@ fn described(records: &[Service], fallback: bool) -> String {
     if records.len() > 8 {
         text.push_str(&format!(" and {} more", records.len() - 8));
     }
+    text.push_str(&format!("; {dnssec}"));
     text
 }
 

@@ -76,6 +76,7 @@ impl Lab {
             internal_bind: vec![of(1, 0).ip()],
             // Nothing is looked up: every address is fixed.
             resolver: Some(of(1, 53)),
+            trust_anchors: Default::default(),
             state_dir: state.path().to_owned(),
             peer_keys: None,
         };

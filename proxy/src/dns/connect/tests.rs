@@ -79,8 +79,11 @@ async fn every_target_is_handed_out_until_none_is_left() {
         outcomes,
         [
             (Step::Dns, "Ok"),
+            // Whether DANE is used, of each target with an address.
+            (Step::Dns, "Ok"),
             (Step::Tcp, "TcpRefused"),
             (Step::Dns, "DnsNotFound"),
+            (Step::Dns, "Ok"),
             (Step::Tcp, "Ok")
         ]
     );
@@ -157,7 +160,7 @@ async fn tlsa_follows_a_secure_srv_answer_alone() {
             (
                 "x.partner.example",
                 RecordType::A,
-                Reply::Records(vec![a("127.0.0.1")]),
+                Reply::Secure(vec![a("127.0.0.1")]),
             ),
             (
                 &tlsa,

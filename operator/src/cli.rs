@@ -22,6 +22,7 @@ use xmpp_edge_proxy::dns::TrustAnchors;
 
 use crate::{
     cluster::{self, AllowedDomains, Settings},
+    dns::OwnerId,
     inspect::{Inspection, explain, render, validate},
     lync,
     standalone::{reader::ReadError, run, status::Note},
@@ -166,6 +167,10 @@ struct Standalone {
     /// Resolver to ask, in place of the system's.
     #[arg(long, value_name = "IP:PORT")]
     resolver: Option<SocketAddr>,
+    /// Whose the DNS records are among those that publish into the same zone; default: an id made
+    /// once and kept in the state directory.
+    #[arg(long, value_name = "ID")]
+    dns_owner_id: Option<OwnerId>,
     /// DNSKEY records from which DNSSEC is validated, in place of the root's own keys.
     #[arg(long, value_name = "FILE", value_parser = trust_anchors)]
     trust_anchors: Option<TrustAnchors>,
@@ -283,10 +288,6 @@ fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     print(&format!("{}\n", serde_json::to_string_pretty(value)?))
 }
 
-fn trust_anchors(path: &str) -> Result<TrustAnchors, String> {
-    TrustAnchors::from_file(path).map_err(|fault| fault.to_string())
-}
-
 fn operate(options: Run) -> Result<u8, Failure> {
     let mut allowed = AllowedDomains::default();
     for entry in options.allowed_domains {
@@ -307,10 +308,16 @@ fn operate(options: Run) -> Result<u8, Failure> {
             allowed_domains: (!allowed.0.is_empty()).then_some(allowed),
         },
     };
-    until_told(|stop| async move {
+    // Looks at large namespaces take a thread for a while, each with memory of its own. The lease is
+    // on the main thread, which they do not hold up.
+    until_told(Some(2), |stop| async move {
         cluster::run::run(options, stop).await?;
         Ok(0)
     })
+}
+
+fn trust_anchors(path: &str) -> Result<TrustAnchors, String> {
+    TrustAnchors::from_file(path).map_err(|fault| fault.to_string())
 }
 
 fn standalone(options: Standalone) -> Result<u8, Failure> {
@@ -321,24 +328,30 @@ fn standalone(options: Standalone) -> Result<u8, Failure> {
         bind: options.bind,
         internal_bind: options.internal_bind,
         resolver: options.resolver,
+        dns_owner: options.dns_owner_id,
         trust_anchors: options.trust_anchors.unwrap_or_default(),
     };
-    until_told(|stop| async move {
+    until_told(None, |stop| async move {
         run::run(options, stop).await?;
         Ok(0)
     })
 }
 
 /// Runs what runs until SIGTERM or SIGINT.
-fn until_told<F>(work: impl FnOnce(CancellationToken) -> F) -> Result<u8, Failure>
+fn until_told<F>(
+    threads: Option<usize>,
+    work: impl FnOnce(CancellationToken) -> F,
+) -> Result<u8, Failure>
 where
     F: Future<Output = Result<u8, Failure>>,
 {
     // One provider for the whole process; a second attempt to install it changes nothing.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        runtime.worker_threads(threads);
+    }
+    let runtime = runtime.enable_all().build()?;
     runtime.block_on(async {
         let stop = CancellationToken::new();
         let (mut terminate, mut interrupt) = (

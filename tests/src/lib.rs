@@ -17,6 +17,7 @@ pub mod lab;
 pub mod peer;
 pub mod pki;
 pub mod pod;
+pub mod primary;
 pub mod process;
 pub mod rig;
 mod runtime;

@@ -9,10 +9,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use futures::future::join_all;
 use jiff::Timestamp;
 use kube::ResourceExt;
-use tokio::{
-    task::block_in_place,
-    time::{Instant, sleep, sleep_until},
-};
+use tokio::time::{Instant, sleep, sleep_until};
 use xmpp_edge_crds::edge_config::EdgeConfig;
 
 use super::{
@@ -33,6 +30,8 @@ use crate::{
 const DEBOUNCE: Duration = Duration::from_millis(100);
 /// Looks are at least this far apart.
 const APART: Duration = Duration::from_secs(1);
+/// And need not be further apart than this, however long they take: a status is due within 10 s.
+const MOST_APART: Duration = Duration::from_secs(4);
 /// A look without any cause, in case one was missed.
 const RESYNC: Duration = Duration::from_secs(600);
 /// Provisioning a pool takes no longer, or failed.
@@ -83,17 +82,19 @@ impl Organisation {
             } else {
                 backoff.succeeded();
             }
-            sleep_until(begun + APART).await;
+            // Looks at thousands of objects leave at least as much time to the writing of statuses.
+            let apart = (begun.elapsed() * 2).clamp(APART, MOST_APART);
+            sleep_until(begun + apart).await;
         }
     }
 
     async fn look(&mut self) -> Look {
-        let mut scene = block_in_place(|| self.scene());
+        let mut scene = self.scene();
         let (outcomes, failed) = self.provision(&scene).await;
         let learned = known_keys::learn(&self.context, &scene).await;
         // What pods have may have changed meanwhile, but not for the worse: this is what was seen.
         scene.now = Timestamp::now();
-        block_in_place(|| self.say(&scene, &outcomes));
+        self.say(&scene, &outcomes);
         let pools = outcomes.values().filter_map(|outcome| outcome.again);
         Look {
             again: pools.chain(self.written.until_due()).min(),

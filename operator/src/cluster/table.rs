@@ -71,6 +71,14 @@ impl<V: Resource> Table<V> {
         self.enter(object);
     }
 
+    /// Whether this is the form that is there: one that waited may have been overtaken.
+    #[must_use]
+    pub fn is_current(&self, object: &V) -> bool {
+        let namespace = object.namespace().unwrap_or_default();
+        let current = self.get(&namespace, &object.name_any());
+        current.is_some_and(|current| current.resource_version() == object.resource_version())
+    }
+
     /// Forgets an object that this process deleted.
     pub fn forget(&self, namespace: &str, name: &str) {
         if let Some(names) = self.objects.write().get_mut(namespace) {

@@ -78,7 +78,10 @@ impl LoadBalancer {
         let mut found = Vec::new();
         for name in &names {
             // An absolute name: search lists of a cluster have no say in it.
-            let absolute = format!("{}.", name.trim_end_matches('.'));
+            let absolute = match name.contains('.') {
+                true => format!("{}.", name.trim_end_matches('.')),
+                false => name.clone(),
+            };
             match timeout(LIMIT, lookup_host((absolute, 0))).await {
                 Ok(Ok(sockets)) => found.extend(sockets.map(|socket| socket.ip())),
                 Ok(Err(error)) => tracing::warn!("load balancer {name} does not resolve: {error}"),

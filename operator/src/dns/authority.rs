@@ -127,7 +127,7 @@ async fn settle(
         }
     }
     Err(DnsError::Changing {
-        name: first(records).clone(),
+        name: first(records).clone().into(),
         attempts: ROUNDS,
     })
 }
@@ -138,3 +138,6 @@ fn first(records: &Records) -> &Name {
         .next()
         .expect("a zone is listed with a name that is in it")
 }
+
+#[cfg(test)]
+mod tests;

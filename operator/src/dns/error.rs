@@ -21,13 +21,13 @@ pub enum DnsError {
     #[error("{0:?} is no DNS name: correct it")]
     NoName(String),
     #[error(
-        "{server} does not know the TSIG key {key} (BADKEY): check key \"name\" of the Secret and tsigAlgorithm against the server's configuration"
+        "{server} does not know the TSIG key {key} (BADKEY): check key \"name\" of the Secret and tsigAlgorithm against the server's configuration; Knot answers so too where no acl of the zone names the key"
     )]
-    BadKey { server: String, key: Name },
+    BadKey { server: String, key: Box<Name> },
     #[error(
         "{server} has another secret for the TSIG key {key} (BADSIG): copy the secret from the server's configuration into key \"secret\", in base64"
     )]
-    BadSignature { server: String, key: Name },
+    BadSignature { server: String, key: Box<Name> },
     #[error(
         "the clock of {server} differs from ours by {} s (BADTIME): set both by NTP",
         skew.map_or_else(|| "more than 300".to_owned(), |skew| skew.to_string())
@@ -36,45 +36,49 @@ pub enum DnsError {
     #[error(
         "the answer of {server} is not signed by the TSIG key {key} as it should be: check that nothing between rewrites DNS"
     )]
-    Unsigned { server: String, key: Name },
+    Unsigned { server: String, key: Box<Name> },
     #[error(
-        "{server} refuses {what} (REFUSED): allow the TSIG key {key} to update it (BIND: update-policy; Knot: acl with action update), and that zone to be asked"
+        "{server} refuses {what} (REFUSED): allow the TSIG key {key} to update it (BIND: update-policy; Knot: acl with action update)"
     )]
     Refused {
         server: String,
         what: String,
-        key: Name,
+        key: Box<Name>,
     },
+    #[error(
+        "{server} refuses the question for {name} (REFUSED): set spec.dns.rfc2136.server to the primary of its zone, or allow us to ask"
+    )]
+    NotServed { server: String, name: Box<Name> },
     #[error(
         "{server} is no primary of a zone with {name} (NOTAUTH): set spec.dns.rfc2136.server to the primary, or correct zone"
     )]
-    NotAuthoritative { server: String, name: Name },
+    NotAuthoritative { server: String, name: Box<Name> },
     #[error(
         "{name} is not in zone {zone} (NOTZONE): correct spec.dns.rfc2136.zone, or leave it out to have it found"
     )]
-    NotInZone { name: Name, zone: Name },
+    NotInZone { name: Box<Name>, zone: Box<Name> },
     #[error(
         "{server} names no zone for {name}: set spec.dns.rfc2136.server to the zone's primary, and zone to its name"
     )]
-    ZoneNotFound { server: String, name: Name },
+    ZoneNotFound { server: String, name: Box<Name> },
     #[error(
         "the records at {name} changed each of {attempts} times they were about to be updated (NXRRSET): see what else writes them"
     )]
-    Changing { name: Name, attempts: u32 },
+    Changing { name: Box<Name>, attempts: u32 },
     #[error(
         "{name} is an alias of {target} (CNAME), so that it can hold no record: remove the CNAME, or publish under another name"
     )]
-    Alias { name: Name, target: Name },
+    Alias { name: Box<Name>, target: Box<Name> },
     #[error(
         "{server} took the update, but does not answer it at {name}: check that it is the primary, and not one of several views"
     )]
-    NotAnswered { server: String, name: Name },
+    NotAnswered { server: String, name: Box<Name> },
     #[error(
         "the resolver does not answer {record} at {name}: give external-dns (v0.22 or later) --source=crd and --managed-record-types=SRV beside A and AAAA, see its log, or wait for the TTL"
     )]
-    NotPublished { name: Name, record: String },
+    NotPublished { name: Box<Name>, record: String },
     #[error("the resolver does not answer for {name}: {fault}")]
-    Resolver { name: Name, fault: String },
+    Resolver { name: Box<Name>, fault: String },
     #[error("{server} did not answer within {} s: check that TCP port and firewall let it", limit.as_secs())]
     Timeout { server: String, limit: Duration },
     #[error("no connection to {server}: {fault}; check its name, TCP port and firewall")]
@@ -100,7 +104,7 @@ impl DnsError {
             Self::BadKey { .. } => Reason::TsigBadKey,
             Self::BadSignature { .. } | Self::Unsigned { .. } => Reason::TsigBadSignature,
             Self::BadTime { .. } => Reason::TsigBadTime,
-            Self::Refused { .. } => Reason::UpdateRefused,
+            Self::Refused { .. } | Self::NotServed { .. } => Reason::UpdateRefused,
             Self::NotAuthoritative { .. } => Reason::NotAuthoritative,
             Self::NotInZone { .. } => Reason::NotInZone,
             Self::ZoneNotFound { .. } => Reason::ZoneNotFound,
@@ -113,6 +117,18 @@ impl DnsError {
                 Reason::DnsFailed
             }
         }
+    }
+
+    /// Whether the server has no zone for the name, so that nothing of ours can be in it.
+    #[must_use]
+    pub fn zone_is_gone(&self) -> bool {
+        matches!(
+            self,
+            Self::NotServed { .. }
+                | Self::NotAuthoritative { .. }
+                | Self::NotInZone { .. }
+                | Self::ZoneNotFound { .. }
+        )
     }
 
     /// Whether it concerns the server or the key as a whole, so that further names need not be tried.

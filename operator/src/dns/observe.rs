@@ -107,7 +107,7 @@ impl Observer {
                         there = true;
                     } else if published {
                         return Err(DnsError::NotPublished {
-                            name: name.clone(),
+                            name: name.clone().into(),
                             record: data.to_string(),
                         });
                     }
@@ -140,7 +140,7 @@ impl Observer {
                 .collect()),
             Err(NetError::Dns(WireError::NoRecordsFound(_))) => Ok(BTreeSet::new()),
             Err(error) => Err(DnsError::Resolver {
-                name: name.clone(),
+                name: name.clone().into(),
                 fault: error.to_string(),
             }),
         }

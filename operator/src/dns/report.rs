@@ -197,3 +197,95 @@ impl Report {
         parts.join("; ")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn domain(name: &str) -> Place {
+        Place::Domain(name.to_owned())
+    }
+
+    fn report(standing: Standing, places: Vec<(Place, Result<PlaceState, DnsError>)>) -> Report {
+        Report {
+            standing,
+            address_pending: false,
+            places,
+            key_fault: None,
+        }
+    }
+
+    #[test]
+    fn the_condition_says_what_dns_answers_and_why() {
+        use PlaceState::{Foreign, KeptAsLast, Published, Withdrawn};
+        let host = || Place::Host("edge.example".to_owned());
+        for (standing, places, says) in [
+            (
+                Standing::Serving,
+                vec![(domain("a.example"), Published)],
+                "",
+            ),
+            (
+                Standing::Serving,
+                vec![(domain("a.example"), Published), (host(), Foreign)],
+                "not ours, so never changed or removed: addresses of edge.example",
+            ),
+            (
+                Standing::Unready,
+                vec![
+                    (domain("a.example"), Withdrawn),
+                    (domain("b.example"), KeptAsLast),
+                ],
+                "withdrawn; kept, as nothing else is there: SRV of b.example",
+            ),
+            (
+                Standing::Out,
+                vec![(domain("a.example"), Withdrawn)],
+                "disabled or suspended",
+            ),
+        ] {
+            let places = places.into_iter().map(|(place, state)| (place, Ok(state)));
+            let condition = report(standing, places.collect()).condition();
+            assert!(condition.status && condition.reason == Reason::Published);
+            assert!(condition.message.contains(says), "{}", condition.message);
+        }
+    }
+
+    #[test]
+    fn faults_are_told_once_with_the_names_they_concern() {
+        let fault = || DnsError::Unreachable {
+            server: "ns.example".to_owned(),
+            fault: "refused".to_owned(),
+        };
+        let mut failing = report(
+            Standing::Serving,
+            vec![
+                (domain("a.example"), Err(fault())),
+                (domain("b.example"), Err(fault())),
+                (domain("c.example"), Ok(PlaceState::Published)),
+            ],
+        );
+        let condition = failing.condition();
+        assert!(!condition.status);
+        assert_eq!(condition.reason, Reason::DnsServerUnreachable);
+        assert_eq!(condition.message.matches("ns.example").count(), 1);
+        assert!(condition.message.ends_with("concerns a.example, b.example"));
+        assert_eq!(failing.published(), [("c.example", true)]);
+        assert_eq!(failing.look_again(), LOOK_SOON);
+
+        failing.key_fault = Some(DnsError::KeyMissing {
+            secret: "tsig".to_owned(),
+        });
+        assert_eq!(failing.condition().reason, Reason::ReferenceMissing);
+    }
+
+    #[test]
+    fn a_pool_without_addresses_waits_for_them() {
+        let mut waiting = report(Standing::Unready, vec![]);
+        waiting.address_pending = true;
+        assert_eq!(waiting.condition().reason, Reason::AddressPending);
+        waiting.standing = Standing::Out;
+        assert!(waiting.condition().status);
+    }
+}

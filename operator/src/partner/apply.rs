@@ -6,7 +6,11 @@ use kube::{Resource, ResourceExt};
 use xmpp_edge_crds::kinds::{PartnerStatus, XmppFederatedPartner};
 
 use super::{KIND, read::Observed};
-use crate::cluster::{Context, loose::Loose, writer::apply_status};
+use crate::cluster::{
+    Context,
+    loose::Loose,
+    writer::{WriteError, apply_status},
+};
 
 /// Field manager of the kind's controller.
 pub const MANAGER: &str = "xmpp-edge-operator/partner";
@@ -24,11 +28,13 @@ pub fn apply(context: &Arc<Context>, partner: &Observed<'_>, status: PartnerStat
         object.namespace().unwrap_or_default(),
         object.name_any(),
     );
-    // Never fails: a status is plain data.
-    let body = serde_json::to_value(&status).unwrap_or_default();
+    let wanted = status.clone();
     let task_context = context.clone();
     let task = async move {
         let context = task_context;
+        if !context.caches.partners.is_current(&object) {
+            return Err(WriteError::Overtaken);
+        }
         let answer: Loose<XmppFederatedPartner> =
             apply_status(&context.client, object.as_ref(), MANAGER, &status).await?;
         let mut reference = answer.object_ref(&());
@@ -41,5 +47,5 @@ pub fn apply(context: &Arc<Context>, partner: &Observed<'_>, status: PartnerStat
             .await;
         Ok(())
     };
-    context.writer.submit(key, body, Box::pin(task));
+    context.writer.submit(key, &wanted, Box::pin(task));
 }

@@ -1,5 +1,6 @@
 //! Files in, proxy in the process: the embedded default, without Kubernetes.
 
+pub mod dns;
 pub mod documents;
 pub mod manifests;
 pub mod materials;

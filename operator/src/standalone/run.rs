@@ -21,9 +21,11 @@ use xmpp_edge_proxy::{
 };
 
 use super::{
+    dns::{DnsState, DnsStateError, Publishing},
     station::{Look, Place, Station, StationError},
     status,
 };
+use crate::dns::OwnerId;
 
 /// How often the files are compared; an edit is in force after two of these.
 const POLL: Duration = Duration::from_millis(300);
@@ -42,6 +44,8 @@ pub struct Options {
     pub bind: Vec<IpAddr>,
     pub internal_bind: Vec<IpAddr>,
     pub resolver: Option<SocketAddr>,
+    /// Whose the DNS records are; `None`: one made for the state directory.
+    pub dns_owner: Option<OwnerId>,
     /// From where DNSSEC is validated.
     pub trust_anchors: TrustAnchors,
 }
@@ -53,6 +57,8 @@ pub enum RunError {
     Station(#[from] StationError),
     #[error(transparent)]
     Serve(#[from] ServeError),
+    #[error(transparent)]
+    Dns(#[from] DnsStateError),
     #[error("the proxy stopped for an internal fault: {0}")]
     Panicked(#[from] tokio::task::JoinError),
 }
@@ -86,6 +92,9 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunErr
         pod: None,
         peer_keys: Some(tell_key),
     };
+    let state = DnsState::open(&serve_options.state_dir, options.dns_owner)?;
+    let mut records = Publishing::start(state, (namespace.clone(), pool.clone()));
+    records.order(first.dns);
     let drain = CancellationToken::new();
     let mut proxy = tokio::spawn(serve::run(serve_options, inputs, drain.clone(), ready));
     let mut tick = interval(POLL);
@@ -101,6 +110,8 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunErr
                 announced = true;
                 if told.is_ok() {
                     announce(&namespace, &pool);
+                    // Nobody is led to an edge that is not ready.
+                    records.begin();
                 }
             }
             _ = tick.tick() => {
@@ -110,12 +121,19 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunErr
                 }
                 // Reading and compiling may take longer than the runtime's other tasks can wait.
                 let looks = tokio::task::block_in_place(|| {
-                    [remember(&mut station, &mut keys), look(&mut station, due)]
+                    [
+                        remember(&mut station, &mut keys),
+                        note(&mut station, &mut records),
+                        look(&mut station, due),
+                    ]
                 });
                 let mut failed = None;
                 for look in looks {
                     match look {
-                        Ok(Some(look)) => tell_proxy(look, &tell),
+                        Ok(Some(look)) => {
+                            records.order(look.dns.clone());
+                            tell_proxy(look, &tell);
+                        }
                         Ok(None) => {}
                         Err(error) => failed = Some(error.to_string()),
                     }
@@ -134,7 +152,9 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunErr
     }
     tracing::info!("stopping");
     drain.cancel();
-    Ok(proxy.await??)
+    let stopped = proxy.await?;
+    records.stop().await;
+    Ok(stopped?)
 }
 
 /// Takes the keys that the proxy told since the last look.
@@ -147,6 +167,14 @@ fn remember(
         seen.push(key);
     }
     station.record(&seen, Timestamp::now())
+}
+
+/// Takes what came of the DNS records since the last look.
+fn note(station: &mut Station, records: &mut Publishing) -> Result<Option<Look>, StationError> {
+    let Some(condition) = records.news() else {
+        return Ok(None);
+    };
+    station.note_dns(condition, Timestamp::now()).map(Some)
 }
 
 fn look(station: &mut Station, renew: bool) -> Result<Option<Look>, StationError> {

@@ -19,6 +19,7 @@ use xmpp_edge_proxy::{
 };
 
 use super::{
+    dns,
     manifests::Manifests,
     materials::{self, Provided},
     peer_keys::PeerKeys,
@@ -32,6 +33,7 @@ use crate::{
         store::StoreError,
     },
     compile::{self, Compiled, Kind, ObjectRef, World},
+    dns::Condition,
 };
 
 /// Why a look led to nothing. What was in force before stays.
@@ -77,6 +79,8 @@ pub struct Look {
     pub inputs: Inputs,
     /// Whether the proxy has to be told.
     pub changed: bool,
+    /// What DNS should hold; `None`: what it was told last.
+    pub dns: Option<dns::Order>,
     /// What is to be said, worst first; the same texts as in `status.json`.
     pub notes: Vec<status::Note>,
 }
@@ -92,6 +96,8 @@ pub struct Station {
     keys: PeerKeys,
     manifests: Manifests,
     given: Option<Inputs>,
+    /// What came of the last order about DNS records.
+    published: Option<Condition>,
 }
 
 impl Station {
@@ -116,6 +122,7 @@ impl Station {
             keys,
             manifests: Manifests::default(),
             given: None,
+            published: None,
         })
     }
 
@@ -166,6 +173,15 @@ impl Station {
             return Ok(None);
         }
         self.look(now).map(Some)
+    }
+
+    /// Notes what came of the DNS records.
+    ///
+    /// # Errors
+    /// [`StationError`]; what is in force stays.
+    pub fn note_dns(&mut self, published: Condition, now: Timestamp) -> Result<Look, StationError> {
+        self.published = Some(published);
+        self.look(now)
     }
 
     fn look(&mut self, now: Timestamp) -> Result<Look, StationError> {
@@ -224,6 +240,9 @@ impl Station {
         } = provided;
         let mut said = compiled.diagnostics;
         said.extend(diagnostics);
+        let dns = dns::Order::of(world, &config, &said);
+        let published = self.published.as_ref();
+        said.extend(published.map(|condition| dns::diagnostic(&config.pool, condition)));
         let notes = status::notes(namespace, &self.manifests, &said, Some((world, &config)));
         let report = status::report(&self.manifests, world, &config, &certificate, &said, &notes);
         replace(&self.place.state.join("status.json"), &report)?;
@@ -243,6 +262,7 @@ impl Station {
         Ok(Look {
             inputs,
             changed,
+            dns,
             notes,
         })
     }

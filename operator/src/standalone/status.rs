@@ -125,10 +125,11 @@ fn not_served(manifests: &Manifests, world: &World, config: &EdgeConfig) -> Vec<
         .iter()
         .find(|pool| pool.metadata.name.as_ref() == Some(&config.pool));
     if let Some(pool) = pool
-        && pool.spec.dns.is_some()
+        && let Some(dns) = &pool.spec.dns
+        && dns.external_dns.is_some()
     {
         notes.push(warning(format!(
-            "EdgePool {:?}: spec.dns is not acted upon here: publish the records that status.json lists",
+            "EdgePool {:?}: spec.dns.externalDns needs a cluster: use rfc2136, or publish the records that status.json lists",
             config.pool
         )));
     }

@@ -8,6 +8,7 @@ mod session;
 
 use std::collections::BTreeSet;
 
+use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use xmpp_edge_crds::kinds::pool::Rfc2136;
 
@@ -136,102 +137,145 @@ impl Publisher {
     }
 
     async fn carry_out(&mut self, wanted: &Wanted) -> Report {
-        let Some(settings) = &self.settings else {
-            let error = self.key_fault.clone().unwrap_or(DnsError::NoSettings);
-            return Report::failed(wanted, self.memory.places.iter(), &error);
-        };
         let mut report = Report {
             standing: wanted.standing,
             address_pending: wanted.address_pending,
             places: Vec::new(),
             key_fault: None,
         };
-        let mut session = Session::new(settings);
+        if wanted.places.is_empty() && self.memory.places.is_empty() {
+            return report;
+        }
+        let Some(settings) = &self.settings else {
+            let error = self.key_fault.clone().unwrap_or(DnsError::NoSettings);
+            return Report::failed(wanted, self.memory.places.iter(), &error);
+        };
         let mut stopped: Option<DnsError> = None;
-        for (place, standing) in order(wanted, &self.memory) {
-            let outcome = match &stopped {
-                Some(error) => Err(error.clone()),
-                None => {
-                    let records = wanted.places.get(&place);
-                    at(
-                        &mut session,
-                        &self.claim,
-                        &place,
-                        standing,
-                        records,
-                        settings.ttl,
-                    )
-                    .await
-                }
-            };
-            match &outcome {
-                Err(error) if error.concerns_all() => stopped = Some(error.clone()),
-                Ok(PlaceState::Withdrawn | PlaceState::Foreign)
-                    if !wanted.places.contains_key(&place) || standing == Standing::Out =>
+        for phase in phases(wanted, &self.memory) {
+            let lanes = phase.len().clamp(1, LANES);
+            let lanes = phase.chunks(phase.len().div_ceil(lanes).max(1));
+            let lanes = lanes.map(|places| Lane {
+                settings,
+                claim: &self.claim,
+                wanted,
+                places,
+                stopped: stopped.clone(),
+            });
+            for done in join_all(lanes.map(Lane::go)).await.into_iter().flatten() {
+                if let (_, Err(error)) = &done
+                    && error.concerns_all()
                 {
-                    self.memory.places.remove(&place);
+                    stopped = Some(error.clone());
+                }
+                report.places.push(done);
+            }
+        }
+        self.forget(wanted, &mut report);
+        report
+    }
+
+    /// Forgets places where nothing is left, and those no longer wanted whose zone is not there any
+    /// more: nobody could ever withdraw them.
+    fn forget(&mut self, wanted: &Wanted, report: &mut Report) {
+        let out = wanted.standing == Standing::Out;
+        report.places.retain(|(place, outcome)| {
+            let gone = !wanted.places.contains_key(place);
+            match outcome {
+                Ok(PlaceState::Withdrawn | PlaceState::Foreign) if gone || out => {
+                    self.memory.places.remove(place);
+                }
+                Err(error) if gone && error.zone_is_gone() => {
+                    tracing::warn!("records may be left behind, {place}: {error}");
+                    self.memory.places.remove(place);
+                    return false;
                 }
                 _ => {}
             }
-            report.places.push((place, outcome));
+            true
+        });
+    }
+}
+
+/// Connections at once: a far server is asked for many domains in bearable time.
+const LANES: usize = 4;
+
+/// Places that are dealt with one after the other on one connection.
+struct Lane<'a> {
+    settings: &'a Settings,
+    claim: &'a Claim,
+    wanted: &'a Wanted,
+    places: &'a [(Place, Standing)],
+    /// What made further attempts useless.
+    stopped: Option<DnsError>,
+}
+
+impl Lane<'_> {
+    async fn go(mut self) -> Vec<(Place, Result<PlaceState, DnsError>)> {
+        let mut session = Session::new(self.settings);
+        let mut done = Vec::new();
+        for (place, standing) in self.places {
+            let outcome = match &self.stopped {
+                Some(error) => Err(error.clone()),
+                None => self.at(&mut session, place, *standing).await,
+            };
+            if let Err(error) = &outcome
+                && error.concerns_all()
+            {
+                self.stopped = Some(error.clone());
+            }
+            done.push((place.clone(), outcome));
         }
-        report
+        done
+    }
+
+    async fn at(
+        &self,
+        session: &mut Session<'_>,
+        place: &Place,
+        standing: Standing,
+    ) -> Result<PlaceState, DnsError> {
+        let none;
+        let records = match self.wanted.places.get(place) {
+            Some(records) => records,
+            None => {
+                let no_name = |_| DnsError::NoName(place.text().to_owned());
+                let names = place.names().map_err(no_name)?.into_iter();
+                none = names
+                    .map(|name| (name, BTreeSet::new()))
+                    .collect::<Records>();
+                &none
+            }
+        };
+        let goal = Goal {
+            claim: self.claim,
+            standing,
+            place,
+            records,
+            ttl: self.settings.ttl,
+        };
+        let settled = authority::converge(session, &goal).await?;
+        Ok(PlaceState::of(&settled))
     }
 }
 
 /// Places with the standing they have, in the order in which they are dealt with: a name has
 /// addresses before it is an SRV target, and loses them after.
-fn order(wanted: &Wanted, memory: &Memory) -> Vec<(Place, Standing)> {
-    let is_host = |place: &Place| matches!(place, Place::Host(_));
-    let mut places: Vec<(Place, Standing)> = wanted
-        .places
-        .keys()
-        .map(|place| (place.clone(), wanted.standing))
-        .collect();
+fn phases(wanted: &Wanted, memory: &Memory) -> [Vec<(Place, Standing)>; 4] {
+    let now = wanted.places.keys().map(|place| (place, wanted.standing));
     let gone = memory
         .places
         .iter()
         .filter(|place| !wanted.places.contains_key(*place))
-        .map(|place| (place.clone(), Standing::Out));
-    places.extend(gone);
-    places.sort_by_key(|(place, standing)| match (is_host(place), standing) {
-        (true, Standing::Serving) => 0,
-        (false, Standing::Serving) => 1,
-        (false, _) => 2,
-        (true, _) => 3,
-    });
-    places
-}
-
-async fn at(
-    session: &mut Session<'_>,
-    claim: &Claim,
-    place: &Place,
-    standing: Standing,
-    records: Option<&Records>,
-    ttl: u32,
-) -> Result<PlaceState, DnsError> {
-    let none;
-    let records = match records {
-        Some(records) => records,
-        None => {
-            let names = place
-                .names()
-                .map_err(|_| DnsError::NoName(place.text().to_owned()))?;
-            none = names
-                .into_iter()
-                .map(|name| (name, BTreeSet::new()))
-                .collect();
-            &none
-        }
-    };
-    let goal = Goal {
-        claim,
-        standing,
-        place,
-        records,
-        ttl,
-    };
-    let settled = authority::converge(session, &goal).await?;
-    Ok(PlaceState::of(&settled))
+        .map(|place| (place, Standing::Out));
+    let mut phases: [Vec<(Place, Standing)>; 4] = Default::default();
+    for (place, standing) in now.chain(gone) {
+        let phase = match (place, standing) {
+            (Place::Host(_), Standing::Serving) => 0,
+            (Place::Domain(_), Standing::Serving) => 1,
+            (Place::Domain(_), _) => 2,
+            (Place::Host(_), _) => 3,
+        };
+        phases[phase].push((place.clone(), standing));
+    }
+    phases
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use hickory_proto::{
-    op::{Message, OpCode, ResponseCode},
+    op::{Message, ResponseCode},
     rr::{RData, RecordType, TSigner, rdata::tsig::TsigError},
 };
 use tokio::{
@@ -112,13 +112,10 @@ impl<'a> Session<'a> {
             return Err(self.malformed("the answer is to another question"));
         }
         let Some(signature) = answer.signature() else {
-            // Questions may be answered unsigned (Knot does); what an update did may not.
-            return if message.metadata.op_code == OpCode::Update
-                && answer.metadata.response_code == ResponseCode::NoError
-            {
-                Err(self.unsigned())
-            } else {
-                Ok(answer)
+            // A refusal may come without: the server need not have looked at the key.
+            return match answer.metadata.response_code {
+                ResponseCode::NoError | ResponseCode::NXDomain => Err(self.unsigned()),
+                _ => Ok(answer),
             };
         };
         match signature.data.error {
@@ -126,13 +123,13 @@ impl<'a> Session<'a> {
             Some(TsigError::BadKey) => {
                 return Err(DnsError::BadKey {
                     server: self.server(),
-                    key: self.key(),
+                    key: self.key().into(),
                 });
             }
             Some(TsigError::BadSig | TsigError::BadTrunc) => {
                 return Err(DnsError::BadSignature {
                     server: self.server(),
-                    key: self.key(),
+                    key: self.key().into(),
                 });
             }
             Some(TsigError::BadTime) => {
@@ -167,7 +164,7 @@ impl<'a> Session<'a> {
     fn unsigned(&self) -> DnsError {
         DnsError::Unsigned {
             server: self.server(),
-            key: self.key(),
+            key: self.key().into(),
         }
     }
 
@@ -192,6 +189,10 @@ impl<'a> Session<'a> {
             .await?;
         match answer.metadata.response_code {
             ResponseCode::NoError | ResponseCode::NXDomain => Ok(answer),
+            ResponseCode::Refused => Err(DnsError::NotServed {
+                server: self.server(),
+                name: name.clone().into(),
+            }),
             code => Err(self.refused(code, name, &format!("the question for {name}"))),
         }
     }
@@ -201,11 +202,11 @@ impl<'a> Session<'a> {
             ResponseCode::Refused => DnsError::Refused {
                 server: self.server(),
                 what: what.to_owned(),
-                key: self.key(),
+                key: self.key().into(),
             },
             ResponseCode::NotAuth => DnsError::NotAuthoritative {
                 server: self.server(),
-                name: name.clone(),
+                name: name.clone().into(),
             },
             code => DnsError::Response {
                 server: self.server(),
@@ -223,8 +224,8 @@ impl Authority for Session<'_> {
                 Ok(zone.clone())
             } else {
                 Err(DnsError::NotInZone {
-                    name: name.clone(),
-                    zone: zone.clone(),
+                    name: name.clone().into(),
+                    zone: zone.clone().into(),
                 })
             };
         }
@@ -244,7 +245,7 @@ impl Authority for Session<'_> {
                 if !answer.metadata.authoritative {
                     return Err(DnsError::NotAuthoritative {
                         server: self.server(),
-                        name: name.clone(),
+                        name: name.clone().into(),
                     });
                 }
                 let zone = soa.name.to_lowercase();
@@ -255,7 +256,7 @@ impl Authority for Session<'_> {
         }
         Err(DnsError::ZoneNotFound {
             server: self.server(),
-            name: name.clone(),
+            name: name.clone().into(),
         })
     }
 
@@ -264,7 +265,7 @@ impl Authority for Session<'_> {
         if !answer.metadata.authoritative {
             return Err(DnsError::NotAuthoritative {
                 server: self.server(),
-                name: name.clone(),
+                name: name.clone().into(),
             });
         }
         let alias = answer.answers.iter().find_map(|record| match &record.data {
@@ -273,8 +274,8 @@ impl Authority for Session<'_> {
         });
         match alias {
             Some(target) => Err(DnsError::Alias {
-                name: name.clone(),
-                target,
+                name: name.clone().into(),
+                target: target.into(),
             }),
             None => Ok(wire::rrset(&answer, name, kind)),
         }
@@ -300,8 +301,8 @@ impl Authority for Session<'_> {
             ResponseCode::NoError => Ok(Applied::Done),
             ResponseCode::NXRRSet | ResponseCode::YXRRSet => Ok(Applied::Changed),
             ResponseCode::NotZone => Err(DnsError::NotInZone {
-                name: name.clone(),
-                zone: zone.clone(),
+                name: name.clone().into(),
+                zone: zone.clone().into(),
             }),
             code => Err(self.refused(code, name, &format!("the update of {name} in zone {zone}"))),
         }
@@ -310,7 +311,7 @@ impl Authority for Session<'_> {
     fn not_answered(&self, name: &Name) -> DnsError {
         DnsError::NotAnswered {
             server: self.server(),
-            name: name.clone(),
+            name: name.clone().into(),
         }
     }
 }

@@ -64,23 +64,28 @@ fn said(status: &PoolStatus, condition: ConditionType) -> String {
     format!("{}, {}", found.status, found.reason)
 }
 
-/// A pool that is well.
-fn check(change: impl FnOnce(&mut Findings<'_>), expected: &[(ConditionType, &str)]) {
-    let (provision, deployment) = (issued(), deployment(2));
-    let report = report(&[Some(5), Some(6)], false);
-    let accepted = diagnostic(ConditionType::Accepted, true, Reason::Accepted);
+/// For as long as the tests run.
+fn kept<T>(value: T) -> &'static T {
+    Box::leak(Box::new(value))
+}
+
+/// A pool that is well, but for this.
+fn check<'a>(change: impl FnOnce(&mut Findings<'a>), expected: &[(ConditionType, &str)]) {
+    let (provision, deployment) = (kept(issued()), kept(deployment(2)));
+    let report = kept(report(&[Some(5), Some(6)], false));
+    let accepted = kept(diagnostic(Accepted, true, Reason::Accepted));
     let mut found = Findings {
         name: "hq",
         generation: Some(3),
         pool: None,
         written: Some(5),
         unwritten: None,
-        diagnostics: vec![&accepted],
+        diagnostics: vec![accepted],
         rejected: None,
-        certificate: Certificate::Provided(&provision),
-        deployment: Some(&deployment),
+        certificate: Certificate::Provided(provision),
+        deployment: Some(deployment),
         addresses: vec!["192.0.2.1".into()],
-        report: Some(&report),
+        report: Some(report),
         facts: None,
         dns: Wanted::new(ConditionType::DnsPublished, true, Reason::NotManaged, ""),
         refused: Vec::new(),

@@ -185,9 +185,9 @@ fn external_dns_creates_changes_and_withdraws_what_the_objects_say() -> Result<(
         srv.map(|record| record.rsplit(' ').next().unwrap().to_owned())
             .collect()
     };
-    let (a, b) = ("a.edge.test.".to_owned(), "b.edge.test.".to_owned());
-    assert_eq!(targets(&answers[2]), [a.clone(), b.clone()]);
-    assert_eq!(targets(&answers[3]), [b.clone()]);
+    let (a, b) = ("a.edge.test.", "b.edge.test.");
+    assert_eq!(targets(&answers[2]), [a, b]);
+    assert_eq!(targets(&answers[3]), [b]);
     assert_eq!(targets(&answers[4]), [b], "the last one stays");
     assert_eq!(targets(&answers[5]), [a]);
     assert_eq!(answers[6]["records"], json!([]));

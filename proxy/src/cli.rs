@@ -21,6 +21,9 @@ use xmpp_edge_proxy::{
     tls::{Identity, Roots, Trust},
 };
 
+/// Of `listeners.admin` where nothing is said.
+const ADMIN_PORT: u16 = 9090;
+
 /// XMPP server-to-server edge proxy
 #[derive(Debug, Parser)]
 #[command(
@@ -52,12 +55,17 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct Run {
-    /// The EdgeConfig as JSON; it is followed, edits take effect live
-    #[arg(long, value_name = "FILE")]
+    /// The EdgeConfig as JSON, or, in a pod, the directory of its shards shard-0 to shard-7, which
+    /// may come later; either is followed, edits take effect live
+    #[arg(long, value_name = "PATH")]
     config: PathBuf,
-    /// Directory of certificates, keys and secrets [default: the directory of --config]
+    /// Directory of certificates, keys and secrets [default: --config, or the directory of it]
     #[arg(long, value_name = "DIR")]
     secrets: Option<PathBuf>,
+    /// Number of the admin port where --config is a directory: it is open before there is a
+    /// configuration to say it; 0 is off [default: 9090]
+    #[arg(long, value_name = "PORT")]
+    admin_port: Option<u16>,
     /// Where the embedded contacts live
     #[arg(long, value_name = "DIR", default_value = "state")]
     state: PathBuf,
@@ -136,12 +144,18 @@ pub fn start_logging(format: LogFormat) {
 
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(args: Run) -> anyhow::Result<ExitCode> {
+    let in_pod = args.config.is_dir();
     let secrets = args.secrets.unwrap_or_else(|| match args.config.parent() {
+        _ if in_pod => args.config.clone(),
         Some(parent) if parent != Path::new("") => parent.to_owned(),
         _ => PathBuf::from("."),
     });
+    if args.admin_port.is_some() && !in_pod {
+        eprintln!("error: --admin-port is for a directory; a file says listeners.admin");
+        return Ok(ExitCode::from(2));
+    }
     let shutdown = CancellationToken::new();
-    let inputs = follow::files(args.config, secrets, shutdown.clone())?;
+    let offers = follow::files(args.config, secrets, shutdown.clone())?;
     let options = serve::Options {
         bind: args.bind,
         internal_bind: args.internal_bind,
@@ -149,6 +163,9 @@ pub async fn run(args: Run) -> anyhow::Result<ExitCode> {
         trust_anchors: args.trust_anchors.unwrap_or_default(),
         state_dir: args.state,
         peer_keys: None,
+        pod: in_pod.then_some(serve::Pod {
+            admin_port: args.admin_port.unwrap_or(ADMIN_PORT),
+        }),
     };
     tokio::spawn(stop_on_signal(shutdown.clone()));
     let (ready, is_ready) = oneshot::channel();
@@ -157,7 +174,7 @@ pub async fn run(args: Run) -> anyhow::Result<ExitCode> {
             println!("xmpp-edge-proxy {} is ready", env!("CARGO_PKG_VERSION"));
         }
     });
-    serve::run(options, inputs, shutdown, ready).await?;
+    serve::run(options, offers, shutdown, ready).await?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -23,8 +23,12 @@ use crate::{
     dns::{Dialer, Resolver},
     listen::bounds::Bounds,
     observe::{
-        attempts::Attempts, metrics::Metrics, peer_keys::PeerKey, probes::Probes,
-        status::LastRejected,
+        attempts::Attempts,
+        intake::{Intake, Observed},
+        metrics::Metrics,
+        peer_keys::PeerKey,
+        probes::Probes,
+        repeats::Repeats,
     },
     route::{
         batch::Batch,
@@ -35,7 +39,9 @@ use crate::{
         queue::{Offered, Route},
         routes::Routes,
     },
-    session::{Command, dial, registry::Streams, relay::Carried, verify::Verifications},
+    session::{
+        Command, dial, registry::Streams, relay::Carried, share::Shares, verify::Verifications,
+    },
     stream::{Pair, Side},
     xml::{Item, Limits, Scanner, rewrite, stanza::Stanza, stanza::StanzaKind},
 };
@@ -54,12 +60,14 @@ pub struct Edge {
     pub routes: Routes,
     pub streams: Streams,
     pub verifications: Verifications,
+    pub shares: Shares,
     pub crossed: Crossed,
     pub bounds: Arc<Bounds>,
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     pub attempts: Attempts,
     pub probes: Probes,
-    pub rejected: LastRejected,
+    pub repeats: Repeats,
+    pub intake: Arc<Intake>,
     /// Subscriptions to be probed when a partner is back: user and contact, by partner's domain.
     withdrawn: Mutex<Vec<(DomainName, Subscriptions)>>,
     /// Streams that only carry errors back inside, as domains of no partner.
@@ -80,6 +88,7 @@ impl Edge {
         contacts: Arc<Contacts>,
         peer_keys: Option<mpsc::Sender<PeerKey>>,
         stopping: CancellationToken,
+        observed: &Observed,
     ) -> Arc<Self> {
         Arc::new(Self {
             force: ArcSwap::from_pointee(force),
@@ -89,12 +98,14 @@ impl Edge {
             routes: Routes::default(),
             streams: Streams::default(),
             verifications: Verifications::default(),
+            shares: Shares::default(),
             crossed: Crossed::default(),
             bounds: Arc::default(),
-            metrics: Metrics::new(),
+            metrics: Arc::clone(&observed.metrics),
             attempts: Attempts::default(),
             probes: Probes::default(),
-            rejected: LastRejected::default(),
+            repeats: Repeats::default(),
+            intake: Arc::clone(&observed.intake),
             withdrawn: Mutex::default(),
             answer_streams: Arc::new(Semaphore::new(ANSWER_STREAMS)),
             peer_keys,
@@ -129,6 +140,10 @@ impl Edge {
                 .collect()
         };
         self.attempts.forget(&force);
+        // Those of a partner that is no more are asked for by nobody.
+        self.withdrawn
+            .lock()
+            .retain(|(domain, _)| force.partner(domain).is_some());
         self.force.store(Arc::new(force));
         self.metrics.forget_partners(&gone);
         self.streams.tell_all(|| Command::RealmChanged);
@@ -218,17 +233,17 @@ impl Edge {
 
     /// What keeps the pod from being ready, named.
     #[must_use]
-    pub fn waits_for(&self) -> Vec<&'static str> {
+    pub fn waits_for(&self) -> Vec<String> {
         let force = self.force.load();
-        let mut waits = Vec::new();
+        let mut waits = self.intake.waits_for();
         if force.identity.is_none() {
-            waits.push("the pool's certificate");
+            waits.push("the pool's certificate".to_owned());
         }
         if force.leaves.is_none() {
-            waits.push("the internal issuer");
+            waits.push("the internal issuer".to_owned());
         }
         if self.stopping.is_cancelled() {
-            waits.push("the end: it drains");
+            waits.push("the end: it drains".to_owned());
         }
         waits
     }
@@ -313,8 +328,8 @@ impl Edge {
     pub fn forward(self: &Arc<Self>, route: &Arc<Route>, batch: Batch) {
         let first = match route.offer(batch, &self.routes.total, Instant::now()) {
             Offered::Queued { first } => first,
-            Offered::Dial { first } => {
-                dial::start(self, route);
+            Offered::Dial { first, number } => {
+                dial::start(self, route, number);
                 first
             }
             Offered::Resting {
@@ -335,9 +350,9 @@ impl Edge {
 
     /// The stream that carried `route` is over; a next one is set up where something waits.
     pub fn recarry(self: &Arc<Self>, route: &Arc<Route>, outlet: &Arc<Outlet>, again: Vec<Batch>) {
-        if route.unbind(outlet, again) {
+        if let Some(number) = route.unbind(outlet, again) {
             self.routes.busy(route);
-            dial::start(self, route);
+            dial::start(self, route, number);
         }
     }
 

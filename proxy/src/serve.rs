@@ -1,5 +1,7 @@
 //! The running proxy: one call starts everything, and ends when everything has stopped.
 
+mod live;
+
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -12,18 +14,22 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
 };
 use tokio_util::sync::CancellationToken;
-use xmpp_edge_crds::edge_config::Contacts as ContactsKind;
 
 use crate::{
-    config::{InForce, Inputs},
-    contacts::ContactStore,
+    config::{InForce, Offer},
+    contacts::{ContactStore, DatabaseError},
     dns::{
         Dialer, Resolver, TrustAnchors,
         view::{Rules, View},
     },
     edge::Edge,
     listen::{self, ListenerKind},
-    observe::{admin, peer_keys::PeerKey, probes::Probes},
+    observe::{
+        admin::{self, Admin},
+        intake::Observed,
+        peer_keys::PeerKey,
+        probes::Probes,
+    },
     session::Command,
 };
 
@@ -43,6 +49,17 @@ pub struct Options {
     /// Told each new key of a partner whose `onKeyChange` is not `Ignore`; bounded, and what finds
     /// no room comes again. The proxy itself remembers none.
     pub peer_keys: Option<mpsc::Sender<PeerKey>>,
+    /// It runs in a pod; none: beside whoever started it.
+    pub pod: Option<Pod>,
+}
+
+/// How a proxy is in a pod: it starts before its configuration is there, and waits for one that can
+/// be used in place of failing; `/status` and `/explain` are closed until there is a token.
+#[derive(Clone, Copy, Debug)]
+pub struct Pod {
+    /// Open from the first moment; 0 is off. Where the configuration says another, that is open too
+    /// once it is known.
+    pub admin_port: u16,
 }
 
 /// Why a proxy could not start or go on.
@@ -56,12 +73,16 @@ pub enum ServeError {
     },
     #[error("the first configuration cannot be used: {0}")]
     Config(String),
+    #[error("{0}")]
+    Database(#[from] DatabaseError),
     #[error("DNS: {0}")]
     Dns(#[from] crate::dns::DnsError),
     #[error("the store of contacts: {0}")]
     Contacts(#[from] crate::contacts::StoreError),
 }
 
+/// Of each part of the drain after what is queued: `Settings::longest_drain_seconds` counts three.
+const DRAIN_STEP: Duration = Duration::from_secs(5);
 /// Between two looks at queues that wait.
 const SWEEP: Duration = Duration::from_millis(250);
 /// A partner without stream for so long after a failed attempt: its presence is taken back.
@@ -74,12 +95,24 @@ const GONE: Duration = Duration::from_secs(60);
 /// [`ServeError`] when it cannot start.
 pub async fn run(
     options: Options,
-    mut inputs: watch::Receiver<Inputs>,
+    mut offers: watch::Receiver<Offer>,
     shutdown: CancellationToken,
     ready: oneshot::Sender<()>,
 ) -> Result<(), ServeError> {
-    let first = inputs.borrow_and_update().clone();
-    let force = InForce::build(&first).map_err(|error| ServeError::Config(error.to_string()))?;
+    let observed = Observed::default();
+    let admin = Admin::new(observed.clone(), options.pod.is_some());
+    let stop_all = CancellationToken::new();
+    // Whatever way this ends, what it started ends too.
+    let _stop = stop_all.clone().drop_guard();
+    if let Some(pod) = options.pod {
+        for listener in open_admin(&options, pod.admin_port)? {
+            tokio::spawn(admin::run(Arc::clone(&admin), listener, stop_all.clone()));
+        }
+    }
+    let Some(first) = live::first(&options, &mut offers, &observed, &shutdown).await? else {
+        return Ok(());
+    };
+    let (taken, force) = first;
     let listeners = Listeners::open(&options, &force).await?;
     let resolver = match options.resolver {
         Some(address) => Resolver::at(address)?,
@@ -87,15 +120,14 @@ pub async fn run(
     }
     .with_trust_anchors(options.trust_anchors.clone());
     let dialer = dialer(&options, &force, resolver.clone());
-    let contacts = match force.config.contacts {
-        ContactsKind::Embedded => ContactStore::embedded(&options.state_dir.join("contacts"))?,
-        ContactsKind::Postgres => {
-            let url = first.materials.contacts_url.as_ref().ok_or_else(|| {
-                ServeError::Config("contacts.postgres: the Secret has no key url".to_owned())
-            })?;
-            ContactStore::postgres(url)?
-        }
-    };
+    let contacts = Arc::new(match live::database(&taken)? {
+        None => ContactStore::embedded(&options.state_dir.join("contacts"))?,
+        Some(database) => ContactStore::postgres(database),
+    });
+    let health = contacts.health();
+    // Before anybody can be told of being ready.
+    observed.intake.note_contacts(health.borrow().clone());
+    let watcher = tokio::spawn(live::watch_contacts(health, observed.clone()));
     let stopping = CancellationToken::new();
     let edge = Edge::new(
         force,
@@ -104,18 +136,22 @@ pub async fn run(
         Arc::clone(contacts.contacts()),
         options.peer_keys.clone(),
         stopping.clone(),
+        &observed,
     );
-    let stop_all = CancellationToken::new();
-    let view = listeners.serve(&edge, &stopping, &stop_all);
+    admin.begin(Arc::clone(&edge));
+    let view = listeners.serve(&edge, &admin, &stopping, &stop_all);
 
-    let follower = tokio::spawn(follow(Arc::clone(&edge), inputs, view, stop_all.clone()));
+    let follower = live::Follower::new(&edge, observed, Arc::clone(&contacts), view, taken);
+    let follower = tokio::spawn(follower.run(offers, stop_all.clone()));
     let housekeeper = tokio::spawn(keep_house(Arc::clone(&edge), stop_all.clone()));
     let announcer = tokio::spawn(announce(Arc::clone(&edge), ready));
 
     shutdown.cancelled().await;
     drain(&edge).await;
+    edge.repeats.report();
     stop_all.cancel();
     announcer.abort();
+    watcher.abort();
     let _ = follower.await;
     let _ = housekeeper.await;
     contacts.stop().await?;
@@ -138,19 +174,29 @@ struct Listeners {
     dns: Vec<(UdpSocket, TcpListener)>,
 }
 
+fn open(what: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
+    listen::bind(address).map_err(|source| ServeError::Listen {
+        what,
+        address,
+        source,
+    })
+}
+
+fn open_admin(options: &Options, port: u16) -> Result<Vec<TcpListener>, ServeError> {
+    options
+        .internal_bind
+        .iter()
+        .filter(|_| port != 0)
+        .map(|address| open("admin", SocketAddr::new(*address, port)))
+        .collect()
+}
+
 impl Listeners {
     async fn open(options: &Options, force: &InForce) -> Result<Self, ServeError> {
         let ports = &force.config.listeners;
         let mut streams = Vec::new();
         let mut admin = Vec::new();
         let mut dns = Vec::new();
-        let open = |what, address| {
-            listen::bind(address).map_err(|source| ServeError::Listen {
-                what,
-                address,
-                source,
-            })
-        };
         for (kind, port, addresses) in [
             (ListenerKind::S2s, ports.s2s, &options.bind),
             (ListenerKind::DirectTls, ports.direct_tls, &options.bind),
@@ -165,10 +211,10 @@ impl Listeners {
                 streams.push((kind, listener));
             }
         }
+        if options.pod.is_none_or(|pod| pod.admin_port != ports.admin) {
+            admin = open_admin(options, ports.admin)?;
+        }
         for address in &options.internal_bind {
-            if ports.admin != 0 {
-                admin.push(open("admin", SocketAddr::new(*address, ports.admin))?);
-            }
             if ports.dns != 0 {
                 let address = SocketAddr::new(*address, ports.dns);
                 let udp = UdpSocket::bind(address)
@@ -191,6 +237,7 @@ impl Listeners {
     fn serve(
         self,
         edge: &Arc<Edge>,
+        admin: &Arc<Admin>,
         stopping: &CancellationToken,
         stop_all: &CancellationToken,
     ) -> Arc<View> {
@@ -203,7 +250,7 @@ impl Listeners {
             ));
         }
         for listener in self.admin {
-            tokio::spawn(admin::run(Arc::clone(edge), listener, stop_all.clone()));
+            tokio::spawn(admin::run(Arc::clone(admin), listener, stop_all.clone()));
         }
         let rules = Rules::new(&edge.force().config);
         let view = View::new(rules, edge.resolver.upstreams().to_vec());
@@ -240,48 +287,6 @@ fn dialer(options: &Options, force: &InForce, resolver: Resolver) -> Dialer {
     )
 }
 
-/// Takes each new configuration that is good; a bad one keeps the old.
-async fn follow(
-    edge: Arc<Edge>,
-    mut inputs: watch::Receiver<Inputs>,
-    view: Arc<View>,
-    stop: CancellationToken,
-) {
-    loop {
-        tokio::select! {
-            changed = inputs.changed() => if changed.is_err() {
-                stop.cancelled().await;
-                return;
-            },
-            () = stop.cancelled() => return,
-        }
-        let new = inputs.borrow_and_update().clone();
-        match InForce::build(&new) {
-            Ok(force) => {
-                let generation = force.config.generation;
-                let old = edge.force();
-                if old.config.listeners != force.config.listeners
-                    || old.config.contacts != force.config.contacts
-                {
-                    tracing::warn!(
-                        "changed listeners and contacts take effect when the proxy starts next"
-                    );
-                }
-
-                view.swap(Rules::new(&force.config));
-                edge.rejected.set(None);
-                edge.swap(force);
-                tracing::info!(generation, "configuration in force");
-            }
-            Err(error) => {
-                edge.metrics.config_rejected.inc();
-                edge.rejected.set(Some(error.to_string()));
-                tracing::error!(%error, generation = new.config.generation, "configuration rejected, the one before stays");
-            }
-        }
-    }
-}
-
 /// Queues, probes, partners that are gone: all that time brings.
 async fn keep_house(edge: Arc<Edge>, stop: CancellationToken) {
     let mut sweep = tokio::time::interval(SWEEP);
@@ -302,6 +307,7 @@ async fn keep_house(edge: Arc<Edge>, stop: CancellationToken) {
         }
         if slow.is_multiple_of(240) {
             edge.routes.forget_idle();
+            edge.repeats.report();
         }
     }
 }
@@ -310,14 +316,14 @@ async fn keep_house(edge: Arc<Edge>, stop: CancellationToken) {
 async fn drain(edge: &Arc<Edge>) {
     edge.stopping.cancel();
     edge.streams.tell_all(|| Command::Drain);
-    let deadline = Instant::now() + edge.queue_timeout() + Duration::from_secs(5);
+    let deadline = Instant::now() + edge.queue_timeout() + DRAIN_STEP;
     while !edge.streams.is_empty() && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     edge.streams
         .tell_all(|| Command::End(crate::stream::Fault::Shutdown));
     edge.tasks.close();
-    if tokio::time::timeout(Duration::from_secs(10), edge.tasks.wait())
+    if tokio::time::timeout(DRAIN_STEP, edge.tasks.wait())
         .await
         .is_err()
     {

@@ -205,7 +205,7 @@ impl Edge {
     /// When it does not answer within 5 s.
     pub async fn get(&self, path: &str) -> Result<(u16, String)> {
         let admin = SocketAddr::from((self.place.internal_bind, ADMIN_PORT));
-        wait::within(path, Duration::from_secs(5), get(admin, path)).await
+        wait::within(path, Duration::from_secs(5), get(admin, path, None)).await
     }
 
     /// `/status`.
@@ -329,9 +329,17 @@ impl Edge {
     }
 }
 
-async fn get(admin: SocketAddr, path: &str) -> Result<(u16, String)> {
+/// `GET path`, with a bearer where there is one: status code and body.
+pub(crate) async fn get(
+    admin: SocketAddr,
+    path: &str,
+    token: Option<&str>,
+) -> Result<(u16, String)> {
     let mut stream = TcpStream::connect(admin).await?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n");
+    let bearer = token.map_or_else(String::new, |token| {
+        format!("Authorization: Bearer {token}\r\n")
+    });
+    let request = format!("GET {path} HTTP/1.1\r\nHost: edge\r\n{bearer}Connection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await?;
@@ -367,7 +375,15 @@ fn unchunk(mut body: &str) -> String {
 /// # Errors
 /// When there is none; says how to get one.
 pub fn binary() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os(BINARY) {
+    binary_named("xmpp-edge-operator", BINARY)
+}
+
+/// One of the binaries that are tested; `variable` of the environment may say where it is.
+///
+/// # Errors
+/// When there is none; says how to get one.
+pub(crate) fn binary_named(name: &str, variable: &str) -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os(variable) {
         return Ok(path.into());
     }
     let own = std::env::current_exe()?;
@@ -375,10 +391,13 @@ pub fn binary() -> Result<PathBuf> {
         .ancestors()
         .skip(1)
         .take(2)
-        .map(|folder| folder.join("xmpp-edge-operator"))
+        .map(|folder| folder.join(name))
         .find(|path| path.is_file());
     beside.with_context(|| {
-        format!("no xmpp-edge-operator beside {}: cargo build -p xmpp-edge-operator, or name it in {BINARY}", own.display())
+        format!(
+            "no {name} beside {}: cargo build -p {name}, or name it in {variable}",
+            own.display()
+        )
     })
 }
 

@@ -1,5 +1,5 @@
-//! The model. Unknown fields are ignored, so that a proxy takes documents of its own minor version,
-//! the one before, and later ones that only added fields.
+//! The model. Unknown fields are ignored; a proxy takes documents of its own minor version and the one
+//! before, so the operator writes the older form until all pods are new.
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -318,6 +318,19 @@ impl Default for Settings {
         }
     }
 }
+
+impl Settings {
+    /// How long a proxy takes at most to stop in order: what is queued may wait its time, streams and
+    /// the contacts' store are ended after it. Seconds; what a pod's grace period must leave after
+    /// its `preStop`.
+    #[must_use]
+    pub fn longest_drain_seconds(&self) -> u32 {
+        self.queue_timeout_seconds + DRAIN_MARGIN_SECONDS
+    }
+}
+
+/// 5 s for streams to end after what was queued, 5 s more before they are cut, 5 s for contacts.
+const DRAIN_MARGIN_SECONDS: u32 = 15;
 
 /// What passes beyond the documented list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_proxy::{
-    config::Inputs,
+    config::Offer,
     dns::TrustAnchors,
     observe::peer_keys::PeerKey,
     serve::{self, ServeError},
@@ -80,7 +80,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunErr
         first.inputs.config.namespace.clone(),
         first.inputs.config.pool.clone(),
     );
-    let (tell, inputs) = watch::channel(first.inputs);
+    let (tell, inputs) = watch::channel(Offer::from(first.inputs));
     let (ready, mut is_ready) = oneshot::channel();
     let (tell_key, mut keys) = mpsc::channel(KEYS);
     let serve_options = serve::Options {
@@ -89,6 +89,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunErr
         resolver: options.resolver,
         trust_anchors: options.trust_anchors,
         state_dir: options.state,
+        pod: None,
         peer_keys: Some(tell_key),
     };
     let state = DnsState::open(&serve_options.state_dir, options.dns_owner)?;
@@ -184,14 +185,14 @@ fn look(station: &mut Station, renew: bool) -> Result<Option<Look>, StationError
     }
 }
 
-fn tell_proxy(look: Look, tell: &watch::Sender<Inputs>) {
+fn tell_proxy(look: Look, tell: &watch::Sender<Offer>) {
     status::log(&look.notes);
     if look.changed {
         tracing::info!(
             generation = look.inputs.config.generation,
             "manifests, certificates or known keys changed"
         );
-        tell.send_replace(look.inputs);
+        tell.send_replace(look.inputs.into());
     }
 }
 

@@ -1,209 +1,163 @@
 //! Configuration and secrets from files, followed: what is read anew replaces the old as a whole; what
 //! cannot be read keeps it.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
-use xmpp_edge_crds::edge_config::{EdgeConfig, VERSION};
-use zeroize::Zeroizing;
+use xmpp_edge_crds::edge_config::Contacts;
 
-use super::{Inputs, Materials, PemPair};
+use super::{
+    Inputs, Materials, Offer,
+    document::{Document, Source},
+    secrets::Secrets,
+};
 
 /// Files are compared this often: mounted volumes swap links, which notifications miss.
-const POLL: Duration = Duration::from_secs(1);
+const POLL: Duration = Duration::from_millis(300);
 
 /// Why files are no inputs.
 #[derive(Debug, thiserror::Error)]
 pub enum FollowError {
     #[error("{}: {cause}", path.display())]
     Read { path: PathBuf, cause: io::Error },
-    #[error("{}: not an EdgeConfig: {cause}", path.display())]
-    Parse { path: PathBuf, cause: String },
-    #[error(
-        "{}: version {found} of the format; this proxy takes {}.x only",
-        path.display(),
-        VERSION.major
-    )]
-    Version { path: PathBuf, found: u32 },
-    #[error("{}: it is there, but {} is missing: both are needed", path.display(), missing.display())]
-    Half { path: PathBuf, missing: PathBuf },
-    #[error("{}: 16 octets at least are needed", path.display())]
-    ShortSecret { path: PathBuf },
+    #[error("{0}")]
+    Unreadable(String),
+    #[error("missing: {0}")]
+    Missing(String),
 }
 
-/// Reads `config` (JSON) and what lies in `secrets`, and follows both until `stop`.
+/// Follows the document at `config` and what lies in `secrets` until `stop`.
 ///
-/// Of the secrets `internal-ca.crt` and `dialback-secret` are required; `tls.crt` with `tls.key`,
-/// `issuer.crt` with `issuer.key`, `dialback-previous`, `admin-token`, `contacts-url` and
-/// `contacts-ca.crt` may be absent.
+/// `config` is a file of JSON, or a directory of shards, `shard-0` to `shard-7`. Of the directory
+/// nothing need be there yet, nor of the secrets: the offers say what is waited for, and hold inputs
+/// from the time that all is there. With a file all must be there at once, but for the certificates.
+///
+/// The secrets are `tls.crt` with `tls.key`, `issuer.crt` with `issuer.key`, `internal-ca.crt`,
+/// `dialback-secret` and perhaps `dialback-previous`, `admin-token`, `contacts-url` and perhaps
+/// `contacts-ca.crt`. Each such part is taken by itself; one that vanishes, or is not good, stays as
+/// last read. Of the two-file parts the optional second vanishes alone and at once.
 ///
 /// # Errors
-/// [`FollowError`] when the first reading fails; later failures are logged, once for each cause.
+/// [`FollowError`] where `config` is not there, or is a file and the first reading is not whole.
 pub fn files(
     config: PathBuf,
     secrets: PathBuf,
     stop: CancellationToken,
-) -> Result<watch::Receiver<Inputs>, FollowError> {
-    let mut last = Files::read(&config, &secrets)?;
-    let (sender, receiver) = watch::channel(last.inputs(&config, &secrets)?);
-    tokio::spawn(async move {
+) -> Result<watch::Receiver<Offer>, FollowError> {
+    let source = Source::of(config.clone()).map_err(|cause| FollowError::Read {
+        path: config,
+        cause,
+    })?;
+    let patient = source.is_shards();
+    let mut follower = Follower::new(source, secrets);
+    follower.look();
+    // A command given by hand is told at once what is wrong; nobody is in the middle of a write.
+    if !patient {
+        follower.look();
+    }
+    let first = follower.offer();
+    if !patient && first.inputs.is_none() {
+        return Err(match first.unreadable {
+            Some(text) => FollowError::Unreadable(text),
+            None => FollowError::Missing(first.missing.join(", ")),
+        });
+    }
+    let (sender, receiver) = watch::channel(first);
+    tokio::spawn(follower.run(sender, stop));
+    Ok(receiver)
+}
+
+/// The files with what was last good of them.
+struct Follower {
+    document: Document,
+    secrets: Secrets,
+    materials: Option<Arc<Materials>>,
+    /// Certificates too are waited for.
+    patient: bool,
+}
+
+impl Follower {
+    fn new(source: Source, secrets: PathBuf) -> Self {
+        Self {
+            patient: source.is_shards(),
+            document: Document::new(source),
+            secrets: Secrets::new(secrets),
+            materials: None,
+        }
+    }
+
+    /// Blocks for the time of reading.
+    fn look(&mut self) {
+        self.document.look();
+        if self.secrets.look() {
+            self.materials = self.secrets.materials().map(Arc::new);
+        }
+    }
+
+    fn offer(&self) -> Offer {
+        let whole = self.document.whole();
+        let shared = whole.is_some_and(|config| config.contacts == Contacts::Postgres);
+        let mut missing: Vec<_> = self.document.missing().into_iter().collect();
+        missing.extend(self.secrets.missing(self.patient, shared));
+        let mut stale: Vec<_> = self.document.stale().into_iter().collect();
+        stale.extend(self.secrets.stale());
+        let inputs = match (whole, &self.materials) {
+            (Some(config), Some(materials)) if missing.is_empty() => Some(Inputs {
+                config: Arc::clone(config),
+                materials: Arc::clone(materials),
+            }),
+            _ => None,
+        };
+        Offer {
+            inputs,
+            missing,
+            stale,
+            unreadable: self.document.unreadable().map(str::to_owned),
+        }
+    }
+
+    async fn run(mut self, sender: watch::Sender<Offer>, stop: CancellationToken) {
         let mut poll = tokio::time::interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut complaint = String::new();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = sender.closed() => return,
                 _ = poll.tick() => {}
             }
-            let read = Files::read(&config, &secrets).and_then(|files| {
-                if files == last {
-                    return Ok(None);
-                }
-                let inputs = files.inputs(&config, &secrets)?;
-                Ok(Some((files, inputs)))
+            let looked = tokio::task::spawn_blocking(move || {
+                self.look();
+                self
             });
-            match read {
-                Ok(None) => complaint.clear(),
-                Ok(Some((files, inputs))) => {
-                    complaint.clear();
-                    last = files;
-                    tracing::info!(
-                        generation = inputs.config.generation,
-                        "configuration read anew"
-                    );
-                    sender.send_replace(inputs);
-                }
+            match looked.await {
+                Ok(own) => self = own,
                 Err(error) => {
-                    let error = error.to_string();
-                    if error != complaint {
-                        tracing::warn!(%error, "the configuration cannot be used; the last one stays");
-                        complaint = error;
-                    }
+                    tracing::error!(%error, "the files are followed no more: what was last read stays");
+                    return;
                 }
             }
-        }
-    });
-    Ok(receiver)
-}
-
-/// The bytes of every file, as last read.
-#[derive(PartialEq, Eq)]
-struct Files {
-    config: String,
-    internal_ca: String,
-    certificate: Option<PemPair>,
-    issuer: Option<PemPair>,
-    dialback_secret: Zeroizing<Vec<u8>>,
-    dialback_previous: Option<Zeroizing<Vec<u8>>>,
-    admin_token: Option<Zeroizing<String>>,
-    contacts_url: Option<Zeroizing<String>>,
-    contacts_ca: Option<String>,
-}
-
-impl Files {
-    fn read(config: &Path, secrets: &Path) -> Result<Self, FollowError> {
-        let secret = |name: &str| secrets.join(name);
-        let line = |name| {
-            let text = optional(&secret(name))?;
-            Ok::<_, FollowError>(text.map(|text| Zeroizing::new(text.trim().to_owned())))
-        };
-        let bytes = |name| {
-            Ok::<_, FollowError>(line(name)?.map(|text| Zeroizing::new(text.as_bytes().to_vec())))
-        };
-        let dialback = secret("dialback-secret");
-        Ok(Self {
-            config: required(config)?,
-            internal_ca: required(&secret("internal-ca.crt"))?,
-            certificate: pair(secrets, "tls")?,
-            issuer: pair(secrets, "issuer")?,
-            dialback_secret: bytes("dialback-secret")?.ok_or(FollowError::Read {
-                path: dialback,
-                cause: io::ErrorKind::NotFound.into(),
-            })?,
-            dialback_previous: bytes("dialback-previous")?,
-            admin_token: line("admin-token")?,
-            contacts_url: line("contacts-url")?,
-            contacts_ca: optional(&secret("contacts-ca.crt"))?,
-        })
-    }
-
-    fn inputs(&self, path: &Path, secrets: &Path) -> Result<Inputs, FollowError> {
-        let config: EdgeConfig =
-            serde_json::from_str(&self.config).map_err(|cause| FollowError::Parse {
-                path: path.to_owned(),
-                cause: cause.to_string(),
-            })?;
-        if config.version.major != VERSION.major {
-            let found = config.version.major;
-            return Err(FollowError::Version {
-                path: path.to_owned(),
-                found,
+            let next = self.offer();
+            sender.send_if_modified(|last| {
+                let changed = !same(last, &next);
+                *last = next;
+                changed
             });
         }
-        if self.dialback_secret.len() < 16 {
-            return Err(FollowError::ShortSecret {
-                path: secrets.join("dialback-secret"),
-            });
-        }
-        Ok(Inputs {
-            config: Arc::new(config),
-            materials: Arc::new(Materials {
-                certificate: self.certificate.clone(),
-                internal_ca: self.internal_ca.clone(),
-                issuer: self.issuer.clone(),
-                dialback_secret: self.dialback_secret.clone(),
-                dialback_previous: self.dialback_previous.clone(),
-                admin_token: self.admin_token.clone(),
-                contacts_url: self.contacts_url.clone(),
-                contacts_ca: self.contacts_ca.clone(),
-            }),
-        })
     }
 }
 
-fn required(path: &Path) -> Result<String, FollowError> {
-    std::fs::read_to_string(path).map_err(|cause| FollowError::Read {
-        path: path.to_owned(),
-        cause,
-    })
+fn same(one: &Offer, other: &Offer) -> bool {
+    let inputs = match (&one.inputs, &other.inputs) {
+        (Some(one), Some(other)) => one.are(other),
+        (None, None) => true,
+        _ => false,
+    };
+    inputs
+        && one.missing == other.missing
+        && one.stale == other.stale
+        && one.unreadable == other.unreadable
 }
 
-fn optional(path: &Path) -> Result<Option<String>, FollowError> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(cause) => Err(FollowError::Read {
-            path: path.to_owned(),
-            cause,
-        }),
-    }
-}
-
-fn pair(directory: &Path, name: &str) -> Result<Option<PemPair>, FollowError> {
-    let (chain_path, key_path) = (
-        directory.join(format!("{name}.crt")),
-        directory.join(format!("{name}.key")),
-    );
-    match (optional(&chain_path)?, optional(&key_path)?) {
-        (Some(chain), Some(key)) => Ok(Some(PemPair {
-            chain,
-            key: Zeroizing::new(key),
-        })),
-        (None, None) => Ok(None),
-        (Some(_), None) => Err(FollowError::Half {
-            path: chain_path,
-            missing: key_path,
-        }),
-        (None, Some(_)) => Err(FollowError::Half {
-            path: key_path,
-            missing: chain_path,
-        }),
-    }
-}
+#[cfg(test)]
+mod tests;

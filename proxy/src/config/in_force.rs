@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 use xmpp_edge_crds::{
     domain::DomainName,
-    edge_config::{EdgeConfig, Gateway, Partner, VERSION},
+    edge_config::{EdgeConfig, Gateway, Partner, VERSION, Version},
     verdict::PartnerIndex,
 };
 
-use super::Inputs;
+use super::{Inputs, Materials};
 use crate::{
     policy::Policy,
     stream::{Side, dialback},
@@ -39,6 +39,8 @@ pub struct InForce {
     gateway_of: HashMap<DomainName, usize>,
     pub admin_token: Option<zeroize::Zeroizing<String>>,
     pub loaded_time: Timestamp,
+    /// What it was built from beside the document.
+    materials: Arc<Materials>,
 }
 
 /// One gateway with what it trusts.
@@ -53,10 +55,10 @@ pub struct GatewayInForce {
 #[derive(Debug, thiserror::Error)]
 pub enum Rejected {
     #[error(
-        "the document has version {0}.{1}, this proxy reads {major}.x: upgrade the proxy, or let the operator write the older form",
-        major = VERSION.major
+        "the document has version {}.{}, this proxy reads {}.{} and the minor version before: upgrade the proxy, or let the operator write the older form",
+        .0.major, .0.minor, VERSION.major, VERSION.minor
     )]
-    Version(u32, u32),
+    Version(Version),
     #[error("certificate: {0}")]
     Identity(#[source] IdentityError),
     #[error("intermediate of the internal CA: {0}")]
@@ -69,36 +71,51 @@ pub enum Rejected {
     DialbackSecret,
 }
 
+/// Whether a build that writes `own` reads `found`: its own minor version and the one before. A later
+/// one may ask for what this build would not do.
+fn is_read(found: Version, own: Version) -> bool {
+    found.major == own.major && (found.minor == own.minor || found.minor + 1 == own.minor)
+}
+
 impl InForce {
     /// Checks everything before anything is swapped.
     ///
     /// # Errors
     /// [`Rejected`]: what, where, and what to do.
     pub fn build(inputs: &Inputs) -> Result<Self, Rejected> {
+        Self::build_after(inputs, None)
+    }
+
+    /// As [`Self::build`]. With the very materials of `last` its identity and its leaves go on: an
+    /// edit of the document alone has no leaf made again.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn build_after(inputs: &Inputs, last: Option<&Self>) -> Result<Self, Rejected> {
+        let last = last.filter(|last| Arc::ptr_eq(&last.materials, &inputs.materials));
         let config = Arc::clone(&inputs.config);
         let materials = &inputs.materials;
-        if config.version.major != VERSION.major {
-            return Err(Rejected::Version(
-                config.version.major,
-                config.version.minor,
-            ));
+        if !is_read(config.version, VERSION) {
+            return Err(Rejected::Version(config.version));
         }
         if materials.dialback_secret.is_empty() {
             return Err(Rejected::DialbackSecret);
         }
-        let identity = match &materials.certificate {
-            Some(pair) => Some(Arc::new(
+        let identity = match (&materials.certificate, last) {
+            (_, Some(last)) => last.identity.clone(),
+            (Some(pair), None) => Some(Arc::new(
                 Identity::from_pem(&pair.chain, &pair.key, "the pool's certificate")
                     .map_err(Rejected::Identity)?,
             )),
-            None => None,
+            (None, None) => None,
         };
-        let leaves = match &materials.issuer {
-            Some(pair) => Some(Arc::new(
+        let leaves = match (&materials.issuer, last) {
+            (_, Some(last)) => last.leaves.clone(),
+            (Some(pair), None) => Some(Arc::new(
                 Leaves::new(&pair.chain, &pair.key, "the internal issuer")
                     .map_err(Rejected::Issuer)?,
             )),
-            None => None,
+            (None, None) => None,
         };
         let mut shared = Roots::public();
         if let Some(pem) = &config.trust_ca {
@@ -159,6 +176,7 @@ impl InForce {
             gateways,
             gateway_of,
             admin_token: materials.admin_token.clone(),
+            materials: Arc::clone(materials),
             loaded_time: Timestamp::now(),
             config,
         })
@@ -235,6 +253,28 @@ impl GatewayInForce {
             // whatever its part in the handshake; `Client` asks for the least.
             (Err(_), Some(own)) => own.judge(domain, chain, Role::Client, None),
             _ => internal,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_of_the_own_minor_version_and_the_one_before_are_read() {
+        let version = |major, minor| Version { major, minor };
+        for (found, own, expected) in [
+            ((1, 0), (1, 0), true),
+            ((1, 2), (1, 3), true),
+            ((1, 3), (1, 3), true),
+            ((1, 1), (1, 3), false),
+            ((1, 4), (1, 3), false),
+            ((2, 3), (1, 3), false),
+            ((0, 9), (1, 0), false),
+        ] {
+            let is = is_read(version(found.0, found.1), version(own.0, own.1));
+            assert_eq!(is, expected, "{found:?} by {own:?}");
         }
     }
 }

@@ -1,9 +1,12 @@
 //! Follow, check, swap: the configuration and the secrets that are in force.
 //!
-//! Where they come from (mounted files, or the manifests of `standalone`) is not known here.
+//! Where they come from (mounted files, or the manifests of `standalone`) is known to [`follow`]
+//! alone; everybody else is given [`Offer`]s.
 
+mod document;
 pub mod follow;
 mod in_force;
+mod secrets;
 
 use std::sync::Arc;
 
@@ -12,11 +15,41 @@ use zeroize::Zeroizing;
 
 pub use in_force::{GatewayInForce, InForce, Rejected};
 
+/// What a source has at the moment. The newest counts; those between may be skipped.
+#[derive(Clone, Default)]
+pub struct Offer {
+    /// Everything, whole; none before the first time that all is there.
+    pub inputs: Option<Inputs>,
+    /// What is waited for while there are no inputs, named for `/readyz`.
+    pub missing: Vec<String>,
+    /// What stays as last read although its source is gone or broken, and why.
+    pub stale: Vec<String>,
+    /// Why the newest document is none; the one before stays.
+    pub unreadable: Option<String>,
+}
+
+impl From<Inputs> for Offer {
+    fn from(inputs: Inputs) -> Self {
+        Self {
+            inputs: Some(inputs),
+            ..Self::default()
+        }
+    }
+}
+
 /// Everything a proxy must know, swapped as a whole.
 #[derive(Clone)]
 pub struct Inputs {
     pub config: Arc<EdgeConfig>,
     pub materials: Arc<Materials>,
+}
+
+impl Inputs {
+    /// Whether both are the very ones of `other`: a source keeps what did not change.
+    #[must_use]
+    pub fn are(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.config, &other.config) && Arc::ptr_eq(&self.materials, &other.materials)
+    }
 }
 
 /// What arrives beside the document: certificates, keys, passwords. Never shown, never logged.
@@ -31,7 +64,8 @@ pub struct Materials {
     pub dialback_secret: Zeroizing<Vec<u8>>,
     /// Still verified, never used for new keys.
     pub dialback_previous: Option<Zeroizing<Vec<u8>>>,
-    /// What `/status` and `/explain` want as bearer; absent: nothing is wanted.
+    /// What `/status` and `/explain` want as bearer. Absent: nothing is wanted, or, in a pod, both
+    /// are closed.
     pub admin_token: Option<Zeroizing<String>>,
     pub contacts_url: Option<Zeroizing<String>>,
     /// PEM

@@ -69,7 +69,7 @@ impl ContactStore {
             health,
         };
         let task = tokio::spawn(writer.run(Arc::clone(&contacts), stopped));
-        Ok(Self::new(contacts, health_seen, stop, task))
+        Ok(Self::new(contacts, health_seen, None, stop, task))
     }
 }
 

@@ -6,6 +6,7 @@
 //! changes its type and back finds no contact that was ended meanwhile. What older types never
 //! recorded comes by itself: servers probe and announce at login.
 
+mod database;
 mod embedded;
 mod index;
 mod pending;
@@ -13,6 +14,7 @@ mod postgres;
 mod state;
 mod store;
 
+pub use database::{Database, DatabaseError};
 pub use index::{Contacts, MAX_CONTACTS, MAX_CONTACTS_PER_USER, RecordError};
 pub use state::{Contact, ContactEvent, Transition};
 pub use store::{ContactStore, StoreError, StoreHealth};

@@ -15,10 +15,10 @@ use std::{
 
 use futures::TryStreamExt;
 use tokio::sync::watch;
-use tokio_postgres::{Client, Config, Row, config::Host};
+use tokio_postgres::{Client, Row};
 
 use super::{
-    Contact, Contacts,
+    Contact, Contacts, Database,
     pending::Batch,
     store::{ContactStore, GATHER, StoreError, StoreHealth},
 };
@@ -73,42 +73,25 @@ const SWEEP_ENDED: &str =
 
 impl ContactStore {
     /// Connects in the background: until the table is loaded ([`StoreHealth::loaded`]), contacts
-    /// look like strangers. Needs a tokio runtime. The role needs `CREATE` in its schema once.
-    ///
-    /// `url` is a connection string of libpq's kind. `sslmode=require` is refused for now: this
-    /// build speaks plain TCP to the database.
-    ///
-    /// # Errors
-    /// [`StoreError::Url`], which never quotes the text: it may hold a password.
-    pub fn postgres(url: &str) -> Result<Self, StoreError> {
-        let mut config: Config = url.parse().map_err(|_| StoreError::Url)?;
-        if config.get_hosts().is_empty() {
-            return Err(StoreError::Url);
-        }
-        config.connect_timeout(CONNECT).tcp_user_timeout(ANSWER * 2);
-        config.application_name("xmpp-edge-proxy");
+    /// look like strangers. Needs a tokio runtime. The role needs `CREATE` in its schema once, unless
+    /// the table is made for it.
+    #[must_use]
+    pub fn postgres(database: Database) -> Self {
         let contacts = Arc::new(Contacts::stored());
         let (health, health_seen) = watch::channel(StoreHealth::default());
         let (stop, stopped) = watch::channel(false);
+        let (tell, moves) = watch::channel(database.clone());
         let replica = Replica {
-            host: host(&config),
-            config,
+            at: database,
+            database: moves,
             contacts: Arc::clone(&contacts),
             health,
             stopped,
             seen: None,
+            loaded: false,
         };
         let task = tokio::spawn(replica.run());
-        Ok(Self::new(contacts, health_seen, stop, task))
-    }
-}
-
-fn host(config: &Config) -> String {
-    match config.get_hosts().first() {
-        Some(Host::Tcp(name)) => name.clone(),
-        #[cfg(unix)]
-        Some(Host::Unix(path)) => path.display().to_string(),
-        None => String::new(),
+        Self::new(contacts, health_seen, Some(tell), stop, task)
     }
 }
 
@@ -120,17 +103,22 @@ struct Seen {
 }
 
 struct Replica {
-    config: Config,
-    host: String,
+    /// Where it is now, and where it shall be.
+    at: Database,
+    database: watch::Receiver<Database>,
     contacts: Arc<Contacts>,
     health: watch::Sender<StoreHealth>,
     stopped: watch::Receiver<bool>,
     seen: Option<Seen>,
+    /// Something was loaded before, from here or elsewhere.
+    loaded: bool,
 }
 
 /// Why a session with the database ended.
 enum End {
     Stopped,
+    /// There is another database.
+    Moved,
     Failed(StoreError),
 }
 
@@ -145,8 +133,13 @@ impl Replica {
         let mut backoff = BACKOFF_FIRST;
         loop {
             let started = Instant::now();
-            let End::Failed(error) = self.session().await else {
-                return;
+            let error = match self.session().await {
+                End::Stopped => return,
+                End::Moved => {
+                    backoff = BACKOFF_FIRST;
+                    continue;
+                }
+                End::Failed(error) => error,
             };
             let text = error.to_string();
             let news = self.health.send_if_modified(|health| {
@@ -165,9 +158,11 @@ impl Replica {
             }
             let jitter = backoff.mul_f64((RandomState::new().hash_one(0) % 1000) as f64 / 2000.0);
             let mut stopped = self.stopped.clone();
+            let mut database = self.database.clone();
             tokio::select! {
                 () = tokio::time::sleep(backoff + jitter) => {}
                 _ = stopped.changed() => {}
+                Ok(()) = database.changed() => {}
             }
             backoff = (backoff * 2).min(BACKOFF_LAST);
         }
@@ -176,12 +171,17 @@ impl Replica {
     /// One connection, from connecting to its end.
     async fn session(&mut self) -> End {
         match self.serve().await {
-            Ok(()) => End::Stopped,
+            Ok(end) => end,
             Err(error) => End::Failed(error),
         }
     }
 
-    async fn serve(&mut self) -> Result<(), StoreError> {
+    async fn serve(&mut self) -> Result<End, StoreError> {
+        let next = self.database.borrow_and_update().clone();
+        if !next.is_same_place(&self.at) {
+            self.seen = None;
+        }
+        self.at = next;
         let mut client = self.connect().await?;
         self.prepare(&mut client).await?;
         self.catch_up(&client).await?;
@@ -191,7 +191,7 @@ impl Replica {
         });
         let contacts = Arc::clone(&self.contacts);
         let Some(pending) = contacts.pending() else {
-            return Ok(());
+            return Ok(End::Stopped);
         };
         let mut swept: Option<Instant> = None;
         loop {
@@ -200,7 +200,10 @@ impl Replica {
                 self.flush(&mut client).await?;
             }
             if stopping {
-                return Ok(());
+                return Ok(End::Stopped);
+            }
+            if self.database.has_changed().unwrap_or(false) {
+                return Ok(End::Moved);
             }
             self.poll(&client).await?;
             if swept.is_none_or(|at| at.elapsed() > SWEEP) {
@@ -222,7 +225,10 @@ impl Replica {
     }
 
     async fn connect(&self) -> Result<Client, StoreError> {
-        let connecting = self.config.connect(tokio_postgres::NoTls);
+        let mut config = self.at.config.clone();
+        config.connect_timeout(CONNECT).tcp_user_timeout(ANSWER * 2);
+        config.application_name("xmpp-edge-proxy");
+        let connecting = config.connect(self.at.tls.clone());
         let (client, connection) = self.answer(connecting).await?;
         // Ends with the client; what it fails of, the client's next call says.
         tokio::spawn(async move {
@@ -238,7 +244,13 @@ impl Replica {
         // CREATE IF NOT EXISTS alone fails where two replicas start at once.
         self.answer(transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]))
             .await?;
-        self.answer(transaction.batch_execute(SCHEMA)).await?;
+        // A role that may not create can still use a table that was made for it.
+        let there = "SELECT to_regclass('xmpp_edge_contacts') IS NOT NULL \
+            AND to_regclass('xmpp_edge_contacts_revisions') IS NOT NULL";
+        let row = self.answer(transaction.query_one(there, &[])).await?;
+        if !row.get::<_, bool>(0) {
+            self.answer(transaction.batch_execute(SCHEMA)).await?;
+        }
         self.answer(transaction.commit()).await
     }
 
@@ -251,7 +263,7 @@ impl Replica {
             Some(seen) if seen.at.elapsed() < RELOAD_AFTER && seen.revision <= newest => {
                 self.poll(client).await
             }
-            known => self.load(client, newest, known.is_some()).await,
+            _ => self.load(client, newest, self.loaded).await,
         }
     }
 
@@ -272,6 +284,7 @@ impl Replica {
             self.contacts
                 .retain(|user, remote| held.contains(&(user.to_owned(), remote.to_owned())));
         }
+        self.loaded = true;
         self.seen = Some(Seen {
             revision: newest,
             at: Instant::now(),
@@ -368,11 +381,11 @@ impl Replica {
         match tokio::time::timeout(ANSWER, asked).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(source)) => Err(StoreError::Postgres {
-                host: self.host.clone(),
+                host: self.at.host.clone(),
                 source,
             }),
             Err(_) => Err(StoreError::PostgresTimeout {
-                host: self.host.clone(),
+                host: self.at.host.clone(),
                 seconds: ANSWER.as_secs(),
             }),
         }

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinHandle};
 
-use super::Contacts;
+use super::{Contacts, Database};
 
 /// How long changes are gathered before a write; with the write itself within 50 ms.
 pub(super) const GATHER: Duration = Duration::from_millis(15);
@@ -34,10 +34,6 @@ pub enum StoreError {
         path: PathBuf,
         source: Box<redb::Error>,
     },
-    #[error(
-        "contacts: key url of the Secret is no PostgreSQL connection string: postgres://user:password@host:5432/database"
-    )]
-    Url,
     #[error("contacts: PostgreSQL {host}: {}", cause(.source))]
     Postgres {
         host: String,
@@ -71,6 +67,8 @@ pub struct StoreHealth {
 pub struct ContactStore {
     contacts: Arc<Contacts>,
     health: watch::Receiver<StoreHealth>,
+    /// Where the shared contacts are; none: the store is embedded.
+    database: Option<watch::Sender<Database>>,
     stop: watch::Sender<bool>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -79,12 +77,14 @@ impl ContactStore {
     pub(super) fn new(
         contacts: Arc<Contacts>,
         health: watch::Receiver<StoreHealth>,
+        database: Option<watch::Sender<Database>>,
         stop: watch::Sender<bool>,
         task: JoinHandle<()>,
     ) -> Self {
         Self {
             contacts,
             health,
+            database,
             stop,
             task: Mutex::new(Some(task)),
         }
@@ -99,6 +99,14 @@ impl ContactStore {
     #[must_use]
     pub fn health(&self) -> watch::Receiver<StoreHealth> {
         self.health.clone()
+    }
+
+    /// Goes on with this database: a password or an authority was changed, or the server moved. What
+    /// waits is written there. Nothing for an embedded store.
+    pub fn move_to(&self, database: Database) {
+        if let Some(sender) = &self.database {
+            sender.send_replace(database);
+        }
     }
 
     /// Writes what waits and ends the task. Contacts recorded later stay in memory.

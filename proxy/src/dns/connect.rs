@@ -28,6 +28,8 @@ use crate::{
 
 /// Addresses beyond this many of one domain are not tried.
 const MAX_ADDRESSES: usize = 24;
+/// Targets beyond this many are not looked at for an address that is connected already.
+const MAX_LOOKED_AT: usize = 8;
 /// One address is waited for this long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -85,10 +87,13 @@ pub struct Candidates {
     steps: Vec<AttemptStep>,
 }
 
+#[derive(Clone)]
 struct Target {
     host: Host,
     port: u16,
     direct_tls: bool,
+    /// Of its SRV record: the lowest is preferred.
+    priority: u16,
 }
 
 /// A target whose addresses are known and not all tried.
@@ -97,6 +102,18 @@ struct Current {
     direct_tls: bool,
     dane: Option<Dane>,
     queue: VecDeque<SocketAddr>,
+}
+
+impl Current {
+    fn candidate(&self, address: SocketAddr) -> Candidate {
+        Candidate {
+            target: self.name.clone(),
+            address,
+            direct_tls: self.direct_tls,
+            tlsa: self.dane.clone().and_then(Dane::records),
+            dane: self.dane.as_ref().map(ToString::to_string),
+        }
+    }
 }
 
 impl Dialer {
@@ -161,6 +178,7 @@ impl Dialer {
                     host: to.host.clone(),
                     port: to.port,
                     direct_tls: false,
+                    priority: 0,
                 };
                 let text = format!("{to} as configured; SRV is not asked");
                 // A gateway is trusted by the internal authority, never by DNS.
@@ -177,6 +195,7 @@ impl Dialer {
                             host: Host::Name(service.target),
                             port: service.port,
                             direct_tls: service.direct_tls,
+                            priority: service.priority,
                         })
                         .collect();
                     (targets, services.dnssec.is_secure(), false, text)
@@ -202,6 +221,42 @@ impl Dialer {
 }
 
 impl Candidates {
+    /// The targets of the best priority, in a fixed order: domains that agree in them are served by
+    /// the same server. Only before the first [`Self::next`].
+    #[must_use]
+    pub fn preferred(&self) -> Vec<(String, u16)> {
+        let mut preferred: Vec<_> = self
+            .best()
+            .map(|target| (target.host.to_string(), target.port))
+            .collect();
+        preferred.sort();
+        preferred.dedup();
+        preferred
+    }
+
+    /// Whether a target of the best priority is at `address`; nothing is dialled. Only before the
+    /// first [`Self::next`].
+    pub async fn at(&mut self, address: SocketAddr) -> Option<Candidate> {
+        let same_port = self.best().filter(|target| target.port == address.port());
+        let targets: Vec<_> = same_port.take(MAX_LOOKED_AT).cloned().collect();
+        for target in targets {
+            let Ok(found) = self.resolve(target).await else {
+                continue;
+            };
+            if found.queue.contains(&address) {
+                return Some(found.candidate(address));
+            }
+        }
+        None
+    }
+
+    fn best(&self) -> impl Iterator<Item = &Target> {
+        let best = self.targets.iter().map(|target| target.priority).min();
+        self.targets
+            .iter()
+            .filter(move |target| Some(target.priority) == best)
+    }
+
     /// The next connection, or why the next target gives none; `None` when all were tried. Call it
     /// again when the negotiation failed: further addresses of a target come before the next one.
     pub async fn next(&mut self) -> Option<Result<Connected, ConnectFault>> {
@@ -334,13 +389,7 @@ impl Candidates {
             };
             let text = format!("connected to {address} of {}, for {how}", current.name);
             self.step(Step::Tcp, "Ok", Some(address), text, began);
-            let candidate = Candidate {
-                target: current.name.clone(),
-                address,
-                direct_tls: current.direct_tls,
-                tlsa: current.dane.clone().and_then(Dane::records),
-                dane: current.dane.as_ref().map(ToString::to_string),
-            };
+            let candidate = current.candidate(address);
             return Ok(Connected { stream, candidate });
         }
         Err(last.unwrap_or_else(|| ConnectFault::Dns {

@@ -36,6 +36,8 @@ struct Peer {
     /// Since when the edge does not get through.
     failing_since: Option<Instant>,
     withdrawn: bool,
+    /// When any of this last changed.
+    changed: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -67,6 +69,8 @@ pub struct Shown {
     pub reachable: Option<bool>,
     /// Something failed since a stream stood.
     pub troubled: bool,
+    /// When any of this last changed.
+    pub changed: Option<Timestamp>,
 }
 
 impl Attempts {
@@ -94,7 +98,9 @@ impl Attempts {
                 .attempt(partner, step.direction, step.step.as_str(), step.outcome);
         }
         let ok = step.outcome == "Ok";
-        if !ok {
+        let repeats = &edge.repeats;
+        let name = partner.unwrap_or("other");
+        if !ok && repeats.is_worth_a_line("attempt", name, step.direction, step.outcome) {
             tracing::info!(
                 side = ?side, domain = %step.domain, step = step.step.as_str(),
                 outcome = step.outcome, address = ?step.address,
@@ -213,6 +219,7 @@ impl Attempts {
                 (None, None) => None,
             },
             troubled: entry.troubled,
+            changed: entry.changed,
             last_attempt,
             next_attempt_time: entry.next_attempt,
             last_connected_time: entry.last_connected,
@@ -250,7 +257,9 @@ impl Attempts {
         if peers.len() >= MOST && !peers.contains_key(&key) {
             return;
         }
-        change(peers.entry(key).or_default());
+        let peer = peers.entry(key).or_default();
+        change(peer);
+        peer.changed = Some(Timestamp::now());
     }
 
     /// Forgets what is no longer configured.

@@ -460,10 +460,12 @@ impl Metrics {
             .inc_by(seconds);
     }
 
-    /// OpenMetrics text; what is a snapshot is taken now.
+    /// OpenMetrics text; what is a snapshot of the edge is taken now.
     #[must_use]
-    pub fn text(&self, edge: &crate::edge::Edge) -> String {
-        self.snapshot(edge);
+    pub fn text(&self, edge: Option<&crate::edge::Edge>) -> String {
+        if let Some(edge) = edge {
+            self.snapshot(edge);
+        }
         let mut text = String::new();
         // Writing to a String does not fail.
         let _ = encode(&mut text, &self.registry.lock());

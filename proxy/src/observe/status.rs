@@ -1,7 +1,6 @@
 //! `/status`: what this replica is doing, as JSON. The shape is a contract (api.md).
 
 use jiff::Timestamp;
-use parking_lot::Mutex;
 use serde::Serialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +8,7 @@ use std::{
 };
 use xmpp_edge_crds::{domain::DomainPattern, negotiation::Method};
 
-use super::attempts::ShownStep;
+use super::{attempts::ShownStep, intake::RejectedStatus};
 use crate::{
     config::InForce,
     edge::Edge,
@@ -17,33 +16,18 @@ use crate::{
     stream::{PeerRole, Side},
 };
 
-/// The newest configuration that was not taken.
-#[derive(Debug, Default)]
-pub struct LastRejected(Mutex<Option<RejectedStatus>>);
-
-impl LastRejected {
-    pub fn set(&self, error: Option<String>) {
-        *self.0.lock() = error.map(|error| RejectedStatus {
-            time: Timestamp::now(),
-            error,
-        });
-    }
-}
-
-#[derive(Clone, Debug, Serialize)]
-pub struct RejectedStatus {
-    pub time: Timestamp,
-    pub error: String,
-}
-
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     pub pool: String,
     pub version: &'static str,
+    /// When this was taken, by the proxy's clock: `since` for the next.
+    pub time: Timestamp,
     pub config: ConfigStatus,
     pub certificate: Option<CertificateStatus>,
     pub streams: Vec<StreamStatus>,
+    /// Ids of all streams that stand, changed or not: what is not among them has ended.
+    pub open_streams: Vec<u64>,
     pub partners: Vec<PartnerStatus>,
     pub gateways: Vec<GatewayStatus>,
 }
@@ -112,45 +96,53 @@ pub struct GatewayStatus {
     pub last_attempt: Vec<ShownStep>,
 }
 
-/// The status now; with `since`, only streams and partners that changed after it.
+/// The status now; with `since`, only streams and partners that changed after it. A stream changes
+/// with each stanza and each pair, a partner with each step, stream, probe and plan to try again.
 #[must_use]
 pub fn status(edge: &Edge, since: Option<Timestamp>) -> Status {
+    // Before anything is read, so that nothing falls between two answers.
+    let time = Timestamp::now();
     let force = edge.force();
     let changed = |times: &[Option<Timestamp>]| {
         since.is_none_or(|since| times.iter().flatten().any(|time| *time > since))
     };
     let mut keys = BTreeMap::new();
     let mut streams = Vec::new();
+    let mut open_streams = Vec::new();
     for entry in edge.streams.all() {
         let facts = entry.facts();
         if facts.method.is_none() {
             continue;
         }
+        open_streams.push(entry.id);
         if entry.side == Side::Partner
             && let Some(key) = &facts.peer_key_sha256
         {
             keys.insert(super::metrics::stream_partner(&entry, &force), key.clone());
         }
-        if changed(&[facts.established, entry.last_stanza_time()]) {
+        if changed(&[facts.changed, entry.last_stanza_time()]) {
             streams.push(stream(edge, &entry));
         }
     }
     streams.sort_by_key(|stream| stream.id);
+    open_streams.sort_unstable();
     let partners = partners(edge, &force, &keys);
     let partners = partners
         .into_iter()
-        .filter(|partner| {
-            let newest = partner.last_attempt.iter().map(|step| step.time).max();
-            changed(&[partner.last_connected_time, newest])
+        .filter(|(partner, attempted)| {
+            let probed = partner.probe.as_ref().map(|probe| probe.time);
+            changed(&[*attempted, probed])
         })
+        .map(|(partner, _)| partner)
         .collect();
     Status {
         pool: force.config.pool.clone(),
         version: env!("CARGO_PKG_VERSION"),
+        time,
         config: ConfigStatus {
             generation: force.config.generation,
             loaded_time: force.loaded_time,
-            rejected: edge.rejected.0.lock().clone(),
+            rejected: edge.intake.rejected(),
         },
         certificate: force.identity.as_ref().map(|identity| CertificateStatus {
             not_after: identity.not_after(),
@@ -158,6 +150,7 @@ pub fn status(edge: &Edge, since: Option<Timestamp>) -> Status {
             serial: identity.serial().to_owned(),
         }),
         streams,
+        open_streams,
         partners,
         gateways: gateways(edge, &force),
     }
@@ -218,7 +211,12 @@ fn stream(edge: &Edge, entry: &StreamEntry) -> StreamStatus {
     }
 }
 
-fn partners(edge: &Edge, force: &InForce, keys: &BTreeMap<String, String>) -> Vec<PartnerStatus> {
+/// Each partner, and when something was last noted of it.
+fn partners(
+    edge: &Edge,
+    force: &InForce,
+    keys: &BTreeMap<String, String>,
+) -> Vec<(PartnerStatus, Option<Timestamp>)> {
     let seen = edge.attempts.domains(Side::Partner);
     let mut of_partner: BTreeMap<usize, Vec<_>> = BTreeMap::new();
     for domain in &seen {
@@ -244,7 +242,7 @@ fn partners(edge: &Edge, force: &InForce, keys: &BTreeMap<String, String>) -> Ve
                 .filter(|shown| shown.troubled)
                 .chain(&shown)
                 .find(|shown| !shown.last_attempt.is_empty());
-            PartnerStatus {
+            let status = PartnerStatus {
                 name: partner.name.clone(),
                 domain: partner
                     .domains
@@ -269,7 +267,8 @@ fn partners(edge: &Edge, force: &InForce, keys: &BTreeMap<String, String>) -> Ve
                     .max(),
                 peer_key_sha256: keys.get(&partner.name).cloned(),
                 probe: edge.probes.status(&partner.name),
-            }
+            };
+            (status, shown.iter().filter_map(|shown| shown.changed).max())
         })
         .collect()
 }

@@ -12,6 +12,7 @@ use std::{
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use xmpp_edge_crds::{domain::DomainName, negotiation::Method, verdict::Direction};
 
 use super::Command;
@@ -21,6 +22,9 @@ use crate::{
     stream::{Pair, PeerRole, Side},
     tls::TlsFacts,
 };
+
+/// Pairs that ask for one stream at the same time.
+const ASKING: usize = 4;
 
 /// All streams of this replica.
 #[derive(Debug, Default)]
@@ -58,6 +62,10 @@ pub struct StreamEntry {
     pub outlet: Arc<Outlet>,
     bidirectional: AtomicBool,
     acknowledged: AtomicBool,
+    /// Further pairs may ask for it.
+    open: AtomicBool,
+    /// Places for pairs that ask at the same time: each makes the peer verify a key.
+    pub asking: Arc<Semaphore>,
     facts: Mutex<Facts>,
     pub stanzas_in: AtomicU64,
     pub bytes_in: AtomicU64,
@@ -71,6 +79,8 @@ pub struct StreamEntry {
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     pub established: Option<Timestamp>,
+    /// When the newest pair came.
+    pub changed: Option<Timestamp>,
     /// From the peer.
     pub receives: Vec<Pair>,
     /// To the peer.
@@ -100,6 +110,8 @@ impl Streams {
             outlet,
             bidirectional: AtomicBool::new(false),
             acknowledged: AtomicBool::new(false),
+            open: AtomicBool::new(false),
+            asking: Arc::new(Semaphore::new(ASKING)),
             facts: Mutex::default(),
             stanzas_in: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
@@ -218,7 +230,9 @@ impl StreamEntry {
     /// A pair stands on this stream; `receives` says in which direction.
     pub fn carries(&self, pair: &Pair, method: Method, tls: Option<&TlsFacts>, receives: bool) {
         let mut facts = self.facts.lock();
-        facts.established.get_or_insert_with(Timestamp::now);
+        let now = Timestamp::now();
+        facts.established.get_or_insert(now);
+        facts.changed = Some(now);
         facts.method.get_or_insert(method);
         if let Some(tls) = tls {
             facts.tls_version = Some(tls.version);
@@ -236,6 +250,7 @@ impl StreamEntry {
             &mut facts.sends
         };
         if !list.contains(pair) {
+            list.reserve_exact(1);
             list.push(pair.clone());
         }
     }
@@ -261,6 +276,16 @@ impl StreamEntry {
     #[must_use]
     pub fn is_acknowledged(&self) -> bool {
         self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Whether further pairs may ask for this stream ([`super::share`]).
+    pub fn set_open(&self, open: bool) {
+        self.open.store(open, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed)
     }
 
     /// Which way stanzas go that the initiator sends: `Inbound` is from a partner to inside.

@@ -140,12 +140,16 @@ impl Relay {
         let partner = judgement.partner.map(|(_, name)| name);
         if let Some(reason) = judgement.audited {
             edge.metrics.audited(partner, self.direction, reason);
-            tracing::info!(
-                partner = partner.unwrap_or("other"),
-                direction = ?self.direction, kind = ?stanza.kind, reason = reason.as_str(),
-                from = %from.escape_debug(), to = %to.escape_debug(),
-                "audited: would be refused, is delivered"
-            );
+            let (name, reason) = (partner.unwrap_or("other"), reason.as_str());
+            let repeats = &edge.repeats;
+            if repeats.is_worth_a_line("audited", name, self.direction, reason) {
+                tracing::info!(
+                    partner = name,
+                    direction = ?self.direction, kind = ?stanza.kind, reason,
+                    from = %from.escape_debug(), to = %to.escape_debug(),
+                    "audited: would be refused, is delivered"
+                );
+            }
         }
         match judgement.outcome {
             Outcome::Pass | Outcome::PassWithoutStatus => {
@@ -187,12 +191,16 @@ impl Relay {
                 });
                 edge.metrics
                     .refused(partner, self.direction, cause.as_str());
-                tracing::info!(
-                    partner = partner.unwrap_or("other"),
-                    direction = ?self.direction, kind = ?stanza.kind, reason = cause.as_str(),
-                    from = %from.escape_debug(), to = %to.escape_debug(),
-                    "refused"
-                );
+                let (name, reason) = (partner.unwrap_or("other"), cause.as_str());
+                let repeats = &edge.repeats;
+                if repeats.is_worth_a_line("refused", name, self.direction, reason) {
+                    tracing::info!(
+                        partner = name,
+                        direction = ?self.direction, kind = ?stanza.kind, reason,
+                        from = %from.escape_debug(), to = %to.escape_debug(),
+                        "refused"
+                    );
+                }
                 let type_ = stanza.type_.as_deref();
                 match policy::answer(self.direction, stanza.kind, type_, cause) {
                     Answer::Drop => self.settle(number),

@@ -11,6 +11,7 @@ use rustls_pki_types::CertificateDer;
 
 pub mod certificate;
 pub mod dane;
+pub mod database;
 pub mod fault;
 pub mod handshake;
 pub mod identity;
@@ -18,11 +19,13 @@ pub mod leaf;
 #[cfg(test)]
 pub(crate) mod pki;
 pub mod roots;
+pub mod stream;
 pub mod transport;
 pub mod verify;
 
 pub use certificate::{CertificateError, SpkiSha256, not_after, spki_sha256};
 pub use dane::{Tlsa, TlsaSet};
+pub use database::{DatabaseTls, Demand};
 pub use fault::CertificateFault;
 pub use handshake::{FirstByte, HandshakeError, Mode, accept, connect, sniff};
 pub use identity::{Identity, IdentityError};
@@ -41,8 +44,6 @@ pub struct TlsFacts {
     pub cipher: &'static str,
     /// End entity first; empty where none was presented.
     pub peer_chain: Vec<CertificateDer<'static>>,
-    /// What the client asked for; only on the server's side.
-    pub sni: Option<String>,
 }
 
 /// The one cryptographic provider: nothing depends on a process-wide default.

@@ -2,6 +2,7 @@
 //! shows where sessions, queues and sockets meet. Each test has loopback addresses of its own.
 
 mod peers;
+mod sharing;
 
 use std::{
     sync::Arc,
@@ -16,6 +17,7 @@ use xmpp_edge_proxy::{
     contacts::ContactStore,
     dns::{Dialer, Resolver},
     edge::Edge,
+    observe::intake::Observed,
     session::{Machine, Session, Start},
     stream::{Inbound, Link, PeerRole, Side},
     tls::Transport,
@@ -169,6 +171,7 @@ async fn a_session_that_is_dropped_on_its_way_leaves_no_stream_behind() {
         Arc::clone(contacts.contacts()),
         None,
         CancellationToken::new(),
+        &Observed::default(),
     );
     let listener = TcpListener::bind("127.90.7.1:0").await.expect("an address");
     let address = listener.local_addr().expect("it has one");
@@ -183,7 +186,7 @@ async fn a_session_that_is_dropped_on_its_way_leaves_no_stream_behind() {
         outputs: Vec::new(),
         place: None,
         already: Vec::new(),
-        tlsa: None,
+        tlsa: Vec::new(),
         local: None,
     };
     let mut session = Session::new(&edge, start);

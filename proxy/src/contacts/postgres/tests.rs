@@ -104,8 +104,12 @@ impl Server {
         )
     }
 
+    fn database(&self) -> Database {
+        Database::parse(&self.url(), None).unwrap()
+    }
+
     async fn client(&self) -> Client {
-        let config: Config = self.url().parse().unwrap();
+        let config: tokio_postgres::Config = self.url().parse().unwrap();
         let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
         tokio::spawn(connection);
         client
@@ -159,8 +163,8 @@ fn state(store: &ContactStore, remote: &str) -> Option<Contact> {
 async fn p_15_contacts_hold_on_every_replica_whatever_happens_to_the_database() {
     let mut server = Server::new();
     // Both at once, before the server is up: each waits, and each makes the same table.
-    let a = ContactStore::postgres(&server.url()).unwrap();
-    let b = ContactStore::postgres(&server.url()).unwrap();
+    let a = ContactStore::postgres(server.database());
+    let b = ContactStore::postgres(server.database());
     loaded(&a).await;
     loaded(&b).await;
 
@@ -195,7 +199,7 @@ async fn p_15_contacts_hold_on_every_replica_whatever_happens_to_the_database() 
         record(&a, &format!("r{at}@u.example"), ContactEvent::UserWrites);
     }
     a.stop().await.unwrap();
-    let c = ContactStore::postgres(&server.url()).unwrap();
+    let c = ContactStore::postgres(server.database());
     loaded(&c).await;
     assert_eq!(c.contacts().len(), 500);
     eventually("b has heard all", || b.contacts().len() == 500).await;
@@ -236,6 +240,42 @@ async fn p_15_contacts_hold_on_every_replica_whatever_happens_to_the_database() 
 }
 
 #[tokio::test]
+async fn a_role_that_may_not_create_uses_what_was_made_for_it_and_a_moved_store_takes_all_along() {
+    let server = Server::new();
+    let maker = ContactStore::postgres(server.database());
+    loaded(&maker).await;
+    record(&maker, "bob@u.example", ContactEvent::UserFollows);
+    maker.stop().await.unwrap();
+    let admin = server.client().await;
+    let grants = "CREATE ROLE narrow LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON xmpp_edge_contacts TO narrow;
+        GRANT USAGE ON SEQUENCE xmpp_edge_contacts_revisions TO narrow;";
+    admin.batch_execute(grants).await.unwrap();
+    let url = server.url().replace("edge@", "narrow@");
+    let store = ContactStore::postgres(Database::parse(&url, None).unwrap());
+    loaded(&store).await;
+    assert!(store.contacts().has_added(USER, "bob@u.example"));
+
+    // To another server: what holds there counts, what was only here does not.
+    let other = Server::new();
+    let there = ContactStore::postgres(other.database());
+    loaded(&there).await;
+    record(&there, "carol@u.example", ContactEvent::UserFollows);
+    there.stop().await.unwrap();
+    store.move_to(other.database());
+    eventually("the other server's contacts", || {
+        store.contacts().has_added(USER, "carol@u.example")
+            && !store.contacts().has_added(USER, "bob@u.example")
+    })
+    .await;
+    record(&store, "dave@u.example", ContactEvent::UserFollows);
+    store.stop().await.unwrap();
+    let held = "SELECT count(*) FROM xmpp_edge_contacts WHERE remote = 'dave@u.example'";
+    let row = other.client().await.query_one(held, &[]).await.unwrap();
+    assert_eq!(row.get::<_, i64>(0), 1);
+}
+
+#[tokio::test]
 async fn a_url_that_is_none_is_refused_without_quoting_it() {
     for url in [
         "",
@@ -243,7 +283,7 @@ async fn a_url_that_is_none_is_refused_without_quoting_it() {
         "hunter2",
         "user=u password=hunter2 x",
     ] {
-        let error = ContactStore::postgres(url).unwrap_err().to_string();
+        let error = Database::parse(url, None).unwrap_err().to_string();
         assert!(
             error.contains("postgres://") && !error.contains("hunter2"),
             "{error}"

@@ -2,6 +2,7 @@
 //! zones and keys, on a port of loopback.
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     path::Path,
@@ -14,6 +15,7 @@ use hickory_proto::{
     op::{Message, MessageType, OpCode, Query},
     rr::{Name, RecordType},
 };
+use parking_lot::Mutex;
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt, time::timeout};
@@ -181,9 +183,24 @@ impl Primary {
         self.daemon.kill();
     }
 
-    /// SIGSTOP: connections are taken and nothing is answered.
-    pub fn freeze(&self) {
+    /// SIGSTOP: connections are taken and nothing is answered. Returns once it stands: on a busy
+    /// machine its threads run on for a while.
+    ///
+    /// # Errors
+    /// When it still runs after a while.
+    pub async fn freeze(&self) -> Result<()> {
         self.daemon.signal(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.daemon.id());
+        wait::until("every thread stands", wait::GENEROUS, async || {
+            let stands = |task: std::io::Result<fs::DirEntry>| {
+                let stat = fs::read_to_string(task.ok()?.path().join("stat")).ok()?;
+                // The name may hold anything but ends with the last bracket.
+                Some(stat.rsplit_once(')')?.1.trim_start().starts_with('T'))
+            };
+            let mut tasks = fs::read_dir(&tasks).ok()?;
+            tasks.all(|task| stands(task) == Some(true)).then_some(())
+        })
+        .await
     }
 
     /// Undoes [`Self::freeze`].
@@ -200,10 +217,12 @@ impl Primary {
 /// A port that is free for both protocols. BIND listens on addresses of interfaces alone, so that
 /// other addresses of 127.0.0.0/8 are no way out.
 fn free_address() -> Result<SocketAddr> {
+    // Both servers share a port with whoever else asks to share it, and would not notice.
+    static GIVEN: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
     for _ in 0..50 {
         let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = tcp.local_addr()?;
-        if UdpSocket::bind(address).is_ok() {
+        if UdpSocket::bind(address).is_ok() && GIVEN.lock().insert(address) {
             return Ok(address);
         }
     }

@@ -340,7 +340,7 @@ fn what_is_no_longer_wanted_is_withdrawn_even_after_a_restart_and_without_the_se
 /// Publishes in a way that fails, and returns the reason and the message.
 async fn failure(site: &mut Site) -> (Reason, String) {
     let condition = site.publish(Standing::Serving).await.condition();
-    assert!(!condition.status, "{}", condition.message);
+    assert!(!condition.status, "published: {:?}", site.settings);
     (condition.reason, condition.message)
 }
 
@@ -434,7 +434,7 @@ fn each_fault_has_its_own_reason_and_says_what_to_do() -> Result<()> {
         assert_eq!(reason, expected, "{software:?}: {message}");
         assert!(message.contains(says), "{software:?}: {message}");
         site.secret.insert("name", EDITOR.to_owned());
-        primary.freeze();
+        primary.freeze().await?;
         let (reason, message) = failure(&mut site).await;
         assert_eq!(reason, Reason::DnsServerTimeout, "{software:?}: {message}");
         primary.thaw();

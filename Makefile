@@ -2,15 +2,16 @@
 # make demo     real servers with the edge between them; KEEP=1 leaves them running
 # make bench    what a stanza and a stream cost, beside a plain relay; ONLY=saturated runs a part
 # make fuzz     every fuzz target for SECONDS each (needs nightly and cargo-fuzz)
+# make tools    a Kubernetes control plane for the tests: some minutes once, then nothing
 # make lint     formatting and clippy
 
 SECONDS ?= 600
 KEEP ?=
 ONLY ?=
 
-.PHONY: test demo bench fuzz lint binaries install
+.PHONY: test demo bench fuzz lint binaries install tools
 
-test: install binaries
+test: install tools binaries
 	cargo test --workspace
 
 demo: install binaries
@@ -34,3 +35,6 @@ binaries:
 
 install:
 	tests/install
+
+tools: install
+	tests/cluster/tools/build

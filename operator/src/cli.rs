@@ -4,10 +4,12 @@
 //! could not be done; 2: wrong usage.
 
 use std::{
+    collections::BTreeSet,
     io::{IsTerminal, Write},
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
+    str::FromStr,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -15,9 +17,10 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
-use xmpp_edge_crds::kinds;
+use xmpp_edge_crds::{domain::DomainName, kinds};
 
 use crate::{
+    cluster::{self, AllowedDomains, Settings},
     inspect::{Inspection, explain, render, validate},
     lync,
     standalone::{reader::ReadError, run, status::Note},
@@ -49,6 +52,12 @@ enum Output {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the controllers in a cluster.
+    ///
+    /// Watches the kinds, provisions what EdgePools need and says in each object's status how it
+    /// stands. Of several replicas one leads. Access as kubectl has it, or by the pod's
+    /// ServiceAccount.
+    Run(Run),
     /// Run an edge from YAML files, without Kubernetes.
     ///
     /// Reads the kinds, Secrets and ConfigMaps from the files, compiles them, runs the proxy, and
@@ -79,6 +88,60 @@ struct ImportLync {
     file: PathBuf,
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    /// Namespace to watch, in place of the operator's own; may be given again.
+    #[arg(long, value_name = "NS", conflicts_with = "cluster_wide")]
+    watch_namespace: Vec<String>,
+    /// Watch all namespaces.
+    #[arg(long)]
+    cluster_wide: bool,
+    /// Image of the proxies of pools that name none.
+    #[arg(long, value_name = "IMAGE")]
+    proxy_image: Option<String>,
+    /// Owner of this operator's DNS records; of two operators for one zone each needs its own.
+    /// Default: the UID of the operator's namespace.
+    #[arg(long, value_name = "ID")]
+    dns_owner_id: Option<String>,
+    /// Lease by which one of several replicas leads, in the operator's namespace.
+    #[arg(long, value_name = "NAME", default_value = "xmpp-edge-operator")]
+    lease_name: String,
+    /// Address of /healthz, /readyz and /metrics.
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:9090")]
+    admin_listen: SocketAddr,
+    /// Domains that a namespace may have in DNS and certificates, with all below them; may be given
+    /// again. Without any, all may have all.
+    #[arg(long, value_name = "NS=DOMAIN,...")]
+    allowed_domains: Vec<AllowedEntry>,
+}
+
+/// One `--allowed-domains`.
+#[derive(Clone, Debug)]
+struct AllowedEntry {
+    namespace: String,
+    domains: BTreeSet<DomainName>,
+}
+
+impl FromStr for AllowedEntry {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (namespace, domains) = text
+            .split_once('=')
+            .filter(|(namespace, _)| !namespace.is_empty())
+            .ok_or("give a namespace and its domains, such as chat=example.org,example.com")?;
+        let domains: Result<_, _> = domains
+            .split(',')
+            .filter(|domain| !domain.is_empty())
+            .map(|domain| DomainName::parse(domain).map_err(|error| error.to_string()))
+            .collect();
+        Ok(Self {
+            namespace: namespace.to_owned(),
+            domains: domains?,
+        })
+    }
 }
 
 #[derive(Debug, Args)]
@@ -138,6 +201,8 @@ enum Failure {
     #[error(transparent)]
     Run(#[from] run::RunError),
     #[error(transparent)]
+    Cluster(#[from] cluster::run::RunError),
+    #[error(transparent)]
     Unexplained(#[from] explain::Unexplained),
     #[error("cannot read {path}: {source}; give the file of an export", path = path.display())]
     Export {
@@ -173,6 +238,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     log_to_stderr(cli.log_format);
     let done = match cli.command {
+        Command::Run(options) => operate(options),
         Command::Standalone(options) => standalone(options),
         Command::Validate(look) => check(&look),
         Command::Render(look) => show(&look),
@@ -213,12 +279,33 @@ fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     print(&format!("{}\n", serde_json::to_string_pretty(value)?))
 }
 
+fn operate(options: Run) -> Result<u8, Failure> {
+    let mut allowed = AllowedDomains::default();
+    for entry in options.allowed_domains {
+        allowed
+            .0
+            .entry(entry.namespace)
+            .or_default()
+            .extend(entry.domains);
+    }
+    let options = cluster::run::Options {
+        watch_namespaces: options.watch_namespace.into_iter().collect(),
+        cluster_wide: options.cluster_wide,
+        lease_name: options.lease_name,
+        admin_listen: options.admin_listen,
+        settings: Settings {
+            proxy_image: options.proxy_image,
+            dns_owner_id: options.dns_owner_id,
+            allowed_domains: (!allowed.0.is_empty()).then_some(allowed),
+        },
+    };
+    until_told(|stop| async move {
+        cluster::run::run(options, stop).await?;
+        Ok(0)
+    })
+}
+
 fn standalone(options: Standalone) -> Result<u8, Failure> {
-    // One provider for the whole process; a second attempt to install it changes nothing.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
     let options = run::Options {
         manifests: options.manifests,
         state: options.state,
@@ -227,6 +314,22 @@ fn standalone(options: Standalone) -> Result<u8, Failure> {
         internal_bind: options.internal_bind,
         resolver: options.resolver,
     };
+    until_told(|stop| async move {
+        run::run(options, stop).await?;
+        Ok(0)
+    })
+}
+
+/// Runs what runs until SIGTERM or SIGINT.
+fn until_told<F>(work: impl FnOnce(CancellationToken) -> F) -> Result<u8, Failure>
+where
+    F: Future<Output = Result<u8, Failure>>,
+{
+    // One provider for the whole process; a second attempt to install it changes nothing.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let stop = CancellationToken::new();
         let (mut terminate, mut interrupt) = (
@@ -241,8 +344,7 @@ fn standalone(options: Standalone) -> Result<u8, Failure> {
             }
             told.cancel();
         });
-        run::run(options, stop).await?;
-        Ok(0)
+        work(stop).await
     })
 }
 

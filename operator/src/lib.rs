@@ -4,8 +4,12 @@
 
 pub mod certificates;
 pub mod cli;
+pub mod cluster;
 pub mod compile;
 pub mod dns;
 pub mod inspect;
 pub mod lync;
+pub mod partner;
+pub mod policy;
+pub mod pool;
 pub mod standalone;

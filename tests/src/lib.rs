@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod client;
+pub mod cluster;
 pub mod conversation;
 pub mod crossing;
 pub mod dns;
@@ -16,6 +17,7 @@ pub mod peer;
 pub mod pki;
 pub mod process;
 pub mod rig;
+mod runtime;
 pub mod servers;
 pub mod traffic;
 pub mod wait;

@@ -146,12 +146,41 @@ pub enum Reason {
     Expiring,
     /// Pools of one domain have different dialback secrets.
     DialbackSecretsDiffer,
-    /// DnsPublished=False: the server refused or did not answer.
+    /// DnsPublished=False: for a cause that has no reason of its own.
     DnsFailed,
+    /// DnsPublished=False: the TSIG key in the Secret cannot be used.
+    TsigKeyInvalid,
+    /// DnsPublished=False: the DNS server does not know the TSIG key (BADKEY).
+    TsigBadKey,
+    /// DnsPublished=False: the DNS server has another secret for the TSIG key (BADSIG).
+    TsigBadSignature,
+    /// DnsPublished=False: the clocks differ too much (BADTIME).
+    TsigBadTime,
+    /// DnsPublished=False: the DNS server's policy refuses the update (REFUSED).
+    UpdateRefused,
+    /// DnsPublished=False: the DNS server is no primary of the zone (NOTAUTH).
+    NotAuthoritative,
+    /// DnsPublished=False: a name is outside of the zone (NOTZONE).
+    NotInZone,
+    /// DnsPublished=False: no zone was found that a name is in.
+    ZoneNotFound,
+    /// DnsPublished=False: records changed each time they were to be updated (NXRRSET).
+    RecordsChanging,
+    /// DnsPublished=False: a CNAME is where records should be.
+    NameIsAlias,
+    /// DnsPublished=False: DNS does not answer what was published, not yet or not any more.
+    NotAnswered,
+    /// DnsPublished=False: the DNS server did not answer in time.
+    DnsServerTimeout,
+    /// DnsPublished=False: no connection to the DNS server.
+    DnsServerUnreachable,
     /// DnsPublished=False: no address for the FQDN is known yet.
     AddressPending,
     /// A kind of another project is not installed.
     KindMissing,
+    /// Ready=False: the API server refuses an object of the pool, or one of its name is there
+    /// already and somebody else's.
+    ObjectRefused,
 }
 
 names!(Reason {
@@ -194,6 +223,20 @@ names!(Reason {
     Expiring,
     DialbackSecretsDiffer,
     DnsFailed,
+    TsigKeyInvalid,
+    TsigBadKey,
+    TsigBadSignature,
+    TsigBadTime,
+    UpdateRefused,
+    NotAuthoritative,
+    NotInZone,
+    ZoneNotFound,
+    RecordsChanging,
+    NameIsAlias,
+    NotAnswered,
+    DnsServerTimeout,
+    DnsServerUnreachable,
     AddressPending,
     KindMissing,
+    ObjectRefused,
 });

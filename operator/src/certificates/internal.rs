@@ -234,13 +234,33 @@ pub fn ensure_dialback(store: &mut dyn Store) -> Result<DialbackSecret, Certific
     let entry = Entry::Dialback;
     let mut held = store.read(&entry)?.unwrap_or_default();
     if !held.contains_key("secret") {
-        let random = Zeroizing::new(issue::random::<32>()?);
-        let hex: Zeroizing<String> =
-            Zeroizing::new(random.iter().map(|byte| format!("{byte:02x}")).collect());
-        set(&mut held, "secret", &hex);
+        set(&mut held, "secret", &random_hex()?);
         store.write(&entry, &held)?;
     }
     dialback_of(&held, &entry.to_string())
+}
+
+/// The token of a pool's admin port: 32 random bytes in hex, kept under `token`. One that somebody
+/// else put there stays.
+///
+/// # Errors
+/// [`CertificateError`].
+pub fn ensure_admin_token(store: &mut dyn Store, pool: &str) -> Result<(), CertificateError> {
+    let entry = Entry::AdminToken(pool.to_owned());
+    let mut held = store.read(&entry)?.unwrap_or_default();
+    if held.get("token").is_none_or(|token| token.is_empty()) {
+        set(&mut held, "token", &random_hex()?);
+        store.write(&entry, &held)?;
+    }
+    Ok(())
+}
+
+/// 32 random bytes in hex.
+fn random_hex() -> Result<Zeroizing<String>, CertificateError> {
+    let random = Zeroizing::new(issue::random::<32>()?);
+    Ok(Zeroizing::new(
+        random.iter().map(|byte| format!("{byte:02x}")).collect(),
+    ))
 }
 
 /// The secret that `dialbackSecretRef` names.

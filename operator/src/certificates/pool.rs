@@ -4,7 +4,10 @@
 //! a backend has none to offer. The pair in force always lies in the pool's `<pool>-tls`.
 
 use jiff::Timestamp;
-use xmpp_edge_crds::{domain::DomainName, kinds::conditions::Reason};
+use xmpp_edge_crds::{
+    domain::DomainName,
+    kinds::{conditions::Reason, pool::Certificate},
+};
 use zeroize::Zeroizing;
 
 use super::{
@@ -82,6 +85,10 @@ pub enum BackendFault {
     ModeNotServed { mode: &'static str },
     #[error("spec.certificate.csr.subject: {0}")]
     Subject(String),
+    #[error(
+        "cert-manager has not issued the certificate yet; `kubectl describe certificate {certificate}` says how far it is"
+    )]
+    NotIssued { certificate: String },
 }
 
 impl BackendFault {
@@ -102,6 +109,7 @@ impl BackendFault {
             Self::ChainOfAnotherRequest { .. } => Reason::KeyMismatch,
             Self::ModeNotServed { .. } => Reason::KindMissing,
             Self::Subject(_) => Reason::Invalid,
+            Self::NotIssued { .. } => Reason::Issuing,
         }
     }
 }
@@ -348,15 +356,124 @@ impl Backend for SecretRef<'_> {
     }
 }
 
+/// Somebody else keeps `<pool>-tls` itself: it is looked at, and never written.
+pub struct Followed {
+    pub keeper: Keeper,
+}
+
+/// Who keeps the Secret that pods mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeper {
+    /// By a Certificate of the pool's name.
+    CertManager,
+    /// The pool's `secretRef` names the very Secret.
+    Somebody,
+}
+
+impl Backend for Followed {
+    fn offer(
+        &self,
+        wanted: &Wanted<'_>,
+        held: &Material,
+        _store: &mut dyn Store,
+    ) -> Result<Offer, CertificateError> {
+        let name = || Entry::PoolPair(wanted.pool.to_owned()).to_string();
+        let fault = match (pair_of(held), self.keeper) {
+            (Some(pair), _) => match pair.check(wanted.names, wanted.now) {
+                Ok(_) => None,
+                Err(fault) => Some(BackendFault::Pair {
+                    name: name(),
+                    fault,
+                }),
+            },
+            (None, Keeper::CertManager) => Some(BackendFault::NotIssued {
+                certificate: wanted.pool.to_owned(),
+            }),
+            (None, Keeper::Somebody) if held.is_empty() => {
+                Some(BackendFault::SecretMissing { name: name() })
+            }
+            (None, Keeper::Somebody) => Some(BackendFault::KeyMissing {
+                name: name(),
+                key: if held.contains_key("tls.crt") {
+                    "tls.key"
+                } else {
+                    "tls.crt"
+                },
+            }),
+        };
+        Ok(Offer {
+            fault,
+            ..Offer::default()
+        })
+    }
+}
+
 /// The backend that a pool asks for.
 pub enum PoolBackend<'a> {
     SelfSigned(SelfSigned),
     SecretRef(SecretRef<'a>),
     Csr(Csr<'a>),
+    /// In a cluster.
+    Followed(Followed),
     /// A mode of the cluster alone.
     Elsewhere(&'static str),
     /// The pool's spec cannot be read: what is in use stays.
     Kept,
+}
+
+impl<'a> PoolBackend<'a> {
+    /// What `spec.certificate` asks for; `None` where it cannot be read. `secrets` are what it may
+    /// refer to.
+    #[must_use]
+    pub fn of(mode: Option<&'a Certificate>, secrets: &'a dyn Secrets, place: Place<'_>) -> Self {
+        let Some(mode) = mode else {
+            return Self::Kept;
+        };
+        if mode.self_signed.is_some() {
+            return Self::SelfSigned(SelfSigned);
+        }
+        if let Some(csr) = &mode.csr {
+            return Self::Csr(Csr {
+                algorithm: csr.key_algorithm,
+                subject: csr.subject.as_ref(),
+                chain_secret: &csr.chain_secret_ref.name,
+                secrets,
+            });
+        }
+        if let Some(secret) = &mode.secret_ref {
+            let name = &secret.name;
+            return match place {
+                Place::Cluster { pool }
+                    if *name == Entry::PoolPair(pool.to_owned()).to_string() =>
+                {
+                    Self::Followed(Followed {
+                        keeper: Keeper::Somebody,
+                    })
+                }
+                _ => Self::SecretRef(SecretRef { name, secrets }),
+            };
+        }
+        match (&mode.cert_manager, place) {
+            (Some(_), Place::Cluster { .. }) => Self::Followed(Followed {
+                keeper: Keeper::CertManager,
+            }),
+            (Some(_), Place::Standalone) => Self::Elsewhere("certManager"),
+            (None, _) => Self::Kept,
+        }
+    }
+
+    /// Whether `<pool>-tls` is somebody else's.
+    #[must_use]
+    pub fn is_followed(&self) -> bool {
+        matches!(self, Self::Followed(_))
+    }
+}
+
+/// Where a pool's certificate is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place<'a> {
+    Cluster { pool: &'a str },
+    Standalone,
 }
 
 impl Backend for PoolBackend<'_> {
@@ -370,6 +487,7 @@ impl Backend for PoolBackend<'_> {
             Self::SelfSigned(backend) => backend.offer(wanted, held, store),
             Self::SecretRef(backend) => backend.offer(wanted, held, store),
             Self::Csr(backend) => backend.offer(wanted, held, store),
+            Self::Followed(backend) => backend.offer(wanted, held, store),
             Self::Kept => Ok(Offer::default()),
             Self::Elsewhere(mode) => Ok(Offer {
                 fault: Some(BackendFault::ModeNotServed { mode }),

@@ -25,6 +25,8 @@ pub enum Entry {
     PoolPair(String),
     /// A self-signed pool's own CA; holds the pool's name.
     PoolCa(String),
+    /// What readers of a pool's admin port show; holds the pool's name.
+    AdminToken(String),
 }
 
 impl fmt::Display for Entry {
@@ -36,6 +38,7 @@ impl fmt::Display for Entry {
             Self::Dialback => f.write_str("xmpp-edge-dialback"),
             Self::PoolPair(pool) => write!(f, "{pool}-tls"),
             Self::PoolCa(pool) => write!(f, "{pool}-ca"),
+            Self::AdminToken(pool) => write!(f, "{pool}-admin"),
         }
     }
 }

@@ -7,6 +7,7 @@
 pub mod claims;
 pub mod diagnostic;
 pub mod partner;
+pub mod peer_keys;
 pub mod policy;
 pub mod pool;
 pub mod world;
@@ -119,7 +120,7 @@ fn numbered(mut config: EdgeConfig, last: Option<&EdgeConfig>) -> EdgeConfig {
 fn seen_keys(world: &World, pool: &str, partner: &str) -> Vec<String> {
     let keys: BTreeSet<String> = world
         .config_maps
-        .get(&format!("{pool}-peer-keys"))
+        .get(&peer_keys::name_of(pool))
         .and_then(|map| map.get(partner))
         .into_iter()
         .flat_map(|text| text.lines())

@@ -1,3 +1,31 @@
-//! The records that lead partners to a pool. How they are published is each backend's.
+//! The records that lead partners to a pool, and how they get into DNS.
+//!
+//! [`wanted`] says what one pool wants, [`plan`] compares that with what DNS holds and answers with
+//! single additions and deletions; both are pure. [`rfc2136`] carries them out under TSIG;
+//! [`external_dns`] writes objects for external-dns instead, and [`observe`] asks what came of them.
+//! A cluster and standalone use the same. This is the only room of the operator that knows DNS on
+//! the wire.
 
+pub mod addresses;
+mod authority;
+pub mod error;
+pub mod external_dns;
+pub mod key;
+pub mod marker;
+pub mod metrics;
+pub mod observe;
+pub mod plan;
 pub mod records;
+pub mod report;
+pub mod rfc2136;
+pub mod rrset;
+pub mod wanted;
+mod wire;
+
+pub use addresses::LoadBalancer;
+pub use error::DnsError;
+pub use marker::{Claim, OwnerId};
+pub use metrics::DnsMetrics;
+pub use report::{Condition, PlaceState, Report};
+pub use rfc2136::{Memory, Publisher, Settings};
+pub use wanted::{Addresses, Place, Standing, Wanted};

@@ -16,10 +16,9 @@ use zeroize::Zeroizing;
 use crate::{
     certificates::{
         CertificateError,
-        csr::Csr,
         internal::{self, DialbackSecret},
         pair,
-        pool::{self, PoolBackend, Provision, SecretRef, SelfSigned, Wanted},
+        pool::{self, Place, PoolBackend, Provision, Wanted},
         store::{Material, Store, text},
     },
     compile::{Diagnostic, Kind, ObjectRef, Severity, World},
@@ -116,24 +115,7 @@ pub fn certificate(
     }
     let secrets = |name: &str| world.secrets.get(name).cloned();
     let mode = spec.map(|pool| &pool.spec.certificate);
-    let backend = match mode {
-        Some(mode) if mode.self_signed.is_some() => PoolBackend::SelfSigned(SelfSigned),
-        Some(mode) if mode.cert_manager.is_some() => PoolBackend::Elsewhere("certManager"),
-        Some(mode) => match (&mode.secret_ref, &mode.csr) {
-            (Some(secret), _) => PoolBackend::SecretRef(SecretRef {
-                name: &secret.name,
-                secrets: &secrets,
-            }),
-            (None, Some(csr)) => PoolBackend::Csr(Csr {
-                algorithm: csr.key_algorithm,
-                subject: csr.subject.as_ref(),
-                chain_secret: &csr.chain_secret_ref.name,
-                secrets: &secrets,
-            }),
-            (None, None) => PoolBackend::Kept,
-        },
-        None => PoolBackend::Kept,
-    };
+    let backend = PoolBackend::of(mode, &secrets, Place::Standalone);
     pool::provide(
         &backend,
         &Wanted {

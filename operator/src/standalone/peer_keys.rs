@@ -8,17 +8,14 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use xmpp_edge_crds::edge_config::{EdgeConfig, OnKeyChange};
+use xmpp_edge_crds::edge_config::EdgeConfig;
 use xmpp_edge_proxy::observe::peer_keys::PeerKey;
 
 use super::station::StationError;
-use crate::certificates::{files, store::StoreError};
-
-/// Keys kept of one partner; the oldest goes first.
-const MAX_KEYS: usize = 32;
-
-/// Keys in hex by partner's name, each one a line, the oldest first: `data` of the ConfigMap.
-type Data = BTreeMap<String, String>;
+use crate::{
+    certificates::{files, store::StoreError},
+    compile::peer_keys::{self, Data, name_of},
+};
 
 /// The file `peer-keys.json`: a List of ConfigMaps, as a cluster takes it.
 pub struct PeerKeys {
@@ -49,12 +46,6 @@ struct ConfigMap {
 struct Metadata {
     namespace: String,
     name: String,
-}
-
-/// Name of the ConfigMap that compiling reads for a pool.
-#[must_use]
-pub fn name_of(pool: &str) -> String {
-    format!("{pool}-peer-keys")
 }
 
 impl PeerKeys {
@@ -120,33 +111,7 @@ impl PeerKeys {
         let mut data = self.maps.get(&id).cloned().unwrap_or_default();
         let mut news = false;
         for PeerKey { partner, key } in seen {
-            let Some(in_force) = config.partners.iter().find(|it| it.name == *partner) else {
-                continue;
-            };
-            let trust = &in_force.trust;
-            let key = key.to_string();
-            let text = data.get(partner).map_or("", String::as_str);
-            let first = text.is_empty()
-                && trust.known_spki_sha256.is_empty()
-                && trust.pinned_spki_sha256.is_empty();
-            let wanted = match trust.on_key_change {
-                OnKeyChange::Ignore => false,
-                OnKeyChange::Warn => true,
-                OnKeyChange::Refuse => first,
-            };
-            let mut keys: Vec<&str> = text.lines().collect();
-            if !wanted || keys.contains(&key.as_str()) {
-                continue;
-            }
-            tracing::info!(partner, key, first, "the partner's key is recorded");
-            keys.push(&key);
-            let oldest = keys.len().saturating_sub(MAX_KEYS);
-            let text: String = keys[oldest..]
-                .iter()
-                .map(|key| format!("{key}\n"))
-                .collect();
-            data.insert(partner.clone(), text);
-            news = true;
+            news |= peer_keys::learn(&mut data, config, partner, &key.to_string());
         }
         if news {
             self.replace(id, data)?;

@@ -141,7 +141,8 @@ pub fn status(edge: &Edge, since: Option<Timestamp>) -> Status {
         .into_iter()
         .filter(|partner| {
             let newest = partner.last_attempt.iter().map(|step| step.time).max();
-            changed(&[partner.last_connected_time, newest])
+            let probe = partner.probe.as_ref().map(|probe| probe.time);
+            changed(&[partner.last_connected_time, newest, probe])
         })
         .collect();
     Status {

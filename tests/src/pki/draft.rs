@@ -1,5 +1,7 @@
 //! What a leaf says: the variants that a verifier must tell apart.
 
+use std::net::IpAddr;
+
 use rcgen::{
     CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
     KeyPair, KeyUsagePurpose, OtherNameValue, SanType,
@@ -25,7 +27,9 @@ pub struct Draft {
     pub names: Vec<String>,
     /// xmppAddr names.
     pub addresses: Vec<String>,
+    pub ip_addresses: Vec<IpAddr>,
     pub common_name: String,
+    pub organisation: Option<String>,
     pub organisational_unit: Option<String>,
     pub usage: Usage,
     pub validity: Validity,
@@ -39,7 +43,9 @@ impl Draft {
         Self {
             names: names.iter().map(|n| (*n).to_owned()).collect(),
             addresses: Vec::new(),
+            ip_addresses: Vec::new(),
             common_name: (*names.first().unwrap_or(&"nobody")).to_owned(),
+            organisation: None,
             organisational_unit: None,
             usage: Usage::ServerAndClientAuth,
             validity: Validity::Now,
@@ -59,8 +65,14 @@ impl Draft {
                 OtherNameValue::Utf8String(address.clone()),
             ))
         });
-        params.subject_alt_names = dns.chain(addresses).collect();
+        let ip_addresses = self.ip_addresses.iter().copied().map(SanType::IpAddress);
+        params.subject_alt_names = dns.chain(addresses).chain(ip_addresses).collect();
         params.distinguished_name = DistinguishedName::new();
+        if let Some(organisation) = &self.organisation {
+            params
+                .distinguished_name
+                .push(DnType::OrganizationName, organisation.as_str());
+        }
         if let Some(unit) = &self.organisational_unit {
             params
                 .distinguished_name

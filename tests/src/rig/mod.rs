@@ -9,9 +9,10 @@ mod plan;
 mod scene;
 mod shared;
 
+pub use crate::runtime::alone;
 pub use plan::Plan;
 pub use scene::{Moved, Scene};
-pub use shared::{Shared, alone};
+pub use shared::Shared;
 
 use std::{
     net::SocketAddr,

@@ -1,31 +1,17 @@
 //! A rig that starts with the first test that needs it, on a runtime that outlives each test.
 
-use std::{
-    future::Future,
-    sync::{Arc, OnceLock, Weak},
-};
+use std::sync::{Arc, OnceLock, Weak};
 
 use anyhow::Result;
-use tokio::{runtime::Runtime, sync::Mutex};
+use tokio::sync::Mutex;
 
 use super::{Plan, Rig, Scene};
-use crate::wait;
+use crate::{runtime::runtime, wait};
 
 /// A rig that a file's tests share.
 pub struct Shared {
     plan: Plan,
     running: OnceLock<Mutex<Weak<Rig>>>,
-}
-
-fn runtime() -> &'static Runtime {
-    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    RUNTIME.get_or_init(|| {
-        tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .expect("a runtime can be built")
-    })
 }
 
 impl Shared {
@@ -76,15 +62,5 @@ impl Shared {
                 about.join("\n")
             );
         });
-    }
-}
-
-/// Runs a future that belongs to no rig on the runtime that all tests share.
-///
-/// # Panics
-/// When it fails.
-pub fn alone(body: impl Future<Output = Result<()>>) {
-    if let Err(error) = runtime().block_on(body) {
-        panic!("{error:#}");
     }
 }

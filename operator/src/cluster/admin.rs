@@ -1,0 +1,62 @@
+//! The operator's own port: `/healthz`, `/readyz`, `/metrics`.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+    routing::get,
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::{caches::Caches, metrics::Metrics};
+
+#[derive(Clone)]
+struct Shown {
+    caches: Arc<Caches>,
+    metrics: Arc<Metrics>,
+}
+
+/// Serves until `stop`.
+///
+/// # Errors
+/// [`std::io::Error`] where the port cannot be had.
+pub async fn serve(
+    listener: TcpListener,
+    caches: Arc<Caches>,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let app = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(show_metrics))
+        .with_state(Shown { caches, metrics });
+    axum::serve(listener, app)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
+}
+
+/// # Errors
+/// [`std::io::Error`] where the port cannot be had.
+pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}
+
+/// Ready once everything is read: as a follower too, so that a rollout goes on.
+async fn readyz(State(shown): State<Shown>) -> impl IntoResponse {
+    let waiting = shown.caches.waiting();
+    if waiting.is_empty() {
+        return (StatusCode::OK, "ok\n".to_owned());
+    }
+    let lines = waiting.iter().map(|(name, why)| format!("{name} {why}\n"));
+    (StatusCode::SERVICE_UNAVAILABLE, lines.collect())
+}
+
+async fn show_metrics(State(shown): State<Shown>) -> impl IntoResponse {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], shown.metrics.text())
+}

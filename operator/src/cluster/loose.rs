@@ -1,0 +1,131 @@
+//! An object that may not be readable as its kind: then its metadata, its kill switch and its
+//! status, as far as they can be had. One bad object must never stop the watch of all.
+
+use std::borrow::Cow;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use serde::{Deserialize, Deserializer, de::Error as _};
+use serde_json::Value;
+
+/// An object as the API server holds it.
+#[derive(Clone, Debug)]
+pub enum Loose<K> {
+    Read(K),
+    Unreadable(Unreadable),
+}
+
+/// What can be said of an object that is not readable as its kind.
+#[derive(Clone, Debug)]
+pub struct Unreadable {
+    pub metadata: ObjectMeta,
+    pub error: String,
+    /// `spec.suspended`, where that alone can be read.
+    pub suspended: Option<bool>,
+    pub status: Value,
+}
+
+impl<K> Loose<K> {
+    #[must_use]
+    pub fn read(&self) -> Option<&K> {
+        match self {
+            Self::Read(object) => Some(object),
+            Self::Unreadable(_) => None,
+        }
+    }
+}
+
+impl<K: Resource> Loose<K> {
+    /// Whether it is being deleted: nothing is said of it any more.
+    #[must_use]
+    pub fn is_going(&self) -> bool {
+        self.meta().deletion_timestamp.is_some()
+    }
+}
+
+impl<'de, K: serde::de::DeserializeOwned + Resource> Deserialize<'de> for Loose<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut value = Value::deserialize(deserializer)?;
+        // Nobody here reads who wrote which field, and it is the larger half of an object.
+        if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("managedFields");
+        }
+        match K::deserialize(&value) {
+            Ok(object) => Ok(Self::Read(object)),
+            Err(error) => {
+                let metadata = value.get("metadata").unwrap_or(&Value::Null);
+                Ok(Self::Unreadable(Unreadable {
+                    metadata: ObjectMeta::deserialize(metadata).map_err(D::Error::custom)?,
+                    error: error.to_string(),
+                    suspended: value.pointer("/spec/suspended").and_then(Value::as_bool),
+                    status: value.get("status").cloned().unwrap_or_default(),
+                }))
+            }
+        }
+    }
+}
+
+impl<K: Resource> Resource for Loose<K> {
+    type DynamicType = K::DynamicType;
+    type Scope = K::Scope;
+
+    fn kind(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::kind(dt)
+    }
+    fn group(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::group(dt)
+    }
+    fn version(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::version(dt)
+    }
+    fn plural(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::plural(dt)
+    }
+    fn meta(&self) -> &ObjectMeta {
+        match self {
+            Self::Read(object) => object.meta(),
+            Self::Unreadable(unreadable) => &unreadable.metadata,
+        }
+    }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        match self {
+            Self::Read(object) => object.meta_mut(),
+            Self::Unreadable(unreadable) => &mut unreadable.metadata,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::json;
+    use xmpp_edge_crds::kinds::XmppFederatedPartner;
+
+    fn read(spec: Value) -> Loose<XmppFederatedPartner> {
+        serde_json::from_value(json!({
+            "apiVersion": "xmpp-edge.dev/v1alpha1", "kind": "XmppFederatedPartner",
+            "metadata": {"name": "p", "namespace": "n", "generation": 3, "managedFields": [{"manager": "x"}]},
+            "spec": spec,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn an_object_that_is_not_of_its_kind_keeps_name_and_kill_switch() {
+        let Loose::Unreadable(object) = read(json!({"domain": 7, "suspended": true})) else {
+            panic!("it was read");
+        };
+        assert_eq!(object.metadata.name.as_deref(), Some("p"));
+        assert_eq!(object.metadata.generation, Some(3));
+        assert_eq!(object.suspended, Some(true));
+        assert!(object.error.contains("domain") || object.error.contains("string"));
+    }
+
+    #[test]
+    fn who_wrote_which_field_is_not_kept() {
+        let object = read(json!({"domain": "p.example"}));
+        assert!(object.read().is_some());
+        assert!(object.meta().managed_fields.is_none());
+    }
+}

@@ -1,0 +1,269 @@
+//! The operator's own metrics, prefix `xmpp_edge_operator_`. Names are a contract (api.md).
+
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicI64, AtomicU64},
+    },
+    time::Duration,
+};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+        info::Info,
+    },
+    registry::Registry,
+};
+
+/// Labels of a reconcile. `outcome` is `ok` or `error`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Reconciled {
+    pub kind: &'static str,
+    pub outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfKind {
+    pub kind: &'static str,
+}
+
+/// `ready` is a condition's status: `True`, `False`, `Unknown`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Objects {
+    pub namespace: String,
+    pub kind: &'static str,
+    pub ready: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfPool {
+    pub namespace: String,
+    pub pool: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfDomain {
+    pub namespace: String,
+    pub pool: String,
+    pub domain: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DnsFailure {
+    pub namespace: String,
+    pub pool: String,
+    pub reason: String,
+}
+
+type Seconds = Family<OfKind, Histogram, fn() -> Histogram>;
+type PoolSeconds = Family<OfPool, Gauge<f64, AtomicU64>>;
+
+/// All metrics of the operator.
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    pub reconciliations: Family<Reconciled, Counter>,
+    pub reconcile_seconds: Seconds,
+    pub objects: Family<Objects, Gauge>,
+    /// 1 on the replica that leads.
+    pub leader: Gauge,
+    pub pool_ready_replicas: Family<OfPool, Gauge>,
+    /// How long the newest generation took until every ready pod had it.
+    pub config_sync_seconds: PoolSeconds,
+    pub certificate_not_after: Family<OfPool, Gauge<i64, AtomicI64>>,
+    /// 1 where DNS answers what it should.
+    pub dns_published: Family<OfDomain, Gauge>,
+    pub dns_last_success: Family<OfDomain, Gauge<i64, AtomicI64>>,
+    pub dns_failures: Family<DnsFailure, Counter>,
+}
+
+fn buckets() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 16))
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("xmpp_edge_operator");
+        let reconciliations = Family::default();
+        registry.register(
+            "reconciliations",
+            "Passes over objects of a kind",
+            reconciliations.clone(),
+        );
+        let reconcile_seconds = Seconds::new_with_constructor(buckets);
+        registry.register(
+            "reconcile_seconds",
+            "Time of a pass over a kind",
+            reconcile_seconds.clone(),
+        );
+        let objects = Family::default();
+        registry.register("objects", "Objects by condition Ready", objects.clone());
+        let leader = Gauge::default();
+        registry.register("leader", "1 where this replica leads", leader.clone());
+        let pool_ready_replicas = Family::default();
+        registry.register(
+            "pool_ready_replicas",
+            "Pods of a pool that are ready",
+            pool_ready_replicas.clone(),
+        );
+        let config_sync_seconds = Family::default();
+        registry.register(
+            "config_sync_seconds",
+            "Time until every ready pod had the newest configuration",
+            config_sync_seconds.clone(),
+        );
+        let certificate_not_after = Family::default();
+        registry.register(
+            "certificate_not_after_timestamp_seconds",
+            "End of a pool's certificate",
+            certificate_not_after.clone(),
+        );
+        let dns_published = Family::default();
+        registry.register(
+            "dns_published",
+            "1 where DNS answers what it should",
+            dns_published.clone(),
+        );
+        let dns_last_success = Family::default();
+        registry.register(
+            "dns_last_success_timestamp_seconds",
+            "When DNS last answered what it should",
+            dns_last_success.clone(),
+        );
+        let dns_failures = Family::default();
+        registry.register(
+            "dns_failures",
+            "Failed publications by reason",
+            dns_failures.clone(),
+        );
+        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "This build", build);
+        Self {
+            registry: Mutex::new(registry),
+            reconciliations,
+            reconcile_seconds,
+            objects,
+            leader,
+            pool_ready_replicas,
+            config_sync_seconds,
+            certificate_not_after,
+            dns_published,
+            dns_last_success,
+            dns_failures,
+        }
+    }
+}
+
+impl Metrics {
+    /// A pass over a kind was done.
+    pub fn reconciled(&self, kind: &'static str, ok: bool, took: Duration) {
+        let outcome = if ok { "ok" } else { "error" };
+        self.reconciliations
+            .get_or_create(&Reconciled { kind, outcome })
+            .inc();
+        self.reconcile_seconds
+            .get_or_create(&OfKind { kind })
+            .observe(took.as_secs_f64());
+    }
+
+    /// A pool is gone: what was measured of it goes. What carries a domain or a reason too is
+    /// forgotten by who set it.
+    pub fn forget_pool(&self, namespace: &str, pool: &str) {
+        let labels = OfPool {
+            namespace: namespace.to_owned(),
+            pool: pool.to_owned(),
+        };
+        self.pool_ready_replicas.remove(&labels);
+        self.config_sync_seconds.remove(&labels);
+        self.certificate_not_after.remove(&labels);
+    }
+
+    /// Everything as OpenMetrics text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        let registry = self
+            .registry
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        // Writing to a String cannot fail.
+        let _ = encode(&mut text, &registry);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_of_the_contract_has_its_name() {
+        let metrics = Metrics::default();
+        let pool = OfPool {
+            namespace: "n".into(),
+            pool: "p".into(),
+        };
+        let domain = OfDomain {
+            namespace: "n".into(),
+            pool: "p".into(),
+            domain: "d".into(),
+        };
+        metrics.reconciled("EdgePool", true, Duration::from_millis(3));
+        metrics
+            .objects
+            .get_or_create(&Objects {
+                namespace: "n".into(),
+                kind: "EdgePool",
+                ready: "True",
+            })
+            .set(1);
+        metrics.pool_ready_replicas.get_or_create(&pool).set(2);
+        metrics.config_sync_seconds.get_or_create(&pool).set(0.5);
+        metrics.certificate_not_after.get_or_create(&pool).set(9);
+        metrics.dns_published.get_or_create(&domain).set(1);
+        metrics.dns_last_success.get_or_create(&domain).set(9);
+        metrics
+            .dns_failures
+            .get_or_create(&DnsFailure {
+                namespace: "n".into(),
+                pool: "p".into(),
+                reason: "BADKEY".into(),
+            })
+            .inc();
+        let text = metrics.text();
+        for line in [
+            "xmpp_edge_operator_reconciliations_total{kind=\"EdgePool\",outcome=\"ok\"} 1",
+            "xmpp_edge_operator_reconcile_seconds_count{kind=\"EdgePool\"} 1",
+            "xmpp_edge_operator_objects{namespace=\"n\",kind=\"EdgePool\",ready=\"True\"} 1",
+            "xmpp_edge_operator_leader 0",
+            "xmpp_edge_operator_pool_ready_replicas{namespace=\"n\",pool=\"p\"} 2",
+            "xmpp_edge_operator_config_sync_seconds{namespace=\"n\",pool=\"p\"} 0.5",
+            "xmpp_edge_operator_certificate_not_after_timestamp_seconds{namespace=\"n\",pool=\"p\"} 9",
+            "xmpp_edge_operator_dns_published{namespace=\"n\",pool=\"p\",domain=\"d\"} 1",
+            "xmpp_edge_operator_dns_last_success_timestamp_seconds{namespace=\"n\",pool=\"p\",domain=\"d\"} 9",
+            "xmpp_edge_operator_dns_failures_total{namespace=\"n\",pool=\"p\",reason=\"BADKEY\"} 1",
+            "xmpp_edge_operator_build_info{version=",
+        ] {
+            assert!(text.contains(line), "{line}\nis not in\n{text}");
+        }
+        let docs = include_str!("../../../docs/operator-metrics.md");
+        let rows = docs.lines().filter_map(|line| line.strip_prefix("| `"));
+        let documented: std::collections::BTreeSet<&str> =
+            rows.filter_map(|row| row.split('`').next()).collect();
+        let exposed = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let exposed: std::collections::BTreeSet<String> = exposed
+            .filter_map(|line| line.split_once(' '))
+            .map(|(name, kind)| match kind {
+                "counter" => format!("{name}_total"),
+                "info" => format!("{name}_info"),
+                _ => name.to_owned(),
+            })
+            .collect();
+        let exposed = exposed.iter().map(String::as_str).collect();
+        assert_eq!(documented, exposed);
+    }
+}

@@ -1,0 +1,207 @@
+//! Writes statuses: few at a time, one at a time for an object, the newest form only.
+//!
+//! A pass over a namespace hands in what differs from what the API server holds and goes on; the
+//! answers enter the caches, so that the next pass sees them. What fails is decided anew by a later
+//! pass. It never decides what a status says.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+use k8s_openapi::NamespaceResourceScope;
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+};
+use parking_lot::Mutex;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use tokio::{sync::Notify, task::JoinSet, time::timeout};
+
+use super::{backoff::Backoff, caches::Caches};
+
+/// Statuses under way at a time.
+const AT_ONCE: usize = 16;
+/// A call that takes longer failed.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// An object: kind, namespace, name.
+pub type Key = (&'static str, String, String);
+
+/// Why a status was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+    #[error("the API server did not answer within {} s", LONGEST.as_secs())]
+    Late,
+}
+
+impl WriteError {
+    /// The API server will not have it, now or again: trying harder helps nobody.
+    fn is_final(&self) -> bool {
+        matches!(self, Self::Api(kube::Error::Api(status)) if (400..429).contains(&status.code))
+    }
+
+    /// Another form of the object is there: its own report brings the next look.
+    fn is_overtaken(&self) -> bool {
+        matches!(self, Self::Api(kube::Error::Api(status)) if matches!(status.code, 404 | 409))
+    }
+}
+
+type Task = BoxFuture<'static, Result<(), WriteError>>;
+
+struct Job {
+    body: Value,
+    task: Task,
+}
+
+#[derive(Default)]
+struct Queue {
+    order: VecDeque<Key>,
+    waiting: HashMap<Key, Job>,
+    /// Under way, with what is written.
+    flying: HashMap<Key, Value>,
+    /// Under way, and something else is wanted meanwhile.
+    overtaken: HashSet<Key>,
+}
+
+/// The queue of statuses to write.
+#[derive(Clone, Default)]
+pub struct Writer {
+    queue: Arc<Mutex<Queue>>,
+    news: Arc<Notify>,
+}
+
+impl Writer {
+    /// Takes a write; an earlier one of the same object that has not begun is replaced.
+    pub fn submit(&self, key: Key, body: Value, task: Task) {
+        let mut queue = self.queue.lock();
+        if let Some(flying) = queue.flying.get(&key) {
+            if *flying != body {
+                queue.overtaken.insert(key);
+            }
+            return;
+        }
+        if queue
+            .waiting
+            .insert(key.clone(), Job { body, task })
+            .is_none()
+        {
+            queue.order.push_back(key);
+        }
+        drop(queue);
+        self.news.notify_one();
+    }
+
+    /// Statuses that wait or are under way.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        let queue = self.queue.lock();
+        queue.waiting.len() + queue.flying.len()
+    }
+
+    fn next(&self) -> Option<(Key, Task)> {
+        let mut queue = self.queue.lock();
+        let key = queue.order.pop_front()?;
+        let job = queue.waiting.remove(&key)?;
+        queue.flying.insert(key.clone(), job.body);
+        Some((key, job.task))
+    }
+
+    /// Whether the object has to be looked at again.
+    fn landed(&self, key: &Key) -> bool {
+        let mut queue = self.queue.lock();
+        queue.flying.remove(key);
+        queue.overtaken.remove(key)
+    }
+
+    /// Writes until dropped.
+    pub async fn run(&self, caches: &Caches) {
+        let mut under_way: JoinSet<(Key, Result<(), WriteError>)> = JoinSet::new();
+        let mut backoff = Backoff::api_server();
+        loop {
+            while under_way.len() < AT_ONCE {
+                let Some((key, task)) = self.next() else {
+                    break;
+                };
+                under_way.spawn(async move {
+                    let done = timeout(LONGEST, task)
+                        .await
+                        .unwrap_or(Err(WriteError::Late));
+                    (key, done)
+                });
+            }
+            let landed = tokio::select! {
+                Some(landed) = under_way.join_next() => landed,
+                () = self.news.notified(), if under_way.len() < AT_ONCE => continue,
+            };
+            let Ok((key, done)) = landed else {
+                continue; // A write that panicked was logged; its object stays marked.
+            };
+            let again = self.landed(&key);
+            let (kind, namespace, name) = &key;
+            match done {
+                Ok(()) => {
+                    backoff.succeeded();
+                    if again {
+                        caches.signals.touch(namespace);
+                    }
+                }
+                Err(error) if error.is_overtaken() => {
+                    tracing::debug!(kind, namespace, name, %error, "the status is decided anew");
+                    caches.signals.touch(namespace);
+                }
+                Err(error) if error.is_final() => {
+                    tracing::error!(kind, namespace, name, %error, "the API server refuses the status");
+                }
+                Err(error) => {
+                    tracing::warn!(kind, namespace, name, %error, "the status could not be written; it is tried again");
+                    // Whoever is next would fare the same.
+                    tokio::time::sleep(backoff.wait()).await;
+                    caches.signals.touch(namespace);
+                }
+            }
+        }
+    }
+}
+
+/// Applies a status on the form of the object that it was decided on: a newer form refuses it, so
+/// that nothing is written over a newer observedGeneration. The answer is the object as it is now.
+///
+/// # Errors
+/// [`kube::Error`]; 409 where another form of the object is there.
+pub async fn apply_status<K, S>(
+    client: &Client,
+    object: &impl ResourceExt,
+    manager: &str,
+    status: &S,
+) -> Result<K, kube::Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + DeserializeOwned
+        + Clone
+        + std::fmt::Debug,
+    S: Serialize,
+{
+    let namespace = object.namespace().unwrap_or_default();
+    let name = object.name_any();
+    let body = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "uid": object.uid(),
+            "resourceVersion": object.resource_version(),
+        },
+        "status": status,
+    });
+    let api: Api<K> = Api::namespaced(client.clone(), &namespace);
+    let parameters = PatchParams::apply(manager).force();
+    api.patch_status(&name, &parameters, &Patch::Apply(&body))
+        .await
+}

@@ -1,0 +1,199 @@
+//! What came of publishing one pool, place by place, and the condition that says it.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use xmpp_edge_crds::kinds::conditions::Reason;
+
+use super::{
+    error::DnsError,
+    plan::Settled,
+    wanted::{Place, Standing, Wanted},
+};
+
+/// How long until a pool that is published is to be looked at again: load balancers' names change
+/// their addresses, and people edit zones.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// The same where another pool's return or a server's would change something.
+const LOOK_SOON: Duration = Duration::from_secs(5);
+
+/// What DNS holds of a pool at one place; asked after the last update.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlaceState {
+    Published,
+    /// Withdrawn, or never there.
+    Withdrawn,
+    /// No pod is ready, but these are the last records: they stay.
+    KeptAsLast,
+    /// Someone else had put all of it there: it leads partners to the pool, and will stay.
+    Foreign,
+}
+
+/// The outcome at each place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    pub standing: Standing,
+    pub address_pending: bool,
+    pub places: Vec<(Place, Result<PlaceState, DnsError>)>,
+    /// The Secret cannot be used now; what was done was done with the key last read.
+    pub key_fault: Option<DnsError>,
+}
+
+/// `DnsPublished`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    pub status: bool,
+    pub reason: Reason,
+    pub message: String,
+}
+
+impl PlaceState {
+    pub(super) fn of(settled: &Settled) -> Self {
+        match settled {
+            settled if settled.kept_as_last => Self::KeptAsLast,
+            settled if settled.published => Self::Published,
+            settled if !settled.foreign.is_empty() => Self::Foreign,
+            _ => Self::Withdrawn,
+        }
+    }
+
+    /// Whether partners are led to the pool by it.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        *self != Self::Withdrawn
+    }
+}
+
+impl Report {
+    /// Every place, of `wanted` and of `more`, with the same error.
+    #[must_use]
+    pub fn failed<'a>(
+        wanted: &'a Wanted,
+        more: impl Iterator<Item = &'a Place>,
+        error: &DnsError,
+    ) -> Self {
+        let places: BTreeSet<&Place> = wanted.places.keys().chain(more).collect();
+        Self {
+            standing: wanted.standing,
+            address_pending: wanted.address_pending,
+            places: places
+                .into_iter()
+                .map(|place| (place.clone(), Err(error.clone())))
+                .collect(),
+            key_fault: None,
+        }
+    }
+
+    /// Each error once, the first places first.
+    #[must_use]
+    pub fn errors(&self) -> Vec<&DnsError> {
+        let places = self.places.iter().filter_map(|(_, it)| it.as_ref().err());
+        let mut seen = Vec::new();
+        for error in self.key_fault.iter().chain(places) {
+            if !seen.contains(&error) {
+                seen.push(error);
+            }
+        }
+        seen
+    }
+
+    /// Whether everything is as it should be.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.errors().is_empty()
+    }
+
+    /// The own domains and whether DNS leads partners to the pool: metric `dns_published`. A domain
+    /// of which nothing is known is left out.
+    #[must_use]
+    pub fn published(&self) -> Vec<(&str, bool)> {
+        let domains = self.places.iter().filter_map(|(place, outcome)| {
+            let Place::Domain(domain) = place else {
+                return None;
+            };
+            let state = outcome.as_ref().ok()?;
+            Some((domain.as_str(), state.leads()))
+        });
+        domains.collect()
+    }
+
+    /// When to look again although nothing changed.
+    #[must_use]
+    pub fn look_again(&self) -> Duration {
+        let kept = self
+            .places
+            .iter()
+            .any(|(_, outcome)| matches!(outcome, Ok(PlaceState::KeptAsLast)));
+        if kept || !self.is_good() {
+            LOOK_SOON
+        } else {
+            LOOK_AGAIN
+        }
+    }
+
+    /// `DnsPublished`: true where DNS answers what it should, which for a withdrawn pool is nothing.
+    #[must_use]
+    pub fn condition(&self) -> Condition {
+        let errors = self.errors();
+        if let Some(first) = errors.first() {
+            let failed: BTreeSet<&str> = self
+                .places
+                .iter()
+                .filter(|(_, outcome)| outcome.is_err())
+                .map(|(place, _)| place.text())
+                .collect();
+            let mut message: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            message.truncate(3);
+            let mut message = message.join("; ");
+            if !failed.is_empty() {
+                let failed = crate::compile::world::listed(failed);
+                message = format!("{message}; concerns {failed}");
+            }
+            return Condition {
+                status: false,
+                reason: first.reason(),
+                message,
+            };
+        }
+        if self.address_pending && self.standing != Standing::Out {
+            return Condition {
+                status: false,
+                reason: Reason::AddressPending,
+                message: "no address for accessEdge.fqdn is known: set spec.accessEdge.addresses, or wait for the load balancer".to_owned(),
+            };
+        }
+        Condition {
+            status: true,
+            reason: Reason::Published,
+            message: self.good_message(),
+        }
+    }
+
+    fn good_message(&self) -> String {
+        let of = |state: &PlaceState| {
+            self.places
+                .iter()
+                .filter(|(_, outcome)| outcome.as_ref() == Ok(state))
+                .map(|(place, _)| place.to_string())
+                .collect::<Vec<_>>()
+        };
+        let listed = crate::compile::world::listed;
+        let mut parts = Vec::new();
+        match self.standing {
+            Standing::Serving => {}
+            Standing::Unready => parts.push("no pod is ready, so the records are withdrawn".into()),
+            Standing::Out => parts.push("disabled or suspended: the records are withdrawn".into()),
+        }
+        let kept = of(&PlaceState::KeptAsLast);
+        if !kept.is_empty() {
+            parts.push(format!("kept, as nothing else is there: {}", listed(kept)));
+        }
+        let foreign = of(&PlaceState::Foreign);
+        if !foreign.is_empty() {
+            parts.push(format!(
+                "already there and not ours, so never changed or removed: {}",
+                listed(foreign)
+            ));
+        }
+        parts.join("; ")
+    }
+}

@@ -1,0 +1,237 @@
+//! Which records one pool wants in DNS, and whether it may have them now. Pure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+};
+
+use serde::{Deserialize, Serialize};
+use xmpp_edge_crds::kinds::PoolSpec;
+
+use super::rrset::{Data, Name, name};
+
+/// Whether partners should be led to a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Standing {
+    /// At least one pod is ready.
+    Serving,
+    /// No pod is ready, or no address is known: withdrawn, except for the last record of a domain.
+    Unready,
+    /// Disabled, suspended or deleted: withdrawn, always.
+    Out,
+}
+
+impl Standing {
+    /// The standing of a pool with this many ready pods.
+    #[must_use]
+    pub fn of(spec: &PoolSpec, ready_replicas: i32) -> Self {
+        if spec.suspended || !spec.route.enabled {
+            Self::Out
+        } else if ready_replicas > 0 {
+            Self::Serving
+        } else {
+            Self::Unready
+        }
+    }
+}
+
+/// Where partners reach a pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Addresses {
+    /// `spec.accessEdge.addresses`, or what the load balancer has.
+    Known(Vec<IpAddr>),
+    /// The load balancer has none yet: nobody is led there.
+    Pending,
+    /// Nobody told us: someone else publishes the addresses of the FQDN (standalone).
+    Elsewhere,
+}
+
+/// Records that come and go together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Place {
+    /// SRV of `_xmpp-server._tcp` and `_xmpps-server._tcp` of an own domain.
+    Domain(String),
+    /// A and AAAA of an FQDN.
+    Host(String),
+}
+
+impl Place {
+    /// The names at which its records are.
+    ///
+    /// # Errors
+    /// When it is no DNS name.
+    pub fn names(&self) -> Result<Vec<Name>, hickory_proto::ProtoError> {
+        match self {
+            Self::Domain(domain) => SERVICES
+                .iter()
+                .map(|service| name(&format!("{service}._tcp.{domain}")))
+                .collect(),
+            Self::Host(fqdn) => Ok(vec![name(fqdn)?]),
+        }
+    }
+
+    /// The domain or FQDN itself.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Domain(text) | Self::Host(text) => text,
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Domain(domain) => write!(f, "SRV of {domain}"),
+            Self::Host(fqdn) => write!(f, "addresses of {fqdn}"),
+        }
+    }
+}
+
+/// RFC 6120 section 3.2.1 and XEP-0368.
+pub const SERVICES: [&str; 2] = ["_xmpp-server", "_xmpps-server"];
+
+/// What one place should hold of one pool.
+pub type Records = BTreeMap<Name, BTreeSet<Data>>;
+
+/// All that one pool wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub standing: Standing,
+    pub places: BTreeMap<Place, Records>,
+    /// Whether the addresses are still to come: a cause to tell, where the pool is not published.
+    pub address_pending: bool,
+}
+
+impl Wanted {
+    /// What the pool of `spec` wants.
+    ///
+    /// # Errors
+    /// When a domain is no DNS name; the schema refuses most of these.
+    pub fn new(
+        spec: &PoolSpec,
+        standing: Standing,
+        addresses: &Addresses,
+    ) -> Result<Self, hickory_proto::ProtoError> {
+        let mut places = BTreeMap::new();
+        let target = name(&spec.access_edge.fqdn)?;
+        let ports = [spec.listeners.s2s, spec.listeners.direct_tls];
+        for domain in &spec.domains {
+            let place = Place::Domain(domain.clone());
+            let mut records = Records::new();
+            for (owner, port) in place.names()?.into_iter().zip(ports) {
+                let data = records.entry(owner).or_default();
+                if port != 0 {
+                    data.insert(Data::Srv {
+                        priority: spec.route.priority,
+                        weight: spec.route.weight,
+                        port,
+                        target: target.clone(),
+                    });
+                }
+            }
+            places.insert(place, records);
+        }
+        let known: Option<&[IpAddr]> = match addresses {
+            Addresses::Known(addresses) => Some(addresses),
+            Addresses::Pending => Some(&[]),
+            Addresses::Elsewhere => None,
+        };
+        if let Some(addresses) = known {
+            let data = addresses.iter().map(|ip| match ip {
+                IpAddr::V4(ip) => Data::A(*ip),
+                IpAddr::V6(ip) => Data::Aaaa(*ip),
+            });
+            places.insert(
+                Place::Host(spec.access_edge.fqdn.clone()),
+                Records::from([(target, data.collect())]),
+            );
+        }
+        let address_pending = known.is_some_and(<[IpAddr]>::is_empty);
+        let standing = match standing {
+            Standing::Serving if address_pending => Standing::Unready,
+            other => other,
+        };
+        Ok(Self {
+            standing,
+            places,
+            address_pending,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::dns::records;
+
+    fn spec(more: serde_json::Value) -> PoolSpec {
+        let mut spec = serde_json::json!({
+            "site": "hq", "domains": ["org.example", "org.test"],
+            "accessEdge": { "fqdn": "edge.example" },
+            "gateways": [{ "domains": ["org.example", "org.test"], "address": "a:1" }],
+            "certificate": { "selfSigned": {} },
+        });
+        let more = more.as_object().unwrap().clone();
+        spec.as_object_mut().unwrap().extend(more);
+        serde_json::from_value(spec).unwrap()
+    }
+
+    #[test]
+    fn a_pool_wants_what_its_status_lists() {
+        let ips: Vec<IpAddr> = vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+        let texts: Vec<String> = ips.iter().map(ToString::to_string).collect();
+        for listeners in [
+            serde_json::json!({}),
+            serde_json::json!({ "s2s": 1, "directTls": 0 }),
+        ] {
+            let spec = spec(serde_json::json!({
+                "listeners": listeners, "accessEdge": { "fqdn": "edge.example", "addresses": texts }
+            }));
+            let wanted =
+                Wanted::new(&spec, Standing::Serving, &Addresses::Known(ips.clone())).unwrap();
+            let mut found: Vec<String> = wanted
+                .places
+                .values()
+                .flatten()
+                .flat_map(|(owner, data)| data.iter().map(move |it| format!("{owner} 60 IN {it}")))
+                .collect();
+            let mut listed = records::of_pool(&spec);
+            (found.sort(), listed.sort()).1;
+            assert_eq!(found, listed);
+        }
+    }
+
+    #[test]
+    fn standing_is_what_the_switches_and_the_pods_say() {
+        for (more, ready, expected) in [
+            (serde_json::json!({}), 1, Standing::Serving),
+            (serde_json::json!({}), 0, Standing::Unready),
+            (serde_json::json!({ "suspended": true }), 2, Standing::Out),
+            (
+                serde_json::json!({ "route": { "enabled": false } }),
+                0,
+                Standing::Out,
+            ),
+        ] {
+            assert_eq!(Standing::of(&spec(more), ready), expected);
+        }
+    }
+
+    #[test]
+    fn nobody_is_led_to_a_name_without_addresses() {
+        let spec = spec(serde_json::json!({}));
+        for (addresses, expected) in [
+            (Addresses::Pending, Standing::Unready),
+            (Addresses::Known(Vec::new()), Standing::Unready),
+            (Addresses::Elsewhere, Standing::Serving),
+        ] {
+            let wanted = Wanted::new(&spec, Standing::Serving, &addresses).unwrap();
+            assert_eq!(wanted.standing, expected);
+            assert_eq!(wanted.address_pending, expected == Standing::Unready);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What a policy's status should say: its conditions, how many it grants, and where it is in force.
+//! Pure.
+
+use std::collections::BTreeMap;
+
+use xmpp_edge_crds::{
+    domain::DomainName,
+    edge_config::{AccessPolicy, AccessScope, EdgeConfig},
+    jid::BareJid,
+    kinds::{PolicyStatus, conditions::ConditionType},
+};
+
+use super::{read::Observed, validate};
+use crate::cluster::{
+    PoolOutcome, Scene,
+    conditions::{self, State},
+    programmed,
+};
+
+/// The status that the policy should have now.
+#[must_use]
+pub fn plan(
+    scene: &Scene,
+    outcomes: &BTreeMap<String, PoolOutcome>,
+    policy: &Observed<'_>,
+) -> PolicyStatus {
+    let accepted = validate::accepted(policy);
+    let holds = accepted.state == State::True;
+    let told = programmed::programmed(scene, outcomes, &policy.reference, holds);
+    let old = &policy.status.conditions;
+    let kept = conditions::kept(old, ConditionType::Programmed);
+    let mut wanted = vec![accepted, programmed::or_kept(told, kept)];
+    let counted = [ConditionType::Accepted, ConditionType::Programmed];
+    wanted.insert(0, conditions::ready(&wanted, &counted));
+    let generation = policy.metadata().generation;
+    let name = &policy.reference.name;
+    let mut users = None;
+    let mut effective_pools = Vec::new();
+    for (pool, config) in &scene.compiled.configs {
+        let in_force = config.access.policies.iter().find(|it| it.name == *name);
+        if let Some(in_force) = in_force {
+            users = granted(in_force);
+            if applies(in_force, config) {
+                effective_pools.push(pool.clone());
+            }
+        }
+    }
+    PolicyStatus {
+        observed_generation: generation,
+        users,
+        effective_pools,
+        conditions: conditions::merge(old, &wanted, generation, scene.now),
+    }
+}
+
+/// How many users and domains are granted; of a policy for all of something there is no count.
+fn granted(policy: &AccessPolicy) -> Option<u32> {
+    match &policy.scope {
+        AccessScope::User(granted) => {
+            u32::try_from(granted.users.len() + granted.domains.len()).ok()
+        }
+        AccessScope::Global | AccessScope::Site(_) => None,
+    }
+}
+
+/// Whether any user of the pool can fall under the policy.
+fn applies(policy: &AccessPolicy, config: &EdgeConfig) -> bool {
+    match &policy.scope {
+        AccessScope::Global => true,
+        AccessScope::Site(site) => config.access.home_sites.values().any(|home| home == site),
+        AccessScope::User(granted) => {
+            let own = |domain: &DomainName| config.domains.binary_search(domain).is_ok();
+            granted.domains.iter().any(own) || granted.users.iter().map(BareJid::domain).any(own)
+        }
+    }
+}

@@ -1,0 +1,624 @@
+//! Writing what was planned: only what differs, by server-side apply with one field manager.
+//!
+//! An object carries a print of what was applied, so that a field that is no longer wanted is seen
+//! as well as one that somebody changed; what the API server writes its own way is remembered, and
+//! not applied again. Secrets are written whole instead, on exactly the form that was read: apply
+//! can neither refuse to replace nor leave out what an earlier form had.
+
+use std::{collections::HashMap, time::Duration};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::{Pod, Secret},
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    core::DynamicObject,
+};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+use xmpp_edge_crds::kinds::EdgePool;
+
+use super::{
+    plan::{
+        Child, ChildKind, metadata,
+        secrets::{self, Ownership},
+    },
+    read,
+};
+use crate::{
+    certificates::store::{Entry, Material},
+    cluster::{Context, snapshot},
+};
+
+/// The one manager of fields of a pool's objects.
+pub const MANAGER: &str = "xmpp-edge-operator";
+/// Annotation of an object: print of what was applied.
+const APPLIED: &str = "xmpp-edge.dev/applied";
+/// Annotation of a pod: print of what it mounts. A change of it makes the kubelet look at once,
+/// which it else does every minute.
+const MOUNTED: &str = "xmpp-edge.dev/mounted";
+/// Annotation by which cert-manager marks a Secret with the Certificate's name.
+const OF_CERTIFICATE: &str = "cert-manager.io/certificate-name";
+/// A call that takes longer failed.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// Why an object could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// Infrastructure: it is tried again soon.
+    #[error("{what}: {source}")]
+    Api {
+        what: String,
+        source: Box<kube::Error>,
+    },
+    #[error("{what}: the API server did not answer within {} s", LONGEST.as_secs())]
+    Late { what: String },
+    /// Somebody else was first, or what was read is out of date: the watch brings the newer form.
+    #[error("{what} was changed meanwhile")]
+    Overtaken { what: String },
+    /// The spec leads to what the API server does not take.
+    #[error("{what}: the API server refuses it: {message}")]
+    Refused { what: String, message: String },
+    #[error(
+        "{what} is there already and was not made for this pool: delete it, or give it or the pool another name"
+    )]
+    Foreign { what: String },
+    #[error("the API server does not know the kind {kind}: install what provides it")]
+    KindMissing { kind: &'static str },
+    #[error("{what} has no JSON form: {source}")]
+    Json {
+        what: String,
+        source: serde_json::Error,
+    },
+}
+
+impl ApplyError {
+    fn of(what: String, kind: Option<ChildKind>, error: kube::Error) -> Self {
+        match &error {
+            kube::Error::Api(status) => match status.code {
+                404 if kind == Some(ChildKind::Certificate) => Self::KindMissing {
+                    kind: "Certificate of cert-manager.io/v1",
+                },
+                409 => Self::Overtaken { what },
+                400 | 403 | 405 | 413 | 422 => Self::Refused {
+                    what,
+                    message: status.message.clone(),
+                },
+                _ => Self::Api {
+                    what,
+                    source: Box::new(error),
+                },
+            },
+            _ => Self::Api {
+                what,
+                source: Box::new(error),
+            },
+        }
+    }
+
+    /// Whether the pool's status tells it: somebody has to do something.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused { .. } | Self::Foreign { .. } | Self::KindMissing { .. }
+        )
+    }
+}
+
+async fn call<T>(
+    what: impl Fn() -> String,
+    kind: Option<ChildKind>,
+    call: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, ApplyError> {
+    match timeout(LONGEST, call).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(ApplyError::of(what(), kind, error)),
+        Err(_) => Err(ApplyError::Late { what: what() }),
+    }
+}
+
+/// What was applied last, and what came of it, by kind, namespace and name.
+#[derive(Default)]
+pub struct Applied {
+    objects: Mutex<HashMap<(ChildKind, String, String), Outcome>>,
+}
+
+/// Prints of what was wanted and of the object that came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Outcome {
+    wanted: String,
+    became: String,
+}
+
+/// Writes objects of one pool.
+pub struct Applier<'a> {
+    pub context: &'a Context,
+    pub applied: &'a Applied,
+    pub pool: &'a EdgePool,
+    pub namespace: &'a str,
+}
+
+impl Applier<'_> {
+    fn api(&self, kind: ChildKind) -> Api<DynamicObject> {
+        Api::namespaced_with(
+            self.context.client.clone(),
+            self.namespace,
+            &kind.resource(),
+        )
+    }
+
+    /// Applies a child where it differs from what is there; says whether it did.
+    ///
+    /// # Errors
+    /// [`ApplyError`].
+    pub async fn child(&self, child: &Child) -> Result<bool, ApplyError> {
+        let (kind, name) = (child.kind(), child.name());
+        let what = || format!("{kind:?} {name:?}");
+        let mut manifest = child.manifest().map_err(|source| ApplyError::Json {
+            what: what(),
+            source,
+        })?;
+        let wanted = print_of(&manifest);
+        manifest["metadata"]["annotations"][APPLIED] = Value::from(wanted.as_str());
+        let held = read::observed(&self.context.caches, kind, self.namespace, name);
+        let key = (kind, self.namespace.to_owned(), name.to_owned());
+        let last = self.applied.objects.lock().get(&key).cloned();
+        if !is_needed(&manifest, &wanted, held.as_ref(), last.as_ref(), kind) {
+            return Ok(false);
+        }
+        if held.is_none() && last.is_none() {
+            self.refuse_foreign(child).await?;
+        }
+        let parameters = PatchParams::apply(MANAGER).force();
+        let patch = Patch::Apply(&manifest);
+        let api = self.api(kind);
+        let mut object = call(what, Some(kind), api.patch(name, &parameters, &patch)).await?;
+        object.metadata.managed_fields = None;
+        let value = serde_json::to_value(&object).map_err(|source| ApplyError::Json {
+            what: what(),
+            source,
+        })?;
+        let became = print_of(&settled(value.clone()));
+        self.applied
+            .objects
+            .lock()
+            .insert(key, Outcome { wanted, became });
+        self.enter(kind, value);
+        tracing::info!(namespace = self.namespace, ?kind, name, "applied");
+        Ok(true)
+    }
+
+    /// An object of this name that is not ours is left alone.
+    async fn refuse_foreign(&self, child: &Child) -> Result<(), ApplyError> {
+        let (kind, name) = (child.kind(), child.name());
+        let what = || format!("{kind:?} {name:?}");
+        let api = self.api(kind);
+        let Some(there) = call(what, Some(kind), api.get_metadata_opt(name)).await? else {
+            return Ok(());
+        };
+        let ours = is_ours(there.labels(), there.owner_references(), self.pool);
+        // One for the namespace: whoever made it, its content is ours.
+        if ours || name == super::plan::names::INTERNAL_CA {
+            Ok(())
+        } else {
+            Err(ApplyError::Foreign { what: what() })
+        }
+    }
+
+    /// Enters an answer into the caches: the next look must not find the form before.
+    fn enter(&self, kind: ChildKind, value: Value) {
+        fn put<T>(table: &crate::cluster::table::Table<T>, value: Value)
+        where
+            T: Resource + serde::de::DeserializeOwned,
+        {
+            // What cannot be read comes by the watch.
+            if let Ok(object) = serde_json::from_value(value) {
+                table.put(object);
+            }
+        }
+        let caches = &self.context.caches;
+        match kind {
+            ChildKind::Certificate | ChildKind::Secret => {}
+            ChildKind::ConfigMap => put(&caches.config_maps, value),
+            ChildKind::NetworkPolicy => put(&caches.network_policies, value),
+            ChildKind::PodDisruptionBudget => put(&caches.disruption_budgets, value),
+            ChildKind::Service => put(&caches.services, value),
+            ChildKind::PersistentVolumeClaim => put(&caches.volumes, value),
+            ChildKind::Deployment => put(&caches.deployments, value),
+        }
+    }
+
+    /// Only the number of pods, while their template has to wait.
+    ///
+    /// # Errors
+    /// [`ApplyError`].
+    pub async fn replicas(&self, name: &str, replicas: i32) -> Result<(), ApplyError> {
+        let held = self.context.caches.deployments.get(self.namespace, name);
+        let has = held.and_then(|held| held.spec.as_ref()?.replicas);
+        if has.is_none_or(|has| has == replicas) {
+            return Ok(());
+        }
+        let kind = ChildKind::Deployment;
+        let patch = Patch::Merge(json!({ "spec": { "replicas": replicas } }));
+        let parameters = PatchParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let api = self.api(kind);
+        let what = || format!("{kind:?} {name:?}");
+        call(what, Some(kind), api.patch(name, &parameters, &patch)).await?;
+        Ok(())
+    }
+
+    /// Deletes an object of this pool that is there and no longer wanted.
+    ///
+    /// # Errors
+    /// [`ApplyError`].
+    pub async fn delete(&self, kind: ChildKind, name: &str) -> Result<(), ApplyError> {
+        let what = || format!("{kind:?} {name:?}");
+        let api = self.api(kind);
+        let uid = if kind == ChildKind::Certificate {
+            if !self.may_have_certificate(name) {
+                return Ok(());
+            }
+            let there = call(what, Some(kind), api.get_metadata_opt(name)).await;
+            match there {
+                Ok(Some(there)) if owns(self.pool, there.owner_references()) => there.uid(),
+                Ok(_) | Err(ApplyError::KindMissing { .. }) => None,
+                Err(error) => return Err(error),
+            }
+        } else {
+            let held = read::observed(&self.context.caches, kind, self.namespace, name);
+            let held = held.and_then(|held| serde_json::from_value::<DynamicObject>(held).ok());
+            held.filter(|held| owns(self.pool, held.owner_references()))
+                .and_then(|held| held.uid())
+        };
+        let key = (kind, self.namespace.to_owned(), name.to_owned());
+        self.applied.objects.lock().remove(&key);
+        let Some(uid) = uid else {
+            return Ok(());
+        };
+        let parameters = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: Some(uid),
+                resource_version: None,
+            }),
+            ..DeleteParams::background()
+        };
+        let deleted = call(what, Some(kind), api.delete(name, &parameters)).await;
+        match deleted {
+            Ok(_) => {}
+            Err(ApplyError::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.code == 404) =>
+                {}
+            Err(error) => return Err(error),
+        }
+        let caches = &self.context.caches;
+        match kind {
+            ChildKind::ConfigMap => caches.config_maps.forget(self.namespace, name),
+            ChildKind::NetworkPolicy => caches.network_policies.forget(self.namespace, name),
+            ChildKind::PodDisruptionBudget => {
+                caches.disruption_budgets.forget(self.namespace, name);
+            }
+            _ => {}
+        }
+        tracing::info!(namespace = self.namespace, ?kind, name, "deleted");
+        Ok(())
+    }
+
+    /// Whether there can be a Certificate of this pool: we applied one, or its Secret says so.
+    /// Certificates are not watched, and need not be installed.
+    fn may_have_certificate(&self, name: &str) -> bool {
+        let key = (
+            ChildKind::Certificate,
+            self.namespace.to_owned(),
+            name.to_owned(),
+        );
+        let pair = super::plan::names::pair(&self.pool.name_any());
+        let secret = self.context.caches.secrets.get(self.namespace, &pair);
+        self.applied.objects.lock().contains_key(&key)
+            || secret.is_some_and(|secret| {
+                secret.annotations().get(OF_CERTIFICATE).map(String::as_str) == Some(name)
+            })
+    }
+
+    /// Writes an entry's Secret where it differs; says whether it did.
+    ///
+    /// # Errors
+    /// [`ApplyError::Overtaken`] where another operator was first: what was made here is void.
+    pub async fn secret(&self, entry: &Entry, material: &Material) -> Result<bool, ApplyError> {
+        let name = entry.to_string();
+        let what = || format!("Secret {name:?}");
+        let held = self.context.caches.secrets.get(self.namespace, &name);
+        let api: Api<Secret> = Api::namespaced(self.context.client.clone(), self.namespace);
+        let parameters = PostParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let mut object = match held.as_deref() {
+            Some(held) => {
+                let same = snapshot::material(held) == *material;
+                let wanted = self.owned(entry, held.owner_references());
+                if same && wanted == held.owner_references() {
+                    return Ok(false);
+                }
+                let ours = is_ours(held.labels(), held.owner_references(), self.pool);
+                if !ours && !secrets::may_be_given(entry) {
+                    return Err(ApplyError::Foreign { what: what() });
+                }
+                let mut object = held.clone();
+                object.metadata.owner_references = Some(wanted);
+                object.annotations_mut().remove(OF_CERTIFICATE);
+                object
+            }
+            None => {
+                let mut object = Secret {
+                    type_: Some(secrets::secret_type(material).to_owned()),
+                    ..Secret::default()
+                };
+                object.metadata.name = Some(name.clone());
+                object.metadata.namespace = Some(self.namespace.to_owned());
+                object.metadata.owner_references = Some(self.owned(entry, &[]));
+                object
+            }
+        };
+        object
+            .labels_mut()
+            .extend(secrets::labels(entry, self.pool));
+        object.metadata.managed_fields = None;
+        object.string_data = None;
+        let data = material.iter();
+        object.data = Some(
+            data.map(|(key, value)| (key.clone(), ByteString(value.to_vec())))
+                .collect(),
+        );
+        // A new one is created, never applied: of two leaders one is refused. An old one is
+        // replaced on the uid and resourceVersion that were read.
+        let written = match held {
+            None => call(what, None, api.create(&parameters, &object)).await?,
+            Some(_) => call(what, None, api.replace(&name, &parameters, &object)).await?,
+        };
+        self.context.caches.secrets.put(written);
+        tracing::info!(namespace = self.namespace, name, "Secret written");
+        Ok(true)
+    }
+
+    /// Owners of an entry's Secret, from those that it has.
+    fn owned(&self, entry: &Entry, held: &[OwnerReference]) -> Vec<OwnerReference> {
+        let uid = self.pool.uid().unwrap_or_default();
+        let mut owners = held.to_vec();
+        let mine = metadata::owner(self.pool);
+        match secrets::ownership(entry, self.pool) {
+            Ownership::Nobody => owners.retain(|owner| owner.uid != uid),
+            Ownership::Pool | Ownership::Shared if owns(self.pool, held) => {}
+            Ownership::Pool => owners.extend(mine),
+            Ownership::Shared => owners.extend(mine.map(|owner| OwnerReference {
+                controller: None,
+                ..owner
+            })),
+        }
+        owners
+    }
+
+    /// Lets the kubelets of the pool's pods look at once, where pods do not have `print` yet.
+    ///
+    /// # Errors
+    /// [`ApplyError`].
+    pub async fn hurry(&self, print: &str) -> Result<(), ApplyError> {
+        let pool = self.pool.name_any();
+        let api: Api<Pod> = Api::namespaced(self.context.client.clone(), self.namespace);
+        let patch = json!({ "metadata": { "annotations": { MOUNTED: print } } });
+        let patch = Patch::Merge(patch);
+        for pod in self.context.caches.pods.in_namespace(self.namespace) {
+            let mine = pod.labels().get(metadata::POOL_LABEL) == Some(&pool);
+            let has = pod
+                .annotations()
+                .get(MOUNTED)
+                .is_some_and(|has| has == print);
+            if !mine || has || pod.metadata.deletion_timestamp.is_some() {
+                continue;
+            }
+            let name = pod.name_any();
+            let parameters = PatchParams {
+                field_manager: Some(MANAGER.to_owned()),
+                ..PatchParams::default()
+            };
+            let what = || format!("Pod {name:?}");
+            let patched = api.patch(&name, &parameters, &patch);
+            match call(what, None, patched).await {
+                Ok(mut pod) => {
+                    pod.metadata.managed_fields = None;
+                    self.context.caches.pods.put(pod);
+                }
+                Err(ApplyError::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.code == 404) =>
+                    {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Print of what pods mount: the document's generation and the data of Secrets. Every pool mounts
+/// keys, so that nothing can be guessed from it.
+#[must_use]
+pub fn print_of_mounted(generation: u64, mounted: &[Material]) -> String {
+    let mut text = zeroize::Zeroizing::new(generation.to_be_bytes().to_vec());
+    for material in mounted {
+        for (key, value) in material {
+            for part in [key.as_bytes(), value] {
+                text.extend((part.len() as u64).to_be_bytes());
+                text.extend(part);
+            }
+        }
+        text.push(0);
+    }
+    short_hash(&text)
+}
+
+/// SHA-256, shortened, in hex.
+fn short_hash(bytes: &[u8]) -> String {
+    let hash = digest(&SHA256, bytes);
+    hash.as_ref()[..16]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// SHA-256 over JSON, shortened; keys are sorted, so that equal values have equal prints.
+fn print_of(value: &Value) -> String {
+    short_hash(value.to_string().as_bytes())
+}
+
+/// The object without what changes by itself.
+fn settled(mut value: Value) -> Value {
+    if let Some(object) = value.as_object_mut() {
+        object.remove("status");
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            for field in ["resourceVersion", "generation", "managedFields"] {
+                metadata.remove(field);
+            }
+        }
+    }
+    value
+}
+
+fn is_needed(
+    manifest: &Value,
+    wanted: &str,
+    held: Option<&Value>,
+    last: Option<&Outcome>,
+    kind: ChildKind,
+) -> bool {
+    let applied_before = last.is_some_and(|last| last.wanted == wanted);
+    let Some(held) = held else {
+        // What is not watched is applied once by each process.
+        return !(kind == ChildKind::Certificate && applied_before);
+    };
+    let print = held.pointer(&format!(
+        "/metadata/annotations/{}",
+        APPLIED.replace('/', "~1")
+    ));
+    if print.and_then(Value::as_str) == Some(wanted) && covers(held, manifest) {
+        return false;
+    }
+    let unchanged = || {
+        let is = print_of(&settled(held.clone()));
+        last.is_some_and(|last| last.became == is)
+    };
+    !(applied_before && unchanged())
+}
+
+/// Whether an object has all that is wanted; it may have more. An empty list or map is the same as
+/// none.
+fn covers(held: &Value, wanted: &Value) -> bool {
+    match (held, wanted) {
+        (Value::Object(held), Value::Object(wanted)) => wanted.iter().all(|(key, wanted)| {
+            held.get(key)
+                .map_or_else(|| is_nothing(wanted), |held| covers(held, wanted))
+        }),
+        (Value::Array(held), Value::Array(wanted)) => wanted
+            .iter()
+            .all(|wanted| held.iter().any(|held| covers(held, wanted))),
+        (held, wanted) => held == wanted,
+    }
+}
+
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(map) => map.values().all(is_nothing),
+        Value::Array(list) => list.is_empty(),
+        _ => false,
+    }
+}
+
+fn owns(pool: &EdgePool, owners: &[OwnerReference]) -> bool {
+    let uid = pool.uid();
+    owners.iter().any(|owner| Some(&owner.uid) == uid.as_ref())
+}
+
+fn is_ours(
+    labels: &std::collections::BTreeMap<String, String>,
+    owners: &[OwnerReference],
+    pool: &EdgePool,
+) -> bool {
+    let managed = labels
+        .get("app.kubernetes.io/managed-by")
+        .map(String::as_str);
+    managed == Some(metadata::MANAGED_BY) || owns(pool, owners)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(wanted: &str, held: &Value) -> Outcome {
+        Outcome {
+            wanted: wanted.to_owned(),
+            became: print_of(&settled(held.clone())),
+        }
+    }
+
+    #[test]
+    fn only_what_differs_is_applied() {
+        let manifest = json!({"metadata": {"name": "a", "annotations": {APPLIED: "p"}},
+            "spec": {"ports": [{"port": 1}], "empty": {}}});
+        let held = json!({"metadata": {"name": "a", "uid": "u", "resourceVersion": "7", "annotations": {APPLIED: "p", "x": "y"}},
+            "spec": {"ports": [{"port": 2}, {"port": 1, "nodePort": 9}], "defaulted": true}, "status": {"a": 1}});
+        let needed = |held: Option<&Value>, last: Option<&Outcome>| {
+            is_needed(&manifest, "p", held, last, ChildKind::Service)
+        };
+        assert!(needed(None, None), "it is not there");
+        assert!(
+            !needed(Some(&held), None),
+            "it is there, by whatever process"
+        );
+        let mut drifted = held.clone();
+        drifted["spec"]["ports"] = json!([{"port": 2}]);
+        assert!(needed(Some(&drifted), None), "somebody changed it");
+        let mut earlier = held.clone();
+        earlier["metadata"]["annotations"][APPLIED] = json!("before");
+        assert!(needed(Some(&earlier), None), "a field less is wanted");
+        // "1000m" became "1": it differs for ever, and was applied as it is.
+        let last = outcome("p", &drifted);
+        assert!(!needed(Some(&drifted), Some(&last)));
+        let mut newer = drifted.clone();
+        newer["metadata"]["resourceVersion"] = json!("8");
+        newer["status"] = json!({"a": 2});
+        assert!(
+            !needed(Some(&newer), Some(&last)),
+            "only its status changed"
+        );
+        assert!(needed(Some(&held), Some(&outcome("q", &held))) == needed(Some(&held), None));
+    }
+
+    #[test]
+    fn a_kind_that_is_not_watched_is_applied_once() {
+        let manifest = json!({"metadata": {"name": "a"}});
+        let last = outcome("p", &manifest);
+        let needed =
+            |wanted, last| is_needed(&manifest, wanted, None, last, ChildKind::Certificate);
+        assert!(needed("p", None));
+        assert!(!needed("p", Some(&last)));
+        assert!(needed("q", Some(&last)));
+    }
+
+    #[test]
+    fn what_is_mounted_is_told_apart_by_content_and_generation() {
+        let material = |value: &str| {
+            let mut material = Material::new();
+            crate::certificates::store::set(&mut material, "key", value);
+            material
+        };
+        let print = |generation, value| print_of_mounted(generation, &[material(value)]);
+        assert_eq!(print(1, "a"), print(1, "a"));
+        assert_ne!(print(1, "a"), print(2, "a"));
+        assert_ne!(print(1, "a"), print(1, "b"));
+    }
+}

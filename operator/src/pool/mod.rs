@@ -1,0 +1,15 @@
+//! `EdgePool`: everything that a pool provisions in a cluster, in five steps.
+//!
+//! [`read`] takes what the watches saw, [`validate`] says what neither the schema nor compiling
+//! can, [`plan`] decides which objects there should be, [`apply`] writes those that differ, and
+//! [`status`] says how it stands. Only `apply` and [`reconcile`] talk to an API server; the rest is
+//! pure. What a pool's proxy must know is the compile step's business, not this room's.
+
+pub mod apply;
+pub mod plan;
+pub mod read;
+pub mod reconcile;
+pub mod status;
+pub mod validate;
+
+pub use reconcile::{Memory, reconcile};

@@ -1,0 +1,49 @@
+//! `certManager`: the Certificate that cert-manager is to keep, in `<pool>-tls`.
+
+use kube::{ResourceExt, core::DynamicObject};
+use serde_json::{Value, json};
+use xmpp_edge_crds::{domain::DomainName, edge_config::EdgeConfig, kinds::EdgePool};
+
+use super::{Child, ChildKind, metadata, names};
+
+/// The names that a pool's certificate must cover: every own domain, and the FQDN.
+#[must_use]
+pub fn names_of(config: &EdgeConfig) -> Vec<DomainName> {
+    let mut names = config.domains.clone();
+    if !names.contains(&config.fqdn) {
+        names.push(config.fqdn.clone());
+    }
+    names
+}
+
+/// The Certificate, in mode `certManager` alone. `duration` and `renewBefore` are handed through.
+#[must_use]
+pub fn plan(pool: &EdgePool, config: &EdgeConfig) -> Option<Child> {
+    let mode = pool.spec.certificate.cert_manager.as_ref()?;
+    let name = pool.name_any();
+    let dns_names: Vec<String> = names_of(config).iter().map(ToString::to_string).collect();
+    let mut spec = json!({
+        "secretName": names::pair(&name),
+        "dnsNames": dns_names,
+        // Both: the edge answers partners, and proves itself to them.
+        "usages": ["digital signature", "key encipherment", "server auth", "client auth"],
+        "issuerRef": {
+            "name": mode.issuer_ref.name,
+            "kind": mode.issuer_ref.kind,
+            "group": mode.issuer_ref.group,
+        },
+    });
+    for (key, value) in [
+        ("duration", &mode.duration),
+        ("renewBefore", &mode.renew_before),
+    ] {
+        if let Some(value) = value {
+            spec[key] = Value::from(value.as_str());
+        }
+    }
+    let mut object =
+        DynamicObject::new(&names::workload(&name), &ChildKind::Certificate.resource())
+            .data(json!({ "spec": spec }));
+    object.metadata = metadata::owned(pool, names::workload(&name));
+    Some(Child::Certificate(Box::new(object)))
+}

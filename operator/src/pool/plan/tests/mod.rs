@@ -1,0 +1,74 @@
+#![allow(clippy::unwrap_used)]
+
+mod golden;
+mod network;
+mod promises;
+
+use std::collections::BTreeMap;
+
+use xmpp_edge_crds::{edge_config::EdgeConfig, kinds::EdgePool};
+
+use super::{Child, ChildKind, Facts, Plan, plan};
+use crate::compile::{World, compile};
+
+/// A pool of namespace `org`, as an API server would hold it, with these lines beside the least
+/// that it needs.
+fn pool(more: &str) -> EdgePool {
+    let text = format!(
+        "apiVersion: xmpp-edge.dev/v1alpha1
+kind: EdgePool
+metadata: {{name: hq, namespace: org, uid: 0a-uid, generation: 1}}
+spec:
+  site: hq
+  domains: [org.example]
+  accessEdge: {{fqdn: edge.org.example}}
+  gateways: [{{domains: [org.example], address: 'prosody.chat.svc:5269'}}]
+{more}"
+    );
+    serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+const SELF_SIGNED: &str = "  certificate: {selfSigned: {}}\n";
+
+fn config(pool: &EdgePool) -> EdgeConfig {
+    let name = pool.metadata.name.clone().unwrap();
+    let world = World {
+        namespace: "org".into(),
+        pools: vec![pool.clone()],
+        ..World::default()
+    };
+    let mut compiled = compile(&world, &BTreeMap::new());
+    let said = compiled.diagnostics;
+    compiled
+        .configs
+        .remove(&name)
+        .unwrap_or_else(|| panic!("{said:?}"))
+}
+
+fn facts() -> Facts<'static> {
+    Facts {
+        proxy_image: "registry.example/xmpp-edge-proxy:1",
+        operator: Some(
+            serde_saphyr::from_str(
+                "{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: xmpp-system}},
+                  podSelector: {matchLabels: {app.kubernetes.io/name: xmpp-edge-operator}}}",
+            )
+            .unwrap(),
+        ),
+        database: Vec::new(),
+        volume: None,
+        written: None,
+        after: None,
+    }
+}
+
+fn planned(more: &str) -> Plan {
+    let pool = pool(&format!("{SELF_SIGNED}{more}"));
+    plan(&pool, &config(&pool), &facts())
+}
+
+/// The child as JSON.
+fn manifest(plan: &Plan, kind: ChildKind, name: &str) -> serde_json::Value {
+    let child = plan.child(kind, name);
+    child.map(Child::manifest).unwrap().unwrap()
+}

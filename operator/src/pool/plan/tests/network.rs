@@ -1,0 +1,242 @@
+//! The NetworkPolicy, evaluated: who may connect to what.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde_json::Value;
+
+use super::*;
+
+/// The other end of a connection: a pod, or an address outside.
+#[derive(Clone, Copy, Debug)]
+enum Peer {
+    Pod {
+        namespace: &'static str,
+        name: &'static str,
+    },
+    Address(&'static str),
+}
+use Peer::{Address, Pod};
+
+const OPERATOR: Peer = Pod {
+    namespace: "xmpp-system",
+    name: "xmpp-edge-operator",
+};
+const MONITORING: Peer = Pod {
+    namespace: "monitoring",
+    name: "prometheus",
+};
+const PROSODY: Peer = Pod {
+    namespace: "chat",
+    name: "prosody",
+};
+const PARTNER: Peer = Address("198.51.100.7");
+const PARTNER6: Peer = Address("2001:db8::7");
+const LAN: Peer = Address("10.20.30.40");
+
+/// Whether a selector matches the only label that the tables use.
+fn selects(selector: Option<&Value>, key: &str, value: &str) -> bool {
+    let Some(labels) = selector.and_then(|selector| selector.get("matchLabels")) else {
+        return true;
+    };
+    labels
+        .as_object()
+        .unwrap()
+        .iter()
+        .all(|(label, wanted)| label == key && wanted == value)
+}
+
+/// As the API's documentation says: a pod selector without a namespace selector means the policy's
+/// own namespace.
+fn matches(rule: &Value, peer: Peer) -> bool {
+    match (peer, rule.get("ipBlock")) {
+        (Address(address), Some(block)) => {
+            let address: IpAddr = address.parse().unwrap();
+            let within = |network: &Value| {
+                let network: IpNet = network.as_str().unwrap().parse().unwrap();
+                network.contains(&address)
+            };
+            let except = block.get("except").and_then(Value::as_array);
+            within(&block["cidr"]) && !except.is_some_and(|all| all.iter().any(within))
+        }
+        (Pod { namespace, name }, None) => {
+            let there = match rule.get("namespaceSelector") {
+                Some(selector) => selects(Some(selector), "kubernetes.io/metadata.name", namespace),
+                None => namespace == "org",
+            };
+            there && selects(rule.get("podSelector"), "app.kubernetes.io/name", name)
+        }
+        _ => false,
+    }
+}
+
+fn allowed(policy: &Value, way: &str, peers: &str, peer: Peer, port: (&str, u64)) -> bool {
+    let rules = policy["spec"][way].as_array().unwrap();
+    rules.iter().any(|rule| {
+        let peers = rule.get(peers).and_then(Value::as_array);
+        let from = peers.is_none_or(|all| all.iter().any(|rule| matches(rule, peer)));
+        let ports = rule["ports"].as_array().unwrap();
+        from && ports.iter().any(|rule| {
+            rule["protocol"] == port.0 && rule.get("port").is_none_or(|number| *number == port.1)
+        })
+    })
+}
+
+fn check(more: &str, table: &[(&str, Peer, (&str, u64), bool)]) {
+    let plan = planned(more);
+    let policy = manifest(&plan, ChildKind::NetworkPolicy, "hq");
+    for (way, peer, port, expected) in table {
+        let (way, peers) = if *way == "in" {
+            ("ingress", "from")
+        } else {
+            ("egress", "to")
+        };
+        let found = allowed(&policy, way, peers, *peer, *port);
+        assert_eq!(found, *expected, "{more:?}: {way} {peer:?} {port:?}");
+    }
+}
+
+#[test]
+fn by_default_partners_reach_the_public_listeners_and_only_the_operator_the_admin_port() {
+    check(
+        "",
+        &[
+            ("in", PARTNER, ("TCP", 5269), true),
+            ("in", PARTNER6, ("TCP", 5270), true),
+            ("in", PROSODY, ("TCP", 23456), true),
+            ("in", PARTNER, ("UDP", 5269), false),
+            ("in", PARTNER, ("TCP", 9090), false),
+            ("in", PROSODY, ("TCP", 9090), false),
+            ("in", MONITORING, ("TCP", 9090), false),
+            ("in", OPERATOR, ("TCP", 9090), true),
+            (
+                "in",
+                Pod {
+                    namespace: "org",
+                    name: "xmpp-edge-operator",
+                },
+                ("TCP", 9090),
+                false,
+            ),
+            ("in", PARTNER, ("TCP", 22), false),
+            // The DNS view is off.
+            ("in", PROSODY, ("UDP", 53), false),
+        ],
+    );
+}
+
+#[test]
+fn pods_reach_dns_the_gateway_and_partners_but_no_private_network() {
+    check(
+        "",
+        &[
+            ("out", PARTNER, ("TCP", 5269), true),
+            ("out", PARTNER6, ("TCP", 443), true),
+            ("out", PARTNER, ("UDP", 5269), false),
+            ("out", LAN, ("TCP", 5269), false),
+            ("out", Address("169.254.169.254"), ("TCP", 80), false),
+            ("out", Address("fe80::1"), ("TCP", 5269), false),
+            ("out", Address("fd00::1"), ("TCP", 5269), false),
+            ("out", LAN, ("UDP", 53), true),
+            ("out", MONITORING, ("TCP", 53), true),
+            // By a Service's name: whatever port its pods have.
+            ("out", PROSODY, ("TCP", 15269), true),
+            ("out", PROSODY, ("UDP", 5269), false),
+            ("out", MONITORING, ("TCP", 9090), false),
+        ],
+    );
+}
+
+#[test]
+fn what_the_spec_allows_is_allowed_and_nothing_beside_it() {
+    check(
+        "  listeners: {directTls: 0, dns: 5353}
+  networkPolicy:
+    adminFrom: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]
+    internalFrom: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: chat}}}]
+    partnerEgressExcept: [198.51.100.0/24, '::/0']
+",
+        &[
+            ("in", PARTNER, ("TCP", 5269), true),
+            ("in", PARTNER, ("TCP", 5270), false),
+            ("in", PROSODY, ("TCP", 23456), true),
+            ("in", PROSODY, ("UDP", 5353), true),
+            ("in", PROSODY, ("TCP", 5353), true),
+            ("in", MONITORING, ("TCP", 23456), false),
+            ("in", MONITORING, ("TCP", 9090), true),
+            ("in", OPERATOR, ("TCP", 9090), true),
+            ("in", PARTNER, ("TCP", 9090), false),
+            ("out", PARTNER, ("TCP", 5269), false),
+            ("out", PARTNER6, ("TCP", 5269), false),
+            ("out", LAN, ("TCP", 5269), true),
+        ],
+    );
+    check(
+        "  networkPolicy: {partnerEgressExcept: []}\n",
+        &[
+            ("out", LAN, ("TCP", 5269), true),
+            ("out", PARTNER6, ("TCP", 5269), true),
+        ],
+    );
+}
+
+#[test]
+fn gateways_and_the_database_are_reached_wherever_they_are() {
+    // (gateway, allowed, denied)
+    let database = Pod {
+        namespace: "databases",
+        name: "postgres",
+    };
+    for (address, peer, port, expected) in [
+        ("10.20.30.40:5269", LAN, 5269, true),
+        ("10.20.30.40:5269", LAN, 5270, false),
+        ("'[fd00::9]:5269'", Address("fd00::9"), 5269, true),
+        ("chat.internal.example:7777", LAN, 7777, true),
+        ("chat.internal.example:7777", LAN, 5269, false),
+        (
+            "prosody:5269",
+            Pod {
+                namespace: "org",
+                name: "prosody",
+            },
+            15269,
+            true,
+        ),
+        ("prosody.chat:5269", PROSODY, 15269, true),
+        ("prosody.chat.svc.cluster.local:5269", PROSODY, 15269, true),
+        (
+            "prosody.chat.svc.cluster.local:5269",
+            database,
+            15269,
+            false,
+        ),
+    ] {
+        let mut pool = pool(SELF_SIGNED);
+        pool.spec.gateways[0].address = address.trim_matches('\'').to_owned();
+        let plan = plan(&pool, &config(&pool), &facts());
+        let policy = manifest(&plan, ChildKind::NetworkPolicy, "hq");
+        let found = allowed(&policy, "egress", "to", peer, ("TCP", port));
+        assert_eq!(found, expected, "{address} {peer:?} {port}");
+    }
+    let pool = pool(&format!(
+        "{SELF_SIGNED}  contacts: {{postgres: {{secretRef: {{name: database}}}}}}\n"
+    ));
+    for (known, peer, port, expected) in [
+        (Some("postgres.databases.svc:5432"), database, 15432, true),
+        (Some("10.20.30.40:6432"), LAN, 6432, true),
+        (Some("10.20.30.40:6432"), LAN, 5432, false),
+        (None, LAN, 5432, true),
+    ] {
+        let facts = Facts {
+            database: known
+                .map(|text| super::super::HostPort::parse(text, None).unwrap())
+                .into_iter()
+                .collect(),
+            ..facts()
+        };
+        let plan = plan(&pool, &config(&pool), &facts);
+        let policy = manifest(&plan, ChildKind::NetworkPolicy, "hq");
+        let found = allowed(&policy, "egress", "to", peer, ("TCP", port));
+        assert_eq!(found, expected, "{known:?} {peer:?} {port}");
+    }
+}

@@ -1,0 +1,491 @@
+//! One look at one pool: the five words, one after the other.
+
+use std::{collections::HashMap, time::Duration};
+
+use jiff::Timestamp;
+use kube::{Resource, ResourceExt};
+use parking_lot::Mutex;
+use tokio::task::block_in_place;
+use xmpp_edge_crds::{
+    edge_config::EdgeConfig,
+    kinds::{
+        EdgePool, PoolStatus,
+        conditions::{ConditionType, Reason},
+    },
+};
+
+use super::{
+    apply::{Applied, Applier, ApplyError, print_of_mounted},
+    plan::{
+        self, Child, ChildKind, Facts, names,
+        rollout::{self, Rollout},
+        secrets::{self, SecretsPlan},
+    },
+    read, status,
+    status::{Certificate, Findings},
+    validate,
+};
+use crate::{
+    certificates::{CertificateError, pool::Provision, store::Material},
+    cluster::{
+        Context, PoolError, PoolOutcome, Scene,
+        conditions::Wanted,
+        loose::Loose,
+        metrics::OfPool,
+        snapshot,
+        writer::{WriteError, apply_status},
+    },
+    compile::{Diagnostic, Fault, Kind, ObjectRef},
+};
+
+/// Field manager of a pool's status.
+const STATUS_MANAGER: &str = "xmpp-edge-operator/pool-status";
+/// Certificates are looked at this often although nothing changes: the shortest of ours lives seven
+/// days.
+const RENEWALS: Duration = Duration::from_secs(3600);
+/// What was refused may be taken once somebody else did something.
+const REFUSED: Duration = Duration::from_secs(60);
+
+/// What is remembered between looks. Nothing of it is needed to be right: without it a write more
+/// is made.
+#[derive(Default)]
+pub struct Memory {
+    applied: Applied,
+    pools: Mutex<HashMap<(String, String), Remembered>>,
+    /// By namespace: pools share its CA, and must not each make one.
+    secrets: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Memory {
+    fn secrets_of(&self, namespace: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut secrets = self.secrets.lock();
+        secrets.entry(namespace.to_owned()).or_default().clone()
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Remembered {
+    /// When counts of streams were written last.
+    counted: Option<Timestamp>,
+}
+
+/// What writing came to.
+#[derive(Default)]
+struct Written {
+    refused: Vec<String>,
+    /// The first failure of infrastructure: it is tried again.
+    failed: Option<ApplyError>,
+    certificate: Option<Result<Provision, CertificateError>>,
+    certificate_refused: Option<Fault>,
+    diagnostics: Vec<Diagnostic>,
+    unwritten: Option<Fault>,
+    held_by: Option<String>,
+}
+
+impl Written {
+    /// Keeps what went wrong; says whether all went well.
+    fn note(&mut self, done: Result<(), ApplyError>) -> bool {
+        match done {
+            Ok(()) => true,
+            Err(error) => {
+                if error.is_refusal() {
+                    self.refused.push(error.to_string());
+                } else {
+                    self.failed.get_or_insert(error);
+                }
+                false
+            }
+        }
+    }
+}
+
+/// Provisions one pool as far as it can be, and writes its status.
+///
+/// # Errors
+/// Failures of infrastructure: it is to be tried again with backoff. What is wrong with the spec,
+/// or refused by the API server, is a condition.
+pub async fn reconcile(
+    context: &Context,
+    scene: &Scene,
+    name: &str,
+) -> Result<PoolOutcome, PoolError> {
+    let namespace = scene.namespace.as_str();
+    let Some(object) = context.caches.pools.get(namespace, name) else {
+        return Ok(PoolOutcome::default());
+    };
+    if object.meta().deletion_timestamp.is_some() {
+        return Ok(PoolOutcome::default());
+    }
+    let pool = read::readable(scene, name);
+    let config = scene.config(name);
+    let rejected = config.and_then(|config| validate::alone(config).err());
+    let mut written = Written::default();
+    if let (Some(config), None) = (config, &rejected) {
+        // A pool that cannot be read keeps its pods as they are; its document and certificates
+        // are kept up.
+        let owner = pool.or_else(|| object.read());
+        if let Some(owner) = owner {
+            let applier = Applier {
+                context,
+                applied: &context.pools.applied,
+                pool: owner,
+                namespace,
+            };
+            write(&applier, scene, pool, config, &mut written).await;
+        }
+    }
+    let in_place = read::written(&context.caches, namespace, name);
+    report(
+        context,
+        scene,
+        &object,
+        rejected.as_ref(),
+        in_place,
+        &written,
+    );
+    if let Some(error) = written.failed {
+        return Err(Box::new(error));
+    }
+    let again = if written.refused.is_empty() {
+        RENEWALS
+    } else {
+        REFUSED
+    };
+    Ok(PoolOutcome {
+        unwritten: written.unwritten,
+        again: Some(again),
+    })
+}
+
+async fn write(
+    applier: &Applier<'_>,
+    scene: &Scene,
+    pool: Option<&EdgePool>,
+    config: &EdgeConfig,
+    written: &mut Written,
+) {
+    let context = applier.context;
+    let held = |name: &str| {
+        let secret = context.caches.secrets.get(applier.namespace, name);
+        secret.map(|secret| snapshot::material(&secret))
+    };
+    let one_at_a_time = context.pools.secrets_of(applier.namespace);
+    let guard = one_at_a_time.lock().await;
+    // Keys may have to be made.
+    let planned = block_in_place(|| secrets::plan(pool, config, &held, scene.now));
+    let mounted = match planned {
+        Ok(planned) => {
+            let whole = write_secrets(applier, &planned, written).await;
+            written.diagnostics = planned.diagnostics;
+            written.certificate = Some(Ok(planned.certificate));
+            whole.then_some(planned.mounted)
+        }
+        Err(error) => {
+            written.certificate = Some(Err(error));
+            None
+        }
+    };
+    drop(guard);
+    let whole = write_children(applier, scene, pool, config, written).await;
+    if let (Some(mounted), true) = (mounted, whole) {
+        let generation = read::written(&context.caches, applier.namespace, &config.pool);
+        let print = print_of_mounted(generation.unwrap_or(0), &mounted);
+        let hurried = applier.hurry(&print).await;
+        written.note(hurried);
+    }
+}
+
+/// In order, until one fails: what is issued from what was not kept is void.
+async fn write_secrets(
+    applier: &Applier<'_>,
+    planned: &SecretsPlan,
+    written: &mut Written,
+) -> bool {
+    for (entry, material) in &planned.entries {
+        let done = applier.secret(entry, material).await;
+        if !written.note(done.map(|_| ())) {
+            return false;
+        }
+    }
+    let done = applier.child(&planned.internal_ca).await;
+    written.note(done.map(|_| ()))
+}
+
+async fn write_children(
+    applier: &Applier<'_>,
+    scene: &Scene,
+    pool: Option<&EdgePool>,
+    config: &EdgeConfig,
+    written: &mut Written,
+) -> bool {
+    let Some(pool) = pool else {
+        return write_document(applier, config, written).await;
+    };
+    let context = applier.context;
+    let image = context
+        .settings
+        .proxy_image
+        .as_deref()
+        .unwrap_or(read::DEFAULT_PROXY_IMAGE);
+    let rollouts = read::rollouts(scene, &context.caches, image);
+    let claim = names::contacts_volume(&config.pool);
+    let volume = context.caches.volumes.get(applier.namespace, &claim);
+    let facts = Facts {
+        proxy_image: image,
+        operator: Some(read::operator_peer(&context.namespace)),
+        database: database(scene, pool),
+        volume: volume.as_deref(),
+        written: read::written(&context.caches, applier.namespace, &config.pool),
+        after: after(&rollouts, &config.pool),
+    };
+    let plan = plan::plan(pool, config, &facts);
+    written.unwritten = plan.too_large.as_ref().map(too_large);
+    written.held_by.clone_from(&plan.held_by);
+    let not_allowed = validate::not_allowed(config, context.settings.allowed_domains.as_ref());
+    let mut whole = true;
+    for (kind, name) in &plan.absent {
+        let done = applier.delete(*kind, name).await;
+        whole &= written.note(done);
+    }
+    for child in &plan.children {
+        if child.kind() == ChildKind::Certificate {
+            write_certificate(applier, child, &not_allowed, written).await;
+            continue;
+        }
+        let done = match child {
+            Child::Deployment(deployment) if plan.held_by.is_some() => {
+                let name = deployment.metadata.name.as_deref().unwrap_or_default();
+                applier.replicas(name, pool.spec.replicas).await
+            }
+            child => applier.child(child).await.map(|_| ()),
+        };
+        whole &= written.note(done);
+    }
+    whole
+}
+
+/// The Certificate of cert-manager; what is wrong with it is the certificate's condition.
+async fn write_certificate(
+    applier: &Applier<'_>,
+    child: &Child,
+    not_allowed: &[xmpp_edge_crds::domain::DomainName],
+    written: &mut Written,
+) {
+    if !not_allowed.is_empty() {
+        let fault = validate::not_allowed_fault(not_allowed, applier.namespace);
+        written.certificate_refused = Some(fault);
+        return;
+    }
+    match applier.child(child).await {
+        Ok(_) => {}
+        Err(error @ ApplyError::KindMissing { .. }) => {
+            let message = format!(
+                "{error}, or choose another mode in spec.certificate; it is looked for again every minute"
+            );
+            written.refused.push(error.to_string());
+            written.certificate_refused = Some(Fault::new(Reason::KindMissing, message));
+        }
+        Err(error) if error.is_refusal() => {
+            written.refused.push(error.to_string());
+            written.certificate_refused =
+                Some(Fault::new(Reason::ObjectRefused, error.to_string()));
+        }
+        Err(error) => {
+            written.note(Err(error));
+        }
+    }
+}
+
+/// The document alone, of a pool that cannot be read.
+async fn write_document(applier: &Applier<'_>, config: &EdgeConfig, written: &mut Written) -> bool {
+    let caches = &applier.context.caches;
+    if read::written(caches, applier.namespace, &config.pool) == Some(config.generation) {
+        return true;
+    }
+    let mut whole = true;
+    match plan::shards::plan(applier.pool, config) {
+        Ok(shards) => {
+            for name in plan::shards::surplus(&config.pool, shards.len()) {
+                let done = applier.delete(ChildKind::ConfigMap, &name).await;
+                whole &= written.note(done);
+            }
+            for shard in &shards {
+                let done = applier.child(shard).await;
+                whole &= written.note(done.map(|_| ()));
+            }
+        }
+        Err(error) => written.unwritten = Some(too_large(&error)),
+    }
+    whole
+}
+
+fn too_large(error: &xmpp_edge_crds::edge_config::shards::EncodeError) -> Fault {
+    Fault::new(Reason::ConfigTooLarge, error.to_string())
+}
+
+fn after(rollouts: &[Rollout<'_>], pool: &str) -> Option<String> {
+    let mine = rollouts.iter().find(|rollout| rollout.pool == pool)?;
+    rollout::held_by(mine, rollouts).map(str::to_owned)
+}
+
+fn database(scene: &Scene, pool: &EdgePool) -> Vec<xmpp_edge_crds::edge_config::HostPort> {
+    let postgres = pool
+        .spec
+        .contacts
+        .as_ref()
+        .and_then(|it| it.postgres.as_ref());
+    let secret: Option<&Material> =
+        postgres.and_then(|postgres| scene.world.secrets.get(&postgres.secret_ref.name));
+    read::database_hosts(secret)
+}
+
+/// Hands in the status where it differs, and says the metrics.
+fn report(
+    context: &Context,
+    scene: &Scene,
+    object: &Loose<EdgePool>,
+    rejected: Option<&Fault>,
+    in_place: Option<u64>,
+    written: &Written,
+) {
+    let name = object.name_any();
+    let namespace = scene.namespace.as_str();
+    let reference = ObjectRef::new(Kind::EdgePool, &name);
+    let pool = read::readable(scene, &name);
+    let old = status_of(object);
+    let deployment = context
+        .caches
+        .deployments
+        .get(namespace, &names::workload(&name));
+    let failed = match &written.certificate {
+        Some(Err(error)) => error.to_string(),
+        _ => String::new(),
+    };
+    let certificate = match (&written.certificate, &written.certificate_refused) {
+        // What is in use may still be good; what is wrong with the next is told when it is not.
+        (Some(Ok(provision)), Some(fault)) if !provision.condition(scene.now).0 => {
+            Certificate::Failed(fault.reason, &fault.message)
+        }
+        (Some(Ok(provision)), _) => Certificate::Provided(provision),
+        (Some(Err(_)), _) => Certificate::Failed(Reason::InvalidCertificate, &failed),
+        (None, _) => Certificate::None,
+    };
+    let mut diagnostics: Vec<&Diagnostic> = scene.diagnostics(&reference).iter().collect();
+    diagnostics.extend(&written.diagnostics);
+    let found = Findings {
+        name: &name,
+        generation: object.meta().generation,
+        pool,
+        written: in_place,
+        unwritten: written.unwritten.as_ref(),
+        diagnostics,
+        rejected,
+        certificate,
+        deployment: deployment.as_deref(),
+        addresses: addresses(context, namespace, &name, pool),
+        report: scene.reports.get(&name),
+        facts: scene.facts.get(&name),
+        dns: dns(pool),
+        refused: written.refused.clone(),
+        held_by: written.held_by.as_deref(),
+        now: scene.now,
+    };
+    let new = status::status(&old, &found);
+    measure(context, namespace, &name, &new);
+    let key = (namespace.to_owned(), name.clone());
+    let mut pools = context.pools.pools.lock();
+    let remembered = pools.entry(key).or_default();
+    if !status::is_due(&old, &new, remembered.counted, scene.now) {
+        return;
+    }
+    remembered.counted = Some(scene.now);
+    drop(pools);
+    submit(context, object, &old, new);
+}
+
+fn submit(context: &Context, object: &Loose<EdgePool>, old: &PoolStatus, new: PoolStatus) {
+    let namespace = object.namespace().unwrap_or_default();
+    let name = object.name_any();
+    // A status is JSON by its own definition; should it not be, nothing is written.
+    let Ok(body) = serde_json::to_value(&new) else {
+        return;
+    };
+    let (client, caches, events) = (
+        context.client.clone(),
+        context.caches.clone(),
+        context.events.clone(),
+    );
+    let old = old.conditions.clone();
+    let object = object.clone();
+    let reference = object.object_ref(&());
+    let task = async move {
+        let written: Loose<EdgePool> = apply_status(&client, &object, STATUS_MANAGER, &new).await?;
+        caches.pools.put(written);
+        events.transitions(&reference, &old, &new.conditions).await;
+        Ok::<(), WriteError>(())
+    };
+    context
+        .writer
+        .submit(("EdgePool", namespace, name), body, Box::pin(task));
+}
+
+fn status_of(object: &Loose<EdgePool>) -> PoolStatus {
+    match object {
+        Loose::Read(pool) => pool.status.clone().unwrap_or_default(),
+        Loose::Unreadable(object) => {
+            serde_json::from_value(object.status.clone()).unwrap_or_default()
+        }
+    }
+}
+
+fn addresses(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+    pool: Option<&EdgePool>,
+) -> Vec<String> {
+    if let Some(given) = pool.and_then(|pool| pool.spec.access_edge.addresses.clone()) {
+        return given;
+    }
+    let service = names::external_service(name);
+    let service = context.caches.services.get(namespace, &service);
+    let (mut addresses, _) = read::balancer(service.as_deref());
+    addresses.truncate(64);
+    addresses
+}
+
+fn dns(pool: Option<&EdgePool>) -> Wanted {
+    let kind = ConditionType::DnsPublished;
+    match pool.and_then(|pool| pool.spec.dns.as_ref()) {
+        None => Wanted::new(
+            kind,
+            true,
+            Reason::NotManaged,
+            "publish the records of status.srvRecords",
+        ),
+        Some(_) => Wanted::new(
+            kind,
+            crate::cluster::conditions::State::Unknown,
+            Reason::Pending,
+            "records were not published yet",
+        ),
+    }
+}
+
+fn measure(context: &Context, namespace: &str, name: &str, status: &PoolStatus) {
+    let of = OfPool {
+        namespace: namespace.to_owned(),
+        pool: name.to_owned(),
+    };
+    let metrics = &context.metrics;
+    metrics
+        .pool_ready_replicas
+        .get_or_create(&of)
+        .set(status.ready_replicas.into());
+    if let Some(certificate) = &status.certificate {
+        metrics
+            .certificate_not_after
+            .get_or_create(&of)
+            .set(certificate.not_after.0.as_second());
+    }
+}

@@ -1,0 +1,348 @@
+//! etcd and kube-apiserver on loopback addresses of their own, with RBAC, the default admission
+//! plugins and an audit log.
+
+use std::{fs, net::Ipv4Addr, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use k8s_openapi::api::{
+    authentication::v1::{TokenRequest, TokenRequestSpec},
+    core::v1::{Namespace, ServiceAccount},
+};
+use kube::{
+    Api, Client,
+    api::{ObjectMeta, Patch, PatchParams, PostParams},
+};
+
+use super::{Audit, Credential, Identity, Kubectl, Tools, audit::POLICY, storage::Storage};
+use crate::{
+    address::Block,
+    pki::{Authority, Draft, Leaf},
+    process::Daemon,
+    wait,
+};
+
+const ETCD_HOST: u8 = 1;
+const API_HOST: u8 = 2;
+pub(super) const CONTROLLER_MANAGER_HOST: u8 = 3;
+
+const ETCD_PORT: u16 = 2379;
+const ETCD_PEER_PORT: u16 = 2380;
+const API_PORT: u16 = 6443;
+
+/// What a start may take; the server itself needs some 8 s on two idle cores.
+const START: Duration = Duration::from_secs(120);
+
+/// How long a server that was told to stop may answer what it was asked before.
+const STOP: Duration = Duration::from_secs(60);
+
+/// Who issues service account tokens, also their audience.
+const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+
+/// Field manager of what the environment itself writes.
+const MANAGER: &str = "test-environment";
+
+/// A running control plane without controllers; everything in it ends with it.
+pub struct ApiServer {
+    // Processes end before the folder that they write to goes.
+    daemon: Option<Daemon>,
+    etcd: Daemon,
+    tools: Tools,
+    block: Block,
+    authority: Authority,
+    admin: Identity,
+    client: Client,
+    kubectl: Kubectl,
+    storage: Storage,
+}
+
+impl ApiServer {
+    /// Starts both; returns once `/readyz` says so. The client lives on the calling runtime.
+    ///
+    /// # Errors
+    /// When a program is not on this machine ([`super::Missing`]) or does not get ready; carries the end
+    /// of its log.
+    pub async fn start() -> Result<Self> {
+        let tools = Tools::find()?;
+        // Clients choose it by themselves, and must find one.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let storage = Storage::new()?;
+        let block = Block::claim();
+        let authority = Authority::new("Test Cluster");
+        write_certificates(&storage, &authority, block.host(API_HOST))?;
+        fs::write(storage.path().join("audit-policy.yaml"), POLICY)?;
+        let admin = Identity {
+            server: format!("https://{}:{API_PORT}", block.host(API_HOST)),
+            authority: authority.certificate(),
+            credential: Credential::Certificate(user(&authority, "admin", Some("system:masters"))),
+        };
+        let kubeconfig = storage.path().join("admin.kubeconfig");
+        fs::write(&kubeconfig, admin.kubeconfig("default"))?;
+        let etcd = start_etcd(&tools, &storage, block.host(ETCD_HOST))?;
+        let mut server = Self {
+            daemon: None,
+            etcd,
+            client: admin.client("default").await?,
+            kubectl: Kubectl::new(&tools.kubectl, &kubeconfig),
+            admin,
+            tools,
+            block,
+            authority,
+            storage,
+        };
+        server.launch().await?;
+        Ok(server)
+    }
+
+    /// Starts the API server again on the data it left; waits until it is ready.
+    ///
+    /// # Errors
+    /// When it runs already or does not get ready.
+    pub async fn launch(&mut self) -> Result<()> {
+        if self.daemon.is_some() {
+            bail!("the API server runs already");
+        }
+        let daemon = Daemon::start(
+            "kube-apiserver",
+            &self.tools.kube_apiserver,
+            &self.arguments(),
+            &[],
+            &self.storage.path().join("kube-apiserver.log"),
+        )?;
+        let daemon = self.daemon.insert(daemon);
+        let (client, etcd) = (&self.client, &mut self.etcd);
+        let ready = wait::until("the API server is ready", START, async || {
+            if let Some(status) = daemon.exited() {
+                return Some(Err(anyhow::anyhow!("kube-apiserver ended: {status}")));
+            }
+            if let Some(status) = etcd.exited() {
+                return Some(Err(anyhow::anyhow!("etcd ended: {status}")));
+            }
+            let request = http::Request::get("/readyz").body(Vec::new()).ok()?;
+            client.request_text(request).await.ok().map(|_| Ok(()))
+        })
+        .await;
+        ready
+            .and_then(|outcome| outcome)
+            .with_context(|| daemon.tail())
+            .with_context(|| etcd.tail())
+    }
+
+    /// Ends the API server in order (SIGTERM); etcd and its data stay. Nothing when it does not run.
+    ///
+    /// # Errors
+    /// When it had to be killed.
+    pub async fn stop(&mut self) -> Result<()> {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.terminate(STOP).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the API server at once (SIGKILL): connections break. etcd and its data stay.
+    pub fn kill(&mut self) {
+        self.daemon = None;
+    }
+
+    /// The API server's process, to freeze and thaw it; `None` while it is down.
+    pub fn process(&self) -> Option<&Daemon> {
+        self.daemon.as_ref()
+    }
+
+    /// A client of a member of `system:masters`, on the runtime that started the server.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Who [`Self::client`] is.
+    pub fn admin(&self) -> &Identity {
+        &self.admin
+    }
+
+    /// kubectl as the admin.
+    pub fn kubectl(&self) -> &Kubectl {
+        &self.kubectl
+    }
+
+    /// What was asked of this server.
+    pub fn audit(&self) -> Audit {
+        Audit::at(&self.storage.path().join("audit.log"))
+    }
+
+    /// Somebody with a certificate of the cluster; roles are up to the test.
+    pub fn user(&self, name: &str, group: Option<&str>) -> Identity {
+        Identity {
+            credential: Credential::Certificate(user(&self.authority, name, group)),
+            ..self.admin.clone()
+        }
+    }
+
+    /// A service account with a token of an hour; the account is made where there is none.
+    ///
+    /// # Errors
+    /// When the server refuses, as in a namespace that is not there.
+    pub async fn service_account(&self, namespace: &str, name: &str) -> Result<Identity> {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client(), namespace);
+        ensure_account(&accounts, name).await?;
+        let request = TokenRequest {
+            spec: TokenRequestSpec {
+                audiences: vec![ISSUER.to_owned()],
+                expiration_seconds: Some(3600),
+                ..TokenRequestSpec::default()
+            },
+            ..TokenRequest::default()
+        };
+        let issued = accounts
+            .create_token_request(name, &PostParams::default(), &request)
+            .await?;
+        let token = issued.status.context("a token was issued")?.token;
+        Ok(Identity {
+            credential: Credential::Token(token),
+            ..self.admin.clone()
+        })
+    }
+
+    /// Writes `identity`'s kubeconfig where programs can read it; it ends with the server.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn kubeconfig_file(
+        &self,
+        file: &str,
+        identity: &Identity,
+        namespace: &str,
+    ) -> Result<std::path::PathBuf> {
+        let path = self.storage.path().join(format!("{file}.kubeconfig"));
+        fs::write(&path, identity.kubeconfig(namespace))?;
+        Ok(path)
+    }
+
+    /// Makes a namespace with the labels, and its service account `default`, which no controller is
+    /// there to make.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn namespace(&self, name: &str, labels: &[(&str, &str)]) -> Result<()> {
+        let namespace = Namespace {
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                labels: Some(
+                    labels
+                        .iter()
+                        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                        .collect(),
+                ),
+                ..ObjectMeta::default()
+            },
+            ..Namespace::default()
+        };
+        Api::<Namespace>::all(self.client())
+            .create(&PostParams::default(), &namespace)
+            .await?;
+        ensure_account(&Api::namespaced(self.client(), name), "default").await
+    }
+
+    /// The folder of the server's files and logs.
+    pub fn directory(&self) -> &std::path::Path {
+        self.storage.path()
+    }
+
+    pub(super) fn address(&self, host: u8) -> Ipv4Addr {
+        self.block.host(host)
+    }
+
+    pub(super) fn tools(&self) -> &Tools {
+        &self.tools
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let path = |name: &str| self.storage.path().join(name).display().to_string();
+        vec![
+            format!(
+                "--etcd-servers=http://{}:{ETCD_PORT}",
+                self.block.host(ETCD_HOST)
+            ),
+            format!("--bind-address={}", self.block.host(API_HOST)),
+            format!("--advertise-address={}", self.block.host(API_HOST)),
+            format!("--secure-port={API_PORT}"),
+            // It would publish the loopback address, which no Endpoints may hold.
+            "--endpoint-reconciler-type=none".to_owned(),
+            format!("--tls-cert-file={}", path("server.crt")),
+            format!("--tls-private-key-file={}", path("server.key")),
+            format!("--client-ca-file={}", path("ca.crt")),
+            format!("--cert-dir={}", path("generated")),
+            format!("--service-account-issuer={ISSUER}"),
+            format!(
+                "--service-account-signing-key-file={}",
+                path("accounts.key")
+            ),
+            format!("--service-account-key-file={}", path("accounts.crt")),
+            "--service-cluster-ip-range=198.18.128.0/20".to_owned(),
+            "--authorization-mode=Node,RBAC".to_owned(),
+            "--allow-privileged=true".to_owned(),
+            format!("--audit-policy-file={}", path("audit-policy.yaml")),
+            format!("--audit-log-path={}", path("audit.log")),
+            // An answered request is in the log.
+            "--audit-log-mode=blocking-strict".to_owned(),
+            "--profiling=false".to_owned(),
+        ]
+    }
+}
+
+async fn ensure_account(accounts: &Api<ServiceAccount>, name: &str) -> Result<()> {
+    let account = serde_json::json!({
+        "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": name },
+    });
+    accounts
+        .patch(name, &PatchParams::apply(MANAGER), &Patch::Apply(account))
+        .await?;
+    Ok(())
+}
+
+/// A certificate that says who one is (X.509 client authentication: CN is the user, O the group).
+fn user(authority: &Authority, name: &str, group: Option<&str>) -> Leaf {
+    authority.issue_as(&Draft {
+        organisation: group.map(str::to_owned),
+        ..Draft::of(&[name])
+    })
+}
+
+fn write_certificates(storage: &Storage, authority: &Authority, server: Ipv4Addr) -> Result<()> {
+    let write = |name: &str, text: &str| fs::write(storage.path().join(name), text);
+    let leaf = authority.issue_as(&Draft {
+        ip_addresses: vec![server.into()],
+        ..Draft::of(&["kube-apiserver", "kubernetes.default.svc"])
+    });
+    write("ca.crt", &authority.certificate())?;
+    write("server.crt", &leaf.certificate)?;
+    write("server.key", &leaf.key)?;
+    let accounts = Draft::of(&["service-accounts"]).self_signed();
+    write("accounts.crt", &accounts.certificate)?;
+    write("accounts.key", &accounts.key)?;
+    Ok(())
+}
+
+fn start_etcd(tools: &Tools, storage: &Storage, address: Ipv4Addr) -> Result<Daemon> {
+    let (client, peer) = (
+        format!("http://{address}:{ETCD_PORT}"),
+        format!("http://{address}:{ETCD_PEER_PORT}"),
+    );
+    let arguments = [
+        "--name=test".to_owned(),
+        format!("--data-dir={}", storage.path().join("etcd").display()),
+        format!("--listen-client-urls={client}"),
+        format!("--advertise-client-urls={client}"),
+        format!("--listen-peer-urls={peer}"),
+        format!("--initial-advertise-peer-urls={peer}"),
+        format!("--initial-cluster=test={peer}"),
+        // The data need not outlive the machine.
+        "--unsafe-no-fsync".to_owned(),
+        "--log-level=warn".to_owned(),
+    ];
+    Daemon::start(
+        "etcd",
+        &tools.etcd,
+        &arguments,
+        &[],
+        &storage.path().join("etcd.log"),
+    )
+}

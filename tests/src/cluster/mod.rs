@@ -1,0 +1,34 @@
+//! A real Kubernetes API for tests: etcd and kube-apiserver as processes, and beside them, where a
+//! test wants it, kube-controller-manager and kubectl.
+//!
+//! There is no node: nothing runs a pod. Without a controller manager nothing acts on Deployments
+//! either, no namespace ends and no garbage is collected; what a test sees is then done by the
+//! operator alone.
+//!
+//! | want | take |
+//! | --- | --- |
+//! | a namespace of the server that a file's tests share | [`Shared::test`] |
+//! | a server of one's own, to stop and start | [`ApiServer::start`] |
+//! | what somebody asked the server | [`ApiServer::audit`] |
+//! | to act as somebody | [`ApiServer::user`], [`ApiServer::service_account`] |
+
+mod api_server;
+mod audit;
+mod controller_manager;
+mod identity;
+mod kubectl;
+mod operator;
+mod shared;
+mod storage;
+mod submit;
+mod tools;
+
+pub use api_server::ApiServer;
+pub use audit::{Audit, Entry, ObjectRef, User};
+pub use controller_manager::{ControllerManager, WITHOUT_NODES};
+pub use identity::{Credential, Identity};
+pub use kubectl::Kubectl;
+pub use operator::{FakePod, Operator};
+pub use shared::{Namespace, Shared, alone};
+pub use submit::{Answer, Cause, Refusal, Submission, Write};
+pub use tools::{Missing, Tools};

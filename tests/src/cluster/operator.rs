@@ -1,0 +1,247 @@
+//! The operator as a process against a real API server, and pods that only say their status.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+};
+use parking_lot::Mutex;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+
+use super::{ApiServer, Identity, Namespace};
+use crate::{edge, process::Daemon, wait};
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// A running operator; killed when dropped.
+pub struct Operator {
+    daemon: Daemon,
+    admin: SocketAddr,
+}
+
+impl Operator {
+    /// Starts one in a namespace, as the admin, and waits until it has read everything. It watches
+    /// the namespace alone unless `arguments` say otherwise.
+    ///
+    /// # Errors
+    /// When it is not built, or does not get ready.
+    pub async fn start(namespace: &Namespace<'_>, arguments: &[&str]) -> Result<Self> {
+        Self::start_as(
+            namespace.server,
+            namespace.server.admin(),
+            &namespace.name,
+            arguments,
+        )
+        .await
+    }
+
+    /// Starts one as somebody.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_as(
+        server: &ApiServer,
+        identity: &Identity,
+        namespace: &str,
+        arguments: &[&str],
+    ) -> Result<Self> {
+        let mut operator = Self::launch(server, identity, namespace, arguments)?;
+        operator.ready().await?;
+        Ok(operator)
+    }
+
+    /// Starts one without waiting.
+    ///
+    /// # Errors
+    /// When it is not built.
+    pub fn launch(
+        server: &ApiServer,
+        identity: &Identity,
+        namespace: &str,
+        arguments: &[&str],
+    ) -> Result<Self> {
+        let file = format!("operator-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let kubeconfig = server.kubeconfig_file(&file, identity, namespace)?;
+        let mut all = vec!["run".to_owned(), "--admin-listen=127.0.0.1:0".to_owned()];
+        all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        let log: PathBuf = server.directory().join(format!("{file}.log"));
+        let environment = [
+            ("KUBECONFIG", kubeconfig.display().to_string()),
+            ("RUST_LOG", "info,xmpp_edge_operator=debug".to_owned()),
+        ];
+        let daemon = Daemon::start(&file, &edge::binary()?, &all, &environment, &log)?;
+        Ok(Self {
+            daemon,
+            admin: SocketAddr::from(([127, 0, 0, 1], 0)),
+        })
+    }
+
+    /// Waits until it says that it is ready.
+    ///
+    /// # Errors
+    /// When it ends or does not say it.
+    pub async fn ready(&mut self) -> Result<()> {
+        const LINE: &str = "ready: admin port ";
+        self.daemon.await_line(LINE, wait::GENEROUS).await?;
+        let log = self.daemon.log();
+        let line = log.lines().find_map(|line| line.strip_prefix(LINE));
+        self.admin = line.context("the line is there")?.trim().parse()?;
+        Ok(())
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> &mut Daemon {
+        &mut self.daemon
+    }
+
+    /// Ends it in order; the exit code.
+    ///
+    /// # Errors
+    /// When it had to be killed.
+    pub async fn stop(mut self) -> Result<Option<i32>> {
+        self.daemon.signal(Signal::TERM);
+        let ended = self.daemon.terminate(wait::GENEROUS).await?;
+        Ok(ended.code())
+    }
+
+    /// Body of an answer of its admin port, whatever the HTTP status.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn get(&self, path: &str) -> Result<String> {
+        use tokio::io::AsyncReadExt;
+        let mut socket = TcpStream::connect(self.admin).await?;
+        let request = format!("GET {path} HTTP/1.0\r\nHost: operator\r\n\r\n");
+        socket.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await?;
+        let (_, body) = answer.split_once("\r\n\r\n").context("an HTTP answer")?;
+        Ok(body.to_owned())
+    }
+}
+
+/// A pod object that is ready, and a port that answers for it as a proxy's admin port does.
+pub struct FakePod {
+    name: String,
+    api: Api<Pod>,
+    status: Arc<Mutex<Value>>,
+    server: JoinHandle<()>,
+}
+
+impl Drop for FakePod {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl FakePod {
+    /// A ready pod of `pool` that has loaded `generation`.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn start(namespace: &Namespace<'_>, pool: &str, generation: u64) -> Result<Self> {
+        let name = format!("{pool}-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let port = listener.local_addr()?.port();
+        let api: Api<Pod> = namespace.api();
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "labels": {
+                "app.kubernetes.io/managed-by": "xmpp-edge-operator", "xmpp-edge.dev/pool": pool}},
+            "spec": {"containers": [{"name": "proxy", "image": "none",
+                "ports": [{"name": "admin", "containerPort": port}]}]},
+        });
+        api.create(&PostParams::default(), &serde_json::from_value(pod)?)
+            .await?;
+        let status = Arc::new(Mutex::new(json!({
+            "pool": pool, "version": "0",
+            "config": {"generation": generation, "loadedTime": "2026-01-01T00:00:00Z", "rejected": null},
+            "certificate": null, "streams": [], "partners": [], "gateways": [],
+        })));
+        let server = tokio::spawn(serve(listener, status.clone()));
+        let pod = Self {
+            name,
+            api,
+            status,
+            server,
+        };
+        pod.set_ready(true).await?;
+        Ok(pod)
+    }
+
+    /// Whether the kubelet would call it ready.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn set_ready(&self, ready: bool) -> Result<()> {
+        let state = if ready { "True" } else { "False" };
+        let status = json!({"status": {
+            "phase": "Running", "podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}],
+            "conditions": [{"type": "Ready", "status": state}],
+        }});
+        let parameters = PatchParams::default();
+        self.api
+            .patch_status(&self.name, &parameters, &Patch::Merge(&status))
+            .await?;
+        Ok(())
+    }
+
+    /// What it answers from now on: one field of `/status`.
+    pub fn say(&self, field: &str, value: Value) {
+        self.status.lock()[field] = value;
+    }
+
+    /// It has loaded another generation.
+    pub fn load(&self, generation: u64) {
+        self.status.lock()["config"]["generation"] = json!(generation);
+    }
+
+    /// The pod is gone.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn delete(&self) -> Result<()> {
+        let now = DeleteParams::default().grace_period(0);
+        self.api.delete(&self.name, &now).await?;
+        Ok(())
+    }
+}
+
+/// Answers every request with the status, whatever was asked.
+async fn serve(listener: TcpListener, status: Arc<Mutex<Value>>) {
+    while let Ok((mut socket, _)) = listener.accept().await {
+        let status = status.clone();
+        tokio::spawn(async move {
+            let (reader, mut writer) = socket.split();
+            let mut lines = BufReader::new(reader).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                if line.is_empty() {
+                    break;
+                }
+            }
+            let body = status.lock().to_string();
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            // The operator may have given up.
+            let _ = writer.write_all(answer.as_bytes()).await;
+        });
+    }
+}

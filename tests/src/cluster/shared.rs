@@ -1,0 +1,158 @@
+//! A server that starts with the first test of a file that needs it and ends with the process; each
+//! test has a namespace of its own.
+
+use std::{
+    future::Future,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use tokio::sync::OnceCell;
+
+use super::{ApiServer, Missing, Tools};
+use crate::{runtime::runtime, wait};
+
+/// What one test may take beside the server's start.
+const TEST: Duration = Duration::from_secs(180);
+
+/// A server that a file's tests share, with the three kinds installed.
+pub struct Shared {
+    running: OnceCell<ApiServer>,
+}
+
+/// A test's own namespace.
+pub struct Namespace<'s> {
+    pub server: &'s ApiServer,
+    /// Its name, unlike any other test's of this server.
+    pub name: String,
+    /// The admin's client, in this namespace by default.
+    pub client: Client,
+}
+
+impl Namespace<'_> {
+    /// The admin's view of a kind in this namespace.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), &self.name)
+    }
+}
+
+impl Shared {
+    /// Nothing starts before the first test.
+    pub const fn new() -> Self {
+        Self {
+            running: OnceCell::const_new(),
+        }
+    }
+
+    /// Runs one test; says why and returns where the machine lacks the programs.
+    ///
+    /// # Panics
+    /// When the test fails. In CI also when Go is here and the programs are not: they should have
+    /// been built.
+    pub fn test(&self, body: impl AsyncFnOnce(&Namespace<'_>) -> Result<()>) {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        alone(async {
+            let server = self.running.get_or_try_init(started).await?;
+            let name = format!("test-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+            server.namespace(&name, &[]).await?;
+            let namespace = Namespace {
+                server,
+                client: server.admin().client(&name).await?,
+                name,
+            };
+            body(&namespace).await
+        });
+    }
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+async fn started() -> Result<ApiServer> {
+    let server = ApiServer::start().await?;
+    server.install_kinds().await?;
+    Ok(server)
+}
+
+/// Runs a test that starts servers of its own; says why and returns where the machine lacks the
+/// programs.
+///
+/// # Panics
+/// As [`Shared::test`].
+pub fn alone(body: impl Future<Output = Result<()>>) {
+    if let Err(missing) = Tools::find() {
+        return skip(&missing);
+    }
+    let outcome = runtime().block_on(async { tokio::time::timeout(TEST, body).await });
+    match outcome {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => panic!("{error:#}"),
+        Err(_) => panic!("the test takes longer than {TEST:?}"),
+    }
+}
+
+fn skip(missing: &Missing) {
+    use std::io::Write;
+    assert!(
+        !missing.should_be_here(),
+        "{missing}, though there is Go to build it"
+    );
+    // Not by eprintln!, which the test harness keeps to itself when a test passes.
+    let _ = writeln!(std::io::stderr(), "skipped: {missing}");
+}
+
+impl ApiServer {
+    /// Applies the definitions of the three kinds and waits until the server serves them.
+    ///
+    /// # Errors
+    /// When it refuses one or does not establish it.
+    pub async fn install_kinds(&self) -> Result<()> {
+        for definition in xmpp_edge_crds::kinds::crds() {
+            self.install(&definition).await?;
+        }
+        Ok(())
+    }
+
+    /// Applies one definition and waits until the server serves it as it is.
+    ///
+    /// # Errors
+    /// As [`Self::install_kinds`].
+    pub async fn install(&self, definition: &CustomResourceDefinition) -> Result<()> {
+        let definitions: Api<CustomResourceDefinition> = Api::all(self.client());
+        let name = definition.metadata.name.clone().context("it has a name")?;
+        definitions
+            .patch(
+                &name,
+                &PatchParams::apply("test-environment").force(),
+                &Patch::Apply(definition),
+            )
+            .await?;
+        wait::until(
+            &format!("{name} is established"),
+            wait::GENEROUS,
+            async || {
+                let found = definitions.get(&name).await.ok()?;
+                found
+                    .status?
+                    .conditions?
+                    .iter()
+                    .any(|c| c.type_ == "Established" && c.status == "True")
+                    .then_some(())
+            },
+        )
+        .await
+    }
+}

@@ -1,0 +1,267 @@
+//! What an administrator sees: the columns of `kubectl get`, at 80 characters, the short names, the
+//! category, and the help of `kubectl explain`.
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+use xmpp_edge_tests::cluster::{Namespace, Submission};
+
+use crate::SERVER;
+
+/// What kubectl prints for an age in an object's first two years.
+const AGE: usize = "729d".len();
+
+fn conditions(set: &[(&str, &str, &str)]) -> Value {
+    set.iter()
+        .map(|(kind, status, reason)| {
+            json!({
+                "type": kind, "status": status, "reason": reason, "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            })
+        })
+        .collect()
+}
+
+async fn put(
+    namespace: &Namespace<'_>,
+    kind: &str,
+    name: &str,
+    spec: Value,
+    status: Value,
+) -> Result<()> {
+    let object = json!({
+        "apiVersion": "xmpp-edge.dev/v1alpha1",
+        "kind": kind,
+        "metadata": { "name": name },
+        "spec": spec,
+        "status": status,
+    });
+    namespace.write(Submission::CREATE, &object).await?;
+    if !object["status"].is_null() {
+        namespace.write(Submission::STATUS, &object).await?;
+    }
+    Ok(())
+}
+
+async fn partners(namespace: &Namespace<'_>) -> Result<()> {
+    put(
+        namespace,
+        "XmppFederatedPartner",
+        "contoso",
+        json!({ "domain": "contoso.example", "partnerType": "Federated" }),
+        json!({
+            "authenticationMethods": ["SaslOverTls"],
+            "conditions": conditions(&[
+                ("Ready", "True", "Ready"), ("Reachable", "True", "Reachable"), ("Secure", "True", "Encrypted"),
+            ]),
+        }),
+    )
+    .await?;
+    put(
+        namespace,
+        "XmppFederatedPartner",
+        "northwind",
+        json!({ "domain": "chat.northwind.example", "saslNegotiation": "Optional", "suspended": true }),
+        json!({
+            "authenticationMethods": ["SaslOverTls", "TlsDialback"],
+            "conditions": conditions(&[
+                ("Ready", "False", "DomainConflict"), ("Reachable", "Unknown", "NoAttempt"),
+                ("Secure", "True", "Encrypted"),
+            ]),
+        }),
+    )
+    .await?;
+    // Nobody looked at it yet.
+    let spec = json!({ "domain": "fabrikam.example", "partnerType": "PublicVerified" });
+    put(
+        namespace,
+        "XmppFederatedPartner",
+        "fabrikam",
+        spec,
+        Value::Null,
+    )
+    .await
+}
+
+async fn policies(namespace: &Namespace<'_>) -> Result<()> {
+    let granted = json!({ "scope": "User", "enableFederationAccess": true, "enableXmppAccess": true,
+        "users": ["alice@org.example", "*@sales.org.example"] });
+    put(
+        namespace,
+        "ExternalAccessPolicy",
+        "sales",
+        granted,
+        json!({ "users": 2, "conditions": conditions(&[("Ready", "True", "Ready")]) }),
+    )
+    .await?;
+    put(
+        namespace,
+        "ExternalAccessPolicy",
+        "headquarters",
+        json!({ "scope": "Site", "site": "berlin", "mode": "Audit" }),
+        json!({ "users": 0, "conditions": conditions(&[("Ready", "False", "Conflict")]) }),
+    )
+    .await
+}
+
+async fn pools(namespace: &Namespace<'_>) -> Result<()> {
+    let spec = |site: &str, fqdn: &str, priority: u16| {
+        json!({
+            "site": site, "domains": ["org.example"], "accessEdge": { "fqdn": fqdn },
+            "route": { "priority": priority },
+            "gateways": [{ "domains": ["org.example"], "address": "prosody.inside.example:5269" }],
+            "certificate": { "selfSigned": {} },
+        })
+    };
+    put(
+        namespace,
+        "EdgePool",
+        "berlin",
+        spec("berlin", "xmpp-berlin.org.example", 10),
+        json!({
+            "replicas": 2, "readyReplicas": 2,
+            "certificate": { "notAfter": "2126-01-01T00:00:00Z", "dnsNames": ["org.example"], "serial": "01" },
+            "conditions": conditions(&[
+                ("Ready", "True", "Ready"), ("DnsPublished", "True", "Published"),
+                ("GatewayReachable", "True", "Reachable"),
+            ]),
+        }),
+    )
+    .await?;
+    put(
+        namespace,
+        "EdgePool",
+        "frankfurt",
+        spec("frankfurt", "xmpp-frankfurt.org.example", 20),
+        json!({
+            "replicas": 2, "readyReplicas": 0,
+            "conditions": conditions(&[
+                ("Ready", "False", "NoReadyReplica"), ("DnsPublished", "True", "NotManaged"),
+                ("GatewayReachable", "False", "GatewayUnreachable"),
+            ]),
+        }),
+    )
+    .await
+}
+
+/// The table without the age's value, each line without blanks at its end.
+fn ageless(table: &str) -> Result<String> {
+    let header = table.lines().next().unwrap_or_default();
+    let at = header.find("AGE").unwrap_or(header.len());
+    ensure!(
+        header[at..].trim() == "AGE",
+        "AGE is the last column: {header}"
+    );
+    let lines = table.lines().map(|line| {
+        let line = if line == header {
+            line
+        } else {
+            line.get(..at).unwrap_or(line)
+        };
+        format!("{}\n", line.trim_end())
+    });
+    Ok(lines.collect())
+}
+
+#[track_caller]
+fn assert_columns(namespace: &Namespace<'_>, kind: &str, golden: &str) {
+    let table = namespace
+        .server
+        .kubectl()
+        .run(&["get", "-n", &namespace.name, kind])
+        .unwrap();
+    let shown = ageless(&table).unwrap();
+    assert_eq!(shown, golden, "\n{shown}");
+    let width = shown.lines().next().map_or(0, str::len) - "AGE".len() + AGE;
+    assert!(width <= 80, "{kind}: {width} characters");
+}
+
+#[test]
+fn partners_fit_a_terminal() {
+    SERVER.test(async |namespace| {
+        partners(namespace).await?;
+        assert_columns(
+            namespace,
+            "xfp",
+            "\
+NAME        DOMAIN                   TYPE               READY   REACHABLE   AGE
+contoso     contoso.example          Federated          True    True
+fabrikam    fabrikam.example         PublicVerified
+northwind   chat.northwind.example   PublicUnverified   False   Unknown
+",
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn policies_fit_a_terminal() {
+    SERVER.test(async |namespace| {
+        policies(namespace).await?;
+        assert_columns(
+            namespace,
+            "exap",
+            "\
+NAME           SCOPE   SITE     XMPP    USERS   READY   AGE
+headquarters   Site    berlin   false   0       False
+sales          User             true    2       True
+",
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn pools_fit_a_terminal() {
+    SERVER.test(async |namespace| {
+        pools(namespace).await?;
+        assert_columns(
+            namespace,
+            "epool",
+            "\
+NAME        SITE        FQDN                         PODS   READY   DNS    AGE
+berlin      berlin      xmpp-berlin.org.example      2      True    True
+frankfurt   frankfurt   xmpp-frankfurt.org.example   0      False   True
+",
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn the_category_names_all_three_kinds() {
+    SERVER.test(async |namespace| {
+        partners(namespace).await?;
+        policies(namespace).await?;
+        pools(namespace).await?;
+        let kubectl = namespace.server.kubectl();
+        let names = kubectl.run(&["get", "-n", &namespace.name, "xmpp", "-o", "name"])?;
+        for name in [
+            "xmppfederatedpartner.xmpp-edge.dev/contoso",
+            "externalaccesspolicy.xmpp-edge.dev/sales",
+            "edgepool.xmpp-edge.dev/berlin",
+        ] {
+            assert!(names.lines().any(|line| line == name), "{name} in {names}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn explain_tells_the_meaning_the_choices_and_the_default() {
+    SERVER.test(async |namespace| {
+        let help = namespace
+            .server
+            .kubectl()
+            .run(&["explain", "xfp.spec.tlsNegotiation"])?;
+        for part in [
+            "DESCRIPTION",
+            "ENUM",
+            "Required",
+            "Optional",
+            "NotSupported",
+        ] {
+            assert!(help.contains(part), "{part} in {help}");
+        }
+        Ok(())
+    });
+}

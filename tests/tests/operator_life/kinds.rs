@@ -1,0 +1,94 @@
+//! Definitions that are missing, or not those of this operator.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use xmpp_edge_tests::{
+    cluster::{ApiServer, Namespace, Operator, alone},
+    wait,
+};
+
+use super::stage::{SOON, create, partner, pool, until_says};
+
+async fn chat(server: &ApiServer) -> Result<Namespace<'_>> {
+    Ok(Namespace {
+        server,
+        client: server.admin().client("chat").await?,
+        name: "chat".to_owned(),
+    })
+}
+
+#[test]
+fn missing_definitions_are_named_and_waited_for() {
+    alone(async {
+        let server = ApiServer::start().await?;
+        server.namespace("chat", &[]).await?;
+        let mut operator = Operator::launch(&server, server.admin(), "chat", &[])?;
+        operator
+            .process()
+            .await_line("install the CustomResourceDefinitions", SOON)
+            .await?;
+        server.install_kinds().await?;
+        operator.ready().await?;
+        let namespace = chat(&server).await?;
+        let object = partner("p", json!({"domain": "p.example"}));
+        create(&namespace, std::slice::from_ref(&object)).await?;
+        until_says(&namespace, &object, &[("Accepted", "True, Accepted")]).await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn one_object_that_cannot_be_read_stops_no_other() {
+    alone(async {
+        let server = ApiServer::start().await?;
+        server.namespace("chat", &[]).await?;
+        for definition in xmpp_edge_crds::kinds::crds() {
+            let mut lax = serde_json::to_value(&definition)?;
+            forget_enums(&mut lax);
+            server.install(&serde_json::from_value(lax)?).await?;
+        }
+        let namespace = chat(&server).await?;
+        let strange = partner(
+            "strange",
+            json!({"domain": "s.example", "partnerType": "Sworn", "suspended": true}),
+        );
+        let plain = partner("plain", json!({"domain": "p.example"}));
+        create(
+            &namespace,
+            &[pool(&namespace), strange.clone(), plain.clone()],
+        )
+        .await?;
+        let operator = Operator::start(&namespace, &[]).await?;
+        until_says(&namespace, &plain, &[("Accepted", "True, Accepted")]).await?;
+        let said = until_says(
+            &namespace,
+            &strange,
+            &[("Accepted", "False, Invalid"), ("Ready", "False, Invalid")],
+        )
+        .await?;
+        assert!(said.to_string().contains("Sworn"), "{said}");
+        wait::until("it is counted", SOON, async || {
+            let metrics = operator.get("/metrics").await.ok()?;
+            metrics
+                .contains(
+                    "objects{namespace=\"chat\",kind=\"XmppFederatedPartner\",ready=\"False\"} 2",
+                )
+                .then_some(())
+        })
+        .await
+    });
+}
+
+/// As if the definitions were of a version that knows more values.
+fn forget_enums(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            if fields.get("enum").is_some_and(Value::is_array) {
+                fields.remove("enum");
+            }
+            fields.values_mut().for_each(forget_enums);
+        }
+        Value::Array(items) => items.iter_mut().for_each(forget_enums),
+        _ => {}
+    }
+}

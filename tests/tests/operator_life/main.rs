@@ -1,0 +1,16 @@
+//! The operator on a real API server: what it says of partners and policies through their life, and
+//! what it asks of the API server for it.
+//!
+//! There is no node: pods are objects of the tests with a port that answers as a proxy's does.
+#![allow(clippy::unwrap_used)]
+
+mod calls;
+mod kinds;
+mod leading;
+mod partners;
+mod policies;
+mod stage;
+
+use xmpp_edge_tests::cluster::Shared;
+
+static SERVER: Shared = Shared::new();

@@ -12,18 +12,30 @@
 {{- end -}}
 {{- end -}}
 
+{{/* What selects the pods of a component: (list root component). */}}
+{{- define "xmpp-edge.selectorOf" -}}
+{{- $root := index . 0 -}}
+app.kubernetes.io/name: {{ include "xmpp-edge.name" $root }}
+app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end -}}
+
 {{- define "xmpp-edge.selector" -}}
-app.kubernetes.io/name: {{ include "xmpp-edge.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
-app.kubernetes.io/component: operator
+{{ include "xmpp-edge.selectorOf" (list . "operator") }}
+{{- end -}}
+
+{{/* Labels of a component's objects: (list root component). */}}
+{{- define "xmpp-edge.labelsOf" -}}
+{{- $root := index . 0 -}}
+{{ include "xmpp-edge.selectorOf" . }}
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: xmpp-edge
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
 {{- end -}}
 
 {{- define "xmpp-edge.labels" -}}
-{{ include "xmpp-edge.selector" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/part-of: xmpp-edge
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{ include "xmpp-edge.labelsOf" (list . "operator") }}
 {{- end -}}
 
 {{- define "xmpp-edge.serviceAccount" -}}

@@ -15,6 +15,7 @@
 mod api_server;
 mod audit;
 mod controller_manager;
+mod helm;
 mod identity;
 mod kubectl;
 mod operator;
@@ -26,6 +27,7 @@ mod tools;
 pub use api_server::ApiServer;
 pub use audit::{Audit, Entry, ObjectRef, User};
 pub use controller_manager::{ControllerManager, WITHOUT_NODES};
+pub use helm::{Helm, Major};
 pub use identity::{Credential, Identity};
 pub use kubectl::Kubectl;
 pub use operator::{FakePod, Operator};

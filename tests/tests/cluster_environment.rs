@@ -119,7 +119,7 @@ async fn names(client: &Client, namespace: &str) -> Result<Vec<String>> {
 #[test]
 fn a_server_that_was_down_comes_back_with_its_data_and_its_audit_log() {
     alone(async {
-        let mut server = ApiServer::start().await?;
+        let server = ApiServer::start().await?;
         let client = server.client();
         let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
         maps.create(&PostParams::default(), &config_map("kept"))

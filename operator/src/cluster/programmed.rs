@@ -77,8 +77,7 @@ fn of_pool(
     pool: &str,
     object: &ObjectRef,
 ) -> Verdict {
-    let since = scene.since.get(pool).cloned().unwrap_or_default();
-    let (needed, or_before) = since.of(object);
+    let (needed, or_before) = scene.since.get(pool).map_or((0, true), |it| it.of(object));
     let report = scene.reports.get(pool);
     let loaded = report.map_or(Loaded::NoPod, super::pods::PoolReport::loaded);
     // With no pod ready, what the last ones had loaded is what the next begin with.

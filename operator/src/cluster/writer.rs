@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use k8s_openapi::NamespaceResourceScope;
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{Patch, PatchParams},
+    api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
 };
 use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
@@ -172,6 +172,9 @@ impl Writer {
 /// Applies a status on the form of the object that it was decided on: a newer form refuses it, so
 /// that nothing is written over a newer observedGeneration. The answer is the object as it is now.
 ///
+/// A status has one writer. Apply cannot take away what someone else added to a list, so where that
+/// happened the status is replaced.
+///
 /// # Errors
 /// [`kube::Error`]; 409 where another form of the object is there.
 pub async fn apply_status<K, S>(
@@ -181,14 +184,12 @@ pub async fn apply_status<K, S>(
     status: &S,
 ) -> Result<K, kube::Error>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + DeserializeOwned
-        + Clone
-        + std::fmt::Debug,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned,
     S: Serialize,
 {
     let namespace = object.namespace().unwrap_or_default();
     let name = object.name_any();
+    let status = serde_json::to_value(status).map_err(kube::Error::SerdeError)?;
     let body = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
@@ -200,8 +201,85 @@ where
         },
         "status": status,
     });
-    let api: Api<K> = Api::namespaced(client.clone(), &namespace);
+    let resource = ApiResource::erase::<K>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, &resource);
     let parameters = PatchParams::apply(manager).force();
-    api.patch_status(&name, &parameters, &Patch::Apply(&body))
-        .await
+    let patch = Patch::Apply(&body);
+    let mut answer = api.patch_status(&name, &parameters, &patch).await?;
+    if has_surplus(&answer.data["status"], &status) {
+        let parameters = PostParams {
+            field_manager: Some(manager.to_owned()),
+            ..PostParams::default()
+        };
+        answer.data["status"] = status;
+        answer = api.replace_status(&name, &parameters, &answer).await?;
+    }
+    let answer = serde_json::to_value(answer).map_err(kube::Error::SerdeError)?;
+    serde_json::from_value(answer).map_err(kube::Error::SerdeError)
+}
+
+/// Whether there is anything in `found` that is not `wanted`. Values differ only where someone was
+/// faster, and then the form is another.
+fn has_surplus(found: &Value, wanted: &Value) -> bool {
+    match (found, wanted) {
+        (Value::Object(found), Value::Object(wanted)) => found.iter().any(|(key, found)| {
+            let wanted = wanted.get(key);
+            wanted.is_none_or(|wanted| has_surplus(found, wanted))
+        }),
+        (Value::Array(found), Value::Array(wanted)) => found.len() != wanted.len(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_someone_else_added_is_seen_and_the_order_of_lists_is_not() {
+        let wanted = json!({"methods": ["A"], "conditions": [{"type": "a"}, {"type": "b"}], "config": {"generation": 3}});
+        let table = [
+            (wanted.clone(), false),
+            (
+                json!({"methods": ["A", "B"], "conditions": [{"type": "a"}, {"type": "b"}]}),
+                true,
+            ),
+            (
+                json!({"methods": ["A"], "conditions": [{"type": "b"}, {"type": "a"}]}),
+                false,
+            ),
+            (
+                json!({"methods": ["A"], "config": {"generation": 3, "extra": 1}}),
+                true,
+            ),
+            (json!({"methods": ["A"], "extra": 1}), true),
+            (Value::Null, false),
+        ];
+        for (found, expected) in table {
+            assert_eq!(has_surplus(&found, &wanted), expected, "{found}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_newest_form_of_an_object_is_the_one_that_waits() {
+        let writer = Writer::default();
+        let key = |name: &str| ("Kind", "n".to_owned(), name.to_owned());
+        let task = || -> Task { Box::pin(async { Ok(()) }) };
+        writer.submit(key("a"), json!(1), task());
+        writer.submit(key("b"), json!(1), task());
+        writer.submit(key("a"), json!(2), task());
+        assert_eq!(writer.pending(), 2);
+        let (first, _) = writer.next().expect("one waits");
+        assert_eq!(first, key("a"));
+        writer.submit(key("a"), json!(2), task());
+        assert!(!writer.landed(&key("a")), "the same again is no news");
+        writer.submit(key("a"), json!(3), task());
+        let _ = writer.next();
+        let _ = writer.next();
+        writer.submit(key("a"), json!(4), task());
+        assert!(
+            writer.landed(&key("a")),
+            "something else was wanted meanwhile"
+        );
+    }
 }

@@ -22,10 +22,14 @@ pub fn name_of(pool: &str) -> String {
 ///
 /// With `Refuse` only a first key is taken: several may come before it is compiled in.
 pub fn learn(data: &mut Data, config: &EdgeConfig, partner: &str, key: &str) -> bool {
-    let Some(in_force) = config.partners.iter().find(|it| it.name == partner) else {
+    // Compiled in the order of their names.
+    let place = config
+        .partners
+        .binary_search_by(|it| it.name.as_str().cmp(partner));
+    let Ok(place) = place else {
         return false;
     };
-    let trust = &in_force.trust;
+    let trust = &config.partners[place].trust;
     let text = data.get(partner).map_or("", String::as_str);
     let first = text.is_empty()
         && trust.known_spki_sha256.is_empty()

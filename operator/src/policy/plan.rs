@@ -37,8 +37,10 @@ pub fn plan(
     let mut users = None;
     let mut effective_pools = Vec::new();
     for (pool, config) in &scene.compiled.configs {
-        let in_force = config.access.policies.iter().find(|it| it.name == *name);
-        if let Some(in_force) = in_force {
+        // Compiled in the order of their names.
+        let policies = &config.access.policies;
+        if let Ok(place) = policies.binary_search_by(|it| it.name.cmp(name)) {
+            let in_force = &policies[place];
             users = granted(in_force);
             if applies(in_force, config) {
                 effective_pools.push(pool.clone());

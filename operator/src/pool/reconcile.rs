@@ -1,6 +1,6 @@
 //! One look at one pool: the five words, one after the other.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};

@@ -3,7 +3,7 @@
 
 use std::{fs, net::Ipv4Addr, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::{
     authentication::v1::{TokenRequest, TokenRequestSpec},
     core::v1::{Namespace, ServiceAccount},
@@ -12,6 +12,7 @@ use kube::{
     Api, Client,
     api::{ObjectMeta, Patch, PatchParams, PostParams},
 };
+use parking_lot::Mutex;
 
 use super::{Audit, Credential, Identity, Kubectl, Tools, audit::POLICY, storage::Storage};
 use crate::{
@@ -44,8 +45,8 @@ const MANAGER: &str = "test-environment";
 /// A running control plane without controllers; everything in it ends with it.
 pub struct ApiServer {
     // Processes end before the folder that they write to goes.
-    daemon: Option<Daemon>,
-    etcd: Daemon,
+    daemon: Mutex<Option<Daemon>>,
+    etcd: Mutex<Daemon>,
     tools: Tools,
     block: Block,
     authority: Authority,
@@ -78,9 +79,9 @@ impl ApiServer {
         let kubeconfig = storage.path().join("admin.kubeconfig");
         fs::write(&kubeconfig, admin.kubeconfig("default"))?;
         let etcd = start_etcd(&tools, &storage, block.host(ETCD_HOST))?;
-        let mut server = Self {
-            daemon: None,
-            etcd,
+        let server = Self {
+            daemon: Mutex::new(None),
+            etcd: Mutex::new(etcd),
             client: admin.client("default").await?,
             kubectl: Kubectl::new(&tools.kubectl, &kubeconfig),
             admin,
@@ -97,55 +98,74 @@ impl ApiServer {
     ///
     /// # Errors
     /// When it runs already or does not get ready.
-    pub async fn launch(&mut self) -> Result<()> {
-        if self.daemon.is_some() {
-            bail!("the API server runs already");
-        }
-        let daemon = Daemon::start(
+    pub async fn launch(&self) -> Result<()> {
+        let started = Daemon::start(
             "kube-apiserver",
             &self.tools.kube_apiserver,
             &self.arguments(),
             &[],
             &self.storage.path().join("kube-apiserver.log"),
         )?;
-        let daemon = self.daemon.insert(daemon);
-        let (client, etcd) = (&self.client, &mut self.etcd);
+        ensure!(
+            self.daemon.lock().replace(started).is_none(),
+            "the API server ran already"
+        );
         let ready = wait::until("the API server is ready", START, async || {
-            if let Some(status) = daemon.exited() {
-                return Some(Err(anyhow::anyhow!("kube-apiserver ended: {status}")));
-            }
-            if let Some(status) = etcd.exited() {
-                return Some(Err(anyhow::anyhow!("etcd ended: {status}")));
+            if let Some(ended) = self.ended() {
+                return Some(Err(ended));
             }
             let request = http::Request::get("/readyz").body(Vec::new()).ok()?;
-            client.request_text(request).await.ok().map(|_| Ok(()))
+            let answer = self.client.request_text(request).await;
+            answer.ok().map(|_| Ok(()))
         })
         .await;
         ready
             .and_then(|outcome| outcome)
-            .with_context(|| daemon.tail())
-            .with_context(|| etcd.tail())
+            .with_context(|| self.tails())
+    }
+
+    /// A process that ended by itself.
+    fn ended(&self) -> Option<anyhow::Error> {
+        let api = self.daemon.lock().as_mut().and_then(Daemon::exited);
+        let etcd = self.etcd.lock().exited();
+        api.or(etcd)
+            .map(|status| anyhow::anyhow!("a process ended: {status}"))
+    }
+
+    fn tails(&self) -> String {
+        let api = self.daemon.lock().as_ref().map(Daemon::tail);
+        self.etcd.lock().tail() + &api.unwrap_or_default()
     }
 
     /// Ends the API server in order (SIGTERM); etcd and its data stay. Nothing when it does not run.
     ///
     /// # Errors
     /// When it had to be killed.
-    pub async fn stop(&mut self) -> Result<()> {
-        if let Some(mut daemon) = self.daemon.take() {
+    pub async fn stop(&self) -> Result<()> {
+        let running = self.daemon.lock().take();
+        if let Some(mut daemon) = running {
             daemon.terminate(STOP).await?;
         }
         Ok(())
     }
 
     /// Ends the API server at once (SIGKILL): connections break. etcd and its data stay.
-    pub fn kill(&mut self) {
-        self.daemon = None;
+    pub fn kill(&self) {
+        *self.daemon.lock() = None;
     }
 
-    /// The API server's process, to freeze and thaw it; `None` while it is down.
-    pub fn process(&self) -> Option<&Daemon> {
-        self.daemon.as_ref()
+    /// The API server answers nobody any more, connections alive, until [`Self::thaw`].
+    pub fn freeze(&self) {
+        if let Some(daemon) = self.daemon.lock().as_ref() {
+            daemon.freeze();
+        }
+    }
+
+    /// Undoes [`Self::freeze`].
+    pub fn thaw(&self) {
+        if let Some(daemon) = self.daemon.lock().as_ref() {
+            daemon.thaw();
+        }
     }
 
     /// A client of a member of `system:masters`, on the runtime that started the server.

@@ -35,7 +35,20 @@ pub struct Namespace<'s> {
     pub client: Client,
 }
 
-impl Namespace<'_> {
+impl<'s> Namespace<'s> {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// When the server refuses, as where there is one of that name.
+    pub async fn new(server: &'s ApiServer, name: &str) -> Result<Self> {
+        server.namespace(name, &[]).await?;
+        Ok(Self {
+            server,
+            name: name.to_owned(),
+            client: server.admin().client(name).await?,
+        })
+    }
+
     /// The admin's view of a kind in this namespace.
     pub fn api<K>(&self) -> Api<K>
     where
@@ -64,13 +77,7 @@ impl Shared {
         alone(async {
             let server = self.running.get_or_try_init(started).await?;
             let name = format!("test-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-            server.namespace(&name, &[]).await?;
-            let namespace = Namespace {
-                server,
-                client: server.admin().client(&name).await?,
-                name,
-            };
-            body(&namespace).await
+            body(&Namespace::new(server, &name).await?).await
         });
     }
 }
@@ -93,14 +100,22 @@ async fn started() -> Result<ApiServer> {
 /// # Panics
 /// As [`Shared::test`].
 pub fn alone(body: impl Future<Output = Result<()>>) {
+    alone_within(TEST, body);
+}
+
+/// As [`alone`], for a test that needs longer than others.
+///
+/// # Panics
+/// As [`Shared::test`].
+pub fn alone_within(limit: Duration, body: impl Future<Output = Result<()>>) {
     if let Err(missing) = Tools::find() {
         return skip(&missing);
     }
-    let outcome = runtime().block_on(async { tokio::time::timeout(TEST, body).await });
+    let outcome = runtime().block_on(async { tokio::time::timeout(limit, body).await });
     match outcome {
         Ok(Ok(())) => {}
         Ok(Err(error)) => panic!("{error:#}"),
-        Err(_) => panic!("the test takes longer than {TEST:?}"),
+        Err(_) => panic!("the test takes longer than {limit:?}"),
     }
 }
 

@@ -113,7 +113,7 @@ fn a_frozen_leader_that_wakes_up_does_not_act_on() {
 #[test]
 fn an_api_server_that_was_away_is_taken_up_again() {
     alone(async {
-        let mut server = ApiServer::start().await?;
+        let server = ApiServer::start().await?;
         server.install_kinds().await?;
         server.namespace("chat", &[]).await?;
         let object = partner("p", json!({"domain": "p.example"}));

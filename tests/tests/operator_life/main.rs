@@ -5,8 +5,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod calls;
+mod conflicts;
 mod kinds;
 mod leading;
+mod namespaces;
 mod partners;
 mod policies;
 mod stage;

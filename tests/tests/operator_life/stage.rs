@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use kube::{Api, api::DeleteParams};
+use kube::{
+    Api,
+    api::{ApiResource, DeleteParams, DynamicObject},
+};
 use serde_json::{Value, json};
 use xmpp_edge_crds::kinds::{EdgePool, ExternalAccessPolicy, XmppFederatedPartner};
 use xmpp_edge_tests::{
@@ -70,20 +73,17 @@ pub async fn delete(namespace: &Namespace<'_>, object: &Value) -> Result<()> {
     Ok(())
 }
 
-/// The object as it is now, as JSON.
+/// The object as it is now, whether it is one of its kind or not.
 pub async fn get(namespace: &Namespace<'_>, object: &Value) -> Result<Value> {
     let name = object["metadata"]["name"].as_str().unwrap();
-    async fn of<K>(api: Api<K>, name: &str) -> Result<Value>
-    where
-        K: Clone + std::fmt::Debug + serde::de::DeserializeOwned + serde::Serialize,
-    {
-        Ok(serde_json::to_value(api.get(name).await?)?)
-    }
-    match object["kind"].as_str().unwrap() {
-        "EdgePool" => of(namespace.api::<EdgePool>(), name).await,
-        "ExternalAccessPolicy" => of(namespace.api::<ExternalAccessPolicy>(), name).await,
-        _ => of(namespace.api::<XmppFederatedPartner>(), name).await,
-    }
+    let resource = match object["kind"].as_str().unwrap() {
+        "EdgePool" => ApiResource::erase::<EdgePool>(&()),
+        "ExternalAccessPolicy" => ApiResource::erase::<ExternalAccessPolicy>(&()),
+        _ => ApiResource::erase::<XmppFederatedPartner>(&()),
+    };
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(namespace.client.clone(), &namespace.name, &resource);
+    Ok(serde_json::to_value(api.get(name).await?)?)
 }
 
 /// `STATUS, REASON` of a condition in an object; empty where there is none.

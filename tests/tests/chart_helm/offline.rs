@@ -81,7 +81,7 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ("--set=log.format=xml", &["log/format", "json"]),
     ("--set=log.level=", &["log/level"]),
     ("--set=nodeSelector.gpu=1", &["nodeSelector/gpu", "string"]),
-    ("--set=metrics.port=80", &["metrics/port", "1024"]),
+    ("--set=metrics.port=80", &["metrics/port", "minimum"]),
     (
         "--set=metrics.podMonitor.interval=30",
         &["metrics/podMonitor/interval"],

@@ -112,7 +112,9 @@ fn each_alert_leads_to_a_page_that_says_what_to_do() {
 fn rules_and_dashboards_ask_for_metrics_that_exist() {
     let mut known = BTreeSet::new();
     for document in ["docs/metrics.md", "docs/operator-metrics.md"] {
-        known.extend(metrics_in(&fs::read_to_string(root().join(document)).unwrap()));
+        known.extend(metrics_in(
+            &fs::read_to_string(root().join(document)).unwrap(),
+        ));
     }
     let mut asked = metrics_in(
         &fs::read_to_string(chart().join("files/rules/alerts.yaml"))
@@ -123,7 +125,10 @@ fn rules_and_dashboards_ask_for_metrics_that_exist() {
         asked.extend(metrics_in(&query));
     }
     let unknown: Vec<_> = asked.difference(&known).collect();
-    assert!(unknown.is_empty(), "not in docs/metrics.md or docs/operator-metrics.md: {unknown:?}");
+    assert!(
+        unknown.is_empty(),
+        "not in docs/metrics.md or docs/operator-metrics.md: {unknown:?}"
+    );
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! The chart with a real Helm, 3 and 4, on a real API server: what it renders is accepted, what is
 //! wrong with values is named, the rights it grants are those that the operator uses, and an
-//! uninstallation leaves nothing stuck.
+//! uninstallation leaves nothing stuck. And its dashboards and alerts on a real Prometheus.
 //!
 //! There is no node: where Helm waits for a pod, the test runs the pod's program by itself, with its
 //! arguments, as its ServiceAccount, and says how it ended.
 #![allow(clippy::unwrap_used)]
 
+mod dashboards;
 mod life;
 mod offline;
 mod rights;
@@ -16,7 +17,7 @@ use std::{path::PathBuf, process::Stdio};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use xmpp_edge_tests::{
-    cluster::{ApiServer, Helm, Identity, Major, Shared},
+    cluster::{ApiServer, Helm, Identity, Major, Shared, skip},
     edge,
 };
 
@@ -24,6 +25,15 @@ use xmpp_edge_tests::{
 static SERVER: Shared = Shared::new();
 
 const MAJORS: [Major; 2] = [Major::Four, Major::Three];
+
+/// Whether these were built; says so where not.
+fn has_helm(majors: &[Major]) -> bool {
+    let missing = majors
+        .iter()
+        .find_map(|major| Helm::offline(*major, PathBuf::new()).err());
+    missing.iter().for_each(skip);
+    missing.is_none()
+}
 
 fn chart() -> String {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/xmpp-edge");

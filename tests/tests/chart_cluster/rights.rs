@@ -272,7 +272,7 @@ fn all(server: &ApiServer) -> String {
     shown.unwrap_or_else(|error| error.to_string())
 }
 
-async fn cannot_read_elsewhere(server: &ApiServer, account: &Identity) -> Result<()> {
+async fn cannot_read_elsewhere(account: &Identity) -> Result<()> {
     let client = account.client(HOME).await?;
     for namespace in [OTHER, HOME, "kube-system"] {
         let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
@@ -345,6 +345,6 @@ fn the_operator_has_the_rights_that_it_uses_and_no_others() {
         );
         let stale: Vec<_> = known.keys().filter(|it| !granted.contains(*it)).collect();
         ensure!(stale.is_empty(), "explained, but not granted: {stale:#?}");
-        cannot_read_elsewhere(&server, &account).await
+        cannot_read_elsewhere(&account).await
     });
 }

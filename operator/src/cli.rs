@@ -258,7 +258,7 @@ enum Failure {
     #[error(transparent)]
     Import(#[from] lync::ImportError),
     #[error("cannot render: {0}")]
-    Render(#[from] xmpp_edge_crds::edge_config::shards::EncodeError),
+    Render(#[from] render::RenderError),
     #[error("cannot write the result as JSON: {0}")]
     Json(#[from] serde_json::Error),
     #[error("cannot write the result as YAML: {0}")]
@@ -484,7 +484,7 @@ fn say(note: &Note) {
 
 fn show(look: &Look) -> Result<u8, Failure> {
     let (inspection, code) = inspected(look)?;
-    let rendered = render::render(&inspection)?;
+    let rendered = render::render(&inspection, jiff::Timestamp::now())?;
     match look.output {
         Output::Text => print(&render::yaml(&rendered)?)?,
         Output::Json => print_json(&rendered)?,

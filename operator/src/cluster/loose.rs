@@ -12,7 +12,7 @@ use serde_json::Value;
 #[derive(Clone, Debug)]
 pub enum Loose<K> {
     Read(K),
-    Unreadable(Unreadable),
+    Unreadable(Box<Unreadable>),
 }
 
 /// What can be said of an object that is not readable as its kind.
@@ -54,12 +54,12 @@ impl<'de, K: serde::de::DeserializeOwned + Resource> Deserialize<'de> for Loose<
             Ok(object) => Ok(Self::Read(object)),
             Err(error) => {
                 let metadata = value.get("metadata").unwrap_or(&Value::Null);
-                Ok(Self::Unreadable(Unreadable {
+                Ok(Self::Unreadable(Box::new(Unreadable {
                     metadata: ObjectMeta::deserialize(metadata).map_err(D::Error::custom)?,
                     error: error.to_string(),
                     suspended: value.pointer("/spec/suspended").and_then(Value::as_bool),
                     status: value.get("status").cloned().unwrap_or_default(),
-                }))
+                })))
             }
         }
     }

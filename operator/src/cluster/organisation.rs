@@ -19,7 +19,7 @@ use super::{
     backoff::Backoff,
     known_keys,
     metrics::{Objects, OfPool},
-    pods::{self, Loaded, PodReport, PoolReport},
+    pods::{self, Loaded, PoolReport},
     scene::{Context, PoolOutcome, Scene, Since},
     snapshot,
     written::{Counts, Written},
@@ -96,7 +96,7 @@ impl Organisation {
         block_in_place(|| self.say(&scene, &outcomes));
         let pools = outcomes.values().filter_map(|outcome| outcome.again);
         Look {
-            again: pools.chain(self.written.next()).min(),
+            again: pools.chain(self.written.until_due()).min(),
             failed: failed || learned.is_err(),
         }
     }
@@ -178,10 +178,7 @@ impl Organisation {
                 && pods::poll::is_ready(&pod)
             {
                 let report = reports.entry(pool.clone()).or_default();
-                report
-                    .pods
-                    .entry(pod.name_any())
-                    .or_insert_with(PodReport::default);
+                report.pods.entry(pod.name_any()).or_default();
             }
         }
         for pool in self.last.keys() {

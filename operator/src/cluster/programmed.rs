@@ -47,7 +47,7 @@ pub fn programmed(
     }
     let said = scene.diagnostics(object);
     if let Some(said) = said
-        .into_iter()
+        .iter()
         .find(|it| it.condition == ConditionType::Programmed && !it.status)
     {
         return not(said.reason, said.message.clone());

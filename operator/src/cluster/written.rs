@@ -80,7 +80,7 @@ impl Written {
     }
 
     /// How long until something that waits is due; asking resets it.
-    pub fn next(&mut self) -> Option<Duration> {
+    pub fn until_due(&mut self) -> Option<Duration> {
         let next = self.next.take()?;
         Some(next.saturating_duration_since(Instant::now()))
     }

@@ -1,17 +1,31 @@
 //! `render`: what a cluster would get, as far as it follows from the manifests alone.
 //!
-//! Secrets are named with their keys; their data is elided. Nothing is made and nothing is kept.
+//! The objects are those of the very plan that the controllers apply. Secrets are named with their
+//! keys; their data is elided. Nothing is kept.
 
-use base64::{Engine, prelude::BASE64_STANDARD};
+use jiff::Timestamp;
+use kube::ResourceExt;
 use serde::Serialize;
 use serde_json::{Value, json};
-use xmpp_edge_crds::edge_config::{EdgeConfig, shards};
+use xmpp_edge_crds::{
+    edge_config::{EdgeConfig, shards},
+    kinds::EdgePool,
+};
 
 use super::{Inspection, Namespace};
-use crate::{certificates::store::Entry, dns::records};
+use crate::{
+    certificates::CertificateError,
+    dns::records,
+    pool::{
+        plan::{self, Facts, secrets},
+        read,
+    },
+};
 
 /// What stands in place of secret data.
 const ELIDED: &str = "(elided)";
+/// Where the chart puts the operator unless it is told otherwise.
+const OPERATOR_NAMESPACE: &str = "xmpp-edge-system";
 
 /// One pool: its document, the objects it leads to, the records it wants.
 #[derive(Serialize)]
@@ -25,108 +39,98 @@ pub struct Rendered {
     pub records: Vec<String>,
 }
 
+/// Why nothing can be rendered.
+#[derive(Debug, thiserror::Error)]
+pub enum RenderError {
+    /// A document does not fit into eight ConfigMaps.
+    #[error(transparent)]
+    TooLarge(#[from] shards::EncodeError),
+    #[error(transparent)]
+    Certificates(#[from] CertificateError),
+    #[error("an object has no JSON form: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
 /// Renders every pool in force.
 ///
 /// # Errors
-/// [`shards::EncodeError`] where a document does not fit into eight ConfigMaps.
-pub fn render(inspection: &Inspection) -> Result<Vec<Rendered>, shards::EncodeError> {
-    inspection
-        .namespaces
-        .iter()
-        .flat_map(|namespace| {
-            namespace
-                .compiled
-                .configs
-                .values()
-                .map(|config| render_pool(namespace, config))
-        })
-        .collect()
+/// [`RenderError`].
+pub fn render(inspection: &Inspection, now: Timestamp) -> Result<Vec<Rendered>, RenderError> {
+    let mut rendered = Vec::new();
+    for namespace in &inspection.namespaces {
+        for config in namespace.compiled.configs.values() {
+            rendered.extend(render_pool(namespace, config, now)?);
+        }
+    }
+    Ok(rendered)
 }
 
 fn render_pool(
     namespace: &Namespace,
     config: &EdgeConfig,
-) -> Result<Rendered, shards::EncodeError> {
-    let pool = namespace
-        .world
-        .pools
-        .iter()
-        .find(|pool| pool.metadata.name.as_ref() == Some(&config.pool));
-    Ok(Rendered {
+    now: Timestamp,
+) -> Result<Option<Rendered>, RenderError> {
+    let pools = &namespace.world.pools;
+    // Nothing was in force before, so that a pool in force can be read.
+    let Some(pool) = pools.iter().find(|pool| pool.name_any() == config.pool) else {
+        return Ok(None);
+    };
+    let mut pool = pool.clone();
+    pool.metadata.namespace = Some(config.namespace.clone());
+    Ok(Some(Rendered {
         pool: config.pool.clone(),
         namespace: namespace.name.clone(),
         edge_config: config.clone(),
-        objects: objects(config)?,
-        records: pool.map_or_else(Vec::new, |pool| records::of_pool(&pool.spec)),
-    })
+        objects: objects(namespace, &pool, config, now)?,
+        records: records::of_pool(&pool.spec),
+    }))
 }
 
-fn objects(config: &EdgeConfig) -> Result<Vec<Value>, shards::EncodeError> {
-    let mut objects = config_maps(config)?;
-    let metadata = |name: &str| json!({ "name": name, "namespace": config.namespace });
-    objects.push(json!({
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": metadata("xmpp-edge-internal-ca"),
-        "data": { "ca.crt": ELIDED },
-    }));
-    let mut secret = |entry: &Entry, kind: &str, keys: &[&str]| {
-        let data: serde_json::Map<String, Value> = keys
-            .iter()
-            .map(|key| ((*key).to_owned(), Value::from(ELIDED)))
+fn objects(
+    namespace: &Namespace,
+    pool: &EdgePool,
+    config: &EdgeConfig,
+    now: Timestamp,
+) -> Result<Vec<Value>, RenderError> {
+    let mut objects = Vec::new();
+    let held = |name: &str| namespace.world.secrets.get(name).cloned();
+    let secrets = secrets::plan(Some(pool), config, &held, now)?;
+    for (entry, material) in &secrets.entries {
+        let data: serde_json::Map<String, Value> = material
+            .keys()
+            .map(|key| (key.clone(), Value::from(ELIDED)))
             .collect();
         objects.push(json!({
             "apiVersion": "v1",
             "kind": "Secret",
-            "type": kind,
-            "metadata": metadata(&entry.to_string()),
+            "type": secrets::secret_type(material),
+            "metadata": {
+                "name": entry.to_string(),
+                "namespace": config.namespace,
+                "labels": secrets::labels(entry, pool),
+            },
             "stringData": data,
         }));
+    }
+    let mut internal_ca = secrets.internal_ca.manifest()?;
+    internal_ca["data"]["ca.crt"] = Value::from(ELIDED);
+    objects.push(internal_ca);
+    let facts = Facts {
+        proxy_image: read::DEFAULT_PROXY_IMAGE,
+        operator: Some(read::operator_peer(OPERATOR_NAMESPACE)),
+        database: read::database_of(&namespace.world, pool),
+        volume: None,
+        written: None,
+        after: None,
     };
-    let pair = ["tls.crt", "tls.key"];
-    let trusted = ["tls.crt", "tls.key", "ca.crt"];
-    secret(&Entry::InternalCa, "kubernetes.io/tls", &pair);
-    secret(&Entry::Dialback, "Opaque", &["secret"]);
-    secret(
-        &Entry::InternalIssuer(config.pool.clone()),
-        "kubernetes.io/tls",
-        &trusted,
-    );
-    secret(
-        &Entry::PoolPair(config.pool.clone()),
-        "kubernetes.io/tls",
-        &pair,
-    );
-    for gateway in &config.gateways {
-        if let Some(first) = gateway.domains.first() {
-            secret(
-                &Entry::Gateway(first.to_string()),
-                "kubernetes.io/tls",
-                &trusted,
-            );
-        }
+    let plan = plan::plan(pool, config, &facts);
+    if let Some(error) = plan.too_large {
+        return Err(error.into());
+    }
+    for child in &plan.children {
+        objects.push(child.manifest()?);
     }
     Ok(objects)
-}
-
-/// The ConfigMaps `<pool>-config-0…7` that the pods mount.
-fn config_maps(config: &EdgeConfig) -> Result<Vec<Value>, shards::EncodeError> {
-    let shards = shards::encode(config)?;
-    Ok(shards
-        .iter()
-        .enumerate()
-        .map(|(number, shard)| {
-            json!({
-                "apiVersion": "v1",
-                "kind": "ConfigMap",
-                "metadata": {
-                    "name": format!("{}-config-{number}", config.pool),
-                    "namespace": config.namespace,
-                },
-                "binaryData": { "shard": BASE64_STANDARD.encode(shard) },
-            })
-        })
-        .collect())
 }
 
 /// As YAML: a document each, comments between them for a reader.

@@ -22,6 +22,7 @@ use super::plan::{
 use crate::{
     certificates::store::{Material, text},
     cluster::{Caches, Scene},
+    compile::World,
 };
 
 /// The proxy's image where neither the pool nor the command line names one.
@@ -71,7 +72,7 @@ pub fn operator_peer(namespace: &str) -> NetworkPolicyPeer {
 
 /// Hosts and ports in the database's URL, `postgres://user:password@host:port,…/database`.
 #[must_use]
-pub fn database_hosts(secret: Option<&Material>) -> Vec<HostPort> {
+fn database_hosts(secret: Option<&Material>) -> Vec<HostPort> {
     let url = secret.and_then(|material| text(material, "url"));
     let Some((_, rest)) = url.and_then(|url| url.trim().split_once("://")) else {
         return Vec::new();
@@ -85,6 +86,14 @@ pub fn database_hosts(secret: Option<&Material>) -> Vec<HostPort> {
         .split(',')
         .filter_map(|host| HostPort::parse(host, Some(DATABASE_PORT)).ok())
         .collect()
+}
+
+/// Hosts and ports of a pool's database, as far as its Secret can be read.
+#[must_use]
+pub fn database_of(world: &World, pool: &EdgePool) -> Vec<HostPort> {
+    let contacts = pool.spec.contacts.as_ref();
+    let postgres = contacts.and_then(|contacts| contacts.postgres.as_ref());
+    database_hosts(postgres.and_then(|postgres| world.secrets.get(&postgres.secret_ref.name)))
 }
 
 /// The generation whose shards are all in place, with nothing beside them.
@@ -173,4 +182,38 @@ pub fn readable<'a>(scene: &'a Scene, name: &str) -> Option<&'a EdgePool> {
         .pools
         .iter()
         .find(|pool| pool.name_any() == name)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::certificates::store::set;
+
+    #[test]
+    fn the_hosts_of_a_database_are_read_off_its_url() {
+        for (url, expected) in [
+            ("postgres://u:p@db.example/x", "db.example:5432"),
+            (
+                "postgresql://u:p@ss@10.0.0.1:6432/x?sslmode=require",
+                "10.0.0.1:6432",
+            ),
+            (
+                "postgres://a.example,b.example:5433/x",
+                "a.example:5432 b.example:5433",
+            ),
+            ("postgres://u@[fd00::1]:5432", "[fd00::1]:5432"),
+            ("postgres://u@%2Fvar%2Frun/x", ""),
+            ("host=db.example user=u", ""),
+        ] {
+            let mut material = Material::new();
+            set(&mut material, "url", url);
+            let found: Vec<String> = database_hosts(Some(&material))
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            assert_eq!(found.join(" "), expected, "{url}");
+        }
+        assert!(database_hosts(None).is_empty());
+    }
 }

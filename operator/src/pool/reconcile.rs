@@ -16,20 +16,22 @@ use xmpp_edge_crds::{
 
 use super::{
     apply::{Applied, Applier, ApplyError, print_of_mounted},
+    external_dns::Endpoints,
     plan::{
         self, Child, ChildKind, Facts, names,
         rollout::{self, Rollout},
         secrets::{self, SecretsPlan},
     },
+    publish::{self, Publications},
     read, status,
     status::{Certificate, Findings},
     validate,
 };
 use crate::{
-    certificates::{CertificateError, pool::Provision, store::Material},
+    certificates::{CertificateError, pool::Provision},
     cluster::{
         Context, PoolError, PoolOutcome, Scene,
-        conditions::Wanted,
+        conditions::{self, State, Wanted},
         loose::Loose,
         metrics::OfPool,
         snapshot,
@@ -51,6 +53,8 @@ const REFUSED: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub struct Memory {
     applied: Applied,
+    publications: Publications,
+    endpoints: Endpoints,
     pools: Mutex<HashMap<(String, String), Remembered>>,
     /// By namespace: pools share its CA, and must not each make one.
     secrets: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
@@ -114,7 +118,20 @@ pub async fn reconcile(
         return Ok(PoolOutcome::default());
     };
     if object.meta().deletion_timestamp.is_some() {
-        return Ok(PoolOutcome::default());
+        let again = match object.read() {
+            Some(pool) => {
+                context
+                    .pools
+                    .publications
+                    .leave(context, namespace, pool)
+                    .await
+            }
+            None => None,
+        };
+        return Ok(PoolOutcome {
+            again,
+            ..PoolOutcome::default()
+        });
     }
     let pool = read::readable(scene, name);
     let config = scene.config(name);
@@ -135,14 +152,16 @@ pub async fn reconcile(
         }
     }
     let in_place = read::written(&context.caches, namespace, name);
-    report(
-        context,
-        scene,
-        &object,
-        rejected.as_ref(),
+    let dns = match (pool, config, &rejected) {
+        (Some(pool), Some(config), None) => Some(look_at_dns(context, scene, pool, config)),
+        _ => None,
+    };
+    let found = Found {
+        rejected: rejected.as_ref(),
         in_place,
-        &written,
-    );
+        dns: dns.as_ref(),
+    };
+    report(context, scene, &object, &found, &written);
     if let Some(error) = written.failed {
         return Err(Box::new(error));
     }
@@ -151,10 +170,20 @@ pub async fn reconcile(
     } else {
         REFUSED
     };
+    let dns = dns.and_then(|dns| dns.again);
     Ok(PoolOutcome {
         unwritten: written.unwritten,
-        again: Some(again),
+        again: Some(dns.map_or(again, |dns| dns.min(again))),
     })
+}
+
+/// Pods of a pool that are ready.
+#[must_use]
+pub fn ready_replicas(context: &Context, namespace: &str, name: &str) -> i32 {
+    let deployment = names::workload(name);
+    let deployment = context.caches.deployments.get(namespace, &deployment);
+    let status = deployment.as_ref().and_then(|it| it.status.as_ref());
+    status.and_then(|it| it.ready_replicas).unwrap_or(0)
 }
 
 async fn write(
@@ -233,7 +262,7 @@ async fn write_children(
     let facts = Facts {
         proxy_image: image,
         operator: Some(read::operator_peer(&context.namespace)),
-        database: database(scene, pool),
+        database: read::database_of(&scene.world, pool),
         volume: volume.as_deref(),
         written: read::written(&context.caches, applier.namespace, &config.pool),
         after: after(&rollouts, &config.pool),
@@ -328,15 +357,41 @@ fn after(rollouts: &[Rollout<'_>], pool: &str) -> Option<String> {
     rollout::held_by(mine, rollouts).map(str::to_owned)
 }
 
-fn database(scene: &Scene, pool: &EdgePool) -> Vec<xmpp_edge_crds::edge_config::HostPort> {
-    let postgres = pool
-        .spec
-        .contacts
-        .as_ref()
-        .and_then(|it| it.postgres.as_ref());
-    let secret: Option<&Material> =
-        postgres.and_then(|postgres| scene.world.secrets.get(&postgres.secret_ref.name));
-    read::database_hosts(secret)
+/// Records: by the operator's own updates, by external-dns, or both.
+fn look_at_dns(
+    context: &Context,
+    scene: &Scene,
+    pool: &EdgePool,
+    config: &EdgeConfig,
+) -> publish::Look {
+    let namespace = scene.namespace.as_str();
+    let service = names::external_service(&config.pool);
+    let service = context.caches.services.get(namespace, &service);
+    let allowed = context.settings.allowed_domains.as_ref();
+    let found = publish::Pool {
+        pool,
+        ready_replicas: ready_replicas(context, namespace, &config.pool),
+        service: service.as_deref(),
+        not_allowed: &validate::not_allowed(config, allowed),
+    };
+    let mut look = context.pools.publications.look(context, namespace, &found);
+    if let Some((said, again)) = context.pools.endpoints.look(context, scene, pool) {
+        look.again = Some(look.again.map_or(again, |it| it.min(again)));
+        let dns = pool.spec.dns.as_ref();
+        // With both, what is wrong outweighs.
+        if !dns.is_some_and(|dns| dns.rfc2136.is_some()) || said.state != State::True {
+            look.condition = said;
+        }
+    }
+    look
+}
+
+/// What one look found beside what was written.
+struct Found<'a> {
+    rejected: Option<&'a Fault>,
+    /// The generation whose shards are in place.
+    in_place: Option<u64>,
+    dns: Option<&'a publish::Look>,
 }
 
 /// Hands in the status where it differs, and says the metrics.
@@ -344,10 +399,10 @@ fn report(
     context: &Context,
     scene: &Scene,
     object: &Loose<EdgePool>,
-    rejected: Option<&Fault>,
-    in_place: Option<u64>,
+    looked: &Found<'_>,
     written: &Written,
 ) {
+    let dns = looked.dns;
     let name = object.name_any();
     let namespace = scene.namespace.as_str();
     let reference = ObjectRef::new(Kind::EdgePool, &name);
@@ -376,16 +431,19 @@ fn report(
         name: &name,
         generation: object.meta().generation,
         pool,
-        written: in_place,
+        written: looked.in_place,
         unwritten: written.unwritten.as_ref(),
         diagnostics,
-        rejected,
+        rejected: looked.rejected,
         certificate,
         deployment: deployment.as_deref(),
-        addresses: addresses(context, namespace, &name, pool),
+        addresses: dns.map_or_else(
+            || old.addresses.clone(),
+            |dns| dns.addresses.iter().take(64).cloned().collect(),
+        ),
         report: scene.reports.get(&name),
         facts: scene.facts.get(&name),
-        dns: dns(pool),
+        dns: dns.map_or_else(|| dns_as_it_was(&old), |dns| dns.condition.clone()),
         refused: written.refused.clone(),
         held_by: written.held_by.as_deref(),
         now: scene.now,
@@ -438,38 +496,13 @@ fn status_of(object: &Loose<EdgePool>) -> PoolStatus {
     }
 }
 
-fn addresses(
-    context: &Context,
-    namespace: &str,
-    name: &str,
-    pool: Option<&EdgePool>,
-) -> Vec<String> {
-    if let Some(given) = pool.and_then(|pool| pool.spec.access_edge.addresses.clone()) {
-        return given;
-    }
-    let service = names::external_service(name);
-    let service = context.caches.services.get(namespace, &service);
-    let (mut addresses, _) = read::balancer(service.as_deref());
-    addresses.truncate(64);
-    addresses
-}
-
-fn dns(pool: Option<&EdgePool>) -> Wanted {
+/// Of a pool that is not in force or cannot be read: as it was.
+fn dns_as_it_was(old: &PoolStatus) -> Wanted {
     let kind = ConditionType::DnsPublished;
-    match pool.and_then(|pool| pool.spec.dns.as_ref()) {
-        None => Wanted::new(
-            kind,
-            true,
-            Reason::NotManaged,
-            "publish the records of status.srvRecords",
-        ),
-        Some(_) => Wanted::new(
-            kind,
-            crate::cluster::conditions::State::Unknown,
-            Reason::Pending,
-            "records were not published yet",
-        ),
-    }
+    conditions::kept(&old.conditions, kind).unwrap_or_else(|| {
+        let message = "the pool is not accepted";
+        Wanted::new(kind, State::Unknown, Reason::NotAccepted, message)
+    })
 }
 
 fn measure(context: &Context, namespace: &str, name: &str, status: &PoolStatus) {

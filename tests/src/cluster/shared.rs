@@ -13,17 +13,18 @@ use kube::{
     Api, Client,
     api::{Patch, PatchParams},
 };
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 use super::{ApiServer, Missing, Tools};
 use crate::{runtime::runtime, wait};
 
-/// What one test may take beside the server's start.
-const TEST: Duration = Duration::from_secs(180);
+/// What one test may take, the server's start and other tests' turns included.
+const TEST: Duration = Duration::from_secs(300);
 
 /// A server that a file's tests share, with the three kinds installed.
 pub struct Shared {
     running: OnceCell<ApiServer>,
+    turn: Mutex<()>,
 }
 
 /// A test's own namespace.
@@ -64,6 +65,7 @@ impl Shared {
     pub const fn new() -> Self {
         Self {
             running: OnceCell::const_new(),
+            turn: Mutex::const_new(()),
         }
     }
 
@@ -73,12 +75,26 @@ impl Shared {
     /// When the test fails. In CI also when Go is here and the programs are not: they should have
     /// been built.
     pub fn test(&self, body: impl AsyncFnOnce(&Namespace<'_>) -> Result<()>) {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        alone(self.run(body));
+    }
+
+    /// As [`Self::test`] for tests that take the server away: one at a time, none of [`Self::test`]
+    /// beside them.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn test_in_turn(&self, body: impl AsyncFnOnce(&Namespace<'_>) -> Result<()>) {
         alone(async {
-            let server = self.running.get_or_try_init(started).await?;
-            let name = format!("test-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-            body(&Namespace::new(server, &name).await?).await
+            let _turn = self.turn.lock().await;
+            self.run(body).await
         });
+    }
+
+    async fn run(&self, body: impl AsyncFnOnce(&Namespace<'_>) -> Result<()>) -> Result<()> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let server = self.running.get_or_try_init(started).await?;
+        let name = format!("test-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        body(&Namespace::new(server, &name).await?).await
     }
 }
 

@@ -1,6 +1,8 @@
 //! Conflicts beyond the plain ones: who has something in force keeps it whatever the names say, over a
 //! restart too, and who is left out gets its turn.
 
+use std::slice;
+
 use anyhow::Result;
 use serde_json::{Value, json};
 use xmpp_edge_tests::cluster::{Namespace, Operator};
@@ -46,7 +48,7 @@ fn an_edit_takes_nothing_from_who_has_it_and_who_comes_back_comes_second() {
         );
         create(namespace, &[pool(namespace), has.clone()]).await?;
         accepted(namespace, &has).await?;
-        create(namespace, &[wants.clone()]).await?;
+        create(namespace, slice::from_ref(&wants)).await?;
         let conflict = "DomainConflict";
         left_out(namespace, &wants, conflict, "shared.example", "zulu").await?;
 
@@ -57,7 +59,7 @@ fn an_edit_takes_nothing_from_who_has_it_and_who_comes_back_comes_second() {
 
         delete(namespace, &has).await?;
         accepted(namespace, &wants).await?;
-        create(namespace, &[has.clone()]).await?;
+        create(namespace, slice::from_ref(&has)).await?;
         left_out(namespace, &has, conflict, "shared.example", "alpha").await?;
         // Mended by the one who has it now.
         edit(namespace, &wants, json!({ "additionalDomains": [] })).await?;
@@ -85,7 +87,7 @@ fn a_wildcard_leaves_what_is_below_it_to_others_but_not_itself() {
         create(namespace, &[pool(namespace), first.clone(), leaf.clone()]).await?;
         accepted(namespace, &first).await?;
         accepted(namespace, &leaf).await?;
-        create(namespace, &[again.clone()]).await?;
+        create(namespace, slice::from_ref(&again)).await?;
         left_out(
             namespace,
             &again,
@@ -104,9 +106,9 @@ fn a_partner_yields_to_a_pool_that_takes_its_domain_and_returns_after_it() {
         let own = pool(namespace);
         let domain = own["spec"]["domains"][0].as_str().unwrap();
         let object = partner("partner", json!({ "domain": domain }));
-        create(namespace, &[object.clone()]).await?;
+        create(namespace, slice::from_ref(&object)).await?;
         accepted(namespace, &object).await?;
-        create(namespace, &[own.clone()]).await?;
+        create(namespace, slice::from_ref(&own)).await?;
         left_out(namespace, &object, "OwnDomain", domain, "hq").await?;
         delete(namespace, &own).await?;
         accepted(namespace, &object).await
@@ -124,7 +126,7 @@ fn a_user_is_granted_by_one_policy_and_the_other_is_left_out_whole() {
         let press = policy("press", json!({ "scope": "User", "users": [bob, alice] }));
         create(namespace, &[own.clone(), sales.clone()]).await?;
         accepted(namespace, &sales).await?;
-        create(namespace, &[press.clone()]).await?;
+        create(namespace, slice::from_ref(&press)).await?;
         left_out(namespace, &press, "Conflict", &alice, "sales").await?;
         edit(namespace, &press, json!({ "users": [bob] })).await?;
         accepted(namespace, &press).await
@@ -142,7 +144,7 @@ fn who_has_a_domain_keeps_it_over_a_restart_and_nothing_is_written_anew() {
         );
         create(namespace, &[pool(namespace), has.clone()]).await?;
         accepted(namespace, &has).await?;
-        create(namespace, &[wants.clone()]).await?;
+        create(namespace, slice::from_ref(&wants)).await?;
         left_out(
             namespace,
             &wants,
@@ -156,7 +158,7 @@ fn who_has_a_domain_keeps_it_over_a_restart_and_nothing_is_written_anew() {
         let mark = namespace.server.audit().mark();
         let _operator = Operator::start(namespace, &[]).await?;
         let later = partner("later", json!({ "domain": "later.example" }));
-        create(namespace, &[later.clone()]).await?;
+        create(namespace, slice::from_ref(&later)).await?;
         accepted(namespace, &later).await?;
         left_out(
             namespace,

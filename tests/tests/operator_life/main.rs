@@ -9,6 +9,7 @@ mod conflicts;
 mod kinds;
 mod leading;
 mod namespaces;
+mod outages;
 mod partners;
 mod policies;
 mod stage;

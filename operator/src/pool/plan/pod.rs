@@ -44,7 +44,7 @@ const UID: i64 = 65_532;
 const FIRST_FREE_PORT: u16 = 1024;
 /// A pod that ends goes on serving this long, until load balancers have noticed.
 const PRE_STOP_SECONDS: i64 = 10;
-/// Beside `queueTimeoutSeconds`: closing streams takes 5 s, ending what runs 10 s, and margin.
+/// Beside `queueTimeoutSeconds`: closing streams and ending what runs takes 15 s at most; margin.
 const AFTER_QUEUE_SECONDS: i64 = 20;
 /// Memory of a proxy with empty queues, in MiB: document, streams, code.
 const BASE_MEMORY_MIB: u64 = 256;
@@ -110,6 +110,7 @@ fn container(
         ..EnvVar::default()
     }];
     env.extend(more.env.iter().cloned());
+    let admin = config.listeners.admin.to_string();
     let args = [
         "run",
         "--config",
@@ -118,6 +119,9 @@ fn container(
         SECRETS,
         "--state",
         STATE,
+        // Open before there is a document to say it.
+        "--admin-port",
+        &admin,
     ];
     Container {
         name: CONTAINER.to_owned(),

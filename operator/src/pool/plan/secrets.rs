@@ -74,7 +74,8 @@ pub fn plan(
         now,
     };
     let certificate = pool::provide(&backend, &wanted, &mut store)?;
-    if !backend.is_followed() {
+    // What cannot be read may be somebody else's.
+    if spec.is_some() && !backend.is_followed() {
         kept.extend([Entry::PoolCa(name.clone()), Entry::PoolPair(name.clone())]);
     }
     internal::ensure_admin_token(&mut store, name)?;

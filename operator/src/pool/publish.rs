@@ -1,0 +1,582 @@
+//! A pool's records in DNS by RFC 2136: handed to the publisher in the background, so that a server
+//! that does not answer holds up nothing else; and the finalizer that withdraws them.
+//!
+//! What is remembered of records is an annotation of the pool, written together with the finalizer
+//! before anything is published: who deletes the pool, or a restarted operator, finds all again.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Service;
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+    runtime::events::EventType,
+};
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::task::JoinSet;
+use xmpp_edge_crds::{
+    domain::DomainName,
+    kinds::{
+        EdgePool, PoolSpec,
+        conditions::{ConditionType, Reason},
+    },
+};
+
+use super::validate;
+use crate::{
+    cluster::{
+        Caches, Context,
+        conditions::{State, Wanted as Condition},
+        metrics::{DnsFailure, Metrics, OfDomain},
+    },
+    dns::{
+        Addresses, Claim, DnsError, LoadBalancer, Memory, Publisher, Report, Settings, Standing,
+        Wanted, addresses::Ingress,
+    },
+};
+
+/// Held while records of the pool may be in DNS.
+pub const FINALIZER: &str = "xmpp-edge.dev/dns";
+/// Annotation: places at which records of the pool may be.
+const PLACES: &str = "xmpp-edge.dev/dns-places";
+/// Annotation of people: `skip` lets a pool go at once.
+const CLEANUP: &str = "xmpp-edge.dev/dns-cleanup";
+/// Field manager of the two annotations' and the finalizer's like.
+const MANAGER: &str = "xmpp-edge-operator/dns";
+/// A pool that is deleted waits for DNS no longer than this.
+const LONGEST: SignedDuration = SignedDuration::from_mins(10);
+/// After a failure of the API server.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// What is published for all pools of all namespaces.
+#[derive(Default)]
+pub struct Publications {
+    pools: Mutex<HashMap<(String, String), Arc<Publication>>>,
+    /// Ends with this.
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// Of one pool.
+struct Publication {
+    seen: Mutex<Seen>,
+    worker: tokio::sync::Mutex<Worker>,
+}
+
+#[derive(Default)]
+struct Seen {
+    busy: bool,
+    done: Option<Done>,
+    addresses: Vec<String>,
+}
+
+struct Done {
+    task: Task,
+    outcome: Result<Report, String>,
+    at: Instant,
+}
+
+impl Done {
+    /// How long it holds, while nothing changes.
+    fn holds(&self) -> Duration {
+        self.outcome.as_ref().map_or(RETRY, Report::look_again)
+    }
+}
+
+/// What there is to do; the same again is nothing to do.
+#[derive(Clone, PartialEq)]
+struct Task {
+    spec: PoolSpec,
+    standing: Standing,
+    ingress: Vec<Ingress>,
+    settings: Option<Result<Settings, DnsError>>,
+}
+
+struct Worker {
+    publisher: Publisher,
+    balancer: LoadBalancer,
+    /// Whether the finalizer and the places in the annotation are those of the publisher.
+    marked: bool,
+}
+
+/// What one look came to.
+pub struct Look {
+    pub condition: Condition,
+    /// When to look again.
+    pub again: Option<Duration>,
+    /// Addresses of the FQDN, as far as they are known.
+    pub addresses: Vec<String>,
+}
+
+/// How a pool stands for DNS.
+pub struct Pool<'a> {
+    pub pool: &'a EdgePool,
+    pub ready_replicas: i32,
+    /// The Service that partners reach.
+    pub service: Option<&'a Service>,
+    /// Names that the namespace may not have.
+    pub not_allowed: &'a [DomainName],
+}
+
+impl Publications {
+    /// Starts what there is to do for a pool that stays, and says how far it is.
+    pub fn look(&self, context: &Context, namespace: &str, found: &Pool<'_>) -> Look {
+        let pool = found.pool;
+        let spec = &pool.spec;
+        let kind = ConditionType::DnsPublished;
+        let plain = |condition| Look {
+            condition,
+            again: None,
+            addresses: given_addresses(found),
+        };
+        let backend = spec.dns.as_ref().and_then(|dns| dns.rfc2136.as_ref());
+        if backend.is_none() && !is_marked(pool) {
+            return plain(match &spec.dns {
+                None => Condition::new(
+                    kind,
+                    true,
+                    Reason::NotManaged,
+                    "publish the records of status.srvRecords",
+                ),
+                Some(_) => Condition::new(
+                    kind,
+                    State::Unknown,
+                    Reason::Pending,
+                    "nothing is known of the records yet",
+                ),
+            });
+        }
+        let Some(claim) = claim(context, pool, namespace) else {
+            let message = "the records cannot be marked as this operator's: grant `get` on its namespace, or set --dns-owner-id";
+            return plain(Condition::new(kind, false, Reason::DnsFailed, message));
+        };
+        let forbidden = !found.not_allowed.is_empty();
+        let standing = match backend {
+            Some(_) if !forbidden => Standing::of(spec, found.ready_replicas),
+            _ => Standing::Out,
+        };
+        if forbidden && !is_marked(pool) {
+            let fault = validate::not_allowed_fault(found.not_allowed, namespace);
+            return plain(Condition::new(kind, false, fault.reason, fault.message));
+        }
+        let task = Task {
+            spec: spec.clone(),
+            standing,
+            ingress: ingress(found.service),
+            settings: backend.map(|backend| settings(context, namespace, backend)),
+        };
+        let publication = self.publication(namespace, pool, claim);
+        let seen = publication.seen.lock();
+        let due = seen
+            .done
+            .as_ref()
+            .is_none_or(|done| done.task != task || done.at.elapsed() >= done.holds());
+        let mut look = Look {
+            condition: said(&seen),
+            again: seen.done.as_ref().map(Done::holds),
+            addresses: seen.addresses.clone(),
+        };
+        if look.addresses.is_empty() {
+            look.addresses = given_addresses(found);
+        }
+        let busy = seen.busy;
+        drop(seen);
+        if due && !busy {
+            self.start(context, namespace, pool, &publication, task);
+        }
+        if forbidden {
+            let fault = validate::not_allowed_fault(found.not_allowed, namespace);
+            look.condition = Condition::new(kind, false, fault.reason, fault.message);
+        } else if backend.is_none() {
+            look.condition = match &spec.dns {
+                None => Condition::new(
+                    kind,
+                    true,
+                    Reason::NotManaged,
+                    "publish the records of status.srvRecords",
+                ),
+                Some(_) => look.condition,
+            };
+        }
+        look
+    }
+
+    /// A pool that is being deleted: withdraws its records, then lets it go. Says when to look
+    /// again.
+    pub async fn leave(
+        &self,
+        context: &Context,
+        namespace: &str,
+        pool: &EdgePool,
+    ) -> Option<Duration> {
+        if !is_marked(pool) {
+            self.pools
+                .lock()
+                .remove(&(namespace.to_owned(), pool.name_any()));
+            return None;
+        }
+        let backend = pool.spec.dns.as_ref().and_then(|dns| dns.rfc2136.as_ref());
+        let claim = claim(context, pool, namespace);
+        let deleted = pool.metadata.deletion_timestamp.as_ref().map(|time| time.0);
+        let late = deleted.is_some_and(|at| Timestamp::now().duration_since(at) >= LONGEST);
+        let skipped = pool.annotations().get(CLEANUP).map(String::as_str) == Some("skip");
+        let (Some(claim), false, false) = (claim, late, skipped) else {
+            let why = if skipped {
+                "as its annotation asks"
+            } else if late {
+                "as DNS did not take the withdrawal within 10 minutes"
+            } else {
+                "as the operator has no owner id"
+            };
+            return let_go(context, namespace, pool, why).await;
+        };
+        let publication = self.publication(namespace, pool, claim);
+        let settings = backend.map(|backend| settings(context, namespace, backend));
+        let mut worker = match publication.worker.try_lock() {
+            Ok(worker) => worker,
+            Err(_) => return Some(RETRY),
+        };
+        if let Some(settings) = settings {
+            worker.publisher.configure(settings);
+        }
+        let nothing = Wanted {
+            standing: Standing::Out,
+            places: BTreeMap::new(),
+            address_pending: false,
+        };
+        let report = worker.publisher.withdraw(&nothing).await;
+        count(&context.metrics, worker.publisher.claim(), &report);
+        if worker.publisher.memory().places.is_empty() {
+            drop(worker);
+            self.pools
+                .lock()
+                .remove(&(namespace.to_owned(), pool.name_any()));
+            return match mark(&context.client, namespace, pool, None).await {
+                Ok(()) => None,
+                Err(error) => {
+                    tracing::warn!(namespace, pool = pool.name_any(), %error, "the finalizer could not be removed; it is tried again");
+                    Some(RETRY)
+                }
+            };
+        }
+        let errors = report.errors();
+        let keyless = errors.iter().any(|error| {
+            matches!(
+                error,
+                DnsError::NoSettings | DnsError::KeyMissing { .. } | DnsError::KeyInvalid { .. }
+            )
+        });
+        drop(worker);
+        if keyless {
+            return let_go(
+                context,
+                namespace,
+                pool,
+                "as there is no key to withdraw them with",
+            )
+            .await;
+        }
+        for error in errors {
+            tracing::warn!(namespace, pool = pool.name_any(), %error, "records could not be withdrawn; it is tried again");
+        }
+        Some(RETRY)
+    }
+
+    fn publication(&self, namespace: &str, pool: &EdgePool, claim: Claim) -> Arc<Publication> {
+        let key = (namespace.to_owned(), pool.name_any());
+        let mut pools = self.pools.lock();
+        let publication = pools.entry(key).or_insert_with(|| {
+            let memory = remembered(pool);
+            Arc::new(Publication {
+                seen: Mutex::default(),
+                worker: tokio::sync::Mutex::new(Worker {
+                    publisher: Publisher::new(claim, memory),
+                    balancer: LoadBalancer::default(),
+                    marked: is_marked(pool),
+                }),
+            })
+        });
+        publication.clone()
+    }
+
+    fn start(
+        &self,
+        context: &Context,
+        namespace: &str,
+        pool: &EdgePool,
+        publication: &Arc<Publication>,
+        task: Task,
+    ) {
+        publication.seen.lock().busy = true;
+        let work = Work {
+            client: context.client.clone(),
+            caches: context.caches.clone(),
+            metrics: context.metrics.clone(),
+            namespace: namespace.to_owned(),
+            pool: pool.clone(),
+            publication: publication.clone(),
+        };
+        let mut tasks = self.tasks.lock();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(work.run(task));
+    }
+}
+
+struct Work {
+    client: Client,
+    caches: Arc<Caches>,
+    metrics: Arc<Metrics>,
+    namespace: String,
+    pool: EdgePool,
+    publication: Arc<Publication>,
+}
+
+impl Work {
+    async fn run(self, task: Task) {
+        let mut worker = self.publication.worker.lock().await;
+        let addresses = worker.balancer.addresses(&task.spec, &task.ingress).await;
+        let outcome = self.publish(&mut worker, &task, &addresses).await;
+        if let Err(error) = &outcome {
+            tracing::warn!(
+                namespace = self.namespace,
+                pool = self.pool.name_any(),
+                error,
+                "records could not be published; it is tried again"
+            );
+        }
+        let mut seen = self.publication.seen.lock();
+        seen.busy = false;
+        seen.addresses = match addresses {
+            Addresses::Known(addresses) => addresses.iter().map(ToString::to_string).collect(),
+            Addresses::Pending | Addresses::Elsewhere => Vec::new(),
+        };
+        seen.done = Some(Done {
+            task,
+            outcome,
+            at: Instant::now(),
+        });
+        drop(seen);
+        self.caches.signals.touch(&self.namespace);
+    }
+
+    async fn publish(
+        &self,
+        worker: &mut Worker,
+        task: &Task,
+        addresses: &Addresses,
+    ) -> Result<Report, String> {
+        let wanted = Wanted::new(&task.spec, task.standing, addresses)
+            .map_err(|error| format!("a name cannot stand in DNS: {error}"))?;
+        if let Some(settings) = &task.settings {
+            worker.publisher.configure(settings.clone());
+        }
+        let publisher = &mut worker.publisher;
+        if publisher.remember(&wanted) || !worker.marked {
+            self.mark(publisher.memory()).await?;
+            worker.marked = !publisher.memory().places.is_empty();
+        }
+        let before = publisher.memory().clone();
+        let report = if wanted.standing == Standing::Out {
+            publisher.withdraw(&wanted).await
+        } else {
+            publisher.publish(&wanted).await
+        };
+        count(&self.metrics, publisher.claim(), &report);
+        if *publisher.memory() != before {
+            self.mark(publisher.memory()).await?;
+            worker.marked = !publisher.memory().places.is_empty();
+        }
+        Ok(report)
+    }
+
+    async fn mark(&self, memory: &Memory) -> Result<(), String> {
+        let memory = (!memory.places.is_empty()).then_some(memory);
+        mark(&self.client, &self.namespace, &self.pool, memory)
+            .await
+            .map_err(|error| format!("the finalizer could not be written: {error}"))
+    }
+}
+
+/// Finalizer and places, by apply: nobody else's finalizer is touched. The uid keeps apply from
+/// making the pool anew.
+async fn mark(
+    client: &Client,
+    namespace: &str,
+    pool: &EdgePool,
+    memory: Option<&Memory>,
+) -> Result<(), kube::Error> {
+    let name = pool.name_any();
+    let mut metadata = json!({ "name": name, "namespace": namespace, "uid": pool.uid() });
+    if let Some(memory) = memory {
+        let places = serde_json::to_string(memory).map_err(kube::Error::SerdeError)?;
+        metadata["finalizers"] = json!([FINALIZER]);
+        metadata["annotations"] = json!({ PLACES: places });
+    }
+    let body = json!({
+        "apiVersion": EdgePool::api_version(&()),
+        "kind": EdgePool::kind(&()),
+        "metadata": metadata,
+    });
+    let api: Api<kube::core::PartialObjectMeta<EdgePool>> =
+        Api::namespaced(client.clone(), namespace);
+    let parameters = PatchParams::apply(MANAGER).force();
+    match api
+        .patch_metadata(&name, &parameters, &Patch::Apply(&body))
+        .await
+    {
+        // It is gone, or another one has its name.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) && memory.is_none() => {
+            Ok(())
+        }
+        done => done.map(|_| ()),
+    }
+}
+
+/// Lets a pool go with records left behind, and says which.
+async fn let_go(
+    context: &Context,
+    namespace: &str,
+    pool: &EdgePool,
+    why: &str,
+) -> Option<Duration> {
+    let name = pool.name_any();
+    let left: Vec<String> = remembered(pool)
+        .places
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let left = crate::compile::world::listed(left);
+    let note = format!("EdgePool {name:?} goes with records left in DNS, {why}: {left}");
+    tracing::error!(namespace, pool = name, "{note}");
+    context
+        .metrics
+        .dns_failures
+        .get_or_create(&DnsFailure {
+            namespace: namespace.to_owned(),
+            pool: name.clone(),
+            reason: "RecordsLeft".to_owned(),
+        })
+        .inc();
+    let reference = pool.object_ref(&());
+    context
+        .events
+        .publish(
+            &reference,
+            EventType::Warning,
+            "RecordsLeft",
+            &note,
+            "Delete",
+        )
+        .await;
+    match mark(&context.client, namespace, pool, None).await {
+        Ok(()) => None,
+        Err(error) => {
+            tracing::warn!(namespace, pool = name, %error, "the finalizer could not be removed; it is tried again");
+            Some(RETRY)
+        }
+    }
+}
+
+/// Whether records of the pool may be in DNS.
+#[must_use]
+pub fn is_marked(pool: &EdgePool) -> bool {
+    pool.finalizers()
+        .iter()
+        .any(|finalizer| finalizer == FINALIZER)
+}
+
+fn remembered(pool: &EdgePool) -> Memory {
+    let places = pool.annotations().get(PLACES);
+    places
+        .and_then(|places| serde_json::from_str(places).ok())
+        .unwrap_or_default()
+}
+
+fn claim(context: &Context, pool: &EdgePool, namespace: &str) -> Option<Claim> {
+    Some(Claim {
+        owner: context.dns_owner_id.as_ref()?.parse().ok()?,
+        namespace: namespace.to_owned(),
+        pool: pool.name_any(),
+    })
+}
+
+fn settings(
+    context: &Context,
+    namespace: &str,
+    backend: &xmpp_edge_crds::kinds::pool::Rfc2136,
+) -> Result<Settings, DnsError> {
+    let secret = context
+        .caches
+        .secrets
+        .get(namespace, &backend.tsig_secret_ref.name);
+    let material = secret.map(|secret| crate::cluster::snapshot::material(&secret));
+    Settings::read(backend, material.as_ref())
+}
+
+/// What a load balancer has.
+#[must_use]
+pub fn ingress(service: Option<&Service>) -> Vec<Ingress> {
+    let (addresses, hosts) = super::read::balancer(service);
+    let addresses = addresses.iter().filter_map(|text| text.parse().ok());
+    addresses
+        .map(Ingress::Ip)
+        .chain(hosts.into_iter().map(Ingress::HostName))
+        .collect()
+}
+
+/// The spec's addresses, else those of the load balancer that are no names.
+fn given_addresses(found: &Pool<'_>) -> Vec<String> {
+    let given = found.pool.spec.access_edge.addresses.clone();
+    given.unwrap_or_else(|| super::read::balancer(found.service).0)
+}
+
+fn said(seen: &Seen) -> Condition {
+    let kind = ConditionType::DnsPublished;
+    match seen.done.as_ref().map(|done| &done.outcome) {
+        None => Condition::new(
+            kind,
+            State::Unknown,
+            Reason::Pending,
+            "the records are being published",
+        ),
+        Some(Ok(report)) => {
+            let said = report.condition();
+            Condition::new(kind, said.status, said.reason, said.message)
+        }
+        Some(Err(message)) => Condition::new(kind, false, Reason::DnsFailed, message),
+    }
+}
+
+/// Counts a report in the metrics.
+pub fn count(metrics: &Metrics, claim: &Claim, report: &Report) {
+    for (domain, published) in report.published() {
+        let of = OfDomain {
+            namespace: claim.namespace.clone(),
+            pool: claim.pool.clone(),
+            domain: domain.to_owned(),
+        };
+        metrics
+            .dns_published
+            .get_or_create(&of)
+            .set(i64::from(published));
+        if report.is_good() {
+            metrics
+                .dns_last_success
+                .get_or_create(&of)
+                .set(Timestamp::now().as_second());
+        }
+    }
+    for error in report.errors() {
+        let of = DnsFailure {
+            namespace: claim.namespace.clone(),
+            pool: claim.pool.clone(),
+            reason: error.reason().to_string(),
+        };
+        metrics.dns_failures.get_or_create(&of).inc();
+    }
+}

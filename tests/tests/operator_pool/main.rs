@@ -1,0 +1,13 @@
+//! What the operator provisions for an EdgePool, on a real API server: its objects, its Secrets, its
+//! certificate in each mode, and what it mends.
+//!
+//! There is no node: the tests play the controllers where something hangs on them.
+#![allow(clippy::unwrap_used)]
+
+mod certificates;
+mod objects;
+mod stage;
+
+use xmpp_edge_tests::cluster::Shared;
+
+static SERVER: Shared = Shared::new();

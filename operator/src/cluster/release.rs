@@ -22,9 +22,8 @@ use tokio::time::{sleep, timeout};
 use xmpp_edge_crds::kinds::EdgePool;
 
 use super::{Scope, backoff::Backoff, election::Timing};
+use crate::pool::publish::FINALIZER;
 
-/// Finalizer of a pool whose records are in DNS.
-pub const FINALIZER: &str = "xmpp-edge.dev/dns";
 /// Who holds the lease meanwhile.
 const IDENTITY: &str = "xmpp-edge-operator-release";
 /// How long no operator takes the lease afterwards: Helm stops them right after. A new installation

@@ -31,6 +31,6 @@ pub use helm::{Helm, Major};
 pub use identity::{Credential, Identity};
 pub use kubectl::Kubectl;
 pub use operator::{FakePod, Operator};
-pub use shared::{Namespace, Shared, alone, alone_within};
+pub use shared::{Namespace, Shared, alone, alone_within, skip};
 pub use submit::{Answer, Cause, Refusal, Submission, Write};
 pub use tools::{Missing, Tools};

@@ -35,85 +35,35 @@ const UNUSED: &[(&str, &str, &str, &str)] = &[
         "get",
         "by `release`, when a pool changed while it looked",
     ),
+    ("xmpp-edge.dev", "edgepools/status", "update", FOREIGN),
     (
         "xmpp-edge.dev",
-        "edgepools",
-        "patch",
-        "the finalizer, once records are in DNS; `release` takes it off",
+        "xmppfederatedpartners/status",
+        "update",
+        FOREIGN,
+    ),
+    (
+        "xmpp-edge.dev",
+        "externalaccesspolicies/status",
+        "update",
+        FOREIGN,
     ),
     (
         "",
         "configmaps",
         "delete",
-        "surplus parts of a configuration that became smaller by a megabyte",
+        "parts of a configuration that became smaller by a megabyte",
     ),
+    ("", "secrets", "update", "renewals of certificates"),
     (
         "events.k8s.io",
         "events",
         "patch",
         "an event that repeats itself",
     ),
-    (
-        "externaldns.k8s.io",
-        "dnsendpoints",
-        "get",
-        "spec.dns.externalDns",
-    ),
-    (
-        "externaldns.k8s.io",
-        "dnsendpoints",
-        "list",
-        "spec.dns.externalDns",
-    ),
-    (
-        "externaldns.k8s.io",
-        "dnsendpoints",
-        "watch",
-        "spec.dns.externalDns",
-    ),
-    (
-        "externaldns.k8s.io",
-        "dnsendpoints",
-        "create",
-        "spec.dns.externalDns",
-    ),
-    (
-        "externaldns.k8s.io",
-        "dnsendpoints",
-        "patch",
-        "spec.dns.externalDns",
-    ),
-    (
-        "externaldns.k8s.io",
-        "dnsendpoints",
-        "delete",
-        "spec.dns.externalDns",
-    ),
-    (
-        "cert-manager.io",
-        "certificates",
-        "get",
-        "spec.certificate.certManager",
-    ),
-    (
-        "cert-manager.io",
-        "certificates",
-        "create",
-        "spec.certificate.certManager",
-    ),
-    (
-        "cert-manager.io",
-        "certificates",
-        "patch",
-        "spec.certificate.certManager",
-    ),
-    (
-        "cert-manager.io",
-        "certificates",
-        "delete",
-        "spec.certificate.certManager",
-    ),
 ];
+
+const FOREIGN: &str = "takes away what somebody else wrote into a status";
 
 fn granted(server: &ApiServer, namespace: &str, role: &str) -> Result<BTreeSet<Right>> {
     let role = get(server, namespace, &format!("role/{role}"))?;
@@ -149,6 +99,29 @@ fn used(entry: &Entry) -> Vec<Right> {
     rights
 }
 
+/// Kinds of others that pools may lead to, as far as the API server has to know them.
+fn kinds_of_others() -> Vec<Value> {
+    let definition = |group: &str, version: &str, plural: &str, kind: &str| {
+        json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": format!("{plural}.{group}"),
+                // Groups of Kubernetes' own domain ask for it.
+                "annotations": {"api-approved.kubernetes.io": "unapproved, for a test"}},
+            "spec": {"group": group, "scope": "Namespaced",
+                "names": {"plural": plural, "singular": kind.to_lowercase(), "kind": kind, "listKind": format!("{kind}List")},
+                "versions": [{"name": version, "served": true, "storage": true,
+                    "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]}})
+    };
+    vec![
+        definition("cert-manager.io", "v1", "certificates", "Certificate"),
+        definition(
+            "externaldns.k8s.io",
+            "v1alpha1",
+            "dnsendpoints",
+            "DNSEndpoint",
+        ),
+    ]
+}
+
 /// Objects that lead the operator through what it does.
 fn objects() -> Vec<Value> {
     let ours = |kind: &str, name: &str, spec: Value| {
@@ -158,14 +131,22 @@ fn objects() -> Vec<Value> {
     vec![
         json!({"apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {"name": "granted", "namespace": WATCHED}, "data": {"users": "a@example.org\n"}}),
-        ours("EdgePool", "hq", pool(json!({"replicas": 2}))),
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "tsig", "namespace": WATCHED},
+            "stringData": {"name": "key.example", "secret": "c2VjcmV0c2VjcmV0c2VjcmV0"}}),
+        ours(
+            "EdgePool",
+            "hq",
+            pool(json!({"replicas": 2,
+            "dns": {"externalDns": {}, "rfc2136": {"server": "127.0.0.1:9", "zone": "example.org",
+                "tsigSecretRef": {"name": "tsig"}, "tsigAlgorithm": "hmac-sha256"}}})),
+        ),
         ours(
             "EdgePool",
             "embedded",
             json!({
                 "site": "lab", "domains": ["example.net"], "accessEdge": {"fqdn": "edge.example.net"},
                 "replicas": 1, "gateways": [{"domains": ["example.net"], "address": "192.0.2.2:5269"}],
-                "certificate": {"selfSigned": {}}, "contacts": {"embedded": {}},
+                "certificate": {"certManager": {"issuerRef": {"name": "public"}}}, "contacts": {"embedded": {}},
             }),
         ),
         ours("XmppFederatedPartner", "p", json!({"domain": "p.example"})),
@@ -200,7 +181,8 @@ fn apply(server: &ApiServer, objects: &[Value]) -> Result<()> {
 async fn is_there(server: &ApiServer, what: &str, there: bool) -> Result<()> {
     let title = format!("{what} is {}", if there { "there" } else { "gone" });
     wait::until(&title, wait::GENEROUS, async || {
-        (get(server, WATCHED, what).is_ok() == there).then_some(())
+        let found = get(server, WATCHED, what).is_ok_and(|it| it["items"] != json!([]));
+        (found == there).then_some(())
     })
     .await
 }
@@ -220,6 +202,29 @@ async fn is_accepted(server: &ApiServer, what: &str) -> Result<()> {
 /// A pool's whole life, a partner and a policy.
 async fn act(server: &ApiServer) -> Result<()> {
     apply(server, &objects())?;
+    // The Service has an address, and there is something to publish.
+    wait::until("the load balancer answers", wait::GENEROUS, async || {
+        let status = r#"{"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.7"}]}}}"#;
+        let place = [
+            "--namespace",
+            WATCHED,
+            "--subresource=status",
+            "--type=merge",
+        ];
+        let patch = [
+            &["patch", "service/hq-edge"],
+            &place[..],
+            &["--patch", status],
+        ]
+        .concat();
+        server.kubectl().run(&patch).ok()
+    })
+    .await?;
+    for what in ["certificate/embedded", "dnsendpoint"] {
+        is_there(server, what, true)
+            .await
+            .with_context(|| all(server))?;
+    }
     for what in [
         "deployment/hq",
         "service/hq-edge",
@@ -259,7 +264,21 @@ async fn act(server: &ApiServer) -> Result<()> {
     )?;
     is_there(server, "networkpolicy/hq", false).await?;
     is_there(server, "poddisruptionbudget/hq", false).await?;
+    is_there(server, "dnsendpoint", false).await?;
     is_accepted(server, "edgepool/hq").await?;
+    let certificate =
+        json!({"spec": {"certificate": {"selfSigned": {}, "certManager": null}}}).to_string();
+    let place = [
+        "--namespace",
+        WATCHED,
+        "--type=merge",
+        "--patch",
+        &certificate,
+    ];
+    server
+        .kubectl()
+        .run(&[&["patch", "edgepool/embedded"], &place[..]].concat())?;
+    is_there(server, "certificate/embedded", false).await?;
     pod.delete().await?;
     Ok(())
 }
@@ -302,6 +321,7 @@ fn the_operator_has_the_rights_that_it_uses_and_no_others() {
         }
         let helm = Helm::on(&server, Major::Four, server.admin())?;
         install(&helm, HOME, &["--set=watchNamespaces={chat}"])?;
+        apply(&server, &kinds_of_others())?;
         let account = server.service_account(HOME, "xmpp-edge").await?;
         let deployment = get(&server, HOME, "deployment/xmpp-edge")?;
         let mut given = arguments(&deployment["spec"]["template"]["spec"]);

@@ -53,7 +53,7 @@ fn pool() -> Value {
                 "gateways": [{"domains": ["example.org"], "address": "192.0.2.1:5269"}],
                 "certificate": {"selfSigned": {}},
                 "dns": {"rfc2136": {"server": "127.0.0.1:9", "zone": "example.org",
-                    "tsigSecretRef": {"name": "tsig"}, "tsigAlgorithm": "hmac-sha256"}}}}
+                    "tsigSecretRef": {"name": "tsig"}, "tsigAlgorithm": "HmacSha256"}}}}
     ])
 }
 
@@ -232,7 +232,10 @@ fn definitions_go_with_the_release_where_they_are_not_kept() {
         )?;
         ensure!(names(&server, "crd")?.len() == 3);
         helm.run(&["uninstall", "xmpp-edge", "--namespace", HOME])?;
-        ensure!(names(&server, "crd")?.is_empty());
-        Ok(())
+        // The API server takes their objects away first, on its own.
+        wait::until("the definitions are gone", SOON, async || {
+            names(&server, "crd").ok()?.is_empty().then_some(())
+        })
+        .await
     });
 }

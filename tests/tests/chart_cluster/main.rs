@@ -120,3 +120,15 @@ async fn ended(child: std::process::Child, what: &str) -> Result<String> {
     ensure!(output.status.success(), "{what}: {said}");
     Ok(said)
 }
+
+/// Says in a Deployment's status that its pods are ready, as the controller for it would.
+fn pods_are_ready(server: &ApiServer, namespace: &str, name: &str) -> Result<()> {
+    let status = r#"{"status": {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1, "availableReplicas": 1}}"#;
+    let what = format!("deployment/{name}");
+    let place = ["--namespace", namespace, "--subresource=status"];
+    let patch = ["--type=merge", "--patch", status];
+    server
+        .kubectl()
+        .run(&[&["patch", &what], &place[..], &patch].concat())?;
+    Ok(())
+}

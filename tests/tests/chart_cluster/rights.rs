@@ -11,7 +11,7 @@ use xmpp_edge_tests::{
     wait,
 };
 
-use super::{arguments, get, has_helm, install};
+use super::{arguments, get, has_helm, install, pods_are_ready};
 
 const HOME: &str = "edge-system";
 const WATCHED: &str = "chat";
@@ -138,7 +138,7 @@ fn objects() -> Vec<Value> {
             "hq",
             pool(json!({"replicas": 2,
             "dns": {"externalDns": {}, "rfc2136": {"server": "127.0.0.1:9", "zone": "example.org",
-                "tsigSecretRef": {"name": "tsig"}, "tsigAlgorithm": "hmac-sha256"}}})),
+                "tsigSecretRef": {"name": "tsig"}, "tsigAlgorithm": "HmacSha256"}}})),
         ),
         ours(
             "EdgePool",
@@ -218,6 +218,10 @@ async fn act(server: &ApiServer) -> Result<()> {
         ]
         .concat();
         server.kubectl().run(&patch).ok()
+    })
+    .await?;
+    wait::until("its pods are ready", wait::GENEROUS, async || {
+        pods_are_ready(server, WATCHED, "hq").ok()
     })
     .await?;
     for what in ["certificate/embedded", "dnsendpoint"] {

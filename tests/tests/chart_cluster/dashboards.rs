@@ -26,6 +26,10 @@ use super::{chart, get, pods_are_ready};
 const EMPTY: &[(&str, &str)] = &[
     ("connections_refused_total", "no connection was refused"),
     (
+        "dns_published",
+        "the DNS server cannot be reached: nothing is known",
+    ),
+    (
         "dns_last_success_timestamp_seconds",
         "the DNS server cannot be reached",
     ),
@@ -199,22 +203,26 @@ fn more_to_see(federation: &Federation) -> Result<()> {
     ))?;
     edge.apply(&manifest(
         "ExternalAccessPolicy",
+        "nobody",
+        json!({"scope": "User", "users": ["dave@org.example"]}),
+    ))?;
+    edge.apply(&manifest(
+        "ExternalAccessPolicy",
         "counted",
         json!({"scope": "User", "mode": "Audit", "users": ["carol@org.example"]}),
     ))
 }
 
 /// Everything that a panel shows happens, again and again: it may take effect a little later.
-async fn talk(alice: &Client, carol: &Client, number: usize) -> Result<()> {
+async fn talk(alice: &Client, carol: &Client, bob: &Client, number: usize) -> Result<()> {
     for burst in 0..8 {
         let id = format!("throttled-{number}-{burst}");
-        alice.message("bob@partner.example", &id, "hi").await?;
+        bob.message("alice@org.example", &id, "hi").await?;
     }
     alice
         .message("bob@nowhere.example", &format!("bounced-{number}"), "hi")
         .await?;
-    alice
-        .message("bob@stranger.example", &format!("refused-{number}"), "hi")
+    bob.message("dave@org.example", &format!("refused-{number}"), "hi")
         .await?;
     carol
         .message("bob@partner.example", &format!("counted-{number}"), "hi")
@@ -249,7 +257,7 @@ async fn shown(server: &ApiServer) -> Result<()> {
     let mut without = Vec::new();
     let seen = wait::until("every panel has data", wait::GENEROUS * 2, async || {
         number += 1;
-        without = match talk(&alice, &carol, number).await {
+        without = match talk(&alice, &carol, &bob, number).await {
             Ok(()) => queries_without_data(&prometheus).await.ok()?,
             Err(error) => vec![format!("{error:#}")],
         };

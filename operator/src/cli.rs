@@ -347,7 +347,9 @@ fn operate(options: Run) -> Result<u8, Failure> {
             allowed_domains: (!allowed.0.is_empty()).then_some(allowed),
         },
     };
-    until_told(|stop| async move {
+    // Looks at large namespaces take a thread for a while, each with memory of its own. The lease is
+    // on the main thread, which they do not hold up.
+    until_told(Some(2), |stop| async move {
         cluster::run::run(options, stop).await?;
         Ok(0)
     })
@@ -421,22 +423,27 @@ fn standalone(options: Standalone) -> Result<u8, Failure> {
         internal_bind: options.internal_bind,
         resolver: options.resolver,
     };
-    until_told(|stop| async move {
+    until_told(None, |stop| async move {
         run::run(options, stop).await?;
         Ok(0)
     })
 }
 
 /// Runs what runs until SIGTERM or SIGINT.
-fn until_told<F>(work: impl FnOnce(CancellationToken) -> F) -> Result<u8, Failure>
+fn until_told<F>(
+    threads: Option<usize>,
+    work: impl FnOnce(CancellationToken) -> F,
+) -> Result<u8, Failure>
 where
     F: Future<Output = Result<u8, Failure>>,
 {
     // One provider for the whole process; a second attempt to install it changes nothing.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        runtime.worker_threads(threads);
+    }
+    let runtime = runtime.enable_all().build()?;
     runtime.block_on(async {
         let stop = CancellationToken::new();
         let (mut terminate, mut interrupt) = (

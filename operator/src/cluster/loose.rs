@@ -49,6 +49,13 @@ impl<'de, K: serde::de::DeserializeOwned + Resource> Deserialize<'de> for Loose<
         // Nobody here reads who wrote which field, and it is the larger half of an object.
         if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.remove("managedFields");
+            if let Some(annotations) = metadata
+                .get_mut("annotations")
+                .and_then(Value::as_object_mut)
+            {
+                // The whole object once more.
+                annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+            }
         }
         match K::deserialize(&value) {
             Ok(object) => Ok(Self::Read(object)),

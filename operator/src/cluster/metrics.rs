@@ -69,6 +69,8 @@ pub struct Metrics {
     pub reconciliations: Family<Reconciled, Counter>,
     pub reconcile_seconds: Seconds,
     pub objects: Family<Objects, Gauge>,
+    /// Statuses that wait to be written or are under way.
+    pub statuses_waiting: Gauge,
     /// 1 on the replica that leads.
     pub leader: Gauge,
     pub pool_ready_replicas: Family<OfPool, Gauge>,
@@ -102,6 +104,12 @@ impl Default for Metrics {
         );
         let objects = Family::default();
         registry.register("objects", "Objects by condition Ready", objects.clone());
+        let statuses_waiting = Gauge::default();
+        registry.register(
+            "statuses_waiting",
+            "Statuses to be written",
+            statuses_waiting.clone(),
+        );
         let leader = Gauge::default();
         registry.register("leader", "1 where this replica leads", leader.clone());
         let pool_ready_replicas = Family::default();
@@ -147,6 +155,7 @@ impl Default for Metrics {
             reconciliations,
             reconcile_seconds,
             objects,
+            statuses_waiting,
             leader,
             pool_ready_replicas,
             config_sync_seconds,
@@ -240,6 +249,7 @@ mod tests {
             "xmpp_edge_operator_reconcile_seconds_count{kind=\"EdgePool\"} 1",
             "xmpp_edge_operator_objects{namespace=\"n\",kind=\"EdgePool\",ready=\"True\"} 1",
             "xmpp_edge_operator_leader 0",
+            "xmpp_edge_operator_statuses_waiting 0",
             "xmpp_edge_operator_pool_ready_replicas{namespace=\"n\",pool=\"p\"} 2",
             "xmpp_edge_operator_config_sync_seconds{namespace=\"n\",pool=\"p\"} 0.5",
             "xmpp_edge_operator_certificate_not_after_timestamp_seconds{namespace=\"n\",pool=\"p\"} 9",

@@ -9,10 +9,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use futures::future::join_all;
 use jiff::Timestamp;
 use kube::ResourceExt;
-use tokio::{
-    task::block_in_place,
-    time::{Instant, sleep, sleep_until},
-};
+use tokio::time::{Instant, sleep, sleep_until};
 use xmpp_edge_crds::edge_config::EdgeConfig;
 
 use super::{
@@ -88,12 +85,12 @@ impl Organisation {
     }
 
     async fn look(&mut self) -> Look {
-        let mut scene = block_in_place(|| self.scene());
+        let mut scene = self.scene();
         let (outcomes, failed) = self.provision(&scene).await;
         let learned = known_keys::learn(&self.context, &scene).await;
         // What pods have may have changed meanwhile, but not for the worse: this is what was seen.
         scene.now = Timestamp::now();
-        block_in_place(|| self.say(&scene, &outcomes));
+        self.say(&scene, &outcomes);
         let pools = outcomes.values().filter_map(|outcome| outcome.again);
         Look {
             again: pools.chain(self.written.until_due()).min(),

@@ -211,7 +211,7 @@ impl Act {
             events: Events::new(self.client.clone(), &self.identity),
             client: self.client,
             caches: self.caches,
-            writer: Writer::default(),
+            writer: Writer::new(self.metrics.statuses_waiting.clone()),
             metrics: self.metrics,
             reports: Arc::new(Reports::default()),
             pools: crate::pool::Memory::default(),

@@ -16,7 +16,7 @@ use k8s_openapi::{
 use kube::{Resource, ResourceExt};
 use xmpp_edge_crds::{
     edge_config::{EdgeConfig, shards},
-    kinds::{EdgePool, conditions::Reason},
+    kinds::{EdgePool, ExternalAccessPolicy, XmppFederatedPartner, conditions::Reason},
 };
 use zeroize::Zeroizing;
 
@@ -53,11 +53,27 @@ pub fn world(caches: &Caches, namespace: &str) -> World {
         ..World::default()
     };
     let broken = &mut world.broken;
-    let pools = readable(&caches.pools, namespace, Kind::EdgePool, broken);
+    let pools = readable(
+        &caches.pools,
+        namespace,
+        Kind::EdgePool,
+        broken,
+        EdgePool::clone,
+    );
     let kind = Kind::XmppFederatedPartner;
-    world.partners = readable(&caches.partners, namespace, kind, broken);
+    let light = |partner: &XmppFederatedPartner| XmppFederatedPartner {
+        metadata: identity(&partner.metadata),
+        spec: partner.spec.clone(),
+        status: None,
+    };
+    world.partners = readable(&caches.partners, namespace, kind, broken, light);
     let kind = Kind::ExternalAccessPolicy;
-    world.policies = readable(&caches.policies, namespace, kind, broken);
+    let light = |policy: &ExternalAccessPolicy| ExternalAccessPolicy {
+        metadata: identity(&policy.metadata),
+        spec: policy.spec.clone(),
+        status: None,
+    };
+    world.policies = readable(&caches.policies, namespace, kind, broken, light);
     let elsewhere = Elsewhere::of(caches, namespace);
     for pool in pools {
         match elsewhere.conflict(&pool) {
@@ -98,12 +114,25 @@ pub fn material(secret: &Secret) -> Material {
         .collect()
 }
 
+/// What compiling asks of metadata: of thousands of objects the rest is a burden.
+fn identity(metadata: &ObjectMeta) -> ObjectMeta {
+    ObjectMeta {
+        name: metadata.name.clone(),
+        namespace: metadata.namespace.clone(),
+        uid: metadata.uid.clone(),
+        generation: metadata.generation,
+        creation_timestamp: metadata.creation_timestamp.clone(),
+        ..ObjectMeta::default()
+    }
+}
+
 /// Those of a kind that can be read; the others become `broken`. What is being deleted is gone.
-fn readable<K: Resource + Clone>(
+fn readable<K: Resource>(
     table: &Table<Loose<K>>,
     namespace: &str,
     kind: Kind,
     broken: &mut BTreeMap<ObjectRef, Broken>,
+    copy: impl Fn(&K) -> K,
 ) -> Vec<K> {
     let mut objects = Vec::new();
     for object in table.in_namespace(namespace) {
@@ -111,7 +140,7 @@ fn readable<K: Resource + Clone>(
             continue;
         }
         match object.as_ref() {
-            Loose::Read(object) => objects.push(object.clone()),
+            Loose::Read(object) => objects.push(copy(object)),
             Loose::Unreadable(unreadable) => {
                 broken.insert(
                     ObjectRef::new(kind, &object.name_any()),

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
     time::Duration,
 };
@@ -17,6 +18,7 @@ use kube::{
     api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
 };
 use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::{sync::Notify, task::JoinSet, time::timeout};
@@ -55,7 +57,7 @@ impl WriteError {
 type Task = BoxFuture<'static, Result<(), WriteError>>;
 
 struct Job {
-    body: Value,
+    print: u64,
     task: Task,
 }
 
@@ -64,7 +66,7 @@ struct Queue {
     order: VecDeque<Key>,
     waiting: HashMap<Key, Job>,
     /// Under way, with what is written.
-    flying: HashMap<Key, Value>,
+    flying: HashMap<Key, u64>,
     /// Under way, and something else is wanted meanwhile.
     overtaken: HashSet<Key>,
 }
@@ -74,41 +76,51 @@ struct Queue {
 pub struct Writer {
     queue: Arc<Mutex<Queue>>,
     news: Arc<Notify>,
+    waiting: Gauge,
 }
 
 impl Writer {
-    /// Takes a write; an earlier one of the same object that has not begun is replaced.
-    pub fn submit(&self, key: Key, body: Value, task: Task) {
+    /// `waiting` follows how many wait or are under way.
+    #[must_use]
+    pub fn new(waiting: Gauge) -> Self {
+        Self {
+            waiting,
+            ..Self::default()
+        }
+    }
+
+    /// Takes a write of `status`; an earlier one of the same object that has not begun is replaced.
+    pub fn submit(&self, key: Key, status: &impl Serialize, task: Task) {
+        let print = print(status);
         let mut queue = self.queue.lock();
         if let Some(flying) = queue.flying.get(&key) {
-            if *flying != body {
+            if *flying != print {
                 queue.overtaken.insert(key);
             }
             return;
         }
         if queue
             .waiting
-            .insert(key.clone(), Job { body, task })
+            .insert(key.clone(), Job { print, task })
             .is_none()
         {
             queue.order.push_back(key);
         }
+        self.show(&queue);
         drop(queue);
         self.news.notify_one();
     }
 
-    /// Statuses that wait or are under way.
-    #[must_use]
-    pub fn pending(&self) -> usize {
-        let queue = self.queue.lock();
-        queue.waiting.len() + queue.flying.len()
+    fn show(&self, queue: &Queue) {
+        let waiting = queue.waiting.len() + queue.flying.len();
+        self.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
 
     fn next(&self) -> Option<(Key, Task)> {
         let mut queue = self.queue.lock();
         let key = queue.order.pop_front()?;
         let job = queue.waiting.remove(&key)?;
-        queue.flying.insert(key.clone(), job.body);
+        queue.flying.insert(key.clone(), job.print);
         Some((key, job.task))
     }
 
@@ -116,6 +128,7 @@ impl Writer {
     fn landed(&self, key: &Key) -> bool {
         let mut queue = self.queue.lock();
         queue.flying.remove(key);
+        self.show(&queue);
         queue.overtaken.remove(key)
     }
 
@@ -167,6 +180,16 @@ impl Writer {
             }
         }
     }
+}
+
+/// Tells two statuses apart: thousands may wait, and a copy of each would be their weight again.
+fn print(status: &impl Serialize) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    // Never fails: a status is plain data.
+    serde_json::to_vec(status)
+        .unwrap_or_default()
+        .hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Applies a status on the form of the object that it was decided on: a newer form refuses it, so
@@ -265,18 +288,18 @@ mod tests {
         let writer = Writer::default();
         let key = |name: &str| ("Kind", "n".to_owned(), name.to_owned());
         let task = || -> Task { Box::pin(async { Ok(()) }) };
-        writer.submit(key("a"), json!(1), task());
-        writer.submit(key("b"), json!(1), task());
-        writer.submit(key("a"), json!(2), task());
-        assert_eq!(writer.pending(), 2);
+        writer.submit(key("a"), &1, task());
+        writer.submit(key("b"), &1, task());
+        writer.submit(key("a"), &2, task());
+        assert_eq!(writer.waiting.get(), 2);
         let (first, _) = writer.next().expect("one waits");
         assert_eq!(first, key("a"));
-        writer.submit(key("a"), json!(2), task());
+        writer.submit(key("a"), &2, task());
         assert!(!writer.landed(&key("a")), "the same again is no news");
-        writer.submit(key("a"), json!(3), task());
+        writer.submit(key("a"), &3, task());
         let _ = writer.next();
         let _ = writer.next();
-        writer.submit(key("a"), json!(4), task());
+        writer.submit(key("a"), &4, task());
         assert!(
             writer.landed(&key("a")),
             "something else was wanted meanwhile"

@@ -24,8 +24,7 @@ pub fn apply(context: &Arc<Context>, partner: &Observed<'_>, status: PartnerStat
         object.namespace().unwrap_or_default(),
         object.name_any(),
     );
-    // Never fails: a status is plain data.
-    let body = serde_json::to_value(&status).unwrap_or_default();
+    let wanted = status.clone();
     let task_context = context.clone();
     let task = async move {
         let context = task_context;
@@ -41,5 +40,5 @@ pub fn apply(context: &Arc<Context>, partner: &Observed<'_>, status: PartnerStat
             .await;
         Ok(())
     };
-    context.writer.submit(key, body, Box::pin(task));
+    context.writer.submit(key, &wanted, Box::pin(task));
 }

@@ -484,7 +484,7 @@ fn submit(context: &Context, object: &Loose<EdgePool>, old: &PoolStatus, new: Po
     };
     context
         .writer
-        .submit(("EdgePool", namespace, name), body, Box::pin(task));
+        .submit(("EdgePool", namespace, name), &body, Box::pin(task));
 }
 
 fn status_of(object: &Loose<EdgePool>) -> PoolStatus {

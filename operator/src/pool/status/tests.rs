@@ -65,22 +65,28 @@ fn said(status: &PoolStatus, condition: ConditionType) -> String {
 }
 
 /// A pool that is well.
-fn check(change: impl FnOnce(&mut Findings<'_>), expected: &[(ConditionType, &str)]) {
-    let (provision, deployment) = (issued(), deployment(2));
-    let report = report(&[Some(5), Some(6)], false);
-    let accepted = diagnostic(ConditionType::Accepted, true, Reason::Accepted);
+fn check<'a>(change: impl FnOnce(&mut Findings<'a>), expected: &[(ConditionType, &str)]) {
+    // As long-lived as what a change brings along.
+    let provision: &'static _ = Box::leak(Box::new(issued()));
+    let deployment: &'static _ = Box::leak(Box::new(deployment(2)));
+    let report: &'static _ = Box::leak(Box::new(report(&[Some(5), Some(6)], false)));
+    let accepted: &'static _ = Box::leak(Box::new(diagnostic(
+        ConditionType::Accepted,
+        true,
+        Reason::Accepted,
+    )));
     let mut found = Findings {
         name: "hq",
         generation: Some(3),
         pool: None,
         written: Some(5),
         unwritten: None,
-        diagnostics: vec![&accepted],
+        diagnostics: vec![accepted],
         rejected: None,
-        certificate: Certificate::Provided(&provision),
-        deployment: Some(&deployment),
+        certificate: Certificate::Provided(provision),
+        deployment: Some(deployment),
         addresses: vec!["192.0.2.1".into()],
-        report: Some(&report),
+        report: Some(report),
         facts: None,
         dns: Wanted::new(ConditionType::DnsPublished, true, Reason::NotManaged, ""),
         refused: Vec::new(),

@@ -19,6 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use xmpp_edge_crds::{domain::DomainName, kinds};
+use xmpp_edge_proxy::dns::TrustAnchors;
 
 use crate::{
     cluster::{self, AllowedDomains, Settings},
@@ -209,6 +210,9 @@ struct Standalone {
     /// Resolver to ask, in place of the system's.
     #[arg(long, value_name = "IP:PORT")]
     resolver: Option<SocketAddr>,
+    /// DNSKEY records from which DNSSEC is validated, in place of the root's own keys.
+    #[arg(long, value_name = "FILE", value_parser = trust_anchors)]
+    trust_anchors: Option<TrustAnchors>,
 }
 
 #[derive(Debug, Args)]
@@ -327,6 +331,10 @@ fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     print(&format!("{}\n", serde_json::to_string_pretty(value)?))
 }
 
+fn trust_anchors(path: &str) -> Result<TrustAnchors, String> {
+    TrustAnchors::from_file(path).map_err(|fault| fault.to_string())
+}
+
 fn operate(options: Run) -> Result<u8, Failure> {
     let mut allowed = AllowedDomains::default();
     for entry in options.allowed_domains {
@@ -422,6 +430,7 @@ fn standalone(options: Standalone) -> Result<u8, Failure> {
         bind: options.bind,
         internal_bind: options.internal_bind,
         resolver: options.resolver,
+        trust_anchors: options.trust_anchors.unwrap_or_default(),
     };
     until_told(None, |stop| async move {
         run::run(options, stop).await?;

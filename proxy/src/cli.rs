@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 use xmpp_edge_crds::{domain::DomainName, edge_config::HostPort};
 use xmpp_edge_proxy::{
     config::follow,
-    dns::Resolver,
+    dns::{Resolver, TrustAnchors},
     probe::{self, Report},
     serve,
     tls::{Identity, Roots, Trust},
@@ -70,6 +70,9 @@ pub struct Run {
     /// Resolver to ask instead of the system's
     #[arg(long, value_name = "IP:PORT")]
     resolver: Option<SocketAddr>,
+    /// DNSKEY records from which DNSSEC is validated, in place of the root's own keys
+    #[arg(long, value_name = "FILE", value_parser = trust_anchors)]
+    trust_anchors: Option<TrustAnchors>,
 }
 
 #[derive(Debug, Args)]
@@ -88,6 +91,9 @@ pub struct Probe {
     /// Resolver to ask instead of the system's
     #[arg(long, value_name = "IP:PORT")]
     resolver: Option<SocketAddr>,
+    /// DNSKEY records from which DNSSEC is validated, in place of the root's own keys
+    #[arg(long, value_name = "FILE", value_parser = trust_anchors)]
+    trust_anchors: Option<TrustAnchors>,
     /// Dials this instead of what SRV says (a partner's proxyFqdn)
     #[arg(long, value_name = "HOST[:PORT]", value_parser = proxy_fqdn)]
     proxy_fqdn: Option<HostPort>,
@@ -110,6 +116,10 @@ enum Output {
 
 fn proxy_fqdn(text: &str) -> Result<HostPort, String> {
     HostPort::parse(text, Some(5269)).map_err(|fault| fault.to_string())
+}
+
+fn trust_anchors(path: &str) -> Result<TrustAnchors, String> {
+    TrustAnchors::from_file(path).map_err(|fault| fault.to_string())
 }
 
 /// Logs go to stderr; without RUST_LOG what a person should know.
@@ -136,6 +146,7 @@ pub async fn run(args: Run) -> anyhow::Result<ExitCode> {
         bind: args.bind,
         internal_bind: args.internal_bind,
         resolver: args.resolver,
+        trust_anchors: args.trust_anchors.unwrap_or_default(),
         state_dir: args.state,
         peer_keys: None,
     };
@@ -171,7 +182,8 @@ pub async fn probe(args: Probe) -> anyhow::Result<ExitCode> {
     let resolver = match args.resolver {
         Some(address) => Resolver::at(address)?,
         None => Resolver::system()?,
-    };
+    }
+    .with_trust_anchors(args.trust_anchors.unwrap_or_default());
     let roots = match &args.ca {
         Some(path) => Roots::from_pem(&read(path)?, &path.display().to_string())?,
         None => Roots::public(),

@@ -35,7 +35,9 @@ use crate::{
         queue::{Offered, Route},
         routes::Routes,
     },
-    session::{Command, dial, registry::Streams, relay::Carried, verify::Verifications},
+    session::{
+        Command, dial, registry::Streams, relay::Carried, share::Shares, verify::Verifications,
+    },
     stream::{Pair, Side},
     xml::{Item, Limits, Scanner, rewrite, stanza::Stanza, stanza::StanzaKind},
 };
@@ -54,6 +56,7 @@ pub struct Edge {
     pub routes: Routes,
     pub streams: Streams,
     pub verifications: Verifications,
+    pub shares: Shares,
     pub crossed: Crossed,
     pub bounds: Arc<Bounds>,
     pub metrics: Metrics,
@@ -89,6 +92,7 @@ impl Edge {
             routes: Routes::default(),
             streams: Streams::default(),
             verifications: Verifications::default(),
+            shares: Shares::default(),
             crossed: Crossed::default(),
             bounds: Arc::default(),
             metrics: Metrics::new(),
@@ -313,8 +317,8 @@ impl Edge {
     pub fn forward(self: &Arc<Self>, route: &Arc<Route>, batch: Batch) {
         let first = match route.offer(batch, &self.routes.total, Instant::now()) {
             Offered::Queued { first } => first,
-            Offered::Dial { first } => {
-                dial::start(self, route);
+            Offered::Dial { first, number } => {
+                dial::start(self, route, number);
                 first
             }
             Offered::Resting {
@@ -335,9 +339,9 @@ impl Edge {
 
     /// The stream that carried `route` is over; a next one is set up where something waits.
     pub fn recarry(self: &Arc<Self>, route: &Arc<Route>, outlet: &Arc<Outlet>, again: Vec<Batch>) {
-        if route.unbind(outlet, again) {
+        if let Some(number) = route.unbind(outlet, again) {
             self.routes.busy(route);
-            dial::start(self, route);
+            dial::start(self, route, number);
         }
     }
 

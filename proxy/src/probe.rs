@@ -48,7 +48,8 @@ pub async fn probe(options: &Options) -> Report {
             if let Ok(services) = options.resolver.services(&options.domain).await {
                 report.services = services.records.iter().map(ServiceReport::new).collect();
                 report.fallback = services.fallback;
-                report.secure = services.secure;
+                report.secure = services.dnssec.is_secure();
+                report.dnssec = (!services.fallback).then(|| services.dnssec.to_string());
             }
             Route::Discover
         }

@@ -18,7 +18,7 @@ use crate::{
     config::{InForce, Inputs},
     contacts::ContactStore,
     dns::{
-        Dialer, Resolver,
+        Dialer, Resolver, TrustAnchors,
         view::{Rules, View},
     },
     edge::Edge,
@@ -36,6 +36,8 @@ pub struct Options {
     pub internal_bind: Vec<IpAddr>,
     /// Resolver to ask instead of the system's.
     pub resolver: Option<SocketAddr>,
+    /// From where DNSSEC is validated.
+    pub trust_anchors: TrustAnchors,
     /// Where the embedded contacts live.
     pub state_dir: PathBuf,
     /// Told each new key of a partner whose `onKeyChange` is not `Ignore`; bounded, and what finds
@@ -82,7 +84,8 @@ pub async fn run(
     let resolver = match options.resolver {
         Some(address) => Resolver::at(address)?,
         None => Resolver::system()?,
-    };
+    }
+    .with_trust_anchors(options.trust_anchors.clone());
     let dialer = dialer(&options, &force, resolver.clone());
     let contacts = match force.config.contacts {
         ContactsKind::Embedded => ContactStore::embedded(&options.state_dir.join("contacts"))?,

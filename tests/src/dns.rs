@@ -2,7 +2,11 @@
 //!
 //! It answers over UDP and TCP with the records that the test sets, follows CNAMEs, tells NXDOMAIN
 //! from no data, and can be told to fail or to stay silent for a name. Every question is kept, so
-//! that a test can assert that none was asked.
+//! that a test can assert that none was asked. What signs is a real server, in [`signed`].
+
+pub mod meddling;
+pub mod signed;
+pub mod unbound;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

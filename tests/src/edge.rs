@@ -40,6 +40,8 @@ pub struct Place {
     pub internal_bind: Ipv4Addr,
     /// Its resolver.
     pub resolver: SocketAddr,
+    /// DNSSEC keys in place of the root's.
+    pub trust_anchors: Option<PathBuf>,
     /// Folder of manifests, state and log.
     pub directory: PathBuf,
 }
@@ -51,6 +53,7 @@ impl Place {
             bind: lab.ip(public),
             internal_bind: lab.ip(internal),
             resolver: lab.dns().address(),
+            trust_anchors: None,
             directory: lab.path(&format!("edge-{public}")),
         }
     }
@@ -85,10 +88,11 @@ impl Edge {
             bind,
             internal_bind,
             resolver,
+            trust_anchors,
             directory,
         } = &self.place;
         let path = |name: &str| directory.join(name).display().to_string();
-        let arguments = [
+        let mut arguments = [
             "standalone",
             "--manifests",
             &path("manifests"),
@@ -101,7 +105,11 @@ impl Edge {
             "--resolver",
             &resolver.to_string(),
         ]
-        .map(str::to_owned);
+        .map(str::to_owned)
+        .to_vec();
+        if let Some(anchors) = trust_anchors {
+            arguments.extend(["--trust-anchors".to_owned(), anchors.display().to_string()]);
+        }
         let level = std::env::var("EDGE_LOG").unwrap_or_else(|_| "info".into());
         let mut daemon = Daemon::start(
             &format!("edge at {bind}"),

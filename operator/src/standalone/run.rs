@@ -15,6 +15,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_proxy::{
     config::Inputs,
+    dns::TrustAnchors,
     observe::peer_keys::PeerKey,
     serve::{self, ServeError},
 };
@@ -41,6 +42,8 @@ pub struct Options {
     pub bind: Vec<IpAddr>,
     pub internal_bind: Vec<IpAddr>,
     pub resolver: Option<SocketAddr>,
+    /// From where DNSSEC is validated.
+    pub trust_anchors: TrustAnchors,
 }
 
 /// Why standalone could not start or go on.
@@ -78,6 +81,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunErr
         bind: options.bind,
         internal_bind: options.internal_bind,
         resolver: options.resolver,
+        trust_anchors: options.trust_anchors,
         state_dir: options.state,
         peer_keys: Some(tell_key),
     };

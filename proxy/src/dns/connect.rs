@@ -17,7 +17,7 @@ use xmpp_edge_crds::{
 };
 
 use super::{
-    ConnectFault, DnsError, Resolver, Service,
+    ConnectFault, Dane, DnsError, Resolver, Service, Services,
     happy::{Connect, Outcome, interleave, race},
     socket, srv,
 };
@@ -28,6 +28,8 @@ use crate::{
 
 /// Addresses beyond this many of one domain are not tried.
 const MAX_ADDRESSES: usize = 24;
+/// Targets beyond this many are not looked at for an address that is connected already.
+const MAX_LOOKED_AT: usize = 8;
 /// One address is waited for this long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -59,6 +61,8 @@ pub struct Candidate {
     pub direct_tls: bool,
     /// Secure TLSA records of the target, for [`crate::tls::Trust::judge`].
     pub tlsa: Option<TlsaSet>,
+    /// Whether DANE is used, and why not; none where the target's name came from no secure answer.
+    pub dane: Option<String>,
 }
 
 /// An open connection; options are set, nothing was written.
@@ -75,26 +79,41 @@ pub struct Candidates {
     direction: Direction,
     targets: VecDeque<Target>,
     current: Option<Current>,
-    /// Whether TLSA records count.
-    secure: bool,
+    /// Whether the targets' names may be relied on, so that their TLSA records count.
+    dane: bool,
     /// Whether any address may be dialled.
     unguarded: bool,
     addresses_left: usize,
     steps: Vec<AttemptStep>,
 }
 
+#[derive(Clone)]
 struct Target {
     host: Host,
     port: u16,
     direct_tls: bool,
+    /// Of its SRV record: the lowest is preferred.
+    priority: u16,
 }
 
 /// A target whose addresses are known and not all tried.
 struct Current {
     name: String,
     direct_tls: bool,
-    tlsa: Option<TlsaSet>,
+    dane: Option<Dane>,
     queue: VecDeque<SocketAddr>,
+}
+
+impl Current {
+    fn candidate(&self, address: SocketAddr) -> Candidate {
+        Candidate {
+            target: self.name.clone(),
+            address,
+            direct_tls: self.direct_tls,
+            tlsa: self.dane.clone().and_then(Dane::records),
+            dane: self.dane.as_ref().map(ToString::to_string),
+        }
+    }
 }
 
 impl Dialer {
@@ -153,19 +172,22 @@ impl Dialer {
             text,
             took,
         };
-        let (targets, secure, unguarded, text) = match route {
+        let (targets, dane, unguarded, text) = match route {
             Route::Fixed(to) => {
                 let target = Target {
                     host: to.host.clone(),
                     port: to.port,
                     direct_tls: false,
+                    priority: 0,
                 };
                 let text = format!("{to} as configured; SRV is not asked");
-                (VecDeque::from([target]), true, true, text)
+                // A gateway is trusted by the internal authority, never by DNS.
+                let dane = direction == Direction::Outbound;
+                (VecDeque::from([target]), dane, true, text)
             }
             Route::Discover => match self.resolver.services(domain).await {
                 Ok(services) => {
-                    let text = described(&services.records, services.fallback);
+                    let text = described(&services);
                     let ordered = srv::order(services.records, srv::random_below);
                     let targets = ordered
                         .into_iter()
@@ -173,9 +195,10 @@ impl Dialer {
                             host: Host::Name(service.target),
                             port: service.port,
                             direct_tls: service.direct_tls,
+                            priority: service.priority,
                         })
                         .collect();
-                    (targets, services.secure, false, text)
+                    (targets, services.dnssec.is_secure(), false, text)
                 }
                 Err(fault) => {
                     let step = step(fault.label(), fault.to_string(), began.elapsed());
@@ -189,7 +212,7 @@ impl Dialer {
             direction,
             targets,
             current: None,
-            secure,
+            dane,
             unguarded,
             addresses_left: MAX_ADDRESSES,
             steps: vec![step("Ok", text, began.elapsed())],
@@ -198,6 +221,42 @@ impl Dialer {
 }
 
 impl Candidates {
+    /// The targets of the best priority, in a fixed order: domains that agree in them are served by
+    /// the same server. Only before the first [`Self::next`].
+    #[must_use]
+    pub fn preferred(&self) -> Vec<(String, u16)> {
+        let mut preferred: Vec<_> = self
+            .best()
+            .map(|target| (target.host.to_string(), target.port))
+            .collect();
+        preferred.sort();
+        preferred.dedup();
+        preferred
+    }
+
+    /// Whether a target of the best priority is at `address`; nothing is dialled. Only before the
+    /// first [`Self::next`].
+    pub async fn at(&mut self, address: SocketAddr) -> Option<Candidate> {
+        let same_port = self.best().filter(|target| target.port == address.port());
+        let targets: Vec<_> = same_port.take(MAX_LOOKED_AT).cloned().collect();
+        for target in targets {
+            let Ok(found) = self.resolve(target).await else {
+                continue;
+            };
+            if found.queue.contains(&address) {
+                return Some(found.candidate(address));
+            }
+        }
+        None
+    }
+
+    fn best(&self) -> impl Iterator<Item = &Target> {
+        let best = self.targets.iter().map(|target| target.priority).min();
+        self.targets
+            .iter()
+            .filter(move |target| Some(target.priority) == best)
+    }
+
     /// The next connection, or why the next target gives none; `None` when all were tried. Call it
     /// again when the negotiation failed: further addresses of a target come before the next one.
     pub async fn next(&mut self) -> Option<Result<Connected, ConnectFault>> {
@@ -244,19 +303,19 @@ impl Candidates {
             target: name.clone(),
             cause,
         };
-        let (addresses, tlsa) = match &target.host {
+        let (addresses, dane) = match &target.host {
             Host::Ip(ip) => (vec![*ip], None),
             Host::Name(host) => {
                 let resolver = &self.dialer.resolver;
-                let tlsa = async {
-                    if self.secure {
-                        resolver.tlsa(host, target.port).await
+                let dane = async {
+                    if self.dane {
+                        resolver.dane(host, target.port).await.map(Some)
                     } else {
                         Ok(None)
                     }
                 };
-                let (addresses, tlsa) = tokio::join!(resolver.addresses(host), tlsa);
-                let found = addresses.and_then(|addresses| Ok((addresses, tlsa?)));
+                let (addresses, dane) = tokio::join!(resolver.addresses(host), dane);
+                let found = addresses.and_then(|addresses| Ok((addresses, dane?)));
                 match found {
                     Ok(found) => found,
                     Err(cause) => {
@@ -291,10 +350,13 @@ impl Candidates {
             return Err(fault);
         }
         let queue = interleave(allowed);
+        if let Some(dane) = &dane {
+            self.step(Step::Dns, "Ok", None, format!("{name}: {dane}"), began);
+        }
         Ok(Current {
             name,
             direct_tls: target.direct_tls,
-            tlsa,
+            dane,
             queue,
         })
     }
@@ -327,12 +389,7 @@ impl Candidates {
             };
             let text = format!("connected to {address} of {}, for {how}", current.name);
             self.step(Step::Tcp, "Ok", Some(address), text, began);
-            let candidate = Candidate {
-                target: current.name.clone(),
-                address,
-                direct_tls: current.direct_tls,
-                tlsa: current.tlsa.clone(),
-            };
+            let candidate = current.candidate(address);
             return Ok(Connected { stream, candidate });
         }
         Err(last.unwrap_or_else(|| ConnectFault::Dns {
@@ -386,8 +443,13 @@ pub fn is_guarded(ip: IpAddr) -> bool {
     }
 }
 
-fn described(records: &[Service], fallback: bool) -> String {
-    if fallback {
+fn described(services: &Services) -> String {
+    let Services {
+        records,
+        fallback,
+        dnssec,
+    } = services;
+    if *fallback {
         return "no SRV record: the domain itself on port 5269".to_owned();
     }
     let shown = records.iter().take(8).map(|record| {
@@ -405,6 +467,7 @@ fn described(records: &[Service], fallback: bool) -> String {
     if records.len() > 8 {
         text.push_str(&format!(" and {} more", records.len() - 8));
     }
+    text.push_str(&format!("; {dnssec}"));
     text
 }
 

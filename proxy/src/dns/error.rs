@@ -19,7 +19,9 @@ pub enum DnsError {
     ServFail { name: String },
     #[error("the resolver refused to answer for {name} (REFUSED)")]
     Refused { name: String },
-    #[error("the answer for {name} does not validate (DNSSEC)")]
+    #[error(
+        "the answer for {name} does not validate (bogus): its DNSSEC signatures are wrong, expired or missing"
+    )]
     Bogus { name: String },
     #[error("the answer for {name} is of no use: {cause}")]
     Unusable { name: String, cause: String },

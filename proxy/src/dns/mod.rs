@@ -4,6 +4,8 @@
 //! All names are absolute: search lists never apply.
 
 pub mod connect;
+mod dane;
+mod dnssec;
 pub mod error;
 mod exchange;
 #[cfg(test)]
@@ -15,6 +17,8 @@ pub mod srv;
 pub mod view;
 
 pub use connect::{Candidate, Candidates, Connected, Dialer, Route};
+pub use dane::Dane;
+pub use dnssec::{AnchorsError, Dnssec, TrustAnchors};
 pub use error::{ConnectFault, DnsError};
 pub use resolver::{Resolver, Services};
 pub use srv::Service;

@@ -8,7 +8,7 @@ use std::{
 
 use hickory_net::{DnsError as WireError, NetError};
 use hickory_proto::{
-    op::{Edns, Message, Query, ResponseCode},
+    op::ResponseCode,
     rr::{Name, RData, Record, RecordType},
 };
 use hickory_resolver::{
@@ -21,8 +21,8 @@ use hickory_resolver::{
 use xmpp_edge_crds::domain::DomainName;
 
 use super::{
-    DnsError, Service,
-    exchange::{Over, exchange},
+    Dane, DnsError, Dnssec, Service, TrustAnchors,
+    dnssec::{Assessed, Validator},
 };
 use crate::tls::{Tlsa, TlsaSet};
 
@@ -43,8 +43,7 @@ pub struct Resolver {
 struct Inner {
     lookups: TokioResolver,
     upstreams: Vec<SocketAddr>,
-    /// A validating resolver on this machine, whose AD bit counts.
-    on_loopback: Option<SocketAddr>,
+    validator: Validator,
 }
 
 /// Where a domain's servers are.
@@ -54,8 +53,9 @@ pub struct Services {
     pub records: Vec<Service>,
     /// No SRV record of either kind exists.
     pub fallback: bool,
-    /// The SRV answers were secure (DNSSEC): TLSA records of the targets count (RFC 7673).
-    pub secure: bool,
+    /// Of all SRV answers together. Where they are secure, TLSA records of the targets count
+    /// (RFC 7673 section 3.1); without SRV records it is [`Dnssec::Unsigned`].
+    pub dnssec: Dnssec,
 }
 
 impl Resolver {
@@ -108,17 +108,27 @@ impl Resolver {
             .with_options(options)
             .build()
             .map_err(|cause| DnsError::NoResolver(cause.to_string()))?;
-        let on_loopback = upstreams
-            .iter()
-            .all(|upstream| upstream.ip().is_loopback())
-            .then(|| upstreams[0]);
+        let validator = Validator::new(upstreams.clone(), TrustAnchors::default());
         Ok(Self {
             inner: Arc::new(Inner {
                 lookups,
                 upstreams,
-                on_loopback,
+                validator,
             }),
         })
+    }
+
+    /// Takes these trust anchors in place of the root's keys.
+    #[must_use]
+    pub fn with_trust_anchors(self, anchors: TrustAnchors) -> Self {
+        let upstreams = self.inner.upstreams.clone();
+        Self {
+            inner: Arc::new(Inner {
+                lookups: self.inner.lookups.clone(),
+                validator: Validator::new(upstreams.clone(), anchors),
+                upstreams,
+            }),
+        }
     }
 
     /// The resolvers that are asked, at least one.
@@ -132,18 +142,22 @@ impl Resolver {
     /// cannot be looked up, `_xmpp-server` alone counts.
     ///
     /// # Errors
-    /// [`DnsError`]; [`DnsError::NotOffered`] where `_xmpp-server` says `.` and nothing else is.
+    /// [`DnsError`]; [`DnsError::NotOffered`] where `_xmpp-server` says `.` and nothing else is;
+    /// [`DnsError::Bogus`] where either does not validate, whatever the other says.
     pub async fn services(&self, domain: &DomainName) -> Result<Services, DnsError> {
         let (direct, starttls) = tokio::join!(self.srv(domain, true), self.srv(domain, false));
-        let direct = direct.unwrap_or(Answer::Nothing);
-        let secure = [&direct, starttls.as_ref().unwrap_or(&Answer::Nothing)]
+        let direct = match direct {
+            Err(bogus @ DnsError::Bogus { .. }) => return Err(bogus),
+            other => other.unwrap_or(Answer::Nothing),
+        };
+        let dnssec = [&direct, starttls.as_ref().unwrap_or(&Answer::Nothing)]
             .iter()
             .filter_map(|answer| match answer {
-                Answer::Records { secure, .. } => Some(*secure),
-                _ => None,
+                Answer::Records { dnssec, .. } => Some(*dnssec),
+                Answer::Nothing | Answer::NotOffered => None,
             })
-            .reduce(|left, right| left && right)
-            .unwrap_or_default();
+            .reduce(Dnssec::and)
+            .unwrap_or(Dnssec::Unsigned);
         let mut records = direct.records();
         match starttls {
             Ok(Answer::NotOffered) if records.is_empty() => {
@@ -152,6 +166,7 @@ impl Resolver {
                 });
             }
             Ok(answer) => records.extend(answer.records()),
+            Err(bogus @ DnsError::Bogus { .. }) => return Err(bogus),
             Err(_) if !records.is_empty() => {}
             Err(fault) => return Err(fault),
         }
@@ -168,7 +183,7 @@ impl Resolver {
         Ok(Services {
             records,
             fallback,
-            secure,
+            dnssec,
         })
     }
 
@@ -179,8 +194,19 @@ impl Resolver {
             "_xmpp-server"
         };
         let name = format!("{service}._tcp.{domain}");
-        let lookup = match self.lookup(&name, RecordType::SRV).await {
-            Ok(lookup) => lookup,
+        let owner = absolute(&name)?;
+        let (plain, assessed) = tokio::join!(
+            self.lookup(&name, RecordType::SRV),
+            self.inner.validator.if_signed(&owner, RecordType::SRV)
+        );
+        let Assessed {
+            dnssec,
+            records: secured,
+        } = assessed?;
+        // What was validated is what counts, not what another answer said.
+        let answers = match plain {
+            _ if dnssec.is_secure() => secured,
+            Ok(lookup) => lookup.answers().to_vec(),
             Err(DnsError::NotFound { .. } | DnsError::NoRecords { .. }) => {
                 return Ok(Answer::Nothing);
             }
@@ -189,7 +215,7 @@ impl Resolver {
         let mut records = Vec::new();
         let mut refused = false;
         let mut unusable = None;
-        for record in lookup.answers() {
+        for record in &answers {
             let RData::SRV(srv) = &record.data else {
                 continue;
             };
@@ -211,8 +237,7 @@ impl Resolver {
         }
         records.truncate(MAX_RECORDS);
         if !records.is_empty() {
-            let secure = self.is_secure(&name, RecordType::SRV).await;
-            return Ok(Answer::Records { records, secure });
+            return Ok(Answer::Records { records, dnssec });
         }
         match unusable {
             _ if refused => Ok(Answer::NotOffered),
@@ -270,23 +295,28 @@ impl Resolver {
         })
     }
 
-    /// The usable TLSA records of a target whose delegation was secure. `None`: there are none, or
-    /// they are not secure, and PKIX alone decides.
+    /// Whether TLSA records of a target count, whose name comes from a secure answer or from the
+    /// configuration.
     ///
     /// # Errors
-    /// [`DnsError`] when the zone is signed but the answer cannot be had: going on without would let
-    /// whoever suppressed it choose (RFC 7672 section 2.1.2).
-    pub async fn tlsa(&self, target: &DomainName, port: u16) -> Result<Option<TlsaSet>, DnsError> {
-        let Some(resolver) = self.inner.on_loopback else {
-            return Ok(None);
-        };
-        let name = format!("_{port}._tcp.{target}");
-        let message = validated(resolver, &name, RecordType::TLSA).await?;
-        if !message.metadata.authentic_data {
-            return Ok(None);
+    /// [`DnsError`] when an answer is bogus, or when the target's addresses are secure and the TLSA
+    /// answer cannot be had: going on without would let whoever suppressed it choose (RFC 7673
+    /// sections 3.2 and 3.3).
+    pub async fn dane(&self, target: &DomainName, port: u16) -> Result<Dane, DnsError> {
+        let addresses = self.addresses_secure(target).await?;
+        if !addresses.is_secure() {
+            return Ok(Dane::AddressesNotSecure(addresses));
         }
-        let records = message
-            .answers
+        let name = absolute(&format!("_{port}._tcp.{target}"))?;
+        let assessed = self.inner.validator.always(&name, RecordType::TLSA).await?;
+        if !assessed.dnssec.is_secure() {
+            return Ok(Dane::RecordsNotSecure(assessed.dnssec));
+        }
+        if assessed.records.is_empty() {
+            return Ok(Dane::NoRecords);
+        }
+        let usable = assessed
+            .records
             .iter()
             .filter_map(|record| match &record.data {
                 RData::TLSA(tlsa) => Tlsa::from_wire(
@@ -299,16 +329,31 @@ impl Resolver {
             })
             .take(MAX_RECORDS)
             .collect();
-        Ok(TlsaSet::new(records, target.clone()))
+        Ok(match TlsaSet::new(usable, target.clone()) {
+            Some(set) => Dane::Counts(set),
+            None => Dane::NoneUsable,
+        })
     }
 
-    async fn is_secure(&self, name: &str, kind: RecordType) -> bool {
-        let Some(resolver) = self.inner.on_loopback else {
-            return false;
-        };
-        validated(resolver, name, kind)
-            .await
-            .is_ok_and(|message| message.metadata.authentic_data)
+    /// One family that is secure suffices (RFC 7673 section 3.2).
+    async fn addresses_secure(&self, host: &DomainName) -> Result<Dnssec, DnsError> {
+        let name = absolute(host.as_str())?;
+        let validator = &self.inner.validator;
+        let (v6, v4) = tokio::join!(
+            validator.if_signed(&name, RecordType::AAAA),
+            validator.if_signed(&name, RecordType::A)
+        );
+        match (v6, v4) {
+            (Ok(v6), Ok(v4)) => Ok(v6.dnssec.min(v4.dnssec)),
+            (Ok(one), Err(fault)) | (Err(fault), Ok(one)) => {
+                if one.dnssec.is_secure() {
+                    Ok(one.dnssec)
+                } else {
+                    Err(fault)
+                }
+            }
+            (Err(fault), Err(_)) => Err(fault),
+        }
     }
 
     async fn lookup(&self, name: &str, kind: RecordType) -> Result<Lookup, DnsError> {
@@ -327,7 +372,7 @@ enum Answer {
     NotOffered,
     Records {
         records: Vec<Service>,
-        secure: bool,
+        dnssec: Dnssec,
     },
 }
 
@@ -346,54 +391,6 @@ async fn wait_on<F: Future>(briefly: bool, other: F) -> Option<F::Output> {
     } else {
         Some(other.await)
     }
-}
-
-/// Asks a validating resolver, with the wish for the AD bit (RFC 6840 section 5.7).
-async fn validated(
-    resolver: SocketAddr,
-    name: &str,
-    kind: RecordType,
-) -> Result<Message, DnsError> {
-    let unusable = |cause: String| DnsError::Unusable {
-        name: name.to_owned(),
-        cause,
-    };
-    let mut question = Message::query();
-    question.metadata.recursion_desired = true;
-    question.metadata.authentic_data = true;
-    question.add_query(Query::query(absolute(name)?, kind));
-    let mut edns = Edns::new();
-    edns.set_max_payload(1232);
-    question.set_edns(edns);
-    let bytes = question
-        .to_vec()
-        .map_err(|cause| unusable(cause.to_string()))?;
-    for over in [Over::Udp, Over::Tcp] {
-        let answer =
-            exchange(resolver, &bytes, over, TIMEOUT)
-                .await
-                .map_err(|cause| match cause.kind() {
-                    std::io::ErrorKind::TimedOut => DnsError::Timeout {
-                        name: name.to_owned(),
-                    },
-                    _ => unusable(cause.to_string()),
-                })?;
-        let message = Message::from_vec(&answer).map_err(|cause| unusable(cause.to_string()))?;
-        if message.metadata.truncation && over == Over::Udp {
-            continue;
-        }
-        return match message.metadata.response_code {
-            ResponseCode::NoError | ResponseCode::NXDomain => Ok(message),
-            ResponseCode::ServFail => Err(DnsError::ServFail {
-                name: name.to_owned(),
-            }),
-            ResponseCode::Refused => Err(DnsError::Refused {
-                name: name.to_owned(),
-            }),
-            other => Err(unusable(other.to_string())),
-        };
-    }
-    Err(unusable("the answer is truncated over TCP too".to_owned()))
 }
 
 fn absolute(name: &str) -> Result<Name, DnsError> {

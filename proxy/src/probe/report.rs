@@ -24,6 +24,8 @@ pub struct Report {
     pub fallback: bool,
     /// The SRV answers were secure (DNSSEC).
     pub secure: bool,
+    /// How they were, in words; none without SRV records.
+    pub dnssec: Option<String>,
     /// In the order in which they were dialled.
     pub targets: Vec<TargetReport>,
     /// What the edge would use at the first target that leaves a method; none: federation fails.
@@ -54,6 +56,8 @@ pub struct TargetReport {
     pub direct_tls: bool,
     /// Usable TLSA records that count.
     pub tlsa_records: usize,
+    /// Whether DANE is used, and why not; none where the SRV answers were not secure.
+    pub dane: Option<String>,
     pub features_before_tls: Option<FeaturesReport>,
     pub tls: Option<TlsReport>,
     pub certificate: Option<CertificateReport>,
@@ -121,6 +125,7 @@ impl Report {
             services: Vec::new(),
             fallback: false,
             secure: false,
+            dnssec: None,
             targets: Vec::new(),
             method: None,
             presumed: false,
@@ -181,6 +186,7 @@ impl TargetReport {
             address: fault.address(),
             direct_tls: false,
             tlsa_records: 0,
+            dane: None,
             features_before_tls: None,
             tls: None,
             certificate: None,
@@ -198,6 +204,7 @@ impl TargetReport {
                 .tlsa
                 .as_ref()
                 .map_or(0, |tlsa| tlsa.records().len()),
+            dane: candidate.dane.clone(),
             features_before_tls: None,
             tls: None,
             certificate: None,
@@ -235,6 +242,9 @@ impl fmt::Display for Report {
                 )?;
             }
         }
+        if let Some(dnssec) = &self.dnssec {
+            writeln!(f, "               {dnssec}")?;
+        }
         for target in &self.targets {
             target.fmt(f)?;
         }
@@ -261,6 +271,9 @@ impl fmt::Display for TargetReport {
             };
             writeln!(f, "  tcp          {address} of {target}, for {how}")?;
         }
+        if let Some(dane) = &self.dane {
+            writeln!(f, "               {dane}")?;
+        }
         if let Some(features) = &self.features_before_tls {
             writeln!(f, "  before TLS   {features}")?;
         }
@@ -279,9 +292,6 @@ impl fmt::Display for TargetReport {
             )?;
             if let Some(not_after) = certificate.not_after {
                 writeln!(f, "               until {not_after}")?;
-            }
-            if self.tlsa_records > 0 {
-                writeln!(f, "               {} TLSA records", self.tlsa_records)?;
             }
         }
         if let Some(features) = &self.features {

@@ -1,9 +1,6 @@
 //! How other tasks reach the task of a stream: wake it, or tell it something.
 
-use std::{
-    collections::VecDeque,
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::collections::VecDeque;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -14,8 +11,14 @@ use crate::session::Command;
 #[derive(Default)]
 pub struct Outlet {
     notify: Notify,
-    commands: Mutex<VecDeque<Command>>,
-    closed: AtomicBool,
+    told: Mutex<Told>,
+}
+
+#[derive(Default)]
+struct Told {
+    commands: VecDeque<Command>,
+    /// Nobody takes them any more.
+    closed: bool,
 }
 
 impl Outlet {
@@ -26,17 +29,25 @@ impl Outlet {
 
     /// Tells the stream's task something; it is lost where the stream has ended, `false` then.
     pub fn tell(&self, command: Command) -> bool {
-        if self.closed.load(Ordering::Acquire) {
+        let mut told = self.told.lock();
+        if told.closed {
             return false;
         }
-        self.commands.lock().push_back(command);
+        told.commands.push_back(command);
+        drop(told);
         self.notify.notify_one();
         true
     }
 
     /// What has been told since, one at a time.
     pub fn told(&self) -> Option<Command> {
-        self.commands.lock().pop_front()
+        let commands = &mut self.told.lock().commands;
+        let next = commands.pop_front();
+        if next.is_none() && commands.capacity() > 0 {
+            // Every stream is told of a new configuration, and then nothing for long.
+            *commands = VecDeque::new();
+        }
+        next
     }
 
     /// Completes after a wake; a wake before the call counts.
@@ -44,10 +55,13 @@ impl Outlet {
         self.notify.notified().await;
     }
 
-    /// The stream has ended.
+    /// The stream has ended: what it was told last and has not done, it will not do.
     pub fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-        self.commands.lock().clear();
+        let mut told = self.told.lock();
+        told.closed = true;
+        let left = std::mem::take(&mut told.commands);
+        drop(told);
+        drop(left);
     }
 }
 

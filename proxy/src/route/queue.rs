@@ -37,14 +37,21 @@ struct State {
     backoff: Backoff,
     /// Whether the sweeper knows of this route.
     swept: bool,
+    /// Of the task that was started last to set a stream up.
+    dial: DialNumber,
 }
+
+/// Tells the tasks that set streams up for one route from each other: one that has been overtaken
+/// has no say any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DialNumber(u64);
 
 /// Who takes what waits.
 #[derive(Debug)]
 enum Carrier {
     Idle,
-    /// A task is setting a stream up.
-    Dialling,
+    /// The task of this number is setting a stream up.
+    Dialling(DialNumber),
     Stream(Arc<Outlet>),
     /// Failed before: nothing is tried, and nothing waits, until then.
     Resting {
@@ -59,7 +66,7 @@ pub enum Offered {
     /// `first`: the sweeper does not know of this queue yet.
     Queued { first: bool },
     /// Queued, and the caller starts a task that sets a stream up.
-    Dial { first: bool },
+    Dial { first: bool, number: DialNumber },
     /// Not queued: the next hop failed a moment ago.
     Resting {
         batch: Batch,
@@ -90,6 +97,7 @@ impl Route {
                 carrier: Carrier::Idle,
                 backoff: Backoff::default(),
                 swept: false,
+                dial: DialNumber::default(),
             }),
             held: AtomicUsize::new(0),
             room: Notify::new(),
@@ -105,7 +113,7 @@ impl Route {
                 outlet.wake();
                 Offered::Queued { first }
             }
-            Carrier::Dialling => Offered::Queued { first },
+            Carrier::Dialling(_) => Offered::Queued { first },
             Carrier::Resting { until, failure } if now < *until => {
                 return Offered::Resting {
                     batch,
@@ -114,8 +122,8 @@ impl Route {
                 };
             }
             Carrier::Idle | Carrier::Resting { .. } => {
-                state.carrier = Carrier::Dialling;
-                Offered::Dial { first }
+                let number = state.start_dialling();
+                Offered::Dial { first, number }
             }
         };
         state.swept = true;
@@ -192,9 +200,9 @@ impl Route {
         true
     }
 
-    /// The stream has ended: what it had not got acknowledged goes first, in order. Answers whether
-    /// something waits, so that the caller sets up the next stream.
-    pub fn unbind(&self, outlet: &Arc<Outlet>, unacknowledged: Vec<Batch>) -> bool {
+    /// The stream has ended: what it had not got acknowledged goes first, in order. Where
+    /// something waits, the caller sets up the next stream, under the number answered.
+    pub fn unbind(&self, outlet: &Arc<Outlet>, unacknowledged: Vec<Batch>) -> Option<DialNumber> {
         let mut state = self.state.lock();
         for batch in unacknowledged.into_iter().rev() {
             state.waiting.push_front(batch);
@@ -204,36 +212,30 @@ impl Route {
             if let Carrier::Stream(other) = &state.carrier {
                 other.wake();
             }
-            return matches!(state.carrier, Carrier::Idle) && self.dial(&mut state);
+            let idle = matches!(state.carrier, Carrier::Idle);
+            return (idle && !state.waiting.is_empty()).then(|| state.start_dialling());
         }
         state.carrier = Carrier::Idle;
-        self.dial(&mut state)
+        (!state.waiting.is_empty()).then(|| state.start_dialling())
     }
 
-    fn dial(&self, state: &mut State) -> bool {
-        let dial = !state.waiting.is_empty();
-        if dial {
-            state.carrier = Carrier::Dialling;
-        }
-        dial
-    }
-
-    /// Whether the task that sets a stream up still has something to do.
+    /// Whether the task of this number still has something to do.
     #[must_use]
-    pub fn is_dialling(&self) -> bool {
-        matches!(self.state.lock().carrier, Carrier::Dialling)
+    pub fn is_dialling(&self, number: DialNumber) -> bool {
+        self.state.lock().is_dialling(number)
     }
 
-    /// Nothing can be reached for now: the backoff starts, and all that waits comes out to be
-    /// answered. Says when the next try may be.
+    /// The task of this number reaches nothing for now: the backoff starts, and all that waits comes
+    /// out to be answered. Says when the next try may be.
     pub fn rest(
         &self,
+        number: DialNumber,
         failure: &Failure,
         now: Instant,
         jitter: f64,
     ) -> (Vec<Batch>, Option<Instant>) {
         let mut state = self.state.lock();
-        if !matches!(state.carrier, Carrier::Dialling) {
+        if !state.is_dialling(number) {
             return (Vec::new(), None);
         }
         let pause = state.backoff.failed(jitter);
@@ -249,11 +251,11 @@ impl Route {
         (state.waiting.drain(..).collect(), Some(until))
     }
 
-    /// The dialling task ends without stream although nothing failed: nobody waits any more.
+    /// The task of this number ends without stream although nothing failed: nobody waits any more.
     /// `false` where something has come in the meantime, so that it goes on.
-    pub fn stop_dialling_if_empty(&self) -> bool {
+    pub fn stop_dialling_if_empty(&self, number: DialNumber) -> bool {
         let mut state = self.state.lock();
-        if !matches!(state.carrier, Carrier::Dialling) {
+        if !state.is_dialling(number) {
             return true;
         }
         if state.waiting.is_empty() {
@@ -300,7 +302,7 @@ impl Route {
         let rests = match &state.carrier {
             Carrier::Idle => true,
             Carrier::Resting { until, .. } => now >= *until + FORGIVEN,
-            Carrier::Dialling | Carrier::Stream(_) => false,
+            Carrier::Dialling(_) | Carrier::Stream(_) => false,
         };
         self.held() == 0 && !state.swept && rests
     }
@@ -324,6 +326,18 @@ impl Route {
             Carrier::Resting { until, .. } => Some(*until),
             _ => None,
         }
+    }
+}
+
+impl State {
+    fn start_dialling(&mut self) -> DialNumber {
+        self.dial = DialNumber(self.dial.0 + 1);
+        self.carrier = Carrier::Dialling(self.dial);
+        self.dial
+    }
+
+    fn is_dialling(&self, number: DialNumber) -> bool {
+        matches!(self.carrier, Carrier::Dialling(own) if own == number)
     }
 }
 
@@ -357,7 +371,7 @@ mod tests {
         let later = start + Duration::from_secs(15);
         let mut sent = route.next(&outlet).expect("the first");
         sent.arrived = later;
-        assert!(route.unbind(&outlet, vec![sent]));
+        assert!(route.unbind(&outlet, vec![sent]).is_some());
         let expired = route.expired(start + Duration::from_secs(21), Duration::from_secs(20));
         assert_eq!(expired.len(), 1);
         assert_eq!(&expired[0].unsettled()[..], b"<b/>");
@@ -369,11 +383,11 @@ mod tests {
         let (route, total, start) = (route(), Total::default(), Instant::now());
         let failure = Failure::new(FailureKind::Unreachable, "nobody there");
         for _ in 0..2 {
-            assert!(matches!(
-                route.offer(batch("<a/>", start), &total, start),
-                Offered::Dial { .. }
-            ));
-            for batch in route.rest(&failure, start, 0.0).0 {
+            let Offered::Dial { number, .. } = route.offer(batch("<a/>", start), &total, start)
+            else {
+                panic!("it is tried");
+            };
+            for batch in route.rest(number, &failure, start, 0.0).0 {
                 route.release(batch.held(), &total);
             }
         }
@@ -384,5 +398,24 @@ mod tests {
         assert!(!route.is_idle(until), "its backoff counts still");
         assert!(route.is_idle(until + FORGIVEN));
         assert_eq!(total.held(), 0);
+    }
+
+    #[test]
+    fn a_task_that_was_overtaken_ends_nothing_that_the_newer_one_set_out_to_do() {
+        let (route, total, outlet) = (route(), Total::default(), Arc::default());
+        let start = Instant::now();
+        let Offered::Dial { number: old, .. } = route.offer(batch("<a/>", start), &total, start)
+        else {
+            panic!("nobody dials yet");
+        };
+        // The peer opens a stream both ways meanwhile, and it dies.
+        assert!(route.bind(&outlet));
+        let new = route.unbind(&outlet, Vec::new()).expect("one waits");
+        let failure = Failure::new(FailureKind::Unreachable, "nobody there");
+        assert!(route.rest(old, &failure, start, 0.0).0.is_empty());
+        assert!(!route.is_dialling(old) && route.is_dialling(new));
+        assert!(route.stop_dialling_if_empty(old), "it has nothing to do");
+        assert_eq!(route.waiting(), 1);
+        assert_eq!(route.rest(new, &failure, start, 0.0).0.len(), 1);
     }
 }

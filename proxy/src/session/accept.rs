@@ -109,7 +109,7 @@ pub async fn serve(edge: Arc<Edge>, kind: ListenerKind, mut stream: TcpStream, f
             outputs: Vec::new(),
             place: Some(place),
             already: Vec::new(),
-            tlsa: None,
+            tlsa: Vec::new(),
             local: None,
         },
     );

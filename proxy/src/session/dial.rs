@@ -1,5 +1,6 @@
 //! Setting up streams: to a partner by DNS or `proxyFqdn`, to a gateway by its address.
 //!
+//! A partner's pair first looks for a stream that it can share ([`share`]).
 //! Every target is tried before giving up. A partner that fails gets its backoff, and what waits its
 //! answer; a gateway is tried again every second while something waits for it.
 
@@ -11,7 +12,7 @@ use std::{
 
 use xmpp_edge_crds::{domain::DomainName, verdict::Direction};
 
-use super::{Session, Start, realm::StreamRealm};
+use super::{Session, Start, realm::StreamRealm, share};
 use crate::{
     config::InForce,
     dns::{self, Connected, DnsError},
@@ -19,7 +20,7 @@ use crate::{
     observe::attempt::{AttemptStep, Step},
     route::{
         failure::{Failure, FailureKind},
-        queue::Route,
+        queue::{DialNumber, Route},
     },
     stream::{self, Fault, Link, Outbound, Pair, PeerRole, Purpose, Side, Unavailable, Verdict},
     tls::{self, Mode, Transport},
@@ -28,8 +29,11 @@ use crate::{
 /// Between two tries to reach a gateway (behaviour section 4).
 const GATEWAY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Sets up a stream for a route that is waiting for one, in a task of its own.
-pub fn start(edge: &Arc<Edge>, route: &Arc<Route>) {
+/// The targets of a domain, or why there are none.
+pub type LookedUp = Result<dns::Candidates, (Failure, Option<AttemptStep>)>;
+
+/// Sets up a stream for a route that is waiting for one under this number, in a task of its own.
+pub fn start(edge: &Arc<Edge>, route: &Arc<Route>, number: DialNumber) {
     let (edge, route) = (Arc::clone(edge), Arc::clone(route));
     edge.clone().tasks.spawn(async move {
         let only_answers = route.side == Side::Gateway
@@ -40,13 +44,16 @@ pub fn start(edge: &Arc<Edge>, route: &Arc<Route>) {
         } else {
             None
         };
-        if permit.is_some() && route.stop_dialling_if_empty() {
+        if permit.is_some() && route.stop_dialling_if_empty(number) {
             // What waited has expired meanwhile: nobody needs the stream any more.
             return;
         }
+        let Some(mut own) = Box::pin(share::find(&edge, &route, number)).await else {
+            return;
+        };
         loop {
-            let failure = match reach(&edge, route.side, Purpose::Stanzas(route.pair.clone())).await
-            {
+            let purpose = Purpose::Stanzas(route.pair.clone());
+            let failure = match reach(&edge, route.side, purpose, own.looked_up.take()).await {
                 Ok(mut session) => {
                     if let Some(permit) = permit {
                         session.end_when_done(permit);
@@ -57,13 +64,13 @@ pub fn start(edge: &Arc<Edge>, route: &Arc<Route>) {
                 }
                 Err(failure) => failure,
             };
-            if !route.is_dialling() {
+            if !route.is_dialling(number) {
                 return;
             }
             let stopping = edge.stopping.is_cancelled();
             if route.side == Side::Gateway && !stopping && failure.kind != FailureKind::Forbidden {
                 // Whoever comes from here on starts anew.
-                if route.stop_dialling_if_empty() {
+                if route.stop_dialling_if_empty(number) {
                     return;
                 }
                 edge.routes.busy(&route);
@@ -74,7 +81,7 @@ pub fn start(edge: &Arc<Edge>, route: &Arc<Route>) {
                 continue;
             }
             let now = Instant::now();
-            let (batches, until) = route.rest(&failure, now, crate::random::unit());
+            let (batches, until) = route.rest(number, &failure, now, crate::random::unit());
             if let Some(until) = until {
                 edge.attempts.next_try(&edge.force(), &route, until);
             }
@@ -88,7 +95,7 @@ pub fn start(edge: &Arc<Edge>, route: &Arc<Route>) {
 
 /// Asks an authoritative server, once.
 pub async fn ask(edge: &Arc<Edge>, side: Side, purpose: Purpose) -> Verdict {
-    match reach(edge, side, purpose).await {
+    match reach(edge, side, purpose, None).await {
         Ok(mut session) => {
             let verdict = session.take_verdict();
             session.finish().await;
@@ -103,26 +110,46 @@ pub async fn ask(edge: &Arc<Edge>, side: Side, purpose: Purpose) -> Verdict {
     }
 }
 
+/// Finds the targets of `peer`: whether it may be dialled at all is asked first.
+pub async fn look_up(edge: &Edge, force: &InForce, side: Side, peer: &DomainName) -> LookedUp {
+    let way = way_to(force, side, peer).map_err(|failure| (failure, None))?;
+    edge.dialer
+        .candidates(peer, &way, direction(side))
+        .await
+        .map_err(|(fault, step)| (of_dns(&fault), Some(step)))
+}
+
+/// Whose stanzas a stream of ours carries.
+fn direction(side: Side) -> Direction {
+    match side {
+        Side::Partner => Direction::Outbound,
+        Side::Gateway => Direction::Inbound,
+    }
+}
+
 /// Walks over the targets until a stream does what it is for.
-async fn reach(edge: &Arc<Edge>, side: Side, purpose: Purpose) -> Result<Box<Session>, Failure> {
+async fn reach(
+    edge: &Arc<Edge>,
+    side: Side,
+    purpose: Purpose,
+    looked_up: Option<LookedUp>,
+) -> Result<Box<Session>, Failure> {
     let force = edge.force();
     let began = Instant::now();
     let (peer, _) = ends(&purpose);
-    let direction = match side {
-        Side::Partner => Direction::Outbound,
-        Side::Gateway => Direction::Inbound,
+    let looked_up = match looked_up {
+        Some(looked_up) => looked_up,
+        None => look_up(edge, &force, side, &peer).await,
     };
-    let way = match way_to(&force, side, &peer) {
-        Ok(way) => way,
-        Err(failure) => return Err(failure),
-    };
-    let mut candidates = match edge.dialer.candidates(&peer, &way, direction).await {
+    let mut candidates = match looked_up {
         Ok(candidates) => candidates,
-        Err((fault, step)) => {
-            edge.attempts.begin(&force, side, &peer);
-            edge.attempts.note(edge, &force, side, step);
-            edge.attempts.failed(&force, side, &peer);
-            return Err(of_dns(&fault));
+        Err((failure, step)) => {
+            if let Some(step) = step {
+                edge.attempts.begin(&force, side, &peer);
+                edge.attempts.note(edge, &force, side, step);
+                edge.attempts.failed(&force, side, &peer);
+            }
+            return Err(failure);
         }
     };
     edge.attempts.begin(&force, side, &peer);
@@ -216,11 +243,7 @@ async fn negotiate(
             Err(error) => {
                 let step = AttemptStep {
                     step: Step::Tls,
-                    direction: if side == Side::Partner {
-                        Direction::Outbound
-                    } else {
-                        Direction::Inbound
-                    },
+                    direction: direction(side),
                     domain: peer,
                     outcome: error.label(),
                     address: Some(candidate.address),
@@ -237,13 +260,14 @@ async fn negotiate(
     } else {
         (Transport::Plain(connected.stream), None)
     };
-    let tlsa = candidate.tlsa.map(|records| (peer.clone(), records));
+    let tlsa: Vec<_> = candidate
+        .tlsa
+        .map(|records| (peer.clone(), records))
+        .into_iter()
+        .collect();
     let mut outputs = Vec::new();
     let machine = {
-        let realm = StreamRealm {
-            force,
-            tlsa: tlsa.as_ref(),
-        };
+        let realm = StreamRealm { force, tlsa: &tlsa };
         let start = stream::Start {
             side,
             purpose: purpose.clone(),

@@ -54,27 +54,36 @@ pub struct KeepAlive {
 /// What one direction of a stream may carry; over it, it waits.
 #[derive(Debug, Default)]
 struct Rate {
+    /// Few partners have any.
+    limits: Option<Box<RateLimits>>,
+    resume: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct RateLimits {
     stanzas: Option<Bucket>,
     bytes: Option<Bucket>,
-    resume: Option<Instant>,
 }
 
 impl Rate {
     fn new(partner: Option<&Partner>, now: Instant) -> Self {
         let bucket = |rate: Option<u32>| rate.map(|rate| Bucket::new(rate, now));
+        let stanzas = bucket(partner.and_then(|partner| partner.stanzas_per_second));
+        let bytes = bucket(partner.and_then(|partner| partner.bytes_per_second));
+        let limited = stanzas.is_some() || bytes.is_some();
         Self {
-            stanzas: bucket(partner.and_then(|partner| partner.stanzas_per_second)),
-            bytes: bucket(partner.and_then(|partner| partner.bytes_per_second)),
+            limits: limited.then(|| Box::new(RateLimits { stanzas, bytes })),
             resume: None,
         }
     }
 
     fn take(&mut self, stanzas: u64, bytes: u64, now: Instant) -> Option<Duration> {
-        let stanzas = self
+        let limits = self.limits.as_mut()?;
+        let stanzas = limits
             .stanzas
             .as_mut()
             .and_then(|bucket| bucket.take(stanzas, now));
-        let bytes = self
+        let bytes = limits
             .bytes
             .as_mut()
             .and_then(|bucket| bucket.take(bytes, now));
@@ -164,6 +173,7 @@ impl KeepAlive {
     /// `stanzas` of `bytes` in all go out; over the rate, no more do for a while: says how long.
     pub fn sends(&mut self, stanzas: u64, bytes: u64, now: Instant) -> Option<Duration> {
         self.stanza = now;
+        self.holds = true;
         self.sending.take(stanzas, bytes, now)
     }
 
@@ -211,7 +221,7 @@ impl KeepAlive {
             next = next.min(since + self.question_timeout);
         }
         if self.holds {
-            next = next.min(self.heard + SILENCE);
+            next = next.min(self.heard.max(self.stanza) + SILENCE);
         }
         if !egress.is_empty() {
             next = next.min(self.wrote + self.question_timeout);
@@ -229,7 +239,8 @@ impl KeepAlive {
 impl Session {
     /// Something may be due on an established stream.
     pub(super) fn on_keepalive(&mut self, now: Instant) {
-        if self.keepalive.holds && now.duration_since(self.keepalive.heard) >= SILENCE {
+        let last = self.keepalive.heard.max(self.keepalive.stanza);
+        if self.keepalive.holds && now.duration_since(last) >= SILENCE {
             self.keepalive.holds = false;
             self.release();
         }

@@ -4,6 +4,7 @@
 //! into a buffer that the threads share, so that an idle stream holds none.
 
 pub mod accept;
+mod commands;
 pub mod dial;
 pub mod egress;
 pub mod keepalive;
@@ -11,17 +12,22 @@ mod outputs;
 pub mod realm;
 pub mod registry;
 pub mod relay;
+pub mod share;
 mod traffic;
 pub mod verify;
 
 use std::{
     future::poll_fn,
     net::SocketAddr,
+    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use tokio::{io::AsyncWriteExt, sync::OwnedSemaphorePermit};
+use tokio::{
+    io::AsyncWriteExt,
+    sync::{OwnedSemaphorePermit, oneshot},
+};
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::domain::DomainName;
 
@@ -34,11 +40,13 @@ use crate::{
         queue::Route,
     },
     stream::{
-        Fault, Inbound, Input, Outbound, Output, PeerRole, Side, StreamLimits, Verdict, acks::Acks,
+        Fault, Inbound, Input, Outbound, Output, Pair, PeerRole, Side, StreamLimits, Verdict,
+        acks::Acks,
     },
     tls::{TlsFacts, TlsaSet, Transport},
     xml::{Limits, Scanner, StreamHeader},
 };
+pub use commands::Command;
 use egress::{Confirmation, Egress, HandedBack};
 use keepalive::KeepAlive;
 use realm::StreamRealm;
@@ -54,19 +62,6 @@ const CLOSING: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(250);
 /// How long close_notify and FIN may take.
 const GOODBYE: Duration = Duration::from_secs(2);
-
-/// What other tasks tell a stream.
-#[derive(Debug)]
-pub enum Command {
-    /// The verdict that the machine asked for.
-    Verdict { request: u32, verdict: Verdict },
-    /// The configuration changed.
-    RealmChanged,
-    /// End in order: what is queued goes out first.
-    Drain,
-    /// End now.
-    End(Fault),
-}
 
 /// The machine of either initiator.
 pub enum Machine {
@@ -135,7 +130,9 @@ pub struct Session {
     start_tls: Option<DomainName>,
     /// As whom we dialled.
     local: Option<DomainName>,
-    tlsa: Option<(DomainName, TlsaSet)>,
+    /// Further pairs that the machine was asked for, and who waits for each.
+    joining: Vec<(Pair, oneshot::Sender<Result<(), Fault>>)>,
+    tlsa: Vec<(DomainName, TlsaSet)>,
     /// Reading or writing failed: nothing more can be said.
     broken: bool,
     /// All that was written has left.
@@ -162,7 +159,7 @@ pub struct Start {
     pub place: Option<crate::listen::bounds::Place>,
     /// Bytes that were read before.
     pub already: Vec<u8>,
-    pub tlsa: Option<(DomainName, TlsaSet)>,
+    pub tlsa: Vec<(DomainName, TlsaSet)>,
     pub local: Option<DomainName>,
 }
 
@@ -210,6 +207,7 @@ impl Session {
             tls: start.tls,
             start_tls: None,
             local: start.local,
+            joining: Vec::new(),
             tlsa: start.tlsa,
             broken: false,
             flushed: true,
@@ -255,6 +253,7 @@ impl Session {
     /// The stream is over: says goodbye and hands back what was in custody.
     pub async fn finish(&mut self) {
         self.outlet.close();
+        self.joining.clear();
         self.relay.flush(&self.edge, Instant::now());
         let now = Instant::now();
         self.hand_back(now);
@@ -319,8 +318,10 @@ impl Session {
             if self.full.is_none() {
                 look = tokio::time::Instant::now() + LOOK;
             }
-            let full = self.full.clone();
-            let evicted = self.place.as_ref().map(|place| place.evicted.clone());
+            // Boxed: of a stream that is set up and flows, neither is there.
+            let mut room = self.full.clone().map(|full| Box::pin(room(full, look)));
+            let place = self.place.as_ref().map(|place| place.evicted.clone());
+            let mut evicted = place.map(|evicted| Box::pin(evicted.cancelled_owned()));
             tokio::select! {
                 biased;
                 result = poll_fn(|cx| self.poll_io(cx)) => {
@@ -329,12 +330,12 @@ impl Session {
                     }
                 }
                 () = outlet.woken() => {}
-                () = room(full.as_deref(), look) => {
+                () = if_any(&mut room) => {
                     look = tokio::time::Instant::now() + LOOK;
                     self.full = None;
                     self.take_partial();
                 }
-                () = cancelled(evicted.as_ref()) => {
+                () = if_any(&mut evicted) => {
                     // Counted by who took the place.
                     self.place = None;
                     self.input(Input::End(Fault::ResourceConstraint("too many connections")));
@@ -358,31 +359,9 @@ impl Session {
     fn input(&mut self, input: Input<'_>) {
         let realm = StreamRealm {
             force: &self.force,
-            tlsa: self.tlsa.as_ref(),
+            tlsa: &self.tlsa,
         };
         self.machine.step(input, &realm, &mut self.outputs);
-    }
-
-    fn command(&mut self, command: Command) {
-        match command {
-            Command::Verdict { request, verdict } => {
-                self.input(Input::Verdict { request, verdict })
-            }
-            Command::RealmChanged => {
-                self.force = self.edge.force();
-                self.consider_settings();
-                self.relay.relabel(&self.edge, &self.force);
-                self.input(Input::RealmChanged);
-            }
-            Command::Drain => {
-                self.keepalive.draining = true;
-                // Who has not said who he is can go to another replica.
-                if self.peer == PeerRole::Client && !self.is_established() {
-                    self.input(Input::End(Fault::Shutdown));
-                }
-            }
-            Command::End(fault) => self.input(Input::End(fault)),
-        }
     }
 
     /// Everything taken in was settled and acknowledged, everything to be sent was confirmed.
@@ -536,11 +515,14 @@ impl Drop for Session {
 }
 
 /// Room in a queue; looks again at `look`, because the total may be what was full.
-async fn room(full: Option<&Route>, look: tokio::time::Instant) {
-    match full {
-        Some(route) => {
-            let _ = tokio::time::timeout_at(look, route.room()).await;
-        }
+async fn room(full: Arc<Route>, look: tokio::time::Instant) {
+    let _ = tokio::time::timeout_at(look, full.room()).await;
+}
+
+/// Never, where there is nothing to wait for.
+async fn if_any(waits: &mut Option<Pin<Box<impl Future<Output = ()>>>>) {
+    match waits {
+        Some(waits) => waits.await,
         None => std::future::pending().await,
     }
 }

@@ -11,7 +11,7 @@ use crate::{
         peer_keys,
     },
     route::custody::Ledger,
-    stream::{Fault, Input, Output, PeerRole, Side, Unavailable, Verdict, acks::Acks},
+    stream::{Fault, Input, Output, Pair, PeerRole, Side, Unavailable, Verdict, acks::Acks},
 };
 
 impl Session {
@@ -53,16 +53,28 @@ impl Session {
                 self.entry
                     .carries(&pair, method, self.tls.as_deref(), false);
                 if route.bind(&self.outlet) {
-                    self.outgoing.push(route);
+                    let is_new = !self.outgoing.iter().any(|own| Arc::ptr_eq(own, &route));
+                    if is_new {
+                        self.outgoing.push(route);
+                    }
+                    if self.mixes_partners() {
+                        // The configuration changed while the pair was asked for.
+                        self.input(Input::End(Fault::Done));
+                    }
                 } else if self.peer == PeerRole::Server && self.outgoing.is_empty() {
                     // The peer opened a bidirectional stream in the meantime.
                     self.input(Input::End(Fault::Done));
                 }
                 self.established();
                 self.connected(&pair.to, method);
+                self.joined(&pair, Ok(()));
             }
             Output::PairFailed { pair, fault } => {
                 tracing::debug!(stream = self.entry.id, %pair, cause = fault.label(), "pair failed");
+                if fault == Fault::TooManyPairs {
+                    self.entry.set_open(false);
+                }
+                self.joined(&pair, Err(fault));
             }
             Output::Verify { request, question } => {
                 let full = self
@@ -159,6 +171,18 @@ impl Session {
                 .set_stanza_bytes(self.force.config.settings.max_stanza_bytes as usize);
             self.consider_settings();
             self.edge.metrics.established(&self.entry, &self.force);
+            if let (Machine::Outbound(machine), Side::Partner) = (&self.machine, self.side) {
+                let open = machine.takes_further_pairs() && !self.keepalive.draining;
+                self.entry.set_open(open);
+            }
+        }
+    }
+
+    /// Tells who asked for a further pair what became of it.
+    fn joined(&mut self, pair: &Pair, outcome: Result<(), Fault>) {
+        if let Some(at) = self.joining.iter().position(|(own, _)| own == pair) {
+            // Who does not wait any more has dialled.
+            let _ = self.joining.swap_remove(at).1.send(outcome);
         }
     }
 
@@ -256,6 +280,8 @@ impl Session {
         self.end = Some(fault);
         self.full = None;
         self.flushed = false;
+        self.entry.set_open(false);
+        self.joining.clear();
         self.phase = Phase::Closing {
             deadline: Instant::now() + CLOSING,
         };

@@ -12,8 +12,8 @@ use crate::{
 /// One stream's view: the configuration, and what DNS proved about the host that was dialled.
 pub struct StreamRealm<'a> {
     pub force: &'a InForce,
-    /// TLSA records of the target that was dialled, for this domain.
-    pub tlsa: Option<&'a (DomainName, TlsaSet)>,
+    /// TLSA records of the target that was dialled, by the domain whose SRV record led there.
+    pub tlsa: &'a [(DomainName, TlsaSet)],
 }
 
 impl Realm for StreamRealm<'_> {
@@ -71,7 +71,8 @@ impl Realm for StreamRealm<'_> {
         };
         let tlsa = self
             .tlsa
-            .filter(|(domain, _)| domain == peer)
+            .iter()
+            .find(|(domain, _)| domain == peer)
             .map(|(_, records)| records);
         let judged = match side {
             Side::Partner => {

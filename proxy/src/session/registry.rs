@@ -12,6 +12,7 @@ use std::{
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use xmpp_edge_crds::{domain::DomainName, negotiation::Method, verdict::Direction};
 
 use super::Command;
@@ -21,6 +22,9 @@ use crate::{
     stream::{Pair, PeerRole, Side},
     tls::TlsFacts,
 };
+
+/// Pairs that ask for one stream at the same time.
+const ASKING: usize = 4;
 
 /// All streams of this replica.
 #[derive(Debug, Default)]
@@ -58,6 +62,10 @@ pub struct StreamEntry {
     pub outlet: Arc<Outlet>,
     bidirectional: AtomicBool,
     acknowledged: AtomicBool,
+    /// Further pairs may ask for it.
+    open: AtomicBool,
+    /// Places for pairs that ask at the same time: each makes the peer verify a key.
+    pub asking: Arc<Semaphore>,
     facts: Mutex<Facts>,
     pub stanzas_in: AtomicU64,
     pub bytes_in: AtomicU64,
@@ -100,6 +108,8 @@ impl Streams {
             outlet,
             bidirectional: AtomicBool::new(false),
             acknowledged: AtomicBool::new(false),
+            open: AtomicBool::new(false),
+            asking: Arc::new(Semaphore::new(ASKING)),
             facts: Mutex::default(),
             stanzas_in: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
@@ -236,6 +246,7 @@ impl StreamEntry {
             &mut facts.sends
         };
         if !list.contains(pair) {
+            list.reserve_exact(1);
             list.push(pair.clone());
         }
     }
@@ -261,6 +272,16 @@ impl StreamEntry {
     #[must_use]
     pub fn is_acknowledged(&self) -> bool {
         self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Whether further pairs may ask for this stream ([`super::share`]).
+    pub fn set_open(&self, open: bool) {
+        self.open.store(open, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed)
     }
 
     /// Which way stanzas go that the initiator sends: `Inbound` is from a partner to inside.

@@ -214,7 +214,7 @@ impl Session {
                             let (from, to) = (stanza.from.as_deref(), stanza.to.as_deref());
                             let realm = StreamRealm {
                                 force: &self.force,
-                                tlsa: self.tlsa.as_ref(),
+                                tlsa: &self.tlsa,
                             };
                             let input = Input::StrayStanza { from, to };
                             self.machine.step(input, &realm, &mut self.outputs);

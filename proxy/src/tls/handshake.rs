@@ -7,29 +7,30 @@ use rustls::{
     AlertDescription, ClientConfig, DigitallySignedStruct, DistinguishedName, ServerConfig,
     SignatureScheme,
     client::{
-        Resumption,
+        Resumption, UnbufferedClientConnection,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{verify_tls12_signature, verify_tls13_signature},
     server::{
-        Acceptor, NoServerSessionStorage,
+        Acceptor, NoServerSessionStorage, UnbufferedServerConnection,
         danger::{ClientCertVerified, ClientCertVerifier},
     },
     sign::{CertifiedKey, SingleCertAndKey},
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     time::{Instant, timeout_at},
 };
-use tokio_rustls::{LazyConfigAcceptor, TlsConnector};
 use xmpp_edge_crds::domain::DomainName;
 
-use super::{identity::Identity, provider, transport::Transport};
+use super::{identity::Identity, provider, stream::TlsStream, transport::Transport};
 
 /// ALPN protocol of s2s (XEP-0368 section 3).
 const ALPN: &[u8] = b"xmpp-server";
+/// Bytes of a ClientHello read at once.
+const HELLO_READ: usize = 4 * 1024;
 /// First octet of a TLS record that holds a handshake message (RFC 8446 section 5.1).
 const HANDSHAKE_RECORD: u8 = 0x16;
 
@@ -138,21 +139,60 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let handshake = async {
-        let start = LazyConfigAcceptor::new(Acceptor::default(), io)
-            .await
-            .map_err(HandshakeError::from_io)?;
-        let hello = start.client_hello();
-        let sni = hello.server_name().map(str::to_ascii_lowercase);
+        let mut io = io;
+        let (sni, hello) = client_hello(&mut io).await?;
         let identity = choose(sni.as_deref()).ok_or(HandshakeError::NoIdentity { sni })?;
-        let stream = start
-            .into_stream(identity.server(mode == Mode::Direct))
-            .await
-            .map_err(HandshakeError::from_io)?;
-        Ok(Transport::Server(Box::new(stream)))
+        let connection = UnbufferedServerConnection::new(identity.server(mode == Mode::Direct))
+            .map_err(|cause| HandshakeError::Failed(cause.to_string()))?;
+        let mut stream = Box::new(TlsStream::new(io, connection, hello));
+        stream.handshake().await.map_err(HandshakeError::from_io)?;
+        Ok(Transport::Server(stream))
     };
     timeout_at(deadline, handshake)
         .await
         .unwrap_or(Err(HandshakeError::Timeout))
+}
+
+/// Reads until the ClientHello is complete: what it names, in lower case, and all that was read.
+/// Which configuration answers it depends on it, so it is read once to look at.
+async fn client_hello<S>(io: &mut S) -> Result<(Option<String>, Vec<u8>), HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut acceptor = Acceptor::default();
+    let mut read = Vec::with_capacity(HELLO_READ);
+    loop {
+        read.reserve(HELLO_READ);
+        let before = read.len();
+        let count = io
+            .read_buf(&mut read)
+            .await
+            .map_err(HandshakeError::from_io)?;
+        if count == 0 {
+            return Err(HandshakeError::Closed);
+        }
+        let mut fresh = &read[before..];
+        while !fresh.is_empty() {
+            acceptor
+                .read_tls(&mut fresh)
+                .map_err(HandshakeError::from_io)?;
+            match acceptor.accept() {
+                Ok(None) => {}
+                Ok(Some(accepted)) => {
+                    let hello = accepted.client_hello();
+                    let sni = hello.server_name().map(str::to_ascii_lowercase);
+                    return Ok((sni, read));
+                }
+                Err((error, mut alert)) => {
+                    let mut bytes = Vec::new();
+                    let _ = alert.write_all(&mut bytes);
+                    let _ = io.write_all(&bytes).await;
+                    let error = io::Error::new(io::ErrorKind::InvalidData, error);
+                    return Err(HandshakeError::from_io(error));
+                }
+            }
+        }
+    }
 }
 
 /// Makes a handshake with `domain` as SNI. Without an identity no certificate is presented.
@@ -189,20 +229,17 @@ where
             )
         }
     };
-    let connector = TlsConnector::from(config);
     let handshake = async {
-        let stream = match mode {
-            Mode::StartTls => connector.connect(name, io).await,
+        let connection = match mode {
+            Mode::StartTls => UnbufferedClientConnection::new(config, name),
             Mode::Direct => {
-                connector
-                    .with_alpn(vec![ALPN.to_vec()])
-                    .connect(name, io)
-                    .await
+                UnbufferedClientConnection::new_with_alpn(config, name, vec![ALPN.to_vec()])
             }
-        };
-        stream
-            .map(|stream| Transport::Client(Box::new(stream)))
-            .map_err(HandshakeError::from_io)
+        }
+        .map_err(|cause| HandshakeError::Failed(cause.to_string()))?;
+        let mut stream = Box::new(TlsStream::new(io, connection, Vec::new()));
+        stream.handshake().await.map_err(HandshakeError::from_io)?;
+        Ok(Transport::Client(stream))
     };
     timeout_at(deadline, handshake)
         .await

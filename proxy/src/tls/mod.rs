@@ -18,6 +18,7 @@ pub mod leaf;
 #[cfg(test)]
 pub(crate) mod pki;
 pub mod roots;
+pub mod stream;
 pub mod transport;
 pub mod verify;
 
@@ -41,8 +42,6 @@ pub struct TlsFacts {
     pub cipher: &'static str,
     /// End entity first; empty where none was presented.
     pub peer_chain: Vec<CertificateDer<'static>>,
-    /// What the client asked for; only on the server's side.
-    pub sni: Option<String>,
 }
 
 /// The one cryptographic provider: nothing depends on a process-wide default.

@@ -1,43 +1,40 @@
 //! A connection, with or without TLS, as bytes in and out.
 
 use std::{
-    io::{self, IoSlice},
+    io,
     pin::Pin,
     task::{Context, Poll},
 };
 
-use rustls::{CipherSuite, CommonState, ProtocolVersion};
+use rustls::{
+    CipherSuite, CommonState, ProtocolVersion, client::UnbufferedClientConnection,
+    server::UnbufferedServerConnection,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 
-use super::TlsFacts;
+use super::{TlsFacts, stream::TlsStream};
 
 /// A socket in one of its three lives. Shutting it down sends close_notify where there is TLS, and
 /// FIN.
 pub enum Transport<S = TcpStream> {
     Plain(S),
     /// We were the TLS server.
-    Server(Box<tokio_rustls::server::TlsStream<S>>),
+    Server(Box<TlsStream<S, UnbufferedServerConnection>>),
     /// We were the TLS client.
-    Client(Box<tokio_rustls::client::TlsStream<S>>),
+    Client(Box<TlsStream<S, UnbufferedClientConnection>>),
 }
 
 impl<S> Transport<S> {
     /// What the handshake told; `None` without TLS. Copies the peer's chain: ask once.
     #[must_use]
     pub fn facts(&self) -> Option<TlsFacts> {
-        let (common, sni): (&CommonState, _) = match self {
+        let common: &CommonState = match self {
             Self::Plain(_) => return None,
-            Self::Server(stream) => {
-                let (_, connection) = stream.get_ref();
-                (
-                    connection,
-                    connection.server_name().map(str::to_ascii_lowercase),
-                )
-            }
-            Self::Client(stream) => (stream.get_ref().1, None),
+            Self::Server(stream) => stream.common(),
+            Self::Client(stream) => stream.common(),
         };
         Some(TlsFacts {
             version: match common.protocol_version() {
@@ -51,7 +48,6 @@ impl<S> Transport<S> {
                 .peer_certificates()
                 .map(|chain| chain.iter().map(|der| der.clone().into_owned()).collect())
                 .unwrap_or_default(),
-            sni,
         })
     }
 
@@ -65,8 +61,8 @@ impl<S> Transport<S> {
     pub fn socket(&self) -> &S {
         match self {
             Self::Plain(socket) => socket,
-            Self::Server(stream) => stream.get_ref().0,
-            Self::Client(stream) => stream.get_ref().0,
+            Self::Server(stream) => stream.socket(),
+            Self::Client(stream) => stream.socket(),
         }
     }
 
@@ -116,26 +112,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Transport<S> {
             Self::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
             Self::Server(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Client(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
-            Self::Server(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Self::Client(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(socket) => socket.is_write_vectored(),
-            Self::Server(stream) => stream.is_write_vectored(),
-            Self::Client(stream) => stream.is_write_vectored(),
         }
     }
 

@@ -2,6 +2,7 @@
 //! shows where sessions, queues and sockets meet. Each test has loopback addresses of its own.
 
 mod peers;
+mod sharing;
 
 use std::{
     sync::Arc,
@@ -183,7 +184,7 @@ async fn a_session_that_is_dropped_on_its_way_leaves_no_stream_behind() {
         outputs: Vec::new(),
         place: None,
         already: Vec::new(),
-        tlsa: None,
+        tlsa: Vec::new(),
         local: None,
     };
     let mut session = Session::new(&edge, start);

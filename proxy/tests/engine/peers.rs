@@ -20,6 +20,7 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
+use xmpp_edge_crds::edge_config::EdgeConfig;
 use xmpp_edge_proxy::{
     config::{Inputs, Materials},
     serve::{self, Options, ServeError},
@@ -40,8 +41,30 @@ pub struct Plan {
     pub queue_timeout_seconds: u32,
     /// The gateway offers XEP-0198; its acks are the test's.
     pub gateway_acks: bool,
+    /// The partner offers XEP-0198; its acks are the test's.
+    pub partner_acks: bool,
+    /// What the partner makes of a stream's second pair.
+    pub partner_on_second: Second,
     /// So many first connections to the gateway read nothing once the stream stands.
     pub deaf_connections: usize,
+}
+
+/// How a further `db:result` on a stream is answered.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum Second {
+    #[default]
+    Valid,
+    Error,
+    /// By the test, if at all.
+    Silence,
+}
+
+/// Message `id` of a user inside to a partner's.
+pub fn outward(from: &str, to: &str, id: &str) -> String {
+    format!(
+        "<message from='alice@{from}/x' to='rob@{to}' type='chat' id='{id}'>\
+         <body>hello</body></message>"
+    )
 }
 
 /// Message number `id` from the partner's user to the organisation's.
@@ -54,11 +77,12 @@ pub fn message(id: u32) -> String {
 
 pub struct Lab {
     public: SocketAddr,
+    internal: SocketAddr,
     pub gateway: Server,
     pub partner: Server,
     shutdown: CancellationToken,
     running: JoinHandle<Result<(), ServeError>>,
-    _inputs: watch::Sender<Inputs>,
+    inputs: watch::Sender<Inputs>,
     _state: tempfile::TempDir,
 }
 
@@ -66,8 +90,22 @@ impl Lab {
     pub async fn start(number: u8, plan: Plan) -> Self {
         let of = |last: u8, port| SocketAddr::from(([127, 90, number, last], port));
         let acks = plan.gateway_acks;
-        let partner = Server::open(of(2, 5269), false, 0).await;
-        let gateway = Server::open(of(3, 5269), acks, plan.deaf_connections).await;
+        let partner = Server::open(
+            of(2, 5269),
+            Served {
+                acks: plan.partner_acks,
+                on_second: plan.partner_on_second,
+                ..Served::default()
+            },
+        );
+        let gateway = Server::open(
+            of(3, 5269),
+            Served {
+                acks,
+                deaf: plan.deaf_connections,
+                ..Served::default()
+            },
+        );
         let inputs = inputs(number, &plan);
         let (sender, receiver) = watch::channel(inputs);
         let state = tempfile::tempdir().expect("a directory");
@@ -76,6 +114,7 @@ impl Lab {
             internal_bind: vec![of(1, 0).ip()],
             // Nothing is looked up: every address is fixed.
             resolver: Some(of(1, 53)),
+            trust_anchors: Default::default(),
             state_dir: state.path().to_owned(),
             peer_keys: None,
         };
@@ -85,19 +124,24 @@ impl Lab {
         let running = tokio::spawn(serve::run(options, receiver, shutdown.clone(), ready));
         Self {
             public: of(1, 5269),
+            internal: of(1, 23456),
             gateway,
             partner,
             shutdown,
             running,
-            _inputs: sender,
+            inputs: sender,
             _state: state,
         }
     }
 
     pub async fn connect_partner(&self) -> Stream {
+        self.connect(self.public).await
+    }
+
+    async fn connect(&self, address: SocketAddr) -> Stream {
         let stream = within("a connection to the edge", async {
             loop {
-                if let Ok(stream) = TcpStream::connect(self.public).await {
+                if let Ok(stream) = TcpStream::connect(address).await {
                     return stream;
                 }
                 tokio::task::yield_now().await;
@@ -111,20 +155,37 @@ impl Lab {
 
     /// A stream from the partner's domain, authenticated by dialback.
     pub async fn partner_stream(&self) -> Stream {
-        let mut stream = self.connect_partner().await;
+        let stream = self.connect_partner().await;
+        Self::authenticate(stream, "partner.example", "org.example").await
+    }
+
+    /// A stream from an own domain to a partner's, authenticated by dialback.
+    pub async fn inside_stream(&self, from: &str, to: &str) -> Stream {
+        let stream = self.connect(self.internal).await;
+        Self::authenticate(stream, from, to).await
+    }
+
+    async fn authenticate(mut stream: Stream, from: &str, to: &str) -> Stream {
         stream
-            .say(&format!(
-                "{HEADER} from='partner.example' to='org.example'>"
-            ))
+            .say(&format!("{HEADER} from='{from}' to='{to}'>"))
             .await;
         stream.hears("</stream:features>").await;
         stream
             .say(&format!(
-                "<db:result from='partner.example' to='org.example'>{KEY}</db:result>"
+                "<db:result from='{from}' to='{to}'>{KEY}</db:result>"
             ))
             .await;
         stream.hears("type='valid'").await;
         stream
+    }
+
+    /// Another configuration comes into force.
+    pub fn change(&self, change: impl FnOnce(&mut EdgeConfig)) {
+        self.inputs.send_modify(|inputs| {
+            let config = Arc::make_mut(&mut inputs.config);
+            config.generation += 1;
+            change(config);
+        });
     }
 
     pub fn shut_down(&self) {
@@ -150,7 +211,7 @@ impl Lab {
     }
 }
 
-/// One own domain, one partner, both in plaintext at fixed addresses.
+/// An organisation and a partner of two domains each, both in plaintext at fixed addresses.
 pub fn inputs(number: u8, plan: &Plan) -> Inputs {
     let of = |last: u8, port| SocketAddr::from(([127, 90, number, last], port));
     let timeout = match plan.queue_timeout_seconds {
@@ -160,16 +221,17 @@ pub fn inputs(number: u8, plan: &Plan) -> Inputs {
     let config = serde_json::json!({
         "version": {"major": 1, "minor": 0}, "generation": 1,
         "namespace": "default", "pool": "edge", "site": "a", "fqdn": "edge.org.example",
-        "domains": ["org.example"], "namespaceDomains": ["org.example"],
+        "domains": ["org.example", "org2.example"],
+        "namespaceDomains": ["org.example", "org2.example"],
         "listeners": {"s2s": 5269, "directTls": 0, "internal": 23456, "admin": 0, "dns": 0},
         "gateways": [{
-            "domains": ["org.example"], "mode": "Direct",
+            "domains": ["org.example", "org2.example"], "mode": "Direct",
             "address": of(3, 5269).to_string(),
             "negotiation": {"tls": "NotSupported", "sasl": "NotSupported", "dialback": true},
             "methods": ["TcpDialback"],
         }],
         "partners": [{
-            "name": "partner", "domains": ["partner.example"], "partnerType": "Federated",
+            "name": "partner", "domains": ["partner.example", "partner2.example"], "partnerType": "Federated",
             "negotiation": {"tls": "NotSupported", "sasl": "NotSupported", "dialback": true},
             "methods": ["TcpDialback"], "enableKeepAlive": true, "connectionLimit": 20,
             "proxyFqdn": of(2, 5269).to_string(),
@@ -179,7 +241,7 @@ pub fn inputs(number: u8, plan: &Plan) -> Inputs {
                 "name": "all", "scope": "Global", "enableFederationAccess": true,
                 "enableXmppAccess": true, "enablePublicCloudAccess": true, "mode": "Enforce",
             }],
-            "homeSites": {"org.example": "a"},
+            "homeSites": {"org.example": "a", "org2.example": "a"},
         },
         "settings": {"queueTimeoutSeconds": timeout},
         "contacts": "Embedded",
@@ -303,6 +365,7 @@ pub struct Server {
 #[derive(Default)]
 struct Served {
     acks: bool,
+    on_second: Second,
     deaf: usize,
     accepted: AtomicUsize,
     heard: Mutex<String>,
@@ -311,20 +374,16 @@ struct Served {
 }
 
 impl Server {
-    async fn open(address: SocketAddr, acks: bool, deaf: usize) -> Self {
+    fn open(address: SocketAddr, served: Served) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_reuseaddr(true).expect("an option");
-        if deaf > 0 {
+        if served.deaf > 0 {
             // So that the edge soon finds its own buffer full.
             socket.set_recv_buffer_size(8_192).expect("an option");
         }
         socket.bind(address).expect("a free address");
         let listener = socket.listen(64).expect("a free address");
-        let state = Arc::new(Served {
-            acks,
-            deaf,
-            ..Served::default()
-        });
+        let state = Arc::new(served);
         let served = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -371,10 +430,18 @@ impl Server {
     }
 
     pub async fn hears(&self, text: &str) {
+        self.hears_times(text, 1).await;
+    }
+
+    pub async fn hears_times(&self, text: &str, times: usize) {
         self.waits_until(text, |state| {
-            state.heard.lock().expect("no panic").contains(text)
+            state.heard.lock().expect("no panic").matches(text).count() >= times
         })
         .await;
+    }
+
+    pub fn heard_times(&self, text: &str) -> usize {
+        self.all_heard().matches(text).count()
     }
 
     /// Ids of all stanzas in the order in which they came.
@@ -387,6 +454,11 @@ impl Server {
         let mut writers = self.state.writers.lock().await;
         let writer = writers[connection - 1].as_mut().expect("it is open");
         writer.write_all(text.as_bytes()).await.expect("it is read");
+    }
+
+    /// Connections whose stream carries stanzas, so far.
+    pub fn streams(&self) -> usize {
+        self.state.accepted.load(Ordering::SeqCst)
     }
 
     pub async fn hang_up(&self, connection: usize) {
@@ -435,7 +507,7 @@ impl Served {
             pending.push_str(&text);
             self.heard.lock().expect("no panic").push_str(&text);
             let mut answer = String::new();
-            while let Some((reply, rest)) = self.answer(&pending) {
+            while let Some((reply, rest)) = self.answer(&pending, mine.is_some()) {
                 answer.push_str(&reply);
                 pending = rest;
             }
@@ -465,7 +537,7 @@ impl Served {
     }
 
     /// What is to be said to the next thing that wants an answer, and what follows it.
-    fn answer(&self, text: &str) -> Option<(String, String)> {
+    fn answer(&self, text: &str, carries: bool) -> Option<(String, String)> {
         let first = ["<stream:stream", "<db:result", "<db:verify", "<enable"]
             .into_iter()
             .filter_map(|start| text.find(start))
@@ -499,7 +571,15 @@ impl Served {
         let after = after[after.find('>')? + 1..].to_owned();
         let (from, to) = (attribute(tag, "from"), attribute(tag, "to"));
         let reply = if tag.starts_with("<db:result") {
-            format!("<db:result from='{to}' to='{from}' type='valid'/>")
+            match (carries, self.on_second) {
+                (true, Second::Silence) => String::new(),
+                (true, Second::Error) => {
+                    format!("<db:result from='{to}' to='{from}' type='error'/>")
+                }
+                (false, _) | (true, Second::Valid) => {
+                    format!("<db:result from='{to}' to='{from}' type='valid'/>")
+                }
+            }
         } else {
             let id = attribute(tag, "id");
             let verdict = if key == KEY { "valid" } else { "invalid" };

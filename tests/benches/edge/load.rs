@@ -47,9 +47,16 @@ pub struct Sender {
 impl Sender {
     /// A stream to the edge, authenticated.
     pub async fn connect(partner: &Partner, acks: bool) -> Result<Self> {
+        Self::connect_as(partner, "partner.example", acks).await
+    }
+
+    /// The same as another domain that the certificate names.
+    pub async fn connect_as(partner: &Partner, domain: &str, acks: bool) -> Result<Self> {
         let mut stream = tls(partner).await?;
-        let header = "<?xml version='1.0'?><stream:stream xmlns='jabber:server' \
-            xmlns:stream='http://etherx.jabber.org/streams' from='partner.example' to='org.example' version='1.0'>";
+        let header = format!(
+            "<?xml version='1.0'?><stream:stream xmlns='jabber:server' \
+             xmlns:stream='http://etherx.jabber.org/streams' from='{domain}' to='org.example' version='1.0'>"
+        );
         stream.write_all(header.as_bytes()).await?;
         read_until(&mut stream, "</stream:features>").await?;
         stream
@@ -96,6 +103,16 @@ impl Sender {
             }
             self.write.write_all(&block).await?;
         }
+        self.write.flush().await?;
+        Ok(())
+    }
+
+    /// One message from a user of `domain`.
+    pub async fn greet(&mut self, domain: &str) -> Result<()> {
+        let message = format!(
+            "<message from='rob@{domain}' to='user42@org.example' type='chat'><body>hi</body></message>"
+        );
+        self.write.write_all(message.as_bytes()).await?;
         self.write.flush().await?;
         Ok(())
     }

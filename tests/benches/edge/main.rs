@@ -54,6 +54,9 @@ fn main() -> Result<()> {
         if wanted("streams") {
             streams().await?;
         }
+        if wanted("pairs") {
+            pairs().await?;
+        }
         if wanted("scale") {
             scale().await?;
         }
@@ -174,6 +177,35 @@ async fn streams() -> Result<()> {
     let grown = rig.edge.resident().saturating_sub(memory);
     println!(
         "idle streams: {:.1} KiB each",
+        grown as f64 / 1024.0 / COUNT as f64
+    );
+    drop(open);
+    Ok(())
+}
+
+/// Partner domains of which each has a stream in and, for it, the edge one inside: memory of both
+/// while idle, with what the edge keeps for the pair: its queues and its leaf of the internal CA.
+async fn pairs() -> Result<()> {
+    const COUNT: u64 = 500;
+    let rig = Rig::start(Inside::MutualTls, 1_000, 1).await?;
+    let domain = |n: u64| format!("p{n}.pairs.example");
+    let mut open = Vec::new();
+    // What the first ones bring is needed once.
+    let mut memory = 0;
+    for n in 0..COUNT + 10 {
+        if n == 10 {
+            rig.sink.await_streams(n).await?;
+            memory = rig.edge.resident();
+        }
+        let mut sender = Sender::connect_as(&rig.partner, &domain(n), false).await?;
+        sender.greet(&domain(n)).await?;
+        open.push(sender);
+    }
+    rig.sink.await_streams(COUNT + 10).await?;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let grown = rig.edge.resident().saturating_sub(memory);
+    println!(
+        "idle pairs, a stream in and one inside with mutual TLS: {:.1} KiB each",
         grown as f64 / 1024.0 / COUNT as f64
     );
     drop(open);

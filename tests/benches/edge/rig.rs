@@ -65,7 +65,10 @@ impl Rig {
             &["org.example", "edge.org.example"],
             Usage::ServerAndClientAuth,
         );
-        let peer = public.issue(&["partner.example"], Usage::ServerAndClientAuth);
+        let peer = public.issue(
+            &["partner.example", "*.pairs.example"],
+            Usage::ServerAndClientAuth,
+        );
         let gateway = internal.issue(&["org.example"], Usage::ServerAndClientAuth);
         let issuer = internal.intermediate();
         let secrets = directory.path();
@@ -219,13 +222,13 @@ fn config(inside: Inside, users: usize, partners: usize, gateway: &str, ca: &str
     };
     let all: Vec<Value> = (0..partners)
         .map(|n| {
-            let domain = if n == 0 {
-                "partner.example".to_owned()
+            let domains = if n == 0 {
+                json!(["partner.example", "*.pairs.example"])
             } else {
-                format!("p{n}.partners.example")
+                json!([format!("p{n}.partners.example")])
             };
             json!({
-                "name": format!("partner-{n}"), "domains": [domain], "partnerType": "Federated",
+                "name": format!("partner-{n}"), "domains": domains, "partnerType": "Federated",
                 "negotiation": {"tls": "Required", "sasl": "Required", "dialback": true},
                 "methods": ["SaslOverTls"], "enableKeepAlive": true, "connectionLimit": 100_000,
                 "trust": {"ca": if n == 0 { Value::from(ca) } else { Value::Null }},

@@ -28,6 +28,8 @@ pub struct Sink {
 #[derive(Default)]
 struct Shared {
     bytes: AtomicU64,
+    /// That have brought something.
+    streams: AtomicU64,
     changed: Notify,
     latencies: Mutex<Vec<u64>>,
 }
@@ -86,6 +88,21 @@ impl Sink {
         if tokio::time::timeout(limit, arrived).await.is_err() {
             let got = self.shared.bytes.load(Ordering::Acquire) / load::stanza_bytes();
             bail!("{got} of {count} stanzas arrived within {limit:?}");
+        }
+        Ok(())
+    }
+
+    /// Waits until so many streams have brought a stanza.
+    pub async fn await_streams(&self, count: u64) -> Result<()> {
+        let limit = Duration::from_secs(120);
+        let arrived = async {
+            while self.shared.streams.load(Ordering::Acquire) < count {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(limit, arrived).await.is_err() {
+            let got = self.shared.streams.load(Ordering::Acquire);
+            bail!("{got} of {count} streams came within {limit:?}");
         }
         Ok(())
     }
@@ -170,10 +187,14 @@ impl Shared {
         let size = usize::try_from(load::stanza_bytes())?;
         let mut buffer = vec![0; 256 * 1024];
         let mut handled = 0_u64;
+        let mut first = true;
         loop {
             let count = stream.read(&mut buffer).await?;
             if count == 0 {
                 return Ok(());
+            }
+            if std::mem::take(&mut first) {
+                self.streams.fetch_add(1, Ordering::AcqRel);
             }
             let now = load::now();
             left.extend_from_slice(&buffer[..count]);

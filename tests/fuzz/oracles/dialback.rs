@@ -92,7 +92,6 @@ fn ask(world: &World, from: &str, to: &str, id: &str, key: &str) {
         version: "TLSv1.3",
         cipher: "TLS13_AES_128_GCM_SHA256",
         peer_chain: Vec::new(),
-        sni: None,
     };
     let mut machine = Inbound::new(Side::Partner, Link::DirectTls(Arc::new(facts)));
     let header = StreamHeader {

@@ -204,7 +204,6 @@ fn facts() -> Arc<TlsFacts> {
         version: "TLSv1.3",
         cipher: "TLS13_AES_128_GCM_SHA256",
         peer_chain: vec![CertificateDer::from(vec![0])],
-        sni: None,
     })
 }
 

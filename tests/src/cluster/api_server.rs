@@ -39,6 +39,11 @@ const STOP: Duration = Duration::from_secs(60);
 /// Who issues service account tokens, also their audience.
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
+const AUDIT_LOG: &str = "audit.log";
+
+/// Lines of a log that a message shows.
+const SHOWN: usize = 60;
+
 /// Field manager of what the environment itself writes.
 const MANAGER: &str = "test-environment";
 
@@ -185,7 +190,7 @@ impl ApiServer {
 
     /// What was asked of this server.
     pub fn audit(&self) -> Audit {
-        Audit::at(&self.storage.path().join("audit.log"))
+        Audit::at(&self.storage.path().join(AUDIT_LOG))
     }
 
     /// Somebody with a certificate of the cluster; roles are up to the test.
@@ -234,6 +239,38 @@ impl ApiServer {
         let path = self.storage.path().join(format!("{file}.kubeconfig"));
         fs::write(&path, identity.kubeconfig(namespace))?;
         Ok(path)
+    }
+
+    /// kubectl as somebody, in `namespace` where nothing else is said; `file` names the kubeconfig.
+    ///
+    /// # Errors
+    /// When the kubeconfig cannot be written.
+    pub fn kubectl_as(&self, file: &str, identity: &Identity, namespace: &str) -> Result<Kubectl> {
+        let kubeconfig = self.kubeconfig_file(file, identity, namespace)?;
+        Ok(Kubectl::new(&self.tools.kubectl, &kubeconfig))
+    }
+
+    /// The end of each log that speaks of `subject`, for messages.
+    pub fn logs_about(&self, subject: &str) -> String {
+        let mut files: Vec<_> = fs::read_dir(self.storage.path())
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.extension().is_some_and(|end| end == "log"))
+            .filter(|path| !path.ends_with(AUDIT_LOG))
+            .collect();
+        files.sort();
+        let mut all = String::new();
+        for file in files {
+            let log = fs::read(&file).unwrap_or_default();
+            let log = String::from_utf8_lossy(&log);
+            if log.contains(subject) {
+                let lines: Vec<_> = log.lines().collect();
+                let from = lines.len().saturating_sub(SHOWN);
+                all += &format!("--- {} ---\n{}\n", file.display(), lines[from..].join("\n"));
+            }
+        }
+        all
     }
 
     /// Makes a namespace with the labels, and its service account `default`, which no controller is
@@ -290,6 +327,9 @@ impl ApiServer {
             format!("--tls-private-key-file={}", path("server.key")),
             format!("--client-ca-file={}", path("ca.crt")),
             format!("--cert-dir={}", path("generated")),
+            // Controllers complain every few seconds where there is none.
+            format!("--requestheader-client-ca-file={}", path("ca.crt")),
+            "--requestheader-allowed-names=front-proxy".to_owned(),
             format!("--service-account-issuer={ISSUER}"),
             format!(
                 "--service-account-signing-key-file={}",
@@ -300,7 +340,7 @@ impl ApiServer {
             "--authorization-mode=Node,RBAC".to_owned(),
             "--allow-privileged=true".to_owned(),
             format!("--audit-policy-file={}", path("audit-policy.yaml")),
-            format!("--audit-log-path={}", path("audit.log")),
+            format!("--audit-log-path={}", path(AUDIT_LOG)),
             // An answered request is in the log.
             "--audit-log-mode=blocking-strict".to_owned(),
             "--profiling=false".to_owned(),
@@ -348,7 +388,7 @@ fn start_etcd(tools: &Tools, storage: &Storage, address: Ipv4Addr) -> Result<Dae
     );
     let arguments = [
         "--name=test".to_owned(),
-        format!("--data-dir={}", storage.path().join("etcd").display()),
+        format!("--data-dir={}", storage.data().display()),
         format!("--listen-client-urls={client}"),
         format!("--advertise-client-urls={client}"),
         format!("--listen-peer-urls={peer}"),

@@ -17,6 +17,7 @@ pub const WITHOUT_NODES: &[&str] = &[
     "deployment-controller",
     "replicaset-controller",
     "disruption-controller",
+    "persistentvolumeclaim-protection-controller",
     "endpoints-controller",
     "endpointslice-controller",
 ];

@@ -15,7 +15,7 @@ use kube::{
 };
 use tokio::sync::{Mutex, OnceCell};
 
-use super::{ApiServer, Missing, Tools};
+use super::{ApiServer, Missing, Tools, storage::of_this_process};
 use crate::{runtime::runtime, wait};
 
 /// What one test may take, the server's start and other tests' turns included.
@@ -94,7 +94,25 @@ impl Shared {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let server = self.running.get_or_try_init(started).await?;
         let name = format!("test-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        body(&Namespace::new(server, &name).await?).await
+        let witness = Witness {
+            server,
+            subject: &name,
+        };
+        body(&Namespace::new(server, &name).await?).await?;
+        std::mem::forget(witness);
+        Ok(())
+    }
+}
+
+/// Tells what logs say of a test that did not come to its end, however it ended.
+struct Witness<'s> {
+    server: &'s ApiServer,
+    subject: &'s str,
+}
+
+impl Drop for Witness<'_> {
+    fn drop(&mut self) {
+        eprintln!("{}", self.server.logs_about(self.subject));
     }
 }
 
@@ -130,8 +148,11 @@ pub fn alone_within(limit: Duration, body: impl Future<Output = Result<()>>) {
     let outcome = runtime().block_on(async { tokio::time::timeout(limit, body).await });
     match outcome {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => panic!("{error:#}"),
-        Err(_) => panic!("the test takes longer than {limit:?}"),
+        Ok(Err(error)) => panic!("{error:#}\nlogs: {}", of_this_process()),
+        Err(_) => panic!(
+            "the test takes longer than {limit:?}; logs: {}",
+            of_this_process()
+        ),
     }
 }
 

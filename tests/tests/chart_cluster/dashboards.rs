@@ -232,7 +232,7 @@ async fn talk(alice: &Client, carol: &Client, bob: &Client, number: usize) -> Re
 async fn shown(server: &ApiServer) -> Result<()> {
     server.namespace("chat", &[]).await?;
     server.install_kinds().await?;
-    let operator = Operator::start_as(server, server.admin(), "chat", &[]).await?;
+    let mut operator = Operator::start_as(server, server.admin(), "chat", &[]).await?;
     let _pod = pool(server).await?;
     let federation = Federation::start(Plan {
         partner: Kind::Prosody,
@@ -264,7 +264,8 @@ async fn shown(server: &ApiServer) -> Result<()> {
         without.is_empty().then_some(())
     })
     .await;
-    seen.with_context(|| format!("no data for {without:#?}"))?;
+    seen.with_context(|| format!("no data for {without:#?}"))
+        .with_context(|| operator.process().tail())?;
     rules_are_evaluated(&prometheus).await
 }
 

@@ -6,6 +6,7 @@
 
 mod calls;
 mod conflicts;
+mod deletion;
 mod kinds;
 mod leading;
 mod namespaces;

@@ -44,7 +44,7 @@ fn a_partner_is_accepted_then_programmed_once_all_pods_have_it() {
         fast.delete().await?;
         slow.set_ready(false).await?;
         let other = partner("q", json!({"domain": "q.example"}));
-        create(namespace, &[other.clone()]).await?;
+        create(namespace, std::slice::from_ref(&other)).await?;
         until_says(namespace, &other, &[("Accepted", "True, Accepted")]).await?;
         assert_eq!(
             condition(&get(namespace, &object).await?, "Programmed"),
@@ -65,7 +65,7 @@ fn two_partners_of_one_domain_the_older_has_it_until_it_is_gone() {
         create(namespace, &[pool(namespace), older.clone()]).await?;
         let _operator = Operator::start(namespace, &[]).await?;
         until_says(namespace, &older, &[("Accepted", "True, Accepted")]).await?;
-        create(namespace, &[younger.clone()]).await?;
+        create(namespace, std::slice::from_ref(&younger)).await?;
         let lost = until_says(
             namespace,
             &younger,

@@ -36,7 +36,7 @@ fn of_two_global_policies_one_is_in_force_and_the_other_says_so_until_it_can_be(
         create(namespace, &[pool(namespace), first.clone()]).await?;
         let _operator = Operator::start(namespace, &[]).await?;
         until_says(namespace, &first, &[("Accepted", "True, Accepted")]).await?;
-        create(namespace, &[second.clone()]).await?;
+        create(namespace, std::slice::from_ref(&second)).await?;
         until_says(
             namespace,
             &second,

@@ -79,12 +79,75 @@ async fn every_target_is_handed_out_until_none_is_left() {
         outcomes,
         [
             (Step::Dns, "Ok"),
+            // Whether DANE is used, of each target with an address.
+            (Step::Dns, "Ok"),
             (Step::Tcp, "TcpRefused"),
             (Step::Dns, "DnsNotFound"),
+            (Step::Dns, "Ok"),
             (Step::Tcp, "Ok")
         ]
     );
     assert!(candidates.take_steps().is_empty());
+}
+
+/// RFC 2782: only the best priority counts while nothing has failed.
+#[tokio::test]
+async fn a_connected_address_is_known_again_among_the_preferred_targets() {
+    let fake = Fake::start(vec![
+        (
+            SERVICE,
+            RecordType::SRV,
+            Reply::Secure(vec![
+                srv(9, 0, 5269, "backup.partner.example."),
+                srv(1, 0, 5269, "one.partner.example."),
+                srv(1, 0, 5270, "two.partner.example."),
+            ]),
+        ),
+        (
+            "one.partner.example",
+            RecordType::A,
+            Reply::Records(vec![a("192.0.2.1"), a("192.0.2.2")]),
+        ),
+        (
+            "two.partner.example",
+            RecordType::A,
+            Reply::Secure(vec![a("192.0.2.3")]),
+        ),
+        (
+            "backup.partner.example",
+            RecordType::A,
+            Reply::Records(vec![a("192.0.2.9")]),
+        ),
+        (
+            "_5270._tcp.two.partner.example",
+            RecordType::TLSA,
+            Reply::Secure(vec![tlsa_311([7; 32])]),
+        ),
+    ])
+    .await;
+    let mut candidates = candidates(&dialer(&fake)).await;
+    let preferred = [
+        ("one.partner.example".to_owned(), 5269),
+        ("two.partner.example".to_owned(), 5270),
+    ];
+    assert_eq!(candidates.preferred(), preferred);
+    for (address, target) in [
+        ("192.0.2.2:5269", Some("one.partner.example")),
+        ("192.0.2.3:5270", Some("two.partner.example")),
+        // Another port of the same host is another server.
+        ("192.0.2.3:5269", None),
+        ("192.0.2.9:5269", None),
+        ("192.0.2.77:5269", None),
+    ] {
+        let found = candidates.at(address.parse().unwrap()).await;
+        let found = found.map(|found| (found.target, found.tlsa.is_some()));
+        let secure = target == Some("two.partner.example");
+        assert_eq!(
+            found,
+            target.map(|target| (target.to_owned(), secure)),
+            "{address}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -157,7 +220,7 @@ async fn tlsa_follows_a_secure_srv_answer_alone() {
             (
                 "x.partner.example",
                 RecordType::A,
-                Reply::Records(vec![a("127.0.0.1")]),
+                Reply::Secure(vec![a("127.0.0.1")]),
             ),
             (
                 &tlsa,

@@ -155,23 +155,43 @@ async fn one_address_family_is_enough_and_none_is_told() {
     );
 }
 
-/// behaviour.md section 3: only a validating resolver on loopback is believed.
+/// behaviour.md section 3: of a resolver's own word only that of a validating one on loopback
+/// counts; and RFC 7673 section 3.2: TLSA follows secure addresses alone.
 #[tokio::test]
 async fn tlsa_counts_only_with_the_validators_word() {
     let target = DomainName::parse("x.partner.example").unwrap();
+    let host = "x.partner.example";
     let name = "_5269._tcp.x.partner.example";
-    let records = vec![tlsa_311([7; 32])];
-    for (reply, expected) in [
-        (Reply::Secure(records.clone()), Ok(Some(1))),
-        (Reply::Records(records), Ok(None)),
-        (Reply::Secure(Vec::new()), Ok(None)),
-        (Reply::Code(ResponseCode::ServFail), Err("DnsServFail")),
+    let records = || vec![tlsa_311([7; 32])];
+    let ip = || vec![a("192.0.2.1")];
+    let secure = || Reply::Secure(ip());
+    for (address, reply, expected) in [
+        (secure(), Reply::Secure(records()), Ok("DANE counts")),
+        (secure(), Reply::Secure(Vec::new()), Ok("no TLSA record")),
+        (
+            secure(),
+            Reply::Code(ResponseCode::ServFail),
+            Err("DnsServFail"),
+        ),
+        (
+            Reply::Records(ip()),
+            Reply::Secure(records()),
+            Ok("the addresses are not secure"),
+        ),
     ] {
-        let fake = Fake::start(vec![(name, RecordType::TLSA, reply)]).await;
+        let table = vec![
+            (host, RecordType::A, address),
+            (name, RecordType::TLSA, reply),
+        ];
+        let fake = Fake::start(table).await;
         let resolver = Resolver::at(fake.address).unwrap();
-        let found = resolver.tlsa(&target, 5269).await;
-        let found = found.map(|set| set.map(|set| set.records().len()));
-        assert_eq!(found.map_err(|fault| fault.label()), expected);
+        match (resolver.dane(&target, 5269).await, expected) {
+            (Ok(dane), Ok(text)) => assert!(dane.to_string().contains(text), "{dane}"),
+            (found, expected) => assert_eq!(
+                found.map(|_| "").map_err(|fault| fault.label()),
+                expected.map(|_| "DANE")
+            ),
+        }
     }
 }
 
@@ -190,6 +210,6 @@ async fn srv_is_secure_only_where_all_its_answers_are() {
     ] {
         let mut table = vec![(STARTTLS, SRV, starttls)];
         table.extend(direct.map(|direct| (DIRECT, SRV, direct)));
-        assert_eq!(services(table).await.unwrap().secure, expected);
+        assert_eq!(services(table).await.unwrap().dnssec.is_secure(), expected);
     }
 }

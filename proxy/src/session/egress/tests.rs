@@ -1,5 +1,6 @@
-//! Custody, as a model: stanzas go through one route to a series of streams that die, and a next hop
-//! that takes, confirms, lies or says nothing.
+//! Custody, as a model: stanzas of several pairs go through their routes to a series of streams, one
+//! after the other and each shared by all, that die; and a next hop that takes, confirms, lies or says
+//! nothing.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use crate::{
         custody::Ledger,
         failure::{Failure, FailureKind},
         outlet::Outlet,
-        queue::Offered,
+        queue::{DialNumber, Offered},
     },
     stream::{Pair, Side, acks::Namespace},
 };
@@ -29,8 +30,8 @@ enum Way {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// A read brought so many stanzas.
-    Offer(u8),
+    /// A read brought so many stanzas of this pair.
+    Offer(u8, u8),
     /// The stream takes batches out of the queue.
     Take(u8),
     /// The socket takes so many bytes.
@@ -45,9 +46,12 @@ enum Step {
     Fail,
     /// Time passes in the queue.
     Expire,
-    /// The pair becomes forbidden.
-    Forbid,
+    /// This pair becomes forbidden: that ends the stream, and another is set up for the others.
+    Forbid(u8),
 }
+
+/// Pairs that share the stream.
+const LANES: u8 = 3;
 
 fn step() -> impl Strategy<Value = Step> {
     let way = prop_oneof![
@@ -57,7 +61,7 @@ fn step() -> impl Strategy<Value = Step> {
         Just(Way::Probe)
     ];
     prop_oneof![
-        6 => (1_u8..6).prop_map(Step::Offer),
+        6 => (0..LANES, 1_u8..6).prop_map(|(lane, count)| Step::Offer(lane, count)),
         6 => (1_u8..4).prop_map(Step::Take),
         6 => (1_u16..400).prop_map(Step::Write),
         4 => any::<u8>().prop_map(Step::Confirm),
@@ -65,7 +69,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => way.prop_map(Step::Die),
         1 => Just(Step::Fail),
         1 => Just(Step::Expire),
-        1 => Just(Step::Forbid),
+        1 => (0..LANES).prop_map(Step::Forbid),
     ]
 }
 
@@ -103,18 +107,22 @@ impl Hop {
         }
     }
 
-    /// Numbers of the stanzas that came whole.
-    fn got(&self) -> Vec<u64> {
+    /// Pair and number of the stanzas that came whole, in order.
+    fn got(&self) -> Vec<(usize, u64)> {
         let text = std::str::from_utf8(&self.bytes).expect("ASCII");
         let whole = text.rfind('>').map_or("", |end| &text[..=end]);
-        whole
-            .split_inclusive('>')
-            .map(|stanza| {
-                let digits = stanza.trim_matches(|c: char| !c.is_ascii_digit());
-                digits.parse().expect("a number")
-            })
-            .collect()
+        whole.split_inclusive('>').map(read).collect()
     }
+}
+
+/// Pair and number of a stanza.
+fn read(stanza: &str) -> (usize, u64) {
+    let inner = stanza.trim_matches(['<', '>']);
+    let (lane, number) = inner.split_once('-').expect("one of ours");
+    (
+        lane.parse().expect("a pair"),
+        number.parse().expect("a number"),
+    )
 }
 
 fn acks() -> Confirmation {
@@ -125,66 +133,112 @@ fn acks() -> Confirmation {
     }
 }
 
-struct World {
+/// One pair, and what became of its stanzas.
+struct Lane {
     route: Arc<Route>,
-    total: Total,
     ledger: Arc<Ledger>,
     offered: u64,
-    hop: Hop,
-    now: Instant,
     /// How often each stanza arrived, streams before the one at hand.
     arrived: BTreeMap<u64, u32>,
     newest: Option<u64>,
     answered: BTreeMap<u64, u32>,
+    /// Of the task that was to set a stream up last.
+    dial: DialNumber,
+}
+
+impl Lane {
+    fn new(number: u8) -> Self {
+        let domain = |name: &str| DomainName::parse(name).expect("valid");
+        let pair = Pair {
+            from: domain(&format!("partner{number}.example")),
+            to: domain("org.example"),
+        };
+        Self {
+            route: Arc::new(Route::new(pair, Side::Gateway)),
+            ledger: Arc::new(Ledger::new(Arc::default())),
+            offered: 0,
+            arrived: BTreeMap::new(),
+            newest: None,
+            answered: BTreeMap::new(),
+            dial: DialNumber::default(),
+        }
+    }
+
+    fn fail(&mut self, batch: Batch, total: &Total) {
+        self.route.release(batch.held(), total);
+        self.answer(batch);
+    }
+
+    fn answer(&mut self, batch: Batch) {
+        for (bytes, receipt) in batch.into_stanzas() {
+            let (_, number) = read(std::str::from_utf8(&bytes).expect("ASCII"));
+            *self.answered.entry(number).or_default() += 1;
+            assert_eq!(self.answered[&number], 1, "one answer");
+            receipt.expect("custody").settle();
+        }
+    }
+
+    fn note(&mut self, got: &[u64]) {
+        assert!(
+            got.is_sorted_by(|before, after| before < after),
+            "in order, once a stream: {got:?}"
+        );
+        for number in got {
+            assert!(
+                !self.answered.contains_key(number) || self.arrived.contains_key(number),
+                "{number} was answered, then sent"
+            );
+            *self.arrived.entry(*number).or_default() += 1;
+            if self.arrived[number] == 1 {
+                assert!(self.newest < Some(*number), "{number} came late");
+                self.newest = Some(*number);
+            }
+            assert!(self.arrived[number] <= 2, "{number} was sent a third time");
+        }
+    }
+}
+
+struct World {
+    lanes: Vec<Lane>,
+    total: Total,
+    hop: Hop,
+    /// Whose turn it was last.
+    turn: usize,
+    now: Instant,
     failure: Failure,
 }
 
 impl World {
+    /// All pairs on one stream.
     fn new() -> Self {
-        let domain = |name| DomainName::parse(name).expect("valid");
-        let pair = Pair {
-            from: domain("partner.example"),
-            to: domain("org.example"),
-        };
         let world = Self {
-            route: Arc::new(Route::new(pair, Side::Gateway)),
+            lanes: (0..LANES).map(Lane::new).collect(),
             total: Total::default(),
-            ledger: Arc::new(Ledger::new(Arc::default())),
-            offered: 0,
             hop: Hop::new(Way::Acks),
+            turn: 0,
             now: Instant::now(),
-            arrived: BTreeMap::new(),
-            newest: None,
-            answered: BTreeMap::new(),
             failure: Failure::new(FailureKind::TimedOut, "model"),
         };
-        assert!(world.route.bind(&world.hop.outlet));
+        for lane in &world.lanes {
+            assert!(lane.route.bind(&world.hop.outlet));
+        }
         world
     }
 
     fn step(&mut self, step: &Step) {
         self.now += Duration::from_millis(10);
         match step {
-            Step::Offer(count) => {
-                let mut builder = BatchBuilder::default();
-                for _ in 0..*count {
-                    let number = self.offered;
-                    self.offered += 1;
-                    builder.add(number, 8, |out| {
-                        out.extend(format!("<{number}>").bytes());
-                    });
-                }
-                let batch = builder.take(Some(&self.ledger), self.now).expect("some");
-                match self.route.offer(batch, &self.total, self.now) {
-                    Offered::Queued { .. } => {}
-                    Offered::Dial { .. } => self.connect(Way::Acks),
-                    Offered::Resting { batch, .. } => self.answer(batch),
-                }
-            }
+            Step::Offer(lane, count) => self.offer(usize::from(*lane), *count),
             Step::Take(count) => {
                 for _ in 0..*count {
-                    if let Some(batch) = self.route.next(&self.hop.outlet) {
-                        self.hop.egress.send(&self.route, batch, self.now);
+                    // In turns, as the session does.
+                    for _ in 0..self.lanes.len() {
+                        self.turn = (self.turn + 1) % self.lanes.len();
+                        let route = &self.lanes[self.turn].route;
+                        if let Some(batch) = route.next(&self.hop.outlet) {
+                            self.hop.egress.send(route, batch, self.now);
+                            break;
+                        }
                     }
                 }
                 if matches!(self.hop.way, Way::LateAcks) && self.hop.before.is_none() {
@@ -195,30 +249,7 @@ impl World {
                 }
             }
             Step::Write(count) => self.write(usize::from(*count)),
-            Step::Confirm(part) => {
-                let got = self.hop.got().len();
-                let covers = self.hop.egress.in_custody();
-                match self.hop.egress.confirmation_mut() {
-                    Confirmation::Written => {}
-                    Confirmation::Acks { .. } => {
-                        let counted = got.saturating_sub(self.hop.before.unwrap_or(0));
-                        let fresh = counted.saturating_sub(self.hop.confirmed);
-                        self.hop.confirmed += fresh * usize::from(*part) / 255;
-                        let h = u32::try_from(self.hop.confirmed).expect("few");
-                        self.hop
-                            .egress
-                            .acked(h, &self.total, self.now)
-                            .expect("a right count is taken");
-                    }
-                    Confirmation::Probe { next, asked, .. } => {
-                        // At once, whether all that it covers was written or not.
-                        *next += 1;
-                        *asked = Some((*next, covers, self.now));
-                        let number = *next;
-                        self.hop.egress.probe_answered(number, &self.total);
-                    }
-                }
-            }
+            Step::Confirm(part) => self.confirm(usize::from(*part)),
             Step::Lie(more) => {
                 let h = u32::try_from(self.hop.confirmed).expect("few") + 1_000 + u32::from(*more);
                 if let Confirmation::Acks { .. } = self.hop.egress.confirmation() {
@@ -228,31 +259,83 @@ impl World {
                 self.hop.egress.probe_answered(u64::from(h), &self.total);
             }
             Step::Die(way) => {
-                let dial = self.die();
-                assert_eq!(dial, self.route.waiting() > 0);
+                self.die();
                 self.connect(*way);
             }
             Step::Fail => {
                 self.die();
+                self.note();
                 self.hop = Hop::new(Way::Acks);
-                let (batches, _) = self.route.rest(&self.failure.clone(), self.now, 0.0);
-                for batch in batches {
-                    self.fail(batch);
+                for lane in &mut self.lanes {
+                    let (batches, _) = lane.route.rest(lane.dial, &self.failure, self.now, 0.0);
+                    for batch in batches {
+                        lane.fail(batch, &self.total);
+                    }
                 }
                 self.now += Duration::from_millis(300);
             }
             Step::Expire => {
-                for batch in self.route.expired(self.now, Duration::from_millis(40)) {
-                    self.fail(batch);
+                for lane in &mut self.lanes {
+                    for batch in lane.route.expired(self.now, Duration::from_millis(40)) {
+                        lane.fail(batch, &self.total);
+                    }
                 }
             }
-            Step::Forbid => {
-                for batch in self.route.drain() {
-                    self.fail(batch);
+            Step::Forbid(forbidden) => {
+                self.die();
+                let lane = &mut self.lanes[usize::from(*forbidden)];
+                for batch in lane.route.drain() {
+                    lane.fail(batch, &self.total);
                 }
+                assert!(lane.route.stop_dialling_if_empty(lane.dial));
+                self.connect(Way::Acks);
             }
         }
         self.check();
+    }
+
+    fn offer(&mut self, at: usize, count: u8) {
+        let lane = &mut self.lanes[at];
+        let mut builder = BatchBuilder::default();
+        for _ in 0..count {
+            let number = lane.offered;
+            lane.offered += 1;
+            builder.add(number, 8, |out| {
+                out.extend(format!("<{at}-{number}>").bytes());
+            });
+        }
+        let batch = builder.take(Some(&lane.ledger), self.now).expect("some");
+        match lane.route.offer(batch, &self.total, self.now) {
+            Offered::Queued { .. } => {}
+            // It joins the stream that carries the others.
+            Offered::Dial { .. } => assert!(lane.route.bind(&self.hop.outlet)),
+            Offered::Resting { batch, .. } => lane.answer(batch),
+        }
+    }
+
+    fn confirm(&mut self, part: usize) {
+        let got = self.hop.got().len();
+        let covers = self.hop.egress.in_custody();
+        match self.hop.egress.confirmation_mut() {
+            Confirmation::Written => {}
+            Confirmation::Acks { .. } => {
+                let counted = got.saturating_sub(self.hop.before.unwrap_or(0));
+                let fresh = counted.saturating_sub(self.hop.confirmed);
+                self.hop.confirmed += fresh * part / 255;
+                let h = u32::try_from(self.hop.confirmed).expect("few");
+                self.hop
+                    .egress
+                    .acked(h, &self.total, self.now)
+                    .expect("a right count is taken");
+            }
+            Confirmation::Probe { next, asked, .. } => {
+                // At once, whether all that it covers was written or not.
+                *next += 1;
+                *asked = Some((*next, covers, self.now));
+                let number = *next;
+                self.hop.egress.probe_answered(number, &self.total);
+            }
+        }
     }
 
     fn write(&mut self, mut count: usize) {
@@ -273,100 +356,89 @@ impl World {
     }
 
     /// What `Session` does when a stream ends.
-    fn die(&mut self) -> bool {
+    fn die(&mut self) {
         self.note();
-        let mut dial = false;
-        let mut handed = false;
-        for back in self.hop.egress.hand_back(self.now) {
-            for batch in back.lost {
-                self.fail(batch);
-            }
-            dial = self.route.unbind(&self.hop.outlet, back.again);
-            handed = true;
+        let mut handed: Vec<_> = self.hop.egress.hand_back(self.now);
+        for lane in &mut self.lanes {
+            let own = |back: &HandedBack| Arc::ptr_eq(&back.route, &lane.route);
+            let again = match handed.iter().position(own) {
+                Some(at) => {
+                    let back = handed.swap_remove(at);
+                    for batch in back.lost {
+                        lane.fail(batch, &self.total);
+                    }
+                    back.again
+                }
+                None => Vec::new(),
+            };
+            let dial = lane.route.unbind(&self.hop.outlet, again);
+            assert!(dial.is_none() || lane.route.waiting() > 0);
+            lane.dial = dial.unwrap_or(lane.dial);
         }
-        if !handed {
-            dial = self.route.unbind(&self.hop.outlet, Vec::new());
-        }
-        dial
+        assert!(handed.is_empty(), "each pair gets its own");
     }
 
+    /// A stream for those that wait; others join it when they have something.
     fn connect(&mut self, way: Way) {
         self.note();
         self.hop = Hop::new(way);
-        assert!(self.route.bind(&self.hop.outlet), "one stream at a time");
+        for lane in &self.lanes {
+            if lane.route.is_dialling(lane.dial) {
+                assert!(lane.route.bind(&self.hop.outlet), "one stream at a time");
+            }
+        }
     }
 
     /// What the stream brought, once.
     fn note(&mut self) {
         let got = self.hop.got();
-        assert!(
-            got.is_sorted_by(|before, after| before < after),
-            "in order, once a stream: {got:?}"
-        );
-        for number in got {
-            assert!(
-                !self.answered.contains_key(&number) || self.arrived.contains_key(&number),
-                "{number} was answered, then sent"
-            );
-            *self.arrived.entry(number).or_default() += 1;
-            if self.arrived[&number] == 1 {
-                assert!(self.newest < Some(number), "{number} came late");
-                self.newest = Some(number);
-            }
-            assert!(self.arrived[&number] <= 2, "{number} was sent a third time");
+        for (at, lane) in self.lanes.iter_mut().enumerate() {
+            let own = got.iter().filter(|(lane, _)| *lane == at);
+            let numbers: Vec<_> = own.map(|(_, number)| *number).collect();
+            lane.note(&numbers);
         }
         self.hop.bytes.clear();
         self.hop.before = self.hop.before.map(|_| 0);
         self.hop.confirmed = 0;
     }
 
-    fn fail(&mut self, batch: Batch) {
-        self.route.release(batch.held(), &self.total);
-        self.answer(batch);
-    }
-
-    fn answer(&mut self, batch: Batch) {
-        for (bytes, receipt) in batch.into_stanzas() {
-            let text = std::str::from_utf8(&bytes).expect("ASCII");
-            let number = text.trim_matches(['<', '>']).parse().expect("a number");
-            *self.answered.entry(number).or_default() += 1;
-            assert_eq!(self.answered[&number], 1, "one answer");
-            receipt.expect("custody").settle();
-        }
-    }
-
     fn check(&self) {
-        assert_eq!(self.route.held(), self.total.held());
-        assert!(self.ledger.settled() <= self.offered);
-        if self.route.waiting() == 0 && self.hop.egress.in_custody() == 0 {
-            assert_eq!(self.route.held(), 0, "nothing is there, nothing is held");
-            assert_eq!(self.ledger.settled(), self.offered, "all is settled");
+        let held: usize = self.lanes.iter().map(|lane| lane.route.held()).sum();
+        assert_eq!(held, self.total.held());
+        let in_custody = self.hop.egress.in_custody();
+        for lane in &self.lanes {
+            assert!(lane.ledger.settled() <= lane.offered);
+            if lane.route.waiting() == 0 && in_custody == 0 {
+                assert_eq!(lane.route.held(), 0, "nothing is there, nothing is held");
+                assert_eq!(lane.ledger.settled(), lane.offered, "all is settled");
+            }
         }
+    }
+
+    fn waiting(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.route.waiting()).sum()
     }
 
     /// The last stream takes and confirms all.
     fn finish(&mut self) {
-        if !self.route.is_carried_by(&self.hop.outlet) {
-            self.connect(Way::Acks);
-        } else if !matches!(self.hop.way, Way::Acks) {
-            self.die();
-            self.connect(Way::Acks);
-        }
-        self.step(&Step::Take(255));
-        while self.route.waiting() > 0 {
+        self.die();
+        self.connect(Way::Acks);
+        while self.waiting() > 0 {
             self.step(&Step::Take(255));
         }
         self.write(usize::MAX);
         self.step(&Step::Confirm(255));
         self.note();
         assert_eq!(self.hop.egress.in_custody(), 0);
-        assert_eq!((self.route.held(), self.total.held()), (0, 0));
-        assert_eq!(self.ledger.settled(), self.offered);
-        for number in 0..self.offered {
-            assert!(
-                self.arrived.contains_key(&number) || self.answered.contains_key(&number),
-                "{number} was lost"
-            );
+        assert_eq!(self.total.held(), 0);
+        for lane in &self.lanes {
+            assert_eq!(lane.ledger.settled(), lane.offered);
+            for number in 0..lane.offered {
+                assert!(
+                    lane.arrived.contains_key(&number) || lane.answered.contains_key(&number),
+                    "{number} was lost"
+                );
+            }
         }
     }
 }
@@ -391,15 +463,18 @@ proptest! {
 #[test]
 fn an_ack_for_what_was_not_written_yet_is_refused() {
     let mut world = World::new();
-    world.step(&Step::Offer(3));
+    world.step(&Step::Offer(0, 3));
     world.step(&Step::Take(1));
-    // Two stanzas of three and a half byte more.
-    world.write(7);
+    // Two stanzas of three and two bytes more.
+    world.write(12);
     let total = &world.total;
     let egress = &mut world.hop.egress;
     assert!(egress.acked(3, total, world.now).is_err());
     assert!(egress.acked(2, total, world.now).is_ok());
-    assert_eq!((egress.in_custody(), world.ledger.settled()), (1, 2));
+    assert_eq!(
+        (egress.in_custody(), world.lanes[0].ledger.settled()),
+        (1, 2)
+    );
 }
 
 #[test]
@@ -407,23 +482,27 @@ fn what_was_written_before_acks_were_agreed_on_is_not_counted_by_them() {
     let mut world = World::new();
     world.die();
     world.connect(Way::Written);
-    world.step(&Step::Offer(2));
+    world.step(&Step::Offer(0, 2));
     world.step(&Step::Take(1));
     world.hop.egress.confirm_by(acks());
-    world.step(&Step::Offer(1));
+    world.step(&Step::Offer(0, 1));
     world.step(&Step::Take(1));
     world.write(usize::MAX);
-    assert_eq!(world.ledger.settled(), 2, "written is all these can be");
+    assert_eq!(
+        world.lanes[0].ledger.settled(),
+        2,
+        "written is all these can be"
+    );
     let now = world.now;
     assert!(world.hop.egress.acked(2, &world.total, now).is_err());
     assert!(world.hop.egress.acked(1, &world.total, now).is_ok());
-    assert_eq!(world.ledger.settled(), 3);
+    assert_eq!(world.lanes[0].ledger.settled(), 3);
 }
 
 #[test]
 fn a_peer_that_confirms_nothing_new_is_not_asked_again_at_once() {
     let mut world = World::new();
-    world.step(&Step::Offer(2));
+    world.step(&Step::Offer(0, 2));
     world.step(&Step::Take(1));
     world.write(usize::MAX);
     let now = world.now;
@@ -450,4 +529,28 @@ fn answers_that_the_peer_does_not_take_stop_the_reading() {
         egress.wrote(egress.front().len());
     }
     assert!(egress.answers_flow());
+}
+
+#[test]
+fn acks_of_a_shared_stream_count_over_its_pairs_in_the_order_of_writing() {
+    let mut world = World::new();
+    for (lane, count) in [(0, 2), (1, 2), (0, 1)] {
+        world.step(&Step::Offer(lane, count));
+        world.turn = usize::from(lane + LANES - 1) % usize::from(LANES);
+        world.step(&Step::Take(1));
+    }
+    world.write(usize::MAX);
+    let got = world.hop.got();
+    assert_eq!(got, [(0, 0), (0, 1), (1, 0), (1, 1), (0, 2)]);
+    let (total, now) = (&world.total, world.now);
+    assert!(world.hop.egress.acked(3, total, now).is_ok());
+    let settled = |lane: usize| world.lanes[lane].ledger.settled();
+    assert_eq!((settled(0), settled(1)), (2, 1));
+    world.die();
+    let waiting = |lane: usize| world.lanes[lane].route.waiting();
+    assert_eq!(
+        (waiting(0), waiting(1)),
+        (1, 1),
+        "each goes back to its own"
+    );
 }

@@ -77,6 +77,8 @@ impl Receiving {
     pub fn authenticate(&mut self, known: Known) -> bool {
         let new = !self.authenticated.iter().any(|old| old.pair == known.pair);
         if new {
+            // Most streams carry one pair for all their life.
+            self.authenticated.reserve_exact(1);
             self.authenticated.push(known);
         }
         new

@@ -67,7 +67,7 @@ impl Outbound {
                 out.push(Output::ok(Step::Dialback, Some(&known.pair.to)));
                 match first {
                     Some(id) => self.authenticated(known, id, realm, out),
-                    None => self.pair_ready(known, realm, out),
+                    None => self.further_ready(known, realm, out),
                 }
             }
             (Some(fault), Some(_)) => {
@@ -193,6 +193,18 @@ impl Outbound {
         out.push(Output::PairReady { pair, method });
     }
 
+    /// The peer takes a further pair; what is in force may have changed since it was asked.
+    fn further_ready(&mut self, known: Known, realm: &dyn Realm, out: &mut Vec<Output>) {
+        let tls = self.tls.as_deref();
+        match pairs::still_holds(realm, self.side, PeerRole::Server, &known, tls) {
+            Ok(_) => self.pair_ready(known, realm, out),
+            Err(fault) => out.push(Output::PairFailed {
+                pair: known.pair,
+                fault,
+            }),
+        }
+    }
+
     /// Bidi takes stanzas of authenticated pairs reversed, and only from a peer whose certificate
     /// proves that domain.
     pub(super) fn take_reverse(&mut self, known: &Known, realm: &dyn Realm, out: &mut Vec<Output>) {
@@ -257,8 +269,9 @@ impl Outbound {
         }
     }
 
-    /// A further pair is asked for by dialback (XEP-0220 section 2.6), which stands on the method that
-    /// its own terms allow: dialback as such, or a certificate that covers the further target too.
+    /// A further pair is asked for by dialback (XEP-0220 section 2.6), and only where a stream of its
+    /// own would bring nothing better: it stands on the certificate where the stream does, else on
+    /// dialback.
     pub(super) fn method_of_further(
         &self,
         pair: &Pair,
@@ -268,27 +281,44 @@ impl Outbound {
             return Err(Fault::TooManyPairs);
         }
         let terms = realm.admit(self.side, &pair.to, &pair.from)?;
-        if !self.features.dialback_errors {
+        if !self.may_ask_for(pair) {
             return Err(Fault::NotMultiplexable);
         }
-        match &self.tls {
-            None if terms.methods.contains(Method::TcpDialback) && !terms.methods.uses_tls() => {
-                Ok(Method::TcpDialback)
-            }
-            // TLS may be had on a stream of its own.
-            None => Err(Fault::NotMultiplexable),
-            Some(tls) => {
-                let proven =
-                    pairs::prove(realm, self.side, PeerRole::Server, &pair.to, tls).is_ok();
-                if terms.methods.contains(Method::TlsDialback) {
-                    Ok(Method::TlsDialback)
-                } else if terms.methods.contains(Method::SaslOverTls) && proven {
-                    Ok(Method::SaslOverTls)
-                } else {
-                    Err(Fault::NotMultiplexable)
-                }
-            }
+        let allows = |method| terms.methods.contains(method);
+        let Some(tls) = &self.tls else {
+            return match allows(Method::TcpDialback) && !terms.methods.uses_tls() {
+                true => Ok(Method::TcpDialback),
+                // TLS may be had on a stream of its own.
+                false => Err(Fault::NotMultiplexable),
+            };
+        };
+        let proven = pairs::prove(realm, self.side, PeerRole::Server, &pair.to, tls).is_ok();
+        let by_sasl = self
+            .ready
+            .first()
+            .is_some_and(|first| first.method == Method::SaslOverTls);
+        if allows(Method::SaslOverTls) && proven && by_sasl {
+            return Ok(Method::SaslOverTls);
         }
+        // Another target may show another certificate, or get EXTERNAL, on a stream of its own.
+        let may_do_better = allows(Method::SaslOverTls)
+            && !self.has_target(pair)
+            && (!proven || self.features.external);
+        if allows(Method::TlsDialback) && !may_do_better {
+            return Ok(Method::TlsDialback);
+        }
+        Err(Fault::NotMultiplexable)
+    }
+
+    fn has_target(&self, pair: &Pair) -> bool {
+        self.ready.iter().any(|known| known.pair.to == pair.to)
+    }
+
+    /// A further target wants `<errors/>`. A further sender does not (XEP-0220 section 2.6.1), but a
+    /// peer without them may end the whole stream over it: only where XEP-0198 saves the others.
+    fn may_ask_for(&self, pair: &Pair) -> bool {
+        self.features.dialback_errors
+            || self.features.dialback && self.acks && self.has_target(pair)
     }
 
     pub(super) fn send_probe(&mut self, number: u64, out: &mut Vec<Output>) {

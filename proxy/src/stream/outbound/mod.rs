@@ -222,6 +222,13 @@ impl Outbound {
         matches!(self.state, State::Established { .. }) && self.features.dialback_errors
     }
 
+    /// Whether [`Input::AddPair`] has a chance here: stanzas flow, and the peer knows dialback.
+    #[must_use]
+    pub fn takes_further_pairs(&self) -> bool {
+        matches!(self.state, State::Established { .. })
+            && (self.features.dialback_errors || self.features.dialback && self.acks)
+    }
+
     #[must_use]
     pub fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed)

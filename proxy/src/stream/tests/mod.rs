@@ -55,7 +55,6 @@ pub(super) fn facts(names: &str) -> Arc<TlsFacts> {
         version: "TLSv1.3",
         cipher: "TLS13_AES_128_GCM_SHA256",
         peer_chain,
-        sni: None,
     })
 }
 

@@ -186,6 +186,8 @@ impl Scanner {
                 _ => header.prefixes.push((prefix.to_owned(), name.to_owned())),
             }
         }
+        // Held for the life of the stream.
+        header.prefixes.shrink_to_fit();
         for attribute in &self.attributes {
             let value = || Some(attribute.meaning().text(window).into_owned());
             match attribute.name.bytes(window) {

@@ -1,0 +1,240 @@
+//! DNSSEC (RFC 4035), as far as DANE needs it (RFC 7673): is an answer secure, insecure, or bogus?
+//!
+//! Only what came with signatures is validated, so that a domain without any costs one more
+//! question and nothing else. A resolver that takes the signatures off therefore takes DANE away,
+//! as one that is not on loopback could anyway; it can not make anything secure.
+
+mod anchors;
+mod cache;
+mod questions;
+mod standing;
+mod wildcard;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use hickory_net::{
+    DnsError as WireError, NetError,
+    dnssec::DnssecDnsHandle,
+    xfer::{DnsHandle, FirstAnswer},
+};
+use hickory_proto::{
+    dnssec::Proof,
+    op::{DnsRequestOptions, Message, Query},
+    rr::{Name, Record, RecordType},
+};
+use tokio::time::timeout;
+
+use super::DnsError;
+use cache::Cache;
+use questions::{Questions, Traced, is_redirected, is_signed};
+use standing::{Found, follow};
+
+pub use anchors::{AnchorsError, TrustAnchors};
+pub use standing::Dnssec;
+
+/// How long an answer with signatures is waited for: a resolver that does not know them must not
+/// hold up what it answers without.
+const GATE: Duration = Duration::from_secs(4);
+/// How long the whole chain up to the anchor may take.
+const CHAIN: Duration = Duration::from_secs(15);
+/// Aliases beyond this many are not followed (RFC 1034 section 3.6.2 wants few).
+const MAX_ALIASES: usize = 8;
+
+/// Asks and validates. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Validator {
+    questions: Questions,
+    anchors: TrustAnchors,
+    verdicts: Arc<Cache<Assessed>>,
+}
+
+/// What DNSSEC says of one answer.
+#[derive(Clone, Debug)]
+pub(super) struct Assessed {
+    pub dnssec: Dnssec,
+    /// Where it is secure: the records of the type asked for at the end of the chain of aliases;
+    /// none: that there are none is proven. Where it is not secure always empty.
+    pub records: Vec<Record>,
+}
+
+impl Assessed {
+    fn not_secure(dnssec: Dnssec) -> Self {
+        Self {
+            dnssec,
+            records: Vec::new(),
+        }
+    }
+}
+
+impl Validator {
+    /// `upstreams`: the resolvers to ask, at least one. Their own word (AD) counts where all are on
+    /// loopback.
+    pub(super) fn new(upstreams: Vec<SocketAddr>, anchors: TrustAnchors) -> Self {
+        Self {
+            questions: Questions::new(upstreams),
+            anchors,
+            verdicts: Arc::default(),
+        }
+    }
+
+    /// Judges an answer that came with signatures. Without them, or where the question gets no
+    /// answer at all, it is [`Dnssec::Unsigned`]: whether there is one is for others to find out.
+    ///
+    /// # Errors
+    /// [`DnsError::Bogus`]; or why the chain of trust could not be had.
+    pub(super) async fn if_signed(
+        &self,
+        name: &Name,
+        kind: RecordType,
+    ) -> Result<Assessed, DnsError> {
+        if let Some(known) = self.verdicts.get(name, kind) {
+            return Ok(known);
+        }
+        let Ok(Ok(message)) = timeout(GATE, self.questions.ask(name, kind)).await else {
+            return Ok(Assessed::not_secure(Dnssec::Unsigned));
+        };
+        // Aliases that lead to nothing are no answer: DANE needs one.
+        if !matches!(follow(&message.answers, name, kind), Found::Records(_)) {
+            return Ok(Assessed::not_secure(Dnssec::Unsigned));
+        }
+        if let Some(assessed) = self.by_resolver(&message, name, kind) {
+            return Ok(assessed);
+        }
+        if !message.answers.iter().any(is_signed) || message.answers.iter().any(is_redirected) {
+            return Ok(Assessed::not_secure(Dnssec::Unsigned));
+        }
+        self.validated(name, kind).await
+    }
+
+    /// Judges an answer that has to be secure, or proven absent, where the zone is signed.
+    ///
+    /// # Errors
+    /// [`DnsError`]: also where the answer cannot be had.
+    pub(super) async fn always(&self, name: &Name, kind: RecordType) -> Result<Assessed, DnsError> {
+        if let Some(known) = self.verdicts.get(name, kind) {
+            return Ok(known);
+        }
+        let message = timeout(CHAIN, self.questions.ask(name, kind))
+            .await
+            .map_err(|_| DnsError::Timeout { name: shown(name) })??;
+        if let Some(assessed) = self.by_resolver(&message, name, kind) {
+            return Ok(assessed);
+        }
+        self.validated(name, kind).await
+    }
+
+    /// The word of a validating resolver on loopback.
+    fn by_resolver(&self, message: &Message, name: &Name, kind: RecordType) -> Option<Assessed> {
+        (self.questions.on_loopback() && message.metadata.authentic_data).then(|| Assessed {
+            dnssec: Dnssec::SecureByResolver,
+            records: match follow(&message.answers, name, kind) {
+                Found::Records(records) => records,
+                Found::Alias(_) | Found::Nothing => Vec::new(),
+            },
+        })
+    }
+
+    async fn validated(&self, name: &Name, kind: RecordType) -> Result<Assessed, DnsError> {
+        let assessed = timeout(CHAIN, self.chain(name, kind))
+            .await
+            .map_err(|_| DnsError::Timeout { name: shown(name) })??;
+        let (assessed, ttl) = assessed;
+        self.verdicts.put(name, kind, assessed.clone(), ttl);
+        Ok(assessed)
+    }
+
+    /// Validates `name` and what it is an alias of; with the time for which that holds.
+    async fn chain(&self, name: &Name, kind: RecordType) -> Result<(Assessed, Duration), DnsError> {
+        let mut name = name.clone();
+        let mut holds = Duration::MAX;
+        for _ in 0..MAX_ALIASES {
+            if !self.anchored(&name).await {
+                let unanchored = Assessed::not_secure(Dnssec::Unanchored);
+                return Ok((unanchored, Duration::ZERO));
+            }
+            let message = match self.message(&name, kind).await? {
+                Some(message) => message,
+                None => return Ok((Assessed::not_secure(Dnssec::Unsigned), Duration::ZERO)),
+            };
+            holds = holds.min(cache::time_to_live(&message));
+            let (dnssec, found) = standing::of(&message, &name, kind)
+                .map_err(|_| DnsError::Bogus { name: shown(&name) })?;
+            if !dnssec.is_secure() {
+                return Ok((Assessed::not_secure(dnssec), holds));
+            }
+            let records = match found {
+                Found::Records(records) => records,
+                Found::Nothing => Vec::new(),
+                // The resolver left the rest out: it is a question of its own.
+                Found::Alias(target) => {
+                    name = target;
+                    continue;
+                }
+            };
+            return Ok((Assessed { dnssec, records }, holds));
+        }
+        Err(DnsError::Unusable {
+            name: shown(&name),
+            cause: "its aliases lead too far".to_owned(),
+        })
+    }
+
+    /// One validated answer; `None` where the denial of it is proven to be insecure.
+    async fn message(&self, name: &Name, kind: RecordType) -> Result<Option<Message>, DnsError> {
+        let traced = Traced::new(self.questions.clone());
+        let handle = DnssecDnsHandle::with_trust_anchor(traced.clone(), self.anchors.keys());
+        let query = Query::query(name.clone(), kind);
+        let answer = handle
+            .lookup(query, DnsRequestOptions::default())
+            .first_answer()
+            .await;
+        let bogus = |message: &Message| {
+            message
+                .answers
+                .iter()
+                .any(|record| record.proof == Proof::Bogus)
+        };
+        // What hickory calls bogus for want of an answer is not bogus: the want is told.
+        let missing = |fault| traced.take_trouble().unwrap_or(fault);
+        match answer {
+            Ok(response) if bogus(&response) => match traced.take_trouble() {
+                Some(trouble) => Err(trouble),
+                None => Ok(Some(response.into_message())),
+            },
+            Ok(response) => Ok(Some(response.into_message())),
+            Err(NetError::Dns(WireError::Nsec { response, .. }))
+                if wildcard::is_proven(&response, name, kind) =>
+            {
+                Ok(Some(response.into_message()))
+            }
+            Err(NetError::Dns(WireError::Nsec {
+                proof: Proof::Bogus,
+                ..
+            })) => Err(missing(DnsError::Bogus { name: shown(name) })),
+            Err(NetError::Dns(WireError::Nsec { .. })) => Ok(None),
+            Err(cause) => Err(missing(DnsError::Unusable {
+                name: shown(name),
+                cause: cause.to_string(),
+            })),
+        }
+    }
+
+    /// Whether a trust anchor stands over `name` and its zone shows one of the keys.
+    async fn anchored(&self, name: &Name) -> bool {
+        let Some(anchor) = self.anchors.above(name) else {
+            return false;
+        };
+        match self.questions.ask(&anchor, RecordType::DNSKEY).await {
+            Ok(message) => self.anchors.hold_one_of(&anchor, &message.answers),
+            Err(_) => false,
+        }
+    }
+}
+
+/// A name as texts have it: without the last dot.
+fn shown(name: &Name) -> String {
+    name.to_ascii().trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests;

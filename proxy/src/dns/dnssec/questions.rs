@@ -1,0 +1,212 @@
+//! Questions that ask for signatures, to the resolvers as they come; answers are kept by their TTL.
+
+use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+
+use futures::{Stream, stream};
+use hickory_net::{NetError, runtime::TokioRuntimeProvider, xfer::DnsHandle};
+use hickory_proto::{
+    dnssec::rdata::DNSSECRData,
+    op::{DnsRequest, DnsResponse, Edns, Message, Query, ResponseCode},
+    rr::{Name, RData, Record, RecordType},
+};
+use parking_lot::Mutex;
+
+use super::{
+    super::{
+        DnsError,
+        exchange::{Over, exchange},
+    },
+    cache::{Cache, time_to_live},
+    shown,
+};
+
+/// One resolver is waited for this long, over each of UDP and TCP.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// Rounds over all resolvers.
+const ROUNDS: usize = 2;
+/// What fits into one packet everywhere (DNS flag day 2020).
+const PAYLOAD: u16 = 1232;
+
+/// Asks. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Questions {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    upstreams: Vec<SocketAddr>,
+    answers: Cache<Message>,
+}
+
+impl Questions {
+    pub(super) fn new(upstreams: Vec<SocketAddr>) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                upstreams,
+                answers: Cache::default(),
+            }),
+        }
+    }
+
+    /// Whether every resolver is on this machine.
+    pub(super) fn on_loopback(&self) -> bool {
+        self.shared
+            .upstreams
+            .iter()
+            .all(|upstream| upstream.ip().is_loopback())
+    }
+
+    /// The answer with its signatures, whatever it says: also NXDOMAIN. Where the resolver
+    /// validates by itself and fails, it is asked for the raw answer (CD): so that we can tell what
+    /// is wrong with it.
+    ///
+    /// # Errors
+    /// [`DnsError`]: why there is none.
+    pub(super) async fn ask(&self, name: &Name, kind: RecordType) -> Result<Message, DnsError> {
+        if let Some(known) = self.shared.answers.get(name, kind) {
+            return Ok(known);
+        }
+        let mut answer = self.rounds(name, kind, false).await;
+        if matches!(answer, Err(DnsError::ServFail { .. }))
+            && let Ok(mut raw) = self.rounds(name, kind, true).await
+        {
+            // Nobody validated it.
+            raw.metadata.authentic_data = false;
+            answer = Ok(raw);
+        }
+        let message = trimmed(answer?, kind);
+        let ttl = time_to_live(&message);
+        self.shared.answers.put(name, kind, message.clone(), ttl);
+        Ok(message)
+    }
+
+    async fn rounds(&self, name: &Name, kind: RecordType, raw: bool) -> Result<Message, DnsError> {
+        let mut fault = DnsError::Timeout { name: shown(name) };
+        for _ in 0..ROUNDS {
+            for upstream in &self.shared.upstreams {
+                match one(*upstream, name, kind, raw).await {
+                    Ok(message) => return Ok(message),
+                    // Asking again would not change it.
+                    Err(refused @ DnsError::ServFail { .. }) => return Err(refused),
+                    Err(cause) => fault = cause,
+                }
+            }
+        }
+        Err(fault)
+    }
+}
+
+async fn one(
+    upstream: SocketAddr,
+    name: &Name,
+    kind: RecordType,
+    raw: bool,
+) -> Result<Message, DnsError> {
+    let unusable = |cause: String| DnsError::Unusable {
+        name: shown(name),
+        cause,
+    };
+    let mut question = Message::query();
+    question.metadata.recursion_desired = true;
+    question.metadata.checking_disabled = raw;
+    // The wish for the resolver's own verdict (RFC 6840 section 5.7).
+    question.metadata.authentic_data = !raw;
+    question.add_query(Query::query(name.clone(), kind));
+    let mut edns = Edns::new();
+    edns.set_max_payload(PAYLOAD);
+    edns.enable_dnssec();
+    question.set_edns(edns);
+    let bytes = question
+        .to_vec()
+        .map_err(|cause| unusable(cause.to_string()))?;
+    for over in [Over::Udp, Over::Tcp] {
+        let answer =
+            exchange(upstream, &bytes, over, TIMEOUT)
+                .await
+                .map_err(|cause| match cause.kind() {
+                    std::io::ErrorKind::TimedOut => DnsError::Timeout { name: shown(name) },
+                    _ => unusable(cause.to_string()),
+                })?;
+        let message = Message::from_vec(&answer).map_err(|cause| unusable(cause.to_string()))?;
+        if message.metadata.truncation && over == Over::Udp {
+            continue;
+        }
+        return match message.metadata.response_code {
+            ResponseCode::NoError | ResponseCode::NXDomain => Ok(message),
+            ResponseCode::ServFail => Err(DnsError::ServFail { name: shown(name) }),
+            ResponseCode::Refused => Err(DnsError::Refused { name: shown(name) }),
+            other => Err(unusable(other.to_string())),
+        };
+    }
+    Err(unusable("the answer is truncated over TCP too".to_owned()))
+}
+
+/// Whether a record is a signature.
+pub(super) fn is_signed(record: &Record) -> bool {
+    record.record_type() == RecordType::RRSIG
+}
+
+/// Whether a record is a DNAME: the aliases made from it have no signatures, which the validator
+/// would take for bogus. What lies behind one is not secure for us.
+pub(super) fn is_redirected(record: &Record) -> bool {
+    u16::from(record.record_type()) == 39
+}
+
+/// Leaves out what does not belong to the answer or to the proof that there is none: it would be
+/// validated for nothing.
+fn trimmed(mut message: Message, asked: RecordType) -> Message {
+    message.additionals.clear();
+    if asked != RecordType::NS {
+        message.authorities.retain(|record| {
+            let kind = match &record.data {
+                RData::DNSSEC(DNSSECRData::RRSIG(signature)) => signature.input().type_covered,
+                _ => record.record_type(),
+            };
+            matches!(kind, RecordType::SOA | RecordType::NSEC | RecordType::NSEC3)
+        });
+    }
+    message
+}
+
+/// [`Questions`] as hickory's validator wants them; remembers what could not be answered.
+#[derive(Clone)]
+pub(super) struct Traced {
+    questions: Questions,
+    trouble: Arc<Mutex<Option<DnsError>>>,
+}
+
+impl Traced {
+    pub(super) fn new(questions: Questions) -> Self {
+        Self {
+            questions,
+            trouble: Arc::default(),
+        }
+    }
+
+    /// Why the last question without answer had none.
+    pub(super) fn take_trouble(&self) -> Option<DnsError> {
+        self.trouble.lock().take()
+    }
+
+    async fn answer(self, query: Option<Query>) -> Result<DnsResponse, NetError> {
+        let query = query.ok_or_else(|| NetError::from("no question"))?;
+        match self.questions.ask(query.name(), query.query_type()).await {
+            Ok(message) => Ok(DnsResponse::from_message(message)?),
+            Err(fault) => {
+                let text = fault.to_string();
+                *self.trouble.lock() = Some(fault);
+                Err(NetError::from(text))
+            }
+        }
+    }
+}
+
+impl DnsHandle for Traced {
+    type Response = Pin<Box<dyn Stream<Item = Result<DnsResponse, NetError>> + Send>>;
+    type Runtime = TokioRuntimeProvider;
+
+    fn send(&self, request: DnsRequest) -> Self::Response {
+        let query = request.queries.first().cloned();
+        Box::pin(stream::once(self.clone().answer(query)))
+    }
+}

@@ -1,0 +1,228 @@
+//! Pairs of one partner on one stream.
+
+use crate::peers::{Lab, Plan, Second, outward};
+
+/// Ids `{name}0`, `{name}1`, … that came, in their order.
+fn ids_of(lab: &Lab, name: &str) -> Vec<String> {
+    let mut ids = lab.partner.ids();
+    ids.retain(|id| id.starts_with(name));
+    ids
+}
+
+#[tokio::test]
+async fn further_senders_and_targets_join_the_stream_that_stands() {
+    let lab = Lab::start(8, Plan::default()).await;
+    let mut count = 0;
+    for from in ["org.example", "org2.example"] {
+        for to in ["partner.example", "partner2.example"] {
+            let mut inside = lab.inside_stream(from, to).await;
+            inside.say(&outward(from, to, &count.to_string())).await;
+            count += 1;
+            lab.partner.heard_stanzas(count).await;
+        }
+    }
+    assert_eq!(lab.partner.ids(), ["0", "1", "2", "3"]);
+    assert_eq!(lab.partner.streams(), 1);
+    lab.stop().await;
+}
+
+#[tokio::test]
+async fn pairs_that_need_a_stream_at_the_same_time_share_it() {
+    let lab = Lab::start(9, Plan::default()).await;
+    let mut first = lab.inside_stream("org.example", "partner.example").await;
+    let mut second = lab.inside_stream("org2.example", "partner.example").await;
+    let mut third = lab.inside_stream("org.example", "partner2.example").await;
+    first
+        .say(&outward("org.example", "partner.example", "a"))
+        .await;
+    second
+        .say(&outward("org2.example", "partner.example", "b"))
+        .await;
+    third
+        .say(&outward("org.example", "partner2.example", "c"))
+        .await;
+    lab.partner.heard_stanzas(3).await;
+    assert_eq!(lab.partner.streams(), 1);
+    lab.stop().await;
+}
+
+#[tokio::test]
+async fn a_pair_that_is_refused_dials_its_own_and_harms_nobody() {
+    let plan = Plan {
+        partner_on_second: Second::Error,
+        ..Plan::default()
+    };
+    let lab = Lab::start(10, plan).await;
+    let mut first = lab.inside_stream("org.example", "partner.example").await;
+    first
+        .say(&outward("org.example", "partner.example", "a0"))
+        .await;
+    lab.partner.heard_stanzas(1).await;
+    let mut second = lab.inside_stream("org2.example", "partner.example").await;
+    for id in ["b0", "b1", "b2"] {
+        second
+            .say(&outward("org2.example", "partner.example", id))
+            .await;
+        let id = id.replace('b', "a1");
+        first
+            .say(&outward("org.example", "partner.example", &id))
+            .await;
+    }
+    lab.partner.heard_stanzas(7).await;
+    assert_eq!(ids_of(&lab, "a"), ["a0", "a10", "a11", "a12"]);
+    assert_eq!(ids_of(&lab, "b"), ["b0", "b1", "b2"]);
+    assert_eq!(lab.partner.streams(), 2);
+    // It dies: the refusal is remembered, nothing is asked again.
+    lab.partner.hang_up(2).await;
+    second
+        .say(&outward("org2.example", "partner.example", "b3"))
+        .await;
+    lab.partner.hears("id='b3'").await;
+    let asked = lab
+        .partner
+        .heard_times("<db:result from='org2.example' to='partner.example'>");
+    assert_eq!(asked, 3, "on the shared stream, on its own, on its next");
+    lab.stop().await;
+}
+
+#[tokio::test]
+async fn a_late_yes_to_a_pair_that_has_dialled_changes_nothing() {
+    let plan = Plan {
+        partner_on_second: Second::Silence,
+        queue_timeout_seconds: 4,
+        ..Plan::default()
+    };
+    let lab = Lab::start(14, plan).await;
+    let mut first = lab.inside_stream("org.example", "partner.example").await;
+    first
+        .say(&outward("org.example", "partner.example", "a0"))
+        .await;
+    lab.partner.heard_stanzas(1).await;
+    let mut second = lab.inside_stream("org2.example", "partner.example").await;
+    second
+        .say(&outward("org2.example", "partner.example", "b0"))
+        .await;
+    lab.partner.heard_stanzas(2).await;
+    assert_eq!(lab.partner.streams(), 2);
+    lab.partner
+        .say(
+            1,
+            "<db:result from='partner.example' to='org2.example' type='valid'/>",
+        )
+        .await;
+    for id in ["b1", "b2"] {
+        second
+            .say(&outward("org2.example", "partner.example", id))
+            .await;
+        lab.partner.hears(&format!("id='{id}'")).await;
+    }
+    // Its own stream dies: the shared one lives, and what waits is carried once.
+    lab.partner.hang_up(2).await;
+    second
+        .say(&outward("org2.example", "partner.example", "b3"))
+        .await;
+    lab.partner.hears("id='b3'").await;
+    assert_eq!(ids_of(&lab, "b"), ["b0", "b1", "b2", "b3"]);
+    lab.stop().await;
+}
+
+#[tokio::test]
+async fn when_a_shared_stream_dies_each_pair_sends_again_what_was_not_acknowledged() {
+    let plan = Plan {
+        partner_acks: true,
+        queue_timeout_seconds: 10,
+        ..Plan::default()
+    };
+    let lab = Lab::start(11, plan).await;
+    let mut first = lab.inside_stream("org.example", "partner.example").await;
+    let mut second = lab.inside_stream("org2.example", "partner.example").await;
+    let say_a = |id: u32| outward("org.example", "partner.example", &format!("a{id}"));
+    let say_b = |id: u32| outward("org2.example", "partner.example", &format!("b{id}"));
+    let mut sent = 0;
+    for id in 0..3 {
+        first.say(&say_a(id)).await;
+        sent += 1;
+        lab.partner.heard_stanzas(sent).await;
+        second.say(&say_b(id)).await;
+        sent += 1;
+        lab.partner.heard_stanzas(sent).await;
+    }
+    assert_eq!(lab.partner.streams(), 1);
+    // a0, b0 and a1 are handled: the count is the stream's, over its pairs.
+    lab.partner.say(1, "<a xmlns='urn:xmpp:sm:3' h='3'/>").await;
+    // The next question shows that the answer was read.
+    lab.partner.hears_times("<r xmlns", 2).await;
+    lab.partner.hang_up(1).await;
+    lab.partner.heard_stanzas(sent + 3).await;
+    assert_eq!(ids_of(&lab, "a"), ["a0", "a1", "a2", "a2"]);
+    assert_eq!(ids_of(&lab, "b"), ["b0", "b1", "b2", "b1", "b2"]);
+    assert_eq!(lab.partner.streams(), 2, "they share the next one too");
+    lab.partner.say(2, "<a xmlns='urn:xmpp:sm:3' h='3'/>").await;
+    lab.stop().await;
+}
+
+#[tokio::test]
+async fn a_pair_that_becomes_forbidden_ends_its_stream_and_the_others_go_on() {
+    let plan = Plan {
+        partner_acks: true,
+        ..Plan::default()
+    };
+    let lab = Lab::start(12, plan).await;
+    let mut first = lab.inside_stream("org.example", "partner.example").await;
+    let mut second = lab.inside_stream("org.example", "partner2.example").await;
+    first
+        .say(&outward("org.example", "partner.example", "a0"))
+        .await;
+    lab.partner.heard_stanzas(1).await;
+    second
+        .say(&outward("org.example", "partner2.example", "b0"))
+        .await;
+    lab.partner.heard_stanzas(2).await;
+    assert_eq!(lab.partner.streams(), 1);
+    lab.change(|config| config.partners[0].domains.truncate(1));
+    lab.partner.hears("policy-violation").await;
+    lab.partner.connected(2).await;
+    lab.partner.heard_stanzas(3).await;
+    assert_eq!(ids_of(&lab, "a"), ["a0", "a0"], "it was not acknowledged");
+    assert_eq!(
+        ids_of(&lab, "b"),
+        ["b0"],
+        "nothing more for who is forbidden"
+    );
+    lab.gateway.hears("not-allowed").await;
+    lab.partner.say(2, "<a xmlns='urn:xmpp:sm:3' h='1'/>").await;
+    lab.stop().await;
+}
+
+#[tokio::test]
+async fn pairs_that_come_to_belong_to_two_partner_objects_share_no_longer() {
+    let lab = Lab::start(13, Plan::default()).await;
+    let mut first = lab.inside_stream("org.example", "partner.example").await;
+    let mut second = lab.inside_stream("org.example", "partner2.example").await;
+    first
+        .say(&outward("org.example", "partner.example", "a0"))
+        .await;
+    lab.partner.heard_stanzas(1).await;
+    second
+        .say(&outward("org.example", "partner2.example", "b0"))
+        .await;
+    lab.partner.heard_stanzas(2).await;
+    assert_eq!(lab.partner.streams(), 1);
+    lab.change(|config| {
+        let mut other = config.partners[0].clone();
+        other.name = "other".to_owned();
+        other.domains.remove(0);
+        config.partners[0].domains.truncate(1);
+        config.partners.push(other);
+    });
+    lab.partner.hears("</stream:stream>").await;
+    first
+        .say(&outward("org.example", "partner.example", "a1"))
+        .await;
+    second
+        .say(&outward("org.example", "partner2.example", "b1"))
+        .await;
+    lab.partner.heard_stanzas(4).await;
+    assert_eq!(lab.partner.streams(), 3);
+    lab.stop().await;
+}

@@ -4,6 +4,8 @@
 //! What is remembered of records is an annotation of the pool, written together with the finalizer
 //! before anything is published: who deletes the pool, or a restarted operator, finds all again.
 
+pub mod finalizer;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -12,13 +14,8 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Service;
-use kube::{
-    Api, Client, Resource, ResourceExt,
-    api::{Patch, PatchParams},
-    runtime::events::EventType,
-};
+use kube::{Client, ResourceExt};
 use parking_lot::Mutex;
-use serde_json::json;
 use tokio::task::JoinSet;
 use xmpp_edge_crds::{
     domain::DomainName,
@@ -28,6 +25,7 @@ use xmpp_edge_crds::{
     },
 };
 
+use self::finalizer::{is_marked, is_skipped, let_go, mark, remembered};
 use super::validate;
 use crate::{
     cluster::{
@@ -41,14 +39,6 @@ use crate::{
     },
 };
 
-/// Held while records of the pool may be in DNS.
-pub const FINALIZER: &str = "xmpp-edge.dev/dns";
-/// Annotation: places at which records of the pool may be.
-const PLACES: &str = "xmpp-edge.dev/dns-places";
-/// Annotation of people: `skip` lets a pool go at once.
-const CLEANUP: &str = "xmpp-edge.dev/dns-cleanup";
-/// Field manager of the two annotations' and the finalizer's like.
-const MANAGER: &str = "xmpp-edge-operator/dns";
 /// A pool that is deleted waits for DNS no longer than this.
 const LONGEST: SignedDuration = SignedDuration::from_mins(10);
 /// After a failure of the API server.
@@ -224,7 +214,7 @@ impl Publications {
         let claim = claim(context, pool, namespace);
         let deleted = pool.metadata.deletion_timestamp.as_ref().map(|time| time.0);
         let late = deleted.is_some_and(|at| Timestamp::now().duration_since(at) >= LONGEST);
-        let skipped = pool.annotations().get(CLEANUP).map(String::as_str) == Some("skip");
+        let skipped = is_skipped(pool);
         let (Some(claim), false, false) = (claim, late, skipped) else {
             let why = if skipped {
                 "as its annotation asks"
@@ -376,7 +366,8 @@ impl Work {
             worker.publisher.configure(settings.clone());
         }
         let publisher = &mut worker.publisher;
-        if publisher.remember(&wanted) || !worker.marked {
+        let fresh = publisher.remember(&wanted);
+        if fresh || !worker.marked && !publisher.memory().places.is_empty() {
             self.mark(publisher.memory()).await?;
             worker.marked = !publisher.memory().places.is_empty();
         }
@@ -400,101 +391,6 @@ impl Work {
             .await
             .map_err(|error| format!("the finalizer could not be written: {error}"))
     }
-}
-
-/// Finalizer and places, by apply: nobody else's finalizer is touched. The uid keeps apply from
-/// making the pool anew.
-async fn mark(
-    client: &Client,
-    namespace: &str,
-    pool: &EdgePool,
-    memory: Option<&Memory>,
-) -> Result<(), kube::Error> {
-    let name = pool.name_any();
-    let mut metadata = json!({ "name": name, "namespace": namespace, "uid": pool.uid() });
-    if let Some(memory) = memory {
-        let places = serde_json::to_string(memory).map_err(kube::Error::SerdeError)?;
-        metadata["finalizers"] = json!([FINALIZER]);
-        metadata["annotations"] = json!({ PLACES: places });
-    }
-    let body = json!({
-        "apiVersion": EdgePool::api_version(&()),
-        "kind": EdgePool::kind(&()),
-        "metadata": metadata,
-    });
-    let api: Api<kube::core::PartialObjectMeta<EdgePool>> =
-        Api::namespaced(client.clone(), namespace);
-    let parameters = PatchParams::apply(MANAGER).force();
-    match api
-        .patch_metadata(&name, &parameters, &Patch::Apply(&body))
-        .await
-    {
-        // It is gone, or another one has its name.
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) && memory.is_none() => {
-            Ok(())
-        }
-        done => done.map(|_| ()),
-    }
-}
-
-/// Lets a pool go with records left behind, and says which.
-async fn let_go(
-    context: &Context,
-    namespace: &str,
-    pool: &EdgePool,
-    why: &str,
-) -> Option<Duration> {
-    let name = pool.name_any();
-    let left: Vec<String> = remembered(pool)
-        .places
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    let left = crate::compile::world::listed(left);
-    let note = format!("EdgePool {name:?} goes with records left in DNS, {why}: {left}");
-    tracing::error!(namespace, pool = name, "{note}");
-    context
-        .metrics
-        .dns_failures
-        .get_or_create(&DnsFailure {
-            namespace: namespace.to_owned(),
-            pool: name.clone(),
-            reason: "RecordsLeft".to_owned(),
-        })
-        .inc();
-    let reference = pool.object_ref(&());
-    context
-        .events
-        .publish(
-            &reference,
-            EventType::Warning,
-            "RecordsLeft",
-            &note,
-            "Delete",
-        )
-        .await;
-    match mark(&context.client, namespace, pool, None).await {
-        Ok(()) => None,
-        Err(error) => {
-            tracing::warn!(namespace, pool = name, %error, "the finalizer could not be removed; it is tried again");
-            Some(RETRY)
-        }
-    }
-}
-
-/// Whether records of the pool may be in DNS.
-#[must_use]
-pub fn is_marked(pool: &EdgePool) -> bool {
-    pool.finalizers()
-        .iter()
-        .any(|finalizer| finalizer == FINALIZER)
-}
-
-fn remembered(pool: &EdgePool) -> Memory {
-    let places = pool.annotations().get(PLACES);
-    places
-        .and_then(|places| serde_json::from_str(places).ok())
-        .unwrap_or_default()
 }
 
 fn claim(context: &Context, pool: &EdgePool, namespace: &str) -> Option<Claim> {

@@ -379,7 +379,7 @@ fn look_at_dns(
         look.again = Some(look.again.map_or(again, |it| it.min(again)));
         let dns = pool.spec.dns.as_ref();
         // With both, what is wrong outweighs.
-        if !dns.is_some_and(|dns| dns.rfc2136.is_some()) || said.state != State::True {
+        if dns.is_none_or(|dns| dns.rfc2136.is_none()) || said.state != State::True {
             look.condition = said;
         }
     }

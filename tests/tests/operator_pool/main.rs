@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod certificates;
+mod deletion;
 mod objects;
 mod stage;
 

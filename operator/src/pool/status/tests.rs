@@ -64,17 +64,16 @@ fn said(status: &PoolStatus, condition: ConditionType) -> String {
     format!("{}, {}", found.status, found.reason)
 }
 
-/// A pool that is well.
+/// For as long as the tests run.
+fn kept<T>(value: T) -> &'static T {
+    Box::leak(Box::new(value))
+}
+
+/// A pool that is well, but for this.
 fn check<'a>(change: impl FnOnce(&mut Findings<'a>), expected: &[(ConditionType, &str)]) {
-    // As long-lived as what a change brings along.
-    let provision: &'static _ = Box::leak(Box::new(issued()));
-    let deployment: &'static _ = Box::leak(Box::new(deployment(2)));
-    let report: &'static _ = Box::leak(Box::new(report(&[Some(5), Some(6)], false)));
-    let accepted: &'static _ = Box::leak(Box::new(diagnostic(
-        ConditionType::Accepted,
-        true,
-        Reason::Accepted,
-    )));
+    let (provision, deployment) = (kept(issued()), kept(deployment(2)));
+    let report = kept(report(&[Some(5), Some(6)], false));
+    let accepted = kept(diagnostic(Accepted, true, Reason::Accepted));
     let mut found = Findings {
         name: "hq",
         generation: Some(3),

@@ -3,6 +3,7 @@
 mod golden;
 mod network;
 mod promises;
+mod secrets;
 
 use std::collections::BTreeMap;
 

@@ -368,7 +368,7 @@ fn look_around(asked: Check) -> Result<u8, Failure> {
         lease_name: asked.lease_name,
         admin: asked.admin,
     };
-    until_told(|stop| async move {
+    until_told(None, |stop| async move {
         let found = tokio::select! {
             found = cluster::check::check(&options) => found,
             () = stop.cancelled() => return Ok(NOT_SO),
@@ -405,7 +405,7 @@ fn release(options: Release) -> Result<u8, Failure> {
         lease_name: options.lease_name,
         timeout: Duration::from_secs(options.timeout_seconds),
     };
-    until_told(|stop| async move {
+    until_told(None, |stop| async move {
         let released = tokio::select! {
             released = cluster::release::release(&options) => released?,
             () = stop.cancelled() => return Ok(NOT_SO),

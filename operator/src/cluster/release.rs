@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use xmpp_edge_crds::kinds::EdgePool;
 
 use super::{Scope, backoff::Backoff, election::Timing};
-use crate::pool::publish::FINALIZER;
+use crate::pool::publish::finalizer::FINALIZER;
 
 /// Who holds the lease meanwhile.
 const IDENTITY: &str = "xmpp-edge-operator-release";

@@ -10,6 +10,7 @@ use std::{
     path::PathBuf,
     process::ExitCode,
     str::FromStr,
+    time::Duration,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -60,6 +61,17 @@ enum Command {
     /// stands. Of several replicas one leads. Access as kubectl has it, or by the pod's
     /// ServiceAccount.
     Run(Run),
+    /// Say from inside a cluster whether an operator works there.
+    ///
+    /// API server, definitions of the kinds, a leader, metrics; exit code 1 where one is not so.
+    /// It changes nothing.
+    Check(Check),
+    /// Let go of what only an operator could finish, before it is gone for good.
+    ///
+    /// Takes the lease from the operators, so that none acts any more, and the finalizer for DNS
+    /// off the pools, so that they can be deleted; says on stderr which records stay. Pods go on.
+    /// Run by the chart before it is uninstalled; may be repeated.
+    Release(Release),
     /// Run an edge from YAML files, without Kubernetes.
     ///
     /// Reads the kinds, Secrets and ConfigMaps from the files, compiles them, runs the proxy, and
@@ -92,14 +104,46 @@ struct ImportLync {
     output: Output,
 }
 
+/// Which namespaces are an operator's.
 #[derive(Debug, Args)]
-struct Run {
+struct Watched {
     /// Namespace to watch, in place of the operator's own; may be given again.
     #[arg(long, value_name = "NS", conflicts_with = "cluster_wide")]
     watch_namespace: Vec<String>,
     /// Watch all namespaces.
     #[arg(long)]
     cluster_wide: bool,
+}
+
+#[derive(Debug, Args)]
+struct Check {
+    /// Lease by which one of several replicas leads, in the operator's namespace.
+    #[arg(long, value_name = "NAME", default_value = "xmpp-edge-operator")]
+    lease_name: String,
+    /// Admin port of an operator, to read its metrics.
+    #[arg(long, value_name = "HOST:PORT")]
+    admin: Option<String>,
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+struct Release {
+    #[command(flatten)]
+    watched: Watched,
+    /// Lease by which one of several replicas leads, in the operator's namespace.
+    #[arg(long, value_name = "NAME", default_value = "xmpp-edge-operator")]
+    lease_name: String,
+    /// Give up after this many seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 120,
+        value_parser = clap::value_parser!(u64).range(20..=3600))]
+    timeout_seconds: u64,
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    #[command(flatten)]
+    watched: Watched,
     /// Image of the proxies of pools that name none.
     #[arg(long, value_name = "IMAGE")]
     proxy_image: Option<String>,
@@ -212,6 +256,8 @@ enum Failure {
     #[error(transparent)]
     Cluster(#[from] cluster::run::RunError),
     #[error(transparent)]
+    Release(#[from] cluster::release::ReleaseError),
+    #[error(transparent)]
     Unexplained(#[from] explain::Unexplained),
     #[error("cannot read {path}: {source}; give the file of an export", path = path.display())]
     Export {
@@ -248,6 +294,8 @@ pub fn main() -> ExitCode {
     log_to_stderr(cli.log_format);
     let done = match cli.command {
         Command::Run(options) => operate(options),
+        Command::Check(asked) => look_around(asked),
+        Command::Release(options) => release(options),
         Command::Standalone(options) => standalone(options),
         Command::Validate(look) => check(&look),
         Command::Render(look) => show(&look),
@@ -298,8 +346,8 @@ fn operate(options: Run) -> Result<u8, Failure> {
             .extend(entry.domains);
     }
     let options = cluster::run::Options {
-        watch_namespaces: options.watch_namespace.into_iter().collect(),
-        cluster_wide: options.cluster_wide,
+        watch_namespaces: options.watched.watch_namespace.into_iter().collect(),
+        cluster_wide: options.watched.cluster_wide,
         lease_name: options.lease_name,
         admin_listen: options.admin_listen,
         settings: Settings {
@@ -312,6 +360,65 @@ fn operate(options: Run) -> Result<u8, Failure> {
     // on the main thread, which they do not hold up.
     until_told(Some(2), |stop| async move {
         cluster::run::run(options, stop).await?;
+        Ok(0)
+    })
+}
+
+fn look_around(asked: Check) -> Result<u8, Failure> {
+    let options = cluster::check::Options {
+        lease_name: asked.lease_name,
+        admin: asked.admin,
+    };
+    until_told(None, |stop| async move {
+        let found = tokio::select! {
+            found = cluster::check::check(&options) => found,
+            () = stop.cancelled() => return Ok(NOT_SO),
+        };
+        match asked.output {
+            Output::Json => print_json(&found)?,
+            Output::Text => {
+                for finding in &found {
+                    let verdict = if finding.fine { "ok" } else { "NOT OK" };
+                    print(&format!("{verdict}  {}: {}\n", finding.what, finding.text))?;
+                }
+            }
+        }
+        Ok(if found.iter().all(|it| it.fine) {
+            0
+        } else {
+            NOT_SO
+        })
+    })
+}
+
+fn release(options: Release) -> Result<u8, Failure> {
+    let watched = options.watched;
+    let options = cluster::release::Options {
+        scope: if watched.cluster_wide {
+            Some(cluster::Scope::Cluster)
+        } else if watched.watch_namespace.is_empty() {
+            None
+        } else {
+            Some(cluster::Scope::Namespaces(
+                watched.watch_namespace.into_iter().collect(),
+            ))
+        },
+        lease_name: options.lease_name,
+        timeout: Duration::from_secs(options.timeout_seconds),
+    };
+    until_told(None, |stop| async move {
+        let released = tokio::select! {
+            released = cluster::release::release(&options) => released?,
+            () = stop.cancelled() => return Ok(NOT_SO),
+        };
+        let mut out = std::io::stderr().lock();
+        for pool in &released {
+            let _ = writeln!(out, "released: EdgePool {}/{}", pool.namespace, pool.name);
+            for record in &pool.records {
+                let _ = writeln!(out, "stays in DNS: {record}");
+            }
+        }
+        let _ = writeln!(out, "done: {} EdgePools released", released.len());
         Ok(0)
     })
 }

@@ -1,6 +1,9 @@
 //! The operator's own port: `/healthz`, `/readyz`, `/metrics`.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use axum::{
     Router,
@@ -40,10 +43,21 @@ pub async fn serve(
         .await
 }
 
+/// Every IPv6 address stands for every IPv4 address too, alone where the node has no IPv6.
+///
 /// # Errors
 /// [`std::io::Error`] where the port cannot be had.
 pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    TcpListener::bind(address).await
+    match TcpListener::bind(address).await {
+        Err(error)
+            if address.ip() == Ipv6Addr::UNSPECIFIED
+                && error.kind() != std::io::ErrorKind::AddrInUse =>
+        {
+            let other = TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await;
+            other.map_err(|_| error)
+        }
+        bound => bound,
+    }
 }
 
 /// Ready once everything is read: as a follower too, so that a rollout goes on.

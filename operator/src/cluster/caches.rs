@@ -54,7 +54,8 @@ pub enum Scope {
 }
 
 impl Scope {
-    fn watches(&self) -> Vec<Option<String>> {
+    /// Each namespace to look at by itself; `None`: all at once.
+    pub(super) fn watches(&self) -> Vec<Option<String>> {
         match self {
             Self::Cluster => vec![None],
             Self::Namespaces(names) => names.iter().cloned().map(Some).collect(),

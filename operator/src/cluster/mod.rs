@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod backoff;
 pub mod caches;
+pub mod check;
 pub mod conditions;
 pub mod election;
 pub mod events;
@@ -18,6 +19,7 @@ pub mod metrics;
 pub mod organisation;
 pub mod pods;
 pub mod programmed;
+pub mod release;
 pub mod run;
 pub mod scene;
 pub mod snapshot;

@@ -105,6 +105,11 @@ impl Operator {
         Ok(())
     }
 
+    /// Where its admin port is, once it is ready.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// Its process.
     pub fn process(&mut self) -> &mut Daemon {
         &mut self.daemon

@@ -156,7 +156,11 @@ pub fn alone_within(limit: Duration, body: impl Future<Output = Result<()>>) {
     }
 }
 
-fn skip(missing: &Missing) {
+/// Says that a test is skipped, and why.
+///
+/// # Panics
+/// In CI when Go is here and the program is not: it should have been built.
+pub fn skip(missing: &Missing) {
     use std::io::Write;
     assert!(
         !missing.should_be_here(),

@@ -77,7 +77,7 @@ fn etcd() -> Result<PathBuf, Missing> {
         })
 }
 
-fn built(program: &'static str) -> Result<PathBuf, Missing> {
+pub(super) fn built(program: &'static str) -> Result<PathBuf, Missing> {
     if let Some(own) = asset(program) {
         return Ok(own);
     }

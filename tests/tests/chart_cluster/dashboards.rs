@@ -1,0 +1,311 @@
+//! Dashboards and alerts on a real Prometheus that scrapes a real edge between real servers and a
+//! real operator, with the labels that the chart's PodMonitors give.
+
+use std::{fs, net::SocketAddr, path::Path};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use xmpp_edge_tests::{
+    client::Client,
+    cluster::{ApiServer, FakePod, Namespace, Operator, alone},
+    conversation,
+    edge::manifest,
+    federation::{Federation, Method, PARTNER, PARTNER_NAME, Plan},
+    process::Daemon,
+    servers::Kind,
+    wait,
+};
+
+use super::{chart, get, pods_are_ready};
+
+/// Metrics that have no series here, and why; a query of another one has to return data.
+const EMPTY: &[(&str, &str)] = &[
+    (
+        "config_sync_seconds",
+        "the pod here only plays its status; how long a real one takes is for tests on a node",
+    ),
+    ("connections_refused_total", "no connection was refused"),
+    (
+        "dns_published",
+        "the DNS server cannot be reached: nothing is known",
+    ),
+    (
+        "dns_last_success_timestamp_seconds",
+        "the DNS server cannot be reached",
+    ),
+];
+
+/// A running Prometheus.
+struct Prometheus {
+    _daemon: Daemon,
+    address: SocketAddr,
+}
+
+impl Prometheus {
+    fn start(
+        folder: &Path,
+        address: SocketAddr,
+        proxy: SocketAddr,
+        operator: SocketAddr,
+    ) -> Result<Self> {
+        let rules = format!("{}/files/rules/alerts.yaml", chart());
+        let job = |name: &str, target: SocketAddr, honor: bool, labels: Value| {
+            json!({"job_name": name, "honor_labels": honor,
+                "static_configs": [{"targets": [target.to_string()], "labels": labels}]})
+        };
+        let config = json!({
+            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "rule_files": [rules],
+            "scrape_configs": [
+                job("proxy", proxy, false, json!({"namespace": "chat", "pool": "hq", "pod": "hq-0"})),
+                job("operator", operator, true, json!({"namespace": "edge-system", "pod": "xmpp-edge-0"})),
+            ],
+        });
+        let file = folder.join("prometheus.yml");
+        fs::write(&file, config.to_string())?;
+        let arguments = [
+            format!("--config.file={}", file.display()),
+            format!(
+                "--storage.tsdb.path={}",
+                folder.join("prometheus").display()
+            ),
+            format!("--web.listen-address={address}"),
+        ];
+        let log = folder.join("prometheus.log");
+        let daemon = Daemon::start("prometheus", Path::new("prometheus"), &arguments, &[], &log)?;
+        Ok(Self {
+            _daemon: daemon,
+            address,
+        })
+    }
+
+    async fn get(&self, path: &str) -> Result<Value> {
+        let mut socket = TcpStream::connect(self.address).await?;
+        let request = format!("GET {path} HTTP/1.0\r\nHost: prometheus\r\n\r\n");
+        socket.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await?;
+        let (_, body) = answer.split_once("\r\n\r\n").context("an HTTP answer")?;
+        serde_json::from_str(body).with_context(|| body.to_owned())
+    }
+
+    /// The series that a query returns.
+    async fn query(&self, query: &str) -> Result<Vec<Value>> {
+        let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let answer = self.get(&format!("/api/v1/query?query={encoded}")).await?;
+        ensure!(answer["status"] == "success", "{query}: {answer}");
+        Ok(answer["data"]["result"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default())
+    }
+}
+
+/// Every query of every dashboard with its panel; variables stand for what is here.
+fn queries() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for name in ["overview", "partner", "site", "operator"] {
+        let text = fs::read_to_string(format!("{}/files/dashboards/{name}.json", chart())).unwrap();
+        let dashboard: Value = serde_json::from_str(&text).unwrap();
+        for panel in dashboard["panels"].as_array().unwrap() {
+            for target in panel["targets"].as_array().unwrap() {
+                let mut query = target["expr"].as_str().unwrap().to_owned();
+                for variable in ["namespace", "pool", "partner"] {
+                    query = query.replace(&format!("${variable}"), ".+");
+                }
+                let title = panel["title"].as_str().unwrap();
+                found.push((format!("{name}: {title}"), query));
+            }
+        }
+    }
+    found
+}
+
+fn may_be_empty(query: &str) -> bool {
+    EMPTY.iter().any(|(metric, _)| {
+        let (proxy, operator) = (
+            format!("xmpp_edge_{metric}"),
+            format!("xmpp_edge_operator_{metric}"),
+        );
+        let after = |name: &str| query.split_once(name).map(|(_, rest)| rest.to_owned());
+        let ends =
+            |rest: String| !rest.starts_with(|it: char| it.is_ascii_alphanumeric() || it == '_');
+        after(&proxy).is_some_and(ends) || after(&operator).is_some_and(ends)
+    })
+}
+
+fn object(kind: &str, name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "xmpp-edge.dev/v1alpha1", "kind": kind,
+        "metadata": {"name": name, "namespace": "chat"}, "spec": spec})
+}
+
+/// A pool with a pod that is ready, as the operator sees it; its DNS server does not answer.
+async fn pool(server: &ApiServer) -> Result<FakePod> {
+    let apply = |object: &Value| {
+        let arguments = ["apply", "--server-side", "-f", "-"];
+        server.kubectl().run_with(&arguments, &object.to_string())
+    };
+    let chat = Namespace {
+        server,
+        client: server.admin().client("chat").await?,
+        name: "chat".to_owned(),
+    };
+    apply(&json!({"apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": "tsig", "namespace": "chat"},
+        "stringData": {"name": "key.example", "secret": "c2VjcmV0c2VjcmV0c2VjcmV0"}}))?;
+    apply(&object(
+        "EdgePool",
+        "hq",
+        json!({"site": "hq", "domains": ["org.example"], "replicas": 1,
+            "accessEdge": {"fqdn": "edge.org.example", "addresses": ["192.0.2.7"]},
+            "certificate": {"selfSigned": {}},
+            "gateways": [{"domains": ["org.example"], "address": "192.0.2.1:5269"}],
+            "dns": {"rfc2136": {"server": "127.0.0.1:9", "zone": "org.example",
+                "tsigSecretRef": {"name": "tsig"}, "tsigAlgorithm": "HmacSha256"}}}),
+    ))?;
+    let pod = FakePod::start(&chat, "hq", 1).await?;
+    wait::until("the pool's pods are ready", wait::GENEROUS, async || {
+        pods_are_ready(server, "chat", "hq").ok()
+    })
+    .await?;
+    // What the pod has not loaded yet counts as time until it has.
+    apply(&object(
+        "XmppFederatedPartner",
+        "p",
+        json!({"domain": "p.example"}),
+    ))?;
+    wait::until(
+        "the next configuration is there",
+        wait::GENEROUS,
+        async || {
+            let pool = get(server, "chat", "edgepool/hq").ok()?;
+            (pool["status"]["config"]["generation"] == 2).then_some(())
+        },
+    )
+    .await?;
+    pod.load(2);
+    Ok(pod)
+}
+
+/// Partners that answer probes, are throttled, or do not exist, and a policy that only counts.
+fn more_to_see(federation: &Federation) -> Result<()> {
+    let edge = &federation.edge;
+    edge.apply(&manifest(
+        "XmppFederatedPartner",
+        PARTNER_NAME,
+        json!({"domain": PARTNER, "partnerType": "Federated", "limits": {"stanzasPerSecond": 5},
+            "probe": {"enabled": true, "intervalSeconds": 5}}),
+    ))?;
+    edge.apply(&manifest(
+        "XmppFederatedPartner",
+        "nowhere",
+        json!({"domain": "nowhere.example", "partnerType": "Federated"}),
+    ))?;
+    edge.apply(&manifest(
+        "ExternalAccessPolicy",
+        "nobody",
+        json!({"scope": "User", "users": ["dave@org.example"]}),
+    ))?;
+    edge.apply(&manifest(
+        "ExternalAccessPolicy",
+        "counted",
+        json!({"scope": "User", "mode": "Audit", "users": ["carol@org.example"]}),
+    ))
+}
+
+/// Everything that a panel shows happens, again and again: it may take effect a little later.
+async fn talk(alice: &Client, carol: &Client, bob: &Client, number: usize) -> Result<()> {
+    for burst in 0..8 {
+        let id = format!("throttled-{number}-{burst}");
+        bob.message("alice@org.example", &id, "hi").await?;
+    }
+    alice
+        .message("bob@nowhere.example", &format!("bounced-{number}"), "hi")
+        .await?;
+    bob.message("dave@org.example", &format!("refused-{number}"), "hi")
+        .await?;
+    carol
+        .message("bob@partner.example", &format!("counted-{number}"), "hi")
+        .await
+}
+
+async fn shown(server: &ApiServer) -> Result<()> {
+    server.namespace("chat", &[]).await?;
+    server.install_kinds().await?;
+    let mut operator = Operator::start_as(server, server.admin(), "chat", &[]).await?;
+    let _pod = pool(server).await?;
+    let federation = Federation::start(Plan {
+        partner: Kind::Prosody,
+        partner_method: Method::External,
+        inside: Kind::Prosody,
+        inside_method: Method::External,
+        trace: false,
+    })
+    .await?;
+    let lab = &federation.lab;
+    let proxy = SocketAddr::from((federation.edge.place().internal_bind, 9090));
+    let at = SocketAddr::from((lab.ip(90), 9090));
+    let prometheus = Prometheus::start(lab.directory(), at, proxy, operator.admin())?;
+    let (alice, carol, bob) = tokio::try_join!(
+        federation.inside.login("alice"),
+        federation.inside.login("carol"),
+        federation.partner.login("bob")
+    )?;
+    conversation::all(&alice, &bob).await?;
+    more_to_see(&federation)?;
+    let mut number = 0;
+    let mut without = Vec::new();
+    let seen = wait::until("every panel has data", wait::GENEROUS * 2, async || {
+        number += 1;
+        without = match talk(&alice, &carol, &bob, number).await {
+            Ok(()) => queries_without_data(&prometheus).await.ok()?,
+            Err(error) => vec![format!("{error:#}")],
+        };
+        without.is_empty().then_some(())
+    })
+    .await;
+    seen.with_context(|| format!("no data for {without:#?}"))
+        .with_context(|| operator.process().tail())?;
+    rules_are_evaluated(&prometheus).await
+}
+
+async fn queries_without_data(prometheus: &Prometheus) -> Result<Vec<String>> {
+    let mut without = Vec::new();
+    for (panel, query) in queries() {
+        if !may_be_empty(&query) && prometheus.query(&query).await?.is_empty() {
+            without.push(format!("{panel}: {query}"));
+        }
+    }
+    Ok(without)
+}
+
+async fn rules_are_evaluated(prometheus: &Prometheus) -> Result<()> {
+    let groups = prometheus.get("/api/v1/rules").await?;
+    let groups = groups["data"]["groups"]
+        .as_array()
+        .cloned()
+        .context("groups")?;
+    let rules = groups
+        .iter()
+        .flat_map(|it| it["rules"].as_array().cloned().unwrap_or_default());
+    let rules: Vec<Value> = rules.collect();
+    ensure!(!rules.is_empty());
+    for rule in rules {
+        ensure!(rule["health"] == "ok", "{rule:#}");
+        // What fires says so of something that is wrong; nothing is.
+        ensure!(rule["state"] != "firing", "{rule:#}");
+    }
+    Ok(())
+}
+
+#[test]
+fn every_panel_has_data_and_no_alert_fires_while_all_is_well() {
+    alone(async {
+        let server = ApiServer::start().await?;
+        shown(&server).await
+    });
+}

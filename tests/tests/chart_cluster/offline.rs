@@ -1,0 +1,111 @@
+//! What Helm says of the chart without any cluster.
+
+use xmpp_edge_tests::cluster::{Helm, Major};
+
+use super::{MAJORS, chart, has_helm};
+
+fn with_helm(body: impl Fn(Major, Helm)) {
+    if !has_helm(&MAJORS) {
+        return;
+    }
+    for major in MAJORS {
+        let home = tempfile::tempdir().unwrap();
+        body(major, Helm::offline(major, home.path().to_owned()).unwrap());
+    }
+}
+
+#[test]
+fn lint_finds_nothing() {
+    with_helm(|major, helm| {
+        let said = helm
+            .run(&["lint", "--strict", "--kube-version=1.36.0", &chart()])
+            .unwrap();
+        assert!(said.contains("0 chart(s) failed"), "{major:?}: {said}");
+        assert!(!said.contains("WARNING"), "{major:?}: {said}");
+    });
+}
+
+#[test]
+fn an_api_server_that_is_too_old_is_refused() {
+    with_helm(|major, helm| {
+        let output = helm.output(&["template", &chart(), "--kube-version=1.32.9"]);
+        let said = String::from_utf8(output.unwrap().stderr).unwrap();
+        assert!(said.contains(">=1.33"), "{major:?}: {said}");
+    });
+}
+
+/// Setting, and what the message has to name.
+const MISTAKES: &[(&str, &[&str])] = &[
+    ("--set=replica=2", &["replica"]),
+    ("--set=replicas=0", &["replicas", "minimum"]),
+    ("--set=replicas=two", &["replicas", "integer"]),
+    ("--set=image.repository=", &["image/repository"]),
+    ("--set=image.digest=sha256:12", &["image/digest"]),
+    (
+        "--set=image.pullPolicy=Sometimes",
+        &["image/pullPolicy", "Always"],
+    ),
+    ("--set=image.registry=r.example", &["image", "registry"]),
+    ("--set=proxyImage.digest=latest", &["proxyImage/digest"]),
+    (
+        "--set-json=imagePullSecrets=[\"pull\"]",
+        &["imagePullSecrets/0"],
+    ),
+    ("--set=watchNamespaces={Chat}", &["watchNamespaces/0"]),
+    ("--set=watchNamespaces={a,a}", &["watchNamespaces"]),
+    ("--set=watchNamespaces=chat", &["watchNamespaces", "array"]),
+    ("--set-string=clusterWide=true", &["clusterWide", "boolean"]),
+    (
+        "--set=allowedDomains.chat={*.example.org}",
+        &["allowedDomains/chat/0"],
+    ),
+    (
+        "--set-json=allowedDomains.chat=[]",
+        &["allowedDomains/chat"],
+    ),
+    (
+        "--set-json=allowedDomains={\"Chat\":[\"example.org\"]}",
+        &["allowedDomains", "Chat"],
+    ),
+    ("--set=dns.ownerId=a b", &["dns/ownerId"]),
+    ("--set=crds.install=true", &["crds", "install"]),
+    ("--set=rbac.create=maybe", &["rbac/create"]),
+    ("--set=serviceAccount.nmae=x", &["serviceAccount", "nmae"]),
+    ("--set=log.format=xml", &["log/format", "json"]),
+    ("--set=log.level=", &["log/level"]),
+    ("--set=nodeSelector.gpu=1", &["nodeSelector/gpu", "string"]),
+    ("--set=metrics.port=80", &["metrics/port", "minimum"]),
+    (
+        "--set=metrics.podMonitor.interval=30",
+        &["metrics/podMonitor/interval"],
+    ),
+    (
+        "--set=metrics.serviceMonitor.enabled=true",
+        &["metrics", "serviceMonitor"],
+    ),
+    ("--set=cleanup=false", &["cleanup"]),
+    (
+        "--set=serviceAccount.create=false",
+        &["serviceAccount.name must be set"],
+    ),
+    (
+        "--set=clusterWide=true,watchNamespaces={a}",
+        &["watchNamespaces", "clusterWide"],
+    ),
+];
+
+#[test]
+fn each_mistake_in_the_values_is_refused_with_its_field() {
+    with_helm(|major, helm| {
+        let mut wrong = Vec::new();
+        for (setting, named) in MISTAKES {
+            let arguments = ["template", &chart(), "--kube-version=1.36.0", setting];
+            let output = helm.output(&arguments).unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            if output.status.success() || !named.iter().all(|it| said.contains(it)) {
+                wrong.push(format!("{major:?} {setting}: {said}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    });
+}

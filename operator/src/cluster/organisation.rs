@@ -114,7 +114,10 @@ impl Organisation {
             if last.is_none_or(|last| last.generation != config.generation) {
                 let since = self.since.entry(pool.clone()).or_default();
                 note_changes(since, last, config);
-                self.syncing.insert(pool.clone(), Instant::now());
+                // One that overtakes another counts from the first that pods do not have.
+                self.syncing
+                    .entry(pool.clone())
+                    .or_insert_with(Instant::now);
                 self.last.insert(pool.clone(), config.clone());
             }
         }
@@ -122,13 +125,16 @@ impl Organisation {
         for (pool, report) in &scene.reports {
             if let Loaded::All(generation) = report.loaded() {
                 self.reached.insert(pool.clone(), generation);
-                self.note_sync(pool, generation);
+                self.note_loaded(pool, generation);
             }
             if let Some(config) = scene.compiled.configs.get(pool) {
                 scene
                     .facts
                     .insert(pool.clone(), pods::merge::merge(report, config));
             }
+        }
+        for (pool, since) in &self.syncing {
+            self.show_sync(pool, *since);
         }
         scene.since.clone_from(&self.since);
         scene.reached.clone_from(&self.reached);
@@ -188,22 +194,27 @@ impl Organisation {
         reports
     }
 
-    fn note_sync(&mut self, pool: &str, generation: u64) {
+    /// A document that all ready pods have loaded is no longer on its way.
+    fn note_loaded(&mut self, pool: &str, generation: u64) {
         let newest = self.last.get(pool).map(|config| config.generation);
         if newest.is_some_and(|newest| generation >= newest)
             && let Some(since) = self.syncing.remove(pool)
         {
-            let labels = OfPool {
-                namespace: self.namespace.clone(),
-                pool: pool.to_owned(),
-            };
-            let seconds = since.elapsed().as_secs_f64();
-            self.context
-                .metrics
-                .config_sync_seconds
-                .get_or_create(&labels)
-                .set(seconds);
+            self.show_sync(pool, since);
         }
+    }
+
+    /// How long a document took, or has been on its way by now.
+    fn show_sync(&self, pool: &str, since: Instant) {
+        let labels = OfPool {
+            namespace: self.namespace.clone(),
+            pool: pool.to_owned(),
+        };
+        self.context
+            .metrics
+            .config_sync_seconds
+            .get_or_create(&labels)
+            .set(since.elapsed().as_secs_f64());
     }
 
     /// Every pool that there is, those on their way out included: each for itself.

@@ -24,10 +24,6 @@ use super::{chart, get, pods_are_ready};
 
 /// Metrics that have no series here, and why; a query of another one has to return data.
 const EMPTY: &[(&str, &str)] = &[
-    (
-        "config_sync_seconds",
-        "the pod here only plays its status; how long a real one takes is for tests on a node",
-    ),
     ("connections_refused_total", "no connection was refused"),
     (
         "dns_published",

@@ -23,6 +23,7 @@ pub mod release;
 pub mod run;
 pub mod scene;
 pub mod snapshot;
+pub mod statuses;
 pub mod table;
 pub mod writer;
 pub mod written;

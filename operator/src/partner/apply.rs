@@ -1,51 +1,13 @@
-//! Writes a partner's status, and an Event where a condition is news.
+//! Who writes a partner's status.
 
-use std::sync::Arc;
+use xmpp_edge_crds::kinds::XmppFederatedPartner;
 
-use kube::{Resource, ResourceExt};
-use xmpp_edge_crds::kinds::{PartnerStatus, XmppFederatedPartner};
+use super::KIND;
+use crate::cluster::statuses::Author;
 
-use super::{KIND, read::Observed};
-use crate::cluster::{
-    Context,
-    loose::Loose,
-    writer::{WriteError, apply_status},
+/// The kind's controller.
+pub const AUTHOR: Author<XmppFederatedPartner> = Author {
+    kind: KIND,
+    manager: "xmpp-edge-operator/partner",
+    table: |caches| &caches.partners,
 };
-
-/// Field manager of the kind's controller.
-pub const MANAGER: &str = "xmpp-edge-operator/partner";
-
-/// Hands the status in; it is written as soon as others before it are.
-pub fn apply(context: &Arc<Context>, partner: &Observed<'_>, status: PartnerStatus) {
-    // A newer operator wrote of a newer form than this one has seen: its report is on its way.
-    if partner.status.observed_generation > status.observed_generation {
-        return;
-    }
-    let object = partner.object.clone();
-    let before = partner.status.conditions.clone();
-    let key = (
-        KIND,
-        object.namespace().unwrap_or_default(),
-        object.name_any(),
-    );
-    let wanted = status.clone();
-    let task_context = context.clone();
-    let task = async move {
-        let context = task_context;
-        if !context.caches.partners.is_current(&object) {
-            return Err(WriteError::Overtaken);
-        }
-        let answer: Loose<XmppFederatedPartner> =
-            apply_status(&context.client, object.as_ref(), MANAGER, &status).await?;
-        let mut reference = answer.object_ref(&());
-        // The Event stands beside the object.
-        reference.namespace = answer.namespace();
-        context.caches.partners.put(answer);
-        context
-            .events
-            .transitions(&reference, &before, &status.conditions)
-            .await;
-        Ok(())
-    };
-    context.writer.submit(key, &wanted, Box::pin(task));
-}

@@ -47,7 +47,7 @@ pub fn reconcile(
             status::difference(&partner.status, &wanted),
         );
         if due {
-            apply::apply(context, &partner, wanted);
+            apply::AUTHOR.hand_in(context, &object, &partner.status, wanted);
         }
     }
     counts

@@ -1,51 +1,13 @@
-//! Writes a policy's status, and an Event where a condition is news.
+//! Who writes a policy's status.
 
-use std::sync::Arc;
+use xmpp_edge_crds::kinds::ExternalAccessPolicy;
 
-use kube::{Resource, ResourceExt};
-use xmpp_edge_crds::kinds::{ExternalAccessPolicy, PolicyStatus};
+use super::KIND;
+use crate::cluster::statuses::Author;
 
-use super::{KIND, read::Observed};
-use crate::cluster::{
-    Context,
-    loose::Loose,
-    writer::{WriteError, apply_status},
+/// The kind's controller.
+pub const AUTHOR: Author<ExternalAccessPolicy> = Author {
+    kind: KIND,
+    manager: "xmpp-edge-operator/policy",
+    table: |caches| &caches.policies,
 };
-
-/// Field manager of the kind's controller.
-pub const MANAGER: &str = "xmpp-edge-operator/policy";
-
-/// Hands the status in; it is written as soon as others before it are.
-pub fn apply(context: &Arc<Context>, policy: &Observed<'_>, status: PolicyStatus) {
-    // A newer operator wrote of a newer form than this one has seen: its report is on its way.
-    if policy.status.observed_generation > status.observed_generation {
-        return;
-    }
-    let object = policy.object.clone();
-    let before = policy.status.conditions.clone();
-    let key = (
-        KIND,
-        object.namespace().unwrap_or_default(),
-        object.name_any(),
-    );
-    let wanted = status.clone();
-    let task_context = context.clone();
-    let task = async move {
-        let context = task_context;
-        if !context.caches.policies.is_current(&object) {
-            return Err(WriteError::Overtaken);
-        }
-        let answer: Loose<ExternalAccessPolicy> =
-            apply_status(&context.client, object.as_ref(), MANAGER, &status).await?;
-        let mut reference = answer.object_ref(&());
-        // The Event stands beside the object.
-        reference.namespace = answer.namespace();
-        context.caches.policies.put(answer);
-        context
-            .events
-            .transitions(&reference, &before, &status.conditions)
-            .await;
-        Ok(())
-    };
-    context.writer.submit(key, &wanted, Box::pin(task));
-}

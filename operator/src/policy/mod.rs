@@ -47,7 +47,7 @@ pub fn reconcile(
             status::difference(&policy.status, &wanted),
         );
         if due {
-            apply::apply(context, &policy, wanted);
+            apply::AUTHOR.hand_in(context, &object, &policy.status, wanted);
         }
     }
     counts

@@ -35,13 +35,17 @@ use crate::{
         loose::Loose,
         metrics::OfPool,
         snapshot,
-        writer::{WriteError, apply_status},
+        statuses::Author,
     },
     compile::{Diagnostic, Fault, Kind, ObjectRef},
 };
 
 /// Field manager of a pool's status.
-const STATUS_MANAGER: &str = "xmpp-edge-operator/pool-status";
+const AUTHOR: Author<EdgePool> = Author {
+    kind: "EdgePool",
+    manager: "xmpp-edge-operator/pool-status",
+    table: |caches| &caches.pools,
+};
 /// Certificates are looked at this often although nothing changes: the shortest of ours lives seven
 /// days.
 const RENEWALS: Duration = Duration::from_secs(3600);
@@ -398,7 +402,7 @@ struct Found<'a> {
 fn report(
     context: &Context,
     scene: &Scene,
-    object: &Loose<EdgePool>,
+    object: &Arc<Loose<EdgePool>>,
     looked: &Found<'_>,
     written: &Written,
 ) {
@@ -458,33 +462,7 @@ fn report(
     }
     remembered.counted = Some(scene.now);
     drop(pools);
-    submit(context, object, &old, new);
-}
-
-fn submit(context: &Context, object: &Loose<EdgePool>, old: &PoolStatus, new: PoolStatus) {
-    let namespace = object.namespace().unwrap_or_default();
-    let name = object.name_any();
-    // A status is JSON by its own definition; should it not be, nothing is written.
-    let Ok(body) = serde_json::to_value(&new) else {
-        return;
-    };
-    let (client, caches, events) = (
-        context.client.clone(),
-        context.caches.clone(),
-        context.events.clone(),
-    );
-    let old = old.conditions.clone();
-    let object = object.clone();
-    let reference = object.object_ref(&());
-    let task = async move {
-        let written: Loose<EdgePool> = apply_status(&client, &object, STATUS_MANAGER, &new).await?;
-        caches.pools.put(written);
-        events.transitions(&reference, &old, &new.conditions).await;
-        Ok::<(), WriteError>(())
-    };
-    context
-        .writer
-        .submit(("EdgePool", namespace, name), &body, Box::pin(task));
+    AUTHOR.hand_in(context, object, &old, new);
 }
 
 fn status_of(object: &Loose<EdgePool>) -> PoolStatus {

@@ -264,6 +264,8 @@ impl Configurations {
         // A resumed session would carry an old judgement, and each ticket costs memory.
         starttls.session_storage = Arc::new(NoServerSessionStorage {});
         starttls.send_tls13_tickets = 0;
+        // All that is offered is sound; which of it is the same for every peer.
+        starttls.ignore_client_order = true;
         let mut direct = starttls.clone();
         direct.alpn_protocols = vec![ALPN.to_vec()];
         let client = client_builder()

@@ -18,7 +18,9 @@ mod controller_manager;
 mod helm;
 mod identity;
 mod kubectl;
+pub mod node;
 mod operator;
+mod place;
 mod shared;
 mod storage;
 mod submit;
@@ -26,7 +28,7 @@ mod tools;
 
 pub use api_server::ApiServer;
 pub use audit::{Audit, Entry, ObjectRef, User};
-pub use controller_manager::{ControllerManager, WITHOUT_NODES};
+pub use controller_manager::{ControllerManager, WITH_NODES, WITHOUT_NODES};
 pub use helm::{Helm, Major};
 pub use identity::{Credential, Identity};
 pub use kubectl::Kubectl;

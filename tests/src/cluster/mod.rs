@@ -17,6 +17,7 @@ mod audit;
 mod controller_manager;
 mod helm;
 mod identity;
+pub mod images;
 mod kubectl;
 pub mod node;
 mod operator;

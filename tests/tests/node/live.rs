@@ -1,7 +1,7 @@
 //! What changes while people talk: partners, policies, certificates. Nobody else notices, and no pod is
 //! replaced or restarted.
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use serde_json::json;
 use xmpp_edge_tests::wait;
 

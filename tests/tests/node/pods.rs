@@ -24,7 +24,14 @@ impl Stage {
     /// The pods of a pool, sorted by name.
     pub fn pods(&self, pool: &str) -> Result<Vec<Pod>> {
         let selector = format!("--selector=xmpp-edge.dev/pool={pool}");
-        let arguments = ["get", "pods", "--namespace", EDGE, &selector, "--output=json"];
+        let arguments = [
+            "get",
+            "pods",
+            "--namespace",
+            EDGE,
+            &selector,
+            "--output=json",
+        ];
         let all: Value = serde_json::from_str(&self.kubectl().run(&arguments)?)?;
         let pods = all["items"].as_array().context("items")?;
         let mut pods: Vec<Pod> = pods.iter().map(Pod::of).collect();
@@ -35,7 +42,10 @@ impl Stage {
     /// What stays the same as long as no pod of any pool is replaced or restarted.
     pub fn lives(&self) -> Result<BTreeMap<String, i64>> {
         let pods = [self.pods("hq")?, self.pods("branch")?].concat();
-        Ok(pods.into_iter().map(|pod| (pod.uid, pod.restarts)).collect())
+        Ok(pods
+            .into_iter()
+            .map(|pod| (pod.uid, pod.restarts))
+            .collect())
     }
 
     /// SIGKILL to the proxy in a pod.
@@ -60,12 +70,20 @@ impl Stage {
     pub fn served(&self, host: u8) -> Result<String> {
         let address: Ipv4Addr = self.cluster.site().balancer(host);
         let dialled = Command::new("openssl")
-            .args(["s_client", "-starttls", "xmpp-server", "-xmpphost", crate::stage::OWN])
+            .args([
+                "s_client",
+                "-starttls",
+                "xmpp-server",
+                "-xmpphost",
+                crate::stage::OWN,
+            ])
             .args(["-connect", &format!("{address}:5269")])
             .stdin(std::process::Stdio::null())
             .output()?;
         let text = String::from_utf8_lossy(&dialled.stdout).into_owned();
-        let (_, rest) = text.split_once("-----BEGIN CERTIFICATE-----").context("a certificate")?;
+        let (_, rest) = text
+            .split_once("-----BEGIN CERTIFICATE-----")
+            .context("a certificate")?;
         let (body, _) = rest.split_once("-----END").context("a certificate's end")?;
         Ok(body.split_whitespace().collect())
     }

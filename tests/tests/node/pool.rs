@@ -66,7 +66,14 @@ fn a_pod_is_deleted_and_replaced_and_nothing_is_lost() {
     STAGE.test(async |stage| {
         let talk = Talk::begin(stage).await?;
         for pod in stage.pods("hq")? {
-            let arguments = ["delete", "pod", &pod.name, "--namespace", EDGE, "--wait=false"];
+            let arguments = [
+                "delete",
+                "pod",
+                &pod.name,
+                "--namespace",
+                EDGE,
+                "--wait=false",
+            ];
             stage.kubectl().run(&arguments)?;
             wait::until("it is gone", SOON, async || {
                 let pods = stage.pods("hq").ok()?;
@@ -101,7 +108,10 @@ fn pools_of_a_domain_are_replaced_one_after_the_other_the_least_preferred_first(
         let talk = Talk::begin(stage).await?;
         let stamp = format!("{:?}", std::time::SystemTime::now());
         for pool in ["epool/hq", "epool/branch"] {
-            stage.edit(pool, &json!({"podTemplate": {"annotations": {"stamp": stamp}}}))?;
+            stage.edit(
+                pool,
+                &json!({"podTemplate": {"annotations": {"stamp": stamp}}}),
+            )?;
         }
         let mut order = Vec::new();
         wait::until("both are replaced", SOON * 3, async || {
@@ -154,7 +164,9 @@ fn a_site_dies_and_the_second_one_takes_over_and_back_and_nothing_is_lost() {
         stage.kubectl().run(&["cordon", "node1"])?;
         let selector = "--selector=xmpp-edge.dev/pool=hq";
         let now = ["--grace-period=0", "--force", "--namespace", EDGE];
-        stage.kubectl().run(&[&["delete", "pods", selector], &now[..]].concat())?;
+        stage
+            .kubectl()
+            .run(&[&["delete", "pods", selector], &now[..]].concat())?;
         published(stage, &["edge2.org.example"]).await?;
         talk.goes_on().await?;
 

@@ -4,7 +4,7 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -15,7 +15,8 @@ use tokio::sync::{Mutex, OnceCell};
 use xmpp_edge_tests::{
     cluster::{
         Helm, Kubectl, Major,
-        node::{Cluster, DNS, Internet, Site, on_the_internet},
+        images::{Images, Product, SERVERS},
+        node::{Cluster, DNS, Internet, Lacking, Site, on_the_internet},
     },
     pki::{Authority, Usage},
     primary::{EDITOR, Primary, SECRET, Software},
@@ -83,7 +84,10 @@ pub struct Stage {
 
 impl Stage {
     async fn start(internet: &'static Internet) -> Result<Self> {
+        let images = Images::find().map_err(Lacking::from)?;
         let directory = tempfile::Builder::new().prefix("node-").tempdir()?;
+        let folder = directory.path().to_owned();
+        let archives = tokio::task::spawn_blocking(move || build(&images, &folder));
         let authority = Authority::new("Test Root of the Internet");
         let address = SocketAddr::from((internet.address(DNS.octets()[3])?, 53));
         let dns = Primary::start_at(Software::Bind, address, &[("example", "")]).await?;
@@ -98,6 +102,9 @@ impl Stage {
             outside(Kind::Ejabberd, "partner.example", 10, "bob"),
             outside(Kind::Prosody, "friend.example", 11, "dave"),
         )?;
+        for archive in archives.await?? {
+            cluster.import(&archive)?;
+        }
         let mut stage = Self {
             partner,
             friend,
@@ -114,9 +121,6 @@ impl Stage {
 
     /// What docs/guide/install.md and the comments in the examples say.
     async fn install(&mut self) -> Result<()> {
-        for archive in crate::stage::archives()? {
-            self.cluster.import(&archive)?;
-        }
         self.apply(&example("namespaces.yaml"))?;
         let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/xmpp-edge");
         let place = ["--namespace", SYSTEM, "--create-namespace"];
@@ -128,7 +132,10 @@ impl Stage {
         let roots = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "roots", "namespace": EDGE},
             "data": {"ca.crt": self.authority.certificate()}});
         self.apply(&roots.to_string())?;
-        for (file, pool) in [("pool.yaml", "epool/hq"), ("second-site.yaml", "epool/branch")] {
+        for (file, pool) in [
+            ("pool.yaml", "epool/hq"),
+            ("second-site.yaml", "epool/branch"),
+        ] {
             self.apply(&example(file))?;
             // No public CA vouches for anyone here.
             let trust = json!({"trust": {"caConfigMapRef": {"name": "roots", "key": "ca.crt"}}});
@@ -137,7 +144,11 @@ impl Stage {
         self.apply(&example("policy.yaml"))?;
         let partner = example("partner.yaml");
         self.apply(&partner)?;
-        self.apply(&partner.replace("partner.example", "friend.example").replace("name: partner", "name: friend"))?;
+        self.apply(
+            &partner
+                .replace("partner.example", "friend.example")
+                .replace("name: partner", "name: friend"),
+        )?;
 
         for (service, host) in [("hq-edge", 1), ("branch-edge", 2)] {
             self.found(&format!("service/{service}")).await?;
@@ -175,9 +186,12 @@ impl Stage {
         let prosody = example("prosody.yaml")
             .replace("10.96.0.53", &resolvers[0])
             .replace("10.96.1.53", &resolvers[1])
-            .replace("image: prosody:0.12", "image: xmpp-edge-test-servers:1")
+            .replace("image: prosody:0.12", &format!("image: {SERVERS}"))
             .replace("[prosody,", "[lua5.4, /usr/bin/prosody,")
-            .replace("authentication =", &format!("{plain}\n    authentication ="));
+            .replace(
+                "authentication =",
+                &format!("{plain}\n    authentication ="),
+            );
         self.apply(&prosody)?;
         let place = ["--namespace", CHAT, "--timeout=90s"];
         let rollout = ["rollout", "status", "deployment/prosody"];
@@ -187,7 +201,13 @@ impl Stage {
         let exec = ["exec", "--namespace", CHAT, "deployment/prosody", "--"];
         self.kubectl()
             .run(&[&exec[..], &["sh", "-c", register]].concat())?;
-        let arguments = ["get", "service/prosody", "--namespace", CHAT, "--output=jsonpath={.spec.clusterIP}"];
+        let arguments = [
+            "get",
+            "service/prosody",
+            "--namespace",
+            CHAT,
+            "--output=jsonpath={.spec.clusterIP}",
+        ];
         let address: Ipv4Addr = self.kubectl().run(&arguments)?.parse()?;
         self.inside = SocketAddr::from((address, C2S_PORT));
         Ok(())
@@ -226,7 +246,8 @@ impl Stage {
     pub fn edit(&self, what: &str, spec: &Value) -> Result<()> {
         let patch = json!({ "spec": spec }).to_string();
         let place = ["--namespace", EDGE, "--type=merge", "--patch", &patch];
-        self.kubectl().run(&[&["patch", what], &place[..]].concat())?;
+        self.kubectl()
+            .run(&[&["patch", what], &place[..]].concat())?;
         Ok(())
     }
 
@@ -299,6 +320,15 @@ fn example(file: &str) -> String {
     fs::read_to_string(folder.join(file)).unwrap()
 }
 
+/// The archives of the pods' images: those of the chart, and that of the servers.
+fn build(images: &Images, folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut archives = vec![images.servers().to_owned()];
+    for product in Product::ALL {
+        archives.push(images.build(product, env!("CARGO_PKG_VERSION"), folder)?);
+    }
+    Ok(archives)
+}
+
 async fn publish(dns: &Primary, domain: &str, ip: Ipv4Addr) -> Result<()> {
     let target = format!("xmpp.{domain}.");
     dns.edit(&format!(
@@ -321,9 +351,4 @@ fn outside(authority: &Authority, domain: &str, ip: Ipv4Addr, user: &str) -> Spe
         acknowledge: Acknowledge::Resending,
         trace: true,
     }
-}
-
-/// The images of the pods.
-fn archives() -> Result<Vec<std::path::PathBuf>> {
-    Ok(vec!["/tmp/img-operator.tar".into(), "/tmp/img-proxy.tar".into(), "/tmp/img-servers.tar".into()])
 }

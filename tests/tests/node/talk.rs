@@ -63,7 +63,10 @@ impl Talk {
             inbound: self.inbound.finish().await?,
             outbound: self.outbound.finish().await?,
         };
-        println!("inbound  {}\noutbound {}", outcome.inbound, outcome.outbound);
+        println!(
+            "inbound  {}\noutbound {}",
+            outcome.inbound, outcome.outbound
+        );
         Ok(outcome)
     }
 }
@@ -72,7 +75,11 @@ impl Outcome {
     /// That every message has its fate.
     pub fn nothing_lost(&self) -> Result<()> {
         for account in [&self.inbound, &self.outbound] {
-            ensure!(account.lost == 0, "lost {:?}: {account}", account.lost_numbers);
+            ensure!(
+                account.lost == 0,
+                "lost {:?}: {account}",
+                account.lost_numbers
+            );
         }
         Ok(())
     }

@@ -19,7 +19,9 @@ mod helm;
 mod identity;
 pub mod images;
 mod kubectl;
+pub mod node;
 mod operator;
+mod place;
 mod shared;
 mod storage;
 mod submit;
@@ -27,7 +29,7 @@ mod tools;
 
 pub use api_server::ApiServer;
 pub use audit::{Audit, Entry, ObjectRef, User};
-pub use controller_manager::{ControllerManager, WITHOUT_NODES};
+pub use controller_manager::{ControllerManager, WITH_NODES, WITHOUT_NODES};
 pub use helm::{Helm, Major};
 pub use identity::{Credential, Identity};
 pub use kubectl::Kubectl;

@@ -27,6 +27,8 @@ fn the_images_have_one_program_the_c_library_and_ca_roots_and_run_as_nobody_spec
                 config["Labels"]["org.opencontainers.image.version"],
                 "9.9.9"
             );
+            // Pods name their program without a path.
+            assert_eq!(config["Env"], serde_json::json!(["PATH=/usr/local/bin"]));
             let said = image.run_as(USER, &[&program, "--version"])?;
             assert!(said.starts_with(name), "{said}");
 

@@ -125,6 +125,8 @@ impl Images {
         let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
         run(buildah(folder)
             .arg("build")
+            // The same binaries make the same layers.
+            .args(["--timestamp", "0"])
             .args(["--target", product.target(), "--tag", &image])
             .arg(format!("--label=org.opencontainers.image.version={tag}"))
             .arg(format!(

@@ -16,6 +16,7 @@ pub struct Pod {
     pub restarts: i64,
     pub ready: bool,
     pub ending: bool,
+    pub image: String,
     /// Of the pod template.
     pub print: String,
 }
@@ -98,6 +99,7 @@ impl Pod {
             uid: text(&metadata["uid"]),
             restarts: status["restartCount"].as_i64().unwrap_or_default(),
             ready: status["ready"] == true,
+            image: text(&pod["spec"]["containers"][0]["image"]),
             ending: metadata["deletionTimestamp"].is_string(),
             print: text(&metadata["labels"]["pod-template-hash"]),
         }

@@ -4,6 +4,7 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -16,7 +17,7 @@ use xmpp_edge_tests::{
     cluster::{
         Helm, Kubectl, Major,
         images::{Images, Product, SERVERS},
-        node::{Cluster, DNS, Internet, Lacking, Site, on_the_internet},
+        node::{Cluster, DNS, Internet, Lacking, NODE, Site, on_the_internet},
     },
     pki::{Authority, Usage},
     primary::{EDITOR, Primary, SECRET, Software},
@@ -29,9 +30,11 @@ pub const OWN: &str = "org.example";
 /// Namespace of the edge.
 pub const EDGE: &str = "edge";
 /// Namespace of the server inside.
-const CHAT: &str = "chat";
+pub const CHAT: &str = "chat";
 /// Namespace of the operator.
-const SYSTEM: &str = "edge-system";
+pub const SYSTEM: &str = "edge-system";
+/// The chart.
+pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/xmpp-edge");
 
 /// What one test may take, the start of all and other tests' turns included.
 const TEST: Duration = Duration::from_secs(900);
@@ -79,7 +82,8 @@ pub struct Stage {
     /// Whom partners trust and are trusted by.
     pub authority: Authority,
     pub cluster: Cluster,
-    _directory: TempDir,
+    pub internet: &'static Internet,
+    directory: TempDir,
 }
 
 impl Stage {
@@ -112,7 +116,8 @@ impl Stage {
             dns,
             authority,
             cluster,
-            _directory: directory,
+            internet,
+            directory,
         };
         let installed = stage.install().await;
         installed.map_err(|error| stage.explain(error))?;
@@ -122,11 +127,11 @@ impl Stage {
     /// What docs/guide/install.md and the comments in the examples say.
     async fn install(&mut self) -> Result<()> {
         self.apply(&example("namespaces.yaml"))?;
-        let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/xmpp-edge");
+        self.volume()?;
         let place = ["--namespace", SYSTEM, "--create-namespace"];
         let values = ["--set", "watchNamespaces={edge}"];
         self.helm()?
-            .run(&[&["install", "xmpp-edge", chart], &place[..], &values].concat())?;
+            .run(&[&["install", "xmpp-edge", CHART], &place[..], &values].concat())?;
         self.secret("tsig", &json!({"name": EDITOR, "secret": SECRET}))?;
         self.certify()?;
         let roots = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "roots", "namespace": EDGE},
@@ -211,6 +216,18 @@ impl Stage {
         let address: Ipv4Addr = self.kubectl().run(&arguments)?.parse()?;
         self.inside = SocketAddr::from((address, C2S_PORT));
         Ok(())
+    }
+
+    /// What a storage class would provision for the contacts of the pool that has one replica.
+    fn volume(&self) -> Result<()> {
+        let folder = self.directory.path().join("contacts");
+        fs::create_dir_all(&folder)?;
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o777))?;
+        let here = json!([{"key": "kubernetes.io/hostname", "operator": "In", "values": [NODE]}]);
+        let volume = json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "contacts"}, "spec": {
+            "capacity": {"storage": "10Gi"}, "accessModes": ["ReadWriteOnce"], "local": {"path": folder},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": here}]}}}});
+        self.apply(&volume.to_string())
     }
 
     /// Gives the pool a certificate, or another one.

@@ -1,9 +1,10 @@
 //! A real Prometheus that finds and scrapes the pods as the chart's PodMonitors say, with the chart's rules.
 //!
-//! There is no Prometheus operator to read the PodMonitors and PrometheusRule: what they say is put into
-//! Prometheus's own words here.
+//! There is no Prometheus operator to read the PodMonitors and PrometheusRule, and Debian's Prometheus was built
+//! without Kubernetes: what the objects say is put into Prometheus's own words here, and all ports of all pods into
+//! a file, with the labels that it would find them by. Which of them are scraped, it decides.
 
-use std::{fs, net::SocketAddr};
+use std::{fs, net::SocketAddr, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -20,7 +21,7 @@ use crate::stage::{CHART, EDGE, OWN, SOON, STAGE, SYSTEM, Stage};
 const EMPTY: &[(&str, &str)] = &[("connections_refused_total", "no connection was refused")];
 
 /// The objects of this kind that the chart renders with monitoring enabled.
-fn rendered(home: &std::path::Path, kind: &str) -> Result<Vec<Value>> {
+fn rendered(home: &Path, kind: &str) -> Result<Vec<Value>> {
     let values = "watchNamespaces={edge},metrics.podMonitor.enabled=true,metrics.podMonitor.interval=1s,\
         metrics.prometheusRule.enabled=true";
     let place = ["--namespace", SYSTEM, "--set", values];
@@ -39,9 +40,52 @@ fn sanitised(name: &str) -> String {
     name.chars().map(plain).collect()
 }
 
-/// What a PodMonitor says, as a scrape job that asks the API server with this kubeconfig.
-fn job(monitor: &Value, kubeconfig: &str) -> Result<Value> {
+/// The ports of these namespaces' pods, as Prometheus's own discovery describes them.
+fn discovered(stage: &Stage, namespaces: &Value) -> Result<Vec<Value>> {
+    let mut found = Vec::new();
+    for namespace in namespaces.as_array().context("namespaces")? {
+        let namespace = namespace.as_str().context("a namespace")?;
+        let arguments = ["get", "pods", "--namespace", namespace, "--output=json"];
+        let pods: Value = serde_json::from_str(&stage.kubectl().run(&arguments)?)?;
+        for pod in pods["items"].as_array().context("items")? {
+            let mut labels = serde_json::Map::new();
+            let mut say = |name: &str, value: &Value| {
+                labels.insert(format!("__meta_kubernetes_{name}"), value.clone());
+            };
+            say("namespace", &pod["metadata"]["namespace"]);
+            say("pod_name", &pod["metadata"]["name"]);
+            for (name, value) in pod["metadata"]["labels"].as_object().context("labels")? {
+                say(&format!("pod_label_{}", sanitised(name)), value);
+            }
+            let ip = pod["status"]["podIP"].as_str().context("an address")?;
+            for container in pod["spec"]["containers"].as_array().context("containers")? {
+                for port in container["ports"].as_array().into_iter().flatten() {
+                    let mut labels = labels.clone();
+                    let mut say = |name: &str, value: &Value| {
+                        labels.insert(
+                            format!("__meta_kubernetes_pod_container_{name}"),
+                            value.clone(),
+                        );
+                    };
+                    say("name", &container["name"]);
+                    say("port_name", &port["name"]);
+                    let target = format!("{ip}:{}", port["containerPort"]);
+                    found.push(json!({"targets": [target], "labels": labels}));
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// What a PodMonitor says, as a scrape job.
+fn job(stage: &Stage, folder: &Path, monitor: &Value) -> Result<Value> {
     let (spec, endpoint) = (&monitor["spec"], &monitor["spec"]["podMetricsEndpoints"][0]);
+    let name = monitor["metadata"]["name"].as_str().context("a name")?;
+    let pods = folder.join(format!("{name}.json"));
+    let found = discovered(stage, &spec["namespaceSelector"]["matchNames"])?;
+    fs::write(&pods, json!(found).to_string())?;
+
     let meta = |name: &str| format!("__meta_kubernetes_{name}");
     let keep = |source: String, value: &Value| json!({"source_labels": [source], "regex": value, "action": "keep"});
     let copy =
@@ -58,44 +102,22 @@ fn job(monitor: &Value, kubeconfig: &str) -> Result<Value> {
     relabel.push(copy(meta("pod_name"), "pod"));
     relabel.push(copy(meta("pod_container_name"), "container"));
     for own in endpoint["relabelings"].as_array().into_iter().flatten() {
-        relabel.push(
-            json!({"source_labels": own["sourceLabels"], "target_label": own["targetLabel"]}),
-        );
+        let (from, into) = (&own["sourceLabels"], &own["targetLabel"]);
+        relabel.push(json!({"source_labels": from, "target_label": into}));
     }
     Ok(json!({
-        "job_name": monitor["metadata"]["name"],
+        "job_name": name,
         "metrics_path": endpoint["path"],
         "scrape_interval": endpoint["interval"],
         "honor_labels": endpoint["honorLabels"] == true,
-        "kubernetes_sd_configs": [{"role": "pod", "kubeconfig_file": kubeconfig,
-            "namespaces": {"names": spec["namespaceSelector"]["matchNames"]}}],
+        "file_sd_configs": [{"files": [pods]}],
         "relabel_configs": relabel,
     }))
 }
 
-/// The kubeconfig of a Prometheus that may look at pods, with the token of its ServiceAccount.
-async fn scraper(stage: &Stage) -> Result<String> {
-    let server = stage.cluster.server();
-    server.namespace("monitoring", &[]).await?;
-    let who = server.service_account("monitoring", "prometheus").await?;
-    for namespace in [EDGE, SYSTEM] {
-        let metadata = json!({"name": "prometheus", "namespace": namespace});
-        let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata,
-            "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]});
-        let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": metadata,
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "prometheus"},
-            "subjects": [{"kind": "ServiceAccount", "name": "prometheus", "namespace": "monitoring"}]});
-        stage.apply(&role.to_string())?;
-        stage.apply(&binding.to_string())?;
-    }
-    let file = server.kubeconfig_file("prometheus", &who, "monitoring")?;
-    Ok(file.display().to_string())
-}
-
-async fn started(stage: &Stage, folder: &std::path::Path) -> Result<Prometheus> {
-    let kubeconfig = scraper(stage).await?;
+fn started(stage: &Stage, folder: &Path) -> Result<Prometheus> {
     let monitors = rendered(folder, "PodMonitor")?;
-    let jobs = monitors.iter().map(|it| job(it, &kubeconfig));
+    let jobs = monitors.iter().map(|it| job(stage, folder, it));
     let jobs = jobs.collect::<Result<Vec<_>>>()?;
     ensure!(jobs.len() == 2, "operators and proxies");
     let rules = rendered(folder, "PrometheusRule")?;
@@ -183,7 +205,7 @@ async fn talk([alice, carol, bob]: [&Client; 3], number: usize) -> Result<()> {
 fn a_prometheus_scrapes_every_pod_every_panel_has_data_and_no_alert_fires() {
     STAGE.test(async |stage| {
         let folder = tempfile::tempdir()?;
-        let prometheus = started(stage, folder.path()).await?;
+        let prometheus = started(stage, folder.path())?;
         every_pod_is_scraped(&prometheus).await?;
 
         more_to_see(stage)?;

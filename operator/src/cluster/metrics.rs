@@ -68,6 +68,8 @@ pub struct Metrics {
     registry: Mutex<Registry>,
     pub reconciliations: Family<Reconciled, Counter>,
     pub reconcile_seconds: Seconds,
+    /// Of those looks at a namespace that found anything to compile anew.
+    pub compile_seconds: Histogram,
     pub objects: Family<Objects, Gauge>,
     /// Statuses that wait to be written or are under way.
     pub statuses_waiting: Gauge,
@@ -101,6 +103,12 @@ impl Default for Metrics {
             "reconcile_seconds",
             "Time of a pass over a kind",
             reconcile_seconds.clone(),
+        );
+        let compile_seconds = buckets();
+        registry.register(
+            "compile_seconds",
+            "Time of compiling a namespace whose objects changed",
+            compile_seconds.clone(),
         );
         let objects = Family::default();
         registry.register("objects", "Objects by condition Ready", objects.clone());
@@ -154,6 +162,7 @@ impl Default for Metrics {
             registry: Mutex::new(registry),
             reconciliations,
             reconcile_seconds,
+            compile_seconds,
             objects,
             statuses_waiting,
             leader,
@@ -222,6 +231,7 @@ mod tests {
             domain: "d".into(),
         };
         metrics.reconciled("EdgePool", true, Duration::from_millis(3));
+        metrics.compile_seconds.observe(0.003);
         metrics
             .objects
             .get_or_create(&Objects {
@@ -247,6 +257,7 @@ mod tests {
         for line in [
             "xmpp_edge_operator_reconciliations_total{kind=\"EdgePool\",outcome=\"ok\"} 1",
             "xmpp_edge_operator_reconcile_seconds_count{kind=\"EdgePool\"} 1",
+            "xmpp_edge_operator_compile_seconds_count 1",
             "xmpp_edge_operator_objects{namespace=\"n\",kind=\"EdgePool\",ready=\"True\"} 1",
             "xmpp_edge_operator_leader 0",
             "xmpp_edge_operator_statuses_waiting 0",

@@ -14,11 +14,13 @@
 
 mod api_server;
 mod audit;
+mod clock;
 mod controller_manager;
 mod helm;
 mod identity;
 mod kubectl;
 mod operator;
+pub mod pools;
 mod shared;
 mod storage;
 mod submit;
@@ -26,6 +28,7 @@ mod tools;
 
 pub use api_server::ApiServer;
 pub use audit::{Audit, Entry, ObjectRef, User};
+pub use clock::Clock;
 pub use controller_manager::{ControllerManager, WITHOUT_NODES};
 pub use helm::{Helm, Major};
 pub use identity::{Credential, Identity};

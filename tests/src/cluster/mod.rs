@@ -14,6 +14,7 @@
 
 mod api_server;
 mod audit;
+mod clock;
 mod controller_manager;
 mod helm;
 mod identity;
@@ -21,6 +22,7 @@ mod kubectl;
 pub mod node;
 mod operator;
 mod place;
+pub mod pools;
 mod shared;
 mod storage;
 mod submit;
@@ -28,7 +30,9 @@ mod tools;
 
 pub use api_server::ApiServer;
 pub use audit::{Audit, Entry, ObjectRef, User};
+pub use clock::Clock;
 pub use controller_manager::{ControllerManager, WITH_NODES, WITHOUT_NODES};
+pub use controller_manager::{ControllerManager, WITHOUT_NODES};
 pub use helm::{Helm, Major};
 pub use identity::{Credential, Identity};
 pub use kubectl::Kubectl;

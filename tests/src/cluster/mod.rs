@@ -32,7 +32,6 @@ pub use api_server::ApiServer;
 pub use audit::{Audit, Entry, ObjectRef, User};
 pub use clock::Clock;
 pub use controller_manager::{ControllerManager, WITH_NODES, WITHOUT_NODES};
-pub use controller_manager::{ControllerManager, WITHOUT_NODES};
 pub use helm::{Helm, Major};
 pub use identity::{Credential, Identity};
 pub use kubectl::Kubectl;

@@ -205,6 +205,9 @@ mod tests {
         metrics.pool_ready_replicas.get_or_create(&pool).set(2);
         metrics.config_sync_seconds.get_or_create(&pool).set(0.5);
         metrics.certificate_not_after.get_or_create(&pool).set(9);
+        let report =
+            crate::dns::metrics::tests::report(&[("a.example", true), ("b.example", false)]);
+        metrics.dns.count("n", "p", &report);
         let text = metrics.text();
         for line in [
             "xmpp_edge_operator_reconciliations_total{kind=\"EdgePool\",outcome=\"ok\"} 1",

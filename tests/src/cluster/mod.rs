@@ -18,6 +18,7 @@ mod clock;
 mod controller_manager;
 mod helm;
 mod identity;
+pub mod images;
 mod kubectl;
 pub mod node;
 mod operator;

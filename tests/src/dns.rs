@@ -4,6 +4,8 @@
 //! from no data, and can be told to fail or to stay silent for a name. Every question is kept, so
 //! that a test can assert that none was asked. What signs is a real server, in [`signed`].
 
+pub mod external;
+pub mod interfering;
 pub mod meddling;
 pub mod signed;
 pub mod unbound;

@@ -156,26 +156,12 @@ impl Primary {
     /// # Errors
     /// When `nsupdate` fails.
     pub async fn edit(&self, lines: &str) -> Result<()> {
-        let mut child = tokio::process::Command::new("nsupdate")
-            .args(["-v", "-y", &format!("hmac-sha256:{EDITOR}:{SECRET}")])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .context("start nsupdate (package bind9-dnsutils)")?;
-        let script = format!(
-            "server {} {}\n{lines}\nsend\n",
-            self.address.ip(),
-            self.address.port()
-        );
-        let mut input = child.stdin.take().context("nsupdate reads stdin")?;
-        input.write_all(script.as_bytes()).await?;
-        drop(input);
-        let output = child.wait_with_output().await?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "nsupdate: {said}");
-        Ok(())
+        self.editor().edit(lines).await
+    }
+
+    /// Someone else who edits its zones.
+    pub fn editor(&self) -> Editor {
+        Editor(self.address)
     }
 
     /// SIGKILL: connections are refused from then on.
@@ -211,6 +197,40 @@ impl Primary {
     /// Everything it logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("log.txt")).unwrap_or_default()
+    }
+}
+
+/// Someone who edits the zones of a primary.
+#[derive(Clone, Copy, Debug)]
+pub struct Editor(SocketAddr);
+
+impl Editor {
+    /// Where the primary listens.
+    pub fn server(&self) -> SocketAddr {
+        self.0
+    }
+
+    /// Edits a zone as someone else would, with lines of `nsupdate` (`update add …`).
+    ///
+    /// # Errors
+    /// When `nsupdate` fails.
+    pub async fn edit(&self, lines: &str) -> Result<()> {
+        let mut child = tokio::process::Command::new("nsupdate")
+            .args(["-v", "-y", &format!("hmac-sha256:{EDITOR}:{SECRET}")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("start nsupdate (package bind9-dnsutils)")?;
+        let script = format!("server {} {}\n{lines}\nsend\n", self.0.ip(), self.0.port());
+        let mut input = child.stdin.take().context("nsupdate reads stdin")?;
+        input.write_all(script.as_bytes()).await?;
+        drop(input);
+        let output = child.wait_with_output().await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "nsupdate: {said}");
+        Ok(())
     }
 }
 

@@ -20,6 +20,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::dns::metrics::{DnsMetrics, PREFIX};
+
 /// Labels of a reconcile. `outcome` is `ok` or `error`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Reconciled {
@@ -46,20 +48,6 @@ pub struct OfPool {
     pub pool: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct OfDomain {
-    pub namespace: String,
-    pub pool: String,
-    pub domain: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct DnsFailure {
-    pub namespace: String,
-    pub pool: String,
-    pub reason: String,
-}
-
 type Seconds = Family<OfKind, Histogram, fn() -> Histogram>;
 type PoolSeconds = Family<OfPool, Gauge<f64, AtomicU64>>;
 
@@ -79,10 +67,7 @@ pub struct Metrics {
     /// How long the newest generation took until every ready pod had it.
     pub config_sync_seconds: PoolSeconds,
     pub certificate_not_after: Family<OfPool, Gauge<i64, AtomicI64>>,
-    /// 1 where DNS answers what it should.
-    pub dns_published: Family<OfDomain, Gauge>,
-    pub dns_last_success: Family<OfDomain, Gauge<i64, AtomicI64>>,
-    pub dns_failures: Family<DnsFailure, Counter>,
+    pub dns: DnsMetrics,
 }
 
 fn buckets() -> Histogram {
@@ -91,7 +76,7 @@ fn buckets() -> Histogram {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("xmpp_edge_operator");
+        let mut registry = Registry::with_prefix(PREFIX);
         let reconciliations = Family::default();
         registry.register(
             "reconciliations",
@@ -138,24 +123,8 @@ impl Default for Metrics {
             "End of a pool's certificate",
             certificate_not_after.clone(),
         );
-        let dns_published = Family::default();
-        registry.register(
-            "dns_published",
-            "1 where DNS answers what it should",
-            dns_published.clone(),
-        );
-        let dns_last_success = Family::default();
-        registry.register(
-            "dns_last_success_timestamp_seconds",
-            "When DNS last answered what it should",
-            dns_last_success.clone(),
-        );
-        let dns_failures = Family::default();
-        registry.register(
-            "dns_failures",
-            "Failed publications by reason",
-            dns_failures.clone(),
-        );
+        let dns = DnsMetrics::default();
+        dns.register(&mut registry);
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "This build", build);
         Self {
@@ -169,9 +138,7 @@ impl Default for Metrics {
             pool_ready_replicas,
             config_sync_seconds,
             certificate_not_after,
-            dns_published,
-            dns_last_success,
-            dns_failures,
+            dns,
         }
     }
 }
@@ -188,8 +155,7 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
-    /// A pool is gone: what was measured of it goes. What carries a domain or a reason too is
-    /// forgotten by who set it.
+    /// A pool is gone: what was measured of it goes.
     pub fn forget_pool(&self, namespace: &str, pool: &str) {
         let labels = OfPool {
             namespace: namespace.to_owned(),
@@ -198,6 +164,7 @@ impl Metrics {
         self.pool_ready_replicas.remove(&labels);
         self.config_sync_seconds.remove(&labels);
         self.certificate_not_after.remove(&labels);
+        self.dns.forget(namespace, pool);
     }
 
     /// Everything as OpenMetrics text.
@@ -225,11 +192,6 @@ mod tests {
             namespace: "n".into(),
             pool: "p".into(),
         };
-        let domain = OfDomain {
-            namespace: "n".into(),
-            pool: "p".into(),
-            domain: "d".into(),
-        };
         metrics.reconciled("EdgePool", true, Duration::from_millis(3));
         metrics.compile_seconds.observe(0.003);
         metrics
@@ -243,16 +205,9 @@ mod tests {
         metrics.pool_ready_replicas.get_or_create(&pool).set(2);
         metrics.config_sync_seconds.get_or_create(&pool).set(0.5);
         metrics.certificate_not_after.get_or_create(&pool).set(9);
-        metrics.dns_published.get_or_create(&domain).set(1);
-        metrics.dns_last_success.get_or_create(&domain).set(9);
-        metrics
-            .dns_failures
-            .get_or_create(&DnsFailure {
-                namespace: "n".into(),
-                pool: "p".into(),
-                reason: "BADKEY".into(),
-            })
-            .inc();
+        let report =
+            crate::dns::metrics::tests::report(&[("a.example", true), ("b.example", false)]);
+        metrics.dns.count("n", "p", &report);
         let text = metrics.text();
         for line in [
             "xmpp_edge_operator_reconciliations_total{kind=\"EdgePool\",outcome=\"ok\"} 1",
@@ -264,9 +219,6 @@ mod tests {
             "xmpp_edge_operator_pool_ready_replicas{namespace=\"n\",pool=\"p\"} 2",
             "xmpp_edge_operator_config_sync_seconds{namespace=\"n\",pool=\"p\"} 0.5",
             "xmpp_edge_operator_certificate_not_after_timestamp_seconds{namespace=\"n\",pool=\"p\"} 9",
-            "xmpp_edge_operator_dns_published{namespace=\"n\",pool=\"p\",domain=\"d\"} 1",
-            "xmpp_edge_operator_dns_last_success_timestamp_seconds{namespace=\"n\",pool=\"p\",domain=\"d\"} 9",
-            "xmpp_edge_operator_dns_failures_total{namespace=\"n\",pool=\"p\",reason=\"BADKEY\"} 1",
             "xmpp_edge_operator_build_info{version=",
         ] {
             assert!(text.contains(line), "{line}\nis not in\n{text}");

@@ -174,6 +174,10 @@ impl Organisation {
         self.reached.retain(|pool, _| exists(pool));
         self.syncing.retain(|pool, _| exists(pool));
         let caches = &self.context.caches;
+        // One that is deleted and waits for DNS is there still.
+        self.context.pools.forget(&self.namespace, |pool| {
+            caches.pools.get(&self.namespace, pool).is_some()
+        });
         for pool in snapshot::documented_pools(caches, &self.namespace) {
             if self.last.contains_key(&pool) || !exists(&pool) {
                 continue;

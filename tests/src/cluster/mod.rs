@@ -14,11 +14,15 @@
 
 mod api_server;
 mod audit;
+mod clock;
 mod controller_manager;
 mod helm;
 mod identity;
 mod kubectl;
+pub mod node;
 mod operator;
+mod place;
+pub mod pools;
 mod shared;
 mod storage;
 mod submit;
@@ -26,7 +30,8 @@ mod tools;
 
 pub use api_server::ApiServer;
 pub use audit::{Audit, Entry, ObjectRef, User};
-pub use controller_manager::{ControllerManager, WITHOUT_NODES};
+pub use clock::Clock;
+pub use controller_manager::{ControllerManager, WITH_NODES, WITHOUT_NODES};
 pub use helm::{Helm, Major};
 pub use identity::{Credential, Identity};
 pub use kubectl::Kubectl;

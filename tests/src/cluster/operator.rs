@@ -24,7 +24,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{ApiServer, Identity, Namespace};
+use super::{ApiServer, Clock, Identity, Namespace};
 use crate::{edge, process::Daemon, wait};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -66,6 +66,22 @@ impl Operator {
         Ok(operator)
     }
 
+    /// Starts one as the admin, by a clock of its own.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_by(
+        clock: &Clock,
+        namespace: &Namespace<'_>,
+        arguments: &[&str],
+    ) -> Result<Self> {
+        let (server, name) = (namespace.server, &namespace.name);
+        let environment = clock.environment();
+        let mut operator = Self::spawn(server, server.admin(), name, arguments, &environment)?;
+        operator.ready().await?;
+        Ok(operator)
+    }
+
     /// Starts one without waiting.
     ///
     /// # Errors
@@ -76,15 +92,26 @@ impl Operator {
         namespace: &str,
         arguments: &[&str],
     ) -> Result<Self> {
+        Self::spawn(server, identity, namespace, arguments, &[])
+    }
+
+    fn spawn(
+        server: &ApiServer,
+        identity: &Identity,
+        namespace: &str,
+        arguments: &[&str],
+        more: &[(&'static str, String)],
+    ) -> Result<Self> {
         let file = format!("operator-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let kubeconfig = server.kubeconfig_file(&file, identity, namespace)?;
         let mut all = vec!["run".to_owned(), "--admin-listen=127.0.0.1:0".to_owned()];
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         let log: PathBuf = server.directory().join(format!("{file}.log"));
-        let environment = [
+        let mut environment = vec![
             ("KUBECONFIG", kubeconfig.display().to_string()),
             ("RUST_LOG", "info,xmpp_edge_operator=debug".to_owned()),
         ];
+        environment.extend(more.iter().cloned());
         let daemon = Daemon::start(&file, &edge::binary()?, &all, &environment, &log)?;
         Ok(Self {
             daemon,
@@ -113,6 +140,22 @@ impl Operator {
     /// Its process.
     pub fn process(&mut self) -> &mut Daemon {
         &mut self.daemon
+    }
+
+    /// One value of its metrics: the sum over those of this name whose labels have all of `labels`;
+    /// `None` where there is none.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> Result<Option<f64>> {
+        let text = self.get("/metrics").await?;
+        let values = text.lines().filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let (of, held) = series.split_once('{').unwrap_or((series, ""));
+            let fits = of == name && labels.iter().all(|label| held.contains(label));
+            fits.then(|| value.parse::<f64>().ok()).flatten()
+        });
+        Ok(values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value)))
     }
 
     /// Ends it in order; the exit code.

@@ -36,7 +36,7 @@ pub use controller_manager::{ControllerManager, WITH_NODES, WITHOUT_NODES};
 pub use helm::{Helm, Major};
 pub use identity::{Credential, Identity};
 pub use kubectl::Kubectl;
-pub use operator::{FakePod, Operator};
+pub use operator::{FakePod, Operator, PodObject};
 pub use shared::{Namespace, Shared, alone, alone_within, skip};
 pub use submit::{Answer, Cause, Refusal, Submission, Write};
 pub use tools::{Missing, Tools};

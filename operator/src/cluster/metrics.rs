@@ -60,6 +60,12 @@ pub struct DnsFailure {
     pub reason: String,
 }
 
+/// Three digits, or `none` where no answer came.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Answered {
+    pub code: String,
+}
+
 type Seconds = Family<OfKind, Histogram, fn() -> Histogram>;
 type PoolSeconds = Family<OfPool, Gauge<f64, AtomicU64>>;
 
@@ -81,6 +87,7 @@ pub struct Metrics {
     pub dns_published: Family<OfDomain, Gauge>,
     pub dns_last_success: Family<OfDomain, Gauge<i64, AtomicI64>>,
     pub dns_failures: Family<DnsFailure, Counter>,
+    pub api_requests: Family<Answered, Counter>,
 }
 
 fn buckets() -> Histogram {
@@ -148,6 +155,12 @@ impl Default for Metrics {
             "Failed publications by reason",
             dns_failures.clone(),
         );
+        let api_requests = Family::default();
+        registry.register(
+            "api_requests",
+            "Requests to the API server by the code of the answer",
+            api_requests.clone(),
+        );
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "This build", build);
         Self {
@@ -163,6 +176,7 @@ impl Default for Metrics {
             dns_published,
             dns_last_success,
             dns_failures,
+            api_requests,
         }
     }
 }
@@ -177,6 +191,12 @@ impl Metrics {
         self.reconcile_seconds
             .get_or_create(&OfKind { kind })
             .observe(took.as_secs_f64());
+    }
+
+    /// The API server answered with this code, or not at all.
+    pub fn api_answered(&self, code: Option<u16>) {
+        let code = code.map_or_else(|| "none".to_owned(), |code| code.to_string());
+        self.api_requests.get_or_create(&Answered { code }).inc();
     }
 
     /// A pool is gone: what was measured of it goes. What carries a domain or a reason too is
@@ -243,8 +263,12 @@ mod tests {
                 reason: "BADKEY".into(),
             })
             .inc();
+        metrics.api_answered(Some(409));
+        metrics.api_answered(None);
         let text = metrics.text();
         for line in [
+            "xmpp_edge_operator_api_requests_total{code=\"409\"} 1",
+            "xmpp_edge_operator_api_requests_total{code=\"none\"} 1",
             "xmpp_edge_operator_reconciliations_total{kind=\"EdgePool\",outcome=\"ok\"} 1",
             "xmpp_edge_operator_reconcile_seconds_count{kind=\"EdgePool\"} 1",
             "xmpp_edge_operator_objects{namespace=\"n\",kind=\"EdgePool\",ready=\"True\"} 1",

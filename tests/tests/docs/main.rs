@@ -170,10 +170,11 @@ fn registered_metrics() -> BTreeSet<String> {
         let counter = field
             .and_then(|field| types.get(field))
             .is_some_and(|kind| kind.contains("Counter"));
-        let unit = if call.starts_with("_with_unit") {
-            "_seconds"
-        } else {
-            ""
+        let unit = match call.split("Unit::").nth(1) {
+            None => "",
+            Some(unit) if unit.starts_with("Seconds") => "_seconds",
+            Some(unit) if unit.starts_with("Bytes") => "_bytes",
+            Some(unit) => panic!("another unit: {unit}"),
         };
         let total = if counter { "_total" } else { "" };
         names.insert(format!("xmpp_edge_{name}{unit}{total}"));

@@ -138,6 +138,9 @@ fn pools_of_a_domain_are_replaced_one_after_the_other_the_least_preferred_first(
         .await?;
         let in_order = !seen.contains(&(false, true));
         ensure!(in_order, "branch is done, hq has begun: {seen:?}");
+        for pool in ["hq", "branch"] {
+            settled(stage, pool, 2).await?;
+        }
         talk.goes_on().await?;
         talk.end().await?.nothing_lost()
     });
@@ -189,18 +192,22 @@ fn without_an_api_server_pods_go_on_and_come_back_when_they_are_killed() {
     STAGE.test(async |stage| {
         let pods = stage.pods("hq")?;
         let talk = Talk::begin(stage).await?;
-        stage.cluster.server().kill();
-        talk.goes_on().await?;
         let before = stage.processes(&pods[0])?;
-        stage.kill(&pods[0])?;
-        // The kubelet starts it again by itself, on the volumes that it has.
-        let back = async || {
-            let now = stage.processes(&pods[0]).ok()?;
-            now.iter().any(|id| !before.contains(id)).then_some(())
+        stage.cluster.server().kill();
+        let meanwhile = async {
+            talk.goes_on().await?;
+            stage.kill(&pods[0])?;
+            // The kubelet starts it again by itself, on the volumes that it has.
+            let back = async || {
+                let now = stage.processes(&pods[0]).ok()?;
+                now.iter().any(|id| !before.contains(id)).then_some(())
+            };
+            wait::until("the proxy runs again", SOON, back).await?;
+            talk.goes_on().await
         };
-        wait::until("the proxy runs again", SOON, back).await?;
-        talk.goes_on().await?;
+        let meanwhile = meanwhile.await;
         stage.cluster.server().launch().await?;
+        meanwhile?;
         settled(stage, "hq", 2).await?;
         talk.goes_on().await?;
         talk.end().await?.nothing_lost()

@@ -56,7 +56,7 @@ fn traffic_moves_when_a_sites_pods_vanish_and_comes_back_with_nobody_doing_anyth
             assert_eq!(dr.directions().await?, [""; 0], "the preferred one serves");
 
             for (gone, left) in [(&hq, &dr), (&dr, &hq), (&hq, &dr)] {
-                gone.pod.vanish();
+                gone.pod.vanish().await?;
                 let begun = Instant::now();
                 let (took, withdrawn) = tokio::try_join!(both_ways(&alice, &bob), async {
                     world.leads_to(&[left.name]).await?;

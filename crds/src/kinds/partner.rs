@@ -15,7 +15,7 @@ use crate::{
     verdict::PartnerType,
 };
 
-/// The conditions of a partner.
+/// The conditions of a partner, in the order of its status.
 pub const CONDITIONS: &[ConditionType] = &[
     ConditionType::Ready,
     ConditionType::Accepted,

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::edge_config::PolicyMode;
 
-/// The conditions of a policy.
+/// The conditions of a policy, in the order of its status.
 pub const CONDITIONS: &[ConditionType] = &[
     ConditionType::Ready,
     ConditionType::Accepted,

@@ -30,13 +30,13 @@ use workload::{InternalServiceSpec, NetworkPolicySpec, PodTemplate, ServiceSpec}
 /// Longest name of a pool: names of objects are made from it.
 pub const MAX_POOL_NAME: usize = 40;
 
-/// The conditions of a pool.
+/// The conditions of a pool, in the order of its status.
 pub const CONDITIONS: &[ConditionType] = &[
     ConditionType::Ready,
     ConditionType::Accepted,
     ConditionType::CertificateReady,
-    ConditionType::DnsPublished,
     ConditionType::ConfigReplicated,
+    ConditionType::DnsPublished,
     ConditionType::GatewayReachable,
 ];
 

@@ -6,7 +6,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::{Value, json};
-use xmpp_edge_crds::kinds::{PartnerStatus, XmppFederatedPartner, conditions::ConditionType};
+use xmpp_edge_crds::kinds::{
+    PartnerStatus, XmppFederatedPartner, conditions::ConditionType, partner::CONDITIONS,
+};
 
 use super::{plan, status};
 use crate::{
@@ -120,6 +122,9 @@ fn every_condition_is_said_at_the_first_look() {
     said(&status, Programmed, ("False", "Pending"));
     said(&status, Secure, ("True", "Encrypted"));
     said(&status, Reachable, ("Unknown", "NotAttempted"));
+    let types: Vec<&str> = status.conditions.iter().map(|it| &*it.type_).collect();
+    let documented: Vec<&str> = CONDITIONS.iter().map(|it| it.as_str()).collect();
+    assert_eq!(types, documented);
     assert_eq!(
         serde_json::to_value(&status.authentication_methods).unwrap(),
         json!(["SaslOverTls"])
@@ -181,6 +186,48 @@ fn a_failure_is_named_with_pool_replica_step_and_text() {
     )
     .status();
     said(&status, ConditionType::Reachable, ("Unknown", "Suspended"));
+}
+
+/// `docs/guide/read-the-status.md` explains this very status, of steps that a real proxy told.
+#[test]
+fn the_guide_shows_a_partners_status_as_it_is() {
+    let step = |step: &str, outcome: &str, address: Option<&str>, text: &str| {
+        json!({"step": step, "outcome": outcome, "direction": "outbound", "domain": "partner.example",
+            "address": address, "text": text, "milliseconds": 1, "time": "2026-01-02T00:00:00Z"})
+    };
+    let address = Some("198.51.100.7:5269");
+    let steps = json!([
+        step(
+            "dns",
+            "Ok",
+            None,
+            "xmpp 0 0 5269 xmpp.partner.example; not secure (no DNSSEC signatures)"
+        ),
+        step(
+            "tcp",
+            "Ok",
+            address,
+            "connected to 198.51.100.7:5269 of xmpp.partner.example, for STARTTLS"
+        ),
+        step(
+            "certificate",
+            "PeerCertificateName",
+            address,
+            "a certificate for partner.example was expected, found xmpp.partner.example",
+        ),
+    ]);
+    let partners =
+        json!([{"name": "p", "lastConnectedTime": "2026-01-01T17:20:00Z", "lastAttempt": steps}]);
+    let spec = json!({"domain": "partner.example"});
+    let status = Stage::new(spec, vec![Some(answer(partners, json!([])))]).status();
+    let shown = serde_saphyr::to_string(&json!({"status": {"pools": status.pools}})).unwrap();
+    let guide = include_str!("../../../docs/guide/read-the-status.md");
+    assert!(guide.contains(&shown), "put this into the guide:\n{shown}");
+    let message = &status.conditions.last().unwrap().message;
+    assert!(
+        guide.contains(message),
+        "put this into the guide: {message}"
+    );
 }
 
 #[test]

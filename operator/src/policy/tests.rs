@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Value, json};
-use xmpp_edge_crds::kinds::{ExternalAccessPolicy, PolicyStatus};
+use xmpp_edge_crds::kinds::{ExternalAccessPolicy, PolicyStatus, policy::CONDITIONS};
 
 use super::plan;
 use crate::{
@@ -97,4 +97,12 @@ fn a_policy_that_lost_is_nowhere_in_force_and_says_who_won() {
         .find(|it| it.type_ == "Ready")
         .unwrap();
     assert_eq!(ready.reason, "Conflict");
+}
+
+#[test]
+fn every_condition_that_is_documented_is_said() {
+    let status = status(&[("a", json!({"scope": "Global"}))], "a");
+    let types: Vec<&str> = status.conditions.iter().map(|it| &*it.type_).collect();
+    let documented: Vec<&str> = CONDITIONS.iter().map(|it| it.as_str()).collect();
+    assert_eq!(types, documented);
 }

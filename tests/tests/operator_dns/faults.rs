@@ -105,7 +105,13 @@ fn mistakes(software: Software) -> Vec<Mistake> {
         says,
     };
     let guest = match software {
-        Software::Bind => mistake((GUEST, SECRET), json!({}), "UpdateRefused", "update-policy"),
+        Software::Bind => mistake(
+            (GUEST, SECRET),
+            // Reading it may.
+            json!({"ttl": 63}),
+            "UpdateRefused",
+            "update-policy",
+        ),
         // A key that may not is one that it does not know.
         Software::Knot => mistake((GUEST, SECRET), json!({}), "TsigBadKey", "acl"),
     };

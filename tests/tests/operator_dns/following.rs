@@ -90,6 +90,9 @@ fn records_follow_the_pool(software: Software) {
         until_answers(&primary, &starttls(&sub), RecordType::SRV, &[]).await?;
         edit(namespace, "hq", json!({"listeners": {"directTls": 0}})).await?;
         until_answers(&primary, &direct(&own), RecordType::SRV, &[]).await?;
+        // Other ports are other pods.
+        pods_are(namespace, "hq", true).await?;
+        srv(&own, &format!("5 7 5269 {edge}.")).await?;
         edit(namespace, "hq", json!({"accessEdge": {"fqdn": moved}})).await?;
         srv(&own, &format!("5 7 5269 {moved}.")).await?;
         until_answers(&primary, &edge, RecordType::A, &[]).await?;

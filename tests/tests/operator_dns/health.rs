@@ -62,16 +62,12 @@ fn a_pool_that_is_unready_or_switched_off_is_withdrawn_and_returns_but_never_the
             Ok(())
         };
         withdrawn("its pod is not ready", &[dr]).await?;
-        let pool = until_says(namespace, "hq", PUBLISHED, "True, Published").await?;
-        let said = message(&pool, PUBLISHED);
-        assert!(said.contains("no pod is ready"), "{said}");
+        until_told(namespace, "hq", PUBLISHED, "no pod is ready").await?;
         pods_are(namespace, "hq", true).await?;
         until_leads_to(&primary, &own, &[dr, hq]).await?;
 
         withdrawn("it is switched off", &[dr]).await?;
-        let pool = until_says(namespace, "hq", PUBLISHED, "True, Published").await?;
-        let said = message(&pool, PUBLISHED);
-        assert!(said.contains("disabled"), "{said}");
+        until_told(namespace, "hq", PUBLISHED, "disabled").await?;
         edit(namespace, "hq", json!({"route": {"enabled": true}})).await?;
         until_leads_to(&primary, &own, &[dr, hq]).await?;
 
@@ -82,7 +78,8 @@ fn a_pool_that_is_unready_or_switched_off_is_withdrawn_and_returns_but_never_the
         // The last one stays for as long as nothing is there in its place.
         withdrawn("its pod is not ready", &[dr]).await?;
         pods_are(namespace, "dr", false).await?;
-        let kept = until_keeps(namespace, "dr").await?;
+        let kept = "kept, as nothing else is there";
+        let kept = until_told(namespace, "dr", PUBLISHED, kept).await?;
         assert!(kept.contains(&format!("SRV of {own}")), "{kept}");
         assert_eq!(targets(&primary, &own).await?, [dr]);
         pods_are(namespace, "hq", true).await?;
@@ -90,18 +87,4 @@ fn a_pool_that_is_unready_or_switched_off_is_withdrawn_and_returns_but_never_the
         pods_are(namespace, "dr", true).await?;
         until_leads_to(&primary, &own, &[dr, hq]).await
     });
-}
-
-/// Waits until a pool says that it keeps what is the last; the message.
-async fn until_keeps(
-    namespace: &xmpp_edge_tests::cluster::Namespace<'_>,
-    name: &str,
-) -> Result<String> {
-    until(namespace, name, |pool: &xmpp_edge_crds::kinds::EdgePool| {
-        let conditions = &pool.status.as_ref()?.conditions;
-        let said = conditions.iter().find(|it| it.type_ == PUBLISHED)?;
-        let kept = said.message.contains("kept, as nothing else is there");
-        kept.then(|| said.message.clone())
-    })
-    .await
 }

@@ -73,12 +73,7 @@ fn two_clusters_share_an_rrset_keep_one_record_when_both_lose_all_pods_and_remov
                 .await?;
                 // Both have said what they make of it, and it is still so.
                 for (cluster, ..) in clusters {
-                    until(cluster, "hq", |pool: &xmpp_edge_crds::kinds::EdgePool| {
-                        let conditions = &pool.status.as_ref()?.conditions;
-                        let said = conditions.iter().find(|it| it.type_ == PUBLISHED)?;
-                        said.message.contains("no pod is ready").then_some(())
-                    })
-                    .await?;
+                    until_told(cluster, "hq", PUBLISHED, "no pod is ready").await?;
                 }
                 Ok(())
             })

@@ -2,7 +2,10 @@
 
 use anyhow::{Context, Result};
 use hickory_proto::rr::RecordType;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Pod, Service},
+};
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams},
@@ -49,24 +52,47 @@ pub async fn key(namespace: &Namespace<'_>) -> Result<()> {
     secret(namespace, KEY, json!({"name": EDITOR, "secret": SECRET})).await
 }
 
-/// Says of every pod of a pool whether it is ready, as the kubelet would, once there is one.
+/// Says of every pod of a pool whether it is ready, as the kubelet would, until its Deployment counts
+/// it so and no rollout is under way.
 pub async fn pods_are(namespace: &Namespace<'_>, pool: &str, ready: bool) -> Result<()> {
     let pods: Api<Pod> = namespace.api();
+    let deployments: Api<Deployment> = namespace.api();
     let ours = ListParams::default().labels(&format!("xmpp-edge.dev/pool={pool}"));
-    let found = wait::until("the pool has its pod", SOON, async || {
-        let found = pods.list(&ours).await.ok()?.items;
-        (!found.is_empty()).then_some(found)
-    })
-    .await?;
+    let parameters = PatchParams::default();
     let state = if ready { "True" } else { "False" };
     let status =
         json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": state}]}});
-    for pod in found {
-        let parameters = PatchParams::default();
-        pods.patch_status(&pod.name_any(), &parameters, &Patch::Merge(&status))
-            .await?;
-    }
-    Ok(())
+    wait::until(&format!("{pool}: ready is {ready}"), SOON, async || {
+        for pod in pods.list(&ours).await.ok()?.items {
+            let (name, patch) = (pod.name_any(), Patch::Merge(&status));
+            // It may be on its way out.
+            let _ = pods.patch_status(&name, &parameters, &patch).await;
+        }
+        let deployment = deployments.get_opt(pool).await.ok()??;
+        let counted = deployment.status?;
+        let now = counted.observed_generation == deployment.metadata.generation
+            && counted.replicas == Some(1)
+            && counted.updated_replicas == Some(1)
+            && counted.ready_replicas.unwrap_or(0) == i32::from(ready);
+        now.then_some(())
+    })
+    .await
+}
+
+/// Waits until a condition's message has this; the message then.
+pub async fn until_told(
+    namespace: &Namespace<'_>,
+    name: &str,
+    kind: &str,
+    said: &str,
+) -> Result<String> {
+    until(namespace, name, |pool: &EdgePool| {
+        let conditions = &pool.status.as_ref()?.conditions;
+        let found = conditions.iter().find(|it| it.type_ == kind)?;
+        found.message.contains(said).then(|| found.message.clone())
+    })
+    .await
+    .with_context(|| format!("{kind}: {said:?}"))
 }
 
 /// What the load balancer of a pool has, as a cloud would write it.

@@ -2,13 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cluster::{Missing, tools::built};
+use crate::cluster::{Missing, images::NoImages, tools::built};
 
 /// What this one has not.
 #[derive(Debug, thiserror::Error)]
 pub enum Lacking {
     #[error(transparent)]
     Program(#[from] Missing),
+    #[error(transparent)]
+    Images(#[from] NoImages),
     #[error("{0} is not here; `make install` gets it")]
     Package(&'static str),
     #[error("no network namespace of its own: {0}")]

@@ -29,6 +29,7 @@ mod shared;
 mod storage;
 mod submit;
 mod tools;
+mod volumes;
 
 pub use api_server::ApiServer;
 pub use audit::{Audit, Entry, ObjectRef, User};
@@ -42,3 +43,4 @@ pub use process_pod::ProcessPod;
 pub use shared::{Namespace, Shared, alone, alone_within, skip};
 pub use submit::{Answer, Cause, Refusal, Submission, Write};
 pub use tools::{Missing, Tools};
+pub use volumes::{Files, projected};

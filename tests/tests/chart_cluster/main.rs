@@ -10,6 +10,7 @@ mod dashboards;
 mod life;
 mod offline;
 mod rights;
+mod unit;
 mod values;
 
 use std::{path::PathBuf, process::Stdio};

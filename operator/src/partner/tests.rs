@@ -10,13 +10,13 @@ use xmpp_edge_crds::kinds::{
     PartnerStatus, XmppFederatedPartner, conditions::ConditionType, partner::CONDITIONS,
 };
 
-use super::{plan, read, status};
+use super::{plan, status};
 use crate::{
     cluster::{
-        Scene,
+        Scene, carried,
         loose::Loose,
         pods::{PodReport, PoolReport, merge},
-        scene::Since,
+        scene::{self, Since},
         written::Difference,
     },
     compile,
@@ -49,11 +49,12 @@ struct Stage {
 impl Stage {
     fn new(spec: Value, answers: Vec<Option<Value>>) -> Self {
         let object: Loose<XmppFederatedPartner> = serde_json::from_value(partner(spec)).unwrap();
-        let mut scene = Scene::of("n", "2026-02-02T02:02:02Z".parse().unwrap());
-        scene.world.namespace = "n".into();
-        scene.world.pools = vec![serde_json::from_value(pool()).unwrap()];
-        scene.world.partners = object.read().cloned().into_iter().collect();
-        scene.compiled = compile::compile(&scene.world, &BTreeMap::new());
+        let mut scene = scene::tests::of(compile::World {
+            namespace: "n".into(),
+            pools: vec![serde_json::from_value(pool()).unwrap()],
+            partners: object.read().cloned().into_iter().collect(),
+            ..compile::World::default()
+        });
         let pods = answers.into_iter().enumerate().map(|(index, answer)| {
             let status = answer.map(|answer| serde_json::from_value(answer).unwrap());
             (
@@ -82,7 +83,7 @@ impl Stage {
     }
 
     fn status(&self) -> PartnerStatus {
-        let observed = read::read(&self.scene, &self.object);
+        let observed = carried::read(&self.scene, &self.object);
         plan::plan(&self.scene, &BTreeMap::new(), &observed)
     }
 
@@ -234,17 +235,18 @@ fn an_undecodable_partner_is_told_what_is_wrong_and_keeps_its_name() {
     let mut stage = Stage::new(json!({"domain": "p.example"}), vec![]);
     let loose: Loose<XmppFederatedPartner> =
         serde_json::from_value(partner(json!({"domain": 7}))).unwrap();
-    stage.scene.world.partners.clear();
     let object = compile::ObjectRef::new(compile::Kind::XmppFederatedPartner, "p");
     let fault = compile::Fault::new(xmpp_edge_crds::kinds::conditions::Reason::Invalid, "f");
-    stage.scene.world.broken.insert(
-        object,
-        compile::Broken {
-            suspended: None,
-            fault,
-        },
-    );
-    stage.scene.compiled = compile::compile(&stage.scene.world, &BTreeMap::new());
+    let broken = compile::Broken {
+        suspended: None,
+        fault,
+    };
+    let anew = scene::tests::of(compile::World {
+        partners: Vec::new(),
+        broken: [(object, broken)].into(),
+        ..compile::World::clone(&stage.scene.world)
+    });
+    (stage.scene.world, stage.scene.compiled) = (anew.world, anew.compiled);
     stage.object = Arc::new(loose);
     let status = stage.status();
     said(&status, ConditionType::Accepted, ("False", "Invalid"));

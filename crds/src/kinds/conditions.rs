@@ -134,6 +134,8 @@ pub enum Reason {
     NoReadyReplica,
     /// CertificateReady=False: being issued.
     Issuing,
+    /// CertificateReady=False: cert-manager could not have it issued.
+    IssuanceFailed,
     /// CertificateReady=False: mode csr waits for the signed chain.
     AwaitingSignature,
     /// CertificateReady=False: a name is not covered.
@@ -216,6 +218,7 @@ names!(Reason {
     Suspended,
     NoReadyReplica,
     Issuing,
+    IssuanceFailed,
     AwaitingSignature,
     NamesNotCovered,
     KeyMismatch,

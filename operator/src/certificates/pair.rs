@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use x509_parser::{
     extensions::{GeneralName, ParsedExtension},
@@ -193,6 +193,13 @@ impl CertificateFacts {
             .collect()
     }
 
+    /// Whether it should have been renewed by now: 14 days, or a sixth of its life, are left.
+    #[must_use]
+    pub fn ends_soon(&self, now: Timestamp) -> bool {
+        let life = self.not_after.duration_since(self.not_before);
+        self.not_after.duration_since(now) < SOON.min(life / 6)
+    }
+
     /// Whether less than a third of its life is left.
     #[must_use]
     pub fn wants_renewal(&self, now: Timestamp) -> bool {
@@ -204,6 +211,10 @@ impl CertificateFacts {
         }
     }
 }
+
+/// A certificate that ends within this is said to end soon, if a sixth of its life is not shorter:
+/// whoever renews has done so before, at a third of it.
+const SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
 
 /// The public key of a private one, as DER SubjectPublicKeyInfo.
 fn public_key(key: &str) -> Result<Vec<u8>, PairFault> {

@@ -85,10 +85,62 @@ pub enum BackendFault {
     ModeNotServed { mode: &'static str },
     #[error("spec.certificate.csr.subject: {0}")]
     Subject(String),
+    #[error("Certificate {certificate:?}: {progress}")]
+    NotIssued {
+        certificate: String,
+        progress: Progress,
+    },
+}
+
+/// How far cert-manager is with a Certificate that is not as it should be; in its own words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Progress {
     #[error(
-        "cert-manager has not issued the certificate yet; `kubectl describe certificate {certificate}` says how far it is"
+        "cert-manager has said nothing of it yet; where that stays so, see that its controller runs and watches this namespace"
     )]
-    NotIssued { certificate: String },
+    Unseen,
+    /// It works on it, or waits for somebody.
+    #[error("cert-manager waits ({reason}: {message}){}", if self.lacks_reference() {
+        ": see that the issuer of spec.certificate.certManager.issuerRef exists and is Ready, with the Secret that it uses"
+    } else if reason == "NotApproved" {
+        ": approve it, or let the cluster's approver do so"
+    } else {
+        ""
+    })]
+    Waiting { reason: String, message: String },
+    /// It gave up for now, and tries again by and by.
+    #[error("cert-manager could not issue it ({reason}: {message}): {}", if reason == "Denied" {
+        "let the cluster's approval policy admit these names for this issuer, then delete the CertificateRequest"
+    } else {
+        "mend what it says; it is tried again by itself, at once after `cmctl renew`"
+    })]
+    Failed { reason: String, message: String },
+}
+
+impl Progress {
+    /// Whether something that somebody has to make is not there: cert-manager has one wording for
+    /// issuers and their Secrets, and no reason of its own.
+    fn lacks_reference(&self) -> bool {
+        matches!(self, Self::Waiting { message, .. } if message.starts_with("Referenced "))
+    }
+
+    /// Whether it goes on without anybody.
+    #[must_use]
+    pub fn goes_on(&self) -> bool {
+        match self {
+            Self::Unseen => true,
+            Self::Waiting { reason, .. } => !self.lacks_reference() && reason != "NotApproved",
+            Self::Failed { .. } => false,
+        }
+    }
+
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Waiting { .. } if self.lacks_reference() => Reason::ReferenceMissing,
+            Self::Unseen | Self::Waiting { .. } => Reason::Issuing,
+            Self::Failed { .. } => Reason::IssuanceFailed,
+        }
+    }
 }
 
 impl BackendFault {
@@ -109,7 +161,7 @@ impl BackendFault {
             Self::ChainOfAnotherRequest { .. } => Reason::KeyMismatch,
             Self::ModeNotServed { .. } => Reason::KindMissing,
             Self::Subject(_) => Reason::Invalid,
-            Self::NotIssued { .. } => Reason::Issuing,
+            Self::NotIssued { progress, .. } => progress.reason(),
         }
     }
 }
@@ -174,15 +226,21 @@ impl Provision {
             );
             return (false, Reason::NamesNotCovered, text);
         }
+        let valid = format!("valid until {}", facts.not_after);
+        let served = |facts: &CertificateFacts| {
+            if facts.ends_soon(now) {
+                Reason::Expiring
+            } else {
+                Reason::Issued
+            }
+        };
         match &self.fault {
-            // The pair in use does all it should; what waits is a request beside it.
+            // The pair in use does all it should; what waits is the one after it.
             Some(
-                fault @ (BackendFault::RequestPending { .. } | BackendFault::ChainInUse { .. }),
-            ) => (
-                true,
-                Reason::Issued,
-                format!("valid until {}; {fault}", facts.not_after),
-            ),
+                fault @ (BackendFault::RequestPending { .. }
+                | BackendFault::ChainInUse { .. }
+                | BackendFault::NotIssued { .. }),
+            ) => (true, served(facts), format!("{valid}; {fault}")),
             Some(fault) => {
                 let text = format!(
                     "{fault}; the last good certificate stays in use until {}",
@@ -190,20 +248,34 @@ impl Provision {
                 );
                 (false, fault.reason(), text)
             }
-            None if !facts.client_auth => (
-                true,
-                Reason::Issued,
-                format!(
-                    "valid until {}; it lacks clientAuth: peers that insist on it (ejabberd before 25.08) use dialback instead",
-                    facts.not_after
-                ),
-            ),
-            None => (
-                true,
-                Reason::Issued,
-                format!("valid until {}", facts.not_after),
-            ),
+            None => {
+                let mut message = valid;
+                if served(facts) == Reason::Expiring {
+                    message.push_str(", which is soon: see to its renewal");
+                }
+                if !facts.client_auth {
+                    message.push_str("; it lacks clientAuth: peers that insist on it (ejabberd before 25.08) use dialback instead");
+                }
+                (true, served(facts), message)
+            }
         }
+    }
+
+    /// What somebody who issues by himself says of the certificate to come. With a good one in use it
+    /// counts only where it does not go on by itself.
+    pub fn told(&mut self, certificate: &str, progress: Progress, now: Timestamp) {
+        let good = self.missing.is_empty()
+            && self
+                .facts
+                .as_ref()
+                .is_some_and(|facts| facts.not_after > now);
+        if good && (self.fault.is_some() || progress.goes_on()) {
+            return;
+        }
+        self.fault = Some(BackendFault::NotIssued {
+            certificate: certificate.to_owned(),
+            progress,
+        });
     }
 }
 
@@ -388,6 +460,7 @@ impl Backend for Followed {
             },
             (None, Keeper::CertManager) => Some(BackendFault::NotIssued {
                 certificate: wanted.pool.to_owned(),
+                progress: Progress::Unseen,
             }),
             (None, Keeper::Somebody) if held.is_empty() => {
                 Some(BackendFault::SecretMissing { name: name() })

@@ -14,6 +14,7 @@
 
 mod api_server;
 mod audit;
+mod cert_manager;
 mod controller_manager;
 mod helm;
 mod identity;
@@ -26,6 +27,7 @@ mod tools;
 
 pub use api_server::ApiServer;
 pub use audit::{Audit, Entry, ObjectRef, User};
+pub use cert_manager::CertManager;
 pub use controller_manager::{ControllerManager, WITHOUT_NODES};
 pub use helm::{Helm, Major};
 pub use identity::{Credential, Identity};

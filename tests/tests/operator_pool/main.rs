@@ -4,6 +4,7 @@
 //! There is no node: the tests play the controllers where something hangs on them.
 #![allow(clippy::unwrap_used)]
 
+mod cert_manager;
 mod certificates;
 mod deletion;
 mod objects;

@@ -17,7 +17,7 @@ use xmpp_edge_tests::{
     wait,
 };
 
-use crate::stage::*;
+use crate::{stage::*, told::*};
 
 /// Runs a test in a namespace `chat` of a server that does not know cert-manager's kinds yet.
 fn test(body: impl AsyncFnOnce(&Namespace<'_>) -> Result<()>) {
@@ -65,31 +65,6 @@ fn mode(issuer: &str) -> Value {
     json!({"certManager": {"issuerRef": {"name": issuer, "kind": "Issuer"}}})
 }
 
-/// The message of `CertificateReady` once it says so, with these words.
-async fn until_told(namespace: &Namespace<'_>, said: &str, words: &[&str]) -> Result<String> {
-    let api: Api<xmpp_edge_crds::kinds::EdgePool> = namespace.api();
-    let mut last = Value::Null;
-    let told = wait::until("CertificateReady says so", SOON, async || {
-        last = serde_json::to_value(api.get("hq").await.ok()?).ok()?;
-        let message = message(&last);
-        let has = words.iter().all(|word| message.contains(word));
-        (condition(&last, "CertificateReady") == said && has).then_some(message)
-    })
-    .await;
-    told.with_context(|| format!("{said} {words:?}, of {last:#}"))
-}
-
-fn message(pool: &Value) -> String {
-    let conditions = pool["status"]["conditions"].as_array();
-    let found = conditions
-        .into_iter()
-        .flatten()
-        .find(|it| it["type"] == "CertificateReady");
-    found.map_or_else(String::new, |it| {
-        it["message"].as_str().unwrap_or_default().to_owned()
-    })
-}
-
 /// Waits until `hq-tls` has a chain other than `before`, and the pool's status says its serial.
 async fn until_renewed(namespace: &Namespace<'_>, before: &str) -> Result<String> {
     let chain = until(namespace, "hq-tls", |it: &Secret| {
@@ -117,7 +92,7 @@ fn cert_manager_issues_for_every_name_renews_and_no_pod_is_replaced() {
         .await?;
         // Without its kinds, with its kinds and nobody behind them, without the issuer.
         let missing = until_told(namespace, "False, KindMissing", &["cert-manager.io/v1"]).await?;
-        ensure!(missing.contains("install"), "{missing}");
+        ensure!(told(&missing).contains("install"), "{missing:#}");
         CertManager::install(namespace.server).await?;
         edit(namespace, "hq", json!({"replicas": 3})).await?;
         until_told(namespace, "False, Issuing", &["its controller runs"]).await?;

@@ -8,7 +8,9 @@ mod cert_manager;
 mod certificates;
 mod deletion;
 mod objects;
+mod only_here;
 mod stage;
+mod told;
 
 use xmpp_edge_tests::cluster::Shared;
 

@@ -17,9 +17,11 @@ use std::{
     process::{Command, Output},
 };
 
-/// Runs a program of the workspace.
+/// Runs a program of the workspace; one that goes on where it should not is ended.
 fn run(program: &Path, arguments: &[&str]) -> Output {
-    Command::new(program).args(arguments).output().unwrap()
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=5", "60"]).arg(program);
+    command.args(arguments).output().unwrap()
 }
 
 /// What `validate` says of manifests: each error and warning, and each remark.

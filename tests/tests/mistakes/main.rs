@@ -8,6 +8,7 @@ mod commands;
 mod objects;
 mod secrets;
 mod several;
+mod standalone;
 #[path = "../../../crds/tests/table/mod.rs"]
 mod table;
 
@@ -25,7 +26,7 @@ fn run(program: &Path, arguments: &[&str]) -> Output {
 }
 
 /// What `validate` says of manifests: each error and warning, and each remark.
-fn validate(manifests: &str) -> Vec<String> {
+fn validate(manifests: impl AsRef<[u8]>) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("all.yaml"), manifests).unwrap();
     let place = folder.path().display().to_string();

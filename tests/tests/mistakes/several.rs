@@ -111,5 +111,8 @@ fn what_validate_finds_in_several_objects_is_listed() {
         assert!(!said.is_empty(), "validate finds nothing in:\n{manifests}");
         found.extend(said);
     }
+    found.extend(validate(b"\xff"));
+    // More than 64 MiB.
+    found.extend(validate("#".repeat(1 << 26) + "#"));
     mistakes::compare("Several objects", &found);
 }

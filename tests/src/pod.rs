@@ -243,6 +243,11 @@ impl Pod {
         }
     }
 
+    /// SIGKILL; it stays down until [`Self::launch`].
+    pub fn kill(&mut self) {
+        self.daemon = None;
+    }
+
     /// SIGTERM; an error when it does not end with exit code 0.
     ///
     /// # Errors

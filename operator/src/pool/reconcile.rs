@@ -67,6 +67,13 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// Forgets pools of a namespace that are not there any more.
+    pub fn forget(&self, namespace: &str, exists: impl Fn(&str) -> bool) {
+        self.publications.forget(namespace, &exists);
+        let mut pools = self.pools.lock();
+        pools.retain(|(of, pool), _| of != namespace || exists(pool));
+    }
+
     fn secrets_of(&self, namespace: &str) -> Arc<tokio::sync::Mutex<()>> {
         let mut secrets = self.secrets.lock();
         secrets.entry(namespace.to_owned()).or_default().clone()

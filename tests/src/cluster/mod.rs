@@ -14,6 +14,7 @@
 
 mod api_server;
 mod audit;
+mod cert_manager;
 mod clock;
 mod controller_manager;
 mod helm;
@@ -33,6 +34,7 @@ mod volumes;
 
 pub use api_server::ApiServer;
 pub use audit::{Audit, Entry, ObjectRef, User};
+pub use cert_manager::CertManager;
 pub use clock::Clock;
 pub use controller_manager::{ControllerManager, WITH_NODES, WITHOUT_NODES};
 pub use helm::{Helm, Major};

@@ -7,7 +7,7 @@ use xmpp_edge_tests::{
     servers::S2S_PORT,
 };
 
-use crate::{RIG, authority, delivers, dialled_back, publish, secured, verify_answer};
+use crate::{RIG, authority, delivers, dialled_back, in_question, publish, secured, verify_answer};
 
 #[test]
 fn d_20_pairs_on_one_stream_are_bounded() {

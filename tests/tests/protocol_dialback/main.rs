@@ -13,7 +13,9 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use xmpp_edge_tests::{
     edge::{manifest, texts},
-    peer::{Behaviour, ClientTls, Command, Features, Identity, Login, Open, Peer, PeerServer},
+    peer::{
+        Behaviour, ClientTls, Command, Features, Identity, Login, Open, Peer, PeerServer, Verdict,
+    },
     pki::{Authority, Leaf, Usage},
     rig::{ALICE, OWN, Plan, SECOND, Scene, Shared},
     servers::S2S_PORT,

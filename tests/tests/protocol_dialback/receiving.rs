@@ -12,7 +12,8 @@ use xmpp_edge_tests::{
 };
 
 use crate::{
-    RIG, authority, delivers, dialled_back, publish, push, result_answer, secured, verify_answer,
+    RIG, authority, delivers, dialled_back, in_question, publish, push, result_answer, secured,
+    send_keys, verify_answer,
 };
 
 #[test]

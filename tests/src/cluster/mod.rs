@@ -1,7 +1,7 @@
 //! A real Kubernetes API for tests: etcd and kube-apiserver as processes, and beside them, where a
 //! test wants it, kube-controller-manager and kubectl.
 //!
-//! There is no node: nothing runs a pod. Without a controller manager nothing acts on Deployments
+//! There is no node unless a test starts one ([`node`]): nothing runs a pod. Without a controller manager nothing acts on Deployments
 //! either, no namespace ends and no garbage is collected; what a test sees is then done by the
 //! operator alone.
 //!

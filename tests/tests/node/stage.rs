@@ -4,7 +4,6 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -17,7 +16,7 @@ use xmpp_edge_tests::{
     cluster::{
         Helm, Kubectl, Major,
         images::{Images, Product, SERVERS},
-        node::{Cluster, DNS, Internet, Lacking, NODE, Site, on_the_internet},
+        node::{Cluster, DNS, Internet, Lacking, Site, on_the_internet},
     },
     pki::{Authority, Usage},
     primary::{EDITOR, Primary, SECRET, Software},
@@ -83,7 +82,7 @@ pub struct Stage {
     pub authority: Authority,
     pub cluster: Cluster,
     pub internet: &'static Internet,
-    directory: TempDir,
+    _directory: TempDir,
 }
 
 impl Stage {
@@ -117,7 +116,7 @@ impl Stage {
             authority,
             cluster,
             internet,
-            directory,
+            _directory: directory,
         };
         let installed = stage.install().await;
         installed.map_err(|error| stage.explain(error))?;
@@ -127,7 +126,6 @@ impl Stage {
     /// What docs/guide/install.md and the comments in the examples say.
     async fn install(&mut self) -> Result<()> {
         self.apply(&example("namespaces.yaml"))?;
-        self.volume()?;
         let place = ["--namespace", SYSTEM, "--create-namespace"];
         let values = ["--set", "watchNamespaces={edge}"];
         self.helm()?
@@ -216,18 +214,6 @@ impl Stage {
         let address: Ipv4Addr = self.kubectl().run(&arguments)?.parse()?;
         self.inside = SocketAddr::from((address, C2S_PORT));
         Ok(())
-    }
-
-    /// What a storage class would provision for the contacts of the pool that has one replica.
-    fn volume(&self) -> Result<()> {
-        let folder = self.directory.path().join("contacts");
-        fs::create_dir_all(&folder)?;
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o777))?;
-        let here = json!([{"key": "kubernetes.io/hostname", "operator": "In", "values": [NODE]}]);
-        let volume = json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "contacts"}, "spec": {
-            "capacity": {"storage": "10Gi"}, "accessModes": ["ReadWriteOnce"], "local": {"path": folder},
-            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": here}]}}}});
-        self.apply(&volume.to_string())
     }
 
     /// Gives the pool a certificate, or another one.

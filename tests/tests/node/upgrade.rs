@@ -48,7 +48,7 @@ async fn exchanged(stage: &Stage, tag: &str) -> Result<Vec<Look>> {
             looks.push(look);
         }
         let all = [hq, branch].concat();
-        let done = all.len() == 3 && all.iter().all(|pod| has(pod, tag) && up(&pod));
+        let done = all.len() == 4 && all.iter().all(|pod| has(pod, tag) && up(&pod));
         done.then_some(())
     })
     .await?;

@@ -237,7 +237,8 @@ pub struct Gateway {
     /// version: a pool with it is not accepted.
     #[serde(default = "direct")]
     pub mode: GatewayMode,
-    /// `host:port` of the server; an IPv6 address stands in brackets.
+    /// `host:port` of the server; an IPv6 address stands in brackets. A name is whole
+    /// (`prosody.chat.svc.cluster.local`): search lists do not apply.
     #[schemars(schema_with = "fields::host_port")]
     pub address: String,
     /// How the server and the edge authenticate each other. Plaintext needs no opt-in inside.

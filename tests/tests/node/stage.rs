@@ -10,7 +10,6 @@ use std::{
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::sync::{Mutex, OnceCell};
 use xmpp_edge_tests::{
     cluster::{
@@ -82,32 +81,37 @@ pub struct Stage {
     pub authority: Authority,
     pub cluster: Cluster,
     pub internet: &'static Internet,
-    _directory: TempDir,
 }
 
 impl Stage {
     async fn start(internet: &'static Internet) -> Result<Self> {
         let images = Images::find().map_err(Lacking::from)?;
-        let directory = tempfile::Builder::new().prefix("node-").tempdir()?;
-        let folder = directory.path().to_owned();
-        let archives = tokio::task::spawn_blocking(move || build(&images, &folder));
+        let folder = tempfile::Builder::new().prefix("node-").tempdir()?;
+        let archives = tokio::task::spawn_blocking(move || -> Result<_> {
+            // The folder lives on as long as what is in it is wanted.
+            Ok((build(&images, folder.path())?, folder))
+        });
         let authority = Authority::new("Test Root of the Internet");
         let address = SocketAddr::from((internet.address(DNS.octets()[3])?, 53));
         let dns = Primary::start_at(Software::Bind, address, &[("example", "")]).await?;
+        let cluster = Cluster::start(Site::First).await?;
+        let (archives, folder) = archives.await??;
+        for archive in archives {
+            cluster.import(&archive)?;
+        }
+        drop(folder);
+        // Below the cluster's folder, which somebody tidies: what all tests share is never dropped.
+        let directory = cluster.server().directory().join("partners");
         let outside = async |kind, domain: &str, host, user| -> Result<Server> {
             let ip = internet.address(host)?;
             publish(&dns, domain, ip).await?;
             let spec = outside(&authority, domain, ip, user);
-            Server::start(kind, spec, directory.path()).await
+            Server::start(kind, spec, &directory).await
         };
-        let (cluster, partner, friend) = tokio::try_join!(
-            Cluster::start(Site::First),
+        let (partner, friend) = tokio::try_join!(
             outside(Kind::Ejabberd, "partner.example", 10, "bob"),
             outside(Kind::Prosody, "friend.example", 11, "dave"),
         )?;
-        for archive in archives.await?? {
-            cluster.import(&archive)?;
-        }
         let mut stage = Self {
             partner,
             friend,
@@ -116,7 +120,6 @@ impl Stage {
             authority,
             cluster,
             internet,
-            _directory: directory,
         };
         let installed = stage.install().await;
         installed.map_err(|error| stage.explain(error))?;

@@ -1,22 +1,29 @@
 // Runs DNSEndpoint objects through external-dns's own code: the checks that its source of objects
-// makes, its merging, its plan, and its provider in memory.
+// makes, its merging, its plan, and one of its providers: the one in memory, or with -server the one
+// that updates a primary by RFC 2136.
 //
 // Each line of stdin is the list of all objects at one moment. Each line of stdout says what
-// external-dns changed, and what it publishes from then on.
+// external-dns changed, and what it publishes from then on as far as its provider can tell.
 package main
 
 import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
+	"net"
 	"os"
 	"slices"
+	"strconv"
 
 	"sigs.k8s.io/external-dns/apis/v1alpha1"
 	"sigs.k8s.io/external-dns/endpoint"
+	"sigs.k8s.io/external-dns/pkg/apis/externaldns"
 	"sigs.k8s.io/external-dns/plan"
+	"sigs.k8s.io/external-dns/provider"
 	"sigs.k8s.io/external-dns/provider/inmemory"
+	"sigs.k8s.io/external-dns/provider/rfc2136"
 )
 
 type answer struct {
@@ -28,15 +35,22 @@ type answer struct {
 }
 
 func main() {
-	if err := run(); err != nil {
+	server := flag.String("server", "", "host:port of a primary; without it everything is in memory")
+	key := flag.String("key", "", "name of the TSIG key, HMAC-SHA256")
+	secret := flag.String("secret", "", "its secret in base64")
+	flag.Parse()
+	if err := run(*server, *key, *secret, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run() error {
+func run(server, key, secret string, zones []string) error {
 	ctx := context.Background()
-	provider := inmemory.NewInMemoryProvider(inmemory.InMemoryInitZones(os.Args[1:]))
+	publisher, err := choose(ctx, server, key, secret, zones)
+	if err != nil {
+		return err
+	}
 	moments := bufio.NewScanner(os.Stdin)
 	moments.Buffer(nil, 1<<24)
 	for moments.Scan() {
@@ -44,7 +58,7 @@ func run() error {
 		if err := json.Unmarshal(moments.Bytes(), &objects); err != nil {
 			return err
 		}
-		said, err := step(ctx, provider, objects)
+		said, err := step(ctx, publisher, objects)
 		if err != nil {
 			return err
 		}
@@ -57,7 +71,30 @@ func run() error {
 	return moments.Err()
 }
 
-func step(ctx context.Context, provider *inmemory.InMemoryProvider, objects []v1alpha1.DNSEndpoint) (*answer, error) {
+func choose(ctx context.Context, server, key, secret string, zones []string) (provider.Provider, error) {
+	if server == "" {
+		return inmemory.NewInMemoryProvider(inmemory.InMemoryInitZones(zones)), nil
+	}
+	host, text, err := net.SplitHostPort(server)
+	if err != nil {
+		return nil, err
+	}
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		return nil, err
+	}
+	return rfc2136.New(ctx, &externaldns.Config{
+		RFC2136Host:            []string{host},
+		RFC2136Port:            port,
+		RFC2136Zone:            zones,
+		RFC2136TSIGKeyName:     key,
+		RFC2136TSIGSecret:      secret,
+		RFC2136TSIGSecretAlg:   "hmac-sha256",
+		RFC2136BatchChangeSize: 50,
+	}, endpoint.NewDomainFilter(zones))
+}
+
+func step(ctx context.Context, publisher provider.Provider, objects []v1alpha1.DNSEndpoint) (*answer, error) {
 	said := &answer{Refused: []string{}, Records: []string{}}
 	var desired []*endpoint.Endpoint
 	for _, object := range objects {
@@ -69,7 +106,7 @@ func step(ctx context.Context, provider *inmemory.InMemoryProvider, objects []v1
 			desired = append(desired, wanted)
 		}
 	}
-	current, err := provider.Records(ctx)
+	current, err := publisher.Records(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -79,13 +116,13 @@ func step(ctx context.Context, provider *inmemory.InMemoryProvider, objects []v1
 		Desired:        endpoint.MergeEndpoints(desired),
 		ManagedRecords: []string{endpoint.RecordTypeA, endpoint.RecordTypeAAAA, endpoint.RecordTypeSRV},
 	}).Calculate()
-	if err := provider.ApplyChanges(ctx, calculated.Changes); err != nil {
+	if err := publisher.ApplyChanges(ctx, calculated.Changes); err != nil {
 		return nil, err
 	}
 	said.Created = len(calculated.Changes.Create)
 	said.Updated = len(calculated.Changes.UpdateNew)
 	said.Deleted = len(calculated.Changes.Delete)
-	published, err := provider.Records(ctx)
+	published, err := publisher.Records(ctx)
 	if err != nil {
 		return nil, err
 	}

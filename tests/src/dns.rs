@@ -4,15 +4,18 @@
 //! from no data, and can be told to fail or to stay silent for a name. Every question is kept, so
 //! that a test can assert that none was asked. What signs is a real server, in [`signed`].
 
+pub mod external;
+pub mod interfering;
 pub mod meddling;
 pub mod signed;
 pub mod unbound;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     str::FromStr,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -31,10 +34,14 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UdpSocket},
     task::JoinHandle,
+    time::timeout,
 };
 
 /// TTL of every record, in seconds: short, so that edits are seen by servers that cache.
 const TTL: u32 = 1;
+
+/// How long another server is waited for.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How a name misbehaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +59,8 @@ struct Zone {
     /// Names whose answers are marked as validated (AD).
     secure: BTreeSet<Name>,
     asked: Vec<(String, RecordType)>,
+    /// Zones that other servers have.
+    delegated: BTreeMap<Name, SocketAddr>,
 }
 
 /// The running server; it stops with the value.
@@ -186,6 +195,12 @@ impl NameServer {
         self
     }
 
+    /// From now on this server is asked for all that is at or below `zone`.
+    pub fn delegate(&self, zone: &str, server: SocketAddr) -> &Self {
+        self.zone.lock().delegated.insert(name(zone), server);
+        self
+    }
+
     /// Removes all records and faults of a name.
     pub fn remove(&self, owner: &str) -> &Self {
         let mut zone = self.zone.lock();
@@ -216,14 +231,20 @@ fn name(text: &str) -> Name {
 }
 
 async fn serve_udp(socket: UdpSocket, zone: Arc<Mutex<Zone>>) {
+    let socket = Arc::new(socket);
     let mut buffer = vec![0; 4096];
     loop {
         let Ok((length, peer)) = socket.recv_from(&mut buffer).await else {
             continue;
         };
-        if let Some(reply) = answer(&buffer[..length], &zone) {
-            let _ = socket.send_to(&reply, peer).await;
-        }
+        let request = buffer[..length].to_vec();
+        let (socket, zone) = (Arc::clone(&socket), Arc::clone(&zone));
+        // Another server may take its time, or never answer.
+        tokio::spawn(async move {
+            if let Some(reply) = answer(&request, &zone).await {
+                let _ = socket.send_to(&reply, peer).await;
+            }
+        });
     }
 }
 
@@ -244,7 +265,7 @@ async fn serve_connection(mut stream: TcpStream, zone: &Mutex<Zone>) -> std::io:
         let length = stream.read_u16().await?;
         let mut request = vec![0; length.into()];
         stream.read_exact(&mut request).await?;
-        if let Some(reply) = answer(&request, zone) {
+        if let Some(reply) = answer(&request, zone).await {
             let length = u16::try_from(reply.len()).expect("test answers are short");
             stream.write_u16(length).await?;
             stream.write_all(&reply).await?;
@@ -252,9 +273,13 @@ async fn serve_connection(mut stream: TcpStream, zone: &Mutex<Zone>) -> std::io:
     }
 }
 
-fn answer(request: &[u8], zone: &Mutex<Zone>) -> Option<Vec<u8>> {
-    let request = Message::from_vec(request).ok()?;
+async fn answer(bytes: &[u8], zone: &Mutex<Zone>) -> Option<Vec<u8>> {
+    let request = Message::from_vec(bytes).ok()?;
     let query = request.queries.first()?.clone();
+    let elsewhere = delegated(&query, &zone.lock());
+    if let Some(server) = elsewhere {
+        return asked_of(server, bytes).await.ok();
+    }
     let mut reply = Message::response(request.metadata.id, OpCode::Query);
     reply.metadata.recursion_desired = request.metadata.recursion_desired;
     reply.metadata.recursion_available = true;
@@ -268,6 +293,28 @@ fn answer(request: &[u8], zone: &Mutex<Zone>) -> Option<Vec<u8>> {
     }
     fill(&mut reply, &query, &mut zone.lock())?;
     reply.to_vec().ok()
+}
+
+/// Who has the zone of the question, where it is not this server.
+fn delegated(query: &Query, zone: &Zone) -> Option<SocketAddr> {
+    let mut zones = zone.delegated.iter();
+    let found = zones.find(|(apex, _)| apex.zone_of(&query.name));
+    found.map(|(_, server)| *server)
+}
+
+/// Another server's answer, as a resolver hands it on.
+async fn asked_of(server: SocketAddr, request: &[u8]) -> Result<Vec<u8>> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    socket.connect(server).await?;
+    socket.send(request).await?;
+    let mut reply = vec![0; 4096];
+    let length = timeout(PATIENCE, socket.recv(&mut reply)).await??;
+    reply.truncate(length);
+    // RA: recursion is available (RFC 1035 section 4.1.1).
+    if let Some(flags) = reply.get_mut(3) {
+        *flags |= 0x80;
+    }
+    Ok(reply)
 }
 
 /// Puts answers and codes into `reply`; `None` when the name stays silent.

@@ -93,6 +93,7 @@ impl Lab {
             domain: domain.to_owned(),
             ip: self.ip(host),
             resolver: self.ip(DNS_HOST),
+            resolvers: Vec::new(),
             identity: self.identity(domain, security),
             trust: self.authority.certificate(),
             users: vec![user.to_owned()],

@@ -14,6 +14,7 @@ pub mod dns;
 pub mod edge;
 pub mod federation;
 pub mod lab;
+pub mod mistakes;
 pub mod peer;
 pub mod pki;
 pub mod pod;

@@ -18,7 +18,11 @@ use hickory_proto::{
 use parking_lot::Mutex;
 use rustix::process::Signal;
 use tempfile::TempDir;
-use tokio::{io::AsyncWriteExt, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 
 use crate::{process::Daemon, wait};
 
@@ -122,7 +126,7 @@ impl Primary {
         self.software
     }
 
-    /// The records of a name and type, as text without name and TTL, sorted. Asked by UDP, unsigned.
+    /// The records of a name and type, as text without name and TTL, sorted. Asked unsigned.
     ///
     /// # Errors
     /// When it does not answer within 5 s.
@@ -158,8 +162,13 @@ impl Primary {
         let mut buffer = [0; 4096];
         let length = timeout(Duration::from_secs(5), socket.recv(&mut buffer)).await??;
         let answer = Message::from_vec(&buffer[..length])?;
-        ensure!(!answer.metadata.truncation, "the answer does not fit");
-        Ok(answer)
+        if !answer.metadata.truncation {
+            return Ok(answer);
+        }
+        let question = question.to_vec()?;
+        let asked = by_tcp(self.address, &question);
+        let answer = timeout(Duration::from_secs(5), asked).await??;
+        Ok(Message::from_vec(&answer)?)
     }
 
     /// Edits a zone as someone else would, with lines of `nsupdate` (`update add …`).
@@ -167,26 +176,12 @@ impl Primary {
     /// # Errors
     /// When `nsupdate` fails.
     pub async fn edit(&self, lines: &str) -> Result<()> {
-        let mut child = tokio::process::Command::new("nsupdate")
-            .args(["-v", "-y", &format!("hmac-sha256:{EDITOR}:{SECRET}")])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .context("start nsupdate (package bind9-dnsutils)")?;
-        let script = format!(
-            "server {} {}\n{lines}\nsend\n",
-            self.address.ip(),
-            self.address.port()
-        );
-        let mut input = child.stdin.take().context("nsupdate reads stdin")?;
-        input.write_all(script.as_bytes()).await?;
-        drop(input);
-        let output = child.wait_with_output().await?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "nsupdate: {said}");
-        Ok(())
+        self.editor().edit(lines).await
+    }
+
+    /// Someone else who edits its zones.
+    pub fn editor(&self) -> Editor {
+        Editor(self.address)
     }
 
     /// SIGKILL: connections are refused from then on.
@@ -222,6 +217,50 @@ impl Primary {
     /// Everything it logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("log.txt")).unwrap_or_default()
+    }
+}
+
+/// As UDP's answers must be small.
+async fn by_tcp(server: SocketAddr, question: &[u8]) -> Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(server).await?;
+    stream.write_u16(u16::try_from(question.len())?).await?;
+    stream.write_all(question).await?;
+    let mut answer = vec![0; stream.read_u16().await?.into()];
+    stream.read_exact(&mut answer).await?;
+    Ok(answer)
+}
+
+/// Someone who edits the zones of a primary.
+#[derive(Clone, Copy, Debug)]
+pub struct Editor(SocketAddr);
+
+impl Editor {
+    /// Where the primary listens.
+    pub fn server(&self) -> SocketAddr {
+        self.0
+    }
+
+    /// Edits a zone as someone else would, with lines of `nsupdate` (`update add …`).
+    ///
+    /// # Errors
+    /// When `nsupdate` fails.
+    pub async fn edit(&self, lines: &str) -> Result<()> {
+        let mut child = tokio::process::Command::new("nsupdate")
+            .args(["-v", "-y", &format!("hmac-sha256:{EDITOR}:{SECRET}")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("start nsupdate (package bind9-dnsutils)")?;
+        let script = format!("server {} {}\n{lines}\nsend\n", self.0.ip(), self.0.port());
+        let mut input = child.stdin.take().context("nsupdate reads stdin")?;
+        input.write_all(script.as_bytes()).await?;
+        drop(input);
+        let output = child.wait_with_output().await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "nsupdate: {said}");
+        Ok(())
     }
 }
 

@@ -3,76 +3,24 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{
-    io::Write,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-};
-
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use serde_json::{Value, json};
 use xmpp_edge_operator::dns::{
     Addresses, Standing, Wanted,
     external_dns::{API_VERSION, DnsEndpoint, EndpointSpec, KIND, Pool, objects},
 };
+use xmpp_edge_tests::dns::external::ExternalDns;
 
-/// Builds the program; `None` where no Go here can, with the reason on stderr.
-fn program() -> Result<Option<PathBuf>> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("external-dns");
-    let own = std::env::current_exe()?;
-    let program = own.with_file_name("external-dns-plan");
-    let built = Command::new("go")
-        .args(["build", "-mod=readonly", "-o"])
-        .arg(&program)
-        .arg(".")
-        .env("GOTOOLCHAIN", "auto")
-        .current_dir(source)
-        .output();
-    match built {
-        Ok(output) if output.status.success() => Ok(Some(program)),
-        Ok(output) => {
-            let said = String::from_utf8_lossy(&output.stderr);
-            // A Go before 1.21 gets no other toolchain by itself.
-            let too_old = said.contains("requires go") || said.contains("toolchain");
-            ensure!(too_old, "go build: {said}");
-            eprintln!("skipped: no Go here can build external-dns: {said}");
-            Ok(None)
-        }
-        Err(error) => {
-            eprintln!("skipped: no Go here: {error}");
-            Ok(None)
-        }
-    }
-}
-
-/// What external-dns makes of the objects at each moment.
-fn run(program: &Path, moments: &[Vec<DnsEndpoint>]) -> Result<Vec<Value>> {
-    let mut child = Command::new(program)
-        .args(["org.example", "edge.test"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let mut input = child.stdin.take().context("it reads stdin")?;
-    for moment in moments {
-        let objects: Vec<Value> = moment
-            .iter()
-            .map(|object| {
-                json!({
-                    "apiVersion": API_VERSION, "kind": KIND,
-                    "metadata": { "name": object.name, "namespace": "org" },
-                    "spec": object.spec,
-                })
-            })
-            .collect();
-        writeln!(input, "{}", serde_json::to_string(&objects)?)?;
-    }
-    drop(input);
-    let output = child.wait_with_output()?;
-    ensure!(output.status.success(), "it failed");
-    String::from_utf8(output.stdout)?
-        .lines()
-        .map(|line| Ok(serde_json::from_str(line)?))
-        .collect()
+/// The objects as the API server would hold them.
+fn as_stored(moment: &[DnsEndpoint]) -> Vec<Value> {
+    let objects = moment.iter().map(|object| {
+        json!({
+            "apiVersion": API_VERSION, "kind": KIND,
+            "metadata": { "name": object.name, "namespace": "org" },
+            "spec": object.spec,
+        })
+    });
+    objects.collect()
 }
 
 /// A pool at one moment.
@@ -118,7 +66,7 @@ fn moment(pools: &[State], before: &[DnsEndpoint]) -> Vec<DnsEndpoint> {
 #[test]
 fn external_dns_creates_changes_and_withdraws_what_the_objects_say() -> Result<()> {
     use Standing::{Out, Serving, Unready};
-    let Some(program) = program()? else {
+    let Some(program) = ExternalDns::build()? else {
         return Ok(());
     };
     let pools = |priority, [one, two]: [Standing; 2]| {
@@ -154,7 +102,8 @@ fn external_dns_creates_changes_and_withdraws_what_the_objects_say() -> Result<(
         let before = moments.last().cloned().unwrap_or_default();
         moments.push(moment(&pools(priority, standings), &before));
     }
-    let answers = run(&program, &moments)?;
+    let stored: Vec<Vec<Value>> = moments.iter().map(|moment| as_stored(moment)).collect();
+    let answers = program.run(None, &["org.example", "edge.test"], &stored)?;
     for answer in &answers {
         assert_eq!(answer["refused"], json!([]), "{answer:#}");
     }

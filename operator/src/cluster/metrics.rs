@@ -20,6 +20,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::dns::metrics::{DnsMetrics, PREFIX};
+
 /// Labels of a reconcile. `outcome` is `ok` or `error`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Reconciled {
@@ -46,18 +48,10 @@ pub struct OfPool {
     pub pool: String,
 }
 
+/// Three digits, or `none` where no answer came.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct OfDomain {
-    pub namespace: String,
-    pub pool: String,
-    pub domain: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct DnsFailure {
-    pub namespace: String,
-    pub pool: String,
-    pub reason: String,
+pub struct Answered {
+    pub code: String,
 }
 
 type Seconds = Family<OfKind, Histogram, fn() -> Histogram>;
@@ -68,6 +62,8 @@ pub struct Metrics {
     registry: Mutex<Registry>,
     pub reconciliations: Family<Reconciled, Counter>,
     pub reconcile_seconds: Seconds,
+    /// Of those looks at a namespace that found anything to compile anew.
+    pub compile_seconds: Histogram,
     pub objects: Family<Objects, Gauge>,
     /// Statuses that wait to be written or are under way.
     pub statuses_waiting: Gauge,
@@ -77,10 +73,8 @@ pub struct Metrics {
     /// How long the newest generation took until every ready pod had it.
     pub config_sync_seconds: PoolSeconds,
     pub certificate_not_after: Family<OfPool, Gauge<i64, AtomicI64>>,
-    /// 1 where DNS answers what it should.
-    pub dns_published: Family<OfDomain, Gauge>,
-    pub dns_last_success: Family<OfDomain, Gauge<i64, AtomicI64>>,
-    pub dns_failures: Family<DnsFailure, Counter>,
+    pub dns: DnsMetrics,
+    pub api_requests: Family<Answered, Counter>,
 }
 
 fn buckets() -> Histogram {
@@ -89,7 +83,7 @@ fn buckets() -> Histogram {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("xmpp_edge_operator");
+        let mut registry = Registry::with_prefix(PREFIX);
         let reconciliations = Family::default();
         registry.register(
             "reconciliations",
@@ -101,6 +95,12 @@ impl Default for Metrics {
             "reconcile_seconds",
             "Time of a pass over a kind",
             reconcile_seconds.clone(),
+        );
+        let compile_seconds = buckets();
+        registry.register(
+            "compile_seconds",
+            "Time of compiling a namespace whose objects changed",
+            compile_seconds.clone(),
         );
         let objects = Family::default();
         registry.register("objects", "Objects by condition Ready", objects.clone());
@@ -130,23 +130,13 @@ impl Default for Metrics {
             "End of a pool's certificate",
             certificate_not_after.clone(),
         );
-        let dns_published = Family::default();
+        let dns = DnsMetrics::default();
+        dns.register(&mut registry);
+        let api_requests = Family::default();
         registry.register(
-            "dns_published",
-            "1 where DNS answers what it should",
-            dns_published.clone(),
-        );
-        let dns_last_success = Family::default();
-        registry.register(
-            "dns_last_success_timestamp_seconds",
-            "When DNS last answered what it should",
-            dns_last_success.clone(),
-        );
-        let dns_failures = Family::default();
-        registry.register(
-            "dns_failures",
-            "Failed publications by reason",
-            dns_failures.clone(),
+            "api_requests",
+            "Requests to the API server by the code of the answer",
+            api_requests.clone(),
         );
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "This build", build);
@@ -154,15 +144,15 @@ impl Default for Metrics {
             registry: Mutex::new(registry),
             reconciliations,
             reconcile_seconds,
+            compile_seconds,
             objects,
             statuses_waiting,
             leader,
             pool_ready_replicas,
             config_sync_seconds,
             certificate_not_after,
-            dns_published,
-            dns_last_success,
-            dns_failures,
+            dns,
+            api_requests,
         }
     }
 }
@@ -179,8 +169,13 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
-    /// A pool is gone: what was measured of it goes. What carries a domain or a reason too is
-    /// forgotten by who set it.
+    /// The API server answered with this code, or not at all.
+    pub fn api_answered(&self, code: Option<u16>) {
+        let code = code.map_or_else(|| "none".to_owned(), |code| code.to_string());
+        self.api_requests.get_or_create(&Answered { code }).inc();
+    }
+
+    /// A pool is gone: what was measured of it goes.
     pub fn forget_pool(&self, namespace: &str, pool: &str) {
         let labels = OfPool {
             namespace: namespace.to_owned(),
@@ -189,6 +184,7 @@ impl Metrics {
         self.pool_ready_replicas.remove(&labels);
         self.config_sync_seconds.remove(&labels);
         self.certificate_not_after.remove(&labels);
+        self.dns.forget(namespace, pool);
     }
 
     /// Everything as OpenMetrics text.
@@ -216,12 +212,8 @@ mod tests {
             namespace: "n".into(),
             pool: "p".into(),
         };
-        let domain = OfDomain {
-            namespace: "n".into(),
-            pool: "p".into(),
-            domain: "d".into(),
-        };
         metrics.reconciled("EdgePool", true, Duration::from_millis(3));
+        metrics.compile_seconds.observe(0.003);
         metrics
             .objects
             .get_or_create(&Objects {
@@ -233,29 +225,24 @@ mod tests {
         metrics.pool_ready_replicas.get_or_create(&pool).set(2);
         metrics.config_sync_seconds.get_or_create(&pool).set(0.5);
         metrics.certificate_not_after.get_or_create(&pool).set(9);
-        metrics.dns_published.get_or_create(&domain).set(1);
-        metrics.dns_last_success.get_or_create(&domain).set(9);
-        metrics
-            .dns_failures
-            .get_or_create(&DnsFailure {
-                namespace: "n".into(),
-                pool: "p".into(),
-                reason: "BADKEY".into(),
-            })
-            .inc();
+        let report =
+            crate::dns::metrics::tests::report(&[("a.example", true), ("b.example", false)]);
+        metrics.dns.count("n", "p", &report);
+        metrics.api_answered(Some(409));
+        metrics.api_answered(None);
         let text = metrics.text();
         for line in [
+            "xmpp_edge_operator_api_requests_total{code=\"409\"} 1",
+            "xmpp_edge_operator_api_requests_total{code=\"none\"} 1",
             "xmpp_edge_operator_reconciliations_total{kind=\"EdgePool\",outcome=\"ok\"} 1",
             "xmpp_edge_operator_reconcile_seconds_count{kind=\"EdgePool\"} 1",
+            "xmpp_edge_operator_compile_seconds_count 1",
             "xmpp_edge_operator_objects{namespace=\"n\",kind=\"EdgePool\",ready=\"True\"} 1",
             "xmpp_edge_operator_leader 0",
             "xmpp_edge_operator_statuses_waiting 0",
             "xmpp_edge_operator_pool_ready_replicas{namespace=\"n\",pool=\"p\"} 2",
             "xmpp_edge_operator_config_sync_seconds{namespace=\"n\",pool=\"p\"} 0.5",
             "xmpp_edge_operator_certificate_not_after_timestamp_seconds{namespace=\"n\",pool=\"p\"} 9",
-            "xmpp_edge_operator_dns_published{namespace=\"n\",pool=\"p\",domain=\"d\"} 1",
-            "xmpp_edge_operator_dns_last_success_timestamp_seconds{namespace=\"n\",pool=\"p\",domain=\"d\"} 9",
-            "xmpp_edge_operator_dns_failures_total{namespace=\"n\",pool=\"p\",reason=\"BADKEY\"} 1",
             "xmpp_edge_operator_build_info{version=",
         ] {
             assert!(text.contains(line), "{line}\nis not in\n{text}");

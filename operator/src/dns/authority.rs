@@ -89,10 +89,17 @@ async fn settle(
         let mut seen = Seen::new();
         for name in records.keys() {
             for kind in kinds {
-                if !synthesised.contains(name)
-                    && let Some(set) = authority.read(name, *kind).await?
-                {
-                    seen.insert((name.clone(), *kind), set);
+                if synthesised.contains(name) {
+                    continue;
+                }
+                match authority.read(name, *kind).await {
+                    Ok(Some(set)) => {
+                        seen.insert((name.clone(), *kind), set);
+                    }
+                    Ok(None) => {}
+                    // Beside an alias nothing can be: there is nothing to withdraw.
+                    Err(DnsError::Alias { .. }) if goal.standing == Standing::Out => {}
+                    Err(error) => return Err(error),
                 }
             }
         }

@@ -119,6 +119,15 @@ impl DnsError {
         }
     }
 
+    /// Whether there is no key to do anything with.
+    #[must_use]
+    pub fn is_keyless(&self) -> bool {
+        matches!(
+            self,
+            Self::NoSettings | Self::KeyMissing { .. } | Self::KeyInvalid { .. }
+        )
+    }
+
     /// Whether the server has no zone for the name, so that nothing of ours can be in it.
     #[must_use]
     pub fn zone_is_gone(&self) -> bool {

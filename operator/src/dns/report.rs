@@ -102,8 +102,8 @@ impl Report {
         self.errors().is_empty()
     }
 
-    /// The own domains and whether DNS leads partners to the pool: metric `dns_published`. A domain
-    /// of which nothing is known is left out.
+    /// The own domains and whether DNS leads partners to the pool. A domain of which nothing is known
+    /// is left out.
     #[must_use]
     pub fn published(&self) -> Vec<(&str, bool)> {
         let domains = self.places.iter().filter_map(|(place, outcome)| {
@@ -112,6 +112,20 @@ impl Report {
             };
             let state = outcome.as_ref().ok()?;
             Some((domain.as_str(), state.leads()))
+        });
+        domains.collect()
+    }
+
+    /// The own domains and whether DNS answers what it should, which for a withdrawn pool is nothing:
+    /// metric `dns_published`.
+    #[must_use]
+    pub fn answered(&self) -> Vec<(&str, bool)> {
+        let waits = self.address_pending && self.standing != Standing::Out;
+        let domains = self.places.iter().filter_map(|(place, outcome)| {
+            let Place::Domain(domain) = place else {
+                return None;
+            };
+            Some((domain.as_str(), outcome.is_ok() && !waits))
         });
         domains.collect()
     }

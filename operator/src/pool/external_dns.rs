@@ -32,7 +32,7 @@ use crate::{
         metrics::Metrics,
     },
     dns::{
-        Claim, LoadBalancer, Report, Standing, Wanted,
+        LoadBalancer, Report, Standing, Wanted,
         addresses::Ingress,
         external_dns::{self, EndpointSpec},
         observe::Observer,
@@ -138,7 +138,6 @@ impl Endpoints {
                 client: context.client.clone(),
                 caches: context.caches.clone(),
                 metrics: context.metrics.clone(),
-                owner: context.dns_owner_id.clone().unwrap_or_default(),
                 name: scene.namespace.clone(),
                 namespace: namespace.clone(),
             };
@@ -195,7 +194,6 @@ struct Work {
     client: Client,
     caches: Arc<Caches>,
     metrics: Arc<Metrics>,
-    owner: String,
     name: String,
     namespace: Arc<Namespace>,
 }
@@ -264,14 +262,7 @@ impl Work {
         for (name, _, records) in &wanted {
             let meant = published.iter().any(|(pool, _)| pool == name);
             let report = observer.look(records, meant).await;
-            if let Ok(owner) = self.owner.parse() {
-                let claim = Claim {
-                    owner,
-                    namespace: self.name.clone(),
-                    pool: name.clone(),
-                };
-                publish::count(&self.metrics, &claim, &report);
-            }
+            self.metrics.dns.count(&self.name, name, &report);
             reports.insert(name.clone(), report);
         }
         Ok(reports)

@@ -5,16 +5,17 @@
 //! before anything is published: who deletes the pool, or a restarted operator, finds all again.
 
 pub mod finalizer;
+mod work;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Service;
-use kube::{Client, ResourceExt};
+use kube::ResourceExt;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use xmpp_edge_crds::{
@@ -25,24 +26,27 @@ use xmpp_edge_crds::{
     },
 };
 
-use self::finalizer::{is_marked, is_skipped, let_go, mark, remembered};
+use self::{
+    finalizer::{Leaving, is_marked, is_skipped, remembered},
+    work::Work,
+};
 use super::validate;
 use crate::{
     cluster::{
-        Caches, Context,
+        Context,
         conditions::{State, Wanted as Condition},
-        metrics::{DnsFailure, Metrics, OfDomain},
     },
     dns::{
-        Addresses, Claim, DnsError, LoadBalancer, Memory, Publisher, Report, Settings, Standing,
-        Wanted, addresses::Ingress,
+        Claim, DnsError, LoadBalancer, Publisher, Report, Settings, Standing, addresses::Ingress,
     },
 };
 
 /// A pool that is deleted waits for DNS no longer than this.
 const LONGEST: SignedDuration = SignedDuration::from_mins(10);
-/// After a failure of the API server.
+/// After a failure of the API server, and while a pool waits to be let go.
 const RETRY: Duration = Duration::from_secs(5);
+/// The longest pause between attempts that fail.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// What is published for all pools of all namespaces.
 #[derive(Default)]
@@ -54,6 +58,8 @@ pub struct Publications {
 
 /// Of one pool.
 struct Publication {
+    /// The pool's: another one of its name starts anew.
+    uid: Option<String>,
     seen: Mutex<Seen>,
     worker: tokio::sync::Mutex<Worker>,
 }
@@ -63,18 +69,24 @@ struct Seen {
     busy: bool,
     done: Option<Done>,
     addresses: Vec<String>,
+    /// When the records of a pool that is deleted could not be withdrawn.
+    refused: Option<Instant>,
 }
 
 struct Done {
     task: Task,
     outcome: Result<Report, String>,
     at: Instant,
+    /// How often it failed in a row, this time included.
+    failures: u32,
 }
 
 impl Done {
     /// How long it holds, while nothing changes.
     fn holds(&self) -> Duration {
-        self.outcome.as_ref().map_or(RETRY, Report::look_again)
+        let once = self.outcome.as_ref().map_or(RETRY, Report::look_again);
+        let slower = 1 << self.failures.saturating_sub(1).min(6);
+        once.saturating_mul(slower).min(LONGEST_PAUSE)
     }
 }
 
@@ -126,6 +138,9 @@ impl Publications {
         };
         let backend = spec.dns.as_ref().and_then(|dns| dns.rfc2136.as_ref());
         if backend.is_none() && !is_marked(pool) {
+            if spec.dns.is_none() {
+                context.metrics.dns.forget(namespace, &pool.name_any());
+            }
             return plain(match &spec.dns {
                 None => Condition::new(
                     kind,
@@ -205,12 +220,8 @@ impl Publications {
         pool: &EdgePool,
     ) -> Option<Duration> {
         if !is_marked(pool) {
-            self.pools
-                .lock()
-                .remove(&(namespace.to_owned(), pool.name_any()));
             return None;
         }
-        let backend = pool.spec.dns.as_ref().and_then(|dns| dns.rfc2136.as_ref());
         let claim = claim(context, pool, namespace);
         let deleted = pool.metadata.deletion_timestamp.as_ref().map(|time| time.0);
         let late = deleted.is_some_and(|at| Timestamp::now().duration_since(at) >= LONGEST);
@@ -223,66 +234,51 @@ impl Publications {
             } else {
                 "as the operator has no owner id"
             };
-            return let_go(context, namespace, pool, why).await;
-        };
-        let publication = self.publication(namespace, pool, claim);
-        let settings = backend.map(|backend| settings(context, namespace, backend));
-        let mut worker = match publication.worker.try_lock() {
-            Ok(worker) => worker,
-            Err(_) => return Some(RETRY),
-        };
-        if let Some(settings) = settings {
-            worker.publisher.configure(settings);
-        }
-        let nothing = Wanted {
-            standing: Standing::Out,
-            places: BTreeMap::new(),
-            address_pending: false,
-        };
-        let report = worker.publisher.withdraw(&nothing).await;
-        count(&context.metrics, worker.publisher.claim(), &report);
-        if worker.publisher.memory().places.is_empty() {
-            drop(worker);
-            self.pools
-                .lock()
-                .remove(&(namespace.to_owned(), pool.name_any()));
-            return match mark(&context.client, namespace, pool, None).await {
-                Ok(()) => None,
-                Err(error) => {
-                    tracing::warn!(namespace, pool = pool.name_any(), %error, "the finalizer could not be removed; it is tried again");
-                    Some(RETRY)
-                }
-            };
-        }
-        let errors = report.errors();
-        let keyless = errors.iter().any(|error| {
-            matches!(
-                error,
-                DnsError::NoSettings | DnsError::KeyMissing { .. } | DnsError::KeyInvalid { .. }
-            )
-        });
-        drop(worker);
-        if keyless {
-            return let_go(
-                context,
+            let leaving = Leaving {
+                client: &context.client,
+                metrics: &context.metrics,
+                events: &context.events,
                 namespace,
                 pool,
-                "as there is no key to withdraw them with",
-            )
-            .await;
+            };
+            return (!leaving.leave_records(why).await).then_some(RETRY);
+        };
+        let publication = self.publication(namespace, pool, claim);
+        let mut seen = publication.seen.lock();
+        if seen.busy {
+            return Some(RETRY);
         }
-        for error in errors {
-            tracing::warn!(namespace, pool = pool.name_any(), %error, "records could not be withdrawn; it is tried again");
+        let waited = seen.refused.map(|at| at.elapsed());
+        if let Some(wait) = waited.and_then(|waited| RETRY.checked_sub(waited)) {
+            return Some(wait);
         }
+        seen.busy = true;
+        drop(seen);
+        let backend = pool.spec.dns.as_ref().and_then(|dns| dns.rfc2136.as_ref());
+        let settings = backend.map(|backend| settings(context, namespace, backend));
+        // In the background: a server that does not answer holds up no other pool.
+        let work = Work::new(context, namespace, pool, &publication);
+        self.spawn(work.withdraw(settings));
         Some(RETRY)
+    }
+
+    /// Forgets pools of a namespace that are not there any more.
+    pub fn forget(&self, namespace: &str, exists: impl Fn(&str) -> bool) {
+        let mut pools = self.pools.lock();
+        pools.retain(|(of, pool), _| of != namespace || exists(pool));
     }
 
     fn publication(&self, namespace: &str, pool: &EdgePool, claim: Claim) -> Arc<Publication> {
         let key = (namespace.to_owned(), pool.name_any());
         let mut pools = self.pools.lock();
+        let uid = pool.uid();
+        if pools.get(&key).is_some_and(|held| held.uid != uid) {
+            pools.remove(&key);
+        }
         let publication = pools.entry(key).or_insert_with(|| {
             let memory = remembered(pool);
             Arc::new(Publication {
+                uid,
                 seen: Mutex::default(),
                 worker: tokio::sync::Mutex::new(Worker {
                     publisher: Publisher::new(claim, memory),
@@ -303,93 +299,13 @@ impl Publications {
         task: Task,
     ) {
         publication.seen.lock().busy = true;
-        let work = Work {
-            client: context.client.clone(),
-            caches: context.caches.clone(),
-            metrics: context.metrics.clone(),
-            namespace: namespace.to_owned(),
-            pool: pool.clone(),
-            publication: publication.clone(),
-        };
+        self.spawn(Work::new(context, namespace, pool, publication).run(task));
+    }
+
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.tasks.lock();
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(work.run(task));
-    }
-}
-
-struct Work {
-    client: Client,
-    caches: Arc<Caches>,
-    metrics: Arc<Metrics>,
-    namespace: String,
-    pool: EdgePool,
-    publication: Arc<Publication>,
-}
-
-impl Work {
-    async fn run(self, task: Task) {
-        let mut worker = self.publication.worker.lock().await;
-        let addresses = worker.balancer.addresses(&task.spec, &task.ingress).await;
-        let outcome = self.publish(&mut worker, &task, &addresses).await;
-        if let Err(error) = &outcome {
-            tracing::warn!(
-                namespace = self.namespace,
-                pool = self.pool.name_any(),
-                error,
-                "records could not be published; it is tried again"
-            );
-        }
-        let mut seen = self.publication.seen.lock();
-        seen.busy = false;
-        seen.addresses = match addresses {
-            Addresses::Known(addresses) => addresses.iter().map(ToString::to_string).collect(),
-            Addresses::Pending | Addresses::Elsewhere => Vec::new(),
-        };
-        seen.done = Some(Done {
-            task,
-            outcome,
-            at: Instant::now(),
-        });
-        drop(seen);
-        self.caches.signals.touch(&self.namespace);
-    }
-
-    async fn publish(
-        &self,
-        worker: &mut Worker,
-        task: &Task,
-        addresses: &Addresses,
-    ) -> Result<Report, String> {
-        let wanted = Wanted::new(&task.spec, task.standing, addresses)
-            .map_err(|error| format!("a name cannot stand in DNS: {error}"))?;
-        if let Some(settings) = &task.settings {
-            worker.publisher.configure(settings.clone());
-        }
-        let publisher = &mut worker.publisher;
-        let fresh = publisher.remember(&wanted);
-        if fresh || !worker.marked && !publisher.memory().places.is_empty() {
-            self.mark(publisher.memory()).await?;
-            worker.marked = !publisher.memory().places.is_empty();
-        }
-        let before = publisher.memory().clone();
-        let report = if wanted.standing == Standing::Out {
-            publisher.withdraw(&wanted).await
-        } else {
-            publisher.publish(&wanted).await
-        };
-        count(&self.metrics, publisher.claim(), &report);
-        if *publisher.memory() != before {
-            self.mark(publisher.memory()).await?;
-            worker.marked = !publisher.memory().places.is_empty();
-        }
-        Ok(report)
-    }
-
-    async fn mark(&self, memory: &Memory) -> Result<(), String> {
-        let memory = (!memory.places.is_empty()).then_some(memory);
-        mark(&self.client, &self.namespace, &self.pool, memory)
-            .await
-            .map_err(|error| format!("the finalizer could not be written: {error}"))
+        tasks.spawn(work);
     }
 }
 
@@ -445,34 +361,5 @@ fn said(seen: &Seen) -> Condition {
             Condition::new(kind, said.status, said.reason, said.message)
         }
         Some(Err(message)) => Condition::new(kind, false, Reason::DnsFailed, message),
-    }
-}
-
-/// Counts a report in the metrics.
-pub fn count(metrics: &Metrics, claim: &Claim, report: &Report) {
-    for (domain, published) in report.published() {
-        let of = OfDomain {
-            namespace: claim.namespace.clone(),
-            pool: claim.pool.clone(),
-            domain: domain.to_owned(),
-        };
-        metrics
-            .dns_published
-            .get_or_create(&of)
-            .set(i64::from(published));
-        if report.is_good() {
-            metrics
-                .dns_last_success
-                .get_or_create(&of)
-                .set(Timestamp::now().as_second());
-        }
-    }
-    for error in report.errors() {
-        let of = DnsFailure {
-            namespace: claim.namespace.clone(),
-            pool: claim.pool.clone(),
-            reason: error.reason().to_string(),
-        };
-        metrics.dns_failures.get_or_create(&of).inc();
     }
 }

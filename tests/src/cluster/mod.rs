@@ -14,6 +14,8 @@
 
 mod api_server;
 mod audit;
+mod cert_manager;
+mod clock;
 mod controller_manager;
 mod helm;
 mod identity;
@@ -22,18 +24,25 @@ mod kubectl;
 pub mod node;
 mod operator;
 mod place;
+pub mod pools;
+mod process_pod;
 mod shared;
 mod storage;
 mod submit;
 mod tools;
+mod volumes;
 
 pub use api_server::ApiServer;
 pub use audit::{Audit, Entry, ObjectRef, User};
+pub use cert_manager::CertManager;
+pub use clock::Clock;
 pub use controller_manager::{ControllerManager, WITH_NODES, WITHOUT_NODES};
 pub use helm::{Helm, Major};
 pub use identity::{Credential, Identity};
 pub use kubectl::Kubectl;
-pub use operator::{FakePod, Operator};
+pub use operator::{FakePod, Operator, PodObject};
+pub use process_pod::ProcessPod;
 pub use shared::{Namespace, Shared, alone, alone_within, skip};
 pub use submit::{Answer, Cause, Refusal, Submission, Write};
 pub use tools::{Missing, Tools};
+pub use volumes::{Files, projected};

@@ -24,7 +24,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{ApiServer, Identity, Namespace};
+use super::{ApiServer, Clock, Identity, Namespace};
 use crate::{edge, process::Daemon, wait};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -66,6 +66,22 @@ impl Operator {
         Ok(operator)
     }
 
+    /// Starts one as the admin, by a clock of its own.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_by(
+        clock: &Clock,
+        namespace: &Namespace<'_>,
+        arguments: &[&str],
+    ) -> Result<Self> {
+        let (server, name) = (namespace.server, &namespace.name);
+        let environment = clock.environment();
+        let mut operator = Self::spawn(server, server.admin(), name, arguments, &environment)?;
+        operator.ready().await?;
+        Ok(operator)
+    }
+
     /// Starts one without waiting.
     ///
     /// # Errors
@@ -76,15 +92,26 @@ impl Operator {
         namespace: &str,
         arguments: &[&str],
     ) -> Result<Self> {
+        Self::spawn(server, identity, namespace, arguments, &[])
+    }
+
+    fn spawn(
+        server: &ApiServer,
+        identity: &Identity,
+        namespace: &str,
+        arguments: &[&str],
+        more: &[(&'static str, String)],
+    ) -> Result<Self> {
         let file = format!("operator-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let kubeconfig = server.kubeconfig_file(&file, identity, namespace)?;
         let mut all = vec!["run".to_owned(), "--admin-listen=127.0.0.1:0".to_owned()];
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         let log: PathBuf = server.directory().join(format!("{file}.log"));
-        let environment = [
+        let mut environment = vec![
             ("KUBECONFIG", kubeconfig.display().to_string()),
             ("RUST_LOG", "info,xmpp_edge_operator=debug".to_owned()),
         ];
+        environment.extend(more.iter().cloned());
         let daemon = Daemon::start(&file, &edge::binary()?, &all, &environment, &log)?;
         Ok(Self {
             daemon,
@@ -115,6 +142,22 @@ impl Operator {
         &mut self.daemon
     }
 
+    /// One value of its metrics: the sum over those of this name whose labels have all of `labels`;
+    /// `None` where there is none.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> Result<Option<f64>> {
+        let text = self.get("/metrics").await?;
+        let values = text.lines().filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let (of, held) = series.split_once('{').unwrap_or((series, ""));
+            let fits = of == name && labels.iter().all(|label| held.contains(label));
+            fits.then(|| value.parse::<f64>().ok()).flatten()
+        });
+        Ok(values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value)))
+    }
+
     /// Ends it in order; the exit code.
     ///
     /// # Errors
@@ -141,29 +184,19 @@ impl Operator {
     }
 }
 
-/// A pod object that is ready, and a port that answers for it as a proxy's admin port does.
-pub struct FakePod {
+/// A pod of a pool as the API server has it; what answers on its port is somebody else's.
+pub struct PodObject {
     name: String,
     api: Api<Pod>,
-    status: Arc<Mutex<Value>>,
-    server: JoinHandle<()>,
 }
 
-impl Drop for FakePod {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
-}
-
-impl FakePod {
-    /// A ready pod of `pool` that has loaded `generation`.
+impl PodObject {
+    /// One that is not ready, whose admin port is `port` of 127.0.0.1.
     ///
     /// # Errors
     /// When the API server refuses it.
-    pub async fn start(namespace: &Namespace<'_>, pool: &str, generation: u64) -> Result<Self> {
+    pub async fn create(namespace: &Namespace<'_>, pool: &str, port: u16) -> Result<Self> {
         let name = format!("{pool}-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let port = listener.local_addr()?.port();
         let api: Api<Pod> = namespace.api();
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
@@ -174,20 +207,7 @@ impl FakePod {
         });
         api.create(&PostParams::default(), &serde_json::from_value(pod)?)
             .await?;
-        let status = Arc::new(Mutex::new(json!({
-            "pool": pool, "version": "0",
-            "config": {"generation": generation, "loadedTime": "2026-01-01T00:00:00Z", "rejected": null},
-            "certificate": null, "streams": [], "partners": [], "gateways": [],
-        })));
-        let server = tokio::spawn(serve(listener, status.clone()));
-        let pod = Self {
-            name,
-            api,
-            status,
-            server,
-        };
-        pod.set_ready(true).await?;
-        Ok(pod)
+        Ok(Self { name, api })
     }
 
     /// Whether the kubelet would call it ready.
@@ -207,6 +227,61 @@ impl FakePod {
         Ok(())
     }
 
+    /// The pod is gone.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn delete(&self) -> Result<()> {
+        let now = DeleteParams::default().grace_period(0);
+        self.api.delete(&self.name, &now).await?;
+        Ok(())
+    }
+}
+
+/// A pod object that is ready, and a port that answers for it as a proxy's admin port does.
+pub struct FakePod {
+    object: PodObject,
+    status: Arc<Mutex<Value>>,
+    server: JoinHandle<()>,
+}
+
+impl Drop for FakePod {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl FakePod {
+    /// A ready pod of `pool` that has loaded `generation`.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn start(namespace: &Namespace<'_>, pool: &str, generation: u64) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let port = listener.local_addr()?.port();
+        let object = PodObject::create(namespace, pool, port).await?;
+        let status = Arc::new(Mutex::new(json!({
+            "pool": pool, "version": "0",
+            "config": {"generation": generation, "loadedTime": "2026-01-01T00:00:00Z", "rejected": null},
+            "certificate": null, "streams": [], "partners": [], "gateways": [],
+        })));
+        let server = tokio::spawn(serve(listener, status.clone()));
+        object.set_ready(true).await?;
+        Ok(Self {
+            object,
+            status,
+            server,
+        })
+    }
+
+    /// Whether the kubelet would call it ready.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn set_ready(&self, ready: bool) -> Result<()> {
+        self.object.set_ready(ready).await
+    }
+
     /// What it answers from now on: one field of `/status`.
     pub fn say(&self, field: &str, value: Value) {
         self.status.lock()[field] = value;
@@ -222,9 +297,7 @@ impl FakePod {
     /// # Errors
     /// When the API server refuses it.
     pub async fn delete(&self) -> Result<()> {
-        let now = DeleteParams::default().grace_period(0);
-        self.api.delete(&self.name, &now).await?;
-        Ok(())
+        self.object.delete().await
     }
 }
 

@@ -62,6 +62,8 @@ pub struct Spec {
     pub ip: Ipv4Addr,
     /// Its DNS resolver; port 53.
     pub resolver: Ipv4Addr,
+    /// Several resolvers in its place, each with its port (Prosody only).
+    pub resolvers: Vec<SocketAddr>,
     /// Its certificate.
     pub identity: Leaf,
     /// PEM bundle: whom it trusts between servers.

@@ -8,10 +8,15 @@ use super::{Acknowledge, DIRECT_TLS_PORT, Security, Server, Spec};
 use crate::{client::PASSWORD, process::Daemon};
 
 const CONFIGURATION: &str = "prosody.cfg.lua";
+/// Its resolvers, where there are several: `forward` takes one.
+const RESOLVERS: &str = "resolv.conf";
 
 pub(super) fn configure(server: &Server) -> Result<()> {
     let spec = server.spec();
     server.write(CONFIGURATION, &configuration(spec, &server.directory))?;
+    let resolvers = spec.resolvers.iter();
+    let lines = resolvers.map(|it| format!("nameserver {}@{}\n", it.ip(), it.port()));
+    server.write(RESOLVERS, &lines.collect::<String>())?;
     let host = encode(&spec.domain);
     for user in &spec.users {
         server.write(
@@ -85,6 +90,11 @@ fn configuration(spec: &Spec, directory: &Path) -> String {
     } else {
         "info"
     };
+    let unbound = if spec.resolvers.is_empty() {
+        format!("resolvconf = false; forward = \"{resolver}@53\"")
+    } else {
+        format!("resolvconf = \"{dir}/{RESOLVERS}\"")
+    };
     // The host's `ssl` table replaces the global one as a whole, so both name the trust.
     format!(
         r#"-- written by a test
@@ -95,7 +105,7 @@ certificates = "{dir}"
 log = {{ {{ levels = {{ min = "{level}" }}, to = "console" }} }}
 interfaces = {{ "{ip}" }}
 use_ipv6 = false
-unbound = {{ resolvconf = false; hoststxt = false; forward = "{resolver}@53" }}
+unbound = {{ hoststxt = false; {unbound} }}
 modules_enabled = {{ {modules} }}
 modules_disabled = {{ "offline" }}
 authentication = "internal_plain"

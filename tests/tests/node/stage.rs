@@ -345,6 +345,7 @@ fn outside(authority: &Authority, domain: &str, ip: Ipv4Addr, user: &str) -> Spe
         domain: domain.to_owned(),
         ip,
         resolver: DNS,
+        resolvers: Vec::new(),
         identity: authority.issue(&[domain], Usage::ServerAndClientAuth),
         trust: authority.certificate(),
         users: vec![user.to_owned()],

@@ -77,16 +77,7 @@ fn d_21_a_storm_of_keys_is_no_amplifier() {
 #[test]
 fn d_22_a_question_does_not_lead_to_a_question() {
     RIG.test(22, async |s| {
-        let mut behaviour = s.good_behaviour()?;
-        behaviour.verify = Some(Verdict::Never);
-        let server = s.serve(behaviour).await?;
-        let (mut peer, id) = secured(s).await?;
-        peer.db_result(&s.domain, OWN, "good").await?;
-        server
-            .until("the key is asked about", |seen| {
-                seen.iter().any(|c| c.asked > 0)
-            })
-            .await?;
+        let (server, mut peer, id) = in_question(s, "good").await?;
         for _ in 0..50 {
             server.tell_all(&Command::Send(format!(
                 "<db:result from='{0}' to='{OWN}'>x</db:result>\

@@ -219,15 +219,9 @@ impl<'a> Session<'a> {
 
 impl Authority for Session<'_> {
     async fn zone_of(&mut self, name: &Name) -> Result<Name, DnsError> {
+        // Whether the name is in it the server says, as the one who knows.
         if let Some(zone) = &self.settings.zone {
-            return if zone.zone_of(name) {
-                Ok(zone.clone())
-            } else {
-                Err(DnsError::NotInZone {
-                    name: name.clone().into(),
-                    zone: zone.clone().into(),
-                })
-            };
+            return Ok(zone.clone());
         }
         if let Some(zone) = self.zones.get(name) {
             return Ok(zone.clone());
@@ -286,6 +280,7 @@ impl Authority for Session<'_> {
         match answer.metadata.response_code {
             ResponseCode::NoError => Ok(true),
             ResponseCode::NXDomain => Ok(false),
+            ResponseCode::NotZone => Err(not_in_zone(name, zone)),
             code => Err(self.refused(code, name, &format!("the update of {name}"))),
         }
     }
@@ -300,10 +295,7 @@ impl Authority for Session<'_> {
         match answer.metadata.response_code {
             ResponseCode::NoError => Ok(Applied::Done),
             ResponseCode::NXRRSet | ResponseCode::YXRRSet => Ok(Applied::Changed),
-            ResponseCode::NotZone => Err(DnsError::NotInZone {
-                name: name.clone().into(),
-                zone: zone.clone().into(),
-            }),
+            ResponseCode::NotZone => Err(not_in_zone(name, zone)),
             code => Err(self.refused(code, name, &format!("the update of {name} in zone {zone}"))),
         }
     }
@@ -313,6 +305,13 @@ impl Authority for Session<'_> {
             server: self.server(),
             name: name.clone().into(),
         }
+    }
+}
+
+fn not_in_zone(name: &Name, zone: &Name) -> DnsError {
+    DnsError::NotInZone {
+        name: name.clone().into(),
+        zone: zone.clone().into(),
     }
 }
 

@@ -1,7 +1,5 @@
 //! The finalizer, and the annotation that remembers where records may be.
 
-use std::time::Duration;
-
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{Patch, PatchParams},
@@ -10,9 +8,8 @@ use kube::{
 use serde_json::json;
 use xmpp_edge_crds::kinds::EdgePool;
 
-use super::RETRY;
 use crate::{
-    cluster::{Context, metrics::DnsFailure},
+    cluster::{events::Events, metrics::Metrics},
     dns::Memory,
 };
 
@@ -62,48 +59,53 @@ pub async fn mark(
     }
 }
 
-/// Lets a pool go with records left behind, and says which.
-pub async fn let_go(
-    context: &Context,
-    namespace: &str,
-    pool: &EdgePool,
-    why: &str,
-) -> Option<Duration> {
-    let name = pool.name_any();
-    let left: Vec<String> = remembered(pool)
-        .places
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    let left = crate::compile::world::listed(left);
-    let note = format!("EdgePool {name:?} goes with records left in DNS, {why}: {left}");
-    tracing::error!(namespace, pool = name, "{note}");
-    context
-        .metrics
-        .dns_failures
-        .get_or_create(&DnsFailure {
-            namespace: namespace.to_owned(),
-            pool: name.clone(),
-            reason: "RecordsLeft".to_owned(),
-        })
-        .inc();
-    let reference = pool.object_ref(&());
-    context
-        .events
-        .publish(
-            &reference,
-            EventType::Warning,
-            "RecordsLeft",
-            &note,
-            "Delete",
-        )
-        .await;
-    match mark(&context.client, namespace, pool, None).await {
-        Ok(()) => None,
-        Err(error) => {
-            tracing::warn!(namespace, pool = name, %error, "the finalizer could not be removed; it is tried again");
-            Some(RETRY)
+/// A pool on its way out, and what letting it go takes.
+pub struct Leaving<'a> {
+    pub client: &'a Client,
+    pub metrics: &'a Metrics,
+    pub events: &'a Events,
+    pub namespace: &'a str,
+    pub pool: &'a EdgePool,
+}
+
+impl Leaving<'_> {
+    /// Lets it go with records left behind, and says which. Says whether it went.
+    pub async fn leave_records(&self, why: &str) -> bool {
+        let name = self.pool.name_any();
+        let left: Vec<String> = remembered(self.pool)
+            .places
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let left = crate::compile::world::listed(left);
+        let note = format!("EdgePool {name:?} goes with records left in DNS, {why}: {left}");
+        tracing::error!(namespace = self.namespace, pool = name, "{note}");
+        self.metrics.dns.left(self.namespace, &name);
+        let reference = self.pool.object_ref(&());
+        self.events
+            .publish(
+                &reference,
+                EventType::Warning,
+                "RecordsLeft",
+                &note,
+                "Delete",
+            )
+            .await;
+        self.let_go().await
+    }
+
+    /// Lets it go: nothing of it is in DNS any more. Says whether it went.
+    pub async fn let_go(&self) -> bool {
+        let done = mark(self.client, self.namespace, self.pool, None).await;
+        if let Err(error) = &done {
+            tracing::warn!(
+                namespace = self.namespace,
+                pool = self.pool.name_any(),
+                %error,
+                "the finalizer could not be removed; it is tried again"
+            );
         }
+        done.is_ok()
     }
 }
 

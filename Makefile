@@ -2,7 +2,7 @@
 # make demo     real servers with the edge between them; KEEP=1 leaves them running
 # make bench    what a stanza and a stream cost, beside a plain relay; ONLY=saturated runs a part
 # make fuzz     every fuzz target for SECONDS each (needs nightly and cargo-fuzz)
-# make tools    a Kubernetes control plane for the tests: some minutes once, then nothing
+# make tools    a Kubernetes and images for the tests: some minutes once, then nothing
 # make lint     formatting and clippy
 
 SECONDS ?= 600
@@ -38,3 +38,4 @@ install:
 
 tools: install
 	tests/cluster/tools/build
+	tests/cluster/images/build

@@ -19,7 +19,7 @@ pub enum Requirement {
     NotSupported,
 }
 
-/// How a domain is authenticated on a stream, best first.
+/// How a domain is authenticated on a stream, in the order in which they are preferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "kinds", derive(schemars::JsonSchema))]
 pub enum Method {

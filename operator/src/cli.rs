@@ -87,13 +87,27 @@ enum Command {
     ///
     /// Exit code 0 whether it passes or not.
     Explain(Explain),
-    /// Print the CustomResourceDefinitions as YAML.
-    Crds,
+    /// Print the CustomResourceDefinitions, or the reference that is made from them.
+    Crds(Crds),
     /// Turn an export of Lync's cmdlets (JSON or CLIXML) into manifests on stdout.
     ///
     /// Understands Get-CsXmppAllowedPartner, Get-CsExternalAccessPolicy and
     /// Get-CsXmppGatewayConfiguration; what has no equivalent is a warning on stderr.
     ImportLync(ImportLync),
+}
+
+#[derive(Debug, Args)]
+struct Crds {
+    /// `yaml` for `kubectl apply`, `markdown` for people.
+    #[arg(long, value_enum, default_value_t = Definitions::Yaml)]
+    output: Definitions,
+}
+
+/// Form in which the definitions are printed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Definitions {
+    Yaml,
+    Markdown,
 }
 
 #[derive(Debug, Args)]
@@ -300,7 +314,11 @@ pub fn main() -> ExitCode {
         Command::Validate(look) => check(&look),
         Command::Render(look) => show(&look),
         Command::Explain(asked) => why(&asked),
-        Command::Crds => print(&kinds::yaml()).map(|()| 0),
+        Command::Crds(asked) => print(&match asked.output {
+            Definitions::Yaml => kinds::yaml(),
+            Definitions::Markdown => kinds::reference::markdown(),
+        })
+        .map(|()| 0),
         Command::ImportLync(asked) => import(&asked),
     };
     match done {

@@ -330,6 +330,20 @@ fn crds_prints_the_three_definitions() {
 }
 
 #[test]
+fn crds_prints_the_reference_that_is_checked_in() {
+    let output = run(&["crds", "--output", "markdown"]);
+    assert_eq!(output.status.code(), Some(0));
+    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference");
+    let mut pages = 0;
+    for entry in fs::read_dir(reference).unwrap() {
+        let page = fs::read_to_string(entry.unwrap().path()).unwrap();
+        assert!(out(&output).contains(&page), "{page}");
+        pages += 1;
+    }
+    assert_eq!(pages, 3);
+}
+
+#[test]
 fn standalone_without_a_pool_to_run_says_why() {
     let pool = |name: &str| {
         fs::read_to_string(golden("federation").join("manifests/pool.yaml"))

@@ -7,6 +7,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -53,6 +54,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The running proxy.
 pub struct Edge {
+    /// When this process began to serve: what it remembers is younger.
+    pub started: Timestamp,
     force: ArcSwap<InForce>,
     pub resolver: Resolver,
     pub dialer: Dialer,
@@ -91,6 +94,7 @@ impl Edge {
         observed: &Observed,
     ) -> Arc<Self> {
         Arc::new(Self {
+            started: Timestamp::now(),
             force: ArcSwap::from_pointee(force),
             resolver,
             dialer,

@@ -62,8 +62,19 @@ impl Primary {
     /// # Errors
     /// When it does not start; carries the end of its log.
     pub async fn start(software: Software, zones: &[(&str, &str)]) -> Result<Self> {
+        Self::start_at(software, free_address()?, zones).await
+    }
+
+    /// As [`Self::start`], at an address that is known and free.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn start_at(
+        software: Software,
+        address: SocketAddr,
+        zones: &[(&str, &str)],
+    ) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("primary-").tempdir()?;
-        let address = free_address()?;
         let path = directory.path();
         for (zone, records) in zones {
             let text = format!(

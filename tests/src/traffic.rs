@@ -7,7 +7,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     net::SocketAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -208,6 +211,8 @@ impl Seen {
 /// Running traffic from one end to the other.
 pub struct Traffic {
     seen: Arc<Mutex<Seen>>,
+    /// How many are to be sent.
+    count: Arc<AtomicU32>,
     /// Set once all was sent.
     done: watch::Receiver<bool>,
     tasks: Vec<JoinHandle<()>>,
@@ -224,19 +229,25 @@ impl Traffic {
         let receiver = receiver(&to).await?;
         let sender = Client::login(from.server, &from.jid, "sender").await?;
         let (tx, done) = watch::channel(false);
+        let count = Arc::new(AtomicU32::new(count));
         let tasks = vec![
             tokio::spawn(receive(to.clone(), receiver, Arc::clone(&seen))),
             tokio::spawn(send(
                 from,
                 to.jid,
                 sender,
-                count,
+                Arc::clone(&count),
                 rate,
                 Arc::clone(&seen),
                 tx,
             )),
         ];
-        Ok(Self { seen, done, tasks })
+        Ok(Self {
+            seen,
+            count,
+            done,
+            tasks,
+        })
     }
 
     /// Waits until `count` numbers have arrived.
@@ -252,9 +263,19 @@ impl Traffic {
         .await
     }
 
+    /// How many messages have arrived so far, duplicates included.
+    pub fn so_far(&self) -> usize {
+        self.seen.lock().arrived.len()
+    }
+
     /// How many messages were written to the sender's server so far.
     pub fn sent(&self) -> usize {
         self.seen.lock().sent.len()
+    }
+
+    /// Sends no further message, though fewer than asked for were sent.
+    pub fn stop(&self) {
+        self.count.store(0, Ordering::Relaxed);
     }
 
     /// Waits until everything was sent and each has its fate, or nothing more comes for a while.
@@ -339,7 +360,7 @@ async fn send(
     from: End,
     to: String,
     mut client: Client,
-    count: u32,
+    count: Arc<AtomicU32>,
     rate: u32,
     seen: Arc<Mutex<Seen>>,
     done: watch::Sender<bool>,
@@ -350,7 +371,11 @@ async fn send(
     let mut next = 0;
     loop {
         let mut connected = true;
-        while connected && next < count {
+        loop {
+            let count = count.load(Ordering::Relaxed);
+            if !connected || next >= count {
+                break;
+            }
             sleep_until(at).await;
             at = (at + pause).max(Instant::now() - pause);
             let last = (next + BURST).min(count);
@@ -365,7 +390,7 @@ async fn send(
                 None => connected = false,
             }
         }
-        if next == count {
+        if next >= count.load(Ordering::Relaxed) {
             let _ = done.send(true);
         }
         while connected {

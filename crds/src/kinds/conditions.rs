@@ -1,31 +1,13 @@
 //! Condition types and reasons of the three kinds, in one place. The docs list them from here.
 
-/// A condition of `status.conditions`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum ConditionType {
-    /// The summary: partner and policy `Accepted` and `Programmed`; pool all but
-    /// `GatewayReachable`, and one ready replica.
-    Ready,
-    /// The object is valid, alone and among its neighbours.
-    Accepted,
-    /// Every ready pod has loaded a generation that holds this object as it is.
-    Programmed,
-    /// Partner: no plaintext is possible. Informs only.
-    Secure,
-    /// Partner: the last attempt of each direction went well; Unknown before a first one.
-    Reachable,
-    /// Pool: a certificate for every own domain and the FQDN is in use.
-    CertificateReady,
-    /// Pool: what DNS answers is what should be published.
-    DnsPublished,
-    /// Pool: every ready pod has the newest configuration.
-    ConfigReplicated,
-    /// Pool: the organisation's own servers answer. Informs only.
-    GatewayReachable,
-}
-
+/// An enum of names, each with its meaning: the doc comment is what the reference prints.
 macro_rules! names {
-    ($name:ident { $($variant:ident),+ $(,)? }) => {
+    ($(#[$of:meta])* $name:ident { $($(#[doc = $meaning:literal])+ $variant:ident),+ $(,)? }) => {
+        $(#[$of])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name {
+            $($(#[doc = $meaning])+ $variant),+
+        }
         impl $name {
             /// All, in the order of the docs.
             pub const ALL: &[Self] = &[$(Self::$variant),+];
@@ -34,6 +16,12 @@ macro_rules! names {
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => stringify!($variant)),+ }
+            }
+
+            /// What it says, in one sentence.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($meaning),+).trim_ascii()),+ }
             }
         }
         impl std::fmt::Display for $name {
@@ -44,199 +32,155 @@ macro_rules! names {
     };
 }
 
-names!(ConditionType {
-    Ready,
-    Accepted,
-    Programmed,
-    Secure,
-    Reachable,
-    CertificateReady,
-    DnsPublished,
-    ConfigReplicated,
-    GatewayReachable,
-});
+names!(
+    /// A condition of `status.conditions`.
+    ConditionType {
+        /// The summary of those that do not inform only; of a pool it asks for a ready replica
+        /// too. Reason and message are those of what is wrong.
+        Ready,
+        /// The object is valid, alone and among its neighbours.
+        Accepted,
+        /// Every ready pod has loaded a generation that holds this object as it is.
+        Programmed,
+        /// No plaintext is possible. Informs only.
+        Secure,
+        /// The last attempt of each direction went well; Unknown before a first one. Informs only.
+        Reachable,
+        /// A certificate for every own domain and the FQDN is in use.
+        CertificateReady,
+        /// What DNS answers is what should be published.
+        DnsPublished,
+        /// Every ready pod has the newest configuration.
+        ConfigReplicated,
+        /// The organisation's own servers answer. Informs only.
+        GatewayReachable,
+    }
+);
 
-/// `reason` of a condition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Reason {
-    // Good.
-    /// Accepted: nothing to say against it.
-    Accepted,
-    /// Programmed: in force on every ready pod.
-    Programmed,
-    /// Ready: every condition that counts is true.
-    Ready,
-    /// Secure: no plaintext is possible.
-    Encrypted,
-    /// Reachable, GatewayReachable.
-    Reachable,
-    /// CertificateReady: in use.
-    Issued,
-    /// ConfigReplicated: in use on every ready pod.
-    InSync,
-    /// DnsPublished: DNS answers what it should.
-    Published,
-    /// DnsPublished: no `spec.dns`, records are only shown in status.
-    NotManaged,
+names!(
+    /// `reason` of a condition.
+    Reason {
+        // Good.
+        /// Accepted: nothing to say against it.
+        Accepted,
+        /// Programmed: in force on every ready pod.
+        Programmed,
+        /// Ready: every condition that counts is true.
+        Ready,
+        /// Secure: no plaintext is possible.
+        Encrypted,
+        /// Reachable, GatewayReachable.
+        Reachable,
+        /// CertificateReady: in use.
+        Issued,
+        /// ConfigReplicated: in use on every ready pod.
+        InSync,
+        /// DnsPublished: DNS answers what it should.
+        Published,
+        /// DnsPublished: no `spec.dns`, records are only shown in status.
+        NotManaged,
 
-    // Accepted=False, one object.
-    /// A field does not mean anything: the message names it.
-    Invalid,
-    /// The negotiation settings leave no method, or plaintext without opt-in.
-    InvalidNegotiation,
-    /// A domain is no domain (IDNA).
-    InvalidDomain,
-    /// PEM that does not parse, or holds no certificate.
-    InvalidCertificate,
-    /// A user is no bare JID, or ambiguous between PRECIS and Nodeprep.
-    InvalidUser,
+        // Accepted=False, one object.
+        /// A field does not mean anything: the message names it.
+        Invalid,
+        /// The negotiation settings leave no method, or plaintext without opt-in.
+        InvalidNegotiation,
+        /// A domain is no domain (IDNA).
+        InvalidDomain,
+        /// PEM that does not parse, or holds no certificate.
+        InvalidCertificate,
+        /// A user is no bare JID, or ambiguous between PRECIS and Nodeprep.
+        InvalidUser,
 
-    // Accepted=False, across objects.
-    /// Another object has the domain.
-    DomainConflict,
-    /// A partner lists a domain of the organisation itself.
-    OwnDomain,
-    /// A partner's domain below an own one has no leaf, and inside has no dialback.
-    BelowOwnDomain,
-    /// Another policy has the scope, the site or the user.
-    Conflict,
-    /// A ConfigMap, Secret or key that is referred to is not there.
-    ReferenceMissing,
-    /// A domain that `allowedDomains` does not give to this namespace.
-    DomainNotAllowed,
+        // Accepted=False, across objects.
+        /// Another object has the domain.
+        DomainConflict,
+        /// A partner lists a domain of the organisation itself.
+        OwnDomain,
+        /// A partner's domain below an own one has no leaf, and inside has no dialback.
+        BelowOwnDomain,
+        /// Another policy has the scope, the site or the user.
+        Conflict,
+        /// A ConfigMap, Secret or key that is referred to is not there.
+        ReferenceMissing,
+        /// A domain that `allowedDomains` does not give to this namespace.
+        DomainNotAllowed,
 
-    // Programmed=False.
-    /// The object is not accepted.
-    NotAccepted,
-    /// PublicUnverified needs contacts that all replicas and pools of the domain share.
-    ContactsNotShared,
-    /// Pods have not loaded it yet.
-    Pending,
-    /// No pool is there to carry it.
-    NoPool,
-    /// Pods refused the configuration.
-    ConfigRejected,
-    /// The configuration is past eight shards.
-    ConfigTooLarge,
+        // Programmed=False.
+        /// The object is not accepted.
+        NotAccepted,
+        /// PublicUnverified needs contacts that all replicas and pools of the domain share.
+        ContactsNotShared,
+        /// Pods have not loaded it yet.
+        Pending,
+        /// No pool is there to carry it.
+        NoPool,
+        /// Pods refused the configuration.
+        ConfigRejected,
+        /// The configuration is past eight shards.
+        ConfigTooLarge,
 
-    // Informing.
-    /// Secure=False: streams may be plaintext.
-    PlaintextPossible,
-    /// Reachable=Unknown: nothing was tried yet.
-    NotAttempted,
-    /// Reachable=False, GatewayReachable=False.
-    Unreachable,
-    /// The kill switch is on.
-    Suspended,
+        // Informing.
+        /// Secure=False: streams may be plaintext.
+        PlaintextPossible,
+        /// Reachable=Unknown: nothing was tried yet.
+        NotAttempted,
+        /// Reachable=False, GatewayReachable=False.
+        Unreachable,
+        /// The kill switch is on.
+        Suspended,
 
-    // Pools.
-    /// No replica is ready.
-    NoReadyReplica,
-    /// CertificateReady=False: being issued.
-    Issuing,
-    /// CertificateReady=False: mode csr waits for the signed chain.
-    AwaitingSignature,
-    /// CertificateReady=False: a name is not covered.
-    NamesNotCovered,
-    /// CertificateReady=False: chain and key do not fit.
-    KeyMismatch,
-    /// CertificateReady=False.
-    Expired,
-    /// CertificateReady=True with a warning, or False.
-    Expiring,
-    /// Pools of one domain have different dialback secrets.
-    DialbackSecretsDiffer,
-    /// DnsPublished=False: for a cause that has no reason of its own.
-    DnsFailed,
-    /// DnsPublished=False: the TSIG key in the Secret cannot be used.
-    TsigKeyInvalid,
-    /// DnsPublished=False: the DNS server does not know the TSIG key (BADKEY).
-    TsigBadKey,
-    /// DnsPublished=False: the DNS server has another secret for the TSIG key (BADSIG).
-    TsigBadSignature,
-    /// DnsPublished=False: the clocks differ too much (BADTIME).
-    TsigBadTime,
-    /// DnsPublished=False: the DNS server's policy refuses the update (REFUSED).
-    UpdateRefused,
-    /// DnsPublished=False: the DNS server is no primary of the zone (NOTAUTH).
-    NotAuthoritative,
-    /// DnsPublished=False: a name is outside of the zone (NOTZONE).
-    NotInZone,
-    /// DnsPublished=False: no zone was found that a name is in.
-    ZoneNotFound,
-    /// DnsPublished=False: records changed each time they were to be updated (NXRRSET).
-    RecordsChanging,
-    /// DnsPublished=False: a CNAME is where records should be.
-    NameIsAlias,
-    /// DnsPublished=False: DNS does not answer what was published, not yet or not any more.
-    NotAnswered,
-    /// DnsPublished=False: the DNS server did not answer in time.
-    DnsServerTimeout,
-    /// DnsPublished=False: no connection to the DNS server.
-    DnsServerUnreachable,
-    /// DnsPublished=False: no address for the FQDN is known yet.
-    AddressPending,
-    /// A kind of another project is not installed.
-    KindMissing,
-    /// Ready=False: the API server refuses an object of the pool, or one of its name is there
-    /// already and somebody else's.
-    ObjectRefused,
-}
-
-names!(Reason {
-    Accepted,
-    Programmed,
-    Ready,
-    Encrypted,
-    Reachable,
-    Issued,
-    InSync,
-    Published,
-    NotManaged,
-    Invalid,
-    InvalidNegotiation,
-    InvalidDomain,
-    InvalidCertificate,
-    InvalidUser,
-    DomainConflict,
-    OwnDomain,
-    BelowOwnDomain,
-    Conflict,
-    ReferenceMissing,
-    DomainNotAllowed,
-    NotAccepted,
-    ContactsNotShared,
-    Pending,
-    NoPool,
-    ConfigRejected,
-    ConfigTooLarge,
-    PlaintextPossible,
-    NotAttempted,
-    Unreachable,
-    Suspended,
-    NoReadyReplica,
-    Issuing,
-    AwaitingSignature,
-    NamesNotCovered,
-    KeyMismatch,
-    Expired,
-    Expiring,
-    DialbackSecretsDiffer,
-    DnsFailed,
-    TsigKeyInvalid,
-    TsigBadKey,
-    TsigBadSignature,
-    TsigBadTime,
-    UpdateRefused,
-    NotAuthoritative,
-    NotInZone,
-    ZoneNotFound,
-    RecordsChanging,
-    NameIsAlias,
-    NotAnswered,
-    DnsServerTimeout,
-    DnsServerUnreachable,
-    AddressPending,
-    KindMissing,
-    ObjectRefused,
-});
+        // Pools.
+        /// No replica is ready.
+        NoReadyReplica,
+        /// CertificateReady=False: being issued.
+        Issuing,
+        /// CertificateReady=False: mode csr waits for the signed chain.
+        AwaitingSignature,
+        /// CertificateReady=False: a name is not covered.
+        NamesNotCovered,
+        /// CertificateReady=False: chain and key do not fit.
+        KeyMismatch,
+        /// CertificateReady=False.
+        Expired,
+        /// CertificateReady=True with a warning, or False.
+        Expiring,
+        /// Pools of one domain have different dialback secrets.
+        DialbackSecretsDiffer,
+        /// DnsPublished=False: for a cause that has no reason of its own.
+        DnsFailed,
+        /// DnsPublished=False: the TSIG key in the Secret cannot be used.
+        TsigKeyInvalid,
+        /// DnsPublished=False: the DNS server does not know the TSIG key (BADKEY).
+        TsigBadKey,
+        /// DnsPublished=False: the DNS server has another secret for the TSIG key (BADSIG).
+        TsigBadSignature,
+        /// DnsPublished=False: the clocks differ too much (BADTIME).
+        TsigBadTime,
+        /// DnsPublished=False: the DNS server's policy refuses the update (REFUSED).
+        UpdateRefused,
+        /// DnsPublished=False: the DNS server is no primary of the zone (NOTAUTH).
+        NotAuthoritative,
+        /// DnsPublished=False: a name is outside of the zone (NOTZONE).
+        NotInZone,
+        /// DnsPublished=False: no zone was found that a name is in.
+        ZoneNotFound,
+        /// DnsPublished=False: records changed each time they were to be updated (NXRRSET).
+        RecordsChanging,
+        /// DnsPublished=False: a CNAME is where records should be.
+        NameIsAlias,
+        /// DnsPublished=False: DNS does not answer what was published, not yet or not any more.
+        NotAnswered,
+        /// DnsPublished=False: the DNS server did not answer in time.
+        DnsServerTimeout,
+        /// DnsPublished=False: no connection to the DNS server.
+        DnsServerUnreachable,
+        /// DnsPublished=False: no address for the FQDN is known yet.
+        AddressPending,
+        /// A kind of another project is not installed.
+        KindMissing,
+        /// Ready=False: the API server refuses an object of the pool, or one of its name is there
+        /// already and somebody else's.
+        ObjectRefused,
+    }
+);

@@ -69,7 +69,7 @@ pub(super) fn definitions() -> Vec<Value> {
                 plain(&mut root["properties"][part]);
                 bound(&mut root["properties"][part]);
             }
-            shorten(&mut root["properties"]["spec"]);
+            shorten(root);
             silence(&mut root["properties"]["status"]);
             require_spec(root);
         }
@@ -181,50 +181,49 @@ fn bound(schema: &mut Value) {
     });
 }
 
+/// Where a type is Kubernetes' own, and which.
+pub(super) const LENT: [(&str, &str); 8] = [
+    ("spec.podTemplate.resources", "ResourceRequirements"),
+    ("spec.podTemplate.tolerations", "Toleration"),
+    ("spec.podTemplate.affinity", "Affinity"),
+    (
+        "spec.podTemplate.topologySpreadConstraints",
+        "TopologySpreadConstraint",
+    ),
+    ("spec.podTemplate.imagePullSecrets", "LocalObjectReference"),
+    ("spec.podTemplate.env", "EnvVar"),
+    ("spec.networkPolicy.adminFrom", "NetworkPolicyPeer"),
+    ("spec.networkPolicy.internalFrom", "NetworkPolicyPeer"),
+];
+
 /// Kubernetes documents its own types: pages of it are no help in ours.
-fn shorten(spec: &mut Value) {
-    const LENT: [&str; 7] = [
-        "/properties/podTemplate/properties/resources",
-        "/properties/podTemplate/properties/tolerations",
-        "/properties/podTemplate/properties/affinity",
-        "/properties/podTemplate/properties/topologySpreadConstraints",
-        "/properties/podTemplate/properties/imagePullSecrets",
-        "/properties/podTemplate/properties/env",
-        "/properties/networkPolicy",
-    ];
-    for path in LENT {
-        let Some(lent) = spec.pointer_mut(path) else {
+fn shorten(root: &mut Value) {
+    for (path, _) in LENT {
+        let pointer: String = path
+            .split('.')
+            .flat_map(|field| ["/properties/", field])
+            .collect();
+        let Some(lent) = root.pointer_mut(&pointer) else {
             continue;
         };
         let own = lent.get("description").cloned();
-        let mut kept = Vec::new();
-        if path == "/properties/networkPolicy"
-            && let Some(properties) = lent["properties"].as_object()
-        {
-            kept = properties
-                .iter()
-                .filter_map(|(key, field)| Some((key.clone(), field.get("description")?.clone())))
-                .collect();
-        }
         each_schema(lent, &mut |object| {
             object.remove("description");
         });
         if let Some(description) = own {
             lent["description"] = description;
         }
-        for (key, description) in kept {
-            lent["properties"][key]["description"] = description;
-        }
     }
 }
 
-/// `Time` comes with a description of Go code.
+/// `Time` comes with a description of Go code, where a field has none of its own.
 fn silence(status: &mut Value) {
     each_schema(status, &mut |object| {
-        if object
-            .get("format")
-            .is_some_and(|format| format == "date-time")
-        {
+        let of_go = object
+            .get("description")
+            .and_then(Value::as_str)
+            .is_some_and(|text| text.starts_with("Time is a wrapper"));
+        if of_go {
             object.remove("description");
         }
     });

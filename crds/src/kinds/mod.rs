@@ -12,6 +12,7 @@ pub mod partner;
 pub mod policy;
 #[allow(clippy::duplicated_attributes)] // printer columns, each with a `type_`
 pub mod pool;
+pub mod reference;
 mod validate;
 
 pub use definition::{crds, files, yaml};

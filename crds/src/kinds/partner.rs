@@ -5,12 +5,24 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::fields::{self, ConfigMapKeyRef};
+use super::{
+    conditions::ConditionType,
+    fields::{self, ConfigMapKeyRef},
+};
 use crate::{
     edge_config::OnKeyChange,
     negotiation::{Method, Negotiation, Requirement},
     verdict::PartnerType,
 };
+
+/// The conditions of a partner, in the order of its status.
+pub const CONDITIONS: &[ConditionType] = &[
+    ConditionType::Ready,
+    ConditionType::Accepted,
+    ConditionType::Programmed,
+    ConditionType::Secure,
+    ConditionType::Reachable,
+];
 
 /// A foreign domain that this organisation federates with.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,7 +95,8 @@ use crate::{
         .field_path(".additionalDomains"),
 )]
 pub struct PartnerSpec {
-    /// Primary domain. It cannot change.
+    /// Primary domain. It cannot change: delete the partner and make it anew, or use
+    /// `additionalDomains`.
     #[schemars(schema_with = "fields::immutable_domain")]
     pub domain: String,
     /// Further domains of the partner; sub-domains are never implied. `*.example.org` stands for
@@ -91,20 +104,25 @@ pub struct PartnerSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "fields::additional_domains")]
     pub additional_domains: Vec<String>,
-    /// Free text.
+    /// Free text for people; it has no effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub description: Option<String>,
-    /// What strangers of this partner may do unasked.
+    /// What strangers of this partner may do unasked. `Federated`: write and ask for contact.
+    /// `PublicVerified`: the same, status notes are stripped. `PublicUnverified`: nothing, until a
+    /// user has added them.
     #[serde(default)]
     pub partner_type: PartnerType,
-    /// Whether streams are encrypted.
+    /// Whether streams are encrypted: `Required`, `Optional` (where the partner offers it),
+    /// `NotSupported` (never).
     #[serde(default)]
     pub tls_negotiation: Requirement,
-    /// Whether domains are authenticated by certificate (SASL EXTERNAL).
+    /// Whether domains are authenticated by certificate (SASL EXTERNAL): `Required`, `Optional`
+    /// (else by dialback), `NotSupported` (never).
     #[serde(default)]
     pub sasl_negotiation: Requirement,
-    /// Whether domains may be authenticated by Server Dialback.
+    /// Whether domains may be authenticated by Server Dialback (XEP-0220), where `tlsNegotiation`
+    /// and `saslNegotiation` are not both `Required`.
     #[serde(default = "fields::yes")]
     pub support_dialback_negotiation: bool,
     /// Must be true where the settings allow dialback over plain TCP.
@@ -152,11 +170,11 @@ impl PartnerSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PartnerLimits {
-    /// Stanzas a second.
+    /// Stanzas a second; absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub stanzas_per_second: Option<u32>,
-    /// Bytes a second.
+    /// Bytes a second; absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1024, max = 1_073_741_824))]
     pub bytes_per_second: Option<u32>,
@@ -173,8 +191,8 @@ pub struct PartnerTrust {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "fields::spki_pins")]
     pub pinned_spki_sha256: Vec<String>,
-    /// What a key does that differs from those seen before. `Refuse` accepts the first key seen,
-    /// and then a new one only once it is pinned.
+    /// What a key does that is neither pinned nor known: `Ignore`; `Warn` counts and logs it;
+    /// `Refuse` accepts the first key seen, and then a new one only once it is pinned.
     #[serde(default)]
     pub on_key_change: OnKeyChange,
 }
@@ -216,6 +234,7 @@ pub struct PartnerStatus {
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
     )]
     pub pools: Vec<PartnerPoolStatus>,
+    /// What holds of the partner, one entry a type.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "fields::conditions")]
     pub conditions: Vec<Condition>,
@@ -228,23 +247,28 @@ pub struct PartnerPoolStatus {
     /// The pool's name.
     #[schemars(length(max = 253))]
     pub name: String,
-    /// Authenticated streams from the partner, all replicas together.
+    /// Authenticated streams that carry stanzas from the partner, all replicas together; one of
+    /// both directions counts in both.
     #[serde(default)]
     pub inbound_streams: u32,
-    /// Authenticated streams to the partner, all replicas together.
+    /// Authenticated streams that carry stanzas to the partner, all replicas together.
     #[serde(default)]
     pub outbound_streams: u32,
-    /// Of the newest stream.
+    /// How the newest stream was authenticated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<Method>,
+    /// TLS version of the newest stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub tls_version: Option<String>,
+    /// Cipher suite of the newest stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub tls_cipher: Option<String>,
+    /// End of the partner's certificate, as last seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer_certificate_not_after: Option<Time>,
+    /// When a stream with the partner last came to stand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_connected_time: Option<Time>,
     /// The newest failure since the last success of its direction: one entry a step.
@@ -255,6 +279,7 @@ pub struct PartnerPoolStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub peer_key_sha256: Option<String>,
+    /// The newest answer to a ping, where `spec.probe` is enabled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeStatus>,
 }
@@ -273,6 +298,7 @@ pub struct AttemptStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub direction: Option<String>,
+    /// The domain of the partner that was tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub domain: Option<String>,
@@ -284,7 +310,7 @@ pub struct AttemptStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub text: Option<String>,
-    /// The pod.
+    /// The pod that tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub replica: Option<String>,
@@ -294,8 +320,11 @@ pub struct AttemptStatus {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProbeStatus {
+    /// When the ping was sent.
     pub time: Time,
+    /// Whether it was answered in time.
     pub success: bool,
+    /// Milliseconds until the answer; absent where there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_milliseconds: Option<u32>,
 }

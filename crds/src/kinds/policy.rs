@@ -5,8 +5,18 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::fields::{self, ConfigMapKeyRef};
+use super::{
+    conditions::ConditionType,
+    fields::{self, ConfigMapKeyRef},
+};
 use crate::edge_config::PolicyMode;
+
+/// The conditions of a policy, in the order of its status.
+pub const CONDITIONS: &[ConditionType] = &[
+    ConditionType::Ready,
+    ConditionType::Accepted,
+    ConditionType::Programmed,
+];
 
 /// Which users may talk to partners.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -76,7 +86,9 @@ use crate::edge_config::PolicyMode;
         .field_path(".scope"),
 )]
 pub struct PolicySpec {
-    /// To whom it applies.
+    /// To whom it applies: `Global`: everyone that no other policy covers. `Site`: users whose
+    /// home site it is. `User`: those that `users` and `usersFrom` grant. User beats Site beats
+    /// Global, and the winner counts whole.
     pub scope: PolicyScope,
     /// For scope `Site`: users whose home site it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -103,7 +115,8 @@ pub struct PolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "fields::object_names_or_all")]
     pub partners: Option<Vec<String>>,
-    /// Whether refusals are enforced, or only counted and logged.
+    /// `Enforce` refuses what the policy does not open. `Audit` delivers it, counts it and logs
+    /// it.
     #[serde(default)]
     pub mode: PolicyMode,
 }
@@ -123,6 +136,8 @@ pub enum PolicyScope {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UsersFrom {
+    /// The ConfigMap and its key: one JID a line; empty lines and lines that begin with `#` are
+    /// passed over.
     pub config_map_ref: ConfigMapKeyRef,
 }
 
@@ -140,6 +155,7 @@ pub struct PolicyStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(max = 253)), extend("x-kubernetes-list-type" = "set"))]
     pub effective_pools: Vec<String>,
+    /// What holds of the policy, one entry a type.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "fields::conditions")]
     pub conditions: Vec<Condition>,

@@ -3,6 +3,8 @@
 //! The objects that a cluster makes for it (Service, Pods, NetworkPolicy) are described in
 //! [`workload`], what is known of it in [`status`].
 
+pub mod certificate;
+pub mod dns;
 pub mod status;
 pub mod workload;
 
@@ -10,16 +12,33 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::fields::{self, ConfigMapKeyRef, SecretRef};
+use super::{
+    conditions::ConditionType,
+    fields::{self, ConfigMapKeyRef, SecretRef},
+};
 use crate::{
     edge_config::{GatewayMode, Settings},
     negotiation::{Negotiation, Requirement},
 };
+pub use certificate::{
+    CertManager, Certificate, Csr, IssuerRef, KeyAlgorithm, SelfSigned, Subject,
+};
+pub use dns::{Dns, ExternalDns, Rfc2136, TsigAlgorithm};
 pub use status::PoolStatus;
 use workload::{InternalServiceSpec, NetworkPolicySpec, PodTemplate, ServiceSpec};
 
 /// Longest name of a pool: names of objects are made from it.
 pub const MAX_POOL_NAME: usize = 40;
+
+/// The conditions of a pool, in the order of its status.
+pub const CONDITIONS: &[ConditionType] = &[
+    ConditionType::Ready,
+    ConditionType::Accepted,
+    ConditionType::CertificateReady,
+    ConditionType::ConfigReplicated,
+    ConditionType::DnsPublished,
+    ConditionType::GatewayReachable,
+];
 
 /// The edge proxies of one site.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,12 +61,12 @@ pub const MAX_POOL_NAME: usize = 40;
     validation = Rule::new("self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([a-z0-9-]*[a-z0-9])?$')")
         .message("a pool's name has at most 40 of a-z, 0-9 and \"-\", a letter first: choose another metadata.name"),
     printcolumn(name = "Site", type_ = "string", json_path = ".spec.site"),
-    printcolumn(name = "FQDN", type_ = "string", json_path = ".spec.accessEdge.fqdn"),
     printcolumn(name = "Pods", type_ = "integer", json_path = ".status.readyReplicas"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "DNS", type_ = "string", json_path = ".status.conditions[?(@.type=='DnsPublished')].status"),
+    printcolumn(name = "Gateway", type_ = "string", json_path = ".status.conditions[?(@.type=='GatewayReachable')].status"),
+    printcolumn(name = "FQDN", type_ = "string", json_path = ".spec.accessEdge.fqdn", priority = 1),
     printcolumn(name = "Priority", type_ = "integer", json_path = ".spec.route.priority", priority = 1),
-    printcolumn(name = "Gateway", type_ = "string", json_path = ".status.conditions[?(@.type=='GatewayReachable')].status", priority = 1),
     printcolumn(name = "Certificate", type_ = "date", json_path = ".status.certificate.notAfter", priority = 1),
     printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspended", priority = 1),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason", priority = 1),
@@ -63,7 +82,8 @@ pub const MAX_POOL_NAME: usize = 40;
         .field_path(".gateways"),
 )]
 pub struct PoolSpec {
-    /// The site of this pool; users whose home site it is follow its policy.
+    /// Name of the site; users whose home site it is follow its policy. Several pools may be of
+    /// one site.
     #[schemars(schema_with = "fields::site")]
     pub site: String,
     /// The organisation's own domains that it serves.
@@ -71,14 +91,15 @@ pub struct PoolSpec {
     pub domains: Vec<String>,
     /// How partners find it.
     pub access_edge: AccessEdge,
-    /// Its SRV record.
+    /// Its place among the pools of its domains: priority and weight of its SRV records.
     #[serde(default)]
     pub route: Route,
-    /// Pods.
+    /// Number of pods. Standalone is always one.
     #[serde(default = "two")]
     #[schemars(range(min = 0, max = 100))]
     pub replicas: i32,
-    /// Ports.
+    /// Ports of the pods and their Services. Changed ports replace the pods; standalone needs a
+    /// restart.
     #[serde(default)]
     pub listeners: Listeners,
     /// The organisation's own XMPP servers; each own domain has exactly one.
@@ -92,19 +113,20 @@ pub struct PoolSpec {
     /// How records are published; absent: they are only shown in status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<Dns>,
-    /// Extra roots for partners, beside the public ones.
+    /// Roots for partners beside the public ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<PoolTrust>,
-    /// The XMPP gateway configuration: limits and times.
+    /// The XMPP gateway configuration: limits, times, the dialback secret.
     #[serde(default)]
     pub settings: PoolSettings,
-    /// What passes beyond the documented list.
+    /// What passes beyond the content that always does.
     #[serde(default)]
     pub content: Content,
-    /// Kill switch of the whole pool.
+    /// Kill switch of the whole pool: streams are closed at once, nothing is accepted.
     #[serde(default)]
     pub suspended: bool,
-    /// Where the contacts of unverified partners live; default: embedded.
+    /// Where the contacts of `PublicUnverified` partners live; absent: `embedded`. Standalone
+    /// needs a restart when the kind of store changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contacts: Option<Contacts>,
     /// The Service that partners reach.
@@ -133,10 +155,11 @@ fn two() -> i32 {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AccessEdge {
-    /// SRV target.
+    /// Host name of the edge: target of the SRV records, and a name of the certificate.
     #[schemars(schema_with = "fields::domain")]
     pub fqdn: String,
-    /// Its addresses; absent: those of the Service's load balancer.
+    /// Addresses of the host name, published as its A and AAAA; absent: those of the Service's
+    /// load balancer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "fields::ip_addresses")]
     pub addresses: Option<Vec<String>>,
@@ -146,13 +169,15 @@ pub struct AccessEdge {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Route {
-    /// Lower is tried first.
+    /// Lower is tried first (RFC 2782). The pool of lowest priority, then first by name, is the
+    /// preferred one of its domains.
     #[schemars(range(min = 0, max = 65_535))]
     pub priority: u16,
-    /// Share among pools of one priority.
+    /// Share among pools of one priority (RFC 2782).
     #[schemars(range(min = 0, max = 65_535))]
     pub weight: u16,
-    /// False withdraws the records, then drains.
+    /// False withdraws the SRV records, so that partners go to other pools; streams that stand go
+    /// on.
     pub enabled: bool,
 }
 impl Default for Route {
@@ -173,19 +198,19 @@ impl Default for Route {
     "message": "two listeners have the same port: give each its own"
 }]))]
 pub struct Listeners {
-    /// STARTTLS.
+    /// Partners by STARTTLS; a TLS ClientHello as first bytes is served as direct TLS.
     #[schemars(range(min = 1, max = 65_535))]
     pub s2s: u16,
-    /// Direct TLS (XEP-0368); 0 is off.
+    /// Partners by direct TLS (XEP-0368); 0 is off.
     #[schemars(range(min = 0, max = 65_535))]
     pub direct_tls: u16,
-    /// For servers inside.
+    /// Servers inside, which reach partners here.
     #[schemars(range(min = 1, max = 65_535))]
     pub internal: u16,
-    /// Health, metrics, status.
+    /// Health, metrics, status: plain HTTP, never for partners.
     #[schemars(range(min = 1, max = 65_535))]
     pub admin: u16,
-    /// DNS view for servers inside; 0 is off.
+    /// DNS view, by which servers inside find partners at the edge; 0 is off.
     #[schemars(range(min = 0, max = 65_535))]
     pub dns: u16,
 }
@@ -205,19 +230,21 @@ impl Default for Listeners {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Gateway {
-    /// Own domains that it is authoritative for.
+    /// Own domains that this server is authoritative for.
     #[schemars(schema_with = "fields::gateway_domains")]
     pub domains: Vec<String>,
-    /// Who dials whom.
+    /// Who dials whom. `Direct`: the edge dials `address`. `Sidecar` is not served by this
+    /// version: a pool with it is not accepted.
     #[serde(default = "direct")]
     pub mode: GatewayMode,
-    /// `host:port` of the server.
+    /// `host:port` of the server; an IPv6 address stands in brackets.
     #[schemars(schema_with = "fields::host_port")]
     pub address: String,
-    /// How it and the edge authenticate each other.
+    /// How the server and the edge authenticate each other. Plaintext needs no opt-in inside.
     #[serde(default)]
     pub negotiation: GatewayNegotiation,
-    /// Certificates of its own PKI, accepted beside the internal CA.
+    /// Certificates of the server's own PKI, accepted beside the internal CA; absent: the internal
+    /// CA alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<GatewayTrust>,
 }
@@ -240,8 +267,12 @@ fn direct() -> GatewayMode {
     }
 ]))]
 pub struct GatewayNegotiation {
+    /// Whether streams are encrypted: `Required`, `Optional`, `NotSupported`.
     pub tls_negotiation: Requirement,
+    /// Whether domains are authenticated by certificate (SASL EXTERNAL): `Required`, `Optional`,
+    /// `NotSupported`.
     pub sasl_negotiation: Requirement,
+    /// Whether domains may be authenticated by Server Dialback.
     pub support_dialback_negotiation: bool,
 }
 impl Default for GatewayNegotiation {
@@ -267,184 +298,12 @@ impl From<&GatewayNegotiation> for Negotiation {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayTrust {
-    /// CA certificates (PEM).
+    /// CA certificates (PEM) that the server's certificate may come from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_config_map_ref: Option<ConfigMapKeyRef>,
-    /// Whether the public roots count too.
+    /// Whether the public roots count too, as for a server with a certificate of a public CA.
     #[serde(default)]
     pub public_roots: bool,
-}
-
-/// `spec.certificate`: exactly one mode.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "[has(self.selfSigned), has(self.secretRef), has(self.certManager), has(self.csr)].filter(m, m).size() == 1",
-    "message": "choose exactly one of selfSigned, secretRef, certManager and csr"
-}]))]
-pub struct Certificate {
-    /// A CA of the pool's own: for trials and closed groups.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub self_signed: Option<SelfSigned>,
-    /// A Secret with `tls.crt` and `tls.key`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret_ref: Option<SecretRef>,
-    /// cert-manager issues it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cert_manager: Option<CertManager>,
-    /// The offline way: a request that someone signs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub csr: Option<Csr>,
-}
-
-/// `certificate.selfSigned`: nothing to set.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct SelfSigned {}
-
-/// `certificate.certManager`, in cert-manager's own formats.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct CertManager {
-    pub issuer_ref: IssuerRef,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "fields::go_duration")]
-    pub duration: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "fields::go_duration")]
-    pub renew_before: Option<String>,
-}
-
-/// cert-manager's reference to an issuer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct IssuerRef {
-    #[schemars(schema_with = "fields::object_name")]
-    pub name: String,
-    #[serde(default = "issuer_kind")]
-    #[schemars(length(min = 1, max = 63))]
-    pub kind: String,
-    #[serde(default = "issuer_group")]
-    #[schemars(length(min = 1, max = 253))]
-    pub group: String,
-}
-
-fn issuer_kind() -> String {
-    "Issuer".into()
-}
-fn issuer_group() -> String {
-    "cert-manager.io".into()
-}
-
-/// `certificate.csr`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Csr {
-    #[serde(default)]
-    pub key_algorithm: KeyAlgorithm,
-    /// Distinguished name; absent: none but the names of the certificate.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub subject: Option<Subject>,
-    /// The Secret whose `tls.crt` completes the request. The operator only reads it.
-    pub chain_secret_ref: SecretRef,
-}
-
-/// The key of a request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum KeyAlgorithm {
-    #[default]
-    EcdsaP256,
-    EcdsaP384,
-    Rsa2048,
-    Rsa3072,
-    Rsa4096,
-}
-
-/// A distinguished name.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Subject {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64))]
-    pub common_name: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64))]
-    pub organization: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64))]
-    pub organizational_unit: Option<String>,
-    /// Two letters (ISO 3166).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "fields::country")]
-    pub country: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 128))]
-    pub state: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 128))]
-    pub locality: Option<String>,
-}
-
-/// `spec.dns`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "has(self.rfc2136) || has(self.externalDns)",
-    "message": "name rfc2136, externalDns or both; to publish records yourself, leave spec.dns out"
-}]))]
-pub struct Dns {
-    /// Dynamic updates under TSIG.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rfc2136: Option<Rfc2136>,
-    /// DNSEndpoint objects.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub external_dns: Option<ExternalDns>,
-}
-
-/// `dns.rfc2136`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Rfc2136 {
-    /// Primary server, `host` or `host:port` (53).
-    #[schemars(schema_with = "fields::host_optional_port")]
-    pub server: String,
-    /// Zone of all names; absent: found by SOA, name by name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "fields::domain")]
-    pub zone: Option<String>,
-    /// Seconds.
-    #[serde(default = "ttl")]
-    #[schemars(range(min = 1, max = 86_400))]
-    pub ttl: u32,
-    /// Keys `name` and `secret` (base64).
-    pub tsig_secret_ref: SecretRef,
-    #[serde(default)]
-    pub tsig_algorithm: TsigAlgorithm,
-}
-
-fn ttl() -> u32 {
-    60
-}
-
-/// RFC 8945 section 6.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum TsigAlgorithm {
-    #[default]
-    HmacSha256,
-    HmacSha384,
-    HmacSha512,
-}
-
-/// `dns.externalDns`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct ExternalDns {
-    /// Seconds.
-    #[schemars(range(min = 1, max = 86_400))]
-    pub ttl: u32,
-}
-impl Default for ExternalDns {
-    fn default() -> Self {
-        Self { ttl: ttl() }
-    }
 }
 
 /// `spec.trust` of a pool.
@@ -477,35 +336,44 @@ pub struct PoolTrust {
     }
 ]))]
 pub struct PoolSettings {
-    /// Most authenticated streams of one replica.
+    /// Most authenticated streams with partners of one replica; the one too many gets `resource-
+    /// constraint`.
     #[schemars(range(min = 1, max = 100_000))]
     pub connection_limit: u32,
-    /// Most authenticated streams of one replica with one partner.
+    /// Most authenticated streams of one replica with one partner; a partner's `connectionLimit`
+    /// overrides it.
     #[schemars(range(min = 1, max = 100_000))]
     pub partner_connection_limit: u32,
+    /// Seconds of silence after which the edge asks a peer for a sign of life.
     #[schemars(range(min = 5, max = 86_400))]
     pub keep_alive_interval_seconds: u32,
+    /// Seconds that a stream has to authenticate.
     #[schemars(range(min = 1, max = 3_600))]
     pub stream_establishment_timeout_seconds: u32,
+    /// Seconds without a stanza after which a stream ends, where the partner's `enableKeepAlive`
+    /// is false.
     #[schemars(range(min = 10, max = 604_800))]
     pub stream_inactivity_timeout_seconds: u32,
-    /// RFC 6120 section 13.12 asks for 10,000 at least.
+    /// Largest stanza, in bytes; RFC 6120 section 13.12 asks for 10,000 at least. A larger one
+    /// ends the stream.
     #[schemars(range(min = 10_000, max = 16_777_216))]
     pub max_stanza_bytes: u32,
-    /// Memory that a pair's queue may hold.
+    /// Bytes of memory that the queue of one pair of domains may hold in one direction.
     #[schemars(range(min = 10_000, max = 1_073_741_824))]
     pub queue_bytes: u64,
-    /// Memory that all queues may hold.
+    /// Bytes of memory that all queues of a replica may hold.
     #[schemars(range(min = 10_000, max = 68_719_476_736_u64))]
     pub queue_total_bytes: u64,
-    /// How long a stanza waits before it is answered.
+    /// Seconds that a stanza waits before it is answered, and that a question to a peer may take.
     #[schemars(range(min = 1, max = 25))]
     pub queue_timeout_seconds: u32,
-    /// Whether bodies of messages are logged.
+    /// Whether bodies of messages are logged. Off, no content of a stanza is.
     pub log_message_bodies: bool,
+    /// Largest element before a stream is authenticated, in bytes.
     #[schemars(range(min = 10_000, max = 16_777_216))]
     pub unauthenticated_stanza_bytes: u32,
-    /// Keys `secret` and, still verified, `previous`; default: `xmpp-edge-dialback`, generated.
+    /// Secret with the dialback secret: `secret` and, still verified, `previous`; absent: `xmpp-
+    /// edge-dialback`, generated once for all pools of the namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dialback_secret_ref: Option<SecretRef>,
 }
@@ -558,7 +426,7 @@ pub struct Content {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "fields::uris")]
     pub pep_nodes: Vec<String>,
-    /// Message types that pass.
+    /// Values of `type` of messages that pass.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "fields::message_types")]
     pub message_types: Vec<String>,
@@ -572,10 +440,10 @@ pub struct Content {
     "message": "choose exactly one of embedded and postgres"
 }]))]
 pub struct Contacts {
-    /// One replica, a volume of its own.
+    /// One replica, with a volume of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embedded: Option<EmbeddedContacts>,
-    /// Shared by replicas, and by pools of one domain.
+    /// A PostgreSQL database, shared by replicas and by pools of one domain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub postgres: Option<PostgresContacts>,
 }
@@ -584,10 +452,10 @@ pub struct Contacts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EmbeddedContacts {
-    /// Of the volume.
+    /// Size of the volume.
     #[schemars(schema_with = "fields::storage_size")]
     pub size: String,
-    /// Absent: the cluster's default.
+    /// Storage class of the volume; absent: the cluster's default.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "fields::object_name")]
     pub storage_class_name: Option<String>,
@@ -605,6 +473,6 @@ impl Default for EmbeddedContacts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PostgresContacts {
-    /// Keys `url` and, optional, `ca.crt`.
+    /// Secret with `url` (`postgresql://...`) and, optional, `ca.crt`.
     pub secret_ref: SecretRef,
 }

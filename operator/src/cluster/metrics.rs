@@ -48,6 +48,12 @@ pub struct OfPool {
     pub pool: String,
 }
 
+/// Three digits, or `none` where no answer came.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Answered {
+    pub code: String,
+}
+
 type Seconds = Family<OfKind, Histogram, fn() -> Histogram>;
 type PoolSeconds = Family<OfPool, Gauge<f64, AtomicU64>>;
 
@@ -56,6 +62,8 @@ pub struct Metrics {
     registry: Mutex<Registry>,
     pub reconciliations: Family<Reconciled, Counter>,
     pub reconcile_seconds: Seconds,
+    /// Of those looks at a namespace that found anything to compile anew.
+    pub compile_seconds: Histogram,
     pub objects: Family<Objects, Gauge>,
     /// Statuses that wait to be written or are under way.
     pub statuses_waiting: Gauge,
@@ -66,6 +74,7 @@ pub struct Metrics {
     pub config_sync_seconds: PoolSeconds,
     pub certificate_not_after: Family<OfPool, Gauge<i64, AtomicI64>>,
     pub dns: DnsMetrics,
+    pub api_requests: Family<Answered, Counter>,
 }
 
 fn buckets() -> Histogram {
@@ -86,6 +95,12 @@ impl Default for Metrics {
             "reconcile_seconds",
             "Time of a pass over a kind",
             reconcile_seconds.clone(),
+        );
+        let compile_seconds = buckets();
+        registry.register(
+            "compile_seconds",
+            "Time of compiling a namespace whose objects changed",
+            compile_seconds.clone(),
         );
         let objects = Family::default();
         registry.register("objects", "Objects by condition Ready", objects.clone());
@@ -117,12 +132,19 @@ impl Default for Metrics {
         );
         let dns = DnsMetrics::default();
         dns.register(&mut registry);
+        let api_requests = Family::default();
+        registry.register(
+            "api_requests",
+            "Requests to the API server by the code of the answer",
+            api_requests.clone(),
+        );
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "This build", build);
         Self {
             registry: Mutex::new(registry),
             reconciliations,
             reconcile_seconds,
+            compile_seconds,
             objects,
             statuses_waiting,
             leader,
@@ -130,6 +152,7 @@ impl Default for Metrics {
             config_sync_seconds,
             certificate_not_after,
             dns,
+            api_requests,
         }
     }
 }
@@ -144,6 +167,12 @@ impl Metrics {
         self.reconcile_seconds
             .get_or_create(&OfKind { kind })
             .observe(took.as_secs_f64());
+    }
+
+    /// The API server answered with this code, or not at all.
+    pub fn api_answered(&self, code: Option<u16>) {
+        let code = code.map_or_else(|| "none".to_owned(), |code| code.to_string());
+        self.api_requests.get_or_create(&Answered { code }).inc();
     }
 
     /// A pool is gone: what was measured of it goes.
@@ -184,6 +213,7 @@ mod tests {
             pool: "p".into(),
         };
         metrics.reconciled("EdgePool", true, Duration::from_millis(3));
+        metrics.compile_seconds.observe(0.003);
         metrics
             .objects
             .get_or_create(&Objects {
@@ -195,10 +225,18 @@ mod tests {
         metrics.pool_ready_replicas.get_or_create(&pool).set(2);
         metrics.config_sync_seconds.get_or_create(&pool).set(0.5);
         metrics.certificate_not_after.get_or_create(&pool).set(9);
+        let report =
+            crate::dns::metrics::tests::report(&[("a.example", true), ("b.example", false)]);
+        metrics.dns.count("n", "p", &report);
+        metrics.api_answered(Some(409));
+        metrics.api_answered(None);
         let text = metrics.text();
         for line in [
+            "xmpp_edge_operator_api_requests_total{code=\"409\"} 1",
+            "xmpp_edge_operator_api_requests_total{code=\"none\"} 1",
             "xmpp_edge_operator_reconciliations_total{kind=\"EdgePool\",outcome=\"ok\"} 1",
             "xmpp_edge_operator_reconcile_seconds_count{kind=\"EdgePool\"} 1",
+            "xmpp_edge_operator_compile_seconds_count 1",
             "xmpp_edge_operator_objects{namespace=\"n\",kind=\"EdgePool\",ready=\"True\"} 1",
             "xmpp_edge_operator_leader 0",
             "xmpp_edge_operator_statuses_waiting 0",

@@ -8,10 +8,12 @@
 pub mod admin;
 pub mod backoff;
 pub mod caches;
+pub mod carried;
 pub mod check;
 pub mod conditions;
 pub mod election;
 pub mod events;
+pub mod inputs;
 pub mod known_keys;
 pub mod lease;
 pub mod loose;

@@ -1,8 +1,8 @@
 //! One namespace, which is one organisation: looked at as a whole, one look at a time.
 //!
-//! A look: snapshot → compile → each pool, partner and policy. It remembers what it compiled, so
-//! that a document is never numbered twice, and since when each object is as it is. Looks are at
-//! least a second apart, and so are the writes of a pool's document.
+//! A look: snapshot → compile, where anything of it changed → each pool, partner and policy. It
+//! remembers what it compiled, so that a document is never numbered twice, and since when each object
+//! is as it is. Looks are at least a second apart, and so are the writes of a pool's document.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -10,10 +10,15 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use tokio::time::{Instant, sleep, sleep_until};
-use xmpp_edge_crds::edge_config::EdgeConfig;
+use xmpp_edge_crds::{
+    edge_config::EdgeConfig,
+    kinds::{ExternalAccessPolicy, XmppFederatedPartner},
+};
 
 use super::{
     backoff::Backoff,
+    carried::{self, Carried},
+    inputs::Inputs,
     known_keys,
     metrics::{Objects, OfPool},
     pods::{self, Loaded, PoolReport},
@@ -22,8 +27,8 @@ use super::{
     written::{Counts, Written},
 };
 use crate::{
-    compile::{self, Kind, ObjectRef},
-    partner, policy, pool,
+    compile::{Kind, ObjectRef},
+    pool,
 };
 
 /// What changes together is looked at together.
@@ -41,6 +46,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 pub struct Organisation {
     context: Arc<Context>,
     namespace: String,
+    inputs: Inputs,
     /// Each pool's newest document: written, or about to be.
     last: BTreeMap<String, EdgeConfig>,
     since: BTreeMap<String, Since>,
@@ -56,6 +62,7 @@ impl Organisation {
         Self {
             context,
             namespace,
+            inputs: Inputs::default(),
             last: BTreeMap::new(),
             since: BTreeMap::new(),
             reached: BTreeMap::new(),
@@ -104,11 +111,9 @@ impl Organisation {
 
     /// Reads the namespace and compiles it.
     fn scene(&mut self) -> Scene {
-        let caches = &self.context.caches;
         let mut scene = Scene::of(&self.namespace, Timestamp::now());
-        scene.world = snapshot::world(caches, &self.namespace);
-        self.recall(&scene);
-        scene.compiled = compile::compile(&scene.world, &self.last);
+        self.recall();
+        self.compile(&mut scene);
         for (pool, config) in &scene.compiled.configs {
             let last = self.last.get(pool);
             if last.is_none_or(|last| last.generation != config.generation) {
@@ -141,17 +146,25 @@ impl Organisation {
         scene
     }
 
+    /// The world, and what it compiles to.
+    fn compile(&mut self, scene: &mut Scene) {
+        let begun = Instant::now();
+        let caches = &self.context.caches;
+        let (now, anew) = self.inputs.compile(caches, &self.namespace, &self.last);
+        if anew {
+            let seconds = &self.context.metrics.compile_seconds;
+            seconds.observe(begun.elapsed().as_secs_f64());
+        }
+        (scene.world, scene.compiled) = (now.world, now.compiled);
+    }
+
     /// Takes up what ConfigMaps hold of pools that this process does not know yet, and forgets pools
     /// that are gone: a deletion always takes effect.
-    fn recall(&mut self, scene: &Scene) {
+    fn recall(&mut self) {
+        let pools = &self.context.caches.pools;
         let exists = |pool: &str| {
-            let object = ObjectRef::new(Kind::EdgePool, pool);
-            scene.world.broken.contains_key(&object)
-                || scene
-                    .world
-                    .pools
-                    .iter()
-                    .any(|it| it.metadata.name.as_deref() == Some(pool))
+            let pool = pools.get(&self.namespace, pool);
+            pool.is_some_and(|pool| !pool.is_going())
         };
         for pool in self.last.keys().filter(|pool| !exists(pool)) {
             self.context.metrics.forget_pool(&self.namespace, pool);
@@ -256,23 +269,23 @@ impl Organisation {
     /// Statuses of partners and policies.
     fn say(&mut self, scene: &Scene, outcomes: &BTreeMap<String, PoolOutcome>) {
         let caches = &self.context.caches;
-        self.written.retain(|kind, name| match kind {
-            partner::KIND => caches.partners.get(&scene.namespace, name).is_some(),
+        self.written.retain(|kind, name| match Kind::parse(kind) {
+            Some(Kind::XmppFederatedPartner) => {
+                caches.partners.get(&scene.namespace, name).is_some()
+            }
             _ => caches.policies.get(&scene.namespace, name).is_some(),
         });
         self.count_pools(scene);
+        self.say_of::<XmppFederatedPartner>(scene, outcomes);
+        self.say_of::<ExternalAccessPolicy>(scene, outcomes);
+    }
+
+    fn say_of<K: Carried>(&mut self, scene: &Scene, outcomes: &BTreeMap<String, PoolOutcome>) {
         let begun = Instant::now();
-        let counts = partner::reconcile(&self.context, scene, outcomes, &mut self.written);
-        self.count(partner::KIND, &counts);
-        self.context
-            .metrics
-            .reconciled(partner::KIND, true, begun.elapsed());
-        let begun = Instant::now();
-        let counts = policy::reconcile(&self.context, scene, outcomes, &mut self.written);
-        self.count(policy::KIND, &counts);
-        self.context
-            .metrics
-            .reconciled(policy::KIND, true, begun.elapsed());
+        let counts = carried::reconcile::<K>(&self.context, scene, outcomes, &mut self.written);
+        let kind = K::KIND.as_str();
+        self.count(kind, &counts);
+        self.context.metrics.reconciled(kind, true, begun.elapsed());
     }
 
     /// Pools are counted by what their own controller says of them.

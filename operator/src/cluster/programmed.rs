@@ -167,7 +167,9 @@ mod tests {
     fn scene(report: PoolReport, reached: Option<u64>, since: Since) -> Scene {
         let mut scene = Scene::of("n", "2026-01-01T00:00:00Z".parse().unwrap());
         let config = serde_json::from_value(crate::cluster::scene::tests::document("hq")).unwrap();
-        scene.compiled.configs.insert("hq".into(), config);
+        std::sync::Arc::make_mut(&mut scene.compiled)
+            .configs
+            .insert("hq".into(), config);
         scene.reports.insert("hq".into(), report);
         scene
             .reached

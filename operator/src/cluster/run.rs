@@ -6,12 +6,13 @@
 use std::{collections::BTreeSet, io::Write, net::SocketAddr, sync::Arc};
 
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{Api, Client, Config};
+use kube::{Api, Client, Config, client::ClientBuilder};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
+use tower::util::MapResultLayer;
 
 use super::{
     admin,
@@ -55,6 +56,18 @@ pub enum RunError {
     LeaseLost,
 }
 
+/// A client whose requests are counted.
+fn client(config: Config, metrics: &Arc<Metrics>) -> kube::Result<Client> {
+    let metrics = metrics.clone();
+    let counted = MapResultLayer::new(move |answer: Result<hyper::Response<_>, _>| {
+        metrics.api_answered(answer.as_ref().ok().map(|it| it.status().as_u16()));
+        answer
+    });
+    Ok(ClientBuilder::try_from(config)?
+        .with_layer(&counted)
+        .build())
+}
+
 /// Runs until `stop` or until the lease is lost. Says on one line of stdout when it is ready.
 ///
 /// # Errors
@@ -62,7 +75,8 @@ pub enum RunError {
 pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunError> {
     let config = Config::infer().await?;
     let namespace = config.default_namespace.clone();
-    let client = Client::try_from(config)?;
+    let metrics = Arc::new(Metrics::default());
+    let client = client(config, &metrics)?;
     let scope = scope(&options, &namespace);
     let identity = identity();
     tracing::info!(identity, namespace, watches = %scope, "starting");
@@ -73,7 +87,6 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunErr
         source,
     })?;
     let address = listener.local_addr().unwrap_or(options.admin_listen);
-    let metrics = Arc::new(Metrics::default());
     let (caches, fresh) = Caches::new();
     let mut tasks = JoinSet::new();
     let served = admin::serve(listener, caches.clone(), metrics.clone(), stop.clone());

@@ -71,8 +71,8 @@ pub struct Context {
 pub struct Scene {
     pub namespace: String,
     pub now: Timestamp,
-    pub world: World,
-    pub compiled: Compiled,
+    pub world: Arc<World>,
+    pub compiled: Arc<Compiled>,
     /// What pods said of themselves, by pool; a pool that is not here was not asked yet.
     pub reports: BTreeMap<String, PoolReport>,
     /// The same, merged.
@@ -125,8 +125,8 @@ impl Scene {
         Self {
             namespace: namespace.to_owned(),
             now,
-            world: World::default(),
-            compiled: Compiled::default(),
+            world: Arc::default(),
+            compiled: Arc::default(),
             reports: BTreeMap::new(),
             facts: BTreeMap::new(),
             since: BTreeMap::new(),
@@ -174,6 +174,14 @@ pub(crate) mod tests {
         serde_json::to_value(&compiled.configs[pool]).unwrap()
     }
 
+    /// A look at `world`, of which nothing was compiled before.
+    pub(crate) fn of(world: World) -> Scene {
+        let mut scene = Scene::of(&world.namespace, "2026-02-02T02:02:02Z".parse().unwrap());
+        scene.compiled = Arc::new(crate::compile::compile(&world, &BTreeMap::new()));
+        scene.world = Arc::new(world);
+        scene
+    }
+
     #[test]
     fn an_allowed_domain_stands_for_itself_and_all_below() {
         let allowed =
@@ -199,8 +207,7 @@ pub(crate) mod tests {
         let mut scene = Scene::of("n", Timestamp::MIN);
         for name in ["a", "b", "b", "c"] {
             let object = ObjectRef::new(Kind::XmppFederatedPartner, name);
-            scene
-                .compiled
+            Arc::make_mut(&mut scene.compiled)
                 .diagnostics
                 .push(Diagnostic::accepted(object, Severity::Info, name));
         }

@@ -15,7 +15,7 @@ pub enum Kind {
 
 impl Kind {
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::EdgePool => "EdgePool",
             Self::XmppFederatedPartner => "XmppFederatedPartner",

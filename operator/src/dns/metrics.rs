@@ -135,7 +135,7 @@ fn of_domain(namespace: &str, pool: &str, domain: &str) -> OfDomain {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::dns::{DnsError, Place, PlaceState, Standing};
@@ -148,7 +148,8 @@ mod tests {
         text
     }
 
-    fn report(places: &[(&str, bool)]) -> Report {
+    /// Domains, and whether all is well with each.
+    pub(crate) fn report(places: &[(&str, bool)]) -> Report {
         let error = DnsError::KeyMissing {
             secret: "tsig".to_owned(),
         };

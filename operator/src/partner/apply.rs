@@ -2,12 +2,11 @@
 
 use xmpp_edge_crds::kinds::XmppFederatedPartner;
 
-use super::KIND;
-use crate::cluster::statuses::Author;
+use crate::{cluster::statuses::Author, compile::Kind};
 
 /// The kind's controller.
 pub const AUTHOR: Author<XmppFederatedPartner> = Author {
-    kind: KIND,
+    kind: Kind::XmppFederatedPartner.as_str(),
     manager: "xmpp-edge-operator/partner",
     table: |caches| &caches.partners,
 };

@@ -9,7 +9,10 @@ use xmpp_edge_crds::kinds::{
     partner::{AttemptStatus, PartnerPoolStatus, ProbeStatus},
 };
 
-use super::{read::Observed, validate};
+use super::{
+    read::{self, Observed},
+    validate,
+};
 use crate::cluster::{
     PoolOutcome, Scene,
     conditions::{self, State, Wanted, whole_seconds},
@@ -28,7 +31,7 @@ pub fn plan(
     outcomes: &BTreeMap<String, PoolOutcome>,
     partner: &Observed<'_>,
 ) -> PartnerStatus {
-    let accepted = validate::accepted(partner);
+    let accepted = partner.accepted();
     let holds = accepted.state == State::True;
     let told = programmed::programmed(scene, outcomes, &partner.reference, holds);
     let old = &partner.status.conditions;
@@ -125,7 +128,7 @@ fn reachable(scene: &Scene, partner: &Observed<'_>, pools: &[PartnerPoolStatus])
     let say = |state, reason, message: String| {
         Wanted::new(ConditionType::Reachable, state, reason, message)
     };
-    if partner.is_suspended() {
+    if read::is_suspended(partner) {
         return say(
             State::Unknown,
             Reason::Suspended,

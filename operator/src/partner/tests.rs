@@ -6,15 +6,17 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::{Value, json};
-use xmpp_edge_crds::kinds::{PartnerStatus, XmppFederatedPartner, conditions::ConditionType};
+use xmpp_edge_crds::kinds::{
+    PartnerStatus, XmppFederatedPartner, conditions::ConditionType, partner::CONDITIONS,
+};
 
-use super::{plan, read, status};
+use super::{plan, status};
 use crate::{
     cluster::{
-        Scene,
+        Scene, carried,
         loose::Loose,
         pods::{PodReport, PoolReport, merge},
-        scene::Since,
+        scene::{self, Since},
         written::Difference,
     },
     compile,
@@ -47,11 +49,12 @@ struct Stage {
 impl Stage {
     fn new(spec: Value, answers: Vec<Option<Value>>) -> Self {
         let object: Loose<XmppFederatedPartner> = serde_json::from_value(partner(spec)).unwrap();
-        let mut scene = Scene::of("n", "2026-02-02T02:02:02Z".parse().unwrap());
-        scene.world.namespace = "n".into();
-        scene.world.pools = vec![serde_json::from_value(pool()).unwrap()];
-        scene.world.partners = object.read().cloned().into_iter().collect();
-        scene.compiled = compile::compile(&scene.world, &BTreeMap::new());
+        let mut scene = scene::tests::of(compile::World {
+            namespace: "n".into(),
+            pools: vec![serde_json::from_value(pool()).unwrap()],
+            partners: object.read().cloned().into_iter().collect(),
+            ..compile::World::default()
+        });
         let pods = answers.into_iter().enumerate().map(|(index, answer)| {
             let status = answer.map(|answer| serde_json::from_value(answer).unwrap());
             (
@@ -80,7 +83,7 @@ impl Stage {
     }
 
     fn status(&self) -> PartnerStatus {
-        let observed = read::read(&self.scene, &self.object);
+        let observed = carried::read(&self.scene, &self.object);
         plan::plan(&self.scene, &BTreeMap::new(), &observed)
     }
 
@@ -119,6 +122,9 @@ fn every_condition_is_said_at_the_first_look() {
     said(&status, Programmed, ("False", "Pending"));
     said(&status, Secure, ("True", "Encrypted"));
     said(&status, Reachable, ("Unknown", "NotAttempted"));
+    let types: Vec<&str> = status.conditions.iter().map(|it| &*it.type_).collect();
+    let documented: Vec<&str> = CONDITIONS.iter().map(|it| it.as_str()).collect();
+    assert_eq!(types, documented);
     assert_eq!(
         serde_json::to_value(&status.authentication_methods).unwrap(),
         json!(["SaslOverTls"])
@@ -182,22 +188,65 @@ fn a_failure_is_named_with_pool_replica_step_and_text() {
     said(&status, ConditionType::Reachable, ("Unknown", "Suspended"));
 }
 
+/// `docs/guide/read-the-status.md` explains this very status, of steps that a real proxy told.
+#[test]
+fn the_guide_shows_a_partners_status_as_it_is() {
+    let step = |step: &str, outcome: &str, address: Option<&str>, text: &str| {
+        json!({"step": step, "outcome": outcome, "direction": "outbound", "domain": "partner.example",
+            "address": address, "text": text, "milliseconds": 1, "time": "2026-01-02T00:00:00Z"})
+    };
+    let address = Some("198.51.100.7:5269");
+    let steps = json!([
+        step(
+            "dns",
+            "Ok",
+            None,
+            "xmpp 0 0 5269 xmpp.partner.example; not secure (no DNSSEC signatures)"
+        ),
+        step(
+            "tcp",
+            "Ok",
+            address,
+            "connected to 198.51.100.7:5269 of xmpp.partner.example, for STARTTLS"
+        ),
+        step(
+            "certificate",
+            "PeerCertificateName",
+            address,
+            "a certificate for partner.example was expected, found xmpp.partner.example",
+        ),
+    ]);
+    let partners =
+        json!([{"name": "p", "lastConnectedTime": "2026-01-01T17:20:00Z", "lastAttempt": steps}]);
+    let spec = json!({"domain": "partner.example"});
+    let status = Stage::new(spec, vec![Some(answer(partners, json!([])))]).status();
+    let shown = serde_saphyr::to_string(&json!({"status": {"pools": status.pools}})).unwrap();
+    let guide = include_str!("../../../docs/guide/read-the-status.md");
+    assert!(guide.contains(&shown), "put this into the guide:\n{shown}");
+    let message = &status.conditions.last().unwrap().message;
+    assert!(
+        guide.contains(message),
+        "put this into the guide: {message}"
+    );
+}
+
 #[test]
 fn an_undecodable_partner_is_told_what_is_wrong_and_keeps_its_name() {
     let mut stage = Stage::new(json!({"domain": "p.example"}), vec![]);
     let loose: Loose<XmppFederatedPartner> =
         serde_json::from_value(partner(json!({"domain": 7}))).unwrap();
-    stage.scene.world.partners.clear();
     let object = compile::ObjectRef::new(compile::Kind::XmppFederatedPartner, "p");
     let fault = compile::Fault::new(xmpp_edge_crds::kinds::conditions::Reason::Invalid, "f");
-    stage.scene.world.broken.insert(
-        object,
-        compile::Broken {
-            suspended: None,
-            fault,
-        },
-    );
-    stage.scene.compiled = compile::compile(&stage.scene.world, &BTreeMap::new());
+    let broken = compile::Broken {
+        suspended: None,
+        fault,
+    };
+    let anew = scene::tests::of(compile::World {
+        partners: Vec::new(),
+        broken: [(object, broken)].into(),
+        ..compile::World::clone(&stage.scene.world)
+    });
+    (stage.scene.world, stage.scene.compiled) = (anew.world, anew.compiled);
     stage.object = Arc::new(loose);
     let status = stage.status();
     said(&status, ConditionType::Accepted, ("False", "Invalid"));

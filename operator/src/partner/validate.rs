@@ -6,50 +6,24 @@ use xmpp_edge_crds::{
     negotiation::Method,
 };
 
-use super::read::Observed;
+use super::read::{self, Observed};
 use crate::cluster::conditions::{State, Wanted};
-
-/// `Accepted`.
-#[must_use]
-pub fn accepted(partner: &Observed<'_>) -> Wanted {
-    let said = partner
-        .diagnostics
-        .iter()
-        .find(|it| it.condition == ConditionType::Accepted);
-    match said {
-        Some(said) => Wanted::from(said),
-        // Compiling says it of every object; one that came since is looked at next.
-        None => Wanted::new(
-            ConditionType::Accepted,
-            State::Unknown,
-            Reason::Pending,
-            "not looked at yet",
-        ),
-    }
-}
 
 /// `Secure`; of a partner that is not accepted nothing is said.
 #[must_use]
 pub fn secure(partner: &Observed<'_>) -> Wanted {
-    let said = partner
-        .diagnostics
-        .iter()
-        .find(|it| it.condition == ConditionType::Secure);
-    match said {
-        Some(said) => Wanted::from(said),
-        None => Wanted::new(
-            ConditionType::Secure,
-            State::Unknown,
-            Reason::NotAccepted,
-            "not accepted: see condition Accepted",
-        ),
-    }
+    let unsaid = || {
+        let message = "not accepted: see condition Accepted";
+        let kind = ConditionType::Secure;
+        Wanted::new(kind, State::Unknown, Reason::NotAccepted, message)
+    };
+    partner.judged(ConditionType::Secure).unwrap_or_else(unsaid)
 }
 
 /// The methods that result from the spec, best first; none where it is not accepted.
 #[must_use]
 pub fn methods(partner: &Observed<'_>) -> Vec<Method> {
-    let spec = partner.spec();
+    let spec = read::spec(partner);
     let methods = spec.and_then(|spec| {
         spec.negotiation()
             .partner_methods(spec.allow_plaintext)

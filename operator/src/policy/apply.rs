@@ -2,12 +2,11 @@
 
 use xmpp_edge_crds::kinds::ExternalAccessPolicy;
 
-use super::KIND;
-use crate::cluster::statuses::Author;
+use crate::{cluster::statuses::Author, compile::Kind};
 
 /// The kind's controller.
 pub const AUTHOR: Author<ExternalAccessPolicy> = Author {
-    kind: KIND,
+    kind: Kind::ExternalAccessPolicy.as_str(),
     manager: "xmpp-edge-operator/policy",
     table: |caches| &caches.policies,
 };

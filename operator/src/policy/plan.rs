@@ -7,12 +7,12 @@ use xmpp_edge_crds::{
     domain::DomainName,
     edge_config::{AccessPolicy, AccessScope, EdgeConfig},
     jid::BareJid,
-    kinds::{PolicyStatus, conditions::ConditionType},
+    kinds::{ExternalAccessPolicy, PolicyStatus, conditions::ConditionType},
 };
 
-use super::{read::Observed, validate};
 use crate::cluster::{
     PoolOutcome, Scene,
+    carried::Observed,
     conditions::{self, State},
     programmed,
 };
@@ -22,9 +22,9 @@ use crate::cluster::{
 pub fn plan(
     scene: &Scene,
     outcomes: &BTreeMap<String, PoolOutcome>,
-    policy: &Observed<'_>,
+    policy: &Observed<'_, ExternalAccessPolicy>,
 ) -> PolicyStatus {
-    let accepted = validate::accepted(policy);
+    let accepted = policy.accepted();
     let holds = accepted.state == State::True;
     let told = programmed::programmed(scene, outcomes, &policy.reference, holds);
     let old = &policy.status.conditions;

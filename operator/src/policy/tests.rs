@@ -5,12 +5,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Value, json};
-use xmpp_edge_crds::kinds::{ExternalAccessPolicy, PolicyStatus};
+use xmpp_edge_crds::kinds::{ExternalAccessPolicy, PolicyStatus, policy::CONDITIONS};
 
-use super::{plan, read};
+use super::plan;
 use crate::{
-    cluster::{Scene, loose::Loose},
-    compile,
+    cluster::{carried, loose::Loose, scene},
+    compile::World,
 };
 
 fn pool(name: &str, site: &str, domain: &str) -> Value {
@@ -21,14 +21,10 @@ fn pool(name: &str, site: &str, domain: &str) -> Value {
 }
 
 fn status(specs: &[(&str, Value)], name: &str) -> PolicyStatus {
-    let mut scene = Scene::of("n", "2026-02-02T02:02:02Z".parse().unwrap());
-    scene.world.namespace = "n".into();
-    scene.world.pools = [
+    let pools = [
         pool("east", "e", "east.example"),
         pool("west", "w", "west.example"),
-    ]
-    .map(|pool| serde_json::from_value(pool).unwrap())
-    .into();
+    ];
     let policy = |(name, spec): &(&str, Value)| -> ExternalAccessPolicy {
         serde_json::from_value(
             json!({"apiVersion": "xmpp-edge.dev/v1alpha1", "kind": "ExternalAccessPolicy",
@@ -36,8 +32,14 @@ fn status(specs: &[(&str, Value)], name: &str) -> PolicyStatus {
         )
         .unwrap()
     };
-    scene.world.policies = specs.iter().map(policy).collect();
-    scene.compiled = compile::compile(&scene.world, &BTreeMap::new());
+    let scene = scene::tests::of(World {
+        namespace: "n".into(),
+        pools: pools
+            .map(|pool| serde_json::from_value(pool).unwrap())
+            .into(),
+        policies: specs.iter().map(policy).collect(),
+        ..World::default()
+    });
     let object = scene
         .world
         .policies
@@ -45,7 +47,7 @@ fn status(specs: &[(&str, Value)], name: &str) -> PolicyStatus {
         .find(|it| it.metadata.name.as_deref() == Some(name))
         .cloned();
     let object = Arc::new(Loose::Read(object.unwrap()));
-    plan::plan(&scene, &BTreeMap::new(), &read::read(&scene, &object))
+    plan::plan(&scene, &BTreeMap::new(), &carried::read(&scene, &object))
 }
 
 #[test]
@@ -95,4 +97,12 @@ fn a_policy_that_lost_is_nowhere_in_force_and_says_who_won() {
         .find(|it| it.type_ == "Ready")
         .unwrap();
     assert_eq!(ready.reason, "Conflict");
+}
+
+#[test]
+fn every_condition_that_is_documented_is_said() {
+    let status = status(&[("a", json!({"scope": "Global"}))], "a");
+    let types: Vec<&str> = status.conditions.iter().map(|it| &*it.type_).collect();
+    let documented: Vec<&str> = CONDITIONS.iter().map(|it| it.as_str()).collect();
+    assert_eq!(types, documented);
 }

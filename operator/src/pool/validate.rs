@@ -73,7 +73,7 @@ pub fn not_allowed_fault(names: &[DomainName], namespace: &str) -> Fault {
     Fault::new(
         Reason::DomainNotAllowed,
         format!(
-            "namespace {namespace:?} may not have {listed} (chart value allowedDomains): nothing is asked of DNS or cert-manager for this pool"
+            "namespace {namespace:?} may not have {listed}: nothing is asked of DNS or cert-manager for this pool; add them to chart value allowedDomains, or remove them from the pool"
         ),
     )
 }

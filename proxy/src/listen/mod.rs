@@ -84,6 +84,7 @@ pub async fn run(
         };
         match accepted {
             Ok((stream, from)) => {
+                edge.metrics.connected(kind.as_str());
                 let task = accept::serve(Arc::clone(&edge), kind, stream, from);
                 edge.tasks.spawn(task);
             }

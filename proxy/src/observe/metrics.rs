@@ -1,18 +1,24 @@
 //! Metrics, prefix `xmpp_edge_`. Labels are bounded: partners by their object's name, causes by the
 //! words of enums. Streams hold their counters; no label is looked up for a stanza.
 
+mod labels;
+mod snapshot;
+
 use parking_lot::Mutex;
 use prometheus_client::{
-    encoding::{
-        EncodeLabelSet,
-        text::{encode_eof, encode_registry},
-    },
+    encoding::text::{encode_eof, encode_registry},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
 use xmpp_edge_crds::{
     negotiation::Method,
     verdict::{Direction, Reason},
+};
+
+pub(super) use labels::NameLabel;
+use labels::{
+    AttemptLabels, BuildLabels, CertificateLabel, ConditionLabels, DomainLabel, HandshakeLabels,
+    KindLabels, ListenerLabel, PartnerLabels, ReasonLabels, RefusedLabels, StreamLabels, TlsLabels,
 };
 
 use crate::{
@@ -22,70 +28,6 @@ use crate::{
 
 /// Label of whoever is no configured partner.
 const OTHER: &str = "other";
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct KindLabels {
-    partner: String,
-    direction: &'static str,
-    kind: &'static str,
-}
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct PartnerLabels {
-    partner: String,
-    direction: &'static str,
-}
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ReasonLabels {
-    partner: String,
-    direction: &'static str,
-    reason: &'static str,
-}
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ConditionLabels {
-    partner: String,
-    direction: &'static str,
-    condition: &'static str,
-}
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct RefusedLabels {
-    reason: &'static str,
-}
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct AttemptLabels {
-    partner: String,
-    direction: &'static str,
-    step: &'static str,
-    outcome: &'static str,
-}
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct HandshakeLabels {
-    partner: String,
-    direction: &'static str,
-    method: &'static str,
-}
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct StreamLabels {
-    pub side: &'static str,
-    pub partner: String,
-    pub direction: &'static str,
-    pub method: &'static str,
-}
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct NameLabel {
-    pub partner: String,
-}
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct DomainLabel {
-    pub domain: String,
-}
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct CertificateLabel {
-    pub certificate: &'static str,
-}
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct BuildLabels {
-    version: &'static str,
-}
 
 /// The counters of one pair in one direction, held by the stream that receives it.
 #[derive(Clone, Debug)]
@@ -122,14 +64,18 @@ pub struct Metrics {
     throttled: Family<PartnerLabels, Counter<f64, std::sync::atomic::AtomicU64>>,
     pub config_generation: Gauge<u64, std::sync::atomic::AtomicU64>,
     pub config_rejected: Counter,
-    pub(super) streams: Family<StreamLabels, Gauge>,
+    streams: Family<StreamLabels, Gauge>,
+    tls_streams: Family<TlsLabels, Gauge>,
+    connections: Family<ListenerLabel, Counter>,
+    pub stanza_size: Histogram,
+    draining: Gauge,
     queue_bytes: Family<PartnerLabels, Gauge>,
     queue_stanzas: Family<PartnerLabels, Gauge>,
-    pub(super) certificate_not_after: Family<CertificateLabel, Gauge>,
+    certificate_not_after: Family<CertificateLabel, Gauge>,
     pub(super) peer_certificate_not_after: Family<NameLabel, Gauge>,
     pub(super) last_connected: Family<NameLabel, Gauge>,
     peer_key_changed: Family<NameLabel, Counter>,
-    pub(super) gateway_reachable: Family<DomainLabel, Gauge>,
+    gateway_reachable: Family<DomainLabel, Gauge>,
     pub(super) probe_success: Family<NameLabel, Gauge>,
     pub(super) probe_seconds: Family<NameLabel, Gauge<f64, std::sync::atomic::AtomicU64>>,
 }
@@ -176,6 +122,12 @@ impl Metrics {
             config_generation: Gauge::default(),
             config_rejected: Counter::default(),
             streams: Family::default(),
+            tls_streams: Family::default(),
+            connections: Family::default(),
+            stanza_size: Histogram::new([
+                128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 16_384.0, 65_536.0, 262_144.0,
+            ]),
+            draining: Gauge::default(),
             queue_bytes: Family::default(),
             queue_stanzas: Family::default(),
             certificate_not_after: Family::default(),
@@ -260,6 +212,27 @@ impl Metrics {
             "streams",
             "Streams with at least one pair",
             self.streams.clone(),
+        );
+        r.register(
+            "tls_streams",
+            "Those of them that are encrypted, by TLS version and cipher suite",
+            self.tls_streams.clone(),
+        );
+        r.register(
+            "connections",
+            "Connections taken by a listener",
+            self.connections.clone(),
+        );
+        r.register_with_unit(
+            "stanza_size",
+            "Sizes of stanzas taken in from authenticated pairs, sampled",
+            Unit::Bytes,
+            self.stanza_size.clone(),
+        );
+        r.register(
+            "draining",
+            "1 where the proxy is about to end and takes nothing new",
+            self.draining.clone(),
         );
         r.register(
             "queue_bytes",
@@ -396,6 +369,13 @@ impl Metrics {
             .inc_by(count);
     }
 
+    /// A connection came to a listener.
+    pub fn connected(&self, listener: &'static str) {
+        self.connections
+            .get_or_create_owned(&ListenerLabel { listener })
+            .inc();
+    }
+
     pub fn connection_refused(&self, reason: &'static str) {
         self.connections_refused
             .get_or_create_owned(&RefusedLabels { reason })
@@ -478,71 +458,6 @@ impl Metrics {
         }
         let _ = encode_eof(&mut text);
         text
-    }
-
-    fn snapshot(&self, edge: &crate::edge::Edge) {
-        let force = edge.force();
-        self.streams.clear();
-        for entry in edge.streams.all() {
-            let facts = entry.facts();
-            let Some(method) = facts.method else { continue };
-            self.streams
-                .get_or_create_owned(&StreamLabels {
-                    side: match entry.side {
-                        Side::Partner => "partner",
-                        Side::Gateway => "gateway",
-                    },
-                    partner: stream_partner(&entry, &force),
-                    direction: if entry.is_bidirectional() {
-                        "both"
-                    } else {
-                        direction_label(entry.direction())
-                    },
-                    method: method.as_str(),
-                })
-                .inc();
-        }
-        self.queue_bytes.clear();
-        self.queue_stanzas.clear();
-        for route in edge.routes.all() {
-            let labels = PartnerLabels {
-                partner: partner_of(&force, &route),
-                direction: direction_label(route_direction(&route)),
-            };
-            let held = i64::try_from(route.held()).unwrap_or(i64::MAX);
-            self.queue_bytes.get_or_create_owned(&labels).inc_by(held);
-            let waiting = i64::try_from(route.waiting()).unwrap_or(i64::MAX);
-            self.queue_stanzas
-                .get_or_create_owned(&labels)
-                .inc_by(waiting);
-        }
-        self.gateway_reachable.clear();
-        for gateway in force.gateways() {
-            for domain in &gateway.config.domains {
-                if let Some(reachable) = edge.attempts.shown(Side::Gateway, domain).reachable {
-                    self.gateway_reachable
-                        .get_or_create_owned(&DomainLabel {
-                            domain: domain.to_string(),
-                        })
-                        .set(i64::from(reachable));
-                }
-            }
-        }
-        if let Some(identity) = &force.identity {
-            self.certificate_not_after
-                .get_or_create_owned(&CertificateLabel {
-                    certificate: "edge",
-                })
-                .set(identity.not_after().as_second());
-        }
-        if let Some(leaves) = &force.leaves {
-            self.certificate_not_after
-                .get_or_create_owned(&CertificateLabel {
-                    certificate: "internal-issuer",
-                })
-                .set(leaves.not_after().as_second());
-        }
-        self.config_generation.set(force.config.generation);
     }
 
     /// Series of partners that are no longer configured go away.

@@ -23,6 +23,8 @@ pub struct Status {
     pub version: &'static str,
     /// When this was taken, by the proxy's clock: `since` for the next.
     pub time: Timestamp,
+    /// When the process began to serve: with another one than before, nothing of before holds.
+    pub started_time: Timestamp,
     pub config: ConfigStatus,
     pub certificate: Option<CertificateStatus>,
     pub streams: Vec<StreamStatus>,
@@ -139,6 +141,7 @@ pub fn status(edge: &Edge, since: Option<Timestamp>) -> Status {
         pool: force.config.pool.clone(),
         version: env!("CARGO_PKG_VERSION"),
         time,
+        started_time: edge.started,
         config: ConfigStatus {
             generation: force.config.generation,
             loaded_time: force.loaded_time,

@@ -44,6 +44,9 @@ pub enum Taken {
     Stray,
 }
 
+/// Of so many stanzas of a stream one is measured, the first included.
+const SAMPLE: u64 = 16;
+
 /// The receiving half of a stream, after authentication.
 pub struct Relay {
     pub side: Side,
@@ -127,6 +130,9 @@ impl Relay {
         self.bytes += stanza.bytes.len() as u64;
         let carried = &self.carried[index];
         carried.counters.stanza(stanza.kind, stanza.bytes.len());
+        if self.stanzas % SAMPLE == 1 {
+            edge.metrics.stanza_size.observe(stanza.bytes.len() as f64);
+        }
         if full {
             let failure = Failure::new(FailureKind::QueueFull, "the queue of this pair is full");
             self.answer_failure(edge, index, stanza, number, &failure, now);

@@ -1,5 +1,5 @@
-//! etcd and kube-apiserver on loopback addresses of their own, with RBAC, the default admission
-//! plugins and an audit log.
+//! etcd and kube-apiserver, on loopback addresses of their own or where a node finds them, with RBAC,
+//! the default admission plugins and an audit log.
 
 use std::{fs, net::Ipv4Addr, time::Duration};
 
@@ -14,17 +14,14 @@ use kube::{
 };
 use parking_lot::Mutex;
 
-use super::{Audit, Credential, Identity, Kubectl, Tools, audit::POLICY, storage::Storage};
+use super::{
+    Audit, Credential, Identity, Kubectl, Tools, audit::POLICY, place::Place, storage::Storage,
+};
 use crate::{
-    address::Block,
     pki::{Authority, Draft, Leaf},
     process::Daemon,
     wait,
 };
-
-const ETCD_HOST: u8 = 1;
-const API_HOST: u8 = 2;
-pub(super) const CONTROLLER_MANAGER_HOST: u8 = 3;
 
 const ETCD_PORT: u16 = 2379;
 const ETCD_PEER_PORT: u16 = 2380;
@@ -53,7 +50,7 @@ pub struct ApiServer {
     daemon: Mutex<Option<Daemon>>,
     etcd: Mutex<Daemon>,
     tools: Tools,
-    block: Block,
+    place: Place,
     authority: Authority,
     admin: Identity,
     client: Client,
@@ -68,22 +65,28 @@ impl ApiServer {
     /// When a program is not on this machine ([`super::Missing`]) or does not get ready; carries the end
     /// of its log.
     pub async fn start() -> Result<Self> {
+        Self::start_in(Storage::new()?, Place::on_loopback()).await
+    }
+
+    pub(super) async fn start_in(storage: Storage, place: Place) -> Result<Self> {
         let tools = Tools::find()?;
         // Clients choose it by themselves, and must find one.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let storage = Storage::new()?;
-        let block = Block::claim();
         let authority = Authority::new("Test Cluster");
-        write_certificates(&storage, &authority, block.host(API_HOST))?;
+        write_certificates(&storage, &authority, &place)?;
         fs::write(storage.path().join("audit-policy.yaml"), POLICY)?;
+        let administrator = user(&authority, "admin", Some("system:masters"));
+        let write = |name: &str, text: &str| fs::write(storage.path().join(name), text);
+        write("admin.crt", &administrator.certificate)?;
+        write("admin.key", &administrator.key)?;
         let admin = Identity {
-            server: format!("https://{}:{API_PORT}", block.host(API_HOST)),
+            server: format!("https://{}:{API_PORT}", place.api),
             authority: authority.certificate(),
-            credential: Credential::Certificate(user(&authority, "admin", Some("system:masters"))),
+            credential: Credential::Certificate(administrator),
         };
         let kubeconfig = storage.path().join("admin.kubeconfig");
         fs::write(&kubeconfig, admin.kubeconfig("default"))?;
-        let etcd = start_etcd(&tools, &storage, block.host(ETCD_HOST))?;
+        let etcd = start_etcd(&tools, &storage, place.etcd)?;
         let server = Self {
             daemon: Mutex::new(None),
             etcd: Mutex::new(etcd),
@@ -91,7 +94,7 @@ impl ApiServer {
             kubectl: Kubectl::new(&tools.kubectl, &kubeconfig),
             admin,
             tools,
-            block,
+            place,
             authority,
             storage,
         };
@@ -303,8 +306,8 @@ impl ApiServer {
         self.storage.path()
     }
 
-    pub(super) fn address(&self, host: u8) -> Ipv4Addr {
-        self.block.host(host)
+    pub(super) fn place(&self) -> &Place {
+        &self.place
     }
 
     pub(super) fn tools(&self) -> &Tools {
@@ -313,16 +316,23 @@ impl ApiServer {
 
     fn arguments(&self) -> Vec<String> {
         let path = |name: &str| self.storage.path().join(name).display().to_string();
-        vec![
-            format!(
-                "--etcd-servers=http://{}:{ETCD_PORT}",
-                self.block.host(ETCD_HOST)
-            ),
-            format!("--bind-address={}", self.block.host(API_HOST)),
-            format!("--advertise-address={}", self.block.host(API_HOST)),
-            format!("--secure-port={API_PORT}"),
+        let Place { etcd, api, .. } = self.place;
+        let reconciler = if self.place.has_nodes {
+            "lease"
+        } else {
             // It would publish the loopback address, which no Endpoints may hold.
-            "--endpoint-reconciler-type=none".to_owned(),
+            "none"
+        };
+        vec![
+            format!("--etcd-servers=http://{etcd}:{ETCD_PORT}"),
+            format!("--bind-address={api}"),
+            format!("--advertise-address={api}"),
+            format!("--secure-port={API_PORT}"),
+            format!("--endpoint-reconciler-type={reconciler}"),
+            // What asks a kubelet (exec, logs) does so as the admin, at the node's address.
+            format!("--kubelet-client-certificate={}", path("admin.crt")),
+            format!("--kubelet-client-key={}", path("admin.key")),
+            "--kubelet-preferred-address-types=InternalIP".to_owned(),
             format!("--tls-cert-file={}", path("server.crt")),
             format!("--tls-private-key-file={}", path("server.key")),
             format!("--client-ca-file={}", path("ca.crt")),
@@ -336,7 +346,7 @@ impl ApiServer {
                 path("accounts.key")
             ),
             format!("--service-account-key-file={}", path("accounts.crt")),
-            "--service-cluster-ip-range=198.18.128.0/20".to_owned(),
+            format!("--service-cluster-ip-range={}", self.place.services()),
             "--authorization-mode=Node,RBAC".to_owned(),
             "--allow-privileged=true".to_owned(),
             format!("--audit-policy-file={}", path("audit-policy.yaml")),
@@ -366,10 +376,10 @@ fn user(authority: &Authority, name: &str, group: Option<&str>) -> Leaf {
     })
 }
 
-fn write_certificates(storage: &Storage, authority: &Authority, server: Ipv4Addr) -> Result<()> {
+fn write_certificates(storage: &Storage, authority: &Authority, place: &Place) -> Result<()> {
     let write = |name: &str, text: &str| fs::write(storage.path().join(name), text);
     let leaf = authority.issue_as(&Draft {
-        ip_addresses: vec![server.into()],
+        ip_addresses: vec![place.api.into(), place.service(1).into()],
         ..Draft::of(&["kube-apiserver", "kubernetes.default.svc"])
     });
     write("ca.crt", &authority.certificate())?;
@@ -388,7 +398,7 @@ fn start_etcd(tools: &Tools, storage: &Storage, address: Ipv4Addr) -> Result<Dae
     );
     let arguments = [
         "--name=test".to_owned(),
-        format!("--data-dir={}", storage.data().display()),
+        format!("--data-dir={}", storage.data().join("etcd").display()),
         format!("--listen-client-urls={client}"),
         format!("--advertise-client-urls={client}"),
         format!("--listen-peer-urls={peer}"),

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result};
 
-use super::{ApiServer, Missing, api_server::CONTROLLER_MANAGER_HOST};
+use super::{ApiServer, Missing};
 use crate::{process::Daemon, wait};
 
 const PORT: u16 = 10257;
@@ -20,6 +20,15 @@ pub const WITHOUT_NODES: &[&str] = &[
     "persistentvolumeclaim-protection-controller",
     "endpoints-controller",
     "endpointslice-controller",
+];
+
+/// Those that a cluster with nodes has beside them.
+pub const WITH_NODES: &[&str] = &[
+    "job-controller",
+    "statefulset-controller",
+    "pod-garbage-collector-controller",
+    "node-lifecycle-controller",
+    "persistentvolume-binder-controller",
 ];
 
 /// Running controllers; killed on drop.
@@ -40,7 +49,7 @@ impl ControllerManager {
             .ok_or_else(|| Missing::program("kube-controller-manager"))?;
         let directory = server.directory();
         let path = |name: &str| directory.join(name).display().to_string();
-        let address = server.address(CONTROLLER_MANAGER_HOST);
+        let address = server.place().controllers;
         let kubeconfig = path("admin.kubeconfig");
         let arguments = [
             format!("--kubeconfig={kubeconfig}"),

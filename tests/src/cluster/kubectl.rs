@@ -8,6 +8,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
+use super::{Missing, tools::built};
+
 /// kubectl with somebody's kubeconfig.
 #[derive(Clone, Debug)]
 pub struct Kubectl {
@@ -21,6 +23,14 @@ impl Kubectl {
             program: program.to_owned(),
             kubeconfig: kubeconfig.to_owned(),
         }
+    }
+
+    /// One that asks no cluster: `--help`, `--dry-run=client`.
+    ///
+    /// # Errors
+    /// When it was not built.
+    pub fn offline() -> Result<Self, Missing> {
+        Ok(Self::new(&built("kubectl")?, Path::new("/dev/null")))
     }
 
     /// Runs it and gives what it printed to stdout.

@@ -184,29 +184,19 @@ impl Operator {
     }
 }
 
-/// A pod object that is ready, and a port that answers for it as a proxy's admin port does.
-pub struct FakePod {
+/// A pod of a pool as the API server has it; what answers on its port is somebody else's.
+pub struct PodObject {
     name: String,
     api: Api<Pod>,
-    status: Arc<Mutex<Value>>,
-    server: JoinHandle<()>,
 }
 
-impl Drop for FakePod {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
-}
-
-impl FakePod {
-    /// A ready pod of `pool` that has loaded `generation`.
+impl PodObject {
+    /// One that is not ready, whose admin port is `port` of 127.0.0.1.
     ///
     /// # Errors
     /// When the API server refuses it.
-    pub async fn start(namespace: &Namespace<'_>, pool: &str, generation: u64) -> Result<Self> {
+    pub async fn create(namespace: &Namespace<'_>, pool: &str, port: u16) -> Result<Self> {
         let name = format!("{pool}-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let port = listener.local_addr()?.port();
         let api: Api<Pod> = namespace.api();
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
@@ -217,20 +207,7 @@ impl FakePod {
         });
         api.create(&PostParams::default(), &serde_json::from_value(pod)?)
             .await?;
-        let status = Arc::new(Mutex::new(json!({
-            "pool": pool, "version": "0",
-            "config": {"generation": generation, "loadedTime": "2026-01-01T00:00:00Z", "rejected": null},
-            "certificate": null, "streams": [], "partners": [], "gateways": [],
-        })));
-        let server = tokio::spawn(serve(listener, status.clone()));
-        let pod = Self {
-            name,
-            api,
-            status,
-            server,
-        };
-        pod.set_ready(true).await?;
-        Ok(pod)
+        Ok(Self { name, api })
     }
 
     /// Whether the kubelet would call it ready.
@@ -250,6 +227,61 @@ impl FakePod {
         Ok(())
     }
 
+    /// The pod is gone.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn delete(&self) -> Result<()> {
+        let now = DeleteParams::default().grace_period(0);
+        self.api.delete(&self.name, &now).await?;
+        Ok(())
+    }
+}
+
+/// A pod object that is ready, and a port that answers for it as a proxy's admin port does.
+pub struct FakePod {
+    object: PodObject,
+    status: Arc<Mutex<Value>>,
+    server: JoinHandle<()>,
+}
+
+impl Drop for FakePod {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl FakePod {
+    /// A ready pod of `pool` that has loaded `generation`.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn start(namespace: &Namespace<'_>, pool: &str, generation: u64) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let port = listener.local_addr()?.port();
+        let object = PodObject::create(namespace, pool, port).await?;
+        let status = Arc::new(Mutex::new(json!({
+            "pool": pool, "version": "0",
+            "config": {"generation": generation, "loadedTime": "2026-01-01T00:00:00Z", "rejected": null},
+            "certificate": null, "streams": [], "partners": [], "gateways": [],
+        })));
+        let server = tokio::spawn(serve(listener, status.clone()));
+        object.set_ready(true).await?;
+        Ok(Self {
+            object,
+            status,
+            server,
+        })
+    }
+
+    /// Whether the kubelet would call it ready.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn set_ready(&self, ready: bool) -> Result<()> {
+        self.object.set_ready(ready).await
+    }
+
     /// What it answers from now on: one field of `/status`.
     pub fn say(&self, field: &str, value: Value) {
         self.status.lock()[field] = value;
@@ -265,9 +297,7 @@ impl FakePod {
     /// # Errors
     /// When the API server refuses it.
     pub async fn delete(&self) -> Result<()> {
-        let now = DeleteParams::default().grace_period(0);
-        self.api.delete(&self.name, &now).await?;
-        Ok(())
+        self.object.delete().await
     }
 }
 

@@ -161,13 +161,18 @@ pub fn alone_within(limit: Duration, body: impl Future<Output = Result<()>>) {
 /// # Panics
 /// In CI when Go is here and the program is not: it should have been built.
 pub fn skip(missing: &Missing) {
-    use std::io::Write;
     assert!(
         !missing.should_be_here(),
         "{missing}, though there is Go to build it"
     );
+    say_skipped(missing);
+}
+
+/// Says that a test is skipped for what this computer is not.
+pub(super) fn say_skipped(why: &dyn std::fmt::Display) {
+    use std::io::Write;
     // Not by eprintln!, which the test harness keeps to itself when a test passes.
-    let _ = writeln!(std::io::stderr(), "skipped: {missing}");
+    let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }
 
 impl ApiServer {

@@ -16,7 +16,7 @@ use std::{
 const LOCK: &str = "in-use";
 
 /// Folder of what is large.
-const DATA: &str = "etcd";
+const DATA: &str = "data";
 
 /// How long logs are kept.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);

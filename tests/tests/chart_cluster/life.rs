@@ -9,9 +9,8 @@ use xmpp_edge_tests::{
     wait,
 };
 
-use super::{arguments, chart, ended, get, has_helm, install, names, run_pod};
+use super::{HOME, arguments, chart, ended, get, has_helm, install, names, operator, run_pod};
 
-const HOME: &str = "edge-system";
 const WATCHED: &str = "chat";
 /// Until Helm has done what comes before a hook.
 const SOON: Duration = wait::GENEROUS;
@@ -29,16 +28,6 @@ fn say(server: &ApiServer, what: &str, status: &Value) -> Result<()> {
     let arguments = [&["patch", what], &place[..], &["--patch", &patch]].concat();
     server.kubectl().run(&arguments)?;
     Ok(())
-}
-
-/// The operator with the arguments of its Deployment, as the chart's account.
-fn operator(server: &ApiServer, account: &Identity) -> Result<Operator> {
-    let deployment = get(server, HOME, "deployment/xmpp-edge")?;
-    let mut given = arguments(&deployment["spec"]["template"]["spec"]);
-    // Both are what the environment chooses: the program's first word, and a port that is free.
-    given.retain(|it| it != "run" && !it.starts_with("--admin-listen="));
-    let given: Vec<&str> = given.iter().map(String::as_str).collect();
-    Operator::launch(server, account, HOME, &given)
 }
 
 /// A pool whose records an operator has put into DNS, on a server that cannot be reached.

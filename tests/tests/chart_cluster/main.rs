@@ -10,6 +10,7 @@ mod dashboards;
 mod life;
 mod offline;
 mod rights;
+mod scope;
 mod values;
 
 use std::{path::PathBuf, process::Stdio};
@@ -17,12 +18,17 @@ use std::{path::PathBuf, process::Stdio};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use xmpp_edge_tests::{
-    cluster::{ApiServer, Helm, Identity, Major, Shared, skip},
+    cluster::{ApiServer, Helm, Identity, Major, Operator, Shared, skip},
     edge,
 };
 
 /// With the kinds installed, but not by Helm.
 static SERVER: Shared = Shared::new();
+
+/// Where the chart is installed.
+const HOME: &str = "edge-system";
+/// Its account, as the API server calls it.
+const ACCOUNT: &str = "system:serviceaccount:edge-system:xmpp-edge";
 
 const MAJORS: [Major; 2] = [Major::Four, Major::Three];
 
@@ -65,6 +71,16 @@ fn arguments(pod: &Value) -> Vec<String> {
         .iter()
         .map(|it| it.as_str().unwrap().to_owned())
         .collect()
+}
+
+/// The operator with the arguments of its Deployment, as the chart's account.
+fn operator(server: &ApiServer, account: &Identity) -> Result<Operator> {
+    let deployment = get(server, HOME, "deployment/xmpp-edge")?;
+    let mut given = arguments(&deployment["spec"]["template"]["spec"]);
+    // Both are what the environment chooses: the program's first word, and a port that is free.
+    given.retain(|it| it != "run" && !it.starts_with("--admin-listen="));
+    let given: Vec<&str> = given.iter().map(String::as_str).collect();
+    Operator::launch(server, account, HOME, &given)
 }
 
 /// Runs the operator's program as a container of `namespace` would, to its end; what it said.

@@ -7,16 +7,14 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use serde_json::{Value, json};
 use xmpp_edge_tests::{
-    cluster::{ApiServer, Entry, FakePod, Helm, Identity, Major, Namespace, Operator, alone},
+    cluster::{ApiServer, Entry, FakePod, Helm, Identity, Major, Namespace, alone},
     wait,
 };
 
-use super::{arguments, get, has_helm, install, pods_are_ready};
+use super::{ACCOUNT, HOME, get, has_helm, install, operator, pods_are_ready};
 
-const HOME: &str = "edge-system";
 const WATCHED: &str = "chat";
 const OTHER: &str = "elsewhere";
-const ACCOUNT: &str = "system:serviceaccount:edge-system:xmpp-edge";
 
 /// A right: group, resource, verb.
 type Right = (String, String, String);
@@ -327,12 +325,9 @@ fn the_operator_has_the_rights_that_it_uses_and_no_others() {
         install(&helm, HOME, &["--set=watchNamespaces={chat}"])?;
         apply(&server, &kinds_of_others())?;
         let account = server.service_account(HOME, "xmpp-edge").await?;
-        let deployment = get(&server, HOME, "deployment/xmpp-edge")?;
-        let mut given = arguments(&deployment["spec"]["template"]["spec"]);
-        given.retain(|it| it != "run" && !it.starts_with("--admin-listen="));
-        let given: Vec<&str> = given.iter().map(String::as_str).collect();
         let mark = server.audit().mark();
-        let operator = Operator::start_as(&server, &account, HOME, &given).await?;
+        let mut operator = operator(&server, &account)?;
+        operator.ready().await?;
         act(&server).await?;
         operator.stop().await?;
 

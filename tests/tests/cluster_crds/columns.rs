@@ -218,11 +218,28 @@ fn pools_fit_a_terminal() {
             namespace,
             "epool",
             "\
-NAME        SITE        FQDN                         PODS   READY   DNS    AGE
-berlin      berlin      xmpp-berlin.org.example      2      True    True
-frankfurt   frankfurt   xmpp-frankfurt.org.example   0      False   True
+NAME        SITE        PODS   READY   DNS    GATEWAY   AGE
+berlin      berlin      2      True    True   True
+frankfurt   frankfurt   0      False   True   False
 ",
         );
+        // However long, what only sometimes matters comes with `-o wide`.
+        let fqdn = format!(
+            "xmpp.{}.{}.example",
+            "frankfurt-am-main".repeat(3),
+            "europe".repeat(8)
+        );
+        let spec = json!({ "accessEdge": { "fqdn": fqdn } });
+        let frankfurt = json!({"apiVersion": "xmpp-edge.dev/v1alpha1", "kind": "EdgePool",
+            "metadata": { "name": "frankfurt" }, "spec": spec});
+        namespace.write(Submission::MERGE, &frankfurt).await?;
+        let get = ["get", "-n", &namespace.name, "epool"];
+        let kubectl = namespace.server.kubectl();
+        let longest = |table: &str| table.lines().map(str::len).max();
+        let narrow = kubectl.run(&get)?;
+        assert!(longest(&narrow) <= Some(80), "{narrow}");
+        let wide = kubectl.run(&[&get[..], &["-o", "wide"]].concat())?;
+        assert!(wide.contains(&fqdn), "{wide}");
         Ok(())
     });
 }

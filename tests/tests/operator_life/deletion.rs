@@ -1,16 +1,16 @@
 //! With the cluster's own controllers at work: pods of a pool pass the restricted standard, what a pool
-//! owns goes with it, and a namespace that is deleted whole goes whole.
+//! owns goes with it and the rest is taken up by the next of its name, and a namespace that is deleted
+//! whole goes whole.
+
+use std::collections::BTreeMap;
 
 use anyhow::Context;
-use k8s_openapi::api::{
-    apps::v1::Deployment,
-    core::v1::{Namespace as NamespaceObject, Pod, Service},
-};
+use k8s_openapi::api::core::v1::{Namespace as NamespaceObject, Pod};
 use kube::{
     Api,
     api::{DeleteParams, ListParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use xmpp_edge_tests::{
     cluster::{ApiServer, ControllerManager, Namespace, Operator, WITHOUT_NODES, alone},
     wait,
@@ -22,6 +22,31 @@ async fn pods(namespace: &Namespace<'_>) -> Option<usize> {
     let found = namespace.api::<Pod>().list(&ListParams::default()).await;
     found.ok().map(|found| found.items.len())
 }
+
+/// `KIND/NAME uid` of all that pools lead to, but for what Kubernetes itself puts into a namespace.
+fn objects(namespace: &Namespace<'_>) -> Option<BTreeMap<String, String>> {
+    let kinds = "deploy,rs,pod,svc,endpointslices,pdb,netpol,cm,secret,pvc";
+    let shown = "jsonpath={range .items[*]}{.kind}/{.metadata.name} {.metadata.uid}{'\\n'}{end}";
+    let kubectl = namespace.server.kubectl();
+    let text = kubectl.run(&["get", "-n", &namespace.name, kinds, "-o", shown]);
+    let text = text.ok()?;
+    let lines = text.lines().filter_map(|line| line.split_once(' '));
+    Some(
+        lines
+            .filter(|(title, _)| *title != "ConfigMap/kube-root-ca.crt")
+            .map(|(title, uid)| (title.to_owned(), uid.to_owned()))
+            .collect(),
+    )
+}
+
+/// What outlives the pool: the namespace's PKI and dialback secret, the key of the request, contacts.
+const KEPT: [&str; 5] = [
+    "ConfigMap/xmpp-edge-internal-ca",
+    "PersistentVolumeClaim/hq-contacts",
+    "Secret/hq-tls",
+    "Secret/xmpp-edge-dialback",
+    "Secret/xmpp-edge-internal-ca",
+];
 
 #[test]
 fn what_a_pool_owns_goes_with_it_and_a_namespace_that_is_deleted_goes_whole() {
@@ -44,10 +69,11 @@ fn what_a_pool_owns_goes_with_it_and_a_namespace_that_is_deleted_goes_whole() {
         ];
         let mut operator = Operator::start_as(&server, admin, "operator", &arguments).await?;
 
-        let (own, object) = (
+        let (mut own, object) = (
             pool(&namespace),
             partner("p", json!({ "domain": "p.example" })),
         );
+        own["spec"]["certificate"] = json!({ "csr": { "chainSecretRef": { "name": "signed" } } });
         let everyone = policy("everyone", json!({ "scope": "Global" }));
         create(&namespace, &[own.clone(), object.clone(), everyone]).await?;
         until_says(&namespace, &object, &[("Accepted", "True, Accepted")]).await?;
@@ -57,21 +83,40 @@ fn what_a_pool_owns_goes_with_it_and_a_namespace_that_is_deleted_goes_whole() {
         })
         .await?;
 
-        delete(&namespace, &own).await?;
-        wait::until("what the pool owned is gone", SOON, async || {
-            let all = ListParams::default();
-            let deployments = namespace.api::<Deployment>().list(&all).await.ok()?;
-            let services = namespace.api::<Service>().list(&all).await.ok()?;
-            let left = deployments.items.len() + services.items.len() + pods(&namespace).await?;
-            (left == 0).then_some(())
-        })
-        .await?;
+        let request = |pool: &Value| pool["status"]["certificateSigningRequest"].clone();
+        let waiting = [("CertificateReady", "False, AwaitingSignature")];
+        let before = request(&until_says(&namespace, &own, &waiting).await?);
+        let there = objects(&namespace).context("all objects")?;
+        assert!(there.len() > KEPT.len() + 10, "{there:#?}");
 
-        create(&namespace, &[own]).await?;
+        delete(&namespace, &own).await?;
+        let mut left = BTreeMap::new();
+        let gone = wait::until("what the pool owned is gone", SOON, async || {
+            left = objects(&namespace)?;
+            left.keys().map(String::as_str).eq(KEPT).then_some(())
+        });
+        gone.await.with_context(|| format!("left: {left:#?}"))?;
+        // The partner is told that nothing carries it.
+        until_says(&namespace, &object, &[("Programmed", "False, NoPool")]).await?;
+
+        create(&namespace, std::slice::from_ref(&own)).await?;
         wait::until("the pool is back", SOON, async || {
             (pods(&namespace).await? == 1).then_some(())
         })
         .await?;
+        let after = request(&until_says(&namespace, &own, &waiting).await?);
+        assert_eq!(
+            before, after,
+            "the request is made with the key that was kept"
+        );
+        let again = objects(&namespace).context("all objects")?;
+        for kept in KEPT {
+            assert_eq!(
+                again.get(kept),
+                there.get(kept),
+                "{kept} is the one from before"
+            );
+        }
         let namespaces: Api<NamespaceObject> = Api::all(server.client());
         namespaces.delete("chat", &DeleteParams::default()).await?;
         wait::until("the namespace is gone", SOON, async || {

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 use xmpp_edge_tests::{
     cluster::{ApiServer, Namespace, Operator, alone},
@@ -106,6 +107,31 @@ fn a_frozen_leader_that_wakes_up_does_not_act_on() {
         })
         .await?;
         assert_eq!(ended.code(), Some(1));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_leader_whose_lease_somebody_takes_ends_and_a_deleted_lease_is_made_anew() {
+    SERVER.test(async |namespace| {
+        create(namespace, &[pool(namespace)]).await?;
+        let mut first = Operator::start(namespace, &[]).await?;
+        let leader = held(namespace, None).await?;
+        let leases = namespace.api::<Lease>();
+        leases
+            .delete("xmpp-edge-operator", &DeleteParams::default())
+            .await?;
+        assert_eq!(held(namespace, None).await?, leader, "nobody else wants it");
+        let stolen = Patch::Merge(json!({"spec": {"holderIdentity": "somebody"}}));
+        leases
+            .patch("xmpp-edge-operator", &PatchParams::default(), &stolen)
+            .await?;
+        let ended = wait::until("the leader ends", SOON, async || first.process().exited());
+        assert_eq!(ended.await?.code(), Some(1));
+        // Who does not renew it does not keep it.
+        let _second = Operator::start(namespace, &[]).await?;
+        let holder = held(namespace, Some(&"somebody".to_owned())).await?;
+        assert_ne!(holder, leader, "another process");
         Ok(())
     });
 }

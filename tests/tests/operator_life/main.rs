@@ -7,6 +7,7 @@
 mod calls;
 mod conflicts;
 mod deletion;
+mod deltas;
 mod kinds;
 mod leading;
 mod namespaces;
@@ -14,6 +15,7 @@ mod outages;
 mod partners;
 mod policies;
 mod stage;
+mod storms;
 
 use xmpp_edge_tests::cluster::Shared;
 

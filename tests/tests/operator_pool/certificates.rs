@@ -124,7 +124,7 @@ fn a_request_is_shown_and_only_its_own_chain_completes_it() {
 }
 
 /// As much of cert-manager's definition as the operator writes to.
-fn certificates() -> CustomResourceDefinition {
+pub fn definition() -> CustomResourceDefinition {
     serde_json::from_value(json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
         "metadata": {"name": "certificates.cert-manager.io",
@@ -144,7 +144,7 @@ fn cert_manager_is_asked_for_every_name_and_its_secret_is_followed() {
         let mode = json!({"certificate": {"certManager": {"issuerRef": {"name": "ca"}, "duration": "2160h"}}});
         create(namespace, &pool(namespace, "hq", mode)).await?;
         until_says(namespace, "hq", "CertificateReady", "False, KindMissing").await?;
-        namespace.server.install(&certificates()).await?;
+        namespace.server.install(&definition()).await?;
         edit(namespace, "hq", json!({"replicas": 3})).await?;
         let kind = ApiResource::from_gvk_with_plural(
             &GroupVersionKind::gvk("cert-manager.io", "v1", "Certificate"),

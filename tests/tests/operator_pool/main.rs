@@ -4,9 +4,12 @@
 //! There is no node: the tests play the controllers where something hangs on them.
 #![allow(clippy::unwrap_used)]
 
+mod allowed;
 mod certificates;
 mod deletion;
 mod objects;
+mod ownership;
+mod rivals;
 mod stage;
 
 use xmpp_edge_tests::cluster::Shared;

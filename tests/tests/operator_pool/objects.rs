@@ -290,3 +290,52 @@ fn pools_of_one_domain_get_a_new_template_one_after_the_other() {
         Ok(())
     });
 }
+
+#[test]
+fn a_pool_is_scaled_as_a_deployment_is_and_says_how_far_its_pods_are() {
+    SERVER.test(async |namespace| {
+        let _operator = Operator::start(namespace, &[]).await?;
+        create(namespace, &pool(namespace, "hq", json!({}))).await?;
+        until(namespace, "hq", |it: &Deployment| it.spec.clone()).await?;
+        let kubectl = namespace.server.kubectl();
+        kubectl.run(&[
+            "scale",
+            "-n",
+            &namespace.name,
+            "epool",
+            "hq",
+            "--replicas=3",
+        ])?;
+        let deployment = until(namespace, "hq", |it: &Deployment| {
+            (it.spec.as_ref()?.replicas == Some(3)).then(|| it.clone())
+        })
+        .await?;
+        let status = json!({"status": {"observedGeneration": deployment.metadata.generation,
+            "replicas": 3, "updatedReplicas": 3, "readyReplicas": 2, "availableReplicas": 2}});
+        let deployments: Api<Deployment> = namespace.api();
+        let patch = Patch::Merge(status);
+        deployments
+            .patch_status("hq", &PatchParams::default(), &patch)
+            .await?;
+        // What an autoscaler reads: it counts the pods that the selector names.
+        let path = format!(
+            "/apis/xmpp-edge.dev/v1alpha1/namespaces/{}/edgepools/hq/scale",
+            namespace.name
+        );
+        let mut last = String::new();
+        let found = wait::until("the scale says so", SOON, async || {
+            last = kubectl.run(&["get", "--raw", &path]).ok()?;
+            let scale: serde_json::Value = serde_json::from_str(&last).ok()?;
+            (scale["spec"]["replicas"] == 3 && scale["status"]["replicas"] == 3).then_some(scale)
+        });
+        let scale = found.await.map_err(|error| error.context(last.clone()))?;
+        let selector = scale["status"]["selector"].as_str().unwrap();
+        let labels = deployment.spec.unwrap().selector.match_labels.unwrap();
+        let labels: Vec<String> = labels
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        assert_eq!(selector, labels.join(","));
+        Ok(())
+    });
+}

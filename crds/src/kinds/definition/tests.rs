@@ -3,12 +3,21 @@ use std::{fs, path::Path};
 
 use super::*;
 
-/// `UPDATE_CRDS=1 cargo test -p xmpp-edge-crds --features kinds definition` rewrites the files.
+/// What is made from the types and checked in: definitions, the chart's copies, reference pages.
+/// `UPDATE_CRDS=1 cargo test -p xmpp-edge-crds --features kinds definition` writes it anew.
 #[test]
 fn checked_in_definitions_match_the_types() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut wanted = Vec::new();
     for (name, text) in files() {
-        let path = folder.join(&name);
+        wanted.push((format!("charts/xmpp-edge/files/crds/{name}"), text.clone()));
+        wanted.push((format!("crds/{name}"), text));
+    }
+    for (name, text) in crate::kinds::reference::pages() {
+        wanted.push((format!("docs/reference/{name}"), text));
+    }
+    for (name, text) in wanted {
+        let path = root.join(&name);
         if std::env::var_os("UPDATE_CRDS").is_some() {
             fs::write(&path, &text).unwrap();
         }
@@ -17,6 +26,24 @@ fn checked_in_definitions_match_the_types() {
             on_disk == text,
             "{name} is stale: run the tests with UPDATE_CRDS=1"
         );
+    }
+}
+
+#[test]
+fn every_field_says_what_it_means() {
+    for (kind, schema) in schemas() {
+        for part in ["spec", "status"] {
+            every_schema(&schema["properties"][part], part, &mut |path, object| {
+                let lent = LENT.iter().any(|(at, _)| path.starts_with(at));
+                // An entry of a list or map is what its list or map says.
+                let told = lent || path.ends_with("[]") || path.starts_with("status.conditions");
+                let text = object.get("description").and_then(Value::as_str);
+                assert!(
+                    told || text.is_some_and(|it| it.len() > 10),
+                    "{kind} {path}"
+                );
+            });
+        }
     }
 }
 

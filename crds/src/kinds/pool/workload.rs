@@ -18,14 +18,19 @@ use crate::kinds::fields;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServiceSpec {
+    /// Type of the Service.
     #[serde(rename = "type")]
     pub service_type: ServiceType,
+    /// Annotations of the Service, as load balancers want them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "fields::annotations")]
     pub annotations: BTreeMap<String, String>,
+    /// `Local` keeps partners' addresses visible; `Cluster` hides them behind nodes'.
     pub external_traffic_policy: ExternalTrafficPolicy,
+    /// Address families of the Service.
     pub ip_family_policy: IpFamilyPolicy,
-    /// Every connection comes from a trusted source and begins with a PROXY header.
+    /// For a load balancer that speaks the PROXY protocol: every connection comes from a trusted
+    /// source and begins with its header.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<ProxyProtocol>,
 }
@@ -77,12 +82,15 @@ pub struct ProxyProtocol {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct InternalServiceSpec {
+    /// Type of the Service.
     #[serde(rename = "type")]
     pub service_type: ServiceType,
+    /// Annotations of the Service.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "fields::annotations")]
     pub annotations: BTreeMap<String, String>,
-    /// What the DNS view answers; absent: the load balancer's, else the cluster IP.
+    /// Addresses of the internal listener that the DNS view answers; absent: the load balancer's,
+    /// else the cluster IP; standalone: `--internal-bind`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "fields::ip_addresses")]
     pub addresses: Option<Vec<String>>,
@@ -101,8 +109,9 @@ impl Default for InternalServiceSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NetworkPolicySpec {
+    /// Whether there is a NetworkPolicy for the pods.
     pub enabled: bool,
-    /// Who may reach the admin port beside the operator.
+    /// Who may reach the admin port beside the operator, such as Prometheus.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub admin_from: Vec<NetworkPolicyPeer>,
@@ -149,34 +158,45 @@ impl Default for NetworkPolicySpec {
     }
 ]))]
 pub struct PodTemplate {
+    /// Labels of the pods beside the operator's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "fields::labels")]
     pub labels: BTreeMap<String, String>,
+    /// Annotations of the pods beside the operator's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "fields::annotations")]
     pub annotations: BTreeMap<String, String>,
+    /// Requests and limits of the container, in place of the operator's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
+    /// Labels that a node must have.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "fields::labels")]
     pub node_selector: BTreeMap<String, String>,
+    /// Taints of nodes that the pods put up with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub tolerations: Vec<Toleration>,
+    /// Where pods should be, and should not be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
+    /// How pods are spread. One for a zone or a host takes the place of the operator's own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
+    /// PriorityClass of the pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "fields::object_name")]
     pub priority_class_name: Option<String>,
+    /// Secrets for the registry of the image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 16),
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
     )]
     pub image_pull_secrets: Vec<LocalObjectReference>,
+    /// Environment variables of the container; those that begin with `XMPP_EDGE_` are the
+    /// operator's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 64),

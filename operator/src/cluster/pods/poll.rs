@@ -1,7 +1,7 @@
 //! Asks ready pods for `/status`, in parallel and bounded, and says which namespaces have news.
 //!
-//! Every few seconds for what changed, once a minute for everything, since what ended is in no list
-//! of changes.
+//! Every few seconds for what changed since the last answer, once a minute for everything; who is
+//! another process than before is asked for everything at once.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -38,7 +38,8 @@ const AT_ONCE: usize = 16;
 const MAX_ANSWER: usize = 64 << 20;
 /// Where a pod does not name its admin port.
 const ADMIN_PORT: u16 = 9090;
-/// Clocks of threads: what happened this long before the newest thing told is asked for again.
+/// What was about to be noted while the last answer was written: this much before it is asked for
+/// again.
 const OVERLAP: Duration = Duration::from_secs(1);
 
 /// Why a pod did not say its status.
@@ -92,6 +93,8 @@ struct Target {
     port: u16,
     token: Option<String>,
     since: Option<Timestamp>,
+    /// When the process that answered last began.
+    started: Option<Timestamp>,
 }
 
 /// Asks the pods for as long as it runs.
@@ -133,7 +136,8 @@ impl Poller {
         let (targets, mut news) = self.targets(everything);
         let mut answers = stream::iter(targets)
             .map(|target| async move {
-                let answer = timeout(LONGEST, ask(&target)).await;
+                let mut target = target;
+                let answer = timeout(LONGEST, hear(&mut target)).await;
                 (target, answer.unwrap_or(Err(PollError::Late)))
             })
             .buffer_unordered(AT_ONCE);
@@ -163,10 +167,12 @@ impl Poller {
                 news.insert(target.namespace.clone());
             }
             let known = known.unwrap_or_default();
-            target.since = known.status.as_ref().filter(|_| !everything).map(|status| {
-                let newest = status.newest();
-                newest.checked_sub(OVERLAP).unwrap_or(newest)
-            });
+            let last = known.status.as_ref();
+            target.started = last.and_then(|status| status.started_time);
+            target.since = last
+                .filter(|_| !everything)
+                .and_then(|status| status.time)
+                .map(|time| time.checked_sub(OVERLAP).unwrap_or(time));
             let pool = reports.entry(key).or_default();
             pool.pods.insert(target.pod.clone(), known);
             targets.push(target);
@@ -195,6 +201,7 @@ impl Poller {
             port: admin_port(pod),
             pod: pod.name_any(),
             since: None,
+            started: None,
             namespace,
             pool,
             address,
@@ -210,7 +217,7 @@ impl Poller {
         let Some(known) = pool.and_then(|pool| pool.pods.get_mut(&target.pod)) else {
             return false;
         };
-        let before = known.clone();
+        let mut before = known.clone();
         match answer {
             Ok(status) => {
                 known.silent = None;
@@ -230,6 +237,10 @@ impl Poller {
                     .map_or_else(Timestamp::now, |(since, _)| *since);
                 known.silent = Some((since, error.to_string()));
             }
+        }
+        // That time passed is no news.
+        if let (Some(before), Some(known)) = (&mut before.status, &known.status) {
+            before.time = known.time;
         }
         *known != before
     }
@@ -262,6 +273,16 @@ fn admin_port(pod: &Pod) -> u16 {
         .find(|port| port.name.as_deref() == Some("admin"))
         .and_then(|port| u16::try_from(port.container_port).ok())
         .unwrap_or(ADMIN_PORT)
+}
+
+/// What a pod says. Changes since an answer are those of the process that gave it.
+async fn hear(target: &mut Target) -> Result<wire::Status, PollError> {
+    let answer = ask(target).await?;
+    if target.since.is_some() && answer.started_time != target.started {
+        target.since = None;
+        return ask(target).await;
+    }
+    Ok(answer)
 }
 
 async fn ask(target: &Target) -> Result<wire::Status, PollError> {

@@ -1,7 +1,10 @@
 //! `/status` of a proxy, as far as the operator reads it (api.md, "Admin port"). Counters that move
 //! with every stanza are left out, so that equal answers mean that nothing happened.
 
-use std::{collections::HashMap, hash::Hash};
+use std::{
+    collections::{HashMap, HashSet},
+    hash::Hash,
+};
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -12,11 +15,20 @@ use xmpp_edge_crds::negotiation::Method;
 pub struct Status {
     pub pool: String,
     pub version: String,
+    /// By the pod's own clock: where the next question begins.
+    #[serde(default)]
+    pub time: Option<Timestamp>,
+    /// With another one than before, nothing of before holds.
+    #[serde(default)]
+    pub started_time: Option<Timestamp>,
     pub config: Config,
     #[serde(default)]
     pub certificate: Option<Certificate>,
     #[serde(default)]
     pub streams: Vec<Stream>,
+    /// Ids of all streams, changed or not.
+    #[serde(default)]
+    pub open_streams: Option<Vec<u64>>,
     #[serde(default)]
     pub partners: Vec<Partner>,
     #[serde(default)]
@@ -160,32 +172,19 @@ impl Status {
     /// Takes an answer that lists only what changed.
     pub fn update(&mut self, news: Self) {
         replace_or_push(&mut self.streams, news.streams, |stream| stream.id);
+        if let Some(open) = &news.open_streams {
+            let open: HashSet<u64> = open.iter().copied().collect();
+            self.streams.retain(|stream| open.contains(&stream.id));
+        }
         replace_or_push(&mut self.partners, news.partners, |it| it.name.clone());
         self.pool = news.pool;
         self.version = news.version;
+        self.time = news.time;
+        self.started_time = news.started_time;
+        self.open_streams = news.open_streams;
         self.config = news.config;
         self.certificate = news.certificate;
         self.gateways = news.gateways;
-    }
-
-    /// The newest time of anything listed, on the pod's own clock: where the next question begins.
-    #[must_use]
-    pub fn newest(&self) -> Timestamp {
-        let streams = self
-            .streams
-            .iter()
-            .filter_map(|stream| stream.established_time);
-        let steps = self
-            .partners
-            .iter()
-            .flat_map(|partner| &partner.last_attempt);
-        let connected = self.partners.iter().filter_map(|it| it.last_connected_time);
-        let probes = self.partners.iter().filter_map(|it| it.probe.as_ref());
-        streams
-            .chain(steps.map(|step| step.time))
-            .chain(connected)
-            .chain(probes.map(|probe| probe.time))
-            .fold(self.config.loaded_time, Timestamp::max)
     }
 }
 
@@ -202,5 +201,43 @@ fn replace_or_push<T, K: Eq + Hash>(all: &mut Vec<T>, news: Vec<T>, key: impl Fn
                 all.push(new);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn answer(streams: &[u64], open: Value, partners: Value) -> Status {
+        let streams = streams
+            .iter()
+            .map(|id| json!({"id": id, "side": "Partner", "direction": "Inbound"}));
+        serde_json::from_value(json!({"pool": "hq", "version": "0",
+            "config": {"generation": 1, "loadedTime": "2026-01-01T00:00:00Z"},
+            "streams": streams.collect::<Vec<_>>(), "openStreams": open, "partners": partners}))
+        .unwrap()
+    }
+
+    #[test]
+    fn an_answer_of_changes_adds_replaces_and_takes_away_what_ended() {
+        let partner = |name: &str, key: &str| json!({"name": name, "peerKeySha256": key});
+        let mut known = answer(
+            &[1, 2],
+            json!([1, 2]),
+            json!([partner("a", "1"), partner("b", "1")]),
+        );
+        known.update(answer(&[3], json!([2, 3]), json!([partner("b", "2")])));
+        let ids: Vec<u64> = known.streams.iter().map(|stream| stream.id).collect();
+        assert_eq!(ids, [2, 3]);
+        let keys = known
+            .partners
+            .iter()
+            .map(|it| it.peer_key_sha256.as_deref());
+        assert_eq!(keys.collect::<Vec<_>>(), [Some("1"), Some("2")]);
+        // Where a pod does not say what is open, nothing is taken for ended.
+        known.update(answer(&[], Value::Null, json!([])));
+        assert_eq!(known.streams.len(), 2);
     }
 }

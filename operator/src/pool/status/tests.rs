@@ -95,6 +95,9 @@ fn check<'a>(change: impl FnOnce(&mut Findings<'a>), expected: &[(ConditionType,
     change(&mut found);
     let status = status(&PoolStatus::default(), &found);
     assert_eq!(status.observed_generation, Some(3));
+    let types: Vec<&str> = status.conditions.iter().map(|it| &*it.type_).collect();
+    let documented = xmpp_edge_crds::kinds::pool::CONDITIONS.iter();
+    assert_eq!(types, documented.map(|it| it.as_str()).collect::<Vec<_>>());
     for (condition, wanted) in expected {
         assert_eq!(said(&status, *condition), *wanted, "{condition}");
     }

@@ -1,17 +1,18 @@
 //! The documents hold what they say: links lead somewhere, what an administrator can meet is listed,
-//! manifests in them are valid. No network; `xmpp-edge-operator` must be built.
+//! blocks and command lines are what they say. No network; the binaries must be built.
 
 #![allow(clippy::unwrap_used)]
+
+mod blocks;
+mod commands;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use xmpp_edge_crds::verdict;
-use xmpp_edge_tests::edge;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -43,6 +44,23 @@ fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(root().join(path)).unwrap()
 }
 
+/// Every document and its text.
+fn texts() -> Vec<(PathBuf, String)> {
+    let found = files(&root(), "md").into_iter();
+    found
+        .map(|path| {
+            let text = fs::read_to_string(&path).unwrap();
+            (path, text)
+        })
+        .collect()
+}
+
+/// Every document and its fenced blocks.
+fn documents() -> Vec<(PathBuf, Vec<Block>)> {
+    let texts = texts().into_iter();
+    texts.map(|(path, text)| (path, split(&text).1)).collect()
+}
+
 /// A fenced block: its info string, and its text.
 struct Block {
     info: String,
@@ -70,6 +88,15 @@ fn split(document: &str) -> (String, Vec<Block>) {
     (prose, blocks)
 }
 
+/// A text without what stands in backticks: code may look like a link.
+fn without_code(prose: &str) -> String {
+    let lines = prose.lines().map(|line| {
+        let outside = line.split('`').step_by(2);
+        outside.collect::<String>()
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// Headings as a browser addresses them.
 fn anchors(prose: &str) -> BTreeSet<String> {
     let headings = prose.lines().filter(|line| line.starts_with('#'));
@@ -91,7 +118,7 @@ fn every_relative_link_leads_somewhere() {
     let mut broken = Vec::new();
     for path in files(&root(), "md") {
         let (prose, _) = split(&fs::read_to_string(&path).unwrap());
-        for link in prose
+        for link in without_code(&prose)
             .split("](")
             .skip(1)
             .filter_map(|rest| rest.split(')').next())
@@ -143,10 +170,11 @@ fn registered_metrics() -> BTreeSet<String> {
         let counter = field
             .and_then(|field| types.get(field))
             .is_some_and(|kind| kind.contains("Counter"));
-        let unit = if call.starts_with("_with_unit") {
-            "_seconds"
-        } else {
-            ""
+        let unit = match call.split("Unit::").nth(1) {
+            None => "",
+            Some(unit) if unit.starts_with("Seconds") => "_seconds",
+            Some(unit) if unit.starts_with("Bytes") => "_bytes",
+            Some(unit) => panic!("another unit: {unit}"),
         };
         let total = if counter { "_total" } else { "" };
         names.insert(format!("xmpp_edge_{name}{unit}{total}"));
@@ -183,14 +211,14 @@ fn labels(path: &str) -> BTreeSet<String> {
 /// The constants of one enum of conditions. Read from the source: this crate builds without `kinds`.
 fn condition_names(of: &str) -> BTreeSet<String> {
     let source = read("crds/src/kinds/conditions.rs");
-    let list = source.split(&format!("names!({of} {{")).nth(1).unwrap();
+    let list = source.split(&format!("    {of} {{\n")).nth(1).unwrap();
     let names: BTreeSet<String> = list
-        .split("});")
+        .split("\n    }\n")
         .next()
         .unwrap()
-        .split(',')
-        .map(|name| name.trim().to_owned())
-        .filter(|name| !name.is_empty())
+        .lines()
+        .map(|line| line.trim().trim_end_matches(',').to_owned())
+        .filter(|name| !name.is_empty() && !name.starts_with("//"))
         .collect();
     assert!(names.len() > 5, "{of} is read wrongly");
     names
@@ -237,32 +265,50 @@ fn every_reason_and_outcome_is_explained() {
     assert!(missing.is_empty(), "not in docs/errors.md: {missing:?}");
 }
 
-#[test]
-fn manifests_in_the_documents_are_valid() {
-    let operator = edge::binary().unwrap();
-    let mut checked = 0;
-    for path in files(&root(), "md") {
-        let (_, blocks) = split(&fs::read_to_string(&path).unwrap());
-        for block in blocks.iter().filter(|block| block.info == "yaml apply") {
-            let directory = tempfile::tempdir().unwrap();
-            fs::write(directory.path().join("block.yaml"), &block.text).unwrap();
-            let output = Command::new(&operator)
-                .args(["validate", "--manifests"])
-                .arg(directory.path())
-                .output()
-                .unwrap();
-            assert!(
-                output.status.success(),
-                "{}:\n{}\n{}{}",
-                path.display(),
-                block.text,
-                String::from_utf8_lossy(&output.stdout),
-                String::from_utf8_lossy(&output.stderr)
-            );
-            checked += 1;
+/// Reasons that code of the operator gives, by the conditions' enum.
+fn reasons_in_use() -> BTreeSet<String> {
+    let known = condition_names("Reason");
+    let mut used = BTreeSet::new();
+    for path in files(&root().join("operator/src"), "rs") {
+        let source = fs::read_to_string(path).unwrap();
+        for rest in source.split("Reason::").skip(1) {
+            let word: String = rest
+                .chars()
+                .take_while(char::is_ascii_alphanumeric)
+                .collect();
+            if known.contains(&word) {
+                used.insert(word);
+            }
         }
     }
-    assert!(checked > 5, "the documents are read wrongly");
+    used
+}
+
+#[test]
+fn the_guide_to_the_status_names_every_condition_and_reason() {
+    let guide = read("docs/guide/read-the-status.md");
+    let mut wanted = reasons_in_use();
+    assert!(wanted.len() > 30, "the source is read wrongly");
+    wanted.extend(condition_names("ConditionType"));
+    wanted.retain(|word| !guide.contains(&format!("`{word}`")));
+    assert!(wanted.is_empty(), "not in the guide: {wanted:?}");
+}
+
+/// The tables that the tests of `kubectl get` expect of a real one.
+#[test]
+fn the_guide_to_the_status_shows_what_kubectl_shows() {
+    let guide = read("docs/guide/read-the-status.md");
+    let source = read("tests/tests/cluster_crds/columns.rs");
+    let tables: Vec<&str> = source
+        .split("\"\\\n")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .filter(|table| table.starts_with("NAME "))
+        .collect();
+    assert_eq!(tables.len(), 3, "the source is read wrongly");
+    for table in tables {
+        assert!(guide.contains(table), "not in the guide:\n{table}");
+    }
 }
 
 #[test]

@@ -1,0 +1,72 @@
+//! How the records of a pool are published.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::kinds::fields::{self, SecretRef};
+
+/// `spec.dns`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "has(self.rfc2136) || has(self.externalDns)",
+    "message": "name rfc2136, externalDns or both; to publish records yourself, leave spec.dns out"
+}]))]
+pub struct Dns {
+    /// Dynamic updates (RFC 2136) under TSIG, straight to the primary server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rfc2136: Option<Rfc2136>,
+    /// One DNSEndpoint object a domain, which external-dns publishes; needs a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_dns: Option<ExternalDns>,
+}
+
+/// `dns.rfc2136`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Rfc2136 {
+    /// Primary server: `host` or `host:port` (53).
+    #[schemars(schema_with = "fields::host_optional_port")]
+    pub server: String,
+    /// Zone of all names; absent: found by SOA, name by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "fields::domain")]
+    pub zone: Option<String>,
+    /// Time to live of the records, in seconds.
+    #[serde(default = "ttl")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub ttl: u32,
+    /// Secret with the TSIG key: `name`, and `secret` in base64 as the server's configuration has
+    /// it.
+    pub tsig_secret_ref: SecretRef,
+    /// Algorithm of the TSIG key (RFC 8945 section 6), as the server's configuration has it.
+    #[serde(default)]
+    pub tsig_algorithm: TsigAlgorithm,
+}
+
+fn ttl() -> u32 {
+    60
+}
+
+/// RFC 8945 section 6.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum TsigAlgorithm {
+    #[default]
+    HmacSha256,
+    HmacSha384,
+    HmacSha512,
+}
+
+/// `dns.externalDns`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ExternalDns {
+    /// Time to live of the records, in seconds.
+    #[schemars(range(min = 1, max = 86_400))]
+    pub ttl: u32,
+}
+impl Default for ExternalDns {
+    fn default() -> Self {
+        Self { ttl: ttl() }
+    }
+}

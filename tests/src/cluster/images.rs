@@ -1,0 +1,179 @@
+//! Container images as archives that a node takes in (`docker-archive`): the product's own, built from
+//! images/Containerfile as a release builds them, and that of the servers around it.
+//!
+//! There is no registry. Two things of the Containerfile are replaced: the base image by one that
+//! `tests/cluster/images/build` made of the same packages (`make tools`), and the stage that compiles by
+//! the binaries that the other tests run too.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{
+    edge::{self, binary_named},
+    pod,
+};
+
+/// Runs as user 1000 and starts nothing by itself; has Prosody, ejabberd, PostgreSQL
+/// (`/usr/lib/postgresql/15/bin`) and busybox's commands.
+pub const SERVERS: &str = "xmpp-edge-test-servers:1";
+
+/// What the two images are built from.
+#[derive(Debug)]
+pub struct Images {
+    base: PathBuf,
+    servers: PathBuf,
+}
+
+/// Why there are no images on this computer.
+#[derive(Debug, thiserror::Error)]
+pub enum NoImages {
+    #[error("images are made and built as root")]
+    NotRoot,
+    #[error("{0} is not here; `make install` gets it")]
+    Program(&'static str),
+    #[error("the image {0} is not here; `make tools` makes it")]
+    Image(&'static str),
+}
+
+/// One of the product's two images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Product {
+    Operator,
+    Proxy,
+}
+
+impl Product {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Operator, Self::Proxy];
+
+    /// What the image and its program are called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Operator => "xmpp-edge-operator",
+            Self::Proxy => "xmpp-edge-proxy",
+        }
+    }
+
+    /// The stage of the Containerfile.
+    fn target(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Proxy => "proxy",
+        }
+    }
+
+    /// The binary that the other tests run.
+    ///
+    /// # Errors
+    /// When it was not built.
+    pub fn binary(self) -> Result<PathBuf> {
+        match self {
+            Self::Operator => edge::binary(),
+            Self::Proxy => binary_named(self.name(), pod::BINARY),
+        }
+    }
+}
+
+impl Images {
+    /// Looks for all that is needed.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn find() -> Result<Self, NoImages> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(NoImages::NotRoot);
+        }
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let has = |program: &str| std::env::split_paths(&path).any(|it| it.join(program).is_file());
+        for program in ["buildah", "objcopy"] {
+            if !has(program) {
+                return Err(NoImages::Program(program));
+            }
+        }
+        Ok(Self {
+            base: made("base")?,
+            servers: made("servers")?,
+        })
+    }
+
+    /// The archive of [`SERVERS`].
+    pub fn servers(&self) -> &Path {
+        &self.servers
+    }
+
+    /// Builds one of the product's images as `<name>:<tag>` and returns its archive in `folder`, which also
+    /// holds what the build needs. Two tags are two images, which differ in a label alone.
+    ///
+    /// # Errors
+    /// When a binary is missing or the build fails; carries what it printed.
+    pub fn build(&self, product: Product, tag: &str, folder: &Path) -> Result<PathBuf> {
+        let name = product.name();
+        let context = folder.join("compiled");
+        let binaries = context.join("src/target/release");
+        fs::create_dir_all(&binaries)?;
+        let binary = product.binary()?;
+        // A tenth is left: more than that is for debuggers.
+        run(Command::new("objcopy")
+            .arg("--strip-debug")
+            .args([&binary, &binaries.join(name)]))?;
+        let image = format!("{name}:{tag}");
+        let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+        run(buildah(folder)
+            .arg("build")
+            // The same binaries make the same layers.
+            .args(["--timestamp", "0"])
+            .args(["--target", product.target(), "--tag", &image])
+            .arg(format!("--label=org.opencontainers.image.version={tag}"))
+            .arg(format!(
+                "--build-arg=BASE=docker-archive:{}",
+                self.base.display()
+            ))
+            .arg(format!("--build-context=compiled={}", context.display()))
+            .arg(format!("--file={sources}/images/Containerfile"))
+            .arg(sources))?;
+        let archive = folder.join(format!("{name}-{tag}.tar"));
+        // One that is there already would be added to.
+        let _ = fs::remove_file(&archive);
+        let destination = format!("docker-archive:{}:{image}", archive.display());
+        run(buildah(folder).args(["push", &image, &destination]))?;
+        Ok(archive)
+    }
+}
+
+/// With its storage in a folder of the test's, and no container runtime.
+fn buildah(folder: &Path) -> Command {
+    let mut command = Command::new("buildah");
+    command
+        .env("BUILDAH_ISOLATION", "chroot")
+        .args(["--storage-driver", "vfs", "--root"])
+        .arg(folder.join("storage"))
+        .arg("--runroot")
+        .arg(folder.join("storage-run"));
+    command
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    ensure!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+fn made(name: &'static str) -> Result<PathBuf, NoImages> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/cluster/images/build");
+    let answer = Command::new(script).args(["--where", name]).output();
+    let answer = answer.map_err(|_| NoImages::Image(name))?;
+    let place = PathBuf::from(String::from_utf8_lossy(&answer.stdout).trim());
+    place
+        .is_file()
+        .then_some(place)
+        .ok_or(NoImages::Image(name))
+}

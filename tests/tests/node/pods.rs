@@ -1,0 +1,105 @@
+//! The pods of a pool: which they are, what they serve, and their violent end.
+
+use std::{collections::BTreeMap, fs, net::Ipv4Addr, process::Command};
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::stage::{EDGE, Stage};
+
+/// One pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    pub name: String,
+    pub uid: String,
+    pub restarts: i64,
+    pub ready: bool,
+    pub ending: bool,
+    /// Of the pod template.
+    pub print: String,
+}
+
+impl Stage {
+    /// The pods of a pool, sorted by name.
+    pub fn pods(&self, pool: &str) -> Result<Vec<Pod>> {
+        let selector = format!("--selector=xmpp-edge.dev/pool={pool}");
+        let arguments = [
+            "get",
+            "pods",
+            "--namespace",
+            EDGE,
+            &selector,
+            "--output=json",
+        ];
+        let all: Value = serde_json::from_str(&self.kubectl().run(&arguments)?)?;
+        let pods = all["items"].as_array().context("items")?;
+        let mut pods: Vec<Pod> = pods.iter().map(Pod::of).collect();
+        pods.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(pods)
+    }
+
+    /// What stays the same as long as no pod of any pool is replaced or restarted.
+    pub fn lives(&self) -> Result<BTreeMap<String, i64>> {
+        let pods = [self.pods("hq")?, self.pods("branch")?].concat();
+        Ok(pods
+            .into_iter()
+            .map(|pod| (pod.uid, pod.restarts))
+            .collect())
+    }
+
+    /// SIGKILL to the proxy in a pod.
+    pub fn kill(&self, pod: &Pod) -> Result<()> {
+        let group = format!("pod{}", pod.uid);
+        let processes = fs::read_dir("/proc")?.flatten();
+        let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        let mine = ids.filter(|id| {
+            let read = |file: &str| fs::read_to_string(format!("/proc/{id}/{file}"));
+            let named = read("comm").is_ok_and(|comm| comm.starts_with("xmpp-edge"));
+            named && read("cgroup").is_ok_and(|groups| groups.contains(&group))
+        });
+        let mine: Vec<i32> = mine.collect();
+        ensure!(!mine.is_empty(), "no process of {}", pod.name);
+        for id in mine {
+            kill_process(Pid::from_raw(id).context("a pid")?, Signal::KILL)?;
+        }
+        Ok(())
+    }
+
+    /// The certificate that a pool's load balancer leads partners to, in base64.
+    pub fn served(&self, host: u8) -> Result<String> {
+        let address: Ipv4Addr = self.cluster.site().balancer(host);
+        let dialled = Command::new("openssl")
+            .args([
+                "s_client",
+                "-starttls",
+                "xmpp-server",
+                "-xmpphost",
+                crate::stage::OWN,
+            ])
+            .args(["-connect", &format!("{address}:5269")])
+            .stdin(std::process::Stdio::null())
+            .output()?;
+        let text = String::from_utf8_lossy(&dialled.stdout).into_owned();
+        let (_, rest) = text
+            .split_once("-----BEGIN CERTIFICATE-----")
+            .context("a certificate")?;
+        let (body, _) = rest.split_once("-----END").context("a certificate's end")?;
+        Ok(body.split_whitespace().collect())
+    }
+}
+
+impl Pod {
+    fn of(pod: &Value) -> Self {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (metadata, status) = (&pod["metadata"], &pod["status"]["containerStatuses"][0]);
+        Self {
+            name: text(&metadata["name"]),
+            uid: text(&metadata["uid"]),
+            restarts: status["restartCount"].as_i64().unwrap_or_default(),
+            ready: status["ready"] == true,
+            ending: metadata["deletionTimestamp"].is_string(),
+            print: text(&metadata["labels"]["pod-template-hash"]),
+        }
+    }
+}

@@ -24,6 +24,7 @@ use kube::{
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 
 use super::{
     Namespace,
@@ -32,6 +33,7 @@ use super::{
 use crate::{
     edge::{Place, get},
     pod::Pod,
+    wait,
 };
 
 /// As often as a kubelet would ask `/readyz`, and a little more.
@@ -81,9 +83,18 @@ impl ProcessPod {
         })
     }
 
-    /// The process is killed, the pod is not ready any more, until [`Self::come_back`].
-    pub fn vanish(&self) {
+    /// The process is killed, and when it is the pod is said to be not ready, until
+    /// [`Self::come_back`].
+    ///
+    /// # Errors
+    /// When it still answers after a while.
+    pub async fn vanish(&self) -> Result<()> {
         self.down.store(true, Ordering::SeqCst);
+        let admin = SocketAddr::from((self.place.internal_bind, ADMIN_PORT));
+        wait::until("the process is gone", wait::GENEROUS, async || {
+            TcpStream::connect(admin).await.is_err().then_some(())
+        })
+        .await
     }
 
     /// Undoes [`Self::vanish`].
@@ -191,12 +202,14 @@ impl Kubelet {
         self.is_ready(&pods, object, ready).await
     }
 
-    /// A process for each pod: one that replaces another starts anew.
+    /// A process for each pod: one that replaces another starts anew, and so does one that ended.
     async fn start(&mut self, object: &PodObject) -> Result<()> {
         let uid = object.uid().unwrap_or_default();
         match &mut self.process {
-            Some((_, of)) if *of == uid => {}
             Some((process, of)) => {
+                if *of == uid && !process.is_down() {
+                    return Ok(());
+                }
                 process.kill();
                 process.launch().await?;
                 *of = uid;

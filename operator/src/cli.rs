@@ -19,7 +19,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use xmpp_edge_crds::{domain::DomainName, kinds};
-use xmpp_edge_proxy::dns::TrustAnchors;
+use xmpp_edge_proxy::{
+    arguments::{address, address_and_port},
+    dns::TrustAnchors,
+};
 
 use crate::{
     cluster::{self, AllowedDomains, Settings},
@@ -169,7 +172,7 @@ struct Run {
     #[arg(long, value_name = "NAME", default_value = "xmpp-edge-operator")]
     lease_name: String,
     /// Address of /healthz, /readyz and /metrics.
-    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:9090")]
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:9090", value_parser = address_and_port)]
     admin_listen: SocketAddr,
     /// Domains that a namespace may have in DNS and certificates, with all below them; may be given
     /// again. Without any, all may have all.
@@ -216,14 +219,14 @@ struct Standalone {
     #[arg(long, value_name = "NAME")]
     pool: Option<String>,
     /// Address of the listeners for partners (s2s, directTls); may be given again.
-    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0")]
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0", value_parser = address)]
     bind: Vec<IpAddr>,
     /// Address of the listeners internal, admin and dns; may be given again. Inside servers are
     /// led to it by the DNS view.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1", value_parser = address)]
     internal_bind: Vec<IpAddr>,
     /// Resolver to ask, in place of the system's.
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", value_parser = address_and_port)]
     resolver: Option<SocketAddr>,
     /// Whose the DNS records are among those that publish into the same zone; default: an id made
     /// once and kept in the state directory.

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use xmpp_edge_crds::{domain::DomainName, edge_config::HostPort};
 use xmpp_edge_proxy::{
+    arguments::{address, address_and_port},
     config::follow,
     dns::{Resolver, TrustAnchors},
     probe::{self, Report},
@@ -70,13 +71,13 @@ pub struct Run {
     #[arg(long, value_name = "DIR", default_value = "state")]
     state: PathBuf,
     /// Address of the listeners s2s and directTls; may be given twice
-    #[arg(long, value_name = "ADDR", default_values = ["::"])]
+    #[arg(long, value_name = "ADDR", default_values = ["::"], value_parser = address)]
     bind: Vec<IpAddr>,
     /// Address of the listeners internal, admin and dns; may be given twice
-    #[arg(long, value_name = "ADDR", default_values = ["::"])]
+    #[arg(long, value_name = "ADDR", default_values = ["::"], value_parser = address)]
     internal_bind: Vec<IpAddr>,
     /// Resolver to ask instead of the system's
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", value_parser = address_and_port)]
     resolver: Option<SocketAddr>,
     /// DNSKEY records from which DNSSEC is validated, in place of the root's own keys
     #[arg(long, value_name = "FILE", value_parser = trust_anchors)]
@@ -97,7 +98,7 @@ pub struct Probe {
     #[arg(long, value_enum, conflicts_with = "json")]
     output: Option<Output>,
     /// Resolver to ask instead of the system's
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", value_parser = address_and_port)]
     resolver: Option<SocketAddr>,
     /// DNSKEY records from which DNSSEC is validated, in place of the root's own keys
     #[arg(long, value_name = "FILE", value_parser = trust_anchors)]
@@ -163,6 +164,7 @@ pub async fn run(args: Run) -> anyhow::Result<ExitCode> {
         trust_anchors: args.trust_anchors.unwrap_or_default(),
         state_dir: args.state,
         peer_keys: None,
+        further_metrics: None,
         pod: in_pod.then_some(serve::Pod {
             admin_port: args.admin_port.unwrap_or(ADMIN_PORT),
         }),

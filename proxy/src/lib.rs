@@ -3,6 +3,7 @@
 //! The tree reads like the way of a stanza: listen → tls → xml → stream → session → policy → route.
 //! A room only calls rooms further along its way. Nothing here knows Kubernetes.
 
+pub mod arguments;
 pub mod config;
 pub mod contacts;
 pub mod dns;

@@ -135,6 +135,8 @@ names!(
         NoReadyReplica,
         /// CertificateReady=False: being issued.
         Issuing,
+        /// CertificateReady=False: cert-manager could not have it issued.
+        IssuanceFailed,
         /// CertificateReady=False: mode csr waits for the signed chain.
         AwaitingSignature,
         /// CertificateReady=False: a name is not covered.

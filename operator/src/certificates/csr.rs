@@ -15,7 +15,7 @@ use super::{
     CertificateError, issue,
     issue::IssueError,
     pair::{PairFault, PemPair},
-    pool::{Backend, BackendFault, Offer, Secrets, Wanted, pair_of},
+    pool::{Backend, BackendFault, Offer, Secrets, Wanted, given, pair_of},
     store::{Material, Store, set, text},
 };
 
@@ -73,12 +73,12 @@ impl Csr<'_> {
     }
 
     /// The chain that the CA sent back.
-    fn chain(&self) -> Result<Option<String>, BackendFault> {
+    fn chain(&self) -> Result<Option<(String, Material)>, BackendFault> {
         let Some(material) = self.secrets.secret(self.chain_secret) else {
             return Ok(None);
         };
-        match text(&material, "tls.crt") {
-            Some(chain) => Ok(Some(chain.to_owned())),
+        match text(&material, "tls.crt").map(str::to_owned) {
+            Some(chain) => Ok(Some((chain, material))),
             None => Err(BackendFault::ChainMissing {
                 name: self.chain_secret.to_owned(),
             }),
@@ -131,8 +131,8 @@ impl Backend for Csr<'_> {
             request: request.clone(),
         };
         let secret = || self.chain_secret.to_owned();
-        let chain = match self.chain() {
-            Ok(Some(chain)) => chain,
+        let (chain, sent) = match self.chain() {
+            Ok(Some(sent)) => sent,
             Ok(None) => {
                 return Ok(pending(
                     material,
@@ -146,8 +146,8 @@ impl Backend for Csr<'_> {
             chain,
             key: Zeroizing::new(key),
         };
-        match candidate.check(wanted.names, wanted.now) {
-            Ok(_) => {
+        match given(&candidate, &sent, wanted) {
+            Ok(()) => {
                 for key in ["next.key", "next.csr", "next.for"] {
                     material.remove(key);
                 }

@@ -5,6 +5,7 @@
 
 pub mod csr;
 pub mod files;
+pub mod followed;
 pub mod internal;
 pub mod issue;
 pub mod pair;

@@ -1,9 +1,9 @@
 //! A certificate chain with its key: read from PEM, and checked before anything relies on it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
-use jiff::Timestamp;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use jiff::{SignedDuration, Timestamp};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject};
 use x509_parser::{
     extensions::{GeneralName, ParsedExtension},
     prelude::{FromDer, X509Certificate},
@@ -41,9 +41,16 @@ pub struct CertificateFacts {
     pub client_auth: bool,
     /// The same for a server.
     pub server_auth: bool,
+    /// Who issued it, where the chain is the certificate alone and says that its issuer is to be
+    /// fetched elsewhere: most likely intermediates were forgotten.
+    #[serde(skip)]
+    pub alone_below: Option<String>,
     #[serde(skip)]
     public_key: Vec<u8>,
 }
+
+/// id-ad-caIssuers (RFC 5280 section 4.2.2.1).
+const CA_ISSUERS: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 48, 2];
 
 /// Why a chain and a key are not what is wanted. Every text says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -64,6 +71,18 @@ pub enum PairFault {
         issuer: String,
         found: String,
     },
+    #[error(
+        "certificate {position} of the chain was issued by {issuer:?}, which is not in the chain: append that CA's certificate, the leaf first and each issuer after what it issued"
+    )]
+    ChainIncomplete { position: usize, issuer: String },
+    #[error(
+        "the certificates of the chain have the right names, but did not sign one another (a CA that was renewed with another key): take the chain that came with this certificate"
+    )]
+    ChainOfAnotherKey,
+    #[error(
+        "certificate {position} of the chain, an issuer's, expired at {at}: take the CA's current one"
+    )]
+    IssuerExpired { position: usize, at: Timestamp },
     #[error(
         "the key is not PEM: expected an unencrypted PKCS #8, PKCS #1 or SEC 1 private key; decrypt it with `openssl pkey`"
     )]
@@ -86,7 +105,9 @@ pub enum PairFault {
         "the certificate may not serve as a server's (its extended key usage lacks serverAuth): have it issued with serverAuth"
     )]
     NotForServers,
-    #[error("the first certificate is a CA's: put the leaf first")]
+    #[error(
+        "the first certificate is a CA's: put the pool's own certificate, the leaf first, and its CA's after it"
+    )]
     LeafIsCa,
 }
 
@@ -118,6 +139,7 @@ fn read(der: &CertificateDer<'_>, position: usize) -> Result<Read, PairFault> {
     }
     let mut names = BTreeSet::new();
     let mut usage = None;
+    let mut issuer_elsewhere = false;
     for extension in certificate.extensions() {
         match extension.parsed_extension() {
             ParsedExtension::SubjectAlternativeName(san) => {
@@ -129,6 +151,12 @@ fn read(der: &CertificateDer<'_>, position: usize) -> Result<Read, PairFault> {
             }
             ParsedExtension::ExtendedKeyUsage(eku) => {
                 usage = Some((eku.any || eku.server_auth, eku.any || eku.client_auth));
+            }
+            ParsedExtension::AuthorityInfoAccess(places) => {
+                issuer_elsewhere = places.iter().any(|place| {
+                    let method = place.access_method.iter();
+                    method.is_some_and(|oid| oid.eq(CA_ISSUERS.iter().copied()))
+                });
             }
             _ => {}
         }
@@ -149,16 +177,48 @@ fn read(der: &CertificateDer<'_>, position: usize) -> Result<Read, PairFault> {
                 .collect(),
             client_auth,
             server_auth,
+            alone_below: None,
             public_key: certificate.public_key().raw.to_vec(),
         },
+        issuer_elsewhere,
         is_ca: certificate.is_ca(),
         subject: certificate.subject().to_string(),
         issuer: certificate.issuer().to_string(),
     })
 }
 
+/// Whether the certificates of a chain signed one another, as far as that can be told: what else
+/// may be wrong with them is not looked at here.
+fn signed(chain: &[CertificateDer<'_>], now: Timestamp) -> bool {
+    let [leaf, issuers @ .., last] = chain else {
+        return true;
+    };
+    let (Ok(leaf), Ok(anchor)) = (
+        webpki::EndEntityCert::try_from(leaf),
+        webpki::anchor_from_trusted_cert(last),
+    ) else {
+        return true;
+    };
+    let anchors = [anchor];
+    let seconds = u64::try_from(now.as_second()).unwrap_or(0);
+    let verified = leaf.verify_for_usage(
+        webpki::ALL_VERIFICATION_ALGS,
+        &anchors,
+        issuers,
+        UnixTime::since_unix_epoch(Duration::from_secs(seconds)),
+        webpki::KeyUsage::server_auth(),
+        None,
+        None,
+    );
+    !matches!(
+        verified,
+        Err(webpki::Error::InvalidSignatureForPublicKey | webpki::Error::UnknownIssuer)
+    )
+}
+
 struct Read {
     facts: CertificateFacts,
+    issuer_elsewhere: bool,
     is_ca: bool,
     subject: String,
     issuer: String,
@@ -171,7 +231,12 @@ impl CertificateFacts {
     /// [`PairFault::ChainNotPem`], [`PairFault::ChainUnreadable`].
     pub fn of_chain(chain: &str) -> Result<Self, PairFault> {
         let certificates = certificates(chain)?;
-        Ok(read(&certificates[0], 1)?.facts)
+        let leaf = read(&certificates[0], 1)?;
+        let alone = certificates.len() == 1 && leaf.issuer_elsewhere;
+        Ok(Self {
+            alone_below: alone.then_some(leaf.issuer),
+            ..leaf.facts
+        })
     }
 
     /// Those of `names` that the certificate does not cover. A wildcard covers one leading label
@@ -193,6 +258,13 @@ impl CertificateFacts {
             .collect()
     }
 
+    /// Whether it should have been renewed by now: 14 days, or a sixth of its life, are left.
+    #[must_use]
+    pub fn ends_soon(&self, now: Timestamp) -> bool {
+        let life = self.not_after.duration_since(self.not_before);
+        self.not_after.duration_since(now) < SOON.min(life / 6)
+    }
+
     /// Whether less than a third of its life is left.
     #[must_use]
     pub fn wants_renewal(&self, now: Timestamp) -> bool {
@@ -204,6 +276,10 @@ impl CertificateFacts {
         }
     }
 }
+
+/// A certificate that ends within this is said to end soon, if a sixth of its life is not shorter:
+/// whoever renews has done so before, at a third of it.
+const SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
 
 /// The public key of a private one, as DER SubjectPublicKeyInfo.
 fn public_key(key: &str) -> Result<Vec<u8>, PairFault> {
@@ -239,13 +315,22 @@ impl PemPair {
             return Err(PairFault::KeyMismatch);
         }
         for (index, pair) in chain.windows(2).enumerate() {
-            if pair[0].issuer != pair[1].subject {
-                return Err(PairFault::ChainOrder {
-                    below: index + 1,
-                    issuer: pair[0].issuer.clone(),
-                    found: pair[1].subject.clone(),
-                });
+            let issuer = &pair[0].issuer;
+            if *issuer == pair[1].subject {
+                continue;
             }
+            let position = index + 1;
+            let issuer = issuer.clone();
+            return Err(if chain.iter().any(|it| it.subject == issuer) {
+                let found = pair[1].subject.clone();
+                PairFault::ChainOrder {
+                    below: position,
+                    issuer,
+                    found,
+                }
+            } else {
+                PairFault::ChainIncomplete { position, issuer }
+            });
         }
         let missing = leaf.facts.missing(names);
         if !missing.is_empty() {
@@ -260,6 +345,39 @@ impl PemPair {
         if leaf.facts.not_before > now {
             return Err(PairFault::NotYetValid(leaf.facts.not_before));
         }
+        for (index, issuer) in chain.iter().enumerate().skip(1) {
+            if issuer.facts.not_after <= now {
+                return Err(PairFault::IssuerExpired {
+                    position: index + 1,
+                    at: issuer.facts.not_after,
+                });
+            }
+        }
+        if !signed(&certificates(&self.chain)?, now) {
+            return Err(PairFault::ChainOfAnotherKey);
+        }
         Ok(leaf.facts.clone())
+    }
+
+    /// Checks that the chain leads up to one of `roots` (PEM); none of these: nothing is known.
+    ///
+    /// # Errors
+    /// [`PairFault::ChainIncomplete`], or that one of the chain cannot be read.
+    pub fn leads_to(&self, roots: &str) -> Result<(), PairFault> {
+        let Ok(roots) = certificates(roots) else {
+            return Ok(());
+        };
+        let chain = certificates(&self.chain)?;
+        let Some(last) = chain.last().filter(|last| !roots.contains(last)) else {
+            return Ok(());
+        };
+        let position = chain.len();
+        let issuer = read(last, position)?.issuer;
+        let known =
+            |root: &CertificateDer<'_>| read(root, 1).is_ok_and(|root| root.subject == issuer);
+        if roots.iter().any(known) {
+            return Ok(());
+        }
+        Err(PairFault::ChainIncomplete { position, issuer })
     }
 }

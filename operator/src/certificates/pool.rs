@@ -10,6 +10,7 @@ use xmpp_edge_crds::{
 };
 use zeroize::Zeroizing;
 
+pub use super::followed::{Followed, Keeper, Progress};
 use super::{
     CertificateError,
     csr::Csr,
@@ -85,10 +86,11 @@ pub enum BackendFault {
     ModeNotServed { mode: &'static str },
     #[error("spec.certificate.csr.subject: {0}")]
     Subject(String),
-    #[error(
-        "cert-manager has not issued the certificate yet; `kubectl describe certificate {certificate}` says how far it is"
-    )]
-    NotIssued { certificate: String },
+    #[error("Certificate {certificate:?}: {progress}")]
+    NotIssued {
+        certificate: String,
+        progress: Progress,
+    },
 }
 
 impl BackendFault {
@@ -102,14 +104,14 @@ impl BackendFault {
             Self::Pair { fault, .. } => match fault {
                 PairFault::KeyMismatch => Reason::KeyMismatch,
                 PairFault::NamesMissing(_) => Reason::NamesNotCovered,
-                PairFault::Expired(_) => Reason::Expired,
+                PairFault::Expired(_) | PairFault::IssuerExpired { .. } => Reason::Expired,
                 _ => Reason::InvalidCertificate,
             },
             Self::RequestPending { .. } | Self::ChainInUse { .. } => Reason::AwaitingSignature,
             Self::ChainOfAnotherRequest { .. } => Reason::KeyMismatch,
             Self::ModeNotServed { .. } => Reason::KindMissing,
             Self::Subject(_) => Reason::Invalid,
-            Self::NotIssued { .. } => Reason::Issuing,
+            Self::NotIssued { progress, .. } => progress.reason(),
         }
     }
 }
@@ -174,15 +176,21 @@ impl Provision {
             );
             return (false, Reason::NamesNotCovered, text);
         }
+        let valid = format!("valid until {}", facts.not_after);
+        let served = |facts: &CertificateFacts| {
+            if facts.ends_soon(now) {
+                Reason::Expiring
+            } else {
+                Reason::Issued
+            }
+        };
         match &self.fault {
-            // The pair in use does all it should; what waits is a request beside it.
+            // The pair in use does all it should; what waits is the one after it.
             Some(
-                fault @ (BackendFault::RequestPending { .. } | BackendFault::ChainInUse { .. }),
-            ) => (
-                true,
-                Reason::Issued,
-                format!("valid until {}; {fault}", facts.not_after),
-            ),
+                fault @ (BackendFault::RequestPending { .. }
+                | BackendFault::ChainInUse { .. }
+                | BackendFault::NotIssued { .. }),
+            ) => (true, served(facts), format!("{valid}; {fault}")),
             Some(fault) => {
                 let text = format!(
                     "{fault}; the last good certificate stays in use until {}",
@@ -190,20 +198,37 @@ impl Provision {
                 );
                 (false, fault.reason(), text)
             }
-            None if !facts.client_auth => (
-                true,
-                Reason::Issued,
-                format!(
-                    "valid until {}; it lacks clientAuth: peers that insist on it (ejabberd before 25.08) use dialback instead",
-                    facts.not_after
-                ),
-            ),
-            None => (
-                true,
-                Reason::Issued,
-                format!("valid until {}", facts.not_after),
-            ),
+            None => {
+                let mut message = valid;
+                if served(facts) == Reason::Expiring {
+                    message.push_str(", which is soon: see to its renewal");
+                }
+                if let Some(issuer) = &facts.alone_below {
+                    message.push_str(&format!("; the chain is the certificate alone: append its intermediates, unless {issuer:?} is a root that partners trust"));
+                }
+                if !facts.client_auth {
+                    message.push_str("; it lacks clientAuth: peers that insist on it (ejabberd before 25.08) use dialback instead");
+                }
+                (true, served(facts), message)
+            }
         }
+    }
+
+    /// What somebody who issues by himself says of the certificate to come. With a good one in use it
+    /// counts only where it does not go on by itself.
+    pub fn told(&mut self, certificate: &str, progress: Progress, now: Timestamp) {
+        let good = self.missing.is_empty()
+            && self
+                .facts
+                .as_ref()
+                .is_some_and(|facts| facts.not_after > now);
+        if good && (self.fault.is_some() || progress.goes_on()) {
+            return;
+        }
+        self.fault = Some(BackendFault::NotIssued {
+            certificate: certificate.to_owned(),
+            progress,
+        });
     }
 }
 
@@ -308,6 +333,16 @@ fn distinct(names: &[DomainName]) -> usize {
         .len()
 }
 
+/// Checks a pair that somebody gave; where its Secret has `ca.crt` too, up to that root.
+pub(super) fn given(
+    pair: &PemPair,
+    secret: &Material,
+    wanted: &Wanted<'_>,
+) -> Result<(), PairFault> {
+    pair.check(wanted.names, wanted.now)?;
+    text(secret, "ca.crt").map_or(Ok(()), |roots| pair.leads_to(roots))
+}
+
 /// `secretRef`: somebody else puts certificate and key into a Secret.
 pub struct SecretRef<'a> {
     pub name: &'a str,
@@ -333,8 +368,8 @@ impl Backend for SecretRef<'_> {
                     name: name(),
                     key: "tls.key",
                 }),
-                (_, Some(pair)) => match pair.check(wanted.names, wanted.now) {
-                    Ok(_) => Ok(pair),
+                (_, Some(pair)) => match given(&pair, &material, wanted) {
+                    Ok(()) => Ok(pair),
                     Err(fault) => Err(BackendFault::Pair {
                         name: name(),
                         fault,
@@ -352,58 +387,6 @@ impl Backend for SecretRef<'_> {
                 fault: Some(fault),
                 ..Offer::default()
             },
-        })
-    }
-}
-
-/// Somebody else keeps `<pool>-tls` itself: it is looked at, and never written.
-pub struct Followed {
-    pub keeper: Keeper,
-}
-
-/// Who keeps the Secret that pods mount.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keeper {
-    /// By a Certificate of the pool's name.
-    CertManager,
-    /// The pool's `secretRef` names the very Secret.
-    Somebody,
-}
-
-impl Backend for Followed {
-    fn offer(
-        &self,
-        wanted: &Wanted<'_>,
-        held: &Material,
-        _store: &mut dyn Store,
-    ) -> Result<Offer, CertificateError> {
-        let name = || Entry::PoolPair(wanted.pool.to_owned()).to_string();
-        let fault = match (pair_of(held), self.keeper) {
-            (Some(pair), _) => match pair.check(wanted.names, wanted.now) {
-                Ok(_) => None,
-                Err(fault) => Some(BackendFault::Pair {
-                    name: name(),
-                    fault,
-                }),
-            },
-            (None, Keeper::CertManager) => Some(BackendFault::NotIssued {
-                certificate: wanted.pool.to_owned(),
-            }),
-            (None, Keeper::Somebody) if held.is_empty() => {
-                Some(BackendFault::SecretMissing { name: name() })
-            }
-            (None, Keeper::Somebody) => Some(BackendFault::KeyMissing {
-                name: name(),
-                key: if held.contains_key("tls.crt") {
-                    "tls.key"
-                } else {
-                    "tls.crt"
-                },
-            }),
-        };
-        Ok(Offer {
-            fault,
-            ..Offer::default()
         })
     }
 }

@@ -340,7 +340,7 @@ impl Caches {
 }
 
 /// The API server's answer, where it gave one.
-fn status_code(error: &watcher::Error) -> Option<u16> {
+pub(crate) fn status_code(error: &watcher::Error) -> Option<u16> {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))

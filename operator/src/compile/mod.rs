@@ -179,7 +179,7 @@ fn without_pool(world: &World) -> Option<Diagnostic> {
         status: false,
         reason: Reason::NoPool,
         message:
-            "there is no EdgePool in force in this namespace: nothing carries partners and policies"
+            "there is no EdgePool in force in this namespace: nothing carries partners and policies, add one"
                 .to_owned(),
         severity: Severity::Info,
     })

@@ -267,9 +267,9 @@ fn say_accepted(partner: &Partner, object: ObjectRef, diagnostics: &mut Vec<Diag
     diagnostics.push(Diagnostic::accepted(object.clone(), Severity::Info, ""));
     let plaintext = partner.methods.allows_plaintext();
     let message = if plaintext && partner.negotiation.tls == Requirement::NotSupported {
-        "streams with this partner are never encrypted"
+        "streams with this partner are never encrypted: set tlsNegotiation to Required, unless that is meant"
     } else if plaintext {
-        "streams are plaintext where the partner offers no TLS (allowPlaintext is true)"
+        "streams are plaintext where the partner offers no TLS (allowPlaintext is true): set tlsNegotiation to Required, unless that is meant"
     } else if partner.negotiation.dialback_is_dead() {
         "dialback is never used: tlsNegotiation and saslNegotiation are both Required"
     } else {

@@ -232,26 +232,29 @@ fn doubts(policy: &AccessPolicy, world: &World, own: &OwnDomains) -> Vec<String>
         let missing: Vec<&String> = partners.iter().filter(|name| !known(name)).collect();
         if !missing.is_empty() {
             doubts.push(format!(
-                "spec.partners names what does not exist (these are names of XmppFederatedPartner objects, not domains): {}",
+                "spec.partners names what does not exist (these are names of XmppFederatedPartner objects, not domains): {}; correct them, or create these partners",
                 listed(missing)
             ));
         }
     }
     if policy.enable_xmpp_access && !policy.enable_federation_access {
-        doubts.push("enableXmppAccess has no effect without enableFederationAccess".to_owned());
+        doubts.push(
+            "enableXmppAccess has no effect without enableFederationAccess: set both, or neither"
+                .to_owned(),
+        );
     }
     if policy.enable_public_cloud_access
         && !(policy.enable_xmpp_access && policy.enable_federation_access)
     {
         doubts.push(
-            "enablePublicCloudAccess has no effect without enableFederationAccess and enableXmppAccess"
+            "enablePublicCloudAccess has no effect without enableFederationAccess and enableXmppAccess: set all three, or leave it out"
                 .to_owned(),
         );
     }
     match &policy.scope {
         AccessScope::Site(site) if !own.is_empty() && !own.has_site(site) => {
             doubts.push(format!(
-                "no EdgePool has the site {site:?}: no user is there"
+                "no EdgePool has the site {site:?}, so that the policy is nobody's: correct spec.site here or in a pool"
             ));
         }
         AccessScope::User(granted) if !own.is_empty() => {
@@ -265,7 +268,7 @@ fn doubts(policy: &AccessPolicy, world: &World, own: &OwnDomains) -> Vec<String>
                 .collect::<BTreeSet<_>>();
             if !foreign.is_empty() {
                 doubts.push(format!(
-                    "grants users of domains that no EdgePool serves: {}",
+                    "grants users of domains that no EdgePool serves: {}; correct them, or add the domains to a pool",
                     listed(foreign)
                 ));
             }

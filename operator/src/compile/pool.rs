@@ -141,7 +141,7 @@ fn alone(object: &EdgePool, world: &World) -> Result<InForce, Fault> {
     for (index, text) in spec.internal_service.addresses.iter().flatten().enumerate() {
         addresses.push(text.parse().map_err(|_| {
             invalid(format!(
-                "spec.internalService.addresses[{index}]: {text:?} is no IP address"
+                "spec.internalService.addresses[{index}]: {text:?} is no IP address: write one such as 192.0.2.1 or 2001:db8::1"
             ))
         })?);
     }
@@ -279,7 +279,9 @@ fn gateways(spec: &PoolSpec, own: &[DomainName], world: &World) -> Result<Vec<Ga
     match own.iter().find(|domain| !served.contains_key(*domain)) {
         Some(domain) => Err(Fault::new(
             Reason::Invalid,
-            format!("spec.gateways: {domain} has no gateway: each own domain has exactly one"),
+            format!(
+                "spec.gateways: {domain} has no gateway: list it in the domains of exactly one"
+            ),
         )),
         None => Ok(gateways),
     }
@@ -301,7 +303,7 @@ fn said_of(spec: &PoolSpec, object: ObjectRef) -> Diagnostic {
         Diagnostic::accepted(object, Severity::Info, "")
     } else {
         let message = format!(
-            "streams with {} may be plaintext inside",
+            "streams with {} may be plaintext inside: set tlsNegotiation of the gateway to Required, unless that is meant",
             super::world::listed(plaintext)
         );
         Diagnostic::accepted(object, Severity::Info, message)

@@ -62,7 +62,7 @@ impl World {
             Fault::new(
                 Reason::ReferenceMissing,
                 format!(
-                    "{at}: ConfigMap {:?} has no key {:?}: it has {}",
+                    "{at}: ConfigMap {:?} has no key {:?}: correct the key, or add it; there is {}",
                     reference.name,
                     reference.key,
                     listed(map.keys())
@@ -89,7 +89,7 @@ impl World {
             return Err(Fault::new(
                 Reason::InvalidCertificate,
                 format!(
-                    "{at}: key {:?} of ConfigMap {:?} holds no CA certificate in PEM that can be read",
+                    "{at}: key {:?} of ConfigMap {:?} holds no CA certificate in PEM that can be read: put it there from -----BEGIN CERTIFICATE----- on",
                     reference.key, reference.name
                 ),
             ));

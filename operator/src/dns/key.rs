@@ -55,7 +55,9 @@ impl TsigKey {
         };
         let key = value("name")
             .ok_or_else(|| invalid("key \"name\" is missing: the key's name, as on the server"))?;
-        let key = name(key).map_err(|_| invalid("key \"name\" is no DNS name"))?;
+        let key = name(key).map_err(|_| {
+            invalid("key \"name\" is no DNS name: write the key's name as on the server")
+        })?;
         let encoded = value("secret").ok_or_else(|| {
             invalid("key \"secret\" is missing: the shared secret in base64, as on the server")
         })?;
@@ -64,7 +66,9 @@ impl TsigKey {
         })?;
         let secret = Zeroizing::new(secret);
         if secret.is_empty() {
-            return Err(invalid("key \"secret\" is empty"));
+            return Err(invalid(
+                "key \"secret\" is empty: copy the shared secret from the server",
+            ));
         }
         let algorithm = match algorithm {
             TsigAlgorithm::HmacSha256 => Wire::HmacSha256,

@@ -71,9 +71,11 @@ pub enum Fault {
         "is neither JSON nor CLIXML: write it by `| ConvertTo-Json -Depth 4 | Out-File` or by `| Export-Clixml`"
     )]
     Format,
-    #[error("is not JSON: {0}")]
+    #[error("is not JSON: {0}; export it again, the file is cut short or was edited")]
     Json(#[from] serde_json::Error),
-    #[error("is not CLIXML at byte {position}: {reason}")]
+    #[error(
+        "is not CLIXML at byte {position}: {reason}; export it again, the file is cut short or was edited"
+    )]
     Clixml { position: u64, reason: String },
     #[error(
         "holds no object of Get-CsXmppAllowedPartner, Get-CsExternalAccessPolicy or Get-CsXmppGatewayConfiguration"

@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use xmpp_edge_crds::kinds::EdgePool;
 
 use super::{
+    cert_manager::Seen,
     plan::{Child, ChildKind, metadata},
     read,
 };
@@ -158,10 +159,10 @@ impl Applier<'_> {
         })?;
         let wanted = print_of(&manifest);
         manifest["metadata"]["annotations"][APPLIED] = Value::from(wanted.as_str());
-        let held = read::observed(&self.context.caches, kind, self.namespace, name);
+        let (held, watched) = self.observed(kind, name);
         let key = (kind, self.namespace.to_owned(), name.to_owned());
         let last = self.applied.objects.lock().get(&key).cloned();
-        if !is_needed(&manifest, &wanted, held.as_ref(), last.as_ref(), kind) {
+        if !is_needed(&manifest, &wanted, held.as_ref(), last.as_ref(), watched) {
             return Ok(false);
         }
         if held.is_none() && last.is_none() {
@@ -184,6 +185,19 @@ impl Applier<'_> {
         self.enter(kind, value);
         tracing::info!(namespace = self.namespace, ?kind, name, "applied");
         Ok(true)
+    }
+
+    /// An object as the watches last saw it, and whether they would have seen it.
+    fn observed(&self, kind: ChildKind, name: &str) -> (Option<Value>, bool) {
+        if kind != ChildKind::Certificate {
+            let held = read::observed(&self.context.caches, kind, self.namespace, name);
+            return (held, true);
+        }
+        match self.context.pools.certificates.seen(self.namespace, name) {
+            Seen::NotWatched => (None, false),
+            Seen::Absent => (None, true),
+            Seen::There(held) => (serde_json::to_value(held.as_ref()).ok(), true),
+        }
     }
 
     /// An object of this name that is not ours is left alone.
@@ -216,7 +230,12 @@ impl Applier<'_> {
         }
         let caches = &self.context.caches;
         match kind {
-            ChildKind::Certificate | ChildKind::Secret => {}
+            ChildKind::Secret => {}
+            ChildKind::Certificate => {
+                if let Ok(certificate) = serde_json::from_value(value) {
+                    self.context.pools.certificates.put(certificate);
+                }
+            }
             ChildKind::ConfigMap => put(&caches.config_maps, value),
             ChildKind::NetworkPolicy => put(&caches.network_policies, value),
             ChildKind::PodDisruptionBudget => put(&caches.disruption_budgets, value),
@@ -292,6 +311,10 @@ impl Applier<'_> {
         }
         let caches = &self.context.caches;
         match kind {
+            ChildKind::Certificate => {
+                let certificates = &self.context.pools.certificates;
+                certificates.forget(self.namespace, name);
+            }
             ChildKind::ConfigMap => caches.config_maps.forget(self.namespace, name),
             ChildKind::NetworkPolicy => caches.network_policies.forget(self.namespace, name),
             ChildKind::PodDisruptionBudget => {
@@ -304,7 +327,7 @@ impl Applier<'_> {
     }
 
     /// Whether there can be a Certificate of this pool: we applied one, or its Secret says so.
-    /// Certificates are not watched, and need not be installed.
+    /// Certificates are watched only where one was applied, and need not be installed.
     fn may_have_certificate(&self, name: &str) -> bool {
         let key = (
             ChildKind::Certificate,
@@ -407,12 +430,12 @@ fn is_needed(
     wanted: &str,
     held: Option<&Value>,
     last: Option<&Outcome>,
-    kind: ChildKind,
+    watched: bool,
 ) -> bool {
     let applied_before = last.is_some_and(|last| last.wanted == wanted);
     let Some(held) = held else {
         // What is not watched is applied once by each process.
-        return !(kind == ChildKind::Certificate && applied_before);
+        return watched || !applied_before;
     };
     let print = held.pointer(&format!(
         "/metadata/annotations/{}",
@@ -486,7 +509,7 @@ mod tests {
         let held = json!({"metadata": {"name": "a", "uid": "u", "resourceVersion": "7", "annotations": {APPLIED: "p", "x": "y"}},
             "spec": {"ports": [{"port": 2}, {"port": 1, "nodePort": 9}], "defaulted": true}, "status": {"a": 1}});
         let needed = |held: Option<&Value>, last: Option<&Outcome>| {
-            is_needed(&manifest, "p", held, last, ChildKind::Service)
+            is_needed(&manifest, "p", held, last, true)
         };
         assert!(needed(None, None), "it is not there");
         assert!(
@@ -516,8 +539,7 @@ mod tests {
     fn a_kind_that_is_not_watched_is_applied_once() {
         let manifest = json!({"metadata": {"name": "a"}});
         let last = outcome("p", &manifest);
-        let needed =
-            |wanted, last| is_needed(&manifest, wanted, None, last, ChildKind::Certificate);
+        let needed = |wanted, last| is_needed(&manifest, wanted, None, last, false);
         assert!(needed("p", None));
         assert!(!needed("p", Some(&last)));
         assert!(needed("q", Some(&last)));

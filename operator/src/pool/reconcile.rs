@@ -16,6 +16,7 @@ use xmpp_edge_crds::{
 
 use super::{
     apply::{Applied, Applier, ApplyError, print_of_mounted},
+    cert_manager::Certificates,
     external_dns::Endpoints,
     plan::{
         self, Child, ChildKind, Facts, names,
@@ -57,6 +58,7 @@ const REFUSED: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub struct Memory {
     applied: Applied,
+    pub(super) certificates: Certificates,
     publications: Publications,
     endpoints: Endpoints,
     pools: Mutex<HashMap<(String, String), Remembered>>,
@@ -289,7 +291,7 @@ async fn write_children(
     }
     for child in &plan.children {
         if child.kind() == ChildKind::Certificate {
-            write_certificate(applier, child, &not_allowed, written).await;
+            write_certificate(applier, child, &not_allowed, scene.now, written).await;
             continue;
         }
         let done = match child {
@@ -309,6 +311,7 @@ async fn write_certificate(
     applier: &Applier<'_>,
     child: &Child,
     not_allowed: &[xmpp_edge_crds::domain::DomainName],
+    now: Timestamp,
     written: &mut Written,
 ) {
     if !not_allowed.is_empty() {
@@ -316,8 +319,16 @@ async fn write_certificate(
         written.certificate_refused = Some(fault);
         return;
     }
+    let context = applier.context;
+    let certificates = &context.pools.certificates;
     match applier.child(child).await {
-        Ok(_) => {}
+        Ok(_) => {
+            certificates.follow(&context.client, &context.caches, applier.namespace);
+            let progress = certificates.progress(applier.namespace, child.name());
+            if let (Some(Ok(provision)), Some(progress)) = (&mut written.certificate, progress) {
+                provision.told(child.name(), progress, now);
+            }
+        }
         Err(error @ ApplyError::KindMissing { .. }) => {
             let message = format!(
                 "{error}, or choose another mode in spec.certificate; it is looked for again every minute"
@@ -393,6 +404,12 @@ fn look_at_dns(
         if dns.is_none_or(|dns| dns.rfc2136.is_none()) || said.state != State::True {
             look.condition = said;
         }
+    }
+    // What was not asked for is neither published nor withdrawn by anybody's wish.
+    if pool.spec.dns.is_some() && !found.not_allowed.is_empty() {
+        let fault = validate::not_allowed_fault(found.not_allowed, namespace);
+        let kind = ConditionType::DnsPublished;
+        look.condition = Wanted::new(kind, false, fault.reason, fault.message);
     }
     look
 }

@@ -114,13 +114,14 @@ impl Reader {
                 continue;
             }
             let text = match fs::metadata(&path) {
-                Ok(metadata) if metadata.len() > MAX_FILE_BYTES => {
-                    Err(format!("the file has more than {MAX_FILE_BYTES} bytes"))
-                }
+                Ok(metadata) if metadata.len() > MAX_FILE_BYTES => Err(format!(
+                    "the file has more than {MAX_FILE_BYTES} bytes: cut it into several"
+                )),
                 Ok(_) => fs::read(&path)
                     .map_err(|error| error.to_string())
                     .and_then(|bytes| {
-                        String::from_utf8(bytes).map_err(|_| "the file is not UTF-8".to_owned())
+                        String::from_utf8(bytes)
+                            .map_err(|_| "the file is not UTF-8: save it as UTF-8".to_owned())
                     }),
                 Err(error) => Err(error.to_string()),
             };

@@ -1,8 +1,10 @@
 //! A certificate authority for tests.
 
 mod draft;
+mod signer;
 
 pub use draft::{Draft, Validity};
+pub use signer::{Signer, Signing, describe_request};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,

@@ -1,6 +1,9 @@
 //! What Helm says of the chart without any cluster.
 
-use xmpp_edge_tests::cluster::{Helm, Major};
+use xmpp_edge_tests::{
+    cluster::{Helm, Major},
+    mistakes,
+};
 
 use super::{MAJORS, chart, has_helm};
 
@@ -98,6 +101,7 @@ const MISTAKES: &[(&str, &[&str])] = &[
 fn each_mistake_in_the_values_is_refused_with_its_field() {
     with_helm(|major, helm| {
         let mut wrong = Vec::new();
+        let mut messages = Vec::new();
         for (setting, named) in MISTAKES {
             let arguments = ["template", &chart(), "--kube-version=1.36.0", setting];
             let output = helm.output(&arguments).unwrap();
@@ -105,7 +109,9 @@ fn each_mistake_in_the_values_is_refused_with_its_field() {
             if output.status.success() || !named.iter().all(|it| said.contains(it)) {
                 wrong.push(format!("{major:?} {setting}: {said}"));
             }
+            messages.push(said);
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        mistakes::compare("Values of the chart", &messages);
     });
 }

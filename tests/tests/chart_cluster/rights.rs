@@ -112,6 +112,12 @@ fn kinds_of_others() -> Vec<Value> {
     vec![
         definition("cert-manager.io", "v1", "certificates", "Certificate"),
         definition(
+            "cert-manager.io",
+            "v1",
+            "certificaterequests",
+            "CertificateRequest",
+        ),
+        definition(
             "externaldns.k8s.io",
             "v1alpha1",
             "dnsendpoints",

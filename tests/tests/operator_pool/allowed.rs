@@ -10,7 +10,7 @@ use kube::{
 use serde_json::{Value, json};
 use xmpp_edge_tests::cluster::{ApiServer, Namespace, Operator, alone};
 
-use crate::{certificates, stage::*};
+use crate::stage::*;
 
 /// As much of external-dns's definition as the operator writes to.
 fn endpoints() -> Value {
@@ -21,6 +21,19 @@ fn endpoints() -> Value {
         "spec": {"group": "externaldns.k8s.io", "scope": "Namespaced",
             "names": {"kind": "DNSEndpoint", "plural": "dnsendpoints", "singular": "dnsendpoint"},
             "versions": [{"name": "v1alpha1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {
+                "type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]},
+    })
+}
+
+/// As much of cert-manager's definition as the operator writes to.
+fn certificates() -> Value {
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "certificates.cert-manager.io",
+            "annotations": {"api-approved.kubernetes.io": "unapproved, for a test"}},
+        "spec": {"group": "cert-manager.io", "scope": "Namespaced",
+            "names": {"kind": "Certificate", "plural": "certificates", "singular": "certificate"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {
                 "type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]},
     })
 }
@@ -40,7 +53,9 @@ fn nothing_is_asked_for_a_name_that_the_namespace_may_not_have_and_the_status_sa
         let server = &ApiServer::start().await?;
         server.install_kinds().await?;
         let namespace = &Namespace::new(server, "chat").await?;
-        server.install(&certificates::definition()).await?;
+        server
+            .install(&serde_json::from_value(certificates())?)
+            .await?;
         server
             .install(&serde_json::from_value(endpoints())?)
             .await?;

@@ -5,12 +5,15 @@
 #![allow(clippy::unwrap_used)]
 
 mod allowed;
+mod cert_manager;
 mod certificates;
 mod deletion;
 mod objects;
+mod only_here;
 mod ownership;
 mod rivals;
 mod stage;
+mod told;
 
 use xmpp_edge_tests::cluster::Shared;
 

@@ -1,0 +1,44 @@
+//! Each mistake that an administrator can make leads to the message that `docs/mistakes.md` has for
+//! it, and nothing else stands there. What takes a cluster is in `operator_pool`, what takes Helm in
+//! `chart_cluster`.
+#![allow(clippy::unwrap_used)]
+
+mod certificates;
+mod commands;
+mod objects;
+mod secrets;
+mod several;
+mod standalone;
+#[path = "../../../crds/tests/table/mod.rs"]
+mod table;
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+/// Runs a program of the workspace; one that goes on where it should not is ended.
+fn run(program: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=5", "60"]).arg(program);
+    command.args(arguments).output().unwrap()
+}
+
+/// What `validate` says of manifests: each error and warning, and each remark.
+fn validate(manifests: impl AsRef<[u8]>) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("all.yaml"), manifests).unwrap();
+    let place = folder.path().display().to_string();
+    let operator = xmpp_edge_tests::edge::binary().unwrap();
+    let output = run(&operator, &["validate", "--manifests", &place]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    said.lines()
+        .filter(|line| {
+            ["error: ", "warning: ", "info: "]
+                .iter()
+                .any(|it| line.starts_with(it))
+        })
+        .map(str::to_owned)
+        .collect()
+}

@@ -1,0 +1,52 @@
+//! Secrets that pools refer to beside the certificate's.
+
+use xmpp_edge_crds::kinds::pool::TsigAlgorithm;
+use xmpp_edge_operator::{
+    certificates::{
+        internal,
+        store::{Material, set},
+    },
+    dns::key::TsigKey,
+};
+use xmpp_edge_proxy::contacts::Database;
+use xmpp_edge_tests::mistakes;
+
+fn material(entries: &[(&str, &str)]) -> Material {
+    let mut material = Material::new();
+    for (key, value) in entries {
+        set(&mut material, key, value);
+    }
+    material
+}
+
+#[test]
+fn every_fault_of_another_secret_is_listed() {
+    let mut messages = Vec::new();
+    let good = "c2VjcmV0c2VjcmV0c2VjcmV0";
+    for secret in [
+        None,
+        Some(material(&[("secret", good)])),
+        Some(material(&[("name", "a..b"), ("secret", good)])),
+        Some(material(&[("name", "key.example")])),
+        Some(material(&[
+            ("name", "key.example"),
+            ("secret", "not base64"),
+        ])),
+    ] {
+        let read = TsigKey::read("tsig", secret.as_ref(), TsigAlgorithm::HmacSha256);
+        messages.extend(read.err().map(|it| it.to_string()));
+    }
+    for secret in [material(&[]), material(&[("secret", "short")])] {
+        let read = internal::dialback_of(&secret, "dialback");
+        messages.extend(read.err().map(|it| it.to_string()));
+    }
+    let url = "postgres://edge:secret@db.example/contacts";
+    for (url, ca) in [
+        ("mysql://db.example", None),
+        (&*format!("{url}?sslmode=sometimes"), None),
+        (url, Some("hello")),
+    ] {
+        messages.extend(Database::parse(url, ca).err().map(|it| it.to_string()));
+    }
+    mistakes::compare("Other Secrets", &messages);
+}

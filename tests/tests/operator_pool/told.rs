@@ -4,7 +4,10 @@ use anyhow::{Context, Result};
 use kube::Api;
 use serde_json::Value;
 use xmpp_edge_crds::kinds::EdgePool;
-use xmpp_edge_tests::{cluster::Namespace, wait};
+use xmpp_edge_tests::{
+    cluster::{Namespace, pools::condition},
+    wait,
+};
 
 use crate::stage::*;
 

@@ -164,6 +164,7 @@ pub async fn run(args: Run) -> anyhow::Result<ExitCode> {
         trust_anchors: args.trust_anchors.unwrap_or_default(),
         state_dir: args.state,
         peer_keys: None,
+        further_metrics: None,
         pod: in_pod.then_some(serve::Pod {
             admin_port: args.admin_port.unwrap_or(ADMIN_PORT),
         }),

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use prometheus_client::registry::Registry;
 use tokio::{
     net::{TcpListener, UdpSocket},
     sync::{mpsc, oneshot, watch},
@@ -49,6 +50,8 @@ pub struct Options {
     /// Told each new key of a partner whose `onKeyChange` is not `Ignore`; bounded, and what finds
     /// no room comes again. The proxy itself remembers none.
     pub peer_keys: Option<mpsc::Sender<PeerKey>>,
+    /// Shown in `/metrics` with the proxy's own: what whoever started it measures.
+    pub further_metrics: Option<Arc<Registry>>,
     /// It runs in a pod; none: beside whoever started it.
     pub pod: Option<Pod>,
 }
@@ -100,7 +103,11 @@ pub async fn run(
     ready: oneshot::Sender<()>,
 ) -> Result<(), ServeError> {
     let observed = Observed::default();
-    let admin = Admin::new(observed.clone(), options.pod.is_some());
+    let admin = Admin::new(
+        observed.clone(),
+        options.pod.is_some(),
+        options.further_metrics.clone(),
+    );
     let stop_all = CancellationToken::new();
     // Whatever way this ends, what it started ends too.
     let _stop = stop_all.clone().drop_guard();

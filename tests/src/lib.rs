@@ -20,6 +20,7 @@ pub mod pki;
 pub mod pod;
 pub mod primary;
 pub mod process;
+pub mod prometheus;
 pub mod rig;
 mod runtime;
 pub mod servers;

@@ -243,6 +243,12 @@ impl Pod {
         }
     }
 
+    /// Whether there is no process, or it ended by itself.
+    pub fn is_down(&mut self) -> bool {
+        let daemon = self.daemon.as_mut();
+        daemon.is_none_or(|daemon| daemon.exited().is_some())
+    }
+
     /// SIGKILL; it stays down until [`Self::launch`].
     pub fn kill(&mut self) {
         self.daemon = None;

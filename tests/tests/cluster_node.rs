@@ -53,21 +53,29 @@ fn exec(kubectl: &Kubectl, command: &str) -> Result<String> {
     kubectl.run(&[&place[..], &shell].concat())
 }
 
+/// Two pods behind a load balancer's address.
+async fn serve(cluster: &Cluster, page: &str) -> Result<()> {
+    let kubectl = cluster.server().kubectl();
+    let enforced = [("pod-security.kubernetes.io/enforce", "restricted")];
+    cluster.server().namespace(NAMESPACE, &enforced).await?;
+    apply(kubectl, &pages(page))?;
+    apply(kubectl, &deployment())?;
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "hello"}, "spec": {
+        "type": "LoadBalancer", "externalTrafficPolicy": "Local", "selector": {"app": "hello"},
+        "ports": [{"port": 80, "targetPort": 8080}]}});
+    apply(kubectl, &service)?;
+    cluster.balance(NAMESPACE, "hello", 1).await?;
+    let limit = ["--namespace", NAMESPACE, "--timeout=60s"];
+    kubectl.run(&[&["rollout", "status", "deployment/hello"], &limit[..]].concat())?;
+    Ok(())
+}
+
 #[test]
 fn restricted_pods_run_and_are_found_and_see_their_config_change() {
     on_the_internet(Duration::from_secs(240), async |internet| {
         let cluster = Cluster::start(Site::First).await?;
         let kubectl = cluster.server().kubectl();
-        let enforced = [("pod-security.kubernetes.io/enforce", "restricted")];
-        cluster.server().namespace(NAMESPACE, &enforced).await?;
-        apply(kubectl, &pages("one"))?;
-        apply(kubectl, &deployment())?;
-        let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "hello"}, "spec": {
-            "type": "LoadBalancer", "externalTrafficPolicy": "Local", "selector": {"app": "hello"},
-            "ports": [{"port": 80, "targetPort": 8080}]}});
-        apply(kubectl, &service)?;
-        let limit = ["--namespace", NAMESPACE, "--timeout=60s"];
-        kubectl.run(&[&["rollout", "status", "deployment/hello"], &limit[..]].concat())?;
+        serve(&cluster, "one").await?;
 
         // By the Service's name, from a pod, which may be led back to itself.
         let own = "for try in 1 2 3 4 5 6; do busybox wget -qO- http://hello.hello.svc.cluster.local/page; done";
@@ -93,7 +101,6 @@ fn restricted_pods_run_and_are_found_and_see_their_config_change() {
         );
 
         // From outside, by the load balancer's address.
-        cluster.balance(NAMESPACE, "hello", 1).await?;
         let balancer = cluster.site().balancer(1);
         let page = async || -> Option<String> {
             let address = (balancer, 80).into();
@@ -124,5 +131,21 @@ fn restricted_pods_run_and_are_found_and_see_their_config_change() {
 
         let pods = kubectl.run(&["logs", "--namespace", NAMESPACE, "deployment/hello"]);
         pods.map(|_| ()).context("logs can be read")
+    });
+}
+
+#[test]
+fn two_clusters_reach_each_other_by_their_load_balancers() {
+    on_the_internet(Duration::from_secs(240), async |_| {
+        let (first, second) =
+            tokio::try_join!(Cluster::start(Site::First), Cluster::start(Site::Second))?;
+        tokio::try_join!(serve(&first, "first"), serve(&second, "second"))?;
+        for (from, to, page) in [(&first, &second, "second"), (&second, &first, "first")] {
+            let ask = format!("busybox wget -qO- http://{}/page", to.site().balancer(1));
+            let told = async || exec(from.server().kubectl(), &ask).ok();
+            let told = wait::until("the other answers", wait::GENEROUS, told).await?;
+            ensure!(told == page, "{told}");
+        }
+        Ok(())
     });
 }

@@ -80,6 +80,13 @@ async fn standalone_publishes_follows_edits_and_withdraws() -> Result<()> {
         ["192.0.2.1"]
     );
 
+    let published = "xmpp_edge_operator_dns_published{namespace=\"default\",pool=\"hq\",domain=\"org.example\"}";
+    let metrics = async || Ok::<_, anyhow::Error>(edge.get("/metrics").await?.1);
+    let said = metrics().await?;
+    assert!(said.contains(&format!("{published} 1")), "{said}");
+    assert!(said.contains("xmpp_edge_operator_dns_last_success_timestamp_seconds{"));
+    assert!(said.contains("xmpp_edge_build_info") && said.ends_with("# EOF\n"));
+
     edge.apply(&pool(&primary, &json!({ "route": { "priority": 5 } })))?;
     starttls(&primary, &["5 100 5269 edge.org.example."]).await?;
 
@@ -92,6 +99,11 @@ async fn standalone_publishes_follows_edits_and_withdraws() -> Result<()> {
         "{broken}"
     );
     starttls(&primary, &["5 100 5269 edge.org.example."]).await?;
+    let said = metrics().await?;
+    assert!(said.contains(&format!("{published} 0")), "{said}");
+    assert!(said.contains(
+        "dns_failures_total{namespace=\"default\",pool=\"hq\",reason=\"TsigBadSignature\"}"
+    ));
     edge.apply(&key(SECRET))?;
     condition(&edge, "Published").await?;
 

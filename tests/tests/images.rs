@@ -5,7 +5,7 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use xmpp_edge_tests::cluster::images::{Images, NoImages, Product};
+use xmpp_edge_tests::cluster::images::{Images, Product, skip};
 
 /// As whom containers of the product run: chart and pods say the same.
 const USER: &str = "65532:65532";
@@ -104,11 +104,6 @@ fn with_images(body: impl FnOnce(&Images) -> Result<()>) {
         Ok(images) => body(&images).expect("the images are as they should be"),
         Err(why) => skip(&why),
     }
-}
-
-fn skip(why: &NoImages) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }
 
 fn is_program(path: &str) -> bool {

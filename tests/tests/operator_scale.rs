@@ -112,6 +112,26 @@ fn memory(process: u32) -> Result<u64> {
     Ok(number.context("Linux says it")?.parse()?)
 }
 
+/// CPU that a process has used, in seconds.
+fn cpu(process: u32) -> Result<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name before may hold blanks, but no closing parenthesis of its own here.
+    let (_, fields) = text.rsplit_once(") ").context("Linux says it")?;
+    let mut ticks = fields.split_whitespace().skip(11).take(2);
+    let mut next = || -> Result<u32> { Ok(ticks.next().context("Linux says it")?.parse()?) };
+    // Linux tells them in hundredths, whatever it counts in.
+    Ok(f64::from(next()? + next()?) / 100.0)
+}
+
+/// How often the operator compiled.
+async fn compilations(operator: &Operator) -> Result<u64> {
+    let metrics = operator.get("/metrics").await?;
+    let mut lines = metrics.lines();
+    let count =
+        lines.find_map(|line| line.strip_prefix("xmpp_edge_operator_compile_seconds_count "));
+    Ok(count.context("it is told")?.trim().parse()?)
+}
+
 /// What the operator asked, but for watches, lists and the lease.
 fn acts(namespace: &Namespace<'_>, user: &str, mark: u64) -> Result<Vec<Entry>> {
     let mut entries = namespace.server.audit().of(user, mark)?;
@@ -190,20 +210,25 @@ fn many_partners_and_policies_are_soon_in_force_at_little_cost() {
         let most = calls.values().max().copied().unwrap_or_default();
         let kibibytes = memory(operator.process().id())?;
         println!(
-            "{count} partners: applied in {:?}, in force {ready:?} later, {} calls, at most {most} an object, {} MiB",
+            "{count} partners: applied in {:?}, in force {ready:?} later, {} calls, at most {most} an object, {} MiB, {} s CPU",
             applied - begun,
             entries.len(),
-            kibibytes / 1024
+            kibibytes / 1024,
+            cpu(operator.process().id())?
         );
         let metrics = operator.get("/metrics").await?;
         for line in metrics.lines().filter(|line| {
-            line.contains("reconcile_seconds_sum") || line.contains("reconcile_seconds_count")
+            ["reconcile", "compile"].iter().any(|what| {
+                line.contains(&format!("{what}_seconds_sum"))
+                    || line.contains(&format!("{what}_seconds_count"))
+            })
         }) {
             println!("{line}");
         }
         assert!(most <= 3, "{most} calls for one object");
         assert!(kibibytes <= MEMORY, "{kibibytes} KiB");
 
+        let before = compilations(&operator).await?;
         let mark = namespace.server.audit().mark();
         let change = json!({"spec": {"enableKeepAlive": false}});
         let api = namespace.api::<XmppFederatedPartner>();
@@ -240,6 +265,9 @@ fn many_partners_and_policies_are_soon_in_force_at_little_cost() {
                 && entry.object_ref.as_ref().is_some_and(|of| of.name != "p7")
         });
         assert_eq!(others.count(), 0, "{entries:#?}");
+        // For the edit and for the document that came of it, not for each word of a pod or status.
+        let compiled = compilations(&operator).await? - before;
+        assert!((1..=3).contains(&compiled), "compiled {compiled} times");
         Ok(())
     });
 }

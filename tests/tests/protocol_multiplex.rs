@@ -90,6 +90,19 @@ fn two_own_domains_share_the_stream_to_a_partner() {
         let labels = [&*format!("partner=\"{}\"", s.name), "side=\"partner\""];
         let gauge = s.rig.edge.lock().await.metric("streams", &labels).await?;
         ensure!(gauge == 1.0, "it counts once, not {gauge}");
+        let edge = s.rig.edge.lock().await;
+        for (name, labels) in [
+            ("connections_total", &["listener=\"internal\""][..]),
+            (
+                "tls_streams",
+                &["side=\"partner\"", "version=\"TLSv1.3\"", "cipher=\"TLS13_"],
+            ),
+            ("stanza_size_bytes_count", &[]),
+        ] {
+            let value = edge.metric(name, labels).await?;
+            ensure!(value >= 1.0, "{name}: {value}");
+        }
+        ensure!(edge.metric("draining", &[]).await? == 0.0);
         Ok(())
     });
 }

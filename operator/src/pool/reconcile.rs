@@ -405,6 +405,12 @@ fn look_at_dns(
             look.condition = said;
         }
     }
+    // What was not asked for is neither published nor withdrawn by anybody's wish.
+    if pool.spec.dns.is_some() && !found.not_allowed.is_empty() {
+        let fault = validate::not_allowed_fault(found.not_allowed, namespace);
+        let kind = ConditionType::DnsPublished;
+        look.condition = Wanted::new(kind, false, fault.reason, fault.message);
+    }
     look
 }
 

@@ -25,8 +25,8 @@ use crate::{
     certificates::files,
     compile::{Diagnostic, Kind, ObjectRef, Severity, World},
     dns::{
-        Addresses, Claim, Condition, DnsError, Memory, OwnerId, Publisher, Report, Settings,
-        Standing, Wanted,
+        Addresses, Claim, Condition, DnsError, DnsMetrics, Memory, OwnerId, Publisher, Report,
+        Settings, Standing, Wanted,
     },
 };
 
@@ -183,11 +183,20 @@ pub struct Publishing {
 impl Publishing {
     /// Starts the task for a pool (namespace and name); it does nothing before [`Self::begin`].
     #[must_use]
-    pub fn start(state: DnsState, of_pool: (String, String)) -> Self {
+    pub fn start(state: DnsState, of_pool: (String, String), metrics: DnsMetrics) -> Self {
         let (tell, orders) = watch::channel(None);
         let (news, heard) = watch::channel(None);
         let stop = CancellationToken::new();
-        let task = tokio::spawn(run(state, of_pool, orders, news, stop.clone()));
+        let task = tokio::spawn(run(
+            Of {
+                state,
+                pool: of_pool,
+                metrics,
+            },
+            orders,
+            news,
+            stop.clone(),
+        ));
         Self {
             tell,
             heard,
@@ -241,18 +250,30 @@ impl Publishing {
     }
 }
 
+/// What the task is about.
+struct Of {
+    state: DnsState,
+    /// Namespace and name.
+    pool: (String, String),
+    metrics: DnsMetrics,
+}
+
 /// Carries out orders until `stop`: on each change, and again when the report says.
 async fn run(
-    state: DnsState,
-    (namespace, pool): (String, String),
+    of: Of,
     mut orders: watch::Receiver<Option<Order>>,
     news: watch::Sender<Option<Condition>>,
     stop: CancellationToken,
 ) {
+    let Of {
+        state,
+        pool: (namespace, pool),
+        metrics,
+    } = of;
     let claim = Claim {
         owner: state.owner.clone(),
-        namespace,
-        pool,
+        namespace: namespace.clone(),
+        pool: pool.clone(),
     };
     let mut publisher = Publisher::new(claim, state.memory.clone());
     let mut failures = 0_u32;
@@ -263,6 +284,13 @@ async fn run(
             // An update is not broken off: each exchange is bounded in time.
             let report = carry_out(&mut publisher, &order, &state).await;
             failures = if report.is_good() { 0 } else { failures + 1 };
+            match order {
+                Order::Withdraw => {
+                    metrics.forget(&namespace, &pool);
+                    metrics.count_failures(&namespace, &pool, &report);
+                }
+                Order::Publish { .. } => metrics.count(&namespace, &pool, &report),
+            }
             tell(&report, &order, &news);
             let slower = 1 << failures.saturating_sub(1).min(6);
             pause = report.look_again().saturating_mul(slower).min(LONGEST);

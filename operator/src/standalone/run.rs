@@ -4,10 +4,12 @@ use std::{
     io::Write,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
 use jiff::Timestamp;
+use prometheus_client::registry::Registry;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, MissedTickBehavior, interval},
@@ -25,7 +27,7 @@ use super::{
     station::{Look, Place, Station, StationError},
     status,
 };
-use crate::dns::OwnerId;
+use crate::dns::{self, DnsMetrics, OwnerId};
 
 /// How often the files are compared; an edit is in force after two of these.
 const POLL: Duration = Duration::from_millis(300);
@@ -83,6 +85,9 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunErr
     let (tell, inputs) = watch::channel(Offer::from(first.inputs));
     let (ready, mut is_ready) = oneshot::channel();
     let (tell_key, mut keys) = mpsc::channel(KEYS);
+    let measured = DnsMetrics::default();
+    let mut registry = Registry::with_prefix(dns::metrics::PREFIX);
+    measured.register(&mut registry);
     let serve_options = serve::Options {
         bind: options.bind,
         internal_bind: options.internal_bind,
@@ -91,9 +96,10 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunErr
         state_dir: options.state,
         pod: None,
         peer_keys: Some(tell_key),
+        further_metrics: Some(Arc::new(registry)),
     };
     let state = DnsState::open(&serve_options.state_dir, options.dns_owner)?;
-    let mut records = Publishing::start(state, (namespace.clone(), pool.clone()));
+    let mut records = Publishing::start(state, (namespace.clone(), pool.clone()), measured);
     records.order(first.dns);
     let drain = CancellationToken::new();
     let mut proxy = tokio::spawn(serve::run(serve_options, inputs, drain.clone(), ready));

@@ -15,6 +15,7 @@ use axum::{
     routing::get,
 };
 use jiff::Timestamp;
+use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -30,15 +31,22 @@ pub struct Admin {
     observed: Observed,
     /// Without a token `/status` and `/explain` are closed.
     guarded: bool,
+    /// Shown with the proxy's own.
+    further_metrics: Option<Arc<Registry>>,
     edge: OnceLock<Arc<Edge>>,
 }
 
 impl Admin {
     #[must_use]
-    pub fn new(observed: Observed, guarded: bool) -> Arc<Self> {
+    pub fn new(
+        observed: Observed,
+        guarded: bool,
+        further_metrics: Option<Arc<Registry>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             observed,
             guarded,
+            further_metrics,
             edge: OnceLock::new(),
         })
     }
@@ -132,7 +140,10 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     let edge = admin.edge.get().map(Arc::as_ref);
     (
         [(header::CONTENT_TYPE, OPENMETRICS)],
-        admin.observed.metrics.text(edge),
+        admin
+            .observed
+            .metrics
+            .text(edge, admin.further_metrics.as_deref()),
     )
         .into_response()
 }

@@ -6,7 +6,7 @@ mod snapshot;
 
 use parking_lot::Mutex;
 use prometheus_client::{
-    encoding::text::encode,
+    encoding::text::{encode_eof, encode_registry},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
@@ -443,15 +443,20 @@ impl Metrics {
             .inc_by(seconds);
     }
 
-    /// OpenMetrics text; what is a snapshot of the edge is taken now.
+    /// OpenMetrics text, with what else there is to measure in the process; what is a snapshot of the
+    /// edge is taken now.
     #[must_use]
-    pub fn text(&self, edge: Option<&crate::edge::Edge>) -> String {
+    pub fn text(&self, edge: Option<&crate::edge::Edge>, further: Option<&Registry>) -> String {
         if let Some(edge) = edge {
             self.snapshot(edge);
         }
         let mut text = String::new();
         // Writing to a String does not fail.
-        let _ = encode(&mut text, &self.registry.lock());
+        let _ = encode_registry(&mut text, &self.registry.lock());
+        if let Some(further) = further {
+            let _ = encode_registry(&mut text, further);
+        }
+        let _ = encode_eof(&mut text);
         text
     }
 

@@ -118,6 +118,7 @@ impl Lab {
             state_dir: state.path().to_owned(),
             pod: None,
             peer_keys: None,
+            further_metrics: None,
         };
         let shutdown = CancellationToken::new();
         // Never told: without certificate it is not ready, and listens all the same.

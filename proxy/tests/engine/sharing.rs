@@ -1,6 +1,46 @@
 //! Pairs of one partner on one stream.
 
-use crate::peers::{Lab, Plan, Second, outward};
+use crate::peers::{Lab, Plan, Second, Stream, outward};
+
+/// Sender and target.
+type Pair = (&'static str, &'static str);
+
+const FIRST: Pair = ("org.example", "partner.example");
+const OTHER_SENDER: Pair = ("org2.example", "partner.example");
+const OTHER_TARGET: Pair = ("org.example", "partner2.example");
+
+/// A server inside, on its stream for one pair.
+struct Voice {
+    stream: Stream,
+    pair: Pair,
+}
+
+impl Voice {
+    async fn of(lab: &Lab, pair: Pair) -> Self {
+        Self {
+            stream: lab.inside_stream(pair.0, pair.1).await,
+            pair,
+        }
+    }
+
+    /// Sends a message with this id.
+    async fn say(&mut self, id: &str) {
+        let message = outward(self.pair.0, self.pair.1, id);
+        self.stream.say(&message).await;
+    }
+}
+
+/// Two pairs on one stream, which has carried `a0` and `b0`.
+async fn two_on_one(lab: &Lab) -> (Voice, Voice) {
+    let mut first = Voice::of(lab, FIRST).await;
+    let mut second = Voice::of(lab, OTHER_TARGET).await;
+    first.say("a0").await;
+    lab.partner.heard_stanzas(1).await;
+    second.say("b0").await;
+    lab.partner.heard_stanzas(2).await;
+    assert_eq!(lab.partner.streams(), 1);
+    (first, second)
+}
 
 /// Ids `{name}0`, `{name}1`, … that came, in their order.
 fn ids_of(lab: &Lab, name: &str) -> Vec<String> {
@@ -15,8 +55,8 @@ async fn further_senders_and_targets_join_the_stream_that_stands() {
     let mut count = 0;
     for from in ["org.example", "org2.example"] {
         for to in ["partner.example", "partner2.example"] {
-            let mut inside = lab.inside_stream(from, to).await;
-            inside.say(&outward(from, to, &count.to_string())).await;
+            let mut inside = Voice::of(&lab, (from, to)).await;
+            inside.say(&count.to_string()).await;
             count += 1;
             lab.partner.heard_stanzas(count).await;
         }
@@ -29,18 +69,12 @@ async fn further_senders_and_targets_join_the_stream_that_stands() {
 #[tokio::test]
 async fn pairs_that_need_a_stream_at_the_same_time_share_it() {
     let lab = Lab::start(9, Plan::default()).await;
-    let mut first = lab.inside_stream("org.example", "partner.example").await;
-    let mut second = lab.inside_stream("org2.example", "partner.example").await;
-    let mut third = lab.inside_stream("org.example", "partner2.example").await;
-    first
-        .say(&outward("org.example", "partner.example", "a"))
-        .await;
-    second
-        .say(&outward("org2.example", "partner.example", "b"))
-        .await;
-    third
-        .say(&outward("org.example", "partner2.example", "c"))
-        .await;
+    let mut first = Voice::of(&lab, FIRST).await;
+    let mut second = Voice::of(&lab, OTHER_SENDER).await;
+    let mut third = Voice::of(&lab, OTHER_TARGET).await;
+    first.say("a").await;
+    second.say("b").await;
+    third.say("c").await;
     lab.partner.heard_stanzas(3).await;
     assert_eq!(lab.partner.streams(), 1);
     lab.stop().await;
@@ -53,20 +87,14 @@ async fn a_pair_that_is_refused_dials_its_own_and_harms_nobody() {
         ..Plan::default()
     };
     let lab = Lab::start(10, plan).await;
-    let mut first = lab.inside_stream("org.example", "partner.example").await;
-    first
-        .say(&outward("org.example", "partner.example", "a0"))
-        .await;
+    let mut first = Voice::of(&lab, FIRST).await;
+    first.say("a0").await;
     lab.partner.heard_stanzas(1).await;
-    let mut second = lab.inside_stream("org2.example", "partner.example").await;
+    let mut second = Voice::of(&lab, OTHER_SENDER).await;
     for id in ["b0", "b1", "b2"] {
-        second
-            .say(&outward("org2.example", "partner.example", id))
-            .await;
+        second.say(id).await;
         let id = id.replace('b', "a1");
-        first
-            .say(&outward("org.example", "partner.example", &id))
-            .await;
+        first.say(&id).await;
     }
     lab.partner.heard_stanzas(7).await;
     assert_eq!(ids_of(&lab, "a"), ["a0", "a10", "a11", "a12"]);
@@ -74,9 +102,7 @@ async fn a_pair_that_is_refused_dials_its_own_and_harms_nobody() {
     assert_eq!(lab.partner.streams(), 2);
     // It dies: the refusal is remembered, nothing is asked again.
     lab.partner.hang_up(2).await;
-    second
-        .say(&outward("org2.example", "partner.example", "b3"))
-        .await;
+    second.say("b3").await;
     lab.partner.hears("id='b3'").await;
     let asked = lab
         .partner
@@ -93,15 +119,11 @@ async fn a_late_yes_to_a_pair_that_has_dialled_changes_nothing() {
         ..Plan::default()
     };
     let lab = Lab::start(14, plan).await;
-    let mut first = lab.inside_stream("org.example", "partner.example").await;
-    first
-        .say(&outward("org.example", "partner.example", "a0"))
-        .await;
+    let mut first = Voice::of(&lab, FIRST).await;
+    first.say("a0").await;
     lab.partner.heard_stanzas(1).await;
-    let mut second = lab.inside_stream("org2.example", "partner.example").await;
-    second
-        .say(&outward("org2.example", "partner.example", "b0"))
-        .await;
+    let mut second = Voice::of(&lab, OTHER_SENDER).await;
+    second.say("b0").await;
     lab.partner.heard_stanzas(2).await;
     assert_eq!(lab.partner.streams(), 2);
     lab.partner
@@ -111,16 +133,12 @@ async fn a_late_yes_to_a_pair_that_has_dialled_changes_nothing() {
         )
         .await;
     for id in ["b1", "b2"] {
-        second
-            .say(&outward("org2.example", "partner.example", id))
-            .await;
+        second.say(id).await;
         lab.partner.hears(&format!("id='{id}'")).await;
     }
     // Its own stream dies: the shared one lives, and what waits is carried once.
     lab.partner.hang_up(2).await;
-    second
-        .say(&outward("org2.example", "partner.example", "b3"))
-        .await;
+    second.say("b3").await;
     lab.partner.hears("id='b3'").await;
     assert_eq!(ids_of(&lab, "b"), ["b0", "b1", "b2", "b3"]);
     lab.stop().await;
@@ -134,16 +152,14 @@ async fn when_a_shared_stream_dies_each_pair_sends_again_what_was_not_acknowledg
         ..Plan::default()
     };
     let lab = Lab::start(11, plan).await;
-    let mut first = lab.inside_stream("org.example", "partner.example").await;
-    let mut second = lab.inside_stream("org2.example", "partner.example").await;
-    let say_a = |id: u32| outward("org.example", "partner.example", &format!("a{id}"));
-    let say_b = |id: u32| outward("org2.example", "partner.example", &format!("b{id}"));
+    let mut first = Voice::of(&lab, FIRST).await;
+    let mut second = Voice::of(&lab, OTHER_SENDER).await;
     let mut sent = 0;
     for id in 0..3 {
-        first.say(&say_a(id)).await;
+        first.say(&format!("a{id}")).await;
         sent += 1;
         lab.partner.heard_stanzas(sent).await;
-        second.say(&say_b(id)).await;
+        second.say(&format!("b{id}")).await;
         sent += 1;
         lab.partner.heard_stanzas(sent).await;
     }
@@ -168,17 +184,7 @@ async fn a_pair_that_becomes_forbidden_ends_its_stream_and_the_others_go_on() {
         ..Plan::default()
     };
     let lab = Lab::start(12, plan).await;
-    let mut first = lab.inside_stream("org.example", "partner.example").await;
-    let mut second = lab.inside_stream("org.example", "partner2.example").await;
-    first
-        .say(&outward("org.example", "partner.example", "a0"))
-        .await;
-    lab.partner.heard_stanzas(1).await;
-    second
-        .say(&outward("org.example", "partner2.example", "b0"))
-        .await;
-    lab.partner.heard_stanzas(2).await;
-    assert_eq!(lab.partner.streams(), 1);
+    let _voices = two_on_one(&lab).await;
     lab.change(|config| config.partners[0].domains.truncate(1));
     lab.partner.hears("policy-violation").await;
     lab.partner.connected(2).await;
@@ -197,17 +203,7 @@ async fn a_pair_that_becomes_forbidden_ends_its_stream_and_the_others_go_on() {
 #[tokio::test]
 async fn pairs_that_come_to_belong_to_two_partner_objects_share_no_longer() {
     let lab = Lab::start(13, Plan::default()).await;
-    let mut first = lab.inside_stream("org.example", "partner.example").await;
-    let mut second = lab.inside_stream("org.example", "partner2.example").await;
-    first
-        .say(&outward("org.example", "partner.example", "a0"))
-        .await;
-    lab.partner.heard_stanzas(1).await;
-    second
-        .say(&outward("org.example", "partner2.example", "b0"))
-        .await;
-    lab.partner.heard_stanzas(2).await;
-    assert_eq!(lab.partner.streams(), 1);
+    let (mut first, mut second) = two_on_one(&lab).await;
     lab.change(|config| {
         let mut other = config.partners[0].clone();
         other.name = "other".to_owned();
@@ -216,12 +212,8 @@ async fn pairs_that_come_to_belong_to_two_partner_objects_share_no_longer() {
         config.partners.push(other);
     });
     lab.partner.hears("</stream:stream>").await;
-    first
-        .say(&outward("org.example", "partner.example", "a1"))
-        .await;
-    second
-        .say(&outward("org.example", "partner2.example", "b1"))
-        .await;
+    first.say("a1").await;
+    second.say("b1").await;
     lab.partner.heard_stanzas(4).await;
     assert_eq!(lab.partner.streams(), 3);
     lab.stop().await;

@@ -13,6 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
+use super::shared::say_skipped;
 use crate::{
     edge::{self, binary_named},
     pod,
@@ -38,6 +39,23 @@ pub enum NoImages {
     Program(&'static str),
     #[error("the image {0} is not here; `make tools` makes it")]
     Image(&'static str),
+}
+
+impl NoImages {
+    /// Whether a run that must not skip runs where there should be images.
+    fn should_not_be(&self) -> bool {
+        let ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
+        ci && !matches!(self, Self::NotRoot)
+    }
+}
+
+/// Says that a test is skipped, and why.
+///
+/// # Panics
+/// In CI as root: there they should have been made.
+pub fn skip(why: &NoImages) {
+    assert!(!why.should_not_be(), "{why}, though this is root in CI");
+    say_skipped(why);
 }
 
 /// One of the product's two images.

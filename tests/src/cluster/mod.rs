@@ -1,7 +1,7 @@
 //! A real Kubernetes API for tests: etcd and kube-apiserver as processes, and beside them, where a
 //! test wants it, kube-controller-manager and kubectl.
 //!
-//! There is no node: nothing runs a pod. Without a controller manager nothing acts on Deployments
+//! There is no node unless a test starts one ([`node`]): nothing runs a pod. Without a controller manager nothing acts on Deployments
 //! either, no namespace ends and no garbage is collected; what a test sees is then done by the
 //! operator alone.
 //!
@@ -30,6 +30,7 @@ mod shared;
 mod storage;
 mod submit;
 mod tools;
+mod volumes;
 
 pub use api_server::ApiServer;
 pub use audit::{Audit, Entry, ObjectRef, User};
@@ -44,3 +45,4 @@ pub use process_pod::ProcessPod;
 pub use shared::{Namespace, Shared, alone, alone_within, skip};
 pub use submit::{Answer, Cause, Refusal, Submission, Write};
 pub use tools::{Missing, Tools};
+pub use volumes::{Files, projected};

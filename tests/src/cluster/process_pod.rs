@@ -17,18 +17,23 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod as PodObject, Secret, VolumeProjection};
+use k8s_openapi::api::core::v1::Pod as PodObject;
 use kube::{
     Api, Client, ResourceExt,
     api::{ListParams, Patch, PatchParams},
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 
-use super::Namespace;
+use super::{
+    Namespace,
+    volumes::{Files, projected},
+};
 use crate::{
     edge::{Place, get},
     pod::Pod,
+    wait,
 };
 
 /// As often as a kubelet would ask `/readyz`, and a little more.
@@ -78,9 +83,18 @@ impl ProcessPod {
         })
     }
 
-    /// The process is killed, the pod is not ready any more, until [`Self::come_back`].
-    pub fn vanish(&self) {
+    /// The process is killed, and when it is the pod is said to be not ready, until
+    /// [`Self::come_back`].
+    ///
+    /// # Errors
+    /// When it still answers after a while.
+    pub async fn vanish(&self) -> Result<()> {
         self.down.store(true, Ordering::SeqCst);
+        let admin = SocketAddr::from((self.place.internal_bind, ADMIN_PORT));
+        wait::until("the process is gone", wait::GENEROUS, async || {
+            TcpStream::connect(admin).await.is_err().then_some(())
+        })
+        .await
     }
 
     /// Undoes [`Self::vanish`].
@@ -147,8 +161,6 @@ struct Kubelet {
     down: Arc<AtomicBool>,
 }
 
-type Files = BTreeMap<String, Vec<u8>>;
-
 impl Kubelet {
     async fn run(mut self, fault: &Mutex<Option<String>>, ended: &AtomicBool) {
         while !ended.load(Ordering::SeqCst) {
@@ -190,12 +202,14 @@ impl Kubelet {
         self.is_ready(&pods, object, ready).await
     }
 
-    /// A process for each pod: one that replaces another starts anew.
+    /// A process for each pod: one that replaces another starts anew, and so does one that ended.
     async fn start(&mut self, object: &PodObject) -> Result<()> {
         let uid = object.uid().unwrap_or_default();
         match &mut self.process {
-            Some((_, of)) if *of == uid => {}
             Some((process, of)) => {
+                if *of == uid && !process.is_down() {
+                    return Ok(());
+                }
                 process.kill();
                 process.launch().await?;
                 *of = uid;
@@ -206,7 +220,10 @@ impl Kubelet {
     }
 
     async fn mount(&mut self, object: &PodObject, volume: &'static str) -> Result<()> {
-        let files = self.files(object, volume).await?;
+        let Some(spec) = &object.spec else {
+            return Ok(());
+        };
+        let files = projected(&self.client, &self.namespace, spec, volume).await?;
         let before = self.mounted.get(volume).cloned().unwrap_or_default();
         let Some((process, _)) = self.process.as_mut().filter(|_| files != before) else {
             return Ok(());
@@ -223,36 +240,6 @@ impl Kubelet {
         }
         self.mounted.insert(volume, files);
         Ok(())
-    }
-
-    /// What a projected volume of the pod holds; every source of ours is optional.
-    async fn files(&self, object: &PodObject, volume: &str) -> Result<Files> {
-        let mut files = Files::new();
-        for source in sources(object, volume) {
-            let (data, items) = if let Some(secret) = &source.secret {
-                let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
-                let held = api.get_opt(&secret.name).await?;
-                (held.and_then(|it| it.data), &secret.items)
-            } else if let Some(map) = &source.config_map {
-                let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
-                let held = api.get_opt(&map.name).await?.unwrap_or_default();
-                let mut data = held.binary_data.unwrap_or_default();
-                let texts = held.data.unwrap_or_default().into_iter();
-                data.extend(
-                    texts.map(|(key, text)| (key, k8s_openapi::ByteString(text.into_bytes()))),
-                );
-                (Some(data), &map.items)
-            } else {
-                continue;
-            };
-            let data = data.unwrap_or_default();
-            for item in items.iter().flatten() {
-                if let Some(content) = data.get(&item.key) {
-                    files.insert(item.path.clone(), content.0.clone());
-                }
-            }
-        }
-        Ok(files)
     }
 
     async fn is_ready(&self, pods: &Api<PodObject>, object: &PodObject, ready: bool) -> Result<()> {
@@ -276,15 +263,6 @@ impl Kubelet {
 fn newest(pods: Vec<PodObject>) -> Option<PodObject> {
     pods.into_iter()
         .find(|pod| pod.metadata.deletion_timestamp.is_none())
-}
-
-fn sources(object: &PodObject, volume: &str) -> Vec<VolumeProjection> {
-    let volumes = object.spec.iter().flat_map(|spec| &spec.volumes).flatten();
-    volumes
-        .filter(|it| it.name == volume)
-        .filter_map(|it| it.projected.as_ref()?.sources.clone())
-        .flatten()
-        .collect()
 }
 
 fn says_ready(object: &PodObject, state: &str) -> bool {

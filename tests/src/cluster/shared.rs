@@ -78,6 +78,18 @@ impl Shared {
         alone(self.run(body));
     }
 
+    /// As [`Self::test`], for a test that needs longer than others.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn test_within(
+        &self,
+        limit: Duration,
+        body: impl AsyncFnOnce(&Namespace<'_>) -> Result<()>,
+    ) {
+        alone_within(limit, self.run(body));
+    }
+
     /// As [`Self::test`] for tests that take the server away: one at a time, none of [`Self::test`]
     /// beside them.
     ///

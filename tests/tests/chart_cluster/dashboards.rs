@@ -1,26 +1,22 @@
 //! Dashboards and alerts on a real Prometheus that scrapes a real edge between real servers and a
 //! real operator, with the labels that the chart's PodMonitors give.
 
-use std::{fs, net::SocketAddr, path::Path};
+use std::net::SocketAddr;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
 use xmpp_edge_tests::{
     client::Client,
     cluster::{ApiServer, FakePod, Namespace, Operator, alone},
     conversation,
     edge::manifest,
     federation::{Federation, Method, PARTNER, PARTNER_NAME, Plan},
-    process::Daemon,
+    prometheus::{Prometheus, files},
     servers::Kind,
     wait,
 };
 
-use super::{chart, get, pods_are_ready};
+use super::{get, pods_are_ready};
 
 /// Metrics that have no series here, and why; a query of another one has to return data.
 const EMPTY: &[(&str, &str)] = &[
@@ -35,103 +31,20 @@ const EMPTY: &[(&str, &str)] = &[
     ),
 ];
 
-/// A running Prometheus.
-struct Prometheus {
-    _daemon: Daemon,
-    address: SocketAddr,
-}
-
-impl Prometheus {
-    fn start(
-        folder: &Path,
-        address: SocketAddr,
-        proxy: SocketAddr,
-        operator: SocketAddr,
-    ) -> Result<Self> {
-        let rules = format!("{}/files/rules/alerts.yaml", chart());
-        let job = |name: &str, target: SocketAddr, honor: bool, labels: Value| {
-            json!({"job_name": name, "honor_labels": honor,
-                "static_configs": [{"targets": [target.to_string()], "labels": labels}]})
-        };
-        let config = json!({
-            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-            "rule_files": [rules],
-            "scrape_configs": [
-                job("proxy", proxy, false, json!({"namespace": "chat", "pool": "hq", "pod": "hq-0"})),
-                job("operator", operator, true, json!({"namespace": "edge-system", "pod": "xmpp-edge-0"})),
-            ],
-        });
-        let file = folder.join("prometheus.yml");
-        fs::write(&file, config.to_string())?;
-        let arguments = [
-            format!("--config.file={}", file.display()),
-            format!(
-                "--storage.tsdb.path={}",
-                folder.join("prometheus").display()
-            ),
-            format!("--web.listen-address={address}"),
-        ];
-        let log = folder.join("prometheus.log");
-        let daemon = Daemon::start("prometheus", Path::new("prometheus"), &arguments, &[], &log)?;
-        Ok(Self {
-            _daemon: daemon,
-            address,
-        })
-    }
-
-    async fn get(&self, path: &str) -> Result<Value> {
-        let mut socket = TcpStream::connect(self.address).await?;
-        let request = format!("GET {path} HTTP/1.0\r\nHost: prometheus\r\n\r\n");
-        socket.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).await?;
-        let (_, body) = answer.split_once("\r\n\r\n").context("an HTTP answer")?;
-        serde_json::from_str(body).with_context(|| body.to_owned())
-    }
-
-    /// The series that a query returns.
-    async fn query(&self, query: &str) -> Result<Vec<Value>> {
-        let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
-        let answer = self.get(&format!("/api/v1/query?query={encoded}")).await?;
-        ensure!(answer["status"] == "success", "{query}: {answer}");
-        Ok(answer["data"]["result"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default())
-    }
-}
-
-/// Every query of every dashboard with its panel; variables stand for what is here.
-fn queries() -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    for name in ["overview", "partner", "site", "operator"] {
-        let text = fs::read_to_string(format!("{}/files/dashboards/{name}.json", chart())).unwrap();
-        let dashboard: Value = serde_json::from_str(&text).unwrap();
-        for panel in dashboard["panels"].as_array().unwrap() {
-            for target in panel["targets"].as_array().unwrap() {
-                let mut query = target["expr"].as_str().unwrap().to_owned();
-                for variable in ["namespace", "pool", "partner"] {
-                    query = query.replace(&format!("${variable}"), ".+");
-                }
-                let title = panel["title"].as_str().unwrap();
-                found.push((format!("{name}: {title}"), query));
-            }
-        }
-    }
-    found
-}
-
-fn may_be_empty(query: &str) -> bool {
-    EMPTY.iter().any(|(metric, _)| {
-        let (proxy, operator) = (
-            format!("xmpp_edge_{metric}"),
-            format!("xmpp_edge_operator_{metric}"),
-        );
-        let after = |name: &str| query.split_once(name).map(|(_, rest)| rest.to_owned());
-        let ends =
-            |rest: String| !rest.starts_with(|it: char| it.is_ascii_alphanumeric() || it == '_');
-        after(&proxy).is_some_and(ends) || after(&operator).is_some_and(ends)
-    })
+/// What the two are scraped with: the labels that the chart's PodMonitors give.
+fn jobs(proxy: SocketAddr, operator: SocketAddr) -> [Value; 2] {
+    let job = |name: &str, target: SocketAddr, honor: bool, labels: Value| {
+        json!({"job_name": name, "honor_labels": honor,
+            "static_configs": [{"targets": [target.to_string()], "labels": labels}]})
+    };
+    let (pod, replica) = (
+        json!({"namespace": "chat", "pool": "hq", "pod": "hq-0"}),
+        json!({"namespace": "edge-system", "pod": "xmpp-edge-0"}),
+    );
+    [
+        job("proxy", proxy, false, pod),
+        job("operator", operator, true, replica),
+    ]
 }
 
 fn object(kind: &str, name: &str, spec: Value) -> Value {
@@ -245,7 +158,9 @@ async fn shown(server: &ApiServer) -> Result<()> {
     let lab = &federation.lab;
     let proxy = SocketAddr::from((federation.edge.place().internal_bind, 9090));
     let at = SocketAddr::from((lab.ip(90), 9090));
-    let prometheus = Prometheus::start(lab.directory(), at, proxy, operator.admin())?;
+    let rules = files().join("rules/alerts.yaml");
+    let jobs = jobs(proxy, operator.admin());
+    let prometheus = Prometheus::start(lab.directory(), at, &rules, &jobs)?;
     let (alice, carol, bob) = tokio::try_join!(
         federation.inside.login("alice"),
         federation.inside.login("carol"),
@@ -258,7 +173,7 @@ async fn shown(server: &ApiServer) -> Result<()> {
     let seen = wait::until("every panel has data", wait::GENEROUS * 2, async || {
         number += 1;
         without = match talk(&alice, &carol, &bob, number).await {
-            Ok(()) => queries_without_data(&prometheus).await.ok()?,
+            Ok(()) => prometheus.without_data(EMPTY).await.ok()?,
             Err(error) => vec![format!("{error:#}")],
         };
         without.is_empty().then_some(())
@@ -266,36 +181,7 @@ async fn shown(server: &ApiServer) -> Result<()> {
     .await;
     seen.with_context(|| format!("no data for {without:#?}"))
         .with_context(|| operator.process().tail())?;
-    rules_are_evaluated(&prometheus).await
-}
-
-async fn queries_without_data(prometheus: &Prometheus) -> Result<Vec<String>> {
-    let mut without = Vec::new();
-    for (panel, query) in queries() {
-        if !may_be_empty(&query) && prometheus.query(&query).await?.is_empty() {
-            without.push(format!("{panel}: {query}"));
-        }
-    }
-    Ok(without)
-}
-
-async fn rules_are_evaluated(prometheus: &Prometheus) -> Result<()> {
-    let groups = prometheus.get("/api/v1/rules").await?;
-    let groups = groups["data"]["groups"]
-        .as_array()
-        .cloned()
-        .context("groups")?;
-    let rules = groups
-        .iter()
-        .flat_map(|it| it["rules"].as_array().cloned().unwrap_or_default());
-    let rules: Vec<Value> = rules.collect();
-    ensure!(!rules.is_empty());
-    for rule in rules {
-        ensure!(rule["health"] == "ok", "{rule:#}");
-        // What fires says so of something that is wrong; nothing is.
-        ensure!(rule["state"] != "firing", "{rule:#}");
-    }
-    Ok(())
+    prometheus.rules_are_evaluated().await
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod life;
 mod offline;
 mod rights;
 mod scope;
+mod unit;
 mod values;
 
 use std::{path::PathBuf, process::Stdio};

@@ -5,11 +5,13 @@
 //! | `apply` | whole manifests, by `validate` |
 //! | `pool`, `partner`, `policy` | part of a spec, put into an object that is valid without it, by schema and rules |
 //! | `values` | the chart's values, by `helm template` |
+//! | `podspec` | part of a pod's spec, by Kubernetes' own types |
 //! | `ejabberd` | options that the ejabberd of the tests is run with |
 //! | `status` | what an object's status may hold, by the definitions |
 
 use std::{fs, process::Command};
 
+use k8s_openapi::api::core::v1::PodSpec;
 use serde_json::{Value, json};
 use xmpp_edge_crds::kinds;
 use xmpp_edge_tests::{
@@ -71,6 +73,20 @@ fn part_of_a_spec(kind: &str, block: &Block) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("{violations:#?}"))
+}
+
+fn part_of_a_pod(block: &Block) -> Result<(), String> {
+    let mut fields = yaml(block)?;
+    fields["containers"] = json!([]);
+    let spec: PodSpec =
+        serde_json::from_value(fields.clone()).map_err(|error| error.to_string())?;
+    // What the type does not know is lost on the way.
+    let kept = serde_json::to_value(spec).map_err(|error| error.to_string())?;
+    if kept == fields {
+        Ok(())
+    } else {
+        Err(format!("only this is of a pod: {kept}"))
+    }
 }
 
 /// Names of all options in a configuration, modules included.
@@ -166,6 +182,7 @@ fn every_yaml_block_is_what_it_says() {
                 ["apply"] => validate(&block.text),
                 [kind @ ("pool" | "partner" | "policy")] => part_of_a_spec(kind, &block),
                 ["values"] => values_of_the_chart(&block),
+                ["podspec"] => part_of_a_pod(&block),
                 ["ejabberd"] => run_by_the_tests(&block),
                 ["status"] => part_of_a_status(&block),
                 _ => Err(format!(

@@ -16,39 +16,53 @@ use super::{split, texts};
 
 const PROGRAMS: [&str; 4] = ["xmpp-edge-operator", "xmpp-edge-proxy", "kubectl", "helm"];
 
-/// A command line as a shell would split it; up to where its output goes on or another one begins.
-fn words(line: &str) -> Vec<String> {
-    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
-    for c in line.chars() {
-        match (c, quote) {
-            (c, Some(open)) if c == open => quote = None,
-            (c, Some(_)) => word.get_or_insert_default().push(c),
-            ('\'' | '"', None) => {
-                quote = Some(c);
-                word.get_or_insert_default();
+/// The commands of a line as a shell would split them; what is redirected is left out.
+fn commands(line: &str) -> Vec<Vec<String>> {
+    let mut all = vec![Vec::new()];
+    let (mut word, mut quote, mut redirected) = (None::<String>, None, false);
+    for c in line.chars().chain([' ']) {
+        let ends = quote.is_none() && (c.is_whitespace() || "|><;&()".contains(c));
+        if !ends {
+            match quote {
+                Some(open) if c == open => quote = None,
+                None if c == '\'' || c == '"' => {
+                    quote = Some(c);
+                    word.get_or_insert_default();
+                }
+                _ => word.get_or_insert_default().push(c),
             }
-            ('|' | '>' | '<' | ';' | '&' | ')', None) => break,
-            (c, None) if c.is_whitespace() => words.extend(word.take()),
-            (c, None) => word.get_or_insert_default().push(c),
+            continue;
+        }
+        let ended = word.take().filter(|_| !redirected);
+        all.last_mut().expect("there is one").extend(ended);
+        match c {
+            '>' | '<' => redirected = true,
+            '|' | ';' | '&' | '(' | ')' => {
+                redirected = false;
+                all.push(Vec::new());
+            }
+            _ => {}
         }
     }
-    words.extend(word);
-    // `# what follows is for the reader`
-    let end = words.iter().position(|word| word == "#");
-    words.truncate(end.unwrap_or(words.len()));
-    words
+    for words in &mut all {
+        // `# what follows is for the reader`
+        let end = words.iter().position(|word| word == "#");
+        words.truncate(end.unwrap_or(words.len()));
+    }
+    all
 }
 
-/// The program and its arguments, if this is a command line of one that is checked.
-fn command(line: &str) -> Option<(&'static str, Vec<String>)> {
+/// The commands of a line that are checked: program and arguments.
+fn checked(line: &str) -> Vec<(&'static str, Vec<String>)> {
     let line = line.trim().trim_start_matches("$ ");
     let line = line.strip_prefix("ExecStart=").unwrap_or(line);
-    let mut words = words(line).into_iter();
-    let first = words.next()?;
-    let name = Path::new(&first).file_name()?.to_str()?.to_owned();
-    let program = PROGRAMS.into_iter().find(|it| *it == name)?;
-    let arguments: Vec<String> = words.collect();
-    (!arguments.is_empty()).then_some((program, arguments))
+    let known = |words: Vec<String>| {
+        let name = Path::new(words.first()?).file_name()?.to_str()?;
+        let program = PROGRAMS.into_iter().find(|it| *it == name)?;
+        let arguments = words[1..].to_vec();
+        (!arguments.is_empty()).then_some((program, arguments))
+    };
+    commands(line).into_iter().filter_map(known).collect()
 }
 
 /// How a command line stands in a document: to be typed as it is, or named in a sentence.
@@ -122,7 +136,7 @@ fn every_command_line_is_one_that_its_program_takes() {
     let mut found = BTreeMap::new();
     for (path, text) in texts() {
         for (place, line) in lines(&text) {
-            if let Some((program, arguments)) = command(&line) {
+            for (program, arguments) in checked(&line) {
                 found.insert((place, program, arguments), path.display().to_string());
             }
         }

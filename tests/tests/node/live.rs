@@ -18,7 +18,7 @@ fn a_partner_is_suspended_and_a_policy_changed_and_nobody_else_notices() {
         let talk = Talk::begin(stage).await?;
 
         stage.edit("xfp/partner", &json!({"suspended": true}))?;
-        let refused = Some("policy-violation");
+        let refused = Some("not-allowed");
         until_sent(stage, "refused while suspended", refused).await?;
         stage.edit("xfp/partner", &json!({"suspended": false}))?;
         until_sent(stage, "it passes again", None).await?;

@@ -5,7 +5,10 @@
 
 mod install;
 mod live;
+mod monitoring;
 mod pods;
 mod pool;
+mod postgres;
 mod stage;
 mod talk;
+mod upgrade;

@@ -16,6 +16,7 @@ pub struct Pod {
     pub restarts: i64,
     pub ready: bool,
     pub ending: bool,
+    pub image: String,
     /// Of the pod template.
     pub print: String,
 }
@@ -50,20 +51,25 @@ impl Stage {
 
     /// SIGKILL to the proxy in a pod.
     pub fn kill(&self, pod: &Pod) -> Result<()> {
+        let mine = self.processes(pod)?;
+        ensure!(!mine.is_empty(), "no process of {}", pod.name);
+        for id in mine {
+            kill_process(id, Signal::KILL)?;
+        }
+        Ok(())
+    }
+
+    /// The proxy's processes in a pod.
+    pub fn processes(&self, pod: &Pod) -> Result<Vec<Pid>> {
         let group = format!("pod{}", pod.uid);
-        let processes = fs::read_dir("/proc")?.flatten();
-        let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        let entries = fs::read_dir("/proc")?.flatten();
+        let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
         let mine = ids.filter(|id| {
             let read = |file: &str| fs::read_to_string(format!("/proc/{id}/{file}"));
             let named = read("comm").is_ok_and(|comm| comm.starts_with("xmpp-edge"));
             named && read("cgroup").is_ok_and(|groups| groups.contains(&group))
         });
-        let mine: Vec<i32> = mine.collect();
-        ensure!(!mine.is_empty(), "no process of {}", pod.name);
-        for id in mine {
-            kill_process(Pid::from_raw(id).context("a pid")?, Signal::KILL)?;
-        }
-        Ok(())
+        Ok(mine.filter_map(Pid::from_raw).collect())
     }
 
     /// The certificate that a pool's load balancer leads partners to, in base64.
@@ -98,6 +104,7 @@ impl Pod {
             uid: text(&metadata["uid"]),
             restarts: status["restartCount"].as_i64().unwrap_or_default(),
             ready: status["ready"] == true,
+            image: text(&pod["spec"]["containers"][0]["image"]),
             ending: metadata["deletionTimestamp"].is_string(),
             print: text(&metadata["labels"]["pod-template-hash"]),
         }

@@ -6,6 +6,7 @@ use serde_json::json;
 use xmpp_edge_tests::wait;
 
 use crate::{
+    pods::Pod,
     stage::{EDGE, OWN, SOON, STAGE, Stage},
     talk::Talk,
 };
@@ -103,35 +104,40 @@ fn a_pool_is_scaled_up_and_down_and_nothing_is_lost() {
 #[test]
 fn pools_of_a_domain_are_replaced_one_after_the_other_the_least_preferred_first() {
     STAGE.test(async |stage| {
-        let print = |pool: &str| -> Result<String> { Ok(stage.pods(pool)?[0].print.clone()) };
-        let (hq, branch) = (print("hq")?, print("branch")?);
+        let standing = |pool: &str| -> Result<Vec<Pod>> {
+            let mut pods = stage.pods(pool)?;
+            pods.retain(|pod| !pod.ending);
+            Ok(pods)
+        };
+        let (hq, branch) = (standing("hq")?, standing("branch")?);
         let talk = Talk::begin(stage).await?;
         let stamp = format!("{:?}", std::time::SystemTime::now());
-        for pool in ["epool/hq", "epool/branch"] {
+        for pool in ["epool/branch", "epool/hq"] {
             stage.edit(
                 pool,
                 &json!({"podTemplate": {"annotations": {"stamp": stamp}}}),
             )?;
         }
-        let mut order = Vec::new();
-        wait::until("both are replaced", SOON * 3, async || {
-            let (now, then) = (stage.pods("hq").ok()?, stage.pods("branch").ok()?);
-            let new = |pods: &[crate::pods::Pod], old: &str| pods.iter().any(|it| it.print != old);
-            let done = |pods: &[crate::pods::Pod], old: &str| {
-                pods.iter().all(|it| it.print != old && it.ready)
+        let is_new = |pod: &Pod, old: &[Pod]| pod.print != old[0].print;
+        let mut seen = Vec::new();
+        wait::until("both are replaced", SOON * 2, async || {
+            // The more preferred one first, so that nothing of the other can happen in between.
+            let preferred = standing("hq").ok()?;
+            let other = standing("branch").ok()?;
+            let begun = preferred.iter().any(|it| is_new(it, &hq));
+            let done = |pods: &[Pod], old: &[Pod]| {
+                let new = pods.iter().all(|it| is_new(it, old) && it.ready);
+                new && pods.len() == old.len()
             };
-            let seen = (new(&then, &branch), done(&then, &branch), new(&now, &hq));
-            if order.last() != Some(&seen) {
-                order.push(seen);
+            let step = (done(&other, &branch), begun);
+            if seen.last() != Some(&step) {
+                seen.push(step);
             }
-            (done(&now, &hq) && now.len() == 2 && done(&then, &branch)).then_some(())
+            (step.0 && done(&preferred, &hq)).then_some(())
         })
         .await?;
-        // hq has a new pod only where all of branch's are.
-        ensure!(
-            order.iter().all(|(_, done, begun)| *done || !*begun),
-            "{order:?}"
-        );
+        let in_order = !seen.contains(&(false, true));
+        ensure!(in_order, "branch is done, hq has begun: {seen:?}");
         talk.goes_on().await?;
         talk.end().await?.nothing_lost()
     });
@@ -173,6 +179,29 @@ fn a_site_dies_and_the_second_one_takes_over_and_back_and_nothing_is_lost() {
         stage.kubectl().run(&["uncordon", "node1"])?;
         settled(stage, "hq", 2).await?;
         published(stage, &["edge.org.example", "edge2.org.example"]).await?;
+        talk.goes_on().await?;
+        talk.end().await?.nothing_lost()
+    });
+}
+
+#[test]
+fn without_an_api_server_pods_go_on_and_come_back_when_they_are_killed() {
+    STAGE.test(async |stage| {
+        let pods = stage.pods("hq")?;
+        let talk = Talk::begin(stage).await?;
+        stage.cluster.server().kill();
+        talk.goes_on().await?;
+        let before = stage.processes(&pods[0])?;
+        stage.kill(&pods[0])?;
+        // The kubelet starts it again by itself, on the volumes that it has.
+        let back = async || {
+            let now = stage.processes(&pods[0]).ok()?;
+            now.iter().any(|id| !before.contains(id)).then_some(())
+        };
+        wait::until("the proxy runs again", SOON, back).await?;
+        talk.goes_on().await?;
+        stage.cluster.server().launch().await?;
+        settled(stage, "hq", 2).await?;
         talk.goes_on().await?;
         talk.end().await?.nothing_lost()
     });

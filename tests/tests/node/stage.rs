@@ -29,9 +29,11 @@ pub const OWN: &str = "org.example";
 /// Namespace of the edge.
 pub const EDGE: &str = "edge";
 /// Namespace of the server inside.
-const CHAT: &str = "chat";
+pub const CHAT: &str = "chat";
 /// Namespace of the operator.
-const SYSTEM: &str = "edge-system";
+pub const SYSTEM: &str = "edge-system";
+/// The chart.
+pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/xmpp-edge");
 
 /// What one test may take, the start of all and other tests' turns included.
 const TEST: Duration = Duration::from_secs(900);
@@ -79,6 +81,7 @@ pub struct Stage {
     /// Whom partners trust and are trusted by.
     pub authority: Authority,
     pub cluster: Cluster,
+    pub internet: &'static Internet,
     _directory: TempDir,
 }
 
@@ -112,6 +115,7 @@ impl Stage {
             dns,
             authority,
             cluster,
+            internet,
             _directory: directory,
         };
         let installed = stage.install().await;
@@ -122,11 +126,10 @@ impl Stage {
     /// What docs/guide/install.md and the comments in the examples say.
     async fn install(&mut self) -> Result<()> {
         self.apply(&example("namespaces.yaml"))?;
-        let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/xmpp-edge");
         let place = ["--namespace", SYSTEM, "--create-namespace"];
         let values = ["--set", "watchNamespaces={edge}"];
         self.helm()?
-            .run(&[&["install", "xmpp-edge", chart], &place[..], &values].concat())?;
+            .run(&[&["install", "xmpp-edge", CHART], &place[..], &values].concat())?;
         self.secret("tsig", &json!({"name": EDITOR, "secret": SECRET}))?;
         self.certify()?;
         let roots = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "roots", "namespace": EDGE},

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{ConfigMap, KeyToPath, Secret, VolumeProjection},
+    core::v1::{ConfigMap, Secret},
 };
 use kube::Api;
 use parking_lot::Mutex;
@@ -23,12 +23,12 @@ use tokio::{
     task::JoinHandle,
 };
 use xmpp_edge_tests::{
-    cluster::{Namespace, Operator, PodObject},
+    cluster::{Namespace, Operator, PodObject, projected},
     edge::Place,
     lab::Lab,
     peer::{Login, Peer},
     pki::{Leaf, Usage},
-    pod::{Pod, Volume},
+    pod::Pod,
     servers::S2S_PORT,
     wait,
 };
@@ -108,51 +108,19 @@ async fn carry(
     Ok(())
 }
 
-/// One source of a projected volume, as far as its object is there.
-async fn mount(
-    namespace: &Namespace<'_>,
-    volume: &mut Volume,
-    source: &VolumeProjection,
-) -> Result<()> {
-    let (items, data) = if let Some(secret) = &source.secret {
-        let found = namespace.api::<Secret>().get_opt(&secret.name).await?;
-        let data = found.and_then(|it| it.data).unwrap_or_default();
-        let data = data.into_iter().map(|(key, value)| (key, value.0));
-        (&secret.items, data.collect::<Vec<_>>())
-    } else if let Some(map) = &source.config_map {
-        let found = namespace.api::<ConfigMap>().get_opt(&map.name).await?;
-        let found = found.unwrap_or_default();
-        let text = found.data.unwrap_or_default().into_iter();
-        let text = text.map(|(key, value)| (key, value.into_bytes()));
-        let binary = found.binary_data.unwrap_or_default().into_iter();
-        let binary = binary.map(|(key, value)| (key, value.0));
-        (&map.items, text.chain(binary).collect())
-    } else {
-        return Ok(());
-    };
-    for KeyToPath { key, path, .. } in items.iter().flatten() {
-        let content = data.iter().find(|(it, _)| it == key);
-        let content = content.map(|(_, content)| content.as_slice());
-        volume.change(&[(path, content)])?;
-    }
-    Ok(())
-}
-
 /// As a kubelet mounts what the pool's pods name.
-async fn mount_all(namespace: &Namespace<'_>, pod: &mut Pod) -> Result<()> {
+async fn mount(namespace: &Namespace<'_>, pod: &mut Pod) -> Result<()> {
     let deployments: Api<Deployment> = namespace.api();
     let deployment = deployments.get("hq").await?;
     let template = deployment.spec.context("a spec")?.template;
-    let volumes = template.spec.and_then(|it| it.volumes);
-    for volume in volumes.into_iter().flatten() {
-        let sources = volume.projected.and_then(|it| it.sources);
-        let place = match volume.name.as_str() {
-            "config" => &mut pod.config,
-            _ => &mut pod.secrets,
-        };
-        for source in sources.into_iter().flatten() {
-            mount(namespace, place, &source).await?;
-        }
+    let spec = template.spec.context("a pod's spec")?;
+    for (name, volume) in [("config", &mut pod.config), ("secrets", &mut pod.secrets)] {
+        let files = projected(&namespace.client, &namespace.name, &spec, name).await?;
+        let files: Vec<(&str, Option<&[u8]>)> = files
+            .iter()
+            .map(|(path, content)| (path.as_str(), Some(content.as_slice())))
+            .collect();
+        volume.change(&files)?;
     }
     Ok(())
 }
@@ -207,7 +175,7 @@ fn what_changes_in_a_real_proxy_is_told_by_changes_and_everything_anew_once_it_r
         let admin = SocketAddr::from((place.internal_bind, 9090));
         let mut proxy = Pod::start(place).await?;
         wait::until("the proxy has all that it needs", SOON, async || {
-            mount_all(namespace, &mut proxy).await.ok()?;
+            mount(namespace, &mut proxy).await.ok()?;
             let (code, _) = proxy.get("/readyz").await.ok()?;
             (code == 200).then_some(())
         })

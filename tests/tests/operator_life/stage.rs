@@ -9,6 +9,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 use xmpp_edge_crds::kinds::{EdgePool, ExternalAccessPolicy, XmppFederatedPartner};
+pub use xmpp_edge_tests::cluster::pools::condition;
 use xmpp_edge_tests::{
     cluster::{Namespace, Submission},
     wait,
@@ -84,19 +85,6 @@ pub async fn get(namespace: &Namespace<'_>, object: &Value) -> Result<Value> {
     let api: Api<DynamicObject> =
         Api::namespaced_with(namespace.client.clone(), &namespace.name, &resource);
     Ok(serde_json::to_value(api.get(name).await?)?)
-}
-
-/// `STATUS, REASON` of a condition in an object; empty where there is none.
-pub fn condition(object: &Value, name: &str) -> String {
-    let conditions = object["status"]["conditions"]
-        .as_array()
-        .into_iter()
-        .flatten();
-    let found = conditions.into_iter().find(|it| it["type"] == name);
-    found.map_or_else(String::new, |it| {
-        let text = |field: &str| it[field].as_str().unwrap_or_default().to_owned();
-        format!("{}, {}", text("status"), text("reason"))
-    })
 }
 
 /// What a status may take on a loaded machine; the promise is 10 s.

@@ -7,7 +7,7 @@ use xmpp_edge_tests::{
     servers::S2S_PORT,
 };
 
-use crate::{RIG, authority, delivers, dialled_back, publish, secured, verify_answer};
+use crate::{RIG, authority, delivers, dialled_back, in_question, publish, secured, verify_answer};
 
 #[test]
 fn d_20_pairs_on_one_stream_are_bounded() {
@@ -77,16 +77,7 @@ fn d_21_a_storm_of_keys_is_no_amplifier() {
 #[test]
 fn d_22_a_question_does_not_lead_to_a_question() {
     RIG.test(22, async |s| {
-        let mut behaviour = s.good_behaviour()?;
-        behaviour.verify = Some(Verdict::Never);
-        let server = s.serve(behaviour).await?;
-        let (mut peer, id) = secured(s).await?;
-        peer.db_result(&s.domain, OWN, "good").await?;
-        server
-            .until("the key is asked about", |seen| {
-                seen.iter().any(|c| c.asked > 0)
-            })
-            .await?;
+        let (server, mut peer, id) = in_question(s, "good").await?;
         for _ in 0..50 {
             server.tell_all(&Command::Send(format!(
                 "<db:result from='{0}' to='{OWN}'>x</db:result>\

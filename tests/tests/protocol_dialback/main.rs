@@ -13,7 +13,9 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use xmpp_edge_tests::{
     edge::{manifest, texts},
-    peer::{Behaviour, ClientTls, Command, Features, Identity, Login, Open, Peer, PeerServer},
+    peer::{
+        Behaviour, ClientTls, Command, Features, Identity, Login, Open, Peer, PeerServer, Verdict,
+    },
     pki::{Authority, Leaf, Usage},
     rig::{ALICE, OWN, Plan, SECOND, Scene, Shared},
     servers::S2S_PORT,
@@ -124,6 +126,28 @@ async fn dialled_back(s: &Scene, key: &str) -> Result<Peer> {
 fn publish(s: &Scene, domain: &str) {
     let target = format!("xmpp.{}", s.domain);
     s.rig.lab.dns().xmpp_server(domain, 0, 0, S2S_PORT, &target);
+}
+
+/// A connection inside TLS whose `key` was asked about at a server that answers nothing by itself.
+async fn in_question(s: &Scene, key: &str) -> Result<(PeerServer, Peer, String)> {
+    let mut behaviour = s.good_behaviour()?;
+    behaviour.verify = Some(Verdict::Never);
+    let server = s.serve(behaviour).await?;
+    let (mut peer, id) = secured(s).await?;
+    peer.db_result(&s.domain, OWN, key).await?;
+    server
+        .until("the key is asked about", |seen| {
+            seen.iter().any(|c| c.asked > 0)
+        })
+        .await?;
+    Ok((server, peer, id))
+}
+
+/// Sends these keys of one pair at once.
+async fn send_keys(s: &Scene, peer: &mut Peer, keys: [&str; 2]) -> Result<()> {
+    let domain = &s.domain;
+    let keys = keys.map(|key| format!("<db:result from='{domain}' to='{OWN}'>{key}</db:result>"));
+    peer.send(keys.concat()).await
 }
 
 /// A message from `from` that must not get through.

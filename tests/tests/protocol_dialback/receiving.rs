@@ -12,7 +12,8 @@ use xmpp_edge_tests::{
 };
 
 use crate::{
-    RIG, authority, delivers, dialled_back, publish, push, result_answer, secured, verify_answer,
+    RIG, authority, delivers, dialled_back, in_question, publish, push, result_answer, secured,
+    send_keys, verify_answer,
 };
 
 #[test]
@@ -175,16 +176,7 @@ fn d_08_an_unsolicited_result_authorises_nobody() {
 #[test]
 fn d_10_only_the_answer_to_the_question_counts() {
     RIG.test(10, async |s| {
-        let mut behaviour = s.good_behaviour()?;
-        behaviour.verify = Some(Verdict::Never);
-        let server = s.serve(behaviour).await?;
-        let (mut peer, id) = secured(s).await?;
-        peer.db_result(&s.domain, OWN, "bad").await?;
-        server
-            .until("the key is asked about", |seen| {
-                seen.iter().any(|c| c.asked > 0)
-            })
-            .await?;
+        let (server, mut peer, id) = in_question(s, "bad").await?;
         for (from, to, id) in [
             (&*s.domain, OWN, "another"),
             (&*s.domain, OWN, ""),
@@ -215,15 +207,7 @@ fn d_12_a_second_key_for_a_pair_changes_nothing() {
     RIG.test(12, async |s| {
         let _server = authority(s, &["good"]).await?;
         let (mut peer, _) = secured(s).await?;
-        let both: String = ["good", "bad"]
-            .map(|key| {
-                format!(
-                    "<db:result from='{}' to='{OWN}'>{key}</db:result>",
-                    s.domain
-                )
-            })
-            .concat();
-        peer.send(both).await?;
+        send_keys(s, &mut peer, ["good", "bad"]).await?;
         ensure!(peer.db_answer("result", &s.domain, OWN).await? == "valid");
         s.delivers_inwards(&mut peer).await?;
         peer.db_result(&s.domain, OWN, "bad").await?;
@@ -234,15 +218,7 @@ fn d_12_a_second_key_for_a_pair_changes_nothing() {
         ensure!(answers == 1, "{answers} in {}", peer.received());
         // Bad before good: the good one does not rescue it.
         let (mut peer, _) = secured(s).await?;
-        let both: String = ["bad", "good"]
-            .map(|key| {
-                format!(
-                    "<db:result from='{}' to='{OWN}'>{key}</db:result>",
-                    s.domain
-                )
-            })
-            .concat();
-        peer.send(both).await?;
+        send_keys(s, &mut peer, ["bad", "good"]).await?;
         ensure!(peer.db_answer("result", &s.domain, OWN).await? == "invalid");
         peer.expect_stream_error("not-authorized").await?;
         s.unharmed(Moved::Attempt("DialbackFailed")).await
@@ -252,16 +228,7 @@ fn d_12_a_second_key_for_a_pair_changes_nothing() {
 #[test]
 fn d_13_a_stanza_before_the_verdict_ends_the_stream() {
     RIG.test(13, async |s| {
-        let mut behaviour = s.good_behaviour()?;
-        behaviour.verify = Some(Verdict::Never);
-        let server = s.serve(behaviour).await?;
-        let (mut peer, id) = secured(s).await?;
-        peer.db_result(&s.domain, OWN, "good").await?;
-        server
-            .until("the key is asked about", |seen| {
-                seen.iter().any(|c| c.asked > 0)
-            })
-            .await?;
+        let (server, mut peer, id) = in_question(s, "good").await?;
         push(s, &mut peer, &s.user("rob")).await;
         peer.expect_stream_error("not-authorized").await?;
         // The verdict that comes after releases nothing.

@@ -57,7 +57,7 @@ async fn people(
 fn a_stream_that_the_second_site_opens_is_verified_at_the_first() {
     alone(async {
         let world = World::new().await?;
-        let cluster = Cluster::start(&world, by_dialback()).await?;
+        let cluster = Cluster::start(&world, by_dialback(), &[]).await?;
         let hq = cluster.site(&world, "hq", (20, 21), 10).await?;
         let dr = cluster.site(&world, "dr", (22, 23), 20).await?;
         world.leads_to(&["hq", "dr"]).await?;
@@ -80,8 +80,8 @@ fn two_clusters_vouch_for_each_other_once_they_are_given_one_secret() {
     alone(async {
         let world = World::new().await?;
         let (first, second) = (
-            Cluster::start(&world, by_dialback()).await?,
-            Cluster::start(&world, by_dialback()).await?,
+            Cluster::start(&world, by_dialback(), &[]).await?,
+            Cluster::start(&world, by_dialback(), &[]).await?,
         );
         let hq = first.site(&world, "hq", (20, 21), 10).await?;
         let dr = second.site(&world, "dr", (22, 23), 20).await?;

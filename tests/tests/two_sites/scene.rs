@@ -7,7 +7,7 @@ use hickory_proto::rr::RecordType;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{
     Api,
-    api::{Patch, PatchParams},
+    api::{Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 use xmpp_edge_tests::{
@@ -91,12 +91,17 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts one. `partner` is the partner's spec beside its domain.
-    pub async fn start(world: &World, partner: Value) -> Result<Self> {
+    /// Starts one. `partner` is the partner's spec beside its domain; the Secrets `given` are there
+    /// before the operator is.
+    pub async fn start(world: &World, partner: Value, given: &[Secret]) -> Result<Self> {
         let server = ApiServer::start().await?;
         server.install_kinds().await?;
         let controllers = ControllerManager::start(&server, WITHOUT_NODES).await?;
         let namespace = Namespace::new(&server, NAMESPACE).await?;
+        for secret in given {
+            let secrets: Api<Secret> = namespace.api();
+            secrets.create(&PostParams::default(), secret).await?;
+        }
         let operator = Operator::start(&namespace, &[]).await?;
         secret(
             &namespace,
@@ -191,6 +196,19 @@ impl Cluster {
             it.data.as_ref()?.get("ca.crt").cloned()
         });
         tokio::try_join!(identity, trust)
+    }
+
+    /// What another cluster is to have alike, once it is made: internal CA and dialback secret, as
+    /// somebody copies them who knows nothing of labels.
+    pub async fn to_be_given(&self) -> Result<Vec<Secret>> {
+        let mut copies = Vec::new();
+        for name in ["xmpp-edge-internal-ca", "xmpp-edge-dialback"] {
+            let namespace = self.namespace();
+            let made = until(&namespace, name, |it: &Secret| it.data.clone()).await?;
+            let copy = json!({"metadata": {"name": name}, "data": made});
+            copies.push(serde_json::from_value(copy)?);
+        }
+        Ok(copies)
     }
 
     /// A Secret's text.

@@ -37,7 +37,9 @@ pub use lacking::Lacking;
 pub use machine::Machine;
 pub use site::Site;
 
-use super::{ApiServer, ControllerManager, WITH_NODES, WITHOUT_NODES, place::Place, shared};
+use super::{
+    ApiServer, ControllerManager, WITH_NODES, WITHOUT_NODES, images, place::Place, shared,
+};
 use crate::{process::Daemon, wait};
 use containers::Containers;
 use lacking::Programs;
@@ -177,6 +179,7 @@ pub fn on_the_internet<F: Future<Output = Result<()>>>(
 fn skip(lacking: &Lacking) {
     match lacking {
         Lacking::Program(missing) => shared::skip(missing),
+        Lacking::Images(none) => images::skip(none),
         other => shared::say_skipped(other),
     }
 }

@@ -1,0 +1,176 @@
+//! Policies: who is granted where, and what may not be meant so.
+
+use super::*;
+
+const ON: &str = "enableFederationAccess: true, enableXmppAccess: true";
+
+#[test]
+fn a_user_stands_in_one_policy_at_most() {
+    let user =
+        |name: &str, users: &str| policy(name, &format!("scope: User, {ON}, users: [{users}]"));
+    let rows: &[Row] = &[
+        (
+            "two Global",
+            String::new(),
+            policy("a", &format!("scope: Global, {ON}"))
+                + &policy("b", &format!("scope: Global, {ON}")),
+            &[("a", "*")],
+            &[("b", Reason::Conflict)],
+        ),
+        (
+            "who is in force stays",
+            policy("b", &format!("scope: Global, {ON}")),
+            policy("a", &format!("scope: Global, {ON}"))
+                + &policy("b", &format!("scope: Global, {ON}")),
+            &[("b", "*")],
+            &[("a", Reason::Conflict), ("b", Reason::Accepted)],
+        ),
+        (
+            "two for one site",
+            String::new(),
+            policy("a", "scope: Site, site: hq-site") + &policy("b", "scope: Site, site: hq-site"),
+            &[("a", "site hq-site")],
+            &[("b", Reason::Conflict)],
+        ),
+        (
+            "a user twice, however written: left out whole",
+            String::new(),
+            user("a", "alice@org.example") + &user("b", "Alice@org.example, bob@org.example"),
+            &[("a", "alice@org.example")],
+            &[("b", Reason::Conflict)],
+        ),
+        (
+            "a domain twice",
+            String::new(),
+            user("a", "'*@org.example'") + &user("b", "'*@org.example'"),
+            &[("a", "*@org.example")],
+            &[("b", Reason::Conflict)],
+        ),
+        (
+            "a user beside his domain is no conflict",
+            String::new(),
+            user("a", "'*@org.example'") + &user("b", "bob@org.example"),
+            &[("a", "*@org.example"), ("b", "bob@org.example")],
+            &[("a", Reason::Accepted), ("b", Reason::Accepted)],
+        ),
+        (
+            "a policy that grew into a conflict stays as it was",
+            user("a", "alice@org.example") + &user("b", "bob@org.example"),
+            user("a", "alice@org.example") + &user("b", "bob@org.example, alice@org.example"),
+            &[("a", "alice@org.example"), ("b", "bob@org.example")],
+            &[("b", Reason::Conflict)],
+        ),
+        (
+            "a localpart that two servers read as two users",
+            String::new(),
+            user("a", "\u{2163}@org.example"),
+            &[],
+            &[("a", Reason::InvalidUser)],
+        ),
+    ];
+    for (case, before, after, expected, reasons) in rows {
+        let hq = pool("hq", HQ, "");
+        let first = run(&(hq.clone() + before), &Configs::new());
+        let second = run(&(hq + after), &first.configs);
+        assert_eq!(policies(&second.configs), pairs(expected), "{case}");
+        for (name, wanted) in *reasons {
+            let (_, got, message) = accepted(&second, name);
+            assert_eq!(got, *wanted, "{case}: {name}: {message}");
+        }
+    }
+}
+
+#[test]
+fn nobody_falls_to_a_wider_policy_because_a_list_could_not_be_read() {
+    let hq = pool("hq", HQ, "") + &policy("wide", &format!("scope: Global, {ON}"));
+    let narrow = policy(
+        "narrow",
+        "scope: User, usersFrom: [{configMapRef: {name: grants, key: list}}]",
+    );
+    let list = config_map(
+        "grants",
+        "list",
+        "# the blocked\\n alice@org.example \\n\\n*@sub.example\\n",
+    );
+    let good = run(&(hq.clone() + &narrow + &list), &Configs::new());
+    assert_eq!(
+        policies(&good.configs)[0],
+        pairs(&[("narrow", "alice@org.example *@sub.example")])[0]
+    );
+    for (case, rest, wanted) in [
+        ("the map is gone", String::new(), Reason::ReferenceMissing),
+        (
+            "a line is no JID",
+            config_map("grants", "list", "alice@org.example\\nx y@org.example"),
+            Reason::InvalidUser,
+        ),
+    ] {
+        let after = run(&(hq.clone() + &narrow + &rest), &good.configs);
+        assert_eq!(policies(&after.configs), policies(&good.configs), "{case}");
+        let (_, got, message) = accepted(&after, "narrow");
+        assert_eq!(got, wanted, "{case}");
+        if wanted == Reason::InvalidUser {
+            assert!(message.contains("line 2"), "{message}");
+        }
+    }
+    let gone = run(&hq, &good.configs);
+    assert_eq!(
+        policies(&gone.configs),
+        pairs(&[("wide", "*")]),
+        "a deletion always takes effect"
+    );
+}
+
+#[test]
+fn what_may_not_be_meant_so_is_a_warning() {
+    for (spec, says) in [
+        (format!("scope: Global, {ON}, partners: [nobody]"), "nobody"),
+        (
+            "scope: Global, enableXmppAccess: true".to_owned(),
+            "enableFederationAccess",
+        ),
+        (format!("scope: Site, site: moon, {ON}"), "moon"),
+        (
+            format!("scope: User, {ON}, users: [a@elsewhere.example]"),
+            "elsewhere.example",
+        ),
+    ] {
+        let compiled = run(&(pool("hq", HQ, "") + &policy("p", &spec)), &Configs::new());
+        let (status, _, message) = accepted(&compiled, "p");
+        assert!(status && message.contains(says), "{spec}: {message}");
+        assert!(
+            compiled
+                .diagnostics
+                .iter()
+                .any(|d| d.severity == Severity::Warning)
+        );
+        assert!(!compiled.has_errors());
+    }
+}
+
+#[test]
+fn the_home_site_is_the_preferred_pools_whatever_its_state() {
+    for (a, b, expected) in [
+        ("", "", "a-site"),
+        (", route: {priority: 20}", "", "b-site"),
+        (
+            ", route: {priority: 5, enabled: false}, suspended: true",
+            "",
+            "a-site",
+        ),
+    ] {
+        let yaml = pool("a", HQ, a) + &pool("b", "org.example, b.example", b);
+        let compiled = run(&yaml, &Configs::new());
+        for config in compiled.configs.values() {
+            let home = config.access.home_sites.get(HQ).map(String::as_str);
+            assert_eq!(home, Some(expected), "{a} | {b}");
+        }
+        let all: Vec<&str> = compiled.configs["a"]
+            .namespace_domains
+            .iter()
+            .map(|d| d.as_str())
+            .collect();
+        assert_eq!(all, ["b.example", "org.example"]);
+        assert_eq!(compiled.configs["a"].edges.len(), 2);
+    }
+}

@@ -1,0 +1,237 @@
+//! Pools and the whole: gateways, what broke stays, generations, sizes.
+
+use super::*;
+
+#[test]
+fn what_broke_stays_as_last_compiled_and_all_else_goes_through() {
+    let ca = rcgen::generate_simple_self_signed(["ca.example".to_owned()])
+        .unwrap()
+        .cert
+        .pem();
+    let ca_map = config_map("ca", "ca.crt", &ca.replace('\n', "\\n"));
+    let trusting = |more: &str| {
+        partner(
+            "p",
+            "p.example",
+            &format!(", trust: {{caConfigMapRef: {{name: ca, key: ca.crt}}}}{more}"),
+        )
+    };
+    let hq = pool("hq", HQ, "");
+    let good = run(&(hq.clone() + &ca_map + &trusting("")), &Configs::new());
+    assert_eq!(reason(&good, "p"), Reason::Accepted);
+    let in_force = good.configs["hq"].partners[0].clone();
+    assert_eq!(in_force.trust.ca.as_deref(), Some(ca.as_str()));
+
+    let rows = [
+        (
+            "the map is gone",
+            trusting(", connectionLimit: 3"),
+            Reason::ReferenceMissing,
+        ),
+        (
+            "the key is gone",
+            config_map("ca", "other", "x") + &trusting(""),
+            Reason::ReferenceMissing,
+        ),
+        (
+            "no PEM",
+            config_map("ca", "ca.crt", "hello") + &trusting(""),
+            Reason::InvalidCertificate,
+        ),
+    ];
+    for (case, yaml, wanted) in rows {
+        let after = run(
+            &(hq.clone() + &yaml + &partner("q", "q.example", "")),
+            &good.configs,
+        );
+        assert_eq!(after.configs["hq"].partners[0], in_force, "{case}");
+        assert_eq!(
+            partners(&after.configs).len(),
+            2,
+            "{case}: the other change goes through"
+        );
+        let (_, got, message) = accepted(&after, "p");
+        assert_eq!(got, wanted, "{case}");
+        assert!(
+            message.contains("last good form stays"),
+            "{case}: {message}"
+        );
+        let never = run(&(hq.clone() + &yaml), &Configs::new());
+        assert!(
+            never.configs["hq"].partners.is_empty(),
+            "{case}: never in force is left out"
+        );
+    }
+    let killed = run(
+        &(hq.clone() + &trusting(", suspended: true")),
+        &good.configs,
+    );
+    assert!(
+        killed.configs["hq"].partners[0].suspended,
+        "the kill switch always takes effect"
+    );
+    assert!(
+        run(&hq, &good.configs).configs["hq"].partners.is_empty(),
+        "so does a deletion"
+    );
+}
+
+#[test]
+fn a_pool_that_broke_stays_as_last_compiled_with_its_kill_switch_and_fresh_partners() {
+    let good = run(&pool("hq", HQ, ""), &Configs::new());
+    let broken = pool("hq", "org.example, more.example", ", suspended: true").replace(
+        "gateways: [{domains: [org.example, more.example]",
+        "gateways: [{domains: [org.example]",
+    );
+    let mut world = world(&(pool("spare", "spare.example", "") + &partner("p", "p.example", "")));
+    let documents = documents::read(&broken).unwrap();
+    let spec = serde_json::from_value(documents[0].value.clone()).unwrap();
+    world.pools.push(spec);
+    let after = compile(&world, &good.configs);
+    let (status, got, message) = accepted(&after, "hq");
+    assert_eq!((status, got), (false, Reason::Invalid));
+    assert!(message.contains("more.example has no gateway"), "{message}");
+    let config = &after.configs["hq"];
+    assert!(config.suspended);
+    assert_eq!(config.domains, good.configs["hq"].domains);
+    assert_eq!(config.partners.len(), 1);
+    assert!(
+        !compile(&world, &Configs::new()).configs.contains_key("hq"),
+        "never in force is left out"
+    );
+}
+
+#[test]
+fn each_own_domain_has_exactly_one_gateway() {
+    for (gateways, says) in [
+        (
+            "[{domains: [org.example], address: 'a:1'}, {domains: [org.example], address: 'b:1'}]",
+            "exactly one",
+        ),
+        (
+            "[{domains: [other.example], address: 'a:1'}]",
+            "not among spec.domains",
+        ),
+    ] {
+        let yaml = pool("hq", HQ, "").replace(
+            "[{domains: [org.example], address: 'inside.example:5269'}]",
+            gateways,
+        );
+        let mut world = World {
+            namespace: "default".into(),
+            ..World::default()
+        };
+        let value = documents::read(&yaml).unwrap()[0].value.clone();
+        world.pools.push(serde_json::from_value(value).unwrap());
+        let (status, _, message) = accepted(&compile(&world, &Configs::new()), "hq");
+        assert!(!status && message.contains(says), "{message}");
+    }
+}
+
+#[test]
+fn a_gateway_of_mode_sidecar_is_refused_and_what_is_in_force_stays() {
+    let direct = pool("hq", HQ, "");
+    let sidecar = direct.replace("address:", "mode: Sidecar, address:");
+    let fresh = run(&sidecar, &Configs::new());
+    let (status, reason, message) = accepted(&fresh, "hq");
+    assert_eq!((status, reason), (false, Reason::Invalid));
+    for says in ["spec.gateways[0].mode", "set Direct"] {
+        assert!(message.contains(says), "{message}");
+    }
+    assert!(fresh.configs.is_empty());
+    let before = run(&direct, &Configs::new()).configs;
+    let after = run(&(sidecar + &partner("p", "p.example", "")), &before);
+    assert_eq!(after.configs["hq"].gateways, before["hq"].gateways);
+    assert_eq!(partners(&after.configs), pairs(&[("p", "p.example")]));
+    assert!(accepted(&after, "hq").2.contains("stays in force"));
+}
+
+#[test]
+fn a_generation_counts_changes_of_content_and_nothing_else() {
+    let yaml = pool("hq", HQ, "") + &partner("p", "p.example", "");
+    let first = run(&yaml, &Configs::new());
+    assert_eq!(first.configs["hq"].generation, 1);
+    let same = run(&yaml, &first.configs);
+    assert_eq!(same.configs, first.configs);
+    let described = run(
+        &yaml.replace("p.example", "p.example, description: hello"),
+        &first.configs,
+    );
+    assert_eq!(
+        described.configs["hq"].generation, 1,
+        "a description is nothing to the proxy"
+    );
+    let changed = run(&(yaml + &partner("q", "q.example", "")), &first.configs);
+    assert_eq!(changed.configs["hq"].generation, 2);
+}
+
+#[test]
+fn pools_of_a_domain_with_different_dialback_secrets_are_told() {
+    let with = |name: &str| format!(", settings: {{dialbackSecretRef: {{name: {name}}}}}");
+    let secret = |name: &str, value: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\nstringData: {{secret: {value}}}\n"
+        )
+    };
+    for (yaml, differ) in [
+        (pool("a", HQ, "") + &pool("b", HQ, ""), false),
+        (pool("a", HQ, &with("s")) + &pool("b", HQ, ""), true),
+        (
+            pool("a", HQ, &with("s"))
+                + &pool("b", HQ, &with("t"))
+                + &secret("s", "one")
+                + &secret("t", "one"),
+            false,
+        ),
+        (
+            pool("a", HQ, &with("s"))
+                + &pool("b", HQ, &with("t"))
+                + &secret("s", "one")
+                + &secret("t", "two"),
+            true,
+        ),
+    ] {
+        let compiled = run(&yaml, &Configs::new());
+        let told = compiled
+            .diagnostics
+            .iter()
+            .any(|d| d.reason == Reason::DialbackSecretsDiffer);
+        assert_eq!(told, differ, "{yaml}");
+    }
+}
+
+#[test]
+fn ten_thousand_partners_and_a_hundred_thousand_users_compile_and_change_nothing_twice() {
+    let mut world = world(&pool("hq", HQ, ""));
+    for index in 0..10_000 {
+        let spec =
+            serde_json::from_value(serde_json::json!({ "domain": format!("p{index}.example") }))
+                .unwrap();
+        let name = format!("p{index}");
+        world
+            .partners
+            .push(xmpp_edge_crds::kinds::XmppFederatedPartner::new(
+                &name, spec,
+            ));
+    }
+    let lines: String = (0..100_000)
+        .map(|index| format!("user{index}@org.example\n"))
+        .collect();
+    world
+        .config_maps
+        .insert("grants".into(), [("list".to_owned(), lines)].into());
+    let spec = serde_json::json!({ "scope": "User", "usersFrom": [{ "configMapRef": { "name": "grants", "key": "list" } }] });
+    world
+        .policies
+        .push(xmpp_edge_crds::kinds::ExternalAccessPolicy::new(
+            "granted",
+            serde_json::from_value(spec).unwrap(),
+        ));
+    let first = compile(&world, &Configs::new());
+    assert_eq!(first.configs["hq"].partners.len(), 10_000);
+    let AccessScope::User(granted) = &first.configs["hq"].access.policies[0].scope else {
+        panic!("a User policy")
+    };
+    assert_eq!(granted.users.len(), 100_000);
+    assert_eq!(compile(&world, &first.configs).configs, first.configs);
+}

@@ -1,0 +1,333 @@
+//! A stream that stands: what belongs on it, the reverse way, acks, its end.
+
+use super::*;
+
+/// P-01 to P-03, X-19, X-20, T-21.
+#[test]
+fn what_does_not_belong_on_an_authenticated_stream_ends_it() {
+    for (bytes, sees) in [
+        (
+            "<message from='x@evil.example' to='alice@org.example'/>",
+            "<invalid-from ",
+        ),
+        (
+            "<message from='x@sub.partner.example' to='alice@org.example'/>",
+            "<invalid-from ",
+        ),
+        ("<message to='alice@org.example'/>", "<improper-addressing "),
+        (
+            "<message from='@partner.example' to='alice@org.example'/>",
+            "<improper-addressing ",
+        ),
+        (
+            "<message from='a@partner.example'/>",
+            "<improper-addressing ",
+        ),
+        (
+            "<message from='a@partner.example' to='x@org2.example'/>",
+            "<host-unknown ",
+        ),
+        ("<foo xmlns='jabber:server'/>", "<unsupported-stanza-type "),
+        ("<foo xmlns='urn:x'/>", "<unsupported-stanza-type "),
+        (
+            "<a xmlns='urn:xmpp:sm:3' h='1'/>",
+            "<unsupported-stanza-type ",
+        ),
+    ] {
+        let mut talk = external(&[SaslOverTls]);
+        talk.hear(bytes.as_bytes());
+        let text = talk.take();
+        assert!(
+            text.contains(sees) && text.contains("[close "),
+            "{bytes}: {text}"
+        );
+    }
+    run(
+        "T-21",
+        external(&[SaslOverTls]),
+        &[
+            Peer(
+                "<compress xmlns='http://jabber.org/protocol/compress'><method>zlib</method></compress>",
+            ),
+            Sees(&["<failure xmlns='http://jabber.org/protocol/compress'>"]),
+            Lacks(&["close"]),
+        ],
+    );
+}
+
+///
+#[test]
+fn the_reverse_way_opens_only_with_the_peer_s_own_authentication() {
+    run(
+        "EXTERNAL",
+        direct(&[SaslOverTls], PARTNER),
+        &[
+            Peer(OPEN),
+            Peer(BIDI),
+            Sees(&["[bidi]"]),
+            Lacks(&["[ready"]),
+            Peer(EXTERNAL),
+            Sees(&["<success"]),
+            Lacks(&["[ready"]),
+            Peer(OPEN),
+            Sees(&[
+                "[authenticated partner.example to org.example SaslOverTls]",
+                "[ready org.example to partner.example SaslOverTls]",
+            ]),
+            Add("org.example", "partner.example"),
+            Quiet,
+            Add("org2.example", "partner.example"),
+            Sees(&["[failed org2.example to partner.example NotMultiplexable]"]),
+        ],
+    );
+    run(
+        "dialback",
+        direct(&[TlsDialback], ""),
+        &[
+            Peer(OPEN),
+            Peer(BIDI),
+            Peer(RESULT),
+            Sees(&["[bidi]", "[verify 1"]),
+            Says(1, Verdict::Valid),
+            Sees(&[
+                "[authenticated",
+                "[ready org.example to partner.example TlsDialback]",
+            ]),
+        ],
+    );
+    run("too late", external(&[SaslOverTls]), &[Peer(BIDI), Quiet]);
+    run(
+        "not offered in plaintext",
+        plain(&[TcpDialback]),
+        &[
+            Peer(OPEN),
+            Peer(BIDI),
+            Peer(RESULT),
+            Says(1, Verdict::Valid),
+            Sees(&["[authenticated"]),
+            Lacks(&["[bidi]", "[ready"]),
+        ],
+    );
+    run(
+        "asked for before TLS, not after",
+        plain(&[TlsDialback, TcpDialback]),
+        &[
+            Peer(OPEN),
+            Peer(BIDI),
+            Peer(STARTTLS),
+            Tls(PARTNER),
+            Peer(OPEN),
+            Peer(RESULT),
+            Says(1, Verdict::Valid),
+            Sees(&["[authenticated"]),
+            Lacks(&["[ready"]),
+        ],
+    );
+    run(
+        "R-19",
+        external(&[SaslOverTls]),
+        &[
+            Add("org.example", "partner.example"),
+            Sees(&["[failed org.example to partner.example NotMultiplexable]"]),
+        ],
+    );
+}
+
+///
+#[test]
+fn acks_are_enabled_once_and_only_after_authentication() {
+    run(
+        "sm:3",
+        external(&[SaslOverTls]),
+        &[
+            Peer("<enable xmlns='urn:xmpp:sm:3' resume='true'/>"),
+            Sees(&["<enabled xmlns='urn:xmpp:sm:3'/>", "[acks urn:xmpp:sm:3]"]),
+            Lacks(&["resume"]),
+            Peer("<r xmlns='urn:xmpp:sm:3'/><a xmlns='urn:xmpp:sm:3' h='7'/>"),
+            Sees(&["[ack wanted]", "[acked 7]"]),
+            Peer("<enable xmlns='urn:xmpp:sm:3'/>"),
+            Sees(&["<failed xmlns='urn:xmpp:sm:3'><unexpected-request "]),
+            Lacks(&["[acks", "close"]),
+            Peer("<a xmlns='urn:xmpp:sm:3' h='no'/>"),
+            Sees(&["[close UnexpectedElement]"]),
+        ],
+    );
+    run(
+        "sm:2",
+        external(&[SaslOverTls]),
+        &[
+            Peer("<enable xmlns='urn:xmpp:sm:2'/>"),
+            Sees(&["<enabled xmlns='urn:xmpp:sm:2'/>", "[acks urn:xmpp:sm:2]"]),
+        ],
+    );
+    run(
+        "early",
+        direct(&[SaslOverTls], PARTNER),
+        &[
+            Peer(OPEN),
+            Peer("<enable xmlns='urn:xmpp:sm:3'/>"),
+            Sees(&["<failed ", "<unexpected-request "]),
+            Lacks(&["[acks"]),
+        ],
+    );
+    run(
+        "no resumption",
+        external(&[SaslOverTls]),
+        &[
+            Peer("<resume xmlns='urn:xmpp:sm:3' h='1' previd='x'/>"),
+            Sees(&["<failed ", "<item-not-found "]),
+            Lacks(&["close"]),
+        ],
+    );
+}
+
+#[test]
+fn a_pair_that_becomes_forbidden_closes_its_stream() {
+    fn without_external(world: &mut World) {
+        for (_, methods) in &mut world.peers {
+            *methods = MethodSet::try_from(vec![TlsDialback]).unwrap();
+        }
+    }
+    run(
+        "the partner goes",
+        external(&[SaslOverTls]),
+        &[
+            Change(|world| world.peers.clear()),
+            Sees(&["<policy-violation ", "[close PartnerNotAllowed]"]),
+        ],
+    );
+    run(
+        "the method goes",
+        external(&[SaslOverTls]),
+        &[Change(without_external), Sees(&["[close NoUsableMethod]"])],
+    );
+    run(
+        "the trust goes",
+        external(&[SaslOverTls]),
+        &[
+            Change(|world| world.distrust = true),
+            Sees(&["<not-authorized ", "[close UnknownIssuer]"]),
+        ],
+    );
+    run(
+        "P-08",
+        plain(&[TcpDialback]),
+        &[
+            Peer(OPEN),
+            Peer(RESULT),
+            Says(1, Verdict::Valid),
+            Sees(&["[authenticated"]),
+            Change(without_external),
+            Sees(&["<policy-violation ", "[close TlsRequired]"]),
+        ],
+    );
+    run(
+        "nothing changed",
+        external(&[SaslOverTls]),
+        &[Change(|_| {}), Quiet],
+    );
+    run(
+        "an offer is withdrawn",
+        direct(&[SaslOverTls], PARTNER),
+        &[
+            Peer(OPEN),
+            Change(without_external),
+            Peer(EXTERNAL),
+            Sees(&["<invalid-mechanism/>"]),
+            Lacks(&["success"]),
+        ],
+    );
+    run(
+        "between success and header",
+        direct(&[SaslOverTls], PARTNER),
+        &[
+            Peer(OPEN),
+            Peer(EXTERNAL),
+            Change(without_external),
+            Peer(OPEN),
+            Sees(&["[close "]),
+            Lacks(&["[authenticated"]),
+        ],
+    );
+}
+
+#[test]
+fn ends_are_in_full_in_every_state() {
+    run(
+        "X-22",
+        external(&[SaslOverTls]),
+        &[
+            Peer("</stream:stream>"),
+            Sees(&["</stream:stream>[close PeerClosed]"]),
+            Lacks(&["error"]),
+        ],
+    );
+    run(
+        "shutdown",
+        external(&[SaslOverTls]),
+        &[
+            End(Fault::Shutdown),
+            Sees(&["<system-shutdown ", "</stream:stream>", "[close Shutdown]"]),
+        ],
+    );
+    run(
+        "silence",
+        plain(&[SaslOverTls]),
+        &[
+            TimedOut,
+            Sees(&[
+                "<stream:stream ",
+                "<connection-timeout ",
+                "</stream:stream>",
+            ]),
+        ],
+    );
+    run(
+        "bad XML first",
+        plain(&[SaslOverTls]),
+        &[
+            Peer("<!DOCTYPE x>"),
+            Sees(&["<stream:stream ", "<restricted-xml ", "</stream:stream>"]),
+        ],
+    );
+    run(
+        "order",
+        external(&[SaslOverTls]),
+        &[
+            End(Fault::Done),
+            Sees(&["</stream:stream>[close Ok]"]),
+            Lacks(&["error"]),
+            Peer(MESSAGE),
+            Quiet,
+        ],
+    );
+    run(
+        "the peer's error",
+        external(&[SaslOverTls]),
+        &[
+            Peer(
+                "<stream:error><conflict xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>",
+            ),
+            Sees(&["</stream:stream>[close PeerError]"]),
+        ],
+    );
+    run(
+        "probes are not for inbound streams",
+        external(&[SaslOverTls]),
+        &[Probe(1), Quiet],
+    );
+    run(
+        "acks beyond what was sent",
+        external(&[SaslOverTls]),
+        &[
+            End(Fault::HandledCountTooHigh {
+                acknowledged: 9,
+                sent: 1,
+            }),
+            Sees(&[
+                "<undefined-condition ",
+                "<handled-count-too-high xmlns='urn:xmpp:sm:3' h='9' send-count='1'/></stream:error>",
+            ]),
+        ],
+    );
+}

@@ -84,8 +84,8 @@ fn a_stream_that_the_second_site_opens_is_verified_at_the_first() {
             assert!(!partner_came(&dr).await?);
             Ok(())
         };
-        done.await
-            .with_context(|| logs(&[&partner, &inside], &[&hq, &dr]))
+        let done: Result<()> = done.await;
+        done.with_context(|| logs(&[&partner, &inside], &[&hq, &dr]))
     });
 }
 

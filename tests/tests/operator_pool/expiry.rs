@@ -1,20 +1,15 @@
 //! When a certificate ends and what it covers, as status, metric and condition say it in the modes
 //! that need nobody else; `cert_manager` has the same of its own.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, ensure};
 use k8s_openapi::api::core::v1::Secret;
-use serde_json::{Value, json};
+use serde_json::json;
 use xmpp_edge_tests::{
-    cluster::{Namespace, Operator},
+    cluster::Operator,
     pki::{Authority, Draft, Signer, Signing, Validity},
 };
 
-use crate::{SERVER, stage::*, told::told};
-
-/// Until the pool serves a certificate; what its status says then.
-async fn served(namespace: &Namespace<'_>, name: &str, said: &str) -> Result<Value> {
-    until_says(namespace, name, "CertificateReady", said).await
-}
+use crate::{SERVER, stage::*, told::*};
 
 #[test]
 fn status_metric_and_condition_agree_on_names_and_end_in_every_mode() {
@@ -39,7 +34,12 @@ fn status_metric_and_condition_agree_on_names_and_end_in_every_mode() {
         for (name, mode) in modes {
             create(namespace, &pool(namespace, name, json!({"certificate": mode}))).await?;
         }
-        let waiting = served(namespace, "signed", "False, AwaitingSignature").await?;
+        let waiting = until_says(
+            namespace,
+            "signed",
+            "CertificateReady",
+            "False, AwaitingSignature",
+        ).await?;
         let request = waiting["status"]["certificateSigningRequest"].as_str();
         let signer = Signer::new()?;
         let soon = Signing {
@@ -56,14 +56,13 @@ fn status_metric_and_condition_agree_on_names_and_end_in_every_mode() {
             ("given", "True, Expiring", "which is soon: see to its renewal"),
             ("signed", "True, Expiring", "a new request waits in status"),
         ] {
-            let pool = served(namespace, name, said).await?;
+            let pool = until_told_of(namespace, name, said, &[words]).await?;
             let certificate = &pool["status"]["certificate"];
             let mut covered = names(name);
             covered.sort();
             assert_eq!(certificate["dnsNames"], json!(covered), "{name}");
             let ends = certificate["notAfter"].as_str().context("notAfter")?;
             let message = told(&pool);
-            ensure!(message.contains(words), "{name}: {message}");
             let ends: jiff::Timestamp = ends.parse()?;
             ensure!(message.contains(&ends.to_string()), "{name}: {message}");
             let metrics = operator.get("/metrics").await?;

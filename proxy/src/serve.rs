@@ -1,5 +1,6 @@
 //! The running proxy: one call starts everything, and ends when everything has stopped.
 
+mod drain;
 mod live;
 
 use std::{
@@ -31,7 +32,6 @@ use crate::{
         peer_keys::PeerKey,
         probes::Probes,
     },
-    session::Command,
 };
 
 /// What is fixed for the life of the process.
@@ -84,8 +84,6 @@ pub enum ServeError {
     Contacts(#[from] crate::contacts::StoreError),
 }
 
-/// Of each part of the drain after what is queued: `Settings::longest_drain_seconds` counts three.
-const DRAIN_STEP: Duration = Duration::from_secs(5);
 /// Between two looks at queues that wait.
 const SWEEP: Duration = Duration::from_millis(250);
 /// A partner without stream for so long after a failed attempt: its presence is taken back.
@@ -154,7 +152,7 @@ pub async fn run(
     let announcer = tokio::spawn(announce(Arc::clone(&edge), ready));
 
     shutdown.cancelled().await;
-    drain(&edge).await;
+    drain::everything(&edge).await;
     edge.repeats.report();
     stop_all.cancel();
     announcer.abort();
@@ -298,6 +296,7 @@ fn dialer(options: &Options, force: &InForce, resolver: Resolver) -> Dialer {
 async fn keep_house(edge: Arc<Edge>, stop: CancellationToken) {
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut withdrawn = drain::Withdrawn::default();
     let mut slow = 0_u32;
     loop {
         tokio::select! {
@@ -308,6 +307,7 @@ async fn keep_house(edge: Arc<Edge>, stop: CancellationToken) {
         slow += 1;
         if slow.is_multiple_of(4) {
             Probes::tick(&edge);
+            withdrawn.tick(&edge, Instant::now());
             for domain in edge.attempts.take_failing(GONE) {
                 edge.partner_gone(&domain);
             }
@@ -316,27 +316,5 @@ async fn keep_house(edge: Arc<Edge>, stop: CancellationToken) {
             edge.routes.forget_idle();
             edge.repeats.report();
         }
-    }
-}
-
-/// No new streams; what is queued goes out; then the streams end.
-async fn drain(edge: &Arc<Edge>) {
-    edge.stopping.cancel();
-    edge.streams.tell_all(|| Command::Drain);
-    let deadline = Instant::now() + edge.queue_timeout() + DRAIN_STEP;
-    while !edge.streams.is_empty() && Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    edge.streams
-        .tell_all(|| Command::End(crate::stream::Fault::Shutdown));
-    edge.tasks.close();
-    if tokio::time::timeout(DRAIN_STEP, edge.tasks.wait())
-        .await
-        .is_err()
-    {
-        tracing::warn!(
-            streams = edge.streams.all().len(),
-            "streams were cut at the end"
-        );
     }
 }

@@ -592,6 +592,7 @@ async fn real_servers_converse_through_a_pod() {
     // The server inside resolves by the view, which leads it to the pod.
     config.listeners.dns = 53;
     config.edges.push(Edge {
+        withdrawn: false,
         pool: "edge".to_owned(),
         target: DomainName::parse("edge.inside.example").unwrap(),
         addresses: vec![place.internal_bind.into()],

@@ -34,6 +34,10 @@ pub struct EdgeConfig {
     pub fqdn: DomainName,
     #[serde(default)]
     pub suspended: bool,
+    /// The pool's records are withdrawn (`spec.route.enabled: false`): streams end in order once this
+    /// has gone on, and they have stood, for so many seconds. By then nobody is led here any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_after_seconds: Option<u32>,
     /// Own domains, sorted.
     pub domains: Vec<DomainName>,
     /// Own domains of every pool of the namespace: `domains` and more. Wildcards pass them by.
@@ -352,6 +356,9 @@ pub struct Edge {
     pub port: u16,
     pub priority: u16,
     pub weight: u16,
+    /// Led to only where every other one is withdrawn too (`spec.route.enabled: false`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withdrawn: bool,
     /// Domains of the pool, so that a server is led to edges that serve its domain.
     pub domains: Vec<DomainName>,
 }

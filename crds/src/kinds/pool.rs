@@ -176,8 +176,9 @@ pub struct Route {
     /// Share among pools of one priority (RFC 2782).
     #[schemars(range(min = 0, max = 65_535))]
     pub weight: u16,
-    /// False withdraws the SRV records, so that partners go to other pools; streams that stand go
-    /// on.
+    /// False withdraws the SRV records, so that partners, and servers inside by the DNS view, go to
+    /// other pools; then drains: streams end in order once the records have run out everywhere.
+    /// Who comes all the same is served.
     pub enabled: bool,
 }
 impl Default for Route {

@@ -13,6 +13,8 @@ use xmpp_edge_crds::{
     negotiation::Negotiation,
 };
 
+use crate::dns::records;
+
 use super::{
     diagnostic::{Diagnostic, Fault, Kind, ObjectRef, Severity},
     world::World,
@@ -20,6 +22,9 @@ use super::{
 
 /// Zone of the names that the DNS view gives the internal listeners; it exists nowhere else.
 const INSIDE_ZONE: &str = "xmpp-edge.internal";
+
+/// How long taking a pool's records out of DNS may take.
+const WITHDRAWAL_SECONDS: u32 = 10;
 
 /// A pool that is in force.
 #[derive(Clone, Debug)]
@@ -164,6 +169,7 @@ fn alone(object: &EdgePool, world: &World) -> Result<InForce, Fault> {
         port: listeners.internal,
         priority: spec.route.priority,
         weight: spec.route.weight,
+        withdrawn: !spec.route.enabled,
         domains: domains.clone(),
     };
     let postgres = spec
@@ -188,6 +194,8 @@ fn alone(object: &EdgePool, world: &World) -> Result<InForce, Fault> {
         site: spec.site.clone(),
         fqdn,
         suspended: spec.suspended,
+        drain_after_seconds: (!spec.route.enabled)
+            .then(|| records::ttl(spec).saturating_add(WITHDRAWAL_SECONDS)),
         namespace_domains: domains.clone(),
         domains,
         listeners,

@@ -14,11 +14,7 @@ pub fn of_pool(spec: &PoolSpec) -> Vec<String> {
     if !spec.route.enabled || spec.suspended {
         return Vec::new();
     }
-    let ttl = spec.dns.as_ref().map_or(DEFAULT_TTL, |dns| {
-        let rfc2136 = dns.rfc2136.as_ref().map(|backend| backend.ttl);
-        let external = dns.external_dns.as_ref().map(|backend| backend.ttl);
-        rfc2136.or(external).unwrap_or(DEFAULT_TTL)
-    });
+    let ttl = ttl(spec);
     let fqdn = &spec.access_edge.fqdn;
     let (priority, weight) = (spec.route.priority, spec.route.weight);
     let mut records = Vec::new();
@@ -42,6 +38,16 @@ pub fn of_pool(spec: &PoolSpec) -> Vec<String> {
         }
     }
     records
+}
+
+/// Seconds for which resolvers may keep a pool's records.
+#[must_use]
+pub fn ttl(spec: &PoolSpec) -> u32 {
+    spec.dns.as_ref().map_or(DEFAULT_TTL, |dns| {
+        let rfc2136 = dns.rfc2136.as_ref().map(|backend| backend.ttl);
+        let external = dns.external_dns.as_ref().map(|backend| backend.ttl);
+        rfc2136.or(external).unwrap_or(DEFAULT_TTL)
+    })
 }
 
 #[cfg(test)]

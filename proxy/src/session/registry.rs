@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -320,11 +320,18 @@ impl StreamEntry {
         self.last_stanza.store(age.max(1), Ordering::Relaxed);
     }
 
+    /// How long ago the last stanza crossed, or the stream was opened.
+    #[must_use]
+    pub fn quiet(&self, now: Instant) -> Duration {
+        let last = Duration::from_millis(self.last_stanza.load(Ordering::Relaxed));
+        now.saturating_duration_since(self.opened + last)
+    }
+
     #[must_use]
     pub fn last_stanza_time(&self) -> Option<Timestamp> {
         match self.last_stanza.load(Ordering::Relaxed) {
             0 => None,
-            age => Some(self.opened_time + std::time::Duration::from_millis(age)),
+            age => Some(self.opened_time + Duration::from_millis(age)),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod peers;
 mod sharing;
+mod withdrawn;
 
 use std::{
     sync::Arc,

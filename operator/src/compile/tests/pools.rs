@@ -201,6 +201,23 @@ fn pools_of_a_domain_with_different_dialback_secrets_are_told() {
 }
 
 #[test]
+fn a_pool_out_of_the_records_drains_once_they_have_run_out_and_servers_inside_pass_it_by() {
+    for (more, after) in [
+        ("", None),
+        (", route: {enabled: false}", Some(70)),
+        (
+            ", route: {enabled: false}, dns: {externalDns: {ttl: 300}}",
+            Some(310),
+        ),
+    ] {
+        let compiled = run(&pool("hq", HQ, more), &Configs::new());
+        let config = &compiled.configs["hq"];
+        assert_eq!(config.drain_after_seconds, after, "{more}");
+        assert_eq!(config.edges[0].withdrawn, after.is_some(), "{more}");
+    }
+}
+
+#[test]
 fn ten_thousand_partners_and_a_hundred_thousand_users_compile_and_change_nothing_twice() {
     let mut world = world(&pool("hq", HQ, ""));
     for index in 0..10_000 {

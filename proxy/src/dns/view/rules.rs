@@ -83,6 +83,7 @@ impl Rules {
                 rules.gateways.insert(domain.clone(), server.clone());
             }
         }
+        let all_are_withdrawn = config.edges.iter().all(|edge| edge.withdrawn);
         for edge in &config.edges {
             let Some(target) = absolute(edge.target.as_str()) else {
                 continue;
@@ -90,6 +91,10 @@ impl Rules {
             rules
                 .hosts
                 .insert(edge.target.clone(), edge.addresses.clone());
+            // Its name still leads there: a server may have been told it a moment ago.
+            if edge.withdrawn && !all_are_withdrawn {
+                continue;
+            }
             rules.edges.push(Server {
                 priority: edge.priority,
                 weight: edge.weight,

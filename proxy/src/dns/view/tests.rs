@@ -185,6 +185,21 @@ async fn new_rules_count_at_once() {
 }
 
 #[tokio::test]
+async fn a_withdrawn_pool_is_passed_by_unless_all_are() {
+    let mut config = config();
+    config.edges[0].withdrawn = true;
+    let served = serve(Rules::new(&config), Vec::new()).await;
+    let name = "_xmpp-server._tcp.partner.example.";
+    let other = ["20 100 23456 b.edges.internal."];
+    assert_eq!(texts(&served.ask(name, SRV, Over::Udp).await), other);
+    let address = served.ask("a.edges.internal.", A, Over::Udp).await;
+    assert_eq!(texts(&address), ["10.1.0.1"]);
+    config.edges[1].withdrawn = true;
+    served.view.swap(Rules::new(&config));
+    assert_eq!(texts(&served.ask(name, SRV, Over::Udp).await).len(), 2);
+}
+
+#[tokio::test]
 async fn all_else_is_the_upstreams_answer() {
     let upstream = Fake::start(vec![
         ("host.example", A, Reply::Records(vec![a("192.0.2.7")])),

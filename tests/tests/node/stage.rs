@@ -316,7 +316,7 @@ impl Stage {
 pub fn condition<'v>(object: &'v Value, name: &str) -> Option<&'v str> {
     let conditions = object["status"]["conditions"].as_array()?;
     let found = conditions.iter().find(|it| it["type"] == name)?;
-    let newest = &object["metadata"]["generation"] == &found["observedGeneration"];
+    let newest = object["metadata"]["generation"] == found["observedGeneration"];
     found["status"].as_str().filter(|_| newest)
 }
 

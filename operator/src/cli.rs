@@ -3,6 +3,8 @@
 //! Results go to stdout, logs and faults to stderr. 0: fine; 1: what was asked for is not so, or
 //! could not be done; 2: wrong usage.
 
+mod offline;
+
 use std::{
     collections::BTreeSet,
     io::{IsTerminal, Write},
@@ -27,9 +29,9 @@ use xmpp_edge_proxy::{
 use crate::{
     cluster::{self, AllowedDomains, Settings},
     dns::OwnerId,
-    inspect::{Inspection, explain, render, validate},
+    inspect::{explain, render},
     lync,
-    standalone::{reader::ReadError, run, status::Note},
+    standalone::{reader::ReadError, run},
 };
 
 /// Controlled XMPP federation: operator, standalone edge, and the tools around them.
@@ -314,15 +316,15 @@ pub fn main() -> ExitCode {
         Command::Check(asked) => look_around(asked),
         Command::Release(options) => release(options),
         Command::Standalone(options) => standalone(options),
-        Command::Validate(look) => check(&look),
-        Command::Render(look) => show(&look),
-        Command::Explain(asked) => why(&asked),
+        Command::Validate(look) => offline::validate(&look),
+        Command::Render(look) => offline::render(&look),
+        Command::Explain(asked) => offline::explain(&asked),
         Command::Crds(asked) => print(&match asked.output {
             Definitions::Yaml => kinds::yaml(),
             Definitions::Markdown => kinds::reference::markdown(),
         })
         .map(|()| 0),
-        Command::ImportLync(asked) => import(&asked),
+        Command::ImportLync(asked) => offline::import(&asked),
     };
     match done {
         Ok(code) => ExitCode::from(code),
@@ -496,74 +498,4 @@ where
         });
         work(stop).await
     })
-}
-
-fn check(look: &Look) -> Result<u8, Failure> {
-    let inspection = Inspection::of(&look.manifests, jiff::Timestamp::now())?;
-    let validation = validate::validate(&inspection);
-    match look.output {
-        Output::Text => print(&validation.text())?,
-        Output::Json => print_json(&validation)?,
-    }
-    Ok(if validation.valid { 0 } else { NOT_SO })
-}
-
-/// Reads for `render` and `explain`: what is wrong goes to stderr, and is the exit code.
-fn inspected(look: &Look) -> Result<(Inspection, u8), Failure> {
-    let inspection = Inspection::of(&look.manifests, jiff::Timestamp::now())?;
-    let mut code = 0;
-    for note in inspection.notes() {
-        if note.severity() == crate::compile::Severity::Error {
-            code = NOT_SO;
-        }
-        say(&note);
-    }
-    Ok((inspection, code))
-}
-
-fn say(note: &Note) {
-    let _ = writeln!(std::io::stderr(), "{note}");
-}
-
-fn show(look: &Look) -> Result<u8, Failure> {
-    let (inspection, code) = inspected(look)?;
-    let rendered = render::render(&inspection, jiff::Timestamp::now())?;
-    match look.output {
-        Output::Text => print(&render::yaml(&rendered)?)?,
-        Output::Json => print_json(&rendered)?,
-    }
-    Ok(code)
-}
-
-fn import(asked: &ImportLync) -> Result<u8, Failure> {
-    let bytes = std::fs::read(&asked.file).map_err(|source| Failure::Export {
-        path: asked.file.clone(),
-        source,
-    })?;
-    let imported = lync::import(&bytes, &asked.file.display().to_string())?;
-    for warning in &imported.warnings {
-        let _ = writeln!(std::io::stderr(), "warning: {warning}");
-    }
-    match asked.output {
-        Output::Text => print(&imported.yaml())?,
-        Output::Json => print_json(&serde_json::json!({
-            "objects": imported.objects,
-            "warnings": imported.warnings,
-        }))?,
-    }
-    Ok(0)
-}
-
-fn why(asked: &Explain) -> Result<u8, Failure> {
-    let (from, to) = (
-        explain::address("--from", &asked.from)?,
-        explain::address("--to", &asked.to)?,
-    );
-    let (inspection, code) = inspected(&asked.look)?;
-    let explanation = explain::explain(&inspection, &from, &to)?;
-    match asked.look.output {
-        Output::Text => print(&explain::text(&explanation))?,
-        Output::Json => print_json(&explanation)?,
-    }
-    Ok(code)
 }

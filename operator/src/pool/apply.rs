@@ -5,9 +5,10 @@
 //! not applied again. Secrets are written whole instead, on exactly the form that was read: apply
 //! can neither refuse to replace nor leave out what an earlier form had.
 
+mod error;
 mod secret;
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::OwnerReference};
@@ -18,9 +19,11 @@ use kube::{
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::time::timeout;
 use xmpp_edge_crds::kinds::EdgePool;
 
+pub use error::ApplyError;
+
+use self::error::call;
 use super::{
     cert_manager::Seen,
     plan::{Child, ChildKind, metadata},
@@ -37,85 +40,6 @@ const APPLIED: &str = "xmpp-edge.dev/applied";
 const MOUNTED: &str = "xmpp-edge.dev/mounted";
 /// Annotation by which cert-manager marks a Secret with the Certificate's name.
 const OF_CERTIFICATE: &str = "cert-manager.io/certificate-name";
-/// A call that takes longer failed.
-const LONGEST: Duration = Duration::from_secs(30);
-
-/// Why an object could not be written.
-#[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
-    /// Infrastructure: it is tried again soon.
-    #[error("{what}: {source}")]
-    Api {
-        what: String,
-        source: Box<kube::Error>,
-    },
-    #[error("{what}: the API server did not answer within {} s", LONGEST.as_secs())]
-    Late { what: String },
-    /// Somebody else was first, or what was read is out of date: the watch brings the newer form.
-    #[error("{what} was changed meanwhile")]
-    Overtaken { what: String },
-    /// The spec leads to what the API server does not take.
-    #[error("{what}: the API server refuses it: {message}")]
-    Refused { what: String, message: String },
-    #[error(
-        "{what} is there already and was not made for this pool: delete it, or give it or the pool another name"
-    )]
-    Foreign { what: String },
-    #[error("the API server does not know the kind {kind}: install what provides it")]
-    KindMissing { kind: &'static str },
-    #[error("{what} has no JSON form: {source}")]
-    Json {
-        what: String,
-        source: serde_json::Error,
-    },
-}
-
-impl ApplyError {
-    fn of(what: String, kind: Option<ChildKind>, error: kube::Error) -> Self {
-        match &error {
-            kube::Error::Api(status) => match status.code {
-                404 if kind == Some(ChildKind::Certificate) => Self::KindMissing {
-                    kind: "Certificate of cert-manager.io/v1",
-                },
-                409 => Self::Overtaken { what },
-                400 | 403 | 405 | 413 | 422 => Self::Refused {
-                    what,
-                    message: status.message.clone(),
-                },
-                _ => Self::Api {
-                    what,
-                    source: Box::new(error),
-                },
-            },
-            _ => Self::Api {
-                what,
-                source: Box::new(error),
-            },
-        }
-    }
-
-    /// Whether the pool's status tells it: somebody has to do something.
-    #[must_use]
-    pub fn is_refusal(&self) -> bool {
-        matches!(
-            self,
-            Self::Refused { .. } | Self::Foreign { .. } | Self::KindMissing { .. }
-        )
-    }
-}
-
-async fn call<T>(
-    what: impl Fn() -> String,
-    kind: Option<ChildKind>,
-    call: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, ApplyError> {
-    match timeout(LONGEST, call).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(ApplyError::of(what(), kind, error)),
-        Err(_) => Err(ApplyError::Late { what: what() }),
-    }
-}
-
 /// What was applied last, and what came of it, by kind, namespace and name.
 #[derive(Default)]
 pub struct Applied {
@@ -492,69 +416,4 @@ fn is_ours(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn outcome(wanted: &str, held: &Value) -> Outcome {
-        Outcome {
-            wanted: wanted.to_owned(),
-            became: print_of(&settled(held.clone())),
-        }
-    }
-
-    #[test]
-    fn only_what_differs_is_applied() {
-        let manifest = json!({"metadata": {"name": "a", "annotations": {APPLIED: "p"}},
-            "spec": {"ports": [{"port": 1}], "empty": {}}});
-        let held = json!({"metadata": {"name": "a", "uid": "u", "resourceVersion": "7", "annotations": {APPLIED: "p", "x": "y"}},
-            "spec": {"ports": [{"port": 2}, {"port": 1, "nodePort": 9}], "defaulted": true}, "status": {"a": 1}});
-        let needed = |held: Option<&Value>, last: Option<&Outcome>| {
-            is_needed(&manifest, "p", held, last, true)
-        };
-        assert!(needed(None, None), "it is not there");
-        assert!(
-            !needed(Some(&held), None),
-            "it is there, by whatever process"
-        );
-        let mut drifted = held.clone();
-        drifted["spec"]["ports"] = json!([{"port": 2}]);
-        assert!(needed(Some(&drifted), None), "somebody changed it");
-        let mut earlier = held.clone();
-        earlier["metadata"]["annotations"][APPLIED] = json!("before");
-        assert!(needed(Some(&earlier), None), "a field less is wanted");
-        // "1000m" became "1": it differs for ever, and was applied as it is.
-        let last = outcome("p", &drifted);
-        assert!(!needed(Some(&drifted), Some(&last)));
-        let mut newer = drifted.clone();
-        newer["metadata"]["resourceVersion"] = json!("8");
-        newer["status"] = json!({"a": 2});
-        assert!(
-            !needed(Some(&newer), Some(&last)),
-            "only its status changed"
-        );
-        assert!(needed(Some(&held), Some(&outcome("q", &held))) == needed(Some(&held), None));
-    }
-
-    #[test]
-    fn a_kind_that_is_not_watched_is_applied_once() {
-        let manifest = json!({"metadata": {"name": "a"}});
-        let last = outcome("p", &manifest);
-        let needed = |wanted, last| is_needed(&manifest, wanted, None, last, false);
-        assert!(needed("p", None));
-        assert!(!needed("p", Some(&last)));
-        assert!(needed("q", Some(&last)));
-    }
-
-    #[test]
-    fn what_is_mounted_is_told_apart_by_content_and_generation() {
-        let material = |value: &str| {
-            let mut material = Material::new();
-            crate::certificates::store::set(&mut material, "key", value);
-            material
-        };
-        let print = |generation, value| print_of_mounted(generation, &[material(value)]);
-        assert_eq!(print(1, "a"), print(1, "a"));
-        assert_ne!(print(1, "a"), print(2, "a"));
-        assert_ne!(print(1, "a"), print(1, "b"));
-    }
-}
+mod tests;

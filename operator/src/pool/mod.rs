@@ -1,14 +1,17 @@
 //! `EdgePool`: everything that a pool provisions in a cluster, in five steps.
 //!
 //! [`read`] takes what the watches saw, [`validate`] says what neither the schema nor compiling
-//! can, [`plan`] decides which objects there should be, [`apply`] writes those that differ, and
-//! [`status`] says how it stands; [`publish`] and [`external_dns`] bring its records into DNS, [`cert_manager`] follows what issues its certificate. These,
-//! `apply` and [`reconcile`] do I/O; the rest is pure. What a pool's proxy must know is the compile step's business, not this room's.
+//! can, [`plan`] decides which objects there should be, [`apply`] writes those that differ, in the
+//! order of [`provision`], and [`status`] says how it stands; [`publish`] and [`external_dns`] bring
+//! its records into DNS, [`cert_manager`] follows what issues its certificate. These, `apply`,
+//! `provision` and [`reconcile`] do I/O; the rest is pure. What a pool's proxy must know is the
+//! compile step's business, not this room's.
 
 pub mod apply;
 pub mod cert_manager;
 pub mod external_dns;
 pub mod plan;
+pub mod provision;
 pub mod publish;
 pub mod read;
 pub mod reconcile;

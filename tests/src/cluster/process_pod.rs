@@ -119,6 +119,18 @@ impl ProcessPod {
         serde_json::from_str(&body).with_context(|| format!("{code} {body}"))
     }
 
+    /// `/metrics`.
+    ///
+    /// # Errors
+    /// When it does not answer within 5 s.
+    pub async fn metrics(&self) -> Result<String> {
+        let admin = SocketAddr::from((self.place.internal_bind, ADMIN_PORT));
+        let answer = get(admin, "/metrics", None);
+        Ok(tokio::time::timeout(Duration::from_secs(5), answer)
+            .await??
+            .1)
+    }
+
     /// The streams of `/status` on one side (`Partner`, `Gateway`).
     ///
     /// # Errors

@@ -80,7 +80,7 @@ impl ExternalDns {
     /// memory, or with `target` at a primary.
     ///
     /// # Errors
-    /// When it fails; its log is on stderr.
+    /// When it fails; carries its log.
     pub fn run(
         &self,
         target: Option<Target<'_>>,
@@ -96,6 +96,7 @@ impl ExternalDns {
             .args(zones)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()?;
         let mut input = child.stdin.take().context("it reads stdin")?;
         for moment in moments {
@@ -103,7 +104,8 @@ impl ExternalDns {
         }
         drop(input);
         let output = child.wait_with_output()?;
-        ensure!(output.status.success(), "it failed");
+        let log = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "it failed: {log}");
         String::from_utf8(output.stdout)?
             .lines()
             .map(|line| Ok(serde_json::from_str(line)?))

@@ -16,6 +16,8 @@ const XMPP_ADDR: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 8, 5];
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Validity {
     Now,
+    /// Valid for a few days more of many.
+    EndsSoon,
     Expired,
     NotYet,
 }
@@ -92,6 +94,7 @@ impl Draft {
         };
         let (from, to) = match self.validity {
             Validity::Now => (-1, VALID_DAYS),
+            Validity::EndsSoon => (-VALID_DAYS, 5),
             Validity::Expired => (-VALID_DAYS, -1),
             Validity::NotYet => (2, VALID_DAYS),
         };

@@ -6,7 +6,7 @@ use std::{fs, path::Path, process::Command};
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
-use super::Validity;
+use super::{VALID_DAYS, Validity};
 
 /// `openssl ca` for requests: a database, any subject, names from the request or from the call.
 const CONFIGURATION: &str = "
@@ -17,7 +17,6 @@ database = index
 serial = serial
 new_certs_dir = .
 default_md = sha256
-default_days = 90
 unique_subject = no
 policy = anything
 copy_extensions = copy
@@ -29,6 +28,9 @@ organizationName = optional
 organizationalUnitName = optional
 commonName = optional
 ";
+
+/// Days that a right certificate is valid: more than its issuer, as happens by hand.
+const SIGNED_DAYS: i64 = 1500;
 
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug)]
@@ -151,10 +153,16 @@ impl Signer {
             extensions.push_str(&format!("subjectAltName={}\n", names.join(",")));
         }
         fs::write(at.join("extensions"), extensions)?;
-        let period = match how.validity {
-            Validity::Now => ["20200101000000Z", "20491231000000Z"],
-            Validity::Expired => ["20200101000000Z", "20210101000000Z"],
-            Validity::NotYet => ["20480101000000Z", "20491231000000Z"],
+        let day = |days: i64| {
+            let now = jiff::Timestamp::now();
+            let at = now + jiff::SignedDuration::from_hours(24 * days);
+            at.strftime("%Y%m%d%H%M%SZ").to_string()
+        };
+        let (from, to) = match how.validity {
+            Validity::Now => (day(-1), day(SIGNED_DAYS)),
+            Validity::EndsSoon => (day(-VALID_DAYS), day(5)),
+            Validity::Expired => (day(-VALID_DAYS), day(-1)),
+            Validity::NotYet => (day(2), day(SIGNED_DAYS)),
         };
         openssl(
             at,
@@ -171,9 +179,9 @@ impl Signer {
                 "-extfile",
                 "extensions",
                 "-startdate",
-                period[0],
+                &from,
                 "-enddate",
-                period[1],
+                &to,
                 "-in",
                 "request",
                 "-out",

@@ -83,6 +83,10 @@ const MISTAKES: &[(&str, &[&str])] = &[
         &["metrics/podMonitor/interval"],
     ),
     (
+        "--set-string=metrics.podMonitor.interval=30",
+        &["metrics/podMonitor/interval", "pattern"],
+    ),
+    (
         "--set=metrics.serviceMonitor.enabled=true",
         &["metrics", "serviceMonitor"],
     ),

@@ -9,7 +9,7 @@
 //! | `ejabberd` | options that the ejabberd of the tests is run with |
 //! | `status` | what an object's status may hold, by the definitions |
 
-use std::{fs, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use k8s_openapi::api::core::v1::PodSpec;
 use serde_json::{Value, json};
@@ -32,9 +32,13 @@ fn yaml(block: &Block) -> Result<Value, String> {
 fn validate(manifests: &str) -> Result<(), String> {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("block.yaml"), manifests).unwrap();
+    validate_folder(directory.path())
+}
+
+fn validate_folder(folder: &Path) -> Result<(), String> {
     let output = Command::new(edge::binary().unwrap())
         .args(["validate", "--manifests"])
-        .arg(directory.path())
+        .arg(folder)
         .output()
         .unwrap();
     if output.status.success() {
@@ -198,4 +202,11 @@ fn every_yaml_block_is_what_it_says() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(checked > 15, "the documents are read wrongly");
+}
+
+#[test]
+fn the_example_of_a_cluster_is_valid() {
+    if let Err(said) = validate_folder(&root().join("examples/cluster")) {
+        panic!("{said}");
+    }
 }

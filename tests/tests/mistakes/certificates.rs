@@ -156,7 +156,8 @@ fn of_requests() -> Vec<String> {
     };
     let p256 = KeyAlgorithm::EcdsaP256;
     let (waiting, request) = offer(p256, None, None, now);
-    let leaf = signer.sign(&request.unwrap(), Signing::RIGHT).unwrap();
+    let request = request.unwrap();
+    let leaf = signer.sign(&request, Signing::RIGHT).unwrap();
     let chain = |chain: String| Some(material(&[("tls.crt", &chain)]));
     let foreign = Authority::new("Somebody's CA")
         .issue_as(&Draft::of(&NAMES))

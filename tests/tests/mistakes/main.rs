@@ -9,6 +9,7 @@ mod objects;
 mod secrets;
 mod several;
 mod standalone;
+#[allow(dead_code, reason = "what is accepted is of no use here")]
 #[path = "../../../crds/tests/table/mod.rs"]
 mod table;
 

@@ -42,7 +42,10 @@ async fn exchanged(stage: &Stage, tag: &str) -> Result<Vec<Look>> {
         let look = Look {
             ready: hq.iter().filter(up).count(),
             hq_has_new: hq.iter().any(|pod| has(pod, tag)),
-            branch_is_new: branch.iter().all(|pod| has(pod, tag)),
+            // An old one that drains has no say any more: the new ones take its place.
+            branch_is_new: branch
+                .iter()
+                .all(|pod| pod.ending || has(pod, tag) && pod.ready),
         };
         if looks.last() != Some(&look) {
             looks.push(look);

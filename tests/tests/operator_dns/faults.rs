@@ -41,6 +41,8 @@ impl<'a> Scene<'a> {
             operator,
             clock,
         };
+        // It is well, too, before its pod is ready: with nothing published.
+        until_leads_to(&scene.primary, &scene.own, &[&format!("hq.{}", scene.own)]).await?;
         scene.is_well().await?;
         Ok(scene)
     }

@@ -201,9 +201,10 @@ fn watches_that_are_cut_amid_edits_and_told_that_they_are_too_old_lose_none() {
             for _ in 0..2 {
                 let before = server.audit().mark();
                 // Some edits later, amid others.
-                wait::until("edits come", SOON, async || {
-                    let edits = server.audit().of("admin", before).ok()?;
-                    (edits.iter().filter(|it| it.verb == "patch").count() > 200).then_some(())
+                wait::until("edits come", limit(), async || {
+                    let asked = server.audit().of("admin", before).ok()?;
+                    (asked.iter().filter(|it| it.verb == "patch").count() > edits() / 10)
+                        .then_some(())
                 })
                 .await?;
                 server.kill();

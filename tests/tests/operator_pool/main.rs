@@ -8,6 +8,7 @@ mod allowed;
 mod cert_manager;
 mod certificates;
 mod deletion;
+mod expiry;
 mod objects;
 mod only_here;
 mod ownership;

@@ -25,10 +25,20 @@ pub fn told(pool: &Value) -> &str {
 
 /// The pool `hq` once `CertificateReady` says so, with all these words.
 pub async fn until_told(namespace: &Namespace<'_>, said: &str, words: &[&str]) -> Result<Value> {
+    until_told_of(namespace, "hq", said, words).await
+}
+
+/// As [`until_told`], of another pool.
+pub async fn until_told_of(
+    namespace: &Namespace<'_>,
+    pool: &str,
+    said: &str,
+    words: &[&str],
+) -> Result<Value> {
     let api: Api<EdgePool> = namespace.api();
     let mut last = Value::Null;
     let found = wait::until("CertificateReady says so", SOON, async || {
-        last = serde_json::to_value(api.get("hq").await.ok()?).ok()?;
+        last = serde_json::to_value(api.get(pool).await.ok()?).ok()?;
         let has = words.iter().all(|word| told(&last).contains(word));
         (has && condition(&last, "CertificateReady") == said).then(|| last.clone())
     })

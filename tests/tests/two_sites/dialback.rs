@@ -41,6 +41,16 @@ async fn second_was_vouched_for_by_first(first: &Site, second: &Site) -> Result<
     Ok(())
 }
 
+/// Whether anybody connected to the site from outside.
+async fn partner_came(site: &Site) -> Result<bool> {
+    let metrics = site.pod.metrics().await?;
+    let public = ["s2s", "directTls"].map(|it| format!("listener=\"{it}\""));
+    let mut taken = metrics
+        .lines()
+        .filter(|line| line.starts_with("xmpp_edge_connections_total{"));
+    Ok(taken.any(|line| public.iter().any(|it| line.contains(it)) && !line.ends_with(" 0")))
+}
+
 /// The server inside knows the second site alone, by `resolver`; the partner is led to the first.
 async fn people(
     world: &World,
@@ -68,10 +78,14 @@ fn a_stream_that_the_second_site_opens_is_verified_at_the_first() {
         let (partner, inside, alice, bob) = people(&world, &cluster, view.address()).await?;
         let done = async {
             gets_through(&alice, &bob).await?;
-            second_was_vouched_for_by_first(&hq, &dr).await
+            second_was_vouched_for_by_first(&hq, &dr).await?;
+            // The partner came to the first alone.
+            assert!(partner_came(&hq).await?);
+            assert!(!partner_came(&dr).await?);
+            Ok(())
         };
-        done.await
-            .with_context(|| logs(&[&partner, &inside], &[&hq, &dr]))
+        let done: Result<()> = done.await;
+        done.with_context(|| logs(&[&partner, &inside], &[&hq, &dr]))
     });
 }
 

@@ -1,0 +1,87 @@
+//! Why an object of a pool could not be written: what somebody has to mend, and what is tried again.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::ChildKind;
+
+/// A call that takes longer failed.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// Why an object could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// Infrastructure: it is tried again soon.
+    #[error("{what}: {source}")]
+    Api {
+        what: String,
+        source: Box<kube::Error>,
+    },
+    #[error("{what}: the API server did not answer within {} s", LONGEST.as_secs())]
+    Late { what: String },
+    /// Somebody else was first, or what was read is out of date: the watch brings the newer form.
+    #[error("{what} was changed meanwhile")]
+    Overtaken { what: String },
+    /// The spec leads to what the API server does not take.
+    #[error("{what}: the API server refuses it: {message}")]
+    Refused { what: String, message: String },
+    #[error(
+        "{what} is there already and was not made for this pool: delete it, or give it or the pool another name"
+    )]
+    Foreign { what: String },
+    #[error("the API server does not know the kind {kind}: install what provides it")]
+    KindMissing { kind: &'static str },
+    #[error("{what} has no JSON form: {source}")]
+    Json {
+        what: String,
+        source: serde_json::Error,
+    },
+}
+
+impl ApplyError {
+    fn of(what: String, kind: Option<ChildKind>, error: kube::Error) -> Self {
+        match &error {
+            kube::Error::Api(status) => match status.code {
+                404 if kind == Some(ChildKind::Certificate) => Self::KindMissing {
+                    kind: "Certificate of cert-manager.io/v1",
+                },
+                409 => Self::Overtaken { what },
+                400 | 403 | 405 | 413 | 422 => Self::Refused {
+                    what,
+                    message: status.message.clone(),
+                },
+                _ => Self::Api {
+                    what,
+                    source: Box::new(error),
+                },
+            },
+            _ => Self::Api {
+                what,
+                source: Box::new(error),
+            },
+        }
+    }
+
+    /// Whether the pool's status tells it: somebody has to do something.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused { .. } | Self::Foreign { .. } | Self::KindMissing { .. }
+        )
+    }
+}
+
+/// Awaits a call, which fails as [`ApplyError`].
+pub(super) async fn call<T>(
+    what: impl Fn() -> String,
+    kind: Option<ChildKind>,
+    call: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, ApplyError> {
+    match timeout(LONGEST, call).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(ApplyError::of(what(), kind, error)),
+        Err(_) => Err(ApplyError::Late { what: what() }),
+    }
+}

@@ -1,9 +1,9 @@
 //! Container images as archives that a node takes in (`docker-archive`): the product's own, built from
 //! images/Containerfile as a release builds them, and that of the servers around it.
 //!
-//! There is no registry. Two things of the Containerfile are replaced: the base image by one that
-//! `tests/cluster/images/build` made of the same packages (`make tools`), and the stage that compiles by
-//! the binaries that the other tests run too.
+//! There is no registry. Two stages of the Containerfile are replaced by folders: the one that unpacks
+//! packages by what `tests/cluster/images/build` made of the same ones (`make tools`), and the one that
+//! compiles by the binaries that the other tests run too.
 
 use std::{
     fs,
@@ -131,8 +131,18 @@ impl Images {
     /// When a binary is missing or the build fails; carries what it printed.
     pub fn build(&self, product: Product, tag: &str, folder: &Path) -> Result<PathBuf> {
         let name = product.name();
-        let context = folder.join("compiled");
-        let binaries = context.join("src/target/release");
+        let unpacked = folder.join("unpacked");
+        let root = unpacked.join("root-of-image");
+        if !root.exists() {
+            fs::create_dir_all(&root)?;
+            run(Command::new("tar")
+                .args(["--extract", "--numeric-owner", "--directory"])
+                .arg(&root)
+                .arg("--file")
+                .arg(&self.base))?;
+        }
+        let compiled = folder.join("compiled");
+        let binaries = compiled.join("src/target/release");
         fs::create_dir_all(&binaries)?;
         let binary = product.binary()?;
         // A tenth is left: more than that is for debuggers.
@@ -147,11 +157,8 @@ impl Images {
             .args(["--timestamp", "0"])
             .args(["--target", product.target(), "--tag", &image])
             .arg(format!("--label=org.opencontainers.image.version={tag}"))
-            .arg(format!(
-                "--build-arg=BASE=docker-archive:{}",
-                self.base.display()
-            ))
-            .arg(format!("--build-context=compiled={}", context.display()))
+            .arg(format!("--build-context=unpacked={}", unpacked.display()))
+            .arg(format!("--build-context=compiled={}", compiled.display()))
             .arg(format!("--file={sources}/images/Containerfile"))
             .arg(sources))?;
         let archive = folder.join(format!("{name}-{tag}.tar"));

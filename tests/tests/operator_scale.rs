@@ -19,7 +19,10 @@ use kube::{
 use serde_json::{Value, json};
 use xmpp_edge_crds::kinds::{EdgePool, ExternalAccessPolicy, XmppFederatedPartner};
 use xmpp_edge_tests::{
-    cluster::{ApiServer, Entry, FakePod, Namespace, Operator, alone_within},
+    cluster::{
+        ApiServer, Entry, FakePod, Namespace, Operator, alone_within, operator_account,
+        operator_user,
+    },
     wait,
 };
 
@@ -156,8 +159,8 @@ fn many_partners_and_policies_are_soon_in_force_at_little_cost() {
             "gateways": [{"domains": [domain], "address": "192.0.2.1:5269"}], "certificate": {"selfSigned": {}}}),
         );
         create(&namespace.api::<EdgePool>(), vec![pool]).await?;
-        let user = "scale";
-        let identity = namespace.server.user(user, Some("system:masters"));
+        let user = &operator_user(&namespace.name);
+        let identity = operator_account(namespace.server, &namespace.name, &[]).await?;
         let mut operator =
             Operator::start_as(namespace.server, &identity, &namespace.name, &[]).await?;
         let _pod = FakePod::start(namespace, "hq", 1_000_000).await?;

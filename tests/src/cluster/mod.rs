@@ -12,6 +12,7 @@
 //! | what somebody asked the server | [`ApiServer::audit`] |
 //! | to act as somebody | [`ApiServer::user`], [`ApiServer::service_account`] |
 
+mod account;
 mod api_server;
 mod audit;
 mod cert_manager;
@@ -32,6 +33,7 @@ mod submit;
 mod tools;
 mod volumes;
 
+pub use account::{operator_account, operator_user};
 pub use api_server::ApiServer;
 pub use audit::{Audit, Entry, ObjectRef, User};
 pub use cert_manager::CertManager;

@@ -24,7 +24,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{ApiServer, Clock, Identity, Namespace};
+use super::{ApiServer, Clock, Identity, Namespace, operator_account};
 use crate::{edge, process::Daemon, wait};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -36,19 +36,14 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Starts one in a namespace, as the admin, and waits until it has read everything. It watches
-    /// the namespace alone unless `arguments` say otherwise.
+    /// Starts one in a namespace, with the account and the rights that the chart gives it, and waits
+    /// until it has read everything. It watches the namespace alone unless `arguments` say otherwise.
     ///
     /// # Errors
-    /// When it is not built, or does not get ready.
+    /// When it or Helm is not built, or it does not get ready.
     pub async fn start(namespace: &Namespace<'_>, arguments: &[&str]) -> Result<Self> {
-        Self::start_as(
-            namespace.server,
-            namespace.server.admin(),
-            &namespace.name,
-            arguments,
-        )
-        .await
+        let account = account_for(namespace, arguments).await?;
+        Self::start_as(namespace.server, &account, &namespace.name, arguments).await
     }
 
     /// Starts one as somebody.
@@ -66,7 +61,7 @@ impl Operator {
         Ok(operator)
     }
 
-    /// Starts one as the admin, by a clock of its own.
+    /// As [`Self::start`], by a clock of its own.
     ///
     /// # Errors
     /// As [`Self::start`].
@@ -75,9 +70,10 @@ impl Operator {
         namespace: &Namespace<'_>,
         arguments: &[&str],
     ) -> Result<Self> {
+        let account = account_for(namespace, arguments).await?;
         let (server, name) = (namespace.server, &namespace.name);
         let environment = clock.environment();
-        let mut operator = Self::spawn(server, server.admin(), name, arguments, &environment)?;
+        let mut operator = Self::spawn(server, &account, name, arguments, &environment)?;
         operator.ready().await?;
         Ok(operator)
     }
@@ -236,6 +232,16 @@ impl PodObject {
         self.api.delete(&self.name, &now).await?;
         Ok(())
     }
+}
+
+/// The chart's account for an operator of `namespace` with these arguments.
+async fn account_for(namespace: &Namespace<'_>, arguments: &[&str]) -> Result<Identity> {
+    const WATCH: &str = "--watch-namespace";
+    let together = arguments.iter();
+    let together = together.filter_map(|it| it.strip_prefix(WATCH)?.strip_prefix('='));
+    let apart = arguments.windows(2).filter(|pair| pair[0] == WATCH);
+    let watched: Vec<&str> = together.chain(apart.map(|pair| pair[1])).collect();
+    operator_account(namespace.server, &namespace.name, &watched).await
 }
 
 /// A pod object that is ready, and a port that answers for it as a proxy's admin port does.

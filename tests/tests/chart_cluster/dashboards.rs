@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use xmpp_edge_tests::{
     client::Client,
-    cluster::{ApiServer, FakePod, Namespace, Operator, alone},
+    cluster::{ApiServer, FakePod, Namespace, Operator, alone, operator_account},
     conversation,
     edge::manifest,
     federation::{Federation, Method, PARTNER, PARTNER_NAME, Plan},
@@ -145,7 +145,8 @@ async fn talk(alice: &Client, carol: &Client, bob: &Client, number: usize) -> Re
 async fn shown(server: &ApiServer) -> Result<()> {
     server.namespace("chat", &[]).await?;
     server.install_kinds().await?;
-    let mut operator = Operator::start_as(server, server.admin(), "chat", &[]).await?;
+    let account = operator_account(server, "chat", &[]).await?;
+    let mut operator = Operator::start_as(server, &account, "chat", &[]).await?;
     let _pod = pool(server).await?;
     let federation = Federation::start(Plan {
         partner: Kind::Prosody,

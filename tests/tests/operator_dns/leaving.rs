@@ -13,7 +13,7 @@ use kube::{
 use serde_json::json;
 use xmpp_edge_crds::kinds::EdgePool;
 use xmpp_edge_tests::{
-    cluster::{Clock, Namespace, Operator},
+    cluster::{Clock, Namespace, Operator, operator_account},
     primary::{Primary, Software},
     wait,
 };
@@ -175,7 +175,8 @@ fn a_namespace_that_is_deleted_whole_takes_its_records_along() {
         let home = format!("{}-operator", namespace.name);
         server.namespace(&home, &[]).await?;
         let watch = format!("--watch-namespace={}", namespace.name);
-        let _operator = Operator::start_as(server, server.admin(), &home, &[&watch]).await?;
+        let account = operator_account(server, &home, &[&namespace.name]).await?;
+        let _operator = Operator::start_as(server, &account, &home, &[&watch]).await?;
         let (own, primary) = published(namespace).await?;
         let namespaces: Api<NamespaceObject> = Api::all(server.client());
         namespaces

@@ -2,7 +2,9 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use xmpp_edge_tests::cluster::{ApiServer, Entry, FakePod, Identity, Namespace, Operator};
+use xmpp_edge_tests::cluster::{
+    ApiServer, Entry, FakePod, Identity, Namespace, Operator, operator_account, operator_user,
+};
 
 use super::{
     SERVER,
@@ -10,10 +12,9 @@ use super::{
 };
 
 /// Somebody of the admins' group with a name of its own, so that the audit log tells it apart.
-fn operator_of(namespace: &Namespace<'_>) -> (String, Identity) {
-    let name = format!("operator-{}", namespace.name);
-    let identity = namespace.server.user(&name, Some("system:masters"));
-    (name, identity)
+async fn operator_of(namespace: &Namespace<'_>) -> Result<(String, Identity)> {
+    let identity = operator_account(namespace.server, &namespace.name, &[]).await?;
+    Ok((operator_user(&namespace.name), identity))
 }
 
 /// Requests of `user` that change something or read single objects; the lease left out.
@@ -51,7 +52,7 @@ fn one_edit_writes_nobody_elses_status() {
         objects.extend(partners.iter().cloned());
         objects.push(policy("everyone", json!({"scope": "Global"})));
         create(namespace, &objects).await?;
-        let (user, identity) = operator_of(namespace);
+        let (user, identity) = operator_of(namespace).await?;
         let _operator =
             Operator::start_as(namespace.server, &identity, &namespace.name, &[]).await?;
         let _pod = FakePod::start(namespace, "hq", 100_000).await?;

@@ -12,7 +12,9 @@ use kube::{
 };
 use serde_json::{Value, json};
 use xmpp_edge_tests::{
-    cluster::{ApiServer, ControllerManager, Namespace, Operator, WITHOUT_NODES, alone},
+    cluster::{
+        ApiServer, ControllerManager, Namespace, Operator, WITHOUT_NODES, alone, operator_account,
+    },
     wait,
 };
 
@@ -62,12 +64,12 @@ fn what_a_pool_owns_goes_with_it_and_a_namespace_that_is_deleted_goes_whole() {
         };
         server.namespace("operator", &[]).await?;
         let _controllers = ControllerManager::start(&server, WITHOUT_NODES).await?;
-        let admin = server.admin();
+        let account = operator_account(&server, "operator", &["chat"]).await?;
         let arguments = [
             "--watch-namespace=chat",
             "--proxy-image=proxy.invalid/edge:1",
         ];
-        let mut operator = Operator::start_as(&server, admin, "operator", &arguments).await?;
+        let mut operator = Operator::start_as(&server, &account, "operator", &arguments).await?;
 
         let (mut own, object) = (
             pool(&namespace),

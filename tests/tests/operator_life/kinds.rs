@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 use xmpp_edge_tests::{
-    cluster::{ApiServer, Namespace, Operator, alone},
+    cluster::{ApiServer, Namespace, Operator, alone, operator_account},
     wait,
 };
 
@@ -22,7 +22,8 @@ fn missing_definitions_are_named_and_waited_for() {
     alone(async {
         let server = ApiServer::start().await?;
         server.namespace("chat", &[]).await?;
-        let mut operator = Operator::launch(&server, server.admin(), "chat", &[])?;
+        let account = operator_account(&server, "chat", &[]).await?;
+        let mut operator = Operator::launch(&server, &account, "chat", &[])?;
         operator
             .process()
             .await_line("install the CustomResourceDefinitions", SOON)

@@ -1,7 +1,7 @@
 //! Several namespaces, each an organisation of its own.
 
 use serde_json::json;
-use xmpp_edge_tests::cluster::{Namespace, Operator};
+use xmpp_edge_tests::cluster::{Namespace, Operator, operator_account, operator_user};
 
 use super::{
     SERVER,
@@ -51,8 +51,8 @@ fn a_namespace_that_is_not_watched_is_left_alone() {
         let object = partner("p", json!({"domain": "p.example"}));
         create(&other, std::slice::from_ref(&object)).await?;
         create(watched, std::slice::from_ref(&object)).await?;
-        let user = format!("operator-{}", watched.name);
-        let identity = watched.server.user(&user, Some("system:masters"));
+        let user = operator_user(&watched.name);
+        let identity = operator_account(watched.server, &watched.name, &[]).await?;
         let _operator = Operator::start_as(watched.server, &identity, &watched.name, &[]).await?;
         until_says(watched, &object, &[("Accepted", "True, Accepted")]).await?;
         assert_eq!(condition(&get(&other, &object).await?, "Accepted"), "");

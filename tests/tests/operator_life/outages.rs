@@ -6,7 +6,7 @@ use std::slice;
 use anyhow::Result;
 use serde_json::json;
 use xmpp_edge_tests::{
-    cluster::{Audit, FakePod, Operator, Shared},
+    cluster::{Audit, FakePod, Operator, Shared, operator_account, operator_user},
     wait,
 };
 
@@ -26,9 +26,9 @@ fn an_operator_waits_for_an_api_server_that_is_not_there_yet() {
         let server = namespace.server;
         let object = partner("p", json!({ "domain": "p.example" }));
         create(namespace, &[pool(namespace), object.clone()]).await?;
+        let account = operator_account(server, &namespace.name, &[]).await?;
         server.stop().await?;
-        let admin = server.admin();
-        let mut operator = Operator::launch(server, admin, &namespace.name, &[])?;
+        let mut operator = Operator::launch(server, &account, &namespace.name, &[])?;
         operator
             .process()
             .await_line("it is tried again", SOON)
@@ -105,8 +105,8 @@ fn an_operator_without_work_only_watches_and_renews_its_lease() {
     SERVER.test(async |namespace| {
         let object = partner("p", json!({ "domain": "p.example" }));
         create(namespace, &[pool(namespace), object.clone()]).await?;
-        let user = format!("operator-{}", namespace.name);
-        let identity = namespace.server.user(&user, Some("system:masters"));
+        let user = operator_user(&namespace.name);
+        let identity = operator_account(namespace.server, &namespace.name, &[]).await?;
         let start = || Operator::start_as(namespace.server, &identity, &namespace.name, &[]);
         let _leader = start().await?;
         let _follower = start().await?;

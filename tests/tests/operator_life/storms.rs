@@ -1,7 +1,7 @@
 //! Many edits at once: what is said at the end is of the last of them, and no edit is paid for by
 //! itself. And watches that are cut while they come.
 //!
-//! `XMPP_EDGE_EDITS` says how many (default 1000).
+//! `XMPP_EDGE_EDITS` says how many (default 300).
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,10 @@ use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use xmpp_edge_tests::{
-    cluster::{ApiServer, Entry, FakePod, Namespace, Operator, Submission, alone_within},
+    cluster::{
+        ApiServer, Entry, FakePod, Namespace, Operator, Submission, alone_within, operator_account,
+        operator_user,
+    },
     wait,
 };
 
@@ -21,7 +24,7 @@ use super::{
 /// How many edits a storm has.
 fn edits() -> usize {
     let asked = std::env::var("XMPP_EDGE_EDITS").ok();
-    asked.and_then(|text| text.parse().ok()).unwrap_or(1000)
+    asked.and_then(|text| text.parse().ok()).unwrap_or(300)
 }
 
 /// What a loaded machine may need for a storm.
@@ -129,8 +132,8 @@ async fn begin(namespace: &Namespace<'_>) -> Result<Vec<String>> {
 fn weather(stormed: usize) {
     SERVER.test_within(limit(), async |namespace| {
         let names = begin(namespace).await?;
-        let user = format!("operator-{}", namespace.name);
-        let identity = namespace.server.user(&user, Some("system:masters"));
+        let user = operator_user(&namespace.name);
+        let identity = operator_account(namespace.server, &namespace.name, &[]).await?;
         let _operator =
             Operator::start_as(namespace.server, &identity, &namespace.name, &[]).await?;
         let _pod = FakePod::start(namespace, "hq", 1_000_000).await?;

@@ -1,0 +1,43 @@
+//! The account that the chart gives the operator, with the chart's own rights: what a test's operator
+//! may do is what an installed one may.
+
+use anyhow::Result;
+
+use super::{ApiServer, Helm, Identity, Major};
+
+/// Name of the release, and so of the account; also the operator's default name of its lease.
+const RELEASE: &str = "xmpp-edge-operator";
+
+/// Makes the account in `home` with its rights there and in the namespaces that it is to watch; none
+/// named: `home` alone.
+///
+/// # Errors
+/// When Helm was not built, or the server refuses what the chart says.
+pub async fn operator_account(
+    server: &ApiServer,
+    home: &str,
+    watched: &[&str],
+) -> Result<Identity> {
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/xmpp-edge");
+    let listed = serde_json::to_string(watched)?;
+    let watched = format!("--set-json=watchNamespaces={listed}");
+    let rendered = Helm::offline(Major::Four, server.directory().join("helm-account"))?.run(&[
+        "template",
+        RELEASE,
+        chart,
+        "--namespace",
+        home,
+        "--set=rbac.people=false",
+        "--show-only=templates/rbac.yaml",
+        "--show-only=templates/serviceaccount.yaml",
+        &watched,
+    ])?;
+    let apply = ["apply", "--server-side", "--filename=-"];
+    server.kubectl().run_with(&apply, &rendered)?;
+    server.service_account(home, RELEASE).await
+}
+
+/// As the audit log calls the account in `home`.
+pub fn operator_user(home: &str) -> String {
+    format!("system:serviceaccount:{home}:{RELEASE}")
+}

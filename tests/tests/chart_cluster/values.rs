@@ -50,8 +50,13 @@ const CASES: &[Case] = &[
             "--set=allowedDomains.chat={example.org,example.com}",
             "--set=dns.ownerId=west",
         ],
-        there: &["Role/xmpp-edge", "RoleBinding/xmpp-edge"],
-        gone: &["ClusterRoleBinding/"],
+        there: &[
+            "Role/xmpp-edge",
+            "RoleBinding/xmpp-edge",
+            "ClusterRole/edge-system-xmpp-edge-let-go",
+            "ClusterRoleBinding/edge-system-xmpp-edge-let-go",
+        ],
+        gone: &["ClusterRoleBinding/edge-system-xmpp-edge"],
     },
     Case {
         name: "the whole cluster",
@@ -60,7 +65,11 @@ const CASES: &[Case] = &[
             "ClusterRoleBinding/edge-system-xmpp-edge",
             "ClusterRole/edge-system-xmpp-edge",
         ],
-        gone: &["Role/xmpp-edge", "RoleBinding/xmpp-edge"],
+        gone: &[
+            "Role/xmpp-edge",
+            "RoleBinding/xmpp-edge",
+            "ClusterRole/edge-system-xmpp-edge-let-go",
+        ],
     },
     Case {
         name: "all metrics",

@@ -22,6 +22,20 @@ use prometheus_client::{
 
 use crate::dns::metrics::{DnsMetrics, PREFIX};
 
+/// Labels of a failure: a kind, and a word of an enum of causes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Failure {
+    kind: &'static str,
+    reason: &'static str,
+}
+
+impl Failure {
+    #[must_use]
+    pub fn new(kind: &'static str, reason: &'static str) -> Self {
+        Self { kind, reason }
+    }
+}
+
 /// Labels of a reconcile. `outcome` is `ok` or `error`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Reconciled {
@@ -61,6 +75,7 @@ type PoolSeconds = Family<OfPool, Gauge<f64, AtomicU64>>;
 pub struct Metrics {
     registry: Mutex<Registry>,
     pub reconciliations: Family<Reconciled, Counter>,
+    pub errors: Family<Failure, Counter>,
     pub reconcile_seconds: Seconds,
     /// Of those looks at a namespace that found anything to compile anew.
     pub compile_seconds: Histogram,
@@ -89,6 +104,12 @@ impl Default for Metrics {
             "reconciliations",
             "Passes over objects of a kind",
             reconciliations.clone(),
+        );
+        let errors = Family::default();
+        registry.register(
+            "errors",
+            "What failed and is tried again, by kind and reason",
+            errors.clone(),
         );
         let reconcile_seconds = Seconds::new_with_constructor(buckets);
         registry.register(
@@ -143,6 +164,7 @@ impl Default for Metrics {
         Self {
             registry: Mutex::new(registry),
             reconciliations,
+            errors,
             reconcile_seconds,
             compile_seconds,
             objects,
@@ -158,6 +180,11 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// A pass over an object, or a write of its status, failed for one of an enum's causes.
+    pub fn failed(&self, kind: &'static str, reason: &'static str) {
+        self.errors.get_or_create(&Failure::new(kind, reason)).inc();
+    }
+
     /// A pass over a kind was done.
     pub fn reconciled(&self, kind: &'static str, ok: bool, took: Duration) {
         let outcome = if ok { "ok" } else { "error" };
@@ -213,6 +240,7 @@ mod tests {
             pool: "p".into(),
         };
         metrics.reconciled("EdgePool", true, Duration::from_millis(3));
+        metrics.failed("EdgePool", "ApiError");
         metrics.compile_seconds.observe(0.003);
         metrics
             .objects
@@ -235,6 +263,7 @@ mod tests {
             "xmpp_edge_operator_api_requests_total{code=\"409\"} 1",
             "xmpp_edge_operator_api_requests_total{code=\"none\"} 1",
             "xmpp_edge_operator_reconciliations_total{kind=\"EdgePool\",outcome=\"ok\"} 1",
+            "xmpp_edge_operator_errors_total{kind=\"EdgePool\",reason=\"ApiError\"} 1",
             "xmpp_edge_operator_reconcile_seconds_count{kind=\"EdgePool\"} 1",
             "xmpp_edge_operator_compile_seconds_count 1",
             "xmpp_edge_operator_objects{namespace=\"n\",kind=\"EdgePool\",ready=\"True\"} 1",

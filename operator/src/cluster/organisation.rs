@@ -22,7 +22,7 @@ use super::{
     known_keys,
     metrics::{Objects, OfPool},
     pods::{self, Loaded, PoolReport},
-    scene::{Context, PoolOutcome, Scene, Since},
+    scene::{Context, PoolError, PoolOutcome, Scene, Since},
     snapshot,
     written::{Counts, Written},
 };
@@ -242,7 +242,7 @@ impl Organisation {
             let begun = Instant::now();
             let done = pool::reconcile(&self.context, scene, name);
             let done = tokio::time::timeout(LONGEST, done).await;
-            let done = done.unwrap_or_else(|_| Err("it took too long".into()));
+            let done = done.unwrap_or(Err(PoolError::TooLong));
             self.context
                 .metrics
                 .reconciled("EdgePool", done.is_ok(), begun.elapsed());
@@ -258,6 +258,7 @@ impl Organisation {
                 }
                 Err(error) => {
                     failed = true;
+                    self.context.metrics.failed("EdgePool", error.reason());
                     let namespace = &self.namespace;
                     tracing::warn!(namespace, pool = name, %error, "the pool could not be provisioned; it is tried again");
                 }

@@ -224,7 +224,10 @@ impl Act {
             events: Events::new(self.client.clone(), &self.identity),
             client: self.client,
             caches: self.caches,
-            writer: Writer::new(self.metrics.statuses_waiting.clone()),
+            writer: Writer::new(
+                self.metrics.statuses_waiting.clone(),
+                self.metrics.errors.clone(),
+            ),
             metrics: self.metrics,
             reports: Arc::new(Reports::default()),
             pools: crate::pool::Memory::default(),

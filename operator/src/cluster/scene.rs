@@ -18,7 +18,10 @@ use super::{
     pods::{PoolFacts, PoolReport, Reports},
     writer::Writer,
 };
-use crate::compile::{Compiled, Diagnostic, Fault, ObjectRef, World};
+use crate::{
+    compile::{Compiled, Diagnostic, Fault, ObjectRef, World},
+    pool::apply::ApplyError,
+};
 
 /// What the command line sets.
 #[derive(Clone, Debug, Default)]
@@ -116,7 +119,24 @@ pub struct PoolOutcome {
 
 /// Why provisioning a pool failed: infrastructure, so that it is tried again. What is wrong with
 /// the spec is a condition, not an error.
-pub type PoolError = Box<dyn std::error::Error + Send + Sync>;
+#[derive(Debug, thiserror::Error)]
+pub enum PoolError {
+    #[error(transparent)]
+    Write(#[from] ApplyError),
+    #[error("it took too long")]
+    TooLong,
+}
+
+impl PoolError {
+    /// Label `reason` of the metric of errors.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Write(error) => error.reason(),
+            Self::TooLong => "Timeout",
+        }
+    }
+}
 
 impl Scene {
     /// A namespace of which nothing is known yet.

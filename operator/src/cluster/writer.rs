@@ -18,12 +18,12 @@ use kube::{
     api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
 };
 use parking_lot::Mutex;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::{sync::Notify, task::JoinSet, time::timeout};
 
-use super::{backoff::Backoff, caches::Caches};
+use super::{backoff::Backoff, caches::Caches, metrics::Failure};
 
 /// Statuses under way at a time.
 const AT_ONCE: usize = 16;
@@ -46,6 +46,16 @@ pub enum WriteError {
 }
 
 impl WriteError {
+    /// Label `reason` of the metric of errors.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Late => "Timeout",
+            _ if self.is_overtaken() => "Overtaken",
+            _ if self.is_final() => "Refused",
+            _ => "ApiError",
+        }
+    }
+
     /// The API server will not have it, now or again: trying harder helps nobody.
     fn is_final(&self) -> bool {
         matches!(self, Self::Api(kube::Error::Api(status)) if (400..429).contains(&status.code))
@@ -84,14 +94,16 @@ pub struct Writer {
     queue: Arc<Mutex<Queue>>,
     news: Arc<Notify>,
     waiting: Gauge,
+    errors: Family<Failure, Counter>,
 }
 
 impl Writer {
-    /// `waiting` follows how many wait or are under way.
+    /// `waiting` follows how many wait or are under way; `errors` counts those that failed.
     #[must_use]
-    pub fn new(waiting: Gauge) -> Self {
+    pub fn new(waiting: Gauge, errors: Family<Failure, Counter>) -> Self {
         Self {
             waiting,
+            errors,
             ..Self::default()
         }
     }
@@ -164,6 +176,13 @@ impl Writer {
             };
             let again = self.landed(&key);
             let (kind, namespace, name) = &key;
+            if let Err(error) = &done
+                && !error.is_overtaken()
+            {
+                self.errors
+                    .get_or_create(&Failure::new(kind, error.reason()))
+                    .inc();
+            }
             match done {
                 Ok(()) => {
                     backoff.succeeded();

@@ -140,7 +140,7 @@ pub async fn reconcile(
     };
     report(context, scene, &object, &found, &written);
     if let Some(error) = written.failed {
-        return Err(Box::new(error));
+        return Err(error.into());
     }
     let again = if written.refused.is_empty() {
         RENEWALS

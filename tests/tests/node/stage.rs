@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::OnceCell;
 use xmpp_edge_tests::{
     cluster::{
         Helm, Kubectl, Major,
@@ -34,7 +34,7 @@ pub const SYSTEM: &str = "edge-system";
 /// The chart.
 pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/xmpp-edge");
 
-/// What one test may take, the start of all and other tests' turns included.
+/// What one test may take, the start of all included.
 const TEST: Duration = Duration::from_secs(900);
 /// What pods may take to get as they should be.
 pub const SOON: Duration = Duration::from_secs(90);
@@ -42,13 +42,11 @@ pub const SOON: Duration = Duration::from_secs(90);
 /// The suite's stage; nothing starts before the first test.
 pub static STAGE: Shared = Shared {
     stage: OnceCell::const_new(),
-    turn: Mutex::const_new(()),
 };
 
 /// Starts with the first test and ends with the process.
 pub struct Shared {
     stage: OnceCell<Stage>,
-    turn: Mutex<()>,
 }
 
 impl Shared {
@@ -58,7 +56,6 @@ impl Shared {
     /// When the test fails.
     pub fn test(&'static self, body: impl AsyncFnOnce(&'static Stage) -> Result<()>) {
         on_the_internet(TEST, async |internet| {
-            let _turn = self.turn.lock().await;
             let stage = self.stage.get_or_try_init(|| Stage::start(internet));
             let stage = stage.await?;
             let outcome = body(stage).await;

@@ -63,6 +63,20 @@ impl ApplyError {
         }
     }
 
+    /// Label `reason` of the metric of errors.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Api { .. } => "ApiError",
+            Self::Late { .. } => "Timeout",
+            Self::Overtaken { .. } => "Overtaken",
+            Self::Refused { .. } => "Refused",
+            Self::Foreign { .. } => "Foreign",
+            Self::KindMissing { .. } => "KindMissing",
+            Self::Json { .. } => "Json",
+        }
+    }
+
     /// Whether the pool's status tells it: somebody has to do something.
     #[must_use]
     pub fn is_refusal(&self) -> bool {

@@ -167,7 +167,13 @@ impl Machine {
         }
         for hierarchy in hierarchies {
             let own = hierarchy.join(&self.group);
-            fs::create_dir(&own).map_err(|error| lacking(&error))?;
+            match fs::create_dir(&own) {
+                // A fault of the test, not of the computer.
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                    return Err(error).with_context(|| own.display().to_string());
+                }
+                made => made.map_err(|error| lacking(&error))?,
+            }
             // Of an older cpuset nothing runs in a group before it has these.
             for file in ["cpuset.cpus", "cpuset.mems"] {
                 if own.join(file).exists() && hierarchy.join("tasks").exists() {

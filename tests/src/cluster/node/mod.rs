@@ -29,6 +29,7 @@ use kube::{
     Api,
     api::{Patch, PatchParams},
 };
+use parking_lot::Mutex;
 use serde_json::json;
 
 pub use containers::BUSYBOX;
@@ -159,6 +160,9 @@ pub fn on_the_internet<F: Future<Output = Result<()>>>(
     limit: Duration,
     body: impl FnOnce(&'static Internet) -> F,
 ) {
+    static TURN: Mutex<()> = Mutex::new(());
+    // Addresses of sites and wires are fixed: one test at a time is there.
+    let _turn = TURN.lock();
     match Programs::find().and_then(|_| Internet::enter()) {
         Err(lacking) => skip(&lacking),
         Ok(internet) => shared::alone_within(limit, async {

@@ -88,8 +88,13 @@ fn restricted_pods_run_and_are_found_and_see_their_config_change() {
         let listener = TcpListener::bind((partner, 80))?;
         let caller = std::thread::spawn(move || -> Result<_> {
             let (mut stream, caller) = listener.accept()?;
-            let mut request = [0; 4];
-            stream.read_exact(&mut request)?;
+            // All of it: what is unread at the end would reset the connection, and the answer with it.
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte)?;
+                request.push(byte[0]);
+            }
             stream.write_all(b"HTTP/1.0 200 OK\r\nConnection: close\r\n\r\nwelcome")?;
             Ok(caller)
         });

@@ -18,12 +18,26 @@ pub async fn operator_account(
     home: &str,
     watched: &[&str],
 ) -> Result<Identity> {
+    account_of_release(server, RELEASE, home, watched).await
+}
+
+/// As [`operator_account`], of a release with a name of its own (`xmpp-edge-…`), which its account and
+/// its lease have too.
+///
+/// # Errors
+/// As there.
+pub async fn account_of_release(
+    server: &ApiServer,
+    release: &str,
+    home: &str,
+    watched: &[&str],
+) -> Result<Identity> {
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/xmpp-edge");
     let listed = serde_json::to_string(watched)?;
     let watched = format!("--set-json=watchNamespaces={listed}");
     let rendered = Helm::offline(Major::Four, server.directory().join("helm-account"))?.run(&[
         "template",
-        RELEASE,
+        release,
         chart,
         "--namespace",
         home,
@@ -34,10 +48,15 @@ pub async fn operator_account(
     ])?;
     let apply = ["apply", "--server-side", "--filename=-"];
     server.kubectl().run_with(&apply, &rendered)?;
-    server.service_account(home, RELEASE).await
+    server.service_account(home, release).await
 }
 
 /// As the audit log calls the account in `home`.
 pub fn operator_user(home: &str) -> String {
-    format!("system:serviceaccount:{home}:{RELEASE}")
+    user_of_release(RELEASE, home)
+}
+
+/// As [`operator_user`], of another release.
+pub fn user_of_release(release: &str, home: &str) -> String {
+    format!("system:serviceaccount:{home}:{release}")
 }

@@ -33,7 +33,7 @@ mod submit;
 mod tools;
 mod volumes;
 
-pub use account::{operator_account, operator_user};
+pub use account::{account_of_release, operator_account, operator_user, user_of_release};
 pub use api_server::ApiServer;
 pub use audit::{Audit, Entry, ObjectRef, User};
 pub use cert_manager::CertManager;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde_json::json;
 use xmpp_edge_tests::{
-    cluster::{Audit, Entry, Namespace, Operator},
+    cluster::{Audit, Entry, Namespace, Operator, account_of_release, user_of_release},
     wait,
 };
 
@@ -70,19 +70,21 @@ fn operators_that_act_at_once_make_one_ca_and_one_dialback_secret_and_agree() {
         for number in 0..NAMESPACES {
             namespaces.push(Namespace::new(server, &format!("{}-{number}", home.name)).await?);
         }
-        let users = ["one", "two"].map(|name| format!("{}-{name}", home.name));
+        // With a release, and so a lease, of its own each leads.
+        let releases = ["xmpp-edge-one", "xmpp-edge-two"];
+        let users = releases.map(|release| user_of_release(release, &home.name));
         let mark = server.audit().mark();
         let mut operators = Vec::new();
-        for user in &users {
-            // With a lease of its own each leads.
-            let mut arguments = vec![format!("--lease-name={user}")];
+        for release in releases {
+            let mut arguments = vec![format!("--lease-name={release}")];
             arguments.extend(
                 namespaces
                     .iter()
                     .map(|it| format!("--watch-namespace={}", it.name)),
             );
             let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-            let identity = server.user(user, Some("system:masters"));
+            let watched: Vec<&str> = namespaces.iter().map(|it| it.name.as_str()).collect();
+            let identity = account_of_release(server, release, &home.name, &watched).await?;
             operators.push(Operator::start_as(server, &identity, &home.name, &arguments).await?);
         }
         for operator in &operators {

@@ -256,7 +256,7 @@ fn l_08_a_flood_of_tiny_stanzas_keeps_nobody_else_waiting() {
         let rob = s.user("rob");
         let one = format!("<presence from='{rob}' to='{ALICE}'/>");
         let flood = async {
-            peer.send(one.repeat(10_000)).await?;
+            peer.send(one.repeat(20_000)).await?;
             s.delivers_inwards(&mut peer).await
         };
         let others = async {

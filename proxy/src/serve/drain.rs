@@ -40,6 +40,15 @@ pub(super) struct Withdrawn {
     since: Option<Instant>,
 }
 
+/// Says so once: who reads the log sees why streams end.
+fn begins(now: Instant, after: Duration) -> Instant {
+    tracing::info!(
+        after_seconds = after.as_secs(),
+        "the pool's records are withdrawn (spec.route.enabled: false): streams end in order once the records have run out"
+    );
+    now
+}
+
 impl Withdrawn {
     /// To be called about once a second.
     pub(super) fn tick(&mut self, edge: &Edge, now: Instant) {
@@ -48,7 +57,7 @@ impl Withdrawn {
             return;
         };
         let after = Duration::from_secs(after.into());
-        let since = *self.since.get_or_insert(now);
+        let since = *self.since.get_or_insert_with(|| begins(now, after));
         let over = |from: Instant| now.saturating_duration_since(from) >= after;
         if !over(since) {
             return;

@@ -106,6 +106,16 @@ async fn operators_are(stage: &Stage, tag: &str) -> Result<()> {
     .await
 }
 
+/// `helm test` passes, both sites are ready, and messages cross.
+async fn all_is_well(stage: &Stage, talk: &Talk) -> Result<()> {
+    let test = ["test", "xmpp-edge", "--namespace", SYSTEM];
+    stage.helm()?.run(&test)?;
+    for pool in ["epool/hq", "epool/branch"] {
+        stage.says(pool, "Ready", "True").await?;
+    }
+    talk.goes_on().await
+}
+
 #[test]
 fn an_upgrade_and_its_rollback_lose_nothing_and_replace_pods_whose_image_changes_alone() {
     STAGE.test(async |stage| {
@@ -129,13 +139,7 @@ fn an_upgrade_and_its_rollback_lose_nothing_and_replace_pods_whose_image_changes
         let keep = format!("proxyImage.tag={THIS}");
         helm(stage, &[&upgrade[..], &["--set", &keep]].concat()).await?;
         operators_are(stage, NEXT).await?;
-        stage
-            .helm()?
-            .run(&["test", "xmpp-edge", "--namespace", SYSTEM])?;
-        for pool in ["epool/hq", "epool/branch"] {
-            stage.says(pool, "Ready", "True").await?;
-        }
-        talk.goes_on().await?;
+        all_is_well(stage, &talk).await?;
         ensure!(
             stage.lives()? == lives,
             "an operator's image replaced proxies"
@@ -156,13 +160,7 @@ fn an_upgrade_and_its_rollback_lose_nothing_and_replace_pods_whose_image_changes
         operators_are(stage, THIS).await?;
         let looks = exchanged(stage, THIS).await.context("rollback")?;
         one_after_the_other(&looks)?;
-        stage
-            .helm()?
-            .run(&["test", "xmpp-edge", "--namespace", SYSTEM])?;
-        for pool in ["epool/hq", "epool/branch"] {
-            stage.says(pool, "Ready", "True").await?;
-        }
-        talk.goes_on().await?;
+        all_is_well(stage, &talk).await?;
         talk.end().await?.nothing_lost()
     });
 }

@@ -104,6 +104,21 @@ impl Peer {
         String::from_utf8_lossy(&self.received).into_owned()
     }
 
+    /// Adds to `text` what came after its first `noted` bytes, and counts it; the start of a character
+    /// that is not whole yet waits.
+    pub fn note_received(&self, text: &mut String, noted: &mut usize) {
+        for chunk in self.received[*noted..].utf8_chunks() {
+            text.push_str(chunk.valid());
+            *noted += chunk.valid().len();
+            let broken = chunk.invalid().len();
+            if broken == 0 || *noted + broken == self.received.len() {
+                break;
+            }
+            text.push(char::REPLACEMENT_CHARACTER);
+            *noted += broken;
+        }
+    }
+
     fn stream(&mut self) -> Result<&mut dyn Stream> {
         Ok(match &mut self.transport {
             Transport::Plain(stream) => stream,

@@ -59,7 +59,8 @@ impl Connection {
     fn note(&self, peer: &Peer, change: impl FnOnce(&mut Seen)) {
         if let Some(seen) = self.state.connections.lock().get_mut(&self.number) {
             change(seen);
-            seen.text = peer.received();
+            // A transcript may be long, and this is done for each element.
+            peer.note_received(&mut seen.text, &mut seen.noted);
             seen.tls = peer.session().cloned();
         }
         self.state.changed.notify_waiters();

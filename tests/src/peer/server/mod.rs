@@ -68,6 +68,8 @@ pub struct Seen {
     pub frozen: bool,
     /// All bytes, decrypted.
     pub text: String,
+    /// Bytes of what was received that are in `text`.
+    noted: usize,
 }
 
 #[derive(Default)]

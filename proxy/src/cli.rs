@@ -14,11 +14,11 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use xmpp_edge_crds::{domain::DomainName, edge_config::HostPort};
 use xmpp_edge_proxy::{
+    app,
     arguments::{address, address_and_port},
     config::follow,
     dns::{Resolver, TrustAnchors},
     probe::{self, Report},
-    serve,
     tls::{Identity, Roots, Trust},
 };
 
@@ -157,7 +157,7 @@ pub async fn run(args: Run) -> anyhow::Result<ExitCode> {
     }
     let shutdown = CancellationToken::new();
     let offers = follow::files(args.config, secrets, shutdown.clone())?;
-    let options = serve::Options {
+    let options = app::Options {
         bind: args.bind,
         internal_bind: args.internal_bind,
         resolver: args.resolver,
@@ -165,7 +165,7 @@ pub async fn run(args: Run) -> anyhow::Result<ExitCode> {
         state_dir: args.state,
         peer_keys: None,
         further_metrics: None,
-        pod: in_pod.then_some(serve::Pod {
+        pod: in_pod.then_some(app::Pod {
             admin_port: args.admin_port.unwrap_or(ADMIN_PORT),
         }),
     };
@@ -176,7 +176,7 @@ pub async fn run(args: Run) -> anyhow::Result<ExitCode> {
             println!("xmpp-edge-proxy {} is ready", env!("CARGO_PKG_VERSION"));
         }
     });
-    serve::run(options, offers, shutdown, ready).await?;
+    app::run(options, offers, shutdown, ready).await?;
     Ok(ExitCode::SUCCESS)
 }
 

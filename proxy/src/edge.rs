@@ -19,35 +19,36 @@ use xmpp_edge_crds::{
 };
 
 use crate::{
-    config::InForce,
+    config::ActiveConfig,
     contacts::Contacts,
     dns::{Dialer, Resolver},
-    listen::bounds::Bounds,
-    observe::{
-        attempts::Attempts,
-        intake::{Intake, Observed},
-        metrics::Metrics,
-        peer_keys::PeerKey,
-        probes::Probes,
-        repeats::Repeats,
-    },
-    route::{
+    negotiation::{Pair, Side},
+    net::unauthenticated::UnauthenticatedLimiter,
+    presence::tracker::{OwnStanza, PresenceTracker, Subscriptions},
+    routing::{
+        acknowledgement::AckToken,
         batch::Batch,
-        crossed::{Crossed, OwnStanza, Subscriptions},
-        custody::Receipt,
         failure::{Failure, FailureKind},
-        outlet::Outlet,
-        queue::{Offered, Route},
+        handle::StreamHandle,
+        route::{EnqueueOutcome, Route},
         routes::Routes,
     },
-    session::{
-        Command, dial, registry::Streams, relay::Carried, share::Shares, verify::Verifications,
+    stream::partner_ping::Probes,
+    stream::{
+        Command, connect, key_verification::KeyVerificationLimiter, pool::StreamPool,
+        receiver::Carried, registry::StreamRegistry,
     },
-    stream::{Pair, Side},
+    telemetry::{
+        attempts::Attempts,
+        config_status::{ConfigStatus, Telemetry},
+        log_limiter::LogLimiter,
+        metrics::Metrics,
+        peer_keys::PeerKey,
+    },
     xml::{Item, Limits, Scanner, rewrite, stanza::Stanza, stanza::StanzaKind},
 };
 
-/// Streams at a time that carry errors back inside as domains of no partner (behaviour section 4).
+/// StreamRegistry at a time that carry errors back inside as domains of no partner (behaviour section 4).
 const ANSWER_STREAMS: usize = 100;
 /// When every stream has the new rules, and what is forbidden by them is looked for once more.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -56,24 +57,24 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub struct Edge {
     /// When this process began to serve: what it remembers is younger.
     pub started: Timestamp,
-    force: ArcSwap<InForce>,
+    config: ArcSwap<ActiveConfig>,
     pub resolver: Resolver,
     pub dialer: Dialer,
     pub contacts: Arc<Contacts>,
     pub routes: Routes,
-    pub streams: Streams,
-    pub verifications: Verifications,
-    pub shares: Shares,
-    pub crossed: Crossed,
-    pub bounds: Arc<Bounds>,
+    pub streams: StreamRegistry,
+    pub verifications: KeyVerificationLimiter,
+    pub shares: StreamPool,
+    pub crossed: PresenceTracker,
+    pub bounds: Arc<UnauthenticatedLimiter>,
     pub metrics: Arc<Metrics>,
     pub attempts: Attempts,
     pub probes: Probes,
-    pub repeats: Repeats,
-    pub intake: Arc<Intake>,
+    pub repeats: LogLimiter,
+    pub intake: Arc<ConfigStatus>,
     /// Subscriptions to be probed when a partner is back: user and contact, by partner's domain.
     withdrawn: Mutex<Vec<(DomainName, Subscriptions)>>,
-    /// Streams that only carry errors back inside, as domains of no partner.
+    /// StreamRegistry that only carry errors back inside, as domains of no partner.
     pub answer_streams: Arc<Semaphore>,
     /// Who remembers partners' keys, if anybody does.
     pub peer_keys: Option<mpsc::Sender<PeerKey>>,
@@ -85,30 +86,30 @@ pub struct Edge {
 impl Edge {
     #[must_use]
     pub fn new(
-        force: InForce,
+        config: ActiveConfig,
         resolver: Resolver,
         dialer: Dialer,
         contacts: Arc<Contacts>,
         peer_keys: Option<mpsc::Sender<PeerKey>>,
         stopping: CancellationToken,
-        observed: &Observed,
+        observed: &Telemetry,
     ) -> Arc<Self> {
         Arc::new(Self {
             started: Timestamp::now(),
-            force: ArcSwap::from_pointee(force),
+            config: ArcSwap::from_pointee(config),
             resolver,
             dialer,
             contacts,
             routes: Routes::default(),
-            streams: Streams::default(),
-            verifications: Verifications::default(),
-            shares: Shares::default(),
-            crossed: Crossed::default(),
+            streams: StreamRegistry::default(),
+            verifications: KeyVerificationLimiter::default(),
+            shares: StreamPool::default(),
+            crossed: PresenceTracker::default(),
             bounds: Arc::default(),
             metrics: Arc::clone(&observed.metrics),
             attempts: Attempts::default(),
             probes: Probes::default(),
-            repeats: Repeats::default(),
+            repeats: LogLimiter::default(),
             intake: Arc::clone(&observed.intake),
             withdrawn: Mutex::default(),
             answer_streams: Arc::new(Semaphore::new(ANSWER_STREAMS)),
@@ -120,22 +121,22 @@ impl Edge {
 
     /// The configuration in force.
     #[must_use]
-    pub fn force(&self) -> Arc<InForce> {
-        self.force.load_full()
+    pub fn config(&self) -> Arc<ActiveConfig> {
+        self.config.load_full()
     }
 
     /// A new configuration comes into force: streams look again at what they carry.
-    pub fn swap(self: &Arc<Self>, force: InForce) {
+    pub fn swap(self: &Arc<Self>, config: ActiveConfig) {
         let gone: Vec<_> = {
-            let old = self.force();
-            let stays: BTreeSet<_> = force
-                .config
+            let old = self.config();
+            let stays: BTreeSet<_> = config
+                .document
                 .partners
                 .iter()
                 .map(|partner| partner.name.as_str())
                 .collect();
             let names = old
-                .config
+                .document
                 .partners
                 .iter()
                 .map(|partner| partner.name.clone());
@@ -143,14 +144,14 @@ impl Edge {
                 .filter(|name| !stays.contains(name.as_str()))
                 .collect()
         };
-        self.attempts.forget(&force);
+        self.attempts.forget(&config);
         // Those of a partner that is no more are asked for by nobody.
         self.withdrawn
             .lock()
-            .retain(|(domain, _)| force.partner(domain).is_some());
-        self.force.store(Arc::new(force));
+            .retain(|(domain, _)| config.partner(domain).is_some());
+        self.config.store(Arc::new(config));
         self.metrics.forget_partners(&gone);
-        self.streams.tell_all(|| Command::RealmChanged);
+        self.streams.tell_all(|| Command::ConfigChanged);
         self.withdraw();
         // A stream may have been judging by the old rules just now, and have queued or noted what is
         // forbidden after it was looked for.
@@ -165,14 +166,14 @@ impl Edge {
 
     /// What crossed and is now forbidden is taken back; what waits and is now forbidden is answered.
     fn withdraw(self: &Arc<Self>) {
-        let force = self.force();
-        self.send_own(self.crossed.forbidden(&force));
+        let config = self.config();
+        self.send_own(self.crossed.forbidden(&config));
         let failure = Failure::new(
             FailureKind::Forbidden,
             "the policy for this domain has changed",
         );
         for route in self.routes.all() {
-            if route.side == Side::Partner && force.policy.admit(route.pair.to.as_str()).is_err() {
+            if route.side == Side::Partner && config.policy.admit(route.pair.to.as_str()).is_err() {
                 for batch in route.drain() {
                     self.fail(&route, batch, &failure);
                 }
@@ -190,7 +191,7 @@ impl Edge {
     /// A partner's domain has had no stream since a failed attempt: those inside who saw somebody
     /// there see him leave.
     pub fn partner_gone(self: &Arc<Self>, domain: &DomainName) {
-        let force = self.force();
+        let config = self.config();
         let connected = self.streams.all().iter().any(|entry| {
             let facts = entry.facts();
             entry.side == Side::Partner
@@ -198,7 +199,7 @@ impl Edge {
                     || facts.sends.iter().any(|pair| pair.to == *domain))
         });
         if connected {
-            self.attempts.connected(&force, Side::Partner, domain);
+            self.attempts.connected(&config, Side::Partner, domain);
             return;
         }
         let (stanzas, pairs) = self.crossed.gone(domain);
@@ -238,12 +239,12 @@ impl Edge {
     /// What keeps the pod from being ready, named.
     #[must_use]
     pub fn waits_for(&self) -> Vec<String> {
-        let force = self.force.load();
+        let config = self.config.load();
         let mut waits = self.intake.waits_for();
-        if force.identity.is_none() {
+        if config.identity.is_none() {
             waits.push("the pool's certificate".to_owned());
         }
-        if force.leaves.is_none() {
+        if config.leaves.is_none() {
             waits.push("the internal issuer".to_owned());
         }
         if self.stopping.is_cancelled() {
@@ -257,12 +258,12 @@ impl Edge {
     /// # Errors
     /// Where an address is none, or neither or both are own.
     pub fn explain(&self, from: &str, to: &str) -> Result<Explanation, String> {
-        let force = self.force();
+        let config = self.config();
         let jid = |text: &str| {
             BareJid::of_full(text).map_err(|error| format!("{text:?} is no address: {error}"))
         };
         let (from, to) = (jid(from)?, jid(to)?);
-        let (user, remote) = if force.is_own(from.domain()) {
+        let (user, remote) = if config.is_own(from.domain()) {
             (&from, &to)
         } else {
             (&to, &from)
@@ -271,7 +272,7 @@ impl Edge {
             .contacts
             .has_added(&user.to_string(), &remote.to_string());
         verdict::explain(
-            &force.config,
+            &config.document,
             &from,
             &to,
             Known {
@@ -309,7 +310,7 @@ impl Edge {
 
     /// A pair that a peer on `side` may send: where its stanzas go.
     #[must_use]
-    pub fn carry(&self, side: Side, force: &InForce, pair: Pair, method: Method) -> Carried {
+    pub fn carry(&self, side: Side, config: &ActiveConfig, pair: Pair, method: Method) -> Carried {
         let (next, back) = match side {
             Side::Partner => (Side::Gateway, Side::Partner),
             Side::Gateway => (Side::Partner, Side::Gateway),
@@ -318,7 +319,7 @@ impl Edge {
             Side::Partner => (&pair.from, Direction::Inbound),
             Side::Gateway => (&pair.to, Direction::Outbound),
         };
-        let partner = force.partner(peer).map(|partner| partner.name.as_str());
+        let partner = config.partner(peer).map(|partner| partner.name.as_str());
         Carried {
             route: self.routes.of(next, &pair),
             back: self.routes.of(back, &pair.reversed()),
@@ -331,12 +332,12 @@ impl Edge {
     /// Puts a batch on its way.
     pub fn forward(self: &Arc<Self>, route: &Arc<Route>, batch: Batch) {
         let first = match route.offer(batch, &self.routes.total, Instant::now()) {
-            Offered::Queued { first } => first,
-            Offered::Dial { first, number } => {
-                dial::start(self, route, number);
+            EnqueueOutcome::Queued { first } => first,
+            EnqueueOutcome::Dial { first, number } => {
+                connect::start(self, route, number);
                 first
             }
-            Offered::Resting {
+            EnqueueOutcome::Resting {
                 batch,
                 failure,
                 until,
@@ -353,10 +354,15 @@ impl Edge {
     }
 
     /// The stream that carried `route` is over; a next one is set up where something waits.
-    pub fn recarry(self: &Arc<Self>, route: &Arc<Route>, outlet: &Arc<Outlet>, again: Vec<Batch>) {
-        if let Some(number) = route.unbind(outlet, again) {
+    pub fn recarry(
+        self: &Arc<Self>,
+        route: &Arc<Route>,
+        handle: &Arc<StreamHandle>,
+        again: Vec<Batch>,
+    ) {
+        if let Some(number) = route.unbind(handle, again) {
             self.routes.busy(route);
-            dial::start(self, route, number);
+            connect::start(self, route, number);
         }
     }
 
@@ -378,7 +384,7 @@ impl Edge {
         };
         if batch.answer {
             self.metrics
-                .dropped(&self.force(), route, "Answer", u64::from(batch.count()));
+                .dropped(&self.config(), route, "Answer", u64::from(batch.count()));
             batch.settle();
             return;
         }
@@ -408,7 +414,7 @@ impl Edge {
         direction: Direction,
         stanza: &Stanza<'_>,
         failure: &Failure,
-        receipt: Option<Receipt>,
+        receipt: Option<AckToken>,
         now: Instant,
     ) {
         let answered = match (stanza.kind, stanza.type_.as_deref()) {
@@ -421,16 +427,16 @@ impl Edge {
             ) => true,
             _ => false,
         };
-        let force = self.force();
+        let config = self.config();
         if !answered {
-            self.metrics.bounced(&force, back, direction, "dropped");
+            self.metrics.bounced(&config, back, direction, "dropped");
             if let Some(receipt) = receipt {
                 receipt.settle();
             }
             return;
         }
         self.metrics
-            .bounced(&force, back, direction, failure.kind.condition());
+            .bounced(&config, back, direction, failure.kind.condition());
         let mut out = Vec::with_capacity(512);
         rewrite::error_reply(
             stanza,
@@ -450,7 +456,7 @@ impl Edge {
     #[must_use]
     pub fn queue_timeout(&self) -> Duration {
         Duration::from_secs(u64::from(
-            self.force.load().config.settings.queue_timeout_seconds,
+            self.config.load().document.settings.queue_timeout_seconds,
         ))
     }
 

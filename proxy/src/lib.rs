@@ -1,21 +1,25 @@
 //! The data plane: an XMPP server-to-server edge.
 //!
-//! The tree reads like the way of a stanza: listen → tls → xml → stream → session → policy → route.
-//! A room only calls rooms further along its way. Nothing here knows Kubernetes.
+//! The folders are the architecture, in the order of a stanza's way; imports go down only:
+//! `app, admin → stream → routing → presence, policy, contacts → config → negotiation → tls, dns,
+//! dns_view, xml, net → telemetry`. Nothing here knows Kubernetes.
 
+pub mod admin;
+pub mod app;
 pub mod arguments;
 pub mod config;
 pub mod contacts;
 pub mod dns;
+pub mod dns_view;
 pub mod edge;
-pub mod listen;
-pub mod observe;
+pub mod negotiation;
+pub mod net;
 pub mod policy;
+pub mod presence;
 pub mod probe;
 pub mod random;
-pub mod route;
-pub mod serve;
-pub mod session;
+pub mod routing;
 pub mod stream;
+pub mod telemetry;
 pub mod tls;
 pub mod xml;

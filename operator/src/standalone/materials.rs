@@ -10,7 +10,7 @@ use xmpp_edge_crds::{
         conditions::{ConditionType, Reason},
     },
 };
-use xmpp_edge_proxy::config::{Materials, PemPair};
+use xmpp_edge_proxy::config::{ConfigSecrets, PemPair};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
 
 /// Everything for one pool, and what there is to say of it.
 pub struct Provided {
-    pub materials: Materials,
+    pub materials: ConfigSecrets,
     pub certificate: Provision,
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -38,7 +38,7 @@ pub struct Provided {
 pub fn provide(
     world: &World,
     config: &EdgeConfig,
-    last: Option<&Materials>,
+    last: Option<&ConfigSecrets>,
     store: &mut dyn Store,
     now: Timestamp,
 ) -> Result<Provided, CertificateError> {
@@ -56,7 +56,7 @@ pub fn provide(
     diagnostics.push(certificate_ready(&config.pool, &certificate, now));
     let dialback = dialback(world, spec, last, store, config, &mut diagnostics)?;
     let (contacts_url, contacts_ca) = contacts(world, spec, config, last, &mut diagnostics);
-    let materials = Materials {
+    let materials = ConfigSecrets {
         certificate: certificate.pair.as_ref().map(given),
         internal_ca: ca.trusted,
         issuer: Some(given(&issuer)),
@@ -141,7 +141,7 @@ fn not_given(config: &EdgeConfig, message: String) -> Diagnostic {
 fn dialback(
     world: &World,
     spec: Option<&EdgePool>,
-    last: Option<&Materials>,
+    last: Option<&ConfigSecrets>,
     store: &mut dyn Store,
     config: &EdgeConfig,
     diagnostics: &mut Vec<Diagnostic>,
@@ -172,7 +172,7 @@ fn contacts(
     world: &World,
     spec: Option<&EdgePool>,
     config: &EdgeConfig,
-    last: Option<&Materials>,
+    last: Option<&ConfigSecrets>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Database {
     if config.contacts == Contacts::Embedded {
@@ -199,7 +199,7 @@ fn contacts(
 
 /// Whether the proxy would be given the same.
 #[must_use]
-pub fn same(one: &Materials, other: &Materials) -> bool {
+pub fn same(one: &ConfigSecrets, other: &ConfigSecrets) -> bool {
     one.certificate == other.certificate
         && one.internal_ca == other.internal_ca
         && one.issuer == other.issuer

@@ -16,10 +16,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_proxy::{
-    config::Offer,
+    app::{self, ServeError},
+    config::ConfigUpdate,
     dns::TrustAnchors,
-    observe::peer_keys::PeerKey,
-    serve::{self, ServeError},
+    telemetry::peer_keys::PeerKey,
 };
 
 use super::{
@@ -82,13 +82,13 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunErr
         first.inputs.config.namespace.clone(),
         first.inputs.config.pool.clone(),
     );
-    let (tell, inputs) = watch::channel(Offer::from(first.inputs));
+    let (tell, inputs) = watch::channel(ConfigUpdate::from(first.inputs));
     let (ready, mut is_ready) = oneshot::channel();
     let (tell_key, mut keys) = mpsc::channel(KEYS);
     let measured = DnsMetrics::default();
     let mut registry = Registry::with_prefix(dns::metrics::PREFIX);
     measured.register(&mut registry);
-    let serve_options = serve::Options {
+    let serve_options = app::Options {
         bind: options.bind,
         internal_bind: options.internal_bind,
         resolver: options.resolver,
@@ -102,7 +102,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunErr
     let mut records = Publishing::start(state, (namespace.clone(), pool.clone()), measured);
     records.order(first.dns);
     let drain = CancellationToken::new();
-    let mut proxy = tokio::spawn(serve::run(serve_options, inputs, drain.clone(), ready));
+    let mut proxy = tokio::spawn(app::run(serve_options, inputs, drain.clone(), ready));
     let mut tick = interval(POLL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut renewed = Instant::now();
@@ -191,7 +191,7 @@ fn look(station: &mut Station, renew: bool) -> Result<Option<Look>, StationError
     }
 }
 
-fn tell_proxy(look: Look, tell: &watch::Sender<Offer>) {
+fn tell_proxy(look: Look, tell: &watch::Sender<ConfigUpdate>) {
     status::log(&look.notes);
     if look.changed {
         tracing::info!(

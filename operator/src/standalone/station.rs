@@ -14,8 +14,8 @@ use std::{
 use jiff::Timestamp;
 use xmpp_edge_crds::edge_config::EdgeConfig;
 use xmpp_edge_proxy::{
-    config::{Inputs, Materials},
-    observe::peer_keys::PeerKey,
+    config::{ConfigInputs, ConfigSecrets},
+    telemetry::peer_keys::PeerKey,
 };
 
 use super::{
@@ -76,7 +76,7 @@ pub struct Place {
 
 /// What one look found.
 pub struct Look {
-    pub inputs: Inputs,
+    pub inputs: ConfigInputs,
     /// Whether the proxy has to be told.
     pub changed: bool,
     /// What DNS should hold; `None`: what it was told last.
@@ -95,7 +95,7 @@ pub struct Station {
     last: BTreeMap<String, EdgeConfig>,
     keys: PeerKeys,
     manifests: Manifests,
-    given: Option<Inputs>,
+    given: Option<ConfigInputs>,
     /// What came of the last order about DNS records.
     published: Option<Condition>,
 }
@@ -268,7 +268,7 @@ impl Station {
     }
 
     /// What the proxy is to have; parts that are as they were are the very same.
-    fn inputs(&self, config: EdgeConfig, materials: Materials) -> Inputs {
+    fn inputs(&self, config: EdgeConfig, materials: ConfigSecrets) -> ConfigInputs {
         let (mut config, mut materials) = (Arc::new(config), Arc::new(materials));
         if let Some(given) = &self.given {
             if *given.config == *config {
@@ -278,7 +278,7 @@ impl Station {
                 materials = given.materials.clone();
             }
         }
-        Inputs { config, materials }
+        ConfigInputs { config, materials }
     }
 
     fn last_of(&self, namespace: &str) -> BTreeMap<String, EdgeConfig> {

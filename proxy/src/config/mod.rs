@@ -1,11 +1,11 @@
 //! Follow, check, swap: the configuration and the secrets that are in force.
 //!
 //! Where they come from (mounted files, or the manifests of `standalone`) is known to [`follow`]
-//! alone; everybody else is given [`Offer`]s.
+//! alone; everybody else is given [`ConfigUpdate`]s.
 
+mod active;
 mod document;
 pub mod follow;
-mod in_force;
 mod secrets;
 
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use std::sync::Arc;
 use xmpp_edge_crds::edge_config::EdgeConfig;
 use zeroize::Zeroizing;
 
-pub use in_force::{GatewayInForce, InForce, Rejected};
+pub use active::{ActiveConfig, ActiveGateway, Rejected};
 
 /// What a source has at the moment. The newest counts; those between may be skipped.
 #[derive(Clone, Default)]
-pub struct Offer {
+pub struct ConfigUpdate {
     /// Everything, whole; none before the first time that all is there.
-    pub inputs: Option<Inputs>,
+    pub inputs: Option<ConfigInputs>,
     /// What is waited for while there are no inputs, named for `/readyz`.
     pub missing: Vec<String>,
     /// What stays as last read although its source is gone or broken, and why.
@@ -28,8 +28,8 @@ pub struct Offer {
     pub unreadable: Option<String>,
 }
 
-impl From<Inputs> for Offer {
-    fn from(inputs: Inputs) -> Self {
+impl From<ConfigInputs> for ConfigUpdate {
+    fn from(inputs: ConfigInputs) -> Self {
         Self {
             inputs: Some(inputs),
             ..Self::default()
@@ -39,12 +39,12 @@ impl From<Inputs> for Offer {
 
 /// Everything a proxy must know, swapped as a whole.
 #[derive(Clone)]
-pub struct Inputs {
+pub struct ConfigInputs {
     pub config: Arc<EdgeConfig>,
-    pub materials: Arc<Materials>,
+    pub materials: Arc<ConfigSecrets>,
 }
 
-impl Inputs {
+impl ConfigInputs {
     /// Whether both are the very ones of `other`: a source keeps what did not change.
     #[must_use]
     pub fn are(&self, other: &Self) -> bool {
@@ -53,7 +53,7 @@ impl Inputs {
 }
 
 /// What arrives beside the document: certificates, keys, passwords. Never shown, never logged.
-pub struct Materials {
+pub struct ConfigSecrets {
     /// The pool's certificate for partners; absent while it is being obtained.
     pub certificate: Option<PemPair>,
     /// PEM of the namespace's internal CA: one certificate, two while it is renewed.

@@ -20,7 +20,7 @@ use tokio_postgres::{
     tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream},
 };
 
-use crate::tls::{DatabaseTls, Demand, Roots, RootsError, Transport, database};
+use crate::tls::{DatabaseTls, Roots, RootsError, ServerVerification, Transport, database};
 
 /// A parsed connection string with its certificates. Never shown: it holds a password.
 #[derive(Clone)]
@@ -66,24 +66,26 @@ impl Database {
             Host::Unix(path) => path.display().to_string(),
         };
         let chain_if_given = if ca.is_some() {
-            Demand::Chain
+            ServerVerification::Chain
         } else {
-            Demand::Nothing
+            ServerVerification::Nothing
         };
         let (mode, demand) = match (mode.as_deref(), config.get_ssl_mode()) {
-            (Some("disable"), _) | (None, SslMode::Disable) => (SslMode::Disable, Demand::Nothing),
+            (Some("disable"), _) | (None, SslMode::Disable) => {
+                (SslMode::Disable, ServerVerification::Nothing)
+            }
             (Some("allow" | "prefer"), _) => (SslMode::Prefer, chain_if_given),
             (Some("require"), _) | (None, SslMode::Require) => (SslMode::Require, chain_if_given),
-            (Some("verify-ca"), _) => (SslMode::Require, Demand::Chain),
-            (Some("verify-full"), _) => (SslMode::Require, Demand::Name),
+            (Some("verify-ca"), _) => (SslMode::Require, ServerVerification::Chain),
+            (Some("verify-full"), _) => (SslMode::Require, ServerVerification::Name),
             (Some(_), _) => return Err(DatabaseError::SslMode),
-            (None, _) if ca.is_some() => (SslMode::Require, Demand::Name),
-            (None, _) => (SslMode::Prefer, Demand::Nothing),
+            (None, _) if ca.is_some() => (SslMode::Require, ServerVerification::Name),
+            (None, _) => (SslMode::Prefer, ServerVerification::Nothing),
         };
         config.ssl_mode(mode);
         let roots = match ca {
             Some(pem) => Roots::from_pem(pem, "key ca.crt of the contacts' Secret")?,
-            None if demand == Demand::Nothing => Roots::default(),
+            None if demand == ServerVerification::Nothing => Roots::default(),
             None => Roots::public(),
         };
         Ok(Self {

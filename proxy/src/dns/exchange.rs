@@ -11,7 +11,7 @@ use tokio::{
 
 /// How the question travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Over {
+pub(crate) enum Over {
     Udp,
     Tcp,
 }
@@ -22,7 +22,7 @@ const HEADER_BYTES: usize = 12;
 /// Sends `query` and returns the answer with the query's own id. The id on the way is drawn anew
 /// and the socket fresh, so that a forged answer has to guess both; the question section must
 /// come back as it went.
-pub(super) async fn exchange(
+pub(crate) async fn exchange(
     upstream: SocketAddr,
     query: &[u8],
     over: Over,

@@ -7,14 +7,13 @@ pub mod connect;
 mod dane;
 mod dnssec;
 pub mod error;
-mod exchange;
+pub(crate) mod exchange;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod happy;
 pub mod resolver;
 pub mod socket;
 pub mod srv;
-pub mod view;
 
 pub use connect::{Candidate, Candidates, Connected, Dialer, Route};
 pub use dane::Dane;

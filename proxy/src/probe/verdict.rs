@@ -12,7 +12,7 @@ pub(super) struct Seen {
     /// Why the certificate does not count.
     pub certificate: Result<(), String>,
     pub external: External,
-    /// Offered on the stream as it was left: inside TLS where that runs.
+    /// EnqueueOutcome on the stream as it was left: inside TLS where that runs.
     pub dialback: bool,
     /// Where the walk broke off.
     pub error: Option<String>,
@@ -21,7 +21,7 @@ pub(super) struct Seen {
 /// What the peer said about SASL EXTERNAL inside TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum External {
-    Offered,
+    EnqueueOutcome,
     /// Although a certificate was presented.
     NotOffered,
     /// No certificate was presented, so it could not be offered.
@@ -74,7 +74,7 @@ impl Seen {
             return None;
         }
         match (&self.certificate, self.external) {
-            (Ok(()), External::Offered) => return Some(Method::SaslOverTls),
+            (Ok(()), External::EnqueueOutcome) => return Some(Method::SaslOverTls),
             (Ok(()), External::NotAsked) => {
                 why.push(
                     "SASL EXTERNAL is presumed: without a certificate of ours the peer cannot offer it"

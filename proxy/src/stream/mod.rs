@@ -1,358 +1,541 @@
-//! The negotiation machine: two streams of RFC 6120 between servers, as state machines.
+//! One task a stream: feeds the negotiation machine, moves bytes.
 //!
-//! [`Inbound`] answers a stream that the peer opened, [`Outbound`] leads one that the edge opened.
-//! Both are sans-I/O: `session/` feeds [`Input`]s and carries out [`Output`]s in order. Nothing here
-//! sees a socket, a clock, DNS or the configuration; what must be known of the world is asked of
-//! [`Realm`], what must be waited for is asked of the session ([`Output::Verify`]).
-//! Authorisation is per domain pair, never per connection.
-//!
-//! What a session does:
-//! 1. makes the machine (`Inbound::new`, `Outbound::start`) and carries out its outputs;
-//! 2. hands it each stream header, each element that is no stanza, the end of the handshake, verdicts
-//!    that it fetched, and the closing tag;
-//! 3. relays stanzas of pairs that were announced by [`Output::PairAuthenticated`], and gives every
-//!    other stanza to the machine as [`Input::StrayStanza`];
-//! 4. ends the connection at [`Output::Close`], which is always the last output of a step. A machine
-//!    that has closed ignores every further input, but still answers [`Input::AddPair`] with a failure.
+//! A session owns its connection. Everything else reaches it through its [`StreamHandle`]. Bytes are read
+//! into a buffer that the threads share, so that an idle stream holds none.
 
-pub mod acks;
-pub mod dialback;
-mod fault;
-mod features;
-mod inbound;
-mod outbound;
-mod pairs;
-mod sasl;
-mod wire;
+pub mod accept;
+mod commands;
+pub mod connect;
+pub mod egress;
+pub mod environment;
+pub mod key_verification;
+pub mod liveness;
+mod outputs;
+pub mod partner_ping;
+pub mod pool;
+pub mod receiver;
+pub mod registry;
+mod traffic;
 
-#[cfg(test)]
-mod tests;
-
-use std::{fmt, sync::Arc};
-
-use rustls_pki_types::CertificateDer;
-use xmpp_edge_crds::{
-    domain::DomainName,
-    negotiation::{Method, MethodSet},
-    verdict::Reason,
+use std::{
+    future::poll_fn,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
-pub use crate::observe::attempt::Step;
+use tokio::{
+    io::AsyncWriteExt,
+    sync::{OwnedSemaphorePermit, oneshot},
+};
+use tokio_util::sync::CancellationToken;
+use xmpp_edge_crds::domain::DomainName;
+
 use crate::{
-    tls::TlsFacts,
-    xml::{Element, StreamHeader},
+    config::ActiveConfig,
+    edge::Edge,
+    negotiation::{
+        Fault, Inbound, Input, Outbound, Output, Pair, PeerRole, Side, StreamLimits, Verdict,
+        acks::Acks,
+    },
+    routing::{
+        failure::{Failure, FailureKind},
+        handle::StreamHandle,
+        route::Route,
+    },
+    tls::{TlsFacts, TlsaSet, Transport},
+    xml::{Limits, Scanner, StreamHeader},
 };
-pub use fault::{Fault, StreamError};
-pub use inbound::Inbound;
-pub use outbound::{Outbound, Purpose, Start};
+pub use commands::Command;
+use egress::{Confirmation, Returned, SendBuffer};
+use environment::ConfigEnvironment;
+use liveness::Liveness;
+use receiver::Receiver;
+use registry::StreamInfo;
 
-/// Most pairs, authenticated and pending together, on one stream; one more gets
-/// `resource-constraint` (XEP-0220 section 2.5).
-pub const MAX_PAIRS: usize = 128;
-/// Most dialback verifications in flight for one stream.
-pub const MAX_PENDING: usize = 16;
-/// SASL attempts that may fail on one stream (RFC 6120 section 6.4.5 asks for 2 to 5).
-pub const MAX_SASL_FAILURES: u8 = 3;
+/// One in so many batches is timed.
+const SAMPLE: u32 = 16;
 
-/// Who the peer is: which listener it came to, or whom the edge dials.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Side {
-    /// A federated partner: its domains are partners' domains, ours are own domains.
-    Partner,
-    /// One of the organisation's own servers: the other way round.
-    Gateway,
+/// How long the closing handshake may take (RFC 6120 section 4.4).
+const CLOSING: Duration = Duration::from_secs(5);
+/// Between two looks at whether there is room again.
+const LOOK: Duration = Duration::from_millis(250);
+/// How long close_notify and FIN may take.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// The machine of either initiator.
+pub enum Machine {
+    Inbound(Box<Inbound>),
+    Outbound(Box<Outbound>),
 }
 
-/// Stanzas from one domain to another. Directed: the answer's way is the pair [`Self::reversed`].
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Pair {
-    pub from: DomainName,
-    pub to: DomainName,
-}
-
-impl Pair {
-    #[must_use]
-    pub fn reversed(&self) -> Self {
-        Self {
-            from: self.to.clone(),
-            to: self.from.clone(),
-        }
-    }
-}
-impl fmt::Display for Pair {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} to {}", self.from, self.to)
-    }
-}
-
-/// The part that the peer played in the TLS handshake: it decides which key usage is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PeerRole {
-    /// The peer opened the connection; `serverAuth` alone is accepted from it.
-    Client,
-    /// The peer accepted it; `serverAuth` is demanded.
-    Server,
-}
-
-/// What is agreed with the peer's domain for streams that carry a pair with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Terms {
-    pub methods: MethodSet,
-    /// Whether XEP-0288 may be offered and asked for.
-    pub bidi: bool,
-}
-
-/// Why a pair of domains may not have a stream. Decided before any TLS or DNS work for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// The local domain is none that is served on this side.
-    HostUnknown,
-    /// The peer's domain may not: unknown or suspended partner, suspended pool. The reason is for
-    /// metrics and attempts; the peer only learns `policy-violation`.
-    Policy(Reason),
-}
-
-/// A certificate that does not verify for a domain, as `tls/` tells it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertificateFault {
-    /// A fixed CamelCase word, e.g. `NoCertificate`, `Expired`, `NameMismatch`: a metric label.
-    pub label: &'static str,
-    /// For people: what was expected and what was found.
-    pub text: String,
-}
-
-/// What XEP-0478 tells, or what the peer told by it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StreamLimits {
-    /// Largest stanza, in bytes.
-    pub max_bytes: Option<u64>,
-    /// Silence after which the stream may be closed, in seconds.
-    pub idle_seconds: Option<u64>,
-}
-
-/// What a machine asks of the world: pure look-ups in the configuration in force, no waiting.
-/// `session/` implements it; each question is asked anew whenever the answer matters, so that a
-/// reload counts at once.
-pub trait Realm {
-    /// Whether `peer` and `local` may have a stream on this side, and on which terms. It is asked
-    /// before any other work is done for the two, once per header and once per dialback pair.
-    ///
-    /// # Errors
-    /// [`Refusal`] says which of the two is at fault.
-    fn admit(&self, side: Side, peer: &DomainName, local: &DomainName) -> Result<Terms, Refusal>;
-
-    /// Whether `local` is served on this side at all; asked while the peer has not said who it is.
-    fn serves(&self, side: Side, local: &DomainName) -> bool;
-
-    /// Whether the chain, end entity first, proves `peer`: PKIX, the partner's CA, pins, or DANE.
-    ///
-    /// # Errors
-    /// [`CertificateFault`]; an empty chain is one too.
-    fn verify_certificate(
-        &self,
-        side: Side,
-        role: PeerRole,
-        peer: &DomainName,
-        chain: &[CertificateDer<'_>],
-    ) -> Result<(), CertificateFault>;
-
-    /// The dialback secret of all replicas, with the previous one where there is one.
-    fn dialback(&self) -> &dialback::Secret;
-
-    /// What the edge takes from an authenticated peer. It is told before authentication too: after
-    /// dialback there are no new features to correct it.
-    fn limits(&self) -> StreamLimits;
-
-    /// A fresh stream id of 128 random bits, which [`Self::is_own_stream_id`] knows again.
-    fn new_stream_id(&self) -> String {
-        self.dialback().new_stream_id()
-    }
-
-    /// Whether a proxy with this secret issued the id: the stream leads back to ourselves.
-    fn is_own_stream_id(&self, id: &str) -> bool {
-        self.dialback().is_own_stream_id(id)
-    }
-}
-
-/// How the connection stood when the stream began.
-#[derive(Clone, Debug)]
-pub enum Link {
-    /// TCP; TLS can only come by STARTTLS.
-    Plain,
-    /// Direct TLS (XEP-0368), the handshake done.
-    DirectTls(Arc<TlsFacts>),
-}
-
-/// What happened on the stream or in the world.
-#[derive(Debug)]
-pub enum Input<'a> {
-    /// The peer's stream header: exactly one after the start and after each [`Output::Restart`] or
-    /// [`Input::TlsEstablished`].
-    Header(&'a StreamHeader),
-    /// A complete top-level element that is no stanza.
-    Element(&'a Element),
-    /// A stanza whose pair this stream may not carry, by its `from` and `to` as they stand.
-    StrayStanza {
-        from: Option<&'a str>,
-        to: Option<&'a str>,
-    },
-    /// The handshake asked for by [`Output::StartTls`] is done.
-    TlsEstablished(Arc<TlsFacts>),
-    /// The authoritative server has spoken, or could not be asked, on another stream.
-    Verdict { request: u32, verdict: Verdict },
-    /// Outbound only: this pair shall be carried too. Answered, now or later, by `PairReady` or
-    /// `PairFailed`.
-    AddPair(Pair),
-    /// Outbound only: ask the peer for a sign of life by a `db:verify` that cannot be valid, for a
-    /// pair of this stream; answered by [`Output::ProbeAnswered`] with the same number.
-    Probe { number: u64 },
-    /// The configuration changed: pairs that are now forbidden, or stand on a method that is no
-    /// longer allowed or a certificate no longer trusted, close the stream.
-    RealmChanged,
-    /// The peer's `</stream:stream>`.
-    Closed,
-    /// The time for this state (`streamEstablishmentTimeoutSeconds`) is over.
-    TimedOut,
-    /// The session ends the stream for a reason of its own: bad XML, shutdown, a limit, or in
-    /// order ([`Fault::Done`]).
-    End(Fault),
-}
-
-/// What the session must do, in the order given.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Output {
-    /// Write these bytes.
-    Send(Vec<u8>),
-    /// Drop every plaintext byte already read, then hand the connection to TLS. Inbound: as server;
-    /// `domain` is the stream's `to`, whose certificate is shown where SNI names none. Outbound: as
-    /// client, with `domain` as SNI.
-    StartTls { domain: DomainName },
-    /// The peer's next bytes begin a new stream: restart the scanner. Bytes already read count.
-    Restart,
-    /// The peer may send stanzas of this pair on this stream.
-    PairAuthenticated { pair: Pair, method: Method },
-    /// The edge may send stanzas of this pair on this stream.
-    PairReady { pair: Pair, method: Method },
-    /// The pair cannot be carried here; the stream lives on unless a `Close` follows. With
-    /// [`Fault::needs_own_stream`] another stream of its own may succeed.
-    PairFailed { pair: Pair, fault: Fault },
-    /// Ask the authoritative server of `request.pair.from` on another stream (`Purpose::Verify`) and
-    /// answer with [`Input::Verdict`] under the same number, in any case.
-    Verify {
-        request: u32,
-        question: VerifyRequest,
-    },
-    /// A verify-only stream got its answer. A `Close` follows.
-    Verified(Verdict),
-    /// XEP-0288 is agreed on: pairs will be announced in both directions. Stanzas of the peer may come
-    /// before its acks are agreed on.
-    Bidi,
-    /// XEP-0198 acks are in force from here on, both ways; nonzas are written in this namespace. What
-    /// was written or read before this output does not count.
-    AcksEnabled { namespace: acks::Namespace },
-    /// The peer asks for an `<a/>`.
-    AckRequested,
-    /// The peer has handled `h` stanzas, modulo 2³².
-    Acked { h: u32 },
-    /// The peer answered the [`Input::Probe`] of this number.
-    ProbeAnswered { number: u64 },
-    /// The peer's XEP-0478 limits; newer ones replace older ones.
-    PeerLimits(StreamLimits),
-    /// A step of the attempt went well (`Ok`) or badly (`fault.label()`).
-    Step {
-        step: Step,
-        peer: Option<DomainName>,
-        outcome: &'static str,
-        text: String,
-    },
-    /// Flush, then end the connection. Always last.
-    Close(Fault),
-}
-
-/// A key to be verified: the sender is `pair.from`, whose authoritative server is to be asked; the
-/// asking (receiving) domain is `pair.to`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VerifyRequest {
-    pub pair: Pair,
-    /// The id that the edge gave the stream on which the key came.
-    pub stream_id: String,
-    pub key: String,
-}
-
-/// What became of a verification.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    Valid,
-    Invalid,
-    /// The authoritative server could not be asked, or answered with an error.
-    Unavailable(Unavailable),
-}
-
-/// Why an authoritative server gave no verdict (XEP-0220 section 2.5). Each is one dialback error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Unavailable {
-    /// No address: `remote-server-not-found`.
-    NotFound,
-    /// Addresses, but no connection, or TLS failed: `remote-connection-failed`.
-    ConnectionFailed,
-    /// No answer in time: `remote-server-timeout`.
-    TimedOut,
-    /// It answered with an error of its own, or closed the stream: `internal-server-error` says too
-    /// much about us, so `remote-connection-failed` too.
-    Refused,
-    /// Too many verifications towards this domain at the moment: `resource-constraint`.
-    Busy,
-    /// The partner has as many streams as it may have: `resource-constraint`.
-    ConnectionLimit,
-    /// Our own policy forbids asking, e.g. TLS was not offered: `policy-violation`.
-    Policy,
-}
-
-impl Unavailable {
-    /// The outcome's fixed word.
-    #[must_use]
-    pub fn label(self) -> &'static str {
+impl Machine {
+    fn step(
+        &mut self,
+        input: Input<'_>,
+        environment: &ConfigEnvironment<'_>,
+        out: &mut Vec<Output>,
+    ) {
         match self {
-            Self::NotFound => "AuthoritativeNotFound",
-            Self::ConnectionFailed => "AuthoritativeConnectionFailed",
-            Self::TimedOut => "AuthoritativeTimedOut",
-            Self::Refused => "AuthoritativeRefused",
-            Self::Busy => "AuthoritativeBusy",
-            Self::ConnectionLimit => "PartnerConnectionLimit",
-            Self::Policy => "AuthoritativePolicy",
+            Self::Inbound(machine) => machine.step(input, environment, out),
+            Self::Outbound(machine) => machine.step(input, environment, out),
         }
     }
 }
-impl fmt::Display for Unavailable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotFound => "the authoritative server has no address",
-            Self::ConnectionFailed => "no connection to the authoritative server",
-            Self::TimedOut => "the authoritative server did not answer in time",
-            Self::Refused => "the authoritative server refused to verify the key",
-            Self::Busy => "too many verifications towards the authoritative server",
-            Self::ConnectionLimit => "the partner has as many streams as it may have",
-            Self::Policy => "policy forbids asking the authoritative server in the way it offers",
+
+/// Where the connection is.
+enum Phase {
+    /// Until the first pair is authenticated or ready: ends at the deadline.
+    Establishing {
+        deadline: Instant,
+    },
+    Established,
+    /// Nothing more is taken in; ends when all is written, at the deadline at the latest.
+    Closing {
+        deadline: Instant,
+    },
+}
+
+/// A stream with its connection.
+pub struct Stream {
+    edge: Arc<Edge>,
+    config: Arc<ActiveConfig>,
+    side: Side,
+    peer: PeerRole,
+    handle: Arc<StreamHandle>,
+    entry: Arc<StreamInfo>,
+    /// `None` only while a handshake has it, and after one failed.
+    transport: Option<Transport>,
+    machine: Machine,
+    scanner: Scanner,
+    header: Option<Arc<StreamHeader>>,
+    /// Bytes of an item that is not complete, or that wait for room.
+    partial: Vec<u8>,
+    relay: Receiver,
+    /// Pairs that the edge may send here.
+    outgoing: Vec<Arc<Route>>,
+    /// Index into `outgoing` of whose turn it was last.
+    turn: usize,
+    egress: SendBuffer,
+    phase: Phase,
+    /// Not read while this route is full.
+    full: Option<Arc<Route>>,
+    keepalive: Liveness,
+    peer_limits: StreamLimits,
+    /// An `<r/>` came that has not been answered with all that it asks for.
+    ack_wanted: bool,
+    acks: Option<Acks>,
+    /// Of what the ledger settled, how much `acks` knows.
+    settled: u64,
+    outputs: Vec<Output>,
+    /// Batches sent, to time one in [`SAMPLE`].
+    sampled: u32,
+    tls: Option<Arc<TlsFacts>>,
+    /// Peer domain for STARTTLS towards it; set by the machine.
+    start_tls: Option<DomainName>,
+    /// As whom we dialled.
+    local: Option<DomainName>,
+    /// Further pairs that the machine was asked for, and who waits for each.
+    joining: Vec<(Pair, oneshot::Sender<Result<(), Fault>>)>,
+    tlsa: Vec<(DomainName, TlsaSet)>,
+    /// Reading or writing failed: nothing more can be said.
+    broken: bool,
+    /// All that was written has left.
+    flushed: bool,
+    verified: Option<Verdict>,
+    /// What ended it.
+    end: Option<Fault>,
+    /// The place among the unauthenticated, until the first pair.
+    place: Option<crate::net::unauthenticated::Place>,
+    counted: Option<registry::StreamQuota>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+/// What a session is started with.
+pub struct Start {
+    pub side: Side,
+    /// `Client`: it connected to us. `Server`: we dialled it.
+    pub peer: PeerRole,
+    pub transport: Transport,
+    pub address: Option<SocketAddr>,
+    pub tls: Option<Arc<TlsFacts>>,
+    pub machine: Machine,
+    pub outputs: Vec<Output>,
+    pub place: Option<crate::net::unauthenticated::Place>,
+    /// Bytes that were read before.
+    pub already: Vec<u8>,
+    pub tlsa: Vec<(DomainName, TlsaSet)>,
+    pub local: Option<DomainName>,
+}
+
+impl Stream {
+    pub fn new(edge: &Arc<Edge>, start: Start) -> Box<Self> {
+        let now = Instant::now();
+        let handle = Arc::new(StreamHandle::default());
+        // Entered first: a configuration that comes into force now is either told or loaded.
+        let entry = edge
+            .streams
+            .enter(start.side, start.peer, start.address, Arc::clone(&handle));
+        let config = edge.config();
+        let settings = &config.document.settings;
+        let deadline =
+            now + Duration::from_secs(u64::from(settings.stream_establishment_timeout_seconds));
+        let limits = Limits::with_stanza_bytes(settings.unauthenticated_stanza_bytes as usize);
+        let mut keepalive = Liveness::new(now);
+        // A stream for what is queued still; streams that stood before were told.
+        keepalive.draining = edge.stopping.is_cancelled();
+        Box::new(Self {
+            edge: Arc::clone(edge),
+            side: start.side,
+            peer: start.peer,
+            entry,
+            handle,
+            transport: Some(start.transport),
+            machine: start.machine,
+            scanner: Scanner::new(limits),
+            header: None,
+            partial: start.already,
+            relay: Receiver::new(start.side),
+            outgoing: Vec::new(),
+            turn: 0,
+            egress: SendBuffer::default(),
+            phase: Phase::Establishing { deadline },
+            full: None,
+            keepalive,
+            peer_limits: StreamLimits::default(),
+            ack_wanted: false,
+            acks: None,
+            settled: 0,
+            outputs: start.outputs,
+            sampled: 0,
+
+            tls: start.tls,
+            start_tls: None,
+            local: start.local,
+            joining: Vec::new(),
+            tlsa: start.tlsa,
+            broken: false,
+            flushed: true,
+            verified: None,
+            end: None,
+            place: start.place,
+            counted: None,
+            permit: None,
+            config,
         })
     }
-}
 
-impl Output {
-    fn ok(step: Step, peer: Option<&DomainName>) -> Self {
-        Self::Step {
-            step,
-            peer: peer.cloned(),
-            outcome: "Ok",
-            text: String::new(),
+    /// Runs until the first pair is authenticated or ready, or the stream has ended.
+    ///
+    /// # Errors
+    /// The fault that ended it.
+    pub async fn establish(&mut self) -> Result<(), Fault> {
+        self.drive(true).await;
+        match &self.end {
+            None => Ok(()),
+            Some(_) if self.verified.is_some() => Ok(()),
+            Some(fault) => Err(fault.clone()),
         }
     }
 
-    fn failed(fault: &Fault, peer: Option<&DomainName>) -> Self {
-        Self::Step {
-            step: fault.step(),
-            peer: peer.cloned(),
-            outcome: fault.label(),
-            text: fault.to_string(),
+    /// Ends the stream once what waits for it is delivered; `permit` is held until then.
+    pub fn end_when_done(&mut self, permit: OwnedSemaphorePermit) {
+        self.permit = Some(permit);
+        self.keepalive.draining = true;
+    }
+
+    /// The verdict that a verify-only stream brought.
+    pub fn take_verdict(&mut self) -> Option<Verdict> {
+        self.verified.take()
+    }
+
+    /// Runs to the end, then hands back what was in custody.
+    pub async fn run(mut self: Box<Self>) {
+        self.drive(false).await;
+        Box::pin(self.finish()).await;
+    }
+
+    /// The stream is over: says goodbye and hands back what was in custody.
+    pub async fn finish(&mut self) {
+        self.handle.close();
+        self.joining.clear();
+        self.relay.flush(&self.edge, Instant::now());
+        let now = Instant::now();
+        self.hand_back(now);
+        self.counted = None;
+        self.permit = None;
+        self.place = None;
+        if let Some(transport) = &mut self.transport {
+            let _ = tokio::time::timeout(GOODBYE, transport.shutdown()).await;
         }
+    }
+
+    /// What was in custody waits for the next stream; that is set up where something waits.
+    fn hand_back(&mut self, now: Instant) {
+        self.handle.close();
+        let edge = Arc::clone(&self.edge);
+        let mut routes: Vec<_> = self.outgoing.drain(..).collect();
+        for Returned { route, again, lost } in self.egress.hand_back(now) {
+            let failure = Failure::new(
+                FailureKind::Unacknowledged,
+                "two streams ended before the next server confirmed this stanza",
+            );
+            for batch in lost {
+                edge.fail(&route, batch, &failure);
+            }
+            edge.recarry(&route, &self.handle, again);
+            routes.retain(|own| !Arc::ptr_eq(own, &route));
+        }
+        for route in routes {
+            edge.recarry(&route, &self.handle, Vec::new());
+        }
+        edge.streams.leave(&self.entry);
+    }
+
+    async fn drive(&mut self, until_established: bool) {
+        let handle = Arc::clone(&self.handle);
+        let mut timer = Box::pin(tokio::time::sleep_until(self.deadline().into()));
+        let mut look = tokio::time::Instant::now() + LOOK;
+        loop {
+            // Not left to the timer alone: a connection that never pauses would never let it speak.
+            let now = Instant::now();
+            if now >= self.deadline() {
+                self.on_time(now);
+            }
+            self.carry_out();
+            while let Some(command) = handle.told() {
+                self.command(command);
+                self.carry_out();
+            }
+            if let Some(domain) = self.start_tls.take() {
+                // Boxed: an idle stream's task need not have room for a handshake.
+                Box::pin(self.handshake(domain)).await;
+                continue;
+            }
+            if self.is_over() || (until_established && self.is_established()) {
+                return;
+            }
+            self.fill();
+            let deadline = tokio::time::Instant::from_std(self.deadline());
+            if timer.deadline() != deadline {
+                timer.as_mut().reset(deadline);
+            }
+            if self.full.is_none() {
+                look = tokio::time::Instant::now() + LOOK;
+            }
+            // Boxed: of a stream that is set up and flows, neither is there.
+            let mut room = self.full.clone().map(|full| Box::pin(room(full, look)));
+            let place = self.place.as_ref().map(|place| place.evicted.clone());
+            let mut evicted = place.map(|evicted| Box::pin(evicted.cancelled_owned()));
+            tokio::select! {
+                biased;
+                result = poll_fn(|cx| self.poll_io(cx)) => {
+                    if let Err(error) = result {
+                        self.lost(&error);
+                    }
+                }
+                () = handle.woken() => {}
+                () = if_any(&mut room) => {
+                    look = tokio::time::Instant::now() + LOOK;
+                    self.full = None;
+                    self.take_partial();
+                }
+                () = if_any(&mut evicted) => {
+                    // StreamQuota by who took the place.
+                    self.place = None;
+                    self.input(Input::End(Fault::ResourceConstraint("too many connections")));
+                }
+                () = timer.as_mut() => {}
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        match self.phase {
+            Phase::Closing { .. } => self.broken || (self.egress.is_empty() && self.flushed),
+            _ => false,
+        }
+    }
+
+    fn is_established(&self) -> bool {
+        matches!(self.phase, Phase::Established)
+    }
+
+    fn input(&mut self, input: Input<'_>) {
+        let environment = ConfigEnvironment {
+            config: &self.config,
+            tlsa: &self.tlsa,
+        };
+        self.machine.step(input, &environment, &mut self.outputs);
+    }
+
+    /// Everything taken in was settled and acknowledged, everything to be sent was confirmed.
+    fn is_done(&self) -> bool {
+        self.egress.is_empty()
+            && self.egress.in_custody() == 0
+            && self.outgoing.iter().all(|route| route.waiting() == 0)
+            && (self.acks.is_none() || self.settled == self.relay.received)
+    }
+
+    /// Takes out of the queues what the socket will soon take, asks for confirmation, acknowledges.
+    fn fill(&mut self) {
+        let now = Instant::now();
+        self.acknowledge();
+        if !matches!(self.phase, Phase::Established) {
+            return;
+        }
+        if self.egress.is_empty() {
+            self.keepalive.wrote(now);
+        }
+        // In turns: a pair that always has more must not keep the others waiting.
+        let mut without = 0;
+        while without < self.outgoing.len() && self.egress.takes_more() && self.keepalive.may_send()
+        {
+            self.turn = (self.turn + 1) % self.outgoing.len();
+            let route = &self.outgoing[self.turn];
+            let Some(batch) = route.next(&self.handle) else {
+                without += 1;
+                continue;
+            };
+            without = 0;
+            for batch in self
+                .edge
+                .within_limit(route, batch, self.peer_limits.max_bytes)
+            {
+                let (count, bytes) = (u64::from(batch.count()), batch.unsettled().len() as u64);
+                self.entry.sent(count, bytes);
+                self.sampled = self.sampled.wrapping_add(1);
+                if self.sampled.is_multiple_of(SAMPLE) {
+                    let took = now.duration_since(batch.arrived);
+                    self.edge
+                        .metrics
+                        .forward_seconds
+                        .observe(took.as_secs_f64());
+                }
+                self.keepalive.sends(count, bytes, now);
+                self.egress.send(route, batch, now);
+            }
+        }
+        if self.egress.in_custody() > 0 {
+            self.ask_for_confirmation(now);
+        }
+        if self.keepalive.draining && self.is_done() {
+            let stops = self.edge.stopping.is_cancelled();
+            let fault = if stops { Fault::Shutdown } else { Fault::Done };
+            self.input(Input::End(fault));
+            self.carry_out();
+        }
+    }
+
+    fn ask_for_confirmation(&mut self, now: Instant) {
+        let covers = self.egress.in_custody();
+        let question = match self.egress.confirmation_mut() {
+            Confirmation::Written => return,
+            Confirmation::Acks { acks, asked, again } => {
+                if asked.is_some() || again.is_some_and(|again| now < again) {
+                    return;
+                }
+                *asked = Some(now);
+                let mut out = Vec::new();
+                acks.write_request(&mut out);
+                self.egress.control(out);
+                return;
+            }
+            Confirmation::Probe { next, asked, last } => {
+                let soon =
+                    last.is_some_and(|last| now.duration_since(last) < liveness::PROBE_PAUSE);
+                if asked.is_some() || soon {
+                    return;
+                }
+                *next += 1;
+                *asked = Some((*next, covers, now));
+                *last = Some(now);
+                *next
+            }
+        };
+        self.input(Input::Probe { number: question });
+        self.carry_out();
+    }
+
+    /// One `<a/>` for all that was settled since the last one.
+    fn acknowledge(&mut self) {
+        let (Some(acks), Some(ledger)) = (&mut self.acks, &self.relay.ledger) else {
+            return;
+        };
+        let settled = ledger.settled();
+        let news = settled - self.settled;
+        if news > 0 {
+            self.settled = settled;
+            // Stanzas of one stream: far below 2³² between two looks.
+            acks.settle(u32::try_from(news).unwrap_or(u32::MAX));
+        }
+        let wanted = self.ack_wanted && (acks.has_news() || self.keepalive.ack_now());
+        // Before the end it is told unasked: what is not, the peer sends again.
+        if wanted || (self.keepalive.draining && acks.has_news()) {
+            let mut out = Vec::new();
+            acks.write_ack(&mut out);
+            self.egress.control(out);
+            self.keepalive.acked();
+            self.ack_wanted = settled < self.relay.received;
+        }
+    }
+
+    /// Gives back what only busy streams need.
+    fn release(&mut self) {
+        self.scanner.release();
+        self.partial.shrink_to_fit();
+        self.outputs.shrink_to_fit();
+        self.outgoing.shrink_to_fit();
+        self.relay.carried.shrink_to_fit();
+        self.egress.release();
+    }
+
+    fn deadline(&self) -> Instant {
+        match self.phase {
+            Phase::Establishing { deadline } | Phase::Closing { deadline } => deadline,
+            Phase::Established => self.keepalive.deadline(&self.egress),
+        }
+    }
+
+    fn on_time(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Establishing { deadline } if now >= deadline => self.input(Input::TimedOut),
+            Phase::Closing { deadline } if now >= deadline => self.broken = true,
+            Phase::Established => self.on_keepalive(now),
+            _ => {}
+        }
+    }
+}
+
+/// A task that was dropped on its way (a question that took too long, a panic) leaves no dead stream
+/// behind that would hold its routes and its place in the list.
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if tokio::runtime::Handle::try_current().is_ok() && !self.edge.stopping.is_cancelled() {
+            self.hand_back(Instant::now());
+        } else {
+            self.edge.streams.leave(&self.entry);
+        }
+    }
+}
+
+/// Room in a queue; looks again at `look`, because the total may be what was full.
+async fn room(full: Arc<Route>, look: tokio::time::Instant) {
+    let _ = tokio::time::timeout_at(look, full.room()).await;
+}
+
+/// Never, where there is nothing to wait for.
+async fn if_any(waits: &mut Option<Pin<Box<impl Future<Output = ()>>>>) {
+    match waits {
+        Some(waits) => waits.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn cancelled(token: Option<&CancellationToken>) {
+    match token {
+        Some(token) => token.cancelled().await,
+        None => std::future::pending().await,
     }
 }

@@ -25,11 +25,11 @@ pub mod verify;
 
 pub use certificate::{CertificateError, SpkiSha256, not_after, spki_sha256};
 pub use dane::{Tlsa, TlsaSet};
-pub use database::{DatabaseTls, Demand};
+pub use database::{DatabaseTls, ServerVerification};
 pub use fault::CertificateFault;
 pub use handshake::{FirstByte, HandshakeError, Mode, accept, connect, sniff};
 pub use identity::{Identity, IdentityError};
-pub use leaf::{LeafError, Leaves};
+pub use leaf::{LeafError, LeafIssuer};
 pub use roots::{Roots, RootsError};
 pub use transport::Transport;
 pub use verify::{KeyStanding, Role, Trust, TrustError, Verified, VerifiedBy};

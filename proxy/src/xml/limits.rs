@@ -1,6 +1,6 @@
 //! How much a peer may send before it is refused.
 
-/// Bounds of one stream, counted as bytes arrive: what exceeds one is refused at the first byte too
+/// UnauthenticatedLimiter of one stream, counted as bytes arrive: what exceeds one is refused at the first byte too
 /// many, not when the element is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

@@ -14,13 +14,13 @@ use peers::{Lab, Plan, inputs, message};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_proxy::{
-    config::InForce,
+    config::ActiveConfig,
     contacts::ContactStore,
     dns::{Dialer, Resolver},
     edge::Edge,
-    observe::intake::Observed,
-    session::{Machine, Session, Start},
-    stream::{Inbound, Link, PeerRole, Side},
+    negotiation::{Inbound, Link, PeerRole, Side},
+    stream::{Machine, Start, Stream},
+    telemetry::config_status::Telemetry,
     tls::Transport,
 };
 
@@ -160,19 +160,19 @@ async fn at_shutdown_a_caller_who_never_spoke_delays_nothing() {
 
 #[tokio::test]
 async fn a_session_that_is_dropped_on_its_way_leaves_no_stream_behind() {
-    let force = InForce::build(&inputs(7, &Plan::default())).expect("a configuration");
+    let config = ActiveConfig::build(&inputs(7, &Plan::default())).expect("a configuration");
     let resolver = Resolver::at(([127, 90, 7, 1], 53).into()).expect("an address");
     let dialer = Dialer::new(resolver.clone(), Arc::new(|_| false));
     let state = tempfile::tempdir().expect("a directory");
     let contacts = ContactStore::embedded(state.path()).expect("a store");
     let edge = Edge::new(
-        force,
+        config,
         resolver,
         dialer,
         Arc::clone(contacts.contacts()),
         None,
         CancellationToken::new(),
-        &Observed::default(),
+        &Telemetry::default(),
     );
     let listener = TcpListener::bind("127.90.7.1:0").await.expect("an address");
     let address = listener.local_addr().expect("it has one");
@@ -190,7 +190,7 @@ async fn a_session_that_is_dropped_on_its_way_leaves_no_stream_behind() {
         tlsa: Vec::new(),
         local: None,
     };
-    let mut session = Session::new(&edge, start);
+    let mut session = Stream::new(&edge, start);
     assert!(!edge.streams.is_empty());
     // As a question to an authoritative server ends that takes too long.
     let cut = tokio::time::timeout(Duration::from_millis(1), session.establish()).await;

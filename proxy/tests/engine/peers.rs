@@ -22,8 +22,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::edge_config::EdgeConfig;
 use xmpp_edge_proxy::{
-    config::{Inputs, Materials, Offer},
-    serve::{self, Options, ServeError},
+    app::{self, Options, ServeError},
+    config::{ConfigInputs, ConfigSecrets, ConfigUpdate},
 };
 use zeroize::Zeroizing;
 
@@ -82,7 +82,7 @@ pub struct Lab {
     pub partner: Server,
     shutdown: CancellationToken,
     running: JoinHandle<Result<(), ServeError>>,
-    inputs: watch::Sender<Offer>,
+    inputs: watch::Sender<ConfigUpdate>,
     _state: tempfile::TempDir,
 }
 
@@ -123,7 +123,7 @@ impl Lab {
         let shutdown = CancellationToken::new();
         // Never told: without certificate it is not ready, and listens all the same.
         let (ready, _) = oneshot::channel();
-        let running = tokio::spawn(serve::run(options, receiver, shutdown.clone(), ready));
+        let running = tokio::spawn(app::run(options, receiver, shutdown.clone(), ready));
         Self {
             public: of(1, 5269),
             internal: of(1, 23456),
@@ -216,7 +216,7 @@ impl Lab {
 }
 
 /// An organisation and a partner of two domains each, both in plaintext at fixed addresses.
-pub fn inputs(number: u8, plan: &Plan) -> Inputs {
+pub fn inputs(number: u8, plan: &Plan) -> ConfigInputs {
     let of = |last: u8, port| SocketAddr::from(([127, 90, number, last], port));
     let timeout = match plan.queue_timeout_seconds {
         0 => 20,
@@ -250,9 +250,9 @@ pub fn inputs(number: u8, plan: &Plan) -> Inputs {
         "settings": {"queueTimeoutSeconds": timeout},
         "contacts": "Embedded",
     });
-    Inputs {
+    ConfigInputs {
         config: Arc::new(serde_json::from_value(config).expect("a configuration")),
-        materials: Arc::new(Materials {
+        materials: Arc::new(ConfigSecrets {
             certificate: None,
             internal_ca: authority(),
             issuer: None,

@@ -14,8 +14,8 @@ use xmpp_edge_crds::{
     negotiation::{Method, MethodSet},
 };
 use xmpp_edge_proxy::{
-    stream::{
-        CertificateFault, Inbound, Input, Link, Output, Pair, PeerRole, Realm, Refusal, Side,
+    negotiation::{
+        CertificateFault, Environment, Inbound, Input, Link, Output, Pair, PeerRole, Refusal, Side,
         StreamLimits, Terms, VerifyRequest, dialback::Secret,
     },
     tls::TlsFacts,
@@ -24,7 +24,7 @@ use xmpp_edge_proxy::{
 
 struct World(Secret);
 
-impl Realm for World {
+impl Environment for World {
     fn admit(&self, _: Side, _: &DomainName, _: &DomainName) -> Result<Terms, Refusal> {
         let methods = MethodSet::try_from(vec![Method::TlsDialback]).expect("one method is a set");
         Ok(Terms {

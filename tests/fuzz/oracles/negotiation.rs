@@ -18,10 +18,10 @@ use xmpp_edge_crds::{
     verdict::Reason,
 };
 use xmpp_edge_proxy::{
-    stream::{
-        CertificateFault, Fault, Inbound, Input, Link, Outbound, Output, Pair, PeerRole, Purpose,
-        Realm, Refusal, Side, Start, StreamLimits, Terms, Unavailable, Verdict, VerifyRequest,
-        dialback::Secret,
+    negotiation::{
+        CertificateFault, Environment, Fault, Inbound, Input, Link, Outbound, Output, Pair,
+        PeerRole, Purpose, Refusal, Side, Start, StreamLimits, Terms, Unavailable, Verdict,
+        VerifyRequest, dialback::Secret,
     },
     tls::TlsFacts,
     xml::{Element, Item, Limits, Scanner},
@@ -42,7 +42,7 @@ fn domain(text: &str) -> DomainName {
     DomainName::parse(text).expect("a domain of this file")
 }
 
-impl Realm for World {
+impl Environment for World {
     fn admit(&self, _: Side, peer: &DomainName, local: &DomainName) -> Result<Terms, Refusal> {
         if local.as_str() != LOCAL {
             return Err(Refusal::HostUnknown);
@@ -245,7 +245,7 @@ impl Run {
             }
             5 => {
                 self.world.strangers.set(!self.world.strangers.get());
-                self.give(Input::RealmChanged);
+                self.give(Input::ConfigChanged);
             }
             6 => self.give(Input::AddPair(Pair {
                 from: domain(LOCAL),
@@ -283,7 +283,7 @@ impl Run {
                         Item::Stanza(stanza) => {
                             let (from, to) =
                                 (stanza.from.map(String::from), stanza.to.map(String::from));
-                            self.give(Input::StrayStanza {
+                            self.give(Input::UnauthorizedStanza {
                                 from: from.as_deref(),
                                 to: to.as_deref(),
                             });

@@ -1,6 +1,6 @@
 //! What must hold for any bytes that a load balancer, or someone who poses as one, may send.
 
-use xmpp_edge_proxy::listen::proxy_header::{ProxyHeaderError, parse};
+use xmpp_edge_proxy::net::proxy_protocol::{ProxyHeaderError, parse};
 
 /// The answer never claims bytes that are not there, and once final it stays the same whatever follows.
 pub fn check(data: &[u8]) {

@@ -45,19 +45,19 @@ const MAX_ALIASES: usize = 8;
 pub(super) struct Validator {
     questions: Questions,
     anchors: TrustAnchors,
-    verdicts: Arc<Cache<Assessed>>,
+    verdicts: Arc<Cache<Validated>>,
 }
 
 /// What DNSSEC says of one answer.
 #[derive(Clone, Debug)]
-pub(super) struct Assessed {
+pub(super) struct Validated {
     pub dnssec: Dnssec,
     /// Where it is secure: the records of the type asked for at the end of the chain of aliases;
     /// none: that there are none is proven. Where it is not secure always empty.
     pub records: Vec<Record>,
 }
 
-impl Assessed {
+impl Validated {
     fn not_secure(dnssec: Dnssec) -> Self {
         Self {
             dnssec,
@@ -86,22 +86,22 @@ impl Validator {
         &self,
         name: &Name,
         kind: RecordType,
-    ) -> Result<Assessed, DnsError> {
+    ) -> Result<Validated, DnsError> {
         if let Some(known) = self.verdicts.get(name, kind) {
             return Ok(known);
         }
         let Ok(Ok(message)) = timeout(GATE, self.questions.ask(name, kind)).await else {
-            return Ok(Assessed::not_secure(Dnssec::Unsigned));
+            return Ok(Validated::not_secure(Dnssec::Unsigned));
         };
         // Aliases that lead to nothing are no answer: DANE needs one.
         if !matches!(follow(&message.answers, name, kind), Found::Records(_)) {
-            return Ok(Assessed::not_secure(Dnssec::Unsigned));
+            return Ok(Validated::not_secure(Dnssec::Unsigned));
         }
         if let Some(assessed) = self.by_resolver(&message, name, kind) {
             return Ok(assessed);
         }
         if !message.answers.iter().any(is_signed) || message.answers.iter().any(is_redirected) {
-            return Ok(Assessed::not_secure(Dnssec::Unsigned));
+            return Ok(Validated::not_secure(Dnssec::Unsigned));
         }
         self.validated(name, kind).await
     }
@@ -110,7 +110,11 @@ impl Validator {
     ///
     /// # Errors
     /// [`DnsError`]: also where the answer cannot be had.
-    pub(super) async fn always(&self, name: &Name, kind: RecordType) -> Result<Assessed, DnsError> {
+    pub(super) async fn always(
+        &self,
+        name: &Name,
+        kind: RecordType,
+    ) -> Result<Validated, DnsError> {
         if let Some(known) = self.verdicts.get(name, kind) {
             return Ok(known);
         }
@@ -124,8 +128,8 @@ impl Validator {
     }
 
     /// The word of a validating resolver on loopback.
-    fn by_resolver(&self, message: &Message, name: &Name, kind: RecordType) -> Option<Assessed> {
-        (self.questions.on_loopback() && message.metadata.authentic_data).then(|| Assessed {
+    fn by_resolver(&self, message: &Message, name: &Name, kind: RecordType) -> Option<Validated> {
+        (self.questions.on_loopback() && message.metadata.authentic_data).then(|| Validated {
             dnssec: Dnssec::SecureByResolver,
             records: match follow(&message.answers, name, kind) {
                 Found::Records(records) => records,
@@ -134,7 +138,7 @@ impl Validator {
         })
     }
 
-    async fn validated(&self, name: &Name, kind: RecordType) -> Result<Assessed, DnsError> {
+    async fn validated(&self, name: &Name, kind: RecordType) -> Result<Validated, DnsError> {
         let assessed = timeout(CHAIN, self.chain(name, kind))
             .await
             .map_err(|_| DnsError::Timeout { name: shown(name) })??;
@@ -144,23 +148,27 @@ impl Validator {
     }
 
     /// Validates `name` and what it is an alias of; with the time for which that holds.
-    async fn chain(&self, name: &Name, kind: RecordType) -> Result<(Assessed, Duration), DnsError> {
+    async fn chain(
+        &self,
+        name: &Name,
+        kind: RecordType,
+    ) -> Result<(Validated, Duration), DnsError> {
         let mut name = name.clone();
         let mut holds = Duration::MAX;
         for _ in 0..MAX_ALIASES {
             if !self.anchored(&name).await {
-                let unanchored = Assessed::not_secure(Dnssec::Unanchored);
+                let unanchored = Validated::not_secure(Dnssec::Unanchored);
                 return Ok((unanchored, Duration::ZERO));
             }
             let message = match self.message(&name, kind).await? {
                 Some(message) => message,
-                None => return Ok((Assessed::not_secure(Dnssec::Unsigned), Duration::ZERO)),
+                None => return Ok((Validated::not_secure(Dnssec::Unsigned), Duration::ZERO)),
             };
             holds = holds.min(cache::time_to_live(&message));
             let (dnssec, found) = standing::of(&message, &name, kind)
                 .map_err(|_| DnsError::Bogus { name: shown(&name) })?;
             if !dnssec.is_secure() {
-                return Ok((Assessed::not_secure(dnssec), holds));
+                return Ok((Validated::not_secure(dnssec), holds));
             }
             let records = match found {
                 Found::Records(records) => records,
@@ -171,7 +179,7 @@ impl Validator {
                     continue;
                 }
             };
-            return Ok((Assessed { dnssec, records }, holds));
+            return Ok((Validated { dnssec, records }, holds));
         }
         Err(DnsError::Unusable {
             name: shown(&name),

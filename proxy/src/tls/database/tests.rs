@@ -10,7 +10,12 @@ use crate::tls::{
     pki::{Issued, Subject, authority, issue, self_signed},
 };
 
-async fn connects(server: &Issued, demand: Demand, roots: Roots, host: &str) -> Result<(), String> {
+async fn connects(
+    server: &Issued,
+    demand: ServerVerification,
+    roots: Roots,
+    host: &str,
+) -> Result<(), String> {
     let identity = Arc::new(Identity::from_pem(&server.pem, &server.key_pem, "test").unwrap());
     let (near, far) = duplex(16_384);
     let client = DatabaseTls::new(demand, roots).map_err(|error| error.to_string())?;
@@ -35,7 +40,7 @@ async fn a_certificate_counts_as_demanded() {
     let roots = |pem: &str| Roots::from_pem(pem, "ca.crt").unwrap();
     let (by_ca, by_own) = (roots(&ca.pem()), roots(&own.pem));
     let stranger = roots(&authority("a stranger's").pem());
-    use Demand::{Chain, Name, Nothing};
+    use ServerVerification::{Chain, Name, Nothing};
     for (server, demand, roots, host, expected) in [
         (&issued, Name, &by_ca, "db.example", true),
         (&issued, Name, &by_ca, "other.example", false),
@@ -67,10 +72,16 @@ async fn an_expired_certificate_counts_for_nobody_who_asks() {
         ..Subject::default()
     });
     let roots = Roots::from_pem(&expired.pem, "ca.crt").unwrap();
-    let found = connects(&expired, Demand::Chain, roots.clone(), "db.example").await;
+    let found = connects(
+        &expired,
+        ServerVerification::Chain,
+        roots.clone(),
+        "db.example",
+    )
+    .await;
     assert!(found.unwrap_err().contains("xpired"));
     assert!(
-        connects(&expired, Demand::Nothing, roots, "db.example")
+        connects(&expired, ServerVerification::Nothing, roots, "db.example")
             .await
             .is_ok()
     );

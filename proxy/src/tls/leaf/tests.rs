@@ -10,8 +10,8 @@ fn domain(text: &str) -> DomainName {
     DomainName::parse(text).unwrap()
 }
 
-fn leaves(by: &Authority) -> Leaves {
-    Leaves::new(&by.pem(), &by.key().serialize_pem(), "issuer").unwrap()
+fn leaves(by: &Authority) -> LeafIssuer {
+    LeafIssuer::new(&by.pem(), &by.key().serialize_pem(), "issuer").unwrap()
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn the_leaf_longest_unused_makes_room() {
 #[test]
 fn an_intermediate_with_another_key_is_refused() {
     let (one, other) = (authority("one"), authority("other"));
-    let error = Leaves::new(&one.pem(), &other.key().serialize_pem(), "Secret i")
+    let error = LeafIssuer::new(&one.pem(), &other.key().serialize_pem(), "Secret i")
         .err()
         .unwrap();
     assert!(

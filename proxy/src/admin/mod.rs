@@ -1,0 +1,4 @@
+//! The admin port: health, readiness, metrics, status, explain.
+
+pub mod server;
+pub mod status;

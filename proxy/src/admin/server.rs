@@ -1,0 +1,207 @@
+//! The admin port: `/healthz`, `/readyz`, `/metrics`, `/status`, `/explain`. It answers before there
+//! is a configuration, and says what is waited for.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use axum::{
+    Json, Router,
+    extract::{Query, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use jiff::Timestamp;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::status;
+use crate::{edge::Edge, telemetry::config_status::Telemetry};
+
+/// OpenMetrics 1.0.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What the admin port speaks of: a proxy that waits for its first configuration, then the one that
+/// runs.
+pub struct Admin {
+    observed: Telemetry,
+    /// Without a token `/status` and `/explain` are closed.
+    guarded: bool,
+    /// Shown with the proxy's own.
+    further_metrics: Option<Arc<Registry>>,
+    edge: OnceLock<Arc<Edge>>,
+}
+
+impl Admin {
+    #[must_use]
+    pub fn new(
+        observed: Telemetry,
+        guarded: bool,
+        further_metrics: Option<Arc<Registry>>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            observed,
+            guarded,
+            further_metrics,
+            edge: OnceLock::new(),
+        })
+    }
+
+    /// The edge runs from now on; a second is not heard of.
+    pub fn begin(&self, edge: Arc<Edge>) {
+        let _ = self.edge.set(edge);
+    }
+
+    fn waits_for(&self) -> Vec<String> {
+        match self.edge.get() {
+            Some(edge) => edge.waits_for(),
+            None => {
+                let mut waits = self.observed.intake.waits_for();
+                // Nothing may be missing, and the first configuration still not be one.
+                if waits.is_empty() {
+                    waits.push("a configuration that can be used".to_owned());
+                }
+                waits
+            }
+        }
+    }
+
+    /// The running edge, for whom it may be shown to.
+    fn shown_to(&self, headers: &HeaderMap) -> Result<&Arc<Edge>, Box<Response>> {
+        let Some(edge) = self.edge.get() else {
+            let text = format!("there is nothing yet: {}", self.readiness());
+            return Err(Box::new(
+                (StatusCode::SERVICE_UNAVAILABLE, text).into_response(),
+            ));
+        };
+        let config = edge.config();
+        match &config.admin_token {
+            Some(token) if bears(headers, token) => Ok(edge),
+            Some(_) => Err(Box::new(unauthorised(
+                "send the token of Secret <pool>-admin as 'Authorization: Bearer …'\n",
+            ))),
+            None if self.guarded => Err(Box::new(unauthorised(
+                "the pod has no token yet: Secret <pool>-admin, key token\n",
+            ))),
+            None => Ok(edge),
+        }
+    }
+
+    fn readiness(&self) -> String {
+        let waits = self.waits_for();
+        let mut text = if waits.is_empty() {
+            "ready\n".to_owned()
+        } else {
+            format!("waiting for {}\n", waits.join(", "))
+        };
+        for remark in self.observed.intake.remarks() {
+            text.push_str(&remark);
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// Serves until `stop`.
+pub async fn run(admin: Arc<Admin>, listener: TcpListener, stop: CancellationToken) {
+    let app = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/status", get(show_status))
+        .route("/explain", get(explain))
+        .fallback(|| async {
+            (
+                StatusCode::NOT_FOUND,
+                "there are /healthz, /readyz, /metrics, /status and /explain\n",
+            )
+        })
+        .with_state(admin);
+    let served = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());
+    if let Err(error) = served.await {
+        tracing::warn!(%error, "the admin port failed");
+    }
+}
+
+async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
+    let code = if admin.waits_for().is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (code, admin.readiness()).into_response()
+}
+
+async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+    let edge = admin.edge.get().map(Arc::as_ref);
+    (
+        [(header::CONTENT_TYPE, OPENMETRICS)],
+        admin
+            .observed
+            .metrics
+            .text(edge, admin.further_metrics.as_deref()),
+    )
+        .into_response()
+}
+
+async fn show_status(
+    State(admin): State<Arc<Admin>>,
+    headers: HeaderMap,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    let edge = match admin.shown_to(&headers) {
+        Ok(edge) => edge,
+        Err(refusal) => return *refusal,
+    };
+    let since = match query.get("since").map(|since| since.parse::<Timestamp>()) {
+        None => None,
+        Some(Ok(since)) => Some(since),
+        Some(Err(error)) => {
+            return bad_request(&format!("since: {error}; give a time as RFC 3339 has it"));
+        }
+    };
+    Json(status::status(edge, since)).into_response()
+}
+
+async fn explain(
+    State(admin): State<Arc<Admin>>,
+    headers: HeaderMap,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    let edge = match admin.shown_to(&headers) {
+        Ok(edge) => edge,
+        Err(refusal) => return *refusal,
+    };
+    let (Some(from), Some(to)) = (query.get("from"), query.get("to")) else {
+        return bad_request("give both: /explain?from=JID&to=JID");
+    };
+    match edge.explain(from, to) {
+        Ok(explanation) => Json(explanation).into_response(),
+        Err(error) => bad_request(&error),
+    }
+}
+
+fn bad_request(text: &str) -> Response {
+    (StatusCode::BAD_REQUEST, format!("{text}\n")).into_response()
+}
+
+/// Whether the bearer is this one. Takes as long for any of its length.
+fn bears(headers: &HeaderMap, token: &str) -> bool {
+    let given = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Bearer"));
+    given.is_some_and(|(_, given)| {
+        verify_slices_are_equal(given.trim().as_bytes(), token.as_bytes()).is_ok()
+    })
+}
+
+fn unauthorised(text: &'static str) -> Response {
+    let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
+    (StatusCode::UNAUTHORIZED, challenge, text).into_response()
+}

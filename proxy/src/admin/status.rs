@@ -1,0 +1,313 @@
+//! `/status`: what this replica is doing, as JSON. The shape is a contract (api.md).
+
+use jiff::Timestamp;
+use serde::Serialize;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::Ordering,
+};
+use xmpp_edge_crds::{domain::DomainPattern, negotiation::Method};
+
+use crate::telemetry::{attempts::ShownStep, config_status::RejectedStatus};
+use crate::{
+    config::ActiveConfig,
+    edge::Edge,
+    negotiation::{PeerRole, Side},
+    stream::registry::StreamInfo,
+};
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    pub pool: String,
+    pub version: &'static str,
+    /// When this was taken, by the proxy's clock: `since` for the next.
+    pub time: Timestamp,
+    /// When the process began to serve: with another one than before, nothing of before holds.
+    pub started_time: Timestamp,
+    pub config: ConfigSection,
+    pub certificate: Option<CertificateStatus>,
+    pub streams: Vec<StreamStatus>,
+    /// Ids of all streams that stand, changed or not: what is not among them has ended.
+    pub open_streams: Vec<u64>,
+    pub partners: Vec<PartnerStatus>,
+    pub gateways: Vec<GatewayStatus>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigSection {
+    pub generation: u64,
+    pub loaded_time: Timestamp,
+    pub rejected: Option<RejectedStatus>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateStatus {
+    pub not_after: Timestamp,
+    pub dns_names: Vec<String>,
+    pub serial: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamStatus {
+    pub id: u64,
+    pub side: &'static str,
+    pub direction: &'static str,
+    pub initiator: &'static str,
+    pub peer_domains: BTreeSet<String>,
+    pub local_domains: BTreeSet<String>,
+    pub address: Option<String>,
+    pub method: Option<Method>,
+    pub tls_version: Option<&'static str>,
+    pub tls_cipher: Option<&'static str>,
+    pub peer_certificate_not_after: Option<Timestamp>,
+    pub bidirectional: bool,
+    pub acknowledged: bool,
+    pub established_time: Option<Timestamp>,
+    pub last_stanza_time: Option<Timestamp>,
+    pub stanzas_in: u64,
+    pub stanzas_out: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub queued_stanzas: u64,
+    pub queued_bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PartnerStatus {
+    pub name: String,
+    pub domain: String,
+    pub domains: Vec<String>,
+    pub last_connected_time: Option<Timestamp>,
+    pub last_attempt: Vec<ShownStep>,
+    pub next_attempt_time: Option<Timestamp>,
+    pub peer_key_sha256: Option<String>,
+    pub probe: Option<crate::stream::partner_ping::ProbeStatus>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayStatus {
+    pub domains: Vec<String>,
+    pub address: String,
+    pub reachable: Option<bool>,
+    pub last_attempt: Vec<ShownStep>,
+}
+
+/// The status now; with `since`, only streams and partners that changed after it. A stream changes
+/// with each stanza and each pair, a partner with each step, stream, probe and plan to try again.
+#[must_use]
+pub fn status(edge: &Edge, since: Option<Timestamp>) -> Status {
+    // Before anything is read, so that nothing falls between two answers.
+    let time = Timestamp::now();
+    let config = edge.config();
+    let changed = |times: &[Option<Timestamp>]| {
+        since.is_none_or(|since| times.iter().flatten().any(|time| *time > since))
+    };
+    let mut keys = BTreeMap::new();
+    let mut streams = Vec::new();
+    let mut open_streams = Vec::new();
+    for entry in edge.streams.all() {
+        let facts = entry.facts();
+        if facts.method.is_none() {
+            continue;
+        }
+        open_streams.push(entry.id);
+        if entry.side == Side::Partner
+            && let Some(key) = &facts.peer_key_sha256
+        {
+            keys.insert(
+                crate::telemetry::metrics::stream_partner(&entry, &config),
+                key.clone(),
+            );
+        }
+        if changed(&[facts.changed, entry.last_stanza_time()]) {
+            streams.push(stream(edge, &entry));
+        }
+    }
+    streams.sort_by_key(|stream| stream.id);
+    open_streams.sort_unstable();
+    let partners = partners(edge, &config, &keys);
+    let partners = partners
+        .into_iter()
+        .filter(|(partner, attempted)| {
+            let probed = partner.probe.as_ref().map(|probe| probe.time);
+            changed(&[*attempted, probed])
+        })
+        .map(|(partner, _)| partner)
+        .collect();
+    Status {
+        pool: config.document.pool.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+        time,
+        started_time: edge.started,
+        config: ConfigSection {
+            generation: config.document.generation,
+            loaded_time: config.loaded_time,
+            rejected: edge.intake.rejected(),
+        },
+        certificate: config.identity.as_ref().map(|identity| CertificateStatus {
+            not_after: identity.not_after(),
+            dns_names: identity.dns_names().to_vec(),
+            serial: identity.serial().to_owned(),
+        }),
+        streams,
+        open_streams,
+        partners,
+        gateways: gateways(edge, &config),
+    }
+}
+
+fn stream(edge: &Edge, entry: &StreamInfo) -> StreamStatus {
+    let facts = entry.facts();
+    let (mut peer_domains, mut local_domains) = (BTreeSet::new(), BTreeSet::new());
+    for pair in &facts.receives {
+        peer_domains.insert(pair.from.to_string());
+        local_domains.insert(pair.to.to_string());
+    }
+    let (mut queued_stanzas, mut queued_bytes) = (0, 0);
+    for pair in &facts.sends {
+        peer_domains.insert(pair.to.to_string());
+        local_domains.insert(pair.from.to_string());
+        let route = edge.routes.of(entry.side, pair);
+        if route.is_carried_by(&entry.handle) {
+            queued_stanzas += route.waiting();
+            queued_bytes += route.held() as u64;
+        }
+    }
+    StreamStatus {
+        id: entry.id,
+        side: match entry.side {
+            Side::Partner => "Partner",
+            Side::Gateway => "Gateway",
+        },
+        direction: if entry.is_bidirectional() {
+            "Both"
+        } else {
+            match entry.direction() {
+                xmpp_edge_crds::verdict::Direction::Inbound => "Inbound",
+                xmpp_edge_crds::verdict::Direction::Outbound => "Outbound",
+            }
+        },
+        initiator: match entry.peer {
+            PeerRole::Client => "Peer",
+            PeerRole::Server => "Edge",
+        },
+        peer_domains,
+        local_domains,
+        address: entry.address.map(|address| address.to_string()),
+        method: facts.method,
+        tls_version: facts.tls_version,
+        tls_cipher: facts.tls_cipher,
+        peer_certificate_not_after: facts.peer_certificate_not_after,
+        bidirectional: entry.is_bidirectional(),
+        acknowledged: entry.is_acknowledged(),
+        established_time: facts.established,
+        last_stanza_time: entry.last_stanza_time(),
+        stanzas_in: entry.stanzas_in.load(Ordering::Relaxed),
+        stanzas_out: entry.stanzas_out.load(Ordering::Relaxed),
+        bytes_in: entry.bytes_in.load(Ordering::Relaxed),
+        bytes_out: entry.bytes_out.load(Ordering::Relaxed),
+        queued_stanzas,
+        queued_bytes,
+    }
+}
+
+/// Each partner, and when something was last noted of it.
+fn partners(
+    edge: &Edge,
+    config: &ActiveConfig,
+    keys: &BTreeMap<String, String>,
+) -> Vec<(PartnerStatus, Option<Timestamp>)> {
+    let seen = edge.attempts.domains(Side::Partner);
+    let mut of_partner: BTreeMap<usize, Vec<_>> = BTreeMap::new();
+    for domain in &seen {
+        if let Some(index) = config.partner_index(domain) {
+            of_partner.entry(index.as_usize()).or_default().push(domain);
+        }
+    }
+    config
+        .document
+        .partners
+        .iter()
+        .enumerate()
+        .map(|(index, partner)| {
+            let shown: Vec<_> = of_partner
+                .get(&index)
+                .into_iter()
+                .flatten()
+                .map(|domain| edge.attempts.shown(Side::Partner, domain))
+                .collect();
+            // The newest failure since the last success of its direction; else what came last.
+            let newest = shown
+                .iter()
+                .filter(|shown| shown.troubled)
+                .chain(&shown)
+                .find(|shown| !shown.last_attempt.is_empty());
+            let status = PartnerStatus {
+                name: partner.name.clone(),
+                domain: partner
+                    .domains
+                    .first()
+                    .map(DomainPattern::to_string)
+                    .unwrap_or_default(),
+                domains: partner
+                    .domains
+                    .iter()
+                    .map(DomainPattern::to_string)
+                    .collect(),
+                last_connected_time: shown
+                    .iter()
+                    .filter_map(|shown| shown.last_connected_time)
+                    .max(),
+                last_attempt: newest
+                    .map(|shown| shown.last_attempt.clone())
+                    .unwrap_or_default(),
+                next_attempt_time: shown
+                    .iter()
+                    .filter_map(|shown| shown.next_attempt_time)
+                    .max(),
+                peer_key_sha256: keys.get(&partner.name).cloned(),
+                probe: edge.probes.status(&partner.name),
+            };
+            (status, shown.iter().filter_map(|shown| shown.changed).max())
+        })
+        .collect()
+}
+
+fn gateways(edge: &Edge, config: &ActiveConfig) -> Vec<GatewayStatus> {
+    config
+        .gateways()
+        .iter()
+        .map(|gateway| {
+            let shown: Vec<_> = gateway
+                .config
+                .domains
+                .iter()
+                .map(|domain| edge.attempts.shown(Side::Gateway, domain))
+                .collect();
+            GatewayStatus {
+                domains: gateway
+                    .config
+                    .domains
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
+                address: gateway.config.address.to_string(),
+                reachable: shown
+                    .iter()
+                    .filter_map(|shown| shown.reachable)
+                    .reduce(|all, one| all && one),
+                last_attempt: shown
+                    .into_iter()
+                    .find(|shown| !shown.last_attempt.is_empty())
+                    .map(|shown| shown.last_attempt)
+                    .unwrap_or_default(),
+            }
+        })
+        .collect()
+}

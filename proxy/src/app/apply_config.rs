@@ -1,0 +1,204 @@
+//! What comes while the proxy lives: the first configuration, each next one, and how the contacts'
+//! store is.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use xmpp_edge_crds::edge_config::Contacts as ContactsKind;
+
+use super::{Options, ServeError};
+use crate::{
+    config::{ActiveConfig, ConfigInputs, ConfigSecrets, ConfigUpdate},
+    contacts::{ContactStore, Database, StoreHealth},
+    dns_view::{Rules, View},
+    edge::Edge,
+    telemetry::config_status::Telemetry,
+};
+
+/// A database of contacts that is away keeps a starting proxy from being ready for so long.
+const CONTACTS_WAIT: Duration = Duration::from_secs(30);
+
+/// The first configuration that can be used; none when the end comes before.
+pub(super) async fn first(
+    options: &Options,
+    offers: &mut watch::Receiver<ConfigUpdate>,
+    observed: &Telemetry,
+    shutdown: &CancellationToken,
+) -> Result<Option<(ConfigInputs, ActiveConfig)>, ServeError> {
+    loop {
+        let offer = offers.borrow_and_update().clone();
+        observed.intake.note(&offer.missing, &offer.stale);
+        let mut fault = offer.unreadable;
+        if let Some(inputs) = offer.inputs {
+            match build(&inputs, None).await {
+                Ok(config) => {
+                    observed.reject(fault);
+                    return Ok(Some((inputs, config)));
+                }
+                Err(error) if options.pod.is_none() => return Err(ServeError::Config(error)),
+                Err(error) => fault = Some(error),
+            }
+        }
+        observed.reject(fault);
+        tokio::select! {
+            // The source may end by the same token: that is no failure.
+            biased;
+            () = shutdown.cancelled() => return Ok(None),
+            changed = offers.changed() => if changed.is_err() {
+                return Err(ServeError::Config("nobody offers one any more".to_owned()));
+            },
+        }
+    }
+}
+
+/// Where shared contacts are, as the materials say; none for embedded ones.
+pub(super) fn database(inputs: &ConfigInputs) -> Result<Option<Database>, ServeError> {
+    match inputs.config.contacts {
+        ContactsKind::Embedded => Ok(None),
+        ContactsKind::Postgres => {
+            let ConfigSecrets {
+                contacts_url: Some(url),
+                contacts_ca,
+                ..
+            } = &*inputs.materials
+            else {
+                let text = "contacts.postgres: the Secret has no key url";
+                return Err(ServeError::Config(text.to_owned()));
+            };
+            Ok(Some(Database::parse(url, contacts_ca.as_deref())?))
+        }
+    }
+}
+
+/// Says of the contacts' store how it is, and waits a while at most for what it holds.
+pub(super) async fn watch_contacts(mut health: watch::Receiver<StoreHealth>, observed: Telemetry) {
+    let mut given_up = false;
+    let patience = tokio::time::sleep(CONTACTS_WAIT);
+    tokio::pin!(patience);
+    loop {
+        let now = health.borrow_and_update().clone();
+        observed.intake.note_contacts(now);
+        tokio::select! {
+            changed = health.changed() => if changed.is_err() {
+                return;
+            },
+            () = &mut patience, if !given_up => {
+                given_up = true;
+                observed.intake.give_up_contacts();
+            }
+        }
+    }
+}
+
+/// Checks everything, beside the streams: 100,000 users take a while.
+async fn build(
+    inputs: &ConfigInputs,
+    last: Option<Arc<ActiveConfig>>,
+) -> Result<ActiveConfig, String> {
+    let inputs = inputs.clone();
+    let built =
+        tokio::task::spawn_blocking(move || ActiveConfig::build_after(&inputs, last.as_deref()))
+            .await;
+    match built {
+        Ok(built) => built.map_err(|error| error.to_string()),
+        Err(error) => Err(format!("an internal fault: {error}")),
+    }
+}
+
+/// Takes each new configuration that is good; a bad one keeps the old.
+pub(super) struct Follower {
+    edge: Arc<Edge>,
+    observed: Telemetry,
+    contacts: Arc<ContactStore>,
+    view: Arc<View>,
+    /// What was offered last, taken or not.
+    taken: ConfigInputs,
+    /// Why it was not.
+    fault: Option<String>,
+}
+
+impl Follower {
+    /// `taken` is in force.
+    pub(super) fn new(
+        edge: &Arc<Edge>,
+        observed: Telemetry,
+        contacts: Arc<ContactStore>,
+        view: Arc<View>,
+        taken: ConfigInputs,
+    ) -> Self {
+        Self {
+            edge: Arc::clone(edge),
+            observed,
+            contacts,
+            view,
+            taken,
+            fault: None,
+        }
+    }
+
+    pub(super) async fn run(
+        mut self,
+        mut offers: watch::Receiver<ConfigUpdate>,
+        stop: CancellationToken,
+    ) {
+        loop {
+            tokio::select! {
+                changed = offers.changed() => if changed.is_err() {
+                    stop.cancelled().await;
+                    return;
+                },
+                () = stop.cancelled() => return,
+            }
+            let offer = offers.borrow_and_update().clone();
+            self.observed.intake.note(&offer.missing, &offer.stale);
+            if let Some(inputs) = offer.inputs.filter(|inputs| !inputs.are(&self.taken)) {
+                self.take(inputs).await;
+            }
+            let fault = offer.unreadable.or_else(|| self.fault.clone());
+            self.observed.reject(fault);
+        }
+    }
+
+    async fn take(&mut self, inputs: ConfigInputs) {
+        let new_materials = !Arc::ptr_eq(&inputs.materials, &self.taken.materials);
+        match build(&inputs, Some(self.edge.config())).await {
+            Ok(config) => {
+                self.fault = None;
+                self.swap(config);
+            }
+            Err(error) => {
+                self.fault = Some(error);
+                // A new certificate does not wait for a good configuration.
+                let beside = ConfigInputs {
+                    config: Arc::clone(&self.edge.config().document),
+                    materials: Arc::clone(&inputs.materials),
+                };
+                if new_materials && let Ok(config) = build(&beside, None).await {
+                    self.swap(config);
+                }
+            }
+        }
+        if new_materials {
+            match database(&inputs) {
+                Ok(Some(database)) => self.contacts.move_to(database),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "the contacts stay where they are"),
+            }
+        }
+        self.taken = inputs;
+    }
+
+    fn swap(&self, config: ActiveConfig) {
+        let generation = config.document.generation;
+        let old = self.edge.config();
+        if old.document.listeners != config.document.listeners
+            || old.document.contacts != config.document.contacts
+        {
+            tracing::warn!("changed listeners and contacts take effect when the proxy starts next");
+        }
+        self.view.swap(Rules::new(&config.document));
+        self.edge.swap(config);
+        tracing::info!(generation, "configuration in force");
+    }
+}

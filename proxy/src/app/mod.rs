@@ -1,0 +1,311 @@
+//! The running proxy: one call starts everything, and ends when everything has stopped.
+
+mod apply_config;
+mod stop;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use prometheus_client::registry::Registry;
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    sync::{mpsc, oneshot, watch},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admin::server::{self as admin, Admin},
+    config::{ActiveConfig, ConfigUpdate},
+    contacts::{ContactStore, DatabaseError},
+    dns::{Dialer, Resolver, TrustAnchors},
+    dns_view::{Rules, View},
+    edge::Edge,
+    net::{self, ListenerKind},
+    stream::partner_ping::Probes,
+    telemetry::{config_status::Telemetry, peer_keys::PeerKey},
+};
+
+/// What is fixed for the life of the process.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Addresses of the listeners s2s and directTls.
+    pub bind: Vec<IpAddr>,
+    /// Addresses of the listeners internal, admin and dns.
+    pub internal_bind: Vec<IpAddr>,
+    /// Resolver to ask instead of the system's.
+    pub resolver: Option<SocketAddr>,
+    /// From where DNSSEC is validated.
+    pub trust_anchors: TrustAnchors,
+    /// Where the embedded contacts live.
+    pub state_dir: PathBuf,
+    /// Told each new key of a partner whose `onKeyChange` is not `Ignore`; bounded, and what finds
+    /// no room comes again. The proxy itself remembers none.
+    pub peer_keys: Option<mpsc::Sender<PeerKey>>,
+    /// Shown in `/metrics` with the proxy's own: what whoever started it measures.
+    pub further_metrics: Option<Arc<Registry>>,
+    /// It runs in a pod; none: beside whoever started it.
+    pub pod: Option<Pod>,
+}
+
+/// How a proxy is in a pod: it starts before its configuration is there, and waits for one that can
+/// be used in place of failing; `/status` and `/explain` are closed until there is a token.
+#[derive(Clone, Copy, Debug)]
+pub struct Pod {
+    /// Open from the first moment; 0 is off. Where the configuration says another, that is open too
+    /// once it is known.
+    pub admin_port: u16,
+}
+
+/// Why a proxy could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("cannot listen on {address} ({what}): {source}. Is another process there?")]
+    Listen {
+        what: &'static str,
+        address: SocketAddr,
+        source: std::io::Error,
+    },
+    #[error("the first configuration cannot be used: {0}")]
+    Config(String),
+    #[error("{0}")]
+    Database(#[from] DatabaseError),
+    #[error("DNS: {0}")]
+    Dns(#[from] crate::dns::DnsError),
+    #[error("the store of contacts: {0}")]
+    Contacts(#[from] crate::contacts::StoreError),
+}
+
+/// Between two looks at queues that wait.
+const SWEEP: Duration = Duration::from_millis(250);
+/// A partner without stream for so long after a failed attempt: its presence is taken back.
+const GONE: Duration = Duration::from_secs(60);
+
+/// Runs until `shutdown`, then drains in order. `ready` is told once config, certificate and
+/// listeners are in force.
+///
+/// # Errors
+/// [`ServeError`] when it cannot start.
+pub async fn run(
+    options: Options,
+    mut offers: watch::Receiver<ConfigUpdate>,
+    shutdown: CancellationToken,
+    ready: oneshot::Sender<()>,
+) -> Result<(), ServeError> {
+    let observed = Telemetry::default();
+    let admin = Admin::new(
+        observed.clone(),
+        options.pod.is_some(),
+        options.further_metrics.clone(),
+    );
+    let stop_all = CancellationToken::new();
+    // Whatever way this ends, what it started ends too.
+    let _stop = stop_all.clone().drop_guard();
+    if let Some(pod) = options.pod {
+        for listener in open_admin(&options, pod.admin_port)? {
+            tokio::spawn(admin::run(Arc::clone(&admin), listener, stop_all.clone()));
+        }
+    }
+    let Some(first) = apply_config::first(&options, &mut offers, &observed, &shutdown).await?
+    else {
+        return Ok(());
+    };
+    let (taken, config) = first;
+    let listeners = Listeners::open(&options, &config).await?;
+    let resolver = match options.resolver {
+        Some(address) => Resolver::at(address)?,
+        None => Resolver::system()?,
+    }
+    .with_trust_anchors(options.trust_anchors.clone());
+    let dialer = dialer(&options, &config, resolver.clone());
+    let contacts = Arc::new(match apply_config::database(&taken)? {
+        None => ContactStore::embedded(&options.state_dir.join("contacts"))?,
+        Some(database) => ContactStore::postgres(database),
+    });
+    let health = contacts.health();
+    // Before anybody can be told of being ready.
+    observed.intake.note_contacts(health.borrow().clone());
+    let watcher = tokio::spawn(apply_config::watch_contacts(health, observed.clone()));
+    let stopping = CancellationToken::new();
+    let edge = Edge::new(
+        config,
+        resolver,
+        dialer,
+        Arc::clone(contacts.contacts()),
+        options.peer_keys.clone(),
+        stopping.clone(),
+        &observed,
+    );
+    admin.begin(Arc::clone(&edge));
+    let view = listeners.serve(&edge, &admin, &stopping, &stop_all);
+
+    let follower = apply_config::Follower::new(&edge, observed, Arc::clone(&contacts), view, taken);
+    let follower = tokio::spawn(follower.run(offers, stop_all.clone()));
+    let housekeeper = tokio::spawn(keep_house(Arc::clone(&edge), stop_all.clone()));
+    let announcer = tokio::spawn(announce(Arc::clone(&edge), ready));
+
+    shutdown.cancelled().await;
+    stop::everything(&edge).await;
+    edge.repeats.report();
+    stop_all.cancel();
+    announcer.abort();
+    watcher.abort();
+    let _ = follower.await;
+    let _ = housekeeper.await;
+    contacts.stop().await?;
+    Ok(())
+}
+
+/// Tells `ready` when nothing is waited for any more.
+async fn announce(edge: Arc<Edge>, ready: oneshot::Sender<()>) {
+    while !edge.waits_for().is_empty() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // Nobody waits for it where the caller does not care.
+    let _ = ready.send(());
+}
+
+/// Listening sockets, open before anything is promised.
+struct Listeners {
+    streams: Vec<(ListenerKind, TcpListener)>,
+    admin: Vec<TcpListener>,
+    dns: Vec<(UdpSocket, TcpListener)>,
+}
+
+fn open(what: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
+    net::bind(address).map_err(|source| ServeError::Listen {
+        what,
+        address,
+        source,
+    })
+}
+
+fn open_admin(options: &Options, port: u16) -> Result<Vec<TcpListener>, ServeError> {
+    options
+        .internal_bind
+        .iter()
+        .filter(|_| port != 0)
+        .map(|address| open("admin", SocketAddr::new(*address, port)))
+        .collect()
+}
+
+impl Listeners {
+    async fn open(options: &Options, config: &ActiveConfig) -> Result<Self, ServeError> {
+        let ports = &config.document.listeners;
+        let mut streams = Vec::new();
+        let mut admin = Vec::new();
+        let mut dns = Vec::new();
+        for (kind, port, addresses) in [
+            (ListenerKind::S2s, ports.s2s, &options.bind),
+            (ListenerKind::DirectTls, ports.direct_tls, &options.bind),
+            (
+                ListenerKind::Internal,
+                ports.internal,
+                &options.internal_bind,
+            ),
+        ] {
+            for address in addresses.iter().filter(|_| port != 0) {
+                let listener = open(kind.as_str(), SocketAddr::new(*address, port))?;
+                streams.push((kind, listener));
+            }
+        }
+        if options.pod.is_none_or(|pod| pod.admin_port != ports.admin) {
+            admin = open_admin(options, ports.admin)?;
+        }
+        for address in &options.internal_bind {
+            if ports.dns != 0 {
+                let address = SocketAddr::new(*address, ports.dns);
+                let udp = UdpSocket::bind(address)
+                    .await
+                    .map_err(|source| ServeError::Listen {
+                        what: "dns",
+                        address,
+                        source,
+                    })?;
+                dns.push((udp, open("dns", address)?));
+            }
+        }
+        Ok(Self {
+            streams,
+            admin,
+            dns,
+        })
+    }
+
+    fn serve(
+        self,
+        edge: &Arc<Edge>,
+        admin: &Arc<Admin>,
+        stopping: &CancellationToken,
+        stop_all: &CancellationToken,
+    ) -> Arc<View> {
+        for (kind, listener) in self.streams {
+            tokio::spawn(net::run(Arc::clone(edge), kind, listener, stopping.clone()));
+        }
+        for listener in self.admin {
+            tokio::spawn(admin::run(Arc::clone(admin), listener, stop_all.clone()));
+        }
+        let rules = Rules::new(&edge.config().document);
+        let view = View::new(rules, edge.resolver.upstreams().to_vec());
+        for (udp, tcp) in self.dns {
+            tokio::spawn(Arc::clone(&view).serve(udp, tcp, stop_all.clone()));
+        }
+        view
+    }
+}
+
+/// Partners are not dialled at addresses of our own host, unless the edge itself lives there.
+fn dialer(options: &Options, config: &ActiveConfig, resolver: Resolver) -> Dialer {
+    let ports = config.document.listeners;
+    let mut own = Vec::new();
+    for (addresses, ports) in [
+        (&options.bind, [ports.s2s, ports.direct_tls]),
+        (&options.internal_bind, [ports.internal, ports.admin]),
+    ] {
+        for address in addresses {
+            own.extend(
+                ports
+                    .iter()
+                    .filter(|port| **port != 0)
+                    .map(|port| SocketAddr::new(*address, *port)),
+            );
+        }
+    }
+    let loopback_is_open = options.bind.iter().any(IpAddr::is_loopback);
+    Dialer::new(
+        resolver,
+        Arc::new(move |address| {
+            crate::stream::connect::is_forbidden(address, &own, loopback_is_open)
+        }),
+    )
+}
+
+/// Queues, probes, partners that are gone: all that time brings.
+async fn keep_house(edge: Arc<Edge>, stop: CancellationToken) {
+    let mut sweep = tokio::time::interval(SWEEP);
+    sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut withdrawn = stop::Withdrawn::default();
+    let mut slow = 0_u32;
+    loop {
+        tokio::select! {
+            _ = sweep.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        edge.sweep();
+        slow += 1;
+        if slow.is_multiple_of(4) {
+            Probes::tick(&edge);
+            withdrawn.tick(&edge, Instant::now());
+            for domain in edge.attempts.take_failing(GONE) {
+                edge.partner_gone(&domain);
+            }
+        }
+        if slow.is_multiple_of(240) {
+            edge.routes.forget_idle();
+            edge.repeats.report();
+        }
+    }
+}

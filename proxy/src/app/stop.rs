@@ -1,0 +1,72 @@
+//! StreamRegistry end in order: all of them when the process ends, and one after the other when the pool's
+//! records are withdrawn. What is queued for a stream goes out first; what it took in is settled.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{edge::Edge, negotiation::Fault, stream::Command};
+
+/// Of each part of the drain after what is queued: `Settings::longest_drain_seconds` counts three.
+const STEP: Duration = Duration::from_secs(5);
+
+/// No new streams; what is queued goes out; then the streams end.
+pub(super) async fn everything(edge: &Arc<Edge>) {
+    edge.stopping.cancel();
+    edge.streams.tell_all(|| Command::Drain);
+    let deadline = Instant::now() + edge.queue_timeout() + STEP;
+    while !edge.streams.is_empty() && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    edge.streams.tell_all(|| Command::End(Fault::Shutdown));
+    edge.tasks.close();
+    if tokio::time::timeout(STEP, edge.tasks.wait()).await.is_err() {
+        tracing::warn!(
+            streams = edge.streams.all().len(),
+            "streams were cut at the end"
+        );
+    }
+}
+
+/// Without acknowledgements (XEP-0198) what is on its way when a stream ends is lost: such a stream
+/// ends only when nothing came or went for so long.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// A pool whose records are withdrawn gives up its streams, each once its peer can know of another
+/// pool. Who comes all the same is served, for as long.
+#[derive(Default)]
+pub(super) struct Withdrawn {
+    since: Option<Instant>,
+}
+
+/// Says so once: who reads the log sees why streams end.
+fn begins(now: Instant, after: Duration) -> Instant {
+    tracing::info!(
+        after_seconds = after.as_secs(),
+        "the pool's records are withdrawn (spec.route.enabled: false): streams end in order once the records have run out"
+    );
+    now
+}
+
+impl Withdrawn {
+    /// To be called about once a second.
+    pub(super) fn tick(&mut self, edge: &Edge, now: Instant) {
+        let Some(after) = edge.config().document.drain_after_seconds else {
+            self.since = None;
+            return;
+        };
+        let after = Duration::from_secs(after.into());
+        let since = *self.since.get_or_insert_with(|| begins(now, after));
+        let over = |from: Instant| now.saturating_duration_since(from) >= after;
+        if !over(since) {
+            return;
+        }
+        for entry in edge.streams.all() {
+            let loses_nothing = entry.is_acknowledged() || entry.quiet(now) >= QUIET;
+            if over(entry.opened) && loses_nothing {
+                entry.handle.tell(Command::Drain);
+            }
+        }
+    }
+}

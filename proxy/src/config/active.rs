@@ -1,0 +1,281 @@
+//! What is in force: a checked configuration with everything derived from it, immutable.
+
+use std::{collections::HashMap, sync::Arc};
+
+use jiff::Timestamp;
+use rustls_pki_types::CertificateDer;
+use xmpp_edge_crds::{
+    domain::DomainName,
+    edge_config::{EdgeConfig, Gateway, Partner, VERSION, Version},
+    verdict::PartnerIndex,
+};
+
+use super::{ConfigInputs, ConfigSecrets};
+use crate::{
+    negotiation::{Side, dialback},
+    policy::Policy,
+    tls::{
+        CertificateFault, Identity, IdentityError, LeafIssuer, Role, Roots, RootsError, Trust,
+        TrustError, Verified,
+    },
+};
+
+/// Everything a stream asks for, swapped as a whole.
+pub struct ActiveConfig {
+    pub document: Arc<EdgeConfig>,
+    pub policy: Policy,
+    pub dialback: dialback::Secret,
+    /// What partners see; absent while the certificate is being obtained.
+    pub identity: Option<Arc<Identity>>,
+    /// LeafIssuer for partners' domains, towards inside.
+    pub leaves: Option<Arc<LeafIssuer>>,
+    /// In the order of `document.partners`.
+    pub partner_trust: Vec<Trust>,
+    /// For domains of no partner: the public authorities and the pool's own.
+    pub public_trust: Trust,
+    /// The internal CA.
+    pub internal_trust: Trust,
+    gateways: Vec<ActiveGateway>,
+    gateway_of: HashMap<DomainName, usize>,
+    pub admin_token: Option<zeroize::Zeroizing<String>>,
+    pub loaded_time: Timestamp,
+    /// What it was built from beside the document.
+    materials: Arc<ConfigSecrets>,
+}
+
+/// One gateway with what it trusts.
+pub struct ActiveGateway {
+    pub config: Gateway,
+    /// Beside the internal CA: the gateway's own PKI.
+    own: Option<Trust>,
+    internal: Trust,
+}
+
+/// Why a configuration does not come into force; the one before stays.
+#[derive(Debug, thiserror::Error)]
+pub enum Rejected {
+    #[error(
+        "the document has version {}.{}, this proxy reads {}.{} and the minor version before: upgrade the proxy, or let the operator write the older form",
+        .0.major, .0.minor, VERSION.major, VERSION.minor
+    )]
+    Version(Version),
+    #[error("certificate: {0}")]
+    Identity(#[source] IdentityError),
+    #[error("intermediate of the internal CA: {0}")]
+    Issuer(#[source] IdentityError),
+    #[error("{0}")]
+    Roots(#[from] RootsError),
+    #[error("{0}")]
+    Trust(#[from] TrustError),
+    #[error("the dialback secret is empty")]
+    DialbackSecret,
+}
+
+/// Whether a build that writes `own` reads `found`: its own minor version and the one before. A later
+/// one may ask for what this build would not do.
+fn is_read(found: Version, own: Version) -> bool {
+    found.major == own.major && (found.minor == own.minor || found.minor + 1 == own.minor)
+}
+
+impl ActiveConfig {
+    /// Checks everything before anything is swapped.
+    ///
+    /// # Errors
+    /// [`Rejected`]: what, where, and what to do.
+    pub fn build(inputs: &ConfigInputs) -> Result<Self, Rejected> {
+        Self::build_after(inputs, None)
+    }
+
+    /// As [`Self::build`]. With the very materials of `last` its identity and its leaves go on: an
+    /// edit of the document alone has no leaf made again.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn build_after(inputs: &ConfigInputs, last: Option<&Self>) -> Result<Self, Rejected> {
+        let last = last.filter(|last| Arc::ptr_eq(&last.materials, &inputs.materials));
+        let config = Arc::clone(&inputs.config);
+        let materials = &inputs.materials;
+        if !is_read(config.version, VERSION) {
+            return Err(Rejected::Version(config.version));
+        }
+        if materials.dialback_secret.is_empty() {
+            return Err(Rejected::DialbackSecret);
+        }
+        let identity = match (&materials.certificate, last) {
+            (_, Some(last)) => last.identity.clone(),
+            (Some(pair), None) => Some(Arc::new(
+                Identity::from_pem(&pair.chain, &pair.key, "the pool's certificate")
+                    .map_err(Rejected::Identity)?,
+            )),
+            (None, None) => None,
+        };
+        let leaves = match (&materials.issuer, last) {
+            (_, Some(last)) => last.leaves.clone(),
+            (Some(pair), None) => Some(Arc::new(
+                LeafIssuer::new(&pair.chain, &pair.key, "the internal issuer")
+                    .map_err(Rejected::Issuer)?,
+            )),
+            (None, None) => None,
+        };
+        let mut shared = Roots::public();
+        if let Some(pem) = &config.trust_ca {
+            shared = shared.and(Roots::from_pem(
+                pem,
+                "spec.trust.caConfigMapRef of the pool",
+            )?);
+        }
+        let partner_trust = config
+            .partners
+            .iter()
+            .map(|partner| {
+                Trust::of_partner(
+                    &partner.trust,
+                    &shared,
+                    &format!("partner {}", partner.name),
+                )
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let internal_trust =
+            Trust::new(Roots::from_pem(&materials.internal_ca, "the internal CA")?);
+        let mut gateways = Vec::new();
+        let mut gateway_of = HashMap::new();
+        for gateway in &config.gateways {
+            let mut own = match &gateway.trust_ca {
+                Some(pem) => Some(Roots::from_pem(
+                    pem,
+                    "spec.gateways[].trust.caConfigMapRef",
+                )?),
+                None => None,
+            };
+            if gateway.trust_public_roots {
+                own = Some(match own {
+                    Some(own) => own.and(Roots::public()),
+                    None => Roots::public(),
+                });
+            }
+            for domain in &gateway.domains {
+                gateway_of.insert(domain.clone(), gateways.len());
+            }
+            gateways.push(ActiveGateway {
+                config: gateway.clone(),
+                own: own.map(Trust::new),
+                internal: internal_trust.clone(),
+            });
+        }
+        Ok(Self {
+            policy: Policy::new(Arc::clone(&config)),
+            dialback: dialback::Secret::new(
+                &materials.dialback_secret,
+                materials.dialback_previous.as_deref().map(Vec::as_slice),
+            ),
+            identity,
+            leaves,
+            partner_trust,
+            public_trust: Trust::new(shared),
+            internal_trust,
+            gateways,
+            gateway_of,
+            admin_token: materials.admin_token.clone(),
+            materials: Arc::clone(materials),
+            loaded_time: Timestamp::now(),
+            document: config,
+        })
+    }
+
+    /// Whether this pool serves the domain.
+    #[must_use]
+    pub fn is_own(&self, domain: &DomainName) -> bool {
+        self.document.domains.binary_search(domain).is_ok()
+            || self.document.domains.contains(domain)
+    }
+
+    /// Whether any pool of the namespace serves it.
+    #[must_use]
+    pub fn is_namespace_domain(&self, domain: &DomainName) -> bool {
+        self.policy.partners().is_own(domain.as_str())
+    }
+
+    /// The partner that the domain belongs to, suspended or not.
+    #[must_use]
+    pub fn partner(&self, domain: &DomainName) -> Option<&Partner> {
+        self.partner_index(domain)
+            .map(|index| &self.document.partners[index.as_usize()])
+    }
+
+    #[must_use]
+    pub fn partner_index(&self, domain: &DomainName) -> Option<PartnerIndex> {
+        self.policy.partners().find(domain.as_str())
+    }
+
+    /// The gateway of an own domain.
+    #[must_use]
+    pub fn gateway(&self, domain: &DomainName) -> Option<&ActiveGateway> {
+        self.gateway_of
+            .get(domain)
+            .map(|index| &self.gateways[*index])
+    }
+
+    #[must_use]
+    pub fn gateways(&self) -> &[ActiveGateway] {
+        &self.gateways
+    }
+
+    /// What we present as `local` towards that side: the pool's certificate to partners, a leaf for
+    /// the partner's domain inside.
+    #[must_use]
+    pub fn identity_of(&self, side: Side, local: &DomainName) -> Option<Arc<Identity>> {
+        match side {
+            Side::Partner => self.identity.clone(),
+            Side::Gateway => match self.leaves.as_ref()?.leaf(local) {
+                Ok(leaf) => Some(leaf),
+                Err(error) => {
+                    tracing::warn!(%error, "no certificate for the inside hop");
+                    None
+                }
+            },
+        }
+    }
+}
+
+impl ActiveGateway {
+    /// Whether the chain proves `domain`: by the internal CA, or by the gateway's own PKI.
+    ///
+    /// # Errors
+    /// What the internal CA has against it, or the gateway's own where that is closer.
+    pub fn judge(
+        &self,
+        domain: &DomainName,
+        chain: &[CertificateDer<'_>],
+        role: Role,
+    ) -> Result<Verified, CertificateFault> {
+        let internal = self.internal.judge(domain, chain, role, None);
+        match (&internal, &self.own) {
+            // A server that has one certificate per domain for clients too: serverAuth suffices,
+            // whatever its part in the handshake; `Client` asks for the least.
+            (Err(_), Some(own)) => own.judge(domain, chain, Role::Client, None),
+            _ => internal,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_of_the_own_minor_version_and_the_one_before_are_read() {
+        let version = |major, minor| Version { major, minor };
+        for (found, own, expected) in [
+            ((1, 0), (1, 0), true),
+            ((1, 2), (1, 3), true),
+            ((1, 3), (1, 3), true),
+            ((1, 1), (1, 3), false),
+            ((1, 4), (1, 3), false),
+            ((2, 3), (1, 3), false),
+            ((0, 9), (1, 0), false),
+        ] {
+            let is = is_read(version(found.0, found.1), version(own.0, own.1));
+            assert_eq!(is, expected, "{found:?} by {own:?}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The pairs that a peer asked for on one stream, and the verifications under way: bounded, and
+//! every verdict is matched by the number it was asked under.
+
+use xmpp_edge_crds::negotiation::Method;
+
+use crate::negotiation::{MAX_PAIRS, MAX_PENDING, Pair};
+
+/// A pair authenticated, or asked for by `db:result`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::negotiation) struct Known {
+    pub pair: Pair,
+    pub method: Method,
+}
+
+/// What to do with a pair that the peer asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::negotiation) enum Request {
+    /// New: verify it under this number.
+    Ask(u32),
+    /// Authenticated, or being verified: nothing changes, nothing is answered.
+    Known,
+    /// One too many.
+    Full,
+}
+
+/// Pairs of one inbound stream.
+#[derive(Debug, Default)]
+pub(in crate::negotiation) struct PairTable {
+    authenticated: Vec<Known>,
+    pending: Vec<(u32, Known)>,
+    next: u32,
+}
+
+impl PairTable {
+    pub fn authenticated(&self) -> &[Known] {
+        &self.authenticated
+    }
+
+    /// Whether nothing is authenticated and nothing may yet become so.
+    pub fn is_empty(&self) -> bool {
+        self.authenticated.is_empty() && self.pending.is_empty()
+    }
+
+    /// The peer asks for `pair` by a key.
+    pub fn request(&mut self, pair: &Pair, method: Method) -> Request {
+        let known = self.authenticated.iter().any(|known| known.pair == *pair)
+            || self.pending.iter().any(|(_, known)| known.pair == *pair);
+        if known {
+            return Request::Known;
+        }
+        if self.pending.len() >= MAX_PENDING
+            || self.authenticated.len() + self.pending.len() >= MAX_PAIRS
+        {
+            return Request::Full;
+        }
+        self.next = self.next.wrapping_add(1);
+        self.pending.push((
+            self.next,
+            Known {
+                pair: pair.clone(),
+                method,
+            },
+        ));
+        Request::Ask(self.next)
+    }
+
+    /// Takes the verification of this number out; `None` if there is none (any more).
+    pub fn settle(&mut self, request: u32) -> Option<Known> {
+        let at = self
+            .pending
+            .iter()
+            .position(|(number, _)| *number == request)?;
+        Some(self.pending.swap_remove(at).1)
+    }
+
+    /// Takes the pair as authenticated; `false` if it already was.
+    pub fn authenticate(&mut self, known: Known) -> bool {
+        let new = !self.authenticated.iter().any(|old| old.pair == known.pair);
+        if new {
+            // Most streams carry one pair for all their life.
+            self.authenticated.reserve_exact(1);
+            self.authenticated.push(known);
+        }
+        new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(number: usize) -> Pair {
+        Pair {
+            from: format!("p{number}.example").parse().expect("valid"),
+            to: "org.example".parse().expect("valid"),
+        }
+    }
+
+    /// D-20, D-21.
+    #[test]
+    fn verifications_in_flight_and_pairs_are_bounded() {
+        let mut receiving = PairTable::default();
+        let mut numbers = Vec::new();
+        for number in 0..MAX_PENDING {
+            let Request::Ask(asked) = receiving.request(&pair(number), Method::TlsDialback) else {
+                panic!("{number} was refused");
+            };
+            numbers.push(asked);
+        }
+        assert_eq!(
+            receiving.request(&pair(MAX_PENDING), Method::TlsDialback),
+            Request::Full
+        );
+        assert_eq!(
+            receiving.request(&pair(0), Method::TlsDialback),
+            Request::Known
+        );
+        let settled = receiving.settle(numbers[0]).expect("asked");
+        assert_eq!(receiving.settle(numbers[0]), None, "a verdict counts once");
+        assert!(receiving.authenticate(settled.clone()));
+        assert!(!receiving.authenticate(settled));
+        assert_eq!(
+            receiving.request(&pair(0), Method::TlsDialback),
+            Request::Known
+        );
+        for number in 0..MAX_PAIRS {
+            if let Request::Ask(asked) = receiving.request(&pair(number), Method::TlsDialback) {
+                let known = receiving.settle(asked).expect("asked");
+                receiving.authenticate(known);
+            }
+        }
+        for asked in &numbers[1..] {
+            let known = receiving.settle(*asked).expect("asked");
+            receiving.authenticate(known);
+        }
+        let mut more = MAX_PAIRS;
+        while let Request::Ask(asked) = receiving.request(&pair(more), Method::TlsDialback) {
+            let known = receiving.settle(asked).expect("asked");
+            receiving.authenticate(known);
+            more += 1;
+        }
+        assert_eq!(receiving.authenticated().len(), MAX_PAIRS);
+    }
+}

@@ -1,0 +1,257 @@
+//! The four elements of dialback on the wire: requests and answers of `db:result` and `db:verify`.
+//! Read by namespace whatever the prefix; written with the prefix `db`, which our headers declare.
+
+use xmpp_edge_crds::domain::DomainName;
+
+use crate::{
+    negotiation::{
+        Output, Pair, Unavailable, VerifyRequest,
+        wire::{Writer, ns},
+    },
+    xml::Element,
+};
+
+/// Longest key that is looked at, in bytes. XEP-0185 keys have 64; the format is the peer's affair.
+const MAX_KEY: usize = 1024;
+/// Longest stream id in a `db:verify`.
+const MAX_ID: usize = 1024;
+
+/// Which element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::negotiation) enum Kind {
+    Result,
+    Verify,
+}
+
+/// One dialback element, its addresses parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::negotiation) struct Message {
+    pub kind: Kind,
+    /// As on the element: its sender first.
+    pub from: DomainName,
+    pub to: DomainName,
+    pub id: Option<String>,
+    pub body: Body,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::negotiation) enum Body {
+    /// No `type`: a key is sent or asked about.
+    Key(String),
+    Valid,
+    Invalid,
+    /// The error's condition.
+    Error(String),
+}
+
+/// Why a dialback element cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::negotiation) enum Unreadable {
+    /// Not `db:result` or `db:verify`.
+    Name,
+    /// `from` or `to` missing, or no domain.
+    Addresses,
+    /// An unknown `type`, or an id too long.
+    Form,
+}
+
+impl Message {
+    /// Reads an element of the dialback namespace.
+    pub fn read(element: &Element) -> Result<Self, Unreadable> {
+        let kind = match element.name.as_str() {
+            "result" => Kind::Result,
+            "verify" => Kind::Verify,
+            _ => return Err(Unreadable::Name),
+        };
+        let domain = |name| {
+            let text = element.attribute(name).ok_or(Unreadable::Addresses)?;
+            DomainName::parse(text).map_err(|_| Unreadable::Addresses)
+        };
+        let from = domain("from")?;
+        let to = domain("to")?;
+        let id = element
+            .attribute("id")
+            .filter(|id| !id.is_empty())
+            .map(str::to_owned);
+        if id.as_ref().is_some_and(|id| id.len() > MAX_ID) {
+            return Err(Unreadable::Form);
+        }
+        let body = match element.attribute("type") {
+            None => {
+                let text = element.text();
+                let key = text.trim();
+                if key.len() > MAX_KEY {
+                    return Err(Unreadable::Form);
+                }
+                Body::Key(key.to_owned())
+            }
+            Some("valid") => Body::Valid,
+            Some("invalid") => Body::Invalid,
+            Some("error") => Body::Error(error_condition(element)),
+            Some(_) => return Err(Unreadable::Form),
+        };
+        Ok(Self {
+            kind,
+            from,
+            to,
+            id,
+            body,
+        })
+    }
+}
+
+fn error_condition(element: &Element) -> String {
+    element
+        .children()
+        .find(|child| child.name == "error")
+        .and_then(|error| {
+            error
+                .children()
+                .find(|child| child.namespace == ns::STANZA_ERRORS && child.name != "text")
+        })
+        .map_or_else(
+            || "undefined-condition".to_owned(),
+            |condition| condition.name.clone(),
+        )
+}
+
+/// A dialback error (XEP-0220 section 2.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::negotiation) enum DialbackError {
+    BadRequest,
+    ItemNotFound,
+    PolicyViolation,
+    RemoteConnectionFailed,
+    RemoteServerNotFound,
+    RemoteServerTimeout,
+    ResourceConstraint,
+}
+
+impl DialbackError {
+    fn condition(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad-request",
+            Self::ItemNotFound => "item-not-found",
+            Self::PolicyViolation => "policy-violation",
+            Self::RemoteConnectionFailed => "remote-connection-failed",
+            Self::RemoteServerNotFound => "remote-server-not-found",
+            Self::RemoteServerTimeout => "remote-server-timeout",
+            Self::ResourceConstraint => "resource-constraint",
+        }
+    }
+
+    /// Whether trying again may help (RFC 6120 section 8.3.2).
+    fn kind(self) -> &'static str {
+        match self {
+            Self::RemoteConnectionFailed | Self::RemoteServerTimeout | Self::ResourceConstraint => {
+                "wait"
+            }
+            Self::BadRequest => "modify",
+            Self::ItemNotFound | Self::PolicyViolation | Self::RemoteServerNotFound => "cancel",
+        }
+    }
+}
+
+impl From<Unavailable> for DialbackError {
+    fn from(why: Unavailable) -> Self {
+        match why {
+            Unavailable::NotFound => Self::RemoteServerNotFound,
+            Unavailable::ConnectionFailed | Unavailable::Refused => Self::RemoteConnectionFailed,
+            Unavailable::TimedOut => Self::RemoteServerTimeout,
+            Unavailable::Busy | Unavailable::ConnectionLimit => Self::ResourceConstraint,
+            Unavailable::Policy => Self::PolicyViolation,
+        }
+    }
+}
+
+/// How a request is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::negotiation) enum Answer {
+    Valid,
+    Invalid,
+    Error(DialbackError),
+}
+
+/// `<db:result>` with our key for `pair`.
+pub(in crate::negotiation) fn send_result(pair: &Pair, key: &str, out: &mut Vec<Output>) {
+    open("result", &pair.from, &pair.to, None)
+        .raw(">")
+        .text(key)
+        .raw("</db:result>")
+        .send(out);
+}
+
+/// `<db:verify>`: the receiving domain asks the sending domain's authoritative server.
+pub(in crate::negotiation) fn send_verify(question: &VerifyRequest, out: &mut Vec<Output>) {
+    open(
+        "verify",
+        &question.pair.to,
+        &question.pair.from,
+        Some(&question.stream_id),
+    )
+    .raw(">")
+    .text(&question.key)
+    .raw("</db:verify>")
+    .send(out);
+}
+
+/// Answers the request, addresses swapped.
+pub(in crate::negotiation) fn send_answer(
+    request: &Message,
+    answer: Answer,
+    out: &mut Vec<Output>,
+) {
+    let name = match request.kind {
+        Kind::Result => "result",
+        Kind::Verify => "verify",
+    };
+    let id = match request.kind {
+        Kind::Result => None,
+        Kind::Verify => request.id.as_deref(),
+    };
+    answer_to(name, &request.to, &request.from, id, answer, out);
+}
+
+/// Answers the `db:result` of a peer's pair, later.
+pub(in crate::negotiation) fn send_result_answer(
+    pair: &Pair,
+    answer: Answer,
+    out: &mut Vec<Output>,
+) {
+    answer_to("result", &pair.to, &pair.from, None, answer, out);
+}
+
+fn answer_to(
+    name: &str,
+    from: &DomainName,
+    to: &DomainName,
+    id: Option<&str>,
+    answer: Answer,
+    out: &mut Vec<Output>,
+) {
+    let writer = open(name, from, to, id);
+    match answer {
+        Answer::Valid => writer.raw(" type='valid'/>"),
+        Answer::Invalid => writer.raw(" type='invalid'/>"),
+        Answer::Error(error) => writer
+            .raw(" type='error'><error type='")
+            .raw(error.kind())
+            .raw("'><")
+            .raw(error.condition())
+            .raw(" xmlns='")
+            .raw(ns::STANZA_ERRORS)
+            .raw("'/></error></db:")
+            .raw(name)
+            .raw(">"),
+    }
+    .send(out);
+}
+
+fn open(name: &str, from: &DomainName, to: &DomainName, id: Option<&str>) -> Writer {
+    Writer::new()
+        .raw("<db:")
+        .raw(name)
+        .attribute("from", Some(from.as_str()))
+        .attribute("to", Some(to.as_str()))
+        .attribute("id", id)
+}

@@ -1,0 +1,364 @@
+//! A stream that the peer opened: header, STARTTLS, features, SASL EXTERNAL, dialback in both of its
+//! receiving roles, bidi, acks.
+//!
+//! The peer is told everything in full: our header first, then the error. Old features are forgotten
+//! with each header; the two domains that a stream began with stay (RFC 6120 section 4.7).
+
+mod dialback;
+mod elements;
+mod offer;
+
+use std::sync::Arc;
+
+use xmpp_edge_crds::{domain::DomainName, negotiation::Method};
+
+use super::{
+    Environment, Fault, Input, Link, Output, Pair, PeerRole, Side, Step,
+    dialback::{Known, PairTable},
+    features::OwnFeatures,
+    pairs,
+    wire::{self, OwnHeader, Version, ns},
+};
+use crate::{tls::TlsFacts, xml::StreamHeader};
+
+/// Answers a peer's stream.
+#[derive(Debug)]
+pub struct Inbound {
+    side: Side,
+    /// The handshake's facts, once the connection is encrypted.
+    tls: Option<Arc<TlsFacts>>,
+    state: State,
+    receiving: PairTable,
+    bidi: bool,
+    acks: bool,
+    sasl_failures: u8,
+}
+
+#[derive(Debug)]
+enum State {
+    Opening(Opening),
+    Negotiating(Negotiating),
+    Handshaking(Handshaking),
+    Closed,
+}
+
+/// Waits for the peer's header.
+#[derive(Debug)]
+struct Opening {
+    /// The domains of the stream that this one restarts.
+    before: Option<Domains>,
+    /// SASL has succeeded for `before.peer`.
+    authenticated: bool,
+}
+
+/// Our features are out; the peer chooses. Stays in this state once authenticated.
+#[derive(Debug)]
+struct Negotiating {
+    domains: Domains,
+    stream_id: String,
+    offered: OwnFeatures,
+    /// TLS must come first: nothing but STARTTLS is listened to.
+    tls_first: bool,
+}
+
+/// `<proceed/>` is out.
+#[derive(Debug)]
+struct Handshaking {
+    domains: Domains,
+}
+
+#[derive(Clone, Debug)]
+struct Domains {
+    peer: Option<DomainName>,
+    local: DomainName,
+}
+
+impl Inbound {
+    /// Waits for the peer's header; there is nothing to send before it.
+    #[must_use]
+    pub fn new(side: Side, link: Link) -> Self {
+        let tls = match link {
+            Link::Plain => None,
+            Link::DirectTls(facts) => Some(facts),
+        };
+        Self {
+            side,
+            tls,
+            state: State::Opening(Opening {
+                before: None,
+                authenticated: false,
+            }),
+            receiving: PairTable::default(),
+            bidi: false,
+            acks: false,
+            sasl_failures: 0,
+        }
+    }
+
+    /// Takes one input; appends what is to be done.
+    pub fn step(&mut self, input: Input<'_>, environment: &dyn Environment, out: &mut Vec<Output>) {
+        if self.is_closed() {
+            return;
+        }
+        match input {
+            Input::End(fault) => self.close(fault, environment, out),
+            Input::Closed => self.close(Fault::PeerClosed, environment, out),
+            Input::TimedOut => self.close(Fault::EstablishmentTimeout, environment, out),
+            Input::ConfigChanged => self.realm_changed(environment, out),
+            Input::Header(header) => self.header(header, environment, out),
+            Input::TlsEstablished(facts) => self.tls_established(facts, environment, out),
+            Input::Element(element) => self.element(element, environment, out),
+            Input::UnauthorizedStanza { from, to } => {
+                let fault = self.stray(from, to);
+                self.close(fault, environment, out);
+            }
+            Input::Verdict { request, verdict } => self.verdict(request, verdict, environment, out),
+            Input::AddPair(pair) => {
+                if !(self.bidi && self.pairs().any(|(known, _)| known.reversed() == pair)) {
+                    out.push(Output::PairFailed {
+                        pair,
+                        fault: Fault::NotMultiplexable,
+                    });
+                }
+            }
+            // What the peer's features would have told is not known on its own stream.
+            Input::Probe { .. } => {}
+        }
+    }
+
+    /// Whether any pair is authenticated: the limits before authentication end here.
+    #[must_use]
+    pub fn is_authenticated(&self) -> bool {
+        !self.receiving.authenticated().is_empty()
+    }
+
+    /// The pairs that the peer may send on this stream.
+    pub fn pairs(&self) -> impl Iterator<Item = (&Pair, Method)> + Clone {
+        self.receiving
+            .authenticated()
+            .iter()
+            .map(|known| (&known.pair, known.method))
+    }
+
+    /// Whether the edge may send the pairs reversed (XEP-0288).
+    #[must_use]
+    pub fn is_bidi(&self) -> bool {
+        self.bidi
+    }
+
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
+    // ---- headers ----
+
+    fn header(
+        &mut self,
+        header: &StreamHeader,
+        environment: &dyn Environment,
+        out: &mut Vec<Output>,
+    ) {
+        let State::Opening(opening) = &self.state else {
+            // A header inside a stream is an element like any other.
+            return self.close(
+                Fault::UnexpectedElement("stream".to_owned()),
+                environment,
+                out,
+            );
+        };
+        let before = opening.before.clone();
+        let authenticated = opening.authenticated;
+        let version = Version::of(header.version.as_deref());
+        let peer = header.from.as_deref().map(DomainName::parse);
+        let local = header.to.as_deref().map(DomainName::parse);
+
+        // Our header goes out first, whatever follows (RFC 6120 section 4.9.1.2).
+        let stream_id = environment.new_stream_id();
+        let known_local = local.as_ref().and_then(|local| local.as_ref().ok());
+        let known_peer = peer.as_ref().and_then(|peer| peer.as_ref().ok());
+        OwnHeader {
+            from: known_local
+                .or(before.as_ref().map(|domains| &domains.local))
+                .map(DomainName::as_str),
+            to: known_peer.map(DomainName::as_str),
+            id: Some(&stream_id),
+            version: version != Version::Old,
+        }
+        .send(out);
+        // From here on a stream error needs no other header.
+        let failed =
+            |inbound: &mut Self, fault: Fault, out: &mut Vec<Output>| inbound.finish(fault, out);
+
+        if header.content_namespace.as_deref() != Some(ns::SERVER) {
+            return failed(self, Fault::ContentNamespace, out);
+        }
+        let local = match (local, &before) {
+            (Some(Ok(local)), None) => local,
+            (Some(Ok(local)), Some(before)) if before.local == local => local,
+            (Some(Ok(local)), Some(_)) if !environment.serves(self.side, &local) => {
+                return failed(self, Fault::HostUnknown, out);
+            }
+            (Some(Ok(_)), Some(_)) => return failed(self, Fault::ToChanged, out),
+            (None, Some(before)) => before.local.clone(),
+            (Some(Err(_)), _) | (None, None) => return failed(self, Fault::ToUnusable, out),
+        };
+        let peer = match (peer, before.and_then(|before| before.peer)) {
+            (Some(Err(_)), _) => return failed(self, Fault::FromUnusable, out),
+            (Some(Ok(peer)), Some(before)) if peer != before => {
+                return failed(self, Fault::FromChanged, out);
+            }
+            (Some(Ok(peer)), _) => Some(peer),
+            (None, before) => before,
+        };
+        let terms = match &peer {
+            Some(peer) => match environment.admit(self.side, peer, &local) {
+                Ok(terms) => Some(terms),
+                Err(refusal) => return failed(self, refusal.into(), out),
+            },
+            None if environment.serves(self.side, &local) => None,
+            None => return failed(self, Fault::HostUnknown, out),
+        };
+        let domains = Domains { peer, local };
+        // Whatever fails from here on is this peer's attempt.
+        self.state = State::Opening(Opening {
+            before: Some(domains.clone()),
+            authenticated,
+        });
+        let offer = if version == Version::Unusable {
+            Err(Fault::UnsupportedVersion)
+        } else if authenticated {
+            self.offer_authenticated(&domains, terms, environment, out)
+        } else if version == Version::Old {
+            self.offer_old(terms)
+        } else {
+            self.offer(&domains, terms, environment, out)
+        };
+        let offered = match offer {
+            Ok(offered) => offered,
+            Err(fault) => return failed(self, fault, out),
+        };
+        if version != Version::Old {
+            offered.send(out);
+        }
+        let tls_first =
+            self.tls.is_none() && terms.is_some_and(|terms| !terms.methods.allows_plaintext());
+        let known = Known {
+            pair: Pair {
+                from: domains
+                    .peer
+                    .clone()
+                    .unwrap_or_else(|| domains.local.clone()),
+                to: domains.local.clone(),
+            },
+            method: Method::SaslOverTls,
+        };
+        self.state = State::Negotiating(Negotiating {
+            domains,
+            stream_id,
+            offered,
+            tls_first,
+        });
+        if authenticated {
+            self.authenticated(known, out);
+        }
+    }
+
+    // ---- pairs and ends ----
+
+    fn authenticated(&mut self, known: Known, out: &mut Vec<Output>) {
+        if self.receiving.authenticate(known.clone()) {
+            let Known { pair, method } = known;
+            out.push(Output::PairAuthenticated {
+                pair: pair.clone(),
+                method,
+            });
+            if self.bidi {
+                out.push(Output::PairReady {
+                    pair: pair.reversed(),
+                    method,
+                });
+            }
+        }
+    }
+
+    fn realm_changed(&mut self, environment: &dyn Environment, out: &mut Vec<Output>) {
+        let lost = self.receiving.authenticated().iter().find_map(|known| {
+            pairs::still_holds(
+                environment,
+                self.side,
+                PeerRole::Client,
+                known,
+                self.tls.as_deref(),
+            )
+            .err()
+        });
+        if let Some(fault) = lost {
+            return self.close(fault, environment, out);
+        }
+        let State::Negotiating(now) = &mut self.state else {
+            return;
+        };
+        let Some(peer) = now.domains.peer.clone() else {
+            return;
+        };
+        match environment.admit(self.side, &peer, &now.domains.local) {
+            Err(refusal) => self.close(refusal.into(), environment, out),
+            Ok(terms) => {
+                now.offered.external &= terms.methods.contains(Method::SaslOverTls)
+                    && self.tls.as_ref().is_some_and(|tls| {
+                        pairs::prove(environment, self.side, PeerRole::Client, &peer, tls).is_ok()
+                    });
+                now.tls_first = self.tls.is_none() && !terms.methods.allows_plaintext();
+            }
+        }
+    }
+
+    /// Ends the stream, with our header first where none is out.
+    fn close(&mut self, fault: Fault, environment: &dyn Environment, out: &mut Vec<Output>) {
+        match &self.state {
+            State::Opening(opening) => {
+                let domains = opening.before.as_ref();
+                OwnHeader {
+                    from: domains.map(|domains| domains.local.as_str()),
+                    to: domains
+                        .and_then(|domains| domains.peer.as_ref())
+                        .map(DomainName::as_str),
+                    id: Some(&environment.new_stream_id()),
+                    version: true,
+                }
+                .send(out);
+                self.finish(fault, out);
+            }
+            State::Negotiating(_) => self.finish(fault, out),
+            // Between `<proceed/>` and the handshake's end nothing can be said; but the partner's
+            // last attempt shall tell where it failed.
+            State::Handshaking(handshaking) => {
+                if fault.step() == Step::Tls {
+                    out.push(Output::failed(&fault, handshaking.domains.peer.as_ref()));
+                }
+                out.push(Output::Close(fault));
+                self.state = State::Closed;
+            }
+            State::Closed => {}
+        }
+    }
+
+    fn finish(&mut self, fault: Fault, out: &mut Vec<Output>) {
+        let peer = match &self.state {
+            State::Negotiating(now) => now.domains.peer.as_ref(),
+            State::Opening(opening) => opening
+                .before
+                .as_ref()
+                .and_then(|domains| domains.peer.as_ref()),
+            State::Handshaking(_) | State::Closed => None,
+        };
+        let error = fault.stream_error();
+        if error.is_some() || matches!(fault, Fault::PeerError { .. }) {
+            out.push(Output::failed(&fault, peer));
+        }
+        wire::send_end(error.as_ref(), out);
+        out.push(Output::Close(fault));
+        self.state = State::Closed;
+    }
+}

@@ -1,0 +1,107 @@
+//! What an inbound stream offers after each header.
+
+use xmpp_edge_crds::negotiation::Method;
+
+use super::{Domains, Inbound};
+use crate::negotiation::{
+    Environment, Fault, Output, PeerRole, Step, StreamLimits, Terms,
+    features::{OwnFeatures, StartTlsFeature},
+    pairs,
+};
+
+impl Inbound {
+    /// What is offered before authentication. `terms` are unknown while the peer has not said who it
+    /// is: then EXTERNAL is not offered (XEP-0178), and each dialback pair is judged by its own.
+    pub(super) fn offer(
+        &self,
+        domains: &Domains,
+        terms: Option<Terms>,
+        environment: &dyn Environment,
+        out: &mut Vec<Output>,
+    ) -> Result<OwnFeatures, Fault> {
+        let Some(tls) = &self.tls else {
+            let uses_tls = terms.is_none_or(|terms| terms.methods.uses_tls());
+            let plaintext = terms.is_none_or(|terms| terms.methods.allows_plaintext());
+            return Ok(OwnFeatures {
+                starttls: uses_tls.then_some(StartTlsFeature {
+                    required: !plaintext,
+                }),
+                dialback: plaintext,
+                limits: if plaintext {
+                    environment.limits()
+                } else {
+                    StreamLimits::default()
+                },
+                ..OwnFeatures::default()
+            });
+        };
+        let (Some(terms), Some(peer)) = (terms, &domains.peer) else {
+            return Ok(OwnFeatures {
+                dialback: true,
+                limits: environment.limits(),
+                ..OwnFeatures::default()
+            });
+        };
+        if !terms.methods.uses_tls() {
+            return Err(Fault::TlsNotSupported);
+        }
+        let mut external = false;
+        let dialback = terms.methods.contains(Method::TlsDialback);
+        if terms.methods.contains(Method::SaslOverTls) {
+            match pairs::prove(environment, self.side, PeerRole::Client, peer, tls) {
+                Ok(()) => {
+                    external = true;
+                    out.push(Output::ok(Step::Certificate, Some(peer)));
+                }
+                Err(fault) if dialback => out.push(Output::failed(&fault, Some(peer))),
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(OwnFeatures {
+            starttls: None,
+            external,
+            dialback,
+            bidi: terms.bidi,
+            acks: false,
+            limits: environment.limits(),
+        })
+    }
+
+    /// A peer older than 1.0 gets no features; it can do dialback, where no TLS is missing.
+    pub(super) fn offer_old(&self, terms: Option<Terms>) -> Result<OwnFeatures, Fault> {
+        let dialback = terms.is_none_or(|terms| self.dialback_method(terms).is_ok());
+        if !dialback {
+            return Err(Fault::UnsupportedVersion);
+        }
+        Ok(OwnFeatures {
+            dialback: true,
+            ..OwnFeatures::default()
+        })
+    }
+
+    /// What is offered after SASL. The certificate and the terms are asked once more: they may have
+    /// changed since `<success/>`.
+    pub(super) fn offer_authenticated(
+        &self,
+        domains: &Domains,
+        terms: Option<Terms>,
+        environment: &dyn Environment,
+        out: &mut Vec<Output>,
+    ) -> Result<OwnFeatures, Fault> {
+        let (Some(terms), Some(peer)) = (terms, &domains.peer) else {
+            return Err(Fault::FromUnusable);
+        };
+        if !terms.methods.contains(Method::SaslOverTls) {
+            return Err(Fault::NoUsableMethod);
+        }
+        out.push(Output::ok(Step::Sasl, Some(peer)));
+        Ok(OwnFeatures {
+            starttls: None,
+            external: false,
+            dialback: terms.methods.contains(Method::TlsDialback),
+            bidi: false,
+            acks: true,
+            limits: environment.limits(),
+        })
+    }
+}

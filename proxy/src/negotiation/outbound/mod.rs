@@ -1,0 +1,514 @@
+//! A stream that the edge opened: STARTTLS, SASL EXTERNAL or dialback, further pairs, bidi, acks; and
+//! streams that only verify a dialback key.
+//!
+//! The best usable method wins. Plaintext is never reached by failure: once TLS was offered, or is
+//! needed, there is no way back. A certificate that does not verify leaves dialback inside TLS, where
+//! that is allowed, and nothing else.
+
+mod authentication;
+mod carried;
+
+use std::sync::Arc;
+
+use xmpp_edge_crds::{domain::DomainName, negotiation::Method};
+
+use super::{
+    Environment, Fault, Input, Link, Output, Pair, PeerRole, Side, Terms, Unavailable, Verdict,
+    VerifyRequest,
+    acks::Namespace,
+    dialback::Known,
+    features::{PeerFeatures, read_limits},
+    pairs,
+    wire::{self, OwnHeader, Version, Writer, ns},
+};
+use crate::{
+    tls::TlsFacts,
+    xml::{Element, StreamHeader},
+};
+
+/// What an outbound stream is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To carry stanzas of this pair, and later of others ([`Input::AddPair`]).
+    Stanzas(Pair),
+    /// To ask the authoritative server of `pair.from` about a key, then close. Nothing else is done
+    /// on it; the answer is [`Output::Verified`].
+    Verify(VerifyRequest),
+}
+
+impl Purpose {
+    fn local(&self) -> &DomainName {
+        match self {
+            Self::Stanzas(pair) => &pair.from,
+            Self::Verify(question) => &question.pair.to,
+        }
+    }
+
+    fn peer(&self) -> &DomainName {
+        match self {
+            Self::Stanzas(pair) => &pair.to,
+            Self::Verify(question) => &question.pair.from,
+        }
+    }
+}
+
+/// How an outbound stream begins.
+#[derive(Clone, Debug)]
+pub struct Start {
+    pub side: Side,
+    pub purpose: Purpose,
+    pub link: Link,
+    /// Set when the last stream to this peer ended with [`Fault::SaslRejected`]: dialback at once,
+    /// where it is allowed.
+    pub skip_sasl: bool,
+}
+
+/// Leads a stream to a peer.
+#[derive(Debug)]
+pub struct Outbound {
+    side: Side,
+    purpose: Purpose,
+    tls: Option<Arc<TlsFacts>>,
+    state: State,
+    /// Whether EXTERNAL may still be tried.
+    sasl_left: bool,
+    /// What the peer said to EXTERNAL, while dialback is tried on the same stream.
+    sasl_rejected: Option<Fault>,
+    bidi: bool,
+    acks: bool,
+    /// Announced by the peer after its last header.
+    features: PeerFeatures,
+    /// The pairs that the edge may send.
+    ready: Vec<Known>,
+    /// The pairs that the peer may send (XEP-0288).
+    taken: Vec<Pair>,
+    /// Asked for by `db:result`, unanswered.
+    asked: Vec<Known>,
+    /// Wanted by the session before the stream was ready.
+    wanted: Vec<Pair>,
+    /// The last probe.
+    probe: Option<u64>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Our header is out.
+    Opening(Opening),
+    /// The peer's header came, with this id; its features come next.
+    Announced(Announced),
+    /// `<starttls/>` is out.
+    AskingTls,
+    /// TLS is at work.
+    Handshaking,
+    /// `<auth/>` is out; dialback on the same stream needs its id.
+    Authenticating(Announced),
+    /// The first `db:result` is out.
+    DialingBack(Announced),
+    /// `<enable/>` is out.
+    EnablingAcks {
+        first: Known,
+        id: Option<String>,
+    },
+    /// Stanzas flow.
+    Established {
+        id: Option<String>,
+    },
+    /// `db:verify` is out.
+    Verifying,
+    Closed,
+}
+
+#[derive(Debug)]
+struct Opening {
+    /// SASL has succeeded.
+    authenticated: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Announced {
+    id: Option<String>,
+    /// The header declares the dialback namespace: support, as it was told before features.
+    declares_dialback: bool,
+    authenticated: bool,
+}
+
+impl Outbound {
+    /// Begins: our header is the first output, unless the pair is refused (then only `PairFailed`,
+    /// or `Verified`, and `Close`).
+    #[must_use]
+    pub fn start(start: Start, environment: &dyn Environment, out: &mut Vec<Output>) -> Self {
+        let tls = match start.link {
+            Link::Plain => None,
+            Link::DirectTls(facts) => Some(facts),
+        };
+        let mut outbound = Self {
+            side: start.side,
+            purpose: start.purpose,
+            tls,
+            state: State::Opening(Opening {
+                authenticated: false,
+            }),
+            sasl_left: !start.skip_sasl,
+            sasl_rejected: None,
+            bidi: false,
+            acks: false,
+            features: PeerFeatures::default(),
+            ready: Vec::new(),
+            taken: Vec::new(),
+            asked: Vec::new(),
+            wanted: Vec::new(),
+            probe: None,
+        };
+        match outbound.terms(environment) {
+            Ok(terms) if outbound.tls.is_some() && !terms.methods.uses_tls() => {
+                outbound.end_silently(Fault::TlsNotSupported, out);
+            }
+            Ok(_) => outbound.send_header(out),
+            Err(fault) => outbound.end_silently(fault, out),
+        }
+        outbound
+    }
+
+    /// Takes one input; appends what is to be done.
+    pub fn step(&mut self, input: Input<'_>, environment: &dyn Environment, out: &mut Vec<Output>) {
+        if self.is_closed() {
+            if let Input::AddPair(pair) = input {
+                out.push(Output::PairFailed {
+                    pair,
+                    fault: Fault::PeerClosed,
+                });
+            }
+            return;
+        }
+        let result = match input {
+            Input::End(fault) => Err(fault),
+            Input::Closed => Err(Fault::PeerClosed),
+            Input::TimedOut => Err(Fault::EstablishmentTimeout),
+            Input::ConfigChanged => self.realm_changed(environment),
+            Input::Header(header) => self.header(header, environment, out),
+            Input::TlsEstablished(facts) => self.tls_established(facts, out),
+            Input::Element(element) => self.element(element, environment, out),
+            Input::UnauthorizedStanza { from, to } => Err(self.stray(from, to)),
+            Input::AddPair(pair) => {
+                self.add_pair(pair, environment, out);
+                Ok(())
+            }
+            Input::Probe { number } => {
+                self.send_probe(number, out);
+                Ok(())
+            }
+            // Verdicts answer questions of inbound streams.
+            Input::Verdict { .. } => Ok(()),
+        };
+        if let Err(fault) = result {
+            self.close(fault, environment, out);
+        }
+    }
+
+    /// The pairs that the edge may send on this stream.
+    pub fn pairs(&self) -> impl Iterator<Item = (&Pair, Method)> + Clone {
+        self.ready.iter().map(|known| (&known.pair, known.method))
+    }
+
+    /// Whether the peer may send on this stream (XEP-0288), once a pair is ready.
+    #[must_use]
+    pub fn is_bidi(&self) -> bool {
+        self.bidi
+    }
+
+    /// Whether [`Input::Probe`] would be answered: the peer announced dialback with `<errors/>`.
+    #[must_use]
+    pub fn can_probe(&self) -> bool {
+        matches!(self.state, State::Established { .. }) && self.features.dialback_errors
+    }
+
+    /// Whether [`Input::AddPair`] has a chance here: stanzas flow, and the peer knows dialback.
+    #[must_use]
+    pub fn takes_further_pairs(&self) -> bool {
+        matches!(self.state, State::Established { .. })
+            && (self.features.dialback_errors || self.features.dialback && self.acks)
+    }
+
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
+    // ---- header and features ----
+
+    fn terms(&self, environment: &dyn Environment) -> Result<Terms, Fault> {
+        Ok(environment.admit(self.side, self.purpose.peer(), self.purpose.local())?)
+    }
+
+    fn send_header(&self, out: &mut Vec<Output>) {
+        OwnHeader {
+            from: Some(self.purpose.local().as_str()),
+            to: Some(self.purpose.peer().as_str()),
+            id: None,
+            version: true,
+        }
+        .send(out);
+    }
+
+    fn header(
+        &mut self,
+        header: &StreamHeader,
+        environment: &dyn Environment,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Fault> {
+        let State::Opening(opening) = &self.state else {
+            return Err(Fault::UnexpectedElement("stream".to_owned()));
+        };
+        let authenticated = opening.authenticated;
+        if header.content_namespace.as_deref() != Some(ns::SERVER) {
+            return Err(Fault::ContentNamespace);
+        }
+        let id = header.id.clone().filter(|id| !id.is_empty());
+        if id
+            .as_deref()
+            .is_some_and(|id| environment.is_own_stream_id(id))
+        {
+            return Err(Fault::Loop);
+        }
+        let announced = Announced {
+            id,
+            declares_dialback: header.declares_dialback(),
+            authenticated,
+        };
+        self.features = PeerFeatures::default();
+        match Version::of(header.version.as_deref()) {
+            Version::Unusable => Err(Fault::UnsupportedVersion),
+            Version::Current => {
+                self.state = State::Announced(announced);
+                Ok(())
+            }
+            // No features will come, so there is nothing but dialback.
+            Version::Old if authenticated => {
+                self.established_by_sasl(announced.id, environment, out)
+            }
+            Version::Old => self.without_features(announced, environment, out),
+        }
+    }
+
+    fn without_features(
+        &mut self,
+        announced: Announced,
+        environment: &dyn Environment,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Fault> {
+        let terms = self.terms(environment)?;
+        if self.tls.is_none() && !terms.methods.allows_plaintext() {
+            return Err(Fault::TlsNotOffered);
+        }
+        self.authenticate_by_dialback(announced, terms, environment, out)
+    }
+
+    fn features(
+        &mut self,
+        element: &Element,
+        environment: &dyn Environment,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Fault> {
+        let State::Announced(announced) = &self.state else {
+            // Some servers announce anew after dialback: only the limits may change.
+            if let Some(limits) = PeerFeatures::read(element).limits {
+                out.push(Output::PeerLimits(limits));
+            }
+            return Ok(());
+        };
+        let announced = announced.clone();
+        self.features = PeerFeatures::read(element);
+        if let Some(limits) = self.features.limits {
+            out.push(Output::PeerLimits(limits));
+        }
+        if announced.authenticated {
+            return self.established_by_sasl(announced.id, environment, out);
+        }
+        let terms = self.terms(environment)?;
+        if self.tls.is_none() {
+            match self.features.starttls {
+                Some(_) if terms.methods.uses_tls() => {
+                    Writer::new()
+                        .raw("<starttls xmlns='")
+                        .raw(ns::TLS)
+                        .raw("'/>")
+                        .send(out);
+                    self.state = State::AskingTls;
+                    return Ok(());
+                }
+                Some(starttls) if starttls.required => return Err(Fault::TlsRequiredByPeer),
+                None if !terms.methods.allows_plaintext() => return Err(Fault::TlsNotOffered),
+                Some(_) | None => {}
+            }
+        }
+        self.authenticate(announced, terms, environment, out)
+    }
+
+    // ---- elements ----
+
+    fn element(
+        &mut self,
+        element: &Element,
+        environment: &dyn Environment,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Fault> {
+        let unexpected = || Err(Fault::UnexpectedElement(element.name.clone()));
+        match (element.name.as_str(), element.namespace.as_str()) {
+            ("error", ns::STREAM) => Err(wire::peer_error(element)),
+            ("features", ns::STREAM) => self.features(element, environment, out),
+            (_, ns::TLS) => self.tls_answer(element, out),
+            (_, ns::SASL) => self.sasl_answer(element, environment, out),
+            (_, ns::DIALBACK) => self.dialback_answer(element, environment, out),
+            ("limits", ns::LIMITS) => {
+                out.push(Output::PeerLimits(read_limits(element)));
+                Ok(())
+            }
+            (_, namespace) => match Namespace::of(namespace) {
+                Some(version) => self.stream_management(element, version, environment, out),
+                None => unexpected(),
+            },
+        }
+    }
+
+    fn stream_management(
+        &mut self,
+        element: &Element,
+        version: Namespace,
+        environment: &dyn Environment,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Fault> {
+        if let State::EnablingAcks { first, id } = &self.state {
+            let (first, id) = (first.clone(), id.clone());
+            match element.name.as_str() {
+                "enabled" => {
+                    self.acks = true;
+                    out.push(Output::AcksEnabled { namespace: version });
+                }
+                "failed" => {}
+                name => return Err(Fault::UnexpectedElement(name.to_owned())),
+            }
+            self.establish(first, id, environment, out);
+            return Ok(());
+        }
+        wire::ack(self.acks, &element.name, element, out)
+    }
+
+    fn stray(&self, from: Option<&str>, to: Option<&str>) -> Fault {
+        pairs::stray(self.taken.iter(), from, to)
+    }
+
+    // ---- ends ----
+
+    fn realm_changed(&self, environment: &dyn Environment) -> Result<(), Fault> {
+        if self.ready.is_empty() {
+            self.terms(environment)?;
+        }
+        for known in &self.ready {
+            pairs::still_holds(
+                environment,
+                self.side,
+                PeerRole::Server,
+                known,
+                self.tls.as_deref(),
+            )?;
+        }
+        for reversed in &self.taken {
+            self.reverse_proof(reversed, environment)?;
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, fault: Fault, environment: &dyn Environment, out: &mut Vec<Output>) {
+        let fault = self.blame_sasl(fault, environment);
+        match self.state {
+            // Between `<proceed/>` and the handshake's end nothing can be said.
+            State::Handshaking => self.end_silently(fault, out),
+            _ => {
+                let error = fault.stream_error();
+                wire::send_end(error.as_ref(), out);
+                self.end_silently(fault, out);
+            }
+        }
+    }
+
+    /// Some servers answer EXTERNAL with the end of the stream, at once or after `<failure/>`: where
+    /// dialback is allowed, the session shall try that next, on another stream.
+    fn blame_sasl(&mut self, fault: Fault, environment: &dyn Environment) -> Fault {
+        let rejected = match (&self.state, &fault) {
+            (State::DialingBack(_), Fault::PeerClosed | Fault::PeerError { .. }) => {
+                match self.sasl_rejected.take() {
+                    Some(Fault::SaslRejected {
+                        condition, text, ..
+                    }) => (condition, text),
+                    _ => return fault,
+                }
+            }
+            (State::Authenticating(_), Fault::PeerError { condition, text }) => {
+                (condition.clone(), text.clone())
+            }
+            (State::Authenticating(_), Fault::PeerClosed) => {
+                ("no answer".to_owned(), fault.to_string())
+            }
+            _ => return fault,
+        };
+        let dialback_is_left = self
+            .terms(environment)
+            .is_ok_and(|terms| terms.methods.contains(Method::TlsDialback));
+        if !dialback_is_left {
+            return fault;
+        }
+        let (condition, text) = rejected;
+        Fault::SaslRejected {
+            condition,
+            text,
+            ended: true,
+        }
+    }
+
+    /// Ends without another word to the peer; tells the session what became of everything wanted.
+    fn end_silently(&mut self, fault: Fault, out: &mut Vec<Output>) {
+        if !matches!(fault, Fault::Done | Fault::PeerClosed | Fault::Shutdown)
+            || self.ready.is_empty()
+        {
+            out.push(Output::failed(&fault, Some(self.purpose.peer())));
+        }
+        match &self.purpose {
+            Purpose::Verify(_) => {
+                out.push(Output::Verified(Verdict::Unavailable(unavailable(&fault))))
+            }
+            Purpose::Stanzas(first) => {
+                let unanswered = self
+                    .asked
+                    .drain(..)
+                    .map(|known| known.pair)
+                    .chain(self.wanted.drain(..));
+                let mut failed: Vec<Pair> = unanswered.filter(|pair| pair != first).collect();
+                if self.ready.is_empty() {
+                    failed.insert(0, first.clone());
+                }
+                for pair in failed {
+                    out.push(Output::PairFailed {
+                        pair,
+                        fault: fault.clone(),
+                    });
+                }
+            }
+        }
+        out.push(Output::Close(fault));
+        self.state = State::Closed;
+    }
+}
+
+/// What a verify-only stream's end means to the peer that waits for the verdict.
+fn unavailable(fault: &Fault) -> Unavailable {
+    match fault {
+        Fault::EstablishmentTimeout | Fault::Unresponsive => Unavailable::TimedOut,
+        Fault::TlsNotOffered
+        | Fault::TlsNotSupported
+        | Fault::TlsRequiredByPeer
+        | Fault::HostUnknown
+        | Fault::Policy(_)
+        | Fault::Loop => Unavailable::Policy,
+        _ => Unavailable::Refused,
+    }
+}

@@ -1,0 +1,175 @@
+//! SASL EXTERNAL (RFC 6120 section 6, XEP-0178): the one mechanism between servers.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use xmpp_edge_crds::domain::DomainName;
+
+use super::{
+    Output,
+    wire::{Writer, ns},
+};
+use crate::xml::Element;
+
+/// Longest base64 text of an authorization identity that is looked at. A domain has at most 253
+/// octets; a JID in prepared form at most 3071.
+const MAX_AUTHZID_BASE64: usize = 4100;
+
+/// Why an attempt fails (RFC 6120 section 6.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    Aborted,
+    IncorrectEncoding,
+    InvalidAuthzid,
+    InvalidMechanism,
+    MalformedRequest,
+    NotAuthorized,
+}
+
+impl Failure {
+    pub fn condition(self) -> &'static str {
+        match self {
+            Self::Aborted => "aborted",
+            Self::IncorrectEncoding => "incorrect-encoding",
+            Self::InvalidAuthzid => "invalid-authzid",
+            Self::InvalidMechanism => "invalid-mechanism",
+            Self::MalformedRequest => "malformed-request",
+            Self::NotAuthorized => "not-authorized",
+        }
+    }
+
+    pub fn send(self, out: &mut Vec<Output>) {
+        Writer::new()
+            .raw("<failure xmlns='")
+            .raw(ns::SASL)
+            .raw("'><")
+            .raw(self.condition())
+            .raw("/></failure>")
+            .send(out);
+    }
+}
+
+/// Judges `<auth/>` for a peer whose certificate proves `peer`: the authorization identity is absent,
+/// `=`, or that domain.
+pub(super) fn judge(
+    auth: &Element,
+    offered: bool,
+    peer: Option<&DomainName>,
+) -> Result<(), Failure> {
+    if !offered || auth.attribute("mechanism") != Some("EXTERNAL") {
+        return Err(Failure::InvalidMechanism);
+    }
+    let peer = peer.ok_or(Failure::NotAuthorized)?;
+    let text = auth.text();
+    if text.is_empty() || text == "=" {
+        return Ok(());
+    }
+    if text.len() > MAX_AUTHZID_BASE64 {
+        return Err(Failure::MalformedRequest);
+    }
+    // RFC 6120 section 6.4.2: no whitespace, no line breaks.
+    let decoded = STANDARD
+        .decode(text.as_bytes())
+        .map_err(|_| Failure::IncorrectEncoding)?;
+    let authzid = std::str::from_utf8(&decoded).map_err(|_| Failure::MalformedRequest)?;
+    match DomainName::parse(authzid) {
+        Ok(domain) if domain == *peer => Ok(()),
+        _ => Err(Failure::InvalidAuthzid),
+    }
+}
+
+/// Our `<auth/>`, with our domain as authorization identity: servers that compare it find it equal
+/// to the stream's `from`, and XEP-0178 lets it be named.
+pub(super) fn send_auth(own: &DomainName, out: &mut Vec<Output>) {
+    Writer::new()
+        .raw("<auth xmlns='")
+        .raw(ns::SASL)
+        .raw("' mechanism='EXTERNAL'>")
+        .raw(&STANDARD.encode(own.as_str()))
+        .raw("</auth>")
+        .send(out);
+}
+
+/// Condition and text of the peer's `<failure/>`.
+pub(super) fn read_failure(failure: &Element) -> (String, String) {
+    let condition = failure
+        .children()
+        .find(|child| child.namespace == ns::SASL && child.name != "text")
+        .map_or_else(
+            || "undefined-condition".to_owned(),
+            |child| child.name.clone(),
+        );
+    let text = failure
+        .child(ns::SASL, "text")
+        .map(|text| text.text())
+        .unwrap_or_default();
+    (condition, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::negotiation::tests::element;
+
+    /// E-02, E-03, E-04, E-14.
+    #[test]
+    fn the_authorization_identity_is_the_stream_s_domain_or_none() {
+        let peer: DomainName = "partner.example".parse().expect("valid");
+        let b64 = |text: &[u8]| STANDARD.encode(text);
+        let long = "A".repeat(10_000);
+        for (mechanism, text, expected) in [
+            ("EXTERNAL", "=", Ok(())),
+            ("EXTERNAL", "", Ok(())),
+            ("EXTERNAL", &b64(b"partner.example"), Ok(())),
+            ("EXTERNAL", &b64(b"PARTNER.example"), Ok(())),
+            (
+                "EXTERNAL",
+                &b64(b"other.example"),
+                Err(Failure::InvalidAuthzid),
+            ),
+            (
+                "EXTERNAL",
+                &b64(b"sub.partner.example"),
+                Err(Failure::InvalidAuthzid),
+            ),
+            (
+                "EXTERNAL",
+                &b64(b"user@partner.example"),
+                Err(Failure::InvalidAuthzid),
+            ),
+            (
+                "EXTERNAL",
+                &b64(b"partner.example\0x"),
+                Err(Failure::InvalidAuthzid),
+            ),
+            (
+                "EXTERNAL",
+                &b64(b"\xff\xfe"),
+                Err(Failure::MalformedRequest),
+            ),
+            ("EXTERNAL", "not base64!", Err(Failure::IncorrectEncoding)),
+            (
+                "EXTERNAL",
+                " cGFydG5lci5leGFtcGxl ",
+                Err(Failure::IncorrectEncoding),
+            ),
+            ("EXTERNAL", &long, Err(Failure::MalformedRequest)),
+            ("PLAIN", "=", Err(Failure::InvalidMechanism)),
+            ("ANONYMOUS", "", Err(Failure::InvalidMechanism)),
+            ("external", "=", Err(Failure::InvalidMechanism)),
+        ] {
+            let auth = element(&format!(
+                "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='{mechanism}'>{text}</auth>"
+            ));
+            assert_eq!(
+                judge(&auth, true, Some(&peer)),
+                expected,
+                "{mechanism} {:.40}",
+                text
+            );
+            assert_eq!(
+                judge(&auth, false, Some(&peer)),
+                Err(Failure::InvalidMechanism),
+                "not offered"
+            );
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Custody: which stanzas of a stream have been taken care of, so that they may be acknowledged.
+//!
+//! XEP-0198 acknowledges a prefix, while stanzas are settled in any order: a [`AckTracker`] keeps the
+//! prefix and the ranges ahead of it. A stanza is settled once the next hop acknowledged it, once it
+//! was answered, or, where the next hop cannot acknowledge, once it was written.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use parking_lot::Mutex;
+
+use super::handle::StreamHandle;
+
+/// One for each receiving stream whose peer counts on acknowledgements.
+#[derive(Debug)]
+pub struct AckTracker {
+    state: Mutex<State>,
+    /// The stream that acknowledges.
+    handle: Arc<StreamHandle>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// All stanzas before this number are settled.
+    settled: u64,
+    /// Settled ranges beyond, start to end (exclusive), disjoint.
+    ahead: BTreeMap<u64, u64>,
+}
+
+impl AckTracker {
+    #[must_use]
+    pub fn new(handle: Arc<StreamHandle>) -> Self {
+        Self {
+            state: Mutex::default(),
+            handle,
+        }
+    }
+
+    /// How many stanzas from the stream's first on are settled without a gap.
+    #[must_use]
+    pub fn settled(&self) -> u64 {
+        self.state.lock().settled
+    }
+
+    fn settle(&self, first: u64, count: u64) {
+        if count == 0 {
+            return;
+        }
+        let mut state = self.state.lock();
+        debug_assert!(first >= state.settled, "stanza {first} is settled twice");
+        if first != state.settled {
+            let before = state.ahead.insert(first, first + count);
+            debug_assert!(before.is_none(), "stanza {first} is settled twice");
+            return;
+        }
+        state.settled += count;
+        let mut settled = state.settled;
+        while let Some(end) = state.ahead.remove(&settled) {
+            settled = end;
+        }
+        state.settled = settled;
+        drop(state);
+        self.handle.wake();
+    }
+}
+
+/// The stanzas `first .. first + count` of one stream: whoever holds it owes them to their sender.
+/// Dropping it settles nothing.
+#[derive(Clone, Debug)]
+pub struct AckToken {
+    pub ledger: Arc<AckTracker>,
+    pub first: u64,
+    pub count: u32,
+}
+
+impl AckToken {
+    /// All of them are taken care of.
+    pub fn settle(self) {
+        self.ledger.settle(self.first, u64::from(self.count));
+    }
+
+    /// The first `count` are taken care of; the rest remains.
+    pub fn settle_first(&mut self, count: u32) {
+        let count = count.min(self.count);
+        self.ledger.settle(self.first, u64::from(count));
+        self.first += u64::from(count);
+        self.count -= count;
+    }
+
+    /// The receipt of the one stanza at `index`.
+    #[must_use]
+    pub fn single(&self, index: u32) -> Self {
+        Self {
+            ledger: Arc::clone(&self.ledger),
+            first: self.first + u64::from(index),
+            count: 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn only_a_prefix_without_gap_counts_as_settled() {
+        let ledger = Arc::new(AckTracker::new(Arc::default()));
+        let of = |first, count| AckToken {
+            ledger: Arc::clone(&ledger),
+            first,
+            count,
+        };
+        of(2, 3).settle();
+        assert_eq!(ledger.settled(), 0);
+        of(0, 1).settle();
+        assert_eq!(ledger.settled(), 1);
+        of(1, 1).settle();
+        assert_eq!(ledger.settled(), 5);
+        let mut rest = of(5, 4);
+        rest.settle_first(3);
+        assert_eq!((ledger.settled(), rest.first, rest.count), (8, 8, 1));
+    }
+
+    proptest! {
+        #[test]
+        fn settling_in_any_order_ends_at_the_same_count(
+            cuts in prop::collection::vec(1_u32..9, 1..40),
+            keys in prop::collection::vec(any::<u64>(), 40),
+        ) {
+            let ledger = Arc::new(AckTracker::new(Arc::default()));
+            let mut first = 0_u64;
+            let mut receipts = Vec::new();
+            for (cut, key) in cuts.iter().zip(keys) {
+                receipts.push((key, AckToken { ledger: Arc::clone(&ledger), first, count: *cut }));
+                first += u64::from(*cut);
+            }
+            receipts.sort_by_key(|(key, _)| *key);
+            for (_, receipt) in receipts {
+                receipt.settle();
+            }
+            prop_assert_eq!(ledger.settled(), first);
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! How other tasks reach the task of a stream: wake it, or tell it something.
+
+use std::collections::VecDeque;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::stream::Command;
+
+/// The handle of a stream's task. Waking is cheap and never blocks.
+#[derive(Default)]
+pub struct StreamHandle {
+    notify: Notify,
+    told: Mutex<Told>,
+}
+
+#[derive(Default)]
+struct Told {
+    commands: VecDeque<Command>,
+    /// Nobody takes them any more.
+    closed: bool,
+}
+
+impl StreamHandle {
+    /// Something for this stream has changed: a queue it drains, or what it may acknowledge.
+    pub fn wake(&self) {
+        self.notify.notify_one();
+    }
+
+    /// Tells the stream's task something; it is lost where the stream has ended, `false` then.
+    pub fn tell(&self, command: Command) -> bool {
+        let mut told = self.told.lock();
+        if told.closed {
+            return false;
+        }
+        told.commands.push_back(command);
+        drop(told);
+        self.notify.notify_one();
+        true
+    }
+
+    /// What has been told since, one at a time.
+    pub fn told(&self) -> Option<Command> {
+        let commands = &mut self.told.lock().commands;
+        let next = commands.pop_front();
+        if next.is_none() && commands.capacity() > 0 {
+            // Every stream is told of a new configuration, and then nothing for long.
+            *commands = VecDeque::new();
+        }
+        next
+    }
+
+    /// Completes after a wake; a wake before the call counts.
+    pub async fn woken(&self) {
+        self.notify.notified().await;
+    }
+
+    /// The stream has ended: what it was told last and has not done, it will not do.
+    pub fn close(&self) {
+        let mut told = self.told.lock();
+        told.closed = true;
+        let left = std::mem::take(&mut told.commands);
+        drop(told);
+        drop(left);
+    }
+}
+
+impl std::fmt::Debug for StreamHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StreamHandle").finish_non_exhaustive()
+    }
+}

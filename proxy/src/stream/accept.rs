@@ -1,0 +1,142 @@
+//! A connection that came in: PROXY header where one is due, first byte, TLS from the start or
+//! not, then a session.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{io::AsyncReadExt, net::TcpStream, time::Instant};
+use xmpp_edge_crds::domain::DomainName;
+
+use super::{Machine, Start, Stream};
+use crate::{
+    dns::socket,
+    edge::Edge,
+    negotiation::{Inbound, Link, PeerRole},
+    net::{ListenerKind, proxy_protocol},
+    tls::{self, FirstByte, Mode, Transport},
+};
+
+/// How long the first byte, a PROXY header and a TLS handshake may take, at most: never longer than
+/// the whole of setting up a stream.
+const HANDSHAKE: Duration = Duration::from_secs(30);
+
+/// Serves one connection to its end.
+pub async fn serve(edge: Arc<Edge>, kind: ListenerKind, mut stream: TcpStream, from: SocketAddr) {
+    let _ = socket::tune(&stream);
+    let config = edge.config();
+    let mut address = SocketAddr::new(from.ip().to_canonical(), from.port());
+    let settings = &config.document.settings;
+    let whole = Duration::from_secs(u64::from(settings.stream_establishment_timeout_seconds));
+    let deadline = Instant::now() + HANDSHAKE.min(whole);
+    let sources = &config.document.proxy_protocol_sources;
+    if kind.is_public() && !sources.is_empty() {
+        if !sources.iter().any(|source| source.contains(&address.ip())) {
+            edge.metrics.connection_refused("ProxyHeaderUntrusted");
+            tracing::info!(%address, "refused: not from a trusted source of PROXY headers");
+            return;
+        }
+        match tokio::time::timeout_at(deadline, read_proxy_header(&mut stream)).await {
+            Ok(Ok(source)) => address = source.unwrap_or(address),
+            Ok(Err(error)) => {
+                edge.metrics.connection_refused("ProxyHeader");
+                tracing::info!(%address, %error, "refused");
+                return;
+            }
+            Err(_) => {
+                edge.metrics.connection_refused("ProxyHeaderTimeout");
+                return;
+            }
+        }
+    }
+    let (place, evictions) = edge.bounds.enter(address.ip());
+    for _ in 0..evictions {
+        edge.metrics.connection_refused("Unauthenticated");
+    }
+    let evicted = place.evicted.clone();
+    let first = tokio::select! {
+        first = tokio::time::timeout_at(deadline, tls::sniff(&stream)) => first,
+        () = evicted.cancelled() => return,
+        () = edge.stopping.cancelled() => return,
+    };
+    let direct = match first {
+        Ok(Ok(FirstByte::Tls)) => true,
+        Ok(Ok(FirstByte::Other(_))) if !kind.is_direct_tls() => false,
+        Ok(Ok(FirstByte::Other(_))) => {
+            edge.metrics.connection_refused("NotTls");
+            return;
+        }
+        Ok(Ok(FirstByte::Closed) | Err(_)) => return,
+        Err(_) => {
+            edge.metrics.connection_refused("Silent");
+            return;
+        }
+    };
+    let side = kind.side();
+    let (transport, facts) = if direct {
+        let default = config.document.domains.first().cloned();
+        let choose = |sni: Option<&str>| {
+            let asked = sni.and_then(|sni| DomainName::parse(sni).ok()).or(default);
+            config.identity_of(side, &asked?)
+        };
+        let handshake = tls::accept(stream, Mode::Direct, deadline, choose);
+        let result = tokio::select! {
+            result = handshake => result,
+            () = evicted.cancelled() => return,
+        };
+        match result {
+            Ok(transport) => {
+                let facts = transport.facts().map(Arc::new);
+                (transport, facts)
+            }
+            Err(error) => {
+                edge.metrics.connection_refused(error.label());
+                tracing::info!(%address, %error, "TLS failed");
+                return;
+            }
+        }
+    } else {
+        (Transport::Plain(stream), None)
+    };
+    let link = facts.clone().map_or(Link::Plain, Link::DirectTls);
+    let mut session = Stream::new(
+        &edge,
+        Start {
+            side,
+            peer: PeerRole::Client,
+            transport,
+            address: Some(address),
+            tls: facts,
+            machine: Machine::Inbound(Box::new(Inbound::new(side, link))),
+            outputs: Vec::new(),
+            place: Some(place),
+            already: Vec::new(),
+            tlsa: Vec::new(),
+            local: None,
+        },
+    );
+    match session.establish().await {
+        // Another task, so that what setting up needed is freed.
+        Ok(()) => {
+            edge.tasks.spawn(session.run());
+        }
+        Err(fault) => {
+            session.finish().await;
+            edge.metrics.connection_refused(fault.label());
+            tracing::debug!(%address, ?side, cause = fault.label(), "stream not set up: {}", fault.to_string().escape_debug());
+        }
+    }
+}
+
+async fn read_proxy_header(stream: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
+    let mut seen = Vec::with_capacity(128);
+    loop {
+        let mut byte = [0];
+        // A byte at a time: what follows the header is not ours to take. Headers are short.
+        stream.read_exact(&mut byte).await?;
+        seen.push(byte[0]);
+        match proxy_protocol::parse(&seen) {
+            Ok(Some(header)) => return Ok(header.source),
+            Ok(None) => {}
+            Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What other tasks tell a stream, and what it does about it.
+
+use tokio::sync::oneshot;
+
+use super::Stream;
+use crate::{
+    negotiation::{Fault, Input, MAX_PAIRS, Pair, PeerRole, Side, Verdict},
+    tls::TlsaSet,
+};
+
+/// What other tasks tell a stream.
+#[derive(Debug)]
+pub enum Command {
+    /// The verdict that the machine asked for.
+    Verdict { request: u32, verdict: Verdict },
+    /// The configuration changed.
+    ConfigChanged,
+    /// Carry this pair too, where the peer takes it. `tlsa` are the records that count for its
+    /// target at this server.
+    Carry {
+        pair: Pair,
+        tlsa: Option<TlsaSet>,
+        answer: oneshot::Sender<Result<(), Fault>>,
+    },
+    /// End in order: what is queued goes out first.
+    Drain,
+    /// End now.
+    End(Fault),
+}
+
+impl Stream {
+    pub(super) fn command(&mut self, command: Command) {
+        match command {
+            Command::Verdict { request, verdict } => {
+                self.input(Input::Verdict { request, verdict })
+            }
+            Command::ConfigChanged => {
+                self.config = self.edge.config();
+                self.consider_settings();
+                self.relay.relabel(&self.edge, &self.config);
+                self.input(Input::ConfigChanged);
+                if self.mixes_partners() {
+                    self.input(Input::End(Fault::Done));
+                }
+            }
+            Command::Carry { pair, tlsa, answer } => self.carry_too(pair, tlsa, answer),
+            Command::Drain => {
+                self.keepalive.draining = true;
+                self.entry.set_open(false);
+                // Who has not said who he is can go to another replica.
+                if self.peer == PeerRole::Client && !self.is_established() {
+                    self.input(Input::End(Fault::Shutdown));
+                }
+            }
+            Command::End(fault) => self.input(Input::End(fault)),
+        }
+    }
+
+    /// Asks the machine for a further pair of a stream that the edge opened.
+    fn carry_too(
+        &mut self,
+        pair: Pair,
+        tlsa: Option<TlsaSet>,
+        answer: oneshot::Sender<Result<(), Fault>>,
+    ) {
+        if self.keepalive.draining || !self.is_established() {
+            let _ = answer.send(Err(Fault::Shutdown));
+            return;
+        }
+        if self.tlsa.len() >= MAX_PAIRS {
+            let _ = answer.send(Err(Fault::TooManyPairs));
+            return;
+        }
+        if let Some(records) = tlsa {
+            self.tlsa.retain(|(domain, _)| *domain != pair.to);
+            self.tlsa.push((pair.to.clone(), records));
+        }
+        self.joining.retain(|(_, waits)| !waits.is_closed());
+        self.joining.push((pair.clone(), answer));
+        self.input(Input::AddPair(pair));
+    }
+
+    /// Whether the pairs of a stream of ours belong to several partner objects by now.
+    pub(super) fn mixes_partners(&self) -> bool {
+        if self.side == Side::Gateway || self.peer == PeerRole::Client {
+            return false;
+        }
+        let mut names = self
+            .outgoing
+            .iter()
+            .filter_map(|route| self.config.partner(&route.pair.to))
+            .map(|partner| partner.name.as_str());
+        let first = names.next();
+        names.any(|name| Some(name) != first)
+    }
+}

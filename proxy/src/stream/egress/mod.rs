@@ -1,0 +1,384 @@
+//! The sending half of a stream: what is written next, and what the peer has not confirmed yet.
+//!
+//! Stanzas stay in custody here from the moment they leave their route's queue until the peer
+//! acknowledged them (XEP-0198), answered a later sign of life, or, where it can do neither, until
+//! they were written. Knows no socket: `session` writes what [`SendBuffer::front`] shows.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::{Buf, Bytes};
+
+use crate::{
+    negotiation::{Fault, acks::Acks},
+    routing::{
+        batch::Batch,
+        route::{MemoryBudget, Route},
+    },
+};
+
+/// Bytes that may be taken out of the queues before the socket has taken them.
+const AHEAD: usize = 128 * 1024;
+
+/// Bytes of our own that may wait for the socket before the peer is not read any more: all of them
+/// answer something that it said.
+const OWN_AHEAD: usize = 64 * 1024;
+
+/// How often a batch may be handed to a stream: once, and once more when that stream died.
+const SENDINGS: u8 = 2;
+
+/// Before a peer is asked again that answered, but confirmed nothing more: it waits itself.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How the peer confirms what it got.
+#[derive(Debug)]
+pub enum Confirmation {
+    /// Not at all: written is delivered.
+    Written,
+    /// XEP-0198.
+    Acks {
+        acks: Acks,
+        /// An `<r/>` that has not been answered.
+        asked: Option<Instant>,
+        /// Not asked again before: the last answer brought nothing new.
+        again: Option<Instant>,
+    },
+    /// A gateway without XEP-0198 that answers a `db:verify` on the same stream after what came
+    /// before it: `asked` is the number of the question in flight and how many it covers.
+    Probe {
+        next: u64,
+        asked: Option<(u64, usize, Instant)>,
+        last: Option<Instant>,
+    },
+}
+
+/// A batch that left its queue.
+#[derive(Debug)]
+struct Sent {
+    route: Arc<Route>,
+    batch: Batch,
+}
+
+/// What is to be written.
+#[derive(Debug)]
+enum Piece {
+    Control(Bytes),
+    /// Of the batch at the front of what is unwritten.
+    Stanzas {
+        bytes: Bytes,
+        /// Where `bytes` begins in its batch.
+        at: usize,
+        /// The batch's first stanza that is not written whole.
+        next: u32,
+        /// XEP-0198 was in force when it was queued.
+        counts: bool,
+    },
+}
+
+/// Everything of one route that was in custody of a stream that has ended.
+#[derive(Debug)]
+pub struct Returned {
+    pub route: Arc<Route>,
+    /// Goes first on the next stream, in order.
+    pub again: Vec<Batch>,
+    /// Sent as often as anything is.
+    pub lost: Vec<Batch>,
+}
+
+#[derive(Debug)]
+pub struct SendBuffer {
+    pieces: VecDeque<Piece>,
+    /// Bytes in `pieces`.
+    ahead: usize,
+    /// Of these, bytes of our own.
+    own_ahead: usize,
+    /// In the order of sending; the last `unwritten` are not written yet.
+    sent: VecDeque<Sent>,
+    unwritten: usize,
+    /// The first so many of `sent` went out before XEP-0198 was in force: no `<a/>` counts them.
+    uncounted: usize,
+    confirmation: Confirmation,
+    pub last_stanza: Option<Instant>,
+}
+
+impl Default for SendBuffer {
+    fn default() -> Self {
+        Self {
+            pieces: VecDeque::new(),
+            ahead: 0,
+            own_ahead: 0,
+            sent: VecDeque::new(),
+            unwritten: 0,
+            uncounted: 0,
+            confirmation: Confirmation::Written,
+            last_stanza: None,
+        }
+    }
+}
+
+impl SendBuffer {
+    /// Bytes of our own: negotiation, acks, keep-alives.
+    pub fn control(&mut self, bytes: impl Into<Bytes>) {
+        let bytes = bytes.into();
+        if !bytes.is_empty() {
+            self.ahead += bytes.len();
+            self.own_ahead += bytes.len();
+            self.pieces.push_back(Piece::Control(bytes));
+        }
+    }
+
+    /// Whether the peer takes our answers: it is not to be read where it does not.
+    #[must_use]
+    pub fn answers_flow(&self) -> bool {
+        self.own_ahead < OWN_AHEAD
+    }
+
+    /// From here on the peer confirms in this way.
+    pub fn confirm_by(&mut self, confirmation: Confirmation) {
+        if matches!(confirmation, Confirmation::Acks { .. }) {
+            self.uncounted = self.sent.len();
+        }
+        self.confirmation = confirmation;
+    }
+
+    #[must_use]
+    pub fn confirmation(&self) -> &Confirmation {
+        &self.confirmation
+    }
+
+    pub fn confirmation_mut(&mut self) -> &mut Confirmation {
+        &mut self.confirmation
+    }
+
+    /// Whether another batch may be taken out of a queue.
+    #[must_use]
+    pub fn takes_more(&self) -> bool {
+        self.ahead < AHEAD
+    }
+
+    /// A batch of `route` goes out on this stream.
+    pub fn send(&mut self, route: &Arc<Route>, mut batch: Batch, now: Instant) {
+        batch.sendings += 1;
+        let bytes = batch.unsettled();
+        self.ahead += bytes.len();
+        self.pieces.push_back(Piece::Stanzas {
+            bytes,
+            at: batch.unsettled_from(),
+            next: batch.settled(),
+            counts: matches!(self.confirmation, Confirmation::Acks { .. }),
+        });
+        self.sent.push_back(Sent {
+            route: Arc::clone(route),
+            batch,
+        });
+        self.unwritten += 1;
+        self.last_stanza = Some(now);
+    }
+
+    /// Gives back memory that only busy streams need.
+    pub fn release(&mut self) {
+        self.pieces.shrink_to_fit();
+        self.sent.shrink_to_fit();
+    }
+
+    /// What to write next; empty where there is nothing.
+    #[must_use]
+    pub fn front(&self) -> &[u8] {
+        match self.pieces.front() {
+            Some(Piece::Control(bytes) | Piece::Stanzas { bytes, .. }) => bytes,
+            None => &[],
+        }
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// The transport took `count` bytes of [`Self::front`].
+    pub fn wrote(&mut self, count: usize) {
+        self.ahead -= count;
+        let done = match self.pieces.front_mut() {
+            Some(Piece::Control(bytes)) => {
+                self.own_ahead -= count;
+                bytes.advance(count);
+                bytes.is_empty()
+            }
+            Some(Piece::Stanzas {
+                bytes,
+                at,
+                next,
+                counts,
+            }) => {
+                bytes.advance(count);
+                *at += count;
+                // Only what was written can be acknowledged: a peer that claims more is refused.
+                let first_unwritten = self.sent.len() - self.unwritten;
+                if *counts
+                    && let Confirmation::Acks { acks, .. } = &mut self.confirmation
+                    && let Some(Sent { batch, .. }) = self.sent.get(first_unwritten)
+                {
+                    let whole = batch.ended(*next, *at);
+                    *next += whole;
+                    acks.sent(whole);
+                }
+                let done = bytes.is_empty();
+                self.unwritten -= usize::from(done);
+                done
+            }
+            None => false,
+        };
+        if done {
+            self.pieces.pop_front();
+        }
+    }
+
+    /// The transport has handed everything so far to the network: settles where nothing better can
+    /// be had.
+    pub fn flushed(&mut self, total: &MemoryBudget) {
+        let due = match self.confirmation {
+            Confirmation::Written => self.written(),
+            _ => self.uncounted.min(self.written()),
+        };
+        for _ in 0..due {
+            self.settle_front(total);
+        }
+    }
+
+    /// Batches that were written whole.
+    fn written(&self) -> usize {
+        self.sent.len() - self.unwritten
+    }
+
+    /// Only for batches that were written whole.
+    fn settle_front(&mut self, total: &MemoryBudget) {
+        if let Some(Sent { route, batch }) = self.sent.pop_front() {
+            let held = batch.held();
+            batch.settle();
+            route.release(held, total);
+            self.uncounted = self.uncounted.saturating_sub(1);
+        }
+    }
+
+    /// The peer has handled `h` stanzas, modulo 2³².
+    ///
+    /// # Errors
+    /// Where it claims more than was written.
+    pub fn acked(&mut self, h: u32, total: &MemoryBudget, now: Instant) -> Result<(), Fault> {
+        let Confirmation::Acks { acks, asked, again } = &mut self.confirmation else {
+            return Ok(());
+        };
+        let count = acks.acknowledge(h)?;
+        *asked = None;
+        *again = (count == 0).then(|| now + PATIENCE);
+        self.confirmed(count, total);
+        Ok(())
+    }
+
+    /// The peer confirmed the next `count` stanzas, all of them written.
+    fn confirmed(&mut self, mut count: u32, total: &MemoryBudget) {
+        // What went before has arrived before.
+        while count > 0 && self.uncounted > 0 && self.written() > 0 {
+            self.settle_front(total);
+        }
+        while count > 0 {
+            let Some(front) = self.sent.front_mut() else {
+                break;
+            };
+            let own = front.batch.count();
+            if own > count {
+                front.batch.settle_first(count);
+                break;
+            }
+            count -= own;
+            self.settle_front(total);
+        }
+    }
+
+    /// The sign of life number `number` came back: what was sent before it has arrived.
+    pub fn probe_answered(&mut self, number: u64, total: &MemoryBudget) {
+        if let Confirmation::Probe { asked, .. } = &mut self.confirmation
+            && let Some((own, covers, _)) = *asked
+            && own == number
+        {
+            *asked = None;
+            // An answer to a question that was not written yet confirms nothing.
+            for _ in 0..covers.min(self.written()) {
+                self.settle_front(total);
+            }
+        }
+    }
+
+    /// Batches that were written whole and wait for confirmation.
+    #[must_use]
+    pub fn unconfirmed(&self) -> usize {
+        match self.confirmation {
+            Confirmation::Written => 0,
+            _ => self.written(),
+        }
+    }
+
+    /// All batches that are in custody here.
+    #[must_use]
+    pub fn in_custody(&self) -> usize {
+        self.sent.len()
+    }
+
+    /// When the peer may be asked again, where it is not asked for a while.
+    #[must_use]
+    pub fn asks_again(&self) -> Option<Instant> {
+        match &self.confirmation {
+            Confirmation::Acks {
+                asked: None, again, ..
+            } => *again,
+            _ => None,
+        }
+    }
+
+    /// Since when a confirmation has been asked for and not come.
+    #[must_use]
+    pub fn asked_since(&self) -> Option<Instant> {
+        match &self.confirmation {
+            Confirmation::Written => None,
+            Confirmation::Acks { asked, .. } => *asked,
+            Confirmation::Probe { asked, .. } => asked.map(|(_, _, since)| since),
+        }
+    }
+
+    /// The stream is over: everything in custody, by route, in order. It goes out once more, unless
+    /// this was its second stream.
+    pub fn hand_back(&mut self, now: Instant) -> Vec<Returned> {
+        let mut by_route: Vec<Returned> = Vec::new();
+        for Sent { route, mut batch } in self.sent.drain(..) {
+            let at = by_route
+                .iter()
+                .position(|own| Arc::ptr_eq(&own.route, &route))
+                .unwrap_or_else(|| {
+                    by_route.push(Returned {
+                        route,
+                        again: Vec::new(),
+                        lost: Vec::new(),
+                    });
+                    by_route.len() - 1
+                });
+            if batch.sendings < SENDINGS {
+                batch.arrived = now;
+                by_route[at].again.push(batch);
+            } else {
+                by_route[at].lost.push(batch);
+            }
+        }
+        self.pieces.clear();
+        self.ahead = 0;
+        self.own_ahead = 0;
+        self.unwritten = 0;
+        self.uncounted = 0;
+        by_route
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! What the negotiation machine may ask of the world, answered from the configuration in force.
+
+use rustls_pki_types::CertificateDer;
+use xmpp_edge_crds::{domain::DomainName, verdict::Reason};
+
+use crate::{
+    config::ActiveConfig,
+    negotiation::{
+        CertificateFault, Environment, PeerRole, Refusal, Side, StreamLimits, Terms, dialback,
+    },
+    tls::{Role, TlsaSet},
+};
+
+/// One stream's view: the configuration, and what DNS proved about the host that was dialled.
+pub struct ConfigEnvironment<'a> {
+    pub config: &'a ActiveConfig,
+    /// TLSA records of the target that was dialled, by the domain whose SRV record led there.
+    pub tlsa: &'a [(DomainName, TlsaSet)],
+}
+
+impl Environment for ConfigEnvironment<'_> {
+    fn admit(&self, side: Side, peer: &DomainName, local: &DomainName) -> Result<Terms, Refusal> {
+        match side {
+            Side::Partner => {
+                if !self.config.is_own(local) {
+                    return Err(Refusal::HostUnknown);
+                }
+                let partner = self
+                    .config
+                    .policy
+                    .admit(peer.as_str())
+                    .map_err(Refusal::Policy)?;
+                let partner = &self.config.document.partners[partner.as_usize()];
+                Ok(Terms {
+                    methods: partner.methods,
+                    bidi: true,
+                })
+            }
+            // Inside, policy never refuses a stream: whatever `local` is, each stanza is answered.
+            Side::Gateway => {
+                if self.config.is_namespace_domain(local) {
+                    return Err(Refusal::HostUnknown);
+                }
+                let gateway = self
+                    .config
+                    .gateway(peer)
+                    .ok_or(Refusal::Policy(Reason::PartnerNotAllowed))?;
+                Ok(Terms {
+                    methods: gateway.config.methods,
+                    bidi: true,
+                })
+            }
+        }
+    }
+
+    fn serves(&self, side: Side, local: &DomainName) -> bool {
+        match side {
+            Side::Partner => self.config.is_own(local),
+            Side::Gateway => !self.config.is_namespace_domain(local),
+        }
+    }
+
+    fn verify_certificate(
+        &self,
+        side: Side,
+        role: PeerRole,
+        peer: &DomainName,
+        chain: &[CertificateDer<'_>],
+    ) -> Result<(), CertificateFault> {
+        let role = match role {
+            PeerRole::Client => Role::Client,
+            PeerRole::Server => Role::Server,
+        };
+        let tlsa = self
+            .tlsa
+            .iter()
+            .find(|(domain, _)| domain == peer)
+            .map(|(_, records)| records);
+        let judged = match side {
+            Side::Partner => {
+                let partner = self.config.policy.partners().find(peer.as_str());
+                let trust = match partner {
+                    Some(partner) => &self.config.partner_trust[partner.as_usize()],
+                    None => &self.config.public_trust,
+                };
+                trust.judge(peer, chain, role, tlsa)
+            }
+            Side::Gateway => match self.config.gateway(peer) {
+                Some(gateway) => gateway.judge(peer, chain, role),
+                None => self.config.internal_trust.judge(peer, chain, role, None),
+            },
+        };
+        judged.map(drop).map_err(|fault| CertificateFault {
+            label: fault.label(),
+            text: fault.to_string(),
+        })
+    }
+
+    fn dialback(&self) -> &dialback::Secret {
+        &self.config.dialback
+    }
+
+    fn limits(&self) -> StreamLimits {
+        let settings = &self.config.document.settings;
+        StreamLimits {
+            max_bytes: Some(u64::from(settings.max_stanza_bytes)),
+            idle_seconds: Some(u64::from(settings.stream_inactivity_timeout_seconds)),
+        }
+    }
+}

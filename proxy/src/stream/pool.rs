@@ -1,0 +1,300 @@
+//! Sharing: a pair that needs a stream first asks one that stands (XEP-0220 section 2.6).
+//!
+//! Only towards partners, only on streams that the edge opened, and only among pairs of one partner
+//! object. A further sender asks a stream to the same target; a further target one to the very server
+//! that its own DNS prefers. Whether the pair may go there at all, the negotiation machine decides.
+//! Who asks in vain dials, once: nothing is lost by asking but a little time.
+//!
+//! Inside nothing is shared: there each partner's domain proves itself by a leaf of its own.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Command,
+    connect::{self, LookedUp},
+    registry::StreamInfo,
+};
+use crate::{
+    edge::Edge,
+    negotiation::{Fault, Pair, PeerRole, Side},
+    routing::route::{ConnectNumber, Route},
+    tls::TlsaSet,
+};
+
+/// So long a pair that a peer did not take on a shared stream is not asked for again.
+const REMEMBERED: Duration = Duration::from_secs(600);
+/// Refusals remembered; where there are more, the oldest go.
+const MOST: usize = 10_000;
+
+/// Who dials at the moment, and what was refused.
+#[derive(Debug, Default)]
+pub struct StreamPool {
+    dialling: Mutex<HashMap<Server, CancellationToken>>,
+    declined: Mutex<HashMap<Pair, Instant>>,
+}
+
+/// A partner object by name, and the targets that it prefers.
+type Server = (String, Vec<(String, u16)>);
+
+/// The right to dial a server while others wait for the outcome; ends with the value.
+pub struct Turn {
+    edge: Arc<Edge>,
+    server: Server,
+    over: CancellationToken,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.edge.shares.dialling.lock().remove(&self.server);
+        self.over.cancel();
+    }
+}
+
+/// What a pair that dials has found out already.
+#[derive(Default)]
+pub struct Own {
+    pub looked_up: Option<LookedUp>,
+    /// Held until the stream stands or cannot be had.
+    pub turn: Option<Turn>,
+}
+
+/// What became of asking one stream.
+enum Answer {
+    Carried,
+    /// Not this stream, but maybe another.
+    NotHere,
+    /// The peer does not want it, or does not say.
+    Declined,
+    /// No time is left.
+    TooLate,
+}
+
+impl StreamPool {
+    fn decline(&self, pair: &Pair, now: Instant) {
+        let mut declined = self.declined.lock();
+        if declined.len() >= MOST {
+            declined.retain(|_, since| now.duration_since(*since) < REMEMBERED / 2);
+        }
+        if declined.len() < MOST {
+            declined.insert(pair.clone(), now);
+        }
+    }
+
+    fn is_declined(&self, pair: &Pair, now: Instant) -> bool {
+        let mut declined = self.declined.lock();
+        let fresh = declined
+            .get(pair)
+            .is_some_and(|since| now.duration_since(*since) < REMEMBERED);
+        if !fresh {
+            declined.remove(pair);
+        }
+        fresh
+    }
+}
+
+/// Looks for a stream that takes the pair of `route`, whose dialling task has this number. `None`
+/// where one carries it now; else the pair dials.
+pub async fn find(edge: &Arc<Edge>, route: &Arc<Route>, number: ConnectNumber) -> Option<Own> {
+    let mut own = Own::default();
+    if route.side == Side::Gateway || edge.stopping.is_cancelled() {
+        return Some(own);
+    }
+    // Asking and waiting leave most of the time that a stanza may wait.
+    let deadline = Instant::now() + edge.queue_timeout() / 4;
+    let mut asked = Vec::new();
+    let mut waited = false;
+    loop {
+        if !route.is_dialling(number) {
+            return None;
+        }
+        let config = edge.config();
+        let Some(partner) = config.partner(&route.pair.to) else {
+            return Some(own);
+        };
+        let now = Instant::now();
+        if edge.shares.is_declined(&route.pair, now) {
+            return Some(own);
+        }
+        for entry in standing(edge, &partner.name, &route.pair) {
+            if asked.contains(&entry.id) {
+                continue;
+            }
+            let Some(tlsa) = leads_there(edge, route, &entry, &mut own.looked_up).await else {
+                continue;
+            };
+            asked.push(entry.id);
+            match ask(entry, &route.pair, tlsa, deadline).await {
+                Answer::Carried => return None,
+                Answer::NotHere => {}
+                Answer::Declined => {
+                    edge.shares.decline(&route.pair, Instant::now());
+                    return Some(own);
+                }
+                Answer::TooLate => return Some(own),
+            }
+        }
+        let looked_up = look_up(edge, route, &mut own.looked_up).await;
+        let Ok(candidates) = looked_up else {
+            return Some(own);
+        };
+        let server = (partner.name.clone(), candidates.preferred());
+        match take_turn(edge, server) {
+            Ok(turn) => {
+                own.turn = Some(turn);
+                return Some(own);
+            }
+            // Once: where the first stream cannot be shared, the others need not queue up.
+            Err(over) if !waited => {
+                waited = true;
+                let _ = tokio::time::timeout_at(deadline.into(), over.cancelled()).await;
+            }
+            Err(_) => return Some(own),
+        }
+    }
+}
+
+fn take_turn(edge: &Arc<Edge>, server: Server) -> Result<Turn, CancellationToken> {
+    let mut dialling = edge.shares.dialling.lock();
+    if let Some(over) = dialling.get(&server) {
+        return Err(over.clone());
+    }
+    let over = CancellationToken::new();
+    dialling.insert(server.clone(), over.clone());
+    drop(dialling);
+    Ok(Turn {
+        edge: Arc::clone(edge),
+        server,
+        over,
+    })
+}
+
+/// StreamRegistry of ours to this partner that take further pairs; those to the same target first.
+fn standing(edge: &Edge, partner: &str, pair: &Pair) -> Vec<Arc<StreamInfo>> {
+    let config = edge.config();
+    let mut standing: Vec<_> = edge
+        .streams
+        .all()
+        .into_iter()
+        .filter(|entry| {
+            entry.side == Side::Partner && entry.peer == PeerRole::Server && entry.is_open()
+        })
+        .filter_map(|entry| {
+            let sends = entry.facts().sends;
+            let is_theirs = sends.iter().all(|own| {
+                let of = config.partner(&own.to);
+                of.is_some_and(|of| of.name == partner)
+            });
+            let elsewhere = !sends.iter().any(|own| own.to == pair.to);
+            is_theirs.then_some((elsewhere, entry.id, entry))
+        })
+        .collect();
+    standing.sort_by_key(|(elsewhere, id, _)| (*elsewhere, *id));
+    standing.into_iter().map(|(_, _, entry)| entry).collect()
+}
+
+/// Whether the pair's target is served at the other end of this stream, with the TLSA records that
+/// count for it there.
+async fn leads_there(
+    edge: &Arc<Edge>,
+    route: &Route,
+    entry: &StreamInfo,
+    looked_up: &mut Option<LookedUp>,
+) -> Option<Option<TlsaSet>> {
+    let target = &route.pair.to;
+    if entry.facts().sends.iter().any(|own| own.to == *target) {
+        return Some(None);
+    }
+    let address: SocketAddr = entry.address?;
+    let candidates = look_up(edge, route, looked_up).await.as_mut().ok()?;
+    let candidate = candidates.at(address).await?;
+    Some(candidate.tlsa)
+}
+
+async fn look_up<'a>(
+    edge: &Arc<Edge>,
+    route: &Route,
+    looked_up: &'a mut Option<LookedUp>,
+) -> &'a mut LookedUp {
+    match looked_up {
+        Some(known) => known,
+        none => {
+            let found = connect::look_up(edge, &edge.config(), route.side, &route.pair.to).await;
+            none.insert(found)
+        }
+    }
+}
+
+/// Asks one stream to carry the pair; while it waits for the peer's word, the stream's other pairs
+/// go on.
+async fn ask(
+    entry: Arc<StreamInfo>,
+    pair: &Pair,
+    tlsa: Option<TlsaSet>,
+    deadline: Instant,
+) -> Answer {
+    let places = Arc::clone(&entry.asking);
+    let Ok(Ok(_place)) = tokio::time::timeout_at(deadline.into(), places.acquire()).await else {
+        return Answer::TooLate;
+    };
+    let (answer, answered) = oneshot::channel();
+    let command = Command::Carry {
+        pair: pair.clone(),
+        tlsa,
+        answer,
+    };
+    if !entry.handle.tell(command) {
+        return Answer::NotHere;
+    }
+    let stream = entry.id;
+    drop(entry);
+    let answer = match tokio::time::timeout_at(deadline.into(), answered).await {
+        Ok(Ok(Ok(()))) => Answer::Carried,
+        // The stream's end may well be the peer's way to refuse.
+        Ok(Ok(Err(
+            Fault::DialbackError { .. }
+            | Fault::DialbackRejected
+            | Fault::PeerError { .. }
+            | Fault::PeerClosed,
+        )))
+        | Err(_) => Answer::Declined,
+        // The machine did not ask, or the stream has ended for a reason of ours.
+        Ok(Ok(Err(_)) | Err(_)) => Answer::NotHere,
+    };
+    if matches!(answer, Answer::Declined) {
+        tracing::info!(%pair, stream, "not taken on a shared stream: it gets its own");
+    }
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use xmpp_edge_crds::domain::DomainName;
+
+    #[test]
+    fn a_refusal_is_remembered_for_a_while_and_for_that_pair() {
+        let domain = |name: &str| DomainName::parse(name).expect("valid");
+        let pair = |from: &str| Pair {
+            from: domain(from),
+            to: domain("partner.example"),
+        };
+        let (shares, now) = (StreamPool::default(), Instant::now());
+        shares.decline(&pair("org.example"), now);
+        assert!(shares.is_declined(&pair("org.example"), now));
+        assert!(!shares.is_declined(&pair("org2.example"), now));
+        assert!(!shares.is_declined(&pair("org.example"), now + REMEMBERED));
+        for number in 0..2 * MOST {
+            shares.decline(&pair(&format!("org{number}.example")), now);
+        }
+        assert!(shares.declined.lock().len() <= MOST);
+    }
+}

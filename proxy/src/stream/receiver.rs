@@ -1,0 +1,338 @@
+//! The way of a stanza through a stream that receives it: identity, policy, queue. The hot path:
+//! nothing is allocated for a stanza, no label is looked up, nothing is formatted.
+
+use std::{borrow::Cow, sync::Arc, time::Instant};
+
+use xmpp_edge_crds::{
+    domain::{DomainName, is_canonical},
+    negotiation::Method,
+    verdict::{Direction, Reason},
+};
+
+use crate::{
+    config::ActiveConfig,
+    edge::Edge,
+    negotiation::{Pair, Side},
+    policy::{self, Answer, Outcome},
+    routing::{
+        acknowledgement::{AckToken, AckTracker},
+        batch::{Batch, BatchBuilder},
+        failure::{Failure, FailureKind},
+        route::Route,
+    },
+    stream::partner_ping::Probes,
+    telemetry::metrics::PairCounters,
+    xml::{StanzaKind, StreamHeader, rewrite, stanza::Stanza},
+};
+
+/// A pair that the peer may send on this stream.
+pub struct Carried {
+    pub pair: Pair,
+    pub method: Method,
+    pub route: Arc<Route>,
+    /// Where answers go: the pair reversed.
+    pub back: Arc<Route>,
+    pub counters: PairCounters,
+}
+
+/// What became of a stanza that was looked at.
+pub enum Taken {
+    Yes,
+    /// A queue is full: look again once there is room. It was not taken.
+    Full(Arc<Route>),
+    /// This stream may not carry its pair. It was not taken.
+    Stray,
+}
+
+/// Of so many stanzas of a stream one is measured, the first included.
+const SAMPLE: u64 = 16;
+
+/// The receiving half of a stream, after authentication.
+pub struct Receiver {
+    pub side: Side,
+    pub direction: Direction,
+    pub carried: Vec<Carried>,
+    /// Index into `carried` of what is being collected and was seen last.
+    current: usize,
+    builder: BatchBuilder,
+    pub ledger: Option<Arc<AckTracker>>,
+    /// Stanzas received since acks were enabled.
+    pub received: u64,
+    pub stanzas: u64,
+    pub bytes: u64,
+}
+
+impl Receiver {
+    #[must_use]
+    pub fn new(side: Side) -> Self {
+        Self {
+            side,
+            direction: match side {
+                Side::Partner => Direction::Inbound,
+                Side::Gateway => Direction::Outbound,
+            },
+            carried: Vec::new(),
+            current: 0,
+            builder: BatchBuilder::default(),
+            ledger: None,
+            received: 0,
+            stanzas: 0,
+            bytes: 0,
+        }
+    }
+
+    /// One stanza. `expected` is how many bytes may follow in this read, for one allocation.
+    pub fn stanza(
+        &mut self,
+        edge: &Arc<Edge>,
+        config: &ActiveConfig,
+        header: &StreamHeader,
+        stanza: &Stanza<'_>,
+        expected: usize,
+        now: Instant,
+    ) -> Taken {
+        let (Some(from), Some(to)) = (&stanza.from, &stanza.to) else {
+            return Taken::Stray;
+        };
+        let Some(index) = self.carried_index(from, to) else {
+            return Taken::Stray;
+        };
+        let settings = &config.document.settings;
+        let carried = &self.carried[index];
+        let limit = usize::try_from(settings.queue_bytes).unwrap_or(usize::MAX);
+        let held = carried.route.held()
+            + if index == self.current {
+                self.builder.len()
+            } else {
+                0
+            };
+        let total = edge.routes.total.held() as u64;
+        let most = settings.queue_total_bytes;
+        // An empty queue takes any stanza: there will never be more room.
+        let no_room = held > 0 && held + stanza.bytes.len() > limit || total > most;
+        // A peer that does not take its errors gets no more of them, and neither does anyone once
+        // they alone overfill the whole.
+        let no_answers = carried.back.held() > limit || total > most + most / 8;
+        let full = no_room || no_answers;
+        if no_answers || no_room && self.carried.len() == 1 {
+            self.flush(edge, now);
+            // The room may be taken up by what was just flushed, or have come in between.
+            let carried = &self.carried[index];
+            return Taken::Full(Arc::clone(if carried.back.held() > limit {
+                &carried.back
+            } else {
+                &carried.route
+            }));
+        }
+        let number = self.received;
+        self.received += 1;
+        self.stanzas += 1;
+        self.bytes += stanza.bytes.len() as u64;
+        let carried = &self.carried[index];
+        carried.counters.stanza(stanza.kind, stanza.bytes.len());
+        if self.stanzas % SAMPLE == 1 {
+            edge.metrics.stanza_size.observe(stanza.bytes.len() as f64);
+        }
+        if full {
+            let failure = Failure::new(FailureKind::QueueFull, "the queue of this pair is full");
+            self.answer_failure(edge, index, stanza, number, &failure, now);
+            return Taken::Yes;
+        }
+        if self.side == Side::Partner && Probes::take_answer(edge, stanza) {
+            self.settle(number);
+            return Taken::Yes;
+        }
+        let judgement = config.policy.judge(self.direction, stanza, &edge.contacts);
+        let partner = judgement.partner.map(|(_, name)| name);
+        if let Some(reason) = judgement.audited {
+            edge.metrics.audited(partner, self.direction, reason);
+            let (name, reason) = (partner.unwrap_or("other"), reason.as_str());
+            let repeats = &edge.repeats;
+            if repeats.is_worth_a_line("audited", name, self.direction, reason) {
+                tracing::info!(
+                    partner = name,
+                    direction = ?self.direction, kind = ?stanza.kind, reason,
+                    from = %from.escape_debug(), to = %to.escape_debug(),
+                    "audited: would be refused, is delivered"
+                );
+            }
+        }
+        match judgement.outcome {
+            Outcome::Pass | Outcome::PassWithoutStatus => {
+                if let Some(change) = &judgement.contact
+                    && let Err(error) = edge.contacts.record(change)
+                {
+                    tracing::warn!(%error, user = %change.user.escape_debug(), "contact not recorded");
+                }
+                if stanza.kind == StanzaKind::Presence {
+                    edge.crossed.note(self.direction, stanza);
+                }
+                if settings.log_message_bodies && stanza.kind == StanzaKind::Message {
+                    log_bodies(stanza, self.direction);
+                }
+                let strip = matches!(judgement.outcome, Outcome::PassWithoutStatus);
+                if index != self.current || !self.builder.continues_with(number) {
+                    self.flush(edge, now);
+                    self.current = index;
+                }
+                let wanted = expected.max(stanza.bytes.len());
+                self.builder.add(number, wanted, |out| {
+                    let written = if strip {
+                        rewrite::without_status(stanza, header, out)
+                    } else {
+                        rewrite::relay(stanza, header, out)
+                    };
+                    debug_assert!(written.is_ok(), "the scanner has checked it");
+                });
+            }
+            Outcome::Refuse(cause) | Outcome::Drop(cause) => {
+                // An address that cannot be read names no partner; the pair does.
+                let partner = partner.or_else(|| {
+                    let pair = &self.carried[index].pair;
+                    let peer = match self.side {
+                        Side::Partner => &pair.from,
+                        Side::Gateway => &pair.to,
+                    };
+                    config.partner(peer).map(|partner| partner.name.as_str())
+                });
+                edge.metrics
+                    .refused(partner, self.direction, cause.as_str());
+                let (name, reason) = (partner.unwrap_or("other"), cause.as_str());
+                let repeats = &edge.repeats;
+                if repeats.is_worth_a_line("refused", name, self.direction, reason) {
+                    tracing::info!(
+                        partner = name,
+                        direction = ?self.direction, kind = ?stanza.kind, reason,
+                        from = %from.escape_debug(), to = %to.escape_debug(),
+                        "refused"
+                    );
+                }
+                let type_ = stanza.type_.as_deref();
+                match policy::answer(self.direction, stanza.kind, type_, cause) {
+                    Answer::Drop => self.settle(number),
+                    Answer::Error(error) | Answer::PresenceError(error) => {
+                        let mut out = Vec::with_capacity(512);
+                        let reply = rewrite::Reply {
+                            error_type: error.error_type.as_str(),
+                            condition: error.condition.as_str(),
+                            text: error.text,
+                            reason: error.reason.map(Reason::as_str),
+                            extra: None,
+                        };
+                        rewrite::error_reply(stanza, reply, &mut out);
+                        let back = Arc::clone(&self.carried[index].back);
+                        edge.forward(&back, Batch::answer(out, self.receipt(number), now));
+                    }
+                }
+            }
+        }
+        Taken::Yes
+    }
+
+    /// Another pair that the peer may send.
+    pub fn add(&mut self, carried: Carried) {
+        match self.carried.iter_mut().find(|own| own.pair == carried.pair) {
+            Some(own) => *own = carried,
+            None => self.carried.push(carried),
+        }
+    }
+
+    /// The configuration changed: partners may have other names.
+    pub fn relabel(&mut self, edge: &Edge, config: &ActiveConfig) {
+        for carried in &mut self.carried {
+            let peer = match self.side {
+                Side::Partner => &carried.pair.from,
+                Side::Gateway => &carried.pair.to,
+            };
+            let partner = config.partner(peer).map(|partner| partner.name.as_str());
+            carried.counters = edge.metrics.pair(partner, self.direction);
+        }
+    }
+
+    /// The stanza of this number needs nothing more.
+    fn settle(&self, number: u64) {
+        if let Some(receipt) = self.receipt(number) {
+            receipt.settle();
+        }
+    }
+
+    fn receipt(&self, number: u64) -> Option<AckToken> {
+        self.ledger.as_ref().map(|ledger| AckToken {
+            ledger: Arc::clone(ledger),
+            first: number,
+            count: 1,
+        })
+    }
+
+    fn answer_failure(
+        &mut self,
+        edge: &Arc<Edge>,
+        index: usize,
+        stanza: &Stanza<'_>,
+        number: u64,
+        failure: &Failure,
+        now: Instant,
+    ) {
+        let receipt = self.receipt(number);
+        let back = Arc::clone(&self.carried[index].back);
+        edge.answer_stanza(&back, self.direction, stanza, failure, receipt, now);
+    }
+
+    /// Hands on what was collected.
+    pub fn flush(&mut self, edge: &Arc<Edge>, now: Instant) {
+        if let Some(batch) = self.builder.take(self.ledger.as_ref(), now) {
+            edge.forward(&self.carried[self.current].route, batch);
+        }
+    }
+
+    /// Which pair it is: the one of the last stanza in the common case, compared as it stands.
+    fn carried_index(&self, from: &str, to: &str) -> Option<usize> {
+        let (from, to) = (domain_part(from), domain_part(to));
+        let is = |carried: &Carried| {
+            carried.pair.from.as_str() == from && carried.pair.to.as_str() == to
+        };
+        if self.carried.get(self.current).is_some_and(is) {
+            return Some(self.current);
+        }
+        if let Some(index) = self.carried.iter().position(is) {
+            return Some(index);
+        }
+        let (from, to) = (canonical(from)?, canonical(to)?);
+        self.carried.iter().position(|carried| {
+            carried.pair.from.as_str() == from && carried.pair.to.as_str() == to
+        })
+    }
+}
+
+/// The domain of a JID as it stands (RFC 7622 section 3.1).
+#[must_use]
+pub fn domain_part(jid: &str) -> &str {
+    let bytes = jid.as_bytes();
+    let end = memchr::memchr(b'/', bytes).unwrap_or(bytes.len());
+    let start = memchr::memchr(b'@', &bytes[..end]).map_or(0, |at| at + 1);
+    &jid[start..end]
+}
+
+fn canonical(domain: &str) -> Option<Cow<'_, str>> {
+    if is_canonical(domain.as_bytes()) {
+        return Some(Cow::Borrowed(domain));
+    }
+    DomainName::parse(domain)
+        .ok()
+        .map(|domain| Cow::Owned(domain.into()))
+}
+
+/// Only where `logMessageBodies` asks for it.
+fn log_bodies(stanza: &Stanza<'_>, direction: Direction) {
+    for (name, namespace, bytes) in stanza.children() {
+        if name == "body" && namespace == "jabber:server" {
+            tracing::info!(
+                ?direction,
+                from = %stanza.from.as_deref().unwrap_or_default().escape_debug(),
+                to = %stanza.to.as_deref().unwrap_or_default().escape_debug(),
+                body = %String::from_utf8_lossy(bytes).escape_debug(),
+                "message"
+            );
+        }
+    }
+}

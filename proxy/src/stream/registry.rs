@@ -1,0 +1,345 @@
+//! The streams that are open: for status, for limits, and to reach them when something changes.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use xmpp_edge_crds::{domain::DomainName, negotiation::Method, verdict::Direction};
+
+use super::Command;
+use crate::{
+    config::ActiveConfig,
+    negotiation::{Pair, PeerRole, Side},
+    routing::handle::StreamHandle,
+    tls::TlsFacts,
+};
+
+/// Pairs that ask for one stream at the same time.
+const ASKING: usize = 4;
+
+/// All streams of this replica.
+#[derive(Debug, Default)]
+pub struct StreamRegistry {
+    next: AtomicU64,
+    open: Mutex<HashMap<u64, Arc<StreamInfo>>>,
+    authenticated: Arc<Mutex<Authenticated>>,
+}
+
+/// Counts of authenticated streams with partners.
+#[derive(Debug, Default)]
+struct Authenticated {
+    all: u32,
+    of_partner: HashMap<String, u32>,
+}
+
+/// One authenticated stream in the counts, of each partner that has a pair on it; dropping it takes
+/// it out.
+#[derive(Debug)]
+pub struct StreamQuota {
+    counts: Arc<Mutex<Authenticated>>,
+    partners: Vec<String>,
+}
+
+/// What is known of one stream.
+#[derive(Debug)]
+pub struct StreamInfo {
+    pub id: u64,
+    pub side: Side,
+    /// The peer opened it as `Client`, or we dialled it as `Server`.
+    pub peer: PeerRole,
+    pub address: Option<SocketAddr>,
+    pub opened: Instant,
+    pub opened_time: Timestamp,
+    pub handle: Arc<StreamHandle>,
+    bidirectional: AtomicBool,
+    acknowledged: AtomicBool,
+    /// Further pairs may ask for it.
+    open: AtomicBool,
+    /// Places for pairs that ask at the same time: each makes the peer verify a key.
+    pub asking: Arc<Semaphore>,
+    facts: Mutex<AuthInfo>,
+    pub stanzas_in: AtomicU64,
+    pub bytes_in: AtomicU64,
+    pub stanzas_out: AtomicU64,
+    pub bytes_out: AtomicU64,
+    /// Milliseconds after `opened`.
+    last_stanza: AtomicU64,
+}
+
+/// What authentication told; changes seldom.
+#[derive(Clone, Debug, Default)]
+pub struct AuthInfo {
+    pub established: Option<Timestamp>,
+    /// When the newest pair came.
+    pub changed: Option<Timestamp>,
+    /// From the peer.
+    pub receives: Vec<Pair>,
+    /// To the peer.
+    pub sends: Vec<Pair>,
+    pub method: Option<Method>,
+    pub tls_version: Option<&'static str>,
+    pub tls_cipher: Option<&'static str>,
+    pub peer_certificate_not_after: Option<Timestamp>,
+    pub peer_key_sha256: Option<String>,
+}
+
+impl StreamRegistry {
+    pub fn enter(
+        &self,
+        side: Side,
+        peer: PeerRole,
+        address: Option<SocketAddr>,
+        handle: Arc<StreamHandle>,
+    ) -> Arc<StreamInfo> {
+        let entry = Arc::new(StreamInfo {
+            id: self.next.fetch_add(1, Ordering::Relaxed),
+            side,
+            peer,
+            address,
+            opened: Instant::now(),
+            opened_time: Timestamp::now(),
+            handle,
+            bidirectional: AtomicBool::new(false),
+            acknowledged: AtomicBool::new(false),
+            open: AtomicBool::new(false),
+            asking: Arc::new(Semaphore::new(ASKING)),
+            facts: Mutex::default(),
+            stanzas_in: AtomicU64::new(0),
+            bytes_in: AtomicU64::new(0),
+            stanzas_out: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            last_stanza: AtomicU64::new(0),
+        });
+        self.open.lock().insert(entry.id, Arc::clone(&entry));
+        entry
+    }
+
+    pub fn leave(&self, entry: &StreamInfo) {
+        self.open.lock().remove(&entry.id);
+    }
+
+    /// Those open now, in no order.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<StreamInfo>> {
+        self.open.lock().values().cloned().collect()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.open.lock().is_empty()
+    }
+
+    /// Tells every stream.
+    pub fn tell_all(&self, command: impl Fn() -> Command) {
+        for entry in self.all() {
+            entry.handle.tell(command());
+        }
+    }
+
+    /// Counts one more authenticated stream with the partner that `peer` belongs to.
+    ///
+    /// # Errors
+    /// The limit that is reached: a metric label.
+    pub fn count(
+        &self,
+        config: &ActiveConfig,
+        peer: &DomainName,
+    ) -> Result<StreamQuota, &'static str> {
+        let (name, limit) = limit_of(config, peer);
+        let mut counts = self.authenticated.lock();
+        if counts.all >= config.document.settings.connection_limit {
+            return Err("ConnectionLimit");
+        }
+        counts.enter(&name, limit)?;
+        counts.all += 1;
+        drop(counts);
+        Ok(StreamQuota {
+            counts: Arc::clone(&self.authenticated),
+            partners: vec![name],
+        })
+    }
+}
+
+/// The name and the limit of the partner that `peer` belongs to.
+fn limit_of(config: &ActiveConfig, peer: &DomainName) -> (String, u32) {
+    match config.partner(peer) {
+        Some(partner) => (partner.name.clone(), partner.connection_limit),
+        None => (
+            String::new(),
+            config.document.settings.partner_connection_limit,
+        ),
+    }
+}
+
+impl Authenticated {
+    fn has_room(&self, partner: &str, limit: u32) -> bool {
+        self.of_partner.get(partner).copied().unwrap_or_default() < limit
+    }
+
+    fn enter(&mut self, partner: &str, limit: u32) -> Result<(), &'static str> {
+        if !self.has_room(partner, limit) {
+            return Err("PartnerConnectionLimit");
+        }
+        *self.of_partner.entry(partner.to_owned()).or_default() += 1;
+        Ok(())
+    }
+}
+
+impl StreamQuota {
+    /// Whether a pair with `peer` may be added: its partner is counted here already, or has room.
+    pub fn has_room(&self, config: &ActiveConfig, peer: &DomainName) -> bool {
+        let (name, limit) = limit_of(config, peer);
+        self.partners.contains(&name) || self.counts.lock().has_room(&name, limit)
+    }
+
+    /// Counts the stream for the partner of a further pair too.
+    ///
+    /// # Errors
+    /// The limit that is reached: a metric label.
+    pub fn further(
+        &mut self,
+        config: &ActiveConfig,
+        peer: &DomainName,
+    ) -> Result<(), &'static str> {
+        let (name, limit) = limit_of(config, peer);
+        if !self.partners.contains(&name) {
+            self.counts.lock().enter(&name, limit)?;
+            self.partners.push(name);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for StreamQuota {
+    fn drop(&mut self) {
+        let mut counts = self.counts.lock();
+        counts.all -= 1;
+        for partner in &self.partners {
+            if let Some(own) = counts.of_partner.get_mut(partner) {
+                *own -= 1;
+                if *own == 0 {
+                    counts.of_partner.remove(partner);
+                }
+            }
+        }
+    }
+}
+
+impl StreamInfo {
+    /// A pair stands on this stream; `receives` says in which direction.
+    pub fn carries(&self, pair: &Pair, method: Method, tls: Option<&TlsFacts>, receives: bool) {
+        let mut facts = self.facts.lock();
+        let now = Timestamp::now();
+        facts.established.get_or_insert(now);
+        facts.changed = Some(now);
+        facts.method.get_or_insert(method);
+        if let Some(tls) = tls {
+            facts.tls_version = Some(tls.version);
+            facts.tls_cipher = Some(tls.cipher);
+            if let Some(certificate) = tls.peer_chain.first() {
+                facts.peer_certificate_not_after = crate::tls::not_after(certificate).ok();
+                facts.peer_key_sha256 = crate::tls::spki_sha256(certificate)
+                    .ok()
+                    .map(|key| key.to_string());
+            }
+        }
+        let list = if receives {
+            &mut facts.receives
+        } else {
+            &mut facts.sends
+        };
+        if !list.contains(pair) {
+            list.reserve_exact(1);
+            list.push(pair.clone());
+        }
+    }
+
+    #[must_use]
+    pub fn facts(&self) -> AuthInfo {
+        self.facts.lock().clone()
+    }
+
+    pub fn set_bidirectional(&self) {
+        self.bidirectional.store(true, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn is_bidirectional(&self) -> bool {
+        self.bidirectional.load(Ordering::Relaxed)
+    }
+
+    pub fn set_acknowledged(&self) {
+        self.acknowledged.store(true, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn is_acknowledged(&self) -> bool {
+        self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Whether further pairs may ask for this stream ([`super::share`]).
+    pub fn set_open(&self, open: bool) {
+        self.open.store(open, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Which way stanzas go that the initiator sends: `Inbound` is from a partner to inside.
+    #[must_use]
+    pub fn direction(&self) -> Direction {
+        match (self.side, self.peer) {
+            (Side::Partner, PeerRole::Client) | (Side::Gateway, PeerRole::Server) => {
+                Direction::Inbound
+            }
+            (Side::Partner, PeerRole::Server) | (Side::Gateway, PeerRole::Client) => {
+                Direction::Outbound
+            }
+        }
+    }
+
+    /// Totals taken from the peer.
+    pub fn took(&self, stanzas: u64, bytes: u64) {
+        if self.stanzas_in.swap(stanzas, Ordering::Relaxed) != stanzas {
+            self.touch();
+        }
+        self.bytes_in.store(bytes, Ordering::Relaxed);
+    }
+
+    pub fn sent(&self, stanzas: u64, bytes: u64) {
+        self.stanzas_out.fetch_add(stanzas, Ordering::Relaxed);
+        self.bytes_out.fetch_add(bytes, Ordering::Relaxed);
+        self.touch();
+    }
+
+    fn touch(&self) {
+        let age = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_stanza.store(age.max(1), Ordering::Relaxed);
+    }
+
+    /// How long ago the last stanza crossed, or the stream was opened.
+    #[must_use]
+    pub fn quiet(&self, now: Instant) -> Duration {
+        let last = Duration::from_millis(self.last_stanza.load(Ordering::Relaxed));
+        now.saturating_duration_since(self.opened + last)
+    }
+
+    #[must_use]
+    pub fn last_stanza_time(&self) -> Option<Timestamp> {
+        match self.last_stanza.load(Ordering::Relaxed) {
+            0 => None,
+            age => Some(self.opened_time + Duration::from_millis(age)),
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! Bytes of a stream: what is read goes to the scanner, what is sent to the socket, and the
+//! handshake between. Decides nothing: items go to the relay or to the machine.
+
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use xmpp_edge_crds::domain::DomainName;
+
+use super::{CLOSING, Phase, Stream, cancelled, environment::ConfigEnvironment, receiver::Taken};
+use crate::{
+    negotiation::{Fault, Input, PeerRole},
+    tls::{self, Mode, Transport},
+    xml::{Element, Item, StreamHeader},
+};
+
+/// Bytes read at once. One such buffer for each thread of the runtime.
+const READ: usize = 64 * 1024;
+/// Reads in one turn, before others have theirs.
+const READS_A_TURN: usize = 4;
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(30);
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into_boxed_slice());
+}
+
+impl Stream {
+    /// Writes what there is, reads what there is. Ready when the loop has something to decide.
+    pub(super) fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(transport) = &mut self.transport else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let mut progress = false;
+        while !self.egress.is_empty() {
+            match Pin::new(&mut *transport).poll_write(cx, self.egress.front()) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(count)) => {
+                    self.egress.wrote(count);
+                    self.keepalive.wrote(Instant::now());
+                    progress = true;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => break,
+            }
+        }
+        match Pin::new(transport).poll_flush(cx) {
+            Poll::Ready(Ok(())) => {
+                self.egress.flushed(&self.edge.routes.total);
+                // A socket that takes no more is no progress: plain TCP has nothing to flush.
+                let flushed = self.egress.is_empty();
+                progress |= flushed && !self.flushed;
+                self.flushed = flushed;
+            }
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => self.flushed = false,
+        }
+        for _ in 0..READS_A_TURN {
+            if !self.reads() {
+                break;
+            }
+            let read = SCRATCH.with_borrow_mut(|scratch| {
+                let mut buf = ReadBuf::new(scratch);
+                let Some(transport) = &mut self.transport else {
+                    return Poll::Pending;
+                };
+                match Pin::new(transport).poll_read(cx, &mut buf) {
+                    Poll::Ready(Ok(())) => {
+                        let filled = buf.filled();
+                        self.received(filled);
+                        Poll::Ready(Ok(filled.len()))
+                    }
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                    Poll::Pending => Poll::Pending,
+                }
+            });
+            match read {
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                }
+                Poll::Ready(Ok(_)) => progress = true,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => break,
+            }
+        }
+        if progress {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Whether the connection is to be read: not while a queue is full, a rate is used up, a
+    /// handshake is due, an answer of the machine is still to be carried out, or the peer does not
+    /// take our answers.
+    pub(super) fn reads(&self) -> bool {
+        self.full.is_none()
+            && self.start_tls.is_none()
+            && self.outputs.is_empty()
+            && self.egress.answers_flow()
+            && self.keepalive.may_read()
+    }
+
+    /// Bytes came in.
+    pub(super) fn received(&mut self, bytes: &[u8]) {
+        let now = Instant::now();
+        self.keepalive.heard(now);
+        if self.partial.is_empty() {
+            let taken = self.take(bytes, now);
+            if taken < bytes.len() {
+                self.partial.extend_from_slice(&bytes[taken..]);
+            }
+        } else {
+            self.partial.extend_from_slice(bytes);
+            self.take_partial();
+        }
+        let (stanzas, bytes) = (self.relay.stanzas, self.relay.bytes);
+        if let Some(pause) = self.keepalive.took(stanzas, bytes, now) {
+            let partner = self.partner_name();
+            let direction = self.relay.direction;
+            self.edge
+                .metrics
+                .throttled(partner.as_deref(), direction, pause.as_secs_f64());
+        }
+        self.entry.took(stanzas, bytes);
+    }
+
+    pub(super) fn take_partial(&mut self) {
+        let mut partial = std::mem::take(&mut self.partial);
+        let taken = self.take(&partial, Instant::now());
+        if taken == partial.len() {
+            return;
+        }
+        partial.drain(..taken);
+        partial.shrink_to(2 * partial.len());
+        partial.append(&mut self.partial);
+        self.partial = partial;
+    }
+
+    /// Takes complete items from the front; says how many bytes they were.
+    pub(super) fn take(&mut self, bytes: &[u8], now: Instant) -> usize {
+        let mut taken = 0;
+        while taken < bytes.len() {
+            if !self.outputs.is_empty() {
+                self.carry_out();
+            }
+            if self.start_tls.is_some() {
+                // Injected plaintext must not survive the handshake (RFC 6120 section 5.4.3.3).
+                return bytes.len();
+            }
+            if matches!(self.phase, Phase::Closing { .. }) && self.end.is_some() {
+                return bytes.len();
+            }
+            let rest = &bytes[taken..];
+            match self.scanner.next(rest) {
+                Ok(None) => break,
+                Ok(Some(Item::Whitespace { len })) => taken += len,
+                Ok(Some(Item::Header { len, header })) => {
+                    taken += len;
+                    self.input(Input::Header(&header));
+                    self.header = Some(header);
+                }
+                Ok(Some(Item::Close { len })) => {
+                    taken += len;
+                    self.input(Input::Closed);
+                }
+                Ok(Some(Item::Other(other))) => {
+                    taken += other.bytes.len();
+                    let none = StreamHeader::default();
+                    let header = self.header.as_deref().unwrap_or(&none);
+                    match Element::parse(other.bytes, header) {
+                        Ok(element) => self.input(Input::Element(&element)),
+                        // Checked by the scanner already; a tree can still be too much.
+                        Err(error) => self.input(Input::End(Fault::Xml {
+                            condition: "not-well-formed",
+                            label: "NotWellFormed",
+                            text: error.to_string(),
+                        })),
+                    }
+                }
+                Ok(Some(Item::Stanza(stanza))) => {
+                    let len = stanza.bytes.len();
+                    if self.keepalive.draining && self.relay.ledger.is_some() {
+                        // Its sender has it still, unacknowledged, for another replica. What
+                        // follows is read all the same: it may acknowledge what we sent.
+                        taken += len;
+                        continue;
+                    }
+                    let outcome = match &self.header {
+                        Some(header) => self.relay.stanza(
+                            &self.edge,
+                            &self.config,
+                            header,
+                            &stanza,
+                            rest.len(),
+                            now,
+                        ),
+                        None => Taken::Stray,
+                    };
+                    match outcome {
+                        Taken::Yes => taken += len,
+                        Taken::Full(route) => {
+                            self.full = Some(route);
+                            break;
+                        }
+                        Taken::Stray => {
+                            let (from, to) = (stanza.from.as_deref(), stanza.to.as_deref());
+                            let environment = ConfigEnvironment {
+                                config: &self.config,
+                                tlsa: &self.tlsa,
+                            };
+                            let input = Input::UnauthorizedStanza { from, to };
+                            self.machine.step(input, &environment, &mut self.outputs);
+                            taken += len;
+                        }
+                    }
+                }
+                Err(error) => {
+                    self.input(Input::End(Fault::Xml {
+                        condition: error.condition(),
+                        label: error.label(),
+                        text: error.to_string(),
+                    }));
+                    self.relay.flush(&self.edge, now);
+                    self.carry_out();
+                    return bytes.len();
+                }
+            }
+        }
+        self.relay.flush(&self.edge, now);
+        taken
+    }
+
+    pub(super) async fn flush_all(&mut self) -> io::Result<()> {
+        let deadline = tokio::time::Instant::now() + CLOSING;
+        let total = &self.edge.routes.total;
+        let egress = &mut self.egress;
+        let Some(transport) = &mut self.transport else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        tokio::time::timeout_at(
+            deadline,
+            poll_fn(|cx| {
+                while !egress.is_empty() {
+                    match Pin::new(&mut *transport).poll_write(cx, egress.front()) {
+                        Poll::Ready(Ok(count)) => egress.wrote(count),
+                        Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+                Pin::new(&mut *transport).poll_flush(cx)
+            }),
+        )
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        egress.flushed(total);
+        Ok(())
+    }
+
+    pub(super) async fn handshake(&mut self, domain: DomainName) {
+        self.partial = Vec::new();
+        // What was announced before TLS must be out before the handshake begins.
+        if let Err(error) = self.flush_all().await {
+            self.lost(&error);
+            return;
+        }
+        let limit = match self.phase {
+            Phase::Establishing { deadline } => deadline.min(Instant::now() + HANDSHAKE),
+            _ => Instant::now() + CLOSING,
+        };
+        let Some(Transport::Plain(socket)) = self.transport.take() else {
+            self.lost(&io::ErrorKind::NotConnected.into());
+            return;
+        };
+        let side = self.side;
+        let config = Arc::clone(&self.config);
+        let outcome = match self.peer {
+            PeerRole::Client => {
+                // The stream's `to` decides: SNI may be absent (Prosody 0.12), or name another.
+                let choose = |_: Option<&str>| config.identity_of(side, &domain);
+                let evicted = self.place.as_ref().map(|place| place.evicted.clone());
+                tokio::select! {
+                    result = tls::accept(socket, Mode::StartTls, limit.into(), choose) => result,
+                    () = cancelled(evicted.as_ref()) => {
+                        self.lost(&io::ErrorKind::ConnectionAborted.into());
+                        return;
+                    }
+                }
+            }
+            PeerRole::Server => {
+                let identity = self
+                    .local
+                    .as_ref()
+                    .and_then(|local| config.identity_of(side, local));
+                let identity = identity.as_deref();
+                tls::connect(socket, identity, &domain, Mode::StartTls, limit.into()).await
+            }
+        };
+        match outcome {
+            Ok(transport) => {
+                self.tls = transport.facts().map(Arc::new);
+                self.transport = Some(transport);
+                self.scanner.restart();
+                self.header = None;
+                if let Some(facts) = self.tls.clone() {
+                    self.input(Input::TlsEstablished(facts));
+                }
+            }
+            Err(error) => {
+                self.broken = true;
+                let fault = Fault::TlsFailed {
+                    label: error.label(),
+                    text: error.to_string(),
+                };
+                self.input(Input::End(fault.clone()));
+                self.carry_out();
+                self.close(fault);
+            }
+        }
+    }
+
+    /// The connection broke or ended without a word.
+    pub(super) fn lost(&mut self, error: &io::Error) {
+        tracing::debug!(stream = self.entry.id, %error, "connection lost");
+        self.broken = true;
+        self.input(Input::End(Fault::PeerClosed));
+        self.carry_out();
+        self.close(Fault::PeerClosed);
+    }
+}

@@ -1,0 +1,161 @@
+//! How the configuration comes in: what is waited for, what stays although its source is gone, and
+//! the newest that was not taken. It lives before the edge does.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use super::metrics::Metrics;
+use crate::contacts::StoreHealth;
+
+/// What is seen from outside, from the first moment of the process.
+#[derive(Clone, Default)]
+pub struct Telemetry {
+    pub metrics: Arc<Metrics>,
+    pub intake: Arc<ConfigStatus>,
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct ConfigStatus {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    missing: Vec<String>,
+    stale: Vec<String>,
+    rejected: Option<RejectedStatus>,
+    contacts: Option<StoreHealth>,
+    /// Contacts that are not loaded are waited for no longer.
+    contacts_given_up: bool,
+}
+
+/// The newest configuration that was not taken.
+#[derive(Clone, Debug, Serialize)]
+pub struct RejectedStatus {
+    pub time: Timestamp,
+    pub error: String,
+}
+
+impl Telemetry {
+    /// The newest configuration is not taken, or is (`None`). Each cause counts once and is logged
+    /// once, however often it is seen.
+    pub fn reject(&self, error: Option<String>) {
+        let mut state = self.intake.state.lock();
+        let known = state.rejected.as_ref().map(|rejected| &rejected.error);
+        if known == error.as_ref() {
+            return;
+        }
+        if let Some(error) = &error {
+            self.metrics.config_rejected.inc();
+            tracing::error!(%error, "configuration rejected, the one before stays");
+        }
+        state.rejected = error.map(|error| RejectedStatus {
+            time: Timestamp::now(),
+            error,
+        });
+    }
+}
+
+impl ConfigStatus {
+    /// What the source says of itself; news are logged.
+    pub fn note(&self, missing: &[String], stale: &[String]) {
+        let mut state = self.state.lock();
+        if state.missing != missing {
+            state.missing = missing.to_vec();
+            if !missing.is_empty() {
+                tracing::info!("waiting for {}", missing.join(", "));
+            }
+        }
+        for text in stale.iter().filter(|text| !state.stale.contains(text)) {
+            tracing::warn!("{text}");
+        }
+        state.stale = stale.to_vec();
+    }
+
+    pub fn note_contacts(&self, health: StoreHealth) {
+        self.state.lock().contacts = Some(health);
+    }
+
+    /// A database that is away for long keeps nobody from being ready.
+    pub fn give_up_contacts(&self) {
+        let mut state = self.state.lock();
+        if state.contacts.as_ref().is_some_and(|held| !held.loaded) {
+            tracing::warn!(
+                "ready without the contacts: until they are loaded they look like strangers"
+            );
+        }
+        state.contacts_given_up = true;
+    }
+
+    #[must_use]
+    pub fn rejected(&self) -> Option<RejectedStatus> {
+        self.state.lock().rejected.clone()
+    }
+
+    /// What has to come before anything is ready.
+    #[must_use]
+    pub fn waits_for(&self) -> Vec<String> {
+        let state = self.state.lock();
+        let mut waits = state.missing.clone();
+        if let Some(contacts) = &state.contacts
+            && !contacts.loaded
+            && !state.contacts_given_up
+        {
+            waits.push("the contacts to be loaded".to_owned());
+        }
+        waits
+    }
+
+    /// What is not as it should be, and keeps nobody from being ready.
+    #[must_use]
+    pub fn remarks(&self) -> Vec<String> {
+        let state = self.state.lock();
+        let mut remarks = state.stale.clone();
+        if let Some(rejected) = &state.rejected {
+            remarks.push(format!("configuration rejected: {}", rejected.error));
+        }
+        let contacts = state.contacts.as_ref();
+        remarks.extend(contacts.and_then(|contacts| contacts.failure.clone()));
+        remarks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_is_away_for_long_keeps_nobody_from_being_ready() {
+        let intake = ConfigStatus::default();
+        let away = StoreHealth {
+            loaded: false,
+            failure: Some("contacts: PostgreSQL db: refused".to_owned()),
+        };
+        intake.note_contacts(away);
+        assert_eq!(intake.waits_for(), ["the contacts to be loaded"]);
+        intake.give_up_contacts();
+        assert!(intake.waits_for().is_empty());
+        assert_eq!(intake.remarks(), ["contacts: PostgreSQL db: refused"]);
+        intake.note_contacts(StoreHealth {
+            loaded: true,
+            failure: None,
+        });
+        assert!(intake.remarks().is_empty());
+    }
+
+    #[test]
+    fn each_cause_of_a_rejection_counts_once_however_often_it_is_seen() {
+        let observed = Telemetry::default();
+        let reject = |error: Option<&str>| observed.reject(error.map(str::to_owned));
+        for error in [Some("a"), Some("a"), Some("b"), None, Some("b"), Some("b")] {
+            reject(error);
+        }
+        assert_eq!(observed.metrics.config_rejected.get(), 3);
+        let rejected = observed.intake.rejected().map(|rejected| rejected.error);
+        assert_eq!(rejected.as_deref(), Some("b"));
+    }
+}

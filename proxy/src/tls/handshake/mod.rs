@@ -1,0 +1,414 @@
+//! Handshakes on both sides, with a deadline. They accept any certificate whose key the peer
+//! holds; [`super::Trust::judge`] decides afterwards, per domain.
+
+use std::{io, sync::Arc};
+
+use rustls::{
+    AlertDescription, ClientConfig, DigitallySignedStruct, DistinguishedName, ServerConfig,
+    SignatureScheme,
+    client::{
+        Resumption, UnbufferedClientConnection,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{verify_tls12_signature, verify_tls13_signature},
+    server::{
+        Acceptor, NoServerSessionStorage, UnbufferedServerConnection,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+    sign::{CertifiedKey, SingleCertAndKey},
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
+use xmpp_edge_crds::domain::DomainName;
+
+use super::{identity::Identity, provider, stream::TlsStream, transport::Transport};
+
+/// ALPN protocol of s2s (XEP-0368 section 3).
+const ALPN: &[u8] = b"xmpp-server";
+/// Bytes of a ClientHello read at once.
+const HELLO_READ: usize = 4 * 1024;
+/// First octet of a TLS record that holds a handshake message (RFC 8446 section 5.1).
+const HANDSHAKE_RECORD: u8 = 0x16;
+
+/// How TLS began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// After STARTTLS: no ALPN from us, none wanted.
+    StartTls,
+    /// From the first byte (XEP-0368): ALPN `xmpp-server`; a peer may offer none, but not only
+    /// others (`no_application_protocol`).
+    Direct,
+}
+
+/// Why a handshake came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    #[error("the TLS handshake did not end in time")]
+    Timeout,
+    #[error("the peer closed the connection during the TLS handshake")]
+    Closed,
+    #[error("the peer does not speak TLS here")]
+    NotTls,
+    #[error("no certificate of ours is for {}", sni.as_deref().unwrap_or("a peer that names no domain"))]
+    NoIdentity { sni: Option<String> },
+    #[error("the peer refused the TLS handshake: alert {0:?}")]
+    Alert(AlertDescription),
+    #[error("the TLS versions or parameters do not fit: {0}")]
+    Incompatible(String),
+    #[error("the TLS handshake failed: {0}")]
+    Failed(String),
+    #[error("the connection failed during the TLS handshake: {0}")]
+    Io(io::Error),
+}
+
+impl HandshakeError {
+    /// A fixed CamelCase word for metrics and attempts.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Timeout => "TlsTimeout",
+            Self::Closed => "TlsClosed",
+            Self::NotTls => "NotTls",
+            Self::NoIdentity { .. } => "NoCertificateForName",
+            Self::Alert(_) => "TlsAlert",
+            Self::Incompatible(_) => "TlsIncompatible",
+            Self::Failed(_) => "TlsFailed",
+            Self::Io(_) => "TlsIo",
+        }
+    }
+
+    fn from_io(error: io::Error) -> Self {
+        use rustls::Error;
+        let inner = error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<Error>());
+        match inner {
+            Some(Error::AlertReceived(alert)) => Self::Alert(*alert),
+            Some(Error::InvalidMessage(_)) => Self::NotTls,
+            Some(cause @ (Error::PeerIncompatible(_) | Error::NoApplicationProtocol)) => {
+                Self::Incompatible(cause.to_string())
+            }
+            Some(cause) => Self::Failed(cause.to_string()),
+            None => match error.kind() {
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => Self::Closed,
+                _ => Self::Io(error),
+            },
+        }
+    }
+}
+
+/// What a connection begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstByte {
+    /// A TLS handshake record.
+    Tls,
+    Other(u8),
+    /// Nothing: the peer closed.
+    Closed,
+}
+
+/// Waits for the first byte without taking it. The caller sets the deadline.
+///
+/// # Errors
+/// What the socket says.
+pub async fn sniff(socket: &TcpStream) -> io::Result<FirstByte> {
+    let mut first = [0];
+    Ok(match socket.peek(&mut first).await? {
+        0 => FirstByte::Closed,
+        _ if first[0] == HANDSHAKE_RECORD => FirstByte::Tls,
+        _ => FirstByte::Other(first[0]),
+    })
+}
+
+/// Serves a handshake. `choose` is asked once, with what the client names (SNI, lower case); on a
+/// STARTTLS stream it falls back to the stream's `to`, which it knows.
+///
+/// # Errors
+/// [`HandshakeError`]; the connection is of no use afterwards.
+pub async fn accept<S>(
+    io: S,
+    mode: Mode,
+    deadline: Instant,
+    choose: impl FnOnce(Option<&str>) -> Option<Arc<Identity>>,
+) -> Result<Transport<S>, HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let handshake = async {
+        let mut io = io;
+        let (sni, hello) = client_hello(&mut io).await?;
+        let identity = choose(sni.as_deref()).ok_or(HandshakeError::NoIdentity { sni })?;
+        let connection = UnbufferedServerConnection::new(identity.server(mode == Mode::Direct))
+            .map_err(|cause| HandshakeError::Failed(cause.to_string()))?;
+        let mut stream = Box::new(TlsStream::new(io, connection, hello));
+        stream.handshake().await.map_err(HandshakeError::from_io)?;
+        Ok(Transport::Server(stream))
+    };
+    timeout_at(deadline, handshake)
+        .await
+        .unwrap_or(Err(HandshakeError::Timeout))
+}
+
+/// Reads until the ClientHello is complete: what it names, in lower case, and all that was read.
+/// Which configuration answers it depends on it, so it is read once to look at.
+async fn client_hello<S>(io: &mut S) -> Result<(Option<String>, Vec<u8>), HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut acceptor = Acceptor::default();
+    let mut read = Vec::with_capacity(HELLO_READ);
+    loop {
+        read.reserve(HELLO_READ);
+        let before = read.len();
+        let count = io
+            .read_buf(&mut read)
+            .await
+            .map_err(HandshakeError::from_io)?;
+        if count == 0 {
+            return Err(HandshakeError::Closed);
+        }
+        let mut fresh = &read[before..];
+        while !fresh.is_empty() {
+            acceptor
+                .read_tls(&mut fresh)
+                .map_err(HandshakeError::from_io)?;
+            match acceptor.accept() {
+                Ok(None) => {}
+                Ok(Some(accepted)) => {
+                    let hello = accepted.client_hello();
+                    let sni = hello.server_name().map(str::to_ascii_lowercase);
+                    return Ok((sni, read));
+                }
+                Err((error, mut alert)) => {
+                    let mut bytes = Vec::new();
+                    let _ = alert.write_all(&mut bytes);
+                    let _ = io.write_all(&bytes).await;
+                    let error = io::Error::new(io::ErrorKind::InvalidData, error);
+                    return Err(HandshakeError::from_io(error));
+                }
+            }
+        }
+    }
+}
+
+/// Makes a handshake with `domain` as SNI. Without an identity no certificate is presented.
+///
+/// # Errors
+/// [`HandshakeError`]; the connection is of no use afterwards.
+pub async fn connect<S>(
+    io: S,
+    identity: Option<&Identity>,
+    domain: &DomainName,
+    mode: Mode,
+    deadline: Instant,
+) -> Result<Transport<S>, HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let config = match identity {
+        Some(identity) => identity.client(),
+        None => Arc::new(
+            client_builder()
+                .map_err(|cause| HandshakeError::Failed(cause.to_string()))?
+                .with_no_client_auth(),
+        ),
+    };
+    // A domain with an underscore is no host name for TLS; it goes without SNI then.
+    let (name, config) = match ServerName::try_from(domain.as_str().to_owned()) {
+        Ok(name) => (name, config),
+        Err(_) => {
+            let mut without = ClientConfig::clone(&config);
+            without.enable_sni = false;
+            (
+                ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into()),
+                Arc::new(without),
+            )
+        }
+    };
+    let handshake = async {
+        let connection = match mode {
+            Mode::StartTls => UnbufferedClientConnection::new(config, name),
+            Mode::Direct => {
+                UnbufferedClientConnection::new_with_alpn(config, name, vec![ALPN.to_vec()])
+            }
+        }
+        .map_err(|cause| HandshakeError::Failed(cause.to_string()))?;
+        let mut stream = Box::new(TlsStream::new(io, connection, Vec::new()));
+        stream.handshake().await.map_err(HandshakeError::from_io)?;
+        Ok(Transport::Client(stream))
+    };
+    timeout_at(deadline, handshake)
+        .await
+        .unwrap_or(Err(HandshakeError::Timeout))
+}
+
+/// What one identity is presented with; made once, shared by its streams.
+pub(super) struct Configurations {
+    direct: Arc<ServerConfig>,
+    starttls: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
+}
+
+impl Configurations {
+    pub(super) fn new(certified: &Arc<CertifiedKey>) -> Result<Self, String> {
+        let resolver = Arc::new(SingleCertAndKey::from(Arc::clone(certified)));
+        let mut starttls = ServerConfig::builder_with_provider(Arc::clone(provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|cause| cause.to_string())?
+            .with_client_cert_verifier(Arc::new(AcceptAnyCertificate))
+            .with_cert_resolver(resolver.clone());
+        // A resumed session would carry an old judgement, and each ticket costs memory.
+        starttls.session_storage = Arc::new(NoServerSessionStorage {});
+        starttls.send_tls13_tickets = 0;
+        // All that is offered is sound; which of it is the same for every peer.
+        starttls.ignore_client_order = true;
+        let mut direct = starttls.clone();
+        direct.alpn_protocols = vec![ALPN.to_vec()];
+        let client = client_builder()
+            .map_err(|cause| cause.to_string())?
+            .with_client_cert_resolver(resolver);
+        Ok(Self {
+            direct: Arc::new(direct),
+            starttls: Arc::new(starttls),
+            client: Arc::new(without_resumption(client)),
+        })
+    }
+
+    pub(super) fn server(&self, direct: bool) -> Arc<ServerConfig> {
+        Arc::clone(if direct { &self.direct } else { &self.starttls })
+    }
+
+    pub(super) fn client(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.client)
+    }
+}
+
+fn client_builder()
+-> Result<rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>, rustls::Error> {
+    Ok(ClientConfig::builder_with_provider(Arc::clone(provider()))
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AcceptAnyCertificate)))
+}
+
+fn without_resumption(mut config: ClientConfig) -> ClientConfig {
+    config.resumption = Resumption::disabled();
+    config
+}
+
+/// Accepts every chain and checks only that the peer holds the key of its first certificate.
+#[derive(Debug)]
+pub(super) struct AcceptAnyCertificate;
+
+impl AcceptAnyCertificate {
+    pub(super) fn schemes() -> Vec<SignatureScheme> {
+        provider()
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+
+    pub(super) fn tls12(
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &provider().signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    pub(super) fn tls13(
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &provider().signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+}
+
+impl ServerCertVerifier for AcceptAnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Self::tls12(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Self::tls13(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        Self::schemes()
+    }
+}
+
+impl ClientCertVerifier for AcceptAnyCertificate {
+    fn offer_client_auth(&self) -> bool {
+        true
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Self::tls12(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Self::tls13(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        Self::schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests;

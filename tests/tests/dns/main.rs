@@ -1,0 +1,8 @@
+//! Records in DNS without a cluster: dynamic updates on real primaries, what standalone publishes, and the
+//! objects for external-dns by external-dns's own code.
+
+#![allow(clippy::unwrap_used)]
+
+mod external;
+mod rfc2136;
+mod standalone;

@@ -2,14 +2,13 @@
 //! pool, and provides certificates. It must never know XMPP on the wire; only [`standalone`] links
 //! the proxy in.
 
-pub mod certificates;
 pub mod cli;
-pub mod cluster;
 pub mod compile;
+pub mod controllers;
 pub mod dns;
-pub mod inspect;
 pub mod lync;
-pub mod partner;
-pub mod policy;
-pub mod pool;
+pub mod proxy_status;
+pub mod runtime;
+pub mod secrets;
 pub mod standalone;
+pub mod status;

@@ -14,7 +14,7 @@ use xmpp_edge_crds::kinds::{
 };
 
 use super::diagnostic::{Fault, ObjectRef};
-use crate::certificates::store::Material;
+use crate::secrets::store::Material;
 
 /// One namespace.
 #[derive(Clone, Default)]

@@ -12,7 +12,7 @@ use super::{
     error::DnsError,
     rrset::{Name, name},
 };
-use crate::certificates::store::{Material, text};
+use crate::secrets::store::{Material, text};
 
 /// Seconds that clocks may differ (RFC 8945 section 10).
 pub const FUDGE: u16 = 300;

@@ -22,12 +22,12 @@ use xmpp_edge_crds::{
 };
 
 use crate::{
-    certificates::files,
     compile::{Diagnostic, Kind, ObjectRef, Severity, World},
     dns::{
         Addresses, Claim, Condition, DnsError, DnsMetrics, Memory, OwnerId, Publisher, Report,
         Settings, Standing, Wanted,
     },
+    secrets::files,
 };
 
 /// The longest pause between attempts that fail.
@@ -101,7 +101,7 @@ pub enum DnsStateError {
     )]
     Read { path: PathBuf, reason: String },
     #[error(transparent)]
-    Write(#[from] crate::certificates::store::StoreError),
+    Write(#[from] crate::secrets::store::StoreError),
 }
 
 /// The task's files in the state directory.

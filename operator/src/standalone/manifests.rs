@@ -16,8 +16,8 @@ use zeroize::Zeroizing;
 
 use super::documents::{self, Document};
 use crate::{
-    certificates::store::Material,
     compile::{Broken, Fault, Kind, ObjectRef, Severity, World},
+    secrets::store::Material,
 };
 
 /// Where something stands.

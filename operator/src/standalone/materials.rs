@@ -14,14 +14,13 @@ use xmpp_edge_proxy::config::{ConfigSecrets, PemPair};
 use zeroize::Zeroizing;
 
 use crate::{
-    certificates::{
-        CertificateError,
-        internal::{self, DialbackSecret},
-        pair,
-        pool::{self, Place, PoolBackend, Provision, Wanted},
+    compile::{Diagnostic, Kind, ObjectRef, Severity, World},
+    secrets::{
+        CertificateError, chain,
+        internal_ca::{self, DialbackSecret},
+        source::{self, Place, PoolBackend, Provision, Wanted},
         store::{Material, Store, text},
     },
-    compile::{Diagnostic, Kind, ObjectRef, Severity, World},
 };
 
 /// Everything for one pool, and what there is to say of it.
@@ -47,10 +46,11 @@ pub fn provide(
         .pools
         .iter()
         .find(|pool| pool.metadata.name.as_ref() == Some(&config.pool));
-    let ca = internal::ensure_ca(store, &config.namespace, now)?;
-    let issuer = internal::ensure_issuer(store, &ca, &config.pool, &config.namespace_domains, now)?;
+    let ca = internal_ca::ensure_ca(store, &config.namespace, now)?;
+    let issuer =
+        internal_ca::ensure_issuer(store, &ca, &config.pool, &config.namespace_domains, now)?;
     for gateway in &config.gateways {
-        internal::ensure_gateway(store, &ca, &gateway.domains, now)?;
+        internal_ca::ensure_gateway(store, &ca, &gateway.domains, now)?;
     }
     let certificate = certificate(world, spec, config, store, now)?;
     diagnostics.push(certificate_ready(&config.pool, &certificate, now));
@@ -73,7 +73,7 @@ pub fn provide(
     })
 }
 
-fn given(pair: &pair::PemPair) -> PemPair {
+fn given(pair: &chain::PemPair) -> PemPair {
     PemPair {
         chain: pair.chain.clone(),
         key: pair.key.clone(),
@@ -116,7 +116,7 @@ pub fn certificate(
     let secrets = |name: &str| world.secrets.get(name).cloned();
     let mode = spec.map(|pool| &pool.spec.certificate);
     let backend = PoolBackend::of(mode, &secrets, Place::Standalone);
-    pool::provide(
+    source::provide(
         &backend,
         &Wanted {
             pool: &config.pool,
@@ -148,11 +148,11 @@ fn dialback(
 ) -> Result<DialbackSecret, CertificateError> {
     let Some(reference) = spec.and_then(|pool| pool.spec.settings.dialback_secret_ref.as_ref())
     else {
-        return internal::ensure_dialback(store);
+        return internal_ca::ensure_dialback(store);
     };
     let missing = Material::new();
     let material = world.secrets.get(&reference.name).unwrap_or(&missing);
-    match (internal::dialback_of(material, &reference.name), last) {
+    match (internal_ca::dialback_of(material, &reference.name), last) {
         (Ok(secret), _) => Ok(secret),
         (Err(error), None) => Err(error),
         (Err(error), Some(last)) => {

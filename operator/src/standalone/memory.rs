@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::manifests::Stored;
 use crate::{
-    certificates::{files, store::StoreError},
     compile::{Kind, ObjectRef},
+    secrets::{files, store::StoreError},
 };
 
 /// Its name is none of a manifest's, whose last good texts stand beside it.

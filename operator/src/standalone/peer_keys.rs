@@ -13,8 +13,8 @@ use xmpp_edge_proxy::telemetry::peer_keys::PeerKey;
 
 use super::station::StationError;
 use crate::{
-    certificates::{files, store::StoreError},
     compile::peer_keys::{self, Data, name_of},
+    secrets::{files, store::StoreError},
 };
 
 /// The file `peer-keys.json`: a List of ConfigMaps, as a cluster takes it.

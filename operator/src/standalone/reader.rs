@@ -15,8 +15,8 @@ use super::{
     memory,
 };
 use crate::{
-    certificates::{files, store::StoreError},
     compile::Severity,
+    secrets::{files, store::StoreError},
 };
 
 /// Longest file that is read, in bytes.

@@ -11,9 +11,9 @@ use xmpp_edge_crds::{
 
 use super::manifests::{Manifests, Place, Problem};
 use crate::{
-    certificates::{pair::CertificateFacts, pool::Provision},
     compile::{Diagnostic, Kind, ObjectRef, Severity, World},
     dns::records,
+    secrets::{chain::CertificateFacts, source::Provision},
 };
 
 /// One thing to know, of an object or of a document.

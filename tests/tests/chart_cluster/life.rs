@@ -81,7 +81,7 @@ async fn uninstalled(
     operator: &mut Operator,
     account: &Identity,
 ) -> Result<()> {
-    let job = "job/xmpp-edge-release";
+    let job = "job/xmpp-edge-uninstall";
     let uninstall = helm.start(&[
         "uninstall",
         "xmpp-edge",
@@ -93,7 +93,7 @@ async fn uninstalled(
     let given = arguments(&found["spec"]["template"]["spec"]);
     for round in ["first", "repeated"] {
         let (fine, said) = run_pod(server, account, HOME, &given)?;
-        ensure!(fine, "release, {round}: {said}");
+        ensure!(fine, "prepare-uninstall, {round}: {said}");
         ensure!(
             said.contains("released: EdgePool chat/hq") == (round == "first"),
             "{round}: {said}"

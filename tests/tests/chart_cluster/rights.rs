@@ -31,7 +31,7 @@ const UNUSED: &[(&str, &str, &str, &str)] = &[
         "xmpp-edge.dev",
         "edgepools",
         "get",
-        "by `release`, when a pool changed while it looked",
+        "by `prepare-uninstall`, when a pool changed while it looked",
     ),
     ("xmpp-edge.dev", "edgepools/status", "update", FOREIGN),
     (

@@ -119,7 +119,7 @@ fn rows() -> Vec<Row> {
         (&[], CRD, KEEP, json!("keep")),
         (&["--set=crds.keep=false"], CRD, KEEP, Value::Null),
         // Hooks.
-        (&[], "Job/xmpp-edge-release", HOOK, json!("pre-delete")),
+        (&[], "Job/xmpp-edge-uninstall", HOOK, json!("pre-delete")),
         (&[], "Pod/xmpp-edge-check", HOOK, json!("test")),
         // Rights in another namespace are for the account of the release's.
         (

@@ -25,7 +25,7 @@ const ALWAYS: &[&str] = &[
     "ServiceAccount/xmpp-edge",
     "Deployment/xmpp-edge",
     "Service/xmpp-edge",
-    "Job/xmpp-edge-release",
+    "Job/xmpp-edge-uninstall",
     "Pod/xmpp-edge-check",
 ];
 

@@ -12,11 +12,11 @@ use xmpp_edge_crds::kinds::{
     pool::{Dns, Rfc2136},
 };
 use xmpp_edge_operator::{
-    certificates::store::Material,
     dns::{
         Addresses, Claim, Memory, PlaceState, Publisher, Report, Settings, Standing, Wanted,
         observe::Observer,
     },
+    secrets::store::Material,
 };
 use xmpp_edge_tests::primary::{EDITOR, GUEST, Primary, SECRET, Software};
 use zeroize::Zeroizing;

@@ -7,9 +7,10 @@ use xmpp_edge_crds::{
     domain::DomainName,
     kinds::pool::{KeyAlgorithm, Subject},
 };
-use xmpp_edge_operator::certificates::{
-    csr::Csr,
-    pool::{Backend, Followed, Keeper, PoolBackend, Progress, SecretRef, Wanted, provide},
+use xmpp_edge_operator::secrets::{
+    source::{
+        Backend, Followed, Keeper, PoolBackend, Progress, SecretRef, Wanted, csr::Csr, provide,
+    },
     store::{Entry, Material, MemoryStore, Store, set, text},
 };
 use xmpp_edge_tests::{

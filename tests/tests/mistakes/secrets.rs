@@ -2,11 +2,11 @@
 
 use xmpp_edge_crds::kinds::pool::TsigAlgorithm;
 use xmpp_edge_operator::{
-    certificates::{
-        internal,
+    dns::key::TsigKey,
+    secrets::{
+        internal_ca,
         store::{Material, set},
     },
-    dns::key::TsigKey,
 };
 use xmpp_edge_proxy::contacts::Database;
 use xmpp_edge_tests::mistakes;
@@ -37,7 +37,7 @@ fn every_fault_of_another_secret_is_listed() {
         messages.extend(read.err().map(|it| it.to_string()));
     }
     for secret in [material(&[]), material(&[("secret", "short")])] {
-        let read = internal::dialback_of(&secret, "dialback");
+        let read = internal_ca::dialback_of(&secret, "dialback");
         messages.extend(read.err().map(|it| it.to_string()));
     }
     let url = "postgres://edge:secret@db.example/contacts";

@@ -11,7 +11,7 @@ use kube::{
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
 use serde_json::{Value, json};
-use xmpp_edge_operator::certificates::pair::CertificateFacts;
+use xmpp_edge_operator::secrets::chain::CertificateFacts;
 use xmpp_edge_tests::{
     cluster::{ApiServer, CertManager, FakePod, Namespace, Operator, alone, skip},
     wait,

@@ -1,6 +1,6 @@
 //! Where a pool's certificate comes from: four modes, of which a pool has one.
 //!
-//! What each mode does with it is the operator's (`certificates/`).
+//! What each mode does with it is the operator's (`secrets/`).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

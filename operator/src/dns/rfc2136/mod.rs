@@ -22,7 +22,7 @@ use super::{
     rrset::{Name, name},
     wanted::{Place, Records, Standing, Wanted},
 };
-use crate::certificates::store::Material;
+use crate::secrets::store::Material;
 
 /// Where and how to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,506 @@
+//! The command line: what was asked for, done, and the exit code that says how it went.
+//!
+//! Results go to stdout, logs and faults to stderr. 0: fine; 1: what was asked for is not so, or
+//! could not be done; 2: wrong usage.
+
+mod offline;
+mod preflight;
+mod prepare_uninstall;
+pub mod run;
+
+use std::{
+    collections::BTreeSet,
+    io::{IsTerminal, Write},
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+    str::FromStr,
+    time::Duration,
+};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+use xmpp_edge_crds::{domain::DomainName, kinds};
+use xmpp_edge_proxy::{
+    arguments::{address, address_and_port},
+    dns::TrustAnchors,
+};
+
+use self::offline::{explain, render};
+use crate::{
+    controllers::namespace::snapshot::{AllowedDomains, Settings},
+    dns::OwnerId,
+    lync,
+    runtime::caches::Scope,
+    standalone::{self, reader::ReadError},
+};
+
+/// Controlled XMPP federation: operator, standalone edge, and the tools around them.
+#[derive(Debug, Parser)]
+#[command(name = "xmpp-edge-operator", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// Form of the logs on stderr; what is logged is set by RUST_LOG.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true)]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Form of the result on stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the controllers in a cluster.
+    ///
+    /// Watches the kinds, provisions what EdgePools need and says in each object's status how it
+    /// stands. Of several replicas one leads. Access as kubectl has it, or by the pod's
+    /// ServiceAccount.
+    Run(Run),
+    /// Say from inside a cluster whether an operator works there.
+    ///
+    /// API server, definitions of the kinds, a leader, metrics; exit code 1 where one is not so.
+    /// It changes nothing.
+    Check(Check),
+    /// Let go of what only an operator could finish, before it is gone for good.
+    ///
+    /// Takes the lease from the operators, so that none acts any more, and the finalizer for DNS
+    /// off the pools, so that they can be deleted; says on stderr which records stay. Pods go on.
+    /// Run by the chart before it is uninstalled; may be repeated.
+    #[command(alias = "release")]
+    PrepareUninstall(PrepareUninstall),
+    /// Run an edge from YAML files, without Kubernetes.
+    ///
+    /// Reads the kinds, Secrets and ConfigMaps from the files, compiles them, runs the proxy, and
+    /// follows edits. A broken edit keeps the last good state and is logged.
+    Standalone(Standalone),
+    /// Check manifests offline: the same diagnostics as the conditions in a cluster.
+    ///
+    /// Exit code 1 on any error; warnings are printed.
+    Validate(ManifestArgs),
+    /// Print the EdgeConfig and the objects that a cluster would get; secret data is elided.
+    Render(ManifestArgs),
+    /// Say whether a chat message would pass, and every rule that led to it.
+    ///
+    /// Exit code 0 whether it passes or not.
+    Explain(Explain),
+    /// Print the CustomResourceDefinitions, or the reference that is made from them.
+    Crds(Crds),
+    /// Turn an export of Lync's cmdlets (JSON or CLIXML) into manifests on stdout.
+    ///
+    /// Understands Get-CsXmppAllowedPartner, Get-CsExternalAccessPolicy and
+    /// Get-CsXmppGatewayConfiguration; what has no equivalent is a warning on stderr.
+    ImportLync(ImportLync),
+}
+
+#[derive(Debug, Args)]
+struct Crds {
+    /// `yaml` for `kubectl apply`, `markdown` for people.
+    #[arg(long, value_enum, default_value_t = Definitions::Yaml)]
+    output: Definitions,
+}
+
+/// Form in which the definitions are printed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Definitions {
+    Yaml,
+    Markdown,
+}
+
+#[derive(Debug, Args)]
+struct ImportLync {
+    /// The export.
+    file: PathBuf,
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+/// Which namespaces are an operator's.
+#[derive(Debug, Args)]
+struct Watched {
+    /// Namespace to watch, in place of the operator's own; may be given again.
+    #[arg(long, value_name = "NS", conflicts_with = "cluster_wide")]
+    watch_namespace: Vec<String>,
+    /// Watch all namespaces.
+    #[arg(long)]
+    cluster_wide: bool,
+}
+
+#[derive(Debug, Args)]
+struct Check {
+    /// Lease by which one of several replicas leads, in the operator's namespace.
+    #[arg(long, value_name = "NAME", default_value = "xmpp-edge-operator")]
+    lease_name: String,
+    /// Admin port of an operator, to read its metrics.
+    #[arg(long, value_name = "HOST:PORT")]
+    admin: Option<String>,
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+struct PrepareUninstall {
+    #[command(flatten)]
+    watched: Watched,
+    /// Lease by which one of several replicas leads, in the operator's namespace.
+    #[arg(long, value_name = "NAME", default_value = "xmpp-edge-operator")]
+    lease_name: String,
+    /// Give up after this many seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 120,
+        value_parser = clap::value_parser!(u64).range(20..=3600))]
+    timeout_seconds: u64,
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    #[command(flatten)]
+    watched: Watched,
+    /// Image of the proxies of pools that name none.
+    #[arg(long, value_name = "IMAGE")]
+    proxy_image: Option<String>,
+    /// Owner of this operator's DNS records; of two operators for one zone each needs its own.
+    /// Default: the UID of the operator's namespace.
+    #[arg(long, value_name = "ID")]
+    dns_owner_id: Option<String>,
+    /// Lease by which one of several replicas leads, in the operator's namespace.
+    #[arg(long, value_name = "NAME", default_value = "xmpp-edge-operator")]
+    lease_name: String,
+    /// Address of /healthz, /readyz and /metrics.
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:9090", value_parser = address_and_port)]
+    admin_listen: SocketAddr,
+    /// Domains that a namespace may have in DNS and certificates, with all below them; may be given
+    /// again. Without any, all may have all.
+    #[arg(long, value_name = "NS=DOMAIN,...")]
+    allowed_domains: Vec<AllowedEntry>,
+}
+
+/// One `--allowed-domains`.
+#[derive(Clone, Debug)]
+struct AllowedEntry {
+    namespace: String,
+    domains: BTreeSet<DomainName>,
+}
+
+impl FromStr for AllowedEntry {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (namespace, domains) = text
+            .split_once('=')
+            .filter(|(namespace, _)| !namespace.is_empty())
+            .ok_or("give a namespace and its domains, such as chat=example.org,example.com")?;
+        let domains: Result<_, _> = domains
+            .split(',')
+            .filter(|domain| !domain.is_empty())
+            .map(|domain| DomainName::parse(domain).map_err(|error| error.to_string()))
+            .collect();
+        Ok(Self {
+            namespace: namespace.to_owned(),
+            domains: domains?,
+        })
+    }
+}
+
+#[derive(Debug, Args)]
+struct Standalone {
+    /// Directory of the manifests (*.yaml, *.yml, *.json).
+    #[arg(long, value_name = "DIR")]
+    manifests: PathBuf,
+    /// Directory of keys, certificates, contacts and status; one process at a time.
+    #[arg(long, value_name = "DIR", default_value = "xmpp-edge-state")]
+    state: PathBuf,
+    /// The EdgePool to run, where there are several: NAME or NAMESPACE/NAME.
+    #[arg(long, value_name = "NAME")]
+    pool: Option<String>,
+    /// Address of the listeners for partners (s2s, directTls); may be given again.
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0", value_parser = address)]
+    bind: Vec<IpAddr>,
+    /// Address of the listeners internal, admin and dns; may be given again. Inside servers are
+    /// led to it by the DNS view.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1", value_parser = address)]
+    internal_bind: Vec<IpAddr>,
+    /// Resolver to ask, in place of the system's.
+    #[arg(long, value_name = "IP:PORT", value_parser = address_and_port)]
+    resolver: Option<SocketAddr>,
+    /// Whose the DNS records are among those that publish into the same zone; default: an id made
+    /// once and kept in the state directory.
+    #[arg(long, value_name = "ID")]
+    dns_owner_id: Option<OwnerId>,
+    /// DNSKEY records from which DNSSEC is validated, in place of the root's own keys.
+    #[arg(long, value_name = "FILE", value_parser = trust_anchors)]
+    trust_anchors: Option<TrustAnchors>,
+}
+
+#[derive(Debug, Args)]
+struct ManifestArgs {
+    /// Directory of the manifests (*.yaml, *.yml, *.json).
+    #[arg(long, value_name = "DIR")]
+    manifests: PathBuf,
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+struct Explain {
+    #[command(flatten)]
+    look: ManifestArgs,
+    /// Sender, user@domain.
+    #[arg(long, value_name = "JID")]
+    from: String,
+    /// Recipient, user@domain.
+    #[arg(long, value_name = "JID")]
+    to: String,
+}
+
+/// What was asked for is not so.
+const EXIT_FAILURE: u8 = 1;
+/// Wrong usage; clap ends with the same.
+const EXIT_USAGE: u8 = 2;
+
+/// Why a command did not come to its end.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Standalone(#[from] standalone::run::RunError),
+    #[error(transparent)]
+    Run(#[from] run::RunError),
+    #[error(transparent)]
+    PrepareUninstall(#[from] prepare_uninstall::PrepareUninstallError),
+    #[error(transparent)]
+    Unexplained(#[from] explain::Unexplained),
+    #[error("cannot read {path}: {source}; give the file of an export", path = path.display())]
+    Export {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Import(#[from] lync::ImportError),
+    #[error("cannot render: {0}")]
+    Render(#[from] render::RenderError),
+    #[error("cannot write the result as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("cannot write the result as YAML: {0}")]
+    Yaml(#[from] serde_saphyr::ser::Error),
+    #[error("{0}")]
+    System(#[from] std::io::Error),
+}
+
+impl Failure {
+    fn code(&self) -> u8 {
+        match self {
+            Self::Read(_)
+            | Self::Export { .. }
+            | Self::Unexplained(explain::Unexplained::Jid { .. }) => EXIT_USAGE,
+            _ => EXIT_FAILURE,
+        }
+    }
+}
+
+/// Does what the command line asks for.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log_to_stderr(cli.log_format);
+    let done = match cli.command {
+        Command::Run(options) => operate(options),
+        Command::Check(asked) => check(asked),
+        Command::PrepareUninstall(options) => prepare_uninstall(options),
+        Command::Standalone(options) => standalone(options),
+        Command::Validate(look) => offline::validate(&look),
+        Command::Render(look) => offline::render(&look),
+        Command::Explain(asked) => offline::explain(&asked),
+        Command::Crds(asked) => print(&match asked.output {
+            Definitions::Yaml => kinds::yaml(),
+            Definitions::Markdown => kinds::reference::markdown(),
+        })
+        .map(|()| 0),
+        Command::ImportLync(asked) => offline::import(&asked),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            let _ = writeln!(std::io::stderr(), "error: {failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+fn log_to_stderr(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+/// A reader that closed its end has what it wanted.
+fn print(text: &str) -> Result<(), Failure> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
+}
+
+fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    print(&format!("{}\n", serde_json::to_string_pretty(value)?))
+}
+
+fn operate(options: Run) -> Result<u8, Failure> {
+    let mut allowed = AllowedDomains::default();
+    for entry in options.allowed_domains {
+        allowed
+            .0
+            .entry(entry.namespace)
+            .or_default()
+            .extend(entry.domains);
+    }
+    let options = run::Options {
+        watch_namespaces: options.watched.watch_namespace.into_iter().collect(),
+        cluster_wide: options.watched.cluster_wide,
+        lease_name: options.lease_name,
+        admin_listen: options.admin_listen,
+        settings: Settings {
+            proxy_image: options.proxy_image,
+            dns_owner_id: options.dns_owner_id,
+            allowed_domains: (!allowed.0.is_empty()).then_some(allowed),
+        },
+    };
+    // Looks at large namespaces take a thread for a while, each with memory of its own. The lease is
+    // on the main thread, which they do not hold up.
+    run_until_signal(Some(2), |stop| async move {
+        run::run(options, stop).await?;
+        Ok(0)
+    })
+}
+
+fn check(asked: Check) -> Result<u8, Failure> {
+    let options = preflight::Options {
+        lease_name: asked.lease_name,
+        admin: asked.admin,
+    };
+    run_until_signal(None, |stop| async move {
+        let found = tokio::select! {
+            found = preflight::check(&options) => found,
+            () = stop.cancelled() => return Ok(EXIT_FAILURE),
+        };
+        match asked.output {
+            Output::Json => print_json(&found)?,
+            Output::Text => {
+                for finding in &found {
+                    let verdict = if finding.fine { "ok" } else { "NOT OK" };
+                    print(&format!("{verdict}  {}: {}\n", finding.what, finding.text))?;
+                }
+            }
+        }
+        Ok(if found.iter().all(|it| it.fine) {
+            0
+        } else {
+            EXIT_FAILURE
+        })
+    })
+}
+
+fn prepare_uninstall(options: PrepareUninstall) -> Result<u8, Failure> {
+    let watched = options.watched;
+    let options = prepare_uninstall::Options {
+        scope: if watched.cluster_wide {
+            Some(Scope::Cluster)
+        } else if watched.watch_namespace.is_empty() {
+            None
+        } else {
+            Some(Scope::Namespaces(
+                watched.watch_namespace.into_iter().collect(),
+            ))
+        },
+        lease_name: options.lease_name,
+        timeout: Duration::from_secs(options.timeout_seconds),
+    };
+    run_until_signal(None, |stop| async move {
+        let released = tokio::select! {
+            released = prepare_uninstall::prepare_uninstall(&options) => released?,
+            () = stop.cancelled() => return Ok(EXIT_FAILURE),
+        };
+        let mut out = std::io::stderr().lock();
+        for pool in &released {
+            let _ = writeln!(out, "released: EdgePool {}/{}", pool.namespace, pool.name);
+            for record in &pool.records {
+                let _ = writeln!(out, "stays in DNS: {record}");
+            }
+        }
+        let _ = writeln!(out, "done: {} EdgePools released", released.len());
+        Ok(0)
+    })
+}
+
+fn trust_anchors(path: &str) -> Result<TrustAnchors, String> {
+    TrustAnchors::from_file(path).map_err(|fault| fault.to_string())
+}
+
+fn standalone(options: Standalone) -> Result<u8, Failure> {
+    let options = standalone::run::Options {
+        manifests: options.manifests,
+        state: options.state,
+        pool: options.pool,
+        bind: options.bind,
+        internal_bind: options.internal_bind,
+        resolver: options.resolver,
+        dns_owner: options.dns_owner_id,
+        trust_anchors: options.trust_anchors.unwrap_or_default(),
+    };
+    run_until_signal(None, |stop| async move {
+        standalone::run::run(options, stop).await?;
+        Ok(0)
+    })
+}
+
+/// Runs what runs until SIGTERM or SIGINT.
+fn run_until_signal<F>(
+    threads: Option<usize>,
+    work: impl FnOnce(CancellationToken) -> F,
+) -> Result<u8, Failure>
+where
+    F: Future<Output = Result<u8, Failure>>,
+{
+    // One provider for the whole process; a second attempt to install it changes nothing.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        runtime.worker_threads(threads);
+    }
+    let runtime = runtime.enable_all().build()?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        let (mut terminate, mut interrupt) = (
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        );
+        let told = stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            told.cancel();
+        });
+        work(stop).await
+    })
+}

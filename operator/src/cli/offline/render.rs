@@ -1,0 +1,158 @@
+//! `render`: what a cluster would get, as far as it follows from the manifests alone.
+//!
+//! The objects are those of the very plan that the controllers apply. Secrets are named with their
+//! keys; their data is elided. Nothing is kept.
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use serde::Serialize;
+use serde_json::{Value, json};
+use xmpp_edge_crds::{
+    edge_config::{EdgeConfig, shards},
+    kinds::EdgePool,
+};
+
+use super::inspection::{Inspection, Namespace};
+use crate::{
+    controllers::pool::{
+        plan::{self, Facts, secrets},
+        read,
+    },
+    dns::records,
+    secrets::CertificateError,
+};
+
+/// What stands in place of secret data.
+const ELIDED: &str = "(elided)";
+/// Where the chart puts the operator unless it is told otherwise.
+const OPERATOR_NAMESPACE: &str = "xmpp-edge-system";
+
+/// One pool: its document, the objects it leads to, the records it wants.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rendered {
+    pub pool: String,
+    pub namespace: String,
+    pub edge_config: EdgeConfig,
+    pub objects: Vec<Value>,
+    /// Lines of a zone file.
+    pub records: Vec<String>,
+}
+
+/// Why nothing can be rendered.
+#[derive(Debug, thiserror::Error)]
+pub enum RenderError {
+    /// A document does not fit into eight ConfigMaps.
+    #[error(transparent)]
+    TooLarge(#[from] shards::EncodeError),
+    #[error(transparent)]
+    Certificates(#[from] CertificateError),
+    #[error("an object has no JSON form: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Renders every pool in force.
+///
+/// # Errors
+/// [`RenderError`].
+pub fn render(inspection: &Inspection, now: Timestamp) -> Result<Vec<Rendered>, RenderError> {
+    let mut rendered = Vec::new();
+    for namespace in &inspection.namespaces {
+        for config in namespace.compiled.configs.values() {
+            rendered.extend(render_pool(namespace, config, now)?);
+        }
+    }
+    Ok(rendered)
+}
+
+fn render_pool(
+    namespace: &Namespace,
+    config: &EdgeConfig,
+    now: Timestamp,
+) -> Result<Option<Rendered>, RenderError> {
+    let pools = &namespace.world.pools;
+    // Nothing was in force before, so that a pool in force can be read.
+    let Some(pool) = pools.iter().find(|pool| pool.name_any() == config.pool) else {
+        return Ok(None);
+    };
+    let mut pool = pool.clone();
+    pool.metadata.namespace = Some(config.namespace.clone());
+    Ok(Some(Rendered {
+        pool: config.pool.clone(),
+        namespace: namespace.name.clone(),
+        edge_config: config.clone(),
+        objects: objects(namespace, &pool, config, now)?,
+        records: records::of_pool(&pool.spec),
+    }))
+}
+
+fn objects(
+    namespace: &Namespace,
+    pool: &EdgePool,
+    config: &EdgeConfig,
+    now: Timestamp,
+) -> Result<Vec<Value>, RenderError> {
+    let mut objects = Vec::new();
+    let held = |name: &str| namespace.world.secrets.get(name).cloned();
+    let secrets = secrets::plan(Some(pool), config, &held, now)?;
+    for (entry, material) in &secrets.entries {
+        let data: serde_json::Map<String, Value> = material
+            .keys()
+            .map(|key| (key.clone(), Value::from(ELIDED)))
+            .collect();
+        objects.push(json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": secrets::secret_type(material),
+            "metadata": {
+                "name": entry.to_string(),
+                "namespace": config.namespace,
+                "labels": secrets::labels(entry, pool),
+            },
+            "stringData": data,
+        }));
+    }
+    let mut internal_ca = secrets.internal_ca.manifest()?;
+    internal_ca["data"]["ca.crt"] = Value::from(ELIDED);
+    objects.push(internal_ca);
+    let facts = Facts {
+        proxy_image: read::DEFAULT_PROXY_IMAGE,
+        operator: Some(read::operator_peer(OPERATOR_NAMESPACE)),
+        database: read::database_of(&namespace.world, pool),
+        volume: None,
+        written: None,
+        after: None,
+    };
+    let plan = plan::plan(pool, config, &facts);
+    if let Some(error) = plan.too_large {
+        return Err(error.into());
+    }
+    for child in &plan.children {
+        objects.push(child.manifest()?);
+    }
+    Ok(objects)
+}
+
+/// As YAML: a document each, comments between them for a reader.
+///
+/// # Errors
+/// [`serde_saphyr::ser::Error`] should a value have no YAML form.
+pub fn yaml(rendered: &[Rendered]) -> Result<String, serde_saphyr::ser::Error> {
+    let mut text = String::new();
+    for pool in rendered {
+        text.push_str(&format!(
+            "# EdgeConfig of pool {}/{}\n---\n",
+            pool.namespace, pool.pool
+        ));
+        text.push_str(&serde_saphyr::to_string(&pool.edge_config)?);
+        for object in &pool.objects {
+            text.push_str("---\n");
+            text.push_str(&serde_saphyr::to_string(object)?);
+        }
+        text.push_str("# Records\n");
+        for record in &pool.records {
+            text.push_str(&format!("# {record}\n"));
+        }
+    }
+    Ok(text)
+}

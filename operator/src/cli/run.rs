@@ -1,0 +1,266 @@
+//! `xmpp-edge-operator run`: watches first, then the lease, then the controllers; and the end in
+//! order.
+//!
+//! Only who leads acts. Who loses the lease ends the process, so that nothing of it can act on.
+
+use std::{collections::BTreeSet, io::Write, net::SocketAddr, sync::Arc};
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client, Config, client::ClientBuilder};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use tower::util::MapResultLayer;
+
+use crate::{
+    controllers::namespace::{
+        reconciler::Organisation,
+        snapshot::{Context, Settings},
+    },
+    proxy_status::{Poller, Reports},
+    runtime::{
+        backoff::Backoff,
+        caches::{Caches, Scope},
+        events::Events,
+        leader::lease::{Candidate, Ended},
+        metrics::Metrics,
+        server,
+    },
+    status::queue::Writer,
+};
+
+/// What `run` was told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Namespaces to watch; empty: the operator's own.
+    pub watch_namespaces: BTreeSet<String>,
+    pub cluster_wide: bool,
+    pub lease_name: String,
+    pub admin_listen: SocketAddr,
+    pub settings: Settings,
+}
+
+/// Why the operator could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(
+        "there is no access to a cluster: {0}; run it in a pod with a ServiceAccount, or set KUBECONFIG"
+    )]
+    Access(#[from] kube::config::InferConfigError),
+    #[error("the client for the API server cannot be made: {0}")]
+    Client(#[from] kube::Error),
+    #[error("cannot listen on {address}: {source}; choose another --admin-listen")]
+    Listen {
+        address: SocketAddr,
+        source: std::io::Error,
+    },
+    #[error("the lease was lost: another replica leads now, or it could not be renewed in time")]
+    LeaseLost,
+}
+
+/// A client whose requests are counted.
+fn client(config: Config, metrics: &Arc<Metrics>) -> kube::Result<Client> {
+    let metrics = metrics.clone();
+    let counted = MapResultLayer::new(move |answer: Result<hyper::Response<_>, _>| {
+        metrics.api_answered(answer.as_ref().ok().map(|it| it.status().as_u16()));
+        answer
+    });
+    Ok(ClientBuilder::try_from(config)?
+        .with_layer(&counted)
+        .build())
+}
+
+/// Runs until `stop` or until the lease is lost. Says on one line of stdout when it is ready.
+///
+/// # Errors
+/// [`RunError`]; an API server that does not answer is waited for.
+pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunError> {
+    let config = Config::infer().await?;
+    let namespace = config.default_namespace.clone();
+    let metrics = Arc::new(Metrics::default());
+    let client = client(config, &metrics)?;
+    let scope = scope(&options, &namespace);
+    let identity = identity();
+    tracing::info!(identity, namespace, watches = %scope, "starting");
+
+    let listener = server::bind(options.admin_listen).await;
+    let listener = listener.map_err(|source| RunError::Listen {
+        address: options.admin_listen,
+        source,
+    })?;
+    let address = listener.local_addr().unwrap_or(options.admin_listen);
+    let (caches, fresh) = Caches::new();
+    let mut tasks = JoinSet::new();
+    let served = server::serve(listener, caches.clone(), metrics.clone(), stop.clone());
+    tasks.spawn(async move {
+        if let Err(error) = served.await {
+            tracing::error!(%error, "the admin port is gone");
+        }
+    });
+    caches.start(&client, &scope, &mut tasks);
+    tokio::select! {
+        () = caches.all_read() => {}
+        () = stop.cancelled() => return Ok(()),
+    }
+    announce(address);
+
+    let (leads, leading) = watch::channel(false);
+    let give_up = CancellationToken::new();
+    let candidate = Candidate::new(
+        client.clone(),
+        &namespace,
+        options.lease_name.clone(),
+        identity.clone(),
+    );
+    let act = Act {
+        client,
+        caches,
+        metrics,
+        namespace,
+        identity,
+        settings: options.settings,
+    };
+    let candidacy = candidate.run(&leads, &give_up);
+    tokio::pin!(candidacy);
+    // Nothing acts any more after this block: what acts ends with its future.
+    let ended = {
+        let acting = act.while_leading(leading, fresh);
+        tokio::select! {
+            biased;
+            ended = &mut candidacy => Some(ended),
+            () = acting => Some(Ended::Lost),
+            () = stop.cancelled() => None,
+        }
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            tracing::info!("stopping");
+            give_up.cancel();
+            candidacy.await
+        }
+    };
+    match ended {
+        Ended::Stopped => Ok(()),
+        Ended::Lost => Err(RunError::LeaseLost),
+    }
+}
+
+fn scope(options: &Options, own: &str) -> Scope {
+    if options.cluster_wide {
+        Scope::Cluster
+    } else if options.watch_namespaces.is_empty() {
+        Scope::Namespaces([own.to_owned()].into())
+    } else {
+        Scope::Namespaces(options.watch_namespaces.clone())
+    }
+}
+
+/// Of this process alone: the pod's name, and something that a restart of it does not have.
+fn identity() -> String {
+    let pod = std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME"));
+    let mut suffix = [0_u8; 8];
+    // Without random bytes the time still tells two starts of a pod apart.
+    if aws_lc_rs::rand::fill(&mut suffix).is_err() {
+        suffix = jiff::Timestamp::now().as_microsecond().to_be_bytes();
+    }
+    let pod = pod.unwrap_or_else(|_| "xmpp-edge-operator".to_owned());
+    format!("{pod}_{:016x}", u64::from_be_bytes(suffix))
+}
+
+/// Results go to stdout; a closed stdout is no reason to stop.
+fn announce(address: SocketAddr) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "ready: admin port {address}").and_then(|()| out.flush());
+}
+
+/// What acting takes.
+struct Act {
+    client: Client,
+    caches: Arc<Caches>,
+    metrics: Arc<Metrics>,
+    namespace: String,
+    identity: String,
+    settings: Settings,
+}
+
+impl Act {
+    /// Waits for the lease, then acts until dropped. It returns only where a part of it failed in a
+    /// way that only a new process mends.
+    async fn while_leading(
+        self,
+        mut leading: watch::Receiver<bool>,
+        mut fresh: mpsc::UnboundedReceiver<String>,
+    ) {
+        if leading.wait_for(|leads| *leads).await.is_err() {
+            return;
+        }
+        self.metrics.leader.set(1);
+        let context = Arc::new(self.context().await);
+        let poller = Poller::new(context.caches.clone(), context.reports.clone());
+        // What pods have loaded is known before anything is said of it.
+        poller.begin().await;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { poller.run().await });
+        let writer = context.clone();
+        tasks.spawn(async move { writer.writer.run(&writer.caches).await });
+        loop {
+            tokio::select! {
+                Some(namespace) = fresh.recv() => {
+                    tasks.spawn(Organisation::new(context.clone(), namespace).run());
+                }
+                Some(ended) = tasks.join_next() => {
+                    tracing::error!(?ended, "a part of the operator ended for an internal fault");
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn context(self) -> Context {
+        let dns_owner_id = match &self.settings.dns_owner_id {
+            Some(id) => Some(id.clone()),
+            None => namespace_uid(&self.client, &self.namespace).await,
+        };
+        Context {
+            events: Events::new(self.client.clone(), &self.identity),
+            client: self.client,
+            caches: self.caches,
+            writer: Writer::new(
+                self.metrics.statuses_waiting.clone(),
+                self.metrics.errors.clone(),
+            ),
+            metrics: self.metrics,
+            reports: Arc::new(Reports::default()),
+            pools: crate::controllers::pool::Memory::default(),
+            settings: self.settings,
+            namespace: self.namespace,
+            dns_owner_id,
+        }
+    }
+}
+
+/// The UID of the operator's namespace; `None` where it may not be read.
+async fn namespace_uid(client: &Client, namespace: &str) -> Option<String> {
+    let api: Api<Namespace> = Api::all(client.clone());
+    let mut backoff = Backoff::api_server();
+    loop {
+        match api.get(namespace).await {
+            Ok(found) => return found.metadata.uid,
+            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => {
+                tracing::error!(
+                    namespace,
+                    error = %status.message,
+                    "the UID of the operator's namespace, which marks its DNS records, cannot be read: grant `get` on it, or set --dns-owner-id"
+                );
+                return None;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the API server does not answer; it is tried again");
+                tokio::time::sleep(backoff.wait()).await;
+            }
+        }
+    }
+}

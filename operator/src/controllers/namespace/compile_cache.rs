@@ -1,0 +1,338 @@
+//! Compiling a namespace only when what it is compiled from changed: what pods say, what is written
+//! of it and whose pods roll is none of that.
+//!
+//! Compiling stays the pure function that it is; here its last result is kept beside a print of its
+//! inputs. The print names forms of objects, never their content.
+
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Resource, ResourceExt};
+use xmpp_edge_crds::edge_config::EdgeConfig;
+
+use super::inputs::{self, internal_service_name};
+use crate::{
+    compile::{self, Compiled, World},
+    runtime::{caches::Caches, decoded::Loose, store::Table},
+};
+
+/// A namespace and what it compiles to.
+#[derive(Clone, Default)]
+pub struct Compilation {
+    pub world: Arc<World>,
+    pub compiled: Arc<Compiled>,
+}
+
+/// The newest compilation of one namespace.
+#[derive(Default)]
+pub struct Inputs {
+    newest: Option<(Print, Compilation)>,
+}
+
+/// Equal while nothing changed that compiling reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Print {
+    objects: u64,
+    /// The last documents, which are an input too: of each pool its generation.
+    last: BTreeMap<String, u64>,
+}
+
+impl Inputs {
+    /// The namespace as it stands, compiled; says whether it had to be.
+    pub fn compile(
+        &mut self,
+        caches: &Caches,
+        namespace: &str,
+        last: &BTreeMap<String, EdgeConfig>,
+    ) -> (Compilation, bool) {
+        // Before anything is read: what changes meanwhile makes another print next time.
+        let generations = last.iter();
+        let print = Print {
+            objects: objects(caches, namespace),
+            last: generations
+                .map(|(pool, config)| (pool.clone(), config.generation))
+                .collect(),
+        };
+        if let Some((of, compilation)) = &self.newest
+            && *of == print
+        {
+            return (compilation.clone(), false);
+        }
+        // Of thousands of objects two compilations are not held at a time.
+        self.newest = None;
+        let world = inputs::world(caches, namespace);
+        let compiled = compile::compile(&world, last);
+        let compilation = Compilation {
+            world: Arc::new(world),
+            compiled: Arc::new(compiled),
+        };
+        self.newest = Some((print, compilation.clone()));
+        (compilation, true)
+    }
+}
+
+/// A print of the forms of all that [`inputs::world`] reads.
+fn objects(caches: &Caches, namespace: &str) -> u64 {
+    let mut print = DefaultHasher::new();
+    specs(&caches.partners, namespace, &mut print);
+    specs(&caches.policies, namespace, &mut print);
+    // Those of other namespaces may have a domain.
+    for pool in caches.pools.all() {
+        spec(pool.meta(), &mut print);
+        // What is remembered of records is one, and pools are provisioned from the world.
+        pool.annotations().hash(&mut print);
+        let service = internal_service_name(&pool.name_any());
+        let service = caches.services.get(namespace, &service);
+        service.map(|it| it.resource_version()).hash(&mut print);
+    }
+    for map in caches.config_maps.in_namespace(namespace) {
+        map.metadata.name.hash(&mut print);
+        // The documents themselves are binary, and are given as such.
+        if map.data.is_some() {
+            form(&map.metadata, &mut print);
+        }
+    }
+    for secret in caches.secrets.in_namespace(namespace) {
+        secret.metadata.name.hash(&mut print);
+        form(&secret.metadata, &mut print);
+    }
+    print.finish()
+}
+
+fn specs<K: Resource>(table: &Table<Loose<K>>, namespace: &str, print: &mut impl Hasher) {
+    for object in table.in_namespace(namespace) {
+        spec(object.meta(), print);
+    }
+}
+
+/// A generation is a form of the spec; a status has none.
+fn spec(metadata: &ObjectMeta, print: &mut impl Hasher) {
+    metadata.namespace.hash(print);
+    metadata.name.hash(print);
+    metadata.uid.hash(print);
+    metadata.generation.hash(print);
+    metadata.deletion_timestamp.is_some().hash(print);
+}
+
+fn form(metadata: &ObjectMeta, print: &mut impl Hasher) {
+    metadata.uid.hash(print);
+    metadata.resource_version.hash(print);
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde::de::DeserializeOwned;
+    use serde_json::{Value, json};
+
+    /// A namespace with a pool, a partner that trusts what a ConfigMap says, and a Secret.
+    struct Held {
+        caches: Arc<Caches>,
+        inputs: Inputs,
+        last: BTreeMap<String, EdgeConfig>,
+        version: u64,
+    }
+
+    impl Held {
+        fn new() -> Self {
+            let mut held = Self {
+                caches: Caches::new().0,
+                inputs: Inputs::default(),
+                last: BTreeMap::new(),
+                version: 0,
+            };
+            held.put(&pool(), |caches| &caches.pools);
+            held.put(&partner(), |caches| &caches.partners);
+            let last = held.compile().0.compiled.configs.clone();
+            held.last = last;
+            held.compile();
+            assert!(!held.compile().1, "nothing changed");
+            held
+        }
+
+        fn put<K: Resource + DeserializeOwned>(
+            &mut self,
+            object: &Value,
+            table: fn(&Caches) -> &Table<K>,
+        ) {
+            self.version += 1;
+            let mut object = object.clone();
+            object["metadata"]["namespace"] = json!("n");
+            object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+            table(&self.caches).put(serde_json::from_value(object).unwrap());
+        }
+
+        fn compile(&mut self) -> (Compilation, bool) {
+            self.inputs.compile(&self.caches, "n", &self.last)
+        }
+    }
+
+    fn pool() -> Value {
+        json!({
+            "apiVersion": "xmpp-edge.dev/v1alpha1", "kind": "EdgePool",
+            "metadata": {"name": "hq", "uid": "hq", "generation": 1},
+            "spec": {"site": "hq", "domains": ["org.example"], "accessEdge": {"fqdn": "edge.org.example"},
+                "gateways": [{"domains": ["org.example"], "address": "inside.example:5269"}],
+                "certificate": {"selfSigned": {}}},
+        })
+    }
+
+    fn partner() -> Value {
+        json!({
+            "apiVersion": "xmpp-edge.dev/v1alpha1", "kind": "XmppFederatedPartner",
+            "metadata": {"name": "p", "uid": "p", "generation": 1}, "spec": {"domain": "p.example"},
+        })
+    }
+
+    fn with(mut object: Value, pointer: &str, value: Value) -> Value {
+        let (parent, field) = pointer.rsplit_once('/').unwrap();
+        object.pointer_mut(parent).unwrap()[field] = value;
+        object
+    }
+
+    fn map(data: Value) -> Value {
+        let mut map =
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m", "uid": "m"}});
+        map.as_object_mut()
+            .unwrap()
+            .extend(data.as_object().unwrap().clone());
+        map
+    }
+
+    #[test]
+    fn what_compiling_reads_is_compiled_anew_and_nothing_else_is() {
+        let named = |name: &str, kind: &str| json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "uid": name}});
+        type Change<'a> = Box<dyn Fn(&mut Held) + 'a>;
+        let table: Vec<(&str, bool, Change<'_>)> = vec![
+            (
+                "a partner's spec",
+                true,
+                Box::new(|held| {
+                    let edited = with(partner(), "/spec/suspended", json!(true));
+                    held.put(&with(edited, "/metadata/generation", json!(2)), |it| {
+                        &it.partners
+                    });
+                }),
+            ),
+            (
+                "a partner's status",
+                false,
+                Box::new(|held| {
+                    held.put(
+                        &with(partner(), "/status", json!({"observedGeneration": 1})),
+                        |it| &it.partners,
+                    );
+                }),
+            ),
+            (
+                "a partner on its way out",
+                true,
+                Box::new(|held| {
+                    let going = json!("2026-01-01T00:00:00Z");
+                    held.put(
+                        &with(partner(), "/metadata/deletionTimestamp", going),
+                        |it| &it.partners,
+                    );
+                }),
+            ),
+            (
+                "a partner that is gone",
+                true,
+                Box::new(|held| held.caches.partners.forget("n", "p")),
+            ),
+            (
+                "a pool's status",
+                false,
+                Box::new(|held| {
+                    held.put(
+                        &with(pool(), "/status", json!({"observedGeneration": 1})),
+                        |it| &it.pools,
+                    );
+                }),
+            ),
+            (
+                "a pool's memory of records",
+                true,
+                Box::new(|held| {
+                    held.put(
+                        &with(pool(), "/metadata/annotations", json!({"a": "b"})),
+                        |it| &it.pools,
+                    );
+                }),
+            ),
+            (
+                "a ConfigMap",
+                true,
+                Box::new(|held| {
+                    held.put(&map(json!({"data": {"k": "v"}})), |it| &it.config_maps);
+                }),
+            ),
+            (
+                "a Secret",
+                true,
+                Box::new(|held| held.put(&named("s", "Secret"), |it| &it.secrets)),
+            ),
+            (
+                "where inside servers find the pool",
+                true,
+                Box::new(|held| {
+                    held.put(&named("hq-internal", "Service"), |it| &it.services);
+                }),
+            ),
+            (
+                "the Service for partners",
+                false,
+                Box::new(|held| {
+                    held.put(&named("hq", "Service"), |it| &it.services);
+                }),
+            ),
+            (
+                "a pod",
+                false,
+                Box::new(|held| held.put(&named("hq-1", "Pod"), |it| &it.pods)),
+            ),
+            (
+                "a last document",
+                true,
+                Box::new(|held| {
+                    held.last.get_mut("hq").unwrap().generation += 1;
+                }),
+            ),
+        ];
+        for (case, expected, change) in table {
+            let mut held = Held::new();
+            change(&mut held);
+            assert_eq!(held.compile().1, expected, "{case}");
+            assert!(!held.compile().1, "{case}: once");
+        }
+    }
+
+    #[test]
+    fn a_document_that_was_written_is_not_compiled_for_its_own_sake() {
+        let mut held = Held::new();
+        held.put(&map(json!({"binaryData": {"shard": "AA=="}})), |it| {
+            &it.config_maps
+        });
+        held.compile();
+        held.put(&map(json!({"binaryData": {"shard": "AQ=="}})), |it| {
+            &it.config_maps
+        });
+        assert!(!held.compile().1);
+    }
+
+    #[test]
+    fn a_pool_of_another_namespace_may_take_a_domain() {
+        let mut held = Held::new();
+        let mut other = with(pool(), "/metadata/namespace", json!("other"));
+        other["metadata"]["uid"] = json!("other");
+        held.caches
+            .pools
+            .put(serde_json::from_value(other).unwrap());
+        assert!(held.compile().1);
+    }
+}

@@ -1,0 +1,300 @@
+//! Caches → [`World`]: one namespace as it stands, for the compile step.
+//!
+//! It copies and judges nothing but one thing: an own domain belongs to one watched namespace.
+//! Status is never read.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::{Secret, Service},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{Resource, ResourceExt};
+use xmpp_edge_crds::{
+    edge_config::{EdgeConfig, shards},
+    kinds::{EdgePool, ExternalAccessPolicy, XmppFederatedPartner, conditions::Reason},
+};
+use zeroize::Zeroizing;
+
+use crate::{
+    compile::{Broken, Fault, Kind, ObjectRef, World},
+    runtime::{
+        caches::Caches,
+        decoded::{Loose, Unreadable},
+        store::Table,
+    },
+    secrets::store::Material,
+};
+
+/// Key of a shard in its ConfigMap.
+pub const SHARD_KEY: &str = "shard";
+
+/// Name of the ConfigMap that holds shard `number` of a pool.
+#[must_use]
+pub fn shard_name(pool: &str, number: usize) -> String {
+    format!("{pool}-config-{number}")
+}
+
+/// Name of the Service that servers inside reach.
+#[must_use]
+pub fn internal_service_name(pool: &str) -> String {
+    format!("{pool}-internal")
+}
+
+/// A namespace as it stands.
+#[must_use]
+pub fn world(caches: &Caches, namespace: &str) -> World {
+    let mut world = World {
+        namespace: namespace.to_owned(),
+        ..World::default()
+    };
+    let broken = &mut world.broken;
+    let pools = readable(
+        &caches.pools,
+        namespace,
+        Kind::EdgePool,
+        broken,
+        EdgePool::clone,
+    );
+    let kind = Kind::XmppFederatedPartner;
+    let light = |partner: &XmppFederatedPartner| XmppFederatedPartner {
+        metadata: identity(&partner.metadata),
+        spec: partner.spec.clone(),
+        status: None,
+    };
+    world.partners = readable(&caches.partners, namespace, kind, broken, light);
+    let kind = Kind::ExternalAccessPolicy;
+    let light = |policy: &ExternalAccessPolicy| ExternalAccessPolicy {
+        metadata: identity(&policy.metadata),
+        spec: policy.spec.clone(),
+        status: None,
+    };
+    world.policies = readable(&caches.policies, namespace, kind, broken, light);
+    let elsewhere = Elsewhere::of(caches, namespace);
+    for pool in pools {
+        match elsewhere.conflict(&pool) {
+            None => world.pools.push(pool),
+            Some(fault) => {
+                let object = ObjectRef::new(Kind::EdgePool, &pool.name_any());
+                let suspended = Some(pool.spec.suspended);
+                world.broken.insert(object, Broken { suspended, fault });
+            }
+        }
+    }
+    for map in caches.config_maps.in_namespace(namespace) {
+        let data = map.data.clone().unwrap_or_default();
+        world.config_maps.insert(map.name_any(), data);
+    }
+    for secret in caches.secrets.in_namespace(namespace) {
+        world.secrets.insert(secret.name_any(), material(&secret));
+    }
+    for pool in &world.pools {
+        let name = pool.name_any();
+        let service = caches
+            .services
+            .get(namespace, &internal_service_name(&name));
+        let addresses = service
+            .as_deref()
+            .map(service_addresses)
+            .unwrap_or_default();
+        world.inside.insert(name, addresses);
+    }
+    world
+}
+
+/// The data of a Secret.
+#[must_use]
+pub fn material(secret: &Secret) -> Material {
+    let data = secret.data.iter().flatten();
+    data.map(|(key, value)| (key.clone(), Zeroizing::new(value.0.clone())))
+        .collect()
+}
+
+/// What compiling asks of metadata: of thousands of objects the rest is a burden.
+fn identity(metadata: &ObjectMeta) -> ObjectMeta {
+    ObjectMeta {
+        name: metadata.name.clone(),
+        namespace: metadata.namespace.clone(),
+        uid: metadata.uid.clone(),
+        generation: metadata.generation,
+        creation_timestamp: metadata.creation_timestamp.clone(),
+        ..ObjectMeta::default()
+    }
+}
+
+/// Those of a kind that can be read; the others become `broken`. What is being deleted is gone.
+fn readable<K: Resource>(
+    table: &Table<Loose<K>>,
+    namespace: &str,
+    kind: Kind,
+    broken: &mut BTreeMap<ObjectRef, Broken>,
+    copy: impl Fn(&K) -> K,
+) -> Vec<K> {
+    let mut objects = Vec::new();
+    for object in table.in_namespace(namespace) {
+        if object.meta().deletion_timestamp.is_some() {
+            continue;
+        }
+        match object.as_ref() {
+            Loose::Read(object) => objects.push(copy(object)),
+            Loose::Unreadable(unreadable) => {
+                broken.insert(
+                    ObjectRef::new(kind, &object.name_any()),
+                    Broken {
+                        suspended: unreadable.suspended,
+                        fault: undecodable(unreadable),
+                    },
+                );
+            }
+        }
+    }
+    objects
+}
+
+fn undecodable(object: &Unreadable) -> Fault {
+    Fault::new(
+        Reason::Invalid,
+        format!(
+            "this operator cannot read the object ({}): it was written for another version of its CustomResourceDefinition; correct the field, or run operator and CustomResourceDefinitions of one version",
+            object.error
+        ),
+    )
+}
+
+/// The load balancer's addresses, else the cluster's own.
+fn service_addresses(service: &Service) -> Vec<IpAddr> {
+    let parsed = |texts: Vec<&str>| -> Vec<IpAddr> {
+        texts
+            .into_iter()
+            .filter_map(|text| text.parse().ok())
+            .collect()
+    };
+    let balancer = service
+        .status
+        .as_ref()
+        .and_then(|it| it.load_balancer.as_ref());
+    let ingress = balancer
+        .and_then(|it| it.ingress.as_ref())
+        .into_iter()
+        .flatten();
+    let outer = parsed(ingress.filter_map(|it| it.ip.as_deref()).collect());
+    if !outer.is_empty() {
+        return outer;
+    }
+    let ips = service
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.cluster_ips.as_ref());
+    parsed(ips.into_iter().flatten().map(String::as_str).collect())
+}
+
+/// Pools of the other watched namespaces.
+struct Elsewhere {
+    pools: Vec<Claim>,
+}
+
+struct Claim {
+    rank: Rank,
+    names: BTreeSet<String>,
+}
+
+/// The older pool has a domain; of equal age, namespace and name decide.
+type Rank = (Timestamp, String, String);
+
+fn rank(metadata: &ObjectMeta) -> Rank {
+    (
+        metadata
+            .creation_timestamp
+            .as_ref()
+            .map_or(Timestamp::MAX, |time| time.0),
+        metadata.namespace.clone().unwrap_or_default(),
+        metadata.name.clone().unwrap_or_default(),
+    )
+}
+
+fn claimed(pool: &EdgePool) -> impl Iterator<Item = &String> {
+    pool.spec
+        .domains
+        .iter()
+        .chain([&pool.spec.access_edge.fqdn])
+}
+
+impl Elsewhere {
+    fn of(caches: &Caches, namespace: &str) -> Self {
+        let all = caches.pools.all();
+        let others = all.iter().filter_map(|pool| pool.read());
+        let others = others.filter(|pool| pool.namespace().as_deref() != Some(namespace));
+        Self {
+            pools: others
+                .map(|pool| Claim {
+                    rank: rank(&pool.metadata),
+                    names: claimed(pool).cloned().collect(),
+                })
+                .collect(),
+        }
+    }
+
+    /// Why a pool of this namespace cannot have its domains.
+    fn conflict(&self, pool: &EdgePool) -> Option<Fault> {
+        let mine = rank(&pool.metadata);
+        let older = self.pools.iter().filter(|other| other.rank < mine);
+        let (name, other) = older
+            .filter_map(|other| {
+                Some((
+                    claimed(pool).find(|name| other.names.contains(*name))?,
+                    other,
+                ))
+            })
+            .next()?;
+        let (_, namespace, _) = &other.rank;
+        Some(Fault::new(
+            Reason::DomainConflict,
+            format!(
+                "{name} belongs to an older EdgePool in namespace {namespace:?}: a domain has one namespace, remove it from one of the two"
+            ),
+        ))
+    }
+}
+
+/// The document that a pool's ConfigMaps hold; `None` where there is no whole one.
+#[must_use]
+pub fn last_document(caches: &Caches, namespace: &str, pool: &str) -> Option<EdgeConfig> {
+    let mut slices = Vec::new();
+    for number in 0..shards::MAX_SHARDS {
+        let Some(map) = caches.config_maps.get(namespace, &shard_name(pool, number)) else {
+            continue;
+        };
+        let shard = map
+            .binary_data
+            .as_ref()
+            .and_then(|data| data.get(SHARD_KEY));
+        slices.extend(shard.map(|shard| shard.0.clone()));
+    }
+    match shards::decode(&slices) {
+        Ok(config) => Some(config),
+        Err(error) if error.is_incomplete() => None,
+        Err(error) => {
+            tracing::error!(namespace, pool, %error, "the configuration in force cannot be read; it is compiled anew");
+            None
+        }
+    }
+}
+
+/// Pools that ConfigMaps were written for, whether they still exist or not.
+#[must_use]
+pub fn documented_pools(caches: &Caches, namespace: &str) -> BTreeSet<String> {
+    let first = shard_name("", 0);
+    let maps = caches.config_maps.in_namespace(namespace);
+    maps.iter()
+        .filter(|map| {
+            map.binary_data
+                .as_ref()
+                .is_some_and(|data| data.contains_key(SHARD_KEY))
+        })
+        .filter_map(|map| map.name_any().strip_suffix(&first).map(str::to_owned))
+        .collect()
+}

@@ -1,0 +1,311 @@
+//! `Programmed` of a partner or a policy: whether every ready pod has loaded a generation that
+//! holds the object as it is. Other objects' changes never reset it. Pure.
+
+use std::collections::BTreeMap;
+
+use xmpp_edge_crds::kinds::conditions::{ConditionType, Reason};
+
+use super::snapshot::{PoolOutcome, Scene};
+use crate::{
+    compile::ObjectRef,
+    proxy_status::Loaded,
+    status::condition::{State, Wanted},
+};
+
+/// What one pool says.
+enum Verdict {
+    Holds,
+    /// Cannot be told now; what was said before may stand.
+    Unsure,
+    Not(Reason, String),
+}
+
+/// The condition; `None` where it cannot be told now and what was said before may stand.
+/// `accepted` is what condition `Accepted` says, `outcomes` what came of provisioning the pools.
+#[must_use]
+pub fn programmed(
+    scene: &Scene,
+    outcomes: &BTreeMap<String, PoolOutcome>,
+    object: &ObjectRef,
+    accepted: bool,
+) -> Option<Wanted> {
+    let not = |reason, message: String| {
+        let wanted = Wanted::new(ConditionType::Programmed, false, reason, message);
+        Some(wanted)
+    };
+    if !accepted {
+        return not(
+            Reason::NotAccepted,
+            "not accepted: see condition Accepted".to_owned(),
+        );
+    }
+    if scene.compiled.configs.is_empty() {
+        return not(
+            Reason::NoPool,
+            "there is no EdgePool in force in this namespace: nothing carries it".to_owned(),
+        );
+    }
+    let said = scene.diagnostics(object);
+    if let Some(said) = said
+        .iter()
+        .find(|it| it.condition == ConditionType::Programmed && !it.status)
+    {
+        return not(said.reason, said.message.clone());
+    }
+    let mut unsure = false;
+    for pool in scene.compiled.configs.keys() {
+        match of_pool(scene, outcomes.get(pool), pool, object) {
+            Verdict::Holds => {}
+            Verdict::Unsure => unsure = true,
+            Verdict::Not(reason, message) => return not(reason, message),
+        }
+    }
+    if unsure {
+        return None;
+    }
+    Some(Wanted::new(
+        ConditionType::Programmed,
+        true,
+        Reason::Programmed,
+        "",
+    ))
+}
+
+fn of_pool(
+    scene: &Scene,
+    outcome: Option<&PoolOutcome>,
+    pool: &str,
+    object: &ObjectRef,
+) -> Verdict {
+    let (needed, or_before) = scene.since.get(pool).map_or((0, true), |it| it.of(object));
+    let report = scene.reports.get(pool);
+    let loaded = report.map_or(Loaded::NoPod, crate::proxy_status::PoolReport::loaded);
+    // With no pod ready, what the last ones had loaded is what the next begin with.
+    let known = match &loaded {
+        Loaded::All(generation) => Some(*generation),
+        _ => scene.reached.get(pool).copied(),
+    };
+    if known.is_some_and(|known| known >= needed) {
+        return Verdict::Holds;
+    }
+    if or_before {
+        return Verdict::Unsure;
+    }
+    if let Some(fault) = outcome.and_then(|outcome| outcome.unwritten.as_ref()) {
+        return Verdict::Not(fault.reason, fault.message.clone());
+    }
+    let mut rejected = report
+        .into_iter()
+        .flat_map(crate::proxy_status::PoolReport::rejected);
+    if let Some((pod, rejected)) = rejected.next() {
+        return Verdict::Not(
+            Reason::ConfigRejected,
+            format!(
+                "pod {pod} of EdgePool {pool:?} refuses the configuration: {}",
+                rejected.error
+            ),
+        );
+    }
+    let pending = |message| Verdict::Not(Reason::Pending, message);
+    match loaded {
+        Loaded::NoPod => pending(format!("no pod of EdgePool {pool:?} is ready")),
+        Loaded::Unknown => pending(format!(
+            "pods of EdgePool {pool:?} have not said yet what they have loaded"
+        )),
+        Loaded::Silent { pod, error } => pending(format!(
+            "pod {pod} of EdgePool {pool:?} does not say what it has loaded ({error}): check that the operator reaches its admin port"
+        )),
+        Loaded::All(_) => pending(format!("pods of EdgePool {pool:?} are loading it")),
+    }
+}
+
+/// `Programmed` as it is to be written: what was said before where nothing can be told.
+#[must_use]
+pub fn or_kept(told: Option<Wanted>, kept: Option<Wanted>) -> Wanted {
+    told.or(kept).unwrap_or_else(|| {
+        Wanted::new(
+            ConditionType::Programmed,
+            State::Unknown,
+            Reason::Pending,
+            "pods have not said yet what they have loaded",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::{
+        compile::Kind,
+        controllers::namespace::snapshot::Since,
+        proxy_status::{PodReport, PoolReport},
+    };
+
+    fn pods(generations: &[Option<u64>]) -> PoolReport {
+        let pods = generations.iter().enumerate().map(|(index, generation)| {
+            let status = generation.map(|generation| {
+                serde_json::from_value(serde_json::json!({"pool": "hq", "version": "0",
+                    "config": {"generation": generation, "loadedTime": "2026-01-01T00:00:00Z"}}))
+                .unwrap()
+            });
+            (
+                format!("pod-{index}"),
+                PodReport {
+                    status,
+                    silent: None,
+                },
+            )
+        });
+        PoolReport {
+            pods: pods.collect(),
+        }
+    }
+
+    fn scene(report: PoolReport, reached: Option<u64>, since: Since) -> Scene {
+        let mut scene = Scene::of("n", "2026-01-01T00:00:00Z".parse().unwrap());
+        let config = serde_json::from_value(
+            crate::controllers::namespace::snapshot::tests::document("hq"),
+        )
+        .unwrap();
+        std::sync::Arc::make_mut(&mut scene.compiled)
+            .configs
+            .insert("hq".into(), config);
+        scene.reports.insert("hq".into(), report);
+        scene
+            .reached
+            .extend(reached.map(|generation| ("hq".to_owned(), generation)));
+        scene.since.insert("hq".into(), since);
+        scene
+    }
+
+    #[test]
+    fn it_holds_once_every_ready_pod_has_a_generation_with_the_object() {
+        let object = ObjectRef::new(Kind::XmppFederatedPartner, "p");
+        let changed = |at| Since {
+            objects: [(object.clone(), at)].into(),
+            before: 1,
+            inherited: false,
+        };
+        let inherited = Since {
+            objects: BTreeMap::new(),
+            before: 5,
+            inherited: true,
+        };
+        let new_pool = Since {
+            objects: BTreeMap::new(),
+            before: 5,
+            inherited: false,
+        };
+        let table = [
+            (
+                "all have it",
+                pods(&[Some(4), Some(5)]),
+                None,
+                changed(4),
+                Some(State::True),
+            ),
+            (
+                "one has not",
+                pods(&[Some(3), Some(5)]),
+                None,
+                changed(4),
+                Some(State::False),
+            ),
+            (
+                "other objects changed since",
+                pods(&[Some(4)]),
+                None,
+                changed(3),
+                Some(State::True),
+            ),
+            (
+                "one has not said",
+                pods(&[Some(4), None]),
+                None,
+                changed(4),
+                Some(State::False),
+            ),
+            (
+                "none is ready, the last had it",
+                pods(&[]),
+                Some(4),
+                changed(4),
+                Some(State::True),
+            ),
+            (
+                "none is ready, none had it",
+                pods(&[]),
+                Some(3),
+                changed(4),
+                Some(State::False),
+            ),
+            (
+                "it may be older than the leader knows",
+                pods(&[Some(4)]),
+                None,
+                inherited.clone(),
+                None,
+            ),
+            (
+                "the leader found it so, and all have that",
+                pods(&[Some(5)]),
+                None,
+                inherited,
+                Some(State::True),
+            ),
+            (
+                "a new pool",
+                pods(&[Some(4)]),
+                None,
+                new_pool,
+                Some(State::False),
+            ),
+        ];
+        for (case, report, reached, since, expected) in table {
+            let told = programmed(
+                &scene(report, reached, since),
+                &BTreeMap::new(),
+                &object,
+                true,
+            );
+            assert_eq!(told.map(|told| told.state), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_named() {
+        let object = ObjectRef::new(Kind::XmppFederatedPartner, "p");
+        let since = Since {
+            objects: [(object.clone(), 4)].into(),
+            before: 1,
+            inherited: false,
+        };
+        let with = |report: PoolReport| scene(report, None, since.clone());
+        let reason = |scene: &Scene, accepted| {
+            programmed(scene, &BTreeMap::new(), &object, accepted)
+                .unwrap()
+                .reason
+        };
+        assert_eq!(reason(&with(pods(&[])), true), Reason::Pending);
+        assert_eq!(reason(&with(pods(&[])), false), Reason::NotAccepted);
+        assert_eq!(
+            reason(&Scene::of("n", jiff::Timestamp::MIN), true),
+            Reason::NoPool
+        );
+        let mut refused = pods(&[Some(3)]);
+        let status = refused
+            .pods
+            .values_mut()
+            .next()
+            .unwrap()
+            .status
+            .as_mut()
+            .unwrap();
+        status.config.rejected = Some(crate::proxy_status::model::Rejected {
+            time: jiff::Timestamp::MIN,
+            error: "e".into(),
+        });
+        assert_eq!(reason(&with(refused), true), Reason::ConfigRejected);
+    }
+}

@@ -1,0 +1,443 @@
+//! One namespace, which is one organisation: looked at as a whole, one look at a time.
+//!
+//! A look: snapshot → compile, where anything of it changed → each pool, partner and policy. It
+//! remembers what it compiled, so that a document is never numbered twice, and since when each object
+//! is as it is. Looks are at least a second apart, and so are the writes of a pool's document.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use kube::ResourceExt;
+use tokio::time::{Instant, sleep, sleep_until};
+use xmpp_edge_crds::{
+    edge_config::EdgeConfig,
+    kinds::{ExternalAccessPolicy, XmppFederatedPartner},
+};
+
+use super::{
+    compile_cache::Inputs,
+    inputs, peer_keys,
+    snapshot::{Context, PoolError, PoolOutcome, Scene, Since},
+};
+use crate::{
+    compile::{Kind, ObjectRef},
+    controllers::{
+        pool,
+        status_only::{self, Carried},
+    },
+    proxy_status::{self, Loaded, PoolReport},
+    runtime::{
+        backoff::Backoff,
+        metrics::{Objects, OfPool},
+    },
+    status::throttle::{Counts, Written},
+};
+
+/// What changes together is looked at together.
+const DEBOUNCE: Duration = Duration::from_millis(100);
+/// Looks are at least this far apart.
+const APART: Duration = Duration::from_secs(1);
+/// And need not be further apart than this, however long they take: a status is due within 10 s.
+const MOST_APART: Duration = Duration::from_secs(4);
+/// A look without any cause, in case one was missed.
+const RESYNC: Duration = Duration::from_secs(600);
+/// Provisioning a pool takes no longer, or failed.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// A namespace, and what is remembered of it while this process leads.
+pub struct Organisation {
+    context: Arc<Context>,
+    namespace: String,
+    inputs: Inputs,
+    /// Each pool's newest document: written, or about to be.
+    last: BTreeMap<String, EdgeConfig>,
+    since: BTreeMap<String, Since>,
+    reached: BTreeMap<String, u64>,
+    /// When each pool's newest generation was compiled, until all pods have it.
+    syncing: BTreeMap<String, Instant>,
+    written: Written,
+}
+
+impl Organisation {
+    #[must_use]
+    pub fn new(context: Arc<Context>, namespace: String) -> Self {
+        Self {
+            context,
+            namespace,
+            inputs: Inputs::default(),
+            last: BTreeMap::new(),
+            since: BTreeMap::new(),
+            reached: BTreeMap::new(),
+            syncing: BTreeMap::new(),
+            written: Written::default(),
+        }
+    }
+
+    /// Looks whenever something changed, until dropped.
+    pub async fn run(mut self) {
+        let changed = self.context.caches.signals.of(&self.namespace);
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+        let mut again = Duration::ZERO;
+        loop {
+            tokio::select! {
+                () = changed.notified() => sleep(DEBOUNCE).await,
+                () = sleep(again) => {}
+            }
+            let begun = Instant::now();
+            let look = self.look().await;
+            again = look.again.unwrap_or(RESYNC).min(RESYNC);
+            if look.failed {
+                again = again.min(backoff.wait());
+            } else {
+                backoff.succeeded();
+            }
+            // Looks at thousands of objects leave at least as much time to the writing of statuses.
+            let apart = (begun.elapsed() * 2).clamp(APART, MOST_APART);
+            sleep_until(begun + apart).await;
+        }
+    }
+
+    async fn look(&mut self) -> Look {
+        let mut scene = self.scene();
+        let (outcomes, failed) = self.provision(&scene).await;
+        let learned = peer_keys::learn(&self.context, &scene).await;
+        // What pods have may have changed meanwhile, but not for the worse: this is what was seen.
+        scene.now = Timestamp::now();
+        self.say(&scene, &outcomes);
+        let pools = outcomes.values().filter_map(|outcome| outcome.again);
+        Look {
+            again: pools.chain(self.written.until_due()).min(),
+            failed: failed || learned.is_err(),
+        }
+    }
+
+    /// Reads the namespace and compiles it.
+    fn scene(&mut self) -> Scene {
+        let mut scene = Scene::of(&self.namespace, Timestamp::now());
+        self.recall();
+        self.compile(&mut scene);
+        for (pool, config) in &scene.compiled.configs {
+            let last = self.last.get(pool);
+            if last.is_none_or(|last| last.generation != config.generation) {
+                let since = self.since.entry(pool.clone()).or_default();
+                note_changes(since, last, config);
+                // One that overtakes another counts from the first that pods do not have.
+                self.syncing
+                    .entry(pool.clone())
+                    .or_insert_with(Instant::now);
+                self.last.insert(pool.clone(), config.clone());
+            }
+        }
+        scene.reports = self.reports();
+        for (pool, report) in &scene.reports {
+            if let Loaded::All(generation) = report.loaded() {
+                self.reached.insert(pool.clone(), generation);
+                self.note_loaded(pool, generation);
+            }
+            if let Some(config) = scene.compiled.configs.get(pool) {
+                scene
+                    .facts
+                    .insert(pool.clone(), proxy_status::merge::merge(report, config));
+            }
+        }
+        for (pool, since) in &self.syncing {
+            self.show_sync(pool, *since);
+        }
+        scene.since.clone_from(&self.since);
+        scene.reached.clone_from(&self.reached);
+        scene
+    }
+
+    /// The world, and what it compiles to.
+    fn compile(&mut self, scene: &mut Scene) {
+        let begun = Instant::now();
+        let caches = &self.context.caches;
+        let (now, anew) = self.inputs.compile(caches, &self.namespace, &self.last);
+        if anew {
+            let seconds = &self.context.metrics.compile_seconds;
+            seconds.observe(begun.elapsed().as_secs_f64());
+        }
+        (scene.world, scene.compiled) = (now.world, now.compiled);
+    }
+
+    /// Takes up what ConfigMaps hold of pools that this process does not know yet, and forgets pools
+    /// that are gone: a deletion always takes effect.
+    fn recall(&mut self) {
+        let pools = &self.context.caches.pools;
+        let exists = |pool: &str| {
+            let pool = pools.get(&self.namespace, pool);
+            pool.is_some_and(|pool| !pool.is_going())
+        };
+        for pool in self.last.keys().filter(|pool| !exists(pool)) {
+            self.context.metrics.forget_pool(&self.namespace, pool);
+        }
+        self.last.retain(|pool, _| exists(pool));
+        self.since.retain(|pool, _| exists(pool));
+        self.reached.retain(|pool, _| exists(pool));
+        self.syncing.retain(|pool, _| exists(pool));
+        let caches = &self.context.caches;
+        // One that is deleted and waits for DNS is there still.
+        self.context.pools.forget(&self.namespace, |pool| {
+            caches.pools.get(&self.namespace, pool).is_some()
+        });
+        for pool in inputs::documented_pools(caches, &self.namespace) {
+            if self.last.contains_key(&pool) || !exists(&pool) {
+                continue;
+            }
+            if let Some(config) = inputs::last_document(caches, &self.namespace, &pool) {
+                let since = Since {
+                    before: config.generation,
+                    inherited: true,
+                    ..Since::default()
+                };
+                self.since.insert(pool.clone(), since);
+                self.last.insert(pool, config);
+            }
+        }
+    }
+
+    /// What the ready pods said; of one that has just become ready, nothing yet.
+    fn reports(&self) -> BTreeMap<String, PoolReport> {
+        let mut reports = self.context.reports.of(&self.namespace);
+        for pod in self.context.caches.pods.in_namespace(&self.namespace) {
+            if let Some(pool) = pod.labels().get(proxy_status::POOL_LABEL)
+                && proxy_status::poll::is_ready(&pod)
+            {
+                let report = reports.entry(pool.clone()).or_default();
+                report.pods.entry(pod.name_any()).or_default();
+            }
+        }
+        for pool in self.last.keys() {
+            reports.entry(pool.clone()).or_default();
+        }
+        reports
+    }
+
+    /// A document that all ready pods have loaded is no longer on its way.
+    fn note_loaded(&mut self, pool: &str, generation: u64) {
+        let newest = self.last.get(pool).map(|config| config.generation);
+        if newest.is_some_and(|newest| generation >= newest)
+            && let Some(since) = self.syncing.remove(pool)
+        {
+            self.show_sync(pool, since);
+        }
+    }
+
+    /// How long a document took, or has been on its way by now.
+    fn show_sync(&self, pool: &str, since: Instant) {
+        let labels = OfPool {
+            namespace: self.namespace.clone(),
+            pool: pool.to_owned(),
+        };
+        self.context
+            .metrics
+            .config_sync_seconds
+            .get_or_create(&labels)
+            .set(since.elapsed().as_secs_f64());
+    }
+
+    /// Every pool that there is, those on their way out included: each for itself.
+    async fn provision(&self, scene: &Scene) -> (BTreeMap<String, PoolOutcome>, bool) {
+        let pools = self.context.caches.pools.in_namespace(&self.namespace);
+        let names: Vec<String> = pools.iter().map(|pool| pool.name_any()).collect();
+        let done = join_all(names.iter().map(|name| async {
+            let begun = Instant::now();
+            let done = pool::reconcile(&self.context, scene, name);
+            let done = tokio::time::timeout(LONGEST, done).await;
+            let done = done.unwrap_or(Err(PoolError::TooLong));
+            self.context
+                .metrics
+                .reconciled("EdgePool", done.is_ok(), begun.elapsed());
+            done
+        }))
+        .await;
+        let mut failed = false;
+        let mut outcomes = BTreeMap::new();
+        for (name, done) in names.into_iter().zip(done) {
+            match done {
+                Ok(outcome) => {
+                    outcomes.insert(name, outcome);
+                }
+                Err(error) => {
+                    failed = true;
+                    self.context.metrics.failed("EdgePool", error.reason());
+                    let namespace = &self.namespace;
+                    tracing::warn!(namespace, pool = name, %error, "the pool could not be provisioned; it is tried again");
+                }
+            }
+        }
+        (outcomes, failed)
+    }
+
+    /// Statuses of partners and policies.
+    fn say(&mut self, scene: &Scene, outcomes: &BTreeMap<String, PoolOutcome>) {
+        let caches = &self.context.caches;
+        self.written.retain(|kind, name| match Kind::parse(kind) {
+            Some(Kind::XmppFederatedPartner) => {
+                caches.partners.get(&scene.namespace, name).is_some()
+            }
+            _ => caches.policies.get(&scene.namespace, name).is_some(),
+        });
+        self.count_pools(scene);
+        self.say_of::<XmppFederatedPartner>(scene, outcomes);
+        self.say_of::<ExternalAccessPolicy>(scene, outcomes);
+    }
+
+    fn say_of<K: Carried>(&mut self, scene: &Scene, outcomes: &BTreeMap<String, PoolOutcome>) {
+        let begun = Instant::now();
+        let counts = status_only::reconcile::<K>(&self.context, scene, outcomes, &mut self.written);
+        let kind = K::KIND.as_str();
+        self.count(kind, &counts);
+        self.context.metrics.reconciled(kind, true, begun.elapsed());
+    }
+
+    /// Pools are counted by what their own controller says of them.
+    fn count_pools(&self, scene: &Scene) {
+        let mut counts = Counts::default();
+        for pool in self.context.caches.pools.in_namespace(&self.namespace) {
+            let status = pool.read().and_then(|pool| pool.status.as_ref());
+            counts.add(status.map_or(&[], |status| status.conditions.as_slice()));
+            let labels = OfPool {
+                namespace: self.namespace.clone(),
+                pool: pool.name_any(),
+            };
+            let report = scene.reports.get(&labels.pool);
+            let ready = report.map_or(0, |report| report.pods.len());
+            let metric = &self.context.metrics.pool_ready_replicas;
+            metric
+                .get_or_create(&labels)
+                .set(i64::try_from(ready).unwrap_or(i64::MAX));
+        }
+        self.count("EdgePool", &counts);
+    }
+
+    fn count(&self, kind: &'static str, counts: &Counts) {
+        for ready in ["True", "False", "Unknown"] {
+            let labels = Objects {
+                namespace: self.namespace.clone(),
+                kind,
+                ready,
+            };
+            let count = counts.0.get(ready).copied().unwrap_or_default();
+            self.context
+                .metrics
+                .objects
+                .get_or_create(&labels)
+                .set(count);
+        }
+    }
+}
+
+/// What a look leads to.
+struct Look {
+    again: Option<Duration>,
+    failed: bool,
+}
+
+/// Objects whose form in the new document is another than in the last are so since this one.
+fn note_changes(since: &mut Since, last: Option<&EdgeConfig>, new: &EdgeConfig) {
+    let Some(last) = last else {
+        *since = Since {
+            before: new.generation,
+            ..Since::default()
+        };
+        return;
+    };
+    let mut note = |kind, name: &str| {
+        since
+            .objects
+            .insert(ObjectRef::new(kind, name), new.generation);
+    };
+    let before: BTreeMap<&str, _> = last
+        .partners
+        .iter()
+        .map(|it| (it.name.as_str(), it))
+        .collect();
+    for partner in &new.partners {
+        if before
+            .get(partner.name.as_str())
+            .is_none_or(|before| *before != partner)
+        {
+            note(Kind::XmppFederatedPartner, &partner.name);
+        }
+    }
+    let policies = &last.access.policies;
+    let before: BTreeMap<&str, _> = policies.iter().map(|it| (it.name.as_str(), it)).collect();
+    for policy in &new.access.policies {
+        if before
+            .get(policy.name.as_str())
+            .is_none_or(|before| *before != policy)
+        {
+            note(Kind::ExternalAccessPolicy, &policy.name);
+        }
+    }
+    let present: std::collections::HashSet<(Kind, &str)> = new
+        .partners
+        .iter()
+        .map(|it| (Kind::XmppFederatedPartner, it.name.as_str()))
+        .chain(
+            new.access
+                .policies
+                .iter()
+                .map(|it| (Kind::ExternalAccessPolicy, it.name.as_str())),
+        )
+        .collect();
+    since
+        .objects
+        .retain(|object, _| present.contains(&(object.kind, object.name.as_str())));
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::json;
+
+    fn document(generation: u64, partners: &[(&str, bool)]) -> EdgeConfig {
+        let mut document = crate::controllers::namespace::snapshot::tests::document("hq");
+        document["generation"] = json!(generation);
+        let partners = partners.iter().map(|(name, suspended)| {
+            json!({"name": name, "domains": [format!("{name}.example")], "partnerType": "Federated",
+                "negotiation": {"tls": "Required", "sasl": "Required", "dialback": true},
+                "methods": ["SaslOverTls"], "suspended": suspended, "enableKeepAlive": true, "connectionLimit": 20})
+        });
+        document["partners"] = partners.collect();
+        serde_json::from_value(document).unwrap()
+    }
+
+    #[test]
+    fn only_what_changed_is_so_since_the_new_generation() {
+        let (first, second, third) = (
+            document(5, &[("a", false), ("b", false)]),
+            document(6, &[("a", false), ("b", true), ("c", false)]),
+            document(7, &[("a", false), ("c", false)]),
+        );
+        let object = |name| ObjectRef::new(Kind::XmppFederatedPartner, name);
+        let mut since = Since {
+            before: 5,
+            inherited: true,
+            ..Since::default()
+        };
+        note_changes(&mut since, Some(&first), &second);
+        assert_eq!(since.of(&object("a")), (5, true));
+        assert_eq!(since.of(&object("b")), (6, false));
+        assert_eq!(since.of(&object("c")), (6, false));
+        note_changes(&mut since, Some(&second), &third);
+        assert_eq!(
+            since.of(&object("c")),
+            (6, false),
+            "others' changes do not reset it"
+        );
+        assert!(
+            !since.objects.contains_key(&object("b")),
+            "what is gone is forgotten"
+        );
+        note_changes(&mut since, None, &third);
+        assert_eq!(
+            since.of(&object("c")),
+            (7, false),
+            "a pool made anew has nothing from before"
+        );
+    }
+}

@@ -1,0 +1,235 @@
+//! What every controller is given: the means to act ([`Context`]) and what one look at a namespace
+//! found ([`Scene`]). A scene is read once and then only looked at: no I/O here.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use kube::Client;
+use xmpp_edge_crds::{domain::DomainName, edge_config::EdgeConfig};
+
+use crate::{
+    compile::{Compiled, Diagnostic, Fault, ObjectRef, World},
+    controllers::pool::apply::ApplyError,
+    proxy_status::{PoolFacts, PoolReport, Reports},
+    runtime::{caches::Caches, events::Events, metrics::Metrics},
+    status::queue::Writer,
+};
+
+/// What the command line sets.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Image of the proxies where a pool names none.
+    pub proxy_image: Option<String>,
+    /// Owner of records, in the markers; absent: the UID of the operator's namespace.
+    pub dns_owner_id: Option<String>,
+    /// Which domains each namespace may have in DNS and certificates; absent: any.
+    pub allowed_domains: Option<AllowedDomains>,
+}
+
+/// `--allowed-domains`: by namespace; a domain stands for itself and all below.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AllowedDomains(pub BTreeMap<String, BTreeSet<DomainName>>);
+
+impl AllowedDomains {
+    /// Whether the operator may ask for a name on behalf of a namespace.
+    #[must_use]
+    pub fn allow(&self, namespace: &str, name: &DomainName) -> bool {
+        let allowed = self.0.get(namespace).into_iter().flatten();
+        let mut allowed = allowed.map(DomainName::as_str);
+        allowed.any(|domain| {
+            let name = name.as_str();
+            let above = name.strip_suffix(domain);
+            above.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        })
+    }
+}
+
+/// The means to act.
+pub struct Context {
+    pub client: Client,
+    pub caches: Arc<Caches>,
+    pub events: Events,
+    pub writer: Writer,
+    pub metrics: Arc<Metrics>,
+    pub reports: Arc<Reports>,
+    /// What the pools' controller remembers between looks.
+    pub pools: crate::controllers::pool::Memory,
+    pub settings: Settings,
+    /// The operator's own namespace.
+    pub namespace: String,
+    /// The owner of records in DNS: [`Settings::dns_owner_id`] or its default; `None` where neither
+    /// can be had, so that no record may be touched.
+    pub dns_owner_id: Option<String>,
+}
+
+/// One look at a namespace.
+pub struct Scene {
+    pub namespace: String,
+    pub now: Timestamp,
+    pub world: Arc<World>,
+    pub compiled: Arc<Compiled>,
+    /// What pods said of themselves, by pool; a pool that is not here was not asked yet.
+    pub reports: BTreeMap<String, PoolReport>,
+    /// The same, merged.
+    pub facts: BTreeMap<String, PoolFacts>,
+    /// Which generation of which pool is the first that holds an object as it is now.
+    pub since: BTreeMap<String, Since>,
+    /// What every ready pod of a pool had loaded when last there was one and all had answered.
+    pub reached: BTreeMap<String, u64>,
+}
+
+/// Of one pool: the generation from which on an object is as it is now.
+#[derive(Clone, Debug, Default)]
+pub struct Since {
+    /// Objects that changed since this process knows the pool.
+    pub objects: BTreeMap<ObjectRef, u64>,
+    /// All others: since this generation.
+    pub before: u64,
+    /// Or since an earlier one: the pool was there before this process began to lead.
+    pub inherited: bool,
+}
+
+impl Since {
+    /// The first generation known to hold the object as it is, and whether an earlier one may.
+    #[must_use]
+    pub fn of(&self, object: &ObjectRef) -> (u64, bool) {
+        match self.objects.get(object) {
+            Some(generation) => (*generation, false),
+            None => (self.before, self.inherited),
+        }
+    }
+}
+
+/// What came of provisioning one pool.
+#[derive(Clone, Debug, Default)]
+pub struct PoolOutcome {
+    /// Why its document could not be written (`ConfigTooLarge`): the one before stays in force.
+    pub unwritten: Option<Fault>,
+    /// When to look again although nothing changes: renewals, retries of DNS.
+    pub again: Option<Duration>,
+}
+
+/// Why provisioning a pool failed: infrastructure, so that it is tried again. What is wrong with
+/// the spec is a condition, not an error.
+#[derive(Debug, thiserror::Error)]
+pub enum PoolError {
+    #[error(transparent)]
+    Write(#[from] ApplyError),
+    #[error("it took too long")]
+    TooLong,
+}
+
+impl PoolError {
+    /// Label `reason` of the metric of errors.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Write(error) => error.reason(),
+            Self::TooLong => "Timeout",
+        }
+    }
+}
+
+impl Scene {
+    /// A namespace of which nothing is known yet.
+    #[must_use]
+    pub fn of(namespace: &str, now: Timestamp) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            now,
+            world: Arc::default(),
+            compiled: Arc::default(),
+            reports: BTreeMap::new(),
+            facts: BTreeMap::new(),
+            since: BTreeMap::new(),
+            reached: BTreeMap::new(),
+        }
+    }
+
+    /// The document that a pool is to have now.
+    #[must_use]
+    pub fn config(&self, pool: &str) -> Option<&EdgeConfig> {
+        self.compiled.configs.get(pool)
+    }
+
+    /// What the compile step has to say about an object.
+    #[must_use]
+    pub fn diagnostics(&self, object: &ObjectRef) -> &[Diagnostic] {
+        // Sorted by object.
+        let all = &self.compiled.diagnostics;
+        let first = all.partition_point(|it| it.object < *object);
+        let past = all.partition_point(|it| it.object <= *object);
+        &all[first..past]
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// A pool's document, as JSON, without partners.
+    pub(crate) fn document(pool: &str) -> Value {
+        let manifest = json!({
+            "apiVersion": "xmpp-edge.dev/v1alpha1", "kind": "EdgePool", "metadata": {"name": pool},
+            "spec": {"site": "hq", "domains": ["org.example"], "accessEdge": {"fqdn": "edge.org.example"},
+                "gateways": [{"domains": ["org.example"], "address": "inside.example:5269"}],
+                "certificate": {"selfSigned": {}}},
+        });
+        let world = World {
+            namespace: "n".into(),
+            pools: vec![serde_json::from_value(manifest).unwrap()],
+            ..World::default()
+        };
+        let compiled = crate::compile::compile(&world, &BTreeMap::new());
+        serde_json::to_value(&compiled.configs[pool]).unwrap()
+    }
+
+    /// A look at `world`, of which nothing was compiled before.
+    pub(crate) fn of(world: World) -> Scene {
+        let mut scene = Scene::of(&world.namespace, "2026-02-02T02:02:02Z".parse().unwrap());
+        scene.compiled = Arc::new(crate::compile::compile(&world, &BTreeMap::new()));
+        scene.world = Arc::new(world);
+        scene
+    }
+
+    #[test]
+    fn an_allowed_domain_stands_for_itself_and_all_below() {
+        let allowed =
+            AllowedDomains([("n".to_owned(), ["org.example".parse().unwrap()].into())].into());
+        for (namespace, name, expected) in [
+            ("n", "org.example", true),
+            ("n", "edge.org.example", true),
+            ("n", "myorg.example", false),
+            ("n", "example", false),
+            ("other", "org.example", false),
+        ] {
+            assert_eq!(
+                allowed.allow(namespace, &name.parse().unwrap()),
+                expected,
+                "{namespace} {name}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_object_has_its_own_diagnostics_alone() {
+        use crate::compile::{Kind, Severity};
+        let mut scene = Scene::of("n", Timestamp::MIN);
+        for name in ["a", "b", "b", "c"] {
+            let object = ObjectRef::new(Kind::XmppFederatedPartner, name);
+            Arc::make_mut(&mut scene.compiled)
+                .diagnostics
+                .push(Diagnostic::accepted(object, Severity::Info, name));
+        }
+        let object = ObjectRef::new(Kind::XmppFederatedPartner, "b");
+        assert_eq!(scene.diagnostics(&object).len(), 2);
+        let absent = ObjectRef::new(Kind::ExternalAccessPolicy, "b");
+        assert_eq!(scene.diagnostics(&absent).len(), 0);
+    }
+}

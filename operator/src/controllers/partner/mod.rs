@@ -1,0 +1,313 @@
+//! `XmppFederatedPartner` in a cluster: what its status should say (its conditions, and how each pool
+//! fares with it), and whether a difference is due. Pure.
+//!
+//! What carries a partner is its pools' document; no object of its own is made. It is read and
+//! written as every kind of that sort is ([`status_only`](super::status_only)).
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use xmpp_edge_crds::{
+    kinds::{
+        PartnerSpec, PartnerStatus, XmppFederatedPartner,
+        conditions::{ConditionType, Reason},
+        partner::{AttemptStatus, PartnerPoolStatus, ProbeStatus},
+    },
+    negotiation::Method,
+};
+
+use super::{
+    namespace::{
+        programmed,
+        snapshot::{PoolOutcome, Scene},
+    },
+    status_only::{Carried, Observed},
+};
+use crate::{
+    compile::Kind,
+    proxy_status::{Attempt, PartnerFacts, PoolReport},
+    runtime::decoded::Loose,
+    status::{
+        apply::Author,
+        condition::{self, State, Wanted, whole_seconds},
+        throttle::Difference,
+    },
+};
+
+/// Bounds of the fields, in characters (`crds`).
+const MAX_TEXT: usize = 1024;
+const MAX_STEPS: usize = 64;
+
+/// A partner to look at.
+type ObservedPartner<'a> = Observed<'a, XmppFederatedPartner>;
+
+impl Carried for XmppFederatedPartner {
+    const KIND: Kind = Kind::XmppFederatedPartner;
+    const AUTHOR: Author<Self> = Author {
+        kind: Kind::XmppFederatedPartner.as_str(),
+        manager: "xmpp-edge-operator/partner",
+        table: |caches| &caches.partners,
+    };
+
+    fn desired_status(
+        scene: &Scene,
+        outcomes: &BTreeMap<String, PoolOutcome>,
+        partner: &Observed<'_, Self>,
+    ) -> PartnerStatus {
+        desired_status(scene, outcomes, partner)
+    }
+
+    fn significance(old: &PartnerStatus, new: &PartnerStatus) -> Difference {
+        significance(old, new)
+    }
+}
+
+/// The status that the partner should have now.
+fn desired_status(
+    scene: &Scene,
+    outcomes: &BTreeMap<String, PoolOutcome>,
+    partner: &ObservedPartner<'_>,
+) -> PartnerStatus {
+    let accepted = partner.accepted();
+    let holds = accepted.state == State::True;
+    let told = programmed::programmed(scene, outcomes, &partner.reference, holds);
+    let old = &partner.status.conditions;
+    let kept = condition::kept(old, ConditionType::Programmed);
+    let programmed = programmed::or_kept(told, kept);
+    let pools = pools(scene, partner);
+    let reachable = reachable(scene, partner, &pools);
+    let mut wanted = vec![accepted, programmed, secure(partner), reachable];
+    let counted = [ConditionType::Accepted, ConditionType::Programmed];
+    wanted.insert(0, condition::ready(&wanted, &counted));
+    let generation = partner.metadata().generation;
+    PartnerStatus {
+        observed_generation: generation,
+        authentication_methods: methods(partner),
+        pools,
+        conditions: condition::merge(old, &wanted, generation, scene.now),
+    }
+}
+
+/// Whether all pods that are ready have said what they know.
+fn is_known(report: Option<&PoolReport>) -> bool {
+    report.is_some_and(PoolReport::is_complete)
+}
+
+/// One entry for each pool that knows anything of the partner.
+fn pools(scene: &Scene, partner: &ObservedPartner<'_>) -> Vec<PartnerPoolStatus> {
+    let name = &partner.reference.name;
+    let before = |pool: &str| partner.status.pools.iter().find(|it| it.name == pool);
+    let mut pools = Vec::new();
+    for pool in scene.compiled.configs.keys() {
+        let facts = scene
+            .facts
+            .get(pool)
+            .and_then(|facts| facts.partners.get(name));
+        match (facts, before(pool)) {
+            // Half of the answers would look like half of the streams.
+            (_, Some(before)) if !is_known(scene.reports.get(pool)) => pools.push(before.clone()),
+            (Some(facts), _) if *facts != PartnerFacts::default() => pools.push(entry(pool, facts)),
+            _ => {}
+        }
+    }
+    pools
+}
+
+fn entry(pool: &str, facts: &PartnerFacts) -> PartnerPoolStatus {
+    let stream = facts.stream.as_ref();
+    let time = |time: Option<Timestamp>| time.map(whole_seconds);
+    PartnerPoolStatus {
+        name: pool.to_owned(),
+        inbound_streams: facts.inbound_streams,
+        outbound_streams: facts.outbound_streams,
+        method: facts.method(),
+        tls_version: stream.and_then(|stream| bounded(stream.tls_version.as_ref(), 32)),
+        tls_cipher: stream.and_then(|stream| bounded(stream.tls_cipher.as_ref(), 64)),
+        peer_certificate_not_after: time(
+            stream.and_then(|stream| stream.peer_certificate_not_after),
+        ),
+        last_connected_time: time(facts.last_connected_time),
+        last_attempt: facts.attempt.as_ref().map(steps).unwrap_or_default(),
+        peer_key_sha256: bounded(facts.peer_key_sha256.as_ref(), 64),
+        probe: facts.probe.as_ref().map(|probe| ProbeStatus {
+            time: whole_seconds(probe.time),
+            success: probe.success,
+            latency_milliseconds: probe
+                .latency_milliseconds
+                .map(|latency| u32::try_from(latency).unwrap_or(u32::MAX)),
+        }),
+    }
+}
+
+fn bounded(text: Option<&String>, most: usize) -> Option<String> {
+    text.map(|text| text.chars().take(most).collect())
+}
+
+fn steps(attempt: &Attempt) -> Vec<AttemptStatus> {
+    // The last steps are those that say how it ended.
+    let surplus = attempt.steps.len().saturating_sub(MAX_STEPS);
+    attempt.steps[surplus..]
+        .iter()
+        .map(|step| AttemptStatus {
+            step: step.step.chars().take(32).collect(),
+            outcome: step.outcome.chars().take(64).collect(),
+            direction: Some(step.direction.as_str().to_owned()),
+            domain: bounded(step.domain.as_ref(), 253),
+            address: bounded(step.address.as_ref(), 64),
+            text: bounded(step.text.as_ref().filter(|text| !text.is_empty()), MAX_TEXT),
+            replica: Some(attempt.replica.chars().take(253).collect()),
+        })
+        .collect()
+}
+
+/// `Reachable`: the last attempt of each direction went well, in every pool that tried.
+fn reachable(scene: &Scene, partner: &ObservedPartner<'_>, pools: &[PartnerPoolStatus]) -> Wanted {
+    let say = |state, reason, message: String| {
+        Wanted::new(ConditionType::Reachable, state, reason, message)
+    };
+    if is_suspended(partner) {
+        return say(
+            State::Unknown,
+            Reason::Suspended,
+            "suspended: nothing is tried".to_owned(),
+        );
+    }
+    let failed = |pool: &PartnerPoolStatus| {
+        pool.last_attempt
+            .iter()
+            .find(|step| step.outcome != "Ok")
+            .cloned()
+    };
+    if let Some((pool, step)) = pools.iter().find_map(|pool| Some((pool, failed(pool)?))) {
+        let at = step
+            .address
+            .map(|address| format!(" at {address}"))
+            .unwrap_or_default();
+        let domain = step
+            .domain
+            .map(|domain| format!(" ({domain})"))
+            .unwrap_or_default();
+        let text = step
+            .text
+            .map(|text| format!(": {text}"))
+            .unwrap_or_default();
+        return say(
+            State::False,
+            Reason::Unreachable,
+            format!(
+                "EdgePool {:?}, {}{domain}: step {}{at}: {}{text}",
+                pool.name,
+                step.direction.unwrap_or_default(),
+                step.step,
+                step.outcome
+            ),
+        );
+    }
+    let tried = |pool: &PartnerPoolStatus| {
+        pool.last_connected_time.is_some()
+            || !pool.last_attempt.is_empty()
+            || pool.inbound_streams + pool.outbound_streams > 0
+    };
+    if pools.iter().any(tried) {
+        return say(State::True, Reason::Reachable, String::new());
+    }
+    let all_said = scene
+        .compiled
+        .configs
+        .keys()
+        .all(|pool| is_known(scene.reports.get(pool)));
+    let kept = condition::kept(&partner.status.conditions, ConditionType::Reachable);
+    match kept {
+        Some(kept) if !all_said && kept.reason != Reason::Suspended => kept,
+        _ => say(
+            State::Unknown,
+            Reason::NotAttempted,
+            "nothing was tried yet".to_owned(),
+        ),
+    }
+}
+
+/// `Secure`; of a partner that is not accepted nothing is said.
+fn secure(partner: &ObservedPartner<'_>) -> Wanted {
+    let unsaid = || {
+        let message = "not accepted: see condition Accepted";
+        let kind = ConditionType::Secure;
+        Wanted::new(kind, State::Unknown, Reason::NotAccepted, message)
+    };
+    partner.judged(ConditionType::Secure).unwrap_or_else(unsaid)
+}
+
+/// The methods that result from the spec, best first; none where it is not accepted.
+fn methods(partner: &ObservedPartner<'_>) -> Vec<Method> {
+    let spec = spec(partner);
+    let methods = spec.and_then(|spec| {
+        spec.negotiation()
+            .partner_methods(spec.allow_plaintext)
+            .ok()
+    });
+    methods
+        .map(|methods| methods.iter().collect())
+        .unwrap_or_default()
+}
+
+/// Its spec, where it can be read.
+fn spec<'o>(partner: &'o ObservedPartner<'_>) -> Option<&'o PartnerSpec> {
+    partner.object.read().map(|partner| &partner.spec)
+}
+
+/// Whether its kill switch is on.
+fn is_suspended(partner: &ObservedPartner<'_>) -> bool {
+    match partner.object.as_ref() {
+        Loose::Read(partner) => partner.spec.suspended,
+        Loose::Unreadable(unreadable) => unreadable.suspended == Some(true),
+    }
+}
+
+/// How `new` differs from `old`. Conditions, methods, keys and outcomes are news; counts, latencies,
+/// times and the texts around them alone can wait. That a stream or a fact is no more is no news
+/// either: it comes back.
+fn significance(old: &PartnerStatus, new: &PartnerStatus) -> Difference {
+    if old == new {
+        return Difference::None;
+    }
+    let conditions_same = Difference::conditions_same(
+        &old.conditions,
+        &new.conditions,
+        &[ConditionType::Reachable],
+    );
+    let same = old.observed_generation == new.observed_generation
+        && old.authentication_methods == new.authentication_methods
+        && conditions_same
+        && new.pools.iter().all(|pool| {
+            let before = old.pools.iter().find(|it| it.name == pool.name);
+            says_nothing_new(before, pool)
+        });
+    if same {
+        Difference::CanWait
+    } else {
+        Difference::News
+    }
+}
+
+fn says_nothing_new(old: Option<&PartnerPoolStatus>, new: &PartnerPoolStatus) -> bool {
+    let none = PartnerPoolStatus::default();
+    let old = old.unwrap_or(&none);
+    let outcomes = |pool: &PartnerPoolStatus| -> Vec<(String, String, Option<String>)> {
+        let steps = pool.last_attempt.iter();
+        steps
+            .map(|it| (it.step.clone(), it.outcome.clone(), it.direction.clone()))
+            .collect()
+    };
+    let success = |pool: &PartnerPoolStatus| pool.probe.as_ref().map(|probe| probe.success);
+    is_same_or_gone(&old.method, &new.method)
+        && is_same_or_gone(&old.peer_key_sha256, &new.peer_key_sha256)
+        && is_same_or_gone(&success(old), &success(new))
+        && (new.last_attempt.is_empty() || outcomes(old) == outcomes(new))
+}
+
+fn is_same_or_gone<T: PartialEq>(old: &Option<T>, new: &Option<T>) -> bool {
+    new.is_none() || old == new
+}

@@ -1,0 +1,419 @@
+//! Writing what was planned: only what differs, by server-side apply with one field manager.
+//!
+//! An object carries a print of what was applied, so that a field that is no longer wanted is seen
+//! as well as one that somebody changed; what the API server writes its own way is remembered, and
+//! not applied again. Secrets are written whole instead, on exactly the form that was read: apply
+//! can neither refuse to replace nor leave out what an earlier form had.
+
+mod error;
+mod secret;
+
+use std::collections::HashMap;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
+    core::DynamicObject,
+};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use xmpp_edge_crds::kinds::EdgePool;
+
+pub use error::ApplyError;
+
+use self::error::call;
+use super::{
+    cert_manager::Seen,
+    plan::{Child, ChildKind, metadata},
+    read,
+};
+use crate::{controllers::namespace::snapshot::Context, secrets::store::Material};
+
+/// The one manager of fields of a pool's objects.
+pub const MANAGER: &str = "xmpp-edge-operator";
+/// Annotation of an object: print of what was applied.
+const APPLIED: &str = "xmpp-edge.dev/applied";
+/// Annotation of a pod: print of what it mounts. A change of it makes the kubelet look at once,
+/// which it else does every minute.
+const MOUNTED: &str = "xmpp-edge.dev/mounted";
+/// Annotation by which cert-manager marks a Secret with the Certificate's name.
+const OF_CERTIFICATE: &str = "cert-manager.io/certificate-name";
+/// What was applied last, and what came of it, by kind, namespace and name.
+#[derive(Default)]
+pub struct Applied {
+    objects: Mutex<HashMap<(ChildKind, String, String), Outcome>>,
+}
+
+/// Prints of what was wanted and of the object that came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Outcome {
+    wanted: String,
+    became: String,
+}
+
+/// Writes objects of one pool.
+pub struct Applier<'a> {
+    pub context: &'a Context,
+    pub applied: &'a Applied,
+    pub pool: &'a EdgePool,
+    pub namespace: &'a str,
+}
+
+impl Applier<'_> {
+    fn api(&self, kind: ChildKind) -> Api<DynamicObject> {
+        Api::namespaced_with(
+            self.context.client.clone(),
+            self.namespace,
+            &kind.resource(),
+        )
+    }
+
+    /// Applies a child where it differs from what is there; says whether it did.
+    ///
+    /// # Errors
+    /// [`ApplyError`].
+    pub async fn child(&self, child: &Child) -> Result<bool, ApplyError> {
+        let (kind, name) = (child.kind(), child.name());
+        let what = || format!("{kind:?} {name:?}");
+        let mut manifest = child.manifest().map_err(|source| ApplyError::Json {
+            what: what(),
+            source,
+        })?;
+        let wanted = print_of(&manifest);
+        manifest["metadata"]["annotations"][APPLIED] = Value::from(wanted.as_str());
+        let (held, watched) = self.observed(kind, name);
+        let key = (kind, self.namespace.to_owned(), name.to_owned());
+        let last = self.applied.objects.lock().get(&key).cloned();
+        if !is_needed(&manifest, &wanted, held.as_ref(), last.as_ref(), watched) {
+            return Ok(false);
+        }
+        if held.is_none() && last.is_none() {
+            self.refuse_foreign(child).await?;
+        }
+        let parameters = PatchParams::apply(MANAGER).force();
+        let patch = Patch::Apply(&manifest);
+        let api = self.api(kind);
+        let mut object = call(what, Some(kind), api.patch(name, &parameters, &patch)).await?;
+        object.metadata.managed_fields = None;
+        let value = serde_json::to_value(&object).map_err(|source| ApplyError::Json {
+            what: what(),
+            source,
+        })?;
+        let became = print_of(&settled(value.clone()));
+        self.applied
+            .objects
+            .lock()
+            .insert(key, Outcome { wanted, became });
+        self.enter(kind, value);
+        tracing::info!(namespace = self.namespace, ?kind, name, "applied");
+        Ok(true)
+    }
+
+    /// An object as the watches last saw it, and whether they would have seen it.
+    fn observed(&self, kind: ChildKind, name: &str) -> (Option<Value>, bool) {
+        if kind != ChildKind::Certificate {
+            let held = read::observed(&self.context.caches, kind, self.namespace, name);
+            return (held, true);
+        }
+        match self.context.pools.certificates.seen(self.namespace, name) {
+            Seen::NotWatched => (None, false),
+            Seen::Absent => (None, true),
+            Seen::There(held) => (serde_json::to_value(held.as_ref()).ok(), true),
+        }
+    }
+
+    /// An object of this name that is not ours is left alone.
+    async fn refuse_foreign(&self, child: &Child) -> Result<(), ApplyError> {
+        let (kind, name) = (child.kind(), child.name());
+        let what = || format!("{kind:?} {name:?}");
+        let api = self.api(kind);
+        let Some(there) = call(what, Some(kind), api.get_metadata_opt(name)).await? else {
+            return Ok(());
+        };
+        let ours = is_ours(there.labels(), there.owner_references(), self.pool);
+        // One for the namespace: whoever made it, its content is ours.
+        if ours || name == super::plan::names::INTERNAL_CA {
+            Ok(())
+        } else {
+            Err(ApplyError::Foreign { what: what() })
+        }
+    }
+
+    /// Enters an answer into the caches: the next look must not find the form before.
+    fn enter(&self, kind: ChildKind, value: Value) {
+        fn put<T>(table: &crate::runtime::store::Table<T>, value: Value)
+        where
+            T: Resource + serde::de::DeserializeOwned,
+        {
+            // What cannot be read comes by the watch.
+            if let Ok(object) = serde_json::from_value(value) {
+                table.put(object);
+            }
+        }
+        let caches = &self.context.caches;
+        match kind {
+            ChildKind::Secret => {}
+            ChildKind::Certificate => {
+                if let Ok(certificate) = serde_json::from_value(value) {
+                    self.context.pools.certificates.put(certificate);
+                }
+            }
+            ChildKind::ConfigMap => put(&caches.config_maps, value),
+            ChildKind::NetworkPolicy => put(&caches.network_policies, value),
+            ChildKind::PodDisruptionBudget => put(&caches.disruption_budgets, value),
+            ChildKind::Service => put(&caches.services, value),
+            ChildKind::PersistentVolumeClaim => put(&caches.volumes, value),
+            ChildKind::Deployment => put(&caches.deployments, value),
+        }
+    }
+
+    /// Only the number of pods, while their template has to wait.
+    ///
+    /// # Errors
+    /// [`ApplyError`].
+    pub async fn replicas(&self, name: &str, replicas: i32) -> Result<(), ApplyError> {
+        let held = self.context.caches.deployments.get(self.namespace, name);
+        let has = held.and_then(|held| held.spec.as_ref()?.replicas);
+        if has.is_none_or(|has| has == replicas) {
+            return Ok(());
+        }
+        let kind = ChildKind::Deployment;
+        let patch = Patch::Merge(json!({ "spec": { "replicas": replicas } }));
+        let parameters = PatchParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let api = self.api(kind);
+        let what = || format!("{kind:?} {name:?}");
+        call(what, Some(kind), api.patch(name, &parameters, &patch)).await?;
+        Ok(())
+    }
+
+    /// Deletes an object of this pool that is there and no longer wanted.
+    ///
+    /// # Errors
+    /// [`ApplyError`].
+    pub async fn delete(&self, kind: ChildKind, name: &str) -> Result<(), ApplyError> {
+        let what = || format!("{kind:?} {name:?}");
+        let api = self.api(kind);
+        let uid = if kind == ChildKind::Certificate {
+            if !self.may_have_certificate(name) {
+                return Ok(());
+            }
+            let there = call(what, Some(kind), api.get_metadata_opt(name)).await;
+            match there {
+                Ok(Some(there)) if owns(self.pool, there.owner_references()) => there.uid(),
+                Ok(_) | Err(ApplyError::KindMissing { .. }) => None,
+                Err(error) => return Err(error),
+            }
+        } else {
+            let held = read::observed(&self.context.caches, kind, self.namespace, name);
+            let held = held.and_then(|held| serde_json::from_value::<DynamicObject>(held).ok());
+            held.filter(|held| owns(self.pool, held.owner_references()))
+                .and_then(|held| held.uid())
+        };
+        let key = (kind, self.namespace.to_owned(), name.to_owned());
+        self.applied.objects.lock().remove(&key);
+        let Some(uid) = uid else {
+            return Ok(());
+        };
+        let parameters = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: Some(uid),
+                resource_version: None,
+            }),
+            ..DeleteParams::background()
+        };
+        let deleted = call(what, Some(kind), api.delete(name, &parameters)).await;
+        match deleted {
+            Ok(_) => {}
+            Err(ApplyError::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.code == 404) =>
+                {}
+            Err(error) => return Err(error),
+        }
+        let caches = &self.context.caches;
+        match kind {
+            ChildKind::Certificate => {
+                let certificates = &self.context.pools.certificates;
+                certificates.forget(self.namespace, name);
+            }
+            ChildKind::ConfigMap => caches.config_maps.forget(self.namespace, name),
+            ChildKind::NetworkPolicy => caches.network_policies.forget(self.namespace, name),
+            ChildKind::PodDisruptionBudget => {
+                caches.disruption_budgets.forget(self.namespace, name);
+            }
+            _ => {}
+        }
+        tracing::info!(namespace = self.namespace, ?kind, name, "deleted");
+        Ok(())
+    }
+
+    /// Whether there can be a Certificate of this pool: we applied one, or its Secret says so.
+    /// Certificates are watched only where one was applied, and need not be installed.
+    fn may_have_certificate(&self, name: &str) -> bool {
+        let key = (
+            ChildKind::Certificate,
+            self.namespace.to_owned(),
+            name.to_owned(),
+        );
+        let pair = super::plan::names::pair(&self.pool.name_any());
+        let secret = self.context.caches.secrets.get(self.namespace, &pair);
+        self.applied.objects.lock().contains_key(&key)
+            || secret.is_some_and(|secret| {
+                secret.annotations().get(OF_CERTIFICATE).map(String::as_str) == Some(name)
+            })
+    }
+
+    /// Lets the kubelets of the pool's pods look at once, where pods do not have `print` yet.
+    ///
+    /// # Errors
+    /// [`ApplyError`].
+    pub async fn hurry(&self, print: &str) -> Result<(), ApplyError> {
+        let pool = self.pool.name_any();
+        let api: Api<Pod> = Api::namespaced(self.context.client.clone(), self.namespace);
+        let patch = json!({ "metadata": { "annotations": { MOUNTED: print } } });
+        let patch = Patch::Merge(patch);
+        for pod in self.context.caches.pods.in_namespace(self.namespace) {
+            let mine = pod.labels().get(metadata::POOL_LABEL) == Some(&pool);
+            let has = pod
+                .annotations()
+                .get(MOUNTED)
+                .is_some_and(|has| has == print);
+            if !mine || has || pod.metadata.deletion_timestamp.is_some() {
+                continue;
+            }
+            let name = pod.name_any();
+            let parameters = PatchParams {
+                field_manager: Some(MANAGER.to_owned()),
+                ..PatchParams::default()
+            };
+            let what = || format!("Pod {name:?}");
+            let patched = api.patch(&name, &parameters, &patch);
+            match call(what, None, patched).await {
+                Ok(mut pod) => {
+                    pod.metadata.managed_fields = None;
+                    self.context.caches.pods.put(pod);
+                }
+                Err(ApplyError::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.code == 404) =>
+                    {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Print of what pods mount: the document's generation and the data of Secrets. Every pool mounts
+/// keys, so that nothing can be guessed from it.
+#[must_use]
+pub fn print_of_mounted(generation: u64, mounted: &[Material]) -> String {
+    let mut text = zeroize::Zeroizing::new(generation.to_be_bytes().to_vec());
+    for material in mounted {
+        for (key, value) in material {
+            for part in [key.as_bytes(), value] {
+                text.extend((part.len() as u64).to_be_bytes());
+                text.extend(part);
+            }
+        }
+        text.push(0);
+    }
+    short_hash(&text)
+}
+
+/// SHA-256, shortened, in hex.
+fn short_hash(bytes: &[u8]) -> String {
+    let hash = digest(&SHA256, bytes);
+    hash.as_ref()[..16]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// SHA-256 over JSON, shortened; keys are sorted, so that equal values have equal prints.
+fn print_of(value: &Value) -> String {
+    short_hash(value.to_string().as_bytes())
+}
+
+/// The object without what changes by itself.
+fn settled(mut value: Value) -> Value {
+    if let Some(object) = value.as_object_mut() {
+        object.remove("status");
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            for field in ["resourceVersion", "generation", "managedFields"] {
+                metadata.remove(field);
+            }
+        }
+    }
+    value
+}
+
+fn is_needed(
+    manifest: &Value,
+    wanted: &str,
+    held: Option<&Value>,
+    last: Option<&Outcome>,
+    watched: bool,
+) -> bool {
+    let applied_before = last.is_some_and(|last| last.wanted == wanted);
+    let Some(held) = held else {
+        // What is not watched is applied once by each process.
+        return watched || !applied_before;
+    };
+    let print = held.pointer(&format!(
+        "/metadata/annotations/{}",
+        APPLIED.replace('/', "~1")
+    ));
+    if print.and_then(Value::as_str) == Some(wanted) && covers(held, manifest) {
+        return false;
+    }
+    let unchanged = || {
+        let is = print_of(&settled(held.clone()));
+        last.is_some_and(|last| last.became == is)
+    };
+    !(applied_before && unchanged())
+}
+
+/// Whether an object has all that is wanted; it may have more. An empty list or map is the same as
+/// none.
+fn covers(held: &Value, wanted: &Value) -> bool {
+    match (held, wanted) {
+        (Value::Object(held), Value::Object(wanted)) => wanted.iter().all(|(key, wanted)| {
+            held.get(key)
+                .map_or_else(|| is_nothing(wanted), |held| covers(held, wanted))
+        }),
+        (Value::Array(held), Value::Array(wanted)) => wanted
+            .iter()
+            .all(|wanted| held.iter().any(|held| covers(held, wanted))),
+        (held, wanted) => held == wanted,
+    }
+}
+
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(map) => map.values().all(is_nothing),
+        Value::Array(list) => list.is_empty(),
+        _ => false,
+    }
+}
+
+fn owns(pool: &EdgePool, owners: &[OwnerReference]) -> bool {
+    let uid = pool.uid();
+    owners.iter().any(|owner| Some(&owner.uid) == uid.as_ref())
+}
+
+fn is_ours(
+    labels: &std::collections::BTreeMap<String, String>,
+    owners: &[OwnerReference],
+    pool: &EdgePool,
+) -> bool {
+    let managed = labels
+        .get("app.kubernetes.io/managed-by")
+        .map(String::as_str);
+    managed == Some(metadata::MANAGED_BY) || owns(pool, owners)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+//! Secrets: written whole, on exactly the form that was read.
+
+use k8s_openapi::{
+    ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
+use kube::{Api, ResourceExt, api::PostParams};
+
+use super::{Applier, ApplyError, MANAGER, OF_CERTIFICATE, call, is_ours, owns};
+use crate::{
+    controllers::{
+        namespace::inputs,
+        pool::plan::{
+            metadata,
+            secrets::{self, Ownership},
+        },
+    },
+    secrets::store::{Entry, Material},
+};
+
+impl Applier<'_> {
+    /// Writes an entry's Secret where it differs; says whether it did.
+    ///
+    /// # Errors
+    /// [`ApplyError::Overtaken`] where another operator was first: what was made here is void.
+    pub async fn secret(&self, entry: &Entry, material: &Material) -> Result<bool, ApplyError> {
+        let name = entry.to_string();
+        let what = || format!("Secret {name:?}");
+        let held = self.context.caches.secrets.get(self.namespace, &name);
+        let api: Api<Secret> = Api::namespaced(self.context.client.clone(), self.namespace);
+        let parameters = PostParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let mut object = match held.as_deref() {
+            Some(held) => {
+                let same = inputs::material(held) == *material;
+                let wanted = self.owned(entry, held.owner_references());
+                if same && wanted == held.owner_references() {
+                    return Ok(false);
+                }
+                let ours = is_ours(held.labels(), held.owner_references(), self.pool);
+                if !ours && !secrets::may_be_given(entry) {
+                    return Err(ApplyError::Foreign { what: what() });
+                }
+                let mut object = held.clone();
+                object.metadata.owner_references = Some(wanted);
+                object.annotations_mut().remove(OF_CERTIFICATE);
+                object
+            }
+            None => {
+                let mut object = Secret {
+                    type_: Some(secrets::secret_type(material).to_owned()),
+                    ..Secret::default()
+                };
+                object.metadata.name = Some(name.clone());
+                object.metadata.namespace = Some(self.namespace.to_owned());
+                object.metadata.owner_references = Some(self.owned(entry, &[]));
+                object
+            }
+        };
+        object
+            .labels_mut()
+            .extend(secrets::labels(entry, self.pool));
+        object.metadata.managed_fields = None;
+        object.string_data = None;
+        let data = material.iter();
+        object.data = Some(
+            data.map(|(key, value)| (key.clone(), ByteString(value.to_vec())))
+                .collect(),
+        );
+        // A new one is created, never applied: of two leaders one is refused. An old one is
+        // replaced on the uid and resourceVersion that were read.
+        let written = match held {
+            None => call(what, None, api.create(&parameters, &object)).await?,
+            Some(_) => call(what, None, api.replace(&name, &parameters, &object)).await?,
+        };
+        self.context.caches.secrets.put(written);
+        tracing::info!(namespace = self.namespace, name, "Secret written");
+        Ok(true)
+    }
+
+    /// Owners of an entry's Secret, from those that it has.
+    fn owned(&self, entry: &Entry, held: &[OwnerReference]) -> Vec<OwnerReference> {
+        let uid = self.pool.uid().unwrap_or_default();
+        let mut owners = held.to_vec();
+        let mine = metadata::owner(self.pool);
+        match secrets::ownership(entry, self.pool) {
+            Ownership::Nobody => owners.retain(|owner| owner.uid != uid),
+            Ownership::Pool | Ownership::Shared if owns(self.pool, held) => {}
+            Ownership::Pool => owners.extend(mine),
+            Ownership::Shared => owners.extend(mine.map(|owner| OwnerReference {
+                controller: None,
+                ..owner
+            })),
+        }
+        owners
+    }
+}

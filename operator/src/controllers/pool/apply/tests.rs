@@ -1,0 +1,65 @@
+//! What is applied, and what is left as it is.
+
+use super::*;
+
+fn outcome(wanted: &str, held: &Value) -> Outcome {
+    Outcome {
+        wanted: wanted.to_owned(),
+        became: print_of(&settled(held.clone())),
+    }
+}
+
+#[test]
+fn only_what_differs_is_applied() {
+    let manifest = json!({"metadata": {"name": "a", "annotations": {APPLIED: "p"}},
+        "spec": {"ports": [{"port": 1}], "empty": {}}});
+    let held = json!({"metadata": {"name": "a", "uid": "u", "resourceVersion": "7", "annotations": {APPLIED: "p", "x": "y"}},
+        "spec": {"ports": [{"port": 2}, {"port": 1, "nodePort": 9}], "defaulted": true}, "status": {"a": 1}});
+    let needed =
+        |held: Option<&Value>, last: Option<&Outcome>| is_needed(&manifest, "p", held, last, true);
+    assert!(needed(None, None), "it is not there");
+    assert!(
+        !needed(Some(&held), None),
+        "it is there, by whatever process"
+    );
+    let mut drifted = held.clone();
+    drifted["spec"]["ports"] = json!([{"port": 2}]);
+    assert!(needed(Some(&drifted), None), "somebody changed it");
+    let mut earlier = held.clone();
+    earlier["metadata"]["annotations"][APPLIED] = json!("before");
+    assert!(needed(Some(&earlier), None), "a field less is wanted");
+    // "1000m" became "1": it differs for ever, and was applied as it is.
+    let last = outcome("p", &drifted);
+    assert!(!needed(Some(&drifted), Some(&last)));
+    let mut newer = drifted.clone();
+    newer["metadata"]["resourceVersion"] = json!("8");
+    newer["status"] = json!({"a": 2});
+    assert!(
+        !needed(Some(&newer), Some(&last)),
+        "only its status changed"
+    );
+    assert!(needed(Some(&held), Some(&outcome("q", &held))) == needed(Some(&held), None));
+}
+
+#[test]
+fn a_kind_that_is_not_watched_is_applied_once() {
+    let manifest = json!({"metadata": {"name": "a"}});
+    let last = outcome("p", &manifest);
+    let needed = |wanted, last| is_needed(&manifest, wanted, None, last, false);
+    assert!(needed("p", None));
+    assert!(!needed("p", Some(&last)));
+    assert!(needed("q", Some(&last)));
+}
+
+#[test]
+fn what_is_mounted_is_told_apart_by_content_and_generation() {
+    let material = |value: &str| {
+        let mut material = Material::new();
+        crate::secrets::store::set(&mut material, "key", value);
+        material
+    };
+    let print = |generation, value| print_of_mounted(generation, &[material(value)]);
+    assert_eq!(print(1, "a"), print(1, "a"));
+    assert_ne!(print(1, "a"), print(2, "a"));
+    assert_ne!(print(1, "a"), print(1, "b"));
+}

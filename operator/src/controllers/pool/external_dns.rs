@@ -1,0 +1,360 @@
+//! A namespace's DNSEndpoints for external-dns: written in the background, and compared with what
+//! DNS answers.
+//!
+//! The objects are built whole from all pools of the namespace ([`crate::dns::external_dns`]); each
+//! pool's look starts the same work, which is done once. The kind is probed for, not watched.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::api::core::v1::Service;
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions},
+    core::{ApiResource, DynamicObject, GroupVersionKind},
+};
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::task::JoinSet;
+use xmpp_edge_crds::kinds::{
+    EdgePool,
+    conditions::{ConditionType, Reason},
+};
+
+use super::{apply::MANAGER, plan::metadata, publish};
+use crate::{
+    controllers::namespace::snapshot::{Context, Scene},
+    dns::{
+        LoadBalancer, Report, Standing, Wanted,
+        addresses::Ingress,
+        external_dns::{self, EndpointSpec},
+        observe::Observer,
+    },
+    runtime::{caches::Caches, metrics::Metrics},
+    status::condition::{State, Wanted as Condition},
+};
+
+/// After a failure, and while DNS does not answer yet what it should.
+const SOON: Duration = Duration::from_secs(5);
+/// While all is well: people edit zones.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+/// What is done for all namespaces.
+#[derive(Default)]
+pub struct Endpoints {
+    namespaces: Mutex<HashMap<String, Arc<Namespace>>>,
+    /// Ends with this.
+    tasks: Mutex<JoinSet<()>>,
+}
+
+#[derive(Default)]
+struct Namespace {
+    seen: Mutex<Seen>,
+    balancers: tokio::sync::Mutex<HashMap<String, LoadBalancer>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    busy: bool,
+    done: Option<Done>,
+}
+
+struct Done {
+    tasks: Vec<Task>,
+    /// By pool; the message of a failure that concerns all.
+    outcome: Result<BTreeMap<String, Report>, (Reason, String)>,
+    at: Instant,
+}
+
+impl Done {
+    fn holds(&self) -> Duration {
+        match &self.outcome {
+            Ok(reports) if reports.values().all(Report::is_good) => LOOK_AGAIN,
+            _ => SOON,
+        }
+    }
+}
+
+/// One pool that wants records.
+#[derive(Clone, PartialEq)]
+struct Task {
+    pool: EdgePool,
+    standing: Standing,
+    ingress: Vec<Ingress>,
+}
+
+impl Endpoints {
+    /// Starts what there is to do for the namespace of `pool`, and says how far it is; `None` where
+    /// external-dns has nothing to do with the pool.
+    pub fn look(
+        &self,
+        context: &Context,
+        scene: &Scene,
+        pool: &EdgePool,
+    ) -> Option<(Condition, Duration)> {
+        let dns = pool.spec.dns.as_ref();
+        let wants = dns.is_some_and(|dns| dns.external_dns.is_some());
+        // Where another pool had objects, they may have to go.
+        if !wants && !self.namespaces.lock().contains_key(&scene.namespace) {
+            return None;
+        }
+        let kind = ConditionType::DnsPublished;
+        let name = pool.name_any();
+        let tasks = tasks(context, scene);
+        let namespace = {
+            let mut namespaces = self.namespaces.lock();
+            namespaces
+                .entry(scene.namespace.clone())
+                .or_default()
+                .clone()
+        };
+        let mut seen = namespace.seen.lock();
+        let due = seen
+            .done
+            .as_ref()
+            .is_none_or(|done| done.tasks != tasks || done.at.elapsed() >= done.holds());
+        let said = match seen.done.as_ref().map(|done| &done.outcome) {
+            Some(Ok(reports)) if reports.contains_key(&name) => {
+                let said = reports[&name].condition();
+                Condition::new(kind, said.status, said.reason, said.message)
+            }
+            Some(Err((reason, message))) => Condition::new(kind, false, *reason, message),
+            _ => Condition::new(
+                kind,
+                State::Unknown,
+                Reason::Pending,
+                "the records are being handed to external-dns",
+            ),
+        };
+        let again = seen.done.as_ref().map_or(SOON, Done::holds);
+        if due && !seen.busy {
+            seen.busy = true;
+            let work = Work {
+                client: context.client.clone(),
+                caches: context.caches.clone(),
+                metrics: context.metrics.clone(),
+                name: scene.namespace.clone(),
+                namespace: namespace.clone(),
+            };
+            let mut running = self.tasks.lock();
+            while running.try_join_next().is_some() {}
+            running.spawn(work.run(tasks));
+        }
+        wants.then_some((said, again))
+    }
+}
+
+/// All pools of the namespace that external-dns is to publish, whatever their standing.
+fn tasks(context: &Context, scene: &Scene) -> Vec<Task> {
+    let namespace = &scene.namespace;
+    let pools = scene.world.pools.iter().filter(|pool| {
+        let dns = pool.spec.dns.as_ref();
+        dns.is_some_and(|dns| dns.external_dns.is_some())
+            && scene.config(&pool.name_any()).is_some()
+    });
+    pools
+        .map(|pool| {
+            let name = pool.name_any();
+            let allowed = context.settings.allowed_domains.as_ref();
+            let forbidden = scene
+                .config(&name)
+                .is_some_and(|config| !super::validate::not_allowed(config, allowed).is_empty());
+            let service = super::plan::names::external_service(&name);
+            let service: Option<Arc<Service>> = context.caches.services.get(namespace, &service);
+            let ready = super::reconcile::ready_replicas(context, namespace, &name);
+            Task {
+                // Its own status must not make it another task.
+                pool: EdgePool {
+                    status: None,
+                    metadata: kube::core::ObjectMeta {
+                        name: Some(name.clone()),
+                        namespace: Some(namespace.clone()),
+                        uid: pool.uid(),
+                        ..Default::default()
+                    },
+                    spec: pool.spec.clone(),
+                },
+                standing: if forbidden {
+                    Standing::Out
+                } else {
+                    Standing::of(&pool.spec, ready)
+                },
+                ingress: publish::ingress(service.as_deref()),
+            }
+        })
+        .collect()
+}
+
+struct Work {
+    client: Client,
+    caches: Arc<Caches>,
+    metrics: Arc<Metrics>,
+    name: String,
+    namespace: Arc<Namespace>,
+}
+
+impl Work {
+    async fn run(self, tasks: Vec<Task>) {
+        let outcome = self.publish(&tasks).await;
+        if let Err((_, error)) = &outcome {
+            tracing::warn!(
+                namespace = self.name,
+                error,
+                "DNSEndpoints could not be written; it is tried again"
+            );
+        }
+        let mut seen = self.namespace.seen.lock();
+        seen.busy = false;
+        seen.done = Some(Done {
+            tasks,
+            outcome,
+            at: Instant::now(),
+        });
+        drop(seen);
+        self.caches.signals.touch(&self.name);
+    }
+
+    async fn publish(&self, tasks: &[Task]) -> Result<BTreeMap<String, Report>, (Reason, String)> {
+        let mut wanted = Vec::new();
+        let mut balancers = self.namespace.balancers.lock().await;
+        for task in tasks {
+            let name = task.pool.name_any();
+            let balancer = balancers.entry(name.clone()).or_default();
+            let addresses = balancer.addresses(&task.pool.spec, &task.ingress).await;
+            let records = Wanted::new(&task.pool.spec, task.standing, &addresses);
+            let records = records.map_err(|error| {
+                (
+                    Reason::DnsFailed,
+                    format!("a name cannot stand in DNS: {error}"),
+                )
+            })?;
+            wanted.push((name, task, records));
+        }
+        let pools: Vec<external_dns::Pool<'_>> = wanted
+            .iter()
+            .map(|(name, task, records)| external_dns::Pool {
+                name,
+                priority: task.pool.spec.route.priority,
+                ttl: ttl(&task.pool),
+                wanted: records,
+            })
+            .collect();
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), &self.name, &resource());
+        let there = self.list(&api).await?;
+        let now: Vec<EndpointSpec> = there
+            .iter()
+            .filter_map(|object| serde_json::from_value(object.data["spec"].clone()).ok())
+            .collect();
+        let objects = external_dns::objects(&pools, &now);
+        let published = external_dns::published(&pools, &now);
+        self.write(&api, tasks, &there, &objects)
+            .await
+            .map_err(|error| failed(&error))?;
+        let observer =
+            Observer::system().map_err(|error| (Reason::DnsFailed, error.to_string()))?;
+        let mut reports = BTreeMap::new();
+        for (name, _, records) in &wanted {
+            let meant = published.iter().any(|(pool, _)| pool == name);
+            let report = observer.look(records, meant).await;
+            self.metrics.dns.count(&self.name, name, &report);
+            reports.insert(name.clone(), report);
+        }
+        Ok(reports)
+    }
+
+    async fn list(&self, api: &Api<DynamicObject>) -> Result<Vec<DynamicObject>, (Reason, String)> {
+        let ours = format!("app.kubernetes.io/managed-by={}", metadata::MANAGED_BY);
+        let listed = api.list(&ListParams::default().labels(&ours)).await;
+        listed
+            .map(|list| list.items)
+            .map_err(|error| failed(&error))
+    }
+
+    async fn write(
+        &self,
+        api: &Api<DynamicObject>,
+        tasks: &[Task],
+        there: &[DynamicObject],
+        objects: &[external_dns::DnsEndpoint],
+    ) -> Result<(), kube::Error> {
+        for object in objects {
+            let owners: Vec<_> = tasks
+                .iter()
+                .filter(|task| object.pools.contains(&task.pool.name_any()))
+                .filter_map(|task| task.pool.owner_ref(&()))
+                .collect();
+            let held = there.iter().find(|held| held.name_any() == object.name);
+            let same = held.is_some_and(|held| {
+                serde_json::from_value(held.data["spec"].clone()).ok() == Some(object.spec.clone())
+                    && held.owner_references().len() == owners.len()
+                    && owners.iter().all(|owner| {
+                        held.owner_references()
+                            .iter()
+                            .any(|held| held.uid == owner.uid)
+                    })
+            });
+            if same {
+                continue;
+            }
+            let body = json!({
+                "apiVersion": external_dns::API_VERSION,
+                "kind": external_dns::KIND,
+                "metadata": {
+                    "name": object.name,
+                    "namespace": self.name,
+                    "labels": metadata::shared_labels(),
+                    "ownerReferences": owners,
+                },
+                "spec": object.spec,
+            });
+            let parameters = PatchParams::apply(MANAGER).force();
+            api.patch(&object.name, &parameters, &Patch::Apply(&body))
+                .await?;
+        }
+        for held in there {
+            if objects.iter().any(|object| object.name == held.name_any()) {
+                continue;
+            }
+            let parameters = DeleteParams {
+                preconditions: Some(Preconditions {
+                    uid: held.uid(),
+                    resource_version: None,
+                }),
+                ..DeleteParams::default()
+            };
+            match api.delete(&held.name_any(), &parameters).await {
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                done => drop(done?),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn resource() -> ApiResource {
+    let (group, version) = external_dns::API_VERSION
+        .split_once('/')
+        .unwrap_or_default();
+    let kind = GroupVersionKind::gvk(group, version, external_dns::KIND);
+    ApiResource::from_gvk_with_plural(&kind, "dnsendpoints")
+}
+
+fn ttl(pool: &EdgePool) -> u32 {
+    let dns = pool.spec.dns.as_ref();
+    let backend = dns.and_then(|dns| dns.external_dns.as_ref());
+    backend.map_or(crate::dns::records::DEFAULT_TTL, |backend| backend.ttl)
+}
+
+fn failed(error: &kube::Error) -> (Reason, String) {
+    match error {
+        kube::Error::Api(status) if status.code == 404 => (
+            Reason::KindMissing,
+            "the API server does not know the kind DNSEndpoint: install the CustomResourceDefinition of external-dns (v0.22 or later), or choose spec.dns.rfc2136".to_owned(),
+        ),
+        error => (Reason::DnsFailed, format!("DNSEndpoints cannot be written: {error}")),
+    }
+}

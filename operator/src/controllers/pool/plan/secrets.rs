@@ -1,0 +1,226 @@
+//! Secrets of a pool and of its namespace: which there should be, with what in them.
+//!
+//! The makers are those of standalone, run on what the cluster holds; nothing is written here. What
+//! is in order comes out as it went in, so that the difference is what has to be written.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt;
+use xmpp_edge_crds::{
+    edge_config::EdgeConfig,
+    kinds::{
+        EdgePool,
+        conditions::{ConditionType, Reason},
+    },
+};
+
+use super::{Child, certificate, metadata, names};
+use crate::{
+    compile::{Diagnostic, Kind, ObjectRef, Severity},
+    secrets::{
+        CertificateError, internal_ca,
+        source::{self, Place, PoolBackend, Provision, Secrets, Wanted},
+        store::{Entry, Material, Store, StoreError, text},
+    },
+};
+
+/// What there should be.
+pub struct SecretsPlan {
+    /// In the order of writing: what others are issued from comes first.
+    pub entries: Vec<(Entry, Material)>,
+    /// The internal CA's certificate, for servers inside.
+    pub internal_ca: Child,
+    pub certificate: Provision,
+    /// What is wrong with Secrets that only somebody else can mend.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Data of every Secret that the pods mount, and the CA's certificate: what they are to have.
+    pub mounted: Vec<Material>,
+}
+
+/// Plans for one pool in force. `held` is what the cluster holds, by the Secret's name.
+///
+/// # Errors
+/// [`CertificateError`] where what is kept cannot be used; nothing is to be written then.
+pub fn plan(
+    spec: Option<&EdgePool>,
+    config: &EdgeConfig,
+    held: &dyn Secrets,
+    now: Timestamp,
+) -> Result<SecretsPlan, CertificateError> {
+    let name = &config.pool;
+    let mut store = Overlay {
+        held,
+        written: BTreeMap::new(),
+    };
+    let mut diagnostics = Vec::new();
+    let mut kept = vec![Entry::InternalCa, Entry::InternalIssuer(name.clone())];
+    let ca = internal_ca::ensure_ca(&mut store, &config.namespace, now)?;
+    internal_ca::ensure_issuer(&mut store, &ca, name, &config.namespace_domains, now)?;
+    for gateway in &config.gateways {
+        internal_ca::ensure_gateway(&mut store, &ca, &gateway.domains, now)?;
+        let first = gateway.domains.first();
+        kept.extend(first.map(|domain| Entry::Gateway(domain.to_string())));
+    }
+    let backend = PoolBackend::of(
+        spec.map(|pool| &pool.spec.certificate),
+        held,
+        Place::Cluster { pool: name },
+    );
+    let wanted = Wanted {
+        pool: name,
+        names: &certificate::names_of(config),
+        now,
+    };
+    let certificate = source::provide(&backend, &wanted, &mut store)?;
+    // What cannot be read may be somebody else's.
+    if spec.is_some() && !backend.is_followed() {
+        kept.extend([Entry::PoolCa(name.clone()), Entry::PoolPair(name.clone())]);
+    }
+    internal_ca::ensure_admin_token(&mut store, name)?;
+    kept.push(Entry::AdminToken(name.clone()));
+    let mut mounted = Vec::new();
+    let reference = spec.and_then(|pool| pool.spec.settings.dialback_secret_ref.as_ref());
+    match reference {
+        None => {
+            internal_ca::ensure_dialback(&mut store)?;
+            kept.push(Entry::Dialback);
+        }
+        Some(reference) => {
+            let material = held.secret(&reference.name);
+            let checked =
+                internal_ca::dialback_of(&material.clone().unwrap_or_default(), &reference.name);
+            mounted.extend(material);
+            if let Err(error) = checked {
+                diagnostics.push(missing(name, error.to_string()));
+            }
+        }
+    }
+    let postgres = spec.and_then(|pool| pool.spec.contacts.as_ref()?.postgres.as_ref());
+    if let Some(postgres) = postgres {
+        let secret = &postgres.secret_ref.name;
+        let material = held.secret(secret);
+        if material.as_ref().and_then(|it| text(it, "url")).is_none() {
+            diagnostics.push(missing(name, format!(
+                "spec.contacts.postgres: there is no Secret {secret:?} with key \"url\": create it, as postgres://user:password@host/database"
+            )));
+        }
+        mounted.extend(material);
+    }
+    let pair = Entry::PoolPair(name.clone());
+    mounted.extend(store.read(&pair)?);
+    let mut entries = Vec::new();
+    for entry in kept {
+        let Some(material) = store.read(&entry)?.filter(|material| !material.is_empty()) else {
+            continue;
+        };
+        if matches!(
+            entry,
+            Entry::InternalIssuer(_) | Entry::Dialback | Entry::AdminToken(_)
+        ) {
+            mounted.push(material.clone());
+        }
+        entries.push((entry, material));
+    }
+    let mut trusted = Material::new();
+    crate::secrets::store::set(&mut trusted, "ca.crt", &ca.trusted);
+    mounted.push(trusted);
+    Ok(SecretsPlan {
+        entries,
+        internal_ca: internal_ca(&config.namespace, &ca.trusted),
+        certificate,
+        diagnostics,
+        mounted,
+    })
+}
+
+fn missing(pool: &str, message: String) -> Diagnostic {
+    Diagnostic {
+        object: ObjectRef::new(Kind::EdgePool, pool),
+        condition: ConditionType::Ready,
+        status: false,
+        reason: Reason::ReferenceMissing,
+        message,
+        severity: Severity::Warning,
+    }
+}
+
+/// The ConfigMap that servers inside trust by: it belongs to the namespace, not to a pool.
+fn internal_ca(namespace: &str, trusted: &str) -> Child {
+    let mut map = ConfigMap {
+        data: Some(BTreeMap::from([("ca.crt".to_owned(), trusted.to_owned())])),
+        ..ConfigMap::default()
+    };
+    map.metadata.name = Some(names::INTERNAL_CA.to_owned());
+    map.metadata.namespace = Some(namespace.to_owned());
+    map.metadata.labels = Some(metadata::shared_labels());
+    Child::ConfigMap(Box::new(map))
+}
+
+/// How the pool and an entry's Secret belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ownership {
+    /// It goes with the pool.
+    Pool,
+    /// It goes with the last pool that has the gateway.
+    Shared,
+    /// It outlives the pool.
+    Nobody,
+}
+
+/// Who owns an entry's Secret. The key of a request is kept for a pool of the same name.
+#[must_use]
+pub fn ownership(entry: &Entry, pool: &EdgePool) -> Ownership {
+    match entry {
+        Entry::InternalCa | Entry::Dialback => Ownership::Nobody,
+        Entry::PoolPair(_) if pool.spec.certificate.csr.is_some() => Ownership::Nobody,
+        Entry::Gateway(_) => Ownership::Shared,
+        Entry::PoolPair(_) | Entry::PoolCa(_) | Entry::InternalIssuer(_) | Entry::AdminToken(_) => {
+            Ownership::Pool
+        }
+    }
+}
+
+/// Whether a Secret without our labels may be written: these are given to several clusters alike.
+#[must_use]
+pub fn may_be_given(entry: &Entry) -> bool {
+    matches!(entry, Entry::InternalCa | Entry::Dialback)
+}
+
+/// `type` of a new Secret. It can never change, so that a pair without certificate is `Opaque`.
+#[must_use]
+pub fn secret_type(material: &Material) -> &'static str {
+    if material.contains_key("tls.crt") && material.contains_key("tls.key") {
+        "kubernetes.io/tls"
+    } else {
+        "Opaque"
+    }
+}
+
+/// Labels of an entry's Secret.
+#[must_use]
+pub fn labels(entry: &Entry, pool: &EdgePool) -> BTreeMap<String, String> {
+    match entry {
+        Entry::InternalCa | Entry::Dialback | Entry::Gateway(_) => metadata::shared_labels(),
+        _ => metadata::labels(&pool.name_any()),
+    }
+}
+
+/// What the cluster holds, under what was made meanwhile.
+struct Overlay<'a> {
+    held: &'a dyn Secrets,
+    written: BTreeMap<Entry, Material>,
+}
+
+impl Store for Overlay<'_> {
+    fn read(&self, entry: &Entry) -> Result<Option<Material>, StoreError> {
+        let written = self.written.get(entry).cloned();
+        Ok(written.or_else(|| self.held.secret(&entry.to_string())))
+    }
+
+    fn write(&mut self, entry: &Entry, material: &Material) -> Result<(), StoreError> {
+        self.written.insert(entry.clone(), material.clone());
+        Ok(())
+    }
+}

@@ -1,0 +1,155 @@
+//! The work on one pool's records, in the background: resolves what a load balancer is called, publishes
+//! or withdraws, and keeps in the pool what is remembered of records.
+
+use std::{sync::Arc, time::Instant};
+
+use kube::{Client, ResourceExt};
+use xmpp_edge_crds::kinds::EdgePool;
+
+use super::{
+    Done, Publication, Task, Worker,
+    finalizer::{Leaving, mark},
+};
+use crate::{
+    controllers::namespace::snapshot::Context,
+    dns::{Addresses, Claim, DnsError, Memory, Report, Settings, Standing, Wanted},
+    runtime::{caches::Caches, events::Events, metrics::Metrics},
+};
+
+pub(super) struct Work {
+    client: Client,
+    caches: Arc<Caches>,
+    metrics: Arc<Metrics>,
+    events: Events,
+    namespace: String,
+    pool: EdgePool,
+    publication: Arc<Publication>,
+}
+
+impl Work {
+    pub(super) fn new(
+        context: &Context,
+        namespace: &str,
+        pool: &EdgePool,
+        publication: &Arc<Publication>,
+    ) -> Self {
+        Self {
+            client: context.client.clone(),
+            caches: context.caches.clone(),
+            metrics: context.metrics.clone(),
+            events: context.events.clone(),
+            namespace: namespace.to_owned(),
+            pool: pool.clone(),
+            publication: publication.clone(),
+        }
+    }
+
+    pub(super) async fn run(self, task: Task) {
+        let mut worker = self.publication.worker.lock().await;
+        let addresses = worker.balancer.addresses(&task.spec, &task.ingress).await;
+        let outcome = self.publish(&mut worker, &task, &addresses).await;
+        if let Err(error) = &outcome {
+            tracing::warn!(
+                namespace = self.namespace,
+                pool = self.pool.name_any(),
+                error,
+                "records could not be published; it is tried again"
+            );
+        }
+        let mut seen = self.publication.seen.lock();
+        let last = seen.done.take().filter(|last| last.task == task);
+        let failures = match &outcome {
+            Ok(report) if report.is_good() => 0,
+            _ => last.map_or(0, |last| last.failures) + 1,
+        };
+        seen.busy = false;
+        seen.addresses = match addresses {
+            Addresses::Known(addresses) => addresses.iter().map(ToString::to_string).collect(),
+            Addresses::Pending | Addresses::Elsewhere => Vec::new(),
+        };
+        seen.done = Some(Done {
+            task,
+            outcome,
+            at: Instant::now(),
+            failures,
+        });
+        drop(seen);
+        self.caches.signals.touch(&self.namespace);
+    }
+
+    /// Withdraws every record of a pool that is deleted and lets it go, or says why not yet.
+    pub(super) async fn withdraw(self, settings: Option<Result<Settings, DnsError>>) {
+        let mut worker = self.publication.worker.lock().await;
+        if let Some(settings) = settings {
+            worker.publisher.configure(settings);
+        }
+        let name = self.pool.name_any();
+        let report = worker.publisher.withdraw(&Wanted::nothing()).await;
+        self.metrics
+            .dns
+            .count_failures(&self.namespace, &name, &report);
+        let errors = report.errors();
+        let leaving = Leaving {
+            client: &self.client,
+            metrics: &self.metrics,
+            events: &self.events,
+            namespace: &self.namespace,
+            pool: &self.pool,
+        };
+        let went = if worker.publisher.memory().places.is_empty() {
+            leaving.let_go().await
+        } else if errors.iter().any(|error| error.is_keyless()) {
+            let why = "as there is no key to withdraw them with";
+            leaving.leave_records(why).await
+        } else {
+            for error in errors {
+                tracing::warn!(namespace = self.namespace, pool = name, %error, "records could not be withdrawn; it is tried again");
+            }
+            false
+        };
+        let mut seen = self.publication.seen.lock();
+        seen.busy = false;
+        seen.refused = (!went).then(Instant::now);
+    }
+
+    async fn publish(
+        &self,
+        worker: &mut Worker,
+        task: &Task,
+        addresses: &Addresses,
+    ) -> Result<Report, String> {
+        let wanted = Wanted::new(&task.spec, task.standing, addresses)
+            .map_err(|error| format!("a name cannot stand in DNS: {error}"))?;
+        if let Some(settings) = &task.settings {
+            worker.publisher.configure(settings.clone());
+        }
+        let publisher = &mut worker.publisher;
+        let fresh = publisher.remember(&wanted);
+        if fresh || !worker.marked && !publisher.memory().places.is_empty() {
+            self.mark(publisher.memory()).await?;
+            worker.marked = !publisher.memory().places.is_empty();
+        }
+        let before = publisher.memory().clone();
+        let report = if wanted.standing == Standing::Out {
+            publisher.withdraw(&wanted).await
+        } else {
+            publisher.publish(&wanted).await
+        };
+        let Claim {
+            namespace, pool, ..
+        } = publisher.claim();
+        self.metrics.dns.count(namespace, pool, &report);
+        if *publisher.memory() != before {
+            self.mark(publisher.memory()).await?;
+            worker.marked = !publisher.memory().places.is_empty();
+        }
+        Ok(report)
+    }
+
+    async fn mark(&self, memory: &Memory) -> Result<(), String> {
+        let memory = (!memory.places.is_empty()).then_some(memory);
+        mark(&self.client, &self.namespace, &self.pool, memory)
+            .await
+            .map_err(|error| format!("the finalizer could not be written: {error}"))
+    }
+}

@@ -1,0 +1,220 @@
+//! What the watches hold of a pool's objects, and what its plan needs beside spec and document.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
+use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::LabelSelector};
+use kube::ResourceExt;
+use serde::Serialize;
+use serde_json::Value;
+use xmpp_edge_crds::{
+    edge_config::{
+        EdgeConfig, HostPort,
+        shards::{MAX_SHARDS, ShardHeader},
+    },
+    kinds::EdgePool,
+};
+
+use super::plan::{
+    ChildKind, deployment, names, pod,
+    rollout::{Rollout, Stage},
+};
+use crate::{
+    compile::World,
+    controllers::namespace::snapshot::Scene,
+    runtime::caches::Caches,
+    secrets::store::{Material, text},
+};
+
+/// The proxy's image where neither the pool nor the command line names one.
+pub const DEFAULT_PROXY_IMAGE: &str = concat!("xmpp-edge-proxy:", env!("CARGO_PKG_VERSION"));
+
+/// Default port of PostgreSQL.
+const DATABASE_PORT: u16 = 5432;
+
+/// An object as the watches last saw it; `None` also for kinds that are not watched.
+#[must_use]
+pub fn observed(caches: &Caches, kind: ChildKind, namespace: &str, name: &str) -> Option<Value> {
+    fn value<T: Serialize>(object: Option<std::sync::Arc<T>>) -> Option<Value> {
+        serde_json::to_value(object?.as_ref()).ok()
+    }
+    match kind {
+        ChildKind::Certificate | ChildKind::Secret => None,
+        ChildKind::ConfigMap => value(caches.config_maps.get(namespace, name)),
+        ChildKind::NetworkPolicy => value(caches.network_policies.get(namespace, name)),
+        ChildKind::PodDisruptionBudget => value(caches.disruption_budgets.get(namespace, name)),
+        ChildKind::Service => value(caches.services.get(namespace, name)),
+        ChildKind::PersistentVolumeClaim => value(caches.volumes.get(namespace, name)),
+        ChildKind::Deployment => value(caches.deployments.get(namespace, name)),
+    }
+}
+
+/// The operator's pods, as a NetworkPolicy names them.
+#[must_use]
+pub fn operator_peer(namespace: &str) -> NetworkPolicyPeer {
+    let labels = |pairs: &[(&str, &str)]| LabelSelector {
+        match_labels: Some(
+            pairs
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect(),
+        ),
+        ..LabelSelector::default()
+    };
+    NetworkPolicyPeer {
+        namespace_selector: Some(labels(&[("kubernetes.io/metadata.name", namespace)])),
+        pod_selector: Some(labels(&[
+            ("app.kubernetes.io/part-of", "xmpp-edge"),
+            ("app.kubernetes.io/component", "operator"),
+        ])),
+        ..NetworkPolicyPeer::default()
+    }
+}
+
+/// Hosts and ports in the database's URL, `postgres://user:password@host:port,…/database`.
+#[must_use]
+fn database_hosts(secret: Option<&Material>) -> Vec<HostPort> {
+    let url = secret.and_then(|material| text(material, "url"));
+    let Some((_, rest)) = url.and_then(|url| url.trim().split_once("://")) else {
+        return Vec::new();
+    };
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    // A password may hold an "@" that was not escaped; a host cannot.
+    let hosts = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, hosts)| hosts);
+    hosts
+        .split(',')
+        .filter_map(|host| HostPort::parse(host, Some(DATABASE_PORT)).ok())
+        .collect()
+}
+
+/// Hosts and ports of a pool's database, as far as its Secret can be read.
+#[must_use]
+pub fn database_of(world: &World, pool: &EdgePool) -> Vec<HostPort> {
+    let contacts = pool.spec.contacts.as_ref();
+    let postgres = contacts.and_then(|contacts| contacts.postgres.as_ref());
+    database_hosts(postgres.and_then(|postgres| world.secrets.get(&postgres.secret_ref.name)))
+}
+
+/// The generation whose shards are all in place, with nothing beside them.
+#[must_use]
+pub fn written(caches: &Caches, namespace: &str, pool: &str) -> Option<u64> {
+    let mut headers = Vec::new();
+    for number in 0..MAX_SHARDS {
+        let map = caches
+            .config_maps
+            .get(namespace, &names::shard(pool, number));
+        let Some(map) = map else {
+            continue;
+        };
+        let shard = map.binary_data.as_ref()?.get(names::SHARD_KEY)?;
+        let line = shard.0.split(|byte| *byte == b'\n').next()?;
+        let header: ShardHeader = serde_json::from_slice(line).ok()?;
+        (header.number == number).then_some(())?;
+        headers.push(header);
+    }
+    let first = headers.first()?;
+    let whole = headers.len() == first.count
+        && headers.iter().all(|header| {
+            (header.generation, &header.sha256, header.count)
+                == (first.generation, &first.sha256, first.count)
+        });
+    whole.then_some(first.generation)
+}
+
+/// Where the pods of all pools of the namespace stand: who is to roll first.
+#[must_use]
+pub fn rollouts<'a>(scene: &'a Scene, caches: &Caches, image: &str) -> Vec<Rollout<'a>> {
+    let pools = scene.world.pools.iter().filter_map(|pool| {
+        let config = scene.config(pool.metadata.name.as_deref()?)?;
+        Some((pool, config))
+    });
+    pools
+        .map(|(pool, config)| Rollout {
+            pool: &config.pool,
+            priority: pool.spec.route.priority,
+            domains: config
+                .domains
+                .iter()
+                .map(|domain| domain.as_str())
+                .collect::<BTreeSet<_>>(),
+            stage: stage(pool, config, caches, image),
+        })
+        .collect()
+}
+
+fn stage(pool: &EdgePool, config: &EdgeConfig, caches: &Caches, image: &str) -> Stage {
+    let name = names::workload(&config.pool);
+    let Some(held) = caches.deployments.get(&config.namespace, &name) else {
+        return Stage::New;
+    };
+    let template = pod::template(pool, config, image);
+    if deployment::is_rolling(&held) {
+        Stage::Rolling
+    } else if deployment::template_of(&held) == Some(&deployment::print_of(&template)) {
+        Stage::Settled
+    } else {
+        Stage::Waiting
+    }
+}
+
+/// Addresses of a Service's load balancer, and its host names.
+#[must_use]
+pub fn balancer(service: Option<&Service>) -> (Vec<String>, Vec<String>) {
+    let status = service.and_then(|service| service.status.as_ref());
+    let ingress = status
+        .and_then(|status| status.load_balancer.as_ref())
+        .and_then(|balancer| balancer.ingress.as_ref());
+    let mut addresses = Vec::new();
+    let mut hosts = Vec::new();
+    for point in ingress.into_iter().flatten() {
+        addresses.extend(point.ip.clone());
+        hosts.extend(point.hostname.clone());
+    }
+    (addresses, hosts)
+}
+
+/// The pool of this name as it stands in the world, where it can be read and has its domains.
+#[must_use]
+pub fn readable<'a>(scene: &'a Scene, name: &str) -> Option<&'a EdgePool> {
+    scene
+        .world
+        .pools
+        .iter()
+        .find(|pool| pool.name_any() == name)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::secrets::store::set;
+
+    #[test]
+    fn the_hosts_of_a_database_are_read_off_its_url() {
+        for (url, expected) in [
+            ("postgres://u:p@db.example/x", "db.example:5432"),
+            (
+                "postgresql://u:p@ss@10.0.0.1:6432/x?sslmode=require",
+                "10.0.0.1:6432",
+            ),
+            (
+                "postgres://a.example,b.example:5433/x",
+                "a.example:5432 b.example:5433",
+            ),
+            ("postgres://u@[fd00::1]:5432", "[fd00::1]:5432"),
+            ("postgres://u@%2Fvar%2Frun/x", ""),
+            ("host=db.example user=u", ""),
+        ] {
+            let mut material = Material::new();
+            set(&mut material, "url", url);
+            let found: Vec<String> = database_hosts(Some(&material))
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            assert_eq!(found.join(" "), expected, "{url}");
+        }
+        assert!(database_hosts(None).is_empty());
+    }
+}

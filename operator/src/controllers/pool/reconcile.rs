@@ -1,0 +1,309 @@
+//! One look at one pool: the five words, one after the other.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use kube::{Resource, ResourceExt};
+use parking_lot::Mutex;
+use xmpp_edge_crds::{
+    edge_config::EdgeConfig,
+    kinds::{
+        EdgePool, PoolStatus,
+        conditions::{ConditionType, Reason},
+    },
+};
+
+use super::{
+    apply::{Applied, Applier},
+    cert_manager::Certificates,
+    external_dns::Endpoints,
+    plan::names,
+    provision::{self, Written},
+    publish::{self, Publications},
+    read,
+    status::{self, Certificate, Findings},
+    validate,
+};
+use crate::{
+    compile::{Diagnostic, Fault, Kind, ObjectRef},
+    controllers::namespace::snapshot::{Context, PoolError, PoolOutcome, Scene},
+    runtime::{decoded::Loose, metrics::OfPool},
+    status::{
+        apply::Author,
+        condition::{self, State, Wanted},
+    },
+};
+
+/// Field manager of a pool's status.
+const AUTHOR: Author<EdgePool> = Author {
+    kind: "EdgePool",
+    manager: "xmpp-edge-operator/pool-status",
+    table: |caches| &caches.pools,
+};
+/// Certificates are looked at this often although nothing changes: the shortest of ours lives seven
+/// days.
+const RENEWALS: Duration = Duration::from_secs(3600);
+/// What was refused may be taken once somebody else did something.
+const REFUSED: Duration = Duration::from_secs(60);
+
+/// What is remembered between looks. Nothing of it is needed to be right: without it a write more
+/// is made.
+#[derive(Default)]
+pub struct Memory {
+    applied: Applied,
+    pub(super) certificates: Certificates,
+    publications: Publications,
+    endpoints: Endpoints,
+    pools: Mutex<HashMap<(String, String), Remembered>>,
+    /// By namespace: pools share its CA, and must not each make one.
+    secrets: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Memory {
+    /// Forgets pools of a namespace that are not there any more.
+    pub fn forget(&self, namespace: &str, exists: impl Fn(&str) -> bool) {
+        self.publications.forget(namespace, &exists);
+        let mut pools = self.pools.lock();
+        pools.retain(|(of, pool), _| of != namespace || exists(pool));
+    }
+
+    pub(super) fn secrets_of(&self, namespace: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut secrets = self.secrets.lock();
+        secrets.entry(namespace.to_owned()).or_default().clone()
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Remembered {
+    /// When counts of streams were written last.
+    counted: Option<Timestamp>,
+}
+
+/// Provisions one pool as far as it can be, and writes its status.
+///
+/// # Errors
+/// Failures of infrastructure: it is to be tried again with backoff. What is wrong with the spec,
+/// or refused by the API server, is a condition.
+pub async fn reconcile(
+    context: &Context,
+    scene: &Scene,
+    name: &str,
+) -> Result<PoolOutcome, PoolError> {
+    let namespace = scene.namespace.as_str();
+    let Some(object) = context.caches.pools.get(namespace, name) else {
+        return Ok(PoolOutcome::default());
+    };
+    if object.meta().deletion_timestamp.is_some() {
+        let again = match object.read() {
+            Some(pool) => {
+                context
+                    .pools
+                    .publications
+                    .leave(context, namespace, pool)
+                    .await
+            }
+            None => None,
+        };
+        return Ok(PoolOutcome {
+            again,
+            ..PoolOutcome::default()
+        });
+    }
+    let pool = read::readable(scene, name);
+    let config = scene.config(name);
+    let rejected = config.and_then(|config| validate::alone(config).err());
+    let mut written = Written::default();
+    if let (Some(config), None) = (config, &rejected) {
+        // A pool that cannot be read keeps its pods as they are; its document and certificates
+        // are kept up.
+        let owner = pool.or_else(|| object.read());
+        if let Some(owner) = owner {
+            let applier = Applier {
+                context,
+                applied: &context.pools.applied,
+                pool: owner,
+                namespace,
+            };
+            provision::write(&applier, scene, pool, config, &mut written).await;
+        }
+    }
+    let in_place = read::written(&context.caches, namespace, name);
+    let dns = match (pool, config, &rejected) {
+        (Some(pool), Some(config), None) => Some(look_at_dns(context, scene, pool, config)),
+        _ => None,
+    };
+    let found = Found {
+        rejected: rejected.as_ref(),
+        in_place,
+        dns: dns.as_ref(),
+    };
+    report(context, scene, &object, &found, &written);
+    if let Some(error) = written.failed {
+        return Err(error.into());
+    }
+    let again = if written.refused.is_empty() {
+        RENEWALS
+    } else {
+        REFUSED
+    };
+    let dns = dns.and_then(|dns| dns.again);
+    Ok(PoolOutcome {
+        unwritten: written.unwritten,
+        again: Some(dns.map_or(again, |dns| dns.min(again))),
+    })
+}
+
+/// Pods of a pool that are ready.
+#[must_use]
+pub fn ready_replicas(context: &Context, namespace: &str, name: &str) -> i32 {
+    let deployment = names::workload(name);
+    let deployment = context.caches.deployments.get(namespace, &deployment);
+    let status = deployment.as_ref().and_then(|it| it.status.as_ref());
+    status.and_then(|it| it.ready_replicas).unwrap_or(0)
+}
+
+/// Records: by the operator's own updates, by external-dns, or both.
+fn look_at_dns(
+    context: &Context,
+    scene: &Scene,
+    pool: &EdgePool,
+    config: &EdgeConfig,
+) -> publish::Look {
+    let namespace = scene.namespace.as_str();
+    let service = names::external_service(&config.pool);
+    let service = context.caches.services.get(namespace, &service);
+    let allowed = context.settings.allowed_domains.as_ref();
+    let found = publish::Pool {
+        pool,
+        ready_replicas: ready_replicas(context, namespace, &config.pool),
+        service: service.as_deref(),
+        not_allowed: &validate::not_allowed(config, allowed),
+    };
+    let mut look = context.pools.publications.look(context, namespace, &found);
+    if let Some((said, again)) = context.pools.endpoints.look(context, scene, pool) {
+        look.again = Some(look.again.map_or(again, |it| it.min(again)));
+        let dns = pool.spec.dns.as_ref();
+        // With both, what is wrong outweighs.
+        if dns.is_none_or(|dns| dns.rfc2136.is_none()) || said.state != State::True {
+            look.condition = said;
+        }
+    }
+    // What was not asked for is neither published nor withdrawn by anybody's wish.
+    if pool.spec.dns.is_some() && !found.not_allowed.is_empty() {
+        let fault = validate::not_allowed_fault(found.not_allowed, namespace);
+        let kind = ConditionType::DnsPublished;
+        look.condition = Wanted::new(kind, false, fault.reason, fault.message);
+    }
+    look
+}
+
+/// What one look found beside what was written.
+struct Found<'a> {
+    rejected: Option<&'a Fault>,
+    /// The generation whose shards are in place.
+    in_place: Option<u64>,
+    dns: Option<&'a publish::Look>,
+}
+
+/// Hands in the status where it differs, and says the metrics.
+fn report(
+    context: &Context,
+    scene: &Scene,
+    object: &Arc<Loose<EdgePool>>,
+    looked: &Found<'_>,
+    written: &Written,
+) {
+    let dns = looked.dns;
+    let name = object.name_any();
+    let namespace = scene.namespace.as_str();
+    let reference = ObjectRef::new(Kind::EdgePool, &name);
+    let pool = read::readable(scene, &name);
+    let old = status_of(object);
+    let deployment = context
+        .caches
+        .deployments
+        .get(namespace, &names::workload(&name));
+    let failed = match &written.certificate {
+        Some(Err(error)) => error.to_string(),
+        _ => String::new(),
+    };
+    let certificate = match (&written.certificate, &written.certificate_refused) {
+        // What is in use may still be good; what is wrong with the next is told when it is not.
+        (Some(Ok(provision)), Some(fault)) if !provision.condition(scene.now).0 => {
+            Certificate::Failed(fault.reason, &fault.message)
+        }
+        (Some(Ok(provision)), _) => Certificate::Provided(provision),
+        (Some(Err(_)), _) => Certificate::Failed(Reason::InvalidCertificate, &failed),
+        (None, _) => Certificate::None,
+    };
+    let mut diagnostics: Vec<&Diagnostic> = scene.diagnostics(&reference).iter().collect();
+    diagnostics.extend(&written.diagnostics);
+    let found = Findings {
+        name: &name,
+        generation: object.meta().generation,
+        pool,
+        written: looked.in_place,
+        unwritten: written.unwritten.as_ref(),
+        diagnostics,
+        rejected: looked.rejected,
+        certificate,
+        deployment: deployment.as_deref(),
+        addresses: dns.map_or_else(
+            || old.addresses.clone(),
+            |dns| dns.addresses.iter().take(64).cloned().collect(),
+        ),
+        report: scene.reports.get(&name),
+        facts: scene.facts.get(&name),
+        dns: dns.map_or_else(|| dns_as_it_was(&old), |dns| dns.condition.clone()),
+        refused: written.refused.clone(),
+        held_by: written.held_by.as_deref(),
+        now: scene.now,
+    };
+    let new = status::status(&old, &found);
+    measure(context, namespace, &name, &new);
+    let key = (namespace.to_owned(), name.clone());
+    let mut pools = context.pools.pools.lock();
+    let remembered = pools.entry(key).or_default();
+    if !status::is_due(&old, &new, remembered.counted, scene.now) {
+        return;
+    }
+    remembered.counted = Some(scene.now);
+    drop(pools);
+    AUTHOR.hand_in(context, object, &old, new);
+}
+
+fn status_of(object: &Loose<EdgePool>) -> PoolStatus {
+    match object {
+        Loose::Read(pool) => pool.status.clone().unwrap_or_default(),
+        Loose::Unreadable(object) => {
+            serde_json::from_value(object.status.clone()).unwrap_or_default()
+        }
+    }
+}
+
+/// Of a pool that is not in force or cannot be read: as it was.
+fn dns_as_it_was(old: &PoolStatus) -> Wanted {
+    let kind = ConditionType::DnsPublished;
+    condition::kept(&old.conditions, kind).unwrap_or_else(|| {
+        let message = "the pool is not accepted";
+        Wanted::new(kind, State::Unknown, Reason::NotAccepted, message)
+    })
+}
+
+fn measure(context: &Context, namespace: &str, name: &str, status: &PoolStatus) {
+    let of = OfPool {
+        namespace: namespace.to_owned(),
+        pool: name.to_owned(),
+    };
+    let metrics = &context.metrics;
+    metrics
+        .pool_ready_replicas
+        .get_or_create(&of)
+        .set(status.ready_replicas.into());
+    if let Some(certificate) = &status.certificate {
+        metrics
+            .certificate_not_after
+            .get_or_create(&of)
+            .set(certificate.not_after.0.as_second());
+    }
+}

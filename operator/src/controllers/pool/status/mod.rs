@@ -1,0 +1,336 @@
+//! What a pool's status says. Pure: from what was found to the whole status.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::apps::v1::Deployment;
+use xmpp_edge_crds::kinds::{
+    EdgePool, PoolStatus,
+    conditions::{ConditionType, Reason},
+    pool::status::{CertificateStatus, ConfigStatus, StreamCounts},
+};
+
+use super::plan::metadata;
+use crate::{
+    compile::{Diagnostic, Fault},
+    dns::records,
+    proxy_status::{Loaded, PoolFacts, PoolReport},
+    secrets::source::Provision,
+    status::condition::{State, Wanted, merge, whole_seconds},
+};
+
+/// Counts alone are written this seldom.
+const COUNTS: SignedDuration = SignedDuration::from_secs(300);
+
+/// All that one look at a pool found.
+pub struct Findings<'a> {
+    pub name: &'a str,
+    /// `metadata.generation`.
+    pub generation: Option<i64>,
+    /// As it can be read; absent: only what was written before is served.
+    pub pool: Option<&'a EdgePool>,
+    /// The generation that pods should have, where there is one in place.
+    pub written: Option<u64>,
+    /// Why a newer one is not.
+    pub unwritten: Option<&'a Fault>,
+    /// What compiling and the plan have to say.
+    pub diagnostics: Vec<&'a Diagnostic>,
+    /// `Accepted=False` beside compiling.
+    pub rejected: Option<&'a Fault>,
+    pub certificate: Certificate<'a>,
+    pub deployment: Option<&'a Deployment>,
+    /// Those that partners reach.
+    pub addresses: Vec<String>,
+    pub report: Option<&'a PoolReport>,
+    pub facts: Option<&'a PoolFacts>,
+    pub dns: Wanted,
+    /// Objects that could not be written, each with what to do.
+    pub refused: Vec<String>,
+    /// The pool whose pods are replaced first.
+    pub held_by: Option<&'a str>,
+    pub now: Timestamp,
+}
+
+/// What came of the certificate.
+#[derive(Clone, Copy, Debug)]
+pub enum Certificate<'a> {
+    /// The pool is not in force: nothing was asked for.
+    None,
+    Provided(&'a Provision),
+    Failed(Reason, &'a str),
+}
+
+/// The status as it should be; `old` is the one that is there.
+#[must_use]
+pub fn status(old: &PoolStatus, found: &Findings<'_>) -> PoolStatus {
+    let pods = found.deployment.and_then(|it| it.status.as_ref());
+    let wanted = conditions(found);
+    let provision = match found.certificate {
+        Certificate::Provided(provision) => Some(provision),
+        Certificate::None | Certificate::Failed(..) => None,
+    };
+    PoolStatus {
+        observed_generation: found.generation,
+        replicas: pods.and_then(|it| it.replicas).unwrap_or(0),
+        ready_replicas: ready_replicas(found),
+        addresses: found.addresses.clone(),
+        srv_records: found.pool.map_or_else(
+            || old.srv_records.clone(),
+            |pool| srv_records(pool, &found.addresses),
+        ),
+        certificate: provision.map_or_else(|| old.certificate.clone(), certificate),
+        certificate_signing_request: provision.and_then(|it| it.request.clone()),
+        config: found.written.map(|generation| ConfigStatus {
+            generation: i64::try_from(generation).unwrap_or(i64::MAX),
+            pods_in_sync: found.report.map_or(0, |report| {
+                i32::try_from(report.in_sync(generation)).unwrap_or(i32::MAX)
+            }),
+        }),
+        streams: found.facts.map_or_else(
+            || old.streams.clone(),
+            |facts| {
+                Some(StreamCounts {
+                    inbound: facts.inbound_streams,
+                    outbound: facts.outbound_streams,
+                })
+            },
+        ),
+        selector: Some(metadata::selector_text(found.name)),
+        conditions: merge(&old.conditions, &wanted, found.generation, found.now),
+    }
+}
+
+/// Whether `new` is to be written over `old`; counts alone wait until `counted` is long ago.
+#[must_use]
+pub fn is_due(
+    old: &PoolStatus,
+    new: &PoolStatus,
+    counted: Option<Timestamp>,
+    now: Timestamp,
+) -> bool {
+    if old == new {
+        return false;
+    }
+    let with_old_counts = PoolStatus {
+        streams: old.streams.clone(),
+        ..new.clone()
+    };
+    with_old_counts != *old || counted.is_none_or(|counted| now.duration_since(counted) >= COUNTS)
+}
+
+fn ready_replicas(found: &Findings<'_>) -> i32 {
+    let status = found.deployment.and_then(|it| it.status.as_ref());
+    status.and_then(|it| it.ready_replicas).unwrap_or(0)
+}
+
+fn certificate(provision: &Provision) -> Option<CertificateStatus> {
+    let facts = provision.facts.as_ref()?;
+    Some(CertificateStatus {
+        not_after: whole_seconds(facts.not_after),
+        // A foreign certificate may name more than a status holds.
+        dns_names: facts.dns_names.iter().take(128).cloned().collect(),
+        serial: facts.serial.chars().take(64).collect(),
+    })
+}
+
+/// Records with the addresses that are known, the load balancer's included.
+fn srv_records(pool: &EdgePool, addresses: &[String]) -> Vec<String> {
+    let mut spec = pool.spec.clone();
+    spec.access_edge.addresses = Some(addresses.to_vec());
+    let mut records = records::of_pool(&spec);
+    records.truncate(512);
+    records
+}
+
+fn conditions(found: &Findings<'_>) -> Vec<Wanted> {
+    let accepted = accepted(found);
+    let certificate = certificate_ready(found);
+    let replicated = replicated(found);
+    let gateway = gateway(found);
+    let ready = ready(found, [&accepted, &certificate, &replicated, &found.dns]);
+    vec![
+        ready,
+        accepted,
+        certificate,
+        replicated,
+        found.dns.clone(),
+        gateway,
+    ]
+}
+
+fn accepted(found: &Findings<'_>) -> Wanted {
+    let kind = ConditionType::Accepted;
+    if let Some(fault) = found.rejected {
+        return Wanted::new(kind, false, fault.reason, &fault.message);
+    }
+    let said = found.diagnostics.iter().filter(|it| it.condition == kind);
+    // What is false outweighs what is true.
+    let said = said.min_by_key(|it| it.status);
+    said.map_or_else(
+        || Wanted::new(kind, State::Unknown, Reason::Pending, "not looked at yet"),
+        |said| Wanted::from(*said),
+    )
+}
+
+fn certificate_ready(found: &Findings<'_>) -> Wanted {
+    let kind = ConditionType::CertificateReady;
+    match found.certificate {
+        Certificate::Provided(provision) => {
+            let (status, reason, message) = provision.condition(found.now);
+            Wanted::new(kind, status, reason, message)
+        }
+        Certificate::Failed(reason, message) => Wanted::new(kind, false, reason, message),
+        Certificate::None => Wanted::new(
+            kind,
+            State::Unknown,
+            Reason::NotAccepted,
+            "the pool is not accepted",
+        ),
+    }
+}
+
+fn replicated(found: &Findings<'_>) -> Wanted {
+    let kind = ConditionType::ConfigReplicated;
+    if let Some(fault) = found.unwritten {
+        return Wanted::new(kind, false, fault.reason, &fault.message);
+    }
+    let Some(generation) = found.written else {
+        return Wanted::new(
+            kind,
+            State::Unknown,
+            Reason::Pending,
+            "no configuration is written yet",
+        );
+    };
+    let none = PoolReport::default();
+    let report = found.report.unwrap_or(&none);
+    match report.loaded() {
+        Loaded::NoPod => Wanted::new(
+            kind,
+            State::Unknown,
+            Reason::NoReadyReplica,
+            "no pod is ready to load it",
+        ),
+        Loaded::All(loaded) if loaded >= generation => Wanted::new(
+            kind,
+            true,
+            Reason::InSync,
+            format!("generation {generation}"),
+        ),
+        loaded => {
+            if let Some((pod, rejected)) = report.rejected().next() {
+                return Wanted::new(
+                    kind,
+                    false,
+                    Reason::ConfigRejected,
+                    format!(
+                        "pod {pod} refuses the configuration and keeps the one before: {}",
+                        rejected.error
+                    ),
+                );
+            }
+            match loaded {
+                Loaded::Silent { pod, error } => Wanted::new(
+                    kind,
+                    State::Unknown,
+                    Reason::Pending,
+                    format!("pod {pod} does not answer on the admin port: {error}"),
+                ),
+                Loaded::Unknown => Wanted::new(
+                    kind,
+                    State::Unknown,
+                    Reason::Pending,
+                    "the pods were not asked yet",
+                ),
+                _ => Wanted::new(
+                    kind,
+                    false,
+                    Reason::Pending,
+                    format!(
+                        "{} of {} ready pods have generation {generation}",
+                        report.in_sync(generation),
+                        report.pods.len()
+                    ),
+                ),
+            }
+        }
+    }
+}
+
+fn gateway(found: &Findings<'_>) -> Wanted {
+    let kind = ConditionType::GatewayReachable;
+    let gateways = found.facts.map_or(&[][..], |facts| &facts.gateways);
+    let lost: Vec<String> = gateways
+        .iter()
+        .filter(|gateway| gateway.reachable == Some(false))
+        .map(|gateway| match &gateway.failure {
+            Some((pod, step)) => format!(
+                "{} ({}): {} from pod {pod}{}",
+                gateway.address,
+                gateway.domains.join(", "),
+                step.step,
+                step.text
+                    .as_ref()
+                    .map_or_else(String::new, |text| format!(": {text}"))
+            ),
+            None => gateway.address.clone(),
+        })
+        .collect();
+    if !lost.is_empty() {
+        return Wanted::new(kind, false, Reason::Unreachable, lost.join("; "));
+    }
+    if gateways.is_empty() || gateways.iter().any(|it| it.reachable.is_none()) {
+        return Wanted::new(
+            kind,
+            State::Unknown,
+            Reason::NotAttempted,
+            "nothing was sent to every gateway yet",
+        );
+    }
+    Wanted::new(kind, true, Reason::Reachable, "")
+}
+
+/// All but the gateway, one ready replica, and every object of the pool in place.
+fn ready(found: &Findings<'_>, counted: [&Wanted; 4]) -> Wanted {
+    let kind = ConditionType::Ready;
+    let mut faults: Vec<Wanted> = counted
+        .into_iter()
+        .filter(|it| it.state == State::False)
+        .cloned()
+        .collect();
+    faults.extend(
+        found
+            .diagnostics
+            .iter()
+            .filter(|it| it.condition == kind && !it.status)
+            .map(|it| Wanted::from(*it)),
+    );
+    if !found.refused.is_empty() {
+        let message = found.refused.join("; ");
+        faults.push(Wanted::new(kind, false, Reason::ObjectRefused, message));
+    }
+    if found.pool.is_some_and(|pool| pool.spec.suspended) {
+        let message = "the pool is suspended: set spec.suspended to false when it may go on";
+        faults.push(Wanted::new(kind, false, Reason::Suspended, message));
+    }
+    if ready_replicas(found) == 0 {
+        let message = "no pod is ready: /readyz of each says what it waits for (`kubectl describe pod` shows it)";
+        faults.push(Wanted::new(kind, false, Reason::NoReadyReplica, message));
+    }
+    faults.extend(
+        counted
+            .into_iter()
+            .filter(|it| it.state == State::Unknown)
+            .cloned(),
+    );
+    match faults.into_iter().next() {
+        Some(fault) => Wanted::new(kind, fault.state, fault.reason, fault.message),
+        None => {
+            let message = found.held_by.map_or_else(String::new, |other| {
+                format!("its pods are replaced after those of EdgePool {other:?}")
+            });
+            Wanted::new(kind, true, Reason::Ready, message)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,247 @@
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::*;
+use crate::{
+    compile::{Kind, ObjectRef, Severity},
+    proxy_status::{GatewayFacts, PodReport, model},
+};
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_000_000).unwrap()
+}
+
+fn diagnostic(condition: ConditionType, status: bool, reason: Reason) -> Diagnostic {
+    Diagnostic {
+        object: ObjectRef::new(Kind::EdgePool, "hq"),
+        condition,
+        status,
+        reason,
+        message: "said".into(),
+        severity: Severity::Info,
+    }
+}
+
+fn deployment(ready: i32) -> Deployment {
+    serde_json::from_value(json!({"status": {"replicas": 2, "readyReplicas": ready}})).unwrap()
+}
+
+/// Pods that have loaded these generations; `None` did not answer yet.
+fn report(pods: &[Option<u64>], rejected: bool) -> PoolReport {
+    let mut report = PoolReport::default();
+    for (number, generation) in pods.iter().enumerate() {
+        let status = generation.map(|generation| {
+            let rejected = rejected.then(|| json!({"time": "2026-01-01T00:00:00Z", "error": "bad"}));
+            serde_json::from_value::<model::Status>(json!({"pool": "hq", "version": "1",
+                "config": {"generation": generation, "loadedTime": "2026-01-01T00:00:00Z", "rejected": rejected}}))
+            .unwrap()
+        });
+        let pod = PodReport {
+            status,
+            silent: None,
+        };
+        report.pods.insert(format!("hq-{number}"), pod);
+    }
+    report
+}
+
+fn issued() -> Provision {
+    let pair = crate::secrets::issue::root("x", now()).unwrap();
+    Provision {
+        facts: Some(crate::secrets::chain::CertificateFacts::of_chain(&pair.chain).unwrap()),
+        pair: Some(pair),
+        fault: None,
+        missing: Vec::new(),
+        request: None,
+    }
+}
+
+fn said(status: &PoolStatus, condition: ConditionType) -> String {
+    let found = crate::status::condition::find(&status.conditions, condition).unwrap();
+    format!("{}, {}", found.status, found.reason)
+}
+
+/// For as long as the tests run.
+fn kept<T>(value: T) -> &'static T {
+    Box::leak(Box::new(value))
+}
+
+/// A pool that is well, but for this.
+fn check<'a>(change: impl FnOnce(&mut Findings<'a>), expected: &[(ConditionType, &str)]) {
+    let (provision, deployment) = (kept(issued()), kept(deployment(2)));
+    let report = kept(report(&[Some(5), Some(6)], false));
+    let accepted = kept(diagnostic(Accepted, true, Reason::Accepted));
+    let mut found = Findings {
+        name: "hq",
+        generation: Some(3),
+        pool: None,
+        written: Some(5),
+        unwritten: None,
+        diagnostics: vec![accepted],
+        rejected: None,
+        certificate: Certificate::Provided(provision),
+        deployment: Some(deployment),
+        addresses: vec!["192.0.2.1".into()],
+        report: Some(report),
+        facts: None,
+        dns: Wanted::new(ConditionType::DnsPublished, true, Reason::NotManaged, ""),
+        refused: Vec::new(),
+        held_by: None,
+        now: now(),
+    };
+    change(&mut found);
+    let status = status(&PoolStatus::default(), &found);
+    assert_eq!(status.observed_generation, Some(3));
+    let types: Vec<&str> = status.conditions.iter().map(|it| &*it.type_).collect();
+    let documented = xmpp_edge_crds::kinds::pool::CONDITIONS.iter();
+    assert_eq!(types, documented.map(|it| it.as_str()).collect::<Vec<_>>());
+    for (condition, wanted) in expected {
+        assert_eq!(said(&status, *condition), *wanted, "{condition}");
+    }
+}
+
+use ConditionType::{Accepted, CertificateReady, ConfigReplicated, GatewayReachable, Ready};
+
+#[test]
+fn a_pool_is_ready_when_all_that_counts_is_true_and_says_the_first_fault_else() {
+    check(
+        |_| {},
+        &[
+            (Ready, "True, Ready"),
+            (Accepted, "True, Accepted"),
+            (CertificateReady, "True, Issued"),
+        ],
+    );
+    let none = deployment(0);
+    check(
+        |it| it.deployment = Some(&none),
+        &[(Ready, "False, NoReadyReplica")],
+    );
+    let bad = diagnostic(Accepted, false, Reason::ReferenceMissing);
+    check(
+        |it| it.diagnostics = vec![&bad],
+        &[
+            (Ready, "False, ReferenceMissing"),
+            (Accepted, "False, ReferenceMissing"),
+        ],
+    );
+    let taken = Fault::new(Reason::Invalid, "name");
+    check(
+        |it| it.rejected = Some(&taken),
+        &[(Ready, "False, Invalid"), (Accepted, "False, Invalid")],
+    );
+    let secrets = diagnostic(Ready, false, Reason::DialbackSecretsDiffer);
+    check(
+        |it| it.diagnostics.push(&secrets),
+        &[
+            (Ready, "False, DialbackSecretsDiffer"),
+            (Accepted, "True, Accepted"),
+        ],
+    );
+    check(
+        |it| it.refused = vec!["x".into()],
+        &[(Ready, "False, ObjectRefused")],
+    );
+    check(
+        |it| it.certificate = Certificate::Failed(Reason::KindMissing, "cert-manager"),
+        &[
+            (Ready, "False, KindMissing"),
+            (CertificateReady, "False, KindMissing"),
+        ],
+    );
+    check(
+        |it| {
+            it.dns = Wanted::new(
+                ConditionType::DnsPublished,
+                State::Unknown,
+                Reason::Pending,
+                "",
+            )
+        },
+        &[(Ready, "Unknown, Pending")],
+    );
+}
+
+#[test]
+fn the_configuration_is_replicated_once_every_ready_pod_has_it() {
+    let table: [(&[Option<u64>], bool, &str); 6] = [
+        (&[], false, "Unknown, NoReadyReplica"),
+        (&[Some(5), Some(5)], false, "True, InSync"),
+        (&[Some(5), Some(4)], false, "False, Pending"),
+        (&[Some(5), None], false, "Unknown, Pending"),
+        (&[Some(4), Some(4)], true, "False, ConfigRejected"),
+        // What a pod refused before says nothing once it has the newest.
+        (&[Some(5)], true, "True, InSync"),
+    ];
+    for (pods, rejected, expected) in table {
+        let report = report(pods, rejected);
+        check(
+            |it| it.report = Some(&report),
+            &[(ConfigReplicated, expected)],
+        );
+    }
+    let large = Fault::new(Reason::ConfigTooLarge, "too large");
+    check(
+        |it| it.unwritten = Some(&large),
+        &[
+            (ConfigReplicated, "False, ConfigTooLarge"),
+            (Ready, "False, ConfigTooLarge"),
+        ],
+    );
+    check(
+        |it| it.written = None,
+        &[(ConfigReplicated, "Unknown, Pending")],
+    );
+}
+
+#[test]
+fn a_gateway_that_is_lost_is_named_and_only_informs() {
+    for (reachable, expected) in [
+        (vec![Some(true)], "True, Reachable"),
+        (vec![Some(true), None], "Unknown, NotAttempted"),
+        (vec![None, Some(false)], "False, Unreachable"),
+        (vec![], "Unknown, NotAttempted"),
+    ] {
+        let facts = PoolFacts {
+            partners: BTreeMap::new(),
+            gateways: reachable
+                .into_iter()
+                .map(|reachable| GatewayFacts {
+                    reachable,
+                    ..GatewayFacts::default()
+                })
+                .collect(),
+            ..PoolFacts::default()
+        };
+        check(
+            |it| it.facts = Some(&facts),
+            &[(GatewayReachable, expected), (Ready, "True, Ready")],
+        );
+    }
+}
+
+#[test]
+fn counts_alone_are_written_every_five_minutes() {
+    let of = |inbound, replicas| PoolStatus {
+        replicas,
+        streams: Some(StreamCounts {
+            inbound,
+            outbound: 0,
+        }),
+        ..PoolStatus::default()
+    };
+    let long_ago = Some(now() - SignedDuration::from_secs(300));
+    let lately = Some(now() - SignedDuration::from_secs(299));
+    for (old, new, counted, due) in [
+        (of(1, 1), of(1, 1), None, false),
+        (of(1, 1), of(2, 1), lately, false),
+        (of(1, 1), of(2, 1), long_ago, true),
+        (of(1, 1), of(2, 1), None, true),
+        (of(1, 1), of(2, 2), lately, true),
+    ] {
+        assert_eq!(is_due(&old, &new, counted, now()), due);
+    }
+}

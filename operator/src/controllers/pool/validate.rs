@@ -1,0 +1,81 @@
+//! What neither the schema nor compiling can refuse: names that would meet others in a cluster, and
+//! domains that the namespace may not have.
+
+use std::collections::BTreeSet;
+
+use xmpp_edge_crds::{domain::DomainName, edge_config::EdgeConfig, kinds::conditions::Reason};
+
+use super::plan::certificate;
+use crate::{
+    compile::Fault, controllers::namespace::snapshot::AllowedDomains, secrets::store::Entry,
+};
+
+/// Longest name of an object.
+const MAX_NAME: usize = 253;
+
+/// Whether a pool can be provisioned under its name.
+///
+/// # Errors
+/// [`Reason::Invalid`], with what to choose instead.
+pub fn alone(config: &EdgeConfig) -> Result<(), Fault> {
+    let pool = &config.pool;
+    let mine: BTreeSet<String> = [
+        Entry::PoolCa(pool.clone()),
+        Entry::PoolPair(pool.clone()),
+        Entry::InternalIssuer(pool.clone()),
+        Entry::AdminToken(pool.clone()),
+    ]
+    .iter()
+    .map(Entry::to_string)
+    .collect();
+    let shared = [Entry::InternalCa, Entry::Dialback].map(|entry| entry.to_string());
+    let gateways = config
+        .gateways
+        .iter()
+        .filter_map(|gateway| gateway.domains.first())
+        .map(|domain| Entry::Gateway(domain.to_string()).to_string());
+    if let Some(taken) = shared
+        .into_iter()
+        .chain(gateways.clone())
+        .find(|name| mine.contains(name))
+    {
+        return Err(Fault::new(
+            Reason::Invalid,
+            format!(
+                "metadata.name: a pool {pool:?} would need Secret {taken:?}, which belongs to the namespace: choose another name"
+            ),
+        ));
+    }
+    if let Some(long) = gateways.into_iter().find(|name| name.len() > MAX_NAME) {
+        return Err(Fault::new(
+            Reason::Invalid,
+            format!(
+                "spec.gateways: the certificate of a gateway is kept in Secret {long:?}, which is longer than {MAX_NAME} characters: list a shorter domain first"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Names of the pool that its namespace may not have, where the operator was told which it may.
+#[must_use]
+pub fn not_allowed(config: &EdgeConfig, allowed: Option<&AllowedDomains>) -> Vec<DomainName> {
+    let Some(allowed) = allowed else {
+        return Vec::new();
+    };
+    let mut names = certificate::names_of(config);
+    names.retain(|name| !allowed.allow(&config.namespace, name));
+    names
+}
+
+/// The fault of [`not_allowed`].
+#[must_use]
+pub fn not_allowed_fault(names: &[DomainName], namespace: &str) -> Fault {
+    let listed = crate::compile::world::listed(names.iter().map(DomainName::as_str));
+    Fault::new(
+        Reason::DomainNotAllowed,
+        format!(
+            "namespace {namespace:?} may not have {listed}: nothing is asked of DNS or cert-manager for this pool; add them to chart value allowedDomains, or remove them from the pool"
+        ),
+    )
+}

@@ -1,0 +1,361 @@
+//! Several replicas' answers as one: counts are sums, stream facts are the newest stream's, the
+//! attempt is the newest failure since the last success of its direction.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use xmpp_edge_crds::{edge_config::EdgeConfig, negotiation::Method, verdict::Partners};
+
+use super::{
+    PoolReport,
+    model::{self, Direction, Side},
+};
+
+/// What a pool's pods say together.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PoolFacts {
+    /// By the partner object's name.
+    pub partners: BTreeMap<String, PartnerFacts>,
+    /// In the document's order.
+    pub gateways: Vec<GatewayFacts>,
+    /// Streams with partners that carry stanzas inbound.
+    pub inbound_streams: u32,
+    /// Streams with partners that carry stanzas outbound.
+    pub outbound_streams: u32,
+}
+
+/// How a pool fares with a partner.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PartnerFacts {
+    pub inbound_streams: u32,
+    pub outbound_streams: u32,
+    /// Of the newest stream that stands.
+    pub stream: Option<model::Stream>,
+    pub last_connected_time: Option<Timestamp>,
+    pub attempt: Option<Attempt>,
+    /// Of the replica that connected last.
+    pub peer_key_sha256: Option<String>,
+    pub probe: Option<model::Probe>,
+}
+
+/// Steps of one attempt on one replica.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attempt {
+    pub replica: String,
+    pub steps: Vec<model::Step>,
+}
+
+impl Attempt {
+    /// The step that failed.
+    #[must_use]
+    pub fn failure(&self) -> Option<&model::Step> {
+        self.steps.iter().find(|step| step.failed())
+    }
+
+    fn time(&self) -> Timestamp {
+        let times = self.steps.iter().map(|step| step.time);
+        times.max().unwrap_or(Timestamp::MIN)
+    }
+}
+
+/// How the pods reach one of the organisation's own servers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GatewayFacts {
+    pub domains: Vec<String>,
+    pub address: String,
+    /// `None`: not tried yet.
+    pub reachable: Option<bool>,
+    /// Where it is not reached: the replica, and what it saw.
+    pub failure: Option<(String, model::Step)>,
+}
+
+impl PartnerFacts {
+    /// The method of the newest stream.
+    #[must_use]
+    pub fn method(&self) -> Option<Method> {
+        self.stream.as_ref()?.method
+    }
+}
+
+/// Merges what the pods of the pool of `config` say.
+#[must_use]
+pub fn merge(report: &PoolReport, config: &EdgeConfig) -> PoolFacts {
+    let mut facts = PoolFacts::default();
+    let answers = || {
+        let pods = report.pods.iter();
+        pods.filter_map(|(pod, report)| Some((pod, report.status.as_ref()?)))
+    };
+    let mut successes: BTreeMap<(String, Direction), Timestamp> = BTreeMap::new();
+    if answers().any(|(_, status)| !status.streams.is_empty()) {
+        let index = Partners::build(config);
+        for (_, status) in answers() {
+            for stream in status.streams.iter().filter(|it| it.side == Side::Partner) {
+                add_stream(&mut facts, stream, config, &index, &mut successes);
+            }
+        }
+    }
+    let mut attempts: BTreeMap<&str, Vec<Attempt>> = BTreeMap::new();
+    let mut keys: BTreeMap<&str, (Option<Timestamp>, &str)> = BTreeMap::new();
+    for (pod, status) in answers() {
+        for partner in &status.partners {
+            let known = facts.partners.entry(partner.name.clone()).or_default();
+            known.last_connected_time = known.last_connected_time.max(partner.last_connected_time);
+            if let Some(probe) = &partner.probe
+                && known
+                    .probe
+                    .as_ref()
+                    .is_none_or(|known| known.time < probe.time)
+            {
+                known.probe = Some(probe.clone());
+            }
+            if let Some(key) = &partner.peer_key_sha256 {
+                let newest = keys.entry(&partner.name).or_insert((None, key));
+                if partner.last_connected_time >= newest.0 {
+                    *newest = (partner.last_connected_time, key);
+                }
+            }
+            if !partner.last_attempt.is_empty() {
+                attempts.entry(&partner.name).or_default().push(Attempt {
+                    replica: pod.clone(),
+                    steps: partner.last_attempt.clone(),
+                });
+            }
+        }
+        for gateway in &status.gateways {
+            add_gateway(&mut facts.gateways, pod, gateway);
+        }
+    }
+    for (name, (_, key)) in keys {
+        if let Some(partner) = facts.partners.get_mut(name) {
+            partner.peer_key_sha256 = Some(key.to_owned());
+        }
+    }
+    for (name, attempts) in attempts {
+        let success = |direction| successes.get(&(name.to_owned(), direction)).copied();
+        let attempt = newest(attempts, success);
+        if let Some(partner) = facts.partners.get_mut(name) {
+            partner.attempt = attempt;
+        }
+    }
+    facts
+}
+
+fn add_stream(
+    facts: &mut PoolFacts,
+    stream: &model::Stream,
+    config: &EdgeConfig,
+    index: &Partners,
+    successes: &mut BTreeMap<(String, Direction), Timestamp>,
+) {
+    let inbound = u32::from(stream.direction.covers(Direction::Inbound));
+    let outbound = u32::from(stream.direction.covers(Direction::Outbound));
+    facts.inbound_streams += inbound;
+    facts.outbound_streams += outbound;
+    // All domains of a stream outbound are one partner's; inbound, each pair may have its own.
+    let mut names: Vec<&str> = stream
+        .peer_domains
+        .iter()
+        .filter_map(|domain| {
+            Some(
+                config.partners[index.find(domain)?.as_usize()]
+                    .name
+                    .as_str(),
+            )
+        })
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    for name in names {
+        let partner = facts.partners.entry(name.to_owned()).or_default();
+        partner.inbound_streams += inbound;
+        partner.outbound_streams += outbound;
+        let known = partner.stream.as_ref();
+        if known.is_none_or(|known| known.established_time < stream.established_time) {
+            partner.stream = Some(stream.clone());
+        }
+        for direction in [Direction::Inbound, Direction::Outbound] {
+            if let Some(time) = stream
+                .established_time
+                .filter(|_| stream.direction.covers(direction))
+            {
+                let newest = successes
+                    .entry((name.to_owned(), direction))
+                    .or_insert(time);
+                *newest = time.max(*newest);
+            }
+        }
+    }
+}
+
+/// The newest failure that no later success of its direction made good, else what came last.
+fn newest(
+    mut attempts: Vec<Attempt>,
+    stood: impl Fn(Direction) -> Option<Timestamp>,
+) -> Option<Attempt> {
+    attempts.sort_by_key(Attempt::time);
+    let good = |direction: Direction| {
+        let well = attempts
+            .iter()
+            .filter(|attempt| attempt.failure().is_none());
+        let well = well.filter(|it| it.steps.iter().any(|step| step.direction.covers(direction)));
+        well.map(Attempt::time).chain(stood(direction)).max()
+    };
+    let open = attempts.iter().rposition(|attempt| {
+        attempt
+            .failure()
+            .is_some_and(|step| good(step.direction).is_none_or(|time| time < step.time))
+    });
+    // A failure that was made good says nothing any more.
+    let well = || {
+        attempts
+            .iter()
+            .rposition(|attempt| attempt.failure().is_none())
+    };
+    let chosen = open.or_else(well)?;
+    Some(attempts.swap_remove(chosen))
+}
+
+fn add_gateway(gateways: &mut Vec<GatewayFacts>, pod: &str, new: &model::Gateway) {
+    let known = gateways.iter().position(|it| it.domains == new.domains);
+    let place = known.unwrap_or_else(|| {
+        gateways.push(GatewayFacts {
+            domains: new.domains.clone(),
+            address: new.address.clone(),
+            ..GatewayFacts::default()
+        });
+        gateways.len() - 1
+    });
+    let known = &mut gateways[place];
+    known.reachable = match (known.reachable, new.reachable) {
+        (Some(a), Some(b)) => Some(a && b),
+        (a, b) => a.or(b),
+    };
+    if new.reachable == Some(false)
+        && known.failure.is_none()
+        && let Some(step) = new.last_attempt.iter().find(|step| step.failed())
+    {
+        known.failure = Some((pod.to_owned(), step.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn time(second: i64) -> String {
+        Timestamp::from_second(second).unwrap().to_string()
+    }
+
+    fn stream(id: u64, direction: &str, domain: &str, second: i64) -> Value {
+        json!({"id": id, "side": "Partner", "direction": direction, "peerDomains": [domain],
+            "method": if id == 1 { "SaslOverTls" } else { "TlsDialback" }, "establishedTime": time(second)})
+    }
+
+    fn step(direction: &str, outcome: &str, second: i64) -> Value {
+        json!({"step": "tcp", "outcome": outcome, "direction": direction, "time": time(second)})
+    }
+
+    fn report(pods: Vec<(&str, Value, Value)>) -> PoolReport {
+        let pods = pods.into_iter().map(|(pod, streams, partners)| {
+            let status = json!({"pool": "hq", "version": "0", "config": {"generation": 1, "loadedTime": time(0)},
+                "streams": streams, "partners": partners});
+            let status = Some(serde_json::from_value(status).unwrap());
+            (pod.to_owned(), super::super::PodReport { status, silent: None })
+        });
+        PoolReport {
+            pods: pods.collect(),
+        }
+    }
+
+    fn config() -> EdgeConfig {
+        let manifests = "apiVersion: xmpp-edge.dev/v1alpha1\nkind: EdgePool\nmetadata: {name: hq}\nspec: {site: hq, domains: [org.example], accessEdge: {fqdn: e.org.example}, gateways: [{domains: [org.example], address: 'i.example:5269'}], certificate: {selfSigned: {}}}";
+        let pool = serde_saphyr::from_str(manifests).unwrap();
+        let partner = "apiVersion: xmpp-edge.dev/v1alpha1\nkind: XmppFederatedPartner\nmetadata: {name: p}\nspec: {domain: p.example, additionalDomains: ['*.p.example']}";
+        let world = crate::compile::World {
+            namespace: "n".into(),
+            pools: vec![pool],
+            partners: vec![serde_saphyr::from_str(partner).unwrap()],
+            ..Default::default()
+        };
+        crate::compile::compile(&world, &BTreeMap::new())
+            .configs
+            .remove("hq")
+            .unwrap()
+    }
+
+    #[test]
+    fn counts_are_sums_and_stream_facts_the_newest_streams() {
+        let facts = merge(
+            &report(vec![
+                (
+                    "a",
+                    json!([
+                        stream(1, "Inbound", "p.example", 10),
+                        stream(2, "Both", "x.p.example", 5)
+                    ]),
+                    json!([]),
+                ),
+                (
+                    "b",
+                    json!([
+                        stream(2, "Outbound", "p.example", 7),
+                        stream(3, "Outbound", "stranger.example", 9)
+                    ]),
+                    json!([]),
+                ),
+            ]),
+            &config(),
+        );
+        let partner = &facts.partners["p"];
+        assert_eq!((partner.inbound_streams, partner.outbound_streams), (2, 2));
+        assert_eq!(partner.method(), Some(Method::SaslOverTls));
+        assert_eq!((facts.inbound_streams, facts.outbound_streams), (2, 3));
+    }
+
+    #[test]
+    fn the_attempt_is_the_newest_failure_that_no_success_of_its_direction_followed() {
+        let partner = |steps: Value| json!([{"name": "p", "lastAttempt": steps}]);
+        let failed = |facts: &PoolFacts| {
+            let attempt = facts.partners["p"].attempt.clone().unwrap();
+            (
+                attempt.replica.clone(),
+                attempt.failure().map(|step| step.outcome.clone()),
+            )
+        };
+        let two = |first: Value, second: Value, streams: Value| {
+            merge(
+                &report(vec![
+                    ("a", streams, partner(first)),
+                    ("b", json!([]), partner(second)),
+                ]),
+                &config(),
+            )
+        };
+        let newer = two(
+            json!([step("outbound", "Refused", 10)]),
+            json!([step("outbound", "Timeout", 20)]),
+            json!([]),
+        );
+        assert_eq!(failed(&newer), ("b".into(), Some("Timeout".into())));
+        let made_good = two(
+            json!([step("outbound", "Refused", 10)]),
+            json!([step("outbound", "Ok", 20)]),
+            json!([]),
+        );
+        assert_eq!(failed(&made_good), ("b".into(), None));
+        let other_way = two(
+            json!([step("outbound", "Refused", 10)]),
+            json!([step("inbound", "Ok", 20)]),
+            json!([]),
+        );
+        assert_eq!(failed(&other_way), ("a".into(), Some("Refused".into())));
+        let stands = two(
+            json!([step("outbound", "Ok", 3)]),
+            json!([step("outbound", "Refused", 10)]),
+            json!([stream(1, "Outbound", "p.example", 12)]),
+        );
+        assert_eq!(failed(&stands), ("a".into(), None));
+    }
+}

@@ -1,0 +1,321 @@
+//! Asks ready pods for `/status`, in parallel and bounded, and says which namespaces have news.
+//!
+//! Every few seconds for what changed since the last answer, once a minute for everything; who is
+//! another process than before is asked for everything at once.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::{StreamExt, stream};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Request, StatusCode, body::Bytes, client::conn::http1, header};
+use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use parking_lot::Mutex;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, MissedTickBehavior, interval_at, timeout},
+};
+
+use super::{POOL_LABEL, PoolReport, model};
+use crate::{controllers::namespace::inputs, runtime::caches::Caches, secrets::store};
+
+/// How often pods are asked: what changed is to be in a status within 10 s.
+const EVERY: Duration = Duration::from_secs(4);
+/// How often they are asked for everything.
+const WHOLE: Duration = Duration::from_secs(60);
+/// A pod that takes longer does not answer.
+const LONGEST: Duration = Duration::from_secs(4);
+/// Pods asked at a time.
+const AT_ONCE: usize = 16;
+/// Largest answer in bytes: 10,000 partners with attempts take a few MiB.
+const MAX_ANSWER: usize = 64 << 20;
+/// Where a pod does not name its admin port.
+const ADMIN_PORT: u16 = 9090;
+/// What was about to be noted while the last answer was written: this much before it is asked for
+/// again.
+const OVERLAP: Duration = Duration::from_secs(1);
+
+/// Why a pod did not say its status.
+#[derive(Debug, thiserror::Error)]
+pub enum PollError {
+    #[error("{0}")]
+    Connect(std::io::Error),
+    #[error("no answer within {} s", LONGEST.as_secs())]
+    Late,
+    #[error("{0}")]
+    Http(#[from] hyper::Error),
+    #[error("the answer cannot be read: {0}")]
+    Body(Box<dyn std::error::Error + Send + Sync>),
+    #[error("it answers with HTTP status {0}")]
+    Refused(u16),
+    #[error(
+        "it refuses the token of Secret {0:?}: the pod has not been given the newest yet, or another"
+    )]
+    Token(String),
+    #[error("the answer is not a status: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("the question cannot be written: {0}")]
+    Request(#[from] hyper::http::Error),
+}
+
+/// What the pods said, by namespace and pool.
+#[derive(Default)]
+pub struct Reports {
+    pools: Mutex<BTreeMap<(String, String), PoolReport>>,
+}
+
+impl Reports {
+    /// Of one namespace, by pool.
+    #[must_use]
+    pub fn of(&self, namespace: &str) -> BTreeMap<String, PoolReport> {
+        let pools = self.pools.lock();
+        let of_namespace = pools.iter().filter(|((it, _), _)| it == namespace);
+        of_namespace
+            .map(|((_, pool), report)| (pool.clone(), report.clone()))
+            .collect()
+    }
+}
+
+/// A pod to ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Target {
+    namespace: String,
+    pool: String,
+    pod: String,
+    address: IpAddr,
+    port: u16,
+    token: Option<String>,
+    since: Option<Timestamp>,
+    /// When the process that answered last began.
+    started: Option<Timestamp>,
+}
+
+/// Asks the pods for as long as it runs.
+pub struct Poller {
+    caches: Arc<Caches>,
+    reports: Arc<Reports>,
+}
+
+impl Poller {
+    #[must_use]
+    pub fn new(caches: Arc<Caches>, reports: Arc<Reports>) -> Self {
+        Self { caches, reports }
+    }
+
+    /// Asks every pod for everything, once.
+    pub async fn begin(&self) {
+        self.round(true).await;
+    }
+
+    /// Until dropped; [`Self::begin`] comes before.
+    pub async fn run(&self) {
+        let mut tick = interval_at(Instant::now() + EVERY, EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut whole = Instant::now();
+        loop {
+            tick.tick().await;
+            let everything = whole.elapsed() >= WHOLE;
+            if everything {
+                whole = Instant::now();
+            }
+            for namespace in self.round(everything).await {
+                self.caches.signals.touch(&namespace);
+            }
+        }
+    }
+
+    /// One question to every ready pod; the namespaces that have news.
+    async fn round(&self, everything: bool) -> BTreeSet<String> {
+        let (targets, mut news) = self.targets(everything);
+        let mut answers = stream::iter(targets)
+            .map(|target| async move {
+                let mut target = target;
+                let answer = timeout(LONGEST, hear(&mut target)).await;
+                (target, answer.unwrap_or(Err(PollError::Late)))
+            })
+            .buffer_unordered(AT_ONCE);
+        while let Some((target, answer)) = answers.next().await {
+            if self.note(&target, answer) {
+                news.insert(target.namespace);
+            }
+        }
+        news
+    }
+
+    /// The ready pods; those that are no more are forgotten, which is news.
+    fn targets(&self, everything: bool) -> (Vec<Target>, BTreeSet<String>) {
+        let mut news = BTreeSet::new();
+        let mut reports = self.reports.pools.lock();
+        let mut before = std::mem::take(&mut *reports);
+        let mut targets = Vec::new();
+        for pod in self.caches.pods.all() {
+            let Some(mut target) = self.target(&pod) else {
+                continue;
+            };
+            let key = (target.namespace.clone(), target.pool.clone());
+            let known = before
+                .get_mut(&key)
+                .and_then(|pool| pool.pods.remove(&target.pod));
+            if known.is_none() {
+                news.insert(target.namespace.clone());
+            }
+            let known = known.unwrap_or_default();
+            let last = known.status.as_ref();
+            target.started = last.and_then(|status| status.started_time);
+            target.since = last
+                .filter(|_| !everything)
+                .and_then(|status| status.time)
+                .map(|time| time.checked_sub(OVERLAP).unwrap_or(time));
+            let pool = reports.entry(key).or_default();
+            pool.pods.insert(target.pod.clone(), known);
+            targets.push(target);
+        }
+        for ((namespace, _), pool) in before {
+            if !pool.pods.is_empty() {
+                news.insert(namespace);
+            }
+        }
+        (targets, news)
+    }
+
+    fn target(&self, pod: &Pod) -> Option<Target> {
+        if !is_ready(pod) {
+            return None;
+        }
+        let namespace = pod.namespace()?;
+        let pool = pod.labels().get(POOL_LABEL)?.clone();
+        let address = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
+        let token = self.caches.secrets.get(&namespace, &token_secret(&pool));
+        let token = token.and_then(|secret| {
+            let material = inputs::material(&secret);
+            store::text(&material, "token").map(|token| token.trim().to_owned())
+        });
+        Some(Target {
+            port: admin_port(pod),
+            pod: pod.name_any(),
+            since: None,
+            started: None,
+            namespace,
+            pool,
+            address,
+            token,
+        })
+    }
+
+    /// Takes an answer; says whether it is news.
+    fn note(&self, target: &Target, answer: Result<model::Status, PollError>) -> bool {
+        let mut reports = self.reports.pools.lock();
+        let key = (target.namespace.clone(), target.pool.clone());
+        let pool = reports.get_mut(&key);
+        let Some(known) = pool.and_then(|pool| pool.pods.get_mut(&target.pod)) else {
+            return false;
+        };
+        let mut before = known.clone();
+        match answer {
+            Ok(status) => {
+                known.silent = None;
+                match &mut known.status {
+                    Some(whole) if target.since.is_some() => whole.update(status),
+                    other => *other = Some(status),
+                }
+            }
+            Err(error) => {
+                if known.silent.is_none() {
+                    let (namespace, pod) = (&target.namespace, &target.pod);
+                    tracing::warn!(namespace, pod, %error, "the pod does not say its status");
+                }
+                let since = known
+                    .silent
+                    .as_ref()
+                    .map_or_else(Timestamp::now, |(since, _)| *since);
+                known.silent = Some((since, error.to_string()));
+            }
+        }
+        // That time passed is no news.
+        if let (Some(before), Some(known)) = (&mut before.status, &known.status) {
+            before.time = known.time;
+        }
+        *known != before
+    }
+}
+
+/// Name of the Secret that holds the bearer token of a pool's admin port.
+fn token_secret(pool: &str) -> String {
+    format!("{pool}-admin")
+}
+
+/// Whether the kubelet says so, and the pod is not on its way out.
+#[must_use]
+pub fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
+    pod.metadata.deletion_timestamp.is_none()
+        && conditions
+            .into_iter()
+            .flatten()
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// The container port named `admin`.
+fn admin_port(pod: &Pod) -> u16 {
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    containers
+        .flat_map(|container| container.ports.iter().flatten())
+        .find(|port| port.name.as_deref() == Some("admin"))
+        .and_then(|port| u16::try_from(port.container_port).ok())
+        .unwrap_or(ADMIN_PORT)
+}
+
+/// What a pod says. Changes since an answer are those of the process that gave it.
+async fn hear(target: &mut Target) -> Result<model::Status, PollError> {
+    let answer = ask(target).await?;
+    if target.since.is_some() && answer.started_time != target.started {
+        target.since = None;
+        return ask(target).await;
+    }
+    Ok(answer)
+}
+
+async fn ask(target: &Target) -> Result<model::Status, PollError> {
+    let address = (target.address, target.port);
+    let socket = TcpStream::connect(address)
+        .await
+        .map_err(PollError::Connect)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+    let path = match target.since {
+        Some(since) => format!("/status?since={since}"),
+        None => "/status".to_owned(),
+    };
+    let mut request = Request::get(path).header(header::HOST, "edge");
+    if let Some(token) = &target.token {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+    }
+    let request = request.body(Empty::<Bytes>::new())?;
+    // Owns the sender, whose end closes the connection.
+    let exchange = async move {
+        let answer = sender.send_request(request).await?;
+        if answer.status() == StatusCode::UNAUTHORIZED {
+            return Err(PollError::Token(token_secret(&target.pool)));
+        }
+        if !answer.status().is_success() {
+            return Err(PollError::Refused(answer.status().as_u16()));
+        }
+        let body = Limited::new(answer.into_body(), MAX_ANSWER);
+        let bytes = body.collect().await.map_err(PollError::Body)?.to_bytes();
+        Ok(serde_json::from_slice(&bytes)?)
+    };
+    let (answer, _) = tokio::join!(exchange, async {
+        // Its end is the exchange's end, and its fault is told there.
+        let _ = connection.await;
+    });
+    answer
+}

@@ -1,0 +1,11 @@
+//! What runs beneath the controllers and knows none of them: watches and the store of what they
+//! saw, the lease of the leader, the admin port, metrics, Events.
+
+pub mod backoff;
+pub mod caches;
+pub mod decoded;
+pub mod events;
+pub mod leader;
+pub mod metrics;
+pub mod server;
+pub mod store;

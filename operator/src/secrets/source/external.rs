@@ -1,0 +1,115 @@
+//! A pool's certificate that somebody else keeps in the pods' very Secret: cert-manager, or whoever
+//! writes the Secret that `secretRef` names. It is looked at here, and never written.
+
+use xmpp_edge_crds::kinds::conditions::Reason;
+
+use super::{Backend, BackendFault, Offer, Wanted, pair_of};
+use crate::secrets::{
+    CertificateError,
+    store::{Entry, Material, Store},
+};
+
+/// Somebody else keeps `<pool>-tls` itself: it is looked at, and never written.
+pub struct Followed {
+    pub keeper: Keeper,
+}
+
+/// Who keeps the Secret that pods mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeper {
+    /// By a Certificate of the pool's name.
+    CertManager,
+    /// The pool's `secretRef` names the very Secret.
+    Somebody,
+}
+
+impl Backend for Followed {
+    fn offer(
+        &self,
+        wanted: &Wanted<'_>,
+        held: &Material,
+        _store: &mut dyn Store,
+    ) -> Result<Offer, CertificateError> {
+        let name = || Entry::PoolPair(wanted.pool.to_owned()).to_string();
+        let fault = match (pair_of(held), self.keeper) {
+            (Some(pair), _) => match pair.check(wanted.names, wanted.now) {
+                Ok(_) => None,
+                Err(fault) => Some(BackendFault::Pair {
+                    name: name(),
+                    fault,
+                }),
+            },
+            (None, Keeper::CertManager) => Some(BackendFault::NotIssued {
+                certificate: wanted.pool.to_owned(),
+                progress: Progress::Unseen,
+            }),
+            (None, Keeper::Somebody) if held.is_empty() => {
+                Some(BackendFault::SecretMissing { name: name() })
+            }
+            (None, Keeper::Somebody) => Some(BackendFault::KeyMissing {
+                name: name(),
+                key: if held.contains_key("tls.crt") {
+                    "tls.key"
+                } else {
+                    "tls.crt"
+                },
+            }),
+        };
+        Ok(Offer {
+            fault,
+            ..Offer::default()
+        })
+    }
+}
+
+/// How far cert-manager is with a Certificate that is not as it should be; in its own words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Progress {
+    #[error(
+        "cert-manager has said nothing of it yet; where that stays so, see that its controller runs and watches this namespace"
+    )]
+    Unseen,
+    /// It works on it, or waits for somebody.
+    #[error("cert-manager waits ({reason}: {message}){}", if self.lacks_reference() {
+        ": see that the issuer of spec.certificate.certManager.issuerRef exists and is Ready, with the Secret that it uses"
+    } else if reason == "NotApproved" {
+        ": approve it, or let the cluster's approver do so"
+    } else {
+        ""
+    })]
+    Waiting { reason: String, message: String },
+    /// It gave up for now, and tries again by and by.
+    #[error("cert-manager could not issue it ({reason}: {message}): {}", if reason == "Denied" {
+        "let the cluster's approval policy admit these names for this issuer, then delete the CertificateRequest"
+    } else {
+        "mend what it says; it is tried again by itself, at once after `cmctl renew`"
+    })]
+    Failed { reason: String, message: String },
+}
+
+impl Progress {
+    /// Whether something that somebody has to make is not there: cert-manager has one wording for
+    /// issuers and their Secrets, and no reason of its own.
+    fn lacks_reference(&self) -> bool {
+        matches!(self, Self::Waiting { message, .. } if message.starts_with("Referenced "))
+    }
+
+    /// Whether it goes on without anybody.
+    #[must_use]
+    pub fn goes_on(&self) -> bool {
+        match self {
+            Self::Unseen => true,
+            Self::Waiting { reason, .. } => !self.lacks_reference() && reason != "NotApproved",
+            Self::Failed { .. } => false,
+        }
+    }
+
+    /// Reason of the condition.
+    pub(super) fn reason(&self) -> Reason {
+        match self {
+            Self::Waiting { .. } if self.lacks_reference() => Reason::ReferenceMissing,
+            Self::Unseen | Self::Waiting { .. } => Reason::Issuing,
+            Self::Failed { .. } => Reason::IssuanceFailed,
+        }
+    }
+}

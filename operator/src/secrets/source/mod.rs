@@ -1,0 +1,484 @@
+//! The certificate that a pool shows to partners, from one of several backends.
+//!
+//! A backend says what should be in force; [`provide`] keeps it, and keeps the last good pair where
+//! a backend has none to offer. The pair in force always lies in the pool's `<pool>-tls`.
+
+pub mod csr;
+pub mod external;
+
+use jiff::Timestamp;
+use xmpp_edge_crds::{
+    domain::DomainName,
+    kinds::{conditions::Reason, pool::Certificate},
+};
+use zeroize::Zeroizing;
+
+use self::csr::Csr;
+pub use self::external::{Followed, Keeper, Progress};
+use super::{
+    CertificateError,
+    chain::{CertificateFacts, PairFault, PemPair},
+    issue,
+    store::{Entry, Material, Store, set, text},
+};
+
+/// What is wanted of a backend, whatever it is.
+#[derive(Clone, Debug)]
+pub struct Wanted<'a> {
+    pub pool: &'a str,
+    /// Every own domain, and the FQDN; the first is the common name where one is needed.
+    pub names: &'a [DomainName],
+    pub now: Timestamp,
+}
+
+/// The Secrets that the manifests hold, or that the operator read before.
+pub trait Secrets {
+    /// The Secret's data, or `None` where there is no such Secret.
+    fn secret(&self, name: &str) -> Option<Material>;
+}
+
+impl<F: Fn(&str) -> Option<Material>> Secrets for F {
+    fn secret(&self, name: &str) -> Option<Material> {
+        self(name)
+    }
+}
+
+/// What a backend has to say.
+#[derive(Debug, Default)]
+pub struct Offer {
+    /// A pair that passed its check, when there is one newer than or equal to the pair in force.
+    pub pair: Option<PemPair>,
+    /// More to keep beside the pair; `None` leaves what is there.
+    pub beside: Option<Material>,
+    /// Why there is no pair, or what else there is to know.
+    pub fault: Option<BackendFault>,
+    /// PEM of a request that waits for a CA.
+    pub request: Option<String>,
+}
+
+/// Why a backend has no pair to offer: the message of `CertificateReady`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BackendFault {
+    #[error(
+        "there is no Secret {name:?}: create it in this namespace with the keys tls.crt and tls.key"
+    )]
+    SecretMissing { name: String },
+    #[error("Secret {name:?} has no key {key:?} (as text): it needs tls.crt and tls.key in PEM")]
+    KeyMissing { name: String, key: &'static str },
+    #[error("Secret {name:?}: {fault}")]
+    Pair { name: String, fault: PairFault },
+    #[error(
+        "waiting for the CA: have the request in status signed, then `kubectl create secret generic {secret} --from-file=tls.crt=chain.pem`"
+    )]
+    RequestPending { secret: String },
+    #[error(
+        "Secret {secret:?} holds a certificate for another key than the pending request's: have the request that status shows now signed, and put that chain there"
+    )]
+    ChainOfAnotherRequest { secret: String },
+    #[error(
+        "Secret {secret:?} still holds the certificate in use; a new request waits in status (domains, subject or algorithm changed, or it ends soon): put the newly signed chain there"
+    )]
+    ChainInUse { secret: String },
+    #[error(
+        "Secret {name:?} has no key \"tls.crt\" (as text): put the signed chain there in PEM, the leaf first"
+    )]
+    ChainMissing { name: String },
+    #[error(
+        "the certificate mode {mode} is served in a cluster only: use selfSigned, secretRef or csr here"
+    )]
+    ModeNotServed { mode: &'static str },
+    #[error("spec.certificate.csr.subject: {0}")]
+    Subject(String),
+    #[error("Certificate {certificate:?}: {progress}")]
+    NotIssued {
+        certificate: String,
+        progress: Progress,
+    },
+}
+
+impl BackendFault {
+    /// Reason of the condition.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::SecretMissing { .. } | Self::KeyMissing { .. } | Self::ChainMissing { .. } => {
+                Reason::ReferenceMissing
+            }
+            Self::Pair { fault, .. } => match fault {
+                PairFault::KeyMismatch => Reason::KeyMismatch,
+                PairFault::NamesMissing(_) => Reason::NamesNotCovered,
+                PairFault::Expired(_) | PairFault::IssuerExpired { .. } => Reason::Expired,
+                _ => Reason::InvalidCertificate,
+            },
+            Self::RequestPending { .. } | Self::ChainInUse { .. } => Reason::AwaitingSignature,
+            Self::ChainOfAnotherRequest { .. } => Reason::KeyMismatch,
+            Self::ModeNotServed { .. } => Reason::KindMissing,
+            Self::Subject(_) => Reason::Invalid,
+            Self::NotIssued { progress, .. } => progress.reason(),
+        }
+    }
+}
+
+/// One way to get a pool its certificate.
+pub trait Backend {
+    /// Looks at what is kept (`<pool>-tls`), and says what should be. It writes nothing but to
+    /// entries of its own.
+    ///
+    /// # Errors
+    /// [`CertificateError`] for failures of the store or of making a certificate; what is wrong
+    /// with what somebody gave is an [`Offer::fault`].
+    fn offer(
+        &self,
+        wanted: &Wanted<'_>,
+        held: &Material,
+        store: &mut dyn Store,
+    ) -> Result<Offer, CertificateError>;
+}
+
+/// The certificate of a pool as it stands after one look.
+#[derive(Debug)]
+pub struct Provision {
+    /// What the proxy is to show; absent before the first good pair.
+    pub pair: Option<PemPair>,
+    pub facts: Option<CertificateFacts>,
+    /// What is wrong or awaited; with a pair in force, that one stays meanwhile.
+    pub fault: Option<BackendFault>,
+    /// Names that the pair in force does not cover.
+    pub missing: Vec<String>,
+    pub request: Option<String>,
+}
+
+impl Provision {
+    /// What condition `CertificateReady` says: status, reason, message.
+    #[must_use]
+    pub fn condition(&self, now: Timestamp) -> (bool, Reason, String) {
+        let fault = || {
+            self.fault
+                .as_ref()
+                .map_or(String::new(), |fault| format!("; {fault}"))
+        };
+        let Some(facts) = &self.facts else {
+            return match &self.fault {
+                Some(fault) => (false, fault.reason(), fault.to_string()),
+                None => (false, Reason::Issuing, "no certificate yet".to_owned()),
+            };
+        };
+        if facts.not_after <= now {
+            let text = format!(
+                "the certificate in use expired at {}{}",
+                facts.not_after,
+                fault()
+            );
+            return (false, Reason::Expired, text);
+        }
+        if !self.missing.is_empty() {
+            let text = format!(
+                "the certificate in use does not name {}{}",
+                self.missing.join(", "),
+                fault()
+            );
+            return (false, Reason::NamesNotCovered, text);
+        }
+        let valid = format!("valid until {}", facts.not_after);
+        let served = |facts: &CertificateFacts| {
+            if facts.ends_soon(now) {
+                Reason::Expiring
+            } else {
+                Reason::Issued
+            }
+        };
+        match &self.fault {
+            // The pair in use does all it should; what waits is the one after it.
+            Some(
+                fault @ (BackendFault::RequestPending { .. }
+                | BackendFault::ChainInUse { .. }
+                | BackendFault::NotIssued { .. }),
+            ) => (true, served(facts), format!("{valid}; {fault}")),
+            Some(fault) => {
+                let text = format!(
+                    "{fault}; the last good certificate stays in use until {}",
+                    facts.not_after
+                );
+                (false, fault.reason(), text)
+            }
+            None => {
+                let mut message = valid;
+                if served(facts) == Reason::Expiring {
+                    message.push_str(", which is soon: see to its renewal");
+                }
+                if let Some(issuer) = &facts.alone_below {
+                    message.push_str(&format!("; the chain is the certificate alone: append its intermediates, unless {issuer:?} is a root that partners trust"));
+                }
+                if !facts.client_auth {
+                    message.push_str("; it lacks clientAuth: peers that insist on it (ejabberd before 25.08) use dialback instead");
+                }
+                (true, served(facts), message)
+            }
+        }
+    }
+
+    /// What somebody who issues by himself says of the certificate to come. With a good one in use it
+    /// counts only where it does not go on by itself.
+    pub fn told(&mut self, certificate: &str, progress: Progress, now: Timestamp) {
+        let good = self.missing.is_empty()
+            && self
+                .facts
+                .as_ref()
+                .is_some_and(|facts| facts.not_after > now);
+        if good && (self.fault.is_some() || progress.goes_on()) {
+            return;
+        }
+        self.fault = Some(BackendFault::NotIssued {
+            certificate: certificate.to_owned(),
+            progress,
+        });
+    }
+}
+
+/// The pair kept under `tls.crt` and `tls.key`.
+#[must_use]
+pub fn pair_of(material: &Material) -> Option<PemPair> {
+    Some(PemPair {
+        chain: text(material, "tls.crt")?.to_owned(),
+        key: Zeroizing::new(text(material, "tls.key")?.to_owned()),
+    })
+}
+
+/// Asks the backend, keeps what it offers in one write, and says what is in force.
+///
+/// # Errors
+/// [`CertificateError`].
+pub fn provide(
+    backend: &dyn Backend,
+    wanted: &Wanted<'_>,
+    store: &mut dyn Store,
+) -> Result<Provision, CertificateError> {
+    let entry = Entry::PoolPair(wanted.pool.to_owned());
+    let held = store.read(&entry)?.unwrap_or_default();
+    let offer = backend.offer(wanted, &held, store)?;
+    let pair = offer.pair.or_else(|| pair_of(&held));
+    let mut material = offer.beside.unwrap_or_else(|| held.clone());
+    if let Some(pair) = &pair {
+        set(&mut material, "tls.crt", &pair.chain);
+        set(&mut material, "tls.key", &pair.key);
+    }
+    if material != held {
+        store.write(&entry, &material)?;
+    }
+    let facts = pair
+        .as_ref()
+        .and_then(|pair| CertificateFacts::of_chain(&pair.chain).ok());
+    let missing = facts
+        .as_ref()
+        .map_or_else(Vec::new, |facts| facts.missing(wanted.names));
+    Ok(Provision {
+        pair,
+        facts,
+        fault: offer.fault,
+        missing,
+        request: offer.request,
+    })
+}
+
+/// `selfSigned`: a CA of the pool's own, and a leaf that is renewed in time.
+pub struct SelfSigned;
+
+impl Backend for SelfSigned {
+    fn offer(
+        &self,
+        wanted: &Wanted<'_>,
+        held: &Material,
+        store: &mut dyn Store,
+    ) -> Result<Offer, CertificateError> {
+        let entry = Entry::PoolCa(wanted.pool.to_owned());
+        let kept = store.read(&entry)?.unwrap_or_default();
+        let usable = pair_of(&kept).filter(|ca| {
+            CertificateFacts::of_chain(&ca.chain)
+                .is_ok_and(|facts| facts.not_after.duration_since(wanted.now) > issue::LEAF_VALID)
+        });
+        let ca = match usable {
+            Some(ca) => ca,
+            None => {
+                let made = issue::root(&format!("xmpp-edge pool {} CA", wanted.pool), wanted.now)?;
+                let mut material = Material::new();
+                set(&mut material, "tls.crt", &made.chain);
+                set(&mut material, "tls.key", &made.key);
+                store.write(&entry, &material)?;
+                made
+            }
+        };
+        let in_order = pair_of(held).is_some_and(|pair| {
+            text(held, "issued-by") == Some(&ca.chain)
+                && pair.check(wanted.names, wanted.now).is_ok_and(|facts| {
+                    facts.dns_names.len() == distinct(wanted.names)
+                        && !facts.wants_renewal(wanted.now)
+                })
+        });
+        if in_order {
+            return Ok(Offer::default());
+        }
+        let mut beside = Material::new();
+        set(&mut beside, "issued-by", &ca.chain);
+        set(&mut beside, "ca.crt", &ca.chain);
+        let pair = issue::leaf(&ca, wanted.names, wanted.now)?;
+        Ok(Offer {
+            pair: Some(pair),
+            beside: Some(beside),
+            ..Offer::default()
+        })
+    }
+}
+
+fn distinct(names: &[DomainName]) -> usize {
+    names
+        .iter()
+        .collect::<std::collections::BTreeSet<_>>()
+        .len()
+}
+
+/// Checks a pair that somebody gave; where its Secret has `ca.crt` too, up to that root.
+pub(super) fn given(
+    pair: &PemPair,
+    secret: &Material,
+    wanted: &Wanted<'_>,
+) -> Result<(), PairFault> {
+    pair.check(wanted.names, wanted.now)?;
+    text(secret, "ca.crt").map_or(Ok(()), |roots| pair.leads_to(roots))
+}
+
+/// `secretRef`: somebody else puts certificate and key into a Secret.
+pub struct SecretRef<'a> {
+    pub name: &'a str,
+    pub secrets: &'a dyn Secrets,
+}
+
+impl Backend for SecretRef<'_> {
+    fn offer(
+        &self,
+        wanted: &Wanted<'_>,
+        _held: &Material,
+        _store: &mut dyn Store,
+    ) -> Result<Offer, CertificateError> {
+        let name = || self.name.to_owned();
+        let found = match self.secrets.secret(self.name) {
+            None => Err(BackendFault::SecretMissing { name: name() }),
+            Some(material) => match (text(&material, "tls.crt"), pair_of(&material)) {
+                (None, _) => Err(BackendFault::KeyMissing {
+                    name: name(),
+                    key: "tls.crt",
+                }),
+                (_, None) => Err(BackendFault::KeyMissing {
+                    name: name(),
+                    key: "tls.key",
+                }),
+                (_, Some(pair)) => match given(&pair, &material, wanted) {
+                    Ok(()) => Ok(pair),
+                    Err(fault) => Err(BackendFault::Pair {
+                        name: name(),
+                        fault,
+                    }),
+                },
+            },
+        };
+        Ok(match found {
+            Ok(pair) => Offer {
+                pair: Some(pair),
+                beside: Some(Material::new()),
+                ..Offer::default()
+            },
+            Err(fault) => Offer {
+                fault: Some(fault),
+                ..Offer::default()
+            },
+        })
+    }
+}
+
+/// The backend that a pool asks for.
+pub enum PoolBackend<'a> {
+    SelfSigned(SelfSigned),
+    SecretRef(SecretRef<'a>),
+    Csr(Csr<'a>),
+    /// In a cluster.
+    Followed(Followed),
+    /// A mode of the cluster alone.
+    Elsewhere(&'static str),
+    /// The pool's spec cannot be read: what is in use stays.
+    Kept,
+}
+
+impl<'a> PoolBackend<'a> {
+    /// What `spec.certificate` asks for; `None` where it cannot be read. `secrets` are what it may
+    /// refer to.
+    #[must_use]
+    pub fn of(mode: Option<&'a Certificate>, secrets: &'a dyn Secrets, place: Place<'_>) -> Self {
+        let Some(mode) = mode else {
+            return Self::Kept;
+        };
+        if mode.self_signed.is_some() {
+            return Self::SelfSigned(SelfSigned);
+        }
+        if let Some(csr) = &mode.csr {
+            return Self::Csr(Csr {
+                algorithm: csr.key_algorithm,
+                subject: csr.subject.as_ref(),
+                chain_secret: &csr.chain_secret_ref.name,
+                secrets,
+            });
+        }
+        if let Some(secret) = &mode.secret_ref {
+            let name = &secret.name;
+            return match place {
+                Place::Cluster { pool }
+                    if *name == Entry::PoolPair(pool.to_owned()).to_string() =>
+                {
+                    Self::Followed(Followed {
+                        keeper: Keeper::Somebody,
+                    })
+                }
+                _ => Self::SecretRef(SecretRef { name, secrets }),
+            };
+        }
+        match (&mode.cert_manager, place) {
+            (Some(_), Place::Cluster { .. }) => Self::Followed(Followed {
+                keeper: Keeper::CertManager,
+            }),
+            (Some(_), Place::Standalone) => Self::Elsewhere("certManager"),
+            (None, _) => Self::Kept,
+        }
+    }
+
+    /// Whether `<pool>-tls` is somebody else's.
+    #[must_use]
+    pub fn is_followed(&self) -> bool {
+        matches!(self, Self::Followed(_))
+    }
+}
+
+/// Where a pool's certificate is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place<'a> {
+    Cluster { pool: &'a str },
+    Standalone,
+}
+
+impl Backend for PoolBackend<'_> {
+    fn offer(
+        &self,
+        wanted: &Wanted<'_>,
+        held: &Material,
+        store: &mut dyn Store,
+    ) -> Result<Offer, CertificateError> {
+        match self {
+            Self::SelfSigned(backend) => backend.offer(wanted, held, store),
+            Self::SecretRef(backend) => backend.offer(wanted, held, store),
+            Self::Csr(backend) => backend.offer(wanted, held, store),
+            Self::Followed(backend) => backend.offer(wanted, held, store),
+            Self::Kept => Ok(Offer::default()),
+            Self::Elsewhere(mode) => Ok(Offer {
+                fault: Some(BackendFault::ModeNotServed { mode }),
+                ..Offer::default()
+            }),
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! Writes statuses: few at a time, one at a time for an object, the newest form only.
+//!
+//! A pass over a namespace hands in what differs from what the API server holds and goes on; the
+//! answers enter the caches, so that the next pass sees them. What fails is decided anew by a later
+//! pass. It never decides what a status says.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+use k8s_openapi::NamespaceResourceScope;
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
+};
+use parking_lot::Mutex;
+use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use tokio::{sync::Notify, task::JoinSet, time::timeout};
+
+use crate::runtime::{backoff::Backoff, caches::Caches, metrics::Failure};
+
+/// Statuses under way at a time.
+const AT_ONCE: usize = 16;
+/// A call that takes longer failed.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// An object: kind, namespace, name.
+pub type Key = (&'static str, String, String);
+
+/// Why a status was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+    #[error("the API server did not answer within {} s", LONGEST.as_secs())]
+    Late,
+    /// Seen before a call is wasted on it.
+    #[error("another form of the object came while it waited")]
+    Overtaken,
+}
+
+impl WriteError {
+    /// Label `reason` of the metric of errors.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Late => "Timeout",
+            _ if self.is_overtaken() => "Overtaken",
+            _ if self.is_final() => "Refused",
+            _ => "ApiError",
+        }
+    }
+
+    /// The API server will not have it, now or again: trying harder helps nobody.
+    fn is_final(&self) -> bool {
+        matches!(self, Self::Api(kube::Error::Api(status)) if (400..429).contains(&status.code))
+    }
+
+    /// Another form of the object is there: its own report brings the next look.
+    fn is_overtaken(&self) -> bool {
+        match self {
+            Self::Overtaken => true,
+            Self::Api(kube::Error::Api(status)) => matches!(status.code, 404 | 409),
+            _ => false,
+        }
+    }
+}
+
+type Task = BoxFuture<'static, Result<(), WriteError>>;
+
+struct Job {
+    print: u64,
+    task: Task,
+}
+
+#[derive(Default)]
+struct Queue {
+    order: VecDeque<Key>,
+    waiting: HashMap<Key, Job>,
+    /// Under way, with what is written.
+    flying: HashMap<Key, u64>,
+    /// Under way, and something else is wanted meanwhile.
+    overtaken: HashSet<Key>,
+}
+
+/// The queue of statuses to write.
+#[derive(Clone, Default)]
+pub struct Writer {
+    queue: Arc<Mutex<Queue>>,
+    news: Arc<Notify>,
+    waiting: Gauge,
+    errors: Family<Failure, Counter>,
+}
+
+impl Writer {
+    /// `waiting` follows how many wait or are under way; `errors` counts those that failed.
+    #[must_use]
+    pub fn new(waiting: Gauge, errors: Family<Failure, Counter>) -> Self {
+        Self {
+            waiting,
+            errors,
+            ..Self::default()
+        }
+    }
+
+    /// Takes a write of `status`; an earlier one of the same object that has not begun is replaced.
+    pub fn submit(&self, key: Key, status: &impl Serialize, task: Task) {
+        let print = print(status);
+        let mut queue = self.queue.lock();
+        if let Some(flying) = queue.flying.get(&key) {
+            if *flying != print {
+                queue.overtaken.insert(key);
+            }
+            return;
+        }
+        if queue
+            .waiting
+            .insert(key.clone(), Job { print, task })
+            .is_none()
+        {
+            queue.order.push_back(key);
+        }
+        self.show(&queue);
+        drop(queue);
+        self.news.notify_one();
+    }
+
+    fn show(&self, queue: &Queue) {
+        let waiting = queue.waiting.len() + queue.flying.len();
+        self.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+    }
+
+    fn next(&self) -> Option<(Key, Task)> {
+        let mut queue = self.queue.lock();
+        let key = queue.order.pop_front()?;
+        let job = queue.waiting.remove(&key)?;
+        queue.flying.insert(key.clone(), job.print);
+        Some((key, job.task))
+    }
+
+    /// Whether the object has to be looked at again.
+    fn landed(&self, key: &Key) -> bool {
+        let mut queue = self.queue.lock();
+        queue.flying.remove(key);
+        self.show(&queue);
+        queue.overtaken.remove(key)
+    }
+
+    /// Writes until dropped.
+    pub async fn run(&self, caches: &Caches) {
+        let mut under_way: JoinSet<(Key, Result<(), WriteError>)> = JoinSet::new();
+        let mut backoff = Backoff::api_server();
+        loop {
+            while under_way.len() < AT_ONCE {
+                let Some((key, task)) = self.next() else {
+                    break;
+                };
+                under_way.spawn(async move {
+                    let done = timeout(LONGEST, task)
+                        .await
+                        .unwrap_or(Err(WriteError::Late));
+                    (key, done)
+                });
+            }
+            let landed = tokio::select! {
+                Some(landed) = under_way.join_next() => landed,
+                () = self.news.notified(), if under_way.len() < AT_ONCE => continue,
+            };
+            let Ok((key, done)) = landed else {
+                continue; // A write that panicked was logged; its object stays marked.
+            };
+            let again = self.landed(&key);
+            let (kind, namespace, name) = &key;
+            if let Err(error) = &done
+                && !error.is_overtaken()
+            {
+                self.errors
+                    .get_or_create(&Failure::new(kind, error.reason()))
+                    .inc();
+            }
+            match done {
+                Ok(()) => {
+                    backoff.succeeded();
+                    if again {
+                        caches.signals.touch(namespace);
+                    }
+                }
+                Err(error) if error.is_overtaken() => {
+                    tracing::debug!(kind, namespace, name, %error, "the status is decided anew");
+                    caches.signals.touch(namespace);
+                }
+                Err(error) if error.is_final() => {
+                    tracing::error!(kind, namespace, name, %error, "the API server refuses the status");
+                }
+                Err(error) => {
+                    tracing::warn!(kind, namespace, name, %error, "the status could not be written; it is tried again");
+                    // Whoever is next would fare the same.
+                    tokio::time::sleep(backoff.wait()).await;
+                    caches.signals.touch(namespace);
+                }
+            }
+        }
+    }
+}
+
+/// Tells two statuses apart: thousands may wait, and a copy of each would be their weight again.
+fn print(status: &impl Serialize) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    // Never fails: a status is plain data.
+    serde_json::to_vec(status)
+        .unwrap_or_default()
+        .hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Applies a status on the form of the object that it was decided on: a newer form refuses it, so
+/// that nothing is written over a newer observedGeneration. The answer is the object as it is now.
+///
+/// A status has one writer. Apply cannot take away what someone else added to a list, so where that
+/// happened the status is replaced.
+///
+/// # Errors
+/// [`kube::Error`]; 409 where another form of the object is there.
+pub async fn apply_status<K, S>(
+    client: &Client,
+    object: &impl ResourceExt,
+    manager: &str,
+    status: &S,
+) -> Result<K, kube::Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned,
+    S: Serialize,
+{
+    let namespace = object.namespace().unwrap_or_default();
+    let name = object.name_any();
+    let status = serde_json::to_value(status).map_err(kube::Error::SerdeError)?;
+    let body = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "uid": object.uid(),
+            "resourceVersion": object.resource_version(),
+        },
+        "status": status,
+    });
+    let resource = ApiResource::erase::<K>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, &resource);
+    let parameters = PatchParams::apply(manager).force();
+    let patch = Patch::Apply(&body);
+    let mut answer = api.patch_status(&name, &parameters, &patch).await?;
+    if has_surplus(&answer.data["status"], &status) {
+        let parameters = PostParams {
+            field_manager: Some(manager.to_owned()),
+            ..PostParams::default()
+        };
+        answer.data["status"] = status;
+        answer = api.replace_status(&name, &parameters, &answer).await?;
+    }
+    let answer = serde_json::to_value(answer).map_err(kube::Error::SerdeError)?;
+    serde_json::from_value(answer).map_err(kube::Error::SerdeError)
+}
+
+/// Whether there is anything in `found` that is not `wanted`. Values differ only where someone was
+/// faster, and then the form is another.
+fn has_surplus(found: &Value, wanted: &Value) -> bool {
+    match (found, wanted) {
+        (Value::Object(found), Value::Object(wanted)) => found.iter().any(|(key, found)| {
+            let wanted = wanted.get(key);
+            wanted.is_none_or(|wanted| has_surplus(found, wanted))
+        }),
+        (Value::Array(found), Value::Array(wanted)) => found.len() != wanted.len(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_someone_else_added_is_seen_and_the_order_of_lists_is_not() {
+        let wanted = json!({"methods": ["A"], "conditions": [{"type": "a"}, {"type": "b"}], "config": {"generation": 3}});
+        let table = [
+            (wanted.clone(), false),
+            (
+                json!({"methods": ["A", "B"], "conditions": [{"type": "a"}, {"type": "b"}]}),
+                true,
+            ),
+            (
+                json!({"methods": ["A"], "conditions": [{"type": "b"}, {"type": "a"}]}),
+                false,
+            ),
+            (
+                json!({"methods": ["A"], "config": {"generation": 3, "extra": 1}}),
+                true,
+            ),
+            (json!({"methods": ["A"], "extra": 1}), true),
+            (Value::Null, false),
+        ];
+        for (found, expected) in table {
+            assert_eq!(has_surplus(&found, &wanted), expected, "{found}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_newest_form_of_an_object_is_the_one_that_waits() {
+        let writer = Writer::default();
+        let key = |name: &str| ("Kind", "n".to_owned(), name.to_owned());
+        let task = || -> Task { Box::pin(async { Ok(()) }) };
+        writer.submit(key("a"), &1, task());
+        writer.submit(key("b"), &1, task());
+        writer.submit(key("a"), &2, task());
+        assert_eq!(writer.waiting.get(), 2);
+        let (first, _) = writer.next().expect("one waits");
+        assert_eq!(first, key("a"));
+        writer.submit(key("a"), &2, task());
+        assert!(!writer.landed(&key("a")), "the same again is no news");
+        writer.submit(key("a"), &3, task());
+        let _ = writer.next();
+        let _ = writer.next();
+        writer.submit(key("a"), &4, task());
+        assert!(
+            writer.landed(&key("a")),
+            "something else was wanted meanwhile"
+        );
+    }
+}

@@ -31,7 +31,7 @@ use xmpp_edge_proxy::{
 
 use self::offline::{explain, render};
 use crate::{
-    controllers::namespace::snapshot::{AllowedDomains, Settings},
+    controllers::namespace::snapshot::{AllowedDomains, OperatorConfig},
     dns::OwnerId,
     lync,
     runtime::caches::Scope,
@@ -130,7 +130,7 @@ struct ImportLync {
 
 /// Which namespaces are an operator's.
 #[derive(Debug, Args)]
-struct Watched {
+struct WatchedArgs {
     /// Namespace to watch, in place of the operator's own; may be given again.
     #[arg(long, value_name = "NS", conflicts_with = "cluster_wide")]
     watch_namespace: Vec<String>,
@@ -154,7 +154,7 @@ struct Check {
 #[derive(Debug, Args)]
 struct PrepareUninstall {
     #[command(flatten)]
-    watched: Watched,
+    watched: WatchedArgs,
     /// Lease by which one of several replicas leads, in the operator's namespace.
     #[arg(long, value_name = "NAME", default_value = "xmpp-edge-operator")]
     lease_name: String,
@@ -167,7 +167,7 @@ struct PrepareUninstall {
 #[derive(Debug, Args)]
 struct Run {
     #[command(flatten)]
-    watched: Watched,
+    watched: WatchedArgs,
     /// Image of the proxies of pools that name none.
     #[arg(long, value_name = "IMAGE")]
     proxy_image: Option<String>,
@@ -272,11 +272,11 @@ const EXIT_USAGE: u8 = 2;
 
 /// Why a command did not come to its end.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+enum CommandError {
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error(transparent)]
-    Standalone(#[from] standalone::run::RunError),
+    Standalone(#[from] standalone::run::StandaloneError),
     #[error(transparent)]
     Run(#[from] run::RunError),
     #[error(transparent)]
@@ -300,7 +300,7 @@ enum Failure {
     System(#[from] std::io::Error),
 }
 
-impl Failure {
+impl CommandError {
     fn code(&self) -> u8 {
         match self {
             Self::Read(_)
@@ -353,18 +353,18 @@ fn log_to_stderr(format: LogFormat) {
 }
 
 /// A reader that closed its end has what it wanted.
-fn print(text: &str) -> Result<(), Failure> {
+fn print(text: &str) -> Result<(), CommandError> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),
     }
 }
 
-fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+fn print_json(value: &impl Serialize) -> Result<(), CommandError> {
     print(&format!("{}\n", serde_json::to_string_pretty(value)?))
 }
 
-fn operate(options: Run) -> Result<u8, Failure> {
+fn operate(options: Run) -> Result<u8, CommandError> {
     let mut allowed = AllowedDomains::default();
     for entry in options.allowed_domains {
         allowed
@@ -373,12 +373,12 @@ fn operate(options: Run) -> Result<u8, Failure> {
             .or_default()
             .extend(entry.domains);
     }
-    let options = run::Options {
+    let options = run::RunOptions {
         watch_namespaces: options.watched.watch_namespace.into_iter().collect(),
         cluster_wide: options.watched.cluster_wide,
         lease_name: options.lease_name,
         admin_listen: options.admin_listen,
-        settings: Settings {
+        settings: OperatorConfig {
             proxy_image: options.proxy_image,
             dns_owner_id: options.dns_owner_id,
             allowed_domains: (!allowed.0.is_empty()).then_some(allowed),
@@ -392,8 +392,8 @@ fn operate(options: Run) -> Result<u8, Failure> {
     })
 }
 
-fn check(asked: Check) -> Result<u8, Failure> {
-    let options = preflight::Options {
+fn check(asked: Check) -> Result<u8, CommandError> {
+    let options = preflight::PreflightOptions {
         lease_name: asked.lease_name,
         admin: asked.admin,
     };
@@ -419,9 +419,9 @@ fn check(asked: Check) -> Result<u8, Failure> {
     })
 }
 
-fn prepare_uninstall(options: PrepareUninstall) -> Result<u8, Failure> {
+fn prepare_uninstall(options: PrepareUninstall) -> Result<u8, CommandError> {
     let watched = options.watched;
-    let options = prepare_uninstall::Options {
+    let options = prepare_uninstall::UninstallOptions {
         scope: if watched.cluster_wide {
             Some(Scope::Cluster)
         } else if watched.watch_namespace.is_empty() {
@@ -455,8 +455,8 @@ fn trust_anchors(path: &str) -> Result<TrustAnchors, String> {
     TrustAnchors::from_file(path).map_err(|fault| fault.to_string())
 }
 
-fn standalone(options: Standalone) -> Result<u8, Failure> {
-    let options = standalone::run::Options {
+fn standalone(options: Standalone) -> Result<u8, CommandError> {
+    let options = standalone::run::StandaloneOptions {
         manifests: options.manifests,
         state: options.state,
         pool: options.pool,
@@ -476,9 +476,9 @@ fn standalone(options: Standalone) -> Result<u8, Failure> {
 fn run_until_signal<F>(
     threads: Option<usize>,
     work: impl FnOnce(CancellationToken) -> F,
-) -> Result<u8, Failure>
+) -> Result<u8, CommandError>
 where
-    F: Future<Output = Result<u8, Failure>>,
+    F: Future<Output = Result<u8, CommandError>>,
 {
     // One provider for the whole process; a second attempt to install it changes nothing.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();

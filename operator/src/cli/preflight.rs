@@ -33,7 +33,7 @@ const LEASE_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What `check` was told.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct PreflightOptions {
     pub lease_name: String,
     /// `HOST:PORT` of an operator's admin port; without it that is not checked.
     pub admin: Option<String>,
@@ -49,7 +49,7 @@ pub struct Finding {
 }
 
 /// Looks at everything, whatever comes of each.
-pub async fn check(options: &Options) -> Vec<Finding> {
+pub async fn check(options: &PreflightOptions) -> Vec<Finding> {
     let config = match Config::infer().await {
         Ok(config) => config,
         Err(error) => return vec![finding("access", Err(error.to_string()))],

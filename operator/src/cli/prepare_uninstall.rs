@@ -36,7 +36,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What `prepare-uninstall` was told.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct UninstallOptions {
     /// Where the pools are; `None`: the operator's own namespace.
     pub scope: Option<Scope>,
     pub lease_name: String,
@@ -76,7 +76,7 @@ pub enum PrepareUninstallError {
 /// [`PrepareUninstallError`]; an API server that does not answer is asked again until the time is over. What
 /// was let go of until then stays so.
 pub async fn prepare_uninstall(
-    options: &Options,
+    options: &UninstallOptions,
 ) -> Result<Vec<ReleasedPool>, PrepareUninstallError> {
     let config = Config::infer().await?;
     let namespace = config.default_namespace.clone();
@@ -84,7 +84,7 @@ pub async fn prepare_uninstall(
     let own = Scope::Namespaces([namespace.clone()].into());
     let scope = options.scope.as_ref().unwrap_or(&own);
     let all = async {
-        let lease = Held {
+        let lease = LeaseTaker {
             api: Api::namespaced(client.clone(), &namespace),
             name: &options.lease_name,
         };
@@ -109,17 +109,19 @@ pub async fn prepare_uninstall(
 async fn ask<T, F>(
     what: &str,
     mut call: impl FnMut() -> F,
-) -> Result<Answer<T>, PrepareUninstallError>
+) -> Result<CallOutcome<T>, PrepareUninstallError>
 where
     F: Future<Output = Result<T, kube::Error>>,
 {
     let mut backoff = Backoff::api_server();
     loop {
         let error = match timeout(CALL_TIMEOUT, call()).await {
-            Ok(Ok(answer)) => return Ok(Answer::Is(answer)),
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 => return Ok(Answer::Absent),
+            Ok(Ok(answer)) => return Ok(CallOutcome::Is(answer)),
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => {
+                return Ok(CallOutcome::Absent);
+            }
             Ok(Err(kube::Error::Api(status))) if status.code == 409 => {
-                return Ok(Answer::Overtaken);
+                return Ok(CallOutcome::Overtaken);
             }
             Ok(Err(kube::Error::Api(status))) if matches!(status.code, 400..429) => {
                 return Err(PrepareUninstallError::Refused {
@@ -135,7 +137,7 @@ where
     }
 }
 
-enum Answer<T> {
+enum CallOutcome<T> {
     Is(T),
     Absent,
     /// Another form of it is there.
@@ -143,20 +145,20 @@ enum Answer<T> {
 }
 
 /// The operators' lease.
-struct Held<'a> {
+struct LeaseTaker<'a> {
     api: Api<Lease>,
     name: &'a str,
 }
 
-impl Held<'_> {
+impl LeaseTaker<'_> {
     /// Takes it from whoever has it; whether somebody else had it.
     async fn take(&self) -> Result<bool, PrepareUninstallError> {
         let parameters = PostParams::default();
         loop {
             let found = ask("reading the lease", || self.api.get_opt(self.name)).await?;
             let found = match found {
-                Answer::Is(found) => found,
-                Answer::Absent | Answer::Overtaken => None,
+                CallOutcome::Is(found) => found,
+                CallOutcome::Absent | CallOutcome::Overtaken => None,
             };
             let spec = found.as_ref().and_then(|it| it.spec.clone());
             let holder = spec
@@ -181,7 +183,7 @@ impl Held<'_> {
                     .await?
                 }
             };
-            if matches!(written, Answer::Is(_)) {
+            if matches!(written, CallOutcome::Is(_)) {
                 return Ok(!holder.is_empty() && holder != IDENTITY);
             }
         }
@@ -222,7 +224,8 @@ async fn pools(
     };
     let listed = api(namespace);
     let parameters = ListParams::default();
-    let Answer::Is(found) = ask("listing EdgePools", || listed.list(&parameters)).await? else {
+    let CallOutcome::Is(found) = ask("listing EdgePools", || listed.list(&parameters)).await?
+    else {
         // Without the kind there is nothing to let go of.
         return Ok(Vec::new());
     };
@@ -262,12 +265,12 @@ async fn release_one(
             "resourceVersion": pool.meta().resource_version, "finalizers": others,
         }}));
         match ask(&what, || api.patch(&name, &parameters, &patch)).await? {
-            Answer::Is(_) => return Ok(Some(records(&pool))),
-            Answer::Absent => return Ok(None),
-            Answer::Overtaken => {}
+            CallOutcome::Is(_) => return Ok(Some(records(&pool))),
+            CallOutcome::Absent => return Ok(None),
+            CallOutcome::Overtaken => {}
         }
         match ask(&what, || api.get_opt(&name)).await? {
-            Answer::Is(Some(newer)) => pool = newer,
+            CallOutcome::Is(Some(newer)) => pool = newer,
             _ => return Ok(None),
         }
     }

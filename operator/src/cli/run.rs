@@ -16,8 +16,8 @@ use tower::util::MapResultLayer;
 
 use crate::{
     controllers::namespace::{
-        reconciler::Organisation,
-        snapshot::{Context, Settings},
+        reconciler::NamespaceReconciler,
+        snapshot::{Context, OperatorConfig},
     },
     proxy_status::{Poller, Reports},
     runtime::{
@@ -28,18 +28,18 @@ use crate::{
         metrics::Metrics,
         server,
     },
-    status::queue::Writer,
+    status::queue::StatusQueue,
 };
 
 /// What `run` was told.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct RunOptions {
     /// Namespaces to watch; empty: the operator's own.
     pub watch_namespaces: BTreeSet<String>,
     pub cluster_wide: bool,
     pub lease_name: String,
     pub admin_listen: SocketAddr,
-    pub settings: Settings,
+    pub settings: OperatorConfig,
 }
 
 /// Why the operator could not start or go on.
@@ -76,7 +76,7 @@ fn client(config: Config, metrics: &Arc<Metrics>) -> kube::Result<Client> {
 ///
 /// # Errors
 /// [`RunError`]; an API server that does not answer is waited for.
-pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunError> {
+pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<(), RunError> {
     let config = Config::infer().await?;
     let namespace = config.default_namespace.clone();
     let metrics = Arc::new(Metrics::default());
@@ -148,7 +148,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunErr
     }
 }
 
-fn scope(options: &Options, own: &str) -> Scope {
+fn scope(options: &RunOptions, own: &str) -> Scope {
     if options.cluster_wide {
         Scope::Cluster
     } else if options.watch_namespaces.is_empty() {
@@ -183,7 +183,7 @@ struct Act {
     metrics: Arc<Metrics>,
     namespace: String,
     identity: String,
-    settings: Settings,
+    settings: OperatorConfig,
 }
 
 impl Act {
@@ -209,7 +209,7 @@ impl Act {
         loop {
             tokio::select! {
                 Some(namespace) = fresh.recv() => {
-                    tasks.spawn(Organisation::new(context.clone(), namespace).run());
+                    tasks.spawn(NamespaceReconciler::new(context.clone(), namespace).run());
                 }
                 Some(ended) = tasks.join_next() => {
                     tracing::error!(?ended, "a part of the operator ended for an internal fault");
@@ -228,7 +228,7 @@ impl Act {
             events: Events::new(self.client.clone(), &self.identity),
             client: self.client,
             caches: self.caches,
-            writer: Writer::new(
+            writer: StatusQueue::new(
                 self.metrics.statuses_waiting.clone(),
                 self.metrics.errors.clone(),
             ),

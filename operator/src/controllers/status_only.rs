@@ -10,19 +10,19 @@ use kube::{Resource, ResourceExt, core::object::HasStatus};
 use serde::{Deserialize, de::DeserializeOwned};
 use xmpp_edge_crds::kinds::conditions::{ConditionType, Reason};
 
-use super::namespace::snapshot::{Context, PoolOutcome, Scene};
+use super::namespace::snapshot::{Context, NamespaceSnapshot, PoolOutcome};
 use crate::{
     compile::{Diagnostic, Kind, ObjectRef},
-    runtime::decoded::Loose,
+    runtime::decoded::Decoded,
     status::{
-        apply::{Author, Status},
-        condition::{State, Wanted},
-        throttle::{Counts, Difference, Written},
+        apply::{Status, StatusWriter},
+        condition::{ConditionStatus, DesiredCondition},
+        throttle::{Counts, Significance, StatusThrottle},
     },
 };
 
 /// A kind's own part of a look.
-pub trait Carried:
+pub trait StatusOnlyKind:
     Resource<DynamicType = (), Scope = NamespaceResourceScope>
     + HasStatus<Status: Status + DeserializeOwned + Clone + Default>
     + DeserializeOwned
@@ -32,22 +32,22 @@ pub trait Carried:
 {
     const KIND: Kind;
     /// The kind's controller.
-    const AUTHOR: Author<Self>;
+    const STATUS_WRITER: StatusWriter<Self>;
 
     /// The status that the object should have now.
     fn desired_status(
-        scene: &Scene,
+        scene: &NamespaceSnapshot,
         outcomes: &BTreeMap<String, PoolOutcome>,
         observed: &Observed<'_, Self>,
     ) -> Self::Status;
 
     /// How `new` differs from `old`.
-    fn significance(old: &Self::Status, new: &Self::Status) -> Difference;
+    fn significance(old: &Self::Status, new: &Self::Status) -> Significance;
 }
 
 /// One object as the API server holds it, with what was said of it before.
 pub struct Observed<'a, K: HasStatus> {
-    pub object: Arc<Loose<K>>,
+    pub object: Arc<Decoded<K>>,
     pub reference: ObjectRef,
     /// What compiling has to say.
     pub diagnostics: &'a [Diagnostic],
@@ -55,7 +55,7 @@ pub struct Observed<'a, K: HasStatus> {
     pub status: K::Status,
 }
 
-impl<K: Carried> Observed<'_, K> {
+impl<K: StatusOnlyKind> Observed<'_, K> {
     #[must_use]
     pub fn metadata(&self) -> &ObjectMeta {
         self.object.meta()
@@ -63,20 +63,20 @@ impl<K: Carried> Observed<'_, K> {
 
     /// A condition of the spec as compiling judged it, with what may not be meant so as its message.
     #[must_use]
-    pub fn judged(&self, condition: ConditionType) -> Option<Wanted> {
+    pub fn judged(&self, condition: ConditionType) -> Option<DesiredCondition> {
         let said = self.diagnostics.iter();
         let mut said = said.filter(|it| it.condition == condition);
-        said.next().map(Wanted::from)
+        said.next().map(DesiredCondition::from)
     }
 
     /// `Accepted`.
     #[must_use]
-    pub fn accepted(&self) -> Wanted {
+    pub fn accepted(&self) -> DesiredCondition {
         // Compiling says it of every object; one that came since is looked at next.
         self.judged(ConditionType::Accepted).unwrap_or_else(|| {
-            Wanted::new(
+            DesiredCondition::new(
                 ConditionType::Accepted,
-                State::Unknown,
+                ConditionStatus::Unknown,
                 Reason::Pending,
                 "not looked at yet",
             )
@@ -86,12 +86,15 @@ impl<K: Carried> Observed<'_, K> {
 
 /// Reads one object of a scene.
 #[must_use]
-pub fn read<'a, K: Carried>(scene: &'a Scene, object: &Arc<Loose<K>>) -> Observed<'a, K> {
+pub fn read<'a, K: StatusOnlyKind>(
+    scene: &'a NamespaceSnapshot,
+    object: &Arc<Decoded<K>>,
+) -> Observed<'a, K> {
     let reference = ObjectRef::new(K::KIND, &object.name_any());
     let status = match object.as_ref() {
-        Loose::Read(object) => object.status().cloned().unwrap_or_default(),
+        Decoded::Valid(object) => object.status().cloned().unwrap_or_default(),
         // A status that cannot be read is written anew.
-        Loose::Unreadable(unreadable) => {
+        Decoded::Undecodable(unreadable) => {
             K::Status::deserialize(&unreadable.status).unwrap_or_default()
         }
     };
@@ -104,16 +107,16 @@ pub fn read<'a, K: Carried>(scene: &'a Scene, object: &Arc<Loose<K>>) -> Observe
 }
 
 /// Looks at all of the kind in the scene's namespace and hands in the statuses that are to be written.
-pub fn reconcile<K: Carried>(
+pub fn reconcile<K: StatusOnlyKind>(
     context: &Context,
-    scene: &Scene,
+    scene: &NamespaceSnapshot,
     outcomes: &BTreeMap<String, PoolOutcome>,
-    written: &mut Written,
+    written: &mut StatusThrottle,
 ) -> Counts {
     let mut counts = Counts::default();
-    let author = K::AUTHOR;
+    let author = K::STATUS_WRITER;
     for object in (author.table)(&context.caches).in_namespace(&scene.namespace) {
-        if object.is_going() {
+        if object.is_terminating() {
             continue;
         }
         let observed = read(scene, &object);
@@ -121,7 +124,7 @@ pub fn reconcile<K: Carried>(
         counts.add(wanted.conditions());
         let difference = K::significance(&observed.status, &wanted);
         if written.due(author.kind, &object.name_any(), difference) {
-            author.hand_in(context, &object, &observed.status, wanted);
+            author.enqueue(context, &object, &observed.status, wanted);
         }
     }
     counts

@@ -42,13 +42,13 @@ pub struct PartnerFacts {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attempt {
     pub replica: String,
-    pub steps: Vec<model::Step>,
+    pub steps: Vec<model::AttemptStep>,
 }
 
 impl Attempt {
     /// The step that failed.
     #[must_use]
-    pub fn failure(&self) -> Option<&model::Step> {
+    pub fn failure(&self) -> Option<&model::AttemptStep> {
         self.steps.iter().find(|step| step.failed())
     }
 
@@ -66,7 +66,7 @@ pub struct GatewayFacts {
     /// `None`: not tried yet.
     pub reachable: Option<bool>,
     /// Where it is not reached: the replica, and what it saw.
-    pub failure: Option<(String, model::Step)>,
+    pub failure: Option<(String, model::AttemptStep)>,
 }
 
 impl PartnerFacts {
@@ -262,7 +262,7 @@ mod tests {
             let status = json!({"pool": "hq", "version": "0", "config": {"generation": 1, "loadedTime": time(0)},
                 "streams": streams, "partners": partners});
             let status = Some(serde_json::from_value(status).unwrap());
-            (pod.to_owned(), super::super::PodReport { status, silent: None })
+            (pod.to_owned(), super::super::PodReport { status, unreachable: None })
         });
         PoolReport {
             pods: pods.collect(),

@@ -28,9 +28,9 @@ pub struct PoolReport {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PodReport {
     /// Its newest answer; `None` before the first.
-    pub status: Option<model::Status>,
+    pub status: Option<model::ProxyStatus>,
     /// Why it does not answer, and since when.
-    pub silent: Option<(Timestamp, String)>,
+    pub unreachable: Option<(Timestamp, String)>,
 }
 
 /// How far a pool's pods are.
@@ -41,7 +41,7 @@ pub enum Loaded {
     /// Not all have answered yet.
     Unknown,
     /// A pod does not answer.
-    Silent { pod: String, error: String },
+    Unreachable { pod: String, error: String },
     /// Every ready pod has loaded this generation or a newer one.
     All(u64),
 }
@@ -52,13 +52,13 @@ impl PoolReport {
     pub fn loaded(&self) -> Loaded {
         let mut least = None;
         for (pod, report) in &self.pods {
-            match (&report.status, &report.silent) {
+            match (&report.status, &report.unreachable) {
                 (Some(status), _) => {
                     let generation = status.config.generation;
                     least = Some(least.map_or(generation, |least: u64| least.min(generation)));
                 }
                 (None, Some((_, error))) => {
-                    return Loaded::Silent {
+                    return Loaded::Unreachable {
                         pod: pod.clone(),
                         error: error.clone(),
                     };

@@ -12,7 +12,7 @@ use xmpp_edge_crds::negotiation::Method;
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Status {
+pub struct ProxyStatus {
     pub pool: String,
     pub version: String,
     /// By the pod's own clock: where the next question begins.
@@ -23,7 +23,7 @@ pub struct Status {
     pub started_time: Option<Timestamp>,
     pub config: Config,
     #[serde(default)]
-    pub certificate: Option<Certificate>,
+    pub certificate: Option<ProxyCertificate>,
     #[serde(default)]
     pub streams: Vec<Stream>,
     /// Ids of all streams, changed or not.
@@ -52,7 +52,7 @@ pub struct Rejected {
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Certificate {
+pub struct ProxyCertificate {
     pub not_after: Timestamp,
     #[serde(default)]
     pub dns_names: Vec<String>,
@@ -118,7 +118,7 @@ pub struct Partner {
     #[serde(default)]
     pub last_connected_time: Option<Timestamp>,
     #[serde(default)]
-    pub last_attempt: Vec<Step>,
+    pub last_attempt: Vec<AttemptStep>,
     #[serde(default)]
     pub peer_key_sha256: Option<String>,
     #[serde(default)]
@@ -127,7 +127,7 @@ pub struct Partner {
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Step {
+pub struct AttemptStep {
     pub step: String,
     pub outcome: String,
     pub direction: Direction,
@@ -140,7 +140,7 @@ pub struct Step {
     pub time: Timestamp,
 }
 
-impl Step {
+impl AttemptStep {
     #[must_use]
     pub fn failed(&self) -> bool {
         self.outcome != "Ok"
@@ -165,10 +165,10 @@ pub struct Gateway {
     #[serde(default)]
     pub reachable: Option<bool>,
     #[serde(default)]
-    pub last_attempt: Vec<Step>,
+    pub last_attempt: Vec<AttemptStep>,
 }
 
-impl Status {
+impl ProxyStatus {
     /// Takes an answer that lists only what changed.
     pub fn update(&mut self, news: Self) {
         replace_or_push(&mut self.streams, news.streams, |stream| stream.id);
@@ -210,7 +210,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn answer(streams: &[u64], open: Value, partners: Value) -> Status {
+    fn answer(streams: &[u64], open: Value, partners: Value) -> ProxyStatus {
         let streams = streams
             .iter()
             .map(|id| json!({"id": id, "side": "Partner", "direction": "Inbound"}));

@@ -126,7 +126,7 @@ impl Poller {
                 whole = Instant::now();
             }
             for namespace in self.round(everything).await {
-                self.caches.signals.touch(&namespace);
+                self.caches.triggers.enqueue(&namespace);
             }
         }
     }
@@ -137,7 +137,7 @@ impl Poller {
         let mut answers = stream::iter(targets)
             .map(|target| async move {
                 let mut target = target;
-                let answer = timeout(LONGEST, hear(&mut target)).await;
+                let answer = timeout(LONGEST, poll(&mut target)).await;
                 (target, answer.unwrap_or(Err(PollError::Late)))
             })
             .buffer_unordered(AT_ONCE);
@@ -210,7 +210,7 @@ impl Poller {
     }
 
     /// Takes an answer; says whether it is news.
-    fn note(&self, target: &Target, answer: Result<model::Status, PollError>) -> bool {
+    fn note(&self, target: &Target, answer: Result<model::ProxyStatus, PollError>) -> bool {
         let mut reports = self.reports.pools.lock();
         let key = (target.namespace.clone(), target.pool.clone());
         let pool = reports.get_mut(&key);
@@ -220,22 +220,22 @@ impl Poller {
         let mut before = known.clone();
         match answer {
             Ok(status) => {
-                known.silent = None;
+                known.unreachable = None;
                 match &mut known.status {
                     Some(whole) if target.since.is_some() => whole.update(status),
                     other => *other = Some(status),
                 }
             }
             Err(error) => {
-                if known.silent.is_none() {
+                if known.unreachable.is_none() {
                     let (namespace, pod) = (&target.namespace, &target.pod);
                     tracing::warn!(namespace, pod, %error, "the pod does not say its status");
                 }
                 let since = known
-                    .silent
+                    .unreachable
                     .as_ref()
                     .map_or_else(Timestamp::now, |(since, _)| *since);
-                known.silent = Some((since, error.to_string()));
+                known.unreachable = Some((since, error.to_string()));
             }
         }
         // That time passed is no news.
@@ -276,16 +276,16 @@ fn admin_port(pod: &Pod) -> u16 {
 }
 
 /// What a pod says. Changes since an answer are those of the process that gave it.
-async fn hear(target: &mut Target) -> Result<model::Status, PollError> {
-    let answer = ask(target).await?;
+async fn poll(target: &mut Target) -> Result<model::ProxyStatus, PollError> {
+    let answer = fetch(target).await?;
     if target.since.is_some() && answer.started_time != target.started {
         target.since = None;
-        return ask(target).await;
+        return fetch(target).await;
     }
     Ok(answer)
 }
 
-async fn ask(target: &Target) -> Result<model::Status, PollError> {
+async fn fetch(target: &Target) -> Result<model::ProxyStatus, PollError> {
     let address = (target.address, target.port);
     let socket = TcpStream::connect(address)
         .await

@@ -37,8 +37,8 @@ use xmpp_edge_crds::kinds::{EdgePool, ExternalAccessPolicy, XmppFederatedPartner
 
 use super::{
     backoff::Backoff,
-    decoded::Loose,
-    store::{Feed, Table},
+    decoded::Decoded,
+    store::{ObjectStore, WatchApplier},
 };
 
 /// Selector of what pools own: the operator's own children alone.
@@ -76,12 +76,12 @@ impl fmt::Display for Scope {
 }
 
 /// Namespaces to look at.
-pub struct Signals {
+pub struct Triggers {
     known: Mutex<BTreeMap<String, Arc<Notify>>>,
     fresh: mpsc::UnboundedSender<String>,
 }
 
-impl Signals {
+impl Triggers {
     /// The receiver hears once of each namespace.
     #[must_use]
     pub fn new() -> (Self, mpsc::UnboundedReceiver<String>) {
@@ -96,7 +96,7 @@ impl Signals {
     }
 
     /// Something changed there.
-    pub fn touch(&self, namespace: &str) {
+    pub fn enqueue(&self, namespace: &str) {
         let mut known = self.known.lock();
         if let Some(notify) = known.get(namespace) {
             notify.notify_one();
@@ -109,14 +109,14 @@ impl Signals {
         let _ = self.fresh.send(namespace.to_owned());
     }
 
-    /// Told at each [`Self::touch`].
+    /// Told at each [`Self::enqueue`].
     #[must_use]
     pub fn of(&self, namespace: &str) -> Arc<Notify> {
         let mut known = self.known.lock();
         known.entry(namespace.to_owned()).or_default().clone()
     }
 
-    fn touch_all(&self) {
+    fn enqueue_all(&self) {
         for notify in self.known.lock().values() {
             notify.notify_one();
         }
@@ -125,37 +125,37 @@ impl Signals {
 
 /// What the API server holds.
 pub struct Caches {
-    pub pools: Table<Loose<EdgePool>>,
-    pub partners: Table<Loose<XmppFederatedPartner>>,
-    pub policies: Table<Loose<ExternalAccessPolicy>>,
-    pub config_maps: Table<ConfigMap>,
-    pub secrets: Table<Secret>,
+    pub pools: ObjectStore<Decoded<EdgePool>>,
+    pub partners: ObjectStore<Decoded<XmppFederatedPartner>>,
+    pub policies: ObjectStore<Decoded<ExternalAccessPolicy>>,
+    pub config_maps: ObjectStore<ConfigMap>,
+    pub secrets: ObjectStore<Secret>,
     /// Those of pools alone.
-    pub services: Table<Service>,
+    pub services: ObjectStore<Service>,
     /// Those of pools alone.
-    pub deployments: Table<Deployment>,
+    pub deployments: ObjectStore<Deployment>,
     /// Those of pools alone.
-    pub pods: Table<Pod>,
+    pub pods: ObjectStore<Pod>,
     /// Those of pools alone.
-    pub volumes: Table<PersistentVolumeClaim>,
+    pub volumes: ObjectStore<PersistentVolumeClaim>,
     /// Those of pools alone.
-    pub network_policies: Table<NetworkPolicy>,
+    pub network_policies: ObjectStore<NetworkPolicy>,
     /// Those of pools alone.
-    pub disruption_budgets: Table<PodDisruptionBudget>,
-    pub signals: Signals,
-    waiting: watch::Sender<BTreeMap<String, Waiting>>,
+    pub disruption_budgets: ObjectStore<PodDisruptionBudget>,
+    pub triggers: Triggers,
+    waiting: watch::Sender<BTreeMap<String, SyncState>>,
 }
 
 /// Why a watch has not brought its first list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Waiting {
+pub enum SyncState {
     Listing,
     /// Its CustomResourceDefinition is not installed.
     KindMissing,
     Failed(String),
 }
 
-impl fmt::Display for Waiting {
+impl fmt::Display for SyncState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listing => f.write_str("is being read"),
@@ -171,23 +171,25 @@ impl Caches {
     /// Empty; the receiver hears once of each namespace that has something to look at.
     #[must_use]
     pub fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<String>) {
-        let (signals, fresh) = Signals::new();
+        let (triggers, fresh) = Triggers::new();
         let caches = Self {
-            pools: Table::default(),
-            partners: Table::default(),
-            policies: Table::default(),
+            pools: ObjectStore::default(),
+            partners: ObjectStore::default(),
+            policies: ObjectStore::default(),
             // Annotations of others (elections, tools) say nothing to us.
-            config_maps: Table::new(|old: &ConfigMap, new| {
+            config_maps: ObjectStore::new(|old: &ConfigMap, new| {
                 old.data != new.data || old.binary_data != new.binary_data
             }),
-            secrets: Table::new(|old: &Secret, new| old.data != new.data || old.type_ != new.type_),
-            services: Table::default(),
-            deployments: Table::default(),
-            pods: Table::default(),
-            volumes: Table::default(),
-            network_policies: Table::default(),
-            disruption_budgets: Table::default(),
-            signals,
+            secrets: ObjectStore::new(|old: &Secret, new| {
+                old.data != new.data || old.type_ != new.type_
+            }),
+            services: ObjectStore::default(),
+            deployments: ObjectStore::default(),
+            pods: ObjectStore::default(),
+            volumes: ObjectStore::default(),
+            network_policies: ObjectStore::default(),
+            disruption_budgets: ObjectStore::default(),
+            triggers,
             waiting: watch::Sender::new(BTreeMap::new()),
         };
         (Arc::new(caches), fresh)
@@ -197,7 +199,7 @@ impl Caches {
     pub fn start(self: &Arc<Self>, client: &Client, scope: &Scope, tasks: &mut JoinSet<()>) {
         // Nothing counts as read before all are registered.
         self.waiting.send_modify(|waiting| {
-            waiting.insert(String::new(), Waiting::Listing);
+            waiting.insert(String::new(), SyncState::Listing);
         });
         for namespace in scope.watches() {
             let plain = watcher::Config::default;
@@ -226,7 +228,7 @@ impl Caches {
 
     /// What is not read yet, and why: nothing is decided before all is.
     #[must_use]
-    pub fn waiting(&self) -> BTreeMap<String, Waiting> {
+    pub fn waiting(&self) -> BTreeMap<String, SyncState> {
         self.waiting.borrow().clone()
     }
 
@@ -247,13 +249,13 @@ impl Caches {
     fn touch(&self, namespaces: &BTreeSet<String>, pools: bool) {
         for namespace in namespaces {
             // Of the whole cluster's namespaces most have nothing of ours.
-            if self.signals.knows(namespace) || self.has_kinds(namespace) {
-                self.signals.touch(namespace);
+            if self.triggers.knows(namespace) || self.has_kinds(namespace) {
+                self.triggers.enqueue(namespace);
             }
         }
         // An own domain is claimed by one namespace only: all are to look.
         if pools && !namespaces.is_empty() {
-            self.signals.touch_all();
+            self.triggers.enqueue_all();
         }
     }
 }
@@ -269,7 +271,7 @@ impl Start<'_> {
         &self,
         tasks: &mut JoinSet<()>,
         config: watcher::Config,
-        table: fn(&Caches) -> &Table<V>,
+        table: fn(&Caches) -> &ObjectStore<V>,
     ) where
         V: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
             + DeserializeOwned
@@ -289,9 +291,9 @@ impl Start<'_> {
             None => kind.clone(),
         };
         let caches = self.caches.clone();
-        let mut feed = Feed::of(self.namespace.clone());
+        let mut feed = WatchApplier::of(self.namespace.clone());
         caches.waiting.send_modify(|waiting| {
-            waiting.insert(name.clone(), Waiting::Listing);
+            waiting.insert(name.clone(), SyncState::Listing);
         });
         let pools = kind == EdgePool::kind(&());
         tasks.spawn(async move {
@@ -311,7 +313,7 @@ impl Start<'_> {
                         }
                         caches.touch(&touched, pools);
                     }
-                    Err(error) => caches.complain(&name, &error),
+                    Err(error) => caches.record_watch_error(&name, &error),
                 }
                 ready(())
             });
@@ -322,10 +324,10 @@ impl Start<'_> {
 
 impl Caches {
     /// A watch failed; it is tried again. What was read stays.
-    fn complain(&self, name: &str, error: &watcher::Error) {
+    fn record_watch_error(&self, name: &str, error: &watcher::Error) {
         let why = match status_code(error) {
-            Some(404) => Waiting::KindMissing,
-            _ => Waiting::Failed(error.to_string()),
+            Some(404) => SyncState::KindMissing,
+            _ => SyncState::Failed(error.to_string()),
         };
         tracing::warn!(%error, "{name} {why}; it is tried again");
         self.waiting

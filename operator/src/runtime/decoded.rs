@@ -10,14 +10,14 @@ use serde_json::Value;
 
 /// An object as the API server holds it.
 #[derive(Clone, Debug)]
-pub enum Loose<K> {
-    Read(K),
-    Unreadable(Box<Unreadable>),
+pub enum Decoded<K> {
+    Valid(K),
+    Undecodable(Box<UndecodableObject>),
 }
 
 /// What can be said of an object that is not readable as its kind.
 #[derive(Clone, Debug)]
-pub struct Unreadable {
+pub struct UndecodableObject {
     pub metadata: ObjectMeta,
     pub error: String,
     /// `spec.suspended`, where that alone can be read.
@@ -25,25 +25,25 @@ pub struct Unreadable {
     pub status: Value,
 }
 
-impl<K> Loose<K> {
+impl<K> Decoded<K> {
     #[must_use]
     pub fn read(&self) -> Option<&K> {
         match self {
-            Self::Read(object) => Some(object),
-            Self::Unreadable(_) => None,
+            Self::Valid(object) => Some(object),
+            Self::Undecodable(_) => None,
         }
     }
 }
 
-impl<K: Resource> Loose<K> {
+impl<K: Resource> Decoded<K> {
     /// Whether it is being deleted: nothing is said of it any more.
     #[must_use]
-    pub fn is_going(&self) -> bool {
+    pub fn is_terminating(&self) -> bool {
         self.meta().deletion_timestamp.is_some()
     }
 }
 
-impl<'de, K: serde::de::DeserializeOwned + Resource> Deserialize<'de> for Loose<K> {
+impl<'de, K: serde::de::DeserializeOwned + Resource> Deserialize<'de> for Decoded<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut value = Value::deserialize(deserializer)?;
         // Nobody here reads who wrote which field, and it is the larger half of an object.
@@ -58,10 +58,10 @@ impl<'de, K: serde::de::DeserializeOwned + Resource> Deserialize<'de> for Loose<
             }
         }
         match K::deserialize(&value) {
-            Ok(object) => Ok(Self::Read(object)),
+            Ok(object) => Ok(Self::Valid(object)),
             Err(error) => {
                 let metadata = value.get("metadata").unwrap_or(&Value::Null);
-                Ok(Self::Unreadable(Box::new(Unreadable {
+                Ok(Self::Undecodable(Box::new(UndecodableObject {
                     metadata: ObjectMeta::deserialize(metadata).map_err(D::Error::custom)?,
                     error: error.to_string(),
                     suspended: value.pointer("/spec/suspended").and_then(Value::as_bool),
@@ -72,7 +72,7 @@ impl<'de, K: serde::de::DeserializeOwned + Resource> Deserialize<'de> for Loose<
     }
 }
 
-impl<K: Resource> Resource for Loose<K> {
+impl<K: Resource> Resource for Decoded<K> {
     type DynamicType = K::DynamicType;
     type Scope = K::Scope;
 
@@ -90,14 +90,14 @@ impl<K: Resource> Resource for Loose<K> {
     }
     fn meta(&self) -> &ObjectMeta {
         match self {
-            Self::Read(object) => object.meta(),
-            Self::Unreadable(unreadable) => &unreadable.metadata,
+            Self::Valid(object) => object.meta(),
+            Self::Undecodable(unreadable) => &unreadable.metadata,
         }
     }
     fn meta_mut(&mut self) -> &mut ObjectMeta {
         match self {
-            Self::Read(object) => object.meta_mut(),
-            Self::Unreadable(unreadable) => &mut unreadable.metadata,
+            Self::Valid(object) => object.meta_mut(),
+            Self::Undecodable(unreadable) => &mut unreadable.metadata,
         }
     }
 }
@@ -109,7 +109,7 @@ mod tests {
     use serde_json::json;
     use xmpp_edge_crds::kinds::XmppFederatedPartner;
 
-    fn read(spec: Value) -> Loose<XmppFederatedPartner> {
+    fn read(spec: Value) -> Decoded<XmppFederatedPartner> {
         serde_json::from_value(json!({
             "apiVersion": "xmpp-edge.dev/v1alpha1", "kind": "XmppFederatedPartner",
             "metadata": {"name": "p", "namespace": "n", "generation": 3, "managedFields": [{"manager": "x"}]},
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn an_object_that_is_not_of_its_kind_keeps_name_and_kill_switch() {
-        let Loose::Unreadable(object) = read(json!({"domain": 7, "suspended": true})) else {
+        let Decoded::Undecodable(object) = read(json!({"domain": 7, "suspended": true})) else {
             panic!("it was read");
         };
         assert_eq!(object.metadata.name.as_deref(), Some("p"));

@@ -7,7 +7,7 @@ use kube::{
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 
-use crate::status::condition::news;
+use crate::status::condition::transitions;
 
 /// Longest note: the API server takes 1 kB.
 const MAX_NOTE: usize = 1000;
@@ -38,7 +38,7 @@ impl Events {
         old: &[Condition],
         new: &[Condition],
     ) {
-        for condition in news(old, new) {
+        for condition in transitions(old, new) {
             let kind = if condition.status == "False" {
                 EventType::Warning
             } else {

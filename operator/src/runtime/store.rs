@@ -14,19 +14,19 @@ use parking_lot::RwLock;
 type Names<V> = BTreeMap<String, Arc<V>>;
 
 /// The objects of one kind in the watched namespaces.
-pub struct Table<V> {
+pub struct ObjectStore<V> {
     objects: RwLock<BTreeMap<String, Names<V>>>,
     /// Whether a newer form of an object is to be looked at; a younger resourceVersion alone is not.
     matters: fn(&V, &V) -> bool,
 }
 
-impl<V> Default for Table<V> {
+impl<V> Default for ObjectStore<V> {
     fn default() -> Self {
         Self::new(|_, _| true)
     }
 }
 
-impl<V> Table<V> {
+impl<V> ObjectStore<V> {
     /// `matters(old, new)` tells whether a change is worth a look.
     #[must_use]
     pub fn new(matters: fn(&V, &V) -> bool) -> Self {
@@ -65,7 +65,7 @@ impl<V> Table<V> {
     }
 }
 
-impl<V: Resource> Table<V> {
+impl<V: Resource> ObjectStore<V> {
     /// Enters the answer to a write of this process.
     pub fn put(&self, object: V) {
         self.enter(object);
@@ -118,14 +118,14 @@ fn is_newer<V: Resource>(old: &V, new: &V) -> bool {
 }
 
 /// One watch that fills a table, of one namespace or of all.
-pub struct Feed<V> {
+pub struct WatchApplier<V> {
     /// `None`: every namespace.
     namespace: Option<String>,
     /// What a list under way has brought so far.
     listing: BTreeMap<String, Names<V>>,
 }
 
-impl<V: Resource> Feed<V> {
+impl<V: Resource> WatchApplier<V> {
     #[must_use]
     pub fn of(namespace: Option<String>) -> Self {
         Self {
@@ -135,7 +135,7 @@ impl<V: Resource> Feed<V> {
     }
 
     /// Takes what the watch says; returns the namespaces to look at.
-    pub fn take(&mut self, table: &Table<V>, event: Event<V>) -> BTreeSet<String> {
+    pub fn take(&mut self, table: &ObjectStore<V>, event: Event<V>) -> BTreeSet<String> {
         let mut touched = BTreeSet::new();
         match event {
             Event::Init => self.listing.clear(),
@@ -161,7 +161,7 @@ impl<V: Resource> Feed<V> {
     }
 
     /// A list is whole: what it does not have is gone.
-    fn finish(&mut self, table: &Table<V>) -> BTreeSet<String> {
+    fn finish(&mut self, table: &ObjectStore<V>) -> BTreeSet<String> {
         let mut touched = BTreeSet::new();
         let mut listed = std::mem::take(&mut self.listing);
         let mut objects = table.objects.write();
@@ -213,13 +213,13 @@ mod tests {
         map
     }
 
-    fn version(table: &Table<ConfigMap>, name: &str) -> Option<String> {
+    fn version(table: &ObjectStore<ConfigMap>, name: &str) -> Option<String> {
         table.get("a", name)?.resource_version()
     }
 
     #[test]
     fn an_older_report_never_replaces_the_answer_to_a_write() {
-        let (table, mut feed) = (Table::default(), Feed::of(None));
+        let (table, mut feed) = (ObjectStore::default(), WatchApplier::of(None));
         feed.take(&table, Event::Apply(map("a", "x", 5)));
         table.put(map("a", "x", 9));
         let touched = feed.take(&table, Event::Apply(map("a", "x", 7)));
@@ -231,8 +231,8 @@ mod tests {
 
     #[test]
     fn a_list_removes_what_is_gone_from_its_own_namespace_alone() {
-        let table = Table::default();
-        let mut feed = Feed::of(Some("a".into()));
+        let table = ObjectStore::default();
+        let mut feed = WatchApplier::of(Some("a".into()));
         for object in [map("a", "x", 1), map("a", "y", 2), map("b", "x", 3)] {
             feed.take(&table, Event::Apply(object));
         }
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn an_object_made_anew_under_a_name_replaces_the_one_before() {
-        let (table, mut feed) = (Table::default(), Feed::of(None));
+        let (table, mut feed) = (ObjectStore::default(), WatchApplier::of(None));
         feed.take(&table, Event::Apply(map("a", "x", 9)));
         let mut anew = map("a", "x", 3);
         anew.metadata.uid = Some("other".into());

@@ -39,7 +39,7 @@ const KEYS: usize = 256;
 
 /// What `standalone` was told.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct StandaloneOptions {
     pub manifests: PathBuf,
     pub state: PathBuf,
     pub pool: Option<String>,
@@ -54,7 +54,7 @@ pub struct Options {
 
 /// Why standalone could not start or go on.
 #[derive(Debug, thiserror::Error)]
-pub enum RunError {
+pub enum StandaloneError {
     #[error(transparent)]
     Station(#[from] StationError),
     #[error(transparent)]
@@ -68,8 +68,11 @@ pub enum RunError {
 /// Runs until `stop`, then lets the proxy drain. Says on one line of stdout when it is ready.
 ///
 /// # Errors
-/// [`RunError`] when it cannot start; later faults are logged, and what is in force stays.
-pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunError> {
+/// [`StandaloneError`] when it cannot start; later faults are logged, and what is in force stays.
+pub async fn run(
+    options: StandaloneOptions,
+    stop: CancellationToken,
+) -> Result<(), StandaloneError> {
     let mut station = Station::open(Place {
         manifests: options.manifests,
         state: options.state.clone(),

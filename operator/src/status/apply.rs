@@ -12,15 +12,15 @@ use xmpp_edge_crds::kinds::{PartnerStatus, PolicyStatus, PoolStatus};
 use super::queue::{WriteError, apply_status};
 use crate::{
     controllers::namespace::snapshot::Context,
-    runtime::{caches::Caches, decoded::Loose, store::Table},
+    runtime::{caches::Caches, decoded::Decoded, store::ObjectStore},
 };
 
 /// A kind's controller, as the one writer of its statuses.
-pub struct Author<K: 'static> {
+pub struct StatusWriter<K: 'static> {
     pub kind: &'static str,
     /// Its field manager.
     pub manager: &'static str,
-    pub table: fn(&Caches) -> &Table<Loose<K>>,
+    pub table: fn(&Caches) -> &ObjectStore<Decoded<K>>,
 }
 
 /// What all statuses have.
@@ -45,7 +45,7 @@ macro_rules! statuses {
 
 statuses!(PartnerStatus, PolicyStatus, PoolStatus);
 
-impl<K> Author<K>
+impl<K> StatusWriter<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + DeserializeOwned
@@ -55,7 +55,7 @@ where
 {
     /// The status is written as soon as others before it are. Nothing is done where a newer operator
     /// wrote of a newer form than this one has seen: its report is on its way.
-    pub fn hand_in<S: Status>(&self, context: &Context, object: &Arc<Loose<K>>, old: &S, new: S) {
+    pub fn enqueue<S: Status>(&self, context: &Context, object: &Arc<Decoded<K>>, old: &S, new: S) {
         if old.observed_generation() > new.observed_generation() {
             return;
         }
@@ -73,9 +73,9 @@ where
         let task = async move {
             let table = table(&caches);
             if !table.is_current(&object) {
-                return Err(WriteError::Overtaken);
+                return Err(WriteError::Conflict);
             }
-            let answer: Loose<K> = apply_status(&client, object.as_ref(), manager, &*new).await?;
+            let answer: Decoded<K> = apply_status(&client, object.as_ref(), manager, &*new).await?;
             let mut reference = answer.object_ref(&());
             // The Event stands beside the object.
             reference.namespace = answer.namespace();

@@ -13,14 +13,14 @@ const MAX_MESSAGE: usize = 4096;
 
 /// `status` of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum ConditionStatus {
     True,
     False,
     /// Nothing is known yet.
     Unknown,
 }
 
-impl State {
+impl ConditionStatus {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -31,7 +31,7 @@ impl State {
     }
 }
 
-impl From<bool> for State {
+impl From<bool> for ConditionStatus {
     fn from(holds: bool) -> Self {
         if holds { Self::True } else { Self::False }
     }
@@ -39,18 +39,18 @@ impl From<bool> for State {
 
 /// A condition as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct DesiredCondition {
     pub condition: ConditionType,
-    pub state: State,
+    pub state: ConditionStatus,
     pub reason: Reason,
     pub message: String,
 }
 
-impl Wanted {
+impl DesiredCondition {
     #[must_use]
     pub fn new(
         condition: ConditionType,
-        state: impl Into<State>,
+        state: impl Into<ConditionStatus>,
         reason: Reason,
         message: impl Into<String>,
     ) -> Self {
@@ -63,7 +63,7 @@ impl Wanted {
     }
 }
 
-impl From<&Diagnostic> for Wanted {
+impl From<&Diagnostic> for DesiredCondition {
     fn from(said: &Diagnostic) -> Self {
         Self::new(said.condition, said.status, said.reason, &said.message)
     }
@@ -71,16 +71,16 @@ impl From<&Diagnostic> for Wanted {
 
 /// The summary: `Ready` is true where all of `counted` are, else it has the first fault's reason.
 #[must_use]
-pub fn ready(wanted: &[Wanted], counted: &[ConditionType]) -> Wanted {
+pub fn ready(wanted: &[DesiredCondition], counted: &[ConditionType]) -> DesiredCondition {
     let of = |condition: &ConditionType| wanted.iter().find(|it| it.condition == *condition);
     let faults = counted
         .iter()
         .filter_map(of)
-        .filter(|it| it.state != State::True);
+        .filter(|it| it.state != ConditionStatus::True);
     // What is wrong says more than what is not known.
-    match faults.min_by_key(|it| it.state == State::Unknown) {
-        None => Wanted::new(ConditionType::Ready, true, Reason::Ready, ""),
-        Some(fault) => Wanted::new(
+    match faults.min_by_key(|it| it.state == ConditionStatus::Unknown) {
+        None => DesiredCondition::new(ConditionType::Ready, true, Reason::Ready, ""),
+        Some(fault) => DesiredCondition::new(
             ConditionType::Ready,
             fault.state,
             fault.reason,
@@ -93,7 +93,7 @@ pub fn ready(wanted: &[Wanted], counted: &[ConditionType]) -> Wanted {
 #[must_use]
 pub fn merge(
     old: &[Condition],
-    wanted: &[Wanted],
+    wanted: &[DesiredCondition],
     generation: Option<i64>,
     now: Timestamp,
 ) -> Vec<Condition> {
@@ -127,20 +127,32 @@ pub fn find(conditions: &[Condition], condition: ConditionType) -> Option<&Condi
 
 /// A condition that a status has, as it would be wanted again.
 #[must_use]
-pub fn kept(old: &[Condition], condition: ConditionType) -> Option<Wanted> {
+pub fn previous(old: &[Condition], condition: ConditionType) -> Option<DesiredCondition> {
     let old = find(old, condition)?;
-    let state = [State::True, State::False, State::Unknown]
-        .into_iter()
-        .find(|state| state.as_str() == old.status)?;
+    let state = [
+        ConditionStatus::True,
+        ConditionStatus::False,
+        ConditionStatus::Unknown,
+    ]
+    .into_iter()
+    .find(|state| state.as_str() == old.status)?;
     let reason = Reason::ALL
         .iter()
         .find(|reason| reason.as_str() == old.reason)?;
-    Some(Wanted::new(condition, state, *reason, old.message.clone()))
+    Some(DesiredCondition::new(
+        condition,
+        state,
+        *reason,
+        old.message.clone(),
+    ))
 }
 
 /// What is worth an Event: a condition that became false or true again, or is false for another
 /// reason. That something new is well is no news.
-pub fn news<'a>(old: &[Condition], new: &'a [Condition]) -> impl Iterator<Item = &'a Condition> {
+pub fn transitions<'a>(
+    old: &[Condition],
+    new: &'a [Condition],
+) -> impl Iterator<Item = &'a Condition> {
     new.iter().filter(move |new| {
         let old = old.iter().find(|old| old.type_ == new.type_);
         // The summary only repeats.
@@ -174,21 +186,21 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn accepted(state: State, reason: Reason) -> Wanted {
-        Wanted::new(ConditionType::Accepted, state, reason, "m")
+    fn accepted(state: ConditionStatus, reason: Reason) -> DesiredCondition {
+        DesiredCondition::new(ConditionType::Accepted, state, reason, "m")
     }
 
     #[test]
     fn the_transition_time_changes_with_the_status_alone() {
         let first = merge(
             &[],
-            &[accepted(State::True, Reason::Accepted)],
+            &[accepted(ConditionStatus::True, Reason::Accepted)],
             Some(1),
             at(10),
         );
         let same = merge(
             &first,
-            &[accepted(State::True, Reason::Invalid)],
+            &[accepted(ConditionStatus::True, Reason::Invalid)],
             Some(2),
             at(20),
         );
@@ -196,7 +208,7 @@ mod tests {
         assert_eq!(same[0].observed_generation, Some(2));
         let other = merge(
             &same,
-            &[accepted(State::False, Reason::Invalid)],
+            &[accepted(ConditionStatus::False, Reason::Invalid)],
             Some(2),
             at(30),
         );
@@ -207,11 +219,26 @@ mod tests {
     fn ready_names_what_is_wrong_before_what_is_unknown() {
         use ConditionType::{Accepted, Programmed, Ready};
         let counted = [Accepted, Programmed];
-        let programmed = |state, reason| Wanted::new(Programmed, state, reason, "p");
+        let programmed = |state, reason| DesiredCondition::new(Programmed, state, reason, "p");
         let table = [
-            (State::True, State::True, State::True, Reason::Ready),
-            (State::True, State::Unknown, State::Unknown, Reason::Pending),
-            (State::Unknown, State::False, State::False, Reason::Pending),
+            (
+                ConditionStatus::True,
+                ConditionStatus::True,
+                ConditionStatus::True,
+                Reason::Ready,
+            ),
+            (
+                ConditionStatus::True,
+                ConditionStatus::Unknown,
+                ConditionStatus::Unknown,
+                Reason::Pending,
+            ),
+            (
+                ConditionStatus::Unknown,
+                ConditionStatus::False,
+                ConditionStatus::False,
+                Reason::Pending,
+            ),
         ];
         for (first, second, state, reason) in table {
             let wanted = [
@@ -229,11 +256,11 @@ mod tests {
     #[test]
     fn only_trouble_and_its_end_are_news() {
         let conditions = |state, reason| merge(&[], &[accepted(state, reason)], None, at(1));
-        let good = conditions(State::True, Reason::Accepted);
-        let bad = conditions(State::False, Reason::Conflict);
-        let worse = conditions(State::False, Reason::Invalid);
-        let waiting = conditions(State::False, Reason::Pending);
-        let count = |old: &[Condition], new: &[Condition]| news(old, new).count();
+        let good = conditions(ConditionStatus::True, Reason::Accepted);
+        let bad = conditions(ConditionStatus::False, Reason::Conflict);
+        let worse = conditions(ConditionStatus::False, Reason::Invalid);
+        let waiting = conditions(ConditionStatus::False, Reason::Pending);
+        let count = |old: &[Condition], new: &[Condition]| transitions(old, new).count();
         assert_eq!(count(&[], &good), 0);
         assert_eq!(count(&[], &bad), 1);
         assert_eq!(count(&good, &bad), 1);

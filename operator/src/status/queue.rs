@@ -42,7 +42,7 @@ pub enum WriteError {
     Late,
     /// Seen before a call is wasted on it.
     #[error("another form of the object came while it waited")]
-    Overtaken,
+    Conflict,
 }
 
 impl WriteError {
@@ -50,7 +50,7 @@ impl WriteError {
     fn reason(&self) -> &'static str {
         match self {
             Self::Late => "Timeout",
-            _ if self.is_overtaken() => "Overtaken",
+            _ if self.is_overtaken() => "Conflict",
             _ if self.is_final() => "Refused",
             _ => "ApiError",
         }
@@ -64,18 +64,18 @@ impl WriteError {
     /// Another form of the object is there: its own report brings the next look.
     fn is_overtaken(&self) -> bool {
         match self {
-            Self::Overtaken => true,
+            Self::Conflict => true,
             Self::Api(kube::Error::Api(status)) => matches!(status.code, 404 | 409),
             _ => false,
         }
     }
 }
 
-type Task = BoxFuture<'static, Result<(), WriteError>>;
+type StatusWrite = BoxFuture<'static, Result<(), WriteError>>;
 
 struct Job {
     print: u64,
-    task: Task,
+    task: StatusWrite,
 }
 
 #[derive(Default)]
@@ -83,21 +83,21 @@ struct Queue {
     order: VecDeque<Key>,
     waiting: HashMap<Key, Job>,
     /// Under way, with what is written.
-    flying: HashMap<Key, u64>,
+    in_flight: HashMap<Key, u64>,
     /// Under way, and something else is wanted meanwhile.
     overtaken: HashSet<Key>,
 }
 
 /// The queue of statuses to write.
 #[derive(Clone, Default)]
-pub struct Writer {
+pub struct StatusQueue {
     queue: Arc<Mutex<Queue>>,
     news: Arc<Notify>,
     waiting: Gauge,
     errors: Family<Failure, Counter>,
 }
 
-impl Writer {
+impl StatusQueue {
     /// `waiting` follows how many wait or are under way; `errors` counts those that failed.
     #[must_use]
     pub fn new(waiting: Gauge, errors: Family<Failure, Counter>) -> Self {
@@ -109,11 +109,11 @@ impl Writer {
     }
 
     /// Takes a write of `status`; an earlier one of the same object that has not begun is replaced.
-    pub fn submit(&self, key: Key, status: &impl Serialize, task: Task) {
+    pub fn submit(&self, key: Key, status: &impl Serialize, task: StatusWrite) {
         let print = print(status);
         let mut queue = self.queue.lock();
-        if let Some(flying) = queue.flying.get(&key) {
-            if *flying != print {
+        if let Some(in_flight) = queue.in_flight.get(&key) {
+            if *in_flight != print {
                 queue.overtaken.insert(key);
             }
             return;
@@ -131,22 +131,22 @@ impl Writer {
     }
 
     fn show(&self, queue: &Queue) {
-        let waiting = queue.waiting.len() + queue.flying.len();
+        let waiting = queue.waiting.len() + queue.in_flight.len();
         self.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
 
-    fn next(&self) -> Option<(Key, Task)> {
+    fn next(&self) -> Option<(Key, StatusWrite)> {
         let mut queue = self.queue.lock();
         let key = queue.order.pop_front()?;
         let job = queue.waiting.remove(&key)?;
-        queue.flying.insert(key.clone(), job.print);
+        queue.in_flight.insert(key.clone(), job.print);
         Some((key, job.task))
     }
 
     /// Whether the object has to be looked at again.
-    fn landed(&self, key: &Key) -> bool {
+    fn completed(&self, key: &Key) -> bool {
         let mut queue = self.queue.lock();
-        queue.flying.remove(key);
+        queue.in_flight.remove(key);
         self.show(&queue);
         queue.overtaken.remove(key)
     }
@@ -167,14 +167,14 @@ impl Writer {
                     (key, done)
                 });
             }
-            let landed = tokio::select! {
-                Some(landed) = under_way.join_next() => landed,
+            let completed = tokio::select! {
+                Some(completed) = under_way.join_next() => completed,
                 () = self.news.notified(), if under_way.len() < AT_ONCE => continue,
             };
-            let Ok((key, done)) = landed else {
+            let Ok((key, done)) = completed else {
                 continue; // A write that panicked was logged; its object stays marked.
             };
-            let again = self.landed(&key);
+            let again = self.completed(&key);
             let (kind, namespace, name) = &key;
             if let Err(error) = &done
                 && !error.is_overtaken()
@@ -187,12 +187,12 @@ impl Writer {
                 Ok(()) => {
                     backoff.succeeded();
                     if again {
-                        caches.signals.touch(namespace);
+                        caches.triggers.enqueue(namespace);
                     }
                 }
                 Err(error) if error.is_overtaken() => {
                     tracing::debug!(kind, namespace, name, %error, "the status is decided anew");
-                    caches.signals.touch(namespace);
+                    caches.triggers.enqueue(namespace);
                 }
                 Err(error) if error.is_final() => {
                     tracing::error!(kind, namespace, name, %error, "the API server refuses the status");
@@ -201,7 +201,7 @@ impl Writer {
                     tracing::warn!(kind, namespace, name, %error, "the status could not be written; it is tried again");
                     // Whoever is next would fare the same.
                     tokio::time::sleep(backoff.wait()).await;
-                    caches.signals.touch(namespace);
+                    caches.triggers.enqueue(namespace);
                 }
             }
         }
@@ -311,9 +311,9 @@ mod tests {
 
     #[tokio::test]
     async fn the_newest_form_of_an_object_is_the_one_that_waits() {
-        let writer = Writer::default();
+        let writer = StatusQueue::default();
         let key = |name: &str| ("Kind", "n".to_owned(), name.to_owned());
-        let task = || -> Task { Box::pin(async { Ok(()) }) };
+        let task = || -> StatusWrite { Box::pin(async { Ok(()) }) };
         writer.submit(key("a"), &1, task());
         writer.submit(key("b"), &1, task());
         writer.submit(key("a"), &2, task());
@@ -321,13 +321,13 @@ mod tests {
         let (first, _) = writer.next().expect("one waits");
         assert_eq!(first, key("a"));
         writer.submit(key("a"), &2, task());
-        assert!(!writer.landed(&key("a")), "the same again is no news");
+        assert!(!writer.completed(&key("a")), "the same again is no news");
         writer.submit(key("a"), &3, task());
         let _ = writer.next();
         let _ = writer.next();
         writer.submit(key("a"), &4, task());
         assert!(
-            writer.landed(&key("a")),
+            writer.completed(&key("a")),
             "something else was wanted meanwhile"
         );
     }

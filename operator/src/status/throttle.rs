@@ -14,14 +14,14 @@ const PAUSE: Duration = Duration::from_secs(300);
 
 /// How a status that should be differs from the one that is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Difference {
+pub enum Significance {
     None,
     /// In counts, latencies, times.
-    CanWait,
-    News,
+    Deferrable,
+    Immediate,
 }
 
-impl Difference {
+impl Significance {
     /// Whether conditions say the same; the messages of those in `moving` may differ.
     #[must_use]
     pub fn conditions_same(old: &[Condition], new: &[Condition], moving: &[ConditionType]) -> bool {
@@ -41,14 +41,14 @@ impl Difference {
 
 /// When statuses of a namespace were written last.
 #[derive(Debug)]
-pub struct Written {
+pub struct StatusThrottle {
     begun: Instant,
     last: HashMap<(&'static str, String), Instant>,
     /// When the next that waits is due.
     next: Option<Instant>,
 }
 
-impl Default for Written {
+impl Default for StatusThrottle {
     fn default() -> Self {
         Self {
             begun: Instant::now(),
@@ -58,14 +58,14 @@ impl Default for Written {
     }
 }
 
-impl Written {
+impl StatusThrottle {
     /// Whether to write now; it then counts as written.
-    pub fn due(&mut self, kind: &'static str, name: &str, difference: Difference) -> bool {
+    pub fn due(&mut self, kind: &'static str, name: &str, difference: Significance) -> bool {
         let now = Instant::now();
         let key = (kind, name.to_owned());
         match difference {
-            Difference::None => return false,
-            Difference::CanWait => {
+            Significance::None => return false,
+            Significance::Deferrable => {
                 // What others wrote before this process led counts as written then.
                 let due = self.last.get(&key).copied().unwrap_or(self.begun) + PAUSE;
                 if now < due {
@@ -73,7 +73,7 @@ impl Written {
                     return false;
                 }
             }
-            Difference::News => {}
+            Significance::Immediate => {}
         }
         self.last.insert(key, now);
         true

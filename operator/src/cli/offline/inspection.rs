@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// One namespace as compiled.
-pub struct Namespace {
+pub struct NamespaceInspection {
     pub name: String,
     pub world: World,
     pub compiled: Compiled,
@@ -25,7 +25,7 @@ pub struct Namespace {
 /// Everything in a directory.
 pub struct Inspection {
     pub manifests: Manifests,
-    pub namespaces: Vec<Namespace>,
+    pub namespaces: Vec<NamespaceInspection>,
 }
 
 impl Inspection {
@@ -46,7 +46,7 @@ impl Inspection {
                     .flat_map(|config| super::outside::of_pool(world, config, now))
                     .collect();
                 compiled.diagnostics.extend(found);
-                Namespace {
+                NamespaceInspection {
                     name: name.clone(),
                     world: world.clone(),
                     compiled,

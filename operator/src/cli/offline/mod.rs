@@ -9,10 +9,12 @@ mod validate;
 use std::io::Write;
 
 use self::inspection::Inspection;
-use super::{EXIT_FAILURE, Explain, Failure, ImportLync, ManifestArgs, Output, print, print_json};
+use super::{
+    CommandError, EXIT_FAILURE, Explain, ImportLync, ManifestArgs, Output, print, print_json,
+};
 use crate::{lync, standalone::status::Note};
 
-pub(super) fn validate(look: &ManifestArgs) -> Result<u8, Failure> {
+pub(super) fn validate(look: &ManifestArgs) -> Result<u8, CommandError> {
     let inspection = Inspection::of(&look.manifests, jiff::Timestamp::now())?;
     let validation = validate::validate(&inspection);
     match look.output {
@@ -23,7 +25,7 @@ pub(super) fn validate(look: &ManifestArgs) -> Result<u8, Failure> {
 }
 
 /// Reads for `render` and `explain`: what is wrong goes to stderr, and is the exit code.
-fn inspected(look: &ManifestArgs) -> Result<(Inspection, u8), Failure> {
+fn inspected(look: &ManifestArgs) -> Result<(Inspection, u8), CommandError> {
     let inspection = Inspection::of(&look.manifests, jiff::Timestamp::now())?;
     let mut code = 0;
     for note in inspection.notes() {
@@ -39,7 +41,7 @@ fn say(note: &Note) {
     let _ = writeln!(std::io::stderr(), "{note}");
 }
 
-pub(super) fn render(look: &ManifestArgs) -> Result<u8, Failure> {
+pub(super) fn render(look: &ManifestArgs) -> Result<u8, CommandError> {
     let (inspection, code) = inspected(look)?;
     let rendered = render::render(&inspection, jiff::Timestamp::now())?;
     match look.output {
@@ -49,8 +51,8 @@ pub(super) fn render(look: &ManifestArgs) -> Result<u8, Failure> {
     Ok(code)
 }
 
-pub(super) fn import(asked: &ImportLync) -> Result<u8, Failure> {
-    let bytes = std::fs::read(&asked.file).map_err(|source| Failure::Export {
+pub(super) fn import(asked: &ImportLync) -> Result<u8, CommandError> {
+    let bytes = std::fs::read(&asked.file).map_err(|source| CommandError::Export {
         path: asked.file.clone(),
         source,
     })?;
@@ -68,7 +70,7 @@ pub(super) fn import(asked: &ImportLync) -> Result<u8, Failure> {
     Ok(0)
 }
 
-pub(super) fn explain(asked: &Explain) -> Result<u8, Failure> {
+pub(super) fn explain(asked: &Explain) -> Result<u8, CommandError> {
     let (from, to) = (
         explain::address("--from", &asked.from)?,
         explain::address("--to", &asked.to)?,

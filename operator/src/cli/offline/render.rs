@@ -12,7 +12,7 @@ use xmpp_edge_crds::{
     kinds::EdgePool,
 };
 
-use super::inspection::{Inspection, Namespace};
+use super::inspection::{Inspection, NamespaceInspection};
 use crate::{
     controllers::pool::{
         plan::{self, Facts, secrets},
@@ -66,7 +66,7 @@ pub fn render(inspection: &Inspection, now: Timestamp) -> Result<Vec<Rendered>, 
 }
 
 fn render_pool(
-    namespace: &Namespace,
+    namespace: &NamespaceInspection,
     config: &EdgeConfig,
     now: Timestamp,
 ) -> Result<Option<Rendered>, RenderError> {
@@ -87,7 +87,7 @@ fn render_pool(
 }
 
 fn objects(
-    namespace: &Namespace,
+    namespace: &NamespaceInspection,
     pool: &EdgePool,
     config: &EdgeConfig,
     now: Timestamp,

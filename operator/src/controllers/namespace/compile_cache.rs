@@ -17,7 +17,7 @@ use xmpp_edge_crds::edge_config::EdgeConfig;
 use super::inputs::{self, internal_service_name};
 use crate::{
     compile::{self, Compiled, World},
-    runtime::{caches::Caches, decoded::Loose, store::Table},
+    runtime::{caches::Caches, decoded::Decoded, store::ObjectStore},
 };
 
 /// A namespace and what it compiles to.
@@ -29,19 +29,19 @@ pub struct Compilation {
 
 /// The newest compilation of one namespace.
 #[derive(Default)]
-pub struct Inputs {
-    newest: Option<(Print, Compilation)>,
+pub struct CompileCache {
+    newest: Option<(InputFingerprint, Compilation)>,
 }
 
 /// Equal while nothing changed that compiling reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Print {
+struct InputFingerprint {
     objects: u64,
     /// The last documents, which are an input too: of each pool its generation.
     last: BTreeMap<String, u64>,
 }
 
-impl Inputs {
+impl CompileCache {
     /// The namespace as it stands, compiled; says whether it had to be.
     pub fn compile(
         &mut self,
@@ -51,7 +51,7 @@ impl Inputs {
     ) -> (Compilation, bool) {
         // Before anything is read: what changes meanwhile makes another print next time.
         let generations = last.iter();
-        let print = Print {
+        let print = InputFingerprint {
             objects: objects(caches, namespace),
             last: generations
                 .map(|(pool, config)| (pool.clone(), config.generation))
@@ -103,7 +103,7 @@ fn objects(caches: &Caches, namespace: &str) -> u64 {
     print.finish()
 }
 
-fn specs<K: Resource>(table: &Table<Loose<K>>, namespace: &str, print: &mut impl Hasher) {
+fn specs<K: Resource>(table: &ObjectStore<Decoded<K>>, namespace: &str, print: &mut impl Hasher) {
     for object in table.in_namespace(namespace) {
         spec(object.meta(), print);
     }
@@ -133,7 +133,7 @@ mod tests {
     /// A namespace with a pool, a partner that trusts what a ConfigMap says, and a Secret.
     struct Held {
         caches: Arc<Caches>,
-        inputs: Inputs,
+        inputs: CompileCache,
         last: BTreeMap<String, EdgeConfig>,
         version: u64,
     }
@@ -142,7 +142,7 @@ mod tests {
         fn new() -> Self {
             let mut held = Self {
                 caches: Caches::new().0,
-                inputs: Inputs::default(),
+                inputs: CompileCache::default(),
                 last: BTreeMap::new(),
                 version: 0,
             };
@@ -158,7 +158,7 @@ mod tests {
         fn put<K: Resource + DeserializeOwned>(
             &mut self,
             object: &Value,
-            table: fn(&Caches) -> &Table<K>,
+            table: fn(&Caches) -> &ObjectStore<K>,
         ) {
             self.version += 1;
             let mut object = object.clone();

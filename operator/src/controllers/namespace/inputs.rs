@@ -24,8 +24,8 @@ use crate::{
     compile::{Broken, Fault, Kind, ObjectRef, World},
     runtime::{
         caches::Caches,
-        decoded::{Loose, Unreadable},
-        store::Table,
+        decoded::{Decoded, UndecodableObject},
+        store::ObjectStore,
     },
     secrets::store::Material,
 };
@@ -128,7 +128,7 @@ fn identity(metadata: &ObjectMeta) -> ObjectMeta {
 
 /// Those of a kind that can be read; the others become `broken`. What is being deleted is gone.
 fn readable<K: Resource>(
-    table: &Table<Loose<K>>,
+    table: &ObjectStore<Decoded<K>>,
     namespace: &str,
     kind: Kind,
     broken: &mut BTreeMap<ObjectRef, Broken>,
@@ -140,8 +140,8 @@ fn readable<K: Resource>(
             continue;
         }
         match object.as_ref() {
-            Loose::Read(object) => objects.push(copy(object)),
-            Loose::Unreadable(unreadable) => {
+            Decoded::Valid(object) => objects.push(copy(object)),
+            Decoded::Undecodable(unreadable) => {
                 broken.insert(
                     ObjectRef::new(kind, &object.name_any()),
                     Broken {
@@ -155,7 +155,7 @@ fn readable<K: Resource>(
     objects
 }
 
-fn undecodable(object: &Unreadable) -> Fault {
+fn undecodable(object: &UndecodableObject) -> Fault {
     Fault::new(
         Reason::Invalid,
         format!(

@@ -10,7 +10,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 
-use super::snapshot::{Context, Scene};
+use super::snapshot::{Context, NamespaceSnapshot};
 use crate::compile::{
     Kind, ObjectRef,
     peer_keys::{self, Data},
@@ -23,7 +23,7 @@ const MANAGER: &str = "xmpp-edge-operator/peer-keys";
 ///
 /// # Errors
 /// [`kube::Error`]; it is learned again from the pods' next answer.
-pub async fn learn(context: &Context, scene: &Scene) -> Result<(), kube::Error> {
+pub async fn learn(context: &Context, scene: &NamespaceSnapshot) -> Result<(), kube::Error> {
     for (pool, config) in &scene.compiled.configs {
         let name = peer_keys::name_of(pool);
         let known = scene.world.config_maps.get(&name);
@@ -47,7 +47,7 @@ pub async fn learn(context: &Context, scene: &Scene) -> Result<(), kube::Error> 
 }
 
 /// One that is made anew under the name is another.
-fn forget(data: &mut Data, scene: &Scene) {
+fn forget(data: &mut Data, scene: &NamespaceSnapshot) {
     let mut exists: BTreeMap<&str, ()> = BTreeMap::new();
     if !data.is_empty() {
         let read = scene.world.partners.iter();
@@ -62,7 +62,7 @@ fn forget(data: &mut Data, scene: &Scene) {
 /// On the form that was read: keys that someone else entered meanwhile are not lost.
 async fn write(
     context: &Context,
-    scene: &Scene,
+    scene: &NamespaceSnapshot,
     pool: &str,
     name: String,
     data: Data,
@@ -98,6 +98,6 @@ async fn write(
     let answer = api.patch(&name, &parameters, &Patch::Apply(&map)).await?;
     context.caches.config_maps.put(answer);
     // It is compiled in by the next look.
-    context.caches.signals.touch(namespace);
+    context.caches.triggers.enqueue(namespace);
     Ok(())
 }

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use xmpp_edge_crds::kinds::conditions::{ConditionType, Reason};
 
-use super::snapshot::{PoolOutcome, Scene};
+use super::snapshot::{NamespaceSnapshot, PoolOutcome};
 use crate::{
     compile::ObjectRef,
     proxy_status::Loaded,
-    status::condition::{State, Wanted},
+    status::condition::{ConditionStatus, DesiredCondition},
 };
 
 /// What one pool says.
@@ -24,13 +24,13 @@ enum Verdict {
 /// `accepted` is what condition `Accepted` says, `outcomes` what came of provisioning the pools.
 #[must_use]
 pub fn programmed(
-    scene: &Scene,
+    scene: &NamespaceSnapshot,
     outcomes: &BTreeMap<String, PoolOutcome>,
     object: &ObjectRef,
     accepted: bool,
-) -> Option<Wanted> {
+) -> Option<DesiredCondition> {
     let not = |reason, message: String| {
-        let wanted = Wanted::new(ConditionType::Programmed, false, reason, message);
+        let wanted = DesiredCondition::new(ConditionType::Programmed, false, reason, message);
         Some(wanted)
     };
     if !accepted {
@@ -63,7 +63,7 @@ pub fn programmed(
     if unsure {
         return None;
     }
-    Some(Wanted::new(
+    Some(DesiredCondition::new(
         ConditionType::Programmed,
         true,
         Reason::Programmed,
@@ -72,7 +72,7 @@ pub fn programmed(
 }
 
 fn of_pool(
-    scene: &Scene,
+    scene: &NamespaceSnapshot,
     outcome: Option<&PoolOutcome>,
     pool: &str,
     object: &ObjectRef,
@@ -112,7 +112,7 @@ fn of_pool(
         Loaded::Unknown => pending(format!(
             "pods of EdgePool {pool:?} have not said yet what they have loaded"
         )),
-        Loaded::Silent { pod, error } => pending(format!(
+        Loaded::Unreachable { pod, error } => pending(format!(
             "pod {pod} of EdgePool {pool:?} does not say what it has loaded ({error}): check that the operator reaches its admin port"
         )),
         Loaded::All(_) => pending(format!("pods of EdgePool {pool:?} are loading it")),
@@ -121,11 +121,11 @@ fn of_pool(
 
 /// `Programmed` as it is to be written: what was said before where nothing can be told.
 #[must_use]
-pub fn or_kept(told: Option<Wanted>, kept: Option<Wanted>) -> Wanted {
+pub fn or_kept(told: Option<DesiredCondition>, kept: Option<DesiredCondition>) -> DesiredCondition {
     told.or(kept).unwrap_or_else(|| {
-        Wanted::new(
+        DesiredCondition::new(
             ConditionType::Programmed,
-            State::Unknown,
+            ConditionStatus::Unknown,
             Reason::Pending,
             "pods have not said yet what they have loaded",
         )
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
     use crate::{
         compile::Kind,
-        controllers::namespace::snapshot::Since,
+        controllers::namespace::snapshot::ChangeTracker,
         proxy_status::{PodReport, PoolReport},
     };
 
@@ -153,7 +153,7 @@ mod tests {
                 format!("pod-{index}"),
                 PodReport {
                     status,
-                    silent: None,
+                    unreachable: None,
                 },
             )
         });
@@ -162,8 +162,8 @@ mod tests {
         }
     }
 
-    fn scene(report: PoolReport, reached: Option<u64>, since: Since) -> Scene {
-        let mut scene = Scene::of("n", "2026-01-01T00:00:00Z".parse().unwrap());
+    fn scene(report: PoolReport, reached: Option<u64>, since: ChangeTracker) -> NamespaceSnapshot {
+        let mut scene = NamespaceSnapshot::of("n", "2026-01-01T00:00:00Z".parse().unwrap());
         let config = serde_json::from_value(
             crate::controllers::namespace::snapshot::tests::document("hq"),
         )
@@ -182,17 +182,17 @@ mod tests {
     #[test]
     fn it_holds_once_every_ready_pod_has_a_generation_with_the_object() {
         let object = ObjectRef::new(Kind::XmppFederatedPartner, "p");
-        let changed = |at| Since {
+        let changed = |at| ChangeTracker {
             objects: [(object.clone(), at)].into(),
             before: 1,
             inherited: false,
         };
-        let inherited = Since {
+        let inherited = ChangeTracker {
             objects: BTreeMap::new(),
             before: 5,
             inherited: true,
         };
-        let new_pool = Since {
+        let new_pool = ChangeTracker {
             objects: BTreeMap::new(),
             before: 5,
             inherited: false,
@@ -203,42 +203,42 @@ mod tests {
                 pods(&[Some(4), Some(5)]),
                 None,
                 changed(4),
-                Some(State::True),
+                Some(ConditionStatus::True),
             ),
             (
                 "one has not",
                 pods(&[Some(3), Some(5)]),
                 None,
                 changed(4),
-                Some(State::False),
+                Some(ConditionStatus::False),
             ),
             (
                 "other objects changed since",
                 pods(&[Some(4)]),
                 None,
                 changed(3),
-                Some(State::True),
+                Some(ConditionStatus::True),
             ),
             (
                 "one has not said",
                 pods(&[Some(4), None]),
                 None,
                 changed(4),
-                Some(State::False),
+                Some(ConditionStatus::False),
             ),
             (
                 "none is ready, the last had it",
                 pods(&[]),
                 Some(4),
                 changed(4),
-                Some(State::True),
+                Some(ConditionStatus::True),
             ),
             (
                 "none is ready, none had it",
                 pods(&[]),
                 Some(3),
                 changed(4),
-                Some(State::False),
+                Some(ConditionStatus::False),
             ),
             (
                 "it may be older than the leader knows",
@@ -252,14 +252,14 @@ mod tests {
                 pods(&[Some(5)]),
                 None,
                 inherited,
-                Some(State::True),
+                Some(ConditionStatus::True),
             ),
             (
                 "a new pool",
                 pods(&[Some(4)]),
                 None,
                 new_pool,
-                Some(State::False),
+                Some(ConditionStatus::False),
             ),
         ];
         for (case, report, reached, since, expected) in table {
@@ -276,13 +276,13 @@ mod tests {
     #[test]
     fn what_is_in_the_way_is_named() {
         let object = ObjectRef::new(Kind::XmppFederatedPartner, "p");
-        let since = Since {
+        let since = ChangeTracker {
             objects: [(object.clone(), 4)].into(),
             before: 1,
             inherited: false,
         };
         let with = |report: PoolReport| scene(report, None, since.clone());
-        let reason = |scene: &Scene, accepted| {
+        let reason = |scene: &NamespaceSnapshot, accepted| {
             programmed(scene, &BTreeMap::new(), &object, accepted)
                 .unwrap()
                 .reason
@@ -290,7 +290,7 @@ mod tests {
         assert_eq!(reason(&with(pods(&[])), true), Reason::Pending);
         assert_eq!(reason(&with(pods(&[])), false), Reason::NotAccepted);
         assert_eq!(
-            reason(&Scene::of("n", jiff::Timestamp::MIN), true),
+            reason(&NamespaceSnapshot::of("n", jiff::Timestamp::MIN), true),
             Reason::NoPool
         );
         let mut refused = pods(&[Some(3)]);

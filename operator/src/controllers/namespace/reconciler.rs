@@ -16,22 +16,22 @@ use xmpp_edge_crds::{
 };
 
 use super::{
-    compile_cache::Inputs,
+    compile_cache::CompileCache,
     inputs, peer_keys,
-    snapshot::{Context, PoolError, PoolOutcome, Scene, Since},
+    snapshot::{ChangeTracker, Context, NamespaceSnapshot, PoolError, PoolOutcome},
 };
 use crate::{
     compile::{Kind, ObjectRef},
     controllers::{
         pool,
-        status_only::{self, Carried},
+        status_only::{self, StatusOnlyKind},
     },
     proxy_status::{self, Loaded, PoolReport},
     runtime::{
         backoff::Backoff,
         metrics::{Objects, OfPool},
     },
-    status::throttle::{Counts, Written},
+    status::throttle::{Counts, StatusThrottle},
 };
 
 /// What changes together is looked at together.
@@ -46,37 +46,37 @@ const RESYNC: Duration = Duration::from_secs(600);
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// A namespace, and what is remembered of it while this process leads.
-pub struct Organisation {
+pub struct NamespaceReconciler {
     context: Arc<Context>,
     namespace: String,
-    inputs: Inputs,
+    inputs: CompileCache,
     /// Each pool's newest document: written, or about to be.
     last: BTreeMap<String, EdgeConfig>,
-    since: BTreeMap<String, Since>,
+    since: BTreeMap<String, ChangeTracker>,
     reached: BTreeMap<String, u64>,
     /// When each pool's newest generation was compiled, until all pods have it.
     syncing: BTreeMap<String, Instant>,
-    written: Written,
+    written: StatusThrottle,
 }
 
-impl Organisation {
+impl NamespaceReconciler {
     #[must_use]
     pub fn new(context: Arc<Context>, namespace: String) -> Self {
         Self {
             context,
             namespace,
-            inputs: Inputs::default(),
+            inputs: CompileCache::default(),
             last: BTreeMap::new(),
             since: BTreeMap::new(),
             reached: BTreeMap::new(),
             syncing: BTreeMap::new(),
-            written: Written::default(),
+            written: StatusThrottle::default(),
         }
     }
 
     /// Looks whenever something changed, until dropped.
     pub async fn run(mut self) {
-        let changed = self.context.caches.signals.of(&self.namespace);
+        let changed = self.context.caches.triggers.of(&self.namespace);
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
         let mut again = Duration::ZERO;
         loop {
@@ -113,8 +113,8 @@ impl Organisation {
     }
 
     /// Reads the namespace and compiles it.
-    fn scene(&mut self) -> Scene {
-        let mut scene = Scene::of(&self.namespace, Timestamp::now());
+    fn scene(&mut self) -> NamespaceSnapshot {
+        let mut scene = NamespaceSnapshot::of(&self.namespace, Timestamp::now());
         self.recall();
         self.compile(&mut scene);
         for (pool, config) in &scene.compiled.configs {
@@ -150,7 +150,7 @@ impl Organisation {
     }
 
     /// The world, and what it compiles to.
-    fn compile(&mut self, scene: &mut Scene) {
+    fn compile(&mut self, scene: &mut NamespaceSnapshot) {
         let begun = Instant::now();
         let caches = &self.context.caches;
         let (now, anew) = self.inputs.compile(caches, &self.namespace, &self.last);
@@ -167,7 +167,7 @@ impl Organisation {
         let pools = &self.context.caches.pools;
         let exists = |pool: &str| {
             let pool = pools.get(&self.namespace, pool);
-            pool.is_some_and(|pool| !pool.is_going())
+            pool.is_some_and(|pool| !pool.is_terminating())
         };
         for pool in self.last.keys().filter(|pool| !exists(pool)) {
             self.context.metrics.forget_pool(&self.namespace, pool);
@@ -186,10 +186,10 @@ impl Organisation {
                 continue;
             }
             if let Some(config) = inputs::last_document(caches, &self.namespace, &pool) {
-                let since = Since {
+                let since = ChangeTracker {
                     before: config.generation,
                     inherited: true,
-                    ..Since::default()
+                    ..ChangeTracker::default()
                 };
                 self.since.insert(pool.clone(), since);
                 self.last.insert(pool, config);
@@ -238,7 +238,7 @@ impl Organisation {
     }
 
     /// Every pool that there is, those on their way out included: each for itself.
-    async fn provision(&self, scene: &Scene) -> (BTreeMap<String, PoolOutcome>, bool) {
+    async fn provision(&self, scene: &NamespaceSnapshot) -> (BTreeMap<String, PoolOutcome>, bool) {
         let pools = self.context.caches.pools.in_namespace(&self.namespace);
         let names: Vec<String> = pools.iter().map(|pool| pool.name_any()).collect();
         let done = join_all(names.iter().map(|name| async {
@@ -271,7 +271,7 @@ impl Organisation {
     }
 
     /// Statuses of partners and policies.
-    fn say(&mut self, scene: &Scene, outcomes: &BTreeMap<String, PoolOutcome>) {
+    fn say(&mut self, scene: &NamespaceSnapshot, outcomes: &BTreeMap<String, PoolOutcome>) {
         let caches = &self.context.caches;
         self.written.retain(|kind, name| match Kind::parse(kind) {
             Some(Kind::XmppFederatedPartner) => {
@@ -284,7 +284,11 @@ impl Organisation {
         self.say_of::<ExternalAccessPolicy>(scene, outcomes);
     }
 
-    fn say_of<K: Carried>(&mut self, scene: &Scene, outcomes: &BTreeMap<String, PoolOutcome>) {
+    fn say_of<K: StatusOnlyKind>(
+        &mut self,
+        scene: &NamespaceSnapshot,
+        outcomes: &BTreeMap<String, PoolOutcome>,
+    ) {
         let begun = Instant::now();
         let counts = status_only::reconcile::<K>(&self.context, scene, outcomes, &mut self.written);
         let kind = K::KIND.as_str();
@@ -293,7 +297,7 @@ impl Organisation {
     }
 
     /// Pools are counted by what their own controller says of them.
-    fn count_pools(&self, scene: &Scene) {
+    fn count_pools(&self, scene: &NamespaceSnapshot) {
         let mut counts = Counts::default();
         for pool in self.context.caches.pools.in_namespace(&self.namespace) {
             let status = pool.read().and_then(|pool| pool.status.as_ref());
@@ -336,11 +340,11 @@ struct Look {
 }
 
 /// Objects whose form in the new document is another than in the last are so since this one.
-fn note_changes(since: &mut Since, last: Option<&EdgeConfig>, new: &EdgeConfig) {
+fn note_changes(since: &mut ChangeTracker, last: Option<&EdgeConfig>, new: &EdgeConfig) {
     let Some(last) = last else {
-        *since = Since {
+        *since = ChangeTracker {
             before: new.generation,
-            ..Since::default()
+            ..ChangeTracker::default()
         };
         return;
     };
@@ -414,10 +418,10 @@ mod tests {
             document(7, &[("a", false), ("c", false)]),
         );
         let object = |name| ObjectRef::new(Kind::XmppFederatedPartner, name);
-        let mut since = Since {
+        let mut since = ChangeTracker {
             before: 5,
             inherited: true,
-            ..Since::default()
+            ..ChangeTracker::default()
         };
         note_changes(&mut since, Some(&first), &second);
         assert_eq!(since.of(&object("a")), (5, true));

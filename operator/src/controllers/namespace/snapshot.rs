@@ -1,5 +1,5 @@
 //! What every controller is given: the means to act ([`Context`]) and what one look at a namespace
-//! found ([`Scene`]). A scene is read once and then only looked at: no I/O here.
+//! found ([`NamespaceSnapshot`]). A scene is read once and then only looked at: no I/O here.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,12 +16,12 @@ use crate::{
     controllers::pool::apply::ApplyError,
     proxy_status::{PoolFacts, PoolReport, Reports},
     runtime::{caches::Caches, events::Events, metrics::Metrics},
-    status::queue::Writer,
+    status::queue::StatusQueue,
 };
 
 /// What the command line sets.
 #[derive(Clone, Debug, Default)]
-pub struct Settings {
+pub struct OperatorConfig {
     /// Image of the proxies where a pool names none.
     pub proxy_image: Option<String>,
     /// Owner of records, in the markers; absent: the UID of the operator's namespace.
@@ -53,21 +53,21 @@ pub struct Context {
     pub client: Client,
     pub caches: Arc<Caches>,
     pub events: Events,
-    pub writer: Writer,
+    pub writer: StatusQueue,
     pub metrics: Arc<Metrics>,
     pub reports: Arc<Reports>,
     /// What the pools' controller remembers between looks.
     pub pools: crate::controllers::pool::Memory,
-    pub settings: Settings,
+    pub settings: OperatorConfig,
     /// The operator's own namespace.
     pub namespace: String,
-    /// The owner of records in DNS: [`Settings::dns_owner_id`] or its default; `None` where neither
+    /// The owner of records in DNS: [`OperatorConfig::dns_owner_id`] or its default; `None` where neither
     /// can be had, so that no record may be touched.
     pub dns_owner_id: Option<String>,
 }
 
 /// One look at a namespace.
-pub struct Scene {
+pub struct NamespaceSnapshot {
     pub namespace: String,
     pub now: Timestamp,
     pub world: Arc<World>,
@@ -77,14 +77,14 @@ pub struct Scene {
     /// The same, merged.
     pub facts: BTreeMap<String, PoolFacts>,
     /// Which generation of which pool is the first that holds an object as it is now.
-    pub since: BTreeMap<String, Since>,
+    pub since: BTreeMap<String, ChangeTracker>,
     /// What every ready pod of a pool had loaded when last there was one and all had answered.
     pub reached: BTreeMap<String, u64>,
 }
 
 /// Of one pool: the generation from which on an object is as it is now.
 #[derive(Clone, Debug, Default)]
-pub struct Since {
+pub struct ChangeTracker {
     /// Objects that changed since this process knows the pool.
     pub objects: BTreeMap<ObjectRef, u64>,
     /// All others: since this generation.
@@ -93,7 +93,7 @@ pub struct Since {
     pub inherited: bool,
 }
 
-impl Since {
+impl ChangeTracker {
     /// The first generation known to hold the object as it is, and whether an earlier one may.
     #[must_use]
     pub fn of(&self, object: &ObjectRef) -> (u64, bool) {
@@ -134,7 +134,7 @@ impl PoolError {
     }
 }
 
-impl Scene {
+impl NamespaceSnapshot {
     /// A namespace of which nothing is known yet.
     #[must_use]
     pub fn of(namespace: &str, now: Timestamp) -> Self {
@@ -191,8 +191,9 @@ pub(crate) mod tests {
     }
 
     /// A look at `world`, of which nothing was compiled before.
-    pub(crate) fn of(world: World) -> Scene {
-        let mut scene = Scene::of(&world.namespace, "2026-02-02T02:02:02Z".parse().unwrap());
+    pub(crate) fn of(world: World) -> NamespaceSnapshot {
+        let mut scene =
+            NamespaceSnapshot::of(&world.namespace, "2026-02-02T02:02:02Z".parse().unwrap());
         scene.compiled = Arc::new(crate::compile::compile(&world, &BTreeMap::new()));
         scene.world = Arc::new(world);
         scene
@@ -220,7 +221,7 @@ pub(crate) mod tests {
     #[test]
     fn an_object_has_its_own_diagnostics_alone() {
         use crate::compile::{Kind, Severity};
-        let mut scene = Scene::of("n", Timestamp::MIN);
+        let mut scene = NamespaceSnapshot::of("n", Timestamp::MIN);
         for name in ["a", "b", "b", "c"] {
             let object = ObjectRef::new(Kind::XmppFederatedPartner, name);
             Arc::make_mut(&mut scene.compiled)

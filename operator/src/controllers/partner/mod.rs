@@ -22,18 +22,18 @@ use xmpp_edge_crds::{
 use super::{
     namespace::{
         programmed,
-        snapshot::{PoolOutcome, Scene},
+        snapshot::{NamespaceSnapshot, PoolOutcome},
     },
-    status_only::{Carried, Observed},
+    status_only::{Observed, StatusOnlyKind},
 };
 use crate::{
     compile::Kind,
     proxy_status::{Attempt, PartnerFacts, PoolReport},
-    runtime::decoded::Loose,
+    runtime::decoded::Decoded,
     status::{
-        apply::Author,
-        condition::{self, State, Wanted, whole_seconds},
-        throttle::Difference,
+        apply::StatusWriter,
+        condition::{self, ConditionStatus, DesiredCondition, whole_seconds},
+        throttle::Significance,
     },
 };
 
@@ -44,38 +44,38 @@ const MAX_STEPS: usize = 64;
 /// A partner to look at.
 type ObservedPartner<'a> = Observed<'a, XmppFederatedPartner>;
 
-impl Carried for XmppFederatedPartner {
+impl StatusOnlyKind for XmppFederatedPartner {
     const KIND: Kind = Kind::XmppFederatedPartner;
-    const AUTHOR: Author<Self> = Author {
+    const STATUS_WRITER: StatusWriter<Self> = StatusWriter {
         kind: Kind::XmppFederatedPartner.as_str(),
         manager: "xmpp-edge-operator/partner",
         table: |caches| &caches.partners,
     };
 
     fn desired_status(
-        scene: &Scene,
+        scene: &NamespaceSnapshot,
         outcomes: &BTreeMap<String, PoolOutcome>,
         partner: &Observed<'_, Self>,
     ) -> PartnerStatus {
         desired_status(scene, outcomes, partner)
     }
 
-    fn significance(old: &PartnerStatus, new: &PartnerStatus) -> Difference {
+    fn significance(old: &PartnerStatus, new: &PartnerStatus) -> Significance {
         significance(old, new)
     }
 }
 
 /// The status that the partner should have now.
 fn desired_status(
-    scene: &Scene,
+    scene: &NamespaceSnapshot,
     outcomes: &BTreeMap<String, PoolOutcome>,
     partner: &ObservedPartner<'_>,
 ) -> PartnerStatus {
     let accepted = partner.accepted();
-    let holds = accepted.state == State::True;
+    let holds = accepted.state == ConditionStatus::True;
     let told = programmed::programmed(scene, outcomes, &partner.reference, holds);
     let old = &partner.status.conditions;
-    let kept = condition::kept(old, ConditionType::Programmed);
+    let kept = condition::previous(old, ConditionType::Programmed);
     let programmed = programmed::or_kept(told, kept);
     let pools = pools(scene, partner);
     let reachable = reachable(scene, partner, &pools);
@@ -97,7 +97,7 @@ fn is_known(report: Option<&PoolReport>) -> bool {
 }
 
 /// One entry for each pool that knows anything of the partner.
-fn pools(scene: &Scene, partner: &ObservedPartner<'_>) -> Vec<PartnerPoolStatus> {
+fn pools(scene: &NamespaceSnapshot, partner: &ObservedPartner<'_>) -> Vec<PartnerPoolStatus> {
     let name = &partner.reference.name;
     let before = |pool: &str| partner.status.pools.iter().find(|it| it.name == pool);
     let mut pools = Vec::new();
@@ -164,13 +164,17 @@ fn steps(attempt: &Attempt) -> Vec<AttemptStatus> {
 }
 
 /// `Reachable`: the last attempt of each direction went well, in every pool that tried.
-fn reachable(scene: &Scene, partner: &ObservedPartner<'_>, pools: &[PartnerPoolStatus]) -> Wanted {
+fn reachable(
+    scene: &NamespaceSnapshot,
+    partner: &ObservedPartner<'_>,
+    pools: &[PartnerPoolStatus],
+) -> DesiredCondition {
     let say = |state, reason, message: String| {
-        Wanted::new(ConditionType::Reachable, state, reason, message)
+        DesiredCondition::new(ConditionType::Reachable, state, reason, message)
     };
     if is_suspended(partner) {
         return say(
-            State::Unknown,
+            ConditionStatus::Unknown,
             Reason::Suspended,
             "suspended: nothing is tried".to_owned(),
         );
@@ -195,7 +199,7 @@ fn reachable(scene: &Scene, partner: &ObservedPartner<'_>, pools: &[PartnerPoolS
             .map(|text| format!(": {text}"))
             .unwrap_or_default();
         return say(
-            State::False,
+            ConditionStatus::False,
             Reason::Unreachable,
             format!(
                 "EdgePool {:?}, {}{domain}: step {}{at}: {}{text}",
@@ -212,18 +216,18 @@ fn reachable(scene: &Scene, partner: &ObservedPartner<'_>, pools: &[PartnerPoolS
             || pool.inbound_streams + pool.outbound_streams > 0
     };
     if pools.iter().any(tried) {
-        return say(State::True, Reason::Reachable, String::new());
+        return say(ConditionStatus::True, Reason::Reachable, String::new());
     }
     let all_said = scene
         .compiled
         .configs
         .keys()
         .all(|pool| is_known(scene.reports.get(pool)));
-    let kept = condition::kept(&partner.status.conditions, ConditionType::Reachable);
+    let kept = condition::previous(&partner.status.conditions, ConditionType::Reachable);
     match kept {
         Some(kept) if !all_said && kept.reason != Reason::Suspended => kept,
         _ => say(
-            State::Unknown,
+            ConditionStatus::Unknown,
             Reason::NotAttempted,
             "nothing was tried yet".to_owned(),
         ),
@@ -231,11 +235,11 @@ fn reachable(scene: &Scene, partner: &ObservedPartner<'_>, pools: &[PartnerPoolS
 }
 
 /// `Secure`; of a partner that is not accepted nothing is said.
-fn secure(partner: &ObservedPartner<'_>) -> Wanted {
+fn secure(partner: &ObservedPartner<'_>) -> DesiredCondition {
     let unsaid = || {
         let message = "not accepted: see condition Accepted";
         let kind = ConditionType::Secure;
-        Wanted::new(kind, State::Unknown, Reason::NotAccepted, message)
+        DesiredCondition::new(kind, ConditionStatus::Unknown, Reason::NotAccepted, message)
     };
     partner.judged(ConditionType::Secure).unwrap_or_else(unsaid)
 }
@@ -261,19 +265,19 @@ fn spec<'o>(partner: &'o ObservedPartner<'_>) -> Option<&'o PartnerSpec> {
 /// Whether its kill switch is on.
 fn is_suspended(partner: &ObservedPartner<'_>) -> bool {
     match partner.object.as_ref() {
-        Loose::Read(partner) => partner.spec.suspended,
-        Loose::Unreadable(unreadable) => unreadable.suspended == Some(true),
+        Decoded::Valid(partner) => partner.spec.suspended,
+        Decoded::Undecodable(unreadable) => unreadable.suspended == Some(true),
     }
 }
 
 /// How `new` differs from `old`. Conditions, methods, keys and outcomes are news; counts, latencies,
 /// times and the texts around them alone can wait. That a stream or a fact is no more is no news
 /// either: it comes back.
-fn significance(old: &PartnerStatus, new: &PartnerStatus) -> Difference {
+fn significance(old: &PartnerStatus, new: &PartnerStatus) -> Significance {
     if old == new {
-        return Difference::None;
+        return Significance::None;
     }
-    let conditions_same = Difference::conditions_same(
+    let conditions_same = Significance::conditions_same(
         &old.conditions,
         &new.conditions,
         &[ConditionType::Reachable],
@@ -286,9 +290,9 @@ fn significance(old: &PartnerStatus, new: &PartnerStatus) -> Difference {
             says_nothing_new(before, pool)
         });
     if same {
-        Difference::CanWait
+        Significance::Deferrable
     } else {
-        Difference::News
+        Significance::Immediate
     }
 }
 

@@ -14,12 +14,12 @@ use super::{desired_status, significance};
 use crate::{
     compile,
     controllers::{
-        namespace::snapshot::{self, Scene, Since},
+        namespace::snapshot::{self, ChangeTracker, NamespaceSnapshot},
         status_only,
     },
     proxy_status::{PodReport, PoolReport, merge},
-    runtime::decoded::Loose,
-    status::throttle::Difference,
+    runtime::decoded::Decoded,
+    status::throttle::Significance,
 };
 
 fn pool() -> Value {
@@ -42,13 +42,13 @@ fn answer(partners: Value, streams: Value) -> Value {
 
 /// A look at a namespace with one pool and one partner, and what its pods say.
 struct Stage {
-    scene: Scene,
-    object: Arc<Loose<XmppFederatedPartner>>,
+    scene: NamespaceSnapshot,
+    object: Arc<Decoded<XmppFederatedPartner>>,
 }
 
 impl Stage {
     fn new(spec: Value, answers: Vec<Option<Value>>) -> Self {
-        let object: Loose<XmppFederatedPartner> = serde_json::from_value(partner(spec)).unwrap();
+        let object: Decoded<XmppFederatedPartner> = serde_json::from_value(partner(spec)).unwrap();
         let mut scene = snapshot::tests::of(compile::World {
             namespace: "n".into(),
             pools: vec![serde_json::from_value(pool()).unwrap()],
@@ -61,7 +61,7 @@ impl Stage {
                 format!("pod-{index}"),
                 PodReport {
                     status,
-                    silent: None,
+                    unreachable: None,
                 },
             )
         });
@@ -71,9 +71,9 @@ impl Stage {
         let facts = merge::merge(&report, scene.config("hq").unwrap());
         scene.reports.insert("hq".into(), report);
         scene.facts.insert("hq".into(), facts);
-        let since = Since {
+        let since = ChangeTracker {
             before: 1,
-            ..Since::default()
+            ..ChangeTracker::default()
         };
         scene.since.insert("hq".into(), since);
         Self {
@@ -89,11 +89,11 @@ impl Stage {
 
     /// The same look at an object that has this status.
     fn having(mut self, status: PartnerStatus) -> Self {
-        let Loose::Read(mut object) = self.object.as_ref().clone() else {
+        let Decoded::Valid(mut object) = self.object.as_ref().clone() else {
             panic!("it is read");
         };
         object.status = Some(status);
-        self.object = Arc::new(Loose::Read(object));
+        self.object = Arc::new(Decoded::Valid(object));
         self
     }
 }
@@ -233,7 +233,7 @@ fn the_guide_shows_a_partners_status_as_it_is() {
 #[test]
 fn an_undecodable_partner_is_told_what_is_wrong_and_keeps_its_name() {
     let mut stage = Stage::new(json!({"domain": "p.example"}), vec![]);
-    let loose: Loose<XmppFederatedPartner> =
+    let loose: Decoded<XmppFederatedPartner> =
         serde_json::from_value(partner(json!({"domain": 7}))).unwrap();
     let object = compile::ObjectRef::new(compile::Kind::XmppFederatedPartner, "p");
     let fault = compile::Fault::new(xmpp_edge_crds::kinds::conditions::Reason::Invalid, "f");
@@ -290,7 +290,7 @@ fn only_conditions_methods_keys_and_outcomes_are_news() {
         stream(1, "SaslOverTls", "2026-01-01T00:00:00Z"),
     );
     let table = [
-        ("nothing", first.clone(), Difference::None),
+        ("nothing", first.clone(), Significance::None),
         (
             "another stream",
             status(
@@ -298,7 +298,7 @@ fn only_conditions_methods_keys_and_outcomes_are_news() {
                 steps("Refused", "a"),
                 stream(2, "SaslOverTls", "2026-01-01T09:00:00Z"),
             ),
-            Difference::None,
+            Significance::None,
         ),
         (
             "another text",
@@ -307,12 +307,12 @@ fn only_conditions_methods_keys_and_outcomes_are_news() {
                 steps("Refused", "b"),
                 stream(1, "SaslOverTls", "2026-01-01T00:00:00Z"),
             ),
-            Difference::CanWait,
+            Significance::Deferrable,
         ),
         (
             "no stream any more",
             status(plain(), steps("Refused", "a"), json!([])),
-            Difference::CanWait,
+            Significance::Deferrable,
         ),
         (
             "another outcome",
@@ -321,7 +321,7 @@ fn only_conditions_methods_keys_and_outcomes_are_news() {
                 steps("Timeout", "a"),
                 stream(1, "SaslOverTls", "2026-01-01T00:00:00Z"),
             ),
-            Difference::News,
+            Significance::Immediate,
         ),
         (
             "another method",
@@ -330,7 +330,7 @@ fn only_conditions_methods_keys_and_outcomes_are_news() {
                 steps("Refused", "a"),
                 stream(1, "TlsDialback", "2026-01-01T00:00:00Z"),
             ),
-            Difference::News,
+            Significance::Immediate,
         ),
         (
             "a condition",
@@ -339,7 +339,7 @@ fn only_conditions_methods_keys_and_outcomes_are_news() {
                 steps("Refused", "a"),
                 json!([]),
             ),
-            Difference::News,
+            Significance::Immediate,
         ),
     ];
     for (case, new, expected) in table {

@@ -19,29 +19,29 @@ use xmpp_edge_crds::{
 use super::{
     namespace::{
         programmed,
-        snapshot::{PoolOutcome, Scene},
+        snapshot::{NamespaceSnapshot, PoolOutcome},
     },
-    status_only::{Carried, Observed},
+    status_only::{Observed, StatusOnlyKind},
 };
 use crate::{
     compile::Kind,
     status::{
-        apply::Author,
-        condition::{self, State},
-        throttle::Difference,
+        apply::StatusWriter,
+        condition::{self, ConditionStatus},
+        throttle::Significance,
     },
 };
 
-impl Carried for ExternalAccessPolicy {
+impl StatusOnlyKind for ExternalAccessPolicy {
     const KIND: Kind = Kind::ExternalAccessPolicy;
-    const AUTHOR: Author<Self> = Author {
+    const STATUS_WRITER: StatusWriter<Self> = StatusWriter {
         kind: Kind::ExternalAccessPolicy.as_str(),
         manager: "xmpp-edge-operator/policy",
         table: |caches| &caches.policies,
     };
 
     fn desired_status(
-        scene: &Scene,
+        scene: &NamespaceSnapshot,
         outcomes: &BTreeMap<String, PoolOutcome>,
         policy: &Observed<'_, Self>,
     ) -> PolicyStatus {
@@ -49,26 +49,26 @@ impl Carried for ExternalAccessPolicy {
     }
 
     // Nothing of a policy's status moves by itself, so that every difference is news.
-    fn significance(old: &PolicyStatus, new: &PolicyStatus) -> Difference {
+    fn significance(old: &PolicyStatus, new: &PolicyStatus) -> Significance {
         if old == new {
-            Difference::None
+            Significance::None
         } else {
-            Difference::News
+            Significance::Immediate
         }
     }
 }
 
 /// The status that the policy should have now.
 fn desired_status(
-    scene: &Scene,
+    scene: &NamespaceSnapshot,
     outcomes: &BTreeMap<String, PoolOutcome>,
     policy: &Observed<'_, ExternalAccessPolicy>,
 ) -> PolicyStatus {
     let accepted = policy.accepted();
-    let holds = accepted.state == State::True;
+    let holds = accepted.state == ConditionStatus::True;
     let told = programmed::programmed(scene, outcomes, &policy.reference, holds);
     let old = &policy.status.conditions;
-    let kept = condition::kept(old, ConditionType::Programmed);
+    let kept = condition::previous(old, ConditionType::Programmed);
     let mut wanted = vec![accepted, programmed::or_kept(told, kept)];
     let counted = [ConditionType::Accepted, ConditionType::Programmed];
     wanted.insert(0, condition::ready(&wanted, &counted));

@@ -11,7 +11,7 @@ use super::desired_status;
 use crate::{
     compile::World,
     controllers::{namespace::snapshot, status_only},
-    runtime::decoded::Loose,
+    runtime::decoded::Decoded,
 };
 
 fn pool(name: &str, site: &str, domain: &str) -> Value {
@@ -47,7 +47,7 @@ fn status(specs: &[(&str, Value)], name: &str) -> PolicyStatus {
         .iter()
         .find(|it| it.metadata.name.as_deref() == Some(name))
         .cloned();
-    let object = Arc::new(Loose::Read(object.unwrap()));
+    let object = Arc::new(Decoded::Valid(object.unwrap()));
     desired_status(
         &scene,
         &BTreeMap::new(),

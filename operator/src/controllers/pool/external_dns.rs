@@ -26,7 +26,7 @@ use xmpp_edge_crds::kinds::{
 
 use super::{apply::MANAGER, plan::metadata, publish};
 use crate::{
-    controllers::namespace::snapshot::{Context, Scene},
+    controllers::namespace::snapshot::{Context, NamespaceSnapshot},
     dns::{
         LoadBalancer, Report, Standing, Wanted,
         addresses::Ingress,
@@ -34,7 +34,7 @@ use crate::{
         observe::Observer,
     },
     runtime::{caches::Caches, metrics::Metrics},
-    status::condition::{State, Wanted as Condition},
+    status::condition::{ConditionStatus, DesiredCondition},
 };
 
 /// After a failure, and while DNS does not answer yet what it should.
@@ -92,9 +92,9 @@ impl Endpoints {
     pub fn look(
         &self,
         context: &Context,
-        scene: &Scene,
+        scene: &NamespaceSnapshot,
         pool: &EdgePool,
-    ) -> Option<(Condition, Duration)> {
+    ) -> Option<(DesiredCondition, Duration)> {
         let dns = pool.spec.dns.as_ref();
         let wants = dns.is_some_and(|dns| dns.external_dns.is_some());
         // Where another pool had objects, they may have to go.
@@ -119,12 +119,12 @@ impl Endpoints {
         let said = match seen.done.as_ref().map(|done| &done.outcome) {
             Some(Ok(reports)) if reports.contains_key(&name) => {
                 let said = reports[&name].condition();
-                Condition::new(kind, said.status, said.reason, said.message)
+                DesiredCondition::new(kind, said.status, said.reason, said.message)
             }
-            Some(Err((reason, message))) => Condition::new(kind, false, *reason, message),
-            _ => Condition::new(
+            Some(Err((reason, message))) => DesiredCondition::new(kind, false, *reason, message),
+            _ => DesiredCondition::new(
                 kind,
-                State::Unknown,
+                ConditionStatus::Unknown,
                 Reason::Pending,
                 "the records are being handed to external-dns",
             ),
@@ -148,7 +148,7 @@ impl Endpoints {
 }
 
 /// All pools of the namespace that external-dns is to publish, whatever their standing.
-fn tasks(context: &Context, scene: &Scene) -> Vec<Task> {
+fn tasks(context: &Context, scene: &NamespaceSnapshot) -> Vec<Task> {
     let namespace = &scene.namespace;
     let pools = scene.world.pools.iter().filter(|pool| {
         let dns = pool.spec.dns.as_ref();
@@ -214,7 +214,7 @@ impl Work {
             at: Instant::now(),
         });
         drop(seen);
-        self.caches.signals.touch(&self.name);
+        self.caches.triggers.enqueue(&self.name);
     }
 
     async fn publish(&self, tasks: &[Task]) -> Result<BTreeMap<String, Report>, (Reason, String)> {

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     compile::{Diagnostic, Fault},
-    controllers::namespace::{inputs, snapshot::Scene},
+    controllers::namespace::{inputs, snapshot::NamespaceSnapshot},
     secrets::{CertificateError, source::Provision},
 };
 
@@ -56,7 +56,7 @@ impl Written {
 /// Writes the Secrets, then all other objects, then lets the kubelets know.
 pub(super) async fn write(
     applier: &Applier<'_>,
-    scene: &Scene,
+    scene: &NamespaceSnapshot,
     pool: Option<&EdgePool>,
     config: &EdgeConfig,
     written: &mut Written,
@@ -110,7 +110,7 @@ async fn write_secrets(
 
 async fn write_children(
     applier: &Applier<'_>,
-    scene: &Scene,
+    scene: &NamespaceSnapshot,
     pool: Option<&EdgePool>,
     config: &EdgeConfig,
     written: &mut Written,

@@ -21,7 +21,7 @@ use super::plan::{
 };
 use crate::{
     compile::World,
-    controllers::namespace::snapshot::Scene,
+    controllers::namespace::snapshot::NamespaceSnapshot,
     runtime::caches::Caches,
     secrets::store::{Material, text},
 };
@@ -125,7 +125,11 @@ pub fn written(caches: &Caches, namespace: &str, pool: &str) -> Option<u64> {
 
 /// Where the pods of all pools of the namespace stand: who is to roll first.
 #[must_use]
-pub fn rollouts<'a>(scene: &'a Scene, caches: &Caches, image: &str) -> Vec<Rollout<'a>> {
+pub fn rollouts<'a>(
+    scene: &'a NamespaceSnapshot,
+    caches: &Caches,
+    image: &str,
+) -> Vec<Rollout<'a>> {
     let pools = scene.world.pools.iter().filter_map(|pool| {
         let config = scene.config(pool.metadata.name.as_deref()?)?;
         Some((pool, config))
@@ -177,7 +181,7 @@ pub fn balancer(service: Option<&Service>) -> (Vec<String>, Vec<String>) {
 
 /// The pool of this name as it stands in the world, where it can be read and has its domains.
 #[must_use]
-pub fn readable<'a>(scene: &'a Scene, name: &str) -> Option<&'a EdgePool> {
+pub fn readable<'a>(scene: &'a NamespaceSnapshot, name: &str) -> Option<&'a EdgePool> {
     scene
         .world
         .pools

@@ -26,16 +26,16 @@ use super::{
 };
 use crate::{
     compile::{Diagnostic, Fault, Kind, ObjectRef},
-    controllers::namespace::snapshot::{Context, PoolError, PoolOutcome, Scene},
-    runtime::{decoded::Loose, metrics::OfPool},
+    controllers::namespace::snapshot::{Context, NamespaceSnapshot, PoolError, PoolOutcome},
+    runtime::{decoded::Decoded, metrics::OfPool},
     status::{
-        apply::Author,
-        condition::{self, State, Wanted},
+        apply::StatusWriter,
+        condition::{self, ConditionStatus, DesiredCondition},
     },
 };
 
 /// Field manager of a pool's status.
-const AUTHOR: Author<EdgePool> = Author {
+const STATUS_WRITER: StatusWriter<EdgePool> = StatusWriter {
     kind: "EdgePool",
     manager: "xmpp-edge-operator/pool-status",
     table: |caches| &caches.pools,
@@ -86,7 +86,7 @@ struct Remembered {
 /// or refused by the API server, is a condition.
 pub async fn reconcile(
     context: &Context,
-    scene: &Scene,
+    scene: &NamespaceSnapshot,
     name: &str,
 ) -> Result<PoolOutcome, PoolError> {
     let namespace = scene.namespace.as_str();
@@ -165,7 +165,7 @@ pub fn ready_replicas(context: &Context, namespace: &str, name: &str) -> i32 {
 /// Records: by the operator's own updates, by external-dns, or both.
 fn look_at_dns(
     context: &Context,
-    scene: &Scene,
+    scene: &NamespaceSnapshot,
     pool: &EdgePool,
     config: &EdgeConfig,
 ) -> publish::Look {
@@ -184,7 +184,7 @@ fn look_at_dns(
         look.again = Some(look.again.map_or(again, |it| it.min(again)));
         let dns = pool.spec.dns.as_ref();
         // With both, what is wrong outweighs.
-        if dns.is_none_or(|dns| dns.rfc2136.is_none()) || said.state != State::True {
+        if dns.is_none_or(|dns| dns.rfc2136.is_none()) || said.state != ConditionStatus::True {
             look.condition = said;
         }
     }
@@ -192,7 +192,7 @@ fn look_at_dns(
     if pool.spec.dns.is_some() && !found.not_allowed.is_empty() {
         let fault = validate::not_allowed_fault(found.not_allowed, namespace);
         let kind = ConditionType::DnsPublished;
-        look.condition = Wanted::new(kind, false, fault.reason, fault.message);
+        look.condition = DesiredCondition::new(kind, false, fault.reason, fault.message);
     }
     look
 }
@@ -208,8 +208,8 @@ struct Found<'a> {
 /// Hands in the status where it differs, and says the metrics.
 fn report(
     context: &Context,
-    scene: &Scene,
-    object: &Arc<Loose<EdgePool>>,
+    scene: &NamespaceSnapshot,
+    object: &Arc<Decoded<EdgePool>>,
     looked: &Found<'_>,
     written: &Written,
 ) {
@@ -269,24 +269,24 @@ fn report(
     }
     remembered.counted = Some(scene.now);
     drop(pools);
-    AUTHOR.hand_in(context, object, &old, new);
+    STATUS_WRITER.enqueue(context, object, &old, new);
 }
 
-fn status_of(object: &Loose<EdgePool>) -> PoolStatus {
+fn status_of(object: &Decoded<EdgePool>) -> PoolStatus {
     match object {
-        Loose::Read(pool) => pool.status.clone().unwrap_or_default(),
-        Loose::Unreadable(object) => {
+        Decoded::Valid(pool) => pool.status.clone().unwrap_or_default(),
+        Decoded::Undecodable(object) => {
             serde_json::from_value(object.status.clone()).unwrap_or_default()
         }
     }
 }
 
 /// Of a pool that is not in force or cannot be read: as it was.
-fn dns_as_it_was(old: &PoolStatus) -> Wanted {
+fn dns_as_it_was(old: &PoolStatus) -> DesiredCondition {
     let kind = ConditionType::DnsPublished;
-    condition::kept(&old.conditions, kind).unwrap_or_else(|| {
+    condition::previous(&old.conditions, kind).unwrap_or_else(|| {
         let message = "the pool is not accepted";
-        Wanted::new(kind, State::Unknown, Reason::NotAccepted, message)
+        DesiredCondition::new(kind, ConditionStatus::Unknown, Reason::NotAccepted, message)
     })
 }
 

@@ -30,7 +30,7 @@ impl Default for Timing {
 
 /// The lease as the API server holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
+pub struct LeaseRecord {
     /// Empty: given up.
     pub holder: String,
     /// How often the holder changed.
@@ -57,9 +57,9 @@ pub enum Request {
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum LeaseAnswer {
     /// The lease as it is now.
-    Is(Record),
+    Is(LeaseRecord),
     Absent,
     /// Another form of it is there, or another created it.
     Conflict,
@@ -69,7 +69,7 @@ pub enum Answer {
 
 /// What this process is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum ElectionState {
     Following(Following),
     Leading(Leading),
     /// Led, and may not any more. It does not become anything else.
@@ -103,7 +103,7 @@ pub struct Leading {
 pub struct Election {
     identity: String,
     timing: Timing,
-    state: State,
+    state: ElectionState,
 }
 
 impl Election {
@@ -113,7 +113,7 @@ impl Election {
         Self {
             identity,
             timing,
-            state: State::Following(Following::default()),
+            state: ElectionState::Following(Following::default()),
         }
     }
 
@@ -121,7 +121,7 @@ impl Election {
     #[must_use]
     pub fn acting_until(&self) -> Option<Duration> {
         match &self.state {
-            State::Leading(leading) => Some(leading.until),
+            ElectionState::Leading(leading) => Some(leading.until),
             _ => None,
         }
     }
@@ -129,13 +129,13 @@ impl Election {
     /// Whether it led and has to stop for good.
     #[must_use]
     pub fn is_lost(&self) -> bool {
-        self.state == State::Lost
+        self.state == ElectionState::Lost
     }
 
     /// Time passed: a leader past its deadline is none.
     pub fn at(&mut self, now: Duration) {
         if self.acting_until().is_some_and(|until| now >= until) {
-            self.state = State::Lost;
+            self.state = ElectionState::Lost;
         }
     }
 
@@ -143,15 +143,15 @@ impl Election {
     #[must_use]
     pub fn request(&self) -> Request {
         match &self.state {
-            State::Following(following) => following.claim.clone().unwrap_or(Request::Get),
-            State::Leading(leading) if leading.absent => Request::Create,
-            State::Leading(leading) if leading.unsure => Request::Get,
-            State::Leading(leading) => Request::Replace {
+            ElectionState::Following(following) => following.claim.clone().unwrap_or(Request::Get),
+            ElectionState::Leading(leading) if leading.absent => Request::Create,
+            ElectionState::Leading(leading) if leading.unsure => Request::Get,
+            ElectionState::Leading(leading) => Request::Replace {
                 version: leading.version.clone(),
                 transitions: leading.transitions,
                 taken_over: false,
             },
-            State::Lost => Request::Get,
+            ElectionState::Lost => Request::Get,
         }
     }
 
@@ -161,11 +161,11 @@ impl Election {
         sent: Duration,
         now: Duration,
         request: &Request,
-        answer: Answer,
+        answer: LeaseAnswer,
     ) -> Duration {
         self.at(now);
-        let renewed = |record: &Record, timing: &Timing| {
-            State::Leading(Leading {
+        let renewed = |record: &LeaseRecord, timing: &Timing| {
+            ElectionState::Leading(Leading {
                 version: record.version.clone(),
                 transitions: record.transitions,
                 until: sent + timing.renew_deadline,
@@ -174,7 +174,7 @@ impl Election {
             })
         };
         match (&mut self.state, answer) {
-            (State::Following(following), Answer::Is(record)) => {
+            (ElectionState::Following(following), LeaseAnswer::Is(record)) => {
                 if *request == Request::Get {
                     return following.observe(&self.identity, record, now, &self.timing);
                 }
@@ -183,15 +183,17 @@ impl Election {
                 self.at(now);
                 self.renew_after()
             }
-            (State::Following(following), Answer::Absent) => {
+            (ElectionState::Following(following), LeaseAnswer::Absent) => {
                 following.claim = Some(Request::Create);
                 Duration::ZERO
             }
-            (State::Following(following), Answer::Conflict | Answer::Failed) => {
+            (ElectionState::Following(following), LeaseAnswer::Conflict | LeaseAnswer::Failed) => {
                 following.claim = None;
                 self.timing.retry
             }
-            (State::Leading(leading), Answer::Is(record)) if *request == Request::Get => {
+            (ElectionState::Leading(leading), LeaseAnswer::Is(record))
+                if *request == Request::Get =>
+            {
                 if record.holder == self.identity {
                     leading.version = record.version;
                     leading.transitions = record.transitions;
@@ -199,30 +201,30 @@ impl Election {
                     leading.absent = false;
                     Duration::ZERO
                 } else {
-                    self.state = State::Lost;
+                    self.state = ElectionState::Lost;
                     self.timing.retry
                 }
             }
-            (State::Leading(_), Answer::Is(record)) => {
+            (ElectionState::Leading(_), LeaseAnswer::Is(record)) => {
                 self.state = renewed(&record, &self.timing);
                 self.at(now);
                 self.renew_after()
             }
-            (State::Leading(leading), Answer::Absent) => {
+            (ElectionState::Leading(leading), LeaseAnswer::Absent) => {
                 leading.absent = true;
                 Duration::ZERO
             }
-            (State::Leading(leading), Answer::Conflict) => {
+            (ElectionState::Leading(leading), LeaseAnswer::Conflict) => {
                 leading.unsure = true;
                 leading.absent = false;
                 Duration::ZERO
             }
-            (State::Leading(leading), Answer::Failed) => {
+            (ElectionState::Leading(leading), LeaseAnswer::Failed) => {
                 leading.unsure = true;
                 leading.absent = false;
                 self.timing.retry
             }
-            (State::Lost, _) => self.timing.retry,
+            (ElectionState::Lost, _) => self.timing.retry,
         }
     }
 
@@ -232,7 +234,13 @@ impl Election {
 }
 
 impl Following {
-    fn observe(&mut self, me: &str, record: Record, now: Duration, timing: &Timing) -> Duration {
+    fn observe(
+        &mut self,
+        me: &str,
+        record: LeaseRecord,
+        now: Duration,
+        timing: &Timing,
+    ) -> Duration {
         let since = match &self.seen {
             Some((version, since)) if *version == record.version => *since,
             _ => {
@@ -265,26 +273,26 @@ mod tests {
     /// An API server with one lease.
     #[derive(Default)]
     struct Server {
-        lease: Option<Record>,
+        lease: Option<LeaseRecord>,
         version: u64,
     }
 
     impl Server {
-        fn handle(&mut self, from: &str, request: &Request) -> Answer {
+        fn handle(&mut self, from: &str, request: &Request) -> LeaseAnswer {
             let write = |server: &mut Self, transitions| {
                 server.version += 1;
-                let record = Record {
+                let record = LeaseRecord {
                     holder: from.to_owned(),
                     transitions,
                     lease: Timing::default().lease,
                     version: server.version.to_string(),
                 };
                 server.lease = Some(record.clone());
-                Answer::Is(record)
+                LeaseAnswer::Is(record)
             };
             match (request, &self.lease) {
-                (Request::Get, None) => Answer::Absent,
-                (Request::Get, Some(record)) => Answer::Is(record.clone()),
+                (Request::Get, None) => LeaseAnswer::Absent,
+                (Request::Get, Some(record)) => LeaseAnswer::Is(record.clone()),
                 (Request::Create, None) => write(self, 0),
                 (
                     Request::Replace {
@@ -297,7 +305,7 @@ mod tests {
                     let transitions = *transitions;
                     write(self, transitions)
                 }
-                _ => Answer::Conflict,
+                _ => LeaseAnswer::Conflict,
             }
         }
     }
@@ -328,7 +336,7 @@ mod tests {
     enum Event {
         Send(usize),
         Arrive(usize, u64, Request, Option<u64>),
-        Return(usize, u64, Request, Answer),
+        Return(usize, u64, Request, LeaseAnswer),
     }
 
     /// Runs electors against a server; after every event at most one may act.
@@ -375,7 +383,7 @@ mod tests {
                             plan(
                                 &mut agenda,
                                 now + GIVE_UP,
-                                Event::Return(index, now, request, Answer::Failed),
+                                Event::Return(index, now, request, LeaseAnswer::Failed),
                             );
                         }
                         Fate::LostBack { there } => {
@@ -395,7 +403,7 @@ mod tests {
                     let answer = server.handle(&identity, &request);
                     let (at, answer) = match back {
                         Some(back) if now + back < sent + GIVE_UP => (now + back, answer),
-                        _ => (now.max(sent + GIVE_UP), Answer::Failed),
+                        _ => (now.max(sent + GIVE_UP), LeaseAnswer::Failed),
                     };
                     plan(&mut agenda, at, Event::Return(index, sent, request, answer));
                 }

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::election::{Answer, Election, Record, Request, Timing};
+use super::election::{Election, LeaseAnswer, LeaseRecord, Request, Timing};
 use crate::runtime::backoff::fraction;
 
 /// A call without an answer ends after this: the next try still fits in before the deadline.
@@ -74,7 +74,7 @@ impl Candidate {
                 biased;
                 () = stop.cancelled() => return self.stopped(&election, leads).await,
                 () = at(deadline) => continue,
-                answer = timeout(LONGEST, self.ask(&request)) => answer.unwrap_or(Answer::Failed),
+                answer = timeout(LONGEST, self.ask(&request)) => answer.unwrap_or(LeaseAnswer::Failed),
             };
             let wait = election.answer(sent, start.elapsed(), &request, answer);
             let leading = election.acting_until().is_some();
@@ -97,10 +97,10 @@ impl Candidate {
         }
     }
 
-    async fn ask(&self, request: &Request) -> Answer {
+    async fn ask(&self, request: &Request) -> LeaseAnswer {
         let done = match request {
             Request::Get => match self.api.get_opt(&self.name).await {
-                Ok(None) => return Answer::Absent,
+                Ok(None) => return LeaseAnswer::Absent,
                 Ok(Some(lease)) => Ok(lease),
                 Err(error) => Err(error),
             },
@@ -120,11 +120,11 @@ impl Candidate {
             }
         };
         match done {
-            Ok(lease) => Answer::Is(record(&lease)),
-            Err(kube::Error::Api(status)) if status.code == 409 => Answer::Conflict,
+            Ok(lease) => LeaseAnswer::Is(record(&lease)),
+            Err(kube::Error::Api(status)) if status.code == 409 => LeaseAnswer::Conflict,
             Err(error) => {
                 tracing::warn!(lease = self.name, %error, "the lease cannot be read or renewed; it is tried again");
-                Answer::Failed
+                LeaseAnswer::Failed
             }
         }
     }
@@ -190,12 +190,12 @@ async fn at(deadline: Option<Instant>) {
     }
 }
 
-fn record(lease: &Lease) -> Record {
+fn record(lease: &Lease) -> LeaseRecord {
     let spec = lease.spec.clone().unwrap_or_default();
     let seconds = spec
         .lease_duration_seconds
         .and_then(|it| u64::try_from(it).ok());
-    Record {
+    LeaseRecord {
         holder: spec.holder_identity.unwrap_or_default(),
         transitions: spec.lease_transitions.unwrap_or_default(),
         lease: Duration::from_secs(seconds.unwrap_or_default()),

@@ -143,7 +143,7 @@ impl Applier<'_> {
 
     /// Enters an answer into the caches: the next look must not find the form before.
     fn enter(&self, kind: ChildKind, value: Value) {
-        fn put<T>(table: &crate::runtime::store::Table<T>, value: Value)
+        fn put<T>(table: &crate::runtime::store::ObjectStore<T>, value: Value)
         where
             T: Resource + serde::de::DeserializeOwned,
         {

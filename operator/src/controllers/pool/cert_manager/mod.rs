@@ -25,7 +25,7 @@ use crate::{
     runtime::{
         backoff::Backoff,
         caches::{Caches, MANAGED, status_code},
-        store::{Feed, Table},
+        store::{ObjectStore, WatchApplier},
     },
     secrets::source::Progress,
 };
@@ -45,8 +45,8 @@ pub struct Certificates {
 
 #[derive(Default)]
 struct Held {
-    certificates: Table<DynamicObject>,
-    requests: Table<DynamicObject>,
+    certificates: ObjectStore<DynamicObject>,
+    requests: ObjectStore<DynamicObject>,
     watches: Mutex<BTreeMap<(Watched, String), Watch>>,
 }
 
@@ -76,7 +76,7 @@ impl Watched {
 }
 
 impl Held {
-    fn table(&self, of: Watched) -> &Table<DynamicObject> {
+    fn table(&self, of: Watched) -> &ObjectStore<DynamicObject> {
         match of {
             Watched::Certificates => &self.certificates,
             Watched::Requests => &self.requests,
@@ -157,7 +157,7 @@ async fn watch(
     let config = watcher::Config::default().labels(MANAGED);
     let events = watcher(api, config).backoff(Backoff::api_server());
     let mut events = std::pin::pin!(events);
-    let mut feed = Feed::of(Some(namespace.clone()));
+    let mut feed = WatchApplier::of(Some(namespace.clone()));
     let key = (of, namespace);
     while let Some(event) = events.next().await {
         match event {
@@ -170,7 +170,7 @@ async fn watch(
                 }
                 // The first list alone may tell what was not known.
                 if listed || !touched.is_empty() {
-                    caches.signals.touch(&key.1);
+                    caches.triggers.enqueue(&key.1);
                 }
             }
             Err(error) => {

@@ -36,7 +36,7 @@ use crate::{
     dns::{
         Claim, DnsError, LoadBalancer, Publisher, Report, Settings, Standing, addresses::Ingress,
     },
-    status::condition::{State, Wanted as Condition},
+    status::condition::{ConditionStatus, DesiredCondition},
 };
 
 /// A pool that is deleted waits for DNS no longer than this.
@@ -106,7 +106,7 @@ struct Worker {
 
 /// What one look came to.
 pub struct Look {
-    pub condition: Condition,
+    pub condition: DesiredCondition,
     /// When to look again.
     pub again: Option<Duration>,
     /// Addresses of the FQDN, as far as they are known.
@@ -140,15 +140,15 @@ impl Publications {
                 context.metrics.dns.forget(namespace, &pool.name_any());
             }
             return plain(match &spec.dns {
-                None => Condition::new(
+                None => DesiredCondition::new(
                     kind,
                     true,
                     Reason::NotManaged,
                     "publish the records of status.srvRecords",
                 ),
-                Some(_) => Condition::new(
+                Some(_) => DesiredCondition::new(
                     kind,
-                    State::Unknown,
+                    ConditionStatus::Unknown,
                     Reason::Pending,
                     "nothing is known of the records yet",
                 ),
@@ -156,7 +156,12 @@ impl Publications {
         }
         let Some(claim) = claim(context, pool, namespace) else {
             let message = "the records cannot be marked as this operator's: grant `get` on its namespace, or set --dns-owner-id";
-            return plain(Condition::new(kind, false, Reason::DnsFailed, message));
+            return plain(DesiredCondition::new(
+                kind,
+                false,
+                Reason::DnsFailed,
+                message,
+            ));
         };
         let forbidden = !found.not_allowed.is_empty();
         let standing = match backend {
@@ -165,7 +170,12 @@ impl Publications {
         };
         if forbidden && !is_marked(pool) {
             let fault = validate::not_allowed_fault(found.not_allowed, namespace);
-            return plain(Condition::new(kind, false, fault.reason, fault.message));
+            return plain(DesiredCondition::new(
+                kind,
+                false,
+                fault.reason,
+                fault.message,
+            ));
         }
         let task = Task {
             spec: spec.clone(),
@@ -194,10 +204,10 @@ impl Publications {
         }
         if forbidden {
             let fault = validate::not_allowed_fault(found.not_allowed, namespace);
-            look.condition = Condition::new(kind, false, fault.reason, fault.message);
+            look.condition = DesiredCondition::new(kind, false, fault.reason, fault.message);
         } else if backend.is_none() {
             look.condition = match &spec.dns {
-                None => Condition::new(
+                None => DesiredCondition::new(
                     kind,
                     true,
                     Reason::NotManaged,
@@ -345,19 +355,19 @@ fn given_addresses(found: &Pool<'_>) -> Vec<String> {
     given.unwrap_or_else(|| super::read::balancer(found.service).0)
 }
 
-fn said(seen: &Seen) -> Condition {
+fn said(seen: &Seen) -> DesiredCondition {
     let kind = ConditionType::DnsPublished;
     match seen.done.as_ref().map(|done| &done.outcome) {
-        None => Condition::new(
+        None => DesiredCondition::new(
             kind,
-            State::Unknown,
+            ConditionStatus::Unknown,
             Reason::Pending,
             "the records are being published",
         ),
         Some(Ok(report)) => {
             let said = report.condition();
-            Condition::new(kind, said.status, said.reason, said.message)
+            DesiredCondition::new(kind, said.status, said.reason, said.message)
         }
-        Some(Err(message)) => Condition::new(kind, false, Reason::DnsFailed, message),
+        Some(Err(message)) => DesiredCondition::new(kind, false, Reason::DnsFailed, message),
     }
 }

@@ -74,7 +74,7 @@ impl Work {
             failures,
         });
         drop(seen);
-        self.caches.signals.touch(&self.namespace);
+        self.caches.triggers.enqueue(&self.namespace);
     }
 
     /// Withdraws every record of a pool that is deleted and lets it go, or says why not yet.

@@ -14,7 +14,7 @@ use crate::{
     dns::records,
     proxy_status::{Loaded, PoolFacts, PoolReport},
     secrets::source::Provision,
-    status::condition::{State, Wanted, merge, whole_seconds},
+    status::condition::{ConditionStatus, DesiredCondition, merge, whole_seconds},
 };
 
 /// Counts alone are written this seldom.
@@ -41,7 +41,7 @@ pub struct Findings<'a> {
     pub addresses: Vec<String>,
     pub report: Option<&'a PoolReport>,
     pub facts: Option<&'a PoolFacts>,
-    pub dns: Wanted,
+    pub dns: DesiredCondition,
     /// Objects that could not be written, each with what to do.
     pub refused: Vec<String>,
     /// The pool whose pods are replaced first.
@@ -140,7 +140,7 @@ fn srv_records(pool: &EdgePool, addresses: &[String]) -> Vec<String> {
     records
 }
 
-fn conditions(found: &Findings<'_>) -> Vec<Wanted> {
+fn conditions(found: &Findings<'_>) -> Vec<DesiredCondition> {
     let accepted = accepted(found);
     let certificate = certificate_ready(found);
     let replicated = replicated(found);
@@ -156,46 +156,53 @@ fn conditions(found: &Findings<'_>) -> Vec<Wanted> {
     ]
 }
 
-fn accepted(found: &Findings<'_>) -> Wanted {
+fn accepted(found: &Findings<'_>) -> DesiredCondition {
     let kind = ConditionType::Accepted;
     if let Some(fault) = found.rejected {
-        return Wanted::new(kind, false, fault.reason, &fault.message);
+        return DesiredCondition::new(kind, false, fault.reason, &fault.message);
     }
     let said = found.diagnostics.iter().filter(|it| it.condition == kind);
     // What is false outweighs what is true.
     let said = said.min_by_key(|it| it.status);
     said.map_or_else(
-        || Wanted::new(kind, State::Unknown, Reason::Pending, "not looked at yet"),
-        |said| Wanted::from(*said),
+        || {
+            DesiredCondition::new(
+                kind,
+                ConditionStatus::Unknown,
+                Reason::Pending,
+                "not looked at yet",
+            )
+        },
+        |said| DesiredCondition::from(*said),
     )
 }
 
-fn certificate_ready(found: &Findings<'_>) -> Wanted {
+fn certificate_ready(found: &Findings<'_>) -> DesiredCondition {
     let kind = ConditionType::CertificateReady;
     match found.certificate {
         Certificate::Provided(provision) => {
             let (status, reason, message) = provision.condition(found.now);
-            Wanted::new(kind, status, reason, message)
+            DesiredCondition::new(kind, status, reason, message)
         }
-        Certificate::Failed(reason, message) => Wanted::new(kind, false, reason, message),
-        Certificate::None => Wanted::new(
+        Certificate::Failed(reason, message) => DesiredCondition::new(kind, false, reason, message),
+        Certificate::None => DesiredCondition::new(
             kind,
-            State::Unknown,
+            ConditionStatus::Unknown,
             Reason::NotAccepted,
             "the pool is not accepted",
         ),
     }
 }
 
-fn replicated(found: &Findings<'_>) -> Wanted {
+fn replicated(found: &Findings<'_>) -> DesiredCondition {
     let kind = ConditionType::ConfigReplicated;
     if let Some(fault) = found.unwritten {
-        return Wanted::new(kind, false, fault.reason, &fault.message);
+        return DesiredCondition::new(kind, false, fault.reason, &fault.message);
     }
     let Some(generation) = found.written else {
-        return Wanted::new(
+        return DesiredCondition::new(
             kind,
-            State::Unknown,
+            ConditionStatus::Unknown,
             Reason::Pending,
             "no configuration is written yet",
         );
@@ -203,13 +210,13 @@ fn replicated(found: &Findings<'_>) -> Wanted {
     let none = PoolReport::default();
     let report = found.report.unwrap_or(&none);
     match report.loaded() {
-        Loaded::NoPod => Wanted::new(
+        Loaded::NoPod => DesiredCondition::new(
             kind,
-            State::Unknown,
+            ConditionStatus::Unknown,
             Reason::NoReadyReplica,
             "no pod is ready to load it",
         ),
-        Loaded::All(loaded) if loaded >= generation => Wanted::new(
+        Loaded::All(loaded) if loaded >= generation => DesiredCondition::new(
             kind,
             true,
             Reason::InSync,
@@ -217,7 +224,7 @@ fn replicated(found: &Findings<'_>) -> Wanted {
         ),
         loaded => {
             if let Some((pod, rejected)) = report.rejected().next() {
-                return Wanted::new(
+                return DesiredCondition::new(
                     kind,
                     false,
                     Reason::ConfigRejected,
@@ -228,19 +235,19 @@ fn replicated(found: &Findings<'_>) -> Wanted {
                 );
             }
             match loaded {
-                Loaded::Silent { pod, error } => Wanted::new(
+                Loaded::Unreachable { pod, error } => DesiredCondition::new(
                     kind,
-                    State::Unknown,
+                    ConditionStatus::Unknown,
                     Reason::Pending,
                     format!("pod {pod} does not answer on the admin port: {error}"),
                 ),
-                Loaded::Unknown => Wanted::new(
+                Loaded::Unknown => DesiredCondition::new(
                     kind,
-                    State::Unknown,
+                    ConditionStatus::Unknown,
                     Reason::Pending,
                     "the pods were not asked yet",
                 ),
-                _ => Wanted::new(
+                _ => DesiredCondition::new(
                     kind,
                     false,
                     Reason::Pending,
@@ -255,7 +262,7 @@ fn replicated(found: &Findings<'_>) -> Wanted {
     }
 }
 
-fn gateway(found: &Findings<'_>) -> Wanted {
+fn gateway(found: &Findings<'_>) -> DesiredCondition {
     let kind = ConditionType::GatewayReachable;
     let gateways = found.facts.map_or(&[][..], |facts| &facts.gateways);
     let lost: Vec<String> = gateways
@@ -275,25 +282,25 @@ fn gateway(found: &Findings<'_>) -> Wanted {
         })
         .collect();
     if !lost.is_empty() {
-        return Wanted::new(kind, false, Reason::Unreachable, lost.join("; "));
+        return DesiredCondition::new(kind, false, Reason::Unreachable, lost.join("; "));
     }
     if gateways.is_empty() || gateways.iter().any(|it| it.reachable.is_none()) {
-        return Wanted::new(
+        return DesiredCondition::new(
             kind,
-            State::Unknown,
+            ConditionStatus::Unknown,
             Reason::NotAttempted,
             "nothing was sent to every gateway yet",
         );
     }
-    Wanted::new(kind, true, Reason::Reachable, "")
+    DesiredCondition::new(kind, true, Reason::Reachable, "")
 }
 
 /// All but the gateway, one ready replica, and every object of the pool in place.
-fn ready(found: &Findings<'_>, counted: [&Wanted; 4]) -> Wanted {
+fn ready(found: &Findings<'_>, counted: [&DesiredCondition; 4]) -> DesiredCondition {
     let kind = ConditionType::Ready;
-    let mut faults: Vec<Wanted> = counted
+    let mut faults: Vec<DesiredCondition> = counted
         .into_iter()
-        .filter(|it| it.state == State::False)
+        .filter(|it| it.state == ConditionStatus::False)
         .cloned()
         .collect();
     faults.extend(
@@ -301,33 +308,48 @@ fn ready(found: &Findings<'_>, counted: [&Wanted; 4]) -> Wanted {
             .diagnostics
             .iter()
             .filter(|it| it.condition == kind && !it.status)
-            .map(|it| Wanted::from(*it)),
+            .map(|it| DesiredCondition::from(*it)),
     );
     if !found.refused.is_empty() {
         let message = found.refused.join("; ");
-        faults.push(Wanted::new(kind, false, Reason::ObjectRefused, message));
+        faults.push(DesiredCondition::new(
+            kind,
+            false,
+            Reason::ObjectRefused,
+            message,
+        ));
     }
     if found.pool.is_some_and(|pool| pool.spec.suspended) {
         let message = "the pool is suspended: set spec.suspended to false when it may go on";
-        faults.push(Wanted::new(kind, false, Reason::Suspended, message));
+        faults.push(DesiredCondition::new(
+            kind,
+            false,
+            Reason::Suspended,
+            message,
+        ));
     }
     if ready_replicas(found) == 0 {
         let message = "no pod is ready: /readyz of each says what it waits for (`kubectl describe pod` shows it)";
-        faults.push(Wanted::new(kind, false, Reason::NoReadyReplica, message));
+        faults.push(DesiredCondition::new(
+            kind,
+            false,
+            Reason::NoReadyReplica,
+            message,
+        ));
     }
     faults.extend(
         counted
             .into_iter()
-            .filter(|it| it.state == State::Unknown)
+            .filter(|it| it.state == ConditionStatus::Unknown)
             .cloned(),
     );
     match faults.into_iter().next() {
-        Some(fault) => Wanted::new(kind, fault.state, fault.reason, fault.message),
+        Some(fault) => DesiredCondition::new(kind, fault.state, fault.reason, fault.message),
         None => {
             let message = found.held_by.map_or_else(String::new, |other| {
                 format!("its pods are replaced after those of EdgePool {other:?}")
             });
-            Wanted::new(kind, true, Reason::Ready, message)
+            DesiredCondition::new(kind, true, Reason::Ready, message)
         }
     }
 }

@@ -35,13 +35,13 @@ fn report(pods: &[Option<u64>], rejected: bool) -> PoolReport {
     for (number, generation) in pods.iter().enumerate() {
         let status = generation.map(|generation| {
             let rejected = rejected.then(|| json!({"time": "2026-01-01T00:00:00Z", "error": "bad"}));
-            serde_json::from_value::<model::Status>(json!({"pool": "hq", "version": "1",
+            serde_json::from_value::<model::ProxyStatus>(json!({"pool": "hq", "version": "1",
                 "config": {"generation": generation, "loadedTime": "2026-01-01T00:00:00Z", "rejected": rejected}}))
             .unwrap()
         });
         let pod = PodReport {
             status,
-            silent: None,
+            unreachable: None,
         };
         report.pods.insert(format!("hq-{number}"), pod);
     }
@@ -87,7 +87,7 @@ fn check<'a>(change: impl FnOnce(&mut Findings<'a>), expected: &[(ConditionType,
         addresses: vec!["192.0.2.1".into()],
         report: Some(report),
         facts: None,
-        dns: Wanted::new(ConditionType::DnsPublished, true, Reason::NotManaged, ""),
+        dns: DesiredCondition::new(ConditionType::DnsPublished, true, Reason::NotManaged, ""),
         refused: Vec::new(),
         held_by: None,
         now: now(),
@@ -154,9 +154,9 @@ fn a_pool_is_ready_when_all_that_counts_is_true_and_says_the_first_fault_else() 
     );
     check(
         |it| {
-            it.dns = Wanted::new(
+            it.dns = DesiredCondition::new(
                 ConditionType::DnsPublished,
-                State::Unknown,
+                ConditionStatus::Unknown,
                 Reason::Pending,
                 "",
             )

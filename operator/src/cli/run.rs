@@ -234,7 +234,7 @@ impl Act {
             ),
             metrics: self.metrics,
             reports: Arc::new(Reports::default()),
-            pools: crate::controllers::pool::Memory::default(),
+            pools: crate::controllers::pool::PoolMemory::default(),
             settings: self.settings,
             namespace: self.namespace,
             dns_owner_id,

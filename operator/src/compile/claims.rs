@@ -23,26 +23,26 @@ pub struct Claimant<K> {
 
 /// Which form of an object is in force from now on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    Wanted,
-    Kept,
-    Out,
+pub enum Version {
+    Desired,
+    LastGood,
+    Rejected,
 }
 
 /// The outcome for one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settled<K> {
-    pub form: Form,
+pub struct Resolution<K> {
+    pub form: Version,
     /// The first key that its wanted form did not get, and who has it.
     pub lost: Option<(K, String)>,
 }
 
 impl<K> Claimant<K> {
-    fn keys(&self, form: Form) -> Option<&BTreeSet<K>> {
+    fn keys(&self, form: Version) -> Option<&BTreeSet<K>> {
         match form {
-            Form::Wanted => self.wanted.as_ref(),
-            Form::Kept => self.kept.as_ref(),
-            Form::Out => None,
+            Version::Desired => self.wanted.as_ref(),
+            Version::LastGood => self.kept.as_ref(),
+            Version::Rejected => None,
         }
     }
 }
@@ -50,20 +50,20 @@ impl<K> Claimant<K> {
 /// Decides for all claimants, in their order. Who has a key in force keeps it; else the older has
 /// it, then the one whose name sorts first. The result is free of conflicts.
 #[must_use]
-pub fn settle<K: Ord + Hash + Clone>(claimants: &[Claimant<K>]) -> Vec<Settled<K>> {
+pub fn resolve_conflicts<K: Ord + Hash + Clone>(claimants: &[Claimant<K>]) -> Vec<Resolution<K>> {
     let mut in_force: HashMap<&K, usize> = HashMap::new();
     for (index, claimant) in claimants.iter().enumerate() {
         for key in claimant.kept.iter().flatten() {
             in_force.entry(key).or_insert(index);
         }
     }
-    let mut settled: Vec<Settled<K>> = claimants
+    let mut settled: Vec<Resolution<K>> = claimants
         .iter()
-        .map(|claimant| Settled {
+        .map(|claimant| Resolution {
             form: match (&claimant.wanted, &claimant.kept) {
-                (Some(_), _) => Form::Wanted,
-                (None, Some(_)) => Form::Kept,
-                (None, None) => Form::Out,
+                (Some(_), _) => Version::Desired,
+                (None, Some(_)) => Version::LastGood,
+                (None, None) => Version::Rejected,
             },
             lost: None,
         })
@@ -77,8 +77,8 @@ pub fn settle<K: Ord + Hash + Clone>(claimants: &[Claimant<K>]) -> Vec<Settled<K
         for (loser, (key, winner)) in losses {
             let fallen = &mut settled[loser];
             fallen.form = match fallen.form {
-                Form::Wanted if claimants[loser].kept.is_some() => Form::Kept,
-                _ => Form::Out,
+                Version::Desired if claimants[loser].kept.is_some() => Version::LastGood,
+                _ => Version::Rejected,
             };
             fallen
                 .lost
@@ -92,7 +92,7 @@ pub fn settle<K: Ord + Hash + Clone>(claimants: &[Claimant<K>]) -> Vec<Settled<K
 /// For each loser of this round: the key and the winner.
 fn losses<K: Ord + Hash + Clone>(
     claimants: &[Claimant<K>],
-    settled: &[Settled<K>],
+    settled: &[Resolution<K>],
     in_force: &HashMap<&K, usize>,
 ) -> BTreeMap<usize, (K, usize)> {
     let mut holder: HashMap<&K, usize> = HashMap::new();
@@ -124,7 +124,7 @@ fn losses<K: Ord + Hash + Clone>(
 }
 
 /// Gives a loser its wanted form after all, where the one it lost to did not get its own.
-fn promote<K: Ord + Hash + Clone>(claimants: &[Claimant<K>], settled: &mut [Settled<K>]) {
+fn promote<K: Ord + Hash + Clone>(claimants: &[Claimant<K>], settled: &mut [Resolution<K>]) {
     let losers: Vec<usize> = (0..claimants.len())
         .filter(|&index| settled[index].lost.is_some())
         .collect();
@@ -143,7 +143,7 @@ fn promote<K: Ord + Hash + Clone>(claimants: &[Claimant<K>], settled: &mut [Sett
             let Some(wanted) = &claimants[index].wanted else {
                 continue;
             };
-            if settled[index].form == Form::Wanted {
+            if settled[index].form == Version::Desired {
                 continue;
             }
             let taken = |key: &K| held.get(key).copied().filter(|holder| *holder != index);
@@ -154,8 +154,8 @@ fn promote<K: Ord + Hash + Clone>(claimants: &[Claimant<K>], settled: &mut [Sett
                 None => {
                     held.retain(|_, holder| *holder != index);
                     held.extend(wanted.iter().map(|key| (key, index)));
-                    settled[index] = Settled {
-                        form: Form::Wanted,
+                    settled[index] = Resolution {
+                        form: Version::Desired,
                         lost: None,
                     };
                     changed = true;
@@ -194,8 +194,8 @@ mod tests {
 
     #[test]
     fn who_has_it_keeps_it_else_the_older_else_the_first_by_name() {
-        use Form::*;
-        type Row = (&'static str, Vec<Claimant<char>>, Vec<Form>);
+        use Version::*;
+        type Row = (&'static str, Vec<Claimant<char>>, Vec<Version>);
         let rows: [Row; 9] = [
             (
                 "no conflict",
@@ -203,7 +203,7 @@ mod tests {
                     claimant("a", None, Some("x"), None),
                     claimant("b", None, Some("y"), None),
                 ],
-                vec![Wanted, Wanted],
+                vec![Desired, Desired],
             ),
             (
                 "name",
@@ -211,7 +211,7 @@ mod tests {
                     claimant("b", None, Some("x"), None),
                     claimant("a", None, Some("x"), None),
                 ],
-                vec![Out, Wanted],
+                vec![Rejected, Desired],
             ),
             (
                 "older",
@@ -219,7 +219,7 @@ mod tests {
                     claimant("a", Some(9), Some("x"), None),
                     claimant("b", Some(5), Some("x"), None),
                 ],
-                vec![Out, Wanted],
+                vec![Rejected, Desired],
             ),
             (
                 "known age first",
@@ -227,7 +227,7 @@ mod tests {
                     claimant("a", None, Some("x"), None),
                     claimant("b", Some(5), Some("x"), None),
                 ],
-                vec![Out, Wanted],
+                vec![Rejected, Desired],
             ),
             (
                 "in force",
@@ -235,7 +235,7 @@ mod tests {
                     claimant("a", Some(1), Some("x"), None),
                     claimant("b", Some(5), Some("x"), Some("x")),
                 ],
-                vec![Out, Wanted],
+                vec![Rejected, Desired],
             ),
             (
                 "left out whole",
@@ -243,7 +243,7 @@ mod tests {
                     claimant("a", None, Some("x"), None),
                     claimant("b", None, Some("xy"), None),
                 ],
-                vec![Wanted, Out],
+                vec![Desired, Rejected],
             ),
             (
                 "stays as it was",
@@ -251,7 +251,7 @@ mod tests {
                     claimant("a", None, Some("x"), Some("x")),
                     claimant("b", None, Some("xy"), Some("y")),
                 ],
-                vec![Wanted, Kept],
+                vec![Desired, LastGood],
             ),
             (
                 "broken stays",
@@ -259,7 +259,7 @@ mod tests {
                     claimant("a", Some(1), Some("x"), None),
                     claimant("b", Some(5), None, Some("x")),
                 ],
-                vec![Out, Kept],
+                vec![Rejected, LastGood],
             ),
             (
                 "given up",
@@ -267,11 +267,11 @@ mod tests {
                     claimant("a", None, Some("y"), Some("x")),
                     claimant("b", None, Some("x"), None),
                 ],
-                vec![Wanted, Wanted],
+                vec![Desired, Desired],
             ),
         ];
         for (case, claimants, expected) in rows {
-            let forms: Vec<Form> = settle(&claimants)
+            let forms: Vec<Version> = resolve_conflicts(&claimants)
                 .into_iter()
                 .map(|settled| settled.form)
                 .collect();
@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn the_loser_learns_key_and_winner() {
-        let settled = settle(&[
+        let settled = resolve_conflicts(&[
             claimant("a", None, Some("x"), None),
             claimant("b", None, Some("wx"), None),
         ]);
@@ -291,13 +291,16 @@ mod tests {
     #[test]
     fn who_lost_to_a_form_that_did_not_come_into_force_gets_its_own() {
         // b loses y to a, which itself loses x to c and is out: b may have y.
-        let settled = settle(&[
+        let settled = resolve_conflicts(&[
             claimant("a", None, Some("xy"), None),
             claimant("b", None, Some("y"), None),
             claimant("c", None, Some("x"), Some("x")),
         ]);
-        let forms: Vec<Form> = settled.iter().map(|settled| settled.form).collect();
-        assert_eq!(forms, [Form::Out, Form::Wanted, Form::Wanted]);
+        let forms: Vec<Version> = settled.iter().map(|settled| settled.form).collect();
+        assert_eq!(
+            forms,
+            [Version::Rejected, Version::Desired, Version::Desired]
+        );
     }
 
     fn any_keys() -> impl Strategy<Value = Option<BTreeSet<u8>>> {
@@ -323,16 +326,16 @@ mod tests {
                 }
                 seen.extend(claimant.kept.iter().flatten().copied());
             }
-            let settled = settle(&claimants);
+            let settled = resolve_conflicts(&claimants);
             let mut held: HashMap<u8, usize> = HashMap::new();
             for (index, claimant) in claimants.iter().enumerate() {
                 for key in claimant.keys(settled[index].form).into_iter().flatten() {
                     prop_assert_eq!(held.insert(*key, index), None, "key {} held twice", key);
                 }
                 if claimant.kept.is_some() {
-                    prop_assert_ne!(settled[index].form, Form::Out, "o{} was in force", index);
+                    prop_assert_ne!(settled[index].form, Version::Rejected, "o{} was in force", index);
                 }
-                prop_assert_eq!(settled[index].form == Form::Wanted || claimant.wanted.is_none(), settled[index].lost.is_none());
+                prop_assert_eq!(settled[index].form == Version::Desired || claimant.wanted.is_none(), settled[index].lost.is_none());
             }
         }
     }

@@ -24,7 +24,7 @@ use xmpp_edge_crds::{
 };
 
 pub use diagnostic::{Diagnostic, Fault, Kind, ObjectRef, Severity};
-pub use world::{Broken, World};
+pub use world::{NamespaceInputs, Undecodable};
 
 /// What compiling yields.
 #[derive(Clone, Debug, Default)]
@@ -49,7 +49,7 @@ impl Compiled {
 /// document whose content did not change is returned as it was, generation included; a changed
 /// one has the next generation.
 #[must_use]
-pub fn compile(world: &World, last: &BTreeMap<String, EdgeConfig>) -> Compiled {
+pub fn compile(world: &NamespaceInputs, last: &BTreeMap<String, EdgeConfig>) -> Compiled {
     let mut diagnostics = Vec::new();
     let pools = pool::compile(world, last, &mut diagnostics);
     let own = pool::OwnDomains::of(&pools);
@@ -117,7 +117,7 @@ fn numbered(mut config: EdgeConfig, last: Option<&EdgeConfig>) -> EdgeConfig {
 
 /// Keys of a partner seen live, as ConfigMap `<pool>-peer-keys` keeps them: one in hex a line
 /// under the partner's name.
-fn seen_keys(world: &World, pool: &str, partner: &str) -> Vec<String> {
+fn seen_keys(world: &NamespaceInputs, pool: &str, partner: &str) -> Vec<String> {
     let keys: BTreeSet<String> = world
         .config_maps
         .get(&peer_keys::name_of(pool))
@@ -132,9 +132,9 @@ fn seen_keys(world: &World, pool: &str, partner: &str) -> Vec<String> {
 
 /// Keys of XEP-0185 made by one pool of a domain must verify in every other.
 fn dialback_secrets(
-    world: &World,
+    world: &NamespaceInputs,
     own: &pool::OwnDomains,
-    pools: &BTreeMap<String, pool::InForce>,
+    pools: &BTreeMap<String, pool::EffectivePool>,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
     let secret = |name: &str| {
@@ -170,7 +170,7 @@ fn dialback_secrets(
 }
 
 /// Objects that nothing carries: not an error, since files may hold partners alone.
-fn without_pool(world: &World) -> Option<Diagnostic> {
+fn without_pool(world: &NamespaceInputs) -> Option<Diagnostic> {
     let first = world.partners.first()?;
     let name = first.metadata.name.as_deref().unwrap_or_default();
     Some(Diagnostic {

@@ -14,10 +14,10 @@ use xmpp_edge_crds::{
 };
 
 use super::{
-    claims::{Claimant, Form, settle},
+    claims::{Claimant, Version, resolve_conflicts},
     diagnostic::{Diagnostic, Fault, Kind, ObjectRef, Severity},
     pool::OwnDomains,
-    world::{World, created},
+    world::{NamespaceInputs, created},
 };
 
 /// Where a partner without a port in `proxyFqdn` is dialled.
@@ -25,7 +25,7 @@ const DEFAULT_PORT: u16 = 5269;
 
 /// A partner that is in force, before a pool's defaults.
 #[derive(Clone, Debug)]
-pub struct InForce {
+pub struct EffectivePartner {
     partner: Partner,
     /// `spec.connectionLimit`; a kept form has only what it became in each pool.
     limit: Limit,
@@ -38,7 +38,7 @@ enum Limit {
     Kept,
 }
 
-impl InForce {
+impl EffectivePartner {
     /// The partner as the proxy of one pool is to know it.
     #[must_use]
     pub fn for_pool(
@@ -62,18 +62,18 @@ impl InForce {
 
 /// Compiles all partners of the namespace; the result is sorted by name and free of conflicts.
 pub fn compile(
-    world: &World,
+    world: &NamespaceInputs,
     own: &OwnDomains,
     last: &BTreeMap<String, EdgeConfig>,
     diagnostics: &mut Vec<Diagnostic>,
-) -> Vec<InForce> {
+) -> Vec<EffectivePartner> {
     let kept = kept_forms(own, last);
-    let mut objects: BTreeMap<String, Object> = BTreeMap::new();
+    let mut objects: BTreeMap<String, PartnerClaim> = BTreeMap::new();
     for partner in &world.partners {
-        let form = alone(partner, world, own);
+        let form = compile_one(partner, world, own);
         objects.insert(
             partner.name_any(),
-            Object {
+            PartnerClaim {
                 created: created(partner),
                 suspended: Some(partner.spec.suspended),
                 form,
@@ -85,7 +85,7 @@ pub fn compile(
             let form = Err(broken.fault.clone());
             objects.insert(
                 object.name.clone(),
-                Object {
+                PartnerClaim {
                     created: None,
                     suspended: broken.suspended,
                     form,
@@ -103,9 +103,9 @@ pub fn compile(
         })
         .collect();
     let mut in_force = Vec::new();
-    for ((name, object), settled) in objects.into_iter().zip(settle(&claimants)) {
+    for ((name, object), settled) in objects.into_iter().zip(resolve_conflicts(&claimants)) {
         let reference = ObjectRef::new(Kind::XmppFederatedPartner, &name);
-        let last_good = settled.form == Form::Kept;
+        let last_good = settled.form == Version::LastGood;
         match (&object.form, &settled.lost) {
             (Err(fault), _) => {
                 diagnostics.push(Diagnostic::rejected(reference, fault, last_good));
@@ -122,9 +122,9 @@ pub fn compile(
             (Ok(form), None) => say_accepted(&form.partner, reference, diagnostics),
         }
         let form = match settled.form {
-            Form::Wanted => object.form.ok(),
-            Form::Kept => kept.get(&name).cloned(),
-            Form::Out => None,
+            Version::Desired => object.form.ok(),
+            Version::LastGood => kept.get(&name).cloned(),
+            Version::Rejected => None,
         };
         if let Some(mut form) = form {
             form.partner.suspended = object.suspended.unwrap_or(form.partner.suspended);
@@ -134,10 +134,10 @@ pub fn compile(
     in_force
 }
 
-struct Object {
+struct PartnerClaim {
     created: Option<jiff::Timestamp>,
     suspended: Option<bool>,
-    form: Result<InForce, Fault>,
+    form: Result<EffectivePartner, Fault>,
 }
 
 fn domains(partner: &Partner) -> BTreeSet<DomainPattern> {
@@ -145,7 +145,10 @@ fn domains(partner: &Partner) -> BTreeSet<DomainPattern> {
 }
 
 /// What was compiled before, without domains that meanwhile became own ones.
-fn kept_forms(own: &OwnDomains, last: &BTreeMap<String, EdgeConfig>) -> BTreeMap<String, InForce> {
+fn kept_forms(
+    own: &OwnDomains,
+    last: &BTreeMap<String, EdgeConfig>,
+) -> BTreeMap<String, EffectivePartner> {
     let mut kept = BTreeMap::new();
     for partner in last.values().flat_map(|config| &config.partners) {
         if kept.contains_key(&partner.name) {
@@ -160,7 +163,7 @@ fn kept_forms(own: &OwnDomains, last: &BTreeMap<String, EdgeConfig>) -> BTreeMap
         if !partner.domains.is_empty() {
             kept.insert(
                 partner.name.clone(),
-                InForce {
+                EffectivePartner {
                     partner,
                     limit: Limit::Kept,
                 },
@@ -171,7 +174,11 @@ fn kept_forms(own: &OwnDomains, last: &BTreeMap<String, EdgeConfig>) -> BTreeMap
 }
 
 /// A partner as if it were the only one.
-fn alone(object: &XmppFederatedPartner, world: &World, own: &OwnDomains) -> Result<InForce, Fault> {
+fn compile_one(
+    object: &XmppFederatedPartner,
+    world: &NamespaceInputs,
+    own: &OwnDomains,
+) -> Result<EffectivePartner, Fault> {
     let spec = &object.spec;
     let mut domains = Vec::with_capacity(1 + spec.additional_domains.len());
     let primary = DomainName::parse(&spec.domain)
@@ -208,7 +215,7 @@ fn alone(object: &XmppFederatedPartner, world: &World, own: &OwnDomains) -> Resu
         .map(|reference| world.ca("spec.trust.caConfigMapRef", reference))
         .transpose()?;
     let limits = spec.limits.clone().unwrap_or_default();
-    Ok(InForce {
+    Ok(EffectivePartner {
         limit: spec.connection_limit.map_or(Limit::ThePools, Limit::Own),
         partner: Partner {
             name: object.name_any(),

@@ -10,7 +10,7 @@ use xmpp_edge_crds::edge_config::{EdgeConfig, OnKeyChange};
 const MAX_KEYS: usize = 32;
 
 /// Keys in hex by partner's name, each one a line, the oldest first: `data` of the ConfigMap.
-pub type Data = BTreeMap<String, String>;
+pub type PeerKeysData = BTreeMap<String, String>;
 
 /// Name of the ConfigMap that compiling reads for a pool.
 #[must_use]
@@ -21,7 +21,7 @@ pub fn name_of(pool: &str) -> String {
 /// Takes a key that a proxy of `config` saw; says whether it was new and is to be kept.
 ///
 /// With `Refuse` only a first key is taken: several may come before it is compiled in.
-pub fn learn(data: &mut Data, config: &EdgeConfig, partner: &str, key: &str) -> bool {
+pub fn learn(data: &mut PeerKeysData, config: &EdgeConfig, partner: &str, key: &str) -> bool {
     // Compiled in the order of their names.
     let place = config
         .partners

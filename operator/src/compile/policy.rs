@@ -12,22 +12,22 @@ use xmpp_edge_crds::{
 };
 
 use super::{
-    claims::{Claimant, Form, settle},
+    claims::{Claimant, Version, resolve_conflicts},
     diagnostic::{Diagnostic, Fault, Kind, ObjectRef, Severity},
     pool::OwnDomains,
-    world::{World, created, listed},
+    world::{NamespaceInputs, created, listed},
 };
 
 /// What only one policy can have.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Claim {
+enum PolicyClaim {
     Global,
     Site(String),
     User(BareJid),
     Domain(DomainName),
 }
 
-struct Object {
+struct PolicyObject {
     created: Option<jiff::Timestamp>,
     form: Result<AccessPolicy, Fault>,
     /// What may not be meant so.
@@ -36,7 +36,7 @@ struct Object {
 
 /// Compiles all policies of the namespace; the result is sorted by name and free of conflicts.
 pub fn compile(
-    world: &World,
+    world: &NamespaceInputs,
     own: &OwnDomains,
     last: &BTreeMap<String, EdgeConfig>,
     diagnostics: &mut Vec<Diagnostic>,
@@ -45,15 +45,15 @@ pub fn compile(
     for policy in last.values().flat_map(|config| &config.access.policies) {
         kept.entry(&policy.name).or_insert(policy);
     }
-    let mut objects: BTreeMap<String, Object> = BTreeMap::new();
+    let mut objects: BTreeMap<String, PolicyObject> = BTreeMap::new();
     for policy in &world.policies {
-        let form = alone(policy, world);
+        let form = compile_one(policy, world);
         let warnings = form
             .as_ref()
-            .map_or_else(|_| Vec::new(), |form| doubts(form, world, own));
+            .map_or_else(|_| Vec::new(), |form| warnings(form, world, own));
         objects.insert(
             policy.name_any(),
-            Object {
+            PolicyObject {
                 created: created(policy),
                 form,
                 warnings,
@@ -65,7 +65,7 @@ pub fn compile(
             let form = Err(broken.fault.clone());
             objects.insert(
                 object.name.clone(),
-                Object {
+                PolicyObject {
                     created: None,
                     form,
                     warnings: Vec::new(),
@@ -73,7 +73,7 @@ pub fn compile(
             );
         }
     }
-    let claimants: Vec<Claimant<Claim>> = objects
+    let claimants: Vec<Claimant<PolicyClaim>> = objects
         .iter()
         .map(|(name, object)| Claimant {
             name: name.clone(),
@@ -83,9 +83,9 @@ pub fn compile(
         })
         .collect();
     let mut in_force = Vec::new();
-    for ((name, object), settled) in objects.into_iter().zip(settle(&claimants)) {
+    for ((name, object), settled) in objects.into_iter().zip(resolve_conflicts(&claimants)) {
         let reference = ObjectRef::new(Kind::ExternalAccessPolicy, &name);
-        let last_good = settled.form == Form::Kept;
+        let last_good = settled.form == Version::LastGood;
         match (&object.form, &settled.lost) {
             (Err(fault), _) => {
                 diagnostics.push(Diagnostic::rejected(reference, fault, last_good));
@@ -103,48 +103,51 @@ pub fn compile(
             }
         }
         in_force.extend(match settled.form {
-            Form::Wanted => object.form.ok(),
-            Form::Kept => kept.get(name.as_str()).map(|form| (*form).clone()),
-            Form::Out => None,
+            Version::Desired => object.form.ok(),
+            Version::LastGood => kept.get(name.as_str()).map(|form| (*form).clone()),
+            Version::Rejected => None,
         });
     }
     in_force
 }
 
-fn conflict(claim: &Claim, winner: &str) -> String {
+fn conflict(claim: &PolicyClaim, winner: &str) -> String {
     let other = format!("ExternalAccessPolicy {winner:?}");
     match claim {
-        Claim::Global => {
+        PolicyClaim::Global => {
             format!("{other} is the Global policy already: there can be one, delete one of the two")
         }
-        Claim::Site(site) => format!(
+        PolicyClaim::Site(site) => format!(
             "{other} is the policy of site {site:?} already: there can be one, delete one of the two"
         ),
-        Claim::User(user) => {
+        PolicyClaim::User(user) => {
             format!("{other} grants {user} already: name the user in one of the two only")
         }
-        Claim::Domain(domain) => {
+        PolicyClaim::Domain(domain) => {
             format!("{other} grants *@{domain} already: name the domain in one of the two only")
         }
     }
 }
 
-fn claims(policy: &AccessPolicy) -> BTreeSet<Claim> {
+fn claims(policy: &AccessPolicy) -> BTreeSet<PolicyClaim> {
     match &policy.scope {
-        AccessScope::Global => [Claim::Global].into(),
-        AccessScope::Site(site) => [Claim::Site(site.clone())].into(),
+        AccessScope::Global => [PolicyClaim::Global].into(),
+        AccessScope::Site(site) => [PolicyClaim::Site(site.clone())].into(),
         AccessScope::User(granted) => granted
             .users
             .iter()
             .cloned()
-            .map(Claim::User)
-            .chain(granted.domains.iter().cloned().map(Claim::Domain))
+            .map(PolicyClaim::User)
+            .chain(granted.domains.iter().cloned().map(PolicyClaim::Domain))
             .collect(),
     }
 }
 
 /// A policy as if it were the only one.
-fn alone(object: &ExternalAccessPolicy, world: &World) -> Result<AccessPolicy, Fault> {
+fn compile_one(
+    object: &ExternalAccessPolicy,
+    world: &NamespaceInputs,
+) -> Result<AccessPolicy, Fault> {
     let spec = &object.spec;
     let scope = match spec.scope {
         PolicyScope::Global => AccessScope::Global,
@@ -167,7 +170,7 @@ fn alone(object: &ExternalAccessPolicy, world: &World) -> Result<AccessPolicy, F
     })
 }
 
-fn granted(object: &ExternalAccessPolicy, world: &World) -> Result<Granted, Fault> {
+fn granted(object: &ExternalAccessPolicy, world: &NamespaceInputs) -> Result<Granted, Fault> {
     let mut users = BTreeSet::new();
     let mut domains = BTreeSet::new();
     let mut grant = |text: &str, at: &dyn Fn() -> String| -> Result<(), Fault> {
@@ -216,8 +219,8 @@ fn granted(object: &ExternalAccessPolicy, world: &World) -> Result<Granted, Faul
 }
 
 /// What is valid and yet may not be meant so.
-fn doubts(policy: &AccessPolicy, world: &World, own: &OwnDomains) -> Vec<String> {
-    let mut doubts = Vec::new();
+fn warnings(policy: &AccessPolicy, world: &NamespaceInputs, own: &OwnDomains) -> Vec<String> {
+    let mut warnings = Vec::new();
     if let Some(partners) = &policy.partners {
         let known = |name: &str| {
             world
@@ -231,14 +234,14 @@ fn doubts(policy: &AccessPolicy, world: &World, own: &OwnDomains) -> Vec<String>
         };
         let missing: Vec<&String> = partners.iter().filter(|name| !known(name)).collect();
         if !missing.is_empty() {
-            doubts.push(format!(
+            warnings.push(format!(
                 "spec.partners names what does not exist (these are names of XmppFederatedPartner objects, not domains): {}; correct them, or create these partners",
                 listed(missing)
             ));
         }
     }
     if policy.enable_xmpp_access && !policy.enable_federation_access {
-        doubts.push(
+        warnings.push(
             "enableXmppAccess has no effect without enableFederationAccess: set both, or neither"
                 .to_owned(),
         );
@@ -246,14 +249,14 @@ fn doubts(policy: &AccessPolicy, world: &World, own: &OwnDomains) -> Vec<String>
     if policy.enable_public_cloud_access
         && !(policy.enable_xmpp_access && policy.enable_federation_access)
     {
-        doubts.push(
+        warnings.push(
             "enablePublicCloudAccess has no effect without enableFederationAccess and enableXmppAccess: set all three, or leave it out"
                 .to_owned(),
         );
     }
     match &policy.scope {
         AccessScope::Site(site) if !own.is_empty() && !own.has_site(site) => {
-            doubts.push(format!(
+            warnings.push(format!(
                 "no EdgePool has the site {site:?}, so that the policy is nobody's: correct spec.site here or in a pool"
             ));
         }
@@ -267,7 +270,7 @@ fn doubts(policy: &AccessPolicy, world: &World, own: &OwnDomains) -> Vec<String>
                 .map(DomainName::as_str)
                 .collect::<BTreeSet<_>>();
             if !foreign.is_empty() {
-                doubts.push(format!(
+                warnings.push(format!(
                     "grants users of domains that no EdgePool serves: {}; correct them, or add the domains to a pool",
                     listed(foreign)
                 ));
@@ -275,5 +278,5 @@ fn doubts(policy: &AccessPolicy, world: &World, own: &OwnDomains) -> Vec<String>
         }
         _ => {}
     }
-    doubts
+    warnings
 }

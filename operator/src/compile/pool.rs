@@ -17,7 +17,7 @@ use crate::dns::records;
 
 use super::{
     diagnostic::{Diagnostic, Fault, Kind, ObjectRef, Severity},
-    world::World,
+    world::NamespaceInputs,
 };
 
 /// Zone of the names that the DNS view gives the internal listeners; it exists nowhere else.
@@ -28,7 +28,7 @@ const WITHDRAWAL_SECONDS: u32 = 10;
 
 /// A pool that is in force.
 #[derive(Clone, Debug)]
-pub struct InForce {
+pub struct EffectivePool {
     /// Its document, still without partners, access and edges; generation 0.
     pub config: EdgeConfig,
     /// As the DNS view publishes it; also its rank among the pools of a domain.
@@ -50,17 +50,17 @@ pub enum ContactStore {
 
 /// Compiles all pools of the namespace; the result is sorted by name.
 pub fn compile(
-    world: &World,
+    world: &NamespaceInputs,
     last: &BTreeMap<String, EdgeConfig>,
     diagnostics: &mut Vec<Diagnostic>,
-) -> BTreeMap<String, InForce> {
+) -> BTreeMap<String, EffectivePool> {
     let mut in_force = BTreeMap::new();
     for pool in &world.pools {
         let name = pool.name_any();
         let object = ObjectRef::new(Kind::EdgePool, &name);
-        match alone(pool, world) {
+        match compile_one(pool, world) {
             Ok(form) => {
-                diagnostics.push(said_of(&pool.spec, object));
+                diagnostics.push(accepted_diagnostic(&pool.spec, object));
                 in_force.insert(name, form);
             }
             Err(fault) => {
@@ -89,7 +89,7 @@ pub fn compile(
 }
 
 /// A pool as last compiled, with its kill switch as it stands now.
-fn kept(last: &EdgeConfig, suspended: Option<bool>) -> Option<InForce> {
+fn kept(last: &EdgeConfig, suspended: Option<bool>) -> Option<EffectivePool> {
     let edge = last
         .edges
         .iter()
@@ -97,7 +97,7 @@ fn kept(last: &EdgeConfig, suspended: Option<bool>) -> Option<InForce> {
         .clone();
     let mut config = last.clone();
     config.suspended = suspended.unwrap_or(last.suspended);
-    Some(InForce {
+    Some(EffectivePool {
         config,
         edge,
         contacts: ContactStore::Kept(last.contacts),
@@ -117,7 +117,7 @@ fn own_domains(at: &str, texts: &[String]) -> Result<Vec<DomainName>, Fault> {
         .collect()
 }
 
-fn alone(object: &EdgePool, world: &World) -> Result<InForce, Fault> {
+fn compile_one(object: &EdgePool, world: &NamespaceInputs) -> Result<EffectivePool, Fault> {
     let spec = &object.spec;
     let name = object.name_any();
     let invalid = |message: String| Fault::new(Reason::Invalid, message);
@@ -217,14 +217,18 @@ fn alone(object: &EdgePool, world: &World) -> Result<InForce, Fault> {
             Contacts::Embedded
         },
     };
-    Ok(InForce {
+    Ok(EffectivePool {
         config,
         edge,
         contacts,
     })
 }
 
-fn gateways(spec: &PoolSpec, own: &[DomainName], world: &World) -> Result<Vec<Gateway>, Fault> {
+fn gateways(
+    spec: &PoolSpec,
+    own: &[DomainName],
+    world: &NamespaceInputs,
+) -> Result<Vec<Gateway>, Fault> {
     let mut served: BTreeMap<DomainName, usize> = BTreeMap::new();
     let mut gateways = Vec::with_capacity(spec.gateways.len());
     for (index, gateway) in spec.gateways.iter().enumerate() {
@@ -296,7 +300,7 @@ fn gateways(spec: &PoolSpec, own: &[DomainName], world: &World) -> Result<Vec<Ga
 }
 
 /// `Accepted=True`, and what a gateway's or the records' settings mean.
-fn said_of(spec: &PoolSpec, object: ObjectRef) -> Diagnostic {
+fn accepted_diagnostic(spec: &PoolSpec, object: ObjectRef) -> Diagnostic {
     let plaintext: Vec<&str> = spec
         .gateways
         .iter()
@@ -329,8 +333,8 @@ pub struct OwnDomains {
 
 impl OwnDomains {
     #[must_use]
-    pub fn of(pools: &BTreeMap<String, InForce>) -> Self {
-        let mut ranked: Vec<&InForce> = pools.values().collect();
+    pub fn of(pools: &BTreeMap<String, EffectivePool>) -> Self {
+        let mut ranked: Vec<&EffectivePool> = pools.values().collect();
         ranked.sort_by_key(|pool| (pool.edge.priority, pool.config.pool.clone()));
         let mut own = Self::default();
         for pool in ranked {
@@ -431,8 +435,8 @@ impl OwnDomains {
 /// the same on every replica, and in every pool of a domain.
 #[must_use]
 pub fn contacts_not_shared(
-    pool: &InForce,
-    pools: &BTreeMap<String, InForce>,
+    pool: &EffectivePool,
+    pools: &BTreeMap<String, EffectivePool>,
     own: &OwnDomains,
 ) -> Option<String> {
     let name = &pool.config.pool;

@@ -14,21 +14,21 @@ use xmpp_edge_crds::kinds::{
 };
 
 use super::diagnostic::{Fault, ObjectRef};
-use crate::secrets::store::Material;
+use crate::secrets::store::SecretData;
 
 /// One namespace.
 #[derive(Clone, Default)]
-pub struct World {
+pub struct NamespaceInputs {
     pub namespace: String,
     pub pools: Vec<EdgePool>,
     pub partners: Vec<XmppFederatedPartner>,
     pub policies: Vec<ExternalAccessPolicy>,
     /// Objects that are there but cannot be read as their kind: what was compiled of them stays.
-    pub broken: BTreeMap<ObjectRef, Broken>,
+    pub broken: BTreeMap<ObjectRef, Undecodable>,
     /// `data` of each ConfigMap.
     pub config_maps: BTreeMap<String, BTreeMap<String, String>>,
     /// `data` of each Secret that was read.
-    pub secrets: BTreeMap<String, Material>,
+    pub secrets: BTreeMap<String, SecretData>,
     /// Where inside servers find each pool's internal listener.
     pub inside: BTreeMap<String, Vec<IpAddr>>,
     /// Whether one process is all there is of a pool, whatever `spec.replicas` says (standalone).
@@ -37,13 +37,13 @@ pub struct World {
 
 /// An object whose spec cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Broken {
+pub struct Undecodable {
     /// Its kill switch, where that alone can be read: it always takes effect.
     pub suspended: Option<bool>,
     pub fault: Fault,
 }
 
-impl World {
+impl NamespaceInputs {
     /// The text that a reference means.
     ///
     /// # Errors

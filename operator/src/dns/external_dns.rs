@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    rrset::{Data, Kind, Name},
-    wanted::{Place, Standing, Wanted},
+    rrset::{Name, RecordData, RecordKind},
+    wanted::{Availability, DesiredRecords, RecordGroup},
 };
 
 /// Of the kind.
@@ -21,14 +21,14 @@ pub const KIND: &str = "DNSEndpoint";
 
 /// A pool as external-dns is to publish it.
 #[derive(Clone, Debug)]
-pub struct Pool<'a> {
+pub struct PoolEndpoint<'a> {
     /// Name of the object.
     pub name: &'a str,
     /// `spec.route.priority`: the lowest is the most preferred, then the name.
     pub priority: u16,
     /// `spec.dns.externalDns.ttl`, seconds.
     pub ttl: u32,
-    pub wanted: &'a Wanted,
+    pub wanted: &'a DesiredRecords,
 }
 
 /// One DNSEndpoint; where it is and whose is the caller's to add.
@@ -66,9 +66,12 @@ pub struct Endpoint {
 /// objects as they are now the most preferred that is only unready. `now` are the `spec`s of the
 /// namespace's objects.
 #[must_use]
-pub fn published<'a>(pools: &[Pool<'a>], now: &[EndpointSpec]) -> BTreeSet<(&'a str, Place)> {
+pub fn published<'a>(
+    pools: &[PoolEndpoint<'a>],
+    now: &[EndpointSpec],
+) -> BTreeSet<(&'a str, RecordGroup)> {
     let mut published = BTreeSet::new();
-    let places: BTreeSet<&Place> = pools
+    let places: BTreeSet<&RecordGroup> = pools
         .iter()
         .flat_map(|pool| pool.wanted.places.keys())
         .collect();
@@ -78,11 +81,11 @@ pub fn published<'a>(pools: &[Pool<'a>], now: &[EndpointSpec]) -> BTreeSet<(&'a 
                 .iter()
                 .filter(move |pool| pool.wanted.places.contains_key(place))
         };
-        let serving = || of_place().filter(|pool| pool.wanted.standing == Standing::Serving);
+        let serving = || of_place().filter(|pool| pool.wanted.standing == Availability::Serving);
         published.extend(serving().map(|pool| (pool.name, place.clone())));
         if serving().next().is_none() {
             let last = of_place()
-                .filter(|pool| pool.wanted.standing == Standing::Unready)
+                .filter(|pool| pool.wanted.standing == Availability::Unready)
                 .filter(|pool| is_in(pool, place, now))
                 .min_by_key(|pool| (pool.priority, pool.name));
             published.extend(last.map(|pool| (pool.name, place.clone())));
@@ -92,10 +95,10 @@ pub fn published<'a>(pools: &[Pool<'a>], now: &[EndpointSpec]) -> BTreeSet<(&'a 
 }
 
 /// Whether some record of the pool at this place is in the objects as they are.
-fn is_in(pool: &Pool<'_>, place: &Place, now: &[EndpointSpec]) -> bool {
-    let target = |data: &Data| match data {
+fn is_in(pool: &PoolEndpoint<'_>, place: &RecordGroup, now: &[EndpointSpec]) -> bool {
+    let target = |data: &RecordData| match data {
         // Priority, weight and port may have been edited since.
-        Data::Srv { target, .. } => format!(" {target}"),
+        RecordData::Srv { target, .. } => format!(" {target}"),
         other => target_of(other),
     };
     pool.wanted.places[place].iter().any(|(name, wanted)| {
@@ -109,10 +112,10 @@ fn is_in(pool: &Pool<'_>, place: &Place, now: &[EndpointSpec]) -> bool {
 /// The objects of a namespace: all that there should be. `now` as in [`published`]; an object that
 /// is there and not among these is to be deleted.
 #[must_use]
-pub fn objects(pools: &[Pool<'_>], now: &[EndpointSpec]) -> Vec<DnsEndpoint> {
+pub fn objects(pools: &[PoolEndpoint<'_>], now: &[EndpointSpec]) -> Vec<DnsEndpoint> {
     let published = published(pools, now);
     let mut objects: BTreeMap<String, DnsEndpoint> = BTreeMap::new();
-    let mut ordered: Vec<&Pool<'_>> = pools.iter().collect();
+    let mut ordered: Vec<&PoolEndpoint<'_>> = pools.iter().collect();
     ordered.sort_by_key(|pool| (pool.priority, pool.name));
     for pool in ordered {
         for (place, records) in &pool.wanted.places {
@@ -150,7 +153,7 @@ pub fn objects(pools: &[Pool<'_>], now: &[EndpointSpec]) -> Vec<DnsEndpoint> {
     objects
 }
 
-fn add(spec: &mut EndpointSpec, name: &Name, data: &Data, ttl: u32) {
+fn add(spec: &mut EndpointSpec, name: &Name, data: &RecordData, ttl: u32) {
     let (dns_name, record_type) = (dns_name(name), record_type(data.kind()));
     let here = spec
         .endpoints
@@ -171,17 +174,17 @@ fn dns_name(name: &Name) -> String {
     name.to_ascii().trim_end_matches('.').to_owned()
 }
 
-fn record_type(kind: Kind) -> &'static str {
+fn record_type(kind: RecordKind) -> &'static str {
     match kind {
-        Kind::Srv => "SRV",
-        Kind::Txt => "TXT",
-        Kind::A => "A",
-        Kind::Aaaa => "AAAA",
+        RecordKind::Srv => "SRV",
+        RecordKind::Txt => "TXT",
+        RecordKind::A => "A",
+        RecordKind::Aaaa => "AAAA",
     }
 }
 
 /// A record's data without its type; an SRV target keeps its last dot, which external-dns demands.
-fn target_of(data: &Data) -> String {
+fn target_of(data: &RecordData) -> String {
     let text = data.to_string();
     text.split_once(' ')
         .map_or(text.clone(), |(_, rest)| rest.to_owned())
@@ -211,7 +214,7 @@ mod tests {
     use super::*;
     use crate::dns::wanted::Addresses;
 
-    fn wanted(fqdn: &str, priority: u16, standing: Standing, ip: &str) -> Wanted {
+    fn wanted(fqdn: &str, priority: u16, standing: Availability, ip: &str) -> DesiredRecords {
         let spec = serde_json::from_value(serde_json::json!({
             "site": "hq", "domains": ["org.example"], "accessEdge": { "fqdn": fqdn },
             "route": { "priority": priority },
@@ -219,7 +222,7 @@ mod tests {
             "certificate": { "selfSigned": {} },
         }))
         .unwrap();
-        Wanted::new(
+        DesiredRecords::new(
             &spec,
             standing,
             &Addresses::Known(vec![ip.parse().unwrap()]),
@@ -228,17 +231,17 @@ mod tests {
     }
 
     /// Objects of two pools with these standings, over those that are there.
-    fn two(standings: [Standing; 2], now: &[DnsEndpoint]) -> Vec<DnsEndpoint> {
+    fn two(standings: [Availability; 2], now: &[DnsEndpoint]) -> Vec<DnsEndpoint> {
         let one = wanted("a.edge.example", 10, standings[0], "192.0.2.1");
         let two = wanted("b.edge.example", 20, standings[1], "2001:db8::2");
         let pools = [
-            Pool {
+            PoolEndpoint {
                 name: "b",
                 priority: 20,
                 ttl: 300,
                 wanted: &two,
             },
-            Pool {
+            PoolEndpoint {
                 name: "a",
                 priority: 10,
                 ttl: 60,
@@ -251,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_domain_is_one_object_of_all_pools_with_the_ttl_of_the_most_preferred() {
-        let objects = two([Standing::Serving; 2], &[]);
+        let objects = two([Availability::Serving; 2], &[]);
         let names: Vec<&str> = objects.iter().map(|object| object.name.as_str()).collect();
         assert_eq!(
             names,
@@ -284,7 +287,7 @@ mod tests {
 
     #[test]
     fn of_pools_that_are_all_unready_the_most_preferred_that_was_published_stays() {
-        use Standing::{Out, Serving, Unready};
+        use Availability::{OutOfService, Serving, Unready};
         let targets = |objects: &[DnsEndpoint]| -> Vec<String> {
             let srv = objects.iter().flat_map(|object| &object.spec.endpoints);
             let srv = srv.filter(|endpoint| endpoint.record_type == "SRV");
@@ -296,10 +299,10 @@ mod tests {
         for (before, after, expected) in [
             ([Serving, Serving], [Unready, Serving], vec![b]),
             ([Serving, Serving], [Unready, Unready], vec![a]),
-            ([Out, Serving], [Unready, Unready], vec![b]),
-            ([Serving, Serving], [Out, Unready], vec![b]),
-            ([Serving, Serving], [Out, Out], vec![]),
-            ([Out, Out], [Unready, Unready], vec![]),
+            ([OutOfService, Serving], [Unready, Unready], vec![b]),
+            ([Serving, Serving], [OutOfService, Unready], vec![b]),
+            ([Serving, Serving], [OutOfService, OutOfService], vec![]),
+            ([OutOfService, OutOfService], [Unready, Unready], vec![]),
         ] {
             let now = two(before, &[]);
             let then = two(after, &now);

@@ -12,7 +12,7 @@ use super::{
     error::DnsError,
     rrset::{Name, name},
 };
-use crate::secrets::store::{Material, text};
+use crate::secrets::store::{SecretData, text};
 
 /// Seconds that clocks may differ (RFC 8945 section 10).
 pub const FUDGE: u16 = 300;
@@ -38,7 +38,7 @@ impl TsigKey {
     /// [`DnsError::KeyMissing`], [`DnsError::KeyInvalid`].
     pub fn read(
         secret: &str,
-        material: Option<&Material>,
+        material: Option<&SecretData>,
         algorithm: TsigAlgorithm,
     ) -> Result<Self, DnsError> {
         let material = material.ok_or_else(|| DnsError::KeyMissing {
@@ -102,7 +102,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn material(pairs: &[(&str, &str)]) -> Material {
+    fn material(pairs: &[(&str, &str)]) -> SecretData {
         pairs
             .iter()
             .map(|(key, value)| ((*key).to_owned(), Zeroizing::new(value.as_bytes().to_vec())))

@@ -9,7 +9,7 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
-use super::rrset::Data;
+use super::rrset::RecordData;
 
 /// First string of a marker; a later form gets another number, and is foreign to this one.
 const FORM: &str = "xmpp-edge=1";
@@ -44,13 +44,13 @@ impl fmt::Display for OwnerId {
 
 /// One pool of one operator: in whose name records are published.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Claim {
+pub struct RecordOwner {
     pub owner: OwnerId,
     pub namespace: String,
     pub pool: String,
 }
 
-impl fmt::Display for Claim {
+impl fmt::Display for RecordOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}/{}", self.owner, self.namespace, self.pool)
     }
@@ -59,14 +59,14 @@ impl fmt::Display for Claim {
 /// A TXT record that says whose another record at the same name is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Marker {
-    pub claim: Claim,
+    pub claim: RecordOwner,
     /// Text of the record, in lower case.
     record: String,
 }
 
 impl Marker {
     #[must_use]
-    pub fn new(claim: &Claim, record: &Data) -> Self {
+    pub fn new(claim: &RecordOwner, record: &RecordData) -> Self {
         Self {
             claim: claim.clone(),
             record: record.to_string().to_ascii_lowercase(),
@@ -75,8 +75,8 @@ impl Marker {
 
     /// Reads a marker; `None` where the record is something else.
     #[must_use]
-    pub fn read(data: &Data) -> Option<Self> {
-        let Data::Txt(strings) = data else {
+    pub fn read(data: &RecordData) -> Option<Self> {
+        let RecordData::Txt(strings) = data else {
             return None;
         };
         let [form, owner, pool, record @ ..] = strings.as_slice() else {
@@ -89,7 +89,7 @@ impl Marker {
         let owner = text(owner)?.strip_prefix("owner=")?.parse().ok()?;
         let (namespace, pool) = text(pool)?.strip_prefix("pool=")?.split_once('/')?;
         Some(Self {
-            claim: Claim {
+            claim: RecordOwner {
                 owner,
                 namespace: namespace.to_owned(),
                 pool: pool.to_owned(),
@@ -100,14 +100,14 @@ impl Marker {
 
     /// Whether it speaks of `data`.
     #[must_use]
-    pub fn marks(&self, data: &Data) -> bool {
+    pub fn marks(&self, data: &RecordData) -> bool {
         self.record == data.to_string().to_ascii_lowercase()
     }
 
     /// As a record.
     #[must_use]
-    pub fn data(&self) -> Data {
-        let Claim {
+    pub fn data(&self) -> RecordData {
+        let RecordOwner {
             owner,
             namespace,
             pool,
@@ -120,19 +120,22 @@ impl Marker {
             format!("pool={namespace}/{pool}").into(),
         ];
         strings.extend(self.record.as_bytes().chunks(255).map(<[u8]>::to_vec));
-        Data::Txt(strings)
+        RecordData::Txt(strings)
     }
 }
 
 /// The markers among TXT records, each with the record that holds it.
-pub fn among<'a>(txt: impl IntoIterator<Item = &'a Data>) -> Vec<(&'a Data, Marker)> {
+pub fn among<'a>(txt: impl IntoIterator<Item = &'a RecordData>) -> Vec<(&'a RecordData, Marker)> {
     txt.into_iter()
         .filter_map(|data| Marker::read(data).map(|marker| (data, marker)))
         .collect()
 }
 
 /// Who marks `data`.
-pub fn claimants<'a>(markers: &'a [(&Data, Marker)], data: &Data) -> BTreeSet<&'a Claim> {
+pub fn claimants<'a>(
+    markers: &'a [(&RecordData, Marker)],
+    data: &RecordData,
+) -> BTreeSet<&'a RecordOwner> {
     markers
         .iter()
         .filter(|(_, marker)| marker.marks(data))
@@ -146,16 +149,16 @@ mod tests {
     use super::*;
     use crate::dns::rrset::name;
 
-    fn claim() -> Claim {
-        Claim {
+    fn claim() -> RecordOwner {
+        RecordOwner {
             owner: "site-1".parse().unwrap(),
             namespace: "org".to_owned(),
             pool: "hq".to_owned(),
         }
     }
 
-    fn srv(target: &str) -> Data {
-        Data::Srv {
+    fn srv(target: &str) -> RecordData {
+        RecordData::Srv {
             priority: 65535,
             weight: 65535,
             port: 65535,
@@ -169,11 +172,11 @@ mod tests {
         let longest = format!("{label}.{label}.{label}.{}", "b".repeat(61));
         for target in ["edge.example", &longest] {
             let marker = Marker::new(&claim(), &srv(target));
-            let Data::Txt(strings) = marker.data() else {
+            let RecordData::Txt(strings) = marker.data() else {
                 panic!("a marker is TXT")
             };
             assert!(strings.iter().all(|string| string.len() <= 255));
-            let read = Marker::read(&Data::Txt(strings)).unwrap();
+            let read = Marker::read(&RecordData::Txt(strings)).unwrap();
             assert_eq!(read, marker);
             assert!(read.marks(&srv(&target.to_uppercase())));
             assert!(!read.marks(&srv("other.example")));
@@ -191,7 +194,7 @@ mod tests {
             vec!["xmpp-edge=1", "owner=a", "pool=b", "A 192.0.2.1"],
             vec!["xmpp-edge=1", "pool=b/c", "owner=a", "A 192.0.2.1"],
         ] {
-            let data = Data::Txt(strings.iter().map(|s| s.as_bytes().to_vec()).collect());
+            let data = RecordData::Txt(strings.iter().map(|s| s.as_bytes().to_vec()).collect());
             assert_eq!(Marker::read(&data), None, "{strings:?}");
         }
     }

@@ -16,7 +16,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::Report;
+use super::DnsReport;
 
 /// Prefix of every metric of the operator, in standalone too.
 pub const PREFIX: &str = "xmpp_edge_operator";
@@ -32,7 +32,7 @@ struct OfDomain {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Failure {
+struct DnsFailure {
     namespace: String,
     pool: String,
     reason: String,
@@ -46,7 +46,7 @@ type Domains = BTreeMap<(String, String), BTreeSet<String>>;
 pub struct DnsMetrics {
     published: Family<OfDomain, Gauge>,
     last_success: Family<OfDomain, Gauge<i64, AtomicI64>>,
-    failures: Family<Failure, Counter>,
+    failures: Family<DnsFailure, Counter>,
     measured: Arc<Mutex<Domains>>,
 }
 
@@ -71,7 +71,7 @@ impl DnsMetrics {
     }
 
     /// Counts what came of publishing a pool.
-    pub fn count(&self, namespace: &str, pool: &str, report: &Report) {
+    pub fn count(&self, namespace: &str, pool: &str, report: &DnsReport) {
         let mut measured = BTreeSet::new();
         for (domain, right) in report.answered() {
             let of = of_domain(namespace, pool, domain);
@@ -90,7 +90,7 @@ impl DnsMetrics {
     }
 
     /// The failures alone: of a pool that is on its way out.
-    pub fn count_failures(&self, namespace: &str, pool: &str, report: &Report) {
+    pub fn count_failures(&self, namespace: &str, pool: &str, report: &DnsReport) {
         for error in report.errors() {
             self.fail(namespace, pool, &error.reason().to_string());
         }
@@ -117,7 +117,7 @@ impl DnsMetrics {
     }
 
     fn fail(&self, namespace: &str, pool: &str, reason: &str) {
-        let of = Failure {
+        let of = DnsFailure {
             namespace: namespace.to_owned(),
             pool: pool.to_owned(),
             reason: reason.to_owned(),
@@ -138,7 +138,7 @@ fn of_domain(namespace: &str, pool: &str, domain: &str) -> OfDomain {
 pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::dns::{DnsError, Place, PlaceState, Standing};
+    use crate::dns::{Availability, DnsError, RecordGroup, RecordGroupState};
 
     fn text(metrics: &DnsMetrics) -> String {
         let mut registry = Registry::with_prefix(PREFIX);
@@ -149,20 +149,20 @@ pub(crate) mod tests {
     }
 
     /// Domains, and whether all is well with each.
-    pub(crate) fn report(places: &[(&str, bool)]) -> Report {
+    pub(crate) fn report(places: &[(&str, bool)]) -> DnsReport {
         let error = DnsError::KeyMissing {
             secret: "tsig".to_owned(),
         };
         let places = places.iter().map(|(domain, well)| {
             let outcome = if *well {
-                Ok(PlaceState::Withdrawn)
+                Ok(RecordGroupState::Withdrawn)
             } else {
                 Err(error.clone())
             };
-            (Place::Domain((*domain).to_owned()), outcome)
+            (RecordGroup::Domain((*domain).to_owned()), outcome)
         });
-        Report {
-            standing: Standing::Out,
+        DnsReport {
+            standing: Availability::OutOfService,
             address_pending: false,
             places: places.collect(),
             key_fault: None,

@@ -24,8 +24,8 @@ mod wire;
 
 pub use addresses::LoadBalancer;
 pub use error::DnsError;
-pub use marker::{Claim, OwnerId};
+pub use marker::{OwnerId, RecordOwner};
 pub use metrics::DnsMetrics;
-pub use report::{Condition, PlaceState, Report};
-pub use rfc2136::{Memory, Publisher, Settings};
-pub use wanted::{Addresses, Place, Standing, Wanted};
+pub use report::{DnsCondition, DnsReport, RecordGroupState};
+pub use rfc2136::{DnsMemory, Publisher, UpdateSettings};
+pub use wanted::{Addresses, Availability, DesiredRecords, RecordGroup};

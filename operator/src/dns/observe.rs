@@ -12,9 +12,9 @@ use hickory_resolver::{
 
 use super::{
     error::DnsError,
-    report::{PlaceState, Report},
-    rrset::{Data, Name},
-    wanted::{Place, Records, Standing, Wanted},
+    report::{DnsReport, RecordGroupState},
+    rrset::{Name, RecordData},
+    wanted::{Availability, DesiredRecords, RecordGroup, Records},
     wire,
 };
 
@@ -74,7 +74,7 @@ impl Observer {
 
     /// Compares what is answered with what is wanted. `published` says which places the pool is
     /// meant to be published at now ([`external_dns::published`](super::external_dns::published)).
-    pub async fn look(&self, wanted: &Wanted, published: bool) -> Report {
+    pub async fn look(&self, wanted: &DesiredRecords, published: bool) -> DnsReport {
         let mut places = Vec::new();
         for (place, records) in &wanted.places {
             let outcome = self
@@ -82,7 +82,7 @@ impl Observer {
                 .await;
             places.push((place.clone(), outcome));
         }
-        Report {
+        DnsReport {
             standing: wanted.standing,
             address_pending: wanted.address_pending,
             places,
@@ -92,14 +92,14 @@ impl Observer {
 
     async fn at_place(
         &self,
-        place: &Place,
+        place: &RecordGroup,
         records: &Records,
-        standing: Standing,
+        standing: Availability,
         published: bool,
-    ) -> Result<PlaceState, DnsError> {
+    ) -> Result<RecordGroupState, DnsError> {
         let mut there = false;
         for (name, wanted) in records {
-            let kinds: BTreeSet<_> = wanted.iter().map(Data::kind).collect();
+            let kinds: BTreeSet<_> = wanted.iter().map(RecordData::kind).collect();
             for kind in kinds {
                 let answered = self.answered(name, kind).await?;
                 for data in wanted.iter().filter(|data| data.kind() == kind) {
@@ -115,19 +115,19 @@ impl Observer {
             }
         }
         Ok(match (there, standing) {
-            (false, _) => PlaceState::Withdrawn,
-            (true, Standing::Unready) if matches!(place, Place::Domain(_)) => {
-                PlaceState::KeptAsLast
+            (false, _) => RecordGroupState::Withdrawn,
+            (true, Availability::Unready) if matches!(place, RecordGroup::Domain(_)) => {
+                RecordGroupState::KeptAsLast
             }
-            (true, _) => PlaceState::Published,
+            (true, _) => RecordGroupState::Published,
         })
     }
 
     async fn answered(
         &self,
         name: &Name,
-        kind: super::rrset::Kind,
-    ) -> Result<BTreeSet<Data>, DnsError> {
+        kind: super::rrset::RecordKind,
+    ) -> Result<BTreeSet<RecordData>, DnsError> {
         match self
             .lookups
             .lookup(name.clone(), wire::record_type(kind))

@@ -6,8 +6,8 @@ use xmpp_edge_crds::kinds::conditions::Reason;
 
 use super::{
     error::DnsError,
-    plan::Settled,
-    wanted::{Place, Standing, Wanted},
+    plan::PlanResult,
+    wanted::{Availability, DesiredRecords, RecordGroup},
 };
 
 /// How long until a pool that is published is to be looked at again: load balancers' names change
@@ -18,7 +18,7 @@ const LOOK_SOON: Duration = Duration::from_secs(5);
 
 /// What DNS holds of a pool at one place; asked after the last update.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PlaceState {
+pub enum RecordGroupState {
     Published,
     /// Withdrawn, or never there.
     Withdrawn,
@@ -30,24 +30,24 @@ pub enum PlaceState {
 
 /// The outcome at each place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    pub standing: Standing,
+pub struct DnsReport {
+    pub standing: Availability,
     pub address_pending: bool,
-    pub places: Vec<(Place, Result<PlaceState, DnsError>)>,
+    pub places: Vec<(RecordGroup, Result<RecordGroupState, DnsError>)>,
     /// The Secret cannot be used now; what was done was done with the key last read.
     pub key_fault: Option<DnsError>,
 }
 
 /// `DnsPublished`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Condition {
+pub struct DnsCondition {
     pub status: bool,
     pub reason: Reason,
     pub message: String,
 }
 
-impl PlaceState {
-    pub(super) fn of(settled: &Settled) -> Self {
+impl RecordGroupState {
+    pub(super) fn of(settled: &PlanResult) -> Self {
         match settled {
             settled if settled.kept_as_last => Self::KeptAsLast,
             settled if settled.published => Self::Published,
@@ -63,15 +63,15 @@ impl PlaceState {
     }
 }
 
-impl Report {
+impl DnsReport {
     /// Every place, of `wanted` and of `more`, with the same error.
     #[must_use]
     pub fn failed<'a>(
-        wanted: &'a Wanted,
-        more: impl Iterator<Item = &'a Place>,
+        wanted: &'a DesiredRecords,
+        more: impl Iterator<Item = &'a RecordGroup>,
         error: &DnsError,
     ) -> Self {
-        let places: BTreeSet<&Place> = wanted.places.keys().chain(more).collect();
+        let places: BTreeSet<&RecordGroup> = wanted.places.keys().chain(more).collect();
         Self {
             standing: wanted.standing,
             address_pending: wanted.address_pending,
@@ -107,7 +107,7 @@ impl Report {
     #[must_use]
     pub fn published(&self) -> Vec<(&str, bool)> {
         let domains = self.places.iter().filter_map(|(place, outcome)| {
-            let Place::Domain(domain) = place else {
+            let RecordGroup::Domain(domain) = place else {
                 return None;
             };
             let state = outcome.as_ref().ok()?;
@@ -120,9 +120,9 @@ impl Report {
     /// metric `dns_published`.
     #[must_use]
     pub fn answered(&self) -> Vec<(&str, bool)> {
-        let waits = self.address_pending && self.standing != Standing::Out;
+        let waits = self.address_pending && self.standing != Availability::OutOfService;
         let domains = self.places.iter().filter_map(|(place, outcome)| {
-            let Place::Domain(domain) = place else {
+            let RecordGroup::Domain(domain) = place else {
                 return None;
             };
             Some((domain.as_str(), outcome.is_ok() && !waits))
@@ -136,7 +136,7 @@ impl Report {
         let kept = self
             .places
             .iter()
-            .any(|(_, outcome)| matches!(outcome, Ok(PlaceState::KeptAsLast)));
+            .any(|(_, outcome)| matches!(outcome, Ok(RecordGroupState::KeptAsLast)));
         if kept || !self.is_good() {
             LOOK_SOON
         } else {
@@ -146,7 +146,7 @@ impl Report {
 
     /// `DnsPublished`: true where DNS answers what it should, which for a withdrawn pool is nothing.
     #[must_use]
-    pub fn condition(&self) -> Condition {
+    pub fn condition(&self) -> DnsCondition {
         let errors = self.errors();
         if let Some(first) = errors.first() {
             let failed: BTreeSet<&str> = self
@@ -162,20 +162,20 @@ impl Report {
                 let failed = crate::compile::world::listed(failed);
                 message = format!("{message}; concerns {failed}");
             }
-            return Condition {
+            return DnsCondition {
                 status: false,
                 reason: first.reason(),
                 message,
             };
         }
-        if self.address_pending && self.standing != Standing::Out {
-            return Condition {
+        if self.address_pending && self.standing != Availability::OutOfService {
+            return DnsCondition {
                 status: false,
                 reason: Reason::AddressPending,
                 message: "no address for accessEdge.fqdn is known: set spec.accessEdge.addresses, or wait for the load balancer".to_owned(),
             };
         }
-        Condition {
+        DnsCondition {
             status: true,
             reason: Reason::Published,
             message: self.good_message(),
@@ -183,7 +183,7 @@ impl Report {
     }
 
     fn good_message(&self) -> String {
-        let of = |state: &PlaceState| {
+        let of = |state: &RecordGroupState| {
             self.places
                 .iter()
                 .filter(|(_, outcome)| outcome.as_ref() == Ok(state))
@@ -193,15 +193,19 @@ impl Report {
         let listed = crate::compile::world::listed;
         let mut parts = Vec::new();
         match self.standing {
-            Standing::Serving => {}
-            Standing::Unready => parts.push("no pod is ready, so the records are withdrawn".into()),
-            Standing::Out => parts.push("disabled or suspended: the records are withdrawn".into()),
+            Availability::Serving => {}
+            Availability::Unready => {
+                parts.push("no pod is ready, so the records are withdrawn".into())
+            }
+            Availability::OutOfService => {
+                parts.push("disabled or suspended: the records are withdrawn".into())
+            }
         }
-        let kept = of(&PlaceState::KeptAsLast);
+        let kept = of(&RecordGroupState::KeptAsLast);
         if !kept.is_empty() {
             parts.push(format!("kept, as nothing else is there: {}", listed(kept)));
         }
-        let foreign = of(&PlaceState::Foreign);
+        let foreign = of(&RecordGroupState::Foreign);
         if !foreign.is_empty() {
             parts.push(format!(
                 "already there and not ours, so never changed or removed: {}",
@@ -217,12 +221,15 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn domain(name: &str) -> Place {
-        Place::Domain(name.to_owned())
+    fn domain(name: &str) -> RecordGroup {
+        RecordGroup::Domain(name.to_owned())
     }
 
-    fn report(standing: Standing, places: Vec<(Place, Result<PlaceState, DnsError>)>) -> Report {
-        Report {
+    fn report(
+        standing: Availability,
+        places: Vec<(RecordGroup, Result<RecordGroupState, DnsError>)>,
+    ) -> DnsReport {
+        DnsReport {
             standing,
             address_pending: false,
             places,
@@ -232,21 +239,21 @@ mod tests {
 
     #[test]
     fn the_condition_says_what_dns_answers_and_why() {
-        use PlaceState::{Foreign, KeptAsLast, Published, Withdrawn};
-        let host = || Place::Host("edge.example".to_owned());
+        use RecordGroupState::{Foreign, KeptAsLast, Published, Withdrawn};
+        let host = || RecordGroup::Host("edge.example".to_owned());
         for (standing, places, says) in [
             (
-                Standing::Serving,
+                Availability::Serving,
                 vec![(domain("a.example"), Published)],
                 "",
             ),
             (
-                Standing::Serving,
+                Availability::Serving,
                 vec![(domain("a.example"), Published), (host(), Foreign)],
                 "not ours, so never changed or removed: addresses of edge.example",
             ),
             (
-                Standing::Unready,
+                Availability::Unready,
                 vec![
                     (domain("a.example"), Withdrawn),
                     (domain("b.example"), KeptAsLast),
@@ -254,7 +261,7 @@ mod tests {
                 "withdrawn; kept, as nothing else is there: SRV of b.example",
             ),
             (
-                Standing::Out,
+                Availability::OutOfService,
                 vec![(domain("a.example"), Withdrawn)],
                 "disabled or suspended",
             ),
@@ -273,11 +280,11 @@ mod tests {
             fault: "refused".to_owned(),
         };
         let mut failing = report(
-            Standing::Serving,
+            Availability::Serving,
             vec![
                 (domain("a.example"), Err(fault())),
                 (domain("b.example"), Err(fault())),
-                (domain("c.example"), Ok(PlaceState::Published)),
+                (domain("c.example"), Ok(RecordGroupState::Published)),
             ],
         );
         let condition = failing.condition();
@@ -296,10 +303,10 @@ mod tests {
 
     #[test]
     fn a_pool_without_addresses_waits_for_them() {
-        let mut waiting = report(Standing::Unready, vec![]);
+        let mut waiting = report(Availability::Unready, vec![]);
         waiting.address_pending = true;
         assert_eq!(waiting.condition().reason, Reason::AddressPending);
-        waiting.standing = Standing::Out;
+        waiting.standing = Availability::OutOfService;
         assert!(waiting.condition().status);
     }
 }

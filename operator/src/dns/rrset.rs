@@ -11,7 +11,7 @@ pub use hickory_proto::rr::Name;
 
 /// The types that are read and written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum RecordKind {
     Srv,
     Txt,
     A,
@@ -20,7 +20,7 @@ pub enum Kind {
 
 /// The data of one record.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Data {
+pub enum RecordData {
     /// RFC 2782.
     Srv {
         priority: u16,
@@ -34,14 +34,14 @@ pub enum Data {
     Aaaa(Ipv6Addr),
 }
 
-impl Data {
+impl RecordData {
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> RecordKind {
         match self {
-            Self::Srv { .. } => Kind::Srv,
-            Self::Txt(_) => Kind::Txt,
-            Self::A(_) => Kind::A,
-            Self::Aaaa(_) => Kind::Aaaa,
+            Self::Srv { .. } => RecordKind::Srv,
+            Self::Txt(_) => RecordKind::Txt,
+            Self::A(_) => RecordKind::A,
+            Self::Aaaa(_) => RecordKind::Aaaa,
         }
     }
 
@@ -52,7 +52,7 @@ impl Data {
     }
 }
 
-impl fmt::Display for Data {
+impl fmt::Display for RecordData {
     /// Type and data as in a zone file; TXT without escapes, for messages only.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -80,11 +80,11 @@ impl fmt::Display for Data {
 pub struct RrSet {
     /// Seconds.
     pub ttl: u32,
-    pub data: BTreeSet<Data>,
+    pub data: BTreeSet<RecordData>,
 }
 
 /// What a server answered, by name and type. A missing entry has no records.
-pub type Seen = BTreeMap<(Name, Kind), RrSet>;
+pub type ObservedRrset = BTreeMap<(Name, RecordKind), RrSet>;
 
 /// A domain as an absolute DNS name, in lower case.
 ///

@@ -9,25 +9,25 @@ use std::{
 use serde::{Deserialize, Serialize};
 use xmpp_edge_crds::kinds::PoolSpec;
 
-use super::rrset::{Data, Name, name};
+use super::rrset::{Name, RecordData, name};
 
 /// Whether partners should be led to a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Standing {
+pub enum Availability {
     /// At least one pod is ready.
     Serving,
     /// No pod is ready, or no address is known: withdrawn, except for the last record of a domain.
     Unready,
     /// Disabled, suspended or deleted: withdrawn, always.
-    Out,
+    OutOfService,
 }
 
-impl Standing {
+impl Availability {
     /// The standing of a pool with this many ready pods.
     #[must_use]
     pub fn of(spec: &PoolSpec, ready_replicas: i32) -> Self {
         if spec.suspended || !spec.route.enabled {
-            Self::Out
+            Self::OutOfService
         } else if ready_replicas > 0 {
             Self::Serving
         } else {
@@ -50,14 +50,14 @@ pub enum Addresses {
 /// Records that come and go together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Place {
+pub enum RecordGroup {
     /// SRV of `_xmpp-server._tcp` and `_xmpps-server._tcp` of an own domain.
     Domain(String),
     /// A and AAAA of an FQDN.
     Host(String),
 }
 
-impl Place {
+impl RecordGroup {
     /// The names at which its records are.
     ///
     /// # Errors
@@ -81,7 +81,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for RecordGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Domain(domain) => write!(f, "SRV of {domain}"),
@@ -94,23 +94,23 @@ impl fmt::Display for Place {
 pub const SERVICES: [&str; 2] = ["_xmpp-server", "_xmpps-server"];
 
 /// What one place should hold of one pool.
-pub type Records = BTreeMap<Name, BTreeSet<Data>>;
+pub type Records = BTreeMap<Name, BTreeSet<RecordData>>;
 
 /// All that one pool wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    pub standing: Standing,
-    pub places: BTreeMap<Place, Records>,
+pub struct DesiredRecords {
+    pub standing: Availability,
+    pub places: BTreeMap<RecordGroup, Records>,
     /// Whether the addresses are still to come: a cause to tell, where the pool is not published.
     pub address_pending: bool,
 }
 
-impl Wanted {
+impl DesiredRecords {
     /// Nothing, at no place: what a pool wants of which only memories are left.
     #[must_use]
     pub fn nothing() -> Self {
         Self {
-            standing: Standing::Out,
+            standing: Availability::OutOfService,
             places: BTreeMap::new(),
             address_pending: false,
         }
@@ -122,19 +122,19 @@ impl Wanted {
     /// When a domain is no DNS name; the schema refuses most of these.
     pub fn new(
         spec: &PoolSpec,
-        standing: Standing,
+        standing: Availability,
         addresses: &Addresses,
     ) -> Result<Self, hickory_proto::ProtoError> {
         let mut places = BTreeMap::new();
         let target = name(&spec.access_edge.fqdn)?;
         let ports = [spec.listeners.s2s, spec.listeners.direct_tls];
         for domain in &spec.domains {
-            let place = Place::Domain(domain.clone());
+            let place = RecordGroup::Domain(domain.clone());
             let mut records = Records::new();
             for (owner, port) in place.names()?.into_iter().zip(ports) {
                 let data = records.entry(owner).or_default();
                 if port != 0 {
-                    data.insert(Data::Srv {
+                    data.insert(RecordData::Srv {
                         priority: spec.route.priority,
                         weight: spec.route.weight,
                         port,
@@ -151,17 +151,17 @@ impl Wanted {
         };
         if let Some(addresses) = known {
             let data = addresses.iter().map(|ip| match ip {
-                IpAddr::V4(ip) => Data::A(*ip),
-                IpAddr::V6(ip) => Data::Aaaa(*ip),
+                IpAddr::V4(ip) => RecordData::A(*ip),
+                IpAddr::V6(ip) => RecordData::Aaaa(*ip),
             });
             places.insert(
-                Place::Host(spec.access_edge.fqdn.clone()),
+                RecordGroup::Host(spec.access_edge.fqdn.clone()),
                 Records::from([(target, data.collect())]),
             );
         }
         let address_pending = known.is_some_and(<[IpAddr]>::is_empty);
         let standing = match standing {
-            Standing::Serving if address_pending => Standing::Unready,
+            Availability::Serving if address_pending => Availability::Unready,
             other => other,
         };
         Ok(Self {
@@ -202,7 +202,8 @@ mod tests {
                 "listeners": listeners, "accessEdge": { "fqdn": "edge.example", "addresses": texts }
             }));
             let wanted =
-                Wanted::new(&spec, Standing::Serving, &Addresses::Known(ips.clone())).unwrap();
+                DesiredRecords::new(&spec, Availability::Serving, &Addresses::Known(ips.clone()))
+                    .unwrap();
             let mut found: Vec<String> = wanted
                 .places
                 .values()
@@ -219,16 +220,20 @@ mod tests {
     #[test]
     fn standing_is_what_the_switches_and_the_pods_say() {
         for (more, ready, expected) in [
-            (serde_json::json!({}), 1, Standing::Serving),
-            (serde_json::json!({}), 0, Standing::Unready),
-            (serde_json::json!({ "suspended": true }), 2, Standing::Out),
+            (serde_json::json!({}), 1, Availability::Serving),
+            (serde_json::json!({}), 0, Availability::Unready),
+            (
+                serde_json::json!({ "suspended": true }),
+                2,
+                Availability::OutOfService,
+            ),
             (
                 serde_json::json!({ "route": { "enabled": false } }),
                 0,
-                Standing::Out,
+                Availability::OutOfService,
             ),
         ] {
-            assert_eq!(Standing::of(&spec(more), ready), expected);
+            assert_eq!(Availability::of(&spec(more), ready), expected);
         }
     }
 
@@ -236,13 +241,13 @@ mod tests {
     fn nobody_is_led_to_a_name_without_addresses() {
         let spec = spec(serde_json::json!({}));
         for (addresses, expected) in [
-            (Addresses::Pending, Standing::Unready),
-            (Addresses::Known(Vec::new()), Standing::Unready),
-            (Addresses::Elsewhere, Standing::Serving),
+            (Addresses::Pending, Availability::Unready),
+            (Addresses::Known(Vec::new()), Availability::Unready),
+            (Addresses::Elsewhere, Availability::Serving),
         ] {
-            let wanted = Wanted::new(&spec, Standing::Serving, &addresses).unwrap();
+            let wanted = DesiredRecords::new(&spec, Availability::Serving, &addresses).unwrap();
             assert_eq!(wanted.standing, expected);
-            assert_eq!(wanted.address_pending, expected == Standing::Unready);
+            assert_eq!(wanted.address_pending, expected == Availability::Unready);
         }
     }
 }

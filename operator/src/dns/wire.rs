@@ -12,48 +12,48 @@ use hickory_proto::{
 
 use super::{
     plan::Update,
-    rrset::{Data, Kind, Name, RrSet},
+    rrset::{Name, RecordData, RecordKind, RrSet},
 };
 
-pub(super) fn record_type(kind: Kind) -> RecordType {
+pub(super) fn record_type(kind: RecordKind) -> RecordType {
     match kind {
-        Kind::Srv => RecordType::SRV,
-        Kind::Txt => RecordType::TXT,
-        Kind::A => RecordType::A,
-        Kind::Aaaa => RecordType::AAAA,
+        RecordKind::Srv => RecordType::SRV,
+        RecordKind::Txt => RecordType::TXT,
+        RecordKind::A => RecordType::A,
+        RecordKind::Aaaa => RecordType::AAAA,
     }
 }
 
-fn rdata(data: &Data) -> RData {
+fn rdata(data: &RecordData) -> RData {
     match data {
-        Data::Srv {
+        RecordData::Srv {
             priority,
             weight,
             port,
             target,
         } => RData::SRV(SRV::new(*priority, *weight, *port, target.clone())),
-        Data::Txt(strings) => {
+        RecordData::Txt(strings) => {
             RData::TXT(TXT::from_bytes(strings.iter().map(Vec::as_slice).collect()))
         }
-        Data::A(ip) => RData::A(A(*ip)),
-        Data::Aaaa(ip) => RData::AAAA(AAAA(*ip)),
+        RecordData::A(ip) => RData::A(A(*ip)),
+        RecordData::Aaaa(ip) => RData::AAAA(AAAA(*ip)),
     }
 }
 
 /// `None` for types that are not ours.
-pub(super) fn data(rdata: &RData) -> Option<Data> {
+pub(super) fn data(rdata: &RData) -> Option<RecordData> {
     match rdata {
-        RData::SRV(srv) => Some(Data::Srv {
+        RData::SRV(srv) => Some(RecordData::Srv {
             priority: srv.priority,
             weight: srv.weight,
             port: srv.port,
             target: srv.target.clone(),
         }),
-        RData::TXT(txt) => Some(Data::Txt(
+        RData::TXT(txt) => Some(RecordData::Txt(
             txt.txt_data.iter().map(|string| string.to_vec()).collect(),
         )),
-        RData::A(A(ip)) => Some(Data::A(*ip)),
-        RData::AAAA(AAAA(ip)) => Some(Data::Aaaa(*ip)),
+        RData::A(A(ip)) => Some(RecordData::A(*ip)),
+        RData::AAAA(AAAA(ip)) => Some(RecordData::Aaaa(*ip)),
         _ => None,
     }
 }
@@ -66,7 +66,7 @@ pub(super) fn question(id: u16, name: &Name, record_type: RecordType) -> Message
 }
 
 /// The RRset of `name` and `kind` among the answers.
-pub(super) fn rrset(answer: &Message, name: &Name, kind: Kind) -> Option<RrSet> {
+pub(super) fn rrset(answer: &Message, name: &Name, kind: RecordKind) -> Option<RrSet> {
     let mut set = RrSet::default();
     for record in &answer.answers {
         if record.name == *name
@@ -106,7 +106,7 @@ pub(super) fn update(id: u16, zone: &Name, update: &Update) -> Message {
 }
 
 /// Asks, by changing nothing, whether any record is at `name` (section 2.4.4).
-pub(super) fn in_use(id: u16, zone: &Name, name: &Name) -> Message {
+pub(super) fn name_exists(id: u16, zone: &Name, name: &Name) -> Message {
     let mut message = empty_update(id, zone);
     let mut record = Record::update0(name.clone(), 0, RecordType::ANY);
     record.dns_class = DNSClass::ANY;
@@ -114,7 +114,7 @@ pub(super) fn in_use(id: u16, zone: &Name, name: &Name) -> Message {
     message
 }
 
-fn prerequisite(message: &mut Message, name: &Name, seen: &BTreeSet<Data>) {
+fn prerequisite(message: &mut Message, name: &Name, seen: &BTreeSet<RecordData>) {
     for data in seen {
         message.add_answer(Record::from_rdata(name.clone(), 0, rdata(data)));
     }

@@ -273,7 +273,7 @@ mod tests {
         let manifests = "apiVersion: xmpp-edge.dev/v1alpha1\nkind: EdgePool\nmetadata: {name: hq}\nspec: {site: hq, domains: [org.example], accessEdge: {fqdn: e.org.example}, gateways: [{domains: [org.example], address: 'i.example:5269'}], certificate: {selfSigned: {}}}";
         let pool = serde_saphyr::from_str(manifests).unwrap();
         let partner = "apiVersion: xmpp-edge.dev/v1alpha1\nkind: XmppFederatedPartner\nmetadata: {name: p}\nspec: {domain: p.example, additionalDomains: ['*.p.example']}";
-        let world = crate::compile::World {
+        let world = crate::compile::NamespaceInputs {
             namespace: "n".into(),
             pools: vec![pool],
             partners: vec![serde_saphyr::from_str(partner).unwrap()],

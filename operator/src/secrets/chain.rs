@@ -54,7 +54,7 @@ const CA_ISSUERS: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 48, 2];
 
 /// Why a chain and a key are not what is wanted. Every text says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PairFault {
+pub enum ChainError {
     #[error(
         "the certificate is not PEM: expected -----BEGIN CERTIFICATE-----, the leaf first, then its intermediates"
     )]
@@ -118,20 +118,20 @@ fn list(names: &[String]) -> String {
 /// The certificates of a PEM text, leaf first.
 ///
 /// # Errors
-/// [`PairFault::ChainNotPem`] where there is none.
-fn certificates(chain: &str) -> Result<Vec<CertificateDer<'static>>, PairFault> {
+/// [`ChainError::ChainNotPem`] where there is none.
+fn certificates(chain: &str) -> Result<Vec<CertificateDer<'static>>, ChainError> {
     let parsed: Vec<_> = CertificateDer::pem_slice_iter(chain.as_bytes())
         .collect::<Result<_, _>>()
-        .map_err(|_| PairFault::ChainNotPem)?;
+        .map_err(|_| ChainError::ChainNotPem)?;
     if parsed.is_empty() {
-        Err(PairFault::ChainNotPem)
+        Err(ChainError::ChainNotPem)
     } else {
         Ok(parsed)
     }
 }
 
-fn read(der: &CertificateDer<'_>, position: usize) -> Result<Read, PairFault> {
-    let unreadable = |reason: String| PairFault::ChainUnreadable { position, reason };
+fn read(der: &CertificateDer<'_>, position: usize) -> Result<Read, ChainError> {
+    let unreadable = |reason: String| ChainError::ChainUnreadable { position, reason };
     let (rest, certificate) =
         X509Certificate::from_der(der).map_err(|error| unreadable(error.to_string()))?;
     if !rest.is_empty() {
@@ -228,8 +228,8 @@ impl CertificateFacts {
     /// The leaf of a chain.
     ///
     /// # Errors
-    /// [`PairFault::ChainNotPem`], [`PairFault::ChainUnreadable`].
-    pub fn of_chain(chain: &str) -> Result<Self, PairFault> {
+    /// [`ChainError::ChainNotPem`], [`ChainError::ChainUnreadable`].
+    pub fn of_chain(chain: &str) -> Result<Self, ChainError> {
         let certificates = certificates(chain)?;
         let leaf = read(&certificates[0], 1)?;
         let alone = certificates.len() == 1 && leaf.issuer_elsewhere;
@@ -282,12 +282,12 @@ impl CertificateFacts {
 const SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
 
 /// The public key of a private one, as DER SubjectPublicKeyInfo.
-fn public_key(key: &str) -> Result<Vec<u8>, PairFault> {
+fn public_key(key: &str) -> Result<Vec<u8>, ChainError> {
     let der =
-        PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| PairFault::KeyUnreadable)?;
+        PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| ChainError::KeyUnreadable)?;
     let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&der)
-        .map_err(|_| PairFault::KeyKind)?;
-    let spki = key.public_key().ok_or(PairFault::KeyKind)?;
+        .map_err(|_| ChainError::KeyKind)?;
+    let spki = key.public_key().ok_or(ChainError::KeyKind)?;
     Ok(spki.as_ref().to_vec())
 }
 
@@ -296,12 +296,12 @@ impl PemPair {
     /// fits the leaf, every one of `names` is covered, and the time is right.
     ///
     /// # Errors
-    /// The first [`PairFault`].
+    /// The first [`ChainError`].
     pub fn check(
         &self,
         names: &[DomainName],
         now: Timestamp,
-    ) -> Result<CertificateFacts, PairFault> {
+    ) -> Result<CertificateFacts, ChainError> {
         let chain = certificates(&self.chain)?
             .iter()
             .enumerate()
@@ -309,10 +309,10 @@ impl PemPair {
             .collect::<Result<Vec<_>, _>>()?;
         let leaf = &chain[0];
         if leaf.is_ca {
-            return Err(PairFault::LeafIsCa);
+            return Err(ChainError::LeafIsCa);
         }
         if public_key(&self.key)? != leaf.facts.public_key {
-            return Err(PairFault::KeyMismatch);
+            return Err(ChainError::KeyMismatch);
         }
         for (index, pair) in chain.windows(2).enumerate() {
             let issuer = &pair[0].issuer;
@@ -323,38 +323,38 @@ impl PemPair {
             let issuer = issuer.clone();
             return Err(if chain.iter().any(|it| it.subject == issuer) {
                 let found = pair[1].subject.clone();
-                PairFault::ChainOrder {
+                ChainError::ChainOrder {
                     below: position,
                     issuer,
                     found,
                 }
             } else {
-                PairFault::ChainIncomplete { position, issuer }
+                ChainError::ChainIncomplete { position, issuer }
             });
         }
         let missing = leaf.facts.missing(names);
         if !missing.is_empty() {
-            return Err(PairFault::NamesMissing(missing));
+            return Err(ChainError::NamesMissing(missing));
         }
         if !leaf.facts.server_auth {
-            return Err(PairFault::NotForServers);
+            return Err(ChainError::NotForServers);
         }
         if leaf.facts.not_after <= now {
-            return Err(PairFault::Expired(leaf.facts.not_after));
+            return Err(ChainError::Expired(leaf.facts.not_after));
         }
         if leaf.facts.not_before > now {
-            return Err(PairFault::NotYetValid(leaf.facts.not_before));
+            return Err(ChainError::NotYetValid(leaf.facts.not_before));
         }
         for (index, issuer) in chain.iter().enumerate().skip(1) {
             if issuer.facts.not_after <= now {
-                return Err(PairFault::IssuerExpired {
+                return Err(ChainError::IssuerExpired {
                     position: index + 1,
                     at: issuer.facts.not_after,
                 });
             }
         }
         if !signed(&certificates(&self.chain)?, now) {
-            return Err(PairFault::ChainOfAnotherKey);
+            return Err(ChainError::ChainOfAnotherKey);
         }
         Ok(leaf.facts.clone())
     }
@@ -362,8 +362,8 @@ impl PemPair {
     /// Checks that the chain leads up to one of `roots` (PEM); none of these: nothing is known.
     ///
     /// # Errors
-    /// [`PairFault::ChainIncomplete`], or that one of the chain cannot be read.
-    pub fn leads_to(&self, roots: &str) -> Result<(), PairFault> {
+    /// [`ChainError::ChainIncomplete`], or that one of the chain cannot be read.
+    pub fn leads_to(&self, roots: &str) -> Result<(), ChainError> {
         let Ok(roots) = certificates(roots) else {
             return Ok(());
         };
@@ -378,6 +378,6 @@ impl PemPair {
         if roots.iter().any(known) {
             return Ok(());
         }
-        Err(PairFault::ChainIncomplete { position, issuer })
+        Err(ChainError::ChainIncomplete { position, issuer })
     }
 }

@@ -13,7 +13,7 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use super::store::{Entry, Material, Store, StoreError};
+use super::store::{ManagedSecret, SecretData, Store, StoreError};
 
 /// Entries as files below one directory.
 pub struct FileStore {
@@ -31,9 +31,9 @@ impl FileStore {
         Ok(Self { root })
     }
 
-    fn folder(&self, entry: &Entry) -> PathBuf {
+    fn folder(&self, entry: &ManagedSecret) -> PathBuf {
         match entry {
-            Entry::Gateway(domain) => self.root.join("gateways").join(domain),
+            ManagedSecret::Gateway(domain) => self.root.join("gateways").join(domain),
             other => self.root.join("secrets").join(other.to_string()),
         }
     }
@@ -87,14 +87,14 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), StoreError>
 }
 
 impl Store for FileStore {
-    fn read(&self, entry: &Entry) -> Result<Option<Material>, StoreError> {
+    fn read(&self, entry: &ManagedSecret) -> Result<Option<SecretData>, StoreError> {
         let folder = self.folder(entry);
         let listed = match fs::read_dir(&folder) {
             Ok(listed) => listed,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(read_fault(&folder, error)),
         };
-        let mut material = Material::new();
+        let mut material = SecretData::new();
         for file in listed {
             let file = file.map_err(|error| read_fault(&folder, error))?;
             let name = file.file_name().to_string_lossy().into_owned();
@@ -108,7 +108,7 @@ impl Store for FileStore {
         Ok((!material.is_empty()).then_some(material))
     }
 
-    fn write(&mut self, entry: &Entry, material: &Material) -> Result<(), StoreError> {
+    fn write(&mut self, entry: &ManagedSecret, material: &SecretData) -> Result<(), StoreError> {
         let folder = self.folder(entry);
         directory(&folder).map_err(|source| write_fault(&folder, source))?;
         let before = self.read(entry)?.unwrap_or_default();
@@ -123,7 +123,7 @@ impl Store for FileStore {
             let path = folder.join(key);
             fs::remove_file(&path).map_err(|source| write_fault(&path, source))?;
         }
-        if *entry == Entry::InternalCa {
+        if *entry == ManagedSecret::InternalCa {
             let trusted = crate::secrets::internal_ca::trusted(material);
             replace(
                 &self.root.join("internal-ca.pem"),

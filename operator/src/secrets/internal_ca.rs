@@ -12,7 +12,7 @@ use super::{
     CertificateError,
     chain::{CertificateFacts, PemPair},
     issue,
-    store::{Entry, Material, Store, set, text},
+    store::{ManagedSecret, SecretData, Store, set, text},
 };
 
 /// The next CA is made and published this long before the old one ends...
@@ -38,19 +38,23 @@ pub struct DialbackSecret {
     pub previous: Option<Zeroizing<Vec<u8>>>,
 }
 
-fn pair(material: &Material, certificate: &str, key: &str) -> Option<PemPair> {
+fn pair(material: &SecretData, certificate: &str, key: &str) -> Option<PemPair> {
     Some(PemPair {
         chain: text(material, certificate)?.to_owned(),
         key: Zeroizing::new(text(material, key)?.to_owned()),
     })
 }
 
-fn put(material: &mut Material, certificate: &str, key: &str, pair: &PemPair) {
+fn put(material: &mut SecretData, certificate: &str, key: &str, pair: &PemPair) {
     set(material, certificate, &pair.chain);
     set(material, key, &pair.key);
 }
 
-fn left(chain: &str, entry: &Entry, now: Timestamp) -> Result<SignedDuration, CertificateError> {
+fn left(
+    chain: &str,
+    entry: &ManagedSecret,
+    now: Timestamp,
+) -> Result<SignedDuration, CertificateError> {
     let facts = CertificateFacts::of_chain(chain).map_err(|fault| CertificateError::Kept {
         entry: entry.clone(),
         fault,
@@ -68,7 +72,7 @@ pub fn ensure_ca(
     namespace: &str,
     now: Timestamp,
 ) -> Result<InternalCa, CertificateError> {
-    let entry = Entry::InternalCa;
+    let entry = ManagedSecret::InternalCa;
     let mut held = store.read(&entry)?.unwrap_or_default();
     let before = held.clone();
     if let Some(chain) = text(&held, "previous.crt")
@@ -120,9 +124,9 @@ pub fn ensure_ca(
     })
 }
 
-/// PEM of every certificate that [`Entry::InternalCa`] holds: what servers inside are to trust.
+/// PEM of every certificate that [`ManagedSecret::InternalCa`] holds: what servers inside are to trust.
 #[must_use]
-pub fn trusted(held: &Material) -> String {
+pub fn trusted(held: &SecretData) -> String {
     ["tls.crt", "next.crt", "previous.crt"]
         .into_iter()
         .filter_map(|key| text(held, key))
@@ -155,7 +159,7 @@ pub fn ensure_issuer(
     own: &[DomainName],
     now: Timestamp,
 ) -> Result<PemPair, CertificateError> {
-    let entry = Entry::InternalIssuer(pool.to_owned());
+    let entry = ManagedSecret::InternalIssuer(pool.to_owned());
     if let Some(held) = store.read(&entry)?
         && let Some(pair) = pair(&held, "tls.crt", "tls.key")
         && text(&held, "excluded") == Some(&joined(own))
@@ -166,7 +170,7 @@ pub fn ensure_issuer(
         return Ok(pair);
     }
     let made = issue::intermediate(&ca.signer, &format!("xmpp-edge pool {pool}"), own, now)?;
-    let mut material = Material::new();
+    let mut material = SecretData::new();
     put(&mut material, "tls.crt", "tls.key", &made);
     set(&mut material, "ca.crt", &ca.signer.chain);
     set(&mut material, "excluded", &joined(own));
@@ -196,7 +200,7 @@ pub fn ensure_gateway(
     let Some(first) = domains.first() else {
         return Ok(None);
     };
-    let entry = Entry::Gateway(first.to_string());
+    let entry = ManagedSecret::Gateway(first.to_string());
     let held = store.read(&entry)?.unwrap_or_default();
     let in_order = pair(&held, "tls.crt", "tls.key").and_then(|pair| {
         let facts = pair.check(domains, now).ok()?;
@@ -217,7 +221,7 @@ pub fn ensure_gateway(
             (made, facts)
         }
     };
-    let mut material = Material::new();
+    let mut material = SecretData::new();
     put(&mut material, "tls.crt", "tls.key", &pair);
     set(&mut material, "ca.crt", &ca.trusted);
     set(&mut material, "issued-by", &ca.signer.chain);
@@ -232,7 +236,7 @@ pub fn ensure_gateway(
 /// # Errors
 /// [`CertificateError`].
 pub fn ensure_dialback(store: &mut dyn Store) -> Result<DialbackSecret, CertificateError> {
-    let entry = Entry::Dialback;
+    let entry = ManagedSecret::Dialback;
     let mut held = store.read(&entry)?.unwrap_or_default();
     if !held.contains_key("secret") {
         set(&mut held, "secret", &random_hex()?);
@@ -247,7 +251,7 @@ pub fn ensure_dialback(store: &mut dyn Store) -> Result<DialbackSecret, Certific
 /// # Errors
 /// [`CertificateError`].
 pub fn ensure_admin_token(store: &mut dyn Store, pool: &str) -> Result<(), CertificateError> {
-    let entry = Entry::AdminToken(pool.to_owned());
+    let entry = ManagedSecret::AdminToken(pool.to_owned());
     let mut held = store.read(&entry)?.unwrap_or_default();
     if held.get("token").is_none_or(|token| token.is_empty()) {
         set(&mut held, "token", &random_hex()?);
@@ -268,7 +272,7 @@ fn random_hex() -> Result<Zeroizing<String>, CertificateError> {
 ///
 /// # Errors
 /// [`CertificateError::DialbackSecret`] where `secret` is missing or shorter than 16 bytes.
-pub fn dialback_of(material: &Material, name: &str) -> Result<DialbackSecret, CertificateError> {
+pub fn dialback_of(material: &SecretData, name: &str) -> Result<DialbackSecret, CertificateError> {
     let fault = |reason| CertificateError::DialbackSecret {
         name: name.to_owned(),
         reason,

@@ -13,8 +13,8 @@ pub mod store;
 #[cfg(test)]
 mod tests;
 
-use chain::PairFault;
-use store::{Entry, StoreError};
+use chain::ChainError;
+use store::{ManagedSecret, StoreError};
 
 /// Why certificates could not be had: of the infrastructure, or of what is kept. What is wrong with
 /// what somebody gave is a [`source::BackendFault`].
@@ -27,11 +27,17 @@ pub enum CertificateError {
     #[error(
         "{entry} is kept but unusable: {fault}. Restore it from a backup; or delete it, and all that was issued from it is made anew"
     )]
-    Kept { entry: Entry, fault: PairFault },
+    Kept {
+        entry: ManagedSecret,
+        fault: ChainError,
+    },
     #[error(
         "{entry} is kept but incomplete ({missing} is not there). Restore it from a backup; or delete it, and all that was issued from it is made anew"
     )]
-    Incomplete { entry: Entry, missing: &'static str },
+    Incomplete {
+        entry: ManagedSecret,
+        missing: &'static str,
+    },
     #[error("Secret {name:?} {reason}: put a random text of 32 bytes or more there")]
     DialbackSecret { name: String, reason: &'static str },
 }

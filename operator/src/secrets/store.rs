@@ -1,6 +1,6 @@
 //! Where key material is kept, behind one small trait: Secrets in a cluster, files in standalone.
 //!
-//! An [`Entry`] is read whole and written whole. What is in it is decided by the modules beside
+//! An [`ManagedSecret`] is read whole and written whole. What is in it is decided by the modules beside
 //! this one; a store must not look inside.
 
 use std::{collections::BTreeMap, fmt};
@@ -8,11 +8,11 @@ use std::{collections::BTreeMap, fmt};
 use zeroize::Zeroizing;
 
 /// The keys and values of one entry, like the `data` of a Secret. Wiped when dropped.
-pub type Material = BTreeMap<String, Zeroizing<Vec<u8>>>;
+pub type SecretData = BTreeMap<String, Zeroizing<Vec<u8>>>;
 
 /// What is kept, each under the name its Secret has in a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Entry {
+pub enum ManagedSecret {
     /// Certificate and key of the namespace's internal CA.
     InternalCa,
     /// The intermediate that a pool's pods issue partners' leaves from; holds the pool's name.
@@ -29,7 +29,7 @@ pub enum Entry {
     AdminToken(String),
 }
 
-impl fmt::Display for Entry {
+impl fmt::Display for ManagedSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InternalCa => f.write_str("xmpp-edge-internal-ca"),
@@ -62,32 +62,32 @@ pub enum StoreError {
 pub trait Store {
     /// # Errors
     /// [`StoreError`]; an entry that does not exist is `None`, not an error.
-    fn read(&self, entry: &Entry) -> Result<Option<Material>, StoreError>;
+    fn read(&self, entry: &ManagedSecret) -> Result<Option<SecretData>, StoreError>;
 
     /// # Errors
     /// [`StoreError`].
-    fn write(&mut self, entry: &Entry, material: &Material) -> Result<(), StoreError>;
+    fn write(&mut self, entry: &ManagedSecret, material: &SecretData) -> Result<(), StoreError>;
 }
 
 /// A store in memory: for `render`, which must leave nothing behind, and to plan on a snapshot.
 #[derive(Clone, Default)]
 pub struct MemoryStore {
-    entries: BTreeMap<Entry, Material>,
+    entries: BTreeMap<ManagedSecret, SecretData>,
 }
 
 impl MemoryStore {
     /// Every entry held, by name.
-    pub fn entries(&self) -> impl Iterator<Item = (&Entry, &Material)> {
+    pub fn entries(&self) -> impl Iterator<Item = (&ManagedSecret, &SecretData)> {
         self.entries.iter()
     }
 }
 
 impl Store for MemoryStore {
-    fn read(&self, entry: &Entry) -> Result<Option<Material>, StoreError> {
+    fn read(&self, entry: &ManagedSecret) -> Result<Option<SecretData>, StoreError> {
         Ok(self.entries.get(entry).cloned())
     }
 
-    fn write(&mut self, entry: &Entry, material: &Material) -> Result<(), StoreError> {
+    fn write(&mut self, entry: &ManagedSecret, material: &SecretData) -> Result<(), StoreError> {
         self.entries.insert(entry.clone(), material.clone());
         Ok(())
     }
@@ -95,11 +95,11 @@ impl Store for MemoryStore {
 
 /// The value of `key` as text, where it is there and UTF-8.
 #[must_use]
-pub fn text<'a>(material: &'a Material, key: &str) -> Option<&'a str> {
+pub fn text<'a>(material: &'a SecretData, key: &str) -> Option<&'a str> {
     std::str::from_utf8(material.get(key)?).ok()
 }
 
 /// Sets `key` to a text.
-pub fn set(material: &mut Material, key: &str, value: &str) {
+pub fn set(material: &mut SecretData, key: &str, value: &str) {
     material.insert(key.to_owned(), Zeroizing::new(value.as_bytes().to_vec()));
 }

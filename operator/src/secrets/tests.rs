@@ -12,12 +12,15 @@ use xmpp_edge_crds::{
 };
 
 use super::{
-    chain::{CertificateFacts, PairFault, PemPair},
+    chain::{CertificateFacts, ChainError, PemPair},
     files::FileStore,
     internal_ca::{self, ensure_ca, ensure_dialback, ensure_gateway, ensure_issuer},
     issue,
-    source::{Backend, BackendFault, Provision, SecretRef, SelfSigned, Wanted, csr::Csr, provide},
-    store::{Entry, Material, MemoryStore, Store, set, text},
+    source::{
+        Backend, BackendFault, CertificateSpec, CertificateState, SecretRef, SelfSigned, csr::Csr,
+        provide,
+    },
+    store::{ManagedSecret, MemoryStore, SecretData, Store, set, text},
 };
 
 fn names(texts: &[&str]) -> Vec<DomainName> {
@@ -40,10 +43,10 @@ fn ask(
     own: &[DomainName],
     now: Timestamp,
     store: &mut MemoryStore,
-) -> Provision {
+) -> CertificateState {
     provide(
         backend,
-        &Wanted {
+        &CertificateSpec {
             pool: "hq",
             names: own,
             now,
@@ -172,7 +175,7 @@ fn the_internal_ca_is_renewed_so_that_everybody_reads_both_first() {
     assert_eq!((count(&alone.trusted), &alone.signer), (1, &issuing.signer));
     ensure_gateway(&mut store, &alone, &own, now() + days(3651)).unwrap();
     let gateway = store
-        .read(&Entry::Gateway("org.example".into()))
+        .read(&ManagedSecret::Gateway("org.example".into()))
         .unwrap()
         .unwrap();
     assert_eq!(text(&gateway, "ca.crt"), Some(alone.trusted.as_str()));
@@ -181,10 +184,10 @@ fn the_internal_ca_is_renewed_so_that_everybody_reads_both_first() {
 #[test]
 fn a_damaged_ca_is_reported_and_never_replaced() {
     let mut store = MemoryStore::default();
-    let mut material = Material::new();
+    let mut material = SecretData::new();
     set(&mut material, "tls.crt", "garbage");
     set(&mut material, "tls.key", "garbage");
-    store.write(&Entry::InternalCa, &material).unwrap();
+    store.write(&ManagedSecret::InternalCa, &material).unwrap();
     let error = ensure_ca(&mut store, "default", now())
         .unwrap_err()
         .to_string();
@@ -192,7 +195,7 @@ fn a_damaged_ca_is_reported_and_never_replaced() {
         error.contains("xmpp-edge-internal-ca") && error.contains("Restore"),
         "{error}"
     );
-    assert!(store.read(&Entry::InternalCa).unwrap() == Some(material));
+    assert!(store.read(&ManagedSecret::InternalCa).unwrap() == Some(material));
 }
 
 #[test]
@@ -218,8 +221,8 @@ fn a_self_signed_pool_covers_all_names_and_is_renewed_in_time() {
     assert_ne!(wider.pair, renewed.pair);
 }
 
-fn material(pair: &PemPair) -> Material {
-    let mut material = Material::new();
+fn material(pair: &PemPair) -> SecretData {
+    let mut material = SecretData::new();
     set(&mut material, "tls.crt", &pair.chain);
     set(&mut material, "tls.key", &pair.key);
     material
@@ -260,7 +263,7 @@ fn each_mistake_in_a_given_pair_has_its_own_text_and_the_last_good_pair_stays() 
     };
     let mut without_key = material(&good);
     without_key.remove("tls.key");
-    let cases: Vec<(&str, Option<Material>, Reason, &str)> = vec![
+    let cases: Vec<(&str, Option<SecretData>, Reason, &str)> = vec![
         ("absent", None, Reason::ReferenceMissing, "create it"),
         (
             "no key entry",
@@ -370,10 +373,10 @@ fn sign(request: &str, ca: &PemPair) -> String {
 
 #[test]
 fn the_offline_way_from_request_to_pair_and_on_to_the_next_request() {
-    let secrets_held: RefCell<BTreeMap<String, Material>> = RefCell::default();
+    let secrets_held: RefCell<BTreeMap<String, SecretData>> = RefCell::default();
     let secrets = |name: &str| secrets_held.borrow().get(name).cloned();
     let put = |chain: &str| {
-        let mut material = Material::new();
+        let mut material = SecretData::new();
         set(&mut material, "tls.crt", chain);
         secrets_held
             .borrow_mut()
@@ -456,7 +459,10 @@ fn the_offline_way_from_request_to_pair_and_on_to_the_next_request() {
         ),
         (None, None, true)
     );
-    let kept = store.read(&Entry::PoolPair("hq".into())).unwrap().unwrap();
+    let kept = store
+        .read(&ManagedSecret::PoolPair("hq".into()))
+        .unwrap()
+        .unwrap();
     assert!(!kept.contains_key("next.key") && kept.contains_key("tls.key"));
     assert_eq!(
         ask(&backend, &own, now(), &mut store).pair,
@@ -558,7 +564,7 @@ fn files_hold_what_memory_holds_and_lie_where_the_documentation_says() {
 #[test]
 fn a_dialback_secret_of_somebody_else_is_checked() {
     for (value, good) in [("", false), ("short", false), ("0123456789abcdef", true)] {
-        let mut material = Material::new();
+        let mut material = SecretData::new();
         set(&mut material, "secret", value);
         assert_eq!(
             internal_ca::dialback_of(&material, "shared").is_ok(),
@@ -566,7 +572,7 @@ fn a_dialback_secret_of_somebody_else_is_checked() {
             "{value:?}"
         );
     }
-    assert!(internal_ca::dialback_of(&Material::new(), "shared").is_err());
+    assert!(internal_ca::dialback_of(&SecretData::new(), "shared").is_err());
 }
 
 #[test]
@@ -579,7 +585,7 @@ fn a_wildcard_in_a_certificate_covers_one_label() {
     assert_eq!(facts.missing(&wanted), ["org.example", "a.b.org.example"]);
     assert_eq!(
         pair.check(&wanted, now()),
-        Err(PairFault::NamesMissing(vec![
+        Err(ChainError::NamesMissing(vec![
             "a.org.example".into(),
             "a.b.org.example".into()
         ]))

@@ -22,10 +22,10 @@ use xmpp_edge_crds::{
 };
 
 use crate::{
-    compile::{Diagnostic, Kind, ObjectRef, Severity, World},
+    compile::{Diagnostic, Kind, NamespaceInputs, ObjectRef, Severity},
     dns::{
-        Addresses, Claim, Condition, DnsError, DnsMetrics, Memory, OwnerId, Publisher, Report,
-        Settings, Standing, Wanted,
+        Addresses, Availability, DesiredRecords, DnsCondition, DnsError, DnsMemory, DnsMetrics,
+        DnsReport, OwnerId, Publisher, RecordOwner, UpdateSettings,
     },
     secrets::files,
 };
@@ -35,21 +35,25 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// What the manifests ask for.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Order {
+pub enum DnsRequest {
     /// `spec.dns.rfc2136` as it can be read now.
     Publish {
-        settings: Box<Result<Settings, DnsError>>,
-        wanted: Wanted,
+        settings: Box<Result<UpdateSettings, DnsError>>,
+        wanted: DesiredRecords,
     },
     /// `spec.dns.rfc2136` or the pool is gone: everything ever published goes.
     Withdraw,
 }
 
-impl Order {
+impl DnsRequest {
     /// What holds for the pool of `config`; `None` where its manifest is not accepted, and what was
     /// ordered last stays.
     #[must_use]
-    pub fn of(world: &World, config: &EdgeConfig, diagnostics: &[Diagnostic]) -> Option<Self> {
+    pub fn of(
+        world: &NamespaceInputs,
+        config: &EdgeConfig,
+        diagnostics: &[Diagnostic],
+    ) -> Option<Self> {
         let pool = world
             .pools
             .iter()
@@ -68,7 +72,7 @@ impl Order {
         }
     }
 
-    fn from_spec(world: &World, pool: &EdgePool) -> Self {
+    fn from_spec(world: &NamespaceInputs, pool: &EdgePool) -> Self {
         let spec = &pool.spec;
         let Some(rfc2136) = spec.dns.as_ref().and_then(|dns| dns.rfc2136.as_ref()) else {
             return Self::Withdraw;
@@ -81,13 +85,13 @@ impl Order {
             None => Addresses::Elsewhere,
         };
         // This process is the pool: while it runs, it serves.
-        let wanted = match Wanted::new(spec, Standing::of(spec, 1), &addresses) {
+        let wanted = match DesiredRecords::new(spec, Availability::of(spec, 1), &addresses) {
             Ok(wanted) => wanted,
             Err(_) => return Self::Withdraw,
         };
         let secret = world.secrets.get(&rfc2136.tsig_secret_ref.name);
         Self::Publish {
-            settings: Box::new(Settings::read(rfc2136, secret)),
+            settings: Box::new(UpdateSettings::read(rfc2136, secret)),
             wanted,
         }
     }
@@ -109,7 +113,7 @@ pub enum DnsStateError {
 pub struct DnsState {
     path: PathBuf,
     owner: OwnerId,
-    memory: Memory,
+    memory: DnsMemory,
 }
 
 impl DnsState {
@@ -132,7 +136,7 @@ impl DnsState {
             Some(text) => {
                 serde_json::from_str(&text).map_err(|error| fault(&path, error.to_string()))?
             }
-            None => Memory::default(),
+            None => DnsMemory::default(),
         };
         let id = state.join("dns-owner-id");
         let owner = match (owner, read(&id)?) {
@@ -154,7 +158,7 @@ impl DnsState {
         })
     }
 
-    fn keep(&self, memory: &Memory) {
+    fn keep(&self, memory: &DnsMemory) {
         let text = serde_json::to_vec_pretty(memory).unwrap_or_default();
         if let Err(error) = files::replace(&self.path, &text, 0o600) {
             tracing::error!("{error}; records published now may be forgotten by a restart");
@@ -172,11 +176,11 @@ fn random_id() -> OwnerId {
 /// The task, as the rest of standalone sees it.
 #[derive(Debug)]
 pub struct Publishing {
-    tell: watch::Sender<Option<Order>>,
-    heard: watch::Receiver<Option<Condition>>,
+    tell: watch::Sender<Option<DnsRequest>>,
+    heard: watch::Receiver<Option<DnsCondition>>,
     stop: CancellationToken,
     task: JoinHandle<()>,
-    order: Option<Order>,
+    order: Option<DnsRequest>,
     begun: bool,
 }
 
@@ -208,7 +212,7 @@ impl Publishing {
     }
 
     /// Orders; `None`: what was ordered last stays.
-    pub fn order(&mut self, order: Option<Order>) {
+    pub fn order(&mut self, order: Option<DnsRequest>) {
         if order.is_some() {
             self.order = order;
             self.pass_on();
@@ -232,7 +236,7 @@ impl Publishing {
     }
 
     /// What came of it, where that is new.
-    pub fn news(&mut self) -> Option<Condition> {
+    pub fn news(&mut self) -> Option<DnsCondition> {
         if self.heard.has_changed().unwrap_or(false) {
             self.heard.borrow_and_update().clone()
         } else {
@@ -261,8 +265,8 @@ struct Of {
 /// Carries out orders until `stop`: on each change, and again when the report says.
 async fn run(
     of: Of,
-    mut orders: watch::Receiver<Option<Order>>,
-    news: watch::Sender<Option<Condition>>,
+    mut orders: watch::Receiver<Option<DnsRequest>>,
+    news: watch::Sender<Option<DnsCondition>>,
     stop: CancellationToken,
 ) {
     let Of {
@@ -270,7 +274,7 @@ async fn run(
         pool: (namespace, pool),
         metrics,
     } = of;
-    let claim = Claim {
+    let claim = RecordOwner {
         owner: state.owner.clone(),
         namespace: namespace.clone(),
         pool: pool.clone(),
@@ -285,11 +289,11 @@ async fn run(
             let report = carry_out(&mut publisher, &order, &state).await;
             failures = if report.is_good() { 0 } else { failures + 1 };
             match order {
-                Order::Withdraw => {
+                DnsRequest::Withdraw => {
                     metrics.forget(&namespace, &pool);
                     metrics.count_failures(&namespace, &pool, &report);
                 }
-                Order::Publish { .. } => metrics.count(&namespace, &pool, &report),
+                DnsRequest::Publish { .. } => metrics.count(&namespace, &pool, &report),
             }
             tell(&report, &order, &news);
             let slower = 1 << failures.saturating_sub(1).min(6);
@@ -307,16 +311,16 @@ async fn run(
     }
 }
 
-async fn carry_out(publisher: &mut Publisher, order: &Order, state: &DnsState) -> Report {
+async fn carry_out(publisher: &mut Publisher, order: &DnsRequest, state: &DnsState) -> DnsReport {
     let report = match order {
-        Order::Publish { settings, wanted } => {
+        DnsRequest::Publish { settings, wanted } => {
             publisher.configure(Result::clone(settings));
             if publisher.remember(wanted) {
                 state.keep(publisher.memory());
             }
             publisher.publish(wanted).await
         }
-        Order::Withdraw => publisher.withdraw(&Wanted::nothing()).await,
+        DnsRequest::Withdraw => publisher.withdraw(&DesiredRecords::nothing()).await,
     };
     if *publisher.memory() != state.memory {
         state.keep(publisher.memory());
@@ -324,9 +328,9 @@ async fn carry_out(publisher: &mut Publisher, order: &Order, state: &DnsState) -
     report
 }
 
-fn tell(report: &Report, order: &Order, news: &watch::Sender<Option<Condition>>) {
+fn tell(report: &DnsReport, order: &DnsRequest, news: &watch::Sender<Option<DnsCondition>>) {
     let condition = match order {
-        Order::Withdraw if report.is_good() => Condition {
+        DnsRequest::Withdraw if report.is_good() => DnsCondition {
             status: true,
             reason: Reason::NotManaged,
             message: "no spec.dns.rfc2136, or no pool: the records are yours to publish".to_owned(),
@@ -336,7 +340,7 @@ fn tell(report: &Report, order: &Order, news: &watch::Sender<Option<Condition>>)
     news.send_if_modified(|last| {
         let changed = last.as_ref() != Some(&condition);
         if changed {
-            let Condition {
+            let DnsCondition {
                 reason, message, ..
             } = &condition;
             if condition.status && *reason != Reason::NotManaged {
@@ -350,7 +354,7 @@ fn tell(report: &Report, order: &Order, news: &watch::Sender<Option<Condition>>)
 
 /// `DnsPublished` of a pool.
 #[must_use]
-pub fn diagnostic(pool: &str, condition: &Condition) -> Diagnostic {
+pub fn diagnostic(pool: &str, condition: &DnsCondition) -> Diagnostic {
     Diagnostic {
         object: ObjectRef::new(Kind::EdgePool, pool),
         condition: ConditionType::DnsPublished,

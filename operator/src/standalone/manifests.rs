@@ -16,8 +16,8 @@ use zeroize::Zeroizing;
 
 use super::documents::{self, Document};
 use crate::{
-    compile::{Broken, Fault, Kind, ObjectRef, Severity, World},
-    secrets::store::Material,
+    compile::{Fault, Kind, NamespaceInputs, ObjectRef, Severity, Undecodable},
+    secrets::store::SecretData,
 };
 
 /// Where something stands.
@@ -67,7 +67,7 @@ impl fmt::Display for Problem {
 /// All objects of all files.
 #[derive(Clone, Default)]
 pub struct Manifests {
-    pub worlds: BTreeMap<String, World>,
+    pub worlds: BTreeMap<String, NamespaceInputs>,
     /// Where each object stands, by namespace.
     pub places: BTreeMap<(String, ObjectRef), Place>,
     pub problems: Vec<Problem>,
@@ -201,13 +201,13 @@ impl Gathering<'_> {
         }
     }
 
-    fn world(&mut self, namespace: &str) -> &mut World {
+    fn world(&mut self, namespace: &str) -> &mut NamespaceInputs {
         self.manifests
             .worlds
             .entry(namespace.to_owned())
-            .or_insert_with(|| World {
+            .or_insert_with(|| NamespaceInputs {
                 namespace: namespace.to_owned(),
-                ..World::default()
+                ..NamespaceInputs::default()
             })
     }
 
@@ -258,7 +258,7 @@ impl Gathering<'_> {
             }
         }
         let suspended = here.document.value.pointer("/spec/suspended");
-        let broken = Broken {
+        let broken = Undecodable {
             suspended: suspended.map_or(Some(false), Value::as_bool),
             fault: Fault::new(reason(kind, &here.document.value), faults.join("; ")),
         };
@@ -267,7 +267,7 @@ impl Gathering<'_> {
     }
 
     fn secret(&mut self, here: &Here<'_>) {
-        let mut material = Material::new();
+        let mut material = SecretData::new();
         let value = &here.document.value;
         for (key, text) in entries(value.get("data")) {
             let compact: String = text.split_whitespace().collect();

@@ -14,19 +14,19 @@ use xmpp_edge_proxy::config::{ConfigSecrets, PemPair};
 use zeroize::Zeroizing;
 
 use crate::{
-    compile::{Diagnostic, Kind, ObjectRef, Severity, World},
+    compile::{Diagnostic, Kind, NamespaceInputs, ObjectRef, Severity},
     secrets::{
         CertificateError, chain,
         internal_ca::{self, DialbackSecret},
-        source::{self, Place, PoolBackend, Provision, Wanted},
-        store::{Material, Store, text},
+        source::{self, CertificateSpec, CertificateState, Environment, PoolBackend},
+        store::{SecretData, Store, text},
     },
 };
 
 /// Everything for one pool, and what there is to say of it.
 pub struct Provided {
     pub materials: ConfigSecrets,
-    pub certificate: Provision,
+    pub certificate: CertificateState,
     pub diagnostics: Vec<Diagnostic>,
 }
 
@@ -35,7 +35,7 @@ pub struct Provided {
 /// # Errors
 /// [`CertificateError`] where the store fails, or where a secret cannot be had that was never given.
 pub fn provide(
-    world: &World,
+    world: &NamespaceInputs,
     config: &EdgeConfig,
     last: Option<&ConfigSecrets>,
     store: &mut dyn Store,
@@ -82,7 +82,7 @@ fn given(pair: &chain::PemPair) -> PemPair {
 
 /// Condition `CertificateReady` of a pool.
 #[must_use]
-pub fn certificate_ready(pool: &str, certificate: &Provision, now: Timestamp) -> Diagnostic {
+pub fn certificate_ready(pool: &str, certificate: &CertificateState, now: Timestamp) -> Diagnostic {
     let (status, reason, message) = certificate.condition(now);
     Diagnostic {
         object: ObjectRef::new(Kind::EdgePool, pool),
@@ -103,22 +103,22 @@ pub fn certificate_ready(pool: &str, certificate: &Provision, now: Timestamp) ->
 /// # Errors
 /// [`CertificateError`].
 pub fn certificate(
-    world: &World,
+    world: &NamespaceInputs,
     spec: Option<&EdgePool>,
     config: &EdgeConfig,
     store: &mut dyn Store,
     now: Timestamp,
-) -> Result<Provision, CertificateError> {
+) -> Result<CertificateState, CertificateError> {
     let mut names: Vec<DomainName> = config.domains.clone();
     if !names.contains(&config.fqdn) {
         names.push(config.fqdn.clone());
     }
     let secrets = |name: &str| world.secrets.get(name).cloned();
     let mode = spec.map(|pool| &pool.spec.certificate);
-    let backend = PoolBackend::of(mode, &secrets, Place::Standalone);
+    let backend = PoolBackend::of(mode, &secrets, Environment::Standalone);
     source::provide(
         &backend,
-        &Wanted {
+        &CertificateSpec {
             pool: &config.pool,
             names: &names,
             now,
@@ -139,7 +139,7 @@ fn not_given(config: &EdgeConfig, message: String) -> Diagnostic {
 }
 
 fn dialback(
-    world: &World,
+    world: &NamespaceInputs,
     spec: Option<&EdgePool>,
     last: Option<&ConfigSecrets>,
     store: &mut dyn Store,
@@ -150,7 +150,7 @@ fn dialback(
     else {
         return internal_ca::ensure_dialback(store);
     };
-    let missing = Material::new();
+    let missing = SecretData::new();
     let material = world.secrets.get(&reference.name).unwrap_or(&missing);
     match (internal_ca::dialback_of(material, &reference.name), last) {
         (Ok(secret), _) => Ok(secret),
@@ -169,7 +169,7 @@ fn dialback(
 type Database = (Option<Zeroizing<String>>, Option<String>);
 
 fn contacts(
-    world: &World,
+    world: &NamespaceInputs,
     spec: Option<&EdgePool>,
     config: &EdgeConfig,
     last: Option<&ConfigSecrets>,

@@ -17,7 +17,7 @@ use crate::{
 const FILE: &str = ".objects";
 
 #[derive(Serialize, Deserialize)]
-struct Entry {
+struct LastGoodEntry {
     namespace: String,
     kind: String,
     name: String,
@@ -39,7 +39,7 @@ pub fn recall(directory: &Path) -> Result<Stored, StoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Stored::new()),
         Err(error) => return Err(fault(error)),
     };
-    let entries: Vec<Entry> =
+    let entries: Vec<LastGoodEntry> =
         serde_json::from_slice(&bytes).map_err(|error| fault(io::Error::other(error)))?;
     Ok(entries
         .into_iter()
@@ -60,9 +60,9 @@ pub fn keep(directory: &Path, stored: &Stored) -> Result<(), StoreError> {
         place: path.display().to_string(),
         source,
     };
-    let entries: Vec<Entry> = stored
+    let entries: Vec<LastGoodEntry> = stored
         .iter()
-        .map(|((namespace, object), manifest)| Entry {
+        .map(|((namespace, object), manifest)| LastGoodEntry {
             namespace: namespace.clone(),
             kind: object.kind.as_str().to_owned(),
             name: object.name.clone(),

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use xmpp_edge_crds::edge_config::EdgeConfig;
 use xmpp_edge_proxy::telemetry::peer_keys::PeerKey;
 
-use super::station::StationError;
+use super::station::StandaloneReconcileError;
 use crate::{
-    compile::peer_keys::{self, Data, name_of},
+    compile::peer_keys::{self, PeerKeysData, name_of},
     secrets::{files, store::StoreError},
 };
 
@@ -21,7 +21,7 @@ use crate::{
 pub struct PeerKeys {
     path: PathBuf,
     /// By namespace and name of the ConfigMap.
-    maps: BTreeMap<(String, String), Data>,
+    maps: BTreeMap<(String, String), PeerKeysData>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -39,7 +39,7 @@ struct ConfigMap {
     kind: String,
     metadata: Metadata,
     #[serde(default)]
-    data: Data,
+    data: PeerKeysData,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -52,17 +52,18 @@ impl PeerKeys {
     /// What the state directory remembers.
     ///
     /// # Errors
-    /// [`StationError::State`] where the file is damaged: taken for empty, it would make every
+    /// [`StandaloneReconcileError::State`] where the file is damaged: taken for empty, it would make every
     /// next key a first one.
-    pub fn recall(state: &Path) -> Result<Self, StationError> {
+    pub fn recall(state: &Path) -> Result<Self, StandaloneReconcileError> {
         let path = state.join("peer-keys.json");
         let maps = match fs::read(&path) {
             Ok(bytes) => {
-                let list: List =
-                    serde_json::from_slice(&bytes).map_err(|error| StationError::State {
+                let list: List = serde_json::from_slice(&bytes).map_err(|error| {
+                    StandaloneReconcileError::State {
                         path: path.clone(),
                         reason: error.to_string(),
-                    })?;
+                    }
+                })?;
                 let keyed =
                     |map: ConfigMap| ((map.metadata.namespace, map.metadata.name), map.data);
                 list.items.into_iter().map(keyed).collect()
@@ -105,8 +106,12 @@ impl PeerKeys {
     /// With `Refuse` only a first key is taken: several may come before it is compiled in.
     ///
     /// # Errors
-    /// [`StationError::Store`]; it is told again with the partner's next stream.
-    pub fn record(&mut self, config: &EdgeConfig, seen: &[PeerKey]) -> Result<bool, StationError> {
+    /// [`StandaloneReconcileError::Store`]; it is told again with the partner's next stream.
+    pub fn record(
+        &mut self,
+        config: &EdgeConfig,
+        seen: &[PeerKey],
+    ) -> Result<bool, StandaloneReconcileError> {
         let id = (config.namespace.clone(), name_of(&config.pool));
         let mut data = self.maps.get(&id).cloned().unwrap_or_default();
         let mut news = false;
@@ -122,13 +127,13 @@ impl PeerKeys {
     /// Forgets partners that `exists` denies: one that is made anew under the name is another.
     ///
     /// # Errors
-    /// [`StationError::Store`].
+    /// [`StandaloneReconcileError::Store`].
     pub fn retain(
         &mut self,
         namespace: &str,
         pool: &str,
         exists: impl Fn(&str) -> bool,
-    ) -> Result<(), StationError> {
+    ) -> Result<(), StandaloneReconcileError> {
         let id = (namespace.to_owned(), name_of(pool));
         let Some(data) = self.maps.get(&id) else {
             return Ok(());
@@ -142,7 +147,11 @@ impl PeerKeys {
     }
 
     /// Writes first: what is not on disk is not taken for known.
-    fn replace(&mut self, id: (String, String), data: Data) -> Result<(), StationError> {
+    fn replace(
+        &mut self,
+        id: (String, String),
+        data: PeerKeysData,
+    ) -> Result<(), StandaloneReconcileError> {
         let mut maps = self.maps.clone();
         maps.insert(id, data);
         let items = maps
@@ -162,10 +171,11 @@ impl PeerKeys {
             kind: "List".to_owned(),
             items,
         };
-        let text = serde_json::to_vec_pretty(&list).map_err(|error| StationError::State {
-            path: self.path.clone(),
-            reason: error.to_string(),
-        })?;
+        let text =
+            serde_json::to_vec_pretty(&list).map_err(|error| StandaloneReconcileError::State {
+                path: self.path.clone(),
+                reason: error.to_string(),
+            })?;
         files::replace(&self.path, &text, 0o600)?;
         self.maps = maps;
         Ok(())

@@ -24,7 +24,7 @@ use xmpp_edge_proxy::{
 
 use super::{
     dns::{DnsState, DnsStateError, Publishing},
-    station::{Look, Place, Station, StationError},
+    station::{Pass, Place, StandaloneReconcileError, StandaloneReconciler},
     status,
 };
 use crate::dns::{self, DnsMetrics, OwnerId};
@@ -56,7 +56,7 @@ pub struct StandaloneOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum StandaloneError {
     #[error(transparent)]
-    Station(#[from] StationError),
+    StandaloneReconciler(#[from] StandaloneReconcileError),
     #[error(transparent)]
     Serve(#[from] ServeError),
     #[error(transparent)]
@@ -73,7 +73,7 @@ pub async fn run(
     options: StandaloneOptions,
     stop: CancellationToken,
 ) -> Result<(), StandaloneError> {
-    let mut station = Station::open(Place {
+    let mut station = StandaloneReconciler::open(Place {
         manifests: options.manifests,
         state: options.state.clone(),
         pool: options.pool,
@@ -168,9 +168,9 @@ pub async fn run(
 
 /// Takes the keys that the proxy told since the last look.
 fn remember(
-    station: &mut Station,
+    station: &mut StandaloneReconciler,
     keys: &mut mpsc::Receiver<PeerKey>,
-) -> Result<Option<Look>, StationError> {
+) -> Result<Option<Pass>, StandaloneReconcileError> {
     let mut seen = Vec::new();
     while let Ok(key) = keys.try_recv() {
         seen.push(key);
@@ -179,14 +179,20 @@ fn remember(
 }
 
 /// Takes what came of the DNS records since the last look.
-fn note(station: &mut Station, records: &mut Publishing) -> Result<Option<Look>, StationError> {
+fn note(
+    station: &mut StandaloneReconciler,
+    records: &mut Publishing,
+) -> Result<Option<Pass>, StandaloneReconcileError> {
     let Some(condition) = records.news() else {
         return Ok(None);
     };
     station.note_dns(condition, Timestamp::now()).map(Some)
 }
 
-fn look(station: &mut Station, renew: bool) -> Result<Option<Look>, StationError> {
+fn look(
+    station: &mut StandaloneReconciler,
+    renew: bool,
+) -> Result<Option<Pass>, StandaloneReconcileError> {
     let now = Timestamp::now();
     match station.poll(now)? {
         None if renew => station.renew(now).map(|look| look.changed.then_some(look)),
@@ -194,7 +200,7 @@ fn look(station: &mut Station, renew: bool) -> Result<Option<Look>, StationError
     }
 }
 
-fn tell_proxy(look: Look, tell: &watch::Sender<ConfigUpdate>) {
+fn tell_proxy(look: Pass, tell: &watch::Sender<ConfigUpdate>) {
     status::log(&look.notes);
     if look.changed {
         tracing::info!(

@@ -11,9 +11,9 @@ use xmpp_edge_crds::{
 
 use super::manifests::{Manifests, Place, Problem};
 use crate::{
-    compile::{Diagnostic, Kind, ObjectRef, Severity, World},
+    compile::{Diagnostic, Kind, NamespaceInputs, ObjectRef, Severity},
     dns::records,
-    secrets::{chain::CertificateFacts, source::Provision},
+    secrets::{chain::CertificateFacts, source::CertificateState},
 };
 
 /// One thing to know, of an object or of a document.
@@ -73,7 +73,7 @@ pub fn notes(
     namespace: &str,
     manifests: &Manifests,
     diagnostics: &[Diagnostic],
-    served: Option<(&World, &EdgeConfig)>,
+    served: Option<(&NamespaceInputs, &EdgeConfig)>,
 ) -> Vec<Note> {
     let mut notes: Vec<Note> = manifests
         .problems
@@ -99,7 +99,7 @@ pub fn notes(
 }
 
 /// What the files hold that this process does not do.
-fn not_served(manifests: &Manifests, world: &World, config: &EdgeConfig) -> Vec<Note> {
+fn not_served(manifests: &Manifests, world: &NamespaceInputs, config: &EdgeConfig) -> Vec<Note> {
     let warning = |message| Note::General {
         severity: Severity::Warning,
         message,
@@ -164,7 +164,7 @@ pub fn log(notes: &[Note]) {
 /// `status.json`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct StatusReport {
     pub namespace: String,
     pub pool: String,
     pub generation: u64,
@@ -187,12 +187,12 @@ pub struct ObjectReport {
     pub object: ObjectRef,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
-    pub conditions: Vec<Condition>,
+    pub conditions: Vec<StatusCondition>,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Condition {
+pub struct StatusCondition {
     pub r#type: String,
     pub status: &'static str,
     pub reason: String,
@@ -203,17 +203,17 @@ pub struct Condition {
 #[must_use]
 pub fn report(
     manifests: &Manifests,
-    world: &World,
+    world: &NamespaceInputs,
     config: &EdgeConfig,
-    certificate: &Provision,
+    certificate: &CertificateState,
     diagnostics: &[Diagnostic],
     notes: &[Note],
-) -> Report {
+) -> StatusReport {
     let pool = world
         .pools
         .iter()
         .find(|pool| pool.metadata.name.as_ref() == Some(&config.pool));
-    Report {
+    StatusReport {
         namespace: config.namespace.clone(),
         pool: config.pool.clone(),
         generation: config.generation,
@@ -257,12 +257,12 @@ pub fn objects(
 fn conditions_of(
     object: &ObjectRef,
     mut found: BTreeMap<ConditionType, Vec<&Diagnostic>>,
-) -> Vec<Condition> {
+) -> Vec<StatusCondition> {
     let accepted = found
         .get(&ConditionType::Accepted)
         .is_some_and(|said| said[0].status);
     let programmed = found.remove(&ConditionType::Programmed).unwrap_or_default();
-    let mut conditions: Vec<Condition> = found.values().map(|said| condition(said)).collect();
+    let mut conditions: Vec<StatusCondition> = found.values().map(|said| condition(said)).collect();
     if object.kind != Kind::EdgePool {
         conditions.push(match (accepted, programmed.is_empty()) {
             (_, false) => condition(&programmed),
@@ -273,7 +273,7 @@ fn conditions_of(
     conditions
 }
 
-fn condition(said: &[&Diagnostic]) -> Condition {
+fn condition(said: &[&Diagnostic]) -> StatusCondition {
     let chosen = said
         .iter()
         .find(|diagnostic| !diagnostic.status)
@@ -283,14 +283,14 @@ fn condition(said: &[&Diagnostic]) -> Condition {
         .filter(|diagnostic| diagnostic.status == chosen.status && !diagnostic.message.is_empty())
         .map(|diagnostic| diagnostic.message.as_str())
         .collect();
-    Condition {
+    StatusCondition {
         message: messages.join("; "),
         ..plain(chosen.condition, chosen.status, chosen.reason)
     }
 }
 
-fn plain(kind: ConditionType, status: bool, reason: Reason) -> Condition {
-    Condition {
+fn plain(kind: ConditionType, status: bool, reason: Reason) -> StatusCondition {
+    StatusCondition {
         r#type: kind.to_string(),
         status: if status { "True" } else { "False" },
         reason: reason.to_string(),

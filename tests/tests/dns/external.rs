@@ -4,8 +4,8 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 use xmpp_edge_operator::dns::{
-    Addresses, Standing, Wanted,
-    external_dns::{API_VERSION, DnsEndpoint, EndpointSpec, KIND, Pool, objects},
+    Addresses, Availability, DesiredRecords,
+    external_dns::{API_VERSION, DnsEndpoint, EndpointSpec, KIND, PoolEndpoint, objects},
 };
 use xmpp_edge_tests::dns::external::ExternalDns;
 
@@ -28,12 +28,12 @@ struct State {
     ip: &'static str,
     priority: u16,
     ttl: u32,
-    standing: Standing,
+    standing: Availability,
 }
 
 /// The objects of these pools, over those of the moment before.
 fn moment(pools: &[State], before: &[DnsEndpoint]) -> Vec<DnsEndpoint> {
-    let wanted: Vec<Wanted> = pools
+    let wanted: Vec<DesiredRecords> = pools
         .iter()
         .map(|pool| {
             let spec = json!({
@@ -44,13 +44,13 @@ fn moment(pools: &[State], before: &[DnsEndpoint]) -> Vec<DnsEndpoint> {
             });
             let spec = serde_json::from_value(spec).unwrap();
             let addresses = Addresses::Known(vec![pool.ip.parse().unwrap()]);
-            Wanted::new(&spec, pool.standing, &addresses).unwrap()
+            DesiredRecords::new(&spec, pool.standing, &addresses).unwrap()
         })
         .collect();
-    let pools: Vec<Pool<'_>> = pools
+    let pools: Vec<PoolEndpoint<'_>> = pools
         .iter()
         .zip(&wanted)
-        .map(|(pool, wanted)| Pool {
+        .map(|(pool, wanted)| PoolEndpoint {
             name: pool.name,
             priority: pool.priority,
             ttl: pool.ttl,
@@ -63,11 +63,11 @@ fn moment(pools: &[State], before: &[DnsEndpoint]) -> Vec<DnsEndpoint> {
 
 #[test]
 fn external_dns_creates_changes_and_withdraws_what_the_objects_say() -> Result<()> {
-    use Standing::{Out, Serving, Unready};
+    use Availability::{Out, Serving, Unready};
     let Some(program) = ExternalDns::build()? else {
         return Ok(());
     };
-    let pools = |priority, [one, two]: [Standing; 2]| {
+    let pools = |priority, [one, two]: [Availability; 2]| {
         [
             State {
                 name: "a",

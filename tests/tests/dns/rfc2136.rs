@@ -13,10 +13,10 @@ use xmpp_edge_crds::kinds::{
 };
 use xmpp_edge_operator::{
     dns::{
-        Addresses, Claim, Memory, PlaceState, Publisher, Report, Settings, Standing, Wanted,
-        observe::Observer,
+        Addresses, Availability, DesiredRecords, DnsMemory, DnsReport, Publisher, RecordGroupState,
+        RecordOwner, UpdateSettings, observe::Observer,
     },
-    secrets::store::Material,
+    secrets::store::SecretData,
 };
 use xmpp_edge_tests::primary::{EDITOR, GUEST, Primary, SECRET, Software};
 use zeroize::Zeroizing;
@@ -42,7 +42,7 @@ impl Site {
     }
 
     fn at(server: String, owner: &str, fqdn: &str, ip: &'static str) -> Self {
-        let claim = Claim {
+        let claim = RecordOwner {
             owner: owner.parse().unwrap(),
             namespace: "org".to_owned(),
             pool: "edge".to_owned(),
@@ -53,7 +53,7 @@ impl Site {
             "certificate": { "selfSigned": {} },
         });
         Self {
-            publisher: Publisher::new(claim, Memory::default()),
+            publisher: Publisher::new(claim, DnsMemory::default()),
             spec: serde_json::from_value(spec).unwrap(),
             settings: json!({
                 "server": server, "tsigSecretRef": { "name": "tsig" }
@@ -63,17 +63,17 @@ impl Site {
         }
     }
 
-    fn wanted(&self, standing: Standing) -> Wanted {
+    fn wanted(&self, standing: Availability) -> DesiredRecords {
         let ips = vec![self.ip.parse().unwrap()];
-        Wanted::new(&self.spec, standing, &Addresses::Known(ips)).unwrap()
+        DesiredRecords::new(&self.spec, standing, &Addresses::Known(ips)).unwrap()
     }
 
     fn read(&self) -> Rfc2136 {
         serde_json::from_value(self.settings.clone()).unwrap()
     }
 
-    async fn publish(&mut self, standing: Standing) -> Report {
-        let material: Material = self
+    async fn publish(&mut self, standing: Availability) -> DnsReport {
+        let material: SecretData = self
             .secret
             .iter()
             .map(|(key, value)| {
@@ -83,13 +83,13 @@ impl Site {
                 )
             })
             .collect();
-        let settings = Settings::read(&self.read(), Some(&material));
+        let settings = UpdateSettings::read(&self.read(), Some(&material));
         self.publisher.configure(settings);
         self.publisher.publish(&self.wanted(standing)).await
     }
 
     /// Publishes what must not fail.
-    async fn well(&mut self, standing: Standing) -> Report {
+    async fn well(&mut self, standing: Availability) -> DnsReport {
         let report = self.publish(standing).await;
         assert!(report.is_good(), "{:?}", report.errors());
         report
@@ -139,7 +139,7 @@ fn records_come_change_and_go_and_foreign_ones_stay() -> Result<()> {
         let hosts = ["a.edge.test", "legacy.org.example"];
         let before = all(&primary, &hosts).await;
         let mut site = Site::new(&primary, "one", "a.edge.test", "192.0.2.1");
-        let report = site.well(Standing::Serving).await;
+        let report = site.well(Availability::Serving).await;
         assert_eq!(report.published(), [("org.example", true)]);
         let [starttls, direct] = srv(&primary).await;
         assert_eq!(starttls.len(), 2, "{starttls:?}");
@@ -155,7 +155,7 @@ fn records_come_change_and_go_and_foreign_ones_stay() -> Result<()> {
 
         site.spec.route.priority = 20;
         site.ip = "2001:db8::1";
-        site.well(Standing::Serving).await;
+        site.well(Availability::Serving).await;
         let [starttls, direct] = srv(&primary).await;
         assert!(starttls.contains(&"20 100 5269 a.edge.test.".to_owned()));
         assert_eq!(
@@ -175,7 +175,7 @@ fn records_come_change_and_go_and_foreign_ones_stay() -> Result<()> {
 
         // Where nobody else has records the TTL is ours.
         site.settings["ttl"] = json!(120);
-        site.well(Standing::Serving).await;
+        site.well(Availability::Serving).await;
         assert_eq!(primary.ttl(DIRECT, RecordType::SRV).await?, Some(120));
         assert_eq!(
             primary.ttl("a.edge.test", RecordType::AAAA).await?,
@@ -187,10 +187,10 @@ fn records_come_change_and_go_and_foreign_ones_stay() -> Result<()> {
         primary
             .edit(&format!("zone org.example\nupdate delete {DIRECT} SRV"))
             .await?;
-        site.well(Standing::Serving).await;
+        site.well(Availability::Serving).await;
         assert_eq!(srv(&primary).await[1].len(), 1);
 
-        site.well(Standing::Out).await;
+        site.well(Availability::OutOfService).await;
         assert_eq!(all(&primary, &hosts).await, before, "{software:?}");
         assert!(site.publisher.memory().places.is_empty());
         Ok(())
@@ -204,14 +204,14 @@ fn a_record_that_someone_else_put_there_is_theirs() -> Result<()> {
         let primary = Primary::start(software, &[("org.example", own)]).await?;
         let before = all(&primary, &["a.org.example"]).await;
         let mut site = Site::new(&primary, "one", "a.org.example", "192.0.2.1");
-        let report = site.well(Standing::Serving).await;
+        let report = site.well(Availability::Serving).await;
         assert!(
             report
                 .places
                 .iter()
-                .all(|(_, it)| *it == Ok(PlaceState::Foreign))
+                .all(|(_, it)| *it == Ok(RecordGroupState::Foreign))
         );
-        site.well(Standing::Out).await;
+        site.well(Availability::OutOfService).await;
         assert_eq!(
             all(&primary, &["a.org.example"]).await,
             before,
@@ -229,11 +229,17 @@ fn two_operators_share_an_rrset_and_keep_one_record_when_both_lose_all_pods() ->
         let mut two = Site::new(&primary, "cluster-2", "b.edge.test", "192.0.2.2");
         two.spec.route.priority = 20;
         two.settings["ttl"] = json!(90);
-        tokio::join!(one.well(Standing::Serving), two.well(Standing::Serving));
+        tokio::join!(
+            one.well(Availability::Serving),
+            two.well(Availability::Serving)
+        );
         assert_eq!(srv(&primary).await.map(|set| set.len()), [2, 2]);
 
         for round in 0..4 {
-            tokio::join!(one.well(Standing::Unready), two.well(Standing::Unready));
+            tokio::join!(
+                one.well(Availability::Unready),
+                two.well(Availability::Unready)
+            );
             let [starttls, direct] = srv(&primary).await;
             assert_eq!(
                 (starttls.len(), direct.len()),
@@ -252,18 +258,21 @@ fn two_operators_share_an_rrset_and_keep_one_record_when_both_lose_all_pods() ->
             } else {
                 (&mut two, &mut one)
             };
-            back.well(Standing::Serving).await;
-            gone.well(Standing::Unready).await;
+            back.well(Availability::Serving).await;
+            gone.well(Availability::Unready).await;
             let [starttls, _] = srv(&primary).await;
             assert_eq!(starttls.len(), 1);
             assert_eq!(
                 target(&starttls[0]),
                 format!("{}.", back.spec.access_edge.fqdn)
             );
-            gone.well(Standing::Serving).await;
+            gone.well(Availability::Serving).await;
         }
         // Who is switched off goes, even as the last one.
-        tokio::join!(one.well(Standing::Out), two.well(Standing::Out));
+        tokio::join!(
+            one.well(Availability::OutOfService),
+            two.well(Availability::OutOfService)
+        );
         assert_eq!(srv(&primary).await.map(|set| set.len()), [0, 0]);
         assert!(primary.records(STARTTLS, RecordType::TXT).await?.is_empty());
         Ok(())
@@ -276,8 +285,8 @@ fn a_foreign_record_counts_as_another() -> Result<()> {
         let primary =
             Primary::start(software, &[("org.example", OTHERS), ("edge.test", "")]).await?;
         let mut site = Site::new(&primary, "one", "a.edge.test", "192.0.2.1");
-        site.well(Standing::Serving).await;
-        let report = site.well(Standing::Unready).await;
+        site.well(Availability::Serving).await;
+        let report = site.well(Availability::Unready).await;
         assert_eq!(report.published(), [("org.example", false)]);
         assert_eq!(srv(&primary).await.map(|set| set.len()), [1, 0]);
         Ok(())
@@ -296,7 +305,7 @@ fn what_is_no_longer_wanted_is_withdrawn_even_after_a_restart_and_without_the_se
         let primary = Primary::start(software, &zones).await?;
         let mut site = Site::new(&primary, "one", "a.edge.test", "192.0.2.1");
         site.spec.domains.push("sub.org.example".to_owned());
-        site.well(Standing::Serving).await;
+        site.well(Availability::Serving).await;
         let sub = "_xmpp-server._tcp.sub.org.example";
         assert_eq!(
             primary.records(sub, RecordType::SRV).await?.len(),
@@ -311,7 +320,7 @@ fn what_is_no_longer_wanted_is_withdrawn_even_after_a_restart_and_without_the_se
             site.publisher.claim().clone(),
             serde_json::from_str(&memory)?,
         );
-        next.well(Standing::Serving).await;
+        next.well(Availability::Serving).await;
         assert!(primary.records(sub, RecordType::SRV).await?.is_empty());
         assert!(
             primary
@@ -324,10 +333,10 @@ fn what_is_no_longer_wanted_is_withdrawn_even_after_a_restart_and_without_the_se
         // The Secret is deleted first: what is wanted is still done, and the fault is told.
         next.secret.clear();
         next.spec.route.priority = 30;
-        let report = next.publish(Standing::Serving).await;
+        let report = next.publish(Availability::Serving).await;
         assert_eq!(report.condition().reason, Reason::TsigKeyInvalid);
         assert_eq!(srv(&primary).await[0], ["30 100 5269 b.edge.test."]);
-        let wanted = next.wanted(Standing::Serving);
+        let wanted = next.wanted(Availability::Serving);
         let report = next.publisher.withdraw(&wanted).await;
         assert!(report.is_good(), "{:?}", report.errors());
         assert_eq!(srv(&primary).await.map(|set| set.len()), [0, 0]);
@@ -337,7 +346,7 @@ fn what_is_no_longer_wanted_is_withdrawn_even_after_a_restart_and_without_the_se
 
 /// Publishes in a way that fails, and returns the reason and the message.
 async fn failure(site: &mut Site) -> (Reason, String) {
-    let condition = site.publish(Standing::Serving).await.condition();
+    let condition = site.publish(Availability::Serving).await.condition();
     assert!(!condition.status, "published: {:?}", site.settings);
     (condition.reason, condition.message)
 }
@@ -436,7 +445,7 @@ fn each_fault_has_its_own_reason_and_says_what_to_do() -> Result<()> {
         let (reason, message) = failure(&mut site).await;
         assert_eq!(reason, Reason::DnsServerTimeout, "{software:?}: {message}");
         primary.thaw();
-        site.well(Standing::Serving).await;
+        site.well(Availability::Serving).await;
         primary.kill();
         let (reason, message) = failure(&mut site).await;
         assert_eq!(
@@ -494,7 +503,7 @@ fn a_domain_whose_zone_is_gone_is_forgotten_and_many_domains_are_published() -> 
         let primary = Primary::start(software, &[("org.example", ""), ("edge.test", "")]).await?;
         let mut site = Site::new(&primary, "one", "a.edge.test", "192.0.2.1");
         site.spec.domains = (0..40).map(|n| format!("d{n}.org.example")).collect();
-        let report = site.well(Standing::Serving).await;
+        let report = site.well(Availability::Serving).await;
         assert_eq!(report.published().len(), 40);
         for domain in &site.spec.domains {
             let name = format!("_xmpp-server._tcp.{domain}");
@@ -504,7 +513,7 @@ fn a_domain_whose_zone_is_gone_is_forgotten_and_many_domains_are_published() -> 
         let claim = site.publisher.claim().clone();
         site.publisher = Publisher::new(claim, serde_json::from_str(memory)?);
         site.spec.domains = vec!["d4.org.example".to_owned()];
-        site.well(Standing::Serving).await;
+        site.well(Availability::Serving).await;
         assert_eq!(site.publisher.memory().places.len(), 2, "d4 and the FQDN");
         let gone = primary.records("_xmpp-server._tcp.d3.org.example", RecordType::SRV);
         assert!(gone.await?.is_empty());
@@ -519,7 +528,7 @@ fn what_dns_answers_is_told_of_records_that_others_publish() -> Result<()> {
         let primary = Primary::start(software, &zones).await?;
         let mut site = Site::new(&primary, "one", "a.edge.test", "192.0.2.1");
         let observer = Observer::at(primary.address())?;
-        let wanted = site.wanted(Standing::Serving);
+        let wanted = site.wanted(Availability::Serving);
         let condition = observer.look(&wanted, true).await.condition();
         assert_eq!(
             condition.reason,
@@ -528,7 +537,7 @@ fn what_dns_answers_is_told_of_records_that_others_publish() -> Result<()> {
             condition.message
         );
         assert!(condition.message.contains("--managed-record-types"));
-        site.well(Standing::Serving).await;
+        site.well(Availability::Serving).await;
         let report = observer.look(&wanted, true).await;
         assert!(report.condition().status, "{:?}", report.errors());
         assert_eq!(report.published(), [("org.example", true)]);
@@ -542,10 +551,10 @@ fn the_settings_are_those_of_the_kind() {
         "server": "ns.example", "zone": "Org.Example", "tsigSecretRef": { "name": "tsig" }, "tsigAlgorithm": "HmacSha512"
     }}))
     .unwrap();
-    let material: Material = [("name", EDITOR), ("secret", SECRET)]
+    let material: SecretData = [("name", EDITOR), ("secret", SECRET)]
         .map(|(key, value)| (key.to_owned(), Zeroizing::new(value.as_bytes().to_vec())))
         .into();
-    let settings = Settings::read(&spec.rfc2136.unwrap(), Some(&material)).unwrap();
+    let settings = UpdateSettings::read(&spec.rfc2136.unwrap(), Some(&material)).unwrap();
     assert_eq!(settings.zone.unwrap().to_string(), "org.example.");
     assert_eq!(settings.ttl, 60);
     assert_eq!(

@@ -9,9 +9,10 @@ use xmpp_edge_crds::{
 };
 use xmpp_edge_operator::secrets::{
     source::{
-        Backend, Followed, Keeper, PoolBackend, Progress, SecretRef, Wanted, csr::Csr, provide,
+        Backend, CertificateSpec, Followed, Keeper, PoolBackend, Progress, SecretRef, csr::Csr,
+        provide,
     },
-    store::{Entry, Material, MemoryStore, Store, set, text},
+    store::{ManagedSecret, MemoryStore, SecretData, Store, set, text},
 };
 use xmpp_edge_tests::{
     mistakes,
@@ -23,22 +24,22 @@ const NAMES: [&str; 2] = ["org.example", "edge.org.example"];
 const ISSUER_ELSEWHERE: &[u8] =
     b"\x30\x14\x30\x12\x06\x08\x2b\x06\x01\x05\x05\x07\x30\x02\x86\x06http:/";
 
-fn material(entries: &[(&str, &str)]) -> Material {
-    let mut material = Material::new();
+fn material(entries: &[(&str, &str)]) -> SecretData {
+    let mut material = SecretData::new();
     for (key, value) in entries {
         set(&mut material, key, value);
     }
     material
 }
 
-fn pair(leaf: &Leaf) -> Material {
+fn pair(leaf: &Leaf) -> SecretData {
     material(&[("tls.crt", &leaf.certificate), ("tls.key", &leaf.key)])
 }
 
 /// What the condition says of a backend's offer on an empty store.
 fn said(backend: &dyn Backend, store: &mut MemoryStore, now: Timestamp) -> String {
     let names = NAMES.map(|name| DomainName::parse(name).unwrap());
-    let wanted = Wanted {
+    let wanted = CertificateSpec {
         pool: "hq",
         names: &names,
         now,
@@ -47,7 +48,7 @@ fn said(backend: &dyn Backend, store: &mut MemoryStore, now: Timestamp) -> Strin
     provision.condition(now).2
 }
 
-fn given(secret: Option<&Material>, now: Timestamp) -> String {
+fn given(secret: Option<&SecretData>, now: Timestamp) -> String {
     let secrets = |_: &str| secret.cloned();
     let backend = SecretRef {
         name: "site",
@@ -85,7 +86,7 @@ fn of_given() -> Vec<String> {
     let with = |chain: &str, key: &str| material(&[("tls.crt", chain), ("tls.key", key)]);
     let root = ca.certificate();
     let later = now + SignedDuration::from_hours(24 * 89);
-    let cases: Vec<(Option<Material>, Timestamp)> = vec![
+    let cases: Vec<(Option<SecretData>, Timestamp)> = vec![
         (None, now),
         (Some(material(&[("tls.key", &good.key)])), now),
         (Some(material(&[("tls.crt", &good.certificate)])), now),
@@ -140,7 +141,7 @@ fn of_requests() -> Vec<String> {
     let stranger = Signer::new().unwrap();
     let (root, issuer) = (&signer.root, &signer.intermediate);
     let mut store = MemoryStore::default();
-    let mut offer = |algorithm, subject: Option<&Subject>, sent: Option<Material>, at| {
+    let mut offer = |algorithm, subject: Option<&Subject>, sent: Option<SecretData>, at| {
         let secrets = |_: &str| sent.clone();
         let backend = Csr {
             algorithm,
@@ -150,7 +151,7 @@ fn of_requests() -> Vec<String> {
         };
         let message = said(&backend, &mut store, at);
         let held = store
-            .read(&Entry::PoolPair("hq".into()))
+            .read(&ManagedSecret::PoolPair("hq".into()))
             .unwrap()
             .unwrap_or_default();
         (message, text(&held, "next.csr").map(str::to_owned))
@@ -235,7 +236,7 @@ fn what_cert_manager_says_is_listed() {
         failed("Failed"),
     ];
     let names = NAMES.map(|name| DomainName::parse(name).unwrap());
-    let wanted = Wanted {
+    let wanted = CertificateSpec {
         pool: "hq",
         names: &names,
         now,

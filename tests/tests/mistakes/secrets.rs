@@ -5,14 +5,14 @@ use xmpp_edge_operator::{
     dns::key::TsigKey,
     secrets::{
         internal_ca,
-        store::{Material, set},
+        store::{SecretData, set},
     },
 };
 use xmpp_edge_proxy::contacts::Database;
 use xmpp_edge_tests::mistakes;
 
-fn material(entries: &[(&str, &str)]) -> Material {
-    let mut material = Material::new();
+fn material(entries: &[(&str, &str)]) -> SecretData {
+    let mut material = SecretData::new();
     for (key, value) in entries {
         set(&mut material, key, value);
     }

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::Path};
 use jiff::Timestamp;
 
 use crate::{
-    compile::{self, Compiled, Diagnostic, World},
+    compile::{self, Compiled, Diagnostic, NamespaceInputs},
     standalone::{
         manifests::Manifests,
         reader::{ReadError, Reader},
@@ -18,7 +18,7 @@ use crate::{
 /// One namespace as compiled.
 pub struct NamespaceInspection {
     pub name: String,
-    pub world: World,
+    pub world: NamespaceInputs,
     pub compiled: Compiled,
 }
 

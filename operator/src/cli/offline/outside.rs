@@ -13,14 +13,14 @@ use xmpp_edge_crds::{
 };
 
 use crate::{
-    compile::{Diagnostic, Kind, ObjectRef, Severity, World},
+    compile::{Diagnostic, Kind, NamespaceInputs, ObjectRef, Severity},
     secrets::store::MemoryStore,
     standalone::materials,
 };
 
 /// Warnings about one pool: Secrets that are not in the manifests, a certificate that is and is of
 /// no use, a certificate mode that standalone does not serve.
-pub fn of_pool(world: &World, config: &EdgeConfig, now: Timestamp) -> Vec<Diagnostic> {
+pub fn of_pool(world: &NamespaceInputs, config: &EdgeConfig, now: Timestamp) -> Vec<Diagnostic> {
     let pool = world
         .pools
         .iter()
@@ -86,7 +86,7 @@ fn secrets(pool: &EdgePool) -> Vec<(ConditionType, &'static str, &str)> {
 
 /// What there is to say of a certificate whose Secret stands in the manifests.
 fn given_certificate(
-    world: &World,
+    world: &NamespaceInputs,
     pool: &EdgePool,
     config: &EdgeConfig,
     now: Timestamp,

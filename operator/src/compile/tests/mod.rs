@@ -19,7 +19,7 @@ type Configs = BTreeMap<String, EdgeConfig>;
 
 /// The world of namespace `default` that these manifests make; short forms as the helpers below
 /// write them.
-fn world(yaml: &str) -> World {
+fn world(yaml: &str) -> NamespaceInputs {
     let documents = documents::read(yaml).unwrap();
     let mut gathered = manifests::gather(
         [("test.yaml", documents.as_slice())],

@@ -117,9 +117,9 @@ fn each_own_domain_has_exactly_one_gateway() {
             "[{domains: [org.example], address: 'inside.example:5269'}]",
             gateways,
         );
-        let mut world = World {
+        let mut world = NamespaceInputs {
             namespace: "default".into(),
-            ..World::default()
+            ..NamespaceInputs::default()
         };
         let value = documents::read(&yaml).unwrap()[0].value.clone();
         world.pools.push(serde_json::from_value(value).unwrap());

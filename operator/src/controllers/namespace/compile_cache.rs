@@ -16,14 +16,14 @@ use xmpp_edge_crds::edge_config::EdgeConfig;
 
 use super::inputs::{self, internal_service_name};
 use crate::{
-    compile::{self, Compiled, World},
+    compile::{self, Compiled, NamespaceInputs},
     runtime::{caches::Caches, decoded::Decoded, store::ObjectStore},
 };
 
 /// A namespace and what it compiles to.
 #[derive(Clone, Default)]
 pub struct Compilation {
-    pub world: Arc<World>,
+    pub world: Arc<NamespaceInputs>,
     pub compiled: Arc<Compiled>,
 }
 
@@ -131,14 +131,14 @@ mod tests {
     use serde_json::{Value, json};
 
     /// A namespace with a pool, a partner that trusts what a ConfigMap says, and a Secret.
-    struct Held {
+    struct CompiledInputs {
         caches: Arc<Caches>,
         inputs: CompileCache,
         last: BTreeMap<String, EdgeConfig>,
         version: u64,
     }
 
-    impl Held {
+    impl CompiledInputs {
         fn new() -> Self {
             let mut held = Self {
                 caches: Caches::new().0,
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn what_compiling_reads_is_compiled_anew_and_nothing_else_is() {
         let named = |name: &str, kind: &str| json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "uid": name}});
-        type Change<'a> = Box<dyn Fn(&mut Held) + 'a>;
+        type Change<'a> = Box<dyn Fn(&mut CompiledInputs) + 'a>;
         let table: Vec<(&str, bool, Change<'_>)> = vec![
             (
                 "a partner's spec",
@@ -305,7 +305,7 @@ mod tests {
             ),
         ];
         for (case, expected, change) in table {
-            let mut held = Held::new();
+            let mut held = CompiledInputs::new();
             change(&mut held);
             assert_eq!(held.compile().1, expected, "{case}");
             assert!(!held.compile().1, "{case}: once");
@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn a_document_that_was_written_is_not_compiled_for_its_own_sake() {
-        let mut held = Held::new();
+        let mut held = CompiledInputs::new();
         held.put(&map(json!({"binaryData": {"shard": "AA=="}})), |it| {
             &it.config_maps
         });
@@ -327,7 +327,7 @@ mod tests {
 
     #[test]
     fn a_pool_of_another_namespace_may_take_a_domain() {
-        let mut held = Held::new();
+        let mut held = CompiledInputs::new();
         let mut other = with(pool(), "/metadata/namespace", json!("other"));
         other["metadata"]["uid"] = json!("other");
         held.caches

@@ -1,4 +1,4 @@
-//! Caches → [`World`]: one namespace as it stands, for the compile step.
+//! Caches → [`NamespaceInputs`]: one namespace as it stands, for the compile step.
 //!
 //! It copies and judges nothing but one thing: an own domain belongs to one watched namespace.
 //! Status is never read.
@@ -21,13 +21,13 @@ use xmpp_edge_crds::{
 use zeroize::Zeroizing;
 
 use crate::{
-    compile::{Broken, Fault, Kind, ObjectRef, World},
+    compile::{Fault, Kind, NamespaceInputs, ObjectRef, Undecodable},
     runtime::{
         caches::Caches,
         decoded::{Decoded, UndecodableObject},
         store::ObjectStore,
     },
-    secrets::store::Material,
+    secrets::store::SecretData,
 };
 
 /// Key of a shard in its ConfigMap.
@@ -47,10 +47,10 @@ pub fn internal_service_name(pool: &str) -> String {
 
 /// A namespace as it stands.
 #[must_use]
-pub fn world(caches: &Caches, namespace: &str) -> World {
-    let mut world = World {
+pub fn world(caches: &Caches, namespace: &str) -> NamespaceInputs {
+    let mut world = NamespaceInputs {
         namespace: namespace.to_owned(),
-        ..World::default()
+        ..NamespaceInputs::default()
     };
     let broken = &mut world.broken;
     let pools = readable(
@@ -81,7 +81,9 @@ pub fn world(caches: &Caches, namespace: &str) -> World {
             Some(fault) => {
                 let object = ObjectRef::new(Kind::EdgePool, &pool.name_any());
                 let suspended = Some(pool.spec.suspended);
-                world.broken.insert(object, Broken { suspended, fault });
+                world
+                    .broken
+                    .insert(object, Undecodable { suspended, fault });
             }
         }
     }
@@ -108,7 +110,7 @@ pub fn world(caches: &Caches, namespace: &str) -> World {
 
 /// The data of a Secret.
 #[must_use]
-pub fn material(secret: &Secret) -> Material {
+pub fn material(secret: &Secret) -> SecretData {
     let data = secret.data.iter().flatten();
     data.map(|(key, value)| (key.clone(), Zeroizing::new(value.0.clone())))
         .collect()
@@ -131,7 +133,7 @@ fn readable<K: Resource>(
     table: &ObjectStore<Decoded<K>>,
     namespace: &str,
     kind: Kind,
-    broken: &mut BTreeMap<ObjectRef, Broken>,
+    broken: &mut BTreeMap<ObjectRef, Undecodable>,
     copy: impl Fn(&K) -> K,
 ) -> Vec<K> {
     let mut objects = Vec::new();
@@ -144,7 +146,7 @@ fn readable<K: Resource>(
             Decoded::Undecodable(unreadable) => {
                 broken.insert(
                     ObjectRef::new(kind, &object.name_any()),
-                    Broken {
+                    Undecodable {
                         suspended: unreadable.suspended,
                         fault: undecodable(unreadable),
                     },
@@ -194,10 +196,10 @@ fn service_addresses(service: &Service) -> Vec<IpAddr> {
 
 /// Pools of the other watched namespaces.
 struct Elsewhere {
-    pools: Vec<Claim>,
+    pools: Vec<NamedClaim>,
 }
 
-struct Claim {
+struct NamedClaim {
     rank: Rank,
     names: BTreeSet<String>,
 }
@@ -230,7 +232,7 @@ impl Elsewhere {
         let others = others.filter(|pool| pool.namespace().as_deref() != Some(namespace));
         Self {
             pools: others
-                .map(|pool| Claim {
+                .map(|pool| NamedClaim {
                     rank: rank(&pool.metadata),
                     names: claimed(pool).cloned().collect(),
                 })

@@ -13,7 +13,7 @@ use kube::{
 use super::snapshot::{Context, NamespaceSnapshot};
 use crate::compile::{
     Kind, ObjectRef,
-    peer_keys::{self, Data},
+    peer_keys::{self, PeerKeysData},
 };
 
 /// Field manager of these ConfigMaps.
@@ -47,7 +47,7 @@ pub async fn learn(context: &Context, scene: &NamespaceSnapshot) -> Result<(), k
 }
 
 /// One that is made anew under the name is another.
-fn forget(data: &mut Data, scene: &NamespaceSnapshot) {
+fn forget(data: &mut PeerKeysData, scene: &NamespaceSnapshot) {
     let mut exists: BTreeMap<&str, ()> = BTreeMap::new();
     if !data.is_empty() {
         let read = scene.world.partners.iter();
@@ -65,7 +65,7 @@ async fn write(
     scene: &NamespaceSnapshot,
     pool: &str,
     name: String,
-    data: Data,
+    data: PeerKeysData,
 ) -> Result<(), kube::Error> {
     let namespace = &scene.namespace;
     let before = context.caches.config_maps.get(namespace, &name);

@@ -98,7 +98,7 @@ impl NamespaceReconciler {
         }
     }
 
-    async fn look(&mut self) -> Look {
+    async fn look(&mut self) -> Pass {
         let mut scene = self.scene();
         let (outcomes, failed) = self.provision(&scene).await;
         let learned = peer_keys::learn(&self.context, &scene).await;
@@ -106,7 +106,7 @@ impl NamespaceReconciler {
         scene.now = Timestamp::now();
         self.say(&scene, &outcomes);
         let pools = outcomes.values().filter_map(|outcome| outcome.again);
-        Look {
+        Pass {
             again: pools.chain(self.written.until_due()).min(),
             failed: failed || learned.is_err(),
         }
@@ -334,7 +334,7 @@ impl NamespaceReconciler {
 }
 
 /// What a look leads to.
-struct Look {
+struct Pass {
     again: Option<Duration>,
     failed: bool,
 }

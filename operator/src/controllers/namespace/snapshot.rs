@@ -12,7 +12,7 @@ use kube::Client;
 use xmpp_edge_crds::{domain::DomainName, edge_config::EdgeConfig};
 
 use crate::{
-    compile::{Compiled, Diagnostic, Fault, ObjectRef, World},
+    compile::{Compiled, Diagnostic, Fault, NamespaceInputs, ObjectRef},
     controllers::pool::apply::ApplyError,
     proxy_status::{PoolFacts, PoolReport, Reports},
     runtime::{caches::Caches, events::Events, metrics::Metrics},
@@ -57,7 +57,7 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     pub reports: Arc<Reports>,
     /// What the pools' controller remembers between looks.
-    pub pools: crate::controllers::pool::Memory,
+    pub pools: crate::controllers::pool::PoolMemory,
     pub settings: OperatorConfig,
     /// The operator's own namespace.
     pub namespace: String,
@@ -70,7 +70,7 @@ pub struct Context {
 pub struct NamespaceSnapshot {
     pub namespace: String,
     pub now: Timestamp,
-    pub world: Arc<World>,
+    pub world: Arc<NamespaceInputs>,
     pub compiled: Arc<Compiled>,
     /// What pods said of themselves, by pool; a pool that is not here was not asked yet.
     pub reports: BTreeMap<String, PoolReport>,
@@ -181,17 +181,17 @@ pub(crate) mod tests {
                 "gateways": [{"domains": ["org.example"], "address": "inside.example:5269"}],
                 "certificate": {"selfSigned": {}}},
         });
-        let world = World {
+        let world = NamespaceInputs {
             namespace: "n".into(),
             pools: vec![serde_json::from_value(manifest).unwrap()],
-            ..World::default()
+            ..NamespaceInputs::default()
         };
         let compiled = crate::compile::compile(&world, &BTreeMap::new());
         serde_json::to_value(&compiled.configs[pool]).unwrap()
     }
 
     /// A look at `world`, of which nothing was compiled before.
-    pub(crate) fn of(world: World) -> NamespaceSnapshot {
+    pub(crate) fn of(world: NamespaceInputs) -> NamespaceSnapshot {
         let mut scene =
             NamespaceSnapshot::of(&world.namespace, "2026-02-02T02:02:02Z".parse().unwrap());
         scene.compiled = Arc::new(crate::compile::compile(&world, &BTreeMap::new()));

@@ -49,11 +49,11 @@ struct Stage {
 impl Stage {
     fn new(spec: Value, answers: Vec<Option<Value>>) -> Self {
         let object: Decoded<XmppFederatedPartner> = serde_json::from_value(partner(spec)).unwrap();
-        let mut scene = snapshot::tests::of(compile::World {
+        let mut scene = snapshot::tests::of(compile::NamespaceInputs {
             namespace: "n".into(),
             pools: vec![serde_json::from_value(pool()).unwrap()],
             partners: object.read().cloned().into_iter().collect(),
-            ..compile::World::default()
+            ..compile::NamespaceInputs::default()
         });
         let pods = answers.into_iter().enumerate().map(|(index, answer)| {
             let status = answer.map(|answer| serde_json::from_value(answer).unwrap());
@@ -237,14 +237,14 @@ fn an_undecodable_partner_is_told_what_is_wrong_and_keeps_its_name() {
         serde_json::from_value(partner(json!({"domain": 7}))).unwrap();
     let object = compile::ObjectRef::new(compile::Kind::XmppFederatedPartner, "p");
     let fault = compile::Fault::new(xmpp_edge_crds::kinds::conditions::Reason::Invalid, "f");
-    let broken = compile::Broken {
+    let broken = compile::Undecodable {
         suspended: None,
         fault,
     };
-    let anew = snapshot::tests::of(compile::World {
+    let anew = snapshot::tests::of(compile::NamespaceInputs {
         partners: Vec::new(),
         broken: [(object, broken)].into(),
-        ..compile::World::clone(&stage.scene.world)
+        ..compile::NamespaceInputs::clone(&stage.scene.world)
     });
     (stage.scene.world, stage.scene.compiled) = (anew.world, anew.compiled);
     stage.object = Arc::new(loose);

@@ -9,7 +9,7 @@ use xmpp_edge_crds::kinds::{ExternalAccessPolicy, PolicyStatus, policy::CONDITIO
 
 use super::desired_status;
 use crate::{
-    compile::World,
+    compile::NamespaceInputs,
     controllers::{namespace::snapshot, status_only},
     runtime::decoded::Decoded,
 };
@@ -33,13 +33,13 @@ fn status(specs: &[(&str, Value)], name: &str) -> PolicyStatus {
         )
         .unwrap()
     };
-    let scene = snapshot::tests::of(World {
+    let scene = snapshot::tests::of(NamespaceInputs {
         namespace: "n".into(),
         pools: pools
             .map(|pool| serde_json::from_value(pool).unwrap())
             .into(),
         policies: specs.iter().map(policy).collect(),
-        ..World::default()
+        ..NamespaceInputs::default()
     });
     let object = scene
         .world

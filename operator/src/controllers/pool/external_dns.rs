@@ -28,7 +28,7 @@ use super::{apply::MANAGER, plan::metadata, publish};
 use crate::{
     controllers::namespace::snapshot::{Context, NamespaceSnapshot},
     dns::{
-        LoadBalancer, Report, Standing, Wanted,
+        Availability, DesiredRecords, DnsReport, LoadBalancer,
         addresses::Ingress,
         external_dns::{self, EndpointSpec},
         observe::Observer,
@@ -45,34 +45,34 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// What is done for all namespaces.
 #[derive(Default)]
 pub struct Endpoints {
-    namespaces: Mutex<HashMap<String, Arc<Namespace>>>,
+    namespaces: Mutex<HashMap<String, Arc<NamespaceEndpoints>>>,
     /// Ends with this.
     tasks: Mutex<JoinSet<()>>,
 }
 
 #[derive(Default)]
-struct Namespace {
-    seen: Mutex<Seen>,
+struct NamespaceEndpoints {
+    seen: Mutex<EndpointSeen>,
     balancers: tokio::sync::Mutex<HashMap<String, LoadBalancer>>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct EndpointSeen {
     busy: bool,
-    done: Option<Done>,
+    done: Option<EndpointResult>,
 }
 
-struct Done {
-    tasks: Vec<Task>,
+struct EndpointResult {
+    tasks: Vec<EndpointTask>,
     /// By pool; the message of a failure that concerns all.
-    outcome: Result<BTreeMap<String, Report>, (Reason, String)>,
+    outcome: Result<BTreeMap<String, DnsReport>, (Reason, String)>,
     at: Instant,
 }
 
-impl Done {
+impl EndpointResult {
     fn holds(&self) -> Duration {
         match &self.outcome {
-            Ok(reports) if reports.values().all(Report::is_good) => LOOK_AGAIN,
+            Ok(reports) if reports.values().all(DnsReport::is_good) => LOOK_AGAIN,
             _ => SOON,
         }
     }
@@ -80,9 +80,9 @@ impl Done {
 
 /// One pool that wants records.
 #[derive(Clone, PartialEq)]
-struct Task {
+struct EndpointTask {
     pool: EdgePool,
-    standing: Standing,
+    standing: Availability,
     ingress: Vec<Ingress>,
 }
 
@@ -129,10 +129,10 @@ impl Endpoints {
                 "the records are being handed to external-dns",
             ),
         };
-        let again = seen.done.as_ref().map_or(SOON, Done::holds);
+        let again = seen.done.as_ref().map_or(SOON, EndpointResult::holds);
         if due && !seen.busy {
             seen.busy = true;
-            let work = Work {
+            let work = EndpointWork {
                 client: context.client.clone(),
                 caches: context.caches.clone(),
                 metrics: context.metrics.clone(),
@@ -148,7 +148,7 @@ impl Endpoints {
 }
 
 /// All pools of the namespace that external-dns is to publish, whatever their standing.
-fn tasks(context: &Context, scene: &NamespaceSnapshot) -> Vec<Task> {
+fn tasks(context: &Context, scene: &NamespaceSnapshot) -> Vec<EndpointTask> {
     let namespace = &scene.namespace;
     let pools = scene.world.pools.iter().filter(|pool| {
         let dns = pool.spec.dns.as_ref();
@@ -165,7 +165,7 @@ fn tasks(context: &Context, scene: &NamespaceSnapshot) -> Vec<Task> {
             let service = super::plan::names::external_service(&name);
             let service: Option<Arc<Service>> = context.caches.services.get(namespace, &service);
             let ready = super::reconcile::ready_replicas(context, namespace, &name);
-            Task {
+            EndpointTask {
                 // Its own status must not make it another task.
                 pool: EdgePool {
                     status: None,
@@ -178,9 +178,9 @@ fn tasks(context: &Context, scene: &NamespaceSnapshot) -> Vec<Task> {
                     spec: pool.spec.clone(),
                 },
                 standing: if forbidden {
-                    Standing::Out
+                    Availability::OutOfService
                 } else {
-                    Standing::of(&pool.spec, ready)
+                    Availability::of(&pool.spec, ready)
                 },
                 ingress: publish::ingress(service.as_deref()),
             }
@@ -188,16 +188,16 @@ fn tasks(context: &Context, scene: &NamespaceSnapshot) -> Vec<Task> {
         .collect()
 }
 
-struct Work {
+struct EndpointWork {
     client: Client,
     caches: Arc<Caches>,
     metrics: Arc<Metrics>,
     name: String,
-    namespace: Arc<Namespace>,
+    namespace: Arc<NamespaceEndpoints>,
 }
 
-impl Work {
-    async fn run(self, tasks: Vec<Task>) {
+impl EndpointWork {
+    async fn run(self, tasks: Vec<EndpointTask>) {
         let outcome = self.publish(&tasks).await;
         if let Err((_, error)) = &outcome {
             tracing::warn!(
@@ -208,7 +208,7 @@ impl Work {
         }
         let mut seen = self.namespace.seen.lock();
         seen.busy = false;
-        seen.done = Some(Done {
+        seen.done = Some(EndpointResult {
             tasks,
             outcome,
             at: Instant::now(),
@@ -217,14 +217,17 @@ impl Work {
         self.caches.triggers.enqueue(&self.name);
     }
 
-    async fn publish(&self, tasks: &[Task]) -> Result<BTreeMap<String, Report>, (Reason, String)> {
+    async fn publish(
+        &self,
+        tasks: &[EndpointTask],
+    ) -> Result<BTreeMap<String, DnsReport>, (Reason, String)> {
         let mut wanted = Vec::new();
         let mut balancers = self.namespace.balancers.lock().await;
         for task in tasks {
             let name = task.pool.name_any();
             let balancer = balancers.entry(name.clone()).or_default();
             let addresses = balancer.addresses(&task.pool.spec, &task.ingress).await;
-            let records = Wanted::new(&task.pool.spec, task.standing, &addresses);
+            let records = DesiredRecords::new(&task.pool.spec, task.standing, &addresses);
             let records = records.map_err(|error| {
                 (
                     Reason::DnsFailed,
@@ -233,9 +236,9 @@ impl Work {
             })?;
             wanted.push((name, task, records));
         }
-        let pools: Vec<external_dns::Pool<'_>> = wanted
+        let pools: Vec<external_dns::PoolEndpoint<'_>> = wanted
             .iter()
-            .map(|(name, task, records)| external_dns::Pool {
+            .map(|(name, task, records)| external_dns::PoolEndpoint {
                 name,
                 priority: task.pool.spec.route.priority,
                 ttl: ttl(&task.pool),
@@ -277,7 +280,7 @@ impl Work {
     async fn write(
         &self,
         api: &Api<DynamicObject>,
-        tasks: &[Task],
+        tasks: &[EndpointTask],
         there: &[DynamicObject],
         objects: &[external_dns::DnsEndpoint],
     ) -> Result<(), kube::Error> {

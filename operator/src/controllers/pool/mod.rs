@@ -18,4 +18,4 @@ pub mod reconcile;
 pub mod status;
 pub mod validate;
 
-pub use reconcile::{Memory, reconcile};
+pub use reconcile::{PoolMemory, reconcile};

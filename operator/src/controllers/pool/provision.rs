@@ -20,23 +20,23 @@ use super::{
 use crate::{
     compile::{Diagnostic, Fault},
     controllers::namespace::{inputs, snapshot::NamespaceSnapshot},
-    secrets::{CertificateError, source::Provision},
+    secrets::{CertificateError, source::CertificateState},
 };
 
 /// What writing came to.
 #[derive(Default)]
-pub(super) struct Written {
+pub(super) struct ApplyOutcome {
     pub(super) refused: Vec<String>,
     /// The first failure of infrastructure: it is tried again.
     pub(super) failed: Option<ApplyError>,
-    pub(super) certificate: Option<Result<Provision, CertificateError>>,
+    pub(super) certificate: Option<Result<CertificateState, CertificateError>>,
     pub(super) certificate_refused: Option<Fault>,
     pub(super) diagnostics: Vec<Diagnostic>,
     pub(super) unwritten: Option<Fault>,
     pub(super) held_by: Option<String>,
 }
 
-impl Written {
+impl ApplyOutcome {
     /// Keeps what went wrong; says whether all went well.
     fn note(&mut self, done: Result<(), ApplyError>) -> bool {
         match done {
@@ -59,7 +59,7 @@ pub(super) async fn write(
     scene: &NamespaceSnapshot,
     pool: Option<&EdgePool>,
     config: &EdgeConfig,
-    written: &mut Written,
+    written: &mut ApplyOutcome,
 ) {
     let context = applier.context;
     let held = |name: &str| {
@@ -87,7 +87,7 @@ pub(super) async fn write(
     if let (Some(mounted), true) = (mounted, whole) {
         let generation = read::written(&context.caches, applier.namespace, &config.pool);
         let print = print_of_mounted(generation.unwrap_or(0), &mounted);
-        let hurried = applier.hurry(&print).await;
+        let hurried = applier.trigger_volume_sync(&print).await;
         written.note(hurried);
     }
 }
@@ -96,7 +96,7 @@ pub(super) async fn write(
 async fn write_secrets(
     applier: &Applier<'_>,
     planned: &SecretsPlan,
-    written: &mut Written,
+    written: &mut ApplyOutcome,
 ) -> bool {
     for (entry, material) in &planned.entries {
         let done = applier.secret(entry, material).await;
@@ -113,7 +113,7 @@ async fn write_children(
     scene: &NamespaceSnapshot,
     pool: Option<&EdgePool>,
     config: &EdgeConfig,
-    written: &mut Written,
+    written: &mut ApplyOutcome,
 ) -> bool {
     let Some(pool) = pool else {
         return write_document(applier, config, written).await;
@@ -167,7 +167,7 @@ async fn write_certificate(
     child: &Child,
     not_allowed: &[xmpp_edge_crds::domain::DomainName],
     now: Timestamp,
-    written: &mut Written,
+    written: &mut ApplyOutcome,
 ) {
     if !not_allowed.is_empty() {
         let fault = validate::not_allowed_fault(not_allowed, applier.namespace);
@@ -203,7 +203,11 @@ async fn write_certificate(
 }
 
 /// The document alone, of a pool that cannot be read.
-async fn write_document(applier: &Applier<'_>, config: &EdgeConfig, written: &mut Written) -> bool {
+async fn write_document(
+    applier: &Applier<'_>,
+    config: &EdgeConfig,
+    written: &mut ApplyOutcome,
+) -> bool {
     let caches = &applier.context.caches;
     if read::written(caches, applier.namespace, &config.pool) == Some(config.generation) {
         return true;

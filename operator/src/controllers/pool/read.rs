@@ -20,10 +20,10 @@ use super::plan::{
     rollout::{Rollout, Stage},
 };
 use crate::{
-    compile::World,
+    compile::NamespaceInputs,
     controllers::namespace::snapshot::NamespaceSnapshot,
     runtime::caches::Caches,
-    secrets::store::{Material, text},
+    secrets::store::{SecretData, text},
 };
 
 /// The proxy's image where neither the pool nor the command line names one.
@@ -73,7 +73,7 @@ pub fn operator_peer(namespace: &str) -> NetworkPolicyPeer {
 
 /// Hosts and ports in the database's URL, `postgres://user:password@host:port,…/database`.
 #[must_use]
-fn database_hosts(secret: Option<&Material>) -> Vec<HostPort> {
+fn database_hosts(secret: Option<&SecretData>) -> Vec<HostPort> {
     let url = secret.and_then(|material| text(material, "url"));
     let Some((_, rest)) = url.and_then(|url| url.trim().split_once("://")) else {
         return Vec::new();
@@ -91,7 +91,7 @@ fn database_hosts(secret: Option<&Material>) -> Vec<HostPort> {
 
 /// Hosts and ports of a pool's database, as far as its Secret can be read.
 #[must_use]
-pub fn database_of(world: &World, pool: &EdgePool) -> Vec<HostPort> {
+pub fn database_of(world: &NamespaceInputs, pool: &EdgePool) -> Vec<HostPort> {
     let contacts = pool.spec.contacts.as_ref();
     let postgres = contacts.and_then(|contacts| contacts.postgres.as_ref());
     database_hosts(postgres.and_then(|postgres| world.secrets.get(&postgres.secret_ref.name)))
@@ -211,7 +211,7 @@ mod tests {
             ("postgres://u@%2Fvar%2Frun/x", ""),
             ("host=db.example user=u", ""),
         ] {
-            let mut material = Material::new();
+            let mut material = SecretData::new();
             set(&mut material, "url", url);
             let found: Vec<String> = database_hosts(Some(&material))
                 .iter()

@@ -14,12 +14,12 @@ use xmpp_edge_crds::{
 };
 
 use super::{
-    apply::{Applied, Applier},
+    apply::{AppliedHashes, Applier},
     cert_manager::Certificates,
     external_dns::Endpoints,
     plan::names,
-    provision::{self, Written},
-    publish::{self, Publications},
+    provision::{self, ApplyOutcome},
+    publish::{self, PoolDns},
     read,
     status::{self, Certificate, Findings},
     validate,
@@ -49,17 +49,17 @@ const REFUSED: Duration = Duration::from_secs(60);
 /// What is remembered between looks. Nothing of it is needed to be right: without it a write more
 /// is made.
 #[derive(Default)]
-pub struct Memory {
-    applied: Applied,
+pub struct PoolMemory {
+    applied: AppliedHashes,
     pub(super) certificates: Certificates,
-    publications: Publications,
+    publications: PoolDns,
     endpoints: Endpoints,
     pools: Mutex<HashMap<(String, String), Remembered>>,
     /// By namespace: pools share its CA, and must not each make one.
     secrets: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
-impl Memory {
+impl PoolMemory {
     /// Forgets pools of a namespace that are not there any more.
     pub fn forget(&self, namespace: &str, exists: impl Fn(&str) -> bool) {
         self.publications.forget(namespace, &exists);
@@ -112,7 +112,7 @@ pub async fn reconcile(
     let pool = read::readable(scene, name);
     let config = scene.config(name);
     let rejected = config.and_then(|config| validate::alone(config).err());
-    let mut written = Written::default();
+    let mut written = ApplyOutcome::default();
     if let (Some(config), None) = (config, &rejected) {
         // A pool that cannot be read keeps its pods as they are; its document and certificates
         // are kept up.
@@ -168,12 +168,12 @@ fn look_at_dns(
     scene: &NamespaceSnapshot,
     pool: &EdgePool,
     config: &EdgeConfig,
-) -> publish::Look {
+) -> publish::PoolDnsInput {
     let namespace = scene.namespace.as_str();
     let service = names::external_service(&config.pool);
     let service = context.caches.services.get(namespace, &service);
     let allowed = context.settings.allowed_domains.as_ref();
-    let found = publish::Pool {
+    let found = publish::PoolRecords {
         pool,
         ready_replicas: ready_replicas(context, namespace, &config.pool),
         service: service.as_deref(),
@@ -202,7 +202,7 @@ struct Found<'a> {
     rejected: Option<&'a Fault>,
     /// The generation whose shards are in place.
     in_place: Option<u64>,
-    dns: Option<&'a publish::Look>,
+    dns: Option<&'a publish::PoolDnsInput>,
 }
 
 /// Hands in the status where it differs, and says the metrics.
@@ -211,7 +211,7 @@ fn report(
     scene: &NamespaceSnapshot,
     object: &Arc<Decoded<EdgePool>>,
     looked: &Found<'_>,
-    written: &Written,
+    written: &ApplyOutcome,
 ) {
     let dns = looked.dns;
     let name = object.name_any();

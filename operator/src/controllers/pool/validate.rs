@@ -7,7 +7,7 @@ use xmpp_edge_crds::{domain::DomainName, edge_config::EdgeConfig, kinds::conditi
 
 use super::plan::certificate;
 use crate::{
-    compile::Fault, controllers::namespace::snapshot::AllowedDomains, secrets::store::Entry,
+    compile::Fault, controllers::namespace::snapshot::AllowedDomains, secrets::store::ManagedSecret,
 };
 
 /// Longest name of an object.
@@ -20,20 +20,21 @@ const MAX_NAME: usize = 253;
 pub fn alone(config: &EdgeConfig) -> Result<(), Fault> {
     let pool = &config.pool;
     let mine: BTreeSet<String> = [
-        Entry::PoolCa(pool.clone()),
-        Entry::PoolPair(pool.clone()),
-        Entry::InternalIssuer(pool.clone()),
-        Entry::AdminToken(pool.clone()),
+        ManagedSecret::PoolCa(pool.clone()),
+        ManagedSecret::PoolPair(pool.clone()),
+        ManagedSecret::InternalIssuer(pool.clone()),
+        ManagedSecret::AdminToken(pool.clone()),
     ]
     .iter()
-    .map(Entry::to_string)
+    .map(ManagedSecret::to_string)
     .collect();
-    let shared = [Entry::InternalCa, Entry::Dialback].map(|entry| entry.to_string());
+    let shared =
+        [ManagedSecret::InternalCa, ManagedSecret::Dialback].map(|entry| entry.to_string());
     let gateways = config
         .gateways
         .iter()
         .filter_map(|gateway| gateway.domains.first())
-        .map(|domain| Entry::Gateway(domain.to_string()).to_string());
+        .map(|domain| ManagedSecret::Gateway(domain.to_string()).to_string());
     if let Some(taken) = shared
         .into_iter()
         .chain(gateways.clone())

@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 
 use super::{
     error::DnsError,
-    marker::Claim,
-    plan::{self, Look, Plan, Settled, Update},
-    rrset::{Kind, Name, RrSet, Seen},
-    wanted::{Place, Records, Standing},
+    marker::RecordOwner,
+    plan::{self, DnsPlan, PlanInput, PlanResult, Update},
+    rrset::{Name, ObservedRrset, RecordKind, RrSet},
+    wanted::{Availability, RecordGroup, Records},
 };
 
 /// Rounds until others' changes to the same records count as a fault.
@@ -19,30 +19,30 @@ const UNANSWERED: u32 = 3;
 
 /// What became of an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Applied {
+pub(super) enum UpdateOutcome {
     Done,
     /// A prerequisite did not hold: nothing was changed.
     Changed,
 }
 
 /// A primary: it can be asked and updated.
-pub(super) trait Authority {
+pub(super) trait Primary {
     /// The zone that a name is in.
     async fn zone_of(&mut self, name: &Name) -> Result<Name, DnsError>;
     /// The records of one name and type, asked now; `None` where there are none.
-    async fn read(&mut self, name: &Name, kind: Kind) -> Result<Option<RrSet>, DnsError>;
+    async fn read(&mut self, name: &Name, kind: RecordKind) -> Result<Option<RrSet>, DnsError>;
     /// Whether any record is at `name` itself, not by a wildcard (RFC 2136 section 2.4.4).
-    async fn in_use(&mut self, zone: &Name, name: &Name) -> Result<bool, DnsError>;
-    async fn update(&mut self, zone: &Name, update: &Update) -> Result<Applied, DnsError>;
+    async fn name_exists(&mut self, zone: &Name, name: &Name) -> Result<bool, DnsError>;
+    async fn update(&mut self, zone: &Name, update: &Update) -> Result<UpdateOutcome, DnsError>;
     /// The fault of an update that was taken and has no effect.
     fn not_answered(&self, name: &Name) -> DnsError;
 }
 
 /// What a place should hold.
 pub(super) struct Goal<'a> {
-    pub claim: &'a Claim,
-    pub standing: Standing,
-    pub place: &'a Place,
+    pub claim: &'a RecordOwner,
+    pub standing: Availability,
+    pub place: &'a RecordGroup,
     pub records: &'a Records,
     /// Seconds.
     pub ttl: u32,
@@ -51,9 +51,9 @@ pub(super) struct Goal<'a> {
 /// Makes the primary hold a place. Names in different zones are dealt with one zone after the
 /// other, since an update concerns one; the rule about the last record then counts within each.
 pub(super) async fn converge(
-    authority: &mut impl Authority,
+    authority: &mut impl Primary,
     goal: &Goal<'_>,
-) -> Result<Settled, DnsError> {
+) -> Result<PlanResult, DnsError> {
     let mut zones: Vec<(Name, Records)> = Vec::new();
     for (name, data) in goal.records {
         let zone = authority.zone_of(name).await?;
@@ -65,7 +65,7 @@ pub(super) async fn converge(
             None => zones.push((zone, Records::from([entry]))),
         }
     }
-    let mut all = Settled::default();
+    let mut all = PlanResult::default();
     for (zone, records) in zones {
         let settled = settle(authority, goal, &zone, &records).await?;
         all.published |= settled.published;
@@ -76,17 +76,17 @@ pub(super) async fn converge(
 }
 
 async fn settle(
-    authority: &mut impl Authority,
+    authority: &mut impl Primary,
     goal: &Goal<'_>,
     zone: &Name,
     records: &Records,
-) -> Result<Settled, DnsError> {
-    let kinds = plan::kinds(matches!(goal.place, Place::Host(_)));
+) -> Result<PlanResult, DnsError> {
+    let kinds = plan::kinds(matches!(goal.place, RecordGroup::Host(_)));
     // Names at which a wildcard answers: nothing is there.
     let mut synthesised: BTreeSet<Name> = BTreeSet::new();
     let mut unanswered = 0;
     for _ in 0..ROUNDS {
-        let mut seen = Seen::new();
+        let mut seen = ObservedRrset::new();
         for name in records.keys() {
             for kind in kinds {
                 if synthesised.contains(name) {
@@ -98,12 +98,12 @@ async fn settle(
                     }
                     Ok(None) => {}
                     // Beside an alias nothing can be: there is nothing to withdraw.
-                    Err(DnsError::Alias { .. }) if goal.standing == Standing::Out => {}
+                    Err(DnsError::Alias { .. }) if goal.standing == Availability::OutOfService => {}
                     Err(error) => return Err(error),
                 }
             }
         }
-        let look = Look {
+        let look = PlanInput {
             claim: goal.claim,
             standing: goal.standing,
             records,
@@ -112,21 +112,21 @@ async fn settle(
             seen: &seen,
         };
         let update = match look.plan() {
-            Plan::Settled(settled) => return Ok(settled),
-            Plan::Update(update) => update,
+            DnsPlan::PlanResult(settled) => return Ok(settled),
+            DnsPlan::Update(update) => update,
         };
         match authority.update(zone, &update).await? {
-            Applied::Done => {
+            UpdateOutcome::Done => {
                 synthesised.clear();
                 unanswered += 1;
                 if unanswered == UNANSWERED {
                     return Err(authority.not_answered(first(records)));
                 }
             }
-            Applied::Changed => {
+            UpdateOutcome::Changed => {
                 synthesised.clear();
                 for name in records.keys() {
-                    if !authority.in_use(zone, name).await? {
+                    if !authority.name_exists(zone, name).await? {
                         synthesised.insert(name.clone());
                     }
                 }

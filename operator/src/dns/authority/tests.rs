@@ -2,7 +2,7 @@
 //! The loop against a primary that does what real ones rarely do.
 
 use super::*;
-use crate::dns::rrset::{Data, name};
+use crate::dns::rrset::{RecordData, name};
 
 /// What the primary does to us.
 #[derive(Clone, Copy, PartialEq)]
@@ -16,7 +16,7 @@ enum Mood {
 }
 
 struct Model {
-    zone: Seen,
+    zone: ObservedRrset,
     mood: Mood,
     updates: u32,
 }
@@ -24,25 +24,25 @@ struct Model {
 impl Model {
     fn new(mood: Mood) -> Self {
         Self {
-            zone: Seen::new(),
+            zone: ObservedRrset::new(),
             mood,
             updates: 0,
         }
     }
 }
 
-fn spf() -> Data {
-    Data::Txt(vec![b"v=spf1 -all".to_vec()])
+fn spf() -> RecordData {
+    RecordData::Txt(vec![b"v=spf1 -all".to_vec()])
 }
 
-impl Authority for Model {
+impl Primary for Model {
     async fn zone_of(&mut self, _: &Name) -> Result<Name, DnsError> {
         Ok(name("org.example").unwrap())
     }
 
-    async fn read(&mut self, at: &Name, kind: Kind) -> Result<Option<RrSet>, DnsError> {
+    async fn read(&mut self, at: &Name, kind: RecordKind) -> Result<Option<RrSet>, DnsError> {
         let there = self.zone.keys().any(|(name, _)| name == at);
-        if self.mood == Mood::Wildcard && !there && kind == Kind::Txt {
+        if self.mood == Mood::Wildcard && !there && kind == RecordKind::Txt {
             return Ok(Some(RrSet {
                 ttl: 300,
                 data: BTreeSet::from([spf()]),
@@ -51,17 +51,17 @@ impl Authority for Model {
         Ok(self.zone.get(&(at.clone(), kind)).cloned())
     }
 
-    async fn in_use(&mut self, _: &Name, at: &Name) -> Result<bool, DnsError> {
+    async fn name_exists(&mut self, _: &Name, at: &Name) -> Result<bool, DnsError> {
         Ok(self.zone.keys().any(|(name, _)| name == at))
     }
 
-    async fn update(&mut self, _: &Name, update: &Update) -> Result<Applied, DnsError> {
+    async fn update(&mut self, _: &Name, update: &Update) -> Result<UpdateOutcome, DnsError> {
         self.updates += 1;
         if let Mood::Contended(left @ 1..) = &mut self.mood {
             *left -= 1;
             let (at, _) = update.prerequisites.keys().next().unwrap().clone();
-            let set = self.zone.entry((at, Kind::Srv)).or_default();
-            set.data.insert(Data::Srv {
+            let set = self.zone.entry((at, RecordKind::Srv)).or_default();
+            set.data.insert(RecordData::Srv {
                 priority: 1,
                 weight: 1,
                 port: u16::try_from(self.updates).unwrap(),
@@ -69,11 +69,11 @@ impl Authority for Model {
             });
         }
         let zone = &self.zone;
-        let holds = |(key, seen): (&(Name, Kind), &Option<BTreeSet<Data>>)| {
+        let holds = |(key, seen): (&(Name, RecordKind), &Option<BTreeSet<RecordData>>)| {
             zone.get(key).map(|set| &set.data) == seen.as_ref()
         };
         if !update.prerequisites.iter().all(holds) {
-            return Ok(Applied::Changed);
+            return Ok(UpdateOutcome::Changed);
         }
         if self.mood != Mood::Deaf {
             for ((at, data), ttl) in &update.add {
@@ -82,7 +82,7 @@ impl Authority for Model {
                 set.data.insert(data.clone());
             }
         }
-        Ok(Applied::Done)
+        Ok(UpdateOutcome::Done)
     }
 
     fn not_answered(&self, at: &Name) -> DnsError {
@@ -93,9 +93,9 @@ impl Authority for Model {
     }
 }
 
-async fn publish(model: &mut Model) -> Result<Settled, DnsError> {
-    let place = Place::Domain("org.example".to_owned());
-    let wanted = Data::Srv {
+async fn publish(model: &mut Model) -> Result<PlanResult, DnsError> {
+    let place = RecordGroup::Domain("org.example".to_owned());
+    let wanted = RecordData::Srv {
         priority: 10,
         weight: 100,
         port: 5269,
@@ -106,12 +106,12 @@ async fn publish(model: &mut Model) -> Result<Settled, DnsError> {
         records.insert(at, BTreeSet::from([wanted.clone()]));
     }
     let goal = Goal {
-        claim: &Claim {
+        claim: &RecordOwner {
             owner: "o".parse().unwrap(),
             namespace: "org".to_owned(),
             pool: "hq".to_owned(),
         },
-        standing: Standing::Serving,
+        standing: Availability::Serving,
         place: &place,
         records: &records,
         ttl: 60,

@@ -6,100 +6,100 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    marker::{self, Claim, Marker},
-    rrset::{Data, Kind, Name, RrSet, Seen},
-    wanted::{Records, Standing},
+    marker::{self, Marker, RecordOwner},
+    rrset::{Name, ObservedRrset, RecordData, RecordKind, RrSet},
+    wanted::{Availability, Records},
 };
 
 /// What is to be done at one place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Plan {
+pub enum DnsPlan {
     /// DNS holds what it should.
-    Settled(Settled),
+    PlanResult(PlanResult),
     Update(Update),
 }
 
 /// What DNS holds of a claim at one place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Settled {
+pub struct PlanResult {
     /// Whether any record of the claim is published.
     pub published: bool,
     /// Whether that is only so because it is the last one of the place.
     pub kept_as_last: bool,
     /// Wanted records that someone else had put there: they will stay.
-    pub foreign: BTreeSet<(Name, Data)>,
+    pub foreign: BTreeSet<(Name, RecordData)>,
 }
 
 /// One update (RFC 2136).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Update {
     /// The RRsets as last seen; `None`: there was none (sections 2.4.2 and 2.4.3).
-    pub prerequisites: BTreeMap<(Name, Kind), Option<BTreeSet<Data>>>,
+    pub prerequisites: BTreeMap<(Name, RecordKind), Option<BTreeSet<RecordData>>>,
     /// Single records (section 2.5.4).
-    pub delete: BTreeSet<(Name, Data)>,
+    pub delete: BTreeSet<(Name, RecordData)>,
     /// Single records with their TTL in seconds (section 2.5.1).
-    pub add: BTreeMap<(Name, Data), u32>,
+    pub add: BTreeMap<(Name, RecordData), u32>,
 }
 
 /// The types that matter at a place whose records are of these types.
 #[must_use]
-pub fn kinds(host: bool) -> &'static [Kind] {
+pub fn kinds(host: bool) -> &'static [RecordKind] {
     if host {
-        &[Kind::A, Kind::Aaaa, Kind::Txt]
+        &[RecordKind::A, RecordKind::Aaaa, RecordKind::Txt]
     } else {
-        &[Kind::Srv, Kind::Txt]
+        &[RecordKind::Srv, RecordKind::Txt]
     }
 }
 
 /// One place as it is looked at.
-pub struct Look<'a> {
-    pub claim: &'a Claim,
-    pub standing: Standing,
+pub struct PlanInput<'a> {
+    pub claim: &'a RecordOwner,
+    pub standing: Availability,
     /// What it should hold while the pool serves; every name of the place has an entry.
     pub records: &'a Records,
     /// [`kinds`] of the place.
-    pub kinds: &'a [Kind],
+    pub kinds: &'a [RecordKind],
     /// Seconds, for RRsets that are the claim's alone. Others keep the TTL they have.
     pub ttl: u32,
-    pub seen: &'a Seen,
+    pub seen: &'a ObservedRrset,
 }
 
 /// One name of the place.
 struct AtName<'a> {
     name: &'a Name,
     /// What is there, without TXT.
-    present: BTreeSet<&'a Data>,
-    markers: Vec<(&'a Data, Marker)>,
+    present: BTreeSet<&'a RecordData>,
+    markers: Vec<(&'a RecordData, Marker)>,
     /// What is there and marked by the claim.
-    mine: BTreeSet<Data>,
+    mine: BTreeSet<RecordData>,
 }
 
-impl Look<'_> {
+impl PlanInput<'_> {
     /// Compares.
     #[must_use]
-    pub fn plan(&self) -> Plan {
+    pub fn plan(&self) -> DnsPlan {
         let names: Vec<AtName<'_>> = self.records.keys().map(|name| self.at(name)).collect();
         let have = names.iter().any(|at| !at.mine.is_empty());
         let last = have && !names.iter().any(|at| self.others(at));
         let mut update = Update::default();
-        let mut settled = Settled::default();
+        let mut settled = PlanResult::default();
         for at in &names {
             let wanted = &self.records[at.name];
-            let desired: BTreeSet<Data> = match self.standing {
-                Standing::Serving => wanted.clone(),
+            let desired: BTreeSet<RecordData> = match self.standing {
+                Availability::Serving => wanted.clone(),
                 // Nothing is known to put in its place: it stays as it is.
-                Standing::Unready if last && self.records.values().all(BTreeSet::is_empty) => {
+                Availability::Unready if last && self.records.values().all(BTreeSet::is_empty) => {
                     at.mine.clone()
                 }
-                Standing::Unready if last => wanted.clone(),
-                Standing::Unready | Standing::Out => BTreeSet::new(),
+                Availability::Unready if last => wanted.clone(),
+                Availability::Unready | Availability::OutOfService => BTreeSet::new(),
             };
             self.take_back(at, &desired, &mut update);
             self.put(at, &desired, &mut update, &mut settled);
         }
         if update.add.is_empty() && update.delete.is_empty() {
-            settled.kept_as_last = settled.published && self.standing == Standing::Unready;
-            return Plan::Settled(settled);
+            settled.kept_as_last = settled.published && self.standing == Availability::Unready;
+            return DnsPlan::PlanResult(settled);
         }
         for name in self.records.keys() {
             for kind in self.kinds {
@@ -108,17 +108,17 @@ impl Look<'_> {
                 update.prerequisites.insert(key, seen);
             }
         }
-        Plan::Update(update)
+        DnsPlan::Update(update)
     }
 
     fn at<'a>(&'a self, name: &'a Name) -> AtName<'a> {
-        let data = |kind: Kind| {
+        let data = |kind: RecordKind| {
             let set = self.seen.get(&(name.clone(), kind));
             set.into_iter().flat_map(|set: &RrSet| &set.data)
         };
-        let markers = marker::among(data(Kind::Txt));
-        let kinds = self.kinds.iter().filter(|kind| **kind != Kind::Txt);
-        let present: BTreeSet<&Data> = kinds.flat_map(|kind| data(*kind)).collect();
+        let markers = marker::among(data(RecordKind::Txt));
+        let kinds = self.kinds.iter().filter(|kind| **kind != RecordKind::Txt);
+        let present: BTreeSet<&RecordData> = kinds.flat_map(|kind| data(*kind)).collect();
         let mine = present
             .iter()
             .filter(|data| marker::claimants(&markers, data).contains(self.claim))
@@ -142,7 +142,7 @@ impl Look<'_> {
     }
 
     /// Deletes markers of the claim whose record is not desired, and records nobody else marked.
-    fn take_back(&self, at: &AtName<'_>, desired: &BTreeSet<Data>, update: &mut Update) {
+    fn take_back(&self, at: &AtName<'_>, desired: &BTreeSet<RecordData>, update: &mut Update) {
         for (data, marker) in &at.markers {
             let stays = desired.iter().any(|data| marker.marks(data));
             if marker.claim == *self.claim && !stays {
@@ -160,9 +160,9 @@ impl Look<'_> {
     fn put(
         &self,
         at: &AtName<'_>,
-        desired: &BTreeSet<Data>,
+        desired: &BTreeSet<RecordData>,
         update: &mut Update,
-        settled: &mut Settled,
+        settled: &mut PlanResult,
     ) {
         for data in desired {
             let claimants = marker::claimants(&at.markers, data);
@@ -191,13 +191,13 @@ impl Look<'_> {
 
     /// The TTL of an addition, and whether what is there has another. An RRset has one TTL (RFC 2181
     /// section 5.2); where others have records in it, that is not ours to change.
-    fn ttl_at(&self, at: &AtName<'_>, kind: Kind) -> (u32, bool) {
+    fn ttl_at(&self, at: &AtName<'_>, kind: RecordKind) -> (u32, bool) {
         let Some(set) = self.seen.get(&(at.name.clone(), kind)) else {
             return (self.ttl, false);
         };
         let alone = set.data.iter().all(|data| match kind {
-            Kind::Txt => Marker::read(data).is_some_and(|marker| marker.claim == *self.claim),
-            Kind::Srv | Kind::A | Kind::Aaaa => {
+            RecordKind::Txt => Marker::read(data).is_some_and(|marker| marker.claim == *self.claim),
+            RecordKind::Srv | RecordKind::A | RecordKind::Aaaa => {
                 at.mine.contains(data) && marker::claimants(&at.markers, data).len() == 1
             }
         });

@@ -4,12 +4,12 @@
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::dns::{marker::among, rrset::name, wanted::Place};
+use crate::dns::{marker::among, rrset::name, wanted::RecordGroup};
 
 const TTL: u32 = 60;
 
-fn claim(owner: usize) -> Claim {
-    Claim {
+fn claim(owner: usize) -> RecordOwner {
+    RecordOwner {
         owner: format!("cluster-{owner}").parse().unwrap(),
         namespace: "org".to_owned(),
         pool: "edge".to_owned(),
@@ -17,11 +17,13 @@ fn claim(owner: usize) -> Claim {
 }
 
 fn names() -> Vec<Name> {
-    Place::Domain("org.example".to_owned()).names().unwrap()
+    RecordGroup::Domain("org.example".to_owned())
+        .names()
+        .unwrap()
 }
 
-fn srv(priority: u16, target: &str) -> Data {
-    Data::Srv {
+fn srv(priority: u16, target: &str) -> RecordData {
+    RecordData::Srv {
         priority,
         weight: 100,
         port: 5269,
@@ -29,8 +31,8 @@ fn srv(priority: u16, target: &str) -> Data {
     }
 }
 
-fn txt(text: &str) -> Data {
-    Data::Txt(vec![text.as_bytes().to_vec()])
+fn txt(text: &str) -> RecordData {
+    RecordData::Txt(vec![text.as_bytes().to_vec()])
 }
 
 /// What an owner wants at both names.
@@ -43,8 +45,13 @@ fn wanted(priority: u16, target: &str, direct: bool) -> Records {
     records
 }
 
-fn look(claim: &Claim, standing: Standing, records: &Records, seen: &Seen) -> Plan {
-    Look {
+fn look(
+    claim: &RecordOwner,
+    standing: Availability,
+    records: &Records,
+    seen: &ObservedRrset,
+) -> DnsPlan {
+    PlanInput {
         claim,
         standing,
         records,
@@ -56,7 +63,7 @@ fn look(claim: &Claim, standing: Standing, records: &Records, seen: &Seen) -> Pl
 }
 
 /// RFC 2136 section 3, as far as we use it; false where a prerequisite does not hold.
-fn apply(zone: &mut Seen, update: &Update) -> bool {
+fn apply(zone: &mut ObservedRrset, update: &Update) -> bool {
     let holds = update
         .prerequisites
         .iter()
@@ -80,18 +87,23 @@ fn apply(zone: &mut Seen, update: &Update) -> bool {
     true
 }
 
-fn publish(zone: &mut Seen, claim: &Claim, standing: Standing, records: &Records) -> Settled {
+fn publish(
+    zone: &mut ObservedRrset,
+    claim: &RecordOwner,
+    standing: Availability,
+    records: &Records,
+) -> PlanResult {
     for _ in 0..3 {
         match look(claim, standing, records, zone) {
-            Plan::Settled(settled) => return settled,
-            Plan::Update(update) => assert!(apply(zone, &update), "nothing else writes"),
+            DnsPlan::PlanResult(settled) => return settled,
+            DnsPlan::Update(update) => assert!(apply(zone, &update), "nothing else writes"),
         }
     }
     panic!("not settled after two updates");
 }
 
-fn zone_of(records: &[(usize, Data)]) -> Seen {
-    let mut zone = Seen::new();
+fn zone_of(records: &[(usize, RecordData)]) -> ObservedRrset {
+    let mut zone = ObservedRrset::new();
     for (at, data) in records {
         let set: &mut RrSet = zone.entry((names()[*at].clone(), data.kind())).or_default();
         set.ttl = 300;
@@ -100,16 +112,18 @@ fn zone_of(records: &[(usize, Data)]) -> Seen {
     zone
 }
 
-fn srvs(zone: &Seen) -> Vec<Data> {
-    let sets = zone.iter().filter(|((_, kind), _)| *kind == Kind::Srv);
+fn srvs(zone: &ObservedRrset) -> Vec<RecordData> {
+    let sets = zone
+        .iter()
+        .filter(|((_, kind), _)| *kind == RecordKind::Srv);
     sets.flat_map(|(_, set)| set.data.clone()).collect()
 }
 
 #[test]
 fn a_pool_is_published_changed_and_withdrawn_by_single_records() {
-    let (me, mut zone) = (claim(1), Seen::new());
+    let (me, mut zone) = (claim(1), ObservedRrset::new());
     let first = wanted(10, "edge.example", true);
-    assert!(publish(&mut zone, &me, Standing::Serving, &first).published);
+    assert!(publish(&mut zone, &me, Availability::Serving, &first).published);
     assert_eq!(
         zone.len(),
         4,
@@ -117,7 +131,7 @@ fn a_pool_is_published_changed_and_withdrawn_by_single_records() {
     );
 
     let second = wanted(20, "edge.example", true);
-    let Plan::Update(update) = look(&me, Standing::Serving, &second, &zone) else {
+    let DnsPlan::Update(update) = look(&me, Availability::Serving, &second, &zone) else {
         panic!("the priority differs");
     };
     assert_eq!((update.delete.len(), update.add.len()), (4, 4));
@@ -125,7 +139,7 @@ fn a_pool_is_published_changed_and_withdrawn_by_single_records() {
     assert!(apply(&mut zone, &update));
     assert_eq!(srvs(&zone), vec![srv(20, "edge.example"); 2]);
 
-    publish(&mut zone, &me, Standing::Out, &second);
+    publish(&mut zone, &me, Availability::OutOfService, &second);
     assert!(zone.is_empty(), "{zone:?}");
 }
 
@@ -134,22 +148,22 @@ fn a_foreign_record_that_is_just_what_is_wanted_is_left_to_its_owner() {
     let mut zone = zone_of(&[(0, srv(10, "edge.example"))]);
     let before = zone.clone();
     let records = wanted(10, "edge.example", false);
-    let settled = publish(&mut zone, &claim(1), Standing::Serving, &records);
+    let settled = publish(&mut zone, &claim(1), Availability::Serving, &records);
     assert_eq!(settled.foreign.len(), 1);
-    publish(&mut zone, &claim(1), Standing::Out, &records);
+    publish(&mut zone, &claim(1), Availability::OutOfService, &records);
     assert_eq!(zone, before);
 }
 
 #[test]
 fn a_record_that_two_pools_want_goes_with_the_second() {
-    let mut zone = Seen::new();
+    let mut zone = ObservedRrset::new();
     let records = wanted(10, "anycast.example", true);
-    publish(&mut zone, &claim(1), Standing::Serving, &records);
-    publish(&mut zone, &claim(2), Standing::Serving, &records);
+    publish(&mut zone, &claim(1), Availability::Serving, &records);
+    publish(&mut zone, &claim(2), Availability::Serving, &records);
     assert_eq!(srvs(&zone).len(), 2);
-    publish(&mut zone, &claim(1), Standing::Unready, &records);
+    publish(&mut zone, &claim(1), Availability::Unready, &records);
     assert_eq!(srvs(&zone).len(), 2, "the other still wants it");
-    publish(&mut zone, &claim(2), Standing::Out, &records);
+    publish(&mut zone, &claim(2), Availability::OutOfService, &records);
     assert!(zone.is_empty(), "{zone:?}");
 }
 
@@ -167,21 +181,21 @@ fn the_last_record_stays_for_unreadiness_alone() {
     ] {
         let mut zone = zone_of(&others);
         let before = zone.clone();
-        publish(&mut zone, &me, Standing::Serving, &records);
-        let settled = publish(&mut zone, &me, Standing::Unready, &records);
+        publish(&mut zone, &me, Availability::Serving, &records);
+        let settled = publish(&mut zone, &me, Availability::Unready, &records);
         assert_eq!(settled.kept_as_last, !leaves, "{others:?}");
         assert_eq!(zone == before, leaves, "{others:?}");
-        publish(&mut zone, &me, Standing::Out, &records);
+        publish(&mut zone, &me, Availability::OutOfService, &records);
         assert_eq!(zone, before, "{others:?}");
     }
 }
 
 #[test]
 fn a_pool_that_was_never_ready_is_not_published() {
-    let mut zone = Seen::new();
+    let mut zone = ObservedRrset::new();
     let records = wanted(10, "edge.example", true);
-    let settled = publish(&mut zone, &claim(1), Standing::Unready, &records);
-    assert_eq!(settled, Settled::default());
+    let settled = publish(&mut zone, &claim(1), Availability::Unready, &records);
+    assert_eq!(settled, PlanResult::default());
     assert!(zone.is_empty());
 }
 
@@ -189,9 +203,9 @@ fn a_pool_that_was_never_ready_is_not_published() {
 fn addresses_of_a_pool_whose_load_balancer_lost_them_stay_until_others_are_there() {
     let host = name("edge.example").unwrap();
     let me = claim(1);
-    let of = |data: &[Data]| Records::from([(host.clone(), data.iter().cloned().collect())]);
-    let at = |seen: &Seen, standing, records: &Records| {
-        Look {
+    let of = |data: &[RecordData]| Records::from([(host.clone(), data.iter().cloned().collect())]);
+    let at = |seen: &ObservedRrset, standing, records: &Records| {
+        PlanInput {
             claim: &me,
             standing,
             records,
@@ -201,60 +215,60 @@ fn addresses_of_a_pool_whose_load_balancer_lost_them_stay_until_others_are_there
         }
         .plan()
     };
-    let one = Data::A("192.0.2.1".parse().unwrap());
-    let mut zone = Seen::new();
-    let Plan::Update(update) = at(&zone, Standing::Serving, &of(&[one])) else {
+    let one = RecordData::A("192.0.2.1".parse().unwrap());
+    let mut zone = ObservedRrset::new();
+    let DnsPlan::Update(update) = at(&zone, Availability::Serving, &of(&[one])) else {
         panic!("nothing is there");
     };
     assert!(apply(&mut zone, &update));
-    let Plan::Settled(settled) = at(&zone, Standing::Unready, &of(&[])) else {
+    let DnsPlan::PlanResult(settled) = at(&zone, Availability::Unready, &of(&[])) else {
         panic!("the last address stays");
     };
     assert!(settled.kept_as_last);
-    let other = Data::Aaaa("2001:db8::1".parse().unwrap());
-    zone.entry((host.clone(), Kind::Aaaa))
+    let other = RecordData::Aaaa("2001:db8::1".parse().unwrap());
+    zone.entry((host.clone(), RecordKind::Aaaa))
         .or_default()
         .data
         .insert(other);
     assert!(matches!(
-        at(&zone, Standing::Unready, &of(&[])),
-        Plan::Update(_)
+        at(&zone, Availability::Unready, &of(&[])),
+        DnsPlan::Update(_)
     ));
 }
 
 #[test]
 fn a_ttl_is_changed_where_nobody_else_has_records() {
     let records = wanted(10, "edge.example", false);
-    let mut zone = Seen::new();
-    publish(&mut zone, &claim(1), Standing::Serving, &records);
+    let mut zone = ObservedRrset::new();
+    publish(&mut zone, &claim(1), Availability::Serving, &records);
     for set in zone.values_mut() {
         set.ttl = 5;
     }
     let mut shared = zone.clone();
-    publish(&mut zone, &claim(1), Standing::Serving, &records);
+    publish(&mut zone, &claim(1), Availability::Serving, &records);
     assert!(zone.values().all(|set| set.ttl == TTL));
 
-    let key = (names()[0].clone(), Kind::Srv);
+    let key = (names()[0].clone(), RecordKind::Srv);
     let set = shared.get_mut(&key).unwrap();
     set.data.insert(srv(1, "foreign.example"));
     publish(
         &mut shared,
         &claim(1),
-        Standing::Serving,
+        Availability::Serving,
         &wanted(20, "edge.example", false),
     );
     assert_eq!(shared[&key].ttl, 5);
 }
 
-fn standings() -> impl Strategy<Value = Standing> {
+fn standings() -> impl Strategy<Value = Availability> {
     prop_oneof![
-        Just(Standing::Serving),
-        Just(Standing::Unready),
-        Just(Standing::Out)
+        Just(Availability::Serving),
+        Just(Availability::Unready),
+        Just(Availability::OutOfService)
     ]
 }
 
-fn foreign() -> impl Strategy<Value = Vec<(usize, Data)>> {
+fn foreign() -> impl Strategy<Value = Vec<(usize, RecordData)>> {
     let data = prop_oneof![
         (0_u16..3, 0_u8..4).prop_map(|(priority, n)| srv(priority, &format!("f{n}.example"))),
         Just(srv(0, ".")),
@@ -265,10 +279,10 @@ fn foreign() -> impl Strategy<Value = Vec<(usize, Data)>> {
 
 /// An owner's step: it looks, or it sends what it planned when it looked last.
 #[derive(Clone, Debug)]
-enum Step {
-    Look {
+enum PlanStep {
+    PlanInput {
         owner: usize,
-        standing: Standing,
+        standing: Availability,
         priority: u16,
     },
     Send {
@@ -276,15 +290,19 @@ enum Step {
     },
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let look =
-        (0_usize..3, standings(), 0_u16..3).prop_map(|(owner, standing, priority)| Step::Look {
+fn steps() -> impl Strategy<Value = Vec<PlanStep>> {
+    let look = (0_usize..3, standings(), 0_u16..3).prop_map(|(owner, standing, priority)| {
+        PlanStep::PlanInput {
             owner,
             standing,
             priority,
-        });
+        }
+    });
     vec(
-        prop_oneof![look, (0_usize..3).prop_map(|owner| Step::Send { owner })],
+        prop_oneof![
+            look,
+            (0_usize..3).prop_map(|owner| PlanStep::Send { owner })
+        ],
         0..40,
     )
 }
@@ -300,22 +318,22 @@ proptest! {
     ) {
         let before = zone_of(&foreign);
         let mut zone = before.clone();
-        let mut planned: BTreeMap<usize, (Standing, Update)> = BTreeMap::new();
+        let mut planned: BTreeMap<usize, (Availability, Update)> = BTreeMap::new();
         for step in steps {
             match step {
-                Step::Look { owner, standing, priority } => {
+                PlanStep::PlanInput { owner, standing, priority } => {
                     let records = wanted(priority, &format!("e{owner}.example"), owner != 1);
                     match look(&claim(owner), standing, &records, &zone) {
-                        Plan::Settled(_) => planned.remove(&owner),
-                        Plan::Update(update) => planned.insert(owner, (standing, update)),
+                        DnsPlan::PlanResult(_) => planned.remove(&owner),
+                        DnsPlan::Update(update) => planned.insert(owner, (standing, update)),
                     };
                 }
-                Step::Send { owner } => {
-                    let served = |zone: &Seen| srvs(zone).iter().any(|data| !data.denies_service());
+                PlanStep::Send { owner } => {
+                    let served = |zone: &ObservedRrset| srvs(zone).iter().any(|data| !data.denies_service());
                     let was = served(&zone);
                     if let Some((standing, update)) = planned.remove(&owner) {
                         apply(&mut zone, &update);
-                        prop_assert!(!was || served(&zone) || standing == Standing::Out);
+                        prop_assert!(!was || served(&zone) || standing == Availability::OutOfService);
                     }
                 }
             }
@@ -330,7 +348,7 @@ proptest! {
                 let records = wanted(7, &format!("e{owner}.example"), owner != 1);
                 publish(&mut zone, &claim(owner), *standing, &records);
                 // Doing it again does nothing.
-                prop_assert!(matches!(look(&claim(owner), *standing, &records, &zone), Plan::Settled(_)));
+                prop_assert!(matches!(look(&claim(owner), *standing, &records, &zone), DnsPlan::PlanResult(_)));
             }
         }
         let all = srvs(&zone);
@@ -338,18 +356,18 @@ proptest! {
         for (owner, standing) in last.iter().enumerate() {
             let there = all.contains(&srv(7, &format!("e{owner}.example")));
             match standing {
-                Standing::Serving => prop_assert!(there),
-                Standing::Out => prop_assert!(!there),
-                Standing::Unready => unready += usize::from(there),
+                Availability::Serving => prop_assert!(there),
+                Availability::OutOfService => prop_assert!(!there),
+                Availability::Unready => unready += usize::from(there),
             }
         }
-        let others = last.contains(&Standing::Serving)
-            || foreign.iter().any(|(_, data)| data.kind() == Kind::Srv && !data.denies_service());
+        let others = last.contains(&Availability::Serving)
+            || foreign.iter().any(|(_, data)| data.kind() == RecordKind::Srv && !data.denies_service());
         prop_assert!(unready <= usize::from(!others), "{all:?}");
         for at in names() {
-            let Some(set) = zone.get(&(at.clone(), Kind::Txt)) else { continue };
+            let Some(set) = zone.get(&(at.clone(), RecordKind::Txt)) else { continue };
             for (_, marker) in among(&set.data) {
-                let marked = zone.get(&(at.clone(), Kind::Srv));
+                let marked = zone.get(&(at.clone(), RecordKind::Srv));
                 prop_assert!(marked.is_some_and(|set| set.data.iter().any(|it| marker.marks(it))));
             }
         }
@@ -360,10 +378,10 @@ proptest! {
     fn owners_that_lose_all_pods_at_once_leave_one_record(
         order in vec((0_usize..3, any::<bool>()), 0..30),
     ) {
-        let mut zone = Seen::new();
+        let mut zone = ObservedRrset::new();
         let records = |owner: usize| wanted(10, &format!("e{owner}.example"), owner != 1);
         for owner in 0..3 {
-            publish(&mut zone, &claim(owner), Standing::Serving, &records(owner));
+            publish(&mut zone, &claim(owner), Availability::Serving, &records(owner));
         }
         let mut planned: BTreeMap<usize, Update> = BTreeMap::new();
         for (owner, sends) in order {
@@ -371,15 +389,15 @@ proptest! {
                 if let Some(update) = planned.remove(&owner) {
                     apply(&mut zone, &update);
                 }
-            } else if let Plan::Update(update) =
-                look(&claim(owner), Standing::Unready, &records(owner), &zone)
+            } else if let DnsPlan::Update(update) =
+                look(&claim(owner), Availability::Unready, &records(owner), &zone)
             {
                 planned.insert(owner, update);
             }
             prop_assert!(!srvs(&zone).is_empty());
         }
         for owner in 0..3 {
-            publish(&mut zone, &claim(owner), Standing::Unready, &records(owner));
+            publish(&mut zone, &claim(owner), Availability::Unready, &records(owner));
         }
         let targets: BTreeSet<String> = srvs(&zone).iter().map(ToString::to_string).collect();
         prop_assert_eq!(targets.len(), 1);

@@ -17,16 +17,16 @@ use super::{
     authority::{self, Goal},
     error::DnsError,
     key::TsigKey,
-    marker::Claim,
-    report::{PlaceState, Report},
+    marker::RecordOwner,
+    report::{DnsReport, RecordGroupState},
     rrset::{Name, name},
-    wanted::{Place, Records, Standing, Wanted},
+    wanted::{Availability, DesiredRecords, RecordGroup, Records},
 };
-use crate::secrets::store::Material;
+use crate::secrets::store::SecretData;
 
 /// Where and how to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct UpdateSettings {
     /// `host` or `host:port`, as in the spec.
     pub server: String,
     /// Zone of all names; `None`: found by SOA.
@@ -36,12 +36,12 @@ pub struct Settings {
     pub key: TsigKey,
 }
 
-impl Settings {
+impl UpdateSettings {
     /// Reads `spec.dns.rfc2136`; `secret` is the data of the Secret it names, where there is one.
     ///
     /// # Errors
     /// [`DnsError::KeyMissing`], [`DnsError::KeyInvalid`], [`DnsError::NoName`].
-    pub fn read(spec: &Rfc2136, secret: Option<&Material>) -> Result<Self, DnsError> {
+    pub fn read(spec: &Rfc2136, secret: Option<&SecretData>) -> Result<Self, DnsError> {
         let zone = spec
             .zone
             .as_ref()
@@ -59,23 +59,23 @@ impl Settings {
 /// Places at which records of a pool may lie. To be kept across restarts; holds no secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Memory {
-    pub places: BTreeSet<Place>,
+pub struct DnsMemory {
+    pub places: BTreeSet<RecordGroup>,
 }
 
 /// Publishes one pool.
 #[derive(Debug)]
 pub struct Publisher {
-    claim: Claim,
-    memory: Memory,
-    settings: Option<Settings>,
+    claim: RecordOwner,
+    memory: DnsMemory,
+    settings: Option<UpdateSettings>,
     key_fault: Option<DnsError>,
 }
 
 impl Publisher {
     /// A publisher for `claim` that recalls what `memory` says.
     #[must_use]
-    pub fn new(claim: Claim, memory: Memory) -> Self {
+    pub fn new(claim: RecordOwner, memory: DnsMemory) -> Self {
         Self {
             claim,
             memory,
@@ -85,19 +85,19 @@ impl Publisher {
     }
 
     #[must_use]
-    pub fn claim(&self) -> &Claim {
+    pub fn claim(&self) -> &RecordOwner {
         &self.claim
     }
 
     /// What is to be kept across restarts.
     #[must_use]
-    pub fn memory(&self) -> &Memory {
+    pub fn memory(&self) -> &DnsMemory {
         &self.memory
     }
 
     /// Takes settings as they are now. Where they cannot be read, those last read stay in use, and
     /// each report says so.
-    pub fn configure(&mut self, settings: Result<Settings, DnsError>) {
+    pub fn configure(&mut self, settings: Result<UpdateSettings, DnsError>) {
         match settings {
             Ok(settings) => {
                 self.settings = Some(settings);
@@ -109,9 +109,9 @@ impl Publisher {
 
     /// Notes the places of `wanted`; true where one is new, and the memory is to be kept before
     /// anything is published.
-    pub fn remember(&mut self, wanted: &Wanted) -> bool {
+    pub fn remember(&mut self, wanted: &DesiredRecords) -> bool {
         let before = self.memory.places.len();
-        if wanted.standing != Standing::Out {
+        if wanted.standing != Availability::OutOfService {
             self.memory.places.extend(wanted.places.keys().cloned());
         }
         self.memory.places.len() != before
@@ -119,7 +119,7 @@ impl Publisher {
 
     /// Makes DNS hold what is wanted, withdraws what was wanted before, and asks the server for the
     /// outcome. Only one call at a time for a pool; several pools and operators may run at once.
-    pub async fn publish(&mut self, wanted: &Wanted) -> Report {
+    pub async fn publish(&mut self, wanted: &DesiredRecords) -> DnsReport {
         self.remember(wanted);
         let mut report = self.carry_out(wanted).await;
         report.key_fault.clone_from(&self.key_fault);
@@ -128,16 +128,16 @@ impl Publisher {
 
     /// Withdraws every record of the pool, with the key last read; `wanted` names places that the
     /// memory may not know.
-    pub async fn withdraw(&mut self, wanted: &Wanted) -> Report {
-        let wanted = Wanted {
-            standing: Standing::Out,
+    pub async fn withdraw(&mut self, wanted: &DesiredRecords) -> DnsReport {
+        let wanted = DesiredRecords {
+            standing: Availability::OutOfService,
             ..wanted.clone()
         };
         self.carry_out(&wanted).await
     }
 
-    async fn carry_out(&mut self, wanted: &Wanted) -> Report {
-        let mut report = Report {
+    async fn carry_out(&mut self, wanted: &DesiredRecords) -> DnsReport {
+        let mut report = DnsReport {
             standing: wanted.standing,
             address_pending: wanted.address_pending,
             places: Vec::new(),
@@ -148,7 +148,7 @@ impl Publisher {
         }
         let Some(settings) = &self.settings else {
             let error = self.key_fault.clone().unwrap_or(DnsError::NoSettings);
-            return Report::failed(wanted, self.memory.places.iter(), &error);
+            return DnsReport::failed(wanted, self.memory.places.iter(), &error);
         };
         let mut stopped: Option<DnsError> = None;
         for phase in phases(wanted, &self.memory) {
@@ -176,12 +176,12 @@ impl Publisher {
 
     /// Forgets places where nothing is left, and those no longer wanted whose zone is not there any
     /// more: nobody could ever withdraw them.
-    fn forget(&mut self, wanted: &Wanted, report: &mut Report) {
-        let out = wanted.standing == Standing::Out;
+    fn forget(&mut self, wanted: &DesiredRecords, report: &mut DnsReport) {
+        let out = wanted.standing == Availability::OutOfService;
         report.places.retain(|(place, outcome)| {
             let gone = !wanted.places.contains_key(place);
             match outcome {
-                Ok(PlaceState::Withdrawn | PlaceState::Foreign) if gone || out => {
+                Ok(RecordGroupState::Withdrawn | RecordGroupState::Foreign) if gone || out => {
                     self.memory.places.remove(place);
                 }
                 Err(error) if gone && error.zone_is_gone() => {
@@ -201,16 +201,16 @@ const LANES: usize = 4;
 
 /// Places that are dealt with one after the other on one connection.
 struct Lane<'a> {
-    settings: &'a Settings,
-    claim: &'a Claim,
-    wanted: &'a Wanted,
-    places: &'a [(Place, Standing)],
+    settings: &'a UpdateSettings,
+    claim: &'a RecordOwner,
+    wanted: &'a DesiredRecords,
+    places: &'a [(RecordGroup, Availability)],
     /// What made further attempts useless.
     stopped: Option<DnsError>,
 }
 
 impl Lane<'_> {
-    async fn go(mut self) -> Vec<(Place, Result<PlaceState, DnsError>)> {
+    async fn go(mut self) -> Vec<(RecordGroup, Result<RecordGroupState, DnsError>)> {
         let mut session = Session::new(self.settings);
         let mut done = Vec::new();
         for (place, standing) in self.places {
@@ -231,9 +231,9 @@ impl Lane<'_> {
     async fn at(
         &self,
         session: &mut Session<'_>,
-        place: &Place,
-        standing: Standing,
-    ) -> Result<PlaceState, DnsError> {
+        place: &RecordGroup,
+        standing: Availability,
+    ) -> Result<RecordGroupState, DnsError> {
         let none;
         let records = match self.wanted.places.get(place) {
             Some(records) => records,
@@ -254,26 +254,26 @@ impl Lane<'_> {
             ttl: self.settings.ttl,
         };
         let settled = authority::converge(session, &goal).await?;
-        Ok(PlaceState::of(&settled))
+        Ok(RecordGroupState::of(&settled))
     }
 }
 
 /// Places with the standing they have, in the order in which they are dealt with: a name has
 /// addresses before it is an SRV target, and loses them after.
-fn phases(wanted: &Wanted, memory: &Memory) -> [Vec<(Place, Standing)>; 4] {
+fn phases(wanted: &DesiredRecords, memory: &DnsMemory) -> [Vec<(RecordGroup, Availability)>; 4] {
     let now = wanted.places.keys().map(|place| (place, wanted.standing));
     let gone = memory
         .places
         .iter()
         .filter(|place| !wanted.places.contains_key(*place))
-        .map(|place| (place, Standing::Out));
-    let mut phases: [Vec<(Place, Standing)>; 4] = Default::default();
+        .map(|place| (place, Availability::OutOfService));
+    let mut phases: [Vec<(RecordGroup, Availability)>; 4] = Default::default();
     for (place, standing) in now.chain(gone) {
         let phase = match (place, standing) {
-            (Place::Host(_), Standing::Serving) => 0,
-            (Place::Domain(_), Standing::Serving) => 1,
-            (Place::Domain(_), _) => 2,
-            (Place::Host(_), _) => 3,
+            (RecordGroup::Host(_), Availability::Serving) => 0,
+            (RecordGroup::Domain(_), Availability::Serving) => 1,
+            (RecordGroup::Domain(_), _) => 2,
+            (RecordGroup::Host(_), _) => 3,
         };
         phases[phase].push((place.clone(), standing));
     }

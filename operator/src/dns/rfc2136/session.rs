@@ -17,13 +17,13 @@ use tokio::{
     time::timeout,
 };
 
-use super::Settings;
+use super::UpdateSettings;
 use crate::dns::{
-    authority::{Applied, Authority},
+    authority::{Primary, UpdateOutcome},
     error::DnsError,
     key::FUDGE,
     plan::Update,
-    rrset::{Kind, Name, RrSet},
+    rrset::{Name, RecordKind, RrSet},
     wire,
 };
 
@@ -33,7 +33,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 const PORT: u16 = 53;
 
 pub(super) struct Session<'a> {
-    settings: &'a Settings,
+    settings: &'a UpdateSettings,
     signer: TSigner,
     stream: Option<TcpStream>,
     zones: BTreeMap<Name, Name>,
@@ -41,7 +41,7 @@ pub(super) struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// A session that connects with its first question.
-    pub fn new(settings: &'a Settings) -> Self {
+    pub fn new(settings: &'a UpdateSettings) -> Self {
         Self {
             settings,
             signer: settings.key.signer(),
@@ -217,7 +217,7 @@ impl<'a> Session<'a> {
     }
 }
 
-impl Authority for Session<'_> {
+impl Primary for Session<'_> {
     async fn zone_of(&mut self, name: &Name) -> Result<Name, DnsError> {
         // Whether the name is in it the server says, as the one who knows.
         if let Some(zone) = &self.settings.zone {
@@ -254,7 +254,7 @@ impl Authority for Session<'_> {
         })
     }
 
-    async fn read(&mut self, name: &Name, kind: Kind) -> Result<Option<RrSet>, DnsError> {
+    async fn read(&mut self, name: &Name, kind: RecordKind) -> Result<Option<RrSet>, DnsError> {
         let answer = self.ask(name, wire::record_type(kind)).await?;
         if !answer.metadata.authoritative {
             return Err(DnsError::NotAuthoritative {
@@ -275,8 +275,8 @@ impl Authority for Session<'_> {
         }
     }
 
-    async fn in_use(&mut self, zone: &Name, name: &Name) -> Result<bool, DnsError> {
-        let answer = self.exchange(wire::in_use(id(), zone, name)).await?;
+    async fn name_exists(&mut self, zone: &Name, name: &Name) -> Result<bool, DnsError> {
+        let answer = self.exchange(wire::name_exists(id(), zone, name)).await?;
         match answer.metadata.response_code {
             ResponseCode::NoError => Ok(true),
             ResponseCode::NXDomain => Ok(false),
@@ -285,7 +285,7 @@ impl Authority for Session<'_> {
         }
     }
 
-    async fn update(&mut self, zone: &Name, update: &Update) -> Result<Applied, DnsError> {
+    async fn update(&mut self, zone: &Name, update: &Update) -> Result<UpdateOutcome, DnsError> {
         let answer = self.exchange(wire::update(id(), zone, update)).await?;
         let name = update
             .prerequisites
@@ -293,8 +293,8 @@ impl Authority for Session<'_> {
             .next()
             .map_or(zone, |(name, _)| name);
         match answer.metadata.response_code {
-            ResponseCode::NoError => Ok(Applied::Done),
-            ResponseCode::NXRRSet | ResponseCode::YXRRSet => Ok(Applied::Changed),
+            ResponseCode::NoError => Ok(UpdateOutcome::Done),
+            ResponseCode::NXRRSet | ResponseCode::YXRRSet => Ok(UpdateOutcome::Changed),
             ResponseCode::NotZone => Err(not_in_zone(name, zone)),
             code => Err(self.refused(code, name, &format!("the update of {name} in zone {zone}"))),
         }

@@ -11,12 +11,12 @@ use xmpp_edge_crds::{
 };
 use zeroize::Zeroizing;
 
-use super::{Backend, BackendFault, Offer, Secrets, Wanted, given, pair_of};
+use super::{Backend, BackendFault, CertificateSpec, Evaluation, Secrets, given, pair_of};
 use crate::secrets::{
     CertificateError,
-    chain::{PairFault, PemPair},
+    chain::{ChainError, PemPair},
     issue::{self, IssueError},
-    store::{Material, Store, set, text},
+    store::{SecretData, Store, set, text},
 };
 
 fn generate(algorithm: KeyAlgorithm) -> Result<KeyPair, IssueError> {
@@ -63,7 +63,7 @@ impl Csr<'_> {
         &self,
         names: &[DomainName],
         subject: Option<DistinguishedName>,
-        material: &mut Material,
+        material: &mut SecretData,
     ) -> Result<(), CertificateError> {
         let key = generate(self.algorithm)?;
         set(material, "next.csr", &issue::request(&key, names, subject)?);
@@ -73,7 +73,7 @@ impl Csr<'_> {
     }
 
     /// The chain that the CA sent back.
-    fn chain(&self) -> Result<Option<(String, Material)>, BackendFault> {
+    fn chain(&self) -> Result<Option<(String, SecretData)>, BackendFault> {
         let Some(material) = self.secrets.secret(self.chain_secret) else {
             return Ok(None);
         };
@@ -87,19 +87,19 @@ impl Csr<'_> {
 }
 
 impl Backend for Csr<'_> {
-    fn offer(
+    fn evaluate(
         &self,
-        wanted: &Wanted<'_>,
-        held: &Material,
+        wanted: &CertificateSpec<'_>,
+        held: &SecretData,
         _store: &mut dyn Store,
-    ) -> Result<Offer, CertificateError> {
+    ) -> Result<Evaluation, CertificateError> {
         let subject = match self.subject.map(distinguished_name).transpose() {
             Ok(subject) => subject,
             Err(reason) => {
                 let fault = Some(BackendFault::Subject(reason));
-                return Ok(Offer {
+                return Ok(Evaluation {
                     fault,
-                    ..Offer::default()
+                    ..Evaluation::default()
                 });
             }
         };
@@ -115,18 +115,18 @@ impl Backend for Csr<'_> {
             for key in ["next.key", "next.csr", "next.for"] {
                 material.remove(key);
             }
-            return Ok(Offer {
-                beside: Some(material),
-                ..Offer::default()
+            return Ok(Evaluation {
+                extra_data: Some(material),
+                ..Evaluation::default()
             });
         }
         if text(held, "next.for") != Some(&purpose) || !held.contains_key("next.key") {
             self.new_request(wanted.names, subject, &mut material)?;
         }
         let request = text(&material, "next.csr").map(str::to_owned);
-        let pending = |material, fault| Offer {
+        let pending = |material, fault| Evaluation {
             pair: None,
-            beside: Some(material),
+            extra_data: Some(material),
             fault: Some(fault),
             request: request.clone(),
         };
@@ -152,13 +152,13 @@ impl Backend for Csr<'_> {
                     material.remove(key);
                 }
                 set(&mut material, "for", &purpose);
-                Ok(Offer {
+                Ok(Evaluation {
                     pair: Some(candidate),
-                    beside: Some(material),
-                    ..Offer::default()
+                    extra_data: Some(material),
+                    ..Evaluation::default()
                 })
             }
-            Err(PairFault::KeyMismatch) => {
+            Err(ChainError::KeyMismatch) => {
                 let same = in_use.is_some_and(|pair| pair.chain.trim() == candidate.chain.trim());
                 let fault = if same {
                     BackendFault::ChainInUse { secret: secret() }

@@ -3,10 +3,10 @@
 
 use xmpp_edge_crds::kinds::conditions::Reason;
 
-use super::{Backend, BackendFault, Offer, Wanted, pair_of};
+use super::{Backend, BackendFault, CertificateSpec, Evaluation, pair_of};
 use crate::secrets::{
     CertificateError,
-    store::{Entry, Material, Store},
+    store::{ManagedSecret, SecretData, Store},
 };
 
 /// Somebody else keeps `<pool>-tls` itself: it is looked at, and never written.
@@ -24,13 +24,13 @@ pub enum Keeper {
 }
 
 impl Backend for Followed {
-    fn offer(
+    fn evaluate(
         &self,
-        wanted: &Wanted<'_>,
-        held: &Material,
+        wanted: &CertificateSpec<'_>,
+        held: &SecretData,
         _store: &mut dyn Store,
-    ) -> Result<Offer, CertificateError> {
-        let name = || Entry::PoolPair(wanted.pool.to_owned()).to_string();
+    ) -> Result<Evaluation, CertificateError> {
+        let name = || ManagedSecret::PoolPair(wanted.pool.to_owned()).to_string();
         let fault = match (pair_of(held), self.keeper) {
             (Some(pair), _) => match pair.check(wanted.names, wanted.now) {
                 Ok(_) => None,
@@ -55,9 +55,9 @@ impl Backend for Followed {
                 },
             }),
         };
-        Ok(Offer {
+        Ok(Evaluation {
             fault,
-            ..Offer::default()
+            ..Evaluation::default()
         })
     }
 }

@@ -17,14 +17,14 @@ use self::csr::Csr;
 pub use self::external::{Followed, Keeper, Progress};
 use super::{
     CertificateError,
-    chain::{CertificateFacts, PairFault, PemPair},
+    chain::{CertificateFacts, ChainError, PemPair},
     issue,
-    store::{Entry, Material, Store, set, text},
+    store::{ManagedSecret, SecretData, Store, set, text},
 };
 
 /// What is wanted of a backend, whatever it is.
 #[derive(Clone, Debug)]
-pub struct Wanted<'a> {
+pub struct CertificateSpec<'a> {
     pub pool: &'a str,
     /// Every own domain, and the FQDN; the first is the common name where one is needed.
     pub names: &'a [DomainName],
@@ -34,22 +34,22 @@ pub struct Wanted<'a> {
 /// The Secrets that the manifests hold, or that the operator read before.
 pub trait Secrets {
     /// The Secret's data, or `None` where there is no such Secret.
-    fn secret(&self, name: &str) -> Option<Material>;
+    fn secret(&self, name: &str) -> Option<SecretData>;
 }
 
-impl<F: Fn(&str) -> Option<Material>> Secrets for F {
-    fn secret(&self, name: &str) -> Option<Material> {
+impl<F: Fn(&str) -> Option<SecretData>> Secrets for F {
+    fn secret(&self, name: &str) -> Option<SecretData> {
         self(name)
     }
 }
 
 /// What a backend has to say.
 #[derive(Debug, Default)]
-pub struct Offer {
+pub struct Evaluation {
     /// A pair that passed its check, when there is one newer than or equal to the pair in force.
     pub pair: Option<PemPair>,
     /// More to keep beside the pair; `None` leaves what is there.
-    pub beside: Option<Material>,
+    pub extra_data: Option<SecretData>,
     /// Why there is no pair, or what else there is to know.
     pub fault: Option<BackendFault>,
     /// PEM of a request that waits for a CA.
@@ -66,7 +66,7 @@ pub enum BackendFault {
     #[error("Secret {name:?} has no key {key:?} (as text): it needs tls.crt and tls.key in PEM")]
     KeyMissing { name: String, key: &'static str },
     #[error("Secret {name:?}: {fault}")]
-    Pair { name: String, fault: PairFault },
+    Pair { name: String, fault: ChainError },
     #[error(
         "waiting for the CA: have the request in status signed, then `kubectl create secret generic {secret} --from-file=tls.crt=chain.pem`"
     )]
@@ -105,9 +105,9 @@ impl BackendFault {
                 Reason::ReferenceMissing
             }
             Self::Pair { fault, .. } => match fault {
-                PairFault::KeyMismatch => Reason::KeyMismatch,
-                PairFault::NamesMissing(_) => Reason::NamesNotCovered,
-                PairFault::Expired(_) | PairFault::IssuerExpired { .. } => Reason::Expired,
+                ChainError::KeyMismatch => Reason::KeyMismatch,
+                ChainError::NamesMissing(_) => Reason::NamesNotCovered,
+                ChainError::Expired(_) | ChainError::IssuerExpired { .. } => Reason::Expired,
                 _ => Reason::InvalidCertificate,
             },
             Self::RequestPending { .. } | Self::ChainInUse { .. } => Reason::AwaitingSignature,
@@ -126,18 +126,18 @@ pub trait Backend {
     ///
     /// # Errors
     /// [`CertificateError`] for failures of the store or of making a certificate; what is wrong
-    /// with what somebody gave is an [`Offer::fault`].
-    fn offer(
+    /// with what somebody gave is an [`Evaluation::fault`].
+    fn evaluate(
         &self,
-        wanted: &Wanted<'_>,
-        held: &Material,
+        wanted: &CertificateSpec<'_>,
+        held: &SecretData,
         store: &mut dyn Store,
-    ) -> Result<Offer, CertificateError>;
+    ) -> Result<Evaluation, CertificateError>;
 }
 
 /// The certificate of a pool as it stands after one look.
 #[derive(Debug)]
-pub struct Provision {
+pub struct CertificateState {
     /// What the proxy is to show; absent before the first good pair.
     pub pair: Option<PemPair>,
     pub facts: Option<CertificateFacts>,
@@ -148,7 +148,7 @@ pub struct Provision {
     pub request: Option<String>,
 }
 
-impl Provision {
+impl CertificateState {
     /// What condition `CertificateReady` says: status, reason, message.
     #[must_use]
     pub fn condition(&self, now: Timestamp) -> (bool, Reason, String) {
@@ -237,7 +237,7 @@ impl Provision {
 
 /// The pair kept under `tls.crt` and `tls.key`.
 #[must_use]
-pub fn pair_of(material: &Material) -> Option<PemPair> {
+pub fn pair_of(material: &SecretData) -> Option<PemPair> {
     Some(PemPair {
         chain: text(material, "tls.crt")?.to_owned(),
         key: Zeroizing::new(text(material, "tls.key")?.to_owned()),
@@ -250,14 +250,14 @@ pub fn pair_of(material: &Material) -> Option<PemPair> {
 /// [`CertificateError`].
 pub fn provide(
     backend: &dyn Backend,
-    wanted: &Wanted<'_>,
+    wanted: &CertificateSpec<'_>,
     store: &mut dyn Store,
-) -> Result<Provision, CertificateError> {
-    let entry = Entry::PoolPair(wanted.pool.to_owned());
+) -> Result<CertificateState, CertificateError> {
+    let entry = ManagedSecret::PoolPair(wanted.pool.to_owned());
     let held = store.read(&entry)?.unwrap_or_default();
-    let offer = backend.offer(wanted, &held, store)?;
-    let pair = offer.pair.or_else(|| pair_of(&held));
-    let mut material = offer.beside.unwrap_or_else(|| held.clone());
+    let evaluate = backend.evaluate(wanted, &held, store)?;
+    let pair = evaluate.pair.or_else(|| pair_of(&held));
+    let mut material = evaluate.extra_data.unwrap_or_else(|| held.clone());
     if let Some(pair) = &pair {
         set(&mut material, "tls.crt", &pair.chain);
         set(&mut material, "tls.key", &pair.key);
@@ -271,12 +271,12 @@ pub fn provide(
     let missing = facts
         .as_ref()
         .map_or_else(Vec::new, |facts| facts.missing(wanted.names));
-    Ok(Provision {
+    Ok(CertificateState {
         pair,
         facts,
-        fault: offer.fault,
+        fault: evaluate.fault,
         missing,
-        request: offer.request,
+        request: evaluate.request,
     })
 }
 
@@ -284,13 +284,13 @@ pub fn provide(
 pub struct SelfSigned;
 
 impl Backend for SelfSigned {
-    fn offer(
+    fn evaluate(
         &self,
-        wanted: &Wanted<'_>,
-        held: &Material,
+        wanted: &CertificateSpec<'_>,
+        held: &SecretData,
         store: &mut dyn Store,
-    ) -> Result<Offer, CertificateError> {
-        let entry = Entry::PoolCa(wanted.pool.to_owned());
+    ) -> Result<Evaluation, CertificateError> {
+        let entry = ManagedSecret::PoolCa(wanted.pool.to_owned());
         let kept = store.read(&entry)?.unwrap_or_default();
         let usable = pair_of(&kept).filter(|ca| {
             CertificateFacts::of_chain(&ca.chain)
@@ -300,7 +300,7 @@ impl Backend for SelfSigned {
             Some(ca) => ca,
             None => {
                 let made = issue::root(&format!("xmpp-edge pool {} CA", wanted.pool), wanted.now)?;
-                let mut material = Material::new();
+                let mut material = SecretData::new();
                 set(&mut material, "tls.crt", &made.chain);
                 set(&mut material, "tls.key", &made.key);
                 store.write(&entry, &material)?;
@@ -315,16 +315,16 @@ impl Backend for SelfSigned {
                 })
         });
         if in_order {
-            return Ok(Offer::default());
+            return Ok(Evaluation::default());
         }
-        let mut beside = Material::new();
-        set(&mut beside, "issued-by", &ca.chain);
-        set(&mut beside, "ca.crt", &ca.chain);
+        let mut extra_data = SecretData::new();
+        set(&mut extra_data, "issued-by", &ca.chain);
+        set(&mut extra_data, "ca.crt", &ca.chain);
         let pair = issue::leaf(&ca, wanted.names, wanted.now)?;
-        Ok(Offer {
+        Ok(Evaluation {
             pair: Some(pair),
-            beside: Some(beside),
-            ..Offer::default()
+            extra_data: Some(extra_data),
+            ..Evaluation::default()
         })
     }
 }
@@ -339,9 +339,9 @@ fn distinct(names: &[DomainName]) -> usize {
 /// Checks a pair that somebody gave; where its Secret has `ca.crt` too, up to that root.
 pub(super) fn given(
     pair: &PemPair,
-    secret: &Material,
-    wanted: &Wanted<'_>,
-) -> Result<(), PairFault> {
+    secret: &SecretData,
+    wanted: &CertificateSpec<'_>,
+) -> Result<(), ChainError> {
     pair.check(wanted.names, wanted.now)?;
     text(secret, "ca.crt").map_or(Ok(()), |roots| pair.leads_to(roots))
 }
@@ -353,12 +353,12 @@ pub struct SecretRef<'a> {
 }
 
 impl Backend for SecretRef<'_> {
-    fn offer(
+    fn evaluate(
         &self,
-        wanted: &Wanted<'_>,
-        _held: &Material,
+        wanted: &CertificateSpec<'_>,
+        _held: &SecretData,
         _store: &mut dyn Store,
-    ) -> Result<Offer, CertificateError> {
+    ) -> Result<Evaluation, CertificateError> {
         let name = || self.name.to_owned();
         let found = match self.secrets.secret(self.name) {
             None => Err(BackendFault::SecretMissing { name: name() }),
@@ -381,14 +381,14 @@ impl Backend for SecretRef<'_> {
             },
         };
         Ok(match found {
-            Ok(pair) => Offer {
+            Ok(pair) => Evaluation {
                 pair: Some(pair),
-                beside: Some(Material::new()),
-                ..Offer::default()
+                extra_data: Some(SecretData::new()),
+                ..Evaluation::default()
             },
-            Err(fault) => Offer {
+            Err(fault) => Evaluation {
                 fault: Some(fault),
-                ..Offer::default()
+                ..Evaluation::default()
             },
         })
     }
@@ -411,7 +411,11 @@ impl<'a> PoolBackend<'a> {
     /// What `spec.certificate` asks for; `None` where it cannot be read. `secrets` are what it may
     /// refer to.
     #[must_use]
-    pub fn of(mode: Option<&'a Certificate>, secrets: &'a dyn Secrets, place: Place<'_>) -> Self {
+    pub fn of(
+        mode: Option<&'a Certificate>,
+        secrets: &'a dyn Secrets,
+        place: Environment<'_>,
+    ) -> Self {
         let Some(mode) = mode else {
             return Self::Kept;
         };
@@ -429,8 +433,8 @@ impl<'a> PoolBackend<'a> {
         if let Some(secret) = &mode.secret_ref {
             let name = &secret.name;
             return match place {
-                Place::Cluster { pool }
-                    if *name == Entry::PoolPair(pool.to_owned()).to_string() =>
+                Environment::Cluster { pool }
+                    if *name == ManagedSecret::PoolPair(pool.to_owned()).to_string() =>
                 {
                     Self::Followed(Followed {
                         keeper: Keeper::Somebody,
@@ -440,10 +444,10 @@ impl<'a> PoolBackend<'a> {
             };
         }
         match (&mode.cert_manager, place) {
-            (Some(_), Place::Cluster { .. }) => Self::Followed(Followed {
+            (Some(_), Environment::Cluster { .. }) => Self::Followed(Followed {
                 keeper: Keeper::CertManager,
             }),
-            (Some(_), Place::Standalone) => Self::Elsewhere("certManager"),
+            (Some(_), Environment::Standalone) => Self::Elsewhere("certManager"),
             (None, _) => Self::Kept,
         }
     }
@@ -457,27 +461,27 @@ impl<'a> PoolBackend<'a> {
 
 /// Where a pool's certificate is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place<'a> {
+pub enum Environment<'a> {
     Cluster { pool: &'a str },
     Standalone,
 }
 
 impl Backend for PoolBackend<'_> {
-    fn offer(
+    fn evaluate(
         &self,
-        wanted: &Wanted<'_>,
-        held: &Material,
+        wanted: &CertificateSpec<'_>,
+        held: &SecretData,
         store: &mut dyn Store,
-    ) -> Result<Offer, CertificateError> {
+    ) -> Result<Evaluation, CertificateError> {
         match self {
-            Self::SelfSigned(backend) => backend.offer(wanted, held, store),
-            Self::SecretRef(backend) => backend.offer(wanted, held, store),
-            Self::Csr(backend) => backend.offer(wanted, held, store),
-            Self::Followed(backend) => backend.offer(wanted, held, store),
-            Self::Kept => Ok(Offer::default()),
-            Self::Elsewhere(mode) => Ok(Offer {
+            Self::SelfSigned(backend) => backend.evaluate(wanted, held, store),
+            Self::SecretRef(backend) => backend.evaluate(wanted, held, store),
+            Self::Csr(backend) => backend.evaluate(wanted, held, store),
+            Self::Followed(backend) => backend.evaluate(wanted, held, store),
+            Self::Kept => Ok(Evaluation::default()),
+            Self::Elsewhere(mode) => Ok(Evaluation {
                 fault: Some(BackendFault::ModeNotServed { mode }),
-                ..Offer::default()
+                ..Evaluation::default()
             }),
         }
     }

@@ -27,8 +27,8 @@ use super::{
     status,
 };
 use crate::{
-    compile::{self, Compiled, Kind, ObjectRef, World},
-    dns::Condition,
+    compile::{self, Compiled, Kind, NamespaceInputs, ObjectRef},
+    dns::DnsCondition,
     secrets::{
         CertificateError,
         files::{self, FileStore},
@@ -38,7 +38,7 @@ use crate::{
 
 /// Why a look led to nothing. What was in force before stays.
 #[derive(Debug, thiserror::Error)]
-pub enum StationError {
+pub enum StandaloneReconcileError {
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error(transparent)]
@@ -75,18 +75,18 @@ pub struct Place {
 }
 
 /// What one look found.
-pub struct Look {
+pub struct Pass {
     pub inputs: ConfigInputs,
     /// Whether the proxy has to be told.
     pub changed: bool,
     /// What DNS should hold; `None`: what it was told last.
-    pub dns: Option<dns::Order>,
+    pub dns: Option<dns::DnsRequest>,
     /// What is to be said, worst first; the same texts as in `status.json`.
     pub notes: Vec<status::Note>,
 }
 
 /// The state directory in use, and what is in force.
-pub struct Station {
+pub struct StandaloneReconciler {
     place: Place,
     reader: Reader,
     store: FileStore,
@@ -97,15 +97,15 @@ pub struct Station {
     manifests: Manifests,
     given: Option<ConfigInputs>,
     /// What came of the last order about DNS records.
-    published: Option<Condition>,
+    published: Option<DnsCondition>,
 }
 
-impl Station {
+impl StandaloneReconciler {
     /// Opens and locks the state directory and recalls what was in force.
     ///
     /// # Errors
-    /// [`StationError::Locked`], [`StationError::State`], [`StationError::Store`].
-    pub fn open(place: Place) -> Result<Self, StationError> {
+    /// [`StandaloneReconcileError::Locked`], [`StandaloneReconcileError::State`], [`StandaloneReconcileError::Store`].
+    pub fn open(place: Place) -> Result<Self, StandaloneReconcileError> {
         let store = FileStore::open(&place.state)?;
         let path = place.state.join("lock");
         let lock = lock(&path)?;
@@ -129,8 +129,8 @@ impl Station {
     /// The first look.
     ///
     /// # Errors
-    /// [`StationError`]: without a document there is nothing to run.
-    pub fn first(&mut self, now: Timestamp) -> Result<Look, StationError> {
+    /// [`StandaloneReconcileError`]: without a document there is nothing to run.
+    pub fn first(&mut self, now: Timestamp) -> Result<Pass, StandaloneReconcileError> {
         self.manifests = self.reader.read()?;
         self.look(now)
     }
@@ -138,8 +138,8 @@ impl Station {
     /// A further look; `None` where the files are as they were.
     ///
     /// # Errors
-    /// [`StationError`]; what is in force stays.
-    pub fn poll(&mut self, now: Timestamp) -> Result<Option<Look>, StationError> {
+    /// [`StandaloneReconcileError`]; what is in force stays.
+    pub fn poll(&mut self, now: Timestamp) -> Result<Option<Pass>, StandaloneReconcileError> {
         match self.reader.poll()? {
             None => Ok(None),
             Some(manifests) => {
@@ -152,20 +152,20 @@ impl Station {
     /// Looks again at what time alone changes: certificates.
     ///
     /// # Errors
-    /// [`StationError`]; what is in force stays.
-    pub fn renew(&mut self, now: Timestamp) -> Result<Look, StationError> {
+    /// [`StandaloneReconcileError`]; what is in force stays.
+    pub fn renew(&mut self, now: Timestamp) -> Result<Pass, StandaloneReconcileError> {
         self.look(now)
     }
 
     /// Remembers keys of partners that the proxy told of; `None` where none was new.
     ///
     /// # Errors
-    /// [`StationError`]; what is in force stays.
+    /// [`StandaloneReconcileError`]; what is in force stays.
     pub fn record(
         &mut self,
         seen: &[PeerKey],
         now: Timestamp,
-    ) -> Result<Option<Look>, StationError> {
+    ) -> Result<Option<Pass>, StandaloneReconcileError> {
         let Some(given) = &self.given else {
             return Ok(None);
         };
@@ -178,13 +178,17 @@ impl Station {
     /// Notes what came of the DNS records.
     ///
     /// # Errors
-    /// [`StationError`]; what is in force stays.
-    pub fn note_dns(&mut self, published: Condition, now: Timestamp) -> Result<Look, StationError> {
+    /// [`StandaloneReconcileError`]; what is in force stays.
+    pub fn note_dns(
+        &mut self,
+        published: DnsCondition,
+        now: Timestamp,
+    ) -> Result<Pass, StandaloneReconcileError> {
         self.published = Some(published);
         self.look(now)
     }
 
-    fn look(&mut self, now: Timestamp) -> Result<Look, StationError> {
+    fn look(&mut self, now: Timestamp) -> Result<Pass, StandaloneReconcileError> {
         let (namespace, pool) = self.choose()?;
         let mut world = self
             .manifests
@@ -217,7 +221,7 @@ impl Station {
         let Some(config) = compiled.configs.get(&pool).cloned() else {
             let notes = status::notes(&namespace, &self.manifests, &compiled.diagnostics, None);
             status::log(&notes);
-            return Err(StationError::NotAccepted(pool));
+            return Err(StandaloneReconcileError::NotAccepted(pool));
         };
         let before = self.given.as_ref().map(|given| given.materials.clone());
         let provided =
@@ -228,11 +232,11 @@ impl Station {
     fn finish(
         &mut self,
         namespace: &str,
-        world: &World,
+        world: &NamespaceInputs,
         config: EdgeConfig,
         compiled: Compiled,
         provided: Provided,
-    ) -> Result<Look, StationError> {
+    ) -> Result<Pass, StandaloneReconcileError> {
         let Provided {
             materials,
             certificate,
@@ -240,7 +244,7 @@ impl Station {
         } = provided;
         let mut said = compiled.diagnostics;
         said.extend(diagnostics);
-        let dns = dns::Order::of(world, &config, &said);
+        let dns = dns::DnsRequest::of(world, &config, &said);
         let published = self.published.as_ref();
         said.extend(published.map(|condition| dns::diagnostic(&config.pool, condition)));
         let notes = status::notes(namespace, &self.manifests, &said, Some((world, &config)));
@@ -259,7 +263,7 @@ impl Station {
             }
         };
         self.given = Some(inputs.clone());
-        Ok(Look {
+        Ok(Pass {
             inputs,
             changed,
             dns,
@@ -290,7 +294,7 @@ impl Station {
     }
 
     /// The pool this process serves: chosen once, then it stays.
-    fn choose(&self) -> Result<(String, String), StationError> {
+    fn choose(&self) -> Result<(String, String), StandaloneReconcileError> {
         if let Some(given) = &self.given {
             return Ok((given.config.namespace.clone(), given.config.pool.clone()));
         }
@@ -313,12 +317,12 @@ impl Station {
         let mut candidates = pools.iter().filter(fits);
         match (candidates.next(), candidates.next(), &self.place.pool) {
             (Some(pool), None, _) => Ok(pool.clone()),
-            (Some(_), Some(_), _) => Err(StationError::SeveralPools { found: found() }),
-            (None, _, Some(wanted)) => Err(StationError::UnknownPool {
+            (Some(_), Some(_), _) => Err(StandaloneReconcileError::SeveralPools { found: found() }),
+            (None, _, Some(wanted)) => Err(StandaloneReconcileError::UnknownPool {
                 wanted: wanted.clone(),
                 found: found(),
             }),
-            (None, _, None) => Err(StationError::NoPool),
+            (None, _, None) => Err(StandaloneReconcileError::NoPool),
         }
     }
 
@@ -344,7 +348,7 @@ impl Station {
     }
 }
 
-fn lock(path: &Path) -> Result<fs::File, StationError> {
+fn lock(path: &Path) -> Result<fs::File, StandaloneReconcileError> {
     let fault = |source| StoreError::Write {
         place: path.display().to_string(),
         source,
@@ -357,17 +361,19 @@ fn lock(path: &Path) -> Result<fs::File, StationError> {
         .map_err(fault)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(StationError::Locked(path.to_owned())),
+        Err(fs::TryLockError::WouldBlock) => Err(StandaloneReconcileError::Locked(path.to_owned())),
         Err(fs::TryLockError::Error(error)) => Err(fault(error).into()),
     }
 }
 
-fn recall(path: &Path) -> Result<BTreeMap<String, EdgeConfig>, StationError> {
+fn recall(path: &Path) -> Result<BTreeMap<String, EdgeConfig>, StandaloneReconcileError> {
     match fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| StationError::State {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        }),
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes).map_err(|error| StandaloneReconcileError::State {
+                path: path.to_owned(),
+                reason: error.to_string(),
+            })
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
         Err(source) => Err(StoreError::Read {
             place: path.display().to_string(),
@@ -377,11 +383,12 @@ fn recall(path: &Path) -> Result<BTreeMap<String, EdgeConfig>, StationError> {
     }
 }
 
-fn replace(path: &Path, value: &impl serde::Serialize) -> Result<(), StationError> {
-    let text = serde_json::to_vec_pretty(value).map_err(|error| StationError::State {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    })?;
+fn replace(path: &Path, value: &impl serde::Serialize) -> Result<(), StandaloneReconcileError> {
+    let text =
+        serde_json::to_vec_pretty(value).map_err(|error| StandaloneReconcileError::State {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })?;
     Ok(files::replace(path, &text, 0o600)?)
 }
 

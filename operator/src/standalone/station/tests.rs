@@ -26,8 +26,8 @@ impl Site {
         fs::write(self.folder.path().join("manifests/a.yaml"), yaml).unwrap();
     }
 
-    fn open(&self) -> Result<Station, StationError> {
-        Station::open(Place {
+    fn open(&self) -> Result<StandaloneReconciler, StandaloneReconcileError> {
+        StandaloneReconciler::open(Place {
             manifests: self.folder.path().join("manifests"),
             state: self.folder.path().join("state"),
             pool: None,
@@ -46,7 +46,7 @@ fn now() -> Timestamp {
 }
 
 /// Polls until an edit is taken: at most as often as fits into two seconds.
-fn edited(station: &mut Station) -> Look {
+fn edited(station: &mut StandaloneReconciler) -> Pass {
     for _ in 0..6 {
         if let Some(look) = station.poll(now()).unwrap() {
             return look;
@@ -55,7 +55,7 @@ fn edited(station: &mut Station) -> Look {
     panic!("the edit was not taken in six polls");
 }
 
-fn names(look: &Look) -> Vec<&str> {
+fn names(look: &Pass) -> Vec<&str> {
     look.inputs
         .config
         .partners
@@ -153,7 +153,7 @@ fn a_partners_domain_is_immutable_until_the_partner_is_deleted() {
     let mut station = site.open().unwrap();
     let first = station.first(now()).unwrap();
     let moved = PARTNER.replace("p.example", "other.example, enableKeepAlive: false");
-    let refused = |look: &Look| {
+    let refused = |look: &Pass| {
         assert_eq!(look.inputs.config, first.inputs.config);
         let text = look.notes[0].to_string();
         for says in [
@@ -200,7 +200,7 @@ fn a_deleted_pool_serves_nothing_and_comes_back() {
     );
 }
 
-fn known(look: &Look) -> Vec<String> {
+fn known(look: &Pass) -> Vec<String> {
     look.inputs.config.partners[0]
         .trust
         .known_spki_sha256

@@ -25,11 +25,11 @@ pub use error::ApplyError;
 
 use self::error::call;
 use super::{
-    cert_manager::Seen,
+    cert_manager::CertificateSeen,
     plan::{Child, ChildKind, metadata},
     read,
 };
-use crate::{controllers::namespace::snapshot::Context, secrets::store::Material};
+use crate::{controllers::namespace::snapshot::Context, secrets::store::SecretData};
 
 /// The one manager of fields of a pool's objects.
 pub const MANAGER: &str = "xmpp-edge-operator";
@@ -42,7 +42,7 @@ const MOUNTED: &str = "xmpp-edge.dev/mounted";
 const OF_CERTIFICATE: &str = "cert-manager.io/certificate-name";
 /// What was applied last, and what came of it, by kind, namespace and name.
 #[derive(Default)]
-pub struct Applied {
+pub struct AppliedHashes {
     objects: Mutex<HashMap<(ChildKind, String, String), Outcome>>,
 }
 
@@ -50,13 +50,13 @@ pub struct Applied {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Outcome {
     wanted: String,
-    became: String,
+    observed_hash: String,
 }
 
 /// Writes objects of one pool.
 pub struct Applier<'a> {
     pub context: &'a Context,
-    pub applied: &'a Applied,
+    pub applied: &'a AppliedHashes,
     pub pool: &'a EdgePool,
     pub namespace: &'a str,
 }
@@ -101,11 +101,14 @@ impl Applier<'_> {
             what: what(),
             source,
         })?;
-        let became = print_of(&settled(value.clone()));
-        self.applied
-            .objects
-            .lock()
-            .insert(key, Outcome { wanted, became });
+        let observed_hash = print_of(&settled(value.clone()));
+        self.applied.objects.lock().insert(
+            key,
+            Outcome {
+                wanted,
+                observed_hash,
+            },
+        );
         self.enter(kind, value);
         tracing::info!(namespace = self.namespace, ?kind, name, "applied");
         Ok(true)
@@ -118,9 +121,9 @@ impl Applier<'_> {
             return (held, true);
         }
         match self.context.pools.certificates.seen(self.namespace, name) {
-            Seen::NotWatched => (None, false),
-            Seen::Absent => (None, true),
-            Seen::There(held) => (serde_json::to_value(held.as_ref()).ok(), true),
+            CertificateSeen::NotWatched => (None, false),
+            CertificateSeen::Absent => (None, true),
+            CertificateSeen::There(held) => (serde_json::to_value(held.as_ref()).ok(), true),
         }
     }
 
@@ -270,7 +273,7 @@ impl Applier<'_> {
     ///
     /// # Errors
     /// [`ApplyError`].
-    pub async fn hurry(&self, print: &str) -> Result<(), ApplyError> {
+    pub async fn trigger_volume_sync(&self, print: &str) -> Result<(), ApplyError> {
         let pool = self.pool.name_any();
         let api: Api<Pod> = Api::namespaced(self.context.client.clone(), self.namespace);
         let patch = json!({ "metadata": { "annotations": { MOUNTED: print } } });
@@ -308,7 +311,7 @@ impl Applier<'_> {
 /// Print of what pods mount: the document's generation and the data of Secrets. Every pool mounts
 /// keys, so that nothing can be guessed from it.
 #[must_use]
-pub fn print_of_mounted(generation: u64, mounted: &[Material]) -> String {
+pub fn print_of_mounted(generation: u64, mounted: &[SecretData]) -> String {
     let mut text = zeroize::Zeroizing::new(generation.to_be_bytes().to_vec());
     for material in mounted {
         for (key, value) in material {
@@ -370,7 +373,7 @@ fn is_needed(
     }
     let unchanged = || {
         let is = print_of(&settled(held.clone()));
-        last.is_some_and(|last| last.became == is)
+        last.is_some_and(|last| last.observed_hash == is)
     };
     !(applied_before && unchanged())
 }

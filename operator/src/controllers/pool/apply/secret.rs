@@ -14,7 +14,7 @@ use crate::{
             secrets::{self, Ownership},
         },
     },
-    secrets::store::{Entry, Material},
+    secrets::store::{ManagedSecret, SecretData},
 };
 
 impl Applier<'_> {
@@ -22,7 +22,11 @@ impl Applier<'_> {
     ///
     /// # Errors
     /// [`ApplyError::Overtaken`] where another operator was first: what was made here is void.
-    pub async fn secret(&self, entry: &Entry, material: &Material) -> Result<bool, ApplyError> {
+    pub async fn secret(
+        &self,
+        entry: &ManagedSecret,
+        material: &SecretData,
+    ) -> Result<bool, ApplyError> {
         let name = entry.to_string();
         let what = || format!("Secret {name:?}");
         let held = self.context.caches.secrets.get(self.namespace, &name);
@@ -80,7 +84,7 @@ impl Applier<'_> {
     }
 
     /// Owners of an entry's Secret, from those that it has.
-    fn owned(&self, entry: &Entry, held: &[OwnerReference]) -> Vec<OwnerReference> {
+    fn owned(&self, entry: &ManagedSecret, held: &[OwnerReference]) -> Vec<OwnerReference> {
         let uid = self.pool.uid().unwrap_or_default();
         let mut owners = held.to_vec();
         let mine = metadata::owner(self.pool);

@@ -5,7 +5,7 @@ use super::*;
 fn outcome(wanted: &str, held: &Value) -> Outcome {
     Outcome {
         wanted: wanted.to_owned(),
-        became: print_of(&settled(held.clone())),
+        observed_hash: print_of(&settled(held.clone())),
     }
 }
 
@@ -54,7 +54,7 @@ fn a_kind_that_is_not_watched_is_applied_once() {
 #[test]
 fn what_is_mounted_is_told_apart_by_content_and_generation() {
     let material = |value: &str| {
-        let mut material = Material::new();
+        let mut material = SecretData::new();
         crate::secrets::store::set(&mut material, "key", value);
         material
     };

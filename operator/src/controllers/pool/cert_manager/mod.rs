@@ -38,20 +38,20 @@ const REVISION: &str = "cert-manager.io/certificate-revision";
 /// Certificates and their requests in the namespaces that have any.
 #[derive(Default)]
 pub struct Certificates {
-    held: Arc<Held>,
+    held: Arc<HeldCertificate>,
     /// End with this.
     tasks: Mutex<JoinSet<()>>,
 }
 
 #[derive(Default)]
-struct Held {
+struct HeldCertificate {
     certificates: ObjectStore<DynamicObject>,
     requests: ObjectStore<DynamicObject>,
-    watches: Mutex<BTreeMap<(Watched, String), Watch>>,
+    watches: Mutex<BTreeMap<(WatchedCertificates, String), Watch>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Watched {
+enum WatchedCertificates {
     Certificates,
     Requests,
 }
@@ -63,7 +63,7 @@ enum Watch {
     Listed,
 }
 
-impl Watched {
+impl WatchedCertificates {
     fn resource(self) -> ApiResource {
         match self {
             Self::Certificates => ChildKind::Certificate.resource(),
@@ -75,18 +75,18 @@ impl Watched {
     }
 }
 
-impl Held {
-    fn table(&self, of: Watched) -> &ObjectStore<DynamicObject> {
+impl HeldCertificate {
+    fn table(&self, of: WatchedCertificates) -> &ObjectStore<DynamicObject> {
         match of {
-            Watched::Certificates => &self.certificates,
-            Watched::Requests => &self.requests,
+            WatchedCertificates::Certificates => &self.certificates,
+            WatchedCertificates::Requests => &self.requests,
         }
     }
 }
 
 /// A Certificate as far as it is known.
 #[derive(Debug)]
-pub enum Seen {
+pub enum CertificateSeen {
     /// Nobody has listed the namespace yet.
     NotWatched,
     Absent,
@@ -97,7 +97,10 @@ impl Certificates {
     /// Watches a namespace from now on. A watch ends where the kind is not installed (any more), and
     /// is started again by the next call.
     pub fn follow(&self, client: &Client, caches: &Arc<Caches>, namespace: &str) {
-        for of in [Watched::Certificates, Watched::Requests] {
+        for of in [
+            WatchedCertificates::Certificates,
+            WatchedCertificates::Requests,
+        ] {
             let key = (of, namespace.to_owned());
             let mut watches = self.held.watches.lock();
             if watches.contains_key(&key) {
@@ -126,32 +129,32 @@ impl Certificates {
     }
 
     #[must_use]
-    pub fn seen(&self, namespace: &str, name: &str) -> Seen {
-        let key = (Watched::Certificates, namespace.to_owned());
+    pub fn seen(&self, namespace: &str, name: &str) -> CertificateSeen {
+        let key = (WatchedCertificates::Certificates, namespace.to_owned());
         if self.held.watches.lock().get(&key) != Some(&Watch::Listed) {
-            return Seen::NotWatched;
+            return CertificateSeen::NotWatched;
         }
         let found = self.held.certificates.get(namespace, name);
-        found.map_or(Seen::Absent, Seen::There)
+        found.map_or(CertificateSeen::Absent, CertificateSeen::There)
     }
 
     /// How far cert-manager is with a Certificate; `None` where all is well, or nothing is known.
     #[must_use]
     pub fn progress(&self, namespace: &str, name: &str) -> Option<Progress> {
         match self.seen(namespace, name) {
-            Seen::There(certificate) => {
+            CertificateSeen::There(certificate) => {
                 progress(&certificate, &self.held.requests.in_namespace(namespace))
             }
-            Seen::NotWatched | Seen::Absent => None,
+            CertificateSeen::NotWatched | CertificateSeen::Absent => None,
         }
     }
 }
 
 async fn watch(
-    of: Watched,
+    of: WatchedCertificates,
     api: Api<DynamicObject>,
     namespace: String,
-    held: Arc<Held>,
+    held: Arc<HeldCertificate>,
     caches: Arc<Caches>,
 ) {
     let config = watcher::Config::default().labels(MANAGED);
@@ -185,20 +188,20 @@ async fn watch(
 }
 
 /// A condition of an object; one that was said of an older form of it is none.
-struct Condition<'a> {
+struct IssuerCondition<'a> {
     status: &'a str,
     reason: &'a str,
     message: &'a str,
 }
 
-impl Condition<'_> {
+impl IssuerCondition<'_> {
     fn progress(&self) -> Progress {
         let (reason, message) = (self.reason.to_owned(), self.message.to_owned());
         Progress::Waiting { reason, message }
     }
 }
 
-fn condition<'a>(object: &'a DynamicObject, kind: &str) -> Option<Condition<'a>> {
+fn condition<'a>(object: &'a DynamicObject, kind: &str) -> Option<IssuerCondition<'a>> {
     let conditions = object.data.pointer("/status/conditions")?.as_array()?;
     let found = conditions.iter().find(|it| it["type"] == kind)?;
     let said_of = found["observedGeneration"].as_i64();
@@ -206,7 +209,7 @@ fn condition<'a>(object: &'a DynamicObject, kind: &str) -> Option<Condition<'a>>
         return None;
     }
     let text = |field: &str| found[field].as_str().unwrap_or_default();
-    Some(Condition {
+    Some(IssuerCondition {
         status: text("status"),
         reason: text("reason"),
         message: text("message"),

@@ -49,7 +49,7 @@ pub struct Facts<'a> {
 
 /// What there should be, and what there should not be any more.
 #[derive(Debug)]
-pub struct Plan {
+pub struct PoolPlan {
     /// In the order of writing: what pods mount comes before the pods.
     pub children: Vec<Child>,
     /// Objects of this pool that an earlier plan may have made.
@@ -60,7 +60,7 @@ pub struct Plan {
     pub too_large: Option<EncodeError>,
 }
 
-impl Plan {
+impl PoolPlan {
     /// The child of a kind and name.
     #[must_use]
     pub fn child(&self, kind: ChildKind, name: &str) -> Option<&Child> {
@@ -72,7 +72,7 @@ impl Plan {
 
 /// Plans one pool. `config` is its document in force.
 #[must_use]
-pub fn plan(pool: &EdgePool, config: &EdgeConfig, facts: &Facts<'_>) -> Plan {
+pub fn plan(pool: &EdgePool, config: &EdgeConfig, facts: &Facts<'_>) -> PoolPlan {
     let name = pool.name_any();
     let mut children = Vec::new();
     let mut absent = Vec::new();
@@ -110,7 +110,7 @@ pub fn plan(pool: &EdgePool, config: &EdgeConfig, facts: &Facts<'_>) -> Plan {
         }
     }
     children.push(deployment::plan(pool, config, facts));
-    Plan {
+    PoolPlan {
         children,
         absent,
         held_by: facts.after.clone(),

@@ -1,7 +1,7 @@
 //! Names of the objects of a pool. Each kind's names end differently, so that two pools never mean
 //! the same object, whatever they are called (at most 40 characters, so that every name fits).
 
-use crate::secrets::store::Entry;
+use crate::secrets::store::ManagedSecret;
 
 /// ConfigMap of the internal CA's certificate alone, one for the namespace.
 pub const INTERNAL_CA: &str = "xmpp-edge-internal-ca";
@@ -48,17 +48,17 @@ pub fn contacts_volume(pool: &str) -> String {
 /// The Secret with the admin port's token.
 #[must_use]
 pub fn admin_token(pool: &str) -> String {
-    Entry::AdminToken(pool.to_owned()).to_string()
+    ManagedSecret::AdminToken(pool.to_owned()).to_string()
 }
 
 /// The Secret with the pair in force.
 #[must_use]
 pub fn pair(pool: &str) -> String {
-    Entry::PoolPair(pool.to_owned()).to_string()
+    ManagedSecret::PoolPair(pool.to_owned()).to_string()
 }
 
 /// The Secret with the pods' intermediate.
 #[must_use]
 pub fn internal_issuer(pool: &str) -> String {
-    Entry::InternalIssuer(pool.to_owned()).to_string()
+    ManagedSecret::InternalIssuer(pool.to_owned()).to_string()
 }

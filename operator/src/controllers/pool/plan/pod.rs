@@ -26,7 +26,7 @@ use xmpp_edge_crds::{
 };
 
 use super::{metadata, names, volume};
-use crate::secrets::store::Entry;
+use crate::secrets::store::ManagedSecret;
 
 /// The proxy's container.
 pub const CONTAINER: &str = "proxy";
@@ -336,7 +336,8 @@ fn volumes(pool: &EdgePool) -> Vec<Volume> {
 /// All that `--secrets` holds, from where it lies.
 fn secrets(pool: &EdgePool, name: &str) -> Vec<VolumeProjection> {
     let dialback = pool.spec.settings.dialback_secret_ref.as_ref();
-    let dialback = dialback.map_or_else(|| Entry::Dialback.to_string(), |it| it.name.clone());
+    let dialback =
+        dialback.map_or_else(|| ManagedSecret::Dialback.to_string(), |it| it.name.clone());
     let postgres = pool
         .spec
         .contacts

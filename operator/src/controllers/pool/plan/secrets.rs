@@ -21,22 +21,22 @@ use crate::{
     compile::{Diagnostic, Kind, ObjectRef, Severity},
     secrets::{
         CertificateError, internal_ca,
-        source::{self, Place, PoolBackend, Provision, Secrets, Wanted},
-        store::{Entry, Material, Store, StoreError, text},
+        source::{self, CertificateSpec, CertificateState, Environment, PoolBackend, Secrets},
+        store::{ManagedSecret, SecretData, Store, StoreError, text},
     },
 };
 
 /// What there should be.
 pub struct SecretsPlan {
     /// In the order of writing: what others are issued from comes first.
-    pub entries: Vec<(Entry, Material)>,
+    pub entries: Vec<(ManagedSecret, SecretData)>,
     /// The internal CA's certificate, for servers inside.
     pub internal_ca: Child,
-    pub certificate: Provision,
+    pub certificate: CertificateState,
     /// What is wrong with Secrets that only somebody else can mend.
     pub diagnostics: Vec<Diagnostic>,
     /// Data of every Secret that the pods mount, and the CA's certificate: what they are to have.
-    pub mounted: Vec<Material>,
+    pub mounted: Vec<SecretData>,
 }
 
 /// Plans for one pool in force. `held` is what the cluster holds, by the Secret's name.
@@ -55,20 +55,23 @@ pub fn plan(
         written: BTreeMap::new(),
     };
     let mut diagnostics = Vec::new();
-    let mut kept = vec![Entry::InternalCa, Entry::InternalIssuer(name.clone())];
+    let mut kept = vec![
+        ManagedSecret::InternalCa,
+        ManagedSecret::InternalIssuer(name.clone()),
+    ];
     let ca = internal_ca::ensure_ca(&mut store, &config.namespace, now)?;
     internal_ca::ensure_issuer(&mut store, &ca, name, &config.namespace_domains, now)?;
     for gateway in &config.gateways {
         internal_ca::ensure_gateway(&mut store, &ca, &gateway.domains, now)?;
         let first = gateway.domains.first();
-        kept.extend(first.map(|domain| Entry::Gateway(domain.to_string())));
+        kept.extend(first.map(|domain| ManagedSecret::Gateway(domain.to_string())));
     }
     let backend = PoolBackend::of(
         spec.map(|pool| &pool.spec.certificate),
         held,
-        Place::Cluster { pool: name },
+        Environment::Cluster { pool: name },
     );
-    let wanted = Wanted {
+    let wanted = CertificateSpec {
         pool: name,
         names: &certificate::names_of(config),
         now,
@@ -76,16 +79,19 @@ pub fn plan(
     let certificate = source::provide(&backend, &wanted, &mut store)?;
     // What cannot be read may be somebody else's.
     if spec.is_some() && !backend.is_followed() {
-        kept.extend([Entry::PoolCa(name.clone()), Entry::PoolPair(name.clone())]);
+        kept.extend([
+            ManagedSecret::PoolCa(name.clone()),
+            ManagedSecret::PoolPair(name.clone()),
+        ]);
     }
     internal_ca::ensure_admin_token(&mut store, name)?;
-    kept.push(Entry::AdminToken(name.clone()));
+    kept.push(ManagedSecret::AdminToken(name.clone()));
     let mut mounted = Vec::new();
     let reference = spec.and_then(|pool| pool.spec.settings.dialback_secret_ref.as_ref());
     match reference {
         None => {
             internal_ca::ensure_dialback(&mut store)?;
-            kept.push(Entry::Dialback);
+            kept.push(ManagedSecret::Dialback);
         }
         Some(reference) => {
             let material = held.secret(&reference.name);
@@ -108,7 +114,7 @@ pub fn plan(
         }
         mounted.extend(material);
     }
-    let pair = Entry::PoolPair(name.clone());
+    let pair = ManagedSecret::PoolPair(name.clone());
     mounted.extend(store.read(&pair)?);
     let mut entries = Vec::new();
     for entry in kept {
@@ -117,13 +123,15 @@ pub fn plan(
         };
         if matches!(
             entry,
-            Entry::InternalIssuer(_) | Entry::Dialback | Entry::AdminToken(_)
+            ManagedSecret::InternalIssuer(_)
+                | ManagedSecret::Dialback
+                | ManagedSecret::AdminToken(_)
         ) {
             mounted.push(material.clone());
         }
         entries.push((entry, material));
     }
-    let mut trusted = Material::new();
+    let mut trusted = SecretData::new();
     crate::secrets::store::set(&mut trusted, "ca.crt", &ca.trusted);
     mounted.push(trusted);
     Ok(SecretsPlan {
@@ -171,26 +179,27 @@ pub enum Ownership {
 
 /// Who owns an entry's Secret. The key of a request is kept for a pool of the same name.
 #[must_use]
-pub fn ownership(entry: &Entry, pool: &EdgePool) -> Ownership {
+pub fn ownership(entry: &ManagedSecret, pool: &EdgePool) -> Ownership {
     match entry {
-        Entry::InternalCa | Entry::Dialback => Ownership::Nobody,
-        Entry::PoolPair(_) if pool.spec.certificate.csr.is_some() => Ownership::Nobody,
-        Entry::Gateway(_) => Ownership::Shared,
-        Entry::PoolPair(_) | Entry::PoolCa(_) | Entry::InternalIssuer(_) | Entry::AdminToken(_) => {
-            Ownership::Pool
-        }
+        ManagedSecret::InternalCa | ManagedSecret::Dialback => Ownership::Nobody,
+        ManagedSecret::PoolPair(_) if pool.spec.certificate.csr.is_some() => Ownership::Nobody,
+        ManagedSecret::Gateway(_) => Ownership::Shared,
+        ManagedSecret::PoolPair(_)
+        | ManagedSecret::PoolCa(_)
+        | ManagedSecret::InternalIssuer(_)
+        | ManagedSecret::AdminToken(_) => Ownership::Pool,
     }
 }
 
 /// Whether a Secret without our labels may be written: these are given to several clusters alike.
 #[must_use]
-pub fn may_be_given(entry: &Entry) -> bool {
-    matches!(entry, Entry::InternalCa | Entry::Dialback)
+pub fn may_be_given(entry: &ManagedSecret) -> bool {
+    matches!(entry, ManagedSecret::InternalCa | ManagedSecret::Dialback)
 }
 
 /// `type` of a new Secret. It can never change, so that a pair without certificate is `Opaque`.
 #[must_use]
-pub fn secret_type(material: &Material) -> &'static str {
+pub fn secret_type(material: &SecretData) -> &'static str {
     if material.contains_key("tls.crt") && material.contains_key("tls.key") {
         "kubernetes.io/tls"
     } else {
@@ -200,9 +209,11 @@ pub fn secret_type(material: &Material) -> &'static str {
 
 /// Labels of an entry's Secret.
 #[must_use]
-pub fn labels(entry: &Entry, pool: &EdgePool) -> BTreeMap<String, String> {
+pub fn labels(entry: &ManagedSecret, pool: &EdgePool) -> BTreeMap<String, String> {
     match entry {
-        Entry::InternalCa | Entry::Dialback | Entry::Gateway(_) => metadata::shared_labels(),
+        ManagedSecret::InternalCa | ManagedSecret::Dialback | ManagedSecret::Gateway(_) => {
+            metadata::shared_labels()
+        }
         _ => metadata::labels(&pool.name_any()),
     }
 }
@@ -210,16 +221,16 @@ pub fn labels(entry: &Entry, pool: &EdgePool) -> BTreeMap<String, String> {
 /// What the cluster holds, under what was made meanwhile.
 struct Overlay<'a> {
     held: &'a dyn Secrets,
-    written: BTreeMap<Entry, Material>,
+    written: BTreeMap<ManagedSecret, SecretData>,
 }
 
 impl Store for Overlay<'_> {
-    fn read(&self, entry: &Entry) -> Result<Option<Material>, StoreError> {
+    fn read(&self, entry: &ManagedSecret) -> Result<Option<SecretData>, StoreError> {
         let written = self.written.get(entry).cloned();
         Ok(written.or_else(|| self.held.secret(&entry.to_string())))
     }
 
-    fn write(&mut self, entry: &Entry, material: &Material) -> Result<(), StoreError> {
+    fn write(&mut self, entry: &ManagedSecret, material: &SecretData) -> Result<(), StoreError> {
         self.written.insert(entry.clone(), material.clone());
         Ok(())
     }

@@ -9,7 +9,7 @@ use serde_json::json;
 use xmpp_edge_crds::kinds::EdgePool;
 
 use crate::{
-    dns::Memory,
+    dns::DnsMemory,
     runtime::{events::Events, metrics::Metrics},
 };
 
@@ -30,7 +30,7 @@ pub async fn mark(
     client: &Client,
     namespace: &str,
     pool: &EdgePool,
-    memory: Option<&Memory>,
+    memory: Option<&DnsMemory>,
 ) -> Result<(), kube::Error> {
     let name = pool.name_any();
     let mut metadata = json!({ "name": name, "namespace": namespace, "uid": pool.uid() });
@@ -60,7 +60,7 @@ pub async fn mark(
 }
 
 /// A pool on its way out, and what letting it go takes.
-pub struct Leaving<'a> {
+pub struct Finalization<'a> {
     pub client: &'a Client,
     pub metrics: &'a Metrics,
     pub events: &'a Events,
@@ -68,7 +68,7 @@ pub struct Leaving<'a> {
     pub pool: &'a EdgePool,
 }
 
-impl Leaving<'_> {
+impl Finalization<'_> {
     /// Lets it go with records left behind, and says which. Says whether it went.
     pub async fn leave_records(&self, why: &str) -> bool {
         let name = self.pool.name_any();
@@ -91,11 +91,11 @@ impl Leaving<'_> {
                 "Delete",
             )
             .await;
-        self.let_go().await
+        self.remove_finalizer().await
     }
 
     /// Lets it go: nothing of it is in DNS any more. Says whether it went.
-    pub async fn let_go(&self) -> bool {
+    pub async fn remove_finalizer(&self) -> bool {
         let done = mark(self.client, self.namespace, self.pool, None).await;
         if let Err(error) = &done {
             tracing::warn!(
@@ -119,7 +119,7 @@ pub fn is_marked(pool: &EdgePool) -> bool {
 
 /// The places of the annotation.
 #[must_use]
-pub fn remembered(pool: &EdgePool) -> Memory {
+pub fn remembered(pool: &EdgePool) -> DnsMemory {
     let places = pool.annotations().get(PLACES);
     places
         .and_then(|places| serde_json::from_str(places).ok())

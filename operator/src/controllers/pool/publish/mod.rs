@@ -27,14 +27,15 @@ use xmpp_edge_crds::{
 };
 
 use self::{
-    finalizer::{Leaving, is_marked, is_skipped, remembered},
-    work::Work,
+    finalizer::{Finalization, is_marked, is_skipped, remembered},
+    work::DnsWork,
 };
 use super::validate;
 use crate::{
     controllers::namespace::snapshot::Context,
     dns::{
-        Claim, DnsError, LoadBalancer, Publisher, Report, Settings, Standing, addresses::Ingress,
+        Availability, DnsError, DnsReport, LoadBalancer, Publisher, RecordOwner, UpdateSettings,
+        addresses::Ingress,
     },
     status::condition::{ConditionStatus, DesiredCondition},
 };
@@ -48,7 +49,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// What is published for all pools of all namespaces.
 #[derive(Default)]
-pub struct Publications {
+pub struct PoolDns {
     pools: Mutex<HashMap<(String, String), Arc<Publication>>>,
     /// Ends with this.
     tasks: Mutex<JoinSet<()>>,
@@ -58,31 +59,31 @@ pub struct Publications {
 struct Publication {
     /// The pool's: another one of its name starts anew.
     uid: Option<String>,
-    seen: Mutex<Seen>,
+    seen: Mutex<ObservedService>,
     worker: tokio::sync::Mutex<Worker>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct ObservedService {
     busy: bool,
-    done: Option<Done>,
+    done: Option<PoolDnsResult>,
     addresses: Vec<String>,
     /// When the records of a pool that is deleted could not be withdrawn.
     refused: Option<Instant>,
 }
 
-struct Done {
-    task: Task,
-    outcome: Result<Report, String>,
+struct PoolDnsResult {
+    task: DnsTask,
+    outcome: Result<DnsReport, String>,
     at: Instant,
     /// How often it failed in a row, this time included.
     failures: u32,
 }
 
-impl Done {
+impl PoolDnsResult {
     /// How long it holds, while nothing changes.
     fn holds(&self) -> Duration {
-        let once = self.outcome.as_ref().map_or(RETRY, Report::look_again);
+        let once = self.outcome.as_ref().map_or(RETRY, DnsReport::look_again);
         let slower = 1 << self.failures.saturating_sub(1).min(6);
         once.saturating_mul(slower).min(LONGEST_PAUSE)
     }
@@ -90,11 +91,11 @@ impl Done {
 
 /// What there is to do; the same again is nothing to do.
 #[derive(Clone, PartialEq)]
-struct Task {
+struct DnsTask {
     spec: PoolSpec,
-    standing: Standing,
+    standing: Availability,
     ingress: Vec<Ingress>,
-    settings: Option<Result<Settings, DnsError>>,
+    settings: Option<Result<UpdateSettings, DnsError>>,
 }
 
 struct Worker {
@@ -105,7 +106,7 @@ struct Worker {
 }
 
 /// What one look came to.
-pub struct Look {
+pub struct PoolDnsInput {
     pub condition: DesiredCondition,
     /// When to look again.
     pub again: Option<Duration>,
@@ -114,7 +115,7 @@ pub struct Look {
 }
 
 /// How a pool stands for DNS.
-pub struct Pool<'a> {
+pub struct PoolRecords<'a> {
     pub pool: &'a EdgePool,
     pub ready_replicas: i32,
     /// The Service that partners reach.
@@ -123,13 +124,18 @@ pub struct Pool<'a> {
     pub not_allowed: &'a [DomainName],
 }
 
-impl Publications {
+impl PoolDns {
     /// Starts what there is to do for a pool that stays, and says how far it is.
-    pub fn look(&self, context: &Context, namespace: &str, found: &Pool<'_>) -> Look {
+    pub fn look(
+        &self,
+        context: &Context,
+        namespace: &str,
+        found: &PoolRecords<'_>,
+    ) -> PoolDnsInput {
         let pool = found.pool;
         let spec = &pool.spec;
         let kind = ConditionType::DnsPublished;
-        let plain = |condition| Look {
+        let plain = |condition| PoolDnsInput {
             condition,
             again: None,
             addresses: given_addresses(found),
@@ -165,8 +171,8 @@ impl Publications {
         };
         let forbidden = !found.not_allowed.is_empty();
         let standing = match backend {
-            Some(_) if !forbidden => Standing::of(spec, found.ready_replicas),
-            _ => Standing::Out,
+            Some(_) if !forbidden => Availability::of(spec, found.ready_replicas),
+            _ => Availability::OutOfService,
         };
         if forbidden && !is_marked(pool) {
             let fault = validate::not_allowed_fault(found.not_allowed, namespace);
@@ -177,7 +183,7 @@ impl Publications {
                 fault.message,
             ));
         }
-        let task = Task {
+        let task = DnsTask {
             spec: spec.clone(),
             standing,
             ingress: ingress(found.service),
@@ -189,9 +195,9 @@ impl Publications {
             .done
             .as_ref()
             .is_none_or(|done| done.task != task || done.at.elapsed() >= done.holds());
-        let mut look = Look {
+        let mut look = PoolDnsInput {
             condition: said(&seen),
-            again: seen.done.as_ref().map(Done::holds),
+            again: seen.done.as_ref().map(PoolDnsResult::holds),
             addresses: seen.addresses.clone(),
         };
         if look.addresses.is_empty() {
@@ -242,7 +248,7 @@ impl Publications {
             } else {
                 "as the operator has no owner id"
             };
-            let leaving = Leaving {
+            let leaving = Finalization {
                 client: &context.client,
                 metrics: &context.metrics,
                 events: &context.events,
@@ -265,7 +271,7 @@ impl Publications {
         let backend = pool.spec.dns.as_ref().and_then(|dns| dns.rfc2136.as_ref());
         let settings = backend.map(|backend| settings(context, namespace, backend));
         // In the background: a server that does not answer holds up no other pool.
-        let work = Work::new(context, namespace, pool, &publication);
+        let work = DnsWork::new(context, namespace, pool, &publication);
         self.spawn(work.withdraw(settings));
         Some(RETRY)
     }
@@ -276,7 +282,12 @@ impl Publications {
         pools.retain(|(of, pool), _| of != namespace || exists(pool));
     }
 
-    fn publication(&self, namespace: &str, pool: &EdgePool, claim: Claim) -> Arc<Publication> {
+    fn publication(
+        &self,
+        namespace: &str,
+        pool: &EdgePool,
+        claim: RecordOwner,
+    ) -> Arc<Publication> {
         let key = (namespace.to_owned(), pool.name_any());
         let mut pools = self.pools.lock();
         let uid = pool.uid();
@@ -304,10 +315,10 @@ impl Publications {
         namespace: &str,
         pool: &EdgePool,
         publication: &Arc<Publication>,
-        task: Task,
+        task: DnsTask,
     ) {
         publication.seen.lock().busy = true;
-        self.spawn(Work::new(context, namespace, pool, publication).run(task));
+        self.spawn(DnsWork::new(context, namespace, pool, publication).run(task));
     }
 
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
@@ -317,8 +328,8 @@ impl Publications {
     }
 }
 
-fn claim(context: &Context, pool: &EdgePool, namespace: &str) -> Option<Claim> {
-    Some(Claim {
+fn claim(context: &Context, pool: &EdgePool, namespace: &str) -> Option<RecordOwner> {
+    Some(RecordOwner {
         owner: context.dns_owner_id.as_ref()?.parse().ok()?,
         namespace: namespace.to_owned(),
         pool: pool.name_any(),
@@ -329,13 +340,13 @@ fn settings(
     context: &Context,
     namespace: &str,
     backend: &xmpp_edge_crds::kinds::pool::Rfc2136,
-) -> Result<Settings, DnsError> {
+) -> Result<UpdateSettings, DnsError> {
     let secret = context
         .caches
         .secrets
         .get(namespace, &backend.tsig_secret_ref.name);
     let material = secret.map(|secret| crate::controllers::namespace::inputs::material(&secret));
-    Settings::read(backend, material.as_ref())
+    UpdateSettings::read(backend, material.as_ref())
 }
 
 /// What a load balancer has.
@@ -350,12 +361,12 @@ pub fn ingress(service: Option<&Service>) -> Vec<Ingress> {
 }
 
 /// The spec's addresses, else those of the load balancer that are no names.
-fn given_addresses(found: &Pool<'_>) -> Vec<String> {
+fn given_addresses(found: &PoolRecords<'_>) -> Vec<String> {
     let given = found.pool.spec.access_edge.addresses.clone();
     given.unwrap_or_else(|| super::read::balancer(found.service).0)
 }
 
-fn said(seen: &Seen) -> DesiredCondition {
+fn said(seen: &ObservedService) -> DesiredCondition {
     let kind = ConditionType::DnsPublished;
     match seen.done.as_ref().map(|done| &done.outcome) {
         None => DesiredCondition::new(

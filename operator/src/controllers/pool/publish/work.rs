@@ -7,16 +7,19 @@ use kube::{Client, ResourceExt};
 use xmpp_edge_crds::kinds::EdgePool;
 
 use super::{
-    Done, Publication, Task, Worker,
-    finalizer::{Leaving, mark},
+    DnsTask, PoolDnsResult, Publication, Worker,
+    finalizer::{Finalization, mark},
 };
 use crate::{
     controllers::namespace::snapshot::Context,
-    dns::{Addresses, Claim, DnsError, Memory, Report, Settings, Standing, Wanted},
+    dns::{
+        Addresses, Availability, DesiredRecords, DnsError, DnsMemory, DnsReport, RecordOwner,
+        UpdateSettings,
+    },
     runtime::{caches::Caches, events::Events, metrics::Metrics},
 };
 
-pub(super) struct Work {
+pub(super) struct DnsWork {
     client: Client,
     caches: Arc<Caches>,
     metrics: Arc<Metrics>,
@@ -26,7 +29,7 @@ pub(super) struct Work {
     publication: Arc<Publication>,
 }
 
-impl Work {
+impl DnsWork {
     pub(super) fn new(
         context: &Context,
         namespace: &str,
@@ -44,7 +47,7 @@ impl Work {
         }
     }
 
-    pub(super) async fn run(self, task: Task) {
+    pub(super) async fn run(self, task: DnsTask) {
         let mut worker = self.publication.worker.lock().await;
         let addresses = worker.balancer.addresses(&task.spec, &task.ingress).await;
         let outcome = self.publish(&mut worker, &task, &addresses).await;
@@ -67,7 +70,7 @@ impl Work {
             Addresses::Known(addresses) => addresses.iter().map(ToString::to_string).collect(),
             Addresses::Pending | Addresses::Elsewhere => Vec::new(),
         };
-        seen.done = Some(Done {
+        seen.done = Some(PoolDnsResult {
             task,
             outcome,
             at: Instant::now(),
@@ -78,18 +81,18 @@ impl Work {
     }
 
     /// Withdraws every record of a pool that is deleted and lets it go, or says why not yet.
-    pub(super) async fn withdraw(self, settings: Option<Result<Settings, DnsError>>) {
+    pub(super) async fn withdraw(self, settings: Option<Result<UpdateSettings, DnsError>>) {
         let mut worker = self.publication.worker.lock().await;
         if let Some(settings) = settings {
             worker.publisher.configure(settings);
         }
         let name = self.pool.name_any();
-        let report = worker.publisher.withdraw(&Wanted::nothing()).await;
+        let report = worker.publisher.withdraw(&DesiredRecords::nothing()).await;
         self.metrics
             .dns
             .count_failures(&self.namespace, &name, &report);
         let errors = report.errors();
-        let leaving = Leaving {
+        let leaving = Finalization {
             client: &self.client,
             metrics: &self.metrics,
             events: &self.events,
@@ -97,7 +100,7 @@ impl Work {
             pool: &self.pool,
         };
         let went = if worker.publisher.memory().places.is_empty() {
-            leaving.let_go().await
+            leaving.remove_finalizer().await
         } else if errors.iter().any(|error| error.is_keyless()) {
             let why = "as there is no key to withdraw them with";
             leaving.leave_records(why).await
@@ -115,10 +118,10 @@ impl Work {
     async fn publish(
         &self,
         worker: &mut Worker,
-        task: &Task,
+        task: &DnsTask,
         addresses: &Addresses,
-    ) -> Result<Report, String> {
-        let wanted = Wanted::new(&task.spec, task.standing, addresses)
+    ) -> Result<DnsReport, String> {
+        let wanted = DesiredRecords::new(&task.spec, task.standing, addresses)
             .map_err(|error| format!("a name cannot stand in DNS: {error}"))?;
         if let Some(settings) = &task.settings {
             worker.publisher.configure(settings.clone());
@@ -130,12 +133,12 @@ impl Work {
             worker.marked = !publisher.memory().places.is_empty();
         }
         let before = publisher.memory().clone();
-        let report = if wanted.standing == Standing::Out {
+        let report = if wanted.standing == Availability::OutOfService {
             publisher.withdraw(&wanted).await
         } else {
             publisher.publish(&wanted).await
         };
-        let Claim {
+        let RecordOwner {
             namespace, pool, ..
         } = publisher.claim();
         self.metrics.dns.count(namespace, pool, &report);
@@ -146,7 +149,7 @@ impl Work {
         Ok(report)
     }
 
-    async fn mark(&self, memory: &Memory) -> Result<(), String> {
+    async fn mark(&self, memory: &DnsMemory) -> Result<(), String> {
         let memory = (!memory.places.is_empty()).then_some(memory);
         mark(&self.client, &self.namespace, &self.pool, memory)
             .await

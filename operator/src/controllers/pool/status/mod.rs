@@ -13,7 +13,7 @@ use crate::{
     compile::{Diagnostic, Fault},
     dns::records,
     proxy_status::{Loaded, PoolFacts, PoolReport},
-    secrets::source::Provision,
+    secrets::source::CertificateState,
     status::condition::{ConditionStatus, DesiredCondition, merge, whole_seconds},
 };
 
@@ -54,7 +54,7 @@ pub struct Findings<'a> {
 pub enum Certificate<'a> {
     /// The pool is not in force: nothing was asked for.
     None,
-    Provided(&'a Provision),
+    Provided(&'a CertificateState),
     Failed(Reason, &'a str),
 }
 
@@ -121,7 +121,7 @@ fn ready_replicas(found: &Findings<'_>) -> i32 {
     status.and_then(|it| it.ready_replicas).unwrap_or(0)
 }
 
-fn certificate(provision: &Provision) -> Option<CertificateStatus> {
+fn certificate(provision: &CertificateState) -> Option<CertificateStatus> {
     let facts = provision.facts.as_ref()?;
     Some(CertificateStatus {
         not_after: whole_seconds(facts.not_after),

@@ -48,9 +48,9 @@ fn report(pods: &[Option<u64>], rejected: bool) -> PoolReport {
     report
 }
 
-fn issued() -> Provision {
+fn issued() -> CertificateState {
     let pair = crate::secrets::issue::root("x", now()).unwrap();
-    Provision {
+    CertificateState {
         facts: Some(crate::secrets::chain::CertificateFacts::of_chain(&pair.chain).unwrap()),
         pair: Some(pair),
         fault: None,

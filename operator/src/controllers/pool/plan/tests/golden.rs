@@ -7,7 +7,7 @@ use super::*;
 
 /// All children, a document each; packed shards by their size class alone, since packing is not
 /// the same in every version of the library.
-fn rendered(plan: &Plan) -> String {
+fn rendered(plan: &PoolPlan) -> String {
     let mut text = String::new();
     for child in &plan.children {
         let mut manifest = child.manifest().unwrap();

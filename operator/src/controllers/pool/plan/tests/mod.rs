@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use xmpp_edge_crds::{edge_config::EdgeConfig, kinds::EdgePool};
 
-use super::{Child, ChildKind, Facts, Plan, plan};
-use crate::compile::{World, compile};
+use super::{Child, ChildKind, Facts, PoolPlan, plan};
+use crate::compile::{NamespaceInputs, compile};
 
 /// A pool of namespace `org`, as an API server would hold it, with these lines beside the least
 /// that it needs.
@@ -33,10 +33,10 @@ const SELF_SIGNED: &str = "  certificate: {selfSigned: {}}\n";
 
 fn config(pool: &EdgePool) -> EdgeConfig {
     let name = pool.metadata.name.clone().unwrap();
-    let world = World {
+    let world = NamespaceInputs {
         namespace: "org".into(),
         pools: vec![pool.clone()],
-        ..World::default()
+        ..NamespaceInputs::default()
     };
     let mut compiled = compile(&world, &BTreeMap::new());
     let said = compiled.diagnostics;
@@ -63,13 +63,13 @@ fn facts() -> Facts<'static> {
     }
 }
 
-fn planned(more: &str) -> Plan {
+fn planned(more: &str) -> PoolPlan {
     let pool = pool(&format!("{SELF_SIGNED}{more}"));
     plan(&pool, &config(&pool), &facts())
 }
 
 /// The child as JSON.
-fn manifest(plan: &Plan, kind: ChildKind, name: &str) -> serde_json::Value {
+fn manifest(plan: &PoolPlan, kind: ChildKind, name: &str) -> serde_json::Value {
     let child = plan.child(kind, name);
     child.map(Child::manifest).unwrap().unwrap()
 }

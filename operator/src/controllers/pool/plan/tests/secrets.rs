@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use super::*;
 use crate::{
     controllers::pool::plan::secrets::{self, Ownership, SecretsPlan},
-    secrets::store::{Entry, Material, set, text},
+    secrets::store::{ManagedSecret, SecretData, set, text},
 };
 
 /// A cluster's Secrets, by name.
 #[derive(Default)]
-struct Cluster(RefCell<BTreeMap<String, Material>>);
+struct Cluster(RefCell<BTreeMap<String, SecretData>>);
 
 impl Cluster {
     fn plan(&self, pool: &EdgePool) -> SecretsPlan {
@@ -60,13 +60,13 @@ fn a_second_pool_takes_up_what_the_namespace_has() {
     let mut branch = hq.clone();
     branch.metadata.name = Some("branch".into());
     let second = cluster.plan(&branch);
-    let of = |plan: &SecretsPlan, wanted: &Entry| {
+    let of = |plan: &SecretsPlan, wanted: &ManagedSecret| {
         plan.entries.iter().find(|(it, _)| it == wanted).cloned()
     };
     for shared in [
-        Entry::InternalCa,
-        Entry::Dialback,
-        Entry::Gateway("org.example".into()),
+        ManagedSecret::InternalCa,
+        ManagedSecret::Dialback,
+        ManagedSecret::Gateway("org.example".into()),
     ] {
         assert!(of(&first, &shared) == of(&second, &shared), "{shared}");
     }
@@ -81,7 +81,7 @@ fn a_pair_that_somebody_else_keeps_is_mounted_and_never_written() {
         let (cluster, pool) = (Cluster::default(), pool(certificate));
         let empty = cluster.plan(&pool);
         assert!(empty.certificate.fault.is_some());
-        let mut pair = Material::new();
+        let mut pair = SecretData::new();
         set(&mut pair, "tls.crt", "theirs");
         set(&mut pair, "tls.key", "theirs");
         cluster.0.borrow_mut().insert("hq-tls".into(), pair);
@@ -107,17 +107,33 @@ fn what_outlives_the_pool_is_not_its_own() {
         given("{csr: {chainSecretRef: {name: s}}}"),
     );
     for (entry, pool, expected) in [
-        (Entry::InternalCa, &plain, Ownership::Nobody),
-        (Entry::Dialback, &plain, Ownership::Nobody),
-        (Entry::PoolPair("hq".into()), &plain, Ownership::Pool),
-        (Entry::PoolPair("hq".into()), &csr, Ownership::Nobody),
+        (ManagedSecret::InternalCa, &plain, Ownership::Nobody),
+        (ManagedSecret::Dialback, &plain, Ownership::Nobody),
         (
-            Entry::Gateway("org.example".into()),
+            ManagedSecret::PoolPair("hq".into()),
+            &plain,
+            Ownership::Pool,
+        ),
+        (
+            ManagedSecret::PoolPair("hq".into()),
+            &csr,
+            Ownership::Nobody,
+        ),
+        (
+            ManagedSecret::Gateway("org.example".into()),
             &plain,
             Ownership::Shared,
         ),
-        (Entry::InternalIssuer("hq".into()), &plain, Ownership::Pool),
-        (Entry::AdminToken("hq".into()), &plain, Ownership::Pool),
+        (
+            ManagedSecret::InternalIssuer("hq".into()),
+            &plain,
+            Ownership::Pool,
+        ),
+        (
+            ManagedSecret::AdminToken("hq".into()),
+            &plain,
+            Ownership::Pool,
+        ),
     ] {
         assert_eq!(secrets::ownership(&entry, pool), expected, "{entry}");
     }
@@ -141,7 +157,7 @@ fn secrets_that_are_missing_or_too_short_are_named() {
     assert!(
         plan.entries
             .iter()
-            .all(|(entry, _)| *entry != Entry::Dialback)
+            .all(|(entry, _)| *entry != ManagedSecret::Dialback)
     );
 }
 

@@ -63,7 +63,7 @@ fn moment(pools: &[State], before: &[DnsEndpoint]) -> Vec<DnsEndpoint> {
 
 #[test]
 fn external_dns_creates_changes_and_withdraws_what_the_objects_say() -> Result<()> {
-    use Availability::{Out, Serving, Unready};
+    use Availability::{OutOfService, Serving, Unready};
     let Some(program) = ExternalDns::build()? else {
         return Ok(());
     };
@@ -94,8 +94,8 @@ fn external_dns_creates_changes_and_withdraws_what_the_objects_say() -> Result<(
         (15, [Serving, Serving]),
         (15, [Unready, Serving]),
         (15, [Unready, Unready]),
-        (15, [Serving, Out]),
-        (15, [Out, Out]),
+        (15, [Serving, OutOfService]),
+        (15, [OutOfService, OutOfService]),
     ] {
         let before = moments.last().cloned().unwrap_or_default();
         moments.push(moment(&pools(priority, standings), &before));

@@ -104,13 +104,13 @@ impl Database {
         ];
         arguments.extend(own);
         let log = self.directory.join("log.txt");
-        let daemon = Daemon::start("PostgreSQL", &program, &arguments, &[], &log)?;
+        let mut daemon = Daemon::start("PostgreSQL", &program, &arguments, &[], &log)?;
+        daemon
+            .until("PostgreSQL answers", wait::GENEROUS, async || {
+                self.sql("postgres", "SELECT 1").ok()
+            })
+            .await?;
         self.daemon = Some(daemon);
-        wait::until("PostgreSQL answers", wait::GENEROUS, || async {
-            self.sql("postgres", "SELECT 1").ok()
-        })
-        .await
-        .with_context(|| fs::read_to_string(&log).unwrap_or_default())?;
         Ok(())
     }
 

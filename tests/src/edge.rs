@@ -118,21 +118,12 @@ impl Edge {
             &[("RUST_LOG", level)],
             &directory.join("log.txt"),
         )?;
-        let ready = wait::until("the edge is ready", wait::GENEROUS, || {
-            let ended = daemon.exited();
-            let this = &*self;
-            async move {
-                if let Some(status) = ended {
-                    return Some(Err(anyhow::anyhow!("it ended: {status}")));
-                }
-                let (code, _) = this.get("/readyz").await.ok()?;
-                (code == 200).then_some(Ok(()))
-            }
-        })
-        .await;
-        ready
-            .and_then(|inner| inner)
-            .with_context(|| daemon.tail())?;
+        daemon
+            .until("the edge is ready", wait::GENEROUS, async || {
+                let (code, _) = self.get("/readyz").await.ok()?;
+                (code == 200).then_some(())
+            })
+            .await?;
         self.daemon = Some(daemon);
         Ok(())
     }

@@ -151,21 +151,12 @@ impl Pod {
             &[("RUST_LOG", level)],
             &self.place.directory.join("log.txt"),
         )?;
-        let alive = wait::until("the pod is alive", wait::GENEROUS, || {
-            let ended = daemon.exited();
-            let this = &*self;
-            async move {
-                if let Some(status) = ended {
-                    return Some(Err(anyhow::anyhow!("it ended: {status}")));
-                }
-                let (code, _) = this.get("/healthz").await.ok()?;
-                (code == 200).then_some(Ok(()))
-            }
-        })
-        .await;
-        alive
-            .and_then(|inner| inner)
-            .with_context(|| daemon.tail())?;
+        daemon
+            .until("the pod is alive", wait::GENEROUS, async || {
+                let (code, _) = self.get("/healthz").await.ok()?;
+                (code == 200).then_some(())
+            })
+            .await?;
         self.daemon = Some(daemon);
         Ok(())
     }

@@ -36,9 +36,9 @@ pub const SECRET: &str = "bm90IHNlY3JldCwgYnV0IDMyIGJ5dGVzIGxvbmchISE=";
 /// Which implementation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Software {
-    /// BIND 9.18.
+    /// BIND 9.18 or 9.20.
     Bind,
-    /// Knot DNS 3.2.
+    /// Knot DNS, 3.2 or later.
     Knot,
 }
 
@@ -94,26 +94,26 @@ impl Primary {
             Software::Knot => Vec::new(),
         };
         arguments.extend(["-c".into(), config.display().to_string()]);
-        let daemon = Daemon::start(
+        let mut daemon = Daemon::start(
             &format!("{software:?} at {address}"),
             Path::new(program),
             &arguments,
             &[],
             &path.join("log.txt"),
         )?;
-        let primary = Self {
+        let first = names.first().context("a primary has a zone")?;
+        daemon
+            .until("the primary answers", wait::GENEROUS, async || {
+                let soa = ask(address, first, RecordType::SOA).await.ok()?;
+                (!soa.answers.is_empty()).then_some(())
+            })
+            .await?;
+        Ok(Self {
             daemon,
             address,
             software,
             directory,
-        };
-        let first = names.first().context("a primary has a zone")?;
-        let answers = wait::until("the primary answers", wait::GENEROUS, || {
-            let soa = primary.records(first, RecordType::SOA);
-            async move { soa.await.ok().filter(|records| !records.is_empty()) }
-        });
-        answers.await.with_context(|| primary.daemon.tail())?;
-        Ok(primary)
+        })
     }
 
     /// Where it listens.
@@ -131,7 +131,7 @@ impl Primary {
     /// # Errors
     /// When it does not answer within 5 s.
     pub async fn records(&self, name: &str, kind: RecordType) -> Result<Vec<String>> {
-        let answer = self.ask(name, kind).await?;
+        let answer = ask(self.address, name, kind).await?;
         let mut records: Vec<String> = answer
             .answers
             .iter()
@@ -147,28 +147,8 @@ impl Primary {
     /// # Errors
     /// As [`Self::records`].
     pub async fn ttl(&self, name: &str, kind: RecordType) -> Result<Option<u32>> {
-        let answer = self.ask(name, kind).await?;
+        let answer = ask(self.address, name, kind).await?;
         Ok(answer.answers.first().map(|record| record.ttl))
-    }
-
-    async fn ask(&self, name: &str, kind: RecordType) -> Result<Message> {
-        let mut question = Message::new(7, MessageType::Query, OpCode::Query);
-        let mut name = Name::from_ascii(name)?;
-        name.set_fqdn(true);
-        question.add_query(Query::query(name, kind));
-        let socket = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        socket.connect(self.address).await?;
-        socket.send(&question.to_vec()?).await?;
-        let mut buffer = [0; 4096];
-        let length = timeout(Duration::from_secs(5), socket.recv(&mut buffer)).await??;
-        let answer = Message::from_vec(&buffer[..length])?;
-        if !answer.metadata.truncation {
-            return Ok(answer);
-        }
-        let question = question.to_vec()?;
-        let asked = by_tcp(self.address, &question);
-        let answer = timeout(Duration::from_secs(5), asked).await??;
-        Ok(Message::from_vec(&answer)?)
     }
 
     /// Edits a zone as someone else would, with lines of `nsupdate` (`update add …`).
@@ -218,6 +198,26 @@ impl Primary {
     pub fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("log.txt")).unwrap_or_default()
     }
+}
+
+async fn ask(server: SocketAddr, name: &str, kind: RecordType) -> Result<Message> {
+    let mut question = Message::new(7, MessageType::Query, OpCode::Query);
+    let mut name = Name::from_ascii(name)?;
+    name.set_fqdn(true);
+    question.add_query(Query::query(name, kind));
+    let socket = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    socket.connect(server).await?;
+    socket.send(&question.to_vec()?).await?;
+    let mut buffer = [0; 4096];
+    let length = timeout(Duration::from_secs(5), socket.recv(&mut buffer)).await??;
+    let answer = Message::from_vec(&buffer[..length])?;
+    if !answer.metadata.truncation {
+        return Ok(answer);
+    }
+    let question = question.to_vec()?;
+    let asked = by_tcp(server, &question);
+    let answer = timeout(Duration::from_secs(5), asked).await??;
+    Ok(Message::from_vec(&answer)?)
 }
 
 /// As UDP's answers must be small.
@@ -284,7 +284,7 @@ fn bind(directory: &Path, address: SocketAddr, zones: &[&str]) -> String {
     let (ip, port) = (address.ip(), address.port());
     let mut text = format!(
         "options {{ directory \"{directory}\"; listen-on port {port} {{ {ip}; }}; listen-on-v6 {{ none; }};\n\
-         recursion no; notify no; pid-file none; lock-file none; dnssec-validation no;\n\
+         recursion no; notify no; pid-file none; dnssec-validation no;\n\
          session-keyfile \"{directory}/session.key\"; }};\ncontrols {{ }};\n"
     );
     for key in [EDITOR, GUEST] {

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::wait;
@@ -117,7 +117,29 @@ impl Daemon {
 
     /// Everything it wrote so far.
     pub fn log(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+        read(&self.log)
+    }
+
+    /// As [`wait::until`], for what this process is expected to do: its end ends the waiting, even
+    /// amid a probe. Every wait for a process that was started is this one.
+    ///
+    /// # Errors
+    /// When the process ends or `limit` passes first; carries the end of the log.
+    pub async fn until<T>(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        probe: impl AsyncFnMut() -> Option<T>,
+    ) -> Result<T> {
+        let found = {
+            let ended = wait::until("it ends", Duration::MAX, async || self.exited());
+            tokio::select! {
+                biased;
+                found = wait::until(what, limit, probe) => found,
+                status = ended => status.and_then(|status| bail!("{what}: it ended: {status}")),
+            }
+        };
+        found.with_context(|| self.tail())
     }
 
     /// Waits for a line that contains `marker`.
@@ -126,18 +148,11 @@ impl Daemon {
     /// When the process ends or `limit` passes first; carries the end of the log.
     pub async fn await_line(&mut self, marker: &str, limit: Duration) -> Result<()> {
         let what = format!("{} says {marker:?}", self.name);
-        let found = wait::until(&what, limit, || {
-            let log = self.log();
-            let state = if log.contains(marker) {
-                Some(Ok(()))
-            } else {
-                self.exited().map(Err)
-            };
-            async move { state }
+        let log = self.log.clone();
+        self.until(&what, limit, async || {
+            read(&log).contains(marker).then_some(())
         })
         .await
-        .with_context(|| self.tail())?;
-        found.map_err(|status| anyhow::anyhow!("{} ended: {status}\n{}", self.name, self.tail()))
     }
 
     /// The last lines of its log, for messages.
@@ -156,6 +171,10 @@ impl Drop for Daemon {
             eprintln!("{}", self.tail());
         }
     }
+}
+
+fn read(log: &Path) -> String {
+    String::from_utf8_lossy(&std::fs::read(log).unwrap_or_default()).into_owned()
 }
 
 type Request = (Command, mpsc::SyncSender<io::Result<Child>>);
@@ -178,4 +197,45 @@ fn spawn(command: Command) -> io::Result<Child> {
     let (tx, rx) = mpsc::sync_channel(1);
     starter.send((command, tx)).expect("the starter never ends");
     rx.recv().expect("the starter answers every request")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn outcome(script: &str, probe: impl AsyncFnMut() -> Option<()>) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let arguments = ["-c".to_owned(), script.to_owned()];
+        let log = directory.path().join("log.txt");
+        let shell = Path::new("/bin/sh");
+        let mut daemon = Daemon::start("shell", shell, &arguments, &[], &log).unwrap();
+        let found = daemon.until("it answers", wait::GENEROUS, probe).await;
+        found.map_or_else(|error| format!("{error:#}"), |()| "it answers".to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_process_that_ends_ends_the_waiting_and_its_last_words_are_told() {
+        for hangs in [false, true] {
+            let told = outcome("echo unknown option >&2; exit 3", async || {
+                if hangs {
+                    std::future::pending::<()>().await;
+                }
+                None
+            })
+            .await;
+            assert!(told.contains("it ended: exit status: 3"), "{told}");
+            assert!(told.contains("unknown option"), "{told}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_process_that_does_what_it_should_is_waited_for_until_then() {
+        let mut asked = 0;
+        let told = outcome("exec sleep 60", async || {
+            asked += 1;
+            (asked == 3).then_some(())
+        })
+        .await;
+        assert_eq!(told, "it answers");
+    }
 }

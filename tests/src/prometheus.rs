@@ -13,7 +13,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::process::Daemon;
+use crate::{process::Daemon, wait};
 
 /// A running Prometheus.
 pub struct Prometheus {
@@ -26,8 +26,13 @@ impl Prometheus {
     /// second where a job says nothing else.
     ///
     /// # Errors
-    /// When it cannot be started.
-    pub fn start(folder: &Path, address: SocketAddr, rules: &Path, jobs: &[Value]) -> Result<Self> {
+    /// When it does not get ready; carries the end of its log.
+    pub async fn start(
+        folder: &Path,
+        address: SocketAddr,
+        rules: &Path,
+        jobs: &[Value],
+    ) -> Result<Self> {
         let config = json!({
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
             "rule_files": [rules],
@@ -42,18 +47,20 @@ impl Prometheus {
             format!("--web.listen-address={address}"),
         ];
         let log = folder.join("prometheus.log");
-        let daemon = Daemon::start("prometheus", Path::new("prometheus"), &arguments, &[], &log)?;
+        let program = Path::new("prometheus");
+        let mut daemon = Daemon::start("prometheus", program, &arguments, &[], &log)?;
+        daemon
+            .until("Prometheus is ready", wait::GENEROUS, async || {
+                let (head, _) = get(address, "/-/ready").await.ok()?;
+                head.contains(" 200 ").then_some(())
+            })
+            .await?;
         Ok(Self { daemon, address })
     }
 
     async fn get(&self, path: &str) -> Result<Value> {
-        let mut socket = TcpStream::connect(self.address).await?;
-        let request = format!("GET {path} HTTP/1.0\r\nHost: prometheus\r\n\r\n");
-        socket.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).await?;
-        let (_, body) = answer.split_once("\r\n\r\n").context("an HTTP answer")?;
-        serde_json::from_str(body).with_context(|| body.to_owned())
+        let (_, body) = get(self.address, path).await?;
+        serde_json::from_str(&body).with_context(|| body.clone())
     }
 
     /// The series that a query returns.
@@ -118,6 +125,17 @@ impl Prometheus {
     pub fn tail(&self) -> String {
         self.daemon.tail()
     }
+}
+
+/// Head and body of an answer.
+async fn get(address: SocketAddr, path: &str) -> Result<(String, String)> {
+    let mut socket = TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.0\r\nHost: prometheus\r\n\r\n");
+    socket.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("an HTTP answer")?;
+    Ok((head.to_owned(), body.to_owned()))
 }
 
 /// The folder of the chart with its dashboards and rules.

@@ -17,13 +17,13 @@ pub async fn until<T>(
     limit: Duration,
     mut probe: impl AsyncFnMut() -> Option<T>,
 ) -> Result<T> {
-    let end = Instant::now() + limit;
+    let end = Instant::now().checked_add(limit);
     let mut pause = Duration::from_millis(5);
     loop {
         if let Ok(Some(value)) = timeout(limit, probe()).await {
             return Ok(value);
         }
-        if Instant::now() >= end {
+        if end.is_some_and(|end| Instant::now() >= end) {
             anyhow::bail!("{what}: not within {limit:?}");
         }
         sleep(pause).await;

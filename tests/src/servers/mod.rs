@@ -147,29 +147,18 @@ impl Server {
             Kind::Prosody => None,
             Kind::Ejabberd => Some(self.path(ejabberd::READY)),
         };
-        let ready = wait::until(
-            &format!("{} is ready", self.spec.domain),
-            wait::GENEROUS,
-            || {
-                let ended = daemon.exited();
-                let ports = &ports;
-                let ip = self.spec.ip;
-                let marked = marker.as_ref().is_none_or(|path| path.exists());
-                async move {
-                    if let Some(status) = ended {
-                        return Some(Err(anyhow::anyhow!("it ended: {status}")));
-                    }
-                    for port in ports {
-                        TcpStream::connect((ip, *port)).await.ok()?;
-                    }
-                    marked.then_some(Ok(()))
+        let what = format!("{} is ready", self.spec.domain);
+        daemon
+            .until(&what, wait::GENEROUS, async || {
+                for port in &ports {
+                    TcpStream::connect((self.spec.ip, *port)).await.ok()?;
                 }
-            },
-        )
-        .await;
-        ready
-            .and_then(|inner| inner)
-            .with_context(|| daemon.tail())?;
+                marker
+                    .as_ref()
+                    .is_none_or(|path| path.exists())
+                    .then_some(())
+            })
+            .await?;
         self.daemon = Some(daemon);
         Ok(())
     }

@@ -161,7 +161,7 @@ async fn shown(server: &ApiServer) -> Result<()> {
     let at = SocketAddr::from((lab.ip(90), 9090));
     let rules = files().join("rules/alerts.yaml");
     let jobs = jobs(proxy, operator.admin());
-    let prometheus = Prometheus::start(lab.directory(), at, &rules, &jobs)?;
+    let prometheus = Prometheus::start(lab.directory(), at, &rules, &jobs).await?;
     let (alice, carol, bob) = tokio::try_join!(
         federation.inside.login("alice"),
         federation.inside.login("carol"),

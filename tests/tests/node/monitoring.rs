@@ -118,7 +118,7 @@ fn job(stage: &Stage, folder: &Path, monitor: &Value) -> Result<Value> {
     }))
 }
 
-fn started(stage: &Stage, folder: &Path) -> Result<Prometheus> {
+async fn started(stage: &Stage, folder: &Path) -> Result<Prometheus> {
     let monitors = rendered(folder, "PodMonitor")?;
     let jobs = monitors.iter().map(|it| job(stage, folder, it));
     let jobs = jobs.collect::<Result<Vec<_>>>()?;
@@ -127,7 +127,7 @@ fn started(stage: &Stage, folder: &Path) -> Result<Prometheus> {
     let file = folder.join("rules.yaml");
     fs::write(&file, rules.first().context("rules")?["spec"].to_string())?;
     let own = stage.internet.address(90)?;
-    Prometheus::start(folder, SocketAddr::from((own, 9090)), &file, &jobs)
+    Prometheus::start(folder, SocketAddr::from((own, 9090)), &file, &jobs).await
 }
 
 /// Each of the six pods is scraped, and says of which pool it is.
@@ -208,7 +208,7 @@ async fn talk([alice, carol, bob]: [&Client; 3], number: usize) -> Result<()> {
 fn a_prometheus_scrapes_every_pod_every_panel_has_data_and_no_alert_fires() {
     STAGE.test(async |stage| {
         let folder = tempfile::tempdir()?;
-        let prometheus = started(stage, folder.path())?;
+        let prometheus = started(stage, folder.path()).await?;
         every_pod_is_scraped(&prometheus).await?;
 
         more_to_see(stage)?;

@@ -1,13 +1,11 @@
 //! The operator's own metrics, prefix `xmpp_edge_operator_`. Names are a contract (api.md).
 
 use std::{
-    sync::{
-        Mutex,
-        atomic::{AtomicI64, AtomicU64},
-    },
+    sync::atomic::{AtomicI64, AtomicU64},
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{
@@ -218,10 +216,7 @@ impl Metrics {
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
-        let registry = self
-            .registry
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let registry = self.registry.lock();
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &registry);
         text

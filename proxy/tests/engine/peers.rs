@@ -4,12 +4,13 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -414,7 +415,7 @@ impl Server {
     }
 
     fn all_heard(&self) -> String {
-        self.state.heard.lock().expect("no panic").clone()
+        self.state.heard.lock().clone()
     }
 
     /// Until so many connections whose stream is to carry stanzas have come.
@@ -427,10 +428,8 @@ impl Server {
 
     /// Until so many stanzas have come, on all connections together.
     pub async fn heard_stanzas(&self, count: usize) {
-        self.waits_until("stanzas", |state| {
-            ids(&state.heard.lock().expect("no panic")).len() >= count
-        })
-        .await;
+        self.waits_until("stanzas", |state| ids(&state.heard.lock()).len() >= count)
+            .await;
     }
 
     pub async fn hears(&self, text: &str) {
@@ -439,7 +438,7 @@ impl Server {
 
     pub async fn hears_times(&self, text: &str, times: usize) {
         self.waits_until(text, |state| {
-            state.heard.lock().expect("no panic").matches(text).count() >= times
+            state.heard.lock().matches(text).count() >= times
         })
         .await;
     }
@@ -509,7 +508,7 @@ impl Served {
             };
             let text = String::from_utf8_lossy(&buf[..count]).into_owned();
             pending.push_str(&text);
-            self.heard.lock().expect("no panic").push_str(&text);
+            self.heard.lock().push_str(&text);
             let mut answer = String::new();
             while let Some((reply, rest)) = self.answer(&pending, mine.is_some()) {
                 answer.push_str(&reply);

@@ -5,13 +5,11 @@ mod external;
 mod servers;
 mod trust;
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, OnceLock},
-};
+use std::{collections::BTreeMap, sync::OnceLock};
 
 use anyhow::{Context, Result, ensure};
 use base64::{Engine, engine::general_purpose::STANDARD};
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::net::TcpListener;
 use xmpp_edge_tests::{
@@ -44,7 +42,7 @@ static RIG: Shared = Shared::new(Plan {
         let ca = own_authority().certificate();
         let known = lab.authority().issue(&["e21.example"], Usage::ServerAuth);
         let pin = known.pin();
-        *KNOWN.lock().unwrap() = Some(known);
+        *KNOWN.lock() = Some(known);
         let config_map =
             |name, key, value| texts("ConfigMap", name, &BTreeMap::from([(key, value)]));
         vec![

@@ -61,7 +61,7 @@ fn e_19_a_key_that_is_not_pinned_is_told_where_changes_are_warned_of() {
 #[test]
 fn e_19_a_key_that_is_not_the_known_one_is_refused_where_changes_are() {
     RIG.test(21, async |s| {
-        let known = KNOWN.lock().unwrap().clone().context("a rig")?;
+        let known = KNOWN.lock().clone().context("a rig")?;
         accepted(s, &s.domain, &known).await?;
         let pin = s.identity.pin();
         let words = ["onKeyChange is Refuse", pin.as_str()];

@@ -1,8 +1,10 @@
 //! Custody: which stanzas of a stream have been taken care of, so that they may be acknowledged.
 //!
 //! XEP-0198 acknowledges a prefix, while stanzas are settled in any order: a [`AckTracker`] keeps the
-//! prefix and the ranges ahead of it. A stanza is settled once the next hop acknowledged it, once it
-//! was answered, or, where the next hop cannot acknowledge, once it was written.
+//! prefix and the ranges ahead of it. Ranges that touch are one: there are never more of them than
+//! stanzas that still wait somewhere, and those are bounded by what queues may hold. A stanza is
+//! settled once the next hop acknowledged it, once it was answered, or, where the next hop cannot
+//! acknowledge, once it was written.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -22,7 +24,7 @@ pub struct AckTracker {
 struct State {
     /// All stanzas before this number are settled.
     settled: u64,
-    /// Settled ranges beyond, start to end (exclusive), disjoint.
+    /// Settled ranges beyond, start to end (exclusive); none touches another.
     ahead: BTreeMap<u64, u64>,
 }
 
@@ -41,23 +43,34 @@ impl AckTracker {
         self.state.lock().settled
     }
 
+    /// Memory held beside the tracker itself, in bytes: it grows with the gaps, not with the stanzas.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.state.lock().ahead.len() * size_of::<(u64, u64)>()
+    }
+
     fn settle(&self, first: u64, count: u64) {
         if count == 0 {
             return;
         }
         let mut state = self.state.lock();
         debug_assert!(first >= state.settled, "stanza {first} is settled twice");
+        let end = first + count;
+        let end = state.ahead.remove(&end).unwrap_or(end);
         if first != state.settled {
-            let before = state.ahead.insert(first, first + count);
-            debug_assert!(before.is_none(), "stanza {first} is settled twice");
+            match state.ahead.range_mut(..=first).next_back() {
+                Some((_, before)) if *before == first => *before = end,
+                before => {
+                    debug_assert!(
+                        before.is_none_or(|(_, before)| *before < first),
+                        "stanza {first} is settled twice"
+                    );
+                    state.ahead.insert(first, end);
+                }
+            }
             return;
         }
-        state.settled += count;
-        let mut settled = state.settled;
-        while let Some(end) = state.ahead.remove(&settled) {
-            settled = end;
-        }
-        state.settled = settled;
+        state.settled = end;
         drop(state);
         self.handle.wake();
     }
@@ -119,6 +132,30 @@ mod tests {
         let mut rest = of(5, 4);
         rest.settle_first(3);
         assert_eq!((ledger.settled(), rest.first, rest.count), (8, 8, 1));
+    }
+
+    #[test]
+    fn a_flood_that_is_settled_at_once_costs_a_constant_while_one_stanza_waits() {
+        let ledger = Arc::new(AckTracker::new(Arc::default()));
+        let of = |first| AckToken {
+            ledger: Arc::clone(&ledger),
+            first,
+            count: 1,
+        };
+        let mut most = 0;
+        // In bursts that come back to front too: the order of settling is anybody's.
+        for burst in 0..10_000_u64 {
+            let first = 1 + burst * 10;
+            for at in 0..10 {
+                let at = if burst % 2 == 0 { at } else { 9 - at };
+                of(first + at).settle();
+            }
+            most = most.max(ledger.held());
+        }
+        assert_eq!(ledger.settled(), 0, "the first stanza waits");
+        assert!(most <= 2 * size_of::<(u64, u64)>(), "{most} bytes");
+        of(0).settle();
+        assert_eq!((ledger.settled(), ledger.held()), (100_001, 0));
     }
 
     proptest! {

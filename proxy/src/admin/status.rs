@@ -173,8 +173,8 @@ fn stream(edge: &Edge, entry: &StreamInfo) -> StreamStatus {
     for pair in &facts.sends {
         peer_domains.insert(pair.to.to_string());
         local_domains.insert(pair.from.to_string());
-        let route = edge.routes.of(entry.side, pair);
-        if route.is_carried_by(&entry.handle) {
+        let route = edge.router.route(entry.side, pair);
+        if route.is_carried_by(entry.handle.waker()) {
             queued_stanzas += route.waiting();
             queued_bytes += route.held() as u64;
         }

@@ -25,7 +25,7 @@ use crate::{
     dns_view::{Rules, View},
     edge::Edge,
     net::{self, ListenerKind},
-    stream::partner_ping::Probes,
+    stream::{connect, partner_ping::Probes},
     telemetry::{config_status::Telemetry, peer_keys::PeerKey},
 };
 
@@ -130,7 +130,7 @@ pub async fn run(
     observed.intake.note_contacts(health.borrow().clone());
     let watcher = tokio::spawn(apply_config::watch_contacts(health, observed.clone()));
     let stopping = CancellationToken::new();
-    let edge = Edge::new(
+    let (edge, dials) = Edge::new(
         config,
         resolver,
         dialer,
@@ -140,6 +140,7 @@ pub async fn run(
         &observed,
     );
     admin.begin(Arc::clone(&edge));
+    let dialling = tokio::spawn(connect::serve(Arc::clone(&edge), dials, stop_all.clone()));
     let view = listeners.serve(&edge, &admin, &stopping, &stop_all);
 
     let follower = apply_config::Follower::new(&edge, observed, Arc::clone(&contacts), view, taken);
@@ -155,6 +156,7 @@ pub async fn run(
     watcher.abort();
     let _ = follower.await;
     let _ = housekeeper.await;
+    let _ = dialling.await;
     contacts.stop().await?;
     Ok(())
 }
@@ -277,9 +279,7 @@ fn dialer(options: &Options, config: &ActiveConfig, resolver: Resolver) -> Diale
     let loopback_is_open = options.bind.iter().any(IpAddr::is_loopback);
     Dialer::new(
         resolver,
-        Arc::new(move |address| {
-            crate::stream::connect::is_forbidden(address, &own, loopback_is_open)
-        }),
+        Arc::new(move |address| connect::is_forbidden(address, &own, loopback_is_open)),
     )
 }
 
@@ -294,7 +294,7 @@ async fn keep_house(edge: Arc<Edge>, stop: CancellationToken) {
             _ = sweep.tick() => {}
             () = stop.cancelled() => return,
         }
-        edge.sweep();
+        edge.router.expire();
         slow += 1;
         if slow.is_multiple_of(4) {
             Probes::tick(&edge);
@@ -304,7 +304,7 @@ async fn keep_house(edge: Arc<Edge>, stop: CancellationToken) {
             }
         }
         if slow.is_multiple_of(240) {
-            edge.routes.forget_idle();
+            edge.router.forget_idle();
             edge.repeats.report();
         }
     }

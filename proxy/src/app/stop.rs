@@ -15,7 +15,7 @@ const STEP: Duration = Duration::from_secs(5);
 pub(super) async fn everything(edge: &Arc<Edge>) {
     edge.stopping.cancel();
     edge.streams.tell_all(|| Command::Drain);
-    let deadline = Instant::now() + edge.queue_timeout() + STEP;
+    let deadline = Instant::now() + edge.router.queue_timeout() + STEP;
     while !edge.streams.is_empty() && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -63,6 +63,17 @@ pub enum Side {
     Gateway,
 }
 
+impl Side {
+    /// Where stanzas of this side's peers go, and those for them come from.
+    #[must_use]
+    pub fn opposite(self) -> Self {
+        match self {
+            Self::Partner => Self::Gateway,
+            Self::Gateway => Self::Partner,
+        }
+    }
+}
+
 /// Stanzas from one domain to another. Directed: the answer's way is the pair [`Self::reversed`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Pair {

@@ -10,14 +10,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use parking_lot::Mutex;
 
-use super::handle::StreamHandle;
+use super::wake::Wake;
 
 /// One for each receiving stream whose peer counts on acknowledgements.
 #[derive(Debug)]
 pub struct AckTracker {
     state: Mutex<State>,
     /// The stream that acknowledges.
-    handle: Arc<StreamHandle>,
+    wake: Arc<Wake>,
 }
 
 #[derive(Debug, Default)]
@@ -30,10 +30,10 @@ struct State {
 
 impl AckTracker {
     #[must_use]
-    pub fn new(handle: Arc<StreamHandle>) -> Self {
+    pub fn new(wake: Arc<Wake>) -> Self {
         Self {
             state: Mutex::default(),
-            handle,
+            wake,
         }
     }
 
@@ -72,7 +72,7 @@ impl AckTracker {
         }
         state.settled = end;
         drop(state);
-        self.handle.wake();
+        self.wake.wake();
     }
 }
 
@@ -99,14 +99,15 @@ impl AckToken {
         self.count -= count;
     }
 
-    /// The receipt of the one stanza at `index`.
-    #[must_use]
-    pub fn single(&self, index: u32) -> Self {
-        Self {
+    /// The first of them, owed apart from the rest; `None` where none is left.
+    pub fn take_first(&mut self) -> Option<Self> {
+        self.count = self.count.checked_sub(1)?;
+        self.first += 1;
+        Some(Self {
             ledger: Arc::clone(&self.ledger),
-            first: self.first + u64::from(index),
+            first: self.first - 1,
             count: 1,
-        }
+        })
     }
 }
 

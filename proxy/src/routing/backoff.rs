@@ -1,36 +1,88 @@
-//! When to try again: at once after the first failure, then a quarter of a second, doubling, with
-//! jitter, to a minute. The short first steps bridge the restart of a partner's server.
+//! When to try again. While stanzas may wait: after a fifth of a second, growing to two, with jitter.
+//! Once a next hop has been away for longer than that, or refuses: growing to a minute.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longest pause between tries.
 pub const LONGEST: Duration = Duration::from_secs(60);
+/// Longest pause while something waits, and what waits may still be delivered in time.
+pub const LONGEST_WAITING: Duration = Duration::from_secs(2);
 
 /// The first pause.
-const FIRST: Duration = Duration::from_millis(250);
+const FIRST: Duration = Duration::from_millis(200);
+/// The first pause after a refusal that was not the first in a row.
+const FIRST_REFUSED: Duration = Duration::from_millis(250);
 
 /// Counts failures in a row.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Backoff {
     failures: u32,
+    /// When the first and the last failure in a row came.
+    row: Option<(Instant, Instant)>,
 }
 
 impl Backoff {
     pub fn succeeded(&mut self) {
-        self.failures = 0;
+        *self = Self::default();
     }
 
-    /// The pause after one more failure. `jitter` is random in 0..1 and takes up to half away.
-    pub fn failed(&mut self, jitter: f64) -> Duration {
+    /// One more failure. One that comes long after the one before begins a new row: nobody knows what
+    /// was between them.
+    pub fn failed(&mut self, now: Instant) {
+        let since = match self.row {
+            Some((first, last)) if now.saturating_duration_since(last) <= 2 * LONGEST => first,
+            _ => {
+                self.failures = 0;
+                now
+            }
+        };
         self.failures = self.failures.saturating_add(1);
+        self.row = Some((since, now));
+    }
+
+    /// How long all tries have failed.
+    #[must_use]
+    pub fn failing_for(&self, now: Instant) -> Duration {
+        self.row.map_or(Duration::ZERO, |(first, _)| {
+            now.saturating_duration_since(first)
+        })
+    }
+
+    /// The pause while stanzas wait. `jitter` is random in 0..1 and takes up to half away.
+    #[must_use]
+    pub fn short_pause(&self, jitter: f64) -> Duration {
+        let doublings = self.failures.saturating_sub(1).min(8);
+        jittered(
+            FIRST.saturating_mul(1 << doublings).min(LONGEST_WAITING),
+            jitter,
+        )
+    }
+
+    /// The pause after a next hop was away for longer than stanzas wait: a quarter of the time since.
+    #[must_use]
+    pub fn long_pause(&self, now: Instant, jitter: f64) -> Duration {
+        let pause = self.failing_for(now) / 4;
+        jittered(pause.clamp(LONGEST_WAITING, LONGEST), jitter)
+    }
+
+    /// The pause after a refusal: none after the first, then doubling.
+    #[must_use]
+    pub fn pause_after_refusal(&self, jitter: f64) -> Duration {
         match self.failures {
-            1 => Duration::ZERO,
+            0 | 1 => Duration::ZERO,
             more => {
-                let doubled = FIRST.saturating_mul(1 << (more - 2).min(8)).min(LONGEST);
-                doubled.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
+                let doublings = (more - 2).min(8);
+                jittered(
+                    FIRST_REFUSED.saturating_mul(1 << doublings).min(LONGEST),
+                    jitter,
+                )
             }
         }
     }
+}
+
+fn jittered(pause: Duration, jitter: f64) -> Duration {
+    pause.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
 }
 
 #[cfg(test)]
@@ -38,18 +90,59 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pause_grows_from_nothing_to_a_minute_and_starts_over() {
-        let mut backoff = Backoff::default();
-        assert_eq!(backoff.failed(0.5), Duration::ZERO);
+    fn while_stanzas_wait_the_pause_grows_from_a_fifth_of_a_second_to_two() {
+        let (mut backoff, now) = (Backoff::default(), Instant::now());
+        backoff.failed(now);
+        assert_eq!(backoff.short_pause(0.0), FIRST);
         let mut last = Duration::ZERO;
         for _ in 0..20 {
-            let pause = backoff.failed(0.0);
+            backoff.failed(now);
+            let pause = backoff.short_pause(0.0);
+            assert!(pause >= last && pause <= LONGEST_WAITING);
+            last = pause;
+        }
+        assert_eq!(last, LONGEST_WAITING);
+        assert!(backoff.short_pause(1.0) >= LONGEST_WAITING / 2);
+    }
+
+    #[test]
+    fn with_nothing_waiting_the_pause_grows_to_a_minute_and_starts_over() {
+        let (mut backoff, start) = (Backoff::default(), Instant::now());
+        let mut last = Duration::ZERO;
+        for seconds in (0..600).step_by(20) {
+            let now = start + Duration::from_secs(seconds);
+            backoff.failed(now);
+            let pause = backoff.long_pause(now, 0.0);
             assert!(pause >= last && pause <= LONGEST);
             last = pause;
         }
         assert_eq!(last, LONGEST);
-        assert!(backoff.failed(1.0) >= LONGEST / 2);
         backoff.succeeded();
-        assert_eq!(backoff.failed(0.9), Duration::ZERO);
+        assert_eq!(backoff.failing_for(start), Duration::ZERO);
+    }
+
+    #[test]
+    fn failures_with_a_long_silence_between_them_are_no_row() {
+        let (mut backoff, start) = (Backoff::default(), Instant::now());
+        backoff.failed(start);
+        let later = start + 3 * LONGEST;
+        backoff.failed(later);
+        assert_eq!(backoff.failing_for(later), Duration::ZERO);
+        assert_eq!(backoff.short_pause(0.0), FIRST);
+    }
+
+    #[test]
+    fn after_refusals_the_pause_grows_from_nothing_to_a_minute() {
+        let (mut backoff, now) = (Backoff::default(), Instant::now());
+        backoff.failed(now);
+        assert_eq!(backoff.pause_after_refusal(0.5), Duration::ZERO);
+        let mut last = Duration::ZERO;
+        for _ in 0..20 {
+            backoff.failed(now);
+            let pause = backoff.pause_after_refusal(0.0);
+            assert!(pause >= last && pause <= LONGEST);
+            last = pause;
+        }
+        assert_eq!(last, LONGEST);
     }
 }

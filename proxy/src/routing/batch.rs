@@ -1,43 +1,61 @@
 //! Consecutive stanzas of one stream for one pair, as one slice.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
-use super::acknowledgement::{AckToken, AckTracker};
+use super::{
+    acknowledgement::{AckToken, AckTracker},
+    budget::Charge,
+};
 
-/// What a batch costs beside its bytes, roughly: itself, its place in a queue, its allocation.
-const OVERHEAD: usize = 160;
+/// What a batch costs beside its bytes, roughly: itself, its place in a queue and in custody, its
+/// allocations, the gap that it is in its sender's acknowledgements.
+const OVERHEAD: usize = 384;
 
 /// Stanzas in their order, ready to stand in one of our streams.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Batch {
     bytes: Bytes,
     /// Where each stanza ends in `bytes`.
     ends: Box<[u32]>,
-    /// Stanzas before this index are already settled.
+    /// Stanzas before this index are done with.
     settled: u32,
-    receipt: Option<AckToken>,
+    receipts: Receipts,
+    /// Memory held, where a queue has taken it in.
+    charge: Option<Charge>,
     pub arrived: Instant,
     /// How often it has been handed to a stream.
     pub sendings: u8,
-    /// An error that answers a stanza: never answered itself.
-    pub answer: bool,
+    /// Of our own making, most of all errors that answer stanzas: never answered itself.
+    pub is_reply: bool,
+}
+
+/// What is owed to senders for the stanzas of a batch.
+#[derive(Debug)]
+enum Receipts {
+    None,
+    /// For consecutive stanzas of one stream.
+    Run(AckToken),
+    /// For each stanza its own, from the first that is not done with on.
+    Each(VecDeque<Option<AckToken>>),
 }
 
 impl Batch {
     /// A single stanza of our own making, with the receipt of what it answers, if any.
     #[must_use]
-    pub fn answer(bytes: Vec<u8>, receipt: Option<AckToken>, arrived: Instant) -> Self {
+    pub fn reply(bytes: Vec<u8>, receipt: Option<AckToken>, arrived: Instant) -> Self {
         let end = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         Self {
-            bytes: bytes.into(),
+            // Shrinks to what is used: what is counted is what is held.
+            bytes: bytes.into_boxed_slice().into(),
             ends: Box::new([end]),
             settled: 0,
-            receipt,
+            receipts: receipt.map_or(Receipts::None, Receipts::Run),
+            charge: None,
             arrived,
             sendings: 0,
-            answer: true,
+            is_reply: true,
         }
     }
 
@@ -84,7 +102,16 @@ impl Batch {
     /// Memory held, in bytes.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.bytes.len() + self.ends.len() * 4 + OVERHEAD
+        let receipts = match &self.receipts {
+            Receipts::None | Receipts::Run(_) => 0,
+            Receipts::Each(each) => each.capacity() * size_of::<Option<AckToken>>(),
+        };
+        self.bytes.len() + self.ends.len() * size_of::<u32>() + receipts + OVERHEAD
+    }
+
+    /// A queue has taken it in: what it holds counts there from here on, and nowhere else.
+    pub(super) fn charge(&mut self, charge: impl FnOnce(usize) -> Charge) {
+        self.charge = Some(charge(self.held()));
     }
 
     /// Bytes of its largest stanza.
@@ -100,12 +127,12 @@ impl Batch {
     }
 
     /// The same stanzas, each a batch of its own.
-    pub fn cut(self) -> impl Iterator<Item = Self> {
-        let (arrived, sendings, answer) = (self.arrived, self.sendings, self.answer);
-        self.into_stanzas().map(move |(bytes, receipt)| {
-            let mut part = Self::answer(bytes.to_vec(), receipt, arrived);
+    pub fn split(mut self) -> impl Iterator<Item = Self> {
+        let (arrived, sendings, is_reply) = (self.arrived, self.sendings, self.is_reply);
+        std::iter::from_fn(move || self.take_first()).map(move |(bytes, receipt)| {
+            let mut part = Self::reply(bytes.to_vec(), receipt, arrived);
             part.sendings = sendings;
-            part.answer = answer;
+            part.is_reply = is_reply;
             part
         })
     }
@@ -114,8 +141,13 @@ impl Batch {
     pub fn settle_first(&mut self, count: u32) {
         let count = count.min(self.count());
         self.settled += count;
-        if let Some(receipt) = &mut self.receipt {
-            receipt.settle_first(count);
+        match &mut self.receipts {
+            Receipts::None => {}
+            Receipts::Run(receipt) => receipt.settle_first(count),
+            Receipts::Each(each) => each
+                .drain(..each.len().min(count as usize))
+                .flatten()
+                .for_each(AckToken::settle),
         }
     }
 
@@ -124,17 +156,68 @@ impl Batch {
         self.settle_first(self.count());
     }
 
-    /// Each unsettled stanza with the receipt owed for it.
-    pub fn into_stanzas(self) -> impl Iterator<Item = (Bytes, Option<AckToken>)> {
-        (self.settled..self.settled + self.count()).map(move |index| {
-            let bytes = self
-                .bytes
-                .slice(self.start(index)..self.ends[index as usize] as usize);
-            let receipt = self
-                .receipt
-                .as_ref()
-                .map(|receipt| receipt.single(index - self.settled));
-            (bytes, receipt)
+    /// Takes out the first unsettled stanza with the receipt owed for it: who takes it settles it.
+    pub fn take_first(&mut self) -> Option<(Bytes, Option<AckToken>)> {
+        if self.count() == 0 {
+            return None;
+        }
+        let bytes = self
+            .bytes
+            .slice(self.start(self.settled)..self.ends[self.settled as usize] as usize);
+        self.settled += 1;
+        let receipt = match &mut self.receipts {
+            Receipts::None => None,
+            Receipts::Run(receipt) => receipt.take_first(),
+            Receipts::Each(each) => each.pop_front().flatten(),
+        };
+        Some((bytes, receipt))
+    }
+}
+
+/// Collects replies of our own, with what is owed for what each answers.
+#[derive(Debug, Default)]
+pub struct ReplyBuilder {
+    bytes: Vec<u8>,
+    ends: Vec<u32>,
+    receipts: VecDeque<Option<AckToken>>,
+}
+
+impl ReplyBuilder {
+    /// Bytes collected so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// One more reply, written by `write`.
+    pub fn add(&mut self, receipt: Option<AckToken>, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.bytes);
+        self.ends
+            .push(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));
+        self.receipts.push_back(receipt);
+    }
+
+    /// All of them in one batch, without room to spare.
+    #[must_use]
+    pub fn finish(mut self, arrived: Instant) -> Option<Batch> {
+        if self.ends.is_empty() {
+            return None;
+        }
+        self.receipts.shrink_to_fit();
+        Some(Batch {
+            bytes: self.bytes.into_boxed_slice().into(),
+            ends: self.ends.into_boxed_slice(),
+            settled: 0,
+            receipts: Receipts::Each(self.receipts),
+            charge: None,
+            arrived,
+            sendings: 0,
+            is_reply: true,
         })
     }
 }
@@ -184,20 +267,23 @@ impl BatchBuilder {
         let bytes = std::mem::take(&mut self.bytes);
         let ends = std::mem::take(&mut self.ends);
         let count = u32::try_from(ends.len()).unwrap_or(u32::MAX);
-        let receipt = ledger.map(|ledger| AckToken {
-            ledger: Arc::clone(ledger),
-            first: self.first,
-            count,
+        let receipts = ledger.map_or(Receipts::None, |ledger| {
+            Receipts::Run(AckToken {
+                ledger: Arc::clone(ledger),
+                first: self.first,
+                count,
+            })
         });
         Some(Batch {
             // Shrinks to what is used: a queued slice pins nothing else.
             bytes: bytes.into_boxed_slice().into(),
             ends: ends.into_boxed_slice(),
             settled: 0,
-            receipt,
+            receipts,
+            charge: None,
             arrived,
             sendings: 0,
-            answer: false,
+            is_reply: false,
         })
     }
 }
@@ -224,12 +310,35 @@ mod tests {
         batch.settle_first(1);
         assert_eq!((ledger.settled(), batch.count()), (1, 2));
         assert_eq!(&batch.unsettled()[..], b"<bb/><c/>");
-        let rest: Vec<_> = batch.into_stanzas().collect();
+        let rest: Vec<_> = std::iter::from_fn(|| batch.take_first()).collect();
         assert_eq!(&rest[0].0[..], b"<bb/>");
         assert_eq!(&rest[1].0[..], b"<c/>");
         for (_, receipt) in rest.into_iter().rev() {
             receipt.expect("custody").settle();
         }
+        assert_eq!(ledger.settled(), 3);
+    }
+
+    #[test]
+    fn replies_in_one_batch_settle_each_what_it_answers() {
+        let ledger = Arc::new(AckTracker::new(Arc::default()));
+        let token = |first| AckToken {
+            ledger: Arc::clone(&ledger),
+            first,
+            count: 1,
+        };
+        let mut replies = ReplyBuilder::default();
+        // The stanza between them was never answered.
+        for first in [0, 2] {
+            replies.add(Some(token(first)), |out| out.extend_from_slice(b"<no/>"));
+        }
+        replies.add(None, |out| out.extend_from_slice(b"<no/>"));
+        let mut batch = replies.finish(Instant::now()).expect("three");
+        assert_eq!((batch.count(), &batch.unsettled()[..5]), (3, &b"<no/>"[..]));
+        batch.settle_first(1);
+        assert_eq!(ledger.settled(), 1);
+        token(1).settle();
+        batch.settle();
         assert_eq!(ledger.settled(), 3);
     }
 }

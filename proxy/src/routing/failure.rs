@@ -15,8 +15,10 @@ pub struct Failure {
 pub enum FailureKind {
     /// No address was found for the domain.
     NotFound,
-    /// Addresses there were, but no stream could be set up, or not in time.
+    /// Addresses there were, but no server answered, or its stream broke.
     Unreachable,
+    /// A server answered, and it or the edge does not want the stream.
+    Refused,
     /// It waited for `queueTimeoutSeconds`.
     TimedOut,
     /// Sent twice, acknowledged never.
@@ -27,9 +29,10 @@ pub enum FailureKind {
     TooLarge,
     /// The pair was forbidden while it waited.
     Forbidden,
-    /// The proxy stops.
-    Stopping,
 }
+
+/// Characters of what somebody else said that stand in the text of an error.
+const QUOTED: usize = 120;
 
 impl FailureKind {
     /// Stanza error condition (RFC 6120 section 8.3.3).
@@ -37,7 +40,7 @@ impl FailureKind {
     pub fn condition(self) -> &'static str {
         match self {
             Self::NotFound => "remote-server-not-found",
-            Self::Unreachable | Self::TimedOut | Self::Unacknowledged | Self::Stopping => {
+            Self::Unreachable | Self::Refused | Self::TimedOut | Self::Unacknowledged => {
                 "remote-server-timeout"
             }
             Self::QueueFull => "resource-constraint",
@@ -53,11 +56,17 @@ impl FailureKind {
             Self::NotFound | Self::Forbidden => "cancel",
             Self::TooLarge => "modify",
             Self::Unreachable
+            | Self::Refused
             | Self::TimedOut
             | Self::Unacknowledged
-            | Self::QueueFull
-            | Self::Stopping => "wait",
+            | Self::QueueFull => "wait",
         }
+    }
+
+    /// Whether it may be over in a moment, without anybody's doing: what waits goes on waiting.
+    #[must_use]
+    pub fn is_outage(self) -> bool {
+        matches!(self, Self::Unreachable | Self::TimedOut)
     }
 }
 
@@ -68,5 +77,17 @@ impl Failure {
             kind,
             text: text.into(),
         }
+    }
+
+    /// With words of ours before and after what was found, or what somebody else said, which is cut to
+    /// 120 characters.
+    #[must_use]
+    pub fn quoting(kind: FailureKind, before: &str, quoted: &str, after: &str) -> Self {
+        let end = quoted
+            .char_indices()
+            .nth(QUOTED)
+            .map_or(quoted.len(), |(at, _)| at);
+        let mark = if end < quoted.len() { "…" } else { "" };
+        Self::new(kind, format!("{before}{}{mark}{after}", &quoted[..end]))
     }
 }

@@ -3,7 +3,11 @@
 pub mod acknowledgement;
 pub mod backoff;
 pub mod batch;
+pub mod budget;
+pub mod dial_ticket;
 pub mod failure;
-pub mod handle;
 pub mod route;
+pub mod router;
 pub mod routes;
+mod unanswered;
+pub mod wake;

@@ -2,17 +2,21 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{backoff::Backoff, batch::Batch, failure::Failure, handle::StreamHandle};
+use super::{
+    backoff::Backoff,
+    batch::Batch,
+    budget::{Charge, PartnerShare, QueueAccount},
+    failure::Failure,
+    unanswered::Unanswered,
+    wake::Wake,
+};
 use crate::negotiation::{Pair, Side};
 
 /// So long after the pause that followed a failure, the failures are forgotten with the route.
@@ -25,20 +29,26 @@ pub struct Route {
     /// Who the next hop is.
     pub side: Side,
     state: Mutex<State>,
-    /// Memory held by waiting and unacknowledged batches, in bytes; `state` changes it.
-    held: AtomicUsize,
-    room: Notify,
+    account: Arc<QueueAccount>,
+    /// Who sets a stream up has reason to look: the peer may be back, or another stream carries it.
+    news: Notify,
 }
 
 #[derive(Debug)]
 struct State {
     waiting: VecDeque<Batch>,
+    /// Errors to be made for senders whom this queue leads to.
+    unanswered: VecDeque<Unanswered>,
     carrier: RouteState,
     backoff: Backoff,
+    last_failure: Option<Failure>,
     /// Whether the sweeper knows of this route.
     swept: bool,
     /// Of the task that was started last to set a stream up.
     dial: ConnectNumber,
+    /// A server was reached, and the negotiation with it goes on.
+    negotiating: bool,
+    share: Arc<PartnerShare>,
 }
 
 /// Tells the tasks that set streams up for one route from each other: one that has been overtaken
@@ -52,175 +62,226 @@ enum RouteState {
     Idle,
     /// The task of this number is setting a stream up.
     Connecting(ConnectNumber),
-    Connected(Arc<StreamHandle>),
-    /// Failed before: nothing is tried, and nothing waits, until then.
+    Connected(Arc<Wake>),
+    /// Failed before: nothing is tried until then.
     BackingOff {
         until: Instant,
+        /// What comes meanwhile waits for the next try; else it is answered at once.
+        waits: bool,
         failure: Failure,
     },
 }
 
-/// What became of a batch that was offered.
+/// A stream is to be set up, under this number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dial {
+    pub number: ConnectNumber,
+    /// Not before this time.
+    pub not_before: Option<Instant>,
+}
+
+/// What a queue takes in.
+#[derive(Debug)]
+pub enum Queued {
+    Stanzas(Batch),
+    /// Errors are to be made of it, for the senders at the end of this route.
+    Unanswered(Unanswered),
+}
+
+/// What became of what was given to a queue.
 #[derive(Debug)]
 pub enum EnqueueOutcome {
     /// `first`: the sweeper does not know of this queue yet.
     Queued { first: bool },
-    /// Queued, and the caller starts a task that sets a stream up.
-    Dial { first: bool, number: ConnectNumber },
+    /// Queued, and the caller has a stream set up.
+    Dial { first: bool, dial: Dial },
     /// Not queued: the next hop failed a moment ago.
-    Resting {
-        batch: Batch,
+    Refused {
+        queued: Queued,
         failure: Failure,
         until: Instant,
     },
 }
 
-/// Memory of all queues together, in bytes.
-#[derive(Debug, Default)]
-pub struct MemoryBudget(AtomicUsize);
-
-impl MemoryBudget {
-    #[must_use]
-    pub fn held(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
+/// What follows on a failure to set a stream up.
+#[derive(Debug)]
+pub enum AfterFailure {
+    /// It is not this task's business any more.
+    Overtaken,
+    /// Something waits: try again after this pause.
+    Retry(Duration),
+    /// The task is over; what waited is to be answered. Says when the next try may be.
+    BackOff { failed: Vec<Queued>, until: Instant },
 }
 
 impl Route {
     #[must_use]
-    pub fn new(pair: Pair, side: Side) -> Self {
+    pub fn new(pair: Pair, side: Side, share: Arc<PartnerShare>) -> Self {
         Self {
             pair,
             side,
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
+                unanswered: VecDeque::new(),
                 carrier: RouteState::Idle,
                 backoff: Backoff::default(),
+                last_failure: None,
                 swept: false,
                 dial: ConnectNumber::default(),
+                negotiating: false,
+                share,
             }),
-            held: AtomicUsize::new(0),
-            room: Notify::new(),
+            account: Arc::default(),
+            news: Notify::new(),
         }
     }
 
-    /// Puts a batch at the end. UnauthenticatedLimiter are the caller's: see [`Self::held`].
-    pub fn offer(&self, batch: Batch, total: &MemoryBudget, now: Instant) -> EnqueueOutcome {
+    /// Puts something at the end. Bounds are the caller's:
+    /// see [`Self::held`].
+    pub fn enqueue(&self, queued: Queued, now: Instant) -> EnqueueOutcome {
         let mut state = self.state.lock();
         let first = !state.swept;
         let outcome = match &state.carrier {
-            RouteState::Connected(handle) => {
-                handle.wake();
+            RouteState::Connected(wake) => {
+                wake.wake();
                 EnqueueOutcome::Queued { first }
             }
             RouteState::Connecting(_) => EnqueueOutcome::Queued { first },
-            RouteState::BackingOff { until, failure } if now < *until => {
-                return EnqueueOutcome::Resting {
-                    batch,
+            RouteState::BackingOff {
+                until,
+                waits: false,
+                failure,
+            } if now < *until => {
+                return EnqueueOutcome::Refused {
+                    queued,
                     failure: failure.clone(),
                     until: *until,
                 };
             }
+            RouteState::BackingOff { until, .. } if now < *until => {
+                let not_before = Some(*until);
+                let dial = state.start_dialling(not_before);
+                EnqueueOutcome::Dial { first, dial }
+            }
             RouteState::Idle | RouteState::BackingOff { .. } => {
-                let number = state.start_dialling();
-                EnqueueOutcome::Dial { first, number }
+                let dial = state.start_dialling(None);
+                EnqueueOutcome::Dial { first, dial }
             }
         };
         state.swept = true;
-
-        self.hold(batch.held(), total);
-        state.waiting.push_back(batch);
+        match queued {
+            Queued::Stanzas(mut batch) => {
+                batch.charge(|bytes| Charge::new(&self.account, &state.share, bytes));
+                state.waiting.push_back(batch);
+            }
+            Queued::Unanswered(mut unanswered) => {
+                let batch = &mut unanswered.batch;
+                batch.charge(|bytes| Charge::new(&self.account, &state.share, bytes));
+                state.unanswered.push_back(unanswered);
+            }
+        }
         outcome
     }
 
-    /// Memory held, in bytes: what waits, and what was sent but not acknowledged.
+    /// Memory held, in bytes: what waits, what was sent but not acknowledged, and what is to be
+    /// answered here.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
+        self.account.held()
     }
 
-    /// Stanzas that wait to be sent.
+    /// What the partner object of this route holds in all.
+    #[must_use]
+    pub fn share(&self) -> Arc<PartnerShare> {
+        Arc::clone(&self.state.lock().share)
+    }
+
+    /// The configuration changed: what is queued from here on counts there.
+    pub fn set_share(&self, share: Arc<PartnerShare>) {
+        self.state.lock().share = share;
+    }
+
+    /// Stanzas that wait to be sent, and those whose senders wait for an answer.
     #[must_use]
     pub fn waiting(&self) -> u64 {
-        self.state
-            .lock()
-            .waiting
-            .iter()
-            .map(|batch| u64::from(batch.count()))
-            .sum()
+        let state = self.state.lock();
+        let answers = state.unanswered.iter().map(|own| own.batch.count());
+        let stanzas = state.waiting.iter().map(Batch::count);
+        stanzas.chain(answers).map(u64::from).sum()
     }
 
     /// Completes when memory was released, or at once if it was since the last call.
     pub async fn room(&self) {
-        self.room.notified().await;
+        self.account.room().await;
     }
 
-    fn hold(&self, bytes: usize, total: &MemoryBudget) {
-        self.held.fetch_add(bytes, Ordering::Relaxed);
-        total.0.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// A batch is done with: settled, answered or dropped. `bytes` is what [`Batch::held`] said.
-    pub fn release(&self, bytes: usize, total: &MemoryBudget) {
-        self.held.fetch_sub(bytes, Ordering::Relaxed);
-        total.0.fetch_sub(bytes, Ordering::Relaxed);
-        self.room.notify_waiters();
-        self.room.notify_one();
-    }
-
-    /// A batch in custody becomes one batch a stanza, all of them held.
-    pub fn cut(&self, batch: Batch, total: &MemoryBudget) -> Vec<Batch> {
-        let before = batch.held();
-        let parts: Vec<_> = batch.cut().collect();
-        self.hold(parts.iter().map(Batch::held).sum(), total);
-        self.release(before, total);
+    /// A batch in custody becomes one batch a stanza, each of them held.
+    #[must_use]
+    pub fn split(&self, batch: Batch) -> Vec<Batch> {
+        let share = self.share();
+        let mut parts: Vec<_> = batch.split().collect();
+        for part in &mut parts {
+            part.charge(|bytes| Charge::new(&self.account, &share, bytes));
+        }
         parts
     }
 
-    /// The next batch for the stream that carries this route; its memory stays held until
-    /// [`Self::release`].
-    pub fn next(&self, handle: &Arc<StreamHandle>) -> Option<Batch> {
+    /// The next for the stream that carries this route, the oldest first.
+    pub fn dequeue(&self, wake: &Arc<Wake>) -> Option<Queued> {
         let mut state = self.state.lock();
-        match &state.carrier {
-            RouteState::Connected(own) if Arc::ptr_eq(own, handle) => state.waiting.pop_front(),
-            _ => None,
+        if !matches!(&state.carrier, RouteState::Connected(own) if Arc::ptr_eq(own, wake)) {
+            return None;
+        }
+        let is_older = match (state.waiting.front(), state.unanswered.front()) {
+            (Some(stanzas), Some(unanswered)) => unanswered.batch.arrived < stanzas.arrived,
+            (first, _) => first.is_none(),
+        };
+        if is_older {
+            state.unanswered.pop_front().map(Queued::Unanswered)
+        } else {
+            state.waiting.pop_front().map(Queued::Stanzas)
+        }
+    }
+
+    /// The errors of a portion go out; the rest of what is to be answered comes next.
+    pub(super) fn charge_portion(&self, replies: &mut Batch, rest: Option<Unanswered>) {
+        let mut state = self.state.lock();
+        replies.charge(|bytes| Charge::new(&self.account, &state.share, bytes));
+        if let Some(rest) = rest {
+            state.unanswered.push_front(rest);
         }
     }
 
     /// A stream is ready for this pair. `false` where another one carries it already.
-    pub fn bind(&self, handle: &Arc<StreamHandle>) -> bool {
+    pub fn attach(&self, wake: &Arc<Wake>) -> bool {
         let mut state = self.state.lock();
-        if matches!(&state.carrier, RouteState::Connected(own) if !Arc::ptr_eq(own, handle)) {
+        if matches!(&state.carrier, RouteState::Connected(own) if !Arc::ptr_eq(own, wake)) {
             return false;
         }
-        state.carrier = RouteState::Connected(Arc::clone(handle));
+        state.carrier = RouteState::Connected(Arc::clone(wake));
         state.backoff.succeeded();
+        state.last_failure = None;
         drop(state);
-        handle.wake();
+        wake.wake();
+        self.news.notify_waiters();
         true
     }
 
     /// The stream has ended: what it had not got acknowledged goes first, in order. Where
-    /// something waits, the caller sets up the next stream, under the number answered.
-    pub fn unbind(
-        &self,
-        handle: &Arc<StreamHandle>,
-        unacknowledged: Vec<Batch>,
-    ) -> Option<ConnectNumber> {
+    /// something waits, the caller has the next stream set up.
+    pub fn detach(&self, wake: &Arc<Wake>, unacknowledged: Vec<Batch>) -> Option<Dial> {
         let mut state = self.state.lock();
         for batch in unacknowledged.into_iter().rev() {
             state.waiting.push_front(batch);
         }
-        let ours = matches!(&state.carrier, RouteState::Connected(own) if Arc::ptr_eq(own, handle));
-        if !ours {
-            if let RouteState::Connected(other) = &state.carrier {
-                other.wake();
-            }
-            let idle = matches!(state.carrier, RouteState::Idle);
-            return (idle && !state.waiting.is_empty()).then(|| state.start_dialling());
+        let ours = matches!(&state.carrier, RouteState::Connected(own) if Arc::ptr_eq(own, wake));
+        if ours {
+            state.carrier = RouteState::Idle;
+        } else if let RouteState::Connected(other) = &state.carrier {
+            other.wake();
         }
-        state.carrier = RouteState::Idle;
-        (!state.waiting.is_empty()).then(|| state.start_dialling())
+        let is_idle = matches!(state.carrier, RouteState::Idle);
+        (is_idle && !state.is_empty()).then(|| state.start_dialling(None))
     }
 
     /// Whether the task of this number still has something to do.
@@ -229,30 +290,123 @@ impl Route {
         self.state.lock().is_dialling(number)
     }
 
-    /// The task of this number reaches nothing for now: the backoff starts, and all that waits comes
-    /// out to be answered. Says when the next try may be.
-    pub fn rest(
+    /// Completes once the task of this number is overtaken: another stream carries the pair.
+    pub async fn overtaken(&self, number: ConnectNumber) {
+        loop {
+            let mut news = std::pin::pin!(self.news.notified());
+            news.as_mut().enable();
+            if !self.is_dialling(number) {
+                return;
+            }
+            news.await;
+        }
+    }
+
+    /// Completes when there is a sign that the next hop is back.
+    pub async fn sign(&self) {
+        self.news.notified().await;
+    }
+
+    /// A sign that the next hop is back: what waits is tried at once, and a pause is over.
+    pub fn signed(&self) {
+        let mut state = self.state.lock();
+        if matches!(state.carrier, RouteState::BackingOff { .. }) {
+            state.carrier = RouteState::Idle;
+        }
+        state.backoff.succeeded();
+        drop(state);
+        self.news.notify_waiters();
+    }
+
+    /// Whether the task of this number has reached a server that it negotiates with.
+    pub fn negotiates(&self, number: ConnectNumber, negotiating: bool) {
+        let mut state = self.state.lock();
+        if state.is_dialling(number) {
+            state.negotiating = negotiating;
+        }
+    }
+
+    /// One target failed; others may be left.
+    pub fn note_failure(&self, failure: &Failure) {
+        self.state.lock().last_failure = Some(failure.clone());
+    }
+
+    /// Why no stream could be set up last, since one stood.
+    #[must_use]
+    pub fn last_failure(&self) -> Option<Failure> {
+        self.state.lock().last_failure.clone()
+    }
+
+    /// The task of this number reaches nothing for now. What waits goes on waiting while the next hop
+    /// has been away for less than `patience` (`queueTimeoutSeconds`); a server inside is waited for
+    /// however long it is away, and what refuses is not waited for. `None`: nothing is waited for.
+    pub fn failed(
         &self,
         number: ConnectNumber,
         failure: &Failure,
         now: Instant,
+        patience: Option<Duration>,
         jitter: f64,
-    ) -> (Vec<Batch>, Option<Instant>) {
+    ) -> AfterFailure {
         let mut state = self.state.lock();
         if !state.is_dialling(number) {
-            return (Vec::new(), None);
+            return AfterFailure::Overtaken;
         }
-        let pause = state.backoff.failed(jitter);
+        state.negotiating = false;
+        state.backoff.failed(now);
+        state.last_failure = Some(failure.clone());
+        let waits = patience.is_some_and(|patience| {
+            failure.kind.is_outage()
+                && (self.side == Side::Gateway || state.backoff.failing_for(now) < patience)
+        });
+        if waits {
+            let pause = state.backoff.short_pause(jitter);
+            if !state.is_empty() {
+                return AfterFailure::Retry(pause);
+            }
+            let until = now + pause;
+            state.carrier = RouteState::BackingOff {
+                until,
+                waits,
+                failure: failure.clone(),
+            };
+            return AfterFailure::BackOff {
+                failed: Vec::new(),
+                until,
+            };
+        }
+        let pause = if failure.kind.is_outage() {
+            state.backoff.long_pause(now, jitter)
+        } else {
+            state.backoff.pause_after_refusal(jitter)
+        };
         let until = now + pause;
         state.carrier = if pause.is_zero() {
             RouteState::Idle
         } else {
             RouteState::BackingOff {
                 until,
+                waits,
                 failure: failure.clone(),
             }
         };
-        (state.waiting.drain(..).collect(), Some(until))
+        AfterFailure::BackOff {
+            failed: state.take_all(),
+            until,
+        }
+    }
+
+    /// The task of this number is gone without a word. Where something waits, another is to take its
+    /// place, after a pause.
+    pub fn abandoned(&self, number: ConnectNumber, now: Instant) -> Option<Dial> {
+        let mut state = self.state.lock();
+        if !state.is_dialling(number) {
+            return None;
+        }
+        state.backoff.failed(now);
+        let pause = state.backoff.short_pause(0.0);
+        state.carrier = RouteState::Idle;
+        (!state.is_empty()).then(|| state.start_dialling(Some(now + pause)))
     }
 
     /// The task of this number ends without stream although nothing failed: nobody waits any more.
@@ -262,29 +416,39 @@ impl Route {
         if !state.is_dialling(number) {
             return true;
         }
-        if state.waiting.is_empty() {
+        if state.is_empty() {
             state.carrier = RouteState::Idle;
             return true;
         }
         false
     }
 
-    /// What has waited longer than `limit`, in order. Looks behind the front: what came back from a
-    /// dead stream stands before what is older.
-    pub fn expired(&self, now: Instant, limit: Duration) -> Vec<Batch> {
-        let is_old = |batch: &Batch| now.saturating_duration_since(batch.arrived) >= limit;
+    /// What has waited longer than `limit`, in order; twice that while a server was reached and the
+    /// negotiation goes on. Looks behind the front: what came back from a dead stream stands before
+    /// what is older.
+    pub fn expired(&self, now: Instant, limit: Duration) -> Vec<Queued> {
         let mut state = self.state.lock();
-        if !state.waiting.iter().any(is_old) {
-            return Vec::new();
+        let limit = match state.carrier {
+            RouteState::Connecting(_) if state.negotiating => 2 * limit,
+            _ => limit,
+        };
+        let is_old = |batch: &Batch| now.saturating_duration_since(batch.arrived) >= limit;
+        let mut expired = Vec::new();
+        if state.waiting.iter().any(is_old) {
+            let (old, waiting): (VecDeque<_>, VecDeque<_>) =
+                state.waiting.drain(..).partition(is_old);
+            state.waiting = waiting;
+            expired.extend(old.into_iter().map(Queued::Stanzas));
         }
-        let (expired, waiting): (VecDeque<_>, _) = state.waiting.drain(..).partition(is_old);
-        state.waiting = waiting;
-        expired.into()
+        while let Some(own) = state.unanswered.pop_front_if(|own| is_old(&own.batch)) {
+            expired.push(Queued::Unanswered(own));
+        }
+        expired
     }
 
     /// Everything that waits, taken out: the pair has become forbidden.
-    pub fn drain(&self) -> Vec<Batch> {
-        self.state.lock().waiting.drain(..).collect()
+    pub fn drain(&self) -> Vec<Queued> {
+        self.state.lock().take_all()
     }
 
     /// Marks the route for the sweeper; `true` where it was not marked.
@@ -295,7 +459,7 @@ impl Route {
     /// Whether the sweeper must keep looking; `false` takes the mark off.
     pub fn keep_sweeping(&self) -> bool {
         let mut state = self.state.lock();
-        state.swept = !state.waiting.is_empty();
+        state.swept = !state.is_empty();
         state.swept
     }
 
@@ -311,16 +475,10 @@ impl Route {
         self.held() == 0 && !state.swept && rests
     }
 
-    /// Whether a stream carries it now.
-    #[must_use]
-    pub fn is_carried(&self) -> bool {
-        matches!(self.state.lock().carrier, RouteState::Connected(_))
-    }
-
     /// Whether this very stream carries it.
     #[must_use]
-    pub fn is_carried_by(&self, handle: &Arc<StreamHandle>) -> bool {
-        matches!(&self.state.lock().carrier, RouteState::Connected(own) if Arc::ptr_eq(own, handle))
+    pub fn is_carried_by(&self, wake: &Arc<Wake>) -> bool {
+        matches!(&self.state.lock().carrier, RouteState::Connected(own) if Arc::ptr_eq(own, wake))
     }
 
     /// When the next try may be, where it rests.
@@ -334,94 +492,208 @@ impl Route {
 }
 
 impl State {
-    fn start_dialling(&mut self) -> ConnectNumber {
+    fn start_dialling(&mut self, not_before: Option<Instant>) -> Dial {
         self.dial = ConnectNumber(self.dial.0 + 1);
         self.carrier = RouteState::Connecting(self.dial);
-        self.dial
+        self.negotiating = false;
+        Dial {
+            number: self.dial,
+            not_before,
+        }
     }
 
     fn is_dialling(&self, number: ConnectNumber) -> bool {
         matches!(self.carrier, RouteState::Connecting(own) if own == number)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.unanswered.is_empty()
+    }
+
+    fn take_all(&mut self) -> Vec<Queued> {
+        let stanzas = self.waiting.drain(..).map(Queued::Stanzas);
+        let unanswered = self.unanswered.drain(..).map(Queued::Unanswered);
+        stanzas.chain(unanswered).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::routing::failure::FailureKind;
+    use crate::routing::{budget::MemoryBudget, failure::FailureKind};
     use xmpp_edge_crds::domain::DomainName;
 
-    fn route() -> Arc<Route> {
+    const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
+
+    fn route(budget: &MemoryBudget) -> Arc<Route> {
         let domain = |name| DomainName::parse(name).expect("valid");
         let pair = Pair {
             from: domain("org.example"),
             to: domain("partner.example"),
         };
-        Arc::new(Route::new(pair, Side::Partner))
+        Arc::new(Route::new(pair, Side::Partner, budget.share(None)))
     }
 
-    fn batch(text: &str, arrived: Instant) -> Batch {
-        Batch::answer(text.as_bytes().to_vec(), None, arrived)
+    fn batch(text: &str, arrived: Instant) -> Queued {
+        Queued::Stanzas(Batch::reply(text.as_bytes().to_vec(), None, arrived))
+    }
+
+    fn outage() -> Failure {
+        Failure::new(FailureKind::Unreachable, "nobody there")
+    }
+
+    /// Queues one batch, and has it dialled for.
+    fn dialled(route: &Route, now: Instant) -> Dial {
+        match route.enqueue(batch("<a/>", now), now) {
+            EnqueueOutcome::Dial { dial, .. } => dial,
+            other => panic!("it is tried, not {other:?}"),
+        }
+    }
+
+    fn taken(route: &Route, wake: &Arc<Wake>) -> Batch {
+        match route.dequeue(wake) {
+            Some(Queued::Stanzas(batch)) => batch,
+            other => panic!("stanzas, not {other:?}"),
+        }
     }
 
     #[test]
     fn what_is_older_expires_although_something_younger_was_put_before_it() {
-        let (route, total, handle) = (route(), MemoryBudget::default(), Arc::default());
-        let start = Instant::now();
-        assert!(route.bind(&handle));
+        let (budget, wake) = (MemoryBudget::default(), Arc::default());
+        let (route, start) = (route(&budget), Instant::now());
+        assert!(route.attach(&wake));
         for text in ["<a/>", "<b/>"] {
-            route.offer(batch(text, start), &total, start);
+            route.enqueue(batch(text, start), start);
         }
         let later = start + Duration::from_secs(15);
-        let mut sent = route.next(&handle).expect("the first");
+        let mut sent = taken(&route, &wake);
         sent.arrived = later;
-        assert!(route.unbind(&handle, vec![sent]).is_some());
+        assert!(route.detach(&wake, vec![sent]).is_some());
         let expired = route.expired(start + Duration::from_secs(21), Duration::from_secs(20));
-        assert_eq!(expired.len(), 1);
-        assert_eq!(&expired[0].unsettled()[..], b"<b/>");
+        let [Queued::Stanzas(expired)] = &expired[..] else {
+            panic!("one batch: {expired:?}");
+        };
+        assert_eq!(&expired.unsettled()[..], b"<b/>");
         assert_eq!(route.waiting(), 1);
     }
 
     #[test]
     fn a_route_that_failed_is_forgotten_once_its_failures_are_long_past() {
-        let (route, total, start) = (route(), MemoryBudget::default(), Instant::now());
-        let failure = Failure::new(FailureKind::Unreachable, "nobody there");
+        let budget = MemoryBudget::default();
+        let (route, start) = (route(&budget), Instant::now());
+        let refusal = Failure::new(FailureKind::Forbidden, "no");
         for _ in 0..2 {
-            let EnqueueOutcome::Dial { number, .. } =
-                route.offer(batch("<a/>", start), &total, start)
-            else {
-                panic!("it is tried");
-            };
-            for batch in route.rest(number, &failure, start, 0.0).0 {
-                route.release(batch.held(), &total);
-            }
+            let dial = dialled(&route, start);
+            let after = route.failed(dial.number, &refusal, start, PATIENCE, 0.0);
+            assert!(matches!(after, AfterFailure::BackOff { failed, .. } if failed.len() == 1));
         }
         route.keep_sweeping();
-        let until = route
-            .resting_until()
-            .expect("rests after the second failure");
+        let until = route.resting_until().expect("after the second failure");
         assert!(!route.is_idle(until), "its backoff counts still");
         assert!(route.is_idle(until + FORGIVEN));
-        assert_eq!(total.held(), 0);
+        assert_eq!(budget.held(), 0);
     }
 
     #[test]
     fn a_task_that_was_overtaken_ends_nothing_that_the_newer_one_set_out_to_do() {
-        let (route, total, handle) = (route(), MemoryBudget::default(), Arc::default());
-        let start = Instant::now();
-        let EnqueueOutcome::Dial { number: old, .. } =
-            route.offer(batch("<a/>", start), &total, start)
-        else {
-            panic!("nobody dials yet");
-        };
+        let (budget, wake) = (MemoryBudget::default(), Arc::default());
+        let (route, start) = (route(&budget), Instant::now());
+        let old = dialled(&route, start).number;
         // The peer opens a stream both ways meanwhile, and it dies.
-        assert!(route.bind(&handle));
-        let new = route.unbind(&handle, Vec::new()).expect("one waits");
-        let failure = Failure::new(FailureKind::Unreachable, "nobody there");
-        assert!(route.rest(old, &failure, start, 0.0).0.is_empty());
+        assert!(route.attach(&wake));
+        let new = route.detach(&wake, Vec::new()).expect("one waits").number;
+        let after = route.failed(old, &outage(), start, None, 0.0);
+        assert!(matches!(after, AfterFailure::Overtaken));
         assert!(!route.is_dialling(old) && route.is_dialling(new));
         assert!(route.stop_dialling_if_empty(old), "it has nothing to do");
         assert_eq!(route.waiting(), 1);
-        assert_eq!(route.rest(new, &failure, start, 0.0).0.len(), 1);
+        let after = route.failed(new, &outage(), start, None, 0.0);
+        assert!(matches!(after, AfterFailure::BackOff { failed, .. } if failed.len() == 1));
+    }
+
+    #[test]
+    fn what_waits_is_tried_again_at_short_intervals_while_the_outage_is_short() {
+        let budget = MemoryBudget::default();
+        let (route, start) = (route(&budget), Instant::now());
+        let dial = dialled(&route, start);
+        let (mut now, mut tries) = (start, 0);
+        loop {
+            match route.failed(dial.number, &outage(), now, PATIENCE, 0.0) {
+                AfterFailure::Retry(pause) => {
+                    assert!(pause <= Duration::from_secs(2));
+                    now += pause;
+                    tries += 1;
+                }
+                AfterFailure::BackOff { failed, until } => {
+                    assert!(now - start >= Duration::from_secs(20), "{:?}", now - start);
+                    assert_eq!(failed.len(), 1);
+                    // What comes now is answered at once.
+                    let refused = route.enqueue(batch("<b/>", now), now);
+                    assert!(matches!(refused, EnqueueOutcome::Refused { .. }));
+                    assert!(until > now);
+                    break;
+                }
+                AfterFailure::Overtaken => panic!("nobody else dials"),
+            }
+        }
+        assert!(tries > 10, "{tries}");
+    }
+
+    #[test]
+    fn a_sign_of_the_peer_ends_the_pause_and_the_failures() {
+        let budget = MemoryBudget::default();
+        let (route, start) = (route(&budget), Instant::now());
+        let dial = dialled(&route, start);
+        route.failed(dial.number, &outage(), start, PATIENCE, 0.0);
+        let later = start + Duration::from_secs(30);
+        route.failed(dial.number, &outage(), later, PATIENCE, 0.0);
+        let refused = route.enqueue(batch("<b/>", later), later);
+        assert!(matches!(refused, EnqueueOutcome::Refused { .. }));
+        route.signed();
+        let dial = dialled(&route, later);
+        assert_eq!(dial.not_before, None);
+        let after = route.failed(dial.number, &outage(), later, PATIENCE, 0.0);
+        assert!(matches!(after, AfterFailure::Retry(_)), "a new outage");
+    }
+
+    #[test]
+    fn a_server_inside_is_waited_for_and_what_refuses_is_not() {
+        let budget = MemoryBudget::default();
+        let (mut inside, start) = (route(&budget), Instant::now());
+        Arc::get_mut(&mut inside).expect("nobody else has it").side = Side::Gateway;
+        let dial = dialled(&inside, start);
+        for minutes in 0..10 {
+            let now = start + Duration::from_secs(60 * minutes);
+            let after = inside.failed(dial.number, &outage(), now, PATIENCE, 0.0);
+            assert!(matches!(after, AfterFailure::Retry(_)));
+        }
+        let partner = route(&budget);
+        let dial = dialled(&partner, start);
+        let refusal = Failure::new(FailureKind::NotFound, "no such name");
+        let after = partner.failed(dial.number, &refusal, start, PATIENCE, 0.0);
+        assert!(matches!(after, AfterFailure::BackOff { failed, .. } if failed.len() == 1));
+    }
+
+    #[test]
+    fn a_stanza_waits_longer_while_a_server_that_was_reached_negotiates() {
+        let budget = MemoryBudget::default();
+        let (route, start) = (route(&budget), Instant::now());
+        let dial = dialled(&route, start);
+        route.negotiates(dial.number, true);
+        let (limit, at) = (Duration::from_secs(20), |s| start + Duration::from_secs(s));
+        assert!(route.expired(at(22), limit).is_empty());
+        route.negotiates(dial.number, false);
+        assert_eq!(route.expired(at(22), limit).len(), 1);
+    }
+
+    #[test]
+    fn a_task_that_is_gone_without_a_word_is_followed_by_another_after_a_pause() {
+        let budget = MemoryBudget::default();
+        let (route, start) = (route(&budget), Instant::now());
+        let dial = dialled(&route, start);
+        let next = route.abandoned(dial.number, start).expect("one waits");
+        assert!(next.not_before.is_some_and(|until| until > start));
+        assert!(route.is_dialling(next.number) && !route.is_dialling(dial.number));
+        assert_eq!(route.abandoned(dial.number, start), None);
     }
 }

@@ -8,7 +8,10 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::route::{MemoryBudget, Route};
+use super::{
+    budget::{MemoryBudget, PartnerShare},
+    route::Route,
+};
 use crate::negotiation::{Pair, Side};
 
 /// Routes that exist, and those whose queues the sweeper watches.
@@ -16,19 +19,30 @@ use crate::negotiation::{Pair, Side};
 pub struct Routes {
     map: Mutex<HashMap<(Side, Pair), Arc<Route>>>,
     busy: Mutex<Vec<Weak<Route>>>,
-    pub total: MemoryBudget,
+    pub budget: MemoryBudget,
 }
 
 impl Routes {
-    /// The route of a pair; `side` says who the next hop is.
-    pub fn of(&self, side: Side, pair: &Pair) -> Arc<Route> {
+    /// The route of a pair; `side` says who the next hop is, `share` whose memory it takes.
+    pub fn of(
+        &self,
+        side: Side,
+        pair: &Pair,
+        share: impl FnOnce() -> Arc<PartnerShare>,
+    ) -> Arc<Route> {
         let mut map = self.map.lock();
         if let Some(route) = map.get(&(side, pair.clone())) {
             return Arc::clone(route);
         }
-        let route = Arc::new(Route::new(pair.clone(), side));
+        let route = Arc::new(Route::new(pair.clone(), side, share()));
         map.insert((side, pair.clone()), Arc::clone(&route));
         route
+    }
+
+    /// The route of a pair, where there is one.
+    #[must_use]
+    pub fn known(&self, side: Side, pair: &Pair) -> Option<Arc<Route>> {
+        self.map.lock().get(&(side, pair.clone())).cloned()
     }
 
     /// Something waits there now.
@@ -62,6 +76,7 @@ impl Routes {
         self.map
             .lock()
             .retain(|_, route| Arc::strong_count(route) > 1 || !route.is_idle(now));
+        self.budget.forget_idle();
     }
 
     /// Every route, in no order.

@@ -111,6 +111,7 @@ pub async fn serve(edge: Arc<Edge>, kind: ListenerKind, mut stream: TcpStream, f
             already: Vec::new(),
             tlsa: Vec::new(),
             local: None,
+            deadline: None,
         },
     );
     match session.establish().await {

@@ -1,8 +1,8 @@
 //! Setting up streams: to a partner by DNS or `proxyFqdn`, to a gateway by its address.
 //!
 //! A partner's pair first looks for a stream that it can share ([`share`]).
-//! Every target is tried before giving up. A partner that fails gets its backoff, and what waits its
-//! answer; a gateway is tried again every second while something waits for it.
+//! Every target is tried before giving up, and again at short intervals while something waits that may
+//! still be delivered in time ([`Route::failed`]).
 
 use std::{
     net::SocketAddr,
@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::{StreamExt, stream::FuturesUnordered};
+use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::{domain::DomainName, verdict::Direction};
 
 use super::{Start, Stream, environment::ConfigEnvironment, pool};
@@ -21,87 +23,113 @@ use crate::{
         self, Fault, Link, Outbound, Pair, PeerRole, Purpose, Side, Unavailable, Verdict,
     },
     routing::{
+        dial_ticket::DialTicket,
         failure::{Failure, FailureKind},
-        route::{ConnectNumber, Route},
+        route::Route,
+        router::DialRequests,
     },
     telemetry::attempt::{AttemptStep, Step},
     tls::{self, Mode, Transport},
 };
 
-/// Between two tries to reach a gateway (behaviour section 4).
-const GATEWAY_PAUSE: Duration = Duration::from_secs(1);
+/// A negotiation that is not over after this long lets the next target start beside it.
+const BESIDE: Duration = Duration::from_secs(5);
+/// What an attempt may take beyond its deadline, to end in order.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// The targets of a domain, or why there are none.
 pub type LookedUp = Result<dns::Candidates, (Failure, Option<AttemptStep>)>;
 
-/// Sets up a stream for a route that is waiting for one under this number, in a task of its own.
-pub fn start(edge: &Arc<Edge>, route: &Arc<Route>, number: ConnectNumber) {
-    let (edge, route) = (Arc::clone(edge), Arc::clone(route));
-    edge.clone().tasks.spawn(async move {
-        let only_answers = route.side == Side::Gateway
-            && edge
-                .config()
-                .policy
-                .admit(route.pair.from.as_str())
-                .is_err();
-        // What waits meanwhile expires like anything that waits.
-        let permit = if only_answers {
-            Arc::clone(&edge.answer_streams).acquire_owned().await.ok()
-        } else {
-            None
+/// Sets streams up as they are asked for, each in a task of its own, until `stop`.
+pub async fn serve(edge: Arc<Edge>, mut dials: DialRequests, stop: CancellationToken) {
+    loop {
+        let ticket = tokio::select! {
+            ticket = dials.recv() => ticket,
+            () = stop.cancelled() => return,
         };
-        if permit.is_some() && route.stop_dialling_if_empty(number) {
-            // What waited has expired meanwhile: nobody needs the stream any more.
-            return;
-        }
-        let Some(mut own) = Box::pin(pool::find(&edge, &route, number)).await else {
-            return;
+        let Some(ticket) = ticket else { return };
+        edge.tasks.spawn(run(Arc::clone(&edge), ticket));
+    }
+}
+
+/// Sets a stream up for the route of this ticket, and tries again while something waits for it and
+/// may be delivered in time.
+async fn run(edge: Arc<Edge>, mut ticket: DialTicket) {
+    let route = Arc::clone(ticket.route());
+    if let Some(until) = ticket.not_before {
+        pause(&edge, &route, until).await;
+    }
+    let only_answers = route.side == Side::Gateway
+        && edge
+            .config()
+            .policy
+            .admit(route.pair.from.as_str())
+            .is_err();
+    // What waits meanwhile expires like anything that waits.
+    let mut permit = if only_answers {
+        Arc::clone(&edge.answer_streams).acquire_owned().await.ok()
+    } else {
+        None
+    };
+    if permit.is_some() && route.stop_dialling_if_empty(ticket.number()) {
+        // What waited has expired meanwhile: nobody needs the stream any more.
+        return ticket.done();
+    }
+    let Some(mut own) = Box::pin(pool::find(&edge, &route, ticket.number())).await else {
+        return ticket.done();
+    };
+    loop {
+        let attempt = reach(
+            &edge,
+            route.side,
+            Purpose::Stanzas(route.pair.clone()),
+            own.looked_up.take(),
+            Some(&ticket),
+        );
+        let outcome = tokio::select! {
+            biased;
+            outcome = Box::pin(attempt) => outcome,
+            () = route.overtaken(ticket.number()) => return ticket.done(),
         };
-        loop {
-            let purpose = Purpose::Stanzas(route.pair.clone());
-            let failure = match reach(&edge, route.side, purpose, own.looked_up.take()).await {
-                Ok(mut session) => {
-                    if let Some(permit) = permit {
-                        session.end_when_done(permit);
-                    }
-                    // A task of its own, so that what setting up needed is freed.
-                    edge.tasks.spawn(session.run());
-                    return;
+        let failure = match outcome {
+            Ok(mut stream) => {
+                if let Some(permit) = permit.take() {
+                    stream.end_when_done(permit);
                 }
-                Err(failure) => failure,
-            };
-            if !route.is_dialling(number) {
+                ticket.done();
+                // A task of its own, so that what setting up needed is freed.
+                edge.tasks.spawn(stream.run());
                 return;
             }
-            let stopping = edge.stopping.is_cancelled();
-            if route.side == Side::Gateway && !stopping && failure.kind != FailureKind::Forbidden {
-                // Whoever comes from here on starts anew.
-                if route.stop_dialling_if_empty(number) {
-                    return;
-                }
-                edge.routes.busy(&route);
-                tokio::select! {
-                    () = tokio::time::sleep(GATEWAY_PAUSE) => {}
-                    () = edge.stopping.cancelled() => {}
-                }
-                continue;
-            }
-            let now = Instant::now();
-            let (batches, until) = route.rest(number, &failure, now, crate::random::unit());
-            if let Some(until) = until {
-                edge.attempts.next_try(&edge.config(), &route, until);
-            }
-            for batch in batches {
-                edge.fail(&route, batch, &failure);
-            }
-            return;
+            Err(failure) => failure,
+        };
+        let stopping = edge.stopping.is_cancelled();
+        let (again, next) = edge.router.failed(ticket, &failure, stopping);
+        if let Some(next) = next {
+            edge.attempts.next_try(&edge.config(), &route, next);
         }
-    });
+        let Some((same, wait)) = again else { return };
+        ticket = same;
+        pause(&edge, &route, Instant::now() + wait).await;
+        // What waited has expired: whoever comes from here on starts anew.
+        if route.stop_dialling_if_empty(ticket.number()) {
+            return ticket.done();
+        }
+    }
+}
+
+/// Waits, unless the peer shows itself or the process ends.
+async fn pause(edge: &Edge, route: &Route, until: Instant) {
+    tokio::select! {
+        () = tokio::time::sleep_until(until.into()) => {}
+        () = route.sign() => {}
+        () = edge.stopping.cancelled() => {}
+    }
 }
 
 /// Asks an authoritative server, once.
 pub async fn ask(edge: &Arc<Edge>, side: Side, purpose: Purpose) -> Verdict {
-    match reach(edge, side, purpose, None).await {
+    match reach(edge, side, purpose, None, None).await {
         Ok(mut session) => {
             let verdict = session.take_verdict();
             session.finish().await;
@@ -138,21 +166,28 @@ fn direction(side: Side) -> Direction {
     }
 }
 
-/// Walks over the targets until a stream does what it is for.
+/// Walks over the targets until a stream does what it is for: all of it within
+/// `streamEstablishmentTimeoutSeconds`. A negotiation that is not over soon lets the next target start
+/// beside it.
 async fn reach(
     edge: &Arc<Edge>,
     side: Side,
     purpose: Purpose,
     looked_up: Option<LookedUp>,
+    ticket: Option<&DialTicket>,
 ) -> Result<Box<Stream>, Failure> {
     let config = edge.config();
-    let began = Instant::now();
+    let seconds = config
+        .document
+        .settings
+        .stream_establishment_timeout_seconds;
+    let deadline = Instant::now() + Duration::from_secs(u64::from(seconds));
     let (peer, _) = ends(&purpose);
     let looked_up = match looked_up {
         Some(looked_up) => looked_up,
         None => look_up(edge, &config, side, &peer).await,
     };
-    let mut candidates = match looked_up {
+    let candidates = match looked_up {
         Ok(candidates) => candidates,
         Err((failure, step)) => {
             if let Some(step) = step {
@@ -164,63 +199,214 @@ async fn reach(
         }
     };
     edge.attempts.begin(&config, side, &peer);
-    let mut last = Failure::new(
-        FailureKind::NotFound,
-        format!("no address found for {peer}"),
-    );
-    let mut skip_sasl = false;
-    while let Some(next) = candidates.next().await {
-        for step in candidates.take_steps() {
-            edge.attempts.note(edge, &config, side, step);
-        }
-        let connected = match next {
-            Ok(connected) => connected,
-            Err(fault) => {
-                let kind = match (&fault, last.kind) {
-                    (dns::ConnectFault::Dns { .. }, FailureKind::NotFound) => FailureKind::NotFound,
-                    _ => FailureKind::Unreachable,
-                };
-                last = Failure::new(kind, fault.to_string());
-                continue;
-            }
-        };
-        let address = connected.candidate.address;
-        match negotiate(edge, &config, side, &purpose, connected, skip_sasl).await {
-            Ok(session) => {
-                tracing::debug!(%peer, %address, took = ?began.elapsed(), "stream set up");
-                return Ok(session);
-            }
-            // The peer has opened a stream that carries the pair: no target is tried any more.
-            Err(fault @ Fault::Done) => {
-                return Err(Failure::new(FailureKind::Unreachable, fault.to_string()));
-            }
-            Err(fault) => {
-                let kind = match fault {
-                    Fault::EstablishmentTimeout => FailureKind::TimedOut,
-                    Fault::Policy(_) | Fault::HostUnknown => FailureKind::Forbidden,
-                    _ => FailureKind::Unreachable,
-                };
-                if matches!(fault, Fault::SaslRejected { ended: true, .. }) && !skip_sasl {
-                    // It hung up over EXTERNAL: the same server by dialback, before any other.
-                    candidates.again(address);
-                }
-                skip_sasl |= matches!(fault, Fault::SaslRejected { .. });
-                last = Failure::new(kind, format!("{peer} at {address}: {fault}"));
-                // What the peer said stands in it: it must not forge lines.
-                let told = fault.to_string();
-                let told = told.escape_debug();
-                tracing::info!(%peer, %address, cause = fault.label(), "no stream: {told}");
-                if kind == FailureKind::Forbidden {
-                    break;
-                }
-            }
-        }
-    }
-    for step in candidates.take_steps() {
-        edge.attempts.note(edge, &config, side, step);
-    }
+    let mut walk = Walk {
+        edge,
+        config: &config,
+        side,
+        purpose: &purpose,
+        peer: &peer,
+        ticket,
+        deadline,
+        skip_sasl: false,
+        again: Vec::new(),
+        last: Failure::new(
+            FailureKind::NotFound,
+            format!("no address found for {peer}"),
+        ),
+        is_outage: false,
+    };
+    // The streams' own deadline comes first, so that the attempt says how far it came.
+    let outcome = tokio::time::timeout_at((deadline + GRACE).into(), walk.over(candidates)).await;
+    let failure = match outcome {
+        Ok(Ok(stream)) => return Ok(stream),
+        Ok(Err(failure)) => failure,
+        Err(_) => Failure::new(FailureKind::TimedOut, walk.last.text),
+    };
     edge.attempts.failed(&config, side, &peer);
-    Err(last)
+    Err(failure)
+}
+
+/// One attempt at the targets of a peer.
+struct Walk<'a> {
+    edge: &'a Arc<Edge>,
+    config: &'a Arc<ActiveConfig>,
+    side: Side,
+    purpose: &'a Purpose,
+    peer: &'a DomainName,
+    ticket: Option<&'a DialTicket>,
+    deadline: Instant,
+    skip_sasl: bool,
+    /// Addresses that are to be tried once more.
+    again: Vec<SocketAddr>,
+    last: Failure,
+    /// One target at least may be back in a moment.
+    is_outage: bool,
+}
+
+/// The next connection, with what is left behind it.
+type Next = (
+    dns::Candidates,
+    Option<Result<Connected, dns::ConnectFault>>,
+);
+
+async fn next_of(mut candidates: dns::Candidates) -> Next {
+    let next = candidates.next().await;
+    (candidates, next)
+}
+
+impl Walk<'_> {
+    async fn over(&mut self, candidates: dns::Candidates) -> Result<Box<Stream>, Failure> {
+        let mut negotiations = FuturesUnordered::new();
+        let mut connecting = Some(Box::pin(next_of(candidates)));
+        let mut rest = None;
+        let mut beside = Instant::now();
+        loop {
+            if connecting.is_none() && (negotiations.is_empty() || Instant::now() >= beside) {
+                connecting = rest.take().map(|mut candidates: dns::Candidates| {
+                    for address in self.again.drain(..) {
+                        candidates.again(address);
+                    }
+                    Box::pin(next_of(candidates))
+                });
+            }
+            if connecting.is_none() && negotiations.is_empty() {
+                break;
+            }
+            let is_negotiating = !negotiations.is_empty();
+            if let Some(ticket) = self.ticket {
+                ticket.route().negotiates(ticket.number(), is_negotiating);
+            }
+            tokio::select! {
+                biased;
+                Some((address, outcome)) = negotiations.next(), if is_negotiating => match outcome {
+                    Ok(stream) => return Ok(stream),
+                    Err(fault) => self.negotiation_failed(address, fault)?,
+                },
+                (mut candidates, next) = if_some(&mut connecting) => {
+                    connecting = None;
+                    for step in candidates.take_steps() {
+                        self.edge.attempts.note(self.edge, self.config, self.side, step);
+                    }
+                    match next {
+                        None => continue,
+                        Some(Ok(connected)) => {
+                            let address = connected.candidate.address;
+                            let stream = negotiate(
+                                self.edge,
+                                self.config,
+                                self.side,
+                                self.purpose,
+                                connected,
+                                self.skip_sasl,
+                                self.deadline,
+                            );
+                            negotiations.push(async move { (address, stream.await) });
+                            beside = Instant::now() + BESIDE;
+                        }
+                        Some(Err(fault)) => self.connection_failed(&fault),
+                    }
+                    rest = Some(candidates);
+                }
+                () = tokio::time::sleep_until(beside.into()),
+                    if rest.is_some() && connecting.is_none() => {}
+            }
+        }
+        let mut failure = self.last.clone();
+        if self.is_outage && !failure.kind.is_outage() {
+            failure.kind = FailureKind::Unreachable;
+        }
+        Err(failure)
+    }
+
+    fn connection_failed(&mut self, fault: &dns::ConnectFault) {
+        let kind = match (fault, self.last.kind) {
+            (dns::ConnectFault::Dns { cause, .. }, FailureKind::NotFound)
+                if cause.is_definite() =>
+            {
+                FailureKind::NotFound
+            }
+            (dns::ConnectFault::Forbidden { .. }, _) => FailureKind::Refused,
+            _ => FailureKind::Unreachable,
+        };
+        self.failed(Failure::new(kind, fault.to_string()));
+    }
+
+    /// # Errors
+    /// Where no further target is to be tried.
+    fn negotiation_failed(&mut self, address: SocketAddr, fault: Fault) -> Result<(), Failure> {
+        // The peer has opened a stream that carries the pair: no target is tried any more.
+        if fault == Fault::Done {
+            return Err(Failure::new(FailureKind::Unreachable, fault.to_string()));
+        }
+        if let Fault::SaslRejected { ended, .. } = fault {
+            if ended && !self.skip_sasl {
+                // It hung up over EXTERNAL: the same server by dialback, before any other.
+                self.again.push(address);
+            }
+            self.skip_sasl = true;
+        }
+        let kind = kind_of(&fault);
+        let before = format!("{} at {address}: ", self.peer);
+        self.failed(Failure::quoting(kind, &before, &fault.to_string(), ""));
+        // What the peer said stands in it: it must not forge lines.
+        let told = fault.to_string();
+        let (peer, told) = (self.peer, told.escape_debug());
+        tracing::info!(%peer, %address, cause = fault.label(), "no stream: {told}");
+        match kind {
+            FailureKind::Forbidden => Err(self.last.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    fn failed(&mut self, failure: Failure) {
+        self.is_outage |= failure.kind.is_outage();
+        if let Some(ticket) = self.ticket {
+            ticket.route().note_failure(&failure);
+        }
+        self.last = failure;
+    }
+}
+
+/// Whether a fault may be over in a moment, or is what somebody wants.
+fn kind_of(fault: &Fault) -> FailureKind {
+    /// Conditions of servers that are starting, ending, or short of something (RFC 6120 sections 4.9.3
+    /// and 8.3.3).
+    const PASSING: [&str; 9] = [
+        "connection-timeout",
+        "internal-server-error",
+        "remote-connection-failed",
+        "remote-server-not-found",
+        "remote-server-timeout",
+        "reset",
+        "resource-constraint",
+        "system-shutdown",
+        "temporary-auth-failure",
+    ];
+    match fault {
+        Fault::EstablishmentTimeout => FailureKind::TimedOut,
+        Fault::Policy(_) | Fault::HostUnknown => FailureKind::Forbidden,
+        Fault::PeerClosed | Fault::Shutdown | Fault::Unresponsive => FailureKind::Unreachable,
+        Fault::PeerError { condition, .. }
+        | Fault::DialbackError { condition }
+        | Fault::SaslRejected { condition, .. }
+            if PASSING.contains(&condition.as_str()) =>
+        {
+            FailureKind::Unreachable
+        }
+        // The connection broke, or the handshake was too slow: nobody has refused anything.
+        Fault::TlsFailed { label, .. } if ["TlsTimeout", "TlsIo", "TlsClosed"].contains(label) => {
+            FailureKind::Unreachable
+        }
+        _ => FailureKind::Refused,
+    }
+}
+
+/// Never, where there is nothing to wait for.
+async fn if_some<F: Future + Unpin>(future: &mut Option<F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn negotiate(
@@ -230,17 +416,11 @@ async fn negotiate(
     purpose: &Purpose,
     connected: Connected,
     skip_sasl: bool,
+    deadline: Instant,
 ) -> Result<Box<Stream>, Fault> {
     let (peer, local) = ends(purpose);
     let candidate = connected.candidate;
     let began = Instant::now();
-    let limit = u64::from(
-        config
-            .document
-            .settings
-            .stream_establishment_timeout_seconds,
-    );
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(limit);
     let (transport, link) = if candidate.direct_tls {
         let identity = config.identity_of(side, &local);
         match tls::connect(
@@ -248,7 +428,7 @@ async fn negotiate(
             identity.as_deref(),
             &peer,
             Mode::Direct,
-            deadline,
+            deadline.into(),
         )
         .await
         {
@@ -309,6 +489,7 @@ async fn negotiate(
             already: Vec::new(),
             tlsa,
             local: Some(local),
+            deadline: Some(deadline),
         },
     );
     if !Arc::ptr_eq(config, &session.config) {

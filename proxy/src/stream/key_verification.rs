@@ -10,11 +10,10 @@ use std::{
 use parking_lot::Mutex;
 use xmpp_edge_crds::domain::DomainName;
 
-use super::{Command, connect};
+use super::{Command, connect, handle::StreamHandle};
 use crate::{
     edge::Edge,
     negotiation::{Purpose, Side, Unavailable, Verdict, VerifyRequest},
-    routing::handle::StreamHandle,
 };
 
 /// KeyVerificationLimiter towards one domain at the same time.

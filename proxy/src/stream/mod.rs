@@ -8,6 +8,7 @@ mod commands;
 pub mod connect;
 pub mod egress;
 pub mod environment;
+pub mod handle;
 pub mod key_verification;
 pub mod liveness;
 mod outputs;
@@ -41,7 +42,6 @@ use crate::{
     },
     routing::{
         failure::{Failure, FailureKind},
-        handle::StreamHandle,
         route::Route,
     },
     tls::{TlsFacts, TlsaSet, Transport},
@@ -50,6 +50,7 @@ use crate::{
 pub use commands::Command;
 use egress::{Confirmation, Returned, SendBuffer};
 use environment::ConfigEnvironment;
+pub use handle::StreamHandle;
 use liveness::Liveness;
 use receiver::Receiver;
 use registry::StreamInfo;
@@ -167,6 +168,8 @@ pub struct Start {
     pub already: Vec<u8>,
     pub tlsa: Vec<(DomainName, TlsaSet)>,
     pub local: Option<DomainName>,
+    /// When it must be set up at the latest, where that is before the ordinary time.
+    pub deadline: Option<Instant>,
 }
 
 impl Stream {
@@ -181,6 +184,7 @@ impl Stream {
         let settings = &config.document.settings;
         let deadline =
             now + Duration::from_secs(u64::from(settings.stream_establishment_timeout_seconds));
+        let deadline = start.deadline.map_or(deadline, |own| own.min(deadline));
         let limits = Limits::with_stanza_bytes(settings.unauthenticated_stanza_bytes as usize);
         let mut keepalive = Liveness::new(now);
         // A stream for what is queued still; streams that stood before were told.
@@ -282,13 +286,13 @@ impl Stream {
                 "two streams ended before the next server confirmed this stanza",
             );
             for batch in lost {
-                edge.fail(&route, batch, &failure);
+                edge.router.bounce(&route, batch, &failure);
             }
-            edge.recarry(&route, &self.handle, again);
+            edge.router.detach(&route, self.handle.waker(), again);
             routes.retain(|own| !Arc::ptr_eq(own, &route));
         }
         for route in routes {
-            edge.recarry(&route, &self.handle, Vec::new());
+            edge.router.detach(&route, self.handle.waker(), Vec::new());
         }
         edge.streams.leave(&self.entry);
     }
@@ -394,13 +398,14 @@ impl Stream {
         {
             self.turn = (self.turn + 1) % self.outgoing.len();
             let route = &self.outgoing[self.turn];
-            let Some(batch) = route.next(&self.handle) else {
+            let Some(batch) = self.edge.router.dequeue(route, self.handle.waker()) else {
                 without += 1;
                 continue;
             };
             without = 0;
             for batch in self
                 .edge
+                .router
                 .within_limit(route, batch, self.peer_limits.max_bytes)
             {
                 let (count, bytes) = (u64::from(batch.count()), batch.unsettled().len() as u64);

@@ -34,7 +34,9 @@ impl Stream {
                 if !self.admitted(&pair.from) {
                     return;
                 }
-                let carried = self.edge.carry(self.side, &self.config, pair, method);
+                let carried = self
+                    .edge
+                    .carry(self.side, &self.config, pair.clone(), method);
                 self.entry
                     .carries(&carried.pair, method, self.tls.as_deref(), true);
                 let peer = carried.pair.from.clone();
@@ -42,6 +44,7 @@ impl Stream {
                 // A stream of ours stands once we may send on it, whatever the peer may already.
                 if self.peer == PeerRole::Client {
                     self.established();
+                    self.edge.router.sign_of(self.side, &pair);
                 }
                 self.connected(&peer, method);
             }
@@ -49,10 +52,10 @@ impl Stream {
                 if !self.admitted(&pair.to) {
                     return;
                 }
-                let route = self.edge.routes.of(self.side, &pair);
+                let route = self.edge.router.route(self.side, &pair);
                 self.entry
                     .carries(&pair, method, self.tls.as_deref(), false);
-                if route.bind(&self.handle) {
+                if self.edge.router.attach(&route, self.handle.waker()) {
                     let is_new = !self.outgoing.iter().any(|own| Arc::ptr_eq(own, &route));
                     if is_new {
                         self.outgoing.push(route);
@@ -100,7 +103,8 @@ impl Stream {
                 self.relay.flush(&self.edge, Instant::now());
                 self.entry.set_acknowledged();
                 self.acks = Some(Acks::new(namespace));
-                self.relay.ledger = Some(Arc::new(AckTracker::new(Arc::clone(&self.handle))));
+                self.relay.ledger =
+                    Some(Arc::new(AckTracker::new(Arc::clone(self.handle.waker()))));
                 self.relay.received = 0;
                 self.settled = 0;
                 self.egress.confirm_by(Confirmation::Acks {
@@ -116,7 +120,7 @@ impl Stream {
             Output::Acked { h } => self.acked(h),
             Output::ProbeAnswered { number } => {
                 self.keepalive.answered();
-                self.egress.probe_answered(number, &self.edge.routes.total);
+                self.egress.probe_answered(number);
             }
             Output::PeerLimits(limits) => self.peer_limits = limits,
             Output::Step {
@@ -131,8 +135,7 @@ impl Stream {
 
     pub(super) fn acked(&mut self, h: u32) {
         self.keepalive.answered();
-        let total = &self.edge.routes.total;
-        if let Err(fault) = self.egress.acked(h, total, Instant::now()) {
+        if let Err(fault) = self.egress.acked(h, Instant::now()) {
             self.input(Input::End(fault));
         }
     }

@@ -99,8 +99,9 @@ impl Probes {
                 from: own.clone(),
                 to: domain.clone(),
             };
-            let route = edge.routes.of(Side::Partner, &pair);
-            edge.forward(&route, Batch::answer(bytes, None, now));
+            let route = edge.router.route(Side::Partner, &pair);
+            edge.router
+                .enqueue_own(&route, Batch::reply(bytes, None, now));
         }
         let mut newest = edge.probes.newest.lock();
         newest.retain(|name, _| {

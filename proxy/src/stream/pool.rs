@@ -109,7 +109,7 @@ pub async fn find(edge: &Arc<Edge>, route: &Arc<Route>, number: ConnectNumber) -
         return Some(own);
     }
     // Asking and waiting leave most of the time that a stanza may wait.
-    let deadline = Instant::now() + edge.queue_timeout() / 4;
+    let deadline = Instant::now() + edge.router.queue_timeout() / 4;
     let mut asked = Vec::new();
     let mut waited = false;
     loop {

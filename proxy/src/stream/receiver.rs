@@ -17,6 +17,7 @@ use crate::{
     routing::{
         acknowledgement::{AckToken, AckTracker},
         batch::{Batch, BatchBuilder},
+        budget::PartnerShare,
         failure::{Failure, FailureKind},
         route::Route,
     },
@@ -30,6 +31,8 @@ pub struct Carried {
     pub pair: Pair,
     pub method: Method,
     pub route: Arc<Route>,
+    /// What the pair's partner object holds in all.
+    pub share: Arc<PartnerShare>,
     /// Where answers go: the pair reversed.
     pub back: Arc<Route>,
     pub counters: PairCounters,
@@ -106,13 +109,13 @@ impl Receiver {
             } else {
                 0
             };
-        let total = edge.routes.total.held() as u64;
-        let most = settings.queue_total_bytes;
+        let whole = usize::try_from(settings.queue_total_bytes).unwrap_or(usize::MAX);
+        let share = &carried.share;
         // An empty queue takes any stanza: there will never be more room.
-        let no_room = held > 0 && held + stanza.bytes.len() > limit || total > most;
-        // A peer that does not take its errors gets no more of them, and neither does anyone once
-        // they alone overfill the whole.
-        let no_answers = carried.back.held() > limit || total > most + most / 8;
+        let no_room = held > 0 && held + stanza.bytes.len() > limit || share.is_full(whole);
+        // A peer that does not take its errors gets no more of them, and neither does a partner whose
+        // errors alone overfill its share.
+        let no_answers = carried.back.held() > limit || share.is_overfull(whole);
         let full = no_room || no_answers;
         if no_answers || no_room && self.carried.len() == 1 {
             self.flush(edge, now);
@@ -221,7 +224,8 @@ impl Receiver {
                         };
                         rewrite::error_reply(stanza, reply, &mut out);
                         let back = Arc::clone(&self.carried[index].back);
-                        edge.forward(&back, Batch::answer(out, self.receipt(number), now));
+                        let reply = Batch::reply(out, self.receipt(number), now);
+                        edge.router.enqueue(&back, reply);
                     }
                 }
             }
@@ -246,6 +250,7 @@ impl Receiver {
             };
             let partner = config.partner(peer).map(|partner| partner.name.as_str());
             carried.counters = edge.metrics.pair(partner, self.direction);
+            carried.share = carried.route.share();
         }
     }
 
@@ -275,13 +280,14 @@ impl Receiver {
     ) {
         let receipt = self.receipt(number);
         let back = Arc::clone(&self.carried[index].back);
-        edge.answer_stanza(&back, self.direction, stanza, failure, receipt, now);
+        edge.router.answer(&back, stanza, failure, receipt, now);
     }
 
     /// Hands on what was collected.
     pub fn flush(&mut self, edge: &Arc<Edge>, now: Instant) {
         if let Some(batch) = self.builder.take(self.ledger.as_ref(), now) {
-            edge.forward(&self.carried[self.current].route, batch);
+            edge.router
+                .enqueue(&self.carried[self.current].route, batch);
         }
     }
 

@@ -15,11 +15,10 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use xmpp_edge_crds::{domain::DomainName, negotiation::Method, verdict::Direction};
 
-use super::Command;
+use super::{Command, handle::StreamHandle};
 use crate::{
     config::ActiveConfig,
     negotiation::{Pair, PeerRole, Side},
-    routing::handle::StreamHandle,
     tls::TlsFacts,
 };
 

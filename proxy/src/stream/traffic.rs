@@ -53,7 +53,7 @@ impl Stream {
         }
         match Pin::new(transport).poll_flush(cx) {
             Poll::Ready(Ok(())) => {
-                self.egress.flushed(&self.edge.routes.total);
+                self.egress.flushed();
                 // A socket that takes no more is no progress: plain TCP has nothing to flush.
                 let flushed = self.egress.is_empty();
                 progress |= flushed && !self.flushed;
@@ -240,7 +240,6 @@ impl Stream {
 
     pub(super) async fn flush_all(&mut self) -> io::Result<()> {
         let deadline = tokio::time::Instant::now() + CLOSING;
-        let total = &self.edge.routes.total;
         let egress = &mut self.egress;
         let Some(transport) = &mut self.transport else {
             return Err(io::ErrorKind::NotConnected.into());
@@ -260,7 +259,7 @@ impl Stream {
         )
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        egress.flushed(total);
+        egress.flushed();
         Ok(())
     }
 

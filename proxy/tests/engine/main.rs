@@ -1,6 +1,7 @@
 //! The whole engine in process, between scripted servers over plain TCP with dialback: what only
 //! shows where sessions, queues and sockets meet. Each test has loopback addresses of its own.
 
+mod outage;
 mod peers;
 mod sharing;
 mod withdrawn;
@@ -165,7 +166,7 @@ async fn a_session_that_is_dropped_on_its_way_leaves_no_stream_behind() {
     let dialer = Dialer::new(resolver.clone(), Arc::new(|_| false));
     let state = tempfile::tempdir().expect("a directory");
     let contacts = ContactStore::embedded(state.path()).expect("a store");
-    let edge = Edge::new(
+    let (edge, _dials) = Edge::new(
         config,
         resolver,
         dialer,
@@ -189,6 +190,7 @@ async fn a_session_that_is_dropped_on_its_way_leaves_no_stream_behind() {
         already: Vec::new(),
         tlsa: Vec::new(),
         local: None,
+        deadline: None,
     };
     let mut session = Stream::new(&edge, start);
     assert!(!edge.streams.is_empty());

@@ -48,6 +48,10 @@ pub struct Plan {
     pub partner_on_second: Second,
     /// So many first connections to the gateway read nothing once the stream stands.
     pub deaf_connections: usize,
+    /// So many first connections to the partner are turned away: it is down.
+    pub partner_turns_away: usize,
+    /// How long the partner takes to answer a header.
+    pub partner_is_slow: Duration,
 }
 
 /// How a further `db:result` on a stream is answered.
@@ -96,6 +100,8 @@ impl Lab {
             Served {
                 acks: plan.partner_acks,
                 on_second: plan.partner_on_second,
+                turned_away: AtomicUsize::new(plan.partner_turns_away),
+                slow: plan.partner_is_slow,
                 ..Served::default()
             },
         );
@@ -372,6 +378,9 @@ struct Served {
     acks: bool,
     on_second: Second,
     deaf: usize,
+    /// Connections that are still to be turned away.
+    turned_away: AtomicUsize,
+    slow: Duration,
     accepted: AtomicUsize,
     heard: Mutex<String>,
     changed: Notify,
@@ -392,6 +401,11 @@ impl Server {
         let served = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                let left = served.turned_away.load(Ordering::SeqCst);
+                if left > 0 {
+                    served.turned_away.store(left - 1, Ordering::SeqCst);
+                    continue;
+                }
                 tokio::spawn(Arc::clone(&served).serve(stream));
             }
         });
@@ -459,6 +473,11 @@ impl Server {
         writer.write_all(text.as_bytes()).await.expect("it is read");
     }
 
+    /// It is down for so many connections from here on.
+    pub fn turn_away(&self, connections: usize) {
+        self.state.turned_away.store(connections, Ordering::SeqCst);
+    }
+
     /// Connections whose stream carries stanzas, so far.
     pub fn streams(&self) -> usize {
         self.state.accepted.load(Ordering::SeqCst)
@@ -515,6 +534,9 @@ impl Served {
                 pending = rest;
             }
             let is_valid = answer.contains("<db:result");
+            if answer.contains("<stream:stream") {
+                tokio::time::sleep(self.slow).await;
+            }
             if let Some(number) = mine {
                 if let Some(writer) = &mut self.writers.lock().await[number] {
                     let _ = writer.write_all(answer.as_bytes()).await;

@@ -14,10 +14,7 @@ use bytes::{Buf, Bytes};
 
 use crate::{
     negotiation::{Fault, acks::Acks},
-    routing::{
-        batch::Batch,
-        route::{MemoryBudget, Route},
-    },
+    routing::{batch::Batch, route::Route},
 };
 
 /// Bytes that may be taken out of the queues before the socket has taken them.
@@ -238,13 +235,13 @@ impl SendBuffer {
 
     /// The transport has handed everything so far to the network: settles where nothing better can
     /// be had.
-    pub fn flushed(&mut self, total: &MemoryBudget) {
+    pub fn flushed(&mut self) {
         let due = match self.confirmation {
             Confirmation::Written => self.written(),
             _ => self.uncounted.min(self.written()),
         };
         for _ in 0..due {
-            self.settle_front(total);
+            self.settle_front();
         }
     }
 
@@ -254,11 +251,9 @@ impl SendBuffer {
     }
 
     /// Only for batches that were written whole.
-    fn settle_front(&mut self, total: &MemoryBudget) {
-        if let Some(Sent { route, batch }) = self.sent.pop_front() {
-            let held = batch.held();
+    fn settle_front(&mut self) {
+        if let Some(Sent { batch, .. }) = self.sent.pop_front() {
             batch.settle();
-            route.release(held, total);
             self.uncounted = self.uncounted.saturating_sub(1);
         }
     }
@@ -267,22 +262,22 @@ impl SendBuffer {
     ///
     /// # Errors
     /// Where it claims more than was written.
-    pub fn acked(&mut self, h: u32, total: &MemoryBudget, now: Instant) -> Result<(), Fault> {
+    pub fn acked(&mut self, h: u32, now: Instant) -> Result<(), Fault> {
         let Confirmation::Acks { acks, asked, again } = &mut self.confirmation else {
             return Ok(());
         };
         let count = acks.acknowledge(h)?;
         *asked = None;
         *again = (count == 0).then(|| now + PATIENCE);
-        self.confirmed(count, total);
+        self.confirmed(count);
         Ok(())
     }
 
     /// The peer confirmed the next `count` stanzas, all of them written.
-    fn confirmed(&mut self, mut count: u32, total: &MemoryBudget) {
+    fn confirmed(&mut self, mut count: u32) {
         // What went before has arrived before.
         while count > 0 && self.uncounted > 0 && self.written() > 0 {
-            self.settle_front(total);
+            self.settle_front();
         }
         while count > 0 {
             let Some(front) = self.sent.front_mut() else {
@@ -294,12 +289,12 @@ impl SendBuffer {
                 break;
             }
             count -= own;
-            self.settle_front(total);
+            self.settle_front();
         }
     }
 
     /// The sign of life number `number` came back: what was sent before it has arrived.
-    pub fn probe_answered(&mut self, number: u64, total: &MemoryBudget) {
+    pub fn probe_answered(&mut self, number: u64) {
         if let Confirmation::Probe { asked, .. } = &mut self.confirmation
             && let Some((own, covers, _)) = *asked
             && own == number
@@ -307,7 +302,7 @@ impl SendBuffer {
             *asked = None;
             // An answer to a question that was not written yet confirms nothing.
             for _ in 0..covers.min(self.written()) {
-                self.settle_front(total);
+                self.settle_front();
             }
         }
     }

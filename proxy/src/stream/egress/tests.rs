@@ -13,9 +13,10 @@ use crate::{
     routing::{
         acknowledgement::AckTracker,
         batch::BatchBuilder,
+        budget::MemoryBudget,
         failure::{Failure, FailureKind},
-        handle::StreamHandle,
-        route::{ConnectNumber, EnqueueOutcome},
+        route::{AfterFailure, ConnectNumber, EnqueueOutcome, Queued},
+        wake::Wake,
     },
 };
 
@@ -75,7 +76,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// A stream with the next hop at its other end.
 struct Hop {
-    handle: Arc<StreamHandle>,
+    wake: Arc<Wake>,
     egress: SendBuffer,
     way: Way,
     /// What came, whole or not.
@@ -98,7 +99,7 @@ impl Hop {
             Way::Written | Way::LateAcks => {}
         }
         Self {
-            handle: Arc::default(),
+            wake: Arc::default(),
             egress,
             way,
             bytes: Vec::new(),
@@ -147,14 +148,14 @@ struct Lane {
 }
 
 impl Lane {
-    fn new(number: u8) -> Self {
+    fn new(number: u8, total: &MemoryBudget) -> Self {
         let domain = |name: &str| DomainName::parse(name).expect("valid");
         let pair = Pair {
             from: domain(&format!("partner{number}.example")),
             to: domain("org.example"),
         };
         Self {
-            route: Arc::new(Route::new(pair, Side::Gateway)),
+            route: Arc::new(Route::new(pair, Side::Partner, total.share(None))),
             ledger: Arc::new(AckTracker::new(Arc::default())),
             offered: 0,
             arrived: BTreeMap::new(),
@@ -164,13 +165,17 @@ impl Lane {
         }
     }
 
-    fn fail(&mut self, batch: Batch, total: &MemoryBudget) {
-        self.route.release(batch.held(), total);
-        self.answer(batch);
+    fn answer_all(&mut self, failed: Vec<Queued>) {
+        for queued in failed {
+            let Queued::Stanzas(batch) = queued else {
+                panic!("nothing is answered here");
+            };
+            self.answer(batch);
+        }
     }
 
-    fn answer(&mut self, batch: Batch) {
-        for (bytes, receipt) in batch.into_stanzas() {
+    fn answer(&mut self, mut batch: Batch) {
+        while let Some((bytes, receipt)) = batch.take_first() {
             let (_, number) = read(std::str::from_utf8(&bytes).expect("ASCII"));
             *self.answered.entry(number).or_default() += 1;
             assert_eq!(self.answered[&number], 1, "one answer");
@@ -211,16 +216,17 @@ struct World {
 impl World {
     /// All pairs on one stream.
     fn new() -> Self {
+        let total = MemoryBudget::default();
         let world = Self {
-            lanes: (0..LANES).map(Lane::new).collect(),
-            total: MemoryBudget::default(),
+            lanes: (0..LANES).map(|number| Lane::new(number, &total)).collect(),
+            total,
             hop: Hop::new(Way::Acks),
             turn: 0,
             now: Instant::now(),
-            failure: Failure::new(FailureKind::TimedOut, "model"),
+            failure: Failure::new(FailureKind::Refused, "model"),
         };
         for lane in &world.lanes {
-            assert!(lane.route.bind(&world.hop.handle));
+            assert!(lane.route.attach(&world.hop.wake));
         }
         world
     }
@@ -235,7 +241,7 @@ impl World {
                     for _ in 0..self.lanes.len() {
                         self.turn = (self.turn + 1) % self.lanes.len();
                         let route = &self.lanes[self.turn].route;
-                        if let Some(batch) = route.next(&self.hop.handle) {
+                        if let Some(Queued::Stanzas(batch)) = route.dequeue(&self.hop.wake) {
                             self.hop.egress.send(route, batch, self.now);
                             break;
                         }
@@ -253,10 +259,10 @@ impl World {
             Step::Lie(more) => {
                 let h = u32::try_from(self.hop.confirmed).expect("few") + 1_000 + u32::from(*more);
                 if let Confirmation::Acks { .. } = self.hop.egress.confirmation() {
-                    let lie = self.hop.egress.acked(h, &self.total, self.now);
+                    let lie = self.hop.egress.acked(h, self.now);
                     assert!(lie.is_err(), "more than was written is not taken");
                 }
-                self.hop.egress.probe_answered(u64::from(h), &self.total);
+                self.hop.egress.probe_answered(u64::from(h));
             }
             Step::Die(way) => {
                 self.die();
@@ -267,26 +273,25 @@ impl World {
                 self.note();
                 self.hop = Hop::new(Way::Acks);
                 for lane in &mut self.lanes {
-                    let (batches, _) = lane.route.rest(lane.dial, &self.failure, self.now, 0.0);
-                    for batch in batches {
-                        lane.fail(batch, &self.total);
+                    let (dial, now) = (lane.dial, self.now);
+                    let after = lane.route.failed(dial, &self.failure, now, None, 0.0);
+                    if let AfterFailure::BackOff { failed, .. } = after {
+                        lane.answer_all(failed);
                     }
                 }
                 self.now += Duration::from_millis(300);
             }
             Step::Expire => {
                 for lane in &mut self.lanes {
-                    for batch in lane.route.expired(self.now, Duration::from_millis(40)) {
-                        lane.fail(batch, &self.total);
-                    }
+                    let expired = lane.route.expired(self.now, Duration::from_millis(40));
+                    lane.answer_all(expired);
                 }
             }
             Step::Forbid(forbidden) => {
                 self.die();
                 let lane = &mut self.lanes[usize::from(*forbidden)];
-                for batch in lane.route.drain() {
-                    lane.fail(batch, &self.total);
-                }
+                let drained = lane.route.drain();
+                lane.answer_all(drained);
                 assert!(lane.route.stop_dialling_if_empty(lane.dial));
                 self.connect(Way::Acks);
             }
@@ -305,11 +310,11 @@ impl World {
             });
         }
         let batch = builder.take(Some(&lane.ledger), self.now).expect("some");
-        match lane.route.offer(batch, &self.total, self.now) {
+        match lane.route.enqueue(Queued::Stanzas(batch), self.now) {
             EnqueueOutcome::Queued { .. } => {}
             // It joins the stream that carries the others.
-            EnqueueOutcome::Dial { .. } => assert!(lane.route.bind(&self.hop.handle)),
-            EnqueueOutcome::Resting { batch, .. } => lane.answer(batch),
+            EnqueueOutcome::Dial { .. } => assert!(lane.route.attach(&self.hop.wake)),
+            EnqueueOutcome::Refused { queued, .. } => lane.answer_all(vec![queued]),
         }
     }
 
@@ -325,7 +330,7 @@ impl World {
                 let h = u32::try_from(self.hop.confirmed).expect("few");
                 self.hop
                     .egress
-                    .acked(h, &self.total, self.now)
+                    .acked(h, self.now)
                     .expect("a right count is taken");
             }
             Confirmation::Probe { next, asked, .. } => {
@@ -333,7 +338,7 @@ impl World {
                 *next += 1;
                 *asked = Some((*next, covers, self.now));
                 let number = *next;
-                self.hop.egress.probe_answered(number, &self.total);
+                self.hop.egress.probe_answered(number);
             }
         }
     }
@@ -352,7 +357,7 @@ impl World {
             self.hop.egress.wrote(took);
             count -= took;
         }
-        self.hop.egress.flushed(&self.total);
+        self.hop.egress.flushed();
     }
 
     /// What `Stream` does when a stream ends.
@@ -365,15 +370,15 @@ impl World {
                 Some(at) => {
                     let back = handed.swap_remove(at);
                     for batch in back.lost {
-                        lane.fail(batch, &self.total);
+                        lane.answer(batch);
                     }
                     back.again
                 }
                 None => Vec::new(),
             };
-            let dial = lane.route.unbind(&self.hop.handle, again);
+            let dial = lane.route.detach(&self.hop.wake, again);
             assert!(dial.is_none() || lane.route.waiting() > 0);
-            lane.dial = dial.unwrap_or(lane.dial);
+            lane.dial = dial.map_or(lane.dial, |dial| dial.number);
         }
         assert!(handed.is_empty(), "each pair gets its own");
     }
@@ -384,7 +389,7 @@ impl World {
         self.hop = Hop::new(way);
         for lane in &self.lanes {
             if lane.route.is_dialling(lane.dial) {
-                assert!(lane.route.bind(&self.hop.handle), "one stream at a time");
+                assert!(lane.route.attach(&self.hop.wake), "one stream at a time");
             }
         }
     }
@@ -467,10 +472,9 @@ fn an_ack_for_what_was_not_written_yet_is_refused() {
     world.step(&Step::Take(1));
     // Two stanzas of three and two bytes more.
     world.write(12);
-    let total = &world.total;
     let egress = &mut world.hop.egress;
-    assert!(egress.acked(3, total, world.now).is_err());
-    assert!(egress.acked(2, total, world.now).is_ok());
+    assert!(egress.acked(3, world.now).is_err());
+    assert!(egress.acked(2, world.now).is_ok());
     assert_eq!(
         (egress.in_custody(), world.lanes[0].ledger.settled()),
         (1, 2)
@@ -494,8 +498,8 @@ fn what_was_written_before_acks_were_agreed_on_is_not_counted_by_them() {
         "written is all these can be"
     );
     let now = world.now;
-    assert!(world.hop.egress.acked(2, &world.total, now).is_err());
-    assert!(world.hop.egress.acked(1, &world.total, now).is_ok());
+    assert!(world.hop.egress.acked(2, now).is_err());
+    assert!(world.hop.egress.acked(1, now).is_ok());
     assert_eq!(world.lanes[0].ledger.settled(), 3);
 }
 
@@ -506,7 +510,7 @@ fn a_peer_that_confirms_nothing_new_is_not_asked_again_at_once() {
     world.step(&Step::Take(1));
     world.write(usize::MAX);
     let now = world.now;
-    assert!(world.hop.egress.acked(0, &world.total, now).is_ok());
+    assert!(world.hop.egress.acked(0, now).is_ok());
     assert!(
         world
             .hop
@@ -514,7 +518,7 @@ fn a_peer_that_confirms_nothing_new_is_not_asked_again_at_once() {
             .asks_again()
             .is_some_and(|again| again > now)
     );
-    assert!(world.hop.egress.acked(1, &world.total, now).is_ok());
+    assert!(world.hop.egress.acked(1, now).is_ok());
     assert_eq!(world.hop.egress.asks_again(), None);
 }
 
@@ -542,8 +546,8 @@ fn acks_of_a_shared_stream_count_over_its_pairs_in_the_order_of_writing() {
     world.write(usize::MAX);
     let got = world.hop.got();
     assert_eq!(got, [(0, 0), (0, 1), (1, 0), (1, 1), (0, 2)]);
-    let (total, now) = (&world.total, world.now);
-    assert!(world.hop.egress.acked(3, total, now).is_ok());
+    let now = world.now;
+    assert!(world.hop.egress.acked(3, now).is_ok());
     let settled = |lane: usize| world.lanes[lane].ledger.settled();
     assert_eq!((settled(0), settled(1)), (2, 1));
     world.die();

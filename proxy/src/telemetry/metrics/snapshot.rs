@@ -47,7 +47,7 @@ impl Metrics {
         }
         self.queue_bytes.clear();
         self.queue_stanzas.clear();
-        for route in edge.routes.all() {
+        for route in edge.router.all() {
             let labels = PartnerLabels {
                 partner: partner_of(&config, &route),
                 direction: direction_label(route_direction(&route)),

@@ -1,16 +1,16 @@
 //! How other tasks reach the task of a stream: wake it, or tell it something.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 
-use crate::stream::Command;
+use super::Command;
+use crate::routing::wake::Wake;
 
 /// The handle of a stream's task. Waking is cheap and never blocks.
 #[derive(Default)]
 pub struct StreamHandle {
-    notify: Notify,
+    wake: Arc<Wake>,
     told: Mutex<Told>,
 }
 
@@ -24,7 +24,13 @@ struct Told {
 impl StreamHandle {
     /// Something for this stream has changed: a queue it drains, or what it may acknowledge.
     pub fn wake(&self) {
-        self.notify.notify_one();
+        self.wake.wake();
+    }
+
+    /// What queues and trackers hold of it.
+    #[must_use]
+    pub fn waker(&self) -> &Arc<Wake> {
+        &self.wake
     }
 
     /// Tells the stream's task something; it is lost where the stream has ended, `false` then.
@@ -35,7 +41,7 @@ impl StreamHandle {
         }
         told.commands.push_back(command);
         drop(told);
-        self.notify.notify_one();
+        self.wake.wake();
         true
     }
 
@@ -52,7 +58,7 @@ impl StreamHandle {
 
     /// Completes after a wake; a wake before the call counts.
     pub async fn woken(&self) {
-        self.notify.notified().await;
+        self.wake.woken().await;
     }
 
     /// The stream has ended: what it was told last and has not done, it will not do.

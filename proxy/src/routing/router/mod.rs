@@ -1,0 +1,393 @@
+//! Where a stanza goes once it has passed: the routes of this replica with their queues, and what
+//! becomes of what cannot be delivered.
+//!
+//! Knows no stream: a stream takes what waits for its pairs ([`Router::dequeue`]) and is woken; one that
+//! is needed is asked for by a [`DialTicket`].
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
+use xmpp_edge_crds::{domain::DomainName, verdict::Direction};
+
+use super::{
+    acknowledgement::AckToken,
+    batch::Batch,
+    dial_ticket::DialTicket,
+    failure::{Failure, FailureKind},
+    route::{AfterFailure, Dial, EnqueueOutcome, Queued, Route},
+    routes::Routes,
+    unanswered::{self, Unanswered},
+    wake::Wake,
+};
+use crate::{
+    config::ActiveConfig,
+    negotiation::{Pair, Side},
+    telemetry::metrics::Metrics,
+    xml::stanza::Stanza,
+};
+
+/// Streams that are to be set up. Bounded by the number of routes: each asks once at a time.
+pub type DialRequests = mpsc::UnboundedReceiver<DialTicket>;
+
+/// All routes with their queues, and the memory that they may hold.
+pub struct Router {
+    config: Arc<ArcSwap<ActiveConfig>>,
+    routes: Routes,
+    dials: mpsc::UnboundedSender<DialTicket>,
+    metrics: Arc<Metrics>,
+}
+
+impl Router {
+    #[must_use]
+    pub fn new(
+        config: Arc<ArcSwap<ActiveConfig>>,
+        metrics: Arc<Metrics>,
+    ) -> (Arc<Self>, DialRequests) {
+        let (dials, requests) = mpsc::unbounded_channel();
+        let router = Self {
+            config,
+            routes: Routes::default(),
+            dials,
+            metrics,
+        };
+        (Arc::new(router), requests)
+    }
+
+    /// The route of a pair; `side` says who the next hop is.
+    pub fn route(&self, side: Side, pair: &Pair) -> Arc<Route> {
+        self.routes.of(side, pair, || {
+            let partner = partner_of(&self.config.load(), side, pair);
+            self.routes.budget.share(partner.as_deref())
+        })
+    }
+
+    /// Every route, in no order.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Route>> {
+        self.routes.all()
+    }
+
+    /// Memory of all queues, in bytes.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.routes.budget.held()
+    }
+
+    /// Puts a batch on its way.
+    pub fn enqueue(self: &Arc<Self>, route: &Arc<Route>, batch: Batch) {
+        self.put(route, Queued::Stanzas(batch));
+    }
+
+    /// Stanzas that nobody sent but the edge itself: where their queue is full they are dropped and
+    /// counted.
+    pub fn enqueue_own(self: &Arc<Self>, route: &Arc<Route>, batch: Batch) {
+        if route.held() > self.queue_bytes() {
+            self.drop_counted(route, batch, "Answer");
+        } else {
+            self.enqueue(route, batch);
+        }
+    }
+
+    /// The next for the stream that carries `route`; errors that are due are made here.
+    pub fn dequeue(self: &Arc<Self>, route: &Arc<Route>, wake: &Arc<Wake>) -> Option<Batch> {
+        loop {
+            let unanswered = match route.dequeue(wake)? {
+                Queued::Stanzas(batch) => return Some(batch),
+                Queued::Unanswered(unanswered) => unanswered,
+            };
+            let condition = unanswered.failure.kind.condition();
+            let arrived = unanswered.batch.arrived;
+            let portion = unanswered.portion(arrived);
+            let config = self.config.load();
+            let direction = sent_back_on(route);
+            for (count, outcome) in [(portion.answered, condition), (portion.dropped, "dropped")] {
+                for _ in 0..count {
+                    self.metrics.bounced(&config, route, direction, outcome);
+                }
+            }
+            let mut replies = portion.replies;
+            match &mut replies {
+                Some(replies) => route.charge_portion(replies, portion.rest),
+                None => debug_assert!(portion.rest.is_none(), "a portion is full or the last"),
+            }
+            if replies.is_some() {
+                return replies;
+            }
+        }
+    }
+
+    /// A batch, split where single stanzas are larger than the next hop takes (XEP-0478): those are
+    /// answered.
+    pub fn within_limit(
+        self: &Arc<Self>,
+        route: &Arc<Route>,
+        batch: Batch,
+        limit: Option<u64>,
+    ) -> Vec<Batch> {
+        let Some(limit) = limit.filter(|limit| batch.largest() as u64 > *limit) else {
+            return vec![batch];
+        };
+        let failure = Failure::new(
+            FailureKind::TooLarge,
+            format!("{} takes stanzas of {limit} bytes at most", route.pair.to),
+        );
+        let mut within = Vec::new();
+        for part in route.split(batch) {
+            if part.largest() as u64 > limit {
+                self.bounce(route, part, &failure);
+            } else {
+                within.push(part);
+            }
+        }
+        within
+    }
+
+    /// A stream is ready for this route. `false` where another one carries it already.
+    #[must_use]
+    pub fn attach(&self, route: &Arc<Route>, wake: &Arc<Wake>) -> bool {
+        route.attach(wake)
+    }
+
+    /// The stream that carried `route` is over; a next one is set up where something waits.
+    pub fn detach(self: &Arc<Self>, route: &Arc<Route>, wake: &Arc<Wake>, again: Vec<Batch>) {
+        if let Some(dial) = route.detach(wake, again) {
+            self.routes.busy(route);
+            self.dial(route, dial);
+        }
+    }
+
+    /// The peer has opened a stream of its own for this pair: it is there, and what waits for it is
+    /// tried at once.
+    pub fn sign_of(&self, side: Side, pair: &Pair) {
+        let signed = |from: &DomainName| {
+            let back = Pair {
+                from: from.clone(),
+                to: pair.from.clone(),
+            };
+            if let Some(route) = self.routes.known(side, &back) {
+                route.signed();
+            }
+        };
+        match side {
+            Side::Partner => self.config.load().document.domains.iter().for_each(signed),
+            // Other partners' domains are many; a server inside is tried every two seconds anyway.
+            Side::Gateway => signed(&pair.to),
+        }
+    }
+
+    /// No stream could be set up: `None` where nothing is left to do, else the ticket and the pause
+    /// before the next try. `stopping`: nothing is waited for.
+    pub fn failed(
+        self: &Arc<Self>,
+        ticket: DialTicket,
+        failure: &Failure,
+        stopping: bool,
+    ) -> (Option<(DialTicket, Duration)>, Option<Instant>) {
+        let route = Arc::clone(ticket.route());
+        let patience = (!stopping).then(|| self.queue_timeout());
+        let now = Instant::now();
+        let jitter = crate::random::unit();
+        match route.failed(ticket.number(), failure, now, patience, jitter) {
+            AfterFailure::Retry(pause) => {
+                self.routes.busy(&route);
+                (Some((ticket, pause)), Some(now + pause))
+            }
+            AfterFailure::Overtaken => {
+                ticket.done();
+                (None, None)
+            }
+            AfterFailure::BackOff { failed, until } => {
+                ticket.done();
+                for queued in failed {
+                    self.fail(&route, queued, failure);
+                }
+                (None, Some(until))
+            }
+        }
+    }
+
+    /// A batch that a queue or a stream held will not be delivered: its senders are told, as far as
+    /// they take it.
+    pub fn bounce(self: &Arc<Self>, route: &Arc<Route>, batch: Batch, failure: &Failure) {
+        self.fail(route, Queued::Stanzas(batch), failure);
+    }
+
+    /// The answer to one stanza that was not taken into a queue; `back` is the route to its sender.
+    pub fn answer(
+        self: &Arc<Self>,
+        back: &Arc<Route>,
+        stanza: &Stanza<'_>,
+        failure: &Failure,
+        receipt: Option<AckToken>,
+        now: Instant,
+    ) {
+        let config = self.config.load();
+        let direction = sent_back_on(back);
+        if !unanswered::is_answered(stanza) {
+            self.metrics.bounced(&config, back, direction, "dropped");
+            if let Some(receipt) = receipt {
+                receipt.settle();
+            }
+            return;
+        }
+        let condition = failure.kind.condition();
+        self.metrics.bounced(&config, back, direction, condition);
+        let mut out = Vec::with_capacity(512);
+        unanswered::write_error(stanza, failure, &mut out);
+        self.enqueue(back, Batch::reply(out, receipt, now));
+    }
+
+    /// What waits for a partner that may not be reached any more is answered.
+    pub fn withdraw_forbidden(self: &Arc<Self>) {
+        let config = self.config.load_full();
+        let failure = Failure::new(
+            FailureKind::Forbidden,
+            "the policy for this domain has changed",
+        );
+        for route in self.routes.all() {
+            if route.side == Side::Partner && config.policy.admit(route.pair.to.as_str()).is_err() {
+                for queued in route.drain() {
+                    self.fail(&route, queued, &failure);
+                }
+            }
+        }
+    }
+
+    /// The configuration changed: routes may belong to other partner objects.
+    pub fn config_changed(&self) {
+        let config = self.config.load_full();
+        for route in self.routes.all() {
+            let partner = partner_of(&config, route.side, &route.pair);
+            route.set_share(self.routes.budget.share(partner.as_deref()));
+        }
+    }
+
+    /// How long a stanza may wait.
+    #[must_use]
+    pub fn queue_timeout(&self) -> Duration {
+        let seconds = self.config.load().document.settings.queue_timeout_seconds;
+        Duration::from_secs(u64::from(seconds))
+    }
+
+    /// Takes out of the queues what has waited too long, once.
+    pub fn expire(self: &Arc<Self>) {
+        let now = Instant::now();
+        let limit = self.queue_timeout();
+        let mut still = Vec::new();
+        for route in self.routes.take_busy() {
+            let expired = route.expired(now, limit);
+            if !expired.is_empty() {
+                let cause = route.last_failure();
+                let cause = cause
+                    .as_ref()
+                    .map_or("no stream could be set up in time", |failure| &failure.text);
+                let before = format!("waited {} s for {}: ", limit.as_secs(), route.pair.to);
+                let failure = Failure::quoting(FailureKind::TimedOut, &before, cause, "");
+                for queued in expired {
+                    self.fail(&route, queued, &failure);
+                }
+            }
+            if route.keep_sweeping() {
+                still.push(route);
+            }
+        }
+        self.routes.still_busy(still);
+    }
+
+    /// Forgets routes that nobody uses.
+    pub fn forget_idle(&self) {
+        self.routes.forget_idle();
+    }
+
+    pub(super) fn dial(self: &Arc<Self>, route: &Arc<Route>, dial: Dial) {
+        let ticket = DialTicket::new(Arc::clone(route), dial, Arc::downgrade(self));
+        if let Err(unsent) = self.dials.send(ticket) {
+            // Nobody dials any more: the process ends.
+            unsent.0.done();
+        }
+    }
+
+    fn put(self: &Arc<Self>, route: &Arc<Route>, queued: Queued) {
+        let first = match route.enqueue(queued, Instant::now()) {
+            EnqueueOutcome::Queued { first } => first,
+            EnqueueOutcome::Dial { first, dial } => {
+                self.dial(route, dial);
+                first
+            }
+            EnqueueOutcome::Refused {
+                queued,
+                failure,
+                until,
+            } => {
+                let wait = until.saturating_duration_since(Instant::now()).as_secs() + 1;
+                let after = format!("; next try in {wait} s");
+                let failure = Failure::quoting(failure.kind, "", &failure.text, &after);
+                self.fail(route, queued, &failure);
+                return;
+            }
+        };
+        if first {
+            self.routes.newly_busy(route);
+        }
+    }
+
+    /// Has the senders told, or settles and counts what is never answered.
+    fn fail(self: &Arc<Self>, route: &Arc<Route>, queued: Queued, failure: &Failure) {
+        let mut batch = match queued {
+            Queued::Stanzas(batch) if !batch.is_reply => batch,
+            Queued::Stanzas(reply) => return self.drop_counted(route, reply, "Answer"),
+            Queued::Unanswered(unanswered) => {
+                return self.drop_counted(route, unanswered.batch, "Answer");
+            }
+        };
+        let back = self.route(route.side.opposite(), &route.pair.reversed());
+        if back.held() > 2 * self.queue_bytes() {
+            return self.drop_counted(&back, batch, "Answer");
+        }
+        batch.arrived = Instant::now();
+        let failure = failure.clone();
+        self.put(&back, Queued::Unanswered(Unanswered { batch, failure }));
+    }
+
+    fn drop_counted(&self, route: &Arc<Route>, batch: Batch, what: &'static str) {
+        let config = self.config.load();
+        self.metrics
+            .dropped(&config, route, what, u64::from(batch.count()));
+        batch.settle();
+    }
+
+    fn queue_bytes(&self) -> usize {
+        let bytes = self.config.load().document.settings.queue_bytes;
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+}
+
+impl std::fmt::Debug for Router {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Router").finish_non_exhaustive()
+    }
+}
+
+/// The partner object that a pair belongs to; `side` says who the next hop is.
+fn partner_of(config: &ActiveConfig, side: Side, pair: &Pair) -> Option<String> {
+    let peer = match side {
+        Side::Partner => &pair.to,
+        Side::Gateway => &pair.from,
+    };
+    config.partner(peer).map(|partner| partner.name.clone())
+}
+
+/// Which way the stanzas went whose answers go back on this route.
+fn sent_back_on(back: &Route) -> Direction {
+    match back.side {
+        Side::Partner => Direction::Inbound,
+        Side::Gateway => Direction::Outbound,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,221 @@
+//! The router without sockets: what becomes of what cannot be delivered, what it costs, and who sets
+//! streams up.
+
+use std::collections::HashMap;
+
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::{
+    config::{ConfigInputs, ConfigSecrets},
+    routing::{acknowledgement::AckTracker, batch::BatchBuilder},
+};
+
+fn domain(name: &str) -> DomainName {
+    DomainName::parse(name).expect("valid")
+}
+
+fn pair(from: &str, to: &str) -> Pair {
+    Pair {
+        from: domain(from),
+        to: domain(to),
+    }
+}
+
+/// An organisation with a wildcard partner; stanzas wait for `seconds`.
+fn router(seconds: u32) -> (Arc<Router>, DialRequests) {
+    let config = json!({
+        "version": {"major": 1, "minor": 0}, "generation": 1,
+        "namespace": "default", "pool": "edge", "site": "a", "fqdn": "edge.org.example",
+        "domains": ["org.example"], "namespaceDomains": ["org.example"],
+        "listeners": {"s2s": 5269, "directTls": 0, "internal": 23456, "admin": 0, "dns": 0},
+        "gateways": [{
+            "domains": ["org.example"], "mode": "Direct", "address": "127.0.0.1:5269",
+            "negotiation": {"tls": "NotSupported", "sasl": "NotSupported", "dialback": true},
+            "methods": ["TcpDialback"],
+        }],
+        "partners": [{
+            "name": "partner", "domains": ["*.partner.example"], "partnerType": "Federated",
+            "negotiation": {"tls": "NotSupported", "sasl": "NotSupported", "dialback": true},
+            "methods": ["TcpDialback"], "enableKeepAlive": true, "connectionLimit": 20,
+        }],
+        "access": {
+            "policies": [{
+                "name": "all", "scope": "Global", "enableFederationAccess": true,
+                "enableXmppAccess": true, "enablePublicCloudAccess": true, "mode": "Enforce",
+            }],
+            "homeSites": {"org.example": "a"},
+        },
+        "settings": {"queueTimeoutSeconds": seconds},
+        "contacts": "Embedded",
+    });
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let params = rcgen::CertificateParams::new(Vec::<String>::new()).expect("parameters");
+    let authority = params.self_signed(&key).expect("a certificate").pem();
+    let inputs = ConfigInputs {
+        config: Arc::new(serde_json::from_value(config).expect("a configuration")),
+        materials: Arc::new(ConfigSecrets {
+            certificate: None,
+            internal_ca: authority,
+            issuer: None,
+            dialback_secret: Zeroizing::new(b"a secret of the lab".to_vec()),
+            dialback_previous: None,
+            admin_token: None,
+            contacts_url: None,
+            contacts_ca: None,
+        }),
+    };
+    let config = ActiveConfig::build(&inputs).expect("a configuration");
+    let config = Arc::new(ArcSwap::from_pointee(config));
+    Router::new(config, Arc::new(Metrics::new()))
+}
+
+/// Small messages of one read, with what is owed for them.
+fn messages(ledger: &Arc<AckTracker>, first: u64, count: u64) -> Batch {
+    let mut builder = BatchBuilder::default();
+    for number in first..first + count {
+        builder.add(number, 64, |out| {
+            out.extend_from_slice(b"<message from='a@x.partner.example' to='b@org.example'/>");
+        });
+    }
+    builder.take(Some(ledger), Instant::now()).expect("some")
+}
+
+#[test]
+fn an_outage_makes_no_more_memory_than_the_queues_that_it_fails_had() {
+    let (router, mut dials) = router(0);
+    let mut held_by_replies = 0;
+    let mut pairs = HashMap::new();
+    for number in 0..40 {
+        let pair = pair(&format!("x{number}.partner.example"), "org.example");
+        let route = router.route(Side::Gateway, &pair);
+        let ledger = Arc::new(AckTracker::new(Arc::default()));
+        let mut first = 0;
+        while route.held() < 100_000 {
+            router.enqueue(&route, messages(&ledger, first, 100));
+            first += 100;
+        }
+        pairs.insert(pair, (ledger, first));
+    }
+    let queued = router.held();
+    router.expire();
+    assert!(router.held() <= queued, "{} of {queued}", router.held());
+    // The senders' streams take what is due, a portion at a time.
+    for (pair, (ledger, count)) in &pairs {
+        let (back, wake) = (
+            router.route(Side::Partner, &pair.reversed()),
+            Arc::default(),
+        );
+        assert!(router.attach(&back, &wake));
+        let mut answered = 0;
+        while let Some(replies) = router.dequeue(&back, &wake) {
+            assert!(router.held() <= queued + 100_000, "{}", router.held());
+            held_by_replies += replies.unsettled().len();
+            answered += u64::from(replies.count());
+            replies.settle();
+        }
+        assert_eq!((answered, ledger.settled()), (*count, *count));
+        assert_eq!(back.held(), 0);
+    }
+    assert!(held_by_replies > 2 * queued, "errors are longer than these");
+    assert_eq!(router.held(), 0);
+    while let Ok(ticket) = dials.try_recv() {
+        ticket.done();
+    }
+}
+
+#[test]
+fn errors_that_their_sender_does_not_take_are_dropped_and_custody_ends() {
+    let (router, mut dials) = router(0);
+    let pair = pair("x.partner.example", "org.example");
+    let route = router.route(Side::Gateway, &pair);
+    let ledger = Arc::new(AckTracker::new(Arc::default()));
+    router.enqueue(&route, messages(&ledger, 0, 50));
+    router.expire();
+    let back = router.route(Side::Partner, &pair.reversed());
+    assert_eq!((route.waiting(), back.waiting()), (0, 50));
+    // Nobody takes them in time either.
+    router.expire();
+    assert_eq!(
+        (back.waiting(), ledger.settled(), router.held()),
+        (0, 50, 0)
+    );
+    while let Ok(ticket) = dials.try_recv() {
+        ticket.done();
+    }
+}
+
+#[test]
+fn what_the_edge_says_itself_has_no_more_room_than_others() {
+    let (router, _dials) = router(20);
+    let route = router.route(Side::Gateway, &pair("x.partner.example", "org.example"));
+    let own = || Batch::reply(vec![b' '; 10_000], None, Instant::now());
+    for _ in 0..1_000 {
+        router.enqueue_own(&route, own());
+    }
+    assert!(router.held() < 1_048_576 + 20_000, "{}", router.held());
+}
+
+#[tokio::test]
+async fn a_ticket_that_is_dropped_without_outcome_is_followed_by_another() {
+    let (router, mut dials) = router(20);
+    let route = router.route(Side::Partner, &pair("org.example", "x.partner.example"));
+    let ledger = Arc::new(AckTracker::new(Arc::default()));
+    router.enqueue(&route, messages(&ledger, 0, 1));
+    let first = dials.recv().await.expect("one is asked for");
+    // Asked for once, whatever comes.
+    router.enqueue(&route, messages(&ledger, 1, 1));
+    assert!(dials.try_recv().is_err());
+    let task = tokio::spawn(async move {
+        let _ticket = first;
+        panic!("as no dialling task should");
+    });
+    assert!(task.await.is_err());
+    let second = dials.recv().await.expect("the route was given back");
+    assert!(second.is_wanted() && second.not_before.is_some());
+    // Cancelled in the midst of it.
+    let task = tokio::spawn(async move {
+        let _ticket = second;
+        std::future::pending::<()>().await;
+    });
+    task.abort();
+    let third = dials.recv().await.expect("the route was given back");
+    let wake = Arc::default();
+    assert!(router.attach(&route, &wake));
+    assert!(!third.is_wanted());
+    drop(third);
+    assert!(dials.try_recv().is_err(), "a stream carries it");
+    assert!(router.dequeue(&route, &wake).is_some());
+}
+
+#[test]
+fn a_stream_that_the_partner_opens_is_a_sign_for_every_own_domain_and_for_nobody_else() {
+    let (router, mut dials) = router(20);
+    let mut refused = Vec::new();
+    for name in ["x.partner.example", "y.partner.example"] {
+        let route = router.route(Side::Partner, &pair("org.example", name));
+        let ledger = Arc::new(AckTracker::new(Arc::default()));
+        let refusal = Failure::new(FailureKind::Refused, "no");
+        for number in 0..2 {
+            router.enqueue(&route, messages(&ledger, number, 1));
+            let ticket = loop {
+                // What fails is answered: for that a stream is needed too.
+                let ticket = dials.try_recv().expect("it is tried");
+                if Arc::ptr_eq(ticket.route(), &route) {
+                    break ticket;
+                }
+                ticket.done();
+            };
+            assert!(router.failed(ticket, &refusal, false).0.is_none());
+        }
+        assert!(route.resting_until().is_some(), "refused twice");
+        refused.push(route);
+    }
+    while let Ok(ticket) = dials.try_recv() {
+        ticket.done();
+    }
+    router.sign_of(Side::Partner, &pair("x.partner.example", "org.example"));
+    assert!(refused[0].resting_until().is_none());
+    assert!(refused[1].resting_until().is_some());
+}

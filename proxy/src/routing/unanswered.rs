@@ -1,0 +1,112 @@
+//! Stanzas that will not be delivered and whose senders have not been told yet.
+//!
+//! The errors are made when the stream to the senders takes them, a portion at a time: an error can be
+//! many times as long as the stanza that it answers, and an outage fails whole queues at once.
+
+use std::time::Instant;
+
+use super::{
+    batch::{Batch, ReplyBuilder},
+    failure::Failure,
+};
+use crate::xml::{Item, Limits, Scanner, rewrite, stanza::Stanza, stanza::StanzaKind};
+
+/// Bytes of errors that are made at once, roughly.
+const PORTION: usize = 32 * 1024;
+
+/// One batch, with its fate.
+#[derive(Debug)]
+pub struct Unanswered {
+    pub batch: Batch,
+    pub failure: Failure,
+}
+
+/// What was made of it.
+#[derive(Debug)]
+pub struct Portion {
+    pub replies: Option<Batch>,
+    /// How many were answered, and how many never are.
+    pub answered: u32,
+    pub dropped: u32,
+    pub rest: Option<Unanswered>,
+}
+
+impl Unanswered {
+    /// Makes the next errors.
+    #[must_use]
+    pub fn portion(mut self, now: Instant) -> Portion {
+        let mut replies = ReplyBuilder::default();
+        let (mut answered, mut dropped) = (0, 0);
+        // What waits was checked by a scanner; this one only finds the attributes again.
+        let mut scanner = scanner_of_our_own();
+        while replies.len() < PORTION
+            && let Some((bytes, receipt)) = self.batch.take_first()
+        {
+            match scanner.next(&bytes) {
+                Ok(Some(Item::Stanza(stanza))) if is_answered(&stanza) => {
+                    answered += 1;
+                    replies.add(receipt, |out| write_error(&stanza, &self.failure, out));
+                }
+                other => {
+                    debug_assert!(
+                        matches!(other, Ok(Some(Item::Stanza(_)))),
+                        "a queued stanza is one stanza"
+                    );
+                    dropped += 1;
+                    if let Some(receipt) = receipt {
+                        receipt.settle();
+                    }
+                }
+            }
+        }
+        Portion {
+            replies: replies.finish(now),
+            answered,
+            dropped,
+            rest: (self.batch.count() > 0).then_some(self),
+        }
+    }
+}
+
+/// Whether the sender of such a stanza learns that it was not delivered (RFC 6120 section 8.3).
+#[must_use]
+pub fn is_answered(stanza: &Stanza<'_>) -> bool {
+    match (stanza.kind, stanza.type_.as_deref()) {
+        (StanzaKind::Message, Some("error" | "headline")) => false,
+        (StanzaKind::Message, _)
+        | (StanzaKind::Iq, Some("get" | "set"))
+        | (
+            StanzaKind::Presence,
+            Some("subscribe" | "subscribed" | "unsubscribe" | "unsubscribed"),
+        ) => true,
+        _ => false,
+    }
+}
+
+/// The error that tells the sender its stanza's fate.
+pub fn write_error(stanza: &Stanza<'_>, failure: &Failure, out: &mut Vec<u8>) {
+    rewrite::error_reply(
+        stanza,
+        rewrite::Reply {
+            error_type: failure.kind.error_type(),
+            condition: failure.kind.condition(),
+            text: Some(&failure.text),
+            reason: None,
+            extra: None,
+        },
+        out,
+    );
+}
+
+/// A scanner within a stream as ours are: what stands in a queue stands in one of those.
+fn scanner_of_our_own() -> Scanner {
+    const HEADER: &[u8] = b"<stream:stream xmlns='jabber:server' \
+        xmlns:stream='http://etherx.jabber.org/streams' version='1.0' xml:lang='en'>";
+    let mut scanner = Scanner::new(Limits::with_stanza_bytes(u32::MAX as usize));
+    let header = scanner.next(HEADER);
+    debug_assert!(
+        matches!(header, Ok(Some(Item::Header { .. }))),
+        "a header of our own"
+    );
+    scanner
+}

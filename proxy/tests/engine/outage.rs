@@ -1,0 +1,91 @@
+//! A next hop that is away for less than a stanza may wait, or slow, costs nobody an error.
+
+use std::time::Duration;
+
+use crate::peers::{Lab, Plan, message, outward};
+
+/// So many tries in vain are about three seconds.
+const TRIES: usize = 5;
+
+#[tokio::test]
+async fn a_partner_that_is_away_for_seconds_costs_nobody_an_error_and_order_is_kept() {
+    let plan = Plan {
+        partner_turns_away: TRIES,
+        ..Plan::default()
+    };
+    let lab = Lab::start(20, plan).await;
+    let mut inside = lab.inside_stream("org.example", "partner.example").await;
+    for id in 0..10 {
+        let message = outward("org.example", "partner.example", &id.to_string());
+        inside.say(&message).await;
+    }
+    lab.partner.heard_stanzas(10).await;
+    let numbers: Vec<_> = (0..10).map(|id| id.to_string()).collect();
+    assert_eq!(lab.partner.ids(), numbers);
+    assert!(lab.gateway.ids().is_empty(), "no error came back");
+    lab.stop().await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_away_for_seconds_costs_nobody_an_error_and_order_is_kept() {
+    let lab = Lab::start(21, Plan::default()).await;
+    let mut partner = lab.partner_stream().await;
+    lab.gateway.turn_away(TRIES);
+    for id in 0..10 {
+        partner.say(&message(id)).await;
+    }
+    lab.gateway.heard_stanzas(10).await;
+    let numbers: Vec<_> = (0..10).map(|id| id.to_string()).collect();
+    assert_eq!(lab.gateway.ids(), numbers);
+    assert!(lab.partner.ids().is_empty(), "no error came back");
+    lab.stop().await;
+}
+
+#[tokio::test]
+async fn a_partner_that_negotiates_longer_than_a_stanza_may_wait_costs_nobody_an_error() {
+    let plan = Plan {
+        queue_timeout_seconds: 2,
+        partner_is_slow: Duration::from_millis(2_600),
+        ..Plan::default()
+    };
+    let lab = Lab::start(22, plan).await;
+    let mut inside = lab.inside_stream("org.example", "partner.example").await;
+    inside
+        .say(&outward("org.example", "partner.example", "0"))
+        .await;
+    lab.partner.heard_stanzas(1).await;
+    assert!(lab.gateway.ids().is_empty(), "no error came back");
+    lab.stop().await;
+}
+
+#[tokio::test]
+async fn a_partner_that_stays_away_is_answered_for_and_is_used_at_once_when_it_shows_itself() {
+    let plan = Plan {
+        queue_timeout_seconds: 2,
+        partner_turns_away: usize::MAX,
+        ..Plan::default()
+    };
+    let lab = Lab::start(23, plan).await;
+    let mut inside = lab.inside_stream("org.example", "partner.example").await;
+    let mut say = async |id: &str| {
+        let message = outward("org.example", "partner.example", id);
+        inside.say(&message).await;
+    };
+    say("0").await;
+    lab.gateway.hears("remote-server-timeout").await;
+    // Until one is answered at once: every try has failed for longer than a stanza waits.
+    let mut asked = 0;
+    while lab.gateway.heard_times("next try in") == 0 {
+        asked += 1;
+        say(&asked.to_string()).await;
+        lab.gateway
+            .hears_times("remote-server-timeout", asked + 1)
+            .await;
+    }
+    lab.partner.turn_away(0);
+    // The partner's own stream is the sign: its server is asked about the key, and is there.
+    let _sign = lab.partner_stream().await;
+    say("back").await;
+    lab.partner.hears("id='back'").await;
+    lab.stop().await;
+}

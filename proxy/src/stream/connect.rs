@@ -10,11 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt, stream::FuturesUnordered};
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::{domain::DomainName, verdict::Direction};
 
-use super::{Start, Stream, environment::ConfigEnvironment, pool};
+use super::{Start, Stream, environment::ConfigEnvironment, pool, walk::Walk};
 use crate::{
     config::ActiveConfig,
     dns::{self, Connected, DnsError},
@@ -32,8 +31,6 @@ use crate::{
     tls::{self, Mode, Transport},
 };
 
-/// A negotiation that is not over after this long lets the next target start beside it.
-const BESIDE: Duration = Duration::from_secs(5);
 /// What an attempt may take beyond its deadline, to end in order.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -199,217 +196,19 @@ async fn reach(
         }
     };
     edge.attempts.begin(&config, side, &peer);
-    let mut walk = Walk {
-        edge,
-        config: &config,
-        side,
-        purpose: &purpose,
-        peer: &peer,
-        ticket,
-        deadline,
-        skip_sasl: false,
-        again: Vec::new(),
-        last: Failure::new(
-            FailureKind::NotFound,
-            format!("no address found for {peer}"),
-        ),
-        is_outage: false,
-    };
+    let mut walk = Walk::new(edge, &config, side, &purpose, ticket, deadline);
     // The streams' own deadline comes first, so that the attempt says how far it came.
     let outcome = tokio::time::timeout_at((deadline + GRACE).into(), walk.over(candidates)).await;
     let failure = match outcome {
         Ok(Ok(stream)) => return Ok(stream),
         Ok(Err(failure)) => failure,
-        Err(_) => Failure::new(FailureKind::TimedOut, walk.last.text),
+        Err(_) => Failure::new(FailureKind::TimedOut, walk.last().text.clone()),
     };
     edge.attempts.failed(&config, side, &peer);
     Err(failure)
 }
 
-/// One attempt at the targets of a peer.
-struct Walk<'a> {
-    edge: &'a Arc<Edge>,
-    config: &'a Arc<ActiveConfig>,
-    side: Side,
-    purpose: &'a Purpose,
-    peer: &'a DomainName,
-    ticket: Option<&'a DialTicket>,
-    deadline: Instant,
-    skip_sasl: bool,
-    /// Addresses that are to be tried once more.
-    again: Vec<SocketAddr>,
-    last: Failure,
-    /// One target at least may be back in a moment.
-    is_outage: bool,
-}
-
-/// The next connection, with what is left behind it.
-type Next = (
-    dns::Candidates,
-    Option<Result<Connected, dns::ConnectFault>>,
-);
-
-async fn next_of(mut candidates: dns::Candidates) -> Next {
-    let next = candidates.next().await;
-    (candidates, next)
-}
-
-impl Walk<'_> {
-    async fn over(&mut self, candidates: dns::Candidates) -> Result<Box<Stream>, Failure> {
-        let mut negotiations = FuturesUnordered::new();
-        let mut connecting = Some(Box::pin(next_of(candidates)));
-        let mut rest = None;
-        let mut beside = Instant::now();
-        loop {
-            if connecting.is_none() && (negotiations.is_empty() || Instant::now() >= beside) {
-                connecting = rest.take().map(|mut candidates: dns::Candidates| {
-                    for address in self.again.drain(..) {
-                        candidates.again(address);
-                    }
-                    Box::pin(next_of(candidates))
-                });
-            }
-            if connecting.is_none() && negotiations.is_empty() {
-                break;
-            }
-            let is_negotiating = !negotiations.is_empty();
-            if let Some(ticket) = self.ticket {
-                ticket.route().negotiates(ticket.number(), is_negotiating);
-            }
-            tokio::select! {
-                biased;
-                Some((address, outcome)) = negotiations.next(), if is_negotiating => match outcome {
-                    Ok(stream) => return Ok(stream),
-                    Err(fault) => self.negotiation_failed(address, fault)?,
-                },
-                (mut candidates, next) = if_some(&mut connecting) => {
-                    connecting = None;
-                    for step in candidates.take_steps() {
-                        self.edge.attempts.note(self.edge, self.config, self.side, step);
-                    }
-                    match next {
-                        None => continue,
-                        Some(Ok(connected)) => {
-                            let address = connected.candidate.address;
-                            let stream = negotiate(
-                                self.edge,
-                                self.config,
-                                self.side,
-                                self.purpose,
-                                connected,
-                                self.skip_sasl,
-                                self.deadline,
-                            );
-                            negotiations.push(async move { (address, stream.await) });
-                            beside = Instant::now() + BESIDE;
-                        }
-                        Some(Err(fault)) => self.connection_failed(&fault),
-                    }
-                    rest = Some(candidates);
-                }
-                () = tokio::time::sleep_until(beside.into()),
-                    if rest.is_some() && connecting.is_none() => {}
-            }
-        }
-        let mut failure = self.last.clone();
-        if self.is_outage && !failure.kind.is_outage() {
-            failure.kind = FailureKind::Unreachable;
-        }
-        Err(failure)
-    }
-
-    fn connection_failed(&mut self, fault: &dns::ConnectFault) {
-        let kind = match (fault, self.last.kind) {
-            (dns::ConnectFault::Dns { cause, .. }, FailureKind::NotFound)
-                if cause.is_definite() =>
-            {
-                FailureKind::NotFound
-            }
-            (dns::ConnectFault::Forbidden { .. }, _) => FailureKind::Refused,
-            _ => FailureKind::Unreachable,
-        };
-        self.failed(Failure::new(kind, fault.to_string()));
-    }
-
-    /// # Errors
-    /// Where no further target is to be tried.
-    fn negotiation_failed(&mut self, address: SocketAddr, fault: Fault) -> Result<(), Failure> {
-        // The peer has opened a stream that carries the pair: no target is tried any more.
-        if fault == Fault::Done {
-            return Err(Failure::new(FailureKind::Unreachable, fault.to_string()));
-        }
-        if let Fault::SaslRejected { ended, .. } = fault {
-            if ended && !self.skip_sasl {
-                // It hung up over EXTERNAL: the same server by dialback, before any other.
-                self.again.push(address);
-            }
-            self.skip_sasl = true;
-        }
-        let kind = kind_of(&fault);
-        let before = format!("{} at {address}: ", self.peer);
-        self.failed(Failure::quoting(kind, &before, &fault.to_string(), ""));
-        // What the peer said stands in it: it must not forge lines.
-        let told = fault.to_string();
-        let (peer, told) = (self.peer, told.escape_debug());
-        tracing::info!(%peer, %address, cause = fault.label(), "no stream: {told}");
-        match kind {
-            FailureKind::Forbidden => Err(self.last.clone()),
-            _ => Ok(()),
-        }
-    }
-
-    fn failed(&mut self, failure: Failure) {
-        self.is_outage |= failure.kind.is_outage();
-        if let Some(ticket) = self.ticket {
-            ticket.route().note_failure(&failure);
-        }
-        self.last = failure;
-    }
-}
-
-/// Whether a fault may be over in a moment, or is what somebody wants.
-fn kind_of(fault: &Fault) -> FailureKind {
-    /// Conditions of servers that are starting, ending, or short of something (RFC 6120 sections 4.9.3
-    /// and 8.3.3).
-    const PASSING: [&str; 9] = [
-        "connection-timeout",
-        "internal-server-error",
-        "remote-connection-failed",
-        "remote-server-not-found",
-        "remote-server-timeout",
-        "reset",
-        "resource-constraint",
-        "system-shutdown",
-        "temporary-auth-failure",
-    ];
-    match fault {
-        Fault::EstablishmentTimeout => FailureKind::TimedOut,
-        Fault::Policy(_) | Fault::HostUnknown => FailureKind::Forbidden,
-        Fault::PeerClosed | Fault::Shutdown | Fault::Unresponsive => FailureKind::Unreachable,
-        Fault::PeerError { condition, .. }
-        | Fault::DialbackError { condition }
-        | Fault::SaslRejected { condition, .. }
-            if PASSING.contains(&condition.as_str()) =>
-        {
-            FailureKind::Unreachable
-        }
-        // The connection broke, or the handshake was too slow: nobody has refused anything.
-        Fault::TlsFailed { label, .. } if ["TlsTimeout", "TlsIo", "TlsClosed"].contains(label) => {
-            FailureKind::Unreachable
-        }
-        _ => FailureKind::Refused,
-    }
-}
-
-/// Never, where there is nothing to wait for.
-async fn if_some<F: Future + Unpin>(future: &mut Option<F>) -> F::Output {
-    match future {
-        Some(future) => future.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn negotiate(
+pub(super) async fn negotiate(
     edge: &Arc<Edge>,
     config: &Arc<ActiveConfig>,
     side: Side,
@@ -506,7 +305,7 @@ async fn negotiate(
 }
 
 /// Whom we dial, and as whom.
-fn ends(purpose: &Purpose) -> (DomainName, DomainName) {
+pub(super) fn ends(purpose: &Purpose) -> (DomainName, DomainName) {
     match purpose {
         Purpose::Stanzas(Pair { from, to }) => (to.clone(), from.clone()),
         Purpose::Verify(question) => (question.pair.from.clone(), question.pair.to.clone()),

@@ -17,6 +17,7 @@ pub mod pool;
 pub mod receiver;
 pub mod registry;
 mod traffic;
+mod walk;
 
 use std::{
     future::poll_fn,

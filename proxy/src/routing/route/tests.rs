@@ -1,0 +1,179 @@
+//! The states of a route: what waits, what is answered, who dials.
+
+use super::*;
+use crate::routing::{budget::MemoryBudget, failure::FailureKind};
+use xmpp_edge_crds::domain::DomainName;
+
+const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
+
+fn route(budget: &MemoryBudget) -> Arc<Route> {
+    let domain = |name| DomainName::parse(name).expect("valid");
+    let pair = Pair {
+        from: domain("org.example"),
+        to: domain("partner.example"),
+    };
+    Arc::new(Route::new(pair, Side::Partner, budget.share(None)))
+}
+
+fn batch(text: &str, arrived: Instant) -> Queued {
+    Queued::Stanzas(Batch::reply(text.as_bytes().to_vec(), None, arrived))
+}
+
+fn outage() -> Failure {
+    Failure::new(FailureKind::Unreachable, "nobody there")
+}
+
+/// Queues one batch, and has it dialled for.
+fn dialled(route: &Route, now: Instant) -> Dial {
+    match route.enqueue(batch("<a/>", now), now) {
+        EnqueueOutcome::Dial { dial, .. } => dial,
+        other => panic!("it is tried, not {other:?}"),
+    }
+}
+
+fn taken(route: &Route, wake: &Arc<Wake>) -> Batch {
+    match route.dequeue(wake) {
+        Some(Queued::Stanzas(batch)) => batch,
+        other => panic!("stanzas, not {other:?}"),
+    }
+}
+
+#[test]
+fn what_is_older_expires_although_something_younger_was_put_before_it() {
+    let (budget, wake) = (MemoryBudget::default(), Arc::default());
+    let (route, start) = (route(&budget), Instant::now());
+    assert!(route.attach(&wake));
+    for text in ["<a/>", "<b/>"] {
+        route.enqueue(batch(text, start), start);
+    }
+    let later = start + Duration::from_secs(15);
+    let mut sent = taken(&route, &wake);
+    sent.arrived = later;
+    assert!(route.detach(&wake, vec![sent]).is_some());
+    let expired = route.expired(start + Duration::from_secs(21), Duration::from_secs(20));
+    let [Queued::Stanzas(expired)] = &expired[..] else {
+        panic!("one batch: {expired:?}");
+    };
+    assert_eq!(&expired.unsettled()[..], b"<b/>");
+    assert_eq!(route.waiting(), 1);
+}
+
+#[test]
+fn a_route_that_failed_is_forgotten_once_its_failures_are_long_past() {
+    let budget = MemoryBudget::default();
+    let (route, start) = (route(&budget), Instant::now());
+    let refusal = Failure::new(FailureKind::Forbidden, "no");
+    for _ in 0..2 {
+        let dial = dialled(&route, start);
+        let after = route.failed(dial.number, &refusal, start, PATIENCE, 0.0);
+        assert!(matches!(after, AfterFailure::BackOff { failed, .. } if failed.len() == 1));
+    }
+    route.keep_sweeping();
+    let until = route.resting_until().expect("after the second failure");
+    assert!(!route.is_idle(until), "its backoff counts still");
+    assert!(route.is_idle(until + FORGIVEN));
+    assert_eq!(budget.held(), 0);
+}
+
+#[test]
+fn a_task_that_was_overtaken_ends_nothing_that_the_newer_one_set_out_to_do() {
+    let (budget, wake) = (MemoryBudget::default(), Arc::default());
+    let (route, start) = (route(&budget), Instant::now());
+    let old = dialled(&route, start).number;
+    // The peer opens a stream both ways meanwhile, and it dies.
+    assert!(route.attach(&wake));
+    let new = route.detach(&wake, Vec::new()).expect("one waits").number;
+    let after = route.failed(old, &outage(), start, None, 0.0);
+    assert!(matches!(after, AfterFailure::Overtaken));
+    assert!(!route.is_dialling(old) && route.is_dialling(new));
+    assert!(route.stop_dialling_if_empty(old), "it has nothing to do");
+    assert_eq!(route.waiting(), 1);
+    let after = route.failed(new, &outage(), start, None, 0.0);
+    assert!(matches!(after, AfterFailure::BackOff { failed, .. } if failed.len() == 1));
+}
+
+#[test]
+fn what_waits_is_tried_again_at_short_intervals_while_the_outage_is_short() {
+    let budget = MemoryBudget::default();
+    let (route, start) = (route(&budget), Instant::now());
+    let dial = dialled(&route, start);
+    let (mut now, mut tries) = (start, 0);
+    loop {
+        match route.failed(dial.number, &outage(), now, PATIENCE, 0.0) {
+            AfterFailure::Retry(pause) => {
+                assert!(pause <= Duration::from_secs(2));
+                now += pause;
+                tries += 1;
+            }
+            AfterFailure::BackOff { failed, until } => {
+                assert!(now - start >= Duration::from_secs(20), "{:?}", now - start);
+                assert_eq!(failed.len(), 1);
+                // What comes now is answered at once.
+                let refused = route.enqueue(batch("<b/>", now), now);
+                assert!(matches!(refused, EnqueueOutcome::Refused { .. }));
+                assert!(until > now);
+                break;
+            }
+            AfterFailure::Overtaken => panic!("nobody else dials"),
+        }
+    }
+    assert!(tries > 10, "{tries}");
+}
+
+#[test]
+fn a_sign_of_the_peer_ends_the_pause_and_the_failures() {
+    let budget = MemoryBudget::default();
+    let (route, start) = (route(&budget), Instant::now());
+    let dial = dialled(&route, start);
+    route.failed(dial.number, &outage(), start, PATIENCE, 0.0);
+    let later = start + Duration::from_secs(30);
+    route.failed(dial.number, &outage(), later, PATIENCE, 0.0);
+    let refused = route.enqueue(batch("<b/>", later), later);
+    assert!(matches!(refused, EnqueueOutcome::Refused { .. }));
+    route.signed();
+    let dial = dialled(&route, later);
+    assert_eq!(dial.not_before, None);
+    let after = route.failed(dial.number, &outage(), later, PATIENCE, 0.0);
+    assert!(matches!(after, AfterFailure::Retry(_)), "a new outage");
+}
+
+#[test]
+fn a_server_inside_is_waited_for_and_what_refuses_is_not() {
+    let budget = MemoryBudget::default();
+    let (mut inside, start) = (route(&budget), Instant::now());
+    Arc::get_mut(&mut inside).expect("nobody else has it").side = Side::Gateway;
+    let dial = dialled(&inside, start);
+    for minutes in 0..10 {
+        let now = start + Duration::from_secs(60 * minutes);
+        let after = inside.failed(dial.number, &outage(), now, PATIENCE, 0.0);
+        assert!(matches!(after, AfterFailure::Retry(_)));
+    }
+    let partner = route(&budget);
+    let dial = dialled(&partner, start);
+    let refusal = Failure::new(FailureKind::NotFound, "no such name");
+    let after = partner.failed(dial.number, &refusal, start, PATIENCE, 0.0);
+    assert!(matches!(after, AfterFailure::BackOff { failed, .. } if failed.len() == 1));
+}
+
+#[test]
+fn a_stanza_waits_longer_while_a_server_that_was_reached_negotiates() {
+    let budget = MemoryBudget::default();
+    let (route, start) = (route(&budget), Instant::now());
+    let dial = dialled(&route, start);
+    route.negotiates(dial.number, true);
+    let (limit, at) = (Duration::from_secs(20), |s| start + Duration::from_secs(s));
+    assert!(route.expired(at(22), limit).is_empty());
+    route.negotiates(dial.number, false);
+    assert_eq!(route.expired(at(22), limit).len(), 1);
+}
+
+#[test]
+fn a_task_that_is_gone_without_a_word_is_followed_by_another_after_a_pause() {
+    let budget = MemoryBudget::default();
+    let (route, start) = (route(&budget), Instant::now());
+    let dial = dialled(&route, start);
+    let next = route.abandoned(dial.number, start).expect("one waits");
+    assert!(next.not_before.is_some_and(|until| until > start));
+    assert!(route.is_dialling(next.number) && !route.is_dialling(dial.number));
+    assert_eq!(route.abandoned(dial.number, start), None);
+}

@@ -8,23 +8,17 @@ use std::{
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use xmpp_edge_crds::{
-    domain::DomainName,
-    jid::BareJid,
-    negotiation::Method,
-    verdict::{self, Direction, Explanation, Known},
-};
+use xmpp_edge_crds::{domain::DomainName, negotiation::Method, verdict::Direction};
 
 use crate::{
-    config::ActiveConfig,
+    config::{ActiveConfig, peer_keys::PeerKey},
     contacts::Contacts,
     dns::{Dialer, Resolver},
     negotiation::{Pair, Side},
     net::unauthenticated::UnauthenticatedLimiter,
-    presence::tracker::{OwnStanza, PresenceTracker, Subscriptions},
+    presence::tracker::{Attendance, OwnStanza, PresenceTracker},
     routing::{
         batch::Batch,
         router::{DialRequests, Router},
@@ -37,11 +31,9 @@ use crate::{
     telemetry::{
         attempts::Attempts,
         config_status::{ConfigStatus, Telemetry},
-        log_limiter::LogLimiter,
-        metrics::Metrics,
-        peer_keys::PeerKey,
+        log_limiter::{LogLimiter, limited},
+        metrics::{Metrics, ReasonCounters},
     },
-    xml::rewrite,
 };
 
 /// StreamRegistry at a time that carry errors back inside as domains of no partner (behaviour section 4).
@@ -61,15 +53,13 @@ pub struct Edge {
     pub streams: StreamRegistry,
     pub verifications: KeyVerificationLimiter,
     pub shares: StreamPool,
-    pub crossed: PresenceTracker,
+    pub crossed: Arc<PresenceTracker>,
     pub bounds: Arc<UnauthenticatedLimiter>,
     pub metrics: Arc<Metrics>,
     pub attempts: Attempts,
     pub probes: Probes,
-    pub repeats: LogLimiter,
+    pub log: Arc<LogLimiter>,
     pub intake: Arc<ConfigStatus>,
-    /// Subscriptions to be probed when a partner is back: user and contact, by partner's domain.
-    withdrawn: Mutex<Vec<(DomainName, Subscriptions)>>,
     /// StreamRegistry that only carry errors back inside, as domains of no partner.
     pub answer_streams: Arc<Semaphore>,
     /// Who remembers partners' keys, if anybody does.
@@ -91,7 +81,11 @@ impl Edge {
         observed: &Telemetry,
     ) -> (Arc<Self>, DialRequests) {
         let config = Arc::new(ArcSwap::from_pointee(config));
-        let (router, dials) = Router::new(Arc::clone(&config), Arc::clone(&observed.metrics));
+        let (router, dials) = Router::new(
+            Arc::clone(&config),
+            Arc::clone(&observed.metrics),
+            Arc::clone(&observed.log),
+        );
         let edge = Arc::new(Self {
             started: Timestamp::now(),
             config,
@@ -102,14 +96,13 @@ impl Edge {
             streams: StreamRegistry::default(),
             verifications: KeyVerificationLimiter::default(),
             shares: StreamPool::default(),
-            crossed: PresenceTracker::default(),
+            crossed: Arc::default(),
             bounds: Arc::default(),
             metrics: Arc::clone(&observed.metrics),
-            attempts: Attempts::default(),
+            attempts: Attempts::new(Arc::clone(&observed.metrics), Arc::clone(&observed.log)),
             probes: Probes::default(),
-            repeats: LogLimiter::default(),
+            log: Arc::clone(&observed.log),
             intake: Arc::clone(&observed.intake),
-            withdrawn: Mutex::default(),
             answer_streams: Arc::new(Semaphore::new(ANSWER_STREAMS)),
             peer_keys,
             stopping,
@@ -143,14 +136,19 @@ impl Edge {
                 .filter(|name| !stays.contains(name.as_str()))
                 .collect()
         };
-        self.attempts.forget(&config);
-        // Those of a partner that is no more are asked for by nobody.
-        self.withdrawn
-            .lock()
-            .retain(|(domain, _)| config.partner(domain).is_some());
+        self.attempts.reassign(|gateway, domain| {
+            let side = if gateway {
+                Side::Gateway
+            } else {
+                Side::Partner
+            };
+            config.attempt_peer(side, domain)
+        });
         self.config.store(Arc::new(config));
         self.router.config_changed();
-        self.metrics.forget_partners(&gone);
+        for partner in &gone {
+            self.metrics.forget_partner(partner);
+        }
         self.streams.tell_all(|| Command::ConfigChanged);
         self.withdraw();
         // A stream may have been judging by the old rules just now, and have queued or noted what is
@@ -166,8 +164,14 @@ impl Edge {
 
     /// What crossed and is now forbidden is taken back; what waits and is now forbidden is answered.
     fn withdraw(self: &Arc<Self>) {
-        let config = self.config();
-        self.send_own(self.crossed.forbidden(&config));
+        let edge = Arc::clone(self);
+        // Everybody who was seen is looked at: beside the streams, one domain after the other.
+        self.tasks.spawn_blocking(move || {
+            for domain in edge.crossed.domains() {
+                let config = edge.config();
+                edge.send_own(edge.crossed.take_forbidden(&domain, &config));
+            }
+        });
         self.router.withdraw_forbidden();
     }
 
@@ -179,98 +183,28 @@ impl Edge {
         }
     }
 
-    /// A partner's domain has had no stream since a failed attempt: those inside who saw somebody
-    /// there see him leave.
-    pub fn partner_gone(self: &Arc<Self>, domain: &DomainName) {
-        let config = self.config();
-        let connected = self.streams.all().iter().any(|entry| {
-            let facts = entry.facts();
-            entry.side == Side::Partner
-                && (facts.receives.iter().any(|pair| pair.from == *domain)
-                    || facts.sends.iter().any(|pair| pair.to == *domain))
-        });
-        if connected {
-            self.attempts.connected(&config, Side::Partner, domain);
-            return;
+    /// Partners' domains that have had no stream for too long: those inside who saw somebody there see
+    /// him leave.
+    pub fn withdraw_gone(self: &Arc<Self>) {
+        while let Some(gone) = self.crossed.next_gone(Instant::now()) {
+            let config = self.config();
+            let partner = config.partner(&gone.domain).map(|own| own.name.as_str());
+            limited!(
+                info,
+                self.log.lines("gone", partner, Direction::Inbound, "Absent"),
+                domain = %gone.domain, pairs = gone.pairs,
+                "partner without a stream, presence taken back"
+            );
+            self.send_own(gone.stanzas);
         }
-        let (stanzas, pairs) = self.crossed.gone(domain);
-        if !pairs.is_empty() {
-            tracing::info!(%domain, contacts = pairs.len(), "partner gone, presence taken back");
-            self.withdrawn.lock().push((domain.clone(), pairs));
-        }
-        self.send_own(stanzas);
     }
 
-    /// It is back: its presence is asked for again.
-    pub fn partner_back(self: &Arc<Self>, domain: &DomainName) {
-        let mut pairs = BTreeSet::new();
-        self.withdrawn.lock().retain_mut(|(own, waiting)| {
-            let is = own == domain;
-            if is {
-                pairs.append(waiting);
-            }
-            !is
-        });
-        let probes = pairs.iter().filter_map(|(user, contact)| {
-            let from = BareJid::parse(user).ok()?.domain().clone();
-            let mut bytes = Vec::new();
-            rewrite::presence(user, contact, Some("probe"), &mut bytes);
-            Some((
-                Side::Partner,
-                Pair {
-                    from,
-                    to: domain.clone(),
-                },
-                bytes,
-            ))
-        });
-        self.send_own(probes.collect());
-    }
-
-    /// What keeps the pod from being ready, named.
+    /// A stream with a partner's domain stands. Where it had been gone its presence is asked for again.
     #[must_use]
-    pub fn waits_for(&self) -> Vec<String> {
-        let config = self.config.load();
-        let mut waits = self.intake.waits_for();
-        if config.identity.is_none() {
-            waits.push("the pool's certificate".to_owned());
-        }
-        if config.leaves.is_none() {
-            waits.push("the internal issuer".to_owned());
-        }
-        if self.stopping.is_cancelled() {
-            waits.push("the end: it drains".to_owned());
-        }
-        waits
-    }
-
-    /// The verdict for a chat message with the rules that led to it, contacts known.
-    ///
-    /// # Errors
-    /// Where an address is none, or neither or both are own.
-    pub fn explain(&self, from: &str, to: &str) -> Result<Explanation, String> {
-        let config = self.config();
-        let jid = |text: &str| {
-            BareJid::of_full(text).map_err(|error| format!("{text:?} is no address: {error}"))
-        };
-        let (from, to) = (jid(from)?, jid(to)?);
-        let (user, remote) = if config.is_own(from.domain()) {
-            (&from, &to)
-        } else {
-            (&to, &from)
-        };
-        let added = self
-            .contacts
-            .has_added(&user.to_string(), &remote.to_string());
-        verdict::explain(
-            &config.document,
-            &from,
-            &to,
-            Known {
-                contact: Some(added),
-            },
-        )
-        .map_err(|error| error.to_string())
+    pub fn attend(self: &Arc<Self>, domain: &DomainName) -> Attendance {
+        let (attendance, probes) = self.crossed.attend(domain);
+        self.send_own(probes);
+        attendance
     }
 
     /// A pair that a peer on `side` may send: where its stanzas go.
@@ -287,6 +221,7 @@ impl Edge {
             route,
             back: self.router.route(side, &pair.reversed()),
             counters: self.metrics.pair(partner, direction),
+            reasons: ReasonCounters::new(partner, direction),
             method,
             pair,
         }

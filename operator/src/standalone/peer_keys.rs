@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use xmpp_edge_crds::edge_config::EdgeConfig;
-use xmpp_edge_proxy::telemetry::peer_keys::PeerKey;
+use xmpp_edge_proxy::config::peer_keys::PeerKey;
 
 use super::station::StandaloneReconcileError;
 use crate::{

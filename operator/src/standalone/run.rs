@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 use xmpp_edge_proxy::{
     app::{self, ServeError},
     config::ConfigUpdate,
+    config::peer_keys::PeerKey,
     dns::TrustAnchors,
-    telemetry::peer_keys::PeerKey,
 };
 
 use super::{

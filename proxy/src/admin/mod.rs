@@ -1,4 +1,8 @@
 //! The admin port: health, readiness, metrics, status, explain.
 
+pub mod collector;
+pub mod explain;
+pub mod readiness;
 pub mod server;
 pub mod status;
+pub mod thread;

@@ -15,11 +15,14 @@ use axum::{
     routing::get,
 };
 use jiff::Timestamp;
-use prometheus_client::registry::Registry;
+use prometheus_client::{
+    encoding::text::{encode_eof, encode_registry},
+    registry::Registry,
+};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::status;
+use super::{collector::EdgeCollector, explain, readiness::Readiness, status};
 use crate::{edge::Edge, telemetry::config_status::Telemetry};
 
 /// OpenMetrics 1.0.
@@ -51,29 +54,46 @@ impl Admin {
         })
     }
 
-    /// The edge runs from now on; a second is not heard of.
+    /// The edge runs from now on. Only the first counts.
     pub fn begin(&self, edge: Arc<Edge>) {
         let _ = self.edge.set(edge);
     }
 
-    fn waits_for(&self) -> Vec<String> {
-        match self.edge.get() {
-            Some(edge) => edge.waits_for(),
-            None => {
-                let mut waits = self.observed.intake.waits_for();
-                // Nothing may be missing, and the first configuration still not be one.
-                if waits.is_empty() {
-                    waits.push("a configuration that can be used".to_owned());
-                }
-                waits
-            }
+    /// OpenMetrics text, with what else there is to measure in the process.
+    fn metrics(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode_registry(&mut text, self.observed.metrics.registry())?;
+        if let Some(edge) = self.edge.get() {
+            let mut gauges = Registry::with_prefix("xmpp_edge");
+            gauges.register_collector(Box::new(EdgeCollector::new(Arc::clone(edge))));
+            encode_registry(&mut text, &gauges)?;
+        }
+        if let Some(further) = &self.further_metrics {
+            encode_registry(&mut text, further)?;
+        }
+        encode_eof(&mut text)?;
+        Ok(text)
+    }
+
+    fn readiness(&self) -> Readiness {
+        if let Some(edge) = self.edge.get() {
+            return Readiness::of(edge);
+        }
+        let mut waits = self.observed.intake.waits_for();
+        // Nothing may be missing, and the first configuration still not be one.
+        if waits.is_empty() {
+            waits.push("a configuration that can be used".to_owned());
+        }
+        Readiness {
+            waits,
+            remarks: self.observed.intake.remarks(),
         }
     }
 
     /// The running edge, for whom it may be shown to.
     fn shown_to(&self, headers: &HeaderMap) -> Result<&Arc<Edge>, Box<Response>> {
         let Some(edge) = self.edge.get() else {
-            let text = format!("there is nothing yet: {}", self.readiness());
+            let text = format!("there is nothing yet: {}", text(&self.readiness()));
             return Err(Box::new(
                 (StatusCode::SERVICE_UNAVAILABLE, text).into_response(),
             ));
@@ -90,30 +110,36 @@ impl Admin {
             None => Ok(edge),
         }
     }
+}
 
-    fn readiness(&self) -> String {
-        let waits = self.waits_for();
-        let mut text = if waits.is_empty() {
-            "ready\n".to_owned()
-        } else {
-            format!("waiting for {}\n", waits.join(", "))
-        };
-        for remark in self.observed.intake.remarks() {
-            text.push_str(&remark);
-            text.push('\n');
-        }
-        text
+fn text(readiness: &Readiness) -> String {
+    let mut text = if readiness.is_ready() {
+        "ready\n".to_owned()
+    } else {
+        format!("waiting for {}\n", readiness.waits.join(", "))
+    };
+    for remark in &readiness.remarks {
+        text.push_str(remark);
+        text.push('\n');
     }
+    text
 }
 
 /// Serves until `stop`.
-pub async fn run(admin: Arc<Admin>, listener: TcpListener, stop: CancellationToken) {
+///
+/// # Errors
+/// What ended it before.
+pub async fn run(
+    admin: Arc<Admin>,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
     let app = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/status", get(show_status))
-        .route("/explain", get(explain))
+        .route("/explain", get(show_explanation))
         .fallback(|| async {
             (
                 StatusCode::NOT_FOUND,
@@ -121,31 +147,26 @@ pub async fn run(admin: Arc<Admin>, listener: TcpListener, stop: CancellationTok
             )
         })
         .with_state(admin);
-    let served = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());
-    if let Err(error) = served.await {
-        tracing::warn!(%error, "the admin port failed");
-    }
+    axum::serve(listener, app)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
 }
 
 async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
-    let code = if admin.waits_for().is_empty() {
+    let readiness = admin.readiness();
+    let code = if readiness.is_ready() {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    (code, admin.readiness()).into_response()
+    (code, text(&readiness)).into_response()
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
-    let edge = admin.edge.get().map(Arc::as_ref);
-    (
-        [(header::CONTENT_TYPE, OPENMETRICS)],
-        admin
-            .observed
-            .metrics
-            .text(edge, admin.further_metrics.as_deref()),
-    )
-        .into_response()
+    match admin.metrics() {
+        Ok(text) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
 }
 
 async fn show_status(
@@ -167,7 +188,7 @@ async fn show_status(
     Json(status::status(edge, since)).into_response()
 }
 
-async fn explain(
+async fn show_explanation(
     State(admin): State<Arc<Admin>>,
     headers: HeaderMap,
     Query(query): Query<HashMap<String, String>>,
@@ -179,7 +200,7 @@ async fn explain(
     let (Some(from), Some(to)) = (query.get("from"), query.get("to")) else {
         return bad_request("give both: /explain?from=JID&to=JID");
     };
-    match edge.explain(from, to) {
+    match explain::explain(edge, from, to) {
         Ok(explanation) => Json(explanation).into_response(),
         Err(error) => bad_request(&error),
     }

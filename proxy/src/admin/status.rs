@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::atomic::Ordering,
 };
-use xmpp_edge_crds::{domain::DomainPattern, negotiation::Method};
+use xmpp_edge_crds::{domain::DomainPattern, edge_config::Partner, negotiation::Method};
 
 use crate::telemetry::{attempts::ShownStep, config_status::RejectedStatus};
 use crate::{
@@ -120,10 +120,8 @@ pub fn status(edge: &Edge, since: Option<Timestamp>) -> Status {
         if entry.side == Side::Partner
             && let Some(key) = &facts.peer_key_sha256
         {
-            keys.insert(
-                crate::telemetry::metrics::stream_partner(&entry, &config),
-                key.clone(),
-            );
+            let partner = facts.partner(entry.side, &config).unwrap_or_default();
+            keys.insert(partner.to_owned(), key.clone());
         }
         if changed(&[facts.changed, entry.last_stanza_time()]) {
             streams.push(stream(edge, &entry));
@@ -131,14 +129,15 @@ pub fn status(edge: &Edge, since: Option<Timestamp>) -> Status {
     }
     streams.sort_by_key(|stream| stream.id);
     open_streams.sort_unstable();
-    let partners = partners(edge, &config, &keys);
-    let partners = partners
-        .into_iter()
-        .filter(|(partner, attempted)| {
-            let probed = partner.probe.as_ref().map(|probe| probe.time);
-            changed(&[*attempted, probed])
+    let partners = config
+        .document
+        .partners
+        .iter()
+        .filter(|own| {
+            let probed = edge.probes.status(&own.name).map(|probe| probe.time);
+            changed(&[edge.attempts.changed(&own.name), probed])
         })
-        .map(|(partner, _)| partner)
+        .map(|own| partner(edge, own, keys.get(&own.name)))
         .collect();
     Status {
         pool: config.document.pool.clone(),
@@ -173,8 +172,9 @@ fn stream(edge: &Edge, entry: &StreamInfo) -> StreamStatus {
     for pair in &facts.sends {
         peer_domains.insert(pair.to.to_string());
         local_domains.insert(pair.from.to_string());
-        let route = edge.router.route(entry.side, pair);
-        if route.is_carried_by(entry.handle.waker()) {
+        if let Some(route) = edge.router.known(entry.side, pair)
+            && route.is_carried_by(entry.handle.waker())
+        {
             queued_stanzas += route.waiting();
             queued_bytes += route.held() as u64;
         }
@@ -217,66 +217,23 @@ fn stream(edge: &Edge, entry: &StreamInfo) -> StreamStatus {
     }
 }
 
-/// Each partner, and when something was last noted of it.
-fn partners(
-    edge: &Edge,
-    config: &ActiveConfig,
-    keys: &BTreeMap<String, String>,
-) -> Vec<(PartnerStatus, Option<Timestamp>)> {
-    let seen = edge.attempts.domains(Side::Partner);
-    let mut of_partner: BTreeMap<usize, Vec<_>> = BTreeMap::new();
-    for domain in &seen {
-        if let Some(index) = config.partner_index(domain) {
-            of_partner.entry(index.as_usize()).or_default().push(domain);
-        }
-    }
-    config
-        .document
-        .partners
+fn partner(edge: &Edge, partner: &Partner, key: Option<&String>) -> PartnerStatus {
+    let shown = edge.attempts.partner(&partner.name);
+    let domains: Vec<_> = partner
+        .domains
         .iter()
-        .enumerate()
-        .map(|(index, partner)| {
-            let shown: Vec<_> = of_partner
-                .get(&index)
-                .into_iter()
-                .flatten()
-                .map(|domain| edge.attempts.shown(Side::Partner, domain))
-                .collect();
-            // The newest failure since the last success of its direction; else what came last.
-            let newest = shown
-                .iter()
-                .filter(|shown| shown.troubled)
-                .chain(&shown)
-                .find(|shown| !shown.last_attempt.is_empty());
-            let status = PartnerStatus {
-                name: partner.name.clone(),
-                domain: partner
-                    .domains
-                    .first()
-                    .map(DomainPattern::to_string)
-                    .unwrap_or_default(),
-                domains: partner
-                    .domains
-                    .iter()
-                    .map(DomainPattern::to_string)
-                    .collect(),
-                last_connected_time: shown
-                    .iter()
-                    .filter_map(|shown| shown.last_connected_time)
-                    .max(),
-                last_attempt: newest
-                    .map(|shown| shown.last_attempt.clone())
-                    .unwrap_or_default(),
-                next_attempt_time: shown
-                    .iter()
-                    .filter_map(|shown| shown.next_attempt_time)
-                    .max(),
-                peer_key_sha256: keys.get(&partner.name).cloned(),
-                probe: edge.probes.status(&partner.name),
-            };
-            (status, shown.iter().filter_map(|shown| shown.changed).max())
-        })
-        .collect()
+        .map(DomainPattern::to_string)
+        .collect();
+    PartnerStatus {
+        name: partner.name.clone(),
+        domain: domains.first().cloned().unwrap_or_default(),
+        domains,
+        last_connected_time: shown.last_connected_time,
+        last_attempt: shown.last_attempt,
+        next_attempt_time: shown.next_attempt_time,
+        peer_key_sha256: key.cloned(),
+        probe: edge.probes.status(&partner.name),
+    }
 }
 
 fn gateways(edge: &Edge, config: &ActiveConfig) -> Vec<GatewayStatus> {
@@ -284,28 +241,18 @@ fn gateways(edge: &Edge, config: &ActiveConfig) -> Vec<GatewayStatus> {
         .gateways()
         .iter()
         .map(|gateway| {
-            let shown: Vec<_> = gateway
-                .config
-                .domains
-                .iter()
-                .map(|domain| edge.attempts.shown(Side::Gateway, domain))
-                .collect();
+            let domains = &gateway.config.domains;
             GatewayStatus {
-                domains: gateway
-                    .config
-                    .domains
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect(),
+                domains: domains.iter().map(ToString::to_string).collect(),
                 address: gateway.config.address.to_string(),
-                reachable: shown
+                reachable: domains
                     .iter()
-                    .filter_map(|shown| shown.reachable)
+                    .filter_map(|domain| edge.attempts.gateway_reachable(domain))
                     .reduce(|all, one| all && one),
-                last_attempt: shown
-                    .into_iter()
-                    .find(|shown| !shown.last_attempt.is_empty())
-                    .map(|shown| shown.last_attempt)
+                last_attempt: domains
+                    .iter()
+                    .map(|domain| edge.attempts.gateway(domain).last_attempt)
+                    .find(|steps| !steps.is_empty())
                     .unwrap_or_default(),
             }
         })

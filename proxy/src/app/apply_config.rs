@@ -72,23 +72,33 @@ pub(super) fn database(inputs: &ConfigInputs) -> Result<Option<Database>, ServeE
 }
 
 /// Says of the contacts' store how it is, and waits a while at most for what it holds.
-pub(super) async fn watch_contacts(mut health: watch::Receiver<StoreHealth>, observed: Telemetry) {
+pub(super) async fn watch_contacts(
+    mut health: watch::Receiver<StoreHealth>,
+    observed: Telemetry,
+    stop: CancellationToken,
+) {
     let mut given_up = false;
     let patience = tokio::time::sleep(CONTACTS_WAIT);
     tokio::pin!(patience);
     loop {
-        let now = health.borrow_and_update().clone();
-        observed.intake.note_contacts(now);
+        note_contacts(&observed, &health.borrow_and_update());
         tokio::select! {
             changed = health.changed() => if changed.is_err() {
                 return;
             },
+            () = stop.cancelled() => return,
             () = &mut patience, if !given_up => {
                 given_up = true;
                 observed.intake.give_up_contacts();
             }
         }
     }
+}
+
+/// How the contacts' store is, for `/readyz`.
+pub(super) fn note_contacts(observed: &Telemetry, health: &StoreHealth) {
+    let failure = health.failure.clone();
+    observed.intake.note_contacts(health.loaded, failure);
 }
 
 /// Checks everything, beside the streams: 100,000 users take a while.
@@ -107,7 +117,7 @@ async fn build(
 }
 
 /// Takes each new configuration that is good; a bad one keeps the old.
-pub(super) struct Follower {
+pub(super) struct ConfigApplier {
     edge: Arc<Edge>,
     observed: Telemetry,
     contacts: Arc<ContactStore>,
@@ -118,7 +128,7 @@ pub(super) struct Follower {
     fault: Option<String>,
 }
 
-impl Follower {
+impl ConfigApplier {
     /// `taken` is in force.
     pub(super) fn new(
         edge: &Arc<Edge>,
@@ -144,23 +154,24 @@ impl Follower {
     ) {
         loop {
             tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                // Nobody will ever tell of a new one: the process must not look as if it followed.
                 changed = offers.changed() => if changed.is_err() {
-                    stop.cancelled().await;
                     return;
                 },
-                () = stop.cancelled() => return,
             }
             let offer = offers.borrow_and_update().clone();
             self.observed.intake.note(&offer.missing, &offer.stale);
             if let Some(inputs) = offer.inputs.filter(|inputs| !inputs.are(&self.taken)) {
-                self.take(inputs).await;
+                self.apply(inputs).await;
             }
             let fault = offer.unreadable.or_else(|| self.fault.clone());
             self.observed.reject(fault);
         }
     }
 
-    async fn take(&mut self, inputs: ConfigInputs) {
+    async fn apply(&mut self, inputs: ConfigInputs) {
         let new_materials = !Arc::ptr_eq(&inputs.materials, &self.taken.materials);
         match build(&inputs, Some(self.edge.config())).await {
             Ok(config) => {
@@ -199,6 +210,7 @@ impl Follower {
         }
         self.view.swap(Rules::new(&config.document));
         self.edge.swap(config);
+        self.observed.metrics.config_generation.set(generation);
         tracing::info!(generation, "configuration in force");
     }
 }

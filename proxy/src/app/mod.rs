@@ -2,6 +2,7 @@
 
 mod apply_config;
 mod stop;
+mod supervise;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -18,15 +19,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin::server::{self as admin, Admin},
-    config::{ActiveConfig, ConfigUpdate},
+    admin::{self, readiness::Readiness, server::Admin},
+    config::{ActiveConfig, ConfigUpdate, peer_keys::PeerKey},
     contacts::{ContactStore, DatabaseError},
     dns::{Dialer, Resolver, TrustAnchors},
     dns_view::{Rules, View},
     edge::Edge,
     net::{self, ListenerKind},
     stream::{connect, partner_ping::Probes},
-    telemetry::{config_status::Telemetry, peer_keys::PeerKey},
+    telemetry::config_status::Telemetry,
 };
 
 /// What is fixed for the life of the process.
@@ -60,6 +61,9 @@ pub struct Pod {
     pub admin_port: u16,
 }
 
+use supervise::CriticalTasks;
+pub use supervise::TaskFailure;
+
 /// Why a proxy could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -77,18 +81,21 @@ pub enum ServeError {
     Dns(#[from] crate::dns::DnsError),
     #[error("the store of contacts: {0}")]
     Contacts(#[from] crate::contacts::StoreError),
+    #[error("the admin port: {0}")]
+    Admin(#[source] std::io::Error),
+    /// A task without which it would only look well.
+    #[error("{0}")]
+    Task(#[from] TaskFailure),
 }
 
 /// Between two looks at queues that wait.
 const SWEEP: Duration = Duration::from_millis(250);
-/// A partner without stream for so long after a failed attempt: its presence is taken back.
-const GONE: Duration = Duration::from_secs(60);
 
-/// Runs until `shutdown`, then drains in order. `ready` is told once config, certificate and
-/// listeners are in force.
+/// Runs until `shutdown`, or until a task ends that it cannot do without, then drains in order. `ready`
+/// is told once config, certificate and listeners are in force.
 ///
 /// # Errors
-/// [`ServeError`] when it cannot start.
+/// [`ServeError`] when it cannot start, or not go on.
 pub async fn run(
     options: Options,
     mut offers: watch::Receiver<ConfigUpdate>,
@@ -104,16 +111,18 @@ pub async fn run(
     let stop_all = CancellationToken::new();
     // Whatever way this ends, what it started ends too.
     let _stop = stop_all.clone().drop_guard();
+    let mut critical = CriticalTasks::default();
     if let Some(pod) = options.pod {
-        for listener in open_admin(&options, pod.admin_port)? {
-            tokio::spawn(admin::run(Arc::clone(&admin), listener, stop_all.clone()));
-        }
+        let listeners = open_admin(&options, pod.admin_port)?;
+        serve_admin(&mut critical, &admin, listeners, &stop_all)?;
     }
-    let Some(first) = apply_config::first(&options, &mut offers, &observed, &shutdown).await?
-    else {
+    let first = tokio::select! {
+        first = apply_config::first(&options, &mut offers, &observed, &shutdown) => first?,
+        failure = critical.failure() => return Err(failure.into()),
+    };
+    let Some((taken, config)) = first else {
         return Ok(());
     };
-    let (taken, config) = first;
     let listeners = Listeners::open(&options, &config).await?;
     let resolver = match options.resolver {
         Some(address) => Resolver::at(address)?,
@@ -127,8 +136,11 @@ pub async fn run(
     });
     let health = contacts.health();
     // Before anybody can be told of being ready.
-    observed.intake.note_contacts(health.borrow().clone());
-    let watcher = tokio::spawn(apply_config::watch_contacts(health, observed.clone()));
+    apply_config::note_contacts(&observed, &health.borrow());
+    critical.spawn(
+        "the contacts' store",
+        apply_config::watch_contacts(health, observed.clone(), stop_all.clone()),
+    );
     let stopping = CancellationToken::new();
     let (edge, dials) = Edge::new(
         config,
@@ -139,35 +151,86 @@ pub async fn run(
         stopping.clone(),
         &observed,
     );
+    let generation = edge.config().document.generation;
+    observed.metrics.config_generation.set(generation);
     admin.begin(Arc::clone(&edge));
-    let dialling = tokio::spawn(connect::serve(Arc::clone(&edge), dials, stop_all.clone()));
-    let view = listeners.serve(&edge, &admin, &stopping, &stop_all);
+    critical.spawn(
+        "what sets up streams",
+        connect::serve(Arc::clone(&edge), dials, stop_all.clone()),
+    );
+    let view = listeners.serve(&mut critical, &edge, &admin, &stopping, &stop_all)?;
 
-    let follower = apply_config::Follower::new(&edge, observed, Arc::clone(&contacts), view, taken);
-    let follower = tokio::spawn(follower.run(offers, stop_all.clone()));
-    let housekeeper = tokio::spawn(keep_house(Arc::clone(&edge), stop_all.clone()));
-    let announcer = tokio::spawn(announce(Arc::clone(&edge), ready));
+    let applier = apply_config::ConfigApplier::new(
+        &edge,
+        observed.clone(),
+        Arc::clone(&contacts),
+        view,
+        taken,
+    );
+    critical.spawn(
+        "the source of the configuration",
+        applier.run(offers, stop_all.clone()),
+    );
+    critical.spawn(
+        "the maintenance of queues and partners",
+        maintenance_loop(Arc::clone(&edge), stop_all.clone()),
+    );
+    critical.spawn(
+        "the announcement",
+        announce(Arc::clone(&edge), ready, stop_all.clone()),
+    );
 
-    shutdown.cancelled().await;
+    let failure = tokio::select! {
+        biased;
+        () = shutdown.cancelled() => None,
+        failure = critical.failure() => Some(failure),
+    };
+    if let Some(failure) = &failure {
+        tracing::error!("{failure}: the process ends");
+        observed.intake.fail(failure.to_string());
+    }
     stop::everything(&edge).await;
-    edge.repeats.report();
+    edge.log.report();
     stop_all.cancel();
-    announcer.abort();
-    watcher.abort();
-    let _ = follower.await;
-    let _ = housekeeper.await;
-    let _ = dialling.await;
+    for failure in critical.join().await {
+        tracing::error!("at the end: {failure}");
+    }
     contacts.stop().await?;
-    Ok(())
+    match failure {
+        Some(failure) => Err(failure.into()),
+        None => Ok(()),
+    }
 }
 
 /// Tells `ready` when nothing is waited for any more.
-async fn announce(edge: Arc<Edge>, ready: oneshot::Sender<()>) {
-    while !edge.waits_for().is_empty() {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+async fn announce(edge: Arc<Edge>, ready: oneshot::Sender<()>, stop: CancellationToken) {
+    let announced = async {
+        while !Readiness::of(&edge).is_ready() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        // Nobody waits for it where the caller does not care.
+        let _ = ready.send(());
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = announced => {}
+        () = stop.cancelled() => {}
     }
-    // Nobody waits for it where the caller does not care.
-    let _ = ready.send(());
+}
+
+/// The admin port, on a thread of its own: what it answers costs no stream its turn.
+fn serve_admin(
+    critical: &mut CriticalTasks,
+    admin: &Arc<Admin>,
+    listeners: Vec<TcpListener>,
+    stop: &CancellationToken,
+) -> Result<(), ServeError> {
+    if listeners.is_empty() {
+        return Ok(());
+    }
+    let serving = admin::thread::spawn(Arc::clone(admin), listeners, stop.clone());
+    critical.spawn("the admin port", serving.map_err(ServeError::Admin)?);
+    Ok(())
 }
 
 /// Listening sockets, open before anything is promised.
@@ -239,23 +302,24 @@ impl Listeners {
 
     fn serve(
         self,
+        critical: &mut CriticalTasks,
         edge: &Arc<Edge>,
         admin: &Arc<Admin>,
         stopping: &CancellationToken,
         stop_all: &CancellationToken,
-    ) -> Arc<View> {
+    ) -> Result<Arc<View>, ServeError> {
         for (kind, listener) in self.streams {
-            tokio::spawn(net::run(Arc::clone(edge), kind, listener, stopping.clone()));
+            let accepting = net::run(Arc::clone(edge), kind, listener, stopping.clone());
+            critical.spawn("a listener for streams", accepting);
         }
-        for listener in self.admin {
-            tokio::spawn(admin::run(Arc::clone(admin), listener, stop_all.clone()));
-        }
+        serve_admin(critical, admin, self.admin, stop_all)?;
         let rules = Rules::new(&edge.config().document);
         let view = View::new(rules, edge.resolver.upstreams().to_vec());
         for (udp, tcp) in self.dns {
-            tokio::spawn(Arc::clone(&view).serve(udp, tcp, stop_all.clone()));
+            let serving = Arc::clone(&view).serve(udp, tcp, stop_all.clone());
+            critical.spawn("the DNS view", serving);
         }
-        view
+        Ok(view)
     }
 }
 
@@ -283,8 +347,8 @@ fn dialer(options: &Options, config: &ActiveConfig, resolver: Resolver) -> Diale
     )
 }
 
-/// Queues, probes, partners that are gone: all that time brings.
-async fn keep_house(edge: Arc<Edge>, stop: CancellationToken) {
+/// What time brings: queues that expire, partners that are gone, probes, reports of the log.
+async fn maintenance_loop(edge: Arc<Edge>, stop: CancellationToken) {
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut withdrawn = stop::Withdrawn::default();
@@ -299,13 +363,11 @@ async fn keep_house(edge: Arc<Edge>, stop: CancellationToken) {
         if slow.is_multiple_of(4) {
             Probes::tick(&edge);
             withdrawn.tick(&edge, Instant::now());
-            for domain in edge.attempts.take_failing(GONE) {
-                edge.partner_gone(&domain);
-            }
+            edge.withdraw_gone();
         }
         if slow.is_multiple_of(240) {
             edge.router.forget_idle();
-            edge.repeats.report();
+            edge.log.report();
         }
     }
 }

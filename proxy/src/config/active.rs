@@ -5,15 +5,19 @@ use std::{collections::HashMap, sync::Arc};
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 use xmpp_edge_crds::{
-    domain::DomainName,
+    domain::{DomainName, DomainPattern},
     edge_config::{EdgeConfig, Gateway, Partner, VERSION, Version},
     verdict::PartnerIndex,
 };
 
 use super::{ConfigInputs, ConfigSecrets};
 use crate::{
-    negotiation::{Side, dialback},
+    negotiation::{Pair, Side, dialback},
     policy::Policy,
+    telemetry::{
+        attempts::AttemptPeer,
+        log_limiter::{LogLines, limited},
+    },
     tls::{
         CertificateFault, Identity, IdentityError, LeafIssuer, Role, Roots, RootsError, Trust,
         TrustError, Verified,
@@ -39,6 +43,8 @@ pub struct ActiveConfig {
     gateway_of: HashMap<DomainName, usize>,
     pub admin_token: Option<zeroize::Zeroizing<String>>,
     pub loaded_time: Timestamp,
+    /// Said of leaves that could not be made, a few times for each configuration.
+    issuer_lines: LogLines,
     /// What it was built from beside the document.
     materials: Arc<ConfigSecrets>,
 }
@@ -178,6 +184,7 @@ impl ActiveConfig {
             admin_token: materials.admin_token.clone(),
             materials: Arc::clone(materials),
             loaded_time: Timestamp::now(),
+            issuer_lines: LogLines::default(),
             document: config,
         })
     }
@@ -202,9 +209,38 @@ impl ActiveConfig {
             .map(|index| &self.document.partners[index.as_usize()])
     }
 
+    /// Name of the partner object that stanzas of `pair` cross to or from; `next_hop` is whom they go to.
+    #[must_use]
+    pub fn pair_partner(&self, next_hop: Side, pair: &Pair) -> Option<&str> {
+        let domain = match next_hop {
+            Side::Partner => &pair.to,
+            Side::Gateway => &pair.from,
+        };
+        self.partner(domain).map(|partner| partner.name.as_str())
+    }
+
     #[must_use]
     pub fn partner_index(&self, domain: &DomainName) -> Option<PartnerIndex> {
         self.policy.partners().find(domain.as_str())
+    }
+
+    /// Whom what is noted of `domain` belongs to.
+    #[must_use]
+    pub fn attempt_peer(&self, side: Side, domain: &DomainName) -> AttemptPeer<'_> {
+        match side {
+            Side::Partner => match self.partner(domain) {
+                Some(partner) => AttemptPeer::Partner {
+                    object: &partner.name,
+                    listed: partner
+                        .domains
+                        .iter()
+                        .any(|own| matches!(own, DomainPattern::Exact(own) if own == domain)),
+                },
+                None => AttemptPeer::Stranger,
+            },
+            Side::Gateway if self.gateway(domain).is_some() => AttemptPeer::Gateway,
+            Side::Gateway => AttemptPeer::NoGateway,
+        }
     }
 
     /// The gateway of an own domain.
@@ -229,7 +265,7 @@ impl ActiveConfig {
             Side::Gateway => match self.leaves.as_ref()?.leaf(local) {
                 Ok(leaf) => Some(leaf),
                 Err(error) => {
-                    tracing::warn!(%error, "no certificate for the inside hop");
+                    limited!(warn, self.issuer_lines, %error, "no certificate for the inside hop");
                     None
                 }
             },

@@ -6,6 +6,7 @@
 mod active;
 mod document;
 pub mod follow;
+pub mod peer_keys;
 mod secrets;
 
 use std::sync::Arc;

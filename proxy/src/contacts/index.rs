@@ -32,6 +32,18 @@ pub enum RecordError {
     StoreBehind,
 }
 
+impl RecordError {
+    /// A fixed CamelCase word.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::UserFull => "UserFull",
+            Self::Full => "Full",
+            Self::StoreBehind => "StoreBehind",
+        }
+    }
+}
+
 type OfUser = HashMap<Box<str>, Contact>;
 type Shard = HashMap<Box<str>, OfUser>;
 

@@ -8,7 +8,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
-use crate::{edge::Edge, negotiation::Side, stream::accept};
+use crate::{edge::Edge, negotiation::Side, stream::accept, telemetry::log_limiter::limited};
 
 /// Which port a connection came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +91,11 @@ pub async fn run(
             Err(error) => {
                 // Out of descriptors, most likely: others must close first.
                 edge.metrics.connection_refused("Accept");
-                tracing::warn!(%error, listener = kind.as_str(), "cannot accept");
+                limited!(
+                    warn,
+                    edge.log.lines_of("accept", kind.as_str()),
+                    %error, listener = kind.as_str(), "cannot accept"
+                );
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

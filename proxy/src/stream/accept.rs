@@ -12,6 +12,7 @@ use crate::{
     edge::Edge,
     negotiation::{Inbound, Link, PeerRole},
     net::{ListenerKind, proxy_protocol},
+    telemetry::log_limiter::limited,
     tls::{self, FirstByte, Mode, Transport},
 };
 
@@ -31,14 +32,22 @@ pub async fn serve(edge: Arc<Edge>, kind: ListenerKind, mut stream: TcpStream, f
     if kind.is_public() && !sources.is_empty() {
         if !sources.iter().any(|source| source.contains(&address.ip())) {
             edge.metrics.connection_refused("ProxyHeaderUntrusted");
-            tracing::info!(%address, "refused: not from a trusted source of PROXY headers");
+            limited!(
+                info,
+                edge.log.lines_of("connection", "ProxyHeaderUntrusted"),
+                %address, "refused: not from a trusted source of PROXY headers"
+            );
             return;
         }
         match tokio::time::timeout_at(deadline, read_proxy_header(&mut stream)).await {
             Ok(Ok(source)) => address = source.unwrap_or(address),
             Ok(Err(error)) => {
                 edge.metrics.connection_refused("ProxyHeader");
-                tracing::info!(%address, %error, "refused");
+                limited!(
+                    info,
+                    edge.log.lines_of("connection", "ProxyHeader"),
+                    %address, %error, "refused"
+                );
                 return;
             }
             Err(_) => {
@@ -89,7 +98,11 @@ pub async fn serve(edge: Arc<Edge>, kind: ListenerKind, mut stream: TcpStream, f
             }
             Err(error) => {
                 edge.metrics.connection_refused(error.label());
-                tracing::info!(%address, %error, "TLS failed");
+                limited!(
+                    info,
+                    edge.log.lines_of("TLS", error.label()),
+                    %address, %error, "TLS failed"
+                );
                 return;
             }
         }

@@ -103,7 +103,9 @@ async fn run(edge: Arc<Edge>, mut ticket: DialTicket) {
         let stopping = edge.stopping.is_cancelled();
         let (again, next) = edge.router.failed(ticket, &failure, stopping);
         if let Some(next) = next {
-            edge.attempts.next_try(&edge.config(), &route, next);
+            let config = edge.config();
+            let peer = config.attempt_peer(route.side, &route.pair.to);
+            edge.attempts.next_try(peer, &route.pair.to, next);
         }
         let Some((same, wait)) = again else { return };
         ticket = same;
@@ -156,7 +158,7 @@ pub async fn look_up(
 }
 
 /// Whose stanzas a stream of ours carries.
-fn direction(side: Side) -> Direction {
+pub(super) fn direction(side: Side) -> Direction {
     match side {
         Side::Partner => Direction::Outbound,
         Side::Gateway => Direction::Inbound,
@@ -180,6 +182,7 @@ async fn reach(
         .stream_establishment_timeout_seconds;
     let deadline = Instant::now() + Duration::from_secs(u64::from(seconds));
     let (peer, _) = ends(&purpose);
+    let whose = config.attempt_peer(side, &peer);
     let looked_up = match looked_up {
         Some(looked_up) => looked_up,
         None => look_up(edge, &config, side, &peer).await,
@@ -188,14 +191,14 @@ async fn reach(
         Ok(candidates) => candidates,
         Err((failure, step)) => {
             if let Some(step) = step {
-                edge.attempts.begin(&config, side, &peer);
-                edge.attempts.note(edge, &config, side, step);
-                edge.attempts.failed(&config, side, &peer);
+                edge.attempts.begin(whose, &peer);
+                edge.attempts.note(whose, step);
+                edge.attempts.failed(whose, &peer);
             }
             return Err(failure);
         }
     };
-    edge.attempts.begin(&config, side, &peer);
+    edge.attempts.begin(whose, &peer);
     let mut walk = Walk::new(edge, &config, side, &purpose, ticket, deadline);
     // The streams' own deadline comes first, so that the attempt says how far it came.
     let outcome = tokio::time::timeout_at((deadline + GRACE).into(), walk.over(candidates)).await;
@@ -204,7 +207,7 @@ async fn reach(
         Ok(Err(failure)) => failure,
         Err(_) => Failure::new(FailureKind::TimedOut, walk.last().text.clone()),
     };
-    edge.attempts.failed(&config, side, &peer);
+    edge.attempts.failed(whose, &peer);
     Err(failure)
 }
 
@@ -245,7 +248,8 @@ pub(super) async fn negotiate(
                     text: error.to_string(),
                     took: began.elapsed(),
                 };
-                edge.attempts.note(edge, config, side, step);
+                let whose = config.attempt_peer(side, &step.domain);
+                edge.attempts.note(whose, step);
                 return Err(Fault::TlsFailed {
                     label: error.label(),
                     text: error.to_string(),

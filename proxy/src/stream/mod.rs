@@ -11,6 +11,7 @@ pub mod environment;
 pub mod handle;
 pub mod key_verification;
 pub mod liveness;
+mod message_log;
 mod outputs;
 pub mod partner_ping;
 pub mod pool;
@@ -41,6 +42,7 @@ use crate::{
         Fault, Inbound, Input, Outbound, Output, Pair, PeerRole, Side, StreamLimits, Verdict,
         acks::Acks,
     },
+    presence::tracker::Attendance,
     routing::{
         failure::{Failure, FailureKind},
         route::Route,
@@ -146,6 +148,10 @@ pub struct Stream {
     /// All that was written has left.
     flushed: bool,
     verified: Option<Verdict>,
+    /// A partner's domains that it stands for.
+    attends: Vec<Attendance>,
+    /// The domain that the peer named first, whose steps are remembered.
+    named: Option<DomainName>,
     /// What ended it.
     end: Option<Fault>,
     /// The place among the unauthenticated, until the first pair.
@@ -223,6 +229,8 @@ impl Stream {
             broken: false,
             flushed: true,
             verified: None,
+            named: None,
+            attends: Vec::new(),
             end: None,
             place: start.place,
             counted: None,

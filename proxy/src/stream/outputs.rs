@@ -6,11 +6,12 @@ use xmpp_edge_crds::{domain::DomainName, negotiation::Method};
 
 use super::{CLOSING, Machine, Phase, Stream, egress::Confirmation, key_verification};
 use crate::{
+    config::peer_keys,
     negotiation::{Fault, Input, Output, Pair, PeerRole, Side, Unavailable, Verdict, acks::Acks},
     routing::acknowledgement::AckTracker,
     telemetry::{
         attempt::{AttemptStep, Step},
-        peer_keys,
+        log_limiter::limited,
     },
 };
 
@@ -173,7 +174,19 @@ impl Stream {
             self.scanner
                 .set_stanza_bytes(self.config.document.settings.max_stanza_bytes as usize);
             self.consider_settings();
-            self.edge.metrics.established(&self.entry, &self.config);
+            let facts = self.entry.facts();
+            let partner = facts.partner(self.side, &self.config);
+            self.edge.metrics.established(
+                partner,
+                self.entry.direction(),
+                facts.method,
+                self.entry.opened.elapsed(),
+            );
+            if self.side == Side::Partner {
+                self.edge
+                    .metrics
+                    .partner_connected(partner, facts.peer_certificate_not_after);
+            }
             if let (Machine::Outbound(machine), Side::Partner) = (&self.machine, self.side) {
                 let open = machine.takes_further_pairs() && !self.keepalive.draining;
                 self.entry.set_open(open);
@@ -194,8 +207,10 @@ impl Stream {
         if self.side == Side::Partner && method == Method::SaslOverTls {
             self.consider_key(peer);
         }
-        if self.edge.attempts.connected(&self.config, self.side, peer) {
-            self.edge.partner_back(peer);
+        let whose = self.config.attempt_peer(self.side, peer);
+        self.edge.attempts.connected(whose, peer);
+        if self.side == Side::Partner && !self.attends.iter().any(|own| own.domain() == peer) {
+            self.attends.push(self.edge.attend(peer));
         }
         if let (Machine::Outbound(machine), Confirmation::Written, Side::Gateway) =
             (&self.machine, self.egress.confirmation(), self.side)
@@ -215,7 +230,13 @@ impl Stream {
             return;
         };
         if new.changed {
-            tracing::warn!(%peer, partner = new.partner.name, key = %new.key, "the partner's key has changed");
+            let name = new.partner.name.as_str();
+            let direction = self.entry.direction();
+            limited!(
+                warn,
+                self.edge.log.lines("key", Some(name), direction, "Changed"),
+                %peer, partner = name, key = %new.key, "the partner's key has changed"
+            );
             self.edge.metrics.peer_key_changed(&new.partner.name);
         }
         peer_keys::tell(self.edge.peer_keys.as_ref(), &new);
@@ -253,7 +274,7 @@ impl Stream {
     }
 
     pub(super) fn step(
-        &self,
+        &mut self,
         step: Step,
         peer: Option<DomainName>,
         outcome: &'static str,
@@ -269,9 +290,15 @@ impl Stream {
             text,
             took: self.entry.opened.elapsed(),
         };
-        self.edge
-            .attempts
-            .note(&self.edge, &self.config, self.side, step);
+        let whose = self.config.attempt_peer(self.side, &step.domain);
+        // Whoever has proved nothing may name one domain: the others cost no memory.
+        let unknown = self.peer == PeerRole::Client && self.relay.carried.is_empty();
+        let named = self.named.get_or_insert_with(|| step.domain.clone());
+        if unknown && *named != step.domain {
+            self.edge.attempts.count(whose, &step);
+        } else {
+            self.edge.attempts.note(whose, step);
+        }
     }
 
     pub(super) fn close(&mut self, fault: Fault) {

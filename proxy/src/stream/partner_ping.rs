@@ -14,7 +14,6 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use xmpp_edge_crds::{domain::DomainName, domain::DomainPattern};
 
-use crate::telemetry::metrics::NameLabel;
 use crate::{
     edge::Edge,
     negotiation::{Pair, Side},
@@ -151,19 +150,7 @@ impl Probes {
     }
 
     fn record(edge: &Edge, probe: &mut Probe, partner: &str, took: Option<Duration>) {
-        let label = NameLabel {
-            partner: partner.to_owned(),
-        };
-        edge.metrics
-            .probe_success
-            .get_or_create_owned(&label)
-            .set(i64::from(took.is_some()));
-        if let Some(took) = took {
-            edge.metrics
-                .probe_seconds
-                .get_or_create_owned(&label)
-                .set(took.as_secs_f64());
-        }
+        edge.metrics.probed(partner, took);
         probe.status = Some(ProbeStatus {
             time: Timestamp::now(),
             success: took.is_some(),

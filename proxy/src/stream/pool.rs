@@ -17,6 +17,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
+use xmpp_edge_crds::verdict::Direction;
 
 use super::{
     Command,
@@ -27,6 +28,7 @@ use crate::{
     edge::Edge,
     negotiation::{Fault, Pair, PeerRole, Side},
     routing::route::{ConnectNumber, Route},
+    telemetry::log_limiter::limited,
     tls::TlsaSet,
 };
 
@@ -131,12 +133,21 @@ pub async fn find(edge: &Arc<Edge>, route: &Arc<Route>, number: ConnectNumber) -
             let Some(tlsa) = leads_there(edge, route, &entry, &mut own.looked_up).await else {
                 continue;
             };
-            asked.push(entry.id);
+            let stream = entry.id;
+            asked.push(stream);
             match ask(entry, &route.pair, tlsa, deadline).await {
                 Answer::Carried => return None,
                 Answer::NotHere => {}
                 Answer::Declined => {
                     edge.shares.decline(&route.pair, Instant::now());
+                    let config = edge.config();
+                    let partner = config.partner(&route.pair.to).map(|own| own.name.as_str());
+                    limited!(
+                        info,
+                        edge.log.lines("shared stream", partner, Direction::Outbound, "Declined"),
+                        pair = %route.pair, stream,
+                        "not taken on a shared stream: it gets its own"
+                    );
                     return Some(own);
                 }
                 Answer::TooLate => return Some(own),
@@ -254,9 +265,8 @@ async fn ask(
     if !entry.handle.tell(command) {
         return Answer::NotHere;
     }
-    let stream = entry.id;
     drop(entry);
-    let answer = match tokio::time::timeout_at(deadline.into(), answered).await {
+    match tokio::time::timeout_at(deadline.into(), answered).await {
         Ok(Ok(Ok(()))) => Answer::Carried,
         // The stream's end may well be the peer's way to refuse.
         Ok(Ok(Err(
@@ -268,11 +278,7 @@ async fn ask(
         | Err(_) => Answer::Declined,
         // The machine did not ask, or the stream has ended for a reason of ours.
         Ok(Ok(Err(_)) | Err(_)) => Answer::NotHere,
-    };
-    if matches!(answer, Answer::Declined) {
-        tracing::info!(%pair, stream, "not taken on a shared stream: it gets its own");
     }
-    answer
 }
 
 #[cfg(test)]

@@ -21,8 +21,11 @@ use crate::{
         failure::{Failure, FailureKind},
         route::Route,
     },
-    stream::partner_ping::Probes,
-    telemetry::metrics::PairCounters,
+    stream::{message_log, partner_ping::Probes},
+    telemetry::{
+        log_limiter::limited,
+        metrics::{PairCounters, ReasonCounters},
+    },
     xml::{StanzaKind, StreamHeader, rewrite, stanza::Stanza},
 };
 
@@ -36,6 +39,7 @@ pub struct Carried {
     /// Where answers go: the pair reversed.
     pub back: Arc<Route>,
     pub counters: PairCounters,
+    pub reasons: ReasonCounters,
 }
 
 /// What became of a stanza that was looked at.
@@ -132,7 +136,12 @@ impl Receiver {
         self.stanzas += 1;
         self.bytes += stanza.bytes.len() as u64;
         let carried = &self.carried[index];
-        carried.counters.stanza(stanza.kind, stanza.bytes.len());
+        let size = stanza.bytes.len();
+        match stanza.kind {
+            StanzaKind::Message => carried.counters.message(size),
+            StanzaKind::Presence => carried.counters.presence(size),
+            StanzaKind::Iq => carried.counters.iq(size),
+        }
         if self.stanzas % SAMPLE == 1 {
             edge.metrics.stanza_size.observe(stanza.bytes.len() as f64);
         }
@@ -148,30 +157,33 @@ impl Receiver {
         let judgement = config.policy.judge(self.direction, stanza, &edge.contacts);
         let partner = judgement.partner.map(|(_, name)| name);
         if let Some(reason) = judgement.audited {
-            edge.metrics.audited(partner, self.direction, reason);
-            let (name, reason) = (partner.unwrap_or("other"), reason.as_str());
-            let repeats = &edge.repeats;
-            if repeats.is_worth_a_line("audited", name, self.direction, reason) {
-                tracing::info!(
-                    partner = name,
-                    direction = ?self.direction, kind = ?stanza.kind, reason,
-                    from = %from.escape_debug(), to = %to.escape_debug(),
-                    "audited: would be refused, is delivered"
-                );
-            }
+            let reason = reason.as_str();
+            let reasons = &mut self.carried[index].reasons;
+            limited!(
+                info,
+                reasons.audited(&edge.metrics, &edge.log, reason),
+                partner,
+                direction = ?self.direction, kind = ?stanza.kind, reason,
+                from = %from.escape_debug(), to = %to.escape_debug(),
+                "audited: would be refused, is delivered"
+            );
         }
         match judgement.outcome {
             Outcome::Pass | Outcome::PassWithoutStatus => {
                 if let Some(change) = &judgement.contact
                     && let Err(error) = edge.contacts.record(change)
                 {
-                    tracing::warn!(%error, user = %change.user.escape_debug(), "contact not recorded");
+                    limited!(
+                        warn,
+                        edge.log.lines("contact", partner, self.direction, error.label()),
+                        %error, user = %change.user.escape_debug(), "contact not recorded"
+                    );
                 }
                 if stanza.kind == StanzaKind::Presence {
-                    edge.crossed.note(self.direction, stanza);
+                    edge.crossed.note(partner, self.direction, stanza);
                 }
                 if settings.log_message_bodies && stanza.kind == StanzaKind::Message {
-                    log_bodies(stanza, self.direction);
+                    message_log::bodies(stanza, self.direction);
                 }
                 let strip = matches!(judgement.outcome, Outcome::PassWithoutStatus);
                 if index != self.current || !self.builder.continues_with(number) {
@@ -189,27 +201,17 @@ impl Receiver {
                 });
             }
             Outcome::Refuse(cause) | Outcome::Drop(cause) => {
-                // An address that cannot be read names no partner; the pair does.
-                let partner = partner.or_else(|| {
-                    let pair = &self.carried[index].pair;
-                    let peer = match self.side {
-                        Side::Partner => &pair.from,
-                        Side::Gateway => &pair.to,
-                    };
-                    config.partner(peer).map(|partner| partner.name.as_str())
-                });
-                edge.metrics
-                    .refused(partner, self.direction, cause.as_str());
-                let (name, reason) = (partner.unwrap_or("other"), cause.as_str());
-                let repeats = &edge.repeats;
-                if repeats.is_worth_a_line("refused", name, self.direction, reason) {
-                    tracing::info!(
-                        partner = name,
-                        direction = ?self.direction, kind = ?stanza.kind, reason,
-                        from = %from.escape_debug(), to = %to.escape_debug(),
-                        "refused"
-                    );
-                }
+                let reason = cause.as_str();
+                // By the pair: an address that cannot be read names no partner.
+                let Carried { reasons, .. } = &mut self.carried[index];
+                let lines = reasons.refused(&edge.metrics, &edge.log, reason);
+                limited!(
+                    info, lines,
+                    partner = partner.unwrap_or("other"),
+                    direction = ?self.direction, kind = ?stanza.kind, reason,
+                    from = %from.escape_debug(), to = %to.escape_debug(),
+                    "refused"
+                );
                 let type_ = stanza.type_.as_deref();
                 match policy::answer(self.direction, stanza.kind, type_, cause) {
                     Answer::Drop => self.settle(number),
@@ -251,6 +253,7 @@ impl Receiver {
             let partner = config.partner(peer).map(|partner| partner.name.as_str());
             carried.counters = edge.metrics.pair(partner, self.direction);
             carried.share = carried.route.share();
+            carried.reasons = ReasonCounters::new(partner, self.direction);
         }
     }
 
@@ -326,19 +329,4 @@ fn canonical(domain: &str) -> Option<Cow<'_, str>> {
     DomainName::parse(domain)
         .ok()
         .map(|domain| Cow::Owned(domain.into()))
-}
-
-/// Only where `logMessageBodies` asks for it.
-fn log_bodies(stanza: &Stanza<'_>, direction: Direction) {
-    for (name, namespace, bytes) in stanza.children() {
-        if name == "body" && namespace == "jabber:server" {
-            tracing::info!(
-                ?direction,
-                from = %stanza.from.as_deref().unwrap_or_default().escape_debug(),
-                to = %stanza.to.as_deref().unwrap_or_default().escape_debug(),
-                body = %String::from_utf8_lossy(bytes).escape_debug(),
-                "message"
-            );
-        }
-    }
 }

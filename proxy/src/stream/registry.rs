@@ -233,6 +233,23 @@ impl Drop for StreamQuota {
     }
 }
 
+impl AuthInfo {
+    /// Name of the partner object behind the stream: of its first pair.
+    #[must_use]
+    pub fn partner<'a>(&self, side: Side, config: &'a ActiveConfig) -> Option<&'a str> {
+        // Stanzas of a pair that is received go to the other side.
+        let received = self.receives.first().map(|pair| match side {
+            Side::Partner => config.pair_partner(Side::Gateway, pair),
+            Side::Gateway => config.pair_partner(Side::Partner, pair),
+        });
+        let sent = || {
+            let pair = self.sends.first()?;
+            config.pair_partner(side, pair)
+        };
+        received.unwrap_or_else(sent)
+    }
+}
+
 impl StreamInfo {
     /// A pair stands on this stream; `receives` says in which direction.
     pub fn carries(&self, pair: &Pair, method: Method, tls: Option<&TlsFacts>, receives: bool) {

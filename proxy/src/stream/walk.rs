@@ -12,7 +12,7 @@ use xmpp_edge_crds::domain::DomainName;
 
 use super::{
     Stream,
-    connect::{ends, negotiate},
+    connect::{direction, ends, negotiate},
 };
 use crate::{
     config::ActiveConfig,
@@ -23,6 +23,7 @@ use crate::{
         dial_ticket::DialTicket,
         failure::{Failure, FailureKind},
     },
+    telemetry::log_limiter::limited,
 };
 
 /// A negotiation that is not over after this long lets the next target start beside it.
@@ -122,7 +123,8 @@ impl<'a> Walk<'a> {
                 (mut candidates, next) = if_some(&mut connecting) => {
                     connecting = None;
                     for step in candidates.take_steps() {
-                        self.edge.attempts.note(self.edge, self.config, self.side, step);
+                        let whose = self.config.attempt_peer(self.side, &step.domain);
+                        self.edge.attempts.note(whose, step);
                     }
                     match next {
                         None => continue,
@@ -186,9 +188,17 @@ impl<'a> Walk<'a> {
         let before = format!("{} at {address}: ", self.peer);
         self.failed(Failure::quoting(kind, &before, &fault.to_string(), ""));
         // What the peer said stands in it: it must not forge lines.
-        let told = fault.to_string();
-        let (peer, told) = (&self.peer, told.escape_debug());
-        tracing::info!(%peer, %address, cause = fault.label(), "no stream: {told}");
+        let partner = match self.side {
+            Side::Partner => self.config.partner(&self.peer).map(|own| own.name.as_str()),
+            Side::Gateway => None,
+        };
+        let log = &self.edge.log;
+        limited!(
+            info,
+            log.lines("no stream", partner, direction(self.side), fault.label()),
+            peer = %self.peer, %address, cause = fault.label(),
+            "no stream: {}", fault.to_string().escape_debug()
+        );
         match kind {
             FailureKind::Forbidden => Err(self.last.clone()),
             _ => Ok(()),

@@ -7,14 +7,14 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use super::metrics::Metrics;
-use crate::contacts::StoreHealth;
+use super::{log_limiter::LogLimiter, metrics::Metrics};
 
 /// What is seen from outside, from the first moment of the process.
 #[derive(Clone, Default)]
 pub struct Telemetry {
     pub metrics: Arc<Metrics>,
     pub intake: Arc<ConfigStatus>,
+    pub log: Arc<LogLimiter>,
 }
 
 /// See the module.
@@ -28,9 +28,16 @@ struct State {
     missing: Vec<String>,
     stale: Vec<String>,
     rejected: Option<RejectedStatus>,
-    contacts: Option<StoreHealth>,
+    contacts: Option<ContactsStatus>,
+    /// Why the process ends.
+    failed: Option<String>,
     /// Contacts that are not loaded are waited for no longer.
     contacts_given_up: bool,
+}
+
+struct ContactsStatus {
+    loaded: bool,
+    failure: Option<String>,
 }
 
 /// The newest configuration that was not taken.
@@ -76,8 +83,9 @@ impl ConfigStatus {
         state.stale = stale.to_vec();
     }
 
-    pub fn note_contacts(&self, health: StoreHealth) {
-        self.state.lock().contacts = Some(health);
+    /// How the contacts' store is: whether it was loaded, and its newest failure.
+    pub fn note_contacts(&self, loaded: bool, failure: Option<String>) {
+        self.state.lock().contacts = Some(ContactsStatus { loaded, failure });
     }
 
     /// A database that is away for long keeps nobody from being ready.
@@ -91,6 +99,11 @@ impl ConfigStatus {
         state.contacts_given_up = true;
     }
 
+    /// A task has ended that the process cannot do without: it is not ready any more.
+    pub fn fail(&self, reason: String) {
+        self.state.lock().failed = Some(reason);
+    }
+
     #[must_use]
     pub fn rejected(&self) -> Option<RejectedStatus> {
         self.state.lock().rejected.clone()
@@ -101,6 +114,12 @@ impl ConfigStatus {
     pub fn waits_for(&self) -> Vec<String> {
         let state = self.state.lock();
         let mut waits = state.missing.clone();
+        waits.extend(
+            state
+                .failed
+                .iter()
+                .map(|reason| format!("a new process, as this one ends: {reason}")),
+        );
         if let Some(contacts) = &state.contacts
             && !contacts.loaded
             && !state.contacts_given_up
@@ -131,19 +150,13 @@ mod tests {
     #[test]
     fn a_database_that_is_away_for_long_keeps_nobody_from_being_ready() {
         let intake = ConfigStatus::default();
-        let away = StoreHealth {
-            loaded: false,
-            failure: Some("contacts: PostgreSQL db: refused".to_owned()),
-        };
-        intake.note_contacts(away);
+        let away = "contacts: PostgreSQL db: refused";
+        intake.note_contacts(false, Some(away.to_owned()));
         assert_eq!(intake.waits_for(), ["the contacts to be loaded"]);
         intake.give_up_contacts();
         assert!(intake.waits_for().is_empty());
-        assert_eq!(intake.remarks(), ["contacts: PostgreSQL db: refused"]);
-        intake.note_contacts(StoreHealth {
-            loaded: true,
-            failure: None,
-        });
+        assert_eq!(intake.remarks(), [away]);
+        intake.note_contacts(true, None);
         assert!(intake.remarks().is_empty());
     }
 

@@ -5,4 +5,3 @@ pub mod attempts;
 pub mod config_status;
 pub mod log_limiter;
 pub mod metrics;
-pub mod peer_keys;

@@ -4,6 +4,7 @@
 mod outage;
 mod peers;
 mod sharing;
+mod supervision;
 mod withdrawn;
 
 use std::{

@@ -213,6 +213,15 @@ impl Lab {
         .await;
     }
 
+    /// Whoever offers configurations is gone. Answers why the edge ended.
+    pub async fn lose_the_configuration(&mut self) -> ServeError {
+        self.inputs = watch::channel(ConfigUpdate::default()).0;
+        within("the edge's end", &mut self.running)
+            .await
+            .expect("no panic")
+            .expect_err("it ends for a reason")
+    }
+
     pub async fn stop(self) {
         self.shutdown.cancel();
         within("the edge's end", self.running)

@@ -5,6 +5,7 @@
 
 mod blocks;
 mod commands;
+mod log_lines;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -6,6 +6,7 @@
 mod access;
 mod dane;
 mod dialback;
+mod floods;
 mod internal;
 mod keys;
 mod limits;

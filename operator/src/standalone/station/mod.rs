@@ -14,8 +14,8 @@ use std::{
 use jiff::Timestamp;
 use xmpp_edge_crds::edge_config::EdgeConfig;
 use xmpp_edge_proxy::{
+    config::peer_keys::PeerKey,
     config::{ConfigInputs, ConfigSecrets},
-    telemetry::peer_keys::PeerKey,
 };
 
 use super::{

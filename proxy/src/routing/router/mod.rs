@@ -26,7 +26,10 @@ use super::{
 use crate::{
     config::ActiveConfig,
     negotiation::{Pair, Side},
-    telemetry::metrics::Metrics,
+    telemetry::{
+        log_limiter::{LogLimiter, limited},
+        metrics::Metrics,
+    },
     xml::stanza::Stanza,
 };
 
@@ -39,6 +42,7 @@ pub struct Router {
     routes: Routes,
     dials: mpsc::UnboundedSender<DialTicket>,
     metrics: Arc<Metrics>,
+    log: Arc<LogLimiter>,
 }
 
 impl Router {
@@ -46,6 +50,7 @@ impl Router {
     pub fn new(
         config: Arc<ArcSwap<ActiveConfig>>,
         metrics: Arc<Metrics>,
+        log: Arc<LogLimiter>,
     ) -> (Arc<Self>, DialRequests) {
         let (dials, requests) = mpsc::unbounded_channel();
         let router = Self {
@@ -53,6 +58,7 @@ impl Router {
             routes: Routes::default(),
             dials,
             metrics,
+            log,
         };
         (Arc::new(router), requests)
     }
@@ -60,9 +66,15 @@ impl Router {
     /// The route of a pair; `side` says who the next hop is.
     pub fn route(&self, side: Side, pair: &Pair) -> Arc<Route> {
         self.routes.of(side, pair, || {
-            let partner = partner_of(&self.config.load(), side, pair);
-            self.routes.budget.share(partner.as_deref())
+            let config = self.config.load();
+            self.routes.budget.share(config.pair_partner(side, pair))
         })
+    }
+
+    /// The route of a pair, where there is one.
+    #[must_use]
+    pub fn known(&self, side: Side, pair: &Pair) -> Option<Arc<Route>> {
+        self.routes.known(side, pair)
     }
 
     /// Every route, in no order.
@@ -104,9 +116,11 @@ impl Router {
             let portion = unanswered.portion(arrived);
             let config = self.config.load();
             let direction = sent_back_on(route);
+            let partner = config.pair_partner(route.side, &route.pair);
             for (count, outcome) in [(portion.answered, condition), (portion.dropped, "dropped")] {
-                for _ in 0..count {
-                    self.metrics.bounced(&config, route, direction, outcome);
+                if count > 0 {
+                    let count = u64::from(count);
+                    self.metrics.bounced(partner, direction, outcome, count);
                 }
             }
             let mut replies = portion.replies;
@@ -227,15 +241,16 @@ impl Router {
     ) {
         let config = self.config.load();
         let direction = sent_back_on(back);
+        let partner = config.pair_partner(back.side, &back.pair);
         if !unanswered::is_answered(stanza) {
-            self.metrics.bounced(&config, back, direction, "dropped");
+            self.metrics.bounced(partner, direction, "dropped", 1);
             if let Some(receipt) = receipt {
                 receipt.settle();
             }
             return;
         }
         let condition = failure.kind.condition();
-        self.metrics.bounced(&config, back, direction, condition);
+        self.metrics.bounced(partner, direction, condition, 1);
         let mut out = Vec::with_capacity(512);
         unanswered::write_error(stanza, failure, &mut out);
         self.enqueue(back, Batch::reply(out, receipt, now));
@@ -261,8 +276,8 @@ impl Router {
     pub fn config_changed(&self) {
         let config = self.config.load_full();
         for route in self.routes.all() {
-            let partner = partner_of(&config, route.side, &route.pair);
-            route.set_share(self.routes.budget.share(partner.as_deref()));
+            let partner = config.pair_partner(route.side, &route.pair);
+            route.set_share(self.routes.budget.share(partner));
         }
     }
 
@@ -355,8 +370,18 @@ impl Router {
 
     fn drop_counted(&self, route: &Arc<Route>, batch: Batch, what: &'static str) {
         let config = self.config.load();
+        let partner = config.pair_partner(route.side, &route.pair);
+        let direction = match route.side {
+            Side::Partner => Direction::Outbound,
+            Side::Gateway => Direction::Inbound,
+        };
         self.metrics
-            .dropped(&config, route, what, u64::from(batch.count()));
+            .bounced(partner, direction, what, u64::from(batch.count()));
+        limited!(
+            warn,
+            self.log.lines("undelivered", partner, direction, what),
+            pair = %route.pair, "answers could not be delivered"
+        );
         batch.settle();
     }
 
@@ -370,15 +395,6 @@ impl std::fmt::Debug for Router {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Router").finish_non_exhaustive()
     }
-}
-
-/// The partner object that a pair belongs to; `side` says who the next hop is.
-fn partner_of(config: &ActiveConfig, side: Side, pair: &Pair) -> Option<String> {
-    let peer = match side {
-        Side::Partner => &pair.to,
-        Side::Gateway => &pair.from,
-    };
-    config.partner(peer).map(|partner| partner.name.clone())
 }
 
 /// Which way the stanzas went whose answers go back on this route.

@@ -68,7 +68,7 @@ fn router(seconds: u32) -> (Arc<Router>, DialRequests) {
     };
     let config = ActiveConfig::build(&inputs).expect("a configuration");
     let config = Arc::new(ArcSwap::from_pointee(config));
-    Router::new(config, Arc::new(Metrics::new()))
+    Router::new(config, Arc::new(Metrics::new()), Arc::default())
 }
 
 /// Small messages of one read, with what is owed for them.

@@ -2,6 +2,8 @@
 
 use prometheus_client::encoding::EncodeLabelSet;
 
+use super::series::PartnerSeries;
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct KindLabels {
     pub partner: String,
@@ -88,3 +90,22 @@ pub struct TlsLabels {
     pub version: &'static str,
     pub cipher: &'static str,
 }
+
+macro_rules! partner_series {
+    ($($labels:ty),+) => {
+        $(impl PartnerSeries for $labels {
+            fn partner(&self) -> &str {
+                &self.partner
+            }
+        })+
+    };
+}
+partner_series!(
+    KindLabels,
+    PartnerLabels,
+    ReasonLabels,
+    ConditionLabels,
+    AttemptLabels,
+    HandshakeLabels,
+    NameLabel
+);

@@ -1,33 +1,34 @@
 //! Metrics, prefix `xmpp_edge_`. Labels are bounded: partners by their object's name, causes by the
-//! words of enums. StreamRegistry hold their counters; no label is looked up for a stanza.
+//! words of enums. Streams hold their counters; no label is looked up for a stanza. What is not counted
+//! as it happens is looked at when metrics are asked for (`admin::collector`).
 
-mod labels;
-mod snapshot;
+mod histogram;
+pub mod labels;
+mod reasons;
+mod series;
 
-use parking_lot::Mutex;
+use std::time::Duration;
+
+use jiff::Timestamp;
 use prometheus_client::{
-    encoding::text::{encode_eof, encode_registry},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
-    registry::{Registry, Unit},
+    registry::{Metric, Registry, Unit},
 };
-use xmpp_edge_crds::{
-    negotiation::Method,
-    verdict::{Direction, Reason},
-};
+use xmpp_edge_crds::{negotiation::Method, verdict::Direction};
 
-pub(crate) use labels::NameLabel;
+pub use histogram::AtomicHistogram;
 use labels::{
-    AttemptLabels, BuildLabels, CertificateLabel, ConditionLabels, DomainLabel, HandshakeLabels,
-    KindLabels, ListenerLabel, PartnerLabels, ReasonLabels, RefusedLabels, StreamLabels, TlsLabels,
+    AttemptLabels, BuildLabels, ConditionLabels, HandshakeLabels, KindLabels, ListenerLabel,
+    NameLabel, PartnerLabels, ReasonLabels, RefusedLabels,
 };
-
-use crate::{
-    config::ActiveConfig, negotiation::Side, routing::route::Route, stream::registry::StreamInfo,
-    xml::stanza::StanzaKind,
-};
+pub use reasons::ReasonCounters;
+use series::{ForgetPartner, PartnerFamily};
 
 /// Label of whoever is no configured partner.
-const OTHER: &str = "other";
+pub const OTHER: &str = "other";
+
+type SecondsCounter = Counter<f64, std::sync::atomic::AtomicU64>;
+type SecondsGauge = Gauge<f64, std::sync::atomic::AtomicU64>;
 
 /// The counters of one pair in one direction, held by the stream that receives it.
 #[derive(Clone, Debug)]
@@ -39,45 +40,52 @@ pub struct PairCounters {
 }
 
 impl PairCounters {
-    pub fn stanza(&self, kind: StanzaKind, bytes: usize) {
-        match kind {
-            StanzaKind::Message => self.message.inc(),
-            StanzaKind::Presence => self.presence.inc(),
-            StanzaKind::Iq => self.iq.inc(),
-        };
+    pub fn message(&self, bytes: usize) {
+        self.message.inc();
+        self.bytes.inc_by(bytes as u64);
+    }
+
+    pub fn presence(&self, bytes: usize) {
+        self.presence.inc();
+        self.bytes.inc_by(bytes as u64);
+    }
+
+    pub fn iq(&self, bytes: usize) {
+        self.iq.inc();
         self.bytes.inc_by(bytes as u64);
     }
 }
 
-/// All metrics of a proxy.
+/// What became of stanzas for a reason.
+#[derive(Clone, Copy, Debug)]
+enum ReasonFamily {
+    Refused,
+    Audited,
+}
+
+/// All metrics of a proxy that are counted as things happen.
+#[derive(Debug)]
 pub struct Metrics {
-    registry: Mutex<Registry>,
-    stanzas: Family<KindLabels, Counter>,
-    stanza_bytes: Family<PartnerLabels, Counter>,
-    refused: Family<ReasonLabels, Counter>,
-    audited: Family<ReasonLabels, Counter>,
-    bounced: Family<ConditionLabels, Counter>,
+    registry: Registry,
+    stanzas: PartnerFamily<KindLabels, Counter>,
+    stanza_bytes: PartnerFamily<PartnerLabels, Counter>,
+    refused: PartnerFamily<ReasonLabels, Counter>,
+    audited: PartnerFamily<ReasonLabels, Counter>,
+    bounced: PartnerFamily<ConditionLabels, Counter>,
+    attempts: PartnerFamily<AttemptLabels, Counter>,
+    handshake: PartnerFamily<HandshakeLabels, Histogram>,
+    throttled: PartnerFamily<PartnerLabels, SecondsCounter>,
+    peer_certificate_not_after: PartnerFamily<NameLabel, Gauge>,
+    last_connected: PartnerFamily<NameLabel, Gauge>,
+    peer_key_changed: PartnerFamily<NameLabel, Counter>,
+    probe_success: PartnerFamily<NameLabel, Gauge>,
+    probe_seconds: PartnerFamily<NameLabel, SecondsGauge>,
+    connections: Family<ListenerLabel, Counter>,
     connections_refused: Family<RefusedLabels, Counter>,
-    attempts: Family<AttemptLabels, Counter>,
-    handshake: Family<HandshakeLabels, Histogram, fn() -> Histogram>,
-    pub forward_seconds: Histogram,
-    throttled: Family<PartnerLabels, Counter<f64, std::sync::atomic::AtomicU64>>,
+    pub forward_seconds: AtomicHistogram,
+    pub stanza_size: AtomicHistogram,
     pub config_generation: Gauge<u64, std::sync::atomic::AtomicU64>,
     pub config_rejected: Counter,
-    streams: Family<StreamLabels, Gauge>,
-    tls_streams: Family<TlsLabels, Gauge>,
-    connections: Family<ListenerLabel, Counter>,
-    pub stanza_size: Histogram,
-    draining: Gauge,
-    queue_bytes: Family<PartnerLabels, Gauge>,
-    queue_stanzas: Family<PartnerLabels, Gauge>,
-    certificate_not_after: Family<CertificateLabel, Gauge>,
-    pub(crate) peer_certificate_not_after: Family<NameLabel, Gauge>,
-    pub(crate) last_connected: Family<NameLabel, Gauge>,
-    peer_key_changed: Family<NameLabel, Counter>,
-    gateway_reachable: Family<DomainLabel, Gauge>,
-    pub(crate) probe_success: Family<NameLabel, Gauge>,
-    pub(crate) probe_seconds: Family<NameLabel, Gauge<f64, std::sync::atomic::AtomicU64>>,
 }
 
 fn handshake_histogram() -> Histogram {
@@ -104,81 +112,138 @@ impl Default for Metrics {
 impl Metrics {
     #[must_use]
     pub fn new() -> Self {
-        let metrics = Self {
-            registry: Mutex::new(Registry::with_prefix("xmpp_edge")),
-            stanzas: Family::default(),
-            stanza_bytes: Family::default(),
-            refused: Family::default(),
-            audited: Family::default(),
-            bounced: Family::default(),
+        let mut metrics = Self {
+            registry: Registry::with_prefix("xmpp_edge"),
+            stanzas: PartnerFamily::default(),
+            stanza_bytes: PartnerFamily::default(),
+            refused: PartnerFamily::default(),
+            audited: PartnerFamily::default(),
+            bounced: PartnerFamily::default(),
+            attempts: PartnerFamily::default(),
+            handshake: PartnerFamily::new_with_constructor(handshake_histogram),
+            throttled: PartnerFamily::default(),
+            peer_certificate_not_after: PartnerFamily::default(),
+            last_connected: PartnerFamily::default(),
+            peer_key_changed: PartnerFamily::default(),
+            probe_success: PartnerFamily::default(),
+            probe_seconds: PartnerFamily::default(),
+            connections: Family::default(),
             connections_refused: Family::default(),
-            attempts: Family::default(),
-            handshake: Family::new_with_constructor(handshake_histogram),
-            forward_seconds: Histogram::new([
+            forward_seconds: AtomicHistogram::new([
                 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.01,
                 0.1, 1.0, 10.0,
             ]),
-            throttled: Family::default(),
-            config_generation: Gauge::default(),
-            config_rejected: Counter::default(),
-            streams: Family::default(),
-            tls_streams: Family::default(),
-            connections: Family::default(),
-            stanza_size: Histogram::new([
+            stanza_size: AtomicHistogram::new([
                 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 16_384.0, 65_536.0, 262_144.0,
             ]),
-            draining: Gauge::default(),
-            queue_bytes: Family::default(),
-            queue_stanzas: Family::default(),
-            certificate_not_after: Family::default(),
-            peer_certificate_not_after: Family::default(),
-            last_connected: Family::default(),
-            peer_key_changed: Family::default(),
-            gateway_reachable: Family::default(),
-            probe_success: Family::default(),
-            probe_seconds: Family::default(),
+            config_generation: Gauge::default(),
+            config_rejected: Counter::default(),
         };
-        metrics.register();
+        metrics.registry = metrics.registered();
         metrics
     }
 
-    fn register(&self) {
-        let mut registry = self.registry.lock();
-        let r = &mut *registry;
-        r.register(
+    /// What is shown of all of these.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    fn registered(&self) -> Registry {
+        fn add(registry: &mut Registry, name: &str, help: &str, metric: impl Metric) {
+            registry.register(name, help, metric);
+        }
+        let mut registry = Registry::with_prefix("xmpp_edge");
+        let r = &mut registry;
+        add(
+            r,
             "stanzas",
             "Stanzas taken in from authenticated pairs",
             self.stanzas.clone(),
         );
-        r.register(
+        add(
+            r,
             "stanza_bytes",
             "Bytes of those stanzas",
             self.stanza_bytes.clone(),
         );
-        r.register(
+        add(
+            r,
             "stanzas_refused",
             "Stanzas that policy refused",
             self.refused.clone(),
         );
-        r.register(
+        add(
+            r,
             "stanzas_audited",
             "Stanzas delivered in mode Audit that policy would refuse",
             self.audited.clone(),
         );
-        r.register(
+        add(
+            r,
             "stanzas_bounced",
             "Stanzas that passed policy and were answered or dropped because they could not be handed on",
             self.bounced.clone(),
         );
-        r.register(
+        add(
+            r,
+            "connections",
+            "Connections taken by a listener",
+            self.connections.clone(),
+        );
+        add(
+            r,
             "connections_refused",
             "Connections and streams refused by a bound",
             self.connections_refused.clone(),
         );
-        r.register(
+        add(
+            r,
             "attempts",
             "Steps of attempts to set up a stream",
             self.attempts.clone(),
+        );
+        add(
+            r,
+            "config_generation",
+            "Generation of the configuration in force",
+            self.config_generation.clone(),
+        );
+        add(
+            r,
+            "config_rejected",
+            "Configurations that were not taken",
+            self.config_rejected.clone(),
+        );
+        add(
+            r,
+            "peer_certificate_not_after_timestamp_seconds",
+            "End of the partner's certificate, as last seen",
+            self.peer_certificate_not_after.clone(),
+        );
+        add(
+            r,
+            "last_connected_timestamp_seconds",
+            "When a stream with the partner was last set up",
+            self.last_connected.clone(),
+        );
+        add(
+            r,
+            "peer_key_changed",
+            "Streams accepted with a key of the partner that was neither pinned nor known",
+            self.peer_key_changed.clone(),
+        );
+        add(
+            r,
+            "probe_success",
+            "Whether the last probe was answered",
+            self.probe_success.clone(),
+        );
+        add(
+            r,
+            "probe_seconds",
+            "Time to the answer of the last probe",
+            self.probe_seconds.clone(),
         );
         r.register_with_unit(
             "handshake",
@@ -193,91 +258,16 @@ impl Metrics {
             self.forward_seconds.clone(),
         );
         r.register_with_unit(
-            "throttled",
-            "Time for which streams were not read because of a rate limit",
-            Unit::Seconds,
-            self.throttled.clone(),
-        );
-        r.register(
-            "config_generation",
-            "Generation of the configuration in force",
-            self.config_generation.clone(),
-        );
-        r.register(
-            "config_rejected",
-            "Configurations that were not taken",
-            self.config_rejected.clone(),
-        );
-        r.register(
-            "streams",
-            "StreamRegistry with at least one pair",
-            self.streams.clone(),
-        );
-        r.register(
-            "tls_streams",
-            "Those of them that are encrypted, by TLS version and cipher suite",
-            self.tls_streams.clone(),
-        );
-        r.register(
-            "connections",
-            "Connections taken by a listener",
-            self.connections.clone(),
-        );
-        r.register_with_unit(
             "stanza_size",
             "Sizes of stanzas taken in from authenticated pairs, sampled",
             Unit::Bytes,
             self.stanza_size.clone(),
         );
-        r.register(
-            "draining",
-            "1 where the proxy is about to end and takes nothing new",
-            self.draining.clone(),
-        );
-        r.register(
-            "queue_bytes",
-            "Memory held by queues",
-            self.queue_bytes.clone(),
-        );
-        r.register(
-            "queue_stanzas",
-            "Stanzas that wait in queues",
-            self.queue_stanzas.clone(),
-        );
-        r.register(
-            "certificate_not_after_timestamp_seconds",
-            "End of a certificate of our own",
-            self.certificate_not_after.clone(),
-        );
-        r.register(
-            "peer_certificate_not_after_timestamp_seconds",
-            "End of the partner's certificate, as last seen",
-            self.peer_certificate_not_after.clone(),
-        );
-        r.register(
-            "last_connected_timestamp_seconds",
-            "When a stream with the partner last stood",
-            self.last_connected.clone(),
-        );
-        r.register(
-            "peer_key_changed",
-            "StreamRegistry accepted with a key of the partner that was neither pinned nor known",
-            self.peer_key_changed.clone(),
-        );
-        r.register(
-            "gateway_reachable",
-            "Whether the last attempt to reach the domain's server inside succeeded",
-            self.gateway_reachable.clone(),
-        );
-        r.register(
-            "probe_success",
-            "Whether the last probe was answered",
-            self.probe_success.clone(),
-        );
-        r.register(
-            "probe_seconds",
-            "Time to the answer of the last probe",
-            self.probe_seconds.clone(),
+        r.register_with_unit(
+            "throttled",
+            "Time for which streams were not read because of a rate limit",
+            Unit::Seconds,
+            self.throttled.clone(),
         );
         let build = Family::<BuildLabels, Gauge>::default();
         build
@@ -285,7 +275,35 @@ impl Metrics {
                 version: env!("CARGO_PKG_VERSION"),
             })
             .set(1);
-        r.register("build_info", "Constant 1, labelled with the version", build);
+        add(
+            r,
+            "build_info",
+            "Constant 1, labelled with the version",
+            build,
+        );
+        registry
+    }
+
+    /// Series of this partner go away: it is no longer configured.
+    pub fn forget_partner(&self, partner: &str) {
+        let families: [&dyn ForgetPartner; 13] = [
+            &self.stanzas,
+            &self.stanza_bytes,
+            &self.refused,
+            &self.audited,
+            &self.bounced,
+            &self.attempts,
+            &self.handshake,
+            &self.throttled,
+            &self.peer_certificate_not_after,
+            &self.last_connected,
+            &self.peer_key_changed,
+            &self.probe_success,
+            &self.probe_seconds,
+        ];
+        for family in families {
+            family.forget(partner);
+        }
     }
 
     /// The counters of a pair with this partner.
@@ -294,7 +312,7 @@ impl Metrics {
         let partner = partner.unwrap_or(OTHER).to_owned();
         let direction = direction_label(direction);
         let of = |kind| {
-            self.stanzas.get_or_create_owned(&KindLabels {
+            self.stanzas.get(&KindLabels {
                 partner: partner.clone(),
                 direction,
                 kind,
@@ -304,75 +322,45 @@ impl Metrics {
             message: of("message"),
             presence: of("presence"),
             iq: of("iq"),
-            bytes: self.stanza_bytes.get_or_create_owned(&PartnerLabels {
+            bytes: self.stanza_bytes.get(&PartnerLabels {
                 partner: partner.clone(),
                 direction,
             }),
         }
     }
 
-    pub fn refused(&self, partner: Option<&str>, direction: Direction, reason: &'static str) {
-        let partner = partner.unwrap_or(OTHER).to_owned();
-        let direction = direction_label(direction);
-        self.refused
-            .get_or_create_owned(&ReasonLabels {
-                partner,
-                direction,
-                reason,
-            })
-            .inc();
+    fn reason(
+        &self,
+        family: ReasonFamily,
+        partner: Option<&str>,
+        direction: Direction,
+        reason: &'static str,
+    ) -> Counter {
+        let family = match family {
+            ReasonFamily::Refused => &self.refused,
+            ReasonFamily::Audited => &self.audited,
+        };
+        family.get(&ReasonLabels {
+            partner: partner.unwrap_or(OTHER).to_owned(),
+            direction: direction_label(direction),
+            reason,
+        })
     }
 
-    pub fn audited(&self, partner: Option<&str>, direction: Direction, reason: Reason) {
-        let partner = partner.unwrap_or(OTHER).to_owned();
-        let direction = direction_label(direction);
-        let reason = reason.as_str();
-        self.audited
-            .get_or_create_owned(&ReasonLabels {
-                partner,
-                direction,
-                reason,
-            })
-            .inc();
-    }
-
-    /// A stanza of `direction` could not be handed on; `back` leads to its sender.
+    /// Stanzas of `direction` could not be handed on.
     pub fn bounced(
         &self,
-        config: &ActiveConfig,
-        back: &Route,
+        partner: Option<&str>,
         direction: Direction,
-        condition: &'static str,
-    ) {
-        let partner = partner_of(config, back);
-        let direction = direction_label(direction);
-        self.bounced
-            .get_or_create_owned(&ConditionLabels {
-                partner,
-                direction,
-                condition,
-            })
-            .inc();
-    }
-
-    /// Answers that could not be delivered.
-    pub fn dropped(
-        &self,
-        config: &ActiveConfig,
-        route: &Route,
         condition: &'static str,
         count: u64,
     ) {
-        let partner = partner_of(config, route);
-        let direction = direction_label(route_direction(route));
-        tracing::warn!(pair = %route.pair, count, "answers could not be delivered");
-        self.bounced
-            .get_or_create_owned(&ConditionLabels {
-                partner,
-                direction,
-                condition,
-            })
-            .inc_by(count);
+        let labels = ConditionLabels {
+            partner: partner.unwrap_or(OTHER).to_owned(),
+            direction: direction_label(direction),
+            condition,
+        };
+        self.bounced.get(&labels).inc_by(count);
     }
 
     /// A connection came to a listener.
@@ -390,10 +378,7 @@ impl Metrics {
 
     /// A stream was accepted although `partner` showed a key that is not on record.
     pub fn peer_key_changed(&self, partner: &str) {
-        let label = NameLabel {
-            partner: partner.to_owned(),
-        };
-        self.peer_key_changed.get_or_create_owned(&label).inc();
+        self.peer_key_changed.get(&name_label(Some(partner))).inc();
     }
 
     pub fn attempt(
@@ -403,134 +388,106 @@ impl Metrics {
         step: &'static str,
         outcome: &'static str,
     ) {
-        let partner = partner.unwrap_or(OTHER).to_owned();
-        let direction = direction_label(direction);
-        self.attempts
-            .get_or_create_owned(&AttemptLabels {
-                partner,
-                direction,
-                step,
-                outcome,
-            })
-            .inc();
+        let labels = AttemptLabels {
+            partner: partner.unwrap_or(OTHER).to_owned(),
+            direction: direction_label(direction),
+            step,
+            outcome,
+        };
+        self.attempts.get(&labels).inc();
     }
 
-    /// The first pair of a stream stands.
-    pub fn established(&self, entry: &StreamInfo, config: &ActiveConfig) {
-        let facts = entry.facts();
-        let partner = stream_partner(entry, config);
-        let method = facts.method.map_or("", Method::as_str);
-        let direction = direction_label(entry.direction());
-        self.handshake
-            .get_or_create_owned(&HandshakeLabels {
-                partner: partner.clone(),
-                direction,
-                method,
-            })
-            .observe(entry.opened.elapsed().as_secs_f64());
-        if entry.side == Side::Partner {
-            let label = NameLabel { partner };
-            self.last_connected
-                .get_or_create_owned(&label)
-                .set(jiff::Timestamp::now().as_second());
-            if let Some(not_after) = facts.peer_certificate_not_after {
-                self.peer_certificate_not_after
-                    .get_or_create_owned(&label)
-                    .set(not_after.as_second());
-            }
+    /// The first pair of a stream is ready, so long after the connection.
+    pub fn established(
+        &self,
+        partner: Option<&str>,
+        direction: Direction,
+        method: Option<Method>,
+        took: Duration,
+    ) {
+        let labels = HandshakeLabels {
+            partner: partner.unwrap_or(OTHER).to_owned(),
+            direction: direction_label(direction),
+            method: method.map_or("", Method::as_str),
+        };
+        self.handshake.get(&labels).observe(took.as_secs_f64());
+    }
+
+    /// A stream with a partner was set up; `not_after` is the end of the partner's certificate.
+    pub fn partner_connected(&self, partner: Option<&str>, not_after: Option<Timestamp>) {
+        let label = name_label(partner);
+        let now = Timestamp::now().as_second();
+        self.last_connected.get(&label).set(now);
+        if let Some(not_after) = not_after {
+            let end = not_after.as_second();
+            self.peer_certificate_not_after.get(&label).set(end);
+        }
+    }
+
+    /// A probe of a partner was answered after so long, or not.
+    pub fn probed(&self, partner: &str, took: Option<Duration>) {
+        let label = name_label(Some(partner));
+        self.probe_success
+            .get(&label)
+            .set(i64::from(took.is_some()));
+        if let Some(took) = took {
+            self.probe_seconds.get(&label).set(took.as_secs_f64());
         }
     }
 
     pub fn throttled(&self, partner: Option<&str>, direction: Direction, seconds: f64) {
-        let partner = partner.unwrap_or(OTHER).to_owned();
-        let direction = direction_label(direction);
-        self.throttled
-            .get_or_create_owned(&PartnerLabels { partner, direction })
-            .inc_by(seconds);
+        let labels = PartnerLabels {
+            partner: partner.unwrap_or(OTHER).to_owned(),
+            direction: direction_label(direction),
+        };
+        self.throttled.get(&labels).inc_by(seconds);
     }
+}
 
-    /// OpenMetrics text, with what else there is to measure in the process; what is a snapshot of the
-    /// edge is taken now.
-    #[must_use]
-    pub fn text(&self, edge: Option<&crate::edge::Edge>, further: Option<&Registry>) -> String {
-        if let Some(edge) = edge {
-            self.snapshot(edge);
-        }
-        let mut text = String::new();
-        // Writing to a String does not fail.
-        let _ = encode_registry(&mut text, &self.registry.lock());
-        if let Some(further) = further {
-            let _ = encode_registry(&mut text, further);
-        }
-        let _ = encode_eof(&mut text);
-        text
+fn name_label(partner: Option<&str>) -> NameLabel {
+    NameLabel {
+        partner: partner.unwrap_or(OTHER).to_owned(),
     }
+}
 
-    /// Series of partners that are no longer configured go away.
-    pub fn forget_partners(&self, gone: &[String]) {
-        for partner in gone {
-            for direction in ["inbound", "outbound"] {
-                for kind in ["message", "presence", "iq"] {
-                    self.stanzas.remove(&KindLabels {
-                        partner: partner.clone(),
-                        direction,
-                        kind,
-                    });
-                }
-                self.stanza_bytes.remove(&PartnerLabels {
-                    partner: partner.clone(),
-                    direction,
-                });
-                self.throttled.remove(&PartnerLabels {
-                    partner: partner.clone(),
-                    direction,
-                });
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+
+    #[test]
+    fn every_series_of_a_removed_partner_goes_and_those_of_the_others_stay() {
+        let metrics = Metrics::new();
+        for partner in ["gone", "stays"] {
+            let (name, direction) = (Some(partner), Direction::Inbound);
+            metrics.pair(name, direction).message(1);
+            for family in [ReasonFamily::Refused, ReasonFamily::Audited] {
+                metrics.reason(family, name, direction, "Contact").inc();
             }
-            let label = NameLabel {
-                partner: partner.clone(),
-            };
-            self.peer_certificate_not_after.remove(&label);
-            self.last_connected.remove(&label);
-            self.peer_key_changed.remove(&label);
-            self.probe_success.remove(&label);
-            self.probe_seconds.remove(&label);
+            metrics.bounced(name, direction, "dropped", 1);
+            metrics.attempt(name, direction, "tls", "Ok");
+            metrics.established(name, direction, None, Duration::ZERO);
+            metrics.partner_connected(name, Some(Timestamp::now()));
+            metrics.peer_key_changed(partner);
+            metrics.probed(partner, Some(Duration::ZERO));
+            metrics.throttled(name, direction, 1.0);
         }
+        let text = || {
+            let mut text = String::new();
+            encode(&mut text, metrics.registry()).unwrap();
+            text
+        };
+        let series = |text: &str, partner: &str| {
+            let label = format!("partner=\"{partner}\"");
+            text.lines().filter(|line| line.contains(&label)).count()
+        };
+        let before = text();
+        let of_one = series(&before, "gone");
+        assert!(of_one >= 13, "{before}");
+        metrics.forget_partner("gone");
+        let after = text();
+        assert_eq!(series(&after, "gone"), 0, "{after}");
+        assert_eq!(series(&after, "stays"), of_one);
     }
-}
-
-fn route_direction(route: &Route) -> Direction {
-    match route.side {
-        Side::Partner => Direction::Outbound,
-        Side::Gateway => Direction::Inbound,
-    }
-}
-
-/// The partner's object name of a route in either direction.
-fn partner_of(config: &ActiveConfig, route: &Route) -> String {
-    let domain = match route.side {
-        Side::Partner => &route.pair.to,
-        Side::Gateway => &route.pair.from,
-    };
-    config
-        .partner(domain)
-        .map_or(OTHER, |partner| partner.name.as_str())
-        .to_owned()
-}
-
-/// The partner's object name behind a stream.
-pub(crate) fn stream_partner(entry: &StreamInfo, config: &ActiveConfig) -> String {
-    let facts = entry.facts();
-    let received = facts.receives.first().map(|pair| match entry.side {
-        Side::Partner => &pair.from,
-        Side::Gateway => &pair.to,
-    });
-    let sent = facts.sends.first().map(|pair| match entry.side {
-        Side::Partner => &pair.to,
-        Side::Gateway => &pair.from,
-    });
-    received
-        .or(sent)
-        .and_then(|domain| config.partner(domain))
-        .map_or(OTHER, |partner| partner.name.as_str())
-        .to_owned()
 }

@@ -9,10 +9,8 @@ use xmpp_edge_crds::{
     edge_config::{OnKeyChange, Partner},
 };
 
-use crate::{
-    config::ActiveConfig,
-    tls::{KeyStanding, SpkiSha256, TlsFacts},
-};
+use super::ActiveConfig;
+use crate::tls::{KeyStanding, SpkiSha256, TlsFacts};
 
 /// A key that is neither pinned nor known, on an authenticated stream of a partner.
 #[derive(Clone, Debug, PartialEq, Eq)]

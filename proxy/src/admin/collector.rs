@@ -1,0 +1,199 @@
+//! What is not counted as it happens but looked at when metrics are asked for: each scrape has gauges of
+//! its own, so that two at a time are both right.
+
+use std::{fmt, sync::Arc};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{family::Family, gauge::Gauge},
+};
+use xmpp_edge_crds::verdict::Direction;
+
+use crate::{
+    edge::Edge,
+    negotiation::Side,
+    telemetry::metrics::{
+        OTHER, direction_label,
+        labels::{CertificateLabel, DomainLabel, PartnerLabels, StreamLabels, TlsLabels},
+    },
+};
+
+/// The gauges of a running edge.
+pub struct EdgeCollector(Arc<Edge>);
+
+impl EdgeCollector {
+    #[must_use]
+    pub fn new(edge: Arc<Edge>) -> Self {
+        Self(edge)
+    }
+}
+
+impl fmt::Debug for EdgeCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EdgeCollector")
+    }
+}
+
+impl Collector for EdgeCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        for (name, help, metric) in snapshot(&self.0) {
+            let encoder = encoder.encode_descriptor(name, help, None, metric.metric_type())?;
+            metric.encode(encoder)?;
+        }
+        Ok(())
+    }
+}
+
+/// A gauge or a family of gauges, with its name and its help.
+type Shown = (&'static str, &'static str, Box<dyn EncodeMetric>);
+
+fn snapshot(edge: &Edge) -> Vec<Shown> {
+    let (streams, tls_streams) = streams(edge);
+    let (queue_bytes, queue_stanzas) = queues(edge);
+    vec![
+        (
+            "streams",
+            "Streams with at least one pair",
+            Box::new(streams),
+        ),
+        (
+            "tls_streams",
+            "Those of them that are encrypted, by TLS version and cipher suite",
+            Box::new(tls_streams),
+        ),
+        (
+            "queue_bytes",
+            "Memory held by queues",
+            Box::new(queue_bytes),
+        ),
+        (
+            "queue_stanzas",
+            "Stanzas that wait in queues",
+            Box::new(queue_stanzas),
+        ),
+        (
+            "gateway_reachable",
+            "Whether the last attempt to reach the domain's server inside succeeded",
+            Box::new(gateways(edge)),
+        ),
+        (
+            "certificate_not_after_timestamp_seconds",
+            "End of a certificate of our own",
+            Box::new(certificates(edge)),
+        ),
+        (
+            "draining",
+            "1 where the proxy is about to end and takes nothing new",
+            gauge(usize::from(edge.stopping.is_cancelled())),
+        ),
+        (
+            "attempts_bytes",
+            "Memory held by what is known of attempts",
+            gauge(edge.attempts.bytes()),
+        ),
+        (
+            "presence_bytes",
+            "Memory held by what is known of presence that crossed",
+            gauge(edge.crossed.bytes()),
+        ),
+    ]
+}
+
+fn gauge(value: usize) -> Box<dyn EncodeMetric> {
+    let gauge = Gauge::<i64>::default();
+    gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+    Box::new(gauge)
+}
+
+fn streams(edge: &Edge) -> (Family<StreamLabels, Gauge>, Family<TlsLabels, Gauge>) {
+    let config = edge.config();
+    let streams = Family::<StreamLabels, Gauge>::default();
+    let tls_streams = Family::<TlsLabels, Gauge>::default();
+    for entry in edge.streams.all() {
+        let facts = entry.facts();
+        let Some(method) = facts.method else { continue };
+        let side = side_label(entry.side);
+        if let (Some(version), Some(cipher)) = (facts.tls_version, facts.tls_cipher) {
+            let labels = TlsLabels {
+                side,
+                version,
+                cipher,
+            };
+            tls_streams.get_or_create_owned(&labels).inc();
+        }
+        let labels = StreamLabels {
+            side,
+            partner: facts
+                .partner(entry.side, &config)
+                .unwrap_or(OTHER)
+                .to_owned(),
+            direction: if entry.is_bidirectional() {
+                "both"
+            } else {
+                direction_label(entry.direction())
+            },
+            method: method.as_str(),
+        };
+        streams.get_or_create_owned(&labels).inc();
+    }
+    (streams, tls_streams)
+}
+
+fn queues(edge: &Edge) -> (Family<PartnerLabels, Gauge>, Family<PartnerLabels, Gauge>) {
+    let config = edge.config();
+    let (bytes, stanzas) = (Family::default(), Family::default());
+    for route in edge.router.all() {
+        let partner = config.pair_partner(route.side, &route.pair);
+        let labels = PartnerLabels {
+            partner: partner.unwrap_or(OTHER).to_owned(),
+            direction: direction_label(match route.side {
+                Side::Partner => Direction::Outbound,
+                Side::Gateway => Direction::Inbound,
+            }),
+        };
+        let add = |family: &Family<PartnerLabels, Gauge>, value: u64| {
+            let value = i64::try_from(value).unwrap_or(i64::MAX);
+            family.get_or_create_owned(&labels).inc_by(value);
+        };
+        add(&bytes, route.held() as u64);
+        add(&stanzas, route.waiting());
+    }
+    (bytes, stanzas)
+}
+
+fn gateways(edge: &Edge) -> Family<DomainLabel, Gauge> {
+    let config = edge.config();
+    let reachable = Family::<DomainLabel, Gauge>::default();
+    let domains = config.gateways().iter().flat_map(|own| &own.config.domains);
+    for domain in domains {
+        if let Some(is) = edge.attempts.gateway_reachable(domain) {
+            let domain = domain.to_string();
+            reachable
+                .get_or_create_owned(&DomainLabel { domain })
+                .set(i64::from(is));
+        }
+    }
+    reachable
+}
+
+fn certificates(edge: &Edge) -> Family<CertificateLabel, Gauge> {
+    let config = edge.config();
+    let identity = config.identity.as_ref().map(|own| own.not_after());
+    let issuer = config.leaves.as_ref().map(|own| own.not_after());
+    let ends = Family::<CertificateLabel, Gauge>::default();
+    for (certificate, not_after) in [("edge", identity), ("internal-issuer", issuer)] {
+        if let Some(not_after) = not_after {
+            ends.get_or_create_owned(&CertificateLabel { certificate })
+                .set(not_after.as_second());
+        }
+    }
+    ends
+}
+
+fn side_label(side: Side) -> &'static str {
+    match side {
+        Side::Partner => "partner",
+        Side::Gateway => "gateway",
+    }
+}

@@ -1,0 +1,433 @@
+//! Which presence crossed the edge, so that it can be taken back: when a policy forbids it, and when
+//! a partner is gone. In memory, per replica, bounded; a restart forgets it.
+//!
+//! Bounds are in bytes: for all, for each partner object, and for each pair of users. What finds no
+//! room is not remembered, and costs nobody but the partner whose share is used up.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use xmpp_edge_crds::{domain::DomainName, verdict::Direction};
+
+use super::{
+    address::{NotedAddress, split_bare},
+    seen::{DomainPresence, Sighting, Users, contact_bytes, pair_bytes},
+};
+use crate::{
+    config::ActiveConfig,
+    negotiation::{Pair, Side},
+    xml::{
+        rewrite,
+        stanza::{Stanza, StanzaKind},
+    },
+};
+
+/// Most bytes for all that is remembered.
+pub const TOTAL_BYTES: usize = 64 << 20;
+/// Most bytes for one partner object: none takes the room of the others.
+pub const SHARE_BYTES: usize = TOTAL_BYTES / 8;
+/// A partner's domain without any stream for so long is gone, whoever ended the last.
+pub const ABSENCE: Duration = Duration::from_secs(60);
+/// Locks, by remote domain.
+const SHARDS: usize = 16;
+/// What a domain takes beside its presence.
+const DOMAIN_OVERHEAD: usize = size_of::<(DomainName, RemoteDomain)>() + 96;
+
+/// A stanza of our own: to whom, and its bytes.
+pub type OwnStanza = (Side, Pair, Vec<u8>);
+
+#[derive(Debug, Default)]
+pub struct PresenceTracker {
+    shards: [Mutex<PresenceShard>; SHARDS],
+    hasher: RandomState,
+    shares: Mutex<HashMap<String, Arc<PresenceShare>>>,
+    total: AtomicUsize,
+    /// Domains without a stream, by the time since when.
+    absent: Mutex<BTreeSet<(Instant, DomainName)>>,
+}
+
+/// What one partner object takes.
+#[derive(Debug, Default)]
+struct PresenceShare {
+    object: String,
+    bytes: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct PresenceShard {
+    domains: HashMap<DomainName, RemoteDomain>,
+    users: Users,
+}
+
+#[derive(Debug, Default)]
+struct RemoteDomain {
+    /// Whose bytes these are; none while there are none.
+    share: Option<Arc<PresenceShare>>,
+    /// Streams with it that stand.
+    streams: usize,
+    /// Since when there is none.
+    absent_since: Option<Instant>,
+    seen: DomainPresence,
+    /// Whose presence was taken back because the domain was gone: contact and user, to be probed when
+    /// it is back.
+    withdrawn: BTreeSet<(Box<str>, Box<str>)>,
+    /// What `withdrawn` takes.
+    withdrawn_bytes: usize,
+}
+
+/// A stream with a remote domain stands, until this is dropped.
+#[derive(Debug)]
+pub struct Attendance {
+    tracker: Arc<PresenceTracker>,
+    domain: DomainName,
+}
+
+/// A domain that is gone.
+#[derive(Debug)]
+pub struct GoneDomain {
+    pub domain: DomainName,
+    /// Pairs of users whose presence is taken back.
+    pub pairs: usize,
+    /// `unavailable` to those inside.
+    pub stanzas: Vec<OwnStanza>,
+}
+
+impl PresenceTracker {
+    /// A presence passed between a user and somebody at the partner of this object.
+    pub fn note(&self, object: Option<&str>, direction: Direction, stanza: &Stanza<'_>) {
+        debug_assert_eq!(stanza.kind, StanzaKind::Presence);
+        let (Some(from), Some(to)) = (stanza.from.as_deref(), stanza.to.as_deref()) else {
+            return;
+        };
+        let (Some(from), Some(to)) = (NotedAddress::parse(from), NotedAddress::parse(to)) else {
+            return;
+        };
+        let (user, contact) = match direction {
+            Direction::Outbound => (&from, &to),
+            Direction::Inbound => (&to, &from),
+        };
+        let seen = Sighting {
+            direction,
+            user: &user.bare,
+            contact: &contact.bare,
+            from_resource: from.resource,
+            to_resource: to.resource,
+        };
+        match stanza.type_.as_deref() {
+            None => self.available(object, contact.domain(), seen),
+            Some("unavailable") => self.unavailable(contact.domain(), seen),
+            _ => {}
+        }
+    }
+
+    /// A stream with a partner's domain stands. Where it had been gone its presence is asked for again:
+    /// the probes, on behalf of who had it.
+    #[must_use]
+    pub fn attend(self: &Arc<Self>, domain: &DomainName) -> (Attendance, Vec<OwnStanza>) {
+        let mut shard = self.shard(domain.as_str()).lock();
+        let remote = shard.domains.entry(domain.clone()).or_default();
+        remote.streams += 1;
+        if let Some(since) = remote.absent_since.take() {
+            self.absent.lock().remove(&(since, domain.clone()));
+        }
+        let withdrawn = self.take_withdrawn(remote);
+        self.forget_if_idle(&mut shard.domains, domain.as_str());
+        drop(shard);
+        let probes = withdrawn.iter().filter_map(|(contact, user)| {
+            let from = DomainName::parse(split_bare(user).1).ok()?;
+            let to = domain.clone();
+            let mut bytes = Vec::new();
+            rewrite::presence(user, contact, Some("probe"), &mut bytes);
+            Some((Side::Partner, Pair { from, to }, bytes))
+        });
+        let attendance = Attendance {
+            tracker: Arc::clone(self),
+            domain: domain.clone(),
+        };
+        (attendance, probes.collect())
+    }
+
+    /// The next domain that has had no stream for [`ABSENCE`]: those inside who saw somebody there
+    /// see him leave.
+    pub fn next_gone(&self, now: Instant) -> Option<GoneDomain> {
+        loop {
+            let (_, domain) = {
+                let mut absent = self.absent.lock();
+                let (since, _) = absent.first()?;
+                if now.saturating_duration_since(*since) < ABSENCE {
+                    return None;
+                }
+                absent.pop_first()?
+            };
+            let gone = self.take_gone(domain);
+            if !gone.stanzas.is_empty() {
+                return Some(gone);
+            }
+        }
+    }
+
+    /// Domains of which anything is remembered.
+    #[must_use]
+    pub fn domains(&self) -> Vec<DomainName> {
+        let known = |shard: &Mutex<PresenceShard>| {
+            let shard = shard.lock();
+            let domains = shard.domains.iter();
+            let held = domains.filter(|(_, remote)| remote.share.is_some());
+            held.map(|(domain, _)| domain.clone()).collect::<Vec<_>>()
+        };
+        self.shards.iter().flat_map(known).collect()
+    }
+
+    /// `unavailable` for all of a domain that this configuration forbids; it is forgotten. What stays
+    /// is accounted to the partner object that has the domain now.
+    #[must_use]
+    pub fn take_forbidden(&self, domain: &DomainName, config: &ActiveConfig) -> Vec<OwnStanza> {
+        let object = config.partner(domain).map(|partner| partner.name.as_str());
+        let is_forbidden = |user: &str| {
+            let (local, own) = split_bare(user);
+            let allowed = config.policy.allows(local, own, domain.as_str());
+            allowed.is_err()
+        };
+        let mut stanzas = Vec::new();
+        let mut shard = self.shard(domain.as_str()).lock();
+        let PresenceShard { domains, users } = &mut *shard;
+        if let Some(remote) = domains.get_mut(domain) {
+            let freed = remote.seen.take(
+                domain,
+                users,
+                |user, _| is_forbidden(user),
+                |_, _, mut own| stanzas.append(&mut own),
+            );
+            let mut unprobed = 0;
+            remote.withdrawn.retain(|(contact, user)| {
+                let stays = !is_forbidden(user);
+                if !stays {
+                    unprobed += contact_bytes(contact) + pair_bytes(user);
+                }
+                stays
+            });
+            remote.withdrawn_bytes -= unprobed;
+            self.release(remote, freed + unprobed);
+            self.move_share(remote, domain, object);
+            self.forget_if_idle(domains, domain.as_str());
+        }
+        stanzas
+    }
+
+    /// Memory held, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    fn available(&self, object: Option<&str>, domain: &str, seen: Sighting<'_>) {
+        let mut shard = self.shard(domain).lock();
+        let PresenceShard { domains, users } = &mut *shard;
+        let (remote, is_new) = match domains.get_mut(domain) {
+            Some(remote) => (remote, false),
+            None => {
+                let Ok(name) = DomainName::parse(domain) else {
+                    return;
+                };
+                (domains.entry(name).or_default(), true)
+            }
+        };
+        let mut charged = true;
+        if remote.share.is_none() {
+            let share = self.share(object);
+            charged = self.charge(&share, DOMAIN_OVERHEAD + domain.len());
+            remote.share = charged.then_some(share);
+        }
+        if let Some(share) = remote.share.as_ref().filter(|_| charged) {
+            let freed = remote
+                .seen
+                .available(users, seen, |bytes| self.charge(share, bytes));
+            self.release(remote, freed);
+        }
+        if is_new {
+            // Nothing may have been noted.
+            self.forget_if_idle(domains, domain);
+        }
+    }
+
+    fn unavailable(&self, domain: &str, seen: Sighting<'_>) {
+        let mut shard = self.shard(domain).lock();
+        let PresenceShard { domains, users } = &mut *shard;
+        if let Some(remote) = domains.get_mut(domain) {
+            let freed = remote.seen.unavailable(users, seen);
+            self.release(remote, freed);
+            self.forget_if_idle(domains, domain);
+        }
+    }
+
+    fn take_gone(&self, domain: DomainName) -> GoneDomain {
+        let mut stanzas = Vec::new();
+        let mut pairs: Vec<(Box<str>, Box<str>)> = Vec::new();
+        let mut count = 0;
+        let mut shard = self.shard(domain.as_str()).lock();
+        let PresenceShard { domains, users } = &mut *shard;
+        // A stream may have come since.
+        if let Some(remote) = domains.get_mut(&domain).filter(|own| own.streams == 0) {
+            remote.absent_since = None;
+            let freed = remote.seen.take(
+                &domain,
+                users,
+                |_, direction| direction == Direction::Inbound,
+                |contact, user, mut own| {
+                    stanzas.append(&mut own);
+                    pairs.push((contact.into(), user.into()));
+                },
+            );
+            self.release(remote, freed);
+            count = pairs.len();
+            for (contact, user) in pairs {
+                self.remember_withdrawn(remote, contact, user);
+            }
+            self.forget_if_idle(domains, domain.as_str());
+        }
+        drop(shard);
+        GoneDomain {
+            domain,
+            pairs: count,
+            stanzas,
+        }
+    }
+
+    fn remember_withdrawn(&self, remote: &mut RemoteDomain, contact: Box<str>, user: Box<str>) {
+        let bytes = contact_bytes(&contact) + pair_bytes(&user);
+        let share = remote.share.as_ref();
+        if share.is_some_and(|share| self.charge(share, bytes)) {
+            if remote.withdrawn.insert((contact, user)) {
+                remote.withdrawn_bytes += bytes;
+            } else {
+                self.release(remote, bytes);
+            }
+        }
+    }
+
+    fn take_withdrawn(&self, remote: &mut RemoteDomain) -> BTreeSet<(Box<str>, Box<str>)> {
+        let bytes = std::mem::take(&mut remote.withdrawn_bytes);
+        self.release(remote, bytes);
+        std::mem::take(&mut remote.withdrawn)
+    }
+
+    /// The last stream with a domain may have ended.
+    fn leave(&self, domain: &DomainName) {
+        let mut shard = self.shard(domain.as_str()).lock();
+        let Some(remote) = shard.domains.get_mut(domain) else {
+            return;
+        };
+        remote.streams -= 1;
+        if remote.streams == 0 && !remote.seen.is_empty() {
+            let now = Instant::now();
+            remote.absent_since = Some(now);
+            self.absent.lock().insert((now, domain.clone()));
+        }
+        self.forget_if_idle(&mut shard.domains, domain.as_str());
+    }
+
+    /// Gives back what a domain takes that nothing is remembered of, and forgets one without stream.
+    fn forget_if_idle(&self, domains: &mut HashMap<DomainName, RemoteDomain>, domain: &str) {
+        let Some(remote) = domains.get_mut(domain) else {
+            return;
+        };
+        if !remote.seen.is_empty() || !remote.withdrawn.is_empty() {
+            return;
+        }
+        if remote.share.is_some() {
+            self.release(remote, DOMAIN_OVERHEAD + domain.len());
+            remote.share = None;
+        }
+        if remote.streams == 0 {
+            let since = remote.absent_since;
+            if let Some((name, _)) = domains.remove_entry(domain)
+                && let Some(since) = since
+            {
+                self.absent.lock().remove(&(since, name));
+            }
+        }
+    }
+
+    fn shard(&self, domain: &str) -> &Mutex<PresenceShard> {
+        let at = self.hasher.hash_one(domain) % SHARDS as u64;
+        &self.shards[usize::try_from(at).unwrap_or_default()]
+    }
+
+    fn share(&self, object: Option<&str>) -> Arc<PresenceShare> {
+        let object = object.unwrap_or("other");
+        let mut shares = self.shares.lock();
+        if let Some(share) = shares.get(object) {
+            return Arc::clone(share);
+        }
+        // Those of partners that nothing is remembered of any more.
+        shares.retain(|_, share| Arc::strong_count(share) > 1);
+        let share = Arc::new(PresenceShare {
+            object: object.to_owned(),
+            bytes: AtomicUsize::new(0),
+        });
+        shares.insert(object.to_owned(), Arc::clone(&share));
+        share
+    }
+
+    fn charge(&self, share: &PresenceShare, bytes: usize) -> bool {
+        let take = |counter: &AtomicUsize, most: usize| {
+            let fits = counter.fetch_add(bytes, Ordering::Relaxed) + bytes <= most;
+            if !fits {
+                counter.fetch_sub(bytes, Ordering::Relaxed);
+            }
+            fits
+        };
+        let fits = take(&share.bytes, SHARE_BYTES);
+        if fits && !take(&self.total, TOTAL_BYTES) {
+            share.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return false;
+        }
+        fits
+    }
+
+    fn release(&self, remote: &RemoteDomain, bytes: usize) {
+        if let Some(share) = &remote.share {
+            share.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.total.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// The domain belongs to this object now. It may be over its share by what it had before.
+    fn move_share(&self, remote: &mut RemoteDomain, domain: &DomainName, object: Option<&str>) {
+        let moves = remote
+            .share
+            .take_if(|share| share.object != object.unwrap_or("other"));
+        if let Some(old) = moves {
+            let own = DOMAIN_OVERHEAD + domain.as_str().len();
+            let bytes = own + remote.seen.bytes() + remote.withdrawn_bytes;
+            let share = self.share(object);
+            old.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            share.bytes.fetch_add(bytes, Ordering::Relaxed);
+            remote.share = Some(share);
+        }
+    }
+}
+
+impl Attendance {
+    #[must_use]
+    pub fn domain(&self) -> &DomainName {
+        &self.domain
+    }
+}
+
+impl Drop for Attendance {
+    fn drop(&mut self) {
+        self.tracker.leave(&self.domain);
+    }
+}
+
+#[cfg(test)]
+mod tests;

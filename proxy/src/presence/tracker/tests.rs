@@ -1,0 +1,281 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    presence::seen::DEVICES,
+    xml::{Item, Limits, Scanner},
+};
+
+const GONE: &str = "type='unavailable'";
+
+/// Notes a presence with these attributes as one of partner object `object`.
+fn note(tracker: &PresenceTracker, object: &str, direction: Direction, attributes: &str) {
+    const HEADER: &str = "<stream:stream xmlns='jabber:server' \
+        xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>";
+    let text = format!("{HEADER}<presence {attributes}/>");
+    let mut scanner = Scanner::new(Limits::default());
+    let taken = scanner.next(text.as_bytes()).unwrap().unwrap().len();
+    match scanner.next(&text.as_bytes()[taken..]) {
+        Ok(Some(Item::Stanza(stanza))) => tracker.note(Some(object), direction, &stanza),
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+fn inbound(tracker: &PresenceTracker, object: &str, type_: &str, from: &str, to: &str) {
+    let attributes = format!("{type_} from='{from}' to='{to}'");
+    note(tracker, object, Direction::Inbound, &attributes);
+}
+
+fn domain(text: &str) -> DomainName {
+    DomainName::parse(text).unwrap()
+}
+
+/// Everything there is of a domain: pairs of domains and stanzas.
+fn take_all(tracker: &PresenceTracker, name: &str) -> Vec<(Side, String, String)> {
+    let name = domain(name);
+    let mut shard = tracker.shard(name.as_str()).lock();
+    let PresenceShard { domains, users } = &mut *shard;
+    let mut stanzas = Vec::new();
+    if let Some(remote) = domains.get_mut(&name) {
+        let freed = remote.seen.take(
+            &name,
+            users,
+            |_, _| true,
+            |_, _, mut own| stanzas.append(&mut own),
+        );
+        tracker.release(remote, freed);
+        tracker.forget_if_idle(domains, name.as_str());
+    }
+    let told = |(side, pair, bytes): OwnStanza| {
+        let text = String::from_utf8(bytes).unwrap();
+        (side, pair.to_string(), text)
+    };
+    stanzas.into_iter().map(told).collect()
+}
+
+#[test]
+fn unavailable_goes_where_the_presence_was_seen_last() {
+    const ROB: &str = "rob@p.example";
+    const DESK: &str = "rob@p.example/desk";
+    const NICK: &str = "room@p.example/alice";
+    const RENAMED: &str = "room@p.example/ally";
+    for (presences, taken_back) in [
+        (&[("", ROB)] as &[_], &[ROB] as &[_]),
+        (&[("", NICK)], &[NICK]),
+        (&[("", NICK), ("", RENAMED)], &[RENAMED]),
+        (&[("", NICK), (GONE, NICK)], &[]),
+        (&[("", ROB), ("", DESK)], &[ROB, DESK]),
+        // The account sees her still.
+        (&[("", ROB), ("", DESK), (GONE, DESK)], &[ROB]),
+        (&[("", ROB), ("", DESK), (GONE, ROB)], &[]),
+        (&[(GONE, ROB), ("type='probe'", ROB)], &[]),
+    ] {
+        let tracker = PresenceTracker::default();
+        for (type_, to) in presences {
+            let attributes = format!("{type_} from='alice@org.example/phone' to='{to}'");
+            note(&tracker, "p", Direction::Outbound, &attributes);
+        }
+        let told = take_all(&tracker, "p.example");
+        assert_eq!(told.len(), taken_back.len(), "{presences:?}: {told:?}");
+        for ((side, pair, told), to) in told.iter().zip(taken_back) {
+            assert_eq!(
+                (*side, pair.as_str()),
+                (Side::Partner, "org.example to p.example")
+            );
+            assert!(told.contains("from='alice@org.example/phone'"), "{told}");
+            assert!(
+                told.contains(&format!("to='{to}'")),
+                "{presences:?}: {told}"
+            );
+            assert!(told.contains(GONE), "{told}");
+        }
+        assert_eq!(tracker.bytes(), 0);
+    }
+}
+
+#[test]
+fn a_flood_of_presence_stays_within_its_partners_share_and_leaves_the_others_theirs() {
+    let tracker = PresenceTracker::default();
+    let long = "r".repeat(1000);
+    for number in 0..50_000 {
+        let from = format!("u{number}@evil.example/{long}");
+        inbound(
+            &tracker,
+            "evil",
+            "",
+            &from,
+            &format!("u{number}@org.example/{long}"),
+        );
+    }
+    let held = tracker.bytes();
+    assert!(
+        held <= SHARE_BYTES && held > SHARE_BYTES / 2,
+        "{held} bytes"
+    );
+    // Under other names of the same object too.
+    for number in 0..1000 {
+        let from = format!("u@n{number}.evil.example/{long}");
+        inbound(&tracker, "evil", "", &from, "alice@org.example");
+    }
+    assert!(tracker.bytes() <= SHARE_BYTES);
+    inbound(
+        &tracker,
+        "good",
+        "",
+        "bob@good.example/desk",
+        "alice@org.example",
+    );
+    assert_eq!(take_all(&tracker, "good.example").len(), 1);
+}
+
+#[test]
+fn of_one_pair_of_users_the_newest_devices_are_remembered() {
+    let tracker = PresenceTracker::default();
+    for number in 0..20_000 {
+        let from = format!("bob@evil.example/{number}");
+        inbound(&tracker, "evil", "", &from, "alice@org.example");
+    }
+    let told = take_all(&tracker, "evil.example");
+    assert_eq!(told.len(), DEVICES);
+    assert!(told.last().unwrap().2.contains("/19999'"));
+    assert_eq!(tracker.bytes(), 0);
+}
+
+#[test]
+fn presence_of_a_partner_without_a_stream_for_a_minute_is_taken_back_and_asked_for_when_it_is_back()
+{
+    let tracker = Arc::new(PresenceTracker::default());
+    let (first, probes) = tracker.attend(&domain("p.example"));
+    let (second, _) = tracker.attend(&domain("p.example"));
+    assert!(probes.is_empty());
+    for from in ["bob@p.example/desk", "bob@p.example/phone"] {
+        inbound(&tracker, "p", "", from, "alice@org.example");
+    }
+    let attributes = "from='alice@org.example/phone' to='bob@p.example'";
+    note(&tracker, "p", Direction::Outbound, attributes);
+    let later = |seconds| Instant::now() + Duration::from_secs(seconds);
+    drop(first);
+    assert!(tracker.next_gone(later(100)).is_none(), "a stream stands");
+    drop(second);
+    assert!(tracker.next_gone(later(30)).is_none());
+    // A stream that comes in time keeps it all.
+    drop(tracker.attend(&domain("p.example")));
+    let gone = tracker.next_gone(later(61)).unwrap();
+    assert_eq!((gone.domain.as_str(), gone.pairs), ("p.example", 1));
+    assert_eq!(gone.stanzas.len(), 2);
+    assert!(gone.stanzas.iter().all(|(side, ..)| *side == Side::Gateway));
+    assert!(tracker.next_gone(later(1000)).is_none());
+    let (_stands, probes) = tracker.attend(&domain("p.example"));
+    let [(Side::Partner, _, probe)] = &probes[..] else {
+        panic!("{probes:?}");
+    };
+    let probe = std::str::from_utf8(probe).unwrap();
+    assert!(
+        probe.contains("type='probe'")
+            && probe.contains("from='alice@org.example'")
+            && probe.contains("to='bob@p.example'"),
+        "{probe}"
+    );
+    assert!(tracker.attend(&domain("p.example")).1.is_empty());
+}
+
+#[test]
+fn what_a_partner_leaves_behind_is_bounded_however_often_it_comes_and_goes() {
+    let tracker = Arc::new(PresenceTracker::default());
+    for round in 0..20 {
+        let (stands, _) = tracker.attend(&domain("p.example"));
+        for number in 0..2000 {
+            let from = format!("u{round}-{number}@p.example/x");
+            let to = format!("v{round}-{number}@org.example");
+            inbound(&tracker, "p", "", &from, &to);
+        }
+        drop(stands);
+        let gone = tracker.next_gone(Instant::now() + ABSENCE);
+        assert_eq!(gone.unwrap().pairs, 2000);
+        assert!(tracker.bytes() <= SHARE_BYTES);
+    }
+    drop(tracker.attend(&domain("p.example")));
+    assert_eq!(tracker.bytes(), 0);
+    let shard = tracker.shard("p.example").lock();
+    assert!(shard.users.is_empty() && shard.domains.is_empty());
+    assert!(tracker.absent.lock().is_empty());
+}
+
+#[derive(Clone, Debug)]
+enum TrackerStep {
+    Presence {
+        inbound: bool,
+        gone: bool,
+        user: u8,
+        contact: u8,
+        from: u8,
+        to: u8,
+    },
+    Attend(u8),
+    Leave,
+    Minute,
+}
+
+fn step() -> impl Strategy<Value = TrackerStep> {
+    prop_oneof![
+        8 => (any::<bool>(), any::<bool>(), 0..3_u8, 0..4_u8, 0..3_u8, 0..3_u8).prop_map(
+            |(inbound, gone, user, contact, from, to)| TrackerStep::Presence {
+                inbound, gone, user, contact, from, to
+            }
+        ),
+        1 => (0..2_u8).prop_map(TrackerStep::Attend),
+        1 => Just(TrackerStep::Leave),
+        1 => Just(TrackerStep::Minute),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn every_byte_that_is_taken_is_given_back(steps in proptest::collection::vec(step(), 0..60)) {
+        let tracker = Arc::new(PresenceTracker::default());
+        let mut streams = Vec::new();
+        let mut now = Instant::now();
+        for step in steps {
+            match step {
+                TrackerStep::Presence { inbound, gone, user, contact, from, to } => {
+                    let resource = |length: u8| match length {
+                        0 => String::new(),
+                        length => format!("/{}", "r".repeat(usize::from(length) * 5)),
+                    };
+                    let user = format!("user{user}@org.example");
+                    let contact = format!("c{contact}@p{}.example", contact % 2);
+                    let (from_bare, to_bare, direction) = if inbound {
+                        (contact, user, Direction::Inbound)
+                    } else {
+                        (user, contact, Direction::Outbound)
+                    };
+                    let attributes = format!(
+                        "{} from='{from_bare}{}' to='{to_bare}{}'",
+                        if gone { GONE } else { "" }, resource(from), resource(to)
+                    );
+                    note(&tracker, "p", direction, &attributes);
+                }
+                TrackerStep::Attend(number) => {
+                    streams.push(tracker.attend(&domain(&format!("p{number}.example"))).0);
+                }
+                TrackerStep::Leave => drop(streams.pop()),
+                TrackerStep::Minute => {
+                    now += ABSENCE + Duration::from_secs(1);
+                    while tracker.next_gone(now).is_some() {}
+                }
+            }
+        }
+        drop(streams);
+        for name in ["p0.example", "p1.example"] {
+            take_all(&tracker, name);
+            drop(tracker.attend(&domain(name)));
+        }
+        prop_assert_eq!(tracker.bytes(), 0);
+        prop_assert!(tracker.domains().is_empty());
+        for shard in &tracker.shards {
+            let shard = shard.lock();
+            prop_assert!(shard.domains.is_empty() && shard.users.is_empty());
+        }
+        prop_assert!(tracker.absent.lock().is_empty());
+    }
+}

@@ -6,9 +6,9 @@ use xmpp_edge_crds::negotiation::Method;
 use super::{Inbound, State};
 use crate::{
     negotiation::{
-        Environment, Fault, Output, Pair, PeerRole, Refusal, Step, Terms, Verdict, VerifyRequest,
+        Environment, Fault, Output, Pair, Refusal, Step, Terms, Verdict, VerifyRequest,
         dialback::{self, Answer, Body, DialbackError, Kind, Message, Request, Unreadable},
-        pairs,
+        pairs::{self, Way},
     },
     xml::Element,
 };
@@ -177,28 +177,26 @@ impl Inbound {
         out: &mut Vec<Output>,
     ) {
         // Verdicts of an earlier stream on this connection find nothing here.
-        let Some(known) = self.receiving.settle(request) else {
+        let Some(claim) = self.receiving.settle(request) else {
             return;
         };
-        let pair = known.pair.clone();
+        let pair = claim.pair.clone();
         match verdict {
             Verdict::Valid => {
                 // The configuration may have changed while the authoritative server was asked.
-                if let Err(fault) = pairs::still_holds(
-                    environment,
-                    self.side,
-                    PeerRole::Client,
-                    &known,
-                    self.tls.as_deref(),
-                ) {
-                    let error = match fault {
-                        Fault::HostUnknown => DialbackError::ItemNotFound,
-                        _ => DialbackError::PolicyViolation,
+                let known =
+                    match pairs::authenticate(self.ground(environment), claim, Way::FromPeer) {
+                        Ok(known) => known,
+                        Err(fault) => {
+                            let error = match fault {
+                                Fault::HostUnknown => DialbackError::ItemNotFound,
+                                _ => DialbackError::PolicyViolation,
+                            };
+                            dialback::send_result_answer(&pair, Answer::Error(error), out);
+                            out.push(Output::failed(&fault, Some(&pair.from)));
+                            return;
+                        }
                     };
-                    dialback::send_result_answer(&pair, Answer::Error(error), out);
-                    out.push(Output::failed(&fault, Some(&pair.from)));
-                    return;
-                }
                 dialback::send_result_answer(&pair, Answer::Valid, out);
                 out.push(Output::ok(Step::Dialback, Some(&pair.from)));
                 self.authenticated(known, out);

@@ -16,9 +16,8 @@ use super::{
     Environment, Fault, Input, Link, Output, Pair, PeerRole, Side, Terms, Unavailable, Verdict,
     VerifyRequest,
     acks::Namespace,
-    dialback::Known,
     features::{PeerFeatures, read_limits},
-    pairs,
+    pairs::{self, AuthenticatedPair, Ground, PairClaim},
     wire::{self, OwnHeader, Version, Writer, ns},
 };
 use crate::{
@@ -79,11 +78,11 @@ pub struct Outbound {
     /// Announced by the peer after its last header.
     features: PeerFeatures,
     /// The pairs that the edge may send.
-    ready: Vec<Known>,
+    ready: Vec<AuthenticatedPair>,
     /// The pairs that the peer may send (XEP-0288).
-    taken: Vec<Pair>,
+    taken: Vec<AuthenticatedPair>,
     /// Asked for by `db:result`, unanswered.
-    asked: Vec<Known>,
+    asked: Vec<PairClaim>,
     /// Wanted by the session before the stream was ready.
     wanted: Vec<Pair>,
     /// The last probe.
@@ -106,7 +105,7 @@ enum State {
     DialingBack(Announced),
     /// `<enable/>` is out.
     EnablingAcks {
-        first: Known,
+        first: AuthenticatedPair,
         id: Option<String>,
     },
     /// Stanzas flow.
@@ -184,7 +183,7 @@ impl Outbound {
             Input::End(fault) => Err(fault),
             Input::Closed => Err(Fault::PeerClosed),
             Input::TimedOut => Err(Fault::EstablishmentTimeout),
-            Input::ConfigChanged => self.realm_changed(environment),
+            Input::ConfigChanged => self.config_changed(environment),
             Input::Header(header) => self.header(header, environment, out),
             Input::TlsEstablished(facts) => self.tls_established(facts, out),
             Input::Element(element) => self.element(element, environment, out),
@@ -207,7 +206,9 @@ impl Outbound {
 
     /// The pairs that the edge may send on this stream.
     pub fn pairs(&self) -> impl Iterator<Item = (&Pair, Method)> + Clone {
-        self.ready.iter().map(|known| (&known.pair, known.method))
+        self.ready
+            .iter()
+            .map(|known| (known.pair(), known.method()))
     }
 
     /// Whether the peer may send on this stream (XEP-0288), once a pair is ready.
@@ -387,35 +388,39 @@ impl Outbound {
                 "failed" => {}
                 name => return Err(Fault::UnexpectedElement(name.to_owned())),
             }
-            self.establish(first, id, environment, out);
-            return Ok(());
+            return self.establish(first, id, environment, out);
         }
         wire::ack(self.acks, &element.name, element, out)
     }
 
     fn stray(&self, from: Option<&str>, to: Option<&str>) -> Fault {
-        pairs::stray(self.taken.iter(), from, to)
+        pairs::stray(self.taken.iter().map(AuthenticatedPair::pair), from, to)
     }
 
     // ---- ends ----
 
-    fn realm_changed(&self, environment: &dyn Environment) -> Result<(), Fault> {
+    pub(super) fn ground<'a>(&'a self, environment: &'a dyn Environment) -> Ground<'a> {
+        Ground {
+            environment,
+            side: self.side,
+            role: PeerRole::Server,
+            tls: self.tls.as_deref(),
+        }
+    }
+
+    fn config_changed(&self, environment: &dyn Environment) -> Result<(), Fault> {
         if self.ready.is_empty() {
             self.terms(environment)?;
         }
-        for known in &self.ready {
-            pairs::still_holds(
-                environment,
-                self.side,
-                PeerRole::Server,
-                known,
-                self.tls.as_deref(),
-            )?;
-        }
-        for reversed in &self.taken {
-            self.reverse_proof(reversed, environment)?;
-        }
-        Ok(())
+        let waiting = match &self.state {
+            State::EnablingAcks { first, .. } => Some(first),
+            _ => None,
+        };
+        self.ready
+            .iter()
+            .chain(waiting)
+            .chain(&self.taken)
+            .try_for_each(|known| pairs::still_holds(self.ground(environment), known))
     }
 
     fn close(&mut self, fault: Fault, environment: &dyn Environment, out: &mut Vec<Output>) {
@@ -480,7 +485,7 @@ impl Outbound {
                 let unanswered = self
                     .asked
                     .drain(..)
-                    .map(|known| known.pair)
+                    .map(|claim| claim.pair)
                     .chain(self.wanted.drain(..));
                 let mut failed: Vec<Pair> = unanswered.filter(|pair| pair != first).collect();
                 if self.ready.is_empty() {

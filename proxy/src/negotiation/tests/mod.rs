@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod flipped;
 mod inbound;
 mod outbound;
 mod together;

@@ -248,9 +248,7 @@ fn secure(partner: &ObservedPartner<'_>) -> DesiredCondition {
 fn methods(partner: &ObservedPartner<'_>) -> Vec<Method> {
     let spec = spec(partner);
     let methods = spec.and_then(|spec| {
-        spec.negotiation()
-            .partner_methods(spec.allow_plaintext)
-            .ok()
+        spec.methods().ok()
     });
     methods
         .map(|methods| methods.iter().collect())

@@ -5,9 +5,6 @@ use xmpp_edge_crds::verdict::{Direction, Reason};
 use super::Cause;
 use crate::xml::stanza::StanzaKind;
 
-/// Namespace of the `<policy/>` child that names the reason to our own people.
-pub const ERRORS_NAMESPACE: &str = "urn:xmpp-edge:errors:0";
-
 /// Stanza error types that a refusal uses (RFC 6120 section 8.3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorType {

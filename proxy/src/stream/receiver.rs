@@ -97,7 +97,7 @@ impl Receiver {
         let (Some(from), Some(to)) = (&stanza.from, &stanza.to) else {
             return Taken::Stray;
         };
-        let Some(index) = self.carried_index(from, to) else {
+        let Some((index, exact)) = self.carried_index(from, to) else {
             return Taken::Stray;
         };
         let settings = &config.document.settings;
@@ -161,30 +161,31 @@ impl Receiver {
             }
         }
         match judgement.outcome {
-            Outcome::Pass | Outcome::PassWithoutStatus => {
+            Outcome::Pass(shape) => {
                 if let Some(change) = &judgement.contact
                     && let Err(error) = edge.contacts.record(change)
                 {
                     tracing::warn!(%error, user = %change.user.escape_debug(), "contact not recorded");
                 }
+                let readdressed = if exact {
+                    None
+                } else {
+                    policy::readdressed(stanza)
+                };
+                let stanza = readdressed.as_ref().unwrap_or(stanza);
                 if stanza.kind == StanzaKind::Presence {
                     edge.crossed.note(self.direction, stanza);
                 }
                 if settings.log_message_bodies && stanza.kind == StanzaKind::Message {
                     log_bodies(stanza, self.direction);
                 }
-                let strip = matches!(judgement.outcome, Outcome::PassWithoutStatus);
                 if index != self.current || !self.builder.continues_with(number) {
                     self.flush(edge, now);
                     self.current = index;
                 }
                 let wanted = expected.max(stanza.bytes.len());
                 self.builder.add(number, wanted, |out| {
-                    let written = if strip {
-                        rewrite::without_status(stanza, header, out)
-                    } else {
-                        rewrite::relay(stanza, header, out)
-                    };
+                    let written = rewrite::shaped(shape, stanza, header, out);
                     debug_assert!(written.is_ok(), "the scanner has checked it");
                 });
             }
@@ -291,22 +292,24 @@ impl Receiver {
         }
     }
 
-    /// Which pair it is: the one of the last stanza in the common case, compared as it stands.
-    fn carried_index(&self, from: &str, to: &str) -> Option<usize> {
+    /// Which pair it is: the one of the last stanza in the common case, compared as it stands; and
+    /// whether it stands so.
+    fn carried_index(&self, from: &str, to: &str) -> Option<(usize, bool)> {
         let (from, to) = (domain_part(from), domain_part(to));
         let is = |carried: &Carried| {
             carried.pair.from.as_str() == from && carried.pair.to.as_str() == to
         };
         if self.carried.get(self.current).is_some_and(is) {
-            return Some(self.current);
+            return Some((self.current, true));
         }
         if let Some(index) = self.carried.iter().position(is) {
-            return Some(index);
+            return Some((index, true));
         }
         let (from, to) = (canonical(from)?, canonical(to)?);
-        self.carried.iter().position(|carried| {
+        let index = self.carried.iter().position(|carried| {
             carried.pair.from.as_str() == from && carried.pair.to.as_str() == to
-        })
+        })?;
+        Some((index, false))
     }
 }
 

@@ -176,7 +176,8 @@ fn check_stanzas(stream: &[u8]) {
                 );
 
                 let mut out = Vec::new();
-                rewrite::without_status(&stanza, header, &mut out).expect("stripped");
+                let shape = rewrite::Shape::WithoutStatus;
+                rewrite::shaped(shape, &stanza, header, &mut out).expect("stripped");
                 meant.content.retain(|node| {
                     !matches!(node, Node::Element(child) if child.name == "status"
                     && matches!(child.namespace.as_str(), ns::SERVER | ns::CLIENT | ""))
@@ -186,6 +187,26 @@ fn check_stanzas(stream: &[u8]) {
                     canonical(&meant),
                     "only the notes are gone"
                 );
+
+                let mut out = Vec::new();
+                rewrite::shaped(rewrite::Shape::Bare, &stanza, header, &mut out).expect("bare");
+                let bare = as_sent(&out);
+                assert!(bare.content.is_empty(), "nothing goes with it");
+                for name in ["from", "to", "id", "type"] {
+                    assert_eq!(bare.attribute(name), tree.attribute(name));
+                }
+
+                let mut out = Vec::new();
+                let shape = rewrite::Shape::ErrorAlone;
+                rewrite::shaped(shape, &stanza, header, &mut out).expect("reduced");
+                let reduced = as_sent(&out);
+                let errors: Vec<_> = tree
+                    .children()
+                    .filter(|child| child.name == "error" && child.namespace == ns::SERVER)
+                    .map(canonical)
+                    .collect();
+                assert_eq!(reduced.children().map(canonical).collect::<Vec<_>>(), errors);
+                assert_eq!(reduced.content.len(), errors.len(), "and no text");
 
                 let mut out = Vec::new();
                 let text = tree.text();

@@ -38,7 +38,7 @@ fn relayed(header: &str, stanza: &str) -> String {
 
 fn stripped(header: &str, stanza: &str) -> String {
     made(header, stanza, |stanza, header, out| {
-        without_status(stanza, header, out).unwrap()
+        shaped(Shape::WithoutStatus, stanza, header, out).unwrap()
     })
 }
 

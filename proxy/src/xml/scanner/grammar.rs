@@ -200,10 +200,7 @@ impl Scanner {
                         }
                         b'&' => match chars::reference(window, at)? {
                             None => return used_up(at),
-                            Some(len) => {
-                                self.at += len;
-                                self.top.form.has_reference = true;
-                            }
+                            Some(len) => self.at += len,
                         },
                         b']' => match &window[at + 1..] {
                             [b']', b'>', ..] => return Err(XmlError::SectionEndInText),

@@ -21,6 +21,7 @@ use xmpp_edge_crds::{
 use crate::{
     contacts::{ContactChange, ContactEvent, Contacts},
     xml::{
+        XmlError,
         rewrite::{Shape, is_error, is_status_note},
         stanza::{Stanza, StanzaKind},
     },
@@ -36,6 +37,8 @@ pub enum Cause {
     Rule(Reason),
     /// An address is none, or is missing, or two servers could read it as two people.
     Malformed,
+    /// It breaks a limit, or is XML that no server inside has to know; it was skipped unread.
+    Faulty(XmlError),
 }
 
 impl Cause {
@@ -45,6 +48,7 @@ impl Cause {
         match self {
             Self::Rule(reason) => reason.as_str(),
             Self::Malformed => "JidMalformed",
+            Self::Faulty(error) => error.label(),
         }
     }
 }

@@ -29,6 +29,8 @@ pub enum Condition {
     RemoteServerNotFound,
     ServiceUnavailable,
     JidMalformed,
+    PolicyViolation,
+    BadRequest,
 }
 
 impl Condition {
@@ -40,6 +42,8 @@ impl Condition {
             Self::RemoteServerNotFound => "remote-server-not-found",
             Self::ServiceUnavailable => "service-unavailable",
             Self::JidMalformed => "jid-malformed",
+            Self::PolicyViolation => "policy-violation",
+            Self::BadRequest => "bad-request",
         }
     }
 }
@@ -90,6 +94,18 @@ fn error(direction: Direction, cause: Cause) -> StanzaError {
                 error_type: ErrorType::Modify,
                 condition: Condition::JidMalformed,
                 text: None,
+                reason: None,
+            };
+        }
+        Cause::Faulty(error) => {
+            return StanzaError {
+                error_type: ErrorType::Modify,
+                condition: if error.is_limit() {
+                    Condition::PolicyViolation
+                } else {
+                    Condition::BadRequest
+                },
+                text: Some(error.as_text()),
                 reason: None,
             };
         }

@@ -113,7 +113,7 @@ fn letter(outcome: Outcome) -> char {
         Cause::Rule(Reason::Contact) => 'a',
         Cause::Rule(Reason::AccessPolicy) => 'x',
         Cause::Rule(_) => 'p',
-        Cause::Malformed => 'm',
+        Cause::Malformed | Cause::Faulty(_) => 'm',
     };
     match outcome {
         Outcome::Pass(Shape::Whole) => '+',

@@ -172,6 +172,7 @@ impl Stream {
             self.place = None;
             self.scanner
                 .set_stanza_bytes(self.config.document.settings.max_stanza_bytes as usize);
+            self.scanner.skip_faulty();
             self.consider_settings();
             self.edge.metrics.established(&self.entry, &self.config);
             if let (Machine::Outbound(machine), Side::Partner) = (&self.machine, self.side) {

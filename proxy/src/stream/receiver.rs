@@ -23,7 +23,7 @@ use crate::{
     },
     stream::partner_ping::Probes,
     telemetry::metrics::PairCounters,
-    xml::{StanzaKind, StreamHeader, rewrite, stanza::Stanza},
+    xml::{FaultyStanza, StanzaKind, StreamHeader, rewrite, stanza::Stanza},
 };
 
 /// A pair that the peer may send on this stream.
@@ -190,48 +190,92 @@ impl Receiver {
                 });
             }
             Outcome::Refuse(cause) | Outcome::Drop(cause) => {
-                // An address that cannot be read names no partner; the pair does.
-                let partner = partner.or_else(|| {
-                    let pair = &self.carried[index].pair;
-                    let peer = match self.side {
-                        Side::Partner => &pair.from,
-                        Side::Gateway => &pair.to,
-                    };
-                    config.partner(peer).map(|partner| partner.name.as_str())
-                });
-                edge.metrics
-                    .refused(partner, self.direction, cause.as_str());
-                let (name, reason) = (partner.unwrap_or("other"), cause.as_str());
-                let repeats = &edge.repeats;
-                if repeats.is_worth_a_line("refused", name, self.direction, reason) {
-                    tracing::info!(
-                        partner = name,
-                        direction = ?self.direction, kind = ?stanza.kind, reason,
-                        from = %from.escape_debug(), to = %to.escape_debug(),
-                        "refused"
-                    );
-                }
-                let type_ = stanza.type_.as_deref();
-                match policy::answer(self.direction, stanza.kind, type_, cause) {
-                    Answer::Drop => self.settle(number),
-                    Answer::Error(error) | Answer::PresenceError(error) => {
-                        let mut out = Vec::with_capacity(512);
-                        let reply = rewrite::Reply {
-                            error_type: error.error_type.as_str(),
-                            condition: error.condition.as_str(),
-                            text: error.text,
-                            reason: error.reason.map(Reason::as_str),
-                            extra: None,
-                        };
-                        rewrite::error_reply(stanza, reply, &mut out);
-                        let back = Arc::clone(&self.carried[index].back);
-                        let reply = Batch::reply(out, self.receipt(number), now);
-                        edge.router.enqueue(&back, reply);
-                    }
-                }
+                let start = rewrite::Start::of(stanza);
+                self.refuse(edge, config, (index, number), start, cause, now);
             }
         }
         Taken::Yes
+    }
+
+    /// A stanza that broke a limit and was skipped: answered, where its like is. `false`: this stream
+    /// may not carry its pair.
+    pub fn faulty(
+        &mut self,
+        edge: &Arc<Edge>,
+        config: &ActiveConfig,
+        stanza: &FaultyStanza,
+        now: Instant,
+    ) -> bool {
+        let start = rewrite::Start {
+            kind: stanza.kind,
+            from: stanza.from.as_deref(),
+            to: stanza.to.as_deref(),
+            id: stanza.id.as_deref(),
+            type_: stanza.type_.as_deref(),
+        };
+        let (Some(from), Some(to)) = (start.from, start.to) else {
+            return false;
+        };
+        let Some((index, _)) = self.carried_index(from, to) else {
+            return false;
+        };
+        let number = self.received;
+        self.received += 1;
+        self.stanzas += 1;
+        let cause = policy::Cause::Faulty(stanza.error);
+        self.refuse(edge, config, (index, number), start, cause, now);
+        true
+    }
+
+    /// Counts a refusal, says so in the log now and then, and answers where there is an answer.
+    fn refuse(
+        &self,
+        edge: &Arc<Edge>,
+        config: &ActiveConfig,
+        (index, number): (usize, u64),
+        start: rewrite::Start<'_>,
+        cause: policy::Cause,
+        now: Instant,
+    ) {
+        // An address that cannot be read names no partner; the pair does.
+        let pair = &self.carried[index].pair;
+        let peer = match self.side {
+            Side::Partner => &pair.from,
+            Side::Gateway => &pair.to,
+        };
+        let partner = config.partner(peer).map(|partner| partner.name.as_str());
+        edge.metrics
+            .refused(partner, self.direction, cause.as_str());
+        let (name, reason) = (partner.unwrap_or("other"), cause.as_str());
+        if edge
+            .repeats
+            .is_worth_a_line("refused", name, self.direction, reason)
+        {
+            tracing::info!(
+                partner = name,
+                direction = ?self.direction, kind = ?start.kind, reason,
+                from = %start.from.unwrap_or_default().escape_debug(),
+                to = %start.to.unwrap_or_default().escape_debug(),
+                "refused"
+            );
+        }
+        match policy::answer(self.direction, start.kind, start.type_, cause) {
+            Answer::Drop => self.settle(number),
+            Answer::Error(error) | Answer::PresenceError(error) => {
+                let mut out = Vec::with_capacity(512);
+                let reply = rewrite::Reply {
+                    error_type: error.error_type.as_str(),
+                    condition: error.condition.as_str(),
+                    text: error.text,
+                    reason: error.reason.map(Reason::as_str),
+                    extra: None,
+                };
+                rewrite::error_answer(&start, reply, &mut out);
+                let back = Arc::clone(&self.carried[index].back);
+                let reply = Batch::reply(out, self.receipt(number), now);
+                edge.router.enqueue(&back, reply);
+            }
+        }
     }
 
     /// Another pair that the peer may send.

@@ -303,7 +303,7 @@ impl Run {
                 Ok(Some(item)) => {
                     let len = item.len();
                     match item {
-                        Item::Whitespace { .. } => {}
+                        Item::Whitespace { .. } | Item::Skipped { .. } | Item::Faulty { .. } => {}
                         Item::Header { header, .. } => self.give(Input::Header(&header)),
                         Item::Close { .. } => self.give(Input::Closed),
                         Item::Stanza(stanza) => {

@@ -302,7 +302,7 @@ enum Fed {
 impl Fed {
     fn of(item: Item<'_>) -> Self {
         match item {
-            Item::Whitespace { .. } => Self::Nothing,
+            Item::Whitespace { .. } | Item::Skipped { .. } | Item::Faulty { .. } => Self::Nothing,
             Item::Header { header, .. } => Self::Header(header),
             Item::Close { .. } => Self::Closed,
             Item::Stanza(stanza) => Self::Stanza(

@@ -13,10 +13,11 @@ use crate::xml::{
 };
 
 impl Scanner {
-    /// The start tag that ends at `self.at` is complete.
+    /// The start tag that ends at `end` is complete; on an error `self.at` stays before its last byte.
     pub(super) fn start_tag(
         &mut self,
         window: &[u8],
+        end: usize,
         empty: bool,
     ) -> Result<Option<Found>, XmlError> {
         let mark = self.scope.mark();
@@ -41,6 +42,7 @@ impl Scanner {
             None
         };
         self.check_expanded(window)?;
+        self.at = end;
         if self.phase == Phase::Prolog {
             return self.stream_start(window, local, namespace, empty).map(Some);
         }

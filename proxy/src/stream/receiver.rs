@@ -273,7 +273,11 @@ impl Receiver {
                 rewrite::error_answer(&start, reply, &mut out);
                 let back = Arc::clone(&self.carried[index].back);
                 let reply = Batch::reply(out, self.receipt(number), now);
-                edge.router.enqueue(&back, reply);
+                match cause {
+                    // Nobody waited for room before these.
+                    policy::Cause::Faulty(_) => edge.router.enqueue_own(&back, reply),
+                    _ => edge.router.enqueue(&back, reply),
+                }
             }
         }
     }

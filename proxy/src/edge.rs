@@ -31,8 +31,8 @@ use crate::{
     },
     stream::partner_ping::Probes,
     stream::{
-        Command, key_verification::KeyVerificationLimiter, pool::StreamPool, receiver::Carried,
-        registry::StreamRegistry,
+        Command, bidi::PeersWithoutBidi, key_verification::KeyVerificationLimiter,
+        pool::StreamPool, receiver::Carried, registry::StreamRegistry,
     },
     telemetry::{
         attempts::Attempts,
@@ -61,6 +61,7 @@ pub struct Edge {
     pub streams: StreamRegistry,
     pub verifications: KeyVerificationLimiter,
     pub shares: StreamPool,
+    pub without_bidi: PeersWithoutBidi,
     pub crossed: PresenceTracker,
     pub bounds: Arc<UnauthenticatedLimiter>,
     pub metrics: Arc<Metrics>,
@@ -102,6 +103,7 @@ impl Edge {
             streams: StreamRegistry::default(),
             verifications: KeyVerificationLimiter::default(),
             shares: StreamPool::default(),
+            without_bidi: PeersWithoutBidi::default(),
             crossed: PresenceTracker::default(),
             bounds: Arc::default(),
             metrics: Arc::clone(&observed.metrics),

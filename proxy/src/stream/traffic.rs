@@ -188,8 +188,8 @@ impl Stream {
                 }
                 Ok(Some(Item::Other(other))) => {
                     taken += other.bytes.len();
-                    let none = StreamHeader::default();
-                    let header = self.header.as_deref().unwrap_or(&none);
+                    let implied = StreamHeader::implied();
+                    let header = self.header.as_deref().unwrap_or(&implied);
                     match Element::parse(other.bytes, header) {
                         Ok(element) => self.input(Input::Element(&element)),
                         // Checked by the scanner already; a tree can still be too much.

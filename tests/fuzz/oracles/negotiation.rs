@@ -172,6 +172,7 @@ pub fn check(data: &[u8]) {
             purpose,
             link,
             skip_sasl: bit(7),
+            skip_bidi: false,
         };
         Machine::Out(Outbound::start(start, &world, &mut out))
     } else {

@@ -32,6 +32,8 @@ pub struct Inbound {
     bidi: bool,
     acks: bool,
     sasl_failures: u8,
+    /// Dialback elements refused while nobody was authenticated.
+    refused_keys: u8,
 }
 
 #[derive(Debug)]
@@ -92,6 +94,7 @@ impl Inbound {
             bidi: false,
             acks: false,
             sasl_failures: 0,
+            refused_keys: 0,
         }
     }
 

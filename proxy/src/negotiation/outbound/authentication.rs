@@ -26,7 +26,7 @@ impl Outbound {
     ) -> Result<(), Fault> {
         if let (Some(tls), Purpose::Stanzas(pair)) = (&self.tls, &self.purpose) {
             let proof = pairs::prove(environment, self.side, PeerRole::Server, &pair.to, tls);
-            if proof.is_ok() && terms.bidi && self.features.bidi && !self.bidi {
+            if proof.is_ok() && terms.bidi && self.features.bidi && self.bidi_left && !self.bidi {
                 // XEP-0288 section 2.2: asked for before authentication.
                 Writer::new()
                     .raw("<bidi xmlns='")

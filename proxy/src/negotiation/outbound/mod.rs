@@ -60,6 +60,8 @@ pub struct Start {
     /// Set when the last stream to this peer ended with [`Fault::SaslRejected`]: dialback at once,
     /// where it is allowed.
     pub skip_sasl: bool,
+    /// Set when a stream to this peer ended with [`Fault::BidiRejected`]: XEP-0288 is not asked for.
+    pub skip_bidi: bool,
 }
 
 /// Leads a stream to a peer.
@@ -71,6 +73,8 @@ pub struct Outbound {
     state: State,
     /// Whether EXTERNAL may still be tried.
     sasl_left: bool,
+    /// Whether XEP-0288 may be asked for.
+    bidi_left: bool,
     /// What the peer said to EXTERNAL, while dialback is tried on the same stream.
     sasl_rejected: Option<Fault>,
     bidi: bool,
@@ -131,6 +135,18 @@ struct Announced {
     authenticated: bool,
 }
 
+/// Stream errors with which a server answers an element that it does not want (RFC 6120 section 4.9.3).
+const OVER_AN_ELEMENT: [&str; 8] = [
+    "bad-format",
+    "bad-namespace-prefix",
+    "invalid-namespace",
+    "invalid-xml",
+    "policy-violation",
+    "undefined-condition",
+    "unsupported-feature",
+    "unsupported-stanza-type",
+];
+
 impl Outbound {
     /// Begins: our header is the first output, unless the pair is refused (then only `PairFailed`,
     /// or `Verified`, and `Close`).
@@ -148,6 +164,7 @@ impl Outbound {
                 authenticated: false,
             }),
             sasl_left: !start.skip_sasl,
+            bidi_left: !start.skip_bidi,
             sasl_rejected: None,
             bidi: false,
             acks: false,
@@ -311,6 +328,10 @@ impl Outbound {
         out: &mut Vec<Output>,
     ) -> Result<(), Fault> {
         let State::Announced(announced) = &self.state else {
+            if matches!(self.state, State::Opening(_)) {
+                // Without a header, which some forget after SASL.
+                return Err(Fault::UnexpectedElement(element.name.clone()));
+            }
             // Some servers announce anew after dialback: only the limits may change.
             if let Some(limits) = PeerFeatures::read(element).limits {
                 out.push(Output::PeerLimits(limits));
@@ -424,7 +445,10 @@ impl Outbound {
     }
 
     fn close(&mut self, fault: Fault, environment: &dyn Environment, out: &mut Vec<Output>) {
-        let fault = self.blame_sasl(fault, environment);
+        let fault = match self.blame_bidi(fault) {
+            Ok(fault) => fault,
+            Err(fault) => self.blame_sasl(fault, environment),
+        };
         match self.state {
             // Between `<proceed/>` and the handshake's end nothing can be said.
             State::Handshaking => self.end_silently(fault, out),
@@ -434,6 +458,37 @@ impl Outbound {
                 self.end_silently(fault, out);
             }
         }
+    }
+
+    /// Some servers end the stream over `<bidi/>`, or as soon as both sides have it: nobody needs it, and
+    /// the session shall do without. `Err`: it is not to blame.
+    fn blame_bidi(&self, fault: Fault) -> Result<Fault, Fault> {
+        let waits = matches!(
+            self.state,
+            State::Authenticating(_)
+                | State::DialingBack(_)
+                | State::EnablingAcks { .. }
+                | State::Opening(Opening {
+                    authenticated: true
+                })
+                | State::Announced(Announced {
+                    authenticated: true,
+                    ..
+                })
+        );
+        let may_be = match &fault {
+            Fault::PeerError { condition, .. } => OVER_AN_ELEMENT.contains(&condition.as_str()),
+            Fault::PeerClosed => true,
+            _ => false,
+        };
+        if !(self.bidi && waits && may_be && self.sasl_rejected.is_none()) {
+            return Err(fault);
+        }
+        let (condition, text) = match fault {
+            Fault::PeerError { condition, text } => (condition, text),
+            other => ("no answer".to_owned(), other.to_string()),
+        };
+        Ok(Fault::BidiRejected { condition, text })
     }
 
     /// Some servers answer EXTERNAL with the end of the stream, at once or after `<failure/>`: where
@@ -454,6 +509,12 @@ impl Outbound {
             (State::Authenticating(_), Fault::PeerClosed) => {
                 ("no answer".to_owned(), fault.to_string())
             }
+            (
+                State::Opening(Opening {
+                    authenticated: true,
+                }),
+                Fault::UnexpectedElement(_),
+            ) => ("no header".to_owned(), fault.to_string()),
             _ => return fault,
         };
         let dialback_is_left = self

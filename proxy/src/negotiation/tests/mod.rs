@@ -153,7 +153,7 @@ impl Environment for World {
 /// Either machine.
 pub(super) enum Machine {
     In(Inbound),
-    Out(Outbound),
+    Out(Box<Outbound>),
 }
 
 impl Machine {
@@ -197,8 +197,9 @@ impl Talk {
             purpose,
             link,
             skip_sasl,
+            skip_bidi: false,
         };
-        let machine = Machine::Out(Outbound::start(start, &world, &mut out));
+        let machine = Machine::Out(Box::new(Outbound::start(start, &world, &mut out)));
         Self::with(machine, world, out)
     }
 

@@ -76,7 +76,7 @@ pub(super) fn is_language_tag(tag: &str) -> bool {
         .to_ascii_lowercase()
         .split('-')
         .any(|subtag| subtag == "x");
-    let last = subtags.last().unwrap_or(first);
+    let last = subtags.next_back().unwrap_or(first);
     letters
         && rest_is_right
         && match first.len() {

@@ -3,7 +3,12 @@
 //! A [`DomainName`] is a lower-case A-label domain without trailing dot (RFC 5890, RFC 7622
 //! section 3.2). IP literals are not domains here: no partner and no own domain is one.
 
-use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
+use std::{
+    borrow::{Borrow, Cow},
+    fmt,
+    str::FromStr,
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +78,31 @@ impl DomainName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether a label is an A-label, so that the name has a form in other letters too.
+    #[must_use]
+    pub fn is_international(&self) -> bool {
+        self.0.split('.').any(|label| label.starts_with("xn--"))
+    }
+
+    /// The name as addresses carry it (RFC 7622 section 3.2.1): with U-labels, where servers of
+    /// RFC 7622 and of RFC 6122 (Nameprep) read that text as this very name; else as A-labels, which
+    /// nobody maps.
+    #[must_use]
+    pub fn to_unicode(&self) -> Cow<'_, str> {
+        if !self.is_international() {
+            return Cow::Borrowed(self.as_str());
+        }
+        match idna::domain_to_unicode(self.as_str()) {
+            (text, Ok(()))
+                if Self::parse(&text).as_ref() == Ok(self)
+                    && stringprep::nameprep(&text).is_ok_and(|older| older == text) =>
+            {
+                Cow::Owned(text)
+            }
+            _ => Cow::Borrowed(self.as_str()),
+        }
     }
 
     /// The domain without its first label, or `None` at the top.
@@ -232,6 +262,27 @@ mod tests {
             let parsed = DomainName::parse(text).map(String::from);
             assert_eq!(parsed.as_deref(), Ok(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn letters_are_written_where_every_server_reads_them_alike() {
+        for (name, expected) in [
+            ("partner.example", "partner.example"),
+            ("xn--bcher-kva.example", "bücher.example"),
+            // Nameprep makes "fass", "βολοσ" and other joins of these.
+            ("xn--fa-hia.example", "xn--fa-hia.example"),
+            ("xn--nxasmm1c.example", "xn--nxasmm1c.example"),
+            // What is no A-label at all.
+            ("xn--a.example", "xn--a.example"),
+        ] {
+            let name = DomainName::parse(name).expect("valid");
+            assert_eq!(name.to_unicode(), expected);
+        }
+        let newer = DomainName::parse("\u{1e922}\u{1e923}.example").expect("valid");
+        assert!(
+            newer.is_international() && newer.to_unicode() == newer.as_str(),
+            "Unicode 9"
+        );
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub enum JidError {
     EmptyResource,
     #[error("the resource is longer than 1023 octets")]
     ResourceTooLong,
+    #[error("the resource has a character that no resource may have: {0:?}")]
+    ResourceSyntax(char),
     #[error(transparent)]
     Domain(#[from] DomainError),
 }
@@ -108,6 +110,33 @@ pub fn prepare_local(local: &str) -> Result<Cow<'_, str>, JidError> {
         return Err(JidError::LocalTooLong);
     }
     Ok(Cow::Owned(prepared.into_owned()))
+}
+
+/// Whether a resource may be handed on. It is compared by nobody here, so that it is not prepared;
+/// refused is what neither OpaqueString (RFC 8265 section 4.2) nor Resourceprep (RFC 6122 appendix B)
+/// takes. Letters and signs newer than the tables of either are let pass.
+///
+/// # Errors
+/// [`JidError::ResourceSyntax`].
+pub fn check_resource(resource: &str) -> Result<(), JidError> {
+    if resource.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Ok(());
+    }
+    match resource.chars().find(|&c| is_no_text(c)) {
+        Some(c) => Err(JidError::ResourceSyntax(c)),
+        None => Ok(()),
+    }
+}
+
+/// Controls, private use, non-characters, and what only steers how text is laid out.
+fn is_no_text(c: char) -> bool {
+    c.is_control()
+        || u32::from(c) & 0xfffe == 0xfffe
+        || matches!(c,
+            '\u{340}' | '\u{341}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2066}'..='\u{206f}' | '\u{2ff0}'..='\u{2fff}' | '\u{e000}'..='\u{f8ff}'
+            | '\u{fdd0}'..='\u{fdef}' | '\u{fff9}'..='\u{fffd}' | '\u{e0001}'
+            | '\u{e0020}'..='\u{e007f}' | '\u{f0000}'..)
 }
 
 /// ASCII that preparation leaves as it is and that a localpart may hold (RFC 7622 section 3.3.1).

@@ -56,6 +56,28 @@ pub struct Negotiation {
     pub dialback: bool,
 }
 
+/// Whether the administrator said which certificate a peer must have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyBinding {
+    #[default]
+    Open,
+    /// Pinned keys, a CA of its own, or `onKeyChange: Refuse`. Dialback proves who controls the
+    /// domain's DNS and no key, so that it is not usable: it would let in whoever took that over.
+    Bound,
+}
+
+impl KeyBinding {
+    /// `Bound` where any of the settings binds.
+    #[must_use]
+    pub fn of(own_ca: bool, pins: bool, refuses_changes: bool) -> Self {
+        if own_ca || pins || refuses_changes {
+            Self::Bound
+        } else {
+            Self::Open
+        }
+    }
+}
+
 /// The usable methods: never empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Method>", into = "Vec<Method>")]
@@ -80,14 +102,25 @@ pub enum NegotiationError {
         "these settings allow dialback over plain TCP: set tlsNegotiation to Required, or say allowPlaintext: true"
     )]
     PlaintextNotAllowed,
+    #[error(
+        "a pinned key, an own CA and onKeyChange: Refuse bind the certificate, which dialback does not prove, so that no authentication method is left: set saslNegotiation to Required or Optional, or take them out of trust"
+    )]
+    DialbackProvesNoKey,
 }
 
 impl Negotiation {
     /// The rule, without the question whether plaintext is opted into.
     ///
     /// # Errors
-    /// [`NegotiationError::SaslWithoutTls`], [`NegotiationError::NoMethod`].
-    pub fn methods(self) -> Result<MethodSet, NegotiationError> {
+    /// [`NegotiationError::SaslWithoutTls`], [`NegotiationError::NoMethod`],
+    /// [`NegotiationError::DialbackProvesNoKey`].
+    pub fn methods(self, keys: KeyBinding) -> Result<MethodSet, NegotiationError> {
+        self.by_settings()?
+            .under(keys)
+            .ok_or(NegotiationError::DialbackProvesNoKey)
+    }
+
+    fn by_settings(self) -> Result<MethodSet, NegotiationError> {
         use Requirement::{NotSupported, Required};
         if self.sasl != NotSupported && self.tls == NotSupported {
             return Err(NegotiationError::SaslWithoutTls);
@@ -109,12 +142,15 @@ impl Negotiation {
     ///
     /// # Errors
     /// As [`Self::methods`], and [`NegotiationError::PlaintextNotAllowed`].
-    pub fn partner_methods(self, allow_plaintext: bool) -> Result<MethodSet, NegotiationError> {
-        let set = self.methods()?;
-        if set.tcp_dialback && !allow_plaintext {
+    pub fn partner_methods(
+        self,
+        keys: KeyBinding,
+        allow_plaintext: bool,
+    ) -> Result<MethodSet, NegotiationError> {
+        if self.by_settings()?.tcp_dialback && !allow_plaintext {
             return Err(NegotiationError::PlaintextNotAllowed);
         }
-        Ok(set)
+        self.methods(keys)
     }
 
     /// Whether dialback is switched on although it can never be used.
@@ -122,9 +158,28 @@ impl Negotiation {
     pub fn dialback_is_dead(self) -> bool {
         self.dialback && self.tls == Requirement::Required && self.sasl == Requirement::Required
     }
+
+    /// Whether dialback would be usable but for the keys that are bound.
+    #[must_use]
+    pub fn loses_dialback(self, keys: KeyBinding) -> bool {
+        keys == KeyBinding::Bound && self.by_settings().is_ok_and(MethodSet::allows_dialback)
+    }
 }
 
 impl MethodSet {
+    /// What is left of the set where keys are bound; `None` if nothing is.
+    #[must_use]
+    pub fn under(self, keys: KeyBinding) -> Option<Self> {
+        match keys {
+            KeyBinding::Open => Some(self),
+            KeyBinding::Bound => self.sasl_over_tls.then_some(Self {
+                sasl_over_tls: true,
+                tls_dialback: false,
+                tcp_dialback: false,
+            }),
+        }
+    }
+
     #[must_use]
     pub fn contains(self, method: Method) -> bool {
         match method {
@@ -284,9 +339,9 @@ mod tests {
                 sasl,
                 dialback,
             };
-            let got = negotiation.methods().map(Vec::from);
+            let got = negotiation.methods(KeyBinding::Open).map(Vec::from);
             assert_eq!(got.as_deref(), expected.as_ref().map(|m| *m), "row {row}");
-            let partner = negotiation.partner_methods(false);
+            let partner = negotiation.partner_methods(KeyBinding::Open, false);
             let plaintext = expected.is_ok_and(|m| m.contains(&TcpDialback));
             assert_eq!(
                 partner == Err(NegotiationError::PlaintextNotAllowed),
@@ -294,9 +349,29 @@ mod tests {
                 "row {row}: plaintext needs the opt-in"
             );
             assert_eq!(
-                negotiation.partner_methods(true),
-                negotiation.methods(),
+                negotiation.partner_methods(KeyBinding::Open, true),
+                negotiation.methods(KeyBinding::Open),
                 "row {row}"
+            );
+            // Where keys are bound the certificate is all that counts (S-11).
+            let bound = expected.and_then(|methods| {
+                if methods.contains(&SaslOverTls) {
+                    Ok(vec![SaslOverTls])
+                } else {
+                    Err(NegotiationError::DialbackProvesNoKey)
+                }
+            });
+            assert_eq!(
+                negotiation.methods(KeyBinding::Bound).map(Vec::from),
+                bound,
+                "row {row}, keys bound"
+            );
+            assert_eq!(
+                negotiation
+                    .partner_methods(KeyBinding::Bound, true)
+                    .map(Vec::from),
+                bound,
+                "row {row}, keys bound"
             );
         }
     }

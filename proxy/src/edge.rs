@@ -25,8 +25,8 @@ use crate::{
     },
     stream::partner_ping::Probes,
     stream::{
-        Command, key_verification::KeyVerificationLimiter, pool::StreamPool, receiver::Carried,
-        registry::StreamRegistry,
+        Command, bidi::PeersWithoutBidi, key_verification::KeyVerificationLimiter,
+        pool::StreamPool, receiver::Carried, registry::StreamRegistry,
     },
     telemetry::{
         attempts::Attempts,
@@ -53,6 +53,7 @@ pub struct Edge {
     pub streams: StreamRegistry,
     pub verifications: KeyVerificationLimiter,
     pub shares: StreamPool,
+    pub without_bidi: PeersWithoutBidi,
     pub crossed: Arc<PresenceTracker>,
     pub bounds: Arc<UnauthenticatedLimiter>,
     pub metrics: Arc<Metrics>,
@@ -96,6 +97,7 @@ impl Edge {
             streams: StreamRegistry::default(),
             verifications: KeyVerificationLimiter::default(),
             shares: StreamPool::default(),
+            without_bidi: PeersWithoutBidi::default(),
             crossed: Arc::default(),
             bounds: Arc::default(),
             metrics: Arc::clone(&observed.metrics),

@@ -67,6 +67,9 @@ const PHRASES: &[&str] = &[
     "\u{5}",
     "\u{6}",
     "\u{7}",
+    "\u{b}",
+    "\u{c}",
+    "\u{e}",
 ];
 
 proptest::proptest! {

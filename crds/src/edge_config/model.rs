@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     domain::{DomainName, DomainPattern},
     jid::BareJid,
-    negotiation::{MethodSet, Negotiation},
+    negotiation::{KeyBinding, MethodSet, Negotiation},
     verdict::PartnerType,
 };
 
@@ -86,6 +86,14 @@ pub struct Gateway {
     pub trust_ca: Option<String>,
     #[serde(default)]
     pub trust_public_roots: bool,
+}
+
+impl Gateway {
+    /// Whether it says from which authority the server's certificate must be.
+    #[must_use]
+    pub fn key_binding(&self) -> KeyBinding {
+        KeyBinding::of(self.trust_ca.is_some(), false, false)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -222,6 +230,18 @@ pub struct PartnerTrust {
     /// Keys seen before, same form as the pins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub known_spki_sha256: Vec<String>,
+}
+
+impl PartnerTrust {
+    /// Whether it says which certificate the partner must have.
+    #[must_use]
+    pub fn key_binding(&self) -> KeyBinding {
+        KeyBinding::of(
+            self.ca.is_some(),
+            !self.pinned_spki_sha256.is_empty(),
+            self.on_key_change == OnKeyChange::Refuse,
+        )
+    }
 }
 
 /// What a changed partner key does.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     edge_config::OnKeyChange,
-    negotiation::{Method, Negotiation, Requirement},
+    negotiation::{KeyBinding, Method, MethodSet, Negotiation, NegotiationError, Requirement},
     verdict::PartnerType,
 };
 
@@ -87,6 +87,9 @@ pub const CONDITIONS: &[ConditionType] = &[
     validation = Rule::new("self.saslNegotiation != 'NotSupported' || self.supportDialbackNegotiation")
         .message("no authentication method is left: enable saslNegotiation, or set supportDialbackNegotiation to true")
         .field_path(".supportDialbackNegotiation"),
+    validation = Rule::new("self.saslNegotiation != 'NotSupported' || !has(self.trust) || !(has(self.trust.caConfigMapRef) || has(self.trust.pinnedSpkiSha256) && size(self.trust.pinnedSpkiSha256) > 0 || has(self.trust.onKeyChange) && self.trust.onKeyChange == 'Refuse')")
+        .message("a pinned key, an own CA and onKeyChange: Refuse bind the certificate, which dialback does not prove, so that no authentication method is left: set saslNegotiation to Required or Optional, or take them out of trust")
+        .field_path(".saslNegotiation"),
     validation = Rule::new("self.allowPlaintext || !self.supportDialbackNegotiation || self.tlsNegotiation == 'Required'")
         .message("these settings allow dialback over plain TCP: set tlsNegotiation to Required, or say allowPlaintext: true")
         .field_path(".allowPlaintext"),
@@ -163,6 +166,28 @@ impl PartnerSpec {
             sasl: self.sasl_negotiation,
             dialback: self.support_dialback_negotiation,
         }
+    }
+
+    /// Whether `trust` says which certificate the partner must have.
+    #[must_use]
+    pub fn key_binding(&self) -> KeyBinding {
+        let Some(trust) = &self.trust else {
+            return KeyBinding::Open;
+        };
+        KeyBinding::of(
+            trust.ca_config_map_ref.is_some(),
+            !trust.pinned_spki_sha256.is_empty(),
+            trust.on_key_change == OnKeyChange::Refuse,
+        )
+    }
+
+    /// The methods that the spec leaves usable.
+    ///
+    /// # Errors
+    /// As [`Negotiation::partner_methods`].
+    pub fn methods(&self) -> Result<MethodSet, NegotiationError> {
+        self.negotiation()
+            .partner_methods(self.key_binding(), self.allow_plaintext)
     }
 }
 

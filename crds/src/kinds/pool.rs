@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     edge_config::{GatewayMode, Settings},
-    negotiation::{Negotiation, Requirement},
+    negotiation::{KeyBinding, MethodSet, Negotiation, NegotiationError, Requirement},
 };
 pub use certificate::{
     CertManager, Certificate, Csr, IssuerRef, KeyAlgorithm, SelfSigned, Subject,
@@ -230,6 +230,12 @@ impl Default for Listeners {
 /// The XMPP server of some own domains.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "!has(self.trust) || !has(self.trust.caConfigMapRef) || !has(self.negotiation) || self.negotiation.saslNegotiation != 'NotSupported'",
+        "message": "a pinned key, an own CA and onKeyChange: Refuse bind the certificate, which dialback does not prove, so that no authentication method is left: set saslNegotiation to Required or Optional, or take them out of trust"
+    }
+]))]
 pub struct Gateway {
     /// Own domains that this server is authoritative for.
     #[schemars(schema_with = "fields::gateway_domains")]
@@ -249,6 +255,26 @@ pub struct Gateway {
     /// CA alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<GatewayTrust>,
+}
+
+impl Gateway {
+    /// Whether `trust` says from which authority the server's certificate must be.
+    #[must_use]
+    pub fn key_binding(&self) -> KeyBinding {
+        let own_ca = self
+            .trust
+            .as_ref()
+            .is_some_and(|trust| trust.ca_config_map_ref.is_some());
+        KeyBinding::of(own_ca, false, false)
+    }
+
+    /// The methods that `negotiation` and `trust` leave usable.
+    ///
+    /// # Errors
+    /// As [`Negotiation::methods`].
+    pub fn methods(&self) -> Result<MethodSet, NegotiationError> {
+        Negotiation::from(&self.negotiation).methods(self.key_binding())
+    }
 }
 
 fn direct() -> GatewayMode {

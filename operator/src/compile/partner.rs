@@ -196,8 +196,8 @@ fn compile_one(
         }
     }
     let negotiation = spec.negotiation();
-    let methods = negotiation
-        .partner_methods(spec.allow_plaintext)
+    let methods = spec
+        .methods()
         .map_err(|error| Fault::new(Reason::InvalidNegotiation, error.to_string()))?;
     for domain in &domains {
         beside_own(domain, own)?;
@@ -273,10 +273,13 @@ fn beside_own(domain: &DomainPattern, own: &OwnDomains) -> Result<(), Fault> {
 fn say_accepted(partner: &Partner, object: ObjectRef, diagnostics: &mut Vec<Diagnostic>) {
     diagnostics.push(Diagnostic::accepted(object.clone(), Severity::Info, ""));
     let plaintext = partner.methods.allows_plaintext();
+    let keys = partner.trust.key_binding();
     let message = if plaintext && partner.negotiation.tls == Requirement::NotSupported {
         "streams with this partner are never encrypted: set tlsNegotiation to Required, unless that is meant"
     } else if plaintext {
         "streams are plaintext where the partner offers no TLS (allowPlaintext is true): set tlsNegotiation to Required, unless that is meant"
+    } else if partner.negotiation.loses_dialback(keys) {
+        "dialback is never used: trust binds the partner's certificate (pinnedSpkiSha256, caConfigMapRef or onKeyChange: Refuse), which dialback does not prove"
     } else if partner.negotiation.dialback_is_dead() {
         "dialback is never used: tlsNegotiation and saslNegotiation are both Required"
     } else {

@@ -264,7 +264,7 @@ fn gateways(
             }
         }
         let negotiation = Negotiation::from(&gateway.negotiation);
-        let methods = negotiation.methods().map_err(|error| {
+        let methods = gateway.methods().map_err(|error| {
             Fault::new(
                 Reason::InvalidNegotiation,
                 format!("{at}.negotiation: {error}"),
@@ -305,21 +305,34 @@ fn accepted_diagnostic(spec: &PoolSpec, object: ObjectRef) -> Diagnostic {
         .gateways
         .iter()
         .filter(|gateway| {
-            Negotiation::from(&gateway.negotiation)
+            gateway
                 .methods()
                 .is_ok_and(|methods| methods.allows_plaintext())
         })
         .map(|gateway| gateway.address.as_str())
         .collect();
-    if plaintext.is_empty() {
-        Diagnostic::accepted(object, Severity::Info, "")
-    } else {
-        let message = format!(
+    let bound: Vec<&str> = spec
+        .gateways
+        .iter()
+        .filter(|gateway| {
+            Negotiation::from(&gateway.negotiation).loses_dialback(gateway.key_binding())
+        })
+        .map(|gateway| gateway.address.as_str())
+        .collect();
+    let mut said = Vec::new();
+    if !plaintext.is_empty() {
+        said.push(format!(
             "streams with {} may be plaintext inside: set tlsNegotiation of the gateway to Required, unless that is meant",
             super::world::listed(plaintext)
-        );
-        Diagnostic::accepted(object, Severity::Info, message)
+        ));
     }
+    if !bound.is_empty() {
+        said.push(format!(
+            "dialback is never used with {}: the gateway's trust names a CA, and dialback proves no certificate",
+            super::world::listed(bound)
+        ));
+    }
+    Diagnostic::accepted(object, Severity::Info, said.join("; "))
 }
 
 /// The own domains of all pools in force, and what they say about other domains.

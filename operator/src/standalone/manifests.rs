@@ -320,11 +320,7 @@ impl Gathering<'_> {
 fn reason(kind: Kind, manifest: &Value) -> Reason {
     if kind == Kind::XmppFederatedPartner
         && let Ok(partner) = parse::<XmppFederatedPartner>(kinds::with_defaults(manifest))
-        && partner
-            .spec
-            .negotiation()
-            .partner_methods(partner.spec.allow_plaintext)
-            .is_err()
+        && partner.spec.methods().is_err()
     {
         return Reason::InvalidNegotiation;
     }

@@ -48,6 +48,8 @@ pub enum Fault {
     // What the peer said.
     #[error("the peer ended the stream: {condition}{}", of_text(text))]
     PeerError { condition: String, text: String },
+    #[error("the peer ended the stream over bidi: {condition}{}", of_text(text))]
+    BidiRejected { condition: String, text: String },
 
     // Headers.
     #[error("the stream is not for servers: its default namespace is not jabber:server")]
@@ -97,6 +99,8 @@ pub enum Fault {
     },
     #[error("too many failed attempts to authenticate")]
     TooManySaslFailures,
+    #[error("too many dialback requests that are refused, and nobody is authenticated")]
+    TooManyRefusedKeys,
 
     // Dialback.
     #[error("the peer offers no method of authentication that is allowed for it")]
@@ -156,7 +160,8 @@ impl Fault {
             | Self::PeerClosed
             | Self::Inactive
             | Self::TlsFailed { .. }
-            | Self::PeerError { .. } => return None,
+            | Self::PeerError { .. }
+            | Self::BidiRejected { .. } => return None,
             Self::Shutdown => "system-shutdown",
             Self::Xml { condition, .. } => condition,
             Self::EstablishmentTimeout | Self::Unresponsive => "connection-timeout",
@@ -174,6 +179,7 @@ impl Fault {
             | Self::TlsRequiredByPeer
             | Self::Loop
             | Self::TooManySaslFailures
+            | Self::TooManyRefusedKeys
             | Self::DialbackNotAllowed
             | Self::NoUsableMethod
             | Self::ExternalNotOffered
@@ -228,6 +234,7 @@ impl Fault {
                 Step::Sasl
             }
             Self::NoUsableMethod
+            | Self::TooManyRefusedKeys
             | Self::StreamIdMissing
             | Self::DialbackFailed
             | Self::DialbackRejected
@@ -254,6 +261,7 @@ impl Fault {
             Self::ResourceConstraint(_) => "ResourceConstraint",
             Self::HandledCountTooHigh { .. } => "HandledCountTooHigh",
             Self::PeerError { .. } => "PeerError",
+            Self::BidiRejected { .. } => "BidiRejected",
             Self::ContentNamespace => "ContentNamespace",
             Self::UnsupportedVersion => "UnsupportedVersion",
             Self::ToUnusable => "ToUnusable",
@@ -272,6 +280,7 @@ impl Fault {
             Self::ExternalNotOffered => "ExternalNotOffered",
             Self::SaslRejected { .. } => "SaslRejected",
             Self::TooManySaslFailures => "TooManySaslFailures",
+            Self::TooManyRefusedKeys => "TooManyRefusedKeys",
             Self::NoUsableMethod => "NoUsableMethod",
             Self::StreamIdMissing => "StreamIdMissing",
             Self::DialbackFailed => "DialbackFailed",

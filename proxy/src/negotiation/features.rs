@@ -50,7 +50,9 @@ impl PeerFeatures {
             dialback: dialback.is_some(),
             dialback_errors: dialback
                 .is_some_and(|dialback| dialback.child(ns::DIALBACK_FEATURE, "errors").is_some()),
-            bidi: features.child(ns::BIDI_FEATURE, "bidi").is_some(),
+            bidi: [ns::BIDI_FEATURE, ns::BIDI]
+                .into_iter()
+                .any(|namespace| features.child(namespace, "bidi").is_some()),
             acks,
             limits: features.child(ns::LIMITS, "limits").map(read_limits),
         }

@@ -53,6 +53,9 @@ pub const MAX_PAIRS: usize = 128;
 pub const MAX_PENDING: usize = 16;
 /// SASL attempts that may fail on one stream (RFC 6120 section 6.4.5 asks for 2 to 5).
 pub const MAX_SASL_FAILURES: u8 = 3;
+/// Dialback elements that may be refused on one stream while nobody is authenticated on it: each one
+/// names a domain, and costs an answer and a line of the attempt.
+pub const MAX_REFUSED_KEYS: u8 = 10;
 
 /// Who the peer is: which listener it came to, or whom the edge dials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -5,7 +5,7 @@ use xmpp_edge_crds::domain::DomainName;
 
 use super::{
     Output,
-    wire::{Writer, ns},
+    wire::{self, Writer, ns},
 };
 use crate::xml::Element;
 
@@ -90,18 +90,7 @@ pub(super) fn send_auth(own: &DomainName, out: &mut Vec<Output>) {
 
 /// Condition and text of the peer's `<failure/>`.
 pub(super) fn read_failure(failure: &Element) -> (String, String) {
-    let condition = failure
-        .children()
-        .find(|child| child.namespace == ns::SASL && child.name != "text")
-        .map_or_else(
-            || "undefined-condition".to_owned(),
-            |child| child.name.clone(),
-        );
-    let text = failure
-        .child(ns::SASL, "text")
-        .map(|text| text.text())
-        .unwrap_or_default();
-    (condition, text)
+    wire::condition_and_text(failure, ns::SASL)
 }
 
 #[cfg(test)]

@@ -51,20 +51,29 @@ impl Version {
     }
 }
 
+/// Most characters kept of a text of the peer's: it goes into logs, status and errors of our users.
+const PEER_TEXT: usize = 300;
+
 /// The peer's `<stream:error/>`.
 pub(super) fn peer_error(error: &Element) -> Fault {
+    let (condition, text) = condition_and_text(error, ns::STREAM_ERRORS);
+    Fault::PeerError { condition, text }
+}
+
+/// The defined condition of an error, and what the peer says to it, cut to [`PEER_TEXT`].
+pub(super) fn condition_and_text(error: &Element, namespace: &str) -> (String, String) {
     let condition = error
         .children()
-        .find(|child| child.namespace == ns::STREAM_ERRORS && child.name != "text")
+        .find(|child| child.namespace == namespace && child.name != "text")
         .map_or_else(
             || "undefined-condition".to_owned(),
             |child| child.name.clone(),
         );
     let text = error
-        .child(ns::STREAM_ERRORS, "text")
-        .map(|text| text.text())
+        .child(namespace, "text")
+        .map(|text| text.text().chars().take(PEER_TEXT).collect())
         .unwrap_or_default();
-    Fault::PeerError { condition, text }
+    (condition, text)
 }
 
 /// `<r/>` and `<a/>` of XEP-0198.

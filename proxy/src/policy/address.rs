@@ -4,8 +4,10 @@ use std::borrow::Cow;
 
 use xmpp_edge_crds::{
     domain::{self, DomainName},
-    jid::{JidError, JidParts, prepare_local},
+    jid::{JidError, JidParts, check_resource, prepare_local},
 };
+
+use crate::xml::Stanza;
 
 /// `local@domain` or `domain`: localpart by UsernameCaseMapped (RFC 8265), domain as A-labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +24,7 @@ impl<'a> Address<'a> {
     /// [`JidError`] for what is no address, or reads differently under Nodeprep.
     pub fn prepare(text: &'a str) -> Result<Self, JidError> {
         let parts = JidParts::split(text)?;
+        parts.resource.map(check_resource).transpose()?;
         let local = parts.local.map(prepare_local).transpose()?;
         let is_prepared = matches!(local, None | Some(Cow::Borrowed(_)))
             && domain::is_canonical(parts.domain.as_bytes());
@@ -67,8 +70,56 @@ impl<'a> Address<'a> {
     }
 }
 
+/// The stanza with the addresses under which it was judged, where it says them in a way that another
+/// server may read as something else: what was judged is what is written. `None` where it can stand as
+/// it came.
+///
+/// Both forms of RFC 5890, each in its one spelling, stand: A-labels in lower case, and U-labels that
+/// neither IDNA 2008 nor Nameprep maps. All else is written anew: other full stops than ".", one at
+/// the end, upper case, letters that one of the two maps (ß, ς, joiners, wide forms).
+#[must_use]
+pub fn readdressed<'a>(stanza: &Stanza<'a>) -> Option<Stanza<'a>> {
+    let from = stanza.from.as_deref().and_then(in_one_spelling);
+    let to = stanza.to.as_deref().and_then(in_one_spelling);
+    if from.is_none() && to.is_none() {
+        return None;
+    }
+    let mut anew = stanza.clone();
+    anew.form.readdressed = true;
+    if let Some(from) = from {
+        anew.from = Some(from.into());
+    }
+    if let Some(to) = to {
+        anew.to = Some(to.into());
+    }
+    Some(anew)
+}
+
+/// The address with its domain in the form for the wire; `None` if it is in one of the two already,
+/// or no address (which policy has found out).
+fn in_one_spelling(text: &str) -> Option<String> {
+    let parts = JidParts::split(text).ok()?;
+    if domain::is_canonical(parts.domain.as_bytes()) {
+        return None;
+    }
+    let name = DomainName::parse(parts.domain).ok()?;
+    let wire = name.to_unicode();
+    if wire == parts.domain {
+        return None;
+    }
+    let local = parts
+        .local
+        .map_or(String::new(), |local| format!("{local}@"));
+    let resource = parts
+        .resource
+        .map_or(String::new(), |resource| format!("/{resource}"));
+    Some(format!("{local}{wire}{resource}"))
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -127,8 +178,93 @@ mod tests {
             "a@b@c",
             "alice@org.example/",
             "alice@",
+            "alice@org.example/a\nb",
+            "alice@org.example/\u{e000}",
+            "alice@org.example/\u{2069}x",
         ] {
             assert!(Address::prepare(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_written_in_one_spelling() {
+        for (text, written) in [
+            ("alice@org.example/Phone", None),
+            ("org.example", None),
+            ("alice@bücher.example/🐎", None),
+            ("alice@xn--bcher-kva.example", None),
+            ("alice@org\u{3002}example/r", Some("alice@org.example/r")),
+            ("alice@org\u{ff0e}example", Some("alice@org.example")),
+            ("org\u{ff61}example/x/y@z", Some("org.example/x/y@z")),
+            ("Alice@Org.Example", Some("Alice@org.example")),
+            ("alice@org.example.", Some("alice@org.example")),
+            ("alice@B\u{dc}CHER.example", Some("alice@bücher.example")),
+            ("alice@bu\u{308}cher.example", Some("alice@bücher.example")),
+            ("alice@faß.example", Some("alice@xn--fa-hia.example")),
+            ("alice@βόλος.example", Some("alice@xn--nxasmm1c.example")),
+            ("alice@xn--BCHER-KVA.example", Some("alice@bücher.example")),
+        ] {
+            assert_eq!(in_one_spelling(text).as_deref(), written, "{text}");
+        }
+    }
+
+    /// Pieces of domains that IDNA 2008, UTS 46 and Nameprep treat each in its own way.
+    fn any_domain() -> impl Strategy<Value = String> {
+        let piece = prop::sample::select(vec![
+            "a",
+            "z",
+            "B",
+            "ß",
+            "ss",
+            "ς",
+            "σ",
+            "\u{200d}",
+            "\u{200c}",
+            "\u{ad}",
+            "ü",
+            "u\u{308}",
+            "Ü",
+            "ﬁ",
+            "１",
+            "٠",
+            "א",
+            "क्",
+            "-",
+            "xn--",
+            "bcher-kva",
+            "fa-hia",
+            "\u{3002}",
+            "\u{ff0e}",
+            "\u{ff61}",
+            ".",
+            "ა",
+            "\u{1c90}",
+            "\u{212a}",
+            "İ",
+            "ı",
+            "K",
+        ]);
+        proptest::collection::vec(piece, 1..8)
+            .prop_map(|pieces| format!("{}.example", pieces.concat()))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        /// What is written is read as the domain that was judged, by IDNA 2008 and by Nameprep (S-05).
+        #[test]
+        fn every_reader_of_what_is_written_reads_what_was_judged(domain in any_domain()) {
+            let text = format!("x@{domain}/r");
+            if let Ok(judged) = Address::prepare(&text) {
+                let written = in_one_spelling(&text).unwrap_or_else(|| text.clone());
+                let parts = JidParts::split(&written).expect("an address");
+                let read = DomainName::parse(parts.domain).expect("a domain");
+                prop_assert_eq!(read.as_str(), judged.domain());
+                let older = stringprep::nameprep(parts.domain).expect("Nameprep takes it");
+                prop_assert_eq!(&older, parts.domain, "Nameprep leaves it");
+                let again = Address::prepare(&written).expect("still an address");
+                prop_assert_eq!(again.bare(), judged.bare());
+            }
         }
     }
 }

@@ -65,6 +65,25 @@ fn is_group_chat(namespace: &str) -> bool {
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('#'))
 }
 
+/// What no other organisation may say to one of ours, nor ours to it: it speaks in the name of the
+/// receiver's own server (XEP-0280 section 11, XEP-0313 section 8.1), or of his roster (XEP-0144,
+/// XEP-0093), or asks for rights over it (XEP-0355, XEP-0356). Every version of a namespace counts.
+fn speaks_for_the_own_server(name: &str, namespace: &str, archives: bool) -> bool {
+    let Some(urn) = namespace.strip_prefix("urn:xmpp:") else {
+        return matches!(
+            namespace,
+            "http://jabber.org/protocol/rosterx" | "jabber:x:roster"
+        );
+    };
+    match urn.split(':').next() {
+        Some("carbons") => matches!(name, "received" | "sent"),
+        // Rooms have archives too (XEP-0313 section 5.1.2).
+        Some("mam") => name == "result" && !archives,
+        Some("privilege" | "delegation") => true,
+        _ => false,
+    }
+}
+
 /// What a message's `type` makes of it; without type, or with an unknown one, it is `Normal`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MessageType {
@@ -121,6 +140,14 @@ impl ContentRules {
             group_chat: has("groupchat"),
             headlines: has("headline"),
         }
+    }
+
+    /// Whether a direct child is of those that are right in no stanza of another organisation,
+    /// whatever the configuration lets pass.
+    pub(super) fn is_never_right(&self, stanza: &Stanza<'_>) -> bool {
+        stanza
+            .children()
+            .any(|(name, namespace, _)| speaks_for_the_own_server(name, namespace, self.group_chat))
     }
 
     pub(super) fn message(&self, type_: MessageType, stanza: &Stanza<'_>) -> Verdict {

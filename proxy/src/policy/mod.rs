@@ -20,11 +20,15 @@ use xmpp_edge_crds::{
 
 use crate::{
     contacts::{ContactChange, ContactEvent, Contacts},
-    xml::stanza::{Stanza, StanzaKind},
+    xml::{
+        XmlError,
+        rewrite::{Shape, is_error, is_status_note},
+        stanza::{Stanza, StanzaKind},
+    },
 };
-pub use address::Address;
+pub use address::{Address, readdressed};
 use content::{ContentRules, MessageType, Verdict};
-pub use refusal::{Answer, Condition, ERRORS_NAMESPACE, ErrorType, StanzaError, answer};
+pub use refusal::{Answer, Condition, ErrorType, StanzaError, answer};
 
 /// Why a stanza does not pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,6 +37,8 @@ pub enum Cause {
     Rule(Reason),
     /// An address is none, or is missing, or two servers could read it as two people.
     Malformed,
+    /// It breaks a limit, or is XML that no server inside has to know; it was skipped unread.
+    Faulty(XmlError),
 }
 
 impl Cause {
@@ -42,16 +48,15 @@ impl Cause {
         match self {
             Self::Rule(reason) => reason.as_str(),
             Self::Malformed => "JidMalformed",
+            Self::Faulty(error) => error.label(),
         }
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Forwarded as the bytes that came.
-    Pass,
-    /// Forwarded without the children that [`is_status_note`] knows; there is at least one.
-    PassWithoutStatus,
+    /// Forwarded: whole, or what of it may cross.
+    Pass(Shape),
     /// Answered as [`answer`] says; never [`Answer::Drop`].
     Refuse(Cause),
     /// Dropped and counted.
@@ -142,7 +147,7 @@ impl Policy {
         contacts: &Contacts,
     ) -> Judgement<'_> {
         let mut judgement = Judgement {
-            outcome: Outcome::Pass,
+            outcome: Outcome::Pass(Shape::Whole),
             audited: None,
             partner: None,
             contact: None,
@@ -194,39 +199,66 @@ impl Policy {
             remote,
             partner_type,
         };
-        if !seen.always_passes {
-            // Rule 2.
-            if let Some(local) = user.local() {
-                match self
-                    .access
-                    .decide(local, user.domain(), partner, partner_type)
-                {
-                    Access::Granted => {}
-                    Access::Audited => judgement.audited = Some(Reason::AccessPolicy),
-                    Access::Refused => return Err(Cause::Rule(Reason::AccessPolicy)),
-                }
-            }
-            // Rule 3.
-            let content = if people {
-                self.content_of(stanza)
-            } else {
-                self.of_servers(stanza)
-            };
-            if content == Verdict::Refuse {
-                return Err(Cause::Rule(Reason::Content));
-            }
-            // Rule 4.
-            if partner_type.needs_contact()
-                && subject.needs_contact(content)
-                && !contacts.has_added(user.bare(), remote.bare())
-            {
-                return Err(Cause::Rule(Reason::Contact));
-            }
+        let mut shape = subject.shape(contacts);
+        match self.rules_of_people(&subject, partner, contacts) {
+            // Nobody is left with a ghost, or with a contact that he cannot end; nothing else crosses
+            // with it.
+            Err(_) if seen.always_passes => shape = Shape::Bare,
+            Err(reason) => return Err(Cause::Rule(reason)),
+            Ok(audited) if !seen.always_passes => judgement.audited = audited,
+            Ok(_) => {}
         }
         if people && let Some(event) = seen.contact {
             judgement.contact = subject.change(event, contacts);
         }
-        Ok(subject.outcome())
+        Ok(Outcome::Pass(shape))
+    }
+
+    /// Rules 2 to 4; what only mode `Audit` lets pass comes back as the reason.
+    fn rules_of_people(
+        &self,
+        subject: &Subject<'_, '_>,
+        partner: PartnerIndex,
+        contacts: &Contacts,
+    ) -> Result<Option<Reason>, Reason> {
+        let Subject {
+            stanza,
+            user,
+            remote,
+            partner_type,
+            ..
+        } = *subject;
+        let mut audited = None;
+        // Rule 2.
+        if let Some(local) = user.local() {
+            match self
+                .access
+                .decide(local, user.domain(), partner, partner_type)
+            {
+                Access::Granted => {}
+                Access::Audited => audited = Some(Reason::AccessPolicy),
+                Access::Refused => return Err(Reason::AccessPolicy),
+            }
+        }
+        // Rule 3.
+        let content = if self.content.is_never_right(stanza) {
+            Verdict::Refuse
+        } else if user.local().is_some() && remote.local().is_some() {
+            self.content_of(stanza)
+        } else {
+            self.of_servers(stanza)
+        };
+        if content == Verdict::Refuse {
+            return Err(Reason::Content);
+        }
+        // Rule 4.
+        if partner_type.needs_contact()
+            && subject.needs_contact(content)
+            && !contacts.has_added(user.bare(), remote.bare())
+        {
+            return Err(Reason::Contact);
+        }
+        Ok(audited)
     }
 
     fn admit_found(&self, partner: Option<PartnerIndex>) -> Result<PartnerIndex, Cause> {
@@ -247,10 +279,12 @@ impl Policy {
         match stanza.kind {
             StanzaKind::Message => self.content.message(MessageType::of(type_), stanza),
             StanzaKind::Presence => match type_ {
-                None | Some("subscribe" | "subscribed" | "probe" | "error") => {
-                    self.content.presence(stanza)
-                }
-                // The others always pass; what is left is no presence (RFC 6121 section 4.7.1).
+                None
+                | Some(
+                    "subscribe" | "subscribed" | "probe" | "error" | "unavailable" | "unsubscribe"
+                    | "unsubscribed",
+                ) => self.content.presence(stanza),
+                // What is left is no presence (RFC 6121 section 4.7.1).
                 Some(_) => Verdict::Refuse,
             },
             StanzaKind::Iq => match type_ {
@@ -273,15 +307,10 @@ impl Policy {
     }
 }
 
-/// Whether a child of a presence is the sender's status note (RFC 6121 section 4.7.2.2).
-#[must_use]
-pub fn is_status_note(name: &str, namespace: &str) -> bool {
-    name == "status" && namespace == "jabber:server"
-}
-
 /// What kind and type alone say about a stanza.
 struct Seen {
-    /// `unavailable`, `unsubscribe`, `unsubscribed`: whatever rules 2 to 4 say.
+    /// `unavailable`, `unsubscribe`, `unsubscribed`: whatever rules 2 to 4 say, bare where one of
+    /// them would refuse.
     always_passes: bool,
     contact: Option<ContactEvent>,
 }
@@ -332,6 +361,7 @@ fn writes(stanza: &Stanza<'_>) -> bool {
 }
 
 /// A stanza with its sides told apart.
+#[derive(Clone, Copy)]
 struct Subject<'s, 'a> {
     direction: Direction,
     stanza: &'s Stanza<'a>,
@@ -373,18 +403,30 @@ impl Subject<'_, '_> {
         }))
     }
 
-    fn outcome(&self) -> Outcome {
-        let strips = self.direction == Direction::Outbound
-            && self.stanza.kind == StanzaKind::Presence
-            && !self.partner_type.sees_status_notes()
-            && self
-                .stanza
-                .children()
-                .any(|(name, namespace, _)| is_status_note(name, namespace));
-        if strips {
-            Outcome::PassWithoutStatus
-        } else {
-            Outcome::Pass
+    /// What of the stanza crosses, where all rules let it.
+    fn shape(&self, contacts: &Contacts) -> Shape {
+        match (self.direction, self.stanza.kind) {
+            (Direction::Outbound, StanzaKind::Presence)
+                if !self.partner_type.sees_status_notes() && self.has_child(is_status_note) =>
+            {
+                Shape::WithoutStatus
+            }
+            (Direction::Inbound, _)
+                if self.stanza.type_.as_deref() == Some("error")
+                    && self.partner_type.needs_contact()
+                    && self.user.local().is_some()
+                    && self.has_child(|name, namespace| !is_error(name, namespace))
+                    && !contacts.has_added(self.user.bare(), self.remote.bare()) =>
+            {
+                Shape::ErrorAlone
+            }
+            _ => Shape::Whole,
         }
+    }
+
+    fn has_child(&self, is: impl Fn(&str, &str) -> bool) -> bool {
+        self.stanza
+            .children()
+            .any(|(name, namespace, _)| is(name, namespace))
     }
 }

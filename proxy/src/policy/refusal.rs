@@ -5,9 +5,6 @@ use xmpp_edge_crds::verdict::{Direction, Reason};
 use super::Cause;
 use crate::xml::stanza::StanzaKind;
 
-/// Namespace of the `<policy/>` child that names the reason to our own people.
-pub const ERRORS_NAMESPACE: &str = "urn:xmpp-edge:errors:0";
-
 /// Stanza error types that a refusal uses (RFC 6120 section 8.3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorType {
@@ -32,6 +29,8 @@ pub enum Condition {
     RemoteServerNotFound,
     ServiceUnavailable,
     JidMalformed,
+    PolicyViolation,
+    BadRequest,
 }
 
 impl Condition {
@@ -43,6 +42,8 @@ impl Condition {
             Self::RemoteServerNotFound => "remote-server-not-found",
             Self::ServiceUnavailable => "service-unavailable",
             Self::JidMalformed => "jid-malformed",
+            Self::PolicyViolation => "policy-violation",
+            Self::BadRequest => "bad-request",
         }
     }
 }
@@ -93,6 +94,18 @@ fn error(direction: Direction, cause: Cause) -> StanzaError {
                 error_type: ErrorType::Modify,
                 condition: Condition::JidMalformed,
                 text: None,
+                reason: None,
+            };
+        }
+        Cause::Faulty(error) => {
+            return StanzaError {
+                error_type: ErrorType::Modify,
+                condition: if error.is_limit() {
+                    Condition::PolicyViolation
+                } else {
+                    Condition::BadRequest
+                },
+                text: Some(error.as_text()),
                 reason: None,
             };
         }

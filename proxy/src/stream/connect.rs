@@ -217,7 +217,7 @@ pub(super) async fn negotiate(
     side: Side,
     purpose: &Purpose,
     connected: Connected,
-    skip_sasl: bool,
+    (skip_sasl, skip_bidi): (bool, bool),
     deadline: Instant,
 ) -> Result<Box<Stream>, Fault> {
     let (peer, local) = ends(purpose);
@@ -275,6 +275,7 @@ pub(super) async fn negotiate(
             purpose: purpose.clone(),
             link: link.clone().map_or(Link::Plain, Link::DirectTls),
             skip_sasl,
+            skip_bidi,
         };
         Outbound::start(start, &environment, &mut outputs)
     };

@@ -1,7 +1,11 @@
 //! What the negotiation machine may ask of the world, answered from the configuration in force.
 
 use rustls_pki_types::CertificateDer;
-use xmpp_edge_crds::{domain::DomainName, verdict::Reason};
+use xmpp_edge_crds::{
+    domain::DomainName,
+    negotiation::{KeyBinding, MethodSet},
+    verdict::Reason,
+};
 
 use crate::{
     config::ActiveConfig,
@@ -10,6 +14,13 @@ use crate::{
     },
     tls::{Role, TlsaSet},
 };
+
+/// The methods of a document, by the rule of today: one that an older operator compiled, or that was
+/// kept from then because its object no longer compiles, may allow dialback beside bound keys. Where
+/// it allows nothing else it stays as it was.
+fn effective(methods: MethodSet, keys: KeyBinding) -> MethodSet {
+    methods.under(keys).unwrap_or(methods)
+}
 
 /// One stream's view: the configuration, and what DNS proved about the host that was dialled.
 pub struct ConfigEnvironment<'a> {
@@ -32,7 +43,7 @@ impl Environment for ConfigEnvironment<'_> {
                     .map_err(Refusal::Policy)?;
                 let partner = &self.config.document.partners[partner.as_usize()];
                 Ok(Terms {
-                    methods: partner.methods,
+                    methods: effective(partner.methods, partner.trust.key_binding()),
                     bidi: true,
                 })
             }
@@ -46,7 +57,7 @@ impl Environment for ConfigEnvironment<'_> {
                     .gateway(peer)
                     .ok_or(Refusal::Policy(Reason::PartnerNotAllowed))?;
                 Ok(Terms {
-                    methods: gateway.config.methods,
+                    methods: effective(gateway.config.methods, gateway.config.key_binding()),
                     bidi: true,
                 })
             }

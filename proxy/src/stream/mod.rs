@@ -4,6 +4,7 @@
 //! into a buffer that the threads share, so that an idle stream holds none.
 
 pub mod accept;
+pub mod bidi;
 mod commands;
 pub mod connect;
 pub mod egress;

@@ -173,6 +173,7 @@ impl Stream {
             self.place = None;
             self.scanner
                 .set_stanza_bytes(self.config.document.settings.max_stanza_bytes as usize);
+            self.scanner.skip_faulty();
             self.consider_settings();
             let facts = self.entry.facts();
             let partner = facts.partner(self.side, &self.config);

@@ -26,7 +26,7 @@ use crate::{
         log_limiter::limited,
         metrics::{PairCounters, ReasonCounters},
     },
-    xml::{StanzaKind, StreamHeader, rewrite, stanza::Stanza},
+    xml::{FaultyStanza, StanzaKind, StreamHeader, rewrite, stanza::Stanza},
 };
 
 /// A pair that the peer may send on this stream.
@@ -101,7 +101,7 @@ impl Receiver {
         let (Some(from), Some(to)) = (&stanza.from, &stanza.to) else {
             return Taken::Stray;
         };
-        let Some(index) = self.carried_index(from, to) else {
+        let Some((index, exact)) = self.carried_index(from, to) else {
             return Taken::Stray;
         };
         let settings = &config.document.settings;
@@ -169,7 +169,7 @@ impl Receiver {
             );
         }
         match judgement.outcome {
-            Outcome::Pass | Outcome::PassWithoutStatus => {
+            Outcome::Pass(shape) => {
                 if let Some(change) = &judgement.contact
                     && let Err(error) = edge.contacts.record(change)
                 {
@@ -179,60 +179,114 @@ impl Receiver {
                         %error, user = %change.user.escape_debug(), "contact not recorded"
                     );
                 }
+                let readdressed = if exact {
+                    None
+                } else {
+                    policy::readdressed(stanza)
+                };
+                let stanza = readdressed.as_ref().unwrap_or(stanza);
                 if stanza.kind == StanzaKind::Presence {
                     edge.crossed.note(partner, self.direction, stanza);
                 }
                 if settings.log_message_bodies && stanza.kind == StanzaKind::Message {
                     message_log::bodies(stanza, self.direction);
                 }
-                let strip = matches!(judgement.outcome, Outcome::PassWithoutStatus);
                 if index != self.current || !self.builder.continues_with(number) {
                     self.flush(edge, now);
                     self.current = index;
                 }
                 let wanted = expected.max(stanza.bytes.len());
                 self.builder.add(number, wanted, |out| {
-                    let written = if strip {
-                        rewrite::without_status(stanza, header, out)
-                    } else {
-                        rewrite::relay(stanza, header, out)
-                    };
+                    let written = rewrite::shaped(shape, stanza, header, out);
                     debug_assert!(written.is_ok(), "the scanner has checked it");
                 });
             }
             Outcome::Refuse(cause) | Outcome::Drop(cause) => {
-                let reason = cause.as_str();
-                // By the pair: an address that cannot be read names no partner.
-                let Carried { reasons, .. } = &mut self.carried[index];
-                let lines = reasons.refused(&edge.metrics, &edge.log, reason);
-                limited!(
-                    info, lines,
-                    partner = partner.unwrap_or("other"),
-                    direction = ?self.direction, kind = ?stanza.kind, reason,
-                    from = %from.escape_debug(), to = %to.escape_debug(),
-                    "refused"
-                );
-                let type_ = stanza.type_.as_deref();
-                match policy::answer(self.direction, stanza.kind, type_, cause) {
-                    Answer::Drop => self.settle(number),
-                    Answer::Error(error) | Answer::PresenceError(error) => {
-                        let mut out = Vec::with_capacity(512);
-                        let reply = rewrite::Reply {
-                            error_type: error.error_type.as_str(),
-                            condition: error.condition.as_str(),
-                            text: error.text,
-                            reason: error.reason.map(Reason::as_str),
-                            extra: None,
-                        };
-                        rewrite::error_reply(stanza, reply, &mut out);
-                        let back = Arc::clone(&self.carried[index].back);
-                        let reply = Batch::reply(out, self.receipt(number), now);
-                        edge.router.enqueue(&back, reply);
-                    }
-                }
+                let start = rewrite::Start::of(stanza);
+                self.refuse(edge, config, (index, number), start, cause, now);
             }
         }
         Taken::Yes
+    }
+
+    /// A stanza that broke a limit and was skipped: answered, where its like is. `false`: this stream
+    /// may not carry its pair.
+    pub fn faulty(
+        &mut self,
+        edge: &Arc<Edge>,
+        config: &ActiveConfig,
+        stanza: &FaultyStanza,
+        now: Instant,
+    ) -> bool {
+        let start = rewrite::Start {
+            kind: stanza.kind,
+            from: stanza.from.as_deref(),
+            to: stanza.to.as_deref(),
+            id: stanza.id.as_deref(),
+            type_: stanza.type_.as_deref(),
+        };
+        let (Some(from), Some(to)) = (start.from, start.to) else {
+            return false;
+        };
+        let Some((index, _)) = self.carried_index(from, to) else {
+            return false;
+        };
+        let number = self.received;
+        self.received += 1;
+        self.stanzas += 1;
+        let cause = policy::Cause::Faulty(stanza.error);
+        self.refuse(edge, config, (index, number), start, cause, now);
+        true
+    }
+
+    /// Counts a refusal, says so in the log now and then, and answers where there is an answer.
+    fn refuse(
+        &mut self,
+        edge: &Arc<Edge>,
+        config: &ActiveConfig,
+        (index, number): (usize, u64),
+        start: rewrite::Start<'_>,
+        cause: policy::Cause,
+        now: Instant,
+    ) {
+        // An address that cannot be read names no partner; the pair does.
+        let Carried { reasons, pair, .. } = &mut self.carried[index];
+        let peer = match self.side {
+            Side::Partner => &pair.from,
+            Side::Gateway => &pair.to,
+        };
+        let partner = config.partner(peer).map(|partner| partner.name.as_str());
+        let reason = cause.as_str();
+        let lines = reasons.refused(&edge.metrics, &edge.log, reason);
+        limited!(
+            info, lines,
+            partner = partner.unwrap_or("other"),
+            direction = ?self.direction, kind = ?start.kind, reason,
+            from = %start.from.unwrap_or_default().escape_debug(),
+            to = %start.to.unwrap_or_default().escape_debug(),
+            "refused"
+        );
+        match policy::answer(self.direction, start.kind, start.type_, cause) {
+            Answer::Drop => self.settle(number),
+            Answer::Error(error) | Answer::PresenceError(error) => {
+                let mut out = Vec::with_capacity(512);
+                let reply = rewrite::Reply {
+                    error_type: error.error_type.as_str(),
+                    condition: error.condition.as_str(),
+                    text: error.text,
+                    reason: error.reason.map(Reason::as_str),
+                    extra: None,
+                };
+                rewrite::error_answer(&start, reply, &mut out);
+                let back = Arc::clone(&self.carried[index].back);
+                let reply = Batch::reply(out, self.receipt(number), now);
+                match cause {
+                    // Nobody waited for room before these.
+                    policy::Cause::Faulty(_) => edge.router.enqueue_own(&back, reply),
+                    _ => edge.router.enqueue(&back, reply),
+                }
+            }
+        }
     }
 
     /// Another pair that the peer may send.
@@ -294,22 +348,24 @@ impl Receiver {
         }
     }
 
-    /// Which pair it is: the one of the last stanza in the common case, compared as it stands.
-    fn carried_index(&self, from: &str, to: &str) -> Option<usize> {
+    /// Which pair it is: the one of the last stanza in the common case, compared as it stands; and
+    /// whether it stands so.
+    fn carried_index(&self, from: &str, to: &str) -> Option<(usize, bool)> {
         let (from, to) = (domain_part(from), domain_part(to));
         let is = |carried: &Carried| {
             carried.pair.from.as_str() == from && carried.pair.to.as_str() == to
         };
         if self.carried.get(self.current).is_some_and(is) {
-            return Some(self.current);
+            return Some((self.current, true));
         }
         if let Some(index) = self.carried.iter().position(is) {
-            return Some(index);
+            return Some((index, true));
         }
         let (from, to) = (canonical(from)?, canonical(to)?);
-        self.carried.iter().position(|carried| {
+        let index = self.carried.iter().position(|carried| {
             carried.pair.from.as_str() == from && carried.pair.to.as_str() == to
-        })
+        })?;
+        Some((index, false))
     }
 }
 

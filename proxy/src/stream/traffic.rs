@@ -162,6 +162,21 @@ impl Stream {
             match self.scanner.next(rest) {
                 Ok(None) => break,
                 Ok(Some(Item::Whitespace { len })) => taken += len,
+                Ok(Some(Item::Skipped { len })) => {
+                    self.relay.bytes += len as u64;
+                    taken += len;
+                }
+                Ok(Some(Item::Faulty { len, stanza })) => {
+                    taken += len;
+                    self.relay.bytes += len as u64;
+                    let handed_back = self.keepalive.draining && self.relay.ledger.is_some();
+                    if !handed_back && !self.relay.faulty(&self.edge, &self.config, &stanza, now) {
+                        self.input(Input::UnauthorizedStanza {
+                            from: stanza.from.as_deref(),
+                            to: stanza.to.as_deref(),
+                        });
+                    }
+                }
                 Ok(Some(Item::Header { len, header })) => {
                     taken += len;
                     self.input(Input::Header(&header));
@@ -173,8 +188,8 @@ impl Stream {
                 }
                 Ok(Some(Item::Other(other))) => {
                     taken += other.bytes.len();
-                    let none = StreamHeader::default();
-                    let header = self.header.as_deref().unwrap_or(&none);
+                    let implied = StreamHeader::implied();
+                    let header = self.header.as_deref().unwrap_or(&implied);
                     match Element::parse(other.bytes, header) {
                         Ok(element) => self.input(Input::Element(&element)),
                         // Checked by the scanner already; a tree can still be too much.

@@ -39,6 +39,9 @@ pub(super) struct Walk<'a> {
     ticket: Option<&'a DialTicket>,
     deadline: Instant,
     skip_sasl: bool,
+    skip_bidi: bool,
+    /// A target ended its stream over bidi in this walk.
+    over_bidi: bool,
     /// Addresses that are to be tried once more.
     again: Vec<SocketAddr>,
     last: Failure,
@@ -77,6 +80,8 @@ impl<'a> Walk<'a> {
             ticket,
             deadline,
             skip_sasl: false,
+            skip_bidi: edge.without_bidi.contains(&ends(purpose).0, Instant::now()),
+            over_bidi: false,
             again: Vec::new(),
             last: Failure::new(FailureKind::NotFound, text),
             is_outage: false,
@@ -117,7 +122,12 @@ impl<'a> Walk<'a> {
             tokio::select! {
                 biased;
                 Some((address, outcome)) = negotiations.next(), if is_negotiating => match outcome {
-                    Ok(stream) => return Ok(stream),
+                    Ok(stream) => {
+                        if self.over_bidi {
+                            self.edge.without_bidi.remember(&self.peer, Instant::now());
+                        }
+                        return Ok(stream);
+                    }
                     Err(fault) => self.negotiation_failed(address, fault)?,
                 },
                 (mut candidates, next) = if_some(&mut connecting) => {
@@ -136,7 +146,7 @@ impl<'a> Walk<'a> {
                                 self.side,
                                 self.purpose,
                                 connected,
-                                self.skip_sasl,
+                                (self.skip_sasl, self.skip_bidi),
                                 self.deadline,
                             );
                             negotiations.push(async move { (address, stream.await) });
@@ -183,6 +193,12 @@ impl<'a> Walk<'a> {
                 self.again.push(address);
             }
             self.skip_sasl = true;
+        }
+        if matches!(fault, Fault::BidiRejected { .. }) && !self.skip_bidi {
+            // Nobody needs it: the same server without, before any other.
+            self.again.push(address);
+            self.skip_bidi = true;
+            self.over_bidi = true;
         }
         let kind = kind_of(&fault);
         let before = format!("{} at {address}: ", self.peer);
@@ -232,7 +248,9 @@ fn kind_of(fault: &Fault) -> FailureKind {
     match fault {
         Fault::EstablishmentTimeout => FailureKind::TimedOut,
         Fault::Policy(_) | Fault::HostUnknown => FailureKind::Forbidden,
-        Fault::PeerClosed | Fault::Shutdown | Fault::Unresponsive => FailureKind::Unreachable,
+        Fault::PeerClosed | Fault::Shutdown | Fault::Unresponsive | Fault::BidiRejected { .. } => {
+            FailureKind::Unreachable
+        }
         Fault::PeerError { condition, .. }
         | Fault::DialbackError { condition }
         | Fault::SaslRejected { condition, .. }

@@ -102,6 +102,37 @@ impl XmlError {
         }
     }
 
+    /// Whether well-formed XML can have it, so that the end of the stanza can be found all the same:
+    /// a limit, or a rule that is stricter than XML and its namespaces are. What breaks those has to
+    /// end the stream (RFC 6120 sections 11.1 and 11.3).
+    pub fn is_of_one_stanza(&self) -> bool {
+        self.is_limit() || matches!(self, Self::NamespaceName | Self::ExoticName)
+    }
+
+    /// Whether it is a limit.
+    pub fn is_limit(&self) -> bool {
+        matches!(
+            self,
+            Self::TooLarge
+                | Self::TooDeep
+                | Self::TooManyAttributes
+                | Self::TooManyNamespaces
+                | Self::NameTooLong
+        )
+    }
+
+    /// For the sender of a stanza that was refused over it.
+    pub fn as_text(&self) -> &'static str {
+        match self {
+            Self::TooLarge => "The stanza is larger than servers here take.",
+            Self::TooDeep => "The elements of the stanza are nested too deep.",
+            Self::TooManyAttributes => "An element of the stanza has too many attributes.",
+            Self::TooManyNamespaces => "The stanza has too many namespace declarations.",
+            Self::NameTooLong => "A name in the stanza is too long.",
+            _ => "The stanza has names that not every server can read.",
+        }
+    }
+
     /// A name for metrics and logs: a fixed set of CamelCase words.
     pub fn label(&self) -> &'static str {
         match self {

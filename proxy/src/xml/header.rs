@@ -22,6 +22,18 @@ pub struct StreamHeader {
 }
 
 impl StreamHeader {
+    /// What a peer meant that sends elements before its header: the header that XMPP asks for, without
+    /// attributes (RFC 6120 section 4.8).
+    pub fn implied() -> Self {
+        let named = |prefix: &str, name: &str| (prefix.to_owned(), name.to_owned());
+        Self {
+            content_namespace: Some(ns::SERVER.to_owned()),
+            prefix: "stream".to_owned(),
+            prefixes: vec![named("stream", ns::STREAM), named("db", ns::DIALBACK)],
+            ..Self::default()
+        }
+    }
+
     /// Whether the dialback namespace is declared (XEP-0220 section 2.1).
     pub fn declares_dialback(&self) -> bool {
         self.prefixes.iter().any(|(_, name)| name == ns::DIALBACK)
@@ -48,6 +60,30 @@ impl StreamHeader {
             .find(|(name, _)| name == prefix)
             .map(|(_, namespace)| namespace.as_str())
     }
+}
+
+/// Whether a language tag is well-formed (RFC 5646 section 2.1). One that is not is no language (RFC 6120
+/// section 8.1.5), and servers refuse what carries it.
+pub(super) fn is_language_tag(tag: &str) -> bool {
+    let mut subtags = tag.split('-');
+    let first = subtags.next().unwrap_or_default();
+    let letters = first.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let rest_is_right = subtags.clone().all(|subtag| {
+        (1..=8).contains(&subtag.len()) && subtag.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    });
+    // A single letter says what follows it: something has to. Behind `x` everything is private.
+    let private = tag
+        .to_ascii_lowercase()
+        .split('-')
+        .any(|subtag| subtag == "x");
+    let last = subtags.next_back().unwrap_or(first);
+    letters
+        && rest_is_right
+        && match first.len() {
+            1 => matches!(first, "x" | "X" | "i" | "I") && tag.len() > 2,
+            2..=8 => last.len() > 1 || private && !last.eq_ignore_ascii_case("x"),
+            _ => false,
+        }
 }
 
 /// Longest XML declaration taken, in bytes.
@@ -100,4 +136,45 @@ fn pseudo_attribute(text: &str) -> Option<(&str, &str, &str)> {
     let quote = rest.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
     let (value, after) = rest[1..].split_once(quote)?;
     Some((name.trim_end_matches(space), value, after))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s10_a_language_tag_is_one_of_rfc_5646() {
+        for tag in [
+            "en",
+            "de-CH",
+            "zh-Hant-TW",
+            "en-US-u-fw-mon",
+            "x-klingon",
+            "i-default",
+            "sl-rozaj-biske",
+            "de-x-a",
+            "sr-Latn",
+        ] {
+            assert!(is_language_tag(tag), "{tag}");
+        }
+        for tag in [
+            "",
+            "en_US",
+            "en-US-#u-fw-mon",
+            "en-",
+            "-en",
+            "e",
+            "x",
+            "en--US",
+            "en-u",
+            "en-x",
+            "'/><",
+            "de ",
+            "abcdefghi",
+            "en-abcdefghi",
+            "1a",
+        ] {
+            assert!(!is_language_tag(tag), "{tag}");
+        }
+    }
 }

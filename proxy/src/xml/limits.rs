@@ -1,6 +1,6 @@
 //! How much a peer may send before it is refused.
 
-/// UnauthenticatedLimiter of one stream, counted as bytes arrive: what exceeds one is refused at the first byte too
+/// Bounds of one stream, counted as bytes arrive: what exceeds one is refused at the first byte too
 /// many, not when the element is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -11,8 +11,12 @@ pub struct Limits {
     pub depth: u16,
     /// Attributes of one element, namespace declarations counted.
     pub attributes: u16,
-    /// Namespace declarations in one top-level element, and in one stream header (there 64 at most).
+    /// Namespace declarations of one element; of a stream header 64 at most.
     pub namespaces: u16,
+    /// Namespace declarations in one top-level element.
+    pub all_namespaces: u16,
+    /// Namespace declarations in force at one place: what a prefix is looked up among.
+    pub namespaces_in_force: u16,
     /// Bytes of one qualified name, and of one namespace name.
     pub name_bytes: u16,
 }
@@ -25,6 +29,8 @@ impl Limits {
             depth: 64,
             attributes: 64,
             namespaces: 64,
+            all_namespaces: 1024,
+            namespaces_in_force: 256,
             name_bytes: 256,
         }
     }

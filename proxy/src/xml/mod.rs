@@ -17,7 +17,7 @@ pub use element::Element;
 pub use error::XmlError;
 pub use header::StreamHeader;
 pub use limits::Limits;
-pub use scanner::{Item, Other, Scanner};
+pub use scanner::{FaultyStanza, Item, Other, Scanner};
 pub use stanza::{Form, Stanza, StanzaKind};
 
 /// Namespace names that the grammar itself knows.

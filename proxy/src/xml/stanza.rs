@@ -52,8 +52,8 @@ pub struct Form {
     pub has_lang: bool,
     /// It has CDATA sections: they are written as escaped text.
     pub has_section: bool,
-    /// Its text has references: what it means is not what its bytes look like.
-    pub has_reference: bool,
+    /// Its `from` or `to` is not the one in its bytes: it is written instead.
+    pub readdressed: bool,
 }
 
 /// An element directly inside a stanza: ranges into [`Stanza::bytes`].

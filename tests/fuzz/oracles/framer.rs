@@ -13,7 +13,7 @@
 
 use rxml::{Parse, WithOptions};
 use xmpp_edge_proxy::xml::{
-    Element, Item, Limits, Scanner, StanzaKind, StreamHeader, XmlError,
+    Element, FaultyStanza, Item, Limits, Scanner, StanzaKind, StreamHeader, XmlError,
     element::{Attribute, Node},
     ns, rewrite,
 };
@@ -33,6 +33,8 @@ const LIMITS: Limits = Limits {
     depth: 16,
     attributes: 16,
     namespaces: 16,
+    all_namespaces: 24,
+    namespaces_in_force: 20,
     name_bytes: 64,
 };
 
@@ -52,6 +54,8 @@ pub enum Kept {
     Close,
     /// All that the scanner says of it, as text, and the bytes.
     Element(String, Vec<u8>),
+    /// All bytes of a stanza that was skipped, and what is said of it.
+    Faulty(usize, Option<FaultyStanza>),
 }
 
 impl Kept {
@@ -62,13 +66,19 @@ impl Kept {
             Item::Close { .. } => Self::Close,
             Item::Stanza(stanza) => Self::Element(format!("{stanza:?}"), stanza.bytes.to_vec()),
             Item::Other(other) => Self::Element(format!("{other:?}"), other.bytes.to_vec()),
+            Item::Skipped { len } => Self::Faulty(*len, None),
+            Item::Faulty { len, stanza } => Self::Faulty(*len, Some(stanza.clone())),
         }
     }
 }
 
-/// What comes out when the bytes come in pieces of that size; white space in one piece.
+/// What comes out when the bytes come in pieces of that size; white space, and what is skipped, in one
+/// piece.
 pub fn scan(stream: &[u8], piece: usize, limits: Limits) -> (Vec<Kept>, Option<XmlError>, usize) {
-    let mut scanner = Scanner::new(limits);
+    run(Scanner::new(limits), stream, piece)
+}
+
+fn run(mut scanner: Scanner, stream: &[u8], piece: usize) -> (Vec<Kept>, Option<XmlError>, usize) {
     let mut kept = Vec::new();
     let (mut taken, mut come) = (0, 0);
     loop {
@@ -76,6 +86,10 @@ pub fn scan(stream: &[u8], piece: usize, limits: Limits) -> (Vec<Kept>, Option<X
             Ok(Some(item)) => {
                 match (kept.last_mut(), Kept::of(&item)) {
                     (Some(Kept::Whitespace(len)), Kept::Whitespace(more)) => *len += more,
+                    (Some(Kept::Faulty(len, of @ None)), Kept::Faulty(more, stanza)) => {
+                        *len += more;
+                        *of = stanza;
+                    }
                     (_, item) => kept.push(item),
                 }
                 taken += item.len();
@@ -115,7 +129,7 @@ fn check_stream(stream: &[u8]) {
                     Element::parse(bytes, header).expect("the tree takes what the scanner took"),
                 );
             }
-            Kept::Whitespace(_) | Kept::Close => {}
+            Kept::Whitespace(_) | Kept::Close | Kept::Faulty(..) => {}
         }
     }
     if header.is_some() {
@@ -127,6 +141,70 @@ fn check_stream(stream: &[u8]) {
         );
     }
     check_stanzas(stream);
+    check_skipping(stream);
+}
+
+/// With skipping the same comes out up to the first fault; and what follows a stanza that was skipped
+/// is what would come without it.
+fn check_skipping(stream: &[u8]) {
+    let skipping = || {
+        let mut scanner = Scanner::new(LIMITS);
+        scanner.skip_faulty();
+        scanner
+    };
+    let whole = run(skipping(), stream, usize::MAX / 2);
+    for piece in [1, 5, 64] {
+        assert_eq!(
+            run(skipping(), stream, piece),
+            whole,
+            "cut every {piece} bytes"
+        );
+    }
+    let mut rest = Vec::new();
+    let (mut at, mut good, mut faults) = (0, Vec::new(), 0);
+    for item in whole.0 {
+        let len = match &item {
+            Kept::Faulty(len, stanza) => {
+                faults += usize::from(stanza.is_some());
+                at += len;
+                continue;
+            }
+            Kept::Element(_, bytes) => bytes.len(),
+            Kept::Whitespace(len) => *len,
+            // Where it ends is not kept; nothing was skipped before it.
+            Kept::Header(_) => header_end(stream),
+            Kept::Close => continue,
+        };
+        rest.extend_from_slice(&stream[at..at + len]);
+        at += len;
+        good.push(item);
+    }
+    if faults > 0 {
+        let (mut alone, ..) = scan(&rest, usize::MAX / 2, LIMITS);
+        let elements = |kept: &[Kept]| -> Vec<Kept> {
+            let is = |item: &&Kept| matches!(item, Kept::Element(..));
+            kept.iter().filter(is).cloned().collect()
+        };
+        alone.retain(|item| *item != Kept::Close);
+        assert_eq!(
+            elements(&alone),
+            elements(&good),
+            "what is skipped takes nothing along"
+        );
+    }
+}
+
+fn header_end(stream: &[u8]) -> usize {
+    let mut scanner = Scanner::new(LIMITS);
+    let mut taken = 0;
+    while let Ok(Some(item)) = scanner.next(&stream[taken..]) {
+        let len = item.len();
+        if matches!(item, Item::Header { .. }) {
+            return len;
+        }
+        taken += len;
+    }
+    0
 }
 
 /// Runs the scanner once more and looks at each stanza while it is borrowed.
@@ -176,7 +254,8 @@ fn check_stanzas(stream: &[u8]) {
                 );
 
                 let mut out = Vec::new();
-                rewrite::without_status(&stanza, header, &mut out).expect("stripped");
+                let shape = rewrite::Shape::WithoutStatus;
+                rewrite::shaped(shape, &stanza, header, &mut out).expect("stripped");
                 meant.content.retain(|node| {
                     !matches!(node, Node::Element(child) if child.name == "status"
                     && matches!(child.namespace.as_str(), ns::SERVER | ns::CLIENT | ""))
@@ -186,6 +265,29 @@ fn check_stanzas(stream: &[u8]) {
                     canonical(&meant),
                     "only the notes are gone"
                 );
+
+                let mut out = Vec::new();
+                rewrite::shaped(rewrite::Shape::Bare, &stanza, header, &mut out).expect("bare");
+                let bare = as_sent(&out);
+                assert!(bare.content.is_empty(), "nothing goes with it");
+                for name in ["from", "to", "id", "type"] {
+                    assert_eq!(bare.attribute(name), tree.attribute(name));
+                }
+
+                let mut out = Vec::new();
+                let shape = rewrite::Shape::ErrorAlone;
+                rewrite::shaped(shape, &stanza, header, &mut out).expect("reduced");
+                let reduced = as_sent(&out);
+                let errors: Vec<_> = tree
+                    .children()
+                    .filter(|child| child.name == "error" && child.namespace == ns::SERVER)
+                    .map(canonical)
+                    .collect();
+                assert_eq!(
+                    reduced.children().map(canonical).collect::<Vec<_>>(),
+                    errors
+                );
+                assert_eq!(reduced.content.len(), errors.len(), "and no text");
 
                 let mut out = Vec::new();
                 let text = tree.text();
@@ -218,6 +320,8 @@ fn as_sent(bytes: &[u8]) -> Element {
         depth: 64,
         attributes: 128,
         namespaces: 1024,
+        all_namespaces: 8192,
+        namespaces_in_force: 8192,
         name_bytes: 256,
     };
     let mut scanner = Scanner::new(limits);

@@ -4,10 +4,12 @@
 //! - A pair is authenticated only by a certificate that proves it, or by a verdict that was asked for;
 //!   only by a method that its terms allow, and never by a weaker link than the method's name says.
 //! - A pair is ready only if it is admitted; the reverse way only where bidi was agreed on.
+//! - All of this by the configuration of that moment, whether or not the machine was told of it.
 //! - Everything written is a right stream to our own scanner, and never a stanza.
 //! - `Close` is said once and last; after it nothing is done.
 //!
-//! Input: one byte of settings, then the peer's bytes, among which 0x01 to 0x08 are events.
+//! Input: one byte of settings, then the peer's bytes, among which 0x01 to 0x08 and 0x0b
+//! to 0x0e, but 0x0d, are events.
 
 use std::{cell::Cell, collections::HashMap, sync::Arc};
 
@@ -33,9 +35,11 @@ const PEERS: [&str; 3] = ["partner.example", "second.example", "third.example"];
 
 struct World {
     secret: Secret,
-    methods: MethodSet,
-    proven: bool,
+    methods: Cell<MethodSet>,
+    proven: Cell<bool>,
     strangers: Cell<bool>,
+    /// Whether the methods are others than those that the conversation began with.
+    turned: Cell<bool>,
 }
 
 fn domain(text: &str) -> DomainName {
@@ -52,7 +56,7 @@ impl Environment for World {
             return Err(Refusal::Policy(Reason::PartnerNotAllowed));
         }
         Ok(Terms {
-            methods: self.methods,
+            methods: self.methods.get(),
             bidi: true,
         })
     }
@@ -68,7 +72,7 @@ impl Environment for World {
         peer: &DomainName,
         _: &[CertificateDer<'_>],
     ) -> Result<(), CertificateFault> {
-        if self.proven && peer.as_str() == PEERS[0] {
+        if self.proven.get() && peer.as_str() == PEERS[0] {
             Ok(())
         } else {
             Err(CertificateFault {
@@ -138,9 +142,10 @@ pub fn check(data: &[u8]) {
     };
     let world = World {
         secret: Secret::new(b"secret", None),
-        methods,
-        proven: bit(3),
+        methods: Cell::new(methods),
+        proven: Cell::new(bit(3)),
         strangers: Cell::new(false),
+        turned: Cell::new(false),
     };
     let link = if bit(4) {
         Link::DirectTls(facts())
@@ -167,6 +172,7 @@ pub fn check(data: &[u8]) {
             purpose,
             link,
             skip_sasl: bit(7),
+            skip_bidi: false,
         };
         Machine::Out(Outbound::start(start, &world, &mut out))
     } else {
@@ -189,14 +195,18 @@ pub fn check(data: &[u8]) {
         success: false,
     };
     run.judge(out);
-    for piece in events.split_inclusive(|byte| (1..=8).contains(byte)) {
+    for piece in events.split_inclusive(|byte| is_event(*byte)) {
         let (bytes, event) = match piece.split_last() {
-            Some((event @ 1..=8, bytes)) => (bytes, *event),
+            Some((event, bytes)) if is_event(*event) => (bytes, *event),
             _ => (piece, 0),
         };
         run.hear(bytes);
         run.event(event);
     }
+}
+
+fn is_event(byte: u8) -> bool {
+    matches!(byte, 1..=8 | 0x0b | 0x0c | 0x0e)
 }
 
 fn facts() -> Arc<TlsFacts> {
@@ -253,6 +263,23 @@ impl Run {
             })),
             7 => self.give(Input::Probe { number: 9 }),
             8 => self.give(Input::TimedOut),
+            // Taken away, or given back, without a word of it yet.
+            0x0b => self.world.proven.set(!self.world.proven.get()),
+            0x0c => {
+                let turned = [
+                    Method::SaslOverTls,
+                    Method::TlsDialback,
+                    Method::TcpDialback,
+                ]
+                .into_iter()
+                .filter(|method| !self.world.methods.get().contains(*method))
+                .collect::<Vec<_>>();
+                if let Ok(methods) = MethodSet::try_from(turned) {
+                    self.world.methods.set(methods);
+                    self.world.turned.set(true);
+                }
+            }
+            0x0e => self.give(Input::ConfigChanged),
             _ => {}
         }
     }
@@ -277,7 +304,7 @@ impl Run {
                 Ok(Some(item)) => {
                     let len = item.len();
                     match item {
-                        Item::Whitespace { .. } => {}
+                        Item::Whitespace { .. } | Item::Skipped { .. } | Item::Faulty { .. } => {}
                         Item::Header { header, .. } => self.give(Input::Header(&header)),
                         Item::Close { .. } => self.give(Input::Closed),
                         Item::Stanza(stanza) => {
@@ -331,7 +358,10 @@ impl Run {
                             .scanner
                             .header()
                             .is_some_and(|header| header.from.is_none());
-                    assert!(unnamed || self.world.methods.uses_tls());
+                    let asked_before_the_change = self.world.turned.get();
+                    assert!(
+                        unnamed || asked_before_the_change || self.world.methods.get().uses_tls()
+                    );
                     self.handshaking = true;
                     self.unread.clear();
                     self.restart();
@@ -341,7 +371,7 @@ impl Run {
                     Machine::In(_) => {
                         self.check_method(&pair.from, method);
                         match method {
-                            Method::SaslOverTls => assert!(self.success && self.world.proven),
+                            Method::SaslOverTls => assert!(self.success && self.world.proven.get()),
                             _ => assert!(
                                 self.valid.contains(&pair),
                                 "authenticated without a verdict: {pair}"
@@ -350,7 +380,7 @@ impl Run {
                     }
                     Machine::Out(_) => {
                         assert!(
-                            self.bidi && self.tls && self.world.proven,
+                            self.bidi && self.tls && self.world.proven.get(),
                             "taken back unproven: {pair}"
                         );
                         assert_eq!(pair.from.as_str(), PEERS[0]);
@@ -385,7 +415,7 @@ impl Run {
     fn check_method(&self, peer: &DomainName, method: Method) {
         assert!(PEERS.contains(&peer.as_str()), "not admitted: {peer}");
         assert!(
-            self.world.methods.contains(method),
+            self.world.methods.get().contains(method),
             "{method} is not allowed"
         );
         assert_eq!(

@@ -314,7 +314,7 @@ fn the_guide_to_the_status_shows_what_kubectl_shows() {
 
 #[test]
 fn the_matrix_in_the_guide_is_the_rule() {
-    use xmpp_edge_crds::negotiation::{Method, Negotiation, Requirement};
+    use xmpp_edge_crds::negotiation::{KeyBinding, Method, Negotiation, Requirement};
     let word = |text: &str| match text.trim().trim_matches('`') {
         "Required" => Requirement::Required,
         "Optional" => Requirement::Optional,
@@ -335,7 +335,7 @@ fn the_matrix_in_the_guide_is_the_rule() {
             dialback: cells[4].starts_with("true"),
         };
         let shown = cells[5].split(';').next().unwrap();
-        match settings.methods() {
+        match settings.methods(KeyBinding::Open) {
             Err(_) => assert!(shown.starts_with("refused"), "{line}"),
             Ok(methods) => {
                 for method in [

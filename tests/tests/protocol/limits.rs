@@ -66,14 +66,20 @@ fn open_files(pid: u32) -> Result<usize> {
 #[test]
 fn l_01_a_stanza_of_the_limit_passes_and_one_byte_more_is_policy_violation() {
     SMALL.test(1, async |s| {
+        let outside = s.outside().await?;
         let mut peer = s.partner().await?;
         let id = s.fresh();
         peer.send(sized(s, ALICE, &id, LIMIT)).await?;
         s.inside_gets(&id).await?;
         let id = s.forbidden();
-        peer.send_anyway(sized(s, ALICE, &id, LIMIT + 1)).await;
-        peer.expect_stream_error("policy-violation").await?;
-        s.unharmed(Moved::Attempt("TooLarge")).await
+        peer.send(sized(s, ALICE, &id, LIMIT + 1)).await?;
+        let error = outside.stanza_id(&id).await?;
+        ensure!(
+            error.error_condition() == Some("policy-violation"),
+            "{error:?}"
+        );
+        s.delivers_inwards(&mut peer).await?;
+        s.unharmed(Moved::Refused("TooLarge")).await
     });
 }
 

@@ -98,3 +98,83 @@ async fn x_14_nothing_is_smuggled_into_prosody() {
 async fn x_14_nothing_is_smuggled_into_ejabberd() {
     nothing_is_smuggled(Kind::Ejabberd).await.unwrap();
 }
+
+/// Every address is respelled in ways that the edge takes for the same domain and that others may
+/// not: a full stop of ideographic, wide or half-wide form, upper case, one at the end.
+async fn spelled_anew(inside: Kind) -> Result<()> {
+    let federation = Federation::start(Plan {
+        partner: Kind::Prosody,
+        partner_method: Method::External,
+        inside,
+        inside_method: Method::External,
+        trace: false,
+    })
+    .await?;
+    let outcome = send_spellings(&federation).await;
+    outcome.with_context(|| federation.logs())
+}
+
+async fn send_spellings(federation: &Federation) -> Result<()> {
+    let alice = federation.inside.login("alice").await?;
+    let leaf = federation
+        .lab
+        .authority()
+        .issue(&[PARTNER], Usage::ServerAndClientAuth);
+    let public = SocketAddr::from((federation.edge.place().bind, S2S_PORT));
+    let mut peer = Peer::login(public, PARTNER, OWN, &Login::External(&leaf)).await?;
+    let bob = |domain: &str| format!("bob@{domain}/scripted");
+    let resource = alice.full().split_once('/').context("a full JID")?.1;
+    let spellings = |domain: &str| {
+        vec![
+            domain.replace('.', "\u{3002}"),
+            domain.replace('.', "&#xff0e;"),
+            domain.replace('.', "\u{ff61}"),
+            domain.to_uppercase(),
+            format!("{domain}."),
+        ]
+    };
+    let mut number = 0;
+    for (from, to) in spellings(PARTNER)
+        .into_iter()
+        .map(|from| (from, OWN.to_owned()))
+        .chain(
+            spellings(OWN)
+                .into_iter()
+                .map(|to| (PARTNER.to_owned(), to)),
+        )
+    {
+        for (id, to) in [
+            (format!("s{number}"), format!("alice@{to}/{resource}")),
+            (format!("nobody{number}"), format!("nobody@{to}")),
+        ] {
+            let from = bob(&from);
+            peer.send(format!(
+                "<message from='{from}' to=\"{to}\" id='{id}' type='chat'><body>{id}</body></message>"
+            ))
+            .await?;
+        }
+        let after = format!("after{number}");
+        peer.message(&bob(PARTNER), alice.full(), &after, "x")
+            .await?;
+        for id in [format!("s{number}"), after] {
+            let got = alice
+                .expect(&format!("message {id}, {from} to {to}"), |e| {
+                    e.name == "message" && e.attribute("id") == Some(&id)
+                })
+                .await?;
+            ensure!(got.attribute("from") == Some(&bob(PARTNER)), "{got:?}");
+        }
+        number += 1;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s_05_every_spelling_of_a_domain_reaches_prosody_as_the_one_that_was_judged() {
+    spelled_anew(Kind::Prosody).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s_05_every_spelling_of_a_domain_reaches_ejabberd_as_the_one_that_was_judged() {
+    spelled_anew(Kind::Ejabberd).await.unwrap();
+}

@@ -247,11 +247,7 @@ fn secure(partner: &ObservedPartner<'_>) -> DesiredCondition {
 /// The methods that result from the spec, best first; none where it is not accepted.
 fn methods(partner: &ObservedPartner<'_>) -> Vec<Method> {
     let spec = spec(partner);
-    let methods = spec.and_then(|spec| {
-        spec.negotiation()
-            .partner_methods(spec.allow_plaintext)
-            .ok()
-    });
+    let methods = spec.and_then(|spec| spec.methods().ok());
     methods
         .map(|methods| methods.iter().collect())
         .unwrap_or_default()

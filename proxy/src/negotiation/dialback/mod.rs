@@ -7,7 +7,7 @@ mod receiving;
 mod secret;
 mod wire;
 
-pub(super) use receiving::{Known, PairTable, Request};
+pub(super) use receiving::{PairTable, Request};
 pub use secret::Secret;
 pub(super) use wire::{
     Answer, Body, DialbackError, Kind, Message, Unreadable, send_answer, send_result,

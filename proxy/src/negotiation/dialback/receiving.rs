@@ -3,14 +3,10 @@
 
 use xmpp_edge_crds::negotiation::Method;
 
-use crate::negotiation::{MAX_PAIRS, MAX_PENDING, Pair};
-
-/// A pair authenticated, or asked for by `db:result`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::negotiation) struct Known {
-    pub pair: Pair,
-    pub method: Method,
-}
+use crate::negotiation::{
+    MAX_PAIRS, MAX_PENDING, Pair,
+    pairs::{AuthenticatedPair, PairClaim},
+};
 
 /// What to do with a pair that the peer asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,13 +22,13 @@ pub(in crate::negotiation) enum Request {
 /// Pairs of one inbound stream.
 #[derive(Debug, Default)]
 pub(in crate::negotiation) struct PairTable {
-    authenticated: Vec<Known>,
-    pending: Vec<(u32, Known)>,
+    authenticated: Vec<AuthenticatedPair>,
+    pending: Vec<(u32, PairClaim)>,
     next: u32,
 }
 
 impl PairTable {
-    pub fn authenticated(&self) -> &[Known] {
+    pub fn authenticated(&self) -> &[AuthenticatedPair] {
         &self.authenticated
     }
 
@@ -43,8 +39,8 @@ impl PairTable {
 
     /// The peer asks for `pair` by a key.
     pub fn request(&mut self, pair: &Pair, method: Method) -> Request {
-        let known = self.authenticated.iter().any(|known| known.pair == *pair)
-            || self.pending.iter().any(|(_, known)| known.pair == *pair);
+        let known = self.authenticated.iter().any(|known| known.pair() == pair)
+            || self.pending.iter().any(|(_, claim)| claim.pair == *pair);
         if known {
             return Request::Known;
         }
@@ -56,7 +52,7 @@ impl PairTable {
         self.next = self.next.wrapping_add(1);
         self.pending.push((
             self.next,
-            Known {
+            PairClaim {
                 pair: pair.clone(),
                 method,
             },
@@ -65,7 +61,7 @@ impl PairTable {
     }
 
     /// Takes the verification of this number out; `None` if there is none (any more).
-    pub fn settle(&mut self, request: u32) -> Option<Known> {
+    pub fn settle(&mut self, request: u32) -> Option<PairClaim> {
         let at = self
             .pending
             .iter()
@@ -74,12 +70,15 @@ impl PairTable {
     }
 
     /// Takes the pair as authenticated; `false` if it already was.
-    pub fn authenticate(&mut self, known: Known) -> bool {
-        let new = !self.authenticated.iter().any(|old| old.pair == known.pair);
+    pub fn authenticate(&mut self, pair: AuthenticatedPair) -> bool {
+        let new = !self
+            .authenticated
+            .iter()
+            .any(|old| old.pair() == pair.pair());
         if new {
             // Most streams carry one pair for all their life.
             self.authenticated.reserve_exact(1);
-            self.authenticated.push(known);
+            self.authenticated.push(pair);
         }
         new
     }
@@ -88,6 +87,7 @@ impl PairTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::negotiation::pairs;
 
     fn pair(number: usize) -> Pair {
         Pair {
@@ -117,8 +117,8 @@ mod tests {
         );
         let settled = receiving.settle(numbers[0]).expect("asked");
         assert_eq!(receiving.settle(numbers[0]), None, "a verdict counts once");
-        assert!(receiving.authenticate(settled.clone()));
-        assert!(!receiving.authenticate(settled));
+        assert!(receiving.authenticate(pairs::taken(settled.clone())));
+        assert!(!receiving.authenticate(pairs::taken(settled)));
         assert_eq!(
             receiving.request(&pair(0), Method::TlsDialback),
             Request::Known
@@ -126,17 +126,17 @@ mod tests {
         for number in 0..MAX_PAIRS {
             if let Request::Ask(asked) = receiving.request(&pair(number), Method::TlsDialback) {
                 let known = receiving.settle(asked).expect("asked");
-                receiving.authenticate(known);
+                receiving.authenticate(pairs::taken(known));
             }
         }
         for asked in &numbers[1..] {
             let known = receiving.settle(*asked).expect("asked");
-            receiving.authenticate(known);
+            receiving.authenticate(pairs::taken(known));
         }
         let mut more = MAX_PAIRS;
         while let Request::Ask(asked) = receiving.request(&pair(more), Method::TlsDialback) {
             let known = receiving.settle(asked).expect("asked");
-            receiving.authenticate(known);
+            receiving.authenticate(pairs::taken(known));
             more += 1;
         }
         assert_eq!(receiving.authenticated().len(), MAX_PAIRS);

@@ -6,9 +6,10 @@ use xmpp_edge_crds::negotiation::Method;
 use super::{Inbound, State};
 use crate::{
     negotiation::{
-        Environment, Fault, Output, Pair, PeerRole, Refusal, Step, Terms, Verdict, VerifyRequest,
+        Environment, Fault, MAX_REFUSED_KEYS, Output, Pair, Refusal, Step, Terms, Verdict,
+        VerifyRequest,
         dialback::{self, Answer, Body, DialbackError, Kind, Message, Request, Unreadable},
-        pairs,
+        pairs::{self, Way},
     },
     xml::Element,
 };
@@ -45,9 +46,6 @@ impl Inbound {
         environment: &dyn Environment,
         out: &mut Vec<Output>,
     ) -> Result<(), Fault> {
-        let State::Negotiating(now) = &self.state else {
-            return Ok(());
-        };
         let pair = Pair {
             from: message.from.clone(),
             to: message.to.clone(),
@@ -60,6 +58,9 @@ impl Inbound {
             dialback::send_answer(message, Answer::Error(DialbackError::BadRequest), out);
             return Ok(());
         }
+        let State::Negotiating(now) = &self.state else {
+            return Ok(());
+        };
         match self.receiving.request(&pair, method) {
             Request::Ask(request) => {
                 let question = VerifyRequest {
@@ -82,7 +83,7 @@ impl Inbound {
     /// The peer asks whether we made a key: we are the authoritative server of `message.to`. Any
     /// replica can tell. Asking needs no authentication, but TLS where the two domains need it.
     pub(super) fn verify(
-        &self,
+        &mut self,
         message: &Message,
         key: &str,
         environment: &dyn Environment,
@@ -153,9 +154,9 @@ impl Inbound {
     }
 
     /// Answers with a dialback error; the stream lives on (XEP-0220 section 2.5), unless TLS is what
-    /// is missing and nobody is on it yet.
+    /// is missing and nobody is on it yet, or too many were refused while nobody was.
     pub(super) fn refuse(
-        &self,
+        &mut self,
         message: &Message,
         error: DialbackError,
         fault: Fault,
@@ -166,7 +167,15 @@ impl Inbound {
             return Err(fault);
         }
         out.push(Output::failed(&fault, Some(&message.from)));
-        Ok(())
+        if self.is_authenticated() {
+            return Ok(());
+        }
+        self.refused_keys = self.refused_keys.saturating_add(1);
+        if self.refused_keys >= MAX_REFUSED_KEYS {
+            Err(Fault::TooManyRefusedKeys)
+        } else {
+            Ok(())
+        }
     }
 
     pub(super) fn verdict(
@@ -177,28 +186,26 @@ impl Inbound {
         out: &mut Vec<Output>,
     ) {
         // Verdicts of an earlier stream on this connection find nothing here.
-        let Some(known) = self.receiving.settle(request) else {
+        let Some(claim) = self.receiving.settle(request) else {
             return;
         };
-        let pair = known.pair.clone();
+        let pair = claim.pair.clone();
         match verdict {
             Verdict::Valid => {
                 // The configuration may have changed while the authoritative server was asked.
-                if let Err(fault) = pairs::still_holds(
-                    environment,
-                    self.side,
-                    PeerRole::Client,
-                    &known,
-                    self.tls.as_deref(),
-                ) {
-                    let error = match fault {
-                        Fault::HostUnknown => DialbackError::ItemNotFound,
-                        _ => DialbackError::PolicyViolation,
+                let known =
+                    match pairs::authenticate(self.ground(environment), claim, Way::FromPeer) {
+                        Ok(known) => known,
+                        Err(fault) => {
+                            let error = match fault {
+                                Fault::HostUnknown => DialbackError::ItemNotFound,
+                                _ => DialbackError::PolicyViolation,
+                            };
+                            dialback::send_result_answer(&pair, Answer::Error(error), out);
+                            out.push(Output::failed(&fault, Some(&pair.from)));
+                            return;
+                        }
                     };
-                    dialback::send_result_answer(&pair, Answer::Error(error), out);
-                    out.push(Output::failed(&fault, Some(&pair.from)));
-                    return;
-                }
                 dialback::send_result_answer(&pair, Answer::Valid, out);
                 out.push(Output::ok(Step::Dialback, Some(&pair.from)));
                 self.authenticated(known, out);

@@ -23,18 +23,20 @@ impl Inbound {
         out: &mut Vec<Output>,
     ) {
         let State::Negotiating(_) = &self.state else {
-            return self.close(
-                Fault::UnexpectedElement(element.name.clone()),
-                environment,
-                out,
-            );
+            let fault = if element.is(ns::STREAM, "error") {
+                wire::peer_error(element)
+            } else {
+                Fault::UnexpectedElement(element.name.clone())
+            };
+            return self.close(fault, environment, out);
         };
         let namespace = element.namespace.as_str();
         let fault = match (element.name.as_str(), namespace) {
             ("error", ns::STREAM) => Err(wire::peer_error(element)),
             ("starttls", ns::TLS) => self.starttls(out),
             (_, ns::SASL) => self.sasl(element, out),
-            ("bidi", ns::BIDI) => {
+            // ejabberd 24.10 asked in the namespace of the feature.
+            ("bidi", ns::BIDI | ns::BIDI_FEATURE) => {
                 self.ask_bidi(out);
                 Ok(())
             }

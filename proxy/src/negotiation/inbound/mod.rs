@@ -14,9 +14,9 @@ use xmpp_edge_crds::{domain::DomainName, negotiation::Method};
 
 use super::{
     Environment, Fault, Input, Link, Output, Pair, PeerRole, Side, Step,
-    dialback::{Known, PairTable},
+    dialback::PairTable,
     features::OwnFeatures,
-    pairs,
+    pairs::{self, AuthenticatedPair, Ground, PairClaim, Way},
     wire::{self, OwnHeader, Version, ns},
 };
 use crate::{tls::TlsFacts, xml::StreamHeader};
@@ -32,6 +32,8 @@ pub struct Inbound {
     bidi: bool,
     acks: bool,
     sasl_failures: u8,
+    /// Dialback elements refused while nobody was authenticated.
+    refused_keys: u8,
 }
 
 #[derive(Debug)]
@@ -92,6 +94,7 @@ impl Inbound {
             bidi: false,
             acks: false,
             sasl_failures: 0,
+            refused_keys: 0,
         }
     }
 
@@ -104,7 +107,7 @@ impl Inbound {
             Input::End(fault) => self.close(fault, environment, out),
             Input::Closed => self.close(Fault::PeerClosed, environment, out),
             Input::TimedOut => self.close(Fault::EstablishmentTimeout, environment, out),
-            Input::ConfigChanged => self.realm_changed(environment, out),
+            Input::ConfigChanged => self.config_changed(environment, out),
             Input::Header(header) => self.header(header, environment, out),
             Input::TlsEstablished(facts) => self.tls_established(facts, environment, out),
             Input::Element(element) => self.element(element, environment, out),
@@ -137,7 +140,7 @@ impl Inbound {
         self.receiving
             .authenticated()
             .iter()
-            .map(|known| (&known.pair, known.method))
+            .map(|known| (known.pair(), known.method()))
     }
 
     /// Whether the edge may send the pairs reversed (XEP-0288).
@@ -225,10 +228,15 @@ impl Inbound {
             before: Some(domains.clone()),
             authenticated,
         });
+        let mut by_sasl = None;
         let offer = if version == Version::Unusable {
             Err(Fault::UnsupportedVersion)
         } else if authenticated {
-            self.offer_authenticated(&domains, terms, environment, out)
+            self.offer_authenticated(&domains, environment, out)
+                .map(|(offered, pair)| {
+                    by_sasl = Some(pair);
+                    offered
+                })
         } else if version == Version::Old {
             self.offer_old(terms)
         } else {
@@ -243,56 +251,66 @@ impl Inbound {
         }
         let tls_first =
             self.tls.is_none() && terms.is_some_and(|terms| !terms.methods.allows_plaintext());
-        let known = Known {
-            pair: Pair {
-                from: domains
-                    .peer
-                    .clone()
-                    .unwrap_or_else(|| domains.local.clone()),
-                to: domains.local.clone(),
-            },
-            method: Method::SaslOverTls,
-        };
         self.state = State::Negotiating(Negotiating {
             domains,
             stream_id,
             offered,
             tls_first,
         });
-        if authenticated {
-            self.authenticated(known, out);
+        if let Some(pair) = by_sasl {
+            self.authenticated(pair, out);
         }
     }
 
     // ---- pairs and ends ----
 
-    fn authenticated(&mut self, known: Known, out: &mut Vec<Output>) {
-        if self.receiving.authenticate(known.clone()) {
-            let Known { pair, method } = known;
-            out.push(Output::PairAuthenticated {
-                pair: pair.clone(),
-                method,
-            });
+    fn ground<'a>(&'a self, environment: &'a dyn Environment) -> Ground<'a> {
+        Ground {
+            environment,
+            side: self.side,
+            role: PeerRole::Client,
+            tls: self.tls.as_deref(),
+        }
+    }
+
+    /// What `<success/>` stands for: the two domains of the stream, by the peer's certificate.
+    fn by_sasl(
+        &self,
+        domains: &Domains,
+        environment: &dyn Environment,
+    ) -> Result<AuthenticatedPair, Fault> {
+        let claim = PairClaim {
+            pair: Pair {
+                from: domains.peer.clone().ok_or(Fault::FromUnusable)?,
+                to: domains.local.clone(),
+            },
+            method: Method::SaslOverTls,
+        };
+        pairs::authenticate(self.ground(environment), claim, Way::FromPeer)
+    }
+
+    fn authenticated(&mut self, pair: AuthenticatedPair, out: &mut Vec<Output>) {
+        if self.receiving.authenticate(pair.clone()) {
+            out.push(pair.announce());
             if self.bidi {
-                out.push(Output::PairReady {
-                    pair: pair.reversed(),
-                    method,
-                });
+                out.push(pair.announce_reverse());
             }
         }
     }
 
-    fn realm_changed(&mut self, environment: &dyn Environment, out: &mut Vec<Output>) {
-        let lost = self.receiving.authenticated().iter().find_map(|known| {
-            pairs::still_holds(
-                environment,
-                self.side,
-                PeerRole::Client,
-                known,
-                self.tls.as_deref(),
-            )
-            .err()
-        });
+    fn config_changed(&mut self, environment: &dyn Environment, out: &mut Vec<Output>) {
+        let lost = match &self.state {
+            // `<success/>` is out, the peer's header is not here yet: it stands on its certificate.
+            State::Opening(Opening {
+                before: Some(domains),
+                authenticated: true,
+            }) => self.by_sasl(domains, environment).err(),
+            _ => self
+                .receiving
+                .authenticated()
+                .iter()
+                .find_map(|known| pairs::still_holds(self.ground(environment), known).err()),
+        };
         if let Some(fault) = lost {
             return self.close(fault, environment, out);
         }

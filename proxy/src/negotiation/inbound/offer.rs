@@ -4,9 +4,9 @@ use xmpp_edge_crds::negotiation::Method;
 
 use super::{Domains, Inbound};
 use crate::negotiation::{
-    Environment, Fault, Output, PeerRole, Step, StreamLimits, Terms,
+    Environment, Fault, Output, Pair, PeerRole, Step, StreamLimits, Terms,
     features::{OwnFeatures, StartTlsFeature},
-    pairs,
+    pairs::{self, AuthenticatedPair},
 };
 
 impl Inbound {
@@ -79,29 +79,26 @@ impl Inbound {
         })
     }
 
-    /// What is offered after SASL. The certificate and the terms are asked once more: they may have
-    /// changed since `<success/>`.
+    /// What is offered after SASL, and the pair that it authenticated: asked once more, since the
+    /// certificate and the terms may have changed after `<success/>`.
     pub(super) fn offer_authenticated(
         &self,
         domains: &Domains,
-        terms: Option<Terms>,
         environment: &dyn Environment,
         out: &mut Vec<Output>,
-    ) -> Result<OwnFeatures, Fault> {
-        let (Some(terms), Some(peer)) = (terms, &domains.peer) else {
-            return Err(Fault::FromUnusable);
-        };
-        if !terms.methods.contains(Method::SaslOverTls) {
-            return Err(Fault::NoUsableMethod);
-        }
-        out.push(Output::ok(Step::Sasl, Some(peer)));
-        Ok(OwnFeatures {
+    ) -> Result<(OwnFeatures, AuthenticatedPair), Fault> {
+        let pair = self.by_sasl(domains, environment)?;
+        let Pair { from, to } = pair.pair();
+        let terms = environment.admit(self.side, from, to)?;
+        out.push(Output::ok(Step::Sasl, Some(from)));
+        let offered = OwnFeatures {
             starttls: None,
             external: false,
             dialback: terms.methods.contains(Method::TlsDialback),
             bidi: false,
             acks: true,
             limits: environment.limits(),
-        })
+        };
+        Ok((offered, pair))
     }
 }

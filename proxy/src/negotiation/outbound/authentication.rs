@@ -7,9 +7,9 @@ use xmpp_edge_crds::negotiation::Method;
 use super::{Announced, Opening, Outbound, Purpose, State};
 use crate::{
     negotiation::{
-        Environment, Fault, Output, PeerRole, Step, Terms,
-        dialback::{self, Known},
-        pairs, sasl,
+        Environment, Fault, Output, PeerRole, Step, Terms, dialback,
+        pairs::{self, PairClaim},
+        sasl,
         wire::{Writer, ns},
     },
     tls::TlsFacts,
@@ -26,7 +26,7 @@ impl Outbound {
     ) -> Result<(), Fault> {
         if let (Some(tls), Purpose::Stanzas(pair)) = (&self.tls, &self.purpose) {
             let proof = pairs::prove(environment, self.side, PeerRole::Server, &pair.to, tls);
-            if proof.is_ok() && terms.bidi && self.features.bidi && !self.bidi {
+            if proof.is_ok() && terms.bidi && self.features.bidi && self.bidi_left && !self.bidi {
                 // XEP-0288 section 2.2: asked for before authentication.
                 Writer::new()
                     .raw("<bidi xmlns='")
@@ -89,8 +89,8 @@ impl Outbound {
         {
             return Err(self.sasl_rejected.take().unwrap_or(Fault::NoUsableMethod));
         }
-        let known = Known { pair, method };
-        self.ask(known, announced.id.as_deref(), environment, out)?;
+        let claim = PairClaim { pair, method };
+        self.ask(claim, announced.id.as_deref(), environment, out)?;
         self.state = State::DialingBack(announced);
         Ok(())
     }
@@ -98,7 +98,7 @@ impl Outbound {
     /// Sends our key for a pair.
     pub(super) fn ask(
         &mut self,
-        known: Known,
+        claim: PairClaim,
         id: Option<&str>,
         environment: &dyn Environment,
         out: &mut Vec<Output>,
@@ -106,9 +106,9 @@ impl Outbound {
         let id = id.ok_or(Fault::StreamIdMissing)?;
         let key = environment
             .dialback()
-            .key(known.pair.to.as_str(), known.pair.from.as_str(), id);
-        dialback::send_result(&known.pair, &key, out);
-        self.asked.push(known);
+            .key(claim.pair.to.as_str(), claim.pair.from.as_str(), id);
+        dialback::send_result(&claim.pair, &key, out);
+        self.asked.push(claim);
         Ok(())
     }
 

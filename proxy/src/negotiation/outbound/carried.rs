@@ -8,8 +8,8 @@ use crate::{
     negotiation::{
         Environment, Fault, MAX_PAIRS, Output, Pair, PeerRole, Step, Unavailable, Verdict,
         VerifyRequest,
-        dialback::{self, Body, Kind, Known, Message},
-        pairs,
+        dialback::{self, Body, Kind, Message},
+        pairs::{self, AuthenticatedPair, PairClaim, Way},
         wire::{self, Writer},
     },
     xml::Element,
@@ -47,7 +47,7 @@ impl Outbound {
         let asked = self
             .asked
             .iter()
-            .position(|known| known.pair.from == message.to && known.pair.to == message.from);
+            .position(|claim| claim.pair.from == message.to && claim.pair.to == message.from);
         let Some(asked) = asked else { return Ok(()) };
         let fault = match &message.body {
             // The peer's own request: it has its own stream for that.
@@ -58,27 +58,27 @@ impl Outbound {
                 condition: condition.clone(),
             }),
         };
-        let known = self.asked.swap_remove(asked);
+        let claim = self.asked.swap_remove(asked);
         let first = match &self.state {
             State::DialingBack(announced) => Some(announced.id.clone()),
             _ => None,
         };
         match (fault, first) {
             (None, first) => {
-                out.push(Output::ok(Step::Dialback, Some(&known.pair.to)));
+                out.push(Output::ok(Step::Dialback, Some(&claim.pair.to)));
                 match first {
-                    Some(id) => self.authenticated(known, id, environment, out),
-                    None => self.further_ready(known, environment, out),
+                    Some(id) => return self.authenticated(claim, id, environment, out),
+                    None => self.further_ready(claim, environment, out),
                 }
             }
             (Some(fault), Some(_)) => {
-                self.asked.push(known);
+                self.asked.push(claim);
                 return Err(fault);
             }
             (Some(fault), None) => {
-                out.push(Output::failed(&fault, Some(&known.pair.to)));
+                out.push(Output::failed(&fault, Some(&claim.pair.to)));
                 out.push(Output::PairFailed {
-                    pair: known.pair,
+                    pair: claim.pair,
                     fault,
                 });
             }
@@ -121,7 +121,8 @@ impl Outbound {
                 let agreed = self
                     .ready
                     .iter()
-                    .any(|known| known.pair.from == message.to && known.pair.to == message.from);
+                    .map(AuthenticatedPair::pair)
+                    .any(|pair| pair.from == message.to && pair.to == message.from);
                 if let (Some(number), Some(last), true) = (number, self.probe, agreed)
                     && number <= last
                 {
@@ -142,115 +143,98 @@ impl Outbound {
         let Purpose::Stanzas(pair) = &self.purpose else {
             return Err(Fault::NoUsableMethod);
         };
-        let known = Known {
+        let claim = PairClaim {
             pair: pair.clone(),
             method: Method::SaslOverTls,
         };
-        self.authenticated(known, id, environment, out);
-        Ok(())
+        self.authenticated(claim, id, environment, out)
     }
 
     /// The first pair is authenticated; stanzas wait for the acks to be agreed on.
     pub(super) fn authenticated(
         &mut self,
-        known: Known,
+        claim: PairClaim,
         id: Option<String>,
         environment: &dyn Environment,
         out: &mut Vec<Output>,
-    ) {
-        if let Some(version) = self.features.acks {
-            // The peer knows us now: its stanzas may come before its answer to `<enable/>`.
-            self.take_reverse(&known, environment, out);
-            Writer::new()
-                .raw("<enable xmlns='")
-                .raw(version.as_str())
-                .raw("'/>")
-                .send(out);
-            self.state = State::EnablingAcks { first: known, id };
-        } else {
-            self.establish(known, id, environment, out);
-        }
+    ) -> Result<(), Fault> {
+        let first = pairs::authenticate(self.ground(environment), claim, Way::ToPeer)?;
+        let Some(version) = self.features.acks else {
+            return self.establish(first, id, environment, out);
+        };
+        // The peer knows us now: its stanzas may come before its answer to `<enable/>`.
+        self.take_reverse(&first, environment, out);
+        Writer::new()
+            .raw("<enable xmlns='")
+            .raw(version.as_str())
+            .raw("'/>")
+            .send(out);
+        self.state = State::EnablingAcks { first, id };
+        Ok(())
     }
 
+    /// Stanzas flow from here on. What is in force may have changed while the acks were agreed on.
     pub(super) fn establish(
         &mut self,
-        known: Known,
+        first: AuthenticatedPair,
         id: Option<String>,
         environment: &dyn Environment,
         out: &mut Vec<Output>,
-    ) {
+    ) -> Result<(), Fault> {
+        pairs::still_holds(self.ground(environment), &first)?;
         self.sasl_rejected = None;
         self.state = State::Established { id };
-        self.pair_ready(known, environment, out);
+        self.pair_ready(first, environment, out);
         for pair in std::mem::take(&mut self.wanted) {
             self.add_pair(pair, environment, out);
         }
+        Ok(())
     }
 
-    pub(super) fn pair_ready(
+    fn pair_ready(
         &mut self,
-        known: Known,
+        known: AuthenticatedPair,
         environment: &dyn Environment,
         out: &mut Vec<Output>,
     ) {
         self.take_reverse(&known, environment, out);
-        let Known { pair, method } = known.clone();
+        out.push(known.announce());
         self.ready.push(known);
-        out.push(Output::PairReady { pair, method });
     }
 
     /// The peer takes a further pair; what is in force may have changed since it was asked.
     fn further_ready(
         &mut self,
-        known: Known,
+        claim: PairClaim,
         environment: &dyn Environment,
         out: &mut Vec<Output>,
     ) {
-        let tls = self.tls.as_deref();
-        match pairs::still_holds(environment, self.side, PeerRole::Server, &known, tls) {
-            Ok(_) => self.pair_ready(known, environment, out),
-            Err(fault) => out.push(Output::PairFailed {
-                pair: known.pair,
-                fault,
-            }),
+        let pair = claim.pair.clone();
+        match pairs::authenticate(self.ground(environment), claim, Way::ToPeer) {
+            Ok(known) => self.pair_ready(known, environment, out),
+            Err(fault) => out.push(Output::PairFailed { pair, fault }),
         }
     }
 
     /// Bidi takes stanzas of authenticated pairs reversed, and only from a peer whose certificate
     /// proves that domain.
-    pub(super) fn take_reverse(
+    fn take_reverse(
         &mut self,
-        known: &Known,
+        known: &AuthenticatedPair,
         environment: &dyn Environment,
         out: &mut Vec<Output>,
     ) {
-        let reversed = known.pair.reversed();
-        if !self.bidi
-            || self.taken.contains(&reversed)
-            || self.reverse_proof(&reversed, environment).is_err()
-        {
+        let claim = PairClaim {
+            pair: known.pair().reversed(),
+            method: known.method(),
+        };
+        if !self.bidi || self.taken.iter().any(|taken| *taken.pair() == claim.pair) {
             return;
         }
-        self.taken.push(reversed.clone());
-        out.push(Output::PairAuthenticated {
-            pair: reversed,
-            method: known.method,
-        });
-    }
-
-    pub(super) fn reverse_proof(
-        &self,
-        reversed: &Pair,
-        environment: &dyn Environment,
-    ) -> Result<(), Fault> {
-        let tls = self.tls.as_ref().ok_or(Fault::TlsRequired)?;
-        pairs::prove(
-            environment,
-            self.side,
-            PeerRole::Server,
-            &reversed.from,
-            tls,
-        )
+        if let Ok(taken) = pairs::authenticate(self.ground(environment), claim, Way::FromPeer) {
+            out.push(taken.announce());
+            self.taken.push(taken);
+        }
     }
 
     pub(super) fn add_pair(
@@ -273,29 +257,24 @@ impl Outbound {
                 return;
             }
         };
-        let known = |known: &&Known| known.pair == pair;
-        if let Some(ready) = self.ready.iter().find(known) {
-            out.push(Output::PairReady {
-                pair: pair.clone(),
-                method: ready.method,
-            });
+        if let Some(ready) = self.ready.iter().find(|ready| *ready.pair() == pair) {
+            match pairs::still_holds(self.ground(environment), ready) {
+                Ok(()) => out.push(ready.announce()),
+                Err(fault) => out.push(Output::PairFailed { pair, fault }),
+            }
             return;
         }
-        if self.asked.iter().any(|asked| known(&asked)) {
+        if self.asked.iter().any(|asked| asked.pair == pair) {
             return;
         }
         let asked = self
             .method_of_further(&pair, environment)
             .and_then(|method| {
-                self.ask(
-                    Known {
-                        pair: pair.clone(),
-                        method,
-                    },
-                    id.as_deref(),
-                    environment,
-                    out,
-                )
+                let claim = PairClaim {
+                    pair: pair.clone(),
+                    method,
+                };
+                self.ask(claim, id.as_deref(), environment, out)
             });
         if let Err(fault) = asked {
             out.push(Output::PairFailed { pair, fault });
@@ -329,7 +308,7 @@ impl Outbound {
         let by_sasl = self
             .ready
             .first()
-            .is_some_and(|first| first.method == Method::SaslOverTls);
+            .is_some_and(|first| first.method() == Method::SaslOverTls);
         if allows(Method::SaslOverTls) && proven && by_sasl {
             return Ok(Method::SaslOverTls);
         }
@@ -344,7 +323,7 @@ impl Outbound {
     }
 
     fn has_target(&self, pair: &Pair) -> bool {
-        self.ready.iter().any(|known| known.pair.to == pair.to)
+        self.ready.iter().any(|known| known.pair().to == pair.to)
     }
 
     /// A further target wants `<errors/>`. A further sender does not (XEP-0220 section 2.6.1), but a
@@ -363,7 +342,7 @@ impl Outbound {
         };
         // The receiving domain asks the sending one's server, so the pair is written reversed.
         let question = VerifyRequest {
-            pair: known.pair.reversed(),
+            pair: known.pair().reversed(),
             stream_id: format!("{PROBE_ID}{number}"),
             key: PROBE_KEY.to_owned(),
         };

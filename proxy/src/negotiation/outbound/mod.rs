@@ -16,9 +16,8 @@ use super::{
     Environment, Fault, Input, Link, Output, Pair, PeerRole, Side, Terms, Unavailable, Verdict,
     VerifyRequest,
     acks::Namespace,
-    dialback::Known,
     features::{PeerFeatures, read_limits},
-    pairs,
+    pairs::{self, AuthenticatedPair, Ground, PairClaim},
     wire::{self, OwnHeader, Version, Writer, ns},
 };
 use crate::{
@@ -61,6 +60,8 @@ pub struct Start {
     /// Set when the last stream to this peer ended with [`Fault::SaslRejected`]: dialback at once,
     /// where it is allowed.
     pub skip_sasl: bool,
+    /// Set when a stream to this peer ended with [`Fault::BidiRejected`]: XEP-0288 is not asked for.
+    pub skip_bidi: bool,
 }
 
 /// Leads a stream to a peer.
@@ -72,6 +73,8 @@ pub struct Outbound {
     state: State,
     /// Whether EXTERNAL may still be tried.
     sasl_left: bool,
+    /// Whether XEP-0288 may be asked for.
+    bidi_left: bool,
     /// What the peer said to EXTERNAL, while dialback is tried on the same stream.
     sasl_rejected: Option<Fault>,
     bidi: bool,
@@ -79,11 +82,11 @@ pub struct Outbound {
     /// Announced by the peer after its last header.
     features: PeerFeatures,
     /// The pairs that the edge may send.
-    ready: Vec<Known>,
+    ready: Vec<AuthenticatedPair>,
     /// The pairs that the peer may send (XEP-0288).
-    taken: Vec<Pair>,
+    taken: Vec<AuthenticatedPair>,
     /// Asked for by `db:result`, unanswered.
-    asked: Vec<Known>,
+    asked: Vec<PairClaim>,
     /// Wanted by the session before the stream was ready.
     wanted: Vec<Pair>,
     /// The last probe.
@@ -106,7 +109,7 @@ enum State {
     DialingBack(Announced),
     /// `<enable/>` is out.
     EnablingAcks {
-        first: Known,
+        first: AuthenticatedPair,
         id: Option<String>,
     },
     /// Stanzas flow.
@@ -132,6 +135,18 @@ struct Announced {
     authenticated: bool,
 }
 
+/// Stream errors with which a server answers an element that it does not want (RFC 6120 section 4.9.3).
+const OVER_AN_ELEMENT: [&str; 8] = [
+    "bad-format",
+    "bad-namespace-prefix",
+    "invalid-namespace",
+    "invalid-xml",
+    "policy-violation",
+    "undefined-condition",
+    "unsupported-feature",
+    "unsupported-stanza-type",
+];
+
 impl Outbound {
     /// Begins: our header is the first output, unless the pair is refused (then only `PairFailed`,
     /// or `Verified`, and `Close`).
@@ -149,6 +164,7 @@ impl Outbound {
                 authenticated: false,
             }),
             sasl_left: !start.skip_sasl,
+            bidi_left: !start.skip_bidi,
             sasl_rejected: None,
             bidi: false,
             acks: false,
@@ -184,7 +200,7 @@ impl Outbound {
             Input::End(fault) => Err(fault),
             Input::Closed => Err(Fault::PeerClosed),
             Input::TimedOut => Err(Fault::EstablishmentTimeout),
-            Input::ConfigChanged => self.realm_changed(environment),
+            Input::ConfigChanged => self.config_changed(environment),
             Input::Header(header) => self.header(header, environment, out),
             Input::TlsEstablished(facts) => self.tls_established(facts, out),
             Input::Element(element) => self.element(element, environment, out),
@@ -207,7 +223,9 @@ impl Outbound {
 
     /// The pairs that the edge may send on this stream.
     pub fn pairs(&self) -> impl Iterator<Item = (&Pair, Method)> + Clone {
-        self.ready.iter().map(|known| (&known.pair, known.method))
+        self.ready
+            .iter()
+            .map(|known| (known.pair(), known.method()))
     }
 
     /// Whether the peer may send on this stream (XEP-0288), once a pair is ready.
@@ -310,6 +328,10 @@ impl Outbound {
         out: &mut Vec<Output>,
     ) -> Result<(), Fault> {
         let State::Announced(announced) = &self.state else {
+            if matches!(self.state, State::Opening(_)) {
+                // Without a header, which some forget after SASL.
+                return Err(Fault::UnexpectedElement(element.name.clone()));
+            }
             // Some servers announce anew after dialback: only the limits may change.
             if let Some(limits) = PeerFeatures::read(element).limits {
                 out.push(Output::PeerLimits(limits));
@@ -387,39 +409,46 @@ impl Outbound {
                 "failed" => {}
                 name => return Err(Fault::UnexpectedElement(name.to_owned())),
             }
-            self.establish(first, id, environment, out);
-            return Ok(());
+            return self.establish(first, id, environment, out);
         }
         wire::ack(self.acks, &element.name, element, out)
     }
 
     fn stray(&self, from: Option<&str>, to: Option<&str>) -> Fault {
-        pairs::stray(self.taken.iter(), from, to)
+        pairs::stray(self.taken.iter().map(AuthenticatedPair::pair), from, to)
     }
 
     // ---- ends ----
 
-    fn realm_changed(&self, environment: &dyn Environment) -> Result<(), Fault> {
+    pub(super) fn ground<'a>(&'a self, environment: &'a dyn Environment) -> Ground<'a> {
+        Ground {
+            environment,
+            side: self.side,
+            role: PeerRole::Server,
+            tls: self.tls.as_deref(),
+        }
+    }
+
+    fn config_changed(&self, environment: &dyn Environment) -> Result<(), Fault> {
         if self.ready.is_empty() {
             self.terms(environment)?;
         }
-        for known in &self.ready {
-            pairs::still_holds(
-                environment,
-                self.side,
-                PeerRole::Server,
-                known,
-                self.tls.as_deref(),
-            )?;
-        }
-        for reversed in &self.taken {
-            self.reverse_proof(reversed, environment)?;
-        }
-        Ok(())
+        let waiting = match &self.state {
+            State::EnablingAcks { first, .. } => Some(first),
+            _ => None,
+        };
+        self.ready
+            .iter()
+            .chain(waiting)
+            .chain(&self.taken)
+            .try_for_each(|known| pairs::still_holds(self.ground(environment), known))
     }
 
     fn close(&mut self, fault: Fault, environment: &dyn Environment, out: &mut Vec<Output>) {
-        let fault = self.blame_sasl(fault, environment);
+        let fault = match self.blame_bidi(fault) {
+            Ok(fault) => fault,
+            Err(fault) => self.blame_sasl(fault, environment),
+        };
         match self.state {
             // Between `<proceed/>` and the handshake's end nothing can be said.
             State::Handshaking => self.end_silently(fault, out),
@@ -429,6 +458,37 @@ impl Outbound {
                 self.end_silently(fault, out);
             }
         }
+    }
+
+    /// Some servers end the stream over `<bidi/>`, or as soon as both sides have it: nobody needs it, and
+    /// the session shall do without. `Err`: it is not to blame.
+    fn blame_bidi(&self, fault: Fault) -> Result<Fault, Fault> {
+        let waits = matches!(
+            self.state,
+            State::Authenticating(_)
+                | State::DialingBack(_)
+                | State::EnablingAcks { .. }
+                | State::Opening(Opening {
+                    authenticated: true
+                })
+                | State::Announced(Announced {
+                    authenticated: true,
+                    ..
+                })
+        );
+        let may_be = match &fault {
+            Fault::PeerError { condition, .. } => OVER_AN_ELEMENT.contains(&condition.as_str()),
+            Fault::PeerClosed => true,
+            _ => false,
+        };
+        if !(self.bidi && waits && may_be && self.sasl_rejected.is_none()) {
+            return Err(fault);
+        }
+        let (condition, text) = match fault {
+            Fault::PeerError { condition, text } => (condition, text),
+            other => ("no answer".to_owned(), other.to_string()),
+        };
+        Ok(Fault::BidiRejected { condition, text })
     }
 
     /// Some servers answer EXTERNAL with the end of the stream, at once or after `<failure/>`: where
@@ -449,6 +509,12 @@ impl Outbound {
             (State::Authenticating(_), Fault::PeerClosed) => {
                 ("no answer".to_owned(), fault.to_string())
             }
+            (
+                State::Opening(Opening {
+                    authenticated: true,
+                }),
+                Fault::UnexpectedElement(_),
+            ) => ("no header".to_owned(), fault.to_string()),
             _ => return fault,
         };
         let dialback_is_left = self
@@ -480,7 +546,7 @@ impl Outbound {
                 let unanswered = self
                     .asked
                     .drain(..)
-                    .map(|known| known.pair)
+                    .map(|claim| claim.pair)
                     .chain(self.wanted.drain(..));
                 let mut failed: Vec<Pair> = unanswered.filter(|pair| pair != first).collect();
                 if self.ready.is_empty() {

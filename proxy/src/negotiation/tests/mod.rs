@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod flipped;
 mod inbound;
 mod outbound;
 mod together;
@@ -152,7 +153,7 @@ impl Environment for World {
 /// Either machine.
 pub(super) enum Machine {
     In(Inbound),
-    Out(Outbound),
+    Out(Box<Outbound>),
 }
 
 impl Machine {
@@ -196,8 +197,9 @@ impl Talk {
             purpose,
             link,
             skip_sasl,
+            skip_bidi: false,
         };
-        let machine = Machine::Out(Outbound::start(start, &world, &mut out));
+        let machine = Machine::Out(Box::new(Outbound::start(start, &world, &mut out)));
         Self::with(machine, world, out)
     }
 
@@ -301,7 +303,7 @@ enum Fed {
 impl Fed {
     fn of(item: Item<'_>) -> Self {
         match item {
-            Item::Whitespace { .. } => Self::Nothing,
+            Item::Whitespace { .. } | Item::Skipped { .. } | Item::Faulty { .. } => Self::Nothing,
             Item::Header { header, .. } => Self::Header(header),
             Item::Close { .. } => Self::Closed,
             Item::Stanza(stanza) => Self::Stanza(

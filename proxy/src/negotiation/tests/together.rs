@@ -169,7 +169,7 @@ fn method_sets() -> Vec<Vec<Method>> {
                     sasl,
                     dialback,
                 })
-                .methods()
+                .methods(xmpp_edge_crds::negotiation::KeyBinding::Open)
                 {
                     let set: Vec<Method> = set.into();
                     if !sets.contains(&set) {

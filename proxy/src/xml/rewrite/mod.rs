@@ -18,6 +18,7 @@ const OUR_LANG: &str = "en";
 pub fn stands_as_is(stanza: &Stanza<'_>, header: &StreamHeader) -> bool {
     !stanza.form.prefixed
         && !stanza.form.has_section
+        && !stanza.form.readdressed
         && stanza.form.header_prefixes == 0
         && lang_to_add(stanza, header).is_none()
 }
@@ -46,21 +47,63 @@ pub fn relay(
     Ok(())
 }
 
-/// Appends the presence without its notes: `<status/>` as a direct child.
-///
-/// `jabber:client` and no namespace count too: servers inside hand such a child to clients, which
-/// take it for a note.
+/// What of a stanza goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    Whole,
+    /// Without the children that [`is_status_note`] knows.
+    WithoutStatus,
+    /// Kind, addresses, id and type: no child, no text, no other attribute.
+    Bare,
+    /// [`Self::Bare`], and the children that [`is_error`] knows.
+    ErrorAlone,
+}
+
+/// Appends what `shape` leaves of the stanza, so that it means in our stream what it meant in the
+/// sender's.
 ///
 /// # Errors
 /// As [`relay`].
-pub fn without_status(
+pub fn shaped(
+    shape: Shape,
+    stanza: &Stanza<'_>,
+    header: &StreamHeader,
+    out: &mut Vec<u8>,
+) -> Result<(), ElementError> {
+    match shape {
+        Shape::Whole => relay(stanza, header, out),
+        Shape::WithoutStatus => without_status(stanza, header, out),
+        Shape::Bare => {
+            Start::of(stanza).empty(out);
+            Ok(())
+        }
+        Shape::ErrorAlone => error_alone(stanza, header, out),
+    }
+}
+
+/// Whether a child of a presence is the sender's status note (RFC 6121 section 4.7.2.2).
+///
+/// `jabber:client` and no namespace count too: servers inside hand such a child to clients, which
+/// take it for a note.
+#[must_use]
+pub fn is_status_note(name: &str, namespace: &str) -> bool {
+    name == "status" && matches!(namespace, ns::SERVER | ns::CLIENT | "")
+}
+
+/// Whether a child of a stanza is the error that it carries (RFC 6120 section 8.3.1).
+#[must_use]
+pub fn is_error(name: &str, namespace: &str) -> bool {
+    name == "error" && namespace == ns::SERVER
+}
+
+fn without_status(
     stanza: &Stanza<'_>,
     header: &StreamHeader,
     out: &mut Vec<u8>,
 ) -> Result<(), ElementError> {
     if !stanza
         .children()
-        .any(|(name, namespace, _)| is_status(name, namespace))
+        .any(|(name, namespace, _)| is_status_note(name, namespace))
     {
         return relay(stanza, header, out);
     }
@@ -68,21 +111,34 @@ pub fn without_status(
         return anew(
             stanza,
             header,
-            |child| !is_status(&child.name, &child.namespace),
+            |child| !is_status_note(&child.name, &child.namespace),
             out,
         );
     }
     let notes = stanza
         .children()
         .zip(stanza.children)
-        .filter(|((name, namespace, _), _)| is_status(name, namespace))
+        .filter(|((name, namespace, _), _)| is_status_note(name, namespace))
         .map(|(_, child)| child.start as usize..child.end as usize);
     splice(stanza, header, notes, out);
     Ok(())
 }
 
-fn is_status(name: &str, namespace: &str) -> bool {
-    name == "status" && matches!(namespace, ns::SERVER | ns::CLIENT | "")
+fn error_alone(
+    stanza: &Stanza<'_>,
+    header: &StreamHeader,
+    out: &mut Vec<u8>,
+) -> Result<(), ElementError> {
+    let element = Element::parse(stanza.bytes, header)?;
+    let start = Start::of(stanza);
+    start.open(out);
+    for child in element.children() {
+        if is_error(&child.name, &child.namespace) {
+            child.write(ns::SERVER, out);
+        }
+    }
+    start.close(out);
+    Ok(())
 }
 
 /// The sender's language, where the stanza leaves it to the stream and ours is another.
@@ -105,6 +161,15 @@ fn anew(
         Node::Element(child) => keep(child),
         Node::Text(_) => true,
     });
+    if stanza.form.readdressed {
+        for attribute in &mut element.attributes {
+            if attribute.namespace.is_empty()
+                && let Some(value) = address(stanza, attribute.name.as_bytes())
+            {
+                value.clone_into(&mut attribute.value);
+            }
+        }
+    }
     if let Some(lang) = lang_to_add(stanza, header) {
         element.attributes.push(Attribute {
             namespace: ns::XML.to_owned(),
@@ -140,11 +205,47 @@ fn splice(
         }
     }
     let mut copied = name;
+    if stanza.form.readdressed {
+        start_tag(stanza, name, out);
+        copied = stanza.start_tag;
+    }
     for range in left_out {
         copy(&stanza.bytes[copied..range.start], out);
         copied = range.end;
     }
     copy(&stanza.bytes[copied..], out);
+}
+
+/// The value of `from` or `to`, by its name.
+fn address<'s>(stanza: &'s Stanza<'_>, name: &[u8]) -> Option<&'s str> {
+    match name {
+        b"from" => stanza.from.as_deref(),
+        b"to" => stanza.to.as_deref(),
+        _ => None,
+    }
+}
+
+/// Copies the start tag from `at`, the end of the element's name, with the addresses of today.
+fn start_tag(stanza: &Stanza<'_>, mut at: usize, out: &mut Vec<u8>) {
+    let tag = &stanza.bytes[..stanza.start_tag];
+    while let Some(equals) = memchr::memchr(b'=', &tag[at..]).map(|found| at + found) {
+        let name = tag[at..equals].trim_ascii();
+        // A checked start tag has a value in quotes behind each "=".
+        let Some(open) = memchr::memchr2(b'\'', b'"', &tag[equals..]).map(|found| equals + found)
+        else {
+            break;
+        };
+        let Some(close) = memchr::memchr(tag[open], &tag[open + 1..]).map(|found| open + 1 + found)
+        else {
+            break;
+        };
+        match address(stanza, name) {
+            Some(value) => attribute(&String::from_utf8_lossy(name), Some(value), out),
+            None => out.extend_from_slice(&tag[at..=close]),
+        }
+        at = close + 1;
+    }
+    out.extend_from_slice(&tag[at..]);
 }
 
 /// Copies checked XML, its CDATA sections as escaped text: framers that look for tags without a
@@ -199,11 +300,16 @@ pub struct Reply<'a> {
 ///
 /// Whether it may be answered at all is the caller's to know (section 8.3.1).
 pub fn error_reply(stanza: &Stanza<'_>, reply: Reply<'_>, out: &mut Vec<u8>) {
+    error_answer(&Start::of(stanza), reply, out);
+}
+
+/// As [`error_reply`], to a stanza of which only the start is known.
+pub fn error_answer(stanza: &Start<'_>, reply: Reply<'_>, out: &mut Vec<u8>) {
     let start = Start {
         kind: stanza.kind,
-        from: stanza.to.as_deref(),
-        to: stanza.from.as_deref(),
-        id: stanza.id.as_deref(),
+        from: stanza.to,
+        to: stanza.from,
+        id: stanza.id,
         type_: Some("error"),
     };
     start.open(out);
@@ -244,7 +350,19 @@ pub struct Start<'a> {
     pub type_: Option<&'a str>,
 }
 
-impl Start<'_> {
+impl<'a> Start<'a> {
+    /// The stanza's own, without attributes that are none of the five.
+    #[must_use]
+    pub fn of(stanza: &'a Stanza<'_>) -> Self {
+        Self {
+            kind: stanza.kind,
+            from: stanza.from.as_deref(),
+            to: stanza.to.as_deref(),
+            id: stanza.id.as_deref(),
+            type_: stanza.type_.as_deref(),
+        }
+    }
+
     /// Appends `<kind …>`.
     pub fn open(&self, out: &mut Vec<u8>) {
         self.tag(out);

@@ -75,8 +75,8 @@ impl Scanner {
                 },
                 Lex::Tag { spaced } => match byte {
                     b'>' => {
-                        self.at += 1;
-                        if let Some(found) = self.start_tag(window, false)? {
+                        // It is taken once it is right: a stanza that is skipped goes on from here.
+                        if let Some(found) = self.start_tag(window, at + 1, false)? {
                             return Ok(Some(found));
                         }
                     }
@@ -165,8 +165,7 @@ impl Scanner {
                     if byte != b'>' {
                         return Err(XmlError::Markup);
                     }
-                    self.at += 1;
-                    if let Some(found) = self.start_tag(window, true)? {
+                    if let Some(found) = self.start_tag(window, at + 1, true)? {
                         return Ok(Some(found));
                     }
                 }
@@ -200,10 +199,7 @@ impl Scanner {
                         }
                         b'&' => match chars::reference(window, at)? {
                             None => return used_up(at),
-                            Some(len) => {
-                                self.at += len;
-                                self.top.form.has_reference = true;
-                            }
+                            Some(len) => self.at += len,
                         },
                         b']' => match &window[at + 1..] {
                             [b']', b'>', ..] => return Err(XmlError::SectionEndInText),
@@ -328,6 +324,7 @@ impl Scanner {
         self.name = Span::new(start, self.at);
         self.prefix = prefix;
         self.attributes.clear();
+        self.own_declarations = 0;
         self.lex = Lex::Tag { spaced: false };
     }
 
@@ -341,11 +338,16 @@ impl Scanner {
         };
         if attribute.is_declaration(window) {
             self.declarations += 1;
+            self.own_declarations += 1;
             let most = match self.phase {
                 Phase::Prolog => self.limits.namespaces.min(HEADER_PREFIXES),
                 _ => self.limits.namespaces,
             };
-            if self.declarations > most {
+            let in_force = self.scope.mark() + self.own_declarations;
+            if self.own_declarations > most
+                || self.declarations > self.limits.all_namespaces
+                || in_force > self.limits.namespaces_in_force
+            {
                 return Err(XmlError::TooManyNamespaces);
             }
         }

@@ -8,15 +8,18 @@ mod chars;
 mod grammar;
 mod parts;
 mod scope;
+mod skip;
 mod tags;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
+pub use self::skip::{FaultyStanza, MOST_SKIPPED};
 use self::{
     parts::{Attribute, Found, Lex, MOST_BYTES, NO_TOP, Open, Phase, Span, Top, Value},
     scope::Scope,
+    skip::Skip,
 };
 use super::{
     Limits, StreamHeader, XmlError, header,
@@ -39,13 +42,21 @@ pub enum Item<'a> {
     Stanza(Stanza<'a>),
     /// Any other element.
     Other(Other<'a>),
+    /// Bytes of a stanza that broke a limit. More of them follow, or [`Item::Faulty`].
+    Skipped { len: usize },
+    /// The last bytes of a stanza that broke a limit.
+    Faulty { len: usize, stanza: FaultyStanza },
 }
 
 impl Item<'_> {
     /// Bytes that the item takes.
     pub fn len(&self) -> usize {
         match self {
-            Self::Whitespace { len } | Self::Header { len, .. } | Self::Close { len } => *len,
+            Self::Whitespace { len }
+            | Self::Header { len, .. }
+            | Self::Close { len }
+            | Self::Skipped { len }
+            | Self::Faulty { len, .. } => *len,
             Self::Stanza(stanza) => stanza.bytes.len(),
             Self::Other(other) => other.bytes.len(),
         }
@@ -77,12 +88,17 @@ pub struct Scanner {
     /// First byte of the buffer not yet looked at.
     at: usize,
     failed: Option<XmlError>,
+    /// Whether a stanza that breaks a limit is skipped, and does not end the stream.
+    skips: bool,
+    skip: Option<Box<Skip>>,
     attributes: Vec<Attribute>,
     open: Vec<Open>,
     scope: Scope,
     children: Vec<Child>,
     /// Namespace declarations in the top-level element so far.
     declarations: u16,
+    /// Those of the start tag at hand.
+    own_declarations: u16,
     /// The start tag at hand.
     name: Span,
     /// Length of its prefix; 0 for none.
@@ -99,11 +115,14 @@ impl Scanner {
             lex: Lex::Between,
             at: 0,
             failed: None,
+            skips: false,
+            skip: None,
             attributes: Vec::new(),
             open: Vec::new(),
             scope: Scope::default(),
             children: Vec::new(),
             declarations: 0,
+            own_declarations: 0,
             name: Span::default(),
             prefix: 0,
             top: NO_TOP,
@@ -118,6 +137,12 @@ impl Scanner {
         self.limits.stanza_bytes = bytes.min(MOST_BYTES);
     }
 
+    /// From here on a stanza that breaks a limit is an item, and the stream goes on behind it: once the
+    /// peer is authenticated.
+    pub fn skip_faulty(&mut self) {
+        self.skips = true;
+    }
+
     /// A new stream begins with the next byte (RFC 6120 section 4.3.3: after TLS, after SASL).
     pub fn restart(&mut self) {
         *self = Self::new(self.limits);
@@ -130,7 +155,7 @@ impl Scanner {
 
     /// Whether a part of an element was seen whose end was not: the stream ended amid it.
     pub fn in_element(&self) -> bool {
-        !matches!(self.lex, Lex::Between)
+        !matches!(self.lex, Lex::Between) || self.skip.is_some()
     }
 
     /// Gives back memory that only busy streams need. To be called when a stream falls silent;
@@ -153,14 +178,51 @@ impl Scanner {
         if let Some(error) = self.failed {
             return Err(error);
         }
+        if self.skip.is_some() {
+            return self
+                .skip_on(buf)
+                .inspect_err(|error| self.failed = Some(*error));
+        }
         match self.advance(buf) {
             Ok(None) => Ok(None),
             Ok(Some(found)) => Ok(Some(self.item(buf, found))),
             Err(error) => {
-                self.failed = Some(error);
-                Err(error)
+                let stand = (&self.top, self.open.len(), self.lex);
+                match Skip::from_pass(buf, stand, error).filter(|_| self.skips) {
+                    Some(skip) => {
+                        self.skip = Some(Box::new(skip));
+                        let len = self.at;
+                        self.at = 0;
+                        self.lex = Lex::Between;
+                        Ok(Some(Item::Skipped { len }))
+                    }
+                    None => {
+                        self.failed = Some(error);
+                        Err(error)
+                    }
+                }
             }
         }
+    }
+
+    fn skip_on<'a>(&mut self, buf: &[u8]) -> Result<Option<Item<'a>>, XmlError> {
+        let Some(mut skip) = self.skip.take() else {
+            return Ok(None);
+        };
+        if buf.is_empty() {
+            self.skip = Some(skip);
+            return Ok(None);
+        }
+        Ok(Some(match skip.advance(buf)? {
+            Some(len) => Item::Faulty {
+                len,
+                stanza: skip.stanza,
+            },
+            None => {
+                self.skip = Some(skip);
+                Item::Skipped { len: buf.len() }
+            }
+        }))
     }
 
     fn item<'a>(&'a mut self, buf: &'a [u8], found: Found) -> Item<'a> {

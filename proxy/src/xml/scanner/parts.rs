@@ -195,7 +195,7 @@ pub(super) const NO_TOP: Top = Top {
         header_prefixes: 0,
         has_lang: false,
         has_section: false,
-        has_reference: false,
+        readdressed: false,
     },
 };
 

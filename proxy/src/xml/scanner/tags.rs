@@ -8,15 +8,18 @@ use super::{
     scope::Name,
 };
 use crate::xml::{
-    StreamHeader, ns,
+    StreamHeader,
+    header::is_language_tag,
+    ns,
     stanza::{Child, ChildNamespace, StanzaKind},
 };
 
 impl Scanner {
-    /// The start tag that ends at `self.at` is complete.
+    /// The start tag that ends at `end` is complete; on an error `self.at` stays before its last byte.
     pub(super) fn start_tag(
         &mut self,
         window: &[u8],
+        end: usize,
         empty: bool,
     ) -> Result<Option<Found>, XmlError> {
         let mark = self.scope.mark();
@@ -32,6 +35,10 @@ impl Scanner {
                 end: self.name.end,
             },
         };
+        if self.phase == Phase::Prolog && self.comes_before_a_header(window, prefix, local) {
+            self.scope.enter(Arc::new(StreamHeader::implied()));
+            self.phase = Phase::Stream;
+        }
         let namespace = if self.prefix != 0 {
             Some(self.scope.resolve(window, prefix)?)
         } else if self.open.len() < 2 {
@@ -41,6 +48,7 @@ impl Scanner {
             None
         };
         self.check_expanded(window)?;
+        self.at = end;
         if self.phase == Phase::Prolog {
             return self.stream_start(window, local, namespace, empty).map(Some);
         }
@@ -72,6 +80,18 @@ impl Scanner {
         });
         self.lex = Lex::Text;
         Ok(if empty { self.end_tag() } else { None })
+    }
+
+    /// Whether the very first element is `<stream:error/>` or `<stream:features/>`: some peers have no
+    /// header for them, and what they say is worth more than that they forgot it.
+    fn comes_before_a_header(&self, window: &[u8], prefix: Span, local: Span) -> bool {
+        let is_first = self.name.start == 1;
+        let of_streams = match prefix.bytes(window) {
+            b"stream" => true,
+            b"" => self.scope.text(window, self.scope.default_name()) == ns::STREAM,
+            _ => false,
+        };
+        is_first && of_streams && matches!(local.bytes(window), b"error" | b"features")
     }
 
     /// Raw names are unique; namespace declarations come into force.
@@ -195,7 +215,7 @@ impl Scanner {
                 b"to" => header.to = value(),
                 b"id" => header.id = value(),
                 b"version" => header.version = value(),
-                b"xml:lang" => header.lang = value(),
+                b"xml:lang" => header.lang = value().filter(|tag| is_language_tag(tag)),
                 _ => {}
             }
         }

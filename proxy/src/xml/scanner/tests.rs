@@ -25,7 +25,10 @@ fn outcome(stream: &[u8], limits: Limits) -> (Vec<String>, Option<XmlError>) {
                         elements.push(String::from_utf8_lossy(other.bytes).into_owned())
                     }
                     Item::Close { .. } => elements.push("close".to_owned()),
-                    Item::Whitespace { .. } | Item::Header { .. } => {}
+                    Item::Whitespace { .. }
+                    | Item::Header { .. }
+                    | Item::Skipped { .. }
+                    | Item::Faulty { .. } => {}
                 }
                 rest = &rest[item.len()..];
             }
@@ -502,8 +505,10 @@ fn limits_hold_at_their_value_and_not_beyond_x15_x16() {
     let limits = Limits {
         stanza_bytes: 5_000,
         depth: 8,
-        attributes: 4,
+        attributes: 10,
         namespaces: 6,
+        all_namespaces: 8,
+        namespaces_in_force: 7,
         name_bytes: 20,
     };
     // From the smallest count to the one too many: what is made of the count, and the error.
@@ -522,16 +527,23 @@ fn limits_hold_at_their_value_and_not_beyond_x15_x16() {
                 .collect::<String>()
         )
     };
+    let declared = |n: usize| {
+        let all: String = (0..n).map(|i| format!(" xmlns:p{i}='u'")).collect();
+        format!("<a{all}/>")
+    };
+    let in_force = |n: usize| format!("{}{}", "<a xmlns='u'>".repeat(n), "</a>".repeat(n));
     let long = |n: usize| format!("<{}/>", "a".repeat(n));
     let long_attribute = |n: usize| format!("<a {}=''/>", "b".repeat(n));
     let long_namespace = |n: usize| format!("<a xmlns='{}'/>", "u".repeat(n));
     let text = |n: usize| format!("<a>{}</a>", "x".repeat(n - 7));
     let children = |n: usize| format!("<a>{}</a>", "<b/>".repeat(n)) + "<c/>";
     type Make<'a> = &'a dyn Fn(usize) -> String;
-    let cases: [(Make<'_>, usize, XmlError); 8] = [
+    let cases: [(Make<'_>, usize, XmlError); 10] = [
         (&nested, 8, XmlError::TooDeep),
-        (&attributes, 4, XmlError::TooManyAttributes),
-        (&spread, 6, XmlError::TooManyNamespaces),
+        (&attributes, 10, XmlError::TooManyAttributes),
+        (&declared, 6, XmlError::TooManyNamespaces),
+        (&spread, 8, XmlError::TooManyNamespaces),
+        (&in_force, 7, XmlError::TooManyNamespaces),
         (&long, 20, XmlError::NameTooLong),
         (&long_attribute, 20, XmlError::NameTooLong),
         (&long_namespace, 20, XmlError::NameTooLong),

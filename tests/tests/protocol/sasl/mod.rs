@@ -10,10 +10,10 @@ use std::{collections::BTreeMap, sync::OnceLock};
 use anyhow::{Context, Result, ensure};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use parking_lot::Mutex;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use xmpp_edge_tests::{
-    edge::texts,
+    edge::{manifest, texts},
     peer::{Behaviour, ClientTls, Identity, Login, Open, Peer, ServerTls, Session, Verdict, ns},
     pki::{Authority, Draft, Leaf, Usage, Validity},
     rig::{ALICE, Moved, OWN, Plan, Scene, Shared},
@@ -36,6 +36,12 @@ static RIG: Shared = Shared::new(Plan {
         } }),
         27 => json!({ "additionalDomains": BAD_SERVERS }),
         21 => json!({ "trust": { "onKeyChange": "Refuse" } }),
+        28 => trusting(&pinned(28).pin()),
+        29 => {
+            let mut spec = trusting(&pinned(29).pin());
+            spec["saslNegotiation"] = json!("Optional");
+            spec
+        }
         _ => json!({}),
     },
     objects: |lab| {
@@ -50,8 +56,13 @@ static RIG: Shared = Shared::new(Plan {
             config_map("edge-peer-keys", "e-21", pin),
         ]
     },
-    ..Plan::standard("e", 27)
+    ..Plan::standard("e", 29)
 });
+
+/// The trust of a partner that has this key and no other.
+fn trusting(pin: &str) -> Value {
+    json!({ "trust": { "pinnedSpkiSha256": [pin], "onKeyChange": "Refuse" } })
+}
 
 /// One for each bad certificate.
 const BAD_SERVERS: [&str; 6] = [
@@ -75,9 +86,9 @@ fn own_authority() -> &'static Authority {
 
 /// The certificate whose key is pinned for a partner: of no authority.
 fn pinned(test: u8) -> &'static Leaf {
-    static LEAVES: [OnceLock<Leaf>; 2] = [const { OnceLock::new() }; 2];
-    let leaf = &LEAVES[usize::from(test == 25)];
-    leaf.get_or_init(|| Draft::of(&[&format!("e{test:02}.example")]).self_signed())
+    static LEAVES: [OnceLock<Leaf>; 30] = [const { OnceLock::new() }; 30];
+    LEAVES[usize::from(test)]
+        .get_or_init(|| Draft::of(&[&format!("e{test:02}.example")]).self_signed())
 }
 
 /// Connects, and does TLS with this certificate as `domain`; the new stream is not opened.

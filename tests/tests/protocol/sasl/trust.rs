@@ -123,3 +123,66 @@ fn e_22_a_new_certificate_is_for_new_handshakes_and_open_streams_live_on() {
         s.delivers_inwards(&mut peer).await
     });
 }
+
+/// S-04: the key is replaced while its holder waits between `<success/>` and his next header.
+#[test]
+fn s_04_a_key_that_was_taken_away_after_success_is_not_used() {
+    RIG.test(28, async |s| {
+        let mut peer = secured_as(s, &s.domain, Some(pinned(28))).await?;
+        ensure!(peer.open(&s.domain, OWN).await?.external());
+        let answer = peer.auth("EXTERNAL", "=").await?;
+        ensure!(answer.is("success", ns::SASL), "{answer:?}");
+
+        let mut spec = trusting(&s.identity.pin());
+        spec["domain"] = json!(s.domain);
+        spec["partnerType"] = json!("Federated");
+        let changed = manifest("XmppFederatedPartner", &s.name, spec);
+        s.rig.edge.lock().await.apply(&changed)?;
+        wait::until("the new key is good", wait::GENEROUS, || async {
+            accepted(s, &s.domain, &s.identity).await.ok()
+        })
+        .await?;
+
+        let id = s.forbidden();
+        peer.send_anyway(Open::new(&s.domain, OWN).text()).await;
+        let message = format!(
+            "<message from='rob@{}' to='{ALICE}' id='{id}'><body>{id}</body></message>",
+            s.domain
+        );
+        peer.send_anyway(message).await;
+        peer.expect_stream_error("not-authorized").await?;
+        s.unharmed(Moved::Attempt("CertificatePinMismatch")).await
+    });
+}
+
+/// S-11: who controls the partner's DNS, and shows a key of his own, is not let in by dialback.
+#[test]
+fn s_11_a_pinned_partner_is_not_authenticated_by_dialback() {
+    RIG.test(29, async |s| {
+        let attacker = Draft::of(&[&s.domain]).self_signed();
+        let mut behaviour = Behaviour::good(Identity::of(&attacker)?);
+        behaviour.external = false;
+        let server = s.serve(behaviour).await?;
+        server.made("good");
+        refused(s, &s.domain, Some(&attacker)).await?;
+
+        // Nor where he says only in the key who he is.
+        let mut peer = secured_as(s, &s.domain, Some(&attacker)).await?;
+        let mut open = Open::new(&s.domain, OWN);
+        open.from = None;
+        peer.open_with(&open).await?;
+        peer.header().await?;
+        peer.features().await?;
+        let answer = peer.dialback(&s.domain, OWN, "good").await?;
+        ensure!(answer == "policy-violation", "{answer}");
+
+        // Towards him nothing goes either.
+        let id = alice_writes(s).await?;
+        let text = bounced(s, &id).await?;
+        ensure!(text.contains("pinned"), "{text}");
+        ensure!(!server.transcript().contains(&id));
+
+        accepted(s, &s.domain, pinned(29)).await?;
+        s.unharmed(Moved::Attempt("CertificatePinMismatch")).await
+    });
+}

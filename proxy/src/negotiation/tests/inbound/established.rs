@@ -55,6 +55,21 @@ fn what_does_not_belong_on_an_authenticated_stream_ends_it() {
     );
 }
 
+#[test]
+fn s4_bidi_is_taken_in_the_namespace_of_its_feature_too() {
+    run(
+        "EXTERNAL",
+        direct(&[SaslOverTls], PARTNER),
+        &[
+            Peer(OPEN),
+            Peer("<bidi xmlns='urn:xmpp:features:bidi'/>"),
+            Sees(&["[bidi]"]),
+            Peer(EXTERNAL),
+            Sees(&["<success"]),
+        ],
+    );
+}
+
 /// R-18, R-19.
 #[test]
 fn the_reverse_way_opens_only_with_the_peer_s_own_authentication() {
@@ -330,4 +345,65 @@ fn ends_are_in_full_in_every_state() {
             ]),
         ],
     );
+}
+
+/// S-01: names that nobody vouches for cost a stream at most ten answers.
+#[test]
+fn s_01_refused_keys_end_a_stream_on_which_nobody_is() {
+    let key = |number: usize| {
+        format!("<db:result from='n{number}.nobody.example' to='org.example'>k</db:result>")
+    };
+    for link in [direct(&[SaslOverTls], PARTNER), direct(&[TlsDialback], "")] {
+        let mut talk = link;
+        talk.hear(OPEN_WITHOUT_FROM.as_bytes());
+        for number in 1..usize::from(MAX_REFUSED_KEYS) {
+            talk.hear(key(number).as_bytes());
+        }
+        let text = talk.take();
+        assert!(
+            text.contains("policy-violation") && !text.contains("[close"),
+            "{text}"
+        );
+        talk.hear(key(10).as_bytes());
+        let text = talk.take();
+        assert!(text.contains("[close TooManyRefusedKeys]"), "{text}");
+    }
+    // Questions about keys of ours count too.
+    let mut talk = direct(&[TlsDialback], "");
+    talk.hear(OPEN.as_bytes());
+    talk.hear(
+        "<db:verify from='nobody.example' to='org.example' id='1'>k</db:verify>"
+            .repeat(10)
+            .as_bytes(),
+    );
+    assert!(talk.take().contains("[close TooManyRefusedKeys]"));
+    // Whoever is authenticated has his answers, each of them.
+    let mut talk = dialed_back();
+    for number in 0..20 {
+        talk.hear(key(number).as_bytes());
+    }
+    let text = talk.take();
+    assert!(
+        !text.contains("[close") && text.matches("<db:result").count() == 20,
+        "{text}"
+    );
+}
+
+/// What a peer says is kept short: it goes into logs, status and errors.
+#[test]
+fn a_peer_s_text_is_cut_where_it_is_read() {
+    let mut talk = external(&[SaslOverTls]);
+    let long = "\u{e9}".repeat(2_000);
+    talk.hear(
+        format!(
+            "<stream:error><reset xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>\
+             <text xmlns='urn:ietf:params:xml:ns:xmpp-streams'>{long}</text></stream:error>"
+        )
+        .as_bytes(),
+    );
+    let told = talk.outputs.iter().find_map(|output| match output {
+        Output::Close(Fault::PeerError { text, .. }) => Some(text.chars().count()),
+        _ => None,
+    });
+    assert_eq!(told, Some(300));
 }

@@ -274,6 +274,120 @@ fn what_cannot_be_had_safely_is_not_had() {
     );
 }
 
+const UNSUPPORTED: &str = "<stream:error><unsupported-stanza-type xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>";
+
+#[test]
+fn s4_a_stream_that_dies_over_bidi_is_blamed_on_it() {
+    for (name, says) in [
+        ("by an error", UNSUPPORTED),
+        ("without a word", "</stream:stream>"),
+    ] {
+        run(
+            name,
+            direct(&[SaslOverTls], PARTNER),
+            &[
+                Peer(HEADER),
+                Peer(BOTH),
+                Sees(&["<bidi ", "<auth "]),
+                Peer(says),
+                Sees(&["[close BidiRejected]"]),
+            ],
+        );
+    }
+    run(
+        "not once it stands",
+        direct(&[SaslOverTls], PARTNER),
+        &[
+            Peer(HEADER),
+            Peer(BOTH),
+            Peer(SUCCESS),
+            Peer(HEADER),
+            Peer(NOTHING),
+            Sees(&["[ready "]),
+            Peer(UNSUPPORTED),
+            Sees(&["[close PeerError]"]),
+        ],
+    );
+    run(
+        "announced in the other namespace",
+        direct(&[SaslOverTls], PARTNER),
+        &[
+            Peer(HEADER),
+            Peer(
+                "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>EXTERNAL</mechanism></mechanisms>\
+                 <bidi xmlns='urn:xmpp:bidi'/></stream:features>",
+            ),
+            Sees(&["<bidi xmlns='urn:xmpp:bidi'/>"]),
+        ],
+    );
+    let mut out = Vec::new();
+    let world = World::new(&[SaslOverTls], &[PARTNER]);
+    let start = Start {
+        side: Side::Partner,
+        purpose: Purpose::Stanzas(pair("org.example", PARTNER)),
+        link: Link::DirectTls(facts(PARTNER)),
+        skip_sasl: false,
+        skip_bidi: true,
+    };
+    let mut machine = Outbound::start(start, &world, &mut out);
+    let header = StreamHeader {
+        version: Some("1.0".to_owned()),
+        id: Some("peer1".to_owned()),
+        ..header_of_server()
+    };
+    machine.step(Input::Header(&header), &world, &mut out);
+    machine.step(Input::Element(&element(BOTH)), &world, &mut out);
+    let text: String = out.iter().map(render).collect();
+    assert!(text.contains("<auth ") && !text.contains("bidi"), "{text}");
+}
+
+#[test]
+fn s14_what_a_peer_says_before_a_header_is_heard() {
+    run(
+        "an error and nothing else",
+        plain(&[SaslOverTls]),
+        &[
+            Peer(
+                "<stream:error><host-unknown xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>",
+            ),
+            Sees(&["[step Policy PeerError]", "[close PeerError]"]),
+            Lacks(&["<stream:error"]),
+        ],
+    );
+    run(
+        "without prefix",
+        plain(&[SaslOverTls]),
+        &[
+            Peer(
+                "<error xmlns='http://etherx.jabber.org/streams'><host-unknown xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></error>",
+            ),
+            Sees(&["[close PeerError]"]),
+        ],
+    );
+    run(
+        "features without a header after SASL: the other method may work",
+        direct(&[SaslOverTls, TlsDialback], PARTNER),
+        &[
+            Peer(HEADER),
+            Peer(EXTERNAL),
+            Peer(SUCCESS),
+            Peer(NOTHING),
+            Sees(&["[close SaslRejected]"]),
+        ],
+    );
+    run(
+        "there is no other",
+        direct(&[SaslOverTls], PARTNER),
+        &[
+            Peer(HEADER),
+            Peer(EXTERNAL),
+            Peer(SUCCESS),
+            Peer(NOTHING),
+            Sees(&["[close UnexpectedElement]"]),
+        ],
+    );
+}
+
 /// E-17.
 #[test]
 fn refused_external_falls_back_to_dialback_once() {

@@ -1,0 +1,205 @@
+//! The way past a stanza that breaks a limit: to its end, as its bytes come, with constant memory.
+//!
+//! A well-formed stanza ends where its nesting does, so that tags are counted and nothing else is kept
+//! or checked: what is skipped is never handed on. What a stream may not hold at all (comments,
+//! processing instructions, document types) ends it here too.
+
+use super::{
+    XmlError, chars,
+    parts::{Lex, Top, Value},
+};
+use crate::xml::StanzaKind;
+
+/// Most bytes of one stanza that are skipped; one more ends the stream, since nobody waits longer for
+/// an end that may never come.
+pub const MOST_SKIPPED: usize = 64 << 20;
+/// Most bytes kept of an address: a JID has at most 3,071 (RFC 7622 section 3.1).
+const ADDRESS_BYTES: usize = 3071;
+/// Most bytes kept of an id or a type; a longer one is not answered under its own.
+const WORD_BYTES: usize = 1024;
+
+/// A stanza whose start tag was right and that then broke a limit: skipped, to be answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FaultyStanza {
+    pub kind: StanzaKind,
+    /// Cut where it is longer than any address.
+    pub from: Option<Box<str>>,
+    /// As `from`.
+    pub to: Option<Box<str>>,
+    /// `None` where it is longer than 1,024 bytes.
+    pub type_: Option<Box<str>>,
+    /// As `type_`.
+    pub id: Option<Box<str>>,
+    /// What it broke.
+    pub error: XmlError,
+}
+
+/// A stanza being skipped.
+#[derive(Debug)]
+pub(super) struct Skip {
+    pub(super) stanza: FaultyStanza,
+    place: Place,
+    /// Elements open.
+    depth: u32,
+    bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Text,
+    /// After `<`.
+    Markup,
+    /// In a start tag; whether its last byte was `/`.
+    Tag {
+        slash: bool,
+    },
+    Value {
+        quote: u8,
+    },
+    /// In an end tag.
+    End,
+    /// After `<!` and so many bytes of `[CDATA[`.
+    Bang {
+        matched: u8,
+    },
+    /// In a CDATA section, after so many of `]]`.
+    Section {
+        brackets: u8,
+    },
+}
+
+impl Skip {
+    /// Goes on from where the pass stood in `buf` when it found `error`; `None` where the stream has
+    /// to end: the start tag is not known, or the error is none of a stanza alone.
+    pub(super) fn from_pass(
+        buf: &[u8],
+        (top, open, lex): (&Top, usize, Lex),
+        error: XmlError,
+    ) -> Option<Self> {
+        let kind = top.kind.filter(|_| open > 0 && error.is_of_one_stanza())?;
+        let place = match lex {
+            Lex::Text => Place::Text,
+            Lex::Markup => Place::Markup,
+            Lex::Name { .. }
+            | Lex::Tag { .. }
+            | Lex::Attribute { .. }
+            | Lex::Equals
+            | Lex::Quote => Place::Tag { slash: false },
+            Lex::Empty => Place::Tag { slash: true },
+            Lex::Value { quote, .. } => Place::Value { quote },
+            Lex::End | Lex::EndSpace => Place::End,
+            Lex::Bang => Place::Bang { matched: 0 },
+            Lex::Section => Place::Section { brackets: 0 },
+            Lex::Between | Lex::Declaration => return None,
+        };
+        let word = |value: Option<Value>| {
+            let text = value?.text(buf);
+            (text.len() <= WORD_BYTES).then(|| text.into())
+        };
+        let address = |value: Option<Value>| {
+            let text = value?.text(buf);
+            Some(text[..text.floor_char_boundary(ADDRESS_BYTES)].into())
+        };
+        Some(Self {
+            stanza: FaultyStanza {
+                kind,
+                from: address(top.from),
+                to: address(top.to),
+                type_: word(top.type_),
+                id: word(top.id),
+                error,
+            },
+            place,
+            depth: u32::try_from(open).unwrap_or(u32::MAX),
+            bytes: 0,
+        })
+    }
+
+    /// Looks at more bytes; where the stanza ends among them, if it does.
+    pub(super) fn advance(&mut self, bytes: &[u8]) -> Result<Option<usize>, XmlError> {
+        let mut at = 0;
+        while let Some(&byte) = bytes.get(at) {
+            at += 1;
+            self.place = match self.place {
+                Place::Text => match memchr::memchr(b'<', &bytes[at - 1..]) {
+                    Some(found) => {
+                        at += found;
+                        Place::Markup
+                    }
+                    None => {
+                        at = bytes.len();
+                        Place::Text
+                    }
+                },
+                Place::Markup => match byte {
+                    b'/' => Place::End,
+                    b'!' => Place::Bang { matched: 0 },
+                    b'?' => return Err(XmlError::ProcessingInstruction),
+                    _ if chars::starts_name(byte) || byte >= 0x80 => Place::Tag { slash: false },
+                    _ => return Err(XmlError::Markup),
+                },
+                Place::Tag { slash } => match byte {
+                    b'>' => {
+                        if !slash {
+                            self.depth = self.depth.saturating_add(1);
+                        }
+                        Place::Text
+                    }
+                    b'\'' | b'"' => Place::Value { quote: byte },
+                    b'<' => return Err(XmlError::Markup),
+                    _ => Place::Tag {
+                        slash: byte == b'/',
+                    },
+                },
+                Place::Value { quote } => match memchr::memchr(quote, &bytes[at - 1..]) {
+                    Some(found) => {
+                        at += found;
+                        Place::Tag { slash: false }
+                    }
+                    None => {
+                        at = bytes.len();
+                        Place::Value { quote }
+                    }
+                },
+                Place::End => match byte {
+                    b'>' => {
+                        self.depth -= 1;
+                        if self.depth == 0 {
+                            return Ok(Some(at));
+                        }
+                        Place::Text
+                    }
+                    b'<' => return Err(XmlError::EndTag),
+                    _ => Place::End,
+                },
+                Place::Bang { matched } => {
+                    const START: &[u8] = b"[CDATA[";
+                    match START.get(usize::from(matched)) {
+                        Some(&wanted) if wanted == byte => match matched + 1 {
+                            7 => Place::Section { brackets: 0 },
+                            matched => Place::Bang { matched },
+                        },
+                        _ if matched == 0 && byte == b'-' => return Err(XmlError::Comment),
+                        _ if matched == 0 => return Err(XmlError::DocumentType),
+                        _ => return Err(XmlError::Markup),
+                    }
+                }
+                Place::Section { brackets } => match byte {
+                    b']' => Place::Section {
+                        brackets: (brackets + 1).min(2),
+                    },
+                    b'>' if brackets == 2 => Place::Text,
+                    _ => Place::Section { brackets: 0 },
+                },
+            };
+        }
+        self.bytes += bytes.len();
+        if self.bytes > MOST_SKIPPED {
+            return Err(XmlError::TooLarge);
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -36,7 +36,7 @@ impl Stream {
             }
             Command::ConfigChanged => {
                 self.config = self.edge.config();
-                self.consider_settings();
+                self.apply_settings();
                 self.relay.relabel(&self.edge, &self.config);
                 self.input(Input::ConfigChanged);
                 if self.mixes_partners() {

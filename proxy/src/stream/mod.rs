@@ -17,6 +17,7 @@ pub mod pool;
 pub mod receiver;
 pub mod registry;
 mod sending;
+pub mod throttle;
 mod traffic;
 mod walk;
 
@@ -29,7 +30,7 @@ use std::{
 };
 
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     sync::{OwnedSemaphorePermit, oneshot},
 };
 use tokio_util::sync::CancellationToken;
@@ -50,13 +51,16 @@ use crate::{
     xml::{Limits, Scanner, StreamHeader},
 };
 pub use commands::Command;
-use egress::{Confirmation, Returned, SendBuffer};
+use egress::{Returned, SendBuffer};
 use environment::ConfigEnvironment;
 pub use handle::StreamHandle;
 use liveness::Liveness;
 use receiver::Receiver;
 use registry::StreamInfo;
+use throttle::Throttle;
 
+/// How long a stream works on before others on its thread have their turn.
+const TURN: Duration = Duration::from_micros(100);
 /// How long the closing handshake may take (RFC 6120 section 4.4).
 const CLOSING: Duration = Duration::from_secs(5);
 /// Between two looks at whether there is room again.
@@ -94,7 +98,20 @@ enum Phase {
     /// Nothing more is taken in; ends when all is written, at the deadline at the latest.
     Closing {
         deadline: Instant,
+        after: AfterClose,
     },
+}
+
+/// What is read once all is written that ends a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AfterClose {
+    /// The peer is done, or owed nothing.
+    Nothing,
+    /// Stanzas that were on their way, until the peer closes its stream.
+    Relay,
+    /// Whatever comes, thrown away: closed with bytes unread, the connection would be reset, and the
+    /// peer would not read the error.
+    Discard,
 }
 
 /// A stream with its connection.
@@ -122,6 +139,7 @@ pub struct Stream {
     /// Not read while this route is full.
     full: Option<Arc<Route>>,
     keepalive: Liveness,
+    throttle: Throttle,
     peer_limits: StreamLimits,
     /// An `<r/>` came that has not been answered with all that it asks for.
     ack_wanted: bool,
@@ -206,6 +224,7 @@ impl Stream {
             phase: Phase::Establishing { deadline },
             full: None,
             keepalive,
+            throttle: Throttle::default(),
             peer_limits: StreamLimits::default(),
             ack_wanted: false,
             acks: None,
@@ -268,15 +287,37 @@ impl Stream {
         self.hand_back(now);
         self.counted = None;
         self.permit = None;
-        self.place = None;
+        let discards = matches!(
+            self.phase,
+            Phase::Closing {
+                after: AfterClose::Discard,
+                ..
+            }
+        );
         if let Some(transport) = &mut self.transport {
-            let _ = tokio::time::timeout(GOODBYE, transport.shutdown()).await;
+            let evicted = self.place.as_ref().map(|place| &place.evicted);
+            let goodbye = async {
+                if transport.shutdown().await.is_ok() && discards && !self.broken {
+                    let mut rest = vec![0; 4096];
+                    while matches!(transport.read(&mut rest).await, Ok(1..)) {}
+                }
+            };
+            tokio::select! {
+                _ = tokio::time::timeout(GOODBYE, goodbye) => {}
+                () = cancelled(evicted) => {}
+            }
         }
+        self.place = None;
     }
 
     /// What was in custody waits for the next stream; that is set up where something waits.
     fn hand_back(&mut self, now: Instant) {
         self.handle.close();
+        self.return_routes(now);
+        self.edge.streams.leave(&self.entry);
+    }
+
+    fn return_routes(&mut self, now: Instant) {
         let edge = Arc::clone(&self.edge);
         let mut routes: Vec<_> = self.outgoing.drain(..).collect();
         for Returned { route, again, lost } in self.egress.hand_back(now) {
@@ -293,14 +334,22 @@ impl Stream {
         for route in routes {
             edge.router.detach(&route, self.handle.waker(), Vec::new());
         }
-        edge.streams.leave(&self.entry);
     }
 
     async fn drive(&mut self, until_established: bool) {
         let handle = Arc::clone(&self.handle);
         let mut timer = Box::pin(tokio::time::sleep_until(self.deadline().into()));
         let mut look = tokio::time::Instant::now() + LOOK;
+        let mut turn = Instant::now();
+        let mut rested = false;
         loop {
+            // A stream that always has something to do lets others have their turn.
+            if std::mem::take(&mut rested) {
+                turn = Instant::now();
+            } else if turn.elapsed() >= TURN {
+                tokio::task::yield_now().await;
+                turn = Instant::now();
+            }
             // Not left to the timer alone: a connection that never pauses would never let it speak.
             let now = Instant::now();
             if now >= self.deadline() {
@@ -315,6 +364,10 @@ impl Stream {
                 // Boxed: an idle stream's task need not have room for a handshake.
                 Box::pin(self.handshake(domain)).await;
                 continue;
+            }
+            if self.lingers() && self.egress.is_empty() && self.flushed {
+                // Nothing more goes out here: what waits is for the next stream.
+                self.return_routes(now);
             }
             if self.is_over() || (until_established && self.is_established()) {
                 return;
@@ -333,7 +386,11 @@ impl Stream {
             let mut evicted = place.map(|evicted| Box::pin(evicted.cancelled_owned()));
             tokio::select! {
                 biased;
-                result = poll_fn(|cx| self.poll_io(cx)) => {
+                result = poll_fn(|cx| {
+                    let polled = self.poll_io(cx);
+                    rested |= polled.is_pending();
+                    polled
+                }) => {
                     if let Err(error) = result {
                         self.lost(&error);
                     }
@@ -356,7 +413,10 @@ impl Stream {
 
     fn is_over(&self) -> bool {
         match self.phase {
-            Phase::Closing { .. } => self.broken || (self.egress.is_empty() && self.flushed),
+            Phase::Closing { after, .. } => {
+                self.broken
+                    || (self.egress.is_empty() && self.flushed && after != AfterClose::Relay)
+            }
             _ => false,
         }
     }
@@ -385,15 +445,20 @@ impl Stream {
 
     fn deadline(&self) -> Instant {
         match self.phase {
-            Phase::Establishing { deadline } | Phase::Closing { deadline } => deadline,
-            Phase::Established => self.keepalive.deadline(&self.egress),
+            Phase::Establishing { deadline } | Phase::Closing { deadline, .. } => deadline,
+            Phase::Established => {
+                let deadline = self.keepalive.deadline(&self.egress);
+                self.throttle
+                    .deadline()
+                    .map_or(deadline, |resume| deadline.min(resume))
+            }
         }
     }
 
     fn on_time(&mut self, now: Instant) {
         match self.phase {
             Phase::Establishing { deadline } if now >= deadline => self.input(Input::TimedOut),
-            Phase::Closing { deadline } if now >= deadline => self.broken = true,
+            Phase::Closing { deadline, .. } if now >= deadline => self.broken = true,
             Phase::Established => self.on_keepalive(now),
             _ => {}
         }

@@ -30,7 +30,7 @@ impl Stream {
         }
         // In turns: a pair that always has more must not keep the others waiting.
         let mut without = 0;
-        while without < self.outgoing.len() && self.egress.takes_more() && self.keepalive.may_send()
+        while without < self.outgoing.len() && self.egress.takes_more() && self.throttle.may_send()
         {
             self.turn = (self.turn + 1) % self.outgoing.len();
             let route = &self.outgoing[self.turn];
@@ -54,7 +54,8 @@ impl Stream {
                         .forward_seconds
                         .observe(took.as_secs_f64());
                 }
-                self.keepalive.sends(count, bytes, now);
+                self.throttle.sends(count, bytes, now);
+                self.keepalive.stanza_crossed(now);
                 self.egress.send(route, batch, now);
             }
         }

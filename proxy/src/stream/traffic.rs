@@ -23,8 +23,6 @@ use crate::{
 
 /// Bytes read at once. One such buffer for each thread of the runtime.
 const READ: usize = 64 * 1024;
-/// Reads in one turn, before others have theirs.
-const READS_A_TURN: usize = 4;
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(30);
 
@@ -44,7 +42,7 @@ impl Stream {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(count)) => {
                     self.egress.wrote(count);
-                    self.keepalive.wrote(Instant::now());
+                    self.keepalive.said(Instant::now());
                     progress = true;
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -62,10 +60,8 @@ impl Stream {
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => self.flushed = false,
         }
-        for _ in 0..READS_A_TURN {
-            if !self.reads() {
-                break;
-            }
+        // One such read is a turn: others have theirs in between.
+        if self.reads() {
             let read = SCRATCH.with_borrow_mut(|scratch| {
                 let mut buf = ReadBuf::new(scratch);
                 let Some(transport) = &mut self.transport else {
@@ -87,7 +83,7 @@ impl Stream {
                 }
                 Poll::Ready(Ok(_)) => progress = true,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => break,
+                Poll::Pending => {}
             }
         }
         if progress {
@@ -105,7 +101,7 @@ impl Stream {
             && self.start_tls.is_none()
             && self.outputs.is_empty()
             && self.egress.answers_flow()
-            && self.keepalive.may_read()
+            && self.throttle.may_read()
     }
 
     /// Bytes came in.
@@ -122,7 +118,11 @@ impl Stream {
             self.take_partial();
         }
         let (stanzas, bytes) = (self.relay.stanzas, self.relay.bytes);
-        if let Some(pause) = self.keepalive.took(stanzas, bytes, now) {
+        let (new, pause) = self.throttle.took(stanzas, bytes, now);
+        if new {
+            self.keepalive.stanza_crossed(now);
+        }
+        if let Some(pause) = pause {
             let partner = self.partner_name();
             let direction = self.relay.direction;
             self.edge
@@ -155,13 +155,20 @@ impl Stream {
                 // Injected plaintext must not survive the handshake (RFC 6120 section 5.4.3.3).
                 return bytes.len();
             }
-            if matches!(self.phase, Phase::Closing { .. }) && self.end.is_some() {
-                return bytes.len();
+            let lingers = self.lingers();
+            if self.end.is_some() && !lingers {
+                taken = bytes.len();
+                break;
             }
             let rest = &bytes[taken..];
             match self.scanner.next(rest) {
                 Ok(None) => break,
                 Ok(Some(Item::Whitespace { len })) => taken += len,
+                // The stream is over but for stanzas that were on their way.
+                Ok(Some(Item::Close { .. } | Item::Header { .. })) | Err(_) if lingers => {
+                    self.peer_is_done();
+                }
+                Ok(Some(Item::Other(other))) if lingers => taken += other.bytes.len(),
                 Ok(Some(Item::Header { len, header })) => {
                     taken += len;
                     self.input(Input::Header(&header));
@@ -187,7 +194,8 @@ impl Stream {
                 }
                 Ok(Some(Item::Stanza(stanza))) => {
                     let len = stanza.bytes.len();
-                    if self.keepalive.draining && self.relay.ledger.is_some() {
+                    let gives_none = self.keepalive.draining || lingers;
+                    if gives_none && self.relay.ledger.is_some() {
                         // Its sender has it still, unacknowledged, for another replica. What
                         // follows is read all the same: it may acknowledge what we sent.
                         taken += len;
@@ -210,6 +218,7 @@ impl Stream {
                             self.full = Some(route);
                             break;
                         }
+                        Taken::Stray if lingers => taken += len,
                         Taken::Stray => {
                             let (from, to) = (stanza.from.as_deref(), stanza.to.as_deref());
                             let environment = ConfigEnvironment {
@@ -249,6 +258,9 @@ impl Stream {
             poll_fn(|cx| {
                 while !egress.is_empty() {
                     match Pin::new(&mut *transport).poll_write(cx, egress.front()) {
+                        Poll::Ready(Ok(0)) => {
+                            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                        }
                         Poll::Ready(Ok(count)) => egress.wrote(count),
                         Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                         Poll::Pending => return Poll::Pending,

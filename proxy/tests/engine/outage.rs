@@ -89,3 +89,38 @@ async fn a_partner_that_stays_away_is_answered_for_and_is_used_at_once_when_it_s
     lab.partner.hears("id='back'").await;
     lab.stop().await;
 }
+
+#[tokio::test]
+async fn what_a_partner_without_acks_had_on_its_way_at_shutdown_is_delivered() {
+    let lab = Lab::start(24, Plan::default()).await;
+    let mut partner = lab.partner_stream().await;
+    partner.say(&message(0)).await;
+    lab.gateway.heard_stanzas(1).await;
+    lab.shut_down();
+    partner.hears("</stream:stream>").await;
+    // It had not heard of the end when it sent these.
+    for id in 1..4 {
+        partner.say(&message(id)).await;
+    }
+    partner.say("</stream:stream>").await;
+    lab.gateway.heard_stanzas(4).await;
+    assert_eq!(lab.gateway.ids(), ["0", "1", "2", "3"]);
+    lab.stop().await;
+}
+
+#[tokio::test]
+async fn a_partner_that_goes_on_sending_reads_the_error_that_ended_its_stream() {
+    let lab = Lab::start(25, Plan::default()).await;
+    let mut partner = lab.partner_stream().await;
+    let rest = "x".repeat(2_000_000);
+    let (mut reader, mut writer) = partner.split();
+    let say = tokio::spawn(async move {
+        writer.say("<message></iq>").await;
+        writer.say(&rest).await;
+        writer
+    });
+    reader.hears("not-well-formed").await;
+    reader.hears("</stream:stream>").await;
+    let _writer = say.await.expect("no panic");
+    lab.stop().await;
+}

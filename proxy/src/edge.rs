@@ -31,8 +31,8 @@ use crate::{
     },
     stream::partner_ping::Probes,
     stream::{
-        Command, key_verification::KeyVerificationLimiter, pool::StreamPool, receiver::Carried,
-        registry::StreamRegistry,
+        Command, key_verification::KeyVerificationLimiter, peer_memory::PeerMemory,
+        pool::StreamPool, receiver::Carried, registry::StreamRegistry,
     },
     telemetry::{
         attempts::Attempts,
@@ -61,6 +61,7 @@ pub struct Edge {
     pub streams: StreamRegistry,
     pub verifications: KeyVerificationLimiter,
     pub shares: StreamPool,
+    pub peers: PeerMemory,
     pub crossed: PresenceTracker,
     pub bounds: Arc<UnauthenticatedLimiter>,
     pub metrics: Arc<Metrics>,
@@ -102,6 +103,7 @@ impl Edge {
             streams: StreamRegistry::default(),
             verifications: KeyVerificationLimiter::default(),
             shares: StreamPool::default(),
+            peers: PeerMemory::default(),
             crossed: PresenceTracker::default(),
             bounds: Arc::default(),
             metrics: Arc::clone(&observed.metrics),

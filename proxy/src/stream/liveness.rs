@@ -123,6 +123,12 @@ impl Liveness {
         self.ack_now = false;
     }
 
+    /// How long an answer to a question of ours may take.
+    #[must_use]
+    pub fn question_timeout(&self) -> Duration {
+        self.question_timeout
+    }
+
     /// The peer answered a question of ours.
     pub fn answered(&mut self) {
         self.ping = None;
@@ -153,7 +159,7 @@ impl Liveness {
                 next = next.min(*last + PROBE_PAUSE);
             }
         }
-        if let Some(since) = egress.asked_since().into_iter().chain(self.ping).min() {
+        if let Some(since) = self.ping {
             next = next.min(since + self.question_timeout);
         }
         if self.holds {
@@ -179,17 +185,21 @@ impl Stream {
         }
         let stuck = !self.egress.is_empty()
             && now.duration_since(self.keepalive.wrote) >= self.keepalive.question_timeout;
-        let keepalive = &mut self.keepalive;
-        let unanswered = self
-            .egress
-            .asked_since()
-            .into_iter()
-            .chain(keepalive.ping)
-            .any(|since| now.duration_since(since) >= keepalive.question_timeout);
-        if unanswered || stuck {
+        let keepalive = &self.keepalive;
+        let ping_unanswered = keepalive
+            .ping
+            .is_some_and(|since| now.duration_since(since) >= keepalive.question_timeout);
+        if ping_unanswered || stuck {
             self.input(Input::End(Fault::Unresponsive));
             return;
         }
+        let limit = self.answer_limit();
+        let asked = self.egress.asked_since();
+        if asked.is_some_and(|since| now.duration_since(since) >= limit) {
+            self.unanswered();
+            return;
+        }
+        let keepalive = &mut self.keepalive;
         if !keepalive.enabled {
             if now.duration_since(keepalive.stanza) >= keepalive.inactivity {
                 self.input(Input::End(Fault::Inactive));
@@ -216,7 +226,6 @@ impl Stream {
 
     /// `<r/>` where acks run; else a `db:verify` towards a gateway that answers it; else a space.
     fn sign_of_life(&mut self, now: Instant) {
-        let covers = self.egress.in_custody();
         match self.egress.confirmation_mut() {
             Confirmation::Acks { acks, asked, .. } => {
                 let mut out = Vec::new();
@@ -224,15 +233,7 @@ impl Stream {
                 asked.get_or_insert(now);
                 self.egress.control(out);
             }
-            Confirmation::Probe { next, asked, last } => {
-                if asked.is_none() {
-                    *next += 1;
-                    *asked = Some((*next, covers, now));
-                    *last = Some(now);
-                    let number = *next;
-                    self.input(Input::Probe { number });
-                }
-            }
+            Confirmation::Probe { .. } => self.probe(now),
             Confirmation::Written => {
                 if self.side == Side::Partner
                     && self.entry.is_bidirectional()

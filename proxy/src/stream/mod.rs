@@ -4,7 +4,9 @@
 //! into a buffer that the threads share, so that an idle stream holds none.
 
 pub mod accept;
+mod ack_ping;
 mod commands;
+mod confirmation;
 pub mod connect;
 pub mod egress;
 pub mod environment;
@@ -13,6 +15,7 @@ pub mod key_verification;
 pub mod liveness;
 mod outputs;
 pub mod partner_ping;
+pub mod peer_memory;
 pub mod pool;
 pub mod receiver;
 pub mod registry;
@@ -51,10 +54,11 @@ use crate::{
     xml::{Limits, Scanner, StreamHeader},
 };
 pub use commands::Command;
-use egress::{Returned, SendBuffer};
+use egress::{Blame, Returned, SendBuffer};
 use environment::ConfigEnvironment;
 pub use handle::StreamHandle;
 use liveness::Liveness;
+use peer_memory::PingAnswers;
 use receiver::Receiver;
 use registry::StreamInfo;
 use throttle::Throttle;
@@ -141,6 +145,10 @@ pub struct Stream {
     keepalive: Liveness,
     throttle: Throttle,
     peer_limits: StreamLimits,
+    /// The largest stanza that the peer takes, where that was found out.
+    learned_limit: Option<u64>,
+    /// Whether the peer answers pings, as far as that matters here.
+    pings: PingAnswers,
     /// An `<r/>` came that has not been answered with all that it asks for.
     ack_wanted: bool,
     acks: Option<Acks>,
@@ -226,6 +234,8 @@ impl Stream {
             keepalive,
             throttle: Throttle::default(),
             peer_limits: StreamLimits::default(),
+            learned_limit: None,
+            pings: PingAnswers::Unknown,
             ack_wanted: false,
             acks: None,
             settled: 0,
@@ -320,12 +330,34 @@ impl Stream {
     fn return_routes(&mut self, now: Instant) {
         let edge = Arc::clone(&self.edge);
         let mut routes: Vec<_> = self.outgoing.drain(..).collect();
-        for Returned { route, again, lost } in self.egress.hand_back(now) {
+        let blame = self.end.as_ref().map_or(Blame::Nothing, Blame::of);
+        for returned in self.egress.hand_back(blame, now) {
+            let Returned {
+                route,
+                again,
+                lost,
+                culprits,
+            } = returned;
             let failure = Failure::new(
                 FailureKind::Unacknowledged,
                 "two streams ended before the next server confirmed this stanza",
             );
             for batch in lost {
+                edge.router.bounce(&route, batch, &failure);
+            }
+            for batch in culprits {
+                let bytes = batch.largest();
+                if blame == Blame::Size && bytes >= egress::LARGE {
+                    let peer = &route.pair.to;
+                    edge.peers
+                        .note_too_large(self.side, peer, bytes as u64, now);
+                }
+                let failure = Failure::quoting(
+                    FailureKind::EndedStream,
+                    &format!("{} ended the stream over this stanza: ", route.pair.to),
+                    &self.end.as_ref().map(Fault::to_string).unwrap_or_default(),
+                    "",
+                );
                 edge.router.bounce(&route, batch, &failure);
             }
             edge.router.detach(&route, self.handle.waker(), again);
@@ -447,10 +479,14 @@ impl Stream {
         match self.phase {
             Phase::Establishing { deadline } | Phase::Closing { deadline, .. } => deadline,
             Phase::Established => {
-                let deadline = self.keepalive.deadline(&self.egress);
-                self.throttle
-                    .deadline()
-                    .map_or(deadline, |resume| deadline.min(resume))
+                let asked = self.egress.asked_since();
+                [
+                    self.throttle.deadline(),
+                    asked.map(|since| since + self.answer_limit()),
+                ]
+                .into_iter()
+                .flatten()
+                .fold(self.keepalive.deadline(&self.egress), Instant::min)
             }
         }
     }

@@ -62,8 +62,14 @@ impl Stream {
                 if self.edge.router.attach(&route, self.handle.waker()) {
                     let is_new = !self.outgoing.iter().any(|own| Arc::ptr_eq(own, &route));
                     if is_new {
+                        let limit = self
+                            .edge
+                            .peers
+                            .max_bytes(self.side, &pair.to, Instant::now());
+                        self.learned_limit = self.learned_limit.into_iter().chain(limit).min();
                         self.outgoing.push(route);
                     }
+                    self.choose_confirmation();
                     if self.mixes_partners() {
                         // The configuration changed while the pair was asked for.
                         self.input(Input::End(Fault::Done));
@@ -205,16 +211,6 @@ impl Stream {
         if self.edge.attempts.connected(&self.config, self.side, peer) {
             self.edge.partner_back(peer);
         }
-        if let (Machine::Outbound(machine), Confirmation::Written, Side::Gateway) =
-            (&self.machine, self.egress.confirmation(), self.side)
-            && machine.can_probe()
-        {
-            self.egress.confirm_by(Confirmation::Probe {
-                next: 0,
-                asked: None,
-                last: None,
-            });
-        }
     }
 
     /// A certificate proved that the peer is `peer`: its key is new, or on record.
@@ -290,6 +286,10 @@ impl Stream {
             cause = fault.label(), "stream ends: {}", fault.to_string().escape_debug()
         );
         let after = self.after_close(&fault);
+        if matches!(fault, Fault::Done | Fault::Shutdown | Fault::Inactive) {
+            // In order: the peer reads what was written before the end.
+            self.egress.pings_no_more();
+        }
         self.end = Some(fault);
         self.full = None;
         self.flushed = false;

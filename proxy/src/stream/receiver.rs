@@ -21,7 +21,7 @@ use crate::{
         failure::{Failure, FailureKind},
         route::Route,
     },
-    stream::partner_ping::Probes,
+    stream::{ack_ping, partner_ping::Probes},
     telemetry::metrics::PairCounters,
     xml::{StanzaKind, StreamHeader, rewrite, stanza::Stanza},
 };
@@ -141,7 +141,9 @@ impl Receiver {
             self.answer_failure(edge, index, stanza, number, &failure, now);
             return Taken::Yes;
         }
-        if self.side == Side::Partner && Probes::take_answer(edge, stanza) {
+        let is_answer = self.side == Side::Partner && Probes::take_answer(edge, stanza)
+            || ack_ping::take_answer(edge, stanza);
+        if is_answer {
             self.settle(number);
             return Taken::Yes;
         }

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::{Phase, Stream, egress::Confirmation, liveness};
+use super::{Phase, Stream};
 use crate::negotiation::{Fault, Input};
 
 /// One in so many batches is timed.
@@ -34,16 +34,14 @@ impl Stream {
         {
             self.turn = (self.turn + 1) % self.outgoing.len();
             let route = &self.outgoing[self.turn];
-            let Some(batch) = self.edge.router.dequeue(route, self.handle.waker()) else {
+            let alone = self.egress.in_custody() == 0;
+            let dequeued = self.edge.router.dequeue(route, self.handle.waker(), alone);
+            let Some(batch) = dequeued else {
                 without += 1;
                 continue;
             };
             without = 0;
-            for batch in self
-                .edge
-                .router
-                .within_limit(route, batch, self.peer_limits.max_bytes)
-            {
+            for batch in self.edge.router.within_limit(route, batch, self.largest()) {
                 let (count, bytes) = (u64::from(batch.count()), batch.unsettled().len() as u64);
                 self.entry.sent(count, bytes);
                 self.sampled = self.sampled.wrapping_add(1);
@@ -68,36 +66,6 @@ impl Stream {
             self.input(Input::End(fault));
             self.carry_out();
         }
-    }
-
-    fn ask_for_confirmation(&mut self, now: Instant) {
-        let covers = self.egress.in_custody();
-        let question = match self.egress.confirmation_mut() {
-            Confirmation::Written => return,
-            Confirmation::Acks { acks, asked, again } => {
-                if asked.is_some() || again.is_some_and(|again| now < again) {
-                    return;
-                }
-                *asked = Some(now);
-                let mut out = Vec::new();
-                acks.write_request(&mut out);
-                self.egress.control(out);
-                return;
-            }
-            Confirmation::Probe { next, asked, last } => {
-                let soon =
-                    last.is_some_and(|last| now.duration_since(last) < liveness::PROBE_PAUSE);
-                if asked.is_some() || soon {
-                    return;
-                }
-                *next += 1;
-                *asked = Some((*next, covers, now));
-                *last = Some(now);
-                *next
-            }
-        };
-        self.input(Input::Probe { number: question });
-        self.carry_out();
     }
 
     /// One `<a/>` for all that was settled since the last one.

@@ -37,19 +37,25 @@ impl Stream {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
         let mut progress = false;
+        // A peer that closed its connection may have said why before.
+        let mut failed = None;
         while !self.egress.is_empty() {
             match Pin::new(&mut *transport).poll_write(cx, self.egress.front()) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Err(error)) => {
+                    failed = Some(error);
+                    break;
+                }
                 Poll::Ready(Ok(count)) => {
                     self.egress.wrote(count);
                     self.keepalive.said(Instant::now());
                     progress = true;
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => break,
             }
         }
         match Pin::new(transport).poll_flush(cx) {
+            _ if failed.is_some() => {}
             Poll::Ready(Ok(())) => {
                 self.egress.flushed();
                 // A socket that takes no more is no progress: plain TCP has nothing to flush.
@@ -57,9 +63,10 @@ impl Stream {
                 progress |= flushed && !self.flushed;
                 self.flushed = flushed;
             }
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Ready(Err(error)) => failed = Some(error),
             Poll::Pending => self.flushed = false,
         }
+        let mut read_some = false;
         // One such read is a turn: others have theirs in between.
         if self.reads() {
             let read = SCRATCH.with_borrow_mut(|scratch| {
@@ -81,15 +88,18 @@ impl Stream {
                 Poll::Ready(Ok(0)) => {
                     return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
                 }
-                Poll::Ready(Ok(_)) => progress = true,
+                Poll::Ready(Ok(_)) => {
+                    progress = true;
+                    read_some = true;
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {}
             }
         }
-        if progress {
-            Poll::Ready(Ok(()))
-        } else {
-            Poll::Pending
+        match failed {
+            Some(error) if !read_some => Poll::Ready(Err(error)),
+            _ if progress => Poll::Ready(Ok(())),
+            _ => Poll::Pending,
         }
     }
 

@@ -226,10 +226,14 @@ impl Route {
         parts
     }
 
-    /// The next for the stream that carries this route, the oldest first.
-    pub fn dequeue(&self, wake: &Arc<Wake>) -> Option<Queued> {
+    /// The next for the stream that carries this route, the oldest first. What is suspected of having
+    /// ended a stream goes `alone` only.
+    pub fn dequeue(&self, wake: &Arc<Wake>, alone: bool) -> Option<Queued> {
         let mut state = self.state.lock();
         if !matches!(&state.carrier, RouteState::Connected(own) if Arc::ptr_eq(own, wake)) {
+            return None;
+        }
+        if !alone && state.waiting.front().is_some_and(|next| next.is_suspect) {
             return None;
         }
         let is_older = match (state.waiting.front(), state.unanswered.front()) {

@@ -26,7 +26,7 @@ use crate::{
     stream::partner_ping::Probes,
     stream::{
         Command, bidi::PeersWithoutBidi, key_verification::KeyVerificationLimiter,
-        pool::StreamPool, receiver::Carried, registry::StreamRegistry,
+        peer_memory::PeerMemory, pool::StreamPool, receiver::Carried, registry::StreamRegistry,
     },
     telemetry::{
         attempts::Attempts,
@@ -53,6 +53,7 @@ pub struct Edge {
     pub streams: StreamRegistry,
     pub verifications: KeyVerificationLimiter,
     pub shares: StreamPool,
+    pub peers: PeerMemory,
     pub without_bidi: PeersWithoutBidi,
     pub crossed: Arc<PresenceTracker>,
     pub bounds: Arc<UnauthenticatedLimiter>,
@@ -97,6 +98,7 @@ impl Edge {
             streams: StreamRegistry::default(),
             verifications: KeyVerificationLimiter::default(),
             shares: StreamPool::default(),
+            peers: PeerMemory::default(),
             without_bidi: PeersWithoutBidi::default(),
             crossed: Arc::default(),
             bounds: Arc::default(),

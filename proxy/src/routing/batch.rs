@@ -29,6 +29,9 @@ pub struct Batch {
     pub sendings: u8,
     /// Of our own making, most of all errors that answer stanzas: never answered itself.
     pub is_reply: bool,
+    /// A stream ended while it was unconfirmed, over something that the peer was sent: it goes again with
+    /// nothing beside it.
+    pub is_suspect: bool,
 }
 
 /// What is owed to senders for the stanzas of a batch.
@@ -56,6 +59,7 @@ impl Batch {
             arrived,
             sendings: 0,
             is_reply: true,
+            is_suspect: false,
         }
     }
 
@@ -117,22 +121,27 @@ impl Batch {
     /// Bytes of its largest stanza.
     #[must_use]
     pub fn largest(&self) -> usize {
-        let mut start = 0;
-        let mut largest = 0;
-        for end in &self.ends {
-            largest = largest.max(end - start);
-            start = *end;
-        }
-        largest as usize
+        self.sizes().max().unwrap_or_default()
+    }
+
+    /// Bytes of each stanza that is not settled yet.
+    pub fn sizes(&self) -> impl Iterator<Item = usize> {
+        let mut start = self.start(self.settled);
+        self.ends[self.settled as usize..].iter().map(move |end| {
+            let from = std::mem::replace(&mut start, *end as usize);
+            *end as usize - from
+        })
     }
 
     /// The same stanzas, each a batch of its own.
     pub fn split(mut self) -> impl Iterator<Item = Self> {
         let (arrived, sendings, is_reply) = (self.arrived, self.sendings, self.is_reply);
+        let is_suspect = self.is_suspect;
         std::iter::from_fn(move || self.take_first()).map(move |(bytes, receipt)| {
             let mut part = Self::reply(bytes.to_vec(), receipt, arrived);
             part.sendings = sendings;
             part.is_reply = is_reply;
+            part.is_suspect = is_suspect;
             part
         })
     }
@@ -218,6 +227,7 @@ impl ReplyBuilder {
             arrived,
             sendings: 0,
             is_reply: true,
+            is_suspect: false,
         })
     }
 }
@@ -284,6 +294,7 @@ impl BatchBuilder {
             arrived,
             sendings: 0,
             is_reply: false,
+            is_suspect: false,
         })
     }
 }

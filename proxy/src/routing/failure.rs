@@ -27,6 +27,8 @@ pub enum FailureKind {
     QueueFull,
     /// Larger than what the next hop takes (XEP-0478).
     TooLarge,
+    /// The next hop ended a stream over it.
+    EndedStream,
     /// The pair was forbidden while it waited.
     Forbidden,
 }
@@ -44,7 +46,7 @@ impl FailureKind {
                 "remote-server-timeout"
             }
             Self::QueueFull => "resource-constraint",
-            Self::TooLarge => "policy-violation",
+            Self::TooLarge | Self::EndedStream => "policy-violation",
             Self::Forbidden => "not-allowed",
         }
     }
@@ -54,7 +56,7 @@ impl FailureKind {
     pub fn error_type(self) -> &'static str {
         match self {
             Self::NotFound | Self::Forbidden => "cancel",
-            Self::TooLarge => "modify",
+            Self::TooLarge | Self::EndedStream => "modify",
             Self::Unreachable
             | Self::Refused
             | Self::TimedOut

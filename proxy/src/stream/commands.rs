@@ -13,6 +13,8 @@ use crate::{
 pub enum Command {
     /// The verdict that the machine asked for.
     Verdict { request: u32, verdict: Verdict },
+    /// The peer answered the ping of this number.
+    PingAnswered { number: u64 },
     /// The configuration changed.
     ConfigChanged,
     /// Carry this pair too, where the peer takes it. `tlsa` are the records that count for its
@@ -36,13 +38,14 @@ impl Stream {
             }
             Command::ConfigChanged => {
                 self.config = self.edge.config();
-                self.consider_settings();
+                self.apply_settings();
                 self.relay.relabel(&self.edge, &self.config);
                 self.input(Input::ConfigChanged);
                 if self.mixes_partners() {
                     self.input(Input::End(Fault::Done));
                 }
             }
+            Command::PingAnswered { number } => self.ping_answered(number),
             Command::Carry { pair, tlsa, answer } => self.carry_too(pair, tlsa, answer),
             Command::Drain => {
                 self.keepalive.draining = true;

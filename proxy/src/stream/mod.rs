@@ -4,8 +4,10 @@
 //! into a buffer that the threads share, so that an idle stream holds none.
 
 pub mod accept;
+mod ack_ping;
 pub mod bidi;
 mod commands;
+mod confirmation;
 pub mod connect;
 pub mod egress;
 pub mod environment;
@@ -15,9 +17,12 @@ pub mod liveness;
 mod message_log;
 mod outputs;
 pub mod partner_ping;
+pub mod peer_memory;
 pub mod pool;
 pub mod receiver;
 pub mod registry;
+mod sending;
+pub mod throttle;
 mod traffic;
 mod walk;
 
@@ -30,7 +35,7 @@ use std::{
 };
 
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     sync::{OwnedSemaphorePermit, oneshot},
 };
 use tokio_util::sync::CancellationToken;
@@ -52,16 +57,17 @@ use crate::{
     xml::{Limits, Scanner, StreamHeader},
 };
 pub use commands::Command;
-use egress::{Confirmation, Returned, SendBuffer};
+use egress::{Blame, Returned, SendBuffer};
 use environment::ConfigEnvironment;
 pub use handle::StreamHandle;
 use liveness::Liveness;
+use peer_memory::PingAnswers;
 use receiver::Receiver;
 use registry::StreamInfo;
+use throttle::Throttle;
 
-/// One in so many batches is timed.
-const SAMPLE: u32 = 16;
-
+/// How long a stream works on before others on its thread have their turn.
+const TURN: Duration = Duration::from_micros(100);
 /// How long the closing handshake may take (RFC 6120 section 4.4).
 const CLOSING: Duration = Duration::from_secs(5);
 /// Between two looks at whether there is room again.
@@ -99,7 +105,20 @@ enum Phase {
     /// Nothing more is taken in; ends when all is written, at the deadline at the latest.
     Closing {
         deadline: Instant,
+        after: AfterClose,
     },
+}
+
+/// What is read once all is written that ends a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AfterClose {
+    /// The peer is done, or owed nothing.
+    Nothing,
+    /// Stanzas that were on their way, until the peer closes its stream.
+    Relay,
+    /// Whatever comes, thrown away: closed with bytes unread, the connection would be reset, and the
+    /// peer would not read the error.
+    Discard,
 }
 
 /// A stream with its connection.
@@ -127,7 +146,12 @@ pub struct Stream {
     /// Not read while this route is full.
     full: Option<Arc<Route>>,
     keepalive: Liveness,
+    throttle: Throttle,
     peer_limits: StreamLimits,
+    /// The largest stanza that the peer takes, where that was found out.
+    learned_limit: Option<u64>,
+    /// Whether the peer answers pings, as far as that matters here.
+    pings: PingAnswers,
     /// An `<r/>` came that has not been answered with all that it asks for.
     ack_wanted: bool,
     acks: Option<Acks>,
@@ -215,7 +239,10 @@ impl Stream {
             phase: Phase::Establishing { deadline },
             full: None,
             keepalive,
+            throttle: Throttle::default(),
             peer_limits: StreamLimits::default(),
+            learned_limit: None,
+            pings: PingAnswers::Unknown,
             ack_wanted: false,
             acks: None,
             settled: 0,
@@ -279,23 +306,67 @@ impl Stream {
         self.hand_back(now);
         self.counted = None;
         self.permit = None;
-        self.place = None;
+        let discards = matches!(
+            self.phase,
+            Phase::Closing {
+                after: AfterClose::Discard,
+                ..
+            }
+        );
         if let Some(transport) = &mut self.transport {
-            let _ = tokio::time::timeout(GOODBYE, transport.shutdown()).await;
+            let evicted = self.place.as_ref().map(|place| &place.evicted);
+            let goodbye = async {
+                if transport.shutdown().await.is_ok() && discards && !self.broken {
+                    let mut rest = vec![0; 4096];
+                    while matches!(transport.read(&mut rest).await, Ok(1..)) {}
+                }
+            };
+            tokio::select! {
+                _ = tokio::time::timeout(GOODBYE, goodbye) => {}
+                () = cancelled(evicted) => {}
+            }
         }
+        self.place = None;
     }
 
     /// What was in custody waits for the next stream; that is set up where something waits.
     fn hand_back(&mut self, now: Instant) {
         self.handle.close();
+        self.return_routes(now);
+        self.edge.streams.leave(&self.entry);
+    }
+
+    fn return_routes(&mut self, now: Instant) {
         let edge = Arc::clone(&self.edge);
         let mut routes: Vec<_> = self.outgoing.drain(..).collect();
-        for Returned { route, again, lost } in self.egress.hand_back(now) {
+        let blame = self.end.as_ref().map_or(Blame::Nothing, Blame::of);
+        for returned in self.egress.hand_back(blame, now) {
+            let Returned {
+                route,
+                again,
+                lost,
+                culprits,
+            } = returned;
             let failure = Failure::new(
                 FailureKind::Unacknowledged,
                 "two streams ended before the next server confirmed this stanza",
             );
             for batch in lost {
+                edge.router.bounce(&route, batch, &failure);
+            }
+            for batch in culprits {
+                let bytes = batch.largest();
+                if blame == Blame::Size && bytes >= egress::LARGE {
+                    let peer = &route.pair.to;
+                    edge.peers
+                        .note_too_large(self.side, peer, bytes as u64, now);
+                }
+                let failure = Failure::quoting(
+                    FailureKind::EndedStream,
+                    &format!("{} ended the stream over this stanza: ", route.pair.to),
+                    &self.end.as_ref().map(Fault::to_string).unwrap_or_default(),
+                    "",
+                );
                 edge.router.bounce(&route, batch, &failure);
             }
             edge.router.detach(&route, self.handle.waker(), again);
@@ -304,14 +375,22 @@ impl Stream {
         for route in routes {
             edge.router.detach(&route, self.handle.waker(), Vec::new());
         }
-        edge.streams.leave(&self.entry);
     }
 
     async fn drive(&mut self, until_established: bool) {
         let handle = Arc::clone(&self.handle);
         let mut timer = Box::pin(tokio::time::sleep_until(self.deadline().into()));
         let mut look = tokio::time::Instant::now() + LOOK;
+        let mut turn = Instant::now();
+        let mut rested = false;
         loop {
+            // A stream that always has something to do lets others have their turn.
+            if std::mem::take(&mut rested) {
+                turn = Instant::now();
+            } else if turn.elapsed() >= TURN {
+                tokio::task::yield_now().await;
+                turn = Instant::now();
+            }
             // Not left to the timer alone: a connection that never pauses would never let it speak.
             let now = Instant::now();
             if now >= self.deadline() {
@@ -326,6 +405,10 @@ impl Stream {
                 // Boxed: an idle stream's task need not have room for a handshake.
                 Box::pin(self.handshake(domain)).await;
                 continue;
+            }
+            if self.lingers() && self.egress.is_empty() && self.flushed {
+                // Nothing more goes out here: what waits is for the next stream.
+                self.return_routes(now);
             }
             if self.is_over() || (until_established && self.is_established()) {
                 return;
@@ -344,7 +427,11 @@ impl Stream {
             let mut evicted = place.map(|evicted| Box::pin(evicted.cancelled_owned()));
             tokio::select! {
                 biased;
-                result = poll_fn(|cx| self.poll_io(cx)) => {
+                result = poll_fn(|cx| {
+                    let polled = self.poll_io(cx);
+                    rested |= polled.is_pending();
+                    polled
+                }) => {
                     if let Err(error) = result {
                         self.lost(&error);
                     }
@@ -367,7 +454,10 @@ impl Stream {
 
     fn is_over(&self) -> bool {
         match self.phase {
-            Phase::Closing { .. } => self.broken || (self.egress.is_empty() && self.flushed),
+            Phase::Closing { after, .. } => {
+                self.broken
+                    || (self.egress.is_empty() && self.flushed && after != AfterClose::Relay)
+            }
             _ => false,
         }
     }
@@ -384,118 +474,6 @@ impl Stream {
         self.machine.step(input, &environment, &mut self.outputs);
     }
 
-    /// Everything taken in was settled and acknowledged, everything to be sent was confirmed.
-    fn is_done(&self) -> bool {
-        self.egress.is_empty()
-            && self.egress.in_custody() == 0
-            && self.outgoing.iter().all(|route| route.waiting() == 0)
-            && (self.acks.is_none() || self.settled == self.relay.received)
-    }
-
-    /// Takes out of the queues what the socket will soon take, asks for confirmation, acknowledges.
-    fn fill(&mut self) {
-        let now = Instant::now();
-        self.acknowledge();
-        if !matches!(self.phase, Phase::Established) {
-            return;
-        }
-        if self.egress.is_empty() {
-            self.keepalive.wrote(now);
-        }
-        // In turns: a pair that always has more must not keep the others waiting.
-        let mut without = 0;
-        while without < self.outgoing.len() && self.egress.takes_more() && self.keepalive.may_send()
-        {
-            self.turn = (self.turn + 1) % self.outgoing.len();
-            let route = &self.outgoing[self.turn];
-            let Some(batch) = self.edge.router.dequeue(route, self.handle.waker()) else {
-                without += 1;
-                continue;
-            };
-            without = 0;
-            for batch in self
-                .edge
-                .router
-                .within_limit(route, batch, self.peer_limits.max_bytes)
-            {
-                let (count, bytes) = (u64::from(batch.count()), batch.unsettled().len() as u64);
-                self.entry.sent(count, bytes);
-                self.sampled = self.sampled.wrapping_add(1);
-                if self.sampled.is_multiple_of(SAMPLE) {
-                    let took = now.duration_since(batch.arrived);
-                    self.edge
-                        .metrics
-                        .forward_seconds
-                        .observe(took.as_secs_f64());
-                }
-                self.keepalive.sends(count, bytes, now);
-                self.egress.send(route, batch, now);
-            }
-        }
-        if self.egress.in_custody() > 0 {
-            self.ask_for_confirmation(now);
-        }
-        if self.keepalive.draining && self.is_done() {
-            let stops = self.edge.stopping.is_cancelled();
-            let fault = if stops { Fault::Shutdown } else { Fault::Done };
-            self.input(Input::End(fault));
-            self.carry_out();
-        }
-    }
-
-    fn ask_for_confirmation(&mut self, now: Instant) {
-        let covers = self.egress.in_custody();
-        let question = match self.egress.confirmation_mut() {
-            Confirmation::Written => return,
-            Confirmation::Acks { acks, asked, again } => {
-                if asked.is_some() || again.is_some_and(|again| now < again) {
-                    return;
-                }
-                *asked = Some(now);
-                let mut out = Vec::new();
-                acks.write_request(&mut out);
-                self.egress.control(out);
-                return;
-            }
-            Confirmation::Probe { next, asked, last } => {
-                let soon =
-                    last.is_some_and(|last| now.duration_since(last) < liveness::PROBE_PAUSE);
-                if asked.is_some() || soon {
-                    return;
-                }
-                *next += 1;
-                *asked = Some((*next, covers, now));
-                *last = Some(now);
-                *next
-            }
-        };
-        self.input(Input::Probe { number: question });
-        self.carry_out();
-    }
-
-    /// One `<a/>` for all that was settled since the last one.
-    fn acknowledge(&mut self) {
-        let (Some(acks), Some(ledger)) = (&mut self.acks, &self.relay.ledger) else {
-            return;
-        };
-        let settled = ledger.settled();
-        let news = settled - self.settled;
-        if news > 0 {
-            self.settled = settled;
-            // Stanzas of one stream: far below 2³² between two looks.
-            acks.settle(u32::try_from(news).unwrap_or(u32::MAX));
-        }
-        let wanted = self.ack_wanted && (acks.has_news() || self.keepalive.ack_now());
-        // Before the end it is told unasked: what is not, the peer sends again.
-        if wanted || (self.keepalive.draining && acks.has_news()) {
-            let mut out = Vec::new();
-            acks.write_ack(&mut out);
-            self.egress.control(out);
-            self.keepalive.acked();
-            self.ack_wanted = settled < self.relay.received;
-        }
-    }
-
     /// Gives back what only busy streams need.
     fn release(&mut self) {
         self.scanner.release();
@@ -508,15 +486,24 @@ impl Stream {
 
     fn deadline(&self) -> Instant {
         match self.phase {
-            Phase::Establishing { deadline } | Phase::Closing { deadline } => deadline,
-            Phase::Established => self.keepalive.deadline(&self.egress),
+            Phase::Establishing { deadline } | Phase::Closing { deadline, .. } => deadline,
+            Phase::Established => {
+                let asked = self.egress.asked_since();
+                [
+                    self.throttle.deadline(),
+                    asked.map(|since| since + self.answer_limit()),
+                ]
+                .into_iter()
+                .flatten()
+                .fold(self.keepalive.deadline(&self.egress), Instant::min)
+            }
         }
     }
 
     fn on_time(&mut self, now: Instant) {
         match self.phase {
             Phase::Establishing { deadline } if now >= deadline => self.input(Input::TimedOut),
-            Phase::Closing { deadline } if now >= deadline => self.broken = true,
+            Phase::Closing { deadline, .. } if now >= deadline => self.broken = true,
             Phase::Established => self.on_keepalive(now),
             _ => {}
         }

@@ -2,9 +2,12 @@
 
 use std::{sync::Arc, time::Instant};
 
-use xmpp_edge_crds::{domain::DomainName, negotiation::Method};
+use xmpp_edge_crds::{domain::DomainName, edge_config::Partner, negotiation::Method};
 
-use super::{CLOSING, Machine, Phase, Stream, egress::Confirmation, key_verification};
+use super::{
+    AfterClose, CLOSING, Machine, Phase, Stream, egress::Confirmation, key_verification,
+    throttle::RateLimits,
+};
 use crate::{
     config::peer_keys,
     negotiation::{Fault, Input, Output, Pair, PeerRole, Side, Unavailable, Verdict, acks::Acks},
@@ -48,6 +51,7 @@ impl Stream {
                     self.edge.router.sign_of(self.side, &pair);
                 }
                 self.connected(&peer, method);
+                self.apply_settings();
             }
             Output::PairReady { pair, method } => {
                 if !self.admitted(&pair.to) {
@@ -59,8 +63,14 @@ impl Stream {
                 if self.edge.router.attach(&route, self.handle.waker()) {
                     let is_new = !self.outgoing.iter().any(|own| Arc::ptr_eq(own, &route));
                     if is_new {
+                        let limit = self
+                            .edge
+                            .peers
+                            .max_bytes(self.side, &pair.to, Instant::now());
+                        self.learned_limit = self.learned_limit.into_iter().chain(limit).min();
                         self.outgoing.push(route);
                     }
+                    self.choose_confirmation();
                     if self.mixes_partners() {
                         // The configuration changed while the pair was asked for.
                         self.input(Input::End(Fault::Done));
@@ -71,6 +81,7 @@ impl Stream {
                 }
                 self.established();
                 self.connected(&pair.to, method);
+                self.apply_settings();
                 self.joined(&pair, Ok(()));
             }
             Output::PairFailed { pair, fault } => {
@@ -123,7 +134,10 @@ impl Stream {
                 self.keepalive.answered();
                 self.egress.probe_answered(number);
             }
-            Output::PeerLimits(limits) => self.peer_limits = limits,
+            Output::PeerLimits(limits) => {
+                self.keepalive.idle_limit(limits.idle_seconds);
+                self.peer_limits = limits;
+            }
             Output::Step {
                 step,
                 peer,
@@ -174,7 +188,7 @@ impl Stream {
             self.scanner
                 .set_stanza_bytes(self.config.document.settings.max_stanza_bytes as usize);
             self.scanner.skip_faulty();
-            self.consider_settings();
+            self.apply_settings();
             let facts = self.entry.facts();
             let partner = facts.partner(self.side, &self.config);
             self.edge.metrics.established(
@@ -213,16 +227,6 @@ impl Stream {
         if self.side == Side::Partner && !self.attends.iter().any(|own| own.domain() == peer) {
             self.attends.push(self.edge.attend(peer));
         }
-        if let (Machine::Outbound(machine), Confirmation::Written, Side::Gateway) =
-            (&self.machine, self.egress.confirmation(), self.side)
-            && machine.can_probe()
-        {
-            self.egress.confirm_by(Confirmation::Probe {
-                next: 0,
-                asked: None,
-                last: None,
-            });
-        }
     }
 
     /// A certificate proved that the peer is `peer`: its key is new, or on record.
@@ -243,25 +247,24 @@ impl Stream {
         peer_keys::tell(self.edge.peer_keys.as_ref(), &new);
     }
 
-    /// The settings in force count from here.
-    pub(super) fn consider_settings(&mut self) {
-        let partner = match self.side {
-            Side::Partner => self
-                .peer_domain()
-                .and_then(|peer| self.config.partner(&peer).cloned()),
-            Side::Gateway => None,
-        };
-        self.keepalive.consider(&self.config, partner.as_ref());
-    }
-
-    /// A domain of the peer's, once a pair stands.
-    pub(super) fn peer_domain(&self) -> Option<DomainName> {
-        let received = self
-            .relay
-            .carried
-            .first()
-            .map(|carried| carried.pair.from.clone());
-        received.or_else(|| self.outgoing.first().map(|route| route.pair.to.clone()))
+    /// The settings in force count from here: of all partners that have a pair here, the strictest.
+    pub(super) fn apply_settings(&mut self) {
+        let mut partners: Vec<&Partner> = Vec::new();
+        if self.side == Side::Partner {
+            let received = self.relay.carried.iter().map(|carried| &carried.pair.from);
+            let sent = self.outgoing.iter().map(|route| &route.pair.to);
+            for peer in received.chain(sent) {
+                if let Some(partner) = self.config.partner(peer)
+                    && !partners.iter().any(|own| std::ptr::eq(*own, partner))
+                {
+                    partners.push(partner);
+                }
+            }
+        }
+        let enabled = partners.iter().all(|partner| partner.enable_keep_alive);
+        let limits = RateLimits::strictest(partners);
+        self.throttle.apply(limits, Instant::now());
+        self.keepalive.apply(&self.config, enabled);
     }
 
     pub(super) fn partner_name(&self) -> Option<String> {
@@ -310,6 +313,11 @@ impl Stream {
             stream = self.entry.id, side = ?self.side, address = ?self.entry.address,
             cause = fault.label(), "stream ends: {}", fault.to_string().escape_debug()
         );
+        let after = self.after_close(&fault);
+        if matches!(fault, Fault::Done | Fault::Shutdown | Fault::Inactive) {
+            // In order: the peer reads what was written before the end.
+            self.egress.pings_no_more();
+        }
         self.end = Some(fault);
         self.full = None;
         self.flushed = false;
@@ -317,6 +325,37 @@ impl Stream {
         self.joining.clear();
         self.phase = Phase::Closing {
             deadline: Instant::now() + CLOSING,
+            after,
         };
+    }
+
+    /// What is still to be read once all of ours is written.
+    fn after_close(&self, fault: &Fault) -> AfterClose {
+        match (&self.phase, fault) {
+            (_, Fault::PeerClosed) => AfterClose::Nothing,
+            // What the peer sent before it heard of the end is not lost.
+            (Phase::Established, Fault::Done | Fault::Shutdown | Fault::Inactive)
+                if !self.relay.carried.is_empty() =>
+            {
+                AfterClose::Relay
+            }
+            (Phase::Established, _) => AfterClose::Discard,
+            // Whoever lost his place to another gets no more time.
+            (Phase::Establishing { .. }, _) if self.place.is_some() => AfterClose::Discard,
+            _ => AfterClose::Nothing,
+        }
+    }
+
+    /// Whether stanzas are taken in although the stream is over.
+    pub(super) fn lingers(&self) -> bool {
+        let after = AfterClose::Relay;
+        matches!(self.phase, Phase::Closing { after: own, .. } if own == after)
+    }
+
+    /// The peer has closed its stream too.
+    pub(super) fn peer_is_done(&mut self) {
+        if let Phase::Closing { after, .. } = &mut self.phase {
+            *after = AfterClose::Nothing;
+        }
     }
 }

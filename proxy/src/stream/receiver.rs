@@ -21,7 +21,7 @@ use crate::{
         failure::{Failure, FailureKind},
         route::Route,
     },
-    stream::{message_log, partner_ping::Probes},
+    stream::{ack_ping, message_log, partner_ping::Probes},
     telemetry::{
         log_limiter::limited,
         metrics::{PairCounters, ReasonCounters},
@@ -150,7 +150,9 @@ impl Receiver {
             self.answer_failure(edge, index, stanza, number, &failure, now);
             return Taken::Yes;
         }
-        if self.side == Side::Partner && Probes::take_answer(edge, stanza) {
+        let is_answer = self.side == Side::Partner && Probes::take_answer(edge, stanza)
+            || ack_ping::take_answer(edge, stanza);
+        if is_answer {
             self.settle(number);
             return Taken::Yes;
         }

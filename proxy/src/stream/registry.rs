@@ -132,6 +132,13 @@ impl StreamRegistry {
         self.open.lock().values().cloned().collect()
     }
 
+    /// How to reach the stream of this number, where it is open.
+    #[must_use]
+    pub fn handle(&self, id: u64) -> Option<Arc<StreamHandle>> {
+        let open = self.open.lock();
+        open.get(&id).map(|entry| Arc::clone(&entry.handle))
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.open.lock().is_empty()

@@ -23,8 +23,6 @@ use crate::{
 
 /// Bytes read at once. One such buffer for each thread of the runtime.
 const READ: usize = 64 * 1024;
-/// Reads in one turn, before others have theirs.
-const READS_A_TURN: usize = 4;
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(30);
 
@@ -39,19 +37,25 @@ impl Stream {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
         let mut progress = false;
+        // A peer that closed its connection may have said why before.
+        let mut failed = None;
         while !self.egress.is_empty() {
             match Pin::new(&mut *transport).poll_write(cx, self.egress.front()) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Err(error)) => {
+                    failed = Some(error);
+                    break;
+                }
                 Poll::Ready(Ok(count)) => {
                     self.egress.wrote(count);
-                    self.keepalive.wrote(Instant::now());
+                    self.keepalive.said(Instant::now());
                     progress = true;
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => break,
             }
         }
         match Pin::new(transport).poll_flush(cx) {
+            _ if failed.is_some() => {}
             Poll::Ready(Ok(())) => {
                 self.egress.flushed();
                 // A socket that takes no more is no progress: plain TCP has nothing to flush.
@@ -59,13 +63,12 @@ impl Stream {
                 progress |= flushed && !self.flushed;
                 self.flushed = flushed;
             }
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Ready(Err(error)) => failed = Some(error),
             Poll::Pending => self.flushed = false,
         }
-        for _ in 0..READS_A_TURN {
-            if !self.reads() {
-                break;
-            }
+        let mut read_some = false;
+        // One such read is a turn: others have theirs in between.
+        if self.reads() {
             let read = SCRATCH.with_borrow_mut(|scratch| {
                 let mut buf = ReadBuf::new(scratch);
                 let Some(transport) = &mut self.transport else {
@@ -85,15 +88,18 @@ impl Stream {
                 Poll::Ready(Ok(0)) => {
                     return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
                 }
-                Poll::Ready(Ok(_)) => progress = true,
+                Poll::Ready(Ok(_)) => {
+                    progress = true;
+                    read_some = true;
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => break,
+                Poll::Pending => {}
             }
         }
-        if progress {
-            Poll::Ready(Ok(()))
-        } else {
-            Poll::Pending
+        match failed {
+            Some(error) if !read_some => Poll::Ready(Err(error)),
+            _ if progress => Poll::Ready(Ok(())),
+            _ => Poll::Pending,
         }
     }
 
@@ -105,7 +111,7 @@ impl Stream {
             && self.start_tls.is_none()
             && self.outputs.is_empty()
             && self.egress.answers_flow()
-            && self.keepalive.may_read()
+            && self.throttle.may_read()
     }
 
     /// Bytes came in.
@@ -122,7 +128,11 @@ impl Stream {
             self.take_partial();
         }
         let (stanzas, bytes) = (self.relay.stanzas, self.relay.bytes);
-        if let Some(pause) = self.keepalive.took(stanzas, bytes, now) {
+        let (new, pause) = self.throttle.took(stanzas, bytes, now);
+        if new {
+            self.keepalive.stanza_crossed(now);
+        }
+        if let Some(pause) = pause {
             let partner = self.partner_name();
             let direction = self.relay.direction;
             self.edge
@@ -155,8 +165,10 @@ impl Stream {
                 // Injected plaintext must not survive the handshake (RFC 6120 section 5.4.3.3).
                 return bytes.len();
             }
-            if matches!(self.phase, Phase::Closing { .. }) && self.end.is_some() {
-                return bytes.len();
+            let lingers = self.lingers();
+            if self.end.is_some() && !lingers {
+                taken = bytes.len();
+                break;
             }
             let rest = &bytes[taken..];
             match self.scanner.next(rest) {
@@ -177,6 +189,11 @@ impl Stream {
                         });
                     }
                 }
+                // The stream is over but for stanzas that were on their way.
+                Ok(Some(Item::Close { .. } | Item::Header { .. })) | Err(_) if lingers => {
+                    self.peer_is_done();
+                }
+                Ok(Some(Item::Other(other))) if lingers => taken += other.bytes.len(),
                 Ok(Some(Item::Header { len, header })) => {
                     taken += len;
                     self.input(Input::Header(&header));
@@ -202,7 +219,8 @@ impl Stream {
                 }
                 Ok(Some(Item::Stanza(stanza))) => {
                     let len = stanza.bytes.len();
-                    if self.keepalive.draining && self.relay.ledger.is_some() {
+                    let gives_none = self.keepalive.draining || lingers;
+                    if gives_none && self.relay.ledger.is_some() {
                         // Its sender has it still, unacknowledged, for another replica. What
                         // follows is read all the same: it may acknowledge what we sent.
                         taken += len;
@@ -225,6 +243,7 @@ impl Stream {
                             self.full = Some(route);
                             break;
                         }
+                        Taken::Stray if lingers => taken += len,
                         Taken::Stray => {
                             let (from, to) = (stanza.from.as_deref(), stanza.to.as_deref());
                             let environment = ConfigEnvironment {
@@ -264,6 +283,9 @@ impl Stream {
             poll_fn(|cx| {
                 while !egress.is_empty() {
                     match Pin::new(&mut *transport).poll_write(cx, egress.front()) {
+                        Poll::Ready(Ok(0)) => {
+                            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                        }
                         Poll::Ready(Ok(count)) => egress.wrote(count),
                         Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                         Poll::Pending => return Poll::Pending,

@@ -89,3 +89,105 @@ async fn a_partner_that_stays_away_is_answered_for_and_is_used_at_once_when_it_s
     lab.partner.hears("id='back'").await;
     lab.stop().await;
 }
+
+#[tokio::test]
+async fn what_a_partner_without_acks_had_on_its_way_at_shutdown_is_delivered() {
+    let lab = Lab::start(24, Plan::default()).await;
+    let mut partner = lab.partner_stream().await;
+    partner.say(&message(0)).await;
+    lab.gateway.heard_stanzas(1).await;
+    lab.shut_down();
+    partner.hears("</stream:stream>").await;
+    // It had not heard of the end when it sent these.
+    for id in 1..4 {
+        partner.say(&message(id)).await;
+    }
+    partner.say("</stream:stream>").await;
+    lab.gateway.heard_stanzas(4).await;
+    assert_eq!(lab.gateway.ids(), ["0", "1", "2", "3"]);
+    lab.stop().await;
+}
+
+#[tokio::test]
+async fn a_partner_that_goes_on_sending_reads_the_error_that_ended_its_stream() {
+    let lab = Lab::start(25, Plan::default()).await;
+    let mut partner = lab.partner_stream().await;
+    let rest = "x".repeat(2_000_000);
+    let (mut reader, mut writer) = partner.split();
+    let say = tokio::spawn(async move {
+        writer.say("<message></iq>").await;
+        writer.say(&rest).await;
+        writer
+    });
+    reader.hears("not-well-formed").await;
+    reader.hears("</stream:stream>").await;
+    let _writer = say.await.expect("no panic");
+    lab.stop().await;
+}
+
+#[tokio::test]
+async fn a_partner_without_acks_that_answers_pings_loses_nothing_when_it_dies() {
+    let plan = Plan {
+        queue_timeout_seconds: 4,
+        ..Plan::default()
+    };
+    let lab = Lab::start(26, plan).await;
+    let mut partner = lab.partner_stream().await;
+    let mut inside = lab.inside_stream("org.example", "partner.example").await;
+    let mut say = async |id: &str| {
+        let message = outward("org.example", "partner.example", id);
+        inside.say(&message).await;
+    };
+    say("0").await;
+    lab.partner.hears("xmpp-edge-ack-").await;
+    let id = lab.partner.newest_id("xmpp-edge-ack-");
+    // The answer comes on the partner's own stream.
+    partner
+        .say(&format!(
+            "<iq from='partner.example' to='org.example' type='result' id='{id}'/>"
+        ))
+        .await;
+    say("1").await;
+    // The next question shows that the answer was read.
+    lab.partner.hears_times("xmpp-edge-ack-", 2).await;
+    lab.partner.hang_up(1).await;
+    lab.partner.heard_stanzas(3).await;
+    assert_eq!(lab.partner.ids(), ["0", "1", "1"]);
+    assert_eq!(
+        lab.gateway.heard_times("xmpp-edge-ack-"),
+        0,
+        "the answer is the edge's"
+    );
+    lab.stop().await;
+}
+
+#[tokio::test]
+async fn what_ends_the_partners_stream_is_answered_and_its_neighbours_are_delivered() {
+    let plan = Plan {
+        partner_acks: true,
+        ..Plan::default()
+    };
+    let lab = Lab::start(27, plan).await;
+    let mut inside = lab.inside_stream("org.example", "partner.example").await;
+    let stanzas: String = ["good0", "bad", "good1"]
+        .into_iter()
+        .map(|id| outward("org.example", "partner.example", id))
+        .collect();
+    inside.say(&stanzas).await;
+    lab.partner.heard_stanzas(3).await;
+    let end = "<stream:error><not-well-formed xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>\
+        </stream:error></stream:stream>";
+    let ack = "<a xmlns='urn:xmpp:sm:3' h='1'/>";
+    // It has handled the first, and ends over the second.
+    lab.partner.say(1, &format!("{ack}{end}")).await;
+    // That comes alone, and ends a stream again.
+    lab.partner.connected(2).await;
+    lab.partner.heard_stanzas(4).await;
+    lab.partner.say(2, end).await;
+    lab.gateway.hears("policy-violation").await;
+    lab.partner.heard_stanzas(5).await;
+    assert_eq!(lab.partner.ids(), ["good0", "bad", "good1", "bad", "good1"]);
+    assert_eq!(lab.gateway.heard_times("type='error'"), 1);
+    lab.partner.say(3, ack).await;
+    lab.stop().await;
+}

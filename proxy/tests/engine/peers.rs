@@ -475,6 +475,14 @@ impl Server {
         ids(&self.all_heard())
     }
 
+    /// The newest id that begins so, of whatever came.
+    pub fn newest_id(&self, prefix: &str) -> String {
+        let heard = self.all_heard();
+        let at = heard.rfind(prefix).expect("one came");
+        let rest = &heard[at..];
+        rest[..rest.find('\'').unwrap_or(rest.len())].to_owned()
+    }
+
     /// On the stanza connection of this number, from 1 on.
     pub async fn say(&self, connection: usize, text: &str) {
         let mut writers = self.state.writers.lock().await;

@@ -140,7 +140,10 @@ async fn a_late_yes_to_a_pair_that_has_dialled_changes_nothing() {
     lab.partner.hang_up(2).await;
     second.say("b3").await;
     lab.partner.hears("id='b3'").await;
-    assert_eq!(ids_of(&lab, "b"), ["b0", "b1", "b2", "b3"]);
+    let ids = ids_of(&lab, "b");
+    assert_eq!(ids[..3], ["b0", "b1", "b2"]);
+    // What it had not confirmed may have come once more before it.
+    assert_eq!(ids.last().map(String::as_str), Some("b3"));
     lab.stop().await;
 }
 

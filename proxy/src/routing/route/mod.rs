@@ -21,6 +21,9 @@ use crate::negotiation::{Pair, Side};
 
 /// So long after the pause that followed a failure, the failures are forgotten with the route.
 const FORGIVEN: Duration = Duration::from_secs(600);
+/// Between a stream that the peer ended over what it was sent, and the next: a peer that ends each of
+/// them must not be dialled as fast as it can end them.
+const AFTER_BLAME: Duration = Duration::from_millis(200);
 
 /// One direction between two domains, and what waits to go there.
 #[derive(Debug)]
@@ -226,10 +229,14 @@ impl Route {
         parts
     }
 
-    /// The next for the stream that carries this route, the oldest first.
-    pub fn dequeue(&self, wake: &Arc<Wake>) -> Option<Queued> {
+    /// The next for the stream that carries this route, the oldest first. What is suspected of having
+    /// ended a stream goes `alone` only.
+    pub fn dequeue(&self, wake: &Arc<Wake>, alone: bool) -> Option<Queued> {
         let mut state = self.state.lock();
         if !matches!(&state.carrier, RouteState::Connected(own) if Arc::ptr_eq(own, wake)) {
+            return None;
+        }
+        if !alone && state.waiting.front().is_some_and(|next| next.is_suspect) {
             return None;
         }
         let is_older = match (state.waiting.front(), state.unanswered.front()) {
@@ -270,6 +277,8 @@ impl Route {
     /// The stream has ended: what it had not got acknowledged goes first, in order. Where
     /// something waits, the caller has the next stream set up.
     pub fn detach(&self, wake: &Arc<Wake>, unacknowledged: Vec<Batch>) -> Option<Dial> {
+        let is_suspect = unacknowledged.iter().any(|batch| batch.is_suspect);
+        let not_before = is_suspect.then(|| Instant::now() + AFTER_BLAME);
         let mut state = self.state.lock();
         for batch in unacknowledged.into_iter().rev() {
             state.waiting.push_front(batch);
@@ -281,7 +290,7 @@ impl Route {
             other.wake();
         }
         let is_idle = matches!(state.carrier, RouteState::Idle);
-        (is_idle && !state.is_empty()).then(|| state.start_dialling(None))
+        (is_idle && !state.is_empty()).then(|| state.start_dialling(not_before))
     }
 
     /// Whether the task of this number still has something to do.

@@ -32,7 +32,7 @@ fn dialled(route: &Route, now: Instant) -> Dial {
 }
 
 fn taken(route: &Route, wake: &Arc<Wake>) -> Batch {
-    match route.dequeue(wake) {
+    match route.dequeue(wake, true) {
         Some(Queued::Stanzas(batch)) => batch,
         other => panic!("stanzas, not {other:?}"),
     }

@@ -104,10 +104,16 @@ impl Router {
         }
     }
 
-    /// The next for the stream that carries `route`; errors that are due are made here.
-    pub fn dequeue(self: &Arc<Self>, route: &Arc<Route>, wake: &Arc<Wake>) -> Option<Batch> {
+    /// The next for the stream that carries `route`; errors that are due are made here. `alone`: nothing
+    /// is unconfirmed on the stream.
+    pub fn dequeue(
+        self: &Arc<Self>,
+        route: &Arc<Route>,
+        wake: &Arc<Wake>,
+        alone: bool,
+    ) -> Option<Batch> {
         loop {
-            let unanswered = match route.dequeue(wake)? {
+            let unanswered = match route.dequeue(wake, alone)? {
                 Queued::Stanzas(batch) => return Some(batch),
                 Queued::Unanswered(unanswered) => unanswered,
             };

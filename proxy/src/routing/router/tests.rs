@@ -109,7 +109,7 @@ fn an_outage_makes_no_more_memory_than_the_queues_that_it_fails_had() {
         );
         assert!(router.attach(&back, &wake));
         let mut answered = 0;
-        while let Some(replies) = router.dequeue(&back, &wake) {
+        while let Some(replies) = router.dequeue(&back, &wake, true) {
             assert!(router.held() <= queued + 100_000, "{}", router.held());
             held_by_replies += replies.unsettled().len();
             answered += u64::from(replies.count());
@@ -186,7 +186,7 @@ async fn a_ticket_that_is_dropped_without_outcome_is_followed_by_another() {
     assert!(!third.is_wanted());
     drop(third);
     assert!(dials.try_recv().is_err(), "a stream carries it");
-    assert!(router.dequeue(&route, &wake).is_some());
+    assert!(router.dequeue(&route, &wake, true).is_some());
 }
 
 #[test]

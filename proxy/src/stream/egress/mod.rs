@@ -27,6 +27,9 @@ const OWN_AHEAD: usize = 64 * 1024;
 /// How often a batch may be handed to a stream: once, and once more when that stream died.
 const SENDINGS: u8 = 2;
 
+/// A stanza of so many bytes may be too large for a peer that announces no limit.
+pub const LARGE: usize = 32 * 1024;
+
 /// Before a peer is asked again that answered, but confirmed nothing more: it waits itself.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -43,13 +46,61 @@ pub enum Confirmation {
         /// Not asked again before: the last answer brought nothing new.
         again: Option<Instant>,
     },
-    /// A gateway without XEP-0198 that answers a `db:verify` on the same stream after what came
-    /// before it: `asked` is the number of the question in flight and how many it covers.
+    /// A peer without XEP-0198 that answers a question after what came before it: `asked` is the number
+    /// of the question in flight and how many it covers.
     Probe {
+        by: ProbeKind,
         next: u64,
         asked: Option<(u64, usize, Instant)>,
         last: Option<Instant>,
     },
+}
+
+/// What a peer without XEP-0198 is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeKind {
+    /// A `db:verify`, which it answers on the same stream.
+    Dialback,
+    /// An XEP-0199 ping, which it answers on any stream.
+    Ping,
+}
+
+/// What a stream's end says of what was unconfirmed then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    Nothing,
+    /// The peer ended it over something that it was sent.
+    Content,
+    /// And that may well have been its size.
+    Size,
+}
+
+impl Blame {
+    /// What the end of a stream says.
+    #[must_use]
+    pub fn of(end: &Fault) -> Self {
+        /// Conditions that speak of what was sent (RFC 6120 section 4.9.3).
+        const CONTENT: [&str; 11] = [
+            "bad-format",
+            "bad-namespace-prefix",
+            "improper-addressing",
+            "invalid-from",
+            "invalid-namespace",
+            "invalid-xml",
+            "not-well-formed",
+            "restricted-xml",
+            "undefined-condition",
+            "unsupported-stanza-type",
+            "xml-not-well-formed",
+        ];
+        match end {
+            Fault::PeerError { condition, .. } if condition == "policy-violation" => Self::Size,
+            Fault::PeerError { condition, .. } if CONTENT.contains(&condition.as_str()) => {
+                Self::Content
+            }
+            _ => Self::Nothing,
+        }
+    }
 }
 
 /// A batch that left its queue.
@@ -83,6 +134,8 @@ pub struct Returned {
     pub again: Vec<Batch>,
     /// Sent as often as anything is.
     pub lost: Vec<Batch>,
+    /// The peer ended the stream over them.
+    pub culprits: Vec<Batch>,
 }
 
 #[derive(Debug)]
@@ -141,6 +194,46 @@ impl SendBuffer {
         self.confirmation = confirmation;
     }
 
+    /// From here on the peer is asked by such probes.
+    pub fn probe_by(&mut self, by: ProbeKind) {
+        self.confirm_by(Confirmation::Probe {
+            by,
+            next: 0,
+            asked: None,
+            last: None,
+        });
+    }
+
+    /// No further answer to a ping is waited for: written is delivered.
+    pub fn pings_no_more(&mut self) {
+        if let Confirmation::Probe {
+            by: ProbeKind::Ping,
+            ..
+        } = self.confirmation
+        {
+            self.confirmation = Confirmation::Written;
+        }
+    }
+
+    /// A probe begins, where the peer is asked by them and none is under way: what is to be asked, under
+    /// which number.
+    pub fn begin_probe(&mut self, now: Instant) -> Option<(ProbeKind, u64)> {
+        let covers = self.sent.len();
+        let Confirmation::Probe {
+            by,
+            next,
+            asked: asked @ None,
+            last,
+        } = &mut self.confirmation
+        else {
+            return None;
+        };
+        *next += 1;
+        *asked = Some((*next, covers, now));
+        *last = Some(now);
+        Some((*by, *next))
+    }
+
     #[must_use]
     pub fn confirmation(&self) -> &Confirmation {
         &self.confirmation
@@ -153,7 +246,13 @@ impl SendBuffer {
     /// Whether another batch may be taken out of a queue.
     #[must_use]
     pub fn takes_more(&self) -> bool {
-        self.ahead < AHEAD
+        self.ahead < AHEAD && !self.sends_alone()
+    }
+
+    /// Whether what is unconfirmed is to be alone.
+    #[must_use]
+    pub fn sends_alone(&self) -> bool {
+        self.sent.back().is_some_and(|sent| sent.batch.is_suspect)
     }
 
     /// A batch of `route` goes out on this stream.
@@ -344,10 +443,18 @@ impl SendBuffer {
     }
 
     /// The stream is over: everything in custody, by route, in order. It goes out once more, unless
-    /// this was its second stream.
-    pub fn hand_back(&mut self, now: Instant) -> Vec<Returned> {
+    /// this was its second stream. Where the peer ended it over something that it was sent, what it
+    /// may have read goes one stanza at a time, so that a second end says which it was; one that is
+    /// large where no other is does not go again at all.
+    pub fn hand_back(&mut self, blame: Blame, now: Instant) -> Vec<Returned> {
         let mut by_route: Vec<Returned> = Vec::new();
-        for Sent { route, mut batch } in self.sent.drain(..) {
+        // The first that is not written whole may have been read in part.
+        let read = (self.written() + 1).min(self.sent.len());
+        let too_large = match blame {
+            Blame::Size => self.too_large(read),
+            Blame::Nothing | Blame::Content => None,
+        };
+        for (index, Sent { route, mut batch }) in self.sent.drain(..).enumerate() {
             let at = by_route
                 .iter()
                 .position(|own| Arc::ptr_eq(&own.route, &route))
@@ -356,14 +463,35 @@ impl SendBuffer {
                         route,
                         again: Vec::new(),
                         lost: Vec::new(),
+                        culprits: Vec::new(),
                     });
                     by_route.len() - 1
                 });
-            if batch.sendings < SENDINGS {
-                batch.arrived = now;
-                by_route[at].again.push(batch);
+            let own = &mut by_route[at];
+            batch.arrived = now;
+            if index >= read {
+                // The peer has seen nothing of it.
+                batch.sendings -= 1;
+                own.again.push(batch);
+            } else if blame == Blame::Nothing {
+                if batch.sendings < SENDINGS {
+                    own.again.push(batch);
+                } else {
+                    own.lost.push(batch);
+                }
             } else {
-                by_route[at].lost.push(batch);
+                let was_alone = batch.is_suspect;
+                for mut stanza in own.route.split(batch) {
+                    let is_too_large = too_large.is_some_and(|least| stanza.largest() >= least);
+                    stanza.is_suspect = true;
+                    if was_alone || is_too_large {
+                        own.culprits.push(stanza);
+                    } else if stanza.sendings < SENDINGS {
+                        own.again.push(stanza);
+                    } else {
+                        own.lost.push(stanza);
+                    }
+                }
             }
         }
         self.pieces.clear();
@@ -372,6 +500,21 @@ impl SendBuffer {
         self.unwritten = 0;
         self.uncounted = 0;
         by_route
+    }
+
+    /// The size of the one stanza, of the first `read` batches, that is large and twice as large as any
+    /// other.
+    fn too_large(&self, read: usize) -> Option<usize> {
+        let mut sizes: Vec<_> = self
+            .sent
+            .iter()
+            .take(read)
+            .flat_map(|sent| sent.batch.sizes())
+            .collect();
+        sizes.sort_unstable();
+        let largest = sizes.pop()?;
+        let next = sizes.pop().unwrap_or_default();
+        (largest >= LARGE && largest >= 2 * next).then_some(largest)
     }
 }
 

@@ -1,0 +1,170 @@
+//! How a stream learns what its peer got: XEP-0198, a `db:verify` towards a gateway, or an XEP-0199 ping
+//! to a peer that can do neither.
+//!
+//! A peer of which nothing is known is asked by ping from the first stanza on, and what was sent stays in
+//! custody until the answer comes; where none comes in a few seconds, written is delivered, and that is
+//! remembered. One whose answers came before and then do not is taken for dead, once.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    Machine, Stream,
+    ack_ping::{self, Asker},
+    egress::{Confirmation, ProbeKind},
+    liveness,
+    peer_memory::PingAnswers,
+};
+use crate::negotiation::{Fault, Input, Side};
+
+/// How long the first answer to a ping of a peer may take.
+const FIRST_ANSWER: Duration = Duration::from_secs(3);
+/// Memory, in bytes, that waits for the answer of a peer of which nothing is known yet.
+const UNKNOWN_CUSTODY: usize = 256 * 1024;
+
+impl Stream {
+    /// A pair may be sent here: how will the peer confirm?
+    pub(super) fn choose_confirmation(&mut self) {
+        if !matches!(self.egress.confirmation(), Confirmation::Written) {
+            return;
+        }
+        let answers_verify = matches!(&self.machine, Machine::Outbound(machine)
+            if self.side == Side::Gateway && machine.can_probe());
+        if answers_verify {
+            self.egress.probe_by(ProbeKind::Dialback);
+        } else if let Some(route) = self.outgoing.first() {
+            let peer = &route.pair.to;
+            self.pings = self.edge.peers.pings(self.side, peer, Instant::now());
+            if self.pings != PingAnswers::Never {
+                self.egress.probe_by(ProbeKind::Ping);
+            }
+        }
+    }
+
+    /// Asks for confirmation of what is in custody, where it is time.
+    pub(super) fn ask_for_confirmation(&mut self, now: Instant) {
+        match self.egress.confirmation_mut() {
+            Confirmation::Written => {}
+            Confirmation::Acks { acks, asked, again } => {
+                if asked.is_some() || again.is_some_and(|again| now < again) {
+                    return;
+                }
+                *asked = Some(now);
+                let mut out = Vec::new();
+                acks.write_request(&mut out);
+                self.egress.control(out);
+            }
+            Confirmation::Probe { last, by, .. } => {
+                let by = *by;
+                let soon =
+                    last.is_some_and(|last| now.duration_since(last) < liveness::PROBE_PAUSE);
+                if !soon || self.egress.sends_alone() || self.fills_its_queue() {
+                    self.probe(now);
+                }
+                if by == ProbeKind::Ping
+                    && self.pings == PingAnswers::Unknown
+                    && self.holds_more_than(UNKNOWN_CUSTODY)
+                {
+                    // Nobody is slowed down for what may never come. The answer counts from when it does.
+                    self.egress.confirm_by(Confirmation::Written);
+                }
+            }
+        }
+    }
+
+    /// Asks by a probe, where none is under way.
+    pub(super) fn probe(&mut self, now: Instant) {
+        match self.egress.begin_probe(now) {
+            None => {}
+            Some((ProbeKind::Dialback, number)) => {
+                self.input(Input::Probe { number });
+                self.carry_out();
+            }
+            Some((ProbeKind::Ping, number)) => {
+                let Some(route) = self.outgoing.first() else {
+                    return;
+                };
+                let asker = Asker {
+                    process: self.edge.peers.process,
+                    stream: self.entry.id,
+                    number,
+                };
+                let key = self.config.dialback.mac_key();
+                let ping = ack_ping::ping(&key, asker, &route.pair);
+                self.egress.control(ping);
+            }
+        }
+    }
+
+    /// The peer has answered the ping of this number: what was sent before it has arrived.
+    pub(super) fn ping_answered(&mut self, number: u64) {
+        self.keepalive.answered();
+        if self.pings != PingAnswers::Comes {
+            self.note_ping(true);
+        }
+        if matches!(self.egress.confirmation(), Confirmation::Written) {
+            self.egress.probe_by(ProbeKind::Ping);
+        } else {
+            self.egress.probe_answered(number);
+        }
+    }
+
+    /// How long the question under way may still take.
+    pub(super) fn answer_limit(&self) -> Duration {
+        let limit = self.keepalive.question_timeout();
+        match self.pings_unanswered() {
+            Some(PingAnswers::Unknown) => limit.min(FIRST_ANSWER),
+            _ => limit,
+        }
+    }
+
+    /// A question was not answered in time: the peer is dead, or does not answer such questions.
+    pub(super) fn unanswered(&mut self) {
+        let Some(answers) = self.pings_unanswered() else {
+            self.input(Input::End(Fault::Unresponsive));
+            return;
+        };
+        self.note_ping(false);
+        if answers == PingAnswers::Comes {
+            self.input(Input::End(Fault::Unresponsive));
+        } else {
+            self.egress.confirm_by(Confirmation::Written);
+            self.egress.flushed();
+        }
+    }
+
+    /// What is known of the peer, where the question under way is a ping.
+    fn pings_unanswered(&self) -> Option<PingAnswers> {
+        match self.egress.confirmation() {
+            Confirmation::Probe {
+                by: ProbeKind::Ping,
+                asked: Some(_),
+                ..
+            } => Some(self.pings),
+            _ => None,
+        }
+    }
+
+    fn note_ping(&mut self, answered: bool) {
+        if let Some(route) = self.outgoing.first() {
+            let (peer, now) = (&route.pair.to, Instant::now());
+            self.edge.peers.note_ping(self.side, peer, answered, now);
+            self.pings = self.edge.peers.pings(self.side, peer, now);
+        }
+    }
+
+    /// Whether what waits for confirmation takes so much of a queue that it should come soon.
+    fn fills_its_queue(&self) -> bool {
+        let bytes = self.config.document.settings.queue_bytes;
+        self.holds_more_than(usize::try_from(bytes / 4).unwrap_or(usize::MAX))
+    }
+
+    fn holds_more_than(&self, bytes: usize) -> bool {
+        self.outgoing.iter().any(|route| route.held() > bytes)
+    }
+
+    /// The largest stanza that the peer takes, as it announced it, or as it was found out.
+    pub(super) fn largest(&self) -> Option<u64> {
+        let announced = self.peer_limits.max_bytes;
+        announced.into_iter().chain(self.learned_limit).min()
+    }
+}

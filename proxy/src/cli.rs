@@ -204,13 +204,13 @@ pub async fn probe(args: Probe) -> anyhow::Result<ExitCode> {
     }
     .with_trust_anchors(args.trust_anchors.unwrap_or_default());
     let roots = match &args.ca {
-        Some(path) => Roots::from_pem(&read(path)?, &path.display().to_string())?,
+        Some(path) => Roots::from_pem(read(path)?, &path.display().to_string())?,
         None => Roots::public(),
     };
     let identity = match (&args.certificate, &args.key) {
         (Some(chain), Some(key)) => Some(Arc::new(Identity::from_pem(
-            &read(chain)?,
-            &read(key)?,
+            read(chain)?,
+            read(key)?,
             &chain.display().to_string(),
         )?)),
         _ => None,

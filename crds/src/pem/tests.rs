@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used)]
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use proptest::prelude::*;
 

@@ -105,7 +105,7 @@ impl Secrets {
                 Ok(pair)
             }),
             self.internal_ca.take(&mut contents, |files| {
-                let pem = pem_text(&files[0], pem::certificates)?;
+                let pem = pem_text(&files[0], no_certificates)?;
                 if let Some(pem) = &pem {
                     Roots::from_pem(pem, "it").map_err(|error| error.to_string())?;
                 }
@@ -116,7 +116,7 @@ impl Secrets {
                 Ok(line(&files[0])?.filter(|token| !token.is_empty()))
             }),
             self.contacts.take(&mut contents, |files| {
-                let (Some(url), ca) = (line(&files[0])?, pem_text(&files[1], pem::certificates)?)
+                let (Some(url), ca) = (line(&files[0])?, pem_text(&files[1], no_certificates)?)
                 else {
                     return Ok(None);
                 };
@@ -321,20 +321,26 @@ fn line(file: &File) -> Result<Option<Zeroizing<String>>, String> {
 }
 
 /// PEM, whose comments may be in any encoding: what is no text at all is refused for what it is.
-fn pem_text<T>(
+fn pem_text(
     file: &File,
-    read: impl Fn(&[u8]) -> Result<T, PemError>,
+    check: impl Fn(&[u8]) -> Option<PemError>,
 ) -> Result<Option<String>, String> {
     let Some(bytes) = file else { return Ok(None) };
-    if std::str::from_utf8(bytes).is_err() {
-        read(bytes).map_err(|error| error.to_string())?;
+    if std::str::from_utf8(bytes).is_err()
+        && let Some(error) = check(bytes)
+    {
+        return Err(error.to_string());
     }
     Ok(Some(String::from_utf8_lossy(bytes).into_owned()))
 }
 
+fn no_certificates(bytes: &[u8]) -> Option<PemError> {
+    pem::certificates(bytes).err()
+}
+
 fn pair(files: &[File]) -> Result<Option<PemPair>, String> {
-    let chain = pem_text(&files[0], pem::certificates)?;
-    let key = pem_text(&files[1], pem::private_key)?.map(Zeroizing::new);
+    let chain = pem_text(&files[0], no_certificates)?;
+    let key = pem_text(&files[1], |bytes| pem::private_key(bytes).err())?.map(Zeroizing::new);
     match (chain, key) {
         (Some(chain), Some(key)) => Ok(Some(PemPair { chain, key })),
         (None, None) => Ok(None),

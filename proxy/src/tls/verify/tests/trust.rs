@@ -6,7 +6,7 @@ use super::*;
 #[test]
 fn a_partners_authority_replaces_the_shared_ones_for_this_partner_alone() {
     let (shared, own) = (authority("shared"), authority("the partner's"));
-    let roots = Roots::from_pem(&shared.pem(), "shared").unwrap();
+    let roots = Roots::from_pem(shared.pem(), "shared").unwrap();
     let settings = PartnerTrust {
         ca: Some(own.pem()),
         ..PartnerTrust::default()
@@ -33,7 +33,7 @@ fn a_self_signed_certificate_can_be_its_own_authority() {
         }
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
-        let trust = Trust::new(Roots::from_pem(&certificate.pem(), "test").unwrap());
+        let trust = Trust::new(Roots::from_pem(certificate.pem(), "test").unwrap());
         let result = judge(&trust, &[certificate.der().clone()], Role::Server);
         assert_eq!(label(result), "Ok", "CA flag {is_ca}");
     }
@@ -43,7 +43,7 @@ fn a_self_signed_certificate_can_be_its_own_authority() {
 #[test]
 fn pins_and_known_keys_decide_as_the_partner_says() {
     let ca = authority("authority");
-    let roots = Roots::from_pem(&ca.pem(), "test").unwrap();
+    let roots = Roots::from_pem(ca.pem(), "test").unwrap();
     let valid = issue(&ca, &Subject::default()).der;
     let bad = self_signed(&Subject {
         end: BEGIN + 1,

@@ -13,7 +13,7 @@ use xmpp_edge_crds::{
 use super::{
     SpkiSha256,
     certificate::{CertificateError, Names, parse, sha256, shown, timestamp},
-    handshake::Configurations,
+    config::Configurations,
     provider,
     verify::MAX_CHAIN,
 };
@@ -103,12 +103,17 @@ impl Identity {
             cause,
         };
         let parsed = parse(end_entity).map_err(broken)?;
-        certified
-            .keys_match()
-            .map_err(|_| IdentityError::KeyMismatch {
+        // By the keys alone: what else is in the certificate is for the peer to judge.
+        let is_its_key = match certified.key.public_key() {
+            Some(key) => key.as_ref() == parsed.public_key().raw,
+            None => certified.keys_match().is_ok(),
+        };
+        if !is_its_key {
+            return Err(IdentityError::KeyMismatch {
                 origin: origin(),
                 subject: shown(parsed.subject()),
-            })?;
+            });
+        }
         let usage = parsed
             .extended_key_usage()
             .ok()
@@ -176,6 +181,11 @@ impl Identity {
     #[must_use]
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.certified.cert
+    }
+
+    #[cfg(test)]
+    pub(super) fn certified(&self) -> &CertifiedKey {
+        &self.certified
     }
 
     pub(super) fn server(&self, direct: bool) -> Arc<ServerConfig> {

@@ -18,6 +18,7 @@ use xmpp_edge_proxy::{
     arguments::{address, address_and_port},
     config::follow,
     dns::{Resolver, TrustAnchors},
+    net,
     probe::{self, Report},
     tls::{Identity, Roots, Trust},
 };
@@ -70,11 +71,13 @@ pub struct Run {
     /// Where the embedded contacts live
     #[arg(long, value_name = "DIR", default_value = "state")]
     state: PathBuf,
-    /// Address of the listeners s2s and directTls; may be given twice
-    #[arg(long, value_name = "ADDR", default_values = ["::"], value_parser = address)]
+    /// Address of the listeners s2s and directTls; may be given twice [default: ::, or 0.0.0.0 where
+    /// the kernel has no IPv6]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     bind: Vec<IpAddr>,
-    /// Address of the listeners internal, admin and dns; may be given twice
-    #[arg(long, value_name = "ADDR", default_values = ["::"], value_parser = address)]
+    /// Address of the listeners internal, admin and dns; may be given twice [default: ::, or 0.0.0.0
+    /// where the kernel has no IPv6]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     internal_bind: Vec<IpAddr>,
     /// Resolver to ask instead of the system's
     #[arg(long, value_name = "IP:PORT", value_parser = address_and_port)]
@@ -158,8 +161,8 @@ pub async fn run(args: Run) -> anyhow::Result<ExitCode> {
     let shutdown = CancellationToken::new();
     let offers = follow::files(args.config, secrets, shutdown.clone())?;
     let options = app::Options {
-        bind: args.bind,
-        internal_bind: args.internal_bind,
+        bind: net::addresses_or_all(args.bind),
+        internal_bind: net::addresses_or_all(args.internal_bind),
         resolver: args.resolver,
         trust_anchors: args.trust_anchors.unwrap_or_default(),
         state_dir: args.state,
@@ -200,7 +203,7 @@ async fn stop_on_signal(shutdown: CancellationToken) {
 pub async fn probe(args: Probe) -> anyhow::Result<ExitCode> {
     let resolver = match args.resolver {
         Some(address) => Resolver::at(address)?,
-        None => Resolver::system()?,
+        None => Resolver::system(),
     }
     .with_trust_anchors(args.trust_anchors.unwrap_or_default());
     let roots = match &args.ca {

@@ -59,7 +59,7 @@ pub struct Edge {
     pub contacts: Arc<Contacts>,
     pub router: Arc<Router>,
     pub streams: StreamRegistry,
-    pub verifications: KeyVerificationLimiter,
+    pub verifications: Arc<KeyVerificationLimiter>,
     pub shares: StreamPool,
     pub crossed: PresenceTracker,
     pub bounds: Arc<UnauthenticatedLimiter>,
@@ -100,7 +100,7 @@ impl Edge {
             contacts,
             router,
             streams: StreamRegistry::default(),
-            verifications: KeyVerificationLimiter::default(),
+            verifications: Arc::default(),
             shares: StreamPool::default(),
             crossed: PresenceTracker::default(),
             bounds: Arc::default(),
@@ -128,6 +128,10 @@ impl Edge {
     pub fn swap(self: &Arc<Self>, config: ActiveConfig) {
         let gone: Vec<_> = {
             let old = self.config();
+            if old.document.partners != config.document.partners {
+                // Whoever edits a partner has often mended its records just now.
+                self.resolver.forget_all();
+            }
             let stays: BTreeSet<_> = config
                 .document
                 .partners

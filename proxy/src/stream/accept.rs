@@ -11,7 +11,7 @@ use crate::{
     dns::socket,
     edge::Edge,
     negotiation::{Inbound, Link, PeerRole},
-    net::{ListenerKind, proxy_protocol},
+    net::{ListenerKind, proxy_protocol, unauthenticated::Rank},
     tls::{self, FirstByte, Mode, Transport},
 };
 
@@ -47,7 +47,7 @@ pub async fn serve(edge: Arc<Edge>, kind: ListenerKind, mut stream: TcpStream, f
             }
         }
     }
-    let (place, evictions) = edge.bounds.enter(address.ip());
+    let (place, evictions) = edge.bounds.enter(address.ip(), !kind.is_public());
     for _ in 0..evictions {
         edge.metrics.connection_refused("Unauthenticated");
     }
@@ -70,6 +70,7 @@ pub async fn serve(edge: Arc<Edge>, kind: ListenerKind, mut stream: TcpStream, f
             return;
         }
     };
+    place.rank().raise(Rank::Spoke);
     let side = kind.side();
     let (transport, facts) = if direct {
         let default = config.document.domains.first().cloned();
@@ -84,6 +85,7 @@ pub async fn serve(edge: Arc<Edge>, kind: ListenerKind, mut stream: TcpStream, f
         };
         match result {
             Ok(transport) => {
+                place.rank().raise(Rank::Encrypted);
                 let facts = transport.facts().map(Arc::new);
                 (transport, facts)
             }

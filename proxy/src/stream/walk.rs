@@ -8,11 +8,11 @@ use std::{
 };
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use xmpp_edge_crds::domain::DomainName;
+use xmpp_edge_crds::{domain::DomainName, negotiation::Method};
 
 use super::{
     Stream,
-    connect::{ends, negotiate},
+    connect::{OwnProof, ends, negotiate},
 };
 use crate::{
     config::ActiveConfig,
@@ -37,7 +37,7 @@ pub(super) struct Walk<'a> {
     peer: DomainName,
     ticket: Option<&'a DialTicket>,
     deadline: Instant,
-    skip_sasl: bool,
+    proof: OwnProof,
     /// Addresses that are to be tried once more.
     again: Vec<SocketAddr>,
     last: Failure,
@@ -75,7 +75,7 @@ impl<'a> Walk<'a> {
             peer,
             ticket,
             deadline,
-            skip_sasl: false,
+            proof: OwnProof::Any,
             again: Vec::new(),
             last: Failure::new(FailureKind::NotFound, text),
             is_outage: false,
@@ -134,7 +134,7 @@ impl<'a> Walk<'a> {
                                 self.side,
                                 self.purpose,
                                 connected,
-                                self.skip_sasl,
+                                self.proof,
                                 self.deadline,
                             );
                             negotiations.push(async move { (address, stream.await) });
@@ -176,11 +176,20 @@ impl<'a> Walk<'a> {
             return Err(Failure::new(FailureKind::Unreachable, fault.to_string()));
         }
         if let Fault::SaslRejected { ended, .. } = fault {
-            if ended && !self.skip_sasl {
+            if ended && self.proof == OwnProof::Any {
                 // It hung up over EXTERNAL: the same server by dialback, before any other.
                 self.again.push(address);
             }
-            self.skip_sasl = true;
+            if self.proof == OwnProof::Any {
+                self.proof = OwnProof::Dialback;
+            }
+        }
+        let is_alert = matches!(&fault, Fault::TlsFailed { label, .. } if *label == "TlsAlert");
+        if is_alert && self.proof != OwnProof::DialbackWithoutCertificate && self.may_dial_back() {
+            // It ended TLS, over our certificate most likely: it may take who shows none, as every
+            // client may (RFC 8446 section 4.4.2).
+            self.again.push(address);
+            self.proof = OwnProof::DialbackWithoutCertificate;
         }
         let kind = kind_of(&fault);
         let before = format!("{} at {address}: ", self.peer);
@@ -193,6 +202,15 @@ impl<'a> Walk<'a> {
             FailureKind::Forbidden => Err(self.last.clone()),
             _ => Ok(()),
         }
+    }
+
+    /// Whether dialback over TLS suffices towards this peer.
+    fn may_dial_back(&self) -> bool {
+        self.side == Side::Partner
+            && self
+                .config
+                .partner(&self.peer)
+                .is_some_and(|partner| partner.methods.contains(Method::TlsDialback))
     }
 
     fn failed(&mut self, failure: Failure) {

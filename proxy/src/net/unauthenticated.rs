@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use moka::{policy::EvictionPolicy, sync::Cache};
 use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 /// Connections that have not authenticated, of one replica.
@@ -46,6 +47,8 @@ pub struct UnauthenticatedLimiter {
     state: Mutex<State>,
     /// Addresses (IPv6: /64) from which somebody authenticated.
     known: Cache<IpAddr, ()>,
+    /// Connections whose PROXY header is waited for: whose they are is not known yet.
+    proxy_headers: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -97,6 +100,7 @@ impl Default for UnauthenticatedLimiter {
                 .time_to_idle(KNOWN_FOR)
                 .eviction_policy(EvictionPolicy::lru())
                 .build(),
+            proxy_headers: Arc::new(Semaphore::new(TOTAL)),
         }
     }
 }
@@ -143,6 +147,12 @@ impl UnauthenticatedLimiter {
             number,
         };
         (ConnectionSlot { rank, evicted }, evictions)
+    }
+
+    /// A place to wait for a PROXY header in; none while as many wait as may be unauthenticated.
+    #[must_use]
+    pub fn await_proxy_header(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.proxy_headers).try_acquire_owned().ok()
     }
 
     /// How many there are.

@@ -34,6 +34,11 @@ pub async fn serve(edge: Arc<Edge>, kind: ListenerKind, mut stream: TcpStream, f
             tracing::info!(%address, "refused: not from a trusted source of PROXY headers");
             return;
         }
+        // A balancer that opens connections and says nothing holds no more than strangers may.
+        let Some(_waiting) = edge.bounds.await_proxy_header() else {
+            edge.metrics.connection_refused("Unauthenticated");
+            return;
+        };
         match tokio::time::timeout_at(deadline, read_proxy_header(&mut stream)).await {
             Ok(Ok(source)) => address = source.unwrap_or(address),
             Ok(Err(error)) => {

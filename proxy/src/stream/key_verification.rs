@@ -37,6 +37,8 @@ const WAITING_OF_PARTNER: usize = 128;
 /// into an amplifier. More where there are more than 30 pairs of an own domain and a domain of the
 /// partner's: each may come twice.
 const A_MINUTE: usize = 60;
+/// Whatever the number of such pairs.
+const MOST_A_MINUTE: usize = 6_000;
 /// Begun within a minute for all names under wildcards together.
 const A_MINUTE_OF_STRANGERS: usize = 600;
 /// How long the authoritative server may take, all in, and what waits for its turn.
@@ -122,14 +124,14 @@ impl VerificationSubject {
                 is_made_up: !partner.domains.iter().any(
                     |pattern| matches!(pattern, DomainPattern::Exact(exact) if exact == domain),
                 ),
-                a_minute: (2 * own * partner.domains.len()).max(A_MINUTE),
+                a_minute: (2 * own * partner.domains.len()).clamp(A_MINUTE, MOST_A_MINUTE),
             },
             // An own domain's gateway: as many as are configured, each of which is asked by itself
             // (a colon is in no object's name).
             (Side::Gateway, _) | (Side::Partner, None) => Self {
                 partner: format!("gateway:{domain}"),
                 is_made_up: false,
-                a_minute: (2 * config.document.partners.len()).max(A_MINUTE),
+                a_minute: (2 * config.document.partners.len()).clamp(A_MINUTE, MOST_A_MINUTE),
             },
         }
     }
@@ -220,22 +222,29 @@ pub fn start(
     };
     let edge = Arc::clone(edge);
     edge.clone().tasks.spawn(async move {
-        let asked = tokio::time::timeout(LIMIT, async {
-            let _running = waiting.turn().await;
-            let _held = slot.map(|slot| slot.hold());
-            connect::ask(&edge, side, Purpose::Verify(question)).await
-        });
-        let verdict = asked
-            .await
-            .unwrap_or(Verdict::Unavailable(Unavailable::TimedOut));
-        if let Verdict::Unavailable(
-            failure @ (Unavailable::NotFound
-            | Unavailable::ConnectionFailed
-            | Unavailable::TimedOut),
-        ) = verdict
-        {
-            edge.verifications.failed.insert(domain, failure);
-        }
+        let deadline = tokio::time::Instant::now() + LIMIT;
+        let verdict = match tokio::time::timeout_at(deadline, waiting.turn()).await {
+            // Its server was not asked: that says nothing of it.
+            Err(_) => Verdict::Unavailable(Unavailable::Busy),
+            // Who asked has gone while it waited: nobody needs the answer.
+            Ok(_) if handle.is_closed() => return,
+            Ok(_running) => {
+                let _held = slot.map(|slot| slot.hold());
+                let asked = connect::ask(&edge, side, Purpose::Verify(question));
+                let verdict = tokio::time::timeout_at(deadline, asked)
+                    .await
+                    .unwrap_or(Verdict::Unavailable(Unavailable::TimedOut));
+                if let Verdict::Unavailable(
+                    failure @ (Unavailable::NotFound
+                    | Unavailable::ConnectionFailed
+                    | Unavailable::TimedOut),
+                ) = verdict
+                {
+                    edge.verifications.failed.insert(domain, failure);
+                }
+                verdict
+            }
+        };
         handle.tell(Command::Verdict { request, verdict });
     });
 }

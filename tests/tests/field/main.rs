@@ -4,6 +4,7 @@
 
 mod dns;
 mod flood;
+mod tls;
 mod verification;
 
 use serde_json::json;
@@ -15,5 +16,5 @@ static RIG: Shared = Shared::new(Plan {
         4 => json!({ "saslNegotiation": "Optional", "additionalDomains": ["*.f04.example"] }),
         _ => json!({ "saslNegotiation": "Optional" }),
     },
-    ..Plan::standard("f", 4)
+    ..Plan::standard("f", 6)
 });

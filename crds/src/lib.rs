@@ -1,7 +1,7 @@
 //! The vocabulary that control plane and data plane share.
 //!
 //! Without the `kinds` feature this crate knows nothing of Kubernetes: domain names, JIDs, the
-//! negotiation rule, access verdicts and the [`edge_config::EdgeConfig`] document. With it, the
+//! negotiation rule, access verdicts, the reader of PEM and the [`edge_config::EdgeConfig`] document. With it, the
 //! three kinds of group `xmpp-edge.dev`. It must never know clients or sockets.
 
 pub mod domain;
@@ -10,4 +10,5 @@ pub mod jid;
 #[cfg(feature = "kinds")]
 pub mod kinds;
 pub mod negotiation;
+pub mod pem;
 pub mod verdict;

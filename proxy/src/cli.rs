@@ -19,6 +19,7 @@ use xmpp_edge_proxy::{
     arguments::{address, address_and_port},
     config::follow,
     dns::{Resolver, TrustAnchors},
+    net,
     probe::{self, Report},
     tls::{Identity, Roots, Trust},
 };
@@ -71,11 +72,13 @@ pub struct Run {
     /// Where the embedded contacts live
     #[arg(long, value_name = "DIR", default_value = "state")]
     state: PathBuf,
-    /// Address of the listeners s2s and directTls; may be given twice
-    #[arg(long, value_name = "ADDR", default_values = ["::"], value_parser = address)]
+    /// Address of the listeners s2s and directTls; may be given twice [default: ::, or 0.0.0.0 where
+    /// the kernel has no IPv6]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     bind: Vec<IpAddr>,
-    /// Address of the listeners internal, admin and dns; may be given twice
-    #[arg(long, value_name = "ADDR", default_values = ["::"], value_parser = address)]
+    /// Address of the listeners internal, admin and dns; may be given twice [default: ::, or 0.0.0.0
+    /// where the kernel has no IPv6]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     internal_bind: Vec<IpAddr>,
     /// Resolver to ask instead of the system's
     #[arg(long, value_name = "IP:PORT", value_parser = address_and_port)]
@@ -160,8 +163,8 @@ pub async fn run(args: Run) -> anyhow::Result<ExitCode> {
     let shutdown = CancellationToken::new();
     let offers = follow::files(args.config, secrets, shutdown.clone())?;
     let options = app::Options {
-        bind: args.bind,
-        internal_bind: args.internal_bind,
+        bind: net::addresses_or_all(args.bind),
+        internal_bind: net::addresses_or_all(args.internal_bind),
         resolver: args.resolver,
         trust_anchors: args.trust_anchors.unwrap_or_default(),
         state_dir: args.state,
@@ -202,17 +205,17 @@ async fn stop_on_signal(shutdown: CancellationToken) {
 pub async fn probe(args: Probe) -> anyhow::Result<ExitCode> {
     let resolver = match args.resolver {
         Some(address) => Resolver::at(address)?,
-        None => Resolver::system()?,
+        None => Resolver::system(),
     }
     .with_trust_anchors(args.trust_anchors.unwrap_or_default());
     let roots = match &args.ca {
-        Some(path) => Roots::from_pem(&read(path)?, &path.display().to_string())?,
+        Some(path) => Roots::from_pem(read(path)?, &path.display().to_string())?,
         None => Roots::public(),
     };
     let identity = match (&args.certificate, &args.key) {
         (Some(chain), Some(key)) => Some(Arc::new(Identity::from_pem(
-            &read(chain)?,
-            &read(key)?,
+            read(chain)?,
+            read(key)?,
             &chain.display().to_string(),
         )?)),
         _ => None,
@@ -243,7 +246,6 @@ fn print(report: &Report, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn read(path: &Path) -> anyhow::Result<String> {
-    std::fs::read_to_string(path)
-        .map_err(|cause| anyhow!("cannot read {}: {cause}", path.display()))
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(path).map_err(|cause| anyhow!("cannot read {}: {cause}", path.display()))
 }

@@ -51,7 +51,7 @@ pub struct Edge {
     pub contacts: Arc<Contacts>,
     pub router: Arc<Router>,
     pub streams: StreamRegistry,
-    pub verifications: KeyVerificationLimiter,
+    pub verifications: Arc<KeyVerificationLimiter>,
     pub shares: StreamPool,
     pub peers: PeerMemory,
     pub without_bidi: PeersWithoutBidi,
@@ -96,7 +96,7 @@ impl Edge {
             contacts,
             router,
             streams: StreamRegistry::default(),
-            verifications: KeyVerificationLimiter::default(),
+            verifications: Arc::default(),
             shares: StreamPool::default(),
             peers: PeerMemory::default(),
             without_bidi: PeersWithoutBidi::default(),
@@ -125,6 +125,10 @@ impl Edge {
     pub fn swap(self: &Arc<Self>, config: ActiveConfig) {
         let gone: Vec<_> = {
             let old = self.config();
+            if old.document.partners != config.document.partners {
+                // Whoever edits a partner has often mended its records just now.
+                self.resolver.forget_all();
+            }
             let stays: BTreeSet<_> = config
                 .document
                 .partners

@@ -323,7 +323,33 @@ pub struct Settings {
     pub queue_timeout_seconds: u32,
     pub log_message_bodies: bool,
     pub unauthenticated_stanza_bytes: u32,
+    /// Networks where no partner is dialled that DNS leads to.
+    pub dial_except: Vec<IpNet>,
 }
+
+/// Where no partner is looked for unless the administrator says so: networks that are nobody's on
+/// the Internet (RFC 6890), so that a partner's DNS does not lead the edge to what stands beside it.
+/// Their forms in NAT64 and 6to4 are judged with them.
+pub const NOT_PUBLIC: [&str; 18] = [
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "224.0.0.0/4",
+    "240.0.0.0/4",
+    "::/128",
+    "::1/128",
+    "64:ff9b:1::/48",
+    "fc00::/7",
+    "fe80::/10",
+    "fec0::/10",
+    "ff00::/8",
+];
 
 impl Default for Settings {
     fn default() -> Self {
@@ -339,6 +365,9 @@ impl Default for Settings {
             queue_timeout_seconds: 20,
             log_message_bodies: false,
             unauthenticated_stanza_bytes: 10_000,
+            dial_except: NOT_PUBLIC
+                .map(|network| network.parse().expect("NOT_PUBLIC holds networks"))
+                .to_vec(),
         }
     }
 }

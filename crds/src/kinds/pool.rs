@@ -400,6 +400,12 @@ pub struct PoolSettings {
     /// Largest element before a stream is authenticated, in bytes.
     #[schemars(range(min = 10_000, max = 16_777_216))]
     pub unauthenticated_stanza_bytes: u32,
+    /// Networks where no partner is dialled that DNS leads to, such as `10.0.0.0/8`; `proxyFqdn` and
+    /// gateways are exempt. Absent: `networkPolicy.partnerEgressExcept`, else private, shared,
+    /// unique-local, loopback and link-local networks, multicast, and NAT64 of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "fields::cidrs")]
+    pub dial_except: Option<Vec<String>>,
     /// Secret with the dialback secret: `secret` and, still verified, `previous`; absent: `xmpp-
     /// edge-dialback`, generated once for all pools of the namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -420,6 +426,7 @@ impl Default for PoolSettings {
             queue_timeout_seconds: defaults.queue_timeout_seconds,
             log_message_bodies: defaults.log_message_bodies,
             unauthenticated_stanza_bytes: defaults.unauthenticated_stanza_bytes,
+            dial_except: None,
             dialback_secret_ref: None,
         }
     }
@@ -438,6 +445,7 @@ impl From<&PoolSettings> for Settings {
             queue_timeout_seconds: settings.queue_timeout_seconds,
             log_message_bodies: settings.log_message_bodies,
             unauthenticated_stanza_bytes: settings.unauthenticated_stanza_bytes,
+            ..Self::default()
         }
     }
 }

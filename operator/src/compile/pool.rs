@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ipnet::IpNet;
 use kube::ResourceExt;
 use xmpp_edge_crds::{
     domain::DomainName,
     edge_config::{
         Access, Contacts, Content, Edge, EdgeConfig, Gateway, GatewayMode, HostPort, Listeners,
-        VERSION,
+        Settings, VERSION,
     },
     kinds::{EdgePool, PoolSpec, conditions::Reason},
     negotiation::Negotiation,
@@ -131,17 +132,14 @@ fn compile_one(object: &EdgePool, world: &NamespaceInputs) -> Result<EffectivePo
         .as_ref()
         .map(|trust| world.ca("spec.trust.caConfigMapRef", &trust.ca_config_map_ref))
         .transpose()?;
-    let proxy_protocol_sources = spec
-        .service
-        .proxy_protocol
-        .iter()
-        .flat_map(|header| header.trusted_sources.iter().enumerate())
-        .map(|(index, text)| {
-            text.parse().map_err(|_| {
-                invalid(format!("spec.service.proxyProtocol.trustedSources[{index}]: {text:?} is no network such as 192.0.2.0/24"))
-            })
-        })
-        .collect::<Result<_, _>>()?;
+    let proxy_protocol_sources = match &spec.service.proxy_protocol {
+        Some(header) => networks(
+            "spec.service.proxyProtocol.trustedSources",
+            &header.trusted_sources,
+        )?,
+        None => Vec::new(),
+    };
+    let settings = settings(spec)?;
     let mut addresses = Vec::new();
     for (index, text) in spec.internal_service.addresses.iter().flatten().enumerate() {
         addresses.push(text.parse().map_err(|_| {
@@ -202,7 +200,7 @@ fn compile_one(object: &EdgePool, world: &NamespaceInputs) -> Result<EffectivePo
         gateways,
         partners: Vec::new(),
         access: Access::default(),
-        settings: (&spec.settings).into(),
+        settings,
         content: Content {
             iq_namespaces: spec.content.iq_namespaces.clone(),
             pep_nodes: spec.content.pep_nodes.clone(),
@@ -222,6 +220,31 @@ fn compile_one(object: &EdgePool, world: &NamespaceInputs) -> Result<EffectivePo
         edge,
         contacts,
     })
+}
+
+/// Where the administrator says nothing of dialling, what the network policy forbids counts: one
+/// statement suffices.
+fn settings(spec: &PoolSpec) -> Result<Settings, Fault> {
+    let mut settings = Settings::from(&spec.settings);
+    if let Some(given) = &spec.settings.dial_except {
+        settings.dial_except = networks("spec.settings.dialExcept", given)?;
+    } else if let Some(given) = &spec.network_policy.partner_egress_except {
+        settings.dial_except = networks("spec.networkPolicy.partnerEgressExcept", given)?;
+    }
+    Ok(settings)
+}
+
+fn networks(at: &str, given: &[String]) -> Result<Vec<IpNet>, Fault> {
+    given
+        .iter()
+        .enumerate()
+        .map(|(index, text)| {
+            text.parse().map_err(|_| {
+                let message = format!("{at}[{index}]: {text:?} is no network such as 192.0.2.0/24");
+                Fault::new(Reason::Invalid, message)
+            })
+        })
+        .collect()
 }
 
 fn gateways(

@@ -126,9 +126,12 @@ pub async fn run(
     let listeners = Listeners::open(&options, &config).await?;
     let resolver = match options.resolver {
         Some(address) => Resolver::at(address)?,
-        None => Resolver::system()?,
+        None => Resolver::system(),
     }
     .with_trust_anchors(options.trust_anchors.clone());
+    if options.resolver.is_none() {
+        tokio::spawn(resolver.clone().follow(stop_all.clone()));
+    }
     let dialer = dialer(&options, &config, resolver.clone());
     let contacts = Arc::new(match apply_config::database(&taken)? {
         None => ContactStore::embedded(&options.state_dir.join("contacts"))?,
@@ -283,13 +286,11 @@ impl Listeners {
         for address in &options.internal_bind {
             if ports.dns != 0 {
                 let address = SocketAddr::new(*address, ports.dns);
-                let udp = UdpSocket::bind(address)
-                    .await
-                    .map_err(|source| ServeError::Listen {
-                        what: "dns",
-                        address,
-                        source,
-                    })?;
+                let udp = net::bind_udp(address).map_err(|source| ServeError::Listen {
+                    what: "dns",
+                    address,
+                    source,
+                })?;
                 dns.push((udp, open("dns", address)?));
             }
         }
@@ -314,7 +315,8 @@ impl Listeners {
         }
         serve_admin(critical, admin, self.admin, stop_all)?;
         let rules = Rules::new(&edge.config().document);
-        let view = View::new(rules, edge.resolver.upstreams().to_vec());
+        let resolver = edge.resolver.clone();
+        let view = View::new(rules, move || resolver.upstreams());
         for (udp, tcp) in self.dns {
             let serving = Arc::clone(&view).serve(udp, tcp, stop_all.clone());
             critical.spawn("the DNS view", serving);
@@ -343,7 +345,9 @@ fn dialer(options: &Options, config: &ActiveConfig, resolver: Resolver) -> Diale
     let loopback_is_open = options.bind.iter().any(IpAddr::is_loopback);
     Dialer::new(
         resolver,
-        Arc::new(move |address| connect::is_forbidden(address, &own, loopback_is_open)),
+        Arc::new(move |address, except| {
+            connect::is_forbidden(address, &own, loopback_is_open, except)
+        }),
     )
 }
 

@@ -62,7 +62,7 @@ pub enum ConnectFault {
     #[error("{target}: {cause}")]
     Dns { target: String, cause: DnsError },
     #[error(
-        "{address} (of {target}) is not dialled: it is loopback, link-local, or one of our own listeners"
+        "{address} (of {target}) is not dialled: it is within spec.settings.dialExcept (private networks, unless given), or one of our own listeners; a partner who is really there has spec.proxyFqdn"
     )]
     Forbidden { target: String, address: SocketAddr },
     #[error("{address} (of {target}) refused the connection")]

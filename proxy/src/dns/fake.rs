@@ -7,7 +7,7 @@ use hickory_proto::{
     op::{Message, ResponseCode},
     rr::{
         Name, RData, Record, RecordType,
-        rdata::{A, SRV, TLSA},
+        rdata::{A, CNAME, SRV, TLSA},
     },
 };
 use parking_lot::Mutex;
@@ -21,6 +21,8 @@ pub enum Reply {
     Records(Vec<RData>),
     /// With the AD bit.
     Secure(Vec<RData>),
+    /// As it stands, whatever the owners are.
+    Chain(Vec<Record>),
     Code(ResponseCode),
     /// Over UDP truncated.
     TcpOnly(Vec<RData>),
@@ -109,6 +111,10 @@ fn answer(query: &[u8], table: &Table, asked: &Asked, udp: bool) -> Vec<u8> {
             message.metadata.authentic_data = true;
             records.clone()
         }
+        Some(Reply::Chain(records)) => {
+            message.add_answers(records.clone());
+            Vec::new()
+        }
         Some(Reply::Code(code)) => {
             message.metadata.response_code = *code;
             Vec::new()
@@ -144,4 +150,13 @@ pub fn a(address: &str) -> RData {
 /// 3 1 1: the end entity by its key.
 pub fn tlsa_311(hash: [u8; 32]) -> RData {
     RData::TLSA(TLSA::new(3.into(), 1.into(), 1.into(), hash.to_vec()))
+}
+
+/// An alias, or any record of another owner, for [`Reply::Chain`].
+pub fn record(owner: &str, data: RData) -> Record {
+    Record::from_rdata(Name::from_ascii(owner).unwrap(), 60, data)
+}
+
+pub fn cname(target: &str) -> RData {
+    RData::CNAME(CNAME(Name::from_ascii(target).unwrap()))
 }

@@ -3,6 +3,7 @@
 //!
 //! All names are absolute: search lists never apply.
 
+mod cache;
 pub mod connect;
 mod dane;
 mod dnssec;
@@ -11,6 +12,7 @@ pub(crate) mod exchange;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod happy;
+mod resolv_conf;
 pub mod resolver;
 pub mod socket;
 pub mod srv;

@@ -34,7 +34,7 @@ const MAX_PAYLOAD: u16 = 1232;
 /// A DNS server for servers inside.
 pub struct View {
     rules: ArcSwap<Rules>,
-    upstreams: Vec<SocketAddr>,
+    upstreams: Box<dyn Fn() -> Vec<SocketAddr> + Send + Sync>,
     forwarding: Arc<Semaphore>,
 }
 
@@ -42,10 +42,13 @@ impl View {
     /// `upstreams` answer what the rules do not, asked in order; see
     /// [`crate::dns::Resolver::upstreams`].
     #[must_use]
-    pub fn new(rules: Rules, upstreams: Vec<SocketAddr>) -> Arc<Self> {
+    pub fn new(
+        rules: Rules,
+        upstreams: impl Fn() -> Vec<SocketAddr> + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Arc::new(Self {
             rules: ArcSwap::from_pointee(rules),
-            upstreams,
+            upstreams: Box::new(upstreams),
             forwarding: Arc::new(Semaphore::new(MAX_FORWARDED)),
         })
     }
@@ -178,8 +181,8 @@ impl View {
 
     /// The upstream's answer as it is; SERVFAIL when none answers in time.
     async fn forward(&self, query: &Message, bytes: &[u8], over: Over) -> Vec<u8> {
-        for upstream in &self.upstreams {
-            if let Ok(answer) = exchange(*upstream, bytes, over, UPSTREAM_TIMEOUT).await {
+        for upstream in (self.upstreams)() {
+            if let Ok(answer) = exchange(upstream, bytes, over, UPSTREAM_TIMEOUT).await {
                 return answer;
             }
         }

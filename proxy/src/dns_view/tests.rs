@@ -72,7 +72,7 @@ async fn serve(rules: Rules, upstreams: Vec<SocketAddr>) -> Served {
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = tcp.local_addr().unwrap();
     let udp = UdpSocket::bind(address).await.unwrap();
-    let view = View::new(rules, upstreams);
+    let view = View::new(rules, move || upstreams.clone());
     let stop = CancellationToken::new();
     tokio::spawn(Arc::clone(&view).serve(udp, tcp, stop.clone()));
     Served {

@@ -3,9 +3,15 @@
 pub mod proxy_protocol;
 pub mod unauthenticated;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
-use tokio::net::{TcpListener, TcpSocket};
+use socket2::{Domain, Socket, Type};
+use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
 use crate::{edge::Edge, negotiation::Side, stream::accept, telemetry::log_limiter::limited};
@@ -53,21 +59,77 @@ impl ListenerKind {
 }
 
 /// Connections that the kernel holds until they are accepted.
-const BACKLOG: u32 = 1024;
+const BACKLOG: i32 = 1024;
 
-/// Opens a listening socket.
+/// `socket(2)` for an address family that the kernel does not have (Linux: `EAFNOSUPPORT`).
+const FAMILY_NOT_SUPPORTED: i32 = 97;
+
+/// Opens a listening socket. `::` takes IPv4 too, whatever `net.ipv6.bindv6only` says.
 ///
 /// # Errors
 /// What the system says.
-pub fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = open(address, Type::STREAM)?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Opens a socket for datagrams; as [`bind`].
+///
+/// # Errors
+/// What the system says.
+pub fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    UdpSocket::from_std(open(address, Type::DGRAM)?.into())
+}
+
+fn open(address: SocketAddr, kind: Type) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, None)?;
+    socket.set_nonblocking(true)?;
+    if address.ip() == Ipv6Addr::UNSPECIFIED {
+        socket.set_only_v6(false)?;
+    }
+    // A listener that went must not keep its port for a minute; a datagram socket keeps none.
+    if kind == Type::STREAM {
+        socket.set_reuse_address(true)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// The addresses to listen on: those that somebody asked for, else every one of this host.
+#[must_use]
+pub fn addresses_or_all(asked: Vec<IpAddr>) -> Vec<IpAddr> {
+    if asked.is_empty() {
+        vec![all_addresses()]
     } else {
-        TcpSocket::new_v6()?
-    };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
+        asked
+    }
+}
+
+/// `::`, which takes IPv4 too; `0.0.0.0` where the kernel has no IPv6 (`ipv6.disable=1`), which is
+/// logged once.
+fn all_addresses() -> IpAddr {
+    static ALL: LazyLock<IpAddr> = LazyLock::new(|| {
+        let all = all_that_open(|address| open(address, Type::STREAM).map(drop));
+        if all.is_ipv4() {
+            tracing::info!("the kernel has no IPv6: listening on 0.0.0.0 in place of ::");
+        }
+        all
+    });
+    *ALL
+}
+
+fn all_that_open(open: impl Fn(SocketAddr) -> io::Result<()>) -> IpAddr {
+    match open((Ipv6Addr::UNSPECIFIED, 0).into()) {
+        Err(error)
+            if error.kind() == io::ErrorKind::AddrNotAvailable
+                || error.raw_os_error() == Some(FAMILY_NOT_SUPPORTED) =>
+        {
+            Ipv4Addr::UNSPECIFIED.into()
+        }
+        // What else is wrong, opening the listeners tells.
+        Ok(()) | Err(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
 }
 
 /// Accepts until `stop`.
@@ -99,5 +161,40 @@ pub async fn run(
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn k1_where_the_kernel_has_no_ipv6_every_ipv4_address_is_listened_on() {
+        let failing = |error: fn() -> io::Error| all_that_open(move |_| Err(error()));
+        let v4 = IpAddr::from(Ipv4Addr::UNSPECIFIED);
+        let v6 = IpAddr::from(Ipv6Addr::UNSPECIFIED);
+        assert_eq!(
+            failing(|| io::Error::from_raw_os_error(FAMILY_NOT_SUPPORTED)),
+            v4
+        );
+        assert_eq!(failing(|| io::ErrorKind::AddrNotAvailable.into()), v4);
+        assert_eq!(failing(|| io::ErrorKind::AddrInUse.into()), v6);
+        assert_eq!(failing(|| io::ErrorKind::PermissionDenied.into()), v6);
+        assert_eq!(all_that_open(|_| Ok(())), v6);
+        // What somebody asked for is what he gets, or an error.
+        assert_eq!(addresses_or_all(vec![v6]), [v6]);
+        assert_eq!(addresses_or_all(Vec::new()), [all_addresses()]);
+    }
+
+    #[tokio::test]
+    async fn k1_all_addresses_are_those_of_ipv4_too() {
+        let listener = bind((all_addresses(), 0).into()).expect("a port is free");
+        let port = listener.local_addr().expect("bound").port();
+        let (accepted, connected) = tokio::join!(
+            listener.accept(),
+            tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+        );
+        connected.expect("by IPv4");
+        accepted.expect("by IPv4");
     }
 }

@@ -51,11 +51,14 @@ pub async fn probe(options: &Options) -> Report {
                 report.secure = services.dnssec.is_secure();
                 report.dnssec = (!services.fallback).then(|| services.dnssec.to_string());
             }
-            Route::Discover
+            // Whoever asks by hand may look anywhere.
+            Route::Discover {
+                except: Arc::new([]),
+            }
         }
     };
     // Whoever probes by hand may look at his own machine.
-    let dialer = Dialer::new(options.resolver.clone(), Arc::new(|_| false));
+    let dialer = Dialer::new(options.resolver.clone(), Arc::new(|_, _| false));
     let candidates = dialer
         .candidates(&options.domain, &route, Direction::Outbound)
         .await;

@@ -141,7 +141,7 @@ async fn report(
         from: Some(DomainName::parse("org.example").unwrap()),
         proxy_fqdn: None,
         identity: ours.map(|name| identity(ca, name)),
-        trust: Trust::new(Roots::from_pem(&ca.pem(), "test").unwrap()),
+        trust: Trust::new(Roots::from_pem(ca.pem(), "test").unwrap()),
         resolver: Resolver::at(fake.address).unwrap(),
     })
     .await

@@ -11,7 +11,7 @@ use crate::{
     dns::socket,
     edge::Edge,
     negotiation::{Inbound, Link, PeerRole},
-    net::{ListenerKind, proxy_protocol},
+    net::{ListenerKind, proxy_protocol, unauthenticated::Rank},
     telemetry::log_limiter::limited,
     tls::{self, FirstByte, Mode, Transport},
 };
@@ -39,6 +39,11 @@ pub async fn serve(edge: Arc<Edge>, kind: ListenerKind, mut stream: TcpStream, f
             );
             return;
         }
+        // A balancer that opens connections and says nothing holds no more than strangers may.
+        let Some(_waiting) = edge.bounds.await_proxy_header() else {
+            edge.metrics.connection_refused("Unauthenticated");
+            return;
+        };
         match tokio::time::timeout_at(deadline, read_proxy_header(&mut stream)).await {
             Ok(Ok(source)) => address = source.unwrap_or(address),
             Ok(Err(error)) => {
@@ -56,7 +61,7 @@ pub async fn serve(edge: Arc<Edge>, kind: ListenerKind, mut stream: TcpStream, f
             }
         }
     }
-    let (place, evictions) = edge.bounds.enter(address.ip());
+    let (place, evictions) = edge.bounds.enter(address.ip(), !kind.is_public());
     for _ in 0..evictions {
         edge.metrics.connection_refused("Unauthenticated");
     }
@@ -79,6 +84,7 @@ pub async fn serve(edge: Arc<Edge>, kind: ListenerKind, mut stream: TcpStream, f
             return;
         }
     };
+    place.rank().raise(Rank::Spoke);
     let side = kind.side();
     let (transport, facts) = if direct {
         let default = config.document.domains.first().cloned();
@@ -93,6 +99,7 @@ pub async fn serve(edge: Arc<Edge>, kind: ListenerKind, mut stream: TcpStream, f
         };
         match result {
             Ok(transport) => {
+                place.rank().raise(Rank::Encrypted);
                 let facts = transport.facts().map(Arc::new);
                 (transport, facts)
             }

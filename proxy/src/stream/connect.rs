@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::{domain::DomainName, verdict::Direction};
 
@@ -211,20 +212,34 @@ async fn reach(
     Err(failure)
 }
 
+/// How we prove ourselves on the next connection to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OwnProof {
+    /// By the best method that both sides have.
+    Any,
+    /// Not by SASL EXTERNAL: the peer refused it.
+    Dialback,
+    /// And without showing a certificate: the peer ended TLS over it.
+    DialbackWithoutCertificate,
+}
+
 pub(super) async fn negotiate(
     edge: &Arc<Edge>,
     config: &Arc<ActiveConfig>,
     side: Side,
     purpose: &Purpose,
     connected: Connected,
-    (skip_sasl, skip_bidi): (bool, bool),
+    (proof, skip_bidi): (OwnProof, bool),
     deadline: Instant,
 ) -> Result<Box<Stream>, Fault> {
     let (peer, local) = ends(purpose);
+    let local = Some(local).filter(|_| proof != OwnProof::DialbackWithoutCertificate);
     let candidate = connected.candidate;
     let began = Instant::now();
     let (transport, link) = if candidate.direct_tls {
-        let identity = config.identity_of(side, &local);
+        let identity = local
+            .as_ref()
+            .and_then(|local| config.identity_of(side, local));
         match tls::connect(
             connected.stream,
             identity.as_deref(),
@@ -274,7 +289,7 @@ pub(super) async fn negotiate(
             side,
             purpose: purpose.clone(),
             link: link.clone().map_or(Link::Plain, Link::DirectTls),
-            skip_sasl,
+            skip_sasl: proof != OwnProof::Any,
             skip_bidi,
         };
         Outbound::start(start, &environment, &mut outputs)
@@ -292,7 +307,7 @@ pub(super) async fn negotiate(
             place: None,
             already: Vec::new(),
             tlsa,
-            local: Some(local),
+            local,
             deadline: Some(deadline),
         },
     );
@@ -332,7 +347,11 @@ fn way_to(config: &ActiveConfig, side: Side, peer: &DomainName) -> Result<dns::R
             let proxy = config
                 .partner(peer)
                 .and_then(|partner| partner.proxy_fqdn.clone());
-            Ok(proxy.map_or(dns::Route::Discover, dns::Route::Fixed))
+            let except = || config.document.settings.dial_except.as_slice().into();
+            Ok(proxy.map_or_else(
+                || dns::Route::Discover { except: except() },
+                dns::Route::Fixed,
+            ))
         }
         Side::Gateway => match config.gateway(peer) {
             Some(gateway) => Ok(dns::Route::Fixed(gateway.config.address.clone())),
@@ -354,10 +373,15 @@ fn of_dns(fault: &DnsError) -> Failure {
 }
 
 /// Whether an address may be dialled for a partner that was found by DNS.
-pub fn is_forbidden(address: SocketAddr, own: &[SocketAddr], loopback_is_open: bool) -> bool {
+pub fn is_forbidden(
+    address: SocketAddr,
+    own: &[SocketAddr],
+    loopback_is_open: bool,
+    except: &[IpNet],
+) -> bool {
     let is_own = own.iter().any(|own| {
         own.port() == address.port()
             && (own.ip() == address.ip() || own.ip().is_unspecified() && address.ip().is_loopback())
     });
-    is_own || (!loopback_is_open && dns::connect::is_guarded(address.ip()))
+    is_own || (!loopback_is_open && dns::connect::is_guarded(address.ip(), except))
 }

@@ -61,6 +61,12 @@ impl StreamHandle {
         self.wake.woken().await;
     }
 
+    /// Whether the stream has ended.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.told.lock().closed
+    }
+
     /// The stream has ended: what it was told last and has not done, it will not do.
     pub fn close(&self) {
         let mut told = self.told.lock();

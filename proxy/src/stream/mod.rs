@@ -48,6 +48,7 @@ use crate::{
         Fault, Inbound, Input, Outbound, Output, Pair, PeerRole, Side, StreamLimits, Verdict,
         acks::Acks,
     },
+    net::unauthenticated::{ConnectionSlot, Rank},
     presence::tracker::Attendance,
     routing::{
         failure::{Failure, FailureKind},
@@ -180,7 +181,7 @@ pub struct Stream {
     /// What ended it.
     end: Option<Fault>,
     /// The place among the unauthenticated, until the first pair.
-    place: Option<crate::net::unauthenticated::Place>,
+    place: Option<ConnectionSlot>,
     counted: Option<registry::StreamQuota>,
     permit: Option<OwnedSemaphorePermit>,
 }
@@ -195,7 +196,7 @@ pub struct Start {
     pub tls: Option<Arc<TlsFacts>>,
     pub machine: Machine,
     pub outputs: Vec<Output>,
-    pub place: Option<crate::net::unauthenticated::Place>,
+    pub place: Option<ConnectionSlot>,
     /// Bytes that were read before.
     pub already: Vec<u8>,
     pub tlsa: Vec<(DomainName, TlsaSet)>,
@@ -377,6 +378,20 @@ impl Stream {
         }
     }
 
+    /// What an unauthenticated connection has achieved decides who makes room for newcomers.
+    fn tell_rank(&self) {
+        let Some(place) = &self.place else { return };
+        let is_named = self
+            .header
+            .as_ref()
+            .is_some_and(|header| header.from.is_some());
+        if self.end.is_none() && self.tls.is_some() {
+            place.rank().raise(Rank::Encrypted);
+        } else if self.end.is_none() && is_named {
+            place.rank().raise(Rank::Admitted);
+        }
+    }
+
     async fn drive(&mut self, until_established: bool) {
         let handle = Arc::clone(&self.handle);
         let mut timer = Box::pin(tokio::time::sleep_until(self.deadline().into()));
@@ -397,6 +412,7 @@ impl Stream {
                 self.on_time(now);
             }
             self.carry_out();
+            self.tell_rank();
             while let Some(command) = handle.told() {
                 self.command(command);
                 self.carry_out();

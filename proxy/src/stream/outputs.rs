@@ -105,7 +105,8 @@ impl Stream {
                     self.input(Input::Verdict { request, verdict });
                 } else {
                     let handle = Arc::clone(&self.handle);
-                    key_verification::start(&self.edge, self.side, question, request, handle);
+                    let slot = self.place.as_ref().map(|place| place.rank().clone());
+                    key_verification::start(&self.edge, self.side, question, request, handle, slot);
                 }
             }
             Output::Verified(verdict) => self.verified = Some(verdict),
@@ -184,7 +185,9 @@ impl Stream {
     pub(super) fn established(&mut self) {
         if matches!(self.phase, Phase::Establishing { .. }) {
             self.phase = Phase::Established;
-            self.place = None;
+            if let Some(place) = self.place.take() {
+                place.authenticated();
+            }
             self.scanner
                 .set_stanza_bytes(self.config.document.settings.max_stanza_bytes as usize);
             self.scanner.skip_faulty();

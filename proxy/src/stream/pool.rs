@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use moka::{policy::EvictionPolicy, sync::Cache};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -35,13 +36,26 @@ use crate::{
 /// So long a pair that a peer did not take on a shared stream is not asked for again.
 const REMEMBERED: Duration = Duration::from_secs(600);
 /// Refusals remembered; where there are more, the oldest go.
-const MOST: usize = 10_000;
+const MOST: u64 = 10_000;
 
 /// Who dials at the moment, and what was refused.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct StreamPool {
     dialling: Mutex<HashMap<Server, CancellationToken>>,
-    declined: Mutex<HashMap<Pair, Instant>>,
+    declined: Cache<Pair, ()>,
+}
+
+impl Default for StreamPool {
+    fn default() -> Self {
+        Self {
+            dialling: Mutex::default(),
+            declined: Cache::builder()
+                .time_to_live(REMEMBERED)
+                .max_capacity(MOST)
+                .eviction_policy(EvictionPolicy::lru())
+                .build(),
+        }
+    }
 }
 
 /// A partner object by name, and the targets that it prefers.
@@ -80,29 +94,6 @@ enum Answer {
     TooLate,
 }
 
-impl StreamPool {
-    fn decline(&self, pair: &Pair, now: Instant) {
-        let mut declined = self.declined.lock();
-        if declined.len() >= MOST {
-            declined.retain(|_, since| now.duration_since(*since) < REMEMBERED / 2);
-        }
-        if declined.len() < MOST {
-            declined.insert(pair.clone(), now);
-        }
-    }
-
-    fn is_declined(&self, pair: &Pair, now: Instant) -> bool {
-        let mut declined = self.declined.lock();
-        let fresh = declined
-            .get(pair)
-            .is_some_and(|since| now.duration_since(*since) < REMEMBERED);
-        if !fresh {
-            declined.remove(pair);
-        }
-        fresh
-    }
-}
-
 /// Looks for a stream that takes the pair of `route`, whose dialling task has this number. `None`
 /// where one carries it now; else the pair dials.
 pub async fn find(edge: &Arc<Edge>, route: &Arc<Route>, number: ConnectNumber) -> Option<Own> {
@@ -122,8 +113,7 @@ pub async fn find(edge: &Arc<Edge>, route: &Arc<Route>, number: ConnectNumber) -
         let Some(partner) = config.partner(&route.pair.to) else {
             return Some(own);
         };
-        let now = Instant::now();
-        if edge.shares.is_declined(&route.pair, now) {
+        if edge.shares.declined.contains_key(&route.pair) {
             return Some(own);
         }
         for entry in standing(edge, &partner.name, &route.pair) {
@@ -139,7 +129,7 @@ pub async fn find(edge: &Arc<Edge>, route: &Arc<Route>, number: ConnectNumber) -
                 Answer::Carried => return None,
                 Answer::NotHere => {}
                 Answer::Declined => {
-                    edge.shares.decline(&route.pair, Instant::now());
+                    edge.shares.declined.insert(route.pair.clone(), ());
                     let config = edge.config();
                     let partner = config.partner(&route.pair.to).map(|own| own.name.as_str());
                     limited!(
@@ -293,14 +283,15 @@ mod tests {
             from: domain(from),
             to: domain("partner.example"),
         };
-        let (shares, now) = (StreamPool::default(), Instant::now());
-        shares.decline(&pair("org.example"), now);
-        assert!(shares.is_declined(&pair("org.example"), now));
-        assert!(!shares.is_declined(&pair("org2.example"), now));
-        assert!(!shares.is_declined(&pair("org.example"), now + REMEMBERED));
+        let declined = StreamPool::default().declined;
+        declined.insert(pair("org.example"), ());
+        assert!(declined.contains_key(&pair("org.example")));
+        assert!(!declined.contains_key(&pair("org2.example")));
+        assert_eq!(declined.policy().time_to_live(), Some(REMEMBERED));
         for number in 0..2 * MOST {
-            shares.decline(&pair(&format!("org{number}.example")), now);
+            declined.insert(pair(&format!("org{number}.example")), ());
         }
-        assert!(shares.declined.lock().len() <= MOST);
+        declined.run_pending_tasks();
+        assert!(declined.entry_count() <= MOST);
     }
 }

@@ -366,8 +366,14 @@ impl Stream {
     pub(super) fn lost(&mut self, error: &io::Error) {
         tracing::debug!(stream = self.entry.id, %error, "connection lost");
         self.broken = true;
-        self.input(Input::End(Fault::PeerClosed));
+        // In TLS 1.3 a peer's alert over our certificate comes after the handshake is done here
+        // (RFC 8446 section 4.4.2.4).
+        let fault = tls::alert(error).map_or(Fault::PeerClosed, |alert| Fault::TlsFailed {
+            label: alert.label(),
+            text: alert.to_string(),
+        });
+        self.input(Input::End(fault.clone()));
         self.carry_out();
-        self.close(Fault::PeerClosed);
+        self.close(fault);
     }
 }

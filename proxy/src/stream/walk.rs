@@ -8,11 +8,11 @@ use std::{
 };
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use xmpp_edge_crds::domain::DomainName;
+use xmpp_edge_crds::{domain::DomainName, negotiation::Method};
 
 use super::{
     Stream,
-    connect::{direction, ends, negotiate},
+    connect::{OwnProof, direction, ends, negotiate},
 };
 use crate::{
     config::ActiveConfig,
@@ -38,7 +38,7 @@ pub(super) struct Walk<'a> {
     peer: DomainName,
     ticket: Option<&'a DialTicket>,
     deadline: Instant,
-    skip_sasl: bool,
+    proof: OwnProof,
     skip_bidi: bool,
     /// A target ended its stream over bidi in this walk.
     over_bidi: bool,
@@ -79,7 +79,7 @@ impl<'a> Walk<'a> {
             peer,
             ticket,
             deadline,
-            skip_sasl: false,
+            proof: OwnProof::Any,
             skip_bidi: edge.without_bidi.contains(&ends(purpose).0, Instant::now()),
             over_bidi: false,
             again: Vec::new(),
@@ -146,7 +146,7 @@ impl<'a> Walk<'a> {
                                 self.side,
                                 self.purpose,
                                 connected,
-                                (self.skip_sasl, self.skip_bidi),
+                                (self.proof, self.skip_bidi),
                                 self.deadline,
                             );
                             negotiations.push(async move { (address, stream.await) });
@@ -188,11 +188,20 @@ impl<'a> Walk<'a> {
             return Err(Failure::new(FailureKind::Unreachable, fault.to_string()));
         }
         if let Fault::SaslRejected { ended, .. } = fault {
-            if ended && !self.skip_sasl {
+            if ended && self.proof == OwnProof::Any {
                 // It hung up over EXTERNAL: the same server by dialback, before any other.
                 self.again.push(address);
             }
-            self.skip_sasl = true;
+            if self.proof == OwnProof::Any {
+                self.proof = OwnProof::Dialback;
+            }
+        }
+        let is_alert = matches!(&fault, Fault::TlsFailed { label, .. } if *label == "TlsAlert");
+        if is_alert && self.proof != OwnProof::DialbackWithoutCertificate && self.may_dial_back() {
+            // It ended TLS, over our certificate most likely: it may take who shows none, as every
+            // client may (RFC 8446 section 4.4.2).
+            self.again.push(address);
+            self.proof = OwnProof::DialbackWithoutCertificate;
         }
         if matches!(fault, Fault::BidiRejected { .. }) && !self.skip_bidi {
             // Nobody needs it: the same server without, before any other.
@@ -219,6 +228,15 @@ impl<'a> Walk<'a> {
             FailureKind::Forbidden => Err(self.last.clone()),
             _ => Ok(()),
         }
+    }
+
+    /// Whether dialback over TLS suffices towards this peer.
+    fn may_dial_back(&self) -> bool {
+        self.side == Side::Partner
+            && self
+                .config
+                .partner(&self.peer)
+                .is_some_and(|partner| partner.methods.contains(Method::TlsDialback))
     }
 
     fn failed(&mut self, failure: Failure) {

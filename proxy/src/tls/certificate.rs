@@ -8,6 +8,7 @@ use rustls_pki_types::CertificateDer;
 use x509_parser::{
     extensions::{GeneralName, ParsedExtension},
     prelude::{FromDer, X509Certificate},
+    public_key::PublicKey,
 };
 use xmpp_edge_crds::domain::DomainName;
 
@@ -96,6 +97,14 @@ pub(super) fn parse<'a>(
             "bytes follow the certificate".to_owned(),
         )),
         Err(cause) => Err(CertificateError::Der(cause.to_string())),
+    }
+}
+
+/// Size of the key in bits, where it is an RSA key that is too short to prove anything (below 2048 bits).
+pub(super) fn weak_rsa(certificate: &X509Certificate<'_>) -> Option<usize> {
+    match certificate.public_key().parsed() {
+        Ok(PublicKey::RSA(key)) => Some(key.key_size()).filter(|bits| *bits < 2048),
+        _ => None,
     }
 }
 

@@ -61,6 +61,18 @@ pub enum CertificateFault {
     DaneMismatch { records: usize, found: SpkiSha256 },
     #[error("the chain has {found} certificates, more than the {limit} that are judged")]
     ChainTooLong { found: usize, limit: usize },
+    #[error(
+        "the key has {bits} bits: RSA counts from 2048 bits on, pinned or not; have a certificate issued for a new key"
+    )]
+    WeakKey { bits: usize },
+    #[error(
+        "the certificate of {subject:?} has the critical extension {extension}, which is not understood here: pin the key, or have it issued without marking that critical"
+    )]
+    CriticalExtension { subject: String, extension: String },
+    #[error(
+        "the certificate of {subject:?} is of X.509 version {version}, which cannot be verified: pin the key, or have one of version 3 issued"
+    )]
+    Version { subject: String, version: u32 },
     #[error("a certificate of the chain is not well-formed: {0}")]
     Malformed(String),
     #[error("the chain does not verify: {0}")]
@@ -84,6 +96,9 @@ impl CertificateFault {
             Self::KeyChanged { .. } => "CertificateKeyChanged",
             Self::DaneMismatch { .. } => "CertificateDaneMismatch",
             Self::ChainTooLong { .. } => "CertificateChainTooLong",
+            Self::WeakKey { .. } => "CertificateWeakKey",
+            Self::CriticalExtension { .. } => "CertificateCriticalExtension",
+            Self::Version { .. } => "CertificateVersion",
             Self::Malformed(_) => "CertificateMalformed",
             Self::Invalid(_) => "CertificateInvalid",
         }

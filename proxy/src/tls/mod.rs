@@ -10,6 +10,7 @@ use rustls::crypto::CryptoProvider;
 use rustls_pki_types::CertificateDer;
 
 pub mod certificate;
+mod config;
 pub mod dane;
 pub mod database;
 pub mod fault;
@@ -21,13 +22,14 @@ pub(crate) mod pki;
 pub mod roots;
 pub mod stream;
 pub mod transport;
+mod verifier;
 pub mod verify;
 
 pub use certificate::{CertificateError, SpkiSha256, not_after, spki_sha256};
 pub use dane::{Tlsa, TlsaSet};
 pub use database::{DatabaseTls, ServerVerification};
 pub use fault::CertificateFault;
-pub use handshake::{FirstByte, HandshakeError, Mode, accept, connect, sniff};
+pub use handshake::{FirstByte, HandshakeError, Mode, accept, alert, connect, sniff};
 pub use identity::{Identity, IdentityError};
 pub use leaf::{LeafError, LeafIssuer};
 pub use roots::{Roots, RootsError};

@@ -5,7 +5,8 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use rustls_pki_types::{CertificateDer, TrustAnchor, pem::PemObject};
+use rustls_pki_types::{CertificateDer, TrustAnchor};
+use xmpp_edge_crds::pem::{self, PemError};
 
 use super::certificate::sha256;
 
@@ -29,10 +30,8 @@ struct Part {
 /// Why a PEM bundle is no set of authorities.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RootsError {
-    #[error("{origin}: not PEM: {cause}")]
-    Pem { origin: String, cause: String },
-    #[error("{origin}: holds no certificate (expected -----BEGIN CERTIFICATE-----)")]
-    Empty { origin: String },
+    #[error("{origin}: {cause}")]
+    Pem { origin: String, cause: PemError },
     #[error("{origin}: holds more than 1,000 certificates")]
     TooMany { origin: String },
     #[error("{origin}: certificate {number} cannot be an authority: {cause}")]
@@ -77,27 +76,24 @@ impl Roots {
     ///
     /// # Errors
     /// [`RootsError`] when the text holds no certificate, more than 1,000, or one that is broken.
-    pub fn from_pem(pem: &str, origin: &str) -> Result<Self, RootsError> {
+    pub fn from_pem(text: impl AsRef<[u8]>, origin: &str) -> Result<Self, RootsError> {
         let origin = || origin.to_owned();
         let mut part = Part::default();
-        for (index, der) in CertificateDer::pem_slice_iter(pem.as_bytes()).enumerate() {
-            if index == MAX_CERTIFICATES {
-                return Err(RootsError::TooMany { origin: origin() });
-            }
-            let der = der.map_err(|cause| RootsError::Pem {
-                origin: origin(),
-                cause: cause.to_string(),
-            })?;
-            let anchor = anchor(&der).map_err(|cause| RootsError::Certificate {
+        let certificates = pem::certificates(text).map_err(|cause| RootsError::Pem {
+            origin: origin(),
+            cause,
+        })?;
+        if certificates.len() > MAX_CERTIFICATES {
+            return Err(RootsError::TooMany { origin: origin() });
+        }
+        for (index, der) in certificates.iter().enumerate() {
+            let anchor = anchor(der).map_err(|cause| RootsError::Certificate {
                 origin: origin(),
                 number: index + 1,
                 cause,
             })?;
-            part.given.insert(sha256(&der));
+            part.given.insert(sha256(der));
             part.anchors.push(anchor);
-        }
-        if part.anchors.is_empty() {
-            return Err(RootsError::Empty { origin: origin() });
         }
         Ok(Self {
             parts: vec![Arc::new(part)],

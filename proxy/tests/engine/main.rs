@@ -164,7 +164,7 @@ async fn at_shutdown_a_caller_who_never_spoke_delays_nothing() {
 async fn a_session_that_is_dropped_on_its_way_leaves_no_stream_behind() {
     let config = ActiveConfig::build(&inputs(7, &Plan::default())).expect("a configuration");
     let resolver = Resolver::at(([127, 90, 7, 1], 53).into()).expect("an address");
-    let dialer = Dialer::new(resolver.clone(), Arc::new(|_| false));
+    let dialer = Dialer::new(resolver.clone(), Arc::new(|_, _| false));
     let state = tempfile::tempdir().expect("a directory");
     let contacts = ContactStore::embedded(state.path()).expect("a store");
     let (edge, _dials) = Edge::new(

@@ -35,6 +35,10 @@ pub enum Signing {
     Forged,
     /// As [`Self::Offline`], with signatures that ended long ago.
     Expired,
+    /// With NSEC, but the root does not vouch for it and proves that: a roll-out that has just begun.
+    Island,
+    /// As [`Self::Island`], and the zone shows signatures but no keys.
+    Keyless,
 }
 
 /// One zone of the tree, a child of the root.
@@ -72,6 +76,15 @@ impl SignedTree {
             delegations += &format!("{name}. NS ns.{name}.\nns.{name}. A {ip}\n");
             delegations += &match zone.signing {
                 Signing::Unsigned => String::new(),
+                Signing::Island => {
+                    site.make_keys(name)?;
+                    String::new()
+                }
+                Signing::Keyless => {
+                    site.sign_offline(name, &["-O", "full", "-e", "+86400"])?;
+                    site.take_keys_away(name)?;
+                    String::new()
+                }
                 Signing::Nsec | Signing::Nsec3 => {
                     site.make_keys(name)?;
                     site.keymgr(name, &["ds"])?
@@ -183,8 +196,8 @@ impl Site<'_> {
         zone(".", "root.zone", Some("nsec"));
         for child in zones {
             let policy = match child.signing {
-                Signing::Unsigned | Signing::Offline | Signing::Expired => None,
-                Signing::Nsec | Signing::Forged => Some("nsec"),
+                Signing::Unsigned | Signing::Offline | Signing::Expired | Signing::Keyless => None,
+                Signing::Nsec | Signing::Forged | Signing::Island => Some("nsec"),
                 Signing::Nsec3 => Some("nsec3"),
             };
             zone(&child.name, &file(&child.name), policy);
@@ -232,6 +245,17 @@ impl Site<'_> {
         fs::rename(&signed, &zone)?;
         let public = self.path(&format!("{}.key", ksk.trim()));
         self.run("dnssec-dsfromkey", &["-2", &public])
+    }
+
+    /// Leaves out the keys of a signed zone; signatures stay. Each record is a line.
+    fn take_keys_away(&self, name: &str) -> Result<()> {
+        let signed = fs::read_to_string(self.path(&file(name)))?;
+        let without: Vec<_> = signed
+            .lines()
+            .filter(|line| line.split_whitespace().nth(3) != Some("DNSKEY"))
+            .collect();
+        ensure!(without.len() < signed.lines().count(), "no keys in {name}");
+        self.write(&file(name), &(without.join("\n") + "\n"))
     }
 
     fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {

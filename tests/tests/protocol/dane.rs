@@ -50,7 +50,7 @@ enum TlsaRecord {
     Other,
 }
 
-const PARTNERS: [Partner; 12] = [
+const PARTNERS: [Partner; 14] = [
     partner("match", Signing::Nsec, false, TlsaRecord::Own),
     partner("matchthree", Signing::Nsec3, false, TlsaRecord::Own),
     partner("mismatch", Signing::Nsec3, true, TlsaRecord::Other),
@@ -75,6 +75,9 @@ const PARTNERS: [Partner; 12] = [
         records: Some(WILDCARD_ALIAS),
         ..partner("aliasthree", Signing::Nsec3, true, TlsaRecord::None)
     },
+    // s18: signatures that need not be there.
+    partner("island", Signing::Island, true, TlsaRecord::Other),
+    partner("keyless", Signing::Keyless, true, TlsaRecord::None),
 ];
 
 /// Every host exists, by a wildcard; no name has TLSA records.
@@ -353,6 +356,7 @@ async fn all_meet(scenery: &Scenery, fates: [Fate; PARTNERS.len()]) -> Result<()
 const MISMATCH: Fate = Fate::Fails("CertificateDaneMismatch");
 const PROVEN: Fate = Fate::Arrives("no TLSA record, which is proven");
 const NO_SRV: Fate = Fate::Arrives("no SRV record");
+const INSECURE: Fate = Fate::Arrives("not secure (no DNSSEC signatures)");
 const BOGUS: Fate = Fate::Fails("DnsBogus");
 
 /// Where signatures are looked at, here or by the resolver; what is told of the first partner.
@@ -370,6 +374,8 @@ fn validated(first: &'static str) -> [Fate; PARTNERS.len()] {
         PROVEN,
         NO_SRV,
         NO_SRV,
+        INSECURE,
+        INSECURE,
     ]
 }
 
@@ -423,7 +429,7 @@ fn dane_is_not_used_behind_a_resolver_that_strips_signatures() {
             &scenery,
             [
                 untrusted, untrusted, plain, plain, plain, plain, plain, plain, plain, plain,
-                NO_SRV, NO_SRV,
+                NO_SRV, NO_SRV, plain, plain,
             ],
         )
         .await

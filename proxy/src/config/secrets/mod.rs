@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use xmpp_edge_crds::pem::{self, PemError};
 use zeroize::Zeroizing;
 
 use super::{ConfigSecrets, PemPair};
@@ -104,7 +105,7 @@ impl Secrets {
                 Ok(pair)
             }),
             self.internal_ca.take(&mut contents, |files| {
-                let pem = text(&files[0])?;
+                let pem = pem_text(&files[0], no_certificates)?;
                 if let Some(pem) = &pem {
                     Roots::from_pem(pem, "it").map_err(|error| error.to_string())?;
                 }
@@ -115,7 +116,8 @@ impl Secrets {
                 Ok(line(&files[0])?.filter(|token| !token.is_empty()))
             }),
             self.contacts.take(&mut contents, |files| {
-                let (Some(url), ca) = (line(&files[0])?, text(&files[1])?) else {
+                let (Some(url), ca) = (line(&files[0])?, pem_text(&files[1], no_certificates)?)
+                else {
                     return Ok(None);
                 };
                 Database::parse(&url, ca.as_deref()).map_err(|error| error.to_string())?;
@@ -318,8 +320,28 @@ fn line(file: &File) -> Result<Option<Zeroizing<String>>, String> {
     Ok(text.map(|text| Zeroizing::new(text.trim().to_owned())))
 }
 
+/// PEM, whose comments may be in any encoding: what is no text at all is refused for what it is.
+fn pem_text(
+    file: &File,
+    check: impl Fn(&[u8]) -> Option<PemError>,
+) -> Result<Option<String>, String> {
+    let Some(bytes) = file else { return Ok(None) };
+    if std::str::from_utf8(bytes).is_err()
+        && let Some(error) = check(bytes)
+    {
+        return Err(error.to_string());
+    }
+    Ok(Some(String::from_utf8_lossy(bytes).into_owned()))
+}
+
+fn no_certificates(bytes: &[u8]) -> Option<PemError> {
+    pem::certificates(bytes).err()
+}
+
 fn pair(files: &[File]) -> Result<Option<PemPair>, String> {
-    match (text(&files[0])?, text(&files[1])?.map(Zeroizing::new)) {
+    let chain = pem_text(&files[0], no_certificates)?;
+    let key = pem_text(&files[1], |bytes| pem::private_key(bytes).err())?.map(Zeroizing::new);
+    match (chain, key) {
         (Some(chain), Some(key)) => Ok(Some(PemPair { chain, key })),
         (None, None) => Ok(None),
         _ => Err("one of the two is there, both are needed".to_owned()),

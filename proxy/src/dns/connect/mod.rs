@@ -3,12 +3,13 @@
 
 use std::{
     collections::VecDeque,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures::FutureExt;
+use ipnet::IpNet;
 use tokio::net::TcpStream;
 use xmpp_edge_crds::{
     domain::DomainName,
@@ -37,16 +38,19 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Dialer {
     resolver: Resolver,
-    forbidden: Arc<dyn Fn(SocketAddr) -> bool + Send + Sync>,
+    forbidden: Forbidden,
     connect: Connect,
     connect_timeout: Duration,
 }
 
+/// Whether an address of a partner is not dialled; the networks are those of the [`Route`].
+pub type Forbidden = Arc<dyn Fn(SocketAddr, &[IpNet]) -> bool + Send + Sync>;
+
 /// Which way to a domain.
 #[derive(Clone, Debug)]
 pub enum Route {
-    /// By SRV, else A and AAAA on 5269. Forbidden addresses are not dialled.
-    Discover,
+    /// By SRV, else A and AAAA on 5269. What is forbidden, or within these networks, is not dialled.
+    Discover { except: Arc<[IpNet]> },
     /// `proxyFqdn`, or a gateway's `address`: no SRV, any address. Speaks STARTTLS.
     Fixed(HostPort),
 }
@@ -81,9 +85,11 @@ pub struct Candidates {
     current: Option<Current>,
     /// Whether the targets' names may be relied on, so that their TLSA records count.
     dane: bool,
-    /// Whether any address may be dialled.
-    unguarded: bool,
+    /// Networks where nothing is dialled; none: any address may be.
+    except: Option<Arc<[IpNet]>>,
     addresses_left: usize,
+    /// Hosts whose addresses were looked up.
+    tried: Vec<DomainName>,
     steps: Vec<AttemptStep>,
 }
 
@@ -119,10 +125,7 @@ impl Current {
 impl Dialer {
     /// `forbidden` says which addresses of partners are not dialled: see [`is_guarded`].
     #[must_use]
-    pub fn new(
-        resolver: Resolver,
-        forbidden: Arc<dyn Fn(SocketAddr) -> bool + Send + Sync>,
-    ) -> Self {
+    pub fn new(resolver: Resolver, forbidden: Forbidden) -> Self {
         let connect: Connect = Arc::new(|address| socket::open(address).boxed());
         Self {
             resolver,
@@ -172,7 +175,7 @@ impl Dialer {
             text,
             took,
         };
-        let (targets, dane, unguarded, text) = match route {
+        let (targets, dane, except, text) = match route {
             Route::Fixed(to) => {
                 let target = Target {
                     host: to.host.clone(),
@@ -183,9 +186,9 @@ impl Dialer {
                 let text = format!("{to} as configured; SRV is not asked");
                 // A gateway is trusted by the internal authority, never by DNS.
                 let dane = direction == Direction::Outbound;
-                (VecDeque::from([target]), dane, true, text)
+                (VecDeque::from([target]), dane, None, text)
             }
-            Route::Discover => match self.resolver.services(domain).await {
+            Route::Discover { except } => match self.resolver.services(domain).await {
                 Ok(services) => {
                     let text = described(&services);
                     let ordered = srv::order(services.records, srv::random_below);
@@ -198,7 +201,12 @@ impl Dialer {
                             priority: service.priority,
                         })
                         .collect();
-                    (targets, services.dnssec.is_secure(), false, text)
+                    (
+                        targets,
+                        services.dnssec.is_secure(),
+                        Some(Arc::clone(except)),
+                        text,
+                    )
                 }
                 Err(fault) => {
                     let step = step(fault.label(), fault.to_string(), began.elapsed());
@@ -213,8 +221,9 @@ impl Dialer {
             targets,
             current: None,
             dane,
-            unguarded,
+            except,
             addresses_left: MAX_ADDRESSES,
+            tried: Vec::new(),
             steps: vec![step("Ok", text, began.elapsed())],
         })
     }
@@ -273,9 +282,17 @@ impl Candidates {
                 return Some(result);
             }
             if self.addresses_left == 0 {
+                self.dialer.resolver.forget(&self.domain, &self.tried);
                 return None;
             }
-            let target = self.targets.pop_front()?;
+            let Some(target) = self.targets.pop_front() else {
+                // None of them was of use: what DNS said may be out of date.
+                self.dialer.resolver.forget(&self.domain, &self.tried);
+                return None;
+            };
+            if let Host::Name(name) = &target.host {
+                self.tried.push(name.clone());
+            }
             match self.resolve(target).await {
                 Ok(current) => self.current = Some(current),
                 Err(fault) => return Some(Err(fault)),
@@ -329,7 +346,9 @@ impl Candidates {
         let mut refused = None;
         for ip in addresses {
             let address = SocketAddr::new(ip, target.port);
-            if !self.unguarded && (self.dialer.forbidden)(address) {
+            if let Some(except) = &self.except
+                && (self.dialer.forbidden)(address, except)
+            {
                 refused = Some(address);
             } else {
                 allowed.push(address);
@@ -421,11 +440,39 @@ impl Candidates {
     }
 }
 
-/// Whether a partner's address is never dialled: loopback, link-local, unspecified, broadcast,
-/// multicast, also where it is IPv4 written as IPv6.
+/// Whether an address that DNS gave for a partner is not dialled: it is within `except`, or is never
+/// another host's (loopback, link-local, unspecified, broadcast, multicast). IPv4 that is written as
+/// IPv6 is judged as what it leads to: mapped, compatible, NAT64 (RFC 6052 section 2.1), 6to4.
 #[must_use]
-pub fn is_guarded(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
+pub fn is_guarded(ip: IpAddr, except: &[IpNet]) -> bool {
+    let ip = ip.to_canonical();
+    let inner = match ip {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(ip) => embedded(ip).map(IpAddr::V4),
+    };
+    [Some(ip), inner]
+        .into_iter()
+        .flatten()
+        .any(|ip| is_never_dialled(ip) || except.iter().any(|network| network.contains(&ip)))
+}
+
+/// The IPv4 address that packets to this one reach in the end.
+fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+    let octets = ip.octets();
+    let at = |from: usize| {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|n| octets[from + n]);
+        Some(Ipv4Addr::new(a, b, c, d))
+    };
+    match ip.segments() {
+        // The well-known prefix, one of the network's own (RFC 8215), IPv4-compatible.
+        [0x64, 0xff9b, 0, 0, 0, 0, ..] | [0x64, 0xff9b, 1, ..] | [0, 0, 0, 0, 0, 0, ..] => at(12),
+        [0x2002, ..] => at(2),
+        _ => None,
+    }
+}
+
+fn is_never_dialled(ip: IpAddr) -> bool {
+    match ip {
         IpAddr::V4(ip) => {
             // 0.0.0.0/8 is "this host" (RFC 1122 section 3.2.1.3): Linux dials itself.
             ip.is_loopback()

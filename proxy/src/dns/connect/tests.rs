@@ -8,17 +8,23 @@ use crate::dns::fake::{Fake, Reply, a, srv, tlsa_311};
 
 const SERVICE: &str = "_xmpp-server._tcp.partner.example";
 
+fn discover() -> Route {
+    Route::Discover {
+        except: Arc::new([]),
+    }
+}
+
 fn partner() -> DomainName {
     DomainName::parse("partner.example").unwrap()
 }
 
 fn dialer(fake: &Fake) -> Dialer {
-    Dialer::new(Resolver::at(fake.address).unwrap(), Arc::new(|_| false))
+    Dialer::new(Resolver::at(fake.address).unwrap(), Arc::new(|_, _| false))
 }
 
 async fn candidates(dialer: &Dialer) -> Candidates {
     dialer
-        .candidates(&partner(), &Route::Discover, Direction::Outbound)
+        .candidates(&partner(), &discover(), Direction::Outbound)
         .await
         .ok()
         .unwrap()
@@ -169,7 +175,7 @@ async fn a_forbidden_address_is_not_dialled_unless_configured() {
     .await;
     let dialer = Dialer::new(
         Resolver::at(fake.address).unwrap(),
-        Arc::new(|address| is_guarded(address.ip())),
+        Arc::new(|address, except| is_guarded(address.ip(), except)),
     );
     let mut discovered = candidates(&dialer).await;
     let fault = discovered.next().await.unwrap().unwrap_err();
@@ -196,7 +202,7 @@ async fn a_domain_that_offers_no_service_is_not_dialled() {
     )])
     .await;
     let result = dialer(&fake)
-        .candidates(&partner(), &Route::Discover, Direction::Outbound)
+        .candidates(&partner(), &discover(), Direction::Outbound)
         .await;
     let (fault, step) = result.err().unwrap();
     assert_eq!(fault, DnsError::NotOffered { domain: partner() });
@@ -260,6 +266,52 @@ fn addresses_of_this_machine_and_this_link_are_guarded() {
         ("2001:db8::1", false),
         ("::ffff:192.0.2.1", false),
     ] {
-        assert_eq!(is_guarded(text.parse().unwrap()), expected, "{text}");
+        assert_eq!(is_guarded(text.parse().unwrap(), &[]), expected, "{text}");
+    }
+}
+
+/// S-13: a partner's DNS does not lead the edge to what stands beside it, in whatever form the
+/// address is written.
+#[test]
+fn s_13_networks_that_are_nobodys_on_the_internet_are_not_dialled() {
+    let default = xmpp_edge_crds::edge_config::Settings::default().dial_except;
+    for (text, expected) in [
+        ("10.0.3.7", true),
+        ("172.16.0.1", true),
+        ("172.32.0.1", false),
+        ("192.168.1.1", true),
+        ("100.64.0.1", true),
+        ("100.128.0.1", false),
+        ("127.0.0.1", true),
+        ("169.254.169.254", true),
+        ("0.1.2.3", true),
+        ("224.0.0.251", true),
+        ("255.255.255.255", true),
+        ("198.51.100.7", false),
+        ("::ffff:10.0.0.5", true),
+        ("::10.0.0.5", true),
+        ("64:ff9b::a00:5", true),
+        ("64:ff9b::a9fe:a9fe", true),
+        ("64:ff9b::c633:6407", false),
+        ("64:ff9b:1::c633:6407", true),
+        ("2002:a00:5::1", true),
+        ("2002:c633:6407::1", false),
+        ("fd00:ec2::254", true),
+        ("fe80::1", true),
+        ("ff02::1", true),
+        ("::1", true),
+        ("2001:db8::1", false),
+    ] {
+        let ip = text.parse().unwrap();
+        assert_eq!(is_guarded(ip, &default), expected, "{text}");
+        let own = "198.51.100.0/24".parse().unwrap();
+        let is_theirs = ["198.51.100.7", "64:ff9b::c633:6407", "2002:c633:6407::1"].contains(&text);
+        if !expected {
+            assert_eq!(
+                is_guarded(ip, &[own]),
+                is_theirs,
+                "{text} with a list of one's own"
+            );
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! as one that is not on loopback could anyway; it can not make anything secure.
 
 mod anchors;
-mod cache;
+mod delegation;
 mod questions;
 mod standing;
 mod wildcard;
@@ -24,9 +24,11 @@ use hickory_proto::{
 };
 use tokio::time::timeout;
 
-use super::DnsError;
-use cache::Cache;
-use questions::{Questions, Traced, is_redirected, is_signed};
+use super::{
+    DnsError,
+    cache::{DnsCache, Holds},
+};
+use questions::{Questions, is_redirected, is_signed};
 use standing::{Found, follow};
 
 pub use anchors::{AnchorsError, TrustAnchors};
@@ -45,7 +47,7 @@ const MAX_ALIASES: usize = 8;
 pub(super) struct Validator {
     questions: Questions,
     anchors: TrustAnchors,
-    verdicts: Arc<Cache<Validated>>,
+    verdicts: Arc<DnsCache<Validated>>,
 }
 
 /// What DNSSEC says of one answer.
@@ -127,6 +129,52 @@ impl Validator {
         self.validated(name, kind).await
     }
 
+    /// The records at the end of a name's aliases, whatever DNSSEC says of them; none where there are
+    /// none.
+    ///
+    /// # Errors
+    /// [`DnsError`] when an alias leads on, but what it leads to cannot be asked.
+    pub(super) async fn aliased(
+        &self,
+        name: &Name,
+        kind: RecordType,
+    ) -> Result<Vec<Record>, DnsError> {
+        // As [`Self::if_signed`] asked it: most often the answer is at hand.
+        let Ok(Ok(mut message)) = timeout(GATE, self.questions.ask(name, kind)).await else {
+            return Ok(Vec::new());
+        };
+        let mut name = name.clone();
+        for _ in 0..MAX_ALIASES {
+            match follow(&message.answers, &name, kind) {
+                Found::Records(records) => return Ok(records),
+                Found::Nothing => return Ok(Vec::new()),
+                Found::Alias(target) => {
+                    message = timeout(GATE, self.questions.ask(&target, kind))
+                        .await
+                        .map_err(|_| DnsError::Timeout {
+                            name: shown(&target),
+                        })??;
+                    name = target;
+                }
+            }
+        }
+        Err(DnsError::Unusable {
+            name: shown(&name),
+            cause: "its aliases lead too far".to_owned(),
+        })
+    }
+
+    /// What is known of a name is asked anew.
+    pub(super) fn forget(&self, name: &Name, kind: RecordType) {
+        self.verdicts.forget(name, kind);
+        self.questions.forget(name, kind);
+    }
+
+    pub(super) fn forget_all(&self) {
+        self.verdicts.forget_all();
+        self.questions.forget_all();
+    }
+
     /// The word of a validating resolver on loopback.
     fn by_resolver(&self, message: &Message, name: &Name, kind: RecordType) -> Option<Validated> {
         (self.questions.on_loopback() && message.metadata.authentic_data).then(|| Validated {
@@ -142,31 +190,33 @@ impl Validator {
         let assessed = timeout(CHAIN, self.chain(name, kind))
             .await
             .map_err(|_| DnsError::Timeout { name: shown(name) })??;
-        let (assessed, ttl) = assessed;
-        self.verdicts.put(name, kind, assessed.clone(), ttl);
+        let (assessed, holds) = assessed;
+        self.verdicts.put(name, kind, assessed.clone(), holds);
         Ok(assessed)
     }
 
     /// Validates `name` and what it is an alias of; with the time for which that holds.
-    async fn chain(
-        &self,
-        name: &Name,
-        kind: RecordType,
-    ) -> Result<(Validated, Duration), DnsError> {
+    async fn chain(&self, name: &Name, kind: RecordType) -> Result<(Validated, Holds), DnsError> {
+        const NOT_KEPT: Holds = Holds::Nothing(Duration::ZERO);
         let mut name = name.clone();
-        let mut holds = Duration::MAX;
+        let mut holds = Holds::Records(Duration::MAX);
         for _ in 0..MAX_ALIASES {
             if !self.anchored(&name).await {
                 let unanchored = Validated::not_secure(Dnssec::Unanchored);
-                return Ok((unanchored, Duration::ZERO));
+                return Ok((unanchored, NOT_KEPT));
             }
             let message = match self.message(&name, kind).await? {
                 Some(message) => message,
-                None => return Ok((Validated::not_secure(Dnssec::Unsigned), Duration::ZERO)),
+                None => return Ok((Validated::not_secure(Dnssec::Unsigned), NOT_KEPT)),
             };
-            holds = holds.min(cache::time_to_live(&message));
-            let (dnssec, found) = standing::of(&message, &name, kind)
-                .map_err(|_| DnsError::Bogus { name: shown(&name) })?;
+            holds = holds.and(Holds::of(&message));
+            let (dnssec, found) = match standing::of(&message, &name, kind) {
+                Ok(judged) => judged,
+                Err(_) if self.need_not_be_signed(&message).await => {
+                    return Ok((Validated::not_secure(Dnssec::Unsigned), holds));
+                }
+                Err(_) => return Err(DnsError::Bogus { name: shown(&name) }),
+            };
             if !dnssec.is_secure() {
                 return Ok((Validated::not_secure(dnssec), holds));
             }
@@ -189,7 +239,7 @@ impl Validator {
 
     /// One validated answer; `None` where the denial of it is proven to be insecure.
     async fn message(&self, name: &Name, kind: RecordType) -> Result<Option<Message>, DnsError> {
-        let traced = Traced::new(self.questions.clone());
+        let traced = self.questions.traced();
         let handle = DnssecDnsHandle::with_trust_anchor(traced.clone(), self.anchors.keys());
         let query = Query::query(name.clone(), kind);
         let answer = handle
@@ -217,14 +267,52 @@ impl Validator {
             }
             Err(NetError::Dns(WireError::Nsec {
                 proof: Proof::Bogus,
+                response,
                 ..
-            })) => Err(missing(DnsError::Bogus { name: shown(name) })),
+            })) => match traced.take_trouble() {
+                Some(trouble) => Err(trouble),
+                None if self.need_not_be_signed(&response).await => Ok(None),
+                None => Err(DnsError::Bogus { name: shown(name) }),
+            },
             Err(NetError::Dns(WireError::Nsec { .. })) => Ok(None),
             Err(cause) => Err(missing(DnsError::Unusable {
                 name: shown(name),
                 cause: cause.to_string(),
             })),
         }
+    }
+
+    /// Whether every zone that signed something here is proven to be delegated without keys, so that
+    /// its signatures say nothing (RFC 4035 section 5.2).
+    async fn need_not_be_signed(&self, message: &Message) -> bool {
+        let signers = delegation::signers(message);
+        for zone in &signers {
+            let handle =
+                DnssecDnsHandle::with_trust_anchor(self.questions.traced(), self.anchors.keys());
+            let query = Query::query(zone.clone(), RecordType::DS);
+            let answer = handle
+                .lookup(query, DnsRequestOptions::default())
+                .first_answer()
+                .await;
+            let is_insecure = match answer {
+                Err(NetError::Dns(WireError::Nsec {
+                    proof, response, ..
+                })) => match proof {
+                    Proof::Secure => delegation::is_insecure(&response, zone),
+                    Proof::Insecure => true,
+                    Proof::Bogus | Proof::Indeterminate => false,
+                },
+                Ok(response) => {
+                    let mut proofs = response.answers.iter().map(|record| record.proof);
+                    !response.answers.is_empty() && proofs.all(|proof| proof == Proof::Insecure)
+                }
+                Err(_) => false,
+            };
+            if !is_insecure {
+                return false;
+            }
+        }
+        !signers.is_empty()
     }
 
     /// Whether a trust anchor stands over `name` and its zone shows one of the keys.

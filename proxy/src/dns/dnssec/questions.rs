@@ -14,9 +14,9 @@ use parking_lot::Mutex;
 use super::{
     super::{
         DnsError,
+        cache::{DnsCache, Holds},
         exchange::{Over, exchange},
     },
-    cache::{Cache, time_to_live},
     shown,
 };
 
@@ -35,7 +35,7 @@ pub(super) struct Questions {
 
 struct Shared {
     upstreams: Vec<SocketAddr>,
-    answers: Cache<Message>,
+    answers: DnsCache<Message>,
 }
 
 impl Questions {
@@ -43,9 +43,22 @@ impl Questions {
         Self {
             shared: Arc::new(Shared {
                 upstreams,
-                answers: Cache::default(),
+                answers: DnsCache::default(),
             }),
         }
+    }
+
+    pub(super) fn forget(&self, name: &Name, kind: RecordType) {
+        self.shared.answers.forget(name, kind);
+    }
+
+    pub(super) fn forget_all(&self) {
+        self.shared.answers.forget_all();
+    }
+
+    /// As hickory's validator wants them.
+    pub(super) fn traced(&self) -> Traced {
+        Traced::new(self.clone())
     }
 
     /// Whether every resolver is on this machine.
@@ -75,8 +88,8 @@ impl Questions {
             answer = Ok(raw);
         }
         let message = trimmed(answer?, kind);
-        let ttl = time_to_live(&message);
-        self.shared.answers.put(name, kind, message.clone(), ttl);
+        let holds = Holds::of(&message);
+        self.shared.answers.put(name, kind, message.clone(), holds);
         Ok(message)
     }
 
@@ -176,7 +189,7 @@ pub(super) struct Traced {
 }
 
 impl Traced {
-    pub(super) fn new(questions: Questions) -> Self {
+    fn new(questions: Questions) -> Self {
         Self {
             questions,
             trouble: Arc::default(),

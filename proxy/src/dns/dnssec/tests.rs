@@ -243,16 +243,6 @@ fn a_file_of_trust_anchors_is_read_or_says_what_is_wrong() {
     assert!(missing.to_string().contains("/nonexistent/anchors"));
 }
 
-#[test]
-fn what_has_no_time_to_live_is_not_kept() {
-    let cache = Cache::default();
-    cache.put(&name("x"), A, 1, Duration::ZERO);
-    assert_eq!(cache.get(&name("x"), A), None);
-    cache.put(&name("x"), A, 1, Duration::from_secs(60));
-    assert_eq!(cache.get(&name("X"), A), Some(1));
-    assert_eq!(cache.get(&name("x"), SRV), None);
-}
-
 /// RFC 4035 section 5.3.4: neither the name nor a closer wildcard may exist.
 #[test]
 fn a_wildcard_counts_where_nothing_closer_exists() {

@@ -2,10 +2,12 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    path::Path,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use hickory_net::{DnsError as WireError, NetError};
 use hickory_proto::{
     op::ResponseCode,
@@ -14,15 +16,16 @@ use hickory_proto::{
 use hickory_resolver::{
     TokioResolver,
     config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts},
-    lookup::Lookup,
     net::runtime::TokioRuntimeProvider,
-    system_conf::read_system_conf,
 };
+use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::domain::DomainName;
 
 use super::{
     Dane, DnsError, Dnssec, Service, TrustAnchors,
+    cache::{DnsCache, Holds},
     dnssec::{Validated, Validator},
+    resolv_conf::Watched,
 };
 use crate::tls::{Tlsa, TlsaSet};
 
@@ -34,17 +37,29 @@ const TIMEOUT: Duration = Duration::from_secs(4);
 /// wants 50 ms; slow resolvers are commoner here than impatient users).
 const RESOLUTION_DELAY: Duration = Duration::from_millis(150);
 
-/// Asks DNS. Cheap to clone.
+/// Asks DNS. Cheap to clone; clones ask the same resolvers, whatever these become.
 #[derive(Clone)]
 pub struct Resolver {
-    inner: Arc<Inner>,
+    servers: Arc<ArcSwap<Servers>>,
+    anchors: TrustAnchors,
 }
 
-struct Inner {
-    lookups: TokioResolver,
+/// The resolvers that are asked, and what they answered.
+struct Servers {
+    /// None: there is no resolver yet.
+    lookups: Option<TokioResolver>,
+    /// In place of the library's own cache, which believes that there is nothing for up to a day, and
+    /// forgets nothing.
+    answers: DnsCache<Result<Arc<[Record]>, DnsError>>,
     upstreams: Vec<SocketAddr>,
     validator: Validator,
 }
+
+const DNS_PORT: u16 = 53;
+/// Where the system says which resolvers to ask.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// Between two looks at it.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Where a domain's servers are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,14 +75,21 @@ pub struct Services {
 
 impl Resolver {
     /// What the system is configured to ask (`/etc/resolv.conf`; `/etc/hosts` counts for addresses).
-    ///
-    /// # Errors
-    /// [`DnsError::NoResolver`] when there is no usable configuration.
-    pub fn system() -> Result<Self, DnsError> {
-        let (config, mut options) =
-            read_system_conf().map_err(|cause| DnsError::NoResolver(cause.to_string()))?;
-        options.use_hosts_file = ResolveHosts::Always;
-        Self::build(config, options)
+    /// Where that names no resolver yet, every question fails until [`Self::follow`] has found one.
+    #[must_use]
+    pub fn system() -> Self {
+        Self::by_file(&mut Watched::new(Path::new(RESOLV_CONF)))
+    }
+
+    fn by_file(file: &mut Watched) -> Self {
+        let resolver = Self {
+            servers: Arc::new(ArcSwap::from_pointee(Servers::none(
+                &TrustAnchors::default(),
+            ))),
+            anchors: TrustAnchors::default(),
+        };
+        resolver.look_at(file, true);
+        resolver
     }
 
     /// One resolver, by UDP and TCP; `/etc/hosts` does not count.
@@ -75,66 +97,92 @@ impl Resolver {
     /// # Errors
     /// [`DnsError::NoResolver`] when it cannot be set up.
     pub fn at(address: SocketAddr) -> Result<Self, DnsError> {
-        let port = |mut connection: ConnectionConfig| {
-            connection.port = address.port();
-            connection
-        };
-        let mut server = NameServerConfig::udp_and_tcp(address.ip());
-        server.connections = vec![port(ConnectionConfig::udp()), port(ConnectionConfig::tcp())];
-        let mut options = ResolverOpts::default();
-        options.use_hosts_file = ResolveHosts::Never;
-        Self::build(ResolverConfig::from_name_servers(vec![server]), options)
-    }
-
-    fn build(config: ResolverConfig, mut options: ResolverOpts) -> Result<Self, DnsError> {
-        let mut upstreams: Vec<SocketAddr> = Vec::new();
-        for server in config.name_servers() {
-            let port = server
-                .connections
-                .first()
-                .map_or(53, |connection| connection.port);
-            let address = SocketAddr::new(server.ip, port);
-            if !upstreams.contains(&address) {
-                upstreams.push(address);
-            }
-        }
-        if upstreams.is_empty() {
-            return Err(DnsError::NoResolver("it names no server".to_owned()));
-        }
-        options.timeout = TIMEOUT;
-        options.attempts = 2;
-        options.try_tcp_on_error = true;
-        let lookups = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-            .with_options(options)
-            .build()
-            .map_err(|cause| DnsError::NoResolver(cause.to_string()))?;
-        let validator = Validator::new(upstreams.clone(), TrustAnchors::default());
+        let anchors = TrustAnchors::default();
+        let servers = Servers::asking(&[address], ResolveHosts::Never, &anchors)?;
         Ok(Self {
-            inner: Arc::new(Inner {
-                lookups,
-                upstreams,
-                validator,
-            }),
+            servers: Arc::new(ArcSwap::from_pointee(servers)),
+            anchors,
         })
     }
 
     /// Takes these trust anchors in place of the root's keys.
     #[must_use]
     pub fn with_trust_anchors(self, anchors: TrustAnchors) -> Self {
-        let upstreams = self.inner.upstreams.clone();
+        let now = self.servers.load();
+        let servers = Servers {
+            lookups: now.lookups.clone(),
+            answers: DnsCache::default(),
+            upstreams: now.upstreams.clone(),
+            validator: Validator::new(now.upstreams.clone(), anchors.clone()),
+        };
         Self {
-            inner: Arc::new(Inner {
-                lookups: self.inner.lookups.clone(),
-                validator: Validator::new(upstreams.clone(), anchors),
-                upstreams,
-            }),
+            servers: Arc::new(ArcSwap::from_pointee(servers)),
+            anchors,
         }
     }
 
-    /// The resolvers that are asked, at least one.
+    /// Follows `/etc/resolv.conf` until `stop`: asks the resolvers that it names by now.
+    pub async fn follow(self, stop: CancellationToken) {
+        self.follow_file(Path::new(RESOLV_CONF), stop).await;
+    }
+
+    async fn follow_file(self, path: &Path, stop: CancellationToken) {
+        let mut file = Watched::new(path);
+        let mut is_first = true;
+        loop {
+            self.look_at(&mut file, is_first);
+            is_first = false;
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Takes what the file says by now; where it says nothing of use, what was taken before stays.
+    fn look_at(&self, file: &mut Watched, is_first: bool) {
+        let conf = match file.changed() {
+            Ok(Some(conf)) => conf,
+            Ok(None) => return,
+            Err(error) => {
+                if is_first {
+                    tracing::warn!(%error, "{RESOLV_CONF} cannot be read; it is waited for");
+                }
+                return;
+            }
+        };
+        if !conf.unusable.is_empty() {
+            tracing::warn!(servers = ?conf.unusable, "name servers that cannot be asked: write IP addresses without an interface");
+        }
+        let upstreams: Vec<_> = conf
+            .servers
+            .iter()
+            .map(|ip| SocketAddr::new(*ip, DNS_PORT))
+            .collect();
+        if upstreams.is_empty() {
+            tracing::warn!(
+                "{RESOLV_CONF} names no name server that can be asked; it is waited for"
+            );
+            return;
+        }
+        if *self.servers.load().upstreams == *upstreams {
+            return;
+        }
+        match Servers::asking(&upstreams, ResolveHosts::Always, &self.anchors) {
+            Ok(servers) => {
+                if !is_first {
+                    tracing::info!(?upstreams, "other name servers are asked from now on");
+                }
+                self.servers.store(Arc::new(servers));
+            }
+            Err(error) => tracing::warn!(%error, "the name servers cannot be taken"),
+        }
+    }
+
+    /// The resolvers that are asked by now; none where there is none yet.
     #[must_use]
-    pub fn upstreams(&self) -> &[SocketAddr] {
-        &self.inner.upstreams
+    pub fn upstreams(&self) -> Vec<SocketAddr> {
+        self.servers.load().upstreams.clone()
     }
 
     /// The servers of `domain` by `_xmpps-server._tcp` and `_xmpp-server._tcp`. Without any SRV
@@ -195,9 +243,10 @@ impl Resolver {
         };
         let name = format!("{service}._tcp.{domain}");
         let owner = absolute(&name)?;
+        let servers = self.servers.load_full();
         let (plain, assessed) = tokio::join!(
             self.lookup(&name, RecordType::SRV),
-            self.inner.validator.if_signed(&owner, RecordType::SRV)
+            servers.validator.if_signed(&owner, RecordType::SRV)
         );
         let Validated {
             dnssec,
@@ -206,9 +255,11 @@ impl Resolver {
         // What was validated is what counts, not what another answer said.
         let answers = match plain {
             _ if dnssec.is_secure() => secured,
-            Ok(lookup) => lookup.answers().to_vec(),
+            Ok(records) => records.to_vec(),
+            // The library follows the target of an SRV record as if it were one more alias, so what
+            // stands behind an alias is nothing to it (RFC 1034 section 3.6.2: it is the answer).
             Err(DnsError::NotFound { .. } | DnsError::NoRecords { .. }) => {
-                return Ok(Answer::Nothing);
+                servers.validator.aliased(&owner, RecordType::SRV).await?
             }
             Err(fault) => return Err(fault),
         };
@@ -268,7 +319,7 @@ impl Resolver {
         let mut fault = None;
         for answer in [first, second].into_iter().flatten() {
             match answer {
-                Ok(lookup) => addresses.extend(lookup.answers().iter().filter_map(address)),
+                Ok(records) => addresses.extend(records.iter().filter_map(address)),
                 // What is not definite says more than that a family is missing.
                 Err(cause) => match &fault {
                     Some(DnsError::NoRecords { .. } | DnsError::NotFound { .. }) | None => {
@@ -308,7 +359,8 @@ impl Resolver {
             return Ok(Dane::AddressesNotSecure(addresses));
         }
         let name = absolute(&format!("_{port}._tcp.{target}"))?;
-        let assessed = self.inner.validator.always(&name, RecordType::TLSA).await?;
+        let servers = self.servers.load_full();
+        let assessed = servers.validator.always(&name, RecordType::TLSA).await?;
         if !assessed.dnssec.is_secure() {
             return Ok(Dane::RecordsNotSecure(assessed.dnssec));
         }
@@ -338,7 +390,8 @@ impl Resolver {
     /// One family that is secure suffices (RFC 7673 section 3.2).
     async fn addresses_secure(&self, host: &DomainName) -> Result<Dnssec, DnsError> {
         let name = absolute(host.as_str())?;
-        let validator = &self.inner.validator;
+        let servers = self.servers.load_full();
+        let validator = &servers.validator;
         let (v6, v4) = tokio::join!(
             validator.if_signed(&name, RecordType::AAAA),
             validator.if_signed(&name, RecordType::A)
@@ -356,13 +409,102 @@ impl Resolver {
         }
     }
 
-    async fn lookup(&self, name: &str, kind: RecordType) -> Result<Lookup, DnsError> {
+    async fn lookup(&self, name: &str, kind: RecordType) -> Result<Arc<[Record]>, DnsError> {
         let absolute = absolute(name)?;
-        self.inner
-            .lookups
-            .lookup(absolute, kind)
-            .await
-            .map_err(|cause| fault(name, kind, &cause))
+        let servers = self.servers.load_full();
+        if let Some(known) = servers.answers.get(&absolute, kind) {
+            return known;
+        }
+        let Some(lookups) = &servers.lookups else {
+            let text = format!("{RESOLV_CONF} names no name server yet");
+            return Err(DnsError::NoResolver(text));
+        };
+        let found = lookups.lookup(absolute.clone(), kind).await;
+        let holds = match &found {
+            Ok(lookup) => {
+                let until = lookup.valid_until();
+                Holds::Records(until.saturating_duration_since(Instant::now()))
+            }
+            Err(NetError::Dns(WireError::NoRecordsFound(nothing))) => Holds::Nothing(
+                Duration::from_secs(nothing.negative_ttl.unwrap_or(0).into()),
+            ),
+            // What failed may be well in a moment.
+            Err(_) => Holds::Nothing(Duration::ZERO),
+        };
+        let found = found
+            .map(|lookup| lookup.answers().into())
+            .map_err(|cause| fault(name, kind, &cause));
+        servers.answers.put(&absolute, kind, found.clone(), holds);
+        found
+    }
+
+    /// A domain that could not be reached is asked anew: its records, and those of the targets that
+    /// were tried.
+    pub fn forget(&self, domain: &DomainName, targets: &[DomainName]) {
+        let services = ["_xmpps-server", "_xmpp-server"];
+        let services = services.map(|service| format!("{service}._tcp.{domain}"));
+        let hosts = [domain].into_iter().chain(targets);
+        let addresses = hosts
+            .flat_map(|host| [RecordType::A, RecordType::AAAA].map(|kind| (host.as_str(), kind)));
+        let services = services.iter().map(|name| (name.as_str(), RecordType::SRV));
+        let servers = self.servers.load();
+        for (name, kind) in services.chain(addresses) {
+            if let Ok(name) = absolute(name) {
+                servers.answers.forget(&name, kind);
+                servers.validator.forget(&name, kind);
+            }
+        }
+    }
+
+    /// Everything is asked anew: the configuration says other things of partners.
+    pub fn forget_all(&self) {
+        let servers = self.servers.load();
+        servers.answers.forget_all();
+        servers.validator.forget_all();
+    }
+}
+
+impl Servers {
+    fn none(anchors: &TrustAnchors) -> Self {
+        Self {
+            lookups: None,
+            answers: DnsCache::default(),
+            upstreams: Vec::new(),
+            validator: Validator::new(Vec::new(), anchors.clone()),
+        }
+    }
+
+    fn asking(
+        upstreams: &[SocketAddr],
+        hosts: ResolveHosts,
+        anchors: &TrustAnchors,
+    ) -> Result<Self, DnsError> {
+        let servers = upstreams.iter().map(|address| {
+            let port = |mut connection: ConnectionConfig| {
+                connection.port = address.port();
+                connection
+            };
+            let mut server = NameServerConfig::udp_and_tcp(address.ip());
+            server.connections = vec![port(ConnectionConfig::udp()), port(ConnectionConfig::tcp())];
+            server
+        });
+        let config = ResolverConfig::from_name_servers(servers.collect());
+        let mut options = ResolverOpts::default();
+        options.use_hosts_file = hosts;
+        options.timeout = TIMEOUT;
+        options.attempts = 2;
+        options.try_tcp_on_error = true;
+        options.cache_size = 0;
+        let lookups = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+            .with_options(options)
+            .build()
+            .map_err(|cause| DnsError::NoResolver(cause.to_string()))?;
+        Ok(Self {
+            lookups: Some(lookups),
+            answers: DnsCache::default(),
+            upstreams: upstreams.to_vec(),
+            validator: Validator::new(upstreams.to_vec(), anchors.clone()),
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::dns::fake::{Fake, Reply, a, srv, tlsa_311};
+use crate::dns::fake::{Fake, Reply, a, cname, record, srv, tlsa_311};
 
 const SRV: RecordType = RecordType::SRV;
 const STARTTLS: &str = "_xmpp-server._tcp.partner.example";
@@ -212,4 +212,190 @@ async fn srv_is_secure_only_where_all_its_answers_are() {
         table.extend(direct.map(|direct| (DIRECT, SRV, direct)));
         assert_eq!(services(table).await.unwrap().dnssec.is_secure(), expected);
     }
+}
+
+/// s2: an alias of the SRV owner's name leads to the records, however many there are of either, and
+/// wherever the resolver stops.
+#[tokio::test]
+async fn s2_srv_records_behind_aliases_are_the_answer() {
+    let middle = "_xmpp-server._tcp.middle.example";
+    let end = "_xmpp-server._tcp.hoster.example";
+    let (first, second) = (
+        srv(0, 0, 5269, "a.hoster.example."),
+        srv(5, 0, 5270, "b.hoster.example."),
+    );
+    let alias = |from: &str, to: &str| record(from, cname(to));
+    let cases: Vec<(&str, Table, &[u16])> = vec![
+        (
+            "one alias, one record",
+            vec![(
+                STARTTLS,
+                SRV,
+                Reply::Chain(vec![alias(STARTTLS, end), record(end, first.clone())]),
+            )],
+            &[5269],
+        ),
+        (
+            "one alias, two records",
+            vec![(
+                STARTTLS,
+                SRV,
+                Reply::Chain(vec![
+                    alias(STARTTLS, end),
+                    record(end, first.clone()),
+                    record(end, second.clone()),
+                ]),
+            )],
+            &[5269, 5270],
+        ),
+        (
+            "two aliases",
+            vec![(
+                STARTTLS,
+                SRV,
+                Reply::Chain(vec![
+                    alias(STARTTLS, middle),
+                    alias(middle, end),
+                    record(end, first.clone()),
+                ]),
+            )],
+            &[5269],
+        ),
+        (
+            "an alias alone: the resolver leaves the other zone to us",
+            vec![
+                (STARTTLS, SRV, Reply::Chain(vec![alias(STARTTLS, middle)])),
+                (middle, SRV, Reply::Chain(vec![alias(middle, end)])),
+                (end, SRV, Reply::Records(vec![first.clone()])),
+            ],
+            &[5269],
+        ),
+        (
+            "direct TLS",
+            vec![(
+                DIRECT,
+                SRV,
+                Reply::Chain(vec![alias(DIRECT, end), record(end, first.clone())]),
+            )],
+            &[5269],
+        ),
+        (
+            "to nothing",
+            vec![(STARTTLS, SRV, Reply::Chain(vec![alias(STARTTLS, end)]))],
+            &[],
+        ),
+        (
+            "in a circle",
+            vec![(
+                STARTTLS,
+                SRV,
+                Reply::Chain(vec![alias(STARTTLS, middle), alias(middle, STARTTLS)]),
+            )],
+            &[],
+        ),
+    ];
+    for (what, table, expected) in cases {
+        let found = services(table).await;
+        if let ("in a circle", Err(_)) = (what, &found) {
+            continue;
+        }
+        let found = found.unwrap();
+        let mut ports: Vec<_> = found.records.iter().map(|record| record.port).collect();
+        ports.sort_unstable();
+        assert_eq!(found.fallback, expected.is_empty(), "{what}: {found:?}");
+        if !found.fallback {
+            assert_eq!(ports, expected, "{what}");
+        }
+    }
+}
+
+/// s13: what failed is asked anew.
+#[tokio::test]
+async fn s13_what_is_forgotten_is_asked_anew() {
+    let fake = Fake::start(vec![
+        (
+            STARTTLS,
+            SRV,
+            Reply::Records(vec![srv(0, 0, 5269, "x.partner.example.")]),
+        ),
+        (
+            "x.partner.example",
+            RecordType::A,
+            Reply::Records(vec![a("192.0.2.1")]),
+        ),
+    ])
+    .await;
+    let resolver = Resolver::at(fake.address).unwrap();
+    let host = DomainName::parse("x.partner.example").unwrap();
+    let count = |name: &str| {
+        let asked = fake.asked.lock();
+        asked.iter().filter(|(own, _)| own == name).count()
+    };
+    let look = async || {
+        resolver.services(&partner()).await.unwrap();
+        resolver.addresses(&host).await.unwrap();
+        (count(STARTTLS), count("x.partner.example"))
+    };
+    let first = look().await;
+    assert_eq!(look().await, first, "kept for its time");
+    resolver.forget(&partner(), std::slice::from_ref(&host));
+    let second = look().await;
+    assert!(
+        second.0 > first.0 && second.1 > first.1,
+        "{first:?} {second:?}"
+    );
+    resolver.forget_all();
+    let third = look().await;
+    assert!(
+        third.0 > second.0 && third.1 > second.1,
+        "{second:?} {third:?}"
+    );
+}
+
+/// s19: other name servers are asked once the file names them, and none yet is no end.
+#[tokio::test]
+async fn s19_the_system_s_name_servers_are_followed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("resolv.conf");
+    let mut file = Watched::new(&path);
+    let resolver = Resolver::by_file(&mut file);
+    assert!(resolver.upstreams().is_empty());
+    let fault = resolver.services(&partner()).await.unwrap_err();
+    assert_eq!(fault.label(), "DnsNoResolver");
+
+    let stop = CancellationToken::new();
+    let following = {
+        let (resolver, path, stop) = (resolver.clone(), path.clone(), stop.clone());
+        tokio::spawn(async move { resolver.follow_file(&path, stop).await })
+    };
+    let asks = async |address: &str| {
+        let address = SocketAddr::new(address.parse().unwrap(), 53);
+        while resolver.upstreams() != [address] {
+            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let within = Duration::from_secs(60);
+    std::fs::write(&path, "search .\nnameserver 192.0.2.1\n").unwrap();
+    tokio::time::timeout(within, asks("192.0.2.1"))
+        .await
+        .unwrap();
+    // Replaced whole, as DHCP clients do.
+    let next = directory.path().join("next");
+    std::fs::write(&next, "nameserver 192.0.2.22\noptions edns0 trust-ad\n").unwrap();
+    std::fs::rename(&next, &path).unwrap();
+    tokio::time::timeout(within, asks("192.0.2.22"))
+        .await
+        .unwrap();
+    // Emptied or gone: what was taken stays.
+    std::fs::write(&path, "").unwrap();
+    resolver.look_at(&mut file, false);
+    std::fs::remove_file(&path).unwrap();
+    resolver.look_at(&mut file, false);
+    assert_eq!(
+        resolver.upstreams(),
+        [SocketAddr::new("192.0.2.22".parse().unwrap(), 53)]
+    );
+    stop.cancel();
+    following.await.unwrap();
 }

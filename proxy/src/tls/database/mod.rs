@@ -19,9 +19,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{
     Roots, Transport,
     certificate::{not_after, parse},
-    handshake::AcceptAnyCertificate,
     provider,
     stream::TlsStream,
+    verifier::{self, AcceptAnyCertificate, SignedBy},
 };
 
 /// What of the server's certificate counts.
@@ -164,7 +164,7 @@ impl ServerCertVerifier for SslModeVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        AcceptAnyCertificate::tls12(message, certificate, signature)
+        verifier::possession(SignedBy::Tls12, message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -173,11 +173,11 @@ impl ServerCertVerifier for SslModeVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        AcceptAnyCertificate::tls13(message, certificate, signature)
+        verifier::possession(SignedBy::Tls13, message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        AcceptAnyCertificate::schemes()
+        verifier::schemes()
     }
 }
 

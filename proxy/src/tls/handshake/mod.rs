@@ -4,20 +4,11 @@
 use std::{io, sync::Arc};
 
 use rustls::{
-    AlertDescription, ClientConfig, DigitallySignedStruct, DistinguishedName, ServerConfig,
-    SignatureScheme,
-    client::{
-        Resumption, UnbufferedClientConnection,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    crypto::{verify_tls12_signature, verify_tls13_signature},
-    server::{
-        Acceptor, NoServerSessionStorage, UnbufferedServerConnection,
-        danger::{ClientCertVerified, ClientCertVerifier},
-    },
-    sign::{CertifiedKey, SingleCertAndKey},
+    AlertDescription, ClientConfig,
+    client::UnbufferedClientConnection,
+    server::{Acceptor, UnbufferedServerConnection},
 };
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
@@ -25,10 +16,13 @@ use tokio::{
 };
 use xmpp_edge_crds::domain::DomainName;
 
-use super::{identity::Identity, provider, stream::TlsStream, transport::Transport};
+use super::{
+    config::{ALPN, client_builder},
+    identity::Identity,
+    stream::TlsStream,
+    transport::Transport,
+};
 
-/// ALPN protocol of s2s (XEP-0368 section 3).
-const ALPN: &[u8] = b"xmpp-server";
 /// Bytes of a ClientHello read at once.
 const HELLO_READ: usize = 4 * 1024;
 /// First octet of a TLS record that holds a handshake message (RFC 8446 section 5.1).
@@ -98,6 +92,16 @@ impl HandshakeError {
                 _ => Self::Io(error),
             },
         }
+    }
+}
+
+/// The alert with which the peer ended a connection that had been set up.
+#[must_use]
+pub fn alert(error: &io::Error) -> Option<HandshakeError> {
+    let inner = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+    match inner {
+        rustls::Error::AlertReceived(alert) => Some(HandshakeError::Alert(*alert)),
+        _ => None,
     }
 }
 
@@ -244,170 +248,6 @@ where
     timeout_at(deadline, handshake)
         .await
         .unwrap_or(Err(HandshakeError::Timeout))
-}
-
-/// What one identity is presented with; made once, shared by its streams.
-pub(super) struct Configurations {
-    direct: Arc<ServerConfig>,
-    starttls: Arc<ServerConfig>,
-    client: Arc<ClientConfig>,
-}
-
-impl Configurations {
-    pub(super) fn new(certified: &Arc<CertifiedKey>) -> Result<Self, String> {
-        let resolver = Arc::new(SingleCertAndKey::from(Arc::clone(certified)));
-        let mut starttls = ServerConfig::builder_with_provider(Arc::clone(provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|cause| cause.to_string())?
-            .with_client_cert_verifier(Arc::new(AcceptAnyCertificate))
-            .with_cert_resolver(resolver.clone());
-        // A resumed session would carry an old judgement, and each ticket costs memory.
-        starttls.session_storage = Arc::new(NoServerSessionStorage {});
-        starttls.send_tls13_tickets = 0;
-        // All that is offered is sound; which of it is the same for every peer.
-        starttls.ignore_client_order = true;
-        let mut direct = starttls.clone();
-        direct.alpn_protocols = vec![ALPN.to_vec()];
-        let client = client_builder()
-            .map_err(|cause| cause.to_string())?
-            .with_client_cert_resolver(resolver);
-        Ok(Self {
-            direct: Arc::new(direct),
-            starttls: Arc::new(starttls),
-            client: Arc::new(without_resumption(client)),
-        })
-    }
-
-    pub(super) fn server(&self, direct: bool) -> Arc<ServerConfig> {
-        Arc::clone(if direct { &self.direct } else { &self.starttls })
-    }
-
-    pub(super) fn client(&self) -> Arc<ClientConfig> {
-        Arc::clone(&self.client)
-    }
-}
-
-fn client_builder()
--> Result<rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>, rustls::Error> {
-    Ok(ClientConfig::builder_with_provider(Arc::clone(provider()))
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AcceptAnyCertificate)))
-}
-
-fn without_resumption(mut config: ClientConfig) -> ClientConfig {
-    config.resumption = Resumption::disabled();
-    config
-}
-
-/// Accepts every chain and checks only that the peer holds the key of its first certificate.
-#[derive(Debug)]
-pub(super) struct AcceptAnyCertificate;
-
-impl AcceptAnyCertificate {
-    pub(super) fn schemes() -> Vec<SignatureScheme> {
-        provider()
-            .signature_verification_algorithms
-            .supported_schemes()
-    }
-
-    pub(super) fn tls12(
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &provider().signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    pub(super) fn tls13(
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &provider().signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-}
-
-impl ServerCertVerifier for AcceptAnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Self::tls12(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Self::tls13(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        Self::schemes()
-    }
-}
-
-impl ClientCertVerifier for AcceptAnyCertificate {
-    fn offer_client_auth(&self) -> bool {
-        true
-    }
-
-    fn client_auth_mandatory(&self) -> bool {
-        false
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        Ok(ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Self::tls12(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Self::tls13(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        Self::schemes()
-    }
 }
 
 #[cfg(test)]

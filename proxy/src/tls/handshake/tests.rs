@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio_rustls::TlsConnector;
 
 use super::*;
-use crate::tls::pki::{Subject, authority, issue};
+use crate::tls::{
+    pki::{Subject, authority, issue},
+    provider,
+    verifier::AcceptAnyCertificate,
+};
 
 fn identity(name: &'static str) -> Arc<Identity> {
     let issued = issue(
@@ -217,4 +222,153 @@ async fn sniffing_takes_nothing() {
         server.read_to_end(&mut left).await.unwrap();
         assert_eq!(left, sent);
     }
+}
+
+/// A certificate of any form, with its key in one file.
+fn of_file(text: &str) -> Arc<Identity> {
+    Arc::new(Identity::from_pem(text, text, "fixture").unwrap())
+}
+
+/// s6: in the handshake the key is what counts. What nobody can trust leaves dialback, and pins.
+#[tokio::test]
+async fn s6_a_certificate_of_any_form_is_taken_and_its_key_is_proven() {
+    use rcgen::{CertificateParams, CustomExtension, KeyPair};
+    use xmpp_edge_crds::edge_config::PartnerTrust;
+
+    use crate::tls::{Role, Roots, Trust, VerifiedBy, spki_sha256};
+
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(["partner.example".to_owned()]).unwrap();
+    let oid = [1, 3, 6, 1, 4, 1, 55_555, 1];
+    let mut unknown = CustomExtension::from_oid_content(&oid, vec![5, 0]);
+    unknown.set_criticality(true);
+    params.custom_extensions.push(unknown);
+    let unknown = params.self_signed(&key).unwrap().pem() + &key.serialize_pem();
+    for (what, text) in [
+        ("version 1", include_str!("../fixtures/v1.pem")),
+        ("version 1, RSA", include_str!("../fixtures/v1-rsa.pem")),
+        ("unknown critical extension", &unknown),
+    ] {
+        let theirs = of_file(text);
+        for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+            // As server, and as client.
+            for as_client in [false, true] {
+                let seen = presented(&theirs, version, as_client).await;
+                let chain = seen.unwrap_or_else(|fault| panic!("{what}, {version:?}: {fault}"));
+                assert_eq!(chain, theirs.chain(), "{what}, {version:?}");
+                let partner = domain("partner.example");
+                let nobody = Trust::new(Roots::default());
+                let unpinned = nobody.judge(&partner, &chain, Role::Server, None);
+                assert!(unpinned.is_err(), "{what}");
+                let pins = PartnerTrust {
+                    pinned_spki_sha256: vec![spki_sha256(&chain[0]).unwrap().to_string()],
+                    ..PartnerTrust::default()
+                };
+                let pinned = Trust::of_partner(&pins, &Roots::default(), "test").unwrap();
+                let verified = pinned
+                    .judge(&partner, &chain, Role::Server, None)
+                    .unwrap_or_else(|fault| panic!("{what}: {fault}"));
+                assert_eq!(verified.by, VerifiedBy::Pin, "{what}");
+            }
+        }
+    }
+}
+
+/// s6: who does not hold the key is refused, whatever form the certificate has.
+#[tokio::test]
+async fn s6_a_certificate_without_its_key_ends_the_handshake() {
+    let (v1, other) = (
+        of_file(include_str!("../fixtures/v1.pem")),
+        identity("partner.example"),
+    );
+    let stolen = CertifiedKey::new(v1.chain().to_vec(), Arc::clone(&other.certified().key));
+    let stolen = crate::tls::config::Configurations::new(&Arc::new(stolen)).unwrap();
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let config = limited(stolen.server(false), version);
+        let (near, far) = duplex(16_384);
+        let partner = domain("partner.example");
+        let acceptor = tokio_rustls::TlsAcceptor::from(config);
+        let (ours, _) = tokio::join!(
+            connect(near, None, &partner, Mode::StartTls, soon()),
+            acceptor.accept(far),
+        );
+        assert!(ours.is_err(), "{version:?}");
+    }
+}
+
+/// The same configuration for one version of TLS.
+fn limited(
+    config: Arc<rustls::ServerConfig>,
+    version: &'static rustls::SupportedProtocolVersion,
+) -> Arc<rustls::ServerConfig> {
+    let mut limited =
+        rustls::ServerConfig::builder_with_provider(Arc::clone(provider()))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_client_cert_verifier(Arc::new(AcceptAnyCertificate))
+            .with_cert_resolver(Arc::clone(&config.cert_resolver));
+    limited.send_tls13_tickets = 0;
+    Arc::new(limited)
+}
+
+/// What of `theirs` the other side, ours, was presented.
+async fn presented(
+    theirs: &Arc<Identity>,
+    version: &'static rustls::SupportedProtocolVersion,
+    as_client: bool,
+) -> Result<Vec<rustls_pki_types::CertificateDer<'static>>, String> {
+    let (near, far) = duplex(16_384);
+    let partner = domain("partner.example");
+    let facts = if as_client {
+        let ours = identity("partner.example");
+        let client =
+            rustls::ClientConfig::builder_with_provider(Arc::clone(provider()))
+                .with_protocol_versions(&[version])
+                .unwrap()
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(
+                    crate::tls::verifier::AcceptAnyCertificate,
+                ))
+                .with_client_cert_resolver(Arc::clone(&theirs.client().client_auth_cert_resolver));
+        let name = rustls_pki_types::ServerName::try_from("partner.example").unwrap();
+        let connector = TlsConnector::from(Arc::new(client));
+        let (server, client) = tokio::join!(
+            accept(far, Mode::StartTls, soon(), |_| Some(ours)),
+            connector.connect(name, near),
+        );
+        let server = server.map_err(|fault| fault.to_string())?;
+        client.map_err(|fault| fault.to_string())?;
+        server.facts()
+    } else {
+        let config = limited(theirs.server(false), version);
+        let acceptor = tokio_rustls::TlsAcceptor::from(config);
+        let (client, server) = tokio::join!(
+            connect(near, None, &partner, Mode::StartTls, soon()),
+            acceptor.accept(far),
+        );
+        let client = client.map_err(|fault| fault.to_string())?;
+        server.map_err(|fault| fault.to_string())?;
+        client.facts()
+    };
+    Ok(facts.unwrap().peer_chain)
+}
+
+/// s6: RSA below 2048 bits is no proof, and it is said how many bits there are; dialback goes on.
+#[test]
+fn s6_a_small_rsa_key_is_named_with_its_size() {
+    use xmpp_edge_crds::{edge_config::PartnerTrust, pem};
+
+    use crate::tls::{Role, Roots, Trust, spki_sha256};
+
+    let chain = pem::certificates(include_str!("../fixtures/rsa1024.pem")).unwrap();
+    let pins = PartnerTrust {
+        pinned_spki_sha256: vec![spki_sha256(&chain[0]).unwrap().to_string()],
+        ..PartnerTrust::default()
+    };
+    let pinned = Trust::of_partner(&pins, &Roots::default(), "test").unwrap();
+    let fault = pinned
+        .judge(&domain("partner.example"), &chain, Role::Client, None)
+        .unwrap_err();
+    assert_eq!(fault.label(), "CertificateWeakKey");
+    assert!(fault.to_string().contains("1024 bits"), "{fault}");
 }

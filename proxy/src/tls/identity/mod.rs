@@ -4,13 +4,16 @@ use std::{fmt, sync::Arc};
 
 use jiff::Timestamp;
 use rustls::{ClientConfig, ServerConfig, sign::CertifiedKey};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use xmpp_edge_crds::domain::DomainName;
+use rustls_pki_types::CertificateDer;
+use xmpp_edge_crds::{
+    domain::DomainName,
+    pem::{self, PemError},
+};
 
 use super::{
     SpkiSha256,
     certificate::{CertificateError, Names, parse, sha256, shown, timestamp},
-    handshake::Configurations,
+    config::Configurations,
     provider,
     verify::MAX_CHAIN,
 };
@@ -30,14 +33,8 @@ pub struct Identity {
 /// Why a certificate and a key are no identity: says what, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
-    #[error("{origin}: certificate {number} of the chain is not PEM: {cause}")]
-    ChainPem {
-        origin: String,
-        number: usize,
-        cause: String,
-    },
-    #[error("{origin}: the chain holds no certificate (expected -----BEGIN CERTIFICATE-----)")]
-    NoCertificate { origin: String },
+    #[error("{origin}: the chain: {cause}")]
+    ChainPem { origin: String, cause: PemError },
     #[error("{origin}: the chain holds more than 10 certificates")]
     ChainTooLong { origin: String },
     #[error("{origin}: certificate {number} of the chain: {cause}")]
@@ -55,10 +52,8 @@ pub enum IdentityError {
         subject: String,
         next: String,
     },
-    #[error(
-        "{origin}: no private key found (expected PKCS#8, SEC1 or PKCS#1 in PEM, not encrypted)"
-    )]
-    NoKey { origin: String },
+    #[error("{origin}: the key: {cause}")]
+    KeyPem { origin: String, cause: PemError },
     #[error("{origin}: the private key cannot be used: {cause}")]
     Key { origin: String, cause: String },
     #[error("{origin}: the private key does not belong to the certificate of {subject:?}")]
@@ -73,12 +68,16 @@ impl Identity {
     ///
     /// # Errors
     /// [`IdentityError`] when either is unreadable or they do not belong together.
-    pub fn from_pem(chain: &str, key: &str, origin: &str) -> Result<Self, IdentityError> {
+    pub fn from_pem(
+        chain: impl AsRef<[u8]>,
+        key: impl AsRef<[u8]>,
+        origin: &str,
+    ) -> Result<Self, IdentityError> {
         let chain = chain_from_pem(chain, origin)?;
-        let key =
-            PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| IdentityError::NoKey {
-                origin: origin.to_owned(),
-            })?;
+        let key = pem::private_key(key).map_err(|cause| IdentityError::KeyPem {
+            origin: origin.to_owned(),
+            cause,
+        })?;
         let key = provider()
             .key_provider
             .load_private_key(key)
@@ -94,19 +93,27 @@ impl Identity {
         let end_entity = certified
             .cert
             .first()
-            .ok_or_else(|| IdentityError::NoCertificate { origin: origin() })?;
+            .ok_or_else(|| IdentityError::ChainPem {
+                origin: origin(),
+                cause: PemError::NoCertificate,
+            })?;
         let broken = |cause| IdentityError::Certificate {
             origin: origin(),
             number: 1,
             cause,
         };
         let parsed = parse(end_entity).map_err(broken)?;
-        certified
-            .keys_match()
-            .map_err(|_| IdentityError::KeyMismatch {
+        // By the keys alone: what else is in the certificate is for the peer to judge.
+        let is_its_key = match certified.key.public_key() {
+            Some(key) => key.as_ref() == parsed.public_key().raw,
+            None => certified.keys_match().is_ok(),
+        };
+        if !is_its_key {
+            return Err(IdentityError::KeyMismatch {
                 origin: origin(),
                 subject: shown(parsed.subject()),
-            })?;
+            });
+        }
         let usage = parsed
             .extended_key_usage()
             .ok()
@@ -176,6 +183,11 @@ impl Identity {
         &self.certified.cert
     }
 
+    #[cfg(test)]
+    pub(super) fn certified(&self) -> &CertifiedKey {
+        &self.certified
+    }
+
     pub(super) fn server(&self, direct: bool) -> Arc<ServerConfig> {
         self.configurations.server(direct)
     }
@@ -197,23 +209,16 @@ impl fmt::Debug for Identity {
 
 /// Reads a chain and checks that each certificate was issued by the next.
 pub(super) fn chain_from_pem(
-    pem: &str,
+    text: impl AsRef<[u8]>,
     origin: &str,
 ) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
     let origin = || origin.to_owned();
-    let mut chain = Vec::new();
-    for (index, der) in CertificateDer::pem_slice_iter(pem.as_bytes()).enumerate() {
-        if index == MAX_CHAIN {
-            return Err(IdentityError::ChainTooLong { origin: origin() });
-        }
-        chain.push(der.map_err(|cause| IdentityError::ChainPem {
-            origin: origin(),
-            number: index + 1,
-            cause: cause.to_string(),
-        })?);
-    }
-    if chain.is_empty() {
-        return Err(IdentityError::NoCertificate { origin: origin() });
+    let chain = pem::certificates(text).map_err(|cause| IdentityError::ChainPem {
+        origin: origin(),
+        cause,
+    })?;
+    if chain.len() > MAX_CHAIN {
+        return Err(IdentityError::ChainTooLong { origin: origin() });
     }
     let parsed = chain
         .iter()

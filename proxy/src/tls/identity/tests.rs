@@ -53,7 +53,7 @@ fn what_is_no_identity_is_refused_with_the_place_and_the_fault() {
             "broken chain",
             &broken,
             &one.key_pem,
-            "certificate 1 of the chain",
+            "the chain: line 1: the block \"CERTIFICATE\" is not what it says",
         ),
         ("no key", &one.pem, "", "no private key found"),
         (

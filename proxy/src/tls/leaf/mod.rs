@@ -11,7 +11,7 @@ use rcgen::{
 };
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use xmpp_edge_crds::domain::DomainName;
+use xmpp_edge_crds::{domain::DomainName, pem};
 
 use super::{
     Identity, IdentityError,
@@ -85,9 +85,11 @@ impl LeafIssuer {
                     cause,
                 }
             })?;
-        let pair = KeyPair::from_pem(key).map_err(|_| IdentityError::NoKey {
+        let pair = pem::private_key(key).map_err(|cause| IdentityError::KeyPem {
             origin: origin.to_owned(),
+            cause,
         })?;
+        let pair = KeyPair::try_from(&pair).map_err(fault)?;
         use rcgen::PublicKeyData as _;
         if pair.subject_public_key_info() != parsed.public_key().raw {
             return Err(IdentityError::KeyMismatch {

@@ -18,7 +18,7 @@ fn leaves(by: &Authority) -> LeafIssuer {
 fn a_leaf_is_good_for_its_domain_in_both_roles_under_the_root() {
     let root = authority("internal CA");
     let leaves = leaves(&intermediate("pod", &root));
-    let trust = Trust::new(Roots::from_pem(&root.pem(), "test").unwrap());
+    let trust = Trust::new(Roots::from_pem(root.pem(), "test").unwrap());
     for name in [
         "partner.example",
         &format!("{}.example", ["a".repeat(60), "b".repeat(60)].join(".")),

@@ -6,14 +6,14 @@
 use jiff::Timestamp;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
-use x509_parser::prelude::X509Certificate;
+use x509_parser::prelude::{X509Certificate, X509Version};
 use xmpp_edge_crds::{
     domain::DomainName,
     edge_config::{OnKeyChange, PartnerTrust},
 };
 
 use super::{
-    certificate::{CertificateError, Names, SpkiSha256, parse, sha256, shown, timestamp},
+    certificate::{CertificateError, Names, SpkiSha256, parse, sha256, shown, timestamp, weak_rsa},
     dane::{TlsaSet, Usage},
     fault::CertificateFault,
     provider,
@@ -137,7 +137,8 @@ impl Trust {
     ///
     /// A pinned key is good without PKIX. Where pins exist and none matches, PKIX still decides
     /// unless `onKeyChange` is `Refuse`. With `tlsa`, a match of usage 2 or 3 counts as PKIX; no
-    /// match is a fault whatever PKIX says, except for a pinned key.
+    /// match is a fault whatever PKIX says, except for a pinned key. Where the partner has an authority of
+    /// its own, TLSA records never make good what that one does not vouch for.
     ///
     /// # Errors
     /// [`CertificateFault`]: the first rule that fails.
@@ -175,6 +176,9 @@ impl Trust {
             not_after,
             key_changed,
         };
+        if let Some(bits) = weak_rsa(&parsed) {
+            return Err(CertificateFault::WeakKey { bits });
+        }
         if self.pins.contains(&found) {
             return Ok(verified(VerifiedBy::Pin, false));
         }
@@ -188,6 +192,10 @@ impl Trust {
             now,
         };
         let by = match tlsa {
+            // Who has an authority of his own relies on it alone: DNS may only demand more.
+            Some(tlsa) if self.own_authority => question
+                .pkix()
+                .and_then(|by| question.dane(tlsa).map(|_| by)),
             Some(tlsa) => question.dane(tlsa),
             None => question.pkix(),
         };
@@ -353,6 +361,24 @@ impl Question<'_> {
             Error::BadDer | Error::BadDerTime | Error::TrailingData(_) => {
                 CertificateFault::Malformed(cause.to_string())
             }
+            Error::UnsupportedCriticalExtension => self
+                .chain
+                .iter()
+                .filter_map(|der| parse(der).ok())
+                .find_map(|parsed| critical(&parsed))
+                .unwrap_or_else(|| CertificateFault::Invalid(cause.to_string())),
+            Error::UnsupportedCertVersion => self
+                .chain
+                .iter()
+                .filter_map(|der| parse(der).ok())
+                .find(|parsed| parsed.version() != X509Version::V3)
+                .map_or_else(
+                    || CertificateFault::Invalid(cause.to_string()),
+                    |parsed| CertificateFault::Version {
+                        subject: shown(parsed.subject()),
+                        version: parsed.version().0 + 1,
+                    },
+                ),
             other => CertificateFault::Invalid(format!("{other:?}")),
         }
     }
@@ -456,6 +482,37 @@ fn dates_of(parsed: &X509Certificate<'_>, now: Timestamp) -> Result<(), Certific
         });
     }
     Ok(())
+}
+
+/// The first critical extension that is not looked at, as rfc5280 section 4.2 wants it refused.
+fn critical(certificate: &X509Certificate<'_>) -> Option<CertificateFault> {
+    /// keyUsage, subjectAltName, basicConstraints, nameConstraints, extendedKeyUsage,
+    /// cRLDistributionPoints.
+    const KNOWN: [&str; 6] = [
+        "2.5.29.15",
+        "2.5.29.17",
+        "2.5.29.19",
+        "2.5.29.30",
+        "2.5.29.37",
+        "2.5.29.31",
+    ];
+    const POLICIES: [(&str, &str); 4] = [
+        ("2.5.29.32", "certificatePolicies"),
+        ("2.5.29.33", "policyMappings"),
+        ("2.5.29.36", "policyConstraints"),
+        ("2.5.29.54", "inhibitAnyPolicy"),
+    ];
+    let unknown = certificate
+        .extensions()
+        .iter()
+        .filter(|extension| extension.critical)
+        .map(|extension| extension.oid.to_id_string())
+        .find(|oid| !KNOWN.contains(&oid.as_str()))?;
+    let name = POLICIES.iter().find(|(oid, _)| *oid == unknown);
+    Some(CertificateFault::CriticalExtension {
+        subject: shown(certificate.subject()),
+        extension: name.map_or_else(|| unknown.clone(), |(oid, name)| format!("{name} ({oid})")),
+    })
 }
 
 fn is_self_issued(certificate: &X509Certificate<'_>) -> bool {

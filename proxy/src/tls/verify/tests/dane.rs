@@ -156,3 +156,61 @@ fn unusable_tlsa_records_are_left_out() {
     assert!(Tlsa::from_wire(3, 1, 2, &[7; 64]).is_some());
     assert_eq!(TlsaSet::new(Vec::new(), domain("a.example")), None);
 }
+
+/// S-16: who has an authority of his own relies on it, whoever may sign the partner's zone.
+#[test]
+fn s_16_dane_adds_a_demand_to_an_authority_of_the_partner_and_never_replaces_it() {
+    let (own, other) = (authority("the partner's"), authority("somebody else's"));
+    let (right, forged) = (
+        issue(&own, &Subject::default()).der,
+        issue(&other, &Subject::default()).der,
+    );
+    let record = |der: &CertificateDer<'static>| {
+        let tlsa = Tlsa {
+            usage: Usage::DaneEe,
+            selected: Selected::Spki,
+            matching: Matching::Sha256,
+            data: spki_sha256(der).unwrap().0.to_vec(),
+        };
+        TlsaSet::new(vec![tlsa], domain("xmpp.partner.example")).unwrap()
+    };
+    let settings = PartnerTrust {
+        ca: Some(own.pem()),
+        ..PartnerTrust::default()
+    };
+    let with_own = Trust::of_partner(&settings, &Roots::default(), "test").unwrap();
+    let without = trusting(&own);
+    for (what, trust, shown, tlsa, expected) in [
+        (
+            "own CA, no match",
+            &with_own,
+            &right,
+            &forged,
+            "CertificateDaneMismatch",
+        ),
+        ("own CA and a match", &with_own, &right, &right, "Ok"),
+        (
+            "a match alone",
+            &with_own,
+            &forged,
+            &forged,
+            "CertificateIncompleteChain",
+        ),
+        (
+            "public roots: DANE decides",
+            &without,
+            &forged,
+            &forged,
+            "Ok",
+        ),
+    ] {
+        let judged = trust.judge_at(
+            &domain("partner.example"),
+            std::slice::from_ref(shown),
+            Role::Server,
+            Some(&record(tlsa)),
+            now(),
+        );
+        assert_eq!(label(judged), expected, "{what}");
+    }
+}

@@ -24,7 +24,7 @@ fn now() -> Timestamp {
 }
 
 fn trusting(authority: &Authority) -> Trust {
-    Trust::new(Roots::from_pem(&authority.pem(), "test").unwrap())
+    Trust::new(Roots::from_pem(authority.pem(), "test").unwrap())
 }
 
 fn judge(

@@ -6,7 +6,7 @@ use super::*;
 #[test]
 fn a_partners_authority_replaces_the_shared_ones_for_this_partner_alone() {
     let (shared, own) = (authority("shared"), authority("the partner's"));
-    let roots = Roots::from_pem(&shared.pem(), "shared").unwrap();
+    let roots = Roots::from_pem(shared.pem(), "shared").unwrap();
     let settings = PartnerTrust {
         ca: Some(own.pem()),
         ..PartnerTrust::default()
@@ -33,7 +33,7 @@ fn a_self_signed_certificate_can_be_its_own_authority() {
         }
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
-        let trust = Trust::new(Roots::from_pem(&certificate.pem(), "test").unwrap());
+        let trust = Trust::new(Roots::from_pem(certificate.pem(), "test").unwrap());
         let result = judge(&trust, &[certificate.der().clone()], Role::Server);
         assert_eq!(label(result), "Ok", "CA flag {is_ca}");
     }
@@ -43,7 +43,7 @@ fn a_self_signed_certificate_can_be_its_own_authority() {
 #[test]
 fn pins_and_known_keys_decide_as_the_partner_says() {
     let ca = authority("authority");
-    let roots = Roots::from_pem(&ca.pem(), "test").unwrap();
+    let roots = Roots::from_pem(ca.pem(), "test").unwrap();
     let valid = issue(&ca, &Subject::default()).der;
     let bad = self_signed(&Subject {
         end: BEGIN + 1,
@@ -168,4 +168,42 @@ fn pins_and_known_keys_decide_as_the_partner_says() {
         error.contains("partner p, trust.pinnedSpkiSha256"),
         "{error}"
     );
+}
+
+/// s7: openssl and others process policies; here they are refused where they are critical, and it is
+/// said of which certificate, and that a pin is the way round.
+#[test]
+fn s7_a_critical_extension_that_is_not_understood_is_named_with_its_certificate() {
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DnType, IsCa,
+        KeyPair,
+    };
+    let root = authority("government root");
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "policy CA");
+    params.not_before = rcgen::date_time_ymd(2026, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2036, 1, 1);
+    // certificatePolicies: anyPolicy
+    let any = vec![0x30, 0x08, 0x30, 0x06, 0x06, 0x04, 0x55, 0x1d, 0x20, 0x00];
+    let mut policies = CustomExtension::from_oid_content(&[2, 5, 29, 32], any);
+    policies.set_criticality(true);
+    params.custom_extensions.push(policies);
+    let middle: Authority =
+        CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), &root).unwrap();
+    let leaf = issue(&middle, &Subject::default()).der;
+    let chain = [leaf.clone(), middle.der().clone()];
+    let fault = judge(&trusting(&root), &chain, Role::Server).unwrap_err();
+    assert_eq!(fault.label(), "CertificateCriticalExtension");
+    let text = fault.to_string();
+    assert!(text.contains("certificatePolicies (2.5.29.32)"), "{text}");
+    assert!(text.contains("policy CA"), "{text}");
+    let pins = PartnerTrust {
+        pinned_spki_sha256: vec![spki_sha256(&leaf).unwrap().to_string()],
+        ..PartnerTrust::default()
+    };
+    let pinned = Trust::of_partner(&pins, &Roots::default(), "test").unwrap();
+    assert_eq!(label(judge(&pinned, &chain, Role::Server)), "Ok");
 }

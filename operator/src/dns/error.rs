@@ -50,7 +50,7 @@ pub enum DnsError {
     )]
     NotServed { server: String, name: Box<Name> },
     #[error(
-        "{server} is no primary of a zone with {name} (NOTAUTH): set spec.dns.rfc2136.server to the primary, or correct zone"
+        "{server} is no primary of a zone with {name}, or (Knot) its acl does not give the key that zone (NOTAUTH): set spec.dns.rfc2136.server to the primary, or correct zone or the acl"
     )]
     NotAuthoritative { server: String, name: Box<Name> },
     #[error(

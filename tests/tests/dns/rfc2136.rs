@@ -434,11 +434,14 @@ fn each_fault_has_its_own_reason_and_says_what_to_do() -> Result<()> {
         site.secret.insert("name", GUEST.to_owned());
         let (reason, message) = failure(&mut site).await;
         let (expected, says) = match software {
-            Software::Bind => (Reason::UpdateRefused, "update-policy"),
-            // A key that may not is one that it does not know.
-            Software::Knot => (Reason::TsigBadKey, "acl"),
+            Software::Bind => (vec![Reason::UpdateRefused], "update-policy"),
+            // A key that may not is one that Knot 3.2 does not know, and for which 3.4 has no zone.
+            Software::Knot => (vec![Reason::TsigBadKey, Reason::NotAuthoritative], "acl"),
         };
-        assert_eq!(reason, expected, "{software:?}: {message}");
+        assert!(
+            expected.contains(&reason),
+            "{software:?}: {reason:?}: {message}"
+        );
         assert!(message.contains(says), "{software:?}: {message}");
         site.secret.insert("name", EDITOR.to_owned());
         primary.freeze().await?;
@@ -465,11 +468,13 @@ fn clocks_that_differ_are_told_apart_from_a_wrong_key() -> Result<()> {
     on_each(async |software| {
         let zones = [("org.example", ""), ("edge.test", "")];
         let primary = Primary::start(software, &zones).await?;
+        let (_, module) = module_path!().split_once("::").expect("this is a module");
+        let clocked = format!("{module}::with_a_clock_that_is_an_hour_ahead");
         // It is this process whose clock can be another: BIND does not start under faketime.
         let output = tokio::process::Command::new("faketime")
             .args(["-m", "-f", "+1h"])
             .arg(std::env::current_exe()?)
-            .args(["--exact", "with_a_clock_that_is_an_hour_ahead", "--ignored"])
+            .args(["--exact", &clocked, "--ignored"])
             .env(SKEWED, primary.address().to_string())
             .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
             .kill_on_drop(true)

@@ -1,10 +1,8 @@
 //! How long a file may be, and where a module with modules below it lies.
 
-use std::path::Path;
-
 use crate::{
     Finding, assert_excepted,
-    source::{Source, root},
+    source::{Source, root, rust_files},
 };
 
 /// Lines; CONTRIBUTING says "about 500".
@@ -32,7 +30,7 @@ fn a_module_with_modules_below_it_is_the_mod_rs_of_their_folder() {
     let mut found = Vec::new();
     for source in CRATES.iter().flat_map(|name| Source::all(name)) {
         let folder = source.path.trim_end_matches(".rs");
-        if root().join(Path::new(folder)).is_dir() {
+        if !rust_files(&root().join(folder)).is_empty() {
             found.push(Finding {
                 place: format!("{folder}/mod.rs is its place"),
                 key: source.path,

@@ -9,6 +9,7 @@
 
 mod dependencies;
 mod files;
+mod install;
 mod layers;
 mod names;
 mod source;

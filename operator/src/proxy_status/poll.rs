@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use super::{POOL_LABEL, PoolReport, model};
-use crate::{controllers::namespace::inputs, runtime::caches::Caches, secrets::store};
+use crate::runtime::caches::Caches;
 
 /// How often pods are asked: what changed is to be in a status within 10 s.
 const EVERY: Duration = Duration::from_secs(4);
@@ -205,8 +205,8 @@ impl Poller {
         let address = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
         let token = self.caches.secrets.get(&namespace, &token_secret(&pool));
         let token = token.and_then(|secret| {
-            let material = inputs::material(&secret);
-            store::text(&material, "token").map(|token| token.trim().to_owned())
+            let token = secret.data.as_ref()?.get("token")?;
+            Some(std::str::from_utf8(&token.0).ok()?.trim().to_owned())
         });
         Some(Target {
             port: admin_port(pod),

@@ -28,7 +28,7 @@ type Names<V> = BTreeMap<String, Arc<V>>;
 
 /// The objects of one kind in the watched namespaces.
 pub struct ObjectStore<V> {
-    held: RwLock<Held<V>>,
+    held: RwLock<Contents<V>>,
     /// Whether a newer form of an object is to be looked at; a younger resourceVersion alone is not.
     matters: fn(&V, &V) -> bool,
 }
@@ -59,7 +59,7 @@ impl<V: Resource + DeserializeOwned> AnswerStore for ObjectStore<V> {
     }
 }
 
-struct Held<V> {
+struct Contents<V> {
     objects: BTreeMap<String, Names<V>>,
     deleted: Tombstones,
 }
@@ -75,7 +75,7 @@ impl<V> ObjectStore<V> {
     #[must_use]
     pub fn new(matters: fn(&V, &V) -> bool) -> Self {
         Self {
-            held: RwLock::new(Held {
+            held: RwLock::new(Contents {
                 objects: BTreeMap::new(),
                 deleted: Tombstones::default(),
             }),
@@ -165,7 +165,7 @@ impl<V: Resource> ObjectStore<V> {
     }
 }
 
-impl<V> Held<V> {
+impl<V> Contents<V> {
     fn get(&self, namespace: &str, name: &str) -> Option<&Arc<V>> {
         self.objects.get(namespace)?.get(name)
     }
@@ -177,7 +177,7 @@ impl<V> Held<V> {
     }
 }
 
-impl<V: Resource> Held<V> {
+impl<V: Resource> Contents<V> {
     /// What is held under the name of `object`.
     fn of(&self, object: &V) -> Option<&Arc<V>> {
         let (namespace, name) = (
@@ -320,7 +320,7 @@ impl<V: Resource> WatchApplier<V> {
         let mut touched = BTreeSet::new();
         let mut listed = std::mem::take(&mut self.listing);
         let mut held = table.held.write();
-        let Held { objects, deleted } = &mut *held;
+        let Contents { objects, deleted } = &mut *held;
         deleted.epoch.0 += 1;
         let watched: BTreeSet<String> = match &self.namespace {
             Some(namespace) => [namespace.clone()].into(),
@@ -479,20 +479,20 @@ mod tests {
         Relist,
     }
 
-    enum Answered {
+    enum OwnAnswer {
         Updated(ConfigMap),
         Created(ConfigMap, Epoch),
         Deleted(String, String),
     }
 
     #[derive(Default)]
-    struct Server {
+    struct ApiModel {
         objects: BTreeMap<usize, ConfigMap>,
         events: VecDeque<Event<ConfigMap>>,
         version: u64,
     }
 
-    impl Server {
+    impl ApiModel {
         fn write(&mut self, name: usize) -> (ConfigMap, bool) {
             self.version += 1;
             let version = self.version;
@@ -544,13 +544,13 @@ mod tests {
         #[test]
         fn the_store_ends_as_the_api_server_is(steps in proptest::collection::vec(any_step(), 1..120)) {
             let table: ObjectStore<ConfigMap> = ObjectStore::default();
-            let (mut feed, mut server) = (WatchApplier::of(None), Server::default());
+            let (mut feed, mut server) = (WatchApplier::of(None), ApiModel::default());
             server.relist();
-            let mut answers: Vec<Answered> = Vec::new();
-            let arrive = |answer: Answered| match answer {
-                Answered::Updated(object) => table.updated(object),
-                Answered::Created(object, since) => table.created(object, since),
-                Answered::Deleted(name, uid) => table.deleted("a", &name, &uid),
+            let mut answers: Vec<OwnAnswer> = Vec::new();
+            let arrive = |answer: OwnAnswer| match answer {
+                OwnAnswer::Updated(object) => table.updated(object),
+                OwnAnswer::Created(object, since) => table.created(object, since),
+                OwnAnswer::Deleted(name, uid) => table.deleted("a", &name, &uid),
             };
             for step in steps {
                 match step {
@@ -560,15 +560,15 @@ mod tests {
                         let since = table.epoch();
                         let (object, new) = server.write(name);
                         answers.push(if new {
-                            Answered::Created(object, since)
+                            OwnAnswer::Created(object, since)
                         } else {
-                            Answered::Updated(object)
+                            OwnAnswer::Updated(object)
                         });
                     }
                     Step::OwnDelete(name) => {
                         if let Some(gone) = server.delete(name) {
                             let uid = gone.metadata.uid.unwrap();
-                            answers.push(Answered::Deleted(name.to_string(), uid));
+                            answers.push(OwnAnswer::Deleted(name.to_string(), uid));
                         }
                     }
                     Step::Answer(index) => {

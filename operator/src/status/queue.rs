@@ -99,7 +99,7 @@ const FAILED_PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from
 
 /// A write that failed: the same is not tried again before its time.
 #[derive(Clone, Copy, Debug)]
-struct Held {
+struct HeldBack {
     print: u64,
     /// How often it failed in a row.
     failures: u32,
@@ -131,7 +131,7 @@ struct Queue {
     /// Under way, and something else is wanted meanwhile.
     overtaken: HashSet<Key>,
     /// Failed, by object. Forgotten once its time is over and nobody offers it again.
-    held: HashMap<Key, Held>,
+    held: HashMap<Key, HeldBack>,
 }
 
 /// The queue of statuses to write.
@@ -213,7 +213,7 @@ impl StatusQueue {
                         first.saturating_mul(1 << failures.min(16)).min(most)
                     }
                 };
-                let held = Held {
+                let held = HeldBack {
                     print,
                     failures: failures.saturating_add(1),
                     until: now + pause,

@@ -103,7 +103,7 @@ impl NamespaceReconciler {
         }
     }
 
-    async fn look(&mut self) -> Pass {
+    async fn look(&mut self) -> NamespacePass {
         let mut scene = self.scene();
         let (outcomes, failed) = self.provision(&scene).await;
         let learned = peer_keys::learn(&self.context, &scene, &mut self.rotations).await;
@@ -111,7 +111,7 @@ impl NamespaceReconciler {
         scene.now = Timestamp::now();
         self.say(&scene, &outcomes);
         let pools = outcomes.values().filter_map(|outcome| outcome.again);
-        Pass {
+        NamespacePass {
             again: pools.chain(self.written.until_due()).min(),
             failed: failed || learned.is_err(),
         }
@@ -352,7 +352,7 @@ impl NamespaceReconciler {
 }
 
 /// What a look leads to.
-struct Pass {
+struct NamespacePass {
     again: Option<Duration>,
     failed: bool,
 }

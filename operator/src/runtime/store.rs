@@ -134,14 +134,16 @@ impl<V: Resource> ObjectStore<V> {
     /// write was sent: where a whole list came meanwhile, that list or the watch after it tells.
     pub fn created(&self, object: V, since: Epoch) {
         let mut held = self.held.write();
+        let gone = object.meta().uid.as_deref();
+        let gone = gone.is_some_and(|uid| held.deleted.has(uid));
         let may = match held.of(&object) {
+            // The watch says that it is there.
             Some(there) if there.meta().uid == object.meta().uid => true,
             // Made anew under the name, or the one before: resource versions of a kind compare.
-            Some(there) => is_later(there.as_ref(), &object),
-            None => held.deleted.epoch == since,
+            Some(there) => !gone && is_later(there.as_ref(), &object),
+            None => !gone && held.deleted.epoch == since,
         };
-        let gone = object.meta().uid.as_deref();
-        if may && !gone.is_some_and(|uid| held.deleted.has(uid)) {
+        if may {
             held.enter(object, self.matters);
         }
     }

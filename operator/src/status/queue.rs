@@ -97,6 +97,9 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 /// One that could not be written for another cause: first, and at most.
 const FAILED_PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(60)];
 
+/// What is held back is looked at this often at most.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
 /// A write that failed: the same is not tried again before its time.
 #[derive(Clone, Copy, Debug)]
 struct HeldBack {
@@ -252,6 +255,7 @@ impl StatusQueue {
     pub async fn run(&self, caches: &Caches) {
         let mut under_way: JoinSet<(Key, Result<(), WriteError>)> = JoinSet::new();
         let mut keys: HashMap<Id, Key> = HashMap::new();
+        let mut looked: Option<Instant> = None;
         loop {
             while under_way.len() < AT_ONCE {
                 let Some((key, task)) = self.next() else {
@@ -266,10 +270,19 @@ impl StatusQueue {
                 });
                 keys.insert(handle.id(), of);
             }
-            let (next, due) = self.due(Instant::now());
-            for namespace in due {
-                caches.triggers.enqueue(&namespace);
-            }
+            // Thousands may be held back: they are not gone over after each write.
+            let now = Instant::now();
+            let next = match looked {
+                Some(looked) if now < looked + LOOK_INTERVAL => Some(looked + LOOK_INTERVAL),
+                _ => {
+                    looked = Some(now);
+                    let (next, due) = self.due(now);
+                    for namespace in due {
+                        caches.triggers.enqueue(&namespace);
+                    }
+                    next
+                }
+            };
             let pause = async {
                 match next {
                     Some(next) => sleep_until(next).await,

@@ -15,7 +15,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Service;
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt, core::PartialObjectMetaExt};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use xmpp_edge_crds::{
@@ -23,6 +23,7 @@ use xmpp_edge_crds::{
     kinds::{
         EdgePool, PoolSpec,
         conditions::{ConditionType, Reason},
+        pool::Rfc2136,
     },
 };
 
@@ -37,6 +38,7 @@ use crate::{
         Availability, DnsError, DnsReport, LoadBalancer, Publisher, RecordOwner, UpdateSettings,
         addresses::Ingress,
     },
+    runtime::decoded::Decoded,
     status::condition::{ConditionStatus, DesiredCondition},
 };
 
@@ -68,8 +70,9 @@ struct ObservedService {
     busy: bool,
     done: Option<PoolDnsResult>,
     addresses: Vec<String>,
-    /// When the records of a pool that is deleted could not be withdrawn.
+    /// When the records of a pool that is deleted could not be withdrawn, and why.
     refused: Option<Instant>,
+    refusal: String,
 }
 
 struct PoolDnsResult {
@@ -122,6 +125,35 @@ pub struct PoolRecords<'a> {
     pub service: Option<&'a Service>,
     /// Names that the namespace may not have.
     pub not_allowed: &'a [DomainName],
+}
+
+/// How far the deletion of a pool is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leave {
+    /// When to look again; `None` once nothing holds it.
+    pub again: Option<Duration>,
+    /// Why its records are in DNS still; empty where it is not known yet.
+    pub refusal: String,
+}
+
+impl Leave {
+    fn later(again: Duration, refusal: &str) -> Self {
+        Self {
+            again: Some(again),
+            refusal: refusal.to_owned(),
+        }
+    }
+}
+
+/// How the records of a pool were published, as far as that can be read of it.
+fn backend_of(pool: &Decoded<EdgePool>) -> Option<Rfc2136> {
+    match pool {
+        Decoded::Valid(pool) => pool.spec.dns.as_ref()?.rfc2136.clone(),
+        Decoded::Undecodable(pool) => {
+            let backend = pool.spec.pointer("/dns/rfc2136")?;
+            serde_json::from_value(backend.clone()).ok()
+        }
+    }
 }
 
 impl PoolDns {
@@ -225,19 +257,19 @@ impl PoolDns {
         look
     }
 
-    /// A pool that is being deleted: withdraws its records, then lets it go. Says when to look
-    /// again.
+    /// A pool that is being deleted: withdraws its records, then lets it go. Of one that cannot be
+    /// decoded the metadata is enough: its records are withdrawn where its keys are known.
     pub async fn leave(
         &self,
         context: &Context,
         namespace: &str,
-        pool: &EdgePool,
-    ) -> Option<Duration> {
+        pool: &Decoded<EdgePool>,
+    ) -> Leave {
         if !is_marked(pool) {
-            return None;
+            return Leave::default();
         }
         let claim = claim(context, pool, namespace);
-        let deleted = pool.metadata.deletion_timestamp.as_ref().map(|time| time.0);
+        let deleted = pool.meta().deletion_timestamp.as_ref().map(|time| time.0);
         let late = deleted.is_some_and(|at| Timestamp::now().duration_since(at) >= LONGEST);
         let skipped = is_skipped(pool);
         let (Some(claim), false, false) = (claim, late, skipped) else {
@@ -248,32 +280,37 @@ impl PoolDns {
             } else {
                 "as the operator has no owner id"
             };
+            let metadata = pool.meta().clone().into_response_partial();
             let leaving = Finalization {
                 client: &context.client,
                 metrics: &context.metrics,
                 events: &context.events,
                 namespace,
-                pool,
+                pool: &metadata,
             };
-            return (!leaving.leave_records(why).await).then_some(RETRY);
+            return match leaving.leave_records(why).await {
+                true => Leave::default(),
+                false => Leave::later(RETRY, "the API server does not take the finalizer off"),
+            };
         };
         let publication = self.publication(namespace, pool, claim);
         let mut seen = publication.seen.lock();
+        let refusal = seen.refusal.clone();
         if seen.busy {
-            return Some(RETRY);
+            return Leave::later(RETRY, &refusal);
         }
         let waited = seen.refused.map(|at| at.elapsed());
         if let Some(wait) = waited.and_then(|waited| RETRY.checked_sub(waited)) {
-            return Some(wait);
+            return Leave::later(wait, &refusal);
         }
         seen.busy = true;
         drop(seen);
-        let backend = pool.spec.dns.as_ref().and_then(|dns| dns.rfc2136.as_ref());
-        let settings = backend.map(|backend| settings(context, namespace, backend));
+        let backend = backend_of(pool);
+        let settings = backend.map(|backend| settings(context, namespace, &backend));
         // In the background: a server that does not answer holds up no other pool.
         let work = DnsWork::new(context, namespace, pool, &publication);
         self.spawn(work.withdraw(settings));
-        Some(RETRY)
+        Leave::later(RETRY, &refusal)
     }
 
     /// Forgets pools of a namespace that are not there any more.
@@ -285,7 +322,7 @@ impl PoolDns {
     fn publication(
         &self,
         namespace: &str,
-        pool: &EdgePool,
+        pool: &impl ResourceExt,
         claim: RecordOwner,
     ) -> Arc<Publication> {
         let key = (namespace.to_owned(), pool.name_any());
@@ -328,7 +365,7 @@ impl PoolDns {
     }
 }
 
-fn claim(context: &Context, pool: &EdgePool, namespace: &str) -> Option<RecordOwner> {
+fn claim(context: &Context, pool: &impl ResourceExt, namespace: &str) -> Option<RecordOwner> {
     Some(RecordOwner {
         owner: context.dns_owner_id.as_ref()?.parse().ok()?,
         namespace: namespace.to_owned(),
@@ -339,7 +376,7 @@ fn claim(context: &Context, pool: &EdgePool, namespace: &str) -> Option<RecordOw
 fn settings(
     context: &Context,
     namespace: &str,
-    backend: &xmpp_edge_crds::kinds::pool::Rfc2136,
+    backend: &Rfc2136,
 ) -> Result<UpdateSettings, DnsError> {
     let secret = context
         .caches

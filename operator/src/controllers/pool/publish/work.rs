@@ -3,7 +3,10 @@
 
 use std::{sync::Arc, time::Instant};
 
-use kube::{Client, ResourceExt};
+use kube::{
+    Client, ResourceExt,
+    core::{PartialObjectMeta, PartialObjectMetaExt},
+};
 use xmpp_edge_crds::kinds::EdgePool;
 
 use super::{
@@ -25,7 +28,7 @@ pub(super) struct DnsWork {
     metrics: Arc<Metrics>,
     events: Events,
     namespace: String,
-    pool: EdgePool,
+    pool: PartialObjectMeta<EdgePool>,
     publication: Arc<Publication>,
 }
 
@@ -33,7 +36,7 @@ impl DnsWork {
     pub(super) fn new(
         context: &Context,
         namespace: &str,
-        pool: &EdgePool,
+        pool: &impl ResourceExt,
         publication: &Arc<Publication>,
     ) -> Self {
         Self {
@@ -42,7 +45,7 @@ impl DnsWork {
             metrics: context.metrics.clone(),
             events: context.events.clone(),
             namespace: namespace.to_owned(),
-            pool: pool.clone(),
+            pool: pool.meta().clone().into_response_partial(),
             publication: publication.clone(),
         }
     }
@@ -99,6 +102,7 @@ impl DnsWork {
             namespace: &self.namespace,
             pool: &self.pool,
         };
+        let mut refusal = String::new();
         let went = if worker.publisher.memory().places.is_empty() {
             leaving.remove_finalizer().await
         } else if errors.iter().any(|error| error.is_keyless()) {
@@ -106,6 +110,7 @@ impl DnsWork {
             leaving.leave_records(why).await
         } else {
             for error in errors {
+                refusal = error.to_string();
                 tracing::warn!(namespace = self.namespace, pool = name, %error, "records could not be withdrawn; it is tried again");
             }
             false
@@ -113,6 +118,7 @@ impl DnsWork {
         let mut seen = self.publication.seen.lock();
         seen.busy = false;
         seen.refused = (!went).then(Instant::now);
+        seen.refusal = refusal;
     }
 
     async fn publish(

@@ -21,6 +21,18 @@ pub struct Version {
     pub minor: u32,
 }
 
+impl EdgeConfig {
+    /// The names that the pool's certificate must cover: every own domain, and the FQDN.
+    #[must_use]
+    pub fn certificate_names(&self) -> Vec<DomainName> {
+        let mut names = self.domains.clone();
+        if !names.contains(&self.fqdn) {
+            names.push(self.fqdn.clone());
+        }
+        names
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EdgeConfig {

@@ -13,12 +13,11 @@ use xmpp_edge_crds::{
     negotiation::Negotiation,
 };
 
-use crate::dns::records;
-
 use super::{
     diagnostic::{Diagnostic, Fault, Kind, ObjectRef, Severity},
     world::NamespaceInputs,
 };
+use crate::secrets::store::ManagedSecret;
 
 /// Zone of the names that the DNS view gives the internal listeners; it exists nowhere else.
 const INSIDE_ZONE: &str = "xmpp-edge.internal";
@@ -121,6 +120,7 @@ fn compile_one(object: &EdgePool, world: &NamespaceInputs) -> Result<EffectivePo
     let spec = &object.spec;
     let name = object.name_any();
     let invalid = |message: String| Fault::new(Reason::Invalid, message);
+    ManagedSecret::check_pool_name(&name).map_err(|taken| invalid(taken.to_string()))?;
     let mut domains = own_domains("spec.domains", &spec.domains)?;
     domains.sort();
     domains.dedup();
@@ -195,7 +195,7 @@ fn compile_one(object: &EdgePool, world: &NamespaceInputs) -> Result<EffectivePo
         fqdn,
         suspended: spec.suspended,
         drain_after_seconds: (!spec.route.enabled)
-            .then(|| records::ttl(spec).saturating_add(WITHDRAWAL_SECONDS)),
+            .then(|| spec.record_ttl_seconds().saturating_add(WITHDRAWAL_SECONDS)),
         namespace_domains: domains.clone(),
         domains,
         listeners,
@@ -316,7 +316,7 @@ fn accepted_diagnostic(spec: &PoolSpec, object: ObjectRef) -> Diagnostic {
     } else {
         let message = format!(
             "streams with {} may be plaintext inside: set tlsNegotiation of the gateway to Required, unless that is meant",
-            super::world::listed(plaintext)
+            crate::text::listed(plaintext)
         );
         Diagnostic::accepted(object, Severity::Info, message)
     }

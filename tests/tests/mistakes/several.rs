@@ -85,6 +85,11 @@ fn manifests() -> Vec<String> {
         hq() + &users("nowhere", "users"),
         hq() + MAP + &users("map", "other"),
         hq() + MAP + &users("map", "users"),
+        // `printf 'a@b.example\n' | iconv -t UTF-16`, in base64.
+        hq() + &users("map", "users")
+            + "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: map}\nbinaryData: {users: //5hAEAAYgAuAGUAeABhAG0AcABsAGUACgA=}\n",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m}\nbinaryData: {n: '%%%'}\n".into(),
+        pool("xmpp-edge-internal", ""),
         pool("hq", "").replace("selfSigned: {}", "secretRef: {name: nowhere}"),
         pool("hq", ", settings: {dialbackSecretRef: {name: nowhere}}"),
         pool("hq", ", contacts: {postgres: {secretRef: {name: nowhere}}}"),

@@ -3,7 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::kinds::fields::{self, SecretRef};
+use crate::kinds::{
+    PoolSpec,
+    fields::{self, SecretRef},
+};
 
 /// `spec.dns`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -55,6 +58,18 @@ pub enum TsigAlgorithm {
     HmacSha256,
     HmacSha384,
     HmacSha512,
+}
+
+impl PoolSpec {
+    /// Seconds for which resolvers may keep the pool's records.
+    #[must_use]
+    pub fn record_ttl_seconds(&self) -> u32 {
+        self.dns.as_ref().map_or_else(ttl, |dns| {
+            let rfc2136 = dns.rfc2136.as_ref().map(|backend| backend.ttl);
+            let external = dns.external_dns.as_ref().map(|backend| backend.ttl);
+            rfc2136.or(external).unwrap_or_else(ttl)
+        })
+    }
 }
 
 /// `dns.externalDns`.

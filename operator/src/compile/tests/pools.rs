@@ -252,3 +252,15 @@ fn ten_thousand_partners_and_a_hundred_thousand_users_compile_and_change_nothing
     assert_eq!(granted.users.len(), 100_000);
     assert_eq!(compile(&world, &first.configs).configs, first.configs);
 }
+
+/// Finding S-14, the same in `validate`, standalone and a cluster: they all compile.
+#[test]
+fn a_pool_whose_secrets_would_be_the_namespaces_is_rejected() {
+    for name in ["xmpp-edge-internal", "xmpp-edge-gateway-org"] {
+        let compiled = run(&pool(name, "org.example", ""), &Configs::new());
+        let (accepted, reason, message) = accepted(&compiled, name);
+        assert!(!accepted && reason == Reason::Invalid, "{message}");
+        assert!(message.contains("choose another name"), "{message}");
+        assert!(compiled.configs.is_empty());
+    }
+}

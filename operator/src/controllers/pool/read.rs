@@ -7,12 +7,14 @@ use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::Lab
 use kube::ResourceExt;
 use serde::Serialize;
 use serde_json::Value;
+use tokio_postgres::config::Host;
 use xmpp_edge_crds::{
     edge_config::{
         EdgeConfig, HostPort,
         shards::{MAX_SHARDS, ShardHeader},
     },
     kinds::EdgePool,
+    postgres::ConnectionString,
 };
 
 use super::plan::{
@@ -20,10 +22,8 @@ use super::plan::{
     rollout::{Rollout, Stage},
 };
 use crate::{
-    compile::NamespaceInputs,
-    controllers::namespace::snapshot::NamespaceSnapshot,
-    runtime::caches::Caches,
-    secrets::store::{SecretData, text},
+    compile::NamespaceInputs, controllers::namespace::snapshot::NamespaceSnapshot,
+    runtime::caches::Caches, secrets::database::DatabaseSecret,
 };
 
 /// The proxy's image where neither the pool nor the command line names one.
@@ -71,21 +71,41 @@ pub fn operator_peer(namespace: &str) -> NetworkPolicyPeer {
     }
 }
 
-/// Hosts and ports in the database's URL, `postgres://user:password@host:port,…/database`.
-#[must_use]
-fn database_hosts(secret: Option<&SecretData>) -> Vec<HostPort> {
-    let url = secret.and_then(|material| text(material, "url"));
-    let Some((_, rest)) = url.and_then(|url| url.trim().split_once("://")) else {
+/// Hosts and ports that the client library dials for a connection string; sockets of this machine are
+/// none.
+fn database_hosts(connection: &ConnectionString) -> Vec<HostPort> {
+    let Ok(config) = connection.text.parse::<tokio_postgres::Config>() else {
         return Vec::new();
     };
-    let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    // A password may hold an "@" that was not escaped; a host cannot.
-    let hosts = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, hosts)| hosts);
+    let addresses = config.get_hostaddrs();
+    let hosts: Vec<String> = if addresses.is_empty() {
+        let named = config.get_hosts().iter().map(|host| match host {
+            Host::Tcp(name) => name.clone(),
+            Host::Unix(_) => String::new(),
+        });
+        named.collect()
+    } else {
+        addresses.iter().map(ToString::to_string).collect()
+    };
+    let ports = config.get_ports();
+    let port_of = |index: usize| {
+        let port = ports
+            .get(index)
+            .or(ports.first().filter(|_| ports.len() == 1));
+        port.copied().unwrap_or(DATABASE_PORT)
+    };
     hosts
-        .split(',')
-        .filter_map(|host| HostPort::parse(host, Some(DATABASE_PORT)).ok())
+        .iter()
+        .enumerate()
+        .filter(|(_, host)| !host.is_empty())
+        .filter_map(|(index, host)| {
+            let host = if host.contains(':') {
+                format!("[{host}]")
+            } else {
+                host.clone()
+            };
+            HostPort::parse(&host, Some(port_of(index))).ok()
+        })
         .collect()
 }
 
@@ -93,8 +113,13 @@ fn database_hosts(secret: Option<&SecretData>) -> Vec<HostPort> {
 #[must_use]
 pub fn database_of(world: &NamespaceInputs, pool: &EdgePool) -> Vec<HostPort> {
     let contacts = pool.spec.contacts.as_ref();
-    let postgres = contacts.and_then(|contacts| contacts.postgres.as_ref());
-    database_hosts(postgres.and_then(|postgres| world.secrets.get(&postgres.secret_ref.name)))
+    let Some(postgres) = contacts.and_then(|contacts| contacts.postgres.as_ref()) else {
+        return Vec::new();
+    };
+    let name = &postgres.secret_ref.name;
+    DatabaseSecret::read(name, world.secrets.get(name))
+        .map(|database| database_hosts(&database.connection))
+        .unwrap_or_default()
 }
 
 /// The generation whose shards are all in place, with nothing beside them.
@@ -193,14 +218,13 @@ pub fn readable<'a>(scene: &'a NamespaceSnapshot, name: &str) -> Option<&'a Edge
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::secrets::store::set;
 
     #[test]
-    fn the_hosts_of_a_database_are_read_off_its_url() {
+    fn k20_the_policy_opens_the_ports_that_the_client_dials() {
         for (url, expected) in [
             ("postgres://u:p@db.example/x", "db.example:5432"),
             (
-                "postgresql://u:p@ss@10.0.0.1:6432/x?sslmode=require",
+                "postgresql://u:p@10.0.0.1:6432/x?sslmode=require",
                 "10.0.0.1:6432",
             ),
             (
@@ -209,16 +233,25 @@ mod tests {
             ),
             ("postgres://u@[fd00::1]:5432", "[fd00::1]:5432"),
             ("postgres://u@%2Fvar%2Frun/x", ""),
-            ("host=db.example user=u", ""),
+            ("host=db.example user=u", "db.example:5432"),
+            ("host=h.example port=6432 user=u dbname=d", "h.example:6432"),
+            ("postgres:///db?host=h.example&port=6432", "h.example:6432"),
+            ("postgres://u:a/b@h.example:6432/d", "h.example:6432"),
+            (
+                "host=a.example,b.example port=6432 user=u",
+                "a.example:6432 b.example:6432",
+            ),
+            (
+                "host=h.example hostaddr=10.0.0.9 port=6432 user=u",
+                "10.0.0.9:6432",
+            ),
         ] {
-            let mut material = SecretData::new();
-            set(&mut material, "url", url);
-            let found: Vec<String> = database_hosts(Some(&material))
+            let connection = ConnectionString::parse(url).unwrap();
+            let found: Vec<String> = database_hosts(&connection)
                 .iter()
                 .map(ToString::to_string)
                 .collect();
             assert_eq!(found.join(" "), expected, "{url}");
         }
-        assert!(database_hosts(None).is_empty());
     }
 }

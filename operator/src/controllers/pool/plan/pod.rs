@@ -367,7 +367,11 @@ fn secrets(pool: &EdgePool, name: &str) -> Vec<VolumeProjection> {
     if let Some(postgres) = postgres {
         sources.push(secret(
             &postgres.secret_ref.name,
-            &[("url", "contacts-url"), ("ca.crt", "contacts-ca.crt")],
+            &[
+                ("url", "contacts-url"),
+                ("uri", "contacts-uri"),
+                ("ca.crt", "contacts-ca.crt"),
+            ],
         ));
     }
     sources

@@ -52,7 +52,7 @@ const REFUSED: Duration = Duration::from_secs(60);
 pub struct PoolMemory {
     applied: AppliedHashes,
     pub(super) certificates: Certificates,
-    publications: PoolDns,
+    pub(super) publications: PoolDns,
     endpoints: Endpoints,
     pools: Mutex<HashMap<(String, String), Remembered>>,
     /// By namespace: pools share its CA, and must not each make one.

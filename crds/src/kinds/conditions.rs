@@ -123,6 +123,8 @@ names!(
         // Informing.
         /// Secure=False: streams may be plaintext.
         PlaintextPossible,
+        /// GatewayReachable=True: a server inside shows a certificate older than the one issued for it.
+        GatewayCertificateStale,
         /// Reachable=Unknown: nothing was tried yet.
         NotAttempted,
         /// Reachable=False, GatewayReachable=False.

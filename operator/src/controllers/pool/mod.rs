@@ -10,6 +10,7 @@
 pub mod apply;
 pub mod cert_manager;
 pub mod external_dns;
+mod gateway_copies;
 pub mod plan;
 pub mod provision;
 pub mod publish;

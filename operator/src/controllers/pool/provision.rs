@@ -10,6 +10,7 @@ use xmpp_edge_crds::{
 
 use super::{
     apply::{Applier, ApplyError, print_of_mounted},
+    gateway_copies,
     plan::{
         self, Child, ChildKind, Facts, names,
         rollout::{self, Rollout},
@@ -74,6 +75,10 @@ pub(super) async fn write(
         Ok(planned) => {
             let whole = write_secrets(applier, &planned, written).await;
             written.diagnostics = planned.diagnostics;
+            let seen = scene.facts.get(&config.pool);
+            let seen = seen.map_or(&[][..], |facts| &facts.gateways);
+            let stale = gateway_copies::stale(config, &planned.gateways, seen, scene.now);
+            written.diagnostics.extend(stale);
             written.certificate = Some(Ok(planned.certificate));
             whole.then_some(planned.mounted)
         }

@@ -292,7 +292,11 @@ fn gateway(found: &Findings<'_>) -> DesiredCondition {
             "nothing was sent to every gateway yet",
         );
     }
-    DesiredCondition::new(kind, true, Reason::Reachable, "")
+    let stale = found.diagnostics.iter().find(|it| it.condition == kind);
+    stale.map_or_else(
+        || DesiredCondition::new(kind, true, Reason::Reachable, ""),
+        |stale| DesiredCondition::from(*stale),
+    )
 }
 
 /// All but the gateway, one ready replica, and every object of the pool in place.

@@ -135,6 +135,9 @@ names!(
         // Pools.
         /// No replica is ready.
         NoReadyReplica,
+        /// Ready=False, DnsPublished=False: the pool is deleted and waits for its records to leave
+        /// DNS.
+        Terminating,
         /// CertificateReady=False: being issued.
         Issuing,
         /// CertificateReady=False: cert-manager could not have it issued.

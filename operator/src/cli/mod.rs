@@ -158,6 +158,9 @@ struct PrepareUninstall {
     /// Lease by which one of several replicas leads, in the operator's namespace.
     #[arg(long, value_name = "NAME", default_value = "xmpp-edge-operator")]
     lease_name: String,
+    /// Leave the lease to the operators, which go on: for namespaces that they no longer watch.
+    #[arg(long, requires = "watch_namespace")]
+    keep_lease: bool,
     /// Give up after this many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 120,
         value_parser = clap::value_parser!(u64).range(20..=3600))]
@@ -340,8 +343,21 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Libraries, and how loud they are where RUST_LOG does not speak of them.
+const QUIET: [(&str, &str); 2] = [
+    ("kube_runtime", "kube_runtime::watcher=error"),
+    ("kube_client", "kube_client::client::builder=off"),
+];
+
 fn log_to_stderr(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let asked = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
+    // They say at length and for each try what we say once.
+    for (library, quiet) in QUIET {
+        if !asked.contains(library) {
+            filter = filter.add_directive(quiet.parse().expect("a directive of our own parses"));
+        }
+    }
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
@@ -432,6 +448,7 @@ fn prepare_uninstall(options: PrepareUninstall) -> Result<u8, CommandError> {
             ))
         },
         lease_name: options.lease_name,
+        keep_lease: options.keep_lease,
         timeout: Duration::from_secs(options.timeout_seconds),
     };
     run_until_signal(None, |stop| async move {

@@ -28,6 +28,8 @@ const METRIC: &str = "xmpp_edge_operator_build_info";
 const MAX_ANSWER: usize = 16 << 20;
 /// A call that takes longer failed.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// A lease that is longer is not waited for.
+const MAX_LEASE: Duration = Duration::from_secs(120);
 /// Between looks at the lease.
 const LEASE_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -64,16 +66,7 @@ pub async fn check(options: &PreflightOptions) -> Vec<Finding> {
         finding("definitions", limited(definitions(&client)).await),
     ];
     let leases = Api::namespaced(client, &namespace);
-    // A leader renews within its deadline, and a new one may have to be found first.
-    let limit = Timing::default().lease * 2 + CALL_TIMEOUT;
-    let leader = timeout(limit, leader(&leases, &options.lease_name)).await;
-    let leader = leader.unwrap_or_else(|_| {
-        Err(format!(
-            "nobody renewed the lease {:?} within {} s: look at the operator's pods",
-            options.lease_name,
-            limit.as_secs()
-        ))
-    });
+    let leader = leader(&leases, &options.lease_name).await;
     found.push(finding("leader", leader));
     if let Some(address) = &options.admin {
         found.push(finding("metrics", limited(metrics(address)).await));
@@ -159,13 +152,38 @@ fn compare(wanted: &Value, served: &Value, path: &str, missing: &mut Vec<String>
     }
 }
 
-/// Waits until somebody renews the lease: its time alone says little where clocks differ.
+/// Waits until somebody renews the lease: its time alone says little where clocks differ. A leader
+/// renews within its deadline; who comes after one that died, or after a lease that somebody else
+/// left, waits until that has run out.
 async fn leader(api: &Api<Lease>, name: &str) -> Result<String, String> {
+    let begun = Instant::now();
+    let mut limit = Timing::default().lease * 2 + CALL_TIMEOUT;
+    let mut last = String::new();
     let mut first: Option<(String, String)> = None;
     let mut told: Option<Instant> = None;
     loop {
+        if begun.elapsed() > limit {
+            let whose = if last.is_empty() {
+                "nobody holds it".to_owned()
+            } else {
+                format!("{last:?} holds it and does not renew it")
+            };
+            return Err(format!(
+                "nobody renewed the lease {name:?} within {} s; {whose}: look at the operator's pods",
+                limit.as_secs()
+            ));
+        }
         match timeout(CALL_TIMEOUT, api.get_opt(name)).await {
             Ok(Ok(Some(lease))) => {
+                let held = lease
+                    .spec
+                    .as_ref()
+                    .and_then(|it| it.lease_duration_seconds)
+                    .and_then(|seconds| u64::try_from(seconds).ok())
+                    .map(Duration::from_secs);
+                // Whoever is next waits for so long.
+                let held = held.unwrap_or_default().min(MAX_LEASE);
+                limit = limit.max(held + Timing::default().lease + CALL_TIMEOUT);
                 let holder = lease
                     .spec
                     .and_then(|it| it.holder_identity)
@@ -174,6 +192,7 @@ async fn leader(api: &Api<Lease>, name: &str) -> Result<String, String> {
                     holder.clone(),
                     lease.metadata.resource_version.unwrap_or_default(),
                 );
+                last.clone_from(&holder);
                 let known = first.get_or_insert_with(|| seen.clone());
                 if !holder.is_empty() && *known != seen && known.0 == holder {
                     return Ok(holder);

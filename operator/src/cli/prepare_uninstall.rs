@@ -13,24 +13,25 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::MicroTime,
 };
 use kube::{
-    Api, Client, Config, Resource, ResourceExt,
-    api::{ApiResource, ListParams, ObjectMeta, Patch, PatchParams, PostParams},
+    Api, Client, Config, ResourceExt,
+    api::{ApiResource, ListParams, ObjectMeta, PostParams},
     core::DynamicObject,
 };
-use serde_json::json;
 use tokio::time::{sleep, timeout};
 use xmpp_edge_crds::kinds::EdgePool;
 
 use crate::{
-    controllers::pool::publish::finalizer::FINALIZER,
+    controllers::pool::publish::finalizer::{self, FINALIZER},
     runtime::{backoff::Backoff, caches::Scope, leader::election::Timing},
 };
 
 /// Who holds the lease meanwhile.
 const IDENTITY: &str = "xmpp-edge-operator-prepare-uninstall";
-/// How long no operator takes the lease afterwards: Helm stops them right after. A new installation
-/// within it waits for the rest.
+/// How long no operator takes the lease while this goes on.
 const HELD: Duration = Duration::from_secs(60);
+/// And once it is done: Helm stops the operators right after, and a new installation is not to wait for
+/// longer than after a leader that died.
+const HELD_AFTERWARDS: Duration = Duration::from_secs(15);
 /// A call that takes longer failed.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -40,6 +41,8 @@ pub struct UninstallOptions {
     /// Where the pools are; `None`: the operator's own namespace.
     pub scope: Option<Scope>,
     pub lease_name: String,
+    /// Operators go on acting elsewhere: their lease is theirs.
+    pub keep_lease: bool,
     /// It gives up after this.
     pub timeout: Duration,
 }
@@ -63,7 +66,11 @@ pub enum PrepareUninstallError {
     #[error("the client for the API server cannot be made: {0}")]
     Client(kube::Error),
     #[error("{what}: the API server refuses it: {message}")]
-    Refused { what: String, message: String },
+    Refused {
+        what: String,
+        code: u16,
+        message: String,
+    },
     #[error(
         "not within {} s; run it again, or take the finalizer {FINALIZER} off the EdgePools by hand", .0.as_secs()
     )]
@@ -88,7 +95,7 @@ pub async fn prepare_uninstall(
             api: Api::namespaced(client.clone(), &namespace),
             name: &options.lease_name,
         };
-        if lease.take().await? {
+        if !options.keep_lease && lease.take(HELD).await? {
             // Who led acts until it has to have renewed at the latest.
             tracing::info!("the lease is taken; who held it stops within seconds");
             sleep(Timing::default().renew_deadline).await;
@@ -97,7 +104,9 @@ pub async fn prepare_uninstall(
         for namespace in scope.watches() {
             released.extend(pools(&client, namespace.as_deref()).await?);
         }
-        lease.take().await?;
+        if !options.keep_lease {
+            lease.take(HELD_AFTERWARDS).await?;
+        }
         Ok(released)
     };
     timeout(options.timeout, all)
@@ -126,6 +135,7 @@ where
             Ok(Err(kube::Error::Api(status))) if matches!(status.code, 400..429) => {
                 return Err(PrepareUninstallError::Refused {
                     what: what.to_owned(),
+                    code: status.code,
                     message: status.message.clone(),
                 });
             }
@@ -152,7 +162,7 @@ struct LeaseTaker<'a> {
 
 impl LeaseTaker<'_> {
     /// Takes it from whoever has it; whether somebody else had it.
-    async fn take(&self) -> Result<bool, PrepareUninstallError> {
+    async fn take(&self, held: Duration) -> Result<bool, PrepareUninstallError> {
         let parameters = PostParams::default();
         loop {
             let found = ask("reading the lease", || self.api.get_opt(self.name)).await?;
@@ -168,7 +178,7 @@ impl LeaseTaker<'_> {
             let mut transitions = spec.and_then(|it| it.lease_transitions).unwrap_or_default();
             transitions += i32::from(holder != IDENTITY);
             let version = found.and_then(|it| it.metadata.resource_version);
-            let lease = self.lease(version.clone(), transitions);
+            let lease = self.lease(version.clone(), transitions, held);
             let written = match version {
                 None => {
                     ask("creating the lease", || {
@@ -189,7 +199,7 @@ impl LeaseTaker<'_> {
         }
     }
 
-    fn lease(&self, version: Option<String>, transitions: i32) -> Lease {
+    fn lease(&self, version: Option<String>, transitions: i32, held: Duration) -> Lease {
         let now = MicroTime(Timestamp::now());
         Lease {
             metadata: ObjectMeta {
@@ -199,7 +209,7 @@ impl LeaseTaker<'_> {
             },
             spec: Some(LeaseSpec {
                 holder_identity: Some(IDENTITY.to_owned()),
-                lease_duration_seconds: i32::try_from(HELD.as_secs()).ok(),
+                lease_duration_seconds: i32::try_from(held.as_secs()).ok(),
                 lease_transitions: Some(transitions),
                 acquire_time: Some(now.clone()),
                 renew_time: Some(now),
@@ -216,23 +226,35 @@ async fn pools(
     namespace: Option<&str>,
 ) -> Result<Vec<ReleasedPool>, PrepareUninstallError> {
     let kind = ApiResource::erase::<EdgePool>(&());
-    let api = |namespace: Option<&str>| -> Api<DynamicObject> {
-        match namespace {
-            Some(namespace) => Api::namespaced_with(client.clone(), namespace, &kind),
-            None => Api::all_with(client.clone(), &kind),
-        }
+    let listed: Api<DynamicObject> = match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &kind),
+        None => Api::all_with(client.clone(), &kind),
     };
-    let listed = api(namespace);
     let parameters = ListParams::default();
-    let CallOutcome::Is(found) = ask("listing EdgePools", || listed.list(&parameters)).await?
-    else {
+    let what = "listing EdgePools";
+    let found = match (ask(what, || listed.list(&parameters)).await, namespace) {
+        (Ok(CallOutcome::Is(found)), _) => found,
         // Without the kind there is nothing to let go of.
-        return Ok(Vec::new());
+        (Ok(CallOutcome::Absent | CallOutcome::Overtaken), _) => return Ok(Vec::new()),
+        // Nor where the namespace is gone, or its Role was never made: then no operator acted there.
+        (
+            Err(PrepareUninstallError::Refused {
+                code: 403, message, ..
+            }),
+            Some(namespace),
+        ) => {
+            tracing::warn!(
+                namespace,
+                "EdgePools may not be listed there, and none is released: {message}"
+            );
+            return Ok(Vec::new());
+        }
+        (Err(error), _) => return Err(error),
     };
     let mut released = Vec::new();
     for pool in found {
         let own = pool.namespace();
-        if let Some(records) = release_one(&api(own.as_deref()), pool.clone()).await? {
+        if let Some(records) = release_one(client, &pool).await? {
             released.push(ReleasedPool {
                 namespace: own.unwrap_or_default(),
                 name: pool.name_any(),
@@ -245,35 +267,18 @@ async fn pools(
 
 /// The records of a pool whose finalizer was taken off; `None` where it had none.
 async fn release_one(
-    api: &Api<DynamicObject>,
-    mut pool: DynamicObject,
+    client: &Client,
+    pool: &DynamicObject,
 ) -> Result<Option<Vec<String>>, PrepareUninstallError> {
+    if !pool.finalizers().iter().any(|it| it == FINALIZER) {
+        return Ok(None);
+    }
     let name = pool.name_any();
     let what = format!("taking the finalizer off EdgePool {name:?}");
-    let parameters = PatchParams::default();
-    loop {
-        if !pool.finalizers().iter().any(|it| it == FINALIZER) {
-            return Ok(None);
-        }
-        let others: Vec<&String> = pool
-            .finalizers()
-            .iter()
-            .filter(|it| *it != FINALIZER)
-            .collect();
-        // Only if the list is still the one that was read: others may have put theirs.
-        let patch = Patch::Merge(json!({"metadata": {
-            "resourceVersion": pool.meta().resource_version, "finalizers": others,
-        }}));
-        match ask(&what, || api.patch(&name, &parameters, &patch)).await? {
-            CallOutcome::Is(_) => return Ok(Some(records(&pool))),
-            CallOutcome::Absent => return Ok(None),
-            CallOutcome::Overtaken => {}
-        }
-        match ask(&what, || api.get_opt(&name)).await? {
-            CallOutcome::Is(Some(newer)) => pool = newer,
-            _ => return Ok(None),
-        }
-    }
+    let api = Api::namespaced(client.clone(), &pool.namespace().unwrap_or_default());
+    let uid = pool.uid();
+    let removed = ask(&what, || finalizer::remove(&api, &name, uid.as_deref())).await?;
+    Ok(matches!(removed, CallOutcome::Is(true)).then(|| records(pool)))
 }
 
 fn records(pool: &DynamicObject) -> Vec<String> {

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, Config, client::ClientBuilder};
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinSet,
+    task::{JoinError, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 use tower::util::MapResultLayer;
@@ -28,7 +28,7 @@ use crate::{
         metrics::Metrics,
         server,
     },
-    status::queue::StatusQueue,
+    status::{apply::StatusMeans, queue::StatusQueue},
 };
 
 /// What `run` was told.
@@ -58,6 +58,18 @@ pub enum RunError {
     },
     #[error("the lease was lost: another replica leads now, or it could not be renewed in time")]
     LeaseLost,
+    #[error("a part of the operator ended, for {0}; this is a fault of the operator")]
+    TaskEnded(String),
+}
+
+impl RunError {
+    /// A task that is to run for as long as the process ended.
+    fn ended<T: std::fmt::Debug>(outcome: Option<Result<T, JoinError>>) -> Self {
+        Self::TaskEnded(match outcome {
+            Some(Err(error)) => error.to_string(),
+            _ => "no reason".to_owned(),
+        })
+    }
 }
 
 /// A client whose requests are counted.
@@ -99,10 +111,12 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<(), Run
             tracing::error!(%error, "the admin port is gone");
         }
     });
-    caches.start(&client, &scope, &mut tasks);
+    caches.start(&client, &scope, &metrics, &mut tasks);
     tokio::select! {
-        () = caches.all_read() => {}
+        biased;
         () = stop.cancelled() => return Ok(()),
+        ended = tasks.join_next() => return Err(RunError::ended(ended)),
+        () = caches.ready() => {}
     }
     announce(address);
 
@@ -124,27 +138,40 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<(), Run
     };
     let candidacy = candidate.run(&leads, &give_up);
     tokio::pin!(candidacy);
-    // Nothing acts any more after this block: what acts ends with its future.
+    // What acts. It is ended, and its end is waited for, before the lease is given up.
+    let mut acting = JoinSet::new();
     let ended = {
-        let acting = act.while_leading(leading, fresh);
+        let leading = act.while_leading(leading, fresh, &mut acting);
         tokio::select! {
             biased;
-            ended = &mut candidacy => Some(ended),
-            () = acting => Some(Ended::Lost),
+            ended = &mut candidacy => Some(Ok(ended)),
+            // Before the tasks, of which some end with it.
             () = stop.cancelled() => None,
+            error = leading => Some(Err(error)),
+            // A part of the process that ended leaves a leader that sees nothing.
+            ended = tasks.join_next() => Some(Err(RunError::ended(ended))),
         }
     };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            tracing::info!("stopping");
-            give_up.cancel();
-            candidacy.await
-        }
-    };
+    if ended.is_none() {
+        tracing::info!("stopping");
+    }
+    acting.shutdown().await;
     match ended {
-        Ended::Stopped => Ok(()),
-        Ended::Lost => Err(RunError::LeaseLost),
+        Some(Ok(Ended::Lost)) => Err(RunError::LeaseLost),
+        Some(Ok(Ended::Stopped)) => Ok(()),
+        Some(Err(error)) => {
+            tracing::error!(%error, "stopping");
+            give_up.cancel();
+            candidacy.await;
+            Err(error)
+        }
+        None => {
+            give_up.cancel();
+            match candidacy.await {
+                Ended::Stopped => Ok(()),
+                Ended::Lost => Err(RunError::LeaseLost),
+            }
+        }
     }
 }
 
@@ -187,34 +214,31 @@ struct Act {
 }
 
 impl Act {
-    /// Waits for the lease, then acts until dropped. It returns only where a part of it failed in a
-    /// way that only a new process mends.
+    /// Waits for the lease, then acts by tasks of `tasks` until dropped. It returns only where a part
+    /// of it failed in a way that only a new process mends.
     async fn while_leading(
         self,
         mut leading: watch::Receiver<bool>,
         mut fresh: mpsc::UnboundedReceiver<String>,
-    ) {
+        tasks: &mut JoinSet<()>,
+    ) -> RunError {
         if leading.wait_for(|leads| *leads).await.is_err() {
-            return;
+            return RunError::LeaseLost;
         }
         self.metrics.leader.set(1);
         let context = Arc::new(self.context().await);
         let poller = Poller::new(context.caches.clone(), context.reports.clone());
         // What pods have loaded is known before anything is said of it.
         poller.begin().await;
-        let mut tasks = JoinSet::new();
         tasks.spawn(async move { poller.run().await });
         let writer = context.clone();
-        tasks.spawn(async move { writer.writer.run(&writer.caches).await });
+        tasks.spawn(async move { writer.statuses.queue.run(&writer.caches).await });
         loop {
             tokio::select! {
                 Some(namespace) = fresh.recv() => {
                     tasks.spawn(NamespaceReconciler::new(context.clone(), namespace).run());
                 }
-                Some(ended) = tasks.join_next() => {
-                    tracing::error!(?ended, "a part of the operator ended for an internal fault");
-                    return;
-                }
+                ended = tasks.join_next() => return RunError::ended(ended),
             }
         }
     }
@@ -224,15 +248,20 @@ impl Act {
             Some(id) => Some(id.clone()),
             None => namespace_uid(&self.client, &self.namespace).await,
         };
+        let metrics = self.metrics;
+        let events = Events::new(self.client.clone(), &self.identity, metrics.clone());
+        let queue = StatusQueue::new(metrics.statuses_waiting.clone(), metrics.errors.clone());
         Context {
-            events: Events::new(self.client.clone(), &self.identity),
+            statuses: StatusMeans {
+                client: self.client.clone(),
+                caches: self.caches.clone(),
+                events: events.clone(),
+                queue,
+            },
+            events,
             client: self.client,
             caches: self.caches,
-            writer: StatusQueue::new(
-                self.metrics.statuses_waiting.clone(),
-                self.metrics.errors.clone(),
-            ),
-            metrics: self.metrics,
+            metrics,
             reports: Arc::new(Reports::default()),
             pools: crate::controllers::pool::PoolMemory::default(),
             settings: self.settings,

@@ -10,6 +10,7 @@ pub mod partner;
 pub mod peer_keys;
 pub mod policy;
 pub mod pool;
+pub mod restrict;
 pub mod world;
 
 #[cfg(test)]

@@ -124,7 +124,7 @@ pub fn reconcile<K: StatusOnlyKind>(
         counts.add(wanted.conditions());
         let difference = K::significance(&observed.status, &wanted);
         if written.due(author.kind, &object.name_any(), difference) {
-            author.enqueue(context, &object, &observed.status, wanted);
+            author.enqueue(&context.statuses, &object, &observed.status, wanted);
         }
     }
     counts

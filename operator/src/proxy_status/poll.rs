@@ -20,6 +20,7 @@ use kube::ResourceExt;
 use parking_lot::Mutex;
 use tokio::{
     net::TcpStream,
+    sync::Semaphore,
     time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 
@@ -35,7 +36,12 @@ const LONGEST: Duration = Duration::from_secs(4);
 /// Pods asked at a time.
 const AT_ONCE: usize = 16;
 /// Largest answer in bytes: 10,000 partners with attempts take a few MiB.
-const MAX_ANSWER: usize = 64 << 20;
+const MAX_ANSWER: usize = 8 << 20;
+/// An answer that is larger than this, in bytes, is read on only while few others are: together those
+/// under way hold at most `AT_ONCE * SMALL_ANSWER + LARGE_AT_ONCE * MAX_ANSWER`.
+const SMALL_ANSWER: usize = 1 << 20;
+/// Large answers under way at a time.
+const LARGE_AT_ONCE: usize = 2;
 /// Where a pod does not name its admin port.
 const ADMIN_PORT: u16 = 9090;
 /// What was about to be noted while the last answer was written: this much before it is asked for
@@ -101,12 +107,17 @@ struct Target {
 pub struct Poller {
     caches: Arc<Caches>,
     reports: Arc<Reports>,
+    large: Semaphore,
 }
 
 impl Poller {
     #[must_use]
     pub fn new(caches: Arc<Caches>, reports: Arc<Reports>) -> Self {
-        Self { caches, reports }
+        Self {
+            caches,
+            reports,
+            large: Semaphore::new(LARGE_AT_ONCE),
+        }
     }
 
     /// Asks every pod for everything, once.
@@ -137,7 +148,7 @@ impl Poller {
         let mut answers = stream::iter(targets)
             .map(|target| async move {
                 let mut target = target;
-                let answer = timeout(LONGEST, poll(&mut target)).await;
+                let answer = timeout(LONGEST, poll(&mut target, &self.large)).await;
                 (target, answer.unwrap_or(Err(PollError::Late)))
             })
             .buffer_unordered(AT_ONCE);
@@ -276,16 +287,16 @@ fn admin_port(pod: &Pod) -> u16 {
 }
 
 /// What a pod says. Changes since an answer are those of the process that gave it.
-async fn poll(target: &mut Target) -> Result<model::ProxyStatus, PollError> {
-    let answer = fetch(target).await?;
+async fn poll(target: &mut Target, large: &Semaphore) -> Result<model::ProxyStatus, PollError> {
+    let answer = fetch(target, large).await?;
     if target.since.is_some() && answer.started_time != target.started {
         target.since = None;
-        return fetch(target).await;
+        return fetch(target, large).await;
     }
     Ok(answer)
 }
 
-async fn fetch(target: &Target) -> Result<model::ProxyStatus, PollError> {
+async fn fetch(target: &Target, large: &Semaphore) -> Result<model::ProxyStatus, PollError> {
     let address = (target.address, target.port);
     let socket = TcpStream::connect(address)
         .await
@@ -309,8 +320,18 @@ async fn fetch(target: &Target) -> Result<model::ProxyStatus, PollError> {
         if !answer.status().is_success() {
             return Err(PollError::Refused(answer.status().as_u16()));
         }
-        let body = Limited::new(answer.into_body(), MAX_ANSWER);
-        let bytes = body.collect().await.map_err(PollError::Body)?.to_bytes();
+        let mut body = Limited::new(answer.into_body(), MAX_ANSWER);
+        let mut bytes = Vec::new();
+        let mut permit = None;
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(PollError::Body)?;
+            let data = frame.data_ref().map_or(&[][..], |data| data);
+            if permit.is_none() && bytes.len() + data.len() > SMALL_ANSWER {
+                // Never closed; one that is waited for longer than an answer may take failed.
+                permit = large.acquire().await.ok();
+            }
+            bytes.extend_from_slice(data);
+        }
         Ok(serde_json::from_slice(&bytes)?)
     };
     let (answer, _) = tokio::join!(exchange, async {

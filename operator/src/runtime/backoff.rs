@@ -2,23 +2,29 @@
 
 use std::time::Duration;
 
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use kube::runtime::utils::Backoff as WatchBackoff;
 
 /// Doubles from `first` to `most`; each wait is between half of it and the whole.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Backoff {
-    first: Duration,
-    most: Duration,
-    next: Duration,
+    builder: ExponentialBuilder,
+    current: ExponentialBackoff,
 }
 
 impl Backoff {
     #[must_use]
     pub fn new(first: Duration, most: Duration) -> Self {
+        // Jitter adds up to as much again.
+        let builder = ExponentialBuilder::new()
+            .with_min_delay(first / 2)
+            .with_max_delay(most / 2)
+            .with_factor(2.0)
+            .with_jitter()
+            .without_max_times();
         Self {
-            first,
-            most,
-            next: first,
+            current: builder.build(),
+            builder,
         }
     }
 
@@ -30,14 +36,14 @@ impl Backoff {
 
     /// The next wait.
     pub fn wait(&mut self) -> Duration {
-        let whole = self.next;
-        self.next = (whole * 2).min(self.most);
-        whole.mul_f64(0.5 + 0.5 * fraction())
+        self.current
+            .next()
+            .expect("a backoff without a bound of tries has no end")
     }
 
     /// It went well: the next failure waits little again.
     pub fn succeeded(&mut self) {
-        self.next = self.first;
+        self.current = self.builder.build();
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
     fmt,
     future::ready,
     sync::Arc,
+    time::Duration,
 };
 
 use futures::StreamExt;
@@ -32,12 +33,14 @@ use serde::de::DeserializeOwned;
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::JoinSet,
+    time::Instant,
 };
 use xmpp_edge_crds::kinds::{EdgePool, ExternalAccessPolicy, XmppFederatedPartner};
 
 use super::{
     backoff::Backoff,
     decoded::Decoded,
+    metrics::Metrics,
     store::{ObjectStore, WatchApplier},
 };
 
@@ -45,6 +48,9 @@ use super::{
 pub const MANAGED: &str = "app.kubernetes.io/managed-by=xmpp-edge-operator";
 /// Helm keeps releases in Secrets, a megabyte each; nothing refers to them.
 const NO_RELEASES: &str = "type!=helm.sh/release.v1";
+
+/// The same trouble with a namespace is logged this often.
+const LOG_INTERVAL: Duration = Duration::from_secs(300);
 
 /// Where the operator looks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,28 +149,144 @@ pub struct Caches {
     /// Those of pools alone.
     pub disruption_budgets: ObjectStore<PodDisruptionBudget>,
     pub triggers: Triggers,
-    waiting: watch::Sender<BTreeMap<String, SyncState>>,
+    watches: watch::Sender<Option<BTreeMap<WatchName, WatchState>>>,
+    /// When what is wrong with watches was logged, by namespace and sort of fault.
+    logged: Mutex<BTreeMap<(Option<String>, &'static str), Instant>>,
 }
 
-/// Why a watch has not brought its first list.
+/// One watch: a kind in a namespace, or in the whole cluster.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WatchName {
+    /// `None`: every namespace.
+    pub namespace: Option<String>,
+    pub kind: String,
+}
+
+impl fmt::Display for WatchName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{} in {namespace}", self.kind),
+            None => f.write_str(&self.kind),
+        }
+    }
+}
+
+/// How far a watch is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct WatchState {
+    /// Whether it has brought a whole list. What was read stays, whatever fails later.
+    listed: bool,
+    /// What was wrong with it last, until it says something again.
+    fault: Option<WatchFault>,
+}
+
+/// What is wrong with a watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SyncState {
-    Listing,
+pub enum WatchFault {
     /// Its CustomResourceDefinition is not installed.
     KindMissing,
+    /// The operator has no right to read there (any more): the Role or the namespace is gone.
+    Refused(String),
     Failed(String),
 }
 
-impl fmt::Display for SyncState {
+impl WatchFault {
+    fn of(error: &watcher::Error) -> Self {
+        match error {
+            watcher::Error::InitialListFailed(kube::Error::Api(status))
+            | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+            | watcher::Error::WatchFailed(kube::Error::Api(status))
+            | watcher::Error::WatchError(status) => match status.code {
+                404 => Self::KindMissing,
+                403 => Self::Refused(bounded(&status.message)),
+                _ => Self::Failed(bounded(&status.message)),
+            },
+            _ => Self::Failed(bounded(&error.to_string())),
+        }
+    }
+
+    /// In a word.
+    fn sort(&self) -> &'static str {
+        match self {
+            Self::KindMissing => "KindMissing",
+            Self::Refused(_) => "Refused",
+            Self::Failed(_) => "Failed",
+        }
+    }
+}
+
+impl fmt::Display for WatchFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Listing => f.write_str("is being read"),
             Self::KindMissing => f.write_str(
                 "is not known to the API server: install the CustomResourceDefinitions (chart value crds.enabled, or `xmpp-edge-operator crds | kubectl apply --server-side -f -`)",
+            ),
+            Self::Refused(error) => write!(
+                f,
+                "may not be read ({error}): give the operator its Role there, or take the namespace out of those that are watched (chart value watchNamespaces)"
             ),
             Self::Failed(error) => write!(f, "cannot be read: {error}"),
         }
     }
+}
+
+/// Messages of the API server are shown this far, in bytes.
+const MAX_MESSAGE: usize = 300;
+
+fn bounded(message: &str) -> String {
+    message[..message.floor_char_boundary(MAX_MESSAGE)].to_owned()
+}
+
+/// What is not as it should be with the watches.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Readiness {
+    /// Whether this replica can act: at least one namespace is read, and of the others none is still
+    /// being read.
+    pub ready: bool,
+    /// One line for each watch that is not well, those of a namespace that may not be read together.
+    pub lines: Vec<String>,
+}
+
+fn readiness(watches: Option<&BTreeMap<WatchName, WatchState>>) -> Readiness {
+    let Some(watches) = watches else {
+        return Readiness::default();
+    };
+    let mut found = Readiness {
+        ready: true,
+        lines: Vec::new(),
+    };
+    let mut any_read = false;
+    let mut namespaces: BTreeMap<&Option<String>, Vec<(&WatchName, &WatchState)>> = BTreeMap::new();
+    for (name, state) in watches {
+        namespaces
+            .entry(&name.namespace)
+            .or_default()
+            .push((name, state));
+    }
+    for (namespace, watches) in namespaces {
+        let read = watches.iter().all(|(_, state)| state.listed);
+        any_read |= read;
+        let refused = watches.iter().find(|(_, state)| {
+            !state.listed && matches!(state.fault, Some(WatchFault::Refused(_)))
+        });
+        if let (Some(namespace), Some((name, state))) = (namespace, refused) {
+            let fault = state.fault.as_ref().map(ToString::to_string);
+            let fault = fault.unwrap_or_default();
+            let line = format!("namespace {namespace} is not served: {} {fault}", name.kind);
+            found.lines.push(line);
+            continue;
+        }
+        found.ready &= read;
+        for (name, state) in watches {
+            match &state.fault {
+                Some(fault) => found.lines.push(format!("{name} {fault}")),
+                None if !state.listed => found.lines.push(format!("{name} is being read")),
+                None => {}
+            }
+        }
+    }
+    found.ready &= any_read;
+    found
 }
 
 impl Caches {
@@ -190,23 +312,29 @@ impl Caches {
             network_policies: ObjectStore::default(),
             disruption_budgets: ObjectStore::default(),
             triggers,
-            waiting: watch::Sender::new(BTreeMap::new()),
+            watches: watch::Sender::new(None),
+            logged: Mutex::default(),
         };
         (Arc::new(caches), fresh)
     }
 
     /// Starts the watches; they go on until the set is dropped.
-    pub fn start(self: &Arc<Self>, client: &Client, scope: &Scope, tasks: &mut JoinSet<()>) {
-        // Nothing counts as read before all are registered.
-        self.waiting.send_modify(|waiting| {
-            waiting.insert(String::new(), SyncState::Listing);
-        });
+    pub fn start(
+        self: &Arc<Self>,
+        client: &Client,
+        scope: &Scope,
+        metrics: &Arc<Metrics>,
+        tasks: &mut JoinSet<()>,
+    ) {
+        let names = Mutex::new(BTreeMap::new());
         for namespace in scope.watches() {
             let plain = watcher::Config::default;
             let start = Start {
                 caches: self,
                 client,
                 namespace: &namespace,
+                metrics,
+                names: &names,
             };
             start.watch(tasks, plain(), |caches| &caches.pools);
             start.watch(tasks, plain(), |caches| &caches.partners);
@@ -221,22 +349,42 @@ impl Caches {
             start.watch(tasks, ours(), |caches| &caches.network_policies);
             start.watch(tasks, ours(), |caches| &caches.disruption_budgets);
         }
-        self.waiting.send_modify(|waiting| {
-            waiting.remove("");
+        // Nothing counts as read before all are registered.
+        self.watches.send_modify(|watches| {
+            let mut names = names.into_inner();
+            // A first event may have come meanwhile.
+            names.extend(watches.take().unwrap_or_default());
+            *watches = Some(names);
         });
     }
 
-    /// What is not read yet, and why: nothing is decided before all is.
+    /// Whether this replica can act, and what is wrong.
     #[must_use]
-    pub fn waiting(&self) -> BTreeMap<String, SyncState> {
-        self.waiting.borrow().clone()
+    pub fn readiness(&self) -> Readiness {
+        readiness(self.watches.borrow().as_ref())
     }
 
-    /// Until every watch has brought its first list.
-    pub async fn all_read(&self) {
-        let mut waiting = self.waiting.subscribe();
+    /// Until this replica can act. A namespace that may not be read is not waited for.
+    pub async fn ready(&self) {
+        let mut watches = self.watches.subscribe();
         // The sender lives as long as the caches.
-        let _ = waiting.wait_for(BTreeMap::is_empty).await;
+        let _ = watches
+            .wait_for(|watches| readiness(watches.as_ref()).ready)
+            .await;
+    }
+
+    /// Until every watch of a namespace has brought a whole list: nothing is decided before.
+    pub async fn read(&self, namespace: &str) {
+        let mut watches = self.watches.subscribe();
+        let all = |watches: &Option<BTreeMap<WatchName, WatchState>>| {
+            watches.as_ref().is_some_and(|watches| {
+                let mut of = watches
+                    .iter()
+                    .filter(|(name, _)| name.namespace.as_deref().is_none_or(|it| it == namespace));
+                of.all(|(_, state)| state.listed)
+            })
+        };
+        let _ = watches.wait_for(all).await;
     }
 
     /// Whether a namespace has an object of ours.
@@ -264,6 +412,8 @@ struct Start<'a> {
     caches: &'a Arc<Caches>,
     client: &'a Client,
     namespace: &'a Option<String>,
+    metrics: &'a Arc<Metrics>,
+    names: &'a Mutex<BTreeMap<WatchName, WatchState>>,
 }
 
 impl Start<'_> {
@@ -286,16 +436,16 @@ impl Start<'_> {
             None => Api::all(self.client.clone()),
         };
         let kind = V::kind(&()).into_owned();
-        let name = match self.namespace {
-            Some(namespace) => format!("{kind} in {namespace}"),
-            None => kind.clone(),
-        };
-        let caches = self.caches.clone();
-        let mut feed = WatchApplier::of(self.namespace.clone());
-        caches.waiting.send_modify(|waiting| {
-            waiting.insert(name.clone(), SyncState::Listing);
-        });
         let pools = kind == EdgePool::kind(&());
+        let name = WatchName {
+            namespace: self.namespace.clone(),
+            kind,
+        };
+        let (caches, metrics) = (self.caches.clone(), self.metrics.clone());
+        let mut feed = WatchApplier::of(self.namespace.clone());
+        self.names
+            .lock()
+            .insert(name.clone(), WatchState::default());
         tasks.spawn(async move {
             let events = watcher(api, config).backoff(Backoff::api_server());
             let done = events.for_each(|event| {
@@ -306,14 +456,14 @@ impl Start<'_> {
                             object.managed_fields_mut().clear();
                         });
                         let touched = feed.take(table(&caches), event);
-                        if listed {
-                            caches
-                                .waiting
-                                .send_if_modified(|waiting| waiting.remove(&name).is_some());
-                        }
+                        caches.heard(&name, listed);
+                        metrics.watch_heard(&name);
                         caches.touch(&touched, pools);
                     }
-                    Err(error) => caches.record_watch_error(&name, &error),
+                    Err(error) => {
+                        metrics.watch_failed(&name, status_code(&error));
+                        caches.record_watch_error(&name, &error);
+                    }
                 }
                 ready(())
             });
@@ -323,21 +473,46 @@ impl Start<'_> {
 }
 
 impl Caches {
+    /// A watch said something.
+    fn heard(&self, name: &WatchName, listed: bool) {
+        self.watches.send_if_modified(|watches| {
+            let watches = watches.get_or_insert_default();
+            let state = watches.entry(name.clone()).or_default();
+            let before = state.clone();
+            state.listed |= listed;
+            state.fault = None;
+            *state != before
+        });
+    }
+
     /// A watch failed; it is tried again. What was read stays.
-    fn record_watch_error(&self, name: &str, error: &watcher::Error) {
-        let why = match status_code(error) {
-            Some(404) => SyncState::KindMissing,
-            _ => SyncState::Failed(error.to_string()),
-        };
-        tracing::warn!(%error, "{name} {why}; it is tried again");
-        self.waiting
-            .send_if_modified(|waiting| match waiting.get_mut(name) {
-                Some(known) if *known != why => {
-                    *known = why;
-                    true
-                }
-                _ => false,
-            });
+    fn record_watch_error(&self, name: &WatchName, error: &watcher::Error) {
+        let fault = WatchFault::of(error);
+        self.log(name, &fault);
+        self.watches.send_if_modified(|watches| {
+            let watches = watches.get_or_insert_default();
+            let state = watches.entry(name.clone()).or_default();
+            if state.fault.as_ref() == Some(&fault) {
+                return false;
+            }
+            state.fault = Some(fault);
+            true
+        });
+    }
+
+    /// Once for a namespace and a sort of fault, and every few minutes while it lasts: the watches of a
+    /// namespace fail together, and are tried again for as long as it takes.
+    fn log(&self, name: &WatchName, fault: &WatchFault) {
+        let key = (name.namespace.clone(), fault.sort());
+        let now = Instant::now();
+        let mut logged = self.logged.lock();
+        let last = logged.get(&key);
+        if last.is_some_and(|last| now.duration_since(*last) < LOG_INTERVAL) {
+            return;
+        }
+        logged.insert(key, now);
+        drop(logged);
+        tracing::warn!("{name} {fault}; it is tried again");
     }
 }
 
@@ -349,5 +524,100 @@ pub(crate) fn status_code(error: &watcher::Error) -> Option<u16> {
         | watcher::Error::WatchFailed(kube::Error::Api(status)) => Some(status.code),
         watcher::Error::WatchError(status) => Some(status.code),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watches(states: &[(&str, bool, Option<WatchFault>)]) -> BTreeMap<WatchName, WatchState> {
+        let kinds = ["EdgePool", "Secret"];
+        let states = states.iter().flat_map(|(namespace, listed, fault)| {
+            kinds.map(|kind| {
+                let name = WatchName {
+                    namespace: Some((*namespace).to_owned()),
+                    kind: kind.to_owned(),
+                };
+                let state = WatchState {
+                    listed: *listed,
+                    fault: fault.clone(),
+                };
+                (name, state)
+            })
+        });
+        states.collect()
+    }
+
+    #[test]
+    fn a_namespace_that_may_not_be_read_is_not_waited_for_and_is_named() {
+        let refused = || Some(WatchFault::Refused("edgepools is forbidden".into()));
+        let failed = || Some(WatchFault::Failed("no route".into()));
+        let missing = || Some(WatchFault::KindMissing);
+        let table = [
+            (
+                "all read",
+                watches(&[("a", true, None), ("b", true, None)]),
+                true,
+                0,
+            ),
+            (
+                "one is being read",
+                watches(&[("a", true, None), ("b", false, None)]),
+                false,
+                2,
+            ),
+            (
+                "one is refused",
+                watches(&[("a", true, None), ("b", false, refused())]),
+                true,
+                1,
+            ),
+            (
+                "all are refused",
+                watches(&[("a", false, refused()), ("b", false, refused())]),
+                false,
+                2,
+            ),
+            (
+                "one is refused, the other being read",
+                watches(&[("a", false, None), ("b", false, refused())]),
+                false,
+                3,
+            ),
+            (
+                "the server fails",
+                watches(&[("a", true, None), ("b", false, failed())]),
+                false,
+                2,
+            ),
+            (
+                "the kinds are missing",
+                watches(&[("a", false, missing())]),
+                false,
+                2,
+            ),
+            (
+                "a watch fails after its first list",
+                watches(&[("a", true, failed())]),
+                true,
+                2,
+            ),
+            (
+                "the right is gone after the first list",
+                watches(&[("a", true, refused())]),
+                true,
+                2,
+            ),
+        ];
+        for (case, watches, ready, lines) in table {
+            let found = readiness(Some(&watches));
+            assert_eq!(
+                (found.ready, found.lines.len()),
+                (ready, lines),
+                "{case}: {found:?}"
+            );
+        }
+        assert!(!readiness(None).ready, "none is registered yet");
     }
 }

@@ -22,6 +22,7 @@ pub struct UndecodableObject {
     pub error: String,
     /// `spec.suspended`, where that alone can be read.
     pub suspended: Option<bool>,
+    pub spec: Value,
     pub status: Value,
 }
 
@@ -65,6 +66,7 @@ impl<'de, K: serde::de::DeserializeOwned + Resource> Deserialize<'de> for Decode
                     metadata: ObjectMeta::deserialize(metadata).map_err(D::Error::custom)?,
                     error: error.to_string(),
                     suspended: value.pointer("/spec/suspended").and_then(Value::as_bool),
+                    spec: value.get("spec").cloned().unwrap_or_default(),
                     status: value.get("status").cloned().unwrap_or_default(),
                 })))
             }

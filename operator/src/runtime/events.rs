@@ -1,14 +1,23 @@
-//! Events on transitions, for those who look with `kubectl describe`. An Event that cannot be
-//! written is logged and forgotten: the condition says the same.
+//! Events, for those who look with `kubectl describe`. An Event that cannot be
+//! written is logged and forgotten: the condition says the same. So few are written for a namespace that
+//! thousands of partners that an uplink takes along are no storm.
 
-use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Condition};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Client,
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
-use crate::status::condition::transitions;
+use super::metrics::Metrics;
 
+/// Events of one namespace: so many at once,
+const BURST: u32 = 25;
+/// and then one in so long.
+const PERIOD: Duration = Duration::from_secs(10);
 /// Longest note: the API server takes 1 kB.
 const MAX_NOTE: usize = 1000;
 
@@ -16,40 +25,22 @@ const MAX_NOTE: usize = 1000;
 #[derive(Clone)]
 pub struct Events {
     recorder: Recorder,
+    limits: Arc<Mutex<EventLimits>>,
+    metrics: Arc<Metrics>,
 }
 
 impl Events {
     /// `identity` is this replica's.
     #[must_use]
-    pub fn new(client: Client, identity: &str) -> Self {
+    pub fn new(client: Client, identity: &str, metrics: Arc<Metrics>) -> Self {
         let reporter = Reporter {
             controller: "xmpp-edge-operator".to_owned(),
             instance: Some(identity.to_owned()),
         };
         Self {
             recorder: Recorder::new(client, reporter),
-        }
-    }
-
-    /// One Event for each condition that is news.
-    pub async fn transitions(
-        &self,
-        object: &ObjectReference,
-        old: &[Condition],
-        new: &[Condition],
-    ) {
-        for condition in transitions(old, new) {
-            let kind = if condition.status == "False" {
-                EventType::Warning
-            } else {
-                EventType::Normal
-            };
-            let text = format!(
-                "{}={}: {}",
-                condition.type_, condition.status, condition.message
-            );
-            self.publish(object, kind, &condition.reason, &text, "Reconcile")
-                .await;
+            limits: Arc::default(),
+            metrics,
         }
     }
 
@@ -62,6 +53,19 @@ impl Events {
         note: &str,
         action: &str,
     ) {
+        let namespace = object.namespace.clone().unwrap_or_default();
+        if !self.limits.lock().take(&namespace, Instant::now()) {
+            self.metrics.events_dropped.inc();
+            let name = object.name.as_deref().unwrap_or_default();
+            tracing::debug!(
+                namespace,
+                name,
+                reason,
+                note,
+                "an Event too many is not written"
+            );
+            return;
+        }
         let mut note = note.to_owned();
         note.truncate(note.floor_char_boundary(MAX_NOTE));
         let event = Event {
@@ -75,5 +79,46 @@ impl Events {
             let name = object.name.as_deref().unwrap_or_default();
             tracing::warn!(name, reason, %error, "an Event could not be written");
         }
+    }
+}
+
+/// What each namespace may write still. Namespaces are the administrator's to name, so that there are few.
+#[derive(Debug, Default)]
+struct EventLimits {
+    /// When the next Event was due, had all been written one in [`PERIOD`].
+    due: HashMap<String, Instant>,
+}
+
+impl EventLimits {
+    /// Whether one more may be written now.
+    fn take(&mut self, namespace: &str, now: Instant) -> bool {
+        let due = self.due.entry(namespace.to_owned()).or_insert(now);
+        let due_now = (*due).max(now);
+        if due_now.duration_since(now) > PERIOD * (BURST - 1) {
+            return false;
+        }
+        *due = due_now + PERIOD;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_has_25_events_at_once_then_one_in_ten_seconds_and_takes_none_from_another() {
+        let mut limits = EventLimits::default();
+        let begun = Instant::now();
+        let mut written = |namespace: &str, after: Duration| {
+            (0..1000)
+                .filter(|_| limits.take(namespace, begun + after))
+                .count()
+        };
+        assert_eq!(written("a", Duration::ZERO), 25);
+        assert_eq!(written("b", Duration::ZERO), 25);
+        assert_eq!(written("a", Duration::from_secs(9)), 0);
+        assert_eq!(written("a", Duration::from_secs(60)), 6);
+        assert_eq!(written("a", Duration::from_secs(6000)), 25);
     }
 }

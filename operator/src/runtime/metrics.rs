@@ -18,6 +18,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::caches::WatchName;
 use crate::dns::metrics::{DnsMetrics, PREFIX};
 
 /// Labels of a failure: a kind, and a word of an enum of causes.
@@ -60,10 +61,34 @@ pub struct OfPool {
     pub pool: String,
 }
 
+/// A watch, `namespace` empty where it is of the whole cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OfWatch {
+    pub namespace: String,
+    pub kind: String,
+}
+
+/// A failure of a watch. `code` is that of the answer, or `none`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WatchFailure {
+    pub namespace: String,
+    pub kind: String,
+    pub code: String,
+}
+
 /// Three digits, or `none` where no answer came.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Answered {
     pub code: String,
+}
+
+impl OfWatch {
+    fn of(name: &WatchName) -> Self {
+        Self {
+            namespace: name.namespace.clone().unwrap_or_default(),
+            kind: name.kind.clone(),
+        }
+    }
 }
 
 type Seconds = Family<OfKind, Histogram, fn() -> Histogram>;
@@ -88,6 +113,12 @@ pub struct Metrics {
     pub certificate_not_after: Family<OfPool, Gauge<i64, AtomicI64>>,
     pub dns: DnsMetrics,
     pub api_requests: Family<Answered, Counter>,
+    pub watch_errors: Family<WatchFailure, Counter>,
+    /// Events that were one too many for their namespace.
+    pub events_dropped: Counter,
+    /// Whether a watch failed last, and so shows what was rather than what is.
+    pub watch_failing: Family<OfWatch, Gauge>,
+    pub watch_last_event: Family<OfWatch, Gauge<i64, AtomicI64>>,
 }
 
 fn buckets() -> Histogram {
@@ -157,6 +188,30 @@ impl Default for Metrics {
             "Requests to the API server by the code of the answer",
             api_requests.clone(),
         );
+        let events_dropped = Counter::default();
+        registry.register(
+            "events_dropped",
+            "Events that were not written, as their namespace had too many",
+            events_dropped.clone(),
+        );
+        let watch_errors = Family::default();
+        registry.register(
+            "watch_errors",
+            "Watches of the API server that failed and are tried again",
+            watch_errors.clone(),
+        );
+        let watch_failing = Family::default();
+        registry.register(
+            "watch_failing",
+            "1 where a watch failed last: what it told before may be out of date",
+            watch_failing.clone(),
+        );
+        let watch_last_event = Family::default();
+        registry.register(
+            "watch_last_event_timestamp_seconds",
+            "When a watch said something last; a kind at rest says nothing",
+            watch_last_event.clone(),
+        );
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "This build", build);
         Self {
@@ -173,6 +228,10 @@ impl Default for Metrics {
             certificate_not_after,
             dns,
             api_requests,
+            events_dropped,
+            watch_errors,
+            watch_failing,
+            watch_last_event,
         }
     }
 }
@@ -198,6 +257,26 @@ impl Metrics {
     pub fn api_answered(&self, code: Option<u16>) {
         let code = code.map_or_else(|| "none".to_owned(), |code| code.to_string());
         self.api_requests.get_or_create(&Answered { code }).inc();
+    }
+
+    /// A watch said something.
+    pub fn watch_heard(&self, name: &WatchName) {
+        let of = OfWatch::of(name);
+        self.watch_failing.get_or_create(&of).set(0);
+        let now = jiff::Timestamp::now().as_second();
+        self.watch_last_event.get_or_create(&of).set(now);
+    }
+
+    /// A watch failed.
+    pub fn watch_failed(&self, name: &WatchName, code: Option<u16>) {
+        let of = OfWatch::of(name);
+        self.watch_failing.get_or_create(&of).set(1);
+        let failure = WatchFailure {
+            namespace: of.namespace,
+            kind: of.kind,
+            code: code.map_or_else(|| "none".to_owned(), |code| code.to_string()),
+        };
+        self.watch_errors.get_or_create(&failure).inc();
     }
 
     /// A pool is gone: what was measured of it goes.
@@ -253,6 +332,12 @@ mod tests {
         metrics.dns.count("n", "p", &report);
         metrics.api_answered(Some(409));
         metrics.api_answered(None);
+        let watch = WatchName {
+            namespace: Some("n".into()),
+            kind: "EdgePool".into(),
+        };
+        metrics.watch_heard(&watch);
+        metrics.watch_failed(&watch, Some(403));
         let text = metrics.text();
         for line in [
             "xmpp_edge_operator_api_requests_total{code=\"409\"} 1",
@@ -263,6 +348,9 @@ mod tests {
             "xmpp_edge_operator_compile_seconds_count 1",
             "xmpp_edge_operator_objects{namespace=\"n\",kind=\"EdgePool\",ready=\"True\"} 1",
             "xmpp_edge_operator_leader 0",
+            "xmpp_edge_operator_watch_errors_total{namespace=\"n\",kind=\"EdgePool\",code=\"403\"} 1",
+            "xmpp_edge_operator_watch_failing{namespace=\"n\",kind=\"EdgePool\"} 1",
+            "xmpp_edge_operator_watch_last_event_timestamp_seconds{namespace=\"n\",kind=\"EdgePool\"} ",
             "xmpp_edge_operator_statuses_waiting 0",
             "xmpp_edge_operator_pool_ready_replicas{namespace=\"n\",pool=\"p\"} 2",
             "xmpp_edge_operator_config_sync_seconds{namespace=\"n\",pool=\"p\"} 0.5",

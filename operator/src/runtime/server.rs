@@ -60,14 +60,25 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     }
 }
 
-/// Ready once everything is read: as a follower too, so that a rollout goes on.
+/// Ready once what may be read is read: as a follower too, so that a rollout goes on. What is wrong
+/// with a watch is told whether ready or not.
 async fn readyz(State(shown): State<Shown>) -> impl IntoResponse {
-    let waiting = shown.caches.waiting();
-    if waiting.is_empty() {
-        return (StatusCode::OK, "ok\n".to_owned());
+    let found = shown.caches.readiness();
+    let code = if found.ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let mut text = if found.ready {
+        "ok\n".to_owned()
+    } else {
+        String::new()
+    };
+    for line in &found.lines {
+        text.push_str(line);
+        text.push('\n');
     }
-    let lines = waiting.iter().map(|(name, why)| format!("{name} {why}\n"));
-    (StatusCode::SERVICE_UNAVAILABLE, lines.collect())
+    (code, text)
 }
 
 async fn show_metrics(State(shown): State<Shown>) -> impl IntoResponse {

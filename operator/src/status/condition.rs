@@ -147,8 +147,23 @@ pub fn previous(old: &[Condition], condition: ConditionType) -> Option<DesiredCo
     ))
 }
 
+/// Reasons of something that is on its way by itself. They are no news where it has not been there yet: a
+/// healthy start has none but good news.
+const ON_ITS_WAY: [Reason; 4] = [
+    Reason::NoPool,
+    Reason::NoReadyReplica,
+    Reason::Issuing,
+    Reason::AddressPending,
+];
+/// Reasons that are never news: another condition says what is.
+const SILENT: [Reason; 2] = [Reason::Pending, Reason::NotAccepted];
+
+fn is_one_of(reason: &str, reasons: &[Reason]) -> bool {
+    reasons.iter().any(|it| it.as_str() == reason)
+}
+
 /// What is worth an Event: a condition that became false or true again, or is false for another
-/// reason. That something new is well is no news.
+/// reason. That something new is well is no news, nor that it is on its way.
 pub fn transitions<'a>(
     old: &[Condition],
     new: &'a [Condition],
@@ -158,14 +173,14 @@ pub fn transitions<'a>(
         // The summary only repeats.
         new.type_ != ConditionType::Ready.as_str()
             && match (old.map(|old| old.status.as_str()), new.status.as_str()) {
+                (_, "False") if is_one_of(&new.reason, &SILENT) => false,
+                (Some("True"), "False") => true,
+                (_, "False") if is_one_of(&new.reason, &ON_ITS_WAY) => false,
                 (Some("False"), "False") => old.is_some_and(|old| old.reason != new.reason),
-                (_, "False") => {
-                    new.reason != Reason::Pending.as_str()
-                        && new.reason != Reason::NotAccepted.as_str()
-                }
-                (Some("False"), "True") => {
-                    old.is_some_and(|old| old.reason != Reason::Pending.as_str())
-                }
+                (_, "False") => true,
+                (Some("False"), "True") => old.is_some_and(|old| {
+                    !is_one_of(&old.reason, &SILENT) && !is_one_of(&old.reason, &ON_ITS_WAY)
+                }),
                 _ => false,
             }
     })
@@ -260,6 +275,8 @@ mod tests {
         let bad = conditions(ConditionStatus::False, Reason::Conflict);
         let worse = conditions(ConditionStatus::False, Reason::Invalid);
         let waiting = conditions(ConditionStatus::False, Reason::Pending);
+        let no_pool = conditions(ConditionStatus::False, Reason::NoPool);
+        let no_pod = conditions(ConditionStatus::False, Reason::NoReadyReplica);
         let count = |old: &[Condition], new: &[Condition]| transitions(old, new).count();
         assert_eq!(count(&[], &good), 0);
         assert_eq!(count(&[], &bad), 1);
@@ -269,5 +286,16 @@ mod tests {
         assert_eq!(count(&bad, &good), 1);
         assert_eq!(count(&waiting, &good), 0);
         assert_eq!(count(&good, &waiting), 0);
+        // A healthy start: nothing, no pool, a pool without pods, pods that load it, good.
+        let start: [&[Condition]; 5] = [&[], &no_pool, &no_pod, &waiting, &good];
+        assert_eq!(
+            start
+                .windows(2)
+                .map(|it| count(it[0], it[1]))
+                .sum::<usize>(),
+            0
+        );
+        assert_eq!(count(&good, &no_pod), 1, "the pods are gone");
+        assert_eq!(count(&good, &no_pool), 1, "the pool is gone");
     }
 }

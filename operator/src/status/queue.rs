@@ -6,6 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    future::pending,
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
     time::Duration,
@@ -21,9 +22,13 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use tokio::{sync::Notify, task::JoinSet, time::timeout};
+use tokio::{
+    sync::Notify,
+    task::{Id, JoinSet},
+    time::{Instant, sleep_until, timeout},
+};
 
-use crate::runtime::{backoff::Backoff, caches::Caches, metrics::Failure};
+use crate::runtime::{caches::Caches, metrics::Failure};
 
 /// Statuses under way at a time.
 const AT_ONCE: usize = 16;
@@ -43,6 +48,8 @@ pub enum WriteError {
     /// Seen before a call is wasted on it.
     #[error("another form of the object came while it waited")]
     Conflict,
+    #[error("the write ended for an internal fault")]
+    Panicked,
 }
 
 impl WriteError {
@@ -50,6 +57,7 @@ impl WriteError {
     fn reason(&self) -> &'static str {
         match self {
             Self::Late => "Timeout",
+            Self::Panicked => "Internal",
             _ if self.is_overtaken() => "Conflict",
             _ if self.is_final() => "Refused",
             _ => "ApiError",
@@ -59,6 +67,17 @@ impl WriteError {
     /// The API server will not have it, now or again: trying harder helps nobody.
     fn is_final(&self) -> bool {
         matches!(self, Self::Api(kube::Error::Api(status)) if (400..429).contains(&status.code))
+    }
+
+    /// How long the same is held back; not at all where another form of the object decides anew.
+    fn pause(&self) -> Option<Pause> {
+        if self.is_overtaken() {
+            None
+        } else if self.is_final() {
+            Some(Pause::Refused)
+        } else {
+            Some(Pause::Failed)
+        }
     }
 
     /// Another form of the object is there: its own report brings the next look.
@@ -73,6 +92,31 @@ impl WriteError {
 
 type StatusWrite = BoxFuture<'static, Result<(), WriteError>>;
 
+/// A status that the API server refuses is offered again after this, unless it is another by then.
+const REFUSED_PAUSE: Duration = Duration::from_secs(60);
+/// One that could not be written for another cause: first, and at most.
+const FAILED_PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(60)];
+
+/// A write that failed: the same is not tried again before its time.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    print: u64,
+    /// How often it failed in a row.
+    failures: u32,
+    until: Instant,
+    /// Whether its namespace was told that its time has come.
+    told: bool,
+}
+
+/// How long a write that failed is held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pause {
+    /// Until something changes, or for [`REFUSED_PAUSE`].
+    Refused,
+    /// Longer with each failure.
+    Failed,
+}
+
 struct Job {
     print: u64,
     task: StatusWrite,
@@ -86,6 +130,8 @@ struct Queue {
     in_flight: HashMap<Key, u64>,
     /// Under way, and something else is wanted meanwhile.
     overtaken: HashSet<Key>,
+    /// Failed, by object. Forgotten once its time is over and nobody offers it again.
+    held: HashMap<Key, Held>,
 }
 
 /// The queue of statuses to write.
@@ -110,8 +156,16 @@ impl StatusQueue {
 
     /// Takes a write of `status`; an earlier one of the same object that has not begun is replaced.
     pub fn submit(&self, key: Key, status: &impl Serialize, task: StatusWrite) {
+        self.submit_at(Instant::now(), key, status, task);
+    }
+
+    fn submit_at(&self, now: Instant, key: Key, status: &impl Serialize, task: StatusWrite) {
         let print = print(status);
         let mut queue = self.queue.lock();
+        let held = queue.held.get(&key);
+        if held.is_some_and(|held| held.print == print && now < held.until) {
+            return;
+        }
         if let Some(in_flight) = queue.in_flight.get(&key) {
             if *in_flight != print {
                 queue.overtaken.insert(key);
@@ -143,67 +197,125 @@ impl StatusQueue {
         Some((key, job.task))
     }
 
-    /// Whether the object has to be looked at again.
-    fn completed(&self, key: &Key) -> bool {
+    /// Whether the object has to be looked at again. One that failed is held back for `pause`, or for
+    /// longer the more often it failed.
+    fn completed(&self, now: Instant, key: &Key, failed: Option<Pause>) -> bool {
         let mut queue = self.queue.lock();
-        queue.in_flight.remove(key);
+        let print = queue.in_flight.remove(key);
         self.show(&queue);
+        match (failed, print) {
+            (Some(pause), Some(print)) => {
+                let failures = queue.held.get(key).map_or(0, |held| held.failures);
+                let pause = match pause {
+                    Pause::Refused => REFUSED_PAUSE,
+                    Pause::Failed => {
+                        let [first, most] = FAILED_PAUSES;
+                        first.saturating_mul(1 << failures.min(16)).min(most)
+                    }
+                };
+                let held = Held {
+                    print,
+                    failures: failures.saturating_add(1),
+                    until: now + pause,
+                    told: false,
+                };
+                queue.held.insert(key.clone(), held);
+            }
+            _ => {
+                queue.held.remove(key);
+            }
+        }
         queue.overtaken.remove(key)
+    }
+
+    /// When the next that is held back may be tried; the namespaces of those whose time has come.
+    fn due(&self, now: Instant) -> (Option<Instant>, HashSet<String>) {
+        let mut queue = self.queue.lock();
+        let mut due = HashSet::new();
+        let mut next: Option<Instant> = None;
+        queue.held.retain(|(_, namespace, _), held| {
+            if held.until > now {
+                next = Some(next.map_or(held.until, |next| next.min(held.until)));
+                return true;
+            }
+            if !held.told {
+                held.told = true;
+                due.insert(namespace.clone());
+            }
+            // Until it is offered again, so that its failures are counted on; not for ever.
+            now < held.until + REFUSED_PAUSE * 10
+        });
+        (next, due)
     }
 
     /// Writes until dropped.
     pub async fn run(&self, caches: &Caches) {
         let mut under_way: JoinSet<(Key, Result<(), WriteError>)> = JoinSet::new();
-        let mut backoff = Backoff::api_server();
+        let mut keys: HashMap<Id, Key> = HashMap::new();
         loop {
             while under_way.len() < AT_ONCE {
                 let Some((key, task)) = self.next() else {
                     break;
                 };
-                under_way.spawn(async move {
+                let of = key.clone();
+                let handle = under_way.spawn(async move {
                     let done = timeout(LONGEST, task)
                         .await
                         .unwrap_or(Err(WriteError::Late));
                     (key, done)
                 });
+                keys.insert(handle.id(), of);
             }
-            let completed = tokio::select! {
-                Some(completed) = under_way.join_next() => completed,
+            let (next, due) = self.due(Instant::now());
+            for namespace in due {
+                caches.triggers.enqueue(&namespace);
+            }
+            let pause = async {
+                match next {
+                    Some(next) => sleep_until(next).await,
+                    None => pending().await,
+                }
+            };
+            let ended = tokio::select! {
+                Some(ended) = under_way.join_next_with_id() => ended,
                 () = self.news.notified(), if under_way.len() < AT_ONCE => continue,
+                () = pause => continue,
             };
-            let Ok((key, done)) = completed else {
-                continue; // A write that panicked was logged; its object stays marked.
+            let (id, key, done) = match ended {
+                Ok((id, (key, done))) => (id, Some(key), done),
+                // Its object must not stay marked as being written.
+                Err(error) => (error.id(), None, Err(WriteError::Panicked)),
             };
-            let again = self.completed(&key);
-            let (kind, namespace, name) = &key;
-            if let Err(error) = &done
-                && !error.is_overtaken()
-            {
-                self.errors
-                    .get_or_create(&Failure::new(kind, error.reason()))
-                    .inc();
+            let known = keys.remove(&id);
+            if let Some(key) = key.or(known) {
+                self.finish(caches, &key, done);
             }
-            match done {
-                Ok(()) => {
-                    backoff.succeeded();
-                    if again {
-                        caches.triggers.enqueue(namespace);
-                    }
-                }
-                Err(error) if error.is_overtaken() => {
-                    tracing::debug!(kind, namespace, name, %error, "the status is decided anew");
-                    caches.triggers.enqueue(namespace);
-                }
-                Err(error) if error.is_final() => {
-                    tracing::error!(kind, namespace, name, %error, "the API server refuses the status");
-                }
-                Err(error) => {
-                    tracing::warn!(kind, namespace, name, %error, "the status could not be written; it is tried again");
-                    // Whoever is next would fare the same.
-                    tokio::time::sleep(backoff.wait()).await;
-                    caches.triggers.enqueue(namespace);
-                }
+        }
+    }
+
+    /// Takes what came of a write.
+    fn finish(&self, caches: &Caches, key: &Key, done: Result<(), WriteError>) {
+        let failed = done.as_ref().err().and_then(WriteError::pause);
+        let again = self.completed(Instant::now(), key, failed);
+        let (kind, namespace, name) = key;
+        let Err(error) = done else {
+            if again {
+                caches.triggers.enqueue(namespace);
             }
+            return;
+        };
+        if error.is_overtaken() {
+            tracing::debug!(kind, namespace, name, %error, "the status is decided anew");
+            caches.triggers.enqueue(namespace);
+            return;
+        }
+        self.errors
+            .get_or_create(&Failure::new(kind, error.reason()))
+            .inc();
+        if error.is_final() {
+            tracing::error!(kind, namespace, name, %error, "the API server refuses the status; it is offered again in a minute");
+        } else {
+            tracing::warn!(kind, namespace, name, %error, "the status could not be written; it is tried again");
         }
     }
 }
@@ -321,14 +433,87 @@ mod tests {
         let (first, _) = writer.next().expect("one waits");
         assert_eq!(first, key("a"));
         writer.submit(key("a"), &2, task());
-        assert!(!writer.completed(&key("a")), "the same again is no news");
+        assert!(
+            !writer.completed(Instant::now(), &key("a"), None),
+            "the same again is no news"
+        );
         writer.submit(key("a"), &3, task());
         let _ = writer.next();
         let _ = writer.next();
         writer.submit(key("a"), &4, task());
         assert!(
-            writer.completed(&key("a")),
+            writer.completed(Instant::now(), &key("a"), None),
             "something else was wanted meanwhile"
         );
+    }
+
+    fn key() -> Key {
+        ("Kind", "n".to_owned(), "a".to_owned())
+    }
+
+    #[test]
+    fn a_refused_status_is_not_offered_again_before_it_is_another_or_a_minute_passed() {
+        let (queue, begun) = (StatusQueue::default(), Instant::now());
+        let at = |second| begun + Duration::from_secs(second);
+        let write = |second, status: u64| -> bool {
+            let task = Box::pin(async { Ok(()) });
+            queue.submit_at(at(second), key(), &status, task);
+            queue.next().is_some()
+        };
+        assert!(write(0, 1));
+        queue.completed(at(0), &key(), Some(Pause::Refused));
+        assert!(!write(0, 1), "the same at once");
+        assert!(!write(59, 1), "the same before a minute passed");
+        assert!(write(59, 2), "another");
+        queue.completed(at(59), &key(), Some(Pause::Refused));
+        assert!(queue.due(at(118)).1.is_empty());
+        let due = queue.due(at(119)).1;
+        assert_eq!(due, ["n".to_owned()].into(), "its namespace looks again");
+        assert!(queue.due(at(119)).1.is_empty(), "once");
+        assert!(write(119, 2), "a minute passed");
+        queue.completed(at(119), &key(), None);
+        assert!(queue.queue.lock().held.is_empty(), "it went well");
+    }
+
+    #[test]
+    fn an_object_that_always_fails_waits_longer_and_holds_up_no_other() {
+        let (queue, mut now) = (StatusQueue::default(), Instant::now());
+        let mut pauses = Vec::new();
+        for _ in 0..9 {
+            queue.submit_at(now, key(), &1, Box::pin(async { Ok(()) }));
+            assert!(queue.next().is_some());
+            queue.completed(now, &key(), Some(Pause::Failed));
+            let (next, _) = queue.due(now);
+            let pause = next.expect("it is held").duration_since(now);
+            pauses.push(pause);
+            now += pause;
+        }
+        assert_eq!(pauses[..3], [500, 1000, 2000].map(Duration::from_millis));
+        assert_eq!(pauses[8], FAILED_PAUSES[1]);
+    }
+
+    #[tokio::test]
+    async fn a_write_that_panics_leaves_its_object_to_be_written_again() {
+        let queue = StatusQueue::default();
+        let (caches, _fresh) = Caches::new();
+        queue.submit(key(), &1, Box::pin(async { panic!("an internal fault") }));
+        let (written, wrote) = tokio::sync::oneshot::channel();
+        let other: Key = ("Kind", "n".to_owned(), "b".to_owned());
+        queue.submit(
+            other,
+            &1,
+            Box::pin(async move {
+                let _ = written.send(());
+                Ok(())
+            }),
+        );
+        let runs = queue.clone();
+        let running = tokio::spawn(async move { runs.run(&caches).await });
+        wrote.await.expect("another object is written");
+        while !queue.queue.lock().in_flight.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(queue.waiting.get(), 0);
+        running.abort();
     }
 }

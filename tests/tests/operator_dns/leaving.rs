@@ -46,8 +46,7 @@ async fn left_behind(
     why: &str,
 ) -> Result<()> {
     let named = format!("{why}: SRV of {own}, addresses of hq.{own}");
-    let log = operator.process().log();
-    assert!(log.contains(&named), "{named} in {log}");
+    operator.process().await_line(&named, SOON).await?;
     let label = format!("reason=\"{LEFT}\"");
     let failures = "xmpp_edge_operator_dns_failures_total";
     assert_eq!(operator.metric(failures, &[&label]).await?, Some(1.0));
@@ -86,6 +85,8 @@ fn a_server_that_is_away_holds_a_pool_for_ten_minutes_and_no_other_pool() {
         delete(namespace, "hq").await?;
         let said = "did not answer within 5 s";
         operator.process().await_line(said, SOON).await?;
+        until_says(namespace, "hq", PUBLISHED, "False, Terminating").await?;
+        until_told(namespace, "hq", "Ready", said).await?;
         // Meanwhile others are served.
         let other = pool(&format!("other-{own}"), "dr", json!({}));
         create(namespace, &other).await?;
@@ -165,6 +166,29 @@ fn the_key_last_read_withdraws_and_without_any_the_pool_goes_at_once() {
         let why = "as there is no key to withdraw them with";
         left_behind(namespace, &mut operator, &own, why).await?;
         until_leads_to(&primary, &own, &[&format!("hq.{own}")]).await
+    });
+}
+
+#[test]
+fn a_finalizer_that_a_backup_applied_too_goes_with_the_records() {
+    test(async |namespace| {
+        let mut operator = Operator::start(namespace, &[]).await?;
+        let (own, primary) = published(namespace).await?;
+        let pools: Api<EdgePool> = namespace.api();
+        let restored = json!({
+            "apiVersion": "xmpp-edge.dev/v1alpha1", "kind": "EdgePool",
+            "metadata": {"name": "hq", "finalizers": ["xmpp-edge.dev/dns"]},
+        });
+        let parameters = PatchParams::apply("backup").force();
+        pools
+            .patch("hq", &parameters, &Patch::Apply(&restored))
+            .await?;
+        delete(namespace, "hq").await?;
+        until_gone(namespace, "hq").await?;
+        let names = [starttls(&own), direct(&own), format!("hq.{own}")];
+        assert!(everything(&primary, &names).await?.is_empty());
+        assert!(!operator.process().log().contains("records left"));
+        Ok(())
     });
 }
 

@@ -7,7 +7,7 @@ use xmpp_edge_tests::{
     wait,
 };
 
-use super::stage::{SOON, create, partner, pool, until_says};
+use super::stage::{SOON, create, delete, partner, pool, until_says};
 
 async fn chat(server: &ApiServer) -> Result<Namespace<'_>> {
     Ok(Namespace {
@@ -75,6 +75,33 @@ fn one_object_that_cannot_be_read_stops_no_other() {
                 "api_requests_total{code=\"200\"} ",
             ];
             told.iter().all(|it| metrics.contains(it)).then_some(())
+        })
+        .await
+    });
+}
+
+#[test]
+fn a_pool_that_cannot_be_decoded_goes_when_it_is_deleted() {
+    alone(async {
+        let server = ApiServer::start().await?;
+        server.namespace("chat", &[]).await?;
+        for definition in xmpp_edge_crds::kinds::crds() {
+            let mut lax = serde_json::to_value(&definition)?;
+            forget_enums(&mut lax);
+            server.install(&serde_json::from_value(lax)?).await?;
+        }
+        let namespace = chat(&server).await?;
+        let mut strange = pool(&namespace);
+        strange["spec"]["service"] = json!({ "externalTrafficPolicy": "Newer" });
+        strange["metadata"]["finalizers"] = json!(["xmpp-edge.dev/dns"]);
+        create(&namespace, std::slice::from_ref(&strange)).await?;
+        let _operator = Operator::start(&namespace, &[]).await?;
+        until_says(&namespace, &strange, &[("Accepted", "False, Invalid")]).await?;
+        delete(&namespace, &strange).await?;
+        wait::until("it is gone", SOON, async || {
+            let pools = namespace.api::<xmpp_edge_crds::kinds::EdgePool>();
+            let left = pools.get_metadata_opt("hq").await.ok()?;
+            left.is_none().then_some(())
         })
         .await
     });

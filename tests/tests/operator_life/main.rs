@@ -8,6 +8,7 @@ mod calls;
 mod conflicts;
 mod deletion;
 mod deltas;
+mod ghosts;
 mod kinds;
 mod leading;
 mod namespaces;
@@ -16,6 +17,7 @@ mod partners;
 mod policies;
 mod stage;
 mod storms;
+mod unreadable;
 
 use xmpp_edge_tests::cluster::Shared;
 

@@ -42,12 +42,14 @@ struct InputFingerprint {
 }
 
 impl CompileCache {
-    /// The namespace as it stands, compiled; says whether it had to be.
+    /// The namespace as it stands, compiled; says whether it had to be. `written`: generations that were
+    /// written before of pools whose last document cannot be had.
     pub fn compile(
         &mut self,
         caches: &Caches,
         namespace: &str,
         last: &BTreeMap<String, EdgeConfig>,
+        written: &BTreeMap<String, u64>,
     ) -> (Compilation, bool) {
         // Before anything is read: what changes meanwhile makes another print next time.
         let generations = last.iter();
@@ -65,7 +67,13 @@ impl CompileCache {
         // Of thousands of objects two compilations are not held at a time.
         self.newest = None;
         let world = inputs::world(caches, namespace);
-        let compiled = compile::compile(&world, last);
+        let mut compiled = compile::compile(&world, last);
+        for (pool, written) in written {
+            if let Some(config) = compiled.configs.get_mut(pool) {
+                // What pods loaded before is never taken for it.
+                config.generation = config.generation.max(written + 1);
+            }
+        }
         let compilation = Compilation {
             world: Arc::new(world),
             compiled: Arc::new(compiled),
@@ -127,6 +135,7 @@ fn form(metadata: &ObjectMeta, print: &mut impl Hasher) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use base64::{Engine, prelude::BASE64_STANDARD};
     use serde::de::DeserializeOwned;
     use serde_json::{Value, json};
 
@@ -164,11 +173,13 @@ mod tests {
             let mut object = object.clone();
             object["metadata"]["namespace"] = json!("n");
             object["metadata"]["resourceVersion"] = json!(self.version.to_string());
-            table(&self.caches).put(serde_json::from_value(object).unwrap());
+            let store = table(&self.caches);
+            store.created(serde_json::from_value(object).unwrap(), store.epoch());
         }
 
         fn compile(&mut self) -> (Compilation, bool) {
-            self.inputs.compile(&self.caches, "n", &self.last)
+            self.inputs
+                .compile(&self.caches, "n", &self.last, &BTreeMap::new())
         }
     }
 
@@ -243,7 +254,7 @@ mod tests {
             (
                 "a partner that is gone",
                 true,
-                Box::new(|held| held.caches.partners.forget("n", "p")),
+                Box::new(|held| held.caches.partners.deleted("n", "p", "p")),
             ),
             (
                 "a pool's status",
@@ -326,13 +337,28 @@ mod tests {
     }
 
     #[test]
+    fn what_follows_a_document_that_is_not_whole_is_newer_than_its_shards() {
+        let mut held = CompiledInputs::new();
+        held.last.clear();
+        let shard = "{\"version\":{\"major\":1,\"minor\":0},\"generation\":41,\"number\":1,\"count\":2,\"sha256\":\"\"}\nx";
+        let mut map = map(json!({"binaryData": {"shard": BASE64_STANDARD.encode(shard)}}));
+        map["metadata"]["name"] = json!("hq-config-1");
+        held.put(&map, |it| &it.config_maps);
+        assert_eq!(inputs::last_document(&held.caches, "n", "hq"), None);
+        let written = inputs::highest_generation(&held.caches, "n", "hq");
+        assert_eq!(written, Some(41));
+        let written = [("hq".to_owned(), 41)].into();
+        let compiled = held.inputs.compile(&held.caches, "n", &held.last, &written);
+        assert_eq!(compiled.0.compiled.configs["hq"].generation, 42);
+    }
+
+    #[test]
     fn a_pool_of_another_namespace_may_take_a_domain() {
         let mut held = CompiledInputs::new();
         let mut other = with(pool(), "/metadata/namespace", json!("other"));
         other["metadata"]["uid"] = json!("other");
-        held.caches
-            .pools
-            .put(serde_json::from_value(other).unwrap());
+        let pools = &held.caches.pools;
+        pools.created(serde_json::from_value(other).unwrap(), pools.epoch());
         assert!(held.compile().1);
     }
 }

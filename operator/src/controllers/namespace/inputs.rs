@@ -14,6 +14,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{Resource, ResourceExt};
+use serde_json::Value;
 use xmpp_edge_crds::{
     edge_config::{EdgeConfig, shards},
     kinds::{EdgePool, ExternalAccessPolicy, XmppFederatedPartner, conditions::Reason},
@@ -230,16 +231,29 @@ fn claimed(pool: &EdgePool) -> impl Iterator<Item = &String> {
         .chain([&pool.spec.access_edge.fqdn])
 }
 
+/// The names that a pool claims, as far as they can be read of one that cannot be decoded.
+fn claimed_raw(spec: &Value) -> BTreeSet<String> {
+    let domains = spec["domains"].as_array().into_iter().flatten();
+    domains
+        .chain([&spec["accessEdge"]["fqdn"]])
+        .filter_map(|name| name.as_str().map(str::to_owned))
+        .collect()
+}
+
 impl Elsewhere {
     fn of(caches: &Caches, namespace: &str) -> Self {
         let all = caches.pools.all();
-        let others = all.iter().filter_map(|pool| pool.read());
+        let others = all.iter();
         let others = others.filter(|pool| pool.namespace().as_deref() != Some(namespace));
         Self {
             pools: others
                 .map(|pool| NamedClaim {
-                    rank: rank(&pool.metadata),
-                    names: claimed(pool).cloned().collect(),
+                    rank: rank(pool.meta()),
+                    names: match pool.as_ref() {
+                        Decoded::Valid(pool) => claimed(pool).cloned().collect(),
+                        // Its last good form is in force still: nobody else gets its domains meanwhile.
+                        Decoded::Undecodable(pool) => claimed_raw(&pool.spec),
+                    },
                 })
                 .collect(),
         }
@@ -291,6 +305,21 @@ pub fn last_document(caches: &Caches, namespace: &str, pool: &str) -> Option<Edg
     }
 }
 
+/// The highest generation that any shard of a pool names, whether its document is whole or not: a leader
+/// that died between two shards leaves one that is not, and what comes next is to be newer.
+#[must_use]
+pub fn highest_generation(caches: &Caches, namespace: &str, pool: &str) -> Option<u64> {
+    let names = (0..shards::MAX_SHARDS).map(|number| shard_name(pool, number));
+    let maps = names.filter_map(|name| caches.config_maps.get(namespace, &name));
+    maps.filter_map(|map| {
+        let shard = map.binary_data.as_ref()?.get(SHARD_KEY)?;
+        let header = shard.0.split(|byte| *byte == b'\n').next()?;
+        let header: shards::ShardHeader = serde_json::from_slice(header).ok()?;
+        Some(header.generation)
+    })
+    .max()
+}
+
 /// Pools that ConfigMaps were written for, whether they still exist or not.
 #[must_use]
 pub fn documented_pools(caches: &Caches, namespace: &str) -> BTreeSet<String> {
@@ -304,4 +333,38 @@ pub fn documented_pools(caches: &Caches, namespace: &str) -> BTreeSet<String> {
         })
         .filter_map(|map| map.name_any().strip_suffix(&first).map(str::to_owned))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::json;
+
+    fn pool(namespace: &str, created: &str, site: Value) -> Decoded<EdgePool> {
+        serde_json::from_value(json!({
+            "apiVersion": "xmpp-edge.dev/v1alpha1", "kind": "EdgePool",
+            "metadata": {"name": "hq", "namespace": namespace, "uid": namespace, "resourceVersion": "1",
+                "creationTimestamp": created},
+            "spec": {"site": site, "domains": ["org.example"], "accessEdge": {"fqdn": "edge.org.example"},
+                "gateways": [{"domains": ["org.example"], "address": "inside.example:5269"}],
+                "certificate": {"selfSigned": {}}},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_pool_that_cannot_be_decoded_keeps_its_domains_from_younger_ones_elsewhere() {
+        let caches = Caches::new().0;
+        let older = pool("a", "2026-01-01T00:00:00Z", json!(7));
+        assert!(older.read().is_none());
+        let younger = pool("b", "2026-02-01T00:00:00Z", json!("hq"));
+        let epoch = caches.pools.epoch();
+        caches.pools.created(older, epoch);
+        caches.pools.created(younger, epoch);
+        let inputs = world(&caches, "b");
+        assert!(inputs.pools.is_empty());
+        let fault = inputs.broken.values().next().unwrap();
+        assert_eq!(fault.fault.reason, Reason::DomainConflict);
+    }
 }

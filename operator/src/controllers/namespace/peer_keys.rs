@@ -2,7 +2,10 @@
 //!
 //! What is in it is decided by [`crate::compile::peer_keys`], as in standalone.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
@@ -10,20 +13,65 @@ use kube::{
     api::{Patch, PatchParams},
 };
 
+use tokio::time::Instant;
+
 use super::snapshot::{Context, NamespaceSnapshot};
-use crate::compile::{
-    Kind, ObjectRef,
-    peer_keys::{self, PeerKeysData},
+use crate::{
+    compile::{
+        Kind, ObjectRef,
+        peer_keys::{self, PeerKeysData},
+    },
+    proxy_status::{PoolReport, model::ProxyStatus},
 };
 
 /// Field manager of these ConfigMaps.
 const MANAGER: &str = "xmpp-edge-operator/peer-keys";
 
+/// A partner's next key by the word of one pod alone is taken no earlier than this after the one before: a
+/// pod that lies takes [`peer_keys`]'s 32 keys of that many hours to flush, and one that does not loses
+/// nothing, as its partner's keys change by the year.
+const ROTATION: Duration = Duration::from_secs(3600);
+
+/// When a partner's key was recorded by the word of one pod, by pool and partner.
+#[derive(Debug, Default)]
+pub struct Rotations(HashMap<(String, String), Instant>);
+
+impl Rotations {
+    /// Whether a key may follow those that are known. `pods` say that they saw it.
+    fn may(&mut self, pool: &str, partner: &str, pods: usize, now: Instant) -> bool {
+        if pods > 1 {
+            return true;
+        }
+        self.0.retain(|_, at| now.duration_since(*at) < ROTATION);
+        let key = (pool.to_owned(), partner.to_owned());
+        if self.0.contains_key(&key) {
+            return false;
+        }
+        self.0.insert(key, now);
+        true
+    }
+}
+
+/// Pods that saw this key of a partner.
+fn witnesses(report: Option<&PoolReport>, partner: &str, key: &str) -> usize {
+    let statuses = report.into_iter().flat_map(|report| report.pods.values());
+    let statuses = statuses.filter_map(|pod| pod.status.as_ref());
+    let saw = |status: &&ProxyStatus| {
+        let mut partners = status.partners.iter();
+        partners.any(|it| it.name == partner && it.peer_key_sha256.as_deref() == Some(key))
+    };
+    statuses.filter(saw).count()
+}
+
 /// Writes what was learned, where there is anything new; forgets partners that are gone.
 ///
 /// # Errors
 /// [`kube::Error`]; it is learned again from the pods' next answer.
-pub async fn learn(context: &Context, scene: &NamespaceSnapshot) -> Result<(), kube::Error> {
+pub async fn learn(
+    context: &Context,
+    scene: &NamespaceSnapshot,
+    rotations: &mut Rotations,
+) -> Result<(), kube::Error> {
     for (pool, config) in &scene.compiled.configs {
         let name = peer_keys::name_of(pool);
         let known = scene.world.config_maps.get(&name);
@@ -34,7 +82,14 @@ pub async fn learn(context: &Context, scene: &NamespaceSnapshot) -> Result<(), k
             .into_iter()
             .flat_map(|it| &it.partners)
         {
-            if let Some(key) = &facts.peer_key_sha256 {
+            let Some(key) = &facts.peer_key_sha256 else {
+                continue;
+            };
+            let held = data.get(partner);
+            let new = !held.is_some_and(|keys| keys.lines().any(|it| it == key));
+            let first = held.is_none_or(String::is_empty);
+            let pods = || witnesses(scene.reports.get(pool), partner, key);
+            if new && (first || rotations.may(pool, partner, pods(), Instant::now())) {
                 peer_keys::learn(&mut data, config, partner, key);
             }
         }
@@ -95,9 +150,25 @@ async fn write(
     };
     let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), namespace);
     let parameters = PatchParams::apply(MANAGER).force();
+    let since = context.caches.config_maps.epoch();
     let answer = api.patch(&name, &parameters, &Patch::Apply(&map)).await?;
-    context.caches.config_maps.put(answer);
+    context.caches.config_maps.created(answer, since);
     // It is compiled in by the next look.
     context.caches.triggers.enqueue(namespace);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_pods_word_rotates_a_key_once_an_hour_and_two_pods_at_once() {
+        let (mut rotations, now) = (Rotations::default(), Instant::now());
+        assert!(rotations.may("hq", "p", 1, now));
+        assert!(!rotations.may("hq", "p", 1, now), "again at once");
+        assert!(rotations.may("hq", "other", 1, now), "another partner's");
+        assert!(rotations.may("hq", "p", 2, now), "two pods say so");
+        assert!(rotations.may("hq", "p", 1, now + ROTATION), "an hour later");
+    }
 }

@@ -17,6 +17,8 @@ enum Verdict {
     Holds,
     /// Cannot be told now; what was said before may stand.
     Unsure,
+    /// No pod is ready, and the last ones did not have it.
+    NoPod(String),
     Not(Reason, String),
 }
 
@@ -52,16 +54,22 @@ pub fn programmed(
     {
         return not(said.reason, said.message.clone());
     }
-    let mut unsure = false;
+    let (mut unsure, mut held, mut without_pods) = (false, false, None);
     for pool in scene.compiled.configs.keys() {
         match of_pool(scene, outcomes.get(pool), pool, object) {
-            Verdict::Holds => {}
+            Verdict::Holds => held = true,
             Verdict::Unsure => unsure = true,
+            Verdict::NoPod(message) => without_pods = Some(message),
             Verdict::Not(reason, message) => return not(reason, message),
         }
     }
     if unsure {
         return None;
+    }
+    // It is in force on every ready pod. A pool without one, a site that is down or scaled to nothing,
+    // says so itself; where no pool has one, it is in force nowhere.
+    if let (false, Some(message)) = (held, without_pods) {
+        return not(Reason::Pending, message);
     }
     Some(DesiredCondition::new(
         ConditionType::Programmed,
@@ -108,7 +116,7 @@ fn of_pool(
     }
     let pending = |message| Verdict::Not(Reason::Pending, message);
     match loaded {
-        Loaded::NoPod => pending(format!("no pod of EdgePool {pool:?} is ready")),
+        Loaded::NoPod => Verdict::NoPod(format!("no pod of EdgePool {pool:?} is ready")),
         Loaded::Unknown => pending(format!(
             "pods of EdgePool {pool:?} have not said yet what they have loaded"
         )),
@@ -270,6 +278,61 @@ mod tests {
                 true,
             );
             assert_eq!(told.map(|told| told.state), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_pool_without_a_ready_pod_holds_up_nobody_while_another_has_it() {
+        let object = ObjectRef::new(Kind::XmppFederatedPartner, "p");
+        let since = ChangeTracker {
+            objects: [(object.clone(), 4)].into(),
+            before: 1,
+            inherited: false,
+        };
+        let two = |first: PoolReport, second: PoolReport| {
+            let mut scene = scene(first, None, since.clone());
+            let config = scene.compiled.configs["hq"].clone();
+            let compiled = std::sync::Arc::make_mut(&mut scene.compiled);
+            compiled.configs.insert("dr".into(), config);
+            scene.reports.insert("dr".into(), second);
+            scene.since.insert("dr".into(), since.clone());
+            let told = programmed(&scene, &BTreeMap::new(), &object, true);
+            told.map(|told| told.state)
+        };
+        let table = [
+            (
+                "one at zero",
+                pods(&[Some(4)]),
+                pods(&[]),
+                Some(ConditionStatus::True),
+            ),
+            (
+                "the other at zero",
+                pods(&[]),
+                pods(&[Some(4)]),
+                Some(ConditionStatus::True),
+            ),
+            (
+                "both at zero",
+                pods(&[]),
+                pods(&[]),
+                Some(ConditionStatus::False),
+            ),
+            (
+                "one at zero, the other loading",
+                pods(&[]),
+                pods(&[Some(3)]),
+                Some(ConditionStatus::False),
+            ),
+            (
+                "a ready pod has not said",
+                pods(&[Some(4)]),
+                pods(&[None]),
+                Some(ConditionStatus::False),
+            ),
+        ];
+        for (case, first, second, expected) in table {
+            assert_eq!(two(first, second), expected, "{case}");
         }
     }
 

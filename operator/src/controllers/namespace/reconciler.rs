@@ -17,7 +17,8 @@ use xmpp_edge_crds::{
 
 use super::{
     compile_cache::CompileCache,
-    inputs, peer_keys,
+    inputs,
+    peer_keys::{self, Rotations},
     snapshot::{ChangeTracker, Context, NamespaceSnapshot, PoolError, PoolOutcome},
 };
 use crate::{
@@ -57,6 +58,7 @@ pub struct NamespaceReconciler {
     /// When each pool's newest generation was compiled, until all pods have it.
     syncing: BTreeMap<String, Instant>,
     written: StatusThrottle,
+    rotations: Rotations,
 }
 
 impl NamespaceReconciler {
@@ -71,12 +73,15 @@ impl NamespaceReconciler {
             reached: BTreeMap::new(),
             syncing: BTreeMap::new(),
             written: StatusThrottle::default(),
+            rotations: Rotations::default(),
         }
     }
 
     /// Looks whenever something changed, until dropped.
     pub async fn run(mut self) {
         let changed = self.context.caches.triggers.of(&self.namespace);
+        // Half of a namespace would look like a namespace of which half was deleted.
+        self.context.caches.read(&self.namespace).await;
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
         let mut again = Duration::ZERO;
         loop {
@@ -101,7 +106,7 @@ impl NamespaceReconciler {
     async fn look(&mut self) -> Pass {
         let mut scene = self.scene();
         let (outcomes, failed) = self.provision(&scene).await;
-        let learned = peer_keys::learn(&self.context, &scene).await;
+        let learned = peer_keys::learn(&self.context, &scene, &mut self.rotations).await;
         // What pods have may have changed meanwhile, but not for the worse: this is what was seen.
         scene.now = Timestamp::now();
         self.say(&scene, &outcomes);
@@ -153,7 +158,20 @@ impl NamespaceReconciler {
     fn compile(&mut self, scene: &mut NamespaceSnapshot) {
         let begun = Instant::now();
         let caches = &self.context.caches;
-        let (now, anew) = self.inputs.compile(caches, &self.namespace, &self.last);
+        let pools = caches.pools.in_namespace(&self.namespace);
+        let unknown = pools.iter().map(|pool| pool.name_any());
+        let written: BTreeMap<String, u64> = unknown
+            .filter(|pool| !self.last.contains_key(pool))
+            .filter_map(|pool| {
+                let written = inputs::highest_generation(caches, &self.namespace, &pool)?;
+                Some((pool, written))
+            })
+            .collect();
+        // A large namespace takes a thread for a while: the runtime gets another meanwhile.
+        let (now, anew) = tokio::task::block_in_place(|| {
+            self.inputs
+                .compile(caches, &self.namespace, &self.last, &written)
+        });
         if anew {
             let seconds = &self.context.metrics.compile_seconds;
             seconds.observe(begun.elapsed().as_secs_f64());

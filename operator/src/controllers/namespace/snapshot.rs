@@ -16,7 +16,7 @@ use crate::{
     controllers::pool::apply::ApplyError,
     proxy_status::{PoolFacts, PoolReport, Reports},
     runtime::{caches::Caches, events::Events, metrics::Metrics},
-    status::queue::StatusQueue,
+    status::apply::StatusMeans,
 };
 
 /// What the command line sets.
@@ -53,7 +53,7 @@ pub struct Context {
     pub client: Client,
     pub caches: Arc<Caches>,
     pub events: Events,
-    pub writer: StatusQueue,
+    pub statuses: StatusMeans,
     pub metrics: Arc<Metrics>,
     pub reports: Arc<Reports>,
     /// What the pools' controller remembers between looks.

@@ -207,8 +207,8 @@ async fn write_certificate(
     }
 }
 
-/// The document alone, of a pool that cannot be read.
-async fn write_document(
+/// The document alone, of a pool that cannot be read or is being deleted.
+pub(super) async fn write_document(
     applier: &Applier<'_>,
     config: &EdgeConfig,
     written: &mut ApplyOutcome,

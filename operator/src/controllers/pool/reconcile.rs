@@ -10,23 +10,27 @@ use xmpp_edge_crds::{
     kinds::{
         EdgePool, PoolStatus,
         conditions::{ConditionType, Reason},
+        pool::CONDITIONS as POOL_CONDITIONS,
     },
 };
 
 use super::{
-    apply::{AppliedHashes, Applier},
+    apply::{AppliedHashes, Applier, print_of_mounted},
     cert_manager::Certificates,
     external_dns::Endpoints,
     plan::names,
     provision::{self, ApplyOutcome},
-    publish::{self, PoolDns},
+    publish::{self, Leave, PoolDns},
     read,
     status::{self, Certificate, Findings},
     validate,
 };
 use crate::{
-    compile::{Diagnostic, Fault, Kind, ObjectRef},
-    controllers::namespace::snapshot::{Context, NamespaceSnapshot, PoolError, PoolOutcome},
+    compile::{Diagnostic, Fault, Kind, ObjectRef, restrict::restrict},
+    controllers::namespace::{
+        inputs,
+        snapshot::{Context, NamespaceSnapshot, PoolError, PoolOutcome},
+    },
     runtime::{decoded::Decoded, metrics::OfPool},
     status::{
         apply::StatusWriter,
@@ -63,6 +67,7 @@ impl PoolMemory {
     /// Forgets pools of a namespace that are not there any more.
     pub fn forget(&self, namespace: &str, exists: impl Fn(&str) -> bool) {
         self.publications.forget(namespace, &exists);
+        self.applied.forget(namespace, &exists);
         let mut pools = self.pools.lock();
         pools.retain(|(of, pool), _| of != namespace || exists(pool));
     }
@@ -94,18 +99,14 @@ pub async fn reconcile(
         return Ok(PoolOutcome::default());
     };
     if object.meta().deletion_timestamp.is_some() {
-        let again = match object.read() {
-            Some(pool) => {
-                context
-                    .pools
-                    .publications
-                    .leave(context, namespace, pool)
-                    .await
-            }
-            None => None,
-        };
+        let dns = &context.pools.publications;
+        let leave = dns.leave(context, namespace, &object).await;
+        if leave.again.is_some() {
+            report_deletion(context, scene, &object, &leave);
+            keep_restricting(context, scene, &object).await?;
+        }
         return Ok(PoolOutcome {
-            again,
+            again: leave.again,
             ..PoolOutcome::default()
         });
     }
@@ -269,7 +270,71 @@ fn report(
     }
     remembered.counted = Some(scene.now);
     drop(pools);
-    STATUS_WRITER.enqueue(context, object, &old, new);
+    STATUS_WRITER.enqueue(&context.statuses, object, &old, new);
+}
+
+/// The pods of a pool that waits for DNS still serve: the kill switch and deletions of partners reach
+/// them.
+async fn keep_restricting(
+    context: &Context,
+    scene: &NamespaceSnapshot,
+    object: &Decoded<EdgePool>,
+) -> Result<(), PoolError> {
+    let (namespace, name) = (scene.namespace.as_str(), object.name_any());
+    let Some(pool) = object.read() else {
+        return Ok(());
+    };
+    let last = inputs::last_document(&context.caches, namespace, &name);
+    let Some(config) = last.and_then(|last| restrict(&last, &scene.world)) else {
+        return Ok(());
+    };
+    let applier = Applier {
+        context,
+        applied: &context.pools.applied,
+        pool,
+        namespace,
+    };
+    let mut written = ApplyOutcome::default();
+    if provision::write_document(&applier, &config, &mut written).await {
+        let print = print_of_mounted(config.generation, &[]);
+        applier.trigger_volume_sync(&print).await?;
+    }
+    written.failed.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// A deletion that waits says what for: nothing else is said of the pool any more.
+fn report_deletion(
+    context: &Context,
+    scene: &NamespaceSnapshot,
+    object: &Arc<Decoded<EdgePool>>,
+    leave: &Leave,
+) {
+    let mut message = "it is deleted, and waits up to 10 minutes for its records to leave DNS; annotation xmpp-edge.dev/dns-cleanup=skip lets it go at once".to_owned();
+    if !leave.refusal.is_empty() {
+        message = format!("{message}. {}", leave.refusal);
+    }
+    let old = status_of(object);
+    let wanted: Vec<DesiredCondition> = POOL_CONDITIONS
+        .iter()
+        .filter_map(|kind| match kind {
+            ConditionType::Ready | ConditionType::DnsPublished => Some(DesiredCondition::new(
+                *kind,
+                false,
+                Reason::Terminating,
+                message.clone(),
+            )),
+            kind => condition::previous(&old.conditions, *kind),
+        })
+        .collect();
+    let generation = object.meta().generation;
+    let new = PoolStatus {
+        observed_generation: generation,
+        conditions: condition::merge(&old.conditions, &wanted, generation, scene.now),
+        ..old.clone()
+    };
+    if new != old {
+        STATUS_WRITER.enqueue(&context.statuses, object, &old, new);
+    }
 }
 
 fn status_of(object: &Decoded<EdgePool>) -> PoolStatus {

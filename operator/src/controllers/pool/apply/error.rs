@@ -30,6 +30,10 @@ pub enum ApplyError {
         "{what} is there already and was not made for this pool: delete it, or give it or the pool another name"
     )]
     Foreign { what: String },
+    #[error(
+        "{what} is rewritten by another operator that watches this namespace too, and is left alone for a minute: give each namespace one operator (`--watch-namespace`, `--cluster-wide`; in the chart watchNamespaces, clusterWide)"
+    )]
+    Contended { what: String },
     #[error("the API server does not know the kind {kind}: install what provides it")]
     KindMissing { kind: &'static str },
     #[error("{what} has no JSON form: {source}")]
@@ -72,9 +76,17 @@ impl ApplyError {
             Self::Overtaken { .. } => "Overtaken",
             Self::Refused { .. } => "Refused",
             Self::Foreign { .. } => "Foreign",
+            Self::Contended { .. } => "Contended",
             Self::KindMissing { .. } => "KindMissing",
             Self::Json { .. } => "Json",
         }
+    }
+
+    /// Whether there is no such object (any more).
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Api { source, .. }
+            if matches!(&**source, kube::Error::Api(status) if status.code == 404))
     }
 
     /// Whether the pool's status tells it: somebody has to do something.
@@ -82,7 +94,10 @@ impl ApplyError {
     pub fn is_refusal(&self) -> bool {
         matches!(
             self,
-            Self::Refused { .. } | Self::Foreign { .. } | Self::KindMissing { .. }
+            Self::Refused { .. }
+                | Self::Foreign { .. }
+                | Self::Contended { .. }
+                | Self::KindMissing { .. }
         )
     }
 }

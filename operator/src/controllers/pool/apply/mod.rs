@@ -5,6 +5,7 @@
 //! not applied again. Secrets are written whole instead, on exactly the form that was read: apply
 //! can neither refuse to replace nor leave out what an earlier form had.
 
+mod contention;
 mod error;
 mod secret;
 
@@ -14,23 +15,30 @@ use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{
-    Api, Resource, ResourceExt,
+    Api, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
     core::DynamicObject,
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use xmpp_edge_crds::kinds::EdgePool;
 
 pub use error::ApplyError;
 
-use self::error::call;
+use self::{
+    contention::{Contended, Rewritten},
+    error::call,
+};
 use super::{
     cert_manager::CertificateSeen,
     plan::{Child, ChildKind, metadata},
     read,
 };
-use crate::{controllers::namespace::snapshot::Context, secrets::store::SecretData};
+use crate::{
+    controllers::namespace::snapshot::Context, runtime::store::AnswerStore,
+    secrets::store::SecretData,
+};
 
 /// The one manager of fields of a pool's objects.
 pub const MANAGER: &str = "xmpp-edge-operator";
@@ -44,12 +52,29 @@ const OF_CERTIFICATE: &str = "cert-manager.io/certificate-name";
 /// What was applied last, and what came of it, by kind, namespace and name.
 #[derive(Default)]
 pub struct AppliedHashes {
-    objects: Mutex<HashMap<(ChildKind, String, String), Outcome>>,
+    objects: Mutex<HashMap<ChildKey, Outcome>>,
+    contended: Contended,
+}
+
+/// A child: kind, namespace, name.
+type ChildKey = (ChildKind, String, String);
+
+impl AppliedHashes {
+    /// Forgets what pools of a namespace that are gone had: who finds an object of that name looks anew
+    /// whose it is.
+    pub fn forget(&self, namespace: &str, exists: impl Fn(&str) -> bool) {
+        let mut objects = self.objects.lock();
+        objects.retain(|(_, of, _), outcome| of != namespace || exists(&outcome.pool));
+        self.contended.retain(|key| objects.contains_key(key));
+    }
 }
 
 /// Prints of what was wanted and of the object that came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Outcome {
+    pool: String,
+    /// resourceVersion of the answer, where it is a number.
+    version: Option<u64>,
     wanted: String,
     observed_hash: String,
 }
@@ -90,12 +115,23 @@ impl Applier<'_> {
         if !is_needed(&manifest, &wanted, held.as_ref(), last.as_ref(), watched) {
             return Ok(false);
         }
+        if is_rewritten(&wanted, held.as_ref(), last.as_ref())
+            && let Rewritten::LeaveAlone { news } =
+                self.applied.contended.seen(&key, Instant::now())
+        {
+            let error = ApplyError::Contended { what: what() };
+            if news {
+                self.tell_contention(&error).await;
+            }
+            return Err(error);
+        }
         if held.is_none() && last.is_none() {
             self.refuse_foreign(child).await?;
         }
         let parameters = PatchParams::apply(MANAGER).force();
         let patch = Patch::Apply(&manifest);
         let api = self.api(kind);
+        let since = self.store(kind).map(AnswerStore::epoch);
         let mut object = call(what, Some(kind), api.patch(name, &parameters, &patch)).await?;
         object.metadata.managed_fields = None;
         let value = serde_json::to_value(&object).map_err(|source| ApplyError::Json {
@@ -106,11 +142,16 @@ impl Applier<'_> {
         self.applied.objects.lock().insert(
             key,
             Outcome {
+                pool: self.pool.name_any(),
+                version: version(&value),
                 wanted,
                 observed_hash,
             },
         );
-        self.enter(kind, value);
+        // The next look must not find the form before.
+        if let (Some(store), Some(since)) = (self.store(kind), since) {
+            store.created_json(value, since);
+        }
         tracing::info!(namespace = self.namespace, ?kind, name, "applied");
         Ok(true)
     }
@@ -145,32 +186,19 @@ impl Applier<'_> {
         }
     }
 
-    /// Enters an answer into the caches: the next look must not find the form before.
-    fn enter(&self, kind: ChildKind, value: Value) {
-        fn put<T>(table: &crate::runtime::store::ObjectStore<T>, value: Value)
-        where
-            T: Resource + serde::de::DeserializeOwned,
-        {
-            // What cannot be read comes by the watch.
-            if let Ok(object) = serde_json::from_value(value) {
-                table.put(object);
-            }
-        }
+    /// Where answers about a kind's children are entered; Secrets have a way of their own.
+    fn store(&self, kind: ChildKind) -> Option<&dyn AnswerStore> {
         let caches = &self.context.caches;
-        match kind {
-            ChildKind::Secret => {}
-            ChildKind::Certificate => {
-                if let Ok(certificate) = serde_json::from_value(value) {
-                    self.context.pools.certificates.put(certificate);
-                }
-            }
-            ChildKind::ConfigMap => put(&caches.config_maps, value),
-            ChildKind::NetworkPolicy => put(&caches.network_policies, value),
-            ChildKind::PodDisruptionBudget => put(&caches.disruption_budgets, value),
-            ChildKind::Service => put(&caches.services, value),
-            ChildKind::PersistentVolumeClaim => put(&caches.volumes, value),
-            ChildKind::Deployment => put(&caches.deployments, value),
-        }
+        Some(match kind {
+            ChildKind::Secret => return None,
+            ChildKind::Certificate => self.context.pools.certificates.store(),
+            ChildKind::ConfigMap => &caches.config_maps,
+            ChildKind::NetworkPolicy => &caches.network_policies,
+            ChildKind::PodDisruptionBudget => &caches.disruption_budgets,
+            ChildKind::Service => &caches.services,
+            ChildKind::PersistentVolumeClaim => &caches.volumes,
+            ChildKind::Deployment => &caches.deployments,
+        })
     }
 
     /// Only the number of pods, while their template has to wait.
@@ -225,30 +253,19 @@ impl Applier<'_> {
         };
         let parameters = DeleteParams {
             preconditions: Some(Preconditions {
-                uid: Some(uid),
+                uid: Some(uid.clone()),
                 resource_version: None,
             }),
             ..DeleteParams::background()
         };
-        let deleted = call(what, Some(kind), api.delete(name, &parameters)).await;
-        match deleted {
-            Ok(_) => {}
-            Err(ApplyError::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.code == 404) =>
-                {}
+        let gone = match call(what, Some(kind), api.delete(name, &parameters)).await {
+            // One with a finalizer is there still: the watch tells when it is not.
+            Ok(answer) => answer.is_right(),
+            Err(error) if error.is_absent() => true,
             Err(error) => return Err(error),
-        }
-        let caches = &self.context.caches;
-        match kind {
-            ChildKind::Certificate => {
-                let certificates = &self.context.pools.certificates;
-                certificates.forget(self.namespace, name);
-            }
-            ChildKind::ConfigMap => caches.config_maps.forget(self.namespace, name),
-            ChildKind::NetworkPolicy => caches.network_policies.forget(self.namespace, name),
-            ChildKind::PodDisruptionBudget => {
-                caches.disruption_budgets.forget(self.namespace, name);
-            }
-            _ => {}
+        };
+        if let (true, Some(store)) = (gone, self.store(kind)) {
+            store.deleted(self.namespace, name, &uid);
         }
         tracing::info!(namespace = self.namespace, ?kind, name, "deleted");
         Ok(())
@@ -298,10 +315,9 @@ impl Applier<'_> {
             match call(what, None, patched).await {
                 Ok(mut pod) => {
                     pod.metadata.managed_fields = None;
-                    self.context.caches.pods.put(pod);
+                    self.context.caches.pods.updated(pod);
                 }
-                Err(ApplyError::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.code == 404) =>
-                    {}
+                Err(error) if error.is_absent() => {}
                 Err(error) => return Err(error),
             }
         }
@@ -350,6 +366,28 @@ fn settled(mut value: Value) -> Value {
     value
 }
 
+/// The print that an object carries of what was applied.
+fn applied_by(held: &Value) -> Option<&str> {
+    let annotation = format!("/metadata/annotations/{}", APPLIED.replace('/', "~1"));
+    held.pointer(&annotation)?.as_str()
+}
+
+fn version(object: &Value) -> Option<u64> {
+    let version = object.pointer("/metadata/resourceVersion")?;
+    version.as_str()?.parse().ok()
+}
+
+/// Whether another operator applied its own form over the one that this process applied and still wants.
+/// People and controllers leave the print as it is.
+fn is_rewritten(wanted: &str, held: Option<&Value>, last: Option<&Outcome>) -> bool {
+    let (Some(held), Some(last)) = (held, last) else {
+        return false;
+    };
+    last.wanted == wanted
+        && applied_by(held).is_some_and(|print| print != wanted)
+        && version(held) > last.version
+}
+
 fn is_needed(
     manifest: &Value,
     wanted: &str,
@@ -362,11 +400,7 @@ fn is_needed(
         // What is not watched is applied once by each process.
         return watched || !applied_before;
     };
-    let print = held.pointer(&format!(
-        "/metadata/annotations/{}",
-        APPLIED.replace('/', "~1")
-    ));
-    if print.and_then(Value::as_str) == Some(wanted) && covers(held, manifest) {
+    if applied_by(held) == Some(wanted) && covers(held, manifest) {
         return false;
     }
     let unchanged = || {

@@ -74,11 +74,12 @@ impl Applier<'_> {
         );
         // A new one is created, never applied: of two leaders one is refused. An old one is
         // replaced on the uid and resourceVersion that were read.
+        let since = self.context.caches.secrets.epoch();
         let written = match held {
             None => call(what, None, api.create(&parameters, &object)).await?,
             Some(_) => call(what, None, api.replace(&name, &parameters, &object)).await?,
         };
-        self.context.caches.secrets.put(written);
+        self.context.caches.secrets.created(written, since);
         tracing::info!(namespace = self.namespace, name, "Secret written");
         Ok(true)
     }

@@ -4,9 +4,32 @@ use super::*;
 
 fn outcome(wanted: &str, held: &Value) -> Outcome {
     Outcome {
+        pool: "hq".to_owned(),
+        version: version(held),
         wanted: wanted.to_owned(),
         observed_hash: print_of(&settled(held.clone())),
     }
+}
+
+#[test]
+fn what_another_operator_applied_is_told_from_what_people_change() {
+    let object = |print: &str, version: &str| json!({"metadata": {"name": "a", "resourceVersion": version, "annotations": {APPLIED: print}}});
+    let last = outcome("p", &object("p", "7"));
+    let rewritten = |wanted: &str, held: &Value| is_rewritten(wanted, Some(held), Some(&last));
+    assert!(rewritten("p", &object("q", "8")));
+    assert!(!rewritten("p", &object("p", "8")), "somebody edited it");
+    assert!(
+        !rewritten("p", &object("q", "6")),
+        "a form from before ours"
+    );
+    assert!(
+        !rewritten("r", &object("q", "8")),
+        "we want another form now"
+    );
+    assert!(
+        !is_rewritten("p", Some(&object("q", "8")), None),
+        "we never wrote it"
+    );
 }
 
 #[test]

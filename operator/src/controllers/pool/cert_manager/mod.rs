@@ -118,14 +118,10 @@ impl Certificates {
         }
     }
 
-    /// Enters the answer to a write of this process.
-    pub fn put(&self, certificate: DynamicObject) {
-        self.held.certificates.put(certificate);
-    }
-
-    /// Forgets a Certificate that this process deleted.
-    pub fn forget(&self, namespace: &str, name: &str) {
-        self.held.certificates.forget(namespace, name);
+    /// The Certificates that are known.
+    #[must_use]
+    pub fn store(&self) -> &ObjectStore<DynamicObject> {
+        &self.held.certificates
     }
 
     #[must_use]

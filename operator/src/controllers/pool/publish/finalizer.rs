@@ -3,9 +3,10 @@
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{Patch, PatchParams},
+    core::PartialObjectMeta,
     runtime::events::EventType,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use xmpp_edge_crds::kinds::EdgePool;
 
 use crate::{
@@ -22,17 +23,20 @@ const PLACES: &str = "xmpp-edge.dev/dns-places";
 const SOURCE: &str = "xmpp-edge.dev/dns-source";
 /// Annotation of people: `skip` lets a pool go at once.
 const CLEANUP: &str = "xmpp-edge.dev/dns-cleanup";
+/// Tries to take the finalizer off a list that others change too.
+const REMOVALS: u32 = 5;
 /// Field manager of the finalizer and the annotation.
 const MANAGER: &str = "xmpp-edge-operator/dns";
 
 /// Finalizer and places, by apply: nobody else's finalizer is touched. The uid keeps apply from
 /// making the pool anew.
+///
 /// # Errors
 /// [`kube::Error`].
 pub async fn mark(
     client: &Client,
     namespace: &str,
-    pool: &EdgePool,
+    pool: &impl ResourceExt,
     memory: Option<&DnsMemory>,
 ) -> Result<(), kube::Error> {
     let name = pool.name_any();
@@ -51,8 +55,7 @@ pub async fn mark(
         "kind": EdgePool::kind(&()),
         "metadata": metadata,
     });
-    let api: Api<kube::core::PartialObjectMeta<EdgePool>> =
-        Api::namespaced(client.clone(), namespace);
+    let api: Api<PartialObjectMeta<EdgePool>> = Api::namespaced(client.clone(), namespace);
     let parameters = PatchParams::apply(MANAGER).force();
     match api
         .patch_metadata(&name, &parameters, &Patch::Apply(&body))
@@ -66,18 +69,73 @@ pub async fn mark(
     }
 }
 
-/// A pool on its way out, and what letting it go takes.
+/// Takes the finalizer off, whoever else applied it: apply would leave it where a backup or an export
+/// was applied too. It needs no right but `patch`, which is all that is left of a namespace that is
+/// deleted whole. Says whether it was there.
+///
+/// # Errors
+/// [`kube::Error`]. A pool that is gone, or that another one took the name of, is none.
+pub async fn remove(
+    api: &Api<PartialObjectMeta<EdgePool>>,
+    name: &str,
+    uid: Option<&str>,
+) -> Result<bool, kube::Error> {
+    let parameters = PatchParams::default();
+    let patch = async |operations: Value| {
+        let operations = serde_json::from_value(operations).map_err(kube::Error::SerdeError)?;
+        let patch = Patch::Json::<()>(operations);
+        api.patch_metadata(name, &parameters, &patch).await
+    };
+    let same = match uid {
+        Some(uid) => json!({ "op": "test", "path": "/metadata/uid", "value": uid }),
+        None => json!({ "op": "test", "path": "/metadata/name", "value": name }),
+    };
+    let mut removed = false;
+    for _ in 0..REMOVALS {
+        // A patch that changes nothing reads it.
+        let now = match patch(json!([same])).await {
+            Ok(now) => now,
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 422) => break,
+            Err(error) => return Err(error),
+        };
+        let Some(place) = now.finalizers().iter().position(|it| it == FINALIZER) else {
+            break;
+        };
+        let path = format!("/metadata/finalizers/{place}");
+        let done = patch(json!([
+            same,
+            { "op": "test", "path": path, "value": FINALIZER },
+            { "op": "remove", "path": path },
+        ]));
+        match done.await {
+            // One that was there twice is looked for again.
+            Ok(_) => removed = true,
+            // The last finalizer went with it, and the pool with that.
+            Err(kube::Error::Api(status)) if status.code == 404 => break,
+            // The list changed meanwhile.
+            Err(kube::Error::Api(status)) if matches!(status.code, 409 | 422) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(removed)
+}
+
+/// A pool on its way out, and what letting it go takes. Of the pool only its metadata is asked: it may
+/// be one that cannot be decoded.
 pub struct Finalization<'a> {
     pub client: &'a Client,
     pub metrics: &'a Metrics,
     pub events: &'a Events,
     pub namespace: &'a str,
-    pub pool: &'a EdgePool,
+    pub pool: &'a PartialObjectMeta<EdgePool>,
 }
 
 impl Finalization<'_> {
-    /// Lets it go with records left behind, and says which. Says whether it went.
+    /// Lets it go with records left behind, and says which, once. Says whether it went.
     pub async fn leave_records(&self, why: &str) -> bool {
+        if !self.remove_finalizer().await {
+            return false;
+        }
         let name = self.pool.name_any();
         let left: Vec<String> = remembered(self.pool)
             .places
@@ -86,8 +144,8 @@ impl Finalization<'_> {
             .collect();
         let left = crate::text::listed(left);
         let note = format!("EdgePool {name:?} goes with records left in DNS, {why}: {left}");
-        tracing::error!(namespace = self.namespace, pool = name, "{note}");
         self.metrics.dns.left(self.namespace, &name);
+        tracing::error!(namespace = self.namespace, pool = name, "{note}");
         let reference = self.pool.object_ref(&());
         self.events
             .publish(
@@ -98,16 +156,18 @@ impl Finalization<'_> {
                 "Delete",
             )
             .await;
-        self.remove_finalizer().await
+        true
     }
 
     /// Lets it go: nothing of it is in DNS any more. Says whether it went.
     pub async fn remove_finalizer(&self) -> bool {
-        let done = mark(self.client, self.namespace, self.pool, None).await;
+        let api = Api::namespaced(self.client.clone(), self.namespace);
+        let name = self.pool.name_any();
+        let done = remove(&api, &name, self.pool.uid().as_deref()).await;
         if let Err(error) = &done {
             tracing::warn!(
                 namespace = self.namespace,
-                pool = self.pool.name_any(),
+                pool = name,
                 %error,
                 "the finalizer could not be removed; it is tried again"
             );
@@ -118,7 +178,7 @@ impl Finalization<'_> {
 
 /// Whether records of the pool may be in DNS.
 #[must_use]
-pub fn is_marked(pool: &EdgePool) -> bool {
+pub fn is_marked(pool: &impl ResourceExt) -> bool {
     pool.finalizers()
         .iter()
         .any(|finalizer| finalizer == FINALIZER)
@@ -126,7 +186,7 @@ pub fn is_marked(pool: &EdgePool) -> bool {
 
 /// What the annotations remember of the pool's records.
 #[must_use]
-pub fn remembered(pool: &EdgePool) -> DnsMemory {
+pub fn remembered(pool: &impl ResourceExt) -> DnsMemory {
     #[derive(serde::Deserialize)]
     struct Stored {
         uid: Option<String>,
@@ -149,7 +209,7 @@ pub fn remembered(pool: &EdgePool) -> DnsMemory {
 
 /// Whether somebody asks that the pool goes without its records being withdrawn.
 #[must_use]
-pub fn is_skipped(pool: &EdgePool) -> bool {
+pub fn is_skipped(pool: &impl ResourceExt) -> bool {
     pool.annotations().get(CLEANUP).map(String::as_str) == Some("skip")
 }
 

@@ -13,7 +13,10 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Service;
-use kube::{Client, ResourceExt};
+use kube::{
+    Client, Resource, ResourceExt,
+    core::{PartialObjectMeta, PartialObjectMetaExt},
+};
 use parking_lot::Mutex;
 use xmpp_edge_crds::{
     domain::DomainName,
@@ -37,6 +40,7 @@ use crate::{
             AddressSource, KeepMemory, PoolRecordsBackend, PoolRecordsOutcome, PoolRecordsTask,
         },
     },
+    runtime::decoded::Decoded,
     status::condition::{ConditionStatus, DesiredCondition},
 };
 
@@ -77,6 +81,43 @@ pub struct PoolRecords<'a> {
     pub service: Option<&'a Service>,
     /// Names that the namespace may not have.
     pub not_allowed: &'a [DomainName],
+}
+
+/// How far the deletion of a pool is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leave {
+    /// When to look again; `None` once nothing holds it.
+    pub again: Option<Duration>,
+    /// Why its records are in DNS still; empty where it is not known yet.
+    pub refusal: String,
+}
+
+impl Leave {
+    fn later(refusal: String) -> Self {
+        Self {
+            again: Some(RETRY),
+            refusal,
+        }
+    }
+
+    fn once(went: bool) -> Self {
+        if went {
+            Self::default()
+        } else {
+            Self::later("the API server does not take the finalizer off".to_owned())
+        }
+    }
+}
+
+/// How the records of a pool were published, as far as that can be read of it.
+fn backend_of(pool: &Decoded<EdgePool>) -> Option<Rfc2136> {
+    match pool {
+        Decoded::Valid(pool) => pool.spec.dns.as_ref()?.rfc2136.clone(),
+        Decoded::Undecodable(pool) => {
+            let backend = pool.spec.pointer("/dns/rfc2136")?;
+            serde_json::from_value(backend.clone()).ok()
+        }
+    }
 }
 
 impl PoolDns {
@@ -137,7 +178,7 @@ impl PoolDns {
                 addresses: AddressSource::Balancer(ingress(found.service)),
                 settings: Some(settings(context, namespace, backend)),
             },
-            _ => withdrawal(context, namespace, pool, false),
+            _ => withdrawal(context, namespace, pool, backend.cloned(), false),
         };
         let progress = self.start(context, namespace, pool, owner, task);
         let mut look = PoolDnsInput {
@@ -190,26 +231,27 @@ impl PoolDns {
         held.observe(seen, Instant::now())
     }
 
-    /// A pool that is being deleted: withdraws its records, then lets it go. Says when to look
-    /// again.
+    /// A pool that is being deleted: withdraws its records, then lets it go. Of one that cannot be
+    /// decoded the metadata is enough: its records are withdrawn where its keys are known.
     pub async fn leave(
         &self,
         context: &Context,
         namespace: &str,
-        pool: &EdgePool,
-    ) -> Option<Duration> {
+        pool: &Decoded<EdgePool>,
+    ) -> Leave {
         if !is_marked(pool) {
-            return None;
+            return Leave::default();
         }
+        let metadata = pool.meta().clone().into_response_partial();
         let leaving = Finalization {
             client: &context.client,
             metrics: &context.metrics,
             events: &context.events,
             namespace,
-            pool,
+            pool: &metadata,
         };
         let owner = owner(context, pool, namespace);
-        let deleted = pool.metadata.deletion_timestamp.as_ref().map(|time| time.0);
+        let deleted = pool.meta().deletion_timestamp.as_ref().map(|time| time.0);
         let late = deleted.is_some_and(|at| Timestamp::now().duration_since(at) >= LONGEST);
         let skipped = is_skipped(pool);
         let (Some(owner), false, false) = (owner, late, skipped) else {
@@ -220,26 +262,25 @@ impl PoolDns {
             } else {
                 "as the operator has no owner id"
             };
-            return (!leaving.leave_records(why).await).then_some(RETRY);
+            return Leave::once(leaving.leave_records(why).await);
         };
-        let task = withdrawal(context, namespace, pool, true);
+        let task = withdrawal(context, namespace, pool, backend_of(pool), true);
         let progress = self.start(context, namespace, pool, owner, task);
         let Some(outcome) = progress.outcome.filter(|_| progress.is_current) else {
-            return Some(RETRY);
+            return Leave::later(String::new());
         };
-        let keyless = |error: &&DnsError| error.is_keyless();
-        let went = if !outcome.is_remembered {
-            leaving.remove_finalizer().await
-        } else if outcome
-            .report
-            .is_ok_and(|report| report.errors().iter().any(keyless))
-        {
+        if !outcome.is_remembered {
+            return Leave::once(leaving.remove_finalizer().await);
+        }
+        let errors = match &outcome.report {
+            Ok(report) => report.errors(),
+            Err(error) => return Leave::later(error.clone()),
+        };
+        if errors.iter().any(|error| error.is_keyless()) {
             let why = "as there is no key to withdraw them with";
-            leaving.leave_records(why).await
-        } else {
-            false
-        };
-        (!went).then_some(RETRY)
+            return Leave::once(leaving.leave_records(why).await);
+        }
+        Leave::later(errors.first().map(ToString::to_string).unwrap_or_default())
     }
 
     /// Forgets pools of a namespace that are not there any more.
@@ -255,7 +296,7 @@ impl PoolDns {
         &self,
         context: &Context,
         namespace: &str,
-        pool: &EdgePool,
+        pool: &impl ResourceExt,
         owner: RecordOwner,
         task: PoolRecordsTask,
     ) -> DnsProgress<PoolRecordsOutcome> {
@@ -273,7 +314,7 @@ impl PoolDns {
             let annotations = Annotations {
                 client: context.client.clone(),
                 namespace: namespace.to_owned(),
-                pool: pool.clone(),
+                pool: pool.meta().clone().into_response_partial(),
             };
             let publisher = Publisher::new(owner, memory);
             PoolRecordsBackend::new(publisher, annotations, kept, context.metrics.dns.clone())
@@ -288,7 +329,7 @@ impl PoolDns {
 struct Annotations {
     client: Client,
     namespace: String,
-    pool: EdgePool,
+    pool: PartialObjectMeta<EdgePool>,
 }
 
 impl KeepMemory for Annotations {
@@ -311,7 +352,7 @@ fn not_managed() -> DesiredCondition {
 
 /// In whose name: as long as records of the pool may be there, in the name in which they were
 /// published, whoever installed the operator that did so.
-fn owner(context: &Context, pool: &EdgePool, namespace: &str) -> Option<RecordOwner> {
+fn owner(context: &Context, pool: &impl ResourceExt, namespace: &str) -> Option<RecordOwner> {
     let published = remembered(pool).source.map(|source| source.owner);
     let owner = published.or_else(|| context.dns_owner_id.clone())?;
     Some(RecordOwner {
@@ -325,10 +366,10 @@ fn owner(context: &Context, pool: &EdgePool, namespace: &str) -> Option<RecordOw
 fn withdrawal(
     context: &Context,
     namespace: &str,
-    pool: &EdgePool,
+    pool: &impl ResourceExt,
+    backend: Option<Rfc2136>,
     is_final: bool,
 ) -> PoolRecordsTask {
-    let backend = pool.spec.dns.as_ref().and_then(|dns| dns.rfc2136.clone());
     let backend = backend.or_else(|| remembered(pool).source.map(|source| source.rfc2136));
     PoolRecordsTask::Withdraw {
         settings: backend.map(|backend| settings(context, namespace, &backend)),

@@ -44,8 +44,8 @@ pub fn of_pool(spec: &PoolSpec) -> Vec<String> {
 #[must_use]
 pub fn ttl(spec: &PoolSpec) -> u32 {
     spec.dns.as_ref().map_or(DEFAULT_TTL, |dns| {
-        let rfc2136 = dns.rfc2136.as_ref().map(|backend| backend.ttl);
-        let external = dns.external_dns.as_ref().map(|backend| backend.ttl);
+        let rfc2136 = dns.rfc2136.as_ref().map(|backend| backend.ttl_seconds);
+        let external = dns.external_dns.as_ref().map(|backend| backend.ttl_seconds);
         rfc2136.or(external).unwrap_or(DEFAULT_TTL)
     })
 }
@@ -72,7 +72,7 @@ mod tests {
     fn records_are_complete_lines_of_a_zone_file() {
         assert_eq!(
             of_pool(&spec(
-                serde_json::json!({ "dns": { "externalDns": { "ttl": 5 } } })
+                serde_json::json!({ "dns": { "externalDns": { "ttlSeconds": 5 } } })
             )),
             [
                 "_xmpp-server._tcp.org.example. 5 IN SRV 10 100 5269 edge.example.",

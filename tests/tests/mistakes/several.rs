@@ -91,7 +91,6 @@ fn manifests() -> Vec<String> {
         pool("hq", ", dns: {rfc2136: {server: '192.0.2.1', tsigSecretRef: {name: nowhere}, tsigAlgorithm: HmacSha256}}"),
         pool("hq", "").replace("selfSigned: {}", "certManager: {issuerRef: {name: ca}}"),
         // What is allowed and perhaps not meant.
-        pool("hq", "").replace("5269'}", "5269', mode: Sidecar}"),
         hq() + &policy("a", "scope: Global, partners: [nobody]"),
         hq() + &policy("a", "scope: Site, site: nowhere"),
         hq() + &policy("a", "scope: User, users: [x@elsewhere.example]"),

@@ -349,7 +349,9 @@ fn resource() -> ApiResource {
 fn ttl(pool: &EdgePool) -> u32 {
     let dns = pool.spec.dns.as_ref();
     let backend = dns.and_then(|dns| dns.external_dns.as_ref());
-    backend.map_or(crate::dns::records::DEFAULT_TTL, |backend| backend.ttl)
+    backend.map_or(crate::dns::records::DEFAULT_TTL, |backend| {
+        backend.ttl_seconds
+    })
 }
 
 fn failed(error: &kube::Error) -> (Reason, String) {

@@ -75,7 +75,8 @@ fn manifests() -> Vec<String> {
         hq() + &policy("a", "scope: User, users: ['*@org.example']")
             + &policy("b", "scope: User, users: ['*@org.example']"),
         pool("hq", ", settings: {dialbackSecretRef: {name: one}}") + &pool("west", ""),
-        hq() + &partner("p", "domain: p.example, partnerType: PublicUnverified"),
+        pool("hq", ", replicas: 2")
+            + &partner("p", "domain: p.example, partnerType: PublicUnverified"),
         pool("hq", ", replicas: 1, contacts: {embedded: {}}") + &pool("west", "")
             + &partner("p", "domain: p.example, partnerType: PublicUnverified"),
         // References.

@@ -6,8 +6,7 @@ use kube::ResourceExt;
 use xmpp_edge_crds::{
     domain::DomainName,
     edge_config::{
-        Access, Contacts, Content, Edge, EdgeConfig, Gateway, GatewayMode, HostPort, Listeners,
-        VERSION,
+        Access, Contacts, Content, Edge, EdgeConfig, Gateway, HostPort, Listeners, VERSION,
     },
     kinds::{EdgePool, PoolSpec, conditions::Reason},
     negotiation::Negotiation,
@@ -182,7 +181,7 @@ fn compile_one(object: &EdgePool, world: &NamespaceInputs) -> Result<EffectivePo
             processes: if world.single_process {
                 1
             } else {
-                spec.replicas
+                spec.desired_replicas()
             },
         },
     };
@@ -233,15 +232,6 @@ fn gateways(
     let mut gateways = Vec::with_capacity(spec.gateways.len());
     for (index, gateway) in spec.gateways.iter().enumerate() {
         let at = format!("spec.gateways[{index}]");
-        // Accepted, it would be dialled, which is what it asks not to be.
-        if gateway.mode == GatewayMode::Sidecar {
-            return Err(Fault::new(
-                Reason::Invalid,
-                format!(
-                    "{at}.mode: Sidecar is not served by this version: set Direct, with the address of the server inside"
-                ),
-            ));
-        }
         let domains = own_domains(&format!("{at}.domains"), &gateway.domains)?;
         for domain in &domains {
             if !own.contains(domain) {
@@ -286,6 +276,7 @@ fn gateways(
             methods,
             trust_ca,
             trust_public_roots: trust.public_roots,
+            confirm_by_ping: gateway.confirm_by_ping,
         });
     }
     match own.iter().find(|domain| !served.contains_key(*domain)) {

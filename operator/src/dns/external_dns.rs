@@ -27,7 +27,7 @@ pub struct PoolEndpoint<'a> {
     pub name: &'a str,
     /// `spec.route.priority`: the lowest is the most preferred, then the name.
     pub priority: u16,
-    /// `spec.dns.externalDns.ttl`, seconds.
+    /// `spec.dns.externalDns.ttlSeconds`.
     pub ttl: u32,
     pub wanted: &'a DesiredRecords,
 }

@@ -59,7 +59,7 @@ mod tests {
     fn records_are_complete_lines_of_a_zone_file() {
         assert_eq!(
             of_pool(&spec(
-                serde_json::json!({ "dns": { "externalDns": { "ttl": 5 } } })
+                serde_json::json!({ "dns": { "externalDns": { "ttlSeconds": 5 } } })
             )),
             [
                 "_xmpp-server._tcp.org.example. 5 IN SRV 10 100 5269 edge.example.",

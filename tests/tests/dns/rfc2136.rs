@@ -177,7 +177,7 @@ fn records_come_change_and_go_and_foreign_ones_stay() -> Result<()> {
         );
 
         // Where nobody else has records the TTL is ours.
-        site.settings["ttl"] = json!(120);
+        site.settings["ttlSeconds"] = json!(120);
         site.well(Availability::Serving).await;
         assert_eq!(primary.ttl(DIRECT, RecordType::SRV).await?, Some(120));
         assert_eq!(
@@ -231,7 +231,7 @@ fn two_operators_share_an_rrset_and_keep_one_record_when_both_lose_all_pods() ->
         let mut one = Site::new(&primary, "cluster-1", "a.edge.test", "192.0.2.1");
         let mut two = Site::new(&primary, "cluster-2", "b.edge.test", "192.0.2.2");
         two.spec.route.priority = 20;
-        two.settings["ttl"] = json!(90);
+        two.settings["ttlSeconds"] = json!(90);
         tokio::join!(
             one.well(Availability::Serving),
             two.well(Availability::Serving)

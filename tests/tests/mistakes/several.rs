@@ -75,7 +75,8 @@ fn manifests() -> Vec<String> {
         hq() + &policy("a", "scope: User, users: ['*@org.example']")
             + &policy("b", "scope: User, users: ['*@org.example']"),
         pool("hq", ", settings: {dialbackSecretRef: {name: one}}") + &pool("west", ""),
-        hq() + &partner("p", "domain: p.example, partnerType: PublicUnverified"),
+        pool("hq", ", replicas: 2")
+            + &partner("p", "domain: p.example, partnerType: PublicUnverified"),
         pool("hq", ", replicas: 1, contacts: {embedded: {}}") + &pool("west", "")
             + &partner("p", "domain: p.example, partnerType: PublicUnverified"),
         // References.
@@ -96,7 +97,6 @@ fn manifests() -> Vec<String> {
         pool("hq", ", dns: {rfc2136: {server: '192.0.2.1', tsigSecretRef: {name: nowhere}, tsigAlgorithm: HmacSha256}}"),
         pool("hq", "").replace("selfSigned: {}", "certManager: {issuerRef: {name: ca}}"),
         // What is allowed and perhaps not meant.
-        pool("hq", "").replace("5269'}", "5269', mode: Sidecar}"),
         hq() + &policy("a", "scope: Global, partners: [nobody]"),
         hq() + &policy("a", "scope: Site, site: nowhere"),
         hq() + &policy("a", "scope: User, users: [x@elsewhere.example]"),

@@ -337,7 +337,10 @@ fn resource() -> ApiResource {
 fn ttl(pool: &EdgePool) -> u32 {
     let dns = pool.spec.dns.as_ref();
     let backend = dns.and_then(|dns| dns.external_dns.as_ref());
-    backend.map_or_else(|| pool.spec.record_ttl_seconds(), |backend| backend.ttl)
+    backend.map_or_else(
+        || pool.spec.record_ttl_seconds(),
+        |backend| backend.ttl_seconds,
+    )
 }
 
 fn failed(error: &kube::Error) -> EndpointsFault {

@@ -1,6 +1,6 @@
 //! What the watches hold of a pool's objects, and what its plan needs beside spec and document.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::LabelSelector};
@@ -19,15 +19,29 @@ use xmpp_edge_crds::{
 
 use super::plan::{
     ChildKind, deployment, names, pod,
-    rollout::{Rollout, Stage},
+    rollout::{self, Rollout, Stage},
 };
 use crate::{
-    compile::NamespaceInputs, controllers::namespace::snapshot::NamespaceSnapshot,
-    runtime::caches::Caches, secrets::database::DatabaseSecret,
+    compile::NamespaceInputs,
+    controllers::namespace::snapshot::{NamespaceSnapshot, OperatorConfig},
+    runtime::caches::Caches,
+    secrets::database::DatabaseSecret,
 };
 
 /// The proxy's image where neither the pool nor the command line names one.
 pub const DEFAULT_PROXY_IMAGE: &str = concat!("xmpp-edge-proxy:", env!("CARGO_PKG_VERSION"));
+
+/// The image of pools that name none.
+#[must_use]
+pub fn proxy_image(settings: &OperatorConfig) -> pod::ProxyImage<'_> {
+    pod::ProxyImage {
+        reference: settings
+            .proxy_image
+            .as_deref()
+            .unwrap_or(DEFAULT_PROXY_IMAGE),
+        pull_secrets: &settings.proxy_pull_secrets,
+    }
+}
 
 /// Default port of PostgreSQL.
 const DATABASE_PORT: u16 = 5432;
@@ -109,6 +123,25 @@ fn database_hosts(connection: &ConnectionString) -> Vec<HostPort> {
         .collect()
 }
 
+/// Where a pod finds what its kubelet says of DNS.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// The operator's own resolvers: in a cluster those of every pod. What cannot be read names none.
+#[must_use]
+pub fn resolvers() -> Vec<IpAddr> {
+    let text = std::fs::read_to_string(RESOLV_CONF).unwrap_or_default();
+    name_servers(&text)
+}
+
+fn name_servers(text: &str) -> Vec<IpAddr> {
+    let lines = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("nameserver"));
+    // Loopback is the operator's own: a pod's is another.
+    let addresses = lines.filter_map(|rest| rest.trim().parse::<IpAddr>().ok());
+    addresses.filter(|ip| !ip.is_loopback()).collect()
+}
+
 /// Hosts and ports of a pool's database, as far as its Secret can be read.
 #[must_use]
 pub fn database_of(world: &NamespaceInputs, pool: &EdgePool) -> Vec<HostPort> {
@@ -153,7 +186,7 @@ pub fn written(caches: &Caches, namespace: &str, pool: &str) -> Option<u64> {
 pub fn rollouts<'a>(
     scene: &'a NamespaceSnapshot,
     caches: &Caches,
-    image: &str,
+    image: pod::ProxyImage<'_>,
 ) -> Vec<Rollout<'a>> {
     let pools = scene.world.pools.iter().filter_map(|pool| {
         let config = scene.config(pool.metadata.name.as_deref()?)?;
@@ -169,11 +202,20 @@ pub fn rollouts<'a>(
                 .map(|domain| domain.as_str())
                 .collect::<BTreeSet<_>>(),
             stage: stage(pool, config, caches, image),
+            at_once: pool
+                .annotations()
+                .get(rollout::ROLLOUT)
+                .is_some_and(|value| value == rollout::AT_ONCE),
         })
         .collect()
 }
 
-fn stage(pool: &EdgePool, config: &EdgeConfig, caches: &Caches, image: &str) -> Stage {
+fn stage(
+    pool: &EdgePool,
+    config: &EdgeConfig,
+    caches: &Caches,
+    image: pod::ProxyImage<'_>,
+) -> Stage {
     let name = names::workload(&config.pool);
     let Some(held) = caches.deployments.get(&config.namespace, &name) else {
         return Stage::New;
@@ -218,6 +260,13 @@ pub fn readable<'a>(scene: &'a NamespaceSnapshot, name: &str) -> Option<&'a Edge
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn resolvers_are_those_that_every_pod_has() {
+        let text = "search a.svc\nnameserver 10.96.0.10\n nameserver\tfd00::a\nnameserver 127.0.0.53\nnameserver fe80::1%eth0\noptions ndots:5";
+        let found: Vec<String> = name_servers(text).iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["10.96.0.10", "fd00::a"]);
+    }
 
     #[test]
     fn k20_the_policy_opens_the_ports_that_the_client_dials() {

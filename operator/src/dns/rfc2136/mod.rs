@@ -52,7 +52,7 @@ impl UpdateSettings {
         Ok(Self {
             server: spec.server.clone(),
             zone,
-            ttl: spec.ttl,
+            ttl: spec.ttl_seconds,
             key: TsigKey::read(&spec.tsig_secret_ref.name, secret, spec.tsig_algorithm)?,
             spec: spec.clone(),
         })

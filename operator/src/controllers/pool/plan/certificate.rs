@@ -27,6 +27,7 @@ pub fn plan(pool: &EdgePool, config: &EdgeConfig) -> Option<Child> {
             "group": mode.issuer_ref.group,
         },
     });
+    spec["privateKey"] = json!(mode.private_key);
     for (key, value) in [
         ("duration", &mode.duration),
         ("renewBefore", &mode.renew_before),

@@ -33,7 +33,7 @@ pub fn plan(pool: &EdgePool, config: &EdgeConfig, facts: &Facts<'_>) -> Child {
     Child::Deployment(Box::new(Deployment {
         metadata,
         spec: Some(DeploymentSpec {
-            replicas: Some(pool.spec.replicas),
+            replicas: Some(pool.spec.desired_replicas()),
             selector: metadata::label_selector(&name),
             strategy: Some(strategy(pool)),
             min_ready_seconds: Some(MIN_READY_SECONDS),

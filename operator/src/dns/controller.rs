@@ -35,6 +35,11 @@ pub trait DnsOutcome: Clone + Send + 'static {
 
     /// How long it holds while nothing changes.
     fn look_again(&self) -> Duration;
+
+    /// Whether somebody waits for it, so that pauses do not grow.
+    fn is_urgent(&self) -> bool {
+        false
+    }
 }
 
 /// Work for many keys. All of it ends with this.
@@ -77,6 +82,7 @@ impl<B: DnsBackend> WorkDone<B> {
         let once = self.outcome.look_again();
         match self.failures {
             0 => once,
+            _ if self.outcome.is_urgent() => once,
             _ => once.saturating_mul(slower).min(LONGEST_PAUSE),
         }
     }

@@ -32,17 +32,18 @@ impl HoldDown {
         seen: Availability,
         now: Instant,
     ) -> (Availability, Option<Duration>) {
-        if seen != Availability::Serving {
-            let served = self.serving_since.take();
-            if served.is_some() && seen == Availability::Unready {
-                let long = served.is_some_and(|since| now.duration_since(since) >= FORGOTTEN);
-                self.flaps = if long {
-                    1
-                } else {
-                    self.flaps.saturating_add(1)
-                };
+        match seen {
+            Availability::Serving => {}
+            Availability::Unready => {
+                if let Some(since) = self.serving_since.take() {
+                    let forgotten = now.duration_since(since) >= FORGOTTEN;
+                    let before = if forgotten { 0 } else { self.flaps };
+                    self.flaps = before.saturating_add(1);
+                }
+                return (seen, None);
             }
-            return (seen, None);
+            // That says nothing of the pods.
+            Availability::OutOfService | Availability::Removed => return (seen, None),
         }
         let since = *self.serving_since.get_or_insert(now);
         let served = now.duration_since(since);
@@ -127,6 +128,16 @@ mod tests {
             assert_eq!(held.observe(OutOfService, start), (OutOfService, None));
         }
         assert_eq!(held.observe(Serving, start), (Serving, None));
+        held.observe(Unready, start);
+        held.observe(Serving, start);
+        let later = start + seconds(5);
+        assert_eq!(held.observe(Serving, later), (Serving, None));
+        held.observe(OutOfService, later);
+        assert_eq!(
+            held.observe(Serving, later),
+            (Serving, None),
+            "what was waited for is not waited for again"
+        );
     }
 
     #[test]

@@ -75,6 +75,8 @@ pub struct PoolRecordsOutcome {
     pub addresses: Vec<String>,
     /// Whether records of the pool may be in DNS.
     pub is_remembered: bool,
+    /// Whether the pool waits for it to be let go.
+    pub is_final: bool,
 }
 
 impl DnsOutcome for PoolRecordsOutcome {
@@ -84,6 +86,10 @@ impl DnsOutcome for PoolRecordsOutcome {
 
     fn look_again(&self) -> Duration {
         self.report.as_ref().map_or(RETRY, DnsReport::look_again)
+    }
+
+    fn is_urgent(&self) -> bool {
+        self.is_final
     }
 }
 
@@ -180,6 +186,7 @@ impl<M: KeepMemory> DnsBackend for PoolRecordsBackend<M> {
             report,
             addresses: known,
             is_remembered: !self.publisher.memory().places.is_empty(),
+            is_final: matches!(task, PoolRecordsTask::Withdraw { is_final: true, .. }),
         };
         self.log(&outcome, matches!(task, PoolRecordsTask::Withdraw { .. }));
         outcome

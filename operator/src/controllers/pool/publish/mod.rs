@@ -266,17 +266,17 @@ impl PoolDns {
         };
         let task = withdrawal(context, namespace, pool, backend_of(pool), true);
         let progress = self.start(context, namespace, pool, owner, task);
-        let Some(outcome) = progress.outcome.filter(|_| progress.is_current) else {
+        let Some(outcome) = progress.outcome.filter(|outcome| outcome.is_final) else {
             return Leave::later(String::new());
         };
-        if !outcome.is_remembered {
+        if progress.is_current && !outcome.is_remembered {
             return Leave::once(leaving.remove_finalizer().await);
         }
         let errors = match &outcome.report {
             Ok(report) => report.errors(),
             Err(error) => return Leave::later(error.clone()),
         };
-        if errors.iter().any(|error| error.is_keyless()) {
+        if progress.is_current && errors.iter().any(|error| error.is_keyless()) {
             let why = "as there is no key to withdraw them with";
             return Leave::once(leaving.leave_records(why).await);
         }

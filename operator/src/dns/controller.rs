@@ -195,12 +195,12 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Debug, PartialEq)]
-    struct Outcome {
+    struct CountedOutcome {
         task: u32,
         is_good: bool,
     }
 
-    impl DnsOutcome for Outcome {
+    impl DnsOutcome for CountedOutcome {
         fn is_good(&self) -> bool {
             self.is_good
         }
@@ -211,31 +211,31 @@ mod tests {
     }
 
     /// Fails for odd tasks, panics for 99; counts what it is asked.
-    struct Backend(mpsc::UnboundedSender<u32>);
+    struct CountingBackend(mpsc::UnboundedSender<u32>);
 
-    impl DnsBackend for Backend {
+    impl DnsBackend for CountingBackend {
         type Task = u32;
-        type Outcome = Outcome;
+        type Outcome = CountedOutcome;
 
-        async fn carry_out(&mut self, task: &u32) -> Outcome {
+        async fn carry_out(&mut self, task: &u32) -> CountedOutcome {
             self.0.send(*task).unwrap();
             assert_ne!(*task, 99, "a fault of ours");
-            Outcome {
+            CountedOutcome {
                 task: *task,
                 is_good: task.is_multiple_of(2),
             }
         }
     }
 
-    struct Rig {
-        controller: DnsController<&'static str, Backend>,
+    struct ControllerRig {
+        controller: DnsController<&'static str, CountingBackend>,
         asked: mpsc::UnboundedReceiver<u32>,
         tell: mpsc::UnboundedSender<u32>,
         woken: mpsc::UnboundedReceiver<()>,
         wake: mpsc::UnboundedSender<()>,
     }
 
-    impl Rig {
+    impl ControllerRig {
         fn new() -> Self {
             let (tell, asked) = mpsc::unbounded_channel();
             let (wake, woken) = mpsc::unbounded_channel();
@@ -248,9 +248,9 @@ mod tests {
             }
         }
 
-        fn look(&self, task: u32) -> DnsProgress<Outcome> {
+        fn look(&self, task: u32) -> DnsProgress<CountedOutcome> {
             let (tell, wake) = (self.tell.clone(), self.wake.clone());
-            let backend = || Backend(tell);
+            let backend = || CountingBackend(tell);
             let woken = move || wake.send(()).unwrap();
             self.controller.look(&"pool", backend, task, woken)
         }
@@ -258,7 +258,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_same_again_is_nothing_to_do_and_something_else_is_done_at_once() {
-        let mut rig = Rig::new();
+        let mut rig = ControllerRig::new();
         assert!(rig.look(2).outcome.is_none());
         rig.woken.recv().await.unwrap();
         let progress = rig.look(2);
@@ -274,7 +274,7 @@ mod tests {
 
     #[tokio::test]
     async fn failures_are_repeated_after_longer_and_longer_pauses() {
-        let mut rig = Rig::new();
+        let mut rig = ControllerRig::new();
         rig.look(1);
         rig.woken.recv().await.unwrap();
         assert_eq!(rig.look(1).again, Some(Duration::from_secs(5)));
@@ -300,7 +300,7 @@ mod tests {
 
     #[tokio::test]
     async fn work_that_panics_holds_up_nothing_after_it() {
-        let mut rig = Rig::new();
+        let mut rig = ControllerRig::new();
         rig.look(99);
         assert_eq!(rig.asked.recv().await, Some(99));
         let entry = rig.controller.entries.lock()["pool"].clone();

@@ -228,9 +228,9 @@ mod tests {
     use crate::dns::RecordOwner;
 
     #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<DnsMemory>>>);
+    struct KeptMemories(Arc<Mutex<Vec<DnsMemory>>>);
 
-    impl KeepMemory for Kept {
+    impl KeepMemory for KeptMemories {
         async fn keep(&mut self, memory: &DnsMemory) -> Result<(), String> {
             self.0.lock().push(memory.clone());
             Ok(())
@@ -257,7 +257,7 @@ mod tests {
     /// A pool whose Secret never existed goes without anything being told of records.
     #[tokio::test]
     async fn nothing_is_remembered_of_a_pool_that_never_had_a_key() {
-        let kept = Kept::default();
+        let kept = KeptMemories::default();
         let publisher = Publisher::new(owner(), DnsMemory::default());
         let metrics = DnsMetrics::default();
         let nothing = Some(DnsMemory::default());

@@ -24,13 +24,13 @@ use super::{
 const NAMES: [&str; 2] = ["org.example", "edge.org.example"];
 
 /// Root → issuer → leaf.
-struct Chain {
+struct IssuedChain {
     root: String,
     issuer: String,
     leaf: PemPair,
 }
 
-impl Chain {
+impl IssuedChain {
     fn new(now: Timestamp) -> Self {
         let root = issue::root("Root", now).unwrap();
         let issuer = issue::intermediate(&root, "Issuer", &[], now).unwrap();
@@ -107,7 +107,7 @@ fn utf16(text: &str) -> Vec<u8> {
 #[test]
 fn k3_files_joined_without_a_line_break_are_read_whole() {
     let now = Timestamp::now();
-    let chain = Chain::new(now);
+    let chain = IssuedChain::new(now);
     let joined = format!("{}{}", chain.leaf.chain.trim_end(), chain.issuer);
     let mut secret = chain.secret(joined);
     set(&mut secret, "ca.crt", &chain.root);
@@ -132,7 +132,7 @@ fn k3_files_joined_without_a_line_break_are_read_whole() {
 #[test]
 fn k4_files_of_windows_and_odd_blocks_are_read_or_named_with_the_line() {
     let now = Timestamp::now();
-    let chain = Chain::new(now);
+    let chain = IssuedChain::new(now);
     let both = format!("{}{}", chain.leaf.chain, chain.issuer);
     let mark = |text: &str| format!("\u{feff}{text}");
     for read in [
@@ -176,7 +176,7 @@ fn k4_files_of_windows_and_odd_blocks_are_read_or_named_with_the_line() {
 #[test]
 fn k11_every_mode_checks_the_chain_up_to_a_root_that_signed_itself() {
     let now = Timestamp::now();
-    let chain = Chain::new(now);
+    let chain = IssuedChain::new(now);
     let whole = format!("{}{}", chain.leaf.chain, chain.issuer);
     let of_both = format!("{}{}", chain.issuer, chain.root);
     for (certificate, ca, complete) in [
@@ -219,7 +219,7 @@ fn k11_every_mode_checks_the_chain_up_to_a_root_that_signed_itself() {
 #[test]
 fn k25_what_a_ca_sends_in_another_form_is_named_with_the_command_that_converts_it() {
     let now = Timestamp::now();
-    let chain = Chain::new(now);
+    let chain = IssuedChain::new(now);
     let whole = format!("{}{}", chain.leaf.chain, chain.issuer);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("chain.pem");

@@ -188,13 +188,13 @@ pub fn is_marked(pool: &impl ResourceExt) -> bool {
 #[must_use]
 pub fn remembered(pool: &impl ResourceExt) -> DnsMemory {
     #[derive(serde::Deserialize)]
-    struct Stored {
+    struct StoredSource {
         uid: Option<String>,
         source: RecordSource,
     }
     let annotations = pool.annotations();
     let places = annotations.get(PLACES);
-    let stored: Option<Stored> = annotations
+    let stored: Option<StoredSource> = annotations
         .get(SOURCE)
         .and_then(|text| serde_json::from_str(text).ok());
     DnsMemory {

@@ -11,4 +11,5 @@ pub mod jid;
 pub mod kinds;
 pub mod negotiation;
 pub mod pem;
+pub mod postgres;
 pub mod verdict;

@@ -12,3 +12,4 @@ pub mod runtime;
 pub mod secrets;
 pub mod standalone;
 pub mod status;
+mod text;

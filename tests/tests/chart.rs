@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -151,4 +151,103 @@ fn named(rules: &str, key: &str) -> BTreeSet<String> {
     let lines = rules.lines();
     let names = lines.filter_map(|line| line.trim().strip_prefix(key));
     names.map(str::to_owned).collect()
+}
+
+/// Each key of values.yaml with its default and the comment above it, as a table.
+fn table_of_values() -> String {
+    let text = fs::read_to_string(chart().join("values.yaml")).unwrap();
+    let values: Value = serde_saphyr::from_str(&text).unwrap();
+    let mut table = String::from("| value | default | meaning |\n| --- | --- | --- |\n");
+    let mut path: Vec<(usize, String)> = Vec::new();
+    let mut comment = String::new();
+    for line in text.lines() {
+        let depth = line.len() - line.trim_start().len();
+        let line = line.trim();
+        if let Some(more) = line.strip_prefix("# ") {
+            let space = if comment.is_empty() { "" } else { " " };
+            comment = format!("{comment}{space}{more}");
+            continue;
+        }
+        let Some((key, _)) = line.split_once(':') else {
+            comment.clear();
+            continue;
+        };
+        path.retain(|(at, _)| *at < depth);
+        path.push((depth, key.to_owned()));
+        let names: Vec<&str> = path.iter().map(|(_, name)| name.as_str()).collect();
+        let pointer = format!("/{}", names.join("/"));
+        let default = values.pointer(&pointer).unwrap_or(&Value::Null);
+        if !comment.is_empty() {
+            let filled = |it: &serde_json::Map<String, Value>| !it.is_empty();
+            // A heading over values that have rows of their own.
+            let heads =
+                default.as_object().is_some_and(filled) && has_commented_child(&text, &names);
+            let default = if heads {
+                String::new()
+            } else {
+                format!("`{}`", compact(default))
+            };
+            table.push_str(&format!(
+                "| `{}` | {default} | {} |\n",
+                names.join("."),
+                std::mem::take(&mut comment).replace('|', "\\|")
+            ));
+        }
+    }
+    table
+}
+
+/// JSON on one line, keys in alphabetical order whatever the order of insertion.
+fn compact(value: &Value) -> String {
+    match value {
+        Value::Object(fields) => {
+            let fields: BTreeMap<_, _> = fields.iter().collect();
+            let fields = fields.into_iter();
+            let fields: Vec<_> = fields
+                .map(|(key, field)| format!("{key:?}: {}", compact(field)))
+                .collect();
+            format!("{{{}}}", fields.join(", "))
+        }
+        Value::Array(items) => {
+            let items: Vec<_> = items.iter().map(compact).collect();
+            format!("[{}]", items.join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Whether the line below this key is a comment.
+fn has_commented_child(text: &str, names: &[&str]) -> bool {
+    let head = format!(
+        "{}{}:",
+        " ".repeat(2 * (names.len() - 1)),
+        names[names.len() - 1]
+    );
+    let mut lines = text.lines().skip_while(|line| *line != head).skip(1);
+    lines
+        .next()
+        .is_some_and(|line| line.trim_start().starts_with('#'))
+}
+
+/// `UPDATE_GOLDEN=1 cargo test -p xmpp-edge-tests --test chart readme` writes it anew.
+#[test]
+fn the_charts_readme_lists_every_value_with_its_default() {
+    let path = chart().join("README.md");
+    let readme = fs::read_to_string(&path).unwrap();
+    let (head, _) = readme.split_once("| value | default | meaning |").unwrap();
+    let wanted = format!("{head}{}", table_of_values());
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&path, &wanted).unwrap();
+    }
+    let on_disk = fs::read_to_string(&path).unwrap();
+    assert!(on_disk == wanted, "stale: run with UPDATE_GOLDEN=1");
+    let values = fs::read_to_string(chart().join("values.yaml")).unwrap();
+    let top = values.lines().filter(|line| !line.starts_with([' ', '#']));
+    for line in top.filter(|line| !line.is_empty()) {
+        let name = line.split(':').next().unwrap();
+        assert!(
+            wanted.contains(&format!("| `{name}")),
+            "{name} has no comment in values.yaml"
+        );
+    }
 }

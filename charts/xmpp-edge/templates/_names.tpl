@@ -32,6 +32,10 @@ app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: xmpp-edge
 app.kubernetes.io/managed-by: {{ $root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
+{{- /* What they must not change is left to the chart. */}}
+{{- with omit $root.Values.commonLabels "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/version" "app.kubernetes.io/part-of" "app.kubernetes.io/managed-by" "helm.sh/chart" }}
+{{ toYaml . }}
+{{- end -}}
 {{- end -}}
 
 {{- define "xmpp-edge.labels" -}}
@@ -46,15 +50,42 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- end -}}
 {{- end -}}
 
-{{/* The reference of an image: (list root image). */}}
-{{- define "xmpp-edge.image" -}}
-{{- $root := index . 0 -}}
-{{- $image := index . 1 -}}
-{{- if $image.digest -}}
-{{- printf "%s@%s" $image.repository $image.digest -}}
+{{/* The reference of an image: (list registry repository tag digest). */}}
+{{- define "xmpp-edge.reference" -}}
+{{- $name := index . 1 -}}
+{{- with index . 0 -}}{{- $name = printf "%s/%s" (trimSuffix "/" .) $name -}}{{- end -}}
+{{- if index . 3 -}}
+{{- printf "%s@%s" $name (index . 3) -}}
 {{- else -}}
-{{- printf "%s:%s" $image.repository (default $root.Chart.AppVersion $image.tag) -}}
+{{- printf "%s:%s" $name (index . 2) -}}
 {{- end -}}
+{{- end -}}
+
+{{- define "xmpp-edge.registry" -}}
+{{- .Values.image.registry | default (.Values.global | default dict).imageRegistry | default "" -}}
+{{- end -}}
+
+{{- define "xmpp-edge.image" -}}
+{{- $image := .Values.image -}}
+{{- include "xmpp-edge.reference" (list (include "xmpp-edge.registry" .) $image.repository (default .Chart.AppVersion $image.tag) $image.digest) -}}
+{{- end -}}
+
+{{/* The proxies' image: what it does not say is as with the operator's. */}}
+{{- define "xmpp-edge.proxyImage" -}}
+{{- $proxy := .Values.proxyImage -}}
+{{- $registry := default (include "xmpp-edge.registry" .) $proxy.registry -}}
+{{- $beside := regexReplaceAll "[^/]+$" .Values.image.repository "xmpp-edge-proxy" -}}
+{{- $tag := default (default .Chart.AppVersion .Values.image.tag) $proxy.tag -}}
+{{- include "xmpp-edge.reference" (list $registry (default $beside $proxy.repository) $tag $proxy.digest) -}}
+{{- end -}}
+
+{{/* Names of pull Secrets, those of the chart before the global ones, as a JSON list of objects. */}}
+{{- define "xmpp-edge.pullSecrets" -}}
+{{- $all := list -}}
+{{- range concat .Values.imagePullSecrets ((.Values.global | default dict).imagePullSecrets | default list) -}}
+{{- if kindIs "string" . -}}{{- $all = append $all (dict "name" .) -}}{{- else -}}{{- $all = append $all . -}}{{- end -}}
+{{- end -}}
+{{- uniq $all | toJson -}}
 {{- end -}}
 
 {{/* The watched namespaces, as a JSON list; unused where clusterWide. */}}

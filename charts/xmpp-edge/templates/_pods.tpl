@@ -1,7 +1,7 @@
 {{/* What all pods that run the operator's image have: who they are, and the restricted Pod Security. */}}
 {{- define "xmpp-edge.pod" -}}
 serviceAccountName: {{ include "xmpp-edge.serviceAccount" . }}
-{{- with .Values.imagePullSecrets }}
+{{- with include "xmpp-edge.pullSecrets" . | fromJsonArray }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -16,17 +16,29 @@ nodeSelector:
 tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- with .Values.dnsPolicy }}
+dnsPolicy: {{ . }}
+{{- end }}
+{{- with .Values.dnsConfig }}
+dnsConfig:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 securityContext:
-  runAsNonRoot: true
-  runAsUser: 65532
-  runAsGroup: 65532
-  seccompProfile:
-    type: RuntimeDefault
+  {{- toYaml .Values.podSecurityContext | nindent 2 }}
+{{- end -}}
+
+{{/* Metadata of a hook's pod: (list root component). */}}
+{{- define "xmpp-edge.hookLabels" -}}
+{{- $root := index . 0 -}}
+{{ include "xmpp-edge.labelsOf" . }}
+{{- with $root.Values.hooks.podLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
 {{/* What all their containers have. */}}
 {{- define "xmpp-edge.container" -}}
-image: {{ include "xmpp-edge.image" (list . .Values.image) }}
+image: {{ include "xmpp-edge.image" . }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 env:
   - name: RUST_LOG
@@ -39,10 +51,7 @@ env:
   {{- toYaml . | nindent 2 }}
   {{- end }}
 securityContext:
-  allowPrivilegeEscalation: false
-  readOnlyRootFilesystem: true
-  capabilities:
-    drop: [ALL]
+  {{- toYaml .Values.securityContext | nindent 2 }}
 resources:
   {{- toYaml .Values.resources | nindent 2 }}
 {{- end -}}

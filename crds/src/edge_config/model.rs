@@ -21,6 +21,18 @@ pub struct Version {
     pub minor: u32,
 }
 
+impl EdgeConfig {
+    /// The names that the pool's certificate must cover: every own domain, and the FQDN.
+    #[must_use]
+    pub fn certificate_names(&self) -> Vec<DomainName> {
+        let mut names = self.domains.clone();
+        if !names.contains(&self.fqdn) {
+            names.push(self.fqdn.clone());
+        }
+        names
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EdgeConfig {
@@ -86,6 +98,9 @@ pub struct Gateway {
     pub trust_ca: Option<String>,
     #[serde(default)]
     pub trust_public_roots: bool,
+    /// As of a partner.
+    #[serde(default = "confirmed_by_ping")]
+    pub confirm_by_ping: bool,
 }
 
 impl Gateway {
@@ -101,8 +116,6 @@ impl Gateway {
 pub enum GatewayMode {
     /// The edge dials `address`.
     Direct,
-    /// Inside dials the edge.
-    Sidecar,
 }
 
 /// A host name or IP address with a port, as text `host:port` or `[v6]:port`.
@@ -214,6 +227,13 @@ pub struct Partner {
     /// (`ContactsNotShared`): the proxy treats it as not allowed.
     #[serde(default)]
     pub left_out: bool,
+    /// Whether pings (XEP-0199) confirm what was sent, where the peer acknowledges nothing.
+    #[serde(default = "confirmed_by_ping")]
+    pub confirm_by_ping: bool,
+}
+
+fn confirmed_by_ping() -> bool {
+    true
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -356,7 +376,7 @@ impl Default for Settings {
         Self {
             connection_limit: 1000,
             partner_connection_limit: 20,
-            keep_alive_interval_seconds: 300,
+            keep_alive_interval_seconds: 180,
             stream_establishment_timeout_seconds: 60,
             stream_inactivity_timeout_seconds: 600,
             max_stanza_bytes: 262_144,

@@ -123,6 +123,8 @@ names!(
         // Informing.
         /// Secure=False: streams may be plaintext.
         PlaintextPossible,
+        /// GatewayReachable=True: a server inside shows a certificate older than the one issued for it.
+        GatewayCertificateStale,
         /// Reachable=Unknown: nothing was tried yet.
         NotAttempted,
         /// Reachable=False, GatewayReachable=False.
@@ -187,5 +189,8 @@ names!(
         /// Ready=False: the API server refuses an object of the pool, or one of its name is there
         /// already and somebody else's.
         ObjectRefused,
+        /// Ready=False: an object of the pool cannot be written for longer than a minute, or while no
+        /// pod serves: the API server, a webhook or the way there fails. It is tried again.
+        WriteFailed,
     }
 );

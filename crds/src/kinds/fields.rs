@@ -16,6 +16,9 @@ pub const MAX_DOMAINS: u32 = 100;
 pub const MAX_ADDITIONAL_DOMAINS: u32 = 256;
 /// Most users named in one policy; more by `usersFrom`.
 pub const MAX_USERS: u32 = 1000;
+/// Most characters of a condition's message: 16 of them, whatever the script, stay far below what
+/// etcd takes of an object.
+pub const MAX_MESSAGE: usize = 4096;
 /// Longest bare JID in octets: localpart, `@`, domain (RFC 7622 section 3.1).
 const MAX_JID: u32 = 1023 + 1 + 253;
 
@@ -25,9 +28,6 @@ const LAST_LABEL: &str =
     "([a-z_]([a-z0-9_-]{0,61}[a-z0-9_])?|[0-9]+[a-z_-]([a-z0-9_-]{0,60}[a-z0-9_])?)";
 const PORT: &str =
     "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])";
-/// Twice escaped: once for CEL, once for the expression.
-const BRACKETED: &str = r"\\[[0-9a-f:.]+\\]";
-const IPV4: &str = "(([0-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])[.]){3}([0-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])";
 
 fn domain_pattern() -> String {
     format!("({LABEL}[.])*{LAST_LABEL}")
@@ -39,11 +39,20 @@ fn rule(rule: String, message: &str) -> Value {
 }
 
 fn matching(max_length: u32, pattern: &str, message: &str) -> Schema {
+    ruled(
+        max_length,
+        format!("self.matches('^({pattern})$')"),
+        message,
+    )
+}
+
+/// A text that a CEL expression judges.
+fn ruled(max_length: u32, expression: String, message: &str) -> Schema {
     json_schema!({
         "type": "string",
         "minLength": 1,
         "maxLength": max_length,
-        "x-kubernetes-validations": [rule(format!("self.matches('^({pattern})$')"), message)],
+        "x-kubernetes-validations": [rule(expression, message)],
     })
 }
 
@@ -109,24 +118,52 @@ pub fn gateway_domains(_: &mut SchemaGenerator) -> Schema {
 const HOST_MESSAGE: &str =
     "a host name is lower case, an IPv6 address stands in brackets, the port is 1 to 65535";
 
+/// A host that ends as `port` says: a domain name, or an IP address, IPv6 in brackets.
+fn host(port: &str, message: &str) -> Schema {
+    let domain = domain_pattern();
+    // Twice escaped: once for CEL, once for the expression.
+    ruled(
+        260,
+        format!(
+            "self.startsWith('[') ? self.matches('^\\\\[[0-9a-f:.]+\\\\]{port}$') && isIP(self.split(']')[0].replace('[', '')) : self.matches('^[0-9.]+{port}$') ? isIP(self.split(':')[0]) : self.matches('^({domain}){port}$')"
+        ),
+        message,
+    )
+}
+
 /// `host` or `host:port`; the host is a domain name or an IP address, IPv6 in brackets.
 pub fn host_optional_port(_: &mut SchemaGenerator) -> Schema {
-    let domain = domain_pattern();
-    matching(
-        260,
-        &format!("({domain}|{IPV4}|{BRACKETED})(:{PORT})?"),
+    host(
+        &format!("(:{PORT})?"),
         &format!("write host or host:port: {HOST_MESSAGE}"),
     )
 }
 
 /// `host:port`.
 pub fn host_port(_: &mut SchemaGenerator) -> Schema {
-    let domain = domain_pattern();
-    matching(
-        260,
-        &format!("({domain}|{IPV4}|{BRACKETED}):{PORT}"),
+    host(
+        &format!(":{PORT}"),
         &format!("write host:port: {HOST_MESSAGE}"),
     )
+}
+
+/// `mode` of a gateway. Values may be added at any time, and are there once they are served.
+pub fn gateway_mode(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": ["Direct"] })
+}
+
+/// The name of a gateway: key of its list, later part of object names and label values. Empty, the
+/// default, stands for its first domain: the schema cannot say that default, and a key needs one.
+pub fn gateway_name(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": 63,
+        "default": "",
+        "x-kubernetes-validations": [rule(
+            "self == '' || self.matches('^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$')".into(),
+            "name the gateway in lower-case letters, digits, \"-\" and \".\", such as its first domain",
+        )],
+    })
 }
 
 /// Bare JIDs, or `*@domain`. The domain's labels are not looked at one by one: for 1,000 JIDs of
@@ -156,9 +193,9 @@ pub fn site(_: &mut SchemaGenerator) -> Schema {
 }
 
 fn object_name_schema() -> Schema {
-    matching(
+    ruled(
         253,
-        "[a-z0-9]([a-z0-9.-]*[a-z0-9])?",
+        "!format.dns1123Subdomain().validate(self).hasValue()".into(),
         "write the name of an object: lower-case letters, digits, \"-\" and \".\"",
     )
 }
@@ -192,22 +229,23 @@ pub fn spki_pins(_: &mut SchemaGenerator) -> Schema {
     set(pin, 0, 32)
 }
 
+fn ip_address() -> Schema {
+    ruled(
+        45,
+        "isIP(self)".into(),
+        "write an IPv4 or IPv6 address, without brackets, zone or length",
+    )
+}
+
 /// IP addresses; absence means "the Service's own", so the list may not be empty.
 pub fn ip_addresses(_: &mut SchemaGenerator) -> Schema {
-    let address = matching(
-        45,
-        &format!("{IPV4}|[0-9a-f]*:[0-9a-f:.]+"),
-        "write an IPv4 address, or an IPv6 address in lower case without brackets",
-    );
-    set(address, 1, 32)
+    set(ip_address(), 1, 32)
 }
 
 fn cidr() -> Schema {
-    matching(
+    ruled(
         49,
-        &format!(
-            "{IPV4}/([0-9]|[12][0-9]|3[0-2])|[0-9a-f]*:[0-9a-f:.]+/([0-9]|[1-9][0-9]|1[01][0-9]|12[0-8])"
-        ),
+        "isCIDR(self)".into(),
         "write a network as address/length, such as 192.0.2.0/24 or 2001:db8::/32",
     )
 }
@@ -220,6 +258,15 @@ pub fn cidrs(_: &mut SchemaGenerator) -> Schema {
 /// One network or more.
 pub fn cidrs_some(_: &mut SchemaGenerator) -> Schema {
     set(cidr(), 1, 64)
+}
+
+/// `loadBalancerClass` of a Service: a label key.
+pub fn load_balancer_class(_: &mut SchemaGenerator) -> Schema {
+    matching(
+        317,
+        "([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?",
+        "write the class as its controller names it, such as service.k8s.aws/nlb",
+    )
 }
 
 /// Namespace names, PEP nodes.
@@ -298,8 +345,8 @@ pub fn conditions(generator: &mut SchemaGenerator) -> Schema {
             let (key, value) = match name.as_str() {
                 "type" => ("maxLength", json!(316)),
                 "status" => ("enum", json!(["True", "False", "Unknown"])),
-                "reason" => ("maxLength", json!(1024)),
-                "message" => ("maxLength", json!(32_768)),
+                "reason" => ("maxLength", json!(128)),
+                "message" => ("maxLength", json!(MAX_MESSAGE)),
                 _ => continue,
             };
             field[key] = value;
@@ -308,7 +355,7 @@ pub fn conditions(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
         "items": condition,
-        "maxItems": 16,
+        "maxItems": 10,
         "x-kubernetes-list-type": "map",
         "x-kubernetes-list-map-keys": ["type"],
     })
@@ -317,10 +364,10 @@ pub fn conditions(generator: &mut SchemaGenerator) -> Schema {
 /// A key of a ConfigMap in the same namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConfigMapKeyRef {
-    /// Name of the ConfigMap.
+    /// Name of a ConfigMap in the namespace of this object.
     #[schemars(schema_with = "object_name")]
     pub name: String,
-    /// Key within it.
+    /// Key within the ConfigMap.
     #[schemars(schema_with = "data_key")]
     pub key: String,
 }
@@ -328,7 +375,7 @@ pub struct ConfigMapKeyRef {
 /// A Secret in the same namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SecretRef {
-    /// Name of the Secret.
+    /// Name of a Secret in the namespace of this object.
     #[schemars(schema_with = "object_name")]
     pub name: String,
 }

@@ -15,7 +15,7 @@ pub mod pool;
 pub mod reference;
 mod validate;
 
-pub use definition::{crds, files, yaml};
+pub use definition::{crds, files, kustomize, yaml};
 pub use partner::{PartnerSpec, PartnerStatus, XmppFederatedPartner};
 pub use policy::{ExternalAccessPolicy, PolicyScope, PolicySpec, PolicyStatus};
 pub use pool::{EdgePool, PoolSpec, PoolStatus};

@@ -15,6 +15,13 @@ use crate::{
     verdict::PartnerType,
 };
 
+/// Most pools of `status.pools`, most steps of an attempt, most characters of a step's text and of
+/// a pod's name: together they keep a status far below what etcd takes of an object.
+pub const MAX_POOLS: usize = 32;
+pub const MAX_STEPS: usize = 16;
+pub const MAX_TEXT: usize = 256;
+pub const MAX_REPLICA: usize = 63;
+
 /// The conditions of a partner, in the order of its status.
 pub const CONDITIONS: &[ConditionType] = &[
     ConditionType::Ready,
@@ -24,7 +31,7 @@ pub const CONDITIONS: &[ConditionType] = &[
     ConditionType::Reachable,
 ];
 
-/// A foreign domain that this organisation federates with.
+/// Specification of a partner: its domains, and how to federate with them.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "xmpp-edge.dev",
@@ -36,7 +43,9 @@ pub const CONDITIONS: &[ConditionType] = &[
     namespaced,
     status = "PartnerStatus",
     derive = "PartialEq",
-    doc = "A partner organisation's XMPP domains, and how to federate with them.",
+    selectable = ".spec.domain",
+    selectable = ".spec.partnerType",
+    doc = "An XmppFederatedPartner is an organisation whose XMPP domains may be federated with, and how.",
     printcolumn(name = "Domain", type_ = "string", json_path = ".spec.domain"),
     printcolumn(name = "Type", type_ = "string", json_path = ".spec.partnerType"),
     printcolumn(
@@ -52,7 +61,7 @@ pub const CONDITIONS: &[ConditionType] = &[
     printcolumn(
         name = "Methods",
         type_ = "string",
-        json_path = ".status.authenticationMethods",
+        json_path = ".status.methodSummary",
         priority = 1
     ),
     printcolumn(
@@ -98,61 +107,71 @@ pub const CONDITIONS: &[ConditionType] = &[
         .field_path(".additionalDomains"),
 )]
 pub struct PartnerSpec {
-    /// Primary domain. It cannot change: delete the partner and make it anew, or use
+    /// Primary domain of the partner. Immutable: for another one create another partner, or use
     /// `additionalDomains`.
     #[schemars(schema_with = "fields::immutable_domain")]
     pub domain: String,
-    /// Further domains of the partner; sub-domains are never implied. `*.example.org` stands for
-    /// one leading label or more.
+    /// Further domains of the partner. Sub-domains are never implied; the wildcard `*.example.org`
+    /// matches any sub-domain of `example.org`, at any depth.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "fields::additional_domains")]
     pub additional_domains: Vec<String>,
-    /// Free text for people; it has no effect.
+    /// Description of the partner for people. It has no effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub description: Option<String>,
-    /// What strangers of this partner may do unasked. `Federated`: write and ask for contact.
-    /// `PublicVerified`: the same, status notes are stripped. `PublicUnverified`: nothing, until a
-    /// user has added them.
+    /// Trust in the users of the partner. `Federated`: they may write to users and ask for
+    /// subscriptions. `PublicVerified`: the same, but the free-text status of presence is removed.
+    /// `PublicUnverified`, the default: only contacts that a user has added reach that user.
     #[serde(default)]
     pub partner_type: PartnerType,
-    /// Whether streams are encrypted: `Required`, `Optional` (where the partner offers it),
-    /// `NotSupported` (never).
+    /// Whether streams use TLS: `Required` (the default), `Optional` (where the partner offers it)
+    /// or `NotSupported` (never).
     #[serde(default)]
     pub tls_negotiation: Requirement,
-    /// Whether domains are authenticated by certificate (SASL EXTERNAL): `Required`, `Optional`
-    /// (else by dialback), `NotSupported` (never).
+    /// Whether domains are authenticated by certificate (SASL EXTERNAL): `Required` (the default),
+    /// `Optional` (by Server Dialback where the certificate is not valid or not offered) or
+    /// `NotSupported` (never).
     #[serde(default)]
     pub sasl_negotiation: Requirement,
-    /// Whether domains may be authenticated by Server Dialback (XEP-0220), where `tlsNegotiation`
-    /// and `saslNegotiation` are not both `Required`.
+    /// Whether Server Dialback (XEP-0220) may authenticate domains. It has an effect only where
+    /// `tlsNegotiation` and `saslNegotiation` are not both `Required`. Defaults to true.
     #[serde(default = "fields::yes")]
     pub support_dialback_negotiation: bool,
-    /// Must be true where the settings allow dialback over plain TCP.
+    /// Consent to streams without encryption: must be true where the settings allow dialback over
+    /// plain TCP. Defaults to false.
     #[serde(default)]
     pub allow_plaintext: bool,
-    /// Whether idle streams are kept alive; if not, they end after `streamInactivityTimeoutSeconds`.
+    /// Whether idle streams are kept alive. When false they are closed after the pool's
+    /// `streamInactivityTimeoutSeconds`. Defaults to true.
     #[serde(default = "fields::yes")]
     pub enable_keep_alive: bool,
-    /// Most authenticated streams with this partner on one replica; default: the pool's
-    /// `partnerConnectionLimit`.
+    /// Whether pings (XEP-0199) confirm what was sent, where the partner acknowledges nothing
+    /// (XEP-0198): at most one a second while something is unconfirmed. Defaults to true.
+    #[serde(default = "fields::yes")]
+    pub confirm_by_ping: bool,
+    /// Maximum number of authenticated streams with this partner on one replica. Defaults to the
+    /// pool's `partnerConnectionLimit`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub connection_limit: Option<u32>,
-    /// `host` or `host:port` to dial instead of what SRV records say.
+    /// Server of the partner as `host` or `host:port`, in place of discovery by SRV records. The
+    /// port defaults to 5269.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "fields::host_optional_port")]
     pub proxy_fqdn: Option<String>,
-    /// Kill switch: streams are closed at once, nothing is accepted.
+    /// Kill switch of the partner: when true, its streams are closed at once and none is accepted.
+    /// Defaults to false.
     #[serde(default)]
     pub suspended: bool,
-    /// Rates of one direction of a stream; over them it is slowed down, nothing is dropped.
+    /// Rate limits of each direction of a stream. Over them the stream is slowed down; nothing is
+    /// dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<PartnerLimits>,
-    /// Whose certificates are accepted, and what a changed key does.
+    /// Certificates and keys of the partner that are accepted. Defaults to those of public CAs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<PartnerTrust>,
-    /// Regular XEP-0199 pings to the partner.
+    /// Regular pings (XEP-0199) to the partner.
     #[serde(default)]
     pub probe: Probe,
 }
@@ -195,11 +214,11 @@ impl PartnerSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PartnerLimits {
-    /// Stanzas a second; absent: no limit.
+    /// Maximum number of stanzas per second. No limit by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub stanzas_per_second: Option<u32>,
-    /// Bytes a second; absent: no limit.
+    /// Maximum number of bytes per second. No limit by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1024, max = 1_073_741_824))]
     pub bytes_per_second: Option<u32>,
@@ -209,15 +228,17 @@ pub struct PartnerLimits {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PartnerTrust {
-    /// CA certificates (PEM) in place of the public roots.
+    /// ConfigMap key with CA certificates (PEM) that replace the public roots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_config_map_ref: Option<ConfigMapKeyRef>,
-    /// Keys accepted whatever their certificate says: SHA-256 of the SubjectPublicKeyInfo, hex.
+    /// Pinned keys, accepted whatever their certificate says: SHA-256 of the SubjectPublicKeyInfo in
+    /// lower-case hexadecimal.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "fields::spki_pins")]
     pub pinned_spki_sha256: Vec<String>,
-    /// What a key does that is neither pinned nor known: `Ignore`; `Warn` counts and logs it;
-    /// `Refuse` accepts the first key seen, and then a new one only once it is pinned.
+    /// Reaction to a key that is neither pinned nor known. `Ignore`, the default: none. `Warn`: it
+    /// is counted and logged. `Refuse`: after the first key seen, a new one is accepted only once
+    /// it is pinned.
     #[serde(default)]
     pub on_key_change: OnKeyChange,
 }
@@ -226,9 +247,9 @@ pub struct PartnerTrust {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Probe {
-    /// Whether the partner is pinged.
+    /// Whether the partner is pinged. Defaults to false.
     pub enabled: bool,
-    /// Seconds between pings.
+    /// Seconds between pings. Defaults to 60.
     #[schemars(range(min = 5, max = 86_400))]
     pub interval_seconds: u32,
 }
@@ -245,21 +266,25 @@ impl Default for Probe {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PartnerStatus {
-    /// Generation of the spec that this status speaks of.
+    /// Generation of the spec that this status was made for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The methods that result from the spec, best first.
+    /// Authentication methods that the spec allows, best first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 3), extend("x-kubernetes-list-type" = "set"))]
     pub authentication_methods: Vec<Method>,
-    /// Live, per pool.
+    /// The same methods as one text, for `kubectl get`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub method_summary: Option<String>,
+    /// State of federation with the partner in each pool.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(
-        length(max = 100),
+        length(max = MAX_POOLS),
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
     )]
     pub pools: Vec<PartnerPoolStatus>,
-    /// What holds of the partner, one entry a type.
+    /// Conditions of the partner, one for each type.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "fields::conditions")]
     pub conditions: Vec<Condition>,
@@ -269,17 +294,17 @@ pub struct PartnerStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PartnerPoolStatus {
-    /// The pool's name.
+    /// Name of the pool.
     #[schemars(length(max = 253))]
     pub name: String,
-    /// Authenticated streams that carry stanzas from the partner, all replicas together; one of
-    /// both directions counts in both.
+    /// Number of authenticated streams that carry stanzas from the partner, over all replicas; a
+    /// bidirectional one counts in both directions.
     #[serde(default)]
     pub inbound_streams: u32,
-    /// Authenticated streams that carry stanzas to the partner, all replicas together.
+    /// Number of authenticated streams that carry stanzas to the partner, over all replicas.
     #[serde(default)]
     pub outbound_streams: u32,
-    /// How the newest stream was authenticated.
+    /// Authentication method of the newest stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<Method>,
     /// TLS version of the newest stream.
@@ -290,21 +315,21 @@ pub struct PartnerPoolStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub tls_cipher: Option<String>,
-    /// End of the partner's certificate, as last seen.
+    /// Expiry of the partner's certificate, as last seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer_certificate_not_after: Option<Time>,
-    /// When a stream with the partner last came to stand.
+    /// Time when a stream with the partner was last established.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_connected_time: Option<Time>,
-    /// The newest failure since the last success of its direction: one entry a step.
+    /// Newest failed attempt since the last success of its direction, one entry for each step.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = MAX_STEPS), extend("x-kubernetes-list-type" = "atomic"))]
     pub last_attempt: Vec<AttemptStatus>,
-    /// SHA-256 of the newest peer key's SubjectPublicKeyInfo, hex.
+    /// SHA-256 of the SubjectPublicKeyInfo of the newest peer key, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub peer_key_sha256: Option<String>,
-    /// The newest answer to a ping, where `spec.probe` is enabled.
+    /// Result of the newest ping, where `spec.probe` is enabled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeStatus>,
 }
@@ -313,31 +338,31 @@ pub struct PartnerPoolStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AttemptStatus {
-    /// `dns`, `tcp`, `tls`, `certificate`, `sasl`, `dialback` or `policy`.
+    /// Step of the attempt: `dns`, `tcp`, `tls`, `certificate`, `sasl`, `dialback` or `policy`.
     #[schemars(length(max = 32))]
     pub step: String,
-    /// `Ok`, or the cause in one word.
+    /// Outcome of the step: `Ok`, or the cause in one word.
     #[schemars(length(max = 64))]
     pub outcome: String,
-    /// `Inbound` or `Outbound`.
+    /// Direction of the stream: `Inbound` or `Outbound`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub direction: Option<String>,
-    /// The domain of the partner that was tried.
+    /// Domain of the partner that was tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub domain: Option<String>,
-    /// The peer's address and port.
+    /// Address and port of the peer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub address: Option<String>,
-    /// What was expected and what was found.
+    /// Explanation: what was expected and what was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
+    #[schemars(length(max = MAX_TEXT))]
     pub text: Option<String>,
-    /// The pod that tried.
+    /// Name of the pod that tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
+    #[schemars(length(max = MAX_REPLICA))]
     pub replica: Option<String>,
 }
 
@@ -345,9 +370,9 @@ pub struct AttemptStatus {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProbeStatus {
-    /// When the ping was sent.
+    /// Time when the ping was sent.
     pub time: Time,
-    /// Whether it was answered in time.
+    /// Whether the ping was answered in time.
     pub success: bool,
     /// Milliseconds until the answer; absent where there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -18,7 +18,7 @@ pub const CONDITIONS: &[ConditionType] = &[
     ConditionType::Programmed,
 ];
 
-/// Which users may talk to partners.
+/// Specification of a policy: to whom it applies, and what it allows.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "xmpp-edge.dev",
@@ -30,7 +30,9 @@ pub const CONDITIONS: &[ConditionType] = &[
     namespaced,
     status = "PolicyStatus",
     derive = "PartialEq",
-    doc = "Which users may talk to partners: User beats Site beats Global, and the winner counts whole.",
+    selectable = ".spec.scope",
+    selectable = ".spec.site",
+    doc = "An ExternalAccessPolicy says which users may communicate with partners. User beats Site beats Global; the winner counts as a whole.",
     printcolumn(name = "Scope", type_ = "string", json_path = ".spec.scope"),
     printcolumn(name = "Site", type_ = "string", json_path = ".spec.site"),
     printcolumn(name = "XMPP", type_ = "boolean", json_path = ".spec.enableXmppAccess"),
@@ -86,37 +88,41 @@ pub const CONDITIONS: &[ConditionType] = &[
         .field_path(".scope"),
 )]
 pub struct PolicySpec {
-    /// To whom it applies: `Global`: everyone that no other policy covers. `Site`: users whose
-    /// home site it is. `User`: those that `users` and `usersFrom` grant. User beats Site beats
-    /// Global, and the winner counts whole.
+    /// Users to whom the policy applies. `Global`: all that no other policy covers. `Site`: those
+    /// whose home site is `site`. `User`: those listed in `users` and `usersFrom`. User beats Site
+    /// beats Global; the winner counts as a whole.
     pub scope: PolicyScope,
-    /// For scope `Site`: users whose home site it is.
+    /// Home site of the users, for scope `Site`: the site of the preferred EdgePool that serves the
+    /// user's domain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "fields::site")]
     pub site: Option<String>,
-    /// Whether its users may talk to any federated partner.
+    /// Whether its users may communicate with federated partners at all. Defaults to false.
     #[serde(default)]
     pub enable_federation_access: bool,
-    /// Whether its users may talk to XMPP partners; needs `enableFederationAccess` too.
+    /// Whether its users may communicate with XMPP partners; needs `enableFederationAccess` too.
+    /// Defaults to false.
     #[serde(default)]
     pub enable_xmpp_access: bool,
-    /// Whether its users may talk to partners of a Public type; needs the other two as well.
+    /// Whether its users may communicate with partners of type `PublicVerified` or
+    /// `PublicUnverified`; needs the other two as well. Defaults to false.
     #[serde(default)]
     pub enable_public_cloud_access: bool,
-    /// For scope `User`: bare JIDs; `*@example.org` grants a whole domain, an exact JID beats it.
+    /// Bare JIDs of the users, for scope `User`. `*@example.org` grants a whole domain; an exact JID
+    /// beats it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "fields::users")]
     pub users: Vec<String>,
-    /// For scope `User`: large grants, one JID a line.
+    /// Lists of users kept in ConfigMaps, for scope `User`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub users_from: Vec<UsersFrom>,
-    /// Names of the XmppFederatedPartners that it opens; absent: all.
+    /// Names of the XmppFederatedPartners that the policy opens. Defaults to all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "fields::object_names_or_all")]
     pub partners: Option<Vec<String>>,
-    /// `Enforce` refuses what the policy does not open. `Audit` delivers it, counts it and logs
-    /// it.
+    /// Reaction to what the policy does not open. `Enforce`, the default, refuses it; `Audit`
+    /// delivers it, and counts and logs it.
     #[serde(default)]
     pub mode: PolicyMode,
 }
@@ -136,8 +142,8 @@ pub enum PolicyScope {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UsersFrom {
-    /// The ConfigMap and its key: one JID a line; empty lines and lines that begin with `#` are
-    /// passed over.
+    /// ConfigMap key with one JID on each line. Empty lines and lines that begin with `#` are
+    /// skipped.
     pub config_map_ref: ConfigMapKeyRef,
 }
 
@@ -145,17 +151,17 @@ pub struct UsersFrom {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PolicyStatus {
-    /// Generation of the spec that this status speaks of.
+    /// Generation of the spec that this status was made for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// How many users and domains are granted.
+    /// Number of users and domains that are granted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub users: Option<u32>,
-    /// Pools in which it is in force.
+    /// Names of the pools in which the policy is in force.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(max = 253)), extend("x-kubernetes-list-type" = "set"))]
     pub effective_pools: Vec<String>,
-    /// What holds of the policy, one entry a type.
+    /// Conditions of the policy, one for each type.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "fields::conditions")]
     pub conditions: Vec<Condition>,

@@ -174,6 +174,9 @@ struct Run {
     /// Image of the proxies of pools that name none.
     #[arg(long, value_name = "IMAGE")]
     proxy_image: Option<String>,
+    /// Name of a pull Secret for pools that name none, in each pool's namespace; repeatable.
+    #[arg(long, value_name = "NAME")]
+    proxy_image_pull_secret: Vec<String>,
     /// Owner of this operator's DNS records; of two operators for one zone each needs its own.
     /// Default: the UID of the operator's namespace.
     #[arg(long, value_name = "ID")]
@@ -396,6 +399,7 @@ fn operate(options: Run) -> Result<u8, CommandError> {
         admin_listen: options.admin_listen,
         settings: OperatorConfig {
             proxy_image: options.proxy_image,
+            proxy_pull_secrets: options.proxy_image_pull_secret,
             dns_owner_id: options.dns_owner_id,
             allowed_domains: (!allowed.0.is_empty()).then_some(allowed),
         },

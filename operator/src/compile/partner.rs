@@ -237,6 +237,7 @@ fn compile_one(
             },
             probe_interval_seconds: spec.probe.enabled.then_some(spec.probe.interval_seconds),
             left_out: false,
+            confirm_by_ping: spec.confirm_by_ping,
         },
     })
 }

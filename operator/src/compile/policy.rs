@@ -15,8 +15,9 @@ use super::{
     claims::{Claimant, Version, resolve_conflicts},
     diagnostic::{Diagnostic, Fault, Kind, ObjectRef, Severity},
     pool::OwnDomains,
-    world::{NamespaceInputs, created, listed},
+    world::{NamespaceInputs, created},
 };
+use crate::text::listed;
 
 /// What only one policy can have.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -198,7 +199,9 @@ fn granted(object: &ExternalAccessPolicy, world: &NamespaceInputs) -> Result<Gra
         let at = format!("spec.usersFrom[{index}].configMapRef");
         let list = world.config_map_text(&at, reference)?;
         for (line, text) in list.lines().enumerate() {
-            let text = text.trim();
+            let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+            // As Lync has it (SipAddress): what follows is the same user's JID.
+            let text = strip_sip(text);
             if text.is_empty() || text.starts_with('#') {
                 continue;
             }
@@ -216,6 +219,14 @@ fn granted(object: &ExternalAccessPolicy, world: &NamespaceInputs) -> Result<Gra
         users: users.into_iter().collect(),
         domains: domains.into_iter().collect(),
     })
+}
+
+/// A user's address without the scheme that Lync's lists put before it.
+fn strip_sip(text: &str) -> &str {
+    match text.split_at_checked(4) {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("sip:") => rest.trim_start(),
+        _ => text,
+    }
 }
 
 /// What is valid and yet may not be meant so.

@@ -7,19 +7,18 @@ use kube::ResourceExt;
 use xmpp_edge_crds::{
     domain::DomainName,
     edge_config::{
-        Access, Contacts, Content, Edge, EdgeConfig, Gateway, GatewayMode, HostPort, Listeners,
-        Settings, VERSION,
+        Access, Contacts, Content, Edge, EdgeConfig, Gateway, HostPort, Listeners, Settings,
+        VERSION,
     },
     kinds::{EdgePool, PoolSpec, conditions::Reason},
     negotiation::Negotiation,
 };
 
-use crate::dns::records;
-
 use super::{
     diagnostic::{Diagnostic, Fault, Kind, ObjectRef, Severity},
     world::NamespaceInputs,
 };
+use crate::secrets::store::ManagedSecret;
 
 /// Zone of the names that the DNS view gives the internal listeners; it exists nowhere else.
 const INSIDE_ZONE: &str = "xmpp-edge.internal";
@@ -122,6 +121,7 @@ fn compile_one(object: &EdgePool, world: &NamespaceInputs) -> Result<EffectivePo
     let spec = &object.spec;
     let name = object.name_any();
     let invalid = |message: String| Fault::new(Reason::Invalid, message);
+    ManagedSecret::check_pool_name(&name).map_err(|taken| invalid(taken.to_string()))?;
     let mut domains = own_domains("spec.domains", &spec.domains)?;
     domains.sort();
     domains.dedup();
@@ -180,7 +180,7 @@ fn compile_one(object: &EdgePool, world: &NamespaceInputs) -> Result<EffectivePo
             processes: if world.single_process {
                 1
             } else {
-                spec.replicas
+                spec.desired_replicas()
             },
         },
     };
@@ -193,7 +193,7 @@ fn compile_one(object: &EdgePool, world: &NamespaceInputs) -> Result<EffectivePo
         fqdn,
         suspended: spec.suspended,
         drain_after_seconds: (!spec.route.enabled)
-            .then(|| records::ttl(spec).saturating_add(WITHDRAWAL_SECONDS)),
+            .then(|| spec.record_ttl_seconds().saturating_add(WITHDRAWAL_SECONDS)),
         namespace_domains: domains.clone(),
         domains,
         listeners,
@@ -256,15 +256,6 @@ fn gateways(
     let mut gateways = Vec::with_capacity(spec.gateways.len());
     for (index, gateway) in spec.gateways.iter().enumerate() {
         let at = format!("spec.gateways[{index}]");
-        // Accepted, it would be dialled, which is what it asks not to be.
-        if gateway.mode == GatewayMode::Sidecar {
-            return Err(Fault::new(
-                Reason::Invalid,
-                format!(
-                    "{at}.mode: Sidecar is not served by this version: set Direct, with the address of the server inside"
-                ),
-            ));
-        }
         let domains = own_domains(&format!("{at}.domains"), &gateway.domains)?;
         for domain in &domains {
             if !own.contains(domain) {
@@ -309,6 +300,7 @@ fn gateways(
             methods,
             trust_ca,
             trust_public_roots: trust.public_roots,
+            confirm_by_ping: gateway.confirm_by_ping,
         });
     }
     match own.iter().find(|domain| !served.contains_key(*domain)) {
@@ -346,13 +338,13 @@ fn accepted_diagnostic(spec: &PoolSpec, object: ObjectRef) -> Diagnostic {
     if !plaintext.is_empty() {
         said.push(format!(
             "streams with {} may be plaintext inside: set tlsNegotiation of the gateway to Required, unless that is meant",
-            super::world::listed(plaintext)
+            crate::text::listed(plaintext)
         ));
     }
     if !bound.is_empty() {
         said.push(format!(
             "dialback is never used with {}: the gateway's trust names a CA, and dialback proves no certificate",
-            super::world::listed(bound)
+            crate::text::listed(bound)
         ));
     }
     Diagnostic::accepted(object, Severity::Info, said.join("; "))

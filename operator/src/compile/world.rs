@@ -1,20 +1,24 @@
 //! What is compiled: the objects of one namespace and what they refer to, as they stand now.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
-use rustls_pki_types::{CertificateDer, pem::PemObject};
-use xmpp_edge_crds::kinds::{
-    EdgePool, ExternalAccessPolicy, XmppFederatedPartner, conditions::Reason,
-    fields::ConfigMapKeyRef,
+use xmpp_edge_crds::{
+    kinds::{
+        EdgePool, ExternalAccessPolicy, XmppFederatedPartner, conditions::Reason,
+        fields::ConfigMapKeyRef,
+    },
+    pem::{self, PemError},
 };
 
 use super::diagnostic::{Fault, ObjectRef};
-use crate::secrets::store::SecretData;
+use crate::{secrets::store::SecretData, text::listed};
+
+/// Bytes that are kept of a value that is no text: enough to say what it is.
+pub const BINARY_BYTES: usize = 64;
+/// U+FEFF, which editors of Windows put before a text.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// One namespace.
 #[derive(Clone, Default)]
@@ -27,6 +31,9 @@ pub struct NamespaceInputs {
     pub broken: BTreeMap<ObjectRef, Undecodable>,
     /// `data` of each ConfigMap.
     pub config_maps: BTreeMap<String, BTreeMap<String, String>>,
+    /// Keys of each ConfigMap whose value is no text, with its first bytes (at most
+    /// [`BINARY_BYTES`]): `kubectl` puts there what is not UTF-8.
+    pub binary_data: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
     /// `data` of each Secret that was read.
     pub secrets: BTreeMap<String, SecretData>,
     /// Where inside servers find each pool's internal listener.
@@ -59,6 +66,21 @@ impl NamespaceInputs {
             )
         })?;
         let text = map.get(&reference.key).ok_or_else(|| {
+            if let Some(bytes) = self.binary(reference) {
+                let is_utf16 = matches!(pem::certificates(bytes), Err(PemError::Utf16));
+                let remedy = if is_utf16 {
+                    "is UTF-16 text: save the file as UTF-8 (in PowerShell `-Encoding utf8`, or `iconv -f UTF-16 -t UTF-8`)"
+                } else {
+                    "is no text: save the file as UTF-8"
+                };
+                return Fault::new(
+                    Reason::ReferenceMissing,
+                    format!(
+                        "{at}: key {:?} of ConfigMap {:?} is under binaryData, as it {remedy} and make the ConfigMap of it again",
+                        reference.key, reference.name
+                    ),
+                );
+            }
             Fault::new(
                 Reason::ReferenceMissing,
                 format!(
@@ -69,7 +91,35 @@ impl NamespaceInputs {
                 ),
             )
         })?;
-        Ok(text)
+        Ok(text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text))
+    }
+
+    fn binary(&self, reference: &ConfigMapKeyRef) -> Option<&[u8]> {
+        let map = self.binary_data.get(&reference.name)?;
+        map.get(&reference.key).map(Vec::as_slice)
+    }
+
+    /// Takes a ConfigMap's `binaryData`: a value that is UTF-8 counts as if it were under `data`.
+    pub fn add_binary_data<'a>(
+        &mut self,
+        map: &str,
+        entries: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    ) {
+        for (key, bytes) in entries {
+            match std::str::from_utf8(bytes) {
+                Ok(text) => {
+                    let texts = self.config_maps.entry(map.to_owned()).or_default();
+                    texts
+                        .entry(key.to_owned())
+                        .or_insert_with(|| text.to_owned());
+                }
+                Err(_) => {
+                    let first = bytes[..bytes.len().min(BINARY_BYTES)].to_vec();
+                    let binary = self.binary_data.entry(map.to_owned()).or_default();
+                    binary.insert(key.to_owned(), first);
+                }
+            }
+        }
     }
 
     /// The CA certificates that a reference means, as PEM.
@@ -77,38 +127,31 @@ impl NamespaceInputs {
     /// # Errors
     /// [`Reason::ReferenceMissing`], [`Reason::InvalidCertificate`].
     pub fn ca(&self, at: &str, reference: &ConfigMapKeyRef) -> Result<String, Fault> {
-        let text = self.config_map_text(at, reference)?;
-        let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
-        let sound = parsed.is_ok_and(|certificates| {
-            !certificates.is_empty()
-                && certificates
-                    .iter()
-                    .all(|der| x509_parser::parse_x509_certificate(der).is_ok())
-        });
-        if !sound {
-            return Err(Fault::new(
+        let invalid = |fault: String| {
+            Fault::new(
                 Reason::InvalidCertificate,
                 format!(
-                    "{at}: key {:?} of ConfigMap {:?} holds no CA certificate in PEM that can be read: put it there from -----BEGIN CERTIFICATE----- on",
+                    "{at}: key {:?} of ConfigMap {:?} {fault}",
                     reference.key, reference.name
                 ),
-            ));
+            )
+        };
+        if let Some(Err(error)) = self.binary(reference).map(pem::certificates)
+            && error != PemError::NoCertificate
+        {
+            return Err(invalid(error.to_string()));
+        }
+        let text = self.config_map_text(at, reference)?;
+        let certificates = pem::certificates(text).map_err(|error| invalid(error.to_string()))?;
+        for (index, der) in certificates.iter().enumerate() {
+            if x509_parser::parse_x509_certificate(der).is_err() {
+                let position = index + 1;
+                return Err(invalid(format!(
+                    "holds what is no certificate as number {position} in its order: export it again as PEM"
+                )));
+            }
         }
         Ok(text.to_owned())
-    }
-}
-
-/// Some of a list, readable however long it is.
-pub fn listed<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
-    let items: BTreeSet<String> = items
-        .into_iter()
-        .map(|item| item.as_ref().to_owned())
-        .collect();
-    let shown: Vec<&str> = items.iter().take(5).map(String::as_str).collect();
-    match items.len() {
-        0 => "none".to_owned(),
-        count if count > 5 => format!("{} and {} more", shown.join(", "), count - 5),
-        _ => shown.join(", "),
     }
 }
 

@@ -25,9 +25,15 @@ pub enum DnsError {
     )]
     BadKey { server: String, key: Box<Name> },
     #[error(
-        "{server} has another secret for the TSIG key {key} (BADSIG): copy the secret from the server's configuration into key \"secret\", in base64"
+        "{server} has another secret for the TSIG key {key} (BADSIG): copy the secret from the server's configuration into key \"secret\", in base64{}",
+        if *encoded_twice { "; it looks as if it were encoded twice: a value under `data` is base64 of what the server has, under `stringData` it is the very text" } else { "" }
     )]
-    BadSignature { server: String, key: Box<Name> },
+    BadSignature {
+        server: String,
+        key: Box<Name>,
+        /// Whether the secret looks like base64 of base64.
+        encoded_twice: bool,
+    },
     #[error(
         "the clock of {server} differs from ours by {} s (BADTIME): set both by NTP",
         skew.map_or_else(|| "more than 300".to_owned(), |skew| skew.to_string())

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -26,7 +27,7 @@ pub struct PoolEndpoint<'a> {
     pub name: &'a str,
     /// `spec.route.priority`: the lowest is the most preferred, then the name.
     pub priority: u16,
-    /// `spec.dns.externalDns.ttl`, seconds.
+    /// `spec.dns.externalDns.ttlSeconds`.
     pub ttl: u32,
     pub wanted: &'a DesiredRecords,
 }
@@ -81,11 +82,12 @@ pub fn published<'a>(
                 .iter()
                 .filter(move |pool| pool.wanted.places.contains_key(place))
         };
-        let serving = || of_place().filter(|pool| pool.wanted.standing == Availability::Serving);
+        let at = |pool: &PoolEndpoint<'_>| pool.wanted.standing.at(place);
+        let serving = || of_place().filter(|pool| at(pool) == Availability::Serving);
         published.extend(serving().map(|pool| (pool.name, place.clone())));
         if serving().next().is_none() {
             let last = of_place()
-                .filter(|pool| pool.wanted.standing == Availability::Unready)
+                .filter(|pool| at(pool) == Availability::Unready)
                 .filter(|pool| is_in(pool, place, now))
                 .min_by_key(|pool| (pool.priority, pool.name));
             published.extend(last.map(|pool| (pool.name, place.clone())));
@@ -200,10 +202,7 @@ pub fn object_name(text: &str) -> String {
         return name;
     }
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-    let hash: String = digest.as_ref()[..8]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hash = HEXLOWER.encode(&digest.as_ref()[..8]);
     let keep = name[..MAX - hash.len() - 1].trim_end_matches(['.', '-']);
     format!("{keep}-{hash}")
 }

@@ -3,7 +3,10 @@
 
 use std::fmt;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, STANDARD_NO_PAD},
+};
 use hickory_proto::rr::{TSigner, rdata::tsig::TsigAlgorithm as Wire};
 use xmpp_edge_crds::kinds::pool::TsigAlgorithm;
 use zeroize::Zeroizing;
@@ -12,10 +15,15 @@ use super::{
     error::DnsError,
     rrset::{Name, name},
 };
-use crate::secrets::store::{SecretData, text};
+use crate::secrets::store::SecretData;
 
 /// Seconds that clocks may differ (RFC 8945 section 10).
 pub const FUDGE: u16 = 300;
+
+/// U+FEFF, which editors of Windows put before a text.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+/// Bytes of the secrets that `tsig-keygen`, `keymgr` and `dnssec-keygen` make.
+const USUAL_LENGTHS: [usize; 6] = [16, 20, 24, 32, 48, 64];
 
 /// Name, algorithm and secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -48,28 +56,32 @@ impl TsigKey {
             secret: secret.to_owned(),
             fault: fault.to_owned(),
         };
-        let value = |key: &str| {
-            text(material, key)
-                .map(str::trim)
-                .filter(|value| !value.is_empty())
-        };
-        let key = value("name")
-            .ok_or_else(|| invalid("key \"name\" is missing: the key's name, as on the server"))?;
-        let key = name(key).map_err(|_| {
-            invalid("key \"name\" is no DNS name: write the key's name as on the server")
-        })?;
-        let encoded = value("secret").ok_or_else(|| {
-            invalid("key \"secret\" is missing: the shared secret in base64, as on the server")
-        })?;
-        let secret = STANDARD.decode(encoded).map_err(|_| {
-            invalid("key \"secret\" is not base64: copy it as the server's configuration has it")
-        })?;
-        let secret = Zeroizing::new(secret);
-        if secret.is_empty() {
-            return Err(invalid(
-                "key \"secret\" is empty: copy the shared secret from the server",
-            ));
+        // Only what is there and no text is a fault of its own: an empty value is as good as none.
+        let value = |key: &str, missing: &str| {
+            match material.get(key) {
+            Some(bytes) if !bytes.is_empty() => std::str::from_utf8(bytes)
+                .map(|text| text.trim_start_matches(BYTE_ORDER_MARK).trim())
+                .map_err(|_| invalid(&format!("key \"{key}\" is not UTF-8 text: save the file as UTF-8 without a byte order mark, and make the Secret of it again"))),
+            _ => Ok(""),
         }
+        .and_then(|text| if text.is_empty() { Err(invalid(missing)) } else { Ok(text) })
+        };
+        let key = value(
+            "name",
+            "key \"name\" is missing: the key's name, as on the server",
+        )?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let key = name(key)
+            .ok()
+            .filter(|_| key.chars().all(plain))
+            .ok_or_else(|| {
+                invalid("key \"name\" is no DNS name: write the key's name as on the server")
+            })?;
+        let encoded = value(
+            "secret",
+            "key \"secret\" is missing: the shared secret in base64, as on the server",
+        )?;
+        let secret = shared_secret(encoded).map_err(invalid)?;
         let algorithm = match algorithm {
             TsigAlgorithm::HmacSha256 => Wire::HmacSha256,
             TsigAlgorithm::HmacSha384 => Wire::HmacSha384,
@@ -80,6 +92,16 @@ impl TsigKey {
             algorithm,
             secret,
         })
+    }
+
+    /// Whether what is under `secret` looks like base64 of base64: as it is under `data`, which is
+    /// encoded, filled with a value that was encoded by hand as well.
+    #[must_use]
+    pub fn looks_encoded_twice(&self) -> bool {
+        std::str::from_utf8(&self.secret)
+            .ok()
+            .and_then(|text| STANDARD.decode(text.trim()).ok())
+            .is_some_and(|inner| USUAL_LENGTHS.contains(&inner.len()))
     }
 
     /// What signs and verifies.
@@ -94,6 +116,32 @@ impl TsigKey {
             FUDGE,
         )
         .expect("HMAC-SHA2 is supported")
+    }
+}
+
+/// The bytes of a shared secret in base64, with or without padding and with white space anywhere:
+/// `dnssec-keygen` writes a long one in two parts.
+///
+/// # Errors
+/// What is wrong with it, and what to put there.
+fn shared_secret(encoded: &str) -> Result<Zeroizing<Vec<u8>>, &'static str> {
+    const STATEMENT: &str = "key \"secret\" holds more than the shared secret: put the base64 text alone there (of BIND's `secret \"…\";` what is between the quotation marks, of a .key file what follows the three numbers, of a key for `nsupdate -y` what follows the last colon)";
+    let mut words = encoded.split_whitespace();
+    let keyword = words
+        .next()
+        .is_some_and(|word| matches!(word.to_ascii_lowercase().as_str(), "secret" | "key"));
+    let foreign = |c: char| matches!(c, '{' | '}' | '"' | '\'' | ';' | ':' | '.' | ',');
+    if encoded.contains(foreign) || keyword && words.next().is_some() {
+        return Err(STATEMENT);
+    }
+    let joined: Zeroizing<String> = Zeroizing::new(encoded.split_whitespace().collect());
+    let bare = joined.trim_end_matches('=');
+    match STANDARD_NO_PAD.decode(bare) {
+        Ok(secret) if secret.is_empty() => {
+            Err("key \"secret\" is empty: copy the shared secret from the server")
+        }
+        Ok(secret) => Ok(Zeroizing::new(secret)),
+        Err(_) => Err("key \"secret\" is not base64: copy it as the server's configuration has it"),
     }
 }
 
@@ -119,6 +167,47 @@ mod tests {
         assert_eq!(read("Edge-Key.\n", "c2VjcmV0IG9mIHRoZSBrZXk=\n"), key);
         assert_eq!(format!("{key:?}"), "TsigKey(edge-key., hmac-sha512)");
         assert_eq!(key.signer().key(), b"secret of the key");
+    }
+
+    #[test]
+    fn k19_shared_secrets_are_read_as_people_have_them_or_named() {
+        let read = |secret: &str| {
+            let material = material(&[("name", "edge-key"), ("secret", secret)]);
+            TsigKey::read("tsig", Some(&material), TsigAlgorithm::HmacSha256)
+        };
+        let plain = read("c2VjcmV0IG9mIHRoZSBrZXk=").unwrap();
+        for same in [
+            "c2VjcmV0IG9mIHRo ZSBrZXk=",
+            "c2VjcmV0IG9mIHRo\r\nZSBrZXk=\r\n",
+            "c2VjcmV0IG9mIHRoZSBrZXk",
+            "\u{feff}c2VjcmV0IG9mIHRoZSBrZXk=\n",
+        ] {
+            assert_eq!(read(same).unwrap(), plain, "{same:?}");
+        }
+        for pasted in [
+            "secret \"Zm9vYmFy\";",
+            "secret Zm9vYmFy",
+            "\"Zm9vYmFy\"",
+            "key \"edge-key\" { algorithm hmac-sha256; secret \"Zm9vYmFy\"; };",
+            "hmac-sha256:edge-key:Zm9vYmFy",
+            "edge-key. IN KEY 512 3 165 Zm9v YmFy",
+            "Private-key-format: v1.3\nKey: Zm9vYmFy",
+        ] {
+            let text = read(pasted).unwrap_err().to_string();
+            assert!(text.contains("holds more than the shared secret"), "{text}");
+            assert!(!text.contains("Zm9v"), "the secret is never quoted: {text}");
+        }
+        let twice = STANDARD.encode(STANDARD.encode([7; 32]));
+        assert!(read(&twice).unwrap().looks_encoded_twice());
+        let once = STANDARD.encode([7; 32]);
+        assert!(!read(&once).unwrap().looks_encoded_twice());
+        assert!(!plain.looks_encoded_twice());
+        let mut utf16 = material(&[("name", "edge-key"), ("secret", "")]);
+        let bytes = "Zm9v".encode_utf16().flat_map(u16::to_le_bytes);
+        let bytes = [0xff, 0xfe].into_iter().chain(bytes).collect();
+        utf16.insert("secret".to_owned(), Zeroizing::new(bytes));
+        let error = TsigKey::read("tsig", Some(&utf16), TsigAlgorithm::HmacSha256).unwrap_err();
+        assert!(error.to_string().contains("is not UTF-8"), "{error}");
     }
 
     #[test]

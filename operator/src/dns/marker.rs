@@ -50,6 +50,15 @@ pub struct RecordOwner {
     pub pool: String,
 }
 
+impl RecordOwner {
+    /// Whether it is of a pool of the same namespace and name, of another operator: of another cluster,
+    /// or of an installation that is gone.
+    #[must_use]
+    pub fn is_namesake_of(&self, other: &Self) -> bool {
+        self.owner != other.owner && self.namespace == other.namespace && self.pool == other.pool
+    }
+}
+
 impl fmt::Display for RecordOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}/{}", self.owner, self.namespace, self.pool)

@@ -166,6 +166,7 @@ pub(crate) mod tests {
             address_pending: false,
             places: places.collect(),
             key_fault: None,
+            namesakes: std::collections::BTreeSet::new(),
         }
     }
 

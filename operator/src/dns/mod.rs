@@ -8,13 +8,16 @@
 
 pub mod addresses;
 mod authority;
+pub mod controller;
 pub mod error;
 pub mod external_dns;
+pub mod hold_down;
 pub mod key;
 pub mod marker;
 pub mod metrics;
 pub mod observe;
 pub mod plan;
+pub mod pool_records;
 pub mod records;
 pub mod report;
 pub mod rfc2136;
@@ -27,5 +30,5 @@ pub use error::DnsError;
 pub use marker::{OwnerId, RecordOwner};
 pub use metrics::DnsMetrics;
 pub use report::{DnsCondition, DnsReport, RecordGroupState};
-pub use rfc2136::{DnsMemory, Publisher, UpdateSettings};
+pub use rfc2136::{DnsMemory, Publisher, RecordSource, UpdateSettings};
 pub use wanted::{Addresses, Availability, DesiredRecords, RecordGroup};

@@ -1,8 +1,13 @@
-//! What DNS answers, asked of a resolver as partners ask theirs: `DnsPublished` where someone else
-//! does the publishing (external-dns).
+//! What DNS answers, asked of the zone's own servers, else of a resolver as partners ask theirs:
+//! `DnsPublished` where someone else does the publishing (external-dns).
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
+use hickory_proto::rr::{RData, RecordType, rdata::NS};
 use hickory_resolver::{
     TokioResolver,
     config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts},
@@ -13,13 +18,15 @@ use hickory_resolver::{
 use super::{
     error::DnsError,
     report::{DnsReport, RecordGroupState},
-    rrset::{Name, RecordData},
+    rrset::{Name, RecordData, name},
     wanted::{Availability, DesiredRecords, RecordGroup, Records},
     wire,
 };
 
 /// For one answer; it is asked for twice.
 const LIMIT: Duration = Duration::from_secs(4);
+/// Servers of a zone that are asked.
+const SERVERS: usize = 4;
 
 /// Asks; what it is told is not cached.
 #[derive(Clone)]
@@ -72,13 +79,23 @@ impl Observer {
         Ok(Self { lookups })
     }
 
-    /// Compares what is answered with what is wanted. `published` says which places the pool is
-    /// meant to be published at now ([`external_dns::published`](super::external_dns::published)).
-    pub async fn look(&self, wanted: &DesiredRecords, published: bool) -> DnsReport {
+    /// Compares what is answered with what is wanted. `published` says at which places the pool is
+    /// meant to be published now ([`external_dns::published`](super::external_dns::published)).
+    pub async fn look(
+        &self,
+        wanted: &DesiredRecords,
+        published: impl Fn(&RecordGroup) -> bool,
+    ) -> DnsReport {
         let mut places = Vec::new();
         for (place, records) in &wanted.places {
-            let outcome = self
-                .at_place(place, records, wanted.standing, published)
+            let standing = wanted.standing.at(place);
+            let servers = self.authoritative(place).await;
+            let question = Question {
+                servers: servers.as_ref(),
+                observer: self,
+            };
+            let outcome = question
+                .at_place(place, records, standing, published(place))
                 .await;
             places.push((place.clone(), outcome));
         }
@@ -87,9 +104,79 @@ impl Observer {
             address_pending: wanted.address_pending,
             places,
             key_fault: None,
+            namesakes: BTreeSet::new(),
         }
     }
 
+    /// The servers of the zone that a place is in, where they can be told. A resolver that is asked
+    /// too early remembers the no for the zone's negative TTL, and with it all of its users do.
+    ///
+    /// A resolver is only asked for what is certain to be there: the zone of two labels. From there on
+    /// the zones' own servers say which are below.
+    async fn authoritative(&self, place: &RecordGroup) -> Option<TokioResolver> {
+        let target = name(place.text()).ok()?;
+        let mut depth = target.num_labels().min(2);
+        let top = target.trim_to(depth.into());
+        let mut servers = self.servers_of(&self.lookups, &top).await?;
+        while depth < target.num_labels() {
+            depth += 1;
+            let below = target.trim_to(depth.into());
+            if let Some(deeper) = self.servers_of(&servers, &below).await {
+                servers = deeper;
+            }
+        }
+        Some(servers)
+    }
+
+    /// A resolver that asks the servers of `zone` alone, as `from` says which they are.
+    async fn servers_of(&self, from: &TokioResolver, zone: &Name) -> Option<TokioResolver> {
+        let (records, glue) = match from.lookup(zone.clone(), RecordType::NS).await {
+            Ok(lookup) => (lookup.answers().to_vec(), Vec::new()),
+            Err(NetError::Dns(WireError::NoRecordsFound(none))) => {
+                let referral = none.ns?;
+                let glue = referral.iter().flat_map(|it| it.glue.to_vec()).collect();
+                (referral.iter().map(|it| it.ns.clone()).collect(), glue)
+            }
+            Err(_) => return None,
+        };
+        let servers = records.iter().filter_map(|record| match &record.data {
+            RData::NS(NS(server)) => Some(server),
+            _ => None,
+        });
+        let mut addresses: BTreeSet<IpAddr> = glue
+            .iter()
+            .filter_map(|record| record.data.ip_addr())
+            .collect();
+        for server in servers.take(SERVERS) {
+            if addresses.is_empty()
+                && let Ok(found) = self.lookups.lookup_ip(server.clone()).await
+            {
+                addresses.extend(found.iter());
+            }
+        }
+        let configs: Vec<_> = addresses
+            .into_iter()
+            .take(SERVERS)
+            .map(NameServerConfig::udp_and_tcp)
+            .collect();
+        if configs.is_empty() {
+            return None;
+        }
+        let mut options = ResolverOpts::default();
+        options.recursion_desired = false;
+        let config = ResolverConfig::from_name_servers(configs);
+        Self::build(config, options).ok().map(|built| built.lookups)
+    }
+}
+
+/// Whom to ask for the records of one place.
+struct Question<'a> {
+    /// Of the zone, where these are known.
+    servers: Option<&'a TokioResolver>,
+    observer: &'a Observer,
+}
+
+impl Question<'_> {
     async fn at_place(
         &self,
         place: &RecordGroup,
@@ -123,26 +210,49 @@ impl Observer {
         })
     }
 
+    /// The zone's own servers where they answer, else the resolver.
     async fn answered(
         &self,
         name: &Name,
         kind: super::rrset::RecordKind,
     ) -> Result<BTreeSet<RecordData>, DnsError> {
-        match self
-            .lookups
-            .lookup(name.clone(), wire::record_type(kind))
-            .await
+        if let Some(servers) = self.servers
+            && let Ok(ServerAnswer::Records(answered)) = answered_by(servers, name, kind).await
         {
-            Ok(lookup) => Ok(lookup
-                .answers()
-                .iter()
-                .filter_map(|record| wire::data(&record.data))
-                .collect()),
-            Err(NetError::Dns(WireError::NoRecordsFound(_))) => Ok(BTreeSet::new()),
-            Err(error) => Err(DnsError::Resolver {
-                name: name.clone().into(),
-                fault: error.to_string(),
-            }),
+            return Ok(answered);
         }
+        match answered_by(&self.observer.lookups, name, kind).await? {
+            ServerAnswer::Records(answered) => Ok(answered),
+            ServerAnswer::Referral => Ok(BTreeSet::new()),
+        }
+    }
+}
+
+/// What a server says.
+enum ServerAnswer {
+    Records(BTreeSet<RecordData>),
+    /// Others have the zone.
+    Referral,
+}
+
+async fn answered_by(
+    servers: &TokioResolver,
+    name: &Name,
+    kind: super::rrset::RecordKind,
+) -> Result<ServerAnswer, DnsError> {
+    match servers.lookup(name.clone(), wire::record_type(kind)).await {
+        Ok(lookup) => {
+            let records = lookup.answers().iter();
+            let ours = records.filter_map(|record| wire::data(&record.data));
+            Ok(ServerAnswer::Records(ours.collect()))
+        }
+        Err(NetError::Dns(WireError::NoRecordsFound(none))) => Ok(match none.ns {
+            Some(_) => ServerAnswer::Referral,
+            None => ServerAnswer::Records(BTreeSet::new()),
+        }),
+        Err(error) => Err(DnsError::Resolver {
+            name: name.clone().into(),
+            fault: error.to_string(),
+        }),
     }
 }

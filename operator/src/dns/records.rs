@@ -4,9 +4,6 @@ use std::net::IpAddr;
 
 use xmpp_edge_crds::kinds::PoolSpec;
 
-/// Seconds, where `spec.dns` says nothing else.
-pub const DEFAULT_TTL: u32 = 60;
-
 /// The full text of each record of one pool: SRV for every own domain (RFC 6120 section 3.2.1,
 /// XEP-0368), and the addresses that are known. A pool that is disabled or suspended has none.
 #[must_use]
@@ -14,7 +11,7 @@ pub fn of_pool(spec: &PoolSpec) -> Vec<String> {
     if !spec.route.enabled || spec.suspended {
         return Vec::new();
     }
-    let ttl = ttl(spec);
+    let ttl = spec.record_ttl_seconds();
     let fqdn = &spec.access_edge.fqdn;
     let (priority, weight) = (spec.route.priority, spec.route.weight);
     let mut records = Vec::new();
@@ -40,16 +37,6 @@ pub fn of_pool(spec: &PoolSpec) -> Vec<String> {
     records
 }
 
-/// Seconds for which resolvers may keep a pool's records.
-#[must_use]
-pub fn ttl(spec: &PoolSpec) -> u32 {
-    spec.dns.as_ref().map_or(DEFAULT_TTL, |dns| {
-        let rfc2136 = dns.rfc2136.as_ref().map(|backend| backend.ttl);
-        let external = dns.external_dns.as_ref().map(|backend| backend.ttl);
-        rfc2136.or(external).unwrap_or(DEFAULT_TTL)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -72,7 +59,7 @@ mod tests {
     fn records_are_complete_lines_of_a_zone_file() {
         assert_eq!(
             of_pool(&spec(
-                serde_json::json!({ "dns": { "externalDns": { "ttl": 5 } } })
+                serde_json::json!({ "dns": { "externalDns": { "ttlSeconds": 5 } } })
             )),
             [
                 "_xmpp-server._tcp.org.example. 5 IN SRV 10 100 5269 edge.example.",

@@ -6,6 +6,7 @@ use xmpp_edge_crds::kinds::conditions::Reason;
 
 use super::{
     error::DnsError,
+    marker::OwnerId,
     plan::PlanResult,
     wanted::{Availability, DesiredRecords, RecordGroup},
 };
@@ -36,6 +37,8 @@ pub struct DnsReport {
     pub places: Vec<(RecordGroup, Result<RecordGroupState, DnsError>)>,
     /// The Secret cannot be used now; what was done was done with the key last read.
     pub key_fault: Option<DnsError>,
+    /// Other operators' ids that stand in markers of a pool of the same namespace and name.
+    pub namesakes: BTreeSet<OwnerId>,
 }
 
 /// `DnsPublished`.
@@ -80,6 +83,7 @@ impl DnsReport {
                 .map(|place| (place.clone(), Err(error.clone())))
                 .collect(),
             key_fault: None,
+            namesakes: BTreeSet::new(),
         }
     }
 
@@ -120,7 +124,7 @@ impl DnsReport {
     /// metric `dns_published`.
     #[must_use]
     pub fn answered(&self) -> Vec<(&str, bool)> {
-        let waits = self.address_pending && self.standing != Availability::OutOfService;
+        let waits = self.address_pending && !self.is_withdrawn();
         let domains = self.places.iter().filter_map(|(place, outcome)| {
             let RecordGroup::Domain(domain) = place else {
                 return None;
@@ -130,6 +134,14 @@ impl DnsReport {
         domains.collect()
     }
 
+    /// Whether the pool is not to be led to, whatever its pods say.
+    fn is_withdrawn(&self) -> bool {
+        matches!(
+            self.standing,
+            Availability::OutOfService | Availability::Removed
+        )
+    }
+
     /// When to look again although nothing changed.
     #[must_use]
     pub fn look_again(&self) -> Duration {
@@ -137,7 +149,7 @@ impl DnsReport {
             .places
             .iter()
             .any(|(_, outcome)| matches!(outcome, Ok(RecordGroupState::KeptAsLast)));
-        if kept || !self.is_good() {
+        if kept && self.standing == Availability::Unready || !self.is_good() {
             LOOK_SOON
         } else {
             LOOK_AGAIN
@@ -159,7 +171,7 @@ impl DnsReport {
             message.truncate(3);
             let mut message = message.join("; ");
             if !failed.is_empty() {
-                let failed = crate::compile::world::listed(failed);
+                let failed = crate::text::listed(failed);
                 message = format!("{message}; concerns {failed}");
             }
             return DnsCondition {
@@ -168,7 +180,7 @@ impl DnsReport {
                 message,
             };
         }
-        if self.address_pending && self.standing != Availability::OutOfService {
+        if self.address_pending && !self.is_withdrawn() {
             return DnsCondition {
                 status: false,
                 reason: Reason::AddressPending,
@@ -190,26 +202,38 @@ impl DnsReport {
                 .map(|(place, _)| place.to_string())
                 .collect::<Vec<_>>()
         };
-        let listed = crate::compile::world::listed;
+        let listed = crate::text::listed;
         let mut parts = Vec::new();
         match self.standing {
             Availability::Serving => {}
             Availability::Unready => {
-                parts.push("no pod is ready, so the records are withdrawn".into())
+                parts.push("no pod is ready, so the records are withdrawn".into());
             }
             Availability::OutOfService => {
-                parts.push("disabled or suspended: the records are withdrawn".into())
+                parts.push("disabled or suspended: the SRV records are withdrawn".into());
             }
+            Availability::Removed => parts.push("the records are withdrawn".into()),
         }
         let kept = of(&RecordGroupState::KeptAsLast);
         if !kept.is_empty() {
-            parts.push(format!("kept, as nothing else is there: {}", listed(kept)));
+            let why = match self.standing {
+                Availability::OutOfService => "kept while the pool exists",
+                _ => "kept, as nothing else is there",
+            };
+            parts.push(format!("{why}: {}", listed(kept)));
         }
         let foreign = of(&RecordGroupState::Foreign);
         if !foreign.is_empty() {
             parts.push(format!(
                 "already there and not ours, so never changed or removed: {}",
                 listed(foreign)
+            ));
+        }
+        if !self.namesakes.is_empty() {
+            let owners: Vec<String> = self.namesakes.iter().map(ToString::to_string).collect();
+            parts.push(format!(
+                "records of another operator's pool of this namespace and name are there too (owner {}): another cluster's, or left by an installation that is gone, then delete them with their TXT records",
+                listed(owners)
             ));
         }
         parts.join("; ")
@@ -234,6 +258,7 @@ mod tests {
             address_pending: false,
             places,
             key_fault: None,
+            namesakes: BTreeSet::new(),
         }
     }
 

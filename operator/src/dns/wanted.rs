@@ -18,8 +18,12 @@ pub enum Availability {
     Serving,
     /// No pod is ready, or no address is known: withdrawn, except for the last record of a domain.
     Unready,
-    /// Disabled, suspended or deleted: withdrawn, always.
+    /// Disabled or suspended: its SRV records are withdrawn, always. Its addresses stay: a resolver that
+    /// still has the SRV record would get NXDOMAIN for its target, and keep that for the zone's
+    /// negative TTL.
     OutOfService,
+    /// Deleted, or not to be published (any more): nothing stays.
+    Removed,
 }
 
 impl Availability {
@@ -32,6 +36,16 @@ impl Availability {
             Self::Serving
         } else {
             Self::Unready
+        }
+    }
+
+    /// What it means at one place: addresses are kept as long as there is a pool and nothing else
+    /// leads there.
+    #[must_use]
+    pub fn at(self, place: &RecordGroup) -> Self {
+        match (self, place) {
+            (Self::OutOfService, RecordGroup::Host(_)) => Self::Unready,
+            (availability, _) => availability,
         }
     }
 }
@@ -110,7 +124,7 @@ impl DesiredRecords {
     #[must_use]
     pub fn nothing() -> Self {
         Self {
-            standing: Availability::OutOfService,
+            standing: Availability::Removed,
             places: BTreeMap::new(),
             address_pending: false,
         }

@@ -104,7 +104,15 @@ fn canonical(text: &str) -> String {
 
 fn additional_domains(record: &Record, primary: &str, warnings: &mut Vec<String>) -> Vec<String> {
     let mut domains: Vec<String> = Vec::new();
-    for text in record.texts("AdditionalDomains") {
+    if record.is_cut_off("AdditionalDomains") {
+        warnings.push(
+            "AdditionalDomains is not in the export, which has the name of its type in place of it: \
+             export again with `ConvertTo-Json -Depth 4` or Export-Clixml, or add the domains by hand"
+                .into(),
+        );
+        return domains;
+    }
+    for text in record.names("AdditionalDomains") {
         let domain = match DomainPattern::parse(text) {
             Ok(pattern) => pattern.to_string(),
             Err(error) => {

@@ -92,23 +92,41 @@ impl Record {
         }
     }
 
-    /// A list of texts; a text alone is a list of one, or of several with commas between.
-    pub fn texts(&self, name: &str) -> Vec<&str> {
+    /// A list of names, none of which can hold white space or a comma. ConvertTo-Json writes a list
+    /// below its `-Depth` (2, where nothing else was said) as one text with spaces between.
+    pub fn names(&self, name: &str) -> Vec<&str> {
         let texts = match self.get(name) {
-            Some(Property::List(items)) => items
-                .iter()
-                .filter_map(|item| match item {
-                    Property::Text(text) | Property::Nested(Some(text)) => Some(text.as_str()),
-                    _ => None,
-                })
-                .collect(),
-            Some(Property::Text(text) | Property::Nested(Some(text))) => text.split(',').collect(),
-            _ => Vec::<&str>::new(),
+            Some(Property::List(items)) => items.as_slice(),
+            Some(one) => std::slice::from_ref(one),
+            None => &[],
         };
         texts
-            .into_iter()
-            .map(str::trim)
-            .filter(|text| !text.is_empty())
+            .iter()
+            .filter_map(|text| match text {
+                Property::Text(text) | Property::Nested(Some(text)) => Some(text.as_str()),
+                _ => None,
+            })
+            .flat_map(|text| text.split(|c: char| c == ',' || c == ';' || c.is_whitespace()))
+            .filter(|name| !name.is_empty())
             .collect()
+    }
+
+    /// Whether a property is there whose content the export left out: an object below the `-Depth` of
+    /// ConvertTo-Json is told by the name of its .NET type, or as `@{…}`.
+    pub fn is_cut_off(&self, name: &str) -> bool {
+        let cut = |property: &Property| match property {
+            Property::Text(text) => {
+                text.starts_with("System.")
+                    || text.starts_with("Microsoft.")
+                    || text.starts_with("@{")
+            }
+            Property::Nested(None) => true,
+            _ => false,
+        };
+        match self.get(name) {
+            Some(Property::List(items)) => items.iter().any(cut),
+            Some(one) => cut(one),
+            None => false,
+        }
     }
 }

@@ -224,3 +224,44 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn k23_lists_below_the_depth_of_convert_to_json_are_read_or_named() {
+    let partner = |domains: &str| {
+        let text = format!(
+            r#"{{"value":[{{"Identity":"a.example","AdditionalDomains":{domains},"TlsNegotiation":"Required"}}],"Count":1}}"#
+        );
+        let imported = import(text.as_bytes(), "partners.json").unwrap();
+        let told: Vec<String> = imported.warnings.into_iter().map(|it| it.message).collect();
+        let spec = &imported.objects[0]["spec"];
+        (spec["additionalDomains"].clone(), told.join("\n"))
+    };
+    for domains in [
+        r#""b.example c.example""#,
+        r#""b.example, c.example""#,
+        r#"["b.example","c.example"]"#,
+        r#"["b.example c.example"]"#,
+        r#"{"value":["b.example","c.example"],"Count":2}"#,
+    ] {
+        let (read, told) = partner(domains);
+        assert_eq!(
+            read,
+            serde_json::json!(["b.example", "c.example"]),
+            "{domains}"
+        );
+        assert!(!told.contains("dditional"), "{domains}: {told}");
+    }
+    for domains in [
+        r#""System.Object[]""#,
+        r#""System.Collections.Generic.List`1[System.String]""#,
+        r#"[{"Length":9}]"#,
+        r#""@{Length=9}""#,
+    ] {
+        let (read, told) = partner(domains);
+        assert_eq!(read, serde_json::Value::Null, "{domains}");
+        assert!(
+            told.contains("ConvertTo-Json -Depth 4"),
+            "{domains}: {told}"
+        );
+    }
+}

@@ -67,6 +67,16 @@ pub struct GatewayFacts {
     pub reachable: Option<bool>,
     /// Where it is not reached: the replica, and what it saw.
     pub failure: Option<(String, model::AttemptStep)>,
+    /// What its server showed on the newest stream.
+    pub shown: Option<ShownCertificate>,
+}
+
+/// The certificate of a server inside, as a proxy saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShownCertificate {
+    pub not_after: Timestamp,
+    /// When the stream was established: what the server has since is not known.
+    pub seen: Timestamp,
 }
 
 impl PartnerFacts {
@@ -123,6 +133,11 @@ pub fn merge(report: &PoolReport, config: &EdgeConfig) -> PoolFacts {
         }
         for gateway in &status.gateways {
             add_gateway(&mut facts.gateways, pod, gateway);
+        }
+    }
+    for (_, status) in answers() {
+        for stream in status.streams.iter().filter(|it| it.side == Side::Gateway) {
+            add_shown(&mut facts.gateways, stream);
         }
     }
     for (name, (_, key)) in keys {
@@ -213,6 +228,26 @@ fn newest(
     };
     let chosen = open.or_else(well)?;
     Some(attempts.swap_remove(chosen))
+}
+
+fn add_shown(gateways: &mut [GatewayFacts], stream: &model::Stream) {
+    let (Some(not_after), Some(seen)) =
+        (stream.peer_certificate_not_after, stream.established_time)
+    else {
+        return;
+    };
+    let of = |gateway: &&mut GatewayFacts| {
+        let domains = &stream.peer_domains;
+        gateway
+            .domains
+            .iter()
+            .any(|domain| domains.contains(domain))
+    };
+    if let Some(gateway) = gateways.iter_mut().find(of)
+        && gateway.shown.is_none_or(|shown| shown.seen < seen)
+    {
+        gateway.shown = Some(ShownCertificate { not_after, seen });
+    }
 }
 
 fn add_gateway(gateways: &mut Vec<GatewayFacts>, pod: &str, new: &model::Gateway) {

@@ -2,14 +2,20 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use data_encoding::HEXLOWER;
 use jiff::{SignedDuration, Timestamp};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject};
+use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::{
     extensions::{GeneralName, ParsedExtension},
     prelude::{FromDer, X509Certificate},
 };
-use xmpp_edge_crds::domain::DomainName;
+use xmpp_edge_crds::{
+    domain::DomainName,
+    pem::{self, PemError},
+};
 use zeroize::Zeroizing;
+
+use super::store::SecretData;
 
 /// A certificate chain, leaf first, and the leaf's key; both PEM.
 #[derive(Clone, PartialEq, Eq)]
@@ -55,10 +61,8 @@ const CA_ISSUERS: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 48, 2];
 /// Why a chain and a key are not what is wanted. Every text says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChainError {
-    #[error(
-        "the certificate is not PEM: expected -----BEGIN CERTIFICATE-----, the leaf first, then its intermediates"
-    )]
-    ChainNotPem,
+    #[error("tls.crt {0}")]
+    ChainNotPem(PemError),
     #[error(
         "certificate {position} of the chain cannot be read ({reason}); export it again as PEM"
     )]
@@ -83,10 +87,10 @@ pub enum ChainError {
         "certificate {position} of the chain, an issuer's, expired at {at}: take the CA's current one"
     )]
     IssuerExpired { position: usize, at: Timestamp },
-    #[error(
-        "the key is not PEM: expected an unencrypted PKCS #8, PKCS #1 or SEC 1 private key; decrypt it with `openssl pkey`"
-    )]
-    KeyUnreadable,
+    #[error("tls.key {0}")]
+    KeyUnreadable(PemError),
+    #[error("ca.crt {0}")]
+    RootsNotPem(PemError),
     #[error(
         "the key is of a kind that TLS here does not use: take RSA (2048 bits or more), ECDSA P-256/P-384/P-521 or Ed25519"
     )]
@@ -118,16 +122,9 @@ fn list(names: &[String]) -> String {
 /// The certificates of a PEM text, leaf first.
 ///
 /// # Errors
-/// [`ChainError::ChainNotPem`] where there is none.
+/// [`ChainError::ChainNotPem`] with the line.
 fn certificates(chain: &str) -> Result<Vec<CertificateDer<'static>>, ChainError> {
-    let parsed: Vec<_> = CertificateDer::pem_slice_iter(chain.as_bytes())
-        .collect::<Result<_, _>>()
-        .map_err(|_| ChainError::ChainNotPem)?;
-    if parsed.is_empty() {
-        Err(ChainError::ChainNotPem)
-    } else {
-        Ok(parsed)
-    }
+    pem::certificates(chain).map_err(ChainError::ChainNotPem)
 }
 
 fn read(der: &CertificateDer<'_>, position: usize) -> Result<Read, ChainError> {
@@ -170,11 +167,7 @@ fn read(der: &CertificateDer<'_>, position: usize) -> Result<Read, ChainError> {
             not_before: time(certificate.validity().not_before.timestamp())?,
             not_after: time(certificate.validity().not_after.timestamp())?,
             dns_names: names.into_iter().collect(),
-            serial: certificate
-                .raw_serial()
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
+            serial: HEXLOWER.encode(certificate.raw_serial()),
             client_auth,
             server_auth,
             alone_below: None,
@@ -283,8 +276,7 @@ const SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
 
 /// The public key of a private one, as DER SubjectPublicKeyInfo.
 fn public_key(key: &str) -> Result<Vec<u8>, ChainError> {
-    let der =
-        PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| ChainError::KeyUnreadable)?;
+    let der = pem::private_key(key).map_err(ChainError::KeyUnreadable)?;
     let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&der)
         .map_err(|_| ChainError::KeyKind)?;
     let spki = key.public_key().ok_or(ChainError::KeyKind)?;
@@ -359,25 +351,81 @@ impl PemPair {
         Ok(leaf.facts.clone())
     }
 
-    /// Checks that the chain leads up to one of `roots` (PEM); none of these: nothing is known.
+    /// Checks that the chain leads up to one of `roots` (PEM); an empty text says nothing. Only what
+    /// signed itself is a root: an issuer that `ca.crt` holds beside or in place of it has to be sent
+    /// with the leaf all the same, as nobody else has it.
     ///
     /// # Errors
-    /// [`ChainError::ChainIncomplete`], or that one of the chain cannot be read.
-    pub fn leads_to(&self, roots: &str) -> Result<(), ChainError> {
-        let Ok(roots) = certificates(roots) else {
+    /// [`ChainError::RootsNotPem`], [`ChainError::ChainIncomplete`], or that one of the chain cannot be
+    /// read.
+    pub fn leads_to(&self, roots: &[u8]) -> Result<(), ChainError> {
+        if roots.iter().all(u8::is_ascii_whitespace) {
             return Ok(());
-        };
+        }
+        let roots = pem::certificates(roots).map_err(ChainError::RootsNotPem)?;
         let chain = certificates(&self.chain)?;
         let Some(last) = chain.last().filter(|last| !roots.contains(last)) else {
             return Ok(());
         };
         let position = chain.len();
         let issuer = read(last, position)?.issuer;
-        let known =
-            |root: &CertificateDer<'_>| read(root, 1).is_ok_and(|root| root.subject == issuer);
-        if roots.iter().any(known) {
+        let is_root = |root: &CertificateDer<'_>| {
+            read(root, 1).is_ok_and(|root| root.subject == issuer && root.issuer == issuer)
+        };
+        if roots.iter().any(is_root) {
             return Ok(());
         }
         Err(ChainError::ChainIncomplete { position, issuer })
+    }
+}
+
+/// Why a Secret that somebody gave has no pair.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GivenError {
+    /// It lacks the key.
+    Missing(&'static str),
+    Unusable(ChainError),
+}
+
+impl PemPair {
+    /// The pair in a Secret that somebody gave, under `tls.crt` and `tls.key`, as it is: not checked
+    /// any further.
+    ///
+    /// # Errors
+    /// [`GivenError`], for what is no text too.
+    pub fn given(secret: &SecretData) -> Result<Self, GivenError> {
+        let key_of = |key| given_text(secret, key);
+        let unusable = GivenError::Unusable;
+        let key = match key_of("tls.key") {
+            Err(GivenError::Unusable(_)) => {
+                // Not a text: the reader of keys says what it is in place of it.
+                let bytes = secret
+                    .get("tls.key")
+                    .map_or(&[][..], |bytes| bytes.as_slice());
+                let error = pem::private_key(bytes).err().unwrap_or(PemError::NoKey);
+                Err(unusable(ChainError::KeyUnreadable(error)))
+            }
+            other => other,
+        };
+        Ok(Self {
+            chain: key_of("tls.crt")?,
+            key: Zeroizing::new(key?),
+        })
+    }
+}
+
+/// A chain that somebody gave, under a key of a Secret. What is no text (UTF-16, DER) is named for what
+/// it is; a comment in another encoding beside the blocks harms nobody.
+///
+/// # Errors
+/// [`GivenError`].
+pub fn given_text(secret: &SecretData, key: &'static str) -> Result<String, GivenError> {
+    let bytes = secret.get(key).ok_or(GivenError::Missing(key))?;
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(text.to_owned()),
+        Err(_) => match pem::certificates(bytes.as_slice()) {
+            Ok(_) => Ok(String::from_utf8_lossy(bytes).into_owned()),
+            Err(error) => Err(GivenError::Unusable(ChainError::ChainNotPem(error))),
+        },
     }
 }

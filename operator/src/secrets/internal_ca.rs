@@ -4,6 +4,7 @@
 //! Each `ensure_*` reads what is kept, makes what is missing, outdated or soon over, and keeps it.
 //! What is in order is left as it is: calling again changes nothing.
 
+use data_encoding::HEXLOWER;
 use jiff::{SignedDuration, Timestamp};
 use xmpp_edge_crds::domain::DomainName;
 use zeroize::Zeroizing;
@@ -147,7 +148,7 @@ fn common_name(namespace: &str) -> String {
     )
 }
 
-/// A pool's intermediate. It is made anew after half of its seven days, when `own` changed, and
+/// A pool's intermediate. It is made anew with a third of its life left, when `own` changed, and
 /// when the CA did.
 ///
 /// # Errors
@@ -165,7 +166,7 @@ pub fn ensure_issuer(
         && text(&held, "excluded") == Some(&joined(own))
         && text(&held, "ca.crt") == Some(&ca.signer.chain)
         && let Ok(facts) = CertificateFacts::of_chain(&pair.chain)
-        && facts.not_after.duration_since(now) > issue::INTERMEDIATE_VALID / 2
+        && !facts.wants_renewal(now)
     {
         return Ok(pair);
     }
@@ -263,9 +264,7 @@ pub fn ensure_admin_token(store: &mut dyn Store, pool: &str) -> Result<(), Certi
 /// 32 random bytes in hex.
 fn random_hex() -> Result<Zeroizing<String>, CertificateError> {
     let random = Zeroizing::new(issue::random::<32>()?);
-    Ok(Zeroizing::new(
-        random.iter().map(|byte| format!("{byte:02x}")).collect(),
-    ))
+    Ok(Zeroizing::new(HEXLOWER.encode(&*random)))
 }
 
 /// The secret that `dialbackSecretRef` names.

@@ -16,9 +16,10 @@ use super::chain::PemPair;
 /// Certificates begin this long before they are made, for clocks that are behind.
 const BACKDATED: SignedDuration = SignedDuration::from_hours(1);
 
-/// How long a certificate of ours is valid.
+/// How long a certificate of ours is valid. All but the CA are renewed with a third of that left
+/// (`CertificateFacts::wants_renewal`), so that proxies federate for 30 days without any operator.
 pub const CA_VALID: SignedDuration = SignedDuration::from_hours(24 * 3650);
-pub const INTERMEDIATE_VALID: SignedDuration = SignedDuration::from_hours(24 * 7);
+pub const INTERMEDIATE_VALID: SignedDuration = SignedDuration::from_hours(24 * 90);
 pub const LEAF_VALID: SignedDuration = SignedDuration::from_hours(24 * 90);
 
 /// Making a key or a certificate failed: no disk and no network is involved, so only a name that
@@ -116,7 +117,7 @@ fn issuer(of: &PemPair) -> Result<Issuer<'static, KeyPair>, IssueError> {
         .map_err(fault("a certificate: the CA's certificate is unusable"))
 }
 
-/// The intermediate of a pool: seven days, path length 0, and for no name at or below an own
+/// The intermediate of a pool: 90 days, path length 0, and for no name at or below an own
 /// domain, so that a stolen pod cannot pose as the organisation's own servers.
 ///
 /// # Errors

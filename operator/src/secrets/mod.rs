@@ -4,12 +4,15 @@
 //! (Secrets) and standalone (files) run the very same code. It must not know Kubernetes or clocks.
 
 pub mod chain;
+pub mod database;
 pub mod files;
 pub mod internal_ca;
 pub mod issue;
 pub mod source;
 pub mod store;
 
+#[cfg(test)]
+mod field_cases;
 #[cfg(test)]
 mod tests;
 
@@ -38,6 +41,8 @@ pub enum CertificateError {
         entry: ManagedSecret,
         missing: &'static str,
     },
+    #[error(transparent)]
+    PoolName(#[from] store::PoolNameTaken),
     #[error("Secret {name:?} {reason}: put a random text of 32 bytes or more there")]
     DialbackSecret { name: String, reason: &'static str },
 }

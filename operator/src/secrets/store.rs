@@ -29,6 +29,46 @@ pub enum ManagedSecret {
     AdminToken(String),
 }
 
+/// A pool cannot have this name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "metadata.name: a pool {pool:?} would need Secret {taken:?}, which belongs to the namespace: choose another name"
+)]
+pub struct PoolNameTaken {
+    pub pool: String,
+    /// The Secret's name.
+    pub taken: String,
+}
+
+impl ManagedSecret {
+    /// Checks that no Secret of a pool's own has a name that one of the namespace has, or that one of
+    /// a gateway of any pool may get: with one name for both, the pool would show partners what is
+    /// issued by the internal CA.
+    ///
+    /// # Errors
+    /// [`PoolNameTaken`].
+    pub fn check_pool_name(pool: &str) -> Result<(), PoolNameTaken> {
+        let of_pool = [
+            Self::InternalIssuer,
+            Self::PoolPair,
+            Self::PoolCa,
+            Self::AdminToken,
+        ]
+        .map(|kind| kind(pool.to_owned()).to_string());
+        let of_namespace = [Self::InternalCa, Self::Dialback].map(|it| it.to_string());
+        let of_gateways = Self::Gateway(String::new()).to_string();
+        let taken = of_pool
+            .into_iter()
+            .find(|name| of_namespace.contains(name) || name.starts_with(&of_gateways));
+        taken.map_or(Ok(()), |taken| {
+            Err(PoolNameTaken {
+                pool: pool.to_owned(),
+                taken,
+            })
+        })
+    }
+}
+
 impl fmt::Display for ManagedSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -310,9 +310,25 @@ impl Gathering<'_> {
                     .to_owned();
             self.problem(here.file, here.document, "data", message, Severity::Error);
         }
-        self.world(&here.namespace)
-            .config_maps
-            .insert(here.name.clone(), data);
+        let mut binary = Vec::new();
+        for (key, text) in entries(value.get("binaryData")) {
+            let compact: String = text.split_whitespace().collect();
+            match BASE64_STANDARD.decode(compact) {
+                Ok(bytes) => binary.push((key, bytes)),
+                Err(_) => {
+                    let message =
+                        "not base64: encode the value, or put it under data as it is".to_owned();
+                    let at = format!("binaryData.{key}");
+                    self.problem(here.file, here.document, &at, message, Severity::Error);
+                }
+            }
+        }
+        let world = self.world(&here.namespace);
+        world.config_maps.insert(here.name.clone(), data);
+        world.add_binary_data(
+            &here.name,
+            binary.iter().map(|(key, bytes)| (key.as_str(), &**bytes)),
+        );
     }
 }
 

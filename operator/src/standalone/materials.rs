@@ -3,7 +3,6 @@
 
 use jiff::Timestamp;
 use xmpp_edge_crds::{
-    domain::DomainName,
     edge_config::{Contacts, EdgeConfig},
     kinds::{
         EdgePool,
@@ -17,9 +16,10 @@ use crate::{
     compile::{Diagnostic, Kind, NamespaceInputs, ObjectRef, Severity},
     secrets::{
         CertificateError, chain,
+        database::DatabaseSecret,
         internal_ca::{self, DialbackSecret},
         source::{self, CertificateSpec, CertificateState, Environment, PoolBackend},
-        store::{SecretData, Store, text},
+        store::{SecretData, Store},
     },
 };
 
@@ -109,10 +109,7 @@ pub fn certificate(
     store: &mut dyn Store,
     now: Timestamp,
 ) -> Result<CertificateState, CertificateError> {
-    let mut names: Vec<DomainName> = config.domains.clone();
-    if !names.contains(&config.fqdn) {
-        names.push(config.fqdn.clone());
-    }
+    let names = config.certificate_names();
     let secrets = |name: &str| world.secrets.get(name).cloned();
     let mode = spec.map(|pool| &pool.spec.certificate);
     let backend = PoolBackend::of(mode, &secrets, Environment::Standalone);
@@ -181,17 +178,11 @@ fn contacts(
     let postgres = spec
         .and_then(|pool| pool.spec.contacts.as_ref())
         .and_then(|contacts| contacts.postgres.as_ref());
-    let material = postgres.and_then(|postgres| world.secrets.get(&postgres.secret_ref.name));
-    let url = material.and_then(|material| text(material, "url"));
-    if let (Some(material), Some(url)) = (material, url) {
-        let ca = text(material, "ca.crt").map(str::to_owned);
-        return (Some(Zeroizing::new(url.to_owned())), ca);
-    }
     let name = postgres.map_or("", |postgres| &postgres.secret_ref.name);
-    let message = format!(
-        "spec.contacts.postgres: there is no Secret {name:?} with key \"url\": create it, as postgres://user:password@host/database"
-    );
-    diagnostics.push(not_given(config, message));
+    match DatabaseSecret::read(name, world.secrets.get(name)) {
+        Ok(database) => return (Some(database.url), database.ca),
+        Err(error) => diagnostics.push(not_given(config, error.to_string())),
+    }
     last.map_or((None, None), |last| {
         (last.contacts_url.clone(), last.contacts_ca.clone())
     })

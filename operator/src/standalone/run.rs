@@ -102,8 +102,8 @@ pub async fn run(
         further_metrics: Some(Arc::new(registry)),
     };
     let state = DnsState::open(&serve_options.state_dir, options.dns_owner)?;
-    let mut records = Publishing::start(state, (namespace.clone(), pool.clone()), measured);
-    records.order(first.dns);
+    let mut records = Publishing::new(state, (namespace.clone(), pool.clone()), measured);
+    records.ask(first.dns);
     let drain = CancellationToken::new();
     let mut proxy = tokio::spawn(app::run(serve_options, inputs, drain.clone(), ready));
     let mut tick = interval(POLL);
@@ -140,7 +140,7 @@ pub async fn run(
                 for look in looks {
                     match look {
                         Ok(Some(look)) => {
-                            records.order(look.dns.clone());
+                            records.ask(look.dns.clone());
                             tell_proxy(look, &tell);
                         }
                         Ok(None) => {}
@@ -183,7 +183,7 @@ fn note(
     station: &mut StandaloneReconciler,
     records: &mut Publishing,
 ) -> Result<Option<Pass>, StandaloneReconcileError> {
-    let Some(condition) = records.news() else {
+    let Some(condition) = records.look() else {
         return Ok(None);
     };
     station.note_dns(condition, Timestamp::now()).map(Some)

@@ -117,7 +117,7 @@ fn not_served(manifests: &Manifests, world: &NamespaceInputs, config: &EdgeConfi
         notes.push(warning(format!(
             "this process serves namespace {:?} alone; passed over: {}",
             config.namespace,
-            crate::compile::world::listed(elsewhere)
+            crate::text::listed(elsewhere)
         )));
     }
     let pool = world

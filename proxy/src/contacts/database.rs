@@ -19,6 +19,7 @@ use tokio_postgres::{
     config::{Host, SslMode},
     tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream},
 };
+use xmpp_edge_crds::postgres::{ConnectionString, ConnectionStringError};
 
 use crate::tls::{DatabaseTls, Roots, RootsError, ServerVerification, Transport, database};
 
@@ -34,14 +35,8 @@ pub struct Database {
 /// Why there is no database to be found there. Never quotes the string.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
-    #[error(
-        "key url of the Secret is no PostgreSQL connection string: postgres://user:password@host:5432/database"
-    )]
-    Url,
-    #[error(
-        "key url of the Secret: sslmode is one of disable, allow, prefer, require, verify-ca and verify-full"
-    )]
-    SslMode,
+    #[error("key url of the Secret {0}")]
+    Url(#[from] ConnectionStringError),
     #[error("{0}")]
     Ca(#[from] RootsError),
     #[error("{0}")]
@@ -49,16 +44,19 @@ pub enum DatabaseError {
 }
 
 impl Database {
-    /// `url` is a connection string of libpq's kind; as a list of `key=value` it may only have the
-    /// modes `disable`, `prefer` and `require`. `sslrootcert` is ignored: `ca`, PEM, takes its place.
+    /// `url` is a connection string of libpq's kind ([`ConnectionString`]). `sslrootcert` is ignored:
+    /// `ca`, PEM, takes its place.
     ///
     /// # Errors
     /// [`DatabaseError`]: which part is wrong.
     pub fn parse(url: &str, ca: Option<&str>) -> Result<Self, DatabaseError> {
-        let (url, mode) = without_ssl_mode(url);
-        let mut config: Config = url.parse().map_err(|_| DatabaseError::Url)?;
+        let ConnectionString {
+            text,
+            ssl_mode: mode,
+        } = ConnectionString::parse(url)?;
+        let mut config: Config = text.parse().map_err(|_| ConnectionStringError::Form)?;
         let Some(host) = config.get_hosts().first() else {
-            return Err(DatabaseError::Url);
+            return Err(ConnectionStringError::Form.into());
         };
         let host = match host {
             Host::Tcp(name) => name.clone(),
@@ -78,7 +76,7 @@ impl Database {
             (Some("require"), _) | (None, SslMode::Require) => (SslMode::Require, chain_if_given),
             (Some("verify-ca"), _) => (SslMode::Require, ServerVerification::Chain),
             (Some("verify-full"), _) => (SslMode::Require, ServerVerification::Name),
-            (Some(_), _) => return Err(DatabaseError::SslMode),
+            (Some(_), _) => return Err(ConnectionStringError::SslMode.into()),
             (None, _) if ca.is_some() => (SslMode::Require, ServerVerification::Name),
             (None, _) => (SslMode::Prefer, ServerVerification::Nothing),
         };
@@ -116,31 +114,6 @@ impl fmt::Debug for Database {
         f.debug_struct("Database")
             .field("host", &self.host)
             .finish_non_exhaustive()
-    }
-}
-
-/// The string of a URL without what the client library does not know, and its `sslmode`.
-fn without_ssl_mode(url: &str) -> (String, Option<String>) {
-    let is_url = url.starts_with("postgres://") || url.starts_with("postgresql://");
-    let Some((base, query)) = url.split_once('?').filter(|_| is_url) else {
-        return (url.to_owned(), None);
-    };
-    let mut mode = None;
-    let rest: Vec<_> = query
-        .split('&')
-        .filter(|option| match option.split_once('=') {
-            Some(("sslmode", value)) => {
-                mode = Some(value.to_owned());
-                false
-            }
-            Some(("sslrootcert", _)) => false,
-            _ => !option.is_empty(),
-        })
-        .collect();
-    if rest.is_empty() {
-        (base.to_owned(), mode)
-    } else {
-        (format!("{base}?{}", rest.join("&")), mode)
     }
 }
 

@@ -48,7 +48,15 @@ const MISTAKES: &[(&str, &[&str])] = &[
         "--set=image.pullPolicy=Sometimes",
         &["image/pullPolicy", "Always"],
     ),
-    ("--set=image.registry=r.example", &["image", "registry"]),
+    (
+        "--set=image.registry=https://r.example",
+        &["image/registry"],
+    ),
+    ("--set=image.host=r.example", &["image", "host"]),
+    (
+        "--set=proxyImage.pullPolicy=Always",
+        &["proxyImage", "pullPolicy"],
+    ),
     ("--set=proxyImage.digest=latest", &["proxyImage/digest"]),
     (
         "--set-json=imagePullSecrets=[\"pull\"]",
@@ -87,9 +95,19 @@ const MISTAKES: &[(&str, &[&str])] = &[
         &["metrics/podMonitor/interval", "pattern"],
     ),
     (
-        "--set=metrics.serviceMonitor.enabled=true",
-        &["metrics", "serviceMonitor"],
+        "--set=metrics.serviceMonitors.enabled=true",
+        &["metrics", "serviceMonitors"],
     ),
+    (
+        "--set=metrics.podMonitor.enabled=true,metrics.serviceMonitor.enabled=true",
+        &["metrics.podMonitor", "metrics.serviceMonitor"],
+    ),
+    (
+        "--set=metrics.prometheusRule.runbookUrl=docs/guide/alerts.md",
+        &["metrics/prometheusRule/runbookUrl"],
+    ),
+    ("--set=dnsPolicy=Cluster", &["dnsPolicy", "ClusterFirst"]),
+    ("--set=enabled=yes", &["enabled", "boolean"]),
     ("--set=cleanup=false", &["cleanup"]),
     (
         "--set=serviceAccount.create=false",

@@ -69,6 +69,49 @@ fn rows() -> Vec<Row> {
             of_container("/image"),
             json!(format!("xmpp-edge-operator@{digest}")),
         ),
+        // The proxies' image is where the operator's is, under its tag.
+        (
+            &[
+                "--set=image.repository=r.example/team/op,image.tag=v2",
+                "--set=proxyImage.digest=sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            ],
+            DEPLOYMENT,
+            of_container("/args/3"),
+            json!(format!(
+                "--proxy-image=r.example/team/xmpp-edge-proxy@{digest}"
+            )),
+        ),
+        (
+            &["--set=image.registry=r.example:5000,proxyImage.tag=v3"],
+            DEPLOYMENT,
+            of_container("/args/3"),
+            json!("--proxy-image=r.example:5000/xmpp-edge-proxy:v3"),
+        ),
+        (
+            &["--set=global.imageRegistry=mirror.example,proxyImage.repository=edge/proxy"],
+            DEPLOYMENT,
+            of_container("/args/3"),
+            json!("--proxy-image=mirror.example/edge/proxy:0.1.0"),
+        ),
+        (
+            &["--set=global.imageRegistry=mirror.example"],
+            "Job/xmpp-edge-uninstall",
+            of_container("/image"),
+            json!("mirror.example/xmpp-edge-operator:0.1.0"),
+        ),
+        (
+            &["--set=global.imagePullSecrets={all},imagePullSecrets[0].name=own"],
+            DEPLOYMENT,
+            "/spec/template/spec/imagePullSecrets",
+            json!([{"name": "own"}, {"name": "all"}]),
+        ),
+        // They reach the pools.
+        (
+            &["--set=imagePullSecrets[0].name=own"],
+            DEPLOYMENT,
+            of_container("/args/4"),
+            json!("--proxy-image-pull-secret=own"),
+        ),
         // What it is started with.
         (
             &[],
@@ -114,6 +157,69 @@ fn rows() -> Vec<Row> {
                 "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532,
                 "seccompProfile": {"type": "RuntimeDefault"},
             }),
+        ),
+        // OpenShift chooses the IDs.
+        (
+            &[
+                "--set=podSecurityContext.runAsUser=null",
+                "--set=podSecurityContext.runAsGroup=null",
+            ],
+            "Job/xmpp-edge-uninstall",
+            "/spec/template/spec/securityContext",
+            json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}}),
+        ),
+        (
+            &["--set=securityContext.privileged=false"],
+            DEPLOYMENT,
+            of_container("/securityContext/privileged"),
+            json!(false),
+        ),
+        // What other charts have.
+        (
+            &["--set=commonLabels.team=chat"],
+            "Role/xmpp-edge-leader",
+            "/metadata/labels/team",
+            json!("chat"),
+        ),
+        (
+            &["--set=commonLabels.team=chat"],
+            DEPLOYMENT,
+            "/spec/selector/matchLabels/team",
+            Value::Null,
+        ),
+        (
+            &["--set=extraArgs={--dns-owner-id=west}"],
+            DEPLOYMENT,
+            of_container("/args/6"),
+            json!("--dns-owner-id=west"),
+        ),
+        (
+            &["--set=dnsPolicy=None,dnsConfig.nameservers={192.0.2.53}"],
+            DEPLOYMENT,
+            "/spec/template/spec/dnsConfig",
+            json!({"nameservers": ["192.0.2.53"]}),
+        ),
+        (
+            &["--set=deploymentAnnotations.note=x,revisionHistoryLimit=1"],
+            DEPLOYMENT,
+            "/spec/revisionHistoryLimit",
+            json!(1),
+        ),
+        (
+            &["--set=readinessProbe.timeoutSeconds=9"],
+            DEPLOYMENT,
+            of_container("/readinessProbe"),
+            json!({"httpGet": {"path": "/readyz", "port": "admin"}, "periodSeconds": 5, "timeoutSeconds": 9}),
+        ),
+        (
+            &[concat!(
+                "--values=",
+                env!("CARGO_MANIFEST_DIR"),
+                "/../charts/xmpp-edge/values-ha.yaml"
+            )],
+            DEPLOYMENT,
+            "/spec/replicas",
+            json!(3),
         ),
         // Definitions stay with what is made from them, unless that is not wanted.
         (&[], CRD, KEEP, json!("keep")),
@@ -161,6 +267,21 @@ fn rows() -> Vec<Row> {
             "PrometheusRule/xmpp-edge",
             "/spec/groups/0/rules/0/annotations/runbook_url",
             json!("https://r.example/alerts#xmppedgepartnerfailing"),
+        ),
+        // Without a place that is known, no link is better than one that leads nowhere.
+        (
+            &["--set=metrics.prometheusRule.enabled=true"],
+            "PrometheusRule/xmpp-edge",
+            "/spec/groups/0/rules/0/annotations/runbook_url",
+            Value::Null,
+        ),
+        (
+            &["--set=metrics.serviceMonitor.enabled=true,metrics.serviceMonitor.interval="],
+            "ServiceMonitor/xmpp-edge-proxy",
+            "/spec/endpoints/0",
+            json!({"port": "admin", "path": "/metrics", "relabelings": [{
+                "sourceLabels": ["__meta_kubernetes_service_label_xmpp_edge_dev_pool"], "targetLabel": "pool",
+            }]}),
         ),
         (
             &["--set=metrics.dashboards.enabled=true"],
@@ -346,4 +467,135 @@ fn the_notes_say_what_to_do_next_and_what_is_not_installed() {
     ] {
         assert!(notes.contains(part), "{part} is not in {notes}");
     }
+}
+
+fn render_with(settings: &[&str], body: impl Fn(&Helm, Vec<Value>)) {
+    if !has_helm(&MAJORS) {
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    for major in MAJORS {
+        let helm = Helm::offline(major, home.path().to_owned()).unwrap();
+        let objects = render(&helm, settings);
+        body(&helm, objects);
+    }
+}
+
+#[test]
+fn k5_a_parent_chart_may_switch_the_chart_by_its_condition() {
+    if !has_helm(&MAJORS) {
+        return;
+    }
+    for major in MAJORS {
+        let home = tempfile::tempdir().unwrap();
+        let parent = home.path().join("parent");
+        std::fs::create_dir_all(&parent).unwrap();
+        let about = format!(
+            "apiVersion: v2\nname: parent\nversion: 1.0.0\ndependencies:\n- name: xmpp-edge\n  version: 0.1.0\n  \
+             repository: file://{}\n  condition: xmpp-edge.enabled\n",
+            std::fs::canonicalize(chart()).unwrap().display()
+        );
+        std::fs::write(parent.join("Chart.yaml"), about).unwrap();
+        let helm = Helm::offline(major, home.path().to_owned()).unwrap();
+        let parent = parent.to_str().unwrap();
+        helm.run(&["dependency", "update", parent]).unwrap();
+        for (enabled, there) in [(true, true), (false, false)] {
+            let values = json!({
+                "global": {"imageRegistry": "r.example", "anybody": {"else": "s"}},
+                "tags": {"chat": true},
+                "xmpp-edge": {"enabled": enabled, "x-common": {"a": 1}},
+            });
+            let file = home.path().join("values.json");
+            std::fs::write(&file, values.to_string()).unwrap();
+            let file = format!("--values={}", file.display());
+            let rendered = helm
+                .run(&["template", "up", parent, "--kube-version=1.36.0", &file])
+                .unwrap();
+            let found = rendered.contains("r.example/xmpp-edge-operator");
+            assert_eq!(found, there, "{major:?} enabled={enabled}");
+        }
+    }
+}
+
+#[test]
+fn k10_a_mesh_leaves_the_pods_of_hooks_alone() {
+    render_with(&[], |_, objects| {
+        for (name, metadata) in [
+            ("Job/xmpp-edge-uninstall", "/spec/template/metadata"),
+            ("Pod/xmpp-edge-check", "/metadata"),
+        ] {
+            let hook = objects.iter().find(|it| title(it) == name).unwrap();
+            let metadata = hook.pointer(metadata).unwrap();
+            for (place, value) in [
+                ("/labels/sidecar.istio.io~1inject", "false"),
+                ("/annotations/sidecar.istio.io~1inject", "false"),
+                ("/annotations/linkerd.io~1inject", "disabled"),
+                ("/labels/kuma.io~1sidecar-injection", "disabled"),
+            ] {
+                assert_eq!(
+                    metadata.pointer(place),
+                    Some(&json!(value)),
+                    "{name} {place}"
+                );
+            }
+        }
+    });
+}
+
+/// Objects without a namespace are one to the cluster.
+#[test]
+fn k16_two_releases_share_no_object_of_the_cluster_but_the_definitions() {
+    if !has_helm(&MAJORS) {
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    let helm = Helm::offline(MAJORS[0], home.path().to_owned()).unwrap();
+    let chart = chart();
+    let of = |release: &str, namespace: &str, more: &str| -> std::collections::BTreeSet<String> {
+        let namespace = format!("--namespace={namespace}");
+        let arguments = [
+            "template",
+            release,
+            &chart,
+            &namespace,
+            "--kube-version=1.36.0",
+            more,
+        ];
+        let objects = documents(&helm.run(&arguments).unwrap());
+        let wide = objects
+            .iter()
+            .filter(|it| it["metadata"]["namespace"].is_null());
+        wide.map(title).collect()
+    };
+    for more in ["--set=clusterWide=true", "--set=watchNamespaces={chat}"] {
+        let (one, other) = (of("a", "x", more), of("b", "y", more));
+        let both: Vec<_> = one.intersection(&other).collect();
+        assert!(
+            both.iter()
+                .all(|it| it.starts_with("CustomResourceDefinition/")),
+            "{both:?}"
+        );
+    }
+}
+
+#[test]
+fn k17_where_namespaces_are_enforced_each_has_its_rule_and_monitor() {
+    let settings = [
+        "--set=watchNamespaces={chat,club}",
+        "--set=metrics.perNamespace=true",
+        "--set=metrics.podMonitor.enabled=true",
+        "--set=metrics.prometheusRule.enabled=true",
+    ];
+    render_with(&settings, |_, objects| {
+        let at = |kind: &str, name: &str| -> Vec<String> {
+            let title_of = format!("{kind}/{name}");
+            let found = objects.iter().filter(|it| title(it) == title_of);
+            let text = |it: &Value| it["metadata"]["namespace"].as_str().unwrap().to_owned();
+            found.map(text).collect()
+        };
+        assert_eq!(at("PodMonitor", "xmpp-edge-proxy"), ["chat", "club"]);
+        assert_eq!(at("PodMonitor", "xmpp-edge-operator"), ["edge-system"]);
+        assert_eq!(at("PrometheusRule", "xmpp-edge"), ["chat", "club"]);
+        assert_eq!(at("PrometheusRule", "xmpp-edge-operator"), ["edge-system"]);
+    });
 }

@@ -42,14 +42,14 @@ async fn put(
     Ok(())
 }
 
-async fn partners(namespace: &Namespace<'_>) -> Result<()> {
+pub async fn partners(namespace: &Namespace<'_>) -> Result<()> {
     put(
         namespace,
         "XmppFederatedPartner",
         "contoso",
         json!({ "domain": "contoso.example", "partnerType": "Federated" }),
         json!({
-            "authenticationMethods": ["SaslOverTls"],
+            "authenticationMethods": ["SaslOverTls"], "methodSummary": "SaslOverTls",
             "conditions": conditions(&[
                 ("Ready", "True", "Ready"), ("Reachable", "True", "Reachable"), ("Secure", "True", "Encrypted"),
             ]),
@@ -62,7 +62,7 @@ async fn partners(namespace: &Namespace<'_>) -> Result<()> {
         "northwind",
         json!({ "domain": "chat.northwind.example", "saslNegotiation": "Optional", "suspended": true }),
         json!({
-            "authenticationMethods": ["SaslOverTls", "TlsDialback"],
+            "authenticationMethods": ["SaslOverTls", "TlsDialback"], "methodSummary": "SaslOverTls,TlsDialback",
             "conditions": conditions(&[
                 ("Ready", "False", "DomainConflict"), ("Reachable", "Unknown", "NoAttempt"),
                 ("Secure", "True", "Encrypted"),
@@ -82,7 +82,7 @@ async fn partners(namespace: &Namespace<'_>) -> Result<()> {
     .await
 }
 
-async fn policies(namespace: &Namespace<'_>) -> Result<()> {
+pub async fn policies(namespace: &Namespace<'_>) -> Result<()> {
     let granted = json!({ "scope": "User", "enableFederationAccess": true, "enableXmppAccess": true,
         "users": ["alice@org.example", "*@sales.org.example"] });
     put(
@@ -103,7 +103,7 @@ async fn policies(namespace: &Namespace<'_>) -> Result<()> {
     .await
 }
 
-async fn pools(namespace: &Namespace<'_>) -> Result<()> {
+pub async fn pools(namespace: &Namespace<'_>) -> Result<()> {
     let spec = |site: &str, fqdn: &str, priority: u16| {
         json!({
             "site": site, "domains": ["org.example"], "accessEdge": { "fqdn": fqdn },
@@ -240,6 +240,51 @@ frankfurt   frankfurt   0      False   True   False
         assert!(longest(&narrow) <= Some(80), "{narrow}");
         let wide = kubectl.run(&[&get[..], &["-o", "wide"]].concat())?;
         assert!(wide.contains(&fqdn), "{wide}");
+        Ok(())
+    });
+}
+
+/// Neither a list as JSON nor the age of what is to come.
+#[test]
+fn wide_columns_print_methods_as_text_and_when_a_certificate_ends() {
+    SERVER.test(async |namespace| {
+        partners(namespace).await?;
+        pools(namespace).await?;
+        let kubectl = namespace.server.kubectl();
+        let get = |kind| kubectl.run(&["get", "-n", &namespace.name, kind, "-o", "wide"]);
+        let (partners, pools) = (get("xfp")?, get("epool")?);
+        assert!(partners.contains(" SaslOverTls,TlsDialback "), "{partners}");
+        assert!(pools.contains(" 2126-01-01T00:00:00Z "), "{pools}");
+        for table in [partners, pools] {
+            assert!(
+                !table.contains('[') && !table.contains("<invalid>"),
+                "{table}"
+            );
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn partners_are_found_by_their_domain_and_pools_by_their_site() {
+    SERVER.test(async |namespace| {
+        partners(namespace).await?;
+        pools(namespace).await?;
+        let kubectl = namespace.server.kubectl();
+        for (kind, selector, found) in [
+            ("xfp", "spec.domain=contoso.example", "contoso"),
+            ("xfp", "spec.partnerType=PublicVerified", "fabrikam"),
+            ("epool", "spec.site=frankfurt", "frankfurt"),
+        ] {
+            let selector = format!("--field-selector={selector}");
+            let get = ["get", "-n", &namespace.name, kind, &selector, "-o", "name"];
+            let names = kubectl.run(&get)?;
+            assert!(
+                names.trim_end().ends_with(&format!("/{found}")),
+                "{selector}: {names}"
+            );
+            assert_eq!(names.lines().count(), 1, "{names}");
+        }
         Ok(())
     });
 }

@@ -6,6 +6,7 @@
 
 mod change;
 mod columns;
+mod golden;
 mod rules;
 #[path = "../../../crds/tests/table/mod.rs"]
 mod table;

@@ -4,5 +4,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod external;
+mod leaving;
 mod rfc2136;
 mod standalone;

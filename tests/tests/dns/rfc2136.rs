@@ -28,8 +28,8 @@ const OTHERS: &str = "_xmpp-server._tcp IN SRV 50 0 5269 Legacy.org.example.\nle
                       * IN TXT \"v=spf1 -all\"\n_xmpp-client._tcp IN SRV 0 0 5222 legacy.org.example.\n";
 
 /// What one operator publishes and how.
-struct Site {
-    publisher: Publisher,
+pub(crate) struct Site {
+    pub(crate) publisher: Publisher,
     spec: PoolSpec,
     settings: serde_json::Value,
     secret: BTreeMap<&'static str, String>,
@@ -37,7 +37,7 @@ struct Site {
 }
 
 impl Site {
-    fn new(primary: &Primary, owner: &str, fqdn: &str, ip: &'static str) -> Self {
+    pub(crate) fn new(primary: &Primary, owner: &str, fqdn: &str, ip: &'static str) -> Self {
         Self::at(primary.address().to_string(), owner, fqdn, ip)
     }
 
@@ -72,9 +72,8 @@ impl Site {
         serde_json::from_value(self.settings.clone()).unwrap()
     }
 
-    async fn publish(&mut self, standing: Availability) -> DnsReport {
-        let material: SecretData = self
-            .secret
+    pub(crate) fn material(&self) -> SecretData {
+        self.secret
             .iter()
             .map(|(key, value)| {
                 (
@@ -82,21 +81,25 @@ impl Site {
                     Zeroizing::new(value.clone().into_bytes()),
                 )
             })
-            .collect();
+            .collect()
+    }
+
+    async fn publish(&mut self, standing: Availability) -> DnsReport {
+        let material = self.material();
         let settings = UpdateSettings::read(&self.read(), Some(&material));
         self.publisher.configure(settings);
         self.publisher.publish(&self.wanted(standing)).await
     }
 
     /// Publishes what must not fail.
-    async fn well(&mut self, standing: Availability) -> DnsReport {
+    pub(crate) async fn well(&mut self, standing: Availability) -> DnsReport {
         let report = self.publish(standing).await;
         assert!(report.is_good(), "{:?}", report.errors());
         report
     }
 }
 
-async fn srv(primary: &Primary) -> [Vec<String>; 2] {
+pub(crate) async fn srv(primary: &Primary) -> [Vec<String>; 2] {
     [
         primary.records(STARTTLS, RecordType::SRV).await.unwrap(),
         primary.records(DIRECT, RecordType::SRV).await.unwrap(),
@@ -119,7 +122,7 @@ async fn all(primary: &Primary, hosts: &[&str]) -> Vec<Vec<String>> {
     found
 }
 
-fn on_each(test: impl AsyncFn(Software) -> Result<()>) -> Result<()> {
+pub(crate) fn on_each(test: impl AsyncFn(Software) -> Result<()>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -174,7 +177,7 @@ fn records_come_change_and_go_and_foreign_ones_stay() -> Result<()> {
         );
 
         // Where nobody else has records the TTL is ours.
-        site.settings["ttl"] = json!(120);
+        site.settings["ttlSeconds"] = json!(120);
         site.well(Availability::Serving).await;
         assert_eq!(primary.ttl(DIRECT, RecordType::SRV).await?, Some(120));
         assert_eq!(
@@ -190,7 +193,7 @@ fn records_come_change_and_go_and_foreign_ones_stay() -> Result<()> {
         site.well(Availability::Serving).await;
         assert_eq!(srv(&primary).await[1].len(), 1);
 
-        site.well(Availability::OutOfService).await;
+        site.well(Availability::Removed).await;
         assert_eq!(all(&primary, &hosts).await, before, "{software:?}");
         assert!(site.publisher.memory().places.is_empty());
         Ok(())
@@ -211,7 +214,7 @@ fn a_record_that_someone_else_put_there_is_theirs() -> Result<()> {
                 .iter()
                 .all(|(_, it)| *it == Ok(RecordGroupState::Foreign))
         );
-        site.well(Availability::OutOfService).await;
+        site.well(Availability::Removed).await;
         assert_eq!(
             all(&primary, &["a.org.example"]).await,
             before,
@@ -228,7 +231,7 @@ fn two_operators_share_an_rrset_and_keep_one_record_when_both_lose_all_pods() ->
         let mut one = Site::new(&primary, "cluster-1", "a.edge.test", "192.0.2.1");
         let mut two = Site::new(&primary, "cluster-2", "b.edge.test", "192.0.2.2");
         two.spec.route.priority = 20;
-        two.settings["ttl"] = json!(90);
+        two.settings["ttlSeconds"] = json!(90);
         tokio::join!(
             one.well(Availability::Serving),
             two.well(Availability::Serving)
@@ -270,8 +273,8 @@ fn two_operators_share_an_rrset_and_keep_one_record_when_both_lose_all_pods() ->
         }
         // Who is switched off goes, even as the last one.
         tokio::join!(
-            one.well(Availability::OutOfService),
-            two.well(Availability::OutOfService)
+            one.well(Availability::Removed),
+            two.well(Availability::Removed)
         );
         assert_eq!(srv(&primary).await.map(|set| set.len()), [0, 0]);
         assert!(primary.records(STARTTLS, RecordType::TXT).await?.is_empty());
@@ -534,7 +537,7 @@ fn what_dns_answers_is_told_of_records_that_others_publish() -> Result<()> {
         let mut site = Site::new(&primary, "one", "a.edge.test", "192.0.2.1");
         let observer = Observer::at(primary.address())?;
         let wanted = site.wanted(Availability::Serving);
-        let condition = observer.look(&wanted, true).await.condition();
+        let condition = observer.look(&wanted, |_| true).await.condition();
         assert_eq!(
             condition.reason,
             Reason::NotAnswered,
@@ -543,7 +546,7 @@ fn what_dns_answers_is_told_of_records_that_others_publish() -> Result<()> {
         );
         assert!(condition.message.contains("--managed-record-types"));
         site.well(Availability::Serving).await;
-        let report = observer.look(&wanted, true).await;
+        let report = observer.look(&wanted, |_| true).await;
         assert!(report.condition().status, "{:?}", report.errors());
         assert_eq!(report.published(), [("org.example", true)]);
         Ok(())

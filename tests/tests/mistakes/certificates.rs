@@ -84,6 +84,36 @@ fn of_given() -> Vec<String> {
         "ec_paramgen_curve:secp256k1",
     ]);
     let with = |chain: &str, key: &str| material(&[("tls.crt", chain), ("tls.key", key)]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (certificate, key) = (file("a.crt", &good.certificate), file("a.key", &good.key));
+    let trusted = openssl(&["x509", "-trustout", "-in", &certificate]);
+    let pass = ["-aes256", "-passout", "pass:secret"];
+    let encrypted = openssl(&[&["pkey", "-in", &key][..], &pass].concat());
+    let der_file = file("a.der", "");
+    openssl(&[
+        "x509",
+        "-in",
+        &certificate,
+        "-outform",
+        "der",
+        "-out",
+        &der_file,
+    ]);
+    let der = std::fs::read(&der_file).unwrap();
+    let utf16 = |text: &str| -> Vec<u8> {
+        let units = text.encode_utf16().flat_map(u16::to_le_bytes);
+        [0xff, 0xfe].into_iter().chain(units).collect()
+    };
+    let binary = |certificate: Vec<u8>| {
+        let mut secret = material(&[("tls.key", &good.key)]);
+        secret.insert("tls.crt".to_owned(), certificate.into());
+        secret
+    };
     let root = ca.certificate();
     let later = now + SignedDuration::from_hours(24 * 89);
     let cases: Vec<(Option<SecretData>, Timestamp)> = vec![
@@ -98,6 +128,21 @@ fn of_given() -> Vec<String> {
             )),
             now,
         ),
+        (
+            Some(with(&format!("{}{trusted}", good.certificate), &good.key)),
+            now,
+        ),
+        (Some(binary(utf16(&good.certificate))), now),
+        (Some(binary(der)), now),
+        (
+            Some(material(&[
+                ("tls.crt", &good.certificate),
+                ("tls.key", &good.key),
+                ("ca.crt", "hello"),
+            ])),
+            now,
+        ),
+        (Some(with(&good.certificate, &encrypted)), now),
         (Some(with(&good.certificate, "hello")), now),
         (Some(with(&good.certificate, &odd_key)), now),
         (Some(with(&good.certificate, &other.key)), now),

@@ -39,10 +39,10 @@ fn every_fault_of_a_command_line_is_listed() {
     let (one, two, none, state) = (place("one"), place("two"), place("none"), place("state"));
     write(
         "wrong/hq.yaml",
-        &POOL
-            .replace("NAME", "hq")
-            .replace("mode", "")
-            .replace("5269'", "5269', mode: Sidecar"),
+        &POOL.replace("NAME", "hq").replace("mode", "").replace(
+            "5269'",
+            "5269', trust: {caConfigMapRef: {name: nowhere, key: ca.crt}}",
+        ),
     );
     let wrong = place("wrong");
     let nothing = write("empty.json", "");

@@ -32,6 +32,14 @@ fn every_fault_of_another_secret_is_listed() {
             ("name", "key.example"),
             ("secret", "not base64"),
         ])),
+        Some(material(&[
+            ("name", "key.example"),
+            ("secret", "secret \"c2VjcmV0c2VjcmV0\";"),
+        ])),
+        Some(SecretData::from([
+            ("name".to_owned(), b"key.example".to_vec().into()),
+            ("secret".to_owned(), vec![0xff, 0xfe, b'Z', 0].into()),
+        ])),
     ] {
         let read = TsigKey::read("tsig", secret.as_ref(), TsigAlgorithm::HmacSha256);
         messages.extend(read.err().map(|it| it.to_string()));
@@ -44,6 +52,10 @@ fn every_fault_of_another_secret_is_listed() {
     for (url, ca) in [
         ("mysql://db.example", None),
         (&*format!("{url}?sslmode=sometimes"), None),
+        (&*format!("{url}?pgbouncer=true"), None),
+        ("host=db.example password=a b=c", None),
+        ("jdbc:postgresql://db.example/contacts", None),
+        ("postgres://edge:p@ss@db.example/contacts", None),
         (url, Some("hello")),
     ] {
         messages.extend(Database::parse(url, ca).err().map(|it| it.to_string()));

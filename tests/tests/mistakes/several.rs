@@ -75,7 +75,8 @@ fn manifests() -> Vec<String> {
         hq() + &policy("a", "scope: User, users: ['*@org.example']")
             + &policy("b", "scope: User, users: ['*@org.example']"),
         pool("hq", ", settings: {dialbackSecretRef: {name: one}}") + &pool("west", ""),
-        hq() + &partner("p", "domain: p.example, partnerType: PublicUnverified"),
+        pool("hq", ", replicas: 2")
+            + &partner("p", "domain: p.example, partnerType: PublicUnverified"),
         pool("hq", ", replicas: 1, contacts: {embedded: {}}") + &pool("west", "")
             + &partner("p", "domain: p.example, partnerType: PublicUnverified"),
         // References.
@@ -85,13 +86,17 @@ fn manifests() -> Vec<String> {
         hq() + &users("nowhere", "users"),
         hq() + MAP + &users("map", "other"),
         hq() + MAP + &users("map", "users"),
+        // `printf 'a@b.example\n' | iconv -t UTF-16`, in base64.
+        hq() + &users("map", "users")
+            + "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: map}\nbinaryData: {users: //5hAEAAYgAuAGUAeABhAG0AcABsAGUACgA=}\n",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m}\nbinaryData: {n: '%%%'}\n".into(),
+        pool("xmpp-edge-internal", ""),
         pool("hq", "").replace("selfSigned: {}", "secretRef: {name: nowhere}"),
         pool("hq", ", settings: {dialbackSecretRef: {name: nowhere}}"),
         pool("hq", ", contacts: {postgres: {secretRef: {name: nowhere}}}"),
         pool("hq", ", dns: {rfc2136: {server: '192.0.2.1', tsigSecretRef: {name: nowhere}, tsigAlgorithm: HmacSha256}}"),
         pool("hq", "").replace("selfSigned: {}", "certManager: {issuerRef: {name: ca}}"),
         // What is allowed and perhaps not meant.
-        pool("hq", "").replace("5269'}", "5269', mode: Sidecar}"),
         hq() + &policy("a", "scope: Global, partners: [nobody]"),
         hq() + &policy("a", "scope: Site, site: nowhere"),
         hq() + &policy("a", "scope: User, users: [x@elsewhere.example]"),

@@ -110,7 +110,7 @@ fn mistakes(software: Software) -> Vec<Mistake> {
         Software::Bind => mistake(
             (GUEST, SECRET),
             // Reading it may.
-            json!({"ttl": 63}),
+            json!({"ttlSeconds": 63}),
             "UpdateRefused",
             "update-policy",
         ),
@@ -129,13 +129,13 @@ fn mistakes(software: Software) -> Vec<Mistake> {
         guest,
         mistake(
             right,
-            json!({"zone": "example", "ttl": 61}),
+            json!({"zone": "example", "ttlSeconds": 61}),
             "NotAuthoritative",
             "NOTAUTH",
         ),
         mistake(
             right,
-            json!({"zone": ELSEWHERE, "ttl": 62}),
+            json!({"zone": ELSEWHERE, "ttlSeconds": 62}),
             "NotInZone",
             "NOTZONE",
         ),
@@ -177,7 +177,7 @@ async fn each_mistake_is_told(scene: &Scene<'_>) -> Result<()> {
         }
         key(scene.namespace).await?;
         let mut mended = at(&scene.primary);
-        for field in ["zone", "ttl"] {
+        for field in ["zone", "ttlSeconds"] {
             mended["rfc2136"][field] = Value::Null;
         }
         scene.edit(json!({"dns": mended})).await?;

@@ -62,7 +62,12 @@ fn records_follow_the_pool(software: Software) {
         balancer_has(namespace, "hq", &["2001:db8::1", "192.0.2.2"]).await?;
         until_answers(&primary, &edge, RecordType::A, &["192.0.2.2"]).await?;
         until_answers(&primary, &edge, RecordType::AAAA, &["2001:db8::1"]).await?;
-        edit(namespace, "hq", json!({"dns": {"rfc2136": {"ttl": 120}}})).await?;
+        edit(
+            namespace,
+            "hq",
+            json!({"dns": {"rfc2136": {"ttlSeconds": 120}}}),
+        )
+        .await?;
         until_says(namespace, "hq", PUBLISHED, "True, Published").await?;
         xmpp_edge_tests::wait::until("the TTL follows", SOON, async || {
             let ttl = primary.ttl(&direct(&own), RecordType::SRV).await.ok()?;

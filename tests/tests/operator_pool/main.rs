@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod allowed;
+mod blocked;
 mod cert_manager;
 mod certificates;
 mod deletion;

@@ -77,13 +77,6 @@ fn what_only_a_cluster_finds_is_listed() {
         let cases = [
             (
                 namespace,
-                "xmpp-edge-internal",
-                json!({}),
-                "Accepted",
-                "Invalid",
-            ),
-            (
-                namespace,
                 "kinds",
                 cert_manager.clone(),
                 "CertificateReady",

@@ -13,7 +13,7 @@ pub fn domain(namespace: &Namespace<'_>) -> String {
 pub fn pool(namespace: &Namespace<'_>, name: &str, more: Value) -> Value {
     let domain = domain(namespace);
     let mut pool = json!({"apiVersion": "xmpp-edge.dev/v1alpha1", "kind": "EdgePool", "metadata": {"name": name},
-        "spec": {"site": name, "domains": [domain], "accessEdge": {"fqdn": format!("{name}.{domain}"), "addresses": ["192.0.2.1"]},
+        "spec": {"site": name, "replicas": 2, "domains": [domain], "accessEdge": {"fqdn": format!("{name}.{domain}"), "addresses": ["192.0.2.1"]},
             "gateways": [{"domains": [domain], "address": "prosody.chat.svc:5269"}],
             "certificate": {"selfSigned": {}}}});
     let spec = pool["spec"].as_object_mut().unwrap();

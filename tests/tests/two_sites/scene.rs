@@ -170,7 +170,7 @@ impl Cluster {
                 "address": format!("{}:{S2S_PORT}", lab.ip(INSIDE_HOST))}],
             "certificate": {"secretRef": {"name": "edge"}},
             "trust": {"caConfigMapRef": {"name": "public-roots", "key": "ca.crt"}},
-            "dns": {"rfc2136": {"server": world.primary.address().to_string(), "ttl": 5,
+            "dns": {"rfc2136": {"server": world.primary.address().to_string(), "ttlSeconds": 5,
                 "tsigSecretRef": {"name": "tsig"}}},
         });
         create(&namespace, &manifest("EdgePool", name, spec)).await?;

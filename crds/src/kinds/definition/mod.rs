@@ -52,6 +52,51 @@ pub fn files() -> Vec<(String, String)> {
         .collect()
 }
 
+/// Where objects of ours name Secrets and ConfigMaps, as kustomize's `nameReference` wants it: names
+/// that its generators give a hash are followed.
+#[must_use]
+pub fn kustomize() -> String {
+    let mut found: BTreeMap<&str, Vec<(String, String)>> = BTreeMap::new();
+    for (kind, schema) in schemas() {
+        references(&schema["properties"]["spec"], "spec", &mut |of, path| {
+            found.entry(of).or_default().push((kind.clone(), path));
+        });
+    }
+    let mut text = String::from(
+        "# Where the kinds name Secrets and ConfigMaps: list this file in `configurations` of a kustomization whose\n\
+         # generators give names a hash. Made from the definitions by a test of crds/.\nnameReference:\n",
+    );
+    for (of, fields) in found {
+        text.push_str(&format!("- kind: {of}\n  fieldSpecs:\n"));
+        for (kind, path) in fields {
+            text.push_str(&format!(
+                "  - {{group: {}, kind: {kind}, path: {path}}}\n",
+                super::GROUP
+            ));
+        }
+    }
+    text
+}
+
+/// Calls `visit` with kind and path of each field that names a Secret or a ConfigMap.
+fn references(schema: &Value, path: &str, visit: &mut impl FnMut(&'static str, String)) {
+    let inner = schema.get("items").unwrap_or(schema);
+    for (name, field) in inner["properties"].as_object().into_iter().flatten() {
+        let below = format!("{path}/{name}");
+        let of = match name.to_lowercase() {
+            it if it.ends_with("secretref") || it == "secretkeyref" || it == "imagepullsecrets" => {
+                Some("Secret")
+            }
+            it if it.ends_with("configmapref") || it == "configmapkeyref" => Some("ConfigMap"),
+            _ => None,
+        };
+        match of {
+            Some(of) => visit(of, format!("{below}/name")),
+            None => references(field, &below, visit),
+        }
+    }
+}
+
 /// As [`crds`], as plain JSON: bounds are integers here.
 pub(super) fn definitions() -> Vec<Value> {
     [
@@ -127,6 +172,7 @@ fn plain(schema: &mut Value) {
     each_schema(schema, &mut |object| {
         object.remove("nullable");
         object.remove("title");
+        unwrap(object);
         if object
             .get("default")
             .is_some_and(|d| d.is_null() || *d == json!([]))
@@ -158,6 +204,16 @@ fn plain(schema: &mut Value) {
     });
 }
 
+/// A description without the line breaks of the source: readers wrap it to their own width. An
+/// empty line stays.
+fn unwrap(object: &mut Map<String, Value>) {
+    if let Some(Value::String(text)) = object.get_mut("description") {
+        let paragraphs = text.split("\n\n");
+        let joined: Vec<String> = paragraphs.map(|it| it.replace('\n', " ")).collect();
+        *text = joined.join("\n\n");
+    }
+}
+
 fn bound(schema: &mut Value) {
     each_schema(schema, &mut |object| {
         let kind = object
@@ -182,7 +238,7 @@ fn bound(schema: &mut Value) {
 }
 
 /// Where a type is Kubernetes' own, and which.
-pub(super) const LENT: [(&str, &str); 8] = [
+pub(super) const LENT: [(&str, &str); 11] = [
     ("spec.podTemplate.resources", "ResourceRequirements"),
     ("spec.podTemplate.tolerations", "Toleration"),
     ("spec.podTemplate.affinity", "Affinity"),
@@ -192,8 +248,11 @@ pub(super) const LENT: [(&str, &str); 8] = [
     ),
     ("spec.podTemplate.imagePullSecrets", "LocalObjectReference"),
     ("spec.podTemplate.env", "EnvVar"),
+    ("spec.podTemplate.dnsConfig", "PodDNSConfig"),
+    ("spec.podTemplate.hostAliases", "HostAlias"),
     ("spec.networkPolicy.adminFrom", "NetworkPolicyPeer"),
     ("spec.networkPolicy.internalFrom", "NetworkPolicyPeer"),
+    ("spec.networkPolicy.egress", "NetworkPolicyEgressRule"),
 ];
 
 /// Kubernetes documents its own types: pages of it are no help in ours.

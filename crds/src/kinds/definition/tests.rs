@@ -16,6 +16,10 @@ fn checked_in_definitions_match_the_types() {
     for (name, text) in crate::kinds::reference::pages() {
         wanted.push((format!("docs/reference/{name}"), text));
     }
+    wanted.push((
+        "examples/kustomize/kustomizeconfig.yaml".to_owned(),
+        kustomize(),
+    ));
     for (name, text) in wanted {
         let path = root.join(&name);
         if std::env::var_os("UPDATE_CRDS").is_some() {
@@ -162,4 +166,130 @@ fn definitions_read_back_as_what_the_api_server_takes() {
     }
     let documents = yaml().matches("---\n").count();
     assert_eq!(documents, 3);
+}
+
+#[test]
+fn no_description_is_wrapped_within_an_identifier_or_at_all() {
+    for (kind, schema) in schemas() {
+        every_schema(&schema, &kind, &mut |path, object| {
+            let Some(text) = object.get("description").and_then(Value::as_str) else {
+                return;
+            };
+            assert!(!text.contains('\n'), "{path}: {text}");
+            assert_eq!(text.matches('`').count() % 2, 0, "{path}: {text}");
+            for quoted in text.split('`').skip(1).step_by(2) {
+                assert!(!quoted.contains("- "), "{path}: {quoted}");
+            }
+        });
+    }
+}
+
+/// `kubectl explain` prints no defaults: the text has to.
+#[test]
+fn a_default_of_a_setting_is_said_in_its_description() {
+    for (kind, schema) in schemas() {
+        every_schema(
+            &schema["properties"]["spec"],
+            "spec",
+            &mut |path, object| {
+                let default = match object.get("default") {
+                    None | Some(Value::Object(_)) => return,
+                    Some(Value::String(text)) => text.clone(),
+                    Some(other) => other.to_string(),
+                };
+                let text = object["description"].as_str().unwrap();
+                let said = text.contains("efault");
+                assert!(
+                    said && text.contains(&default),
+                    "{kind} {path}: {default} is not in {text:?}"
+                );
+            },
+        );
+    }
+}
+
+/// etcd takes 1.5 MiB of an object; spec and metadata want room too.
+#[test]
+fn no_status_can_outgrow_what_etcd_takes() {
+    const MOST: u64 = 1024 * 1024;
+    for (kind, schema) in schemas() {
+        let bytes = worst(&schema["properties"]["status"], "status");
+        assert!(bytes < MOST, "{kind}: a status of {bytes} bytes is allowed");
+    }
+}
+
+/// Most bytes of a value's JSON. Texts that are written for people may be of any script, up to four
+/// bytes a character; all others are ASCII.
+fn worst(schema: &Value, name: &str) -> u64 {
+    match schema["type"].as_str() {
+        Some("array") => {
+            schema["maxItems"].as_u64().unwrap() * (worst(&schema["items"], name) + 1) + 2
+        }
+        Some("object") => {
+            let fields = schema["properties"].as_object().unwrap();
+            let fields = fields.iter();
+            fields
+                .map(|(name, field)| name.len() as u64 + 4 + worst(field, name))
+                .sum::<u64>()
+                + 2
+        }
+        Some("string") if schema.get("enum").is_some() || schema.get("format").is_some() => 64,
+        Some("string") => {
+            let characters = schema["maxLength"].as_u64().unwrap();
+            let any_script = ["text", "message"].contains(&name);
+            characters * if any_script { 4 } else { 1 } + 2
+        }
+        _ => 20,
+    }
+}
+
+#[test]
+fn what_is_looked_for_most_can_be_selected() {
+    for crd in crds() {
+        let version = &crd.spec.versions[0];
+        let fields = version.selectable_fields.iter().flatten();
+        let paths: Vec<_> = fields.map(|field| field.json_path.as_str()).collect();
+        let wanted = match crd.spec.names.kind.as_str() {
+            "XmppFederatedPartner" => vec![".spec.domain", ".spec.partnerType"],
+            "ExternalAccessPolicy" => vec![".spec.scope", ".spec.site"],
+            _ => vec![".spec.site", ".spec.accessEdge.fqdn"],
+        };
+        assert_eq!(paths, wanted);
+    }
+}
+
+/// A time of the future prints as `<invalid>` in a column of type `date`.
+#[test]
+fn only_times_of_the_past_are_columns_of_type_date() {
+    for crd in crds() {
+        let columns = crd.spec.versions[0].additional_printer_columns.iter();
+        for column in columns.flatten() {
+            let past = column.json_path == ".metadata.creationTimestamp";
+            assert!(column.type_ != "date" || past, "{}", column.name);
+        }
+    }
+}
+
+#[test]
+fn k26_kustomize_is_told_of_every_field_that_names_a_secret_or_a_config_map() {
+    let text = kustomize();
+    for (kind, path) in [
+        ("EdgePool", "spec/certificate/secretRef/name"),
+        ("EdgePool", "spec/certificate/csr/chainSecretRef/name"),
+        ("EdgePool", "spec/contacts/postgres/secretRef/name"),
+        ("EdgePool", "spec/dns/rfc2136/tsigSecretRef/name"),
+        ("EdgePool", "spec/gateways/trust/caConfigMapRef/name"),
+        ("EdgePool", "spec/settings/dialbackSecretRef/name"),
+        ("EdgePool", "spec/podTemplate/imagePullSecrets/name"),
+        (
+            "EdgePool",
+            "spec/podTemplate/env/valueFrom/secretKeyRef/name",
+        ),
+        ("EdgePool", "spec/trust/caConfigMapRef/name"),
+        ("XmppFederatedPartner", "spec/trust/caConfigMapRef/name"),
+        ("ExternalAccessPolicy", "spec/usersFrom/configMapRef/name"),
+    ] {
+        let line = format!("kind: {kind}, path: {path}}}");
+        assert!(text.contains(&line), "{line} in\n{text}");
+    }
 }

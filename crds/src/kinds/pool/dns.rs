@@ -3,7 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::kinds::fields::{self, SecretRef};
+use crate::kinds::{
+    PoolSpec,
+    fields::{self, SecretRef},
+};
 
 /// `spec.dns`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -13,10 +16,10 @@ use crate::kinds::fields::{self, SecretRef};
     "message": "name rfc2136, externalDns or both; to publish records yourself, leave spec.dns out"
 }]))]
 pub struct Dns {
-    /// Dynamic updates (RFC 2136) under TSIG, straight to the primary server.
+    /// Dynamic updates (RFC 2136), signed with TSIG, sent to the primary server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rfc2136: Option<Rfc2136>,
-    /// One DNSEndpoint object a domain, which external-dns publishes; needs a cluster.
+    /// DNSEndpoint objects, one for each domain, which external-dns publishes. Needs a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_dns: Option<ExternalDns>,
 }
@@ -25,26 +28,27 @@ pub struct Dns {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rfc2136 {
-    /// Primary server: `host` or `host:port` (53).
+    /// Primary server as `host` or `host:port`. The port defaults to 53.
     #[schemars(schema_with = "fields::host_optional_port")]
     pub server: String,
-    /// Zone of all names; absent: found by SOA, name by name.
+    /// Zone of all names. By default the zone of each name is found by its SOA record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "fields::domain")]
     pub zone: Option<String>,
-    /// Time to live of the records, in seconds.
-    #[serde(default = "ttl")]
+    /// TTL of the records in seconds. Defaults to 60.
+    #[serde(default = "ttl_seconds")]
     #[schemars(range(min = 1, max = 86_400))]
-    pub ttl: u32,
-    /// Secret with the TSIG key: `name`, and `secret` in base64 as the server's configuration has
-    /// it.
+    pub ttl_seconds: u32,
+    /// Secret with the TSIG key: its name under `name`, and under `secret` the key in base64, as
+    /// the server's configuration has it.
     pub tsig_secret_ref: SecretRef,
     /// Algorithm of the TSIG key (RFC 8945 section 6), as the server's configuration has it.
+    /// Defaults to `HmacSha256`.
     #[serde(default)]
     pub tsig_algorithm: TsigAlgorithm,
 }
 
-fn ttl() -> u32 {
+fn ttl_seconds() -> u32 {
     60
 }
 
@@ -57,16 +61,30 @@ pub enum TsigAlgorithm {
     HmacSha512,
 }
 
+impl PoolSpec {
+    /// Seconds for which resolvers may keep the pool's records.
+    #[must_use]
+    pub fn record_ttl_seconds(&self) -> u32 {
+        self.dns.as_ref().map_or_else(ttl_seconds, |dns| {
+            let rfc2136 = dns.rfc2136.as_ref().map(|backend| backend.ttl_seconds);
+            let external = dns.external_dns.as_ref().map(|backend| backend.ttl_seconds);
+            rfc2136.or(external).unwrap_or_else(ttl_seconds)
+        })
+    }
+}
+
 /// `dns.externalDns`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct ExternalDns {
-    /// Time to live of the records, in seconds.
+    /// TTL of the records in seconds. Defaults to 60.
     #[schemars(range(min = 1, max = 86_400))]
-    pub ttl: u32,
+    pub ttl_seconds: u32,
 }
 impl Default for ExternalDns {
     fn default() -> Self {
-        Self { ttl: ttl() }
+        Self {
+            ttl_seconds: ttl_seconds(),
+        }
     }
 }

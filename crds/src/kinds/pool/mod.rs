@@ -40,7 +40,7 @@ pub const CONDITIONS: &[ConditionType] = &[
     ConditionType::GatewayReachable,
 ];
 
-/// The edge proxies of one site.
+/// Specification of the edge proxies of one site.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "xmpp-edge.dev",
@@ -50,9 +50,11 @@ pub const CONDITIONS: &[ConditionType] = &[
     shortname = "epool",
     category = "xmpp",
     namespaced,
+    selectable = ".spec.site",
+    selectable = ".spec.accessEdge.fqdn",
     status = "PoolStatus",
     derive = "PartialEq",
-    doc = "One site's edge proxies: own domains, the servers inside, certificates, records.",
+    doc = "An EdgePool runs the edge proxies of one site: own domains, XMPP servers inside, certificates, DNS records.",
     scale(
         spec_replicas_path = ".spec.replicas",
         status_replicas_path = ".status.replicas",
@@ -67,7 +69,7 @@ pub const CONDITIONS: &[ConditionType] = &[
     printcolumn(name = "Gateway", type_ = "string", json_path = ".status.conditions[?(@.type=='GatewayReachable')].status"),
     printcolumn(name = "FQDN", type_ = "string", json_path = ".spec.accessEdge.fqdn", priority = 1),
     printcolumn(name = "Priority", type_ = "integer", json_path = ".spec.route.priority", priority = 1),
-    printcolumn(name = "Certificate", type_ = "date", json_path = ".status.certificate.notAfter", priority = 1),
+    printcolumn(name = "Certificate", type_ = "string", json_path = ".status.certificate.notAfter", priority = 1),
     printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspended", priority = 1),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
@@ -80,86 +82,110 @@ pub const CONDITIONS: &[ConditionType] = &[
     validation = Rule::new("self.gateways.all(g, g.domains.all(d, d in self.domains))")
         .message("a gateway lists a domain that is not an own domain: add it to spec.domains, or remove it from the gateway")
         .field_path(".gateways"),
+    validation = Rule::new("self.gateways.all(g, g.name == '' || self.gateways.all(o, o.name != '' || o.domains[0] != g.name))")
+        .message("two gateways have the same name, which of one without spec.gateways[].name is its first domain: give it a name of its own")
+        .field_path(".gateways"),
 )]
 pub struct PoolSpec {
-    /// Name of the site; users whose home site it is follow its policy. Several pools may be of
-    /// one site.
+    /// Site of the pool. A user's home site is the site of the pool with the lowest
+    /// `route.priority` that serves the user's domain; ExternalAccessPolicies of scope `Site` name
+    /// it. Several pools may be of one site.
     #[schemars(schema_with = "fields::site")]
     pub site: String,
-    /// The organisation's own domains that it serves.
+    /// Own domains of the organisation that this pool serves.
     #[schemars(schema_with = "fields::domains")]
     pub domains: Vec<String>,
-    /// How partners find it.
+    /// Host name and addresses at which partners reach the pool.
     pub access_edge: AccessEdge,
-    /// Its place among the pools of its domains: priority and weight of its SRV records.
+    /// Priority and weight of the pool's SRV records among the pools of its domains.
     #[serde(default)]
     pub route: Route,
-    /// Number of pods. Standalone is always one.
-    #[serde(default = "two")]
+    /// Number of proxy pods. Defaults to 1 with embedded contacts (`contacts.embedded`, the
+    /// default), which one pod alone can keep, and to 2 with `contacts.postgres`. A pool with
+    /// embedded contacts and more than one replica leaves `PublicUnverified` partners out.
+    /// Standalone always runs one process. Set it before a HorizontalPodAutoscaler refers to the
+    /// pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
-    pub replicas: i32,
-    /// Ports of the pods and their Services. Changed ports replace the pods; standalone needs a
-    /// restart.
+    pub replicas: Option<i32>,
+    /// Ports of the pods and of their Services. A changed port replaces the pods; standalone needs
+    /// a restart.
     #[serde(default)]
     pub listeners: Listeners,
-    /// The organisation's own XMPP servers; each own domain has exactly one.
+    /// XMPP servers of the organisation. Each own domain has exactly one. Entries are told apart by
+    /// `name`: of several, one at most may leave it out.
     #[schemars(
         length(min = 1, max = fields::MAX_DOMAINS),
-        extend("x-kubernetes-list-type" = "atomic")
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
     )]
     pub gateways: Vec<Gateway>,
-    /// Where the certificate for partners comes from. Its names are every own domain and the FQDN.
+    /// Source of the certificate that partners see. Its subjectAltNames are every own domain and
+    /// `accessEdge.fqdn`.
     pub certificate: Certificate,
-    /// How records are published; absent: they are only shown in status.
+    /// Publication of the pool's DNS records. Without it the records are only listed in
+    /// `status.srvRecords`, for someone to publish.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<Dns>,
-    /// Roots for partners beside the public ones.
+    /// Additional CA certificates used to verify partners, on top of the public roots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<PoolTrust>,
-    /// The XMPP gateway configuration: limits, times, the dialback secret.
+    /// Limits, timeouts and the dialback secret of the pool.
     #[serde(default)]
     pub settings: PoolSettings,
-    /// What passes beyond the content that always does.
+    /// Content that is let through in addition to the documented defaults.
     #[serde(default)]
     pub content: Content,
-    /// Kill switch of the whole pool: streams are closed at once, nothing is accepted.
+    /// Kill switch of the pool: when true, all streams are closed at once and none is accepted.
+    /// Defaults to false.
     #[serde(default)]
     pub suspended: bool,
-    /// Where the contacts of `PublicUnverified` partners live; absent: `embedded`. Standalone
-    /// needs a restart when the kind of store changes.
+    /// Store of the contacts that decide what `PublicUnverified` partners may send. Defaults to
+    /// `embedded`. Standalone needs a restart when the kind of store changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contacts: Option<Contacts>,
-    /// The Service that partners reach.
+    /// Service that partners connect to, named `<pool>-edge`.
     #[serde(default)]
     pub service: ServiceSpec,
-    /// The Service that servers inside reach.
+    /// Service that the XMPP servers inside connect to, named `<pool>-internal`.
     #[serde(default)]
     pub internal_service: InternalServiceSpec,
-    /// Who may reach the pods, and what they may reach.
+    /// NetworkPolicy of the pods: who may connect to them, and where they may connect to.
     #[serde(default)]
     pub network_policy: NetworkPolicySpec,
-    /// The proxy's image; default: the operator's `--proxy-image`.
+    /// Image of the proxy. Defaults to the operator's `--proxy-image` (chart value `proxyImage`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,
-    /// What is added to the pods.
+    /// Settings of the pods beyond the operator's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_template: Option<PodTemplate>,
 }
 
-fn two() -> i32 {
-    2
+impl PoolSpec {
+    /// Pods that there should be: `replicas`, or as many as the store of contacts serves well.
+    #[must_use]
+    pub fn desired_replicas(&self) -> i32 {
+        self.replicas
+            .unwrap_or(if self.has_database() { 2 } else { 1 })
+    }
+
+    /// Whether contacts live in PostgreSQL, so that several pods can share them.
+    #[must_use]
+    pub fn has_database(&self) -> bool {
+        let contacts = self.contacts.as_ref();
+        contacts.is_some_and(|contacts| contacts.postgres.is_some())
+    }
 }
 
 /// `spec.accessEdge`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AccessEdge {
-    /// Host name of the edge: target of the SRV records, and a name of the certificate.
+    /// Host name of the edge (FQDN): target of the SRV records, and a name of the certificate.
     #[schemars(schema_with = "fields::domain")]
     pub fqdn: String,
-    /// Addresses of the host name, published as its A and AAAA; absent: those of the Service's
-    /// load balancer.
+    /// IP addresses of the host name, published as its A and AAAA records. Defaults to the
+    /// addresses of the load balancer of `service`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "fields::ip_addresses")]
     pub addresses: Option<Vec<String>>,
@@ -169,16 +195,19 @@ pub struct AccessEdge {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Route {
-    /// Lower is tried first (RFC 2782). The pool of lowest priority, then first by name, is the
-    /// preferred one of its domains.
+    /// Priority of the SRV records (RFC 2782): lower is tried first. Among the pools of a domain
+    /// the one with the lowest priority, then the first by name, is the preferred one. Defaults to
+    /// 10.
     #[schemars(range(min = 0, max = 65_535))]
     pub priority: u16,
-    /// Share among pools of one priority (RFC 2782).
+    /// Weight of the SRV records (RFC 2782): the share among pools of equal priority. Defaults to
+    /// 100.
     #[schemars(range(min = 0, max = 65_535))]
     pub weight: u16,
-    /// False withdraws the SRV records, so that partners, and servers inside by the DNS view, go to
-    /// other pools; then drains: streams end in order once the records have run out everywhere.
-    /// Who comes all the same is served.
+    /// Whether the pool is announced. When false, its SRV records are withdrawn, so that partners,
+    /// and servers inside by the DNS view, go to other pools; once the TTL of the records has
+    /// passed, the streams are closed in order. Connections that still arrive are served. Defaults
+    /// to true.
     pub enabled: bool,
 }
 impl Default for Route {
@@ -199,19 +228,22 @@ impl Default for Route {
     "message": "two listeners have the same port: give each its own"
 }]))]
 pub struct Listeners {
-    /// Partners by STARTTLS; a TLS ClientHello as first bytes is served as direct TLS.
+    /// Port for partners by STARTTLS; a TLS ClientHello as first bytes is served as direct TLS.
+    /// Defaults to 5269.
     #[schemars(range(min = 1, max = 65_535))]
     pub s2s: u16,
-    /// Partners by direct TLS (XEP-0368); 0 is off.
+    /// Port for partners by direct TLS (XEP-0368). 0 switches it off. Defaults to 5270.
     #[schemars(range(min = 0, max = 65_535))]
     pub direct_tls: u16,
-    /// Servers inside, which reach partners here.
+    /// Port for the XMPP servers inside, which reach partners here. Defaults to 23456.
     #[schemars(range(min = 1, max = 65_535))]
     pub internal: u16,
-    /// Health, metrics, status: plain HTTP, never for partners.
+    /// Port of health checks, metrics and status over plain HTTP; it is never exposed to partners.
+    /// Defaults to 9090.
     #[schemars(range(min = 1, max = 65_535))]
     pub admin: u16,
-    /// DNS view, by which servers inside find partners at the edge; 0 is off.
+    /// Port of the DNS view, by which servers inside find partners at the edge. 0, the default,
+    /// switches it off.
     #[schemars(range(min = 0, max = 65_535))]
     pub dns: u16,
 }
@@ -237,22 +269,32 @@ impl Default for Listeners {
     }
 ]))]
 pub struct Gateway {
+    /// Name of the gateway: what tells the entries of the list apart. Defaults to the first of
+    /// `domains`; of several gateways, one at most may leave it out.
+    #[serde(default)]
+    #[schemars(schema_with = "fields::gateway_name")]
+    pub name: String,
     /// Own domains that this server is authoritative for.
     #[schemars(schema_with = "fields::gateway_domains")]
     pub domains: Vec<String>,
-    /// Who dials whom. `Direct`: the edge dials `address`. `Sidecar` is not served by this
-    /// version: a pool with it is not accepted.
+    /// Who connects to whom. `Direct`, the default: the edge connects to `address`.
     #[serde(default = "direct")]
+    #[schemars(schema_with = "fields::gateway_mode")]
     pub mode: GatewayMode,
-    /// `host:port` of the server; an IPv6 address stands in brackets. A name is whole
-    /// (`prosody.chat.svc.cluster.local`): search lists do not apply.
+    /// Address of the server as `host:port`; an IPv6 address stands in brackets. A host name must
+    /// be complete (`prosody.chat.svc.cluster.local`): search lists do not apply.
     #[schemars(schema_with = "fields::host_port")]
     pub address: String,
-    /// How the server and the edge authenticate each other. Plaintext needs no opt-in inside.
+    /// TLS and authentication between the edge and the server.
     #[serde(default)]
     pub negotiation: GatewayNegotiation,
-    /// Certificates of the server's own PKI, accepted beside the internal CA; absent: the internal
-    /// CA alone.
+    /// Whether pings (XEP-0199) confirm what was sent, where the server neither acknowledges
+    /// (XEP-0198) nor answers questions of dialback: at most one a second while something is
+    /// unconfirmed. Defaults to true.
+    #[serde(default = "fields::yes")]
+    pub confirm_by_ping: bool,
+    /// CA certificates that the server's certificate may come from, beside the internal CA of the
+    /// namespace. Defaults to the internal CA alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<GatewayTrust>,
 }
@@ -277,6 +319,17 @@ impl Gateway {
     }
 }
 
+impl Gateway {
+    /// The name in force: that of the spec, or the first domain.
+    #[must_use]
+    pub fn effective_name(&self) -> &str {
+        let first = self.domains.first().map_or("", String::as_str);
+        Some(self.name.as_str())
+            .filter(|name| !name.is_empty())
+            .unwrap_or(first)
+    }
+}
+
 fn direct() -> GatewayMode {
     GatewayMode::Direct
 }
@@ -295,12 +348,13 @@ fn direct() -> GatewayMode {
     }
 ]))]
 pub struct GatewayNegotiation {
-    /// Whether streams are encrypted: `Required`, `Optional`, `NotSupported`.
+    /// Whether streams with the server use TLS: `Required` (the default), `Optional` (where the
+    /// server offers it) or `NotSupported` (never).
     pub tls_negotiation: Requirement,
-    /// Whether domains are authenticated by certificate (SASL EXTERNAL): `Required`, `Optional`,
-    /// `NotSupported`.
+    /// Whether the server and the edge authenticate by certificate (SASL EXTERNAL): `Required`,
+    /// `Optional` (the default; dialback where it fails) or `NotSupported` (never).
     pub sasl_negotiation: Requirement,
-    /// Whether domains may be authenticated by Server Dialback.
+    /// Whether Server Dialback (XEP-0220) may authenticate domains. Defaults to true.
     pub support_dialback_negotiation: bool,
 }
 impl Default for GatewayNegotiation {
@@ -326,10 +380,10 @@ impl From<&GatewayNegotiation> for Negotiation {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayTrust {
-    /// CA certificates (PEM) that the server's certificate may come from.
+    /// ConfigMap key with CA certificates (PEM) that the server's certificate may come from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_config_map_ref: Option<ConfigMapKeyRef>,
-    /// Whether the public roots count too, as for a server with a certificate of a public CA.
+    /// Whether certificates of public CAs are accepted too. Defaults to false.
     #[serde(default)]
     pub public_roots: bool,
 }
@@ -338,7 +392,7 @@ pub struct GatewayTrust {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PoolTrust {
-    /// CA certificates (PEM).
+    /// ConfigMap key with CA certificates (PEM), each a root.
     pub ca_config_map_ref: ConfigMapKeyRef,
 }
 
@@ -364,40 +418,45 @@ pub struct PoolTrust {
     }
 ]))]
 pub struct PoolSettings {
-    /// Most authenticated streams with partners of one replica; the one too many gets `resource-
-    /// constraint`.
+    /// Maximum number of authenticated streams with partners on one replica; further ones are
+    /// refused with `resource-constraint`. Defaults to 1000.
     #[schemars(range(min = 1, max = 100_000))]
     pub connection_limit: u32,
-    /// Most authenticated streams of one replica with one partner; a partner's `connectionLimit`
-    /// overrides it.
+    /// Maximum number of authenticated streams with one partner on one replica; a partner's
+    /// `connectionLimit` overrides it. Defaults to 20.
     #[schemars(range(min = 1, max = 100_000))]
     pub partner_connection_limit: u32,
-    /// Seconds of silence after which the edge asks a peer for a sign of life.
+    /// Seconds without traffic after which the edge sends a keep-alive to a peer. Defaults to 180,
+    /// below the idle limits usual in firewalls and load balancers.
     #[schemars(range(min = 5, max = 86_400))]
     pub keep_alive_interval_seconds: u32,
-    /// Seconds that a stream has to authenticate.
+    /// Seconds within which a stream must be authenticated. Defaults to 60.
     #[schemars(range(min = 1, max = 3_600))]
     pub stream_establishment_timeout_seconds: u32,
-    /// Seconds without a stanza after which a stream ends, where the partner's `enableKeepAlive`
-    /// is false.
+    /// Seconds without a stanza after which a stream is closed, where the partner's
+    /// `enableKeepAlive` is false. Defaults to 600.
     #[schemars(range(min = 10, max = 604_800))]
     pub stream_inactivity_timeout_seconds: u32,
-    /// Largest stanza, in bytes; RFC 6120 section 13.12 asks for 10,000 at least. A larger one
-    /// ends the stream.
+    /// Maximum size of a stanza in bytes (RFC 6120 section 13.12: at least 10,000). Defaults to
+    /// 262144.
     #[schemars(range(min = 10_000, max = 16_777_216))]
     pub max_stanza_bytes: u32,
-    /// Bytes of memory that the queue of one pair of domains may hold in one direction.
+    /// Maximum memory in bytes of the queue of one pair of domains in one direction. Defaults to
+    /// 1048576 (1 MiB).
     #[schemars(range(min = 10_000, max = 1_073_741_824))]
     pub queue_bytes: u64,
-    /// Bytes of memory that all queues of a replica may hold.
+    /// Maximum memory in bytes of all queues of a replica together. Defaults to 268435456
+    /// (256 MiB).
     #[schemars(range(min = 10_000, max = 68_719_476_736_u64))]
     pub queue_total_bytes: u64,
-    /// Seconds that a stanza waits before it is answered, and that a question to a peer may take.
+    /// Seconds that a stanza waits for a next hop before it is answered with an error, and that a
+    /// peer has to answer a question of the edge. Defaults to 20.
     #[schemars(range(min = 1, max = 25))]
     pub queue_timeout_seconds: u32,
-    /// Whether bodies of messages are logged. Off, no content of a stanza is.
+    /// Whether the bodies of messages are logged. When false, the default, no content of stanzas
+    /// is.
     pub log_message_bodies: bool,
-    /// Largest element before a stream is authenticated, in bytes.
+    /// Maximum size in bytes of an element before a stream is authenticated. Defaults to 10000.
     #[schemars(range(min = 10_000, max = 16_777_216))]
     pub unauthenticated_stanza_bytes: u32,
     /// Networks where no partner is dialled that DNS leads to, such as `10.0.0.0/8`; `proxyFqdn` and
@@ -406,8 +465,9 @@ pub struct PoolSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "fields::cidrs")]
     pub dial_except: Option<Vec<String>>,
-    /// Secret with the dialback secret: `secret` and, still verified, `previous`; absent: `xmpp-
-    /// edge-dialback`, generated once for all pools of the namespace.
+    /// Secret with the dialback secret under `secret` and, optionally, an older one that is still
+    /// verified under `previous`. Defaults to the Secret `xmpp-edge-dialback`, which is generated
+    /// once for all pools of the namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dialback_secret_ref: Option<SecretRef>,
 }
@@ -454,15 +514,15 @@ impl From<&PoolSettings> for Settings {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Content {
-    /// Namespaces of iq payloads that pass.
+    /// XML namespaces of iq payloads that pass in addition.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "fields::uris")]
     pub iq_namespaces: Vec<String>,
-    /// PEP nodes whose events pass between contacts.
+    /// PEP nodes whose events pass between contacts in addition.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "fields::uris")]
     pub pep_nodes: Vec<String>,
-    /// Values of `type` of messages that pass.
+    /// Message types that pass in addition.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "fields::message_types")]
     pub message_types: Vec<String>,
@@ -476,10 +536,10 @@ pub struct Content {
     "message": "choose exactly one of embedded and postgres"
 }]))]
 pub struct Contacts {
-    /// One replica, with a volume of its own.
+    /// Embedded store on a PersistentVolumeClaim of the pool, for one replica.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embedded: Option<EmbeddedContacts>,
-    /// A PostgreSQL database, shared by replicas and by pools of one domain.
+    /// PostgreSQL database, shared by replicas and by the pools of a domain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub postgres: Option<PostgresContacts>,
 }
@@ -488,10 +548,10 @@ pub struct Contacts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EmbeddedContacts {
-    /// Size of the volume.
+    /// Size of the volume. Defaults to 1Gi.
     #[schemars(schema_with = "fields::storage_size")]
     pub size: String,
-    /// Storage class of the volume; absent: the cluster's default.
+    /// StorageClass of the volume. Defaults to the cluster's default one, which must exist then.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "fields::object_name")]
     pub storage_class_name: Option<String>,
@@ -509,6 +569,7 @@ impl Default for EmbeddedContacts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PostgresContacts {
-    /// Secret with `url` (`postgresql://...`) and, optional, `ca.crt`.
+    /// Secret with the connection string under `url` (`postgresql://...`) and, optionally, CA
+    /// certificates of the server under `ca.crt`.
     pub secret_ref: SecretRef,
 }

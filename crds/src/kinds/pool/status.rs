@@ -10,39 +10,39 @@ use crate::kinds::fields;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PoolStatus {
-    /// Generation of the spec that this status speaks of.
+    /// Generation of the spec that this status was made for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Pods that there are.
+    /// Number of pods.
     pub replicas: i32,
-    /// Pods that are ready.
+    /// Number of ready pods.
     pub ready_replicas: i32,
-    /// Addresses that partners reach.
+    /// IP addresses at which partners reach the pool.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 45)), extend("x-kubernetes-list-type" = "set"))]
     pub addresses: Vec<String>,
-    /// Full text of the records that belong to this pool, as they stand in a zone file.
+    /// DNS records of this pool in the format of a zone file: SRV, A and AAAA.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 512), inner(length(max = 1024)), extend("x-kubernetes-list-type" = "atomic"))]
     pub srv_records: Vec<String>,
-    /// The certificate that partners see.
+    /// Certificate that partners see.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<CertificateStatus>,
-    /// The request to be signed, as PEM; mode `csr` only.
+    /// Certificate signing request (PEM) that waits to be signed; mode `csr` only.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 65_536))]
     pub certificate_signing_request: Option<String>,
-    /// How far the configuration has come.
+    /// Generation of the configuration, and how many pods have loaded it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<ConfigStatus>,
-    /// Authenticated streams with partners, all replicas together.
+    /// Number of authenticated streams with partners, over all replicas.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub streams: Option<StreamCounts>,
     /// Label selector of the pods, for the scale subresource.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub selector: Option<String>,
-    /// What holds of the pool, one entry a type.
+    /// Conditions of the pool, one for each type.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "fields::conditions")]
     pub conditions: Vec<Condition>,
@@ -52,13 +52,13 @@ pub struct PoolStatus {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CertificateStatus {
-    /// When it ends.
+    /// Time when the certificate expires.
     pub not_after: Time,
-    /// The names that it covers.
+    /// DNS names of its subjectAltName.
     #[serde(default)]
     #[schemars(length(max = 128), inner(length(max = 255)), extend("x-kubernetes-list-type" = "atomic"))]
     pub dns_names: Vec<String>,
-    /// Its serial number, hex.
+    /// Serial number of the certificate in hexadecimal.
     #[schemars(length(max = 64))]
     pub serial: String,
 }
@@ -67,9 +67,9 @@ pub struct CertificateStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigStatus {
-    /// The newest generation written.
+    /// Newest generation of the configuration that was written.
     pub generation: i64,
-    /// Ready pods that have loaded it.
+    /// Number of ready pods that have loaded it.
     pub pods_in_sync: i32,
 }
 
@@ -77,8 +77,8 @@ pub struct ConfigStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StreamCounts {
-    /// Streams that carry stanzas from partners; one of both directions counts in both.
+    /// Number of streams that carry stanzas from partners; a bidirectional one counts in both.
     pub inbound: u32,
-    /// Streams that carry stanzas to partners.
+    /// Number of streams that carry stanzas to partners.
     pub outbound: u32,
 }

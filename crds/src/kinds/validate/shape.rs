@@ -210,10 +210,13 @@ impl Walk<'_> {
                     .join(" "),
             };
             if !seen.insert(key.clone()) {
-                self.fault(
-                    &format!("{path}[{index}]"),
-                    format!("{key} is listed twice: remove one"),
-                );
+                let twice = match keys.as_slice() {
+                    [] => format!("{key} is listed twice: remove one"),
+                    [name, ..] => format!(
+                        "{name} {key} is listed twice: give each entry a {name} of its own, or remove one"
+                    ),
+                };
+                self.fault(&format!("{path}[{index}]"), twice);
             }
         }
     }

@@ -71,7 +71,7 @@ pub fn explain(
         .ok_or_else(|| Unexplained::NoPool {
             from: from.clone(),
             to: to.clone(),
-            own: crate::compile::world::listed(
+            own: crate::text::listed(
                 configs()
                     .flat_map(|config| &config.domains)
                     .map(AsRef::<str>::as_ref),

@@ -15,7 +15,7 @@ use xmpp_edge_crds::{
 use super::inspection::{Inspection, NamespaceInspection};
 use crate::{
     controllers::pool::{
-        plan::{self, Facts, secrets},
+        plan::{self, Facts, pod, secrets},
         read,
     },
     dns::records,
@@ -116,7 +116,11 @@ fn objects(
     internal_ca["data"]["ca.crt"] = Value::from(ELIDED);
     objects.push(internal_ca);
     let facts = Facts {
-        proxy_image: read::DEFAULT_PROXY_IMAGE,
+        proxy_image: pod::ProxyImage {
+            reference: read::DEFAULT_PROXY_IMAGE,
+            pull_secrets: &[],
+        },
+        resolvers: Vec::new(),
         operator: Some(read::operator_peer(OPERATOR_NAMESPACE)),
         database: read::database_of(&namespace.world, pool),
         volume: None,

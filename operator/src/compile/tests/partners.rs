@@ -219,7 +219,13 @@ fn unverified_partners_need_contacts_that_all_share() {
         |name: &str| format!(", contacts: {{postgres: {{secretRef: {{name: {name}}}}}}}");
     let rows = [
         ("one process", false, pool("a", HQ, ""), vec![]),
-        ("two replicas", true, pool("a", HQ, ""), vec!["a"]),
+        (
+            "two replicas",
+            true,
+            pool("a", HQ, ", replicas: 2"),
+            vec!["a"],
+        ),
+        ("the smallest pool", true, pool("a", HQ, ""), vec![]),
         ("one replica", true, pool("a", HQ, ", replicas: 1"), vec![]),
         (
             "replicas with a database",

@@ -174,3 +174,50 @@ fn the_home_site_is_the_preferred_pools_whatever_its_state() {
         assert_eq!(compiled.configs["a"].edges.len(), 2);
     }
 }
+
+#[test]
+fn k13_lists_of_users_as_windows_and_lync_write_them_are_read_or_named() {
+    let hq = pool("hq", HQ, "");
+    let granted = policy(
+        "granted",
+        &format!("scope: User, usersFrom: [{{configMapRef: {{name: grants, key: list}}}}], {ON}"),
+    );
+    let told = |map: String| run(&(hq.clone() + &granted + &map), &Configs::new());
+    for read in [
+        "\\ufeffalice@org.example\\r\\nbob@org.example",
+        "sip:alice@org.example\\nSIP:bob@org.example",
+        "alice@org.example\\n\\ufeffsip:bob@org.example\\n",
+    ] {
+        let compiled = told(config_map("grants", "list", read));
+        let (accepted, _, message) = accepted(&compiled, "granted");
+        assert!(accepted, "{message}");
+        assert_eq!(
+            policies(&compiled.configs),
+            pairs(&[("granted", "alice@org.example bob@org.example")]),
+            "{read}"
+        );
+    }
+    let binary = |bytes: Vec<u8>| {
+        let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes);
+        format!(
+            "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: grants}}\nbinaryData: {{list: {encoded}}}\n"
+        )
+    };
+    let text = "alice@org.example\r\n";
+    let little = text.encode_utf16().flat_map(u16::to_le_bytes);
+    let utf16 = [0xff, 0xfe].into_iter().chain(little).collect();
+    for (map, says) in [
+        (binary(utf16), "UTF-16"),
+        (binary(vec![0xfe, 0x01, 0x80, 0x00]), "is no text"),
+    ] {
+        let (accepted, reason, message) = accepted(&told(map), "granted");
+        assert!(!accepted && reason == Reason::ReferenceMissing, "{message}");
+        assert!(
+            message.contains(says) && message.contains("binaryData") && message.contains("UTF-8"),
+            "{message}"
+        );
+    }
+    // Text counts, wherever it stands.
+    let compiled = told(binary(text.as_bytes().to_vec()));
+    assert!(accepted(&compiled, "granted").0);
+}

@@ -129,24 +129,6 @@ fn each_own_domain_has_exactly_one_gateway() {
 }
 
 #[test]
-fn a_gateway_of_mode_sidecar_is_refused_and_what_is_in_force_stays() {
-    let direct = pool("hq", HQ, "");
-    let sidecar = direct.replace("address:", "mode: Sidecar, address:");
-    let fresh = run(&sidecar, &Configs::new());
-    let (status, reason, message) = accepted(&fresh, "hq");
-    assert_eq!((status, reason), (false, Reason::Invalid));
-    for says in ["spec.gateways[0].mode", "set Direct"] {
-        assert!(message.contains(says), "{message}");
-    }
-    assert!(fresh.configs.is_empty());
-    let before = run(&direct, &Configs::new()).configs;
-    let after = run(&(sidecar + &partner("p", "p.example", "")), &before);
-    assert_eq!(after.configs["hq"].gateways, before["hq"].gateways);
-    assert_eq!(partners(&after.configs), pairs(&[("p", "p.example")]));
-    assert!(accepted(&after, "hq").2.contains("stays in force"));
-}
-
-#[test]
 fn a_generation_counts_changes_of_content_and_nothing_else() {
     let yaml = pool("hq", HQ, "") + &partner("p", "p.example", "");
     let first = run(&yaml, &Configs::new());
@@ -206,7 +188,7 @@ fn a_pool_out_of_the_records_drains_once_they_have_run_out_and_servers_inside_pa
         ("", None),
         (", route: {enabled: false}", Some(70)),
         (
-            ", route: {enabled: false}, dns: {externalDns: {ttl: 300}}",
+            ", route: {enabled: false}, dns: {externalDns: {ttlSeconds: 300}}",
             Some(310),
         ),
     ] {
@@ -251,4 +233,16 @@ fn ten_thousand_partners_and_a_hundred_thousand_users_compile_and_change_nothing
     };
     assert_eq!(granted.users.len(), 100_000);
     assert_eq!(compile(&world, &first.configs).configs, first.configs);
+}
+
+/// Finding S-14, the same in `validate`, standalone and a cluster: they all compile.
+#[test]
+fn a_pool_whose_secrets_would_be_the_namespaces_is_rejected() {
+    for name in ["xmpp-edge-internal", "xmpp-edge-gateway-org"] {
+        let compiled = run(&pool(name, "org.example", ""), &Configs::new());
+        let (accepted, reason, message) = accepted(&compiled, name);
+        assert!(!accepted && reason == Reason::Invalid, "{message}");
+        assert!(message.contains("choose another name"), "{message}");
+        assert!(compiled.configs.is_empty());
+    }
 }

@@ -90,7 +90,12 @@ pub fn world(caches: &Caches, namespace: &str) -> NamespaceInputs {
     }
     for map in caches.config_maps.in_namespace(namespace) {
         let data = map.data.clone().unwrap_or_default();
-        world.config_maps.insert(map.name_any(), data);
+        let name = map.name_any();
+        world.config_maps.insert(name.clone(), data);
+        // Documents of pools are binary too, and nobody refers to them.
+        let binary = map.binary_data.iter().flatten();
+        let binary = binary.filter(|(key, _)| *key != SHARD_KEY);
+        world.add_binary_data(&name, binary.map(|(key, bytes)| (key.as_str(), &*bytes.0)));
     }
     for secret in caches.secrets.in_namespace(namespace) {
         world.secrets.insert(secret.name_any(), material(&secret));

@@ -24,6 +24,8 @@ use crate::{
 pub struct OperatorConfig {
     /// Image of the proxies where a pool names none.
     pub proxy_image: Option<String>,
+    /// Pull Secrets of pools that name none, in the pool's namespace.
+    pub proxy_pull_secrets: Vec<String>,
     /// Owner of records, in the markers; absent: the UID of the operator's namespace.
     pub dns_owner_id: Option<String>,
     /// Which domains each namespace may have in DNS and certificates; absent: any.

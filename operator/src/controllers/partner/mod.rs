@@ -14,7 +14,10 @@ use xmpp_edge_crds::{
     kinds::{
         PartnerSpec, PartnerStatus, XmppFederatedPartner,
         conditions::{ConditionType, Reason},
-        partner::{AttemptStatus, PartnerPoolStatus, ProbeStatus},
+        partner::{
+            AttemptStatus, MAX_POOLS, MAX_REPLICA, MAX_STEPS, MAX_TEXT, PartnerPoolStatus,
+            ProbeStatus,
+        },
     },
     negotiation::Method,
 };
@@ -36,10 +39,6 @@ use crate::{
         throttle::Significance,
     },
 };
-
-/// Bounds of the fields, in characters (`crds`).
-const MAX_TEXT: usize = 1024;
-const MAX_STEPS: usize = 64;
 
 /// A partner to look at.
 type ObservedPartner<'a> = Observed<'a, XmppFederatedPartner>;
@@ -83,12 +82,20 @@ fn desired_status(
     let counted = [ConditionType::Accepted, ConditionType::Programmed];
     wanted.insert(0, condition::ready(&wanted, &counted));
     let generation = partner.metadata().generation;
+    let methods = methods(partner);
     PartnerStatus {
         observed_generation: generation,
-        authentication_methods: methods(partner),
+        method_summary: summary(&methods),
+        authentication_methods: methods,
         pools,
         conditions: condition::merge(old, &wanted, generation, scene.now),
     }
+}
+
+/// The methods as one text: columns of `kubectl get` cannot print a list.
+fn summary(methods: &[Method]) -> Option<String> {
+    let names: Vec<String> = methods.iter().map(|method| format!("{method:?}")).collect();
+    (!names.is_empty()).then(|| names.join(","))
 }
 
 /// Whether all pods that are ready have said what they know.
@@ -101,7 +108,7 @@ fn pools(scene: &NamespaceSnapshot, partner: &ObservedPartner<'_>) -> Vec<Partne
     let name = &partner.reference.name;
     let before = |pool: &str| partner.status.pools.iter().find(|it| it.name == pool);
     let mut pools = Vec::new();
-    for pool in scene.compiled.configs.keys() {
+    for pool in scene.compiled.configs.keys().take(MAX_POOLS) {
         let facts = scene
             .facts
             .get(pool)
@@ -158,7 +165,7 @@ fn steps(attempt: &Attempt) -> Vec<AttemptStatus> {
             domain: bounded(step.domain.as_ref(), 253),
             address: bounded(step.address.as_ref(), 64),
             text: bounded(step.text.as_ref().filter(|text| !text.is_empty()), MAX_TEXT),
-            replica: Some(attempt.replica.chars().take(253).collect()),
+            replica: Some(attempt.replica.chars().take(MAX_REPLICA).collect()),
         })
         .collect()
 }
@@ -280,6 +287,7 @@ fn significance(old: &PartnerStatus, new: &PartnerStatus) -> Significance {
     );
     let same = old.observed_generation == new.observed_generation
         && old.authentication_methods == new.authentication_methods
+        && old.method_summary == new.method_summary
         && conditions_same
         && new.pools.iter().all(|pool| {
             let before = old.pools.iter().find(|it| it.name == pool.name);

@@ -129,6 +129,7 @@ fn every_condition_is_said_at_the_first_look() {
         serde_json::to_value(&status.authentication_methods).unwrap(),
         json!(["SaslOverTls"])
     );
+    assert_eq!(status.method_summary.as_deref(), Some("SaslOverTls"));
 }
 
 #[test]

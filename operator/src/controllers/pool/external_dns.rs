@@ -2,13 +2,10 @@
 //! DNS answers.
 //!
 //! The objects are built whole from all pools of the namespace ([`crate::dns::external_dns`]); each
-//! pool's look starts the same work, which is done once. The kind is probed for, not watched.
+//! pool's look starts the same work, which is done once. The kind is probed for, not watched. A
+//! namespace that wants none is looked at once all the same: whoever led before may have left some.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Service;
 use kube::{
@@ -16,9 +13,7 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions},
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
-use parking_lot::Mutex;
 use serde_json::json;
-use tokio::task::JoinSet;
 use xmpp_edge_crds::kinds::{
     EdgePool,
     conditions::{ConditionType, Reason},
@@ -28,12 +23,12 @@ use super::{apply::MANAGER, plan::metadata, publish};
 use crate::{
     controllers::namespace::snapshot::{Context, NamespaceSnapshot},
     dns::{
-        Availability, DesiredRecords, DnsReport, LoadBalancer,
+        Availability, DesiredRecords, DnsMetrics, DnsReport, LoadBalancer, RecordGroup,
         addresses::Ingress,
+        controller::{DnsBackend, DnsController, DnsOutcome},
         external_dns::{self, EndpointSpec},
         observe::Observer,
     },
-    runtime::{caches::Caches, metrics::Metrics},
     status::condition::{ConditionStatus, DesiredCondition},
 };
 
@@ -41,39 +36,43 @@ use crate::{
 const SOON: Duration = Duration::from_secs(5);
 /// While all is well: people edit zones.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// Where nobody wants any.
+const RARELY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What is done for all namespaces.
 #[derive(Default)]
 pub struct Endpoints {
-    namespaces: Mutex<HashMap<String, Arc<NamespaceEndpoints>>>,
-    /// Ends with this.
-    tasks: Mutex<JoinSet<()>>,
+    namespaces: DnsController<String, EndpointsBackend>,
 }
 
-#[derive(Default)]
-struct NamespaceEndpoints {
-    seen: Mutex<EndpointSeen>,
-    balancers: tokio::sync::Mutex<HashMap<String, LoadBalancer>>,
+/// Why DNSEndpoints cannot be written: the condition's reason, and what to do.
+type EndpointsFault = (Reason, String);
+
+/// By pool; the message of a failure that concerns all.
+#[derive(Clone)]
+struct EndpointsOutcome {
+    reports: Result<BTreeMap<String, DnsReport>, EndpointsFault>,
+    /// Whether any pool wants objects.
+    is_wanted: bool,
 }
 
-#[derive(Default)]
-struct EndpointSeen {
-    busy: bool,
-    done: Option<EndpointResult>,
-}
+impl DnsOutcome for EndpointsOutcome {
+    fn is_good(&self) -> bool {
+        match &self.reports {
+            // Nobody waits for it: the next look is soon enough.
+            _ if !self.is_wanted => true,
+            Ok(reports) => reports.values().all(DnsReport::is_good),
+            Err(_) => false,
+        }
+    }
 
-struct EndpointResult {
-    tasks: Vec<EndpointTask>,
-    /// By pool; the message of a failure that concerns all.
-    outcome: Result<BTreeMap<String, DnsReport>, (Reason, String)>,
-    at: Instant,
-}
-
-impl EndpointResult {
-    fn holds(&self) -> Duration {
-        match &self.outcome {
-            Ok(reports) if reports.values().all(DnsReport::is_good) => LOOK_AGAIN,
-            _ => SOON,
+    fn look_again(&self) -> Duration {
+        if !self.is_wanted {
+            RARELY
+        } else if self.is_good() {
+            LOOK_AGAIN
+        } else {
+            SOON
         }
     }
 }
@@ -97,31 +96,24 @@ impl Endpoints {
     ) -> Option<(DesiredCondition, Duration)> {
         let dns = pool.spec.dns.as_ref();
         let wants = dns.is_some_and(|dns| dns.external_dns.is_some());
-        // Where another pool had objects, they may have to go.
-        if !wants && !self.namespaces.lock().contains_key(&scene.namespace) {
-            return None;
-        }
         let kind = ConditionType::DnsPublished;
         let name = pool.name_any();
-        let tasks = tasks(context, scene);
-        let namespace = {
-            let mut namespaces = self.namespaces.lock();
-            namespaces
-                .entry(scene.namespace.clone())
-                .or_default()
-                .clone()
+        let (tasks, held) = tasks(context, scene);
+        let backend = || EndpointsBackend {
+            client: context.client.clone(),
+            metrics: context.metrics.dns.clone(),
+            namespace: scene.namespace.clone(),
+            balancers: BTreeMap::new(),
         };
-        let mut seen = namespace.seen.lock();
-        let due = seen
-            .done
-            .as_ref()
-            .is_none_or(|done| done.tasks != tasks || done.at.elapsed() >= done.holds());
-        let said = match seen.done.as_ref().map(|done| &done.outcome) {
+        let (caches, touched) = (context.caches.clone(), scene.namespace.clone());
+        let wake = move || caches.triggers.enqueue(&touched);
+        let progress = self.namespaces.look(&scene.namespace, backend, tasks, wake);
+        let said = match progress.outcome.map(|outcome| outcome.reports) {
             Some(Ok(reports)) if reports.contains_key(&name) => {
                 let said = reports[&name].condition();
                 DesiredCondition::new(kind, said.status, said.reason, said.message)
             }
-            Some(Err((reason, message))) => DesiredCondition::new(kind, false, *reason, message),
+            Some(Err((reason, message))) => DesiredCondition::new(kind, false, reason, message),
             _ => DesiredCondition::new(
                 kind,
                 ConditionStatus::Unknown,
@@ -129,33 +121,22 @@ impl Endpoints {
                 "the records are being handed to external-dns",
             ),
         };
-        let again = seen.done.as_ref().map_or(SOON, EndpointResult::holds);
-        if due && !seen.busy {
-            seen.busy = true;
-            let work = EndpointWork {
-                client: context.client.clone(),
-                caches: context.caches.clone(),
-                metrics: context.metrics.clone(),
-                name: scene.namespace.clone(),
-                namespace: namespace.clone(),
-            };
-            let mut running = self.tasks.lock();
-            while running.try_join_next().is_some() {}
-            running.spawn(work.run(tasks));
-        }
-        wants.then_some((said, again))
+        let again = progress.again.unwrap_or(SOON);
+        wants.then_some((said, held.map_or(again, |held| held.min(again))))
     }
 }
 
-/// All pools of the namespace that external-dns is to publish, whatever their standing.
-fn tasks(context: &Context, scene: &NamespaceSnapshot) -> Vec<EndpointTask> {
+/// All pools of the namespace that external-dns is to publish, whatever their standing; and when one
+/// of them may have another although nothing changes.
+fn tasks(context: &Context, scene: &NamespaceSnapshot) -> (Vec<EndpointTask>, Option<Duration>) {
     let namespace = &scene.namespace;
     let pools = scene.world.pools.iter().filter(|pool| {
         let dns = pool.spec.dns.as_ref();
         dns.is_some_and(|dns| dns.external_dns.is_some())
             && scene.config(&pool.name_any()).is_some()
     });
-    pools
+    let mut soonest: Option<Duration> = None;
+    let tasks = pools
         .map(|pool| {
             let name = pool.name_any();
             let allowed = context.settings.allowed_domains.as_ref();
@@ -165,6 +146,9 @@ fn tasks(context: &Context, scene: &NamespaceSnapshot) -> Vec<EndpointTask> {
             let service = super::plan::names::external_service(&name);
             let service: Option<Arc<Service>> = context.caches.services.get(namespace, &service);
             let ready = super::reconcile::ready_replicas(context, namespace, &name);
+            let publications = &context.pools.publications;
+            let (standing, held) = publications.availability(namespace, &name, &pool.spec, ready);
+            soonest = soonest.into_iter().chain(held).min();
             EndpointTask {
                 // Its own status must not make it another task.
                 pool: EdgePool {
@@ -178,54 +162,55 @@ fn tasks(context: &Context, scene: &NamespaceSnapshot) -> Vec<EndpointTask> {
                     spec: pool.spec.clone(),
                 },
                 standing: if forbidden {
-                    Availability::OutOfService
+                    Availability::Removed
                 } else {
-                    Availability::of(&pool.spec, ready)
+                    standing
                 },
                 ingress: publish::ingress(service.as_deref()),
             }
         })
-        .collect()
+        .collect();
+    (tasks, soonest)
 }
 
-struct EndpointWork {
+/// Of one namespace.
+struct EndpointsBackend {
     client: Client,
-    caches: Arc<Caches>,
-    metrics: Arc<Metrics>,
-    name: String,
-    namespace: Arc<NamespaceEndpoints>,
+    metrics: DnsMetrics,
+    namespace: String,
+    /// By pool.
+    balancers: BTreeMap<String, LoadBalancer>,
 }
 
-impl EndpointWork {
-    async fn run(self, tasks: Vec<EndpointTask>) {
-        let outcome = self.publish(&tasks).await;
-        if let Err((_, error)) = &outcome {
+impl DnsBackend for EndpointsBackend {
+    type Task = Vec<EndpointTask>;
+    type Outcome = EndpointsOutcome;
+
+    async fn carry_out(&mut self, tasks: &Vec<EndpointTask>) -> EndpointsOutcome {
+        let reports = self.publish(tasks).await;
+        let is_wanted = !tasks.is_empty();
+        if let Err((_, error)) = &reports
+            && is_wanted
+        {
             tracing::warn!(
-                namespace = self.name,
+                namespace = self.namespace,
                 error,
-                "DNSEndpoints could not be written; it is tried again"
+                "failed to write DNSEndpoints, will retry"
             );
         }
-        let mut seen = self.namespace.seen.lock();
-        seen.busy = false;
-        seen.done = Some(EndpointResult {
-            tasks,
-            outcome,
-            at: Instant::now(),
-        });
-        drop(seen);
-        self.caches.triggers.enqueue(&self.name);
+        EndpointsOutcome { reports, is_wanted }
     }
+}
 
+impl EndpointsBackend {
     async fn publish(
-        &self,
+        &mut self,
         tasks: &[EndpointTask],
-    ) -> Result<BTreeMap<String, DnsReport>, (Reason, String)> {
+    ) -> Result<BTreeMap<String, DnsReport>, EndpointsFault> {
         let mut wanted = Vec::new();
-        let mut balancers = self.namespace.balancers.lock().await;
         for task in tasks {
             let name = task.pool.name_any();
-            let balancer = balancers.entry(name.clone()).or_default();
+            let balancer = self.balancers.entry(name.clone()).or_default();
             let addresses = balancer.addresses(&task.pool.spec, &task.ingress).await;
             let records = DesiredRecords::new(&task.pool.spec, task.standing, &addresses);
             let records = records.map_err(|error| {
@@ -246,7 +231,7 @@ impl EndpointWork {
             })
             .collect();
         let api: Api<DynamicObject> =
-            Api::namespaced_with(self.client.clone(), &self.name, &resource());
+            Api::namespaced_with(self.client.clone(), &self.namespace, &resource());
         let there = self.list(&api).await?;
         let now: Vec<EndpointSpec> = there
             .iter()
@@ -257,19 +242,22 @@ impl EndpointWork {
         self.write(&api, tasks, &there, &objects)
             .await
             .map_err(|error| failed(&error))?;
+        if wanted.is_empty() {
+            return Ok(BTreeMap::new());
+        }
         let observer =
             Observer::system().map_err(|error| (Reason::DnsFailed, error.to_string()))?;
         let mut reports = BTreeMap::new();
         for (name, _, records) in &wanted {
-            let meant = published.iter().any(|(pool, _)| pool == name);
+            let meant = |place: &RecordGroup| published.contains(&(name.as_str(), place.clone()));
             let report = observer.look(records, meant).await;
-            self.metrics.dns.count(&self.name, name, &report);
+            self.metrics.count(&self.namespace, name, &report);
             reports.insert(name.clone(), report);
         }
         Ok(reports)
     }
 
-    async fn list(&self, api: &Api<DynamicObject>) -> Result<Vec<DynamicObject>, (Reason, String)> {
+    async fn list(&self, api: &Api<DynamicObject>) -> Result<Vec<DynamicObject>, EndpointsFault> {
         let ours = format!("app.kubernetes.io/managed-by={}", metadata::MANAGED_BY);
         let listed = api.list(&ListParams::default().labels(&ours)).await;
         listed
@@ -308,7 +296,7 @@ impl EndpointWork {
                 "kind": external_dns::KIND,
                 "metadata": {
                     "name": object.name,
-                    "namespace": self.name,
+                    "namespace": self.namespace,
                     "labels": metadata::shared_labels(),
                     "ownerReferences": owners,
                 },
@@ -349,10 +337,13 @@ fn resource() -> ApiResource {
 fn ttl(pool: &EdgePool) -> u32 {
     let dns = pool.spec.dns.as_ref();
     let backend = dns.and_then(|dns| dns.external_dns.as_ref());
-    backend.map_or(crate::dns::records::DEFAULT_TTL, |backend| backend.ttl)
+    backend.map_or_else(
+        || pool.spec.record_ttl_seconds(),
+        |backend| backend.ttl_seconds,
+    )
 }
 
-fn failed(error: &kube::Error) -> (Reason, String) {
+fn failed(error: &kube::Error) -> EndpointsFault {
     match error {
         kube::Error::Api(status) if status.code == 404 => (
             Reason::KindMissing,

@@ -10,6 +10,7 @@ use xmpp_edge_crds::{
 
 use super::{
     apply::{Applier, ApplyError, print_of_mounted},
+    gateway_copies,
     plan::{
         self, Child, ChildKind, Facts, names,
         rollout::{self, Rollout},
@@ -74,6 +75,10 @@ pub(super) async fn write(
         Ok(planned) => {
             let whole = write_secrets(applier, &planned, written).await;
             written.diagnostics = planned.diagnostics;
+            let seen = scene.facts.get(&config.pool);
+            let seen = seen.map_or(&[][..], |facts| &facts.gateways);
+            let stale = gateway_copies::stale(config, &planned.gateways, seen, scene.now);
+            written.diagnostics.extend(stale);
             written.certificate = Some(Ok(planned.certificate));
             whole.then_some(planned.mounted)
         }
@@ -119,17 +124,14 @@ async fn write_children(
         return write_document(applier, config, written).await;
     };
     let context = applier.context;
-    let image = context
-        .settings
-        .proxy_image
-        .as_deref()
-        .unwrap_or(read::DEFAULT_PROXY_IMAGE);
+    let image = read::proxy_image(&context.settings);
     let rollouts = read::rollouts(scene, &context.caches, image);
     let claim = names::contacts_volume(&config.pool);
     let volume = context.caches.volumes.get(applier.namespace, &claim);
     let facts = Facts {
         proxy_image: image,
         operator: Some(read::operator_peer(&context.namespace)),
+        resolvers: read::resolvers(),
         database: read::database_of(&scene.world, pool),
         volume: volume.as_deref(),
         written: read::written(&context.caches, applier.namespace, &config.pool),
@@ -152,7 +154,7 @@ async fn write_children(
         let done = match child {
             Child::Deployment(deployment) if plan.held_by.is_some() => {
                 let name = deployment.metadata.name.as_deref().unwrap_or_default();
-                applier.replicas(name, pool.spec.replicas).await
+                applier.replicas(name, pool.spec.desired_replicas()).await
             }
             child => applier.child(child).await.map(|_| ()),
         };

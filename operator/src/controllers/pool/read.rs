@@ -1,33 +1,47 @@
 //! What the watches hold of a pool's objects, and what its plan needs beside spec and document.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::LabelSelector};
 use kube::ResourceExt;
 use serde::Serialize;
 use serde_json::Value;
+use tokio_postgres::config::Host;
 use xmpp_edge_crds::{
     edge_config::{
         EdgeConfig, HostPort,
         shards::{MAX_SHARDS, ShardHeader},
     },
     kinds::EdgePool,
+    postgres::ConnectionString,
 };
 
 use super::plan::{
     ChildKind, deployment, names, pod,
-    rollout::{Rollout, Stage},
+    rollout::{self, Rollout, Stage},
 };
 use crate::{
     compile::NamespaceInputs,
-    controllers::namespace::snapshot::NamespaceSnapshot,
+    controllers::namespace::snapshot::{NamespaceSnapshot, OperatorConfig},
     runtime::caches::Caches,
-    secrets::store::{SecretData, text},
+    secrets::database::DatabaseSecret,
 };
 
 /// The proxy's image where neither the pool nor the command line names one.
 pub const DEFAULT_PROXY_IMAGE: &str = concat!("xmpp-edge-proxy:", env!("CARGO_PKG_VERSION"));
+
+/// The image of pools that name none.
+#[must_use]
+pub fn proxy_image(settings: &OperatorConfig) -> pod::ProxyImage<'_> {
+    pod::ProxyImage {
+        reference: settings
+            .proxy_image
+            .as_deref()
+            .unwrap_or(DEFAULT_PROXY_IMAGE),
+        pull_secrets: &settings.proxy_pull_secrets,
+    }
+}
 
 /// Default port of PostgreSQL.
 const DATABASE_PORT: u16 = 5432;
@@ -71,30 +85,74 @@ pub fn operator_peer(namespace: &str) -> NetworkPolicyPeer {
     }
 }
 
-/// Hosts and ports in the database's URL, `postgres://user:password@host:port,…/database`.
-#[must_use]
-fn database_hosts(secret: Option<&SecretData>) -> Vec<HostPort> {
-    let url = secret.and_then(|material| text(material, "url"));
-    let Some((_, rest)) = url.and_then(|url| url.trim().split_once("://")) else {
+/// Hosts and ports that the client library dials for a connection string; sockets of this machine are
+/// none.
+fn database_hosts(connection: &ConnectionString) -> Vec<HostPort> {
+    let Ok(config) = connection.text.parse::<tokio_postgres::Config>() else {
         return Vec::new();
     };
-    let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    // A password may hold an "@" that was not escaped; a host cannot.
-    let hosts = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, hosts)| hosts);
+    let addresses = config.get_hostaddrs();
+    let hosts: Vec<String> = if addresses.is_empty() {
+        let named = config.get_hosts().iter().map(|host| match host {
+            Host::Tcp(name) => name.clone(),
+            Host::Unix(_) => String::new(),
+        });
+        named.collect()
+    } else {
+        addresses.iter().map(ToString::to_string).collect()
+    };
+    let ports = config.get_ports();
+    let port_of = |index: usize| {
+        let port = ports
+            .get(index)
+            .or(ports.first().filter(|_| ports.len() == 1));
+        port.copied().unwrap_or(DATABASE_PORT)
+    };
     hosts
-        .split(',')
-        .filter_map(|host| HostPort::parse(host, Some(DATABASE_PORT)).ok())
+        .iter()
+        .enumerate()
+        .filter(|(_, host)| !host.is_empty())
+        .filter_map(|(index, host)| {
+            let host = if host.contains(':') {
+                format!("[{host}]")
+            } else {
+                host.clone()
+            };
+            HostPort::parse(&host, Some(port_of(index))).ok()
+        })
         .collect()
+}
+
+/// Where a pod finds what its kubelet says of DNS.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// The operator's own resolvers: in a cluster those of every pod. What cannot be read names none.
+#[must_use]
+pub fn resolvers() -> Vec<IpAddr> {
+    let text = std::fs::read_to_string(RESOLV_CONF).unwrap_or_default();
+    name_servers(&text)
+}
+
+fn name_servers(text: &str) -> Vec<IpAddr> {
+    let lines = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("nameserver"));
+    // Loopback is the operator's own: a pod's is another.
+    let addresses = lines.filter_map(|rest| rest.trim().parse::<IpAddr>().ok());
+    addresses.filter(|ip| !ip.is_loopback()).collect()
 }
 
 /// Hosts and ports of a pool's database, as far as its Secret can be read.
 #[must_use]
 pub fn database_of(world: &NamespaceInputs, pool: &EdgePool) -> Vec<HostPort> {
     let contacts = pool.spec.contacts.as_ref();
-    let postgres = contacts.and_then(|contacts| contacts.postgres.as_ref());
-    database_hosts(postgres.and_then(|postgres| world.secrets.get(&postgres.secret_ref.name)))
+    let Some(postgres) = contacts.and_then(|contacts| contacts.postgres.as_ref()) else {
+        return Vec::new();
+    };
+    let name = &postgres.secret_ref.name;
+    DatabaseSecret::read(name, world.secrets.get(name))
+        .map(|database| database_hosts(&database.connection))
+        .unwrap_or_default()
 }
 
 /// The generation whose shards are all in place, with nothing beside them.
@@ -128,7 +186,7 @@ pub fn written(caches: &Caches, namespace: &str, pool: &str) -> Option<u64> {
 pub fn rollouts<'a>(
     scene: &'a NamespaceSnapshot,
     caches: &Caches,
-    image: &str,
+    image: pod::ProxyImage<'_>,
 ) -> Vec<Rollout<'a>> {
     let pools = scene.world.pools.iter().filter_map(|pool| {
         let config = scene.config(pool.metadata.name.as_deref()?)?;
@@ -144,11 +202,20 @@ pub fn rollouts<'a>(
                 .map(|domain| domain.as_str())
                 .collect::<BTreeSet<_>>(),
             stage: stage(pool, config, caches, image),
+            at_once: pool
+                .annotations()
+                .get(rollout::ROLLOUT)
+                .is_some_and(|value| value == rollout::AT_ONCE),
         })
         .collect()
 }
 
-fn stage(pool: &EdgePool, config: &EdgeConfig, caches: &Caches, image: &str) -> Stage {
+fn stage(
+    pool: &EdgePool,
+    config: &EdgeConfig,
+    caches: &Caches,
+    image: pod::ProxyImage<'_>,
+) -> Stage {
     let name = names::workload(&config.pool);
     let Some(held) = caches.deployments.get(&config.namespace, &name) else {
         return Stage::New;
@@ -193,14 +260,20 @@ pub fn readable<'a>(scene: &'a NamespaceSnapshot, name: &str) -> Option<&'a Edge
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::secrets::store::set;
 
     #[test]
-    fn the_hosts_of_a_database_are_read_off_its_url() {
+    fn resolvers_are_those_that_every_pod_has() {
+        let text = "search a.svc\nnameserver 10.96.0.10\n nameserver\tfd00::a\nnameserver 127.0.0.53\nnameserver fe80::1%eth0\noptions ndots:5";
+        let found: Vec<String> = name_servers(text).iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["10.96.0.10", "fd00::a"]);
+    }
+
+    #[test]
+    fn k20_the_policy_opens_the_ports_that_the_client_dials() {
         for (url, expected) in [
             ("postgres://u:p@db.example/x", "db.example:5432"),
             (
-                "postgresql://u:p@ss@10.0.0.1:6432/x?sslmode=require",
+                "postgresql://u:p@10.0.0.1:6432/x?sslmode=require",
                 "10.0.0.1:6432",
             ),
             (
@@ -209,16 +282,25 @@ mod tests {
             ),
             ("postgres://u@[fd00::1]:5432", "[fd00::1]:5432"),
             ("postgres://u@%2Fvar%2Frun/x", ""),
-            ("host=db.example user=u", ""),
+            ("host=db.example user=u", "db.example:5432"),
+            ("host=h.example port=6432 user=u dbname=d", "h.example:6432"),
+            ("postgres:///db?host=h.example&port=6432", "h.example:6432"),
+            ("postgres://u:a/b@h.example:6432/d", "h.example:6432"),
+            (
+                "host=a.example,b.example port=6432 user=u",
+                "a.example:6432 b.example:6432",
+            ),
+            (
+                "host=h.example hostaddr=10.0.0.9 port=6432 user=u",
+                "10.0.0.9:6432",
+            ),
         ] {
-            let mut material = SecretData::new();
-            set(&mut material, "url", url);
-            let found: Vec<String> = database_hosts(Some(&material))
+            let connection = ConnectionString::parse(url).unwrap();
+            let found: Vec<String> = database_hosts(&connection)
                 .iter()
                 .map(ToString::to_string)
                 .collect();
             assert_eq!(found.join(" "), expected, "{url}");
         }
-        assert!(database_hosts(None).is_empty());
     }
 }

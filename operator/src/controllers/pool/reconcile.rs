@@ -2,7 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
 use kube::{Resource, ResourceExt};
 use parking_lot::Mutex;
 use xmpp_edge_crds::{
@@ -15,10 +16,11 @@ use xmpp_edge_crds::{
 };
 
 use super::{
-    apply::{AppliedHashes, Applier, print_of_mounted},
+    apply::{AppliedHashes, Applier, ApplyError, print_of_mounted},
+    blocked,
     cert_manager::Certificates,
     external_dns::Endpoints,
-    plan::names,
+    plan::{metadata, names},
     provision::{self, ApplyOutcome},
     publish::{self, Leave, PoolDns},
     read,
@@ -56,7 +58,7 @@ const REFUSED: Duration = Duration::from_secs(60);
 pub struct PoolMemory {
     applied: AppliedHashes,
     pub(super) certificates: Certificates,
-    publications: PoolDns,
+    pub(super) publications: PoolDns,
     endpoints: Endpoints,
     pools: Mutex<HashMap<(String, String), Remembered>>,
     /// By namespace: pools share its CA, and must not each make one.
@@ -82,6 +84,24 @@ impl PoolMemory {
 struct Remembered {
     /// When counts of streams were written last.
     counted: Option<Timestamp>,
+    /// Since when something cannot be written.
+    failing_since: Option<Timestamp>,
+}
+
+/// What is tried again is told once it lasts this long: most of it is over before.
+const TOLD_AFTER: SignedDuration = SignedDuration::from_secs(60);
+
+impl Remembered {
+    /// Keeps since when writing fails; says whether it is to be told: `at_once` where no pod serves,
+    /// so that who made a pool just now sees why nothing comes of it.
+    fn is_told(&mut self, fails: bool, at_once: bool, now: Timestamp) -> bool {
+        if !fails {
+            self.failing_since = None;
+            return false;
+        }
+        let since = *self.failing_since.get_or_insert(now);
+        at_once || now.duration_since(since) >= TOLD_AFTER
+    }
 }
 
 /// Provisions one pool as far as it can be, and writes its status.
@@ -135,6 +155,9 @@ pub async fn reconcile(
     };
     let found = Found {
         rejected: rejected.as_ref(),
+        compiled: config
+            .filter(|_| rejected.is_none())
+            .map(|it| it.generation),
         in_place,
         dns: dns.as_ref(),
     };
@@ -201,6 +224,7 @@ fn look_at_dns(
 /// What one look found beside what was written.
 struct Found<'a> {
     rejected: Option<&'a Fault>,
+    compiled: Option<u64>,
     /// The generation whose shards are in place.
     in_place: Option<u64>,
     dns: Option<&'a publish::PoolDnsInput>,
@@ -239,11 +263,29 @@ fn report(
     };
     let mut diagnostics: Vec<&Diagnostic> = scene.diagnostics(&reference).iter().collect();
     diagnostics.extend(&written.diagnostics);
+    let key = (namespace.to_owned(), name.clone());
+    let serves = ready_replicas(context, namespace, &name) > 0;
+    let is_told = {
+        let mut pools = context.pools.pools.lock();
+        let remembered = pools.entry(key.clone()).or_default();
+        // Who was overtaken looks again at once, and mostly succeeds.
+        let overtaken = matches!(written.failed, Some(ApplyError::Overtaken { .. }));
+        let at_once = !serves && !overtaken;
+        remembered.is_told(written.failed.is_some(), at_once, scene.now)
+    };
+    let failure = written.failed.as_ref().filter(|_| is_told);
+    let failure = failure.map(told);
+    let pods = context.caches.pods.in_namespace(namespace);
+    let pods = pods.iter().filter(|pod| is_of(pod, &name));
+    let blocked = blocked::blocked(deployment.as_deref(), pods.map(AsRef::as_ref));
     let found = Findings {
         name: &name,
         generation: object.meta().generation,
         pool,
+        compiled: looked.compiled,
         written: looked.in_place,
+        failure: failure.as_deref(),
+        blocked: blocked.as_deref(),
         unwritten: written.unwritten.as_ref(),
         diagnostics,
         rejected: looked.rejected,
@@ -262,7 +304,6 @@ fn report(
     };
     let new = status::status(&old, &found);
     measure(context, namespace, &name, &new);
-    let key = (namespace.to_owned(), name.clone());
     let mut pools = context.pools.pools.lock();
     let remembered = pools.entry(key).or_default();
     if !status::is_due(&old, &new, remembered.counted, scene.now) {
@@ -337,6 +378,25 @@ fn report_deletion(
     }
 }
 
+/// A failure with its causes: the outermost names the object, the innermost what happened.
+fn told(error: &ApplyError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    format!("{text}; it is tried again")
+}
+
+fn is_of(pod: &Pod, pool: &str) -> bool {
+    let label = pod.labels().get(metadata::POOL_LABEL);
+    label.is_some_and(|label| label == pool)
+}
+
 fn status_of(object: &Decoded<EdgePool>) -> PoolStatus {
     match object {
         Decoded::Valid(pool) => pool.status.clone().unwrap_or_default(),
@@ -370,5 +430,29 @@ fn measure(context: &Context, namespace: &str, name: &str, status: &PoolStatus) 
             .certificate_not_after
             .get_or_create(&of)
             .set(certificate.not_after.0.as_second());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_failing_write_is_told_after_a_minute_and_at_once_where_no_pod_serves() {
+        let at = |second: i64| Timestamp::from_second(1_000_000 + second).unwrap();
+        let mut pool = Remembered::default();
+        for (fails, at_once, second, told) in [
+            (true, false, 0, false),
+            (true, false, 59, false),
+            (true, false, 60, true),
+            // What went well in between begins it anew.
+            (false, false, 61, false),
+            (true, false, 70, false),
+            (true, true, 71, true),
+            (true, false, 131, true),
+        ] {
+            assert_eq!(pool.is_told(fails, at_once, at(second)), told, "{second}");
+        }
     }
 }

@@ -1,11 +1,8 @@
-//! What neither the schema nor compiling can refuse: names that would meet others in a cluster, and
-//! domains that the namespace may not have.
-
-use std::collections::BTreeSet;
+//! What neither the schema nor compiling can refuse: names that are too long for a cluster, and domains
+//! that the namespace may not have.
 
 use xmpp_edge_crds::{domain::DomainName, edge_config::EdgeConfig, kinds::conditions::Reason};
 
-use super::plan::certificate;
 use crate::{
     compile::Fault, controllers::namespace::snapshot::AllowedDomains, secrets::store::ManagedSecret,
 };
@@ -18,36 +15,12 @@ const MAX_NAME: usize = 253;
 /// # Errors
 /// [`Reason::Invalid`], with what to choose instead.
 pub fn alone(config: &EdgeConfig) -> Result<(), Fault> {
-    let pool = &config.pool;
-    let mine: BTreeSet<String> = [
-        ManagedSecret::PoolCa(pool.clone()),
-        ManagedSecret::PoolPair(pool.clone()),
-        ManagedSecret::InternalIssuer(pool.clone()),
-        ManagedSecret::AdminToken(pool.clone()),
-    ]
-    .iter()
-    .map(ManagedSecret::to_string)
-    .collect();
-    let shared =
-        [ManagedSecret::InternalCa, ManagedSecret::Dialback].map(|entry| entry.to_string());
-    let gateways = config
+    let mut gateways = config
         .gateways
         .iter()
         .filter_map(|gateway| gateway.domains.first())
         .map(|domain| ManagedSecret::Gateway(domain.to_string()).to_string());
-    if let Some(taken) = shared
-        .into_iter()
-        .chain(gateways.clone())
-        .find(|name| mine.contains(name))
-    {
-        return Err(Fault::new(
-            Reason::Invalid,
-            format!(
-                "metadata.name: a pool {pool:?} would need Secret {taken:?}, which belongs to the namespace: choose another name"
-            ),
-        ));
-    }
-    if let Some(long) = gateways.into_iter().find(|name| name.len() > MAX_NAME) {
+    if let Some(long) = gateways.find(|name| name.len() > MAX_NAME) {
         return Err(Fault::new(
             Reason::Invalid,
             format!(
@@ -64,7 +37,7 @@ pub fn not_allowed(config: &EdgeConfig, allowed: Option<&AllowedDomains>) -> Vec
     let Some(allowed) = allowed else {
         return Vec::new();
     };
-    let mut names = certificate::names_of(config);
+    let mut names = config.certificate_names();
     names.retain(|name| !allowed.allow(&config.namespace, name));
     names
 }
@@ -72,7 +45,7 @@ pub fn not_allowed(config: &EdgeConfig, allowed: Option<&AllowedDomains>) -> Vec
 /// The fault of [`not_allowed`].
 #[must_use]
 pub fn not_allowed_fault(names: &[DomainName], namespace: &str) -> Fault {
-    let listed = crate::compile::world::listed(names.iter().map(DomainName::as_str));
+    let listed = crate::text::listed(names.iter().map(DomainName::as_str));
     Fault::new(
         Reason::DomainNotAllowed,
         format!(

@@ -71,6 +71,7 @@ pub(super) async fn converge(
         all.published |= settled.published;
         all.kept_as_last |= settled.kept_as_last;
         all.foreign.extend(settled.foreign);
+        all.namesakes.extend(settled.namesakes);
     }
     Ok(all)
 }
@@ -98,7 +99,11 @@ async fn settle(
                     }
                     Ok(None) => {}
                     // Beside an alias nothing can be: there is nothing to withdraw.
-                    Err(DnsError::Alias { .. }) if goal.standing == Availability::OutOfService => {}
+                    Err(DnsError::Alias { .. })
+                        if matches!(
+                            goal.standing,
+                            Availability::OutOfService | Availability::Removed
+                        ) => {}
                     Err(error) => return Err(error),
                 }
             }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    marker::{self, Marker, RecordOwner},
+    marker::{self, Marker, OwnerId, RecordOwner},
     rrset::{Name, ObservedRrset, RecordData, RecordKind, RrSet},
     wanted::{Availability, Records},
 };
@@ -28,6 +28,8 @@ pub struct PlanResult {
     pub kept_as_last: bool,
     /// Wanted records that someone else had put there: they will stay.
     pub foreign: BTreeSet<(Name, RecordData)>,
+    /// Other owners whose markers speak of a pool of the same namespace and name.
+    pub namesakes: BTreeSet<OwnerId>,
 }
 
 /// One update (RFC 2136).
@@ -92,8 +94,15 @@ impl PlanInput<'_> {
                     at.mine.clone()
                 }
                 Availability::Unready if last => wanted.clone(),
-                Availability::Unready | Availability::OutOfService => BTreeSet::new(),
+                Availability::Unready | Availability::OutOfService | Availability::Removed => {
+                    BTreeSet::new()
+                }
             };
+            for (_, marker) in &at.markers {
+                if marker.claim.is_namesake_of(self.claim) {
+                    settled.namesakes.insert(marker.claim.owner.clone());
+                }
+            }
             self.take_back(at, &desired, &mut update);
             self.put(at, &desired, &mut update, &mut settled);
         }

@@ -357,7 +357,7 @@ proptest! {
             let there = all.contains(&srv(7, &format!("e{owner}.example")));
             match standing {
                 Availability::Serving => prop_assert!(there),
-                Availability::OutOfService => prop_assert!(!there),
+                Availability::OutOfService | Availability::Removed => prop_assert!(!there),
                 Availability::Unready => unready += usize::from(there),
             }
         }

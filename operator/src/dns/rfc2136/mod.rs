@@ -17,7 +17,7 @@ use super::{
     authority::{self, Goal},
     error::DnsError,
     key::TsigKey,
-    marker::RecordOwner,
+    marker::{OwnerId, RecordOwner},
     report::{DnsReport, RecordGroupState},
     rrset::{Name, name},
     wanted::{Availability, DesiredRecords, RecordGroup, Records},
@@ -34,6 +34,8 @@ pub struct UpdateSettings {
     /// Seconds.
     pub ttl: u32,
     pub key: TsigKey,
+    /// What it was read from: a pool's records are withdrawn by it when its spec does not say any more.
+    pub spec: Rfc2136,
 }
 
 impl UpdateSettings {
@@ -50,17 +52,28 @@ impl UpdateSettings {
         Ok(Self {
             server: spec.server.clone(),
             zone,
-            ttl: spec.ttl,
+            ttl: spec.ttl_seconds,
             key: TsigKey::read(&spec.tsig_secret_ref.name, secret, spec.tsig_algorithm)?,
+            spec: spec.clone(),
         })
     }
 }
 
-/// Places at which records of a pool may lie. To be kept across restarts; holds no secret.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+/// Where records of a pool may lie. To be kept across restarts; holds no secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DnsMemory {
     pub places: BTreeSet<RecordGroup>,
+    /// In whose name and by which server they were published last, where that is known.
+    pub source: Option<RecordSource>,
+}
+
+/// What it takes to withdraw records of a pool, beside the key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordSource {
+    /// The owner id in their markers.
+    pub owner: String,
+    /// `spec.dns.rfc2136` as it was.
+    pub rfc2136: Rfc2136,
 }
 
 /// Publishes one pool.
@@ -107,14 +120,26 @@ impl Publisher {
         }
     }
 
-    /// Notes the places of `wanted`; true where one is new, and the memory is to be kept before
-    /// anything is published.
+    /// Notes the places of `wanted`; true where something is new, and the memory is to be kept before
+    /// anything is published. Without a key nothing can be published, and nothing is noted.
     pub fn remember(&mut self, wanted: &DesiredRecords) -> bool {
-        let before = self.memory.places.len();
-        if wanted.standing != Availability::OutOfService {
+        let Some(settings) = &self.settings else {
+            return false;
+        };
+        let before = self.memory.clone();
+        if matches!(
+            wanted.standing,
+            Availability::Serving | Availability::Unready
+        ) {
             self.memory.places.extend(wanted.places.keys().cloned());
         }
-        self.memory.places.len() != before
+        if !self.memory.places.is_empty() {
+            self.memory.source = Some(RecordSource {
+                owner: self.claim.owner.to_string(),
+                rfc2136: settings.spec.clone(),
+            });
+        }
+        self.memory != before
     }
 
     /// Makes DNS hold what is wanted, withdraws what was wanted before, and asks the server for the
@@ -130,7 +155,7 @@ impl Publisher {
     /// memory may not know.
     pub async fn withdraw(&mut self, wanted: &DesiredRecords) -> DnsReport {
         let wanted = DesiredRecords {
-            standing: Availability::OutOfService,
+            standing: Availability::Removed,
             ..wanted.clone()
         };
         self.carry_out(&wanted).await
@@ -142,6 +167,7 @@ impl Publisher {
             address_pending: wanted.address_pending,
             places: Vec::new(),
             key_fault: None,
+            namesakes: BTreeSet::new(),
         };
         if wanted.places.is_empty() && self.memory.places.is_empty() {
             return report;
@@ -160,14 +186,13 @@ impl Publisher {
                 wanted,
                 places,
                 stopped: stopped.clone(),
+                namesakes: BTreeSet::new(),
+                done: Vec::new(),
             });
-            for done in join_all(lanes.map(Lane::go)).await.into_iter().flatten() {
-                if let (_, Err(error)) = &done
-                    && error.concerns_all()
-                {
-                    stopped = Some(error.clone());
-                }
-                report.places.push(done);
+            for lane in join_all(lanes.map(Lane::go)).await {
+                report.namesakes.extend(lane.namesakes);
+                stopped = stopped.or(lane.stopped);
+                report.places.extend(lane.done);
             }
         }
         self.forget(wanted, &mut report);
@@ -177,7 +202,10 @@ impl Publisher {
     /// Forgets places where nothing is left, and those no longer wanted whose zone is not there any
     /// more: nobody could ever withdraw them.
     fn forget(&mut self, wanted: &DesiredRecords, report: &mut DnsReport) {
-        let out = wanted.standing == Availability::OutOfService;
+        let out = matches!(
+            wanted.standing,
+            Availability::OutOfService | Availability::Removed
+        );
         report.places.retain(|(place, outcome)| {
             let gone = !wanted.places.contains_key(place);
             match outcome {
@@ -193,6 +221,9 @@ impl Publisher {
             }
             true
         });
+        if self.memory.places.is_empty() {
+            self.memory.source = None;
+        }
     }
 }
 
@@ -207,13 +238,16 @@ struct Lane<'a> {
     places: &'a [(RecordGroup, Availability)],
     /// What made further attempts useless.
     stopped: Option<DnsError>,
+    /// Other owners of pools of this namespace and name, as met so far.
+    namesakes: BTreeSet<OwnerId>,
+    done: Vec<(RecordGroup, Result<RecordGroupState, DnsError>)>,
 }
 
 impl Lane<'_> {
-    async fn go(mut self) -> Vec<(RecordGroup, Result<RecordGroupState, DnsError>)> {
+    async fn go(mut self) -> Self {
         let mut session = Session::new(self.settings);
-        let mut done = Vec::new();
-        for (place, standing) in self.places {
+        let places = self.places;
+        for (place, standing) in places {
             let outcome = match &self.stopped {
                 Some(error) => Err(error.clone()),
                 None => self.at(&mut session, place, *standing).await,
@@ -223,13 +257,13 @@ impl Lane<'_> {
             {
                 self.stopped = Some(error.clone());
             }
-            done.push((place.clone(), outcome));
+            self.done.push((place.clone(), outcome));
         }
-        done
+        self
     }
 
     async fn at(
-        &self,
+        &mut self,
         session: &mut Session<'_>,
         place: &RecordGroup,
         standing: Availability,
@@ -254,19 +288,24 @@ impl Lane<'_> {
             ttl: self.settings.ttl,
         };
         let settled = authority::converge(session, &goal).await?;
-        Ok(RecordGroupState::of(&settled))
+        let state = RecordGroupState::of(&settled);
+        self.namesakes.extend(settled.namesakes);
+        Ok(state)
     }
 }
 
 /// Places with the standing they have, in the order in which they are dealt with: a name has
 /// addresses before it is an SRV target, and loses them after.
 fn phases(wanted: &DesiredRecords, memory: &DnsMemory) -> [Vec<(RecordGroup, Availability)>; 4] {
-    let now = wanted.places.keys().map(|place| (place, wanted.standing));
+    let now = wanted
+        .places
+        .keys()
+        .map(|place| (place, wanted.standing.at(place)));
     let gone = memory
         .places
         .iter()
         .filter(|place| !wanted.places.contains_key(*place))
-        .map(|place| (place, Availability::OutOfService));
+        .map(|place| (place, Availability::Removed));
     let mut phases: [Vec<(RecordGroup, Availability)>; 4] = Default::default();
     for (place, standing) in now.chain(gone) {
         let phase = match (place, standing) {

@@ -130,6 +130,7 @@ impl<'a> Session<'a> {
                 return Err(DnsError::BadSignature {
                     server: self.server(),
                     key: self.key().into(),
+                    encoded_twice: self.settings.key.looks_encoded_twice(),
                 });
             }
             Some(TsigError::BadTime) => {

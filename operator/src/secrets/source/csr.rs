@@ -11,10 +11,10 @@ use xmpp_edge_crds::{
 };
 use zeroize::Zeroizing;
 
-use super::{Backend, BackendFault, CertificateSpec, Evaluation, Secrets, given, pair_of};
+use super::{Backend, BackendFault, CertificateSpec, Evaluation, Secrets, check_given, pair_of};
 use crate::secrets::{
     CertificateError,
-    chain::{ChainError, PemPair},
+    chain::{ChainError, GivenError, PemPair, given_text},
     issue::{self, IssueError},
     store::{SecretData, Store, set, text},
 };
@@ -77,10 +77,13 @@ impl Csr<'_> {
         let Some(material) = self.secrets.secret(self.chain_secret) else {
             return Ok(None);
         };
-        match text(&material, "tls.crt").map(str::to_owned) {
-            Some(chain) => Ok(Some((chain, material))),
-            None => Err(BackendFault::ChainMissing {
-                name: self.chain_secret.to_owned(),
+        let name = || self.chain_secret.to_owned();
+        match given_text(&material, "tls.crt") {
+            Ok(chain) => Ok(Some((chain, material))),
+            Err(GivenError::Missing(_)) => Err(BackendFault::ChainMissing { name: name() }),
+            Err(GivenError::Unusable(fault)) => Err(BackendFault::Pair {
+                name: name(),
+                fault,
             }),
         }
     }
@@ -146,7 +149,7 @@ impl Backend for Csr<'_> {
             chain,
             key: Zeroizing::new(key),
         };
-        match given(&candidate, &sent, wanted) {
+        match check_given(&candidate, &sent, wanted) {
             Ok(()) => {
                 for key in ["next.key", "next.csr", "next.for"] {
                     material.remove(key);

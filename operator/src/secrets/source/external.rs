@@ -3,7 +3,7 @@
 
 use xmpp_edge_crds::kinds::conditions::Reason;
 
-use super::{Backend, BackendFault, CertificateSpec, Evaluation, pair_of};
+use super::{Backend, BackendFault, CertificateSpec, Evaluation, given};
 use crate::secrets::{
     CertificateError,
     store::{ManagedSecret, SecretData, Store},
@@ -31,29 +31,16 @@ impl Backend for Followed {
         _store: &mut dyn Store,
     ) -> Result<Evaluation, CertificateError> {
         let name = || ManagedSecret::PoolPair(wanted.pool.to_owned()).to_string();
-        let fault = match (pair_of(held), self.keeper) {
-            (Some(pair), _) => match pair.check(wanted.names, wanted.now) {
-                Ok(_) => None,
-                Err(fault) => Some(BackendFault::Pair {
-                    name: name(),
-                    fault,
-                }),
-            },
-            (None, Keeper::CertManager) => Some(BackendFault::NotIssued {
+        let missing = !held.contains_key("tls.crt") && !held.contains_key("tls.key");
+        let fault = match self.keeper {
+            Keeper::CertManager if missing => Some(BackendFault::NotIssued {
                 certificate: wanted.pool.to_owned(),
                 progress: Progress::Unseen,
             }),
-            (None, Keeper::Somebody) if held.is_empty() => {
+            Keeper::Somebody if held.is_empty() => {
                 Some(BackendFault::SecretMissing { name: name() })
             }
-            (None, Keeper::Somebody) => Some(BackendFault::KeyMissing {
-                name: name(),
-                key: if held.contains_key("tls.crt") {
-                    "tls.key"
-                } else {
-                    "tls.crt"
-                },
-            }),
+            Keeper::CertManager | Keeper::Somebody => given(&name(), held, wanted).err(),
         };
         Ok(Evaluation {
             fault,

@@ -17,7 +17,7 @@ use self::csr::Csr;
 pub use self::external::{Followed, Keeper, Progress};
 use super::{
     CertificateError,
-    chain::{CertificateFacts, ChainError, PemPair},
+    chain::{CertificateFacts, ChainError, GivenError, PemPair},
     issue,
     store::{ManagedSecret, SecretData, Store, set, text},
 };
@@ -63,7 +63,7 @@ pub enum BackendFault {
         "there is no Secret {name:?}: create it in this namespace with the keys tls.crt and tls.key"
     )]
     SecretMissing { name: String },
-    #[error("Secret {name:?} has no key {key:?} (as text): it needs tls.crt and tls.key in PEM")]
+    #[error("Secret {name:?} has no key {key:?}: it needs tls.crt and tls.key in PEM")]
     KeyMissing { name: String, key: &'static str },
     #[error("Secret {name:?}: {fault}")]
     Pair { name: String, fault: ChainError },
@@ -80,7 +80,7 @@ pub enum BackendFault {
     )]
     ChainInUse { secret: String },
     #[error(
-        "Secret {name:?} has no key \"tls.crt\" (as text): put the signed chain there in PEM, the leaf first"
+        "Secret {name:?} has no key \"tls.crt\": put the signed chain there in PEM, the leaf first"
     )]
     ChainMissing { name: String },
     #[error(
@@ -253,6 +253,7 @@ pub fn provide(
     wanted: &CertificateSpec<'_>,
     store: &mut dyn Store,
 ) -> Result<CertificateState, CertificateError> {
+    ManagedSecret::check_pool_name(wanted.pool)?;
     let entry = ManagedSecret::PoolPair(wanted.pool.to_owned());
     let held = store.read(&entry)?.unwrap_or_default();
     let evaluate = backend.evaluate(wanted, &held, store)?;
@@ -337,13 +338,36 @@ fn distinct(names: &[DomainName]) -> usize {
 }
 
 /// Checks a pair that somebody gave; where its Secret has `ca.crt` too, up to that root.
-pub(super) fn given(
+fn check_given(
     pair: &PemPair,
     secret: &SecretData,
     wanted: &CertificateSpec<'_>,
 ) -> Result<(), ChainError> {
     pair.check(wanted.names, wanted.now)?;
-    text(secret, "ca.crt").map_or(Ok(()), |roots| pair.leads_to(roots))
+    secret
+        .get("ca.crt")
+        .map_or(Ok(()), |roots| pair.leads_to(roots))
+}
+
+/// The pair that somebody gave in the Secret `name`, checked.
+fn given(
+    name: &str,
+    secret: &SecretData,
+    wanted: &CertificateSpec<'_>,
+) -> Result<PemPair, BackendFault> {
+    let of = |fault| match fault {
+        GivenError::Missing(key) => BackendFault::KeyMissing {
+            name: name.to_owned(),
+            key,
+        },
+        GivenError::Unusable(fault) => BackendFault::Pair {
+            name: name.to_owned(),
+            fault,
+        },
+    };
+    let pair = PemPair::given(secret).map_err(of)?;
+    check_given(&pair, secret, wanted).map_err(|fault| of(GivenError::Unusable(fault)))?;
+    Ok(pair)
 }
 
 /// `secretRef`: somebody else puts certificate and key into a Secret.
@@ -359,26 +383,11 @@ impl Backend for SecretRef<'_> {
         _held: &SecretData,
         _store: &mut dyn Store,
     ) -> Result<Evaluation, CertificateError> {
-        let name = || self.name.to_owned();
         let found = match self.secrets.secret(self.name) {
-            None => Err(BackendFault::SecretMissing { name: name() }),
-            Some(material) => match (text(&material, "tls.crt"), pair_of(&material)) {
-                (None, _) => Err(BackendFault::KeyMissing {
-                    name: name(),
-                    key: "tls.crt",
-                }),
-                (_, None) => Err(BackendFault::KeyMissing {
-                    name: name(),
-                    key: "tls.key",
-                }),
-                (_, Some(pair)) => match given(&pair, &material, wanted) {
-                    Ok(()) => Ok(pair),
-                    Err(fault) => Err(BackendFault::Pair {
-                        name: name(),
-                        fault,
-                    }),
-                },
-            },
+            None => Err(BackendFault::SecretMissing {
+                name: self.name.to_owned(),
+            }),
+            Some(secret) => given(self.name, &secret, wanted),
         };
         Ok(match found {
             Ok(pair) => Evaluation {

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     compile::{self, Compiled, Kind, NamespaceInputs, ObjectRef},
-    dns::DnsCondition,
+    dns::{DnsCondition, pool_records::PoolRecordsTask},
     secrets::{
         CertificateError,
         files::{self, FileStore},
@@ -80,7 +80,7 @@ pub struct Pass {
     /// Whether the proxy has to be told.
     pub changed: bool,
     /// What DNS should hold; `None`: what it was told last.
-    pub dns: Option<dns::DnsRequest>,
+    pub dns: Option<PoolRecordsTask>,
     /// What is to be said, worst first; the same texts as in `status.json`.
     pub notes: Vec<status::Note>,
 }
@@ -244,7 +244,7 @@ impl StandaloneReconciler {
         } = provided;
         let mut said = compiled.diagnostics;
         said.extend(diagnostics);
-        let dns = dns::DnsRequest::of(world, &config, &said);
+        let dns = dns::task(world, &config, &said);
         let published = self.published.as_ref();
         said.extend(published.map(|condition| dns::diagnostic(&config.pool, condition)));
         let notes = status::notes(namespace, &self.manifests, &said, Some((world, &config)));

@@ -79,7 +79,7 @@ impl Secrets {
             admin_token: Part::new("the admin token", &["admin-token"]),
             contacts: Part::new(
                 "the contacts' database",
-                &["contacts-url", "contacts-ca.crt"],
+                &["contacts-url", "contacts-uri", "contacts-ca.crt"],
             ),
         }
     }
@@ -116,8 +116,9 @@ impl Secrets {
                 Ok(line(&files[0])?.filter(|token| !token.is_empty()))
             }),
             self.contacts.take(&mut contents, |files| {
-                let (Some(url), ca) = (line(&files[0])?, pem_text(&files[1], no_certificates)?)
-                else {
+                // Operators of PostgreSQL hand it out under `uri`.
+                let url = line(&files[0])?.map_or_else(|| line(&files[1]), |url| Ok(Some(url)))?;
+                let (Some(url), ca) = (url, pem_text(&files[2], no_certificates)?) else {
                     return Ok(None);
                 };
                 Database::parse(&url, ca.as_deref()).map_err(|error| error.to_string())?;
@@ -259,7 +260,7 @@ struct Contents {
     files: Vec<(&'static str, Result<File, String>)>,
 }
 
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "tls.crt",
     "tls.key",
     "issuer.crt",
@@ -269,6 +270,7 @@ const FILES: [&str; 10] = [
     "dialback-previous",
     "admin-token",
     "contacts-url",
+    "contacts-uri",
     "contacts-ca.crt",
 ];
 

@@ -13,7 +13,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
     /// Infrastructure: it is tried again soon.
-    #[error("{what}: {source}")]
+    #[error("{what}: {}", words(source))]
     Api {
         what: String,
         source: Box<kube::Error>,
@@ -41,6 +41,14 @@ pub enum ApplyError {
         what: String,
         source: serde_json::Error,
     },
+}
+
+/// The API server's own words, where it answered: the rest of an answer is of use to nobody.
+fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        other => other.to_string(),
+    }
 }
 
 impl ApplyError {

@@ -12,6 +12,7 @@ mod secret;
 use std::collections::HashMap;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::HEXLOWER;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{
     Api, ResourceExt,
@@ -344,10 +345,7 @@ pub fn print_of_mounted(generation: u64, mounted: &[SecretData]) -> String {
 /// SHA-256, shortened, in hex.
 fn short_hash(bytes: &[u8]) -> String {
     let hash = digest(&SHA256, bytes);
-    hash.as_ref()[..16]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    HEXLOWER.encode(&hash.as_ref()[..16])
 }
 
 /// SHA-256 over JSON, shortened; keys are sorted, so that equal values have equal prints.

@@ -2,26 +2,20 @@
 
 use kube::{ResourceExt, core::DynamicObject};
 use serde_json::{Value, json};
-use xmpp_edge_crds::{domain::DomainName, edge_config::EdgeConfig, kinds::EdgePool};
+use xmpp_edge_crds::{edge_config::EdgeConfig, kinds::EdgePool};
 
 use super::{Child, ChildKind, metadata, names};
-
-/// The names that a pool's certificate must cover: every own domain, and the FQDN.
-#[must_use]
-pub fn names_of(config: &EdgeConfig) -> Vec<DomainName> {
-    let mut names = config.domains.clone();
-    if !names.contains(&config.fqdn) {
-        names.push(config.fqdn.clone());
-    }
-    names
-}
 
 /// The Certificate, in mode `certManager` alone. `duration` and `renewBefore` are handed through.
 #[must_use]
 pub fn plan(pool: &EdgePool, config: &EdgeConfig) -> Option<Child> {
     let mode = pool.spec.certificate.cert_manager.as_ref()?;
     let name = pool.name_any();
-    let dns_names: Vec<String> = names_of(config).iter().map(ToString::to_string).collect();
+    let dns_names: Vec<String> = config
+        .certificate_names()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     let mut spec = json!({
         "secretName": names::pair(&name),
         "dnsNames": dns_names,
@@ -33,6 +27,7 @@ pub fn plan(pool: &EdgePool, config: &EdgeConfig) -> Option<Child> {
             "group": mode.issuer_ref.group,
         },
     });
+    spec["privateKey"] = json!(mode.private_key);
     for (key, value) in [
         ("duration", &mode.duration),
         ("renewBefore", &mode.renew_before),

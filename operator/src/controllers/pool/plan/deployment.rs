@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::HEXLOWER;
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
@@ -32,7 +33,7 @@ pub fn plan(pool: &EdgePool, config: &EdgeConfig, facts: &Facts<'_>) -> Child {
     Child::Deployment(Box::new(Deployment {
         metadata,
         spec: Some(DeploymentSpec {
-            replicas: Some(pool.spec.replicas),
+            replicas: Some(pool.spec.desired_replicas()),
             selector: metadata::label_selector(&name),
             strategy: Some(strategy(pool)),
             min_ready_seconds: Some(MIN_READY_SECONDS),
@@ -67,10 +68,7 @@ fn strategy(pool: &EdgePool) -> DeploymentStrategy {
 pub fn print_of(template: &PodTemplateSpec) -> String {
     let text = serde_json::to_vec(template).expect("a pod template has string keys alone");
     let hash = digest(&SHA256, &text);
-    hash.as_ref()[..16]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    HEXLOWER.encode(&hash.as_ref()[..16])
 }
 
 /// The print of the template that a Deployment was applied with.

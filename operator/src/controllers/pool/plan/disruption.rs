@@ -13,7 +13,7 @@ use super::{Child, metadata, names};
 /// The budget, for two replicas and more.
 #[must_use]
 pub fn plan(pool: &EdgePool) -> Option<Child> {
-    if pool.spec.replicas < 2 {
+    if pool.spec.desired_replicas() < 2 {
         return None;
     }
     let name = pool.name_any();

@@ -73,6 +73,22 @@ pub fn owner(pool: &EdgePool) -> Option<OwnerReference> {
     pool.controller_owner_ref(&())
 }
 
+/// Adds what a pool wants on an object beside the operator's own labels, which win.
+pub fn add(
+    metadata: &mut ObjectMeta,
+    labels: &BTreeMap<String, String>,
+    annotations: &BTreeMap<String, String>,
+) {
+    let own = metadata.labels.get_or_insert_default();
+    for (key, value) in labels {
+        own.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    if !annotations.is_empty() {
+        let own = metadata.annotations.get_or_insert_default();
+        own.extend(annotations.clone());
+    }
+}
+
 /// Metadata of an object that goes with the pool.
 #[must_use]
 pub fn owned(pool: &EdgePool, name: String) -> ObjectMeta {

@@ -21,6 +21,8 @@ pub mod volume;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
+
 use k8s_openapi::api::{core::v1::PersistentVolumeClaim, networking::v1::NetworkPolicyPeer};
 use kube::ResourceExt;
 use xmpp_edge_crds::{
@@ -34,9 +36,11 @@ pub use child::{Child, ChildKind};
 #[derive(Clone, Debug)]
 pub struct Facts<'a> {
     /// Where `spec.image` says nothing.
-    pub proxy_image: &'a str,
+    pub proxy_image: pod::ProxyImage<'a>,
     /// The operator's pods: they read the admin port.
     pub operator: Option<NetworkPolicyPeer>,
+    /// Resolvers of the operator itself: those of pods of the cluster, where it runs in one.
+    pub resolvers: Vec<IpAddr>,
     /// Hosts and ports of the contacts' database, where its Secret could be read.
     pub database: Vec<HostPort>,
     /// The contacts' volume as it is: its storage class cannot be changed.

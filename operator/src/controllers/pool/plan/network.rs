@@ -1,10 +1,11 @@
 //! The NetworkPolicy: who may reach the pods, and what they may reach.
 //!
 //! In: the public listeners from anywhere, the internal ones from `internalFrom`, the admin port
-//! from the operator and `adminFrom`. Out: DNS, the gateways, the contacts' database, and partners
-//! on any TCP port, but no private or link-local network. A policy knows no names: what is given by
-//! name is allowed by its port, or, where the name is a Service's, by its namespace (the port that
-//! a policy sees is the pod's, which the name does not tell).
+//! from the operator and `adminFrom`. Out: DNS, the gateways, the contacts' database, partners on
+//! any TCP port, but no private or link-local network, and `egress`. A policy knows no names, and a
+//! partner's SRV record may lead anywhere: what is given by name is allowed by its port alone, of a
+//! Service's name within its namespace (where pods listen on another port than their Service,
+//! `egress` says so). DNS is allowed to the cluster's pods and to the resolvers that are known.
 
 use std::net::IpAddr;
 
@@ -18,7 +19,7 @@ use k8s_openapi::{
 use kube::ResourceExt;
 use xmpp_edge_crds::{
     edge_config::{EdgeConfig, Host, HostPort},
-    kinds::EdgePool,
+    kinds::{EdgePool, pool::workload::DnsPolicy},
 };
 
 use super::{Child, Facts, metadata, names};
@@ -34,7 +35,11 @@ const PRIVATE: [&str; 6] = [
 ];
 /// All of both families.
 const ANYWHERE: [&str; 2] = ["0.0.0.0/0", "::/0"];
-const DNS_PORT: u16 = 53;
+/// Where resolvers answer: Services of DNS lead to the second on OpenShift, and a policy sees the
+/// pod's port.
+const DNS_PORTS: [u16; 2] = [53, 5353];
+/// Resolvers on the node itself, as NodeLocal DNSCache and some clouds have them.
+const LINK_LOCAL: [&str; 2] = ["169.254.0.0/16", "fe80::/10"];
 /// PostgreSQL's, while the Secret that says otherwise cannot be read.
 const DATABASE_PORT: u16 = 5432;
 /// A namespace's own name, as the API server labels it.
@@ -97,18 +102,18 @@ fn ingress(
 
 fn egress(pool: &EdgePool, config: &EdgeConfig, facts: &Facts<'_>) -> Vec<NetworkPolicyEgressRule> {
     let mut rules = vec![NetworkPolicyEgressRule {
-        to: None,
-        ports: Some(vec![udp(DNS_PORT), tcp(DNS_PORT)]),
+        to: resolvers(pool, facts),
+        ports: Some(
+            DNS_PORTS
+                .into_iter()
+                .flat_map(|port| [udp(port), tcp(port)])
+                .collect(),
+        ),
     }];
     for gateway in &config.gateways {
         rules.extend(to_host(&gateway.address, &config.namespace));
     }
-    let postgres = pool
-        .spec
-        .contacts
-        .as_ref()
-        .is_some_and(|contacts| contacts.postgres.is_some());
-    if postgres {
+    if pool.spec.has_database() {
         for address in &facts.database {
             rules.extend(to_host(address, &config.namespace));
         }
@@ -126,8 +131,47 @@ fn egress(pool: &EdgePool, config: &EdgeConfig, facts: &Facts<'_>) -> Vec<Networ
             }]),
         });
     }
+    rules.extend(pool.spec.network_policy.egress.iter().cloned());
     rules.dedup();
     rules
+}
+
+/// Who answers DNS; `None` where that is only known to the node.
+fn resolvers(pool: &EdgePool, facts: &Facts<'_>) -> Option<Vec<NetworkPolicyPeer>> {
+    let template = pool.spec.pod_template.as_ref();
+    let policy = template.and_then(|template| template.dns_policy);
+    let config = template.and_then(|template| template.dns_config.as_ref());
+    let given = config.and_then(|config| config.nameservers.as_ref());
+    let given = given.into_iter().flatten().filter_map(|it| it.parse().ok());
+    let mut peers = Vec::new();
+    let mut addresses: Vec<IpAddr> = given.collect();
+    match policy {
+        Some(DnsPolicy::Default) => return None,
+        Some(DnsPolicy::None) => {}
+        Some(DnsPolicy::ClusterFirst) | None => {
+            peers.push(NetworkPolicyPeer {
+                namespace_selector: Some(LabelSelector::default()),
+                ..NetworkPolicyPeer::default()
+            });
+            peers.extend(LINK_LOCAL.map(|network| block(network, None)));
+            addresses.extend(&facts.resolvers);
+        }
+    }
+    addresses.sort();
+    addresses.dedup();
+    peers.extend(
+        addresses
+            .into_iter()
+            .map(|ip| block(&host_network(ip), None)),
+    );
+    Some(peers)
+}
+
+fn host_network(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => format!("{ip}/32"),
+        IpAddr::V6(ip) => format!("{ip}/128"),
+    }
 }
 
 /// Both families, each without its exceptions; a family that is excepted whole is left out.
@@ -162,29 +206,29 @@ fn same(one: &str, other: &str) -> bool {
 fn to_host(address: &HostPort, namespace: &str) -> Vec<NetworkPolicyEgressRule> {
     match &address.host {
         Host::Ip(ip) => {
-            let network = match ip {
-                IpAddr::V4(ip) => format!("{ip}/32"),
-                IpAddr::V6(ip) => format!("{ip}/128"),
-            };
             vec![NetworkPolicyEgressRule {
-                to: Some(vec![block(&network, None)]),
+                to: Some(vec![block(&host_network(*ip), None)]),
                 ports: Some(vec![tcp(address.port)]),
             }]
         }
         Host::Name(name) => {
             let labels: Vec<&str> = name.as_str().split('.').collect();
             match labels.as_slice() {
-                [_] => vec![to_namespace(namespace)],
-                [_, other, "svc", ..] => vec![to_namespace(other)],
+                [_] => vec![to_namespace(namespace, address.port)],
+                // Of a headless Service, a pod's own name comes first.
+                [.., other, "svc"] | [.., other, "svc", "cluster", "local"] => {
+                    vec![to_namespace(other, address.port)]
+                }
+                [_, other, "svc", ..] => vec![to_namespace(other, address.port)],
                 // A Service of another namespace, or a name of two labels outside.
-                [_, other] => vec![to_namespace(other), anywhere(address.port)],
+                [_, other] => vec![to_namespace(other, address.port), anywhere(address.port)],
                 _ => vec![anywhere(address.port)],
             }
         }
     }
 }
 
-fn to_namespace(name: &str) -> NetworkPolicyEgressRule {
+fn to_namespace(name: &str, port: u16) -> NetworkPolicyEgressRule {
     NetworkPolicyEgressRule {
         to: Some(vec![NetworkPolicyPeer {
             namespace_selector: Some(LabelSelector {
@@ -193,16 +237,22 @@ fn to_namespace(name: &str) -> NetworkPolicyEgressRule {
             }),
             ..NetworkPolicyPeer::default()
         }]),
-        ports: Some(vec![NetworkPolicyPort {
-            protocol: Some("TCP".to_owned()),
-            ..NetworkPolicyPort::default()
-        }]),
+        ports: Some(vec![tcp(port)]),
     }
 }
 
+/// Whatever a name may stand for, but the node itself and what clouds answer there.
 fn anywhere(port: u16) -> NetworkPolicyEgressRule {
+    let peers = ANYWHERE.into_iter().map(|all| {
+        let except = LINK_LOCAL.into_iter().filter(|network| same(network, all));
+        block(all, Some(except.map(str::to_owned).collect()))
+    });
+    let pods = NetworkPolicyPeer {
+        namespace_selector: Some(LabelSelector::default()),
+        ..NetworkPolicyPeer::default()
+    };
     NetworkPolicyEgressRule {
-        to: None,
+        to: Some(peers.chain([pods]).collect()),
         ports: Some(vec![tcp(port)]),
     }
 }

@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use k8s_openapi::{
     api::core::v1::{
         Capabilities, ConfigMapProjection, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
-        EnvVarSource, HTTPGetAction, KeyToPath, Lifecycle, LifecycleHandler, ObjectFieldSelector,
-        PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-        ProjectedVolumeSource, ResourceRequirements, SeccompProfile, SecretProjection,
-        SecurityContext, SleepAction, Sysctl, TopologySpreadConstraint, Volume, VolumeMount,
-        VolumeProjection,
+        EnvVarSource, HTTPGetAction, KeyToPath, Lifecycle, LifecycleHandler, LocalObjectReference,
+        ObjectFieldSelector, PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec,
+        PodTemplateSpec, Probe, ProjectedVolumeSource, ResourceRequirements, SeccompProfile,
+        SecretProjection, SecurityContext, SleepAction, Sysctl, TopologySpreadConstraint, Volume,
+        VolumeMount, VolumeProjection,
     },
     apimachinery::pkg::{
         api::resource::Quantity, apis::meta::v1::ObjectMeta, util::intstr::IntOrString,
@@ -22,7 +22,10 @@ use k8s_openapi::{
 use kube::ResourceExt;
 use xmpp_edge_crds::{
     edge_config::{EdgeConfig, shards::MAX_SHARDS},
-    kinds::{EdgePool, pool::workload::PodTemplate},
+    kinds::{
+        EdgePool,
+        pool::workload::{PodIdentity, PodTemplate},
+    },
 };
 
 use super::{metadata, names, volume};
@@ -49,17 +52,29 @@ const AFTER_QUEUE_SECONDS: i64 = 20;
 /// Memory of a proxy with empty queues, in MiB: document, streams, code.
 const BASE_MEMORY_MIB: u64 = 256;
 
+/// The image of pools that name none, and the Secrets that its registry wants.
+#[derive(Clone, Copy, Debug)]
+pub struct ProxyImage<'a> {
+    pub reference: &'a str,
+    /// Names of Secrets in the pool's namespace.
+    pub pull_secrets: &'a [String],
+}
+
 /// The template of a pool's pods.
 #[must_use]
-pub fn template(pool: &EdgePool, config: &EdgeConfig, proxy_image: &str) -> PodTemplateSpec {
+pub fn template(
+    pool: &EdgePool,
+    config: &EdgeConfig,
+    proxy_image: ProxyImage<'_>,
+) -> PodTemplateSpec {
     let name = pool.name_any();
     let more = pool.spec.pod_template.clone().unwrap_or_default();
     let mut labels = more.labels.clone();
     labels.extend(metadata::labels(&name));
     let spec = PodSpec {
-        containers: vec![container(pool, config, proxy_image, &more)],
+        containers: vec![container(pool, config, proxy_image.reference, &more)],
         volumes: Some(volumes(pool)),
-        security_context: Some(pod_security(config)),
+        security_context: Some(pod_security(config, more.security_context)),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(grace_seconds(config)),
@@ -68,8 +83,11 @@ pub fn template(pool: &EdgePool, config: &EdgeConfig, proxy_image: &str) -> PodT
         tolerations: (!more.tolerations.is_empty()).then_some(more.tolerations),
         affinity: more.affinity,
         priority_class_name: more.priority_class_name,
-        image_pull_secrets: (!more.image_pull_secrets.is_empty())
-            .then_some(more.image_pull_secrets),
+        runtime_class_name: more.runtime_class_name,
+        dns_policy: more.dns_policy.map(|policy| format!("{policy:?}")),
+        dns_config: more.dns_config,
+        host_aliases: (!more.host_aliases.is_empty()).then_some(more.host_aliases),
+        image_pull_secrets: pull_secrets(more.image_pull_secrets, proxy_image.pull_secrets),
         ..PodSpec::default()
     };
     PodTemplateSpec {
@@ -80,6 +98,18 @@ pub fn template(pool: &EdgePool, config: &EdgeConfig, proxy_image: &str) -> PodT
         }),
         spec: Some(spec),
     }
+}
+
+/// Those of the pool, else those of the operator.
+fn pull_secrets(
+    own: Vec<LocalObjectReference>,
+    given: &[String],
+) -> Option<Vec<LocalObjectReference>> {
+    let given = given
+        .iter()
+        .map(|name| LocalObjectReference { name: name.clone() });
+    let all: Vec<_> = if own.is_empty() { given.collect() } else { own };
+    (!all.is_empty()).then_some(all)
 }
 
 fn filled(map: BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
@@ -126,6 +156,7 @@ fn container(
     Container {
         name: CONTAINER.to_owned(),
         image: Some(image.to_owned()),
+        image_pull_policy: more.image_pull_policy.map(|policy| format!("{policy:?}")),
         command: Some(vec!["xmpp-edge-proxy".to_owned()]),
         args: Some(args.map(str::to_owned).to_vec()),
         env: Some(env),
@@ -230,7 +261,12 @@ fn resources(config: &EdgeConfig, more: &PodTemplate) -> ResourceRequirements {
 }
 
 /// The restricted Pod Security standard; low ports by the sysctl that it calls safe.
-fn pod_security(config: &EdgeConfig) -> PodSecurityContext {
+fn pod_security(config: &EdgeConfig, given: Option<PodIdentity>) -> PodSecurityContext {
+    let identity = given.unwrap_or(PodIdentity {
+        run_as_user: Some(UID),
+        run_as_group: Some(UID),
+        fs_group: Some(UID),
+    });
     let listeners = &config.listeners;
     let lowest = [
         listeners.s2s,
@@ -244,9 +280,9 @@ fn pod_security(config: &EdgeConfig) -> PodSecurityContext {
     .min();
     PodSecurityContext {
         run_as_non_root: Some(true),
-        run_as_user: Some(UID),
-        run_as_group: Some(UID),
-        fs_group: Some(UID),
+        run_as_user: identity.run_as_user,
+        run_as_group: identity.run_as_group,
+        fs_group: identity.fs_group,
         fs_group_change_policy: Some("OnRootMismatch".to_owned()),
         seccomp_profile: Some(SeccompProfile {
             type_: "RuntimeDefault".to_owned(),
@@ -367,7 +403,11 @@ fn secrets(pool: &EdgePool, name: &str) -> Vec<VolumeProjection> {
     if let Some(postgres) = postgres {
         sources.push(secret(
             &postgres.secret_ref.name,
-            &[("url", "contacts-url"), ("ca.crt", "contacts-ca.crt")],
+            &[
+                ("url", "contacts-url"),
+                ("uri", "contacts-uri"),
+                ("ca.crt", "contacts-ca.crt"),
+            ],
         ));
     }
     sources

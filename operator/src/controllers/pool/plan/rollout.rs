@@ -3,6 +3,12 @@
 
 use std::collections::BTreeSet;
 
+/// Annotation of a pool whose pods are replaced without waiting for other pools, with the value
+/// [`AT_ONCE`]: for an image that mends what cannot wait, while another pool cannot finish.
+pub const ROLLOUT: &str = "xmpp-edge.dev/rollout";
+/// The one value of [`ROLLOUT`].
+pub const AT_ONCE: &str = "at-once";
+
 /// One pool as this room sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rollout<'a> {
@@ -11,6 +17,8 @@ pub struct Rollout<'a> {
     pub priority: u16,
     pub domains: BTreeSet<&'a str>,
     pub stage: Stage,
+    /// Whether it waits for nobody ([`ROLLOUT`]).
+    pub at_once: bool,
 }
 
 /// Where a pool's pods stand.
@@ -30,7 +38,7 @@ pub enum Stage {
 /// never waits: it is the one that others wait for, and what mends it must reach it.
 #[must_use]
 pub fn held_by<'a>(of: &Rollout<'_>, all: &[Rollout<'a>]) -> Option<&'a str> {
-    if of.stage != Stage::Waiting {
+    if of.stage != Stage::Waiting || of.at_once {
         return None;
     }
     let sharing = || {
@@ -61,7 +69,22 @@ mod tests {
             priority,
             domains: domains.iter().copied().collect(),
             stage,
+            at_once: false,
         }
+    }
+
+    #[test]
+    fn a_pool_that_is_told_to_roll_at_once_waits_for_nobody() {
+        let others = |at_once| {
+            let waiting = Rollout {
+                at_once,
+                ..pool("hq", 10, &["a"], Stage::Waiting)
+            };
+            let stuck = pool("branch", 20, &["a"], Stage::Rolling);
+            held_by(&waiting, &[waiting.clone(), stuck]).map(str::to_owned)
+        };
+        assert_eq!(others(false).as_deref(), Some("branch"));
+        assert_eq!(others(true), None);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 use xmpp_edge_crds::{
+    domain::DomainName,
     edge_config::EdgeConfig,
     kinds::{
         EdgePool,
@@ -16,13 +17,16 @@ use xmpp_edge_crds::{
     },
 };
 
-use super::{Child, certificate, metadata, names};
+use super::{Child, metadata, names};
 use crate::{
     compile::{Diagnostic, Kind, ObjectRef, Severity},
     secrets::{
-        CertificateError, internal_ca,
+        CertificateError,
+        chain::CertificateFacts,
+        database::DatabaseSecret,
+        internal_ca,
         source::{self, CertificateSpec, CertificateState, Environment, PoolBackend, Secrets},
-        store::{ManagedSecret, SecretData, Store, StoreError, text},
+        store::{ManagedSecret, SecretData, Store, StoreError},
     },
 };
 
@@ -33,6 +37,8 @@ pub struct SecretsPlan {
     /// The internal CA's certificate, for servers inside.
     pub internal_ca: Child,
     pub certificate: CertificateState,
+    /// What each gateway's server can mount: its domains, and the certificate.
+    pub gateways: Vec<(Vec<DomainName>, CertificateFacts)>,
     /// What is wrong with Secrets that only somebody else can mend.
     pub diagnostics: Vec<Diagnostic>,
     /// Data of every Secret that the pods mount, and the CA's certificate: what they are to have.
@@ -61,8 +67,10 @@ pub fn plan(
     ];
     let ca = internal_ca::ensure_ca(&mut store, &config.namespace, now)?;
     internal_ca::ensure_issuer(&mut store, &ca, name, &config.namespace_domains, now)?;
+    let mut gateways = Vec::new();
     for gateway in &config.gateways {
-        internal_ca::ensure_gateway(&mut store, &ca, &gateway.domains, now)?;
+        let issued = internal_ca::ensure_gateway(&mut store, &ca, &gateway.domains, now)?;
+        gateways.extend(issued.map(|facts| (gateway.domains.clone(), facts)));
         let first = gateway.domains.first();
         kept.extend(first.map(|domain| ManagedSecret::Gateway(domain.to_string())));
     }
@@ -73,7 +81,7 @@ pub fn plan(
     );
     let wanted = CertificateSpec {
         pool: name,
-        names: &certificate::names_of(config),
+        names: &config.certificate_names(),
         now,
     };
     let certificate = source::provide(&backend, &wanted, &mut store)?;
@@ -107,10 +115,8 @@ pub fn plan(
     if let Some(postgres) = postgres {
         let secret = &postgres.secret_ref.name;
         let material = held.secret(secret);
-        if material.as_ref().and_then(|it| text(it, "url")).is_none() {
-            diagnostics.push(missing(name, format!(
-                "spec.contacts.postgres: there is no Secret {secret:?} with key \"url\": create it, as postgres://user:password@host/database"
-            )));
+        if let Err(error) = DatabaseSecret::read(secret, material.as_ref()) {
+            diagnostics.push(missing(name, error.to_string()));
         }
         mounted.extend(material);
     }
@@ -138,6 +144,7 @@ pub fn plan(
         entries,
         internal_ca: internal_ca(&config.namespace, &ca.trusted),
         certificate,
+        gateways,
         diagnostics,
         mounted,
     })

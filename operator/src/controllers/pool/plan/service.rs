@@ -35,21 +35,19 @@ fn external(pool: &EdgePool, config: &EdgeConfig) -> Service {
     if config.listeners.direct_tls != 0 {
         ports.push(tcp("direct-tls", config.listeners.direct_tls));
     }
-    let outside = wanted.service_type != ServiceType::ClusterIP;
     let mut service = service(
         pool,
         names::external_service(&pool.name_any()),
         ServiceSpec {
             type_: Some(type_of(wanted.service_type)),
             ports: Some(ports),
-            // The API server refuses it where nothing comes from outside.
-            external_traffic_policy: outside.then(|| {
-                match wanted.external_traffic_policy {
-                    ExternalTrafficPolicy::Local => "Local",
-                    ExternalTrafficPolicy::Cluster => "Cluster",
-                }
-                .to_owned()
-            }),
+            external_traffic_policy: traffic_policy(
+                wanted.service_type,
+                wanted.external_traffic_policy,
+            ),
+            load_balancer_class: wanted.load_balancer_class.clone(),
+            load_balancer_source_ranges: wanted.load_balancer_source_ranges.clone(),
+            allocate_load_balancer_node_ports: wanted.allocate_load_balancer_node_ports,
             ip_family_policy: Some(
                 match wanted.ip_family_policy {
                     IpFamilyPolicy::SingleStack => "SingleStack",
@@ -61,9 +59,7 @@ fn external(pool: &EdgePool, config: &EdgeConfig) -> Service {
             ..ServiceSpec::default()
         },
     );
-    if !wanted.annotations.is_empty() {
-        service.metadata.annotations = Some(wanted.annotations.clone());
-    }
+    metadata::add(&mut service.metadata, &wanted.labels, &wanted.annotations);
     service
 }
 
@@ -86,12 +82,17 @@ fn internal(pool: &EdgePool, config: &EdgeConfig) -> Service {
             type_: Some(type_of(wanted.service_type)),
             ports: Some(ports),
             ip_family_policy: Some("PreferDualStack".to_owned()),
+            external_traffic_policy: traffic_policy(
+                wanted.service_type,
+                wanted.external_traffic_policy,
+            ),
+            load_balancer_class: wanted.load_balancer_class.clone(),
+            load_balancer_source_ranges: wanted.load_balancer_source_ranges.clone(),
+            allocate_load_balancer_node_ports: wanted.allocate_load_balancer_node_ports,
             ..ServiceSpec::default()
         },
     );
-    if !wanted.annotations.is_empty() {
-        service.metadata.annotations = Some(wanted.annotations.clone());
-    }
+    metadata::add(&mut service.metadata, &wanted.labels, &wanted.annotations);
     service
 }
 
@@ -131,6 +132,17 @@ fn tcp(name: &str, port: u16) -> ServicePort {
         target_port: Some(IntOrString::Int(port.into())),
         ..ServicePort::default()
     }
+}
+
+/// The API server refuses it where nothing comes from outside.
+fn traffic_policy(service: ServiceType, wanted: ExternalTrafficPolicy) -> Option<String> {
+    (service != ServiceType::ClusterIP).then(|| {
+        match wanted {
+            ExternalTrafficPolicy::Local => "Local",
+            ExternalTrafficPolicy::Cluster => "Cluster",
+        }
+        .to_owned()
+    })
 }
 
 fn type_of(wanted: ServiceType) -> String {

@@ -16,12 +16,7 @@ use super::{Child, metadata, names};
 /// several, nothing is kept in the pods: each would know other contacts.
 #[must_use]
 pub fn wanted(pool: &EdgePool) -> bool {
-    let postgres = pool
-        .spec
-        .contacts
-        .as_ref()
-        .is_some_and(|contacts| contacts.postgres.is_some());
-    !postgres && pool.spec.replicas < 2
+    !pool.spec.has_database() && pool.spec.desired_replicas() < 2
 }
 
 /// The claim; `held` is the one that is there, whose storage class stays.

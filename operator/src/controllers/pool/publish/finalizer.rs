@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use xmpp_edge_crds::kinds::EdgePool;
 
 use crate::{
-    dns::DnsMemory,
+    dns::{DnsMemory, RecordSource},
     runtime::{events::Events, metrics::Metrics},
 };
 
@@ -18,6 +18,9 @@ use crate::{
 pub const FINALIZER: &str = "xmpp-edge.dev/dns";
 /// Annotation: places at which records of the pool may be.
 const PLACES: &str = "xmpp-edge.dev/dns-places";
+/// Annotation: by which server, in whose name; with the uid of the pool that this is true of. A pool
+/// that is made from another one's export brings the annotation along, and has no such records.
+const SOURCE: &str = "xmpp-edge.dev/dns-source";
 /// Annotation of people: `skip` lets a pool go at once.
 const CLEANUP: &str = "xmpp-edge.dev/dns-cleanup";
 /// Tries to take the finalizer off a list that others change too.
@@ -39,9 +42,13 @@ pub async fn mark(
     let name = pool.name_any();
     let mut metadata = json!({ "name": name, "namespace": namespace, "uid": pool.uid() });
     if let Some(memory) = memory {
-        let places = serde_json::to_string(memory).map_err(kube::Error::SerdeError)?;
+        let places = serde_json::to_string(&memory.places).map_err(kube::Error::SerdeError)?;
         metadata["finalizers"] = json!([FINALIZER]);
         metadata["annotations"] = json!({ PLACES: places });
+        if let Some(source) = &memory.source {
+            let source = json!({ "uid": pool.uid(), "source": source });
+            metadata["annotations"][SOURCE] = json!(source.to_string());
+        }
     }
     let body = json!({
         "apiVersion": EdgePool::api_version(&()),
@@ -135,7 +142,7 @@ impl Finalization<'_> {
             .iter()
             .map(ToString::to_string)
             .collect();
-        let left = crate::compile::world::listed(left);
+        let left = crate::text::listed(left);
         let note = format!("EdgePool {name:?} goes with records left in DNS, {why}: {left}");
         self.metrics.dns.left(self.namespace, &name);
         tracing::error!(namespace = self.namespace, pool = name, "{note}");
@@ -177,17 +184,75 @@ pub fn is_marked(pool: &impl ResourceExt) -> bool {
         .any(|finalizer| finalizer == FINALIZER)
 }
 
-/// The places of the annotation.
+/// What the annotations remember of the pool's records.
 #[must_use]
 pub fn remembered(pool: &impl ResourceExt) -> DnsMemory {
-    let places = pool.annotations().get(PLACES);
-    places
-        .and_then(|places| serde_json::from_str(places).ok())
-        .unwrap_or_default()
+    #[derive(serde::Deserialize)]
+    struct StoredSource {
+        uid: Option<String>,
+        source: RecordSource,
+    }
+    let annotations = pool.annotations();
+    let places = annotations.get(PLACES);
+    let stored: Option<StoredSource> = annotations
+        .get(SOURCE)
+        .and_then(|text| serde_json::from_str(text).ok());
+    DnsMemory {
+        places: places
+            .and_then(|places| serde_json::from_str(places).ok())
+            .unwrap_or_default(),
+        source: stored
+            .filter(|stored| stored.uid == pool.uid())
+            .map(|stored| stored.source),
+    }
 }
 
 /// Whether somebody asks that the pool goes without its records being withdrawn.
 #[must_use]
 pub fn is_skipped(pool: &impl ResourceExt) -> bool {
     pool.annotations().get(CLEANUP).map(String::as_str) == Some("skip")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::dns::RecordGroup;
+
+    fn pool(uid: &str, annotations: &[(&str, &str)]) -> EdgePool {
+        let mut pool: EdgePool = serde_json::from_value(json!({
+            "apiVersion": "xmpp-edge.dev/v1alpha1", "kind": "EdgePool",
+            "metadata": { "name": "hq", "namespace": "edge", "uid": uid },
+            "spec": {
+                "site": "hq", "domains": ["org.example"],
+                "accessEdge": { "fqdn": "edge.org.example" },
+                "gateways": [{ "domains": ["org.example"], "address": "a:1" }],
+                "certificate": { "selfSigned": {} },
+            },
+        }))
+        .unwrap();
+        let annotations = annotations
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        pool.metadata.annotations = Some(annotations.collect());
+        pool
+    }
+
+    #[test]
+    fn an_owner_id_outlives_the_installation_and_is_not_inherited_by_a_copy_of_the_pool() {
+        let source = json!({"uid": "1", "source": {"owner": "old-installation", "rfc2136": {
+            "server": "192.0.2.53", "tsigSecretRef": {"name": "tsig"}, "tsigAlgorithm": "HmacSha256"}}});
+        let annotations = [
+            (PLACES, r#"[{"domain":"org.example"}]"#),
+            (SOURCE, &source.to_string()),
+        ];
+        let memory = remembered(&pool("1", &annotations));
+        let places = [RecordGroup::Domain("org.example".to_owned())];
+        assert_eq!(memory.places, places.into());
+        assert_eq!(memory.source.unwrap().owner, "old-installation");
+        assert_eq!(remembered(&pool("2", &annotations)).source, None);
+        // As an operator before wrote it.
+        let before = remembered(&pool("1", &annotations[..1]));
+        assert_eq!((before.places.len(), before.source), (1, None));
+    }
 }

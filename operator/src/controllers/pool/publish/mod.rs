@@ -1,23 +1,23 @@
-//! A pool's records in DNS by RFC 2136: handed to the publisher in the background, so that a server
-//! that does not answer holds up nothing else; and the finalizer that withdraws them.
+//! A pool's records in DNS by RFC 2136: what the [`DnsController`] is to do for it, and the finalizer
+//! that withdraws them.
 //!
-//! What is remembered of records is an annotation of the pool, written together with the finalizer
+//! What is remembered of records are annotations of the pool, written together with the finalizer
 //! before anything is published: who deletes the pool, or a restarted operator, finds all again.
 
 pub mod finalizer;
-mod work;
 
 use std::{
     collections::HashMap,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Service;
-use kube::{Resource, ResourceExt, core::PartialObjectMetaExt};
+use kube::{
+    Client, Resource, ResourceExt,
+    core::{PartialObjectMeta, PartialObjectMetaExt},
+};
 use parking_lot::Mutex;
-use tokio::task::JoinSet;
 use xmpp_edge_crds::{
     domain::DomainName,
     kinds::{
@@ -27,16 +27,18 @@ use xmpp_edge_crds::{
     },
 };
 
-use self::{
-    finalizer::{Finalization, is_marked, is_skipped, remembered},
-    work::DnsWork,
-};
+use self::finalizer::{Finalization, is_marked, is_skipped, mark, remembered};
 use super::validate;
 use crate::{
     controllers::namespace::snapshot::Context,
     dns::{
-        Availability, DnsError, DnsReport, LoadBalancer, Publisher, RecordOwner, UpdateSettings,
+        Availability, DnsError, DnsMemory, Publisher, RecordOwner, UpdateSettings,
         addresses::Ingress,
+        controller::{DnsController, DnsProgress},
+        hold_down::HoldDown,
+        pool_records::{
+            AddressSource, KeepMemory, PoolRecordsBackend, PoolRecordsOutcome, PoolRecordsTask,
+        },
     },
     runtime::decoded::Decoded,
     status::condition::{ConditionStatus, DesiredCondition},
@@ -44,68 +46,22 @@ use crate::{
 
 /// A pool that is deleted waits for DNS no longer than this.
 const LONGEST: SignedDuration = SignedDuration::from_mins(10);
-/// After a failure of the API server, and while a pool waits to be let go.
+/// While a pool waits to be let go.
 const RETRY: Duration = Duration::from_secs(5);
-/// The longest pause between attempts that fail.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// What is published for all pools of all namespaces.
 #[derive(Default)]
 pub struct PoolDns {
-    pools: Mutex<HashMap<(String, String), Arc<Publication>>>,
-    /// Ends with this.
-    tasks: Mutex<JoinSet<()>>,
+    records: DnsController<PoolKey, PoolRecordsBackend<Annotations>>,
+    held: Mutex<HashMap<(String, String), HoldDown>>,
 }
 
-/// Of one pool.
-struct Publication {
-    /// The pool's: another one of its name starts anew.
+/// A pool; another one of its name starts anew.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct PoolKey {
+    namespace: String,
+    pool: String,
     uid: Option<String>,
-    seen: Mutex<ObservedService>,
-    worker: tokio::sync::Mutex<Worker>,
-}
-
-#[derive(Default)]
-struct ObservedService {
-    busy: bool,
-    done: Option<PoolDnsResult>,
-    addresses: Vec<String>,
-    /// When the records of a pool that is deleted could not be withdrawn, and why.
-    refused: Option<Instant>,
-    refusal: String,
-}
-
-struct PoolDnsResult {
-    task: DnsTask,
-    outcome: Result<DnsReport, String>,
-    at: Instant,
-    /// How often it failed in a row, this time included.
-    failures: u32,
-}
-
-impl PoolDnsResult {
-    /// How long it holds, while nothing changes.
-    fn holds(&self) -> Duration {
-        let once = self.outcome.as_ref().map_or(RETRY, DnsReport::look_again);
-        let slower = 1 << self.failures.saturating_sub(1).min(6);
-        once.saturating_mul(slower).min(LONGEST_PAUSE)
-    }
-}
-
-/// What there is to do; the same again is nothing to do.
-#[derive(Clone, PartialEq)]
-struct DnsTask {
-    spec: PoolSpec,
-    standing: Availability,
-    ingress: Vec<Ingress>,
-    settings: Option<Result<UpdateSettings, DnsError>>,
-}
-
-struct Worker {
-    publisher: Publisher,
-    balancer: LoadBalancer,
-    /// Whether the finalizer and the places in the annotation are those of the publisher.
-    marked: bool,
 }
 
 /// What one look came to.
@@ -137,10 +93,18 @@ pub struct Leave {
 }
 
 impl Leave {
-    fn later(again: Duration, refusal: &str) -> Self {
+    fn later(refusal: String) -> Self {
         Self {
-            again: Some(again),
-            refusal: refusal.to_owned(),
+            again: Some(RETRY),
+            refusal,
+        }
+    }
+
+    fn once(went: bool) -> Self {
+        if went {
+            Self::default()
+        } else {
+            Self::later("the API server does not take the finalizer off".to_owned())
         }
     }
 }
@@ -173,17 +137,13 @@ impl PoolDns {
             addresses: given_addresses(found),
         };
         let backend = spec.dns.as_ref().and_then(|dns| dns.rfc2136.as_ref());
-        if backend.is_none() && !is_marked(pool) {
+        let may_be_there = is_marked(pool) || remembered(pool).source.is_some();
+        if backend.is_none() && !may_be_there {
             if spec.dns.is_none() {
                 context.metrics.dns.forget(namespace, &pool.name_any());
             }
             return plain(match &spec.dns {
-                None => DesiredCondition::new(
-                    kind,
-                    true,
-                    Reason::NotManaged,
-                    "publish the records of status.srvRecords",
-                ),
+                None => not_managed(),
                 Some(_) => DesiredCondition::new(
                     kind,
                     ConditionStatus::Unknown,
@@ -192,7 +152,7 @@ impl PoolDns {
                 ),
             });
         }
-        let Some(claim) = claim(context, pool, namespace) else {
+        let Some(owner) = owner(context, pool, namespace) else {
             let message = "the records cannot be marked as this operator's: grant `get` on its namespace, or set --dns-owner-id";
             return plain(DesiredCondition::new(
                 kind,
@@ -202,59 +162,73 @@ impl PoolDns {
             ));
         };
         let forbidden = !found.not_allowed.is_empty();
-        let standing = match backend {
-            Some(_) if !forbidden => Availability::of(spec, found.ready_replicas),
-            _ => Availability::OutOfService,
-        };
-        if forbidden && !is_marked(pool) {
+        let fault = || {
             let fault = validate::not_allowed_fault(found.not_allowed, namespace);
-            return plain(DesiredCondition::new(
-                kind,
-                false,
-                fault.reason,
-                fault.message,
-            ));
-        }
-        let task = DnsTask {
-            spec: spec.clone(),
-            standing,
-            ingress: ingress(found.service),
-            settings: backend.map(|backend| settings(context, namespace, backend)),
+            DesiredCondition::new(kind, false, fault.reason, fault.message)
         };
-        let publication = self.publication(namespace, pool, claim);
-        let seen = publication.seen.lock();
-        let due = seen
-            .done
-            .as_ref()
-            .is_none_or(|done| done.task != task || done.at.elapsed() >= done.holds());
+        if forbidden && !may_be_there {
+            return plain(fault());
+        }
+        let name = pool.name_any();
+        let (availability, held) = self.availability(namespace, &name, spec, found.ready_replicas);
+        let task = match backend {
+            Some(backend) if !forbidden => PoolRecordsTask::Publish {
+                spec: Box::new(spec.clone()),
+                availability,
+                addresses: AddressSource::Balancer(ingress(found.service)),
+                settings: Some(settings(context, namespace, backend)),
+            },
+            _ => withdrawal(context, namespace, pool, backend.cloned(), false),
+        };
+        let progress = self.start(context, namespace, pool, owner, task);
         let mut look = PoolDnsInput {
-            condition: said(&seen),
-            again: seen.done.as_ref().map(PoolDnsResult::holds),
-            addresses: seen.addresses.clone(),
+            condition: said(progress.outcome.as_ref()),
+            again: progress.again.into_iter().chain(held).min(),
+            addresses: progress
+                .outcome
+                .as_ref()
+                .map_or_else(Vec::new, |outcome| outcome.addresses.clone()),
         };
         if look.addresses.is_empty() {
             look.addresses = given_addresses(found);
         }
-        let busy = seen.busy;
-        drop(seen);
-        if due && !busy {
-            self.start(context, namespace, pool, &publication, task);
+        if let Some(held) = held.filter(|_| look.condition.state == ConditionStatus::True) {
+            look.condition.message = format!(
+                "its pods came and went: led to again in {} s, if they stay; {}",
+                held.as_secs() + 1,
+                look.condition.message
+            );
         }
         if forbidden {
-            let fault = validate::not_allowed_fault(found.not_allowed, namespace);
-            look.condition = DesiredCondition::new(kind, false, fault.reason, fault.message);
-        } else if backend.is_none() {
-            look.condition = match &spec.dns {
-                None => DesiredCondition::new(
-                    kind,
-                    true,
-                    Reason::NotManaged,
-                    "publish the records of status.srvRecords",
-                ),
-                Some(_) => look.condition,
-            };
+            look.condition = fault();
+        } else if backend.is_none() && spec.dns.is_none() {
+            // Told once it is not so: records that cannot be withdrawn are a fault.
+            let failed = progress.is_current
+                && progress
+                    .outcome
+                    .is_some_and(|outcome| outcome.report.is_err() || outcome.is_remembered);
+            if !failed {
+                look.condition = not_managed();
+            }
         }
         look
+    }
+
+    /// What a pool counts as, by the switches of its spec, its pods, and how often these came and went.
+    /// With the time after which that may be another.
+    pub fn availability(
+        &self,
+        namespace: &str,
+        pool: &str,
+        spec: &PoolSpec,
+        ready_replicas: i32,
+    ) -> (Availability, Option<Duration>) {
+        let seen = Availability::of(spec, ready_replicas);
+        let mut held = self.held.lock();
+        let held = held
+            .entry((namespace.to_owned(), pool.to_owned()))
+            .or_default();
+        held.observe(seen, Instant::now())
     }
 
     /// A pool that is being deleted: withdraws its records, then lets it go. Of one that cannot be
@@ -268,11 +242,19 @@ impl PoolDns {
         if !is_marked(pool) {
             return Leave::default();
         }
-        let claim = claim(context, pool, namespace);
+        let metadata = pool.meta().clone().into_response_partial();
+        let leaving = Finalization {
+            client: &context.client,
+            metrics: &context.metrics,
+            events: &context.events,
+            namespace,
+            pool: &metadata,
+        };
+        let owner = owner(context, pool, namespace);
         let deleted = pool.meta().deletion_timestamp.as_ref().map(|time| time.0);
         let late = deleted.is_some_and(|at| Timestamp::now().duration_since(at) >= LONGEST);
         let skipped = is_skipped(pool);
-        let (Some(claim), false, false) = (claim, late, skipped) else {
+        let (Some(owner), false, false) = (owner, late, skipped) else {
             let why = if skipped {
                 "as its annotation asks"
             } else if late {
@@ -280,97 +262,119 @@ impl PoolDns {
             } else {
                 "as the operator has no owner id"
             };
-            let metadata = pool.meta().clone().into_response_partial();
-            let leaving = Finalization {
-                client: &context.client,
-                metrics: &context.metrics,
-                events: &context.events,
-                namespace,
-                pool: &metadata,
-            };
-            return match leaving.leave_records(why).await {
-                true => Leave::default(),
-                false => Leave::later(RETRY, "the API server does not take the finalizer off"),
-            };
+            return Leave::once(leaving.leave_records(why).await);
         };
-        let publication = self.publication(namespace, pool, claim);
-        let mut seen = publication.seen.lock();
-        let refusal = seen.refusal.clone();
-        if seen.busy {
-            return Leave::later(RETRY, &refusal);
+        let task = withdrawal(context, namespace, pool, backend_of(pool), true);
+        let progress = self.start(context, namespace, pool, owner, task);
+        let Some(outcome) = progress.outcome.filter(|outcome| outcome.is_final) else {
+            return Leave::later(String::new());
+        };
+        if progress.is_current && !outcome.is_remembered {
+            return Leave::once(leaving.remove_finalizer().await);
         }
-        let waited = seen.refused.map(|at| at.elapsed());
-        if let Some(wait) = waited.and_then(|waited| RETRY.checked_sub(waited)) {
-            return Leave::later(wait, &refusal);
+        let errors = match &outcome.report {
+            Ok(report) => report.errors(),
+            Err(error) => return Leave::later(error.clone()),
+        };
+        if progress.is_current && errors.iter().any(|error| error.is_keyless()) {
+            let why = "as there is no key to withdraw them with";
+            return Leave::once(leaving.leave_records(why).await);
         }
-        seen.busy = true;
-        drop(seen);
-        let backend = backend_of(pool);
-        let settings = backend.map(|backend| settings(context, namespace, &backend));
-        // In the background: a server that does not answer holds up no other pool.
-        let work = DnsWork::new(context, namespace, pool, &publication);
-        self.spawn(work.withdraw(settings));
-        Leave::later(RETRY, &refusal)
+        Leave::later(errors.first().map(ToString::to_string).unwrap_or_default())
     }
 
     /// Forgets pools of a namespace that are not there any more.
     pub fn forget(&self, namespace: &str, exists: impl Fn(&str) -> bool) {
-        let mut pools = self.pools.lock();
-        pools.retain(|(of, pool), _| of != namespace || exists(pool));
-    }
-
-    fn publication(
-        &self,
-        namespace: &str,
-        pool: &impl ResourceExt,
-        claim: RecordOwner,
-    ) -> Arc<Publication> {
-        let key = (namespace.to_owned(), pool.name_any());
-        let mut pools = self.pools.lock();
-        let uid = pool.uid();
-        if pools.get(&key).is_some_and(|held| held.uid != uid) {
-            pools.remove(&key);
-        }
-        let publication = pools.entry(key).or_insert_with(|| {
-            let memory = remembered(pool);
-            Arc::new(Publication {
-                uid,
-                seen: Mutex::default(),
-                worker: tokio::sync::Mutex::new(Worker {
-                    publisher: Publisher::new(claim, memory),
-                    balancer: LoadBalancer::default(),
-                    marked: is_marked(pool),
-                }),
-            })
-        });
-        publication.clone()
+        self.records
+            .retain(|key| key.namespace != namespace || exists(&key.pool));
+        self.held
+            .lock()
+            .retain(|(of, pool), _| of != namespace || exists(pool));
     }
 
     fn start(
         &self,
         context: &Context,
         namespace: &str,
-        pool: &EdgePool,
-        publication: &Arc<Publication>,
-        task: DnsTask,
-    ) {
-        publication.seen.lock().busy = true;
-        self.spawn(DnsWork::new(context, namespace, pool, publication).run(task));
-    }
-
-    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let mut tasks = self.tasks.lock();
-        while tasks.try_join_next().is_some() {}
-        tasks.spawn(work);
+        pool: &impl ResourceExt,
+        owner: RecordOwner,
+        task: PoolRecordsTask,
+    ) -> DnsProgress<PoolRecordsOutcome> {
+        let key = PoolKey {
+            namespace: namespace.to_owned(),
+            pool: pool.name_any(),
+            uid: pool.uid(),
+        };
+        let backend = || {
+            let memory = remembered(pool);
+            // Where something is missing, all is written again.
+            let is_whole = is_marked(pool) != memory.places.is_empty()
+                && memory.source.is_some() != memory.places.is_empty();
+            let kept = is_whole.then(|| memory.clone());
+            let annotations = Annotations {
+                client: context.client.clone(),
+                namespace: namespace.to_owned(),
+                pool: pool.meta().clone().into_response_partial(),
+            };
+            let publisher = Publisher::new(owner, memory);
+            PoolRecordsBackend::new(publisher, annotations, kept, context.metrics.dns.clone())
+        };
+        let (caches, touched) = (context.caches.clone(), namespace.to_owned());
+        let wake = move || caches.triggers.enqueue(&touched);
+        self.records.look(&key, backend, task, wake)
     }
 }
 
-fn claim(context: &Context, pool: &impl ResourceExt, namespace: &str) -> Option<RecordOwner> {
+/// The pool's own metadata: the finalizer, and where its records are.
+struct Annotations {
+    client: Client,
+    namespace: String,
+    pool: PartialObjectMeta<EdgePool>,
+}
+
+impl KeepMemory for Annotations {
+    async fn keep(&mut self, memory: &DnsMemory) -> Result<(), String> {
+        let memory = (!memory.places.is_empty()).then_some(memory);
+        mark(&self.client, &self.namespace, &self.pool, memory)
+            .await
+            .map_err(|error| format!("the finalizer could not be written: {error}"))
+    }
+}
+
+fn not_managed() -> DesiredCondition {
+    DesiredCondition::new(
+        ConditionType::DnsPublished,
+        true,
+        Reason::NotManaged,
+        "publish the records of status.srvRecords",
+    )
+}
+
+/// In whose name: as long as records of the pool may be there, in the name in which they were
+/// published, whoever installed the operator that did so.
+fn owner(context: &Context, pool: &impl ResourceExt, namespace: &str) -> Option<RecordOwner> {
+    let published = remembered(pool).source.map(|source| source.owner);
+    let owner = published.or_else(|| context.dns_owner_id.clone())?;
     Some(RecordOwner {
-        owner: context.dns_owner_id.as_ref()?.parse().ok()?,
+        owner: owner.parse().ok()?,
         namespace: namespace.to_owned(),
         pool: pool.name_any(),
     })
+}
+
+/// Nothing of the pool is to stay; by the server of its spec, else by the one that took the records.
+fn withdrawal(
+    context: &Context,
+    namespace: &str,
+    pool: &impl ResourceExt,
+    backend: Option<Rfc2136>,
+    is_final: bool,
+) -> PoolRecordsTask {
+    let backend = backend.or_else(|| remembered(pool).source.map(|source| source.rfc2136));
+    PoolRecordsTask::Withdraw {
+        settings: backend.map(|backend| settings(context, namespace, &backend)),
+        is_final,
+    }
 }
 
 fn settings(
@@ -403,9 +407,9 @@ fn given_addresses(found: &PoolRecords<'_>) -> Vec<String> {
     given.unwrap_or_else(|| super::read::balancer(found.service).0)
 }
 
-fn said(seen: &ObservedService) -> DesiredCondition {
+fn said(outcome: Option<&PoolRecordsOutcome>) -> DesiredCondition {
     let kind = ConditionType::DnsPublished;
-    match seen.done.as_ref().map(|done| &done.outcome) {
+    match outcome.map(|outcome| &outcome.report) {
         None => DesiredCondition::new(
             kind,
             ConditionStatus::Unknown,

@@ -27,8 +27,14 @@ pub struct Findings<'a> {
     pub generation: Option<i64>,
     /// As it can be read; absent: only what was written before is served.
     pub pool: Option<&'a EdgePool>,
-    /// The generation that pods should have, where there is one in place.
+    /// The generation that was compiled, where the pool is in force.
+    pub compiled: Option<u64>,
+    /// The generation whose shards are in place, where there is one.
     pub written: Option<u64>,
+    /// Why something could not be written that is tried again, for longer than it mostly takes.
+    pub failure: Option<&'a str>,
+    /// Why pods are not there or do not run.
+    pub blocked: Option<&'a str>,
     /// Why a newer one is not.
     pub unwritten: Option<&'a Fault>,
     /// What compiling and the plan have to say.
@@ -199,14 +205,30 @@ fn replicated(found: &Findings<'_>) -> DesiredCondition {
     if let Some(fault) = found.unwritten {
         return DesiredCondition::new(kind, false, fault.reason, &fault.message);
     }
+    let because = found
+        .failure
+        .map_or_else(String::new, |failure| format!(": {failure}"));
     let Some(generation) = found.written else {
         return DesiredCondition::new(
             kind,
             ConditionStatus::Unknown,
             Reason::Pending,
-            "no configuration is written yet",
+            format!("no configuration is written yet{because}"),
         );
     };
+    // What pods have loaded of an older one says nothing about what should be in force.
+    if found
+        .compiled
+        .is_some_and(|compiled| compiled != generation)
+    {
+        let compiled = found.compiled.unwrap_or_default();
+        return DesiredCondition::new(
+            kind,
+            false,
+            Reason::Pending,
+            format!("generation {compiled} is not written yet{because}"),
+        );
+    }
     let none = PoolReport::default();
     let report = found.report.unwrap_or(&none);
     match report.loaded() {
@@ -292,7 +314,11 @@ fn gateway(found: &Findings<'_>) -> DesiredCondition {
             "nothing was sent to every gateway yet",
         );
     }
-    DesiredCondition::new(kind, true, Reason::Reachable, "")
+    let stale = found.diagnostics.iter().find(|it| it.condition == kind);
+    stale.map_or_else(
+        || DesiredCondition::new(kind, true, Reason::Reachable, ""),
+        |stale| DesiredCondition::from(*stale),
+    )
 }
 
 /// All but the gateway, one ready replica, and every object of the pool in place.
@@ -310,6 +336,14 @@ fn ready(found: &Findings<'_>, counted: [&DesiredCondition; 4]) -> DesiredCondit
             .filter(|it| it.condition == kind && !it.status)
             .map(|it| DesiredCondition::from(*it)),
     );
+    if let Some(failure) = found.failure {
+        faults.push(DesiredCondition::new(
+            kind,
+            false,
+            Reason::WriteFailed,
+            failure,
+        ));
+    }
     if !found.refused.is_empty() {
         let message = found.refused.join("; ");
         faults.push(DesiredCondition::new(
@@ -329,7 +363,13 @@ fn ready(found: &Findings<'_>, counted: [&DesiredCondition; 4]) -> DesiredCondit
         ));
     }
     if ready_replicas(found) == 0 {
-        let message = "no pod is ready: /readyz of each says what it waits for (`kubectl describe pod` shows it)";
+        let message = match (found.blocked, found.pool) {
+            (Some(why), _) => format!("no pod is ready: {why}"),
+            (None, Some(pool)) if pool.spec.desired_replicas() == 0 => {
+                "no pod is ready: spec.replicas is 0".to_owned()
+            }
+            _ => "no pod is ready: /readyz of each says what it waits for (`kubectl describe pod` shows it)".to_owned(),
+        };
         faults.push(DesiredCondition::new(
             kind,
             false,
@@ -346,9 +386,14 @@ fn ready(found: &Findings<'_>, counted: [&DesiredCondition; 4]) -> DesiredCondit
     match faults.into_iter().next() {
         Some(fault) => DesiredCondition::new(kind, fault.state, fault.reason, fault.message),
         None => {
-            let message = found.held_by.map_or_else(String::new, |other| {
-                format!("its pods are replaced after those of EdgePool {other:?}")
-            });
+            // With pods enough to serve, what keeps others from running is no fault yet.
+            let message = match (found.blocked, found.held_by) {
+                (Some(why), _) => why.to_owned(),
+                (None, Some(other)) => {
+                    format!("its pods are replaced after those of EdgePool {other:?}")
+                }
+                (None, None) => String::new(),
+            };
             DesiredCondition::new(kind, true, Reason::Ready, message)
         }
     }

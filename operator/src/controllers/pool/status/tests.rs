@@ -78,7 +78,10 @@ fn check<'a>(change: impl FnOnce(&mut Findings<'a>), expected: &[(ConditionType,
         name: "hq",
         generation: Some(3),
         pool: None,
+        compiled: Some(5),
         written: Some(5),
+        failure: None,
+        blocked: None,
         unwritten: None,
         diagnostics: vec![accepted],
         rejected: None,
@@ -244,4 +247,66 @@ fn counts_alone_are_written_every_five_minutes() {
     ] {
         assert_eq!(is_due(&old, &new, counted, now()), due);
     }
+}
+
+fn message(found: &Findings<'_>, condition: ConditionType) -> String {
+    let status = status(&PoolStatus::default(), found);
+    let found = crate::status::condition::find(&status.conditions, condition).unwrap();
+    found.message.clone()
+}
+
+#[test]
+fn a_write_that_fails_is_a_fault_of_ready_with_its_words() {
+    let words = "Deployment hq: failed calling webhook \"nowhere.example.com\"; it is tried again";
+    check(
+        |it| {
+            it.failure = Some(words);
+            assert_eq!(message(it, Ready), words);
+        },
+        &[
+            (Ready, "False, WriteFailed"),
+            (ConfigReplicated, "True, InSync"),
+        ],
+    );
+}
+
+#[test]
+fn what_is_compiled_and_not_written_is_not_replicated() {
+    check(
+        |it| {
+            it.compiled = Some(6);
+            it.failure = Some("ConfigMap hq-config-0: no answer");
+            let said = message(it, ConfigReplicated);
+            assert!(
+                said.contains("generation 6 is not written yet: ConfigMap hq-config-0"),
+                "{said}"
+            );
+        },
+        &[
+            (ConfigReplicated, "False, Pending"),
+            (Ready, "False, Pending"),
+        ],
+    );
+}
+
+#[test]
+fn without_a_ready_pod_ready_says_what_keeps_pods_from_running() {
+    let none = deployment(0);
+    let quota = "its pods cannot be created: exceeded quota: q";
+    check(
+        |it| {
+            it.deployment = Some(&none);
+            it.blocked = Some(quota);
+            assert_eq!(message(it, Ready), format!("no pod is ready: {quota}"));
+        },
+        &[(Ready, "False, NoReadyReplica")],
+    );
+    // Others serve: it is told, and nothing is wrong yet.
+    check(
+        |it| {
+            it.blocked = Some(quota);
+            assert_eq!(message(it, Ready), quota);
+        },
+        &[(Ready, "True, Ready")],
+    );
 }

@@ -15,6 +15,11 @@ use crate::compile::{NamespaceInputs, compile};
 /// A pool of namespace `org`, as an API server would hold it, with these lines beside the least
 /// that it needs.
 fn pool(more: &str) -> EdgePool {
+    let replicas = if more.contains("replicas:") {
+        ""
+    } else {
+        "  replicas: 2\n"
+    };
     let text = format!(
         "apiVersion: xmpp-edge.dev/v1alpha1
 kind: EdgePool
@@ -24,7 +29,7 @@ spec:
   domains: [org.example]
   accessEdge: {{fqdn: edge.org.example}}
   gateways: [{{domains: [org.example], address: 'prosody.chat.svc:5269'}}]
-{more}"
+{replicas}{more}"
     );
     serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
@@ -48,7 +53,10 @@ fn config(pool: &EdgePool) -> EdgeConfig {
 
 fn facts() -> Facts<'static> {
     Facts {
-        proxy_image: "registry.example/xmpp-edge-proxy:1",
+        proxy_image: super::pod::ProxyImage {
+            reference: "registry.example/xmpp-edge-proxy:1",
+            pull_secrets: &[],
+        },
         operator: Some(
             serde_saphyr::from_str(
                 "{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: xmpp-system}},
@@ -56,6 +64,7 @@ fn facts() -> Facts<'static> {
             )
             .unwrap(),
         ),
+        resolvers: Vec::new(),
         database: Vec::new(),
         volume: None,
         written: None,

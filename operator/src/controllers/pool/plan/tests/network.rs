@@ -137,10 +137,15 @@ fn pods_reach_dns_the_gateway_and_partners_but_no_private_network() {
             ("out", Address("169.254.169.254"), ("TCP", 80), false),
             ("out", Address("fe80::1"), ("TCP", 5269), false),
             ("out", Address("fd00::1"), ("TCP", 5269), false),
-            ("out", LAN, ("UDP", 53), true),
+            // DNS: pods of the cluster and resolvers of the node, nobody else.
+            ("out", LAN, ("UDP", 53), false),
+            ("out", LAN, ("TCP", 53), false),
             ("out", MONITORING, ("TCP", 53), true),
-            // By a Service's name: whatever port its pods have.
-            ("out", PROSODY, ("TCP", 15269), true),
+            ("out", MONITORING, ("UDP", 5353), true),
+            ("out", Address("169.254.20.10"), ("UDP", 53), true),
+            // By a Service's name: its port, of no other in the namespace.
+            ("out", PROSODY, ("TCP", 5269), true),
+            ("out", PROSODY, ("TCP", 5582), false),
             ("out", PROSODY, ("UDP", 5269), false),
             ("out", MONITORING, ("TCP", 9090), false),
         ],
@@ -199,17 +204,22 @@ fn gateways_and_the_database_are_reached_wherever_they_are() {
                 namespace: "org",
                 name: "prosody",
             },
-            15269,
+            5269,
             true,
         ),
-        ("prosody.chat:5269", PROSODY, 15269, true),
-        ("prosody.chat.svc.cluster.local:5269", PROSODY, 15269, true),
+        ("prosody.chat:5269", PROSODY, 5269, true),
+        ("prosody.chat.svc.cluster.local:5269", PROSODY, 5269, true),
+        ("prosody.chat.svc.cluster.local:5269", PROSODY, 15269, false),
+        ("prosody-0.prosody.chat.svc:5269", PROSODY, 5269, true),
+        ("prosody.chat.svc.cluster.local:5269", database, 5269, false),
+        // What a name may stand for is no node's own.
         (
-            "prosody.chat.svc.cluster.local:5269",
-            database,
-            15269,
+            "chat.internal.example:5269",
+            Address("169.254.169.254"),
+            5269,
             false,
         ),
+        ("chat.internal.example:5269", PROSODY, 5269, true),
     ] {
         let mut pool = pool(SELF_SIGNED);
         pool.spec.gateways[0].address = address.trim_matches('\'').to_owned();
@@ -222,7 +232,8 @@ fn gateways_and_the_database_are_reached_wherever_they_are() {
         "{SELF_SIGNED}  contacts: {{postgres: {{secretRef: {{name: database}}}}}}\n"
     ));
     for (known, peer, port, expected) in [
-        (Some("postgres.databases.svc:5432"), database, 15432, true),
+        (Some("postgres.databases.svc:5432"), database, 5432, true),
+        (Some("postgres.databases.svc:5432"), database, 15432, false),
         (Some("10.20.30.40:6432"), LAN, 6432, true),
         (Some("10.20.30.40:6432"), LAN, 5432, false),
         (None, LAN, 5432, true),
@@ -239,4 +250,59 @@ fn gateways_and_the_database_are_reached_wherever_they_are() {
         let found = allowed(&policy, "egress", "to", peer, ("TCP", port));
         assert_eq!(found, expected, "{known:?} {peer:?} {port}");
     }
+}
+
+#[test]
+fn k7_resolvers_are_reached_where_they_are_and_nobody_else_for_dns() {
+    const RESOLVER: Peer = Address("10.96.0.10");
+    const OTHER: Peer = Address("10.53.0.53");
+    let with_template = |template: &str| format!("{SELF_SIGNED}  podTemplate: {{{template}}}\n");
+    let server = "dnsConfig: {nameservers: [10.53.0.53]}";
+    for (template, peer, port, expected) in [
+        ("", RESOLVER, 53, true),
+        ("", MONITORING, 5353, true),
+        ("", OTHER, 53, false),
+        (server, OTHER, 53, true),
+        (server, RESOLVER, 53, true),
+        (
+            "dnsPolicy: None, dnsConfig: {nameservers: [10.53.0.53]}",
+            OTHER,
+            53,
+            true,
+        ),
+        (
+            "dnsPolicy: None, dnsConfig: {nameservers: [10.53.0.53]}",
+            RESOLVER,
+            53,
+            false,
+        ),
+        // The node alone knows its resolvers.
+        ("dnsPolicy: Default", OTHER, 53, true),
+    ] {
+        let pool = pool(&with_template(template));
+        let facts = Facts {
+            resolvers: vec!["10.96.0.10".parse().unwrap()],
+            ..facts()
+        };
+        let plan = plan(&pool, &config(&pool), &facts);
+        let policy = manifest(&plan, ChildKind::NetworkPolicy, "hq");
+        for protocol in ["UDP", "TCP"] {
+            let found = allowed(&policy, "egress", "to", peer, (protocol, port));
+            assert_eq!(found, expected, "{template:?} {peer:?} {protocol} {port}");
+        }
+    }
+}
+
+#[test]
+fn rules_of_the_spec_are_added_to_what_pods_may_reach() {
+    check(
+        "  networkPolicy:
+    egress: [{to: [{ipBlock: {cidr: 10.20.30.0/24}}], ports: [{protocol: TCP, port: 15269}]}]
+",
+        &[
+            ("out", LAN, ("TCP", 15269), true),
+            ("out", LAN, ("TCP", 15270), false),
+            ("out", PARTNER, ("TCP", 5269), true),
+        ],
+    );
 }

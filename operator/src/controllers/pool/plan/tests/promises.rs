@@ -195,3 +195,77 @@ fn a_deployment_rolls_until_every_pod_is_of_the_newest_template() {
         assert_eq!(deployment::is_rolling(&object), rolling, "{object:?}");
     }
 }
+
+#[test]
+fn an_absent_number_of_replicas_is_what_the_store_of_contacts_serves_well() {
+    for (more, replicas, volume, strategy) in [
+        ("", 1, true, "Recreate"),
+        ("  contacts: {embedded: {}}\n", 1, true, "Recreate"),
+        (
+            "  contacts: {postgres: {secretRef: {name: db}}}\n",
+            2,
+            false,
+            "RollingUpdate",
+        ),
+    ] {
+        // The word keeps the fixture from a number of its own.
+        let pool = pool(&format!("  # no replicas:\n{SELF_SIGNED}{more}"));
+        let plan = plan(&pool, &config(&pool), &facts());
+        let deployment = manifest(&plan, ChildKind::Deployment, "hq");
+        assert_eq!(deployment["spec"]["replicas"], replicas, "{more}");
+        assert_eq!(deployment["spec"]["strategy"]["type"], strategy, "{more}");
+        let claim = plan.child(ChildKind::PersistentVolumeClaim, "hq-contacts");
+        assert_eq!(claim.is_some(), volume, "{more}");
+    }
+}
+
+#[test]
+fn k6_user_and_groups_are_left_out_where_the_pool_says_so() {
+    let ids = |more: &str| {
+        let context = &template(more)["spec"]["securityContext"];
+        ["runAsUser", "runAsGroup", "fsGroup"].map(|key| context[key].as_i64())
+    };
+    assert_eq!(ids(""), [Some(65_532); 3]);
+    let none = "  podTemplate: {securityContext: {}}\n";
+    assert_eq!(ids(none), [None; 3]);
+    let user = "  podTemplate: {securityContext: {runAsUser: 1000700000}}\n";
+    assert_eq!(ids(user), [Some(1_000_700_000), None, None]);
+    for more in [none, user] {
+        let template = template(more);
+        let context = &template["spec"]["securityContext"];
+        assert_eq!(context["runAsNonRoot"], true);
+        assert_eq!(context["seccompProfile"]["type"], "RuntimeDefault");
+    }
+}
+
+#[test]
+fn k9_pull_secrets_of_the_operator_reach_pools_that_name_none() {
+    let given = ["all".to_owned()];
+    let names = |more: &str| {
+        let pool = pool(&format!("{SELF_SIGNED}{more}"));
+        let mut facts = facts();
+        facts.proxy_image.pull_secrets = &given;
+        let plan = plan(&pool, &config(&pool), &facts);
+        let deployment = manifest(&plan, ChildKind::Deployment, "hq");
+        deployment["spec"]["template"]["spec"]["imagePullSecrets"].clone()
+    };
+    assert_eq!(names(""), serde_json::json!([{"name": "all"}]));
+    let own = "  podTemplate: {imagePullSecrets: [{name: own}]}\n";
+    assert_eq!(names(own), serde_json::json!([{"name": "own"}]));
+}
+
+#[test]
+fn a_renewal_by_cert_manager_keeps_the_key_that_partners_pinned_unless_told_otherwise() {
+    for (more, policy) in [
+        ("", "Never"),
+        (", privateKey: {rotationPolicy: Always}", "Always"),
+    ] {
+        let pool = pool(&format!(
+            "  certificate: {{certManager: {{issuerRef: {{name: i}}{more}}}}}\n"
+        ));
+        let plan = plan(&pool, &config(&pool), &facts());
+        let certificate = manifest(&plan, ChildKind::Certificate, "hq");
+        let key = &certificate["spec"]["privateKey"];
+        assert_eq!(key["rotationPolicy"], policy, "{more}");
+    }
+}

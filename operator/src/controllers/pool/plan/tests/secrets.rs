@@ -160,17 +160,3 @@ fn secrets_that_are_missing_or_too_short_are_named() {
             .all(|(entry, _)| *entry != ManagedSecret::Dialback)
     );
 }
-
-#[test]
-fn a_pool_whose_secrets_would_meet_the_namespaces_is_refused() {
-    for (name, fine) in [
-        ("hq", true),
-        ("xmpp-edge-internal", false),
-        ("xmpp-edge", true),
-    ] {
-        let mut pool = pool(SELF_SIGNED);
-        pool.metadata.name = Some(name.into());
-        let checked = crate::controllers::pool::validate::alone(&config(&pool));
-        assert_eq!(checked.is_ok(), fine, "{name}: {checked:?}");
-    }
-}

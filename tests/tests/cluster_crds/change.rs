@@ -257,6 +257,37 @@ fn two_managers_share_lists_by_item() {
 }
 
 #[test]
+fn two_managers_each_have_a_gateway_of_one_pool_told_apart_by_its_name() {
+    SERVER.test(async |namespace| {
+        let mut created = pool();
+        created["metadata"]["name"] = json!("inside");
+        namespace.write(apply("administrator"), &created).await?;
+        let part = |domain: &str| {
+            let gateway =
+                json!({ "name": "other", "domains": [domain], "address": "other.example:5269" });
+            object(
+                "EdgePool",
+                "inside",
+                json!({ "domains": [domain], "gateways": [gateway] }),
+            )
+        };
+        let both = namespace
+            .write(apply("one"), &part("other.example"))
+            .await?;
+        let names = |stored: &Value| -> Vec<String> {
+            let gateways = stored["spec"]["gateways"].as_array();
+            let name = |it: &Value| it["name"].as_str().unwrap().to_owned();
+            gateways.into_iter().flatten().map(name).collect()
+        };
+        // The one without a name is called by its first domain, and is somebody's alone.
+        assert_eq!(names(&both), ["", "other"]);
+        let again = namespace.write(apply("administrator"), &created).await?;
+        assert_eq!(names(&again), ["", "other"]);
+        Ok(())
+    });
+}
+
+#[test]
 fn status_and_spec_are_written_apart_and_only_the_spec_counts_generations() {
     SERVER.test(async |namespace| {
         let mut partner = partner(json!({ "domain": "partner.example" }));

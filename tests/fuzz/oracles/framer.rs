@@ -13,7 +13,7 @@
 
 use rxml::{Parse, WithOptions};
 use xmpp_edge_proxy::xml::{
-    Element, FaultyStanza, Item, Limits, Scanner, StanzaKind, StreamHeader, XmlError,
+    Element, FaultyStanza, Item, Limits, Scanner, Stanza, StanzaKind, StreamHeader, XmlError,
     element::{Attribute, Node},
     ns, rewrite,
 };
@@ -239,14 +239,7 @@ fn check_stanzas(stream: &[u8]) {
                 let mut out = Vec::new();
                 rewrite::relay(&stanza, header, &mut out).expect("relayed");
                 assert_eq!(out == stanza.bytes, rewrite::stands_as_is(&stanza, header));
-                let mut meant = tree.clone();
-                if !stanza.form.has_lang {
-                    meant.attributes.push(Attribute {
-                        namespace: ns::XML.into(),
-                        name: "lang".into(),
-                        value: header.lang.clone().unwrap_or("en".into()),
-                    });
-                }
+                let mut meant = meant_by(&tree, &stanza, header);
                 assert_eq!(
                     canonical(&as_sent(&out)),
                     canonical(&meant),
@@ -264,6 +257,23 @@ fn check_stanzas(stream: &[u8]) {
                     canonical(&as_sent(&out)),
                     canonical(&meant),
                     "only the notes are gone"
+                );
+
+                let mut out = Vec::new();
+                let mut readdressed = stanza.clone();
+                readdressed.form.readdressed = true;
+                readdressed.from = stanza.from.as_ref().map(|_| "a@b.example/<'&\">".into());
+                rewrite::relay(&readdressed, header, &mut out).expect("readdressed");
+                let mut meant_anew = meant_by(&tree, &stanza, header);
+                for attribute in &mut meant_anew.attributes {
+                    if attribute.namespace.is_empty() && attribute.name == "from" {
+                        attribute.value = "a@b.example/<'&\">".into();
+                    }
+                }
+                assert_eq!(
+                    canonical(&as_sent(&out)),
+                    canonical(&meant_anew),
+                    "only the address is another"
                 );
 
                 let mut out = Vec::new();
@@ -308,6 +318,19 @@ fn check_stanzas(stream: &[u8]) {
             _ => {}
         }
     }
+}
+
+/// What the stanza means in a stream of ours: its tree, with the language of its stream.
+fn meant_by(tree: &Element, stanza: &Stanza<'_>, header: &StreamHeader) -> Element {
+    let mut meant = tree.clone();
+    if !stanza.form.has_lang {
+        meant.attributes.push(Attribute {
+            namespace: ns::XML.into(),
+            name: "lang".into(),
+            value: header.lang.clone().unwrap_or("en".into()),
+        });
+    }
+    meant
 }
 
 /// The tree of the one stanza that `bytes` are in a stream of ours, `xml:lang` made explicit.

@@ -4,6 +4,8 @@
 
 mod dns;
 mod flood;
+mod peers;
+mod stanzas;
 mod tls;
 mod verification;
 

@@ -233,3 +233,65 @@ fn presence_of_ours_is_escaped() {
         "<presence from='a@b/&apos;' to='c@d/&lt;' type='unavailable'/><presence from='a@b' to='c@d' type='probe'/>"
     );
 }
+
+/// S-05: what was judged is what is written, wherever the address stands in the start tag.
+#[test]
+fn an_address_judged_in_another_form_is_written_in_that_form() {
+    let readdressed = |header: &str, stanza: &str| {
+        made(header, stanza, |stanza, header, out| {
+            let mut anew = stanza.clone();
+            anew.form.readdressed = true;
+            anew.from = Some("a@b.example/it's".into());
+            anew.to = Some("c@d.example".into());
+            assert!(!stands_as_is(&anew, header));
+            relay(&anew, header, out).unwrap();
+        })
+    };
+    for (stanza, expected) in [
+        (
+            "<message from='A' to=\"C\" id='from=&apos;x'><to from='y'/></message>",
+            "<message from='a@b.example/it&apos;s' to='c@d.example' id='from=&apos;x'><to from='y'/></message>",
+        ),
+        (
+            "<iq\n to = 'C'\ttype='get' xmlns:from='urn:f' from:to='1' from='A'/>",
+            "<iq to='c@d.example'\ttype='get' xmlns:from='urn:f' from:to='1' from='a@b.example/it&apos;s'/>",
+        ),
+        (
+            "<presence from='A' to='>' ><status>x</status></presence >",
+            "<presence from='a@b.example/it&apos;s' to='c@d.example' ><status>x</status></presence >",
+        ),
+        (
+            "<s:message from='A' to='C'><s:body>x</s:body></s:message>",
+            "<message from='a@b.example/it&apos;s' to='c@d.example'><body>x</body></message>",
+        ),
+    ] {
+        assert_eq!(readdressed(ENGLISH, stanza), expected);
+    }
+    assert_eq!(
+        readdressed(RUSSIAN, "<message from='A' to='C'><x:a/></message>"),
+        "<message xml:lang='ru' xmlns:x='urn:x' from='a@b.example/it&apos;s' to='c@d.example'><x:a/></message>"
+    );
+}
+
+#[test]
+fn what_is_bare_has_no_content_and_an_error_alone_nothing_else() {
+    let shape = |shape: Shape, stanza: &str| {
+        made(RUSSIAN, stanza, |stanza, header, out| {
+            shaped(shape, stanza, header, out).unwrap()
+        })
+    };
+    assert_eq!(
+        shape(
+            Shape::Bare,
+            "<presence x:y='1' to='b' from='a' type='unavailable' id='1'>text<status>x</status></presence>"
+        ),
+        "<presence from='a' to='b' id='1' type='unavailable'/>"
+    );
+    assert_eq!(
+        shape(
+            Shape::ErrorAlone,
+            "<message to='b' type='error'>t<body>x</body><s:error type='cancel'><x:y/></s:error></message>"
+        ),
+        "<message to='b' type='error'><error type='cancel'><y xmlns='urn:x'/></error></message>"
+    );
+}

@@ -331,7 +331,8 @@ mod tests {
 
     #[test]
     fn networks_have_bounds_at_each_width() {
-        let cases: [(_, _, fn(u32) -> IpAddr); 3] = [
+        type Addresses = fn(u32) -> IpAddr;
+        let cases: [(_, _, Addresses); 3] = [
             ("/56", PER_SITE, |n| {
                 v6(&format!("2001:db8:1:{:x}::1", n % 256))
             }),

@@ -100,7 +100,7 @@ impl Environment for World {
 
 enum Machine {
     In(Inbound),
-    Out(Outbound),
+    Out(Box<Outbound>),
 }
 
 struct Run {
@@ -174,7 +174,7 @@ pub fn check(data: &[u8]) {
             skip_sasl: bit(7),
             skip_bidi: false,
         };
-        Machine::Out(Outbound::start(start, &world, &mut out))
+        Machine::Out(Box::new(Outbound::start(start, &world, &mut out)))
     } else {
         Machine::In(Inbound::new(Side::Partner, link))
     };

@@ -44,7 +44,7 @@ fn s_06_a_flood_from_many_addresses_does_not_push_out_who_is_being_verified() {
         let mut silent = Vec::new();
         for number in 0..1300_u32 {
             let host = u8::try_from(100 + number % 100)?;
-            silent.push(from_host(s.rig, host).await?);
+            silent.push(from_host(&s.rig, host).await?);
         }
         server.tell_all(&Command::Send(format!(
             "<db:verify from='{}' to='{OWN}' id='{id}' type='valid'/>",

@@ -301,12 +301,11 @@ fn limited(
     config: Arc<rustls::ServerConfig>,
     version: &'static rustls::SupportedProtocolVersion,
 ) -> Arc<rustls::ServerConfig> {
-    let mut limited =
-        rustls::ServerConfig::builder_with_provider(Arc::clone(provider()))
-            .with_protocol_versions(&[version])
-            .unwrap()
-            .with_client_cert_verifier(Arc::new(AcceptAnyCertificate))
-            .with_cert_resolver(Arc::clone(&config.cert_resolver));
+    let mut limited = rustls::ServerConfig::builder_with_provider(Arc::clone(provider()))
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_client_cert_verifier(Arc::new(AcceptAnyCertificate))
+        .with_cert_resolver(Arc::clone(&config.cert_resolver));
     limited.send_tls13_tickets = 0;
     Arc::new(limited)
 }
@@ -321,15 +320,12 @@ async fn presented(
     let partner = domain("partner.example");
     let facts = if as_client {
         let ours = identity("partner.example");
-        let client =
-            rustls::ClientConfig::builder_with_provider(Arc::clone(provider()))
-                .with_protocol_versions(&[version])
-                .unwrap()
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(
-                    crate::tls::verifier::AcceptAnyCertificate,
-                ))
-                .with_client_cert_resolver(Arc::clone(&theirs.client().client_auth_cert_resolver));
+        let client = rustls::ClientConfig::builder_with_provider(Arc::clone(provider()))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(crate::tls::verifier::AcceptAnyCertificate))
+            .with_client_cert_resolver(Arc::clone(&theirs.client().client_auth_cert_resolver));
         let name = rustls_pki_types::ServerName::try_from("partner.example").unwrap();
         let connector = TlsConnector::from(Arc::new(client));
         let (server, client) = tokio::join!(

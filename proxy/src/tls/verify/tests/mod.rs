@@ -367,5 +367,5 @@ fn a_bundle_without_a_certificate_is_refused_by_name() {
             .to_string();
         assert!(error.starts_with("ConfigMap x, key y: "), "{error}");
     }
-    assert!(Roots::from_pem(&pki::authority("a").pem(), "test").is_ok());
+    assert!(Roots::from_pem(pki::authority("a").pem(), "test").is_ok());
 }

@@ -317,12 +317,9 @@ fn what_is_no_longer_wanted_is_withdrawn_even_after_a_restart_and_without_the_se
         );
 
         // A domain goes and the FQDN changes while the operator is down.
-        let memory = serde_json::to_string(site.publisher.memory())?;
+        let memory = site.publisher.memory().clone();
         let mut next = Site::new(&primary, "one", "b.edge.test", "192.0.2.1");
-        next.publisher = Publisher::new(
-            site.publisher.claim().clone(),
-            serde_json::from_str(&memory)?,
-        );
+        next.publisher = Publisher::new(site.publisher.claim().clone(), memory);
         next.well(Availability::Serving).await;
         assert!(primary.records(sub, RecordType::SRV).await?.is_empty());
         assert!(
@@ -519,7 +516,11 @@ fn a_domain_whose_zone_is_gone_is_forgotten_and_many_domains_are_published() -> 
         }
         let memory = r#"[{"domain":"given-up.test"},{"domain":"d3.org.example"}]"#;
         let claim = site.publisher.claim().clone();
-        site.publisher = Publisher::new(claim, serde_json::from_str(memory)?);
+        let memory = DnsMemory {
+            places: serde_json::from_str(memory)?,
+            source: None,
+        };
+        site.publisher = Publisher::new(claim, memory);
         site.spec.domains = vec!["d4.org.example".to_owned()];
         site.well(Availability::Serving).await;
         assert_eq!(site.publisher.memory().places.len(), 2, "d4 and the FQDN");

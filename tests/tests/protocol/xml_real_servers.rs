@@ -133,16 +133,15 @@ async fn send_spellings(federation: &Federation) -> Result<()> {
             format!("{domain}."),
         ]
     };
-    let mut number = 0;
-    for (from, to) in spellings(PARTNER)
+    let cases = spellings(PARTNER)
         .into_iter()
         .map(|from| (from, OWN.to_owned()))
         .chain(
             spellings(OWN)
                 .into_iter()
                 .map(|to| (PARTNER.to_owned(), to)),
-        )
-    {
+        );
+    for (number, (from, to)) in cases.enumerate() {
         for (id, to) in [
             (format!("s{number}"), format!("alice@{to}/{resource}")),
             (format!("nobody{number}"), format!("nobody@{to}")),
@@ -164,7 +163,6 @@ async fn send_spellings(federation: &Federation) -> Result<()> {
                 .await?;
             ensure!(got.attribute("from") == Some(&bob(PARTNER)), "{got:?}");
         }
-        number += 1;
     }
     Ok(())
 }

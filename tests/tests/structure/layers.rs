@@ -36,6 +36,7 @@ const OPERATOR: &[&[&str]] = &[
     &["proxy_status", "status"],
     &["compile", "dns", "secrets"],
     &["runtime"],
+    &["text"],
 ];
 
 /// Pairs of the operator's rooms of which the first never names the second.

@@ -12,7 +12,7 @@ use xmpp_edge_crds::{domain::DomainName, negotiation::Method};
 
 use super::{
     Stream,
-    connect::{OwnProof, direction, ends, negotiate},
+    connect::{OwnProof, direction, ends, kind_of_dns, negotiate},
 };
 use crate::{
     config::ActiveConfig,
@@ -173,11 +173,11 @@ impl<'a> Walk<'a> {
 
     fn connection_failed(&mut self, fault: &dns::ConnectFault) {
         let kind = match (fault, self.last.kind) {
-            (dns::ConnectFault::Dns { cause, .. }, FailureKind::NotFound)
-                if cause.is_definite() =>
-            {
-                FailureKind::NotFound
-            }
+            (dns::ConnectFault::Dns { cause, .. }, last) => match kind_of_dns(cause) {
+                // Not found is only what has no address at any target.
+                FailureKind::NotFound if last != FailureKind::NotFound => FailureKind::Refused,
+                kind => kind,
+            },
             (dns::ConnectFault::Forbidden { .. }, _) => FailureKind::Refused,
             _ => FailureKind::Unreachable,
         };

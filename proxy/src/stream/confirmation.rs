@@ -7,6 +7,8 @@
 
 use std::time::{Duration, Instant};
 
+use xmpp_edge_crds::domain::DomainName;
+
 use super::{
     Machine, Stream,
     ack_ping::{self, Asker},
@@ -31,11 +33,27 @@ impl Stream {
             if self.side == Side::Gateway && machine.can_probe());
         if answers_verify {
             self.egress.probe_by(ProbeKind::Dialback);
-        } else if let Some(route) = self.outgoing.first() {
+        } else if let Some(route) = self.outgoing.first()
+            && self.may_ping(&route.pair.to)
+        {
             let peer = &route.pair.to;
             self.pings = self.edge.peers.pings(self.side, peer, Instant::now());
             if self.pings != PingAnswers::Never {
                 self.egress.probe_by(ProbeKind::Ping);
+            }
+        }
+    }
+
+    /// Whether `confirmByPing` lets this peer be asked by pings.
+    fn may_ping(&self, peer: &DomainName) -> bool {
+        match self.side {
+            Side::Partner => {
+                let partner = self.config.partner(peer);
+                partner.is_none_or(|partner| partner.confirm_by_ping)
+            }
+            Side::Gateway => {
+                let gateway = self.config.gateway(peer);
+                gateway.is_none_or(|gateway| gateway.config.confirm_by_ping)
             }
         }
     }

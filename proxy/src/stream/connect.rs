@@ -363,13 +363,17 @@ fn way_to(config: &ActiveConfig, side: Side, peer: &DomainName) -> Result<dns::R
     }
 }
 
+/// What DNS says is a verdict, or may be another in a moment.
+pub(super) fn kind_of_dns(fault: &DnsError) -> FailureKind {
+    match fault {
+        DnsError::Bogus { .. } => FailureKind::Refused,
+        fault if fault.is_definite() => FailureKind::NotFound,
+        _ => FailureKind::Unreachable,
+    }
+}
+
 fn of_dns(fault: &DnsError) -> Failure {
-    let kind = if fault.is_definite() {
-        FailureKind::NotFound
-    } else {
-        FailureKind::Unreachable
-    };
-    Failure::new(kind, fault.to_string())
+    Failure::new(kind_of_dns(fault), fault.to_string())
 }
 
 /// Whether an address may be dialled for a partner that was found by DNS.

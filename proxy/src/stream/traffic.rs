@@ -181,8 +181,12 @@ impl Stream {
                 Ok(Some(Item::Faulty { len, stanza })) => {
                     taken += len;
                     self.relay.bytes += len as u64;
-                    let handed_back = self.keepalive.draining && self.relay.ledger.is_some();
-                    if !handed_back && !self.relay.faulty(&self.edge, &self.config, &stanza, now) {
+                    let gives_none = self.keepalive.draining || lingers;
+                    let handed_back = gives_none && self.relay.ledger.is_some();
+                    if !handed_back
+                        && !self.relay.faulty(&self.edge, &self.config, &stanza, now)
+                        && !lingers
+                    {
                         self.input(Input::UnauthorizedStanza {
                             from: stanza.from.as_deref(),
                             to: stanza.to.as_deref(),

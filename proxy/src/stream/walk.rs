@@ -12,7 +12,7 @@ use xmpp_edge_crds::{domain::DomainName, negotiation::Method};
 
 use super::{
     Stream,
-    connect::{OwnProof, direction, ends, negotiate},
+    connect::{OwnProof, direction, ends, kind_of_dns, negotiate},
 };
 use crate::{
     config::ActiveConfig,
@@ -26,7 +26,7 @@ use crate::{
     telemetry::log_limiter::limited,
 };
 
-/// A negotiation that is not over after this long lets the next target start beside it.
+/// A negotiation that is not over after this long lets the next target start beside it, at the latest.
 const BESIDE: Duration = Duration::from_secs(5);
 
 /// One attempt at the targets of a peer.
@@ -38,6 +38,9 @@ pub(super) struct Walk<'a> {
     peer: DomainName,
     ticket: Option<&'a DialTicket>,
     deadline: Instant,
+    /// How long a negotiation may take before the next target starts beside it: others must have their
+    /// share of the whole.
+    beside: Duration,
     proof: OwnProof,
     skip_bidi: bool,
     /// A target ended its stream over bidi in this walk.
@@ -79,6 +82,7 @@ impl<'a> Walk<'a> {
             peer,
             ticket,
             deadline,
+            beside: BESIDE.min(deadline.saturating_duration_since(Instant::now()) / 3),
             proof: OwnProof::Any,
             skip_bidi: edge.without_bidi.contains(&ends(purpose).0, Instant::now()),
             over_bidi: false,
@@ -150,7 +154,7 @@ impl<'a> Walk<'a> {
                                 self.deadline,
                             );
                             negotiations.push(async move { (address, stream.await) });
-                            beside = Instant::now() + BESIDE;
+                            beside = Instant::now() + self.beside;
                         }
                         Some(Err(fault)) => self.connection_failed(&fault),
                     }
@@ -169,11 +173,11 @@ impl<'a> Walk<'a> {
 
     fn connection_failed(&mut self, fault: &dns::ConnectFault) {
         let kind = match (fault, self.last.kind) {
-            (dns::ConnectFault::Dns { cause, .. }, FailureKind::NotFound)
-                if cause.is_definite() =>
-            {
-                FailureKind::NotFound
-            }
+            (dns::ConnectFault::Dns { cause, .. }, last) => match kind_of_dns(cause) {
+                // Not found is only what has no address at any target.
+                FailureKind::NotFound if last != FailureKind::NotFound => FailureKind::Refused,
+                kind => kind,
+            },
             (dns::ConnectFault::Forbidden { .. }, _) => FailureKind::Refused,
             _ => FailureKind::Unreachable,
         };

@@ -14,7 +14,7 @@ use super::{ClientTls, Open, ServerTls, Session, ns};
 use crate::xml::{Element, Framer, Item};
 
 /// How long a peer waits for anything, unless told otherwise.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// What arrives on a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]

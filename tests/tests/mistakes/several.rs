@@ -104,7 +104,6 @@ fn manifests() -> Vec<String> {
         hq() + &object("ExternalAccessPolicy", "a", "scope: Global, enablePublicCloudAccess: true"),
         hq() + &partner("a", "domain: a.example, allowPlaintext: true, tlsNegotiation: Optional, saslNegotiation: Optional, supportDialbackNegotiation: true"),
         hq() + &partner("a", "domain: a.example, allowPlaintext: true, tlsNegotiation: NotSupported, saslNegotiation: NotSupported, supportDialbackNegotiation: true"),
-        hq() + &partner("a", "domain: a.example, tlsNegotiation: Required, saslNegotiation: Required, supportDialbackNegotiation: true"),
     ]
 }
 

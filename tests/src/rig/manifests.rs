@@ -26,6 +26,7 @@ pub(super) fn manifests(lab: &Lab, plan: &Plan) -> Vec<Value> {
         .issue(&[OWN, SECOND, DOWN, FQDN], Usage::ServerAndClientAuth);
     let gateway = |domain: &str, host: u8| {
         json!({
+            "name": domain,
             "domains": [domain],
             "mode": "Direct",
             "address": format!("{}:{S2S_PORT}", lab.ip(host)),

@@ -23,7 +23,7 @@ async fn edge(lab: &Lab, host: u8, own: &[&str], partners: &[&str], secret: &str
         .iter()
         .map(|domain| {
             let address = format!("{}:{S2S_PORT}", lab.ip(30));
-            json!({ "domains": [domain], "mode": "Direct", "address": address })
+            json!({ "name": domain, "domains": [domain], "mode": "Direct", "address": address })
         })
         .collect();
     let pool = json!({

@@ -130,7 +130,8 @@ pub async fn run(
     }
     .with_trust_anchors(options.trust_anchors.clone());
     if options.resolver.is_none() {
-        tokio::spawn(resolver.clone().follow(stop_all.clone()));
+        let following = resolver.clone().follow(stop_all.clone());
+        critical.spawn("what follows /etc/resolv.conf", following);
     }
     let dialer = dialer(&options, &config, resolver.clone());
     let contacts = Arc::new(match apply_config::database(&taken)? {

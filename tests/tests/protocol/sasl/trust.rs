@@ -167,9 +167,15 @@ fn s_11_a_pinned_partner_is_not_authenticated_by_dialback() {
         refused(s, &s.domain, Some(&attacker)).await?;
 
         // Nor where he says only in the key who he is.
-        let mut peer = secured_as(s, &s.domain, Some(&attacker)).await?;
         let mut open = Open::new(&s.domain, OWN);
         open.from = None;
+        let mut peer = s.connect().await?;
+        peer.open_with(&open).await?;
+        peer.header().await?;
+        peer.features().await?;
+        let identity = Identity::of(&attacker)?;
+        peer.starttls(&ClientTls::new(Some(OWN), Some(identity)))
+            .await?;
         peer.open_with(&open).await?;
         peer.header().await?;
         peer.features().await?;

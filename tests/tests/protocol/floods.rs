@@ -25,7 +25,11 @@ static NAMES: Shared = Shared::new(Plan {
         _ => json!({}),
     },
     objects: |_| {
-        let wildcard = json!({ "domain": "*.agency.example", "partnerType": "Federated" });
+        let wildcard = json!({
+            "domain": "agency.example",
+            "additionalDomains": ["*.agency.example"],
+            "partnerType": "Federated",
+        });
         vec![manifest("XmppFederatedPartner", "agencies", wildcard)]
     },
     ..Plan::standard("fn", 2)

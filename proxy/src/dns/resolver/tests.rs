@@ -327,14 +327,20 @@ async fn s13_what_is_forgotten_is_asked_anew() {
     .await;
     let resolver = Resolver::at(fake.address).unwrap();
     let host = DomainName::parse("x.partner.example").unwrap();
-    let count = |name: &str| {
+    let count = |name: &str, kind: RecordType| {
         let asked = fake.asked.lock();
-        asked.iter().filter(|(own, _)| own == name).count()
+        let of = asked
+            .iter()
+            .filter(|asked| asked.0 == name && asked.1 == kind);
+        of.count()
     };
     let look = async || {
         resolver.services(&partner()).await.unwrap();
         resolver.addresses(&host).await.unwrap();
-        (count(STARTTLS), count("x.partner.example"))
+        (
+            count(STARTTLS, SRV),
+            count("x.partner.example", RecordType::A),
+        )
     };
     let first = look().await;
     assert_eq!(look().await, first, "kept for its time");

@@ -194,7 +194,7 @@ fn s_16_dane_adds_a_demand_to_an_authority_of_the_partner_and_never_replaces_it(
             &with_own,
             &forged,
             &forged,
-            "CertificateIncompleteChain",
+            "CertificateChainIncomplete",
         ),
         (
             "public roots: DANE decides",

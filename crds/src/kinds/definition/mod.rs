@@ -172,6 +172,10 @@ fn plain(schema: &mut Value) {
     each_schema(schema, &mut |object| {
         object.remove("nullable");
         object.remove("title");
+        // An optional choice: absence says the same, and kubectl takes no `null` for one.
+        if let Some(Value::Array(choices)) = object.get_mut("enum") {
+            choices.retain(|choice| !choice.is_null());
+        }
         unwrap(object);
         if object
             .get("default")

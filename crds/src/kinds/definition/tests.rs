@@ -293,3 +293,21 @@ fn k26_kustomize_is_told_of_every_field_that_names_a_secret_or_a_config_map() {
         assert!(text.contains(&line), "{line} in\n{text}");
     }
 }
+
+/// kubectl, which validates before it asks, refuses a definition with a `null` anywhere.
+#[test]
+fn a_definition_has_no_null_that_kubectl_would_refuse() {
+    fn nulls(value: &Value, path: &str) {
+        match value {
+            Value::Null => panic!("{path} is null"),
+            Value::Array(items) => items.iter().for_each(|item| nulls(item, path)),
+            Value::Object(fields) => fields
+                .iter()
+                .for_each(|(name, field)| nulls(field, &format!("{path}.{name}"))),
+            _ => {}
+        }
+    }
+    for (kind, schema) in schemas() {
+        nulls(&schema, &kind);
+    }
+}

@@ -511,10 +511,10 @@ fn a_08_rules_judge_the_outer_addresses() {
                  from='{from}' to='{to}'><body>{body}</body></message></forwarded>"
             )
         };
-        let carbon = |content: &str| format!("<sent xmlns='urn:xmpp:carbons:2'>{content}</sent>");
+        let wrapped = |content: &str| format!("<wrap xmlns='urn:x:wrap'>{content}</wrap>");
         // What is inside is payload.
         let inner = forwarded(BOB, "friend@evil.example", "hello");
-        for content in [inner.clone(), carbon(&inner)] {
+        for content in [inner.clone(), wrapped(&inner)] {
             for delivered in [
                 c.outwards("message chat", ALICE, &rob, &content)
                     .await?
@@ -530,9 +530,17 @@ fn a_08_rules_judge_the_outer_addresses() {
                 );
             }
         }
+        // A carbon is what only the own server may say (S-15).
+        let carbon = format!("<sent xmlns='urn:xmpp:carbons:2'>{inner}</sent>");
+        c.outwards("message chat", ALICE, &rob, &carbon)
+            .await?
+            .explained("not-allowed", "Content")?;
+        c.inwards("message chat", &rob, ALICE, &carbon)
+            .await?
+            .answered_as_to_nobody()?;
         // And it opens nothing.
         let inner = forwarded(ALICE, &rob, &s.forbidden());
-        for content in [inner.clone(), carbon(&inner)] {
+        for content in [inner.clone(), wrapped(&inner)] {
             c.outwards("message chat", BOB, &rob, &content)
                 .await?
                 .explained("not-allowed", "AccessPolicy")?;

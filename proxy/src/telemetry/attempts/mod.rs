@@ -527,7 +527,12 @@ fn shown_text(text: &str) -> Box<str> {
     let mut shown = String::with_capacity(text.len().min(TEXT_BYTES));
     for character in text.chars() {
         let before = shown.len();
-        if character.is_control() {
+        // What steers how a line is laid out hides what it says.
+        let steers = matches!(
+            character,
+            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+        );
+        if steers || character.is_control() {
             shown.extend(character.escape_default());
         } else {
             shown.push(character);

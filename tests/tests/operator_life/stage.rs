@@ -50,40 +50,28 @@ pub async fn edit(namespace: &Namespace<'_>, object: &Value, spec: Value) -> Res
     Ok(())
 }
 
-/// Deletes an object.
+/// Deletes an object, whether it is one of its kind or not.
 pub async fn delete(namespace: &Namespace<'_>, object: &Value) -> Result<()> {
     let name = object["metadata"]["name"].as_str().unwrap();
-    let now = DeleteParams::default();
-    match object["kind"].as_str().unwrap() {
-        "EdgePool" => drop(namespace.api::<EdgePool>().delete(name, &now).await?),
-        "ExternalAccessPolicy" => {
-            drop(
-                namespace
-                    .api::<ExternalAccessPolicy>()
-                    .delete(name, &now)
-                    .await?,
-            );
-        }
-        _ => drop(
-            namespace
-                .api::<XmppFederatedPartner>()
-                .delete(name, &now)
-                .await?,
-        ),
-    }
+    dynamic(namespace, object)
+        .delete(name, &DeleteParams::default())
+        .await?;
     Ok(())
 }
 
-/// The object as it is now, whether it is one of its kind or not.
-pub async fn get(namespace: &Namespace<'_>, object: &Value) -> Result<Value> {
-    let name = object["metadata"]["name"].as_str().unwrap();
+fn dynamic(namespace: &Namespace<'_>, object: &Value) -> Api<DynamicObject> {
     let resource = match object["kind"].as_str().unwrap() {
         "EdgePool" => ApiResource::erase::<EdgePool>(&()),
         "ExternalAccessPolicy" => ApiResource::erase::<ExternalAccessPolicy>(&()),
         _ => ApiResource::erase::<XmppFederatedPartner>(&()),
     };
-    let api: Api<DynamicObject> =
-        Api::namespaced_with(namespace.client.clone(), &namespace.name, &resource);
+    Api::namespaced_with(namespace.client.clone(), &namespace.name, &resource)
+}
+
+/// The object as it is now, whether it is one of its kind or not.
+pub async fn get(namespace: &Namespace<'_>, object: &Value) -> Result<Value> {
+    let name = object["metadata"]["name"].as_str().unwrap();
+    let api = dynamic(namespace, object);
     Ok(serde_json::to_value(api.get(name).await?)?)
 }
 

@@ -50,7 +50,7 @@ enum TlsaRecord {
     Other,
 }
 
-const PARTNERS: [Partner; 14] = [
+const PARTNERS: [Partner; 13] = [
     partner("match", Signing::Nsec, false, TlsaRecord::Own),
     partner("matchthree", Signing::Nsec3, false, TlsaRecord::Own),
     partner("mismatch", Signing::Nsec3, true, TlsaRecord::Other),
@@ -75,9 +75,8 @@ const PARTNERS: [Partner; 14] = [
         records: Some(WILDCARD_ALIAS),
         ..partner("aliasthree", Signing::Nsec3, true, TlsaRecord::None)
     },
-    // s18: signatures that need not be there.
+    // s18: signed, and the root proves that it vouches for nothing.
     partner("island", Signing::Island, true, TlsaRecord::Other),
-    partner("keyless", Signing::Keyless, true, TlsaRecord::None),
 ];
 
 /// Every host exists, by a wildcard; no name has TLSA records.
@@ -375,7 +374,6 @@ fn validated(first: &'static str) -> [Fate; PARTNERS.len()] {
         NO_SRV,
         NO_SRV,
         INSECURE,
-        INSECURE,
     ]
 }
 
@@ -429,7 +427,7 @@ fn dane_is_not_used_behind_a_resolver_that_strips_signatures() {
             &scenery,
             [
                 untrusted, untrusted, plain, plain, plain, plain, plain, plain, plain, plain,
-                NO_SRV, NO_SRV, plain, plain,
+                NO_SRV, NO_SRV, plain,
             ],
         )
         .await

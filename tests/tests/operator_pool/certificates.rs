@@ -185,9 +185,14 @@ fn a_request_is_signed_by_hand_each_mistake_is_told_and_the_right_chain_reaches_
                 "garbage",
                 of("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into()),
                 "InvalidCertificate",
-                "certificate 1 of the chain cannot be read",
+                "line 1: the block \"CERTIFICATE\" is not what it says it is",
             ),
-            ("no PEM", of("MIIB".into()), "InvalidCertificate", "not PEM"),
+            (
+                "no PEM",
+                of("MIIB".into()),
+                "InvalidCertificate",
+                "holds no certificate",
+            ),
             (
                 "no such key",
                 json!({"chain.pem": right}),

@@ -11,9 +11,8 @@ ONLY ?=
 
 .PHONY: test demo bench fuzz lint binaries install tools
 
-# Tests wait more than they compute: with twice as many threads as cores a suite takes half as long.
 test: install tools binaries
-	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$((2 * $$(nproc)))} cargo test --workspace
+	cargo test --workspace
 
 demo: install binaries
 	cargo run -q -p xmpp-edge-tests --bin demo -- $(if $(KEEP),--keep)

@@ -366,7 +366,9 @@ impl Router {
             }
         };
         let back = self.route(route.side.opposite(), &route.pair.reversed());
-        if back.held() > 2 * self.queue_bytes() {
+        // A sender is not read while more than `queueBytes` of errors wait for it; what waited in its
+        // queue until then, and what was sent and not acknowledged, comes on top.
+        if back.held() > 4 * self.queue_bytes() {
             return self.drop_counted(&back, batch, "Answer");
         }
         batch.arrived = Instant::now();

@@ -23,7 +23,6 @@ const QUEUE_BYTES: u64 = 1 << 20;
 const SLACK_KIB: u64 = 48 * 1024;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "open fault: errors that wait longer than queueTimeoutSeconds for a slow server inside are dropped"]
 async fn a_next_hop_that_never_answers_costs_bounded_memory_and_every_stanza_is_answered() {
     let plan = Plan {
         partner: Prosody,

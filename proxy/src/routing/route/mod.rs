@@ -434,22 +434,25 @@ impl Route {
 
     /// What has waited longer than `limit`, in order; twice that while a server was reached and the
     /// negotiation goes on. Looks behind the front: what came back from a dead stream stands before
-    /// what is older.
+    /// what is older. Answers do not grow old while a stream takes them, however slowly: whoever they
+    /// are for is not read meanwhile.
     pub fn expired(&self, now: Instant, limit: Duration) -> Vec<Queued> {
         let mut state = self.state.lock();
         let limit = match state.carrier {
             RouteState::Connecting(_) if state.negotiating => 2 * limit,
             _ => limit,
         };
+        let is_taken = matches!(state.carrier, RouteState::Connected(_));
         let is_old = |batch: &Batch| now.saturating_duration_since(batch.arrived) >= limit;
+        let is_over = |batch: &Batch| is_old(batch) && !(is_taken && batch.is_reply);
         let mut expired = Vec::new();
-        if state.waiting.iter().any(is_old) {
+        if state.waiting.iter().any(is_over) {
             let (old, waiting): (VecDeque<_>, VecDeque<_>) =
-                state.waiting.drain(..).partition(is_old);
+                state.waiting.drain(..).partition(is_over);
             state.waiting = waiting;
             expired.extend(old.into_iter().map(Queued::Stanzas));
         }
-        while let Some(own) = state.unanswered.pop_front_if(|own| is_old(&own.batch)) {
+        while !is_taken && let Some(own) = state.unanswered.pop_front_if(|own| is_old(&own.batch)) {
             expired.push(Queued::Unanswered(own));
         }
         expired

@@ -59,6 +59,22 @@ fn what_is_older_expires_although_something_younger_was_put_before_it() {
 }
 
 #[test]
+fn answers_do_not_grow_old_while_a_stream_takes_them_and_do_when_none_does() {
+    let (budget, wake) = (MemoryBudget::default(), Arc::default());
+    let (route, start) = (route(&budget), Instant::now());
+    let (later, limit) = (start + Duration::from_secs(21), Duration::from_secs(20));
+    assert!(route.attach(&wake));
+    route.enqueue(batch("<reply/>", start), start);
+    let batch = Batch::reply(b"<stanza/>".to_vec(), None, start);
+    let failure = outage();
+    route.enqueue(Queued::Unanswered(Unanswered { batch, failure }), start);
+    assert!(route.expired(later, limit).is_empty());
+    assert!(route.detach(&wake, Vec::new()).is_some());
+    assert_eq!(route.expired(later, limit).len(), 2);
+    assert_eq!(route.held(), 0);
+}
+
+#[test]
 fn a_route_that_failed_is_forgotten_once_its_failures_are_long_past() {
     let budget = MemoryBudget::default();
     let (route, start) = (route(&budget), Instant::now());

@@ -34,8 +34,8 @@ impl Stream {
         {
             self.turn = (self.turn + 1) % self.outgoing.len();
             let route = &self.outgoing[self.turn];
-            let alone = self.egress.in_custody() == 0;
-            let dequeued = self.edge.router.dequeue(route, self.handle.waker(), alone);
+            let window = self.egress.window();
+            let dequeued = self.edge.router.dequeue(route, self.handle.waker(), window);
             let Some(batch) = dequeued else {
                 without += 1;
                 continue;

@@ -83,6 +83,15 @@ pub struct Dial {
     pub not_before: Option<Instant>,
 }
 
+/// What the stream that carries a route takes at the moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    /// Nothing is unconfirmed there: what is suspected of having ended a stream goes alone only.
+    pub is_empty: bool,
+    /// Few errors of the edge's own are unconfirmed there: more may be made.
+    pub takes_errors: bool,
+}
+
 /// What a queue takes in.
 #[derive(Debug)]
 pub enum Queued {
@@ -229,19 +238,23 @@ impl Route {
         parts
     }
 
-    /// The next for the stream that carries this route, the oldest first. What is suspected of having
-    /// ended a stream goes `alone` only.
-    pub fn dequeue(&self, wake: &Arc<Wake>, alone: bool) -> Option<Queued> {
+    /// The next for the stream that carries this route, the oldest that its window takes first.
+    pub fn dequeue(&self, wake: &Arc<Wake>, window: Window) -> Option<Queued> {
         let mut state = self.state.lock();
         if !matches!(&state.carrier, RouteState::Connected(own) if Arc::ptr_eq(own, wake)) {
             return None;
         }
-        if !alone && state.waiting.front().is_some_and(|next| next.is_suspect) {
+        if !window.is_empty && state.waiting.front().is_some_and(|next| next.is_suspect) {
             return None;
         }
-        let is_older = match (state.waiting.front(), state.unanswered.front()) {
+        let unanswered = state.unanswered.front();
+        let is_older = match (
+            state.waiting.front(),
+            unanswered.filter(|_| window.takes_errors),
+        ) {
             (Some(stanzas), Some(unanswered)) => unanswered.batch.arrived < stanzas.arrived,
-            (first, _) => first.is_none(),
+            (_, None) => false,
+            (None, Some(_)) => true,
         };
         if is_older {
             state.unanswered.pop_front().map(Queued::Unanswered)

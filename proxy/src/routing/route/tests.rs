@@ -4,6 +4,11 @@ use super::*;
 use crate::routing::{budget::MemoryBudget, failure::FailureKind};
 use xmpp_edge_crds::domain::DomainName;
 
+/// Of a stream that has nothing unconfirmed.
+const OPEN: Window = Window {
+    is_empty: true,
+    takes_errors: true,
+};
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
 
 fn route(budget: &MemoryBudget) -> Arc<Route> {
@@ -32,7 +37,7 @@ fn dialled(route: &Route, now: Instant) -> Dial {
 }
 
 fn taken(route: &Route, wake: &Arc<Wake>) -> Batch {
-    match route.dequeue(wake, true) {
+    match route.dequeue(wake, OPEN) {
         Some(Queued::Stanzas(batch)) => batch,
         other => panic!("stanzas, not {other:?}"),
     }
@@ -69,8 +74,17 @@ fn answers_do_not_grow_old_while_a_stream_takes_them_and_do_when_none_does() {
     let failure = outage();
     route.enqueue(Queued::Unanswered(Unanswered { batch, failure }), start);
     assert!(route.expired(later, limit).is_empty());
+    let full = Window {
+        takes_errors: false,
+        ..OPEN
+    };
+    assert!(matches!(
+        route.dequeue(&wake, full),
+        Some(Queued::Stanzas(_))
+    ));
+    assert!(route.dequeue(&wake, full).is_none(), "errors wait for room");
     assert!(route.detach(&wake, Vec::new()).is_some());
-    assert_eq!(route.expired(later, limit).len(), 2);
+    assert_eq!(route.expired(later, limit).len(), 1);
     assert_eq!(route.held(), 0);
 }
 

@@ -18,7 +18,7 @@ use super::{
     batch::Batch,
     dial_ticket::DialTicket,
     failure::{Failure, FailureKind},
-    route::{AfterFailure, Dial, EnqueueOutcome, Queued, Route},
+    route::{AfterFailure, Dial, EnqueueOutcome, Queued, Route, Window},
     routes::Routes,
     unanswered::{self, Unanswered},
     wake::Wake,
@@ -104,16 +104,15 @@ impl Router {
         }
     }
 
-    /// The next for the stream that carries `route`; errors that are due are made here. `alone`: nothing
-    /// is unconfirmed on the stream.
+    /// The next for the stream that carries `route`; errors that are due are made here.
     pub fn dequeue(
         self: &Arc<Self>,
         route: &Arc<Route>,
         wake: &Arc<Wake>,
-        alone: bool,
+        window: Window,
     ) -> Option<Batch> {
         loop {
-            let unanswered = match route.dequeue(wake, alone)? {
+            let unanswered = match route.dequeue(wake, window)? {
                 Queued::Stanzas(batch) => return Some(batch),
                 Queued::Unanswered(unanswered) => unanswered,
             };

@@ -12,6 +12,12 @@ use crate::{
     routing::{acknowledgement::AckTracker, batch::BatchBuilder},
 };
 
+/// Of a stream that has nothing unconfirmed.
+const OPEN: Window = Window {
+    is_empty: true,
+    takes_errors: true,
+};
+
 fn domain(name: &str) -> DomainName {
     DomainName::parse(name).expect("valid")
 }
@@ -109,7 +115,7 @@ fn an_outage_makes_no_more_memory_than_the_queues_that_it_fails_had() {
         );
         assert!(router.attach(&back, &wake));
         let mut answered = 0;
-        while let Some(replies) = router.dequeue(&back, &wake, true) {
+        while let Some(replies) = router.dequeue(&back, &wake, OPEN) {
             assert!(router.held() <= queued + 100_000, "{}", router.held());
             held_by_replies += replies.unsettled().len();
             answered += u64::from(replies.count());
@@ -186,7 +192,7 @@ async fn a_ticket_that_is_dropped_without_outcome_is_followed_by_another() {
     assert!(!third.is_wanted());
     drop(third);
     assert!(dials.try_recv().is_err(), "a stream carries it");
-    assert!(router.dequeue(&route, &wake, true).is_some());
+    assert!(router.dequeue(&route, &wake, OPEN).is_some());
 }
 
 #[test]

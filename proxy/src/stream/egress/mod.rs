@@ -14,7 +14,10 @@ use bytes::{Buf, Bytes};
 
 use crate::{
     negotiation::{Fault, acks::Acks},
-    routing::{batch::Batch, route::Route},
+    routing::{
+        batch::Batch,
+        route::{Route, Window},
+    },
 };
 
 /// Bytes that may be taken out of the queues before the socket has taken them.
@@ -23,6 +26,10 @@ const AHEAD: usize = 128 * 1024;
 /// Bytes of our own that may wait for the socket before the peer is not read any more: all of them
 /// answer something that it said.
 const OWN_AHEAD: usize = 64 * 1024;
+
+/// Bytes of errors that may be unconfirmed before more are made: a whole queue of them at once would
+/// keep a server inside from confirming anything for longer than it has time to.
+const ERRORS_AHEAD: usize = 256 * 1024;
 
 /// How often a batch may be handed to a stream: once, and once more when that stream died.
 const SENDINGS: u8 = 2;
@@ -108,6 +115,8 @@ impl Blame {
 struct Sent {
     route: Arc<Route>,
     batch: Batch,
+    /// Bytes of errors that the edge has made.
+    errors: usize,
 }
 
 /// What is to be written.
@@ -150,6 +159,8 @@ pub struct SendBuffer {
     unwritten: usize,
     /// The first so many of `sent` went out before XEP-0198 was in force: no `<a/>` counts them.
     uncounted: usize,
+    /// Bytes of errors in `sent`.
+    errors: usize,
     confirmation: Confirmation,
     pub last_stanza: Option<Instant>,
 }
@@ -163,6 +174,7 @@ impl Default for SendBuffer {
             sent: VecDeque::new(),
             unwritten: 0,
             uncounted: 0,
+            errors: 0,
             confirmation: Confirmation::Written,
             last_stanza: None,
         }
@@ -249,6 +261,15 @@ impl SendBuffer {
         self.ahead < AHEAD && !self.sends_alone()
     }
 
+    /// What may be taken out of the queues of this stream.
+    #[must_use]
+    pub fn window(&self) -> Window {
+        Window {
+            is_empty: self.sent.is_empty(),
+            takes_errors: self.errors < ERRORS_AHEAD,
+        }
+    }
+
     /// Whether what is unconfirmed is to be alone.
     #[must_use]
     pub fn sends_alone(&self) -> bool {
@@ -259,6 +280,8 @@ impl SendBuffer {
     pub fn send(&mut self, route: &Arc<Route>, mut batch: Batch, now: Instant) {
         batch.sendings += 1;
         let bytes = batch.unsettled();
+        let errors = if batch.is_reply { bytes.len() } else { 0 };
+        self.errors += errors;
         self.ahead += bytes.len();
         self.pieces.push_back(Piece::Stanzas {
             bytes,
@@ -269,6 +292,7 @@ impl SendBuffer {
         self.sent.push_back(Sent {
             route: Arc::clone(route),
             batch,
+            errors,
         });
         self.unwritten += 1;
         self.last_stanza = Some(now);
@@ -351,8 +375,9 @@ impl SendBuffer {
 
     /// Only for batches that were written whole.
     fn settle_front(&mut self) {
-        if let Some(Sent { batch, .. }) = self.sent.pop_front() {
+        if let Some(Sent { batch, errors, .. }) = self.sent.pop_front() {
             batch.settle();
+            self.errors -= errors;
             self.uncounted = self.uncounted.saturating_sub(1);
         }
     }
@@ -454,7 +479,13 @@ impl SendBuffer {
             Blame::Size => self.too_large(read),
             Blame::Nothing | Blame::Content => None,
         };
-        for (index, Sent { route, mut batch }) in self.sent.drain(..).enumerate() {
+        for (
+            index,
+            Sent {
+                route, mut batch, ..
+            },
+        ) in self.sent.drain(..).enumerate()
+        {
             let at = by_route
                 .iter()
                 .position(|own| Arc::ptr_eq(&own.route, &route))
@@ -499,6 +530,7 @@ impl SendBuffer {
         self.own_ahead = 0;
         self.unwritten = 0;
         self.uncounted = 0;
+        self.errors = 0;
         by_route
     }
 

@@ -22,9 +22,9 @@ fn peer_that_ends_streams(bad: &[u64], count: u64) -> (Vec<u64>, Vec<u64>, usize
         assert!(lane.route.attach(&hop.wake));
         let mut handled = 0;
         let ended = 'stream: loop {
-            let alone = hop.egress.in_custody() == 0;
+            let window = hop.egress.window();
             if hop.egress.takes_more()
-                && let Some(Queued::Stanzas(batch)) = lane.route.dequeue(&hop.wake, alone)
+                && let Some(Queued::Stanzas(batch)) = lane.route.dequeue(&hop.wake, window)
             {
                 hop.egress.send(&lane.route, batch, now);
                 continue;
@@ -101,7 +101,7 @@ fn a_stanza_that_is_large_where_no_other_is_does_not_go_again() {
     }
     let batch = builder.take(Some(&lane.ledger), now).expect("three");
     lane.route.enqueue(Queued::Stanzas(batch), now);
-    let Some(Queued::Stanzas(batch)) = lane.route.dequeue(&hop.wake, true) else {
+    let Some(Queued::Stanzas(batch)) = lane.route.dequeue(&hop.wake, hop.egress.window()) else {
         panic!("they wait");
     };
     hop.egress.send(&lane.route, batch, now);
@@ -114,4 +114,26 @@ fn a_stanza_that_is_large_where_no_other_is_does_not_go_again() {
     assert_eq!(sizes(&returned.culprits), [200_000]);
     assert_eq!(sizes(&returned.again), [100, 100]);
     assert!(returned.lost.is_empty());
+}
+
+#[test]
+fn errors_are_made_as_the_peer_confirms_those_before_them() {
+    let total = MemoryBudget::default();
+    let lane = Lane::new(0, &total);
+    let mut hop = Hop::new(Way::Acks);
+    let (now, mut sent) = (Instant::now(), 0);
+    while hop.egress.window().takes_errors {
+        let portion = Batch::reply(vec![b'e'; 32 * 1024], None, now);
+        hop.egress.send(&lane.route, portion, now);
+        sent += 1;
+        while !hop.egress.is_empty() {
+            let count = hop.egress.front().len();
+            hop.egress.wrote(count);
+        }
+    }
+    assert_eq!(sent, 8, "a quarter of a MiB is unconfirmed");
+    hop.egress.acked(1, now).expect("it was written");
+    assert!(hop.egress.window().takes_errors);
+    hop.egress.hand_back(Blame::Nothing, now);
+    assert!(hop.egress.window().takes_errors);
 }

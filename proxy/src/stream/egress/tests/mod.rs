@@ -239,8 +239,9 @@ impl World {
                     for _ in 0..self.lanes.len() {
                         self.turn = (self.turn + 1) % self.lanes.len();
                         let route = &self.lanes[self.turn].route;
-                        let alone = self.hop.egress.in_custody() == 0;
-                        if let Some(Queued::Stanzas(batch)) = route.dequeue(&self.hop.wake, alone) {
+                        let window = self.hop.egress.window();
+                        if let Some(Queued::Stanzas(batch)) = route.dequeue(&self.hop.wake, window)
+                        {
                             self.hop.egress.send(route, batch, self.now);
                             break;
                         }

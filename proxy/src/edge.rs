@@ -36,7 +36,7 @@ use crate::{
     },
 };
 
-/// StreamRegistry at a time that carry errors back inside as domains of no partner (behaviour section 4).
+/// Streams at a time that carry errors back inside as domains of no partner (behaviour section 4).
 const ANSWER_STREAMS: usize = 100;
 /// When every stream has the new rules, and what is forbidden by them is looked for once more.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -62,7 +62,7 @@ pub struct Edge {
     pub probes: Probes,
     pub log: Arc<LogLimiter>,
     pub intake: Arc<ConfigStatus>,
-    /// StreamRegistry that only carry errors back inside, as domains of no partner.
+    /// Streams that only carry errors back inside, as domains of no partner.
     pub answer_streams: Arc<Semaphore>,
     /// Who remembers partners' keys, if anybody does.
     pub peer_keys: Option<mpsc::Sender<PeerKey>>,

@@ -1,4 +1,4 @@
-//! StreamRegistry end in order: all of them when the process ends, and one after the other when the pool's
+//! Streams end in order: all of them when the process ends, and one after the other when the pool's
 //! records are withdrawn. What is queued for a stream goes out first; what it took in is settled.
 
 use std::{

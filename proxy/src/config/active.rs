@@ -31,7 +31,7 @@ pub struct ActiveConfig {
     pub dialback: dialback::Secret,
     /// What partners see; absent while the certificate is being obtained.
     pub identity: Option<Arc<Identity>>,
-    /// LeafIssuer for partners' domains, towards inside.
+    /// Leaves for partners' domains, towards inside.
     pub leaves: Option<Arc<LeafIssuer>>,
     /// In the order of `document.partners`.
     pub partner_trust: Vec<Trust>,

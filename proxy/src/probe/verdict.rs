@@ -12,7 +12,7 @@ pub(super) struct Seen {
     /// Why the certificate does not count.
     pub certificate: Result<(), String>,
     pub external: External,
-    /// EnqueueOutcome on the stream as it was left: inside TLS where that runs.
+    /// Offered on the stream as it was left: inside TLS where that runs.
     pub dialback: bool,
     /// Where the walk broke off.
     pub error: Option<String>,

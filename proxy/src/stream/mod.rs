@@ -459,7 +459,7 @@ impl Stream {
                     self.take_partial();
                 }
                 () = if_any(&mut evicted) => {
-                    // StreamQuota by who took the place.
+                    // Counted by who took the place.
                     self.place = None;
                     self.input(Input::End(Fault::ResourceConstraint("too many connections")));
                 }

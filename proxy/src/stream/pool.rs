@@ -178,7 +178,7 @@ fn take_turn(edge: &Arc<Edge>, server: Server) -> Result<Turn, CancellationToken
     })
 }
 
-/// StreamRegistry of ours to this partner that take further pairs; those to the same target first.
+/// Streams of ours to this partner that take further pairs; those to the same target first.
 fn standing(edge: &Edge, partner: &str, pair: &Pair) -> Vec<Arc<StreamInfo>> {
     let config = edge.config();
     let mut standing: Vec<_> = edge

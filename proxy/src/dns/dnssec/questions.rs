@@ -165,7 +165,7 @@ pub(super) fn is_redirected(record: &Record) -> bool {
     u16::from(record.record_type()) == 39
 }
 
-/// LeafIssuer out what does not belong to the answer or to the proof that there is none: it would be
+/// Leaves out what does not belong to the answer or to the proof that there is none: it would be
 /// validated for nothing.
 fn trimmed(mut message: Message, asked: RecordType) -> Message {
     message.additionals.clear();

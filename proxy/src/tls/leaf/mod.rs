@@ -20,7 +20,7 @@ use super::{
     provider,
 };
 
-/// LeafIssuer held at once; the one longest unused makes room.
+/// Leaves held at once; the one longest unused makes room.
 const CAPACITY: usize = 1_000;
 /// A leaf lives at most this long.
 const LIFETIME: SignedDuration = SignedDuration::from_hours(24);

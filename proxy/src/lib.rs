@@ -1,7 +1,7 @@
 //! The data plane: an XMPP server-to-server edge.
 //!
 //! The folders are the architecture, in the order of a stanza's way; imports go down only:
-//! `app, admin → stream → routing → presence, policy, contacts → config → negotiation → tls, dns,
+//! `app, admin → stream → routing → presence → config → policy, contacts → negotiation → tls, dns,
 //! dns_view, xml, net → telemetry`. Nothing here knows Kubernetes.
 
 pub mod admin;
@@ -11,7 +11,6 @@ pub mod config;
 pub mod contacts;
 pub mod dns;
 pub mod dns_view;
-pub mod edge;
 pub mod negotiation;
 pub mod net;
 pub mod policy;

@@ -11,8 +11,8 @@ use prometheus_client::{
 use xmpp_edge_crds::verdict::Direction;
 
 use crate::{
-    edge::Edge,
     negotiation::Side,
+    stream::context::StreamContext,
     telemetry::metrics::{
         OTHER, direction_label,
         labels::{CertificateLabel, DomainLabel, PartnerLabels, StreamLabels, TlsLabels},
@@ -20,12 +20,12 @@ use crate::{
 };
 
 /// The gauges of a running edge.
-pub struct EdgeCollector(Arc<Edge>);
+pub struct EdgeCollector(Arc<StreamContext>);
 
 impl EdgeCollector {
     #[must_use]
-    pub fn new(edge: Arc<Edge>) -> Self {
-        Self(edge)
+    pub fn new(context: Arc<StreamContext>) -> Self {
+        Self(context)
     }
 }
 
@@ -48,9 +48,9 @@ impl Collector for EdgeCollector {
 /// A gauge or a family of gauges, with its name and its help.
 type Shown = (&'static str, &'static str, Box<dyn EncodeMetric>);
 
-fn snapshot(edge: &Edge) -> Vec<Shown> {
-    let (streams, tls_streams) = streams(edge);
-    let (queue_bytes, queue_stanzas) = queues(edge);
+fn snapshot(context: &StreamContext) -> Vec<Shown> {
+    let (streams, tls_streams) = streams(context);
+    let (queue_bytes, queue_stanzas) = queues(context);
     vec![
         (
             "streams",
@@ -75,27 +75,27 @@ fn snapshot(edge: &Edge) -> Vec<Shown> {
         (
             "gateway_reachable",
             "Whether the last attempt to reach the domain's server inside succeeded",
-            Box::new(gateways(edge)),
+            Box::new(gateways(context)),
         ),
         (
             "certificate_not_after_timestamp_seconds",
             "End of a certificate of our own",
-            Box::new(certificates(edge)),
+            Box::new(certificates(context)),
         ),
         (
             "draining",
             "1 where the proxy is about to end and takes nothing new",
-            gauge(usize::from(edge.stopping.is_cancelled())),
+            gauge(usize::from(context.stopping.is_cancelled())),
         ),
         (
             "attempts_bytes",
             "Memory held by what is known of attempts",
-            gauge(edge.attempts.bytes()),
+            gauge(context.attempts.bytes()),
         ),
         (
             "presence_bytes",
             "Memory held by what is known of presence that crossed",
-            gauge(edge.crossed.bytes()),
+            gauge(context.presence.bytes()),
         ),
     ]
 }
@@ -106,11 +106,11 @@ fn gauge(value: usize) -> Box<dyn EncodeMetric> {
     Box::new(gauge)
 }
 
-fn streams(edge: &Edge) -> (Family<StreamLabels, Gauge>, Family<TlsLabels, Gauge>) {
-    let config = edge.config();
+fn streams(context: &StreamContext) -> (Family<StreamLabels, Gauge>, Family<TlsLabels, Gauge>) {
+    let config = context.config();
     let streams = Family::<StreamLabels, Gauge>::default();
     let tls_streams = Family::<TlsLabels, Gauge>::default();
-    for entry in edge.streams.all() {
+    for entry in context.streams.all() {
         let facts = entry.facts();
         let Some(method) = facts.method else { continue };
         let side = side_label(entry.side);
@@ -140,10 +140,10 @@ fn streams(edge: &Edge) -> (Family<StreamLabels, Gauge>, Family<TlsLabels, Gauge
     (streams, tls_streams)
 }
 
-fn queues(edge: &Edge) -> (Family<PartnerLabels, Gauge>, Family<PartnerLabels, Gauge>) {
-    let config = edge.config();
+fn queues(context: &StreamContext) -> (Family<PartnerLabels, Gauge>, Family<PartnerLabels, Gauge>) {
+    let config = context.config();
     let (bytes, stanzas) = (Family::default(), Family::default());
-    for route in edge.router.all() {
+    for route in context.router.all() {
         let partner = config.pair_partner(route.side, &route.pair);
         let labels = PartnerLabels {
             partner: partner.unwrap_or(OTHER).to_owned(),
@@ -162,12 +162,12 @@ fn queues(edge: &Edge) -> (Family<PartnerLabels, Gauge>, Family<PartnerLabels, G
     (bytes, stanzas)
 }
 
-fn gateways(edge: &Edge) -> Family<DomainLabel, Gauge> {
-    let config = edge.config();
+fn gateways(context: &StreamContext) -> Family<DomainLabel, Gauge> {
+    let config = context.config();
     let reachable = Family::<DomainLabel, Gauge>::default();
     let domains = config.gateways().iter().flat_map(|own| &own.config.domains);
     for domain in domains {
-        if let Some(is) = edge.attempts.gateway_reachable(domain) {
+        if let Some(is) = context.attempts.gateway_reachable(domain) {
             let domain = domain.to_string();
             reachable
                 .get_or_create_owned(&DomainLabel { domain })
@@ -177,8 +177,8 @@ fn gateways(edge: &Edge) -> Family<DomainLabel, Gauge> {
     reachable
 }
 
-fn certificates(edge: &Edge) -> Family<CertificateLabel, Gauge> {
-    let config = edge.config();
+fn certificates(context: &StreamContext) -> Family<CertificateLabel, Gauge> {
+    let config = context.config();
     let identity = config.identity.as_ref().map(|own| own.not_after());
     let issuer = config.leaves.as_ref().map(|own| own.not_after());
     let ends = Family::<CertificateLabel, Gauge>::default();

@@ -5,14 +5,14 @@ use xmpp_edge_crds::{
     verdict::{self, Explanation, Known},
 };
 
-use crate::edge::Edge;
+use crate::stream::context::StreamContext;
 
 /// What policy says of a chat message from `from` to `to`.
 ///
 /// # Errors
 /// Where an address is none, or neither or both are own.
-pub fn explain(edge: &Edge, from: &str, to: &str) -> Result<Explanation, String> {
-    let config = edge.config();
+pub fn explain(context: &StreamContext, from: &str, to: &str) -> Result<Explanation, String> {
+    let config = context.config();
     let jid = |text: &str| {
         BareJid::of_full(text).map_err(|error| format!("{text:?} is no address: {error}"))
     };
@@ -22,7 +22,7 @@ pub fn explain(edge: &Edge, from: &str, to: &str) -> Result<Explanation, String>
     } else {
         (&to, &from)
     };
-    let added = edge
+    let added = context
         .contacts
         .has_added(&user.to_string(), &remote.to_string());
     let known = Known {

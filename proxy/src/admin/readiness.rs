@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use xmpp_edge_crds::negotiation::MethodSet;
 
-use crate::{config::ActiveConfig, edge::Edge};
+use crate::{config::ActiveConfig, stream::context::StreamContext};
 
 /// How an edge is.
 #[derive(Debug, Default)]
@@ -16,17 +16,17 @@ pub struct Readiness {
 
 impl Readiness {
     #[must_use]
-    pub fn of(edge: &Edge) -> Self {
-        let config = edge.config();
+    pub fn of(context: &StreamContext) -> Self {
+        let config = context.config();
         let mut readiness = Self {
-            waits: edge.intake.waits_for(),
-            remarks: edge.intake.remarks(),
+            waits: context.config_status.waits_for(),
+            remarks: context.config_status.remarks(),
         };
         if config.identity.is_none() {
             readiness.waits.push("the pool's certificate".to_owned());
         }
         readiness.issuer(&config, Timestamp::now());
-        if edge.stopping.is_cancelled() {
+        if context.stopping.is_cancelled() {
             readiness.waits.push("its end: it drains".to_owned());
         }
         readiness

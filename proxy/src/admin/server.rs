@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{collector::EdgeCollector, explain, readiness::Readiness, status};
-use crate::{edge::Edge, telemetry::config_status::Telemetry};
+use crate::{stream::context::StreamContext, telemetry::config_status::Telemetry};
 
 /// OpenMetrics 1.0.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -36,7 +36,7 @@ pub struct Admin {
     guarded: bool,
     /// Shown with the proxy's own.
     further_metrics: Option<Arc<Registry>>,
-    edge: OnceLock<Arc<Edge>>,
+    context: OnceLock<Arc<StreamContext>>,
 }
 
 impl Admin {
@@ -50,22 +50,22 @@ impl Admin {
             observed,
             guarded,
             further_metrics,
-            edge: OnceLock::new(),
+            context: OnceLock::new(),
         })
     }
 
     /// The edge runs from now on. Only the first counts.
-    pub fn begin(&self, edge: Arc<Edge>) {
-        let _ = self.edge.set(edge);
+    pub fn begin(&self, context: Arc<StreamContext>) {
+        let _ = self.context.set(context);
     }
 
     /// OpenMetrics text, with what else there is to measure in the process.
     fn metrics(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         encode_registry(&mut text, self.observed.metrics.registry())?;
-        if let Some(edge) = self.edge.get() {
+        if let Some(context) = self.context.get() {
             let mut gauges = Registry::with_prefix("xmpp_edge");
-            gauges.register_collector(Box::new(EdgeCollector::new(Arc::clone(edge))));
+            gauges.register_collector(Box::new(EdgeCollector::new(Arc::clone(context))));
             encode_registry(&mut text, &gauges)?;
         }
         if let Some(further) = &self.further_metrics {
@@ -76,38 +76,38 @@ impl Admin {
     }
 
     fn readiness(&self) -> Readiness {
-        if let Some(edge) = self.edge.get() {
-            return Readiness::of(edge);
+        if let Some(context) = self.context.get() {
+            return Readiness::of(context);
         }
-        let mut waits = self.observed.intake.waits_for();
+        let mut waits = self.observed.config_status.waits_for();
         // Nothing may be missing, and the first configuration still not be one.
         if waits.is_empty() {
             waits.push("a configuration that can be used".to_owned());
         }
         Readiness {
             waits,
-            remarks: self.observed.intake.remarks(),
+            remarks: self.observed.config_status.remarks(),
         }
     }
 
     /// The running edge, for whom it may be shown to.
-    fn shown_to(&self, headers: &HeaderMap) -> Result<&Arc<Edge>, Box<Response>> {
-        let Some(edge) = self.edge.get() else {
+    fn shown_to(&self, headers: &HeaderMap) -> Result<&Arc<StreamContext>, Box<Response>> {
+        let Some(context) = self.context.get() else {
             let text = format!("there is nothing yet: {}", text(&self.readiness()));
             return Err(Box::new(
                 (StatusCode::SERVICE_UNAVAILABLE, text).into_response(),
             ));
         };
-        let config = edge.config();
+        let config = context.config();
         match &config.admin_token {
-            Some(token) if bears(headers, token) => Ok(edge),
+            Some(token) if bears(headers, token) => Ok(context),
             Some(_) => Err(Box::new(unauthorised(
                 "send the token of Secret <pool>-admin as 'Authorization: Bearer …'\n",
             ))),
             None if self.guarded => Err(Box::new(unauthorised(
                 "the pod has no token yet: Secret <pool>-admin, key token\n",
             ))),
-            None => Ok(edge),
+            None => Ok(context),
         }
     }
 }
@@ -174,8 +174,8 @@ async fn show_status(
     headers: HeaderMap,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
-    let edge = match admin.shown_to(&headers) {
-        Ok(edge) => edge,
+    let context = match admin.shown_to(&headers) {
+        Ok(context) => context,
         Err(refusal) => return *refusal,
     };
     let since = match query.get("since").map(|since| since.parse::<Timestamp>()) {
@@ -185,7 +185,7 @@ async fn show_status(
             return bad_request(&format!("since: {error}; give a time as RFC 3339 has it"));
         }
     };
-    Json(status::status(edge, since)).into_response()
+    Json(status::status(context, since)).into_response()
 }
 
 async fn show_explanation(
@@ -193,14 +193,14 @@ async fn show_explanation(
     headers: HeaderMap,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
-    let edge = match admin.shown_to(&headers) {
-        Ok(edge) => edge,
+    let context = match admin.shown_to(&headers) {
+        Ok(context) => context,
         Err(refusal) => return *refusal,
     };
     let (Some(from), Some(to)) = (query.get("from"), query.get("to")) else {
         return bad_request("give both: /explain?from=JID&to=JID");
     };
-    match explain::explain(edge, from, to) {
+    match explain::explain(context, from, to) {
         Ok(explanation) => Json(explanation).into_response(),
         Err(error) => bad_request(&error),
     }

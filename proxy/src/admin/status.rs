@@ -11,8 +11,8 @@ use xmpp_edge_crds::{domain::DomainPattern, edge_config::Partner, negotiation::M
 use crate::telemetry::{attempts::ShownStep, config_status::RejectedStatus};
 use crate::{
     config::ActiveConfig,
-    edge::Edge,
     negotiation::{PeerRole, Side},
+    stream::context::StreamContext,
     stream::registry::StreamInfo,
 };
 
@@ -101,17 +101,17 @@ pub struct GatewayStatus {
 /// The status now; with `since`, only streams and partners that changed after it. A stream changes
 /// with each stanza and each pair, a partner with each step, stream, probe and plan to try again.
 #[must_use]
-pub fn status(edge: &Edge, since: Option<Timestamp>) -> Status {
+pub fn status(context: &StreamContext, since: Option<Timestamp>) -> Status {
     // Before anything is read, so that nothing falls between two answers.
     let time = Timestamp::now();
-    let config = edge.config();
+    let config = context.config();
     let changed = |times: &[Option<Timestamp>]| {
         since.is_none_or(|since| times.iter().flatten().any(|time| *time > since))
     };
     let mut keys = BTreeMap::new();
     let mut streams = Vec::new();
     let mut open_streams = Vec::new();
-    for entry in edge.streams.all() {
+    for entry in context.streams.all() {
         let facts = entry.facts();
         if facts.method.is_none() {
             continue;
@@ -124,7 +124,7 @@ pub fn status(edge: &Edge, since: Option<Timestamp>) -> Status {
             keys.insert(partner.to_owned(), key.clone());
         }
         if changed(&[facts.changed, entry.last_stanza_time()]) {
-            streams.push(stream(edge, &entry));
+            streams.push(stream(context, &entry));
         }
     }
     streams.sort_by_key(|stream| stream.id);
@@ -134,20 +134,20 @@ pub fn status(edge: &Edge, since: Option<Timestamp>) -> Status {
         .partners
         .iter()
         .filter(|own| {
-            let probed = edge.probes.status(&own.name).map(|probe| probe.time);
-            changed(&[edge.attempts.changed(&own.name), probed])
+            let probed = context.probes.status(&own.name).map(|probe| probe.time);
+            changed(&[context.attempts.changed(&own.name), probed])
         })
-        .map(|own| partner(edge, own, keys.get(&own.name)))
+        .map(|own| partner(context, own, keys.get(&own.name)))
         .collect();
     Status {
         pool: config.document.pool.clone(),
         version: env!("CARGO_PKG_VERSION"),
         time,
-        started_time: edge.started,
+        started_time: context.started,
         config: ConfigSection {
             generation: config.document.generation,
             loaded_time: config.loaded_time,
-            rejected: edge.intake.rejected(),
+            rejected: context.config_status.rejected(),
         },
         certificate: config.identity.as_ref().map(|identity| CertificateStatus {
             not_after: identity.not_after(),
@@ -157,11 +157,11 @@ pub fn status(edge: &Edge, since: Option<Timestamp>) -> Status {
         streams,
         open_streams,
         partners,
-        gateways: gateways(edge, &config),
+        gateways: gateways(context, &config),
     }
 }
 
-fn stream(edge: &Edge, entry: &StreamInfo) -> StreamStatus {
+fn stream(context: &StreamContext, entry: &StreamInfo) -> StreamStatus {
     let facts = entry.facts();
     let (mut peer_domains, mut local_domains) = (BTreeSet::new(), BTreeSet::new());
     for pair in &facts.receives {
@@ -172,7 +172,7 @@ fn stream(edge: &Edge, entry: &StreamInfo) -> StreamStatus {
     for pair in &facts.sends {
         peer_domains.insert(pair.to.to_string());
         local_domains.insert(pair.from.to_string());
-        if let Some(route) = edge.router.known(entry.side, pair)
+        if let Some(route) = context.router.known(entry.side, pair)
             && route.is_carried_by(entry.handle.waker())
         {
             queued_stanzas += route.waiting();
@@ -217,8 +217,8 @@ fn stream(edge: &Edge, entry: &StreamInfo) -> StreamStatus {
     }
 }
 
-fn partner(edge: &Edge, partner: &Partner, key: Option<&String>) -> PartnerStatus {
-    let shown = edge.attempts.partner(&partner.name);
+fn partner(context: &StreamContext, partner: &Partner, key: Option<&String>) -> PartnerStatus {
+    let shown = context.attempts.partner(&partner.name);
     let domains: Vec<_> = partner
         .domains
         .iter()
@@ -232,11 +232,11 @@ fn partner(edge: &Edge, partner: &Partner, key: Option<&String>) -> PartnerStatu
         last_attempt: shown.last_attempt,
         next_attempt_time: shown.next_attempt_time,
         peer_key_sha256: key.cloned(),
-        probe: edge.probes.status(&partner.name),
+        probe: context.probes.status(&partner.name),
     }
 }
 
-fn gateways(edge: &Edge, config: &ActiveConfig) -> Vec<GatewayStatus> {
+fn gateways(context: &StreamContext, config: &ActiveConfig) -> Vec<GatewayStatus> {
     config
         .gateways()
         .iter()
@@ -247,11 +247,11 @@ fn gateways(edge: &Edge, config: &ActiveConfig) -> Vec<GatewayStatus> {
                 address: gateway.config.address.to_string(),
                 reachable: domains
                     .iter()
-                    .filter_map(|domain| edge.attempts.gateway_reachable(domain))
+                    .filter_map(|domain| context.attempts.gateway_reachable(domain))
                     .reduce(|all, one| all && one),
                 last_attempt: domains
                     .iter()
-                    .map(|domain| edge.attempts.gateway(domain).last_attempt)
+                    .map(|domain| context.attempts.gateway(domain).last_attempt)
                     .find(|steps| !steps.is_empty())
                     .unwrap_or_default(),
             }

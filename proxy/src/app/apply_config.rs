@@ -1,7 +1,7 @@
 //! What comes while the proxy lives: the first configuration, each next one, and how the contacts'
 //! store is.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -12,10 +12,13 @@ use crate::{
     config::{ActiveConfig, ConfigInputs, ConfigSecrets, ConfigUpdate},
     contacts::{ContactStore, Database, StoreHealth},
     dns_view::{Rules, View},
-    edge::Edge,
+    negotiation::Side,
+    stream::{Command, context::StreamContext},
     telemetry::config_status::Telemetry,
 };
 
+/// When every stream has the new rules, and what is forbidden by them is looked for once more.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// A database of contacts that is away keeps a starting proxy from being ready for so long.
 const CONTACTS_WAIT: Duration = Duration::from_secs(30);
 
@@ -28,7 +31,7 @@ pub(super) async fn first(
 ) -> Result<Option<(ConfigInputs, ActiveConfig)>, ServeError> {
     loop {
         let offer = offers.borrow_and_update().clone();
-        observed.intake.note(&offer.missing, &offer.stale);
+        observed.config_status.note(&offer.missing, &offer.stale);
         let mut fault = offer.unreadable;
         if let Some(inputs) = offer.inputs {
             match build(&inputs, None).await {
@@ -89,7 +92,7 @@ pub(super) async fn watch_contacts(
             () = stop.cancelled() => return,
             () = &mut patience, if !given_up => {
                 given_up = true;
-                observed.intake.give_up_contacts();
+                observed.config_status.give_up_contacts();
             }
         }
     }
@@ -98,7 +101,7 @@ pub(super) async fn watch_contacts(
 /// How the contacts' store is, for `/readyz`.
 pub(super) fn note_contacts(observed: &Telemetry, health: &StoreHealth) {
     let failure = health.failure.clone();
-    observed.intake.note_contacts(health.loaded, failure);
+    observed.config_status.note_contacts(health.loaded, failure);
 }
 
 /// Checks everything, beside the streams: 100,000 users take a while.
@@ -118,7 +121,7 @@ async fn build(
 
 /// Takes each new configuration that is good; a bad one keeps the old.
 pub(super) struct ConfigApplier {
-    edge: Arc<Edge>,
+    context: Arc<StreamContext>,
     observed: Telemetry,
     contacts: Arc<ContactStore>,
     view: Arc<View>,
@@ -131,14 +134,14 @@ pub(super) struct ConfigApplier {
 impl ConfigApplier {
     /// `taken` is in force.
     pub(super) fn new(
-        edge: &Arc<Edge>,
+        context: &Arc<StreamContext>,
         observed: Telemetry,
         contacts: Arc<ContactStore>,
         view: Arc<View>,
         taken: ConfigInputs,
     ) -> Self {
         Self {
-            edge: Arc::clone(edge),
+            context: Arc::clone(context),
             observed,
             contacts,
             view,
@@ -162,7 +165,9 @@ impl ConfigApplier {
                 },
             }
             let offer = offers.borrow_and_update().clone();
-            self.observed.intake.note(&offer.missing, &offer.stale);
+            self.observed
+                .config_status
+                .note(&offer.missing, &offer.stale);
             if let Some(inputs) = offer.inputs.filter(|inputs| !inputs.are(&self.taken)) {
                 self.apply(inputs).await;
             }
@@ -173,7 +178,7 @@ impl ConfigApplier {
 
     async fn apply(&mut self, inputs: ConfigInputs) {
         let new_materials = !Arc::ptr_eq(&inputs.materials, &self.taken.materials);
-        match build(&inputs, Some(self.edge.config())).await {
+        match build(&inputs, Some(self.context.config())).await {
             Ok(config) => {
                 self.fault = None;
                 self.swap(config);
@@ -182,7 +187,7 @@ impl ConfigApplier {
                 self.fault = Some(error);
                 // A new certificate does not wait for a good configuration.
                 let beside = ConfigInputs {
-                    config: Arc::clone(&self.edge.config().document),
+                    config: Arc::clone(&self.context.config().document),
                     materials: Arc::clone(&inputs.materials),
                 };
                 if new_materials && let Ok(config) = build(&beside, None).await {
@@ -202,15 +207,63 @@ impl ConfigApplier {
 
     fn swap(&self, config: ActiveConfig) {
         let generation = config.document.generation;
-        let old = self.edge.config();
+        let old = self.context.config();
         if old.document.listeners != config.document.listeners
             || old.document.contacts != config.document.contacts
         {
             tracing::warn!("changed listeners and contacts take effect when the proxy starts next");
         }
         self.view.swap(Rules::new(&config.document));
-        self.edge.swap(config);
+        put_in_force(&self.context, config);
         self.observed.metrics.config_generation.set(generation);
         tracing::info!(generation, "configuration in force");
     }
+}
+
+/// A new configuration comes into force: everybody who follows it is told, and streams look again at
+/// what they carry.
+fn put_in_force(context: &Arc<StreamContext>, config: ActiveConfig) {
+    let old = context.config();
+    if old.document.partners != config.document.partners {
+        // Whoever edits a partner has often mended its records just now.
+        context.resolver.forget_all();
+    }
+    let names = |config: &ActiveConfig| -> BTreeSet<String> {
+        let partners = config.document.partners.iter();
+        partners.map(|partner| partner.name.clone()).collect()
+    };
+    let (before, after) = (names(&old), names(&config));
+    context.attempts.reassign(|gateway, domain| {
+        let side = if gateway {
+            Side::Gateway
+        } else {
+            Side::Partner
+        };
+        config.attempt_peer(side, domain)
+    });
+    context.store_config(config);
+    context.router.config_changed();
+    for partner in before.difference(&after) {
+        context.metrics.forget_partner(partner);
+    }
+    context.streams.tell_all(|| Command::ConfigChanged);
+    withdraw(context);
+    // A stream may have been judging by the old rules just now, and have queued or noted what is
+    // forbidden after it was looked for.
+    let again = Arc::clone(context);
+    context.tasks.spawn(async move {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_AGAIN) => withdraw(&again),
+            () = again.stopping.cancelled() => {}
+        }
+    });
+}
+
+/// What crossed and is now forbidden is taken back; what waits and is now forbidden is answered.
+fn withdraw(context: &Arc<StreamContext>) {
+    let beside = Arc::clone(context);
+    context
+        .tasks
+        .spawn_blocking(move || beside.withdraw_forbidden_presence());
+    context.router.withdraw_forbidden();
 }

@@ -24,9 +24,8 @@ use crate::{
     contacts::{ContactStore, DatabaseError},
     dns::{Dialer, Resolver, TrustAnchors},
     dns_view::{Rules, View},
-    edge::Edge,
     net::{self, ListenerKind},
-    stream::{connect, partner_ping::Probes},
+    stream::{accept, connect, context::StreamContext, partner_ping::Probes},
     telemetry::config_status::Telemetry,
 };
 
@@ -146,7 +145,7 @@ pub async fn run(
         apply_config::watch_contacts(health, observed.clone(), stop_all.clone()),
     );
     let stopping = CancellationToken::new();
-    let (edge, dials) = Edge::new(
+    let (context, dials) = StreamContext::new(
         config,
         resolver,
         dialer,
@@ -155,17 +154,24 @@ pub async fn run(
         stopping.clone(),
         &observed,
     );
-    let generation = edge.config().document.generation;
+    let generation = context.config().document.generation;
     observed.metrics.config_generation.set(generation);
-    admin.begin(Arc::clone(&edge));
+    admin.begin(Arc::clone(&context));
     critical.spawn(
         "what sets up streams",
-        connect::serve(Arc::clone(&edge), dials, stop_all.clone()),
+        connect::serve(Arc::clone(&context), dials, stop_all.clone()),
     );
-    let view = listeners.serve(&mut critical, &edge, &admin, &stopping, &stop_all)?;
+    let view = listeners.serve(
+        &mut critical,
+        &context,
+        &observed,
+        &admin,
+        &stopping,
+        &stop_all,
+    )?;
 
     let applier = apply_config::ConfigApplier::new(
-        &edge,
+        &context,
         observed.clone(),
         Arc::clone(&contacts),
         view,
@@ -177,11 +183,11 @@ pub async fn run(
     );
     critical.spawn(
         "the maintenance of queues and partners",
-        maintenance_loop(Arc::clone(&edge), stop_all.clone()),
+        maintenance_loop(Arc::clone(&context), stop_all.clone()),
     );
     critical.spawn(
         "the announcement",
-        announce(Arc::clone(&edge), ready, stop_all.clone()),
+        announce(Arc::clone(&context), ready, stop_all.clone()),
     );
 
     let failure = tokio::select! {
@@ -191,10 +197,10 @@ pub async fn run(
     };
     if let Some(failure) = &failure {
         tracing::error!("{failure}: the process ends");
-        observed.intake.fail(failure.to_string());
+        observed.config_status.fail(failure.to_string());
     }
-    stop::everything(&edge).await;
-    edge.log.report();
+    stop::everything(&context).await;
+    context.log.report();
     stop_all.cancel();
     for failure in critical.join().await {
         tracing::error!("at the end: {failure}");
@@ -207,9 +213,13 @@ pub async fn run(
 }
 
 /// Tells `ready` when nothing is waited for any more.
-async fn announce(edge: Arc<Edge>, ready: oneshot::Sender<()>, stop: CancellationToken) {
+async fn announce(
+    context: Arc<StreamContext>,
+    ready: oneshot::Sender<()>,
+    stop: CancellationToken,
+) {
     let announced = async {
-        while !Readiness::of(&edge).is_ready() {
+        while !Readiness::of(&context).is_ready() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         // Nobody waits for it where the caller does not care.
@@ -305,18 +315,25 @@ impl Listeners {
     fn serve(
         self,
         critical: &mut CriticalTasks,
-        edge: &Arc<Edge>,
+        context: &Arc<StreamContext>,
+        telemetry: &Telemetry,
         admin: &Arc<Admin>,
         stopping: &CancellationToken,
         stop_all: &CancellationToken,
     ) -> Result<Arc<View>, ServeError> {
         for (kind, listener) in self.streams {
-            let accepting = net::run(Arc::clone(edge), kind, listener, stopping.clone());
+            let shared = Arc::clone(context);
+            let serve = move |stream, from| {
+                let serving = accept::serve(Arc::clone(&shared), kind, stream, from);
+                shared.tasks.spawn(serving);
+            };
+            let (telemetry, stop) = (telemetry.clone(), stopping.clone());
+            let accepting = net::accept(kind, listener, telemetry, serve, stop);
             critical.spawn("a listener for streams", accepting);
         }
         serve_admin(critical, admin, self.admin, stop_all)?;
-        let rules = Rules::new(&edge.config().document);
-        let resolver = edge.resolver.clone();
+        let rules = Rules::new(&context.config().document);
+        let resolver = context.resolver.clone();
         let view = View::new(rules, move || resolver.upstreams());
         for (udp, tcp) in self.dns {
             let serving = Arc::clone(&view).serve(udp, tcp, stop_all.clone());
@@ -353,7 +370,7 @@ fn dialer(options: &Options, config: &ActiveConfig, resolver: Resolver) -> Diale
 }
 
 /// What time brings: queues that expire, partners that are gone, probes, reports of the log.
-async fn maintenance_loop(edge: Arc<Edge>, stop: CancellationToken) {
+async fn maintenance_loop(context: Arc<StreamContext>, stop: CancellationToken) {
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut withdrawn = stop::Withdrawn::default();
@@ -363,16 +380,16 @@ async fn maintenance_loop(edge: Arc<Edge>, stop: CancellationToken) {
             _ = sweep.tick() => {}
             () = stop.cancelled() => return,
         }
-        edge.router.expire();
+        context.router.expire();
         slow += 1;
         if slow.is_multiple_of(4) {
-            Probes::tick(&edge);
-            withdrawn.tick(&edge, Instant::now());
-            edge.withdraw_gone();
+            Probes::tick(&context);
+            withdrawn.tick(&context, Instant::now());
+            context.withdraw_gone();
         }
         if slow.is_multiple_of(240) {
-            edge.router.forget_idle();
-            edge.log.report();
+            context.router.forget_idle();
+            context.log.report();
         }
     }
 }

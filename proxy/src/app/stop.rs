@@ -6,24 +6,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{edge::Edge, negotiation::Fault, stream::Command};
+use crate::{negotiation::Fault, stream::Command, stream::context::StreamContext};
 
 /// Of each part of the drain after what is queued: `Settings::longest_drain_seconds` counts three.
 const STEP: Duration = Duration::from_secs(5);
 
 /// No new streams; what is queued goes out; then the streams end.
-pub(super) async fn everything(edge: &Arc<Edge>) {
-    edge.stopping.cancel();
-    edge.streams.tell_all(|| Command::Drain);
-    let deadline = Instant::now() + edge.router.queue_timeout() + STEP;
-    while !edge.streams.is_empty() && Instant::now() < deadline {
+pub(super) async fn everything(context: &Arc<StreamContext>) {
+    context.stopping.cancel();
+    context.streams.tell_all(|| Command::Drain);
+    let deadline = Instant::now() + context.router.queue_timeout() + STEP;
+    while !context.streams.is_empty() && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    edge.streams.tell_all(|| Command::End(Fault::Shutdown));
-    edge.tasks.close();
-    if tokio::time::timeout(STEP, edge.tasks.wait()).await.is_err() {
+    context.streams.tell_all(|| Command::End(Fault::Shutdown));
+    context.tasks.close();
+    if tokio::time::timeout(STEP, context.tasks.wait())
+        .await
+        .is_err()
+    {
         tracing::warn!(
-            streams = edge.streams.all().len(),
+            streams = context.streams.all().len(),
             "streams were cut at the end"
         );
     }
@@ -51,8 +54,8 @@ fn begins(now: Instant, after: Duration) -> Instant {
 
 impl Withdrawn {
     /// To be called about once a second.
-    pub(super) fn tick(&mut self, edge: &Edge, now: Instant) {
-        let Some(after) = edge.config().document.drain_after_seconds else {
+    pub(super) fn tick(&mut self, context: &StreamContext, now: Instant) {
+        let Some(after) = context.config().document.drain_after_seconds else {
             self.since = None;
             return;
         };
@@ -62,7 +65,7 @@ impl Withdrawn {
         if !over(since) {
             return;
         }
-        for entry in edge.streams.all() {
+        for entry in context.streams.all() {
             let loses_nothing = entry.is_acknowledged() || entry.quiet(now) >= QUIET;
             if over(entry.opened) && loses_nothing {
                 entry.handle.tell(Command::Drain);

@@ -1,7 +1,7 @@
 //! The counters of XEP-0198, acks without resumption, for both ways of one stream.
 //!
 //! They count; who keeps the unacknowledged stanzas (`route/`) and when an `<a/>` or `<r/>` is
-//! written (`session/`) is decided elsewhere. Counts are modulo 2³² (XEP-0198 section 4).
+//! written (`stream/`) is decided elsewhere. Counts are modulo 2³² (XEP-0198 section 4).
 
 use super::Fault;
 

@@ -27,7 +27,7 @@ pub enum Fault {
     #[error("the edge is going down")]
     Shutdown,
 
-    // The session's own findings.
+    // The driver's own findings.
     #[error("{text}")]
     Xml {
         condition: &'static str,

@@ -1,12 +1,12 @@
 //! The negotiation machine: two streams of RFC 6120 between servers, as state machines.
 //!
 //! [`Inbound`] answers a stream that the peer opened, [`Outbound`] leads one that the edge opened.
-//! Both are sans-I/O: `session/` feeds [`Input`]s and carries out [`Output`]s in order. Nothing here
+//! Both are sans-I/O: the driver (`stream/`) feeds [`Input`]s and carries out [`Output`]s in order. Nothing here
 //! sees a socket, a clock, DNS or the configuration; what must be known of the world is asked of
-//! [`Environment`], what must be waited for is asked of the session ([`Output::Verify`]).
+//! [`Environment`], what must be waited for is asked of the driver ([`Output::Verify`]).
 //! Authorisation is per domain pair, never per connection.
 //!
-//! What a session does:
+//! What its driver does:
 //! 1. makes the machine (`Inbound::new`, `Outbound::start`) and carries out its outputs;
 //! 2. hands it each stream header, each element that is no stanza, the end of the handshake, verdicts
 //!    that it fetched, and the closing tag;
@@ -145,7 +145,7 @@ pub struct StreamLimits {
 }
 
 /// What a machine asks of the world: pure look-ups in the configuration in force, no waiting.
-/// `session/` implements it; each question is asked anew whenever the answer matters, so that a
+/// `stream/` implements it; each question is asked anew whenever the answer matters, so that a
 /// reload counts at once.
 pub trait Environment {
     /// Whether `peer` and `local` may have a stream on this side, and on which terms. It is asked
@@ -227,12 +227,12 @@ pub enum Input<'a> {
     Closed,
     /// The time for this state (`streamEstablishmentTimeoutSeconds`) is over.
     TimedOut,
-    /// The session ends the stream for a reason of its own: bad XML, shutdown, a limit, or in
+    /// The driver ends the stream for a reason of its own: bad XML, shutdown, a limit, or in
     /// order ([`Fault::Done`]).
     End(Fault),
 }
 
-/// What the session must do, in the order given.
+/// What the driver must do, in the order given.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
     /// Write these bytes.

@@ -6,15 +6,15 @@ pub mod unauthenticated;
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::{Arc, LazyLock},
+    sync::LazyLock,
     time::Duration,
 };
 
 use socket2::{Domain, Socket, Type};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
-use crate::{edge::Edge, negotiation::Side, stream::accept, telemetry::log_limiter::limited};
+use crate::telemetry::{config_status::Telemetry, log_limiter::limited};
 
 /// Which port a connection came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,16 +36,6 @@ impl ListenerKind {
     #[must_use]
     pub fn is_direct_tls(self) -> bool {
         self == Self::DirectTls
-    }
-
-    /// Who comes to it.
-    #[must_use]
-    pub fn side(self) -> Side {
-        if self.is_public() {
-            Side::Partner
-        } else {
-            Side::Gateway
-        }
     }
 
     #[must_use]
@@ -132,11 +122,12 @@ fn all_that_open(open: impl Fn(SocketAddr) -> io::Result<()>) -> IpAddr {
     }
 }
 
-/// Accepts until `stop`.
-pub async fn run(
-    edge: Arc<Edge>,
+/// Accepts until `stop`, and hands each connection to `serve`, which must not block.
+pub async fn accept(
     kind: ListenerKind,
     listener: TcpListener,
+    telemetry: Telemetry,
+    serve: impl Fn(TcpStream, SocketAddr),
     stop: CancellationToken,
 ) {
     loop {
@@ -146,16 +137,15 @@ pub async fn run(
         };
         match accepted {
             Ok((stream, from)) => {
-                edge.metrics.connected(kind.as_str());
-                let task = accept::serve(Arc::clone(&edge), kind, stream, from);
-                edge.tasks.spawn(task);
+                telemetry.metrics.connected(kind.as_str());
+                serve(stream, from);
             }
             Err(error) => {
                 // Out of descriptors, most likely: others must close first.
-                edge.metrics.connection_refused("Accept");
+                telemetry.metrics.connection_refused("Accept");
                 limited!(
                     warn,
-                    edge.log.lines_of("accept", kind.as_str()),
+                    telemetry.log.lines_of("accept", kind.as_str()),
                     %error, listener = kind.as_str(), "cannot accept"
                 );
                 tokio::time::sleep(Duration::from_millis(100)).await;

@@ -1,5 +1,5 @@
 //! A connection that came in: PROXY header where one is due, first byte, TLS from the start or
-//! not, then a session.
+//! not, then a stream.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -9,9 +9,9 @@ use xmpp_edge_crds::domain::DomainName;
 use super::{Machine, Start, Stream};
 use crate::{
     dns::socket,
-    edge::Edge,
-    negotiation::{Inbound, Link, PeerRole},
+    negotiation::{Inbound, Link, PeerRole, Side},
     net::{ListenerKind, proxy_protocol, unauthenticated::Rank},
+    stream::context::StreamContext,
     telemetry::log_limiter::limited,
     tls::{self, FirstByte, Mode, Transport},
 };
@@ -21,9 +21,14 @@ use crate::{
 const HANDSHAKE: Duration = Duration::from_secs(30);
 
 /// Serves one connection to its end.
-pub async fn serve(edge: Arc<Edge>, kind: ListenerKind, mut stream: TcpStream, from: SocketAddr) {
+pub async fn serve(
+    context: Arc<StreamContext>,
+    kind: ListenerKind,
+    mut stream: TcpStream,
+    from: SocketAddr,
+) {
     let _ = socket::tune(&stream);
-    let config = edge.config();
+    let config = context.config();
     let mut address = SocketAddr::new(from.ip().to_canonical(), from.port());
     let settings = &config.document.settings;
     let whole = Duration::from_secs(u64::from(settings.stream_establishment_timeout_seconds));
@@ -31,61 +36,67 @@ pub async fn serve(edge: Arc<Edge>, kind: ListenerKind, mut stream: TcpStream, f
     let sources = &config.document.proxy_protocol_sources;
     if kind.is_public() && !sources.is_empty() {
         if !sources.iter().any(|source| source.contains(&address.ip())) {
-            edge.metrics.connection_refused("ProxyHeaderUntrusted");
+            context.metrics.connection_refused("ProxyHeaderUntrusted");
             limited!(
                 info,
-                edge.log.lines_of("connection", "ProxyHeaderUntrusted"),
+                context.log.lines_of("connection", "ProxyHeaderUntrusted"),
                 %address, "refused: not from a trusted source of PROXY headers"
             );
             return;
         }
         // A balancer that opens connections and says nothing holds no more than strangers may.
-        let Some(_waiting) = edge.bounds.await_proxy_header() else {
-            edge.metrics.connection_refused("Unauthenticated");
+        let Some(_waiting) = context.unauthenticated.await_proxy_header() else {
+            context.metrics.connection_refused("Unauthenticated");
             return;
         };
         match tokio::time::timeout_at(deadline, read_proxy_header(&mut stream)).await {
             Ok(Ok(source)) => address = source.unwrap_or(address),
             Ok(Err(error)) => {
-                edge.metrics.connection_refused("ProxyHeader");
+                context.metrics.connection_refused("ProxyHeader");
                 limited!(
                     info,
-                    edge.log.lines_of("connection", "ProxyHeader"),
+                    context.log.lines_of("connection", "ProxyHeader"),
                     %address, %error, "refused"
                 );
                 return;
             }
             Err(_) => {
-                edge.metrics.connection_refused("ProxyHeaderTimeout");
+                context.metrics.connection_refused("ProxyHeaderTimeout");
                 return;
             }
         }
     }
-    let (place, evictions) = edge.bounds.enter(address.ip(), !kind.is_public());
+    let (place, evictions) = context
+        .unauthenticated
+        .enter(address.ip(), !kind.is_public());
     for _ in 0..evictions {
-        edge.metrics.connection_refused("Unauthenticated");
+        context.metrics.connection_refused("Unauthenticated");
     }
     let evicted = place.evicted.clone();
     let first = tokio::select! {
         first = tokio::time::timeout_at(deadline, tls::sniff(&stream)) => first,
         () = evicted.cancelled() => return,
-        () = edge.stopping.cancelled() => return,
+        () = context.stopping.cancelled() => return,
     };
     let direct = match first {
         Ok(Ok(FirstByte::Tls)) => true,
         Ok(Ok(FirstByte::Other(_))) if !kind.is_direct_tls() => false,
         Ok(Ok(FirstByte::Other(_))) => {
-            edge.metrics.connection_refused("NotTls");
+            context.metrics.connection_refused("NotTls");
             return;
         }
         Ok(Ok(FirstByte::Closed) | Err(_)) => return,
         Err(_) => {
-            edge.metrics.connection_refused("Silent");
+            context.metrics.connection_refused("Silent");
             return;
         }
     };
     place.rank().raise(Rank::Spoke);
-    let side = kind.side();
+    let side = if kind.is_public() {
+        Side::Partner
+    } else {
+        Side::Gateway
+    };
     let (transport, facts) = if direct {
         let default = config.document.domains.first().cloned();
         let choose = |sni: Option<&str>| {
@@ -104,10 +115,10 @@ pub async fn serve(edge: Arc<Edge>, kind: ListenerKind, mut stream: TcpStream, f
                 (transport, facts)
             }
             Err(error) => {
-                edge.metrics.connection_refused(error.label());
+                context.metrics.connection_refused(error.label());
                 limited!(
                     info,
-                    edge.log.lines_of("TLS", error.label()),
+                    context.log.lines_of("TLS", error.label()),
                     %address, %error, "TLS failed"
                 );
                 return;
@@ -117,8 +128,8 @@ pub async fn serve(edge: Arc<Edge>, kind: ListenerKind, mut stream: TcpStream, f
         (Transport::Plain(stream), None)
     };
     let link = facts.clone().map_or(Link::Plain, Link::DirectTls);
-    let mut session = Stream::new(
-        &edge,
+    let mut stream = Stream::new(
+        &context,
         Start {
             side,
             peer: PeerRole::Client,
@@ -134,14 +145,14 @@ pub async fn serve(edge: Arc<Edge>, kind: ListenerKind, mut stream: TcpStream, f
             deadline: None,
         },
     );
-    match session.establish().await {
+    match stream.establish().await {
         // Another task, so that what setting up needed is freed.
         Ok(()) => {
-            edge.tasks.spawn(session.run());
+            context.tasks.spawn(stream.run());
         }
         Err(fault) => {
-            session.finish().await;
-            edge.metrics.connection_refused(fault.label());
+            stream.finish().await;
+            context.metrics.connection_refused(fault.label());
             tracing::debug!(%address, ?side, cause = fault.label(), "stream not set up: {}", fault.to_string().escape_debug());
         }
     }

@@ -6,8 +6,8 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::Command;
 use crate::{
-    edge::Edge,
     negotiation::Pair,
+    stream::context::StreamContext,
     xml::{
         Element,
         rewrite::Start,
@@ -49,7 +49,7 @@ pub fn ping(key: &hmac::Key, asker: Asker, pair: &Pair) -> Vec<u8> {
 
 /// Whether the stanza is the answer to such a ping, of this replica or another. The stream that asked
 /// is told; the stanza is not passed on. An error is an answer too: the peer has read so far.
-pub fn take_answer(edge: &Edge, stanza: &Stanza<'_>) -> bool {
+pub fn take_answer(context: &StreamContext, stanza: &Stanza<'_>) -> bool {
     if stanza.kind != StanzaKind::Iq || !matches!(stanza.type_.as_deref(), Some("result" | "error"))
     {
         return false;
@@ -64,11 +64,11 @@ pub fn take_answer(edge: &Edge, stanza: &Stanza<'_>) -> bool {
     let Some(rest) = id.strip_prefix(PREFIX) else {
         return false;
     };
-    let Some(asker) = read(&edge.config().dialback.mac_key(), rest, to, from) else {
+    let Some(asker) = read(&context.config().dialback.mac_key(), rest, to, from) else {
         return false;
     };
-    if asker.process == edge.peers.process
-        && let Some(handle) = edge.streams.handle(asker.stream)
+    if asker.process == context.peers.process
+        && let Some(handle) = context.streams.handle(asker.stream)
     {
         let number = asker.number;
         handle.tell(Command::PingAnswered { number });

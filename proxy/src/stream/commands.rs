@@ -37,9 +37,9 @@ impl Stream {
                 self.input(Input::Verdict { request, verdict })
             }
             Command::ConfigChanged => {
-                self.config = self.edge.config();
+                self.config = self.context.config();
                 self.apply_settings();
-                self.relay.relabel(&self.edge, &self.config);
+                self.relay.relabel(&self.context, &self.config);
                 self.input(Input::ConfigChanged);
                 if self.mixes_partners() {
                     self.input(Input::End(Fault::Done));

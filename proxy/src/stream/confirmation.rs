@@ -37,7 +37,7 @@ impl Stream {
             && self.may_ping(&route.pair.to)
         {
             let peer = &route.pair.to;
-            self.pings = self.edge.peers.pings(self.side, peer, Instant::now());
+            self.pings = self.context.peers.pings(self.side, peer, Instant::now());
             if self.pings != PingAnswers::Never {
                 self.egress.probe_by(ProbeKind::Ping);
             }
@@ -102,7 +102,7 @@ impl Stream {
                     return;
                 };
                 let asker = Asker {
-                    process: self.edge.peers.process,
+                    process: self.context.peers.process,
                     stream: self.entry.id,
                     number,
                 };
@@ -165,8 +165,8 @@ impl Stream {
     fn note_ping(&mut self, answered: bool) {
         if let Some(route) = self.outgoing.first() {
             let (peer, now) = (&route.pair.to, Instant::now());
-            self.edge.peers.note_ping(self.side, peer, answered, now);
-            self.pings = self.edge.peers.pings(self.side, peer, now);
+            self.context.peers.note_ping(self.side, peer, answered, now);
+            self.pings = self.context.peers.pings(self.side, peer, now);
         }
     }
 

@@ -18,7 +18,6 @@ use super::{Start, Stream, environment::ConfigEnvironment, pool, walk::Walk};
 use crate::{
     config::ActiveConfig,
     dns::{self, Connected, DnsError},
-    edge::Edge,
     negotiation::{
         self, Fault, Link, Outbound, Pair, PeerRole, Purpose, Side, Unavailable, Verdict,
     },
@@ -28,6 +27,7 @@ use crate::{
         route::Route,
         router::DialRequests,
     },
+    stream::context::StreamContext,
     telemetry::attempt::{AttemptStep, Step},
     tls::{self, Mode, Transport},
 };
@@ -39,33 +39,36 @@ const GRACE: Duration = Duration::from_secs(1);
 pub type LookedUp = Result<dns::Candidates, (Failure, Option<AttemptStep>)>;
 
 /// Sets streams up as they are asked for, each in a task of its own, until `stop`.
-pub async fn serve(edge: Arc<Edge>, mut dials: DialRequests, stop: CancellationToken) {
+pub async fn serve(context: Arc<StreamContext>, mut dials: DialRequests, stop: CancellationToken) {
     loop {
         let ticket = tokio::select! {
             ticket = dials.recv() => ticket,
             () = stop.cancelled() => return,
         };
         let Some(ticket) = ticket else { return };
-        edge.tasks.spawn(run(Arc::clone(&edge), ticket));
+        context.tasks.spawn(run(Arc::clone(&context), ticket));
     }
 }
 
 /// Sets a stream up for the route of this ticket, and tries again while something waits for it and
 /// may be delivered in time.
-async fn run(edge: Arc<Edge>, mut ticket: DialTicket) {
+async fn run(context: Arc<StreamContext>, mut ticket: DialTicket) {
     let route = Arc::clone(ticket.route());
     if let Some(until) = ticket.not_before {
-        pause(&edge, &route, until).await;
+        pause(&context, &route, until).await;
     }
     let only_answers = route.side == Side::Gateway
-        && edge
+        && context
             .config()
             .policy
             .admit(route.pair.from.as_str())
             .is_err();
     // What waits meanwhile expires like anything that waits.
     let mut permit = if only_answers {
-        Arc::clone(&edge.answer_streams).acquire_owned().await.ok()
+        Arc::clone(&context.answer_streams)
+            .acquire_owned()
+            .await
+            .ok()
     } else {
         None
     };
@@ -73,12 +76,12 @@ async fn run(edge: Arc<Edge>, mut ticket: DialTicket) {
         // What waited has expired meanwhile: nobody needs the stream any more.
         return ticket.done();
     }
-    let Some(mut own) = Box::pin(pool::find(&edge, &route, ticket.number())).await else {
+    let Some(mut own) = Box::pin(pool::find(&context, &route, ticket.number())).await else {
         return ticket.done();
     };
     loop {
         let attempt = reach(
-            &edge,
+            &context,
             route.side,
             Purpose::Stanzas(route.pair.clone()),
             own.looked_up.take(),
@@ -96,21 +99,21 @@ async fn run(edge: Arc<Edge>, mut ticket: DialTicket) {
                 }
                 ticket.done();
                 // A task of its own, so that what setting up needed is freed.
-                edge.tasks.spawn(stream.run());
+                context.tasks.spawn(stream.run());
                 return;
             }
             Err(failure) => failure,
         };
-        let stopping = edge.stopping.is_cancelled();
-        let (again, next) = edge.router.failed(ticket, &failure, stopping);
+        let stopping = context.stopping.is_cancelled();
+        let (again, next) = context.router.failed(ticket, &failure, stopping);
         if let Some(next) = next {
-            let config = edge.config();
+            let config = context.config();
             let peer = config.attempt_peer(route.side, &route.pair.to);
-            edge.attempts.next_try(peer, &route.pair.to, next);
+            context.attempts.next_try(peer, &route.pair.to, next);
         }
         let Some((same, wait)) = again else { return };
         ticket = same;
-        pause(&edge, &route, Instant::now() + wait).await;
+        pause(&context, &route, Instant::now() + wait).await;
         // What waited has expired: whoever comes from here on starts anew.
         if route.stop_dialling_if_empty(ticket.number()) {
             return ticket.done();
@@ -119,20 +122,20 @@ async fn run(edge: Arc<Edge>, mut ticket: DialTicket) {
 }
 
 /// Waits, unless the peer shows itself or the process ends.
-async fn pause(edge: &Edge, route: &Route, until: Instant) {
+async fn pause(context: &StreamContext, route: &Route, until: Instant) {
     tokio::select! {
         () = tokio::time::sleep_until(until.into()) => {}
         () = route.sign() => {}
-        () = edge.stopping.cancelled() => {}
+        () = context.stopping.cancelled() => {}
     }
 }
 
 /// Asks an authoritative server, once.
-pub async fn ask(edge: &Arc<Edge>, side: Side, purpose: Purpose) -> Verdict {
-    match reach(edge, side, purpose, None, None).await {
-        Ok(mut session) => {
-            let verdict = session.take_verdict();
-            session.finish().await;
+pub async fn ask(context: &Arc<StreamContext>, side: Side, purpose: Purpose) -> Verdict {
+    match reach(context, side, purpose, None, None).await {
+        Ok(mut stream) => {
+            let verdict = stream.take_verdict();
+            stream.finish().await;
             verdict.unwrap_or(Verdict::Unavailable(Unavailable::Refused))
         }
         Err(failure) => Verdict::Unavailable(match failure.kind {
@@ -146,13 +149,14 @@ pub async fn ask(edge: &Arc<Edge>, side: Side, purpose: Purpose) -> Verdict {
 
 /// Finds the targets of `peer`: whether it may be dialled at all is asked first.
 pub async fn look_up(
-    edge: &Edge,
+    context: &StreamContext,
     config: &ActiveConfig,
     side: Side,
     peer: &DomainName,
 ) -> LookedUp {
     let way = way_to(config, side, peer).map_err(|failure| (failure, None))?;
-    edge.dialer
+    context
+        .dialer
         .candidates(peer, &way, direction(side))
         .await
         .map_err(|(fault, step)| (of_dns(&fault), Some(step)))
@@ -170,13 +174,13 @@ pub(super) fn direction(side: Side) -> Direction {
 /// `streamEstablishmentTimeoutSeconds`. A negotiation that is not over soon lets the next target start
 /// beside it.
 async fn reach(
-    edge: &Arc<Edge>,
+    context: &Arc<StreamContext>,
     side: Side,
     purpose: Purpose,
     looked_up: Option<LookedUp>,
     ticket: Option<&DialTicket>,
 ) -> Result<Box<Stream>, Failure> {
-    let config = edge.config();
+    let config = context.config();
     let seconds = config
         .document
         .settings
@@ -186,21 +190,21 @@ async fn reach(
     let whose = config.attempt_peer(side, &peer);
     let looked_up = match looked_up {
         Some(looked_up) => looked_up,
-        None => look_up(edge, &config, side, &peer).await,
+        None => look_up(context, &config, side, &peer).await,
     };
     let candidates = match looked_up {
         Ok(candidates) => candidates,
         Err((failure, step)) => {
             if let Some(step) = step {
-                edge.attempts.begin(whose, &peer);
-                edge.attempts.note(whose, step);
-                edge.attempts.failed(whose, &peer);
+                context.attempts.begin(whose, &peer);
+                context.attempts.note(whose, step);
+                context.attempts.failed(whose, &peer);
             }
             return Err(failure);
         }
     };
-    edge.attempts.begin(whose, &peer);
-    let mut walk = Walk::new(edge, &config, side, &purpose, ticket, deadline);
+    context.attempts.begin(whose, &peer);
+    let mut walk = Walk::new(context, &config, side, &purpose, ticket, deadline);
     // The streams' own deadline comes first, so that the attempt says how far it came.
     let outcome = tokio::time::timeout_at((deadline + GRACE).into(), walk.over(candidates)).await;
     let failure = match outcome {
@@ -208,7 +212,7 @@ async fn reach(
         Ok(Err(failure)) => failure,
         Err(_) => Failure::new(FailureKind::TimedOut, walk.last().text.clone()),
     };
-    edge.attempts.failed(whose, &peer);
+    context.attempts.failed(whose, &peer);
     Err(failure)
 }
 
@@ -224,7 +228,7 @@ pub(super) enum OwnProof {
 }
 
 pub(super) async fn negotiate(
-    edge: &Arc<Edge>,
+    context: &Arc<StreamContext>,
     config: &Arc<ActiveConfig>,
     side: Side,
     purpose: &Purpose,
@@ -264,7 +268,7 @@ pub(super) async fn negotiate(
                     took: began.elapsed(),
                 };
                 let whose = config.attempt_peer(side, &step.domain);
-                edge.attempts.note(whose, step);
+                context.attempts.note(whose, step);
                 return Err(Fault::TlsFailed {
                     label: error.label(),
                     text: error.to_string(),
@@ -294,8 +298,8 @@ pub(super) async fn negotiate(
         };
         Outbound::start(start, &environment, &mut outputs)
     };
-    let mut session = Stream::new(
-        edge,
+    let mut stream = Stream::new(
+        context,
         Start {
             side,
             peer: PeerRole::Server,
@@ -311,14 +315,14 @@ pub(super) async fn negotiate(
             deadline: Some(deadline),
         },
     );
-    if !Arc::ptr_eq(config, &session.config) {
+    if !Arc::ptr_eq(config, &stream.config) {
         // It came into force while the address was looked up and dialled.
-        session.handle.tell(super::Command::ConfigChanged);
+        stream.handle.tell(super::Command::ConfigChanged);
     }
-    match session.establish().await {
-        Ok(()) => Ok(session),
+    match stream.establish().await {
+        Ok(()) => Ok(stream),
         Err(fault) => {
-            session.finish().await;
+            stream.finish().await;
             Err(fault)
         }
     }

@@ -20,9 +20,9 @@ use xmpp_edge_crds::domain::{DomainName, DomainPattern};
 use super::{Command, connect, handle::StreamHandle};
 use crate::{
     config::ActiveConfig,
-    edge::Edge,
     negotiation::{Purpose, Side, Unavailable, Verdict, VerifyRequest},
     net::unauthenticated::SlotRank,
+    stream::context::StreamContext,
 };
 
 /// Verifications under way at a time, of one replica.
@@ -195,7 +195,7 @@ impl QueuedVerification {
 /// Asks, in a task of its own; the stream behind `handle` gets the verdict in any case. While the
 /// question is under way, the stream's `slot` among the unauthenticated is not taken away.
 pub fn start(
-    edge: &Arc<Edge>,
+    context: &Arc<StreamContext>,
     side: Side,
     question: VerifyRequest,
     request: u32,
@@ -203,11 +203,11 @@ pub fn start(
     slot: Option<SlotRank>,
 ) {
     let domain = question.pair.from.clone();
-    let limiter = &edge.verifications;
+    let limiter = &context.key_verifications;
     let entered = match limiter.failed.get(&domain) {
         Some(failure) => Err(failure),
         None => {
-            let subject = VerificationSubject::of(&edge.config(), side, &domain);
+            let subject = VerificationSubject::of(&context.config(), side, &domain);
             let entered = limiter.enter(&subject, Instant::now());
             entered.ok_or(Unavailable::Busy)
         }
@@ -220,8 +220,8 @@ pub fn start(
             return;
         }
     };
-    let edge = Arc::clone(edge);
-    edge.clone().tasks.spawn(async move {
+    let context = Arc::clone(context);
+    context.clone().tasks.spawn(async move {
         let deadline = tokio::time::Instant::now() + LIMIT;
         let verdict = match tokio::time::timeout_at(deadline, waiting.turn()).await {
             // Its server was not asked: that says nothing of it.
@@ -230,7 +230,7 @@ pub fn start(
             Ok(_) if handle.is_closed() => return,
             Ok(_running) => {
                 let _held = slot.map(|slot| slot.hold());
-                let asked = connect::ask(&edge, side, Purpose::Verify(question));
+                let asked = connect::ask(&context, side, Purpose::Verify(question));
                 let verdict = tokio::time::timeout_at(deadline, asked)
                     .await
                     .unwrap_or(Verdict::Unavailable(Unavailable::TimedOut));
@@ -240,7 +240,7 @@ pub fn start(
                     | Unavailable::TimedOut),
                 ) = verdict
                 {
-                    edge.verifications.failed.insert(domain, failure);
+                    context.key_verifications.failed.insert(domain, failure);
                 }
                 verdict
             }

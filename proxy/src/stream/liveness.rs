@@ -1,6 +1,6 @@
 //! Time on an established stream: keep-alive, inactivity, unanswered questions, draining.
 //!
-//! Decides when something is due; `session` does it.
+//! Decides when something is due; `stream` does it.
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,6 @@
 //! One task a stream: feeds the negotiation machine, moves bytes.
 //!
-//! A session owns its connection. Everything else reaches it through its [`StreamHandle`]. Bytes are read
+//! A stream owns its connection. Everything else reaches it through its [`StreamHandle`]. Bytes are read
 //! into a buffer that the threads share, so that an idle stream holds none.
 
 pub mod accept;
@@ -9,6 +9,7 @@ pub mod bidi;
 mod commands;
 mod confirmation;
 pub mod connect;
+pub mod context;
 pub mod egress;
 pub mod environment;
 pub mod handle;
@@ -43,7 +44,6 @@ use xmpp_edge_crds::domain::DomainName;
 
 use crate::{
     config::ActiveConfig,
-    edge::Edge,
     negotiation::{
         Fault, Inbound, Input, Outbound, Output, Pair, PeerRole, Side, StreamLimits, Verdict,
         acks::Acks,
@@ -54,6 +54,7 @@ use crate::{
         failure::{Failure, FailureKind},
         route::Route,
     },
+    stream::context::StreamContext,
     tls::{TlsFacts, TlsaSet, Transport},
     xml::{Limits, Scanner, StreamHeader},
 };
@@ -124,7 +125,7 @@ enum AfterClose {
 
 /// A stream with its connection.
 pub struct Stream {
-    edge: Arc<Edge>,
+    context: Arc<StreamContext>,
     config: Arc<ActiveConfig>,
     side: Side,
     peer: PeerRole,
@@ -186,7 +187,7 @@ pub struct Stream {
     permit: Option<OwnedSemaphorePermit>,
 }
 
-/// What a session is started with.
+/// What a stream is started with.
 pub struct Start {
     pub side: Side,
     /// `Client`: it connected to us. `Server`: we dialled it.
@@ -206,14 +207,15 @@ pub struct Start {
 }
 
 impl Stream {
-    pub fn new(edge: &Arc<Edge>, start: Start) -> Box<Self> {
+    pub fn new(context: &Arc<StreamContext>, start: Start) -> Box<Self> {
         let now = Instant::now();
         let handle = Arc::new(StreamHandle::default());
         // Entered first: a configuration that comes into force now is either told or loaded.
-        let entry = edge
-            .streams
-            .enter(start.side, start.peer, start.address, Arc::clone(&handle));
-        let config = edge.config();
+        let entry =
+            context
+                .streams
+                .enter(start.side, start.peer, start.address, Arc::clone(&handle));
+        let config = context.config();
         let settings = &config.document.settings;
         let deadline =
             now + Duration::from_secs(u64::from(settings.stream_establishment_timeout_seconds));
@@ -221,9 +223,9 @@ impl Stream {
         let limits = Limits::with_stanza_bytes(settings.unauthenticated_stanza_bytes as usize);
         let mut keepalive = Liveness::new(now);
         // A stream for what is queued still; streams that stood before were told.
-        keepalive.draining = edge.stopping.is_cancelled();
+        keepalive.draining = context.stopping.is_cancelled();
         Box::new(Self {
-            edge: Arc::clone(edge),
+            context: Arc::clone(context),
             side: start.side,
             peer: start.peer,
             entry,
@@ -302,7 +304,7 @@ impl Stream {
     pub async fn finish(&mut self) {
         self.handle.close();
         self.joining.clear();
-        self.relay.flush(&self.edge, Instant::now());
+        self.relay.flush(&self.context, Instant::now());
         let now = Instant::now();
         self.hand_back(now);
         self.counted = None;
@@ -334,11 +336,11 @@ impl Stream {
     fn hand_back(&mut self, now: Instant) {
         self.handle.close();
         self.return_routes(now);
-        self.edge.streams.leave(&self.entry);
+        self.context.streams.leave(&self.entry);
     }
 
     fn return_routes(&mut self, now: Instant) {
-        let edge = Arc::clone(&self.edge);
+        let context = Arc::clone(&self.context);
         let mut routes: Vec<_> = self.outgoing.drain(..).collect();
         let blame = self.end.as_ref().map_or(Blame::Nothing, Blame::of);
         for returned in self.egress.hand_back(blame, now) {
@@ -353,13 +355,14 @@ impl Stream {
                 "two streams ended before the next server confirmed this stanza",
             );
             for batch in lost {
-                edge.router.bounce(&route, batch, &failure);
+                context.router.bounce(&route, batch, &failure);
             }
             for batch in culprits {
                 let bytes = batch.largest();
                 if blame == Blame::Size && bytes >= egress::LARGE {
                     let peer = &route.pair.to;
-                    edge.peers
+                    context
+                        .peers
                         .note_too_large(self.side, peer, bytes as u64, now);
                 }
                 let failure = Failure::quoting(
@@ -368,13 +371,15 @@ impl Stream {
                     &self.end.as_ref().map(Fault::to_string).unwrap_or_default(),
                     "",
                 );
-                edge.router.bounce(&route, batch, &failure);
+                context.router.bounce(&route, batch, &failure);
             }
-            edge.router.detach(&route, self.handle.waker(), again);
+            context.router.detach(&route, self.handle.waker(), again);
             routes.retain(|own| !Arc::ptr_eq(own, &route));
         }
         for route in routes {
-            edge.router.detach(&route, self.handle.waker(), Vec::new());
+            context
+                .router
+                .detach(&route, self.handle.waker(), Vec::new());
         }
     }
 
@@ -530,10 +535,10 @@ impl Stream {
 /// behind that would hold its routes and its place in the list.
 impl Drop for Stream {
     fn drop(&mut self) {
-        if tokio::runtime::Handle::try_current().is_ok() && !self.edge.stopping.is_cancelled() {
+        if tokio::runtime::Handle::try_current().is_ok() && !self.context.stopping.is_cancelled() {
             self.hand_back(Instant::now());
         } else {
-            self.edge.streams.leave(&self.entry);
+            self.context.streams.leave(&self.entry);
         }
     }
 }

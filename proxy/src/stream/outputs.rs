@@ -39,7 +39,7 @@ impl Stream {
                     return;
                 }
                 let carried = self
-                    .edge
+                    .context
                     .carry(self.side, &self.config, pair.clone(), method);
                 self.entry
                     .carries(&carried.pair, method, self.tls.as_deref(), true);
@@ -48,7 +48,7 @@ impl Stream {
                 // A stream of ours stands once we may send on it, whatever the peer may already.
                 if self.peer == PeerRole::Client {
                     self.established();
-                    self.edge.router.sign_of(self.side, &pair);
+                    self.context.router.sign_of(self.side, &pair);
                 }
                 self.connected(&peer, method);
                 self.apply_settings();
@@ -57,16 +57,16 @@ impl Stream {
                 if !self.admitted(&pair.to) {
                     return;
                 }
-                let route = self.edge.router.route(self.side, &pair);
+                let route = self.context.router.route(self.side, &pair);
                 self.entry
                     .carries(&pair, method, self.tls.as_deref(), false);
-                if self.edge.router.attach(&route, self.handle.waker()) {
+                if self.context.router.attach(&route, self.handle.waker()) {
                     let is_new = !self.outgoing.iter().any(|own| Arc::ptr_eq(own, &route));
                     if is_new {
-                        let limit = self
-                            .edge
-                            .peers
-                            .max_bytes(self.side, &pair.to, Instant::now());
+                        let limit =
+                            self.context
+                                .peers
+                                .max_bytes(self.side, &pair.to, Instant::now());
                         self.learned_limit = self.learned_limit.into_iter().chain(limit).min();
                         self.outgoing.push(route);
                     }
@@ -98,7 +98,7 @@ impl Stream {
                     .is_some_and(|counted| !counted.has_room(&self.config, &question.pair.from));
                 if full {
                     // Another partner's pair: its limit must not cost the pairs that stand here.
-                    self.edge
+                    self.context
                         .metrics
                         .connection_refused("PartnerConnectionLimit");
                     let verdict = Verdict::Unavailable(Unavailable::ConnectionLimit);
@@ -106,14 +106,21 @@ impl Stream {
                 } else {
                     let handle = Arc::clone(&self.handle);
                     let slot = self.place.as_ref().map(|place| place.rank().clone());
-                    key_verification::start(&self.edge, self.side, question, request, handle, slot);
+                    key_verification::start(
+                        &self.context,
+                        self.side,
+                        question,
+                        request,
+                        handle,
+                        slot,
+                    );
                 }
             }
             Output::Verified(verdict) => self.verified = Some(verdict),
             Output::Bidi => self.entry.set_bidirectional(),
             Output::AcksEnabled { namespace } => {
                 // What was read before does not count: it leaves without a receipt.
-                self.relay.flush(&self.edge, Instant::now());
+                self.relay.flush(&self.context, Instant::now());
                 self.entry.set_acknowledged();
                 self.acks = Some(Acks::new(namespace));
                 self.relay.ledger =
@@ -164,7 +171,7 @@ impl Stream {
         let counted = match &mut self.counted {
             Some(counted) => counted.further(&self.config, peer),
             None => self
-                .edge
+                .context
                 .streams
                 .count(&self.config, peer)
                 .map(|counted| self.counted = Some(counted)),
@@ -172,7 +179,7 @@ impl Stream {
         match counted {
             Ok(()) => true,
             Err(limit) => {
-                self.edge.metrics.connection_refused(limit);
+                self.context.metrics.connection_refused(limit);
                 self.input(Input::End(Fault::ResourceConstraint(
                     "too many connections",
                 )));
@@ -194,14 +201,14 @@ impl Stream {
             self.apply_settings();
             let facts = self.entry.facts();
             let partner = facts.partner(self.side, &self.config);
-            self.edge.metrics.established(
+            self.context.metrics.established(
                 partner,
                 self.entry.direction(),
                 facts.method,
                 self.entry.opened.elapsed(),
             );
             if self.side == Side::Partner {
-                self.edge
+                self.context
                     .metrics
                     .partner_connected(partner, facts.peer_certificate_not_after);
             }
@@ -226,9 +233,9 @@ impl Stream {
             self.consider_key(peer);
         }
         let whose = self.config.attempt_peer(self.side, peer);
-        self.edge.attempts.connected(whose, peer);
+        self.context.attempts.connected(whose, peer);
         if self.side == Side::Partner && !self.attends.iter().any(|own| own.domain() == peer) {
-            self.attends.push(self.edge.attend(peer));
+            self.attends.push(self.context.attend(peer));
         }
     }
 
@@ -242,12 +249,12 @@ impl Stream {
             let direction = self.entry.direction();
             limited!(
                 warn,
-                self.edge.log.lines("key", Some(name), direction, "Changed"),
+                self.context.log.lines("key", Some(name), direction, "Changed"),
                 %peer, partner = name, key = %new.key, "the partner's key has changed"
             );
-            self.edge.metrics.peer_key_changed(&new.partner.name);
+            self.context.metrics.peer_key_changed(&new.partner.name);
         }
-        peer_keys::tell(self.edge.peer_keys.as_ref(), &new);
+        peer_keys::tell(self.context.peer_keys.as_ref(), &new);
     }
 
     /// The settings in force count from here: of all partners that have a pair here, the strictest.
@@ -302,9 +309,9 @@ impl Stream {
         let unknown = self.peer == PeerRole::Client && self.relay.carried.is_empty();
         let named = self.named.get_or_insert_with(|| step.domain.clone());
         if unknown && *named != step.domain {
-            self.edge.attempts.count(whose, &step);
+            self.context.attempts.count(whose, &step);
         } else {
-            self.edge.attempts.note(whose, step);
+            self.context.attempts.note(whose, step);
         }
     }
 

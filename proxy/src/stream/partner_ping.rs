@@ -15,9 +15,9 @@ use serde::Serialize;
 use xmpp_edge_crds::{domain::DomainName, domain::DomainPattern};
 
 use crate::{
-    edge::Edge,
     negotiation::{Pair, Side},
     routing::batch::Batch,
+    stream::context::StreamContext,
     xml::{
         Element,
         rewrite::Start,
@@ -57,8 +57,8 @@ impl Probes {
     }
 
     /// Sends what is due. Called about once a second.
-    pub fn tick(edge: &Arc<Edge>) {
-        let config = edge.config();
+    pub fn tick(context: &Arc<StreamContext>) {
+        let config = context.config();
         let Some(own) = config.document.domains.first() else {
             return;
         };
@@ -73,7 +73,7 @@ impl Probes {
             if partner.suspended || partner.left_out || config.document.suspended {
                 continue;
             }
-            let mut newest = edge.probes.newest.lock();
+            let mut newest = context.probes.newest.lock();
             let probe = newest.entry(partner.name.clone()).or_insert(Probe {
                 sent: None,
                 status: None,
@@ -85,7 +85,7 @@ impl Probes {
                     Timestamp::now().duration_since(status.time).unsigned_abs() <= waited
                 });
                 if !answered && waited >= interval.min(LIMIT) {
-                    Self::record(edge, probe, &partner.name, None);
+                    Self::record(context, probe, &partner.name, None);
                 }
                 if waited < interval {
                     continue;
@@ -98,11 +98,12 @@ impl Probes {
                 from: own.clone(),
                 to: domain.clone(),
             };
-            let route = edge.router.route(Side::Partner, &pair);
-            edge.router
+            let route = context.router.route(Side::Partner, &pair);
+            context
+                .router
                 .enqueue_own(&route, Batch::reply(bytes, None, now));
         }
-        let mut newest = edge.probes.newest.lock();
+        let mut newest = context.probes.newest.lock();
         newest.retain(|name, _| {
             config
                 .document
@@ -114,7 +115,7 @@ impl Probes {
 
     /// Whether the stanza is the answer to a probe, of this replica or another: it is recorded, and
     /// not passed on.
-    pub fn take_answer(edge: &Edge, stanza: &Stanza<'_>) -> bool {
+    pub fn take_answer(context: &StreamContext, stanza: &Stanza<'_>) -> bool {
         if stanza.kind != StanzaKind::Iq
             || !matches!(stanza.type_.as_deref(), Some("result" | "error"))
         {
@@ -126,7 +127,7 @@ impl Probes {
         let Some(rest) = id.strip_prefix(PREFIX) else {
             return false;
         };
-        let config = edge.config();
+        let config = context.config();
         let Some(sent) = sent_time(&config.dialback.mac_key(), rest, from) else {
             return false;
         };
@@ -139,18 +140,18 @@ impl Probes {
         // An error is an answer too: the partner's server is there and speaks.
         let took = Timestamp::now().duration_since(sent).unsigned_abs();
         if took <= LIMIT {
-            let mut newest = edge.probes.newest.lock();
+            let mut newest = context.probes.newest.lock();
             let probe = newest.entry(partner.name.clone()).or_insert(Probe {
                 sent: None,
                 status: None,
             });
-            Self::record(edge, probe, &partner.name, Some(took));
+            Self::record(context, probe, &partner.name, Some(took));
         }
         true
     }
 
-    fn record(edge: &Edge, probe: &mut Probe, partner: &str, took: Option<Duration>) {
-        edge.metrics.probed(partner, took);
+    fn record(context: &StreamContext, probe: &mut Probe, partner: &str, took: Option<Duration>) {
+        context.metrics.probed(partner, took);
         probe.status = Some(ProbeStatus {
             time: Timestamp::now(),
             success: took.is_some(),

@@ -26,9 +26,9 @@ use super::{
     registry::StreamInfo,
 };
 use crate::{
-    edge::Edge,
     negotiation::{Fault, Pair, PeerRole, Side},
     routing::route::{ConnectNumber, Route},
+    stream::context::StreamContext,
     telemetry::log_limiter::limited,
     tls::TlsaSet,
 };
@@ -63,14 +63,14 @@ type Server = (String, Vec<(String, u16)>);
 
 /// The right to dial a server while others wait for the outcome; ends with the value.
 pub struct Turn {
-    edge: Arc<Edge>,
+    context: Arc<StreamContext>,
     server: Server,
     over: CancellationToken,
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.edge.shares.dialling.lock().remove(&self.server);
+        self.context.pool.dialling.lock().remove(&self.server);
         self.over.cancel();
     }
 }
@@ -96,31 +96,35 @@ enum Answer {
 
 /// Looks for a stream that takes the pair of `route`, whose dialling task has this number. `None`
 /// where one carries it now; else the pair dials.
-pub async fn find(edge: &Arc<Edge>, route: &Arc<Route>, number: ConnectNumber) -> Option<Own> {
+pub async fn find(
+    context: &Arc<StreamContext>,
+    route: &Arc<Route>,
+    number: ConnectNumber,
+) -> Option<Own> {
     let mut own = Own::default();
-    if route.side == Side::Gateway || edge.stopping.is_cancelled() {
+    if route.side == Side::Gateway || context.stopping.is_cancelled() {
         return Some(own);
     }
     // Asking and waiting leave most of the time that a stanza may wait.
-    let deadline = Instant::now() + edge.router.queue_timeout() / 4;
+    let deadline = Instant::now() + context.router.queue_timeout() / 4;
     let mut asked = Vec::new();
     let mut waited = false;
     loop {
         if !route.is_dialling(number) {
             return None;
         }
-        let config = edge.config();
+        let config = context.config();
         let Some(partner) = config.partner(&route.pair.to) else {
             return Some(own);
         };
-        if edge.shares.declined.contains_key(&route.pair) {
+        if context.pool.declined.contains_key(&route.pair) {
             return Some(own);
         }
-        for entry in standing(edge, &partner.name, &route.pair) {
+        for entry in standing(context, &partner.name, &route.pair) {
             if asked.contains(&entry.id) {
                 continue;
             }
-            let Some(tlsa) = leads_there(edge, route, &entry, &mut own.looked_up).await else {
+            let Some(tlsa) = leads_there(context, route, &entry, &mut own.looked_up).await else {
                 continue;
             };
             let stream = entry.id;
@@ -129,12 +133,12 @@ pub async fn find(edge: &Arc<Edge>, route: &Arc<Route>, number: ConnectNumber) -
                 Answer::Carried => return None,
                 Answer::NotHere => {}
                 Answer::Declined => {
-                    edge.shares.declined.insert(route.pair.clone(), ());
-                    let config = edge.config();
+                    context.pool.declined.insert(route.pair.clone(), ());
+                    let config = context.config();
                     let partner = config.partner(&route.pair.to).map(|own| own.name.as_str());
                     limited!(
                         info,
-                        edge.log.lines("shared stream", partner, Direction::Outbound, "Declined"),
+                        context.log.lines("shared stream", partner, Direction::Outbound, "Declined"),
                         pair = %route.pair, stream,
                         "not taken on a shared stream: it gets its own"
                     );
@@ -143,12 +147,12 @@ pub async fn find(edge: &Arc<Edge>, route: &Arc<Route>, number: ConnectNumber) -
                 Answer::TooLate => return Some(own),
             }
         }
-        let looked_up = look_up(edge, route, &mut own.looked_up).await;
+        let looked_up = look_up(context, route, &mut own.looked_up).await;
         let Ok(candidates) = looked_up else {
             return Some(own);
         };
         let server = (partner.name.clone(), candidates.preferred());
-        match take_turn(edge, server) {
+        match take_turn(context, server) {
             Ok(turn) => {
                 own.turn = Some(turn);
                 return Some(own);
@@ -163,8 +167,8 @@ pub async fn find(edge: &Arc<Edge>, route: &Arc<Route>, number: ConnectNumber) -
     }
 }
 
-fn take_turn(edge: &Arc<Edge>, server: Server) -> Result<Turn, CancellationToken> {
-    let mut dialling = edge.shares.dialling.lock();
+fn take_turn(context: &Arc<StreamContext>, server: Server) -> Result<Turn, CancellationToken> {
+    let mut dialling = context.pool.dialling.lock();
     if let Some(over) = dialling.get(&server) {
         return Err(over.clone());
     }
@@ -172,16 +176,16 @@ fn take_turn(edge: &Arc<Edge>, server: Server) -> Result<Turn, CancellationToken
     dialling.insert(server.clone(), over.clone());
     drop(dialling);
     Ok(Turn {
-        edge: Arc::clone(edge),
+        context: Arc::clone(context),
         server,
         over,
     })
 }
 
 /// Streams of ours to this partner that take further pairs; those to the same target first.
-fn standing(edge: &Edge, partner: &str, pair: &Pair) -> Vec<Arc<StreamInfo>> {
-    let config = edge.config();
-    let mut standing: Vec<_> = edge
+fn standing(context: &StreamContext, partner: &str, pair: &Pair) -> Vec<Arc<StreamInfo>> {
+    let config = context.config();
+    let mut standing: Vec<_> = context
         .streams
         .all()
         .into_iter()
@@ -205,7 +209,7 @@ fn standing(edge: &Edge, partner: &str, pair: &Pair) -> Vec<Arc<StreamInfo>> {
 /// Whether the pair's target is served at the other end of this stream, with the TLSA records that
 /// count for it there.
 async fn leads_there(
-    edge: &Arc<Edge>,
+    context: &Arc<StreamContext>,
     route: &Route,
     entry: &StreamInfo,
     looked_up: &mut Option<LookedUp>,
@@ -215,20 +219,21 @@ async fn leads_there(
         return Some(None);
     }
     let address: SocketAddr = entry.address?;
-    let candidates = look_up(edge, route, looked_up).await.as_mut().ok()?;
+    let candidates = look_up(context, route, looked_up).await.as_mut().ok()?;
     let candidate = candidates.at(address).await?;
     Some(candidate.tlsa)
 }
 
 async fn look_up<'a>(
-    edge: &Arc<Edge>,
+    context: &Arc<StreamContext>,
     route: &Route,
     looked_up: &'a mut Option<LookedUp>,
 ) -> &'a mut LookedUp {
     match looked_up {
         Some(known) => known,
         none => {
-            let found = connect::look_up(edge, &edge.config(), route.side, &route.pair.to).await;
+            let found =
+                connect::look_up(context, &context.config(), route.side, &route.pair.to).await;
             none.insert(found)
         }
     }

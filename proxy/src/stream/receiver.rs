@@ -11,7 +11,6 @@ use xmpp_edge_crds::{
 
 use crate::{
     config::ActiveConfig,
-    edge::Edge,
     negotiation::{Pair, Side},
     policy::{self, Answer, Outcome},
     routing::{
@@ -21,6 +20,7 @@ use crate::{
         failure::{Failure, FailureKind},
         route::Route,
     },
+    stream::context::StreamContext,
     stream::{ack_ping, message_log, partner_ping::Probes},
     telemetry::{
         log_limiter::limited,
@@ -91,7 +91,7 @@ impl Receiver {
     /// One stanza. `expected` is how many bytes may follow in this read, for one allocation.
     pub fn stanza(
         &mut self,
-        edge: &Arc<Edge>,
+        context: &Arc<StreamContext>,
         config: &ActiveConfig,
         header: &StreamHeader,
         stanza: &Stanza<'_>,
@@ -122,7 +122,7 @@ impl Receiver {
         let no_answers = carried.back.held() > limit || share.is_overfull(whole);
         let full = no_room || no_answers;
         if no_answers || no_room && self.carried.len() == 1 {
-            self.flush(edge, now);
+            self.flush(context, now);
             // The room may be taken up by what was just flushed, or have come in between.
             let carried = &self.carried[index];
             return Taken::Full(Arc::clone(if carried.back.held() > limit {
@@ -143,27 +143,32 @@ impl Receiver {
             StanzaKind::Iq => carried.counters.iq(size),
         }
         if self.stanzas % SAMPLE == 1 {
-            edge.metrics.stanza_size.observe(stanza.bytes.len() as f64);
+            context
+                .metrics
+                .stanza_size
+                .observe(stanza.bytes.len() as f64);
         }
         if full {
             let failure = Failure::new(FailureKind::QueueFull, "the queue of this pair is full");
-            self.answer_failure(edge, index, stanza, number, &failure, now);
+            self.answer_failure(context, index, stanza, number, &failure, now);
             return Taken::Yes;
         }
-        let is_answer = self.side == Side::Partner && Probes::take_answer(edge, stanza)
-            || ack_ping::take_answer(edge, stanza);
+        let is_answer = self.side == Side::Partner && Probes::take_answer(context, stanza)
+            || ack_ping::take_answer(context, stanza);
         if is_answer {
             self.settle(number);
             return Taken::Yes;
         }
-        let judgement = config.policy.judge(self.direction, stanza, &edge.contacts);
+        let judgement = config
+            .policy
+            .judge(self.direction, stanza, &context.contacts);
         let partner = judgement.partner.map(|(_, name)| name);
         if let Some(reason) = judgement.audited {
             let reason = reason.as_str();
             let reasons = &mut self.carried[index].reasons;
             limited!(
                 info,
-                reasons.audited(&edge.metrics, &edge.log, reason),
+                reasons.audited(&context.metrics, &context.log, reason),
                 partner,
                 direction = ?self.direction, kind = ?stanza.kind, reason,
                 from = %from.escape_debug(), to = %to.escape_debug(),
@@ -173,11 +178,11 @@ impl Receiver {
         match judgement.outcome {
             Outcome::Pass(shape) => {
                 if let Some(change) = &judgement.contact
-                    && let Err(error) = edge.contacts.record(change)
+                    && let Err(error) = context.contacts.record(change)
                 {
                     limited!(
                         warn,
-                        edge.log.lines("contact", partner, self.direction, error.label()),
+                        context.log.lines("contact", partner, self.direction, error.label()),
                         %error, user = %change.user.escape_debug(), "contact not recorded"
                     );
                 }
@@ -188,13 +193,13 @@ impl Receiver {
                 };
                 let stanza = readdressed.as_ref().unwrap_or(stanza);
                 if stanza.kind == StanzaKind::Presence {
-                    edge.crossed.note(partner, self.direction, stanza);
+                    context.presence.note(partner, self.direction, stanza);
                 }
                 if settings.log_message_bodies && stanza.kind == StanzaKind::Message {
                     message_log::bodies(stanza, self.direction);
                 }
                 if index != self.current || !self.builder.continues_with(number) {
-                    self.flush(edge, now);
+                    self.flush(context, now);
                     self.current = index;
                 }
                 let wanted = expected.max(stanza.bytes.len());
@@ -205,7 +210,7 @@ impl Receiver {
             }
             Outcome::Refuse(cause) | Outcome::Drop(cause) => {
                 let start = rewrite::Start::of(stanza);
-                self.refuse(edge, config, (index, number), start, cause, now);
+                self.refuse(context, config, (index, number), start, cause, now);
             }
         }
         Taken::Yes
@@ -215,7 +220,7 @@ impl Receiver {
     /// may not carry its pair.
     pub fn faulty(
         &mut self,
-        edge: &Arc<Edge>,
+        context: &Arc<StreamContext>,
         config: &ActiveConfig,
         stanza: &FaultyStanza,
         now: Instant,
@@ -237,14 +242,14 @@ impl Receiver {
         self.received += 1;
         self.stanzas += 1;
         let cause = policy::Cause::Faulty(stanza.error);
-        self.refuse(edge, config, (index, number), start, cause, now);
+        self.refuse(context, config, (index, number), start, cause, now);
         true
     }
 
     /// Counts a refusal, says so in the log now and then, and answers where there is an answer.
     fn refuse(
         &mut self,
-        edge: &Arc<Edge>,
+        context: &Arc<StreamContext>,
         config: &ActiveConfig,
         (index, number): (usize, u64),
         start: rewrite::Start<'_>,
@@ -259,7 +264,7 @@ impl Receiver {
         };
         let partner = config.partner(peer).map(|partner| partner.name.as_str());
         let reason = cause.as_str();
-        let lines = reasons.refused(&edge.metrics, &edge.log, reason);
+        let lines = reasons.refused(&context.metrics, &context.log, reason);
         limited!(
             info, lines,
             partner = partner.unwrap_or("other"),
@@ -284,8 +289,8 @@ impl Receiver {
                 let reply = Batch::reply(out, self.receipt(number), now);
                 match cause {
                     // Nobody waited for room before these.
-                    policy::Cause::Faulty(_) => edge.router.enqueue_own(&back, reply),
-                    _ => edge.router.enqueue(&back, reply),
+                    policy::Cause::Faulty(_) => context.router.enqueue_own(&back, reply),
+                    _ => context.router.enqueue(&back, reply),
                 }
             }
         }
@@ -300,14 +305,14 @@ impl Receiver {
     }
 
     /// The configuration changed: partners may have other names.
-    pub fn relabel(&mut self, edge: &Edge, config: &ActiveConfig) {
+    pub fn relabel(&mut self, context: &StreamContext, config: &ActiveConfig) {
         for carried in &mut self.carried {
             let peer = match self.side {
                 Side::Partner => &carried.pair.from,
                 Side::Gateway => &carried.pair.to,
             };
             let partner = config.partner(peer).map(|partner| partner.name.as_str());
-            carried.counters = edge.metrics.pair(partner, self.direction);
+            carried.counters = context.metrics.pair(partner, self.direction);
             carried.share = carried.route.share();
             carried.reasons = ReasonCounters::new(partner, self.direction);
         }
@@ -330,7 +335,7 @@ impl Receiver {
 
     fn answer_failure(
         &mut self,
-        edge: &Arc<Edge>,
+        context: &Arc<StreamContext>,
         index: usize,
         stanza: &Stanza<'_>,
         number: u64,
@@ -339,13 +344,14 @@ impl Receiver {
     ) {
         let receipt = self.receipt(number);
         let back = Arc::clone(&self.carried[index].back);
-        edge.router.answer(&back, stanza, failure, receipt, now);
+        context.router.answer(&back, stanza, failure, receipt, now);
     }
 
     /// Hands on what was collected.
-    pub fn flush(&mut self, edge: &Arc<Edge>, now: Instant) {
+    pub fn flush(&mut self, context: &Arc<StreamContext>, now: Instant) {
         if let Some(batch) = self.builder.take(self.ledger.as_ref(), now) {
-            edge.router
+            context
+                .router
                 .enqueue(&self.carried[self.current].route, batch);
         }
     }

@@ -35,19 +35,26 @@ impl Stream {
             self.turn = (self.turn + 1) % self.outgoing.len();
             let route = &self.outgoing[self.turn];
             let window = self.egress.window();
-            let dequeued = self.edge.router.dequeue(route, self.handle.waker(), window);
+            let dequeued = self
+                .context
+                .router
+                .dequeue(route, self.handle.waker(), window);
             let Some(batch) = dequeued else {
                 without += 1;
                 continue;
             };
             without = 0;
-            for batch in self.edge.router.within_limit(route, batch, self.largest()) {
+            for batch in self
+                .context
+                .router
+                .within_limit(route, batch, self.largest())
+            {
                 let (count, bytes) = (u64::from(batch.count()), batch.unsettled().len() as u64);
                 self.entry.sent(count, bytes);
                 self.sampled = self.sampled.wrapping_add(1);
                 if self.sampled.is_multiple_of(SAMPLE) {
                     let took = now.duration_since(batch.arrived);
-                    self.edge
+                    self.context
                         .metrics
                         .forward_seconds
                         .observe(took.as_secs_f64());
@@ -61,7 +68,7 @@ impl Stream {
             self.ask_for_confirmation(now);
         }
         if self.keepalive.draining && self.is_done() {
-            let stops = self.edge.stopping.is_cancelled();
+            let stops = self.context.stopping.is_cancelled();
             let fault = if stops { Fault::Shutdown } else { Fault::Done };
             self.input(Input::End(fault));
             self.carry_out();

@@ -135,7 +135,7 @@ impl Stream {
         if let Some(pause) = pause {
             let partner = self.partner_name();
             let direction = self.relay.direction;
-            self.edge
+            self.context
                 .metrics
                 .throttled(partner.as_deref(), direction, pause.as_secs_f64());
         }
@@ -184,7 +184,7 @@ impl Stream {
                     let gives_none = self.keepalive.draining || lingers;
                     let handed_back = gives_none && self.relay.ledger.is_some();
                     if !handed_back
-                        && !self.relay.faulty(&self.edge, &self.config, &stanza, now)
+                        && !self.relay.faulty(&self.context, &self.config, &stanza, now)
                         && !lingers
                     {
                         self.input(Input::UnauthorizedStanza {
@@ -232,7 +232,7 @@ impl Stream {
                     }
                     let outcome = match &self.header {
                         Some(header) => self.relay.stanza(
-                            &self.edge,
+                            &self.context,
                             &self.config,
                             header,
                             &stanza,
@@ -266,13 +266,13 @@ impl Stream {
                         label: error.label(),
                         text: error.to_string(),
                     }));
-                    self.relay.flush(&self.edge, now);
+                    self.relay.flush(&self.context, now);
                     self.carry_out();
                     return bytes.len();
                 }
             }
         }
-        self.relay.flush(&self.edge, now);
+        self.relay.flush(&self.context, now);
         taken
     }
 

@@ -17,12 +17,12 @@ use super::{
 use crate::{
     config::ActiveConfig,
     dns::{self, Connected},
-    edge::Edge,
     negotiation::{Fault, Purpose, Side},
     routing::{
         dial_ticket::DialTicket,
         failure::{Failure, FailureKind},
     },
+    stream::context::StreamContext,
     telemetry::log_limiter::limited,
 };
 
@@ -31,7 +31,7 @@ const BESIDE: Duration = Duration::from_secs(5);
 
 /// One attempt at the targets of a peer.
 pub(super) struct Walk<'a> {
-    edge: &'a Arc<Edge>,
+    context: &'a Arc<StreamContext>,
     config: &'a Arc<ActiveConfig>,
     side: Side,
     purpose: &'a Purpose,
@@ -65,7 +65,7 @@ async fn next_of(mut candidates: dns::Candidates) -> Next {
 
 impl<'a> Walk<'a> {
     pub(super) fn new(
-        edge: &'a Arc<Edge>,
+        context: &'a Arc<StreamContext>,
         config: &'a Arc<ActiveConfig>,
         side: Side,
         purpose: &'a Purpose,
@@ -75,7 +75,7 @@ impl<'a> Walk<'a> {
         let (peer, _) = ends(purpose);
         let text = format!("no address found for {peer}");
         Self {
-            edge,
+            context,
             config,
             side,
             purpose,
@@ -84,7 +84,9 @@ impl<'a> Walk<'a> {
             deadline,
             beside: BESIDE.min(deadline.saturating_duration_since(Instant::now()) / 3),
             proof: OwnProof::Any,
-            skip_bidi: edge.without_bidi.contains(&ends(purpose).0, Instant::now()),
+            skip_bidi: context
+                .without_bidi
+                .contains(&ends(purpose).0, Instant::now()),
             over_bidi: false,
             again: Vec::new(),
             last: Failure::new(FailureKind::NotFound, text),
@@ -128,7 +130,7 @@ impl<'a> Walk<'a> {
                 Some((address, outcome)) = negotiations.next(), if is_negotiating => match outcome {
                     Ok(stream) => {
                         if self.over_bidi {
-                            self.edge.without_bidi.remember(&self.peer, Instant::now());
+                            self.context.without_bidi.remember(&self.peer, Instant::now());
                         }
                         return Ok(stream);
                     }
@@ -138,14 +140,14 @@ impl<'a> Walk<'a> {
                     connecting = None;
                     for step in candidates.take_steps() {
                         let whose = self.config.attempt_peer(self.side, &step.domain);
-                        self.edge.attempts.note(whose, step);
+                        self.context.attempts.note(whose, step);
                     }
                     match next {
                         None => continue,
                         Some(Ok(connected)) => {
                             let address = connected.candidate.address;
                             let stream = negotiate(
-                                self.edge,
+                                self.context,
                                 self.config,
                                 self.side,
                                 self.purpose,
@@ -221,7 +223,7 @@ impl<'a> Walk<'a> {
             Side::Partner => self.config.partner(&self.peer).map(|own| own.name.as_str()),
             Side::Gateway => None,
         };
-        let log = &self.edge.log;
+        let log = &self.context.log;
         limited!(
             info,
             log.lines("no stream", partner, direction(self.side), fault.label()),

@@ -13,7 +13,7 @@ use super::{log_limiter::LogLimiter, metrics::Metrics};
 #[derive(Clone, Default)]
 pub struct Telemetry {
     pub metrics: Arc<Metrics>,
-    pub intake: Arc<ConfigStatus>,
+    pub config_status: Arc<ConfigStatus>,
     pub log: Arc<LogLimiter>,
 }
 
@@ -51,7 +51,7 @@ impl Telemetry {
     /// The newest configuration is not taken, or is (`None`). Each cause counts once and is logged
     /// once, however often it is seen.
     pub fn reject(&self, error: Option<String>) {
-        let mut state = self.intake.state.lock();
+        let mut state = self.config_status.state.lock();
         let known = state.rejected.as_ref().map(|rejected| &rejected.error);
         if known == error.as_ref() {
             return;
@@ -149,15 +149,15 @@ mod tests {
 
     #[test]
     fn a_database_that_is_away_for_long_keeps_nobody_from_being_ready() {
-        let intake = ConfigStatus::default();
+        let config_status = ConfigStatus::default();
         let away = "contacts: PostgreSQL db: refused";
-        intake.note_contacts(false, Some(away.to_owned()));
-        assert_eq!(intake.waits_for(), ["the contacts to be loaded"]);
-        intake.give_up_contacts();
-        assert!(intake.waits_for().is_empty());
-        assert_eq!(intake.remarks(), [away]);
-        intake.note_contacts(true, None);
-        assert!(intake.remarks().is_empty());
+        config_status.note_contacts(false, Some(away.to_owned()));
+        assert_eq!(config_status.waits_for(), ["the contacts to be loaded"]);
+        config_status.give_up_contacts();
+        assert!(config_status.waits_for().is_empty());
+        assert_eq!(config_status.remarks(), [away]);
+        config_status.note_contacts(true, None);
+        assert!(config_status.remarks().is_empty());
     }
 
     #[test]
@@ -168,7 +168,10 @@ mod tests {
             reject(error);
         }
         assert_eq!(observed.metrics.config_rejected.get(), 3);
-        let rejected = observed.intake.rejected().map(|rejected| rejected.error);
+        let rejected = observed
+            .config_status
+            .rejected()
+            .map(|rejected| rejected.error);
         assert_eq!(rejected.as_deref(), Some("b"));
     }
 }

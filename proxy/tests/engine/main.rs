@@ -19,9 +19,8 @@ use xmpp_edge_proxy::{
     config::ActiveConfig,
     contacts::ContactStore,
     dns::{Dialer, Resolver},
-    edge::Edge,
     negotiation::{Inbound, Link, PeerRole, Side},
-    stream::{Machine, Start, Stream},
+    stream::{Machine, Start, Stream, context::StreamContext},
     telemetry::config_status::Telemetry,
     tls::Transport,
 };
@@ -167,7 +166,7 @@ async fn a_session_that_is_dropped_on_its_way_leaves_no_stream_behind() {
     let dialer = Dialer::new(resolver.clone(), Arc::new(|_, _| false));
     let state = tempfile::tempdir().expect("a directory");
     let contacts = ContactStore::embedded(state.path()).expect("a store");
-    let (edge, _dials) = Edge::new(
+    let (context, _dials) = StreamContext::new(
         config,
         resolver,
         dialer,
@@ -193,11 +192,11 @@ async fn a_session_that_is_dropped_on_its_way_leaves_no_stream_behind() {
         local: None,
         deadline: None,
     };
-    let mut session = Stream::new(&edge, start);
-    assert!(!edge.streams.is_empty());
+    let mut stream = Stream::new(&context, start);
+    assert!(!context.streams.is_empty());
     // As a question to an authoritative server ends that takes too long.
-    let cut = tokio::time::timeout(Duration::from_millis(1), session.establish()).await;
+    let cut = tokio::time::timeout(Duration::from_millis(1), stream.establish()).await;
     assert!(cut.is_err(), "nobody speaks to it");
-    drop(session);
-    assert!(edge.streams.is_empty());
+    drop(stream);
+    assert!(context.streams.is_empty());
 }

@@ -15,8 +15,9 @@ const PROXY: &[&[&str]] = &[
     &["admin"],
     &["stream"],
     &["routing"],
-    &["presence", "policy", "contacts"],
+    &["presence"],
     &["config"],
+    &["policy", "contacts"],
     &["negotiation"],
     &["tls", "dns", "dns_view", "xml", "net"],
     &["telemetry"],
@@ -24,7 +25,7 @@ const PROXY: &[&[&str]] = &[
 ];
 
 /// The layer rule as `docs/architecture.md` says it.
-const RULE: &str = "app, admin → stream → routing → presence, policy, contacts → config → negotiation → tls, \
+const RULE: &str = "app, admin → stream → routing → presence → config → policy, contacts → negotiation → tls, \
                     dns, dns_view, xml, net → telemetry → crds";
 
 /// The operator's, likewise.

@@ -87,7 +87,7 @@ pub struct Outbound {
     taken: Vec<AuthenticatedPair>,
     /// Asked for by `db:result`, unanswered.
     asked: Vec<PairClaim>,
-    /// Wanted by the session before the stream was ready.
+    /// Wanted by the driver before the stream was ready.
     wanted: Vec<Pair>,
     /// The last probe.
     probe: Option<u64>,
@@ -461,7 +461,7 @@ impl Outbound {
     }
 
     /// Some servers end the stream over `<bidi/>`, or as soon as both sides have it: nobody needs it, and
-    /// the session shall do without. `Err`: it is not to blame.
+    /// the driver shall do without. `Err`: it is not to blame.
     fn blame_bidi(&self, fault: Fault) -> Result<Fault, Fault> {
         let waits = matches!(
             self.state,
@@ -492,7 +492,7 @@ impl Outbound {
     }
 
     /// Some servers answer EXTERNAL with the end of the stream, at once or after `<failure/>`: where
-    /// dialback is allowed, the session shall try that next, on another stream.
+    /// dialback is allowed, the driver shall try that next, on another stream.
     fn blame_sasl(&mut self, fault: Fault, environment: &dyn Environment) -> Fault {
         let rejected = match (&self.state, &fault) {
             (State::DialingBack(_), Fault::PeerClosed | Fault::PeerError { .. }) => {
@@ -531,7 +531,7 @@ impl Outbound {
         }
     }
 
-    /// Ends without another word to the peer; tells the session what became of everything wanted.
+    /// Ends without another word to the peer; tells the driver what became of everything wanted.
     fn end_silently(&mut self, fault: Fault, out: &mut Vec<Output>) {
         if !matches!(fault, Fault::Done | Fault::PeerClosed | Fault::Shutdown)
             || self.ready.is_empty()

@@ -172,7 +172,7 @@ impl Machine {
     }
 }
 
-/// A machine with a scanner before it, as the session has them.
+/// A machine with a scanner before it, as the driver has them.
 pub(super) struct Talk {
     pub machine: Machine,
     pub world: World,
@@ -244,7 +244,7 @@ impl Talk {
         }
     }
 
-    /// The peer's bytes arrive, item by item, as the session feeds them.
+    /// The peer's bytes arrive, item by item, as the driver feeds them.
     pub fn hear(&mut self, bytes: &[u8]) {
         self.unread.extend_from_slice(bytes);
         while !self.machine.is_closed() && !self.unread.is_empty() {
@@ -351,7 +351,7 @@ pub(super) enum Line {
     Tls(&'static str),
     /// The authoritative server has spoken.
     Verdict(u32, Verdict),
-    /// The session adds a pair.
+    /// The driver adds a pair.
     Add(&'static str, &'static str),
     Probe(u64),
     /// The configuration changes.

@@ -327,7 +327,7 @@ fn agree(initiator: &Party, acceptor: &Party, direct: bool) {
             .any(|output| matches!(output, Output::Close(_)));
         assert!(
             failed == 1 || waits,
-            "{case}: the session must learn it, once: {failed}"
+            "{case}: the driver must learn it, once: {failed}"
         );
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Stanzas stay in custody here from the moment they leave their route's queue until the peer
 //! acknowledged them (XEP-0198), answered a later sign of life, or, where it can do neither, until
-//! they were written. Knows no socket: `session` writes what [`SendBuffer::front`] shows.
+//! they were written. Knows no socket: `stream` writes what [`SendBuffer::front`] shows.
 
 use std::{
     collections::VecDeque,

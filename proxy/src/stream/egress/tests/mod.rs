@@ -235,7 +235,7 @@ impl World {
             Step::ConfigUpdate(lane, count) => self.offer(usize::from(*lane), *count),
             Step::Take(count) => {
                 for _ in 0..*count {
-                    // In turns, as the session does.
+                    // In turns, as the stream does.
                     for _ in 0..self.lanes.len() {
                         self.turn = (self.turn + 1) % self.lanes.len();
                         let route = &self.lanes[self.turn].route;

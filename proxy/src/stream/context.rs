@@ -1,10 +1,7 @@
-//! What the tasks of a running proxy share, and how a stanza gets from one to another.
+//! What the streams of a running proxy share: the configuration in force, the router, the registry of
+//! streams, and what is remembered of peers.
 
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -25,8 +22,8 @@ use crate::{
     },
     stream::partner_ping::Probes,
     stream::{
-        Command, bidi::PeersWithoutBidi, key_verification::KeyVerificationLimiter,
-        peer_memory::PeerMemory, pool::StreamPool, receiver::Carried, registry::StreamRegistry,
+        bidi::PeersWithoutBidi, key_verification::KeyVerificationLimiter, peer_memory::PeerMemory,
+        pool::StreamPool, receiver::Carried, registry::StreamRegistry,
     },
     telemetry::{
         attempts::Attempts,
@@ -38,11 +35,9 @@ use crate::{
 
 /// Streams at a time that carry errors back inside as domains of no partner (behaviour section 4).
 const ANSWER_STREAMS: usize = 100;
-/// When every stream has the new rules, and what is forbidden by them is looked for once more.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// The running proxy.
-pub struct Edge {
+/// One for the whole process.
+pub struct StreamContext {
     /// When this process began to serve: what it remembers is younger.
     pub started: Timestamp,
     config: Arc<ArcSwap<ActiveConfig>>,
@@ -51,17 +46,17 @@ pub struct Edge {
     pub contacts: Arc<Contacts>,
     pub router: Arc<Router>,
     pub streams: StreamRegistry,
-    pub verifications: Arc<KeyVerificationLimiter>,
-    pub shares: StreamPool,
+    pub key_verifications: Arc<KeyVerificationLimiter>,
+    pub pool: StreamPool,
     pub peers: PeerMemory,
     pub without_bidi: PeersWithoutBidi,
-    pub crossed: Arc<PresenceTracker>,
-    pub bounds: Arc<UnauthenticatedLimiter>,
+    pub presence: Arc<PresenceTracker>,
+    pub unauthenticated: Arc<UnauthenticatedLimiter>,
     pub metrics: Arc<Metrics>,
     pub attempts: Attempts,
     pub probes: Probes,
     pub log: Arc<LogLimiter>,
-    pub intake: Arc<ConfigStatus>,
+    pub config_status: Arc<ConfigStatus>,
     /// Streams that only carry errors back inside, as domains of no partner.
     pub answer_streams: Arc<Semaphore>,
     /// Who remembers partners' keys, if anybody does.
@@ -71,7 +66,7 @@ pub struct Edge {
     pub tasks: TaskTracker,
 }
 
-impl Edge {
+impl StreamContext {
     #[must_use]
     pub fn new(
         config: ActiveConfig,
@@ -80,15 +75,15 @@ impl Edge {
         contacts: Arc<Contacts>,
         peer_keys: Option<mpsc::Sender<PeerKey>>,
         stopping: CancellationToken,
-        observed: &Telemetry,
+        telemetry: &Telemetry,
     ) -> (Arc<Self>, DialRequests) {
         let config = Arc::new(ArcSwap::from_pointee(config));
         let (router, dials) = Router::new(
             Arc::clone(&config),
-            Arc::clone(&observed.metrics),
-            Arc::clone(&observed.log),
+            Arc::clone(&telemetry.metrics),
+            Arc::clone(&telemetry.log),
         );
-        let edge = Arc::new(Self {
+        let context = Arc::new(Self {
             started: Timestamp::now(),
             config,
             resolver,
@@ -96,23 +91,23 @@ impl Edge {
             contacts,
             router,
             streams: StreamRegistry::default(),
-            verifications: Arc::default(),
-            shares: StreamPool::default(),
+            key_verifications: Arc::default(),
+            pool: StreamPool::default(),
             peers: PeerMemory::default(),
             without_bidi: PeersWithoutBidi::default(),
-            crossed: Arc::default(),
-            bounds: Arc::default(),
-            metrics: Arc::clone(&observed.metrics),
-            attempts: Attempts::new(Arc::clone(&observed.metrics), Arc::clone(&observed.log)),
+            presence: Arc::default(),
+            unauthenticated: Arc::default(),
+            metrics: Arc::clone(&telemetry.metrics),
+            attempts: Attempts::new(Arc::clone(&telemetry.metrics), Arc::clone(&telemetry.log)),
             probes: Probes::default(),
-            log: Arc::clone(&observed.log),
-            intake: Arc::clone(&observed.intake),
+            log: Arc::clone(&telemetry.log),
+            config_status: Arc::clone(&telemetry.config_status),
             answer_streams: Arc::new(Semaphore::new(ANSWER_STREAMS)),
             peer_keys,
             stopping,
             tasks: TaskTracker::new(),
         });
-        (edge, dials)
+        (context, dials)
     }
 
     /// The configuration in force.
@@ -121,66 +116,18 @@ impl Edge {
         self.config.load_full()
     }
 
-    /// A new configuration comes into force: streams look again at what they carry.
-    pub fn swap(self: &Arc<Self>, config: ActiveConfig) {
-        let gone: Vec<_> = {
-            let old = self.config();
-            if old.document.partners != config.document.partners {
-                // Whoever edits a partner has often mended its records just now.
-                self.resolver.forget_all();
-            }
-            let stays: BTreeSet<_> = config
-                .document
-                .partners
-                .iter()
-                .map(|partner| partner.name.as_str())
-                .collect();
-            let names = old
-                .document
-                .partners
-                .iter()
-                .map(|partner| partner.name.clone());
-            names
-                .filter(|name| !stays.contains(name.as_str()))
-                .collect()
-        };
-        self.attempts.reassign(|gateway, domain| {
-            let side = if gateway {
-                Side::Gateway
-            } else {
-                Side::Partner
-            };
-            config.attempt_peer(side, domain)
-        });
+    /// Another configuration comes into force; who must hear of it is the caller's to tell.
+    pub fn store_config(&self, config: ActiveConfig) {
         self.config.store(Arc::new(config));
-        self.router.config_changed();
-        for partner in &gone {
-            self.metrics.forget_partner(partner);
-        }
-        self.streams.tell_all(|| Command::ConfigChanged);
-        self.withdraw();
-        // A stream may have been judging by the old rules just now, and have queued or noted what is
-        // forbidden after it was looked for.
-        let edge = Arc::clone(self);
-        self.tasks.spawn(async move {
-            tokio::select! {
-                () = tokio::time::sleep(LOOK_AGAIN) => edge.withdraw(),
-                () = edge.stopping.cancelled() => {}
-            }
-        });
     }
 
-    /// What crossed and is now forbidden is taken back; what waits and is now forbidden is answered.
-    fn withdraw(self: &Arc<Self>) {
-        let edge = Arc::clone(self);
-        // Everybody who was seen is looked at: beside the streams, one domain after the other.
-        self.tasks.spawn_blocking(move || {
-            for domain in edge.crossed.domains() {
-                let config = edge.config();
-                edge.send_own(edge.crossed.take_forbidden(&domain, &config));
-            }
-        });
-        self.router.withdraw_forbidden();
+    /// Presence that crossed and is now forbidden is taken back, one domain after the other: everybody
+    /// who was seen is looked at. Blocks.
+    pub fn withdraw_forbidden_presence(self: &Arc<Self>) {
+        for domain in self.presence.domains() {
+            let config = self.config();
+            self.send_own(self.presence.take_forbidden(&domain, &config));
+        }
     }
 
     fn send_own(self: &Arc<Self>, stanzas: Vec<OwnStanza>) {
@@ -194,7 +141,7 @@ impl Edge {
     /// Partners' domains that have had no stream for too long: those inside who saw somebody there see
     /// him leave.
     pub fn withdraw_gone(self: &Arc<Self>) {
-        while let Some(gone) = self.crossed.next_gone(Instant::now()) {
+        while let Some(gone) = self.presence.next_gone(Instant::now()) {
             let config = self.config();
             let partner = config.partner(&gone.domain).map(|own| own.name.as_str());
             limited!(
@@ -210,7 +157,7 @@ impl Edge {
     /// A stream with a partner's domain stands. Where it had been gone its presence is asked for again.
     #[must_use]
     pub fn attend(self: &Arc<Self>, domain: &DomainName) -> Attendance {
-        let (attendance, probes) = self.crossed.attend(domain);
+        let (attendance, probes) = self.presence.attend(domain);
         self.send_own(probes);
         attendance
     }

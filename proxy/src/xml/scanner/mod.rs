@@ -19,7 +19,7 @@ pub use self::skip::{FaultyStanza, MOST_SKIPPED};
 use self::{
     parts::{Attribute, Found, Lex, MOST_BYTES, NO_TOP, Open, Phase, Span, Top, Value},
     scope::Scope,
-    skip::Skip,
+    skip::{Skip, Skipped},
 };
 use super::{
     Limits, StreamHeader, XmlError, header,
@@ -214,13 +214,13 @@ impl Scanner {
             return Ok(None);
         }
         Ok(Some(match skip.advance(buf)? {
-            Some(len) => Item::Faulty {
+            Skipped::All(len) => Item::Faulty {
                 len,
                 stanza: skip.stanza,
             },
-            None => {
+            Skipped::Part(len) => {
                 self.skip = Some(skip);
-                Item::Skipped { len: buf.len() }
+                Item::Skipped { len }
             }
         }))
     }

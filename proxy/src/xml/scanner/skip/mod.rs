@@ -44,6 +44,14 @@ pub(super) struct Skip {
     bytes: usize,
 }
 
+/// What became of more bytes.
+pub(super) enum Skipped {
+    /// So many were of the stanza, and more of it follow.
+    Part(usize),
+    /// The stanza ends after so many.
+    All(usize),
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Place {
     Text,
@@ -115,89 +123,102 @@ impl Skip {
         })
     }
 
-    /// Looks at more bytes; where the stanza ends among them, if it does.
-    pub(super) fn advance(&mut self, bytes: &[u8]) -> Result<Option<usize>, XmlError> {
-        let mut at = 0;
-        while let Some(&byte) = bytes.get(at) {
-            at += 1;
-            self.place = match self.place {
-                Place::Text => match memchr::memchr(b'<', &bytes[at - 1..]) {
-                    Some(found) => {
-                        at += found;
-                        Place::Markup
-                    }
-                    None => {
-                        at = bytes.len();
-                        Place::Text
-                    }
-                },
-                Place::Markup => match byte {
-                    b'/' => Place::End,
-                    b'!' => Place::Bang { matched: 0 },
-                    b'?' => return Err(XmlError::ProcessingInstruction),
-                    _ if chars::starts_name(byte) || byte >= 0x80 => Place::Tag { slash: false },
-                    _ => return Err(XmlError::Markup),
-                },
-                Place::Tag { slash } => match byte {
-                    b'>' => {
-                        if !slash {
-                            self.depth = self.depth.saturating_add(1);
-                        }
-                        Place::Text
-                    }
-                    b'\'' | b'"' => Place::Value { quote: byte },
-                    b'<' => return Err(XmlError::Markup),
-                    _ => Place::Tag {
-                        slash: byte == b'/',
-                    },
-                },
-                Place::Value { quote } => match memchr::memchr(quote, &bytes[at - 1..]) {
-                    Some(found) => {
-                        at += found;
-                        Place::Tag { slash: false }
-                    }
-                    None => {
-                        at = bytes.len();
-                        Place::Value { quote }
-                    }
-                },
-                Place::End => match byte {
-                    b'>' => {
-                        self.depth -= 1;
-                        if self.depth == 0 {
-                            return Ok(Some(at));
-                        }
-                        Place::Text
-                    }
-                    b'<' => return Err(XmlError::EndTag),
-                    _ => Place::End,
-                },
-                Place::Bang { matched } => {
-                    const START: &[u8] = b"[CDATA[";
-                    match START.get(usize::from(matched)) {
-                        Some(&wanted) if wanted == byte => match matched + 1 {
-                            7 => Place::Section { brackets: 0 },
-                            matched => Place::Bang { matched },
-                        },
-                        _ if matched == 0 && byte == b'-' => return Err(XmlError::Comment),
-                        _ if matched == 0 => return Err(XmlError::DocumentType),
-                        _ => return Err(XmlError::Markup),
-                    }
-                }
-                Place::Section { brackets } => match byte {
-                    b']' => Place::Section {
-                        brackets: (brackets + 1).min(2),
-                    },
-                    b'>' if brackets == 2 => Place::Text,
-                    _ => Place::Section { brackets: 0 },
-                },
-            };
-        }
-        self.bytes += bytes.len();
-        if self.bytes > MOST_SKIPPED {
+    /// Looks at more bytes, at least one. An error is that of the first of them: what comes before a
+    /// fault is taken first, so that how the bytes were cut changes nothing.
+    pub(super) fn advance(&mut self, bytes: &[u8]) -> Result<Skipped, XmlError> {
+        let bytes = &bytes[..bytes.len().min(MOST_SKIPPED - self.bytes)];
+        if bytes.is_empty() {
             return Err(XmlError::TooLarge);
         }
-        Ok(None)
+        let mut at = 0;
+        while at < bytes.len() {
+            match self.step(&bytes[at..]) {
+                Ok(len) => at += len,
+                Err(error) if at == 0 => return Err(error),
+                Err(_) => break,
+            }
+            if self.depth == 0 {
+                return Ok(Skipped::All(at));
+            }
+        }
+        self.bytes += at;
+        Ok(Skipped::Part(at))
+    }
+
+    /// Takes the next byte, or all up to one that means something.
+    fn step(&mut self, bytes: &[u8]) -> Result<usize, XmlError> {
+        let byte = bytes[0];
+        let mut taken = 1;
+        self.place = match self.place {
+            Place::Text => match memchr::memchr(b'<', bytes) {
+                Some(found) => {
+                    taken = found + 1;
+                    Place::Markup
+                }
+                None => {
+                    taken = bytes.len();
+                    Place::Text
+                }
+            },
+            Place::Markup => match byte {
+                b'/' => Place::End,
+                b'!' => Place::Bang { matched: 0 },
+                b'?' => return Err(XmlError::ProcessingInstruction),
+                _ if chars::starts_name(byte) || byte >= 0x80 => Place::Tag { slash: false },
+                _ => return Err(XmlError::Markup),
+            },
+            Place::Tag { slash } => match byte {
+                b'>' => {
+                    if !slash {
+                        self.depth = self.depth.saturating_add(1);
+                    }
+                    Place::Text
+                }
+                b'\'' | b'"' => Place::Value { quote: byte },
+                b'<' => return Err(XmlError::Markup),
+                _ => Place::Tag {
+                    slash: byte == b'/',
+                },
+            },
+            Place::Value { quote } => match memchr::memchr(quote, bytes) {
+                Some(found) => {
+                    taken = found + 1;
+                    Place::Tag { slash: false }
+                }
+                None => {
+                    taken = bytes.len();
+                    Place::Value { quote }
+                }
+            },
+            Place::End => match byte {
+                b'>' => {
+                    self.depth -= 1;
+                    Place::Text
+                }
+                b'<' => return Err(XmlError::EndTag),
+                _ => Place::End,
+            },
+            Place::Bang { matched } => {
+                const START: &[u8] = b"[CDATA[";
+                match START.get(usize::from(matched)) {
+                    Some(&wanted) if wanted == byte => match matched + 1 {
+                        7 => Place::Section { brackets: 0 },
+                        matched => Place::Bang { matched },
+                    },
+                    _ if matched == 0 && byte == b'-' => return Err(XmlError::Comment),
+                    _ if matched == 0 => return Err(XmlError::DocumentType),
+                    _ => return Err(XmlError::Markup),
+                }
+            }
+            Place::Section { brackets } => match byte {
+                b']' => Place::Section {
+                    brackets: (brackets + 1).min(2),
+                },
+                b'>' if brackets == 2 => Place::Text,
+                _ => Place::Section { brackets: 0 },
+            },
+        };
+        Ok(taken)
     }
 }
 

@@ -23,6 +23,7 @@ pub mod pool;
 pub mod receiver;
 pub mod registry;
 mod sending;
+mod strangers;
 pub mod throttle;
 mod traffic;
 mod walk;
@@ -66,6 +67,7 @@ use liveness::Liveness;
 use peer_memory::PingAnswers;
 use receiver::Receiver;
 use registry::StreamInfo;
+use strangers::HeldFailure;
 use throttle::Throttle;
 
 /// How long a stream works on before others on its thread have their turn.
@@ -175,6 +177,8 @@ pub struct Stream {
     /// All that was written has left.
     flushed: bool,
     verified: Option<Verdict>,
+    /// Failed verifications that a stranger is not told yet.
+    held: Vec<HeldFailure>,
     /// A partner's domains that it stands for.
     attends: Vec<Attendance>,
     /// The domain that the peer named first, whose steps are remembered.
@@ -260,6 +264,7 @@ impl Stream {
             broken: false,
             flushed: true,
             verified: None,
+            held: Vec::new(),
             named: None,
             attends: Vec::new(),
             end: None,
@@ -506,7 +511,7 @@ impl Stream {
     }
 
     fn deadline(&self) -> Instant {
-        match self.phase {
+        let next = match self.phase {
             Phase::Establishing { deadline } | Phase::Closing { deadline, .. } => deadline,
             Phase::Established => {
                 let asked = self.egress.asked_since();
@@ -518,10 +523,12 @@ impl Stream {
                 .flatten()
                 .fold(self.keepalive.deadline(&self.egress), Instant::min)
             }
-        }
+        };
+        self.next_held().map_or(next, |held| next.min(held))
     }
 
     fn on_time(&mut self, now: Instant) {
+        self.tell_held(now);
         match self.phase {
             Phase::Establishing { deadline } if now >= deadline => self.input(Input::TimedOut),
             Phase::Closing { deadline, .. } if now >= deadline => self.broken = true,

@@ -84,6 +84,7 @@ impl Stream {
         }
         if let Some(records) = tlsa {
             self.tlsa.retain(|(domain, _)| *domain != pair.to);
+            self.proofs.forget(&pair.to);
             self.tlsa.push((pair.to.clone(), records));
         }
         self.joining.retain(|(_, waits)| !waits.is_closed());

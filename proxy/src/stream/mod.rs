@@ -20,6 +20,7 @@ mod outputs;
 pub mod partner_ping;
 pub mod peer_memory;
 pub mod pool;
+pub mod proofs;
 pub mod receiver;
 pub mod registry;
 mod sending;
@@ -65,6 +66,7 @@ use environment::ConfigEnvironment;
 pub use handle::StreamHandle;
 use liveness::Liveness;
 use peer_memory::PingAnswers;
+use proofs::Proofs;
 use receiver::Receiver;
 use registry::StreamInfo;
 use strangers::HeldFailure;
@@ -172,6 +174,7 @@ pub struct Stream {
     /// Further pairs that the machine was asked for, and who waits for each.
     joining: Vec<(Pair, oneshot::Sender<Result<(), Fault>>)>,
     tlsa: Vec<(DomainName, TlsaSet)>,
+    proofs: Proofs,
     /// Reading or writing failed: nothing more can be said.
     broken: bool,
     /// All that was written has left.
@@ -205,6 +208,8 @@ pub struct Start {
     /// Bytes that were read before.
     pub already: Vec<u8>,
     pub tlsa: Vec<(DomainName, TlsaSet)>,
+    /// What the chain of `tls` has proved already.
+    pub proofs: Proofs,
     pub local: Option<DomainName>,
     /// When it must be set up at the latest, where that is before the ordinary time.
     pub deadline: Option<Instant>,
@@ -261,6 +266,7 @@ impl Stream {
             local: start.local,
             joining: Vec::new(),
             tlsa: start.tlsa,
+            proofs: start.proofs,
             broken: false,
             flushed: true,
             verified: None,
@@ -496,6 +502,7 @@ impl Stream {
         let environment = ConfigEnvironment {
             config: &self.config,
             tlsa: &self.tlsa,
+            proofs: &self.proofs,
         };
         self.machine.step(input, &environment, &mut self.outputs);
     }

@@ -50,6 +50,8 @@ pub struct Behaviour {
     pub bidi: bool,
     /// `max-bytes` of XEP-0478 that is told.
     pub max_bytes: Option<u64>,
+    /// `idle-seconds` of XEP-0478 that is told.
+    pub idle_seconds: Option<u64>,
 }
 
 impl Behaviour {
@@ -68,6 +70,7 @@ impl Behaviour {
             acks: true,
             bidi: false,
             max_bytes: None,
+            idle_seconds: None,
         }
     }
 
@@ -94,6 +97,7 @@ impl Behaviour {
             acks: false,
             bidi: false,
             max_bytes: None,
+            idle_seconds: None,
         }
     }
 }

@@ -206,11 +206,16 @@ impl Connection {
             if behaviour.acks {
                 features += &format!("<sm xmlns='{}'/>", ns::ACKS);
             }
-            if let Some(bytes) = behaviour.max_bytes {
-                features += &format!(
-                    "<limits xmlns='{}'><max-bytes>{bytes}</max-bytes></limits>",
-                    ns::LIMITS
-                );
+            let limits = [
+                ("max-bytes", behaviour.max_bytes),
+                ("idle-seconds", behaviour.idle_seconds),
+            ];
+            let told: String = limits
+                .into_iter()
+                .filter_map(|(name, value)| Some(format!("<{name}>{}</{name}>", value?)))
+                .collect();
+            if !told.is_empty() {
+                features += &format!("<limits xmlns='{}'>{told}</limits>", ns::LIMITS);
             }
         }
         features + "</stream:features>"

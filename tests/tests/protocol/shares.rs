@@ -21,6 +21,8 @@ const OUTAGE_TOTAL: f64 = 4.0 * TOTAL;
 const OUTAGE_SHARE: f64 = OUTAGE_TOTAL / 4.0;
 /// Each pair's stream may have one read more in hand when there is no room any more, in KiB.
 const READ: f64 = 64.0 * 1024.0;
+/// Growth that is the allocator's and the sockets'.
+const SLACK: f64 = 16.0 * 1024.0 * 1024.0;
 /// A message of [`fill`] has more bytes than this.
 const SMALLEST: f64 = 64.0;
 /// Pairs of the partner: what their queues may hold, 1 MiB each, is more than [`TOTAL`].
@@ -39,7 +41,7 @@ const fn plan(section: &'static str, settings: fn() -> serde_json::Value) -> Pla
 static FULL: Shared = Shared::new(plan("sh", || json!({ "queueTotalBytes": TOTAL as u64 })));
 static OUTAGE: Shared = Shared::new(plan(
     "sa",
-    || json!({ "queueTotalBytes": OUTAGE_TOTAL as u64, "queueTimeoutSeconds": 4 }),
+    || json!({ "queueTotalBytes": OUTAGE_TOTAL as u64, "queueTimeoutSeconds": 12 }),
 ));
 
 /// Sends from many domains of the partner, towards a server inside that does not run, until the edge
@@ -53,7 +55,7 @@ async fn fill(s: &Scene, body: usize) -> Result<Vec<Peer>> {
     let mut streams = Vec::new();
     for name in &names {
         let peer = Peer::login(s.rig.public(), name, DOWN, &Login::External(&leaf)).await?;
-        streams.push((name, peer.with_patience(Duration::from_secs(1))));
+        streams.push((name, peer.with_patience(Duration::from_secs(2))));
     }
     let body = "x".repeat(body);
     let floods = streams.into_iter().map(async |(name, mut peer)| {
@@ -111,7 +113,7 @@ fn s_09_an_outage_inside_makes_no_more_memory_than_was_queued() {
         // Errors are longer than these.
         let streams = fill(s, 1).await?;
         let queued = s.grown("queue_bytes", &[]).await?;
-        ensure!(queued > OUTAGE_SHARE / 2.0, "{queued} bytes are queued");
+        ensure!(queued > OUTAGE_SHARE / 4.0, "{queued} bytes are queued");
         let mut most: f64 = 0.0;
         let mut resident = 0;
         // Until as much has failed: the next comes as soon as there is room.
@@ -126,8 +128,13 @@ fn s_09_an_outage_inside_makes_no_more_memory_than_was_queued() {
         let bound = OUTAGE_SHARE * 9.0 / 8.0 + streams.len() as f64 * READ;
         ensure!(most < bound, "{most} bytes held, of {bound}");
         let grown = resident.saturating_sub(before);
-        // Much of it is the allocator's, which keeps what it had.
-        ensure!(grown < 40 * 1024, "grew by {grown} KiB for {queued} bytes");
+        // Much of it is the allocator's, which keeps what it had. An error is ten times as long as these.
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        let grown = resident.saturating_sub(before) as f64 * 1024.0;
+        ensure!(
+            grown < 3.0 * queued + SLACK,
+            "grew by {grown} bytes for {queued}"
+        );
         s.rig.serves_the_good_partner().await
     });
 }

@@ -63,13 +63,11 @@ mod tests {
     use std::{
         io::{Read, Write},
         net::{SocketAddr, TcpStream},
-        sync::{
-            Mutex,
-            mpsc::{Receiver, SyncSender, sync_channel},
-        },
+        sync::mpsc::{Receiver, SyncSender, sync_channel},
         time::Duration,
     };
 
+    use parking_lot::Mutex;
     use prometheus_client::{
         collector::Collector, encoding::DescriptorEncoder, registry::Registry,
     };
@@ -113,8 +111,10 @@ mod tests {
         fn encode(&self, _: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
             let name = thread::current().name().map(str::to_owned);
             self.begun.send(name).expect("the test waits");
-            let end = self.end.lock().expect("no panic");
-            end.recv_timeout(GENEROUS).map_err(|_| std::fmt::Error)
+            self.end
+                .lock()
+                .recv_timeout(GENEROUS)
+                .map_err(|_| std::fmt::Error)
         }
     }
 

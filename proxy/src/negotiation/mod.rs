@@ -45,6 +45,7 @@ use crate::{
 pub use fault::{Fault, StreamError};
 pub use inbound::Inbound;
 pub use outbound::{Outbound, Purpose, Start};
+pub(crate) use wire::{OwnHeader, ns};
 
 /// Most pairs, authenticated and pending together, on one stream; one more gets
 /// `resource-constraint` (XEP-0220 section 2.5).
@@ -213,9 +214,12 @@ pub enum Input<'a> {
     /// The handshake asked for by [`Output::StartTls`] is done.
     TlsEstablished(Arc<TlsFacts>),
     /// The authoritative server has spoken, or could not be asked, on another stream.
-    Verdict { request: u32, verdict: Verdict },
-    /// Outbound only: this pair shall be carried too. Answered, now or later, by `PairReady` or
-    /// `PairFailed`.
+    Verdict {
+        request: u32,
+        verdict: KeyVerification,
+    },
+    /// Outbound only, once a pair is ready: this pair shall be carried too. Answered, now or later, by
+    /// `PairReady` or `PairFailed`.
     AddPair(Pair),
     /// Outbound only: ask the peer for a sign of life by a `db:verify` that cannot be valid, for a
     /// pair of this stream; answered by [`Output::ProbeAnswered`] with the same number.
@@ -257,7 +261,7 @@ pub enum Output {
         question: VerifyRequest,
     },
     /// A verify-only stream got its answer. A `Close` follows.
-    Verified(Verdict),
+    Verified(KeyVerification),
     /// XEP-0288 is agreed on: pairs will be announced in both directions. Stanzas of the peer may come
     /// before its acks are agreed on.
     Bidi,
@@ -295,7 +299,7 @@ pub struct VerifyRequest {
 
 /// What became of a verification.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum KeyVerification {
     Valid,
     Invalid,
     /// The authoritative server could not be asked, or answered with an error.

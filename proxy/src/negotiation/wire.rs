@@ -4,14 +4,13 @@ use crate::xml::Element;
 
 use super::{Fault, Output, StreamError, StreamLimits};
 
-pub(super) mod ns {
-    pub const SERVER: &str = "jabber:server";
-    pub const STREAM: &str = "http://etherx.jabber.org/streams";
+/// Namespaces of negotiation, beside those that the grammar itself knows.
+pub(crate) mod ns {
+    pub(crate) use crate::xml::ns::{DIALBACK, SERVER, STANZA_ERRORS, STREAM};
+
     pub const STREAM_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
-    pub const STANZA_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
     pub const TLS: &str = "urn:ietf:params:xml:ns:xmpp-tls";
     pub const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
-    pub const DIALBACK: &str = "jabber:server:dialback";
     pub const DIALBACK_FEATURE: &str = "urn:xmpp:features:dialback";
     pub const BIDI: &str = "urn:xmpp:bidi";
     pub const BIDI_FEATURE: &str = "urn:xmpp:features:bidi";
@@ -158,8 +157,8 @@ impl Writer {
     }
 }
 
-/// Our stream header.
-pub(super) struct OwnHeader<'a> {
+/// Our stream header, in the one form that it has.
+pub(crate) struct OwnHeader<'a> {
     pub from: Option<&'a str>,
     pub to: Option<&'a str>,
     pub id: Option<&'a str>,
@@ -169,8 +168,20 @@ pub(super) struct OwnHeader<'a> {
 
 impl OwnHeader<'_> {
     pub fn send(&self, out: &mut Vec<Output>) {
+        self.write().send(out);
+    }
+
+    /// As it goes on the wire.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.write().0
+    }
+
+    fn write(&self) -> Writer {
         Writer::new()
-            .raw("<?xml version='1.0'?><stream:stream xmlns='jabber:server' xmlns:stream='")
+            .raw("<?xml version='1.0'?><stream:stream xmlns='")
+            .raw(ns::SERVER)
+            .raw("' xmlns:stream='")
             .raw(ns::STREAM)
             .raw("' xmlns:db='")
             .raw(ns::DIALBACK)
@@ -180,7 +191,6 @@ impl OwnHeader<'_> {
             .attribute("to", self.to)
             .attribute("version", self.version.then_some("1.0"))
             .raw(">")
-            .send(out);
     }
 }
 

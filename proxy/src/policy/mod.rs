@@ -27,7 +27,7 @@ use crate::{
     },
 };
 pub use address::{Address, readdressed};
-use content::{ContentRules, MessageType, Verdict};
+use content::{ContentRules, ContentVerdict, MessageType};
 pub use refusal::{Answer, Condition, ErrorType, StanzaError, answer};
 
 /// Why a stanza does not pass.
@@ -96,11 +96,6 @@ impl Policy {
             access,
             content,
         }
-    }
-
-    #[must_use]
-    pub fn config(&self) -> &Arc<EdgeConfig> {
-        &self.config
     }
 
     /// Which domain belongs to which partner.
@@ -242,13 +237,13 @@ impl Policy {
         }
         // Rule 3.
         let content = if self.content.is_never_right(stanza) {
-            Verdict::Refuse
+            ContentVerdict::Refuse
         } else if user.local().is_some() && remote.local().is_some() {
             self.content_of(stanza)
         } else {
             self.of_servers(stanza)
         };
-        if content == Verdict::Refuse {
+        if content == ContentVerdict::Refuse {
             return Err(Reason::Content);
         }
         // Rule 4.
@@ -274,7 +269,7 @@ impl Policy {
     }
 
     /// Rule 3 between two people.
-    fn content_of(&self, stanza: &Stanza<'_>) -> Verdict {
+    fn content_of(&self, stanza: &Stanza<'_>) -> ContentVerdict {
         let type_ = stanza.type_.as_deref();
         match stanza.kind {
             StanzaKind::Message => self.content.message(MessageType::of(type_), stanza),
@@ -285,24 +280,26 @@ impl Policy {
                     | "unsubscribed",
                 ) => self.content.presence(stanza),
                 // What is left is no presence (RFC 6121 section 4.7.1).
-                Some(_) => Verdict::Refuse,
+                Some(_) => ContentVerdict::Refuse,
             },
             StanzaKind::Iq => match type_ {
                 Some("get") => self.content.request(true, stanza),
                 Some("set") => self.content.request(false, stanza),
-                Some("result" | "error") => Verdict::Pass,
-                _ => Verdict::Refuse,
+                Some("result" | "error") => ContentVerdict::Pass,
+                _ => ContentVerdict::Refuse,
             },
         }
     }
 
     /// Rule 3 where a side has no localpart.
-    fn of_servers(&self, stanza: &Stanza<'_>) -> Verdict {
+    fn of_servers(&self, stanza: &Stanza<'_>) -> ContentVerdict {
         match (stanza.kind, stanza.type_.as_deref()) {
-            (_, Some("error")) => Verdict::Pass,
-            (StanzaKind::Iq, Some("get" | "set")) if stanza.children.is_empty() => Verdict::Refuse,
+            (_, Some("error")) => ContentVerdict::Pass,
+            (StanzaKind::Iq, Some("get" | "set")) if stanza.children.is_empty() => {
+                ContentVerdict::Refuse
+            }
             (StanzaKind::Iq, Some("get" | "set" | "result")) => self.content.of_servers(stanza),
-            _ => Verdict::Refuse,
+            _ => ContentVerdict::Refuse,
         }
     }
 }
@@ -372,12 +369,12 @@ struct Subject<'s, 'a> {
 
 impl Subject<'_, '_> {
     /// Rule 4 of a PublicUnverified partner: whether the user must have added the remote.
-    fn needs_contact(&self, content: Verdict) -> bool {
+    fn needs_contact(&self, content: ContentVerdict) -> bool {
         if self.user.local().is_none() {
             return false;
         }
         match (self.stanza.kind, self.stanza.type_.as_deref()) {
-            _ if content == Verdict::PassToContacts => true,
+            _ if content == ContentVerdict::PassToContacts => true,
             _ if self.direction == Direction::Outbound => false,
             // Answers to the user's own requests.
             (StanzaKind::Iq, Some("result" | "error")) => false,

@@ -10,16 +10,11 @@ use xmpp_edge_crds::domain::DomainName;
 
 use super::report::{FeaturesReport, StartTlsOffer};
 use crate::{
+    negotiation::{OwnHeader, acks, ns},
     tls::Transport,
-    xml::{Element, Item, Limits, Scanner, XmlError, ns, text::escape_attribute},
+    xml::{Element, Item, Limits, Scanner, XmlError},
 };
 
-const TLS: &str = "urn:ietf:params:xml:ns:xmpp-tls";
-const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
-const STREAM_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
-const DIALBACK_FEATURE: &str = "urn:xmpp:features:dialback";
-const BIDI_FEATURE: &str = "urn:xmpp:features:bidi";
-const STREAM_LIMITS: &str = "urn:xmpp:stream-limits:0";
 /// Largest element taken from a peer that nobody authenticated.
 const MAX_ELEMENT: usize = 16_384;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -77,21 +72,14 @@ impl Conversation {
         to: &DomainName,
         from: Option<&DomainName>,
     ) -> Result<FeaturesReport, ConversationError> {
-        let mut header = format!(
-            "<?xml version='1.0'?><stream:stream xmlns='{}' xmlns:stream='{}' xmlns:db='{}'",
-            ns::SERVER,
-            ns::STREAM,
-            ns::DIALBACK
-        )
-        .into_bytes();
-        for (name, domain) in [("to", Some(to)), ("from", from)] {
-            let Some(domain) = domain else { continue };
-            header.extend_from_slice(format!(" {name}='").as_bytes());
-            escape_attribute(domain.as_str(), &mut header);
-            header.push(b'\'');
+        let header = OwnHeader {
+            from: from.map(DomainName::as_str),
+            to: Some(to.as_str()),
+            id: None,
+            version: true,
         }
-        header.extend_from_slice(b" version='1.0' xml:lang='en'>");
-        self.transport.write_all(&header).await?;
+        .text();
+        self.transport.write_all(header.as_bytes()).await?;
         self.transport.flush().await?;
         match self.hear().await? {
             // From before XMPP 1.0: no features will come.
@@ -115,12 +103,12 @@ impl Conversation {
     /// Asks for TLS. What came with the answer is thrown away: it was not protected.
     pub async fn starttls(&mut self) -> Result<(), ConversationError> {
         self.transport
-            .write_all(format!("<starttls xmlns='{TLS}'/>").as_bytes())
+            .write_all(format!("<starttls xmlns='{}'/>", ns::TLS).as_bytes())
             .await?;
         self.transport.flush().await?;
         match self.hear().await? {
-            Heard::Element(element) if element.is(TLS, "proceed") => Ok(()),
-            Heard::Element(element) if element.is(TLS, "failure") => {
+            Heard::Element(element) if element.is(ns::TLS, "proceed") => Ok(()),
+            Heard::Element(element) if element.is(ns::TLS, "failure") => {
                 Err(ConversationError::StartTlsRefused)
             }
             other => Err(unexpected(other)),
@@ -186,13 +174,13 @@ fn unexpected(heard: Heard) -> ConversationError {
         Heard::Element(element) if element.is(ns::STREAM, "error") => {
             let condition = element
                 .children()
-                .find(|child| child.namespace == STREAM_ERRORS && child.name != "text")
+                .find(|child| child.namespace == ns::STREAM_ERRORS && child.name != "text")
                 .map_or_else(
                     || "undefined-condition".to_owned(),
                     |child| child.name.clone(),
                 );
             let text = element
-                .child(STREAM_ERRORS, "text")
+                .child(ns::STREAM_ERRORS, "text")
                 .map(Element::text)
                 .unwrap_or_default();
             ConversationError::Error {
@@ -205,41 +193,33 @@ fn unexpected(heard: Heard) -> ConversationError {
 }
 
 fn read_features(features: &Element) -> FeaturesReport {
-    let starttls =
-        features
-            .child(TLS, "starttls")
-            .map(|starttls| match starttls.child(TLS, "required") {
-                Some(_) => StartTlsOffer::Required,
-                None => StartTlsOffer::Optional,
-            });
+    let starttls = features.child(ns::TLS, "starttls").map(|starttls| {
+        match starttls.child(ns::TLS, "required") {
+            Some(_) => StartTlsOffer::Required,
+            None => StartTlsOffer::Optional,
+        }
+    });
     let mechanisms = features
-        .child(SASL, "mechanisms")
+        .child(ns::SASL, "mechanisms")
         .map(|mechanisms| {
             mechanisms
                 .children()
-                .filter(|child| child.is(SASL, "mechanism"))
+                .filter(|child| child.is(ns::SASL, "mechanism"))
                 .map(|child| child.text().trim().to_owned())
                 .collect()
         })
         .unwrap_or_default();
-    let dialback = features.child(DIALBACK_FEATURE, "dialback");
-    let acks = ["urn:xmpp:sm:3", "urn:xmpp:sm:2"];
-    let limits = features.child(STREAM_LIMITS, "limits");
-    let number = |name| {
-        limits?
-            .child(STREAM_LIMITS, name)?
-            .text()
-            .trim()
-            .parse()
-            .ok()
-    };
+    let dialback = features.child(ns::DIALBACK_FEATURE, "dialback");
+    let acks = [acks::Namespace::Sm3, acks::Namespace::Sm2].map(acks::Namespace::as_str);
+    let limits = features.child(ns::LIMITS, "limits");
+    let number = |name| limits?.child(ns::LIMITS, name)?.text().trim().parse().ok();
     FeaturesReport {
         starttls,
         mechanisms,
         dialback: dialback.is_some(),
         dialback_errors: dialback
-            .is_some_and(|dialback| dialback.child(DIALBACK_FEATURE, "errors").is_some()),
-        bidi: features.child(BIDI_FEATURE, "bidi").is_some(),
+            .is_some_and(|dialback| dialback.child(ns::DIALBACK_FEATURE, "errors").is_some()),
+        bidi: features.child(ns::BIDI_FEATURE, "bidi").is_some(),
         acks: acks
             .into_iter()
             .find(|version| features.child(version, "sm").is_some()),

@@ -50,7 +50,7 @@ async fn converse(
     identity: Arc<Identity>,
 ) -> Option<()> {
     if !script.direct {
-        read_until(&mut socket, "xml:lang='en'>").await?;
+        read_until(&mut socket, "version='1.0'>").await?;
         socket
             .write_all(header(script.before).as_bytes())
             .await
@@ -73,7 +73,7 @@ async fn converse(
     let mut secured = tls::accept(socket, mode, deadline, |_| Some(identity))
         .await
         .ok()?;
-    read_until(&mut secured, "xml:lang='en'>").await?;
+    read_until(&mut secured, "version='1.0'>").await?;
     secured
         .write_all(header(script.inside).as_bytes())
         .await

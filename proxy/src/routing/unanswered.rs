@@ -9,7 +9,10 @@ use super::{
     batch::{Batch, ReplyBuilder},
     failure::Failure,
 };
-use crate::xml::{Item, Limits, Scanner, rewrite, stanza::Stanza, stanza::StanzaKind};
+use crate::{
+    negotiation::OwnHeader,
+    xml::{Item, Limits, Scanner, rewrite, stanza::Stanza, stanza::StanzaKind},
+};
 
 /// Bytes of errors that are made at once, roughly.
 const PORTION: usize = 32 * 1024;
@@ -100,10 +103,15 @@ pub fn write_error(stanza: &Stanza<'_>, failure: &Failure, out: &mut Vec<u8>) {
 
 /// A scanner within a stream as ours are: what stands in a queue stands in one of those.
 fn scanner_of_our_own() -> Scanner {
-    const HEADER: &[u8] = b"<stream:stream xmlns='jabber:server' \
-        xmlns:stream='http://etherx.jabber.org/streams' version='1.0' xml:lang='en'>";
+    let header = OwnHeader {
+        from: None,
+        to: None,
+        id: None,
+        version: true,
+    }
+    .text();
     let mut scanner = Scanner::new(Limits::with_stanza_bytes(u32::MAX as usize));
-    let header = scanner.next(HEADER);
+    let header = scanner.next(header.as_bytes());
     debug_assert!(
         matches!(header, Ok(Some(Item::Header { .. }))),
         "a header of our own"

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::Stream;
 use crate::{
-    negotiation::{Fault, Input, MAX_PAIRS, Pair, PeerRole, Side, Verdict},
+    negotiation::{Fault, Input, KeyVerification, MAX_PAIRS, Pair, PeerRole, Side},
     tls::TlsaSet,
 };
 
@@ -16,7 +16,7 @@ pub enum Command {
     /// The verdict that the machine asked for; a stranger hears of a failure when it is `due`.
     Verdict {
         request: u32,
-        verdict: Verdict,
+        verdict: KeyVerification,
         due: Instant,
     },
     /// The peer answered the ping of this number.

@@ -19,7 +19,7 @@ use crate::{
     config::ActiveConfig,
     dns::{self, Connected, DnsError},
     negotiation::{
-        self, Fault, Link, Outbound, Pair, PeerRole, Purpose, Side, Unavailable, Verdict,
+        self, Fault, KeyVerification, Link, Outbound, Pair, PeerRole, Purpose, Side, Unavailable,
     },
     routing::{
         dial_ticket::DialTicket,
@@ -131,14 +131,14 @@ async fn pause(context: &StreamContext, route: &Route, until: Instant) {
 }
 
 /// Asks an authoritative server, once.
-pub async fn ask(context: &Arc<StreamContext>, side: Side, purpose: Purpose) -> Verdict {
+pub async fn ask(context: &Arc<StreamContext>, side: Side, purpose: Purpose) -> KeyVerification {
     match reach(context, side, purpose, None, None).await {
         Ok(mut stream) => {
             let verdict = stream.take_verdict();
             stream.finish().await;
-            verdict.unwrap_or(Verdict::Unavailable(Unavailable::Refused))
+            verdict.unwrap_or(KeyVerification::Unavailable(Unavailable::Refused))
         }
-        Err(failure) => Verdict::Unavailable(match failure.kind {
+        Err(failure) => KeyVerification::Unavailable(match failure.kind {
             FailureKind::NotFound => Unavailable::NotFound,
             FailureKind::TimedOut => Unavailable::TimedOut,
             FailureKind::Forbidden => Unavailable::Policy,

@@ -23,7 +23,7 @@ use xmpp_edge_crds::domain::{DomainName, DomainPattern};
 use super::{Command, connect, handle::StreamHandle, strangers::MARGIN};
 use crate::{
     config::ActiveConfig,
-    negotiation::{Purpose, Side, Unavailable, Verdict, VerifyRequest},
+    negotiation::{KeyVerification, Purpose, Side, Unavailable, VerifyRequest},
     net::unauthenticated::SlotRank,
     stream::context::StreamContext,
 };
@@ -232,7 +232,7 @@ pub fn start(
     let waiting = match entered {
         Ok(waiting) => waiting,
         Err(unavailable) => {
-            let verdict = Verdict::Unavailable(unavailable);
+            let verdict = KeyVerification::Unavailable(unavailable);
             handle.tell(Command::Verdict {
                 request,
                 verdict,
@@ -245,7 +245,7 @@ pub fn start(
     context.clone().tasks.spawn(async move {
         let verdict = match tokio::time::timeout_at(deadline, waiting.turn()).await {
             // Its server was not asked: that says nothing of it.
-            Err(_) => Verdict::Unavailable(Unavailable::Busy),
+            Err(_) => KeyVerification::Unavailable(Unavailable::Busy),
             // Who asked has gone while it waited: nobody needs the answer.
             Ok(_) if handle.is_closed() => return,
             Ok(_running) => {
@@ -253,8 +253,8 @@ pub fn start(
                 let asked = connect::ask(&context, side, Purpose::Verify(question));
                 let verdict = tokio::time::timeout_at(deadline, asked)
                     .await
-                    .unwrap_or(Verdict::Unavailable(Unavailable::TimedOut));
-                if let Verdict::Unavailable(
+                    .unwrap_or(KeyVerification::Unavailable(Unavailable::TimedOut));
+                if let KeyVerification::Unavailable(
                     failure @ (Unavailable::NotFound
                     | Unavailable::ConnectionFailed
                     | Unavailable::TimedOut),

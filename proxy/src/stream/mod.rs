@@ -47,8 +47,8 @@ use xmpp_edge_crds::domain::DomainName;
 use crate::{
     config::ActiveConfig,
     negotiation::{
-        Fault, Inbound, Input, Outbound, Output, Pair, PeerRole, Side, StreamLimits, Verdict,
-        acks::Acks,
+        Fault, Inbound, Input, KeyVerification, Outbound, Output, Pair, PeerRole, Side,
+        StreamLimits, acks::Acks,
     },
     net::unauthenticated::{ConnectionSlot, Rank},
     presence::tracker::Attendance,
@@ -179,7 +179,7 @@ pub struct Stream {
     broken: bool,
     /// All that was written has left.
     flushed: bool,
-    verified: Option<Verdict>,
+    verified: Option<KeyVerification>,
     /// Failed verifications that a stranger is not told yet.
     held: Vec<HeldFailure>,
     /// A partner's domains that it stands for.
@@ -301,7 +301,7 @@ impl Stream {
     }
 
     /// The verdict that a verify-only stream brought.
-    pub fn take_verdict(&mut self) -> Option<Verdict> {
+    pub fn take_verdict(&mut self) -> Option<KeyVerification> {
         self.verified.take()
     }
 

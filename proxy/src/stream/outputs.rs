@@ -10,7 +10,9 @@ use super::{
 };
 use crate::{
     config::peer_keys,
-    negotiation::{Fault, Input, Output, Pair, PeerRole, Side, Unavailable, Verdict, acks::Acks},
+    negotiation::{
+        Fault, Input, KeyVerification, Output, Pair, PeerRole, Side, Unavailable, acks::Acks,
+    },
     routing::acknowledgement::AckTracker,
     telemetry::{
         attempt::{AttemptStep, Step},
@@ -101,7 +103,7 @@ impl Stream {
                     self.context
                         .metrics
                         .connection_refused("PartnerConnectionLimit");
-                    let verdict = Verdict::Unavailable(Unavailable::ConnectionLimit);
+                    let verdict = KeyVerification::Unavailable(Unavailable::ConnectionLimit);
                     self.input(Input::Verdict { request, verdict });
                 } else {
                     let handle = Arc::clone(&self.handle);

@@ -210,7 +210,7 @@ mod tests {
             let changed = config(changed);
             assert_eq!(ask(&changed, &proofs, &chain), expected, "{name}");
             // What failed is not taken for good, what was good before is asked for anew.
-            assert_eq!(ask(&first, &proofs, &chain).0, true, "{name}");
+            assert!(ask(&first, &proofs, &chain).0, "{name}");
         }
     }
 

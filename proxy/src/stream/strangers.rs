@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::Stream;
-use crate::negotiation::{Input, Side, Verdict};
+use crate::negotiation::{Input, KeyVerification, Side};
 
 /// So long before a failure is told the search ends at the latest: what takes all of its time is told no
 /// later than what failed at once.
@@ -14,17 +14,17 @@ pub(super) const MARGIN: Duration = Duration::from_millis(250);
 /// A failed verification that is not told yet.
 pub(super) struct HeldFailure {
     request: u32,
-    verdict: Verdict,
+    verdict: KeyVerification,
     due: Instant,
 }
 
 impl Stream {
     /// What became of a verification that this stream asked for. `due` is when a stranger hears of a
     /// failure.
-    pub(super) fn verdict(&mut self, request: u32, verdict: Verdict, due: Instant) {
+    pub(super) fn verdict(&mut self, request: u32, verdict: KeyVerification, due: Instant) {
         let is_stranger = self.side == Side::Partner && self.place.is_some();
         match verdict {
-            Verdict::Unavailable(why)
+            KeyVerification::Unavailable(why)
                 if is_stranger && why.tells_of_others() && Instant::now() < due =>
             {
                 // Never more than may be pending: until it is told, the question counts as such.

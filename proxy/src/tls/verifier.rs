@@ -64,6 +64,44 @@ pub(super) fn possession(
     Err(bad(CertificateError::BadSignature))
 }
 
+/// What both of rustls' traits ask of a signature, answered by one function of these arguments.
+macro_rules! signatures_by {
+    ($possession:path) => {
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            certificate: &rustls_pki_types::CertificateDer<'_>,
+            signature: &rustls::DigitallySignedStruct,
+        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+            $possession(
+                $crate::tls::verifier::SignedBy::Tls12,
+                message,
+                certificate,
+                signature,
+            )
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            certificate: &rustls_pki_types::CertificateDer<'_>,
+            signature: &rustls::DigitallySignedStruct,
+        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+            $possession(
+                $crate::tls::verifier::SignedBy::Tls13,
+                message,
+                certificate,
+                signature,
+            )
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+            $crate::tls::verifier::schemes()
+        }
+    };
+}
+pub(super) use signatures_by;
+
 /// Accepts every certificate whose key the peer holds, for s2s.
 #[derive(Debug)]
 pub(super) struct AcceptAnyCertificate;
@@ -96,27 +134,7 @@ impl ServerCertVerifier for AcceptAnyCertificate {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Self::possession(SignedBy::Tls12, message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Self::possession(SignedBy::Tls13, message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        schemes()
-    }
+    signatures_by!(Self::possession);
 }
 
 impl ClientCertVerifier for AcceptAnyCertificate {
@@ -141,25 +159,5 @@ impl ClientCertVerifier for AcceptAnyCertificate {
         Ok(ClientCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Self::possession(SignedBy::Tls12, message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Self::possession(SignedBy::Tls13, message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        schemes()
-    }
+    signatures_by!(Self::possession);
 }

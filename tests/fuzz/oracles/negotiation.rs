@@ -21,8 +21,8 @@ use xmpp_edge_crds::{
 };
 use xmpp_edge_proxy::{
     negotiation::{
-        CertificateFault, Environment, Fault, Inbound, Input, Link, Outbound, Output, Pair,
-        PeerRole, Purpose, Refusal, Side, Start, StreamLimits, Terms, Unavailable, Verdict,
+        CertificateFault, Environment, Fault, Inbound, Input, KeyVerification, Link, Outbound,
+        Output, Pair, PeerRole, Purpose, Refusal, Side, Start, StreamLimits, Terms, Unavailable,
         VerifyRequest, dialback::Secret,
     },
     tls::TlsFacts,
@@ -242,12 +242,12 @@ impl Run {
             2..=4 => {
                 let request = oldest.unwrap_or(7);
                 let verdict = match event {
-                    2 => Verdict::Valid,
-                    3 => Verdict::Invalid,
-                    _ => Verdict::Unavailable(Unavailable::TimedOut),
+                    2 => KeyVerification::Valid,
+                    3 => KeyVerification::Invalid,
+                    _ => KeyVerification::Unavailable(Unavailable::TimedOut),
                 };
                 if let Some(pair) = self.questions.remove(&request)
-                    && verdict == Verdict::Valid
+                    && verdict == KeyVerification::Valid
                 {
                     self.valid.push(pair);
                 }

@@ -6,8 +6,8 @@ use xmpp_edge_crds::negotiation::Method;
 use super::{Inbound, State};
 use crate::{
     negotiation::{
-        Environment, Fault, MAX_REFUSED_KEYS, Output, Pair, Refusal, Side, Step, Terms, Verdict,
-        VerifyRequest,
+        Environment, Fault, KeyVerification, MAX_REFUSED_KEYS, Output, Pair, Refusal, Side, Step,
+        Terms, VerifyRequest,
         dialback::{self, Answer, Body, DialbackError, Kind, Message, Request, Unreadable},
         pairs::{self, Way},
     },
@@ -181,7 +181,7 @@ impl Inbound {
     pub(super) fn verdict(
         &mut self,
         request: u32,
-        verdict: Verdict,
+        verdict: KeyVerification,
         environment: &dyn Environment,
         out: &mut Vec<Output>,
     ) {
@@ -191,7 +191,7 @@ impl Inbound {
         };
         let pair = claim.pair.clone();
         match verdict {
-            Verdict::Valid => {
+            KeyVerification::Valid => {
                 // The configuration may have changed while the authoritative server was asked.
                 let known =
                     match pairs::authenticate(self.ground(environment), claim, Way::FromPeer) {
@@ -210,7 +210,7 @@ impl Inbound {
                 out.push(Output::ok(Step::Dialback, Some(&pair.from)));
                 self.authenticated(known, out);
             }
-            Verdict::Invalid => {
+            KeyVerification::Invalid => {
                 dialback::send_result_answer(&pair, Answer::Invalid, out);
                 if self.receiving.is_empty() {
                     // XEP-0220 section 2.1.1: nothing else is on this stream.
@@ -219,7 +219,7 @@ impl Inbound {
                     out.push(Output::failed(&Fault::DialbackFailed, Some(&pair.from)));
                 }
             }
-            Verdict::Unavailable(why) => {
+            KeyVerification::Unavailable(why) => {
                 let error = if self.side == Side::Partner && !self.is_authenticated() {
                     DialbackError::to_stranger(why)
                 } else {

@@ -6,7 +6,7 @@ use xmpp_edge_crds::negotiation::Method;
 use super::{Outbound, Purpose, State};
 use crate::{
     negotiation::{
-        Environment, Fault, MAX_PAIRS, Output, Pair, PeerRole, Step, Unavailable, Verdict,
+        Environment, Fault, KeyVerification, MAX_PAIRS, Output, Pair, PeerRole, Step, Unavailable,
         VerifyRequest,
         dialback::{self, Body, Kind, Message},
         pairs::{self, AuthenticatedPair, PairClaim, Way},
@@ -104,9 +104,11 @@ impl Outbound {
                     return Ok(());
                 }
                 let verdict = match message.body {
-                    Body::Valid => Verdict::Valid,
-                    Body::Invalid => Verdict::Invalid,
-                    Body::Error(_) | Body::Key(_) => Verdict::Unavailable(Unavailable::Refused),
+                    Body::Valid => KeyVerification::Valid,
+                    Body::Invalid => KeyVerification::Invalid,
+                    Body::Error(_) | Body::Key(_) => {
+                        KeyVerification::Unavailable(Unavailable::Refused)
+                    }
                 };
                 out.push(Output::Verified(verdict));
                 wire::send_end(None, out);
@@ -185,9 +187,6 @@ impl Outbound {
         self.sasl_rejected = None;
         self.state = State::Established { id };
         self.pair_ready(first, environment, out);
-        for pair in std::mem::take(&mut self.wanted) {
-            self.add_pair(pair, environment, out);
-        }
         Ok(())
     }
 
@@ -245,15 +244,10 @@ impl Outbound {
     ) {
         let id = match &self.state {
             State::Established { id } => id.clone(),
+            // Stanzas do not flow yet: who asks has no time to wait.
             _ => {
-                if self.wanted.len() + self.asked.len() < MAX_PAIRS {
-                    self.wanted.push(pair);
-                } else {
-                    out.push(Output::PairFailed {
-                        pair,
-                        fault: Fault::TooManyPairs,
-                    });
-                }
+                let fault = Fault::NotMultiplexable;
+                out.push(Output::PairFailed { pair, fault });
                 return;
             }
         };

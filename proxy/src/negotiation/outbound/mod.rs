@@ -13,8 +13,8 @@ use std::sync::Arc;
 use xmpp_edge_crds::{domain::DomainName, negotiation::Method};
 
 use super::{
-    Environment, Fault, Input, Link, Output, Pair, PeerRole, Side, Terms, Unavailable, Verdict,
-    VerifyRequest,
+    Environment, Fault, Input, KeyVerification, Link, Output, Pair, PeerRole, Side, Terms,
+    Unavailable, VerifyRequest,
     acks::Namespace,
     features::{PeerFeatures, read_limits},
     pairs::{self, AuthenticatedPair, Ground, PairClaim},
@@ -87,8 +87,6 @@ pub struct Outbound {
     taken: Vec<AuthenticatedPair>,
     /// Asked for by `db:result`, unanswered.
     asked: Vec<PairClaim>,
-    /// Wanted by the driver before the stream was ready.
-    wanted: Vec<Pair>,
     /// The last probe.
     probe: Option<u64>,
 }
@@ -172,7 +170,6 @@ impl Outbound {
             ready: Vec::new(),
             taken: Vec::new(),
             asked: Vec::new(),
-            wanted: Vec::new(),
             probe: None,
         };
         match outbound.terms(environment) {
@@ -539,15 +536,11 @@ impl Outbound {
             out.push(Output::failed(&fault, Some(self.purpose.peer())));
         }
         match &self.purpose {
-            Purpose::Verify(_) => {
-                out.push(Output::Verified(Verdict::Unavailable(unavailable(&fault))))
-            }
+            Purpose::Verify(_) => out.push(Output::Verified(KeyVerification::Unavailable(
+                unavailable(&fault),
+            ))),
             Purpose::Stanzas(first) => {
-                let unanswered = self
-                    .asked
-                    .drain(..)
-                    .map(|claim| claim.pair)
-                    .chain(self.wanted.drain(..));
+                let unanswered = self.asked.drain(..).map(|claim| claim.pair);
                 let mut failed: Vec<Pair> = unanswered.filter(|pair| pair != first).collect();
                 if self.ready.is_empty() {
                     failed.insert(0, first.clone());

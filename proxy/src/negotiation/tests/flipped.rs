@@ -115,7 +115,7 @@ const CONVERSATIONS: &[Conversation] = &[
         methods: &[TlsDialback],
         direct: true,
         opened_by_peer: false,
-        events: &[OPEN, METHODS, SECOND, VALID, ENABLED, SECOND_VALID],
+        events: &[OPEN, METHODS, VALID, ENABLED, SECOND, SECOND_VALID],
         pairs: 4,
     },
     Conversation {
@@ -202,7 +202,7 @@ impl Conversation {
             ))),
             Valid(request) => talk.give(Input::Verdict {
                 request,
-                verdict: Verdict::Valid,
+                verdict: KeyVerification::Valid,
             }),
             Add(from, to) => talk.give(Input::AddPair(pair(from, to))),
         }

@@ -350,7 +350,7 @@ pub(super) enum Line {
     /// The handshake is done; the peer proved these domains.
     Tls(&'static str),
     /// The authoritative server has spoken.
-    Verdict(u32, Verdict),
+    Verdict(u32, KeyVerification),
     /// The driver adds a pair.
     Add(&'static str, &'static str),
     Probe(u64),

@@ -107,7 +107,7 @@ fn verify(
     question: VerifyRequest,
     certificates: (&str, &str),
     depth: u8,
-) -> Verdict {
+) -> KeyVerification {
     assert!(depth < 2, "a verification never leads to another");
     let asker = copy(asker, "v");
     let asked = copy(asked, "w");
@@ -128,7 +128,7 @@ fn verify(
         });
     let verdict = verdicts
         .next()
-        .unwrap_or(Verdict::Unavailable(Unavailable::TimedOut));
+        .unwrap_or(KeyVerification::Unavailable(Unavailable::TimedOut));
     assert!(verdicts.next().is_none(), "one question, one verdict");
     verdict
 }

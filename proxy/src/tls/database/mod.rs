@@ -5,10 +5,10 @@ use std::{io, sync::Arc};
 use aws_lc_rs::digest;
 use jiff::Timestamp;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, RootCertStore,
     client::{
         UnbufferedClientConnection, WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        danger::{ServerCertVerified, ServerCertVerifier},
         verify_server_name,
     },
     server::ParsedCertificate,
@@ -21,7 +21,7 @@ use super::{
     certificate::{not_after, parse},
     provider,
     stream::TlsStream,
-    verifier::{self, AcceptAnyCertificate, SignedBy},
+    verifier::{self, AcceptAnyCertificate},
 };
 
 /// What of the server's certificate counts.
@@ -158,27 +158,7 @@ impl ServerCertVerifier for SslModeVerifier {
         }
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verifier::possession(SignedBy::Tls12, message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verifier::possession(SignedBy::Tls13, message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        verifier::schemes()
-    }
+    verifier::signatures_by!(verifier::possession);
 }
 
 #[cfg(test)]

@@ -88,7 +88,7 @@ fn how_an_authoritative_server_failed_is_told_to_who_is_authenticated_alone() {
             &format!("{why:?} to a stranger"),
             stranger,
             &[
-                Says(1, Verdict::Unavailable(why)),
+                Says(1, KeyVerification::Unavailable(why)),
                 Sees(&[
                     "<db:result from='org.example' to='partner.example' type='error'><error type='wait'><remote-connection-failed ",
                 ]),
@@ -99,7 +99,7 @@ fn how_an_authoritative_server_failed_is_told_to_who_is_authenticated_alone() {
             dialed_back(),
             &[
                 Peer("<db:result from='second.example' to='org.example'>k</db:result>"),
-                Says(2, Verdict::Unavailable(why)),
+                Says(2, KeyVerification::Unavailable(why)),
                 Sees(condition),
             ],
         );
@@ -109,10 +109,10 @@ fn how_an_authoritative_server_failed_is_told_to_who_is_authenticated_alone() {
 /// D-02 to D-06, D-12, D-24: the receiving server.
 #[test]
 fn a_key_is_judged_by_the_authoritative_server_alone() {
-    let table: &[(&str, Verdict, &[&str], &[&str])] = &[
+    let table: &[(&str, KeyVerification, &[&str], &[&str])] = &[
         (
             "D-02",
-            Verdict::Valid,
+            KeyVerification::Valid,
             &[
                 "<db:result from='org.example' to='partner.example' type='valid'/>",
                 "[authenticated partner.example to org.example TlsDialback]",
@@ -121,7 +121,7 @@ fn a_key_is_judged_by_the_authoritative_server_alone() {
         ),
         (
             "D-03",
-            Verdict::Invalid,
+            KeyVerification::Invalid,
             &[
                 "<db:result from='org.example' to='partner.example' type='invalid'/>",
                 "</stream:stream>",
@@ -131,25 +131,25 @@ fn a_key_is_judged_by_the_authoritative_server_alone() {
         ),
         (
             "D-04 connection",
-            Verdict::Unavailable(Unavailable::ConnectionFailed),
+            KeyVerification::Unavailable(Unavailable::ConnectionFailed),
             &["type='error'><error type='wait'><remote-connection-failed "],
             &["close", "[authenticated"],
         ),
         (
             "D-04 no address: a stranger does not learn it",
-            Verdict::Unavailable(Unavailable::NotFound),
+            KeyVerification::Unavailable(Unavailable::NotFound),
             &["type='error'><error type='wait'><remote-connection-failed "],
             &["close", "[authenticated"],
         ),
         (
             "D-04 timeout: nor this",
-            Verdict::Unavailable(Unavailable::TimedOut),
+            KeyVerification::Unavailable(Unavailable::TimedOut),
             &["type='error'><error type='wait'><remote-connection-failed "],
             &["close", "[authenticated"],
         ),
         (
             "D-21",
-            Verdict::Unavailable(Unavailable::Busy),
+            KeyVerification::Unavailable(Unavailable::Busy),
             &["<resource-constraint "],
             &["close", "[authenticated"],
         ),
@@ -170,7 +170,7 @@ fn a_key_is_judged_by_the_authoritative_server_alone() {
                 Says(1, verdict.clone()),
                 Sees(sees),
                 Lacks(lacks),
-                Says(1, Verdict::Valid),
+                Says(1, KeyVerification::Valid),
                 Quiet,
             ],
         );
@@ -181,11 +181,11 @@ fn a_key_is_judged_by_the_authoritative_server_alone() {
         &[
             Peer(OPEN),
             Peer(RESULT),
-            Says(1, Verdict::Unavailable(Unavailable::TimedOut)),
+            Says(1, KeyVerification::Unavailable(Unavailable::TimedOut)),
             Sees(&["<remote-connection-failed "]),
             Peer(RESULT),
             Sees(&["[verify 2 "]),
-            Says(2, Verdict::Valid),
+            Says(2, KeyVerification::Valid),
             Sees(&["[authenticated"]),
         ],
     );
@@ -203,7 +203,12 @@ fn a_key_is_judged_by_the_authoritative_server_alone() {
     run(
         "D-12 when authenticated",
         dialed_back(),
-        &[Peer(RESULT), Quiet, Says(1, Verdict::Invalid), Quiet],
+        &[
+            Peer(RESULT),
+            Quiet,
+            Says(1, KeyVerification::Invalid),
+            Quiet,
+        ],
     );
     run(
         "D-24",
@@ -268,12 +273,12 @@ fn further_pairs_are_judged_each_by_its_own() {
         &[
             Peer("<db:result from='second.example' to='org.example'>k2</db:result>"),
             Sees(&["[verify 2 second.example to org.example id1 k2]"]),
-            Says(2, Verdict::Invalid),
+            Says(2, KeyVerification::Invalid),
             Sees(&["type='invalid'"]),
             Lacks(&["close"]),
             Peer("<db:result from='second.example' to='org.example'>k3</db:result>"),
             Sees(&["[verify 3"]),
-            Says(3, Verdict::Valid),
+            Says(3, KeyVerification::Valid),
             Sees(&[
                 "type='valid'",
                 "[authenticated second.example to org.example TlsDialback]",
@@ -288,7 +293,7 @@ fn further_pairs_are_judged_each_by_its_own() {
                 "<x:result xmlns:x='jabber:server:dialback' from='partner.example' to='org2.example'>k</x:result>",
             ),
             Sees(&["[verify 2"]),
-            Says(2, Verdict::Valid),
+            Says(2, KeyVerification::Valid),
             Sees(&[
                 "<db:result from='org2.example' to='partner.example' type='valid'/>",
                 "[authenticated partner.example to org2.example TlsDialback]",

@@ -59,7 +59,7 @@ fn dialed_back() -> Talk {
     talk.hear(RESULT.as_bytes());
     talk.give(Input::Verdict {
         request: 1,
-        verdict: Verdict::Valid,
+        verdict: KeyVerification::Valid,
     });
     assert!(
         talk.take()

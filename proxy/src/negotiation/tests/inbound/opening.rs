@@ -326,7 +326,7 @@ fn what_comes_before_its_time_is_refused() {
             Peer(RESULT),
             Peer(MESSAGE),
             Sees(&["[close NotAuthorized]"]),
-            Says(1, Verdict::Valid),
+            Says(1, KeyVerification::Valid),
             Quiet,
         ],
     );

@@ -85,31 +85,27 @@ fn further_pairs_need_errors_and_their_own_terms() {
         ],
     );
     run(
-        "wanted early",
+        "before stanzas flow",
         direct(&[TlsDialback], ""),
         &[
             Peer(HEADER),
             Add("org.example", "second.example"),
+            Sees(&["[failed org.example to second.example NotMultiplexable]"]),
             Peer(DIALBACK_ERRORS),
             Sees(&["to='partner.example'>"]),
-            Lacks(&["to='second.example'>"]),
             Peer(VALID),
-            Sees(&[
-                "[ready org.example to partner.example TlsDialback]",
-                "<db:result from='org.example' to='second.example'>",
-            ]),
+            Sees(&["[ready org.example to partner.example TlsDialback]"]),
+            Lacks(&["second.example"]),
         ],
     );
     run(
-        "wanted early, in vain",
+        "after the end",
         direct(&[TlsDialback], ""),
         &[
-            Add("org.example", "second.example"),
             TimedOut,
             Sees(&[
                 "<connection-timeout ",
                 "[failed org.example to partner.example EstablishmentTimeout]",
-                "[failed org.example to second.example EstablishmentTimeout]",
                 "[close",
             ]),
             Add("org.example", "second.example"),

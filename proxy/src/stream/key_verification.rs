@@ -58,7 +58,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 pub struct KeyVerificationLimiter {
     running: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
-    strangers: Mutex<Window>,
+    strangers: Mutex<LastMinute>,
     /// By the partner object's name. One that is not asked for a while counts nothing any more and
     /// goes: no verification takes that long.
     partners: Cache<String, Arc<PartnerUsage>>,
@@ -70,16 +70,16 @@ pub struct KeyVerificationLimiter {
 struct PartnerUsage {
     running: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
-    begun: Mutex<Window>,
+    begun: Mutex<LastMinute>,
 }
 
 /// When the last ones were begun, at most as many as may be within a minute.
 #[derive(Debug, Default)]
-struct Window {
+struct LastMinute {
     begun: VecDeque<Instant>,
 }
 
-impl Window {
+impl LastMinute {
     /// Whether one more may begin; counts it where it may. O(1) amortised.
     fn begin(&mut self, most: usize, now: Instant) -> bool {
         while let Some(first) = self.begun.front()

@@ -5,6 +5,8 @@
 
 mod active;
 mod document;
+#[cfg(test)]
+pub mod fixture;
 pub mod follow;
 pub mod peer_keys;
 mod secrets;

@@ -39,15 +39,15 @@ impl Stream {
         let mut progress = false;
         // A peer that closed its connection may have said why before.
         let mut failed = None;
-        while !self.egress.is_empty() {
-            match Pin::new(&mut *transport).poll_write(cx, self.egress.front()) {
+        while !self.sender.buffer.is_empty() {
+            match Pin::new(&mut *transport).poll_write(cx, self.sender.buffer.front()) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Err(error)) => {
                     failed = Some(error);
                     break;
                 }
                 Poll::Ready(Ok(count)) => {
-                    self.egress.wrote(count);
+                    self.sender.buffer.wrote(count);
                     self.keepalive.said(Instant::now());
                     progress = true;
                 }
@@ -57,9 +57,9 @@ impl Stream {
         match Pin::new(transport).poll_flush(cx) {
             _ if failed.is_some() => {}
             Poll::Ready(Ok(())) => {
-                self.egress.flushed();
+                self.sender.buffer.flushed();
                 // A socket that takes no more is no progress: plain TCP has nothing to flush.
-                let flushed = self.egress.is_empty();
+                let flushed = self.sender.buffer.is_empty();
                 progress |= flushed && !self.flushed;
                 self.flushed = flushed;
             }
@@ -110,7 +110,7 @@ impl Stream {
         self.full.is_none()
             && self.start_tls.is_none()
             && self.outputs.is_empty()
-            && self.egress.answers_flow()
+            && self.sender.buffer.answers_flow()
             && self.throttle.may_read()
     }
 
@@ -127,14 +127,14 @@ impl Stream {
             self.partial.extend_from_slice(bytes);
             self.take_partial();
         }
-        let (stanzas, bytes) = (self.relay.stanzas, self.relay.bytes);
+        let (stanzas, bytes) = (self.receiver.stanzas, self.receiver.bytes);
         let (new, pause) = self.throttle.took(stanzas, bytes, now);
         if new {
             self.keepalive.stanza_crossed(now);
         }
         if let Some(pause) = pause {
             let partner = self.partner_name();
-            let direction = self.relay.direction;
+            let direction = self.receiver.direction;
             self.context
                 .metrics
                 .throttled(partner.as_deref(), direction, pause.as_secs_f64());
@@ -175,16 +175,18 @@ impl Stream {
                 Ok(None) => break,
                 Ok(Some(Item::Whitespace { len })) => taken += len,
                 Ok(Some(Item::Skipped { len })) => {
-                    self.relay.bytes += len as u64;
+                    self.receiver.bytes += len as u64;
                     taken += len;
                 }
                 Ok(Some(Item::Faulty { len, stanza })) => {
                     taken += len;
-                    self.relay.bytes += len as u64;
+                    self.receiver.bytes += len as u64;
                     let gives_none = self.keepalive.draining || lingers;
-                    let handed_back = gives_none && self.relay.ledger.is_some();
+                    let handed_back = gives_none && self.receiver.acknowledges();
                     if !handed_back
-                        && !self.relay.faulty(&self.context, &self.config, &stanza, now)
+                        && !self
+                            .receiver
+                            .faulty(&self.context, &self.config, &stanza, now)
                         && !lingers
                     {
                         self.input(Input::UnauthorizedStanza {
@@ -224,14 +226,14 @@ impl Stream {
                 Ok(Some(Item::Stanza(stanza))) => {
                     let len = stanza.bytes.len();
                     let gives_none = self.keepalive.draining || lingers;
-                    if gives_none && self.relay.ledger.is_some() {
+                    if gives_none && self.receiver.acknowledges() {
                         // Its sender has it still, unacknowledged, for another replica. What
                         // follows is read all the same: it may acknowledge what we sent.
                         taken += len;
                         continue;
                     }
                     let outcome = match &self.header {
-                        Some(header) => self.relay.stanza(
+                        Some(header) => self.receiver.stanza(
                             &self.context,
                             &self.config,
                             header,
@@ -266,19 +268,19 @@ impl Stream {
                         label: error.label(),
                         text: error.to_string(),
                     }));
-                    self.relay.flush(&self.context, now);
+                    self.receiver.flush(&self.context, now);
                     self.carry_out();
                     return bytes.len();
                 }
             }
         }
-        self.relay.flush(&self.context, now);
+        self.receiver.flush(&self.context, now);
         taken
     }
 
     pub(super) async fn flush_all(&mut self) -> io::Result<()> {
         let deadline = tokio::time::Instant::now() + CLOSING;
-        let egress = &mut self.egress;
+        let egress = &mut self.sender.buffer;
         let Some(transport) = &mut self.transport else {
             return Err(io::ErrorKind::NotConnected.into());
         };

@@ -14,14 +14,14 @@ use crate::{
     negotiation::{Pair, Side},
     policy::{self, Answer, Outcome},
     routing::{
-        acknowledgement::{AckToken, AckTracker},
+        acknowledgement::AckToken,
         batch::{Batch, BatchBuilder},
         budget::PartnerShare,
         failure::{Failure, FailureKind},
         route::Route,
     },
     stream::context::StreamContext,
-    stream::{ack_ping, message_log, partner_ping::Probes},
+    stream::{ack_ping, acknowledger::Acknowledger, message_log, partner_ping::Probes},
     telemetry::{
         log_limiter::limited,
         metrics::{PairCounters, ReasonCounters},
@@ -62,9 +62,10 @@ pub struct Receiver {
     /// Index into `carried` of what is being collected and was seen last.
     current: usize,
     builder: BatchBuilder,
-    pub ledger: Option<Arc<AckTracker>>,
+    /// Where the peer counts on acknowledgements.
+    acknowledger: Option<Acknowledger>,
     /// Stanzas received since acks were enabled.
-    pub received: u64,
+    received: u64,
     pub stanzas: u64,
     pub bytes: u64,
 }
@@ -81,7 +82,7 @@ impl Receiver {
             carried: Vec::new(),
             current: 0,
             builder: BatchBuilder::default(),
-            ledger: None,
+            acknowledger: None,
             received: 0,
             stanzas: 0,
             bytes: 0,
@@ -296,6 +297,45 @@ impl Receiver {
         }
     }
 
+    /// From here on the peer counts on acknowledgements (XEP-0198). What was read before does not
+    /// count: it leaves without a receipt.
+    pub fn enable_acks(
+        &mut self,
+        context: &Arc<StreamContext>,
+        acknowledger: Acknowledger,
+        now: Instant,
+    ) {
+        self.flush(context, now);
+        self.acknowledger = Some(acknowledger);
+        self.received = 0;
+    }
+
+    /// Whether the peer keeps what it sent until it is acknowledged.
+    #[must_use]
+    pub fn acknowledges(&self) -> bool {
+        self.acknowledger.is_some()
+    }
+
+    /// The peer asks what was settled.
+    pub fn ack_requested(&mut self) {
+        if let Some(acknowledger) = &mut self.acknowledger {
+            acknowledger.requested();
+        }
+    }
+
+    /// The `<a/>` that is due, if one is; `unasked`: the stream ends soon.
+    pub fn ack(&mut self, unasked: bool) -> Option<Vec<u8>> {
+        self.acknowledger.as_mut()?.ack(self.received, unasked)
+    }
+
+    /// Everything taken in is settled, as far as the peer counts on that.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.acknowledger
+            .as_ref()
+            .is_none_or(|own| own.is_done(self.received))
+    }
+
     /// Another pair that the peer may send.
     pub fn add(&mut self, carried: Carried) {
         match self.carried.iter_mut().find(|own| own.pair == carried.pair) {
@@ -326,8 +366,8 @@ impl Receiver {
     }
 
     fn receipt(&self, number: u64) -> Option<AckToken> {
-        self.ledger.as_ref().map(|ledger| AckToken {
-            ledger: Arc::clone(ledger),
+        self.acknowledger.as_ref().map(|own| AckToken {
+            ledger: Arc::clone(own.tracker()),
             first: number,
             count: 1,
         })
@@ -349,7 +389,8 @@ impl Receiver {
 
     /// Hands on what was collected.
     pub fn flush(&mut self, context: &Arc<StreamContext>, now: Instant) {
-        if let Some(batch) = self.builder.take(self.ledger.as_ref(), now) {
+        let tracker = self.acknowledger.as_ref().map(Acknowledger::tracker);
+        if let Some(batch) = self.builder.take(tracker, now) {
             context
                 .router
                 .enqueue(&self.carried[self.current].route, batch);
@@ -394,3 +435,6 @@ fn canonical(domain: &str) -> Option<Cow<'_, str>> {
         .ok()
         .map(|domain| Cow::Owned(domain.into()))
 }
+
+#[cfg(test)]
+mod tests;

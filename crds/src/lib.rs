@@ -4,6 +4,15 @@
 //! negotiation rule, access verdicts, the reader of PEM and the [`edge_config::EdgeConfig`] document. With it, the
 //! three kinds of group `xmpp-edge.dev`. It must never know clients or sockets.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        unreachable_pub,
+        missing_debug_implementations,
+        clippy::cast_possible_truncation
+    )
+)]
+
 pub mod domain;
 pub mod edge_config;
 pub mod jid;

@@ -63,7 +63,7 @@ enum Heard {
 }
 
 impl Conversation {
-    pub fn new(transport: Transport) -> Self {
+    pub(super) fn new(transport: Transport) -> Self {
         Self {
             transport,
             scanner: Scanner::new(Limits::with_stanza_bytes(MAX_ELEMENT)),
@@ -72,7 +72,7 @@ impl Conversation {
     }
 
     /// Opens the stream and waits for the peer's header and features.
-    pub async fn open(
+    pub(super) async fn open(
         &mut self,
         to: &DomainName,
         from: Option<&DomainName>,
@@ -113,7 +113,7 @@ impl Conversation {
     }
 
     /// Asks for TLS. What came with the answer is thrown away: it was not protected.
-    pub async fn starttls(&mut self) -> Result<(), ConversationError> {
+    pub(super) async fn starttls(&mut self) -> Result<(), ConversationError> {
         self.transport
             .write_all(format!("<starttls xmlns='{TLS}'/>").as_bytes())
             .await?;
@@ -127,12 +127,12 @@ impl Conversation {
         }
     }
 
-    pub fn into_transport(self) -> Transport {
+    pub(super) fn into_transport(self) -> Transport {
         self.transport
     }
 
     /// Hangs up politely; whether the peer minds does not matter any more.
-    pub async fn close(mut self) {
+    pub(super) async fn close(mut self) {
         let farewell = async {
             self.transport.write_all(b"</stream:stream>").await?;
             self.transport.shutdown().await

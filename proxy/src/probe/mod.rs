@@ -27,6 +27,7 @@ use verdict::{External, Seen};
 const TARGET_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What to probe with.
+#[derive(Debug)]
 pub struct Options {
     pub domain: DomainName,
     /// `from` of the streams; none is sent without.

@@ -53,7 +53,7 @@ pub(super) struct Verdict {
 }
 
 impl Seen {
-    pub fn verdict(&self) -> Verdict {
+    pub(super) fn verdict(&self) -> Verdict {
         let mut why = Vec::new();
         let method = if self.tls {
             self.inside_tls(&mut why)

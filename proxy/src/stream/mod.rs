@@ -78,6 +78,7 @@ const LOOK: Duration = Duration::from_millis(250);
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// The machine of either initiator.
+#[derive(Debug)]
 pub enum Machine {
     Inbound(Box<Inbound>),
     Outbound(Box<Outbound>),
@@ -98,6 +99,7 @@ impl Machine {
 }
 
 /// Where the connection is.
+#[derive(Debug)]
 enum Phase {
     /// Until the first pair is authenticated or ready: ends at the deadline.
     Establishing {
@@ -124,6 +126,7 @@ enum AfterClose {
 }
 
 /// A stream with its connection.
+#[derive(Debug)]
 pub struct Stream {
     context: Arc<StreamContext>,
     config: Arc<ActiveConfig>,
@@ -174,6 +177,7 @@ pub struct Stream {
 }
 
 /// What a stream is started with.
+#[derive(Debug)]
 pub struct Start {
     pub side: Side,
     /// `Client`: it connected to us. `Server`: we dialled it.

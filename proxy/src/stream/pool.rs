@@ -62,6 +62,7 @@ impl Default for StreamPool {
 type Server = (String, Vec<(String, u16)>);
 
 /// The right to dial a server while others wait for the outcome; ends with the value.
+#[derive(Debug)]
 pub struct Turn {
     context: Arc<StreamContext>,
     server: Server,
@@ -76,7 +77,7 @@ impl Drop for Turn {
 }
 
 /// What a pair that dials has found out already.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Own {
     pub looked_up: Option<LookedUp>,
     /// Held until the stream stands or cannot be had.

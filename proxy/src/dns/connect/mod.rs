@@ -43,6 +43,14 @@ pub struct Dialer {
     connect_timeout: Duration,
 }
 
+impl std::fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dialer")
+            .field("resolver", &self.resolver)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Whether an address of a partner is not dialled; the networks are those of the [`Route`].
 pub type Forbidden = Arc<dyn Fn(SocketAddr, &[IpNet]) -> bool + Send + Sync>;
 
@@ -77,6 +85,7 @@ pub struct Connected {
 }
 
 /// What is left to try of a domain.
+#[derive(Debug)]
 pub struct Candidates {
     dialer: Dialer,
     domain: DomainName,
@@ -93,7 +102,7 @@ pub struct Candidates {
     steps: Vec<AttemptStep>,
 }
 
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 struct Target {
     host: Host,
     port: u16,
@@ -103,6 +112,7 @@ struct Target {
 }
 
 /// A target whose addresses are known and not all tried.
+#[derive(Debug)]
 struct Current {
     name: String,
     direct_tls: bool,

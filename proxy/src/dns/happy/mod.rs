@@ -14,6 +14,7 @@ pub type Connect =
     Arc<dyn Fn(SocketAddr) -> BoxFuture<'static, io::Result<TcpStream>> + Send + Sync>;
 
 /// How the race over some addresses went. What was not tried when one won is left in the queue.
+#[derive(Debug)]
 pub struct Outcome {
     pub won: Option<(TcpStream, SocketAddr)>,
     /// Attempts that failed, in the order in which they did.

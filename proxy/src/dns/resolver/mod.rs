@@ -38,7 +38,7 @@ const TIMEOUT: Duration = Duration::from_secs(4);
 const RESOLUTION_DELAY: Duration = Duration::from_millis(150);
 
 /// Asks DNS. Cheap to clone; clones ask the same resolvers, whatever these become.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Resolver {
     servers: Arc<ArcSwap<Servers>>,
     anchors: TrustAnchors,
@@ -53,6 +53,14 @@ struct Servers {
     answers: DnsCache<Result<Arc<[Record]>, DnsError>>,
     upstreams: Vec<SocketAddr>,
     validator: Validator,
+}
+
+impl std::fmt::Debug for Servers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Servers")
+            .field("upstreams", &self.upstreams)
+            .finish_non_exhaustive()
+    }
 }
 
 const DNS_PORT: u16 = 53;

@@ -57,7 +57,7 @@ pub(in crate::negotiation) enum Unreadable {
 
 impl Message {
     /// Reads an element of the dialback namespace.
-    pub fn read(element: &Element) -> Result<Self, Unreadable> {
+    pub(crate) fn read(element: &Element) -> Result<Self, Unreadable> {
         let kind = match element.name.as_str() {
             "result" => Kind::Result,
             "verify" => Kind::Verify,

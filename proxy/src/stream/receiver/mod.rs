@@ -30,6 +30,7 @@ use crate::{
 };
 
 /// A pair that the peer may send on this stream.
+#[derive(Debug)]
 pub struct Carried {
     pub pair: Pair,
     pub method: Method,
@@ -43,6 +44,7 @@ pub struct Carried {
 }
 
 /// What became of a stanza that was looked at.
+#[derive(Debug)]
 pub enum Taken {
     Yes,
     /// A queue is full: look again once there is room. It was not taken.
@@ -55,6 +57,7 @@ pub enum Taken {
 const SAMPLE: u64 = 16;
 
 /// The receiving half of a stream, after authentication.
+#[derive(Debug)]
 pub struct Receiver {
     pub side: Side,
     pub direction: Direction,

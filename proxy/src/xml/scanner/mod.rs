@@ -4,6 +4,9 @@
 //! Bytes may come in any pieces: the state of the pass is kept, nothing is looked at twice but the
 //! few bytes of a name, a reference or a character that was cut off. No tree, no policy, no I/O.
 
+// Lengths of one element, below 4 GiB by `MOST_BYTES`, or of names and counts that the limits bound.
+#![allow(clippy::cast_possible_truncation)]
+
 mod chars;
 mod grammar;
 mod parts;

@@ -91,7 +91,7 @@ pub async fn run(
     let measured = DnsMetrics::default();
     let mut registry = Registry::with_prefix(dns::metrics::PREFIX);
     measured.register(&mut registry);
-    let serve_options = app::Options {
+    let serve_options = app::RunOptions {
         bind: options.bind,
         internal_bind: options.internal_bind,
         resolver: options.resolver,

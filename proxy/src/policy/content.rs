@@ -108,14 +108,14 @@ impl MessageType {
 
 /// What rule 3 says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum ContentVerdict {
     Pass,
     /// Passes between contacts only, in both directions.
     PassToContacts,
     Refuse,
 }
 
-impl Verdict {
+impl ContentVerdict {
     fn pass_if(passes: bool) -> Self {
         if passes { Self::Pass } else { Self::Refuse }
     }
@@ -150,39 +150,39 @@ impl ContentRules {
             .any(|(name, namespace, _)| speaks_for_the_own_server(name, namespace, self.group_chat))
     }
 
-    pub(super) fn message(&self, type_: MessageType, stanza: &Stanza<'_>) -> Verdict {
+    pub(super) fn message(&self, type_: MessageType, stanza: &Stanza<'_>) -> ContentVerdict {
         if type_ == MessageType::GroupChat && !self.group_chat {
-            return Verdict::Refuse;
+            return ContentVerdict::Refuse;
         }
         let mut events = false;
         for (_, namespace, whole) in stanza.children() {
             if is_group_chat(namespace) && !self.group_chat {
-                return Verdict::Refuse;
+                return ContentVerdict::Refuse;
             }
             // An event is one whatever the message's type: some services send it as `normal`. An
             // error carries back what was sent.
             if namespace == PUBSUB_EVENT && type_ != MessageType::Error && !self.headlines {
                 if !pubsub::names_only(whole, |node| self.is_open(node)) {
-                    return Verdict::Refuse;
+                    return ContentVerdict::Refuse;
                 }
                 events = true;
             }
         }
         if events {
-            return Verdict::PassToContacts;
+            return ContentVerdict::PassToContacts;
         }
-        Verdict::pass_if(type_ != MessageType::Headline || self.headlines)
+        ContentVerdict::pass_if(type_ != MessageType::Headline || self.headlines)
     }
 
-    pub(super) fn presence(&self, stanza: &Stanza<'_>) -> Verdict {
+    pub(super) fn presence(&self, stanza: &Stanza<'_>) -> ContentVerdict {
         let group = stanza
             .children()
             .any(|(_, namespace, _)| is_group_chat(namespace));
-        Verdict::pass_if(self.group_chat || !group)
+        ContentVerdict::pass_if(self.group_chat || !group)
     }
 
     /// An iq of type `get` or `set` between two people.
-    pub(super) fn request(&self, read: bool, stanza: &Stanza<'_>) -> Verdict {
+    pub(super) fn request(&self, read: bool, stanza: &Stanza<'_>) -> ContentVerdict {
         let listed = |(_, namespace, whole): (&str, &str, &[u8])| {
             IQ_NAMESPACES.iter().any(|row| row.name == namespace)
                 || self.iq_namespaces.iter().any(|name| **name == *namespace)
@@ -190,12 +190,12 @@ impl ContentRules {
                     && namespace == PUBSUB
                     && pubsub::names_only(whole, |node| self.is_open(node)))
         };
-        Verdict::pass_if(!stanza.children.is_empty() && stanza.children().all(listed))
+        ContentVerdict::pass_if(!stanza.children.is_empty() && stanza.children().all(listed))
     }
 
     /// A request or result where one side is a server; a result may be empty.
-    pub(super) fn of_servers(&self, stanza: &Stanza<'_>) -> Verdict {
-        Verdict::pass_if(stanza.children().all(|(_, namespace, _)| {
+    pub(super) fn of_servers(&self, stanza: &Stanza<'_>) -> ContentVerdict {
+        ContentVerdict::pass_if(stanza.children().all(|(_, namespace, _)| {
             IQ_NAMESPACES
                 .iter()
                 .any(|row| row.servers_too && row.name == namespace)

@@ -27,7 +27,7 @@ use crate::{
     },
 };
 pub use address::{Address, readdressed};
-use content::{ContentRules, MessageType, Verdict};
+use content::{ContentRules, ContentVerdict, MessageType};
 pub use refusal::{Answer, Condition, ErrorType, StanzaError, answer};
 
 /// Why a stanza does not pass.
@@ -191,8 +191,8 @@ impl Policy {
         let partner_type = self.partners.partner_type(partner);
 
         let people = user.local().is_some() && remote.local().is_some();
-        let seen = Seen::of(direction, stanza);
-        let subject = Subject {
+        let seen = SeenStanza::of(direction, stanza);
+        let subject = Judged {
             direction,
             stanza,
             user,
@@ -217,11 +217,11 @@ impl Policy {
     /// Rules 2 to 4; what only mode `Audit` lets pass comes back as the reason.
     fn rules_of_people(
         &self,
-        subject: &Subject<'_, '_>,
+        subject: &Judged<'_, '_>,
         partner: PartnerIndex,
         contacts: &Contacts,
     ) -> Result<Option<Reason>, Reason> {
-        let Subject {
+        let Judged {
             stanza,
             user,
             remote,
@@ -242,13 +242,13 @@ impl Policy {
         }
         // Rule 3.
         let content = if self.content.is_never_right(stanza) {
-            Verdict::Refuse
+            ContentVerdict::Refuse
         } else if user.local().is_some() && remote.local().is_some() {
             self.content_of(stanza)
         } else {
             self.of_servers(stanza)
         };
-        if content == Verdict::Refuse {
+        if content == ContentVerdict::Refuse {
             return Err(Reason::Content);
         }
         // Rule 4.
@@ -274,7 +274,7 @@ impl Policy {
     }
 
     /// Rule 3 between two people.
-    fn content_of(&self, stanza: &Stanza<'_>) -> Verdict {
+    fn content_of(&self, stanza: &Stanza<'_>) -> ContentVerdict {
         let type_ = stanza.type_.as_deref();
         match stanza.kind {
             StanzaKind::Message => self.content.message(MessageType::of(type_), stanza),
@@ -285,37 +285,39 @@ impl Policy {
                     | "unsubscribed",
                 ) => self.content.presence(stanza),
                 // What is left is no presence (RFC 6121 section 4.7.1).
-                Some(_) => Verdict::Refuse,
+                Some(_) => ContentVerdict::Refuse,
             },
             StanzaKind::Iq => match type_ {
                 Some("get") => self.content.request(true, stanza),
                 Some("set") => self.content.request(false, stanza),
-                Some("result" | "error") => Verdict::Pass,
-                _ => Verdict::Refuse,
+                Some("result" | "error") => ContentVerdict::Pass,
+                _ => ContentVerdict::Refuse,
             },
         }
     }
 
     /// Rule 3 where a side has no localpart.
-    fn of_servers(&self, stanza: &Stanza<'_>) -> Verdict {
+    fn of_servers(&self, stanza: &Stanza<'_>) -> ContentVerdict {
         match (stanza.kind, stanza.type_.as_deref()) {
-            (_, Some("error")) => Verdict::Pass,
-            (StanzaKind::Iq, Some("get" | "set")) if stanza.children.is_empty() => Verdict::Refuse,
+            (_, Some("error")) => ContentVerdict::Pass,
+            (StanzaKind::Iq, Some("get" | "set")) if stanza.children.is_empty() => {
+                ContentVerdict::Refuse
+            }
             (StanzaKind::Iq, Some("get" | "set" | "result")) => self.content.of_servers(stanza),
-            _ => Verdict::Refuse,
+            _ => ContentVerdict::Refuse,
         }
     }
 }
 
 /// What kind and type alone say about a stanza.
-struct Seen {
+struct SeenStanza {
     /// `unavailable`, `unsubscribe`, `unsubscribed`: whatever rules 2 to 4 say, bare where one of
     /// them would refuse.
     always_passes: bool,
     contact: Option<ContactEvent>,
 }
 
-impl Seen {
+impl SeenStanza {
     fn of(direction: Direction, stanza: &Stanza<'_>) -> Self {
         use ContactEvent as E;
         use Direction::{Inbound, Outbound};
@@ -362,7 +364,7 @@ fn writes(stanza: &Stanza<'_>) -> bool {
 
 /// A stanza with its sides told apart.
 #[derive(Clone, Copy)]
-struct Subject<'s, 'a> {
+struct Judged<'s, 'a> {
     direction: Direction,
     stanza: &'s Stanza<'a>,
     user: &'s Address<'s>,
@@ -370,14 +372,14 @@ struct Subject<'s, 'a> {
     partner_type: PartnerType,
 }
 
-impl Subject<'_, '_> {
+impl Judged<'_, '_> {
     /// Rule 4 of a PublicUnverified partner: whether the user must have added the remote.
-    fn needs_contact(&self, content: Verdict) -> bool {
+    fn needs_contact(&self, content: ContentVerdict) -> bool {
         if self.user.local().is_none() {
             return false;
         }
         match (self.stanza.kind, self.stanza.type_.as_deref()) {
-            _ if content == Verdict::PassToContacts => true,
+            _ if content == ContentVerdict::PassToContacts => true,
             _ if self.direction == Direction::Outbound => false,
             // Answers to the user's own requests.
             (StanzaKind::Iq, Some("result" | "error")) => false,

@@ -20,11 +20,11 @@ pub struct Telemetry {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct ConfigStatus {
-    state: Mutex<State>,
+    state: Mutex<ConfigState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ConfigState {
     missing: Vec<String>,
     stale: Vec<String>,
     rejected: Option<RejectedStatus>,

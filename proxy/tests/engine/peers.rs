@@ -23,7 +23,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::edge_config::EdgeConfig;
 use xmpp_edge_proxy::{
-    app::{self, Options, ServeError},
+    app::{self, RunOptions, ServeError},
     config::{ConfigInputs, ConfigSecrets, ConfigUpdate},
 };
 use zeroize::Zeroizing;
@@ -116,7 +116,7 @@ impl Lab {
         let inputs = inputs(number, &plan);
         let (sender, receiver) = watch::channel(inputs.into());
         let state = tempfile::tempdir().expect("a directory");
-        let options = Options {
+        let options = RunOptions {
             bind: vec![of(1, 0).ip()],
             internal_bind: vec![of(1, 0).ip()],
             // Nothing is looked up: every address is fixed.

@@ -24,7 +24,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{ApiServer, Clock, Identity, Namespace, operator_account};
+use super::{ApiServer, Clock, ClusterIdentity, Namespace, operator_account};
 use crate::{edge, process::Daemon, wait};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -52,7 +52,7 @@ impl Operator {
     /// As [`Self::start`].
     pub async fn start_as(
         server: &ApiServer,
-        identity: &Identity,
+        identity: &ClusterIdentity,
         namespace: &str,
         arguments: &[&str],
     ) -> Result<Self> {
@@ -84,7 +84,7 @@ impl Operator {
     /// When it is not built.
     pub fn launch(
         server: &ApiServer,
-        identity: &Identity,
+        identity: &ClusterIdentity,
         namespace: &str,
         arguments: &[&str],
     ) -> Result<Self> {
@@ -93,7 +93,7 @@ impl Operator {
 
     fn spawn(
         server: &ApiServer,
-        identity: &Identity,
+        identity: &ClusterIdentity,
         namespace: &str,
         arguments: &[&str],
         more: &[(&'static str, String)],
@@ -235,7 +235,7 @@ impl PodObject {
 }
 
 /// The chart's account for an operator of `namespace` with these arguments.
-async fn account_for(namespace: &Namespace<'_>, arguments: &[&str]) -> Result<Identity> {
+async fn account_for(namespace: &Namespace<'_>, arguments: &[&str]) -> Result<ClusterIdentity> {
     const WATCH: &str = "--watch-namespace";
     let together = arguments.iter();
     let together = together.filter_map(|it| it.strip_prefix(WATCH)?.strip_prefix('='));

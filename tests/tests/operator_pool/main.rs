@@ -17,6 +17,6 @@ mod rivals;
 mod stage;
 mod told;
 
-use xmpp_edge_tests::cluster::Shared;
+use xmpp_edge_tests::cluster::SharedCluster;
 
-static SERVER: Shared = Shared::new();
+static SERVER: SharedCluster = SharedCluster::new();

@@ -5,6 +5,7 @@ pub mod backoff;
 pub mod caches;
 pub mod decoded;
 pub mod events;
+pub mod held_back;
 pub mod leader;
 pub mod metrics;
 pub mod server;

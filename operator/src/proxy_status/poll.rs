@@ -24,7 +24,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 
-use super::{POOL_LABEL, PoolReport, model};
+use super::{PoolReport, model, ownership::pool_of};
 use crate::runtime::caches::Caches;
 
 /// How often pods are asked: what changed is to be in a status within 10 s.
@@ -77,7 +77,27 @@ pub struct Reports {
     pools: Mutex<BTreeMap<(String, String), PoolReport>>,
 }
 
+/// What a pod says to have loaded is believed up to here: no operator counts so far, and what follows
+/// must be countable still.
+const MAX_GENERATION: u64 = 1 << 53;
+
 impl Reports {
+    /// The highest generation that a pod of a pool says to have loaded.
+    #[must_use]
+    pub fn highest_generation(&self, namespace: &str, pool: &str) -> Option<u64> {
+        let pools = self.pools.lock();
+        let report = pools.get(&(namespace.to_owned(), pool.to_owned()))?;
+        let statuses = report.pods.values().filter_map(|pod| pod.status.as_ref());
+        let generations = statuses.map(|status| status.config.generation);
+        generations.filter(|it| *it <= MAX_GENERATION).max()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set(&self, namespace: &str, pool: &str, report: PoolReport) {
+        let key = (namespace.to_owned(), pool.to_owned());
+        self.pools.lock().insert(key, report);
+    }
+
     /// Of one namespace, by pool.
     #[must_use]
     pub fn of(&self, namespace: &str) -> BTreeMap<String, PoolReport> {
@@ -201,7 +221,7 @@ impl Poller {
             return None;
         }
         let namespace = pod.namespace()?;
-        let pool = pod.labels().get(POOL_LABEL)?.clone();
+        let pool = pool_of(&self.caches, pod)?;
         let address = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
         let token = self.caches.secrets.get(&namespace, &token_secret(&pool));
         let token = token.and_then(|secret| {

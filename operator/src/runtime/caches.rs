@@ -15,7 +15,7 @@ use futures::StreamExt;
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
-        apps::v1::Deployment,
+        apps::v1::{Deployment, ReplicaSet},
         core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service},
         networking::v1::NetworkPolicy,
         policy::v1::PodDisruptionBudget,
@@ -32,7 +32,6 @@ use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use tokio::{
     sync::{Notify, mpsc, watch},
-    task::JoinSet,
     time::Instant,
 };
 use xmpp_edge_crds::kinds::{EdgePool, ExternalAccessPolicy, XmppFederatedPartner};
@@ -42,6 +41,7 @@ use super::{
     decoded::Decoded,
     metrics::Metrics,
     store::{ObjectStore, WatchApplier},
+    supervisor::TaskSet,
 };
 
 /// Selector of what pools own: the operator's own children alone.
@@ -140,6 +140,8 @@ pub struct Caches {
     pub services: ObjectStore<Service>,
     /// Those of pools alone.
     pub deployments: ObjectStore<Deployment>,
+    /// Those of pools alone, which lead from a pod to its Deployment.
+    pub replica_sets: ObjectStore<ReplicaSet>,
     /// Those of pools alone.
     pub pods: ObjectStore<Pod>,
     /// Those of pools alone.
@@ -307,6 +309,8 @@ impl Caches {
             }),
             services: ObjectStore::default(),
             deployments: ObjectStore::default(),
+            // A new one is looked at; what its controller counts in it the Deployment says too.
+            replica_sets: ObjectStore::new(|_, _| false),
             pods: ObjectStore::default(),
             volumes: ObjectStore::default(),
             network_policies: ObjectStore::default(),
@@ -318,13 +322,13 @@ impl Caches {
         (Arc::new(caches), fresh)
     }
 
-    /// Starts the watches; they go on until the set is dropped.
+    /// Starts the watches; they go on for as long as the set.
     pub fn start(
         self: &Arc<Self>,
         client: &Client,
         scope: &Scope,
         metrics: &Arc<Metrics>,
-        tasks: &mut JoinSet<()>,
+        tasks: &mut TaskSet,
     ) {
         let names = Mutex::new(BTreeMap::new());
         for namespace in scope.watches() {
@@ -344,6 +348,7 @@ impl Caches {
             let ours = || plain().labels(MANAGED);
             start.watch(tasks, ours(), |caches| &caches.services);
             start.watch(tasks, ours(), |caches| &caches.deployments);
+            start.watch(tasks, ours(), |caches| &caches.replica_sets);
             start.watch(tasks, ours(), |caches| &caches.pods);
             start.watch(tasks, ours(), |caches| &caches.volumes);
             start.watch(tasks, ours(), |caches| &caches.network_policies);
@@ -419,7 +424,7 @@ struct Start<'a> {
 impl Start<'_> {
     fn watch<V>(
         &self,
-        tasks: &mut JoinSet<()>,
+        tasks: &mut TaskSet,
         config: watcher::Config,
         table: fn(&Caches) -> &ObjectStore<V>,
     ) where
@@ -446,7 +451,7 @@ impl Start<'_> {
         self.names
             .lock()
             .insert(name.clone(), WatchState::default());
-        tasks.spawn(async move {
+        tasks.spawn(format!("the watch of {name}"), async move {
             let events = watcher(api, config).backoff(Backoff::api_server());
             let done = events.for_each(|event| {
                 match event {

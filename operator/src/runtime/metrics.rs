@@ -108,6 +108,8 @@ pub struct Metrics {
     /// 1 on the replica that leads.
     pub leader: Gauge,
     pub pool_ready_replicas: Family<OfPool, Gauge>,
+    /// Those that there should be: 0 for a pool that was scaled to nothing on purpose.
+    pub pool_desired_replicas: Family<OfPool, Gauge>,
     /// How long the newest generation took until every ready pod had it.
     pub config_sync_seconds: PoolSeconds,
     pub certificate_not_after: Family<OfPool, Gauge<i64, AtomicI64>>,
@@ -168,6 +170,12 @@ impl Default for Metrics {
             "Pods of a pool that are ready",
             pool_ready_replicas.clone(),
         );
+        let pool_desired_replicas = Family::default();
+        registry.register(
+            "pool_desired_replicas",
+            "Pods that a pool is to have",
+            pool_desired_replicas.clone(),
+        );
         let config_sync_seconds = Family::default();
         registry.register(
             "config_sync_seconds",
@@ -224,6 +232,7 @@ impl Default for Metrics {
             statuses_waiting,
             leader,
             pool_ready_replicas,
+            pool_desired_replicas,
             config_sync_seconds,
             certificate_not_after,
             dns,
@@ -286,6 +295,7 @@ impl Metrics {
             pool: pool.to_owned(),
         };
         self.pool_ready_replicas.remove(&labels);
+        self.pool_desired_replicas.remove(&labels);
         self.config_sync_seconds.remove(&labels);
         self.certificate_not_after.remove(&labels);
         self.dns.forget(namespace, pool);
@@ -325,6 +335,7 @@ mod tests {
             })
             .set(1);
         metrics.pool_ready_replicas.get_or_create(&pool).set(2);
+        metrics.pool_desired_replicas.get_or_create(&pool).set(3);
         metrics.config_sync_seconds.get_or_create(&pool).set(0.5);
         metrics.certificate_not_after.get_or_create(&pool).set(9);
         let report =
@@ -353,6 +364,7 @@ mod tests {
             "xmpp_edge_operator_watch_last_event_timestamp_seconds{namespace=\"n\",kind=\"EdgePool\"} ",
             "xmpp_edge_operator_statuses_waiting 0",
             "xmpp_edge_operator_pool_ready_replicas{namespace=\"n\",pool=\"p\"} 2",
+            "xmpp_edge_operator_pool_desired_replicas{namespace=\"n\",pool=\"p\"} 3",
             "xmpp_edge_operator_config_sync_seconds{namespace=\"n\",pool=\"p\"} 0.5",
             "xmpp_edge_operator_certificate_not_after_timestamp_seconds{namespace=\"n\",pool=\"p\"} 9",
             "xmpp_edge_operator_build_info{version=",

@@ -9,4 +9,6 @@ pub mod held_back;
 pub mod leader;
 pub mod metrics;
 pub mod server;
+pub mod server_clock;
 pub mod store;
+pub mod supervisor;

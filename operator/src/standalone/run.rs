@@ -61,6 +61,8 @@ pub enum StandaloneError {
     Serve(#[from] ServeError),
     #[error(transparent)]
     Dns(#[from] DnsStateError),
+    #[error("the proxy came to its end without being told to; this is a fault of the proxy")]
+    ProxyEnded,
     #[error("the proxy stopped for an internal fault: {0}")]
     Panicked(#[from] tokio::task::JoinError),
 }
@@ -113,7 +115,10 @@ pub async fn run(
     let mut last_error = String::new();
     loop {
         tokio::select! {
-            ended = &mut proxy => return Ok(ended??),
+            ended = &mut proxy => {
+                ended??;
+                return Err(StandaloneError::ProxyEnded);
+            }
             () = stop.cancelled() => break,
             told = &mut is_ready, if !announced => {
                 announced = true;

@@ -86,6 +86,11 @@ struct EndpointTask {
 }
 
 impl Endpoints {
+    /// As [`DnsController::shutdown`].
+    pub async fn shutdown(&self) {
+        self.namespaces.shutdown().await;
+    }
+
     /// Starts what there is to do for the namespace of `pool`, and says how far it is; `None` where
     /// external-dns has nothing to do with the pool.
     pub fn look(

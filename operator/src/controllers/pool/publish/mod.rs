@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Service;
 use kube::{
     Client, Resource, ResourceExt,
@@ -44,7 +44,7 @@ use crate::{
     status::condition::{ConditionStatus, DesiredCondition},
 };
 
-/// A pool that is deleted waits for DNS no longer than this.
+/// A pool that is deleted waits for DNS no longer than this, by the API server's clock, which dated it.
 const LONGEST: SignedDuration = SignedDuration::from_mins(10);
 /// While a pool waits to be let go.
 const RETRY: Duration = Duration::from_secs(5);
@@ -93,11 +93,19 @@ pub struct Leave {
 }
 
 impl Leave {
-    fn later(refusal: String) -> Self {
+    pub(super) fn later(refusal: String) -> Self {
         Self {
             again: Some(RETRY),
             refusal,
         }
+    }
+
+    /// Something else keeps it too.
+    pub(super) fn refuse(&mut self, why: &str) {
+        if !self.refusal.is_empty() {
+            self.refusal.push_str(". ");
+        }
+        self.refusal.push_str(why);
     }
 
     fn once(went: bool) -> Self {
@@ -252,7 +260,8 @@ impl PoolDns {
         };
         let owner = owner(context, pool, namespace);
         let deleted = pool.meta().deletion_timestamp.as_ref().map(|time| time.0);
-        let late = deleted.is_some_and(|at| Timestamp::now().duration_since(at) >= LONGEST);
+        let waited = deleted.and_then(|at| context.server_clock.since(at));
+        let late = waited.is_some_and(|waited| waited >= LONGEST);
         let skipped = is_skipped(pool);
         let (Some(owner), false, false) = (owner, late, skipped) else {
             let why = if skipped {
@@ -281,6 +290,11 @@ impl PoolDns {
             return Leave::once(leaving.leave_records(why).await);
         }
         Leave::later(errors.first().map(ToString::to_string).unwrap_or_default())
+    }
+
+    /// As [`DnsController::shutdown`].
+    pub async fn shutdown(&self) {
+        self.records.shutdown().await;
     }
 
     /// Forgets pools of a namespace that are not there any more.
@@ -423,3 +437,6 @@ fn said(outcome: Option<&PoolRecordsOutcome>) -> DesiredCondition {
         Some(Err(message)) => DesiredCondition::new(kind, false, Reason::DnsFailed, message),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,7 @@ use crate::{
         reconciler::NamespaceReconciler,
         snapshot::{Context, OperatorConfig},
     },
+    dns::DnsMetrics,
     proxy_status::{Poller, Reports},
     runtime::{
         backoff::Backoff,
@@ -88,7 +89,8 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<(), Run
     let config = Config::infer().await?;
     let namespace = config.default_namespace.clone();
     let metrics = Arc::new(Metrics::default());
-    let server_clock = Arc::default();
+    let (server_clock, dns_metrics) = (Arc::default(), DnsMetrics::default());
+    metrics.add(|registry| dns_metrics.register(registry));
     let client = client(config, &metrics, &server_clock)?;
     let scope = scope(&options, &namespace);
     let identity = identity();
@@ -125,6 +127,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<(), Run
         client,
         caches,
         metrics,
+        dns_metrics,
         server_clock,
         namespace,
         identity,
@@ -220,6 +223,7 @@ struct Act {
     client: Client,
     caches: Arc<Caches>,
     metrics: Arc<Metrics>,
+    dns_metrics: DnsMetrics,
     server_clock: Arc<ServerClock>,
     namespace: String,
     identity: String,
@@ -280,6 +284,7 @@ impl Act {
             client: self.client,
             caches: self.caches,
             metrics,
+            dns_metrics: self.dns_metrics,
             server_clock: self.server_clock,
             reports: Arc::new(Reports::default()),
             pools: crate::controllers::pool::PoolMemory::default(),

@@ -27,7 +27,10 @@ use super::{
     station::{Pass, Place, StandaloneReconcileError, StandaloneReconciler},
     status,
 };
-use crate::dns::{self, DnsMetrics, OwnerId};
+use crate::{
+    dns::{DnsMetrics, OwnerId},
+    runtime::metrics::PREFIX,
+};
 
 /// How often the files are compared; an edit is in force after two of these.
 const POLL: Duration = Duration::from_millis(300);
@@ -91,7 +94,7 @@ pub async fn run(
     let (ready, mut is_ready) = oneshot::channel();
     let (tell_key, mut keys) = mpsc::channel(KEYS);
     let measured = DnsMetrics::default();
-    let mut registry = Registry::with_prefix(dns::metrics::PREFIX);
+    let mut registry = Registry::with_prefix(PREFIX);
     measured.register(&mut registry);
     let serve_options = app::Options {
         bind: options.bind,

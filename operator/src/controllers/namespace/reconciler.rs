@@ -198,6 +198,7 @@ impl NamespaceReconciler {
         };
         for pool in self.last.keys().filter(|pool| !exists(pool)) {
             self.context.metrics.forget_pool(&self.namespace, pool);
+            self.context.dns_metrics.forget(&self.namespace, pool);
         }
         self.last.retain(|pool, _| exists(pool));
         self.since.retain(|pool, _| exists(pool));

@@ -13,6 +13,7 @@ use xmpp_edge_crds::{domain::DomainName, edge_config::EdgeConfig};
 
 use crate::{
     compile::{Compiled, Diagnostic, Fault, NamespaceInputs, ObjectRef},
+    dns::DnsMetrics,
     proxy_status::{PoolFacts, PoolReport, Reports},
     runtime::{caches::Caches, events::Events, metrics::Metrics, server_clock::ServerClock},
     status::apply::StatusMeans,
@@ -56,6 +57,7 @@ pub struct Context {
     pub events: Events,
     pub statuses: StatusMeans,
     pub metrics: Arc<Metrics>,
+    pub dns_metrics: DnsMetrics,
     pub server_clock: Arc<ServerClock>,
     pub reports: Arc<Reports>,
     /// What the pools' controller remembers between looks.
@@ -190,6 +192,7 @@ pub(crate) mod tests {
             client,
             caches,
             metrics,
+            dns_metrics: DnsMetrics::default(),
             server_clock: Arc::default(),
             reports: Arc::default(),
             pools: crate::controllers::pool::PoolMemory::default(),

@@ -34,11 +34,11 @@ use crate::{
     dns::{
         Availability, DnsError, DnsMemory, Publisher, RecordOwner, UpdateSettings,
         addresses::Ingress,
-        controller::{DnsController, DnsProgress},
-        hold_down::HoldDown,
-        pool_records::{
+        backend::pool_records::{
             AddressSource, KeepMemory, PoolRecordsBackend, PoolRecordsOutcome, PoolRecordsTask,
         },
+        controller::{DnsController, DnsProgress},
+        hold_down::HoldDown,
     },
     runtime::decoded::Decoded,
     status::condition::{ConditionStatus, DesiredCondition},
@@ -148,7 +148,7 @@ impl PoolDns {
         let may_be_there = is_marked(pool) || remembered(pool).source.is_some();
         if backend.is_none() && !may_be_there {
             if spec.dns.is_none() {
-                context.metrics.dns.forget(namespace, &pool.name_any());
+                context.dns_metrics.forget(namespace, &pool.name_any());
             }
             return plain(match &spec.dns {
                 None => not_managed(),
@@ -253,7 +253,7 @@ impl PoolDns {
         let metadata = pool.meta().clone().into_response_partial();
         let leaving = Finalization {
             client: &context.client,
-            metrics: &context.metrics,
+            metrics: &context.dns_metrics,
             events: &context.events,
             namespace,
             pool: &metadata,
@@ -331,7 +331,7 @@ impl PoolDns {
                 pool: pool.meta().clone().into_response_partial(),
             };
             let publisher = Publisher::new(owner, memory);
-            PoolRecordsBackend::new(publisher, annotations, kept, context.metrics.dns.clone())
+            PoolRecordsBackend::new(publisher, annotations, kept, context.dns_metrics.clone())
         };
         let (caches, touched) = (context.caches.clone(), namespace.to_owned());
         let wake = move || caches.triggers.enqueue(&touched);

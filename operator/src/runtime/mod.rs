@@ -6,6 +6,7 @@ pub mod caches;
 pub mod decoded;
 pub mod events;
 pub mod held_back;
+pub mod http;
 pub mod leader;
 pub mod metrics;
 pub mod server;

@@ -121,11 +121,16 @@ impl ApplyError {
 
     /// Whether the same write would most likely fail again at once.
     pub(super) fn lasts(&self) -> bool {
-        // The newer form decides anew; contention has pauses of its own.
-        !matches!(
-            self.cause(),
-            Self::Overtaken { .. } | Self::Contended { .. }
-        ) && !self.is_absent()
+        match self.cause() {
+            // The newer form decides anew; contention has pauses of its own.
+            Self::Overtaken { .. } | Self::Contended { .. } => false,
+            // Where the API server is not reached it is not about this object: what is told of it once it
+            // is there again is acted on at once.
+            Self::Api { source, .. } => {
+                matches!(&**source, kube::Error::Api(status) if status.code != 404)
+            }
+            _ => true,
+        }
     }
 
     /// Whether there is no such object (any more).

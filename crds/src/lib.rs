@@ -19,6 +19,7 @@ pub mod jid;
 #[cfg(feature = "kinds")]
 pub mod kinds;
 pub mod negotiation;
+pub mod partner_type;
 pub mod pem;
 pub mod postgres;
 pub mod verdict;

@@ -15,6 +15,7 @@ mod only_here;
 mod ownership;
 mod rivals;
 mod stage;
+mod strangers;
 mod told;
 
 use xmpp_edge_tests::cluster::SharedCluster;

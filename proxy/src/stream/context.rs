@@ -179,6 +179,7 @@ impl StreamContext {
             reasons: ReasonCounters::new(partner, direction),
             method,
             pair,
+            errors_only: false,
         }
     }
 }

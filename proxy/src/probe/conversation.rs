@@ -158,7 +158,12 @@ impl Conversation {
     fn next(&mut self) -> Result<Option<(Option<Heard>, usize)>, ConversationError> {
         let (bytes, taken) = match self.scanner.next(&self.buffer)? {
             None => return Ok(None),
-            Some(Item::Whitespace { len } | Item::Skipped { len } | Item::Faulty { len, .. }) => {
+            Some(
+                Item::Whitespace { len }
+                | Item::Skipped { len }
+                | Item::Faulty { len, .. }
+                | Item::Dropped { len, .. },
+            ) => {
                 return Ok(Some((None, len)));
             }
             Some(Item::Close { len }) => return Ok(Some((Some(Heard::Close), len))),

@@ -180,6 +180,7 @@ impl StreamContext {
             reasons: ReasonCounters::new(partner, direction),
             method,
             pair,
+            errors_only: false,
         }
     }
 }

@@ -339,7 +339,7 @@ impl Stream {
             (_, Fault::PeerClosed) => AfterClose::Nothing,
             // What the peer sent before it heard of the end is not lost.
             (Phase::Established, Fault::Done | Fault::Shutdown | Fault::Inactive)
-                if !self.receiver.carried.is_empty() =>
+                if self.receiver.carried.iter().any(|own| !own.errors_only) =>
             {
                 AfterClose::Relay
             }

@@ -14,9 +14,15 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use xmpp_edge_crds::domain::DomainName;
 
-use super::{CLOSING, Phase, Stream, cancelled, environment::ConfigEnvironment, receiver::Taken};
+use super::{
+    CLOSING, Machine, Phase, Stream, cancelled,
+    context::StreamContext,
+    environment::ConfigEnvironment,
+    receiver::{Carried, Taken, domain_part},
+};
 use crate::{
-    negotiation::{Fault, Input, PeerRole},
+    config::ActiveConfig,
+    negotiation::{Fault, Input, Pair, PeerRole, Side},
     tls::{self, Mode, Transport},
     xml::{Element, Item, StreamHeader},
 };
@@ -183,6 +189,12 @@ impl Stream {
                     self.receiver.bytes += len as u64;
                     let gives_none = self.keepalive.draining || lingers;
                     let handed_back = gives_none && self.receiver.acknowledges();
+                    let (from, to) = (stanza.from.as_deref(), stanza.to.as_deref());
+                    let sides = (self.side, &*self.context, &*self.config);
+                    let said = (stanza.type_.as_deref(), from, to);
+                    if let Some(answer) = answer_of(&self.machine, sides, said) {
+                        self.receiver.add_if_new(answer);
+                    }
                     if !handed_back
                         && !self
                             .receiver
@@ -193,6 +205,14 @@ impl Stream {
                             from: stanza.from.as_deref(),
                             to: stanza.to.as_deref(),
                         });
+                    }
+                }
+                Ok(Some(Item::Dropped { len, error })) => {
+                    taken += len;
+                    self.receiver.bytes += len as u64;
+                    let gives_none = self.keepalive.draining || lingers;
+                    if !gives_none || !self.receiver.acknowledges() {
+                        self.receiver.dropped(&self.context, &self.config, error);
                     }
                 }
                 // The stream is over but for stanzas that were on their way.
@@ -252,6 +272,13 @@ impl Stream {
                         Taken::Stray if lingers => taken += len,
                         Taken::Stray => {
                             let (from, to) = (stanza.from.as_deref(), stanza.to.as_deref());
+                            let type_ = stanza.type_.as_deref();
+                            let sides = (self.side, &*self.context, &*self.config);
+                            if let Some(answer) = answer_of(&self.machine, sides, (type_, from, to))
+                                && self.receiver.add_if_new(answer)
+                            {
+                                continue;
+                            }
                             let environment = ConfigEnvironment {
                                 config: &self.config,
                                 tlsa: &self.tlsa,
@@ -382,4 +409,29 @@ impl Stream {
         self.carry_out();
         self.close(fault);
     }
+}
+
+/// What is added to the pairs of a stream for an error stanza with which its peer answers, on the edge's
+/// own stream, what it got there. It is an error and no claim to the pair: nothing else may come back on
+/// a stream for one direction.
+fn answer_of(
+    machine: &Machine,
+    (side, context, config): (Side, &StreamContext, &ActiveConfig),
+    (type_, from, to): (Option<&str>, Option<&str>, Option<&str>),
+) -> Option<Carried> {
+    let Machine::Outbound(machine) = machine else {
+        return None;
+    };
+    if type_ != Some("error") {
+        return None;
+    }
+    let from = DomainName::parse(domain_part(from?)).ok()?;
+    let to = DomainName::parse(domain_part(to?)).ok()?;
+    let pair = Pair { from, to };
+    let sent = pair.reversed();
+    let (_, method) = machine.pairs().find(|(ready, _)| **ready == sent)?;
+    Some(Carried {
+        errors_only: true,
+        ..context.carry(side, config, pair, method)
+    })
 }

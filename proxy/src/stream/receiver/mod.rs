@@ -26,7 +26,7 @@ use crate::{
         log_limiter::limited,
         metrics::{PairCounters, ReasonCounters},
     },
-    xml::{FaultyStanza, StanzaKind, StreamHeader, rewrite, stanza::Stanza},
+    xml::{FaultyStanza, StanzaKind, StreamHeader, XmlError, rewrite, stanza::Stanza},
 };
 
 /// A pair that the peer may send on this stream.
@@ -39,6 +39,8 @@ pub struct Carried {
     pub share: Arc<PartnerShare>,
     /// Where answers go: the pair reversed.
     pub back: Arc<Route>,
+    /// The peer may send error stanzas of it and nothing else: it answers what it got on this stream.
+    pub errors_only: bool,
     pub counters: PairCounters,
     pub reasons: ReasonCounters,
 }
@@ -105,7 +107,7 @@ impl Receiver {
         let (Some(from), Some(to)) = (&stanza.from, &stanza.to) else {
             return Taken::Stray;
         };
-        let Some((index, exact)) = self.carried_index(from, to) else {
+        let Some((index, exact)) = self.carried_index(from, to, stanza.type_.as_deref()) else {
             return Taken::Stray;
         };
         let settings = &config.document.settings;
@@ -239,7 +241,7 @@ impl Receiver {
         let (Some(from), Some(to)) = (start.from, start.to) else {
             return false;
         };
-        let Some((index, _)) = self.carried_index(from, to) else {
+        let Some((index, _)) = self.carried_index(from, to, start.type_) else {
             return false;
         };
         let number = self.received;
@@ -248,6 +250,35 @@ impl Receiver {
         let cause = policy::Cause::Faulty(stanza.error);
         self.refuse(context, config, (index, number), start, cause, now);
         true
+    }
+
+    /// A stanza that was skipped and whose start tag cannot be read: nobody can be answered. It counts as
+    /// handled, so that its sender does not give it again, and as refused for the pair seen last.
+    pub fn dropped(
+        &mut self,
+        context: &Arc<StreamContext>,
+        config: &ActiveConfig,
+        error: XmlError,
+    ) {
+        let number = self.received;
+        self.received += 1;
+        self.stanzas += 1;
+        self.settle(number);
+        let Some(Carried { reasons, pair, .. }) = self.carried.get_mut(self.current) else {
+            return;
+        };
+        let peer = match self.side {
+            Side::Partner => &pair.from,
+            Side::Gateway => &pair.to,
+        };
+        let partner = config.partner(peer).map(|partner| partner.name.as_str());
+        let reason = error.label();
+        let lines = reasons.refused(&context.metrics, &context.log, reason);
+        limited!(
+            info, lines,
+            partner = partner.unwrap_or("other"), direction = ?self.direction, reason,
+            "dropped: a stanza whose start tag cannot be read"
+        );
     }
 
     /// Counts a refusal, says so in the log now and then, and answers where there is an answer.
@@ -347,6 +378,15 @@ impl Receiver {
         }
     }
 
+    /// As [`Self::add`], unless something of the pair may come already; says whether it was added.
+    pub fn add_if_new(&mut self, carried: Carried) -> bool {
+        let is_new = !self.carried.iter().any(|own| own.pair == carried.pair);
+        if is_new {
+            self.carried.push(carried);
+        }
+        is_new
+    }
+
     /// The configuration changed: partners may have other names.
     pub fn relabel(&mut self, context: &StreamContext, config: &ActiveConfig) {
         for carried in &mut self.carried {
@@ -402,10 +442,13 @@ impl Receiver {
 
     /// Which pair it is: the one of the last stanza in the common case, compared as it stands; and
     /// whether it stands so.
-    fn carried_index(&self, from: &str, to: &str) -> Option<(usize, bool)> {
+    fn carried_index(&self, from: &str, to: &str, type_: Option<&str>) -> Option<(usize, bool)> {
         let (from, to) = (domain_part(from), domain_part(to));
+        let is_error = type_ == Some("error");
         let is = |carried: &Carried| {
-            carried.pair.from.as_str() == from && carried.pair.to.as_str() == to
+            carried.pair.from.as_str() == from
+                && carried.pair.to.as_str() == to
+                && (is_error || !carried.errors_only)
         };
         if self.carried.get(self.current).is_some_and(is) {
             return Some((self.current, true));
@@ -415,7 +458,9 @@ impl Receiver {
         }
         let (from, to) = (canonical(from)?, canonical(to)?);
         let index = self.carried.iter().position(|carried| {
-            carried.pair.from.as_str() == from && carried.pair.to.as_str() == to
+            carried.pair.from.as_str() == from
+                && carried.pair.to.as_str() == to
+                && (is_error || !carried.errors_only)
         })?;
         Some((index, false))
     }

@@ -50,6 +50,10 @@ pub struct Behaviour {
     pub bidi: bool,
     /// `max-bytes` of XEP-0478 that is told.
     pub max_bytes: Option<u64>,
+    /// `idle-seconds` of XEP-0478 that is told.
+    pub idle_seconds: Option<u64>,
+    /// It ends its stream with `policy-violation` over a message with a longer body, in bytes.
+    pub ends_over: Option<usize>,
 }
 
 impl Behaviour {
@@ -68,6 +72,8 @@ impl Behaviour {
             acks: true,
             bidi: false,
             max_bytes: None,
+            idle_seconds: None,
+            ends_over: None,
         }
     }
 
@@ -94,6 +100,8 @@ impl Behaviour {
             acks: false,
             bidi: false,
             max_bytes: None,
+            idle_seconds: None,
+            ends_over: None,
         }
     }
 }

@@ -17,7 +17,8 @@ use crate::{
     telemetry::config_status::Telemetry,
 };
 
-/// When every stream has the new rules, and what is forbidden by them is looked for once more.
+/// After every stream was told: when each has the new rules, and what is forbidden by them is looked for
+/// once more.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// A database of contacts that is away keeps a starting proxy from being ready for so long.
 const CONTACTS_WAIT: Duration = Duration::from_secs(30);
@@ -246,14 +247,18 @@ fn put_in_force(context: &Arc<StreamContext>, config: ActiveConfig) {
     for partner in before.difference(&after) {
         context.metrics.forget_partner(partner);
     }
-    context.streams.tell_all(|| Command::ConfigChanged);
+    let telling = context.streams.announce(|| Command::ConfigChanged);
     withdraw(context);
     // A stream may have been judging by the old rules just now, and have queued or noted what is
     // forbidden after it was looked for.
     let again = Arc::clone(context);
     context.tasks.spawn(async move {
+        let all = async {
+            telling.finish().await;
+            tokio::time::sleep(LOOK_AGAIN).await;
+        };
         tokio::select! {
-            () = tokio::time::sleep(LOOK_AGAIN) => withdraw(&again),
+            () = all => withdraw(&again),
             () = again.stopping.cancelled() => {}
         }
     });

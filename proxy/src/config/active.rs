@@ -20,7 +20,7 @@ use crate::{
     },
     tls::{
         CertificateFault, Identity, IdentityError, LeafIssuer, Role, Roots, RootsError, Trust,
-        TrustError, Verified,
+        TrustError, TrustStamp, Verified,
     },
 };
 
@@ -308,6 +308,13 @@ impl ActiveGateway {
             (Err(_), Some(own)) => own.judge(domain, chain, Role::Client, None),
             _ => internal,
         }
+    }
+
+    /// As [`Trust::stamp`], of both.
+    #[must_use]
+    pub fn stamp(&self) -> TrustStamp {
+        let own = self.own.as_ref().map(Trust::stamp);
+        self.internal.stamp().and(own.unwrap_or_default())
     }
 }
 

@@ -302,7 +302,8 @@ pub enum Verdict {
     Unavailable(Unavailable),
 }
 
-/// Why an authoritative server gave no verdict (XEP-0220 section 2.5). Each is one dialback error.
+/// Why an authoritative server gave no verdict (XEP-0220 section 2.5). Each is one dialback error; a
+/// partner's stream on which nobody is authenticated learns only whether the edge was busy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unavailable {
     /// No address: `remote-server-not-found`.
@@ -323,6 +324,12 @@ pub enum Unavailable {
 }
 
 impl Unavailable {
+    /// Whether it says something of the network or of the server that was asked, and not of the edge.
+    #[must_use]
+    pub fn tells_of_others(self) -> bool {
+        !matches!(self, Self::Busy | Self::ConnectionLimit)
+    }
+
     /// The outcome's fixed word.
     #[must_use]
     pub fn label(self) -> &'static str {

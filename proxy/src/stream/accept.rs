@@ -6,7 +6,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{io::AsyncReadExt, net::TcpStream, time::Instant};
 use xmpp_edge_crds::domain::DomainName;
 
-use super::{Machine, Start, Stream};
+use super::{Machine, Start, Stream, proofs::Proofs};
 use crate::{
     dns::socket,
     negotiation::{Inbound, Link, PeerRole, Side},
@@ -141,6 +141,7 @@ pub async fn serve(
             place: Some(place),
             already: Vec::new(),
             tlsa: Vec::new(),
+            proofs: Proofs::default(),
             local: None,
             deadline: None,
         },

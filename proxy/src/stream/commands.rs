@@ -1,5 +1,7 @@
 //! What other tasks tell a stream, and what it does about it.
 
+use std::time::Instant;
+
 use tokio::sync::oneshot;
 
 use super::Stream;
@@ -11,8 +13,12 @@ use crate::{
 /// What other tasks tell a stream.
 #[derive(Debug)]
 pub enum Command {
-    /// The verdict that the machine asked for.
-    Verdict { request: u32, verdict: Verdict },
+    /// The verdict that the machine asked for; a stranger hears of a failure when it is `due`.
+    Verdict {
+        request: u32,
+        verdict: Verdict,
+        due: Instant,
+    },
     /// The peer answered the ping of this number.
     PingAnswered { number: u64 },
     /// The configuration changed.
@@ -33,9 +39,11 @@ pub enum Command {
 impl Stream {
     pub(super) fn command(&mut self, command: Command) {
         match command {
-            Command::Verdict { request, verdict } => {
-                self.input(Input::Verdict { request, verdict })
-            }
+            Command::Verdict {
+                request,
+                verdict,
+                due,
+            } => self.verdict(request, verdict, due),
             Command::ConfigChanged => {
                 self.config = self.context.config();
                 self.apply_settings();
@@ -76,6 +84,7 @@ impl Stream {
         }
         if let Some(records) = tlsa {
             self.tlsa.retain(|(domain, _)| *domain != pair.to);
+            self.proofs.forget(&pair.to);
             self.tlsa.push((pair.to.clone(), records));
         }
         self.joining.retain(|(_, waits)| !waits.is_closed());

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::{domain::DomainName, verdict::Direction};
 
-use super::{Start, Stream, environment::ConfigEnvironment, pool, walk::Walk};
+use super::{Start, Stream, environment::ConfigEnvironment, pool, proofs::Proofs, walk::Walk};
 use crate::{
     config::ActiveConfig,
     dns::{self, Connected, DnsError},
@@ -284,10 +284,12 @@ pub(super) async fn negotiate(
         .into_iter()
         .collect();
     let mut outputs = Vec::new();
+    let proofs = Proofs::default();
     let machine = {
         let environment = ConfigEnvironment {
             config,
             tlsa: &tlsa,
+            proofs: &proofs,
         };
         let start = negotiation::Start {
             side,
@@ -311,6 +313,7 @@ pub(super) async fn negotiate(
             place: None,
             already: Vec::new(),
             tlsa,
+            proofs,
             local,
             deadline: Some(deadline),
         },

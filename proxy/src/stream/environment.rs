@@ -12,7 +12,8 @@ use crate::{
     negotiation::{
         CertificateFault, Environment, PeerRole, Refusal, Side, StreamLimits, Terms, dialback,
     },
-    tls::{Role, TlsaSet},
+    stream::proofs::Proofs,
+    tls::{Role, TlsaSet, Trust},
 };
 
 /// The methods of a document, by the rule of today: one that an older operator compiled, or that was
@@ -28,6 +29,8 @@ pub struct ConfigEnvironment<'a> {
     pub config: &'a ActiveConfig,
     /// TLSA records of the target that was dialled, by the domain whose SRV record led there.
     pub tlsa: &'a [(DomainName, TlsaSet)],
+    /// What the stream's chain has proved before.
+    pub proofs: &'a Proofs,
 }
 
 impl Environment for ConfigEnvironment<'_> {
@@ -88,21 +91,23 @@ impl Environment for ConfigEnvironment<'_> {
             .iter()
             .find(|(domain, _)| domain == peer)
             .map(|(_, records)| records);
-        let judged = match side {
-            Side::Partner => {
-                let partner = self.config.policy.partners().find(peer.as_str());
-                let trust = match partner {
-                    Some(partner) => &self.config.partner_trust[partner.as_usize()],
-                    None => &self.config.public_trust,
-                };
-                trust.judge(peer, chain, role, tlsa)
-            }
-            Side::Gateway => match self.config.gateway(peer) {
-                Some(gateway) => gateway.judge(peer, chain, role),
-                None => self.config.internal_trust.judge(peer, chain, role, None),
-            },
+        let partner_trust = || match self.config.policy.partners().find(peer.as_str()) {
+            Some(partner) => &self.config.partner_trust[partner.as_usize()],
+            None => &self.config.public_trust,
         };
-        judged.map(drop).map_err(|fault| CertificateFault {
+        let judge = |trust: &Trust, tlsa| {
+            let verify = || trust.judge(peer, chain, role, tlsa);
+            self.proofs.prove(peer, trust.stamp(), chain, verify)
+        };
+        let judged = match (side, self.config.gateway(peer)) {
+            (Side::Partner, _) => judge(partner_trust(), tlsa),
+            (Side::Gateway, None) => judge(&self.config.internal_trust, None),
+            (Side::Gateway, Some(gateway)) => {
+                let verify = || gateway.judge(peer, chain, role);
+                self.proofs.prove(peer, gateway.stamp(), chain, verify)
+            }
+        };
+        judged.map_err(|fault| CertificateFault {
             label: fault.label(),
             text: fault.to_string(),
         })

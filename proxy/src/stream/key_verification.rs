@@ -5,6 +5,9 @@
 //! by partner object and in all, never by a name that he made up under a wildcard. Keys of a partner
 //! that come at once wait for one another; only what would be too much within a minute, or would wait
 //! with too many others, is refused.
+//!
+//! Nor does he learn what the edge found where he sent it: whoever has proved nothing hears of every
+//! failure the same, after the same time (`strangers`).
 
 use std::{
     collections::VecDeque,
@@ -17,7 +20,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use xmpp_edge_crds::domain::{DomainName, DomainPattern};
 
-use super::{Command, connect, handle::StreamHandle};
+use super::{Command, connect, handle::StreamHandle, strangers::MARGIN};
 use crate::{
     config::ActiveConfig,
     negotiation::{Purpose, Side, Unavailable, Verdict, VerifyRequest},
@@ -41,7 +44,8 @@ const A_MINUTE: usize = 60;
 const MOST_A_MINUTE: usize = 6_000;
 /// Begun within a minute for all names under wildcards together.
 const A_MINUTE_OF_STRANGERS: usize = 600;
-/// How long the authoritative server may take, all in, and what waits for its turn.
+/// How long the authoritative server may take, all in, and what waits for its turn. For a stranger at
+/// most half of `streamEstablishmentTimeoutSeconds`: he is told before his stream ends.
 const LIMIT: Duration = Duration::from_secs(30);
 /// So long a domain whose server could not be asked is not looked up again.
 const FAILED: Duration = Duration::from_secs(3);
@@ -203,11 +207,24 @@ pub fn start(
     slot: Option<SlotRank>,
 ) {
     let domain = question.pair.from.clone();
+    let config = context.config();
     let limiter = &context.key_verifications;
+    let limit = match (side, &slot) {
+        (Side::Partner, Some(_)) => {
+            let seconds = config
+                .document
+                .settings
+                .stream_establishment_timeout_seconds;
+            LIMIT.min(Duration::from_secs(u64::from(seconds)) / 2)
+        }
+        _ => LIMIT,
+    };
+    let due = Instant::now() + limit;
+    let deadline = tokio::time::Instant::from_std(due - MARGIN);
     let entered = match limiter.failed.get(&domain) {
         Some(failure) => Err(failure),
         None => {
-            let subject = VerificationSubject::of(&context.config(), side, &domain);
+            let subject = VerificationSubject::of(&config, side, &domain);
             let entered = limiter.enter(&subject, Instant::now());
             entered.ok_or(Unavailable::Busy)
         }
@@ -216,13 +233,16 @@ pub fn start(
         Ok(waiting) => waiting,
         Err(unavailable) => {
             let verdict = Verdict::Unavailable(unavailable);
-            handle.tell(Command::Verdict { request, verdict });
+            handle.tell(Command::Verdict {
+                request,
+                verdict,
+                due,
+            });
             return;
         }
     };
     let context = Arc::clone(context);
     context.clone().tasks.spawn(async move {
-        let deadline = tokio::time::Instant::now() + LIMIT;
         let verdict = match tokio::time::timeout_at(deadline, waiting.turn()).await {
             // Its server was not asked: that says nothing of it.
             Err(_) => Verdict::Unavailable(Unavailable::Busy),
@@ -245,7 +265,11 @@ pub fn start(
                 verdict
             }
         };
-        handle.tell(Command::Verdict { request, verdict });
+        handle.tell(Command::Verdict {
+            request,
+            verdict,
+            due,
+        });
     });
 }
 

@@ -21,10 +21,12 @@ mod outputs;
 pub mod partner_ping;
 pub mod peer_memory;
 pub mod pool;
+pub mod proofs;
 pub mod receiver;
 pub mod registry;
 pub mod sender;
 mod sending;
+mod strangers;
 pub mod throttle;
 mod traffic;
 mod walk;
@@ -63,9 +65,11 @@ use environment::ConfigEnvironment;
 pub use handle::StreamHandle;
 use liveness::Liveness;
 use peer_memory::PingAnswers;
+use proofs::Proofs;
 use receiver::Receiver;
 use registry::StreamInfo;
 use sender::Sender;
+use strangers::HeldFailure;
 use throttle::Throttle;
 
 /// How long a stream works on before others on its thread have their turn.
@@ -159,11 +163,14 @@ pub struct Stream {
     /// Further pairs that the machine was asked for, and who waits for each.
     joining: Vec<(Pair, oneshot::Sender<Result<(), Fault>>)>,
     tlsa: Vec<(DomainName, TlsaSet)>,
+    proofs: Proofs,
     /// Reading or writing failed: nothing more can be said.
     broken: bool,
     /// All that was written has left.
     flushed: bool,
     verified: Option<Verdict>,
+    /// Failed verifications that a stranger is not told yet.
+    held: Vec<HeldFailure>,
     /// A partner's domains that it stands for.
     attends: Vec<Attendance>,
     /// The domain that the peer named first, whose steps are remembered.
@@ -191,6 +198,8 @@ pub struct Start {
     /// Bytes that were read before.
     pub already: Vec<u8>,
     pub tlsa: Vec<(DomainName, TlsaSet)>,
+    /// What the chain of `tls` has proved already.
+    pub proofs: Proofs,
     pub local: Option<DomainName>,
     /// When it must be set up at the latest, where that is before the ordinary time.
     pub deadline: Option<Instant>,
@@ -238,9 +247,11 @@ impl Stream {
             local: start.local,
             joining: Vec::new(),
             tlsa: start.tlsa,
+            proofs: start.proofs,
             broken: false,
             flushed: true,
             verified: None,
+            held: Vec::new(),
             named: None,
             attends: Vec::new(),
             end: None,
@@ -472,6 +483,7 @@ impl Stream {
         let environment = ConfigEnvironment {
             config: &self.config,
             tlsa: &self.tlsa,
+            proofs: &self.proofs,
         };
         self.machine.step(input, &environment, &mut self.outputs);
     }
@@ -486,7 +498,7 @@ impl Stream {
     }
 
     fn deadline(&self) -> Instant {
-        match self.phase {
+        let next = match self.phase {
             Phase::Establishing { deadline } | Phase::Closing { deadline, .. } => deadline,
             Phase::Established => {
                 let asked = self.sender.buffer.asked_since();
@@ -498,10 +510,12 @@ impl Stream {
                 .flatten()
                 .fold(self.keepalive.deadline(&self.sender.buffer), Instant::min)
             }
-        }
+        };
+        self.next_held().map_or(next, |held| next.min(held))
     }
 
     fn on_time(&mut self, now: Instant) {
+        self.tell_held(now);
         match self.phase {
             Phase::Establishing { deadline } if now >= deadline => self.input(Input::TimedOut),
             Phase::Closing { deadline, .. } if now >= deadline => self.broken = true,

@@ -24,6 +24,12 @@ use crate::{
 
 /// Pairs that ask for one stream at the same time.
 const ASKING: usize = 4;
+/// Streams that are told at once of what makes each of them work.
+const PORTION: usize = 64;
+/// Told in so many portions at most.
+const PORTIONS: usize = 50;
+/// Between two portions.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// All streams of this replica.
 #[derive(Debug, Default)]
@@ -151,6 +157,18 @@ impl StreamRegistry {
         }
     }
 
+    /// Tells every stream that is open now, [`PORTION`] at once, the rest by [`Announcement::finish`].
+    pub fn announce<C: Fn() -> Command>(&self, command: C) -> Announcement<C> {
+        let all = self.all();
+        let mut announcement = Announcement {
+            portion: PORTION.max(all.len().div_ceil(PORTIONS)),
+            rest: all.into_iter(),
+            command,
+        };
+        announcement.tell_next();
+        announcement
+    }
+
     /// Counts one more authenticated stream with the partner that `peer` belongs to.
     ///
     /// # Errors
@@ -172,6 +190,31 @@ impl StreamRegistry {
             counts: Arc::clone(&self.authenticated),
             partners: vec![name],
         })
+    }
+}
+
+/// What every stream is told, portion by portion: what all of them do about it does not come in one
+/// turn. Dropped, it tells the rest nothing.
+#[derive(Debug)]
+pub struct Announcement<C> {
+    rest: std::vec::IntoIter<Arc<StreamInfo>>,
+    portion: usize,
+    command: C,
+}
+
+impl<C: Fn() -> Command> Announcement<C> {
+    /// Tells the rest, within half a second.
+    pub async fn finish(mut self) {
+        while !self.rest.as_slice().is_empty() {
+            tokio::time::sleep(PAUSE).await;
+            self.tell_next();
+        }
+    }
+
+    fn tell_next(&mut self) {
+        for entry in self.rest.by_ref().take(self.portion) {
+            entry.handle.tell((self.command)());
+        }
     }
 }
 
@@ -364,5 +407,44 @@ impl StreamInfo {
             0 => None,
             age => Some(self.opened_time + Duration::from_millis(age)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn five_thousand_streams_are_told_of_a_configuration_a_hundred_at_a_time() {
+        let registry = StreamRegistry::default();
+        let handles: Vec<_> = (0..5_000)
+            .map(|_| {
+                let handle = Arc::new(StreamHandle::default());
+                registry.enter(Side::Partner, PeerRole::Client, None, Arc::clone(&handle));
+                handle
+            })
+            .collect();
+        let newly_told = || {
+            let told = handles.iter().filter(|handle| handle.told().is_some());
+            told.count()
+        };
+        let mut announcement = registry.announce(|| Command::ConfigChanged);
+        let mut portions = vec![newly_told()];
+        while !announcement.rest.as_slice().is_empty() {
+            announcement.tell_next();
+            portions.push(newly_told());
+        }
+        assert!(portions.iter().all(|told| *told <= 100), "{portions:?}");
+        assert_eq!(portions.iter().sum::<usize>(), 5_000);
+        assert!(portions.len() <= PORTIONS, "{portions:?}");
+    }
+
+    #[test]
+    fn a_few_streams_are_told_at_once() {
+        let registry = StreamRegistry::default();
+        let handle = Arc::new(StreamHandle::default());
+        registry.enter(Side::Partner, PeerRole::Client, None, Arc::clone(&handle));
+        drop(registry.announce(|| Command::ConfigChanged));
+        assert!(handle.told().is_some());
     }
 }

@@ -282,6 +282,7 @@ impl Stream {
                             let environment = ConfigEnvironment {
                                 config: &self.config,
                                 tlsa: &self.tlsa,
+                                proofs: &self.proofs,
                             };
                             let input = Input::UnauthorizedStanza { from, to };
                             self.machine.step(input, &environment, &mut self.outputs);

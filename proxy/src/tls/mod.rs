@@ -20,6 +20,7 @@ pub mod leaf;
 #[cfg(test)]
 pub(crate) mod pki;
 pub mod roots;
+mod stamp;
 pub mod stream;
 pub mod transport;
 mod verifier;
@@ -33,6 +34,7 @@ pub use handshake::{FirstByte, HandshakeError, Mode, accept, alert, connect, sni
 pub use identity::{Identity, IdentityError};
 pub use leaf::{LeafError, LeafIssuer};
 pub use roots::{Roots, RootsError};
+pub use stamp::TrustStamp;
 pub use transport::Transport;
 pub use verify::{KeyStanding, Role, Trust, TrustError, Verified, VerifiedBy};
 

@@ -8,7 +8,7 @@ use std::{
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 use xmpp_edge_crds::pem::{self, PemError};
 
-use super::certificate::sha256;
+use super::{certificate::sha256, stamp::TrustStamp};
 
 /// More certificates than this in one bundle are refused.
 const MAX_CERTIFICATES: usize = 1_000;
@@ -25,6 +25,8 @@ struct BundlePart {
     /// SHA-256 of each certificate given as PEM: one that is presented itself is trusted as it
     /// stands, so that a self-signed server certificate can be its own authority.
     given: HashSet<[u8; 32]>,
+    /// Of all certificates, in order.
+    stamp: TrustStamp,
 }
 
 /// Why a PEM bundle is no set of authorities.
@@ -65,6 +67,7 @@ impl Roots {
             Arc::new(BundlePart {
                 anchors,
                 given: HashSet::new(),
+                stamp: TrustStamp::of(loaded.certs.iter().map(AsRef::as_ref)),
             })
         });
         Self {
@@ -95,9 +98,15 @@ impl Roots {
             part.given.insert(sha256(der));
             part.anchors.push(anchor);
         }
+        part.stamp = TrustStamp::of(certificates.iter().map(AsRef::as_ref));
         Ok(Self {
             parts: vec![Arc::new(part)],
         })
+    }
+
+    /// What tells these authorities from others.
+    pub(super) fn stamp(&self) -> TrustStamp {
+        TrustStamp::of(self.parts.iter().map(|part| part.stamp.as_bytes()))
     }
 
     /// Both sets.

@@ -6,6 +6,7 @@ mod outage;
 mod peers;
 mod sharing;
 mod supervision;
+mod turns;
 mod withdrawn;
 
 use std::{
@@ -21,7 +22,7 @@ use xmpp_edge_proxy::{
     contacts::ContactStore,
     dns::{Dialer, Resolver},
     negotiation::{Inbound, Link, PeerRole, Side},
-    stream::{Machine, Start, Stream, context::StreamContext},
+    stream::{Machine, Start, Stream, context::StreamContext, proofs::Proofs},
     telemetry::config_status::Telemetry,
     tls::Transport,
 };
@@ -160,10 +161,10 @@ async fn at_shutdown_a_caller_who_never_spoke_delays_nothing() {
     assert!(began.elapsed() < Duration::from_secs(15));
 }
 
-#[tokio::test]
-async fn a_session_that_is_dropped_on_its_way_leaves_no_stream_behind() {
-    let config = ActiveConfig::build(&inputs(7, &Plan::default())).expect("a configuration");
-    let resolver = Resolver::at(([127, 90, 7, 1], 53).into()).expect("an address");
+/// What streams share, of an edge that sets none up itself: those of the test are the only ones.
+fn context(number: u8) -> Arc<StreamContext> {
+    let config = ActiveConfig::build(&inputs(number, &Plan::default())).expect("a configuration");
+    let resolver = Resolver::at(([127, 90, number, 1], 53).into()).expect("an address");
     let dialer = Dialer::new(resolver.clone(), Arc::new(|_, _| false));
     let state = tempfile::tempdir().expect("a directory");
     let contacts = ContactStore::embedded(state.path()).expect("a store");
@@ -176,6 +177,12 @@ async fn a_session_that_is_dropped_on_its_way_leaves_no_stream_behind() {
         CancellationToken::new(),
         &Telemetry::default(),
     );
+    context
+}
+
+#[tokio::test]
+async fn a_session_that_is_dropped_on_its_way_leaves_no_stream_behind() {
+    let context = context(7);
     let listener = TcpListener::bind("127.90.7.1:0").await.expect("an address");
     let address = listener.local_addr().expect("it has one");
     let stream = TcpStream::connect(address).await.expect("it listens");
@@ -190,6 +197,7 @@ async fn a_session_that_is_dropped_on_its_way_leaves_no_stream_behind() {
         place: None,
         already: Vec::new(),
         tlsa: Vec::new(),
+        proofs: Proofs::default(),
         local: None,
         deadline: None,
     };

@@ -57,6 +57,8 @@ pub struct Plan {
     pub partner_confirms: Confirms,
     /// 0: the default.
     pub max_stanza_bytes: u32,
+    /// Port of the admin listener; 0: none.
+    pub admin: u16,
 }
 
 /// How a server confirms what it got.
@@ -100,6 +102,7 @@ pub fn message(id: u32) -> String {
 pub struct Lab {
     public: SocketAddr,
     internal: SocketAddr,
+    admin: u16,
     pub gateway: Server,
     pub partner: Server,
     shutdown: CancellationToken,
@@ -153,6 +156,7 @@ impl Lab {
         Self {
             public: of(1, 5269),
             internal: of(1, 23456),
+            admin: plan.admin,
             gateway,
             partner,
             shutdown,
@@ -232,10 +236,34 @@ impl Lab {
         .await;
     }
 
-    /// Whoever offers configurations is gone. Answers why the edge ended.
-    pub async fn lose_the_configuration(&mut self) -> ServeError {
+    /// `GET path` on the admin port, whole.
+    pub async fn get(&self, path: &str) -> String {
+        let address = SocketAddr::new(self.public.ip(), self.admin);
+        let answered = async {
+            let mut stream = TcpStream::connect(address).await.expect("it listens");
+            let request = format!("GET {path} HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n");
+            stream
+                .write_all(request.as_bytes())
+                .await
+                .expect("it is read");
+            let mut answer = String::new();
+            stream
+                .read_to_string(&mut answer)
+                .await
+                .expect("it is answered");
+            answer
+        };
+        within("an answer of the admin port", answered).await
+    }
+
+    /// Whoever offers configurations is gone.
+    pub fn lose_the_configuration(&mut self) {
         self.inputs = watch::channel(ConfigUpdate::default()).0;
-        within("the edge's end", &mut self.running)
+    }
+
+    /// Why the edge ended.
+    pub async fn failure(self) -> ServeError {
+        within("the edge's end", self.running)
             .await
             .expect("no panic")
             .expect_err("it ends for a reason")
@@ -250,6 +278,17 @@ impl Lab {
     }
 }
 
+/// The partner's server alone, which answers for its keys.
+pub fn partner_server(number: u8, plan: &Plan) -> Server {
+    Server::open(
+        SocketAddr::from(([127, 90, number, 2], 5269)),
+        Served {
+            acks: plan.partner_acks,
+            ..Served::default()
+        },
+    )
+}
+
 /// An organisation and a partner of two domains each, both in plaintext at fixed addresses.
 pub fn inputs(number: u8, plan: &Plan) -> ConfigInputs {
     let of = |last: u8, port| SocketAddr::from(([127, 90, number, last], port));
@@ -262,7 +301,7 @@ pub fn inputs(number: u8, plan: &Plan) -> ConfigInputs {
         "namespace": "default", "pool": "edge", "site": "a", "fqdn": "edge.org.example",
         "domains": ["org.example", "org2.example"],
         "namespaceDomains": ["org.example", "org2.example"],
-        "listeners": {"s2s": 5269, "directTls": 0, "internal": 23456, "admin": 0, "dns": 0},
+        "listeners": {"s2s": 5269, "directTls": 0, "internal": 23456, "admin": plan.admin, "dns": 0},
         "gateways": [{
             "domains": ["org.example", "org2.example"], "mode": "Direct",
             "address": of(3, 5269).to_string(),

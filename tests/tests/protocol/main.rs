@@ -17,6 +17,7 @@ mod partner_content;
 mod reliability;
 mod routing;
 mod sasl;
+mod shares;
 mod streams;
 mod testssl;
 mod tls;

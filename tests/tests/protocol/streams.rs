@@ -14,6 +14,7 @@ fn partner(test: u8) -> Value {
         3 => {
             json!({ "tlsNegotiation": "NotSupported", "saslNegotiation": "NotSupported", "allowPlaintext": true })
         }
+        4 => json!({ "confirmByPing": false }),
         _ => json!({}),
     }
 }
@@ -49,6 +50,60 @@ fn r_15_a_silent_stream_is_asked_for_a_sign_of_life() {
             .await?;
         ensure!(outside.connections() == 1, "the stream was not kept");
         s.delivers_outwards(&mut inside, &outside).await
+    });
+}
+
+/// The keep-alive of this edge is every 180 s.
+#[test]
+fn r_15_a_peer_that_tells_its_idle_seconds_hears_from_the_edge_before_they_are_over() {
+    RIG.test(15, async |s| {
+        let mut behaviour = s.good_behaviour()?;
+        behaviour.idle_seconds = Some(6);
+        let outside = s.serve(behaviour).await?;
+        let mut inside = s.inside().await?;
+        s.delivers_outwards(&mut inside, &outside).await?;
+        let asked = |seen: &str| seen.matches("<r xmlns='urn:xmpp:sm:3'/>").count();
+        // All is confirmed: what comes is for no stanza.
+        let before = asked(&outside.transcript());
+        outside
+            .until("three signs of life", |seen| {
+                seen.iter().map(|s| asked(&s.text)).sum::<usize>() >= before + 3
+            })
+            .await?;
+        ensure!(outside.connections() == 1, "the stream was not kept");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_peer_without_acks_is_asked_by_ping_unless_confirm_by_ping_is_false() {
+    // The question goes out with the first stanza, where there is one.
+    let asked = async |s: &Scene| {
+        let mut behaviour = s.good_behaviour()?;
+        behaviour.acks = false;
+        let outside = s.serve(behaviour).await?;
+        let mut inside = s.inside().await?;
+        inside.enable_acks().await?;
+        s.delivers_outwards(&mut inside, &outside).await?;
+        wait::until("the stanza is acknowledged", wait::GENEROUS, async || {
+            inside
+                .send(format!("<r xmlns='{}'/>", ns::ACKS))
+                .await
+                .ok()?;
+            let ack = inside.element().await.ok()?;
+            (ack.is("a", ns::ACKS) && ack.attribute("h") == Some("1")).then_some(())
+        })
+        .await?;
+        s.delivers_outwards(&mut inside, &outside).await?;
+        anyhow::Ok(outside.transcript().contains("urn:xmpp:ping"))
+    };
+    QUICK.test(4, async |s| {
+        ensure!(!asked(s).await?, "confirmByPing is false");
+        Ok(())
+    });
+    QUICK.test(5, async |s| {
+        ensure!(asked(s).await?, "nobody was asked: this test tells nothing");
+        Ok(())
     });
 }
 

@@ -164,6 +164,21 @@ impl From<Unavailable> for DialbackError {
     }
 }
 
+impl DialbackError {
+    /// What somebody learns who has proved nothing: the names that he sends decide whom the edge looks
+    /// up and dials, so how that failed would tell him what DNS, firewalls and networks say to the edge.
+    pub(in crate::negotiation) fn to_stranger(why: Unavailable) -> Self {
+        match why {
+            Unavailable::NotFound
+            | Unavailable::ConnectionFailed
+            | Unavailable::TimedOut
+            | Unavailable::Refused
+            | Unavailable::Policy => Self::RemoteConnectionFailed,
+            Unavailable::Busy | Unavailable::ConnectionLimit => Self::ResourceConstraint,
+        }
+    }
+}
+
 /// How a request is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::negotiation) enum Answer {

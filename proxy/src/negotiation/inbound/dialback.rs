@@ -6,7 +6,7 @@ use xmpp_edge_crds::negotiation::Method;
 use super::{Inbound, State};
 use crate::{
     negotiation::{
-        Environment, Fault, MAX_REFUSED_KEYS, Output, Pair, Refusal, Step, Terms, Verdict,
+        Environment, Fault, MAX_REFUSED_KEYS, Output, Pair, Refusal, Side, Step, Terms, Verdict,
         VerifyRequest,
         dialback::{self, Answer, Body, DialbackError, Kind, Message, Request, Unreadable},
         pairs::{self, Way},
@@ -220,7 +220,12 @@ impl Inbound {
                 }
             }
             Verdict::Unavailable(why) => {
-                dialback::send_result_answer(&pair, Answer::Error(why.into()), out);
+                let error = if self.side == Side::Partner && !self.is_authenticated() {
+                    DialbackError::to_stranger(why)
+                } else {
+                    why.into()
+                };
+                dialback::send_result_answer(&pair, Answer::Error(error), out);
                 out.push(Output::Step {
                     step: Step::Dialback,
                     peer: Some(pair.from),

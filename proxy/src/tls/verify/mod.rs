@@ -20,6 +20,7 @@ use super::{
     fault::CertificateFault,
     provider,
     roots::{Roots, RootsError},
+    stamp::TrustStamp,
 };
 use policies::{WithoutPolicies, is_of_policies};
 
@@ -44,6 +45,7 @@ pub struct Trust {
     pins: Vec<SpkiSha256>,
     known: Vec<SpkiSha256>,
     on_key_change: OnKeyChange,
+    stamp: TrustStamp,
 }
 
 /// Why a partner's trust settings cannot be used.
@@ -100,7 +102,40 @@ impl Trust {
             pins: Vec::new(),
             known: Vec::new(),
             on_key_change: OnKeyChange::Ignore,
+            stamp: TrustStamp::default(),
         }
+        .stamped()
+    }
+
+    /// Of everything that [`Self::judge`] looks at.
+    fn stamped(mut self) -> Self {
+        let Self {
+            roots,
+            own_authority,
+            pins,
+            known,
+            on_key_change,
+            stamp: _,
+        } = &self;
+        let keys = |keys: &[SpkiSha256]| TrustStamp::of(keys.iter().map(|key| &key.0[..]));
+        let rule = match on_key_change {
+            OnKeyChange::Ignore => 0,
+            OnKeyChange::Warn => 1,
+            OnKeyChange::Refuse => 2,
+        };
+        self.stamp = TrustStamp::of([
+            roots.stamp().as_bytes(),
+            keys(pins).as_bytes(),
+            keys(known).as_bytes(),
+            &[u8::from(*own_authority), rule],
+        ]);
+        self
+    }
+
+    /// Two trusts with the same stamp judge a chain alike, at the same time and with the same TLSA records.
+    #[must_use]
+    pub fn stamp(&self) -> TrustStamp {
+        self.stamp
     }
 
     /// What one partner's settings say; `shared` are the public roots and the pool's extra ones,
@@ -133,7 +168,9 @@ impl Trust {
             pins: hashes(&settings.pinned_spki_sha256, "trust.pinnedSpkiSha256")?,
             known: hashes(&settings.known_spki_sha256, "known keys")?,
             on_key_change: settings.on_key_change,
-        })
+            stamp: TrustStamp::default(),
+        }
+        .stamped())
     }
 
     /// Whether `chain`, end entity first and as presented, is good for `domain` now.

@@ -4,6 +4,7 @@ mod abuse;
 mod authoritative;
 mod initiating;
 mod receiving;
+mod strangers;
 
 use std::collections::BTreeMap;
 
@@ -39,6 +40,10 @@ static RIG: Shared = Shared::new(Plan {
         20 => with_more(&["*.d20.example"]),
         21 => with_more(&["sub.d21.example"]),
         22 => with_more(&["loop.d22.example"]),
+        29 => {
+            let names = strangers::NAMES.map(|name| format!("{name}.d29.example"));
+            with_more(&names.each_ref().map(String::as_str))
+        }
         24 => json!({ "saslNegotiation": "Optional", "supportDialbackNegotiation": false }),
         _ => with_more(&[]),
     },
@@ -68,7 +73,7 @@ static RIG: Shared = Shared::new(Plan {
             manifest("XmppFederatedPartner", "d-17-suspended", suspended),
         ]
     },
-    ..Plan::standard("d", 28)
+    ..Plan::standard("d", 29)
 });
 
 fn with_more(additional: &[&str]) -> Value {

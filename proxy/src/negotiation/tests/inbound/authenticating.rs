@@ -65,6 +65,47 @@ fn external_authenticates_the_stream_s_pair() {
     );
 }
 
+/// S-13: a stranger's names are looked up and dialled; what came of it is told to those alone who have
+/// proved something.
+#[test]
+fn how_an_authoritative_server_failed_is_told_to_who_is_authenticated_alone() {
+    let failures: [(_, &'static [&'static str]); 5] = [
+        (Unavailable::NotFound, &["<remote-server-not-found "]),
+        (
+            Unavailable::ConnectionFailed,
+            &["<remote-connection-failed "],
+        ),
+        (Unavailable::TimedOut, &["<remote-server-timeout "]),
+        (Unavailable::Refused, &["<remote-connection-failed "]),
+        (Unavailable::Policy, &["<policy-violation "]),
+    ];
+    for (why, condition) in failures {
+        let mut stranger = direct(&[TlsDialback], "");
+        stranger.hear(OPEN.as_bytes());
+        stranger.hear(RESULT.as_bytes());
+        stranger.take();
+        run(
+            &format!("{why:?} to a stranger"),
+            stranger,
+            &[
+                Says(1, Verdict::Unavailable(why)),
+                Sees(&[
+                    "<db:result from='org.example' to='partner.example' type='error'><error type='wait'><remote-connection-failed ",
+                ]),
+            ],
+        );
+        run(
+            &format!("{why:?} to a partner"),
+            dialed_back(),
+            &[
+                Peer("<db:result from='second.example' to='org.example'>k</db:result>"),
+                Says(2, Verdict::Unavailable(why)),
+                Sees(condition),
+            ],
+        );
+    }
+}
+
 /// D-02 to D-06, D-12, D-24: the receiving server.
 #[test]
 fn a_key_is_judged_by_the_authoritative_server_alone() {
@@ -95,15 +136,15 @@ fn a_key_is_judged_by_the_authoritative_server_alone() {
             &["close", "[authenticated"],
         ),
         (
-            "D-04 no address",
+            "D-04 no address: a stranger does not learn it",
             Verdict::Unavailable(Unavailable::NotFound),
-            &["<remote-server-not-found "],
+            &["type='error'><error type='wait'><remote-connection-failed "],
             &["close", "[authenticated"],
         ),
         (
-            "D-04 timeout",
+            "D-04 timeout: nor this",
             Verdict::Unavailable(Unavailable::TimedOut),
-            &["<remote-server-timeout "],
+            &["type='error'><error type='wait'><remote-connection-failed "],
             &["close", "[authenticated"],
         ),
         (
@@ -141,7 +182,7 @@ fn a_key_is_judged_by_the_authoritative_server_alone() {
             Peer(OPEN),
             Peer(RESULT),
             Says(1, Verdict::Unavailable(Unavailable::TimedOut)),
-            Sees(&["<remote-server-timeout "]),
+            Sees(&["<remote-connection-failed "]),
             Peer(RESULT),
             Sees(&["[verify 2 "]),
             Says(2, Verdict::Valid),

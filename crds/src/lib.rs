@@ -4,12 +4,22 @@
 //! negotiation rule, access verdicts, the reader of PEM and the [`edge_config::EdgeConfig`] document. With it, the
 //! three kinds of group `xmpp-edge.dev`. It must never know clients or sockets.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        unreachable_pub,
+        missing_debug_implementations,
+        clippy::cast_possible_truncation
+    )
+)]
+
 pub mod domain;
 pub mod edge_config;
 pub mod jid;
 #[cfg(feature = "kinds")]
 pub mod kinds;
 pub mod negotiation;
+pub mod partner_type;
 pub mod pem;
 pub mod postgres;
 pub mod verdict;

@@ -36,7 +36,7 @@ const ADMIN_PORT: u16 = 9090;
 )]
 pub struct Cli {
     #[command(subcommand)]
-    pub command: Command,
+    pub command: ProxyCommand,
     /// Form of the logs on stderr; RUST_LOG says what is logged
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -49,11 +49,11 @@ pub enum LogFormat {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum ProxyCommand {
     /// Runs a proxy on an EdgeConfig
     Run(Run),
     /// Walks to a domain and says which method would be used, and why not a better one
-    Probe(Probe),
+    Probe(ProbeArguments),
 }
 
 #[derive(Debug, Args)]
@@ -89,7 +89,7 @@ pub struct Run {
 }
 
 #[derive(Debug, Args)]
-pub struct Probe {
+pub struct ProbeArguments {
     /// The partner's domain
     domain: DomainName,
     /// Own domain to come from; some servers refuse streams without
@@ -100,7 +100,7 @@ pub struct Probe {
     json: bool,
     /// Same as --json, or text
     #[arg(long, value_enum, conflicts_with = "json")]
-    output: Option<Output>,
+    output: Option<OutputFormat>,
     /// Resolver to ask instead of the system's
     #[arg(long, value_name = "IP:PORT", value_parser = address_and_port)]
     resolver: Option<SocketAddr>,
@@ -122,7 +122,7 @@ pub struct Probe {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
+enum OutputFormat {
     Text,
     Json,
 }
@@ -162,7 +162,7 @@ pub async fn run(args: Run) -> anyhow::Result<ExitCode> {
     }
     let shutdown = CancellationToken::new();
     let offers = follow::files(args.config, secrets, shutdown.clone())?;
-    let options = app::Options {
+    let options = app::RunOptions {
         bind: net::addresses_or_all(args.bind),
         internal_bind: net::addresses_or_all(args.internal_bind),
         resolver: args.resolver,
@@ -202,7 +202,7 @@ async fn stop_on_signal(shutdown: CancellationToken) {
 }
 
 /// Probes once and prints the report.
-pub async fn probe(args: Probe) -> anyhow::Result<ExitCode> {
+pub async fn probe(args: ProbeArguments) -> anyhow::Result<ExitCode> {
     let resolver = match args.resolver {
         Some(address) => Resolver::at(address)?,
         None => Resolver::system(),
@@ -220,7 +220,7 @@ pub async fn probe(args: Probe) -> anyhow::Result<ExitCode> {
         )?)),
         _ => None,
     };
-    let report = probe::probe(&probe::Options {
+    let report = probe::probe(&probe::ProbeOptions {
         domain: args.domain,
         from: args.from,
         proxy_fqdn: args.proxy_fqdn,
@@ -229,7 +229,10 @@ pub async fn probe(args: Probe) -> anyhow::Result<ExitCode> {
         resolver,
     })
     .await;
-    print(&report, args.json || args.output == Some(Output::Json))?;
+    print(
+        &report,
+        args.json || args.output == Some(OutputFormat::Json),
+    )?;
     Ok(if report.succeeded() {
         ExitCode::SUCCESS
     } else {

@@ -4,6 +4,15 @@
 //! `app, admin → stream → routing → presence → config → policy, contacts → negotiation → tls, dns,
 //! dns_view, xml, net → telemetry`. Nothing here knows Kubernetes.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        unreachable_pub,
+        missing_debug_implementations,
+        clippy::cast_possible_truncation
+    )
+)]
+
 pub mod admin;
 pub mod app;
 pub mod arguments;

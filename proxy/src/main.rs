@@ -21,8 +21,8 @@ fn main() -> ExitCode {
     };
     let outcome = runtime.block_on(async {
         match cli.command {
-            cli::Command::Run(run) => cli::run(run).await,
-            cli::Command::Probe(probe) => cli::probe(probe).await,
+            cli::ProxyCommand::Run(run) => cli::run(run).await,
+            cli::ProxyCommand::Probe(probe) => cli::probe(probe).await,
         }
     });
     match outcome {

@@ -50,12 +50,12 @@ pub struct Client {
 
 #[derive(Default)]
 struct Inbox {
-    state: Mutex<State>,
+    state: Mutex<ClientState>,
     changed: Notify,
 }
 
 #[derive(Default)]
-struct State {
+struct ClientState {
     stanzas: VecDeque<Element>,
     ended: bool,
 }

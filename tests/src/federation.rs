@@ -82,7 +82,7 @@ impl Method {
 
 /// What to build.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
+pub struct FederationPlan {
     pub partner: Kind,
     pub partner_method: Method,
     pub inside: Kind,
@@ -96,7 +96,7 @@ pub struct Federation {
     pub partner: Server,
     pub inside: Server,
     pub edge: Edge,
-    pub plan: Plan,
+    pub plan: FederationPlan,
     // Last, so that its directory and DNS outlive the processes.
     pub lab: Lab,
 }
@@ -106,7 +106,7 @@ impl Federation {
     ///
     /// # Errors
     /// The first part that does not get ready, with its log.
-    pub async fn start(plan: Plan) -> Result<Self> {
+    pub async fn start(plan: FederationPlan) -> Result<Self> {
         Self::start_with(plan, &json!({})).await
     }
 
@@ -114,7 +114,7 @@ impl Federation {
     ///
     /// # Errors
     /// As there.
-    pub async fn start_with(plan: Plan, settings: &Value) -> Result<Self> {
+    pub async fn start_with(plan: FederationPlan, settings: &Value) -> Result<Self> {
         let lab = Lab::new().await?;
         let mut outer = lab.spec(PARTNER, PARTNER_HOST, "bob", plan.partner_method.security());
         outer.direct_tls = plan.partner_method == Method::DirectTls;
@@ -181,7 +181,7 @@ impl Federation {
 
 /// The organisation's server: certificate and trust from the edge's internal PKI, the edge's DNS
 /// view as resolver.
-fn inside_spec(lab: &Lab, edge: &Edge, plan: Plan, place: &Place) -> Result<Spec> {
+fn inside_spec(lab: &Lab, edge: &Edge, plan: FederationPlan, place: &Place) -> Result<Spec> {
     let security = plan.inside_method.security();
     let mut spec = lab.spec(OWN, INSIDE_HOST, "alice", security);
     ensure!(
@@ -200,7 +200,7 @@ fn inside_spec(lab: &Lab, edge: &Edge, plan: Plan, place: &Place) -> Result<Spec
 }
 
 /// One pool, one partner of type Federated, and a policy that lets everyone talk to it.
-fn manifests(lab: &Lab, plan: Plan, settings: &Value) -> Vec<Value> {
+fn manifests(lab: &Lab, plan: FederationPlan, settings: &Value) -> Vec<Value> {
     let certificate = lab
         .authority()
         .issue(&[OWN, FQDN], Usage::ServerAndClientAuth);

@@ -41,7 +41,7 @@ pub struct End {
 
 /// What was seen so far.
 #[derive(Debug, Default)]
-struct Seen {
+struct SeenTraffic {
     /// Numbers written to the sender's server.
     sent: BTreeSet<u32>,
     /// Numbers in order of arrival, duplicates included.
@@ -171,7 +171,7 @@ fn numbered(line: &str, mark: &str) -> Option<u32> {
         .ok()
 }
 
-impl Seen {
+impl SeenTraffic {
     fn account(&self) -> Account {
         let delivered: BTreeSet<u32> = self.arrived.iter().copied().collect();
         let mut late = Vec::new();
@@ -210,7 +210,7 @@ impl Seen {
 
 /// Running traffic from one end to the other.
 pub struct Traffic {
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<SeenTraffic>>,
     /// How many are to be sent.
     count: Arc<AtomicU32>,
     /// Set once all was sent.
@@ -225,7 +225,7 @@ impl Traffic {
     /// # Errors
     /// When one of them cannot log in at first.
     pub async fn start(from: End, to: End, count: u32, rate: u32) -> Result<Self> {
-        let seen = Arc::new(Mutex::new(Seen::default()));
+        let seen = Arc::new(Mutex::new(SeenTraffic::default()));
         let receiver = receiver(&to).await?;
         let sender = Client::login(from.server, &from.jid, "sender").await?;
         let (tx, done) = watch::channel(false);
@@ -318,7 +318,7 @@ async fn receiver(to: &End) -> Result<Client> {
     Ok(client)
 }
 
-async fn receive(to: End, mut client: Client, seen: Arc<Mutex<Seen>>) {
+async fn receive(to: End, mut client: Client, seen: Arc<Mutex<SeenTraffic>>) {
     loop {
         while let Some(stanzas) = client.batch(Duration::from_millis(500)).await {
             record(&stanzas, &seen);
@@ -337,7 +337,7 @@ async fn again<F: Future<Output = Result<Client>>>(mut login: impl FnMut() -> F)
     }
 }
 
-fn record(stanzas: &[Element], seen: &Mutex<Seen>) {
+fn record(stanzas: &[Element], seen: &Mutex<SeenTraffic>) {
     let mut seen = seen.lock();
     for stanza in stanzas.iter().filter(|s| s.name == "message") {
         let Some(number) = stanza
@@ -362,7 +362,7 @@ async fn send(
     mut client: Client,
     count: Arc<AtomicU32>,
     rate: u32,
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<SeenTraffic>>,
     done: watch::Sender<bool>,
 ) {
     const BURST: u32 = 5;
@@ -417,7 +417,7 @@ mod tests {
 
     #[test]
     fn each_number_has_one_fate_and_order_counts_first_arrivals_only() {
-        let seen = Seen {
+        let seen = SeenTraffic {
             sent: (0..8).collect(),
             arrived: vec![0, 1, 3, 2, 3, 4],
             failed: BTreeMap::from([(4, "x".into()), (5, "y".into())]),

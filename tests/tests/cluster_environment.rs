@@ -13,11 +13,11 @@ use kube::{
 };
 use serde_json::{Value, json};
 use xmpp_edge_tests::{
-    cluster::{ApiServer, ControllerManager, Shared, WITHOUT_NODES, alone},
+    cluster::{ApiServer, ControllerManager, SharedCluster, WITHOUT_NODES, alone},
     wait,
 };
 
-static SERVER: Shared = Shared::new();
+static SERVER: SharedCluster = SharedCluster::new();
 
 fn object<K: serde::de::DeserializeOwned>(value: Value) -> K {
     serde_json::from_value(value).unwrap()

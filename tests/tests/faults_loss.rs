@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 use xmpp_edge_tests::{
-    federation::{Federation, Method, OWN, PARTNER, Plan},
+    federation::{Federation, FederationPlan, Method, OWN, PARTNER},
     lab::Lab,
     servers::{
         Acknowledge,
@@ -131,7 +131,7 @@ enum Direction {
 use Direction::{Inbound, Outbound};
 
 async fn through_the_edge(
-    plan: Plan,
+    plan: FederationPlan,
     direction: Direction,
     victim: Victim,
     fault: Fault,
@@ -210,8 +210,8 @@ async fn direct(
     traffic.finish().await
 }
 
-fn plan(partner: Kind, method: Method, inside: Kind) -> Plan {
-    Plan {
+fn plan(partner: Kind, method: Method, inside: Kind) -> FederationPlan {
+    FederationPlan {
         partner,
         partner_method: method,
         inside,
@@ -225,7 +225,7 @@ fn row(what: &str, victim: Victim, fault: Fault, account: &Account) {
 }
 
 impl Run {
-    fn row(&self, plan: Plan, direction: Direction, victim: Victim, fault: Fault) {
+    fn row(&self, plan: FederationPlan, direction: Direction, victim: Victim, fault: Fault) {
         let (from, to) = match direction {
             Outbound => (plan.inside, plan.partner),
             Inbound => (plan.partner, plan.inside),

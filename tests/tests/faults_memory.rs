@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::{net::TcpListener, time::Instant};
 use xmpp_edge_tests::{
     client::Client,
-    federation::{Federation, Method, PARTNER, PARTNER_NAME, Plan},
+    federation::{Federation, FederationPlan, Method, PARTNER, PARTNER_NAME},
     servers::{Kind::Prosody, S2S_PORT},
     wait,
 };
@@ -24,7 +24,7 @@ const SLACK_KIB: u64 = 48 * 1024;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_next_hop_that_never_answers_costs_bounded_memory_and_every_stanza_is_answered() {
-    let plan = Plan {
+    let plan = FederationPlan {
         partner: Prosody,
         partner_method: Method::External,
         inside: Prosody,

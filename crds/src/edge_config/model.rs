@@ -8,7 +8,7 @@ use crate::{
     domain::{DomainName, DomainPattern},
     jid::BareJid,
     negotiation::{KeyBinding, MethodSet, Negotiation},
-    verdict::PartnerType,
+    partner_type::PartnerType,
 };
 
 /// The version that this build writes.

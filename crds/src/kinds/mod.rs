@@ -7,10 +7,13 @@ pub mod conditions;
 mod definition;
 pub mod fields;
 #[allow(clippy::duplicated_attributes)] // printer columns, each with a `type_`
+#[allow(unreachable_pub)] // The derive of a kind repeats its specification.
 pub mod partner;
 #[allow(clippy::duplicated_attributes)] // printer columns, each with a `type_`
+#[allow(unreachable_pub)] // The derive of a kind repeats its specification.
 pub mod policy;
 #[allow(clippy::duplicated_attributes)] // printer columns, each with a `type_`
+#[allow(unreachable_pub)] // The derive of a kind repeats its specification.
 pub mod pool;
 pub mod reference;
 mod validate;

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     edge_config::OnKeyChange,
     negotiation::{KeyBinding, Method, MethodSet, Negotiation, NegotiationError, Requirement},
-    verdict::PartnerType,
+    partner_type::PartnerType,
 };
 
 /// Most pools of `status.pools`, most steps of an attempt, most characters of a step's text and of

@@ -5,20 +5,15 @@
 
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Request, body::Bytes, client::conn::http1, header};
-use hyper_util::rt::TokioIo;
+use http_body_util::{BodyExt, Limited};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client, Config};
 use serde::Serialize;
 use serde_json::Value;
-use tokio::{
-    net::TcpStream,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep, timeout};
 use xmpp_edge_crds::kinds;
 
-use crate::runtime::leader::election::Timing;
+use crate::runtime::{http::HttpGet, leader::election::Timing};
 
 /// Where the API server tells what it serves of our group.
 const SERVED: &str = "/openapi/v3/apis/xmpp-edge.dev/v1alpha1";
@@ -228,24 +223,18 @@ async fn metrics(address: &str) -> Result<String, String> {
 }
 
 async fn get(address: &str, path: &str) -> anyhow::Result<String> {
-    let socket = TcpStream::connect(address).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
-    let request = Request::get(path)
-        .header(header::HOST, address)
-        .body(Empty::<Bytes>::new())?;
-    // Owns the sender, whose end closes the connection.
-    let exchange = async move {
-        let answer = sender.send_request(request).await?;
+    let get = HttpGet {
+        host: address,
+        path,
+        token: None,
+    };
+    get.send(address, async |answer| {
         anyhow::ensure!(answer.status().is_success(), "{}", answer.status());
         let body = Limited::new(answer.into_body(), MAX_ANSWER);
         let bytes = body.collect().await.map_err(anyhow::Error::from_boxed)?;
         Ok(String::from_utf8_lossy(&bytes.to_bytes()).into_owned())
-    };
-    let (answer, _) = tokio::join!(exchange, async {
-        // Its end is the exchange's end, and its fault is told there.
-        let _ = connection.await;
-    });
-    answer
+    })
+    .await
 }
 
 #[cfg(test)]

@@ -7,10 +7,7 @@ use std::{collections::BTreeSet, io::Write, net::SocketAddr, sync::Arc};
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, Config, client::ClientBuilder};
-use tokio::{
-    sync::{mpsc, watch},
-    task::{JoinError, JoinSet},
-};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tower::util::MapResultLayer;
 
@@ -19,6 +16,7 @@ use crate::{
         reconciler::NamespaceReconciler,
         snapshot::{Context, OperatorConfig},
     },
+    dns::DnsMetrics,
     proxy_status::{Poller, Reports},
     runtime::{
         backoff::Backoff,
@@ -27,6 +25,8 @@ use crate::{
         leader::lease::{Candidate, Ended},
         metrics::Metrics,
         server,
+        server_clock::ServerClock,
+        supervisor::{TaskEnd, TaskSet},
     },
     status::{apply::StatusMeans, queue::StatusQueue},
 };
@@ -58,25 +58,22 @@ pub enum RunError {
     },
     #[error("the lease was lost: another replica leads now, or it could not be renewed in time")]
     LeaseLost,
-    #[error("a part of the operator ended, for {0}; this is a fault of the operator")]
-    TaskEnded(String),
+    #[error("{0}; this is a fault of the operator, which cannot go on without")]
+    TaskEnded(#[from] TaskEnd),
 }
 
-impl RunError {
-    /// A task that is to run for as long as the process ended.
-    fn ended<T: std::fmt::Debug>(outcome: Option<Result<T, JoinError>>) -> Self {
-        Self::TaskEnded(match outcome {
-            Some(Err(error)) => error.to_string(),
-            _ => "no reason".to_owned(),
-        })
-    }
-}
-
-/// A client whose requests are counted.
-fn client(config: Config, metrics: &Arc<Metrics>) -> kube::Result<Client> {
-    let metrics = metrics.clone();
+/// A client whose requests are counted, and whose answers tell the API server's time.
+fn client(
+    config: Config,
+    metrics: &Arc<Metrics>,
+    clock: &Arc<ServerClock>,
+) -> kube::Result<Client> {
+    let (metrics, clock) = (metrics.clone(), clock.clone());
     let counted = MapResultLayer::new(move |answer: Result<hyper::Response<_>, _>| {
         metrics.api_answered(answer.as_ref().ok().map(|it| it.status().as_u16()));
+        if let Ok(answer) = &answer {
+            clock.heard(answer.headers());
+        }
         answer
     });
     Ok(ClientBuilder::try_from(config)?
@@ -92,7 +89,9 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<(), Run
     let config = Config::infer().await?;
     let namespace = config.default_namespace.clone();
     let metrics = Arc::new(Metrics::default());
-    let client = client(config, &metrics)?;
+    let (server_clock, dns_metrics) = (Arc::default(), DnsMetrics::default());
+    metrics.add(|registry| dns_metrics.register(registry));
+    let client = client(config, &metrics, &server_clock)?;
     let scope = scope(&options, &namespace);
     let identity = identity();
     tracing::info!(identity, namespace, watches = %scope, "starting");
@@ -104,18 +103,14 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<(), Run
     })?;
     let address = listener.local_addr().unwrap_or(options.admin_listen);
     let (caches, fresh) = Caches::new();
-    let mut tasks = JoinSet::new();
+    let mut tasks = TaskSet::default();
     let served = server::serve(listener, caches.clone(), metrics.clone(), stop.clone());
-    tasks.spawn(async move {
-        if let Err(error) = served.await {
-            tracing::error!(%error, "the admin port is gone");
-        }
-    });
+    tasks.spawn_fallible("the admin port", served);
     caches.start(&client, &scope, &metrics, &mut tasks);
     tokio::select! {
         biased;
         () = stop.cancelled() => return Ok(()),
-        ended = tasks.join_next() => return Err(RunError::ended(ended)),
+        ended = tasks.ended() => return Err(ended.into()),
         () = caches.ready() => {}
     }
     announce(address);
@@ -132,6 +127,8 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<(), Run
         client,
         caches,
         metrics,
+        dns_metrics,
+        server_clock,
         namespace,
         identity,
         settings: options.settings,
@@ -139,7 +136,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<(), Run
     let candidacy = candidate.run(&leads, &give_up);
     tokio::pin!(candidacy);
     // What acts. It is ended, and its end is waited for, before the lease is given up.
-    let mut acting = JoinSet::new();
+    let mut acting = Acting::default();
     let ended = {
         let leading = act.while_leading(leading, fresh, &mut acting);
         tokio::select! {
@@ -149,7 +146,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<(), Run
             () = stop.cancelled() => None,
             error = leading => Some(Err(error)),
             // A part of the process that ended leaves a leader that sees nothing.
-            ended = tasks.join_next() => Some(Err(RunError::ended(ended))),
+            ended = tasks.ended() => Some(Err(ended.into())),
         }
     };
     if ended.is_none() {
@@ -203,42 +200,67 @@ fn announce(address: SocketAddr) {
     let _ = writeln!(out, "ready: admin port {address}").and_then(|()| out.flush());
 }
 
+/// What acts while this process leads.
+#[derive(Default)]
+struct Acting {
+    tasks: TaskSet,
+    /// Its controllers have work of their own in the background.
+    context: Option<Arc<Context>>,
+}
+
+impl Acting {
+    /// Returns once nothing of it runs any more: whoever leads next acts alone.
+    async fn shutdown(&mut self) {
+        self.tasks.shutdown().await;
+        if let Some(context) = self.context.take() {
+            context.pools.shutdown().await;
+        }
+    }
+}
+
 /// What acting takes.
 struct Act {
     client: Client,
     caches: Arc<Caches>,
     metrics: Arc<Metrics>,
+    dns_metrics: DnsMetrics,
+    server_clock: Arc<ServerClock>,
     namespace: String,
     identity: String,
     settings: OperatorConfig,
 }
 
 impl Act {
-    /// Waits for the lease, then acts by tasks of `tasks` until dropped. It returns only where a part
+    /// Waits for the lease, then acts by what is in `acting` until dropped. It returns only where a part
     /// of it failed in a way that only a new process mends.
     async fn while_leading(
         self,
         mut leading: watch::Receiver<bool>,
         mut fresh: mpsc::UnboundedReceiver<String>,
-        tasks: &mut JoinSet<()>,
+        acting: &mut Acting,
     ) -> RunError {
         if leading.wait_for(|leads| *leads).await.is_err() {
             return RunError::LeaseLost;
         }
         self.metrics.leader.set(1);
         let context = Arc::new(self.context().await);
+        acting.context = Some(context.clone());
+        let tasks = &mut acting.tasks;
         let poller = Poller::new(context.caches.clone(), context.reports.clone());
         // What pods have loaded is known before anything is said of it.
         poller.begin().await;
-        tasks.spawn(async move { poller.run().await });
+        tasks.spawn("the reader of pods", async move { poller.run().await });
         let writer = context.clone();
-        tasks.spawn(async move { writer.statuses.queue.run(&writer.caches).await });
+        tasks.spawn("the writer of statuses", async move {
+            writer.statuses.queue.run(&writer.caches).await;
+        });
         loop {
             tokio::select! {
                 Some(namespace) = fresh.recv() => {
-                    tasks.spawn(NamespaceReconciler::new(context.clone(), namespace).run());
+                    let name = format!("the controller of namespace {namespace}");
+                    tasks.spawn(name, NamespaceReconciler::new(context.clone(), namespace).run());
                 }
-                ended = tasks.join_next() => return RunError::ended(ended),
+                ended = tasks.ended() => return ended.into(),
             }
         }
     }
@@ -262,6 +284,8 @@ impl Act {
             client: self.client,
             caches: self.caches,
             metrics,
+            dns_metrics: self.dns_metrics,
+            server_clock: self.server_clock,
             reports: Arc::new(Reports::default()),
             pools: crate::controllers::pool::PoolMemory::default(),
             settings: self.settings,

@@ -144,6 +144,13 @@ impl<K: Clone + Eq + Hash, B: DnsBackend> DnsController<K, B> {
         self.entries.lock().retain(|key, _| keep(key));
     }
 
+    /// Breaks off what is under way, and returns once nothing of it runs any more. Where an update was
+    /// sent and its answer not awaited, whoever acts next finds in DNS what came of it.
+    pub async fn shutdown(&self) {
+        let mut running = std::mem::take(&mut *self.running.lock());
+        running.shutdown().await;
+    }
+
     /// Ends after the exchanges that are under way. Records stay: a restart is no reason to change DNS.
     pub async fn stop(self) {
         let mut running = std::mem::take(&mut *self.running.lock());
@@ -210,7 +217,7 @@ mod tests {
         }
     }
 
-    /// Fails for odd tasks, panics for 99; counts what it is asked.
+    /// Fails for odd tasks, panics for 99, never ends for 77; counts what it is asked.
     struct CountingBackend(mpsc::UnboundedSender<u32>);
 
     impl DnsBackend for CountingBackend {
@@ -220,6 +227,9 @@ mod tests {
         async fn carry_out(&mut self, task: &u32) -> CountedOutcome {
             self.0.send(*task).unwrap();
             assert_ne!(*task, 99, "a fault of ours");
+            if *task == 77 {
+                std::future::pending::<()>().await;
+            }
             CountedOutcome {
                 task: *task,
                 is_good: task.is_multiple_of(2),
@@ -296,6 +306,17 @@ mod tests {
             Some(Duration::from_secs(5)),
             "another task begins anew"
         );
+    }
+
+    #[tokio::test]
+    async fn nothing_is_under_way_any_more_once_it_was_shut_down() {
+        let mut rig = ControllerRig::new();
+        rig.look(77);
+        assert_eq!(rig.asked.recv().await, Some(77));
+        let entry = rig.controller.entries.lock()["pool"].clone();
+        assert!(entry.state.lock().is_busy);
+        rig.controller.shutdown().await;
+        assert!(!entry.state.lock().is_busy);
     }
 
     #[tokio::test]

@@ -18,9 +18,6 @@ use prometheus_client::{
 
 use super::DnsReport;
 
-/// Prefix of every metric of the operator, in standalone too.
-pub const PREFIX: &str = "xmpp_edge_operator";
-
 /// Label `reason` where a pool was let go with records left in DNS.
 const LEFT: &str = "RecordsLeft";
 
@@ -51,7 +48,7 @@ pub struct DnsMetrics {
 }
 
 impl DnsMetrics {
-    /// Adds them to a registry with [`PREFIX`].
+    /// Adds them to a registry of the operator's prefix.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "dns_published",
@@ -135,10 +132,11 @@ fn of_domain(namespace: &str, pool: &str, domain: &str) -> OfDomain {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::dns::{Availability, DnsError, RecordGroup, RecordGroupState};
+    use crate::runtime::metrics::PREFIX;
 
     fn text(metrics: &DnsMetrics) -> String {
         let mut registry = Registry::with_prefix(PREFIX);
@@ -149,7 +147,7 @@ pub(crate) mod tests {
     }
 
     /// Domains, and whether all is well with each.
-    pub(crate) fn report(places: &[(&str, bool)]) -> DnsReport {
+    fn report(places: &[(&str, bool)]) -> DnsReport {
         let error = DnsError::KeyMissing {
             secret: "tsig".to_owned(),
         };
@@ -168,6 +166,18 @@ pub(crate) mod tests {
             key_fault: None,
             namesakes: std::collections::BTreeSet::new(),
         }
+    }
+
+    #[test]
+    fn every_metric_of_dns_is_in_the_contract() {
+        use crate::runtime::metrics::tests::{documented, exposed};
+        let metrics = DnsMetrics::default();
+        metrics.count(
+            "n",
+            "p",
+            &report(&[("a.example", true), ("b.example", false)]),
+        );
+        assert_eq!(documented(true), exposed(&text(&metrics)));
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl Observer {
     }
 
     /// Compares what is answered with what is wanted. `published` says at which places the pool is
-    /// meant to be published now ([`external_dns::published`](super::external_dns::published)).
+    /// meant to be published now ([`external_dns::published`](super::backend::external_dns::published)).
     pub async fn look(
         &self,
         wanted: &DesiredRecords,

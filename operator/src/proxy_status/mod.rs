@@ -5,6 +5,7 @@
 
 pub mod merge;
 pub mod model;
+pub mod ownership;
 pub mod poll;
 
 use std::collections::BTreeMap;

@@ -11,21 +11,22 @@ use std::{
 };
 
 use futures::{StreamExt, stream};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::{Request, StatusCode, body::Bytes, client::conn::http1, header};
-use hyper_util::rt::TokioIo;
+use http_body_util::{BodyExt, Limited};
+use hyper::StatusCode;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use parking_lot::Mutex;
 use tokio::{
-    net::TcpStream,
     sync::Semaphore,
     time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 
-use super::{POOL_LABEL, PoolReport, model};
-use crate::runtime::caches::Caches;
+use super::{PoolReport, model, ownership::pool_of};
+use crate::runtime::{
+    caches::Caches,
+    http::{HttpError, HttpGet},
+};
 
 /// How often pods are asked: what changed is to be in a status within 10 s.
 const EVERY: Duration = Duration::from_secs(4);
@@ -51,12 +52,10 @@ const OVERLAP: Duration = Duration::from_secs(1);
 /// Why a pod did not say its status.
 #[derive(Debug, thiserror::Error)]
 pub enum PollError {
-    #[error("{0}")]
-    Connect(std::io::Error),
+    #[error(transparent)]
+    Http(#[from] HttpError),
     #[error("no answer within {} s", LONGEST.as_secs())]
     Late,
-    #[error("{0}")]
-    Http(#[from] hyper::Error),
     #[error("the answer cannot be read: {0}")]
     Body(Box<dyn std::error::Error + Send + Sync>),
     #[error("it answers with HTTP status {0}")]
@@ -67,8 +66,6 @@ pub enum PollError {
     Token(String),
     #[error("the answer is not a status: {0}")]
     Json(#[from] serde_json::Error),
-    #[error("the question cannot be written: {0}")]
-    Request(#[from] hyper::http::Error),
 }
 
 /// What the pods said, by namespace and pool.
@@ -77,7 +74,27 @@ pub struct Reports {
     pools: Mutex<BTreeMap<(String, String), PoolReport>>,
 }
 
+/// What a pod says to have loaded is believed up to here: no operator counts so far, and what follows
+/// must be countable still.
+const MAX_GENERATION: u64 = 1 << 53;
+
 impl Reports {
+    /// The highest generation that a pod of a pool says to have loaded.
+    #[must_use]
+    pub fn highest_generation(&self, namespace: &str, pool: &str) -> Option<u64> {
+        let pools = self.pools.lock();
+        let report = pools.get(&(namespace.to_owned(), pool.to_owned()))?;
+        let statuses = report.pods.values().filter_map(|pod| pod.status.as_ref());
+        let generations = statuses.map(|status| status.config.generation);
+        generations.filter(|it| *it <= MAX_GENERATION).max()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set(&self, namespace: &str, pool: &str, report: PoolReport) {
+        let key = (namespace.to_owned(), pool.to_owned());
+        self.pools.lock().insert(key, report);
+    }
+
     /// Of one namespace, by pool.
     #[must_use]
     pub fn of(&self, namespace: &str) -> BTreeMap<String, PoolReport> {
@@ -201,7 +218,7 @@ impl Poller {
             return None;
         }
         let namespace = pod.namespace()?;
-        let pool = pod.labels().get(POOL_LABEL)?.clone();
+        let pool = pool_of(&self.caches, pod)?;
         let address = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
         let token = self.caches.secrets.get(&namespace, &token_secret(&pool));
         let token = token.and_then(|secret| {
@@ -297,23 +314,17 @@ async fn poll(target: &mut Target, large: &Semaphore) -> Result<model::ProxyStat
 }
 
 async fn fetch(target: &Target, large: &Semaphore) -> Result<model::ProxyStatus, PollError> {
-    let address = (target.address, target.port);
-    let socket = TcpStream::connect(address)
-        .await
-        .map_err(PollError::Connect)?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
     let path = match target.since {
         Some(since) => format!("/status?since={since}"),
         None => "/status".to_owned(),
     };
-    let mut request = Request::get(path).header(header::HOST, "edge");
-    if let Some(token) = &target.token {
-        request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
-    }
-    let request = request.body(Empty::<Bytes>::new())?;
-    // Owns the sender, whose end closes the connection.
-    let exchange = async move {
-        let answer = sender.send_request(request).await?;
+    let get = HttpGet {
+        host: "edge",
+        path: &path,
+        token: target.token.as_deref(),
+    };
+    let address = (target.address, target.port);
+    get.send(address, async |answer| {
         if answer.status() == StatusCode::UNAUTHORIZED {
             return Err(PollError::Token(token_secret(&target.pool)));
         }
@@ -333,10 +344,6 @@ async fn fetch(target: &Target, large: &Semaphore) -> Result<model::ProxyStatus,
             bytes.extend_from_slice(data);
         }
         Ok(serde_json::from_slice(&bytes)?)
-    };
-    let (answer, _) = tokio::join!(exchange, async {
-        // Its end is the exchange's end, and its fault is told there.
-        let _ = connection.await;
-    });
-    answer
+    })
+    .await
 }

@@ -19,7 +19,9 @@ use prometheus_client::{
 };
 
 use super::caches::WatchName;
-use crate::dns::metrics::{DnsMetrics, PREFIX};
+
+/// Prefix of every metric of the operator, in standalone too.
+pub const PREFIX: &str = "xmpp_edge_operator";
 
 /// Labels of a failure: a kind, and a word of an enum of causes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -108,10 +110,11 @@ pub struct Metrics {
     /// 1 on the replica that leads.
     pub leader: Gauge,
     pub pool_ready_replicas: Family<OfPool, Gauge>,
+    /// Those that there should be: 0 for a pool that was scaled to nothing on purpose.
+    pub pool_desired_replicas: Family<OfPool, Gauge>,
     /// How long the newest generation took until every ready pod had it.
     pub config_sync_seconds: PoolSeconds,
     pub certificate_not_after: Family<OfPool, Gauge<i64, AtomicI64>>,
-    pub dns: DnsMetrics,
     pub api_requests: Family<Answered, Counter>,
     pub watch_errors: Family<WatchFailure, Counter>,
     /// Events that were one too many for their namespace.
@@ -168,6 +171,12 @@ impl Default for Metrics {
             "Pods of a pool that are ready",
             pool_ready_replicas.clone(),
         );
+        let pool_desired_replicas = Family::default();
+        registry.register(
+            "pool_desired_replicas",
+            "Pods that a pool is to have",
+            pool_desired_replicas.clone(),
+        );
         let config_sync_seconds = Family::default();
         registry.register(
             "config_sync_seconds",
@@ -180,8 +189,6 @@ impl Default for Metrics {
             "End of a pool's certificate",
             certificate_not_after.clone(),
         );
-        let dns = DnsMetrics::default();
-        dns.register(&mut registry);
         let api_requests = Family::default();
         registry.register(
             "api_requests",
@@ -224,9 +231,9 @@ impl Default for Metrics {
             statuses_waiting,
             leader,
             pool_ready_replicas,
+            pool_desired_replicas,
             config_sync_seconds,
             certificate_not_after,
-            dns,
             api_requests,
             events_dropped,
             watch_errors,
@@ -237,6 +244,11 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Adds what a room above measures.
+    pub fn add(&self, register: impl FnOnce(&mut Registry)) {
+        register(&mut self.registry.lock());
+    }
+
     /// A pass over an object, or a write of its status, failed for one of an enum's causes.
     pub fn failed(&self, kind: &'static str, reason: &'static str) {
         self.errors.get_or_create(&Failure::new(kind, reason)).inc();
@@ -286,9 +298,9 @@ impl Metrics {
             pool: pool.to_owned(),
         };
         self.pool_ready_replicas.remove(&labels);
+        self.pool_desired_replicas.remove(&labels);
         self.config_sync_seconds.remove(&labels);
         self.certificate_not_after.remove(&labels);
-        self.dns.forget(namespace, pool);
     }
 
     /// Everything as OpenMetrics text.
@@ -303,8 +315,33 @@ impl Metrics {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    /// Names in docs/operator-metrics.md: those of DNS, or all others.
+    pub(crate) fn documented(of_dns: bool) -> BTreeSet<String> {
+        let docs = include_str!("../../../docs/operator-metrics.md");
+        let rows = docs.lines().filter_map(|line| line.strip_prefix("| `"));
+        let names = rows.filter_map(|row| row.split('`').next());
+        let dns = format!("{PREFIX}_dns_");
+        let names = names.filter(|name| name.starts_with(&dns) == of_dns);
+        names.map(str::to_owned).collect()
+    }
+
+    /// Names in OpenMetrics text.
+    pub(crate) fn exposed(text: &str) -> BTreeSet<String> {
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let types = types.filter_map(|line| line.split_once(' '));
+        types
+            .map(|(name, kind)| match kind {
+                "counter" => format!("{name}_total"),
+                "info" => format!("{name}_info"),
+                _ => name.to_owned(),
+            })
+            .collect()
+    }
 
     #[test]
     fn every_metric_of_the_contract_has_its_name() {
@@ -325,11 +362,9 @@ mod tests {
             })
             .set(1);
         metrics.pool_ready_replicas.get_or_create(&pool).set(2);
+        metrics.pool_desired_replicas.get_or_create(&pool).set(3);
         metrics.config_sync_seconds.get_or_create(&pool).set(0.5);
         metrics.certificate_not_after.get_or_create(&pool).set(9);
-        let report =
-            crate::dns::metrics::tests::report(&[("a.example", true), ("b.example", false)]);
-        metrics.dns.count("n", "p", &report);
         metrics.api_answered(Some(409));
         metrics.api_answered(None);
         let watch = WatchName {
@@ -353,26 +388,13 @@ mod tests {
             "xmpp_edge_operator_watch_last_event_timestamp_seconds{namespace=\"n\",kind=\"EdgePool\"} ",
             "xmpp_edge_operator_statuses_waiting 0",
             "xmpp_edge_operator_pool_ready_replicas{namespace=\"n\",pool=\"p\"} 2",
+            "xmpp_edge_operator_pool_desired_replicas{namespace=\"n\",pool=\"p\"} 3",
             "xmpp_edge_operator_config_sync_seconds{namespace=\"n\",pool=\"p\"} 0.5",
             "xmpp_edge_operator_certificate_not_after_timestamp_seconds{namespace=\"n\",pool=\"p\"} 9",
             "xmpp_edge_operator_build_info{version=",
         ] {
             assert!(text.contains(line), "{line}\nis not in\n{text}");
         }
-        let docs = include_str!("../../../docs/operator-metrics.md");
-        let rows = docs.lines().filter_map(|line| line.strip_prefix("| `"));
-        let documented: std::collections::BTreeSet<&str> =
-            rows.filter_map(|row| row.split('`').next()).collect();
-        let exposed = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
-        let exposed: std::collections::BTreeSet<String> = exposed
-            .filter_map(|line| line.split_once(' '))
-            .map(|(name, kind)| match kind {
-                "counter" => format!("{name}_total"),
-                "info" => format!("{name}_info"),
-                _ => name.to_owned(),
-            })
-            .collect();
-        let exposed = exposed.iter().map(String::as_str).collect();
-        assert_eq!(documented, exposed);
+        assert_eq!(documented(false), exposed(&text));
     }
 }

@@ -20,8 +20,8 @@ use crate::{
     dns::{
         Addresses, Availability, DnsCondition, DnsMemory, DnsMetrics, OwnerId, Publisher,
         RecordOwner, UpdateSettings,
+        backend::pool_records::{AddressSource, KeepMemory, PoolRecordsBackend, PoolRecordsTask},
         controller::{DnsController, DnsOutcome},
-        pool_records::{AddressSource, KeepMemory, PoolRecordsBackend, PoolRecordsTask},
     },
     secrets::files,
 };

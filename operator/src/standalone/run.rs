@@ -27,7 +27,10 @@ use super::{
     station::{Pass, Place, StandaloneReconcileError, StandaloneReconciler},
     status,
 };
-use crate::dns::{self, DnsMetrics, OwnerId};
+use crate::{
+    dns::{DnsMetrics, OwnerId},
+    runtime::metrics::PREFIX,
+};
 
 /// How often the files are compared; an edit is in force after two of these.
 const POLL: Duration = Duration::from_millis(300);
@@ -61,6 +64,8 @@ pub enum StandaloneError {
     Serve(#[from] ServeError),
     #[error(transparent)]
     Dns(#[from] DnsStateError),
+    #[error("the proxy came to its end without being told to; this is a fault of the proxy")]
+    ProxyEnded,
     #[error("the proxy stopped for an internal fault: {0}")]
     Panicked(#[from] tokio::task::JoinError),
 }
@@ -89,9 +94,9 @@ pub async fn run(
     let (ready, mut is_ready) = oneshot::channel();
     let (tell_key, mut keys) = mpsc::channel(KEYS);
     let measured = DnsMetrics::default();
-    let mut registry = Registry::with_prefix(dns::metrics::PREFIX);
+    let mut registry = Registry::with_prefix(PREFIX);
     measured.register(&mut registry);
-    let serve_options = app::Options {
+    let serve_options = app::RunOptions {
         bind: options.bind,
         internal_bind: options.internal_bind,
         resolver: options.resolver,
@@ -113,7 +118,10 @@ pub async fn run(
     let mut last_error = String::new();
     loop {
         tokio::select! {
-            ended = &mut proxy => return Ok(ended??),
+            ended = &mut proxy => {
+                ended??;
+                return Err(StandaloneError::ProxyEnded);
+            }
             () = stop.cancelled() => break,
             told = &mut is_ready, if !announced => {
                 announced = true;

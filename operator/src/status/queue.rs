@@ -28,7 +28,11 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use crate::runtime::{caches::Caches, metrics::Failure};
+use crate::runtime::{
+    caches::Caches,
+    held_back::{HeldBack, Pause},
+    metrics::Failure,
+};
 
 /// Statuses under way at a time.
 const AT_ONCE: usize = 16;
@@ -74,9 +78,9 @@ impl WriteError {
         if self.is_overtaken() {
             None
         } else if self.is_final() {
-            Some(Pause::Refused)
+            Some(REFUSED)
         } else {
-            Some(Pause::Failed)
+            Some(FAILED)
         }
     }
 
@@ -93,32 +97,15 @@ impl WriteError {
 type StatusWrite = BoxFuture<'static, Result<(), WriteError>>;
 
 /// A status that the API server refuses is offered again after this, unless it is another by then.
-const REFUSED_PAUSE: Duration = Duration::from_secs(60);
-/// One that could not be written for another cause: first, and at most.
-const FAILED_PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(60)];
+const REFUSED: Pause = Pause::Even(Duration::from_secs(60));
+/// One that could not be written for another cause.
+const FAILED: Pause = Pause::Growing {
+    first: Duration::from_millis(500),
+    most: Duration::from_secs(60),
+};
 
 /// What is held back is looked at this often at most.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-
-/// A write that failed: the same is not tried again before its time.
-#[derive(Clone, Copy, Debug)]
-struct HeldBack {
-    print: u64,
-    /// How often it failed in a row.
-    failures: u32,
-    until: Instant,
-    /// Whether its namespace was told that its time has come.
-    told: bool,
-}
-
-/// How long a write that failed is held back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pause {
-    /// Until something changes, or for [`REFUSED_PAUSE`].
-    Refused,
-    /// Longer with each failure.
-    Failed,
-}
 
 struct Job {
     print: u64,
@@ -133,8 +120,8 @@ struct Queue {
     in_flight: HashMap<Key, u64>,
     /// Under way, and something else is wanted meanwhile.
     overtaken: HashSet<Key>,
-    /// Failed, by object. Forgotten once its time is over and nobody offers it again.
-    held: HashMap<Key, HeldBack>,
+    /// Failed, by object.
+    held: HeldBack<Key>,
 }
 
 /// The queue of statuses to write.
@@ -165,8 +152,7 @@ impl StatusQueue {
     fn submit_at(&self, now: Instant, key: Key, status: &impl Serialize, task: StatusWrite) {
         let print = print(status);
         let mut queue = self.queue.lock();
-        let held = queue.held.get(&key);
-        if held.is_some_and(|held| held.print == print && now < held.until) {
+        if queue.held.holds(&key, print, now).is_some() {
             return;
         }
         if let Some(in_flight) = queue.in_flight.get(&key) {
@@ -200,53 +186,26 @@ impl StatusQueue {
         Some((key, job.task))
     }
 
-    /// Whether the object has to be looked at again. One that failed is held back for `pause`, or for
-    /// longer the more often it failed.
+    /// Whether the object has to be looked at again. One that failed is held back for a while.
     fn completed(&self, now: Instant, key: &Key, failed: Option<Pause>) -> bool {
         let mut queue = self.queue.lock();
         let print = queue.in_flight.remove(key);
         self.show(&queue);
         match (failed, print) {
             (Some(pause), Some(print)) => {
-                let failures = queue.held.get(key).map_or(0, |held| held.failures);
-                let pause = match pause {
-                    Pause::Refused => REFUSED_PAUSE,
-                    Pause::Failed => {
-                        let [first, most] = FAILED_PAUSES;
-                        first.saturating_mul(1 << failures.min(16)).min(most)
-                    }
-                };
-                let held = HeldBack {
-                    print,
-                    failures: failures.saturating_add(1),
-                    until: now + pause,
-                    told: false,
-                };
-                queue.held.insert(key.clone(), held);
+                queue.held.failed(now, key.clone(), print, pause, ());
             }
-            _ => {
-                queue.held.remove(key);
-            }
+            _ => queue.held.forget(key),
         }
         queue.overtaken.remove(key)
     }
 
     /// When the next that is held back may be tried; the namespaces of those whose time has come.
     fn due(&self, now: Instant) -> (Option<Instant>, HashSet<String>) {
-        let mut queue = self.queue.lock();
         let mut due = HashSet::new();
-        let mut next: Option<Instant> = None;
-        queue.held.retain(|(_, namespace, _), held| {
-            if held.until > now {
-                next = Some(next.map_or(held.until, |next| next.min(held.until)));
-                return true;
-            }
-            if !held.told {
-                held.told = true;
-                due.insert(namespace.clone());
-            }
-            // Until it is offered again, so that its failures are counted on; not for ever.
-            now < held.until + REFUSED_PAUSE * 10
+        let mut queue = self.queue.lock();
+        let next = queue.held.due(now, |(_, namespace, _)| {
+            due.insert(namespace.clone());
         });
         (next, due)
     }
@@ -474,11 +433,11 @@ mod tests {
             queue.next().is_some()
         };
         assert!(write(0, 1));
-        queue.completed(at(0), &key(), Some(Pause::Refused));
+        queue.completed(at(0), &key(), Some(REFUSED));
         assert!(!write(0, 1), "the same at once");
         assert!(!write(59, 1), "the same before a minute passed");
         assert!(write(59, 2), "another");
-        queue.completed(at(59), &key(), Some(Pause::Refused));
+        queue.completed(at(59), &key(), Some(REFUSED));
         assert!(queue.due(at(118)).1.is_empty());
         let due = queue.due(at(119)).1;
         assert_eq!(due, ["n".to_owned()].into(), "its namespace looks again");
@@ -495,14 +454,14 @@ mod tests {
         for _ in 0..9 {
             queue.submit_at(now, key(), &1, Box::pin(async { Ok(()) }));
             assert!(queue.next().is_some());
-            queue.completed(now, &key(), Some(Pause::Failed));
+            queue.completed(now, &key(), Some(FAILED));
             let (next, _) = queue.due(now);
             let pause = next.expect("it is held").duration_since(now);
             pauses.push(pause);
             now += pause;
         }
         assert_eq!(pauses[..3], [500, 1000, 2000].map(Duration::from_millis));
-        assert_eq!(pauses[8], FAILED_PAUSES[1]);
+        assert_eq!(pauses[8], Duration::from_secs(60));
     }
 
     #[tokio::test]

@@ -30,6 +30,7 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 
 /// What the admin port speaks of: a proxy that waits for its first configuration, then the one that
 /// runs.
+#[derive(Debug)]
 pub struct Admin {
     observed: Telemetry,
     /// Without a token `/status` and `/explain` are closed.

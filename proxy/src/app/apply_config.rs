@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::edge_config::Contacts as ContactsKind;
 
-use super::{Options, ServeError};
+use super::{RunOptions, ServeError};
 use crate::{
     config::{ActiveConfig, ConfigInputs, ConfigSecrets, ConfigUpdate},
     contacts::{ContactStore, Database, StoreHealth},
@@ -25,7 +25,7 @@ const CONTACTS_WAIT: Duration = Duration::from_secs(30);
 
 /// The first configuration that can be used; none when the end comes before.
 pub(super) async fn first(
-    options: &Options,
+    options: &RunOptions,
     offers: &mut watch::Receiver<ConfigUpdate>,
     observed: &Telemetry,
     shutdown: &CancellationToken,

@@ -31,7 +31,7 @@ use crate::{
 
 /// What is fixed for the life of the process.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct RunOptions {
     /// Addresses of the listeners s2s and directTls.
     pub bind: Vec<IpAddr>,
     /// Addresses of the listeners internal, admin and dns.
@@ -96,7 +96,7 @@ const SWEEP: Duration = Duration::from_millis(250);
 /// # Errors
 /// [`ServeError`] when it cannot start, or not go on.
 pub async fn run(
-    options: Options,
+    options: RunOptions,
     mut offers: watch::Receiver<ConfigUpdate>,
     shutdown: CancellationToken,
     ready: oneshot::Sender<()>,
@@ -262,7 +262,7 @@ fn open(what: &'static str, address: SocketAddr) -> Result<TcpListener, ServeErr
     })
 }
 
-fn open_admin(options: &Options, port: u16) -> Result<Vec<TcpListener>, ServeError> {
+fn open_admin(options: &RunOptions, port: u16) -> Result<Vec<TcpListener>, ServeError> {
     options
         .internal_bind
         .iter()
@@ -272,7 +272,7 @@ fn open_admin(options: &Options, port: u16) -> Result<Vec<TcpListener>, ServeErr
 }
 
 impl Listeners {
-    async fn open(options: &Options, config: &ActiveConfig) -> Result<Self, ServeError> {
+    async fn open(options: &RunOptions, config: &ActiveConfig) -> Result<Self, ServeError> {
         let ports = &config.document.listeners;
         let mut streams = Vec::new();
         let mut admin = Vec::new();
@@ -344,7 +344,7 @@ impl Listeners {
 }
 
 /// Partners are not dialled at addresses of our own host, unless the edge itself lives there.
-fn dialer(options: &Options, config: &ActiveConfig, resolver: Resolver) -> Dialer {
+fn dialer(options: &RunOptions, config: &ActiveConfig, resolver: Resolver) -> Dialer {
     let ports = config.document.listeners;
     let mut own = Vec::new();
     for (addresses, ports) in [

@@ -25,13 +25,17 @@ pub enum TaskFailure {
 
 impl CriticalTasks {
     /// Runs `task` beside the others. It returns only once the process ends.
-    pub fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn spawn(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
         let handle = self.running.spawn(task);
         self.names.insert(handle.id(), name);
     }
 
     /// The first that ends. Waits for ever where none does.
-    pub async fn failure(&mut self) -> TaskFailure {
+    pub(super) async fn failure(&mut self) -> TaskFailure {
         match self.running.join_next_with_id().await {
             Some(Ok((id, ()))) => TaskFailure::Returned {
                 task: self.name(id),
@@ -42,7 +46,7 @@ impl CriticalTasks {
     }
 
     /// Waits for all that still run, after they were told to end. Answers those that panicked.
-    pub async fn join(mut self) -> Vec<TaskFailure> {
+    pub(super) async fn join(mut self) -> Vec<TaskFailure> {
         let mut failures = Vec::new();
         while let Some(ended) = self.running.join_next_with_id().await {
             if let Err(error) = ended {

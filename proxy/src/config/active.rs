@@ -49,12 +49,29 @@ pub struct ActiveConfig {
     materials: Arc<ConfigSecrets>,
 }
 
+/// Keys are in it: its generation is shown.
+impl std::fmt::Debug for ActiveConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ActiveConfig")
+            .field("generation", &self.document.generation)
+            .finish_non_exhaustive()
+    }
+}
+
 /// One gateway with what it trusts.
 pub struct ActiveGateway {
     pub config: Gateway,
     /// Beside the internal CA: the gateway's own PKI.
     own: Option<Trust>,
     internal: Trust,
+}
+
+impl std::fmt::Debug for ActiveGateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ActiveGateway")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why a configuration does not come into force; the one before stays.

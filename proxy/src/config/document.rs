@@ -41,10 +41,10 @@ pub(super) struct Document {
     source: Source,
     stamps: Option<Vec<Option<Stamp>>>,
     whole: Option<Arc<EdgeConfig>>,
-    trouble: Option<Trouble>,
+    trouble: Option<DocumentTrouble>,
 }
 
-struct Trouble {
+struct DocumentTrouble {
     text: String,
     incomplete: bool,
     since: Instant,
@@ -163,7 +163,7 @@ impl Document {
         match &mut self.trouble {
             Some(trouble) if trouble.text == text => trouble.settled = true,
             other => {
-                *other = Some(Trouble {
+                *other = Some(DocumentTrouble {
                     text,
                     incomplete,
                     since: Instant::now(),

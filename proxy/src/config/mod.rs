@@ -5,6 +5,8 @@
 
 mod active;
 mod document;
+#[cfg(test)]
+pub mod fixture;
 pub mod follow;
 pub mod peer_keys;
 mod secrets;
@@ -17,7 +19,7 @@ use zeroize::Zeroizing;
 pub use active::{ActiveConfig, ActiveGateway, Rejected};
 
 /// What a source has at the moment. The newest counts; those between may be skipped.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct ConfigUpdate {
     /// Everything, whole; none before the first time that all is there.
     pub inputs: Option<ConfigInputs>,
@@ -39,7 +41,7 @@ impl From<ConfigInputs> for ConfigUpdate {
 }
 
 /// Everything a proxy must know, swapped as a whole.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct ConfigInputs {
     pub config: Arc<EdgeConfig>,
     pub materials: Arc<ConfigSecrets>,
@@ -73,10 +75,24 @@ pub struct ConfigSecrets {
     pub contacts_ca: Option<String>,
 }
 
+/// None of it is shown.
+impl std::fmt::Debug for ConfigSecrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ConfigSecrets").finish_non_exhaustive()
+    }
+}
+
 /// A chain and its key, PEM.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PemPair {
     /// End entity first.
     pub chain: String,
     pub key: Zeroizing<String>,
+}
+
+/// The key is not shown.
+impl std::fmt::Debug for PemPair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PemPair").finish_non_exhaustive()
+    }
 }

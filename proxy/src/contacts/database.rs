@@ -123,6 +123,14 @@ pub struct Handshake {
     host: String,
 }
 
+impl fmt::Debug for Handshake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handshake")
+            .field("host", &self.host)
+            .finish_non_exhaustive()
+    }
+}
+
 impl MakeTlsConnect<Socket> for DatabaseTls {
     type Stream = Transport<Socket>;
     type TlsConnect = Handshake;

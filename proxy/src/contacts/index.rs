@@ -213,6 +213,8 @@ impl Contacts {
 
     fn shard(&self, user: &str) -> &RwLock<Shard> {
         // The low bits choose the bucket inside a map of another key; any bits do here.
-        &self.shards[(self.hasher.hash_one(user) % SHARDS as u64) as usize]
+        let hash = usize::try_from(self.hasher.hash_one(user) % SHARDS as u64);
+        // Below SHARDS.
+        &self.shards[hash.unwrap_or(0)]
     }
 }

@@ -11,16 +11,16 @@ use super::Transition;
 const MAX_WAITING: usize = 100_000;
 
 /// A pair of bare addresses: user, remote.
-pub(super) type Pair = (Box<str>, Box<str>);
+pub(super) type ContactKey = (Box<str>, Box<str>);
 
 /// What one write takes.
-pub(super) type Batch = HashMap<Pair, Transition>;
+pub(super) type ContactBatch = HashMap<ContactKey, Transition>;
 
 #[derive(Debug, Default)]
 struct Waiting {
-    next: Batch,
+    next: ContactBatch,
     /// Being written: still on top of what the store holds, until it says so.
-    writing: Batch,
+    writing: ContactBatch,
 }
 
 #[derive(Debug, Default)]
@@ -32,7 +32,7 @@ pub(super) struct Pending {
 impl Pending {
     /// False where too many wait and the pair is not among them.
     pub(super) fn push(&self, user: &str, remote: &str, transition: Transition) -> bool {
-        let pair: Pair = (user.into(), remote.into());
+        let pair: ContactKey = (user.into(), remote.into());
         let mut waiting = self.waiting.lock();
         let full = waiting.next.len() + waiting.writing.len() >= MAX_WAITING;
         match waiting.next.get_mut(&pair) {
@@ -53,7 +53,7 @@ impl Pending {
         if waiting.next.is_empty() && waiting.writing.is_empty() {
             return None;
         }
-        let pair: Pair = (user.into(), remote.into());
+        let pair: ContactKey = (user.into(), remote.into());
         match (waiting.writing.get(&pair), waiting.next.get(&pair)) {
             (Some(first), Some(second)) => Some(first.then(*second)),
             (first, second) => first.or(second).copied(),
@@ -61,7 +61,7 @@ impl Pending {
     }
 
     /// Takes what waits, `most` pairs of it; it still counts as waiting until [`Self::written`] or [`Self::failed`].
-    pub(super) fn take(&self, most: usize) -> Batch {
+    pub(super) fn take(&self, most: usize) -> ContactBatch {
         let mut waiting = self.waiting.lock();
         let mut batch = std::mem::take(&mut waiting.next);
         if let Some(rest) = batch.len().checked_sub(most) {
@@ -72,7 +72,7 @@ impl Pending {
     }
 
     pub(super) fn written(&self) {
-        self.waiting.lock().writing = Batch::new();
+        self.waiting.lock().writing = ContactBatch::new();
     }
 
     /// The batch waits again, before what came meanwhile.

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 #[derive(Clone)]
-pub enum Reply {
+pub enum FakeReply {
     Records(Vec<RData>),
     /// With the AD bit.
     Secure(Vec<RData>),
@@ -35,11 +35,11 @@ pub struct Fake {
     pub asked: Asked,
 }
 
-type Table = HashMap<(String, RecordType), Reply>;
+type Table = HashMap<(String, RecordType), FakeReply>;
 
 impl Fake {
     /// What is not in the table does not exist.
-    pub async fn start(table: Vec<(&str, RecordType, Reply)>) -> Self {
+    pub async fn start(table: Vec<(&str, RecordType, FakeReply)>) -> Self {
         let table: Arc<Table> = Arc::new(
             table
                 .into_iter()
@@ -102,20 +102,20 @@ fn answer(query: &[u8], table: &Table, asked: &Asked, udp: bool) -> Vec<u8> {
     message.metadata.recursion_available = true;
     message.add_query(question.clone());
     let records = match table.get(&(name.clone(), question.query_type)) {
-        Some(Reply::TcpOnly(_)) if udp => {
+        Some(FakeReply::TcpOnly(_)) if udp => {
             message.metadata.truncation = true;
             Vec::new()
         }
-        Some(Reply::Records(records) | Reply::TcpOnly(records)) => records.clone(),
-        Some(Reply::Secure(records)) => {
+        Some(FakeReply::Records(records) | FakeReply::TcpOnly(records)) => records.clone(),
+        Some(FakeReply::Secure(records)) => {
             message.metadata.authentic_data = true;
             records.clone()
         }
-        Some(Reply::Chain(records)) => {
+        Some(FakeReply::Chain(records)) => {
             message.add_answers(records.clone());
             Vec::new()
         }
-        Some(Reply::Code(code)) => {
+        Some(FakeReply::Code(code)) => {
             message.metadata.response_code = *code;
             Vec::new()
         }
@@ -152,7 +152,7 @@ pub fn tlsa_311(hash: [u8; 32]) -> RData {
     RData::TLSA(TLSA::new(3.into(), 1.into(), 1.into(), hash.to_vec()))
 }
 
-/// An alias, or any record of another owner, for [`Reply::Chain`].
+/// An alias, or any record of another owner, for [`FakeReply::Chain`].
 pub fn record(owner: &str, data: RData) -> Record {
     Record::from_rdata(Name::from_ascii(owner).unwrap(), 60, data)
 }

@@ -17,7 +17,7 @@ pub mod resolver;
 pub mod socket;
 pub mod srv;
 
-pub use connect::{Candidate, Candidates, Connected, Dialer, Route};
+pub use connect::{Candidate, Candidates, Connected, Dialer, TargetSource};
 pub use dane::Dane;
 pub use dnssec::{AnchorsError, Dnssec, TrustAnchors};
 pub use error::{ConnectFault, DnsError};

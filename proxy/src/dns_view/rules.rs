@@ -27,15 +27,15 @@ pub struct Rules {
     partners: HashSet<DomainName>,
     /// Suffixes of wildcards.
     partners_below: HashSet<DomainName>,
-    gateways: HashMap<DomainName, Server>,
+    gateways: HashMap<DomainName, ViewServer>,
     /// Own domains of the namespace: wildcards pass them by.
     own: HashSet<DomainName>,
-    edges: Vec<Server>,
+    edges: Vec<ViewServer>,
     hosts: HashMap<DomainName, Vec<IpAddr>>,
 }
 
 #[derive(Clone, Debug)]
-struct Server {
+struct ViewServer {
     priority: u16,
     weight: u16,
     port: u16,
@@ -95,7 +95,7 @@ impl Rules {
             if edge.withdrawn && !all_are_withdrawn {
                 continue;
             }
-            rules.edges.push(Server {
+            rules.edges.push(ViewServer {
                 priority: edge.priority,
                 weight: edge.weight,
                 port: edge.port,
@@ -105,7 +105,7 @@ impl Rules {
         rules
     }
 
-    fn server_at(&mut self, address: &HostPort) -> Option<Server> {
+    fn server_at(&mut self, address: &HostPort) -> Option<ViewServer> {
         let host = match &address.host {
             Host::Name(name) => name.clone(),
             Host::Ip(ip) => {
@@ -115,7 +115,7 @@ impl Rules {
             }
         };
         let target = absolute(host.as_str())?;
-        Some(Server {
+        Some(ViewServer {
             priority: 0,
             weight: 0,
             port: address.port,
@@ -140,7 +140,7 @@ impl Rules {
             return Ruling::Records(if servers.is_empty() {
                 vec![not_offered()]
             } else {
-                servers.iter().map(Server::record).collect()
+                servers.iter().map(ViewServer::record).collect()
             });
         }
         match self.hosts.get(text) {
@@ -160,7 +160,7 @@ impl Rules {
         }
     }
 
-    fn servers(&self, domain: &DomainName) -> &[Server] {
+    fn servers(&self, domain: &DomainName) -> &[ViewServer] {
         if let Some(gateway) = self.gateways.get(domain) {
             return std::slice::from_ref(gateway);
         }
@@ -186,7 +186,7 @@ impl Rules {
     }
 }
 
-impl Server {
+impl ViewServer {
     fn record(&self) -> RData {
         RData::SRV(SRV::new(
             self.priority,

@@ -38,6 +38,14 @@ pub struct View {
     forwarding: Arc<Semaphore>,
 }
 
+impl std::fmt::Debug for View {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("View")
+            .field("rules", &self.rules)
+            .finish_non_exhaustive()
+    }
+}
+
 impl View {
     /// `upstreams` answer what the rules do not, asked in order; see
     /// [`crate::dns::Resolver::upstreams`].

@@ -13,7 +13,7 @@ use xmpp_edge_crds::edge_config::EdgeConfig;
 use super::*;
 use crate::dns::{
     exchange::{Over, exchange},
-    fake::{Fake, Reply, a},
+    fake::{Fake, FakeReply, a},
 };
 
 use RecordType::{A, AAAA, MX, SRV, TXT};
@@ -202,8 +202,8 @@ async fn a_withdrawn_pool_is_passed_by_unless_all_are() {
 #[tokio::test]
 async fn all_else_is_the_upstreams_answer() {
     let upstream = Fake::start(vec![
-        ("host.example", A, Reply::Records(vec![a("192.0.2.7")])),
-        ("host.example", MX, Reply::TcpOnly(vec![a("192.0.2.8")])),
+        ("host.example", A, FakeReply::Records(vec![a("192.0.2.7")])),
+        ("host.example", MX, FakeReply::TcpOnly(vec![a("192.0.2.8")])),
     ])
     .await;
     let closed = UdpSocket::bind("127.0.0.1:0")

@@ -27,7 +27,7 @@ pub(super) struct StartTlsFeature {
 
 impl PeerFeatures {
     /// Reads `<stream:features/>`; what is unknown does not matter.
-    pub fn read(features: &Element) -> Self {
+    pub(super) fn read(features: &Element) -> Self {
         let starttls = features
             .child(ns::TLS, "starttls")
             .map(|starttls| StartTlsFeature {
@@ -84,7 +84,7 @@ pub(super) struct OwnFeatures {
 }
 
 impl OwnFeatures {
-    pub fn send(&self, out: &mut Vec<Output>) {
+    pub(super) fn send(&self, out: &mut Vec<Output>) {
         let mut markup = String::from("<stream:features>");
         match self.starttls {
             Some(StartTlsFeature { required: true }) => {

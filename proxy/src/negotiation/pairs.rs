@@ -77,16 +77,16 @@ pub(super) struct AuthenticatedPair {
 }
 
 impl AuthenticatedPair {
-    pub fn pair(&self) -> &Pair {
+    pub(super) fn pair(&self) -> &Pair {
         &self.claim.pair
     }
 
-    pub fn method(&self) -> Method {
+    pub(super) fn method(&self) -> Method {
         self.claim.method
     }
 
     /// What the stream is told.
-    pub fn announce(&self) -> Output {
+    pub(super) fn announce(&self) -> Output {
         let PairClaim { pair, method } = self.claim.clone();
         match self.way {
             Way::FromPeer => Output::PairAuthenticated { pair, method },
@@ -96,7 +96,7 @@ impl AuthenticatedPair {
 
     /// The same peer and method the other way round (XEP-0288), on the peer's stream: whoever may
     /// send there may be sent to.
-    pub fn announce_reverse(&self) -> Output {
+    pub(super) fn announce_reverse(&self) -> Output {
         Self {
             claim: PairClaim {
                 pair: self.claim.pair.reversed(),

@@ -25,7 +25,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    pub fn condition(self) -> &'static str {
+    pub(super) fn condition(self) -> &'static str {
         match self {
             Self::Aborted => "aborted",
             Self::IncorrectEncoding => "incorrect-encoding",
@@ -36,7 +36,7 @@ impl Failure {
         }
     }
 
-    pub fn send(self, out: &mut Vec<Output>) {
+    pub(super) fn send(self, out: &mut Vec<Output>) {
         Writer::new()
             .raw("<failure xmlns='")
             .raw(ns::SASL)

@@ -8,14 +8,14 @@ use super::{Fault, Output, StreamError, StreamLimits};
 pub(crate) mod ns {
     pub(crate) use crate::xml::ns::{DIALBACK, SERVER, STANZA_ERRORS, STREAM};
 
-    pub const STREAM_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
-    pub const TLS: &str = "urn:ietf:params:xml:ns:xmpp-tls";
-    pub const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
-    pub const DIALBACK_FEATURE: &str = "urn:xmpp:features:dialback";
-    pub const BIDI: &str = "urn:xmpp:bidi";
-    pub const BIDI_FEATURE: &str = "urn:xmpp:features:bidi";
-    pub const LIMITS: &str = "urn:xmpp:stream-limits:0";
-    pub const COMPRESS: &str = "http://jabber.org/protocol/compress";
+    pub(crate) const STREAM_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
+    pub(crate) const TLS: &str = "urn:ietf:params:xml:ns:xmpp-tls";
+    pub(crate) const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
+    pub(crate) const DIALBACK_FEATURE: &str = "urn:xmpp:features:dialback";
+    pub(crate) const BIDI: &str = "urn:xmpp:bidi";
+    pub(crate) const BIDI_FEATURE: &str = "urn:xmpp:features:bidi";
+    pub(crate) const LIMITS: &str = "urn:xmpp:stream-limits:0";
+    pub(crate) const COMPRESS: &str = "http://jabber.org/protocol/compress";
 }
 
 /// What a header's `version` allows (RFC 6120 section 4.7.5).
@@ -30,7 +30,7 @@ pub(super) enum Version {
 }
 
 impl Version {
-    pub fn of(version: Option<&str>) -> Self {
+    pub(super) fn of(version: Option<&str>) -> Self {
         let Some(version) = version else {
             return Self::Old;
         };
@@ -125,23 +125,23 @@ pub(super) fn escape(text: &str, out: &mut String) {
 pub(super) struct Writer(String);
 
 impl Writer {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::default()
     }
 
     /// Markup of our own, as it is.
-    pub fn raw(mut self, markup: &str) -> Self {
+    pub(super) fn raw(mut self, markup: &str) -> Self {
         self.0.push_str(markup);
         self
     }
 
-    pub fn text(mut self, text: &str) -> Self {
+    pub(super) fn text(mut self, text: &str) -> Self {
         escape(text, &mut self.0);
         self
     }
 
     /// ` name='value'`, or nothing.
-    pub fn attribute(mut self, name: &str, value: Option<&str>) -> Self {
+    pub(super) fn attribute(mut self, name: &str, value: Option<&str>) -> Self {
         if let Some(value) = value {
             self.0.push(' ');
             self.0.push_str(name);
@@ -152,7 +152,7 @@ impl Writer {
         self
     }
 
-    pub fn send(self, out: &mut Vec<Output>) {
+    pub(super) fn send(self, out: &mut Vec<Output>) {
         out.push(Output::Send(self.0.into_bytes()));
     }
 }
@@ -167,13 +167,13 @@ pub(crate) struct OwnHeader<'a> {
 }
 
 impl OwnHeader<'_> {
-    pub fn send(&self, out: &mut Vec<Output>) {
+    pub(super) fn send(&self, out: &mut Vec<Output>) {
         self.write().send(out);
     }
 
     /// As it goes on the wire.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.write().0
     }
 

@@ -49,7 +49,7 @@ pub enum Rank {
 /// The connections that have not authenticated yet.
 #[derive(Debug)]
 pub struct UnauthenticatedLimiter {
-    state: Mutex<State>,
+    state: Mutex<LimiterState>,
     /// Addresses (IPv6: /64) from which somebody authenticated.
     known: Cache<IpAddr, ()>,
     /// Connections whose PROXY header is waited for: whose they are is not known yet.
@@ -57,7 +57,7 @@ pub struct UnauthenticatedLimiter {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct LimiterState {
     next: u64,
     /// By age; at most [`TOTAL`] and those that are held.
     open: BTreeMap<u64, Slot>,
@@ -178,7 +178,7 @@ impl UnauthenticatedLimiter {
     }
 }
 
-impl State {
+impl LimiterState {
     fn count(&self, width: usize, network: IpAddr) -> usize {
         let count = self.of_network.get(&(width, network));
         count.copied().unwrap_or_default()

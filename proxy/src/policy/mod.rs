@@ -186,8 +186,8 @@ impl Policy {
         let partner_type = self.partners.partner_type(partner);
 
         let people = user.local().is_some() && remote.local().is_some();
-        let seen = Seen::of(direction, stanza);
-        let subject = Subject {
+        let seen = SeenStanza::of(direction, stanza);
+        let subject = Judged {
             direction,
             stanza,
             user,
@@ -212,11 +212,11 @@ impl Policy {
     /// Rules 2 to 4; what only mode `Audit` lets pass comes back as the reason.
     fn rules_of_people(
         &self,
-        subject: &Subject<'_, '_>,
+        subject: &Judged<'_, '_>,
         partner: PartnerIndex,
         contacts: &Contacts,
     ) -> Result<Option<Reason>, Reason> {
-        let Subject {
+        let Judged {
             stanza,
             user,
             remote,
@@ -305,14 +305,14 @@ impl Policy {
 }
 
 /// What kind and type alone say about a stanza.
-struct Seen {
+struct SeenStanza {
     /// `unavailable`, `unsubscribe`, `unsubscribed`: whatever rules 2 to 4 say, bare where one of
     /// them would refuse.
     always_passes: bool,
     contact: Option<ContactEvent>,
 }
 
-impl Seen {
+impl SeenStanza {
     fn of(direction: Direction, stanza: &Stanza<'_>) -> Self {
         use ContactEvent as E;
         use Direction::{Inbound, Outbound};
@@ -359,7 +359,7 @@ fn writes(stanza: &Stanza<'_>) -> bool {
 
 /// A stanza with its sides told apart.
 #[derive(Clone, Copy)]
-struct Subject<'s, 'a> {
+struct Judged<'s, 'a> {
     direction: Direction,
     stanza: &'s Stanza<'a>,
     user: &'s Address<'s>,
@@ -367,7 +367,7 @@ struct Subject<'s, 'a> {
     partner_type: PartnerType,
 }
 
-impl Subject<'_, '_> {
+impl Judged<'_, '_> {
     /// Rule 4 of a PublicUnverified partner: whether the user must have added the remote.
     fn needs_contact(&self, content: ContentVerdict) -> bool {
         if self.user.local().is_none() {

@@ -17,7 +17,7 @@ pub(super) struct NotedAddress<'a> {
 
 impl<'a> NotedAddress<'a> {
     /// None where the text is no address.
-    pub fn parse(text: &'a str) -> Option<Self> {
+    pub(super) fn parse(text: &'a str) -> Option<Self> {
         let parts = JidParts::split(text).ok()?;
         let resource = parts.resource.unwrap_or_default();
         let is_prepared = is_canonical(parts.domain.as_bytes())
@@ -34,7 +34,7 @@ impl<'a> NotedAddress<'a> {
         Some(Self { bare, resource })
     }
 
-    pub fn domain(&self) -> &str {
+    pub(super) fn domain(&self) -> &str {
         split_bare(&self.bare).1
     }
 }

@@ -100,19 +100,19 @@ impl Users {
 
 impl DomainPresence {
     #[must_use]
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.contacts.is_empty()
     }
 
     /// A device became available. `charge` is asked for the bytes that it takes, before; where it
     /// refuses nothing is remembered. Of a pair that has more than [`DEVICES`] the oldest goes. Answers
     /// the bytes set free.
-    pub fn available(
+    pub(super) fn available(
         &mut self,
         users: &mut Users,
         seen: Sighting<'_>,
@@ -168,7 +168,7 @@ impl DomainPresence {
     }
 
     /// A device became unavailable. Answers the bytes set free.
-    pub fn unavailable(&mut self, users: &mut Users, seen: Sighting<'_>) -> usize {
+    pub(super) fn unavailable(&mut self, users: &mut Users, seen: Sighting<'_>) -> usize {
         let Some(contact) = self.contacts.get_mut(seen.contact) else {
             return 0;
         };
@@ -204,7 +204,7 @@ impl DomainPresence {
 
     /// Takes what `goes` says, of contact, user and direction: hands each pair with its `unavailable`
     /// stanzas to `taken`. Answers the bytes set free.
-    pub fn take(
+    pub(super) fn take(
         &mut self,
         domain: &DomainName,
         users: &mut Users,

@@ -58,7 +58,7 @@ enum Heard {
 }
 
 impl Conversation {
-    pub fn new(transport: Transport) -> Self {
+    pub(super) fn new(transport: Transport) -> Self {
         Self {
             transport,
             scanner: Scanner::new(Limits::with_stanza_bytes(MAX_ELEMENT)),
@@ -67,7 +67,7 @@ impl Conversation {
     }
 
     /// Opens the stream and waits for the peer's header and features.
-    pub async fn open(
+    pub(super) async fn open(
         &mut self,
         to: &DomainName,
         from: Option<&DomainName>,
@@ -101,7 +101,7 @@ impl Conversation {
     }
 
     /// Asks for TLS. What came with the answer is thrown away: it was not protected.
-    pub async fn starttls(&mut self) -> Result<(), ConversationError> {
+    pub(super) async fn starttls(&mut self) -> Result<(), ConversationError> {
         self.transport
             .write_all(format!("<starttls xmlns='{}'/>", ns::TLS).as_bytes())
             .await?;
@@ -115,12 +115,12 @@ impl Conversation {
         }
     }
 
-    pub fn into_transport(self) -> Transport {
+    pub(super) fn into_transport(self) -> Transport {
         self.transport
     }
 
     /// Hangs up politely; whether the peer minds does not matter any more.
-    pub async fn close(mut self) {
+    pub(super) async fn close(mut self) {
         let farewell = async {
             self.transport.write_all(b"</stream:stream>").await?;
             self.transport.shutdown().await
@@ -146,7 +146,12 @@ impl Conversation {
     fn next(&mut self) -> Result<Option<(Option<Heard>, usize)>, ConversationError> {
         let (bytes, taken) = match self.scanner.next(&self.buffer)? {
             None => return Ok(None),
-            Some(Item::Whitespace { len } | Item::Skipped { len } | Item::Faulty { len, .. }) => {
+            Some(
+                Item::Whitespace { len }
+                | Item::Skipped { len }
+                | Item::Faulty { len, .. }
+                | Item::Dropped { len, .. },
+            ) => {
                 return Ok(Some((None, len)));
             }
             Some(Item::Close { len }) => return Ok(Some((Some(Heard::Close), len))),

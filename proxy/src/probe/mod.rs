@@ -17,17 +17,18 @@ use tokio::time::{Instant, timeout_at};
 use xmpp_edge_crds::{domain::DomainName, edge_config::HostPort, verdict::Direction};
 
 use crate::{
-    dns::{Candidate, Connected, Dialer, Resolver, Route},
+    dns::{Candidate, Connected, Dialer, Resolver, TargetSource},
     tls::{self, Identity, Mode, Role, Transport, Trust, not_after, spki_sha256},
 };
 use conversation::{Conversation, ConversationError};
-use verdict::{External, Seen};
+use verdict::{External, Observed};
 
 /// One target is given this long, TCP aside.
 const TARGET_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What to probe with.
-pub struct Options {
+#[derive(Debug)]
+pub struct ProbeOptions {
     pub domain: DomainName,
     /// `from` of the streams; none is sent without.
     pub from: Option<DomainName>,
@@ -40,10 +41,10 @@ pub struct Options {
 }
 
 /// Probes. Every failure is part of the report.
-pub async fn probe(options: &Options) -> Report {
+pub async fn probe(options: &ProbeOptions) -> Report {
     let mut report = Report::new(options);
     let route = match &options.proxy_fqdn {
-        Some(address) => Route::Fixed(address.clone()),
+        Some(address) => TargetSource::Fixed(address.clone()),
         None => {
             if let Ok(services) = options.resolver.services(&options.domain).await {
                 report.services = services.records.iter().map(ServiceReport::new).collect();
@@ -52,7 +53,7 @@ pub async fn probe(options: &Options) -> Report {
                 report.dnssec = (!services.fallback).then(|| services.dnssec.to_string());
             }
             // Whoever asks by hand may look anywhere.
-            Route::Discover {
+            TargetSource::Discover {
                 except: Arc::new([]),
             }
         }
@@ -87,12 +88,12 @@ pub async fn probe(options: &Options) -> Report {
 
 /// Looks at one target; what is found goes into `target`.
 async fn look(
-    options: &Options,
+    options: &ProbeOptions,
     socket: tokio::net::TcpStream,
     candidate: &Candidate,
     target: &mut TargetReport,
-) -> Seen {
-    let mut seen = Seen::default();
+) -> Observed {
+    let mut seen = Observed::default();
     let deadline = Instant::now() + TARGET_TIMEOUT;
     let walk = walk(options, socket, candidate, target, &mut seen, deadline);
     match timeout_at(deadline, walk).await {
@@ -105,11 +106,11 @@ async fn look(
 }
 
 async fn walk(
-    options: &Options,
+    options: &ProbeOptions,
     socket: tokio::net::TcpStream,
     candidate: &Candidate,
     target: &mut TargetReport,
-    seen: &mut Seen,
+    seen: &mut Observed,
     deadline: Instant,
 ) -> Result<(), String> {
     let text = |fault: ConversationError| fault.to_string();

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use xmpp_edge_crds::negotiation::Method;
 
-use super::{Options, verdict::Seen};
+use super::{ProbeOptions, verdict::Observed};
 use crate::{
     dns::{Candidate, ConnectFault, Service},
     tls::VerifiedBy,
@@ -118,7 +118,7 @@ impl From<VerifiedBy> for &'static str {
 }
 
 impl Report {
-    pub(super) fn new(options: &Options) -> Self {
+    pub(super) fn new(options: &ProbeOptions) -> Self {
         Self {
             domain: options.domain.to_string(),
             from: options.from.as_ref().map(ToString::to_string),
@@ -135,8 +135,8 @@ impl Report {
     }
 
     /// Draws the conclusion: the first target with a method counts, as for the edge.
-    pub(super) fn conclude(&mut self, seen: &[Seen]) {
-        let verdicts: Vec<_> = seen.iter().map(Seen::verdict).collect();
+    pub(super) fn conclude(&mut self, seen: &[Observed]) {
+        let verdicts: Vec<_> = seen.iter().map(Observed::verdict).collect();
         match verdicts.iter().find(|verdict| verdict.method.is_some()) {
             Some(verdict) => {
                 self.method = verdict.method;

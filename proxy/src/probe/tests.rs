@@ -9,7 +9,7 @@ use xmpp_edge_crds::negotiation::Method;
 
 use super::*;
 use crate::{
-    dns::fake::{Fake, Reply, a, srv},
+    dns::fake::{Fake, FakeReply, a, srv},
     tls::{
         Roots,
         pki::{Authority, Subject, authority, issue},
@@ -127,16 +127,16 @@ async fn report(
         table.push((
             service,
             RecordType::SRV,
-            Reply::Records(vec![srv(1, 0, port, "x.partner.example.")]),
+            FakeReply::Records(vec![srv(1, 0, port, "x.partner.example.")]),
         ));
     }
     table.push((
         "x.partner.example",
         RecordType::A,
-        Reply::Records(vec![a("127.0.0.1")]),
+        FakeReply::Records(vec![a("127.0.0.1")]),
     ));
     let fake = Fake::start(table).await;
-    probe(&Options {
+    probe(&ProbeOptions {
         domain: DomainName::parse("partner.example").unwrap(),
         from: Some(DomainName::parse("org.example").unwrap()),
         proxy_fqdn: None,

@@ -4,7 +4,7 @@ use xmpp_edge_crds::negotiation::Method;
 
 /// What of a target counts.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
+pub(super) struct Observed {
     /// TLS runs.
     pub tls: bool,
     /// TLS was offered, and failed.
@@ -29,7 +29,7 @@ pub(super) enum External {
     NotAsked,
 }
 
-impl Default for Seen {
+impl Default for Observed {
     fn default() -> Self {
         Self {
             tls: false,
@@ -44,7 +44,7 @@ impl Default for Seen {
 
 /// The best method of one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Verdict {
+pub(super) struct ProbeVerdict {
     pub method: Option<Method>,
     /// Whether the peer's side of the method was seen, rather than presumed.
     pub certain: bool,
@@ -52,8 +52,8 @@ pub(super) struct Verdict {
     pub why: Vec<String>,
 }
 
-impl Seen {
-    pub fn verdict(&self) -> Verdict {
+impl Observed {
+    pub(super) fn verdict(&self) -> ProbeVerdict {
         let mut why = Vec::new();
         let method = if self.tls {
             self.inside_tls(&mut why)
@@ -61,7 +61,7 @@ impl Seen {
             self.without_tls(&mut why)
         };
         let certain = !(method == Some(Method::SaslOverTls) && self.external == External::NotAsked);
-        Verdict {
+        ProbeVerdict {
             method,
             certain,
             why,

@@ -15,13 +15,13 @@ use super::wake::Wake;
 /// One for each receiving stream whose peer counts on acknowledgements.
 #[derive(Debug)]
 pub struct AckTracker {
-    state: Mutex<State>,
+    state: Mutex<TrackerState>,
     /// The stream that acknowledges.
     wake: Arc<Wake>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct TrackerState {
     /// All stanzas before this number are settled.
     settled: u64,
     /// Settled ranges beyond, start to end (exclusive); none touches another.

@@ -73,7 +73,7 @@ impl Unanswered {
 
 /// Whether the sender of such a stanza learns that it was not delivered (RFC 6120 section 8.3).
 #[must_use]
-pub fn is_answered(stanza: &Stanza<'_>) -> bool {
+pub(super) fn is_answered(stanza: &Stanza<'_>) -> bool {
     match (stanza.kind, stanza.type_.as_deref()) {
         (StanzaKind::Message, Some("error" | "headline")) => false,
         (StanzaKind::Message, _)
@@ -87,7 +87,7 @@ pub fn is_answered(stanza: &Stanza<'_>) -> bool {
 }
 
 /// The error that tells the sender its stanza's fate.
-pub fn write_error(stanza: &Stanza<'_>, failure: &Failure, out: &mut Vec<u8>) {
+pub(super) fn write_error(stanza: &Stanza<'_>, failure: &Failure, out: &mut Vec<u8>) {
     rewrite::error_reply(
         stanza,
         rewrite::Reply {

@@ -22,7 +22,7 @@ const MAC: usize = 16;
 
 /// Who asked: a stream of a process, and for the how manyeth time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asker {
+pub(super) struct Asker {
     pub process: [u8; 8],
     pub stream: u64,
     pub number: u64,
@@ -30,7 +30,7 @@ pub struct Asker {
 
 /// The ping of `asker` from one domain of `pair` to the other.
 #[must_use]
-pub fn ping(key: &hmac::Key, asker: Asker, pair: &Pair) -> Vec<u8> {
+pub(super) fn ping(key: &hmac::Key, asker: Asker, pair: &Pair) -> Vec<u8> {
     let (from, to) = (pair.from.as_str(), pair.to.as_str());
     let mut bytes = asker.bytes().to_vec();
     bytes.extend_from_slice(&mac(key, asker, from, to)[..MAC]);
@@ -49,7 +49,7 @@ pub fn ping(key: &hmac::Key, asker: Asker, pair: &Pair) -> Vec<u8> {
 
 /// Whether the stanza is the answer to such a ping, of this replica or another. The stream that asked
 /// is told; the stanza is not passed on. An error is an answer too: the peer has read so far.
-pub fn take_answer(context: &StreamContext, stanza: &Stanza<'_>) -> bool {
+pub(super) fn take_answer(context: &StreamContext, stanza: &Stanza<'_>) -> bool {
     if stanza.kind != StanzaKind::Iq || !matches!(stanza.type_.as_deref(), Some("result" | "error"))
     {
         return false;

@@ -47,7 +47,7 @@ impl Stream {
             Command::ConfigChanged => {
                 self.config = self.context.config();
                 self.apply_settings();
-                self.relay.relabel(&self.context, &self.config);
+                self.receiver.relabel(&self.context, &self.config);
                 self.input(Input::ConfigChanged);
                 if self.mixes_partners() {
                     self.input(Input::End(Fault::Done));
@@ -98,7 +98,8 @@ impl Stream {
             return false;
         }
         let mut names = self
-            .outgoing
+            .sender
+            .routes
             .iter()
             .filter_map(|route| self.config.partner(&route.pair.to))
             .map(|partner| partner.name.as_str());

@@ -26,20 +26,20 @@ const UNKNOWN_CUSTODY: usize = 256 * 1024;
 impl Stream {
     /// A pair may be sent here: how will the peer confirm?
     pub(super) fn choose_confirmation(&mut self) {
-        if !matches!(self.egress.confirmation(), Confirmation::Written) {
+        if !matches!(self.sender.buffer.confirmation(), Confirmation::Written) {
             return;
         }
         let answers_verify = matches!(&self.machine, Machine::Outbound(machine)
             if self.side == Side::Gateway && machine.can_probe());
         if answers_verify {
-            self.egress.probe_by(ProbeKind::Dialback);
-        } else if let Some(route) = self.outgoing.first()
+            self.sender.buffer.probe_by(ProbeKind::Dialback);
+        } else if let Some(route) = self.sender.routes.first()
             && self.may_ping(&route.pair.to)
         {
             let peer = &route.pair.to;
             self.pings = self.context.peers.pings(self.side, peer, Instant::now());
             if self.pings != PingAnswers::Never {
-                self.egress.probe_by(ProbeKind::Ping);
+                self.sender.buffer.probe_by(ProbeKind::Ping);
             }
         }
     }
@@ -60,7 +60,7 @@ impl Stream {
 
     /// Asks for confirmation of what is in custody, where it is time.
     pub(super) fn ask_for_confirmation(&mut self, now: Instant) {
-        match self.egress.confirmation_mut() {
+        match self.sender.buffer.confirmation_mut() {
             Confirmation::Written => {}
             Confirmation::Acks { acks, asked, again } => {
                 if asked.is_some() || again.is_some_and(|again| now < again) {
@@ -69,21 +69,21 @@ impl Stream {
                 *asked = Some(now);
                 let mut out = Vec::new();
                 acks.write_request(&mut out);
-                self.egress.control(out);
+                self.sender.buffer.control(out);
             }
             Confirmation::Probe { last, by, .. } => {
                 let by = *by;
                 let soon =
                     last.is_some_and(|last| now.duration_since(last) < liveness::PROBE_PAUSE);
-                if !soon || self.egress.sends_alone() || self.fills_its_queue() {
+                if !soon || self.sender.buffer.sends_alone() || self.fills_its_queue() {
                     self.probe(now);
                 }
                 if by == ProbeKind::Ping
                     && self.pings == PingAnswers::Unknown
-                    && self.holds_more_than(UNKNOWN_CUSTODY)
+                    && self.sender.holds_more_than(UNKNOWN_CUSTODY)
                 {
                     // Nobody is slowed down for what may never come. The answer counts from when it does.
-                    self.egress.confirm_by(Confirmation::Written);
+                    self.sender.buffer.confirm_by(Confirmation::Written);
                 }
             }
         }
@@ -91,14 +91,14 @@ impl Stream {
 
     /// Asks by a probe, where none is under way.
     pub(super) fn probe(&mut self, now: Instant) {
-        match self.egress.begin_probe(now) {
+        match self.sender.buffer.begin_probe(now) {
             None => {}
             Some((ProbeKind::Dialback, number)) => {
                 self.input(Input::Probe { number });
                 self.carry_out();
             }
             Some((ProbeKind::Ping, number)) => {
-                let Some(route) = self.outgoing.first() else {
+                let Some(route) = self.sender.routes.first() else {
                     return;
                 };
                 let asker = Asker {
@@ -108,7 +108,7 @@ impl Stream {
                 };
                 let key = self.config.dialback.mac_key();
                 let ping = ack_ping::ping(&key, asker, &route.pair);
-                self.egress.control(ping);
+                self.sender.buffer.control(ping);
             }
         }
     }
@@ -119,10 +119,10 @@ impl Stream {
         if self.pings != PingAnswers::Comes {
             self.note_ping(true);
         }
-        if matches!(self.egress.confirmation(), Confirmation::Written) {
-            self.egress.probe_by(ProbeKind::Ping);
+        if matches!(self.sender.buffer.confirmation(), Confirmation::Written) {
+            self.sender.buffer.probe_by(ProbeKind::Ping);
         } else {
-            self.egress.probe_answered(number);
+            self.sender.buffer.probe_answered(number);
         }
     }
 
@@ -145,14 +145,14 @@ impl Stream {
         if answers == PingAnswers::Comes {
             self.input(Input::End(Fault::Unresponsive));
         } else {
-            self.egress.confirm_by(Confirmation::Written);
-            self.egress.flushed();
+            self.sender.buffer.confirm_by(Confirmation::Written);
+            self.sender.buffer.flushed();
         }
     }
 
     /// What is known of the peer, where the question under way is a ping.
     fn pings_unanswered(&self) -> Option<PingAnswers> {
-        match self.egress.confirmation() {
+        match self.sender.buffer.confirmation() {
             Confirmation::Probe {
                 by: ProbeKind::Ping,
                 asked: Some(_),
@@ -163,7 +163,7 @@ impl Stream {
     }
 
     fn note_ping(&mut self, answered: bool) {
-        if let Some(route) = self.outgoing.first() {
+        if let Some(route) = self.sender.routes.first() {
             let (peer, now) = (&route.pair.to, Instant::now());
             self.context.peers.note_ping(self.side, peer, answered, now);
             self.pings = self.context.peers.pings(self.side, peer, now);
@@ -173,16 +173,7 @@ impl Stream {
     /// Whether what waits for confirmation takes so much of a queue that it should come soon.
     fn fills_its_queue(&self) -> bool {
         let bytes = self.config.document.settings.queue_bytes;
-        self.holds_more_than(usize::try_from(bytes / 4).unwrap_or(usize::MAX))
-    }
-
-    fn holds_more_than(&self, bytes: usize) -> bool {
-        self.outgoing.iter().any(|route| route.held() > bytes)
-    }
-
-    /// The largest stanza that the peer takes, as it announced it, or as it was found out.
-    pub(super) fn largest(&self) -> Option<u64> {
-        let announced = self.peer_limits.max_bytes;
-        announced.into_iter().chain(self.learned_limit).min()
+        self.sender
+            .holds_more_than(usize::try_from(bytes / 4).unwrap_or(usize::MAX))
     }
 }

@@ -339,7 +339,11 @@ pub(super) fn ends(purpose: &Purpose) -> (DomainName, DomainName) {
     }
 }
 
-fn way_to(config: &ActiveConfig, side: Side, peer: &DomainName) -> Result<dns::Route, Failure> {
+fn way_to(
+    config: &ActiveConfig,
+    side: Side,
+    peer: &DomainName,
+) -> Result<dns::TargetSource, Failure> {
     match side {
         Side::Partner => {
             config.policy.admit(peer.as_str()).map_err(|reason| {
@@ -356,12 +360,12 @@ fn way_to(config: &ActiveConfig, side: Side, peer: &DomainName) -> Result<dns::R
                 .and_then(|partner| partner.proxy_fqdn.clone());
             let except = || config.document.settings.dial_except.as_slice().into();
             Ok(proxy.map_or_else(
-                || dns::Route::Discover { except: except() },
-                dns::Route::Fixed,
+                || dns::TargetSource::Discover { except: except() },
+                dns::TargetSource::Fixed,
             ))
         }
         Side::Gateway => match config.gateway(peer) {
-            Some(gateway) => Ok(dns::Route::Fixed(gateway.config.address.clone())),
+            Some(gateway) => Ok(dns::TargetSource::Fixed(gateway.config.address.clone())),
             None => Err(Failure::new(
                 FailureKind::Forbidden,
                 format!("no gateway serves {peer}"),

@@ -37,6 +37,7 @@ use crate::{
 const ANSWER_STREAMS: usize = 100;
 
 /// One for the whole process.
+#[derive(Debug)]
 pub struct StreamContext {
     /// When this process began to serve: what it remembers is younger.
     pub started: Timestamp,
@@ -179,6 +180,7 @@ impl StreamContext {
             reasons: ReasonCounters::new(partner, direction),
             method,
             pair,
+            errors_only: false,
         }
     }
 }

@@ -24,6 +24,7 @@ fn effective(methods: MethodSet, keys: KeyBinding) -> MethodSet {
 }
 
 /// One stream's view: the configuration, and what DNS proved about the host that was dialled.
+#[derive(Debug)]
 pub struct ConfigEnvironment<'a> {
     pub config: &'a ActiveConfig,
     /// TLSA records of the target that was dialled, by the domain whose SRV record led there.

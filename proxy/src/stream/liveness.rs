@@ -38,7 +38,6 @@ pub struct Liveness {
     inactivity: Duration,
     question_timeout: Duration,
     enabled: bool,
-    ack_now: bool,
     /// Nothing more is taken in; the stream ends once all is settled and confirmed.
     pub draining: bool,
     /// Silence of ours after which the peer may close the stream (XEP-0478).
@@ -62,7 +61,6 @@ impl Liveness {
             inactivity: FAR,
             question_timeout: FAR,
             enabled: true,
-            ack_now: false,
             draining: false,
             idle: None,
             said: now,
@@ -108,19 +106,6 @@ impl Liveness {
     pub fn stanza_crossed(&mut self, now: Instant) {
         self.stanza = now;
         self.holds = true;
-    }
-
-    pub fn ack_requested(&mut self) {
-        self.ack_now = true;
-    }
-
-    #[must_use]
-    pub fn ack_now(&self) -> bool {
-        self.ack_now
-    }
-
-    pub fn acked(&mut self) {
-        self.ack_now = false;
     }
 
     /// How long an answer to a question of ours may take.
@@ -183,7 +168,7 @@ impl Stream {
         if self.throttle.resume(now) {
             self.take_partial();
         }
-        let stuck = !self.egress.is_empty()
+        let stuck = !self.sender.buffer.is_empty()
             && now.duration_since(self.keepalive.wrote) >= self.keepalive.question_timeout;
         let keepalive = &self.keepalive;
         let ping_unanswered = keepalive
@@ -194,7 +179,7 @@ impl Stream {
             return;
         }
         let limit = self.answer_limit();
-        let asked = self.egress.asked_since();
+        let asked = self.sender.buffer.asked_since();
         if asked.is_some_and(|since| now.duration_since(since) >= limit) {
             self.unanswered();
             return;
@@ -207,7 +192,7 @@ impl Stream {
             return;
         }
         let silence = now.duration_since(keepalive.heard.max(keepalive.signed));
-        let limit = if self.egress.unconfirmed() > 0 {
+        let limit = if self.sender.buffer.unconfirmed() > 0 {
             UNCONFIRMED.min(keepalive.interval)
         } else {
             keepalive.interval
@@ -226,25 +211,25 @@ impl Stream {
 
     /// `<r/>` where acks run; else a `db:verify` towards a gateway that answers it; else a space.
     fn sign_of_life(&mut self, now: Instant) {
-        match self.egress.confirmation_mut() {
+        match self.sender.buffer.confirmation_mut() {
             Confirmation::Acks { acks, asked, .. } => {
                 let mut out = Vec::new();
                 acks.write_request(&mut out);
                 asked.get_or_insert(now);
-                self.egress.control(out);
+                self.sender.buffer.control(out);
             }
             Confirmation::Probe { .. } => self.probe(now),
             Confirmation::Written => {
                 if self.side == Side::Partner
                     && self.entry.is_bidirectional()
-                    && let Some(route) = self.outgoing.first()
+                    && let Some(route) = self.sender.routes.first()
                 {
                     let key = self.config.dialback.mac_key();
                     let ping = partner_ping::ping(&key, &route.pair.from, &route.pair.to);
                     self.keepalive.ping = Some(now);
-                    self.egress.control(ping);
+                    self.sender.buffer.control(ping);
                 } else {
-                    self.egress.control(&b" "[..]);
+                    self.sender.buffer.control(&b" "[..]);
                 }
             }
         }

@@ -5,6 +5,7 @@
 
 pub mod accept;
 mod ack_ping;
+pub mod acknowledger;
 pub mod bidi;
 mod commands;
 mod confirmation;
@@ -23,6 +24,7 @@ pub mod pool;
 pub mod proofs;
 pub mod receiver;
 pub mod registry;
+pub mod sender;
 mod sending;
 mod strangers;
 pub mod throttle;
@@ -46,10 +48,7 @@ use xmpp_edge_crds::domain::DomainName;
 
 use crate::{
     config::ActiveConfig,
-    negotiation::{
-        Fault, Inbound, Input, KeyVerification, Outbound, Output, Pair, PeerRole, Side,
-        StreamLimits, acks::Acks,
-    },
+    negotiation::{Fault, Inbound, Input, KeyVerification, Outbound, Output, Pair, PeerRole, Side},
     net::unauthenticated::{ConnectionSlot, Rank},
     presence::tracker::Attendance,
     routing::{
@@ -61,7 +60,7 @@ use crate::{
     xml::{Limits, Scanner, StreamHeader},
 };
 pub use commands::Command;
-use egress::{Blame, Returned, SendBuffer};
+use egress::{Blame, Returned};
 use environment::ConfigEnvironment;
 pub use handle::StreamHandle;
 use liveness::Liveness;
@@ -69,6 +68,7 @@ use peer_memory::PingAnswers;
 use proofs::Proofs;
 use receiver::Receiver;
 use registry::StreamInfo;
+use sender::Sender;
 use strangers::HeldFailure;
 use throttle::Throttle;
 
@@ -82,6 +82,7 @@ const LOOK: Duration = Duration::from_millis(250);
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// The machine of either initiator.
+#[derive(Debug)]
 pub enum Machine {
     Inbound(Box<Inbound>),
     Outbound(Box<Outbound>),
@@ -102,6 +103,7 @@ impl Machine {
 }
 
 /// Where the connection is.
+#[derive(Debug)]
 enum Phase {
     /// Until the first pair is authenticated or ready: ends at the deadline.
     Establishing {
@@ -128,6 +130,7 @@ enum AfterClose {
 }
 
 /// A stream with its connection.
+#[derive(Debug)]
 pub struct Stream {
     context: Arc<StreamContext>,
     config: Arc<ActiveConfig>,
@@ -142,30 +145,16 @@ pub struct Stream {
     header: Option<Arc<StreamHeader>>,
     /// Bytes of an item that is not complete, or that wait for room.
     partial: Vec<u8>,
-    relay: Receiver,
-    /// Pairs that the edge may send here.
-    outgoing: Vec<Arc<Route>>,
-    /// Index into `outgoing` of whose turn it was last.
-    turn: usize,
-    egress: SendBuffer,
+    receiver: Receiver,
+    sender: Sender,
     phase: Phase,
     /// Not read while this route is full.
     full: Option<Arc<Route>>,
     keepalive: Liveness,
     throttle: Throttle,
-    peer_limits: StreamLimits,
-    /// The largest stanza that the peer takes, where that was found out.
-    learned_limit: Option<u64>,
     /// Whether the peer answers pings, as far as that matters here.
     pings: PingAnswers,
-    /// An `<r/>` came that has not been answered with all that it asks for.
-    ack_wanted: bool,
-    acks: Option<Acks>,
-    /// Of what the ledger settled, how much `acks` knows.
-    settled: u64,
     outputs: Vec<Output>,
-    /// Batches sent, to time one in [`SAMPLE`].
-    sampled: u32,
     tls: Option<Arc<TlsFacts>>,
     /// Peer domain for STARTTLS towards it; set by the machine.
     start_tls: Option<DomainName>,
@@ -195,6 +184,7 @@ pub struct Stream {
 }
 
 /// What a stream is started with.
+#[derive(Debug)]
 pub struct Start {
     pub side: Side,
     /// `Client`: it connected to us. `Server`: we dialled it.
@@ -244,23 +234,14 @@ impl Stream {
             scanner: Scanner::new(limits),
             header: None,
             partial: start.already,
-            relay: Receiver::new(start.side),
-            outgoing: Vec::new(),
-            turn: 0,
-            egress: SendBuffer::default(),
+            receiver: Receiver::new(start.side),
+            sender: Sender::default(),
             phase: Phase::Establishing { deadline },
             full: None,
             keepalive,
             throttle: Throttle::default(),
-            peer_limits: StreamLimits::default(),
-            learned_limit: None,
             pings: PingAnswers::Unknown,
-            ack_wanted: false,
-            acks: None,
-            settled: 0,
             outputs: start.outputs,
-            sampled: 0,
-
             tls: start.tls,
             start_tls: None,
             local: start.local,
@@ -315,7 +296,7 @@ impl Stream {
     pub async fn finish(&mut self) {
         self.handle.close();
         self.joining.clear();
-        self.relay.flush(&self.context, Instant::now());
+        self.receiver.flush(&self.context, Instant::now());
         let now = Instant::now();
         self.hand_back(now);
         self.counted = None;
@@ -352,9 +333,9 @@ impl Stream {
 
     fn return_routes(&mut self, now: Instant) {
         let context = Arc::clone(&self.context);
-        let mut routes: Vec<_> = self.outgoing.drain(..).collect();
+        let mut routes: Vec<_> = self.sender.routes.drain(..).collect();
         let blame = self.end.as_ref().map_or(Blame::Nothing, Blame::of);
-        for returned in self.egress.hand_back(blame, now) {
+        for returned in self.sender.buffer.hand_back(blame, now) {
             let Returned {
                 route,
                 again,
@@ -438,7 +419,7 @@ impl Stream {
                 Box::pin(self.handshake(domain)).await;
                 continue;
             }
-            if self.lingers() && self.egress.is_empty() && self.flushed {
+            if self.lingers() && self.sender.buffer.is_empty() && self.flushed {
                 // Nothing more goes out here: what waits is for the next stream.
                 self.return_routes(now);
             }
@@ -488,7 +469,7 @@ impl Stream {
         match self.phase {
             Phase::Closing { after, .. } => {
                 self.broken
-                    || (self.egress.is_empty() && self.flushed && after != AfterClose::Relay)
+                    || (self.sender.buffer.is_empty() && self.flushed && after != AfterClose::Relay)
             }
             _ => false,
         }
@@ -512,23 +493,22 @@ impl Stream {
         self.scanner.release();
         self.partial.shrink_to_fit();
         self.outputs.shrink_to_fit();
-        self.outgoing.shrink_to_fit();
-        self.relay.carried.shrink_to_fit();
-        self.egress.release();
+        self.receiver.carried.shrink_to_fit();
+        self.sender.release();
     }
 
     fn deadline(&self) -> Instant {
         let next = match self.phase {
             Phase::Establishing { deadline } | Phase::Closing { deadline, .. } => deadline,
             Phase::Established => {
-                let asked = self.egress.asked_since();
+                let asked = self.sender.buffer.asked_since();
                 [
                     self.throttle.deadline(),
                     asked.map(|since| since + self.answer_limit()),
                 ]
                 .into_iter()
                 .flatten()
-                .fold(self.keepalive.deadline(&self.egress), Instant::min)
+                .fold(self.keepalive.deadline(&self.sender.buffer), Instant::min)
             }
         };
         self.next_held().map_or(next, |held| next.min(held))

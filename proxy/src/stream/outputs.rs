@@ -5,15 +5,14 @@ use std::{sync::Arc, time::Instant};
 use xmpp_edge_crds::{domain::DomainName, edge_config::Partner, negotiation::Method};
 
 use super::{
-    AfterClose, CLOSING, Machine, Phase, Stream, egress::Confirmation, key_verification,
-    throttle::RateLimits,
+    AfterClose, CLOSING, Machine, Phase, Stream, acknowledger::Acknowledger, egress::Confirmation,
+    key_verification, throttle::RateLimits,
 };
 use crate::{
     config::peer_keys,
     negotiation::{
         Fault, Input, KeyVerification, Output, Pair, PeerRole, Side, Unavailable, acks::Acks,
     },
-    routing::acknowledgement::AckTracker,
     telemetry::{
         attempt::{AttemptStep, Step},
         log_limiter::limited,
@@ -33,7 +32,7 @@ impl Stream {
 
     pub(super) fn carry_out_one(&mut self, output: Output) {
         match output {
-            Output::Send(bytes) => self.egress.control(bytes),
+            Output::Send(bytes) => self.sender.buffer.control(bytes),
             Output::StartTls { domain } => self.start_tls = Some(domain),
             Output::Restart => self.scanner.restart(),
             Output::PairAuthenticated { pair, method } => {
@@ -46,7 +45,7 @@ impl Stream {
                 self.entry
                     .carries(&carried.pair, method, self.tls.as_deref(), true);
                 let peer = carried.pair.from.clone();
-                self.relay.add(carried);
+                self.receiver.add(carried);
                 // A stream of ours stands once we may send on it, whatever the peer may already.
                 if self.peer == PeerRole::Client {
                     self.established();
@@ -63,21 +62,15 @@ impl Stream {
                 self.entry
                     .carries(&pair, method, self.tls.as_deref(), false);
                 if self.context.router.attach(&route, self.handle.waker()) {
-                    let is_new = !self.outgoing.iter().any(|own| Arc::ptr_eq(own, &route));
-                    if is_new {
-                        let limit =
-                            self.context
-                                .peers
-                                .max_bytes(self.side, &pair.to, Instant::now());
-                        self.learned_limit = self.learned_limit.into_iter().chain(limit).min();
-                        self.outgoing.push(route);
-                    }
+                    let peers = &self.context.peers;
+                    let limit = peers.max_bytes(self.side, &pair.to, Instant::now());
+                    self.sender.add(route, limit);
                     self.choose_confirmation();
                     if self.mixes_partners() {
                         // The configuration changed while the pair was asked for.
                         self.input(Input::End(Fault::Done));
                     }
-                } else if self.peer == PeerRole::Server && self.outgoing.is_empty() {
+                } else if self.peer == PeerRole::Server && self.sender.routes.is_empty() {
                     // The peer opened a bidirectional stream in the meantime.
                     self.input(Input::End(Fault::Done));
                 }
@@ -121,32 +114,25 @@ impl Stream {
             Output::Verified(verdict) => self.verified = Some(verdict),
             Output::Bidi => self.entry.set_bidirectional(),
             Output::AcksEnabled { namespace } => {
-                // What was read before does not count: it leaves without a receipt.
-                self.relay.flush(&self.context, Instant::now());
+                let acknowledger = Acknowledger::new(namespace, Arc::clone(self.handle.waker()));
+                let now = Instant::now();
+                self.receiver.enable_acks(&self.context, acknowledger, now);
                 self.entry.set_acknowledged();
-                self.acks = Some(Acks::new(namespace));
-                self.relay.ledger =
-                    Some(Arc::new(AckTracker::new(Arc::clone(self.handle.waker()))));
-                self.relay.received = 0;
-                self.settled = 0;
-                self.egress.confirm_by(Confirmation::Acks {
+                self.sender.buffer.confirm_by(Confirmation::Acks {
                     acks: Acks::new(namespace),
                     asked: None,
                     again: None,
                 });
             }
-            Output::AckRequested => {
-                self.ack_wanted = true;
-                self.keepalive.ack_requested();
-            }
+            Output::AckRequested => self.receiver.ack_requested(),
             Output::Acked { h } => self.acked(h),
             Output::ProbeAnswered { number } => {
                 self.keepalive.answered();
-                self.egress.probe_answered(number);
+                self.sender.buffer.probe_answered(number);
             }
             Output::PeerLimits(limits) => {
                 self.keepalive.idle_limit(limits.idle_seconds);
-                self.peer_limits = limits;
+                self.sender.announced(limits.max_bytes);
             }
             Output::Step {
                 step,
@@ -160,7 +146,7 @@ impl Stream {
 
     pub(super) fn acked(&mut self, h: u32) {
         self.keepalive.answered();
-        if let Err(fault) = self.egress.acked(h, Instant::now()) {
+        if let Err(fault) = self.sender.buffer.acked(h, Instant::now()) {
             self.input(Input::End(fault));
         }
     }
@@ -263,8 +249,12 @@ impl Stream {
     pub(super) fn apply_settings(&mut self) {
         let mut partners: Vec<&Partner> = Vec::new();
         if self.side == Side::Partner {
-            let received = self.relay.carried.iter().map(|carried| &carried.pair.from);
-            let sent = self.outgoing.iter().map(|route| &route.pair.to);
+            let received = self
+                .receiver
+                .carried
+                .iter()
+                .map(|carried| &carried.pair.from);
+            let sent = self.sender.routes.iter().map(|route| &route.pair.to);
             for peer in received.chain(sent) {
                 if let Some(partner) = self.config.partner(peer)
                     && !partners.iter().any(|own| std::ptr::eq(*own, partner))
@@ -280,10 +270,14 @@ impl Stream {
     }
 
     pub(super) fn partner_name(&self) -> Option<String> {
-        let peer = self.relay.carried.first().map(|carried| match self.side {
-            Side::Partner => &carried.pair.from,
-            Side::Gateway => &carried.pair.to,
-        })?;
+        let peer = self
+            .receiver
+            .carried
+            .first()
+            .map(|carried| match self.side {
+                Side::Partner => &carried.pair.from,
+                Side::Gateway => &carried.pair.to,
+            })?;
         self.config
             .partner(peer)
             .map(|partner| partner.name.clone())
@@ -308,7 +302,7 @@ impl Stream {
         };
         let whose = self.config.attempt_peer(self.side, &step.domain);
         // Whoever has proved nothing may name one domain: the others cost no memory.
-        let unknown = self.peer == PeerRole::Client && self.relay.carried.is_empty();
+        let unknown = self.peer == PeerRole::Client && self.receiver.carried.is_empty();
         let named = self.named.get_or_insert_with(|| step.domain.clone());
         if unknown && *named != step.domain {
             self.context.attempts.count(whose, &step);
@@ -328,7 +322,7 @@ impl Stream {
         let after = self.after_close(&fault);
         if matches!(fault, Fault::Done | Fault::Shutdown | Fault::Inactive) {
             // In order: the peer reads what was written before the end.
-            self.egress.pings_no_more();
+            self.sender.buffer.pings_no_more();
         }
         self.end = Some(fault);
         self.full = None;
@@ -347,7 +341,7 @@ impl Stream {
             (_, Fault::PeerClosed) => AfterClose::Nothing,
             // What the peer sent before it heard of the end is not lost.
             (Phase::Established, Fault::Done | Fault::Shutdown | Fault::Inactive)
-                if !self.relay.carried.is_empty() =>
+                if self.receiver.carried.iter().any(|own| !own.errors_only) =>
             {
                 AfterClose::Relay
             }

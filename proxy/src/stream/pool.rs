@@ -41,7 +41,7 @@ const MOST: u64 = 10_000;
 /// Who dials at the moment, and what was refused.
 #[derive(Debug)]
 pub struct StreamPool {
-    dialling: Mutex<HashMap<Server, CancellationToken>>,
+    dialling: Mutex<HashMap<ServerTargets, CancellationToken>>,
     declined: Cache<Pair, ()>,
 }
 
@@ -59,12 +59,13 @@ impl Default for StreamPool {
 }
 
 /// A partner object by name, and the targets that it prefers.
-type Server = (String, Vec<(String, u16)>);
+type ServerTargets = (String, Vec<(String, u16)>);
 
 /// The right to dial a server while others wait for the outcome; ends with the value.
+#[derive(Debug)]
 pub struct Turn {
     context: Arc<StreamContext>,
-    server: Server,
+    server: ServerTargets,
     over: CancellationToken,
 }
 
@@ -76,7 +77,7 @@ impl Drop for Turn {
 }
 
 /// What a pair that dials has found out already.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Own {
     pub looked_up: Option<LookedUp>,
     /// Held until the stream stands or cannot be had.
@@ -84,7 +85,7 @@ pub struct Own {
 }
 
 /// What became of asking one stream.
-enum Answer {
+enum JoinOutcome {
     Carried,
     /// Not this stream, but maybe another.
     NotHere,
@@ -130,9 +131,9 @@ pub async fn find(
             let stream = entry.id;
             asked.push(stream);
             match ask(entry, &route.pair, tlsa, deadline).await {
-                Answer::Carried => return None,
-                Answer::NotHere => {}
-                Answer::Declined => {
+                JoinOutcome::Carried => return None,
+                JoinOutcome::NotHere => {}
+                JoinOutcome::Declined => {
                     context.pool.declined.insert(route.pair.clone(), ());
                     let config = context.config();
                     let partner = config.partner(&route.pair.to).map(|own| own.name.as_str());
@@ -144,7 +145,7 @@ pub async fn find(
                     );
                     return Some(own);
                 }
-                Answer::TooLate => return Some(own),
+                JoinOutcome::TooLate => return Some(own),
             }
         }
         let looked_up = look_up(context, route, &mut own.looked_up).await;
@@ -167,7 +168,10 @@ pub async fn find(
     }
 }
 
-fn take_turn(context: &Arc<StreamContext>, server: Server) -> Result<Turn, CancellationToken> {
+fn take_turn(
+    context: &Arc<StreamContext>,
+    server: ServerTargets,
+) -> Result<Turn, CancellationToken> {
     let mut dialling = context.pool.dialling.lock();
     if let Some(over) = dialling.get(&server) {
         return Err(over.clone());
@@ -246,10 +250,10 @@ async fn ask(
     pair: &Pair,
     tlsa: Option<TlsaSet>,
     deadline: Instant,
-) -> Answer {
+) -> JoinOutcome {
     let places = Arc::clone(&entry.asking);
     let Ok(Ok(_place)) = tokio::time::timeout_at(deadline.into(), places.acquire()).await else {
-        return Answer::TooLate;
+        return JoinOutcome::TooLate;
     };
     let (answer, answered) = oneshot::channel();
     let command = Command::Carry {
@@ -258,11 +262,11 @@ async fn ask(
         answer,
     };
     if !entry.handle.tell(command) {
-        return Answer::NotHere;
+        return JoinOutcome::NotHere;
     }
     drop(entry);
     match tokio::time::timeout_at(deadline.into(), answered).await {
-        Ok(Ok(Ok(()))) => Answer::Carried,
+        Ok(Ok(Ok(()))) => JoinOutcome::Carried,
         // The stream's end may well be the peer's way to refuse.
         Ok(Ok(Err(
             Fault::DialbackError { .. }
@@ -270,9 +274,9 @@ async fn ask(
             | Fault::PeerError { .. }
             | Fault::PeerClosed,
         )))
-        | Err(_) => Answer::Declined,
+        | Err(_) => JoinOutcome::Declined,
         // The machine did not ask, or the stream has ended for a reason of ours.
-        Ok(Ok(Err(_)) | Err(_)) => Answer::NotHere,
+        Ok(Ok(Err(_)) | Err(_)) => JoinOutcome::NotHere,
     }
 }
 

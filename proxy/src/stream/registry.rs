@@ -195,6 +195,7 @@ impl StreamRegistry {
 
 /// What every stream is told, portion by portion: what all of them do about it does not come in one
 /// turn. Dropped, it tells the rest nothing.
+#[derive(Debug)]
 pub struct Announcement<C> {
     rest: std::vec::IntoIter<Arc<StreamInfo>>,
     portion: usize,

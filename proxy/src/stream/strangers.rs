@@ -12,6 +12,7 @@ use crate::negotiation::{Input, KeyVerification, Side};
 pub(super) const MARGIN: Duration = Duration::from_millis(250);
 
 /// A failed verification that is not told yet.
+#[derive(Debug)]
 pub(super) struct HeldFailure {
     request: u32,
     verdict: KeyVerification,

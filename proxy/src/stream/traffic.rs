@@ -14,9 +14,15 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use xmpp_edge_crds::domain::DomainName;
 
-use super::{CLOSING, Phase, Stream, cancelled, environment::ConfigEnvironment, receiver::Taken};
+use super::{
+    CLOSING, Machine, Phase, Stream, cancelled,
+    context::StreamContext,
+    environment::ConfigEnvironment,
+    receiver::{Carried, Taken, domain_part},
+};
 use crate::{
-    negotiation::{Fault, Input, PeerRole},
+    config::ActiveConfig,
+    negotiation::{Fault, Input, Pair, PeerRole, Side},
     tls::{self, Mode, Transport},
     xml::{Element, Item, StreamHeader},
 };
@@ -39,15 +45,15 @@ impl Stream {
         let mut progress = false;
         // A peer that closed its connection may have said why before.
         let mut failed = None;
-        while !self.egress.is_empty() {
-            match Pin::new(&mut *transport).poll_write(cx, self.egress.front()) {
+        while !self.sender.buffer.is_empty() {
+            match Pin::new(&mut *transport).poll_write(cx, self.sender.buffer.front()) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Err(error)) => {
                     failed = Some(error);
                     break;
                 }
                 Poll::Ready(Ok(count)) => {
-                    self.egress.wrote(count);
+                    self.sender.buffer.wrote(count);
                     self.keepalive.said(Instant::now());
                     progress = true;
                 }
@@ -57,9 +63,9 @@ impl Stream {
         match Pin::new(transport).poll_flush(cx) {
             _ if failed.is_some() => {}
             Poll::Ready(Ok(())) => {
-                self.egress.flushed();
+                self.sender.buffer.flushed();
                 // A socket that takes no more is no progress: plain TCP has nothing to flush.
-                let flushed = self.egress.is_empty();
+                let flushed = self.sender.buffer.is_empty();
                 progress |= flushed && !self.flushed;
                 self.flushed = flushed;
             }
@@ -110,7 +116,7 @@ impl Stream {
         self.full.is_none()
             && self.start_tls.is_none()
             && self.outputs.is_empty()
-            && self.egress.answers_flow()
+            && self.sender.buffer.answers_flow()
             && self.throttle.may_read()
     }
 
@@ -127,14 +133,14 @@ impl Stream {
             self.partial.extend_from_slice(bytes);
             self.take_partial();
         }
-        let (stanzas, bytes) = (self.relay.stanzas, self.relay.bytes);
+        let (stanzas, bytes) = (self.receiver.stanzas, self.receiver.bytes);
         let (new, pause) = self.throttle.took(stanzas, bytes, now);
         if new {
             self.keepalive.stanza_crossed(now);
         }
         if let Some(pause) = pause {
             let partner = self.partner_name();
-            let direction = self.relay.direction;
+            let direction = self.receiver.direction;
             self.context
                 .metrics
                 .throttled(partner.as_deref(), direction, pause.as_secs_f64());
@@ -175,22 +181,38 @@ impl Stream {
                 Ok(None) => break,
                 Ok(Some(Item::Whitespace { len })) => taken += len,
                 Ok(Some(Item::Skipped { len })) => {
-                    self.relay.bytes += len as u64;
+                    self.receiver.bytes += len as u64;
                     taken += len;
                 }
                 Ok(Some(Item::Faulty { len, stanza })) => {
                     taken += len;
-                    self.relay.bytes += len as u64;
+                    self.receiver.bytes += len as u64;
                     let gives_none = self.keepalive.draining || lingers;
-                    let handed_back = gives_none && self.relay.ledger.is_some();
+                    let handed_back = gives_none && self.receiver.acknowledges();
+                    let (from, to) = (stanza.from.as_deref(), stanza.to.as_deref());
+                    let sides = (self.side, &*self.context, &*self.config);
+                    let said = (stanza.type_.as_deref(), from, to);
+                    if let Some(answer) = answer_of(&self.machine, sides, said) {
+                        self.receiver.add_if_new(answer);
+                    }
                     if !handed_back
-                        && !self.relay.faulty(&self.context, &self.config, &stanza, now)
+                        && !self
+                            .receiver
+                            .faulty(&self.context, &self.config, &stanza, now)
                         && !lingers
                     {
                         self.input(Input::UnauthorizedStanza {
                             from: stanza.from.as_deref(),
                             to: stanza.to.as_deref(),
                         });
+                    }
+                }
+                Ok(Some(Item::Dropped { len, error })) => {
+                    taken += len;
+                    self.receiver.bytes += len as u64;
+                    let gives_none = self.keepalive.draining || lingers;
+                    if !gives_none || !self.receiver.acknowledges() {
+                        self.receiver.dropped(&self.context, &self.config, error);
                     }
                 }
                 // The stream is over but for stanzas that were on their way.
@@ -224,14 +246,14 @@ impl Stream {
                 Ok(Some(Item::Stanza(stanza))) => {
                     let len = stanza.bytes.len();
                     let gives_none = self.keepalive.draining || lingers;
-                    if gives_none && self.relay.ledger.is_some() {
+                    if gives_none && self.receiver.acknowledges() {
                         // Its sender has it still, unacknowledged, for another replica. What
                         // follows is read all the same: it may acknowledge what we sent.
                         taken += len;
                         continue;
                     }
                     let outcome = match &self.header {
-                        Some(header) => self.relay.stanza(
+                        Some(header) => self.receiver.stanza(
                             &self.context,
                             &self.config,
                             header,
@@ -250,6 +272,13 @@ impl Stream {
                         Taken::Stray if lingers => taken += len,
                         Taken::Stray => {
                             let (from, to) = (stanza.from.as_deref(), stanza.to.as_deref());
+                            let type_ = stanza.type_.as_deref();
+                            let sides = (self.side, &*self.context, &*self.config);
+                            if let Some(answer) = answer_of(&self.machine, sides, (type_, from, to))
+                                && self.receiver.add_if_new(answer)
+                            {
+                                continue;
+                            }
                             let environment = ConfigEnvironment {
                                 config: &self.config,
                                 tlsa: &self.tlsa,
@@ -267,19 +296,19 @@ impl Stream {
                         label: error.label(),
                         text: error.to_string(),
                     }));
-                    self.relay.flush(&self.context, now);
+                    self.receiver.flush(&self.context, now);
                     self.carry_out();
                     return bytes.len();
                 }
             }
         }
-        self.relay.flush(&self.context, now);
+        self.receiver.flush(&self.context, now);
         taken
     }
 
     pub(super) async fn flush_all(&mut self) -> io::Result<()> {
         let deadline = tokio::time::Instant::now() + CLOSING;
-        let egress = &mut self.egress;
+        let egress = &mut self.sender.buffer;
         let Some(transport) = &mut self.transport else {
             return Err(io::ErrorKind::NotConnected.into());
         };
@@ -381,4 +410,29 @@ impl Stream {
         self.carry_out();
         self.close(fault);
     }
+}
+
+/// What is added to the pairs of a stream for an error stanza with which its peer answers, on the edge's
+/// own stream, what it got there. It is an error and no claim to the pair: nothing else may come back on
+/// a stream for one direction.
+fn answer_of(
+    machine: &Machine,
+    (side, context, config): (Side, &StreamContext, &ActiveConfig),
+    (type_, from, to): (Option<&str>, Option<&str>, Option<&str>),
+) -> Option<Carried> {
+    let Machine::Outbound(machine) = machine else {
+        return None;
+    };
+    if type_ != Some("error") {
+        return None;
+    }
+    let from = DomainName::parse(domain_part(from?)).ok()?;
+    let to = DomainName::parse(domain_part(to?)).ok()?;
+    let pair = Pair { from, to };
+    let sent = pair.reversed();
+    let (_, method) = machine.pairs().find(|(ready, _)| **ready == sent)?;
+    Some(Carried {
+        errors_only: true,
+        ..context.carry(side, config, pair, method)
+    })
 }

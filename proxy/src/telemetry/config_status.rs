@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{log_limiter::LogLimiter, metrics::Metrics};
 
 /// What is seen from outside, from the first moment of the process.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Telemetry {
     pub metrics: Arc<Metrics>,
     pub config_status: Arc<ConfigStatus>,
@@ -18,13 +18,13 @@ pub struct Telemetry {
 }
 
 /// See the module.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct ConfigStatus {
-    state: Mutex<State>,
+    state: Mutex<ConfigState>,
 }
 
-#[derive(Default)]
-struct State {
+#[derive(Debug, Default)]
+struct ConfigState {
     missing: Vec<String>,
     stale: Vec<String>,
     rejected: Option<RejectedStatus>,
@@ -35,6 +35,7 @@ struct State {
     contacts_given_up: bool,
 }
 
+#[derive(Debug)]
 struct ContactsStatus {
     loaded: bool,
     failure: Option<String>,

@@ -16,11 +16,11 @@ const MAX_CERTIFICATES: usize = 1_000;
 /// A set of trust anchors. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Roots {
-    parts: Vec<Arc<Part>>,
+    parts: Vec<Arc<BundlePart>>,
 }
 
 #[derive(Debug, Default)]
-struct Part {
+struct BundlePart {
     anchors: Vec<TrustAnchor<'static>>,
     /// SHA-256 of each certificate given as PEM: one that is presented itself is trusted as it
     /// stands, so that a self-signed server certificate can be its own authority.
@@ -49,7 +49,7 @@ impl Roots {
     /// process. Empty, with a warning in the log, where there are none.
     #[must_use]
     pub fn public() -> Self {
-        static PUBLIC: LazyLock<Arc<Part>> = LazyLock::new(|| {
+        static PUBLIC: LazyLock<Arc<BundlePart>> = LazyLock::new(|| {
             let loaded = rustls_native_certs::load_native_certs();
             for error in &loaded.errors {
                 tracing::warn!(%error, "a public authority cannot be read");
@@ -64,7 +64,7 @@ impl Roots {
                 .iter()
                 .filter_map(|der| anchor(der).ok())
                 .collect();
-            Arc::new(Part {
+            Arc::new(BundlePart {
                 anchors,
                 given: HashSet::new(),
                 stamp: TrustStamp::of(loaded.certs.iter().map(AsRef::as_ref)),
@@ -81,7 +81,7 @@ impl Roots {
     /// [`RootsError`] when the text holds no certificate, more than 1,000, or one that is broken.
     pub fn from_pem(text: impl AsRef<[u8]>, origin: &str) -> Result<Self, RootsError> {
         let origin = || origin.to_owned();
-        let mut part = Part::default();
+        let mut part = BundlePart::default();
         let certificates = pem::certificates(text).map_err(|cause| RootsError::Pem {
             origin: origin(),
             cause,

@@ -19,6 +19,7 @@ use super::{TlsFacts, stream::TlsStream};
 
 /// A socket in one of its three lives. Shutting it down sends close_notify where there is TLS, and
 /// FIN.
+#[derive(Debug)]
 pub enum Transport<S = TcpStream> {
     Plain(S),
     /// We were the TLS server.

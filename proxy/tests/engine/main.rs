@@ -1,6 +1,7 @@
 //! The whole engine in process, between scripted servers over plain TCP with dialback: what only
 //! shows where sessions, queues and sockets meet. Each test has loopback addresses of its own.
 
+mod faults;
 mod outage;
 mod peers;
 mod sharing;

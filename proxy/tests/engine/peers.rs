@@ -23,7 +23,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::edge_config::EdgeConfig;
 use xmpp_edge_proxy::{
-    app::{self, Options, ServeError},
+    app::{self, RunOptions, ServeError},
     config::{ConfigInputs, ConfigSecrets, ConfigUpdate},
 };
 use zeroize::Zeroizing;
@@ -52,8 +52,25 @@ pub struct Plan {
     pub partner_turns_away: usize,
     /// How long the partner takes to answer a header.
     pub partner_is_slow: Duration,
+    /// How each server confirms what it got, where the test does not.
+    pub gateway_confirms: Confirms,
+    pub partner_confirms: Confirms,
+    /// 0: the default.
+    pub max_stanza_bytes: u32,
     /// Port of the admin listener; 0: none.
     pub admin: u16,
+}
+
+/// How a server confirms what it got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Confirms {
+    /// By answering `db:verify`, where it is asked by that; acks are the test's.
+    #[default]
+    Verify,
+    /// By XEP-0198, by itself.
+    Acks,
+    /// Neither; it may answer pings ([`Server::answers_pings`]).
+    Nothing,
 }
 
 /// How a further `db:result` on a stream is answered.
@@ -102,6 +119,7 @@ impl Lab {
             of(2, 5269),
             Served {
                 acks: plan.partner_acks,
+                confirms: plan.partner_confirms,
                 on_second: plan.partner_on_second,
                 turned_away: AtomicUsize::new(plan.partner_turns_away),
                 slow: plan.partner_is_slow,
@@ -112,6 +130,7 @@ impl Lab {
             of(3, 5269),
             Served {
                 acks,
+                confirms: plan.gateway_confirms,
                 deaf: plan.deaf_connections,
                 ..Served::default()
             },
@@ -119,7 +138,7 @@ impl Lab {
         let inputs = inputs(number, &plan);
         let (sender, receiver) = watch::channel(inputs.into());
         let state = tempfile::tempdir().expect("a directory");
-        let options = Options {
+        let options = RunOptions {
             bind: vec![of(1, 0).ip()],
             internal_bind: vec![of(1, 0).ip()],
             // Nothing is looked up: every address is fixed.
@@ -277,7 +296,7 @@ pub fn inputs(number: u8, plan: &Plan) -> ConfigInputs {
         0 => 20,
         seconds => seconds,
     };
-    let config = serde_json::json!({
+    let mut config = serde_json::json!({
         "version": {"major": 1, "minor": 0}, "generation": 1,
         "namespace": "default", "pool": "edge", "site": "a", "fqdn": "edge.org.example",
         "domains": ["org.example", "org2.example"],
@@ -305,6 +324,9 @@ pub fn inputs(number: u8, plan: &Plan) -> ConfigInputs {
         "settings": {"queueTimeoutSeconds": timeout},
         "contacts": "Embedded",
     });
+    if plan.max_stanza_bytes > 0 {
+        config["settings"]["maxStanzaBytes"] = plan.max_stanza_bytes.into();
+    }
     ConfigInputs {
         config: Arc::new(serde_json::from_value(config).expect("a configuration")),
         materials: Arc::new(ConfigSecrets {
@@ -379,6 +401,21 @@ impl Stream {
         &self.reader.heard
     }
 
+    /// Asks until so many stanzas are acknowledged.
+    pub async fn acknowledged(&mut self, stanzas: usize) {
+        let wanted = format!("h='{stanzas}'");
+        for _ in 0..600 {
+            let answers = self.heard().matches("<a ").count();
+            self.say("<r xmlns='urn:xmpp:sm:3'/>").await;
+            self.reader.hears_times("<a ", answers + 1).await;
+            if self.heard().contains(&wanted) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{wanted} did not come, but: {}", self.heard());
+    }
+
     pub async fn close(mut self) {
         self.writer.say("</stream:stream>").await;
         self.reader.close().await;
@@ -395,11 +432,15 @@ impl Writer {
 
 impl Reader {
     pub async fn hears(&mut self, text: &str) {
+        self.hears_times(text, 1).await;
+    }
+
+    async fn hears_times(&mut self, text: &str, times: usize) {
         let half = self.half.as_mut().expect("not split off");
         let heard = &mut self.heard;
         let came = tokio::time::timeout(GENEROUS, async {
             let mut buf = vec![0; 65_536];
-            while !heard.contains(text) {
+            while heard.matches(text).count() < times {
                 match half.read(&mut buf).await {
                     Ok(0) | Err(_) => return false,
                     Ok(count) => heard.push_str(&String::from_utf8_lossy(&buf[..count])),
@@ -424,6 +465,7 @@ pub struct Server {
 #[derive(Default)]
 struct Served {
     acks: bool,
+    confirms: Confirms,
     on_second: Second,
     deaf: usize,
     /// Connections that are still to be turned away.
@@ -539,6 +581,60 @@ impl Server {
         self.state.accepted.load(Ordering::SeqCst)
     }
 
+    /// Answers every ping that the edge asks this server by, on a stream of the server's own from `from`
+    /// to `to`, until it is aborted.
+    pub fn answers_pings(&self, mut stream: Stream, from: &str, to: &str) -> JoinHandle<()> {
+        const PREFIX: &str = "xmpp-edge-ack-";
+        let (state, ends) = (Arc::clone(&self.state), format!("from='{from}' to='{to}'"));
+        tokio::spawn(async move {
+            let mut answered = 0;
+            loop {
+                let changed = state.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                let ids: Vec<String> = state
+                    .heard
+                    .lock()
+                    .split(PREFIX)
+                    .skip(1 + answered)
+                    .filter_map(|rest| Some(format!("{PREFIX}{}", &rest[..rest.find('\'')?])))
+                    .collect();
+                answered += ids.len();
+                for id in ids {
+                    stream
+                        .say(&format!("<iq {ends} type='result' id='{id}'/>"))
+                        .await;
+                }
+                changed.await;
+            }
+        })
+    }
+
+    /// How many stanzas of this id came: without and with `type='error'`.
+    pub fn came(&self, id: &str) -> (usize, usize) {
+        let heard = self.state.heard.lock();
+        let tags = heard.split('<').filter(|rest| {
+            ["message ", "iq ", "presence "]
+                .iter()
+                .any(|name| rest.starts_with(name))
+        });
+        let mine = tags.filter(|tag| attribute(&tag[..tag.find('>').unwrap_or(0)], "id") == id);
+        let (errors, others): (Vec<_>, Vec<_>) =
+            mine.partition(|tag| attribute(tag, "type") == "error");
+        (others.len(), errors.len())
+    }
+
+    /// Until the stanzas of each of these ids have come.
+    pub async fn comes<'a>(&self, ids: impl Iterator<Item = &'a String> + Clone) {
+        self.waits_until("stanzas by id", |state| {
+            let heard = state.heard.lock();
+            ids.clone().all(|id| {
+                heard.contains(&format!(" id='{id}'")) || heard.contains(&format!(" id=\"{id}\""))
+            })
+        })
+        .await;
+    }
+
     pub async fn hang_up(&self, connection: usize) {
         let mut writer = self.state.writers.lock().await[connection - 1]
             .take()
@@ -577,6 +673,7 @@ impl Served {
         let mut mine: Option<usize> = None;
         let mut pending = String::new();
         let mut buf = vec![0; 65_536];
+        let mut handled = 0;
         loop {
             let Ok(count @ 1..) = reader.read(&mut buf).await else {
                 return;
@@ -585,7 +682,7 @@ impl Served {
             pending.push_str(&text);
             self.heard.lock().push_str(&text);
             let mut answer = String::new();
-            while let Some((reply, rest)) = self.answer(&pending, mine.is_some()) {
+            while let Some((reply, rest)) = self.answer(&pending, mine.is_some(), &mut handled) {
                 answer.push_str(&reply);
                 pending = rest;
             }
@@ -618,22 +715,36 @@ impl Served {
     }
 
     /// What is to be said to the next thing that wants an answer, and what follows it.
-    fn answer(&self, text: &str, carries: bool) -> Option<(String, String)> {
-        let first = ["<stream:stream", "<db:result", "<db:verify", "<enable"]
-            .into_iter()
+    fn answer(&self, text: &str, carries: bool, handled: &mut usize) -> Option<(String, String)> {
+        let acks_itself = self.confirms == Confirms::Acks;
+        let asked = ["<stream:stream", "<db:result", "<db:verify", "<enable"].into_iter();
+        let first = asked
+            .chain(acks_itself.then_some("<r xmlns='urn:xmpp:sm:3'/>"))
             .filter_map(|start| text.find(start))
             .min()?;
         let rest = &text[first..];
         let end = rest.find('>')?;
         let (tag, after) = (&rest[..end], &rest[end + 1..]);
+        if acks_itself {
+            let came = ["<message ", "<iq ", "<presence "];
+            *handled += came
+                .map(|start| text[..first].matches(start).count())
+                .iter()
+                .sum::<usize>();
+        }
+        if tag.starts_with("<r ") {
+            let ack = format!("<a xmlns='urn:xmpp:sm:3' h='{handled}'/>");
+            return Some((ack, after.to_owned()));
+        }
         if tag.starts_with("<stream:stream") {
-            let acks = if self.acks {
+            let acks = if self.acks || acks_itself {
                 "<sm xmlns='urn:xmpp:sm:3'/>"
             } else {
                 ""
             };
             // Without errors it is never asked for a sign of life: written is delivered.
-            let errors = if self.deaf > 0 { "" } else { "<errors/>" };
+            let asks = self.deaf == 0 && self.confirms != Confirms::Nothing;
+            let errors = if asks { "<errors/>" } else { "" };
             let reply = format!(
                 "{HEADER} id='{:x}'><stream:features><dialback xmlns='urn:xmpp:features:dialback'>\
                  {errors}</dialback>{acks}</stream:features>",

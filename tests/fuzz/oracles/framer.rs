@@ -54,8 +54,9 @@ pub enum Kept {
     Close,
     /// All that the scanner says of it, as text, and the bytes.
     Element(String, Vec<u8>),
-    /// All bytes of a stanza that was skipped, and what is said of it.
-    Faulty(usize, Option<FaultyStanza>),
+    /// All bytes of a stanza that was skipped, and what is said of it: nothing where the stream ended
+    /// amid it.
+    Faulty(usize, Option<Result<FaultyStanza, XmlError>>),
 }
 
 impl Kept {
@@ -67,7 +68,8 @@ impl Kept {
             Item::Stanza(stanza) => Self::Element(format!("{stanza:?}"), stanza.bytes.to_vec()),
             Item::Other(other) => Self::Element(format!("{other:?}"), other.bytes.to_vec()),
             Item::Skipped { len } => Self::Faulty(*len, None),
-            Item::Faulty { len, stanza } => Self::Faulty(*len, Some(stanza.clone())),
+            Item::Faulty { len, stanza } => Self::Faulty(*len, Some(Ok(stanza.clone()))),
+            Item::Dropped { len, error } => Self::Faulty(*len, Some(Err(*error))),
         }
     }
 }

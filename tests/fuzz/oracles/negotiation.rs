@@ -304,7 +304,10 @@ impl Run {
                 Ok(Some(item)) => {
                     let len = item.len();
                     match item {
-                        Item::Whitespace { .. } | Item::Skipped { .. } | Item::Faulty { .. } => {}
+                        Item::Whitespace { .. }
+                        | Item::Skipped { .. }
+                        | Item::Faulty { .. }
+                        | Item::Dropped { .. } => {}
                         Item::Header { header, .. } => self.give(Input::Header(&header)),
                         Item::Close { .. } => self.give(Input::Closed),
                         Item::Stanza(stanza) => {

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use super::{ApiServer, Helm, Identity, Major};
+use super::{ApiServer, ClusterIdentity, Helm, Major};
 
 /// Name of the release, and so of the account; also the operator's default name of its lease.
 const RELEASE: &str = "xmpp-edge-operator";
@@ -17,7 +17,7 @@ pub async fn operator_account(
     server: &ApiServer,
     home: &str,
     watched: &[&str],
-) -> Result<Identity> {
+) -> Result<ClusterIdentity> {
     account_of_release(server, RELEASE, home, watched).await
 }
 
@@ -31,7 +31,7 @@ pub async fn account_of_release(
     release: &str,
     home: &str,
     watched: &[&str],
-) -> Result<Identity> {
+) -> Result<ClusterIdentity> {
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/xmpp-edge");
     let listed = serde_json::to_string(watched)?;
     let watched = format!("--set-json=watchNamespaces={listed}");

@@ -15,7 +15,8 @@ use kube::{
 use parking_lot::Mutex;
 
 use super::{
-    Audit, Credential, Identity, Kubectl, Tools, audit::POLICY, place::Place, storage::Storage,
+    Audit, ClusterIdentity, Credential, Kubectl, Tools, audit::POLICY, place::ServerPlace,
+    storage::Storage,
 };
 use crate::{
     pki::{Authority, Draft, Leaf},
@@ -50,9 +51,9 @@ pub struct ApiServer {
     daemon: Mutex<Option<Daemon>>,
     etcd: Mutex<Daemon>,
     tools: Tools,
-    place: Place,
+    place: ServerPlace,
     authority: Authority,
-    admin: Identity,
+    admin: ClusterIdentity,
     client: Client,
     kubectl: Kubectl,
     storage: Storage,
@@ -65,10 +66,10 @@ impl ApiServer {
     /// When a program is not on this machine ([`super::Missing`]) or does not get ready; carries the end
     /// of its log.
     pub async fn start() -> Result<Self> {
-        Self::start_in(Storage::new()?, Place::on_loopback()).await
+        Self::start_in(Storage::new()?, ServerPlace::on_loopback()).await
     }
 
-    pub(super) async fn start_in(storage: Storage, place: Place) -> Result<Self> {
+    pub(super) async fn start_in(storage: Storage, place: ServerPlace) -> Result<Self> {
         let tools = Tools::find()?;
         // Clients choose it by themselves, and must find one.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -79,7 +80,7 @@ impl ApiServer {
         let write = |name: &str, text: &str| fs::write(storage.path().join(name), text);
         write("admin.crt", &administrator.certificate)?;
         write("admin.key", &administrator.key)?;
-        let admin = Identity {
+        let admin = ClusterIdentity {
             server: format!("https://{}:{API_PORT}", place.api),
             authority: authority.certificate(),
             credential: Credential::Certificate(administrator),
@@ -182,7 +183,7 @@ impl ApiServer {
     }
 
     /// Who [`Self::client`] is.
-    pub fn admin(&self) -> &Identity {
+    pub fn admin(&self) -> &ClusterIdentity {
         &self.admin
     }
 
@@ -197,8 +198,8 @@ impl ApiServer {
     }
 
     /// Somebody with a certificate of the cluster; roles are up to the test.
-    pub fn user(&self, name: &str, group: Option<&str>) -> Identity {
-        Identity {
+    pub fn user(&self, name: &str, group: Option<&str>) -> ClusterIdentity {
+        ClusterIdentity {
             credential: Credential::Certificate(user(&self.authority, name, group)),
             ..self.admin.clone()
         }
@@ -208,7 +209,7 @@ impl ApiServer {
     ///
     /// # Errors
     /// When the server refuses, as in a namespace that is not there.
-    pub async fn service_account(&self, namespace: &str, name: &str) -> Result<Identity> {
+    pub async fn service_account(&self, namespace: &str, name: &str) -> Result<ClusterIdentity> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client(), namespace);
         ensure_account(&accounts, name).await?;
         let request = TokenRequest {
@@ -223,7 +224,7 @@ impl ApiServer {
             .create_token_request(name, &PostParams::default(), &request)
             .await?;
         let token = issued.status.context("a token was issued")?.token;
-        Ok(Identity {
+        Ok(ClusterIdentity {
             credential: Credential::Token(token),
             ..self.admin.clone()
         })
@@ -236,7 +237,7 @@ impl ApiServer {
     pub fn kubeconfig_file(
         &self,
         file: &str,
-        identity: &Identity,
+        identity: &ClusterIdentity,
         namespace: &str,
     ) -> Result<std::path::PathBuf> {
         let path = self.storage.path().join(format!("{file}.kubeconfig"));
@@ -248,7 +249,12 @@ impl ApiServer {
     ///
     /// # Errors
     /// When the kubeconfig cannot be written.
-    pub fn kubectl_as(&self, file: &str, identity: &Identity, namespace: &str) -> Result<Kubectl> {
+    pub fn kubectl_as(
+        &self,
+        file: &str,
+        identity: &ClusterIdentity,
+        namespace: &str,
+    ) -> Result<Kubectl> {
         let kubeconfig = self.kubeconfig_file(file, identity, namespace)?;
         Ok(Kubectl::new(&self.tools.kubectl, &kubeconfig))
     }
@@ -306,7 +312,7 @@ impl ApiServer {
         self.storage.path()
     }
 
-    pub(super) fn place(&self) -> &Place {
+    pub(super) fn place(&self) -> &ServerPlace {
         &self.place
     }
 
@@ -316,7 +322,7 @@ impl ApiServer {
 
     fn arguments(&self) -> Vec<String> {
         let path = |name: &str| self.storage.path().join(name).display().to_string();
-        let Place { etcd, api, .. } = self.place;
+        let ServerPlace { etcd, api, .. } = self.place;
         let reconciler = if self.place.has_nodes {
             "lease"
         } else {
@@ -376,7 +382,7 @@ fn user(authority: &Authority, name: &str, group: Option<&str>) -> Leaf {
     })
 }
 
-fn write_certificates(storage: &Storage, authority: &Authority, place: &Place) -> Result<()> {
+fn write_certificates(storage: &Storage, authority: &Authority, place: &ServerPlace) -> Result<()> {
     let write = |name: &str, text: &str| fs::write(storage.path().join(name), text);
     let leaf = authority.issue_as(&Draft {
         ip_addresses: vec![place.api.into(), place.service(1).into()],

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use super::{ApiServer, Identity, Missing, tools::built};
+use super::{ApiServer, ClusterIdentity, Missing, tools::built};
 
 /// A major version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Helm {
     ///
     /// # Errors
     /// When it was not built, or its kubeconfig cannot be written.
-    pub fn on(server: &ApiServer, major: Major, who: &Identity) -> Result<Self> {
+    pub fn on(server: &ApiServer, major: Major, who: &ClusterIdentity) -> Result<Self> {
         let home = server.directory().join(format!("helm-{major:?}"));
         let kubeconfig = server.kubeconfig_file(&format!("helm-{major:?}"), who, "default")?;
         Ok(Self {

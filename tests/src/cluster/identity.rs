@@ -20,7 +20,7 @@ pub enum Credential {
 
 /// Somebody who can reach a server.
 #[derive(Clone, Debug)]
-pub struct Identity {
+pub struct ClusterIdentity {
     /// `https://HOST:PORT`.
     pub server: String,
     /// PEM of the server's root.
@@ -28,7 +28,7 @@ pub struct Identity {
     pub credential: Credential,
 }
 
-impl Identity {
+impl ClusterIdentity {
     /// The kubeconfig file's text (JSON, which is YAML), with `namespace` where nothing else is said.
     pub fn kubeconfig(&self, namespace: &str) -> String {
         self.document(namespace).to_string()

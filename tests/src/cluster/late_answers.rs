@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::Identity;
+use super::ClusterIdentity;
 
 /// A running one; it ends when dropped.
 pub struct LateAnswers {
@@ -38,7 +38,7 @@ impl LateAnswers {
     ///
     /// # Errors
     /// When the server's root is none, or no port can be had.
-    pub async fn start(identity: &Identity, delay: Duration) -> Result<Self> {
+    pub async fn start(identity: &ClusterIdentity, delay: Duration) -> Result<Self> {
         let server = identity.server.strip_prefix("https://").context("https")?;
         let server: SocketAddr = server.parse()?;
         let mut roots = RootCertStore::empty();
@@ -65,8 +65,8 @@ impl LateAnswers {
 
     /// The same somebody, who goes this way.
     #[must_use]
-    pub fn before(&self, identity: &Identity) -> Identity {
-        Identity {
+    pub fn before(&self, identity: &ClusterIdentity) -> ClusterIdentity {
+        ClusterIdentity {
             server: format!("http://{}", self.address),
             ..identity.clone()
         }

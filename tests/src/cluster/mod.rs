@@ -7,7 +7,7 @@
 //!
 //! | want | take |
 //! | --- | --- |
-//! | a namespace of the server that a file's tests share | [`Shared::test`] |
+//! | a namespace of the server that a file's tests share | [`SharedCluster::test`] |
 //! | a server of one's own, to stop and start | [`ApiServer::start`] |
 //! | what somebody asked the server | [`ApiServer::audit`] |
 //! | to act as somebody | [`ApiServer::user`], [`ApiServer::service_account`] |
@@ -41,12 +41,12 @@ pub use cert_manager::CertManager;
 pub use clock::Clock;
 pub use controller_manager::{ControllerManager, WITH_NODES, WITHOUT_NODES};
 pub use helm::{Helm, Major};
-pub use identity::{Credential, Identity};
+pub use identity::{ClusterIdentity, Credential};
 pub use kubectl::Kubectl;
 pub use late_answers::LateAnswers;
 pub use operator::{FakePod, Operator, PodObject};
 pub use process_pod::ProcessPod;
-pub use shared::{Namespace, Shared, alone, alone_within, skip};
-pub use submit::{Answer, Cause, Refusal, Submission, Write};
+pub use shared::{Namespace, SharedCluster, alone, alone_within, skip};
+pub use submit::{Cause, Refusal, Submission, Write, WriteResult};
 pub use tools::{Missing, Tools};
 pub use volumes::{Files, projected};

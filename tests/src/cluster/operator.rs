@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
-    Api,
+    Api, Resource,
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use parking_lot::Mutex;
@@ -24,7 +24,9 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{ApiServer, Clock, Identity, Namespace, operator_account};
+use xmpp_edge_crds::kinds::EdgePool;
+
+use super::{ApiServer, Clock, ClusterIdentity, Namespace, operator_account};
 use crate::{edge, process::Daemon, wait};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -52,7 +54,7 @@ impl Operator {
     /// As [`Self::start`].
     pub async fn start_as(
         server: &ApiServer,
-        identity: &Identity,
+        identity: &ClusterIdentity,
         namespace: &str,
         arguments: &[&str],
     ) -> Result<Self> {
@@ -84,7 +86,7 @@ impl Operator {
     /// When it is not built.
     pub fn launch(
         server: &ApiServer,
-        identity: &Identity,
+        identity: &ClusterIdentity,
         namespace: &str,
         arguments: &[&str],
     ) -> Result<Self> {
@@ -93,7 +95,7 @@ impl Operator {
 
     fn spawn(
         server: &ApiServer,
-        identity: &Identity,
+        identity: &ClusterIdentity,
         namespace: &str,
         arguments: &[&str],
         more: &[(&'static str, String)],
@@ -187,16 +189,32 @@ pub struct PodObject {
 }
 
 impl PodObject {
-    /// One that is not ready, whose admin port is `port` of 127.0.0.1.
+    /// One of `pool` that is not ready, whose admin port is `port` of 127.0.0.1.
+    ///
+    /// # Errors
+    /// When there is no such pool, or the API server refuses it.
+    pub async fn create(namespace: &Namespace<'_>, pool: &str, port: u16) -> Result<Self> {
+        let pools: Api<EdgePool> = namespace.api();
+        let owner = pools.get(pool).await?.controller_owner_ref(&());
+        let owner = serde_json::to_value(owner.context("the API server gave it a uid")?)?;
+        Self::create_owned(namespace, pool, port, Some(owner)).await
+    }
+
+    /// As [`Self::create`], with the labels of `pool` and this owner, or none.
     ///
     /// # Errors
     /// When the API server refuses it.
-    pub async fn create(namespace: &Namespace<'_>, pool: &str, port: u16) -> Result<Self> {
+    pub async fn create_owned(
+        namespace: &Namespace<'_>,
+        pool: &str,
+        port: u16,
+        owner: Option<Value>,
+    ) -> Result<Self> {
         let name = format!("{pool}-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let api: Api<Pod> = namespace.api();
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": name, "labels": {
+            "metadata": {"name": name, "ownerReferences": owner.into_iter().collect::<Vec<_>>(), "labels": {
                 "app.kubernetes.io/managed-by": "xmpp-edge-operator", "xmpp-edge.dev/pool": pool}},
             "spec": {"containers": [{"name": "proxy", "image": "none",
                 "ports": [{"name": "admin", "containerPort": port}]}]},
@@ -235,7 +253,7 @@ impl PodObject {
 }
 
 /// The chart's account for an operator of `namespace` with these arguments.
-async fn account_for(namespace: &Namespace<'_>, arguments: &[&str]) -> Result<Identity> {
+async fn account_for(namespace: &Namespace<'_>, arguments: &[&str]) -> Result<ClusterIdentity> {
     const WATCH: &str = "--watch-namespace";
     let together = arguments.iter();
     let together = together.filter_map(|it| it.strip_prefix(WATCH)?.strip_prefix('='));
@@ -248,6 +266,7 @@ async fn account_for(namespace: &Namespace<'_>, arguments: &[&str]) -> Result<Id
 pub struct FakePod {
     object: PodObject,
     status: Arc<Mutex<Value>>,
+    asked: Arc<AtomicU32>,
     server: JoinHandle<()>,
 }
 
@@ -266,16 +285,43 @@ impl FakePod {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         let object = PodObject::create(namespace, pool, port).await?;
+        Self::answer(object, listener, pool, generation).await
+    }
+
+    /// As [`Self::start`], with the labels of `pool` and this owner, or none.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn start_owned(
+        namespace: &Namespace<'_>,
+        pool: &str,
+        generation: u64,
+        owner: Option<Value>,
+    ) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let port = listener.local_addr()?.port();
+        let object = PodObject::create_owned(namespace, pool, port, owner).await?;
+        Self::answer(object, listener, pool, generation).await
+    }
+
+    async fn answer(
+        object: PodObject,
+        listener: TcpListener,
+        pool: &str,
+        generation: u64,
+    ) -> Result<Self> {
+        let asked = Arc::new(AtomicU32::new(0));
         let status = Arc::new(Mutex::new(json!({
             "pool": pool, "version": "0",
             "config": {"generation": generation, "loadedTime": "2026-01-01T00:00:00Z", "rejected": null},
             "certificate": null, "streams": [], "partners": [], "gateways": [],
         })));
-        let server = tokio::spawn(serve(listener, status.clone()));
+        let server = tokio::spawn(serve(listener, status.clone(), asked.clone()));
         object.set_ready(true).await?;
         Ok(Self {
             object,
             status,
+            asked,
             server,
         })
     }
@@ -286,6 +332,11 @@ impl FakePod {
     /// When the API server refuses it.
     pub async fn set_ready(&self, ready: bool) -> Result<()> {
         self.object.set_ready(ready).await
+    }
+
+    /// How often it was asked for anything.
+    pub fn asked(&self) -> u32 {
+        self.asked.load(Ordering::SeqCst)
     }
 
     /// What it answers from now on: one field of `/status`.
@@ -308,8 +359,9 @@ impl FakePod {
 }
 
 /// Answers every request with the status, whatever was asked.
-async fn serve(listener: TcpListener, status: Arc<Mutex<Value>>) {
+async fn serve(listener: TcpListener, status: Arc<Mutex<Value>>, asked: Arc<AtomicU32>) {
     while let Ok((mut socket, _)) = listener.accept().await {
+        asked.fetch_add(1, Ordering::SeqCst);
         let status = status.clone();
         tokio::spawn(async move {
             let (reader, mut writer) = socket.split();

@@ -6,7 +6,7 @@ use crate::address::Block;
 
 /// Where etcd, API server and controllers listen, and which addresses Services have.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ServerPlace {
     pub etcd: Ipv4Addr,
     pub api: Ipv4Addr,
     pub controllers: Ipv4Addr,
@@ -17,7 +17,7 @@ pub(super) struct Place {
     _block: Block,
 }
 
-impl Place {
+impl ServerPlace {
     /// Addresses of loopback, which nothing outside this network namespace reaches.
     pub fn on_loopback() -> Self {
         let block = Block::claim();

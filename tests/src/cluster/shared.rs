@@ -22,7 +22,7 @@ use crate::{runtime::runtime, wait};
 const TEST: Duration = Duration::from_secs(300);
 
 /// A server that a file's tests share, with the three kinds installed.
-pub struct Shared {
+pub struct SharedCluster {
     running: OnceCell<ApiServer>,
     turn: Mutex<()>,
 }
@@ -60,7 +60,7 @@ impl<'s> Namespace<'s> {
     }
 }
 
-impl Shared {
+impl SharedCluster {
     /// Nothing starts before the first test.
     pub const fn new() -> Self {
         Self {
@@ -128,7 +128,7 @@ impl Drop for Witness<'_> {
     }
 }
 
-impl Default for Shared {
+impl Default for SharedCluster {
     fn default() -> Self {
         Self::new()
     }
@@ -144,7 +144,7 @@ async fn started() -> Result<ApiServer> {
 /// programs.
 ///
 /// # Panics
-/// As [`Shared::test`].
+/// As [`SharedCluster::test`].
 pub fn alone(body: impl Future<Output = Result<()>>) {
     alone_within(TEST, body);
 }
@@ -152,7 +152,7 @@ pub fn alone(body: impl Future<Output = Result<()>>) {
 /// As [`alone`], for a test that needs longer than others.
 ///
 /// # Panics
-/// As [`Shared::test`].
+/// As [`SharedCluster::test`].
 pub fn alone_within(limit: Duration, body: impl Future<Output = Result<()>>) {
     if let Err(missing) = Tools::find() {
         return skip(&missing);

@@ -27,7 +27,7 @@ pub struct Cause {
 }
 
 /// What the server makes of a request: the stored object, or why not.
-pub type Answer = Result<Value, Refusal>;
+pub type WriteResult = Result<Value, Refusal>;
 
 /// How to write an object.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +76,7 @@ impl Namespace<'_> {
     ///
     /// # Errors
     /// When there is no answer, or the kind is none of ours. A refusal is an answer.
-    pub async fn submit(&self, how: Submission<'_>, object: &Value) -> Result<Answer> {
+    pub async fn submit(&self, how: Submission<'_>, object: &Value) -> Result<WriteResult> {
         let kind = object["kind"].as_str().unwrap_or_default();
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         let (method, content, named, extra) = match how.write {

@@ -53,7 +53,7 @@ pub enum Fault {
 }
 
 #[derive(Default)]
-struct Zone {
+struct ServedZone {
     records: BTreeMap<Name, Vec<RData>>,
     faults: BTreeMap<Name, Fault>,
     /// Names whose answers are marked as validated (AD).
@@ -66,7 +66,7 @@ struct Zone {
 /// The running server; it stops with the value.
 pub struct NameServer {
     address: SocketAddr,
-    zone: Arc<Mutex<Zone>>,
+    zone: Arc<Mutex<ServedZone>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -77,7 +77,7 @@ impl NameServer {
     /// When the port cannot be bound.
     pub async fn start(ip: impl Into<IpAddr>) -> Result<Self> {
         let address = SocketAddr::new(ip.into(), 53);
-        let zone = Arc::new(Mutex::new(Zone::default()));
+        let zone = Arc::new(Mutex::new(ServedZone::default()));
         let udp = UdpSocket::bind(address)
             .await
             .context("bind DNS over UDP")?;
@@ -230,7 +230,7 @@ fn name(text: &str) -> Name {
     name.to_lowercase()
 }
 
-async fn serve_udp(socket: UdpSocket, zone: Arc<Mutex<Zone>>) {
+async fn serve_udp(socket: UdpSocket, zone: Arc<Mutex<ServedZone>>) {
     let socket = Arc::new(socket);
     let mut buffer = vec![0; 4096];
     loop {
@@ -248,7 +248,7 @@ async fn serve_udp(socket: UdpSocket, zone: Arc<Mutex<Zone>>) {
     }
 }
 
-async fn serve_tcp(listener: TcpListener, zone: Arc<Mutex<Zone>>) {
+async fn serve_tcp(listener: TcpListener, zone: Arc<Mutex<ServedZone>>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             continue;
@@ -260,7 +260,7 @@ async fn serve_tcp(listener: TcpListener, zone: Arc<Mutex<Zone>>) {
     }
 }
 
-async fn serve_connection(mut stream: TcpStream, zone: &Mutex<Zone>) -> std::io::Result<()> {
+async fn serve_connection(mut stream: TcpStream, zone: &Mutex<ServedZone>) -> std::io::Result<()> {
     loop {
         let length = stream.read_u16().await?;
         let mut request = vec![0; length.into()];
@@ -273,7 +273,7 @@ async fn serve_connection(mut stream: TcpStream, zone: &Mutex<Zone>) -> std::io:
     }
 }
 
-async fn answer(bytes: &[u8], zone: &Mutex<Zone>) -> Option<Vec<u8>> {
+async fn answer(bytes: &[u8], zone: &Mutex<ServedZone>) -> Option<Vec<u8>> {
     let request = Message::from_vec(bytes).ok()?;
     let query = request.queries.first()?.clone();
     let elsewhere = delegated(&query, &zone.lock());
@@ -296,7 +296,7 @@ async fn answer(bytes: &[u8], zone: &Mutex<Zone>) -> Option<Vec<u8>> {
 }
 
 /// Who has the zone of the question, where it is not this server.
-fn delegated(query: &Query, zone: &Zone) -> Option<SocketAddr> {
+fn delegated(query: &Query, zone: &ServedZone) -> Option<SocketAddr> {
     let mut zones = zone.delegated.iter();
     let found = zones.find(|(apex, _)| apex.zone_of(&query.name));
     found.map(|(_, server)| *server)
@@ -318,7 +318,7 @@ async fn asked_of(server: SocketAddr, request: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// Puts answers and codes into `reply`; `None` when the name stays silent.
-fn fill(reply: &mut Message, query: &Query, zone: &mut Zone) -> Option<()> {
+fn fill(reply: &mut Message, query: &Query, zone: &mut ServedZone) -> Option<()> {
     let mut owner = query.name.to_lowercase();
     zone.asked.push((
         owner.to_string().trim_end_matches('.').to_owned(),

@@ -65,7 +65,7 @@ impl SignedTree {
     /// When a tool is missing or the server does not get ready; carries the end of its log.
     pub async fn start(ip: Ipv4Addr, directory: &Path, zones: &[Zone]) -> Result<Self> {
         fs::create_dir_all(directory.join("keys"))?;
-        let site = Site { ip, directory };
+        let site = SignedSite { ip, directory };
         site.write("knot.conf", &site.configuration(zones))?;
         site.make_keys(".")?;
         let mut delegations = String::new();
@@ -145,12 +145,12 @@ impl SignedTree {
 }
 
 /// Where the files are made.
-struct Site<'a> {
+struct SignedSite<'a> {
     ip: Ipv4Addr,
     directory: &'a Path,
 }
 
-impl Site<'_> {
+impl SignedSite<'_> {
     fn path(&self, name: &str) -> String {
         self.directory.join(name).display().to_string()
     }

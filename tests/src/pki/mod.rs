@@ -4,7 +4,7 @@ mod draft;
 mod signer;
 
 pub use draft::{Draft, Validity};
-pub use signer::{Signer, Signing, describe_request};
+pub use signer::{Signer, SigningRules, describe_request};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,

@@ -34,7 +34,7 @@ const SIGNED_DAYS: i64 = 1500;
 
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug)]
-pub struct Signing<'a> {
+pub struct SigningRules<'a> {
     pub validity: Validity,
     /// In place of those asked for.
     pub names: Option<&'a [&'a str]>,
@@ -42,7 +42,7 @@ pub struct Signing<'a> {
     pub ca: bool,
 }
 
-impl Signing<'_> {
+impl SigningRules<'_> {
     /// As it was asked for.
     pub const RIGHT: Self = Self {
         validity: Validity::Now,
@@ -141,7 +141,7 @@ impl Signer {
     ///
     /// # Errors
     /// When openssl refuses the request.
-    pub fn sign(&self, request: &str, how: Signing<'_>) -> Result<String> {
+    pub fn sign(&self, request: &str, how: SigningRules<'_>) -> Result<String> {
         let at = self.folder.path();
         fs::write(at.join("request"), request)?;
         let ca = if how.ca { "TRUE" } else { "FALSE" };

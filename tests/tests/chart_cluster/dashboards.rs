@@ -10,7 +10,7 @@ use xmpp_edge_tests::{
     cluster::{ApiServer, FakePod, Namespace, Operator, alone, operator_account},
     conversation,
     edge::manifest,
-    federation::{Federation, Method, PARTNER, PARTNER_NAME, Plan},
+    federation::{Federation, FederationPlan, Method, PARTNER, PARTNER_NAME},
     prometheus::{Prometheus, files},
     servers::Kind,
     wait,
@@ -148,7 +148,7 @@ async fn shown(server: &ApiServer) -> Result<()> {
     let account = operator_account(server, "chat", &[]).await?;
     let mut operator = Operator::start_as(server, &account, "chat", &[]).await?;
     let _pod = pool(server).await?;
-    let federation = Federation::start(Plan {
+    let federation = Federation::start(FederationPlan {
         partner: Kind::Prosody,
         partner_method: Method::External,
         inside: Kind::Prosody,

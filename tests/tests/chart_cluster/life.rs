@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use xmpp_edge_tests::{
-    cluster::{ApiServer, Helm, Identity, Major, Operator, alone},
+    cluster::{ApiServer, ClusterIdentity, Helm, Major, Operator, alone},
     wait,
 };
 
@@ -50,7 +50,7 @@ async fn tested(
     server: &ApiServer,
     helm: &Helm,
     operator: &Operator,
-    account: &Identity,
+    account: &ClusterIdentity,
 ) -> Result<()> {
     let test = helm.start(&["test", "xmpp-edge", "--namespace", HOME, "--timeout=120s"])?;
     let pod = appears(server, "pod/xmpp-edge-check").await?;
@@ -79,7 +79,7 @@ async fn uninstalled(
     server: &ApiServer,
     helm: &Helm,
     operator: &mut Operator,
-    account: &Identity,
+    account: &ClusterIdentity,
 ) -> Result<()> {
     let job = "job/xmpp-edge-uninstall";
     let uninstall = helm.start(&[

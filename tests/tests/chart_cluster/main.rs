@@ -19,12 +19,12 @@ use std::{path::PathBuf, process::Stdio};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use xmpp_edge_tests::{
-    cluster::{ApiServer, Helm, Identity, Major, Operator, Shared, skip},
+    cluster::{ApiServer, ClusterIdentity, Helm, Major, Operator, SharedCluster, skip},
     edge,
 };
 
 /// With the kinds installed, but not by Helm.
-static SERVER: Shared = Shared::new();
+static SERVER: SharedCluster = SharedCluster::new();
 
 /// Where the chart is installed.
 const HOME: &str = "edge-system";
@@ -75,7 +75,7 @@ fn arguments(pod: &Value) -> Vec<String> {
 }
 
 /// The operator with the arguments of its Deployment, as the chart's account.
-fn operator(server: &ApiServer, account: &Identity) -> Result<Operator> {
+fn operator(server: &ApiServer, account: &ClusterIdentity) -> Result<Operator> {
     let deployment = get(server, HOME, "deployment/xmpp-edge")?;
     let mut given = arguments(&deployment["spec"]["template"]["spec"]);
     // Both are what the environment chooses: the program's first word, and a port that is free.
@@ -87,7 +87,7 @@ fn operator(server: &ApiServer, account: &Identity) -> Result<Operator> {
 /// Runs the operator's program as a container of `namespace` would, to its end; what it said.
 fn run_pod(
     server: &ApiServer,
-    who: &Identity,
+    who: &ClusterIdentity,
     namespace: &str,
     arguments: &[String],
 ) -> Result<(bool, String)> {

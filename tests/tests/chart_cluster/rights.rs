@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use serde_json::{Value, json};
 use xmpp_edge_tests::{
-    cluster::{ApiServer, Entry, FakePod, Helm, Identity, Major, Namespace, alone},
+    cluster::{ApiServer, ClusterIdentity, Entry, FakePod, Helm, Major, Namespace, alone},
     wait,
 };
 
@@ -299,7 +299,7 @@ fn all(server: &ApiServer) -> String {
     shown.unwrap_or_else(|error| error.to_string())
 }
 
-async fn cannot_read_elsewhere(account: &Identity) -> Result<()> {
+async fn cannot_read_elsewhere(account: &ClusterIdentity) -> Result<()> {
     let client = account.client(HOME).await?;
     for namespace in [OTHER, HOME, "kube-system"] {
         let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);

@@ -9,7 +9,7 @@ use kube::{
 use serde_json::{Value, json};
 use xmpp_edge_crds::kinds::{EdgePool, XmppFederatedPartner};
 use xmpp_edge_tests::{
-    cluster::{ApiServer, Helm, Identity, Kubectl, Major, alone},
+    cluster::{ApiServer, ClusterIdentity, Helm, Kubectl, Major, alone},
     wait,
 };
 
@@ -73,7 +73,7 @@ fn nothing_denied(server: &ApiServer) -> Result<()> {
     Ok(())
 }
 
-async fn installed(server: &ApiServer, values: &str) -> Result<Identity> {
+async fn installed(server: &ApiServer, values: &str) -> Result<ClusterIdentity> {
     let helm = Helm::on(server, Major::Four, server.admin())?;
     install(&helm, HOME, &[values])?;
     server.service_account(HOME, "xmpp-edge").await

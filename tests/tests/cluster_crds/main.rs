@@ -11,6 +11,6 @@ mod rules;
 #[path = "../../../crds/tests/table/mod.rs"]
 mod table;
 
-use xmpp_edge_tests::cluster::Shared;
+use xmpp_edge_tests::cluster::SharedCluster;
 
-static SERVER: Shared = Shared::new();
+static SERVER: SharedCluster = SharedCluster::new();

@@ -5,7 +5,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use xmpp_edge_operator::dns::{
     Addresses, Availability, DesiredRecords,
-    external_dns::{API_VERSION, DnsEndpoint, EndpointSpec, KIND, PoolEndpoint, objects},
+    backend::external_dns::{API_VERSION, DnsEndpoint, EndpointSpec, KIND, PoolEndpoint, objects},
 };
 use xmpp_edge_tests::dns::external::ExternalDns;
 

@@ -5,6 +5,7 @@
 
 mod blocks;
 mod commands;
+mod field_cases;
 mod log_lines;
 
 use std::{

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod dns;
+mod endings;
 mod flood;
 mod peers;
 mod stanzas;

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use xmpp_edge_tests::{
     client::Client,
     edge::{manifest, texts},
-    federation::{FQDN, Federation, Method, OWN, PARTNER, PARTNER_NAME, Plan, everyone_may},
+    federation::{
+        FQDN, Federation, FederationPlan, Method, OWN, PARTNER, PARTNER_NAME, everyone_may,
+    },
     pki::Usage,
     servers::Kind::{Ejabberd, Prosody},
     wait,
@@ -20,7 +22,7 @@ const IN_FORCE: Duration = Duration::from_secs(5);
 
 /// Prosody outside, ejabberd inside: the one that would bounce for long after a closed stream.
 async fn scene() -> Result<(Federation, Client, Client)> {
-    let scene = Federation::start(Plan {
+    let scene = Federation::start(FederationPlan {
         partner: Prosody,
         partner_method: Method::External,
         inside: Ejabberd,

@@ -12,12 +12,12 @@
 use anyhow::{Context, Result};
 use xmpp_edge_tests::{
     conversation,
-    federation::{Federation, Method, Plan},
+    federation::{Federation, FederationPlan, Method},
     servers::Kind::{self, Ejabberd, Prosody},
 };
 
 async fn converse(partner: (Kind, Method), inside: (Kind, Method)) -> Result<()> {
-    let plan = Plan {
+    let plan = FederationPlan {
         partner: partner.0,
         partner_method: partner.1,
         inside: inside.0,

@@ -16,7 +16,7 @@ use xmpp_edge_operator::secrets::{
 };
 use xmpp_edge_tests::{
     mistakes,
-    pki::{Authority, Draft, Leaf, Signer, Signing, Usage, Validity},
+    pki::{Authority, Draft, Leaf, Signer, SigningRules, Usage, Validity},
 };
 
 const NAMES: [&str; 2] = ["org.example", "edge.org.example"];
@@ -204,7 +204,7 @@ fn of_requests() -> Vec<String> {
     let p256 = KeyAlgorithm::EcdsaP256;
     let (waiting, request) = offer(p256, None, None, now);
     let request = request.unwrap();
-    let leaf = signer.sign(&request, Signing::RIGHT).unwrap();
+    let leaf = signer.sign(&request, SigningRules::RIGHT).unwrap();
     let chain = |chain: String| Some(material(&[("tls.crt", &chain)]));
     let foreign = Authority::new("Somebody's CA")
         .issue_as(&Draft::of(&NAMES))

@@ -76,7 +76,7 @@ async fn is_deleted(namespace: &Namespace<'_>) -> Result<()> {
 }
 
 #[test]
-fn a_server_that_is_away_holds_a_pool_for_ten_minutes_and_no_other_pool() {
+fn a_server_that_is_away_holds_a_pool_whatever_the_operator_s_clock_and_no_other_pool() {
     test(async |namespace| {
         let clock = Clock::new()?;
         let mut operator = Operator::start_by(&clock, namespace, &[]).await?;
@@ -91,7 +91,8 @@ fn a_server_that_is_away_holds_a_pool_for_ten_minutes_and_no_other_pool() {
         let other = pool(&format!("other-{own}"), "dr", json!({}));
         create(namespace, &other).await?;
         until_says(namespace, "dr", "CertificateReady", "True, Issued").await?;
-        clock.ahead(9 * 60)?;
+        // By the API server's clock, which dated the deletion, ten minutes are far away.
+        clock.ahead(11 * 60)?;
         let failures = "xmpp_edge_operator_dns_failures_total";
         let timeouts = async |operator: &Operator| {
             let label = "reason=\"DnsServerTimeout\"";
@@ -104,12 +105,11 @@ fn a_server_that_is_away_holds_a_pool_for_ten_minutes_and_no_other_pool() {
         .await?;
         is_deleted(namespace).await?;
 
-        clock.ahead(11 * 60)?;
-        until_gone(namespace, "hq").await?;
-        let why = "as DNS did not take the withdrawal within 10 minutes";
-        left_behind(namespace, &mut operator, &own, why).await?;
+        // What is signed says when.
+        clock.ahead(0)?;
         primary.thaw();
-        until_leads_to(&primary, &own, &[&format!("hq.{own}")]).await
+        until_gone(namespace, "hq").await?;
+        until_leads_to(&primary, &own, &[]).await
     });
 }
 

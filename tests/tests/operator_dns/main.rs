@@ -15,9 +15,9 @@ mod stage;
 
 use anyhow::Result;
 use tokio::sync::OnceCell;
-use xmpp_edge_tests::cluster::{ControllerManager, Namespace, Shared, WITHOUT_NODES};
+use xmpp_edge_tests::cluster::{ControllerManager, Namespace, SharedCluster, WITHOUT_NODES};
 
-static SERVER: Shared = Shared::new();
+static SERVER: SharedCluster = SharedCluster::new();
 static CONTROLLERS: OnceCell<ControllerManager> = OnceCell::const_new();
 
 /// Runs a test in a namespace of its own of the server that all of them share.

@@ -3,7 +3,8 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 use xmpp_edge_tests::cluster::{
-    ApiServer, Entry, FakePod, Identity, Namespace, Operator, operator_account, operator_user,
+    ApiServer, ClusterIdentity, Entry, FakePod, Namespace, Operator, operator_account,
+    operator_user,
 };
 
 use super::{
@@ -12,7 +13,7 @@ use super::{
 };
 
 /// Somebody of the admins' group with a name of its own, so that the audit log tells it apart.
-async fn operator_of(namespace: &Namespace<'_>) -> Result<(String, Identity)> {
+async fn operator_of(namespace: &Namespace<'_>) -> Result<(String, ClusterIdentity)> {
     let identity = operator_account(namespace.server, &namespace.name, &[]).await?;
     Ok((operator_user(&namespace.name), identity))
 }

@@ -19,6 +19,6 @@ mod stage;
 mod storms;
 mod unreadable;
 
-use xmpp_edge_tests::cluster::Shared;
+use xmpp_edge_tests::cluster::SharedCluster;
 
-static SERVER: Shared = Shared::new();
+static SERVER: SharedCluster = SharedCluster::new();

@@ -6,7 +6,7 @@ use std::slice;
 use anyhow::Result;
 use serde_json::json;
 use xmpp_edge_tests::{
-    cluster::{Audit, FakePod, Operator, Shared, operator_account, operator_user},
+    cluster::{Audit, FakePod, Operator, SharedCluster, operator_account, operator_user},
     wait,
 };
 
@@ -16,7 +16,7 @@ use super::{
 };
 
 /// A server that these tests take away.
-static UNSTEADY: Shared = Shared::new();
+static UNSTEADY: SharedCluster = SharedCluster::new();
 
 const READY: &[(&str, &str)] = &[("Ready", "True, Ready")];
 

@@ -3,14 +3,16 @@
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::{
-    admissionregistration::v1::ValidatingWebhookConfiguration, apps::v1::Deployment, core::v1::Pod,
+    admissionregistration::v1::ValidatingWebhookConfiguration,
+    apps::v1::Deployment,
+    core::v1::{Pod, Service},
 };
 use kube::{
-    Api,
+    Api, Resource,
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
-use xmpp_edge_crds::kinds::EdgePool;
+use xmpp_edge_crds::kinds::{EdgePool, XmppFederatedPartner};
 use xmpp_edge_tests::{
     cluster::{Namespace, Operator, pools::condition},
     wait,
@@ -65,6 +67,46 @@ fn a_webhook_that_does_not_answer_is_named_by_ready_and_let_go_once_it_is_gone()
     });
 }
 
+#[test]
+fn what_cannot_be_written_is_not_tried_at_each_look_and_holds_up_nothing_else() {
+    /// Partners, each of which has the namespace looked at once more.
+    const LOOKS: usize = 20;
+    SERVER.test(async |namespace| {
+        let hooks: Api<ValidatingWebhookConfiguration> = Api::all(namespace.server.client());
+        let hook = webhook(namespace);
+        hooks.create(&PostParams::default(), &hook).await?;
+        let _operator = Operator::start(namespace, &[]).await?;
+        create(namespace, &pool(namespace, "hq", json!({}))).await?;
+        until(namespace, "hq-edge", |it: &Service| it.spec.clone()).await?;
+        let mark = namespace.server.audit().mark();
+        for number in 0..LOOKS {
+            let name = format!("p{number}");
+            let partner = json!({"apiVersion": "xmpp-edge.dev/v1alpha1", "kind": "XmppFederatedPartner",
+                "metadata": {"name": name}, "spec": {"domain": format!("{name}.example")}});
+            create(namespace, &partner).await?;
+            until(namespace, &name, |it: &XmppFederatedPartner| {
+                let status = serde_json::to_value(it).ok()?;
+                (condition(&status, "Accepted") == "True, Accepted").then_some(())
+            })
+            .await?;
+        }
+        let entries = namespace.server.audit().since(mark)?;
+        let of = |resource: &str| {
+            let writes = entries.iter().filter(|it| {
+                it.verb == "patch" && it.concerns(&namespace.name, resource)
+            });
+            writes.count()
+        };
+        // Documents were written with each partner; the Deployment waits longer each time.
+        let (documents, deployments) = (of("configmaps"), of("deployments"));
+        assert!(documents >= LOOKS / 2, "{documents} writes of the document");
+        assert!(deployments <= LOOKS / 2, "{deployments} writes of the Deployment");
+        let name = hook.metadata.name.as_deref().unwrap_or_default();
+        hooks.delete(name, &DeleteParams::default()).await?;
+        Ok(())
+    });
+}
+
 /// Puts a condition into the Deployment's status, as its controller does.
 async fn refuse_pods(namespace: &Namespace<'_>, status: &str, words: &str) -> Result<()> {
     let api: Api<Deployment> = namespace.api();
@@ -79,8 +121,10 @@ async fn refuse_pods(namespace: &Namespace<'_>, status: &str, words: &str) -> Re
 /// A pod of the pool whose container waits, as its kubelet says.
 async fn pod_that_waits(namespace: &Namespace<'_>, reason: &str, words: &str) -> Result<()> {
     let api: Api<Pod> = namespace.api();
+    let pools: Api<EdgePool> = namespace.api();
+    let owner = pools.get("hq").await?.controller_owner_ref(&());
     let pod = json!({
-        "metadata": {"name": "hq-waits", "labels": {
+        "metadata": {"name": "hq-waits", "ownerReferences": [owner], "labels": {
             "app.kubernetes.io/managed-by": "xmpp-edge-operator", "xmpp-edge.dev/pool": "hq"}},
         "spec": {"containers": [{"name": "proxy", "image": "none"}]},
     });

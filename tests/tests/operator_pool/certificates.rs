@@ -4,7 +4,7 @@ use kube::{Api, api::DeleteParams};
 use serde_json::{Value, json};
 use xmpp_edge_tests::{
     cluster::{Entry, Namespace, Operator},
-    pki::{Authority, Draft, Signer, Signing, Validity, describe_request},
+    pki::{Authority, Draft, Signer, SigningRules, Validity, describe_request},
 };
 
 use crate::{SERVER, stage::*, told::*};
@@ -109,26 +109,26 @@ fn a_request_is_signed_by_hand_each_mistake_is_told_and_the_right_chain_reaches_
         assert!(owners.is_empty(), "the key outlives the pool");
 
         let signer = Signer::new()?;
-        let sign = |how: Signing<'_>| signer.sign(&request, how);
-        let right = sign(Signing::RIGHT)?;
+        let sign = |how: SigningRules<'_>| signer.sign(&request, how);
+        let right = sign(SigningRules::RIGHT)?;
         let (root, issuer) = (&signer.root, &signer.intermediate);
         let names = [own.as_str(), edge.as_str()];
         let other = Authority::new("Somebody's CA").issue_as(&Draft::of(&names));
-        let expired = sign(Signing {
+        let expired = sign(SigningRules {
             validity: Validity::Expired,
-            ..Signing::RIGHT
+            ..SigningRules::RIGHT
         })?;
-        let early = sign(Signing {
+        let early = sign(SigningRules {
             validity: Validity::NotYet,
-            ..Signing::RIGHT
+            ..SigningRules::RIGHT
         })?;
-        let partial = sign(Signing {
+        let partial = sign(SigningRules {
             names: Some(&names[..1]),
-            ..Signing::RIGHT
+            ..SigningRules::RIGHT
         })?;
-        let ca = sign(Signing {
+        let ca = sign(SigningRules {
             ca: true,
-            ..Signing::RIGHT
+            ..SigningRules::RIGHT
         })?;
         let strangers = Signer::new()?;
         let of = |chain: String| json!({ "tls.crt": chain });
@@ -287,7 +287,7 @@ fn what_a_request_was_made_for_may_change_while_its_pair_is_in_use() {
         for (change, meanwhile, asked) in changes {
             let chain = format!(
                 "{}{}",
-                signer.sign(&request, Signing::RIGHT)?,
+                signer.sign(&request, SigningRules::RIGHT)?,
                 signer.intermediate
             );
             replace(namespace, "hq-signed", json!({"tls.crt": chain})).await?;

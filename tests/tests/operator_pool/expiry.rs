@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
 use xmpp_edge_tests::{
     cluster::Operator,
-    pki::{Authority, Draft, Signer, Signing, Validity},
+    pki::{Authority, Draft, Signer, SigningRules, Validity},
 };
 
 use crate::{SERVER, stage::*, told::*};
@@ -42,9 +42,9 @@ fn status_metric_and_condition_agree_on_names_and_end_in_every_mode() {
         ).await?;
         let request = waiting["status"]["certificateSigningRequest"].as_str();
         let signer = Signer::new()?;
-        let soon = Signing {
+        let soon = SigningRules {
             validity: Validity::EndsSoon,
-            ..Signing::RIGHT
+            ..SigningRules::RIGHT
         };
         let leaf = signer.sign(request.context("a request")?, soon)?;
         let chain = format!("{leaf}{}", signer.intermediate);

@@ -15,8 +15,9 @@ mod only_here;
 mod ownership;
 mod rivals;
 mod stage;
+mod strangers;
 mod told;
 
-use xmpp_edge_tests::cluster::Shared;
+use xmpp_edge_tests::cluster::SharedCluster;
 
-static SERVER: Shared = Shared::new();
+static SERVER: SharedCluster = SharedCluster::new();

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
 use xmpp_edge_tests::{
-    federation::{Federation, Method, OWN, PARTNER, Plan},
+    federation::{Federation, FederationPlan, Method, OWN, PARTNER},
     peer::{Login, Peer},
     pki::Usage,
     servers::{Kind, S2S_PORT},
@@ -46,7 +46,7 @@ fn text() -> String {
 }
 
 async fn nothing_is_smuggled(inside: Kind) -> Result<()> {
-    let federation = Federation::start(Plan {
+    let federation = Federation::start(FederationPlan {
         partner: Kind::Prosody,
         partner_method: Method::External,
         inside,
@@ -102,7 +102,7 @@ async fn x_14_nothing_is_smuggled_into_ejabberd() {
 /// Every address is respelled in ways that the edge takes for the same domain and that others may
 /// not: a full stop of ideographic, wide or half-wide form, upper case, one at the end.
 async fn spelled_anew(inside: Kind) -> Result<()> {
-    let federation = Federation::start(Plan {
+    let federation = Federation::start(FederationPlan {
         partner: Kind::Prosody,
         partner_method: Method::External,
         inside,

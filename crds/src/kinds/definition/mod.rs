@@ -196,7 +196,9 @@ fn plain(schema: &mut Value) {
                 && number.fract() == 0.0
             {
                 // Bounds stay far below 2^53, where every integer is a float of its own.
-                *bound = json!(number as i64);
+                #[allow(clippy::cast_possible_truncation)]
+                let whole = number as i64;
+                *bound = json!(whole);
             }
         }
         let format = match object.get("format").and_then(Value::as_str) {

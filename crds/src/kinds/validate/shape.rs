@@ -8,7 +8,7 @@ use super::Violation;
 
 /// Checks a whole object against its kind's schema. `status` is not looked at: a manifest's is
 /// never stored.
-pub fn check(schema: &Value, object: &Value, faults: &mut Vec<Violation>) {
+pub(super) fn check(schema: &Value, object: &Value, faults: &mut Vec<Violation>) {
     let Some(fields) = object.as_object() else {
         faults.push(Violation {
             path: String::new(),
@@ -35,7 +35,7 @@ pub fn check(schema: &Value, object: &Value, faults: &mut Vec<Violation>) {
 }
 
 /// The API server leaves out a `null` where the field has a default.
-pub fn drop_defaulted_nulls(schema: &Value, value: &mut Value) {
+pub(super) fn drop_defaulted_nulls(schema: &Value, value: &mut Value) {
     match value {
         Value::Object(fields) => {
             let Some(properties) = schema.get("properties").and_then(Value::as_object) else {

@@ -42,14 +42,14 @@ struct InputFingerprint {
 }
 
 impl CompileCache {
-    /// The namespace as it stands, compiled; says whether it had to be. `written`: generations that were
-    /// written before of pools whose last document cannot be had.
+    /// The namespace as it stands, compiled; says whether it had to be. `used`: generations that were in
+    /// use before of pools whose last document cannot be had.
     pub fn compile(
         &mut self,
         caches: &Caches,
         namespace: &str,
         last: &BTreeMap<String, EdgeConfig>,
-        written: &BTreeMap<String, u64>,
+        used: &BTreeMap<String, u64>,
     ) -> (Compilation, bool) {
         // Before anything is read: what changes meanwhile makes another print next time.
         let generations = last.iter();
@@ -68,10 +68,10 @@ impl CompileCache {
         self.newest = None;
         let world = inputs::world(caches, namespace);
         let mut compiled = compile::compile(&world, last);
-        for (pool, written) in written {
+        for (pool, used) in used {
             if let Some(config) = compiled.configs.get_mut(pool) {
                 // What pods loaded before is never taken for it.
-                config.generation = config.generation.max(written + 1);
+                config.generation = config.generation.max(used + 1);
             }
         }
         let compilation = Compilation {

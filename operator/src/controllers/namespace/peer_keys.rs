@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    hash::{DefaultHasher, Hash, Hasher},
     time::Duration,
 };
 
@@ -12,16 +13,21 @@ use kube::{
     Api, Resource,
     api::{Patch, PatchParams},
 };
-
 use tokio::time::Instant;
+use xmpp_edge_crds::{
+    edge_config::EdgeConfig,
+    kinds::conditions::{ConditionType, Reason},
+};
 
 use super::snapshot::{Context, NamespaceSnapshot};
 use crate::{
     compile::{
-        Kind, ObjectRef,
+        Diagnostic, Kind, ObjectRef, Severity,
         peer_keys::{self, PeerKeysData},
     },
     proxy_status::{PoolReport, model::ProxyStatus},
+    runtime::held_back::{HeldBack, Pause},
+    text::listed,
 };
 
 /// Field manager of these ConfigMaps.
@@ -34,7 +40,7 @@ const ROTATION: Duration = Duration::from_secs(3600);
 
 /// When a partner's key was recorded by the word of one pod, by pool and partner.
 #[derive(Debug, Default)]
-pub struct Rotations(HashMap<(String, String), Instant>);
+struct Rotations(HashMap<(String, String), Instant>);
 
 impl Rotations {
     /// Whether a key may follow those that are known. `pods` say that they saw it.
@@ -63,42 +69,163 @@ fn witnesses(report: Option<&PoolReport>, partner: &str, key: &str) -> usize {
     statuses.filter(saw).count()
 }
 
-/// Writes what was learned, where there is anything new; forgets partners that are gone.
-///
-/// # Errors
-/// [`kube::Error`]; it is learned again from the pods' next answer.
-pub async fn learn(
-    context: &Context,
-    scene: &NamespaceSnapshot,
-    rotations: &mut Rotations,
-) -> Result<(), kube::Error> {
+/// A write that fails is tried again after this; what was learned is learned again meanwhile.
+const FAILED: Pause = Pause::Growing {
+    first: Duration::from_secs(1),
+    most: Duration::from_secs(60),
+};
+
+/// What is remembered of one namespace between looks.
+#[derive(Debug, Default)]
+pub struct PeerKeysMemory {
+    rotations: Rotations,
+    /// Writes that failed, by pool, with why.
+    failed: HeldBack<String, PeerKeysError>,
+    /// What the status of a pool is to tell of its ConfigMap.
+    pub faults: BTreeMap<String, Diagnostic>,
+}
+
+impl PeerKeysMemory {
+    /// When the next write that is held back may be tried.
+    #[must_use]
+    pub fn retry(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        let next = self.failed.due(now, |_| ());
+        next.map(|next| next.duration_since(now))
+    }
+}
+
+/// Writes what was learned, where there is anything new; forgets partners that are gone. What keeps a
+/// pool's ConfigMap from being written holds up no other's, and is told in [`PeerKeysMemory::faults`].
+pub async fn learn(context: &Context, scene: &NamespaceSnapshot, memory: &mut PeerKeysMemory) {
+    let mut faults = BTreeMap::new();
     for (pool, config) in &scene.compiled.configs {
-        let name = peer_keys::name_of(pool);
-        let known = scene.world.config_maps.get(&name);
-        let mut data = known.cloned().unwrap_or_default();
-        for (partner, facts) in scene
-            .facts
-            .get(pool)
-            .into_iter()
-            .flat_map(|it| &it.partners)
-        {
-            let Some(key) = &facts.peer_key_sha256 else {
-                continue;
-            };
-            let held = data.get(partner);
-            let new = !held.is_some_and(|keys| keys.lines().any(|it| it == key));
-            let first = held.is_none_or(String::is_empty);
-            let pods = || witnesses(scene.reports.get(pool), partner, key);
-            if new && (first || rotations.may(pool, partner, pods(), Instant::now())) {
-                peer_keys::learn(&mut data, config, partner, key);
-            }
-        }
-        forget(&mut data, scene);
-        if known.map_or(!data.is_empty(), |known| *known != data) {
-            write(context, scene, pool, name, data).await?;
+        if let Err(fault) = learn_of(context, scene, memory, pool, config).await {
+            faults.insert(pool.clone(), fault_of(pool, fault));
         }
     }
-    Ok(())
+    if faults != memory.faults {
+        for fault in faults.values() {
+            tracing::warn!(namespace = scene.namespace, "{}", fault.message);
+        }
+        // Pools were looked at before: their status tells it by the next look.
+        context.caches.triggers.enqueue(&scene.namespace);
+    }
+    memory.faults = faults;
+}
+
+/// Why keys of a pool's partners are not recorded.
+#[derive(Clone, Debug, thiserror::Error)]
+enum PeerKeysError {
+    #[error("it is full, and the keys of {} are not recorded, so that nobody notices when they change: leave spec.trust.onKeyChange at Ignore for partners of which you need not know it, or pin their keys", listed(.0.clone()))]
+    Full(Vec<String>),
+    #[error("keys of partners are not recorded, as the API server refuses it: {0}")]
+    Refused(String),
+    #[error("keys of partners are not recorded: {0}; it is tried again")]
+    Failed(String),
+}
+
+impl PeerKeysError {
+    fn of(error: &kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) if (400..429).contains(&status.code) => {
+                Self::Refused(status.message.clone())
+            }
+            other => Self::Failed(other.to_string()),
+        }
+    }
+
+    /// Label `reason` of the metric of errors.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Full(_) | Self::Refused(_) => "Refused",
+            Self::Failed(_) => "ApiError",
+        }
+    }
+}
+
+/// Failures in a row after which one that is tried again is told: these take a minute.
+const TOLD_AFTER: u32 = 6;
+
+fn fault_of(pool: &str, fault: PeerKeysError) -> Diagnostic {
+    let reason = match fault {
+        PeerKeysError::Full(_) | PeerKeysError::Refused(_) => Reason::ObjectRefused,
+        PeerKeysError::Failed(_) => Reason::WriteFailed,
+    };
+    Diagnostic {
+        object: ObjectRef::new(Kind::EdgePool, pool),
+        condition: ConditionType::Ready,
+        status: false,
+        reason,
+        message: format!("ConfigMap {:?}: {fault}", peer_keys::name_of(pool)),
+        severity: Severity::Warning,
+    }
+}
+
+async fn learn_of(
+    context: &Context,
+    scene: &NamespaceSnapshot,
+    memory: &mut PeerKeysMemory,
+    pool: &str,
+    config: &EdgeConfig,
+) -> Result<(), PeerKeysError> {
+    let name = peer_keys::name_of(pool);
+    let nothing = PeerKeysData::new();
+    let known = scene.world.config_maps.get(&name).unwrap_or(&nothing);
+    let mut data = known.clone();
+    let facts = scene.facts.get(pool).into_iter();
+    for (partner, facts) in facts.flat_map(|it| &it.partners) {
+        let Some(key) = &facts.peer_key_sha256 else {
+            continue;
+        };
+        let held = data.get(partner);
+        let new = !held.is_some_and(|keys| keys.lines().any(|it| it == key));
+        let first = held.is_none_or(String::is_empty);
+        let pods = || witnesses(scene.reports.get(pool), partner, key);
+        let rotations = &mut memory.rotations;
+        if new && (first || rotations.may(pool, partner, pods(), Instant::now())) {
+            peer_keys::learn(&mut data, config, partner, key);
+        }
+    }
+    forget(&mut data, scene);
+    let left_out = peer_keys::fit(&mut data, known, config, peer_keys::MAX_DATA);
+    if *known != data {
+        let fingerprint = fingerprint(&data);
+        let (failed, key) = (&mut memory.failed, pool.to_owned());
+        let held = failed.holds(&key, fingerprint, Instant::now());
+        let error = match held.map(|(cause, _)| cause.clone()) {
+            Some(held) => Some(held),
+            None => match write(context, scene, pool, name, data).await {
+                Ok(()) => None,
+                // The form that came meanwhile is on its way, and with it the next look.
+                Err(kube::Error::Api(status)) if status.code == 409 => return Ok(()),
+                Err(error) => {
+                    let error = PeerKeysError::of(&error);
+                    context.metrics.failed("EdgePool", error.reason());
+                    let (now, cause) = (Instant::now(), error.clone());
+                    failed.failed(now, key.clone(), fingerprint, FAILED, cause);
+                    Some(error)
+                }
+            },
+        };
+        match error {
+            Some(PeerKeysError::Failed(_)) if failed.failures(&key) < TOLD_AFTER => return Ok(()),
+            Some(error) => return Err(error),
+            None => {}
+        }
+    }
+    memory.failed.forget(&pool.to_owned());
+    if left_out.is_empty() {
+        Ok(())
+    } else {
+        Err(PeerKeysError::Full(left_out))
+    }
+}
+
+fn fingerprint(data: &PeerKeysData) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    data.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// One that is made anew under the name is another.
@@ -160,7 +287,80 @@ async fn write(
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use http_body_util::Full;
+    use hyper::{Request, Response, StatusCode, body::Bytes};
+    use kube::client::Body;
+    use serde_json::json;
+
     use super::*;
+    use crate::{
+        compile::NamespaceInputs,
+        controllers::namespace::snapshot::tests::{context, of},
+        proxy_status::{PartnerFacts, PoolFacts},
+    };
+
+    #[tokio::test]
+    async fn keys_that_cannot_be_recorded_are_told_of_the_pool_and_not_written_at_each_look() {
+        let (asked, mut writes) = tokio::sync::mpsc::unbounded_channel();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            asked.send(request.uri().path().to_owned()).unwrap();
+            let refusal = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure",
+                "message": "exceeded quota: maps", "reason": "Forbidden", "code": 403});
+            let answer = Response::builder().status(StatusCode::FORBIDDEN);
+            let answer = answer.body(Full::<Bytes>::new(refusal.to_string().into()));
+            std::future::ready(Ok::<_, kube::Error>(answer.unwrap()))
+        });
+        let context = context(kube::Client::new(service, "n"));
+        let pool = |name: &str| {
+            serde_json::from_value(json!({
+                "apiVersion": "xmpp-edge.dev/v1alpha1", "kind": "EdgePool", "metadata": {"name": name},
+                "spec": {"site": name, "domains": [format!("{name}.example")],
+                    "accessEdge": {"fqdn": format!("edge.{name}.example")},
+                    "gateways": [{"domains": [format!("{name}.example")], "address": "inside.example:5269"}],
+                    "certificate": {"selfSigned": {}}},
+            }))
+            .unwrap()
+        };
+        let partner = json!({
+            "apiVersion": "xmpp-edge.dev/v1alpha1", "kind": "XmppFederatedPartner", "metadata": {"name": "p"},
+            "spec": {"domain": "p.example", "trust": {"onKeyChange": "Warn"}},
+        });
+        let mut scene = of(NamespaceInputs {
+            namespace: "n".into(),
+            pools: vec![pool("hq"), pool("dr")],
+            partners: vec![serde_json::from_value(partner).unwrap()],
+            ..NamespaceInputs::default()
+        });
+        for pool in ["hq", "dr"] {
+            let facts = PartnerFacts {
+                peer_key_sha256: Some("ab".repeat(32)),
+                ..PartnerFacts::default()
+            };
+            let mut seen = PoolFacts::default();
+            seen.partners.insert("p".to_owned(), facts);
+            scene.facts.insert(pool.to_owned(), seen);
+        }
+        let mut memory = PeerKeysMemory::default();
+        for _ in 0..5 {
+            learn(&context, &scene, &mut memory).await;
+        }
+        let told: Vec<&String> = memory.faults.keys().collect();
+        assert_eq!(told, ["dr", "hq"], "one holds up no other");
+        let fault = &memory.faults["hq"];
+        assert_eq!(
+            (fault.condition, fault.status),
+            (ConditionType::Ready, false)
+        );
+        assert!(
+            fault.message.contains("exceeded quota"),
+            "{}",
+            fault.message
+        );
+        let written: Vec<String> = std::iter::from_fn(|| writes.try_recv().ok()).collect();
+        assert_eq!(written.len(), 2, "{written:?}");
+        assert!(memory.retry().is_some());
+    }
 
     #[test]
     fn one_pods_word_rotates_a_key_once_an_hour_and_two_pods_at_once() {

@@ -18,8 +18,8 @@ use xmpp_edge_crds::{
 use super::{
     compile_cache::CompileCache,
     inputs,
-    peer_keys::{self, Rotations},
-    snapshot::{ChangeTracker, Context, NamespaceSnapshot, PoolError, PoolOutcome},
+    peer_keys::{self, PeerKeysMemory},
+    snapshot::{ChangeTracker, Context, NamespaceSnapshot, PoolOutcome},
 };
 use crate::{
     compile::{Kind, ObjectRef},
@@ -27,7 +27,7 @@ use crate::{
         pool,
         status_only::{self, StatusOnlyKind},
     },
-    proxy_status::{self, Loaded, PoolReport},
+    proxy_status::{self, Loaded, PoolReport, ownership::pool_of},
     runtime::{
         backoff::Backoff,
         metrics::{Objects, OfPool},
@@ -43,8 +43,6 @@ const APART: Duration = Duration::from_secs(1);
 const MOST_APART: Duration = Duration::from_secs(4);
 /// A look without any cause, in case one was missed.
 const RESYNC: Duration = Duration::from_secs(600);
-/// Provisioning a pool takes no longer, or failed.
-const LONGEST: Duration = Duration::from_secs(60);
 
 /// A namespace, and what is remembered of it while this process leads.
 pub struct NamespaceReconciler {
@@ -58,7 +56,7 @@ pub struct NamespaceReconciler {
     /// When each pool's newest generation was compiled, until all pods have it.
     syncing: BTreeMap<String, Instant>,
     written: StatusThrottle,
-    rotations: Rotations,
+    peer_keys: PeerKeysMemory,
 }
 
 impl NamespaceReconciler {
@@ -73,7 +71,7 @@ impl NamespaceReconciler {
             reached: BTreeMap::new(),
             syncing: BTreeMap::new(),
             written: StatusThrottle::default(),
-            rotations: Rotations::default(),
+            peer_keys: PeerKeysMemory::default(),
         }
     }
 
@@ -106,14 +104,15 @@ impl NamespaceReconciler {
     async fn look(&mut self) -> NamespacePass {
         let mut scene = self.scene();
         let (outcomes, failed) = self.provision(&scene).await;
-        let learned = peer_keys::learn(&self.context, &scene, &mut self.rotations).await;
+        peer_keys::learn(&self.context, &scene, &mut self.peer_keys).await;
         // What pods have may have changed meanwhile, but not for the worse: this is what was seen.
         scene.now = Timestamp::now();
         self.say(&scene, &outcomes);
         let pools = outcomes.values().filter_map(|outcome| outcome.again);
+        let again = pools.chain(self.written.until_due());
         NamespacePass {
-            again: pools.chain(self.written.until_due()).min(),
-            failed: failed || learned.is_err(),
+            again: again.chain(self.peer_keys.retry()).min(),
+            failed,
         }
     }
 
@@ -149,6 +148,7 @@ impl NamespaceReconciler {
         for (pool, since) in &self.syncing {
             self.show_sync(pool, *since);
         }
+        scene.peer_keys.clone_from(&self.peer_keys.faults);
         scene.since.clone_from(&self.since);
         scene.reached.clone_from(&self.reached);
         scene
@@ -158,25 +158,34 @@ impl NamespaceReconciler {
     fn compile(&mut self, scene: &mut NamespaceSnapshot) {
         let begun = Instant::now();
         let caches = &self.context.caches;
-        let pools = caches.pools.in_namespace(&self.namespace);
-        let unknown = pools.iter().map(|pool| pool.name_any());
-        let written: BTreeMap<String, u64> = unknown
-            .filter(|pool| !self.last.contains_key(pool))
-            .filter_map(|pool| {
-                let written = inputs::highest_generation(caches, &self.namespace, &pool)?;
-                Some((pool, written))
-            })
-            .collect();
+        let used = self.used_generations();
         // A large namespace takes a thread for a while: the runtime gets another meanwhile.
         let (now, anew) = tokio::task::block_in_place(|| {
             self.inputs
-                .compile(caches, &self.namespace, &self.last, &written)
+                .compile(caches, &self.namespace, &self.last, &used)
         });
         if anew {
             let seconds = &self.context.metrics.compile_seconds;
             seconds.observe(begun.elapsed().as_secs_f64());
         }
         (scene.world, scene.compiled) = (now.world, now.compiled);
+    }
+
+    /// Of pools whose last document cannot be had whole, the highest generation that was in use all the
+    /// same: a shard names it, or a pod has loaded it. Numbers are never used twice, or what pods have of
+    /// before would be taken for what is new.
+    fn used_generations(&self) -> BTreeMap<String, u64> {
+        let (caches, namespace) = (&self.context.caches, &self.namespace);
+        let pools = caches.pools.in_namespace(namespace);
+        let unknown = pools.iter().map(|pool| pool.name_any());
+        let unknown = unknown.filter(|pool| !self.last.contains_key(pool));
+        unknown
+            .filter_map(|pool| {
+                let written = inputs::highest_generation(caches, namespace, &pool);
+                let loaded = self.context.reports.highest_generation(namespace, &pool);
+                Some((pool, written.max(loaded)?))
+            })
+            .collect()
     }
 
     /// Takes up what ConfigMaps hold of pools that this process does not know yet, and forgets pools
@@ -189,6 +198,7 @@ impl NamespaceReconciler {
         };
         for pool in self.last.keys().filter(|pool| !exists(pool)) {
             self.context.metrics.forget_pool(&self.namespace, pool);
+            self.context.dns_metrics.forget(&self.namespace, pool);
         }
         self.last.retain(|pool, _| exists(pool));
         self.since.retain(|pool, _| exists(pool));
@@ -219,10 +229,10 @@ impl NamespaceReconciler {
     fn reports(&self) -> BTreeMap<String, PoolReport> {
         let mut reports = self.context.reports.of(&self.namespace);
         for pod in self.context.caches.pods.in_namespace(&self.namespace) {
-            if let Some(pool) = pod.labels().get(proxy_status::POOL_LABEL)
-                && proxy_status::poll::is_ready(&pod)
+            if proxy_status::poll::is_ready(&pod)
+                && let Some(pool) = pool_of(&self.context.caches, &pod)
             {
-                let report = reports.entry(pool.clone()).or_default();
+                let report = reports.entry(pool).or_default();
                 report.pods.entry(pod.name_any()).or_default();
             }
         }
@@ -261,9 +271,7 @@ impl NamespaceReconciler {
         let names: Vec<String> = pools.iter().map(|pool| pool.name_any()).collect();
         let done = join_all(names.iter().map(|name| async {
             let begun = Instant::now();
-            let done = pool::reconcile(&self.context, scene, name);
-            let done = tokio::time::timeout(LONGEST, done).await;
-            let done = done.unwrap_or(Err(PoolError::TooLong));
+            let done = pool::reconcile(&self.context, scene, name).await;
             self.context
                 .metrics
                 .reconciled("EdgePool", done.is_ok(), begun.elapsed());
@@ -276,6 +284,11 @@ impl NamespaceReconciler {
             match done {
                 Ok(outcome) => {
                     outcomes.insert(name, outcome);
+                }
+                Err(error) if error.is_repeated() => {
+                    failed = true;
+                    let namespace = &self.namespace;
+                    tracing::debug!(namespace, pool = name, %error, "the pool cannot be provisioned still");
                 }
                 Err(error) => {
                     failed = true;
@@ -414,7 +427,41 @@ fn note_changes(since: &mut ChangeTracker, last: Option<&EdgeConfig>, new: &Edge
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::{controllers::namespace::snapshot, proxy_status::PodReport};
     use serde_json::json;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_document_made_anew_is_newer_than_what_pods_have_of_one_that_is_gone() {
+        let silent = tower::service_fn(|_: hyper::Request<kube::client::Body>| {
+            std::future::pending::<Result<hyper::Response<kube::client::Body>, kube::Error>>()
+        });
+        let context = snapshot::tests::context(kube::Client::new(silent, "n"));
+        let pool = json!({
+            "apiVersion": "xmpp-edge.dev/v1alpha1", "kind": "EdgePool",
+            "metadata": {"name": "hq", "namespace": "n", "uid": "u", "resourceVersion": "1"},
+            "spec": {"site": "hq", "domains": ["org.example"], "accessEdge": {"fqdn": "edge.org.example"},
+                "gateways": [{"domains": ["org.example"], "address": "inside.example:5269"}],
+                "certificate": {"selfSigned": {}}},
+        });
+        let pools = &context.caches.pools;
+        pools.created(serde_json::from_value(pool).unwrap(), pools.epoch());
+        let pods = [7, 41, u64::MAX].map(|generation| {
+            let status = json!({"pool": "hq", "version": "0",
+                "config": {"generation": generation, "loadedTime": "2026-01-01T00:00:00Z"}});
+            let report = PodReport {
+                status: Some(serde_json::from_value(status).unwrap()),
+                unreachable: None,
+            };
+            (format!("hq-{generation}"), report)
+        });
+        let report = PoolReport { pods: pods.into() };
+        context.reports.set("n", "hq", report);
+        let mut reconciler = NamespaceReconciler::new(Arc::new(context), "n".to_owned());
+        let scene = reconciler.scene();
+        assert_eq!(scene.compiled.configs["hq"].generation, 42);
+        let again = reconciler.scene();
+        assert_eq!(again.compiled.configs["hq"].generation, 42, "once");
+    }
 
     fn document(generation: u64, partners: &[(&str, bool)]) -> EdgeConfig {
         let mut document = crate::controllers::namespace::snapshot::tests::document("hq");

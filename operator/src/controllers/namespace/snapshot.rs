@@ -13,9 +13,9 @@ use xmpp_edge_crds::{domain::DomainName, edge_config::EdgeConfig};
 
 use crate::{
     compile::{Compiled, Diagnostic, Fault, NamespaceInputs, ObjectRef},
-    controllers::pool::apply::ApplyError,
+    dns::DnsMetrics,
     proxy_status::{PoolFacts, PoolReport, Reports},
-    runtime::{caches::Caches, events::Events, metrics::Metrics},
+    runtime::{caches::Caches, events::Events, metrics::Metrics, server_clock::ServerClock},
     status::apply::StatusMeans,
 };
 
@@ -57,6 +57,8 @@ pub struct Context {
     pub events: Events,
     pub statuses: StatusMeans,
     pub metrics: Arc<Metrics>,
+    pub dns_metrics: DnsMetrics,
+    pub server_clock: Arc<ServerClock>,
     pub reports: Arc<Reports>,
     /// What the pools' controller remembers between looks.
     pub pools: crate::controllers::pool::PoolMemory,
@@ -78,6 +80,8 @@ pub struct NamespaceSnapshot {
     pub reports: BTreeMap<String, PoolReport>,
     /// The same, merged.
     pub facts: BTreeMap<String, PoolFacts>,
+    /// What keeps the keys of a pool's partners from being recorded, as the look before found it.
+    pub peer_keys: BTreeMap<String, Diagnostic>,
     /// Which generation of which pool is the first that holds an object as it is now.
     pub since: BTreeMap<String, ChangeTracker>,
     /// What every ready pod of a pool had loaded when last there was one and all had answered.
@@ -115,27 +119,6 @@ pub struct PoolOutcome {
     pub again: Option<Duration>,
 }
 
-/// Why provisioning a pool failed: infrastructure, so that it is tried again. What is wrong with
-/// the spec is a condition, not an error.
-#[derive(Debug, thiserror::Error)]
-pub enum PoolError {
-    #[error(transparent)]
-    Write(#[from] ApplyError),
-    #[error("it took too long")]
-    TooLong,
-}
-
-impl PoolError {
-    /// Label `reason` of the metric of errors.
-    #[must_use]
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Write(error) => error.reason(),
-            Self::TooLong => "Timeout",
-        }
-    }
-}
-
 impl NamespaceSnapshot {
     /// A namespace of which nothing is known yet.
     #[must_use]
@@ -147,6 +130,7 @@ impl NamespaceSnapshot {
             compiled: Arc::default(),
             reports: BTreeMap::new(),
             facts: BTreeMap::new(),
+            peer_keys: BTreeMap::new(),
             since: BTreeMap::new(),
             reached: BTreeMap::new(),
         }
@@ -190,6 +174,32 @@ pub(crate) mod tests {
         };
         let compiled = crate::compile::compile(&world, &BTreeMap::new());
         serde_json::to_value(&compiled.configs[pool]).unwrap()
+    }
+
+    /// What a look is given, with an API server that answers as `client` does, and nothing read of it.
+    pub(crate) fn context(client: Client) -> Context {
+        let caches = Caches::new().0;
+        let metrics = Arc::new(Metrics::default());
+        let events = Events::new(client.clone(), "test", metrics.clone());
+        Context {
+            statuses: StatusMeans {
+                client: client.clone(),
+                caches: caches.clone(),
+                events: events.clone(),
+                queue: crate::status::queue::StatusQueue::default(),
+            },
+            events,
+            client,
+            caches,
+            metrics,
+            dns_metrics: DnsMetrics::default(),
+            server_clock: Arc::default(),
+            reports: Arc::default(),
+            pools: crate::controllers::pool::PoolMemory::default(),
+            settings: OperatorConfig::default(),
+            namespace: "edge-system".to_owned(),
+            dns_owner_id: None,
+        }
     }
 
     /// A look at `world`, of which nothing was compiled before.

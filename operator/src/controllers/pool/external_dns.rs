@@ -1,7 +1,7 @@
 //! A namespace's DNSEndpoints for external-dns: written in the background, and compared with what
 //! DNS answers.
 //!
-//! The objects are built whole from all pools of the namespace ([`crate::dns::external_dns`]); each
+//! The objects are built whole from all pools of the namespace ([`crate::dns::backend::external_dns`]); each
 //! pool's look starts the same work, which is done once. The kind is probed for, not watched. A
 //! namespace that wants none is looked at once all the same: whoever led before may have left some.
 
@@ -25,8 +25,8 @@ use crate::{
     dns::{
         Availability, DesiredRecords, DnsMetrics, DnsReport, LoadBalancer, RecordGroup,
         addresses::Ingress,
+        backend::external_dns::{self, EndpointSpec},
         controller::{DnsBackend, DnsController, DnsOutcome},
-        external_dns::{self, EndpointSpec},
         observe::Observer,
     },
     status::condition::{ConditionStatus, DesiredCondition},
@@ -86,6 +86,11 @@ struct EndpointTask {
 }
 
 impl Endpoints {
+    /// As [`DnsController::shutdown`].
+    pub async fn shutdown(&self) {
+        self.namespaces.shutdown().await;
+    }
+
     /// Starts what there is to do for the namespace of `pool`, and says how far it is; `None` where
     /// external-dns has nothing to do with the pool.
     pub fn look(
@@ -101,7 +106,7 @@ impl Endpoints {
         let (tasks, held) = tasks(context, scene);
         let backend = || EndpointsBackend {
             client: context.client.clone(),
-            metrics: context.metrics.dns.clone(),
+            metrics: context.dns_metrics.clone(),
             namespace: scene.namespace.clone(),
             balancers: BTreeMap::new(),
         };

@@ -1,6 +1,8 @@
 //! Writing all that a pool is made of, in order: what is issued from what could not be kept is void,
 //! and what the API server refuses is told in the status.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use tokio::task::block_in_place;
 use xmpp_edge_crds::{
@@ -38,6 +40,13 @@ pub(super) struct ApplyOutcome {
 }
 
 impl ApplyOutcome {
+    /// Writing was broken off, with what is here done and the rest not.
+    pub(super) fn late(&mut self, longest: Duration) {
+        // What failed before says more.
+        self.failed
+            .get_or_insert_with(|| ApplyError::too_long(longest));
+    }
+
     /// Keeps what went wrong; says whether all went well.
     fn note(&mut self, done: Result<(), ApplyError>) -> bool {
         match done {
@@ -45,8 +54,9 @@ impl ApplyOutcome {
             Err(error) => {
                 if error.is_refusal() {
                     self.refused.push(error.to_string());
-                } else {
-                    self.failed.get_or_insert(error);
+                } else if self.failed.as_ref().is_none_or(ApplyError::is_repeated) {
+                    // What is new is worth more than what was told before.
+                    self.failed = Some(error);
                 }
                 false
             }
@@ -186,7 +196,7 @@ async fn write_certificate(
                 provision.told(child.name(), progress, now);
             }
         }
-        Err(error @ ApplyError::KindMissing { .. }) => {
+        Err(error) if matches!(error.cause(), ApplyError::KindMissing { .. }) => {
             let message = format!(
                 "{error}, or choose another mode in spec.certificate; it is looked for again every minute"
             );

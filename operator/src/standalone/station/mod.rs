@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     compile::{self, Compiled, Kind, NamespaceInputs, ObjectRef},
-    dns::{DnsCondition, pool_records::PoolRecordsTask},
+    dns::{DnsCondition, backend::pool_records::PoolRecordsTask},
     secrets::{
         CertificateError,
         files::{self, FileStore},

@@ -25,12 +25,12 @@ const ATTEMPTS: usize = 3;
 /// The folder with what was last good of it.
 pub(super) struct Secrets {
     directory: PathBuf,
-    certificate: Part<PemPair>,
-    issuer: Part<PemPair>,
-    internal_ca: Part<String>,
-    dialback: Part<Dialback>,
-    admin_token: Part<Zeroizing<String>>,
-    contacts: Part<ContactsAccess>,
+    certificate: SecretPart<PemPair>,
+    issuer: SecretPart<PemPair>,
+    internal_ca: SecretPart<String>,
+    dialback: SecretPart<Dialback>,
+    admin_token: SecretPart<Zeroizing<String>>,
+    contacts: SecretPart<ContactsAccess>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -49,17 +49,17 @@ struct ContactsAccess {
 type File = Option<Zeroizing<Vec<u8>>>;
 
 /// What belongs together and comes as one file or two.
-struct Part<T> {
+struct SecretPart<T> {
     /// For people: `the pool's certificate`.
     name: &'static str,
     /// The second may be optional.
     files: &'static [&'static str],
     seen: Option<Vec<File>>,
     last: Option<T>,
-    trouble: Option<Trouble>,
+    trouble: Option<SecretTrouble>,
 }
 
-struct Trouble {
+struct SecretTrouble {
     text: String,
     /// Seen in two looks: not the middle of a write.
     settled: bool,
@@ -69,15 +69,15 @@ impl Secrets {
     pub(super) fn new(directory: PathBuf) -> Self {
         Self {
             directory,
-            certificate: Part::new("the pool's certificate", &["tls.crt", "tls.key"]),
-            issuer: Part::new("the internal issuer", &["issuer.crt", "issuer.key"]),
-            internal_ca: Part::new("the internal CA", &["internal-ca.crt"]),
-            dialback: Part::new(
+            certificate: SecretPart::new("the pool's certificate", &["tls.crt", "tls.key"]),
+            issuer: SecretPart::new("the internal issuer", &["issuer.crt", "issuer.key"]),
+            internal_ca: SecretPart::new("the internal CA", &["internal-ca.crt"]),
+            dialback: SecretPart::new(
                 "the dialback secret",
                 &["dialback-secret", "dialback-previous"],
             ),
-            admin_token: Part::new("the admin token", &["admin-token"]),
-            contacts: Part::new(
+            admin_token: SecretPart::new("the admin token", &["admin-token"]),
+            contacts: SecretPart::new(
                 "the contacts' database",
                 &["contacts-url", "contacts-uri", "contacts-ca.crt"],
             ),
@@ -174,7 +174,7 @@ impl Secrets {
     }
 }
 
-impl<T: PartialEq> Part<T> {
+impl<T: PartialEq> SecretPart<T> {
     fn new(name: &'static str, files: &'static [&'static str]) -> Self {
         Self {
             name,
@@ -227,7 +227,7 @@ impl<T: PartialEq> Part<T> {
 
     fn trouble(&mut self, text: String) {
         let settled = self.trouble.as_ref().is_some_and(|last| last.text == text);
-        self.trouble = Some(Trouble { text, settled });
+        self.trouble = Some(SecretTrouble { text, settled });
     }
 
     fn missing(&self) -> Option<String> {

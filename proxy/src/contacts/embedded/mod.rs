@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::{
     Contact, Contacts,
-    pending::{Batch, Pending},
+    pending::{ContactBatch, Pending},
     store::{ContactStore, GATHER, StoreError, StoreHealth},
 };
 
@@ -63,7 +63,7 @@ impl ContactStore {
             failure: None,
         });
         let (stop, stopped) = watch::channel(false);
-        let writer = Writer {
+        let writer = StoreWriter {
             database: Arc::new(database),
             path,
             health,
@@ -87,7 +87,7 @@ fn load(database: &Database, contacts: &Contacts) -> Result<(), redb::Error> {
 }
 
 /// Applies a batch to what is stored and makes it durable.
-fn write(database: &Database, batch: &Batch) -> Result<(), redb::Error> {
+fn write(database: &Database, batch: &ContactBatch) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     {
         let mut table = transaction.open_table(CONTACTS)?;
@@ -106,13 +106,13 @@ fn write(database: &Database, batch: &Batch) -> Result<(), redb::Error> {
     Ok(())
 }
 
-struct Writer {
+struct StoreWriter {
     database: Arc<Database>,
     path: PathBuf,
     health: watch::Sender<StoreHealth>,
 }
 
-impl Writer {
+impl StoreWriter {
     async fn run(self, contacts: Arc<Contacts>, mut stopped: watch::Receiver<bool>) {
         let Some(pending) = contacts.pending() else {
             return;

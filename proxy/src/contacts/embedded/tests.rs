@@ -204,7 +204,7 @@ fn a_power_cut_amid_any_write_loses_nothing_that_was_durable() {
     let mut durable = Vec::new();
     for at in 0..8_usize {
         let pair = (format!("u{at}@org.example").into(), "r@u.example".into());
-        let batch = Batch::from([(pair, Transition::of(ContactEvent::UserFollows))]);
+        let batch = ContactBatch::from([(pair, Transition::of(ContactEvent::UserFollows))]);
         write(&database, &batch).unwrap();
         durable.push(disk.0.lock().log.len());
     }

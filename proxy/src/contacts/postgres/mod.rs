@@ -19,7 +19,7 @@ use tokio_postgres::{Client, Row};
 
 use super::{
     Contact, Contacts, Database,
-    pending::Batch,
+    pending::ContactBatch,
     store::{ContactStore, GATHER, StoreError, StoreHealth},
 };
 
@@ -97,7 +97,7 @@ impl ContactStore {
 
 /// How far a replica has read.
 #[derive(Clone, Copy)]
-struct Seen {
+struct SeenChanges {
     revision: i64,
     at: Instant,
 }
@@ -109,7 +109,7 @@ struct Replica {
     contacts: Arc<Contacts>,
     health: watch::Sender<StoreHealth>,
     stopped: watch::Receiver<bool>,
-    seen: Option<Seen>,
+    seen: Option<SeenChanges>,
     /// Something was loaded before, from here or elsewhere.
     loaded: bool,
 }
@@ -285,7 +285,7 @@ impl Replica {
                 .retain(|user, remote| held.contains(&(user.to_owned(), remote.to_owned())));
         }
         self.loaded = true;
-        self.seen = Some(Seen {
+        self.seen = Some(SeenChanges {
             revision: newest,
             at: Instant::now(),
         });
@@ -302,7 +302,7 @@ impl Replica {
                 self.contacts.adopt(user, remote, state);
                 revision = row.get(3);
             }
-            self.seen = Some(Seen {
+            self.seen = Some(SeenChanges {
                 revision,
                 at: Instant::now(),
             });
@@ -337,7 +337,7 @@ impl Replica {
     async fn write(
         &self,
         client: &mut Client,
-        batch: &Batch,
+        batch: &ContactBatch,
     ) -> Result<Vec<((Box<str>, Box<str>), Option<Contact>)>, StoreError> {
         let transaction = self.answer(client.transaction()).await?;
         self.answer(transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]))

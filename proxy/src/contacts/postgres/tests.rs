@@ -14,14 +14,14 @@ use crate::contacts::{ContactChange, ContactEvent};
 const USER: &str = "alice@org.example";
 
 /// A server with a data directory of its own; dies with the test.
-struct Server {
+struct PostgresServer {
     directory: tempfile::TempDir,
     bin: PathBuf,
     port: u16,
     process: Option<Child>,
 }
 
-impl Server {
+impl PostgresServer {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
@@ -116,7 +116,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for PostgresServer {
     fn drop(&mut self) {
         self.stop();
     }
@@ -161,7 +161,7 @@ fn state(store: &ContactStore, remote: &str) -> Option<Contact> {
 
 #[tokio::test]
 async fn p_15_contacts_hold_on_every_replica_whatever_happens_to_the_database() {
-    let mut server = Server::new();
+    let mut server = PostgresServer::new();
     // Both at once, before the server is up: each waits, and each makes the same table.
     let a = ContactStore::postgres(server.database());
     let b = ContactStore::postgres(server.database());
@@ -241,7 +241,7 @@ async fn p_15_contacts_hold_on_every_replica_whatever_happens_to_the_database() 
 
 #[tokio::test]
 async fn a_role_that_may_not_create_uses_what_was_made_for_it_and_a_moved_store_takes_all_along() {
-    let server = Server::new();
+    let server = PostgresServer::new();
     let maker = ContactStore::postgres(server.database());
     loaded(&maker).await;
     record(&maker, "bob@u.example", ContactEvent::UserFollows);
@@ -257,7 +257,7 @@ async fn a_role_that_may_not_create_uses_what_was_made_for_it_and_a_moved_store_
     assert!(store.contacts().has_added(USER, "bob@u.example"));
 
     // To another server: what holds there counts, what was only here does not.
-    let other = Server::new();
+    let other = PostgresServer::new();
     let there = ContactStore::postgres(other.database());
     loaded(&there).await;
     record(&there, "carol@u.example", ContactEvent::UserFollows);

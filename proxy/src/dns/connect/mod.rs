@@ -19,7 +19,7 @@ use xmpp_edge_crds::{
 
 use super::{
     ConnectFault, Dane, DnsError, Resolver, Service, Services,
-    happy::{Connect, Outcome, interleave, race},
+    happy::{Connect, RaceOutcome, interleave, race},
     socket, srv,
 };
 use crate::{
@@ -43,12 +43,20 @@ pub struct Dialer {
     connect_timeout: Duration,
 }
 
-/// Whether an address of a partner is not dialled; the networks are those of the [`Route`].
+impl std::fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dialer")
+            .field("resolver", &self.resolver)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether an address of a partner is not dialled; the networks are those of the [`TargetSource`].
 pub type Forbidden = Arc<dyn Fn(SocketAddr, &[IpNet]) -> bool + Send + Sync>;
 
 /// Which way to a domain.
 #[derive(Clone, Debug)]
-pub enum Route {
+pub enum TargetSource {
     /// By SRV, else A and AAAA on 5269. What is forbidden, or within these networks, is not dialled.
     Discover { except: Arc<[IpNet]> },
     /// `proxyFqdn`, or a gateway's `address`: no SRV, any address. Speaks STARTTLS.
@@ -77,6 +85,7 @@ pub struct Connected {
 }
 
 /// What is left to try of a domain.
+#[derive(Debug)]
 pub struct Candidates {
     dialer: Dialer,
     domain: DomainName,
@@ -93,7 +102,7 @@ pub struct Candidates {
     steps: Vec<AttemptStep>,
 }
 
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 struct Target {
     host: Host,
     port: u16,
@@ -103,6 +112,7 @@ struct Target {
 }
 
 /// A target whose addresses are known and not all tried.
+#[derive(Debug)]
 struct Current {
     name: String,
     direct_tls: bool,
@@ -162,7 +172,7 @@ impl Dialer {
     pub async fn candidates(
         &self,
         domain: &DomainName,
-        route: &Route,
+        route: &TargetSource,
         direction: Direction,
     ) -> Result<Candidates, (DnsError, AttemptStep)> {
         let began = Instant::now();
@@ -176,7 +186,7 @@ impl Dialer {
             took,
         };
         let (targets, dane, except, text) = match route {
-            Route::Fixed(to) => {
+            TargetSource::Fixed(to) => {
                 let target = Target {
                     host: to.host.clone(),
                     port: to.port,
@@ -188,7 +198,7 @@ impl Dialer {
                 let dane = direction == Direction::Outbound;
                 (VecDeque::from([target]), dane, None, text)
             }
-            Route::Discover { except } => match self.resolver.services(domain).await {
+            TargetSource::Discover { except } => match self.resolver.services(domain).await {
                 Ok(services) => {
                     let text = described(&services);
                     let ordered = srv::order(services.records, srv::random_below);
@@ -382,7 +392,7 @@ impl Candidates {
 
     async fn race(&mut self, current: &mut Current) -> Result<Connected, ConnectFault> {
         let began = Instant::now();
-        let Outcome { won, failed } = race(
+        let RaceOutcome { won, failed } = race(
             &mut current.queue,
             &self.dialer.connect,
             self.dialer.connect_timeout,

@@ -4,12 +4,12 @@ use hickory_proto::rr::RecordType;
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::dns::fake::{Fake, Reply, a, srv, tlsa_311};
+use crate::dns::fake::{Fake, FakeReply, a, srv, tlsa_311};
 
 const SERVICE: &str = "_xmpp-server._tcp.partner.example";
 
-fn discover() -> Route {
-    Route::Discover {
+fn discover() -> TargetSource {
+    TargetSource::Discover {
         except: Arc::new([]),
     }
 }
@@ -44,7 +44,7 @@ async fn every_target_is_handed_out_until_none_is_left() {
         (
             SERVICE,
             RecordType::SRV,
-            Reply::Secure(vec![
+            FakeReply::Secure(vec![
                 srv(1, 0, closed.port(), "closed.partner.example."),
                 srv(2, 0, port, "missing.partner.example."),
                 srv(3, 0, port, "open.partner.example."),
@@ -53,12 +53,12 @@ async fn every_target_is_handed_out_until_none_is_left() {
         (
             "closed.partner.example",
             RecordType::A,
-            Reply::Records(vec![a("127.0.0.2")]),
+            FakeReply::Records(vec![a("127.0.0.2")]),
         ),
         (
             "open.partner.example",
             RecordType::A,
-            Reply::Records(vec![a("127.0.0.1")]),
+            FakeReply::Records(vec![a("127.0.0.1")]),
         ),
     ])
     .await;
@@ -103,7 +103,7 @@ async fn a_connected_address_is_known_again_among_the_preferred_targets() {
         (
             SERVICE,
             RecordType::SRV,
-            Reply::Secure(vec![
+            FakeReply::Secure(vec![
                 srv(9, 0, 5269, "backup.partner.example."),
                 srv(1, 0, 5269, "one.partner.example."),
                 srv(1, 0, 5270, "two.partner.example."),
@@ -112,22 +112,22 @@ async fn a_connected_address_is_known_again_among_the_preferred_targets() {
         (
             "one.partner.example",
             RecordType::A,
-            Reply::Records(vec![a("192.0.2.1"), a("192.0.2.2")]),
+            FakeReply::Records(vec![a("192.0.2.1"), a("192.0.2.2")]),
         ),
         (
             "two.partner.example",
             RecordType::A,
-            Reply::Secure(vec![a("192.0.2.3")]),
+            FakeReply::Secure(vec![a("192.0.2.3")]),
         ),
         (
             "backup.partner.example",
             RecordType::A,
-            Reply::Records(vec![a("192.0.2.9")]),
+            FakeReply::Records(vec![a("192.0.2.9")]),
         ),
         (
             "_5270._tcp.two.partner.example",
             RecordType::TLSA,
-            Reply::Secure(vec![tlsa_311([7; 32])]),
+            FakeReply::Secure(vec![tlsa_311([7; 32])]),
         ),
     ])
     .await;
@@ -164,12 +164,12 @@ async fn a_forbidden_address_is_not_dialled_unless_configured() {
         (
             SERVICE,
             RecordType::SRV,
-            Reply::Records(vec![srv(1, 0, port, "x.partner.example.")]),
+            FakeReply::Records(vec![srv(1, 0, port, "x.partner.example.")]),
         ),
         (
             "x.partner.example",
             RecordType::A,
-            Reply::Records(vec![a("127.0.0.1")]),
+            FakeReply::Records(vec![a("127.0.0.1")]),
         ),
     ])
     .await;
@@ -183,7 +183,8 @@ async fn a_forbidden_address_is_not_dialled_unless_configured() {
     assert!(discovered.next().await.is_none());
     // no SRV question at all.
     fake.asked.lock().clear();
-    let route = Route::Fixed(HostPort::parse(&format!("x.partner.example:{port}"), None).unwrap());
+    let route =
+        TargetSource::Fixed(HostPort::parse(&format!("x.partner.example:{port}"), None).unwrap());
     let mut fixed = dialer
         .candidates(&partner(), &route, Direction::Outbound)
         .await
@@ -198,7 +199,7 @@ async fn a_domain_that_offers_no_service_is_not_dialled() {
     let fake = Fake::start(vec![(
         SERVICE,
         RecordType::SRV,
-        Reply::Records(vec![srv(0, 0, 0, ".")]),
+        FakeReply::Records(vec![srv(0, 0, 0, ".")]),
     )])
     .await;
     let result = dialer(&fake)
@@ -217,8 +218,8 @@ async fn tlsa_follows_a_secure_srv_answer_alone() {
     let port = listener.local_addr().unwrap().port();
     let records = vec![srv(1, 0, port, "x.partner.example.")];
     for (reply, expected) in [
-        (Reply::Secure(records.clone()), true),
-        (Reply::Records(records), false),
+        (FakeReply::Secure(records.clone()), true),
+        (FakeReply::Records(records), false),
     ] {
         let tlsa = format!("_{port}._tcp.x.partner.example");
         let fake = Fake::start(vec![
@@ -226,12 +227,12 @@ async fn tlsa_follows_a_secure_srv_answer_alone() {
             (
                 "x.partner.example",
                 RecordType::A,
-                Reply::Secure(vec![a("127.0.0.1")]),
+                FakeReply::Secure(vec![a("127.0.0.1")]),
             ),
             (
                 &tlsa,
                 RecordType::TLSA,
-                Reply::Secure(vec![tlsa_311([1; 32])]),
+                FakeReply::Secure(vec![tlsa_311([1; 32])]),
             ),
         ])
         .await;

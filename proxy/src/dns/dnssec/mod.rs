@@ -29,7 +29,7 @@ use super::{
     cache::{DnsCache, Holds},
 };
 use questions::{Questions, is_redirected, is_signed};
-use standing::{Found, follow};
+use standing::{Followed, follow};
 
 pub use anchors::{AnchorsError, TrustAnchors};
 pub use standing::Dnssec;
@@ -96,7 +96,7 @@ impl Validator {
             return Ok(Validated::not_secure(Dnssec::Unsigned));
         };
         // Aliases that lead to nothing are no answer: DANE needs one.
-        if !matches!(follow(&message.answers, name, kind), Found::Records(_)) {
+        if !matches!(follow(&message.answers, name, kind), Followed::Records(_)) {
             return Ok(Validated::not_secure(Dnssec::Unsigned));
         }
         if let Some(assessed) = self.by_resolver(&message, name, kind) {
@@ -146,9 +146,9 @@ impl Validator {
         let mut name = name.clone();
         for _ in 0..MAX_ALIASES {
             match follow(&message.answers, &name, kind) {
-                Found::Records(records) => return Ok(records),
-                Found::Nothing => return Ok(Vec::new()),
-                Found::Alias(target) => {
+                Followed::Records(records) => return Ok(records),
+                Followed::Nothing => return Ok(Vec::new()),
+                Followed::Alias(target) => {
                     message = timeout(GATE, self.questions.ask(&target, kind))
                         .await
                         .map_err(|_| DnsError::Timeout {
@@ -180,8 +180,8 @@ impl Validator {
         (self.questions.on_loopback() && message.metadata.authentic_data).then(|| Validated {
             dnssec: Dnssec::SecureByResolver,
             records: match follow(&message.answers, name, kind) {
-                Found::Records(records) => records,
-                Found::Alias(_) | Found::Nothing => Vec::new(),
+                Followed::Records(records) => records,
+                Followed::Alias(_) | Followed::Nothing => Vec::new(),
             },
         })
     }
@@ -221,10 +221,10 @@ impl Validator {
                 return Ok((Validated::not_secure(dnssec), holds));
             }
             let records = match found {
-                Found::Records(records) => records,
-                Found::Nothing => Vec::new(),
+                Followed::Records(records) => records,
+                Followed::Nothing => Vec::new(),
                 // The resolver left the rest out: it is a question of its own.
-                Found::Alias(target) => {
+                Followed::Alias(target) => {
                     name = target;
                     continue;
                 }

@@ -52,7 +52,7 @@ pub(super) struct IsBogus;
 /// Where the aliases of a name lead within one answer. Records of other names are none of it,
 /// however well they are signed.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Found {
+pub(super) enum Followed {
     /// At the end there are records of the type asked for.
     Records(Vec<Record>),
     /// The end is not in the answer.
@@ -62,7 +62,7 @@ pub(super) enum Found {
 }
 
 /// Follows the aliases of `name` through `answers`.
-pub(super) fn follow(answers: &[Record], name: &Name, kind: RecordType) -> Found {
+pub(super) fn follow(answers: &[Record], name: &Name, kind: RecordType) -> Followed {
     let mut at = name;
     // Each alias counts once, so that a loop ends.
     for _ in 0..=answers.len() {
@@ -72,15 +72,15 @@ pub(super) fn follow(answers: &[Record], name: &Name, kind: RecordType) -> Found
             .cloned()
             .collect();
         if !records.is_empty() {
-            return Found::Records(records);
+            return Followed::Records(records);
         }
         match alias(answers, at) {
             Some(target) => at = target,
-            None if at == name => return Found::Nothing,
-            None => return Found::Alias(at.clone()),
+            None if at == name => return Followed::Nothing,
+            None => return Followed::Alias(at.clone()),
         }
     }
-    Found::Nothing
+    Followed::Nothing
 }
 
 fn alias<'a>(answers: &'a [Record], name: &Name) -> Option<&'a Name> {
@@ -100,13 +100,13 @@ pub(super) fn of(
     message: &Message,
     name: &Name,
     kind: RecordType,
-) -> Result<(Dnssec, Found), IsBogus> {
+) -> Result<(Dnssec, Followed), IsBogus> {
     let found = follow(&message.answers, name, kind);
     let worst = match &found {
-        Found::Nothing => worst(&message.authorities, |record| {
+        Followed::Nothing => worst(&message.authorities, |record| {
             !matches!(record.record_type(), RecordType::RRSIG)
         }),
-        Found::Records(_) | Found::Alias(_) => worst(&message.answers, |record| {
+        Followed::Records(_) | Followed::Alias(_) => worst(&message.answers, |record| {
             record.record_type() == kind || record.record_type() == RecordType::CNAME
         }),
     };

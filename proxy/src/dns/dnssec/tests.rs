@@ -15,7 +15,7 @@ use hickory_proto::{
 };
 
 use super::{standing::IsBogus, *};
-use crate::dns::fake::{Fake, Reply, a, srv};
+use crate::dns::fake::{Fake, FakeReply, a, srv};
 
 const A: RecordType = RecordType::A;
 const SRV: RecordType = RecordType::SRV;
@@ -129,8 +129,8 @@ fn an_answer_is_as_secure_as_its_worst_link() {
         message.authorities = authorities;
         let got = standing::of(&message, &name("x"), A).map(|(dnssec, found)| {
             let records = match found {
-                Found::Records(records) => records.len(),
-                Found::Alias(_) | Found::Nothing => 0,
+                Followed::Records(records) => records.len(),
+                Followed::Alias(_) | Followed::Nothing => 0,
             };
             (dnssec, records)
         });
@@ -146,10 +146,10 @@ fn aliases_are_followed_within_an_answer_and_loops_end() {
         pairs.map(|(from, to)| alias(from, to, proof)).collect()
     };
     let ends = aliases(&[("x", "y"), ("y", "z")]);
-    assert_eq!(follow(&ends, &name("X"), A), Found::Alias(name("z")));
+    assert_eq!(follow(&ends, &name("X"), A), Followed::Alias(name("z")));
     let loops = aliases(&[("x", "y"), ("y", "x")]);
-    assert_eq!(follow(&loops, &name("x"), A), Found::Nothing);
-    assert_eq!(follow(&loops, &name("other"), A), Found::Nothing);
+    assert_eq!(follow(&loops, &name("x"), A), Followed::Nothing);
+    assert_eq!(follow(&loops, &name("other"), A), Followed::Nothing);
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn two_answers_are_no_better_than_the_worse() {
 async fn what_comes_without_signatures_is_asked_for_once_and_not_validated() {
     let owner = "_xmpp-server._tcp.partner.example";
     let records = vec![srv(1, 1, 5269, "x.partner.example.")];
-    let fake = Fake::start(vec![(owner, SRV, Reply::Records(records))]).await;
+    let fake = Fake::start(vec![(owner, SRV, FakeReply::Records(records))]).await;
     let validator = Validator::new(vec![fake.address], TrustAnchors::default());
     for _ in 0..3 {
         let assessed = validator.if_signed(&name(owner), SRV).await.unwrap();
@@ -186,7 +186,7 @@ async fn an_answer_that_does_not_come_is_not_secure_and_no_error_where_others_as
     let fake = Fake::start(vec![(
         "x.partner.example",
         A,
-        Reply::Code(ResponseCode::Refused),
+        FakeReply::Code(ResponseCode::Refused),
     )])
     .await;
     let validator = Validator::new(vec![fake.address], TrustAnchors::default());
@@ -201,7 +201,7 @@ async fn an_answer_that_does_not_come_is_not_secure_and_no_error_where_others_as
 async fn signed_without_a_reachable_trust_anchor_is_not_secure() {
     let owner = "x.partner.example";
     let records = vec![a("192.0.2.1"), signature(owner, A)];
-    let fake = Fake::start(vec![(owner, A, Reply::Records(records))]).await;
+    let fake = Fake::start(vec![(owner, A, FakeReply::Records(records))]).await;
     let elsewhere = "elsewhere.example. IN DNSKEY 257 3 13 \
         9wybW41mIYl9ezjcEnng6YC/P+zxJPJEo0Y617Cot5gh7tdz7XowXvhP5KqhHB1E0tdEWBg9OhhRS/XngRjPCA==";
     for (anchors, asked) in [

@@ -12,14 +12,14 @@ use hickory_proto::{
     rr::{Name, RData, Record, RecordType},
 };
 
-use super::standing::{self, Found};
+use super::standing::{self, Followed};
 
 /// Whether every record of a positive answer is secure, and each that a wildcard made comes with
 /// the proof that no closer name exists.
 pub(super) fn is_proven(message: &Message, name: &Name, kind: RecordType) -> bool {
     let secure = matches!(
         standing::of(message, name, kind),
-        Ok((standing, Found::Records(_))) if standing.is_secure()
+        Ok((standing, Followed::Records(_))) if standing.is_secure()
     );
     let mut made = message.answers.iter().filter_map(expanded).peekable();
     message.metadata.response_code == ResponseCode::NoError

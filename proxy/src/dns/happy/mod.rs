@@ -14,7 +14,8 @@ pub type Connect =
     Arc<dyn Fn(SocketAddr) -> BoxFuture<'static, io::Result<TcpStream>> + Send + Sync>;
 
 /// How the race over some addresses went. What was not tried when one won is left in the queue.
-pub struct Outcome {
+#[derive(Debug)]
+pub struct RaceOutcome {
     pub won: Option<(TcpStream, SocketAddr)>,
     /// Attempts that failed, in the order in which they did.
     pub failed: Vec<(SocketAddr, io::Error)>,
@@ -39,7 +40,11 @@ pub fn interleave(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
 
 /// Races the addresses at the head of `queue`; each attempt has `limit`. Attempts still under way
 /// when one wins are dropped and go back to the queue's end: the winner may yet fail to negotiate.
-pub async fn race(queue: &mut VecDeque<SocketAddr>, connect: &Connect, limit: Duration) -> Outcome {
+pub async fn race(
+    queue: &mut VecDeque<SocketAddr>,
+    connect: &Connect,
+    limit: Duration,
+) -> RaceOutcome {
     let mut attempts = FuturesUnordered::new();
     let mut under_way: Vec<SocketAddr> = Vec::new();
     let mut failed = Vec::new();
@@ -63,13 +68,13 @@ pub async fn race(queue: &mut VecDeque<SocketAddr>, connect: &Connect, limit: Du
                 }
             };
             let Some((address, result)) = finished else {
-                return Outcome { won: None, failed };
+                return RaceOutcome { won: None, failed };
             };
             under_way.retain(|other| *other != address);
             match result {
                 Ok(stream) => {
                     queue.extend(under_way);
-                    return Outcome {
+                    return RaceOutcome {
                         won: Some((stream, address)),
                         failed,
                     };

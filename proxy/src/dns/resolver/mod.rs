@@ -38,7 +38,7 @@ const TIMEOUT: Duration = Duration::from_secs(4);
 const RESOLUTION_DELAY: Duration = Duration::from_millis(150);
 
 /// Asks DNS. Cheap to clone; clones ask the same resolvers, whatever these become.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Resolver {
     servers: Arc<ArcSwap<Servers>>,
     anchors: TrustAnchors,
@@ -53,6 +53,14 @@ struct Servers {
     answers: DnsCache<Result<Arc<[Record]>, DnsError>>,
     upstreams: Vec<SocketAddr>,
     validator: Validator,
+}
+
+impl std::fmt::Debug for Servers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Servers")
+            .field("upstreams", &self.upstreams)
+            .finish_non_exhaustive()
+    }
 }
 
 const DNS_PORT: u16 = 53;
@@ -196,19 +204,19 @@ impl Resolver {
         let (direct, starttls) = tokio::join!(self.srv(domain, true), self.srv(domain, false));
         let direct = match direct {
             Err(bogus @ DnsError::Bogus { .. }) => return Err(bogus),
-            other => other.unwrap_or(Answer::Nothing),
+            other => other.unwrap_or(SrvAnswer::Nothing),
         };
-        let dnssec = [&direct, starttls.as_ref().unwrap_or(&Answer::Nothing)]
+        let dnssec = [&direct, starttls.as_ref().unwrap_or(&SrvAnswer::Nothing)]
             .iter()
             .filter_map(|answer| match answer {
-                Answer::Records { dnssec, .. } => Some(*dnssec),
-                Answer::Nothing | Answer::NotOffered => None,
+                SrvAnswer::Records { dnssec, .. } => Some(*dnssec),
+                SrvAnswer::Nothing | SrvAnswer::NotOffered => None,
             })
             .reduce(Dnssec::and)
             .unwrap_or(Dnssec::Unsigned);
         let mut records = direct.records();
         match starttls {
-            Ok(Answer::NotOffered) if records.is_empty() => {
+            Ok(SrvAnswer::NotOffered) if records.is_empty() => {
                 return Err(DnsError::NotOffered {
                     domain: domain.clone(),
                 });
@@ -235,7 +243,7 @@ impl Resolver {
         })
     }
 
-    async fn srv(&self, domain: &DomainName, direct_tls: bool) -> Result<Answer, DnsError> {
+    async fn srv(&self, domain: &DomainName, direct_tls: bool) -> Result<SrvAnswer, DnsError> {
         let service = if direct_tls {
             "_xmpps-server"
         } else {
@@ -288,12 +296,12 @@ impl Resolver {
         }
         records.truncate(MAX_RECORDS);
         if !records.is_empty() {
-            return Ok(Answer::Records { records, dnssec });
+            return Ok(SrvAnswer::Records { records, dnssec });
         }
         match unusable {
-            _ if refused => Ok(Answer::NotOffered),
+            _ if refused => Ok(SrvAnswer::NotOffered),
             Some(cause) => Err(DnsError::Unusable { name, cause }),
-            None => Ok(Answer::Nothing),
+            None => Ok(SrvAnswer::Nothing),
         }
     }
 
@@ -508,7 +516,7 @@ impl Servers {
     }
 }
 
-enum Answer {
+enum SrvAnswer {
     Nothing,
     /// Target `.` alone.
     NotOffered,
@@ -518,7 +526,7 @@ enum Answer {
     },
 }
 
-impl Answer {
+impl SrvAnswer {
     fn records(self) -> Vec<Service> {
         match self {
             Self::Records { records, .. } => records,

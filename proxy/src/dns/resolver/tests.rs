@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::dns::fake::{Fake, Reply, a, cname, record, srv, tlsa_311};
+use crate::dns::fake::{Fake, FakeReply, a, cname, record, srv, tlsa_311};
 
 const SRV: RecordType = RecordType::SRV;
 const STARTTLS: &str = "_xmpp-server._tcp.partner.example";
@@ -11,7 +11,7 @@ fn partner() -> DomainName {
     DomainName::parse("partner.example").unwrap()
 }
 
-type Table = Vec<(&'static str, RecordType, Reply)>;
+type Table = Vec<(&'static str, RecordType, FakeReply)>;
 
 async fn services(table: Table) -> Result<Services, DnsError> {
     let fake = Fake::start(table).await;
@@ -24,7 +24,7 @@ async fn services(table: Table) -> Result<Services, DnsError> {
 /// what the two services say together.
 #[tokio::test]
 async fn the_two_services_together_say_where_to_go() {
-    use Reply::{Code, Records, TcpOnly};
+    use FakeReply::{Code, Records, TcpOnly};
     let here = |port| srv(1, 1, port, "x.partner.example.");
     let none = || srv(0, 0, 0, ".");
     let servfail = || Code(ResponseCode::ServFail);
@@ -132,12 +132,12 @@ async fn one_address_family_is_enough_and_none_is_told() {
         (
             "x.partner.example",
             RecordType::A,
-            Reply::Records(vec![a("192.0.2.1")]),
+            FakeReply::Records(vec![a("192.0.2.1")]),
         ),
         (
             "text.partner.example",
             RecordType::TXT,
-            Reply::Records(Vec::new()),
+            FakeReply::Records(Vec::new()),
         ),
     ])
     .await;
@@ -164,18 +164,22 @@ async fn tlsa_counts_only_with_the_validators_word() {
     let name = "_5269._tcp.x.partner.example";
     let records = || vec![tlsa_311([7; 32])];
     let ip = || vec![a("192.0.2.1")];
-    let secure = || Reply::Secure(ip());
+    let secure = || FakeReply::Secure(ip());
     for (address, reply, expected) in [
-        (secure(), Reply::Secure(records()), Ok("DANE counts")),
-        (secure(), Reply::Secure(Vec::new()), Ok("no TLSA record")),
+        (secure(), FakeReply::Secure(records()), Ok("DANE counts")),
         (
             secure(),
-            Reply::Code(ResponseCode::ServFail),
+            FakeReply::Secure(Vec::new()),
+            Ok("no TLSA record"),
+        ),
+        (
+            secure(),
+            FakeReply::Code(ResponseCode::ServFail),
             Err("DnsServFail"),
         ),
         (
-            Reply::Records(ip()),
-            Reply::Secure(records()),
+            FakeReply::Records(ip()),
+            FakeReply::Secure(records()),
             Ok("the addresses are not secure"),
         ),
     ] {
@@ -199,14 +203,18 @@ async fn tlsa_counts_only_with_the_validators_word() {
 async fn srv_is_secure_only_where_all_its_answers_are() {
     let record = || vec![srv(1, 1, 5269, "x.partner.example.")];
     for (starttls, direct, expected) in [
-        (Reply::Secure(record()), None, true),
-        (Reply::Records(record()), None, false),
+        (FakeReply::Secure(record()), None, true),
+        (FakeReply::Records(record()), None, false),
         (
-            Reply::Secure(record()),
-            Some(Reply::Records(record())),
+            FakeReply::Secure(record()),
+            Some(FakeReply::Records(record())),
             false,
         ),
-        (Reply::Secure(record()), Some(Reply::Secure(record())), true),
+        (
+            FakeReply::Secure(record()),
+            Some(FakeReply::Secure(record())),
+            true,
+        ),
     ] {
         let mut table = vec![(STARTTLS, SRV, starttls)];
         table.extend(direct.map(|direct| (DIRECT, SRV, direct)));
@@ -231,7 +239,7 @@ async fn s2_srv_records_behind_aliases_are_the_answer() {
             vec![(
                 STARTTLS,
                 SRV,
-                Reply::Chain(vec![alias(STARTTLS, end), record(end, first.clone())]),
+                FakeReply::Chain(vec![alias(STARTTLS, end), record(end, first.clone())]),
             )],
             &[5269],
         ),
@@ -240,7 +248,7 @@ async fn s2_srv_records_behind_aliases_are_the_answer() {
             vec![(
                 STARTTLS,
                 SRV,
-                Reply::Chain(vec![
+                FakeReply::Chain(vec![
                     alias(STARTTLS, end),
                     record(end, first.clone()),
                     record(end, second.clone()),
@@ -253,7 +261,7 @@ async fn s2_srv_records_behind_aliases_are_the_answer() {
             vec![(
                 STARTTLS,
                 SRV,
-                Reply::Chain(vec![
+                FakeReply::Chain(vec![
                     alias(STARTTLS, middle),
                     alias(middle, end),
                     record(end, first.clone()),
@@ -264,9 +272,13 @@ async fn s2_srv_records_behind_aliases_are_the_answer() {
         (
             "an alias alone: the resolver leaves the other zone to us",
             vec![
-                (STARTTLS, SRV, Reply::Chain(vec![alias(STARTTLS, middle)])),
-                (middle, SRV, Reply::Chain(vec![alias(middle, end)])),
-                (end, SRV, Reply::Records(vec![first.clone()])),
+                (
+                    STARTTLS,
+                    SRV,
+                    FakeReply::Chain(vec![alias(STARTTLS, middle)]),
+                ),
+                (middle, SRV, FakeReply::Chain(vec![alias(middle, end)])),
+                (end, SRV, FakeReply::Records(vec![first.clone()])),
             ],
             &[5269],
         ),
@@ -275,13 +287,13 @@ async fn s2_srv_records_behind_aliases_are_the_answer() {
             vec![(
                 DIRECT,
                 SRV,
-                Reply::Chain(vec![alias(DIRECT, end), record(end, first.clone())]),
+                FakeReply::Chain(vec![alias(DIRECT, end), record(end, first.clone())]),
             )],
             &[5269],
         ),
         (
             "to nothing",
-            vec![(STARTTLS, SRV, Reply::Chain(vec![alias(STARTTLS, end)]))],
+            vec![(STARTTLS, SRV, FakeReply::Chain(vec![alias(STARTTLS, end)]))],
             &[],
         ),
         (
@@ -289,7 +301,7 @@ async fn s2_srv_records_behind_aliases_are_the_answer() {
             vec![(
                 STARTTLS,
                 SRV,
-                Reply::Chain(vec![alias(STARTTLS, middle), alias(middle, STARTTLS)]),
+                FakeReply::Chain(vec![alias(STARTTLS, middle), alias(middle, STARTTLS)]),
             )],
             &[],
         ),
@@ -316,12 +328,12 @@ async fn s13_what_is_forgotten_is_asked_anew() {
         (
             STARTTLS,
             SRV,
-            Reply::Records(vec![srv(0, 0, 5269, "x.partner.example.")]),
+            FakeReply::Records(vec![srv(0, 0, 5269, "x.partner.example.")]),
         ),
         (
             "x.partner.example",
             RecordType::A,
-            Reply::Records(vec![a("192.0.2.1")]),
+            FakeReply::Records(vec![a("192.0.2.1")]),
         ),
     ])
     .await;

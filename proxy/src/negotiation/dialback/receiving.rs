@@ -28,17 +28,17 @@ pub(in crate::negotiation) struct PairTable {
 }
 
 impl PairTable {
-    pub fn authenticated(&self) -> &[AuthenticatedPair] {
+    pub(crate) fn authenticated(&self) -> &[AuthenticatedPair] {
         &self.authenticated
     }
 
     /// Whether nothing is authenticated and nothing may yet become so.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.authenticated.is_empty() && self.pending.is_empty()
     }
 
     /// The peer asks for `pair` by a key.
-    pub fn request(&mut self, pair: &Pair, method: Method) -> Request {
+    pub(crate) fn request(&mut self, pair: &Pair, method: Method) -> Request {
         let known = self.authenticated.iter().any(|known| known.pair() == pair)
             || self.pending.iter().any(|(_, claim)| claim.pair == *pair);
         if known {
@@ -61,7 +61,7 @@ impl PairTable {
     }
 
     /// Takes the verification of this number out; `None` if there is none (any more).
-    pub fn settle(&mut self, request: u32) -> Option<PairClaim> {
+    pub(crate) fn settle(&mut self, request: u32) -> Option<PairClaim> {
         let at = self
             .pending
             .iter()
@@ -70,7 +70,7 @@ impl PairTable {
     }
 
     /// Takes the pair as authenticated; `false` if it already was.
-    pub fn authenticate(&mut self, pair: AuthenticatedPair) -> bool {
+    pub(crate) fn authenticate(&mut self, pair: AuthenticatedPair) -> bool {
         let new = !self
             .authenticated
             .iter()

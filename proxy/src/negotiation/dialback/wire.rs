@@ -57,7 +57,7 @@ pub(in crate::negotiation) enum Unreadable {
 
 impl Message {
     /// Reads an element of the dialback namespace.
-    pub fn read(element: &Element) -> Result<Self, Unreadable> {
+    pub(crate) fn read(element: &Element) -> Result<Self, Unreadable> {
         let kind = match element.name.as_str() {
             "result" => Kind::Result,
             "verify" => Kind::Verify,
@@ -167,7 +167,7 @@ impl From<Unavailable> for DialbackError {
 impl DialbackError {
     /// What somebody learns who has proved nothing: the names that he sends decide whom the edge looks
     /// up and dials, so how that failed would tell him what DNS, firewalls and networks say to the edge.
-    pub fn to_stranger(why: Unavailable) -> Self {
+    pub(in crate::negotiation) fn to_stranger(why: Unavailable) -> Self {
         match why {
             Unavailable::NotFound
             | Unavailable::ConnectionFailed

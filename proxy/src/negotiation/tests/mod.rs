@@ -303,7 +303,10 @@ enum Fed {
 impl Fed {
     fn of(item: Item<'_>) -> Self {
         match item {
-            Item::Whitespace { .. } | Item::Skipped { .. } | Item::Faulty { .. } => Self::Nothing,
+            Item::Whitespace { .. }
+            | Item::Skipped { .. }
+            | Item::Faulty { .. }
+            | Item::Dropped { .. } => Self::Nothing,
             Item::Header { header, .. } => Self::Header(header),
             Item::Close { .. } => Self::Closed,
             Item::Stanza(stanza) => Self::Stanza(

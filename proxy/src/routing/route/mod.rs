@@ -31,14 +31,14 @@ pub struct Route {
     pub pair: Pair,
     /// Who the next hop is.
     pub side: Side,
-    state: Mutex<State>,
+    state: Mutex<LockedRoute>,
     account: Arc<QueueAccount>,
     /// Who sets a stream up has reason to look: the peer may be back, or another stream carries it.
     news: Notify,
 }
 
 #[derive(Debug)]
-struct State {
+struct LockedRoute {
     waiting: VecDeque<Batch>,
     /// Errors to be made for senders whom this queue leads to.
     unanswered: VecDeque<Unanswered>,
@@ -132,7 +132,7 @@ impl Route {
         Self {
             pair,
             side,
-            state: Mutex::new(State {
+            state: Mutex::new(LockedRoute {
                 waiting: VecDeque::new(),
                 unanswered: VecDeque::new(),
                 carrier: RouteState::Idle,
@@ -516,7 +516,7 @@ impl Route {
     }
 }
 
-impl State {
+impl LockedRoute {
     fn start_dialling(&mut self, not_before: Option<Instant>) -> Dial {
         self.dial = ConnectNumber(self.dial.0 + 1);
         self.carrier = RouteState::Connecting(self.dial);

@@ -3,12 +3,9 @@
 
 use std::collections::HashMap;
 
-use serde_json::json;
-use zeroize::Zeroizing;
-
 use super::*;
 use crate::{
-    config::{ConfigInputs, ConfigSecrets},
+    config::fixture,
     routing::{acknowledgement::AckTracker, batch::BatchBuilder},
 };
 
@@ -31,48 +28,9 @@ fn pair(from: &str, to: &str) -> Pair {
 
 /// An organisation with a wildcard partner; stanzas wait for `seconds`.
 fn router(seconds: u32) -> (Arc<Router>, DialRequests) {
-    let config = json!({
-        "version": {"major": 1, "minor": 0}, "generation": 1,
-        "namespace": "default", "pool": "edge", "site": "a", "fqdn": "edge.org.example",
-        "domains": ["org.example"], "namespaceDomains": ["org.example"],
-        "listeners": {"s2s": 5269, "directTls": 0, "internal": 23456, "admin": 0, "dns": 0},
-        "gateways": [{
-            "domains": ["org.example"], "mode": "Direct", "address": "127.0.0.1:5269",
-            "negotiation": {"tls": "NotSupported", "sasl": "NotSupported", "dialback": true},
-            "methods": ["TcpDialback"],
-        }],
-        "partners": [{
-            "name": "partner", "domains": ["*.partner.example"], "partnerType": "Federated",
-            "negotiation": {"tls": "NotSupported", "sasl": "NotSupported", "dialback": true},
-            "methods": ["TcpDialback"], "enableKeepAlive": true, "connectionLimit": 20,
-        }],
-        "access": {
-            "policies": [{
-                "name": "all", "scope": "Global", "enableFederationAccess": true,
-                "enableXmppAccess": true, "enablePublicCloudAccess": true, "mode": "Enforce",
-            }],
-            "homeSites": {"org.example": "a"},
-        },
-        "settings": {"queueTimeoutSeconds": seconds},
-        "contacts": "Embedded",
+    let config = fixture::active_config(|document| {
+        document["settings"]["queueTimeoutSeconds"] = seconds.into();
     });
-    let key = rcgen::KeyPair::generate().expect("a key");
-    let params = rcgen::CertificateParams::new(Vec::<String>::new()).expect("parameters");
-    let authority = params.self_signed(&key).expect("a certificate").pem();
-    let inputs = ConfigInputs {
-        config: Arc::new(serde_json::from_value(config).expect("a configuration")),
-        materials: Arc::new(ConfigSecrets {
-            certificate: None,
-            internal_ca: authority,
-            issuer: None,
-            dialback_secret: Zeroizing::new(b"a secret of the lab".to_vec()),
-            dialback_previous: None,
-            admin_token: None,
-            contacts_url: None,
-            contacts_ca: None,
-        }),
-    };
-    let config = ActiveConfig::build(&inputs).expect("a configuration");
     let config = Arc::new(ArcSwap::from_pointee(config));
     Router::new(config, Arc::new(Metrics::new()), Arc::default())
 }

@@ -17,20 +17,20 @@ use prometheus_client::{
 };
 
 /// Labels with a partner among them.
-pub trait PartnerSeries: Clone + Eq + Hash {
+pub(super) trait PartnerSeries: Clone + Eq + Hash {
     /// Name of the object, or `other`.
     fn partner(&self) -> &str;
 }
 
 /// A family that knows which series each partner has.
-pub struct PartnerFamily<S, M, C = fn() -> M> {
+pub(super) struct PartnerFamily<S, M, C = fn() -> M> {
     family: Family<S, M, C>,
     of_partner: Arc<Mutex<HashMap<String, HashSet<S>>>>,
 }
 
 impl<S: PartnerSeries, M: Clone, C: MetricConstructor<M>> PartnerFamily<S, M, C> {
     /// The series with these labels, made where there is none.
-    pub fn get(&self, labels: &S) -> M {
+    pub(super) fn get(&self, labels: &S) -> M {
         if self.family.get(labels).is_none() {
             let mut of_partner = self.of_partner.lock();
             let own = of_partner.entry(labels.partner().to_owned()).or_default();
@@ -41,7 +41,7 @@ impl<S: PartnerSeries, M: Clone, C: MetricConstructor<M>> PartnerFamily<S, M, C>
 }
 
 /// What is done when a partner is removed, whatever its series are.
-pub trait ForgetPartner {
+pub(super) trait ForgetPartner {
     fn forget(&self, partner: &str);
 }
 
@@ -55,7 +55,7 @@ impl<S: PartnerSeries, M, C: MetricConstructor<M>> ForgetPartner for PartnerFami
 }
 
 impl<S: Clone + Eq + Hash, M, C> PartnerFamily<S, M, C> {
-    pub fn new_with_constructor(constructor: C) -> Self {
+    pub(super) fn new_with_constructor(constructor: C) -> Self {
         Self {
             family: Family::new_with_constructor(constructor),
             of_partner: Arc::default(),

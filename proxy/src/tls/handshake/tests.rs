@@ -32,13 +32,13 @@ fn soon() -> Instant {
     Instant::now() + Duration::from_secs(10)
 }
 
-type Pair = (Transport<DuplexStream>, Transport<DuplexStream>);
+type TransportPair = (Transport<DuplexStream>, Transport<DuplexStream>);
 
 async fn shake(
     client: Option<&Identity>,
     server: Arc<Identity>,
     mode: Mode,
-) -> Result<Pair, HandshakeError> {
+) -> Result<TransportPair, HandshakeError> {
     let (near, far) = duplex(16_384);
     let partner = domain("Partner.example");
     let (client, server) = tokio::join!(

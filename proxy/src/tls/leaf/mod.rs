@@ -38,6 +38,13 @@ pub struct LeafIssuer {
     made: Mutex<Made>,
 }
 
+/// The key is not shown.
+impl std::fmt::Debug for LeafIssuer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LeafIssuer").finish_non_exhaustive()
+    }
+}
+
 #[derive(Default)]
 struct Made {
     leaves: HashMap<DomainName, Leaf>,

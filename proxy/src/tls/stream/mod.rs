@@ -101,6 +101,18 @@ pub struct TlsStream<S, C> {
     failed: bool,
 }
 
+/// Without the keys of the connection and the plaintext.
+impl<S: std::fmt::Debug, C> std::fmt::Debug for TlsStream<S, C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TlsStream")
+            .field("io", &self.io)
+            .field("peer_closed", &self.peer_closed)
+            .field("closed", &self.closed)
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Bytes that wait for the socket; holds no memory once all have gone.
 #[derive(Default)]
 struct Outgoing {

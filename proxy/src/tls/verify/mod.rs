@@ -3,8 +3,10 @@
 //! Names follow RFC 9525: `dNSName` alone, exact or with one whole left-most label `*`. Revocation
 //! is not checked.
 
+mod policies;
+
 use jiff::Timestamp;
-use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 use x509_parser::prelude::{X509Certificate, X509Version};
 use xmpp_edge_crds::{
@@ -20,6 +22,7 @@ use super::{
     roots::{Roots, RootsError},
     stamp::TrustStamp,
 };
+use policies::{WithoutPolicies, is_of_policies};
 
 /// Longer chains are refused unread.
 pub const MAX_CHAIN: usize = 10;
@@ -354,14 +357,34 @@ impl Question<'_> {
     }
 
     fn path(&self, anchors: &[TrustAnchor<'_>]) -> Result<(), webpki::Error> {
-        let end_entity = EndEntityCert::try_from(&self.chain[0])?;
+        let algorithms = provider().signature_verification_algorithms.all;
+        let verdict = self.path_of(self.chain, anchors, algorithms);
+        if !matches!(verdict, Err(webpki::Error::UnsupportedCriticalExtension)) {
+            return verdict;
+        }
+        let Some(without) = WithoutPolicies::of(self.chain) else {
+            return verdict;
+        };
+        let own = without.algorithms(algorithms);
+        let own: Vec<&dyn SignatureVerificationAlgorithm> =
+            own.iter().map(|own| own as _).collect();
+        self.path_of(&without.chain, anchors, &own)
+    }
+
+    fn path_of(
+        &self,
+        chain: &[CertificateDer<'_>],
+        anchors: &[TrustAnchor<'_>],
+        algorithms: &[&dyn SignatureVerificationAlgorithm],
+    ) -> Result<(), webpki::Error> {
+        let end_entity = EndEntityCert::try_from(&chain[0])?;
         let verify = |usage: KeyUsage| {
             let seconds = u64::try_from(self.now.as_second()).unwrap_or_default();
             end_entity
                 .verify_for_usage(
-                    provider().signature_verification_algorithms.all,
+                    algorithms,
                     anchors,
-                    &self.chain[1..],
+                    &chain[1..],
                     UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds)),
                     usage,
                     None,
@@ -533,22 +556,15 @@ fn critical(certificate: &X509Certificate<'_>) -> Option<CertificateFault> {
         "2.5.29.37",
         "2.5.29.31",
     ];
-    const POLICIES: [(&str, &str); 4] = [
-        ("2.5.29.32", "certificatePolicies"),
-        ("2.5.29.33", "policyMappings"),
-        ("2.5.29.36", "policyConstraints"),
-        ("2.5.29.54", "inhibitAnyPolicy"),
-    ];
     let unknown = certificate
         .extensions()
         .iter()
         .filter(|extension| extension.critical)
         .map(|extension| extension.oid.to_id_string())
-        .find(|oid| !KNOWN.contains(&oid.as_str()))?;
-    let name = POLICIES.iter().find(|(oid, _)| *oid == unknown);
+        .find(|oid| !KNOWN.contains(&oid.as_str()) && !is_of_policies(oid))?;
     Some(CertificateFault::CriticalExtension {
         subject: shown(certificate.subject()),
-        extension: name.map_or_else(|| unknown.clone(), |(oid, name)| format!("{name} ({oid})")),
+        extension: unknown,
     })
 }
 

@@ -25,7 +25,7 @@ pub enum ElementError {
 }
 
 /// Declarations in force: prefix (empty for the default) and namespace name.
-type Scope = Vec<(String, String)>;
+type PrefixScope = Vec<(String, String)>;
 
 impl Element {
     /// The tree of one top-level element of the stream with that header.
@@ -35,7 +35,7 @@ impl Element {
     pub fn parse(bytes: &[u8], header: &StreamHeader) -> Result<Self, ElementError> {
         let source = std::str::from_utf8(bytes).map_err(|_| ElementError::NotUtf8)?;
         let mut reader = Reader::from_str(source);
-        let mut scope: Scope = header.prefixes.clone();
+        let mut scope: PrefixScope = header.prefixes.clone();
         scope.push(("xml".to_owned(), ns::XML.to_owned()));
         scope.extend(
             header
@@ -106,7 +106,7 @@ fn push_text(open: &mut [(Element, usize)], data: &str) -> Result<(), ElementErr
 }
 
 /// The element that a start tag begins; its declarations join the scope.
-fn element(start: &BytesStart<'_>, scope: &mut Scope) -> Result<Element, ElementError> {
+fn element(start: &BytesStart<'_>, scope: &mut PrefixScope) -> Result<Element, ElementError> {
     let mut plain = Vec::new();
     for attribute in start.attributes() {
         let attribute = attribute.map_err(|error| ElementError::Malformed(error.to_string()))?;
@@ -140,7 +140,7 @@ fn split(name: &str) -> (&str, &str) {
     name.split_once(':').unwrap_or(("", name))
 }
 
-fn resolve(scope: &Scope, prefix: &str) -> Result<String, ElementError> {
+fn resolve(scope: &PrefixScope, prefix: &str) -> Result<String, ElementError> {
     match scope.iter().rev().find(|(known, _)| known == prefix) {
         Some((_, name)) => Ok(name.clone()),
         None if prefix.is_empty() => Ok(String::new()),

@@ -4,6 +4,9 @@
 //! Bytes may come in any pieces: the state of the pass is kept, nothing is looked at twice but the
 //! few bytes of a name, a reference or a character that was cut off. No tree, no policy, no I/O.
 
+// Lengths of one element, below 4 GiB by `MOST_BYTES`, or of names and counts that the limits bound.
+#![allow(clippy::cast_possible_truncation)]
+
 mod chars;
 mod grammar;
 mod parts;
@@ -46,6 +49,9 @@ pub enum Item<'a> {
     Skipped { len: usize },
     /// The last bytes of a stanza that broke a limit.
     Faulty { len: usize, stanza: FaultyStanza },
+    /// As `Faulty`, of an element that is named as a stanza is and whose start tag cannot be read: nobody
+    /// knows whom to answer.
+    Dropped { len: usize, error: XmlError },
 }
 
 impl Item<'_> {
@@ -56,7 +62,8 @@ impl Item<'_> {
             | Self::Header { len, .. }
             | Self::Close { len }
             | Self::Skipped { len }
-            | Self::Faulty { len, .. } => *len,
+            | Self::Faulty { len, .. }
+            | Self::Dropped { len, .. } => *len,
             Self::Stanza(stanza) => stanza.bytes.len(),
             Self::Other(other) => other.bytes.len(),
         }
@@ -186,23 +193,32 @@ impl Scanner {
         match self.advance(buf) {
             Ok(None) => Ok(None),
             Ok(Some(found)) => Ok(Some(self.item(buf, found))),
-            Err(error) => {
-                let stand = (&self.top, self.open.len(), self.lex);
-                match Skip::from_pass(buf, stand, error).filter(|_| self.skips) {
-                    Some(skip) => {
-                        self.skip = Some(Box::new(skip));
-                        let len = self.at;
-                        self.at = 0;
-                        self.lex = Lex::Between;
-                        Ok(Some(Item::Skipped { len }))
-                    }
-                    None => {
-                        self.failed = Some(error);
-                        Err(error)
-                    }
+            Err(error) => match self.way_past(buf, error) {
+                Some(skip) => {
+                    self.skip = Some(Box::new(skip));
+                    let len = self.at;
+                    self.at = 0;
+                    self.lex = Lex::Between;
+                    Ok(Some(Item::Skipped { len }))
                 }
-            }
+                None => {
+                    self.failed = Some(error);
+                    Err(error)
+                }
+            },
         }
+    }
+
+    /// The way past the element at hand, where `error` is its own and need not end the stream.
+    fn way_past(&self, buf: &[u8], error: XmlError) -> Option<Skip> {
+        if !self.skips || !error.is_of_one_stanza() || self.phase != Phase::Stream {
+            return None;
+        }
+        if !self.open.is_empty() {
+            return Skip::from_pass(buf, (&self.top, self.open.len(), self.lex), error);
+        }
+        let header = Arc::clone(self.scope.header.as_ref()?);
+        Skip::from_start_tag(buf.get(..self.at)?, header, error)
     }
 
     fn skip_on<'a>(&mut self, buf: &[u8]) -> Result<Option<Item<'a>>, XmlError> {
@@ -214,10 +230,8 @@ impl Scanner {
             return Ok(None);
         }
         Ok(Some(match skip.advance(buf)? {
-            Skipped::All(len) => Item::Faulty {
-                len,
-                stanza: skip.stanza,
-            },
+            Skipped::All(len, Ok(stanza)) => Item::Faulty { len, stanza },
+            Skipped::All(len, Err(error)) => Item::Dropped { len, error },
             Skipped::Part(len) => {
                 self.skip = Some(skip);
                 Item::Skipped { len }

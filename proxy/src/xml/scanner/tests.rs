@@ -28,7 +28,8 @@ fn outcome(stream: &[u8], limits: Limits) -> (Vec<String>, Option<XmlError>) {
                     Item::Whitespace { .. }
                     | Item::Header { .. }
                     | Item::Skipped { .. }
-                    | Item::Faulty { .. } => {}
+                    | Item::Faulty { .. }
+                    | Item::Dropped { .. } => {}
                 }
                 rest = &rest[item.len()..];
             }

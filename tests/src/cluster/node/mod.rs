@@ -39,7 +39,7 @@ pub use machine::Machine;
 pub use site::Site;
 
 use super::{
-    ApiServer, ControllerManager, WITH_NODES, WITHOUT_NODES, images, place::Place, shared,
+    ApiServer, ControllerManager, WITH_NODES, WITHOUT_NODES, images, place::ServerPlace, shared,
 };
 use crate::{process::Daemon, wait};
 use containers::Containers;
@@ -70,7 +70,7 @@ impl Cluster {
     pub async fn start(site: Site) -> Result<Self> {
         let programs = Programs::find()?;
         // The machine first: the API server listens at its router's address.
-        let place = Place::beside_nodes(site.router(), site.network());
+        let place = ServerPlace::beside_nodes(site.router(), site.network());
         let storage = super::storage::Storage::new()?;
         let data = storage.data().join("node");
         let machine = Machine::start(site, storage.path(), &data)?;

@@ -52,6 +52,8 @@ pub struct Behaviour {
     pub max_bytes: Option<u64>,
     /// `idle-seconds` of XEP-0478 that is told.
     pub idle_seconds: Option<u64>,
+    /// It ends its stream with `policy-violation` over a message with a longer body, in bytes.
+    pub ends_over: Option<usize>,
 }
 
 impl Behaviour {
@@ -71,6 +73,7 @@ impl Behaviour {
             bidi: false,
             max_bytes: None,
             idle_seconds: None,
+            ends_over: None,
         }
     }
 
@@ -98,6 +101,7 @@ impl Behaviour {
             bidi: false,
             max_bytes: None,
             idle_seconds: None,
+            ends_over: None,
         }
     }
 }

@@ -108,6 +108,14 @@ impl Connection {
                     peer.send(format!("<a xmlns='{}' h='{handled}'/>", ns::ACKS))
                         .await?;
                 }
+                ("message", _) if self.is_too_much(&element) => {
+                    let error = ns::STREAM_ERRORS;
+                    peer.send_anyway(format!(
+                        "<stream:error><policy-violation xmlns='{error}'/></stream:error></stream:stream>"
+                    ))
+                    .await;
+                    return Ok(());
+                }
                 ("message" | "presence" | "iq", _) => {
                     handled = handled.wrapping_add(1);
                     self.state.stanzas.lock().push(Received {
@@ -119,6 +127,11 @@ impl Connection {
                 _ => {}
             }
         }
+    }
+
+    fn is_too_much(&self, message: &Element) -> bool {
+        let body = message.child("body").map_or(0, |body| body.text.len());
+        self.behaviour.ends_over.is_some_and(|most| body > most)
     }
 
     /// The next event, while doing what the test tells; `None` to drop the connection.
@@ -206,16 +219,16 @@ impl Connection {
             if behaviour.acks {
                 features += &format!("<sm xmlns='{}'/>", ns::ACKS);
             }
-            let limits = [
+            let told = [
                 ("max-bytes", behaviour.max_bytes),
                 ("idle-seconds", behaviour.idle_seconds),
             ];
-            let told: String = limits
+            let limits: String = told
                 .into_iter()
-                .filter_map(|(name, value)| Some(format!("<{name}>{}</{name}>", value?)))
+                .filter_map(|(name, limit)| Some(format!("<{name}>{}</{name}>", limit?)))
                 .collect();
-            if !told.is_empty() {
-                features += &format!("<limits xmlns='{}'>{told}</limits>", ns::LIMITS);
+            if !limits.is_empty() {
+                features += &format!("<limits xmlns='{}'>{limits}</limits>", ns::LIMITS);
             }
         }
         features + "</stream:features>"

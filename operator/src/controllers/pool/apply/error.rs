@@ -1,6 +1,6 @@
 //! Why an object of a pool could not be written: what somebody has to mend, and what is tried again.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 
@@ -10,16 +10,21 @@ use super::ChildKind;
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// Why an object could not be written.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum ApplyError {
     /// Infrastructure: it is tried again soon.
     #[error("{what}: {}", words(source))]
     Api {
         what: String,
-        source: Box<kube::Error>,
+        source: Arc<kube::Error>,
     },
     #[error("{what}: the API server did not answer within {} s", LONGEST.as_secs())]
     Late { what: String },
+    /// Of all objects of a pool together.
+    #[error(
+        "its objects could not all be written within {seconds} s: the API server answers slowly"
+    )]
+    TooLong { seconds: u64 },
     /// Somebody else was first, or what was read is out of date: the watch brings the newer form.
     #[error("{what} was changed meanwhile")]
     Overtaken { what: String },
@@ -39,8 +44,11 @@ pub enum ApplyError {
     #[error("{what} has no JSON form: {source}")]
     Json {
         what: String,
-        source: serde_json::Error,
+        source: Arc<serde_json::Error>,
     },
+    /// It failed so lately, and was not tried again.
+    #[error(transparent)]
+    StillFailing(Box<ApplyError>),
 }
 
 /// The API server's own words, where it answered: the rest of an answer is of use to nobody.
@@ -65,14 +73,19 @@ impl ApplyError {
                 },
                 _ => Self::Api {
                     what,
-                    source: Box::new(error),
+                    source: Arc::new(error),
                 },
             },
             _ => Self::Api {
                 what,
-                source: Box::new(error),
+                source: Arc::new(error),
             },
         }
+    }
+
+    pub(in crate::controllers::pool) fn too_long(longest: Duration) -> Self {
+        let seconds = longest.as_secs();
+        Self::TooLong { seconds }
     }
 
     /// Label `reason` of the metric of errors.
@@ -80,20 +93,50 @@ impl ApplyError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Api { .. } => "ApiError",
-            Self::Late { .. } => "Timeout",
+            Self::Late { .. } | Self::TooLong { .. } => "Timeout",
             Self::Overtaken { .. } => "Overtaken",
             Self::Refused { .. } => "Refused",
             Self::Foreign { .. } => "Foreign",
             Self::Contended { .. } => "Contended",
             Self::KindMissing { .. } => "KindMissing",
             Self::Json { .. } => "Json",
+            Self::StillFailing(cause) => cause.reason(),
+        }
+    }
+
+    /// What failed, when it was tried.
+    #[must_use]
+    pub fn cause(&self) -> &Self {
+        match self {
+            Self::StillFailing(cause) => cause.cause(),
+            tried => tried,
+        }
+    }
+
+    /// Whether it is an earlier failure that still stands: it was counted and logged then.
+    #[must_use]
+    pub fn is_repeated(&self) -> bool {
+        matches!(self, Self::StillFailing(_))
+    }
+
+    /// Whether the same write would most likely fail again at once.
+    pub(super) fn lasts(&self) -> bool {
+        match self.cause() {
+            // The newer form decides anew; contention has pauses of its own.
+            Self::Overtaken { .. } | Self::Contended { .. } => false,
+            // Where the API server is not reached it is not about this object: what is told of it once it
+            // is there again is acted on at once.
+            Self::Api { source, .. } => {
+                matches!(&**source, kube::Error::Api(status) if status.code != 404)
+            }
+            _ => true,
         }
     }
 
     /// Whether there is no such object (any more).
     #[must_use]
     pub fn is_absent(&self) -> bool {
-        matches!(self, Self::Api { source, .. }
+        matches!(self.cause(), Self::Api { source, .. }
             if matches!(&**source, kube::Error::Api(status) if status.code == 404))
     }
 
@@ -101,7 +144,7 @@ impl ApplyError {
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         matches!(
-            self,
+            self.cause(),
             Self::Refused { .. }
                 | Self::Foreign { .. }
                 | Self::Contended { .. }

@@ -5,11 +5,12 @@
 //! not applied again. Secrets are written whole instead, on exactly the form that was read: apply
 //! can neither refuse to replace nor leave out what an earlier form had.
 
+mod attempt;
 mod contention;
 mod error;
 mod secret;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
@@ -27,6 +28,7 @@ use xmpp_edge_crds::kinds::EdgePool;
 pub use error::ApplyError;
 
 use self::{
+    attempt::{FailedWrites, fingerprint},
     contention::{Contended, Rewritten},
     error::call,
 };
@@ -36,8 +38,8 @@ use super::{
     read,
 };
 use crate::{
-    controllers::namespace::snapshot::Context, runtime::store::AnswerStore,
-    secrets::store::SecretData,
+    controllers::namespace::snapshot::Context, proxy_status::ownership::pods_of,
+    runtime::store::AnswerStore, secrets::store::SecretData,
 };
 
 /// The one manager of fields of a pool's objects.
@@ -54,6 +56,7 @@ const OF_CERTIFICATE: &str = "cert-manager.io/certificate-name";
 pub struct AppliedHashes {
     objects: Mutex<HashMap<ChildKey, Outcome>>,
     contended: Contended,
+    failed: FailedWrites,
 }
 
 /// A child: kind, namespace, name.
@@ -62,10 +65,17 @@ type ChildKey = (ChildKind, String, String);
 impl AppliedHashes {
     /// Forgets what pools of a namespace that are gone had: who finds an object of that name looks anew
     /// whose it is.
-    pub fn forget(&self, namespace: &str, exists: impl Fn(&str) -> bool) {
+    pub fn forget(&self, namespace: &str, exists: impl Fn(&str) -> bool + Copy) {
         let mut objects = self.objects.lock();
         objects.retain(|(_, of, _), outcome| of != namespace || exists(&outcome.pool));
         self.contended.retain(|key| objects.contains_key(key));
+        self.failed.forget(namespace, exists);
+    }
+
+    /// When what is held back of a pool may be tried again.
+    #[must_use]
+    pub fn retry(&self, namespace: &str, pool: &str) -> Option<Duration> {
+        self.failed.next(namespace, pool, Instant::now())
     }
 }
 
@@ -103,10 +113,11 @@ impl Applier<'_> {
     pub async fn child(&self, child: &Child) -> Result<bool, ApplyError> {
         let (kind, name) = (child.kind(), child.name());
         let what = || format!("{kind:?} {name:?}");
-        let mut manifest = child.manifest().map_err(|source| ApplyError::Json {
+        let json = |source| ApplyError::Json {
             what: what(),
-            source,
-        })?;
+            source: Arc::new(source),
+        };
+        let mut manifest = child.manifest().map_err(json)?;
         let wanted = print_of(&manifest);
         manifest["metadata"]["annotations"][APPLIED] = Value::from(wanted.as_str());
         let (held, watched) = self.observed(kind, name);
@@ -125,19 +136,21 @@ impl Applier<'_> {
             }
             return Err(error);
         }
-        if held.is_none() && last.is_none() {
-            self.refuse_foreign(child).await?;
-        }
-        let parameters = PatchParams::apply(MANAGER).force();
-        let patch = Patch::Apply(&manifest);
-        let api = self.api(kind);
         let since = self.store(kind).map(AnswerStore::epoch);
-        let mut object = call(what, Some(kind), api.patch(name, &parameters, &patch)).await?;
+        let over = held.as_ref().map(|held| print_of(&settled(held.clone())));
+        let this = fingerprint(&["apply", &wanted, over.as_deref().unwrap_or_default()]);
+        let write = async {
+            if held.is_none() && last.is_none() {
+                self.refuse_foreign(child).await?;
+            }
+            let parameters = PatchParams::apply(MANAGER).force();
+            let patch = Patch::Apply(&manifest);
+            let api = self.api(kind);
+            call(what, Some(kind), api.patch(name, &parameters, &patch)).await
+        };
+        let mut object = self.attempt(&what(), this, write).await?;
         object.metadata.managed_fields = None;
-        let value = serde_json::to_value(&object).map_err(|source| ApplyError::Json {
-            what: what(),
-            source,
-        })?;
+        let value = serde_json::to_value(&object).map_err(json)?;
         let observed_hash = print_of(&settled(value.clone()));
         self.applied.objects.lock().insert(
             key,
@@ -219,7 +232,9 @@ impl Applier<'_> {
         };
         let api = self.api(kind);
         let what = || format!("{kind:?} {name:?}");
-        call(what, Some(kind), api.patch(name, &parameters, &patch)).await?;
+        let this = fingerprint(&["scale", &replicas.to_string()]);
+        let write = call(what, Some(kind), api.patch(name, &parameters, &patch));
+        self.attempt(&what(), this, write).await?;
         Ok(())
     }
 
@@ -258,7 +273,9 @@ impl Applier<'_> {
             }),
             ..DeleteParams::background()
         };
-        let gone = match call(what, Some(kind), api.delete(name, &parameters)).await {
+        let this = fingerprint(&["delete", &uid]);
+        let write = call(what, Some(kind), api.delete(name, &parameters));
+        let gone = match self.attempt(&what(), this, write).await {
             // One with a finalizer is there still: the watch tells when it is not.
             Ok(answer) => answer.is_right(),
             Err(error) if error.is_absent() => true,
@@ -296,13 +313,12 @@ impl Applier<'_> {
         let api: Api<Pod> = Api::namespaced(self.context.client.clone(), self.namespace);
         let patch = json!({ "metadata": { "annotations": { MOUNTED: print } } });
         let patch = Patch::Merge(patch);
-        for pod in self.context.caches.pods.in_namespace(self.namespace) {
-            let mine = pod.labels().get(metadata::POOL_LABEL) == Some(&pool);
+        for pod in pods_of(&self.context.caches, self.namespace, &pool) {
             let has = pod
                 .annotations()
                 .get(MOUNTED)
                 .is_some_and(|has| has == print);
-            if !mine || has || pod.metadata.deletion_timestamp.is_some() {
+            if has || pod.metadata.deletion_timestamp.is_some() {
                 continue;
             }
             let name = pod.name_any();
@@ -311,8 +327,9 @@ impl Applier<'_> {
                 ..PatchParams::default()
             };
             let what = || format!("Pod {name:?}");
-            let patched = api.patch(&name, &parameters, &patch);
-            match call(what, None, patched).await {
+            let write = call(what, None, api.patch(&name, &parameters, &patch));
+            let this = fingerprint(&["sync", print]);
+            match self.attempt(&what(), this, write).await {
                 Ok(mut pod) => {
                     pod.metadata.managed_fields = None;
                     self.context.caches.pods.updated(pod);

@@ -5,7 +5,7 @@ use k8s_openapi::{
 };
 use kube::{Api, ResourceExt, api::PostParams};
 
-use super::{Applier, ApplyError, MANAGER, OF_CERTIFICATE, call, is_ours, owns};
+use super::{Applier, ApplyError, MANAGER, OF_CERTIFICATE, call, fingerprint, is_ours, owns};
 use crate::{
     controllers::{
         namespace::inputs,
@@ -75,10 +75,17 @@ impl Applier<'_> {
         // A new one is created, never applied: of two leaders one is refused. An old one is
         // replaced on the uid and resourceVersion that were read.
         let since = self.context.caches.secrets.epoch();
-        let written = match held {
-            None => call(what, None, api.create(&parameters, &object)).await?,
-            Some(_) => call(what, None, api.replace(&name, &parameters, &object)).await?,
+        // By the form that it is to replace, not by what is to be in it: keys that could not be kept are
+        // made anew at each look.
+        let over = held.as_deref().and_then(ResourceExt::resource_version);
+        let this = fingerprint(&["secret", over.as_deref().unwrap_or_default()]);
+        let write = async {
+            match held {
+                None => call(what, None, api.create(&parameters, &object)).await,
+                Some(_) => call(what, None, api.replace(&name, &parameters, &object)).await,
+            }
         };
+        let written = self.attempt(&what(), this, write).await?;
         self.context.caches.secrets.created(written, since);
         tracing::info!(namespace = self.namespace, name, "Secret written");
         Ok(true)

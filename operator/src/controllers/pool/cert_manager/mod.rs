@@ -118,6 +118,12 @@ impl Certificates {
         }
     }
 
+    /// Breaks the watches off, and returns once nothing of them runs any more.
+    pub async fn shutdown(&self) {
+        let mut tasks = std::mem::take(&mut *self.tasks.lock());
+        tasks.shutdown().await;
+    }
+
     /// The Certificates that are known.
     #[must_use]
     pub fn store(&self) -> &ObjectStore<DynamicObject> {
@@ -158,6 +164,11 @@ async fn watch(
     let mut events = std::pin::pin!(events);
     let mut feed = WatchApplier::of(Some(namespace.clone()));
     let key = (of, namespace);
+    // Whatever ends it, another can begin.
+    let _watched = Watched {
+        held: &held,
+        key: &key,
+    };
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {
@@ -180,7 +191,18 @@ async fn watch(
             }
         }
     }
-    held.watches.lock().remove(&key);
+}
+
+/// A watch that goes on.
+struct Watched<'a> {
+    held: &'a HeldCertificate,
+    key: &'a (WatchedCertificates, String),
+}
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        self.held.watches.lock().remove(self.key);
+    }
 }
 
 /// A condition of an object; one that was said of an older form of it is none.

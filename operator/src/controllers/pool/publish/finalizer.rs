@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use xmpp_edge_crds::kinds::EdgePool;
 
 use crate::{
-    dns::{DnsMemory, RecordSource},
-    runtime::{events::Events, metrics::Metrics},
+    dns::{DnsMemory, DnsMetrics, RecordSource},
+    runtime::events::Events,
 };
 
 /// Held while records of the pool may be in DNS.
@@ -124,7 +124,7 @@ pub async fn remove(
 /// be one that cannot be decoded.
 pub struct Finalization<'a> {
     pub client: &'a Client,
-    pub metrics: &'a Metrics,
+    pub metrics: &'a DnsMetrics,
     pub events: &'a Events,
     pub namespace: &'a str,
     pub pool: &'a PartialObjectMeta<EdgePool>,
@@ -144,7 +144,7 @@ impl Finalization<'_> {
             .collect();
         let left = crate::text::listed(left);
         let note = format!("EdgePool {name:?} goes with records left in DNS, {why}: {left}");
-        self.metrics.dns.left(self.namespace, &name);
+        self.metrics.left(self.namespace, &name);
         tracing::error!(namespace = self.namespace, pool = name, "{note}");
         let reference = self.pool.object_ref(&());
         self.events

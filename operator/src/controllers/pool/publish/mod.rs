@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Service;
 use kube::{
     Client, Resource, ResourceExt,
@@ -34,17 +34,17 @@ use crate::{
     dns::{
         Availability, DnsError, DnsMemory, Publisher, RecordOwner, UpdateSettings,
         addresses::Ingress,
-        controller::{DnsController, DnsProgress},
-        hold_down::HoldDown,
-        pool_records::{
+        backend::pool_records::{
             AddressSource, KeepMemory, PoolRecordsBackend, PoolRecordsOutcome, PoolRecordsTask,
         },
+        controller::{DnsController, DnsProgress},
+        hold_down::HoldDown,
     },
     runtime::decoded::Decoded,
     status::condition::{ConditionStatus, DesiredCondition},
 };
 
-/// A pool that is deleted waits for DNS no longer than this.
+/// A pool that is deleted waits for DNS no longer than this, by the API server's clock, which dated it.
 const LONGEST: SignedDuration = SignedDuration::from_mins(10);
 /// While a pool waits to be let go.
 const RETRY: Duration = Duration::from_secs(5);
@@ -93,11 +93,19 @@ pub struct Leave {
 }
 
 impl Leave {
-    fn later(refusal: String) -> Self {
+    pub(super) fn later(refusal: String) -> Self {
         Self {
             again: Some(RETRY),
             refusal,
         }
+    }
+
+    /// Something else keeps it too.
+    pub(super) fn refuse(&mut self, why: &str) {
+        if !self.refusal.is_empty() {
+            self.refusal.push_str(". ");
+        }
+        self.refusal.push_str(why);
     }
 
     fn once(went: bool) -> Self {
@@ -140,7 +148,7 @@ impl PoolDns {
         let may_be_there = is_marked(pool) || remembered(pool).source.is_some();
         if backend.is_none() && !may_be_there {
             if spec.dns.is_none() {
-                context.metrics.dns.forget(namespace, &pool.name_any());
+                context.dns_metrics.forget(namespace, &pool.name_any());
             }
             return plain(match &spec.dns {
                 None => not_managed(),
@@ -245,14 +253,15 @@ impl PoolDns {
         let metadata = pool.meta().clone().into_response_partial();
         let leaving = Finalization {
             client: &context.client,
-            metrics: &context.metrics,
+            metrics: &context.dns_metrics,
             events: &context.events,
             namespace,
             pool: &metadata,
         };
         let owner = owner(context, pool, namespace);
         let deleted = pool.meta().deletion_timestamp.as_ref().map(|time| time.0);
-        let late = deleted.is_some_and(|at| Timestamp::now().duration_since(at) >= LONGEST);
+        let waited = deleted.and_then(|at| context.server_clock.since(at));
+        let late = waited.is_some_and(|waited| waited >= LONGEST);
         let skipped = is_skipped(pool);
         let (Some(owner), false, false) = (owner, late, skipped) else {
             let why = if skipped {
@@ -281,6 +290,11 @@ impl PoolDns {
             return Leave::once(leaving.leave_records(why).await);
         }
         Leave::later(errors.first().map(ToString::to_string).unwrap_or_default())
+    }
+
+    /// As [`DnsController::shutdown`].
+    pub async fn shutdown(&self) {
+        self.records.shutdown().await;
     }
 
     /// Forgets pools of a namespace that are not there any more.
@@ -317,7 +331,7 @@ impl PoolDns {
                 pool: pool.meta().clone().into_response_partial(),
             };
             let publisher = Publisher::new(owner, memory);
-            PoolRecordsBackend::new(publisher, annotations, kept, context.metrics.dns.clone())
+            PoolRecordsBackend::new(publisher, annotations, kept, context.dns_metrics.clone())
         };
         let (caches, touched) = (context.caches.clone(), namespace.to_owned());
         let wake = move || caches.triggers.enqueue(&touched);
@@ -423,3 +437,6 @@ fn said(outcome: Option<&PoolRecordsOutcome>) -> DesiredCondition {
         Some(Err(message)) => DesiredCondition::new(kind, false, Reason::DnsFailed, message),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ use crate::{
     dns::records,
     proxy_status::{Loaded, PoolFacts, PoolReport},
     secrets::source::CertificateState,
-    status::condition::{ConditionStatus, DesiredCondition, merge, whole_seconds},
+    status::condition::{ConditionStatus, DesiredCondition, merge, previous, whole_seconds},
 };
 
 /// Counts alone are written this seldom.
@@ -60,6 +60,8 @@ pub struct Findings<'a> {
 pub enum Certificate<'a> {
     /// The pool is not in force: nothing was asked for.
     None,
+    /// Writing failed before it was looked at: it stays as it was said to be.
+    NotLooked,
     Provided(&'a CertificateState),
     Failed(Reason, &'a str),
 }
@@ -68,10 +70,14 @@ pub enum Certificate<'a> {
 #[must_use]
 pub fn status(old: &PoolStatus, found: &Findings<'_>) -> PoolStatus {
     let pods = found.deployment.and_then(|it| it.status.as_ref());
-    let wanted = conditions(found);
+    let wanted = conditions(old, found);
     let provision = match found.certificate {
         Certificate::Provided(provision) => Some(provision),
-        Certificate::None | Certificate::Failed(..) => None,
+        Certificate::None | Certificate::NotLooked | Certificate::Failed(..) => None,
+    };
+    let request = match found.certificate {
+        Certificate::NotLooked => old.certificate_signing_request.clone(),
+        _ => provision.and_then(|it| it.request.clone()),
     };
     PoolStatus {
         observed_generation: found.generation,
@@ -83,7 +89,7 @@ pub fn status(old: &PoolStatus, found: &Findings<'_>) -> PoolStatus {
             |pool| srv_records(pool, &found.addresses),
         ),
         certificate: provision.map_or_else(|| old.certificate.clone(), certificate),
-        certificate_signing_request: provision.and_then(|it| it.request.clone()),
+        certificate_signing_request: request,
         config: found.written.map(|generation| ConfigStatus {
             generation: i64::try_from(generation).unwrap_or(i64::MAX),
             pods_in_sync: found.report.map_or(0, |report| {
@@ -146,9 +152,9 @@ fn srv_records(pool: &EdgePool, addresses: &[String]) -> Vec<String> {
     records
 }
 
-fn conditions(found: &Findings<'_>) -> Vec<DesiredCondition> {
+fn conditions(old: &PoolStatus, found: &Findings<'_>) -> Vec<DesiredCondition> {
     let accepted = accepted(found);
-    let certificate = certificate_ready(found);
+    let certificate = certificate_ready(old, found);
     let replicated = replicated(found);
     let gateway = gateway(found);
     let ready = ready(found, [&accepted, &certificate, &replicated, &found.dns]);
@@ -183,7 +189,7 @@ fn accepted(found: &Findings<'_>) -> DesiredCondition {
     )
 }
 
-fn certificate_ready(found: &Findings<'_>) -> DesiredCondition {
+fn certificate_ready(old: &PoolStatus, found: &Findings<'_>) -> DesiredCondition {
     let kind = ConditionType::CertificateReady;
     match found.certificate {
         Certificate::Provided(provision) => {
@@ -197,6 +203,10 @@ fn certificate_ready(found: &Findings<'_>) -> DesiredCondition {
             Reason::NotAccepted,
             "the pool is not accepted",
         ),
+        Certificate::NotLooked => previous(&old.conditions, kind).unwrap_or_else(|| {
+            let message = "not looked at yet";
+            DesiredCondition::new(kind, ConditionStatus::Unknown, Reason::Pending, message)
+        }),
     }
 }
 

@@ -4,6 +4,7 @@ use rcgen::SanType;
 use xmpp_edge_crds::edge_config::{OnKeyChange, PartnerTrust};
 
 mod dane;
+mod paths;
 mod trust;
 
 use super::*;

@@ -1,14 +1,20 @@
 //! The way past a stanza that breaks a limit: to its end, as its bytes come, with constant memory.
 //!
 //! A well-formed stanza ends where its nesting does, so that tags are counted and nothing else is kept
-//! or checked: what is skipped is never handed on. What a stream may not hold at all (comments,
+//! or checked: what is skipped is never handed on. Where its own start tag is at fault, that is read to
+//! its end for who is to be answered (`start_tag.rs`). What a stream may not hold at all (comments,
 //! processing instructions, document types) ends it here too.
 
+mod start_tag;
+
+use std::sync::Arc;
+
+use self::start_tag::{StartTag, StartTagEnd};
 use super::{
     XmlError, chars,
     parts::{Lex, Top, Value},
 };
-use crate::xml::StanzaKind;
+use crate::xml::{StanzaKind, StreamHeader};
 
 /// Most bytes of one stanza that are skipped; one more ends the stream, since nobody waits longer for
 /// an end that may never come.
@@ -18,7 +24,7 @@ const ADDRESS_BYTES: usize = 3071;
 /// Most bytes kept of an id or a type; a longer one is not answered under its own.
 const WORD_BYTES: usize = 1024;
 
-/// A stanza whose start tag was right and that then broke a limit: skipped, to be answered.
+/// A stanza that broke a limit: skipped, to be answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FaultyStanza {
     pub kind: StanzaKind,
@@ -37,11 +43,22 @@ pub struct FaultyStanza {
 /// A stanza being skipped.
 #[derive(Debug)]
 pub(super) struct Skip {
-    pub(super) stanza: FaultyStanza,
+    what: SkipSubject,
     place: Place,
     /// Elements open.
     depth: u32,
     bytes: usize,
+}
+
+/// What is known of it.
+#[derive(Debug)]
+enum SkipSubject {
+    /// Its start tag is still being read.
+    Start(Box<StartTag>),
+    /// Whom to answer.
+    Stanza(FaultyStanza),
+    /// It cannot be told what it is.
+    Unknown(XmlError),
 }
 
 /// What became of more bytes.
@@ -49,7 +66,7 @@ pub(super) enum Skipped {
     /// So many were of the stanza, and more of it follow.
     Part(usize),
     /// The stanza ends after so many.
-    All(usize),
+    All(usize, Result<FaultyStanza, XmlError>),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -77,14 +94,14 @@ enum Place {
 }
 
 impl Skip {
-    /// Goes on from where the pass stood in `buf` when it found `error`; `None` where the stream has
-    /// to end: the start tag is not known, or the error is none of a stanza alone.
+    /// Goes on from where the pass stood in `buf` when it found `error`, which is none of a whole stream;
+    /// `None` where the stream has to end: the element is none of a stanza.
     pub(super) fn from_pass(
         buf: &[u8],
         (top, open, lex): (&Top, usize, Lex),
         error: XmlError,
     ) -> Option<Self> {
-        let kind = top.kind.filter(|_| open > 0 && error.is_of_one_stanza())?;
+        let kind = top.kind.filter(|_| open > 0)?;
         let place = match lex {
             Lex::Text => Place::Text,
             Lex::Markup => Place::Markup,
@@ -109,16 +126,36 @@ impl Skip {
             Some(text[..text.floor_char_boundary(ADDRESS_BYTES)].into())
         };
         Some(Self {
-            stanza: FaultyStanza {
+            what: SkipSubject::Stanza(FaultyStanza {
                 kind,
                 from: address(top.from),
                 to: address(top.to),
                 type_: word(top.type_),
                 id: word(top.id),
                 error,
-            },
+            }),
             place,
             depth: u32::try_from(open).unwrap_or(u32::MAX),
+            bytes: 0,
+        })
+    }
+
+    /// As [`Self::from_pass`], where the pass stood in the start tag of the element: `tag` is what it
+    /// saw of that, from its first byte on.
+    pub(super) fn from_start_tag(
+        tag: &[u8],
+        header: Arc<StreamHeader>,
+        error: XmlError,
+    ) -> Option<Self> {
+        let mut start = StartTag::new(header, error);
+        // Its `<` is not of its name.
+        for &byte in tag.get(1..)? {
+            start.take(byte).ok()?;
+        }
+        Some(Self {
+            what: SkipSubject::Start(Box::new(start)),
+            place: Place::Tag { slash: false },
+            depth: 0,
             bytes: 0,
         })
     }
@@ -138,7 +175,11 @@ impl Skip {
                 Err(_) => break,
             }
             if self.depth == 0 {
-                return Ok(Skipped::All(at));
+                match &self.what {
+                    SkipSubject::Start(_) => {}
+                    SkipSubject::Stanza(stanza) => return Ok(Skipped::All(at, Ok(stanza.clone()))),
+                    SkipSubject::Unknown(error) => return Ok(Skipped::All(at, Err(*error))),
+                }
             }
         }
         self.bytes += at;
@@ -148,6 +189,20 @@ impl Skip {
     /// Takes the next byte, or all up to one that means something.
     fn step(&mut self, bytes: &[u8]) -> Result<usize, XmlError> {
         let byte = bytes[0];
+        if let SkipSubject::Start(start) = &mut self.what {
+            if let Some(ended) = start.take(byte)? {
+                let empty = match &ended {
+                    StartTagEnd::Stanza { empty, .. } | StartTagEnd::Unknown { empty } => *empty,
+                };
+                self.what = match ended {
+                    StartTagEnd::Stanza { stanza, .. } => SkipSubject::Stanza(stanza),
+                    StartTagEnd::Unknown { .. } => SkipSubject::Unknown(start.error()),
+                };
+                self.depth = u32::from(!empty);
+                self.place = Place::Text;
+            }
+            return Ok(1);
+        }
         let mut taken = 1;
         self.place = match self.place {
             Place::Text => match memchr::memchr(b'<', bytes) {

@@ -45,6 +45,7 @@ fn outcome(content: &str, piece: usize) -> (Vec<String>, Option<XmlError>) {
                         stanza.id.as_deref().unwrap_or("-"),
                         stanza.from.as_deref().unwrap_or("-"),
                     )),
+                    Item::Dropped { error, .. } => seen.push(format!("{error:?} dropped")),
                     Item::Other(other) => seen.push(other.name.to_owned()),
                     _ => {}
                 }
@@ -160,22 +161,159 @@ fn what_no_stream_may_hold_ends_it_while_skipping_too() {
     }
 }
 
-/// Where the start tag of the stanza itself is at fault nobody knows whom to answer, and what is no
-/// stanza is negotiation.
+/// Start tags that are at fault themselves, each with the fault and with what is said of the stanza.
+fn faulty_starts() -> Vec<(String, String)> {
+    let many = |name: &str| {
+        (0..70)
+            .map(|n| format!(" {name}{n}='>'"))
+            .collect::<String>()
+    };
+    let to = "to='c@d.example' id='bad'";
+    let from = "from='a@b.example/r'";
+    let long = "n".repeat(300);
+    let spaces = " ".repeat(2_500);
+    vec![
+        (
+            format!("<message{}{spaces}{from} {to}>x<a/></message>", many("a")),
+            "TooManyAttributes bad a@b.example/r".to_owned(),
+        ),
+        (
+            format!("<message {from} {to}{}/>", many("xmlns:a")),
+            "TooManyAttributes bad a@b.example/r".to_owned(),
+        ),
+        (
+            format!("<message {long}='' {from} {to} />"),
+            "NameTooLong bad a@b.example/r".to_owned(),
+        ),
+        (
+            format!("<message xmlns:a='{long}' {from} {to}><a:b/></message>"),
+            "NameTooLong bad a@b.example/r".to_owned(),
+        ),
+        (
+            format!("<iq {from} {to} type='get' xmlns:a='u v'><a:b/></iq>"),
+            "NamespaceName bad a@b.example/r".to_owned(),
+        ),
+        (
+            format!("<message é='1' {from} {to}/>"),
+            "ExoticName bad a@b.example/r".to_owned(),
+        ),
+        (
+            format!("<message more='{}' {from} {to}/>", "x>".repeat(1_500)),
+            "TooLarge bad a@b.example/r".to_owned(),
+        ),
+        // Values are read as elsewhere, and either namespace declaration makes a stanza.
+        (
+            format!(
+                "<message xmlns='jabber&#58;server' é='' from=\"&#97;@b.example/r\" {to}></message>"
+            ),
+            "ExoticName bad a@b.example/r".to_owned(),
+        ),
+        (
+            format!("<s:presence {from} {to}{}><a/></s:presence>", many("a")),
+            "TooManyAttributes bad a@b.example/r".to_owned(),
+        ),
+        (
+            format!("<é:iq xmlns:é = 'jabber:server' {from} {to}><a/></é:iq>"),
+            "ExoticName bad a@b.example/r".to_owned(),
+        ),
+        // What cannot be kept is cut or left out.
+        (
+            format!("<message id='{}' {from} to='c'/>", "i".repeat(2_500)),
+            "TooLarge - a@b.example/r".to_owned(),
+        ),
+        (
+            format!("<message from='{}' {to}/>", "x".repeat(9_000)),
+            format!("TooLarge bad {}", "x".repeat(3_071)),
+        ),
+        (
+            format!("<message from='{}' {to}/>", "é".repeat(30_000)),
+            format!("TooLarge bad {}", "é".repeat(1_535)),
+        ),
+        // Nobody knows what that prefix means.
+        (
+            format!(
+                "<{}:message {from} {to}>x<a/></{0}:message>",
+                "p".repeat(2_000)
+            ),
+            "NameTooLong dropped".to_owned(),
+        ),
+    ]
+}
+
 #[test]
-fn without_a_start_tag_there_is_nothing_to_answer() {
-    for stream in [
-        format!("<message {}>", "a='' ".repeat(3_000)),
-        format!("<a xmlns='urn:a'>{}", "x".repeat(3_000)),
-        format!("<message from='{}'/>", "x".repeat(3_000)),
-    ] {
-        let (seen, error) = outcome(&stream, 9);
-        assert!(
-            seen.is_empty()
-                && error
-                    .is_some_and(|error| error.is_limit() || error == XmlError::DuplicateAttribute)
-        );
+fn a_fault_in_the_start_tag_of_a_stanza_costs_that_stanza_alone() {
+    for (stanza, said) in faulty_starts() {
+        let stream = [message("1", "a"), stanza.clone(), message("2", "")].concat();
+        for piece in [1, 7, 64, 100_000] {
+            assert_eq!(
+                outcome(&stream, piece),
+                (vec!["1".into(), said.clone(), "2".into()], None),
+                "in pieces of {piece}: {stanza:.200}"
+            );
+        }
     }
+}
+
+/// What is no stanza is negotiation, and what breaks XML ends the stream in a start tag too.
+#[test]
+fn in_a_start_tag_what_is_no_stanza_ends_the_stream() {
+    let attributes: String = (0..70).map(|n| format!(" a{n}=''")).collect();
+    let long = "x".repeat(3_000);
+    for (stream, error) in [
+        (format!("<a xmlns='urn:a'>{long}"), XmlError::TooLarge),
+        (format!("<a{attributes}/>"), XmlError::TooManyAttributes),
+        (
+            format!("<message xmlns='urn:a'{attributes}/>"),
+            XmlError::TooManyAttributes,
+        ),
+        (
+            "<message xmlns='jabber:server '/>".to_owned(),
+            XmlError::NamespaceName,
+        ),
+        (format!("<{long}/>"), XmlError::NameTooLong),
+        ("<é/>".to_owned(), XmlError::ExoticName),
+        (
+            format!("<message{attributes} from='a' from='b'/>"),
+            XmlError::DuplicateAttribute,
+        ),
+        (
+            format!("<message{attributes} id='<'/>"),
+            XmlError::LessThanInAttribute,
+        ),
+        (format!("<message{attributes} id=x/>"), XmlError::Markup),
+        (
+            format!("<u:message{attributes}/>"),
+            XmlError::UndeclaredPrefix,
+        ),
+    ] {
+        for piece in [1, 9, 100_000] {
+            assert_eq!(
+                outcome(&stream, piece),
+                (vec![], Some(error)),
+                "{stream:.90}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_start_tag_without_end_ends_the_stream_and_costs_no_memory() {
+    let mut scanner = Scanner::new(LIMITS);
+    scanner.next(HEADER.as_bytes()).unwrap();
+    scanner.skip_faulty();
+    let mut piece = b"<message from='".to_vec();
+    let error = loop {
+        match scanner.next(&piece) {
+            Ok(Some(item)) => {
+                let len = item.len();
+                piece.drain(..len);
+            }
+            Ok(None) if piece.len() > LIMITS.stanza_bytes => panic!("kept: {}", piece.len()),
+            Ok(None) => piece = vec![b'x'; 1 << 20],
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error, XmlError::TooLarge);
 }
 
 #[test]
@@ -207,10 +345,10 @@ proptest! {
     /// Good and bad in any order, cut anywhere: every good one comes out, every bad one once.
     #[test]
     fn each_of_any_sequence_comes_out_once(
-        which in proptest::collection::vec(proptest::option::of(0..18_usize), 1..12),
+        which in proptest::collection::vec(proptest::option::of(0..32_usize), 1..12),
         piece in 1..3_000_usize,
     ) {
-        let faults = faults();
+        let (faults, starts) = (faults(), faulty_starts());
         let (mut stream, mut expected) = (String::new(), Vec::new());
         for (number, fault) in which.into_iter().enumerate() {
             let id = format!("n{number}");
@@ -218,6 +356,11 @@ proptest! {
                 None => {
                     stream += &message(&id, "<body>b</body>");
                     expected.push(id);
+                }
+                Some(fault) if fault >= faults.len() => {
+                    let (start, said) = &starts[fault - faults.len()];
+                    stream += start;
+                    expected.push(said.clone());
                 }
                 Some(fault) => {
                     stream += &message(&id, &faults[fault].0);

@@ -14,22 +14,23 @@ use crate::{
     negotiation::{Pair, Side},
     policy::{self, Answer, Outcome},
     routing::{
-        acknowledgement::{AckToken, AckTracker},
+        acknowledgement::AckToken,
         batch::{Batch, BatchBuilder},
         budget::PartnerShare,
         failure::{Failure, FailureKind},
         route::Route,
     },
     stream::context::StreamContext,
-    stream::{ack_ping, message_log, partner_ping::Probes},
+    stream::{ack_ping, acknowledger::Acknowledger, message_log, partner_ping::Probes},
     telemetry::{
         log_limiter::limited,
         metrics::{PairCounters, ReasonCounters},
     },
-    xml::{FaultyStanza, StanzaKind, StreamHeader, rewrite, stanza::Stanza},
+    xml::{FaultyStanza, StanzaKind, StreamHeader, XmlError, rewrite, stanza::Stanza},
 };
 
 /// A pair that the peer may send on this stream.
+#[derive(Debug)]
 pub struct Carried {
     pub pair: Pair,
     pub method: Method,
@@ -38,11 +39,14 @@ pub struct Carried {
     pub share: Arc<PartnerShare>,
     /// Where answers go: the pair reversed.
     pub back: Arc<Route>,
+    /// The peer may send error stanzas of it and nothing else: it answers what it got on this stream.
+    pub errors_only: bool,
     pub counters: PairCounters,
     pub reasons: ReasonCounters,
 }
 
 /// What became of a stanza that was looked at.
+#[derive(Debug)]
 pub enum Taken {
     Yes,
     /// A queue is full: look again once there is room. It was not taken.
@@ -55,6 +59,7 @@ pub enum Taken {
 const SAMPLE: u64 = 16;
 
 /// The receiving half of a stream, after authentication.
+#[derive(Debug)]
 pub struct Receiver {
     pub side: Side,
     pub direction: Direction,
@@ -62,9 +67,10 @@ pub struct Receiver {
     /// Index into `carried` of what is being collected and was seen last.
     current: usize,
     builder: BatchBuilder,
-    pub ledger: Option<Arc<AckTracker>>,
+    /// Where the peer counts on acknowledgements.
+    acknowledger: Option<Acknowledger>,
     /// Stanzas received since acks were enabled.
-    pub received: u64,
+    received: u64,
     pub stanzas: u64,
     pub bytes: u64,
 }
@@ -81,7 +87,7 @@ impl Receiver {
             carried: Vec::new(),
             current: 0,
             builder: BatchBuilder::default(),
-            ledger: None,
+            acknowledger: None,
             received: 0,
             stanzas: 0,
             bytes: 0,
@@ -101,7 +107,7 @@ impl Receiver {
         let (Some(from), Some(to)) = (&stanza.from, &stanza.to) else {
             return Taken::Stray;
         };
-        let Some((index, exact)) = self.carried_index(from, to) else {
+        let Some((index, exact)) = self.carried_index(from, to, stanza.type_.as_deref()) else {
             return Taken::Stray;
         };
         let settings = &config.document.settings;
@@ -235,7 +241,7 @@ impl Receiver {
         let (Some(from), Some(to)) = (start.from, start.to) else {
             return false;
         };
-        let Some((index, _)) = self.carried_index(from, to) else {
+        let Some((index, _)) = self.carried_index(from, to, start.type_) else {
             return false;
         };
         let number = self.received;
@@ -244,6 +250,35 @@ impl Receiver {
         let cause = policy::Cause::Faulty(stanza.error);
         self.refuse(context, config, (index, number), start, cause, now);
         true
+    }
+
+    /// A stanza that was skipped and whose start tag cannot be read: nobody can be answered. It counts as
+    /// handled, so that its sender does not give it again, and as refused for the pair seen last.
+    pub fn dropped(
+        &mut self,
+        context: &Arc<StreamContext>,
+        config: &ActiveConfig,
+        error: XmlError,
+    ) {
+        let number = self.received;
+        self.received += 1;
+        self.stanzas += 1;
+        self.settle(number);
+        let Some(Carried { reasons, pair, .. }) = self.carried.get_mut(self.current) else {
+            return;
+        };
+        let peer = match self.side {
+            Side::Partner => &pair.from,
+            Side::Gateway => &pair.to,
+        };
+        let partner = config.partner(peer).map(|partner| partner.name.as_str());
+        let reason = error.label();
+        let lines = reasons.refused(&context.metrics, &context.log, reason);
+        limited!(
+            info, lines,
+            partner = partner.unwrap_or("other"), direction = ?self.direction, reason,
+            "dropped: a stanza whose start tag cannot be read"
+        );
     }
 
     /// Counts a refusal, says so in the log now and then, and answers where there is an answer.
@@ -296,12 +331,60 @@ impl Receiver {
         }
     }
 
+    /// From here on the peer counts on acknowledgements (XEP-0198). What was read before does not
+    /// count: it leaves without a receipt.
+    pub fn enable_acks(
+        &mut self,
+        context: &Arc<StreamContext>,
+        acknowledger: Acknowledger,
+        now: Instant,
+    ) {
+        self.flush(context, now);
+        self.acknowledger = Some(acknowledger);
+        self.received = 0;
+    }
+
+    /// Whether the peer keeps what it sent until it is acknowledged.
+    #[must_use]
+    pub fn acknowledges(&self) -> bool {
+        self.acknowledger.is_some()
+    }
+
+    /// The peer asks what was settled.
+    pub fn ack_requested(&mut self) {
+        if let Some(acknowledger) = &mut self.acknowledger {
+            acknowledger.requested();
+        }
+    }
+
+    /// The `<a/>` that is due, if one is; `unasked`: the stream ends soon.
+    pub fn ack(&mut self, unasked: bool) -> Option<Vec<u8>> {
+        self.acknowledger.as_mut()?.ack(self.received, unasked)
+    }
+
+    /// Everything taken in is settled, as far as the peer counts on that.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.acknowledger
+            .as_ref()
+            .is_none_or(|own| own.is_done(self.received))
+    }
+
     /// Another pair that the peer may send.
     pub fn add(&mut self, carried: Carried) {
         match self.carried.iter_mut().find(|own| own.pair == carried.pair) {
             Some(own) => *own = carried,
             None => self.carried.push(carried),
         }
+    }
+
+    /// As [`Self::add`], unless something of the pair may come already; says whether it was added.
+    pub fn add_if_new(&mut self, carried: Carried) -> bool {
+        let is_new = !self.carried.iter().any(|own| own.pair == carried.pair);
+        if is_new {
+            self.carried.push(carried);
+        }
+        is_new
     }
 
     /// The configuration changed: partners may have other names.
@@ -326,8 +409,8 @@ impl Receiver {
     }
 
     fn receipt(&self, number: u64) -> Option<AckToken> {
-        self.ledger.as_ref().map(|ledger| AckToken {
-            ledger: Arc::clone(ledger),
+        self.acknowledger.as_ref().map(|own| AckToken {
+            ledger: Arc::clone(own.tracker()),
             first: number,
             count: 1,
         })
@@ -349,7 +432,8 @@ impl Receiver {
 
     /// Hands on what was collected.
     pub fn flush(&mut self, context: &Arc<StreamContext>, now: Instant) {
-        if let Some(batch) = self.builder.take(self.ledger.as_ref(), now) {
+        let tracker = self.acknowledger.as_ref().map(Acknowledger::tracker);
+        if let Some(batch) = self.builder.take(tracker, now) {
             context
                 .router
                 .enqueue(&self.carried[self.current].route, batch);
@@ -358,10 +442,13 @@ impl Receiver {
 
     /// Which pair it is: the one of the last stanza in the common case, compared as it stands; and
     /// whether it stands so.
-    fn carried_index(&self, from: &str, to: &str) -> Option<(usize, bool)> {
+    fn carried_index(&self, from: &str, to: &str, type_: Option<&str>) -> Option<(usize, bool)> {
         let (from, to) = (domain_part(from), domain_part(to));
+        let is_error = type_ == Some("error");
         let is = |carried: &Carried| {
-            carried.pair.from.as_str() == from && carried.pair.to.as_str() == to
+            carried.pair.from.as_str() == from
+                && carried.pair.to.as_str() == to
+                && (is_error || !carried.errors_only)
         };
         if self.carried.get(self.current).is_some_and(is) {
             return Some((self.current, true));
@@ -371,7 +458,9 @@ impl Receiver {
         }
         let (from, to) = (canonical(from)?, canonical(to)?);
         let index = self.carried.iter().position(|carried| {
-            carried.pair.from.as_str() == from && carried.pair.to.as_str() == to
+            carried.pair.from.as_str() == from
+                && carried.pair.to.as_str() == to
+                && (is_error || !carried.errors_only)
         })?;
         Some((index, false))
     }
@@ -394,3 +483,6 @@ fn canonical(domain: &str) -> Option<Cow<'_, str>> {
         .ok()
         .map(|domain| Cow::Owned(domain.into()))
 }
+
+#[cfg(test)]
+mod tests;

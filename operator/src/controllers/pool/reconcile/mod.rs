@@ -3,9 +3,9 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Pod;
 use kube::{Resource, ResourceExt};
 use parking_lot::Mutex;
+use tokio::time::timeout;
 use xmpp_edge_crds::{
     edge_config::EdgeConfig,
     kinds::{
@@ -20,7 +20,7 @@ use super::{
     blocked,
     cert_manager::Certificates,
     external_dns::Endpoints,
-    plan::{metadata, names},
+    plan::names,
     provision::{self, ApplyOutcome},
     publish::{self, Leave, PoolDns},
     read,
@@ -31,8 +31,9 @@ use crate::{
     compile::{Diagnostic, Fault, Kind, ObjectRef, restrict::restrict},
     controllers::namespace::{
         inputs,
-        snapshot::{Context, NamespaceSnapshot, PoolError, PoolOutcome},
+        snapshot::{Context, NamespaceSnapshot, PoolOutcome},
     },
+    proxy_status::ownership::pods_of,
     runtime::{decoded::Decoded, metrics::OfPool},
     status::{
         apply::StatusWriter,
@@ -51,6 +52,9 @@ const STATUS_WRITER: StatusWriter<EdgePool> = StatusWriter {
 const RENEWALS: Duration = Duration::from_secs(3600);
 /// What was refused may be taken once somebody else did something.
 const REFUSED: Duration = Duration::from_secs(60);
+/// One look at a pool writes no longer than this. Each call is bounded too, but there are many of them,
+/// and the namespace's other objects wait.
+const LONGEST: Duration = Duration::from_secs(50);
 
 /// What is remembered between looks. Nothing of it is needed to be right: without it a write more
 /// is made.
@@ -72,6 +76,13 @@ impl PoolMemory {
         self.applied.forget(namespace, &exists);
         let mut pools = self.pools.lock();
         pools.retain(|(of, pool), _| of != namespace || exists(pool));
+    }
+
+    /// Breaks off what is under way in the background, and returns once nothing of it runs any more.
+    pub async fn shutdown(&self) {
+        self.certificates.shutdown().await;
+        self.publications.shutdown().await;
+        self.endpoints.shutdown().await;
     }
 
     pub(super) fn secrets_of(&self, namespace: &str) -> Arc<tokio::sync::Mutex<()>> {
@@ -113,22 +124,23 @@ pub async fn reconcile(
     context: &Context,
     scene: &NamespaceSnapshot,
     name: &str,
-) -> Result<PoolOutcome, PoolError> {
+) -> Result<PoolOutcome, ApplyError> {
+    reconcile_within(LONGEST, context, scene, name).await
+}
+
+/// As [`reconcile`]; what is not written within `longest` is a failure that the status tells as any other.
+async fn reconcile_within(
+    longest: Duration,
+    context: &Context,
+    scene: &NamespaceSnapshot,
+    name: &str,
+) -> Result<PoolOutcome, ApplyError> {
     let namespace = scene.namespace.as_str();
     let Some(object) = context.caches.pools.get(namespace, name) else {
         return Ok(PoolOutcome::default());
     };
     if object.meta().deletion_timestamp.is_some() {
-        let dns = &context.pools.publications;
-        let leave = dns.leave(context, namespace, &object).await;
-        if leave.again.is_some() {
-            report_deletion(context, scene, &object, &leave);
-            keep_restricting(context, scene, &object).await?;
-        }
-        return Ok(PoolOutcome {
-            again: leave.again,
-            ..PoolOutcome::default()
-        });
+        return leave(longest, context, scene, &object).await;
     }
     let pool = read::readable(scene, name);
     let config = scene.config(name);
@@ -145,7 +157,10 @@ pub async fn reconcile(
                 pool: owner,
                 namespace,
             };
-            provision::write(&applier, scene, pool, config, &mut written).await;
+            let writes = provision::write(&applier, scene, pool, config, &mut written);
+            if timeout(longest, writes).await.is_err() {
+                written.late(longest);
+            }
         }
     }
     let in_place = read::written(&context.caches, namespace, name);
@@ -163,12 +178,14 @@ pub async fn reconcile(
     };
     report(context, scene, &object, &found, &written);
     if let Some(error) = written.failed {
-        return Err(error.into());
+        return Err(error);
     }
     let again = if written.refused.is_empty() {
         RENEWALS
     } else {
-        REFUSED
+        // Some of it may have been kept from being tried by what was refused before it.
+        let retry = context.pools.applied.retry(namespace, name);
+        retry.unwrap_or(REFUSED).min(REFUSED)
     };
     let dns = dns.and_then(|dns| dns.again);
     Ok(PoolOutcome {
@@ -259,10 +276,12 @@ fn report(
         }
         (Some(Ok(provision)), _) => Certificate::Provided(provision),
         (Some(Err(_)), _) => Certificate::Failed(Reason::InvalidCertificate, &failed),
+        (None, _) if written.failed.is_some() => Certificate::NotLooked,
         (None, _) => Certificate::None,
     };
     let mut diagnostics: Vec<&Diagnostic> = scene.diagnostics(&reference).iter().collect();
     diagnostics.extend(&written.diagnostics);
+    diagnostics.extend(scene.peer_keys.get(&name));
     let key = (namespace.to_owned(), name.clone());
     let serves = ready_replicas(context, namespace, &name) > 0;
     let is_told = {
@@ -275,9 +294,8 @@ fn report(
     };
     let failure = written.failed.as_ref().filter(|_| is_told);
     let failure = failure.map(told);
-    let pods = context.caches.pods.in_namespace(namespace);
-    let pods = pods.iter().filter(|pod| is_of(pod, &name));
-    let blocked = blocked::blocked(deployment.as_deref(), pods.map(AsRef::as_ref));
+    let pods = pods_of(&context.caches, namespace, &name);
+    let blocked = blocked::blocked(deployment.as_deref(), pods.iter().map(AsRef::as_ref));
     let found = Findings {
         name: &name,
         generation: object.meta().generation,
@@ -304,6 +322,12 @@ fn report(
     };
     let new = status::status(&old, &found);
     measure(context, namespace, &name, &new);
+    if let Some(pool) = pool.or_else(|| object.read()) {
+        let of = of_pool(namespace, &name);
+        let desired = &context.metrics.pool_desired_replicas;
+        let replicas = pool.spec.desired_replicas();
+        desired.get_or_create(&of).set(replicas.into());
+    }
     let mut pools = context.pools.pools.lock();
     let remembered = pools.entry(key).or_default();
     if !status::is_due(&old, &new, remembered.counted, scene.now) {
@@ -314,13 +338,43 @@ fn report(
     STATUS_WRITER.enqueue(&context.statuses, object, &old, new);
 }
 
+/// One look at a pool that is deleted: its records leave DNS, and its status says how far that is.
+async fn leave(
+    longest: Duration,
+    context: &Context,
+    scene: &NamespaceSnapshot,
+    object: &Arc<Decoded<EdgePool>>,
+) -> Result<PoolOutcome, ApplyError> {
+    let dns = &context.pools.publications;
+    let leaves = dns.leave(context, &scene.namespace, object);
+    let mut leave = timeout(longest, leaves).await.unwrap_or_else(|_| {
+        let late = ApplyError::too_long(longest);
+        Leave::later(late.to_string())
+    });
+    if leave.again.is_none() {
+        return Ok(PoolOutcome::default());
+    }
+    let restricts = keep_restricting(context, scene, object);
+    let restricted = timeout(longest, restricts).await;
+    let restricted = restricted.unwrap_or_else(|_| Err(ApplyError::too_long(longest)));
+    if let Err(error) = &restricted {
+        leave.refuse(&told(error));
+    }
+    report_deletion(context, scene, object, &leave);
+    restricted?;
+    Ok(PoolOutcome {
+        again: leave.again,
+        ..PoolOutcome::default()
+    })
+}
+
 /// The pods of a pool that waits for DNS still serve: the kill switch and deletions of partners reach
 /// them.
 async fn keep_restricting(
     context: &Context,
     scene: &NamespaceSnapshot,
     object: &Decoded<EdgePool>,
-) -> Result<(), PoolError> {
+) -> Result<(), ApplyError> {
     let (namespace, name) = (scene.namespace.as_str(), object.name_any());
     let Some(pool) = object.read() else {
         return Ok(());
@@ -340,7 +394,7 @@ async fn keep_restricting(
         let print = print_of_mounted(config.generation, &[]);
         applier.trigger_volume_sync(&print).await?;
     }
-    written.failed.map_or(Ok(()), |error| Err(error.into()))
+    written.failed.map_or(Ok(()), Err)
 }
 
 /// A deletion that waits says what for: nothing else is said of the pool any more.
@@ -392,11 +446,6 @@ fn told(error: &ApplyError) -> String {
     format!("{text}; it is tried again")
 }
 
-fn is_of(pod: &Pod, pool: &str) -> bool {
-    let label = pod.labels().get(metadata::POOL_LABEL);
-    label.is_some_and(|label| label == pool)
-}
-
 fn status_of(object: &Decoded<EdgePool>) -> PoolStatus {
     match object {
         Decoded::Valid(pool) => pool.status.clone().unwrap_or_default(),
@@ -415,11 +464,15 @@ fn dns_as_it_was(old: &PoolStatus) -> DesiredCondition {
     })
 }
 
-fn measure(context: &Context, namespace: &str, name: &str, status: &PoolStatus) {
-    let of = OfPool {
+fn of_pool(namespace: &str, name: &str) -> OfPool {
+    OfPool {
         namespace: namespace.to_owned(),
         pool: name.to_owned(),
-    };
+    }
+}
+
+fn measure(context: &Context, namespace: &str, name: &str, status: &PoolStatus) {
+    let of = of_pool(namespace, name);
     let metrics = &context.metrics;
     metrics
         .pool_ready_replicas
@@ -434,25 +487,4 @@ fn measure(context: &Context, namespace: &str, name: &str, status: &PoolStatus) 
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn a_failing_write_is_told_after_a_minute_and_at_once_where_no_pod_serves() {
-        let at = |second: i64| Timestamp::from_second(1_000_000 + second).unwrap();
-        let mut pool = Remembered::default();
-        for (fails, at_once, second, told) in [
-            (true, false, 0, false),
-            (true, false, 59, false),
-            (true, false, 60, true),
-            // What went well in between begins it anew.
-            (false, false, 61, false),
-            (true, false, 70, false),
-            (true, true, 71, true),
-            (true, false, 131, true),
-        ] {
-            assert_eq!(pool.is_told(fails, at_once, at(second)), told, "{second}");
-        }
-    }
-}
+mod tests;

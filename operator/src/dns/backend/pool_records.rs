@@ -1,4 +1,4 @@
-//! The records of one pool by RFC 2136, as [`DnsController`](super::controller::DnsController) works on
+//! The records of one pool by RFC 2136, as [`DnsController`](crate::dns::controller::DnsController) works on
 //! them: what is remembered of them is kept before anything is published, so that whoever comes
 //! after finds all again.
 
@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use xmpp_edge_crds::kinds::PoolSpec;
 
-use super::{
+use crate::dns::{
     addresses::{Ingress, LoadBalancer},
+    backend::rfc2136::{DnsMemory, Publisher, UpdateSettings},
     controller::{DnsBackend, DnsOutcome},
     error::DnsError,
     metrics::DnsMetrics,
     report::DnsReport,
-    rfc2136::{DnsMemory, Publisher, UpdateSettings},
     wanted::{Addresses, Availability, DesiredRecords},
 };
 

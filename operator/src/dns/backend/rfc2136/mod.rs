@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use xmpp_edge_crds::kinds::pool::Rfc2136;
 
 use self::session::Session;
-use super::{
+use crate::dns::{
     authority::{self, Goal},
     error::DnsError,
     key::TsigKey,

@@ -3,6 +3,9 @@
 //! One watch a kind and namespace, or one a kind with the whole cluster. The watches run on every
 //! replica, so that who takes over the lease starts warm. Nothing here writes.
 
+mod readiness;
+mod triggers;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -15,7 +18,7 @@ use futures::StreamExt;
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
-        apps::v1::Deployment,
+        apps::v1::{Deployment, ReplicaSet},
         core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service},
         networking::v1::NetworkPolicy,
         policy::v1::PodDisruptionBudget,
@@ -31,17 +34,23 @@ use kube::{
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use tokio::{
-    sync::{Notify, mpsc, watch},
-    task::JoinSet,
+    sync::{mpsc, watch},
     time::Instant,
 };
 use xmpp_edge_crds::kinds::{EdgePool, ExternalAccessPolicy, XmppFederatedPartner};
 
+pub(crate) use self::readiness::status_code;
+use self::readiness::{WatchState, readiness};
+pub use self::{
+    readiness::{Readiness, WatchFault, WatchName},
+    triggers::Triggers,
+};
 use super::{
     backoff::Backoff,
     decoded::Decoded,
     metrics::Metrics,
     store::{ObjectStore, WatchApplier},
+    supervisor::TaskSet,
 };
 
 /// Selector of what pools own: the operator's own children alone.
@@ -81,54 +90,6 @@ impl fmt::Display for Scope {
     }
 }
 
-/// Namespaces to look at.
-pub struct Triggers {
-    known: Mutex<BTreeMap<String, Arc<Notify>>>,
-    fresh: mpsc::UnboundedSender<String>,
-}
-
-impl Triggers {
-    /// The receiver hears once of each namespace.
-    #[must_use]
-    pub fn new() -> (Self, mpsc::UnboundedReceiver<String>) {
-        let (fresh, receiver) = mpsc::unbounded_channel();
-        let known = Mutex::default();
-        (Self { known, fresh }, receiver)
-    }
-
-    /// Whether there was anything to look at before.
-    fn knows(&self, namespace: &str) -> bool {
-        self.known.lock().contains_key(namespace)
-    }
-
-    /// Something changed there.
-    pub fn enqueue(&self, namespace: &str) {
-        let mut known = self.known.lock();
-        if let Some(notify) = known.get(namespace) {
-            notify.notify_one();
-            return;
-        }
-        let notify = Arc::new(Notify::new());
-        notify.notify_one();
-        known.insert(namespace.to_owned(), notify);
-        // Nobody listens once the process stops.
-        let _ = self.fresh.send(namespace.to_owned());
-    }
-
-    /// Told at each [`Self::enqueue`].
-    #[must_use]
-    pub fn of(&self, namespace: &str) -> Arc<Notify> {
-        let mut known = self.known.lock();
-        known.entry(namespace.to_owned()).or_default().clone()
-    }
-
-    fn enqueue_all(&self) {
-        for notify in self.known.lock().values() {
-            notify.notify_one();
-        }
-    }
-}
-
 /// What the API server holds.
 pub struct Caches {
     pub pools: ObjectStore<Decoded<EdgePool>>,
@@ -140,6 +101,8 @@ pub struct Caches {
     pub services: ObjectStore<Service>,
     /// Those of pools alone.
     pub deployments: ObjectStore<Deployment>,
+    /// Those of pools alone, which lead from a pod to its Deployment.
+    pub replica_sets: ObjectStore<ReplicaSet>,
     /// Those of pools alone.
     pub pods: ObjectStore<Pod>,
     /// Those of pools alone.
@@ -152,141 +115,6 @@ pub struct Caches {
     watches: watch::Sender<Option<BTreeMap<WatchName, WatchState>>>,
     /// When what is wrong with watches was logged, by namespace and sort of fault.
     logged: Mutex<BTreeMap<(Option<String>, &'static str), Instant>>,
-}
-
-/// One watch: a kind in a namespace, or in the whole cluster.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct WatchName {
-    /// `None`: every namespace.
-    pub namespace: Option<String>,
-    pub kind: String,
-}
-
-impl fmt::Display for WatchName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.namespace {
-            Some(namespace) => write!(f, "{} in {namespace}", self.kind),
-            None => f.write_str(&self.kind),
-        }
-    }
-}
-
-/// How far a watch is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct WatchState {
-    /// Whether it has brought a whole list. What was read stays, whatever fails later.
-    listed: bool,
-    /// What was wrong with it last, until it says something again.
-    fault: Option<WatchFault>,
-}
-
-/// What is wrong with a watch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WatchFault {
-    /// Its CustomResourceDefinition is not installed.
-    KindMissing,
-    /// The operator has no right to read there (any more): the Role or the namespace is gone.
-    Refused(String),
-    Failed(String),
-}
-
-impl WatchFault {
-    fn of(error: &watcher::Error) -> Self {
-        match error {
-            watcher::Error::InitialListFailed(kube::Error::Api(status))
-            | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-            | watcher::Error::WatchFailed(kube::Error::Api(status))
-            | watcher::Error::WatchError(status) => match status.code {
-                404 => Self::KindMissing,
-                403 => Self::Refused(bounded(&status.message)),
-                _ => Self::Failed(bounded(&status.message)),
-            },
-            _ => Self::Failed(bounded(&error.to_string())),
-        }
-    }
-
-    /// In a word.
-    fn sort(&self) -> &'static str {
-        match self {
-            Self::KindMissing => "KindMissing",
-            Self::Refused(_) => "Refused",
-            Self::Failed(_) => "Failed",
-        }
-    }
-}
-
-impl fmt::Display for WatchFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::KindMissing => f.write_str(
-                "is not known to the API server: install the CustomResourceDefinitions (chart value crds.enabled, or `xmpp-edge-operator crds | kubectl apply --server-side -f -`)",
-            ),
-            Self::Refused(error) => write!(
-                f,
-                "may not be read ({error}): give the operator its Role there, or take the namespace out of those that are watched (chart value watchNamespaces)"
-            ),
-            Self::Failed(error) => write!(f, "cannot be read: {error}"),
-        }
-    }
-}
-
-/// Messages of the API server are shown this far, in bytes.
-const MAX_MESSAGE: usize = 300;
-
-fn bounded(message: &str) -> String {
-    message[..message.floor_char_boundary(MAX_MESSAGE)].to_owned()
-}
-
-/// What is not as it should be with the watches.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Readiness {
-    /// Whether this replica can act: at least one namespace is read, and of the others none is still
-    /// being read.
-    pub ready: bool,
-    /// One line for each watch that is not well, those of a namespace that may not be read together.
-    pub lines: Vec<String>,
-}
-
-fn readiness(watches: Option<&BTreeMap<WatchName, WatchState>>) -> Readiness {
-    let Some(watches) = watches else {
-        return Readiness::default();
-    };
-    let mut found = Readiness {
-        ready: true,
-        lines: Vec::new(),
-    };
-    let mut any_read = false;
-    let mut namespaces: BTreeMap<&Option<String>, Vec<(&WatchName, &WatchState)>> = BTreeMap::new();
-    for (name, state) in watches {
-        namespaces
-            .entry(&name.namespace)
-            .or_default()
-            .push((name, state));
-    }
-    for (namespace, watches) in namespaces {
-        let read = watches.iter().all(|(_, state)| state.listed);
-        any_read |= read;
-        let refused = watches.iter().find(|(_, state)| {
-            !state.listed && matches!(state.fault, Some(WatchFault::Refused(_)))
-        });
-        if let (Some(namespace), Some((name, state))) = (namespace, refused) {
-            let fault = state.fault.as_ref().map(ToString::to_string);
-            let fault = fault.unwrap_or_default();
-            let line = format!("namespace {namespace} is not served: {} {fault}", name.kind);
-            found.lines.push(line);
-            continue;
-        }
-        found.ready &= read;
-        for (name, state) in watches {
-            match &state.fault {
-                Some(fault) => found.lines.push(format!("{name} {fault}")),
-                None if !state.listed => found.lines.push(format!("{name} is being read")),
-                None => {}
-            }
-        }
-    }
-    found.ready &= any_read;
-    found
 }
 
 impl Caches {
@@ -307,6 +135,8 @@ impl Caches {
             }),
             services: ObjectStore::default(),
             deployments: ObjectStore::default(),
+            // A new one is looked at; what its controller counts in it the Deployment says too.
+            replica_sets: ObjectStore::new(|_, _| false),
             pods: ObjectStore::default(),
             volumes: ObjectStore::default(),
             network_policies: ObjectStore::default(),
@@ -318,13 +148,13 @@ impl Caches {
         (Arc::new(caches), fresh)
     }
 
-    /// Starts the watches; they go on until the set is dropped.
+    /// Starts the watches; they go on for as long as the set.
     pub fn start(
         self: &Arc<Self>,
         client: &Client,
         scope: &Scope,
         metrics: &Arc<Metrics>,
-        tasks: &mut JoinSet<()>,
+        tasks: &mut TaskSet,
     ) {
         let names = Mutex::new(BTreeMap::new());
         for namespace in scope.watches() {
@@ -344,6 +174,7 @@ impl Caches {
             let ours = || plain().labels(MANAGED);
             start.watch(tasks, ours(), |caches| &caches.services);
             start.watch(tasks, ours(), |caches| &caches.deployments);
+            start.watch(tasks, ours(), |caches| &caches.replica_sets);
             start.watch(tasks, ours(), |caches| &caches.pods);
             start.watch(tasks, ours(), |caches| &caches.volumes);
             start.watch(tasks, ours(), |caches| &caches.network_policies);
@@ -419,7 +250,7 @@ struct Start<'a> {
 impl Start<'_> {
     fn watch<V>(
         &self,
-        tasks: &mut JoinSet<()>,
+        tasks: &mut TaskSet,
         config: watcher::Config,
         table: fn(&Caches) -> &ObjectStore<V>,
     ) where
@@ -446,7 +277,7 @@ impl Start<'_> {
         self.names
             .lock()
             .insert(name.clone(), WatchState::default());
-        tasks.spawn(async move {
+        tasks.spawn(format!("the watch of {name}"), async move {
             let events = watcher(api, config).backoff(Backoff::api_server());
             let done = events.for_each(|event| {
                 match event {
@@ -513,111 +344,5 @@ impl Caches {
         logged.insert(key, now);
         drop(logged);
         tracing::warn!("{name} {fault}; it is tried again");
-    }
-}
-
-/// The API server's answer, where it gave one.
-pub(crate) fn status_code(error: &watcher::Error) -> Option<u16> {
-    match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status)) => Some(status.code),
-        watcher::Error::WatchError(status) => Some(status.code),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn watches(states: &[(&str, bool, Option<WatchFault>)]) -> BTreeMap<WatchName, WatchState> {
-        let kinds = ["EdgePool", "Secret"];
-        let states = states.iter().flat_map(|(namespace, listed, fault)| {
-            kinds.map(|kind| {
-                let name = WatchName {
-                    namespace: Some((*namespace).to_owned()),
-                    kind: kind.to_owned(),
-                };
-                let state = WatchState {
-                    listed: *listed,
-                    fault: fault.clone(),
-                };
-                (name, state)
-            })
-        });
-        states.collect()
-    }
-
-    #[test]
-    fn a_namespace_that_may_not_be_read_is_not_waited_for_and_is_named() {
-        let refused = || Some(WatchFault::Refused("edgepools is forbidden".into()));
-        let failed = || Some(WatchFault::Failed("no route".into()));
-        let missing = || Some(WatchFault::KindMissing);
-        let table = [
-            (
-                "all read",
-                watches(&[("a", true, None), ("b", true, None)]),
-                true,
-                0,
-            ),
-            (
-                "one is being read",
-                watches(&[("a", true, None), ("b", false, None)]),
-                false,
-                2,
-            ),
-            (
-                "one is refused",
-                watches(&[("a", true, None), ("b", false, refused())]),
-                true,
-                1,
-            ),
-            (
-                "all are refused",
-                watches(&[("a", false, refused()), ("b", false, refused())]),
-                false,
-                2,
-            ),
-            (
-                "one is refused, the other being read",
-                watches(&[("a", false, None), ("b", false, refused())]),
-                false,
-                3,
-            ),
-            (
-                "the server fails",
-                watches(&[("a", true, None), ("b", false, failed())]),
-                false,
-                2,
-            ),
-            (
-                "the kinds are missing",
-                watches(&[("a", false, missing())]),
-                false,
-                2,
-            ),
-            (
-                "a watch fails after its first list",
-                watches(&[("a", true, failed())]),
-                true,
-                2,
-            ),
-            (
-                "the right is gone after the first list",
-                watches(&[("a", true, refused())]),
-                true,
-                2,
-            ),
-        ];
-        for (case, watches, ready, lines) in table {
-            let found = readiness(Some(&watches));
-            assert_eq!(
-                (found.ready, found.lines.len()),
-                (ready, lines),
-                "{case}: {found:?}"
-            );
-        }
-        assert!(!readiness(None).ready, "none is registered yet");
     }
 }

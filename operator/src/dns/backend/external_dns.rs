@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
-use super::{
+use crate::dns::{
     rrset::{Name, RecordData, RecordKind},
     wanted::{Availability, DesiredRecords, RecordGroup},
 };

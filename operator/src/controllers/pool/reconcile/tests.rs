@@ -1,0 +1,92 @@
+//! One look at a pool, where writing does not go as it should.
+#![allow(clippy::unwrap_used)]
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, Response, body::Bytes};
+use kube::client::Body;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::{
+    compile::NamespaceInputs,
+    controllers::namespace::snapshot::tests::{context, of},
+};
+
+/// An API server that answers nothing but writes of statuses, which it hands on.
+fn busy_server() -> (kube::Client, mpsc::UnboundedReceiver<Value>) {
+    let (written, statuses) = mpsc::unbounded_channel();
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let written = written.clone();
+        async move {
+            let is_status = request.uri().path().ends_with("/status");
+            if request.method() != Method::PATCH || !is_status {
+                std::future::pending::<()>().await;
+            }
+            let body = request.into_body().collect().await?.to_bytes();
+            let _ = written.send(serde_json::from_slice(&body).unwrap());
+            Ok::<_, kube::Error>(Response::new(Full::<Bytes>::new(body)))
+        }
+    });
+    (kube::Client::new(service, "n"), statuses)
+}
+
+fn pool() -> Value {
+    json!({
+        "apiVersion": "xmpp-edge.dev/v1alpha1", "kind": "EdgePool",
+        "metadata": {"name": "hq", "namespace": "n", "uid": "u", "resourceVersion": "1", "generation": 1},
+        "spec": {"site": "hq", "domains": ["org.example"], "accessEdge": {"fqdn": "edge.org.example"},
+            "gateways": [{"domains": ["org.example"], "address": "inside.example:5269"}],
+            "certificate": {"selfSigned": {}}},
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_whose_objects_take_too_long_says_so_in_its_conditions() {
+    let (client, mut statuses) = busy_server();
+    let context = context(client);
+    let pools = &context.caches.pools;
+    pools.created(serde_json::from_value(pool()).unwrap(), pools.epoch());
+    let scene = of(NamespaceInputs {
+        namespace: "n".into(),
+        pools: vec![serde_json::from_value(pool()).unwrap()],
+        ..NamespaceInputs::default()
+    });
+    let longest = Duration::from_millis(20);
+    let done = reconcile_within(longest, &context, &scene, "hq").await;
+    assert!(matches!(done, Err(ApplyError::TooLong { .. })), "{done:?}");
+    let queue = context.statuses.queue.clone();
+    let status = tokio::select! {
+        () = queue.run(&context.caches) => unreachable!("it runs until dropped"),
+        written = statuses.recv() => written.unwrap(),
+    };
+    let conditions = status["status"]["conditions"].as_array().unwrap();
+    let said = |kind: &str| {
+        let found = conditions.iter().find(|it| it["type"] == kind).unwrap();
+        let text = |field: &str| found[field].as_str().unwrap().to_owned();
+        (text("status"), text("reason"), text("message"))
+    };
+    let (status, reason, message) = said("Ready");
+    assert_eq!((&*status, &*reason), ("False", "WriteFailed"));
+    assert!(message.contains("could not all be written"), "{message}");
+    // Nobody looked at the certificate: nothing is said against the pool.
+    let (status, reason, _) = said("CertificateReady");
+    assert_eq!((&*status, &*reason), ("Unknown", "Pending"));
+}
+
+#[test]
+fn a_failing_write_is_told_after_a_minute_and_at_once_where_no_pod_serves() {
+    let at = |second: i64| Timestamp::from_second(1_000_000 + second).unwrap();
+    let mut pool = Remembered::default();
+    for (fails, at_once, second, told) in [
+        (true, false, 0, false),
+        (true, false, 59, false),
+        (true, false, 60, true),
+        // What went well in between begins it anew.
+        (false, false, 61, false),
+        (true, false, 70, false),
+        (true, true, 71, true),
+        (true, false, 131, true),
+    ] {
+        assert_eq!(pool.is_told(fails, at_once, at(second)), told, "{second}");
+    }
+}

@@ -1,0 +1,249 @@
+//! The sending half of a stream: the routes it takes from, in turns, and what is written and not
+//! confirmed. Knows no socket.
+
+use std::{sync::Arc, time::Instant};
+
+use super::{egress::SendBuffer, throttle::Throttle};
+use crate::{
+    routing::{route::Route, router::Router, wake::Wake},
+    telemetry::metrics::Metrics,
+};
+
+/// One in so many batches is timed.
+const SAMPLE: u32 = 16;
+
+#[derive(Debug, Default)]
+pub struct Sender {
+    pub buffer: SendBuffer,
+    /// Pairs that the edge may send here.
+    pub routes: Vec<Arc<Route>>,
+    /// Index into `routes` of whose turn it was last.
+    turn: usize,
+    /// The largest stanza in bytes that the peer takes: as it announced it (XEP-0478).
+    announced_limit: Option<u64>,
+    /// The same, where that was found out.
+    learned_limit: Option<u64>,
+    /// Batches sent, to time one in [`SAMPLE`].
+    sampled: u32,
+}
+
+/// What left the queues.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dequeued {
+    pub stanzas: u64,
+    pub bytes: u64,
+}
+
+impl Sender {
+    /// Another pair may be sent here, to a peer that takes no more than `limit` bytes where that is
+    /// known. `false`: it was here.
+    pub fn add(&mut self, route: Arc<Route>, limit: Option<u64>) {
+        if !self.routes.iter().any(|own| Arc::ptr_eq(own, &route)) {
+            self.learned_limit = self.learned_limit.into_iter().chain(limit).min();
+            self.routes.push(route);
+        }
+    }
+
+    /// The peer has announced its largest stanza.
+    pub fn announced(&mut self, bytes: Option<u64>) {
+        self.announced_limit = bytes;
+    }
+
+    /// The largest stanza that the peer takes, as it announced it, or as it was found out.
+    #[must_use]
+    pub fn largest(&self) -> Option<u64> {
+        let announced = self.announced_limit.into_iter();
+        announced.chain(self.learned_limit).min()
+    }
+
+    /// Takes out of the queues what the socket will soon take. In turns: a pair that always has more
+    /// must not keep the others waiting.
+    pub fn fill(
+        &mut self,
+        router: &Arc<Router>,
+        wake: &Arc<Wake>,
+        throttle: &mut Throttle,
+        metrics: &Metrics,
+        now: Instant,
+    ) -> Dequeued {
+        let mut dequeued = Dequeued::default();
+        let mut without = 0;
+        while without < self.routes.len() && self.buffer.takes_more() && throttle.may_send() {
+            self.turn = (self.turn + 1) % self.routes.len();
+            let route = &self.routes[self.turn];
+            let Some(batch) = router.dequeue(route, wake, self.buffer.window()) else {
+                without += 1;
+                continue;
+            };
+            without = 0;
+            for batch in router.within_limit(route, batch, self.largest()) {
+                let (count, bytes) = (u64::from(batch.count()), batch.unsettled().len() as u64);
+                dequeued.stanzas += count;
+                dequeued.bytes += bytes;
+                self.sampled = self.sampled.wrapping_add(1);
+                if self.sampled.is_multiple_of(SAMPLE) {
+                    let took = now.duration_since(batch.arrived);
+                    metrics.forward_seconds.observe(took.as_secs_f64());
+                }
+                throttle.sends(count, bytes, now);
+                self.buffer.send(route, batch, now);
+            }
+        }
+        dequeued
+    }
+
+    /// Nothing waits, nothing is unwritten, all is confirmed.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.buffer.is_empty()
+            && self.buffer.in_custody() == 0
+            && self.routes.iter().all(|route| route.waiting() == 0)
+    }
+
+    /// Whether more than `bytes` of any pair wait, or wait for confirmation.
+    #[must_use]
+    pub fn holds_more_than(&self, bytes: usize) -> bool {
+        self.routes.iter().any(|route| route.held() > bytes)
+    }
+
+    /// Gives back memory that only busy streams need.
+    pub fn release(&mut self) {
+        self.routes.shrink_to_fit();
+        self.buffer.release();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arc_swap::ArcSwap;
+    use xmpp_edge_crds::domain::DomainName;
+
+    use super::*;
+    use crate::{
+        config::fixture,
+        negotiation::{Pair, Side},
+        routing::{batch::BatchBuilder, router::DialRequests},
+        stream::throttle::RateLimits,
+    };
+
+    /// A sender of so many pairs, attached.
+    fn sender(pairs: usize) -> (Sender, Arc<Router>, Arc<Wake>, DialRequests) {
+        let config = Arc::new(ArcSwap::from_pointee(fixture::active_config(|_| ())));
+        let (router, dials) = Router::new(config, Arc::new(Metrics::new()), Arc::default());
+        let (mut sender, wake) = (Sender::default(), Arc::default());
+        for number in 0..pairs {
+            let domain = |name: &str| DomainName::parse(name).expect("valid");
+            let pair = Pair {
+                from: domain("org.example"),
+                to: domain(&format!("x{number}.partner.example")),
+            };
+            let route = router.route(Side::Partner, &pair);
+            assert!(router.attach(&route, &wake));
+            sender.add(route, None);
+        }
+        (sender, router, wake, dials)
+    }
+
+    /// One stanza of `bytes` whose sender is `name`.
+    fn enqueue(router: &Arc<Router>, route: &Arc<Route>, name: char, bytes: usize) {
+        let mut builder = BatchBuilder::default();
+        builder.add(0, bytes, |out| out.resize(bytes, name as u8));
+        router.enqueue(route, builder.take(None, Instant::now()).expect("some"));
+    }
+
+    /// Writes all that the buffer shows; the first byte of each piece.
+    fn written(sender: &mut Sender) -> String {
+        let mut first = String::new();
+        while !sender.buffer.is_empty() {
+            first.push(char::from(sender.buffer.front()[0]));
+            sender.buffer.wrote(sender.buffer.front().len());
+        }
+        sender.buffer.flushed();
+        first
+    }
+
+    #[test]
+    fn a_pair_that_always_has_more_keeps_no_other_waiting() {
+        let (mut sender, router, wake, _dials) = sender(3);
+        let routes = sender.routes.clone();
+        // More than is taken out of the queues at a time.
+        for _ in 0..40 {
+            enqueue(&router, &routes[0], 'a', 30_000);
+        }
+        enqueue(&router, &routes[1], 'b', 100);
+        enqueue(&router, &routes[2], 'c', 100);
+        let metrics = Metrics::new();
+        let dequeued = sender.fill(
+            &router,
+            &wake,
+            &mut Throttle::default(),
+            &metrics,
+            Instant::now(),
+        );
+        assert!(dequeued.stanzas < 42, "{dequeued:?}");
+        let order = written(&mut sender);
+        let at = |name| order.find(name).unwrap_or(usize::MAX);
+        assert!(at('b') < 3 && at('c') < 3, "{order}");
+        assert!(!sender.is_done(), "{} wait", routes[0].waiting());
+        while routes[0].waiting() > 0 {
+            sender.fill(
+                &router,
+                &wake,
+                &mut Throttle::default(),
+                &metrics,
+                Instant::now(),
+            );
+            written(&mut sender);
+        }
+        assert!(sender.is_done());
+        assert_eq!(router.held(), 0);
+    }
+
+    #[test]
+    fn what_is_too_large_for_the_peer_is_not_sent_and_its_neighbours_are() {
+        let (mut sender, router, wake, _dials) = sender(1);
+        let route = Arc::clone(&sender.routes[0]);
+        sender.add(Arc::clone(&route), Some(5_000));
+        assert_eq!(sender.largest(), None, "the pair was there before");
+        sender.announced(Some(1_000));
+        let mut builder = BatchBuilder::default();
+        for (number, size) in [(0, 100), (1, 1_001), (2, 1_000)] {
+            builder.add(number, size, |out| {
+                out.extend_from_slice(b"<message from='a@org.example' to='b@x0.partner.example'>");
+                out.resize(out.len() + size - 66, b'x');
+                out.extend_from_slice(b"</message>");
+            });
+        }
+        router.enqueue(&route, builder.take(None, Instant::now()).expect("some"));
+        let metrics = Metrics::new();
+        let mut throttle = Throttle::default();
+        let dequeued = sender.fill(&router, &wake, &mut throttle, &metrics, Instant::now());
+        assert_eq!((dequeued.stanzas, dequeued.bytes), (2, 1_100));
+    }
+
+    #[test]
+    fn over_its_rate_nothing_leaves_the_queues() {
+        let (mut sender, router, wake, _dials) = sender(1);
+        let route = Arc::clone(&sender.routes[0]);
+        for _ in 0..5 {
+            enqueue(&router, &route, 'a', 100);
+        }
+        let (mut throttle, now) = (Throttle::default(), Instant::now());
+        let limits = RateLimits {
+            stanzas: Some(1),
+            bytes: None,
+        };
+        throttle.apply(limits, now);
+        let metrics = Metrics::new();
+        while throttle.may_send() {
+            sender.fill(&router, &wake, &mut throttle, &metrics, now);
+            if route.waiting() == 0 {
+                enqueue(&router, &route, 'a', 100);
+            }
+        }
+        enqueue(&router, &route, 'a', 100);
+        let waiting = route.waiting();
+        let dequeued = sender.fill(&router, &wake, &mut throttle, &metrics, now);
+        assert_eq!((dequeued, route.waiting()), (Dequeued::default(), waiting));
+    }
+}

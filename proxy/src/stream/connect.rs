@@ -19,7 +19,7 @@ use crate::{
     config::ActiveConfig,
     dns::{self, Connected, DnsError},
     negotiation::{
-        self, Fault, Link, Outbound, Pair, PeerRole, Purpose, Side, Unavailable, Verdict,
+        self, Fault, Link, Outbound, Pair, PeerRole, Purpose, Side, Unavailable, Verdict, WireNames,
     },
     routing::{
         dial_ticket::DialTicket,
@@ -233,7 +233,7 @@ pub(super) async fn negotiate(
     side: Side,
     purpose: &Purpose,
     connected: Connected,
-    (proof, skip_bidi): (OwnProof, bool),
+    (proof, skip_bidi, names): (OwnProof, bool, WireNames),
     deadline: Instant,
 ) -> Result<Box<Stream>, Fault> {
     let (peer, local) = ends(purpose);
@@ -295,6 +295,7 @@ pub(super) async fn negotiate(
             link: link.clone().map_or(Link::Plain, Link::DirectTls),
             skip_sasl: proof != OwnProof::Any,
             skip_bidi,
+            names,
         };
         Outbound::start(start, &environment, &mut outputs)
     };

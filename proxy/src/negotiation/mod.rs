@@ -32,7 +32,7 @@ use std::{fmt, sync::Arc};
 
 use rustls_pki_types::CertificateDer;
 use xmpp_edge_crds::{
-    domain::DomainName,
+    domain::{DomainName, NameForm},
     negotiation::{Method, MethodSet},
     verdict::Reason,
 };
@@ -295,6 +295,16 @@ pub struct VerifyRequest {
     /// The id that the edge gave the stream on which the key came.
     pub stream_id: String,
     pub key: String,
+    /// As the key came: servers compute keys over names as they are written.
+    pub names: WireNames,
+}
+
+/// In which form the two domains of a stream, or of a dialback element, are written: the peer's own, and
+/// the one that it talks to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct WireNames {
+    pub peer: NameForm,
+    pub local: NameForm,
 }
 
 /// What became of a verification.

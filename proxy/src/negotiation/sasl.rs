@@ -78,12 +78,12 @@ pub(super) fn judge(
 
 /// Our `<auth/>`, with our domain as authorization identity: servers that compare it find it equal
 /// to the stream's `from`, and XEP-0178 lets it be named.
-pub(super) fn send_auth(own: &DomainName, out: &mut Vec<Output>) {
+pub(super) fn send_auth(own: &str, out: &mut Vec<Output>) {
     Writer::new()
         .raw("<auth xmlns='")
         .raw(ns::SASL)
         .raw("' mechanism='EXTERNAL'>")
-        .raw(&STANDARD.encode(own.as_str()))
+        .raw(&STANDARD.encode(own))
         .raw("</auth>")
         .send(out);
 }

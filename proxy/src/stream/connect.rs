@@ -20,6 +20,7 @@ use crate::{
     dns::{self, Connected, DnsError},
     negotiation::{
         self, Fault, KeyVerification, Link, Outbound, Pair, PeerRole, Purpose, Side, Unavailable,
+        WireNames,
     },
     routing::{
         dial_ticket::DialTicket,
@@ -233,7 +234,7 @@ pub(super) async fn negotiate(
     side: Side,
     purpose: &Purpose,
     connected: Connected,
-    (proof, skip_bidi): (OwnProof, bool),
+    (proof, skip_bidi, names): (OwnProof, bool, WireNames),
     deadline: Instant,
 ) -> Result<Box<Stream>, Fault> {
     let (peer, local) = ends(purpose);
@@ -297,6 +298,7 @@ pub(super) async fn negotiate(
             link: link.clone().map_or(Link::Plain, Link::DirectTls),
             skip_sasl: proof != OwnProof::Any,
             skip_bidi,
+            names,
         };
         Outbound::start(start, &environment, &mut outputs)
     };

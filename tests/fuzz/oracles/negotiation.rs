@@ -23,7 +23,7 @@ use xmpp_edge_proxy::{
     negotiation::{
         CertificateFault, Environment, Fault, Inbound, Input, KeyVerification, Link, Outbound,
         Output, Pair, PeerRole, Purpose, Refusal, Side, Start, StreamLimits, Terms, Unavailable,
-        VerifyRequest, dialback::Secret,
+        VerifyRequest, WireNames, dialback::Secret,
     },
     tls::TlsFacts,
     xml::{Element, Item, Limits, Scanner},
@@ -163,6 +163,7 @@ pub fn check(data: &[u8]) {
                 pair: pair.reversed(),
                 stream_id: "id".into(),
                 key: "key".into(),
+                names: WireNames::default(),
             })
         } else {
             Purpose::Stanzas(pair)
@@ -173,6 +174,7 @@ pub fn check(data: &[u8]) {
             link,
             skip_sasl: bit(7),
             skip_bidi: false,
+            names: WireNames::default(),
         };
         Machine::Out(Box::new(Outbound::start(start, &world, &mut out)))
     } else {

@@ -61,12 +61,13 @@ impl Inbound {
         let State::Negotiating(now) = &self.state else {
             return Ok(());
         };
-        match self.receiving.request(&pair, method) {
+        match self.receiving.request(&pair, method, message.names) {
             Request::Ask(request) => {
                 let question = VerifyRequest {
                     pair,
                     stream_id: now.stream_id.clone(),
                     key: key.to_owned(),
+                    names: message.names,
                 };
                 out.push(Output::Verify { request, question });
             }
@@ -115,6 +116,7 @@ impl Inbound {
             },
             stream_id: id.clone(),
             key: key.to_owned(),
+            names: message.names,
         };
         let answer = if environment.dialback().made(&question) {
             Answer::Valid
@@ -186,7 +188,7 @@ impl Inbound {
         out: &mut Vec<Output>,
     ) {
         // Verdicts of an earlier stream on this connection find nothing here.
-        let Some(claim) = self.receiving.settle(request) else {
+        let Some((claim, names)) = self.receiving.settle(request) else {
             return;
         };
         let pair = claim.pair.clone();
@@ -201,17 +203,17 @@ impl Inbound {
                                 Fault::HostUnknown => DialbackError::ItemNotFound,
                                 _ => DialbackError::PolicyViolation,
                             };
-                            dialback::send_result_answer(&pair, Answer::Error(error), out);
+                            dialback::send_result_answer(&pair, names, Answer::Error(error), out);
                             out.push(Output::failed(&fault, Some(&pair.from)));
                             return;
                         }
                     };
-                dialback::send_result_answer(&pair, Answer::Valid, out);
+                dialback::send_result_answer(&pair, names, Answer::Valid, out);
                 out.push(Output::ok(Step::Dialback, Some(&pair.from)));
                 self.authenticated(known, out);
             }
             KeyVerification::Invalid => {
-                dialback::send_result_answer(&pair, Answer::Invalid, out);
+                dialback::send_result_answer(&pair, names, Answer::Invalid, out);
                 if self.receiving.is_empty() {
                     // XEP-0220 section 2.1.1: nothing else is on this stream.
                     self.close(Fault::DialbackFailed, environment, out);
@@ -225,7 +227,7 @@ impl Inbound {
                 } else {
                     why.into()
                 };
-                dialback::send_result_answer(&pair, Answer::Error(error), out);
+                dialback::send_result_answer(&pair, names, Answer::Error(error), out);
                 out.push(Output::Step {
                     step: Step::Dialback,
                     peer: Some(pair.from),

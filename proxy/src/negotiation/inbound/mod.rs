@@ -10,10 +10,13 @@ mod offer;
 
 use std::sync::Arc;
 
-use xmpp_edge_crds::{domain::DomainName, negotiation::Method};
+use xmpp_edge_crds::{
+    domain::{DomainName, NameForm},
+    negotiation::Method,
+};
 
 use super::{
-    Environment, Fault, Input, Link, Output, Pair, PeerRole, Side, Step,
+    Environment, Fault, Input, Link, Output, Pair, PeerRole, Side, Step, WireNames,
     dialback::PairTable,
     features::OwnFeatures,
     pairs::{self, AuthenticatedPair, Ground, PairClaim, Way},
@@ -73,6 +76,15 @@ struct Handshaking {
 struct Domains {
     peer: Option<DomainName>,
     local: DomainName,
+    /// How the peer writes them.
+    names: WireNames,
+}
+
+impl Domains {
+    /// The peer's domain as it is written to it.
+    fn peer_as_written(&self) -> Option<std::borrow::Cow<'_, str>> {
+        self.peer.as_ref().map(|peer| self.names.peer.write(peer))
+    }
 }
 
 impl Inbound {
@@ -180,11 +192,19 @@ impl Inbound {
         let stream_id = environment.new_stream_id();
         let known_local = local.as_ref().and_then(|local| local.as_ref().ok());
         let known_peer = peer.as_ref().and_then(|peer| peer.as_ref().ok());
+        let form = |text: &Option<String>| text.as_deref().map(NameForm::of);
+        let told = before.as_ref().map(|domains| domains.names);
+        let told = told.unwrap_or_default();
+        let names = WireNames {
+            peer: form(&header.from).unwrap_or(told.peer),
+            local: form(&header.to).unwrap_or(told.local),
+        };
         OwnHeader {
             from: known_local
                 .or(before.as_ref().map(|domains| &domains.local))
-                .map(DomainName::as_str),
-            to: known_peer.map(DomainName::as_str),
+                .map(|local| names.local.write(local))
+                .as_deref(),
+            to: known_peer.map(|peer| names.peer.write(peer)).as_deref(),
             id: Some(&stream_id),
             version: version != Version::Old,
         }
@@ -222,7 +242,7 @@ impl Inbound {
             None if environment.serves(self.side, &local) => None,
             None => return failed(self, Fault::HostUnknown, out),
         };
-        let domains = Domains { peer, local };
+        let domains = Domains { peer, local, names };
         // Whatever fails from here on is this peer's attempt.
         self.state = State::Opening(Opening {
             before: Some(domains.clone()),
@@ -338,10 +358,10 @@ impl Inbound {
             State::Opening(opening) => {
                 let domains = opening.before.as_ref();
                 OwnHeader {
-                    from: domains.map(|domains| domains.local.as_str()),
-                    to: domains
-                        .and_then(|domains| domains.peer.as_ref())
-                        .map(DomainName::as_str),
+                    from: domains
+                        .map(|domains| domains.names.local.write(&domains.local))
+                        .as_deref(),
+                    to: domains.and_then(Domains::peer_as_written).as_deref(),
                     id: Some(&environment.new_stream_id()),
                     version: true,
                 }

@@ -45,7 +45,7 @@ impl Outbound {
                         out.push(Output::ok(Step::Certificate, Some(&pair.to)));
                         if self.features.external && self.sasl_left {
                             self.sasl_left = false;
-                            sasl::send_auth(&pair.from, out);
+                            sasl::send_auth(&self.names.local.write(&pair.from), out);
                             self.state = State::Authenticating(announced);
                             return Ok(());
                         }
@@ -107,7 +107,7 @@ impl Outbound {
         let key = environment
             .dialback()
             .key(claim.pair.to.as_str(), claim.pair.from.as_str(), id);
-        dialback::send_result(&claim.pair, &key, out);
+        dialback::send_result(&claim.pair, self.names, &key, out);
         self.asked.push(claim);
         Ok(())
     }

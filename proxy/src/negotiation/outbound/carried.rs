@@ -339,6 +339,7 @@ impl Outbound {
             pair: known.pair().reversed(),
             stream_id: format!("{PROBE_ID}{number}"),
             key: PROBE_KEY.to_owned(),
+            names: self.names,
         };
         dialback::send_verify(&question, out);
         self.probe = Some(self.probe.map_or(number, |last| last.max(number)));

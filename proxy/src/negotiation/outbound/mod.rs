@@ -14,7 +14,7 @@ use xmpp_edge_crds::{domain::DomainName, negotiation::Method};
 
 use super::{
     Environment, Fault, Input, KeyVerification, Link, Output, Pair, PeerRole, Side, Terms,
-    Unavailable, VerifyRequest,
+    Unavailable, VerifyRequest, WireNames,
     acks::Namespace,
     features::{PeerFeatures, read_limits},
     pairs::{self, AuthenticatedPair, Ground, PairClaim},
@@ -62,6 +62,8 @@ pub struct Start {
     pub skip_sasl: bool,
     /// Set when a stream to this peer ended with [`Fault::BidiRejected`]: XEP-0288 is not asked for.
     pub skip_bidi: bool,
+    /// How the peer writes names, for stanzas' streams; a question's are its own.
+    pub names: WireNames,
 }
 
 /// Leads a stream to a peer.
@@ -69,6 +71,7 @@ pub struct Start {
 pub struct Outbound {
     side: Side,
     purpose: Purpose,
+    names: WireNames,
     tls: Option<Arc<TlsFacts>>,
     state: State,
     /// Whether EXTERNAL may still be tried.
@@ -154,9 +157,14 @@ impl Outbound {
             Link::Plain => None,
             Link::DirectTls(facts) => Some(facts),
         };
+        let names = match &start.purpose {
+            Purpose::Stanzas(_) => start.names,
+            Purpose::Verify(question) => question.names,
+        };
         let mut outbound = Self {
             side: start.side,
             purpose: start.purpose,
+            names,
             tls,
             state: State::Opening(Opening {
                 authenticated: false,
@@ -257,8 +265,8 @@ impl Outbound {
 
     fn send_header(&self, out: &mut Vec<Output>) {
         OwnHeader {
-            from: Some(self.purpose.local().as_str()),
-            to: Some(self.purpose.peer().as_str()),
+            from: Some(&self.names.local.write(self.purpose.local())),
+            to: Some(&self.names.peer.write(self.purpose.peer())),
             id: None,
             version: true,
         }

@@ -198,6 +198,7 @@ impl Talk {
             link,
             skip_sasl,
             skip_bidi: false,
+            names: WireNames::default(),
         };
         let machine = Machine::Out(Box::new(Outbound::start(start, &world, &mut out)));
         Self::with(machine, world, out)

@@ -328,6 +328,7 @@ fn s4_a_stream_that_dies_over_bidi_is_blamed_on_it() {
         link: Link::DirectTls(facts(PARTNER)),
         skip_sasl: false,
         skip_bidi: true,
+        names: WireNames::default(),
     };
     let mut machine = Outbound::start(start, &world, &mut out);
     let header = StreamHeader {

@@ -11,7 +11,7 @@ use crate::{
     stream::context::StreamContext,
     xml::{
         Element,
-        rewrite::Start,
+        rewrite::StanzaStart,
         stanza::{Stanza, StanzaKind},
     },
 };
@@ -37,7 +37,7 @@ pub(super) fn ping(key: &hmac::Key, asker: Asker, pair: &Pair, names: WireNames)
     bytes.extend_from_slice(&made[..MAC]);
     let id = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes));
     let mut out = Vec::with_capacity(256);
-    Start {
+    StanzaStart {
         kind: StanzaKind::Iq,
         from: Some(&names.local.write(&pair.from)),
         to: Some(&names.peer.write(&pair.to)),

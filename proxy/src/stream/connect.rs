@@ -14,7 +14,9 @@ use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::{domain::DomainName, verdict::Direction};
 
-use super::{Start, Stream, environment::ConfigEnvironment, pool, proofs::Proofs, walk::Walk};
+use super::{
+    Stream, StreamStart, environment::ConfigEnvironment, pool, proofs::Proofs, walk::Walk,
+};
 use crate::{
     config::ActiveConfig,
     dns::{self, Connected, DnsError},
@@ -292,7 +294,7 @@ pub(super) async fn negotiate(
             tlsa: &tlsa,
             proofs: &proofs,
         };
-        let start = negotiation::Start {
+        let start = negotiation::OutboundStart {
             side,
             purpose: purpose.clone(),
             link: link.clone().map_or(Link::Plain, Link::DirectTls),
@@ -304,7 +306,7 @@ pub(super) async fn negotiate(
     };
     let mut stream = Stream::new(
         context,
-        Start {
+        StreamStart {
             side,
             peer: PeerRole::Server,
             transport,

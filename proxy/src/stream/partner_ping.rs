@@ -20,7 +20,7 @@ use crate::{
     stream::context::StreamContext,
     xml::{
         Element,
-        rewrite::Start,
+        rewrite::StanzaStart,
         stanza::{Stanza, StanzaKind},
     },
 };
@@ -168,7 +168,7 @@ pub fn ping(key: &hmac::Key, from: &DomainName, to: &DomainName, names: WireName
     let time = Timestamp::now().as_microsecond().to_be_bytes();
     let id = format!("{PREFIX}{}", encode(key, time, to.as_str()));
     let mut bytes = Vec::with_capacity(256);
-    Start {
+    StanzaStart {
         kind: StanzaKind::Iq,
         from: Some(&names.local.write(from)),
         to: Some(&names.peer.write(to)),

@@ -15,8 +15,8 @@ use xmpp_edge_crds::{
 };
 use xmpp_edge_proxy::{
     negotiation::{
-        CertificateFault, Environment, Inbound, Input, Link, Output, Pair, PeerRole, Refusal, Side,
-        StreamLimits, Terms, VerifyRequest, WireNames, dialback::Secret,
+        CertificateRejection, Environment, Inbound, Input, Link, Output, Pair, PeerRole, Refusal,
+        Side, StreamLimits, Terms, VerifyRequest, WireNames, dialback::Secret,
     },
     tls::TlsFacts,
     xml::{Element, Item, Limits, Scanner, StreamHeader, ns},
@@ -41,8 +41,8 @@ impl Environment for World {
         _: PeerRole,
         peer: &DomainName,
         _: &[CertificateDer<'_>],
-    ) -> Result<(), CertificateFault> {
-        Err(CertificateFault {
+    ) -> Result<(), CertificateRejection> {
+        Err(CertificateRejection {
             label: "NoCertificate",
             text: peer.to_string(),
         })

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::json;
 use xmpp_edge_tests::{
     conversation,
-    federation::{Federation, Hosted, Method, OWN, PARTNER, Plan},
+    federation::{Federation, FederationPlan, Hosted, Method, OWN, PARTNER},
     servers::Kind,
 };
 
@@ -18,7 +18,7 @@ const MILLS: Hosted = Hosted {
 };
 
 async fn converse(own: Hosted, partner: Hosted, method: Method) -> Result<()> {
-    let plan = Plan {
+    let plan = FederationPlan {
         partner: Kind::Prosody,
         partner_method: method,
         inside: Kind::Prosody,

@@ -189,7 +189,7 @@ impl DialbackError {
 
 /// How a request is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::negotiation) enum Answer {
+pub(in crate::negotiation) enum DialbackAnswer {
     Valid,
     Invalid,
     Error(DialbackError),
@@ -226,7 +226,7 @@ pub(in crate::negotiation) fn send_verify(question: &VerifyRequest, out: &mut Ve
 /// Answers the request, addresses swapped.
 pub(in crate::negotiation) fn send_answer(
     request: &Message,
-    answer: Answer,
+    answer: DialbackAnswer,
     out: &mut Vec<Output>,
 ) {
     let name = match request.kind {
@@ -245,7 +245,7 @@ pub(in crate::negotiation) fn send_answer(
 pub(in crate::negotiation) fn send_result_answer(
     pair: &Pair,
     names: WireNames,
-    answer: Answer,
+    answer: DialbackAnswer,
     out: &mut Vec<Output>,
 ) {
     let ends = (&pair.to, &pair.from);
@@ -257,14 +257,14 @@ fn answer_to(
     ends: (&DomainName, &DomainName),
     names: WireNames,
     id: Option<&str>,
-    answer: Answer,
+    answer: DialbackAnswer,
     out: &mut Vec<Output>,
 ) {
     let writer = open(name, ends, names, id);
     match answer {
-        Answer::Valid => writer.raw(" type='valid'/>"),
-        Answer::Invalid => writer.raw(" type='invalid'/>"),
-        Answer::Error(error) => writer
+        DialbackAnswer::Valid => writer.raw(" type='valid'/>"),
+        DialbackAnswer::Invalid => writer.raw(" type='invalid'/>"),
+        DialbackAnswer::Error(error) => writer
             .raw(" type='error'><error type='")
             .raw(error.kind())
             .raw("'><")

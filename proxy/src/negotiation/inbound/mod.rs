@@ -30,7 +30,7 @@ pub struct Inbound {
     side: Side,
     /// The handshake's facts, once the connection is encrypted.
     tls: Option<Arc<TlsFacts>>,
-    state: State,
+    state: InboundState,
     receiving: PairTable,
     bidi: bool,
     acks: bool,
@@ -40,8 +40,8 @@ pub struct Inbound {
 }
 
 #[derive(Debug)]
-enum State {
-    Opening(Opening),
+enum InboundState {
+    Opening(InboundOpening),
     Negotiating(Negotiating),
     Handshaking(Handshaking),
     Closed,
@@ -49,7 +49,7 @@ enum State {
 
 /// Waits for the peer's header.
 #[derive(Debug)]
-struct Opening {
+struct InboundOpening {
     /// The domains of the stream that this one restarts.
     before: Option<Domains>,
     /// SASL has succeeded for `before.peer`.
@@ -98,7 +98,7 @@ impl Inbound {
         Self {
             side,
             tls,
-            state: State::Opening(Opening {
+            state: InboundState::Opening(InboundOpening {
                 before: None,
                 authenticated: false,
             }),
@@ -163,7 +163,7 @@ impl Inbound {
 
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        matches!(self.state, State::Closed)
+        matches!(self.state, InboundState::Closed)
     }
 
     // ---- headers ----
@@ -174,7 +174,7 @@ impl Inbound {
         environment: &dyn Environment,
         out: &mut Vec<Output>,
     ) {
-        let State::Opening(opening) = &self.state else {
+        let InboundState::Opening(opening) = &self.state else {
             // A header inside a stream is an element like any other.
             return self.close(
                 Fault::UnexpectedElement("stream".to_owned()),
@@ -244,7 +244,7 @@ impl Inbound {
         };
         let domains = Domains { peer, local, names };
         // Whatever fails from here on is this peer's attempt.
-        self.state = State::Opening(Opening {
+        self.state = InboundState::Opening(InboundOpening {
             before: Some(domains.clone()),
             authenticated,
         });
@@ -271,7 +271,7 @@ impl Inbound {
         }
         let tls_first =
             self.tls.is_none() && terms.is_some_and(|terms| !terms.methods.allows_plaintext());
-        self.state = State::Negotiating(Negotiating {
+        self.state = InboundState::Negotiating(Negotiating {
             domains,
             stream_id,
             offered,
@@ -321,7 +321,7 @@ impl Inbound {
     fn config_changed(&mut self, environment: &dyn Environment, out: &mut Vec<Output>) {
         let lost = match &self.state {
             // `<success/>` is out, the peer's header is not here yet: it stands on its certificate.
-            State::Opening(Opening {
+            InboundState::Opening(InboundOpening {
                 before: Some(domains),
                 authenticated: true,
             }) => self.by_sasl(domains, environment).err(),
@@ -334,7 +334,7 @@ impl Inbound {
         if let Some(fault) = lost {
             return self.close(fault, environment, out);
         }
-        let State::Negotiating(now) = &mut self.state else {
+        let InboundState::Negotiating(now) = &mut self.state else {
             return;
         };
         let Some(peer) = now.domains.peer.clone() else {
@@ -355,7 +355,7 @@ impl Inbound {
     /// Ends the stream, with our header first where none is out.
     fn close(&mut self, fault: Fault, environment: &dyn Environment, out: &mut Vec<Output>) {
         match &self.state {
-            State::Opening(opening) => {
+            InboundState::Opening(opening) => {
                 let domains = opening.before.as_ref();
                 OwnHeader {
                     from: domains
@@ -368,28 +368,28 @@ impl Inbound {
                 .send(out);
                 self.finish(fault, out);
             }
-            State::Negotiating(_) => self.finish(fault, out),
+            InboundState::Negotiating(_) => self.finish(fault, out),
             // Between `<proceed/>` and the handshake's end nothing can be said; but the partner's
             // last attempt shall tell where it failed.
-            State::Handshaking(handshaking) => {
+            InboundState::Handshaking(handshaking) => {
                 if fault.step() == Step::Tls {
                     out.push(Output::failed(&fault, handshaking.domains.peer.as_ref()));
                 }
                 out.push(Output::Close(fault));
-                self.state = State::Closed;
+                self.state = InboundState::Closed;
             }
-            State::Closed => {}
+            InboundState::Closed => {}
         }
     }
 
     fn finish(&mut self, fault: Fault, out: &mut Vec<Output>) {
         let peer = match &self.state {
-            State::Negotiating(now) => now.domains.peer.as_ref(),
-            State::Opening(opening) => opening
+            InboundState::Negotiating(now) => now.domains.peer.as_ref(),
+            InboundState::Opening(opening) => opening
                 .before
                 .as_ref()
                 .and_then(|domains| domains.peer.as_ref()),
-            State::Handshaking(_) | State::Closed => None,
+            InboundState::Handshaking(_) | InboundState::Closed => None,
         };
         let error = fault.stream_error();
         if error.is_some() || matches!(fault, Fault::PeerError { .. }) {
@@ -397,6 +397,6 @@ impl Inbound {
         }
         wire::send_end(error.as_ref(), out);
         out.push(Output::Close(fault));
-        self.state = State::Closed;
+        self.state = InboundState::Closed;
     }
 }

@@ -219,7 +219,7 @@ impl Receiver {
                 });
             }
             Outcome::Refuse(cause) | Outcome::Drop(cause) => {
-                let start = rewrite::Start::of(stanza);
+                let start = rewrite::StanzaStart::of(stanza);
                 self.refuse(context, config, (index, number), start, cause, now);
             }
         }
@@ -235,7 +235,7 @@ impl Receiver {
         stanza: &FaultyStanza,
         now: Instant,
     ) -> bool {
-        let start = rewrite::Start {
+        let start = rewrite::StanzaStart {
             kind: stanza.kind,
             from: stanza.from.as_deref(),
             to: stanza.to.as_deref(),
@@ -291,7 +291,7 @@ impl Receiver {
         context: &Arc<StreamContext>,
         config: &ActiveConfig,
         (index, number): (usize, u64),
-        start: rewrite::Start<'_>,
+        start: rewrite::StanzaStart<'_>,
         cause: policy::Cause,
         now: Instant,
     ) {

@@ -322,7 +322,7 @@ fn s4_a_stream_that_dies_over_bidi_is_blamed_on_it() {
     );
     let mut out = Vec::new();
     let world = World::new(&[SaslOverTls], &[PARTNER]);
-    let start = Start {
+    let start = OutboundStart {
         side: Side::Partner,
         purpose: Purpose::Stanzas(pair("org.example", PARTNER)),
         link: Link::DirectTls(facts(PARTNER)),

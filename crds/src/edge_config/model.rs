@@ -57,7 +57,7 @@ pub struct EdgeConfig {
     pub listeners: Listeners,
     pub gateways: Vec<Gateway>,
     pub partners: Vec<Partner>,
-    pub access: Access,
+    pub access: AccessRules,
     pub settings: Settings,
     #[serde(default)]
     pub content: Content,
@@ -278,7 +278,7 @@ pub enum OnKeyChange {
 /// Access policies in force, already free of conflicts: a user stands in at most one of them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Access {
+pub struct AccessRules {
     pub policies: Vec<AccessPolicy>,
     /// Home site of each own domain of this pool.
     pub home_sites: std::collections::BTreeMap<DomainName, String>,

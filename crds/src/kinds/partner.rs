@@ -170,7 +170,7 @@ pub struct PartnerSpec {
     pub limits: Option<PartnerLimits>,
     /// Certificates and keys of the partner that are accepted. Defaults to those of public CAs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trust: Option<PartnerTrust>,
+    pub trust: Option<PartnerTrustSpec>,
     /// Regular pings (XEP-0199) to the partner.
     #[serde(default)]
     pub probe: Probe,
@@ -227,7 +227,7 @@ pub struct PartnerLimits {
 /// `spec.trust` of a partner.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct PartnerTrust {
+pub struct PartnerTrustSpec {
     /// ConfigMap key with CA certificates (PEM) that replace the public roots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_config_map_ref: Option<ConfigMapKeyRef>,

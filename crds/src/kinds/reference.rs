@@ -99,14 +99,14 @@ const HEAD: &str =
     "| field | type | default | bounds | meaning |\n| --- | --- | --- | --- | --- |\n";
 
 /// A CEL rule, and every field that it is on.
-struct Rule {
+struct ReferenceRule {
     message: String,
     expression: String,
     fields: Vec<String>,
 }
 
 #[derive(Default)]
-struct Rules(Vec<Rule>);
+struct Rules(Vec<ReferenceRule>);
 
 impl Rules {
     /// Links to the rules on this schema, or on its entries: `[rule 3](#rule-3)`.
@@ -120,7 +120,7 @@ impl Rules {
                 .iter()
                 .position(|it| it.message == message && it.expression == expression);
             let number = known.unwrap_or_else(|| {
-                self.0.push(Rule {
+                self.0.push(ReferenceRule {
                     message: message.to_owned(),
                     expression: expression.to_owned(),
                     fields: Vec::new(),

@@ -19,7 +19,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use xmpp_edge_crds::{
-    edge_config::{Access, EdgeConfig},
+    edge_config::{AccessRules, EdgeConfig},
     kinds::{
         EdgePool,
         conditions::{ConditionType, Reason},
@@ -69,7 +69,7 @@ pub fn compile(world: &NamespaceInputs, last: &BTreeMap<String, EdgeConfig>) -> 
         let mut config = pool.config.clone();
         config.namespace_domains.clone_from(&namespace_domains);
         config.edges.clone_from(&edges);
-        config.access = Access {
+        config.access = AccessRules {
             policies: policies.clone(),
             home_sites: config
                 .domains

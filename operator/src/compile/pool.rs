@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use xmpp_edge_crds::{
     domain::DomainName,
     edge_config::{
-        Access, Contacts, Content, Edge, EdgeConfig, Gateway, HostPort, Listeners, Settings,
+        AccessRules, Contacts, Content, Edge, EdgeConfig, Gateway, HostPort, Listeners, Settings,
         VERSION,
     },
     kinds::{EdgePool, PoolSpec, conditions::Reason},
@@ -199,7 +199,7 @@ fn compile_one(object: &EdgePool, world: &NamespaceInputs) -> Result<EffectivePo
         listeners,
         gateways,
         partners: Vec::new(),
-        access: Access::default(),
+        access: AccessRules::default(),
         settings,
         content: Content {
             iq_namespaces: spec.content.iq_namespaces.clone(),

@@ -11,7 +11,7 @@ use quick_xml::{
 };
 
 use super::{
-    Fault,
+    LyncFault,
     record::{Property, Record},
 };
 
@@ -24,8 +24,8 @@ const MAX_COPIED: usize = 1_000_000;
 /// The objects of an export.
 ///
 /// # Errors
-/// [`Fault::Clixml`] with the position.
-pub fn records(text: &str) -> Result<Vec<Record>, Fault> {
+/// [`LyncFault::Clixml`] with the position.
+pub fn records(text: &str) -> Result<Vec<Record>, LyncFault> {
     let mut reader = Reader::from_str(text);
     reader.config_mut().check_end_names = true;
     reader.config_mut().expand_empty_elements = true;
@@ -88,7 +88,7 @@ impl Object {
 }
 
 impl<'t> Parser<'t> {
-    fn document(&mut self) -> Result<Vec<Record>, Fault> {
+    fn document(&mut self) -> Result<Vec<Record>, LyncFault> {
         let mut records = Vec::new();
         let mut inside = false;
         loop {
@@ -113,7 +113,7 @@ impl<'t> Parser<'t> {
     }
 
     /// The next event that says anything.
-    fn next(&mut self) -> Result<Event<'t>, Fault> {
+    fn next(&mut self) -> Result<Event<'t>, LyncFault> {
         loop {
             match self.reader.read_event() {
                 Ok(Event::DocType(_)) => return Err(self.fault("a DTD has no place in it")),
@@ -124,14 +124,14 @@ impl<'t> Parser<'t> {
         }
     }
 
-    fn fault(&self, reason: &str) -> Fault {
-        Fault::Clixml {
+    fn fault(&self, reason: &str) -> LyncFault {
+        LyncFault::Clixml {
             position: self.reader.buffer_position(),
             reason: reason.to_owned(),
         }
     }
 
-    fn attribute(&self, start: &BytesStart<'_>, name: &str) -> Result<Option<String>, Fault> {
+    fn attribute(&self, start: &BytesStart<'_>, name: &str) -> Result<Option<String>, LyncFault> {
         match start.try_get_attribute(name) {
             Ok(None) => Ok(None),
             Ok(Some(attribute)) => attribute
@@ -143,7 +143,7 @@ impl<'t> Parser<'t> {
     }
 
     /// Reads one element, whose start tag was read, to its end.
-    fn element(&mut self, start: &BytesStart<'t>, depth: usize) -> Result<Content, Fault> {
+    fn element(&mut self, start: &BytesStart<'t>, depth: usize) -> Result<Content, LyncFault> {
         if depth > MAX_DEPTH {
             return Err(self.fault("elements are too deep"));
         }
@@ -193,7 +193,7 @@ impl<'t> Parser<'t> {
         Ok(Content::Property(property))
     }
 
-    fn object(&mut self, start: &BytesStart<'t>, depth: usize) -> Result<Object, Fault> {
+    fn object(&mut self, start: &BytesStart<'t>, depth: usize) -> Result<Object, LyncFault> {
         let id = self.attribute(start, "RefId")?;
         let mut object = Object::default();
         loop {
@@ -231,7 +231,7 @@ impl<'t> Parser<'t> {
         Ok(object)
     }
 
-    fn names(&mut self, depth: usize) -> Result<Vec<String>, Fault> {
+    fn names(&mut self, depth: usize) -> Result<Vec<String>, LyncFault> {
         let mut names = Vec::new();
         loop {
             match self.next()? {
@@ -243,7 +243,7 @@ impl<'t> Parser<'t> {
         }
     }
 
-    fn properties(&mut self, object: &mut Object, depth: usize) -> Result<(), Fault> {
+    fn properties(&mut self, object: &mut Object, depth: usize) -> Result<(), LyncFault> {
         loop {
             match self.next()? {
                 Event::Start(start) => {
@@ -264,7 +264,7 @@ impl<'t> Parser<'t> {
         }
     }
 
-    fn list(&mut self, object: &mut Object, depth: usize) -> Result<(), Fault> {
+    fn list(&mut self, object: &mut Object, depth: usize) -> Result<(), LyncFault> {
         let items = object.list.get_or_insert_default();
         loop {
             match self.next()? {
@@ -285,7 +285,7 @@ impl<'t> Parser<'t> {
     }
 
     /// The text up to the element's end; elements inside it are passed over.
-    fn text(&mut self, depth: usize) -> Result<String, Fault> {
+    fn text(&mut self, depth: usize) -> Result<String, LyncFault> {
         let mut text = String::new();
         loop {
             match self.next()? {
@@ -310,7 +310,7 @@ impl<'t> Parser<'t> {
         }
     }
 
-    fn skip(&mut self, depth: usize) -> Result<(), Fault> {
+    fn skip(&mut self, depth: usize) -> Result<(), LyncFault> {
         if depth > MAX_DEPTH {
             return Err(self.fault("elements are too deep"));
         }

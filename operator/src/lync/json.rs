@@ -3,15 +3,15 @@
 use serde_json::Value;
 
 use super::{
-    Fault,
+    LyncFault,
     record::{Property, Record},
 };
 
 /// The objects of an export.
 ///
 /// # Errors
-/// [`Fault::Json`] with line and column.
-pub fn records(text: &str) -> Result<Vec<Record>, Fault> {
+/// [`LyncFault::Json`] with line and column.
+pub fn records(text: &str) -> Result<Vec<Record>, LyncFault> {
     let mut records = Vec::new();
     collect(&serde_json::from_str(text)?, &mut records);
     Ok(records)

@@ -16,7 +16,7 @@ mod text;
 use serde_json::Value;
 use xmpp_edge_crds::kinds::validate_manifest;
 
-use record::RecordKind;
+use record::LyncRecordKind;
 
 /// Largest export in bytes that is read.
 pub const MAX_EXPORT_BYTES: usize = 64 * 1024 * 1024;
@@ -55,12 +55,12 @@ pub struct ImportError {
     /// The file.
     pub name: String,
     #[source]
-    pub fault: Fault,
+    pub fault: LyncFault,
 }
 
 /// What is wrong with an export.
 #[derive(Debug, thiserror::Error)]
-pub enum Fault {
+pub enum LyncFault {
     #[error("is larger than {MAX_EXPORT_BYTES} bytes: export fewer objects at once")]
     TooLarge,
     #[error("is neither UTF-8 nor UTF-16 with a byte order mark: export with -Encoding UTF8")]
@@ -94,30 +94,30 @@ pub fn import(bytes: &[u8], name: &str) -> Result<Imported, ImportError> {
     })
 }
 
-fn read(bytes: &[u8]) -> Result<Imported, Fault> {
+fn read(bytes: &[u8]) -> Result<Imported, LyncFault> {
     if bytes.len() > MAX_EXPORT_BYTES {
-        return Err(Fault::TooLarge);
+        return Err(LyncFault::TooLarge);
     }
     let text = text::decode(bytes)?;
     let text = text.trim();
     let records = match text.as_bytes().first() {
-        None => return Err(Fault::Empty),
+        None => return Err(LyncFault::Empty),
         Some(b'<') => clixml::records(text)?,
         Some(b'{' | b'[') => json::records(text)?,
-        Some(_) => return Err(Fault::Format),
+        Some(_) => return Err(LyncFault::Format),
     };
     let mut draft = Draft::default();
     let mut unknown = 0_usize;
     for record in &records {
         match record.kind() {
-            Some(RecordKind::Partner) => partner::import(record, &mut draft),
-            Some(RecordKind::Policy) => policy::import(record, &mut draft),
-            Some(RecordKind::Gateway) => gateway::import(record, &mut draft),
+            Some(LyncRecordKind::Partner) => partner::import(record, &mut draft),
+            Some(LyncRecordKind::Policy) => policy::import(record, &mut draft),
+            Some(LyncRecordKind::Gateway) => gateway::import(record, &mut draft),
             None => unknown += 1,
         }
     }
     if unknown == records.len() {
-        return Err(Fault::NothingKnown);
+        return Err(LyncFault::NothingKnown);
     }
     if unknown > 0 {
         draft.imported.warnings.push(Warning {

@@ -16,7 +16,7 @@ pub enum Property {
 
 /// The objects that are understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RecordKind {
+pub enum LyncRecordKind {
     Partner,
     Policy,
     Gateway,
@@ -31,20 +31,20 @@ pub struct Record {
 
 impl Record {
     /// By type name; by properties that no other object has where there is none (JSON).
-    pub fn kind(&self) -> Option<RecordKind> {
-        const TYPES: [(&str, RecordKind); 4] = [
-            ("XmppAllowedPartner", RecordKind::Partner),
-            ("ExternalAccessPolicy", RecordKind::Policy),
-            ("XmppGatewayConfiguration", RecordKind::Gateway),
-            ("XmppGatewaySettings", RecordKind::Gateway),
+    pub fn kind(&self) -> Option<LyncRecordKind> {
+        const TYPES: [(&str, LyncRecordKind); 4] = [
+            ("XmppAllowedPartner", LyncRecordKind::Partner),
+            ("ExternalAccessPolicy", LyncRecordKind::Policy),
+            ("XmppGatewayConfiguration", LyncRecordKind::Gateway),
+            ("XmppGatewaySettings", LyncRecordKind::Gateway),
         ];
-        const PROPERTIES: [(&str, RecordKind); 6] = [
-            ("TlsNegotiation", RecordKind::Partner),
-            ("SaslNegotiation", RecordKind::Partner),
-            ("SupportDialbackNegotiation", RecordKind::Partner),
-            ("EnableXmppAccess", RecordKind::Policy),
-            ("EnableFederationAccess", RecordKind::Policy),
-            ("PartnerConnectionLimit", RecordKind::Gateway),
+        const PROPERTIES: [(&str, LyncRecordKind); 6] = [
+            ("TlsNegotiation", LyncRecordKind::Partner),
+            ("SaslNegotiation", LyncRecordKind::Partner),
+            ("SupportDialbackNegotiation", LyncRecordKind::Partner),
+            ("EnableXmppAccess", LyncRecordKind::Policy),
+            ("EnableFederationAccess", LyncRecordKind::Policy),
+            ("PartnerConnectionLimit", LyncRecordKind::Gateway),
         ];
         let by_type = TYPES
             .iter()

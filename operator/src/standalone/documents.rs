@@ -16,11 +16,11 @@ pub struct Document {
     pub line: usize,
     pub value: Value,
     text: Arc<str>,
-    checked: Arc<OnceLock<Vec<Fault>>>,
+    checked: Arc<OnceLock<Vec<DocumentFault>>>,
 }
 
 /// What a check found: path and message.
-pub type Fault = (String, String);
+pub type DocumentFault = (String, String);
 
 /// Why a file could not be read as documents.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -154,7 +154,7 @@ impl Document {
     }
 
     /// The faults that `check` finds, looked for once however often this document is taken up.
-    pub fn checked(&self, check: impl FnOnce(&Value) -> Vec<Fault>) -> &[Fault] {
+    pub fn checked(&self, check: impl FnOnce(&Value) -> Vec<DocumentFault>) -> &[DocumentFault] {
         self.checked.get_or_init(|| check(&self.value))
     }
 

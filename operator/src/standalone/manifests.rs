@@ -215,7 +215,7 @@ impl Gathering<'_> {
         let id = (here.namespace.clone(), ObjectRef::new(kind, &here.name));
         let before = self.before.get(&id);
         let manifest = without_status(&here.document.value);
-        let told = |(path, message): &documents::Fault| {
+        let told = |(path, message): &documents::DocumentFault| {
             format!("line {}: {path}: {message}", here.document.line_of(path))
         };
         let mut faults: Vec<String> = here.document.checked(violations).iter().map(told).collect();
@@ -352,7 +352,7 @@ fn without_status(manifest: &Value) -> Value {
     manifest
 }
 
-fn violations(manifest: &Value) -> Vec<documents::Fault> {
+fn violations(manifest: &Value) -> Vec<documents::DocumentFault> {
     kinds::validate_manifest(&without_status(manifest))
         .into_iter()
         .map(|violation| (violation.path, violation.message))

@@ -24,7 +24,7 @@ use xmpp_edge_proxy::{
 
 use super::{
     dns::{DnsState, DnsStateError, Publishing},
-    station::{Pass, Place, StandaloneReconcileError, StandaloneReconciler},
+    station::{Pass, StandalonePaths, StandaloneReconcileError, StandaloneReconciler},
     status,
 };
 use crate::{
@@ -78,7 +78,7 @@ pub async fn run(
     options: StandaloneOptions,
     stop: CancellationToken,
 ) -> Result<(), StandaloneError> {
-    let mut station = StandaloneReconciler::open(Place {
+    let mut station = StandaloneReconciler::open(StandalonePaths {
         manifests: options.manifests,
         state: options.state.clone(),
         pool: options.pool,

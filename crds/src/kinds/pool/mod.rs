@@ -111,14 +111,14 @@ pub struct PoolSpec {
     /// Ports of the pods and of their Services. A changed port replaces the pods; standalone needs
     /// a restart.
     #[serde(default)]
-    pub listeners: Listeners,
+    pub listeners: PoolListeners,
     /// XMPP servers of the organisation. Each own domain has exactly one. Entries are told apart by
     /// `name`: of several, one at most may leave it out.
     #[schemars(
         length(min = 1, max = fields::MAX_DOMAINS),
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
     )]
-    pub gateways: Vec<Gateway>,
+    pub gateways: Vec<PoolGateway>,
     /// Source of the certificate that partners see. Its subjectAltNames are every own domain and
     /// `accessEdge.fqdn`.
     pub certificate: Certificate,
@@ -134,7 +134,7 @@ pub struct PoolSpec {
     pub settings: PoolSettings,
     /// Content that is let through in addition to the documented defaults.
     #[serde(default)]
-    pub content: Content,
+    pub content: PoolContent,
     /// Kill switch of the pool: when true, all streams are closed at once and none is accepted.
     /// Defaults to false.
     #[serde(default)]
@@ -142,7 +142,7 @@ pub struct PoolSpec {
     /// Store of the contacts that decide what `PublicUnverified` partners may send. Defaults to
     /// `embedded`. Standalone needs a restart when the kind of store changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub contacts: Option<Contacts>,
+    pub contacts: Option<PoolContacts>,
     /// Service that partners connect to, named `<pool>-edge`.
     #[serde(default)]
     pub service: ServiceSpec,
@@ -227,7 +227,7 @@ impl Default for Route {
     "rule": "[self.s2s, self.directTls, self.internal, self.admin, self.dns].filter(p, p > 0).all(p, [self.s2s, self.directTls, self.internal, self.admin, self.dns].exists_one(q, q == p))",
     "message": "two listeners have the same port: give each its own"
 }]))]
-pub struct Listeners {
+pub struct PoolListeners {
     /// Port for partners by STARTTLS; a TLS ClientHello as first bytes is served as direct TLS.
     /// Defaults to 5269.
     #[schemars(range(min = 1, max = 65_535))]
@@ -247,7 +247,7 @@ pub struct Listeners {
     #[schemars(range(min = 0, max = 65_535))]
     pub dns: u16,
 }
-impl Default for Listeners {
+impl Default for PoolListeners {
     fn default() -> Self {
         Self {
             s2s: 5269,
@@ -268,7 +268,7 @@ impl Default for Listeners {
         "message": "a pinned key, an own CA and onKeyChange: Refuse bind the certificate, which dialback does not prove, so that no authentication method is left: set saslNegotiation to Required or Optional, or take them out of trust"
     }
 ]))]
-pub struct Gateway {
+pub struct PoolGateway {
     /// Name of the gateway: what tells the entries of the list apart. Defaults to the first of
     /// `domains`; of several gateways, one at most may leave it out.
     #[serde(default)]
@@ -299,7 +299,7 @@ pub struct Gateway {
     pub trust: Option<GatewayTrust>,
 }
 
-impl Gateway {
+impl PoolGateway {
     /// Whether `trust` says from which authority the server's certificate must be.
     #[must_use]
     pub fn key_binding(&self) -> KeyBinding {
@@ -319,7 +319,7 @@ impl Gateway {
     }
 }
 
-impl Gateway {
+impl PoolGateway {
     /// The name in force: that of the spec, or the first domain.
     #[must_use]
     pub fn effective_name(&self) -> &str {
@@ -513,7 +513,7 @@ impl From<&PoolSettings> for Settings {
 /// `spec.content`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Content {
+pub struct PoolContent {
     /// XML namespaces of iq payloads that pass in addition.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "fields::uris")]
@@ -535,7 +535,7 @@ pub struct Content {
     "rule": "has(self.embedded) != has(self.postgres)",
     "message": "choose exactly one of embedded and postgres"
 }]))]
-pub struct Contacts {
+pub struct PoolContacts {
     /// Embedded store on a PersistentVolumeClaim of the pool, for one replica.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embedded: Option<EmbeddedContacts>,

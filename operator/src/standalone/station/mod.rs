@@ -65,7 +65,7 @@ pub enum StandaloneReconcileError {
 
 /// Where a station looks, and for what.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct StandalonePaths {
     pub manifests: PathBuf,
     pub state: PathBuf,
     /// `NAME`, or `NAMESPACE/NAME`.
@@ -87,7 +87,7 @@ pub struct Pass {
 
 /// The state directory in use, and what is in force.
 pub struct StandaloneReconciler {
-    place: Place,
+    place: StandalonePaths,
     reader: Reader,
     store: FileStore,
     /// Held for as long as the station lives.
@@ -105,7 +105,7 @@ impl StandaloneReconciler {
     ///
     /// # Errors
     /// [`StandaloneReconcileError::Locked`], [`StandaloneReconcileError::State`], [`StandaloneReconcileError::Store`].
-    pub fn open(place: Place) -> Result<Self, StandaloneReconcileError> {
+    pub fn open(place: StandalonePaths) -> Result<Self, StandaloneReconcileError> {
         let store = FileStore::open(&place.state)?;
         let path = place.state.join("lock");
         let lock = lock(&path)?;

@@ -27,7 +27,7 @@ impl Site {
     }
 
     fn open(&self) -> Result<StandaloneReconciler, StandaloneReconcileError> {
-        StandaloneReconciler::open(Place {
+        StandaloneReconciler::open(StandalonePaths {
             manifests: self.folder.path().join("manifests"),
             state: self.folder.path().join("state"),
             pool: None,

@@ -59,3 +59,21 @@ pub(super) fn full(bare: &str, resource: &str) -> String {
         format!("{bare}/{resource}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s3_an_address_is_noted_in_one_form_and_written_in_letters() {
+        for said in ["Rob@b\u{fc}cher.example/x", "rob@xn--bcher-kva.example/x"] {
+            let noted = NotedAddress::parse(said).expect("an address");
+            assert_eq!(noted.bare, "rob@xn--bcher-kva.example");
+            assert_eq!(
+                full(&noted.bare, noted.resource),
+                "rob@b\u{fc}cher.example/x"
+            );
+        }
+        assert_eq!(full("org.example", ""), "org.example");
+    }
+}

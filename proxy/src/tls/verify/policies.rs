@@ -23,12 +23,19 @@ pub(super) fn is_of_policies(oid: &str) -> bool {
     POLICIES.contains(&oid)
 }
 
+/// The signed part of a certificate, as it is read now and as it was signed.
+#[derive(Debug)]
+struct SignedPart {
+    anew: Vec<u8>,
+    original: Vec<u8>,
+}
+
 /// A chain whose policy extensions are critical no more.
 #[derive(Debug)]
 pub(super) struct WithoutPolicies {
     pub(super) chain: Vec<CertificateDer<'static>>,
-    /// What was signed, as it is read now and as it was.
-    signed: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Of the certificates that were changed.
+    signed: Vec<SignedPart>,
 }
 
 impl WithoutPolicies {
@@ -65,7 +72,7 @@ impl WithoutPolicies {
 #[derive(Debug)]
 pub(super) struct OverTheOriginal<'a> {
     inner: &'static dyn SignatureVerificationAlgorithm,
-    signed: &'a [(Vec<u8>, Vec<u8>)],
+    signed: &'a [SignedPart],
 }
 
 impl SignatureVerificationAlgorithm for OverTheOriginal<'_> {
@@ -75,8 +82,8 @@ impl SignatureVerificationAlgorithm for OverTheOriginal<'_> {
         message: &[u8],
         signature: &[u8],
     ) -> Result<(), InvalidSignature> {
-        let original = self.signed.iter().find(|(anew, _)| anew == message);
-        let message = original.map_or(message, |(_, original)| original);
+        let changed = self.signed.iter().find(|part| part.anew == message);
+        let message = changed.map_or(message, |part| &part.original);
         self.inner.verify_signature(public_key, message, signature)
     }
 
@@ -89,12 +96,9 @@ impl SignatureVerificationAlgorithm for OverTheOriginal<'_> {
     }
 }
 
-/// The signed part of a certificate with its policy extensions uncritical, and as it was.
-type SignedParts = (Vec<u8>, Vec<u8>);
-
 /// The certificate with its policy extensions uncritical, and its signed part so and as it was; `None`
 /// where it has none.
-fn cleared(certificate: &CertificateDer<'_>) -> Option<(Vec<u8>, SignedParts)> {
+fn cleared(certificate: &CertificateDer<'_>) -> Option<(Vec<u8>, SignedPart)> {
     let parsed = parse(certificate).ok()?;
     let mut anew = certificate.to_vec();
     for at in flags(certificate, &parsed) {
@@ -105,9 +109,11 @@ fn cleared(certificate: &CertificateDer<'_>) -> Option<(Vec<u8>, SignedParts)> {
     }
     let signed = parsed.tbs_certificate.as_ref();
     let start = offset(certificate, signed)?;
-    let range = start..start + signed.len();
-    let signed = (anew.get(range.clone())?.to_vec(), signed.to_vec());
-    Some((anew, signed))
+    let part = SignedPart {
+        anew: anew.get(start..start + signed.len())?.to_vec(),
+        original: signed.to_vec(),
+    };
+    Some((anew, part))
 }
 
 /// Where the flags stand that make policy extensions critical.

@@ -112,6 +112,44 @@ impl DomainName {
     }
 }
 
+/// In which letters a name is written on the wire. Only names with A-labels have two forms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum NameForm {
+    /// As RFC 7622 section 3.2.1 wants it: [`DomainName::to_unicode`].
+    #[default]
+    Letters,
+    /// A-labels, as some servers host them.
+    Ascii,
+}
+
+impl NameForm {
+    /// The form of a name that somebody wrote; what has no other form says nothing.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        let is_ascii = is_canonical(text.as_bytes());
+        match text.split('.').any(|label| label.starts_with("xn--")) {
+            true if is_ascii => Self::Ascii,
+            _ => Self::Letters,
+        }
+    }
+
+    #[must_use]
+    pub fn write(self, name: &DomainName) -> Cow<'_, str> {
+        match self {
+            Self::Letters => name.to_unicode(),
+            Self::Ascii => Cow::Borrowed(name.as_str()),
+        }
+    }
+
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Letters => Self::Ascii,
+            Self::Ascii => Self::Letters,
+        }
+    }
+}
+
 /// Whether `text` already is what [`DomainName`] holds, so that it can be compared as it stands.
 /// An all-numeric last label is refused: it would read as an IPv4 address.
 #[must_use]
@@ -283,6 +321,21 @@ mod tests {
             newer.is_international() && newer.to_unicode() == newer.as_str(),
             "Unicode 9"
         );
+    }
+
+    #[test]
+    fn s3_a_name_is_written_in_the_form_in_which_it_was_said() {
+        for (said, written) in [
+            ("bücher.example", "bücher.example"),
+            ("xn--bcher-kva.example", "xn--bcher-kva.example"),
+            ("partner.example", "partner.example"),
+            // Neither form in its one spelling: as RFC 7622 has it.
+            ("BÜCHER.example", "bücher.example"),
+            ("XN--bcher-kva.example.", "bücher.example"),
+        ] {
+            let name = DomainName::parse(said).expect("valid");
+            assert_eq!(NameForm::of(said).write(&name), written, "{said}");
+        }
     }
 
     #[test]

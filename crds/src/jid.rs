@@ -1,7 +1,9 @@
 //! Addresses as policy sees them: localpart prepared, domain as A-label, resource left out.
 //!
 //! Comparison follows RFC 7622 with the UsernameCaseMapped profile of RFC 8265. A localpart that
-//! the older Nodeprep (RFC 3920) maps elsewhere is refused: two servers could read it as two users.
+//! the older Nodeprep (RFC 3920) maps elsewhere is refused: two servers could read it as two users. Letters
+//! newer than Nodeprep's Unicode 3.2 are PRECIS's to judge, in its tables of Unicode 6.3: to Nodeprep they
+//! are unassigned, so that older servers leave them as they are or refuse them (RFC 3454 section 7).
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
@@ -102,14 +104,33 @@ pub fn prepare_local(local: &str) -> Result<Cow<'_, str>, JidError> {
     {
         return Err(JidError::LocalSyntax(shown()));
     }
-    match stringprep::nodeprep(local) {
-        Ok(older) if older == prepared => {}
-        _ => return Err(JidError::LocalAmbiguous(shown())),
+    if as_older_servers_read(local).as_deref() != Some(&*prepared) {
+        return Err(JidError::LocalAmbiguous(shown()));
     }
     if prepared.len() > MAX_PART_BYTES {
         return Err(JidError::LocalTooLong);
     }
     Ok(Cow::Owned(prepared.into_owned()))
+}
+
+/// The localpart as Nodeprep reads it, where letters that it does not know stay as they are; `None` where
+/// it takes none of it.
+fn as_older_servers_read(local: &str) -> Option<String> {
+    let is_newer = |c: char| stringprep::tables::unassigned_code_point(c);
+    let mut read = String::with_capacity(local.len());
+    let mut rest = local;
+    while let Some(first) = rest.chars().next() {
+        let newer = is_newer(first);
+        let end = rest.find(|c| is_newer(c) != newer).unwrap_or(rest.len());
+        let (run, more) = rest.split_at(end);
+        if newer {
+            read.push_str(run);
+        } else {
+            read.push_str(&stringprep::nodeprep(run).ok()?);
+        }
+        rest = more;
+    }
+    Some(read)
 }
 
 /// Whether a resource may be handed on. It is compared by nobody here, so that it is not prepared;
@@ -235,6 +256,32 @@ mod tests {
         assert_eq!(full.to_string(), "alice@org.example");
         let escaped = BareJid::parse(r"d\27artagnan@org.example").expect("valid");
         assert_eq!(escaped.local(), Some(r"d\27artagnan"));
+    }
+
+    #[test]
+    fn s23_letters_newer_than_nodeprep_are_judged_by_precis() {
+        for (local, prepared) in [
+            // Georgian, Unicode 1.1.
+            ("\u{10d0}\u{10d1}", true),
+            // Small Cyrillic Reversed Ze (5.0), Tifinagh (4.1), Balinese (5.0), a Han letter of 5.2.
+            ("\u{511}a", true),
+            ("\u{2d30}\u{2d31}", true),
+            ("\u{1b05}.1", true),
+            ("\u{2a700}", true),
+            ("rob-\u{2d30}-ROB", true),
+            // A capital, which older servers leave and newer ones do not.
+            ("\u{510}a", false),
+            // Newer than the tables of PRECIS: Georgian capital (11.0), Adlam (9.0).
+            ("\u{1c90}", false),
+            ("\u{1e943}", false),
+            // What Nodeprep maps beside a letter that it does not know.
+            ("\u{2163}\u{2d30}", false),
+        ] {
+            let jid = prepare_local(local);
+            assert_eq!(jid.is_ok(), prepared, "{local:?}: {jid:?}");
+        }
+        let jid = BareJid::parse("ROB\u{2d30}@org.example").expect("valid");
+        assert_eq!(jid.local(), Some("rob\u{2d30}"));
     }
 
     #[test]

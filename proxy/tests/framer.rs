@@ -89,6 +89,13 @@ const PIECES: &[&str] = &[
     "<n:c",
     " a='&#10; \t'",
     "xmlns",
+    // Faults of one stanza, in its start tag too.
+    " é='1'",
+    "<é",
+    "<message é='1'",
+    "<s:iq xmlns:w='a b' from='a@b'",
+    " xmlns:w='a b'",
+    " nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn='1'",
 ];
 
 /// Elements that are right, nested, with every feature that may need rewriting.

@@ -80,6 +80,20 @@ impl Method {
     }
 }
 
+/// A domain: as DNS, certificates and manifests have it, and as its server hosts it.
+#[derive(Clone, Copy, Debug)]
+pub struct Hosted {
+    pub name: &'static str,
+    pub hosted: &'static str,
+}
+
+impl Hosted {
+    /// In ASCII everywhere.
+    pub const fn plain(name: &'static str) -> Self {
+        Self { name, hosted: name }
+    }
+}
+
 /// What to build.
 #[derive(Clone, Copy, Debug)]
 pub struct FederationPlan {
@@ -115,25 +129,44 @@ impl Federation {
     /// # Errors
     /// As there.
     pub async fn start_with(plan: FederationPlan, settings: &Value) -> Result<Self> {
+        let domains = (Hosted::plain(OWN), Hosted::plain(PARTNER));
+        Self::start_as(plan, settings, domains).await
+    }
+
+    /// As [`Self::start_with`], with other domains of the organisation and of the partner.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn start_as(
+        plan: FederationPlan,
+        settings: &Value,
+        (own, partner): (Hosted, Hosted),
+    ) -> Result<Self> {
         let lab = Lab::new().await?;
-        let mut outer = lab.spec(PARTNER, PARTNER_HOST, "bob", plan.partner_method.security());
+        let mut outer = lab.spec(
+            partner.name,
+            PARTNER_HOST,
+            "bob",
+            plan.partner_method.security(),
+        );
         outer.direct_tls = plan.partner_method == Method::DirectTls;
         outer.trace = plan.trace;
         outer.bidi = plan.partner_method == Method::Bidi;
         lab.publish(&outer);
+        outer.domain = partner.hosted.to_owned();
         let place = Place::in_lab(&lab, EDGE_HOST, EDGE_INTERNAL_HOST);
         lab.dns().host(FQDN, place.bind);
         if plan.partner_method == Method::DirectTls {
-            lab.dns().xmpps_server(OWN, 0, 0, 5270, FQDN);
+            lab.dns().xmpps_server(own.name, 0, 0, 5270, FQDN);
         } else {
-            lab.dns().xmpp_server(OWN, 0, 0, S2S_PORT, FQDN);
+            lab.dns().xmpp_server(own.name, 0, 0, S2S_PORT, FQDN);
         }
-        let manifests = manifests(&lab, plan, settings);
+        let manifests = manifests(&lab, plan, settings, (own.name, partner.name));
         let (edge, partner) = tokio::try_join!(
             Edge::start(place.clone(), &manifests),
             Server::start(plan.partner, outer, lab.directory()),
         )?;
-        let inner = inside_spec(&lab, &edge, plan, &place)?;
+        let inner = inside_spec(&lab, &edge, plan, &place, own)?;
         let inside = Server::start(plan.inside, inner, lab.directory()).await?;
         Ok(Self {
             partner,
@@ -181,9 +214,15 @@ impl Federation {
 
 /// The organisation's server: certificate and trust from the edge's internal PKI, the edge's DNS
 /// view as resolver.
-fn inside_spec(lab: &Lab, edge: &Edge, plan: FederationPlan, place: &Place) -> Result<Spec> {
+fn inside_spec(
+    lab: &Lab,
+    edge: &Edge,
+    plan: FederationPlan,
+    place: &Place,
+    own: Hosted,
+) -> Result<Spec> {
     let security = plan.inside_method.security();
-    let mut spec = lab.spec(OWN, INSIDE_HOST, "alice", security);
+    let mut spec = lab.spec(own.name, INSIDE_HOST, "alice", security);
     ensure!(
         plan.inside_method != Method::DirectTls,
         "the edge dials a gateway's address with STARTTLS"
@@ -194,18 +233,24 @@ fn inside_spec(lab: &Lab, edge: &Edge, plan: FederationPlan, place: &Place) -> R
     spec.bidi = plan.inside_method == Method::Bidi;
     spec.trust = edge.internal_ca()?;
     if security == Security::Certificates {
-        spec.identity = edge.gateway_identity(OWN)?;
+        spec.identity = edge.gateway_identity(own.name)?;
     }
+    spec.domain = own.hosted.to_owned();
     Ok(spec)
 }
 
 /// One pool, one partner of type Federated, and a policy that lets everyone talk to it.
-fn manifests(lab: &Lab, plan: FederationPlan, settings: &Value) -> Vec<Value> {
+fn manifests(
+    lab: &Lab,
+    plan: FederationPlan,
+    settings: &Value,
+    (own, peer): (&str, &str),
+) -> Vec<Value> {
     let certificate = lab
         .authority()
-        .issue(&[OWN, FQDN], Usage::ServerAndClientAuth);
+        .issue(&[own, FQDN], Usage::ServerAndClientAuth);
     let mut partner = json!({
-        "domain": PARTNER,
+        "domain": peer,
         "partnerType": "Federated",
         "allowPlaintext": plan.partner_method == Method::TcpDialback,
     });
@@ -229,11 +274,11 @@ fn manifests(lab: &Lab, plan: FederationPlan, settings: &Value) -> Vec<Value> {
             "edge",
             json!({
                 "site": "here",
-                "domains": [OWN],
+                "domains": [own],
                 "accessEdge": { "fqdn": FQDN },
                 "listeners": { "dns": 53 },
                 "gateways": [{
-                    "domains": [OWN],
+                    "domains": [own],
                     "mode": "Direct",
                     "address": format!("{}:{S2S_PORT}", lab.ip(INSIDE_HOST)),
                     "negotiation": plan.inside_method.negotiation(),

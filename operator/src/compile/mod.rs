@@ -20,7 +20,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use xmpp_edge_crds::{
     edge_config::{Access, EdgeConfig},
-    kinds::conditions::{ConditionType, Reason},
+    kinds::{
+        EdgePool,
+        conditions::{ConditionType, Reason},
+    },
     verdict::PartnerType,
 };
 
@@ -131,6 +134,26 @@ fn seen_keys(world: &NamespaceInputs, pool: &str, partner: &str) -> Vec<String> 
     keys.into_iter().collect()
 }
 
+/// Name of the Secret that holds a pool's dialback secret; of one that cannot be read, the default.
+fn dialback_secret(pool: Option<&EdgePool>) -> &str {
+    let reference = pool.and_then(|pool| pool.spec.settings.dialback_secret_ref.as_ref());
+    reference.map_or("xmpp-edge-dialback", |reference| &reference.name)
+}
+
+/// Names of the Secrets that compiling and planning read of [`NamespaceInputs::secrets`]: of a namespace's
+/// others nothing need be copied.
+#[must_use]
+pub fn secrets_read<'a>(pools: impl IntoIterator<Item = &'a EdgePool>) -> BTreeSet<String> {
+    let mut names = BTreeSet::from([dialback_secret(None).to_owned()]);
+    for pool in pools {
+        names.insert(dialback_secret(Some(pool)).to_owned());
+        let contacts = pool.spec.contacts.as_ref();
+        let database = contacts.and_then(|contacts| contacts.postgres.as_ref());
+        names.extend(database.map(|database| database.secret_ref.name.clone()));
+    }
+    names
+}
+
 /// Keys of XEP-0185 made by one pool of a domain must verify in every other.
 fn dialback_secrets(
     world: &NamespaceInputs,
@@ -143,10 +166,7 @@ fn dialback_secrets(
             .pools
             .iter()
             .find(|pool| pool.metadata.name.as_deref() == Some(name));
-        let reference = spec.and_then(|pool| pool.spec.settings.dialback_secret_ref.as_ref());
-        reference
-            .map_or("xmpp-edge-dialback", |reference| &reference.name)
-            .to_owned()
+        dialback_secret(spec).to_owned()
     };
     for (name, pool) in pools {
         for other in own.sharing(name, &pool.config.domains) {

@@ -3,7 +3,7 @@
 
 use xmpp_edge_crds::verdict::Reason;
 
-use super::{CertificateFault, Refusal, Step};
+use super::{CertificateRejection, Refusal, Step};
 
 /// A stream error as it goes on the wire (RFC 6120 section 4.9).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +85,7 @@ pub enum Fault {
     #[error("{text}")]
     TlsFailed { label: &'static str, text: String },
     #[error("{}", .0.text)]
-    Certificate(CertificateFault),
+    Certificate(CertificateRejection),
 
     // SASL.
     #[error("the peer does not offer EXTERNAL, which is required")]

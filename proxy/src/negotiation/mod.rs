@@ -32,7 +32,7 @@ use std::{fmt, sync::Arc};
 
 use rustls_pki_types::CertificateDer;
 use xmpp_edge_crds::{
-    domain::DomainName,
+    domain::{DomainName, NameForm},
     negotiation::{Method, MethodSet},
     verdict::Reason,
 };
@@ -44,7 +44,7 @@ use crate::{
 };
 pub use fault::{Fault, StreamError};
 pub use inbound::Inbound;
-pub use outbound::{Outbound, Purpose, Start};
+pub use outbound::{Outbound, OutboundStart, Purpose};
 pub(crate) use wire::{OwnHeader, ns};
 
 /// Most pairs, authenticated and pending together, on one stream; one more gets
@@ -129,7 +129,7 @@ pub enum Refusal {
 
 /// A certificate that does not verify for a domain, as `tls/` tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertificateFault {
+pub struct CertificateRejection {
     /// A fixed CamelCase word, e.g. `NoCertificate`, `Expired`, `NameMismatch`: a metric label.
     pub label: &'static str,
     /// For people: what was expected and what was found.
@@ -162,14 +162,14 @@ pub trait Environment {
     /// Whether the chain, end entity first, proves `peer`: PKIX, the partner's CA, pins, or DANE.
     ///
     /// # Errors
-    /// [`CertificateFault`]; an empty chain is one too.
+    /// [`CertificateRejection`]; an empty chain is one too.
     fn verify_certificate(
         &self,
         side: Side,
         role: PeerRole,
         peer: &DomainName,
         chain: &[CertificateDer<'_>],
-    ) -> Result<(), CertificateFault>;
+    ) -> Result<(), CertificateRejection>;
 
     /// The dialback secret of all replicas, with the previous one where there is one.
     fn dialback(&self) -> &dialback::Secret;
@@ -295,6 +295,16 @@ pub struct VerifyRequest {
     /// The id that the edge gave the stream on which the key came.
     pub stream_id: String,
     pub key: String,
+    /// As the key came: servers compute keys over names as they are written.
+    pub names: WireNames,
+}
+
+/// In which form the two domains of a stream, or of a dialback element, are written: the peer's own, and
+/// the one that it talks to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct WireNames {
+    pub peer: NameForm,
+    pub local: NameForm,
 }
 
 /// What became of a verification.

@@ -15,7 +15,7 @@ const MAX_AUTHZID_BASE64: usize = 4100;
 
 /// Why an attempt fails (RFC 6120 section 6.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(super) enum SaslFailure {
     Aborted,
     IncorrectEncoding,
     InvalidAuthzid,
@@ -24,7 +24,7 @@ pub(super) enum Failure {
     NotAuthorized,
 }
 
-impl Failure {
+impl SaslFailure {
     pub(super) fn condition(self) -> &'static str {
         match self {
             Self::Aborted => "aborted",
@@ -53,37 +53,37 @@ pub(super) fn judge(
     auth: &Element,
     offered: bool,
     peer: Option<&DomainName>,
-) -> Result<(), Failure> {
+) -> Result<(), SaslFailure> {
     if !offered || auth.attribute("mechanism") != Some("EXTERNAL") {
-        return Err(Failure::InvalidMechanism);
+        return Err(SaslFailure::InvalidMechanism);
     }
-    let peer = peer.ok_or(Failure::NotAuthorized)?;
+    let peer = peer.ok_or(SaslFailure::NotAuthorized)?;
     let text = auth.text();
     if text.is_empty() || text == "=" {
         return Ok(());
     }
     if text.len() > MAX_AUTHZID_BASE64 {
-        return Err(Failure::MalformedRequest);
+        return Err(SaslFailure::MalformedRequest);
     }
     // RFC 6120 section 6.4.2: no whitespace, no line breaks.
     let decoded = STANDARD
         .decode(text.as_bytes())
-        .map_err(|_| Failure::IncorrectEncoding)?;
-    let authzid = std::str::from_utf8(&decoded).map_err(|_| Failure::MalformedRequest)?;
+        .map_err(|_| SaslFailure::IncorrectEncoding)?;
+    let authzid = std::str::from_utf8(&decoded).map_err(|_| SaslFailure::MalformedRequest)?;
     match DomainName::parse(authzid) {
         Ok(domain) if domain == *peer => Ok(()),
-        _ => Err(Failure::InvalidAuthzid),
+        _ => Err(SaslFailure::InvalidAuthzid),
     }
 }
 
 /// Our `<auth/>`, with our domain as authorization identity: servers that compare it find it equal
 /// to the stream's `from`, and XEP-0178 lets it be named.
-pub(super) fn send_auth(own: &DomainName, out: &mut Vec<Output>) {
+pub(super) fn send_auth(own: &str, out: &mut Vec<Output>) {
     Writer::new()
         .raw("<auth xmlns='")
         .raw(ns::SASL)
         .raw("' mechanism='EXTERNAL'>")
-        .raw(&STANDARD.encode(own.as_str()))
+        .raw(&STANDARD.encode(own))
         .raw("</auth>")
         .send(out);
 }
@@ -112,38 +112,42 @@ mod tests {
             (
                 "EXTERNAL",
                 &b64(b"other.example"),
-                Err(Failure::InvalidAuthzid),
+                Err(SaslFailure::InvalidAuthzid),
             ),
             (
                 "EXTERNAL",
                 &b64(b"sub.partner.example"),
-                Err(Failure::InvalidAuthzid),
+                Err(SaslFailure::InvalidAuthzid),
             ),
             (
                 "EXTERNAL",
                 &b64(b"user@partner.example"),
-                Err(Failure::InvalidAuthzid),
+                Err(SaslFailure::InvalidAuthzid),
             ),
             (
                 "EXTERNAL",
                 &b64(b"partner.example\0x"),
-                Err(Failure::InvalidAuthzid),
+                Err(SaslFailure::InvalidAuthzid),
             ),
             (
                 "EXTERNAL",
                 &b64(b"\xff\xfe"),
-                Err(Failure::MalformedRequest),
+                Err(SaslFailure::MalformedRequest),
             ),
-            ("EXTERNAL", "not base64!", Err(Failure::IncorrectEncoding)),
+            (
+                "EXTERNAL",
+                "not base64!",
+                Err(SaslFailure::IncorrectEncoding),
+            ),
             (
                 "EXTERNAL",
                 " cGFydG5lci5leGFtcGxl ",
-                Err(Failure::IncorrectEncoding),
+                Err(SaslFailure::IncorrectEncoding),
             ),
-            ("EXTERNAL", &long, Err(Failure::MalformedRequest)),
-            ("PLAIN", "=", Err(Failure::InvalidMechanism)),
-            ("ANONYMOUS", "", Err(Failure::InvalidMechanism)),
-            ("external", "=", Err(Failure::InvalidMechanism)),
+            ("EXTERNAL", &long, Err(SaslFailure::MalformedRequest)),
+            ("PLAIN", "=", Err(SaslFailure::InvalidMechanism)),
+            ("ANONYMOUS", "", Err(SaslFailure::InvalidMechanism)),
+            ("external", "=", Err(SaslFailure::InvalidMechanism)),
         ] {
             let auth = element(&format!(
                 "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='{mechanism}'>{text}</auth>"
@@ -156,7 +160,7 @@ mod tests {
             );
             assert_eq!(
                 judge(&auth, false, Some(&peer)),
-                Err(Failure::InvalidMechanism),
+                Err(SaslFailure::InvalidMechanism),
                 "not offered"
             );
         }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use xmpp_edge_crds::{
-    domain::{self, DomainName},
+    domain::{self, DomainName, NameForm},
     jid::{JidError, JidParts, check_resource, prepare_local},
 };
 
@@ -74,13 +74,16 @@ impl<'a> Address<'a> {
 /// server may read as something else: what was judged is what is written. `None` where it can stand as
 /// it came.
 ///
-/// Both forms of RFC 5890, each in its one spelling, stand: A-labels in lower case, and U-labels that
-/// neither IDNA 2008 nor Nameprep maps. All else is written anew: other full stops than ".", one at
-/// the end, upper case, letters that one of the two maps (ß, ς, joiners, wide forms).
+/// A name with two forms of RFC 5890 is written in one spelling: A-labels in lower case, or U-labels that
+/// neither IDNA 2008 nor Nameprep maps. The sender's stands in the form in which his server has it, that
+/// of `to` in the form in which the next hop hosts it, where that is known. All else is written anew:
+/// other full stops than ".", one at the end, upper case, letters that one of the two maps (ß, ς,
+/// joiners, wide forms).
 #[must_use]
-pub fn readdressed<'a>(stanza: &Stanza<'a>) -> Option<Stanza<'a>> {
-    let from = stanza.from.as_deref().and_then(in_one_spelling);
-    let to = stanza.to.as_deref().and_then(in_one_spelling);
+pub fn readdressed<'a>(stanza: &Stanza<'a>, hosted: Option<NameForm>) -> Option<Stanza<'a>> {
+    let anew = |text: Option<&str>, form| text.and_then(|text| in_one_spelling(text, form));
+    let from = anew(stanza.from.as_deref(), None);
+    let to = anew(stanza.to.as_deref(), hosted);
     if from.is_none() && to.is_none() {
         return None;
     }
@@ -95,15 +98,16 @@ pub fn readdressed<'a>(stanza: &Stanza<'a>) -> Option<Stanza<'a>> {
     Some(anew)
 }
 
-/// The address with its domain in the form for the wire; `None` if it is in one of the two already,
-/// or no address (which policy has found out).
-fn in_one_spelling(text: &str) -> Option<String> {
+/// The address with its domain in this form, or in the one that it has; `None` if it is already, or no address (which policy has
+/// found out).
+fn in_one_spelling(text: &str, form: Option<NameForm>) -> Option<String> {
     let parts = JidParts::split(text).ok()?;
-    if domain::is_canonical(parts.domain.as_bytes()) {
+    let is_plain = domain::is_canonical(parts.domain.as_bytes());
+    if is_plain && (form.is_none() || NameForm::of(parts.domain) == NameForm::Letters) {
         return None;
     }
     let name = DomainName::parse(parts.domain).ok()?;
-    let wire = name.to_unicode();
+    let wire = form.unwrap_or_default().write(&name);
     if wire == parts.domain {
         return None;
     }
@@ -192,7 +196,7 @@ mod tests {
             ("alice@org.example/Phone", None),
             ("org.example", None),
             ("alice@bücher.example/🐎", None),
-            ("alice@xn--bcher-kva.example", None),
+            ("alice@xn--bcher-kva.example", Some("alice@bücher.example")),
             ("alice@org\u{3002}example/r", Some("alice@org.example/r")),
             ("alice@org\u{ff0e}example", Some("alice@org.example")),
             ("org\u{ff61}example/x/y@z", Some("org.example/x/y@z")),
@@ -204,7 +208,24 @@ mod tests {
             ("alice@βόλος.example", Some("alice@xn--nxasmm1c.example")),
             ("alice@xn--BCHER-KVA.example", Some("alice@bücher.example")),
         ] {
-            assert_eq!(in_one_spelling(text).as_deref(), written, "{text}");
+            let letters = in_one_spelling(text, Some(NameForm::Letters));
+            assert_eq!(letters.as_deref(), written, "{text}");
+            if !text.contains("@xn--b") {
+                let as_it_came = in_one_spelling(text, None);
+                assert_eq!(as_it_came.as_deref(), written, "{text}");
+            }
+        }
+        for (text, written) in [
+            ("alice@xn--bcher-kva.example/r", None),
+            (
+                "alice@bücher.example/r",
+                Some("alice@xn--bcher-kva.example/r"),
+            ),
+            ("org.example", None),
+            ("Org.example", Some("org.example")),
+        ] {
+            let ascii = in_one_spelling(text, Some(NameForm::Ascii));
+            assert_eq!(ascii.as_deref(), written, "{text}");
         }
     }
 
@@ -253,10 +274,11 @@ mod tests {
 
         /// What is written is read as the domain that was judged, by IDNA 2008 and by Nameprep (S-05).
         #[test]
-        fn every_reader_of_what_is_written_reads_what_was_judged(domain in any_domain()) {
+        fn every_reader_of_what_is_written_reads_what_was_judged(domain in any_domain(), form: Option<bool>) {
+            let form = form.map(|ascii| if ascii { NameForm::Ascii } else { NameForm::Letters });
             let text = format!("x@{domain}/r");
             if let Ok(judged) = Address::prepare(&text) {
-                let written = in_one_spelling(&text).unwrap_or_else(|| text.clone());
+                let written = in_one_spelling(&text, form).unwrap_or_else(|| text.clone());
                 let parts = JidParts::split(&written).expect("an address");
                 let read = DomainName::parse(parts.domain).expect("a domain");
                 prop_assert_eq!(read.as_str(), judged.domain());

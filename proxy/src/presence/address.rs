@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use xmpp_edge_crds::{
-    domain::is_canonical,
+    domain::{DomainName, is_canonical},
     jid::{BareJid, JidParts, prepare_local},
 };
 
@@ -47,10 +47,14 @@ pub(super) fn split_bare(bare: &str) -> (Option<&str>, &str) {
     }
 }
 
-/// The full JID again.
+/// The full JID again, as addresses are written (RFC 7622 section 3.2.1).
 pub(super) fn full(bare: &str, resource: &str) -> String {
+    let (local, domain) = split_bare(bare);
+    let name = DomainName::parse(domain);
+    let domain = name.as_ref().map_or(domain.into(), DomainName::to_unicode);
+    let bare = local.map_or_else(|| domain.to_string(), |local| format!("{local}@{domain}"));
     if resource.is_empty() {
-        bare.to_owned()
+        bare
     } else {
         format!("{bare}/{resource}")
     }

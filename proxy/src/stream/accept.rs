@@ -6,7 +6,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{io::AsyncReadExt, net::TcpStream, time::Instant};
 use xmpp_edge_crds::domain::DomainName;
 
-use super::{Machine, Start, Stream, proofs::Proofs};
+use super::{Machine, Stream, StreamStart, proofs::Proofs};
 use crate::{
     dns::socket,
     negotiation::{Inbound, Link, PeerRole, Side},
@@ -130,7 +130,7 @@ pub async fn serve(
     let link = facts.clone().map_or(Link::Plain, Link::DirectTls);
     let mut stream = Stream::new(
         &context,
-        Start {
+        StreamStart {
             side,
             peer: PeerRole::Client,
             transport,

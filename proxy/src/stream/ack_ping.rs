@@ -3,14 +3,15 @@
 
 use aws_lc_rs::hmac;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use xmpp_edge_crds::domain::DomainName;
 
 use super::Command;
 use crate::{
-    negotiation::Pair,
+    negotiation::{Pair, WireNames},
     stream::context::StreamContext,
     xml::{
         Element,
-        rewrite::Start,
+        rewrite::StanzaStart,
         stanza::{Stanza, StanzaKind},
     },
 };
@@ -28,18 +29,18 @@ pub(super) struct Asker {
     pub number: u64,
 }
 
-/// The ping of `asker` from one domain of `pair` to the other.
+/// The ping of `asker` from one domain of `pair` to the other, to a peer that writes names so.
 #[must_use]
-pub(super) fn ping(key: &hmac::Key, asker: Asker, pair: &Pair) -> Vec<u8> {
-    let (from, to) = (pair.from.as_str(), pair.to.as_str());
+pub(super) fn ping(key: &hmac::Key, asker: Asker, pair: &Pair, names: WireNames) -> Vec<u8> {
     let mut bytes = asker.bytes().to_vec();
-    bytes.extend_from_slice(&mac(key, asker, from, to)[..MAC]);
+    let made = mac(key, asker, pair.from.as_str(), pair.to.as_str());
+    bytes.extend_from_slice(&made[..MAC]);
     let id = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes));
     let mut out = Vec::with_capacity(256);
-    Start {
+    StanzaStart {
         kind: StanzaKind::Iq,
-        from: Some(from),
-        to: Some(to),
+        from: Some(&names.local.write(&pair.from)),
+        to: Some(&names.peer.write(&pair.to)),
         id: Some(&id),
         type_: Some("get"),
     }
@@ -87,7 +88,9 @@ fn read(key: &hmac::Key, text: &str, from: &str, to: &str) -> Option<Asker> {
         stream: u64::from_be_bytes(*stream),
         number: u64::from_be_bytes(*number),
     };
-    let own = mac(key, asker, from, to);
+    // In whichever form the answer has its names.
+    let (from, to) = (DomainName::parse(from).ok()?, DomainName::parse(to).ok()?);
+    let own = mac(key, asker, from.as_str(), to.as_str());
     aws_lc_rs::constant_time::verify_slices_are_equal(given, &own[..MAC]).ok()?;
     Some(asker)
 }
@@ -115,7 +118,6 @@ impl Asker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use xmpp_edge_crds::domain::DomainName;
 
     #[test]
     fn only_who_was_asked_can_answer_and_only_that_question() {
@@ -131,7 +133,8 @@ mod tests {
             stream: 7,
             number: 3,
         };
-        let text = String::from_utf8(ping(&key, asker, &pair)).expect("ASCII");
+        let text =
+            String::from_utf8(ping(&key, asker, &pair, WireNames::default())).expect("ASCII");
         let start = text.find(PREFIX).expect("the id") + PREFIX.len();
         let end = start + text[start..].find('\'').expect("its end");
         let id = &text[start..end];

@@ -107,7 +107,11 @@ impl Stream {
                     number,
                 };
                 let key = self.config.dialback.mac_key();
-                let ping = ack_ping::ping(&key, asker, &route.pair);
+                let names =
+                    self.context
+                        .peers
+                        .names(self.side, &route.pair.to, &route.pair.from, now);
+                let ping = ack_ping::ping(&key, asker, &route.pair, names);
                 self.sender.buffer.control(ping);
             }
         }

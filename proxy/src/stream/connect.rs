@@ -14,12 +14,15 @@ use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::{domain::DomainName, verdict::Direction};
 
-use super::{Start, Stream, environment::ConfigEnvironment, pool, proofs::Proofs, walk::Walk};
+use super::{
+    Stream, StreamStart, environment::ConfigEnvironment, pool, proofs::Proofs, walk::Walk,
+};
 use crate::{
     config::ActiveConfig,
     dns::{self, Connected, DnsError},
     negotiation::{
         self, Fault, KeyVerification, Link, Outbound, Pair, PeerRole, Purpose, Side, Unavailable,
+        WireNames,
     },
     routing::{
         dial_ticket::DialTicket,
@@ -233,7 +236,7 @@ pub(super) async fn negotiate(
     side: Side,
     purpose: &Purpose,
     connected: Connected,
-    (proof, skip_bidi): (OwnProof, bool),
+    (proof, skip_bidi, names): (OwnProof, bool, WireNames),
     deadline: Instant,
 ) -> Result<Box<Stream>, Fault> {
     let (peer, local) = ends(purpose);
@@ -291,18 +294,19 @@ pub(super) async fn negotiate(
             tlsa: &tlsa,
             proofs: &proofs,
         };
-        let start = negotiation::Start {
+        let start = negotiation::OutboundStart {
             side,
             purpose: purpose.clone(),
             link: link.clone().map_or(Link::Plain, Link::DirectTls),
             skip_sasl: proof != OwnProof::Any,
             skip_bidi,
+            names,
         };
         Outbound::start(start, &environment, &mut outputs)
     };
     let mut stream = Stream::new(
         context,
-        Start {
+        StreamStart {
             side,
             peer: PeerRole::Server,
             transport,

@@ -179,6 +179,7 @@ impl StreamContext {
             counters: self.metrics.pair(partner, direction),
             reasons: ReasonCounters::new(partner, direction),
             method,
+            international: pair.to.is_international(),
             pair,
             errors_only: false,
         }

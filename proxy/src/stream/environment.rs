@@ -10,7 +10,7 @@ use xmpp_edge_crds::{
 use crate::{
     config::ActiveConfig,
     negotiation::{
-        CertificateFault, Environment, PeerRole, Refusal, Side, StreamLimits, Terms, dialback,
+        CertificateRejection, Environment, PeerRole, Refusal, Side, StreamLimits, Terms, dialback,
     },
     stream::proofs::Proofs,
     tls::{Role, TlsaSet, Trust},
@@ -81,7 +81,7 @@ impl Environment for ConfigEnvironment<'_> {
         role: PeerRole,
         peer: &DomainName,
         chain: &[CertificateDer<'_>],
-    ) -> Result<(), CertificateFault> {
+    ) -> Result<(), CertificateRejection> {
         let role = match role {
             PeerRole::Client => Role::Client,
             PeerRole::Server => Role::Server,
@@ -107,7 +107,7 @@ impl Environment for ConfigEnvironment<'_> {
                 self.proofs.prove(peer, gateway.stamp(), chain, verify)
             }
         };
-        judged.map_err(|fault| CertificateFault {
+        judged.map_err(|fault| CertificateRejection {
             label: fault.label(),
             text: fault.to_string(),
         })

@@ -225,7 +225,11 @@ impl Stream {
                     && let Some(route) = self.sender.routes.first()
                 {
                     let key = self.config.dialback.mac_key();
-                    let ping = partner_ping::ping(&key, &route.pair.from, &route.pair.to);
+                    let names =
+                        self.context
+                            .peers
+                            .names(self.side, &route.pair.to, &route.pair.from, now);
+                    let ping = partner_ping::ping(&key, &route.pair.from, &route.pair.to, names);
                     self.keepalive.ping = Some(now);
                     self.sender.buffer.control(ping);
                 } else {

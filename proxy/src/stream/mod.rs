@@ -185,7 +185,7 @@ pub struct Stream {
 
 /// What a stream is started with.
 #[derive(Debug)]
-pub struct Start {
+pub struct StreamStart {
     pub side: Side,
     /// `Client`: it connected to us. `Server`: we dialled it.
     pub peer: PeerRole,
@@ -206,7 +206,7 @@ pub struct Start {
 }
 
 impl Stream {
-    pub fn new(context: &Arc<StreamContext>, start: Start) -> Box<Self> {
+    pub fn new(context: &Arc<StreamContext>, start: StreamStart) -> Box<Self> {
         let now = Instant::now();
         let handle = Arc::new(StreamHandle::default());
         // Entered first: a configuration that comes into force now is either told or loaded.

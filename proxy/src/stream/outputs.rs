@@ -2,7 +2,11 @@
 
 use std::{sync::Arc, time::Instant};
 
-use xmpp_edge_crds::{domain::DomainName, edge_config::Partner, negotiation::Method};
+use xmpp_edge_crds::{
+    domain::{DomainName, NameForm},
+    edge_config::Partner,
+    negotiation::Method,
+};
 
 use super::{
     AfterClose, CLOSING, Machine, Phase, Stream, acknowledger::Acknowledger, egress::Confirmation,
@@ -45,6 +49,7 @@ impl Stream {
                 self.entry
                     .carries(&carried.pair, method, self.tls.as_deref(), true);
                 let peer = carried.pair.from.clone();
+                self.note_name(&peer);
                 self.receiver.add(carried);
                 // A stream of ours stands once we may send on it, whatever the peer may already.
                 if self.peer == PeerRole::Client {
@@ -141,6 +146,17 @@ impl Stream {
                 text,
             } => self.step(step, peer, outcome, text),
             Output::Close(fault) => self.close(fault),
+        }
+    }
+
+    /// How the peer writes its own name, on a stream that it opened.
+    fn note_name(&self, peer: &DomainName) {
+        let written = self.header.as_ref().and_then(|header| header.from.as_ref());
+        if let Some(text) = written.filter(|_| self.peer == PeerRole::Client)
+            && DomainName::parse(text).as_ref() == Ok(peer)
+        {
+            let (peers, form) = (&self.context.peers, NameForm::of(text));
+            peers.note_form(self.side, peer, form, Instant::now());
         }
     }
 

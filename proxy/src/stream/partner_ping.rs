@@ -15,12 +15,12 @@ use serde::Serialize;
 use xmpp_edge_crds::{domain::DomainName, domain::DomainPattern};
 
 use crate::{
-    negotiation::{Pair, Side},
+    negotiation::{Pair, Side, WireNames},
     routing::batch::Batch,
     stream::context::StreamContext,
     xml::{
         Element,
-        rewrite::Start,
+        rewrite::StanzaStart,
         stanza::{Stanza, StanzaKind},
     },
 };
@@ -93,7 +93,8 @@ impl Probes {
             }
             probe.sent = Some(now);
             drop(newest);
-            let bytes = ping(&config.dialback.mac_key(), own, domain);
+            let names = context.peers.names(Side::Partner, domain, own, now);
+            let bytes = ping(&config.dialback.mac_key(), own, domain, names);
             let pair = Pair {
                 from: own.clone(),
                 to: domain.clone(),
@@ -161,16 +162,16 @@ impl Probes {
     }
 }
 
-/// A ping whose answer any replica knows again.
+/// A ping whose answer any replica knows again, to a peer that writes names so.
 #[must_use]
-pub fn ping(key: &hmac::Key, from: &DomainName, to: &DomainName) -> Vec<u8> {
+pub fn ping(key: &hmac::Key, from: &DomainName, to: &DomainName, names: WireNames) -> Vec<u8> {
     let time = Timestamp::now().as_microsecond().to_be_bytes();
     let id = format!("{PREFIX}{}", encode(key, time, to.as_str()));
     let mut bytes = Vec::with_capacity(256);
-    Start {
+    StanzaStart {
         kind: StanzaKind::Iq,
-        from: Some(from.as_str()),
-        to: Some(to.as_str()),
+        from: Some(&names.local.write(from)),
+        to: Some(&names.peer.write(to)),
         id: Some(&id),
         type_: Some("get"),
     }
@@ -196,7 +197,8 @@ fn mac(key: &hmac::Key, time: [u8; 8], to: &str) -> Vec<u8> {
 fn sent_time(key: &hmac::Key, text: &str, domain: &str) -> Option<Timestamp> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
     let (time, given) = bytes.split_first_chunk::<8>()?;
-    let own = mac(key, *time, domain);
+    // In whichever form the answer has its name.
+    let own = mac(key, *time, DomainName::parse(domain).ok()?.as_str());
     aws_lc_rs::constant_time::verify_slices_are_equal(given, &own[..16]).ok()?;
     Timestamp::from_microsecond(i64::from_be_bytes(*time)).ok()
 }

@@ -1,5 +1,5 @@
 //! What streams find out about peers that peers do not announce: whether they answer pings, and what
-//! they end a stream over. Kept for an hour; bounded.
+//! they end a stream over. Kept for an hour, how they write their names for a day; bounded.
 
 use std::{
     collections::HashMap,
@@ -8,12 +8,14 @@ use std::{
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use parking_lot::Mutex;
-use xmpp_edge_crds::domain::DomainName;
+use xmpp_edge_crds::domain::{DomainName, NameForm};
 
-use crate::negotiation::Side;
+use crate::negotiation::{Side, WireNames};
 
 /// How long something holds that was found out.
 const REMEMBERED: Duration = Duration::from_secs(3600);
+/// As [`REMEMBERED`], of how a peer writes its name: that hardly ever changes.
+const FORM_REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 /// Peers remembered. More are only had by partners with a wildcard: those are then asked anew.
 const MOST: usize = 4_096;
 /// Stanzas up to this size are never held back: XEP-0478 section 3 lets nobody take less.
@@ -23,6 +25,7 @@ const LEAST_BYTES: u64 = 10_000;
 #[derive(Debug)]
 pub struct PeerMemory {
     peers: Mutex<HashMap<(Side, DomainName), KnownPeer>>,
+    forms: Mutex<HashMap<(Side, DomainName), (Instant, NameForm)>>,
     /// Tells this process from others of the pool, in the ids of pings.
     pub process: [u8; 8],
 }
@@ -54,6 +57,7 @@ impl Default for PeerMemory {
         let _ = SystemRandom::new().fill(&mut process);
         Self {
             peers: Mutex::default(),
+            forms: Mutex::default(),
             process,
         }
     }
@@ -89,6 +93,48 @@ impl PeerMemory {
         self.change(side, peer, now, |known| {
             known.max_bytes = Some(known.max_bytes.map_or(limit, |own| own.min(limit)));
         });
+    }
+
+    /// In which form that peer hosts its name: as it wrote it last, or took it.
+    #[must_use]
+    pub fn form(&self, side: Side, peer: &DomainName, now: Instant) -> Option<NameForm> {
+        if !peer.is_international() {
+            return None;
+        }
+        let (noted, form) = *self.forms.lock().get(&(side, peer.clone()))?;
+        (now.saturating_duration_since(noted) < FORM_REMEMBERED).then_some(form)
+    }
+
+    /// The peer wrote its name so, or took it.
+    pub fn note_form(&self, side: Side, peer: &DomainName, form: NameForm, now: Instant) {
+        if !peer.is_international() {
+            return;
+        }
+        let key = (side, peer.clone());
+        let mut known = self.forms.lock();
+        if known.len() >= MOST && !known.contains_key(&key) {
+            known.retain(|_, (noted, _)| now.saturating_duration_since(*noted) < FORM_REMEMBERED);
+            if known.len() >= MOST {
+                return;
+            }
+        }
+        known.insert(key, (now, form));
+    }
+
+    /// How names are written on a stream to `peer` from `local`: each as its own server has it, and with
+    /// U-labels while nothing is known.
+    #[must_use]
+    pub fn names(
+        &self,
+        side: Side,
+        peer: &DomainName,
+        local: &DomainName,
+        now: Instant,
+    ) -> WireNames {
+        WireNames {
+            peer: self.form(side, peer, now).unwrap_or_default(),
+            local: self.form(side.opposite(), local, now).unwrap_or_default(),
+        }
     }
 
     fn known(&self, side: Side, peer: &DomainName, now: Instant) -> Option<KnownPeer> {
@@ -146,6 +192,42 @@ mod tests {
         );
         assert_eq!(
             memory.max_bytes(Side::Partner, &one, now + REMEMBERED),
+            None
+        );
+    }
+
+    #[test]
+    fn s3_how_a_peer_writes_its_name_holds_for_a_day_and_the_last_word_counts() {
+        let (memory, now) = (PeerMemory::default(), Instant::now());
+        let domain = |name: &str| DomainName::parse(name).expect("valid");
+        let (peer, own) = (domain("bücher.example"), domain("mühlen.example"));
+        let form = |now| memory.form(Side::Partner, &peer, now);
+        assert_eq!(form(now), None);
+        memory.note_form(Side::Partner, &peer, NameForm::Ascii, now);
+        assert_eq!(form(now), Some(NameForm::Ascii));
+        assert_eq!(form(now + FORM_REMEMBERED), None);
+        assert_eq!(memory.form(Side::Gateway, &peer, now), None);
+        let names = memory.names(Side::Partner, &peer, &own, now);
+        assert_eq!(
+            (names.peer, names.local),
+            (NameForm::Ascii, NameForm::Letters)
+        );
+        memory.note_form(Side::Gateway, &own, NameForm::Ascii, now);
+        let names = memory.names(Side::Partner, &peer, &own, now);
+        assert_eq!(
+            (names.peer, names.local),
+            (NameForm::Ascii, NameForm::Ascii)
+        );
+        memory.note_form(Side::Partner, &peer, NameForm::Letters, now);
+        assert_eq!(form(now), Some(NameForm::Letters));
+        for number in 0..2 * MOST {
+            let peer = domain(&format!("x{number}.bücher.example"));
+            memory.note_form(Side::Partner, &peer, NameForm::Ascii, now);
+        }
+        assert_eq!(memory.forms.lock().len(), MOST);
+        memory.note_form(Side::Gateway, &domain("org.example"), NameForm::Ascii, now);
+        assert_eq!(
+            memory.form(Side::Gateway, &domain("org.example"), now),
             None
         );
     }

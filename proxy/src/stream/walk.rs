@@ -17,7 +17,7 @@ use super::{
 use crate::{
     config::ActiveConfig,
     dns::{self, Connected},
-    negotiation::{Fault, Purpose, Side},
+    negotiation::{Fault, Purpose, Side, WireNames},
     routing::{
         dial_ticket::DialTicket,
         failure::{Failure, FailureKind},
@@ -45,6 +45,9 @@ pub(super) struct Walk<'a> {
     skip_bidi: bool,
     /// A target ended its stream over bidi in this walk.
     over_bidi: bool,
+    /// In which form names are written to the peer, and whether its own was changed in this walk.
+    names: WireNames,
+    renamed: bool,
     /// Addresses that are to be tried once more.
     again: Vec<SocketAddr>,
     last: Failure,
@@ -72,8 +75,9 @@ impl<'a> Walk<'a> {
         ticket: Option<&'a DialTicket>,
         deadline: Instant,
     ) -> Self {
-        let (peer, _) = ends(purpose);
+        let (peer, local) = ends(purpose);
         let text = format!("no address found for {peer}");
+        let names = context.peers.names(side, &peer, &local, Instant::now());
         Self {
             context,
             config,
@@ -88,6 +92,8 @@ impl<'a> Walk<'a> {
                 .without_bidi
                 .contains(&ends(purpose).0, Instant::now()),
             over_bidi: false,
+            names,
+            renamed: false,
             again: Vec::new(),
             last: Failure::new(FailureKind::NotFound, text),
             is_outage: false,
@@ -132,6 +138,10 @@ impl<'a> Walk<'a> {
                         if self.over_bidi {
                             self.context.without_bidi.remember(&self.peer, Instant::now());
                         }
+                        if let Purpose::Stanzas(_) = self.purpose {
+                            let (peers, form) = (&self.context.peers, self.names.peer);
+                            peers.note_form(self.side, &self.peer, form, Instant::now());
+                        }
                         return Ok(stream);
                     }
                     Err(fault) => self.negotiation_failed(address, fault)?,
@@ -152,7 +162,7 @@ impl<'a> Walk<'a> {
                                 self.side,
                                 self.purpose,
                                 connected,
-                                (self.proof, self.skip_bidi),
+                                (self.proof, self.skip_bidi, self.names),
                                 self.deadline,
                             );
                             negotiations.push(async move { (address, stream.await) });
@@ -215,6 +225,14 @@ impl<'a> Walk<'a> {
             self.skip_bidi = true;
             self.over_bidi = true;
         }
+        let knows_none =
+            matches!(&fault, Fault::PeerError { condition, .. } if condition == "host-unknown");
+        if knows_none && !self.renamed && self.peer_has_two_names() {
+            // Some servers host A-labels and compare texts: the same server once more, in the other form.
+            self.again.push(address);
+            self.renamed = true;
+            self.names.peer = self.names.peer.other();
+        }
         let kind = kind_of(&fault);
         let before = format!("{} at {address}: ", self.peer);
         self.failed(Failure::quoting(kind, &before, &fault.to_string(), ""));
@@ -234,6 +252,12 @@ impl<'a> Walk<'a> {
             FailureKind::Forbidden => Err(self.last.clone()),
             _ => Ok(()),
         }
+    }
+
+    /// Whether the peer's name can be written in another form. A question about a key has the form in
+    /// which that came.
+    fn peer_has_two_names(&self) -> bool {
+        matches!(self.purpose, Purpose::Stanzas(_)) && self.peer.is_international()
     }
 
     /// Whether dialback over TLS suffices towards this peer.

@@ -22,7 +22,7 @@ use xmpp_edge_proxy::{
     contacts::ContactStore,
     dns::{Dialer, Resolver},
     negotiation::{Inbound, Link, PeerRole, Side},
-    stream::{Machine, Start, Stream, context::StreamContext, proofs::Proofs},
+    stream::{Machine, Stream, StreamStart, context::StreamContext, proofs::Proofs},
     telemetry::config_status::Telemetry,
     tls::Transport,
 };
@@ -186,7 +186,7 @@ async fn a_session_that_is_dropped_on_its_way_leaves_no_stream_behind() {
     let listener = TcpListener::bind("127.90.7.1:0").await.expect("an address");
     let address = listener.local_addr().expect("it has one");
     let stream = TcpStream::connect(address).await.expect("it listens");
-    let start = Start {
+    let start = StreamStart {
         side: Side::Partner,
         peer: PeerRole::Client,
         transport: Transport::Plain(stream),

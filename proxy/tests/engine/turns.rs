@@ -9,7 +9,7 @@ use std::{
 use tokio::net::TcpSocket;
 use xmpp_edge_proxy::{
     negotiation::{Inbound, Link, PeerRole, Side},
-    stream::{Machine, Start, Stream, proofs::Proofs},
+    stream::{Machine, Stream, StreamStart, proofs::Proofs},
     tls::Transport,
 };
 
@@ -40,7 +40,7 @@ async fn a_saturated_stream_leaves_the_others_their_turn() {
     let (stream, from) = listener.accept().await.expect("it connects");
     let mut stream = Stream::new(
         &context,
-        Start {
+        StreamStart {
             side: Side::Partner,
             peer: PeerRole::Client,
             transport: Transport::Plain(stream),

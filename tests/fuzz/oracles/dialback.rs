@@ -10,13 +10,13 @@
 use rustls_pki_types::CertificateDer;
 use std::sync::Arc;
 use xmpp_edge_crds::{
-    domain::DomainName,
+    domain::{DomainName, NameForm},
     negotiation::{Method, MethodSet},
 };
 use xmpp_edge_proxy::{
     negotiation::{
-        CertificateFault, Environment, Inbound, Input, Link, Output, Pair, PeerRole, Refusal, Side,
-        StreamLimits, Terms, VerifyRequest, dialback::Secret,
+        CertificateRejection, Environment, Inbound, Input, Link, Output, Pair, PeerRole, Refusal,
+        Side, StreamLimits, Terms, VerifyRequest, WireNames, dialback::Secret,
     },
     tls::TlsFacts,
     xml::{Element, Item, Limits, Scanner, StreamHeader, ns},
@@ -41,8 +41,8 @@ impl Environment for World {
         _: PeerRole,
         peer: &DomainName,
         _: &[CertificateDer<'_>],
-    ) -> Result<(), CertificateFault> {
-        Err(CertificateFault {
+    ) -> Result<(), CertificateRejection> {
+        Err(CertificateRejection {
             label: "NoCertificate",
             text: peer.to_string(),
         })
@@ -135,6 +135,7 @@ fn ask(world: &World, from: &str, to: &str, id: &str, key: &str) {
             _ => None,
         })
         .collect();
+    let (from_form, to_form) = (NameForm::of(from), NameForm::of(to));
     let Some((from, to)) = domains else {
         assert!(machine.is_closed(), "no domains, no answer: {answer}");
         return;
@@ -146,6 +147,7 @@ fn ask(world: &World, from: &str, to: &str, id: &str, key: &str) {
         },
         stream_id: id.to_owned(),
         key: key.trim().to_owned(),
+        names: WireNames::default(),
     });
     assert_eq!(
         answer.contains(" type='valid'/>"),
@@ -153,6 +155,8 @@ fn ask(world: &World, from: &str, to: &str, id: &str, key: &str) {
         "{answer}"
     );
     if !machine.is_closed() {
+        // In the form of the question.
+        let (from, to) = (from_form.write(&from), to_form.write(&to));
         assert!(
             answer.starts_with(&format!("<db:verify from='{to}' to='{from}'")),
             "{answer}"

@@ -21,9 +21,9 @@ use xmpp_edge_crds::{
 };
 use xmpp_edge_proxy::{
     negotiation::{
-        CertificateFault, Environment, Fault, Inbound, Input, KeyVerification, Link, Outbound,
-        Output, Pair, PeerRole, Purpose, Refusal, Side, Start, StreamLimits, Terms, Unavailable,
-        VerifyRequest, dialback::Secret,
+        CertificateRejection, Environment, Fault, Inbound, Input, KeyVerification, Link, Outbound,
+        OutboundStart, Output, Pair, PeerRole, Purpose, Refusal, Side, StreamLimits, Terms,
+        Unavailable, VerifyRequest, WireNames, dialback::Secret,
     },
     tls::TlsFacts,
     xml::{Element, Item, Limits, Scanner},
@@ -71,11 +71,11 @@ impl Environment for World {
         _: PeerRole,
         peer: &DomainName,
         _: &[CertificateDer<'_>],
-    ) -> Result<(), CertificateFault> {
+    ) -> Result<(), CertificateRejection> {
         if self.proven.get() && peer.as_str() == PEERS[0] {
             Ok(())
         } else {
-            Err(CertificateFault {
+            Err(CertificateRejection {
                 label: "NameMismatch",
                 text: format!("not of {peer}"),
             })
@@ -163,16 +163,18 @@ pub fn check(data: &[u8]) {
                 pair: pair.reversed(),
                 stream_id: "id".into(),
                 key: "key".into(),
+                names: WireNames::default(),
             })
         } else {
             Purpose::Stanzas(pair)
         };
-        let start = Start {
+        let start = OutboundStart {
             side: Side::Partner,
             purpose,
             link,
             skip_sasl: bit(7),
             skip_bidi: false,
+            names: WireNames::default(),
         };
         Machine::Out(Box::new(Outbound::start(start, &world, &mut out)))
     } else {

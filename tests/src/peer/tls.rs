@@ -14,6 +14,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
 use x509_parser::prelude::{FromDer, X509Certificate};
+use xmpp_edge_crds::domain::DomainName;
 
 use crate::pki::Leaf;
 
@@ -91,7 +92,12 @@ impl ClientTls {
         config.enable_sni = self.sni.is_some();
         config.alpn_protocols = self.alpn.clone();
         config.resumption = rustls::client::Resumption::disabled();
-        let name = self.sni.clone().unwrap_or_else(|| "unnamed.invalid".into());
+        let name = match &self.sni {
+            // TLS knows names in ASCII alone.
+            Some(sni) if !sni.is_ascii() => DomainName::parse(sni)?.into(),
+            Some(sni) => sni.clone(),
+            None => "unnamed.invalid".into(),
+        };
         Ok((config, ServerName::try_from(name)?))
     }
 }

@@ -126,12 +126,12 @@ VirtualHost "{domain}"
 
 /// How Prosody's file storage spells a host or user in a path.
 fn encode(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() {
-                c.to_string()
+    text.bytes()
+        .map(|byte| {
+            if byte.is_ascii_alphanumeric() {
+                char::from(byte).to_string()
             } else {
-                format!("%{:02x}", u32::from(c))
+                format!("%{byte:02x}")
             }
         })
         .collect()

@@ -5,6 +5,7 @@
 mod dns;
 mod endings;
 mod flood;
+mod names;
 mod peers;
 mod stanzas;
 mod tls;

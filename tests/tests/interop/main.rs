@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod direct;
+mod international;
 mod live;
 mod pairings;
 mod peer_against_prosody;

@@ -104,9 +104,12 @@ fn objects(caches: &Caches, namespace: &str) -> u64 {
             form(&map.metadata, &mut print);
         }
     }
-    for secret in caches.secrets.in_namespace(namespace) {
-        secret.metadata.name.hash(&mut print);
-        form(&secret.metadata, &mut print);
+    let pools = caches.pools.in_namespace(namespace);
+    for name in compile::secrets_read(pools.iter().filter_map(|pool| pool.read())) {
+        name.hash(&mut print);
+        if let Some(secret) = caches.secrets.get(namespace, &name) {
+            form(&secret.metadata, &mut print);
+        }
     }
     print.finish()
 }
@@ -284,8 +287,15 @@ mod tests {
                 }),
             ),
             (
-                "a Secret",
+                "a Secret that is read",
                 true,
+                Box::new(|held| {
+                    held.put(&named("xmpp-edge-dialback", "Secret"), |it| &it.secrets);
+                }),
+            ),
+            (
+                "another Secret",
+                false,
                 Box::new(|held| held.put(&named("s", "Secret"), |it| &it.secrets)),
             ),
             (

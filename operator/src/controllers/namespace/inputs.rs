@@ -22,7 +22,7 @@ use xmpp_edge_crds::{
 use zeroize::Zeroizing;
 
 use crate::{
-    compile::{Fault, Kind, NamespaceInputs, ObjectRef, Undecodable},
+    compile::{self, Fault, Kind, NamespaceInputs, ObjectRef, Undecodable},
     runtime::{
         caches::Caches,
         decoded::{Decoded, UndecodableObject},
@@ -97,8 +97,11 @@ pub fn world(caches: &Caches, namespace: &str) -> NamespaceInputs {
         let binary = binary.filter(|(key, _)| *key != SHARD_KEY);
         world.add_binary_data(&name, binary.map(|(key, bytes)| (key.as_str(), &*bytes.0)));
     }
-    for secret in caches.secrets.in_namespace(namespace) {
-        world.secrets.insert(secret.name_any(), material(&secret));
+    for name in compile::secrets_read(&world.pools) {
+        let secret = caches.secrets.get(namespace, &name);
+        world
+            .secrets
+            .extend(secret.map(|secret| (name, material(&secret))));
     }
     for pool in &world.pools {
         let name = pool.name_any();

@@ -10,6 +10,6 @@ mod wire;
 pub(super) use receiving::{PairTable, Request};
 pub use secret::Secret;
 pub(super) use wire::{
-    Answer, Body, DialbackError, Kind, Message, Unreadable, send_answer, send_result,
+    Body, DialbackAnswer, DialbackError, Kind, Message, Unreadable, send_answer, send_result,
     send_result_answer, send_verify,
 };

@@ -4,7 +4,7 @@
 use xmpp_edge_crds::negotiation::Method;
 
 use crate::negotiation::{
-    MAX_PAIRS, MAX_PENDING, Pair,
+    MAX_PAIRS, MAX_PENDING, Pair, WireNames,
     pairs::{AuthenticatedPair, PairClaim},
 };
 
@@ -23,7 +23,8 @@ pub(in crate::negotiation) enum Request {
 #[derive(Debug, Default)]
 pub(in crate::negotiation) struct PairTable {
     authenticated: Vec<AuthenticatedPair>,
-    pending: Vec<(u32, PairClaim)>,
+    /// With how the peer wrote its names.
+    pending: Vec<(u32, PairClaim, WireNames)>,
     next: u32,
 }
 
@@ -38,9 +39,9 @@ impl PairTable {
     }
 
     /// The peer asks for `pair` by a key.
-    pub(crate) fn request(&mut self, pair: &Pair, method: Method) -> Request {
+    pub(crate) fn request(&mut self, pair: &Pair, method: Method, names: WireNames) -> Request {
         let known = self.authenticated.iter().any(|known| known.pair() == pair)
-            || self.pending.iter().any(|(_, claim)| claim.pair == *pair);
+            || self.pending.iter().any(|(_, claim, _)| claim.pair == *pair);
         if known {
             return Request::Known;
         }
@@ -56,17 +57,19 @@ impl PairTable {
                 pair: pair.clone(),
                 method,
             },
+            names,
         ));
         Request::Ask(self.next)
     }
 
     /// Takes the verification of this number out; `None` if there is none (any more).
-    pub(crate) fn settle(&mut self, request: u32) -> Option<PairClaim> {
+    pub(crate) fn settle(&mut self, request: u32) -> Option<(PairClaim, WireNames)> {
         let at = self
             .pending
             .iter()
-            .position(|(number, _)| *number == request)?;
-        Some(self.pending.swap_remove(at).1)
+            .position(|(number, ..)| *number == request)?;
+        let (_, claim, names) = self.pending.swap_remove(at);
+        Some((claim, names))
     }
 
     /// Takes the pair as authenticated; `false` if it already was.
@@ -102,40 +105,50 @@ mod tests {
         let mut receiving = PairTable::default();
         let mut numbers = Vec::new();
         for number in 0..MAX_PENDING {
-            let Request::Ask(asked) = receiving.request(&pair(number), Method::TlsDialback) else {
+            let Request::Ask(asked) =
+                receiving.request(&pair(number), Method::TlsDialback, WireNames::default())
+            else {
                 panic!("{number} was refused");
             };
             numbers.push(asked);
         }
         assert_eq!(
-            receiving.request(&pair(MAX_PENDING), Method::TlsDialback),
+            receiving.request(
+                &pair(MAX_PENDING),
+                Method::TlsDialback,
+                WireNames::default()
+            ),
             Request::Full
         );
         assert_eq!(
-            receiving.request(&pair(0), Method::TlsDialback),
+            receiving.request(&pair(0), Method::TlsDialback, WireNames::default()),
             Request::Known
         );
-        let settled = receiving.settle(numbers[0]).expect("asked");
+        let (settled, _) = receiving.settle(numbers[0]).expect("asked");
         assert_eq!(receiving.settle(numbers[0]), None, "a verdict counts once");
         assert!(receiving.authenticate(pairs::taken(settled.clone())));
         assert!(!receiving.authenticate(pairs::taken(settled)));
         assert_eq!(
-            receiving.request(&pair(0), Method::TlsDialback),
+            receiving.request(&pair(0), Method::TlsDialback, WireNames::default()),
             Request::Known
         );
         for number in 0..MAX_PAIRS {
-            if let Request::Ask(asked) = receiving.request(&pair(number), Method::TlsDialback) {
-                let known = receiving.settle(asked).expect("asked");
+            if let Request::Ask(asked) =
+                receiving.request(&pair(number), Method::TlsDialback, WireNames::default())
+            {
+                let (known, _) = receiving.settle(asked).expect("asked");
                 receiving.authenticate(pairs::taken(known));
             }
         }
         for asked in &numbers[1..] {
-            let known = receiving.settle(*asked).expect("asked");
+            let (known, _) = receiving.settle(*asked).expect("asked");
             receiving.authenticate(pairs::taken(known));
         }
         let mut more = MAX_PAIRS;
-        while let Request::Ask(asked) = receiving.request(&pair(more), Method::TlsDialback) {
-            let known = receiving.settle(asked).expect("asked");
+        while let Request::Ask(asked) =
+            receiving.request(&pair(more), Method::TlsDialback, WireNames::default())
+        {
+            let (known, _) = receiving.settle(asked).expect("asked");
             receiving.authenticate(pairs::taken(known));
             more += 1;
         }

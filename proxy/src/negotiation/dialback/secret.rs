@@ -150,6 +150,7 @@ mod tests {
             },
             stream_id: id.to_owned(),
             key: key.to_owned(),
+            names: crate::negotiation::WireNames::default(),
         }
     }
 

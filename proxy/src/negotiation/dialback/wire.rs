@@ -1,11 +1,11 @@
 //! The four elements of dialback on the wire: requests and answers of `db:result` and `db:verify`.
 //! Read by namespace whatever the prefix; written with the prefix `db`, which our headers declare.
 
-use xmpp_edge_crds::domain::DomainName;
+use xmpp_edge_crds::domain::{DomainName, NameForm};
 
 use crate::{
     negotiation::{
-        Output, Pair, Unavailable, VerifyRequest,
+        Output, Pair, Unavailable, VerifyRequest, WireNames,
         wire::{Writer, ns},
     },
     xml::Element,
@@ -30,6 +30,8 @@ pub(in crate::negotiation) struct Message {
     /// As on the element: its sender first.
     pub from: DomainName,
     pub to: DomainName,
+    /// How its sender wrote them.
+    pub names: WireNames,
     pub id: Option<String>,
     pub body: Body,
 }
@@ -69,6 +71,11 @@ impl Message {
         };
         let from = domain("from")?;
         let to = domain("to")?;
+        let form = |name| NameForm::of(element.attribute(name).unwrap_or_default());
+        let names = WireNames {
+            peer: form("from"),
+            local: form("to"),
+        };
         let id = element
             .attribute("id")
             .filter(|id| !id.is_empty())
@@ -94,6 +101,7 @@ impl Message {
             kind,
             from,
             to,
+            names,
             id,
             body,
         })
@@ -181,15 +189,20 @@ impl DialbackError {
 
 /// How a request is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::negotiation) enum Answer {
+pub(in crate::negotiation) enum DialbackAnswer {
     Valid,
     Invalid,
     Error(DialbackError),
 }
 
-/// `<db:result>` with our key for `pair`.
-pub(in crate::negotiation) fn send_result(pair: &Pair, key: &str, out: &mut Vec<Output>) {
-    open("result", &pair.from, &pair.to, None)
+/// `<db:result>` with our key for `pair`, to a peer that writes names so.
+pub(in crate::negotiation) fn send_result(
+    pair: &Pair,
+    names: WireNames,
+    key: &str,
+    out: &mut Vec<Output>,
+) {
+    open("result", (&pair.from, &pair.to), names, None)
         .raw(">")
         .text(key)
         .raw("</db:result>")
@@ -200,8 +213,8 @@ pub(in crate::negotiation) fn send_result(pair: &Pair, key: &str, out: &mut Vec<
 pub(in crate::negotiation) fn send_verify(question: &VerifyRequest, out: &mut Vec<Output>) {
     open(
         "verify",
-        &question.pair.to,
-        &question.pair.from,
+        (&question.pair.to, &question.pair.from),
+        question.names,
         Some(&question.stream_id),
     )
     .raw(">")
@@ -213,7 +226,7 @@ pub(in crate::negotiation) fn send_verify(question: &VerifyRequest, out: &mut Ve
 /// Answers the request, addresses swapped.
 pub(in crate::negotiation) fn send_answer(
     request: &Message,
-    answer: Answer,
+    answer: DialbackAnswer,
     out: &mut Vec<Output>,
 ) {
     let name = match request.kind {
@@ -224,31 +237,34 @@ pub(in crate::negotiation) fn send_answer(
         Kind::Result => None,
         Kind::Verify => request.id.as_deref(),
     };
-    answer_to(name, &request.to, &request.from, id, answer, out);
+    let ends = (&request.to, &request.from);
+    answer_to(name, ends, request.names, id, answer, out);
 }
 
 /// Answers the `db:result` of a peer's pair, later.
 pub(in crate::negotiation) fn send_result_answer(
     pair: &Pair,
-    answer: Answer,
+    names: WireNames,
+    answer: DialbackAnswer,
     out: &mut Vec<Output>,
 ) {
-    answer_to("result", &pair.to, &pair.from, None, answer, out);
+    let ends = (&pair.to, &pair.from);
+    answer_to("result", ends, names, None, answer, out);
 }
 
 fn answer_to(
     name: &str,
-    from: &DomainName,
-    to: &DomainName,
+    ends: (&DomainName, &DomainName),
+    names: WireNames,
     id: Option<&str>,
-    answer: Answer,
+    answer: DialbackAnswer,
     out: &mut Vec<Output>,
 ) {
-    let writer = open(name, from, to, id);
+    let writer = open(name, ends, names, id);
     match answer {
-        Answer::Valid => writer.raw(" type='valid'/>"),
-        Answer::Invalid => writer.raw(" type='invalid'/>"),
-        Answer::Error(error) => writer
+        DialbackAnswer::Valid => writer.raw(" type='valid'/>"),
+        DialbackAnswer::Invalid => writer.raw(" type='invalid'/>"),
+        DialbackAnswer::Error(error) => writer
             .raw(" type='error'><error type='")
             .raw(error.kind())
             .raw("'><")
@@ -262,11 +278,17 @@ fn answer_to(
     .send(out);
 }
 
-fn open(name: &str, from: &DomainName, to: &DomainName, id: Option<&str>) -> Writer {
+/// `from` is ours, `to` the peer's.
+fn open(
+    name: &str,
+    (from, to): (&DomainName, &DomainName),
+    names: WireNames,
+    id: Option<&str>,
+) -> Writer {
     Writer::new()
         .raw("<db:")
         .raw(name)
-        .attribute("from", Some(from.as_str()))
-        .attribute("to", Some(to.as_str()))
+        .attribute("from", Some(&names.local.write(from)))
+        .attribute("to", Some(&names.peer.write(to)))
         .attribute("id", id)
 }

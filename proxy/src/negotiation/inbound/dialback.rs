@@ -3,12 +3,12 @@
 
 use xmpp_edge_crds::negotiation::Method;
 
-use super::{Inbound, State};
+use super::{Inbound, InboundState};
 use crate::{
     negotiation::{
         Environment, Fault, KeyVerification, MAX_REFUSED_KEYS, Output, Pair, Refusal, Side, Step,
         Terms, VerifyRequest,
-        dialback::{self, Answer, Body, DialbackError, Kind, Message, Request, Unreadable},
+        dialback::{self, Body, DialbackAnswer, DialbackError, Kind, Message, Request, Unreadable},
         pairs::{self, Way},
     },
     xml::Element,
@@ -55,24 +55,29 @@ impl Inbound {
             Err((error, fault)) => return self.refuse(message, error, fault, out),
         };
         if key.is_empty() {
-            dialback::send_answer(message, Answer::Error(DialbackError::BadRequest), out);
+            dialback::send_answer(
+                message,
+                DialbackAnswer::Error(DialbackError::BadRequest),
+                out,
+            );
             return Ok(());
         }
-        let State::Negotiating(now) = &self.state else {
+        let InboundState::Negotiating(now) = &self.state else {
             return Ok(());
         };
-        match self.receiving.request(&pair, method) {
+        match self.receiving.request(&pair, method, message.names) {
             Request::Ask(request) => {
                 let question = VerifyRequest {
                     pair,
                     stream_id: now.stream_id.clone(),
                     key: key.to_owned(),
+                    names: message.names,
                 };
                 out.push(Output::Verify { request, question });
             }
             Request::Known => {}
             Request::Full => {
-                let error = Answer::Error(DialbackError::ResourceConstraint);
+                let error = DialbackAnswer::Error(DialbackError::ResourceConstraint);
                 dialback::send_answer(message, error, out);
                 out.push(Output::failed(&Fault::TooManyPairs, Some(&message.from)));
             }
@@ -105,7 +110,11 @@ impl Inbound {
             );
         }
         let Some(id) = &message.id else {
-            dialback::send_answer(message, Answer::Error(DialbackError::BadRequest), out);
+            dialback::send_answer(
+                message,
+                DialbackAnswer::Error(DialbackError::BadRequest),
+                out,
+            );
             return Ok(());
         };
         let question = VerifyRequest {
@@ -115,11 +124,12 @@ impl Inbound {
             },
             stream_id: id.clone(),
             key: key.to_owned(),
+            names: message.names,
         };
         let answer = if environment.dialback().made(&question) {
-            Answer::Valid
+            DialbackAnswer::Valid
         } else {
-            Answer::Invalid
+            DialbackAnswer::Invalid
         };
         dialback::send_answer(message, answer, out);
         Ok(())
@@ -162,7 +172,7 @@ impl Inbound {
         fault: Fault,
         out: &mut Vec<Output>,
     ) -> Result<(), Fault> {
-        dialback::send_answer(message, Answer::Error(error), out);
+        dialback::send_answer(message, DialbackAnswer::Error(error), out);
         if fault == Fault::TlsRequired && self.receiving.is_empty() {
             return Err(fault);
         }
@@ -186,7 +196,7 @@ impl Inbound {
         out: &mut Vec<Output>,
     ) {
         // Verdicts of an earlier stream on this connection find nothing here.
-        let Some(claim) = self.receiving.settle(request) else {
+        let Some((claim, names)) = self.receiving.settle(request) else {
             return;
         };
         let pair = claim.pair.clone();
@@ -201,17 +211,22 @@ impl Inbound {
                                 Fault::HostUnknown => DialbackError::ItemNotFound,
                                 _ => DialbackError::PolicyViolation,
                             };
-                            dialback::send_result_answer(&pair, Answer::Error(error), out);
+                            dialback::send_result_answer(
+                                &pair,
+                                names,
+                                DialbackAnswer::Error(error),
+                                out,
+                            );
                             out.push(Output::failed(&fault, Some(&pair.from)));
                             return;
                         }
                     };
-                dialback::send_result_answer(&pair, Answer::Valid, out);
+                dialback::send_result_answer(&pair, names, DialbackAnswer::Valid, out);
                 out.push(Output::ok(Step::Dialback, Some(&pair.from)));
                 self.authenticated(known, out);
             }
             KeyVerification::Invalid => {
-                dialback::send_result_answer(&pair, Answer::Invalid, out);
+                dialback::send_result_answer(&pair, names, DialbackAnswer::Invalid, out);
                 if self.receiving.is_empty() {
                     // XEP-0220 section 2.1.1: nothing else is on this stream.
                     self.close(Fault::DialbackFailed, environment, out);
@@ -225,7 +240,7 @@ impl Inbound {
                 } else {
                     why.into()
                 };
-                dialback::send_result_answer(&pair, Answer::Error(error), out);
+                dialback::send_result_answer(&pair, names, DialbackAnswer::Error(error), out);
                 out.push(Output::Step {
                     step: Step::Dialback,
                     peer: Some(pair.from),

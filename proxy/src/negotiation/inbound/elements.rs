@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Handshaking, Inbound, Opening, State};
+use super::{Handshaking, Inbound, InboundOpening, InboundState};
 use crate::{
     negotiation::{
         Environment, Fault, MAX_SASL_FAILURES, Output, Step,
@@ -22,7 +22,7 @@ impl Inbound {
         environment: &dyn Environment,
         out: &mut Vec<Output>,
     ) {
-        let State::Negotiating(_) = &self.state else {
+        let InboundState::Negotiating(_) = &self.state else {
             let fault = if element.is(ns::STREAM, "error") {
                 wire::peer_error(element)
             } else {
@@ -65,7 +65,7 @@ impl Inbound {
 
     /// Whether nothing but STARTTLS is listened to.
     fn needs_tls(&self) -> bool {
-        matches!(&self.state, State::Negotiating(now) if now.tls_first)
+        matches!(&self.state, InboundState::Negotiating(now) if now.tls_first)
     }
 
     pub(super) fn unexpected(&self, element: &Element) -> Fault {
@@ -78,13 +78,13 @@ impl Inbound {
 
     pub(super) fn stray(&self, from: Option<&str>, to: Option<&str>) -> Fault {
         match &self.state {
-            State::Negotiating(now) if now.tls_first => Fault::TlsRequired,
+            InboundState::Negotiating(now) if now.tls_first => Fault::TlsRequired,
             _ => pairs::stray(self.pairs().map(|(pair, _)| pair), from, to),
         }
     }
 
     pub(super) fn starttls(&mut self, out: &mut Vec<Output>) -> Result<(), Fault> {
-        let State::Negotiating(now) = &self.state else {
+        let InboundState::Negotiating(now) = &self.state else {
             return Ok(());
         };
         if self.tls.is_some() || !self.receiving.is_empty() {
@@ -103,7 +103,7 @@ impl Inbound {
                 now.domains.peer.as_ref(),
             ));
             out.push(Output::Close(Fault::TlsNotSupported));
-            self.state = State::Closed;
+            self.state = InboundState::Closed;
             return Ok(());
         }
         Writer::new()
@@ -114,7 +114,7 @@ impl Inbound {
         out.push(Output::StartTls {
             domain: now.domains.local.clone(),
         });
-        self.state = State::Handshaking(Handshaking {
+        self.state = InboundState::Handshaking(Handshaking {
             domains: now.domains.clone(),
         });
         Ok(())
@@ -126,7 +126,7 @@ impl Inbound {
         environment: &dyn Environment,
         out: &mut Vec<Output>,
     ) {
-        let State::Handshaking(handshaking) = &self.state else {
+        let InboundState::Handshaking(handshaking) = &self.state else {
             return self.close(
                 Fault::UnexpectedElement("starttls".to_owned()),
                 environment,
@@ -136,14 +136,14 @@ impl Inbound {
         let before = Some(handshaking.domains.clone());
         self.tls = Some(facts);
         self.bidi = false;
-        self.state = State::Opening(Opening {
+        self.state = InboundState::Opening(InboundOpening {
             before,
             authenticated: false,
         });
     }
 
     pub(super) fn sasl(&mut self, element: &Element, out: &mut Vec<Output>) -> Result<(), Fault> {
-        let State::Negotiating(now) = &self.state else {
+        let InboundState::Negotiating(now) = &self.state else {
             return Ok(());
         };
         if now.tls_first {
@@ -162,7 +162,7 @@ impl Inbound {
                         .send(out);
                     out.push(Output::Restart);
                     let before = Some(now.domains.clone());
-                    self.state = State::Opening(Opening {
+                    self.state = InboundState::Opening(InboundOpening {
                         before,
                         authenticated: true,
                     });
@@ -170,8 +170,8 @@ impl Inbound {
                 }
                 Err(failure) => failure,
             },
-            "abort" => sasl::Failure::Aborted,
-            "response" => sasl::Failure::MalformedRequest,
+            "abort" => sasl::SaslFailure::Aborted,
+            "response" => sasl::SaslFailure::MalformedRequest,
             _ => return Err(self.unexpected(element)),
         };
         failure.send(out);
@@ -191,7 +191,7 @@ impl Inbound {
 
     /// XEP-0288 section 2: before authentication, or not at all.
     pub(super) fn ask_bidi(&mut self, out: &mut Vec<Output>) {
-        let State::Negotiating(now) = &self.state else {
+        let InboundState::Negotiating(now) = &self.state else {
             return;
         };
         if now.offered.bidi && self.receiving.is_empty() && !self.bidi {

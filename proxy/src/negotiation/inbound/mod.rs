@@ -10,10 +10,13 @@ mod offer;
 
 use std::sync::Arc;
 
-use xmpp_edge_crds::{domain::DomainName, negotiation::Method};
+use xmpp_edge_crds::{
+    domain::{DomainName, NameForm},
+    negotiation::Method,
+};
 
 use super::{
-    Environment, Fault, Input, Link, Output, Pair, PeerRole, Side, Step,
+    Environment, Fault, Input, Link, Output, Pair, PeerRole, Side, Step, WireNames,
     dialback::PairTable,
     features::OwnFeatures,
     pairs::{self, AuthenticatedPair, Ground, PairClaim, Way},
@@ -27,7 +30,7 @@ pub struct Inbound {
     side: Side,
     /// The handshake's facts, once the connection is encrypted.
     tls: Option<Arc<TlsFacts>>,
-    state: State,
+    state: InboundState,
     receiving: PairTable,
     bidi: bool,
     acks: bool,
@@ -37,8 +40,8 @@ pub struct Inbound {
 }
 
 #[derive(Debug)]
-enum State {
-    Opening(Opening),
+enum InboundState {
+    Opening(InboundOpening),
     Negotiating(Negotiating),
     Handshaking(Handshaking),
     Closed,
@@ -46,7 +49,7 @@ enum State {
 
 /// Waits for the peer's header.
 #[derive(Debug)]
-struct Opening {
+struct InboundOpening {
     /// The domains of the stream that this one restarts.
     before: Option<Domains>,
     /// SASL has succeeded for `before.peer`.
@@ -73,6 +76,15 @@ struct Handshaking {
 struct Domains {
     peer: Option<DomainName>,
     local: DomainName,
+    /// How the peer writes them.
+    names: WireNames,
+}
+
+impl Domains {
+    /// The peer's domain as it is written to it.
+    fn peer_as_written(&self) -> Option<std::borrow::Cow<'_, str>> {
+        self.peer.as_ref().map(|peer| self.names.peer.write(peer))
+    }
 }
 
 impl Inbound {
@@ -86,7 +98,7 @@ impl Inbound {
         Self {
             side,
             tls,
-            state: State::Opening(Opening {
+            state: InboundState::Opening(InboundOpening {
                 before: None,
                 authenticated: false,
             }),
@@ -151,7 +163,7 @@ impl Inbound {
 
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        matches!(self.state, State::Closed)
+        matches!(self.state, InboundState::Closed)
     }
 
     // ---- headers ----
@@ -162,7 +174,7 @@ impl Inbound {
         environment: &dyn Environment,
         out: &mut Vec<Output>,
     ) {
-        let State::Opening(opening) = &self.state else {
+        let InboundState::Opening(opening) = &self.state else {
             // A header inside a stream is an element like any other.
             return self.close(
                 Fault::UnexpectedElement("stream".to_owned()),
@@ -180,11 +192,19 @@ impl Inbound {
         let stream_id = environment.new_stream_id();
         let known_local = local.as_ref().and_then(|local| local.as_ref().ok());
         let known_peer = peer.as_ref().and_then(|peer| peer.as_ref().ok());
+        let form = |text: &Option<String>| text.as_deref().map(NameForm::of);
+        let told = before.as_ref().map(|domains| domains.names);
+        let told = told.unwrap_or_default();
+        let names = WireNames {
+            peer: form(&header.from).unwrap_or(told.peer),
+            local: form(&header.to).unwrap_or(told.local),
+        };
         OwnHeader {
             from: known_local
                 .or(before.as_ref().map(|domains| &domains.local))
-                .map(DomainName::as_str),
-            to: known_peer.map(DomainName::as_str),
+                .map(|local| names.local.write(local))
+                .as_deref(),
+            to: known_peer.map(|peer| names.peer.write(peer)).as_deref(),
             id: Some(&stream_id),
             version: version != Version::Old,
         }
@@ -222,9 +242,9 @@ impl Inbound {
             None if environment.serves(self.side, &local) => None,
             None => return failed(self, Fault::HostUnknown, out),
         };
-        let domains = Domains { peer, local };
+        let domains = Domains { peer, local, names };
         // Whatever fails from here on is this peer's attempt.
-        self.state = State::Opening(Opening {
+        self.state = InboundState::Opening(InboundOpening {
             before: Some(domains.clone()),
             authenticated,
         });
@@ -251,7 +271,7 @@ impl Inbound {
         }
         let tls_first =
             self.tls.is_none() && terms.is_some_and(|terms| !terms.methods.allows_plaintext());
-        self.state = State::Negotiating(Negotiating {
+        self.state = InboundState::Negotiating(Negotiating {
             domains,
             stream_id,
             offered,
@@ -301,7 +321,7 @@ impl Inbound {
     fn config_changed(&mut self, environment: &dyn Environment, out: &mut Vec<Output>) {
         let lost = match &self.state {
             // `<success/>` is out, the peer's header is not here yet: it stands on its certificate.
-            State::Opening(Opening {
+            InboundState::Opening(InboundOpening {
                 before: Some(domains),
                 authenticated: true,
             }) => self.by_sasl(domains, environment).err(),
@@ -314,7 +334,7 @@ impl Inbound {
         if let Some(fault) = lost {
             return self.close(fault, environment, out);
         }
-        let State::Negotiating(now) = &mut self.state else {
+        let InboundState::Negotiating(now) = &mut self.state else {
             return;
         };
         let Some(peer) = now.domains.peer.clone() else {
@@ -335,41 +355,41 @@ impl Inbound {
     /// Ends the stream, with our header first where none is out.
     fn close(&mut self, fault: Fault, environment: &dyn Environment, out: &mut Vec<Output>) {
         match &self.state {
-            State::Opening(opening) => {
+            InboundState::Opening(opening) => {
                 let domains = opening.before.as_ref();
                 OwnHeader {
-                    from: domains.map(|domains| domains.local.as_str()),
-                    to: domains
-                        .and_then(|domains| domains.peer.as_ref())
-                        .map(DomainName::as_str),
+                    from: domains
+                        .map(|domains| domains.names.local.write(&domains.local))
+                        .as_deref(),
+                    to: domains.and_then(Domains::peer_as_written).as_deref(),
                     id: Some(&environment.new_stream_id()),
                     version: true,
                 }
                 .send(out);
                 self.finish(fault, out);
             }
-            State::Negotiating(_) => self.finish(fault, out),
+            InboundState::Negotiating(_) => self.finish(fault, out),
             // Between `<proceed/>` and the handshake's end nothing can be said; but the partner's
             // last attempt shall tell where it failed.
-            State::Handshaking(handshaking) => {
+            InboundState::Handshaking(handshaking) => {
                 if fault.step() == Step::Tls {
                     out.push(Output::failed(&fault, handshaking.domains.peer.as_ref()));
                 }
                 out.push(Output::Close(fault));
-                self.state = State::Closed;
+                self.state = InboundState::Closed;
             }
-            State::Closed => {}
+            InboundState::Closed => {}
         }
     }
 
     fn finish(&mut self, fault: Fault, out: &mut Vec<Output>) {
         let peer = match &self.state {
-            State::Negotiating(now) => now.domains.peer.as_ref(),
-            State::Opening(opening) => opening
+            InboundState::Negotiating(now) => now.domains.peer.as_ref(),
+            InboundState::Opening(opening) => opening
                 .before
                 .as_ref()
                 .and_then(|domains| domains.peer.as_ref()),
-            State::Handshaking(_) | State::Closed => None,
+            InboundState::Handshaking(_) | InboundState::Closed => None,
         };
         let error = fault.stream_error();
         if error.is_some() || matches!(fault, Fault::PeerError { .. }) {
@@ -377,6 +397,6 @@ impl Inbound {
         }
         wire::send_end(error.as_ref(), out);
         out.push(Output::Close(fault));
-        self.state = State::Closed;
+        self.state = InboundState::Closed;
     }
 }

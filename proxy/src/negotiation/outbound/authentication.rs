@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use xmpp_edge_crds::negotiation::Method;
 
-use super::{Announced, Opening, Outbound, Purpose, State};
+use super::{Announced, Outbound, OutboundOpening, OutboundState, Purpose};
 use crate::{
     negotiation::{
         Environment, Fault, Output, PeerRole, Step, Terms, dialback,
@@ -45,8 +45,8 @@ impl Outbound {
                         out.push(Output::ok(Step::Certificate, Some(&pair.to)));
                         if self.features.external && self.sasl_left {
                             self.sasl_left = false;
-                            sasl::send_auth(&pair.from, out);
-                            self.state = State::Authenticating(announced);
+                            sasl::send_auth(&self.names.local.write(&pair.from), out);
+                            self.state = OutboundState::Authenticating(announced);
                             return Ok(());
                         }
                         if without_dialback {
@@ -75,7 +75,7 @@ impl Outbound {
                 // No authentication, and no certificate: the key is what counts. Whether TLS is
                 // needed was decided before.
                 dialback::send_verify(question, out);
-                self.state = State::Verifying;
+                self.state = OutboundState::Verifying;
                 return Ok(());
             }
         };
@@ -91,7 +91,7 @@ impl Outbound {
         }
         let claim = PairClaim { pair, method };
         self.ask(claim, announced.id.as_deref(), environment, out)?;
-        self.state = State::DialingBack(announced);
+        self.state = OutboundState::DialingBack(announced);
         Ok(())
     }
 
@@ -107,7 +107,7 @@ impl Outbound {
         let key = environment
             .dialback()
             .key(claim.pair.to.as_str(), claim.pair.from.as_str(), id);
-        dialback::send_result(&claim.pair, &key, out);
+        dialback::send_result(&claim.pair, self.names, &key, out);
         self.asked.push(claim);
         Ok(())
     }
@@ -117,11 +117,11 @@ impl Outbound {
         facts: Arc<TlsFacts>,
         out: &mut Vec<Output>,
     ) -> Result<(), Fault> {
-        if !matches!(self.state, State::Handshaking) {
+        if !matches!(self.state, OutboundState::Handshaking) {
             return Err(Fault::UnexpectedElement("starttls".to_owned()));
         }
         self.tls = Some(facts);
-        self.state = State::Opening(Opening {
+        self.state = OutboundState::Opening(OutboundOpening {
             authenticated: false,
         });
         self.send_header(out);
@@ -134,14 +134,14 @@ impl Outbound {
         out: &mut Vec<Output>,
     ) -> Result<(), Fault> {
         match (&self.state, element.name.as_str()) {
-            (State::AskingTls, "proceed") => {
-                self.state = State::Handshaking;
+            (OutboundState::AskingTls, "proceed") => {
+                self.state = OutboundState::Handshaking;
                 out.push(Output::StartTls {
                     domain: self.purpose.peer().clone(),
                 });
                 Ok(())
             }
-            (State::AskingTls, "failure") => Err(Fault::TlsRefused),
+            (OutboundState::AskingTls, "failure") => Err(Fault::TlsRefused),
             (_, name) => Err(Fault::UnexpectedElement(name.to_owned())),
         }
     }
@@ -152,7 +152,7 @@ impl Outbound {
         environment: &dyn Environment,
         out: &mut Vec<Output>,
     ) -> Result<(), Fault> {
-        let State::Authenticating(announced) = &self.state else {
+        let OutboundState::Authenticating(announced) = &self.state else {
             return Err(Fault::UnexpectedElement(element.name.clone()));
         };
         let announced = announced.clone();
@@ -160,7 +160,7 @@ impl Outbound {
             "success" => {
                 out.push(Output::ok(Step::Sasl, Some(self.purpose.peer())));
                 out.push(Output::Restart);
-                self.state = State::Opening(Opening {
+                self.state = OutboundState::Opening(OutboundOpening {
                     authenticated: true,
                 });
                 self.send_header(out);

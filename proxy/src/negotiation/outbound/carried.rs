@@ -3,7 +3,7 @@
 
 use xmpp_edge_crds::negotiation::Method;
 
-use super::{Outbound, Purpose, State};
+use super::{Outbound, OutboundState, Purpose};
 use crate::{
     negotiation::{
         Environment, Fault, KeyVerification, MAX_PAIRS, Output, Pair, PeerRole, Step, Unavailable,
@@ -60,7 +60,7 @@ impl Outbound {
         };
         let claim = self.asked.swap_remove(asked);
         let first = match &self.state {
-            State::DialingBack(announced) => Some(announced.id.clone()),
+            OutboundState::DialingBack(announced) => Some(announced.id.clone()),
             _ => None,
         };
         match (fault, first) {
@@ -96,7 +96,7 @@ impl Outbound {
             return Ok(());
         }
         match (&self.state, &self.purpose) {
-            (State::Verifying, Purpose::Verify(question)) => {
+            (OutboundState::Verifying, Purpose::Verify(question)) => {
                 let ours = message.from == question.pair.from
                     && message.to == question.pair.to
                     && message.id.as_deref() == Some(question.stream_id.as_str());
@@ -113,9 +113,9 @@ impl Outbound {
                 out.push(Output::Verified(verdict));
                 wire::send_end(None, out);
                 out.push(Output::Close(Fault::Done));
-                self.state = State::Closed;
+                self.state = OutboundState::Closed;
             }
-            (State::Established { .. }, Purpose::Stanzas(_)) => {
+            (OutboundState::Established { .. }, Purpose::Stanzas(_)) => {
                 let number = message
                     .id
                     .as_deref()
@@ -171,7 +171,7 @@ impl Outbound {
             .raw(version.as_str())
             .raw("'/>")
             .send(out);
-        self.state = State::EnablingAcks { first, id };
+        self.state = OutboundState::EnablingAcks { first, id };
         Ok(())
     }
 
@@ -185,7 +185,7 @@ impl Outbound {
     ) -> Result<(), Fault> {
         pairs::still_holds(self.ground(environment), &first)?;
         self.sasl_rejected = None;
-        self.state = State::Established { id };
+        self.state = OutboundState::Established { id };
         self.pair_ready(first, environment, out);
         Ok(())
     }
@@ -243,7 +243,7 @@ impl Outbound {
         out: &mut Vec<Output>,
     ) {
         let id = match &self.state {
-            State::Established { id } => id.clone(),
+            OutboundState::Established { id } => id.clone(),
             // Stanzas do not flow yet: who asks has no time to wait.
             _ => {
                 let fault = Fault::NotMultiplexable;
@@ -339,6 +339,7 @@ impl Outbound {
             pair: known.pair().reversed(),
             stream_id: format!("{PROBE_ID}{number}"),
             key: PROBE_KEY.to_owned(),
+            names: self.names,
         };
         dialback::send_verify(&question, out);
         self.probe = Some(self.probe.map_or(number, |last| last.max(number)));

@@ -14,7 +14,7 @@ use xmpp_edge_crds::{domain::DomainName, negotiation::Method};
 
 use super::{
     Environment, Fault, Input, KeyVerification, Link, Output, Pair, PeerRole, Side, Terms,
-    Unavailable, VerifyRequest,
+    Unavailable, VerifyRequest, WireNames,
     acks::Namespace,
     features::{PeerFeatures, read_limits},
     pairs::{self, AuthenticatedPair, Ground, PairClaim},
@@ -53,7 +53,7 @@ impl Purpose {
 
 /// How an outbound stream begins.
 #[derive(Clone, Debug)]
-pub struct Start {
+pub struct OutboundStart {
     pub side: Side,
     pub purpose: Purpose,
     pub link: Link,
@@ -62,6 +62,8 @@ pub struct Start {
     pub skip_sasl: bool,
     /// Set when a stream to this peer ended with [`Fault::BidiRejected`]: XEP-0288 is not asked for.
     pub skip_bidi: bool,
+    /// How the peer writes names, for stanzas' streams; a question's are its own.
+    pub names: WireNames,
 }
 
 /// Leads a stream to a peer.
@@ -69,8 +71,9 @@ pub struct Start {
 pub struct Outbound {
     side: Side,
     purpose: Purpose,
+    names: WireNames,
     tls: Option<Arc<TlsFacts>>,
-    state: State,
+    state: OutboundState,
     /// Whether EXTERNAL may still be tried.
     sasl_left: bool,
     /// Whether XEP-0288 may be asked for.
@@ -92,9 +95,9 @@ pub struct Outbound {
 }
 
 #[derive(Debug)]
-enum State {
+enum OutboundState {
     /// Our header is out.
-    Opening(Opening),
+    Opening(OutboundOpening),
     /// The peer's header came, with this id; its features come next.
     Announced(Announced),
     /// `<starttls/>` is out.
@@ -120,7 +123,7 @@ enum State {
 }
 
 #[derive(Debug)]
-struct Opening {
+struct OutboundOpening {
     /// SASL has succeeded.
     authenticated: bool,
 }
@@ -149,16 +152,25 @@ impl Outbound {
     /// Begins: our header is the first output, unless the pair is refused (then only `PairFailed`,
     /// or `Verified`, and `Close`).
     #[must_use]
-    pub fn start(start: Start, environment: &dyn Environment, out: &mut Vec<Output>) -> Self {
+    pub fn start(
+        start: OutboundStart,
+        environment: &dyn Environment,
+        out: &mut Vec<Output>,
+    ) -> Self {
         let tls = match start.link {
             Link::Plain => None,
             Link::DirectTls(facts) => Some(facts),
         };
+        let names = match &start.purpose {
+            Purpose::Stanzas(_) => start.names,
+            Purpose::Verify(question) => question.names,
+        };
         let mut outbound = Self {
             side: start.side,
             purpose: start.purpose,
+            names,
             tls,
-            state: State::Opening(Opening {
+            state: OutboundState::Opening(OutboundOpening {
                 authenticated: false,
             }),
             sasl_left: !start.skip_sasl,
@@ -234,19 +246,19 @@ impl Outbound {
     /// Whether [`Input::Probe`] would be answered: the peer announced dialback with `<errors/>`.
     #[must_use]
     pub fn can_probe(&self) -> bool {
-        matches!(self.state, State::Established { .. }) && self.features.dialback_errors
+        matches!(self.state, OutboundState::Established { .. }) && self.features.dialback_errors
     }
 
     /// Whether [`Input::AddPair`] has a chance here: stanzas flow, and the peer knows dialback.
     #[must_use]
     pub fn takes_further_pairs(&self) -> bool {
-        matches!(self.state, State::Established { .. })
+        matches!(self.state, OutboundState::Established { .. })
             && (self.features.dialback_errors || self.features.dialback && self.acks)
     }
 
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        matches!(self.state, State::Closed)
+        matches!(self.state, OutboundState::Closed)
     }
 
     // ---- header and features ----
@@ -257,8 +269,8 @@ impl Outbound {
 
     fn send_header(&self, out: &mut Vec<Output>) {
         OwnHeader {
-            from: Some(self.purpose.local().as_str()),
-            to: Some(self.purpose.peer().as_str()),
+            from: Some(&self.names.local.write(self.purpose.local())),
+            to: Some(&self.names.peer.write(self.purpose.peer())),
             id: None,
             version: true,
         }
@@ -271,7 +283,7 @@ impl Outbound {
         environment: &dyn Environment,
         out: &mut Vec<Output>,
     ) -> Result<(), Fault> {
-        let State::Opening(opening) = &self.state else {
+        let OutboundState::Opening(opening) = &self.state else {
             return Err(Fault::UnexpectedElement("stream".to_owned()));
         };
         let authenticated = opening.authenticated;
@@ -294,7 +306,7 @@ impl Outbound {
         match Version::of(header.version.as_deref()) {
             Version::Unusable => Err(Fault::UnsupportedVersion),
             Version::Current => {
-                self.state = State::Announced(announced);
+                self.state = OutboundState::Announced(announced);
                 Ok(())
             }
             // No features will come, so there is nothing but dialback.
@@ -324,8 +336,8 @@ impl Outbound {
         environment: &dyn Environment,
         out: &mut Vec<Output>,
     ) -> Result<(), Fault> {
-        let State::Announced(announced) = &self.state else {
-            if matches!(self.state, State::Opening(_)) {
+        let OutboundState::Announced(announced) = &self.state else {
+            if matches!(self.state, OutboundState::Opening(_)) {
                 // Without a header, which some forget after SASL.
                 return Err(Fault::UnexpectedElement(element.name.clone()));
             }
@@ -352,7 +364,7 @@ impl Outbound {
                         .raw(ns::TLS)
                         .raw("'/>")
                         .send(out);
-                    self.state = State::AskingTls;
+                    self.state = OutboundState::AskingTls;
                     return Ok(());
                 }
                 Some(starttls) if starttls.required => return Err(Fault::TlsRequiredByPeer),
@@ -396,7 +408,7 @@ impl Outbound {
         environment: &dyn Environment,
         out: &mut Vec<Output>,
     ) -> Result<(), Fault> {
-        if let State::EnablingAcks { first, id } = &self.state {
+        if let OutboundState::EnablingAcks { first, id } = &self.state {
             let (first, id) = (first.clone(), id.clone());
             match element.name.as_str() {
                 "enabled" => {
@@ -431,7 +443,7 @@ impl Outbound {
             self.terms(environment)?;
         }
         let waiting = match &self.state {
-            State::EnablingAcks { first, .. } => Some(first),
+            OutboundState::EnablingAcks { first, .. } => Some(first),
             _ => None,
         };
         self.ready
@@ -448,7 +460,7 @@ impl Outbound {
         };
         match self.state {
             // Between `<proceed/>` and the handshake's end nothing can be said.
-            State::Handshaking => self.end_silently(fault, out),
+            OutboundState::Handshaking => self.end_silently(fault, out),
             _ => {
                 let error = fault.stream_error();
                 wire::send_end(error.as_ref(), out);
@@ -462,13 +474,13 @@ impl Outbound {
     fn blame_bidi(&self, fault: Fault) -> Result<Fault, Fault> {
         let waits = matches!(
             self.state,
-            State::Authenticating(_)
-                | State::DialingBack(_)
-                | State::EnablingAcks { .. }
-                | State::Opening(Opening {
+            OutboundState::Authenticating(_)
+                | OutboundState::DialingBack(_)
+                | OutboundState::EnablingAcks { .. }
+                | OutboundState::Opening(OutboundOpening {
                     authenticated: true
                 })
-                | State::Announced(Announced {
+                | OutboundState::Announced(Announced {
                     authenticated: true,
                     ..
                 })
@@ -492,7 +504,7 @@ impl Outbound {
     /// dialback is allowed, the driver shall try that next, on another stream.
     fn blame_sasl(&mut self, fault: Fault, environment: &dyn Environment) -> Fault {
         let rejected = match (&self.state, &fault) {
-            (State::DialingBack(_), Fault::PeerClosed | Fault::PeerError { .. }) => {
+            (OutboundState::DialingBack(_), Fault::PeerClosed | Fault::PeerError { .. }) => {
                 match self.sasl_rejected.take() {
                     Some(Fault::SaslRejected {
                         condition, text, ..
@@ -500,14 +512,14 @@ impl Outbound {
                     _ => return fault,
                 }
             }
-            (State::Authenticating(_), Fault::PeerError { condition, text }) => {
+            (OutboundState::Authenticating(_), Fault::PeerError { condition, text }) => {
                 (condition.clone(), text.clone())
             }
-            (State::Authenticating(_), Fault::PeerClosed) => {
+            (OutboundState::Authenticating(_), Fault::PeerClosed) => {
                 ("no answer".to_owned(), fault.to_string())
             }
             (
-                State::Opening(Opening {
+                OutboundState::Opening(OutboundOpening {
                     authenticated: true,
                 }),
                 Fault::UnexpectedElement(_),
@@ -554,7 +566,7 @@ impl Outbound {
             }
         }
         out.push(Output::Close(fault));
-        self.state = State::Closed;
+        self.state = OutboundState::Closed;
     }
 }
 

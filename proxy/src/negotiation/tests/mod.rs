@@ -112,8 +112,8 @@ impl Environment for World {
         _: PeerRole,
         peer: &DomainName,
         chain: &[CertificateDer<'_>],
-    ) -> Result<(), CertificateFault> {
-        let fault = |label, text: String| Err(CertificateFault { label, text });
+    ) -> Result<(), CertificateRejection> {
+        let fault = |label, text: String| Err(CertificateRejection { label, text });
         match chain.first() {
             None => fault("NoCertificate", "the peer showed no certificate".to_owned()),
             Some(_) if self.distrust => fault("UnknownIssuer", "not trusted".to_owned()),
@@ -192,12 +192,13 @@ impl Talk {
 
     pub fn outbound(world: World, purpose: Purpose, link: Link, skip_sasl: bool) -> Self {
         let mut out = Vec::new();
-        let start = Start {
+        let start = OutboundStart {
             side: Side::Partner,
             purpose,
             link,
             skip_sasl,
             skip_bidi: false,
+            names: WireNames::default(),
         };
         let machine = Machine::Out(Box::new(Outbound::start(start, &world, &mut out)));
         Self::with(machine, world, out)

@@ -41,6 +41,8 @@ pub struct Carried {
     pub back: Arc<Route>,
     /// The peer may send error stanzas of it and nothing else: it answers what it got on this stream.
     pub errors_only: bool,
+    /// `pair.to` has two forms.
+    pub international: bool,
     pub counters: PairCounters,
     pub reasons: ReasonCounters,
 }
@@ -192,10 +194,12 @@ impl Receiver {
                         %error, user = %change.user.escape_debug(), "contact not recorded"
                     );
                 }
-                let readdressed = if exact {
+                let carried = &self.carried[index];
+                let readdressed = if exact && !carried.international {
                     None
                 } else {
-                    policy::readdressed(stanza)
+                    let hop = self.side.opposite();
+                    policy::readdressed(stanza, context.peers.form(hop, &carried.pair.to, now))
                 };
                 let stanza = readdressed.as_ref().unwrap_or(stanza);
                 if stanza.kind == StanzaKind::Presence {
@@ -215,7 +219,7 @@ impl Receiver {
                 });
             }
             Outcome::Refuse(cause) | Outcome::Drop(cause) => {
-                let start = rewrite::Start::of(stanza);
+                let start = rewrite::StanzaStart::of(stanza);
                 self.refuse(context, config, (index, number), start, cause, now);
             }
         }
@@ -231,7 +235,7 @@ impl Receiver {
         stanza: &FaultyStanza,
         now: Instant,
     ) -> bool {
-        let start = rewrite::Start {
+        let start = rewrite::StanzaStart {
             kind: stanza.kind,
             from: stanza.from.as_deref(),
             to: stanza.to.as_deref(),
@@ -287,7 +291,7 @@ impl Receiver {
         context: &Arc<StreamContext>,
         config: &ActiveConfig,
         (index, number): (usize, u64),
-        start: rewrite::Start<'_>,
+        start: rewrite::StanzaStart<'_>,
         cause: policy::Cause,
         now: Instant,
     ) {

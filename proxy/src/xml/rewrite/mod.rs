@@ -74,7 +74,7 @@ pub fn shaped(
         Shape::Whole => relay(stanza, header, out),
         Shape::WithoutStatus => without_status(stanza, header, out),
         Shape::Bare => {
-            Start::of(stanza).empty(out);
+            StanzaStart::of(stanza).empty(out);
             Ok(())
         }
         Shape::ErrorAlone => error_alone(stanza, header, out),
@@ -130,7 +130,7 @@ fn error_alone(
     out: &mut Vec<u8>,
 ) -> Result<(), ElementError> {
     let element = Element::parse(stanza.bytes, header)?;
-    let start = Start::of(stanza);
+    let start = StanzaStart::of(stanza);
     start.open(out);
     for child in element.children() {
         if is_error(&child.name, &child.namespace) {
@@ -300,12 +300,12 @@ pub struct Reply<'a> {
 ///
 /// Whether it may be answered at all is the caller's to know (section 8.3.1).
 pub fn error_reply(stanza: &Stanza<'_>, reply: Reply<'_>, out: &mut Vec<u8>) {
-    error_answer(&Start::of(stanza), reply, out);
+    error_answer(&StanzaStart::of(stanza), reply, out);
 }
 
 /// As [`error_reply`], to a stanza of which only the start is known.
-pub fn error_answer(stanza: &Start<'_>, reply: Reply<'_>, out: &mut Vec<u8>) {
-    let start = Start {
+pub fn error_answer(stanza: &StanzaStart<'_>, reply: Reply<'_>, out: &mut Vec<u8>) {
+    let start = StanzaStart {
         kind: stanza.kind,
         from: stanza.to,
         to: stanza.from,
@@ -342,7 +342,7 @@ pub fn error_answer(stanza: &Start<'_>, reply: Reply<'_>, out: &mut Vec<u8>) {
 
 /// The start tag of a stanza of ours. Values are escaped as they are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Start<'a> {
+pub struct StanzaStart<'a> {
     pub kind: StanzaKind,
     pub from: Option<&'a str>,
     pub to: Option<&'a str>,
@@ -350,7 +350,7 @@ pub struct Start<'a> {
     pub type_: Option<&'a str>,
 }
 
-impl<'a> Start<'a> {
+impl<'a> StanzaStart<'a> {
     /// The stanza's own, without attributes that are none of the five.
     #[must_use]
     pub fn of(stanza: &'a Stanza<'_>) -> Self {
@@ -401,7 +401,7 @@ impl<'a> Start<'a> {
 
 /// Appends `<presence type='…'/>`; `None` is available presence.
 pub fn presence(from: &str, to: &str, type_: Option<&str>, out: &mut Vec<u8>) {
-    Start {
+    StanzaStart {
         kind: StanzaKind::Presence,
         from: Some(from),
         to: Some(to),

@@ -3,7 +3,7 @@
 
 use super::{
     Scanner, XmlError, chars, header,
-    parts::{Attribute, Found, HEADER_PREFIXES, Lex, NO_TOP, Phase, Span},
+    parts::{AttributeSpan, Found, HEADER_PREFIXES, Lex, NO_TOP, ScanPhase, Span},
 };
 
 impl Scanner {
@@ -59,7 +59,7 @@ impl Scanner {
                             continue;
                         }
                         // UTF-16 with its low byte first.
-                        0 if self.phase == Phase::Prolog => return Err(XmlError::Encoding),
+                        0 if self.phase == ScanPhase::Prolog => return Err(XmlError::Encoding),
                         0x80.. => {
                             return Err(exotic(byte));
                         }
@@ -261,14 +261,14 @@ impl Scanner {
                 self.at += 1;
                 return Ok(());
             }
-            _ if self.phase == Phase::Ended => return Err(XmlError::AfterEnd),
+            _ if self.phase == ScanPhase::Ended => return Err(XmlError::AfterEnd),
             // Both byte order marks of UTF-16, and UTF-16 and UTF-32 without one.
-            0xff | 0xfe | 0 if self.phase == Phase::Prolog => return Err(XmlError::Encoding),
+            0xff | 0xfe | 0 if self.phase == ScanPhase::Prolog => return Err(XmlError::Encoding),
             0x80.. => return Err(beside_elements(byte)),
             0..b' ' => return Err(XmlError::ForbiddenCharacter),
             _ => return Err(XmlError::TextBetweenStanzas),
         }
-        if self.phase == Phase::Ended {
+        if self.phase == ScanPhase::Ended {
             return Err(XmlError::AfterEnd);
         }
         if self.at == 0 {
@@ -331,16 +331,16 @@ impl Scanner {
     /// Takes the name of an attribute, which ends at `self.at`.
     #[inline]
     fn push_attribute(&mut self, window: &[u8], start: usize, prefix: u16) -> Result<(), XmlError> {
-        let attribute = Attribute {
+        let attribute = AttributeSpan {
             name: Span::new(start, self.at),
             prefix,
-            ..Attribute::default()
+            ..AttributeSpan::default()
         };
         if attribute.is_declaration(window) {
             self.declarations += 1;
             self.own_declarations += 1;
             let most = match self.phase {
-                Phase::Prolog => self.limits.namespaces.min(HEADER_PREFIXES),
+                ScanPhase::Prolog => self.limits.namespaces.min(HEADER_PREFIXES),
                 _ => self.limits.namespaces,
             };
             let in_force = self.scope.mark() + self.own_declarations;
@@ -400,7 +400,7 @@ impl Scanner {
     fn declaration(&self, window: &[u8]) -> Result<Option<usize>, XmlError> {
         const START: &[u8] = b"<?xml";
         // White space before it is taken as the tail of what the stream was before a restart.
-        let first = self.phase == Phase::Prolog && self.at == 2;
+        let first = self.phase == ScanPhase::Prolog && self.at == 2;
         let found = &window[..window.len().min(header::DECLARATION_BYTES)];
         let known = found.len().min(START.len());
         if !first || found[..known] != START[..known] {

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 pub use self::skip::{FaultyStanza, MOST_SKIPPED};
 use self::{
-    parts::{Attribute, Found, Lex, MOST_BYTES, NO_TOP, Open, Phase, Span, Top, Value},
+    parts::{AttributeSpan, Found, Lex, MOST_BYTES, NO_TOP, Open, ScanPhase, Span, Top, Value},
     scope::Scope,
     skip::{Skip, Skipped},
 };
@@ -90,7 +90,7 @@ pub struct Other<'a> {
 #[derive(Debug)]
 pub struct Scanner {
     limits: Limits,
-    phase: Phase,
+    phase: ScanPhase,
     lex: Lex,
     /// First byte of the buffer not yet looked at.
     at: usize,
@@ -98,7 +98,7 @@ pub struct Scanner {
     /// Whether a stanza that breaks a limit is skipped, and does not end the stream.
     skips: bool,
     skip: Option<Box<Skip>>,
-    attributes: Vec<Attribute>,
+    attributes: Vec<AttributeSpan>,
     open: Vec<Open>,
     scope: Scope,
     children: Vec<Child>,
@@ -118,7 +118,7 @@ impl Scanner {
     pub fn new(limits: Limits) -> Self {
         let mut scanner = Self {
             limits,
-            phase: Phase::Prolog,
+            phase: ScanPhase::Prolog,
             lex: Lex::Between,
             at: 0,
             failed: None,
@@ -211,7 +211,7 @@ impl Scanner {
 
     /// The way past the element at hand, where `error` is its own and need not end the stream.
     fn way_past(&self, buf: &[u8], error: XmlError) -> Option<Skip> {
-        if !self.skips || !error.is_of_one_stanza() || self.phase != Phase::Stream {
+        if !self.skips || !error.is_of_one_stanza() || self.phase != ScanPhase::Stream {
             return None;
         }
         if !self.open.is_empty() {

@@ -49,7 +49,7 @@ pub(super) const MOST_BYTES: usize = u32::MAX as usize / 2;
 pub(super) const HEADER_PREFIXES: u16 = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum ScanPhase {
     /// Before the header.
     Prolog,
     Stream,
@@ -93,7 +93,7 @@ pub(super) enum Lex {
 
 /// One attribute of the start tag at hand.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Attribute {
+pub(super) struct AttributeSpan {
     pub(super) name: Span,
     pub(super) value: Span,
     /// Length of the prefix; 0 for none.
@@ -104,7 +104,7 @@ pub(super) struct Attribute {
     pub(super) namespace: Option<Name>,
 }
 
-impl Attribute {
+impl AttributeSpan {
     pub(super) fn prefix(&self) -> Span {
         Span {
             start: self.name.start,

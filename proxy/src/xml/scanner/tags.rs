@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use super::{
     Scanner, XmlError,
-    parts::{Found, Lex, NO_TOP, Open, Phase, Span, Top},
+    parts::{Found, Lex, NO_TOP, Open, ScanPhase, Span, Top},
     scope::Name,
 };
 use crate::xml::{
@@ -35,9 +35,9 @@ impl Scanner {
                 end: self.name.end,
             },
         };
-        if self.phase == Phase::Prolog && self.comes_before_a_header(window, prefix, local) {
+        if self.phase == ScanPhase::Prolog && self.comes_before_a_header(window, prefix, local) {
             self.scope.enter(Arc::new(StreamHeader::implied()));
-            self.phase = Phase::Stream;
+            self.phase = ScanPhase::Stream;
         }
         let namespace = if self.prefix != 0 {
             Some(self.scope.resolve(window, prefix)?)
@@ -49,7 +49,7 @@ impl Scanner {
         };
         self.check_expanded(window)?;
         self.at = end;
-        if self.phase == Phase::Prolog {
+        if self.phase == ScanPhase::Prolog {
             return self.stream_start(window, local, namespace, empty).map(Some);
         }
         match (self.open.len(), namespace) {
@@ -220,7 +220,7 @@ impl Scanner {
             }
         }
         self.scope.enter(Arc::new(header));
-        self.phase = Phase::Stream;
+        self.phase = ScanPhase::Stream;
         Ok(Found::Header(self.at))
     }
 
@@ -257,7 +257,7 @@ impl Scanner {
     /// The element at hand ends at `self.at`.
     pub(super) fn end_tag(&mut self) -> Option<Found> {
         let Some(open) = self.open.pop() else {
-            self.phase = Phase::Ended;
+            self.phase = ScanPhase::Ended;
             return Some(Found::Close(self.at));
         };
         match self.open.len() {

@@ -54,6 +54,8 @@ pub struct Behaviour {
     pub idle_seconds: Option<u64>,
     /// It ends its stream with `policy-violation` over a message with a longer body, in bytes.
     pub ends_over: Option<usize>,
+    /// A stream whose `to` is not this very text is for nobody here: `host-unknown`.
+    pub hosts: Option<&'static str>,
 }
 
 impl Behaviour {
@@ -74,6 +76,7 @@ impl Behaviour {
             max_bytes: None,
             idle_seconds: None,
             ends_over: None,
+            hosts: None,
         }
     }
 
@@ -102,6 +105,7 @@ impl Behaviour {
             max_bytes: None,
             idle_seconds: None,
             ends_over: None,
+            hosts: None,
         }
     }
 }

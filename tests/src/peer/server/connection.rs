@@ -181,6 +181,15 @@ impl Connection {
         });
         let mut open = Open::new(&to, &from);
         open.id = Some(self.stream_id.clone());
+        if self.behaviour.hosts.is_some_and(|own| own != to) {
+            let error = ns::STREAM_ERRORS;
+            peer.send(
+                open.text()
+                    + &format!("<stream:error><host-unknown xmlns='{error}'/></stream:error></stream:stream>"),
+            )
+            .await?;
+            anyhow::bail!("a stream for {to}");
+        }
         peer.send(open.text() + &self.features(peer)).await
     }
 

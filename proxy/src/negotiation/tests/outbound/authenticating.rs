@@ -322,12 +322,13 @@ fn s4_a_stream_that_dies_over_bidi_is_blamed_on_it() {
     );
     let mut out = Vec::new();
     let world = World::new(&[SaslOverTls], &[PARTNER]);
-    let start = Start {
+    let start = OutboundStart {
         side: Side::Partner,
         purpose: Purpose::Stanzas(pair("org.example", PARTNER)),
         link: Link::DirectTls(facts(PARTNER)),
         skip_sasl: false,
         skip_bidi: true,
+        names: WireNames::default(),
     };
     let mut machine = Outbound::start(start, &world, &mut out);
     let header = StreamHeader {

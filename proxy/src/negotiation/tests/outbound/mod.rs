@@ -73,6 +73,7 @@ fn verifying(methods: &[Method], link: Link) -> Talk {
         pair: pair(PARTNER, "org.example"),
         stream_id: "ours7".into(),
         key: "k&y".into(),
+        names: WireNames::default(),
     };
     Talk::outbound(
         World::new(methods, &[PARTNER]),

@@ -127,7 +127,6 @@ fn s_09_an_outage_inside_makes_no_more_memory_than_was_queued() {
         #[expect(clippy::cast_precision_loss, reason = "a few pairs")]
         let bound = OUTAGE_SHARE * 9.0 / 8.0 + streams.len() as f64 * READ;
         ensure!(most < bound, "{most} bytes held, of {bound}");
-        let grown = resident.saturating_sub(before);
         // Much of it is the allocator's, which keeps what it had. An error is ten times as long as these.
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
         let grown = resident.saturating_sub(before) as f64 * 1024.0;

@@ -10,7 +10,7 @@ use crate::negotiation::{
 
 /// What to do with a pair that the peer asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::negotiation) enum Request {
+pub(in crate::negotiation) enum KeyRequest {
     /// New: verify it under this number.
     Ask(u32),
     /// Authenticated, or being verified: nothing changes, nothing is answered.
@@ -39,16 +39,16 @@ impl PairTable {
     }
 
     /// The peer asks for `pair` by a key.
-    pub(crate) fn request(&mut self, pair: &Pair, method: Method, names: WireNames) -> Request {
+    pub(crate) fn request(&mut self, pair: &Pair, method: Method, names: WireNames) -> KeyRequest {
         let known = self.authenticated.iter().any(|known| known.pair() == pair)
             || self.pending.iter().any(|(_, claim, _)| claim.pair == *pair);
         if known {
-            return Request::Known;
+            return KeyRequest::Known;
         }
         if self.pending.len() >= MAX_PENDING
             || self.authenticated.len() + self.pending.len() >= MAX_PAIRS
         {
-            return Request::Full;
+            return KeyRequest::Full;
         }
         self.next = self.next.wrapping_add(1);
         self.pending.push((
@@ -59,7 +59,7 @@ impl PairTable {
             },
             names,
         ));
-        Request::Ask(self.next)
+        KeyRequest::Ask(self.next)
     }
 
     /// Takes the verification of this number out; `None` if there is none (any more).
@@ -105,7 +105,7 @@ mod tests {
         let mut receiving = PairTable::default();
         let mut numbers = Vec::new();
         for number in 0..MAX_PENDING {
-            let Request::Ask(asked) =
+            let KeyRequest::Ask(asked) =
                 receiving.request(&pair(number), Method::TlsDialback, WireNames::default())
             else {
                 panic!("{number} was refused");
@@ -118,11 +118,11 @@ mod tests {
                 Method::TlsDialback,
                 WireNames::default()
             ),
-            Request::Full
+            KeyRequest::Full
         );
         assert_eq!(
             receiving.request(&pair(0), Method::TlsDialback, WireNames::default()),
-            Request::Known
+            KeyRequest::Known
         );
         let (settled, _) = receiving.settle(numbers[0]).expect("asked");
         assert_eq!(receiving.settle(numbers[0]), None, "a verdict counts once");
@@ -130,10 +130,10 @@ mod tests {
         assert!(!receiving.authenticate(pairs::taken(settled)));
         assert_eq!(
             receiving.request(&pair(0), Method::TlsDialback, WireNames::default()),
-            Request::Known
+            KeyRequest::Known
         );
         for number in 0..MAX_PAIRS {
-            if let Request::Ask(asked) =
+            if let KeyRequest::Ask(asked) =
                 receiving.request(&pair(number), Method::TlsDialback, WireNames::default())
             {
                 let (known, _) = receiving.settle(asked).expect("asked");
@@ -145,7 +145,7 @@ mod tests {
             receiving.authenticate(pairs::taken(known));
         }
         let mut more = MAX_PAIRS;
-        while let Request::Ask(asked) =
+        while let KeyRequest::Ask(asked) =
             receiving.request(&pair(more), Method::TlsDialback, WireNames::default())
         {
             let (known, _) = receiving.settle(asked).expect("asked");

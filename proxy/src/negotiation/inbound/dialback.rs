@@ -8,7 +8,9 @@ use crate::{
     negotiation::{
         Environment, Fault, KeyVerification, MAX_REFUSED_KEYS, Output, Pair, Refusal, Side, Step,
         Terms, VerifyRequest,
-        dialback::{self, Body, DialbackAnswer, DialbackError, Kind, Message, Request, Unreadable},
+        dialback::{
+            self, Body, DialbackAnswer, DialbackError, KeyRequest, Kind, Message, Unreadable,
+        },
         pairs::{self, Way},
     },
     xml::Element,
@@ -66,7 +68,7 @@ impl Inbound {
             return Ok(());
         };
         match self.receiving.request(&pair, method, message.names) {
-            Request::Ask(request) => {
+            KeyRequest::Ask(request) => {
                 let question = VerifyRequest {
                     pair,
                     stream_id: now.stream_id.clone(),
@@ -75,8 +77,8 @@ impl Inbound {
                 };
                 out.push(Output::Verify { request, question });
             }
-            Request::Known => {}
-            Request::Full => {
+            KeyRequest::Known => {}
+            KeyRequest::Full => {
                 let error = DialbackAnswer::Error(DialbackError::ResourceConstraint);
                 dialback::send_answer(message, error, out);
                 out.push(Output::failed(&Fault::TooManyPairs, Some(&message.from)));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 /// Some of a list, readable however long it is.
-pub fn listed<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
+pub(crate) fn listed<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
     let items: BTreeSet<String> = items
         .into_iter()
         .map(|item| item.as_ref().to_owned())

@@ -30,7 +30,7 @@ const LEASE_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What `check` was told.
 #[derive(Clone, Debug)]
-pub struct PreflightOptions {
+pub(super) struct PreflightOptions {
     pub lease_name: String,
     /// `HOST:PORT` of an operator's admin port; without it that is not checked.
     pub admin: Option<String>,
@@ -38,7 +38,7 @@ pub struct PreflightOptions {
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub(super) struct Finding {
     pub what: &'static str,
     pub fine: bool,
     /// What was found, or what to do.
@@ -46,7 +46,7 @@ pub struct Finding {
 }
 
 /// Looks at everything, whatever comes of each.
-pub async fn check(options: &PreflightOptions) -> Vec<Finding> {
+pub(super) async fn check(options: &PreflightOptions) -> Vec<Finding> {
     let config = match Config::infer().await {
         Ok(config) => config,
         Err(error) => return vec![finding("access", Err(error.to_string()))],

@@ -37,7 +37,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What `prepare-uninstall` was told.
 #[derive(Clone, Debug)]
-pub struct UninstallOptions {
+pub(super) struct UninstallOptions {
     /// Where the pools are; `None`: the operator's own namespace.
     pub scope: Option<Scope>,
     pub lease_name: String,
@@ -49,7 +49,7 @@ pub struct UninstallOptions {
 
 /// A pool without the finalizer, and what nobody removes any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReleasedPool {
+pub(super) struct ReleasedPool {
     pub namespace: String,
     pub name: String,
     /// SRV records as text, as its status had them last.
@@ -58,7 +58,7 @@ pub struct ReleasedPool {
 
 /// Why not everything was let go of.
 #[derive(Debug, thiserror::Error)]
-pub enum PrepareUninstallError {
+pub(super) enum PrepareUninstallError {
     #[error(
         "there is no access to a cluster: {0}; run it in a pod with a ServiceAccount, or set KUBECONFIG"
     )]
@@ -82,7 +82,7 @@ pub enum PrepareUninstallError {
 /// # Errors
 /// [`PrepareUninstallError`]; an API server that does not answer is asked again until the time is over. What
 /// was let go of until then stays so.
-pub async fn prepare_uninstall(
+pub(super) async fn prepare_uninstall(
     options: &UninstallOptions,
 ) -> Result<Vec<ReleasedPool>, PrepareUninstallError> {
     let config = Config::infer().await?;

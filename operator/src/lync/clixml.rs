@@ -25,7 +25,7 @@ const MAX_COPIED: usize = 1_000_000;
 ///
 /// # Errors
 /// [`LyncFault::Clixml`] with the position.
-pub fn records(text: &str) -> Result<Vec<Record>, LyncFault> {
+pub(super) fn records(text: &str) -> Result<Vec<Record>, LyncFault> {
     let mut reader = Reader::from_str(text);
     reader.config_mut().check_end_names = true;
     reader.config_mut().expand_empty_elements = true;

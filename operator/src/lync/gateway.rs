@@ -15,7 +15,7 @@ const OPEN: [&str; 5] = [
 ];
 
 /// Adds a pool that holds the settings; a person adds the rest.
-pub fn import(record: &Record, draft: &mut Draft) {
+pub(super) fn import(record: &Record, draft: &mut Draft) {
     let mut warnings = vec![format!(
         "the export tells the settings alone: add {} before applying it",
         OPEN.join(", ")

@@ -11,7 +11,7 @@ use super::{
 ///
 /// # Errors
 /// [`LyncFault::Json`] with line and column.
-pub fn records(text: &str) -> Result<Vec<Record>, LyncFault> {
+pub(super) fn records(text: &str) -> Result<Vec<Record>, LyncFault> {
     let mut records = Vec::new();
     collect(&serde_json::from_str(text)?, &mut records);
     Ok(records)

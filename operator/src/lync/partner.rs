@@ -13,7 +13,7 @@ use super::{
 };
 
 /// Adds the manifest of one partner.
-pub fn import(record: &Record, draft: &mut Draft) {
+pub(super) fn import(record: &Record, draft: &mut Draft) {
     let Some(identity) = record.text("Domain").or_else(|| record.text("Identity")) else {
         draft.warn(None, "a partner without Identity was passed over".into());
         return;

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{Draft, object_name, record::Record};
 
 /// Adds the manifest of one policy.
-pub fn import(record: &Record, draft: &mut Draft) {
+pub(super) fn import(record: &Record, draft: &mut Draft) {
     let Some(identity) = record.text("Identity") else {
         draft.warn(None, "a policy without Identity was passed over".into());
         return;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// A property's value.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Property {
+pub(super) enum Property {
     Null,
     Bool(bool),
     Number(i64),
@@ -16,7 +16,7 @@ pub enum Property {
 
 /// The objects that are understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LyncRecordKind {
+pub(super) enum LyncRecordKind {
     Partner,
     Policy,
     Gateway,
@@ -24,14 +24,14 @@ pub enum LyncRecordKind {
 
 /// An exported object: .NET type names where the export tells them, and properties by name.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Record {
+pub(super) struct Record {
     pub types: Vec<String>,
     pub properties: BTreeMap<String, Property>,
 }
 
 impl Record {
     /// By type name; by properties that no other object has where there is none (JSON).
-    pub fn kind(&self) -> Option<LyncRecordKind> {
+    pub(super) fn kind(&self) -> Option<LyncRecordKind> {
         const TYPES: [(&str, LyncRecordKind); 4] = [
             ("XmppAllowedPartner", LyncRecordKind::Partner),
             ("ExternalAccessPolicy", LyncRecordKind::Policy),
@@ -59,14 +59,14 @@ impl Record {
     }
 
     /// A property that is there and not null.
-    pub fn get(&self, name: &str) -> Option<&Property> {
+    pub(super) fn get(&self, name: &str) -> Option<&Property> {
         self.properties
             .get(name)
             .filter(|property| **property != Property::Null)
     }
 
     /// A text, or what an inner object calls itself; an empty one is none.
-    pub fn text(&self, name: &str) -> Option<&str> {
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
         match self.get(name)? {
             Property::Text(text) | Property::Nested(Some(text)) if !text.trim().is_empty() => {
                 Some(text.trim())
@@ -75,7 +75,7 @@ impl Record {
         }
     }
 
-    pub fn bool(&self, name: &str) -> Option<bool> {
+    pub(super) fn bool(&self, name: &str) -> Option<bool> {
         match self.get(name)? {
             Property::Bool(value) => Some(*value),
             Property::Text(text) if text.eq_ignore_ascii_case("true") => Some(true),
@@ -84,7 +84,7 @@ impl Record {
         }
     }
 
-    pub fn number(&self, name: &str) -> Option<i64> {
+    pub(super) fn number(&self, name: &str) -> Option<i64> {
         match self.get(name)? {
             Property::Number(value) => Some(*value),
             Property::Text(text) => text.trim().parse().ok(),
@@ -94,7 +94,7 @@ impl Record {
 
     /// A list of names, none of which can hold white space or a comma. ConvertTo-Json writes a list
     /// below its `-Depth` (2, where nothing else was said) as one text with spaces between.
-    pub fn names(&self, name: &str) -> Vec<&str> {
+    pub(super) fn names(&self, name: &str) -> Vec<&str> {
         let texts = match self.get(name) {
             Some(Property::List(items)) => items.as_slice(),
             Some(one) => std::slice::from_ref(one),
@@ -113,7 +113,7 @@ impl Record {
 
     /// Whether a property is there whose content the export left out: an object below the `-Depth` of
     /// ConvertTo-Json is told by the name of its .NET type, or as `@{…}`.
-    pub fn is_cut_off(&self, name: &str) -> bool {
+    pub(super) fn is_cut_off(&self, name: &str) -> bool {
         let cut = |property: &Property| match property {
             Property::Text(text) => {
                 text.starts_with("System.")

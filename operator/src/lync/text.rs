@@ -9,7 +9,7 @@ use super::LyncFault;
 ///
 /// # Errors
 /// [`LyncFault::Encoding`].
-pub fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, LyncFault> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, LyncFault> {
     match bytes {
         [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes).map(Cow::Owned),
         [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes).map(Cow::Owned),

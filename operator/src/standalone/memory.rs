@@ -28,7 +28,7 @@ struct LastGoodEntry {
 ///
 /// # Errors
 /// [`StoreError::Read`], also where the file is damaged.
-pub fn recall(directory: &Path) -> Result<Stored, StoreError> {
+pub(super) fn recall(directory: &Path) -> Result<Stored, StoreError> {
     let path = directory.join(FILE);
     let fault = |source| StoreError::Read {
         place: path.display().to_string(),
@@ -54,7 +54,7 @@ pub fn recall(directory: &Path) -> Result<Stored, StoreError> {
 ///
 /// # Errors
 /// [`StoreError::Write`].
-pub fn keep(directory: &Path, stored: &Stored) -> Result<(), StoreError> {
+pub(super) fn keep(directory: &Path, stored: &Stored) -> Result<(), StoreError> {
     let path = directory.join(FILE);
     let fault = |source| StoreError::Write {
         place: path.display().to_string(),

@@ -12,7 +12,7 @@ use super::inspection::Inspection;
 
 /// Why there is no verdict.
 #[derive(Debug, thiserror::Error)]
-pub enum Unexplained {
+pub(crate) enum Unexplained {
     #[error("{which} {text:?}: {source}")]
     Jid {
         which: &'static str,
@@ -35,7 +35,7 @@ pub enum Unexplained {
 ///
 /// # Errors
 /// [`Unexplained::Jid`].
-pub fn address(which: &'static str, text: &str) -> Result<BareJid, Unexplained> {
+pub(crate) fn address(which: &'static str, text: &str) -> Result<BareJid, Unexplained> {
     BareJid::of_full(text).map_err(|source| Unexplained::Jid {
         which,
         text: text.to_owned(),
@@ -47,7 +47,7 @@ pub fn address(which: &'static str, text: &str) -> Result<BareJid, Unexplained> 
 ///
 /// # Errors
 /// [`Unexplained`].
-pub fn explain(
+pub(crate) fn explain(
     inspection: &Inspection,
     from: &BareJid,
     to: &BareJid,
@@ -82,7 +82,7 @@ pub fn explain(
 
 /// As a person reads it.
 #[must_use]
-pub fn text(explanation: &Explanation) -> String {
+pub(crate) fn text(explanation: &Explanation) -> String {
     let verdict = match (
         explanation.reason,
         explanation.audited,

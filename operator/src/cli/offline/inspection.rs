@@ -16,14 +16,14 @@ use crate::{
 };
 
 /// One namespace as compiled.
-pub struct NamespaceInspection {
+pub(crate) struct NamespaceInspection {
     pub name: String,
     pub world: NamespaceInputs,
     pub compiled: Compiled,
 }
 
 /// Everything in a directory.
-pub struct Inspection {
+pub(crate) struct Inspection {
     pub manifests: Manifests,
     pub namespaces: Vec<NamespaceInspection>,
 }
@@ -33,7 +33,7 @@ impl Inspection {
     ///
     /// # Errors
     /// [`ReadError`] where the directory cannot be read; what is wrong in it is a note.
-    pub fn of(directory: &Path, now: Timestamp) -> Result<Self, ReadError> {
+    pub(crate) fn of(directory: &Path, now: Timestamp) -> Result<Self, ReadError> {
         let manifests = Reader::new(directory, None).read()?;
         let namespaces = manifests
             .worlds
@@ -61,7 +61,7 @@ impl Inspection {
 
     /// Every warning and error, worst first.
     #[must_use]
-    pub fn notes(&self) -> Vec<Note> {
+    pub(crate) fn notes(&self) -> Vec<Note> {
         let problems = Manifests {
             problems: self.manifests.problems.clone(),
             ..Manifests::default()

@@ -20,7 +20,11 @@ use crate::{
 
 /// Warnings about one pool: Secrets that are not in the manifests, a certificate that is and is of
 /// no use, a certificate mode that standalone does not serve.
-pub fn of_pool(world: &NamespaceInputs, config: &EdgeConfig, now: Timestamp) -> Vec<Diagnostic> {
+pub(super) fn of_pool(
+    world: &NamespaceInputs,
+    config: &EdgeConfig,
+    now: Timestamp,
+) -> Vec<Diagnostic> {
     let pool = world
         .pools
         .iter()

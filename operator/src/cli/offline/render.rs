@@ -30,7 +30,7 @@ const OPERATOR_NAMESPACE: &str = "xmpp-edge-system";
 /// One pool: its document, the objects it leads to, the records it wants.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Rendered {
+pub(crate) struct Rendered {
     pub pool: String,
     pub namespace: String,
     pub edge_config: EdgeConfig,
@@ -41,7 +41,7 @@ pub struct Rendered {
 
 /// Why nothing can be rendered.
 #[derive(Debug, thiserror::Error)]
-pub enum RenderError {
+pub(crate) enum RenderError {
     /// A document does not fit into eight ConfigMaps.
     #[error(transparent)]
     TooLarge(#[from] shards::EncodeError),
@@ -55,7 +55,10 @@ pub enum RenderError {
 ///
 /// # Errors
 /// [`RenderError`].
-pub fn render(inspection: &Inspection, now: Timestamp) -> Result<Vec<Rendered>, RenderError> {
+pub(crate) fn render(
+    inspection: &Inspection,
+    now: Timestamp,
+) -> Result<Vec<Rendered>, RenderError> {
     let mut rendered = Vec::new();
     for namespace in &inspection.namespaces {
         for config in namespace.compiled.configs.values() {
@@ -141,7 +144,7 @@ fn objects(
 ///
 /// # Errors
 /// [`serde_saphyr::ser::Error`] should a value have no YAML form.
-pub fn yaml(rendered: &[Rendered]) -> Result<String, serde_saphyr::ser::Error> {
+pub(crate) fn yaml(rendered: &[Rendered]) -> Result<String, serde_saphyr::ser::Error> {
     let mut text = String::new();
     for pool in rendered {
         text.push_str(&format!(

@@ -13,7 +13,7 @@ use crate::{
 /// The outcome, as `--output json` prints it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Validation {
+pub(super) struct Validation {
     pub valid: bool,
     pub errors: usize,
     pub warnings: usize,
@@ -23,7 +23,7 @@ pub struct Validation {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct NamespacedObject {
+pub(super) struct NamespacedObject {
     pub namespace: String,
     #[serde(flatten)]
     pub object: ObjectReport,
@@ -31,7 +31,7 @@ pub struct NamespacedObject {
 
 /// Validates what was read.
 #[must_use]
-pub fn validate(inspection: &Inspection) -> Validation {
+pub(super) fn validate(inspection: &Inspection) -> Validation {
     let notes = inspection.notes();
     let count = |severity| {
         notes
@@ -68,7 +68,7 @@ pub fn validate(inspection: &Inspection) -> Validation {
 impl Validation {
     /// As a person reads it.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let mut text = String::new();
         for note in &self.notes {
             let _ = writeln!(text, "{note}");

@@ -22,7 +22,7 @@ const SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
 
 /// What there is to say of the pool's gateways. One with a PKI of its own (`trust`) shows no copy.
 #[must_use]
-pub fn stale(
+pub(super) fn stale(
     config: &EdgeConfig,
     issued: &[(Vec<DomainName>, CertificateFacts)],
     seen: &[GatewayFacts],

@@ -41,7 +41,7 @@ pub(super) struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// A session that connects with its first question.
-    pub fn new(settings: &'a UpdateSettings) -> Self {
+    pub(super) fn new(settings: &'a UpdateSettings) -> Self {
         Self {
             settings,
             signer: settings.key.signer(),

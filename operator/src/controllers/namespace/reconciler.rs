@@ -182,8 +182,13 @@ impl NamespaceReconciler {
         unknown
             .filter_map(|pool| {
                 let written = inputs::highest_generation(caches, namespace, &pool);
-                let loaded = self.context.reports.highest_generation(namespace, &pool);
-                Some((pool, written.max(loaded)?))
+                // Of one that never had a document no pod can have loaded any.
+                let object = caches.pools.get(namespace, &pool)?;
+                let status = object.read().and_then(|object| object.status.as_ref());
+                let had = status.is_some_and(|status| status.config.is_some());
+                let reports = &self.context.reports;
+                let loaded = had.then(|| reports.highest_generation(namespace, &pool));
+                Some((pool, written.max(loaded.flatten())?))
             })
             .collect()
     }
@@ -436,15 +441,24 @@ mod tests {
             std::future::pending::<Result<hyper::Response<kube::client::Body>, kube::Error>>()
         });
         let context = snapshot::tests::context(kube::Client::new(silent, "n"));
-        let pool = json!({
+        let mut pool = json!({
             "apiVersion": "xmpp-edge.dev/v1alpha1", "kind": "EdgePool",
             "metadata": {"name": "hq", "namespace": "n", "uid": "u", "resourceVersion": "1"},
             "spec": {"site": "hq", "domains": ["org.example"], "accessEdge": {"fqdn": "edge.org.example"},
                 "gateways": [{"domains": ["org.example"], "address": "inside.example:5269"}],
                 "certificate": {"selfSigned": {}}},
         });
+        pool["status"] = json!({"config": {"generation": 41, "podsInSync": 1}});
+        let mut fresh = pool.clone();
+        fresh["status"] = json!({});
+        fresh["metadata"]["name"] = json!("fresh");
+        fresh["spec"]["domains"] = json!(["fresh.example"]);
+        fresh["spec"]["gateways"][0]["domains"] = json!(["fresh.example"]);
+        fresh["spec"]["accessEdge"]["fqdn"] = json!("edge.fresh.example");
         let pools = &context.caches.pools;
-        pools.created(serde_json::from_value(pool).unwrap(), pools.epoch());
+        for pool in [pool, fresh] {
+            pools.created(serde_json::from_value(pool).unwrap(), pools.epoch());
+        }
         let pods = [7, 41, u64::MAX].map(|generation| {
             let status = json!({"pool": "hq", "version": "0",
                 "config": {"generation": generation, "loadedTime": "2026-01-01T00:00:00Z"}});
@@ -455,10 +469,15 @@ mod tests {
             (format!("hq-{generation}"), report)
         });
         let report = PoolReport { pods: pods.into() };
-        context.reports.set("n", "hq", report);
+        context.reports.set("n", "hq", report.clone());
+        context.reports.set("n", "fresh", report);
         let mut reconciler = NamespaceReconciler::new(Arc::new(context), "n".to_owned());
         let scene = reconciler.scene();
         assert_eq!(scene.compiled.configs["hq"].generation, 42);
+        assert_eq!(
+            scene.compiled.configs["fresh"].generation, 1,
+            "it never had one"
+        );
         let again = reconciler.scene();
         assert_eq!(again.compiled.configs["hq"].generation, 42, "once");
     }

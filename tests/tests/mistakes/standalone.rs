@@ -3,7 +3,7 @@
 use std::fs;
 
 use jiff::Timestamp;
-use xmpp_edge_operator::standalone::station::{Place, StandaloneReconciler};
+use xmpp_edge_operator::standalone::station::{StandalonePaths, StandaloneReconciler};
 use xmpp_edge_tests::mistakes;
 
 const MANIFESTS: &str = "apiVersion: xmpp-edge.dev/v1alpha1\nkind: EdgePool\nmetadata: {name: hq}\n\
@@ -18,7 +18,7 @@ fn what_standalone_passes_over_is_listed() {
     let manifests = folder.path().join("manifests");
     fs::create_dir(&manifests).unwrap();
     fs::write(manifests.join("all.yaml"), MANIFESTS).unwrap();
-    let mut station = StandaloneReconciler::open(Place {
+    let mut station = StandaloneReconciler::open(StandalonePaths {
         manifests,
         state: folder.path().join("state"),
         pool: None,

@@ -1,6 +1,11 @@
 //! The four rules, as tables over directions, partner types and stanzas.
 #![allow(clippy::unwrap_used)]
 
+mod addresses;
+mod contacts;
+mod explain;
+mod properties;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -327,84 +332,6 @@ fn what_speaks_for_the_own_server_is_refused_whatever_else_passes() {
     );
 }
 
-/// `explain` tells of each chat message what happens to it.
-#[test]
-fn explain_and_judge_agree() {
-    use xmpp_edge_crds::{
-        jid::BareJid,
-        verdict::{Known, explain},
-    };
-    let changes: [fn(&mut Value); 6] = [
-        |_| {},
-        |c| c["suspended"] = json!(true),
-        |c| c["partners"][2]["suspended"] = json!(true),
-        |c| c["partners"][1]["leftOut"] = json!(true),
-        |c| c["access"]["policies"] = json!([]),
-        |c| {
-            c["access"]["policies"] = json!([
-                open_to(json!({ "User": { "users": [USER] } })),
-                { "name": "audit", "scope": "Global", "mode": "Audit", "enableFederationAccess": false,
-                  "enableXmppAccess": false, "enablePublicCloudAccess": false },
-            ]);
-        },
-    ];
-    let locals = [USER, "carol@org.example", "org.example"];
-    let remotes = [
-        "bob@federated.example",
-        "bob@a.agency.example",
-        "bob@verified.example",
-        "bob@unverified.example",
-        "unverified.example",
-        "bob@nowhere.example",
-    ];
-    for (number, change) in changes.into_iter().enumerate() {
-        let policy = policy(change);
-        for (local, remote) in locals
-            .iter()
-            .flat_map(|l| remotes.iter().map(move |r| (*l, *r)))
-        {
-            for (direction, contact) in [
-                (Inbound, false),
-                (Inbound, true),
-                (Outbound, false),
-                (Outbound, true),
-            ] {
-                let contacts = Contacts::in_memory();
-                if contact {
-                    let change = ContactChange {
-                        user: local.into(),
-                        remote: remote.into(),
-                        event: ContactEvent::UserWrites,
-                    };
-                    contacts.record(&change).unwrap();
-                }
-                let (from, to) = match direction {
-                    Inbound => (remote, local),
-                    Outbound => (local, remote),
-                };
-                let jid = |text: &str| BareJid::parse(text).unwrap();
-                let known = Known {
-                    contact: Some(contact),
-                };
-                let told = explain(&policy.config, &jid(from), &jid(to), known).unwrap();
-                let (outcome, audited) = judged(
-                    &policy,
-                    direction,
-                    &stanza(direction, local, remote, "message|chat|<body>x</body>"),
-                    &contacts,
-                );
-                let what = format!("change {number}: {from} to {to}, contact {contact}");
-                let reason = match outcome {
-                    Outcome::Pass(_) => None,
-                    Outcome::Refuse(cause) | Outcome::Drop(cause) => Some(cause),
-                };
-                assert_eq!(told.reason.map(Cause::Rule), reason, "{what}");
-                assert_eq!(told.audited, audited.is_some(), "{what}");
-            }
-        }
-    }
-}
-
 #[test]
 fn a_server_side_exchanges_a_few_requests_their_results_and_errors_alone() {
     let policy = policy(|_| {});
@@ -531,62 +458,6 @@ fn the_first_rule_that_fails_is_the_reason() {
 }
 
 #[test]
-fn an_address_that_two_servers_read_as_two_people_is_malformed() {
-    let policy = policy(|_| {});
-    let contacts = Contacts::in_memory();
-    for (from, to) in [
-        ("\u{2163}@federated.example", USER),
-        ("@federated.example", USER),
-        ("bob@federated.example", "a@b@org.example"),
-        ("bob@federated.example", "alice@org.example/"),
-    ] {
-        let xml = format!("<message from='{from}' to='{to}'/>");
-        assert_eq!(
-            judged(&policy, Inbound, &xml, &contacts).0,
-            Outcome::Refuse(Cause::Malformed),
-            "{xml}"
-        );
-        let xml = format!("<presence from='{from}' to='{to}'/>");
-        assert_eq!(
-            judged(&policy, Inbound, &xml, &contacts).0,
-            Outcome::Drop(Cause::Malformed),
-            "{xml}"
-        );
-    }
-    assert_eq!(
-        judged(&policy, Inbound, "<message/>", &contacts).0,
-        Outcome::Refuse(Cause::Malformed)
-    );
-}
-
-#[test]
-fn a_06_every_form_of_an_address_meets_the_same_rule() {
-    let policy = policy(|c| {
-        c["access"]["policies"] = json!([open_to(json!({ "User": { "users": [USER] } }))]);
-    });
-    let contacts = Contacts::in_memory();
-    for (user, expected) in [
-        ("alice@org.example", '+'),
-        ("ALICE@Org.Example", '+'),
-        ("alice@org.example.", '+'),
-        ("alice\\20x@org.example", 'x'),
-        ("bob@org.example", 'x'),
-    ] {
-        let xml = stanza(
-            Outbound,
-            user,
-            "bob@Federated.Example",
-            "message|chat|<body>x</body>",
-        );
-        assert_eq!(
-            letter(judged(&policy, Outbound, &xml, &contacts).0),
-            expected,
-            "{user}"
-        );
-    }
-}
-
-#[test]
 fn audit_delivers_what_its_policy_would_refuse_and_nothing_more() {
     let policy = policy(|c| {
         c["access"]["policies"] = json!([{
@@ -652,156 +523,5 @@ fn content_is_widened_by_what_the_pool_lists() {
         ),
     ] {
         assert_eq!(row(&policy, USER, "bob@", &body), expected, "{body}");
-    }
-}
-
-#[test]
-fn p_15_a_stranger_reaches_a_user_once_the_user_has_added_him() {
-    let policy = policy(|_| {});
-    let remote = "bob@unverified.example";
-    let subscribe = stanza(Inbound, USER, remote, "presence|subscribe|");
-    for first in [
-        "presence|subscribe|",
-        "presence|subscribed|",
-        "presence|probe|",
-        "presence||",
-        "message|chat|<body>x</body>",
-        "message||<b:body xmlns:b='jabber:server'>x</b:body>",
-    ] {
-        let contacts = Contacts::in_memory();
-        assert_eq!(
-            letter(judged(&policy, Inbound, &subscribe, &contacts).0),
-            'A',
-            "{first}"
-        );
-        let change = with_stanza(&stanza(Outbound, USER, remote, first), |s| {
-            policy.judge(Outbound, s, &contacts).contact
-        });
-        contacts.record(&change.expect(first)).unwrap();
-        assert_eq!(
-            letter(judged(&policy, Inbound, &subscribe, &contacts).0),
-            '+',
-            "{first}"
-        );
-        let again = with_stanza(&stanza(Outbound, USER, remote, first), |s| {
-            policy.judge(Outbound, s, &contacts).contact
-        });
-        assert_eq!(again, None, "{first}: what changes nothing costs nothing");
-    }
-    for none in [
-        "message|chat|",
-        "message|error|<body>x</body>",
-        "presence|unavailable|",
-        "presence|unsubscribe|",
-        "presence|error|",
-        "message|chat|<body xmlns='urn:other'>x</body>",
-        "message|groupchat|<body>x</body>",
-    ] {
-        let contacts = Contacts::in_memory();
-        let change = with_stanza(&stanza(Outbound, USER, remote, none), |s| {
-            policy.judge(Outbound, s, &contacts).contact
-        });
-        assert_eq!(change, None, "{none}");
-    }
-}
-
-#[test]
-fn contacts_begin_for_unverified_partners_only_but_end_for_all() {
-    let policy = policy(|_| {});
-    let contacts = Contacts::in_memory();
-    let change = |body: &str, remote: &str, contacts: &Contacts| {
-        with_stanza(&stanza(Outbound, USER, remote, body), |s| {
-            policy.judge(Outbound, s, contacts).contact
-        })
-    };
-    assert_eq!(
-        change("presence|subscribe|", "bob@verified.example", &contacts),
-        None
-    );
-    // The partner was PublicUnverified when this contact began.
-    let remote = "bob@verified.example";
-    contacts
-        .record(&ContactChange {
-            user: USER.into(),
-            remote: remote.into(),
-            event: ContactEvent::UserFollows,
-        })
-        .unwrap();
-    let end = change("presence|unsubscribe|", remote, &contacts).expect("followed");
-    contacts.record(&end).unwrap();
-    assert!(!contacts.has_added(USER, remote));
-    let refused = with_stanza(
-        &stanza(Outbound, USER, "bob@nowhere.example", "presence|subscribe|"),
-        |s| policy.judge(Outbound, s, &contacts).contact,
-    );
-    assert_eq!(refused, None, "what is refused adds nobody");
-}
-
-#[test]
-fn the_remote_ends_halves_and_the_user_the_contact() {
-    let policy = policy(|_| {});
-    let contacts = Contacts::in_memory();
-    let remote = "bob@unverified.example";
-    for (direction, body, after) in [
-        (Outbound, "presence|subscribe|", Some(Contact::To)),
-        (Outbound, "presence|subscribed|", Some(Contact::Both)),
-        (Inbound, "presence|unsubscribe|", Some(Contact::To)),
-        (Inbound, "presence|unsubscribed|", Some(Contact::Neither)),
-        (Inbound, "presence|unsubscribed|", Some(Contact::Neither)),
-        (Outbound, "presence|unsubscribed|", None),
-        (Inbound, "presence|unsubscribe|", None),
-    ] {
-        let change = with_stanza(&stanza(direction, USER, remote, body), |s| {
-            policy.judge(direction, s, &contacts).contact
-        });
-        if let Some(change) = change {
-            contacts.record(&change).unwrap();
-        }
-        assert_eq!(contacts.state(USER, remote), after, "{direction:?} {body}");
-    }
-}
-
-fn any_body() -> impl Strategy<Value = String> {
-    let rows: Vec<String> = table().into_iter().map(|(body, _)| body).collect();
-    prop::sample::select(rows)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
-
-    #[test]
-    fn goodbyes_pass_whatever_rules_2_to_4_say(
-        granted in any::<bool>(), partner_type in prop::sample::select(vec![Federated, PublicVerified, PublicUnverified]),
-        inbound in any::<bool>(), type_ in prop::sample::select(vec!["unavailable", "unsubscribe", "unsubscribed"]),
-        children in prop::sample::select(vec!["", STATUS, TUNE, "<x xmlns='http://jabber.org/protocol/muc'/>"]),
-    ) {
-        let policy = policy(|c| if !granted { c["access"]["policies"] = json!([]); });
-        let direction = if inbound { Inbound } else { Outbound };
-        let remote = format!("bob@{}", domain(partner_type));
-        let xml = stanza(direction, USER, &remote, &format!("presence|{type_}|{children}"));
-        let (outcome, _) = judged(&policy, direction, &xml, &Contacts::in_memory());
-        let Outcome::Pass(shape) = outcome else {
-            return Err(TestCaseError::fail(format!("{xml}: {outcome:?}")));
-        };
-        // With what an available presence may not bring, nothing comes (S-12).
-        let available = stanza(direction, USER, &remote, &format!("presence||{children}"));
-        let (available, _) = judged(&policy, direction, &available, &Contacts::in_memory());
-        prop_assert_eq!(shape == Shape::Bare, !matches!(available, Outcome::Pass(_)), "{}", xml);
-    }
-
-    #[test]
-    fn a_friend_may_do_all_that_a_stranger_may(body in any_body()) {
-        let letters = row(&policy(|_| {}), USER, "bob@", &body);
-        let (stranger, friend) = (letters.as_bytes()[2], letters.as_bytes()[3]);
-        prop_assert!(stranger == friend || matches!(stranger, b'a' | b'A' | b'b' | b'e'), "{body}: {letters}");
-    }
-
-    #[test]
-    fn a_stricter_partner_type_never_opens_anything(body in any_body()) {
-        let letters = row(&policy(|_| {}), USER, "bob@", &body);
-        let passes = |at: usize| matches!(letters.as_bytes()[at], b'+' | b's' | b'b' | b'e');
-        for (wide, narrow) in [(0, 1), (1, 2), (5, 6), (6, 7)] {
-            prop_assert!(passes(wide) || !passes(narrow), "{body}: {letters}");
-        }
     }
 }

@@ -87,16 +87,24 @@ impl Observer {
         published: impl Fn(&RecordGroup) -> bool,
     ) -> DnsReport {
         let mut places = Vec::new();
+        let mut silent = BTreeSet::new();
         for (place, records) in &wanted.places {
             let standing = wanted.standing.at(place);
-            let servers = self.authoritative(place).await;
-            let question = Question {
-                servers: servers.as_ref(),
+            let zone = top_zone(place).filter(|zone| !silent.contains(zone));
+            let servers = match &zone {
+                Some(zone) => self.authoritative(place, zone).await,
+                None => Ok(None),
+            };
+            let mut question = Question {
+                silent: servers.is_err(),
+                servers: servers.unwrap_or_default(),
                 observer: self,
             };
             let outcome = question
                 .at_place(place, records, standing, published(place))
                 .await;
+            // Whoever did not answer once is not waited for again, at this look.
+            silent.extend(zone.filter(|_| question.silent));
             places.push((place.clone(), outcome));
         }
         DnsReport {
@@ -113,31 +121,43 @@ impl Observer {
     ///
     /// A resolver is only asked for what is certain to be there: the zone of two labels. From there on
     /// the zones' own servers say which are below.
-    async fn authoritative(&self, place: &RecordGroup) -> Option<TokioResolver> {
-        let target = name(place.text()).ok()?;
-        let mut depth = target.num_labels().min(2);
-        let top = target.trim_to(depth.into());
-        let mut servers = self.servers_of(&self.lookups, &top).await?;
-        while depth < target.num_labels() {
-            depth += 1;
+    async fn authoritative(
+        &self,
+        place: &RecordGroup,
+        top: &Name,
+    ) -> Result<Option<TokioResolver>, Silence> {
+        let Ok(target) = name(place.text()) else {
+            return Ok(None);
+        };
+        let Some(mut servers) = self.servers_of(&self.lookups, top).await? else {
+            return Ok(None);
+        };
+        for depth in top.num_labels() + 1..=target.num_labels() {
             let below = target.trim_to(depth.into());
-            if let Some(deeper) = self.servers_of(&servers, &below).await {
+            if let Some(deeper) = self.servers_of(&servers, &below).await? {
                 servers = deeper;
             }
         }
-        Some(servers)
+        Ok(Some(servers))
     }
 
-    /// A resolver that asks the servers of `zone` alone, as `from` says which they are.
-    async fn servers_of(&self, from: &TokioResolver, zone: &Name) -> Option<TokioResolver> {
+    /// A resolver that asks the servers of `zone` alone, as `from` says which they are, if it does.
+    async fn servers_of(
+        &self,
+        from: &TokioResolver,
+        zone: &Name,
+    ) -> Result<Option<TokioResolver>, Silence> {
         let (records, glue) = match from.lookup(zone.clone(), RecordType::NS).await {
             Ok(lookup) => (lookup.answers().to_vec(), Vec::new()),
             Err(NetError::Dns(WireError::NoRecordsFound(none))) => {
-                let referral = none.ns?;
+                let Some(referral) = none.ns else {
+                    return Ok(None);
+                };
                 let glue = referral.iter().flat_map(|it| it.glue.to_vec()).collect();
                 (referral.iter().map(|it| it.ns.clone()).collect(), glue)
             }
-            Err(_) => return None,
+            Err(NetError::Dns(_)) => return Ok(None),
+            Err(_) => return Err(Silence),
         };
         let servers = records.iter().filter_map(|record| match &record.data {
             RData::NS(NS(server)) => Some(server),
@@ -160,25 +180,36 @@ impl Observer {
             .map(NameServerConfig::udp_and_tcp)
             .collect();
         if configs.is_empty() {
-            return None;
+            return Ok(None);
         }
         let mut options = ResolverOpts::default();
         options.recursion_desired = false;
         let config = ResolverConfig::from_name_servers(configs);
-        Self::build(config, options).ok().map(|built| built.lookups)
+        Ok(Self::build(config, options).ok().map(|built| built.lookups))
     }
+}
+
+/// Servers did not answer in time.
+struct Silence;
+
+/// The zone of two labels that a place is in.
+fn top_zone(place: &RecordGroup) -> Option<Name> {
+    let target = name(place.text()).ok()?;
+    Some(target.trim_to(target.num_labels().min(2).into()))
 }
 
 /// Whom to ask for the records of one place.
 struct Question<'a> {
     /// Of the zone, where these are known.
-    servers: Option<&'a TokioResolver>,
+    servers: Option<TokioResolver>,
+    /// They did not answer.
+    silent: bool,
     observer: &'a Observer,
 }
 
 impl Question<'_> {
     async fn at_place(
-        &self,
+        &mut self,
         place: &RecordGroup,
         records: &Records,
         standing: Availability,
@@ -212,14 +243,16 @@ impl Question<'_> {
 
     /// The zone's own servers where they answer, else the resolver.
     async fn answered(
-        &self,
+        &mut self,
         name: &Name,
         kind: super::rrset::RecordKind,
     ) -> Result<BTreeSet<RecordData>, DnsError> {
-        if let Some(servers) = self.servers
-            && let Ok(ServerAnswer::Records(answered)) = answered_by(servers, name, kind).await
-        {
-            return Ok(answered);
+        if let Some(servers) = self.servers.as_ref().filter(|_| !self.silent) {
+            match answered_by(servers, name, kind).await {
+                Ok(ServerAnswer::Records(answered)) => return Ok(answered),
+                Ok(ServerAnswer::Referral) => {}
+                Err(_) => self.silent = true,
+            }
         }
         match answered_by(&self.observer.lookups, name, kind).await? {
             ServerAnswer::Records(answered) => Ok(answered),

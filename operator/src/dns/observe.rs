@@ -23,8 +23,10 @@ use super::{
     wire,
 };
 
-/// For one answer; it is asked for twice.
+/// For one answer of a resolver, which may have to ask far; it is asked for twice.
 const LIMIT: Duration = Duration::from_secs(4);
+/// For one answer of a zone's own server, which has it at hand; it is asked for twice.
+const ZONE_LIMIT: Duration = Duration::from_secs(2);
 /// Servers of a zone that are asked.
 const SERVERS: usize = 4;
 
@@ -47,7 +49,7 @@ impl Observer {
     pub fn system() -> Result<Self, NoResolver> {
         let (config, options) =
             read_system_conf().map_err(|error| NoResolver(error.to_string()))?;
-        Self::build(config, options)
+        Self::build(config, options, LIMIT)
     }
 
     /// Asks this one.
@@ -64,13 +66,18 @@ impl Observer {
         Self::build(
             ResolverConfig::from_name_servers(vec![server]),
             ResolverOpts::default(),
+            LIMIT,
         )
     }
 
-    fn build(config: ResolverConfig, mut options: ResolverOpts) -> Result<Self, NoResolver> {
+    fn build(
+        config: ResolverConfig,
+        mut options: ResolverOpts,
+        limit: Duration,
+    ) -> Result<Self, NoResolver> {
         options.cache_size = 0;
         options.use_hosts_file = ResolveHosts::Never;
-        options.timeout = LIMIT;
+        options.timeout = limit;
         options.attempts = 2;
         let lookups = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
             .with_options(options)
@@ -185,7 +192,8 @@ impl Observer {
         let mut options = ResolverOpts::default();
         options.recursion_desired = false;
         let config = ResolverConfig::from_name_servers(configs);
-        Ok(Self::build(config, options).ok().map(|built| built.lookups))
+        let built = Self::build(config, options, ZONE_LIMIT);
+        Ok(built.ok().map(|built| built.lookups))
     }
 }
 

@@ -45,16 +45,22 @@ fn s15_twenty_keys_at_once_are_twenty_times_valid() {
 #[test]
 fn s_07_made_up_names_of_a_wildcard_are_looked_up_a_bounded_number_of_times() {
     RIG.test(4, async |s| {
-        const STREAMS: usize = 40;
+        const ROUNDS: usize = 4;
+        const STREAMS: usize = 10;
         const NAMES: usize = 8;
-        for stream in 0..STREAMS {
-            let mut peer = secured(s).await?;
-            for name in 0..NAMES {
-                let domain = format!("n{stream}-{name}.{}", s.domain);
-                // Refused, or not found: what counts is what it costs.
-                if peer.dialback(&domain, OWN, "bad").await.is_err() {
-                    break;
+        for round in 0..ROUNDS {
+            let mut peers = Vec::new();
+            for stream in 0..STREAMS {
+                let mut peer = secured(s).await?;
+                let domain = |name| format!("n{round}{stream}-{name}.{}", s.domain);
+                for name in 0..NAMES {
+                    peer.db_result(&domain(name), OWN, "bad").await?;
                 }
+                peers.push((peer, domain(NAMES - 1)));
+            }
+            for (peer, last) in &mut peers {
+                // Refused, or not found: what counts is what it costs.
+                let _ = peer.db_answer("result", last, OWN).await;
             }
         }
         let suffix = format!(".{}", s.domain);

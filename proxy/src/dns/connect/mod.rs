@@ -3,6 +3,7 @@
 
 use std::{
     collections::VecDeque,
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
@@ -33,6 +34,9 @@ const MAX_ADDRESSES: usize = 24;
 const MAX_LOOKED_AT: usize = 8;
 /// One address is waited for this long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// While further targets wait, each is waited for this part of it (2 s), and for the whole once they had
+/// their chance: a silent one does not use up the time of the others.
+const PART_WHILE_OTHERS_WAIT: u32 = 5;
 
 /// Dials partners and gateways. Cheap to clone.
 #[derive(Clone)]
@@ -109,13 +113,15 @@ struct Target {
     direct_tls: bool,
     /// Of its SRV record: the lowest is preferred.
     priority: u16,
+    /// It was silent while others waited, and has its whole time now.
+    is_deferred: bool,
 }
 
 /// A target whose addresses are known and not all tried.
 #[derive(Debug)]
 struct Current {
+    target: Target,
     name: String,
-    direct_tls: bool,
     dane: Option<Dane>,
     queue: VecDeque<SocketAddr>,
 }
@@ -125,7 +131,7 @@ impl Current {
         Candidate {
             target: self.name.clone(),
             address,
-            direct_tls: self.direct_tls,
+            direct_tls: self.target.direct_tls,
             tlsa: self.dane.clone().and_then(Dane::records),
             dane: self.dane.as_ref().map(ToString::to_string),
         }
@@ -192,6 +198,7 @@ impl Dialer {
                     port: to.port,
                     direct_tls: false,
                     priority: 0,
+                    is_deferred: false,
                 };
                 let text = format!("{to} as configured; SRV is not asked");
                 // A gateway is trusted by the internal authority, never by DNS.
@@ -209,6 +216,7 @@ impl Dialer {
                             port: service.port,
                             direct_tls: service.direct_tls,
                             priority: service.priority,
+                            is_deferred: false,
                         })
                         .collect();
                     (
@@ -383,8 +391,8 @@ impl Candidates {
             self.step(Step::Dns, "Ok", None, format!("{name}: {dane}"), began);
         }
         Ok(Current {
+            target,
             name,
-            direct_tls: target.direct_tls,
             dane,
             queue,
         })
@@ -392,12 +400,22 @@ impl Candidates {
 
     async fn race(&mut self, current: &mut Current) -> Result<Connected, ConnectFault> {
         let began = Instant::now();
-        let RaceOutcome { won, failed } = race(
-            &mut current.queue,
-            &self.dialer.connect,
-            self.dialer.connect_timeout,
-        )
-        .await;
+        let whole = self.dialer.connect_timeout;
+        let has_whole = current.target.is_deferred || self.targets.is_empty();
+        let limit = if has_whole {
+            whole
+        } else {
+            whole / PART_WHILE_OTHERS_WAIT
+        };
+        let RaceOutcome { won, failed } =
+            race(&mut current.queue, &self.dialer.connect, limit).await;
+        let was_silent = |(_, cause): &(_, io::Error)| cause.kind() == io::ErrorKind::TimedOut;
+        if won.is_none() && !has_whole && failed.iter().any(was_silent) {
+            self.targets.push_back(Target {
+                is_deferred: true,
+                ..current.target.clone()
+            });
+        }
         let mut last = None;
         for (address, cause) in failed {
             let fault = ConnectFault::from_io(&current.name, address, cause);
@@ -411,7 +429,7 @@ impl Candidates {
             last = Some(fault);
         }
         if let Some((stream, address)) = won {
-            let how = if current.direct_tls {
+            let how = if current.target.direct_tls {
                 "direct TLS"
             } else {
                 "STARTTLS"

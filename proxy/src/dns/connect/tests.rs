@@ -96,6 +96,71 @@ async fn every_target_is_handed_out_until_none_is_left() {
     assert!(candidates.take_steps().is_empty());
 }
 
+/// A silent target does not use up the time of the others; one that is only slow has its whole time once
+/// these had their chance.
+#[tokio::test]
+async fn a_silent_target_lets_the_others_try_before_it_has_its_whole_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let open = listener.local_addr().unwrap();
+    let names = ["slow", "silent", "refusing"];
+    let hosts: Vec<_> = names.map(|name| format!("{name}.partner.example")).into();
+    let services = (1..).zip(&hosts);
+    let mut records = vec![(
+        SERVICE,
+        RecordType::SRV,
+        FakeReply::Records(
+            services
+                .map(|(priority, host)| srv(priority, 0, open.port(), &format!("{host}.")))
+                .collect(),
+        ),
+    )];
+    for (number, host) in (1..).zip(&hosts) {
+        let address = a(&format!("192.0.2.{number}"));
+        records.push((host, RecordType::A, FakeReply::Records(vec![address])));
+    }
+    let fake = Fake::start(records).await;
+    let calls = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let whole = Duration::from_secs(2);
+    let connect: Connect = {
+        let calls = Arc::clone(&calls);
+        Arc::new(move |address: SocketAddr| {
+            let IpAddr::V4(ip) = address.ip() else {
+                unreachable!("there are A records alone")
+            };
+            calls.lock().push(ip.octets()[3]);
+            async move {
+                match ip.octets()[3] {
+                    1 => tokio::time::sleep(whole / 3).await,
+                    2 => std::future::pending().await,
+                    _ => return Err(io::ErrorKind::ConnectionRefused.into()),
+                }
+                TcpStream::connect(open).await
+            }
+            .boxed()
+        })
+    };
+    let dialer = dialer(&fake)
+        .with_connect(connect)
+        .with_connect_timeout(whole);
+    let mut candidates = candidates(&dialer).await;
+    let mut labels = Vec::new();
+    loop {
+        match candidates.next().await {
+            Some(Ok(connected)) => break assert_eq!(connected.candidate.target, hosts[0]),
+            Some(Err(fault)) => labels.push(fault.label()),
+            None => panic!("the slow one was not waited for: {labels:?}"),
+        }
+    }
+    assert_eq!(labels, ["TcpTimeout", "TcpTimeout", "TcpRefused"]);
+    assert_eq!(*calls.lock(), [1, 2, 3, 1]);
+    assert_eq!(
+        candidates.next().await.unwrap().unwrap_err().label(),
+        "TcpTimeout"
+    );
+    assert!(candidates.next().await.is_none());
+    assert_eq!(*calls.lock(), [1, 2, 3, 1, 2]);
+}
+
 /// RFC 2782: only the best priority counts while nothing has failed.
 #[tokio::test]
 async fn a_connected_address_is_known_again_among_the_preferred_targets() {

@@ -95,7 +95,6 @@ pub(super) fn write_error(stanza: &Stanza<'_>, failure: &Failure, out: &mut Vec<
             condition: failure.kind.condition(),
             text: Some(&failure.text),
             reason: None,
-            extra: None,
         },
         out,
     );

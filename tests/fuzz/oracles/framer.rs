@@ -308,7 +308,6 @@ fn check_stanzas(stream: &[u8]) {
                     condition: "not-allowed",
                     text: Some(&text),
                     reason: stanza.id.as_deref(),
-                    extra: Some(&tree),
                 };
                 rewrite::error_reply(&stanza, reply, &mut out);
                 let answer = as_sent(&out);

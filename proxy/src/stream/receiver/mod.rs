@@ -321,7 +321,6 @@ impl Receiver {
                     condition: error.condition.as_str(),
                     text: error.text,
                     reason: error.reason.map(Reason::as_str),
-                    extra: None,
                 };
                 rewrite::error_answer(&start, reply, &mut out);
                 let back = Arc::clone(&self.carried[index].back);

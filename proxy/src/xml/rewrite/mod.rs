@@ -292,8 +292,6 @@ pub struct Reply<'a> {
     pub text: Option<&'a str>,
     /// Written as `<policy xmlns='urn:xmpp-edge:errors:0' reason='…'/>`.
     pub reason: Option<&'a str>,
-    /// One more application-specific element.
-    pub extra: Option<&'a Element>,
 }
 
 /// Appends the error that answers the stanza: same kind and id, addresses swapped, no payload.
@@ -332,9 +330,6 @@ pub fn error_answer(stanza: &StanzaStart<'_>, reply: Reply<'_>, out: &mut Vec<u8
         attribute("xmlns", Some(ns::EDGE_ERRORS), out);
         attribute("reason", Some(reason), out);
         out.extend_from_slice(b"/>");
-    }
-    if let Some(extra) = reply.extra {
-        extra.write(ns::SERVER, out);
     }
     out.extend_from_slice(b"</error>");
     start.close(out);

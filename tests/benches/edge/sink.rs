@@ -175,6 +175,26 @@ async fn read_until<S: AsyncRead + Unpin>(stream: &mut S, marker: &str) -> Resul
     Ok(())
 }
 
+/// A question by which the edge learns what has arrived: its length, and the answer. A ping gets none,
+/// as of a server that knows no pings.
+fn question(bytes: &[u8]) -> Option<(usize, String)> {
+    let text = std::str::from_utf8(bytes.get(..1024.min(bytes.len()))?).ok()?;
+    let end = |tag: &str| Some(text.find(tag)? + tag.len());
+    if text.starts_with("<iq") {
+        return Some((end("</iq>")?, String::new()));
+    }
+    let len = text
+        .starts_with("<db:verify")
+        .then(|| end("</db:verify>"))??;
+    let value = |name: &str| {
+        let rest = text.split_once(&format!(" {name}='"))?.1;
+        rest.split_once('\'').map(|(value, _)| value)
+    };
+    let (from, to, id) = (value("from")?, value("to")?, value("id")?);
+    let answer = format!("<db:verify from='{to}' to='{from}' id='{id}' type='invalid'/>");
+    Some((len, answer))
+}
+
 impl Shared {
     /// Counts bytes of stanzas; with `acks`, leaves out `<r/>` and answers it.
     async fn count<S: AsyncRead + AsyncWrite + Unpin>(
@@ -199,7 +219,7 @@ impl Shared {
             let now = load::now();
             left.extend_from_slice(&buffer[..count]);
             let mut at = 0;
-            let mut asked = false;
+            let (mut asked, mut answers) = (false, String::new());
             loop {
                 let rest = &left[at..];
                 if acks && rest.starts_with(b"<r") {
@@ -214,6 +234,9 @@ impl Shared {
                     handled += 1;
                 } else if rest.first() == Some(&b' ') {
                     at += 1;
+                } else if let Some((len, answer)) = question(rest) {
+                    at += len;
+                    answers += &answer;
                 } else {
                     break;
                 }
@@ -223,9 +246,10 @@ impl Shared {
             self.changed.notify_waiters();
             self.changed.notify_one();
             if asked {
-                stream
-                    .write_all(format!("<a xmlns='urn:xmpp:sm:3' h='{handled}'/>").as_bytes())
-                    .await?;
+                answers += &format!("<a xmlns='urn:xmpp:sm:3' h='{handled}'/>");
+            }
+            if !answers.is_empty() {
+                stream.write_all(answers.as_bytes()).await?;
                 stream.flush().await?;
             }
         }

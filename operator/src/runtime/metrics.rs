@@ -18,7 +18,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::caches::WatchName;
+use super::watch_name::WatchName;
 
 /// Prefix of every metric of the operator, in standalone too.
 pub const PREFIX: &str = "xmpp_edge_operator";

@@ -13,3 +13,4 @@ pub mod server;
 pub mod server_clock;
 pub mod store;
 pub mod supervisor;
+pub mod watch_name;

@@ -38,6 +38,11 @@ pub fn active_config(change: impl FnOnce(&mut Value)) -> ActiveConfig {
         "contacts": "Embedded",
     });
     change(&mut document);
+    of_document(document)
+}
+
+/// The configuration of a whole document.
+pub fn of_document(document: Value) -> ActiveConfig {
     let key = rcgen::KeyPair::generate().expect("a key");
     let params = rcgen::CertificateParams::new(Vec::<String>::new()).expect("parameters");
     let authority = params.self_signed(&key).expect("a certificate").pem();

@@ -8,10 +8,7 @@ use std::{
 
 use xmpp_edge_crds::{domain::DomainName, verdict::Direction};
 
-use super::{
-    address::{full, split_bare},
-    tracker::OwnStanza,
-};
+use super::address::{full, split_bare};
 use crate::{
     negotiation::{Pair, Side},
     xml::rewrite,
@@ -21,6 +18,9 @@ use crate::{
 pub(super) const DEVICES: usize = 32;
 /// Of an allocation and of a map's slack.
 const OVERHEAD: usize = 48;
+
+/// A stanza of our own: to whom, and its bytes.
+pub type OwnStanza = (Side, Pair, Vec<u8>);
 
 /// Presence between the users of the edge and one remote domain.
 #[derive(Debug, Default)]

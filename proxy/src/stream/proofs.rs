@@ -74,14 +74,13 @@ impl Proofs {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, atomic::Ordering};
+    use std::sync::atomic::Ordering;
 
     use serde_json::{Value, json};
-    use zeroize::Zeroizing;
 
     use super::*;
     use crate::{
-        config::{ActiveConfig, ConfigInputs, ConfigSecrets},
+        config::{ActiveConfig, fixture::of_document},
         negotiation::{Environment, PeerRole, Side},
         stream::environment::ConfigEnvironment,
         tls::pki::{Authority, Subject, authority, issue},
@@ -106,23 +105,6 @@ mod tests {
             "trustCa": authorities.iter().map(|own| own.pem()).collect::<String>(),
             "access": {"policies": [], "homeSites": {}}, "settings": {}, "contacts": "Embedded",
         })
-    }
-
-    fn config(document: Value) -> ActiveConfig {
-        let inputs = ConfigInputs {
-            config: Arc::new(serde_json::from_value(document).expect("a configuration")),
-            materials: Arc::new(ConfigSecrets {
-                certificate: None,
-                internal_ca: authority("inside").pem(),
-                issuer: None,
-                dialback_secret: Zeroizing::new(b"a secret of the lab".to_vec()),
-                dialback_previous: None,
-                admin_token: None,
-                contacts_url: None,
-                contacts_ca: None,
-            }),
-        };
-        ActiveConfig::build(&inputs).expect("a configuration")
     }
 
     /// Asks as a stream does for each of its pairs; says whether all hold, and how often the chain was
@@ -151,7 +133,7 @@ mod tests {
             .expect("a certificate")
             .to_string();
         let chain = [issued.der];
-        let first = config(document(&[&ours]));
+        let first = of_document(document(&[&ours]));
         let own = |change: &dyn Fn(&mut Value)| {
             let mut document = document(&[&ours]);
             change(&mut document["partners"][0]);
@@ -207,7 +189,7 @@ mod tests {
         for (name, changed, expected) in table {
             let proofs = Proofs::default();
             assert_eq!(ask(&first, &proofs, &chain), (true, 1), "{name}");
-            let changed = config(changed);
+            let changed = of_document(changed);
             assert_eq!(ask(&changed, &proofs, &chain), expected, "{name}");
             // What failed is not taken for good, what was good before is asked for anew.
             assert!(ask(&first, &proofs, &chain).0, "{name}");

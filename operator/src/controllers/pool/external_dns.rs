@@ -150,7 +150,7 @@ fn tasks(context: &Context, scene: &NamespaceSnapshot) -> (Vec<EndpointTask>, Op
                 .is_some_and(|config| !super::validate::not_allowed(config, allowed).is_empty());
             let service = super::plan::names::external_service(&name);
             let service: Option<Arc<Service>> = context.caches.services.get(namespace, &service);
-            let ready = super::reconcile::ready_replicas(context, namespace, &name);
+            let ready = super::read::ready_replicas(&context.caches, namespace, &name);
             let publications = &context.pools.publications;
             let (standing, held) = publications.availability(namespace, &name, &pool.spec, ready);
             soonest = soonest.into_iter().chain(held).min();

@@ -31,6 +31,15 @@ use crate::{
 /// The proxy's image where neither the pool nor the command line names one.
 pub const DEFAULT_PROXY_IMAGE: &str = concat!("xmpp-edge-proxy:", env!("CARGO_PKG_VERSION"));
 
+/// Pods of a pool that are ready.
+#[must_use]
+pub fn ready_replicas(caches: &Caches, namespace: &str, name: &str) -> i32 {
+    let deployment = names::workload(name);
+    let deployment = caches.deployments.get(namespace, &deployment);
+    let status = deployment.as_ref().and_then(|it| it.status.as_ref());
+    status.and_then(|it| it.ready_replicas).unwrap_or(0)
+}
+
 /// The image of pools that name none.
 #[must_use]
 pub fn proxy_image(settings: &OperatorConfig) -> pod::ProxyImage<'_> {

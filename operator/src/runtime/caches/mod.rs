@@ -42,9 +42,10 @@ use xmpp_edge_crds::kinds::{EdgePool, ExternalAccessPolicy, XmppFederatedPartner
 pub(crate) use self::readiness::status_code;
 use self::readiness::{WatchState, readiness};
 pub use self::{
-    readiness::{Readiness, WatchFault, WatchName},
+    readiness::{Readiness, WatchFault},
     triggers::Triggers,
 };
+use super::watch_name::WatchName;
 use super::{
     backoff::Backoff,
     decoded::Decoded,

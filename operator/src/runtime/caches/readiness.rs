@@ -4,22 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use kube::runtime::watcher;
 
-/// One watch: a kind in a namespace, or in the whole cluster.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct WatchName {
-    /// `None`: every namespace.
-    pub namespace: Option<String>,
-    pub kind: String,
-}
-
-impl fmt::Display for WatchName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.namespace {
-            Some(namespace) => write!(f, "{} in {namespace}", self.kind),
-            None => f.write_str(&self.kind),
-        }
-    }
-}
+use crate::runtime::watch_name::WatchName;
 
 /// How far a watch is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

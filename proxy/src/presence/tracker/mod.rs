@@ -17,6 +17,7 @@ use std::{
 use parking_lot::Mutex;
 use xmpp_edge_crds::{domain::DomainName, verdict::Direction};
 
+pub use super::seen::OwnStanza;
 use super::{
     address::{NotedAddress, split_bare},
     seen::{DomainPresence, Sighting, Users, contact_bytes, pair_bytes},
@@ -40,9 +41,6 @@ pub const ABSENCE: Duration = Duration::from_secs(60);
 const SHARDS: usize = 16;
 /// What a domain takes beside its presence.
 const DOMAIN_OVERHEAD: usize = size_of::<(DomainName, RemoteDomain)>() + 96;
-
-/// A stanza of our own: to whom, and its bytes.
-pub type OwnStanza = (Side, Pair, Vec<u8>);
 
 #[derive(Debug, Default)]
 pub struct PresenceTracker {

@@ -194,15 +194,6 @@ async fn reconcile_within(
     })
 }
 
-/// Pods of a pool that are ready.
-#[must_use]
-pub fn ready_replicas(context: &Context, namespace: &str, name: &str) -> i32 {
-    let deployment = names::workload(name);
-    let deployment = context.caches.deployments.get(namespace, &deployment);
-    let status = deployment.as_ref().and_then(|it| it.status.as_ref());
-    status.and_then(|it| it.ready_replicas).unwrap_or(0)
-}
-
 /// Records: by the operator's own updates, by external-dns, or both.
 fn look_at_dns(
     context: &Context,
@@ -216,7 +207,7 @@ fn look_at_dns(
     let allowed = context.settings.allowed_domains.as_ref();
     let found = publish::PoolRecords {
         pool,
-        ready_replicas: ready_replicas(context, namespace, &config.pool),
+        ready_replicas: read::ready_replicas(&context.caches, namespace, &config.pool),
         service: service.as_deref(),
         not_allowed: &validate::not_allowed(config, allowed),
     };
@@ -283,7 +274,7 @@ fn report(
     diagnostics.extend(&written.diagnostics);
     diagnostics.extend(scene.peer_keys.get(&name));
     let key = (namespace.to_owned(), name.clone());
-    let serves = ready_replicas(context, namespace, &name) > 0;
+    let serves = read::ready_replicas(&context.caches, namespace, &name) > 0;
     let is_told = {
         let mut pools = context.pools.pools.lock();
         let remembered = pools.entry(key.clone()).or_default();

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::{Phase, Stream};
+use super::Stream;
 use crate::negotiation::{Fault, Input};
 
 impl Stream {
@@ -15,10 +15,10 @@ impl Stream {
     /// Takes out of the queues what the socket will soon take, asks for confirmation, acknowledges.
     pub(super) fn fill(&mut self) {
         let now = Instant::now();
-        if let Some(ack) = self.receiver.ack(self.keepalive.draining) {
+        if let Some(ack) = self.receiver.ack(self.intake.is_draining()) {
             self.sender.buffer.control(ack);
         }
-        if !matches!(self.phase, Phase::Established) {
+        if !self.state.is_established() {
             return;
         }
         if self.sender.buffer.is_empty() {
@@ -39,7 +39,7 @@ impl Stream {
         if self.sender.buffer.in_custody() > 0 {
             self.ask_for_confirmation(now);
         }
-        if self.keepalive.draining && self.is_done() {
+        if self.intake.is_draining() && self.is_done() {
             let stops = self.context.stopping.is_cancelled();
             let fault = if stops { Fault::Shutdown } else { Fault::Done };
             self.input(Input::End(fault));

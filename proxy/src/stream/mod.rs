@@ -7,12 +7,14 @@ pub mod accept;
 mod ack_ping;
 pub mod acknowledger;
 pub mod bidi;
+mod carried;
 mod commands;
 mod confirmation;
 pub mod connect;
 pub mod context;
 pub mod egress;
 pub mod environment;
+mod establish;
 pub mod handle;
 pub mod key_verification;
 pub mod liveness;
@@ -26,10 +28,13 @@ pub mod receiver;
 pub mod registry;
 pub mod sender;
 mod sending;
+mod share;
 mod state;
 mod strangers;
+pub mod targets;
 pub mod throttle;
 mod traffic;
+pub mod verification_limiter;
 mod walk;
 
 use std::{

@@ -11,6 +11,7 @@ use xmpp_edge_crds::{
 use super::{
     CLOSING, Machine, Stream,
     acknowledger::Acknowledger,
+    carried::Carried,
     egress::Confirmation,
     key_verification,
     state::{AfterClose, StreamState},
@@ -47,9 +48,9 @@ impl Stream {
                 if !self.admitted(&pair.from) {
                     return;
                 }
-                let carried = self
-                    .context
-                    .carry(self.side, &self.config, pair.clone(), method);
+                let (router, metrics) = (&self.context.router, &self.context.metrics);
+                let sent = pair.clone();
+                let carried = Carried::new(router, metrics, &self.config, self.side, sent, method);
                 self.entry
                     .carries(&carried.pair, method, self.tls.as_deref(), true);
                 let peer = carried.pair.from.clone();

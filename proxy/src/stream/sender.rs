@@ -122,7 +122,7 @@ mod tests {
     use crate::{
         config::fixture,
         negotiation::{Pair, Side},
-        routing::{batch::BatchBuilder, router::DialRequests},
+        routing::{batch::BatchBuilder, dial_ticket::DialRequests},
         stream::throttle::RateLimits,
     };
 

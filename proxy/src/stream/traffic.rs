@@ -16,9 +16,10 @@ use xmpp_edge_crds::domain::DomainName;
 
 use super::{
     CLOSING, Machine, Stream, cancelled,
+    carried::Carried,
     context::StreamContext,
     environment::ConfigEnvironment,
-    receiver::{Carried, Taken, domain_part},
+    receiver::{Taken, domain_part},
     state::{Establishing, StreamState},
 };
 use crate::{
@@ -340,7 +341,9 @@ impl Stream {
             return;
         }
         let limit = match self.state {
-            StreamState::Establishing(Establishing { deadline }) => deadline.min(Instant::now() + HANDSHAKE),
+            StreamState::Establishing(Establishing { deadline }) => {
+                deadline.min(Instant::now() + HANDSHAKE)
+            }
             _ => Instant::now() + CLOSING,
         };
         let Some(Transport::Plain(socket)) = self.transport.take() else {
@@ -430,6 +433,13 @@ fn answer_of(
     let (_, method) = machine.pairs().find(|(ready, _)| **ready == sent)?;
     Some(Carried {
         errors_only: true,
-        ..context.carry(side, config, pair, method)
+        ..Carried::new(
+            &context.router,
+            &context.metrics,
+            config,
+            side,
+            pair,
+            method,
+        )
     })
 }

@@ -10,15 +10,14 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::mpsc;
 use xmpp_edge_crds::{domain::DomainName, verdict::Direction};
 
 use super::{
     acknowledgement::AckToken,
     batch::Batch,
-    dial_ticket::DialTicket,
+    dial_ticket::{DialQueue, DialRequests, DialTicket},
     failure::{Failure, FailureKind},
-    route::{AfterFailure, Dial, EnqueueOutcome, Queued, Route, Window},
+    route::{AfterFailure, EnqueueOutcome, Queued, Route, Window},
     routes::Routes,
     unanswered::{self, Unanswered},
     wake::Wake,
@@ -33,14 +32,11 @@ use crate::{
     xml::stanza::Stanza,
 };
 
-/// Streams that are to be set up. Bounded by the number of routes: each asks once at a time.
-pub type DialRequests = mpsc::UnboundedReceiver<DialTicket>;
-
 /// All routes with their queues, and the memory that they may hold.
 pub struct Router {
     config: Arc<ArcSwap<ActiveConfig>>,
     routes: Routes,
-    dials: mpsc::UnboundedSender<DialTicket>,
+    dials: DialQueue,
     metrics: Arc<Metrics>,
     log: Arc<LogLimiter>,
 }
@@ -52,7 +48,7 @@ impl Router {
         metrics: Arc<Metrics>,
         log: Arc<LogLimiter>,
     ) -> (Arc<Self>, DialRequests) {
-        let (dials, requests) = mpsc::unbounded_channel();
+        let (dials, requests) = DialQueue::new();
         let router = Self {
             config,
             routes: Routes::default(),
@@ -175,7 +171,7 @@ impl Router {
     pub fn detach(self: &Arc<Self>, route: &Arc<Route>, wake: &Arc<Wake>, again: Vec<Batch>) {
         if let Some(dial) = route.detach(wake, again) {
             self.routes.busy(route);
-            self.dial(route, dial);
+            self.dials.ask(route, dial);
         }
     }
 
@@ -323,19 +319,11 @@ impl Router {
         self.routes.forget_idle();
     }
 
-    pub(super) fn dial(self: &Arc<Self>, route: &Arc<Route>, dial: Dial) {
-        let ticket = DialTicket::new(Arc::clone(route), dial, Arc::downgrade(self));
-        if let Err(unsent) = self.dials.send(ticket) {
-            // Nobody dials any more: the process ends.
-            unsent.0.done();
-        }
-    }
-
     fn put(self: &Arc<Self>, route: &Arc<Route>, queued: Queued) {
         let first = match route.enqueue(queued, Instant::now()) {
             EnqueueOutcome::Queued { first } => first,
             EnqueueOutcome::Dial { first, dial } => {
-                self.dial(route, dial);
+                self.dials.ask(route, dial);
                 first
             }
             EnqueueOutcome::Refused {

@@ -3,13 +3,14 @@
 use std::net::Ipv4Addr;
 
 use tokio_util::sync::CancellationToken;
+use xmpp_edge_crds::negotiation::Method;
 
 use super::*;
 use crate::{
     config::fixture,
     contacts::Contacts,
     dns::{Dialer, Resolver},
-    negotiation::acks::Namespace,
+    negotiation::{Pair, acks::Namespace},
     routing::route::Window,
     telemetry::config_status::Telemetry,
     xml::{Item, Limits, Scanner},
@@ -27,7 +28,7 @@ struct Lab {
     context: Arc<StreamContext>,
     config: Arc<ActiveConfig>,
     receiver: Receiver,
-    _dials: crate::routing::router::DialRequests,
+    _dials: crate::routing::dial_ticket::DialRequests,
 }
 
 impl Lab {
@@ -51,7 +52,14 @@ impl Lab {
             to: domain("org.example"),
         };
         let mut receiver = Receiver::new(Side::Partner);
-        receiver.add(context.carry(Side::Partner, &config, pair, Method::TcpDialback));
+        receiver.add(Carried::new(
+            &context.router,
+            &context.metrics,
+            &config,
+            Side::Partner,
+            pair,
+            Method::TcpDialback,
+        ));
         let acknowledger = Acknowledger::new(Namespace::Sm3, Arc::default());
         receiver.enable_acks(&context, acknowledger, Instant::now());
         Self {

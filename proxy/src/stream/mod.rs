@@ -299,7 +299,6 @@ impl Stream {
 
     fn return_routes(&mut self, now: Instant) {
         let context = Arc::clone(&self.context);
-        let mut routes: Vec<_> = self.sender.routes.drain(..).collect();
         let blame = self.state.end().map_or(Blame::Nothing, Blame::of);
         for returned in self.sender.buffer.hand_back(blame, now) {
             let Returned {
@@ -332,13 +331,14 @@ impl Stream {
                 context.router.bounce(&route, batch, &failure);
             }
             context.router.detach(&route, self.handle.waker(), again);
-            routes.retain(|own| !Arc::ptr_eq(own, &route));
         }
-        for route in routes {
+        // Those that are detached already have nothing more to give.
+        for route in self.sender.routes.drain(..) {
             context
                 .router
                 .detach(&route, self.handle.waker(), Vec::new());
         }
+        self.handle.waker().forget_routes();
     }
 
     /// What an unauthenticated connection has achieved decides who makes room for newcomers.
@@ -447,7 +447,7 @@ impl Stream {
         self.partial.shrink_to_fit();
         self.outputs.shrink_to_fit();
         self.receiver.carried.shrink_to_fit();
-        self.sender.release();
+        self.sender.release(self.handle.waker());
     }
 
     fn deadline(&self) -> Instant {

@@ -71,10 +71,10 @@ impl Stream {
                 let route = self.context.router.route(self.side, &pair);
                 self.entry
                     .carries(&pair, method, self.tls.as_deref(), false);
-                if self.context.router.attach(&route, self.handle.waker()) {
-                    let peers = &self.context.peers;
-                    let limit = peers.max_bytes(self.side, &pair.to, Instant::now());
-                    self.sender.add(route, limit);
+                let peers = &self.context.peers;
+                let limit = peers.max_bytes(self.side, &pair.to, Instant::now());
+                let (router, wake) = (&self.context.router, self.handle.waker());
+                if self.sender.attach(router, wake, route, limit) {
                     self.choose_confirmation();
                     if self.mixes_partners() {
                         // The configuration changed while the pair was asked for.

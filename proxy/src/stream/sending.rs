@@ -9,7 +9,7 @@ use crate::negotiation::{Fault, Input};
 impl Stream {
     /// Everything taken in was settled and acknowledged, everything to be sent was confirmed.
     pub(super) fn is_done(&self) -> bool {
-        self.sender.is_done() && self.receiver.is_done()
+        self.sender.is_done(self.handle.waker()) && self.receiver.is_done()
     }
 
     /// Takes out of the queues what the socket will soon take, asks for confirmation, acknowledges.

@@ -17,10 +17,10 @@ use super::{
     batch::Batch,
     dial_ticket::{DialQueue, DialRequests, DialTicket},
     failure::{Failure, FailureKind},
-    route::{AfterFailure, EnqueueOutcome, Queued, Route, Window},
+    route::{AfterFailure, EnqueueOutcome, Queued, Route},
     routes::Routes,
     unanswered::{self, Unanswered},
-    wake::Wake,
+    wake::{RouteSlot, Wake, Window},
 };
 use crate::{
     config::ActiveConfig,
@@ -100,39 +100,37 @@ impl Router {
         }
     }
 
-    /// The next for the stream that carries `route`; errors that are due are made here.
+    /// The next for the stream that carries `route`, whose turn it is ([`Wake::next`]); errors that are
+    /// due are made here. `None` where the window takes nothing of what waits, and where what was due is
+    /// never answered: what is left there has its turn again.
     pub fn dequeue(
         self: &Arc<Self>,
         route: &Arc<Route>,
         wake: &Arc<Wake>,
         window: Window,
     ) -> Option<Batch> {
-        loop {
-            let unanswered = match route.dequeue(wake, window)? {
-                Queued::Stanzas(batch) => return Some(batch),
-                Queued::Unanswered(unanswered) => unanswered,
-            };
-            let condition = unanswered.failure.kind.condition();
-            let arrived = unanswered.batch.arrived;
-            let portion = unanswered.portion(arrived);
-            let config = self.config.load();
-            let direction = sent_back_on(route);
-            let partner = config.pair_partner(route.side, &route.pair);
-            for (count, outcome) in [(portion.answered, condition), (portion.dropped, "dropped")] {
-                if count > 0 {
-                    let count = u64::from(count);
-                    self.metrics.bounced(partner, direction, outcome, count);
-                }
-            }
-            let mut replies = portion.replies;
-            match &mut replies {
-                Some(replies) => route.charge_portion(replies, portion.rest),
-                None => debug_assert!(portion.rest.is_none(), "a portion is full or the last"),
-            }
-            if replies.is_some() {
-                return replies;
+        let unanswered = match route.dequeue(wake, window)? {
+            Queued::Stanzas(batch) => return Some(batch),
+            Queued::Unanswered(unanswered) => unanswered,
+        };
+        let condition = unanswered.failure.kind.condition();
+        let arrived = unanswered.batch.arrived;
+        let portion = unanswered.portion(arrived);
+        let config = self.config.load();
+        let direction = sent_back_on(route);
+        let partner = config.pair_partner(route.side, &route.pair);
+        for (count, outcome) in [(portion.answered, condition), (portion.dropped, "dropped")] {
+            if count > 0 {
+                let count = u64::from(count);
+                self.metrics.bounced(partner, direction, outcome, count);
             }
         }
+        let mut replies = portion.replies;
+        match &mut replies {
+            Some(replies) => route.charge_portion(replies, portion.rest),
+            None => debug_assert!(portion.rest.is_none(), "a portion is full or the last"),
+        }
+        replies
     }
 
     /// A batch, split where single stanzas are larger than the next hop takes (XEP-0478): those are
@@ -161,10 +159,16 @@ impl Router {
         within
     }
 
-    /// A stream is ready for this route. `false` where another one carries it already.
+    /// A stream is ready for this route and calls it `slot`, or goes on with the name that it gave it
+    /// first. `None` where another one carries it already.
     #[must_use]
-    pub fn attach(&self, route: &Arc<Route>, wake: &Arc<Wake>) -> bool {
-        route.attach(wake)
+    pub fn attach(
+        &self,
+        route: &Arc<Route>,
+        wake: &Arc<Wake>,
+        slot: RouteSlot,
+    ) -> Option<RouteSlot> {
+        route.attach(wake, slot)
     }
 
     /// The stream that carried `route` is over; a next one is set up where something waits.

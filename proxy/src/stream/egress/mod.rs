@@ -14,10 +14,7 @@ use bytes::{Buf, Bytes};
 
 use crate::{
     negotiation::{Fault, acks::Acks},
-    routing::{
-        batch::Batch,
-        route::{Route, Window},
-    },
+    routing::{batch::Batch, route::Route, wake::Window},
 };
 
 /// Bytes that may be taken out of the queues before the socket has taken them.

@@ -11,7 +11,7 @@ use crate::{
     contacts::Contacts,
     dns::{Dialer, Resolver},
     negotiation::{Pair, acks::Namespace},
-    routing::route::Window,
+    routing::wake::Window,
     telemetry::config_status::Telemetry,
     xml::{Item, Limits, Scanner},
 };
@@ -115,7 +115,7 @@ impl Lab {
             Side::Partner => &carried.back,
         });
         let (router, wake) = (&self.context.router, Arc::default());
-        assert!(router.attach(&route, &wake));
+        assert!(router.attach(&route, &wake, 0).is_some());
         let mut text = String::new();
         while let Some(batch) = router.dequeue(&route, &wake, WINDOW) {
             text += std::str::from_utf8(&batch.unsettled()).expect("UTF-8");

@@ -2,7 +2,7 @@
 
 #![allow(dead_code)] // The lab knows more than this needs.
 
-#[path = "engine/peers.rs"]
+#[path = "engine/peers/mod.rs"]
 mod peers;
 
 use peers::{Lab, Plan, message};

@@ -36,7 +36,7 @@ struct ReadyRoutes {
     alone: HeldRoutes,
     /// Those in which errors wait for room, and nothing else.
     errors: HeldRoutes,
-    turn: Turn,
+    turn: ReadyTurn,
 }
 
 /// Routes in which only that waits what the stream did not take when it looked.
@@ -49,7 +49,7 @@ struct HeldRoutes {
 
 /// Where the next look goes first: neither those that were held keep the others waiting nor these them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Turn {
+enum ReadyTurn {
     #[default]
     Listed,
     Held,
@@ -73,12 +73,12 @@ impl Wake {
         let ready = &mut *self.ready.lock();
         let turn = ready.turn;
         ready.turn = match turn {
-            Turn::Listed => Turn::Held,
-            Turn::Held => Turn::Listed,
+            ReadyTurn::Listed => ReadyTurn::Held,
+            ReadyTurn::Held => ReadyTurn::Listed,
         };
         match turn {
-            Turn::Listed => ready.listed.pop_front().or_else(|| ready.released(window)),
-            Turn::Held => ready.released(window).or_else(|| ready.listed.pop_front()),
+            ReadyTurn::Listed => ready.listed.pop_front().or_else(|| ready.released(window)),
+            ReadyTurn::Held => ready.released(window).or_else(|| ready.listed.pop_front()),
         }
     }
 

@@ -28,7 +28,7 @@ use crate::{
 
 /// What a pair that dials has found out already.
 #[derive(Debug, Default)]
-pub struct Own {
+pub(super) struct Own {
     pub looked_up: Option<LookedUp>,
     /// Held until the stream stands or cannot be had.
     pub turn: Option<Turn>,
@@ -47,7 +47,7 @@ enum JoinOutcome {
 
 /// Looks for a stream that takes the pair of `route`, whose dialling task has this number. `None`
 /// where one carries it now; else the pair dials.
-pub async fn find(
+pub(super) async fn find(
     context: &Arc<StreamContext>,
     route: &Arc<Route>,
     number: ConnectNumber,

@@ -18,7 +18,7 @@ pub(super) enum StreamState {
 /// Until the first pair is authenticated or ready: ends at the deadline.
 #[derive(Debug)]
 pub(super) struct Establishing {
-    pub deadline: Instant,
+    pub(super) deadline: Instant,
 }
 
 /// Nothing more is taken on; ends when all is written, at the deadline at the latest.
@@ -57,16 +57,16 @@ pub(super) enum Intake {
 }
 
 impl StreamState {
-    pub fn establishing(deadline: Instant) -> Self {
+    pub(super) fn establishing(deadline: Instant) -> Self {
         Self::Establishing(Establishing { deadline })
     }
 
-    pub fn is_established(&self) -> bool {
+    pub(super) fn is_established(&self) -> bool {
         matches!(self, Self::Established)
     }
 
     /// What ended the stream, once something has.
-    pub fn end(&self) -> Option<&Fault> {
+    pub(super) fn end(&self) -> Option<&Fault> {
         match self {
             Self::Establishing(_) | Self::Established => None,
             Self::Closing(Closing { fault, .. }) | Self::Broken(Broken { fault }) => Some(fault),
@@ -74,7 +74,7 @@ impl StreamState {
     }
 
     /// When this state is over at the latest, where it has an end of its own.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Establishing(Establishing { deadline })
             | Self::Closing(Closing { deadline, .. }) => Some(*deadline),
@@ -83,7 +83,7 @@ impl StreamState {
     }
 
     /// The stream ends over `fault`, unless something ended it before.
-    pub fn close(&mut self, fault: Fault, deadline: Instant, after: AfterClose) {
+    pub(super) fn close(&mut self, fault: Fault, deadline: Instant, after: AfterClose) {
         if self.end().is_none() {
             *self = Self::Closing(Closing {
                 fault,
@@ -94,7 +94,7 @@ impl StreamState {
     }
 
     /// Nothing more can be said on a stream that ends.
-    pub fn cut(&mut self) {
+    pub(super) fn cut(&mut self) {
         if let Self::Closing(Closing { fault, .. }) = self {
             let fault = fault.clone();
             *self = Self::Broken(Broken { fault });
@@ -102,24 +102,24 @@ impl StreamState {
     }
 
     /// The peer has closed its stream too.
-    pub fn peer_is_done(&mut self) {
+    pub(super) fn peer_is_done(&mut self) {
         if let Self::Closing(Closing { after, .. }) = self {
             *after = AfterClose::Nothing;
         }
     }
 
     /// Whether stanzas are taken in although the stream is over.
-    pub fn lingers(&self) -> bool {
+    pub(super) fn lingers(&self) -> bool {
         self.after_close() == Some(AfterClose::Relay)
     }
 
     /// Whether what the peer still says is read and thrown away before the connection is closed.
-    pub fn discards(&self) -> bool {
+    pub(super) fn discards(&self) -> bool {
         self.after_close() == Some(AfterClose::Discard)
     }
 
     /// Whether nothing is left to do; `all_sent`: what was to be written has left.
-    pub fn is_over(&self, all_sent: bool) -> bool {
+    pub(super) fn is_over(&self, all_sent: bool) -> bool {
         match self {
             Self::Establishing(_) | Self::Established => false,
             Self::Closing(Closing { after, .. }) => all_sent && *after != AfterClose::Relay,
@@ -137,20 +137,20 @@ impl StreamState {
 
 impl Intake {
     /// Nothing more is taken in. A permit that was held stays.
-    pub fn drain(&mut self) {
+    pub(super) fn drain(&mut self) {
         if matches!(self, Self::Open) {
             *self = Self::Draining(None);
         }
     }
 
     /// The stream is over: the permit goes to another.
-    pub fn release(&mut self) {
+    pub(super) fn release(&mut self) {
         if let Self::Draining(permit) = self {
             *permit = None;
         }
     }
 
-    pub fn is_draining(&self) -> bool {
+    pub(super) fn is_draining(&self) -> bool {
         matches!(self, Self::Draining(_))
     }
 }

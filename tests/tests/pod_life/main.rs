@@ -7,7 +7,7 @@ mod scene;
 
 use std::{net::SocketAddr, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use xmpp_edge_crds::{
@@ -19,12 +19,14 @@ use xmpp_edge_tests::{
     conversation,
     edge::Place,
     lab::Lab,
-    peer::{Behaviour, Identity, Login, Peer, PeerServer},
-    pki::{Authority, Leaf, Usage},
+    peer::{Behaviour, Peer, PeerServer},
+    pki::{Authority, Usage},
     pod::{Document, Pod},
     servers::{Kind, S2S_PORT, Security, Server},
     wait,
 };
+
+use scene::Scene;
 
 const OWN: &str = "org.example";
 const PARTNER: &str = "partner.example";

@@ -130,6 +130,7 @@ async fn a_silent_target_lets_the_others_try_before_it_has_its_whole_time() {
             calls.lock().push(ip.octets()[3]);
             async move {
                 match ip.octets()[3] {
+                    // How long a connection takes is what is tried.
                     1 => tokio::time::sleep(whole / 3).await,
                     2 => std::future::pending().await,
                     _ => return Err(io::ErrorKind::ConnectionRefused.into()),

@@ -13,6 +13,7 @@ use super::{
     backoff::Backoff,
     batch::Batch,
     budget::{Charge, PartnerShare, QueueAccount},
+    carrier::Carrier,
     failure::Failure,
     unanswered::Unanswered,
     wake::{RouteSlot, Wake, Window},
@@ -73,23 +74,6 @@ enum RouteState {
         waits: bool,
         failure: Failure,
     },
-}
-
-/// The stream that carries a route.
-#[derive(Debug)]
-struct Carrier {
-    wake: Arc<Wake>,
-    /// What the stream calls the route.
-    slot: RouteSlot,
-    listing: Listing,
-}
-
-/// Whether the stream will look at the route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Listing {
-    /// Nothing waits, or nothing that the stream took when it looked.
-    Unlisted,
-    Listed,
 }
 
 /// A stream is to be set up, under this number.
@@ -254,9 +238,9 @@ impl Route {
             RouteState::Connected(carrier) if carrier.is(wake) => carrier,
             _ => return None,
         };
-        carrier.listing = Listing::Unlisted;
+        carrier.looked();
         if !window.is_empty && state.waiting.front().is_some_and(|next| next.is_suspect) {
-            carrier.wake.hold_until_empty(carrier.slot);
+            carrier.hold_until_empty();
             return None;
         }
         let unanswered = state.unanswered.front();
@@ -276,7 +260,7 @@ impl Route {
         let more_waits = !state.waiting.is_empty() || !state.unanswered.is_empty();
         match next {
             Some(_) if more_waits => carrier.list(),
-            None if more_waits => carrier.wake.hold_errors(carrier.slot),
+            None if more_waits => carrier.hold_errors(),
             _ => {}
         }
         next
@@ -300,14 +284,10 @@ impl Route {
     pub fn attach(&self, wake: &Arc<Wake>, slot: RouteSlot) -> Option<RouteSlot> {
         let mut state = self.state.lock();
         let slot = match &state.carrier {
-            RouteState::Connected(own) if own.is(wake) => own.slot,
+            RouteState::Connected(own) if own.is(wake) => own.slot(),
             RouteState::Connected(_) => return None,
             _ => {
-                let mut carrier = Carrier {
-                    wake: Arc::clone(wake),
-                    slot,
-                    listing: Listing::Unlisted,
-                };
+                let mut carrier = Carrier::new(wake, slot);
                 if !state.is_empty() {
                     carrier.list();
                 }
@@ -548,25 +528,6 @@ impl Route {
         match &self.state.lock().carrier {
             RouteState::BackingOff { until, .. } => Some(*until),
             _ => None,
-        }
-    }
-}
-
-impl Carrier {
-    fn is(&self, wake: &Arc<Wake>) -> bool {
-        Arc::ptr_eq(&self.wake, wake)
-    }
-
-    /// Something was put into the queue.
-    fn has_more(&mut self) {
-        self.list();
-        self.wake.wake();
-    }
-
-    fn list(&mut self) {
-        if self.listing == Listing::Unlisted {
-            self.listing = Listing::Listed;
-            self.wake.list(self.slot);
         }
     }
 }

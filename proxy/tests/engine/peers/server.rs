@@ -33,10 +33,10 @@ pub(super) struct Served {
     /// Connections that are still to be turned away.
     pub turned_away: AtomicUsize,
     pub slow: Duration,
-    accepted: AtomicUsize,
-    heard: Mutex<String>,
-    changed: Notify,
-    writers: AsyncMutex<Vec<Option<OwnedWriteHalf>>>,
+    pub accepted: AtomicUsize,
+    pub heard: Mutex<String>,
+    pub changed: Notify,
+    pub writers: AsyncMutex<Vec<Option<OwnedWriteHalf>>>,
 }
 
 impl Server {

@@ -1,24 +1,13 @@
 //! a policy that changes while people talk.
 
-use anyhow::{Result, ensure};
-use serde_json::Value;
+use anyhow::ensure;
 use xmpp_edge_tests::{
     crossing::{Crossing, stanza},
-    rig::{ALICE, Moved, Scene},
+    rig::{ALICE, Moved},
     wait,
 };
 
-use super::{BODY, DORA, FRED, RIG, explained, forbidden, of_users};
-
-/// What a policy says of a user from now on; returns once `/explain` says so.
-pub(super) async fn now(s: &Scene, policy: &Value, user: &str, allowed: bool) -> Result<()> {
-    s.rig.edge.lock().await.apply(policy)?;
-    wait::until("the policy is in force", wait::GENEROUS, || async {
-        let (verdict, _) = explained(s, user, &s.user("rob")).await.ok()?;
-        (verdict["reason"].is_null() == allowed).then_some(())
-    })
-    .await
-}
+use super::{BODY, DORA, FRED, RIG, forbidden, now, of_users};
 
 #[test]
 fn a_05_a_changed_policy_counts_at_once_and_takes_presence_back() {

@@ -85,6 +85,16 @@ async fn explained(s: &Scene, from: &str, to: &str) -> Result<(Value, String)> {
     Ok((serde_json::from_str(&body)?, body))
 }
 
+/// What a policy says of a user from now on; returns once `/explain` says so.
+async fn now(s: &Scene, policy: &Value, user: &str, allowed: bool) -> Result<()> {
+    s.rig.edge.lock().await.apply(policy)?;
+    wait::until("the policy is in force", wait::GENEROUS, || async {
+        let (verdict, _) = explained(s, user, &s.user("rob")).await.ok()?;
+        (verdict["reason"].is_null() == allowed).then_some(())
+    })
+    .await
+}
+
 #[test]
 fn a_01_a_user_without_access_is_told_so_and_nothing_leaves() {
     RIG.test(1, async |s| {

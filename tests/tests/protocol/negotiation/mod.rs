@@ -8,7 +8,6 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use xmpp_edge_tests::{
-    edge::{binary, manifest},
     peer::{Behaviour, ClientTls, Encryption, Features, Identity, Open, Peer, PeerServer, Verdict},
     pki::{Authority, Leaf, Usage},
     rig::{ALICE, Moved, OWN, Plan, Scene, Shared},

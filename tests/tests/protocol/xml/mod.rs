@@ -6,7 +6,7 @@ mod pieces;
 use anyhow::{Result, ensure};
 use serde_json::json;
 use xmpp_edge_tests::{
-    peer::{ClientTls, Command, Event, Identity, Open, Peer, PeerServer},
+    peer::{ClientTls, Command, Event, Identity, Open, PeerServer},
     rig::{ALICE, Moved, OWN, Plan, Scene, Shared},
 };
 
@@ -18,6 +18,14 @@ static RIG: Shared = Shared::new(Plan {
     },
     ..Plan::standard("x", 24)
 });
+
+/// Opens with this header, in plaintext, and expects this stream error after a header of the edge.
+async fn header_refused(s: &Scene, open: &Open, condition: &str) -> Result<()> {
+    let mut peer = s.connect().await?;
+    peer.open_with(open).await?;
+    peer.header().await?;
+    peer.expect_stream_error(condition).await
+}
 
 /// Sends this on an authenticated stream and expects this stream error.
 async fn refused(s: &Scene, bytes: impl AsRef<[u8]>, condition: &str) -> Result<()> {

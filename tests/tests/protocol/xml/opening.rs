@@ -1,20 +1,12 @@
 //! the header of a stream.
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use xmpp_edge_tests::{
     peer::{ClientTls, Identity, Open, Peer},
-    rig::{ALICE, Moved, OWN, Scene},
+    rig::{ALICE, Moved, OWN},
 };
 
-use super::RIG;
-
-/// Opens with this header, in plaintext, and expects this stream error after a header of the edge.
-async fn header_refused(s: &Scene, open: &Open, condition: &str) -> Result<()> {
-    let mut peer = s.connect().await?;
-    peer.open_with(open).await?;
-    peer.header().await?;
-    peer.expect_stream_error(condition).await
-}
+use super::{RIG, header_refused};
 
 #[test]
 fn x_01_a_stream_for_clients_is_invalid_namespace() {

@@ -3,10 +3,10 @@
 use anyhow::ensure;
 use xmpp_edge_tests::{
     peer::{ClientTls, Event, Identity, Open},
-    rig::OWN,
+    rig::{Moved, OWN},
 };
 
-use super::{RIG, message, refused};
+use super::{RIG, message};
 
 #[test]
 fn x_17_bytes_may_come_one_by_one() {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod dns;
+mod egress;
 mod endings;
 mod flood;
 mod names;

@@ -3,6 +3,12 @@
 use std::{fs, os::unix::fs::symlink};
 
 use super::*;
+
+const EVERYTHING: Needed = Needed {
+    certificates: true,
+    contacts: true,
+    egress: true,
+};
 use crate::tls::pki;
 
 /// A folder as the kubelet shows one: files are links into `..data`, which is swapped whole.
@@ -64,7 +70,7 @@ fn what_is_missing_is_named_until_all_is_there() {
     let mut volume = Volume::new();
     let mut secrets = Secrets::new(volume.directory.path().to_owned());
     secrets.look();
-    let missing = |secrets: &Secrets| secrets.missing(true, true).join("; ");
+    let missing = |secrets: &Secrets| secrets.missing(EVERYTHING).join("; ");
     assert_eq!(
         missing(&secrets),
         "the pool's certificate (tls.crt); the internal issuer (issuer.crt); \
@@ -144,7 +150,7 @@ fn what_vanishes_or_breaks_stays_as_last_read_and_is_named_the_rest_goes_on() {
         assert!(!stale.contains(&c.other_key) && !stale.contains(&c.key));
         assert!(
             secrets
-                .missing(true, false)
+                .missing(Needed { contacts: false, egress: false, ..EVERYTHING })
                 .iter()
                 .all(|text| text.contains("issuer"))
         );

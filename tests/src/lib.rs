@@ -24,6 +24,7 @@ pub mod prometheus;
 pub mod rig;
 mod runtime;
 pub mod servers;
+pub mod silent;
 pub mod socks;
 pub mod traffic;
 pub mod wait;

@@ -75,7 +75,8 @@ fn what_is_missing_is_named_until_all_is_there() {
         missing(&secrets),
         "the pool's certificate (tls.crt); the internal issuer (issuer.crt); \
          the internal CA (internal-ca.crt); the dialback secret (dialback-secret); \
-         the contacts' database (contacts-url)"
+         the contacts' database (contacts-url); \
+         the egress proxy's credentials (egress-username)"
     );
     let mut files = vec![("tls.crt", c.chain.as_str())];
     volume.holds(&files);
@@ -97,14 +98,23 @@ fn what_is_missing_is_named_until_all_is_there() {
     assert_eq!(
         missing(&secrets),
         "the dialback secret (dialback-secret: 16 octets at least are needed); \
-         the contacts' database (contacts-url)"
+         the contacts' database (contacts-url); \
+         the egress proxy's credentials (egress-username)"
     );
     assert!(secrets.materials().is_none());
     files.pop();
     files.extend([
         ("dialback-secret", "long enough for anybody\n"),
         ("contacts-url", "postgres://edge:pw@db.example/x"),
+        ("egress-username", "edge"),
     ]);
+    volume.holds(&files);
+    assert!(secrets.look());
+    assert_eq!(
+        missing(&secrets),
+        "the egress proxy's credentials (egress-username: there is no password)"
+    );
+    files.push(("egress-password", "pw"));
     volume.holds(&files);
     assert!(secrets.look());
     assert_eq!(missing(&secrets), "");

@@ -94,8 +94,8 @@ impl Scene {
     async fn steps(&self) -> Result<Vec<(String, String)>> {
         let status = self.federation.edge.status().await?;
         let partners = status["partners"].as_array().context("no partners")?;
-        let attempt = &partners.first().context("one partner")?["lastAttempt"];
-        let steps = attempt["steps"].as_array().context("no steps")?;
+        let steps = &partners.first().context("one partner")?["lastAttempt"];
+        let steps = steps.as_array().context("no lastAttempt")?;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         Ok(steps
             .iter()

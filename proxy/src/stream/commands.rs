@@ -56,10 +56,10 @@ impl Stream {
             Command::PingAnswered { number } => self.ping_answered(number),
             Command::Carry { pair, tlsa, answer } => self.carry_too(pair, tlsa, answer),
             Command::Drain => {
-                self.keepalive.draining = true;
+                self.intake.drain();
                 self.entry.set_open(false);
                 // Who has not said who he is can go to another replica.
-                if self.peer == PeerRole::Client && !self.is_established() {
+                if self.peer == PeerRole::Client && !self.state.is_established() {
                     self.input(Input::End(Fault::Shutdown));
                 }
             }
@@ -74,7 +74,7 @@ impl Stream {
         tlsa: Option<TlsaSet>,
         answer: oneshot::Sender<Result<(), Fault>>,
     ) {
-        if self.keepalive.draining || !self.is_established() {
+        if self.intake.is_draining() || !self.state.is_established() {
             let _ = answer.send(Err(Fault::Shutdown));
             return;
         }

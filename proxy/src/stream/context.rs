@@ -7,29 +7,24 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use xmpp_edge_crds::{domain::DomainName, negotiation::Method, verdict::Direction};
+use xmpp_edge_crds::{domain::DomainName, verdict::Direction};
 
 use crate::{
     config::{ActiveConfig, peer_keys::PeerKey},
     contacts::Contacts,
     dns::{Dialer, Resolver},
-    negotiation::{Pair, Side},
     net::unauthenticated::UnauthenticatedLimiter,
     presence::tracker::{Attendance, OwnStanza, PresenceTracker},
-    routing::{
-        batch::Batch,
-        router::{DialRequests, Router},
-    },
-    stream::partner_ping::Probes,
+    routing::{batch::Batch, dial_ticket::DialRequests, router::Router},
     stream::{
-        bidi::PeersWithoutBidi, key_verification::KeyVerificationLimiter, peer_memory::PeerMemory,
-        pool::StreamPool, receiver::Carried, registry::StreamRegistry,
+        bidi::PeersWithoutBidi, partner_ping::Probes, peer_memory::PeerMemory, pool::StreamPool,
+        registry::StreamRegistry, verification_limiter::KeyVerificationLimiter,
     },
     telemetry::{
         attempts::Attempts,
         config_status::{ConfigStatus, Telemetry},
         log_limiter::{LogLimiter, limited},
-        metrics::{Metrics, ReasonCounters},
+        metrics::Metrics,
     },
 };
 
@@ -161,27 +156,5 @@ impl StreamContext {
         let (attendance, probes) = self.presence.attend(domain);
         self.send_own(probes);
         attendance
-    }
-
-    /// A pair that a peer on `side` may send: where its stanzas go.
-    #[must_use]
-    pub fn carry(&self, side: Side, config: &ActiveConfig, pair: Pair, method: Method) -> Carried {
-        let (peer, direction) = match side {
-            Side::Partner => (&pair.from, Direction::Inbound),
-            Side::Gateway => (&pair.to, Direction::Outbound),
-        };
-        let partner = config.partner(peer).map(|partner| partner.name.as_str());
-        let route = self.router.route(side.opposite(), &pair);
-        Carried {
-            share: route.share(),
-            route,
-            back: self.router.route(side, &pair.reversed()),
-            counters: self.metrics.pair(partner, direction),
-            reasons: ReasonCounters::new(partner, direction),
-            method,
-            international: pair.to.is_international(),
-            pair,
-            errors_only: false,
-        }
     }
 }

@@ -12,7 +12,9 @@ use xmpp_edge_crds::{domain::DomainName, negotiation::Method};
 
 use super::{
     CLOSING, Stream,
-    connect::{Negotiation, OwnProof, direction, ends, kind_of_dns},
+    context::StreamContext,
+    establish::{Negotiation, OwnProof, ends},
+    targets::{direction, kind_of_dns},
 };
 use crate::{
     config::ActiveConfig,
@@ -22,7 +24,6 @@ use crate::{
         dial_ticket::DialTicket,
         failure::{Failure, FailureKind},
     },
-    stream::context::StreamContext,
     telemetry::log_limiter::limited,
 };
 

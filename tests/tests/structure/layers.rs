@@ -173,7 +173,7 @@ impl Import {
 }
 
 /// What is left when tests are: these look at a room from where they need to.
-fn sources(name: &str) -> Vec<Source> {
+pub fn sources(name: &str) -> Vec<Source> {
     let sources = Source::all(name);
     sources.into_iter().filter(|it| !it.is_test()).collect()
 }
@@ -202,7 +202,7 @@ fn imports(name: &str) -> Vec<Import> {
     imports
 }
 
-fn reaches<'a>(below: &BTreeMap<&'a str, BTreeSet<&'a str>>, from: &'a str, to: &str) -> bool {
+pub fn reaches<'a>(below: &BTreeMap<&'a str, BTreeSet<&'a str>>, from: &'a str, to: &str) -> bool {
     let mut seen = BTreeSet::new();
     let mut next = vec![from];
     while let Some(room) = next.pop() {

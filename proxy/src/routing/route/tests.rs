@@ -47,7 +47,7 @@ fn taken(route: &Route, wake: &Arc<Wake>) -> Batch {
 fn what_is_older_expires_although_something_younger_was_put_before_it() {
     let (budget, wake) = (MemoryBudget::default(), Arc::default());
     let (route, start) = (route(&budget), Instant::now());
-    assert!(route.attach(&wake));
+    assert!(route.attach(&wake, 0).is_some());
     for text in ["<a/>", "<b/>"] {
         route.enqueue(batch(text, start), start);
     }
@@ -68,7 +68,7 @@ fn answers_do_not_grow_old_while_a_stream_takes_them_and_do_when_none_does() {
     let (budget, wake) = (MemoryBudget::default(), Arc::default());
     let (route, start) = (route(&budget), Instant::now());
     let (later, limit) = (start + Duration::from_secs(21), Duration::from_secs(20));
-    assert!(route.attach(&wake));
+    assert!(route.attach(&wake, 0).is_some());
     route.enqueue(batch("<reply/>", start), start);
     let batch = Batch::reply(b"<stanza/>".to_vec(), None, start);
     let failure = outage();
@@ -111,7 +111,7 @@ fn a_task_that_was_overtaken_ends_nothing_that_the_newer_one_set_out_to_do() {
     let (route, start) = (route(&budget), Instant::now());
     let old = dialled(&route, start).number;
     // The peer opens a stream both ways meanwhile, and it dies.
-    assert!(route.attach(&wake));
+    assert!(route.attach(&wake, 0).is_some());
     let new = route.detach(&wake, Vec::new()).expect("one waits").number;
     let after = route.failed(old, &outage(), start, None, 0.0);
     assert!(matches!(after, AfterFailure::Overtaken));

@@ -25,6 +25,8 @@ pub mod prometheus;
 pub mod rig;
 mod runtime;
 pub mod servers;
+pub mod silent;
+pub mod socks;
 pub mod traffic;
 pub mod wait;
 pub mod xml;

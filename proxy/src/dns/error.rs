@@ -95,7 +95,9 @@ pub enum ConnectFault {
         proxy: HostPort,
         cause: EgressFault,
     },
-    #[error("{endpoint} (of {target}) is not tried: the domain has led to too many addresses already")]
+    #[error(
+        "{endpoint} (of {target}) is not tried: the domain has led to too many addresses already"
+    )]
     TooMany { target: String, endpoint: Endpoint },
 }
 

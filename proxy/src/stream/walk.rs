@@ -206,10 +206,9 @@ impl<'a> Walk<'a> {
                 FailureKind::NotFound if last != FailureKind::NotFound => FailureKind::Refused,
                 kind => kind,
             },
-            (
-                dns::ConnectFault::Forbidden { .. } | dns::ConnectFault::ForbiddenName { .. },
-                _,
-            ) => FailureKind::Refused,
+            (dns::ConnectFault::Forbidden { .. } | dns::ConnectFault::ForbiddenName { .. }, _) => {
+                FailureKind::Refused
+            }
             (dns::ConnectFault::Egress { cause, .. }, _) if cause.is_refusal() => {
                 FailureKind::Refused
             }

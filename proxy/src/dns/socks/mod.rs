@@ -37,11 +37,15 @@ pub enum EgressFault {
     Silent,
     #[error("it did not answer in time: it hangs, or waits for the target")]
     Unanswered,
-    #[error("it wants a user name and a password: name their Secret in settings.egressProxy.secretRef")]
+    #[error(
+        "it wants a user name and a password: name their Secret in settings.egressProxy.secretRef"
+    )]
     CredentialsWanted,
     #[error("it refused the user name or the password of settings.egressProxy.secretRef")]
     CredentialsRefused,
-    #[error("it takes neither no authentication nor a user name with a password (RFC 1928 section 3)")]
+    #[error(
+        "it takes neither no authentication nor a user name with a password (RFC 1928 section 3)"
+    )]
     NoMethod,
     #[error("it answered: {} (SOCKS reply {})", .0.words(), .0.code())]
     Replied(SocksReply),
@@ -165,7 +169,11 @@ impl SocksProxy {
     }
 
     /// A connection to the proxy itself.
-    async fn reach(&self, resolver: &Resolver, connect: &Connect) -> Result<TcpStream, EgressFault> {
+    async fn reach(
+        &self,
+        resolver: &Resolver,
+        connect: &Connect,
+    ) -> Result<TcpStream, EgressFault> {
         let HostPort { host, port } = &self.config.address;
         let addresses = match host {
             Host::Ip(ip) => vec![*ip],
@@ -237,7 +245,8 @@ impl SocksProxy {
             SocksError::AddressTypeNotSupported => SocksReply::AddressTypeNotSupported,
             // The library has one name for both.
             SocksError::UnknownAuthMethod => {
-                let text = "it chose a method that was not offered, or its reply has no meaning there";
+                let text =
+                    "it chose a method that was not offered, or its reply has no meaning there";
                 return EgressFault::Malformed(text.to_owned());
             }
             other => return EgressFault::Malformed(other.to_string()),

@@ -13,6 +13,7 @@ pub mod database;
 pub mod dns;
 pub mod edge;
 pub mod federation;
+pub mod foreign_socket;
 pub mod lab;
 pub mod mistakes;
 pub mod peer;

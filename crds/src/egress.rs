@@ -89,11 +89,19 @@ mod tests {
         };
         let given = |username: &str, password: &str| Ok((username.to_owned(), password.to_owned()));
         for (username, password, expected) in [
-            (Some(&b"edge"[..]), Some(&b" p:w "[..]), given("edge", " p:w ")),
+            (
+                Some(&b"edge"[..]),
+                Some(&b" p:w "[..]),
+                given("edge", " p:w "),
+            ),
             (Some(b"edge\n"), Some(b"pw\r\n"), given("edge", "pw")),
             (None, Some(b"pw"), Err("there is no username".to_owned())),
             (Some(b"edge"), None, Err("there is no password".to_owned())),
-            (Some(b"edge"), Some(b"\n"), Err("password is empty".to_owned())),
+            (
+                Some(b"edge"),
+                Some(b"\n"),
+                Err("password is empty".to_owned()),
+            ),
             (
                 Some(b"\xff"),
                 Some(b"pw"),

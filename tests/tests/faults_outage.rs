@@ -153,7 +153,10 @@ async fn leave(server: &mut Server, seconds: u64) -> Result<Duration> {
     let began = Instant::now();
     server.kill();
     // The scenario itself is a duration.
-    sleep(Duration::from_secs(seconds.saturating_sub(boot(server.kind())))).await;
+    sleep(Duration::from_secs(
+        seconds.saturating_sub(boot(server.kind())),
+    ))
+    .await;
     server.launch().await?;
     Ok(began.elapsed())
 }
@@ -352,7 +355,9 @@ async fn table_of_every_server_and_outage() {
         }
         for acknowledge in [Acknowledge::AsPackaged, Acknowledge::Resending] {
             let outcome = direct(acknowledge, seconds).await.unwrap();
-            outcome.row(&format!("no edge: Prosody to Prosody ({acknowledge:?}): killed, away for {seconds} s"));
+            outcome.row(&format!(
+                "no edge: Prosody to Prosody ({acknowledge:?}): killed, away for {seconds} s"
+            ));
         }
     }
     run(&[

@@ -7,8 +7,8 @@ use kube::ResourceExt;
 use xmpp_edge_crds::{
     domain::DomainName,
     edge_config::{
-        AccessRules, Contacts, Content, Edge, EdgeConfig, EgressProxy, Gateway, HostPort, Listeners, Settings,
-        VERSION,
+        AccessRules, Contacts, Content, Edge, EdgeConfig, EgressProxy, Gateway, HostPort,
+        Listeners, Settings, VERSION,
     },
     kinds::{EdgePool, PoolSpec, conditions::Reason},
     negotiation::Negotiation,

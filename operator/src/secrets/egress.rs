@@ -36,8 +36,11 @@ pub fn credentials(
     name: &str,
     secret: Option<&SecretData>,
 ) -> Result<EgressCredentials, EgressSecretError> {
-    let [username, password] =
-        KEYS.map(|key| secret.and_then(|secret| secret.get(key)).map(|value| value.as_slice()));
+    let [username, password] = KEYS.map(|key| {
+        secret
+            .and_then(|secret| secret.get(key))
+            .map(|value| value.as_slice())
+    });
     EgressCredentials::parse(username, password).map_err(|fault| EgressSecretError {
         name: name.to_owned(),
         fault,

@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr};
 
 use xmpp_edge_crds::{domain::DomainName, edge_config::HostPort};
 
-use super::{Endpoint, socks::EgressFault};
+use super::{egress_fault::EgressFault, endpoint::Endpoint};
 use crate::telemetry::attempt::Step;
 
 /// Why DNS gave no answer to go on with. [`Self::label`] is the metric label.
@@ -95,7 +95,9 @@ pub enum ConnectFault {
         proxy: HostPort,
         cause: EgressFault,
     },
-    #[error("{endpoint} (of {target}) is not tried: the domain has led to too many addresses already")]
+    #[error(
+        "{endpoint} (of {target}) is not tried: the domain has led to too many addresses already"
+    )]
     TooMany { target: String, endpoint: Endpoint },
 }
 

@@ -7,6 +7,7 @@ mod cache;
 pub mod connect;
 mod dane;
 mod dnssec;
+pub mod egress_fault;
 mod endpoint;
 pub mod error;
 pub(crate) mod exchange;

@@ -52,7 +52,7 @@ pub(super) struct Walk<'a> {
     /// Servers that are to be tried once more.
     again: Vec<Candidate>,
     /// Under way, beside each other: the first to be over wins.
-    negotiations: FuturesUnordered<BoxFuture<'static, (Candidate, Outcome)>>,
+    negotiations: FuturesUnordered<BoxFuture<'static, (Candidate, Negotiated)>>,
     /// Ends those that are under way, in order.
     superseded: CancellationToken,
     last: Failure,
@@ -60,7 +60,7 @@ pub(super) struct Walk<'a> {
     is_outage: bool,
 }
 
-type Outcome = Result<Box<Stream>, Fault>;
+type Negotiated = Result<Box<Stream>, Fault>;
 
 /// The next connection, with what is left behind it.
 type Next = (
@@ -206,10 +206,9 @@ impl<'a> Walk<'a> {
                 FailureKind::NotFound if last != FailureKind::NotFound => FailureKind::Refused,
                 kind => kind,
             },
-            (
-                dns::ConnectFault::Forbidden { .. } | dns::ConnectFault::ForbiddenName { .. },
-                _,
-            ) => FailureKind::Refused,
+            (dns::ConnectFault::Forbidden { .. } | dns::ConnectFault::ForbiddenName { .. }, _) => {
+                FailureKind::Refused
+            }
             (dns::ConnectFault::Egress { cause, .. }, _) if cause.is_refusal() => {
                 FailureKind::Refused
             }

@@ -19,7 +19,9 @@ pub(super) fn within(program: &str, resolver: &Path, arguments: &[String]) -> Re
     let root = root()?.display().to_string();
     let temporary = std::env::temp_dir().display().to_string();
     let resolver = resolver.display().to_string();
-    let enter = ["--mount", "sh", "-c", ENTER, &root, &temporary, &resolver, program];
+    let enter = [
+        "--mount", "sh", "-c", ENTER, &root, &temporary, &resolver, program,
+    ];
     let enter = enter.into_iter().map(str::to_owned);
     Ok(enter.chain(arguments.iter().cloned()).collect())
 }

@@ -5,6 +5,7 @@
 
 pub mod certificate;
 pub mod dns;
+pub mod egress;
 pub mod status;
 pub mod workload;
 
@@ -17,13 +18,14 @@ use super::{
     fields::{self, ConfigMapKeyRef, SecretRef},
 };
 use crate::{
-    edge_config::{GatewayMode, NameResolution, Settings},
+    edge_config::{GatewayMode, Settings},
     negotiation::{KeyBinding, MethodSet, Negotiation, NegotiationError, Requirement},
 };
 pub use certificate::{
     CertManager, Certificate, Csr, IssuerRef, KeyAlgorithm, SelfSigned, Subject,
 };
 pub use dns::{Dns, ExternalDns, Rfc2136, TsigAlgorithm};
+pub use egress::PoolEgressProxy;
 pub use status::PoolStatus;
 use workload::{InternalServiceSpec, NetworkPolicySpec, PodTemplate, ServiceSpec};
 
@@ -480,23 +482,6 @@ pub struct PoolSettings {
     pub egress_proxy: Option<PoolEgressProxy>,
 }
 
-/// `settings.egressProxy`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct PoolEgressProxy {
-    /// SOCKS5 proxy (RFC 1928), as `host:port`.
-    #[schemars(schema_with = "fields::host_port")]
-    pub address: String,
-    /// Who resolves the host names of partners' servers. `Edge`, the default: the edge, and
-    /// `dialExcept` holds. `Proxy`: the proxy is given names, and its own rules must keep them from
-    /// leading inside; the edge still looks up SRV records.
-    #[serde(default)]
-    pub name_resolution: NameResolution,
-    /// Secret with `username` and `password` (RFC 1929), such as one of type
-    /// `kubernetes.io/basic-auth`. Absent: the edge offers no authentication.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret_ref: Option<SecretRef>,
-}
 impl Default for PoolSettings {
     fn default() -> Self {
         let defaults = Settings::default();

@@ -160,7 +160,11 @@ fn what_vanishes_or_breaks_stays_as_last_read_and_is_named_the_rest_goes_on() {
         assert!(!stale.contains(&c.other_key) && !stale.contains(&c.key));
         assert!(
             secrets
-                .missing(Needed { contacts: false, egress: false, ..EVERYTHING })
+                .missing(Needed {
+                    contacts: false,
+                    egress: false,
+                    ..EVERYTHING
+                })
                 .iter()
                 .all(|text| text.contains("issuer"))
         );

@@ -35,7 +35,7 @@ use crate::{
     tls::TlsaSet,
 };
 pub use guard::is_guarded;
-use target::{Found, Search, Target, TargetOutcome};
+use target::{FoundTarget, Search, Target, TargetOutcome};
 
 /// Addresses beyond this many of one domain are not tried.
 const MAX_ADDRESSES: usize = 24;
@@ -104,9 +104,9 @@ pub struct Connected {
 pub struct Candidates {
     search: Arc<Search>,
     /// Not under way, the next first.
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<WaitingTarget>,
     /// Under way, by number; the futures are only polled while [`Self::next`] is.
-    under_way: Vec<(usize, Waiting)>,
+    under_way: Vec<(usize, WaitingTarget)>,
     attempts: FuturesUnordered<BoxFuture<'static, (usize, TargetOutcome)>>,
     started: usize,
     /// When the next one starts beside those under way.
@@ -118,10 +118,10 @@ pub struct Candidates {
 
 /// A target that waits for its turn.
 #[derive(Clone, Debug)]
-enum Waiting {
+enum WaitingTarget {
     New(Target),
     /// Addresses of it are left, or come once more.
-    Found(Found),
+    Found(FoundTarget),
 }
 
 impl Dialer {
@@ -230,7 +230,7 @@ impl Candidates {
     fn new(search: Search, targets: Vec<Target>, steps: Vec<AttemptStep>) -> Self {
         Self {
             search: Arc::new(search),
-            waiting: targets.into_iter().map(Waiting::New).collect(),
+            waiting: targets.into_iter().map(WaitingTarget::New).collect(),
             under_way: Vec::new(),
             attempts: FuturesUnordered::new(),
             started: 0,
@@ -273,8 +273,8 @@ impl Candidates {
     fn best(&self) -> impl Iterator<Item = &Target> {
         let new = || {
             self.waiting.iter().filter_map(|waiting| match waiting {
-                Waiting::New(target) => Some(target),
-                Waiting::Found(_) => None,
+                WaitingTarget::New(target) => Some(target),
+                WaitingTarget::Found(_) => None,
             })
         };
         let best = new().map(|target| target.priority).min();
@@ -323,7 +323,8 @@ impl Candidates {
     /// A server that [`Self::next`] gave shall come once more, before others.
     pub fn again(&mut self, candidate: Candidate) {
         self.search.dialled.fetch_sub(1, Ordering::Relaxed);
-        self.waiting.push_front(Waiting::Found(candidate.into()));
+        self.waiting
+            .push_front(WaitingTarget::Found(candidate.into()));
     }
 
     /// The steps since the last call: resolving and connecting. The caller adds what follows.
@@ -339,7 +340,7 @@ impl Candidates {
         let Some(waiting) = self.waiting.pop_front() else {
             return;
         };
-        if let Waiting::New(target) = &waiting
+        if let WaitingTarget::New(target) = &waiting
             && let Host::Name(name) = &target.host
         {
             self.tried.push(name.clone());
@@ -350,8 +351,8 @@ impl Candidates {
         self.under_way.push((number, waiting.clone()));
         let attempt = async move {
             let outcome = match waiting {
-                Waiting::New(target) => search.reach(target).await,
-                Waiting::Found(found) => search.reach_found(found, Vec::new()).await,
+                WaitingTarget::New(target) => search.reach(target).await,
+                WaitingTarget::Found(found) => search.reach_found(found, Vec::new()).await,
             };
             (number, outcome)
         };
@@ -360,13 +361,13 @@ impl Candidates {
     }
 
     /// One was the first to connect: the others' attempts end, and come after what it has left.
-    fn yield_to(&mut self, rest: Found) {
+    fn yield_to(&mut self, rest: FoundTarget) {
         self.attempts = FuturesUnordered::new();
         for (_, waiting) in std::mem::take(&mut self.under_way).into_iter().rev() {
             self.waiting.push_front(waiting);
         }
         if !rest.queue.is_empty() {
-            self.waiting.push_front(Waiting::Found(rest));
+            self.waiting.push_front(WaitingTarget::Found(rest));
         }
     }
 
@@ -376,8 +377,8 @@ impl Candidates {
             return;
         };
         let name = match waiting {
-            Waiting::New(target) => target.host.to_string(),
-            Waiting::Found(found) => found.name.clone(),
+            WaitingTarget::New(target) => target.host.to_string(),
+            WaitingTarget::Found(found) => found.name.clone(),
         };
         let text = format!("{name} gave no connection yet: the next target starts beside it");
         let took = self.search.dialer.target_delay;

@@ -21,7 +21,7 @@ use crate::{
     dns::{
         ConnectFault, DnsError, Endpoint, Service, SocksProxy,
         error::OpenFault,
-        happy::{Open, RaceOutcome, interleave, race},
+        happy::{Opener, RaceOutcome, interleave, race},
     },
     telemetry::attempt::{AttemptStep, Step},
     tls::TlsaSet,
@@ -50,7 +50,7 @@ impl From<Service> for Target {
 
 /// A target whose addresses are known, with those that are not tried.
 #[derive(Clone, Debug)]
-pub(super) struct Found {
+pub(super) struct FoundTarget {
     pub(super) name: String,
     direct_tls: bool,
     tlsa: Option<TlsaSet>,
@@ -58,7 +58,7 @@ pub(super) struct Found {
     pub(super) queue: VecDeque<Endpoint>,
 }
 
-impl Found {
+impl FoundTarget {
     pub(super) fn candidate(&self, endpoint: Endpoint) -> Candidate {
         Candidate {
             target: self.name.clone(),
@@ -70,7 +70,7 @@ impl Found {
     }
 }
 
-impl From<Candidate> for Found {
+impl From<Candidate> for FoundTarget {
     fn from(candidate: Candidate) -> Self {
         Self {
             name: candidate.target,
@@ -87,7 +87,7 @@ impl From<Candidate> for Found {
 pub(super) struct TargetOutcome {
     pub(super) steps: Vec<AttemptStep>,
     /// With what is left of the target.
-    pub(super) result: Result<(Connected, Found), ConnectFault>,
+    pub(super) result: Result<(Connected, FoundTarget), ConnectFault>,
 }
 
 /// What all targets of a domain are dialled by.
@@ -124,7 +124,7 @@ impl Search {
     /// Dials what is left of a target; its steps come after `steps`.
     pub(super) async fn reach_found(
         self: Arc<Self>,
-        mut found: Found,
+        mut found: FoundTarget,
         mut steps: Vec<AttemptStep>,
     ) -> TargetOutcome {
         let result = self.race(&mut found, &mut steps).await;
@@ -139,7 +139,7 @@ impl Search {
         &self,
         target: Target,
         steps: &mut Vec<AttemptStep>,
-    ) -> Result<Found, ConnectFault> {
+    ) -> Result<FoundTarget, ConnectFault> {
         let began = Instant::now();
         let name = target.host.to_string();
         let looked_up = match &target.host {
@@ -169,7 +169,7 @@ impl Search {
                     let text = format!("{name}: {dane}");
                     steps.push(self.step(Step::Dns, "Ok", None, text, began.elapsed()));
                 }
-                Ok(Found {
+                Ok(FoundTarget {
                     name,
                     direct_tls: target.direct_tls,
                     dane: dane.as_ref().map(ToString::to_string),
@@ -219,7 +219,7 @@ impl Search {
 
     async fn race(
         self: &Arc<Self>,
-        found: &mut Found,
+        found: &mut FoundTarget,
         steps: &mut Vec<AttemptStep>,
     ) -> Result<Connected, ConnectFault> {
         let began = Instant::now();
@@ -245,7 +245,7 @@ impl Search {
     }
 
     /// One connection, directly or by the egress proxy.
-    fn open(self: &Arc<Self>) -> Open {
+    fn open(self: &Arc<Self>) -> Opener {
         let search = Arc::clone(self);
         Arc::new(move |endpoint| {
             let search = Arc::clone(&search);

@@ -211,7 +211,11 @@ async fn s11_the_next_target_starts_beside_a_silent_one_and_the_first_to_connect
     }
     let steps = candidates.take_steps();
     let outcomes: Vec<_> = steps.iter().map(|step| step.outcome).collect();
-    assert_eq!(outcomes[..3], ["TcpSilent", "TcpSilent", "Ok"], "{outcomes:?}");
+    assert_eq!(
+        outcomes[..3],
+        ["TcpSilent", "TcpSilent", "Ok"],
+        "{outcomes:?}"
+    );
     drop(lab.listener);
 }
 

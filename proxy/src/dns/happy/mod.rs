@@ -16,7 +16,7 @@ pub type Connect =
     Arc<dyn Fn(SocketAddr) -> BoxFuture<'static, io::Result<TcpStream>> + Send + Sync>;
 
 /// Opens one connection to a server, by whatever way, within a limit of time.
-pub type Open =
+pub type Opener =
     Arc<dyn Fn(Endpoint) -> BoxFuture<'static, Result<TcpStream, OpenFault>> + Send + Sync>;
 
 /// How the race over some addresses went. What was not tried when one won is left in the queue.
@@ -46,7 +46,7 @@ pub fn interleave(addresses: Vec<SocketAddr>) -> VecDeque<Endpoint> {
 
 /// Races what stands at the head of `queue`. Attempts still under way when one wins are dropped and go
 /// back to the queue's end: the winner may yet fail to negotiate.
-pub async fn race(queue: &mut VecDeque<Endpoint>, open: &Open) -> RaceOutcome {
+pub async fn race(queue: &mut VecDeque<Endpoint>, open: &Opener) -> RaceOutcome {
     let mut attempts = FuturesUnordered::new();
     let mut under_way: Vec<Endpoint> = Vec::new();
     let mut failed = Vec::new();

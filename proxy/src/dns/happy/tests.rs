@@ -19,11 +19,11 @@ fn endpoints(texts: &[&str]) -> Vec<Endpoint> {
 async fn connector(
     works: &'static str,
     swallowed: &'static [&'static str],
-) -> (Open, Arc<Mutex<Vec<Endpoint>>>) {
+) -> (Opener, Arc<Mutex<Vec<Endpoint>>>) {
     let listener = Arc::new(tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap());
     let tried = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&tried);
-    let connect: Open = Arc::new(move |endpoint| {
+    let connect: Opener = Arc::new(move |endpoint| {
         log.lock().push(endpoint.clone());
         let listener = Arc::clone(&listener);
         async move {

@@ -58,25 +58,97 @@ async fn s20_whatever_the_proxy_answers_is_told_in_words() {
     let none = greeting(b"\x05\x00");
     let reply = |says: &'static [u8]| vec![none, (REQUEST, Some(says))];
     for (script, label, text) in [
-        (vec![greeting(b"\x05\xff")], "EgressAuthentication", "it wants a user name"),
-        (vec![greeting(b"\x05\x02")], "EgressAuthentication", "it wants a user name"),
-        (vec![greeting(b"\x04\x00")], "EgressMalformed", "does not speak SOCKS5"),
-        (vec![greeting(b"HTTP/1.1 400 Bad Request\r\n\r\n")], "EgressMalformed", "does not speak SOCKS5"),
-        (vec![greeting(b"\x05\x01")], "EgressMalformed", "a method that was not offered"),
-        (vec![greeting(b"\x05")], "EgressFailed", "it ended the connection"),
+        (
+            vec![greeting(b"\x05\xff")],
+            "EgressAuthentication",
+            "it wants a user name",
+        ),
+        (
+            vec![greeting(b"\x05\x02")],
+            "EgressAuthentication",
+            "it wants a user name",
+        ),
+        (
+            vec![greeting(b"\x04\x00")],
+            "EgressMalformed",
+            "does not speak SOCKS5",
+        ),
+        (
+            vec![greeting(b"HTTP/1.1 400 Bad Request\r\n\r\n")],
+            "EgressMalformed",
+            "does not speak SOCKS5",
+        ),
+        (
+            vec![greeting(b"\x05\x01")],
+            "EgressMalformed",
+            "a method that was not offered",
+        ),
+        (
+            vec![greeting(b"\x05")],
+            "EgressFailed",
+            "it ended the connection",
+        ),
         (vec![none], "EgressFailed", "it ended the connection"),
-        (reply(b"\x05\x01\x00\x01\0\0\0\0\0\0"), "EgressFailed", "general SOCKS server failure (SOCKS reply 1)"),
-        (reply(b"\x05\x02\x00\x01\0\0\0\0\0\0"), "EgressNotAllowed", "connection not allowed by ruleset (SOCKS reply 2)"),
-        (reply(b"\x05\x03\x00\x01\0\0\0\0\0\0"), "EgressTargetUnreachable", "network unreachable (SOCKS reply 3)"),
-        (reply(b"\x05\x04\x00\x01\0\0\0\0\0\0"), "EgressTargetUnreachable", "host unreachable (SOCKS reply 4)"),
-        (reply(b"\x05\x05\x00\x01\0\0\0\0\0\0"), "EgressTargetUnreachable", "connection refused (SOCKS reply 5)"),
-        (reply(b"\x05\x06\x00\x01\0\0\0\0\0\0"), "EgressTargetUnreachable", "TTL expired (SOCKS reply 6)"),
-        (reply(b"\x05\x07\x00\x01\0\0\0\0\0\0"), "EgressFailed", "command not supported (SOCKS reply 7)"),
-        (reply(b"\x05\x08\x00\x01\0\0\0\0\0\0"), "EgressFailed", "address type not supported (SOCKS reply 8)"),
-        (reply(b"\x05\x63\x00\x01\0\0\0\0\0\0"), "EgressMalformed", "its reply has no meaning"),
-        (reply(b"\x05\x00\x07\x01\0\0\0\0\0\0"), "EgressMalformed", "does not speak SOCKS5"),
-        (reply(b"\x05\x00\x00\x09\0\0\0\0\0\0"), "EgressMalformed", "does not speak SOCKS5"),
-        (reply(b"\x05\x00\x00\x03\xffshort"), "EgressFailed", "it ended the connection"),
+        (
+            reply(b"\x05\x01\x00\x01\0\0\0\0\0\0"),
+            "EgressFailed",
+            "general SOCKS server failure (SOCKS reply 1)",
+        ),
+        (
+            reply(b"\x05\x02\x00\x01\0\0\0\0\0\0"),
+            "EgressNotAllowed",
+            "connection not allowed by ruleset (SOCKS reply 2)",
+        ),
+        (
+            reply(b"\x05\x03\x00\x01\0\0\0\0\0\0"),
+            "EgressTargetUnreachable",
+            "network unreachable (SOCKS reply 3)",
+        ),
+        (
+            reply(b"\x05\x04\x00\x01\0\0\0\0\0\0"),
+            "EgressTargetUnreachable",
+            "host unreachable (SOCKS reply 4)",
+        ),
+        (
+            reply(b"\x05\x05\x00\x01\0\0\0\0\0\0"),
+            "EgressTargetUnreachable",
+            "connection refused (SOCKS reply 5)",
+        ),
+        (
+            reply(b"\x05\x06\x00\x01\0\0\0\0\0\0"),
+            "EgressTargetUnreachable",
+            "TTL expired (SOCKS reply 6)",
+        ),
+        (
+            reply(b"\x05\x07\x00\x01\0\0\0\0\0\0"),
+            "EgressFailed",
+            "command not supported (SOCKS reply 7)",
+        ),
+        (
+            reply(b"\x05\x08\x00\x01\0\0\0\0\0\0"),
+            "EgressFailed",
+            "address type not supported (SOCKS reply 8)",
+        ),
+        (
+            reply(b"\x05\x63\x00\x01\0\0\0\0\0\0"),
+            "EgressMalformed",
+            "its reply has no meaning",
+        ),
+        (
+            reply(b"\x05\x00\x07\x01\0\0\0\0\0\0"),
+            "EgressMalformed",
+            "does not speak SOCKS5",
+        ),
+        (
+            reply(b"\x05\x00\x00\x09\0\0\0\0\0\0"),
+            "EgressMalformed",
+            "does not speak SOCKS5",
+        ),
+        (
+            reply(b"\x05\x00\x00\x03\xffshort"),
+            "EgressFailed",
+            "it ended the connection",
+        ),
     ] {
         let fault = outcome(script, false, GENEROUS).await.unwrap_err();
         assert_eq!(fault.label(), label, "{fault}");
@@ -110,7 +182,12 @@ async fn s20_a_bound_address_of_any_kind_is_taken_and_the_password_is_judged() {
     let wrong = vec![(4, Some(&b"\x05\x02"[..])), (9, Some(b"\x01\x01"))];
     let fault = outcome(wrong, true, GENEROUS).await.unwrap_err();
     assert_eq!(fault.label(), "EgressAuthentication");
-    assert!(fault.is_refusal() && fault.to_string().contains("refused the user name or the password"));
+    assert!(
+        fault.is_refusal()
+            && fault
+                .to_string()
+                .contains("refused the user name or the password")
+    );
 }
 
 #[tokio::test]

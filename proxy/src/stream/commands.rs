@@ -45,6 +45,8 @@ impl Stream {
                 due,
             } => self.verdict(request, verdict, due),
             Command::ConfigChanged => {
+                // The stream may end by it: what takes back what the peer was told goes out before.
+                self.fill();
                 self.config = self.context.config();
                 self.apply_settings();
                 self.receiver.relabel(&self.context, &self.config);

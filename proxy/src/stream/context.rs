@@ -117,12 +117,13 @@ impl StreamContext {
         self.config.store(Arc::new(config));
     }
 
-    /// Presence that crossed and is now forbidden is taken back, one domain after the other: everybody
-    /// who was seen is looked at. Blocks.
-    pub fn withdraw_forbidden_presence(self: &Arc<Self>) {
+    /// Presence that crossed and is now forbidden is taken back, and asked for again where it was taken
+    /// back and is now allowed, one domain after the other: everybody who was seen is looked at. Blocks.
+    pub fn follow_policy_with_presence(self: &Arc<Self>) {
         for domain in self.presence.domains() {
             let config = self.config();
             self.send_own(self.presence.take_forbidden(&domain, &config));
+            self.send_own(self.presence.take_allowed(&domain, &config));
         }
     }
 
@@ -153,7 +154,7 @@ impl StreamContext {
     /// A stream with a partner's domain stands. Where it had been gone its presence is asked for again.
     #[must_use]
     pub fn attend(self: &Arc<Self>, domain: &DomainName) -> Attendance {
-        let (attendance, probes) = self.presence.attend(domain);
+        let (attendance, probes) = self.presence.attend(domain, &self.config());
         self.send_own(probes);
         attendance
     }

@@ -13,6 +13,7 @@ use xmpp_edge_tests::{
     rig::{ALICE, GOOD, Moved, OWN, Plan, Scene, Shared},
     servers::S2S_PORT,
     wait,
+    xml::Element,
 };
 
 const DISCO_INFO: &str = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
@@ -56,7 +57,7 @@ fn objects(_: &Lab) -> Vec<Value> {
 static RIG: Shared = Shared::new(Plan {
     partner,
     objects,
-    ..Plan::standard("p", 22)
+    ..Plan::standard("p", 23)
 });
 
 /// Sends this on an authenticated stream of the partner and expects this stream error.
@@ -315,6 +316,45 @@ fn p_07_a_suspended_partner_loses_its_streams_and_gets_them_back() {
         .await?;
         s.delivers_inwards(&mut c.partner).await?;
         s.delivers_outwards(&mut c.inside, &c.outside).await
+    });
+}
+
+#[test]
+fn p_07_a_suspended_partner_sees_our_users_leave_and_ours_see_its_own_again_when_it_is_back() {
+    RIG.test(23, async |s| {
+        let mut c = Crossing::of(s).await?;
+        let rob = s.user("rob");
+        c.inwards("presence", &rob, ALICE, "").await?.delivered()?;
+        c.outwards("presence", ALICE, &rob, "").await?.delivered()?;
+        let suspended = async |yes: bool| {
+            let spec = json!({ "domain": s.domain, "partnerType": "Federated", "suspended": yes });
+            let partner = manifest("XmppFederatedPartner", &s.name, spec);
+            s.rig.edge.lock().await.apply(&partner)
+        };
+        let presence = |type_: &'static str| {
+            let rob = rob.clone();
+            move |stanza: &Element| {
+                stanza.name == "presence"
+                    && stanza.attribute("type") == Some(type_)
+                    && stanza.attribute("from") == Some(ALICE)
+                    && stanza.attribute("to") == Some(rob.as_str())
+            }
+        };
+        suspended(true).await?;
+        c.partner.expect_stream_error("policy-violation").await?;
+        // On the stream that the suspension ends.
+        c.outside
+            .stanza("our user leaves", presence("unavailable"))
+            .await?;
+        suspended(false).await?;
+        c.partner = wait::until("it may talk again", wait::GENEROUS, || async {
+            s.partner().await.ok()
+        })
+        .await?;
+        c.outside
+            .stanza("its user is asked for", presence("probe"))
+            .await?;
+        Ok(())
     });
 }
 

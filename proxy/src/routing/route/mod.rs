@@ -492,6 +492,23 @@ impl Route {
         self.state.lock().take_all()
     }
 
+    /// What may not go to this pair any more. What the edge itself says stays where a stream carries the
+    /// route: it goes out before that ends.
+    pub fn take_forbidden(&self) -> Vec<Queued> {
+        let mut state = self.state.lock();
+        let mut taken = state.take_all();
+        if matches!(state.carrier, RouteState::Connected(_)) {
+            let is_own =
+                |queued: &mut Queued| matches!(queued, Queued::Stanzas(batch) if batch.is_reply);
+            for own in taken.extract_if(.., is_own) {
+                if let Queued::Stanzas(batch) = own {
+                    state.waiting.push_back(batch);
+                }
+            }
+        }
+        taken
+    }
+
     /// Marks the route for the sweeper; `true` where it was not marked.
     pub fn mark_swept(&self) -> bool {
         !std::mem::replace(&mut self.state.lock().swept, true)

@@ -270,7 +270,7 @@ impl Router {
         );
         for route in self.routes.all() {
             if route.side == Side::Partner && config.policy.admit(route.pair.to.as_str()).is_err() {
-                for queued in route.drain() {
+                for queued in route.take_forbidden() {
                     self.fail(&route, queued, &failure);
                 }
             }

@@ -43,6 +43,8 @@ pub struct ActiveConfig {
     gateway_of: HashMap<DomainName, usize>,
     pub admin_token: Option<zeroize::Zeroizing<String>>,
     pub loaded_time: Timestamp,
+    /// As [`ConfigInputs::document_sha256`].
+    pub document_sha256: Option<Arc<str>>,
     /// Said of leaves that could not be made, a few times for each configuration.
     issuer_lines: LogLines,
     /// What it was built from beside the document.
@@ -201,6 +203,7 @@ impl ActiveConfig {
             admin_token: materials.admin_token.clone(),
             materials: Arc::clone(materials),
             loaded_time: Timestamp::now(),
+            document_sha256: inputs.document_sha256.clone(),
             issuer_lines: LogLines::default(),
             document: config,
         })

@@ -97,14 +97,15 @@ impl Follower {
 
     fn offer(&self) -> ConfigUpdate {
         let whole = self.document.whole();
-        let shared = whole.is_some_and(|config| config.contacts == Contacts::Postgres);
+        let shared = whole.is_some_and(|whole| whole.config.contacts == Contacts::Postgres);
         let mut missing: Vec<_> = self.document.missing().into_iter().collect();
         missing.extend(self.secrets.missing(self.patient, shared));
         let mut stale: Vec<_> = self.document.stale().into_iter().collect();
         stale.extend(self.secrets.stale());
         let inputs = match (whole, &self.materials) {
-            (Some(config), Some(materials)) if missing.is_empty() => Some(ConfigInputs {
-                config: Arc::clone(config),
+            (Some(whole), Some(materials)) if missing.is_empty() => Some(ConfigInputs {
+                config: Arc::clone(&whole.config),
+                document_sha256: Some(Arc::clone(&whole.sha256)),
                 materials: Arc::clone(materials),
             }),
             _ => None,

@@ -24,6 +24,7 @@ use crate::{
 };
 
 /// Everything for one pool, and what there is to say of it.
+#[derive(Debug)]
 pub struct Provided {
     pub materials: ConfigSecrets,
     pub certificate: CertificateState,

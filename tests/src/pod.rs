@@ -13,10 +13,11 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 use xmpp_edge_crds::edge_config::{EdgeConfig, shards};
 
 use crate::{
-    edge::{Place, binary_named, get},
+    edge::{Place, ask, binary_named, get},
     process::Daemon,
     wait,
 };
@@ -167,7 +168,7 @@ impl Pod {
     /// # Errors
     /// When it cannot be encoded or written.
     pub fn configure(&mut self, config: &EdgeConfig) -> Result<()> {
-        let shards = shards::encode(config)?;
+        let shards = shards::encode(config)?.shards;
         let names: Vec<_> = (0..shards.len()).map(|n| format!("shard-{n}")).collect();
         let files: Vec<_> = names
             .iter()
@@ -192,6 +193,16 @@ impl Pod {
     pub async fn get_as(&self, path: &str, token: Option<&str>) -> Result<(u16, String)> {
         let admin = SocketAddr::from((self.place.internal_bind, ADMIN_PORT));
         wait::within(path, Duration::from_secs(5), get(admin, path, token)).await
+    }
+
+    /// `GET path` with this bearer, in clear.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn get_in_clear(&self, path: &str, token: &str) -> Result<(u16, String)> {
+        let admin = SocketAddr::from((self.place.internal_bind, ADMIN_PORT));
+        let asked = async { ask(TcpStream::connect(admin).await?, path, Some(token)).await };
+        wait::within(path, Duration::from_secs(5), asked).await
     }
 
     /// `/status`, with this bearer.

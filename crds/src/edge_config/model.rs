@@ -22,6 +22,12 @@ pub struct Version {
 }
 
 impl EdgeConfig {
+    /// As [`admin_name`].
+    #[must_use]
+    pub fn admin_name(&self) -> String {
+        admin_name(&self.namespace, &self.pool)
+    }
+
     /// The names that the pool's certificate must cover: every own domain, and the FQDN.
     #[must_use]
     pub fn certificate_names(&self) -> Vec<DomainName> {
@@ -116,6 +122,12 @@ impl Gateway {
 pub enum GatewayMode {
     /// The edge dials `address`.
     Direct,
+}
+
+/// Name in the certificate of the admin ports of a pool's pods. It stands in no DNS: who asks the port names it.
+#[must_use]
+pub fn admin_name(namespace: &str, pool: &str) -> String {
+    format!("{pool}.{namespace}.admin.xmpp-edge.internal")
 }
 
 /// A host name or IP address with a port, as text `host:port` or `[v6]:port`.

@@ -26,6 +26,7 @@ use crate::{
 };
 
 /// Everything for one pool, and what there is to say of it.
+#[derive(Debug)]
 pub struct Provided {
     pub materials: ConfigSecrets,
     pub certificate: CertificateState,

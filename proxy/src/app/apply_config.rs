@@ -187,8 +187,10 @@ impl ConfigApplier {
             Err(error) => {
                 self.fault = Some(error);
                 // A new certificate does not wait for a good configuration.
+                let active = self.context.config();
                 let beside = ConfigInputs {
-                    config: Arc::clone(&self.context.config().document),
+                    config: Arc::clone(&active.document),
+                    document_sha256: active.document_sha256.clone(),
                     materials: Arc::clone(&inputs.materials),
                 };
                 if new_materials && let Ok(config) = build(&beside, None).await {

@@ -46,6 +46,8 @@ pub struct ActiveConfig {
     /// The way to partners; none: they are dialled directly.
     pub egress: Option<Arc<SocksProxy>>,
     pub loaded_time: Timestamp,
+    /// As [`ConfigInputs::document_sha256`].
+    pub document_sha256: Option<Arc<str>>,
     /// Said of leaves that could not be made, a few times for each configuration.
     issuer_lines: LogLines,
     /// What it was built from beside the document.
@@ -209,6 +211,7 @@ impl ActiveConfig {
             admin_token: materials.admin_token.clone(),
             materials: Arc::clone(materials),
             loaded_time: Timestamp::now(),
+            document_sha256: inputs.document_sha256.clone(),
             issuer_lines: LogLines::default(),
             document: config,
         })

@@ -27,6 +27,7 @@ fn others() -> Vec<(&'static str, Value)> {
         ("clusterWide", json!(true)),
         ("allowedDomains", json!({"x": ["example.org"]})),
         ("dns.ownerId", json!("x")),
+        ("dns.allowedServers", json!(["192.0.2.53"])),
         ("crds.enabled", json!(false)),
         ("crds.keep", json!(false)),
         ("rbac.create", json!(false)),

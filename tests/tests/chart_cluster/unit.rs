@@ -123,12 +123,15 @@ fn rows() -> Vec<Row> {
             &[
                 "--set=watchNamespaces={club,chat}",
                 "--set=dns.ownerId=west",
+                "--set=dns.allowedServers={ns.example.org,192.0.2.53:5353}",
                 "--set=allowedDomains.chat={example.org,example.com}",
             ],
             DEPLOYMENT,
             of_container("/args"),
             arguments(&[
                 "--dns-owner-id=west",
+                "--allowed-dns-server=ns.example.org",
+                "--allowed-dns-server=192.0.2.53:5353",
                 "--watch-namespace=chat",
                 "--watch-namespace=club",
                 "--allowed-domains=chat=example.org,example.com",

@@ -115,6 +115,9 @@ async fn a_pod_waits_for_each_thing_by_name_and_begins_when_all_is_there() {
     assert_eq!(s.pod.get("/status").await.unwrap().0, 401);
     let wrong = s.pod.get_as("/status", Some("another")).await.unwrap();
     assert_eq!(wrong.0, 401);
+    // Whoever sends the token in clear is told so, and learns nothing else.
+    let (code, text) = s.pod.get_in_clear("/status", TOKEN).await.unwrap();
+    assert!(code == 401 && text.contains("https"), "{code} {text}");
     for path in ["/healthz", "/readyz", "/metrics"] {
         assert_eq!(s.pod.get(path).await.unwrap().0, 200, "{path}");
     }

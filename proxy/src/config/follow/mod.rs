@@ -99,9 +99,9 @@ impl Follower {
         let whole = self.document.whole();
         let needed = Needed {
             certificates: self.patient,
-            contacts: whole.is_some_and(|config| config.contacts == Contacts::Postgres),
-            egress: whole.is_some_and(|config| {
-                let proxy = config.settings.egress_proxy.as_ref();
+            contacts: whole.is_some_and(|whole| whole.config.contacts == Contacts::Postgres),
+            egress: whole.is_some_and(|whole| {
+                let proxy = whole.config.settings.egress_proxy.as_ref();
                 proxy.is_some_and(|proxy| proxy.has_credentials)
             }),
         };
@@ -110,8 +110,9 @@ impl Follower {
         let mut stale: Vec<_> = self.document.stale().into_iter().collect();
         stale.extend(self.secrets.stale());
         let inputs = match (whole, &self.materials) {
-            (Some(config), Some(materials)) if missing.is_empty() => Some(ConfigInputs {
-                config: Arc::clone(config),
+            (Some(whole), Some(materials)) if missing.is_empty() => Some(ConfigInputs {
+                config: Arc::clone(&whole.config),
+                document_sha256: Some(Arc::clone(&whole.sha256)),
                 materials: Arc::clone(materials),
             }),
             _ => None,

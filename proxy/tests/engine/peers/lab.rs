@@ -256,6 +256,7 @@ pub fn inputs(number: u8, plan: &Plan) -> ConfigInputs {
         config["settings"]["maxStanzaBytes"] = plan.max_stanza_bytes.into();
     }
     ConfigInputs {
+        document_sha256: None,
         config: Arc::new(serde_json::from_value(config).expect("a configuration")),
         materials: Arc::new(ConfigSecrets {
             certificate: None,

@@ -31,6 +31,7 @@ use crate::{
 };
 
 /// What there should be.
+#[derive(Debug)]
 pub struct SecretsPlan {
     /// In the order of writing: what others are issued from comes first.
     pub entries: Vec<(ManagedSecret, SecretData)>,

@@ -152,15 +152,18 @@ async fn generations_come_into_force_live_and_what_is_broken_keeps_the_old() {
 
     // Damaged, of a version to come, and one that cannot be put in force: told once each.
     let before = s.rejected_total().await.unwrap();
-    let mut damaged = shards::encode(&s.document.generation(4)).unwrap().remove(0);
+    let mut damaged = shards::encode(&s.document.generation(4))
+        .unwrap()
+        .shards
+        .remove(0);
     let last = damaged.len() - 1;
     damaged[last] ^= 1;
     let mut later = s.document.generation(5);
     later.version.minor += 1;
-    let later = shards::encode(&later).unwrap().remove(0);
+    let later = shards::encode(&later).unwrap().shards.remove(0);
     let mut unusable = s.document.generation(6);
     unusable.trust_ca = Some("no certificate".to_owned());
-    let unusable = shards::encode(&unusable).unwrap().remove(0);
+    let unusable = shards::encode(&unusable).unwrap().shards.remove(0);
     for (number, (shard, told)) in [
         (damaged, "hash"),
         (later, "version 1.1"),
@@ -236,7 +239,7 @@ async fn a_document_of_several_shards_counts_when_the_last_of_them_is_there() {
             domains: Vec::new(),
         });
         config.access.policies.push(policy);
-        shards::encode(&config).unwrap()
+        shards::encode(&config).unwrap().shards
     };
     let put = |pod: &mut Pod, shards: &[(&str, &Vec<u8>)]| {
         let files: Vec<_> = shards

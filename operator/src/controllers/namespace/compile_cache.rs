@@ -192,7 +192,8 @@ mod tests {
     fn partner() -> Value {
         json!({
             "apiVersion": "xmpp-edge.dev/v1alpha1", "kind": "XmppFederatedPartner",
-            "metadata": {"name": "p", "uid": "p", "generation": 1}, "spec": {"domain": "p.example"},
+            "metadata": {"name": "p", "uid": "p", "generation": 1},
+            "spec": {"domain": "p.example", "trust": {"caConfigMapRef": {"name": "m", "key": "k"}}},
         })
     }
 
@@ -329,13 +330,14 @@ mod tests {
     #[test]
     fn a_document_that_was_written_is_not_compiled_for_its_own_sake() {
         let mut held = CompiledInputs::new();
-        held.put(&map(json!({"binaryData": {"shard": "AA=="}})), |it| {
-            &it.config_maps
-        });
+        let put = |shard: &str, held: &mut CompiledInputs| {
+            let mut document = map(json!({"binaryData": {"shard": shard}}));
+            document["metadata"]["name"] = json!("hq-config-0");
+            held.put(&document, |it| &it.config_maps);
+        };
+        put("AA==", &mut held);
         held.compile();
-        held.put(&map(json!({"binaryData": {"shard": "AQ=="}})), |it| {
-            &it.config_maps
-        });
+        put("AQ==", &mut held);
         assert!(!held.compile().1);
     }
 

@@ -309,7 +309,7 @@ impl<K: Referable + Clone> ReferencedStore<K> {
         if !there.is_some_and(|there| is_current(object.meta(), &there.metadata)) {
             return;
         }
-        object.managed_fields_mut().clear();
+        object.meta_mut().managed_fields = None;
         let mut namespaces = self.namespaces.write();
         let objects = namespaces.entry(namespace).or_default();
         objects.unread.remove(&name);

@@ -15,6 +15,8 @@ pub enum Step {
     Certificate,
     Sasl,
     Dialback,
+    /// What a sidecar and an edge tell each other before stanzas flow.
+    Trunk,
     Policy,
 }
 
@@ -29,6 +31,7 @@ impl Step {
             Self::Certificate => "certificate",
             Self::Sasl => "sasl",
             Self::Dialback => "dialback",
+            Self::Trunk => "trunk",
             Self::Policy => "policy",
         }
     }

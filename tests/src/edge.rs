@@ -137,6 +137,18 @@ impl Edge {
         self.write(&file_name(manifest)?, &text)
     }
 
+    /// Changes a manifest that is there; a running edge follows within 2 s.
+    ///
+    /// # Errors
+    /// When there is none of that kind and name, or it cannot be written.
+    pub fn edit(&self, kind: &str, name: &str, change: impl FnOnce(&mut Value)) -> Result<()> {
+        let path = self.manifest(&format!("{kind}-{name}.yaml"));
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let mut manifest = serde_json::from_str(&text)?;
+        change(&mut manifest);
+        self.apply(&manifest)
+    }
+
     /// Takes a manifest away.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use std::{
     net::SocketAddr,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
+    process::ExitStatus,
     time::Duration,
 };
 
@@ -225,6 +226,24 @@ impl Pod {
             return found.with_context(|| format!("{now:?}\n{}", self.log()));
         }
         found
+    }
+
+    /// The id of the process, while there is one.
+    pub fn process(&self) -> Option<u32> {
+        self.daemon.as_ref().map(Daemon::id)
+    }
+
+    /// Waits until the process has ended by itself.
+    ///
+    /// # Errors
+    /// When it has not in time; carries the end of its log.
+    pub async fn ends(&mut self) -> Result<ExitStatus> {
+        let mut daemon = self.daemon.take().context("there is no process")?;
+        let ended = wait::until("the pod ends by itself", wait::GENEROUS, || {
+            let status = daemon.exited();
+            async move { status }
+        });
+        ended.await.with_context(|| daemon.tail())
     }
 
     /// SIGTERM, without waiting.

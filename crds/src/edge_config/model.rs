@@ -345,6 +345,31 @@ pub struct Settings {
     pub unauthenticated_stanza_bytes: u32,
     /// Networks where no partner is dialled that DNS leads to.
     pub dial_except: Vec<IpNet>,
+    /// The way to partners; absent: they are dialled directly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub egress_proxy: Option<EgressProxy>,
+}
+
+/// A SOCKS5 proxy (RFC 1928) by which partners are dialled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EgressProxy {
+    pub address: HostPort,
+    #[serde(default)]
+    pub name_resolution: NameResolution,
+    /// User name and password (RFC 1929) arrive as files.
+    #[serde(default)]
+    pub has_credentials: bool,
+}
+
+/// Who resolves the host names of partners' servers. Services (SRV) are always looked up by the edge:
+/// SOCKS5 knows no such question.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kinds", derive(schemars::JsonSchema))]
+pub enum NameResolution {
+    #[default]
+    Edge,
+    Proxy,
 }
 
 /// Where no partner is looked for unless the administrator says so: networks that are nobody's on
@@ -388,6 +413,7 @@ impl Default for Settings {
             dial_except: NOT_PUBLIC
                 .map(|network| network.parse().expect("NOT_PUBLIC holds networks"))
                 .to_vec(),
+            egress_proxy: None,
         }
     }
 }

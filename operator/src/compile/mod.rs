@@ -150,6 +150,9 @@ pub fn secrets_read<'a>(pools: impl IntoIterator<Item = &'a EdgePool>) -> BTreeS
         let contacts = pool.spec.contacts.as_ref();
         let database = contacts.and_then(|contacts| contacts.postgres.as_ref());
         names.extend(database.map(|database| database.secret_ref.name.clone()));
+        let egress = pool.spec.settings.egress_proxy.as_ref();
+        let egress = egress.and_then(|egress| egress.secret_ref.as_ref());
+        names.extend(egress.map(|secret| secret.name.clone()));
     }
     names
 }

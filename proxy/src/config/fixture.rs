@@ -57,6 +57,7 @@ pub fn of_document(document: Value) -> ActiveConfig {
             admin_token: None,
             contacts_url: None,
             contacts_ca: None,
+            egress_credentials: None,
         }),
     };
     ActiveConfig::build(&inputs).expect("a configuration")

@@ -13,7 +13,7 @@ mod secrets;
 
 use std::sync::Arc;
 
-use xmpp_edge_crds::edge_config::EdgeConfig;
+use xmpp_edge_crds::{edge_config::EdgeConfig, egress::EgressCredentials};
 use zeroize::Zeroizing;
 
 pub use active::{ActiveConfig, ActiveGateway, Rejected};
@@ -73,6 +73,8 @@ pub struct ConfigSecrets {
     pub contacts_url: Option<Zeroizing<String>>,
     /// PEM
     pub contacts_ca: Option<String>,
+    /// For `settings.egressProxy`.
+    pub egress_credentials: Option<EgressCredentials>,
 }
 
 /// None of it is shown.

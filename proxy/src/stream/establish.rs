@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Instant};
 
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::domain::DomainName;
 
 use super::{
@@ -10,7 +12,7 @@ use super::{
 };
 use crate::{
     config::ActiveConfig,
-    dns::Connected,
+    dns::{Candidate, Connected},
     negotiation::{self, Fault, Link, Outbound, Pair, PeerRole, Purpose, Side, WireNames},
     telemetry::attempt::{AttemptStep, Step},
     tls::{self, Mode, Transport},
@@ -27,108 +29,133 @@ pub(super) enum OwnProof {
     DialbackWithoutCertificate,
 }
 
-pub(super) async fn negotiate(
-    context: &Arc<StreamContext>,
-    config: &Arc<ActiveConfig>,
-    side: Side,
-    purpose: &Purpose,
-    connected: Connected,
-    (proof, skip_bidi, names): (OwnProof, bool, WireNames),
-    deadline: Instant,
-) -> Result<Box<Stream>, Fault> {
-    let (peer, local) = ends(purpose);
-    let local = Some(local).filter(|_| proof != OwnProof::DialbackWithoutCertificate);
-    let candidate = connected.candidate;
-    let began = Instant::now();
-    let (transport, link) = if candidate.direct_tls {
-        let identity = local
-            .as_ref()
-            .and_then(|local| config.identity_of(side, local));
-        match tls::connect(
-            connected.stream,
-            identity.as_deref(),
-            &peer,
-            Mode::Direct,
-            deadline.into(),
-        )
-        .await
-        {
-            Ok(transport) => {
-                let facts = transport.facts().map(Arc::new);
-                (transport, facts)
+/// One negotiation with a server that was reached.
+pub(super) struct Negotiation {
+    pub(super) context: Arc<StreamContext>,
+    pub(super) config: Arc<ActiveConfig>,
+    pub(super) side: Side,
+    pub(super) purpose: Purpose,
+    pub(super) proof: OwnProof,
+    pub(super) skip_bidi: bool,
+    pub(super) names: WireNames,
+    pub(super) deadline: Instant,
+    /// Cancelled when nobody needs the stream any more: it ends in order.
+    pub(super) superseded: CancellationToken,
+}
+
+impl Negotiation {
+    /// # Errors
+    /// Why there is no stream.
+    pub(super) async fn run(self, connected: Connected) -> Result<Box<Stream>, Fault> {
+        let (peer, local) = ends(&self.purpose);
+        let local = Some(local).filter(|_| self.proof != OwnProof::DialbackWithoutCertificate);
+        let Connected { stream, candidate } = connected;
+        let (transport, link) = if candidate.direct_tls {
+            let began = self.direct_tls(stream, &peer, local.as_ref(), &candidate);
+            let transport = tokio::select! {
+                transport = began => transport?,
+                () = self.superseded.cancelled() => return Err(Fault::Done),
+            };
+            let facts = transport.facts().map(Arc::new);
+            (transport, facts)
+        } else {
+            (Transport::Plain(stream), None)
+        };
+        let tlsa: Vec<_> = candidate
+            .tlsa
+            .map(|records| (peer.clone(), records))
+            .into_iter()
+            .collect();
+        let mut outputs = Vec::new();
+        let proofs = Proofs::default();
+        let machine = {
+            let environment = ConfigEnvironment {
+                config: &self.config,
+                tlsa: &tlsa,
+                proofs: &proofs,
+            };
+            let start = negotiation::OutboundStart {
+                side: self.side,
+                purpose: self.purpose,
+                link: link.clone().map_or(Link::Plain, Link::DirectTls),
+                skip_sasl: self.proof != OwnProof::Any,
+                skip_bidi: self.skip_bidi,
+                names: self.names,
+            };
+            Outbound::start(start, &environment, &mut outputs)
+        };
+        let mut stream = Stream::new(
+            &self.context,
+            StreamStart {
+                side: self.side,
+                peer: PeerRole::Server,
+                transport,
+                address: candidate.endpoint.address(),
+                tls: link,
+                machine: Machine::Outbound(Box::new(machine)),
+                outputs,
+                place: None,
+                already: Vec::new(),
+                tlsa,
+                proofs,
+                local,
+                deadline: Some(self.deadline),
+            },
+        );
+        if !Arc::ptr_eq(&self.config, &stream.config) {
+            // It came into force while the address was looked up and dialled.
+            stream.handle.tell(Command::ConfigChanged);
+        }
+        let handle = Arc::clone(&stream.handle);
+        let superseded = async {
+            self.superseded.cancelled().await;
+            handle.tell(Command::End(Fault::Done));
+            std::future::pending().await
+        };
+        let established = tokio::select! {
+            biased;
+            never = superseded => never,
+            established = stream.establish() => established,
+        };
+        match established {
+            Ok(()) => Ok(stream),
+            Err(fault) => {
+                stream.finish().await;
+                Err(fault)
             }
-            Err(error) => {
+        }
+    }
+
+    /// TLS from the first byte; what becomes of it is noted.
+    async fn direct_tls(
+        &self,
+        socket: TcpStream,
+        peer: &DomainName,
+        local: Option<&DomainName>,
+        candidate: &Candidate,
+    ) -> Result<Transport, Fault> {
+        let began = Instant::now();
+        let identity = local.and_then(|local| self.config.identity_of(self.side, local));
+        let deadline = self.deadline.into();
+        tls::connect(socket, identity.as_deref(), peer, Mode::Direct, deadline)
+            .await
+            .map_err(|error| {
                 let step = AttemptStep {
                     step: Step::Tls,
-                    direction: direction(side),
-                    domain: peer,
+                    direction: direction(self.side),
+                    domain: peer.clone(),
                     outcome: error.label(),
-                    address: Some(candidate.address),
+                    address: candidate.endpoint.address(),
                     text: error.to_string(),
                     took: began.elapsed(),
                 };
-                let whose = config.attempt_peer(side, &step.domain);
-                context.attempts.note(whose, step);
-                return Err(Fault::TlsFailed {
+                let whose = self.config.attempt_peer(self.side, &step.domain);
+                self.context.attempts.note(whose, step);
+                Fault::TlsFailed {
                     label: error.label(),
                     text: error.to_string(),
-                });
-            }
-        }
-    } else {
-        (Transport::Plain(connected.stream), None)
-    };
-    let tlsa: Vec<_> = candidate
-        .tlsa
-        .map(|records| (peer.clone(), records))
-        .into_iter()
-        .collect();
-    let mut outputs = Vec::new();
-    let proofs = Proofs::default();
-    let machine = {
-        let environment = ConfigEnvironment {
-            config,
-            tlsa: &tlsa,
-            proofs: &proofs,
-        };
-        let start = negotiation::OutboundStart {
-            side,
-            purpose: purpose.clone(),
-            link: link.clone().map_or(Link::Plain, Link::DirectTls),
-            skip_sasl: proof != OwnProof::Any,
-            skip_bidi,
-            names,
-        };
-        Outbound::start(start, &environment, &mut outputs)
-    };
-    let mut stream = Stream::new(
-        context,
-        StreamStart {
-            side,
-            peer: PeerRole::Server,
-            transport,
-            address: Some(candidate.address),
-            tls: link,
-            machine: Machine::Outbound(Box::new(machine)),
-            outputs,
-            place: None,
-            already: Vec::new(),
-            tlsa,
-            proofs,
-            local,
-            deadline: Some(deadline),
-        },
-    );
-    if !Arc::ptr_eq(config, &stream.config) {
-        // It came into force while the address was looked up and dialled.
-        stream.handle.tell(Command::ConfigChanged);
-    }
-    match stream.establish().await {
-        Ok(()) => Ok(stream),
-        Err(fault) => {
-            stream.finish().await;
-            Err(fault)
-        }
+                }
+            })
     }
 }
 

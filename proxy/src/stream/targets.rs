@@ -25,9 +25,10 @@ pub async fn look_up(
     peer: &DomainName,
 ) -> LookedUp {
     let way = way_to(config, side, peer).map_err(|failure| (failure, None))?;
+    let egress = config.egress.clone().filter(|_| side == Side::Partner);
     context
         .dialer
-        .candidates(peer, &way, direction(side))
+        .candidates(peer, &way, egress, direction(side))
         .await
         .map_err(|(fault, step)| (of_dns(&fault), Some(step)))
 }

@@ -10,6 +10,9 @@ use xmpp_edge_crds::{domain::DomainName, verdict::Direction};
 #[serde(rename_all = "lowercase")]
 pub enum Step {
     Dns,
+    /// Opening a connection by `settings.egressProxy`.
+    #[serde(rename = "egress-proxy")]
+    EgressProxy,
     Tcp,
     Tls,
     Certificate,
@@ -26,6 +29,7 @@ impl Step {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Dns => "dns",
+            Self::EgressProxy => "egress-proxy",
             Self::Tcp => "tcp",
             Self::Tls => "tls",
             Self::Certificate => "certificate",

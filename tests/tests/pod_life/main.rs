@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod scene;
+mod supervision;
 
 use std::{net::SocketAddr, time::Duration};
 

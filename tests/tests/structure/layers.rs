@@ -58,6 +58,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("axum", &["admin"]),
     ("redb", &["contacts"]),
     ("tokio_postgres", &["contacts", "tls"]),
+    ("tokio_socks", &["dns"]),
 ];
 
 #[test]

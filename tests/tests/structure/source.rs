@@ -83,7 +83,8 @@ impl Source {
         found
     }
 
-    fn tokens(&self) -> Vec<TokenTree> {
+    /// What it says, tests left out.
+    pub fn tokens(&self) -> Vec<TokenTree> {
         let stream = TokenStream::from_str(&self.text)
             .unwrap_or_else(|error| panic!("{}: {error}", self.path));
         without_tests(stream)

@@ -17,7 +17,7 @@ use super::{
     fields::{self, ConfigMapKeyRef, SecretRef},
 };
 use crate::{
-    edge_config::{GatewayMode, Settings},
+    edge_config::{GatewayMode, NameResolution, Settings},
     negotiation::{KeyBinding, MethodSet, Negotiation, NegotiationError, Requirement},
 };
 pub use certificate::{
@@ -415,6 +415,10 @@ pub struct PoolTrust {
     {
         "rule": "self.unauthenticatedStanzaBytes <= self.maxStanzaBytes",
         "message": "unauthenticatedStanzaBytes is above maxStanzaBytes: lower it"
+    },
+    {
+        "rule": "!has(self.dialExcept) || self.dialExcept.size() == 0 || !has(self.egressProxy) || self.egressProxy.nameResolution != 'Proxy'",
+        "message": "the edge does not see the addresses of names that the egress proxy resolves, so that dialExcept cannot hold: put these networks into the proxy's own rules and take dialExcept out, or set egressProxy.nameResolution to Edge"
     }
 ]))]
 pub struct PoolSettings {
@@ -470,6 +474,28 @@ pub struct PoolSettings {
     /// once for all pools of the namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dialback_secret_ref: Option<SecretRef>,
+    /// SOCKS5 proxy by which partners are dialled; gateways, the database and DNS are not. Absent:
+    /// partners are dialled directly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub egress_proxy: Option<PoolEgressProxy>,
+}
+
+/// `settings.egressProxy`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolEgressProxy {
+    /// SOCKS5 proxy (RFC 1928), as `host:port`.
+    #[schemars(schema_with = "fields::host_port")]
+    pub address: String,
+    /// Who resolves the host names of partners' servers. `Edge`, the default: the edge, and
+    /// `dialExcept` holds. `Proxy`: the proxy is given names, and its own rules must keep them from
+    /// leading inside; the edge still looks up SRV records.
+    #[serde(default)]
+    pub name_resolution: NameResolution,
+    /// Secret with `username` and `password` (RFC 1929), such as one of type
+    /// `kubernetes.io/basic-auth`. Absent: the edge offers no authentication.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretRef>,
 }
 impl Default for PoolSettings {
     fn default() -> Self {
@@ -488,6 +514,7 @@ impl Default for PoolSettings {
             unauthenticated_stanza_bytes: defaults.unauthenticated_stanza_bytes,
             dial_except: None,
             dialback_secret_ref: None,
+            egress_proxy: None,
         }
     }
 }

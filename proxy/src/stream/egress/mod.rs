@@ -5,7 +5,7 @@
 //! they were written. Knows no socket: `stream` writes what [`SendBuffer::front`] shows.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -499,6 +499,7 @@ impl SendBuffer {
     /// large where no other is does not go again at all.
     pub fn hand_back(&mut self, blame: Blame, now: Instant) -> Vec<Returned> {
         let mut by_route: Vec<Returned> = Vec::new();
+        let mut places: HashMap<*const Route, usize> = HashMap::new();
         // The first that is not written whole may have been read in part.
         let read = (self.written() + 1).min(self.sent.len());
         let too_large = match blame {
@@ -512,18 +513,15 @@ impl SendBuffer {
             },
         ) in self.sent.drain(..).enumerate()
         {
-            let at = by_route
-                .iter()
-                .position(|own| Arc::ptr_eq(&own.route, &route))
-                .unwrap_or_else(|| {
-                    by_route.push(Returned {
-                        route,
-                        again: Vec::new(),
-                        lost: Vec::new(),
-                        culprits: Vec::new(),
-                    });
-                    by_route.len() - 1
+            let at = *places.entry(Arc::as_ptr(&route)).or_insert_with(|| {
+                by_route.push(Returned {
+                    route,
+                    again: Vec::new(),
+                    lost: Vec::new(),
+                    culprits: Vec::new(),
                 });
+                by_route.len() - 1
+            });
             let own = &mut by_route[at];
             batch.arrived = now;
             if index >= read {

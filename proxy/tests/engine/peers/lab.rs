@@ -266,6 +266,7 @@ pub fn inputs(number: u8, plan: &Plan) -> ConfigInputs {
             admin_token: None,
             contacts_url: None,
             contacts_ca: None,
+            egress_credentials: None,
         }),
     }
 }

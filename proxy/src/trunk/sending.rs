@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     negotiation::{Pair, acks::SentCount},
-    routing::{batch::Batch, route::Route},
+    routing::{batch::Batch, route::Route, wake::RouteSlot},
 };
 
 /// Bytes that may be taken out of the queues before the socket has taken them.
@@ -51,6 +51,8 @@ struct SentPair {
     count: SentCount,
     /// When a stanza was sent, or acknowledged, last.
     used: Instant,
+    /// Who had his turn while the window was full, and has it again with the next ack.
+    waits: Option<RouteSlot>,
 }
 
 /// What is unacknowledged of all pairs.
@@ -102,6 +104,8 @@ pub struct TrunkBuffer {
     /// Most unacknowledged bytes of a pair that the peer takes; until it has said, one batch.
     window: usize,
     custody: TrunkCustody,
+    /// Those that waited for an ack, which came.
+    released: VecDeque<RouteSlot>,
 }
 
 impl TrunkBuffer {
@@ -141,6 +145,19 @@ impl TrunkBuffer {
                 room => PairWindow::Open(room),
             },
         }
+    }
+
+    /// The window of this pair is full: `slot` is released with its next ack.
+    pub fn wait(&mut self, pair: &Pair, slot: RouteSlot) {
+        let number = self.numbers.get(pair);
+        if let Some(own) = number.and_then(|number| self.pairs.get_mut(number)) {
+            own.waits = Some(slot);
+        }
+    }
+
+    /// The next that waited for an ack which has come.
+    pub fn released(&mut self) -> Option<RouteSlot> {
+        self.released.pop_front()
     }
 
     /// A batch of `route` goes out on this trunk, behind its `<pair/>` where it is the first. The caller
@@ -196,6 +213,7 @@ impl TrunkBuffer {
                 bytes: 0,
                 count: SentCount::default(),
                 used: now,
+                waits: None,
             },
         );
         Some(number)
@@ -271,6 +289,7 @@ impl TrunkBuffer {
             let before = own.bytes;
             own.settle(fresh);
             own.used = now;
+            self.released.extend(own.waits.take());
             self.custody.stanzas -= u64::from(fresh);
             self.custody.bytes -= before - own.bytes;
         }
@@ -334,6 +353,7 @@ impl TrunkBuffer {
         let mut pairs: Vec<_> = self.pairs.drain().collect();
         pairs.sort_unstable_by_key(|(number, _)| *number);
         self.numbers.clear();
+        self.released.clear();
         self.pieces.clear();
         self.ahead = 0;
         self.custody = TrunkCustody::default();

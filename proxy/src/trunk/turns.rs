@@ -1,11 +1,7 @@
 //! The routes that a trunk carries, in turns: one batch of each that has something and whose window is
 //! open. Those that are idle cost nothing, those whose window is full wait for an ack of their own.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use super::{
     MOST_PAIRS,
@@ -34,8 +30,6 @@ pub struct TrunkTurns {
     routes: Vec<Option<Arc<Route>>>,
     free: Vec<RouteSlot>,
     slots: HashMap<Pair, RouteSlot>,
-    /// Those that had their turn while their window was full, in that order.
-    full: VecDeque<RouteSlot>,
 }
 
 impl TrunkTurns {
@@ -67,22 +61,16 @@ impl TrunkTurns {
         buffer: &mut TrunkBuffer,
         now: Instant,
     ) {
-        // Each of those that were full is looked at once; an ack may have come for it.
-        let mut again = self.full.len();
         while buffer.takes_more() {
-            let slot = if again > 0 {
-                again -= 1;
-                self.full.pop_front()
-            } else {
-                wake.next(EVERYTHING)
+            let Some(slot) = buffer.released().or_else(|| wake.next(EVERYTHING)) else {
+                break;
             };
-            let Some(slot) = slot else { break };
             let Some(Some(route)) = self.routes.get(slot) else {
                 continue;
             };
             let window = buffer.window(&route.pair);
             if window == PairWindow::Full {
-                self.full.push_back(slot);
+                buffer.wait(&route.pair, slot);
                 continue;
             }
             let Some(batch) = router.dequeue(route, wake, EVERYTHING) else {
@@ -104,7 +92,6 @@ impl TrunkTurns {
         let Some(slot) = self.slots.remove(pair) else {
             return;
         };
-        self.full.retain(|own| *own != slot);
         if let Some(route) = self.routes.get_mut(slot).and_then(Option::take) {
             router.detach(&route, wake, Vec::new());
             self.free.push(slot);
@@ -115,7 +102,6 @@ impl TrunkTurns {
     pub fn end(&mut self) -> Vec<Arc<Route>> {
         self.slots.clear();
         self.free.clear();
-        self.full.clear();
         self.routes.drain(..).flatten().collect()
     }
 

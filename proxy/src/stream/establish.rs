@@ -162,7 +162,9 @@ impl Negotiation {
 /// Whom we dial, and as whom.
 pub(super) fn ends(purpose: &Purpose) -> (DomainName, DomainName) {
     match purpose {
-        Purpose::Stanzas(Pair { from, to }) => (to.clone(), from.clone()),
+        Purpose::Stanzas(Pair { from, to }) | Purpose::Trunk(Pair { from, to }) => {
+            (to.clone(), from.clone())
+        }
         Purpose::Verify(question) => (question.pair.from.clone(), question.pair.to.clone()),
     }
 }

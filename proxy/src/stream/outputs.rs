@@ -123,6 +123,10 @@ impl Stream {
             }
             Output::Verified(verdict) => self.verified = Some(verdict),
             Output::Bidi => self.entry.set_bidirectional(),
+            // `ConfigEnvironment` admits none: there is no room yet that carries on from here.
+            Output::TrunkReady { .. } => {
+                self.input(Input::End(Fault::UnexpectedElement("trunk".to_owned())));
+            }
             Output::AcksEnabled { namespace } => {
                 let acknowledger = Acknowledger::new(namespace, Arc::clone(self.handle.waker()));
                 let now = Instant::now();

@@ -18,6 +18,8 @@ pub enum Step {
     Certificate,
     Sasl,
     Dialback,
+    /// What a sidecar and an edge tell each other before stanzas flow.
+    Trunk,
     Policy,
 }
 
@@ -33,6 +35,7 @@ impl Step {
             Self::Certificate => "certificate",
             Self::Sasl => "sasl",
             Self::Dialback => "dialback",
+            Self::Trunk => "trunk",
             Self::Policy => "policy",
         }
     }

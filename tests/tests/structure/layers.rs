@@ -14,6 +14,7 @@ const PROXY: &[&[&str]] = &[
     &["app"],
     &["admin"],
     &["stream"],
+    &["trunk"],
     &["routing"],
     &["presence"],
     &["config"],
@@ -25,8 +26,8 @@ const PROXY: &[&[&str]] = &[
 ];
 
 /// The layer rule as `docs/architecture.md` says it.
-const RULE: &str = "app, admin → stream → routing → presence → config → policy, contacts → negotiation → tls, \
-                    dns, dns_view, xml, net → telemetry → crds";
+const RULE: &str = "app, admin → stream → trunk → routing → presence → config → policy, contacts → negotiation → \
+                    tls, dns, dns_view, xml, net → telemetry → crds";
 
 /// The operator's, likewise.
 const OPERATOR: &[&[&str]] = &[

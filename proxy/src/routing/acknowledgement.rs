@@ -17,12 +17,12 @@ use super::wake::Wake;
 #[derive(Debug)]
 pub struct AckTracker {
     state: Mutex<TrackerState>,
-    told: Told,
+    owner: AckOwner,
 }
 
 /// Who acknowledges.
 #[derive(Debug)]
-enum Told {
+enum AckOwner {
     Stream(Arc<Wake>),
     /// A trunk, which counts for each of its many pairs.
     Trunk {
@@ -89,7 +89,7 @@ impl AckTracker {
     pub fn new(wake: Arc<Wake>) -> Self {
         Self {
             state: Mutex::default(),
-            told: Told::Stream(wake),
+            owner: AckOwner::Stream(wake),
         }
     }
 
@@ -98,7 +98,7 @@ impl AckTracker {
     pub fn of_pair(moved: Arc<MovedPairs>, pair: u32) -> Self {
         Self {
             state: Mutex::default(),
-            told: Told::Trunk { moved, pair },
+            owner: AckOwner::Trunk { moved, pair },
         }
     }
 
@@ -147,10 +147,10 @@ impl AckTracker {
         state.settled = end;
         let had_moved = std::mem::replace(&mut state.has_moved, true);
         drop(state);
-        match &self.told {
-            Told::Stream(wake) => wake.wake(),
-            Told::Trunk { moved, pair } if !had_moved => moved.push(*pair),
-            Told::Trunk { .. } => {}
+        match &self.owner {
+            AckOwner::Stream(wake) => wake.wake(),
+            AckOwner::Trunk { moved, pair } if !had_moved => moved.push(*pair),
+            AckOwner::Trunk { .. } => {}
         }
     }
 }

@@ -256,12 +256,12 @@ fn who_is_there_is_remembered_before_who_was() {
         }
     }
     assert!(!tracker.take_forbidden(&name, &suspended).is_empty());
-    for number in 0..20_000 {
+    for number in 0..10_000 {
         let from = format!("rob{number}@p.example/desk");
         inbound(&tracker, "p", "", &from, "alice@org.example");
     }
     assert!(tracker.bytes() <= SHARE_BYTES);
-    assert_eq!(tracker.take_forbidden(&name, &suspended).len(), 20_000);
+    assert_eq!(tracker.take_forbidden(&name, &suspended).len(), 10_000);
 }
 
 #[test]

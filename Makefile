@@ -1,6 +1,7 @@
 # make test     everything that a change must pass, real servers included (installs them by apt)
 # make demo     real servers with the edge between them; KEEP=1 leaves them running
 # make bench    what a stanza and a stream cost, beside a plain relay; ONLY=saturated runs a part
+# make loss     what outages and deaths of servers cost, as the tables of docs/loss.md: half an hour
 # make fuzz     every fuzz target for SECONDS each (needs nightly and cargo-fuzz)
 # make tools    a Kubernetes and images for the tests: some minutes once, then nothing
 # make lint     formatting, clippy, and the policy for dependencies where cargo-deny is installed
@@ -9,7 +10,7 @@ SECONDS ?= 600
 KEEP ?=
 ONLY ?=
 
-.PHONY: test demo bench fuzz lint binaries install tools
+.PHONY: test demo bench loss fuzz lint binaries install tools
 
 test: install tools binaries
 	cargo test --workspace
@@ -20,6 +21,9 @@ demo: install binaries
 bench: install
 	cargo build --release -p xmpp-edge-proxy
 	cargo bench -p xmpp-edge-tests --bench edge -- $(ONLY)
+
+loss: install binaries
+	FAULTS_ALL=1 cargo test -p xmpp-edge-tests --test faults_loss --test faults_outage -- --nocapture --test-threads 1 table
 
 fuzz:
 	cd tests/fuzz && for target in $$(cargo +nightly fuzz list --fuzz-dir .); do \

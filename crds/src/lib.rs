@@ -15,6 +15,7 @@
 
 pub mod domain;
 pub mod edge_config;
+pub mod egress;
 pub mod jid;
 #[cfg(feature = "kinds")]
 pub mod kinds;

@@ -2,7 +2,14 @@
 //! pool, and provides certificates. It must never know XMPP on the wire; only [`standalone`] links
 //! the proxy in.
 
-#![cfg_attr(not(test), deny(unreachable_pub, clippy::cast_possible_truncation))]
+#![cfg_attr(
+    not(test),
+    deny(
+        unreachable_pub,
+        missing_debug_implementations,
+        clippy::cast_possible_truncation
+    )
+)]
 
 pub mod cli;
 pub mod compile;

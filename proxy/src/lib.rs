@@ -1,7 +1,7 @@
 //! The data plane: an XMPP server-to-server edge.
 //!
 //! The folders are the architecture, in the order of a stanza's way; imports go down only:
-//! `app, admin → stream → routing → presence → config → policy, contacts → negotiation → tls, dns,
+//! `app, admin → stream → trunk → routing → presence → config → policy, contacts → negotiation → tls, dns,
 //! dns_view, xml, net → telemetry`. Nothing here knows Kubernetes.
 
 #![cfg_attr(
@@ -30,4 +30,5 @@ pub mod routing;
 pub mod stream;
 pub mod telemetry;
 pub mod tls;
+pub mod trunk;
 pub mod xml;

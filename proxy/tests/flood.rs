@@ -1,8 +1,8 @@
 //! Memory under a flood, seen from outside: in a process of its own, so that no other test is measured.
 
-#![allow(dead_code)] // The lab knows more than this needs.
+#![allow(dead_code, unused_imports)] // The lab knows more than this needs.
 
-#[path = "engine/peers.rs"]
+#[path = "engine/peers/mod.rs"]
 mod peers;
 
 use peers::{Lab, Plan, message};

@@ -6,17 +6,19 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::{lab::Lab, pki::Leaf, process::Daemon, wait};
+use crate::{lab::Lab, peer::ClientTls, pki::Leaf, process::Daemon, wait};
 
 /// Names the operator's binary where it is not beside the tests' own.
 pub const BINARY: &str = "XMPP_EDGE_OPERATOR";
@@ -135,6 +137,18 @@ impl Edge {
     pub fn apply(&self, manifest: &Value) -> Result<()> {
         let text = serde_json::to_string_pretty(manifest)?;
         self.write(&file_name(manifest)?, &text)
+    }
+
+    /// Changes a manifest that is there; a running edge follows within 2 s.
+    ///
+    /// # Errors
+    /// When there is none of that kind and name, or it cannot be written.
+    pub fn edit(&self, kind: &str, name: &str, change: impl FnOnce(&mut Value)) -> Result<()> {
+        let path = self.manifest(&format!("{kind}-{name}.yaml"));
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let mut manifest = serde_json::from_str(&text)?;
+        change(&mut manifest);
+        self.apply(&manifest)
     }
 
     /// Takes a manifest away.
@@ -320,13 +334,36 @@ impl Edge {
     }
 }
 
-/// `GET path`, with a bearer where there is one: status code and body.
+/// `GET path`: status code and body. With a bearer it is asked by TLS, as a token goes nowhere in clear; who
+/// answers is not asked.
 pub(crate) async fn get(
     admin: SocketAddr,
     path: &str,
     token: Option<&str>,
 ) -> Result<(u16, String)> {
-    let mut stream = TcpStream::connect(admin).await?;
+    if token.is_some() {
+        return ask(admin_connection(admin).await?, path, token).await;
+    }
+    ask(TcpStream::connect(admin).await?, path, token).await
+}
+
+/// TLS with an admin port; who answers is not asked.
+///
+/// # Errors
+/// When it does not speak TLS.
+pub async fn admin_connection(admin: SocketAddr) -> Result<TlsStream<TcpStream>> {
+    let (config, name) = ClientTls::new(None, None).config()?;
+    let connector = TlsConnector::from(Arc::new(config));
+    let stream = TcpStream::connect(admin).await?;
+    Ok(connector.connect(name, stream).await?)
+}
+
+/// As [`get`], on a connection.
+pub(crate) async fn ask(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    path: &str,
+    token: Option<&str>,
+) -> Result<(u16, String)> {
     let bearer = token.map_or_else(String::new, |token| {
         format!("Authorization: Bearer {token}\r\n")
     });

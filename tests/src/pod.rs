@@ -7,15 +7,17 @@ use std::{
     net::SocketAddr,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
+    process::ExitStatus,
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 use xmpp_edge_crds::edge_config::{EdgeConfig, shards};
 
 use crate::{
-    edge::{Place, binary_named, get},
+    edge::{Place, ask, binary_named, get},
     process::Daemon,
     wait,
 };
@@ -166,7 +168,7 @@ impl Pod {
     /// # Errors
     /// When it cannot be encoded or written.
     pub fn configure(&mut self, config: &EdgeConfig) -> Result<()> {
-        let shards = shards::encode(config)?;
+        let shards = shards::encode(config)?.shards;
         let names: Vec<_> = (0..shards.len()).map(|n| format!("shard-{n}")).collect();
         let files: Vec<_> = names
             .iter()
@@ -191,6 +193,16 @@ impl Pod {
     pub async fn get_as(&self, path: &str, token: Option<&str>) -> Result<(u16, String)> {
         let admin = SocketAddr::from((self.place.internal_bind, ADMIN_PORT));
         wait::within(path, Duration::from_secs(5), get(admin, path, token)).await
+    }
+
+    /// `GET path` with this bearer, in clear.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn get_in_clear(&self, path: &str, token: &str) -> Result<(u16, String)> {
+        let admin = SocketAddr::from((self.place.internal_bind, ADMIN_PORT));
+        let asked = async { ask(TcpStream::connect(admin).await?, path, Some(token)).await };
+        wait::within(path, Duration::from_secs(5), asked).await
     }
 
     /// `/status`, with this bearer.
@@ -225,6 +237,24 @@ impl Pod {
             return found.with_context(|| format!("{now:?}\n{}", self.log()));
         }
         found
+    }
+
+    /// The id of the process, while there is one.
+    pub fn process(&self) -> Option<u32> {
+        self.daemon.as_ref().map(Daemon::id)
+    }
+
+    /// Waits until the process has ended by itself.
+    ///
+    /// # Errors
+    /// When it has not in time; carries the end of its log.
+    pub async fn ends(&mut self) -> Result<ExitStatus> {
+        let mut daemon = self.daemon.take().context("there is no process")?;
+        let ended = wait::until("the pod ends by itself", wait::GENEROUS, || {
+            let status = daemon.exited();
+            async move { status }
+        });
+        ended.await.with_context(|| daemon.tail())
     }
 
     /// SIGTERM, without waiting.

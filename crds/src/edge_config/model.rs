@@ -22,6 +22,12 @@ pub struct Version {
 }
 
 impl EdgeConfig {
+    /// As [`admin_name`].
+    #[must_use]
+    pub fn admin_name(&self) -> String {
+        admin_name(&self.namespace, &self.pool)
+    }
+
     /// The names that the pool's certificate must cover: every own domain, and the FQDN.
     #[must_use]
     pub fn certificate_names(&self) -> Vec<DomainName> {
@@ -116,6 +122,12 @@ impl Gateway {
 pub enum GatewayMode {
     /// The edge dials `address`.
     Direct,
+}
+
+/// Name in the certificate of the admin ports of a pool's pods. It stands in no DNS: who asks the port names it.
+#[must_use]
+pub fn admin_name(namespace: &str, pool: &str) -> String {
+    format!("{pool}.{namespace}.admin.xmpp-edge.internal")
 }
 
 /// A host name or IP address with a port, as text `host:port` or `[v6]:port`.
@@ -345,6 +357,31 @@ pub struct Settings {
     pub unauthenticated_stanza_bytes: u32,
     /// Networks where no partner is dialled that DNS leads to.
     pub dial_except: Vec<IpNet>,
+    /// The way to partners; absent: they are dialled directly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub egress_proxy: Option<EgressProxy>,
+}
+
+/// A SOCKS5 proxy (RFC 1928) by which partners are dialled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EgressProxy {
+    pub address: HostPort,
+    #[serde(default)]
+    pub name_resolution: NameResolution,
+    /// User name and password (RFC 1929) arrive as files.
+    #[serde(default)]
+    pub has_credentials: bool,
+}
+
+/// Who resolves the host names of partners' servers. Services (SRV) are always looked up by the edge:
+/// SOCKS5 knows no such question.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kinds", derive(schemars::JsonSchema))]
+pub enum NameResolution {
+    #[default]
+    Edge,
+    Proxy,
 }
 
 /// Where no partner is looked for unless the administrator says so: networks that are nobody's on
@@ -388,6 +425,7 @@ impl Default for Settings {
             dial_except: NOT_PUBLIC
                 .map(|network| network.parse().expect("NOT_PUBLIC holds networks"))
                 .to_vec(),
+            egress_proxy: None,
         }
     }
 }

@@ -101,10 +101,12 @@ names!(
         BelowOwnDomain,
         /// Another policy has the scope, the site or the user.
         Conflict,
-        /// A ConfigMap, Secret or key that is referred to is not there.
+        /// A ConfigMap, Secret or key that is referred to is not there, or cannot be read.
         ReferenceMissing,
         /// A domain that `allowedDomains` does not give to this namespace.
         DomainNotAllowed,
+        /// DnsPublished=False: the DNS server is none of those that `dns.allowedServers` lists.
+        DnsServerNotAllowed,
 
         // Programmed=False.
         /// The object is not accepted.

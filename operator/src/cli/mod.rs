@@ -23,7 +23,7 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
-use xmpp_edge_crds::{domain::DomainName, kinds};
+use xmpp_edge_crds::{domain::DomainName, edge_config::HostPort, kinds};
 use xmpp_edge_proxy::{
     arguments::{address, address_and_port},
     dns::TrustAnchors,
@@ -31,7 +31,7 @@ use xmpp_edge_proxy::{
 
 use self::offline::{explain, render};
 use crate::{
-    controllers::namespace::snapshot::{AllowedDomains, OperatorConfig},
+    controllers::namespace::snapshot::{AllowedDomains, OperatorConfig, allowed_dns_server},
     dns::OwnerId,
     lync,
     runtime::caches::Scope,
@@ -191,6 +191,10 @@ struct Run {
     /// again. Without any, all may have all.
     #[arg(long, value_name = "NS=DOMAIN,...")]
     allowed_domains: Vec<AllowedEntry>,
+    /// Name server that pools may have their records updated at, with its port if that is not 53;
+    /// repeatable. Without any, pools may name all.
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = allowed_dns_server)]
+    allowed_dns_server: Vec<HostPort>,
 }
 
 /// One `--allowed-domains`.
@@ -402,6 +406,7 @@ fn operate(options: Run) -> Result<u8, CommandError> {
             proxy_pull_secrets: options.proxy_image_pull_secret,
             dns_owner_id: options.dns_owner_id,
             allowed_domains: (!allowed.0.is_empty()).then_some(allowed),
+            allowed_dns_servers: options.allowed_dns_server,
         },
     };
     // Looks at large namespaces take a thread for a while, each with memory of its own. The lease is

@@ -10,6 +10,7 @@ pub mod partner;
 pub mod peer_keys;
 pub mod policy;
 pub mod pool;
+pub mod references;
 pub mod restrict;
 pub mod world;
 
@@ -20,15 +21,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use xmpp_edge_crds::{
     edge_config::{AccessRules, EdgeConfig},
-    kinds::{
-        EdgePool,
-        conditions::{ConditionType, Reason},
-    },
+    kinds::conditions::{ConditionType, Reason},
     verdict::PartnerType,
 };
 
 pub use diagnostic::{Diagnostic, Fault, Kind, ObjectRef, Severity};
-pub use world::{NamespaceInputs, Undecodable};
+pub use references::{References, secrets_read};
+pub use world::{NamespaceInputs, Undecodable, UnreadReferences};
 
 /// What compiling yields.
 #[derive(Clone, Debug, Default)]
@@ -134,26 +133,6 @@ fn seen_keys(world: &NamespaceInputs, pool: &str, partner: &str) -> Vec<String> 
     keys.into_iter().collect()
 }
 
-/// Name of the Secret that holds a pool's dialback secret; of one that cannot be read, the default.
-fn dialback_secret(pool: Option<&EdgePool>) -> &str {
-    let reference = pool.and_then(|pool| pool.spec.settings.dialback_secret_ref.as_ref());
-    reference.map_or("xmpp-edge-dialback", |reference| &reference.name)
-}
-
-/// Names of the Secrets that compiling and planning read of [`NamespaceInputs::secrets`]: of a namespace's
-/// others nothing need be copied.
-#[must_use]
-pub fn secrets_read<'a>(pools: impl IntoIterator<Item = &'a EdgePool>) -> BTreeSet<String> {
-    let mut names = BTreeSet::from([dialback_secret(None).to_owned()]);
-    for pool in pools {
-        names.insert(dialback_secret(Some(pool)).to_owned());
-        let contacts = pool.spec.contacts.as_ref();
-        let database = contacts.and_then(|contacts| contacts.postgres.as_ref());
-        names.extend(database.map(|database| database.secret_ref.name.clone()));
-    }
-    names
-}
-
 /// Keys of XEP-0185 made by one pool of a domain must verify in every other.
 fn dialback_secrets(
     world: &NamespaceInputs,
@@ -166,14 +145,15 @@ fn dialback_secrets(
             .pools
             .iter()
             .find(|pool| pool.metadata.name.as_deref() == Some(name));
-        dialback_secret(spec).to_owned()
+        references::dialback_secret(spec).to_owned()
     };
     for (name, pool) in pools {
         for other in own.sharing(name, &pool.config.domains) {
             let (mine, theirs) = (secret(name), secret(other));
             let value = |name: &str| world.secrets.get(name).and_then(|data| data.get("secret"));
             let same = mine == theirs || value(&mine).is_some() && value(&mine) == value(&theirs);
-            if same {
+            let unread = |name: &String| world.unread.secrets.contains_key(name);
+            if same || unread(&mine) || unread(&theirs) {
                 continue;
             }
             diagnostics.push(Diagnostic {

@@ -7,8 +7,8 @@ use kube::ResourceExt;
 use xmpp_edge_crds::{
     domain::DomainName,
     edge_config::{
-        AccessRules, Contacts, Content, Edge, EdgeConfig, Gateway, HostPort, Listeners, Settings,
-        VERSION,
+        AccessRules, Contacts, Content, Edge, EdgeConfig, EgressProxy, Gateway, HostPort,
+        Listeners, Settings, VERSION,
     },
     kinds::{EdgePool, PoolSpec, conditions::Reason},
     negotiation::Negotiation,
@@ -230,6 +230,16 @@ fn settings(spec: &PoolSpec) -> Result<Settings, Fault> {
         settings.dial_except = networks("spec.settings.dialExcept", given)?;
     } else if let Some(given) = &spec.network_policy.partner_egress_except {
         settings.dial_except = networks("spec.networkPolicy.partnerEgressExcept", given)?;
+    }
+    if let Some(proxy) = &spec.settings.egress_proxy {
+        let at = "spec.settings.egressProxy.address";
+        let address = HostPort::parse(&proxy.address, None)
+            .map_err(|error| Fault::new(Reason::Invalid, format!("{at}: {error}")))?;
+        settings.egress_proxy = Some(EgressProxy {
+            address,
+            name_resolution: proxy.name_resolution,
+            has_credentials: proxy.secret_ref.is_some(),
+        });
     }
     Ok(settings)
 }

@@ -21,7 +21,7 @@ pub const BINARY_BYTES: usize = 64;
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// One namespace.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct NamespaceInputs {
     pub namespace: String,
     pub pools: Vec<EdgePool>,
@@ -29,13 +29,15 @@ pub struct NamespaceInputs {
     pub policies: Vec<ExternalAccessPolicy>,
     /// Objects that are there but cannot be read as their kind: what was compiled of them stays.
     pub broken: BTreeMap<ObjectRef, Undecodable>,
-    /// `data` of each ConfigMap.
+    /// `data` of each ConfigMap that is referred to, or more.
     pub config_maps: BTreeMap<String, BTreeMap<String, String>>,
     /// Keys of each ConfigMap whose value is no text, with its first bytes (at most
     /// [`BINARY_BYTES`]): `kubectl` puts there what is not UTF-8.
     pub binary_data: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
     /// `data` of each Secret that was read.
     pub secrets: BTreeMap<String, SecretData>,
+    /// What is referred to and there, but could not be read.
+    pub unread: UnreadReferences,
     /// Where inside servers find each pool's internal listener.
     pub inside: BTreeMap<String, Vec<IpAddr>>,
     /// Whether one process is all there is of a pool, whatever `spec.replicas` says (standalone).
@@ -50,12 +52,22 @@ pub struct Undecodable {
     pub fault: Fault,
 }
 
+/// Objects that are there but could not be read, by name, with why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnreadReferences {
+    pub config_maps: BTreeMap<String, String>,
+    pub secrets: BTreeMap<String, String>,
+}
+
 impl NamespaceInputs {
     /// The text that a reference means.
     ///
     /// # Errors
     /// [`Reason::ReferenceMissing`], naming map and key.
     pub fn config_map_text(&self, at: &str, reference: &ConfigMapKeyRef) -> Result<&str, Fault> {
+        if let Some(why) = self.unread.config_maps.get(&reference.name) {
+            return Err(Fault::new(Reason::ReferenceMissing, format!("{at}: {why}")));
+        }
         let map = self.config_maps.get(&reference.name).ok_or_else(|| {
             Fault::new(
                 Reason::ReferenceMissing,

@@ -46,6 +46,7 @@ pub trait StatusOnlyKind:
 }
 
 /// One object as the API server holds it, with what was said of it before.
+#[derive(Debug)]
 pub struct Observed<'a, K: HasStatus> {
     pub object: Arc<Decoded<K>>,
     pub reference: ObjectRef,

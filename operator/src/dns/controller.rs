@@ -7,6 +7,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     hash::Hash,
     sync::Arc,
     time::{Duration, Instant},
@@ -48,7 +49,14 @@ pub struct DnsController<K, B: DnsBackend> {
     running: Mutex<JoinSet<()>>,
 }
 
+impl<K, B: DnsBackend> fmt::Debug for DnsController<K, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DnsController").finish_non_exhaustive()
+    }
+}
+
 /// How far the work of a key is.
+#[derive(Debug)]
 pub struct DnsProgress<O> {
     /// What came last of it, of this task or of one before.
     pub outcome: Option<O>,

@@ -12,12 +12,19 @@ use super::rrset::Name;
 pub enum DnsError {
     #[error("there is no Secret {secret:?}: create it with the keys \"name\" and \"secret\"")]
     KeyMissing { secret: String },
+    /// Its Secret is there and could not be read: why.
+    #[error("{0}")]
+    KeyUnread(String),
     #[error("Secret {secret:?} holds no TSIG key: {fault}")]
     KeyInvalid { secret: String, fault: String },
     #[error(
         "records were published earlier, but server and key are not known any more: bring spec.dns.rfc2136 back to have them withdrawn, or delete them by hand"
     )]
     NoSettings,
+    #[error(
+        "{server} is none of the name servers that this operator may connect to: name one of those in spec.dns.rfc2136.server, or have it added to chart value dns.allowedServers"
+    )]
+    ServerNotAllowed { server: String },
     #[error("{0:?} is no DNS name: correct it")]
     NoName(String),
     #[error(
@@ -104,8 +111,11 @@ impl DnsError {
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
-            Self::KeyMissing { .. } | Self::NoSettings => Reason::ReferenceMissing,
+            Self::KeyMissing { .. } | Self::KeyUnread(_) | Self::NoSettings => {
+                Reason::ReferenceMissing
+            }
             Self::KeyInvalid { .. } => Reason::TsigKeyInvalid,
+            Self::ServerNotAllowed { .. } => Reason::DnsServerNotAllowed,
             Self::NoName(_) => Reason::InvalidDomain,
             Self::BadKey { .. } => Reason::TsigBadKey,
             Self::BadSignature { .. } | Self::Unsigned { .. } => Reason::TsigBadSignature,
@@ -125,12 +135,15 @@ impl DnsError {
         }
     }
 
-    /// Whether there is no key to do anything with.
+    /// Whether nothing can be done: there is no key, or its server is not to be asked.
     #[must_use]
     pub fn is_keyless(&self) -> bool {
         matches!(
             self,
-            Self::NoSettings | Self::KeyMissing { .. } | Self::KeyInvalid { .. }
+            Self::NoSettings
+                | Self::KeyMissing { .. }
+                | Self::KeyInvalid { .. }
+                | Self::ServerNotAllowed { .. }
         )
     }
 
@@ -152,6 +165,8 @@ impl DnsError {
         matches!(
             self,
             Self::KeyMissing { .. }
+                | Self::KeyUnread(_)
+                | Self::ServerNotAllowed { .. }
                 | Self::KeyInvalid { .. }
                 | Self::BadKey { .. }
                 | Self::BadSignature { .. }

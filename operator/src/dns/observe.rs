@@ -31,7 +31,7 @@ const ZONE_LIMIT: Duration = Duration::from_secs(2);
 const SERVERS: usize = 4;
 
 /// Asks; what it is told is not cached.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Observer {
     lookups: TokioResolver,
 }

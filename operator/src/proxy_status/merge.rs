@@ -301,6 +301,7 @@ mod tests {
         });
         PoolReport {
             pods: pods.collect(),
+            ..PoolReport::default()
         }
     }
 

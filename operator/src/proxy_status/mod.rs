@@ -3,15 +3,18 @@
 //! Facts, not verdicts: what a partner's or a pool's status makes of them is decided there. Nothing
 //! here is read back from a status.
 
+pub mod documents;
 pub mod merge;
 pub mod model;
 pub mod ownership;
+pub mod pod_tls;
 pub mod poll;
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+pub use documents::WrittenDocuments;
 pub use merge::{Attempt, GatewayFacts, PartnerFacts, PoolFacts};
 pub use poll::{Poller, Reports};
 
@@ -23,6 +26,8 @@ pub const POOL_LABEL: &str = "xmpp-edge.dev/pool";
 pub struct PoolReport {
     /// The ready pods, by name.
     pub pods: BTreeMap<String, PodReport>,
+    /// The documents that they may have: others count as none.
+    pub written: WrittenDocuments,
 }
 
 /// What one ready pod says.
@@ -55,7 +60,7 @@ impl PoolReport {
         for (pod, report) in &self.pods {
             match (&report.status, &report.unreachable) {
                 (Some(status), _) => {
-                    let generation = status.config.generation;
+                    let generation = self.generation(&status.config);
                     least = Some(least.map_or(generation, |least: u64| least.min(generation)));
                 }
                 (None, Some((_, error))) => {
@@ -68,6 +73,16 @@ impl PoolReport {
             }
         }
         least.map_or(Loaded::NoPod, Loaded::All)
+    }
+
+    /// The generation that a pod has loaded; 0 where it has another document of that number than was
+    /// written. A proxy of a version that tells no hash is believed the number.
+    fn generation(&self, config: &model::Config) -> u64 {
+        let generation = config.generation;
+        match &config.sha256 {
+            Some(sha256) if !self.written.has(generation, sha256) => 0,
+            _ => generation,
+        }
     }
 
     /// Whether every ready pod has answered at least once.
@@ -84,7 +99,7 @@ impl PoolReport {
             .values()
             .filter_map(|report| report.status.as_ref());
         answers
-            .filter(|status| status.config.generation >= generation)
+            .filter(|status| self.generation(&status.config) >= generation)
             .count()
     }
 
@@ -94,5 +109,44 @@ impl PoolReport {
             let rejected = report.status.as_ref()?.config.rejected.as_ref()?;
             Some((pod.as_str(), rejected))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_number_that_comes_again_with_other_content_is_not_believed() {
+        let mut report = PoolReport::default();
+        report.written.note(40, "forty");
+        report.written.note(41, "forty-one");
+        for (generation, sha256, expected) in [
+            (41, json!("forty-one"), 41),
+            (40, json!("forty"), 40),
+            // As a backup brings it back.
+            (41, json!("another"), 0),
+            (41, json!("forty"), 0),
+            (99, json!("forty-one"), 0),
+            // A proxy of a version that tells no hash.
+            (41, json!(null), 41),
+        ] {
+            let status = json!({"pool": "hq", "version": "0", "config": {"generation": generation,
+                "sha256": sha256, "loadedTime": "2026-01-01T00:00:00Z"}});
+            let pod = PodReport {
+                status: Some(serde_json::from_value(status).unwrap()),
+                unreachable: None,
+            };
+            report.pods = [("hq-1".to_owned(), pod)].into();
+            assert_eq!(
+                report.loaded(),
+                Loaded::All(expected),
+                "{generation} {sha256}"
+            );
+            let in_sync = usize::from(expected >= 41);
+            assert_eq!(report.in_sync(41), in_sync, "{generation} {sha256}");
+        }
     }
 }

@@ -39,6 +39,10 @@ pub struct ProxyStatus {
 #[serde(rename_all = "camelCase")]
 pub struct Config {
     pub generation: u64,
+    /// Of the document in force, in lower-case hex; absent where the proxy is of a version that did not
+    /// tell it.
+    #[serde(default)]
+    pub sha256: Option<String>,
     pub loaded_time: Timestamp,
     #[serde(default)]
     pub rejected: Option<Rejected>,

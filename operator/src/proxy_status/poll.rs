@@ -18,14 +18,21 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use parking_lot::Mutex;
 use tokio::{
+    net::TcpStream,
     sync::Semaphore,
     time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 
-use super::{PoolReport, model, ownership::pool_of};
+use zeroize::Zeroizing;
+
+use super::{
+    PoolReport, model,
+    ownership::pool_of,
+    pod_tls::{PodTls, PodTlsError, issuer_secret},
+};
 use crate::runtime::{
     caches::Caches,
-    http::{HttpError, HttpGet},
+    http::{BearerToken, HttpError, HttpGet},
 };
 
 /// How often pods are asked: what changed is to be in a status within 10 s.
@@ -54,6 +61,8 @@ const OVERLAP: Duration = Duration::from_secs(1);
 pub enum PollError {
     #[error(transparent)]
     Http(#[from] HttpError),
+    #[error(transparent)]
+    Tls(#[from] PodTlsError),
     #[error("no answer within {} s", LONGEST.as_secs())]
     Late,
     #[error("the answer cannot be read: {0}")]
@@ -69,7 +78,7 @@ pub enum PollError {
 }
 
 /// What the pods said, by namespace and pool.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Reports {
     pools: Mutex<BTreeMap<(String, String), PoolReport>>,
 }
@@ -114,13 +123,16 @@ struct Target {
     pod: String,
     address: IpAddr,
     port: u16,
-    token: Option<String>,
+    token: Option<BearerToken>,
+    /// PEM of the pool's intermediate.
+    issuer: Option<String>,
     since: Option<Timestamp>,
     /// When the process that answered last began.
     started: Option<Timestamp>,
 }
 
 /// Asks the pods for as long as it runs.
+#[derive(Debug)]
 pub struct Poller {
     caches: Arc<Caches>,
     reports: Arc<Reports>,
@@ -220,11 +232,18 @@ impl Poller {
         let namespace = pod.namespace()?;
         let pool = pool_of(&self.caches, pod)?;
         let address = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
-        let token = self.caches.secrets.get(&namespace, &token_secret(&pool));
-        let token = token.and_then(|secret| {
-            let token = secret.data.as_ref()?.get("token")?;
-            Some(std::str::from_utf8(&token.0).ok()?.trim().to_owned())
+        let secrets = &self.caches.secrets;
+        let value = |secret: &str, key: &str| {
+            let secret = secrets.last_read(&namespace, secret)?;
+            Some(secret.data.as_ref()?.get(key)?.0.clone())
+        };
+        let token = value(&token_secret(&pool), "token").map(Zeroizing::new);
+        let token = token.and_then(|token| {
+            let token = std::str::from_utf8(&token).ok()?;
+            Some(BearerToken::new(token.trim()))
         });
+        let issuer = value(&issuer_secret(&pool), "tls.crt");
+        let issuer = issuer.and_then(|issuer| String::from_utf8(issuer).ok());
         Some(Target {
             port: admin_port(pod),
             pod: pod.name_any(),
@@ -234,6 +253,7 @@ impl Poller {
             pool,
             address,
             token,
+            issuer,
         })
     }
 
@@ -321,10 +341,18 @@ async fn fetch(target: &Target, large: &Semaphore) -> Result<model::ProxyStatus,
     let get = HttpGet {
         host: "edge",
         path: &path,
-        token: target.token.as_deref(),
+        token: target.token.as_ref(),
     };
-    let address = (target.address, target.port);
-    get.send(address, async |answer| {
+    let socket = TcpStream::connect((target.address, target.port)).await;
+    let socket = socket.map_err(HttpError::Connect)?;
+    let expected = PodTls {
+        namespace: &target.namespace,
+        pool: &target.pool,
+        issuer: target.issuer.as_deref(),
+    };
+    // The token goes to nobody else.
+    let connection = expected.connect(socket).await?;
+    get.send_on(connection, async |answer| {
         if answer.status() == StatusCode::UNAUTHORIZED {
             return Err(PollError::Token(token_secret(&target.pool)));
         }

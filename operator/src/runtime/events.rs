@@ -2,7 +2,7 @@
 //! written is logged and forgotten: the condition says the same. So few are written for a namespace that
 //! thousands of partners that an uplink takes along are no storm.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
@@ -27,6 +27,14 @@ pub struct Events {
     recorder: Recorder,
     limits: Arc<Mutex<EventLimits>>,
     metrics: Arc<Metrics>,
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events")
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Events {

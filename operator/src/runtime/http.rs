@@ -1,6 +1,8 @@
-//! The one HTTP client beside that of the API server: one GET on a connection of its own, in clear.
+//! The one HTTP client beside that of the API server: one GET on a connection of its own.
 //!
 //! Its use bounds it in time and in bytes: it dials pods, and ports of this product's own.
+
+use std::fmt;
 
 use http_body_util::Empty;
 use hyper::{
@@ -10,7 +12,11 @@ use hyper::{
     header,
 };
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpStream, ToSocketAddrs};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, ToSocketAddrs},
+};
+use zeroize::Zeroizing;
 
 /// Why nothing was answered.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +29,23 @@ pub enum HttpError {
     Request(#[from] hyper::http::Error),
 }
 
+/// What a bearer shows. Wiped when dropped, and never shown otherwise.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BearerToken(Zeroizing<String>);
+
+impl BearerToken {
+    #[must_use]
+    pub fn new(token: &str) -> Self {
+        Self(Zeroizing::new(token.to_owned()))
+    }
+}
+
+impl fmt::Debug for BearerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("BearerToken").finish_non_exhaustive()
+    }
+}
+
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpGet<'a> {
@@ -30,12 +53,11 @@ pub struct HttpGet<'a> {
     pub host: &'a str,
     /// Path and query.
     pub path: &'a str,
-    /// Bearer token.
-    pub token: Option<&'a str>,
+    pub token: Option<&'a BearerToken>,
 }
 
 impl HttpGet<'_> {
-    /// Asks, and hands the answer to `read`; the connection ends with that.
+    /// Asks in clear, and hands the answer to `read`; the connection ends with that.
     ///
     /// # Errors
     /// [`HttpError`], and those of `read`.
@@ -44,10 +66,22 @@ impl HttpGet<'_> {
         address: impl ToSocketAddrs,
         read: impl AsyncFnOnce(Response<Incoming>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let request = self.request().map_err(HttpError::from)?;
         let socket = TcpStream::connect(address).await;
-        let socket = TokioIo::new(socket.map_err(HttpError::Connect)?);
-        let shaken = http1::handshake(socket).await;
+        let socket = socket.map_err(HttpError::Connect)?;
+        self.send_on(socket, read).await
+    }
+
+    /// As [`Self::send`], on a connection that is there, which ends with it.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn send_on<T, E: From<HttpError>>(
+        &self,
+        connection: impl AsyncRead + AsyncWrite + Unpin,
+        read: impl AsyncFnOnce(Response<Incoming>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let request = self.request().map_err(HttpError::from)?;
+        let shaken = http1::handshake(TokioIo::new(connection)).await;
         let (mut sender, connection) = shaken.map_err(HttpError::from)?;
         // Owns the sender, whose end closes the connection.
         let exchange = async move {
@@ -64,7 +98,7 @@ impl HttpGet<'_> {
     fn request(&self) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
         let mut request = Request::get(self.path).header(header::HOST, self.host);
         if let Some(token) = self.token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", *token.0));
         }
         request.body(Empty::new())
     }
@@ -99,7 +133,7 @@ mod tests {
         let get = HttpGet {
             host: "edge",
             path: "/status?since=7",
-            token: Some("t"),
+            token: Some(&BearerToken::new("t")),
         };
         let ask = get.send(address, async |answer| {
             let body = answer.into_body().collect().await;
@@ -107,6 +141,7 @@ mod tests {
         });
         let (asked, body) = tokio::join!(server, ask);
         assert_eq!(body.unwrap(), "ok");
+        assert!(!format!("{:?}", BearerToken::new("shown")).contains("shown"));
         assert!(asked.starts_with("GET /status?since=7 HTTP/1.1\r\n"));
         for line in ["host: edge\r\n", "authorization: Bearer t\r\n"] {
             assert!(

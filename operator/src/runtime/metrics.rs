@@ -18,7 +18,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::watch_name::WatchName;
+use super::{store::HeldSize, watch_name::WatchName};
 
 /// Prefix of every metric of the operator, in standalone too.
 pub const PREFIX: &str = "xmpp_edge_operator";
@@ -97,6 +97,7 @@ type Seconds = Family<OfKind, Histogram, fn() -> Histogram>;
 type PoolSeconds = Family<OfPool, Gauge<f64, AtomicU64>>;
 
 /// All metrics of the operator.
+#[derive(Debug)]
 pub struct Metrics {
     registry: Mutex<Registry>,
     pub reconciliations: Family<Reconciled, Counter>,
@@ -122,6 +123,10 @@ pub struct Metrics {
     /// Whether a watch failed last, and so shows what was rather than what is.
     pub watch_failing: Family<OfWatch, Gauge>,
     pub watch_last_event: Family<OfWatch, Gauge<i64, AtomicI64>>,
+    /// Objects that are held whole, of kinds that everybody uses.
+    pub referenced_objects: Family<OfKind, Gauge>,
+    /// Bytes of their data.
+    pub referenced_bytes: Family<OfKind, Gauge>,
 }
 
 fn buckets() -> Histogram {
@@ -219,6 +224,18 @@ impl Default for Metrics {
             "When a watch said something last; a kind at rest says nothing",
             watch_last_event.clone(),
         );
+        let referenced_objects = Family::default();
+        registry.register(
+            "referenced_objects",
+            "ConfigMaps and Secrets that something refers to, which are held whole",
+            referenced_objects.clone(),
+        );
+        let referenced_bytes = Family::default();
+        registry.register(
+            "referenced_bytes",
+            "Bytes of the data of ConfigMaps and Secrets that are held whole",
+            referenced_bytes.clone(),
+        );
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "This build", build);
         Self {
@@ -239,6 +256,8 @@ impl Default for Metrics {
             watch_errors,
             watch_failing,
             watch_last_event,
+            referenced_objects,
+            referenced_bytes,
         }
     }
 }
@@ -269,6 +288,16 @@ impl Metrics {
     pub fn api_answered(&self, code: Option<u16>) {
         let code = code.map_or_else(|| "none".to_owned(), |code| code.to_string());
         self.api_requests.get_or_create(&Answered { code }).inc();
+    }
+
+    /// So much is held of a kind that everybody uses.
+    pub fn held(&self, kind: &'static str, size: HeldSize) {
+        let gauge = |family: &Family<OfKind, Gauge>, value: usize| {
+            let value = i64::try_from(value).unwrap_or(i64::MAX);
+            family.get_or_create(&OfKind { kind }).set(value);
+        };
+        gauge(&self.referenced_objects, size.objects);
+        gauge(&self.referenced_bytes, size.bytes);
     }
 
     /// A watch said something.
@@ -373,6 +402,8 @@ pub(crate) mod tests {
         };
         metrics.watch_heard(&watch);
         metrics.watch_failed(&watch, Some(403));
+        let (objects, bytes) = (4, 512);
+        metrics.held("Secret", HeldSize { objects, bytes });
         let text = metrics.text();
         for line in [
             "xmpp_edge_operator_api_requests_total{code=\"409\"} 1",
@@ -386,6 +417,8 @@ pub(crate) mod tests {
             "xmpp_edge_operator_watch_errors_total{namespace=\"n\",kind=\"EdgePool\",code=\"403\"} 1",
             "xmpp_edge_operator_watch_failing{namespace=\"n\",kind=\"EdgePool\"} 1",
             "xmpp_edge_operator_watch_last_event_timestamp_seconds{namespace=\"n\",kind=\"EdgePool\"} ",
+            "xmpp_edge_operator_referenced_objects{kind=\"Secret\"} 4",
+            "xmpp_edge_operator_referenced_bytes{kind=\"Secret\"} 512",
             "xmpp_edge_operator_statuses_waiting 0",
             "xmpp_edge_operator_pool_ready_replicas{namespace=\"n\",pool=\"p\"} 2",
             "xmpp_edge_operator_pool_desired_replicas{namespace=\"n\",pool=\"p\"} 3",

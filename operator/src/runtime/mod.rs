@@ -1,6 +1,7 @@
 //! What runs beneath the controllers and knows none of them: watches and the store of what they
 //! saw, the lease of the leader, the admin port, metrics, Events.
 
+pub mod at_once;
 pub mod backoff;
 pub mod caches;
 pub mod decoded;

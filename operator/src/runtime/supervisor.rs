@@ -6,7 +6,7 @@ use std::{any::Any, collections::HashMap, fmt::Display, future::pending};
 use tokio::task::{Id, JoinSet};
 
 /// Named tasks. They end with this.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct TaskSet {
     tasks: JoinSet<Result<(), String>>,
     names: HashMap<Id, String>,

@@ -1,6 +1,8 @@
 //! The contacts' database as a Secret says it: `url` (or `uri`, as operators of PostgreSQL have it) and
 //! perhaps `ca.crt`.
 
+use std::fmt;
+
 use xmpp_edge_crds::{
     pem::{self, PemError},
     postgres::{ConnectionString, ConnectionStringError},
@@ -17,6 +19,13 @@ pub struct DatabaseSecret {
     pub connection: ConnectionString,
     /// PEM; absent: the public authorities, where `sslmode` asks for any.
     pub ca: Option<String>,
+}
+
+/// The password is in it: where it leads is not shown.
+impl fmt::Debug for DatabaseSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatabaseSecret").finish_non_exhaustive()
+    }
 }
 
 /// Why there is no database to be found. Never quotes the string.

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use super::store::{ManagedSecret, SecretData, Store, StoreError};
 
 /// Entries as files below one directory.
+#[derive(Debug)]
 pub struct FileStore {
     root: PathBuf,
 }

@@ -4,6 +4,8 @@
 //! Each `ensure_*` reads what is kept, makes what is missing, outdated or soon over, and keeps it.
 //! What is in order is left as it is: calling again changes nothing.
 
+use std::fmt;
+
 use data_encoding::HEXLOWER;
 use jiff::{SignedDuration, Timestamp};
 use xmpp_edge_crds::domain::DomainName;
@@ -37,6 +39,13 @@ pub struct InternalCa {
 pub struct DialbackSecret {
     pub secret: Zeroizing<Vec<u8>>,
     pub previous: Option<Zeroizing<Vec<u8>>>,
+}
+
+/// Neither is shown.
+impl fmt::Debug for DialbackSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DialbackSecret").finish_non_exhaustive()
+    }
 }
 
 fn pair(material: &SecretData, certificate: &str, key: &str) -> Option<PemPair> {

@@ -5,6 +5,7 @@
 
 pub mod chain;
 pub mod database;
+pub mod egress;
 pub mod files;
 pub mod internal_ca;
 pub mod issue;

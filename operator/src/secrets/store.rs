@@ -3,12 +3,75 @@
 //! An [`ManagedSecret`] is read whole and written whole. What is in it is decided by the modules beside
 //! this one; a store must not look inside.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, btree_map},
+    fmt,
+    ops::{Deref, DerefMut},
+};
 
 use zeroize::Zeroizing;
 
-/// The keys and values of one entry, like the `data` of a Secret. Wiped when dropped.
-pub type SecretData = BTreeMap<String, Zeroizing<Vec<u8>>>;
+/// The keys and values of one entry, like the `data` of a Secret. Wiped when dropped; only its keys are
+/// ever shown.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct SecretData(BTreeMap<String, Zeroizing<Vec<u8>>>);
+
+impl SecretData {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl fmt::Debug for SecretData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl Deref for SecretData {
+    type Target = BTreeMap<String, Zeroizing<Vec<u8>>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for SecretData {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
+impl<const N: usize> From<[(String, Zeroizing<Vec<u8>>); N]> for SecretData {
+    fn from(entries: [(String, Zeroizing<Vec<u8>>); N]) -> Self {
+        entries.into_iter().collect()
+    }
+}
+
+impl FromIterator<(String, Zeroizing<Vec<u8>>)> for SecretData {
+    fn from_iter<I: IntoIterator<Item = (String, Zeroizing<Vec<u8>>)>>(entries: I) -> Self {
+        Self(entries.into_iter().collect())
+    }
+}
+
+impl<'a> IntoIterator for &'a SecretData {
+    type Item = (&'a String, &'a Zeroizing<Vec<u8>>);
+    type IntoIter = btree_map::Iter<'a, String, Zeroizing<Vec<u8>>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+impl IntoIterator for SecretData {
+    type Item = (String, Zeroizing<Vec<u8>>);
+    type IntoIter = btree_map::IntoIter<String, Zeroizing<Vec<u8>>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
 
 /// What is kept, each under the name its Secret has in a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -110,7 +173,7 @@ pub trait Store {
 }
 
 /// A store in memory: for `render`, which must leave nothing behind, and to plan on a snapshot.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct MemoryStore {
     entries: BTreeMap<ManagedSecret, SecretData>,
 }

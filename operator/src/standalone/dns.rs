@@ -2,7 +2,7 @@
 //! [`DnsController`] works on them beside the proxy, as in a cluster.
 
 use std::{
-    fs, io,
+    fmt, fs, io,
     path::{Path, PathBuf},
 };
 
@@ -171,6 +171,14 @@ pub struct Publishing {
     task: Option<PoolRecordsTask>,
     begun: bool,
     told: Option<DnsCondition>,
+}
+
+impl fmt::Debug for Publishing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publishing")
+            .field("pool", &self.pool)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Publishing {

@@ -2,13 +2,14 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{Arc, OnceLock},
 };
 
 use serde_json::Value;
 
 /// One document of a file.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Document {
     /// 1 for the first.
     pub number: usize,
@@ -17,6 +18,16 @@ pub struct Document {
     pub value: Value,
     text: Arc<str>,
     checked: Arc<OnceLock<Vec<DocumentFault>>>,
+}
+
+/// It may be a Secret: where it stands is shown, and not what it says.
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Document")
+            .field("number", &self.number)
+            .field("line", &self.line)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a check found: path and message.

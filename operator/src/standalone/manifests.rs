@@ -65,7 +65,7 @@ impl fmt::Display for Problem {
 }
 
 /// All objects of all files.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Manifests {
     pub worlds: BTreeMap<String, NamespaceInputs>,
     /// Where each object stands, by namespace.

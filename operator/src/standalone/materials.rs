@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 use xmpp_edge_crds::{
     edge_config::{Contacts, EdgeConfig},
+    egress::EgressCredentials,
     kinds::{
         EdgePool,
         conditions::{ConditionType, Reason},
@@ -17,6 +18,7 @@ use crate::{
     secrets::{
         CertificateError, chain,
         database::DatabaseSecret,
+        egress,
         internal_ca::{self, DialbackSecret},
         source::{self, CertificateSpec, CertificateState, Environment, PoolBackend},
         store::{SecretData, Store},
@@ -24,6 +26,7 @@ use crate::{
 };
 
 /// Everything for one pool, and what there is to say of it.
+#[derive(Debug)]
 pub struct Provided {
     pub materials: ConfigSecrets,
     pub certificate: CertificateState,
@@ -65,6 +68,7 @@ pub fn provide(
         admin_token: None,
         contacts_url,
         contacts_ca,
+        egress_credentials: egress_credentials(world, spec, last, config, &mut diagnostics),
     };
     Ok(Provided {
         materials,
@@ -188,6 +192,21 @@ fn contacts(
     })
 }
 
+fn egress_credentials(
+    world: &NamespaceInputs,
+    spec: Option<&EdgePool>,
+    last: Option<&ConfigSecrets>,
+    config: &EdgeConfig,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<EgressCredentials> {
+    let reference = egress::secret_of(spec?)?;
+    match egress::credentials(reference, world.secrets.get(reference)) {
+        Ok(credentials) => return Some(credentials),
+        Err(error) => diagnostics.push(not_given(config, error.to_string())),
+    }
+    last.and_then(|last| last.egress_credentials.clone())
+}
+
 /// Whether the proxy would be given the same.
 #[must_use]
 pub fn same(one: &ConfigSecrets, other: &ConfigSecrets) -> bool {
@@ -199,4 +218,5 @@ pub fn same(one: &ConfigSecrets, other: &ConfigSecrets) -> bool {
         && one.admin_token == other.admin_token
         && one.contacts_url == other.contacts_url
         && one.contacts_ca == other.contacts_ca
+        && one.egress_credentials == other.egress_credentials
 }

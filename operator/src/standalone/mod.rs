@@ -2,6 +2,7 @@
 
 pub mod dns;
 pub mod documents;
+pub mod error;
 pub mod manifests;
 pub mod materials;
 mod memory;

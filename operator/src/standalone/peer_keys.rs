@@ -11,13 +11,14 @@ use serde::{Deserialize, Serialize};
 use xmpp_edge_crds::edge_config::EdgeConfig;
 use xmpp_edge_proxy::config::peer_keys::PeerKey;
 
-use super::station::StandaloneReconcileError;
+use super::error::StandaloneReconcileError;
 use crate::{
     compile::peer_keys::{self, PeerKeysData, name_of},
     secrets::{files, store::StoreError},
 };
 
 /// The file `peer-keys.json`: a List of ConfigMaps, as a cluster takes it.
+#[derive(Debug)]
 pub struct PeerKeys {
     path: PathBuf,
     /// By namespace and name of the ConfigMap.

@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fmt, fs,
     path::{Path, PathBuf},
 };
 
@@ -54,6 +54,15 @@ pub struct Reader {
     files: BTreeMap<String, File>,
     /// What edits are held against; `None` before the first look.
     stored: Option<Stored>,
+}
+
+/// The texts may be those of Secrets: they are not shown.
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader")
+            .field("directory", &self.directory)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Reader {
@@ -330,7 +339,7 @@ mod tests {
     fn a_directory_that_is_gone_is_an_error_and_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let mut reader = Reader::new(folder.path().join("nowhere"), None);
-        let error = reader.poll().err().expect("an error").to_string();
+        let error = reader.poll().expect_err("an error").to_string();
         assert!(
             error.contains("nowhere") && error.contains("--manifests"),
             "{error}"

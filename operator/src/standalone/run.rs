@@ -24,7 +24,8 @@ use xmpp_edge_proxy::{
 
 use super::{
     dns::{DnsState, DnsStateError, Publishing},
-    station::{Pass, StandalonePaths, StandaloneReconcileError, StandaloneReconciler},
+    error::StandaloneReconcileError,
+    station::{Pass, StandalonePaths, StandaloneReconciler},
     status,
 };
 use crate::{

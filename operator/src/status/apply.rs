@@ -2,7 +2,7 @@
 //! on, never over a newer one, with an Event where a condition is news. What it says is decided
 //! elsewhere.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use k8s_openapi::{
     NamespaceResourceScope, api::core::v1::ObjectReference,
@@ -27,7 +27,16 @@ pub struct StatusMeans {
     pub queue: StatusQueue,
 }
 
+impl fmt::Debug for StatusMeans {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StatusMeans")
+            .field("queue", &self.queue)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A kind's controller, as the one writer of its statuses.
+#[derive(Debug)]
 pub struct StatusWriter<K: 'static> {
     pub kind: &'static str,
     /// Its field manager.

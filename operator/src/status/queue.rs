@@ -6,6 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    fmt,
     future::pending,
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
@@ -124,8 +125,14 @@ struct Queue {
     held: HeldBack<Key>,
 }
 
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").finish_non_exhaustive()
+    }
+}
+
 /// The queue of statuses to write.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct StatusQueue {
     queue: Arc<Mutex<Queue>>,
     news: Arc<Notify>,

@@ -2,6 +2,7 @@
 
 pub mod collector;
 pub mod explain;
+pub mod listener;
 pub mod readiness;
 pub mod server;
 pub mod status;

@@ -9,7 +9,7 @@ use std::{
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::{
     Json, Router,
-    extract::{Query, State},
+    extract::{ConnectInfo, Query, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -21,9 +21,16 @@ use prometheus_client::{
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use xmpp_edge_crds::domain::DomainName;
 
-use super::{collector::EdgeCollector, explain, readiness::Readiness, status};
-use crate::{stream::context::StreamContext, telemetry::config_status::Telemetry};
+use super::{
+    collector::EdgeCollector,
+    explain,
+    listener::{AdminListener, Channel},
+    readiness::Readiness,
+    status,
+};
+use crate::{stream::context::StreamContext, telemetry::config_status::Telemetry, tls::Identity};
 
 /// OpenMetrics 1.0.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -60,6 +67,13 @@ impl Admin {
         let _ = self.context.set(context);
     }
 
+    /// By what the pod proves itself: a leaf of its own intermediate, once there is one.
+    fn identity(&self) -> Option<Arc<Identity>> {
+        let config = self.context.get()?.config();
+        let name = DomainName::parse(&config.document.admin_name()).ok()?;
+        config.leaves.as_ref()?.leaf(&name).ok()
+    }
+
     /// OpenMetrics text, with what else there is to measure in the process.
     fn metrics(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
@@ -91,8 +105,12 @@ impl Admin {
         }
     }
 
-    /// The running edge, for whom it may be shown to.
-    fn shown_to(&self, headers: &HeaderMap) -> Result<&Arc<StreamContext>, Box<Response>> {
+    /// The running edge, for whom it may be shown to: a token counts over TLS alone.
+    fn shown_to(
+        &self,
+        channel: Channel,
+        headers: &HeaderMap,
+    ) -> Result<&Arc<StreamContext>, Box<Response>> {
         let Some(context) = self.context.get() else {
             let text = format!("there is nothing yet: {}", text(&self.readiness()));
             return Err(Box::new(
@@ -101,6 +119,7 @@ impl Admin {
         };
         let config = context.config();
         match &config.admin_token {
+            Some(_) if channel == Channel::Plain => Err(Box::new(unauthorised(OVER_TLS_ALONE))),
             Some(token) if bears(headers, token) => Ok(context),
             Some(_) => Err(Box::new(unauthorised(
                 "send the token of Secret <pool>-admin as 'Authorization: Bearer …'\n",
@@ -112,6 +131,8 @@ impl Admin {
         }
     }
 }
+
+const OVER_TLS_ALONE: &str = "ask by https, with the token of Secret <pool>-admin: /status and /explain are not answered in clear; /healthz, /readyz and /metrics are\n";
 
 fn text(readiness: &Readiness) -> String {
     let mut text = if readiness.is_ready() {
@@ -135,6 +156,8 @@ pub async fn run(
     listener: TcpListener,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
+    let shown = Arc::clone(&admin);
+    let listener = AdminListener::new(listener, Arc::new(move || shown.identity()))?;
     let app = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
@@ -148,6 +171,7 @@ pub async fn run(
             )
         })
         .with_state(admin);
+    let app = app.into_make_service_with_connect_info::<Channel>();
     axum::serve(listener, app)
         .with_graceful_shutdown(stop.cancelled_owned())
         .await
@@ -172,10 +196,11 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
 
 async fn show_status(
     State(admin): State<Arc<Admin>>,
+    ConnectInfo(channel): ConnectInfo<Channel>,
     headers: HeaderMap,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
-    let context = match admin.shown_to(&headers) {
+    let context = match admin.shown_to(channel, &headers) {
         Ok(context) => context,
         Err(refusal) => return *refusal,
     };
@@ -191,10 +216,11 @@ async fn show_status(
 
 async fn show_explanation(
     State(admin): State<Arc<Admin>>,
+    ConnectInfo(channel): ConnectInfo<Channel>,
     headers: HeaderMap,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
-    let context = match admin.shown_to(&headers) {
+    let context = match admin.shown_to(channel, &headers) {
         Ok(context) => context,
         Err(refusal) => return *refusal,
     };

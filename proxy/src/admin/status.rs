@@ -38,6 +38,8 @@ pub struct Status {
 #[serde(rename_all = "camelCase")]
 pub struct ConfigSection {
     pub generation: u64,
+    /// Of the bytes that the document in force was read from; numbers alone may come again with a backup.
+    pub sha256: Option<String>,
     pub loaded_time: Timestamp,
     pub rejected: Option<RejectedStatus>,
 }
@@ -146,6 +148,7 @@ pub fn status(context: &StreamContext, since: Option<Timestamp>) -> Status {
         started_time: context.started,
         config: ConfigSection {
             generation: config.document.generation,
+            sha256: config.document_sha256.as_deref().map(str::to_owned),
             loaded_time: config.loaded_time,
             rejected: context.config_status.rejected(),
         },

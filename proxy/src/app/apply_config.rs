@@ -182,17 +182,19 @@ impl ConfigApplier {
         match build(&inputs, Some(self.context.config())).await {
             Ok(config) => {
                 self.fault = None;
-                self.swap(config);
+                self.swap(config).await;
             }
             Err(error) => {
                 self.fault = Some(error);
                 // A new certificate does not wait for a good configuration.
+                let active = self.context.config();
                 let beside = ConfigInputs {
-                    config: Arc::clone(&self.context.config().document),
+                    config: Arc::clone(&active.document),
+                    document_sha256: active.document_sha256.clone(),
                     materials: Arc::clone(&inputs.materials),
                 };
                 if new_materials && let Ok(config) = build(&beside, None).await {
-                    self.swap(config);
+                    self.swap(config).await;
                 }
             }
         }
@@ -206,7 +208,7 @@ impl ConfigApplier {
         self.taken = inputs;
     }
 
-    fn swap(&self, config: ActiveConfig) {
+    async fn swap(&self, config: ActiveConfig) {
         let generation = config.document.generation;
         let old = self.context.config();
         if old.document.listeners != config.document.listeners
@@ -215,15 +217,15 @@ impl ConfigApplier {
             tracing::warn!("changed listeners and contacts take effect when the proxy starts next");
         }
         self.view.swap(Rules::new(&config.document));
-        put_in_force(&self.context, config);
+        put_in_force(&self.context, config).await;
         self.observed.metrics.config_generation.set(generation);
         tracing::info!(generation, "configuration in force");
     }
 }
 
 /// A new configuration comes into force: everybody who follows it is told, and streams look again at
-/// what they carry.
-fn put_in_force(context: &Arc<StreamContext>, config: ActiveConfig) {
+/// what they carry. They are told last: one that ends by it has said before what takes presence back.
+async fn put_in_force(context: &Arc<StreamContext>, config: ActiveConfig) {
     let old = context.config();
     if old.document.partners != config.document.partners {
         // Whoever edits a partner has often mended its records just now.
@@ -247,8 +249,8 @@ fn put_in_force(context: &Arc<StreamContext>, config: ActiveConfig) {
     for partner in before.difference(&after) {
         context.metrics.forget_partner(partner);
     }
+    withdraw(context).await;
     let telling = context.streams.announce(|| Command::ConfigChanged);
-    withdraw(context);
     // A stream may have been judging by the old rules just now, and have queued or noted what is
     // forbidden after it was looked for.
     let again = Arc::clone(context);
@@ -258,17 +260,18 @@ fn put_in_force(context: &Arc<StreamContext>, config: ActiveConfig) {
             tokio::time::sleep(LOOK_AGAIN).await;
         };
         tokio::select! {
-            () = all => withdraw(&again),
+            () = all => withdraw(&again).await,
             () = again.stopping.cancelled() => {}
         }
     });
 }
 
-/// What crossed and is now forbidden is taken back; what waits and is now forbidden is answered.
-fn withdraw(context: &Arc<StreamContext>) {
-    let beside = Arc::clone(context);
-    context
-        .tasks
-        .spawn_blocking(move || beside.withdraw_forbidden_presence());
+/// What waits and is now forbidden is answered; what crossed and is now forbidden is taken back.
+async fn withdraw(context: &Arc<StreamContext>) {
     context.router.withdraw_forbidden();
+    let beside = Arc::clone(context);
+    let looked = tokio::task::spawn_blocking(move || beside.follow_policy_with_presence());
+    if let Err(error) = looked.await {
+        tracing::error!(%error, "presence does not follow the policy: an internal fault");
+    }
 }

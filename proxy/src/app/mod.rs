@@ -25,7 +25,7 @@ use crate::{
     dns::{Dialer, Resolver, TrustAnchors},
     dns_view::{Rules, View},
     net::{self, ListenerKind},
-    stream::{accept, connect, context::StreamContext, partner_ping::Probes},
+    stream::{accept, connect, context::StreamContext, targets},
     telemetry::config_status::Telemetry,
 };
 
@@ -364,7 +364,7 @@ fn dialer(options: &RunOptions, config: &ActiveConfig, resolver: Resolver) -> Di
     Dialer::new(
         resolver,
         Arc::new(move |address, except| {
-            connect::is_forbidden(address, &own, loopback_is_open, except)
+            targets::is_forbidden(address, &own, loopback_is_open, except)
         }),
     )
 }
@@ -383,7 +383,10 @@ async fn maintenance_loop(context: Arc<StreamContext>, stop: CancellationToken) 
         context.router.expire();
         slow += 1;
         if slow.is_multiple_of(4) {
-            Probes::tick(&context);
+            let (metrics, peers) = (&context.metrics, &context.peers);
+            context
+                .probes
+                .tick(&context.config(), metrics, peers, &context.router);
             withdrawn.tick(&context, Instant::now());
             context.withdraw_gone();
         }

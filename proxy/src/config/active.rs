@@ -12,6 +12,7 @@ use xmpp_edge_crds::{
 
 use super::{ConfigInputs, ConfigSecrets};
 use crate::{
+    dns::SocksProxy,
     negotiation::{Pair, Side, dialback},
     policy::Policy,
     telemetry::{
@@ -42,7 +43,11 @@ pub struct ActiveConfig {
     gateways: Vec<ActiveGateway>,
     gateway_of: HashMap<DomainName, usize>,
     pub admin_token: Option<zeroize::Zeroizing<String>>,
+    /// The way to partners; none: they are dialled directly.
+    pub egress: Option<Arc<SocksProxy>>,
     pub loaded_time: Timestamp,
+    /// As [`ConfigInputs::document_sha256`].
+    pub document_sha256: Option<Arc<str>>,
     /// Said of leaves that could not be made, a few times for each configuration.
     issuer_lines: LogLines,
     /// What it was built from beside the document.
@@ -196,11 +201,17 @@ impl ActiveConfig {
             partner_trust,
             public_trust: Trust::new(shared),
             internal_trust,
+            egress: config.settings.egress_proxy.clone().map(|proxy| {
+                let credentials = materials.egress_credentials.clone();
+                let credentials = credentials.filter(|_| proxy.has_credentials);
+                Arc::new(SocksProxy::new(proxy, credentials))
+            }),
             gateways,
             gateway_of,
             admin_token: materials.admin_token.clone(),
             materials: Arc::clone(materials),
             loaded_time: Timestamp::now(),
+            document_sha256: inputs.document_sha256.clone(),
             issuer_lines: LogLines::default(),
             document: config,
         })

@@ -10,7 +10,7 @@ use std::{
 
 use xmpp_edge_crds::edge_config::{
     EdgeConfig,
-    shards::{self, DecodeError, MAX_SHARDS},
+    shards::{self, DecodeError, MAX_SHARDS, WholeDocument},
 };
 
 /// A file changed this recently may change again without its time telling.
@@ -30,7 +30,7 @@ pub(super) enum Source {
 
 /// One reading.
 enum Reading {
-    Whole(Box<EdgeConfig>),
+    Whole(Box<WholeDocument>),
     /// The rest may come.
     Incomplete(String),
     Broken(String),
@@ -40,8 +40,15 @@ enum Reading {
 pub(super) struct Document {
     source: Source,
     stamps: Option<Vec<Option<Stamp>>>,
-    whole: Option<Arc<EdgeConfig>>,
+    whole: Option<ReadDocument>,
     trouble: Option<DocumentTrouble>,
+}
+
+/// A document, and the hash of the bytes that it was read from.
+#[derive(Clone)]
+pub(super) struct ReadDocument {
+    pub(super) config: Arc<EdgeConfig>,
+    pub(super) sha256: Arc<str>,
 }
 
 struct DocumentTrouble {
@@ -104,12 +111,15 @@ impl Source {
             Self::File(_) => match contents.first() {
                 None => Reading::Incomplete(format!("{shown} is not there")),
                 Some(json) => match serde_json::from_slice(json) {
-                    Ok(config) => Reading::Whole(Box::new(config)),
+                    Ok(config) => {
+                        let sha256 = shards::sha256(json);
+                        Reading::Whole(Box::new(WholeDocument { config, sha256 }))
+                    }
                     Err(cause) => Reading::Broken(format!("{shown}: not an EdgeConfig: {cause}")),
                 },
             },
             Self::Shards(_) => match shards::decode(&contents) {
-                Ok(config) => Reading::Whole(Box::new(config)),
+                Ok(whole) => Reading::Whole(Box::new(whole)),
                 Err(error @ DecodeError::NoShard) => {
                     Reading::Incomplete(format!("{shown}: {error}"))
                 }
@@ -150,11 +160,16 @@ impl Document {
         let reading = self.source.read();
         self.stamps = Some(stamps).filter(|_| !racy);
         let (text, incomplete) = match reading {
-            Reading::Whole(config) => {
+            Reading::Whole(read) => {
                 self.trouble = None;
-                if self.whole.as_deref() != Some(&*config) {
-                    self.whole = Some(Arc::from(config));
-                }
+                let WholeDocument { config, sha256 } = *read;
+                let before = self.whole.take().map(|whole| whole.config);
+                // Other bytes may say the same.
+                let same = before.filter(|before| **before == config);
+                self.whole = Some(ReadDocument {
+                    config: same.unwrap_or_else(|| Arc::new(config)),
+                    sha256: sha256.into(),
+                });
                 return;
             }
             Reading::Incomplete(text) => (text, true),
@@ -174,7 +189,7 @@ impl Document {
     }
 
     /// The last that was whole.
-    pub(super) fn whole(&self) -> Option<&Arc<EdgeConfig>> {
+    pub(super) fn whole(&self) -> Option<&ReadDocument> {
         self.whole.as_ref()
     }
 

@@ -48,6 +48,7 @@ pub fn of_document(document: Value) -> ActiveConfig {
     let authority = params.self_signed(&key).expect("a certificate").pem();
     let inputs = ConfigInputs {
         config: Arc::new(serde_json::from_value(document).expect("a configuration")),
+        document_sha256: None,
         materials: Arc::new(ConfigSecrets {
             certificate: None,
             internal_ca: authority,
@@ -57,6 +58,7 @@ pub fn of_document(document: Value) -> ActiveConfig {
             admin_token: None,
             contacts_url: None,
             contacts_ca: None,
+            egress_credentials: None,
         }),
     };
     ActiveConfig::build(&inputs).expect("a configuration")

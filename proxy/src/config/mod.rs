@@ -13,7 +13,7 @@ mod secrets;
 
 use std::sync::Arc;
 
-use xmpp_edge_crds::edge_config::EdgeConfig;
+use xmpp_edge_crds::{edge_config::EdgeConfig, egress::EgressCredentials};
 use zeroize::Zeroizing;
 
 pub use active::{ActiveConfig, ActiveGateway, Rejected};
@@ -44,14 +44,19 @@ impl From<ConfigInputs> for ConfigUpdate {
 #[derive(Debug, Clone)]
 pub struct ConfigInputs {
     pub config: Arc<EdgeConfig>,
+    /// SHA-256 in lower-case hex of the bytes that the document was read from: of its shards together, or
+    /// of the file. Absent where it was handed over in memory.
+    pub document_sha256: Option<Arc<str>>,
     pub materials: Arc<ConfigSecrets>,
 }
 
 impl ConfigInputs {
-    /// Whether both are the very ones of `other`: a source keeps what did not change.
+    /// Whether these are the very ones of `other`: a source keeps what did not change.
     #[must_use]
     pub fn are(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.config, &other.config) && Arc::ptr_eq(&self.materials, &other.materials)
+        Arc::ptr_eq(&self.config, &other.config)
+            && self.document_sha256 == other.document_sha256
+            && Arc::ptr_eq(&self.materials, &other.materials)
     }
 }
 
@@ -73,6 +78,8 @@ pub struct ConfigSecrets {
     pub contacts_url: Option<Zeroizing<String>>,
     /// PEM
     pub contacts_ca: Option<String>,
+    /// For `settings.egressProxy`.
+    pub egress_credentials: Option<EgressCredentials>,
 }
 
 /// None of it is shown.

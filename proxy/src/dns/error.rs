@@ -2,7 +2,10 @@
 
 use std::{io, net::SocketAddr};
 
-use xmpp_edge_crds::domain::DomainName;
+use xmpp_edge_crds::{domain::DomainName, edge_config::HostPort};
+
+use super::{egress_fault::EgressFault, endpoint::Endpoint};
+use crate::telemetry::attempt::Step;
 
 /// Why DNS gave no answer to go on with. [`Self::label`] is the metric label.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +68,10 @@ pub enum ConnectFault {
         "{address} (of {target}) is not dialled: it is within spec.settings.dialExcept (private networks, unless given), or one of our own listeners; a partner who is really there has spec.proxyFqdn"
     )]
     Forbidden { target: String, address: SocketAddr },
+    #[error(
+        "{target} is not handed to the egress proxy: such a name is nobody's on the Internet; a partner who is really there has spec.proxyFqdn"
+    )]
+    ForbiddenName { target: String },
     #[error("{address} (of {target}) refused the connection")]
     Refused { target: String, address: SocketAddr },
     #[error("{address} (of {target}) did not answer in time")]
@@ -75,12 +82,38 @@ pub enum ConnectFault {
         address: SocketAddr,
         cause: io::Error,
     },
-    #[error("{address} (of {target}): the connection failed: {cause}")]
+    #[error("{endpoint} (of {target}): the connection failed: {cause}")]
     Io {
         target: String,
-        address: SocketAddr,
+        endpoint: Endpoint,
         cause: io::Error,
     },
+    #[error("the egress proxy {proxy}, for {endpoint} (of {target}): {cause}")]
+    Egress {
+        target: String,
+        endpoint: Endpoint,
+        proxy: HostPort,
+        cause: EgressFault,
+    },
+    #[error(
+        "{endpoint} (of {target}) is not tried: the domain has led to too many addresses already"
+    )]
+    TooMany { target: String, endpoint: Endpoint },
+}
+
+/// Why one connection is not opened.
+#[derive(Debug)]
+pub enum OpenFault {
+    Io(io::Error),
+    Egress(HostPort, EgressFault),
+    /// As many as one attempt may dial were dialled.
+    TooMany,
+}
+
+impl From<io::Error> for OpenFault {
+    fn from(cause: io::Error) -> Self {
+        Self::Io(cause)
+    }
 }
 
 impl ConnectFault {
@@ -94,23 +127,61 @@ impl ConnectFault {
             Self::Timeout { .. } => "TcpTimeout",
             Self::Unreachable { .. } => "TcpUnreachable",
             Self::Io { .. } => "TcpFailed",
+            Self::ForbiddenName { .. } => "NameForbidden",
+            Self::Egress { cause, .. } => cause.label(),
+            Self::TooMany { .. } => "TooManyAddresses",
         }
     }
 
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         match self {
-            Self::Dns { .. } => None,
+            Self::Dns { .. } | Self::ForbiddenName { .. } => None,
+            Self::Egress { endpoint, .. }
+            | Self::TooMany { endpoint, .. }
+            | Self::Io { endpoint, .. } => endpoint.address(),
             Self::Forbidden { address, .. }
             | Self::Refused { address, .. }
             | Self::Timeout { address, .. }
-            | Self::Unreachable { address, .. }
-            | Self::Io { address, .. } => Some(*address),
+            | Self::Unreachable { address, .. } => Some(*address),
         }
     }
 
-    pub(super) fn from_io(target: &str, address: SocketAddr, cause: io::Error) -> Self {
+    /// Where on the way it happened.
+    #[must_use]
+    pub fn step(&self) -> Step {
+        match self {
+            Self::Dns { .. } => Step::Dns,
+            Self::Forbidden { .. } | Self::ForbiddenName { .. } | Self::TooMany { .. } => {
+                Step::Policy
+            }
+            Self::Egress { .. } => Step::EgressProxy,
+            _ => Step::Tcp,
+        }
+    }
+
+    pub(super) fn from_open(target: &str, endpoint: Endpoint, fault: OpenFault) -> Self {
         let target = target.to_owned();
+        match (fault, endpoint) {
+            (OpenFault::Io(cause), Endpoint::Address(address)) => {
+                Self::from_io(target, address, cause)
+            }
+            (OpenFault::Egress(proxy, cause), endpoint) => Self::Egress {
+                target,
+                endpoint,
+                proxy,
+                cause,
+            },
+            (OpenFault::Io(cause), endpoint) => Self::Io {
+                target,
+                endpoint,
+                cause,
+            },
+            (OpenFault::TooMany, endpoint) => Self::TooMany { target, endpoint },
+        }
+    }
+
+    fn from_io(target: String, address: SocketAddr, cause: io::Error) -> Self {
         match cause.kind() {
             io::ErrorKind::ConnectionRefused => Self::Refused { target, address },
             io::ErrorKind::TimedOut => Self::Timeout { target, address },
@@ -123,7 +194,7 @@ impl ConnectFault {
             },
             _ => Self::Io {
                 target,
-                address,
+                endpoint: Endpoint::Address(address),
                 cause,
             },
         }

@@ -16,7 +16,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::rules::{Rules, Ruling, TTL};
-use crate::dns::exchange::{Over, exchange};
+use crate::{
+    dns::exchange::{Over, exchange},
+    net::listens_no_more,
+};
 
 /// Questions forwarded at a time; one more is answered SERVFAIL.
 const MAX_FORWARDED: usize = 256;
@@ -66,7 +69,7 @@ impl View {
         self.rules.store(Arc::new(rules));
     }
 
-    /// Serves both sockets until `stop`. Errors of single clients are not told.
+    /// Serves both sockets until `stop`, or until one of them is none any more. Errors of single clients are not told.
     pub async fn serve(self: Arc<Self>, udp: UdpSocket, tcp: TcpListener, stop: CancellationToken) {
         let udp = Arc::new(udp);
         tokio::select! {
@@ -124,6 +127,7 @@ impl View {
                         drop(permit);
                     });
                 }
+                Err(error) if listens_no_more(&error) => return,
                 // Out of descriptors: the ones in use end within IDLE.
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }

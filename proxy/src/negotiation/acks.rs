@@ -31,14 +31,50 @@ impl Namespace {
     }
 }
 
+/// What was sent to a peer that acknowledges by a count; both begin at zero.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SentCount {
+    sent: u32,
+    acknowledged: u32,
+}
+
+impl SentCount {
+    /// `count` stanzas were written to the peer.
+    pub fn sent(&mut self, count: u32) {
+        self.sent = self.sent.wrapping_add(count);
+    }
+
+    /// Stanzas written and not acknowledged.
+    #[must_use]
+    pub fn outstanding(&self) -> u32 {
+        self.sent.wrapping_sub(self.acknowledged)
+    }
+
+    /// The peer says that it handled `h`; answers how many stanzas that newly acknowledges. An `h`
+    /// below the last one is read as one beyond what was sent: counts never go back.
+    ///
+    /// # Errors
+    /// [`Fault::HandledCountTooHigh`] where the peer claims more than was sent.
+    pub fn acknowledge(&mut self, h: u32) -> Result<u32, Fault> {
+        let fresh = h.wrapping_sub(self.acknowledged);
+        if fresh > self.outstanding() {
+            return Err(Fault::HandledCountTooHigh {
+                acknowledged: h,
+                sent: self.sent,
+            });
+        }
+        self.acknowledged = h;
+        Ok(fresh)
+    }
+}
+
 /// What was sent and handled since acks were enabled; both ways begin at zero.
 #[derive(Clone, Debug)]
 pub struct Acks {
     namespace: Namespace,
     handled: u32,
     told: u32,
-    sent: u32,
-    acknowledged: u32,
+    count: SentCount,
 }
 
 impl Acks {
@@ -48,8 +84,7 @@ impl Acks {
             namespace,
             handled: 0,
             told: 0,
-            sent: 0,
-            acknowledged: 0,
+            count: SentCount::default(),
         }
     }
 
@@ -83,32 +118,23 @@ impl Acks {
         out.extend_from_slice(format!("<r xmlns='{}'/>", self.namespace.as_str()).as_bytes());
     }
 
-    /// `count` stanzas were written to the peer.
+    /// As [`SentCount::sent`].
     pub fn sent(&mut self, count: u32) {
-        self.sent = self.sent.wrapping_add(count);
+        self.count.sent(count);
     }
 
-    /// Stanzas written and not acknowledged.
+    /// As [`SentCount::outstanding`].
     #[must_use]
     pub fn outstanding(&self) -> u32 {
-        self.sent.wrapping_sub(self.acknowledged)
+        self.count.outstanding()
     }
 
-    /// The peer says that it handled `h`; answers how many stanzas that newly acknowledges. An `h`
-    /// below the last one is read as one beyond what was sent: counts never go back.
+    /// As [`SentCount::acknowledge`].
     ///
     /// # Errors
     /// [`Fault::HandledCountTooHigh`] where the peer claims more than was sent.
     pub fn acknowledge(&mut self, h: u32) -> Result<u32, Fault> {
-        let fresh = h.wrapping_sub(self.acknowledged);
-        if fresh > self.outstanding() {
-            return Err(Fault::HandledCountTooHigh {
-                acknowledged: h,
-                sent: self.sent,
-            });
-        }
-        self.acknowledged = h;
-        Ok(fresh)
+        self.count.acknowledge(h)
     }
 }
 

@@ -120,6 +120,16 @@ pub enum Fault {
     #[error("the peer takes one pair of domains a stream only")]
     NotMultiplexable,
 
+    // Trunks.
+    #[error("the edge there is older than trunks: upgrade the pool first")]
+    TrunkNotOffered,
+    #[error("{text}")]
+    Trunk {
+        condition: &'static str,
+        label: &'static str,
+        text: String,
+    },
+
     // Order and addresses.
     #[error("authenticate first")]
     NotAuthorized,
@@ -163,11 +173,12 @@ impl Fault {
             | Self::PeerError { .. }
             | Self::BidiRejected { .. } => return None,
             Self::Shutdown => "system-shutdown",
-            Self::Xml { condition, .. } => condition,
+            Self::Xml { condition, .. } | Self::Trunk { condition, .. } => condition,
             Self::EstablishmentTimeout | Self::Unresponsive => "connection-timeout",
             Self::ResourceConstraint(_) | Self::TooManyPairs => "resource-constraint",
             Self::HandledCountTooHigh { .. } => "undefined-condition",
             Self::ContentNamespace => "invalid-namespace",
+            Self::TrunkNotOffered => "unsupported-feature",
             Self::UnsupportedVersion => "unsupported-version",
             Self::ToUnusable | Self::StanzaAddressing => "improper-addressing",
             Self::FromUnusable | Self::FromChanged | Self::StanzaFrom => "invalid-from",
@@ -241,6 +252,7 @@ impl Fault {
             | Self::DialbackError { .. }
             | Self::DialbackNotAllowed
             | Self::NotMultiplexable => Step::Dialback,
+            Self::TrunkNotOffered | Self::Trunk { .. } => Step::Trunk,
             Self::EstablishmentTimeout | Self::Unresponsive | Self::PeerClosed => Step::Tcp,
             _ => Step::Policy,
         }
@@ -255,7 +267,8 @@ impl Fault {
             Self::Shutdown => "Shutdown",
             Self::Inactive => "Inactive",
             Self::TlsFailed { label, .. } => label,
-            Self::Xml { label, .. } => label,
+            Self::Xml { label, .. } | Self::Trunk { label, .. } => label,
+            Self::TrunkNotOffered => "TrunkNotOffered",
             Self::EstablishmentTimeout => "EstablishmentTimeout",
             Self::Unresponsive => "Unresponsive",
             Self::ResourceConstraint(_) => "ResourceConstraint",

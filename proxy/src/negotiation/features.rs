@@ -17,6 +17,7 @@ pub(super) struct PeerFeatures {
     pub dialback_errors: bool,
     pub bidi: bool,
     pub acks: Option<Namespace>,
+    pub trunk: bool,
     pub limits: Option<StreamLimits>,
 }
 
@@ -54,6 +55,7 @@ impl PeerFeatures {
                 .into_iter()
                 .any(|namespace| features.child(namespace, "bidi").is_some()),
             acks,
+            trunk: features.child(ns::TRUNK, "trunk").is_some(),
             limits: features.child(ns::LIMITS, "limits").map(read_limits),
         }
     }
@@ -80,6 +82,7 @@ pub(super) struct OwnFeatures {
     pub dialback: bool,
     pub bidi: bool,
     pub acks: bool,
+    pub trunk: bool,
     pub limits: StreamLimits,
 }
 
@@ -115,6 +118,9 @@ impl OwnFeatures {
         }
         if self.acks {
             markup.push_str(&format!("<sm xmlns='{}'/>", Namespace::Sm3.as_str()));
+        }
+        if self.trunk {
+            markup.push_str(&format!("<trunk xmlns='{}'/>", ns::TRUNK));
         }
         markup.push_str(&wire::limits(self.limits));
         markup.push_str("</stream:features>");

@@ -115,6 +115,17 @@ pub struct Terms {
     pub methods: MethodSet,
     /// Whether XEP-0288 may be offered and asked for.
     pub bidi: bool,
+    pub carries: Carries,
+}
+
+/// What a stream between two domains is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carries {
+    /// Stanzas of the two, and of further pairs that are authenticated on it.
+    Pairs,
+    /// A trunk between a sidecar and an edge pod: EXTERNAL and nothing else, then what is said on
+    /// trunks. The two domains say who the two are, and are no pair.
+    Trunk,
 }
 
 /// Why a pair of domains may not have a stream. Decided before any TLS or DNS work for it.
@@ -262,6 +273,9 @@ pub enum Output {
     },
     /// A verify-only stream got its answer. A `Close` follows.
     Verified(KeyVerification),
+    /// The stream is a trunk: `peer` has proved who it is, and both offer what trunks are. What comes from
+    /// here on is the driver's, but for the end.
+    TrunkReady { peer: DomainName },
     /// XEP-0288 is agreed on: pairs will be announced in both directions. Stanzas of the peer may come
     /// before its acks are agreed on.
     Bidi,

@@ -15,6 +15,8 @@ pub(crate) mod ns {
     pub(crate) const BIDI: &str = "urn:xmpp:bidi";
     pub(crate) const BIDI_FEATURE: &str = "urn:xmpp:features:bidi";
     pub(crate) const LIMITS: &str = "urn:xmpp:stream-limits:0";
+    /// Feature and elements of a trunk.
+    pub(crate) const TRUNK: &str = "urn:xmpp-edge:trunk:0";
     pub(crate) const COMPRESS: &str = "http://jabber.org/protocol/compress";
 }
 

@@ -122,7 +122,14 @@ fn all_that_open(open: impl Fn(SocketAddr) -> io::Result<()>) -> IpAddr {
     }
 }
 
-/// Accepts until `stop`, and hands each connection to `serve`, which must not block.
+/// Whether a socket that could not accept never will: it does not listen (accept(2): `EINVAL`).
+#[must_use]
+pub fn listens_no_more(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidInput
+}
+
+/// Accepts until `stop`, or until the socket listens no more, and hands each connection to `serve`, which
+/// must not block.
 pub async fn accept(
     kind: ListenerKind,
     listener: TcpListener,
@@ -148,6 +155,9 @@ pub async fn accept(
                     telemetry.log.lines_of("accept", kind.as_str()),
                     %error, listener = kind.as_str(), "cannot accept"
                 );
+                if listens_no_more(&error) {
+                    return;
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

@@ -5,8 +5,7 @@
 
 use xmpp_edge_crds::edge_config;
 
-use super::pubsub;
-use crate::xml::stanza::Stanza;
+use crate::xml::{children::every_child_has, stanza::Stanza};
 
 /// A namespace whose iq requests pass between people.
 struct IqNamespace {
@@ -162,7 +161,7 @@ impl ContentRules {
             // An event is one whatever the message's type: some services send it as `normal`. An
             // error carries back what was sent.
             if namespace == PUBSUB_EVENT && type_ != MessageType::Error && !self.headlines {
-                if !pubsub::names_only(whole, |node| self.is_open(node)) {
+                if !every_child_has(whole, "node", |node| self.is_open(node)) {
                     return ContentVerdict::Refuse;
                 }
                 events = true;
@@ -188,7 +187,7 @@ impl ContentRules {
                 || self.iq_namespaces.iter().any(|name| **name == *namespace)
                 || (read
                     && namespace == PUBSUB
-                    && pubsub::names_only(whole, |node| self.is_open(node)))
+                    && every_child_has(whole, "node", |node| self.is_open(node)))
         };
         ContentVerdict::pass_if(!stanza.children.is_empty() && stanza.children().all(listed))
     }

@@ -6,7 +6,6 @@
 
 mod address;
 mod content;
-mod pubsub;
 mod refusal;
 #[cfg(test)]
 mod tests;

@@ -209,7 +209,7 @@ impl DomainPresence {
         domain: &DomainName,
         users: &mut Users,
         mut goes: impl FnMut(&str, Direction) -> bool,
-        mut taken: impl FnMut(&str, &str, Vec<OwnStanza>),
+        mut taken: impl FnMut(&str, &str, Direction, Vec<OwnStanza>),
     ) -> usize {
         let before = self.bytes;
         let mut left = Vec::new();
@@ -223,7 +223,7 @@ impl DomainPresence {
                     let devices = std::mem::take(pair.of(direction));
                     *bytes -= devices.iter().map(SeenDevice::bytes).sum::<usize>();
                     let stanzas = withdrawals(domain, contact, user, direction, &devices);
-                    taken(contact, user, stanzas);
+                    taken(contact, user, direction, stanzas);
                 }
                 if pair.is_empty() {
                     *bytes -= pair_bytes(user);

@@ -61,7 +61,7 @@ pub async fn probe(options: &ProbeOptions) -> Report {
     // Whoever probes by hand may look at his own machine.
     let dialer = Dialer::new(options.resolver.clone(), Arc::new(|_, _| false));
     let candidates = dialer
-        .candidates(&options.domain, &route, Direction::Outbound)
+        .candidates(&options.domain, &route, None, Direction::Outbound)
         .await;
     let mut candidates = match candidates {
         Ok(candidates) => candidates,

@@ -198,7 +198,7 @@ impl TargetReport {
     pub(super) fn reached(candidate: &Candidate) -> Self {
         Self {
             target: Some(candidate.target.clone()),
-            address: Some(candidate.address),
+            address: candidate.endpoint.address(),
             direct_tls: candidate.direct_tls,
             tlsa_records: candidate
                 .tlsa

@@ -12,16 +12,72 @@ use parking_lot::Mutex;
 
 use super::wake::Wake;
 
-/// One for each receiving stream whose peer counts on acknowledgements.
+/// One for each receiving stream whose peer counts on acknowledgements, and for each received pair of a
+/// trunk.
 #[derive(Debug)]
 pub struct AckTracker {
     state: Mutex<TrackerState>,
-    /// The stream that acknowledges.
+    owner: AckOwner,
+}
+
+/// Who acknowledges.
+#[derive(Debug)]
+enum AckOwner {
+    Stream(Arc<Wake>),
+    /// A trunk, which counts for each of its many pairs.
+    Trunk {
+        moved: Arc<MovedPairs>,
+        pair: u32,
+    },
+}
+
+/// The pairs of one trunk of which something was settled: it asks these, and not all that it carries.
+#[derive(Debug, Default)]
+pub struct MovedPairs {
+    /// Each once.
+    pairs: Mutex<Vec<u32>>,
     wake: Arc<Wake>,
+}
+
+impl MovedPairs {
+    /// `wake` is told when there is a first one.
+    #[must_use]
+    pub fn new(wake: Arc<Wake>) -> Self {
+        Self {
+            pairs: Mutex::default(),
+            wake,
+        }
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.pairs.lock().is_empty()
+    }
+
+    /// At most `most` of them, those that moved first.
+    #[must_use]
+    pub fn take(&self, most: usize) -> Vec<u32> {
+        let mut pairs = self.pairs.lock();
+        if pairs.len() <= most {
+            return std::mem::take(&mut *pairs);
+        }
+        pairs.drain(..most).collect()
+    }
+
+    fn push(&self, pair: u32) {
+        let mut pairs = self.pairs.lock();
+        pairs.push(pair);
+        if pairs.len() == 1 {
+            drop(pairs);
+            self.wake.wake();
+        }
+    }
 }
 
 #[derive(Debug, Default)]
 struct TrackerState {
+    /// A trunk knows that there is news.
+    has_moved: bool,
     /// All stanzas before this number are settled.
     settled: u64,
     /// Settled ranges beyond, start to end (exclusive); none touches another.
@@ -33,7 +89,16 @@ impl AckTracker {
     pub fn new(wake: Arc<Wake>) -> Self {
         Self {
             state: Mutex::default(),
-            wake,
+            owner: AckOwner::Stream(wake),
+        }
+    }
+
+    /// Of the pair of this number on a trunk.
+    #[must_use]
+    pub fn of_pair(moved: Arc<MovedPairs>, pair: u32) -> Self {
+        Self {
+            state: Mutex::default(),
+            owner: AckOwner::Trunk { moved, pair },
         }
     }
 
@@ -41,6 +106,15 @@ impl AckTracker {
     #[must_use]
     pub fn settled(&self) -> u64 {
         self.state.lock().settled
+    }
+
+    /// As [`Self::settled`], for a trunk that took the pair off its [`MovedPairs`]: it is put there again
+    /// with the next stanza that is settled.
+    #[must_use]
+    pub fn take_settled(&self) -> u64 {
+        let mut state = self.state.lock();
+        state.has_moved = false;
+        state.settled
     }
 
     /// Memory held beside the tracker itself, in bytes: it grows with the gaps, not with the stanzas.
@@ -71,8 +145,13 @@ impl AckTracker {
             return;
         }
         state.settled = end;
+        let had_moved = std::mem::replace(&mut state.has_moved, true);
         drop(state);
-        self.wake.wake();
+        match &self.owner {
+            AckOwner::Stream(wake) => wake.wake(),
+            AckOwner::Trunk { moved, pair } if !had_moved => moved.push(*pair),
+            AckOwner::Trunk { .. } => {}
+        }
     }
 }
 
@@ -157,6 +236,31 @@ mod tests {
         assert!(most <= 2 * size_of::<(u64, u64)>(), "{most} bytes");
         of(0).settle();
         assert_eq!((ledger.settled(), ledger.held()), (100_001, 0));
+    }
+
+    #[test]
+    fn a_trunk_learns_once_of_each_pair_that_moved() {
+        let moved = Arc::new(MovedPairs::default());
+        let ledgers: Vec<_> = (0..3)
+            .map(|pair| Arc::new(AckTracker::of_pair(Arc::clone(&moved), pair)))
+            .collect();
+        let settle = |pair: usize, first| {
+            AckToken {
+                ledger: Arc::clone(&ledgers[pair]),
+                first,
+                count: 1,
+            }
+            .settle();
+        };
+        settle(2, 0);
+        settle(2, 1);
+        settle(0, 1);
+        settle(1, 0);
+        assert_eq!(moved.take(1), [2]);
+        assert_eq!(ledgers[2].take_settled(), 2);
+        settle(2, 2);
+        assert_eq!(moved.take(9), [1, 2], "of 0 the first stanza waits");
+        assert!(moved.is_empty());
     }
 
     proptest! {

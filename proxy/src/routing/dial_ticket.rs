@@ -1,14 +1,40 @@
 //! The right, and the duty, to set a stream up for one route.
 
-use std::{
-    sync::{Arc, Weak},
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
-use super::{
-    route::{ConnectNumber, Dial, Route},
-    router::Router,
-};
+use tokio::sync::mpsc;
+
+use super::route::{ConnectNumber, Dial, Route};
+
+/// Streams that are to be set up. Bounded by the number of routes: each asks once at a time.
+pub type DialRequests = mpsc::UnboundedReceiver<DialTicket>;
+
+/// Where streams are asked for.
+#[derive(Debug)]
+pub struct DialQueue(mpsc::UnboundedSender<DialTicket>);
+
+impl DialQueue {
+    #[must_use]
+    pub fn new() -> (Self, DialRequests) {
+        let (queue, requests) = mpsc::unbounded_channel();
+        (Self(queue), requests)
+    }
+
+    /// Has a stream set up for this route.
+    pub fn ask(&self, route: &Arc<Route>, dial: Dial) {
+        let ticket = DialTicket {
+            route: Arc::clone(route),
+            number: dial.number,
+            not_before: dial.not_before,
+            queue: self.0.downgrade(),
+            is_done: false,
+        };
+        if let Err(unsent) = self.0.send(ticket) {
+            // Nobody dials any more: the process ends.
+            unsent.0.done();
+        }
+    }
+}
 
 /// The task that holds it sets a stream up. Dropped without an outcome (a panic, a task that was
 /// cancelled), it gives its route back: where something waits, another task gets its turn.
@@ -18,21 +44,11 @@ pub struct DialTicket {
     number: ConnectNumber,
     /// Not before this time.
     pub not_before: Option<Instant>,
-    router: Weak<Router>,
+    queue: mpsc::WeakUnboundedSender<DialTicket>,
     is_done: bool,
 }
 
 impl DialTicket {
-    pub(super) fn new(route: Arc<Route>, dial: Dial, router: Weak<Router>) -> Self {
-        Self {
-            route,
-            number: dial.number,
-            not_before: dial.not_before,
-            router,
-            is_done: false,
-        }
-    }
-
     #[must_use]
     pub fn route(&self) -> &Arc<Route> {
         &self.route
@@ -63,8 +79,8 @@ impl Drop for DialTicket {
         let Some(dial) = self.route.abandoned(self.number, Instant::now()) else {
             return;
         };
-        if let Some(router) = self.router.upgrade() {
-            router.dial(&self.route, dial);
+        if let Some(queue) = self.queue.upgrade() {
+            DialQueue(queue).ask(&self.route, dial);
         }
     }
 }

@@ -4,6 +4,7 @@ pub mod acknowledgement;
 pub mod backoff;
 pub mod batch;
 pub mod budget;
+mod carrier;
 pub mod dial_ticket;
 pub mod failure;
 pub mod route;

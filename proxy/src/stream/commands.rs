@@ -45,6 +45,8 @@ impl Stream {
                 due,
             } => self.verdict(request, verdict, due),
             Command::ConfigChanged => {
+                // The stream may end by it: what takes back what the peer was told goes out before.
+                self.fill();
                 self.config = self.context.config();
                 self.apply_settings();
                 self.receiver.relabel(&self.context, &self.config);
@@ -56,10 +58,10 @@ impl Stream {
             Command::PingAnswered { number } => self.ping_answered(number),
             Command::Carry { pair, tlsa, answer } => self.carry_too(pair, tlsa, answer),
             Command::Drain => {
-                self.keepalive.draining = true;
+                self.intake.drain();
                 self.entry.set_open(false);
                 // Who has not said who he is can go to another replica.
-                if self.peer == PeerRole::Client && !self.is_established() {
+                if self.peer == PeerRole::Client && !self.state.is_established() {
                     self.input(Input::End(Fault::Shutdown));
                 }
             }
@@ -74,7 +76,7 @@ impl Stream {
         tlsa: Option<TlsaSet>,
         answer: oneshot::Sender<Result<(), Fault>>,
     ) {
-        if self.keepalive.draining || !self.is_established() {
+        if self.intake.is_draining() || !self.state.is_established() {
             let _ = answer.send(Err(Fault::Shutdown));
             return;
         }

@@ -150,7 +150,7 @@ impl Stream {
             self.input(Input::End(Fault::Unresponsive));
         } else {
             self.sender.buffer.confirm_by(Confirmation::Written);
-            self.sender.buffer.flushed();
+            self.sender.buffer.settle_written();
         }
     }
 

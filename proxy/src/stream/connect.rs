@@ -5,41 +5,31 @@
 //! still be delivered in time ([`Route::failed`]).
 
 use std::{
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
-use xmpp_edge_crds::{domain::DomainName, verdict::Direction};
 
 use super::{
-    Stream, StreamStart, environment::ConfigEnvironment, pool, proofs::Proofs, walk::Walk,
+    Stream,
+    context::StreamContext,
+    establish::ends,
+    share,
+    targets::{self, LookedUp},
+    walk::Walk,
 };
 use crate::{
-    config::ActiveConfig,
-    dns::{self, Connected, DnsError},
-    negotiation::{
-        self, Fault, KeyVerification, Link, Outbound, Pair, PeerRole, Purpose, Side, Unavailable,
-        WireNames,
-    },
+    negotiation::{KeyVerification, Purpose, Side, Unavailable},
     routing::{
-        dial_ticket::DialTicket,
+        dial_ticket::{DialRequests, DialTicket},
         failure::{Failure, FailureKind},
         route::Route,
-        router::DialRequests,
     },
-    stream::context::StreamContext,
-    telemetry::attempt::{AttemptStep, Step},
-    tls::{self, Mode, Transport},
 };
 
 /// What an attempt may take beyond its deadline, to end in order.
 const GRACE: Duration = Duration::from_secs(1);
-
-/// The targets of a domain, or why there are none.
-pub type LookedUp = Result<dns::Candidates, (Failure, Option<AttemptStep>)>;
 
 /// Sets streams up as they are asked for, each in a task of its own, until `stop`.
 pub async fn serve(context: Arc<StreamContext>, mut dials: DialRequests, stop: CancellationToken) {
@@ -79,7 +69,7 @@ async fn run(context: Arc<StreamContext>, mut ticket: DialTicket) {
         // What waited has expired meanwhile: nobody needs the stream any more.
         return ticket.done();
     }
-    let Some(mut own) = Box::pin(pool::find(&context, &route, ticket.number())).await else {
+    let Some(mut own) = Box::pin(share::find(&context, &route, ticket.number())).await else {
         return ticket.done();
     };
     loop {
@@ -150,29 +140,6 @@ pub async fn ask(context: &Arc<StreamContext>, side: Side, purpose: Purpose) -> 
     }
 }
 
-/// Finds the targets of `peer`: whether it may be dialled at all is asked first.
-pub async fn look_up(
-    context: &StreamContext,
-    config: &ActiveConfig,
-    side: Side,
-    peer: &DomainName,
-) -> LookedUp {
-    let way = way_to(config, side, peer).map_err(|failure| (failure, None))?;
-    context
-        .dialer
-        .candidates(peer, &way, direction(side))
-        .await
-        .map_err(|(fault, step)| (of_dns(&fault), Some(step)))
-}
-
-/// Whose stanzas a stream of ours carries.
-pub(super) fn direction(side: Side) -> Direction {
-    match side {
-        Side::Partner => Direction::Outbound,
-        Side::Gateway => Direction::Inbound,
-    }
-}
-
 /// Walks over the targets until a stream does what it is for: all of it within
 /// `streamEstablishmentTimeoutSeconds`. A negotiation that is not over soon lets the next target start
 /// beside it.
@@ -193,7 +160,7 @@ async fn reach(
     let whose = config.attempt_peer(side, &peer);
     let looked_up = match looked_up {
         Some(looked_up) => looked_up,
-        None => look_up(context, &config, side, &peer).await,
+        None => targets::look_up(context, &config, side, &peer).await,
     };
     let candidates = match looked_up {
         Ok(candidates) => candidates,
@@ -217,190 +184,4 @@ async fn reach(
     };
     context.attempts.failed(whose, &peer);
     Err(failure)
-}
-
-/// How we prove ourselves on the next connection to a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum OwnProof {
-    /// By the best method that both sides have.
-    Any,
-    /// Not by SASL EXTERNAL: the peer refused it.
-    Dialback,
-    /// And without showing a certificate: the peer ended TLS over it.
-    DialbackWithoutCertificate,
-}
-
-pub(super) async fn negotiate(
-    context: &Arc<StreamContext>,
-    config: &Arc<ActiveConfig>,
-    side: Side,
-    purpose: &Purpose,
-    connected: Connected,
-    (proof, skip_bidi, names): (OwnProof, bool, WireNames),
-    deadline: Instant,
-) -> Result<Box<Stream>, Fault> {
-    let (peer, local) = ends(purpose);
-    let local = Some(local).filter(|_| proof != OwnProof::DialbackWithoutCertificate);
-    let candidate = connected.candidate;
-    let began = Instant::now();
-    let (transport, link) = if candidate.direct_tls {
-        let identity = local
-            .as_ref()
-            .and_then(|local| config.identity_of(side, local));
-        match tls::connect(
-            connected.stream,
-            identity.as_deref(),
-            &peer,
-            Mode::Direct,
-            deadline.into(),
-        )
-        .await
-        {
-            Ok(transport) => {
-                let facts = transport.facts().map(Arc::new);
-                (transport, facts)
-            }
-            Err(error) => {
-                let step = AttemptStep {
-                    step: Step::Tls,
-                    direction: direction(side),
-                    domain: peer,
-                    outcome: error.label(),
-                    address: Some(candidate.address),
-                    text: error.to_string(),
-                    took: began.elapsed(),
-                };
-                let whose = config.attempt_peer(side, &step.domain);
-                context.attempts.note(whose, step);
-                return Err(Fault::TlsFailed {
-                    label: error.label(),
-                    text: error.to_string(),
-                });
-            }
-        }
-    } else {
-        (Transport::Plain(connected.stream), None)
-    };
-    let tlsa: Vec<_> = candidate
-        .tlsa
-        .map(|records| (peer.clone(), records))
-        .into_iter()
-        .collect();
-    let mut outputs = Vec::new();
-    let proofs = Proofs::default();
-    let machine = {
-        let environment = ConfigEnvironment {
-            config,
-            tlsa: &tlsa,
-            proofs: &proofs,
-        };
-        let start = negotiation::OutboundStart {
-            side,
-            purpose: purpose.clone(),
-            link: link.clone().map_or(Link::Plain, Link::DirectTls),
-            skip_sasl: proof != OwnProof::Any,
-            skip_bidi,
-            names,
-        };
-        Outbound::start(start, &environment, &mut outputs)
-    };
-    let mut stream = Stream::new(
-        context,
-        StreamStart {
-            side,
-            peer: PeerRole::Server,
-            transport,
-            address: Some(candidate.address),
-            tls: link,
-            machine: super::Machine::Outbound(Box::new(machine)),
-            outputs,
-            place: None,
-            already: Vec::new(),
-            tlsa,
-            proofs,
-            local,
-            deadline: Some(deadline),
-        },
-    );
-    if !Arc::ptr_eq(config, &stream.config) {
-        // It came into force while the address was looked up and dialled.
-        stream.handle.tell(super::Command::ConfigChanged);
-    }
-    match stream.establish().await {
-        Ok(()) => Ok(stream),
-        Err(fault) => {
-            stream.finish().await;
-            Err(fault)
-        }
-    }
-}
-
-/// Whom we dial, and as whom.
-pub(super) fn ends(purpose: &Purpose) -> (DomainName, DomainName) {
-    match purpose {
-        Purpose::Stanzas(Pair { from, to }) => (to.clone(), from.clone()),
-        Purpose::Verify(question) => (question.pair.from.clone(), question.pair.to.clone()),
-    }
-}
-
-fn way_to(
-    config: &ActiveConfig,
-    side: Side,
-    peer: &DomainName,
-) -> Result<dns::TargetSource, Failure> {
-    match side {
-        Side::Partner => {
-            config.policy.admit(peer.as_str()).map_err(|reason| {
-                Failure::new(
-                    FailureKind::Forbidden,
-                    format!(
-                        "{peer} is not a partner that may talk ({})",
-                        reason.as_str()
-                    ),
-                )
-            })?;
-            let proxy = config
-                .partner(peer)
-                .and_then(|partner| partner.proxy_fqdn.clone());
-            let except = || config.document.settings.dial_except.as_slice().into();
-            Ok(proxy.map_or_else(
-                || dns::TargetSource::Discover { except: except() },
-                dns::TargetSource::Fixed,
-            ))
-        }
-        Side::Gateway => match config.gateway(peer) {
-            Some(gateway) => Ok(dns::TargetSource::Fixed(gateway.config.address.clone())),
-            None => Err(Failure::new(
-                FailureKind::Forbidden,
-                format!("no gateway serves {peer}"),
-            )),
-        },
-    }
-}
-
-/// What DNS says is a verdict, or may be another in a moment.
-pub(super) fn kind_of_dns(fault: &DnsError) -> FailureKind {
-    match fault {
-        DnsError::Bogus { .. } => FailureKind::Refused,
-        fault if fault.is_definite() => FailureKind::NotFound,
-        _ => FailureKind::Unreachable,
-    }
-}
-
-fn of_dns(fault: &DnsError) -> Failure {
-    Failure::new(kind_of_dns(fault), fault.to_string())
-}
-
-/// Whether an address may be dialled for a partner that was found by DNS.
-pub fn is_forbidden(
-    address: SocketAddr,
-    own: &[SocketAddr],
-    loopback_is_open: bool,
-    except: &[IpNet],
-) -> bool {
-    let is_own = own.iter().any(|own| {
-        own.port() == address.port()
-            && (own.ip() == address.ip() || own.ip().is_unspecified() && address.ip().is_loopback())
-    });
-    is_own || (!loopback_is_open && dns::connect::is_guarded(address.ip(), except))
 }

@@ -7,29 +7,24 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use xmpp_edge_crds::{domain::DomainName, negotiation::Method, verdict::Direction};
+use xmpp_edge_crds::{domain::DomainName, verdict::Direction};
 
 use crate::{
     config::{ActiveConfig, peer_keys::PeerKey},
     contacts::Contacts,
     dns::{Dialer, Resolver},
-    negotiation::{Pair, Side},
     net::unauthenticated::UnauthenticatedLimiter,
     presence::tracker::{Attendance, OwnStanza, PresenceTracker},
-    routing::{
-        batch::Batch,
-        router::{DialRequests, Router},
-    },
-    stream::partner_ping::Probes,
+    routing::{batch::Batch, dial_ticket::DialRequests, router::Router},
     stream::{
-        bidi::PeersWithoutBidi, key_verification::KeyVerificationLimiter, peer_memory::PeerMemory,
-        pool::StreamPool, receiver::Carried, registry::StreamRegistry,
+        bidi::PeersWithoutBidi, partner_ping::Probes, peer_memory::PeerMemory, pool::StreamPool,
+        registry::StreamRegistry, verification_limiter::KeyVerificationLimiter,
     },
     telemetry::{
         attempts::Attempts,
         config_status::{ConfigStatus, Telemetry},
         log_limiter::{LogLimiter, limited},
-        metrics::{Metrics, ReasonCounters},
+        metrics::Metrics,
     },
 };
 
@@ -122,12 +117,13 @@ impl StreamContext {
         self.config.store(Arc::new(config));
     }
 
-    /// Presence that crossed and is now forbidden is taken back, one domain after the other: everybody
-    /// who was seen is looked at. Blocks.
-    pub fn withdraw_forbidden_presence(self: &Arc<Self>) {
+    /// Presence that crossed and is now forbidden is taken back, and asked for again where it was taken
+    /// back and is now allowed, one domain after the other: everybody who was seen is looked at. Blocks.
+    pub fn follow_policy_with_presence(self: &Arc<Self>) {
         for domain in self.presence.domains() {
             let config = self.config();
             self.send_own(self.presence.take_forbidden(&domain, &config));
+            self.send_own(self.presence.take_allowed(&domain, &config));
         }
     }
 
@@ -158,30 +154,8 @@ impl StreamContext {
     /// A stream with a partner's domain stands. Where it had been gone its presence is asked for again.
     #[must_use]
     pub fn attend(self: &Arc<Self>, domain: &DomainName) -> Attendance {
-        let (attendance, probes) = self.presence.attend(domain);
+        let (attendance, probes) = self.presence.attend(domain, &self.config());
         self.send_own(probes);
         attendance
-    }
-
-    /// A pair that a peer on `side` may send: where its stanzas go.
-    #[must_use]
-    pub fn carry(&self, side: Side, config: &ActiveConfig, pair: Pair, method: Method) -> Carried {
-        let (peer, direction) = match side {
-            Side::Partner => (&pair.from, Direction::Inbound),
-            Side::Gateway => (&pair.to, Direction::Outbound),
-        };
-        let partner = config.partner(peer).map(|partner| partner.name.as_str());
-        let route = self.router.route(side.opposite(), &pair);
-        Carried {
-            share: route.share(),
-            route,
-            back: self.router.route(side, &pair.reversed()),
-            counters: self.metrics.pair(partner, direction),
-            reasons: ReasonCounters::new(partner, direction),
-            method,
-            international: pair.to.is_international(),
-            pair,
-            errors_only: false,
-        }
     }
 }

@@ -10,7 +10,8 @@ use xmpp_edge_crds::{
 use crate::{
     config::ActiveConfig,
     negotiation::{
-        CertificateRejection, Environment, PeerRole, Refusal, Side, StreamLimits, Terms, dialback,
+        Carries, CertificateRejection, Environment, PeerRole, Refusal, Side, StreamLimits, Terms,
+        dialback,
     },
     stream::proofs::Proofs,
     tls::{Role, TlsaSet, Trust},
@@ -49,6 +50,7 @@ impl Environment for ConfigEnvironment<'_> {
                 Ok(Terms {
                     methods: effective(partner.methods, partner.trust.key_binding()),
                     bidi: true,
+                    carries: Carries::Pairs,
                 })
             }
             // Inside, policy never refuses a stream: whatever `local` is, each stanza is answered.
@@ -63,6 +65,7 @@ impl Environment for ConfigEnvironment<'_> {
                 Ok(Terms {
                     methods: effective(gateway.config.methods, gateway.config.key_binding()),
                     bidi: true,
+                    carries: Carries::Pairs,
                 })
             }
         }

@@ -1,4 +1,4 @@
-//! Time on an established stream: keep-alive, inactivity, unanswered questions, draining.
+//! Time on an established stream: keep-alive, inactivity, unanswered questions.
 //!
 //! Decides when something is due; `stream` does it.
 
@@ -38,8 +38,6 @@ pub struct Liveness {
     inactivity: Duration,
     question_timeout: Duration,
     enabled: bool,
-    /// Nothing more is taken in; the stream ends once all is settled and confirmed.
-    pub draining: bool,
     /// Silence of ours after which the peer may close the stream (XEP-0478).
     idle: Option<Duration>,
     /// Bytes of ours were taken by the socket.
@@ -61,7 +59,6 @@ impl Liveness {
             inactivity: FAR,
             question_timeout: FAR,
             enabled: true,
-            draining: false,
             idle: None,
             said: now,
             holds: true,

@@ -7,12 +7,14 @@ pub mod accept;
 mod ack_ping;
 pub mod acknowledger;
 pub mod bidi;
+mod carried;
 mod commands;
 mod confirmation;
 pub mod connect;
 pub mod context;
 pub mod egress;
 pub mod environment;
+mod establish;
 pub mod handle;
 pub mod key_verification;
 pub mod liveness;
@@ -26,9 +28,13 @@ pub mod receiver;
 pub mod registry;
 pub mod sender;
 mod sending;
+mod share;
+mod state;
 mod strangers;
+pub mod targets;
 pub mod throttle;
 mod traffic;
+pub mod verification_limiter;
 mod walk;
 
 use std::{
@@ -69,6 +75,7 @@ use proofs::Proofs;
 use receiver::Receiver;
 use registry::StreamInfo;
 use sender::Sender;
+use state::{Intake, StreamState};
 use strangers::HeldFailure;
 use throttle::Throttle;
 
@@ -102,33 +109,6 @@ impl Machine {
     }
 }
 
-/// Where the connection is.
-#[derive(Debug)]
-enum Phase {
-    /// Until the first pair is authenticated or ready: ends at the deadline.
-    Establishing {
-        deadline: Instant,
-    },
-    Established,
-    /// Nothing more is taken in; ends when all is written, at the deadline at the latest.
-    Closing {
-        deadline: Instant,
-        after: AfterClose,
-    },
-}
-
-/// What is read once all is written that ends a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum AfterClose {
-    /// The peer is done, or owed nothing.
-    Nothing,
-    /// Stanzas that were on their way, until the peer closes its stream.
-    Relay,
-    /// Whatever comes, thrown away: closed with bytes unread, the connection would be reset, and the
-    /// peer would not read the error.
-    Discard,
-}
-
 /// A stream with its connection.
 #[derive(Debug)]
 pub struct Stream {
@@ -147,7 +127,8 @@ pub struct Stream {
     partial: Vec<u8>,
     receiver: Receiver,
     sender: Sender,
-    phase: Phase,
+    state: StreamState,
+    intake: Intake,
     /// Not read while this route is full.
     full: Option<Arc<Route>>,
     keepalive: Liveness,
@@ -164,10 +145,6 @@ pub struct Stream {
     joining: Vec<(Pair, oneshot::Sender<Result<(), Fault>>)>,
     tlsa: Vec<(DomainName, TlsaSet)>,
     proofs: Proofs,
-    /// Reading or writing failed: nothing more can be said.
-    broken: bool,
-    /// All that was written has left.
-    flushed: bool,
     verified: Option<KeyVerification>,
     /// Failed verifications that a stranger is not told yet.
     held: Vec<HeldFailure>,
@@ -175,12 +152,9 @@ pub struct Stream {
     attends: Vec<Attendance>,
     /// The domain that the peer named first, whose steps are remembered.
     named: Option<DomainName>,
-    /// What ended it.
-    end: Option<Fault>,
     /// The place among the unauthenticated, until the first pair.
     place: Option<ConnectionSlot>,
     counted: Option<registry::StreamQuota>,
-    permit: Option<OwnedSemaphorePermit>,
 }
 
 /// What a stream is started with.
@@ -220,9 +194,11 @@ impl Stream {
             now + Duration::from_secs(u64::from(settings.stream_establishment_timeout_seconds));
         let deadline = start.deadline.map_or(deadline, |own| own.min(deadline));
         let limits = Limits::with_stanza_bytes(settings.unauthenticated_stanza_bytes as usize);
-        let mut keepalive = Liveness::new(now);
-        // A stream for what is queued still; streams that stood before were told.
-        keepalive.draining = context.stopping.is_cancelled();
+        let mut intake = Intake::Open;
+        if context.stopping.is_cancelled() {
+            // A stream for what is queued still; streams that stood before were told.
+            intake.drain();
+        }
         Box::new(Self {
             context: Arc::clone(context),
             side: start.side,
@@ -236,9 +212,10 @@ impl Stream {
             partial: start.already,
             receiver: Receiver::new(start.side),
             sender: Sender::default(),
-            phase: Phase::Establishing { deadline },
+            state: StreamState::establishing(deadline),
+            intake,
             full: None,
-            keepalive,
+            keepalive: Liveness::new(now),
             throttle: Throttle::default(),
             pings: PingAnswers::Unknown,
             outputs: start.outputs,
@@ -248,16 +225,12 @@ impl Stream {
             joining: Vec::new(),
             tlsa: start.tlsa,
             proofs: start.proofs,
-            broken: false,
-            flushed: true,
             verified: None,
             held: Vec::new(),
             named: None,
             attends: Vec::new(),
-            end: None,
             place: start.place,
             counted: None,
-            permit: None,
             config,
         })
     }
@@ -268,7 +241,7 @@ impl Stream {
     /// The fault that ended it.
     pub async fn establish(&mut self) -> Result<(), Fault> {
         self.drive(true).await;
-        match &self.end {
+        match self.state.end() {
             None => Ok(()),
             Some(_) if self.verified.is_some() => Ok(()),
             Some(fault) => Err(fault.clone()),
@@ -277,8 +250,7 @@ impl Stream {
 
     /// Ends the stream once what waits for it is delivered; `permit` is held until then.
     pub fn end_when_done(&mut self, permit: OwnedSemaphorePermit) {
-        self.permit = Some(permit);
-        self.keepalive.draining = true;
+        self.intake = Intake::Draining(Some(permit));
     }
 
     /// The verdict that a verify-only stream brought.
@@ -300,18 +272,12 @@ impl Stream {
         let now = Instant::now();
         self.hand_back(now);
         self.counted = None;
-        self.permit = None;
-        let discards = matches!(
-            self.phase,
-            Phase::Closing {
-                after: AfterClose::Discard,
-                ..
-            }
-        );
+        self.intake.release();
+        let discards = self.state.discards();
         if let Some(transport) = &mut self.transport {
             let evicted = self.place.as_ref().map(|place| &place.evicted);
             let goodbye = async {
-                if transport.shutdown().await.is_ok() && discards && !self.broken {
+                if transport.shutdown().await.is_ok() && discards {
                     let mut rest = vec![0; 4096];
                     while matches!(transport.read(&mut rest).await, Ok(1..)) {}
                 }
@@ -333,8 +299,7 @@ impl Stream {
 
     fn return_routes(&mut self, now: Instant) {
         let context = Arc::clone(&self.context);
-        let mut routes: Vec<_> = self.sender.routes.drain(..).collect();
-        let blame = self.end.as_ref().map_or(Blame::Nothing, Blame::of);
+        let blame = self.state.end().map_or(Blame::Nothing, Blame::of);
         for returned in self.sender.buffer.hand_back(blame, now) {
             let Returned {
                 route,
@@ -360,19 +325,20 @@ impl Stream {
                 let failure = Failure::quoting(
                     FailureKind::EndedStream,
                     &format!("{} ended the stream over this stanza: ", route.pair.to),
-                    &self.end.as_ref().map(Fault::to_string).unwrap_or_default(),
+                    &self.state.end().map(Fault::to_string).unwrap_or_default(),
                     "",
                 );
                 context.router.bounce(&route, batch, &failure);
             }
             context.router.detach(&route, self.handle.waker(), again);
-            routes.retain(|own| !Arc::ptr_eq(own, &route));
         }
-        for route in routes {
+        // Those that are detached already have nothing more to give.
+        for route in self.sender.routes.drain(..) {
             context
                 .router
                 .detach(&route, self.handle.waker(), Vec::new());
         }
+        self.handle.waker().forget_routes();
     }
 
     /// What an unauthenticated connection has achieved decides who makes room for newcomers.
@@ -382,9 +348,9 @@ impl Stream {
             .header
             .as_ref()
             .is_some_and(|header| header.from.is_some());
-        if self.end.is_none() && self.tls.is_some() {
+        if self.state.end().is_none() && self.tls.is_some() {
             place.rank().raise(Rank::Encrypted);
-        } else if self.end.is_none() && is_named {
+        } else if self.state.end().is_none() && is_named {
             place.rank().raise(Rank::Admitted);
         }
     }
@@ -419,11 +385,12 @@ impl Stream {
                 Box::pin(self.handshake(domain)).await;
                 continue;
             }
-            if self.lingers() && self.sender.buffer.is_empty() && self.flushed {
+            if self.state.lingers() && self.sender.buffer.is_sent() {
                 // Nothing more goes out here: what waits is for the next stream.
                 self.return_routes(now);
             }
-            if self.is_over() || (until_established && self.is_established()) {
+            let is_over = self.state.is_over(self.sender.buffer.is_sent());
+            if is_over || (until_established && self.state.is_established()) {
                 return;
             }
             self.fill();
@@ -465,20 +432,6 @@ impl Stream {
         }
     }
 
-    fn is_over(&self) -> bool {
-        match self.phase {
-            Phase::Closing { after, .. } => {
-                self.broken
-                    || (self.sender.buffer.is_empty() && self.flushed && after != AfterClose::Relay)
-            }
-            _ => false,
-        }
-    }
-
-    fn is_established(&self) -> bool {
-        matches!(self.phase, Phase::Established)
-    }
-
     fn input(&mut self, input: Input<'_>) {
         let environment = ConfigEnvironment {
             config: &self.config,
@@ -494,33 +447,31 @@ impl Stream {
         self.partial.shrink_to_fit();
         self.outputs.shrink_to_fit();
         self.receiver.carried.shrink_to_fit();
-        self.sender.release();
+        self.sender.release(self.handle.waker());
     }
 
     fn deadline(&self) -> Instant {
-        let next = match self.phase {
-            Phase::Establishing { deadline } | Phase::Closing { deadline, .. } => deadline,
-            Phase::Established => {
-                let asked = self.sender.buffer.asked_since();
-                [
-                    self.throttle.deadline(),
-                    asked.map(|since| since + self.answer_limit()),
-                ]
-                .into_iter()
-                .flatten()
-                .fold(self.keepalive.deadline(&self.sender.buffer), Instant::min)
-            }
-        };
+        let next = self.state.deadline().unwrap_or_else(|| {
+            let asked = self.sender.buffer.asked_since();
+            [
+                self.throttle.deadline(),
+                asked.map(|since| since + self.answer_limit()),
+            ]
+            .into_iter()
+            .flatten()
+            .fold(self.keepalive.deadline(&self.sender.buffer), Instant::min)
+        });
         self.next_held().map_or(next, |held| next.min(held))
     }
 
     fn on_time(&mut self, now: Instant) {
         self.tell_held(now);
-        match self.phase {
-            Phase::Establishing { deadline } if now >= deadline => self.input(Input::TimedOut),
-            Phase::Closing { deadline, .. } if now >= deadline => self.broken = true,
-            Phase::Established => self.on_keepalive(now),
-            _ => {}
+        let is_due = self.state.deadline().is_some_and(|due| now >= due);
+        match self.state {
+            StreamState::Establishing(_) if is_due => self.input(Input::TimedOut),
+            StreamState::Closing(_) if is_due => self.state.cut(),
+            StreamState::Established => self.on_keepalive(now),
+            StreamState::Establishing(_) | StreamState::Closing(_) | StreamState::Broken(_) => {}
         }
     }
 }

@@ -9,8 +9,13 @@ use xmpp_edge_crds::{
 };
 
 use super::{
-    AfterClose, CLOSING, Machine, Phase, Stream, acknowledger::Acknowledger, egress::Confirmation,
-    key_verification, throttle::RateLimits,
+    CLOSING, Machine, Stream,
+    acknowledger::Acknowledger,
+    carried::Carried,
+    egress::Confirmation,
+    key_verification,
+    state::{AfterClose, StreamState},
+    throttle::RateLimits,
 };
 use crate::{
     config::peer_keys,
@@ -43,9 +48,9 @@ impl Stream {
                 if !self.admitted(&pair.from) {
                     return;
                 }
-                let carried = self
-                    .context
-                    .carry(self.side, &self.config, pair.clone(), method);
+                let (router, metrics) = (&self.context.router, &self.context.metrics);
+                let sent = pair.clone();
+                let carried = Carried::new(router, metrics, &self.config, self.side, sent, method);
                 self.entry
                     .carries(&carried.pair, method, self.tls.as_deref(), true);
                 let peer = carried.pair.from.clone();
@@ -66,10 +71,10 @@ impl Stream {
                 let route = self.context.router.route(self.side, &pair);
                 self.entry
                     .carries(&pair, method, self.tls.as_deref(), false);
-                if self.context.router.attach(&route, self.handle.waker()) {
-                    let peers = &self.context.peers;
-                    let limit = peers.max_bytes(self.side, &pair.to, Instant::now());
-                    self.sender.add(route, limit);
+                let peers = &self.context.peers;
+                let limit = peers.max_bytes(self.side, &pair.to, Instant::now());
+                let (router, wake) = (&self.context.router, self.handle.waker());
+                if self.sender.attach(router, wake, route, limit) {
                     self.choose_confirmation();
                     if self.mixes_partners() {
                         // The configuration changed while the pair was asked for.
@@ -118,6 +123,10 @@ impl Stream {
             }
             Output::Verified(verdict) => self.verified = Some(verdict),
             Output::Bidi => self.entry.set_bidirectional(),
+            // `ConfigEnvironment` admits none: there is no room yet that carries on from here.
+            Output::TrunkReady { .. } => {
+                self.input(Input::End(Fault::UnexpectedElement("trunk".to_owned())));
+            }
             Output::AcksEnabled { namespace } => {
                 let acknowledger = Acknowledger::new(namespace, Arc::clone(self.handle.waker()));
                 let now = Instant::now();
@@ -194,8 +203,8 @@ impl Stream {
 
     /// The first pair stands.
     pub(super) fn established(&mut self) {
-        if matches!(self.phase, Phase::Establishing { .. }) {
-            self.phase = Phase::Established;
+        if matches!(self.state, StreamState::Establishing(_)) {
+            self.state = StreamState::Established;
             if let Some(place) = self.place.take() {
                 place.authenticated();
             }
@@ -217,7 +226,7 @@ impl Stream {
                     .partner_connected(partner, facts.peer_certificate_not_after);
             }
             if let (Machine::Outbound(machine), Side::Partner) = (&self.machine, self.side) {
-                let open = machine.takes_further_pairs() && !self.keepalive.draining;
+                let open = machine.takes_further_pairs() && !self.intake.is_draining();
                 self.entry.set_open(open);
             }
         }
@@ -328,7 +337,7 @@ impl Stream {
     }
 
     pub(super) fn close(&mut self, fault: Fault) {
-        if self.end.is_some() {
+        if self.state.end().is_some() {
             return;
         }
         tracing::debug!(
@@ -340,44 +349,27 @@ impl Stream {
             // In order: the peer reads what was written before the end.
             self.sender.buffer.pings_no_more();
         }
-        self.end = Some(fault);
+        self.state.close(fault, Instant::now() + CLOSING, after);
         self.full = None;
-        self.flushed = false;
+        self.sender.buffer.must_flush();
         self.entry.set_open(false);
         self.joining.clear();
-        self.phase = Phase::Closing {
-            deadline: Instant::now() + CLOSING,
-            after,
-        };
     }
 
     /// What is still to be read once all of ours is written.
     fn after_close(&self, fault: &Fault) -> AfterClose {
-        match (&self.phase, fault) {
+        match (&self.state, fault) {
             (_, Fault::PeerClosed) => AfterClose::Nothing,
             // What the peer sent before it heard of the end is not lost.
-            (Phase::Established, Fault::Done | Fault::Shutdown | Fault::Inactive)
+            (StreamState::Established, Fault::Done | Fault::Shutdown | Fault::Inactive)
                 if self.receiver.carried.iter().any(|own| !own.errors_only) =>
             {
                 AfterClose::Relay
             }
-            (Phase::Established, _) => AfterClose::Discard,
+            (StreamState::Established, _) => AfterClose::Discard,
             // Whoever lost his place to another gets no more time.
-            (Phase::Establishing { .. }, _) if self.place.is_some() => AfterClose::Discard,
+            (StreamState::Establishing(_), _) if self.place.is_some() => AfterClose::Discard,
             _ => AfterClose::Nothing,
-        }
-    }
-
-    /// Whether stanzas are taken in although the stream is over.
-    pub(super) fn lingers(&self) -> bool {
-        let after = AfterClose::Relay;
-        matches!(self.phase, Phase::Closing { after: own, .. } if own == after)
-    }
-
-    /// The peer has closed its stream too.
-    pub(super) fn peer_is_done(&mut self) {
-        if let Phase::Closing { after, .. } = &mut self.phase {
-            *after = AfterClose::Nothing;
         }
     }
 }

@@ -14,10 +14,12 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use xmpp_edge_crds::{domain::DomainName, domain::DomainPattern};
 
+use super::peer_memory::PeerMemory;
 use crate::{
+    config::ActiveConfig,
     negotiation::{Pair, Side, WireNames},
-    routing::batch::Batch,
-    stream::context::StreamContext,
+    routing::{batch::Batch, router::Router},
+    telemetry::metrics::Metrics,
     xml::{
         Element,
         rewrite::StanzaStart,
@@ -57,8 +59,13 @@ impl Probes {
     }
 
     /// Sends what is due. Called about once a second.
-    pub fn tick(context: &Arc<StreamContext>) {
-        let config = context.config();
+    pub fn tick(
+        &self,
+        config: &ActiveConfig,
+        metrics: &Metrics,
+        peers: &PeerMemory,
+        router: &Arc<Router>,
+    ) {
         let Some(own) = config.document.domains.first() else {
             return;
         };
@@ -73,7 +80,7 @@ impl Probes {
             if partner.suspended || partner.left_out || config.document.suspended {
                 continue;
             }
-            let mut newest = context.probes.newest.lock();
+            let mut newest = self.newest.lock();
             let probe = newest.entry(partner.name.clone()).or_insert(Probe {
                 sent: None,
                 status: None,
@@ -85,7 +92,7 @@ impl Probes {
                     Timestamp::now().duration_since(status.time).unsigned_abs() <= waited
                 });
                 if !answered && waited >= interval.min(LIMIT) {
-                    Self::record(context, probe, &partner.name, None);
+                    Self::record(metrics, probe, &partner.name, None);
                 }
                 if waited < interval {
                     continue;
@@ -93,18 +100,16 @@ impl Probes {
             }
             probe.sent = Some(now);
             drop(newest);
-            let names = context.peers.names(Side::Partner, domain, own, now);
+            let names = peers.names(Side::Partner, domain, own, now);
             let bytes = ping(&config.dialback.mac_key(), own, domain, names);
             let pair = Pair {
                 from: own.clone(),
                 to: domain.clone(),
             };
-            let route = context.router.route(Side::Partner, &pair);
-            context
-                .router
-                .enqueue_own(&route, Batch::reply(bytes, None, now));
+            let route = router.route(Side::Partner, &pair);
+            router.enqueue_own(&route, Batch::reply(bytes, None, now));
         }
-        let mut newest = context.probes.newest.lock();
+        let mut newest = self.newest.lock();
         newest.retain(|name, _| {
             config
                 .document
@@ -116,7 +121,12 @@ impl Probes {
 
     /// Whether the stanza is the answer to a probe, of this replica or another: it is recorded, and
     /// not passed on.
-    pub fn take_answer(context: &StreamContext, stanza: &Stanza<'_>) -> bool {
+    pub fn take_answer(
+        &self,
+        config: &ActiveConfig,
+        metrics: &Metrics,
+        stanza: &Stanza<'_>,
+    ) -> bool {
         if stanza.kind != StanzaKind::Iq
             || !matches!(stanza.type_.as_deref(), Some("result" | "error"))
         {
@@ -128,7 +138,6 @@ impl Probes {
         let Some(rest) = id.strip_prefix(PREFIX) else {
             return false;
         };
-        let config = context.config();
         let Some(sent) = sent_time(&config.dialback.mac_key(), rest, from) else {
             return false;
         };
@@ -141,18 +150,18 @@ impl Probes {
         // An error is an answer too: the partner's server is there and speaks.
         let took = Timestamp::now().duration_since(sent).unsigned_abs();
         if took <= LIMIT {
-            let mut newest = context.probes.newest.lock();
+            let mut newest = self.newest.lock();
             let probe = newest.entry(partner.name.clone()).or_insert(Probe {
                 sent: None,
                 status: None,
             });
-            Self::record(context, probe, &partner.name, Some(took));
+            Self::record(metrics, probe, &partner.name, Some(took));
         }
         true
     }
 
-    fn record(context: &StreamContext, probe: &mut Probe, partner: &str, took: Option<Duration>) {
-        context.metrics.probed(partner, took);
+    fn record(metrics: &Metrics, probe: &mut Probe, partner: &str, took: Option<Duration>) {
+        metrics.probed(partner, took);
         probe.status = Some(ProbeStatus {
             time: Timestamp::now(),
             success: took.is_some(),

@@ -15,16 +15,17 @@ const SAMPLE: u32 = 16;
 #[derive(Debug, Default)]
 pub struct Sender {
     pub buffer: SendBuffer,
-    /// Pairs that the edge may send here.
+    /// Pairs that the edge may send here, by their slots.
     pub routes: Vec<Arc<Route>>,
-    /// Index into `routes` of whose turn it was last.
-    turn: usize,
     /// The largest stanza in bytes that the peer takes: as it announced it (XEP-0478).
     announced_limit: Option<u64>,
     /// The same, where that was found out.
     learned_limit: Option<u64>,
     /// Batches sent, to time one in [`SAMPLE`].
     sampled: u32,
+    /// How often a route was asked for something.
+    #[cfg(test)]
+    looks: usize,
 }
 
 /// What left the queues.
@@ -36,12 +37,21 @@ pub struct Dequeued {
 
 impl Sender {
     /// Another pair may be sent here, to a peer that takes no more than `limit` bytes where that is
-    /// known. `false`: it was here.
-    pub fn add(&mut self, route: Arc<Route>, limit: Option<u64>) {
-        if !self.routes.iter().any(|own| Arc::ptr_eq(own, &route)) {
+    /// known. `false` where another stream carries it.
+    pub fn attach(
+        &mut self,
+        router: &Router,
+        wake: &Arc<Wake>,
+        route: Arc<Route>,
+        limit: Option<u64>,
+    ) -> bool {
+        let next = self.routes.len();
+        let slot = router.attach(&route, wake, next);
+        if slot == Some(next) {
             self.learned_limit = self.learned_limit.into_iter().chain(limit).min();
             self.routes.push(route);
         }
+        slot.is_some()
     }
 
     /// The peer has announced its largest stanza.
@@ -67,15 +77,19 @@ impl Sender {
         now: Instant,
     ) -> Dequeued {
         let mut dequeued = Dequeued::default();
-        let mut without = 0;
-        while without < self.routes.len() && self.buffer.takes_more() && throttle.may_send() {
-            self.turn = (self.turn + 1) % self.routes.len();
-            let route = &self.routes[self.turn];
-            let Some(batch) = router.dequeue(route, wake, self.buffer.window()) else {
-                without += 1;
+        while self.buffer.takes_more() && throttle.may_send() {
+            let window = self.buffer.window();
+            let Some(slot) = wake.next(window) else { break };
+            let Some(route) = self.routes.get(slot) else {
                 continue;
             };
-            without = 0;
+            #[cfg(test)]
+            {
+                self.looks += 1;
+            }
+            let Some(batch) = router.dequeue(route, wake, window) else {
+                continue;
+            };
             for batch in router.within_limit(route, batch, self.largest()) {
                 let (count, bytes) = (u64::from(batch.count()), batch.unsettled().len() as u64);
                 dequeued.stanzas += count;
@@ -94,10 +108,8 @@ impl Sender {
 
     /// Nothing waits, nothing is unwritten, all is confirmed.
     #[must_use]
-    pub fn is_done(&self) -> bool {
-        self.buffer.is_empty()
-            && self.buffer.in_custody() == 0
-            && self.routes.iter().all(|route| route.waiting() == 0)
+    pub fn is_done(&self, wake: &Wake) -> bool {
+        self.buffer.is_empty() && self.buffer.in_custody() == 0 && wake.is_idle()
     }
 
     /// Whether more than `bytes` of any pair wait, or wait for confirmation.
@@ -107,7 +119,8 @@ impl Sender {
     }
 
     /// Gives back memory that only busy streams need.
-    pub fn release(&mut self) {
+    pub fn release(&mut self, wake: &Wake) {
+        wake.release();
         self.routes.shrink_to_fit();
         self.buffer.release();
     }
@@ -122,8 +135,12 @@ mod tests {
     use crate::{
         config::fixture,
         negotiation::{Pair, Side},
-        routing::{batch::BatchBuilder, router::DialRequests},
-        stream::throttle::RateLimits,
+        routing::{
+            batch::{Batch, BatchBuilder},
+            dial_ticket::DialRequests,
+            failure::{Failure, FailureKind},
+        },
+        stream::{egress::ProbeKind, throttle::RateLimits},
     };
 
     /// A sender of so many pairs, attached.
@@ -138,8 +155,7 @@ mod tests {
                 to: domain(&format!("x{number}.partner.example")),
             };
             let route = router.route(Side::Partner, &pair);
-            assert!(router.attach(&route, &wake));
-            sender.add(route, None);
+            assert!(sender.attach(&router, &wake, route, None));
         }
         (sender, router, wake, dials)
     }
@@ -184,7 +200,7 @@ mod tests {
         let order = written(&mut sender);
         let at = |name| order.find(name).unwrap_or(usize::MAX);
         assert!(at('b') < 3 && at('c') < 3, "{order}");
-        assert!(!sender.is_done(), "{} wait", routes[0].waiting());
+        assert!(!sender.is_done(&wake), "{} wait", routes[0].waiting());
         while routes[0].waiting() > 0 {
             sender.fill(
                 &router,
@@ -195,7 +211,7 @@ mod tests {
             );
             written(&mut sender);
         }
-        assert!(sender.is_done());
+        assert!(sender.is_done(&wake));
         assert_eq!(router.held(), 0);
     }
 
@@ -203,7 +219,7 @@ mod tests {
     fn what_is_too_large_for_the_peer_is_not_sent_and_its_neighbours_are() {
         let (mut sender, router, wake, _dials) = sender(1);
         let route = Arc::clone(&sender.routes[0]);
-        sender.add(Arc::clone(&route), Some(5_000));
+        assert!(sender.attach(&router, &wake, Arc::clone(&route), Some(5_000)));
         assert_eq!(sender.largest(), None, "the pair was there before");
         sender.announced(Some(1_000));
         let mut builder = BatchBuilder::default();
@@ -245,5 +261,98 @@ mod tests {
         let waiting = route.waiting();
         let dequeued = sender.fill(&router, &wake, &mut throttle, &metrics, now);
         assert_eq!((dequeued, route.waiting()), (Dequeued::default(), waiting));
+    }
+
+    #[test]
+    fn ten_thousand_idle_routes_of_one_stream_cost_nothing() {
+        const PAIRS: usize = 10_000;
+        let (mut sender, router, wake, _dials) = sender(PAIRS);
+        let (metrics, now) = (Metrics::new(), Instant::now());
+        let mut throttle = Throttle::default();
+        let mut fill = |sender: &mut Sender| {
+            sender.looks = 0;
+            let dequeued = sender.fill(&router, &wake, &mut throttle, &metrics, now);
+            (dequeued.stanzas, sender.looks)
+        };
+        assert_eq!(fill(&mut sender), (0, 0), "nothing has come");
+        for slot in [9_999, 0, 5_000] {
+            enqueue(&router, &sender.routes[slot].clone(), 'a', 100);
+        }
+        assert_eq!(fill(&mut sender), (3, 3));
+        assert_eq!(fill(&mut sender), (0, 0), "nothing is left");
+        // What one of them has more of is asked for there alone.
+        let busy = sender.routes[7_000].clone();
+        (0..5).for_each(|_| enqueue(&router, &busy, 'a', 100));
+        assert_eq!(fill(&mut sender), (5, 5));
+        written(&mut sender);
+        assert!(sender.is_done(&wake));
+    }
+
+    #[test]
+    fn what_came_before_the_stream_and_what_comes_back_to_it_has_its_turn() {
+        let (mut sender, router, wake, _dials) = sender(1);
+        let route = Arc::clone(&sender.routes[0]);
+        let (metrics, now) = (Metrics::new(), Instant::now());
+        let mut throttle = Throttle::default();
+        let late = router.route(Side::Gateway, &route.pair);
+        enqueue(&router, &late, 'b', 100);
+        assert!(sender.attach(&router, &wake, late, None));
+        let mut fill = |sender: &mut Sender| {
+            sender.fill(&router, &wake, &mut throttle, &metrics, now);
+            written(sender)
+        };
+        assert_eq!(fill(&mut sender), "b");
+        // A stream that carried the route before hands back what it had not got confirmed.
+        let batch = Batch::reply(b"again".to_vec(), None, now);
+        router.detach(&route, &Arc::default(), vec![batch]);
+        assert_eq!(fill(&mut sender), "a");
+    }
+
+    #[test]
+    fn errors_that_wait_for_room_are_not_looked_at_and_stanzas_behind_them_go() {
+        let (mut sender, router, wake, _dials) = sender(3);
+        let routes = sender.routes.clone();
+        let (metrics, now) = (Metrics::new(), Instant::now());
+        let mut throttle = Throttle::default();
+        let stanza = b"<message from='a@x.example' to='b@org.example'><body/></message>";
+        let failure = Failure::new(FailureKind::Unreachable, "nobody there");
+        // More errors than may be unconfirmed, in two routes.
+        for route in &routes[..2] {
+            let failed = router.route(Side::Gateway, &route.pair.reversed());
+            for _ in 0..2_000 {
+                let mut builder = BatchBuilder::default();
+                builder.add(0, stanza.len(), |out| out.extend_from_slice(stanza));
+                let batch = builder.take(None, now).expect("one");
+                router.bounce(&failed, batch, &failure);
+            }
+        }
+        sender.buffer.probe_by(ProbeKind::Ping);
+        let mut fill = |sender: &mut Sender| {
+            sender.looks = 0;
+            sender.fill(&router, &wake, &mut throttle, &metrics, now);
+            (written(sender), sender.looks)
+        };
+        while sender.buffer.window().takes_errors {
+            fill(&mut sender);
+        }
+        fill(&mut sender);
+        assert!(routes[0].waiting() > 0 && routes[1].waiting() > 0);
+        assert_eq!(fill(&mut sender), (String::new(), 0));
+        enqueue(&router, &routes[0], 's', 100);
+        enqueue(&router, &routes[2], 't', 100);
+        let (order, looks) = fill(&mut sender);
+        assert_eq!(order, "st");
+        assert!(looks <= 3, "{looks} looks for two stanzas");
+        assert!(!sender.is_done(&wake), "errors wait");
+        // Confirmed, they make room for those that wait.
+        for number in 1.. {
+            sender.buffer.begin_probe(now);
+            sender.buffer.probe_answered(number);
+            fill(&mut sender);
+            if sender.is_done(&wake) {
+                break;
+            }
+        }
+        assert_eq!((routes[0].waiting(), routes[1].waiting()), (0, 0));
     }
 }

@@ -3,22 +3,22 @@
 
 use std::time::Instant;
 
-use super::{Phase, Stream};
+use super::Stream;
 use crate::negotiation::{Fault, Input};
 
 impl Stream {
     /// Everything taken in was settled and acknowledged, everything to be sent was confirmed.
     pub(super) fn is_done(&self) -> bool {
-        self.sender.is_done() && self.receiver.is_done()
+        self.sender.is_done(self.handle.waker()) && self.receiver.is_done()
     }
 
     /// Takes out of the queues what the socket will soon take, asks for confirmation, acknowledges.
     pub(super) fn fill(&mut self) {
         let now = Instant::now();
-        if let Some(ack) = self.receiver.ack(self.keepalive.draining) {
+        if let Some(ack) = self.receiver.ack(self.intake.is_draining()) {
             self.sender.buffer.control(ack);
         }
-        if !matches!(self.phase, Phase::Established) {
+        if !self.state.is_established() {
             return;
         }
         if self.sender.buffer.is_empty() {
@@ -39,7 +39,7 @@ impl Stream {
         if self.sender.buffer.in_custody() > 0 {
             self.ask_for_confirmation(now);
         }
-        if self.keepalive.draining && self.is_done() {
+        if self.intake.is_draining() && self.is_done() {
             let stops = self.context.stopping.is_cancelled();
             let fault = if stops { Fault::Shutdown } else { Fault::Done };
             self.input(Input::End(fault));

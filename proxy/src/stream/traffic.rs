@@ -15,10 +15,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use xmpp_edge_crds::domain::DomainName;
 
 use super::{
-    CLOSING, Machine, Phase, Stream, cancelled,
+    CLOSING, Machine, Stream, cancelled,
+    carried::Carried,
     context::StreamContext,
     environment::ConfigEnvironment,
-    receiver::{Carried, Taken, domain_part},
+    receiver::{Taken, domain_part},
+    state::{Establishing, StreamState},
 };
 use crate::{
     config::ActiveConfig,
@@ -63,14 +65,11 @@ impl Stream {
         match Pin::new(transport).poll_flush(cx) {
             _ if failed.is_some() => {}
             Poll::Ready(Ok(())) => {
-                self.sender.buffer.flushed();
                 // A socket that takes no more is no progress: plain TCP has nothing to flush.
-                let flushed = self.sender.buffer.is_empty();
-                progress |= flushed && !self.flushed;
-                self.flushed = flushed;
+                progress |= self.sender.buffer.flushed();
             }
             Poll::Ready(Err(error)) => failed = Some(error),
-            Poll::Pending => self.flushed = false,
+            Poll::Pending => self.sender.buffer.must_flush(),
         }
         let mut read_some = false;
         // One such read is a turn: others have theirs in between.
@@ -171,8 +170,8 @@ impl Stream {
                 // Injected plaintext must not survive the handshake (RFC 6120 section 5.4.3.3).
                 return bytes.len();
             }
-            let lingers = self.lingers();
-            if self.end.is_some() && !lingers {
+            let lingers = self.state.lingers();
+            if self.state.end().is_some() && !lingers {
                 taken = bytes.len();
                 break;
             }
@@ -187,7 +186,7 @@ impl Stream {
                 Ok(Some(Item::Faulty { len, stanza })) => {
                     taken += len;
                     self.receiver.bytes += len as u64;
-                    let gives_none = self.keepalive.draining || lingers;
+                    let gives_none = self.intake.is_draining() || lingers;
                     let handed_back = gives_none && self.receiver.acknowledges();
                     let (from, to) = (stanza.from.as_deref(), stanza.to.as_deref());
                     let sides = (self.side, &*self.context, &*self.config);
@@ -210,14 +209,14 @@ impl Stream {
                 Ok(Some(Item::Dropped { len, error })) => {
                     taken += len;
                     self.receiver.bytes += len as u64;
-                    let gives_none = self.keepalive.draining || lingers;
+                    let gives_none = self.intake.is_draining() || lingers;
                     if !gives_none || !self.receiver.acknowledges() {
                         self.receiver.dropped(&self.context, &self.config, error);
                     }
                 }
                 // The stream is over but for stanzas that were on their way.
                 Ok(Some(Item::Close { .. } | Item::Header { .. })) | Err(_) if lingers => {
-                    self.peer_is_done();
+                    self.state.peer_is_done();
                 }
                 Ok(Some(Item::Other(other))) if lingers => taken += other.bytes.len(),
                 Ok(Some(Item::Header { len, header })) => {
@@ -245,7 +244,7 @@ impl Stream {
                 }
                 Ok(Some(Item::Stanza(stanza))) => {
                     let len = stanza.bytes.len();
-                    let gives_none = self.keepalive.draining || lingers;
+                    let gives_none = self.intake.is_draining() || lingers;
                     if gives_none && self.receiver.acknowledges() {
                         // Its sender has it still, unacknowledged, for another replica. What
                         // follows is read all the same: it may acknowledge what we sent.
@@ -341,8 +340,10 @@ impl Stream {
             self.lost(&error);
             return;
         }
-        let limit = match self.phase {
-            Phase::Establishing { deadline } => deadline.min(Instant::now() + HANDSHAKE),
+        let limit = match self.state {
+            StreamState::Establishing(Establishing { deadline }) => {
+                deadline.min(Instant::now() + HANDSHAKE)
+            }
             _ => Instant::now() + CLOSING,
         };
         let Some(Transport::Plain(socket)) = self.transport.take() else {
@@ -383,32 +384,31 @@ impl Stream {
                     self.input(Input::TlsEstablished(facts));
                 }
             }
-            Err(error) => {
-                self.broken = true;
-                let fault = Fault::TlsFailed {
-                    label: error.label(),
-                    text: error.to_string(),
-                };
-                self.input(Input::End(fault.clone()));
-                self.carry_out();
-                self.close(fault);
-            }
+            Err(error) => self.break_off(Fault::TlsFailed {
+                label: error.label(),
+                text: error.to_string(),
+            }),
         }
     }
 
     /// The connection broke or ended without a word.
     pub(super) fn lost(&mut self, error: &io::Error) {
         tracing::debug!(stream = self.entry.id, %error, "connection lost");
-        self.broken = true;
         // In TLS 1.3 a peer's alert over our certificate comes after the handshake is done here
         // (RFC 8446 section 4.4.2.4).
         let fault = tls::alert(error).map_or(Fault::PeerClosed, |alert| Fault::TlsFailed {
             label: alert.label(),
             text: alert.to_string(),
         });
+        self.break_off(fault);
+    }
+
+    /// The stream ends over `fault`, unless it ends already, and nothing more can be said.
+    fn break_off(&mut self, fault: Fault) {
         self.input(Input::End(fault.clone()));
         self.carry_out();
         self.close(fault);
+        self.state.cut();
     }
 }
 
@@ -433,6 +433,13 @@ fn answer_of(
     let (_, method) = machine.pairs().find(|(ready, _)| **ready == sent)?;
     Some(Carried {
         errors_only: true,
-        ..context.carry(side, config, pair, method)
+        ..Carried::new(
+            &context.router,
+            &context.metrics,
+            config,
+            side,
+            pair,
+            method,
+        )
     })
 }

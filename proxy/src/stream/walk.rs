@@ -2,27 +2,28 @@
 //! the next target start beside it.
 
 use std::{
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt, stream::FuturesUnordered};
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::{domain::DomainName, negotiation::Method};
 
 use super::{
-    Stream,
-    connect::{OwnProof, direction, ends, kind_of_dns, negotiate},
+    CLOSING, Stream,
+    context::StreamContext,
+    establish::{Negotiation, OwnProof, ends},
+    targets::{direction, kind_of_dns},
 };
 use crate::{
     config::ActiveConfig,
-    dns::{self, Connected},
+    dns::{self, Candidate, Connected},
     negotiation::{Fault, Purpose, Side, WireNames},
     routing::{
         dial_ticket::DialTicket,
         failure::{Failure, FailureKind},
     },
-    stream::context::StreamContext,
     telemetry::log_limiter::limited,
 };
 
@@ -48,12 +49,18 @@ pub(super) struct Walk<'a> {
     /// In which form names are written to the peer, and whether its own was changed in this walk.
     names: WireNames,
     renamed: bool,
-    /// Addresses that are to be tried once more.
-    again: Vec<SocketAddr>,
+    /// Servers that are to be tried once more.
+    again: Vec<Candidate>,
+    /// Under way, beside each other: the first to be over wins.
+    negotiations: FuturesUnordered<BoxFuture<'static, (Candidate, Negotiated)>>,
+    /// Ends those that are under way, in order.
+    superseded: CancellationToken,
     last: Failure,
     /// One target at least may be back in a moment.
     is_outage: bool,
 }
+
+type Negotiated = Result<Box<Stream>, Fault>;
 
 /// The next connection, with what is left behind it.
 type Next = (
@@ -95,6 +102,8 @@ impl<'a> Walk<'a> {
             names,
             renamed: false,
             again: Vec::new(),
+            negotiations: FuturesUnordered::new(),
+            superseded: CancellationToken::new(),
             last: Failure::new(FailureKind::NotFound, text),
             is_outage: false,
         }
@@ -111,29 +120,28 @@ impl<'a> Walk<'a> {
         &mut self,
         candidates: dns::Candidates,
     ) -> Result<Box<Stream>, Failure> {
-        let mut negotiations = FuturesUnordered::new();
         let mut connecting = Some(Box::pin(next_of(candidates)));
         let mut rest = None;
         let mut beside = Instant::now();
         loop {
-            if connecting.is_none() && (negotiations.is_empty() || Instant::now() >= beside) {
+            if connecting.is_none() && (self.negotiations.is_empty() || Instant::now() >= beside) {
                 connecting = rest.take().map(|mut candidates: dns::Candidates| {
-                    for address in self.again.drain(..) {
-                        candidates.again(address);
+                    for candidate in self.again.drain(..) {
+                        candidates.again(candidate);
                     }
                     Box::pin(next_of(candidates))
                 });
             }
-            if connecting.is_none() && negotiations.is_empty() {
+            if connecting.is_none() && self.negotiations.is_empty() {
                 break;
             }
-            let is_negotiating = !negotiations.is_empty();
+            let is_negotiating = !self.negotiations.is_empty();
             if let Some(ticket) = self.ticket {
                 ticket.route().negotiates(ticket.number(), is_negotiating);
             }
             tokio::select! {
                 biased;
-                Some((address, outcome)) = negotiations.next(), if is_negotiating => match outcome {
+                Some((candidate, outcome)) = self.negotiations.next(), if is_negotiating => match outcome {
                     Ok(stream) => {
                         if self.over_bidi {
                             self.context.without_bidi.remember(&self.peer, Instant::now());
@@ -144,7 +152,7 @@ impl<'a> Walk<'a> {
                         }
                         return Ok(stream);
                     }
-                    Err(fault) => self.negotiation_failed(address, fault)?,
+                    Err(fault) => self.negotiation_failed(candidate, fault)?,
                 },
                 (mut candidates, next) = if_some(&mut connecting) => {
                     connecting = None;
@@ -155,17 +163,7 @@ impl<'a> Walk<'a> {
                     match next {
                         None => continue,
                         Some(Ok(connected)) => {
-                            let address = connected.candidate.address;
-                            let stream = negotiate(
-                                self.context,
-                                self.config,
-                                self.side,
-                                self.purpose,
-                                connected,
-                                (self.proof, self.skip_bidi, self.names),
-                                self.deadline,
-                            );
-                            negotiations.push(async move { (address, stream.await) });
+                            self.negotiate(connected);
                             beside = Instant::now() + self.beside;
                         }
                         Some(Err(fault)) => self.connection_failed(&fault),
@@ -183,6 +181,24 @@ impl<'a> Walk<'a> {
         Err(failure)
     }
 
+    fn negotiate(&mut self, connected: Connected) {
+        let candidate = connected.candidate.clone();
+        let negotiation = Negotiation {
+            context: Arc::clone(self.context),
+            config: Arc::clone(self.config),
+            side: self.side,
+            purpose: self.purpose.clone(),
+            proof: self.proof,
+            skip_bidi: self.skip_bidi,
+            names: self.names,
+            deadline: self.deadline,
+            superseded: self.superseded.clone(),
+        };
+        let outcome = negotiation.run(connected);
+        let outcome = async move { (candidate, outcome.await) };
+        self.negotiations.push(outcome.boxed());
+    }
+
     fn connection_failed(&mut self, fault: &dns::ConnectFault) {
         let kind = match (fault, self.last.kind) {
             (dns::ConnectFault::Dns { cause, .. }, last) => match kind_of_dns(cause) {
@@ -190,7 +206,12 @@ impl<'a> Walk<'a> {
                 FailureKind::NotFound if last != FailureKind::NotFound => FailureKind::Refused,
                 kind => kind,
             },
-            (dns::ConnectFault::Forbidden { .. }, _) => FailureKind::Refused,
+            (dns::ConnectFault::Forbidden { .. } | dns::ConnectFault::ForbiddenName { .. }, _) => {
+                FailureKind::Refused
+            }
+            (dns::ConnectFault::Egress { cause, .. }, _) if cause.is_refusal() => {
+                FailureKind::Refused
+            }
             _ => FailureKind::Unreachable,
         };
         self.failed(Failure::new(kind, fault.to_string()));
@@ -198,7 +219,7 @@ impl<'a> Walk<'a> {
 
     /// # Errors
     /// Where no further target is to be tried.
-    fn negotiation_failed(&mut self, address: SocketAddr, fault: Fault) -> Result<(), Failure> {
+    fn negotiation_failed(&mut self, candidate: Candidate, fault: Fault) -> Result<(), Failure> {
         // The peer has opened a stream that carries the pair: no target is tried any more.
         if fault == Fault::Done {
             return Err(Failure::new(FailureKind::Unreachable, fault.to_string()));
@@ -206,7 +227,7 @@ impl<'a> Walk<'a> {
         if let Fault::SaslRejected { ended, .. } = fault {
             if ended && self.proof == OwnProof::Any {
                 // It hung up over EXTERNAL: the same server by dialback, before any other.
-                self.again.push(address);
+                self.again.push(candidate.clone());
             }
             if self.proof == OwnProof::Any {
                 self.proof = OwnProof::Dialback;
@@ -216,12 +237,12 @@ impl<'a> Walk<'a> {
         if is_alert && self.proof != OwnProof::DialbackWithoutCertificate && self.may_dial_back() {
             // It ended TLS, over our certificate most likely: it may take who shows none, as every
             // client may (RFC 8446 section 4.4.2).
-            self.again.push(address);
+            self.again.push(candidate.clone());
             self.proof = OwnProof::DialbackWithoutCertificate;
         }
         if matches!(fault, Fault::BidiRejected { .. }) && !self.skip_bidi {
             // Nobody needs it: the same server without, before any other.
-            self.again.push(address);
+            self.again.push(candidate.clone());
             self.skip_bidi = true;
             self.over_bidi = true;
         }
@@ -229,12 +250,12 @@ impl<'a> Walk<'a> {
             matches!(&fault, Fault::PeerError { condition, .. } if condition == "host-unknown");
         if knows_none && !self.renamed && self.peer_has_two_names() {
             // Some servers host A-labels and compare texts: the same server once more, in the other form.
-            self.again.push(address);
+            self.again.push(candidate.clone());
             self.renamed = true;
             self.names.peer = self.names.peer.other();
         }
         let kind = kind_of(&fault);
-        let before = format!("{} at {address}: ", self.peer);
+        let before = format!("{} at {}: ", self.peer, candidate.endpoint);
         self.failed(Failure::quoting(kind, &before, &fault.to_string(), ""));
         // What the peer said stands in it: it must not forge lines.
         let partner = match self.side {
@@ -245,7 +266,7 @@ impl<'a> Walk<'a> {
         limited!(
             info,
             log.lines("no stream", partner, direction(self.side), fault.label()),
-            peer = %self.peer, %address, cause = fault.label(),
+            peer = %self.peer, address = %candidate.endpoint, cause = fault.label(),
             "no stream: {}", fault.to_string().escape_debug()
         );
         match kind {
@@ -275,6 +296,23 @@ impl<'a> Walk<'a> {
             ticket.route().note_failure(&failure);
         }
         self.last = failure;
+    }
+}
+
+/// What nobody waits for any more ends in order, beside whatever comes next.
+impl Drop for Walk<'_> {
+    fn drop(&mut self) {
+        if self.negotiations.is_empty() || tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        self.superseded.cancel();
+        let rest = std::mem::take(&mut self.negotiations);
+        let end = rest.for_each(async |(_, outcome)| {
+            if let Ok(mut stream) = outcome {
+                stream.finish().await;
+            }
+        });
+        self.context.tasks.spawn(tokio::time::timeout(CLOSING, end));
     }
 }
 

@@ -10,11 +10,16 @@ use xmpp_edge_crds::{domain::DomainName, verdict::Direction};
 #[serde(rename_all = "lowercase")]
 pub enum Step {
     Dns,
+    /// Opening a connection by `settings.egressProxy`.
+    #[serde(rename = "egress-proxy")]
+    EgressProxy,
     Tcp,
     Tls,
     Certificate,
     Sasl,
     Dialback,
+    /// What a sidecar and an edge tell each other before stanzas flow.
+    Trunk,
     Policy,
 }
 
@@ -24,11 +29,13 @@ impl Step {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Dns => "dns",
+            Self::EgressProxy => "egress-proxy",
             Self::Tcp => "tcp",
             Self::Tls => "tls",
             Self::Certificate => "certificate",
             Self::Sasl => "sasl",
             Self::Dialback => "dialback",
+            Self::Trunk => "trunk",
             Self::Policy => "policy",
         }
     }

@@ -4,6 +4,7 @@
 //! elements of a stream, [`Element`] is the small tree for negotiation, [`rewrite`] changes one
 //! stanza that may not go on as it came. No sockets, no clocks, no policy here.
 
+pub mod children;
 pub mod element;
 pub mod error;
 pub mod header;

@@ -15,8 +15,8 @@ use xmpp_edge_crds::{
 };
 use xmpp_edge_proxy::{
     negotiation::{
-        CertificateRejection, Environment, Inbound, Input, Link, Output, Pair, PeerRole, Refusal,
-        Side, StreamLimits, Terms, VerifyRequest, WireNames, dialback::Secret,
+        Carries, CertificateRejection, Environment, Inbound, Input, Link, Output, Pair, PeerRole,
+        Refusal, Side, StreamLimits, Terms, VerifyRequest, WireNames, dialback::Secret,
     },
     tls::TlsFacts,
     xml::{Element, Item, Limits, Scanner, StreamHeader, ns},
@@ -30,6 +30,7 @@ impl Environment for World {
         Ok(Terms {
             methods,
             bidi: false,
+            carries: Carries::Pairs,
         })
     }
     fn serves(&self, _: Side, _: &DomainName) -> bool {

@@ -21,9 +21,9 @@ use xmpp_edge_crds::{
 };
 use xmpp_edge_proxy::{
     negotiation::{
-        CertificateRejection, Environment, Fault, Inbound, Input, KeyVerification, Link, Outbound,
-        OutboundStart, Output, Pair, PeerRole, Purpose, Refusal, Side, StreamLimits, Terms,
-        Unavailable, VerifyRequest, WireNames, dialback::Secret,
+        Carries, CertificateRejection, Environment, Fault, Inbound, Input, KeyVerification, Link,
+        Outbound, OutboundStart, Output, Pair, PeerRole, Purpose, Refusal, Side, StreamLimits,
+        Terms, Unavailable, VerifyRequest, WireNames, dialback::Secret,
     },
     tls::TlsFacts,
     xml::{Element, Item, Limits, Scanner},
@@ -58,6 +58,7 @@ impl Environment for World {
         Ok(Terms {
             methods: self.methods.get(),
             bidi: true,
+            carries: Carries::Pairs,
         })
     }
 

@@ -13,6 +13,7 @@
 //! | to act as somebody | [`ApiServer::user`], [`ApiServer::service_account`] |
 
 mod account;
+mod admin_tls;
 mod api_server;
 mod audit;
 mod cert_manager;
@@ -35,6 +36,7 @@ mod tools;
 mod volumes;
 
 pub use account::{account_of_release, operator_account, operator_user, user_of_release};
+pub use admin_tls::AdminTls;
 pub use api_server::ApiServer;
 pub use audit::{Audit, Entry, ObjectRef, User};
 pub use cert_manager::CertManager;

@@ -26,7 +26,7 @@ use tokio::{
 
 use xmpp_edge_crds::kinds::EdgePool;
 
-use super::{ApiServer, Clock, ClusterIdentity, Namespace, operator_account};
+use super::{AdminTls, ApiServer, Clock, ClusterIdentity, Namespace, operator_account};
 use crate::{edge, process::Daemon, wait};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -285,7 +285,8 @@ impl FakePod {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         let object = PodObject::create(namespace, pool, port).await?;
-        Self::answer(object, listener, pool, generation).await
+        let tls = admin_tls(namespace, pool, pool);
+        Self::answer(object, listener, tls, generation).await
     }
 
     /// As [`Self::start`], with the labels of `pool` and this owner, or none.
@@ -301,22 +302,40 @@ impl FakePod {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         let object = PodObject::create_owned(namespace, pool, port, owner).await?;
-        Self::answer(object, listener, pool, generation).await
+        let tls = admin_tls(namespace, pool, pool);
+        Self::answer(object, listener, tls, generation).await
+    }
+
+    /// As [`Self::start`], with the intermediate of another pool: what a pod of that one could show.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub async fn start_with_issuer_of(
+        namespace: &Namespace<'_>,
+        pool: &str,
+        other: &str,
+        generation: u64,
+    ) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let port = listener.local_addr()?.port();
+        let object = PodObject::create(namespace, pool, port).await?;
+        let tls = admin_tls(namespace, pool, other);
+        Self::answer(object, listener, tls, generation).await
     }
 
     async fn answer(
         object: PodObject,
         listener: TcpListener,
-        pool: &str,
+        tls: AdminTls,
         generation: u64,
     ) -> Result<Self> {
         let asked = Arc::new(AtomicU32::new(0));
         let status = Arc::new(Mutex::new(json!({
-            "pool": pool, "version": "0",
+            "pool": tls.pool, "version": "0",
             "config": {"generation": generation, "loadedTime": "2026-01-01T00:00:00Z", "rejected": null},
             "certificate": null, "streams": [], "partners": [], "gateways": [],
         })));
-        let server = tokio::spawn(serve(listener, status.clone(), asked.clone()));
+        let server = tokio::spawn(serve(listener, tls, status.clone(), asked.clone()));
         object.set_ready(true).await?;
         Ok(Self {
             object,
@@ -358,13 +377,34 @@ impl FakePod {
     }
 }
 
+fn admin_tls(namespace: &Namespace<'_>, pool: &str, issuer: &str) -> AdminTls {
+    AdminTls {
+        secrets: namespace.api(),
+        namespace: namespace.name.clone(),
+        pool: pool.to_owned(),
+        issuer: issuer.to_owned(),
+    }
+}
+
 /// Answers every request with the status, whatever was asked.
-async fn serve(listener: TcpListener, status: Arc<Mutex<Value>>, asked: Arc<AtomicU32>) {
-    while let Ok((mut socket, _)) = listener.accept().await {
-        asked.fetch_add(1, Ordering::SeqCst);
-        let status = status.clone();
+async fn serve(
+    listener: TcpListener,
+    tls: AdminTls,
+    status: Arc<Mutex<Value>>,
+    asked: Arc<AtomicU32>,
+) {
+    while let Ok((socket, _)) = listener.accept().await {
+        let (status, tls, asked) = (status.clone(), tls.clone(), asked.clone());
         tokio::spawn(async move {
-            let (reader, mut writer) = socket.split();
+            // It is asked again once it has what it needs, or never by who does not believe it.
+            let Ok(acceptor) = tls.acceptor().await else {
+                return;
+            };
+            let Ok(socket) = acceptor.accept(socket).await else {
+                return;
+            };
+            asked.fetch_add(1, Ordering::SeqCst);
+            let (reader, mut writer) = tokio::io::split(socket);
             let mut lines = BufReader::new(reader).lines();
             while let Ok(Some(line)) = lines.next_line().await {
                 if line.is_empty() {
@@ -378,6 +418,7 @@ async fn serve(listener: TcpListener, status: Arc<Mutex<Value>>, asked: Arc<Atom
             );
             // The operator may have given up.
             let _ = writer.write_all(answer.as_bytes()).await;
+            let _ = writer.shutdown().await;
         });
     }
 }

@@ -77,7 +77,7 @@ impl ClientTls {
         self
     }
 
-    pub(super) fn config(&self) -> Result<(ClientConfig, ServerName<'static>)> {
+    pub(crate) fn config(&self) -> Result<(ClientConfig, ServerName<'static>)> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&self.versions)?

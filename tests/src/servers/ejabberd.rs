@@ -1,4 +1,4 @@
-//! ejabberd 23.01: configuration, resolver file and command line.
+//! ejabberd: configuration, resolver file and command line.
 //!
 //! It is started by `erl` itself, as a node without distribution: no epmd, no cookie, no node name
 //! that two tests could both want.
@@ -7,7 +7,9 @@ use std::{fs, path::Path};
 
 use anyhow::Result;
 
-use super::{Acknowledge, C2S_PORT, DIRECT_TLS_PORT, S2S_PORT, Security, Server, Spec};
+use super::{
+    Acknowledge, C2S_PORT, DIRECT_TLS_PORT, Kind, S2S_PORT, Security, Server, Spec, debian_13,
+};
 use crate::{client::PASSWORD, process::Daemon};
 
 /// File that exists once users are registered.
@@ -49,13 +51,8 @@ pub(super) fn launch(server: &Server, log: &Path) -> Result<Daemon> {
         ready.display()
     );
     let spool = format!("{:?}", server.path("spool").display().to_string());
-    let resolver = server.path("resolv.conf").display().to_string();
+    let resolver = server.path("resolv.conf");
     let arguments = [
-        "--mount",
-        "sh",
-        "-c",
-        "mount --bind \"$0\" /etc/resolv.conf && exec erl \"$@\"",
-        &resolver,
         // Few schedulers without busy waiting: many servers share the machine.
         "+K",
         "true",
@@ -76,12 +73,22 @@ pub(super) fn launch(server: &Server, log: &Path) -> Result<Daemon> {
         "ejabberd",
         "-eval",
         &register,
-    ];
+    ]
+    .map(str::to_owned);
+    let arguments = match server.kind() {
+        Kind::Ejabberd24 => debian_13::within("/usr/bin/erl", &resolver, &arguments)?,
+        _ => {
+            let script = "mount --bind \"$0\" /etc/resolv.conf && exec erl \"$@\"";
+            let resolver = resolver.display().to_string();
+            let enter = ["--mount", "sh", "-c", script, &resolver].map(str::to_owned);
+            enter.into_iter().chain(arguments).collect()
+        }
+    };
     let file = |name: &str| server.path(name).display().to_string();
     Daemon::start(
         &format!("ejabberd of {}", spec.domain),
         Path::new("unshare"),
-        &arguments.map(str::to_owned),
+        &arguments,
         &[
             ("EJABBERD_CONFIG_PATH", file("ejabberd.yml")),
             ("EJABBERD_LOG_PATH", file("ejabberd.log")),

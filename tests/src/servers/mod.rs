@@ -1,5 +1,6 @@
 //! Real XMPP servers, each on its own loopback address with generated configuration.
 
+mod debian_13;
 mod ejabberd;
 mod prosody;
 
@@ -25,10 +26,14 @@ pub const C2S_PORT: u16 = 5222;
 /// Which implementation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Prosody 0.12.
+    /// This machine's: 0.12 on Debian 12.
     Prosody,
-    /// ejabberd 23.01: no bidi, no XEP-0198 between servers.
+    /// This machine's: 23.01 on Debian 12; no bidi, no XEP-0198 between servers.
     Ejabberd,
+    /// 13.0, of Debian 13.
+    Prosody13,
+    /// 24.12, of Debian 13.
+    Ejabberd24,
 }
 
 /// How a server authenticates its peers and itself.
@@ -126,8 +131,8 @@ impl Server {
         self.write("both.pem", &format!("{certificate}{key}"))?;
         self.write("trust.pem", &self.spec.trust)?;
         match self.kind {
-            Kind::Prosody => prosody::configure(self),
-            Kind::Ejabberd => ejabberd::configure(self),
+            Kind::Prosody | Kind::Prosody13 => prosody::configure(self),
+            Kind::Ejabberd | Kind::Ejabberd24 => ejabberd::configure(self),
         }
     }
 
@@ -138,14 +143,14 @@ impl Server {
     pub async fn launch(&mut self) -> Result<()> {
         let log = self.path("log.txt");
         let mut daemon = match self.kind {
-            Kind::Prosody => prosody::launch(self, &log),
-            Kind::Ejabberd => ejabberd::launch(self, &log),
+            Kind::Prosody | Kind::Prosody13 => prosody::launch(self, &log),
+            Kind::Ejabberd | Kind::Ejabberd24 => ejabberd::launch(self, &log),
         }?;
         let mut ports = vec![C2S_PORT, S2S_PORT];
         ports.extend(self.spec.direct_tls.then_some(DIRECT_TLS_PORT));
         let marker = match self.kind {
-            Kind::Prosody => None,
-            Kind::Ejabberd => Some(self.path(ejabberd::READY)),
+            Kind::Prosody | Kind::Prosody13 => None,
+            Kind::Ejabberd | Kind::Ejabberd24 => Some(self.path(ejabberd::READY)),
         };
         let what = format!("{} is ready", self.spec.domain);
         daemon

@@ -1,10 +1,10 @@
-//! Prosody 0.12: configuration and command line.
+//! Prosody: configuration and command line.
 
 use std::path::Path;
 
 use anyhow::Result;
 
-use super::{Acknowledge, DIRECT_TLS_PORT, Security, Server, Spec};
+use super::{Acknowledge, DIRECT_TLS_PORT, Kind, Security, Server, Spec, debian_13};
 use crate::{client::PASSWORD, process::Daemon};
 
 const CONFIGURATION: &str = "prosody.cfg.lua";
@@ -28,14 +28,23 @@ pub(super) fn configure(server: &Server) -> Result<()> {
 }
 
 pub(super) fn launch(server: &Server, log: &Path) -> Result<Daemon> {
+    let program = "/usr/bin/prosody";
+    let configuration = server.path(CONFIGURATION).display().to_string();
+    let arguments = vec!["-F".to_owned(), "--config".to_owned(), configuration];
+    let (program, arguments) = match server.kind() {
+        Kind::Prosody13 => {
+            let resolver = server.path(RESOLVERS);
+            (
+                "unshare",
+                debian_13::within(program, &resolver, &arguments)?,
+            )
+        }
+        _ => (program, arguments),
+    };
     Daemon::start(
         &format!("Prosody of {}", server.spec().domain),
-        Path::new("/usr/bin/prosody"),
-        &[
-            "-F".into(),
-            "--config".into(),
-            server.path(CONFIGURATION).display().to_string(),
-        ],
+        Path::new(program),
+        &arguments,
         &[],
         log,
     )

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod dashboards;
+mod effect;
 mod life;
 mod offline;
 mod rights;

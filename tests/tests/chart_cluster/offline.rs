@@ -79,6 +79,10 @@ const MISTAKES: &[(&str, &[&str])] = &[
         &["allowedDomains", "Chat"],
     ),
     ("--set=dns.ownerId=a b", &["dns/ownerId"]),
+    (
+        "--set=dns.allowedServers={https://ns.example}",
+        &["dns/allowedServers/0"],
+    ),
     ("--set=crds.install=true", &["crds", "install"]),
     ("--set=rbac.create=maybe", &["rbac/create"]),
     ("--set=serviceAccount.nmae=x", &["serviceAccount", "nmae"]),

@@ -251,6 +251,7 @@ fn every_reason_and_outcome_is_explained() {
         "proxy/src/tls/handshake/mod.rs",
         "proxy/src/negotiation/fault.rs",
         "proxy/src/dns/error.rs",
+        "proxy/src/dns/egress_fault.rs",
     ] {
         let found = labels(path);
         assert!(found.len() > 5, "{path} is read wrongly");

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod dns;
+mod egress;
 mod endings;
 mod flood;
 mod names;
@@ -22,5 +23,5 @@ static RIG: Shared = Shared::new(Plan {
         _ => json!({ "saslNegotiation": "Optional" }),
     },
     settings: || json!({ "streamEstablishmentTimeoutSeconds": 10 }),
-    ..Plan::standard("f", 6)
+    ..Plan::standard("f", 7)
 });

@@ -3,9 +3,37 @@
 use anyhow::{Context, Result, ensure};
 use tokio::net::TcpListener;
 use xmpp_edge_tests::{
-    peer::{Identity, Open, Peer, ServerTls, ns},
+    peer::{Event, Identity, Open, Peer, ServerTls, ns},
     rig::{ALICE, Moved, OWN, Plan, Scene, Shared},
+    servers::S2S_PORT,
 };
+
+/// The first target negotiates too long; the second is tried beside it and wins. The first one's stream ends
+/// in order, and never carries the pair.
+#[test]
+fn s11_of_two_negotiations_beside_each_other_the_one_that_is_not_needed_ends_in_order() {
+    super::RIG.test(7, async |s| {
+        const PORT: u16 = 5510;
+        s.unpublish();
+        let dns = s.rig.lab.dns();
+        let service = format!("_xmpp-server._tcp.{}", s.domain);
+        dns.srv(&service, 1, 0, PORT, &s.target());
+        dns.srv(&service, 2, 0, S2S_PORT, &s.target());
+        let slow = TcpListener::bind(s.at(PORT)).await?;
+        let outside = s.outside().await?;
+        let mut inside = s.inside().await?;
+        let id = s.fresh();
+        inside.message(ALICE, &s.user("rob"), &id, "hello").await?;
+        let mut first = Peer::accept(&slow).await?;
+        first.header().await?;
+        outside.stanza_id(&id).await?;
+        let last = first.ended().await?;
+        ensure!(last == [Event::Close], "its stream ends with {last:?}");
+        s.delivers_outwards(&mut inside, &outside).await?;
+        ensure!(outside.connections() == 1, "{}", outside.connections());
+        Ok(())
+    });
+}
 
 static RIG: Shared = Shared::new(Plan::standard("fp", 5));
 

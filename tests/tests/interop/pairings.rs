@@ -1,7 +1,7 @@
 //! Prosody and ejabberd, each as partner and as inside server, through the edge: everything people
 //! do with each other, by every method that both ends of a hop have.
 //!
-//! | method | Prosody 0.12 | ejabberd 23.01 |
+//! | method | Prosody 0.12, 13 | ejabberd 23.01, 24.12 |
 //! | --- | --- | --- |
 //! | SASL EXTERNAL over STARTTLS | both sides | both sides |
 //! | direct TLS | as partner | as partner |
@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use xmpp_edge_tests::{
     conversation,
     federation::{Federation, FederationPlan, Method},
-    servers::Kind::{self, Ejabberd, Prosody},
+    servers::Kind::{self, Ejabberd, Ejabberd24, Prosody, Prosody13},
 };
 
 async fn converse(partner: (Kind, Method), inside: (Kind, Method)) -> Result<()> {
@@ -68,5 +68,16 @@ pairings! {
     ejabberd_inside_by_dialback_over_tcp: (Prosody, Method::External), (Ejabberd, Method::TcpDialback);
 
     prosody_with_prosody_by_bidi_on_both_sides: (Prosody, Method::Bidi), (Prosody, Method::Bidi);
+    prosody_13_with_prosody_13_by_certificates: (Prosody13, Method::External), (Prosody13, Method::External);
+    prosody_13_with_ejabberd_24_by_certificates: (Prosody13, Method::External), (Ejabberd24, Method::External);
+    ejabberd_24_with_prosody_13_by_certificates: (Ejabberd24, Method::External), (Prosody13, Method::External);
+    prosody_13_partner_by_direct_tls: (Prosody13, Method::DirectTls), (Prosody, Method::External);
+    prosody_13_by_bidi_on_both_sides: (Prosody13, Method::Bidi), (Prosody13, Method::Bidi);
+    prosody_13_by_dialback_over_tls_on_both_sides: (Prosody13, Method::TlsDialback), (Prosody13, Method::TlsDialback);
+    prosody_13_partner_by_dialback_over_tcp: (Prosody13, Method::TcpDialback), (Prosody, Method::External);
+    ejabberd_24_partner_by_direct_tls: (Ejabberd24, Method::DirectTls), (Prosody13, Method::External);
+    ejabberd_24_by_dialback_over_tls_on_both_sides: (Ejabberd24, Method::TlsDialback), (Ejabberd24, Method::TlsDialback);
+    ejabberd_24_by_dialback_over_tcp_on_both_sides: (Ejabberd24, Method::TcpDialback), (Ejabberd24, Method::TcpDialback);
+
     ejabberd_with_ejabberd_by_dialback_on_both_sides: (Ejabberd, Method::TlsDialback), (Ejabberd, Method::TlsDialback);
 }

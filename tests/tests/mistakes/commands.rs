@@ -79,6 +79,7 @@ fn every_fault_of_a_command_line_is_listed() {
             &["validate", "--manifests", &one, "--output", "xml"],
         ),
         fails(&operator, &["run", "--allowed-domains", "chat"]),
+        fails(&operator, &["run", "--allowed-dns-server", "a:b:c"]),
         standalone(&none, &[]),
         standalone(&two, &[]),
         standalone(&two, &["--pool", "east"]),

@@ -4,7 +4,7 @@ use xmpp_edge_crds::kinds::pool::TsigAlgorithm;
 use xmpp_edge_operator::{
     dns::key::TsigKey,
     secrets::{
-        internal_ca,
+        egress, internal_ca,
         store::{SecretData, set},
     },
 };
@@ -46,6 +46,20 @@ fn every_fault_of_another_secret_is_listed() {
     }
     for secret in [material(&[]), material(&[("secret", "short")])] {
         let read = internal_ca::dialback_of(&secret, "dialback");
+        messages.extend(read.err().map(|it| it.to_string()));
+    }
+    let long = "x".repeat(256);
+    for secret in [
+        None,
+        Some(material(&[("username", "edge")])),
+        Some(material(&[("username", "edge"), ("password", "\n")])),
+        Some(material(&[("username", "edge"), ("password", &long)])),
+        Some(SecretData::from([
+            ("username".to_owned(), vec![0xff, 0xfe].into()),
+            ("password".to_owned(), b"pw".to_vec().into()),
+        ])),
+    ] {
+        let read = egress::credentials("egress", secret.as_ref());
         messages.extend(read.err().map(|it| it.to_string()));
     }
     let url = "postgres://edge:secret@db.example/contacts";

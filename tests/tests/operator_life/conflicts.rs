@@ -37,20 +37,27 @@ async fn left_out(
     Ok(())
 }
 
+/// A partner `zulu` that has `shared.example`, and `alpha`, which came later and is told so.
+async fn who_wants_anothers_domain(namespace: &Namespace<'_>) -> Result<(Value, Value)> {
+    let has = partner("zulu", json!({ "domain": "shared.example" }));
+    let wants = partner(
+        "alpha",
+        json!({ "domain": "alpha.example", "additionalDomains": ["shared.example"] }),
+    );
+    create(namespace, &[pool(namespace), has.clone()]).await?;
+    accepted(namespace, &has).await?;
+    create(namespace, slice::from_ref(&wants)).await?;
+    let conflict = "DomainConflict";
+    left_out(namespace, &wants, conflict, "shared.example", "zulu").await?;
+    Ok((has, wants))
+}
+
 #[test]
 fn an_edit_takes_nothing_from_who_has_it_and_who_comes_back_comes_second() {
     SERVER.test(async |namespace| {
         let _operator = Operator::start(namespace, &[]).await?;
-        let has = partner("zulu", json!({ "domain": "shared.example" }));
-        let wants = partner(
-            "alpha",
-            json!({ "domain": "alpha.example", "additionalDomains": ["shared.example"] }),
-        );
-        create(namespace, &[pool(namespace), has.clone()]).await?;
-        accepted(namespace, &has).await?;
-        create(namespace, slice::from_ref(&wants)).await?;
+        let (has, wants) = who_wants_anothers_domain(namespace).await?;
         let conflict = "DomainConflict";
-        left_out(namespace, &wants, conflict, "shared.example", "zulu").await?;
 
         edit(namespace, &has, json!({ "description": "edited" })).await?;
         edit(namespace, &wants, json!({ "description": "edited" })).await?;
@@ -137,22 +144,7 @@ fn a_user_is_granted_by_one_policy_and_the_other_is_left_out_whole() {
 fn who_has_a_domain_keeps_it_over_a_restart_and_nothing_is_written_anew() {
     SERVER.test(async |namespace| {
         let operator = Operator::start(namespace, &[]).await?;
-        let has = partner("zulu", json!({ "domain": "shared.example" }));
-        let wants = partner(
-            "alpha",
-            json!({ "domain": "alpha.example", "additionalDomains": ["shared.example"] }),
-        );
-        create(namespace, &[pool(namespace), has.clone()]).await?;
-        accepted(namespace, &has).await?;
-        create(namespace, slice::from_ref(&wants)).await?;
-        left_out(
-            namespace,
-            &wants,
-            "DomainConflict",
-            "shared.example",
-            "zulu",
-        )
-        .await?;
+        let (has, wants) = who_wants_anothers_domain(namespace).await?;
         operator.stop().await?;
 
         let mark = namespace.server.audit().mark();

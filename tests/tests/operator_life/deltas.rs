@@ -23,8 +23,8 @@ use tokio::{
     task::JoinHandle,
 };
 use xmpp_edge_tests::{
-    cluster::{Namespace, Operator, PodObject, projected},
-    edge::Place,
+    cluster::{AdminTls, Namespace, Operator, PodObject, projected},
+    edge::{Place, admin_connection},
     lab::Lab,
     peer::{Login, Peer},
     pki::{Leaf, Usage},
@@ -62,7 +62,8 @@ impl Drop for Line {
 }
 
 impl Line {
-    async fn to(proxy: SocketAddr) -> Result<Self> {
+    /// It stands for the proxy, with the certificate that this one would show.
+    async fn to(proxy: SocketAddr, tls: AdminTls) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -70,10 +71,10 @@ impl Line {
         let (noted, open) = (asked.clone(), everything.clone());
         let task = tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                let (noted, open) = (noted.clone(), open.clone());
+                let (noted, open, tls) = (noted.clone(), open.clone(), tls.clone());
                 tokio::spawn(async move {
                     // Either side may have given up.
-                    let _ = carry(socket, proxy, &noted, &open).await;
+                    let _ = carry(socket, &tls, proxy, &noted, &open).await;
                 });
             }
         });
@@ -88,10 +89,12 @@ impl Line {
 
 async fn carry(
     operator: TcpStream,
+    tls: &AdminTls,
     proxy: SocketAddr,
     noted: &Mutex<Vec<Question>>,
     open: &AtomicBool,
 ) -> Result<()> {
+    let operator = tls.acceptor().await?.accept(operator).await?;
     let mut operator = BufReader::new(operator);
     let mut first = String::new();
     operator.read_line(&mut first).await?;
@@ -101,7 +104,7 @@ async fn carry(
         Question::Everything
     };
     ensure!(question == Question::Changes || open.load(Ordering::SeqCst));
-    let mut proxy = TcpStream::connect(proxy).await?;
+    let mut proxy = admin_connection(proxy).await?;
     noted.lock().push(question);
     proxy.write_all(first.as_bytes()).await?;
     copy_bidirectional(&mut operator, &mut proxy).await?;
@@ -181,7 +184,13 @@ fn what_changes_in_a_real_proxy_is_told_by_changes_and_everything_anew_once_it_r
         })
         .await
         .with_context(|| proxy.log())?;
-        let line = Line::to(admin).await?;
+        let tls = AdminTls {
+            secrets: namespace.api(),
+            namespace: namespace.name.clone(),
+            pool: "hq".to_owned(),
+            issuer: "hq".to_owned(),
+        };
+        let line = Line::to(admin, tls).await?;
         let object = PodObject::create(namespace, "hq", line.port).await?;
         object.set_ready(true).await?;
         let untried = [

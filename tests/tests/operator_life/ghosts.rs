@@ -20,7 +20,7 @@ use super::{
 async fn in_document(namespace: &Namespace<'_>) -> Option<Vec<String>> {
     let map = namespace.api::<ConfigMap>().get("hq-config-0").await.ok()?;
     let shard = map.binary_data?.remove("shard")?;
-    let document = shards::decode(&[shard.0]).ok()?;
+    let document = shards::decode(&[shard.0]).ok()?.config;
     Some(document.partners.into_iter().map(|it| it.name).collect())
 }
 

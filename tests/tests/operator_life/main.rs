@@ -9,6 +9,7 @@ mod conflicts;
 mod deletion;
 mod deltas;
 mod ghosts;
+mod impostors;
 mod kinds;
 mod leading;
 mod namespaces;

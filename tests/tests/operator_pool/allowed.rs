@@ -1,5 +1,7 @@
 //! `--allowed-domains`: what the operator may ask of DNS, external-dns and cert-manager in a
-//! namespace's name.
+//! namespace's name. `--allowed-dns-server`: which name servers it connects to.
+
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -8,9 +10,13 @@ use kube::{
     api::{ApiResource, DynamicObject, GroupVersionKind, ListParams},
 };
 use serde_json::{Value, json};
-use xmpp_edge_tests::cluster::{ApiServer, Namespace, Operator, alone};
+use tokio::net::TcpListener;
+use xmpp_edge_tests::{
+    cluster::{ApiServer, Namespace, Operator, alone},
+    wait,
+};
 
-use crate::stage::*;
+use crate::{SERVER, stage::*};
 
 /// As much of external-dns's definition as the operator writes to.
 fn endpoints() -> Value {
@@ -117,6 +123,46 @@ fn nothing_is_asked_for_a_name_that_the_namespace_may_not_have_and_the_status_sa
         ensure!(
             count(namespace, &certificate, "certificates").await? == 1,
             "a Certificate"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn no_name_server_is_connected_to_but_those_that_are_allowed() {
+    SERVER.test(async |namespace| {
+        let key =
+            json!({"name": "k.example", "secret": "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="});
+        secret(namespace, "key", key).await?;
+        let (asked, other) = (
+            TcpListener::bind("127.0.0.1:0").await?,
+            TcpListener::bind("127.0.0.1:0").await?,
+        );
+        let spec = |server: &TcpListener| -> Result<Value> {
+            let server = server.local_addr()?.to_string();
+            let rfc2136 =
+                json!({"server": server, "zone": "example", "tsigSecretRef": {"name": "key"}});
+            Ok(json!({"dns": {"rfc2136": rfc2136}}))
+        };
+        let allowed = format!("--allowed-dns-server={}", other.local_addr()?);
+        let _operator = Operator::start(namespace, &[&allowed]).await?;
+        create(namespace, &pool(namespace, "inside", spec(&asked)?)).await?;
+        let refused = "False, DnsServerNotAllowed";
+        let status = until_says(namespace, "inside", "DnsPublished", refused).await?;
+        let conditions = status["status"]["conditions"].as_array().unwrap();
+        let said = conditions.iter().find(|it| it["type"] == "DnsPublished");
+        let message = said.unwrap()["message"].as_str().unwrap();
+        for part in [&*asked.local_addr()?.to_string(), "dns.allowedServers"] {
+            ensure!(message.contains(part), "{part:?} in {message}");
+        }
+        // One that is allowed is connected to, after which the other was not.
+        edit(namespace, "inside", spec(&other)?).await?;
+        tokio::time::timeout(wait::GENEROUS, other.accept()).await??;
+        ensure!(
+            tokio::time::timeout(Duration::ZERO, asked.accept())
+                .await
+                .is_err(),
+            "it was connected to"
         );
         Ok(())
     });

@@ -13,6 +13,7 @@ mod expiry;
 mod objects;
 mod only_here;
 mod ownership;
+mod referred;
 mod rivals;
 mod stage;
 mod strangers;

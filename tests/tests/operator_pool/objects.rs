@@ -34,7 +34,7 @@ fn a_pool_gets_every_object_that_it_needs_and_its_pods_pass_the_restricted_stand
         let shard = until(namespace, "hq-config-0", |it: &ConfigMap| {
             Some(it.binary_data.as_ref()?.get("shard")?.0.clone())
         });
-        let document = shards::decode(&[shard.await?])?;
+        let document = shards::decode(&[shard.await?])?.config;
         assert_eq!(document.pool, "hq");
         let trusted = until(namespace, "xmpp-edge-internal-ca", |it: &ConfigMap| {
             it.data.as_ref()?.get("ca.crt").cloned()
@@ -108,7 +108,7 @@ fn one_edit_of_a_partner_writes_one_document_and_hurries_the_pods() {
         // The Service's address becomes known a look later, and is in the document.
         let settled = until(namespace, "hq-config-0", |it: &ConfigMap| {
             let shard = it.binary_data.as_ref()?.get("shard")?.0.clone();
-            let document = shards::decode(&[shard]).ok()?;
+            let document = shards::decode(&[shard]).ok()?.config;
             (!document.edges[0].addresses.is_empty()).then_some(document.generation)
         })
         .await?;
@@ -337,5 +337,32 @@ fn a_pool_is_scaled_as_a_deployment_is_and_says_how_far_its_pods_are() {
             .collect();
         assert_eq!(selector, labels.join(","));
         Ok(())
+    });
+}
+
+#[test]
+fn a_document_that_a_backup_brings_back_under_the_number_in_force_is_written_over() {
+    SERVER.test(async |namespace| {
+        let _operator = Operator::start(namespace, &[]).await?;
+        create(namespace, &pool(namespace, "hq", json!({}))).await?;
+        let shard = |it: &ConfigMap| Some(it.binary_data.as_ref()?.get("shard")?.0.clone());
+        let settled = until(namespace, "hq-config-0", |it: &ConfigMap| {
+            let config = shards::decode(&[shard(it)?]).ok()?.config;
+            (!config.edges[0].addresses.is_empty()).then_some(config)
+        })
+        .await?;
+        let written = shards::encode(&settled)?.shards.remove(0);
+        let mut other = settled;
+        other.site = "of-before".into();
+        let restored = shards::encode(&other)?.shards.remove(0);
+        let content = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, restored);
+        let patch = Patch::Merge(json!({"binaryData": {"shard": content}}));
+        let maps: Api<ConfigMap> = namespace.api();
+        maps.patch("hq-config-0", &PatchParams::default(), &patch)
+            .await?;
+        until(namespace, "hq-config-0", |it: &ConfigMap| {
+            (shard(it)? == written).then_some(())
+        })
+        .await
     });
 }

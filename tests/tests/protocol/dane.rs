@@ -50,7 +50,7 @@ enum TlsaRecord {
     Other,
 }
 
-const PARTNERS: [Partner; 13] = [
+const PARTNERS: [Partner; 14] = [
     partner("match", Signing::Nsec, false, TlsaRecord::Own),
     partner("matchthree", Signing::Nsec3, false, TlsaRecord::Own),
     partner("mismatch", Signing::Nsec3, true, TlsaRecord::Other),
@@ -77,6 +77,8 @@ const PARTNERS: [Partner; 13] = [
     },
     // s18: signed, and the root proves that it vouches for nothing.
     partner("island", Signing::Island, true, TlsaRecord::Other),
+    // And one that shows signatures, but no keys.
+    partner("keyless", Signing::Keyless, true, TlsaRecord::Other),
 ];
 
 /// Every host exists, by a wildcard; no name has TLSA records.
@@ -374,6 +376,7 @@ fn validated(first: &'static str) -> [Fate; PARTNERS.len()] {
         NO_SRV,
         NO_SRV,
         INSECURE,
+        INSECURE,
     ]
 }
 
@@ -427,7 +430,7 @@ fn dane_is_not_used_behind_a_resolver_that_strips_signatures() {
             &scenery,
             [
                 untrusted, untrusted, plain, plain, plain, plain, plain, plain, plain, plain,
-                NO_SRV, NO_SRV, plain,
+                NO_SRV, NO_SRV, plain, plain,
             ],
         )
         .await

@@ -14,6 +14,7 @@ mod multiplex;
 mod negotiation;
 mod partner;
 mod partner_content;
+mod partner_leaving;
 mod reliability;
 mod routing;
 mod sasl;

@@ -3,7 +3,6 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use xmpp_edge_tests::{
     crossing::{Crossing, Fate, stanza},
     edge::manifest,
@@ -53,10 +52,10 @@ fn objects(_: &Lab) -> Vec<Value> {
     ]
 }
 
-static RIG: Shared = Shared::new(Plan {
+pub(crate) static RIG: Shared = Shared::new(Plan {
     partner,
     objects,
-    ..Plan::standard("p", 22)
+    ..Plan::standard("p", 23)
 });
 
 /// Sends this on an authenticated stream of the partner and expects this stream error.
@@ -91,7 +90,7 @@ async fn delivers_from(s: &Scene, peer: &mut Peer, domain: &str) -> Result<()> {
 
 /// Opens a plaintext stream from `domain`, which must be refused at once; gives the error's text as
 /// it was sent.
-async fn turned_away(s: &Scene, domain: &str) -> Result<String> {
+pub(crate) async fn turned_away(s: &Scene, domain: &str) -> Result<String> {
     let mut peer = s.connect().await?;
     peer.open_with(&xmpp_edge_tests::peer::Open::new(domain, OWN))
         .await?;
@@ -252,94 +251,6 @@ fn p_06_an_unlisted_domain_is_refused_to_our_own_users_with_a_reason() {
         s.rig.serves_the_good_partner().await?;
         let labels = ["reason=\"PartnerNotAllowed\"", "partner=\"other\""];
         s.moved_anywhere("stanzas_refused_total", &labels).await
-    });
-}
-
-#[test]
-fn p_07_a_deleted_partner_loses_its_streams() {
-    RIG.test(7, async |s| {
-        let mut c = Crossing::of(s).await?;
-        s.delivers_inwards(&mut c.partner).await?;
-        s.delivers_outwards(&mut c.inside, &c.outside).await?;
-        s.rig
-            .edge
-            .lock()
-            .await
-            .delete("XmppFederatedPartner", &s.name)?;
-        c.partner.expect_stream_error("policy-violation").await?;
-        let seen = c
-            .outside
-            .until("our streams end", |seen| seen.iter().all(|s| s.ended))
-            .await?;
-        let last = &seen.last().context("no stream to the partner")?.text;
-        ensure!(last.contains("<policy-violation"), "{last}");
-        turned_away(s, &s.domain).await?;
-        // The stream inside stays: its stanzas are answered one by one.
-        let id = s.fresh();
-        c.inside
-            .message(ALICE, &s.user("rob"), &id, &s.forbidden())
-            .await?;
-        Fate::Answered(s.inside_gets(&id).await?)
-            .explained("remote-server-not-found", "PartnerNotAllowed")?;
-        c.unharmed(Moved::Connection("PartnerNotAllowed")).await
-    });
-}
-
-#[test]
-fn p_07_a_suspended_partner_loses_its_streams_and_gets_them_back() {
-    RIG.test(22, async |s| {
-        let mut c = Crossing::of(s).await?;
-        s.delivers_inwards(&mut c.partner).await?;
-        s.delivers_outwards(&mut c.inside, &c.outside).await?;
-        let suspended = async |yes: bool| {
-            let spec = json!({ "domain": s.domain, "partnerType": "Federated", "suspended": yes });
-            let partner = manifest("XmppFederatedPartner", &s.name, spec);
-            s.rig.edge.lock().await.apply(&partner)
-        };
-        suspended(true).await?;
-        c.partner.expect_stream_error("policy-violation").await?;
-        c.outside
-            .until("our streams end", |seen| seen.iter().all(|s| s.ended))
-            .await?;
-        turned_away(s, &s.domain).await?;
-        let id = s.fresh();
-        c.inside
-            .message(ALICE, &s.user("rob"), &id, &s.forbidden())
-            .await?;
-        Fate::Answered(s.inside_gets(&id).await?).explained("not-allowed", "PartnerSuspended")?;
-        c.unharmed(Moved::Refused("PartnerSuspended")).await?;
-        suspended(false).await?;
-        c.partner = wait::until("it may talk again", wait::GENEROUS, || async {
-            s.partner().await.ok()
-        })
-        .await?;
-        s.delivers_inwards(&mut c.partner).await?;
-        s.delivers_outwards(&mut c.inside, &c.outside).await
-    });
-}
-
-#[test]
-fn p_07_what_waits_for_a_deleted_partner_is_answered() {
-    RIG.test(21, async |s| {
-        let silent = TcpListener::bind(s.address()).await?;
-        let mut inside = s.inside().await?;
-        let ids: Vec<_> = (0..10).map(|_| s.fresh()).collect();
-        for id in &ids {
-            inside.message(ALICE, &s.user("rob"), id, "hello").await?;
-        }
-        let _peer = Peer::accept(&silent).await?;
-        s.rig
-            .edge
-            .lock()
-            .await
-            .delete("XmppFederatedPartner", &s.name)?;
-        for id in &ids {
-            let answer = s.inside_gets(id).await?;
-            let condition = answer.error_condition();
-            ensure!(condition == Some("not-allowed"), "{answer:?}");
-            ensure!(!answer.error_text().is_empty(), "{answer:?}");
-        }
-        s.rig.serves_the_good_partner().await
     });
 }
 

@@ -1,12 +1,13 @@
-//! What a manifest asks for is used: by its crate, or by a member where the workspace names it.
+//! What a manifest asks for is used: by its crate, by its tests where it stands among theirs, or by a
+//! member where the workspace names it.
 
 use std::{collections::BTreeSet, fs, str::FromStr};
 
 use proc_macro2::{TokenStream, TokenTree};
 
-use crate::source::{root, rust_files};
+use crate::source::{Source, root, rust_files};
 
-/// Each member, and folders beside its own whose files it includes by path.
+/// Each member, and folders beside its own whose files its tests include by path.
 const MEMBERS: &[(&str, &[&str])] = &[
     ("crds", &[]),
     ("proxy", &["tests/fuzz/oracles"]),
@@ -16,50 +17,72 @@ const MEMBERS: &[(&str, &[&str])] = &[
 
 #[test]
 fn no_manifest_asks_for_what_nothing_uses() {
-    let mut unused = Vec::new();
+    let mut wrong = Vec::new();
     let mut wanted = BTreeSet::new();
     for (member, included) in MEMBERS {
-        let mut named = BTreeSet::new();
-        let own =
-            ["src", "tests", "benches", "examples"].map(|folder| format!("{member}/{folder}"));
-        for folder in own
-            .iter()
-            .map(String::as_str)
-            .chain(included.iter().copied())
-        {
-            for path in rust_files(&root().join(folder)) {
-                let text = fs::read_to_string(&path).unwrap();
-                let tokens = TokenStream::from_str(&text).unwrap();
-                crates(&tokens.into_iter().collect::<Vec<_>>(), &mut named);
-            }
-        }
+        let by_program = words_of_program(member);
+        let mut by_tests = words_of_tests(member, included);
+        by_tests.extend(by_program.iter().cloned());
         let manifest = fs::read_to_string(root().join(member).join("Cargo.toml")).unwrap();
-        for dependency in dependencies(&manifest, "") {
-            if !named.contains(&library(&dependency)) {
-                unused.push(format!("{member}/Cargo.toml: {dependency}"));
+        let own = dependencies(&manifest, &["dependencies", "build-dependencies"]);
+        let of_tests = dependencies(&manifest, &["dev-dependencies"]);
+        for (asked, words, whose) in [
+            (&own, &by_program, "the program"),
+            (&of_tests, &by_tests, "a test"),
+        ] {
+            for dependency in asked {
+                if !words.contains(&library(dependency)) {
+                    wrong.push(format!("{member}/Cargo.toml: {whose} uses no {dependency}"));
+                }
             }
-            wanted.insert(dependency);
         }
+        for twice in own.intersection(&of_tests) {
+            wrong.push(format!("{member}/Cargo.toml: {twice} is asked for twice"));
+        }
+        wanted.extend(own);
+        wanted.extend(of_tests);
     }
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
-    for dependency in dependencies(&manifest, "workspace.") {
+    for dependency in dependencies(&manifest, &["workspace.dependencies"]) {
         if !wanted.contains(&dependency) {
-            unused.push(format!("Cargo.toml: {dependency}"));
+            wrong.push(format!("Cargo.toml: no member uses {dependency}"));
         }
     }
     assert!(wanted.len() > 30, "the manifests are read wrongly");
-    assert!(unused.is_empty(), "unused:\n{}", unused.join("\n"));
+    assert!(wrong.is_empty(), "unused:\n{}", wrong.join("\n"));
 }
 
-/// Names in the tables of dependencies.
-fn dependencies(manifest: &str, prefix: &str) -> BTreeSet<String> {
-    let tables = ["dependencies", "dev-dependencies", "build-dependencies"]
-        .map(|table| format!("[{prefix}{table}]"));
+/// What the code of a member names, its tests left out.
+fn words_of_program(member: &str) -> BTreeSet<String> {
+    let mut words = BTreeSet::new();
+    let sources = Source::all(member);
+    for source in sources.iter().filter(|it| !it.is_test()) {
+        crates(&source.tokens(), &mut words);
+    }
+    words
+}
+
+fn words_of_tests(member: &str, included: &[&str]) -> BTreeSet<String> {
+    let mut words = BTreeSet::new();
+    let own = ["src", "tests", "benches", "examples"].map(|folder| format!("{member}/{folder}"));
+    let folders = own.iter().map(String::as_str);
+    for folder in folders.chain(included.iter().copied()) {
+        for path in rust_files(&root().join(folder)) {
+            let text = fs::read_to_string(&path).unwrap();
+            let tokens = TokenStream::from_str(&text).unwrap();
+            crates(&tokens.into_iter().collect::<Vec<_>>(), &mut words);
+        }
+    }
+    words
+}
+
+/// Names in these tables of a manifest.
+fn dependencies(manifest: &str, tables: &[&str]) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut within = false;
     for line in manifest.lines() {
         if line.starts_with('[') {
-            within = tables.iter().any(|table| table == line);
+            within = tables.iter().any(|table| line == format!("[{table}]"));
         } else if within && line.starts_with(|c: char| c.is_ascii_lowercase()) {
             let end = line.find(['.', ' ', '=']).unwrap();
             found.insert(line[..end].to_owned());

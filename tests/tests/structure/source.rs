@@ -38,11 +38,7 @@ impl Source {
         let from = root().join(name).join("src");
         let paths = rust_files(&from);
         let sources = paths.iter().map(|path| Self {
-            path: path
-                .strip_prefix(root())
-                .unwrap()
-                .to_string_lossy()
-                .into_owned(),
+            path: from_root(path),
             text: fs::read_to_string(path).unwrap(),
             module: module(path.strip_prefix(&from).unwrap()),
         });
@@ -58,6 +54,12 @@ impl Source {
             },
             String::as_str,
         )
+    }
+
+    /// Whether it stands for a folder: `mod.rs`, and the roots of a crate.
+    pub fn is_folder(&self) -> bool {
+        let name = self.path.rsplit('/').next().unwrap();
+        matches!(name, "mod.rs" | "lib.rs" | "main.rs")
     }
 
     /// Whether it is part of tests alone.
@@ -81,11 +83,18 @@ impl Source {
         found
     }
 
-    fn tokens(&self) -> Vec<TokenTree> {
+    /// What it says, tests left out.
+    pub fn tokens(&self) -> Vec<TokenTree> {
         let stream = TokenStream::from_str(&self.text)
             .unwrap_or_else(|error| panic!("{}: {error}", self.path));
         without_tests(stream)
     }
+}
+
+/// A path as it is from the repository's root on.
+pub fn from_root(path: &Path) -> String {
+    let path = path.strip_prefix(root()).unwrap();
+    path.to_string_lossy().into_owned()
 }
 
 /// All `.rs` below this folder, sorted; none where there is no folder.
@@ -146,7 +155,7 @@ fn without_tests(stream: TokenStream) -> Vec<TokenTree> {
     kept
 }
 
-fn is_punct(token: &TokenTree, wanted: char) -> bool {
+pub fn is_punct(token: &TokenTree, wanted: char) -> bool {
     matches!(token, TokenTree::Punct(punct) if punct.as_char() == wanted)
 }
 

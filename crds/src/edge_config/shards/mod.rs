@@ -38,6 +38,22 @@ pub struct ShardHeader {
     pub sha256: String,
 }
 
+/// A document as it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PackedDocument {
+    /// As in every [`ShardHeader`].
+    pub sha256: String,
+    pub shards: Vec<Vec<u8>>,
+}
+
+/// A document as it was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WholeDocument {
+    pub config: EdgeConfig,
+    /// As its shards say, and have it: what tells it from another of the same generation.
+    pub sha256: String,
+}
+
 /// Why a document cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
@@ -121,7 +137,7 @@ pub fn content_hash(config: &EdgeConfig) -> Result<String, serde_json::Error> {
         fields.remove("generation");
     }
     value.sort_all_objects();
-    Ok(hex(&Sha256::digest(serde_json::to_vec(&value)?)))
+    Ok(sha256(&serde_json::to_vec(&value)?))
 }
 
 /// Packs a document into 1 to [`MAX_SHARDS`] shards of at most [`MAX_SHARD_BYTES`] bytes each.
@@ -129,11 +145,11 @@ pub fn content_hash(config: &EdgeConfig) -> Result<String, serde_json::Error> {
 ///
 /// # Errors
 /// [`EncodeError::TooLarge`] past the last shard.
-pub fn encode(config: &EdgeConfig) -> Result<Vec<Vec<u8>>, EncodeError> {
+pub fn encode(config: &EdgeConfig) -> Result<PackedDocument, EncodeError> {
     encode_with(config, MAX_SHARD_BYTES)
 }
 
-fn encode_with(config: &EdgeConfig, shard_bytes: usize) -> Result<Vec<Vec<u8>>, EncodeError> {
+fn encode_with(config: &EdgeConfig, shard_bytes: usize) -> Result<PackedDocument, EncodeError> {
     // The encoder writes no time and no name into its header: the stream depends on nothing else.
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
     gzip.write_all(&canonical_json(config)?)?;
@@ -144,8 +160,8 @@ fn encode_with(config: &EdgeConfig, shard_bytes: usize) -> Result<Vec<Vec<u8>>, 
             shards: slices.len(),
         });
     }
-    let sha256 = hex(&Sha256::digest(&packed));
-    slices
+    let sha256 = sha256(&packed);
+    let shards: Result<Vec<Vec<u8>>, EncodeError> = slices
         .iter()
         .enumerate()
         .map(|(number, slice)| {
@@ -160,7 +176,11 @@ fn encode_with(config: &EdgeConfig, shard_bytes: usize) -> Result<Vec<Vec<u8>>, 
             shard.extend_from_slice(slice);
             Ok(shard)
         })
-        .collect()
+        .collect();
+    Ok(PackedDocument {
+        shards: shards?,
+        sha256,
+    })
 }
 
 /// Joins the shards that are there, in any order, and reads the newest complete document. A shard
@@ -168,7 +188,7 @@ fn encode_with(config: &EdgeConfig, shard_bytes: usize) -> Result<Vec<Vec<u8>>, 
 ///
 /// # Errors
 /// [`DecodeError`]; [`DecodeError::is_incomplete`] tells whether to wait.
-pub fn decode<S: AsRef<[u8]>>(shards: &[S]) -> Result<EdgeConfig, DecodeError> {
+pub fn decode<S: AsRef<[u8]>>(shards: &[S]) -> Result<WholeDocument, DecodeError> {
     let mut sets: Vec<ShardSet<'_>> = Vec::new();
     for shard in shards {
         let (header, slice) = split(shard.as_ref())?;
@@ -243,7 +263,7 @@ impl ShardSet<'_> {
         }
     }
 
-    fn read(&self) -> Result<EdgeConfig, DecodeError> {
+    fn read(&self) -> Result<WholeDocument, DecodeError> {
         let generation = self.generation;
         let packed: Vec<u8> = self
             .slices
@@ -253,7 +273,7 @@ impl ShardSet<'_> {
             .flatten()
             .copied()
             .collect();
-        if hex(&Sha256::digest(&packed)) != self.sha256 {
+        if sha256(&packed) != self.sha256 {
             return Err(DecodeError::Hash { generation });
         }
         // Before unpacking: another major version may mean another everything.
@@ -282,7 +302,10 @@ impl ShardSet<'_> {
                 document: config.generation,
             });
         }
-        Ok(config)
+        Ok(WholeDocument {
+            config,
+            sha256: self.sha256.clone(),
+        })
     }
 }
 
@@ -308,6 +331,12 @@ fn split(shard: &[u8]) -> Result<(ShardHeader, &[u8]), DecodeError> {
         )));
     }
     Ok((header, &shard[end + 1..]))
+}
+
+/// SHA-256 in lower-case hex.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
 }
 
 fn hex(bytes: &[u8]) -> String {

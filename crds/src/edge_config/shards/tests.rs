@@ -45,7 +45,8 @@ fn config(generation: u64, users: usize) -> EdgeConfig {
 
 /// Small shards, so that a small document needs several.
 fn several(generation: u64) -> Vec<Vec<u8>> {
-    let shards = encode_with(&config(generation, 60), MAX_HEADER_BYTES + 500).unwrap();
+    let packed = encode_with(&config(generation, 60), MAX_HEADER_BYTES + 500).unwrap();
+    let shards = packed.shards;
     assert!((2..=MAX_SHARDS).contains(&shards.len()), "{}", shards.len());
     shards
 }
@@ -62,9 +63,13 @@ fn edit_header(shard: &[u8], edit: impl FnOnce(&mut ShardHeader)) -> Vec<u8> {
 #[test]
 fn what_was_encoded_is_decoded() {
     let document = config(7, 3);
-    let shards = encode(&document).unwrap();
-    assert_eq!(shards.len(), 1);
-    assert_eq!(decode(&shards).unwrap(), document);
+    let packed = encode(&document).unwrap();
+    assert_eq!(packed.shards.len(), 1);
+    let read = decode(&packed.shards).unwrap();
+    assert_eq!(read.config, document);
+    assert_eq!(read.sha256, packed.sha256);
+    let other = encode(&config(7, 4)).unwrap();
+    assert_ne!(other.sha256, packed.sha256, "of the same generation");
 }
 
 #[test]
@@ -72,7 +77,7 @@ fn order_does_not_matter_and_twins_do_no_harm() {
     let mut shards = several(1);
     shards.reverse();
     shards.push(shards[0].clone());
-    assert_eq!(decode(&shards).unwrap(), config(1, 60));
+    assert_eq!(decode(&shards).unwrap().config, config(1, 60));
 }
 
 #[test]
@@ -122,9 +127,9 @@ fn shards_of_two_writes_never_make_one_document() {
     // One generation complete beside the beginning of the next: the complete one counts.
     let mut both = old.clone();
     both.push(new[0].clone());
-    assert_eq!(decode(&both).unwrap().generation, 1);
+    assert_eq!(decode(&both).unwrap().config.generation, 1);
     both.extend(new);
-    assert_eq!(decode(&both).unwrap().generation, 2);
+    assert_eq!(decode(&both).unwrap().config.generation, 2);
 }
 
 #[test]
@@ -183,9 +188,10 @@ fn damage_is_named() {
 fn a_foreign_major_version_is_refused_and_a_later_minor_one_read() {
     let mut document = config(1, 1);
     document.version.minor += 1;
-    assert_eq!(decode(&encode(&document).unwrap()).unwrap(), document);
+    let read = |document: &EdgeConfig| decode(&encode(document).unwrap().shards);
+    assert_eq!(read(&document).unwrap().config, document);
     document.version.major += 1;
-    let error = decode(&encode(&document).unwrap()).unwrap_err();
+    let error = read(&document).unwrap_err();
     assert!(matches!(error, DecodeError::Version { .. }), "{error}");
     assert!(!error.is_incomplete());
 }
@@ -201,10 +207,10 @@ fn a_document_past_the_last_shard_is_too_large() {
 
 #[test]
 fn shards_fit_their_bound_and_a_hundred_thousand_users_fit_the_shards() {
-    let shards = encode(&config(1, 100_000)).unwrap();
+    let shards = encode(&config(1, 100_000)).unwrap().shards;
     assert!(shards.iter().all(|shard| shard.len() <= MAX_SHARD_BYTES));
     assert!(shards.len() > 1, "the bound was met");
-    assert_eq!(decode(&shards).unwrap(), config(1, 100_000));
+    assert_eq!(decode(&shards).unwrap().config, config(1, 100_000));
 }
 
 proptest! {
@@ -226,7 +232,7 @@ proptest! {
             at -= shard.len();
         }
         if let Ok(document) = decode(&shards) {
-            prop_assert_eq!(document, config(1, 60));
+            prop_assert_eq!(document.config, config(1, 60));
         }
     }
 }

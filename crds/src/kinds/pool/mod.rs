@@ -5,6 +5,7 @@
 
 pub mod certificate;
 pub mod dns;
+pub mod egress;
 pub mod status;
 pub mod workload;
 
@@ -24,6 +25,7 @@ pub use certificate::{
     CertManager, Certificate, Csr, IssuerRef, KeyAlgorithm, SelfSigned, Subject,
 };
 pub use dns::{Dns, ExternalDns, Rfc2136, TsigAlgorithm};
+pub use egress::PoolEgressProxy;
 pub use status::PoolStatus;
 use workload::{InternalServiceSpec, NetworkPolicySpec, PodTemplate, ServiceSpec};
 
@@ -415,6 +417,10 @@ pub struct PoolTrust {
     {
         "rule": "self.unauthenticatedStanzaBytes <= self.maxStanzaBytes",
         "message": "unauthenticatedStanzaBytes is above maxStanzaBytes: lower it"
+    },
+    {
+        "rule": "!has(self.dialExcept) || self.dialExcept.size() == 0 || !has(self.egressProxy) || self.egressProxy.nameResolution != 'Proxy'",
+        "message": "the edge does not see the addresses of names that the egress proxy resolves, so that dialExcept cannot hold: put these networks into the proxy's own rules and take dialExcept out, or set egressProxy.nameResolution to Edge"
     }
 ]))]
 pub struct PoolSettings {
@@ -470,7 +476,12 @@ pub struct PoolSettings {
     /// once for all pools of the namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dialback_secret_ref: Option<SecretRef>,
+    /// SOCKS5 proxy by which partners are dialled; gateways, the database and DNS are not. Absent:
+    /// partners are dialled directly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub egress_proxy: Option<PoolEgressProxy>,
 }
+
 impl Default for PoolSettings {
     fn default() -> Self {
         let defaults = Settings::default();
@@ -488,6 +499,7 @@ impl Default for PoolSettings {
             unauthenticated_stanza_bytes: defaults.unauthenticated_stanza_bytes,
             dial_except: None,
             dialback_secret_ref: None,
+            egress_proxy: None,
         }
     }
 }

@@ -63,6 +63,8 @@ fn secrets(pool: &EdgePool) -> Vec<(ConditionType, &'static str, &str)> {
     let certificate = spec.certificate.secret_ref.as_ref();
     let dialback = spec.settings.dialback_secret_ref.as_ref();
     let contacts = spec.contacts.as_ref().and_then(|it| it.postgres.as_ref());
+    let egress = spec.settings.egress_proxy.as_ref();
+    let egress = egress.and_then(|it| it.secret_ref.as_ref());
     let tsig = spec.dns.as_ref().and_then(|dns| dns.rfc2136.as_ref());
     [
         certificate.map(|secret| {
@@ -76,6 +78,10 @@ fn secrets(pool: &EdgePool) -> Vec<(ConditionType, &'static str, &str)> {
         contacts.map(|postgres| {
             let field = "spec.contacts.postgres.secretRef";
             (ConditionType::Ready, field, &*postgres.secret_ref.name)
+        }),
+        egress.map(|secret| {
+            let field = "spec.settings.egressProxy.secretRef";
+            (ConditionType::Ready, field, &*secret.name)
         }),
         tsig.map(|update| {
             let field = "spec.dns.rfc2136.tsigSecretRef";

@@ -5,7 +5,7 @@
 //! inputs. The print names forms of objects, never their content.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
 };
@@ -16,19 +16,19 @@ use xmpp_edge_crds::edge_config::EdgeConfig;
 
 use super::inputs::{self, internal_service_name};
 use crate::{
-    compile::{self, Compiled, NamespaceInputs},
+    compile::{self, Compiled, NamespaceInputs, References},
     runtime::{caches::Caches, decoded::Decoded, store::ObjectStore},
 };
 
 /// A namespace and what it compiles to.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Compilation {
     pub world: Arc<NamespaceInputs>,
     pub compiled: Arc<Compiled>,
 }
 
 /// The newest compilation of one namespace.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct CompileCache {
     newest: Option<(InputFingerprint, Compilation)>,
 }
@@ -50,11 +50,12 @@ impl CompileCache {
         namespace: &str,
         last: &BTreeMap<String, EdgeConfig>,
         used: &BTreeMap<String, u64>,
+        references: &References,
     ) -> (Compilation, bool) {
         // Before anything is read: what changes meanwhile makes another print next time.
         let generations = last.iter();
         let print = InputFingerprint {
-            objects: objects(caches, namespace),
+            objects: objects(caches, namespace, references),
             last: generations
                 .map(|(pool, config)| (pool.clone(), config.generation))
                 .collect(),
@@ -66,7 +67,7 @@ impl CompileCache {
         }
         // Of thousands of objects two compilations are not held at a time.
         self.newest = None;
-        let world = inputs::world(caches, namespace);
+        let world = inputs::world(caches, namespace, references);
         let mut compiled = compile::compile(&world, last);
         for (pool, used) in used {
             if let Some(config) = compiled.configs.get_mut(pool) {
@@ -84,7 +85,7 @@ impl CompileCache {
 }
 
 /// A print of the forms of all that [`inputs::world`] reads.
-fn objects(caches: &Caches, namespace: &str) -> u64 {
+fn objects(caches: &Caches, namespace: &str, references: &References) -> u64 {
     let mut print = DefaultHasher::new();
     specs(&caches.partners, namespace, &mut print);
     specs(&caches.policies, namespace, &mut print);
@@ -97,19 +98,19 @@ fn objects(caches: &Caches, namespace: &str) -> u64 {
         let service = caches.services.get(namespace, &service);
         service.map(|it| it.resource_version()).hash(&mut print);
     }
-    for map in caches.config_maps.in_namespace(namespace) {
-        map.metadata.name.hash(&mut print);
-        // The documents themselves are binary, and are given as such.
-        if map.data.is_some() {
-            form(&map.metadata, &mut print);
-        }
-    }
     let pools = caches.pools.in_namespace(namespace);
+    let documents = pools.iter().map(|pool| pool.name_any());
+    let documents: BTreeSet<String> = documents
+        .flat_map(|pool| inputs::shard_names(&pool).collect::<Vec<_>>())
+        .collect();
+    // The documents themselves are given as such.
+    for name in references.config_maps.difference(&documents) {
+        name.hash(&mut print);
+        caches.config_maps.form(namespace, name).hash(&mut print);
+    }
     for name in compile::secrets_read(pools.iter().filter_map(|pool| pool.read())) {
         name.hash(&mut print);
-        if let Some(secret) = caches.secrets.get(namespace, &name) {
-            form(&secret.metadata, &mut print);
-        }
+        caches.secrets.form(namespace, &name).hash(&mut print);
     }
     print.finish()
 }
@@ -129,17 +130,12 @@ fn spec(metadata: &ObjectMeta, print: &mut impl Hasher) {
     metadata.deletion_timestamp.is_some().hash(print);
 }
 
-fn form(metadata: &ObjectMeta, print: &mut impl Hasher) {
-    metadata.uid.hash(print);
-    metadata.resource_version.hash(print);
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::{controllers::namespace::references, runtime::store::AnswerStore};
     use base64::{Engine, prelude::BASE64_STANDARD};
-    use serde::de::DeserializeOwned;
     use serde_json::{Value, json};
 
     /// A namespace with a pool, a partner that trusts what a ConfigMap says, and a Secret.
@@ -167,22 +163,19 @@ mod tests {
             held
         }
 
-        fn put<K: Resource + DeserializeOwned>(
-            &mut self,
-            object: &Value,
-            table: fn(&Caches) -> &ObjectStore<K>,
-        ) {
+        fn put<S: AnswerStore>(&mut self, object: &Value, table: fn(&Caches) -> &S) {
             self.version += 1;
             let mut object = object.clone();
             object["metadata"]["namespace"] = json!("n");
             object["metadata"]["resourceVersion"] = json!(self.version.to_string());
             let store = table(&self.caches);
-            store.created(serde_json::from_value(object).unwrap(), store.epoch());
+            store.created_json(object, store.epoch());
         }
 
         fn compile(&mut self) -> (Compilation, bool) {
+            let references = references::of(&self.caches, "n", &self.last);
             self.inputs
-                .compile(&self.caches, "n", &self.last, &BTreeMap::new())
+                .compile(&self.caches, "n", &self.last, &BTreeMap::new(), &references)
         }
     }
 
@@ -199,7 +192,8 @@ mod tests {
     fn partner() -> Value {
         json!({
             "apiVersion": "xmpp-edge.dev/v1alpha1", "kind": "XmppFederatedPartner",
-            "metadata": {"name": "p", "uid": "p", "generation": 1}, "spec": {"domain": "p.example"},
+            "metadata": {"name": "p", "uid": "p", "generation": 1},
+            "spec": {"domain": "p.example", "trust": {"caConfigMapRef": {"name": "m", "key": "k"}}},
         })
     }
 
@@ -336,13 +330,14 @@ mod tests {
     #[test]
     fn a_document_that_was_written_is_not_compiled_for_its_own_sake() {
         let mut held = CompiledInputs::new();
-        held.put(&map(json!({"binaryData": {"shard": "AA=="}})), |it| {
-            &it.config_maps
-        });
+        let put = |shard: &str, held: &mut CompiledInputs| {
+            let mut document = map(json!({"binaryData": {"shard": shard}}));
+            document["metadata"]["name"] = json!("hq-config-0");
+            held.put(&document, |it| &it.config_maps);
+        };
+        put("AA==", &mut held);
         held.compile();
-        held.put(&map(json!({"binaryData": {"shard": "AQ=="}})), |it| {
-            &it.config_maps
-        });
+        put("AQ==", &mut held);
         assert!(!held.compile().1);
     }
 
@@ -358,7 +353,10 @@ mod tests {
         let written = inputs::highest_generation(&held.caches, "n", "hq");
         assert_eq!(written, Some(41));
         let written = [("hq".to_owned(), 41)].into();
-        let compiled = held.inputs.compile(&held.caches, "n", &held.last, &written);
+        let (last, references) = (&held.last, References::default());
+        let compiled = held
+            .inputs
+            .compile(&held.caches, "n", last, &written, &references);
         assert_eq!(compiled.0.compiled.configs["hq"].generation, 42);
     }
 

@@ -16,13 +16,13 @@ use k8s_openapi::{
 use kube::{Resource, ResourceExt};
 use serde_json::Value;
 use xmpp_edge_crds::{
-    edge_config::{EdgeConfig, shards},
+    edge_config::shards::{self, WholeDocument},
     kinds::{EdgePool, ExternalAccessPolicy, XmppFederatedPartner, conditions::Reason},
 };
 use zeroize::Zeroizing;
 
 use crate::{
-    compile::{self, Fault, Kind, NamespaceInputs, ObjectRef, Undecodable},
+    compile::{self, Fault, Kind, NamespaceInputs, ObjectRef, References, Undecodable},
     runtime::{
         caches::Caches,
         decoded::{Decoded, UndecodableObject},
@@ -40,15 +40,20 @@ pub fn shard_name(pool: &str, number: usize) -> String {
     format!("{pool}-config-{number}")
 }
 
+/// Names of the ConfigMaps that hold a pool's document, as far as it has that many shards.
+pub fn shard_names(pool: &str) -> impl Iterator<Item = String> {
+    (0..shards::MAX_SHARDS).map(move |number| shard_name(pool, number))
+}
+
 /// Name of the Service that servers inside reach.
 #[must_use]
 pub fn internal_service_name(pool: &str) -> String {
     format!("{pool}-internal")
 }
 
-/// A namespace as it stands.
+/// A namespace as it stands, with those ConfigMaps that are referred to.
 #[must_use]
-pub fn world(caches: &Caches, namespace: &str) -> NamespaceInputs {
+pub fn world(caches: &Caches, namespace: &str, references: &References) -> NamespaceInputs {
     let mut world = NamespaceInputs {
         namespace: namespace.to_owned(),
         ..NamespaceInputs::default()
@@ -88,20 +93,33 @@ pub fn world(caches: &Caches, namespace: &str) -> NamespaceInputs {
             }
         }
     }
-    for map in caches.config_maps.in_namespace(namespace) {
+    for name in &references.config_maps {
+        let map = match caches.config_maps.get(namespace, name) {
+            Ok(None) => continue,
+            Ok(Some(map)) => map,
+            Err(error) => {
+                let unread = &mut world.unread.config_maps;
+                unread.insert(name.clone(), error.to_string());
+                continue;
+            }
+        };
         let data = map.data.clone().unwrap_or_default();
-        let name = map.name_any();
         world.config_maps.insert(name.clone(), data);
         // Documents of pools are binary too, and nobody refers to them.
         let binary = map.binary_data.iter().flatten();
         let binary = binary.filter(|(key, _)| *key != SHARD_KEY);
-        world.add_binary_data(&name, binary.map(|(key, bytes)| (key.as_str(), &*bytes.0)));
+        world.add_binary_data(name, binary.map(|(key, bytes)| (key.as_str(), &*bytes.0)));
     }
     for name in compile::secrets_read(&world.pools) {
-        let secret = caches.secrets.get(namespace, &name);
-        world
-            .secrets
-            .extend(secret.map(|secret| (name, material(&secret))));
+        match caches.secrets.get(namespace, &name) {
+            Ok(None) => {}
+            Ok(Some(secret)) => {
+                world.secrets.insert(name, material(&secret));
+            }
+            Err(error) => {
+                world.unread.secrets.insert(name, error.to_string());
+            }
+        }
     }
     for pool in &world.pools {
         let name = pool.name_any();
@@ -284,22 +302,21 @@ impl Elsewhere {
     }
 }
 
+/// The shards of a pool's document that are there. A pass begins with all of them read
+/// ([`documents_are_read`](super::references::documents_are_read)).
+fn written_shards(caches: &Caches, namespace: &str, pool: &str) -> Vec<Vec<u8>> {
+    let maps =
+        shard_names(pool).filter_map(|name| caches.config_maps.get(namespace, &name).ok()?);
+    maps.filter_map(|map| Some(map.binary_data.as_ref()?.get(SHARD_KEY)?.0.clone()))
+        .collect()
+}
+
 /// The document that a pool's ConfigMaps hold; `None` where there is no whole one.
 #[must_use]
-pub fn last_document(caches: &Caches, namespace: &str, pool: &str) -> Option<EdgeConfig> {
-    let mut slices = Vec::new();
-    for number in 0..shards::MAX_SHARDS {
-        let Some(map) = caches.config_maps.get(namespace, &shard_name(pool, number)) else {
-            continue;
-        };
-        let shard = map
-            .binary_data
-            .as_ref()
-            .and_then(|data| data.get(SHARD_KEY));
-        slices.extend(shard.map(|shard| shard.0.clone()));
-    }
+pub fn last_document(caches: &Caches, namespace: &str, pool: &str) -> Option<WholeDocument> {
+    let slices = written_shards(caches, namespace, pool);
     match shards::decode(&slices) {
-        Ok(config) => Some(config),
+        Ok(document) => Some(document),
         Err(error) if error.is_incomplete() => None,
         Err(error) => {
             tracing::error!(namespace, pool, %error, "the configuration in force cannot be read; it is compiled anew");
@@ -312,30 +329,13 @@ pub fn last_document(caches: &Caches, namespace: &str, pool: &str) -> Option<Edg
 /// that died between two shards leaves one that is not, and what comes next is to be newer.
 #[must_use]
 pub fn highest_generation(caches: &Caches, namespace: &str, pool: &str) -> Option<u64> {
-    let names = (0..shards::MAX_SHARDS).map(|number| shard_name(pool, number));
-    let maps = names.filter_map(|name| caches.config_maps.get(namespace, &name));
-    maps.filter_map(|map| {
-        let shard = map.binary_data.as_ref()?.get(SHARD_KEY)?;
-        let header = shard.0.split(|byte| *byte == b'\n').next()?;
+    let shards = written_shards(caches, namespace, pool);
+    let headers = shards.iter().filter_map(|shard| {
+        let header = shard.split(|byte| *byte == b'\n').next()?;
         let header: shards::ShardHeader = serde_json::from_slice(header).ok()?;
         Some(header.generation)
-    })
-    .max()
-}
-
-/// Pools that ConfigMaps were written for, whether they still exist or not.
-#[must_use]
-pub fn documented_pools(caches: &Caches, namespace: &str) -> BTreeSet<String> {
-    let first = shard_name("", 0);
-    let maps = caches.config_maps.in_namespace(namespace);
-    maps.iter()
-        .filter(|map| {
-            map.binary_data
-                .as_ref()
-                .is_some_and(|data| data.contains_key(SHARD_KEY))
-        })
-        .filter_map(|map| map.name_any().strip_suffix(&first).map(str::to_owned))
-        .collect()
+    });
+    headers.max()
 }
 
 #[cfg(test)]
@@ -365,7 +365,7 @@ mod tests {
         let epoch = caches.pools.epoch();
         caches.pools.created(older, epoch);
         caches.pools.created(younger, epoch);
-        let inputs = world(&caches, "b");
+        let inputs = world(&caches, "b", &References::default());
         assert!(inputs.pools.is_empty());
         let fault = inputs.broken.values().next().unwrap();
         assert_eq!(fault.fault.reason, Reason::DomainConflict);

@@ -6,4 +6,5 @@ pub mod inputs;
 pub mod peer_keys;
 pub mod programmed;
 pub mod reconciler;
+pub mod references;
 pub mod snapshot;

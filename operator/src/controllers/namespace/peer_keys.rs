@@ -250,7 +250,7 @@ async fn write(
     data: PeerKeysData,
 ) -> Result<(), kube::Error> {
     let namespace = &scene.namespace;
-    let before = context.caches.config_maps.get(namespace, &name);
+    let before = context.caches.config_maps.last_read(namespace, &name);
     let owner = context.caches.pools.get(namespace, pool);
     let owner = owner.and_then(|pool| pool.controller_owner_ref(&()));
     let map = ConfigMap {

@@ -167,6 +167,7 @@ mod tests {
         });
         PoolReport {
             pods: pods.collect(),
+            ..PoolReport::default()
         }
     }
 

@@ -19,6 +19,7 @@ use super::{
     compile_cache::CompileCache,
     inputs,
     peer_keys::{self, PeerKeysMemory},
+    references,
     snapshot::{ChangeTracker, Context, NamespaceSnapshot, PoolOutcome},
 };
 use crate::{
@@ -45,6 +46,7 @@ const MOST_APART: Duration = Duration::from_secs(4);
 const RESYNC: Duration = Duration::from_secs(600);
 
 /// A namespace, and what is remembered of it while this process leads.
+#[derive(Debug)]
 pub struct NamespaceReconciler {
     context: Arc<Context>,
     namespace: String,
@@ -102,6 +104,15 @@ impl NamespaceReconciler {
     }
 
     async fn look(&mut self) -> NamespacePass {
+        let unread = self.read().await;
+        if let Err(error) = references::documents_are_read(&self.context.caches, &self.namespace) {
+            let namespace = &self.namespace;
+            tracing::debug!(namespace, %error, "the namespace cannot be compiled yet");
+            return NamespacePass {
+                again: unread,
+                failed: true,
+            };
+        }
         let mut scene = self.scene();
         let (outcomes, failed) = self.provision(&scene).await;
         peer_keys::learn(&self.context, &scene, &mut self.peer_keys).await;
@@ -111,12 +122,30 @@ impl NamespaceReconciler {
         let pools = outcomes.values().filter_map(|outcome| outcome.again);
         let again = pools.chain(self.written.until_due());
         NamespacePass {
-            again: again.chain(self.peer_keys.retry()).min(),
+            again: again.chain(self.peer_keys.retry()).chain(unread).min(),
             failed,
         }
     }
 
-    /// Reads the namespace and compiles it.
+    /// Has what is referred to read, where it is not held as it is now. When what could not be read may be
+    /// tried again.
+    async fn read(&self) -> Option<Duration> {
+        let Context { caches, client, .. } = &*self.context;
+        let namespace = &self.namespace;
+        let references = references::of(caches, namespace, &self.last);
+        caches.config_maps.refer(namespace, references.config_maps);
+        caches.secrets.refer(namespace, references.secrets);
+        let (config_maps, secrets) = tokio::join!(
+            caches.config_maps.read(client, namespace),
+            caches.secrets.read(client, namespace),
+        );
+        let metrics = &self.context.metrics;
+        metrics.held("ConfigMap", caches.config_maps.size());
+        metrics.held("Secret", caches.secrets.size());
+        config_maps.into_iter().chain(secrets).min()
+    }
+
+    /// Takes the namespace as it was read and compiles it.
     fn scene(&mut self) -> NamespaceSnapshot {
         let mut scene = NamespaceSnapshot::of(&self.namespace, Timestamp::now());
         self.recall();
@@ -159,10 +188,11 @@ impl NamespaceReconciler {
         let begun = Instant::now();
         let caches = &self.context.caches;
         let used = self.used_generations();
+        let references = references::of(caches, &self.namespace, &self.last);
         // A large namespace takes a thread for a while: the runtime gets another meanwhile.
         let (now, anew) = tokio::task::block_in_place(|| {
             self.inputs
-                .compile(caches, &self.namespace, &self.last, &used)
+                .compile(caches, &self.namespace, &self.last, &used, &references)
         });
         if anew {
             let seconds = &self.context.metrics.compile_seconds;
@@ -214,11 +244,16 @@ impl NamespaceReconciler {
         self.context.pools.forget(&self.namespace, |pool| {
             caches.pools.get(&self.namespace, pool).is_some()
         });
-        for pool in inputs::documented_pools(caches, &self.namespace) {
+        let pools = caches.pools.in_namespace(&self.namespace);
+        for pool in pools.iter().map(|pool| pool.name_any()) {
             if self.last.contains_key(&pool) || !exists(&pool) {
                 continue;
             }
-            if let Some(config) = inputs::last_document(caches, &self.namespace, &pool) {
+            if let Some(document) = inputs::last_document(caches, &self.namespace, &pool) {
+                let config = document.config;
+                let (generation, sha256) = (config.generation, &document.sha256);
+                let memory = &self.context.pools;
+                memory.note_written(&self.namespace, &pool, generation, sha256);
                 let since = ChangeTracker {
                     before: config.generation,
                     inherited: true,
@@ -243,6 +278,9 @@ impl NamespaceReconciler {
         }
         for pool in self.last.keys() {
             reports.entry(pool.clone()).or_default();
+        }
+        for (pool, report) in &mut reports {
+            report.written = self.context.pools.written(&self.namespace, pool);
         }
         reports
     }
@@ -315,7 +353,7 @@ impl NamespaceReconciler {
             }
             _ => caches.policies.get(&scene.namespace, name).is_some(),
         });
-        self.count_pools(scene);
+        self.count_pools();
         self.say_of::<XmppFederatedPartner>(scene, outcomes);
         self.say_of::<ExternalAccessPolicy>(scene, outcomes);
     }
@@ -333,21 +371,20 @@ impl NamespaceReconciler {
     }
 
     /// Pools are counted by what their own controller says of them.
-    fn count_pools(&self, scene: &NamespaceSnapshot) {
+    fn count_pools(&self) {
         let mut counts = Counts::default();
-        for pool in self.context.caches.pools.in_namespace(&self.namespace) {
+        let caches = &self.context.caches;
+        for pool in caches.pools.in_namespace(&self.namespace) {
             let status = pool.read().and_then(|pool| pool.status.as_ref());
             counts.add(status.map_or(&[], |status| status.conditions.as_slice()));
             let labels = OfPool {
                 namespace: self.namespace.clone(),
                 pool: pool.name_any(),
             };
-            let report = scene.reports.get(&labels.pool);
-            let ready = report.map_or(0, |report| report.pods.len());
+            // As in its status.
+            let ready = pool::read::ready_replicas(caches, &self.namespace, &labels.pool);
             let metric = &self.context.metrics.pool_ready_replicas;
-            metric
-                .get_or_create(&labels)
-                .set(i64::try_from(ready).unwrap_or(i64::MAX));
+            metric.get_or_create(&labels).set(ready.into());
         }
         self.count("EdgePool", &counts);
     }
@@ -468,7 +505,10 @@ mod tests {
             };
             (format!("hq-{generation}"), report)
         });
-        let report = PoolReport { pods: pods.into() };
+        let report = PoolReport {
+            pods: pods.into(),
+            ..PoolReport::default()
+        };
         context.reports.set("n", "hq", report.clone());
         context.reports.set("n", "fresh", report);
         let mut reconciler = NamespaceReconciler::new(Arc::new(context), "n".to_owned());

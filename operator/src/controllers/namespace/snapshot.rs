@@ -3,13 +3,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     sync::Arc,
     time::Duration,
 };
 
 use jiff::Timestamp;
 use kube::Client;
-use xmpp_edge_crds::{domain::DomainName, edge_config::EdgeConfig};
+use xmpp_edge_crds::{
+    domain::DomainName,
+    edge_config::{EdgeConfig, HostPort},
+};
 
 use crate::{
     compile::{Compiled, Diagnostic, Fault, NamespaceInputs, ObjectRef},
@@ -30,6 +34,29 @@ pub struct OperatorConfig {
     pub dns_owner_id: Option<String>,
     /// Which domains each namespace may have in DNS and certificates; absent: any.
     pub allowed_domains: Option<AllowedDomains>,
+    /// Name servers that may be connected to for `spec.dns.rfc2136`; empty: any.
+    pub allowed_dns_servers: Vec<HostPort>,
+}
+
+/// Port of a name server where none is given (RFC 1035).
+const DNS_PORT: u16 = 53;
+
+impl OperatorConfig {
+    /// Whether a name server, as in `spec.dns.rfc2136.server`, may be connected to.
+    #[must_use]
+    pub fn allows_dns_server(&self, server: &str) -> bool {
+        let allowed = &self.allowed_dns_servers;
+        let named = HostPort::parse(server, Some(DNS_PORT));
+        allowed.is_empty() || named.is_ok_and(|server| allowed.contains(&server))
+    }
+}
+
+/// One `--allowed-dns-server`: `host`, `host:port` or `[v6]:port`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn allowed_dns_server(text: &str) -> Result<HostPort, String> {
+    HostPort::parse(text, Some(DNS_PORT)).map_err(|error| error.to_string())
 }
 
 /// `--allowed-domains`: by namespace; a domain stands for itself and all below.
@@ -70,7 +97,17 @@ pub struct Context {
     pub dns_owner_id: Option<String>,
 }
 
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("namespace", &self.namespace)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
 /// One look at a namespace.
+#[derive(Debug)]
 pub struct NamespaceSnapshot {
     pub namespace: String,
     pub now: Timestamp,
@@ -228,6 +265,33 @@ pub(crate) mod tests {
                 "{namespace} {name}"
             );
         }
+    }
+
+    #[test]
+    fn a_name_server_is_allowed_by_its_host_and_port_however_they_are_written() {
+        let allowed = ["ns1.example", "192.0.2.53:5353", "[2001:db8::53]"];
+        let config = OperatorConfig {
+            allowed_dns_servers: allowed.map(|it| allowed_dns_server(it).unwrap()).into(),
+            ..OperatorConfig::default()
+        };
+        for (server, expected) in [
+            ("ns1.example", true),
+            ("ns1.example:53", true),
+            ("NS1.example", true),
+            ("ns1.example:22", false),
+            ("ns2.example", false),
+            ("x.ns1.example", false),
+            ("192.0.2.53:5353", true),
+            ("192.0.2.53", false),
+            ("[2001:db8:0::53]:53", true),
+            ("2001:db8::53", true),
+            ("[2001:db8::54]:53", false),
+            ("no server", false),
+        ] {
+            assert_eq!(config.allows_dns_server(server), expected, "{server}");
+        }
+        let any = OperatorConfig::default();
+        assert!(any.allows_dns_server("anywhere.example:9"));
     }
 
     #[test]

@@ -67,6 +67,7 @@ impl Stage {
         });
         let report = PoolReport {
             pods: pods.collect(),
+            ..PoolReport::default()
         };
         let facts = merge::merge(&report, scene.config("hq").unwrap());
         scene.reports.insert("hq".into(), report);

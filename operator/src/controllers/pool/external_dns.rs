@@ -5,7 +5,7 @@
 //! pool's look starts the same work, which is done once. The kind is probed for, not watched. A
 //! namespace that wants none is looked at once all the same: whoever led before may have left some.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Service;
 use kube::{
@@ -43,6 +43,12 @@ const RARELY: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Default)]
 pub struct Endpoints {
     namespaces: DnsController<String, EndpointsBackend>,
+}
+
+impl fmt::Debug for Endpoints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoints").finish_non_exhaustive()
+    }
 }
 
 /// Why DNSEndpoints cannot be written: the condition's reason, and what to do.

@@ -1,7 +1,7 @@
 //! Writing all that a pool is made of, in order: what is issued from what could not be kept is void,
 //! and what the API server refuses is told in the status.
 
-use std::time::Duration;
+use std::{cell::RefCell, time::Duration};
 
 use jiff::Timestamp;
 use tokio::task::block_in_place;
@@ -23,8 +23,12 @@ use super::{
 use crate::{
     compile::{Diagnostic, Fault},
     controllers::namespace::{inputs, snapshot::NamespaceSnapshot},
+    runtime::{at_once::at_once, store::UnreadError},
     secrets::{CertificateError, source::CertificateState},
 };
+
+/// Objects of one pool written at a time.
+const WRITES_AT_ONCE: usize = 8;
 
 /// What writing came to.
 #[derive(Default)]
@@ -73,14 +77,17 @@ pub(super) async fn write(
     written: &mut ApplyOutcome,
 ) {
     let context = applier.context;
-    let held = |name: &str| {
-        let secret = context.caches.secrets.get(applier.namespace, name);
-        secret.map(|secret| inputs::material(&secret))
-    };
     let one_at_a_time = context.pools.secrets_of(applier.namespace);
     let guard = one_at_a_time.lock().await;
-    // Keys may have to be made.
-    let planned = block_in_place(|| secrets::plan(pool, config, &held, scene.now));
+    let planned = match plan_secrets(applier, scene, pool, config) {
+        Ok(planned) => planned,
+        Err(error) => {
+            // Pods and rules are made from what the Secrets say; the document is not.
+            written.note(Err(error.into()));
+            write_document(applier, config, written).await;
+            return;
+        }
+    };
     let mounted = match planned {
         Ok(planned) => {
             let whole = write_secrets(applier, &planned, written).await;
@@ -100,11 +107,34 @@ pub(super) async fn write(
     drop(guard);
     let whole = write_children(applier, scene, pool, config, written).await;
     if let (Some(mounted), true) = (mounted, whole) {
-        let generation = read::written(&context.caches, applier.namespace, &config.pool);
+        let generation = read::written(context, applier.namespace, &config.pool);
         let print = print_of_mounted(generation.unwrap_or(0), &mounted);
         let hurried = applier.trigger_volume_sync(&print).await;
         written.note(hurried);
     }
+}
+
+/// Plans on what the cluster holds. A Secret that is there and could not be read is none that is to be made.
+fn plan_secrets(
+    applier: &Applier<'_>,
+    scene: &NamespaceSnapshot,
+    pool: Option<&EdgePool>,
+    config: &EdgeConfig,
+) -> Result<Result<SecretsPlan, CertificateError>, UnreadError> {
+    let unread: RefCell<Option<UnreadError>> = RefCell::default();
+    let held = |name: &str| {
+        let secrets = &applier.context.caches.secrets;
+        match secrets.get(applier.namespace, name) {
+            Ok(secret) => secret.map(|secret| inputs::material(&secret)),
+            Err(error) => {
+                unread.borrow_mut().get_or_insert(error);
+                None
+            }
+        }
+    };
+    // Keys may have to be made.
+    let planned = block_in_place(|| secrets::plan(pool, config, &held, scene.now));
+    unread.into_inner().map_or(Ok(planned), Err)
 }
 
 /// In order, until one fails: what is issued from what was not kept is void.
@@ -144,52 +174,104 @@ async fn write_children(
         resolvers: read::resolvers(),
         database: read::database_of(&scene.world, pool),
         volume: volume.as_deref(),
-        written: read::written(&context.caches, applier.namespace, &config.pool),
+        written: read::written(context, applier.namespace, &config.pool),
         after: after(&rollouts, &config.pool),
     };
     let plan = plan::plan(pool, config, &facts);
     written.unwritten = plan.too_large.as_ref().map(too_large);
     written.held_by.clone_from(&plan.held_by);
     let not_allowed = validate::not_allowed(config, context.settings.allowed_domains.as_ref());
+    if let Some(sha256) = &plan.document_sha256 {
+        note_written(applier, config, sha256);
+    }
+    let replicas = pool.spec.desired_replicas();
+    let write = |child| write_child(applier, child, plan.held_by.is_some(), replicas);
+    let (workload, others): (Vec<&Child>, Vec<&Child>) = {
+        let children = plan.children.iter();
+        let wanted = children.filter(|it| {
+            // Nothing is asked for on behalf of names that the namespace may not have.
+            it.kind() != ChildKind::Certificate || not_allowed.is_empty()
+        });
+        wanted.partition(|it| it.kind() == ChildKind::Deployment)
+    };
+    let (needed, beside): (Vec<&Child>, Vec<&Child>) = others
+        .into_iter()
+        .partition(|it| is_needed_by_pods(it.kind()));
+    // What hangs holds up its own kind alone; pods come after what they are made of.
+    let pods_last = async {
+        let mut done = at_once(WRITES_AT_ONCE, needed.into_iter().map(write)).await;
+        done.extend(at_once(WRITES_AT_ONCE, workload.into_iter().map(write)).await);
+        done
+    };
+    let deletions = plan.absent.iter();
+    let deletions = deletions.map(|(kind, name)| applier.delete(*kind, name));
+    let (deleted, done, beside) = tokio::join!(
+        at_once(WRITES_AT_ONCE, deletions),
+        pods_last,
+        at_once(WRITES_AT_ONCE, beside.into_iter().map(write))
+    );
     let mut whole = true;
-    for (kind, name) in &plan.absent {
-        let done = applier.delete(*kind, name).await;
+    for done in deleted {
         whole &= written.note(done);
     }
-    for child in &plan.children {
+    for (child, done) in done.into_iter().chain(beside) {
         if child.kind() == ChildKind::Certificate {
-            write_certificate(applier, child, &not_allowed, scene.now, written).await;
-            continue;
+            note_certificate(applier, child, done, scene.now, written);
+        } else {
+            whole &= written.note(done);
         }
-        let done = match child {
-            Child::Deployment(deployment) if plan.held_by.is_some() => {
-                let name = deployment.metadata.name.as_deref().unwrap_or_default();
-                applier.replicas(name, pool.spec.desired_replicas()).await
-            }
-            child => applier.child(child).await.map(|_| ()),
-        };
-        whole &= written.note(done);
+    }
+    if !not_allowed.is_empty() && plan.children.iter().any(is_certificate) {
+        let fault = validate::not_allowed_fault(&not_allowed, applier.namespace);
+        written.certificate_refused = Some(fault);
     }
     whole
 }
 
-/// The Certificate of cert-manager; what is wrong with it is the certificate's condition.
-async fn write_certificate(
+/// Whether pods begin with it: their rules, what they mount.
+fn is_needed_by_pods(kind: ChildKind) -> bool {
+    match kind {
+        ChildKind::NetworkPolicy
+        | ChildKind::ConfigMap
+        | ChildKind::Secret
+        | ChildKind::PersistentVolumeClaim => true,
+        ChildKind::Certificate
+        | ChildKind::PodDisruptionBudget
+        | ChildKind::Service
+        | ChildKind::Deployment => false,
+    }
+}
+
+fn is_certificate(child: &Child) -> bool {
+    child.kind() == ChildKind::Certificate
+}
+
+/// `held`: pods are not replaced now, only their number is kept.
+async fn write_child<'c>(
+    applier: &Applier<'_>,
+    child: &'c Child,
+    held: bool,
+    replicas: i32,
+) -> (&'c Child, Result<(), ApplyError>) {
+    let done = match child {
+        Child::Deployment(_) if held => applier.replicas(child.name(), replicas).await,
+        child => applier.child(child).await.map(|_| ()),
+    };
+    (child, done)
+}
+
+/// What came of the Certificate of cert-manager; what is wrong with it is the certificate's condition.
+fn note_certificate(
     applier: &Applier<'_>,
     child: &Child,
-    not_allowed: &[xmpp_edge_crds::domain::DomainName],
+    done: Result<(), ApplyError>,
     now: Timestamp,
     written: &mut ApplyOutcome,
 ) {
-    if !not_allowed.is_empty() {
-        let fault = validate::not_allowed_fault(not_allowed, applier.namespace);
-        written.certificate_refused = Some(fault);
-        return;
-    }
     let context = applier.context;
     let certificates = &context.pools.certificates;
-    match applier.child(child).await {
-        Ok(_) => {
+    match done {
+        Ok(()) => {
             certificates.follow(&context.client, &context.caches, applier.namespace);
             let progress = certificates.progress(applier.namespace, child.name());
             if let (Some(Ok(provision)), Some(progress)) = (&mut written.certificate, progress) {
@@ -220,25 +302,37 @@ pub(super) async fn write_document(
     config: &EdgeConfig,
     written: &mut ApplyOutcome,
 ) -> bool {
-    let caches = &applier.context.caches;
-    if read::written(caches, applier.namespace, &config.pool) == Some(config.generation) {
+    let context = applier.context;
+    if read::written(context, applier.namespace, &config.pool) == Some(config.generation) {
         return true;
     }
     let mut whole = true;
     match plan::shards::plan(applier.pool, config) {
-        Ok(shards) => {
-            for name in plan::shards::surplus(&config.pool, shards.len()) {
-                let done = applier.delete(ChildKind::ConfigMap, &name).await;
+        Ok(document) => {
+            note_written(applier, config, &document.sha256);
+            let shards = document.shards;
+            let surplus: Vec<String> = plan::shards::surplus(&config.pool, shards.len()).collect();
+            let deletions = surplus.iter();
+            let deletions = deletions.map(|name| applier.delete(ChildKind::ConfigMap, name));
+            let writes = shards.iter().map(|shard| applier.child(shard));
+            let (deleted, done) = tokio::join!(
+                at_once(WRITES_AT_ONCE, deletions),
+                at_once(WRITES_AT_ONCE, writes)
+            );
+            let done = done.into_iter().map(|done| done.map(|_| ()));
+            for done in deleted.into_iter().chain(done) {
                 whole &= written.note(done);
-            }
-            for shard in &shards {
-                let done = applier.child(shard).await;
-                whole &= written.note(done.map(|_| ()));
             }
         }
         Err(error) => written.unwritten = Some(too_large(&error)),
     }
     whole
+}
+
+fn note_written(applier: &Applier<'_>, config: &EdgeConfig, sha256: &str) {
+    let memory = &applier.context.pools;
+    let (namespace, generation) = (applier.namespace, config.generation);
+    memory.note_written(namespace, &config.pool, generation, sha256);
 }
 
 fn too_large(error: &xmpp_edge_crds::edge_config::shards::EncodeError) -> Fault {

@@ -23,8 +23,8 @@ use super::plan::{
 };
 use crate::{
     compile::NamespaceInputs,
-    controllers::namespace::snapshot::{NamespaceSnapshot, OperatorConfig},
-    runtime::caches::Caches,
+    controllers::namespace::snapshot::{Context, NamespaceSnapshot, OperatorConfig},
+    runtime::{caches::Caches, store::UnreadError},
     secrets::database::DatabaseSecret,
 };
 
@@ -56,20 +56,27 @@ pub fn proxy_image(settings: &OperatorConfig) -> pod::ProxyImage<'_> {
 const DATABASE_PORT: u16 = 5432;
 
 /// An object as the watches last saw it; `None` also for kinds that are not watched.
-#[must_use]
-pub fn observed(caches: &Caches, kind: ChildKind, namespace: &str, name: &str) -> Option<Value> {
+///
+/// # Errors
+/// [`UnreadError`] where it is there and could not be read.
+pub fn observed(
+    caches: &Caches,
+    kind: ChildKind,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<Value>, UnreadError> {
     fn value<T: Serialize>(object: Option<std::sync::Arc<T>>) -> Option<Value> {
         serde_json::to_value(object?.as_ref()).ok()
     }
-    match kind {
+    Ok(match kind {
         ChildKind::Certificate | ChildKind::Secret => None,
-        ChildKind::ConfigMap => value(caches.config_maps.get(namespace, name)),
+        ChildKind::ConfigMap => value(caches.config_maps.get(namespace, name)?),
         ChildKind::NetworkPolicy => value(caches.network_policies.get(namespace, name)),
         ChildKind::PodDisruptionBudget => value(caches.disruption_budgets.get(namespace, name)),
         ChildKind::Service => value(caches.services.get(namespace, name)),
         ChildKind::PersistentVolumeClaim => value(caches.volumes.get(namespace, name)),
         ChildKind::Deployment => value(caches.deployments.get(namespace, name)),
-    }
+    })
 }
 
 /// The operator's pods, as a NetworkPolicy names them.
@@ -164,15 +171,14 @@ pub fn database_of(world: &NamespaceInputs, pool: &EdgePool) -> Vec<HostPort> {
         .unwrap_or_default()
 }
 
-/// The generation whose shards are all in place, with nothing beside them.
+/// The generation whose shards are all in place as they were written, with nothing beside them.
 #[must_use]
-pub fn written(caches: &Caches, namespace: &str, pool: &str) -> Option<u64> {
+pub fn written(context: &Context, namespace: &str, pool: &str) -> Option<u64> {
+    let caches = &context.caches;
     let mut headers = Vec::new();
     for number in 0..MAX_SHARDS {
-        let map = caches
-            .config_maps
-            .get(namespace, &names::shard(pool, number));
-        let Some(map) = map else {
+        let name = names::shard(pool, number);
+        let Some(map) = caches.config_maps.get(namespace, &name).ok()? else {
             continue;
         };
         let shard = map.binary_data.as_ref()?.get(names::SHARD_KEY)?;
@@ -187,7 +193,9 @@ pub fn written(caches: &Caches, namespace: &str, pool: &str) -> Option<u64> {
             (header.generation, &header.sha256, header.count)
                 == (first.generation, &first.sha256, first.count)
         });
-    whole.then_some(first.generation)
+    let written = context.pools.written(namespace, pool);
+    let ours = whole && written.has(first.generation, &first.sha256);
+    ours.then_some(first.generation)
 }
 
 /// Where the pods of all pools of the namespace stand: who is to roll first.

@@ -29,6 +29,7 @@ pub trait KeepMemory: Send + 'static {
 }
 
 /// Of one pool.
+#[derive(Debug)]
 pub struct PoolRecordsBackend<M> {
     publisher: Publisher,
     balancer: LoadBalancer,

@@ -54,6 +54,7 @@ pub fn kinds(host: bool) -> &'static [RecordKind] {
 }
 
 /// One place as it is looked at.
+#[derive(Debug)]
 pub struct PlanInput<'a> {
     pub claim: &'a RecordOwner,
     pub standing: Availability,

@@ -50,13 +50,13 @@ use super::{
     backoff::Backoff,
     decoded::Decoded,
     metrics::Metrics,
-    store::{ObjectStore, WatchApplier},
+    store::{IdentityApplier, ObjectStore, Referable, ReferencedStore, WatchApplier},
     supervisor::TaskSet,
 };
 
 /// Selector of what pools own: the operator's own children alone.
 pub const MANAGED: &str = "app.kubernetes.io/managed-by=xmpp-edge-operator";
-/// Helm keeps releases in Secrets, a megabyte each; nothing refers to them.
+/// Helm keeps releases in Secrets, ten of each; nothing refers to them.
 const NO_RELEASES: &str = "type!=helm.sh/release.v1";
 
 /// The same trouble with a namespace is logged this often.
@@ -92,12 +92,13 @@ impl fmt::Display for Scope {
 }
 
 /// What the API server holds.
+#[derive(Debug)]
 pub struct Caches {
     pub pools: ObjectStore<Decoded<EdgePool>>,
     pub partners: ObjectStore<Decoded<XmppFederatedPartner>>,
     pub policies: ObjectStore<Decoded<ExternalAccessPolicy>>,
-    pub config_maps: ObjectStore<ConfigMap>,
-    pub secrets: ObjectStore<Secret>,
+    pub config_maps: ReferencedStore<ConfigMap>,
+    pub secrets: ReferencedStore<Secret>,
     /// Those of pools alone.
     pub services: ObjectStore<Service>,
     /// Those of pools alone.
@@ -127,13 +128,8 @@ impl Caches {
             pools: ObjectStore::default(),
             partners: ObjectStore::default(),
             policies: ObjectStore::default(),
-            // Annotations of others (elections, tools) say nothing to us.
-            config_maps: ObjectStore::new(|old: &ConfigMap, new| {
-                old.data != new.data || old.binary_data != new.binary_data
-            }),
-            secrets: ObjectStore::new(|old: &Secret, new| {
-                old.data != new.data || old.type_ != new.type_
-            }),
+            config_maps: ReferencedStore::default(),
+            secrets: ReferencedStore::default(),
             services: ObjectStore::default(),
             deployments: ObjectStore::default(),
             // A new one is looked at; what its controller counts in it the Deployment says too.
@@ -170,8 +166,9 @@ impl Caches {
             start.watch(tasks, plain(), |caches| &caches.pools);
             start.watch(tasks, plain(), |caches| &caches.partners);
             start.watch(tasks, plain(), |caches| &caches.policies);
-            start.watch(tasks, plain(), |caches| &caches.config_maps);
-            start.watch(tasks, plain().fields(NO_RELEASES), |caches| &caches.secrets);
+            start.watch_identities(tasks, plain(), |caches| &caches.config_maps);
+            let secrets = plain().fields(NO_RELEASES);
+            start.watch_identities(tasks, secrets, |caches| &caches.secrets);
             let ours = || plain().labels(MANAGED);
             start.watch(tasks, ours(), |caches| &caches.services);
             start.watch(tasks, ours(), |caches| &caches.deployments);
@@ -249,19 +246,44 @@ struct Start<'a> {
 }
 
 impl Start<'_> {
+    /// Watches whole objects.
     fn watch<V>(
         &self,
         tasks: &mut TaskSet,
         config: watcher::Config,
         table: fn(&Caches) -> &ObjectStore<V>,
     ) where
-        V: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + DeserializeOwned
-            + Clone
-            + fmt::Debug
-            + Send
-            + Sync
-            + 'static,
+        V: Watchable,
+    {
+        let mut feed = WatchApplier::of(self.namespace.clone());
+        self.follow(tasks, config, move |caches, event| {
+            feed.take(table(caches), event)
+        });
+    }
+
+    /// Watches metadata alone: nothing else of an object comes.
+    fn watch_identities<K>(
+        &self,
+        tasks: &mut TaskSet,
+        config: watcher::Config,
+        table: fn(&Caches) -> &ReferencedStore<K>,
+    ) where
+        K: Watchable + Referable,
+    {
+        let mut feed = IdentityApplier::of(self.namespace.clone());
+        self.follow(tasks, config, move |caches, event| {
+            feed.take(table(caches), event)
+        });
+    }
+
+    /// `take` enters an event, and returns the namespaces to look at.
+    fn follow<V>(
+        &self,
+        tasks: &mut TaskSet,
+        config: watcher::Config,
+        mut take: impl FnMut(&Caches, Event<V>) -> BTreeSet<String> + Send + 'static,
+    ) where
+        V: Watchable,
     {
         let api: Api<V> = match self.namespace {
             Some(namespace) => Api::namespaced(self.client.clone(), namespace),
@@ -274,7 +296,6 @@ impl Start<'_> {
             kind,
         };
         let (caches, metrics) = (self.caches.clone(), self.metrics.clone());
-        let mut feed = WatchApplier::of(self.namespace.clone());
         self.names
             .lock()
             .insert(name.clone(), WatchState::default());
@@ -287,7 +308,7 @@ impl Start<'_> {
                         let event = event.modify(|object| {
                             object.managed_fields_mut().clear();
                         });
-                        let touched = feed.take(table(&caches), event);
+                        let touched = take(&caches, event);
                         caches.heard(&name, listed);
                         metrics.watch_heard(&name);
                         caches.touch(&touched, pools);
@@ -302,6 +323,29 @@ impl Start<'_> {
             done.await;
         });
     }
+}
+
+/// What can be watched in a namespace or in all.
+trait Watchable:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+    + DeserializeOwned
+    + Clone
+    + fmt::Debug
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<V> Watchable for V where
+    V: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + DeserializeOwned
+        + Clone
+        + fmt::Debug
+        + Send
+        + Sync
+        + 'static
+{
 }
 
 impl Caches {

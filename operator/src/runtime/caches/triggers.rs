@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 
 /// Namespaces to look at.
+#[derive(Debug)]
 pub struct Triggers {
     known: Mutex<BTreeMap<String, Arc<Notify>>>,
     fresh: mpsc::UnboundedSender<String>,

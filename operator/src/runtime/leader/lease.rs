@@ -25,6 +25,7 @@ use crate::runtime::backoff::fraction;
 const LONGEST: Duration = Duration::from_secs(4);
 
 /// The lease, and who this process is.
+#[derive(Debug)]
 pub struct Candidate {
     api: Api<Lease>,
     name: String,

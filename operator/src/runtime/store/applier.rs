@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     sync::Arc,
 };
 
@@ -15,6 +16,14 @@ pub struct WatchApplier<V> {
     namespace: Option<String>,
     /// What a list under way has brought so far.
     listing: BTreeMap<String, Names<V>>,
+}
+
+impl<V> fmt::Debug for WatchApplier<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WatchApplier")
+            .field("namespace", &self.namespace)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<V: Resource> WatchApplier<V> {

@@ -6,10 +6,12 @@
 //! (a tombstone keeps its uid for [`TOMBSTONE_TTL`]). The store knows nothing of meaning.
 
 mod applier;
+mod referenced;
 mod tombstones;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt};
 use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
@@ -18,6 +20,7 @@ use serde_json::Value;
 use self::tombstones::Tombstones;
 pub use self::{
     applier::WatchApplier,
+    referenced::{HeldSize, IdentityApplier, Referable, ReferencedStore, UnreadCause, UnreadError},
     tombstones::{Epoch, TOMBSTONE_TTL},
 };
 
@@ -28,6 +31,17 @@ pub struct ObjectStore<V> {
     held: RwLock<Contents<V>>,
     /// Whether a newer form of an object is to be looked at; a younger resourceVersion alone is not.
     matters: fn(&V, &V) -> bool,
+}
+
+impl<V> fmt::Debug for ObjectStore<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Of thousands of objects a line is enough.
+        let held = self.held.read();
+        let objects: usize = held.objects.values().map(BTreeMap::len).sum();
+        f.debug_struct("ObjectStore")
+            .field("objects", &objects)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A store of any kind, for answers that come as JSON.
@@ -226,10 +240,14 @@ fn is_newer<V: Resource>(old: &V, new: &V) -> bool {
 }
 
 fn is_later<V: Resource>(old: &V, new: &V) -> bool {
-    let number = |object: &V| -> Option<u64> { object.resource_version()?.parse().ok() };
+    is_later_version(old.meta(), new.meta())
+}
+
+fn is_later_version(old: &ObjectMeta, new: &ObjectMeta) -> bool {
+    let number = |of: &ObjectMeta| -> Option<u64> { of.resource_version.as_ref()?.parse().ok() };
     match (number(old), number(new)) {
         (Some(old), Some(new)) => new > old,
-        _ => old.resource_version() != new.resource_version(),
+        _ => old.resource_version != new.resource_version,
     }
 }
 

@@ -4,6 +4,8 @@
 //! Kept in `<pool>-tls` beside the pair in use: `next.key`, `next.csr` (the pending request) and
 //! `next.for` (what it was made for); `for` says the same of the pair in use.
 
+use std::fmt;
+
 use rcgen::{DistinguishedName, DnType, KeyPair, RsaKeySize};
 use xmpp_edge_crds::{
     domain::DomainName,
@@ -45,6 +47,14 @@ pub struct Csr<'a> {
     /// The Secret that brings the signed chain.
     pub chain_secret: &'a str,
     pub secrets: &'a dyn Secrets,
+}
+
+impl fmt::Debug for Csr<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Csr")
+            .field("chain_secret", &self.chain_secret)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Csr<'_> {

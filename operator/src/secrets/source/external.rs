@@ -10,6 +10,7 @@ use crate::secrets::{
 };
 
 /// Somebody else keeps `<pool>-tls` itself: it is looked at, and never written.
+#[derive(Debug)]
 pub struct Followed {
     pub keeper: Keeper,
 }

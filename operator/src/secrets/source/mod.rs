@@ -6,6 +6,8 @@
 pub mod csr;
 pub mod external;
 
+use std::fmt;
+
 use jiff::Timestamp;
 use xmpp_edge_crds::{
     domain::DomainName,
@@ -282,6 +284,7 @@ pub fn provide(
 }
 
 /// `selfSigned`: a CA of the pool's own, and a leaf that is renewed in time.
+#[derive(Debug)]
 pub struct SelfSigned;
 
 impl Backend for SelfSigned {
@@ -376,6 +379,14 @@ pub struct SecretRef<'a> {
     pub secrets: &'a dyn Secrets,
 }
 
+impl fmt::Debug for SecretRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SecretRef")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Backend for SecretRef<'_> {
     fn evaluate(
         &self,
@@ -404,6 +415,7 @@ impl Backend for SecretRef<'_> {
 }
 
 /// The backend that a pool asks for.
+#[derive(Debug)]
 pub enum PoolBackend<'a> {
     SelfSigned(SelfSigned),
     SecretRef(SecretRef<'a>),

@@ -20,48 +20,21 @@ use xmpp_edge_proxy::{
 
 use super::{
     dns,
+    error::StandaloneReconcileError,
     manifests::Manifests,
     materials::{self, Provided},
     peer_keys::PeerKeys,
-    reader::{ReadError, Reader},
+    reader::Reader,
     status,
 };
 use crate::{
     compile::{self, Compiled, Kind, NamespaceInputs, ObjectRef},
     dns::{DnsCondition, backend::pool_records::PoolRecordsTask},
     secrets::{
-        CertificateError,
         files::{self, FileStore},
         store::StoreError,
     },
 };
-
-/// Why a look led to nothing. What was in force before stays.
-#[derive(Debug, thiserror::Error)]
-pub enum StandaloneReconcileError {
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Certificate(#[from] CertificateError),
-    #[error(
-        "{0}: another process uses this state directory: stop it, or give another with --state"
-    )]
-    Locked(PathBuf),
-    #[error(
-        "{path} cannot be used ({reason}): it was written by something else, or is damaged; move it away, and what is in force is compiled anew from the manifests"
-    )]
-    State { path: PathBuf, reason: String },
-    #[error("there is no EdgePool in the manifests: add one")]
-    NoPool,
-    #[error("there is no EdgePool {wanted:?} in the manifests: there are {found}")]
-    UnknownPool { wanted: String, found: String },
-    #[error("the manifests have several EdgePools ({found}): choose one with --pool")]
-    SeveralPools { found: String },
-    #[error("EdgePool {0:?} does not compile and was never in force: see the errors above")]
-    NotAccepted(String),
-}
 
 /// Where a station looks, and for what.
 #[derive(Clone, Debug)]
@@ -75,6 +48,7 @@ pub struct StandalonePaths {
 }
 
 /// What one look found.
+#[derive(Debug)]
 pub struct Pass {
     pub inputs: ConfigInputs,
     /// Whether the proxy has to be told.
@@ -86,6 +60,7 @@ pub struct Pass {
 }
 
 /// The state directory in use, and what is in force.
+#[derive(Debug)]
 pub struct StandaloneReconciler {
     place: StandalonePaths,
     reader: Reader,
@@ -282,7 +257,11 @@ impl StandaloneReconciler {
                 materials = given.materials.clone();
             }
         }
-        ConfigInputs { config, materials }
+        ConfigInputs {
+            config,
+            document_sha256: None,
+            materials,
+        }
     }
 
     fn last_of(&self, namespace: &str) -> BTreeMap<String, EdgeConfig> {

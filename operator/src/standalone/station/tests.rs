@@ -2,8 +2,17 @@
 
 #![allow(clippy::unwrap_used)]
 use super::*;
-use crate::compile::Severity;
+use crate::{
+    compile::Severity,
+    secrets::{
+        database::DatabaseSecret,
+        internal_ca,
+        store::{ManagedSecret, MemoryStore, Store},
+    },
+};
+use k8s_openapi::{ByteString, api::core::v1::Secret};
 use xmpp_edge_proxy::tls::SpkiSha256;
+use zeroize::Zeroizing;
 
 const POOL: &str = "apiVersion: xmpp-edge.dev/v1alpha1\nkind: EdgePool\nmetadata: {name: hq}\nspec: {site: hq, domains: [org.example], accessEdge: {fqdn: edge.org.example}, gateways: [{domains: [org.example], address: 'inside.example:5269'}], certificate: {selfSigned: {}}}\n";
 const PARTNER: &str = "---\napiVersion: xmpp-edge.dev/v1alpha1\nkind: XmppFederatedPartner\nmetadata: {name: p}\nspec: {domain: p.example}\n";
@@ -290,7 +299,7 @@ fn a_damaged_memory_of_keys_is_not_taken_for_none() {
     let site = Site::new(POOL);
     fs::create_dir(site.folder.path().join("state")).unwrap();
     fs::write(site.folder.path().join("state/peer-keys.json"), "{").unwrap();
-    let error = site.open().err().expect("damaged").to_string();
+    let error = site.open().expect_err("damaged").to_string();
     assert!(error.contains("peer-keys.json"), "{error}");
 }
 
@@ -298,7 +307,7 @@ fn a_damaged_memory_of_keys_is_not_taken_for_none() {
 fn a_state_directory_serves_one_process() {
     let site = Site::new(POOL);
     let _station = site.open().unwrap();
-    let error = site.open().err().expect("locked").to_string();
+    let error = site.open().expect_err("locked").to_string();
     assert!(error.contains("--state"), "{error}");
 }
 
@@ -314,8 +323,7 @@ fn a_missing_dialback_secret_is_an_error_at_first_and_a_note_later() {
         .open()
         .unwrap()
         .first(now())
-        .err()
-        .expect("no secret")
+        .expect_err("no secret")
         .to_string();
     assert!(error.contains("shared"), "{error}");
     site.write(&format!("{with}{secret}"));
@@ -334,4 +342,56 @@ fn a_missing_dialback_secret_is_an_error_at_first_and_a_note_later() {
                 .iter()
                 .any(|note| note.to_string().contains("stays in use"))
     );
+}
+
+#[test]
+fn what_holds_secrets_shows_none_of_them() {
+    const SECRET: &str = "a-value-that-nobody-may-see";
+    let database = "contacts: {postgres: {secretRef: {name: given}}}, certificate:";
+    let manifests = POOL.replace("certificate:", database);
+    let secret = format!(
+        "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: given}}\nstringData: {{url: 'postgres://u:{SECRET}@h/d', other: {SECRET}}}\n"
+    );
+    let site = Site::new(&format!("{manifests}{secret}"));
+    let mut station = site.open().unwrap();
+    let look = station.first(now()).unwrap();
+    assert!(look.inputs.materials.contacts_url.is_some(), "it was read");
+    let world = &station.manifests.worlds["default"];
+    let held = world.secrets["given"].clone();
+    let data = BTreeMap::from([("k".to_owned(), ByteString(SECRET.into()))]);
+    let object = Secret {
+        data: Some(data),
+        ..Secret::default()
+    };
+    let database = DatabaseSecret::read("given", Some(&held)).unwrap();
+    let mut store = MemoryStore::default();
+    let admin = ManagedSecret::AdminToken("hq".into());
+    store.write(&admin, &held).unwrap();
+    let ca = internal_ca::ensure_ca(&mut store, "default", now()).unwrap();
+    let mut dialback = held.clone();
+    dialback.insert("secret".into(), Zeroizing::new(SECRET.into()));
+    let dialback = internal_ca::dialback_of(&dialback, "given").unwrap();
+    let caches = crate::runtime::caches::Caches::new().0;
+    caches.secrets.created(object, caches.secrets.epoch());
+    let shown = [
+        format!("{:?}", station.reader),
+        format!("{:?}", station.manifests),
+        format!("{world:?}"),
+        format!("{held:?}"),
+        format!("{database:?}"),
+        format!("{store:?}"),
+        format!("{dialback:?}"),
+        format!("{caches:?}"),
+        format!("{look:?}"),
+        format!("{ca:?}"),
+        format!("{station:?}"),
+    ];
+    let key = ca.signer.key.lines().nth(1).unwrap();
+    let bytes = format!("{:?}", SECRET.as_bytes());
+    let bytes = bytes.trim_matches(['[', ']']);
+    for text in shown {
+        for secret in [SECRET, key, bytes] {
+            assert!(!text.contains(secret), "{text}");
+        }
+    }
 }

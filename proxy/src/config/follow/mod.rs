@@ -10,7 +10,7 @@ use xmpp_edge_crds::edge_config::Contacts;
 use super::{
     ConfigInputs, ConfigSecrets, ConfigUpdate,
     document::{Document, Source},
-    secrets::Secrets,
+    secrets::{Needed, Secrets},
 };
 
 /// Files are compared this often: mounted volumes swap links, which notifications miss.
@@ -35,7 +35,7 @@ pub enum FollowError {
 ///
 /// The secrets are `tls.crt` with `tls.key`, `issuer.crt` with `issuer.key`, `internal-ca.crt`,
 /// `dialback-secret` and perhaps `dialback-previous`, `admin-token`, `contacts-url` and perhaps
-/// `contacts-ca.crt`. Each such part is taken by itself; one that vanishes, or is not good, stays as
+/// `contacts-ca.crt`, `egress-username` with `egress-password`. Each such part is taken by itself; one that vanishes, or is not good, stays as
 /// last read. Of the two-file parts the optional second vanishes alone and at once.
 ///
 /// # Errors
@@ -97,14 +97,22 @@ impl Follower {
 
     fn offer(&self) -> ConfigUpdate {
         let whole = self.document.whole();
-        let shared = whole.is_some_and(|config| config.contacts == Contacts::Postgres);
+        let needed = Needed {
+            certificates: self.patient,
+            contacts: whole.is_some_and(|whole| whole.config.contacts == Contacts::Postgres),
+            egress: whole.is_some_and(|whole| {
+                let proxy = whole.config.settings.egress_proxy.as_ref();
+                proxy.is_some_and(|proxy| proxy.has_credentials)
+            }),
+        };
         let mut missing: Vec<_> = self.document.missing().into_iter().collect();
-        missing.extend(self.secrets.missing(self.patient, shared));
+        missing.extend(self.secrets.missing(needed));
         let mut stale: Vec<_> = self.document.stale().into_iter().collect();
         stale.extend(self.secrets.stale());
         let inputs = match (whole, &self.materials) {
-            (Some(config), Some(materials)) if missing.is_empty() => Some(ConfigInputs {
-                config: Arc::clone(config),
+            (Some(whole), Some(materials)) if missing.is_empty() => Some(ConfigInputs {
+                config: Arc::clone(&whole.config),
+                document_sha256: Some(Arc::clone(&whole.sha256)),
                 materials: Arc::clone(materials),
             }),
             _ => None,

@@ -59,14 +59,25 @@ fn shards_count_once_one_generation_is_complete_and_a_bad_one_keeps_the_old() {
     follower.look();
     assert!(follower.offer().missing[0].contains("no shard is there yet"));
 
-    let whole = shards::encode(&config(1, "one")).unwrap();
+    let packed = shards::encode(&config(1, "one")).unwrap();
+    let whole = &packed.shards;
     assert_eq!(whole.len(), 1);
     put(&shard(0), &whole[0]);
     follower.look();
     assert_eq!(generation(&follower), Some(1));
+    let hash = |follower: &Follower| follower.offer().inputs.unwrap().document_sha256;
+    assert_eq!(hash(&follower).as_deref(), Some(&*packed.sha256));
+    // A backup brings the number again, with other content.
+    let restored = shards::encode(&config(1, "another")).unwrap();
+    put(&shard(0), &restored.shards[0]);
+    follower.look();
+    assert_eq!(generation(&follower), Some(1));
+    assert_eq!(hash(&follower).as_deref(), Some(&*restored.sha256));
+    put(&shard(0), &whole[0]);
+    follower.look();
 
     // Damaged: the first look may be in the middle of a write, the second is told.
-    let mut damaged = shards::encode(&config(2, "two")).unwrap().remove(0);
+    let mut damaged = shards::encode(&config(2, "two")).unwrap().shards.remove(0);
     let last = damaged.len() - 1;
     damaged[last] ^= 1;
     put(&shard(0), &damaged);
@@ -77,7 +88,10 @@ fn shards_count_once_one_generation_is_complete_and_a_bad_one_keeps_the_old() {
     assert!(told.contains("hash"), "{told}");
     assert_eq!(generation(&follower), Some(1));
 
-    put(&shard(0), &shards::encode(&config(3, "three")).unwrap()[0]);
+    put(
+        &shard(0),
+        &shards::encode(&config(3, "three")).unwrap().shards[0],
+    );
     follower.look();
     assert_eq!(generation(&follower), Some(3));
     assert_eq!(follower.offer().unreadable, None);
@@ -103,7 +117,7 @@ fn what_did_not_change_is_the_same_and_not_read_again() {
     secrets(materials.path());
     put(
         &folder.path().join("shard-0"),
-        &shards::encode(&config(1, "one")).unwrap()[0],
+        &shards::encode(&config(1, "one")).unwrap().shards[0],
     );
     let source = Source::of(folder.path().to_owned()).unwrap();
     let mut follower = Follower::new(source, materials.path().to_owned());
@@ -113,7 +127,7 @@ fn what_did_not_change_is_the_same_and_not_read_again() {
     // The kubelet writes all files of a volume anew where one of them changed.
     put(
         &folder.path().join("shard-0"),
-        &shards::encode(&config(1, "one")).unwrap()[0],
+        &shards::encode(&config(1, "one")).unwrap().shards[0],
     );
     follower.look();
     assert!(follower.offer().inputs.unwrap().are(&first));

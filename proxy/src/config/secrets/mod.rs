@@ -7,7 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use xmpp_edge_crds::pem::{self, PemError};
+use xmpp_edge_crds::{
+    egress::EgressCredentials,
+    pem::{self, PemError},
+};
 use zeroize::Zeroizing;
 
 use super::{ConfigSecrets, PemPair};
@@ -31,6 +34,7 @@ pub(super) struct Secrets {
     dialback: SecretPart<Dialback>,
     admin_token: SecretPart<Zeroizing<String>>,
     contacts: SecretPart<ContactsAccess>,
+    egress: SecretPart<EgressCredentials>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -43,6 +47,16 @@ struct Dialback {
 struct ContactsAccess {
     url: Zeroizing<String>,
     ca: Option<String>,
+}
+
+/// What no proxy of this configuration can do without, beside what none can.
+#[derive(Clone, Copy)]
+pub(super) struct Needed {
+    pub(super) certificates: bool,
+    /// The contacts' database.
+    pub(super) contacts: bool,
+    /// The egress proxy's credentials.
+    pub(super) egress: bool,
 }
 
 /// The bytes of one file; none where there is no file.
@@ -80,6 +94,10 @@ impl Secrets {
             contacts: SecretPart::new(
                 "the contacts' database",
                 &["contacts-url", "contacts-uri", "contacts-ca.crt"],
+            ),
+            egress: SecretPart::new(
+                "the egress proxy's credentials",
+                &["egress-username", "egress-password"],
             ),
         }
     }
@@ -124,6 +142,18 @@ impl Secrets {
                 Database::parse(&url, ca.as_deref()).map_err(|error| error.to_string())?;
                 Ok(Some(ContactsAccess { url, ca }))
             }),
+            self.egress.take(&mut contents, |files| {
+                let given = |file: &File| file.as_ref().map(|octets| octets.to_vec());
+                match (given(&files[0]), given(&files[1])) {
+                    (None, None) => Ok(None),
+                    (username, password) => {
+                        let (username, password) = (username.as_deref(), password.as_deref());
+                        EgressCredentials::parse(username, password)
+                            .map(Some)
+                            .map_err(|error| error.to_string())
+                    }
+                }
+            }),
         ]
         .contains(&true)
     }
@@ -141,21 +171,23 @@ impl Secrets {
             admin_token: self.admin_token.last.clone(),
             contacts_url: contacts.as_ref().map(|contacts| contacts.url.clone()),
             contacts_ca: contacts.and_then(|contacts| contacts.ca),
+            egress_credentials: self.egress.last.clone(),
         })
     }
 
     /// What is missing: without the certificates a proxy can start, and wait for them then.
-    pub(super) fn missing(&self, certificates: bool, contacts: bool) -> Vec<String> {
-        let certificates = [self.certificate.missing(), self.issuer.missing()]
-            .into_iter()
-            .filter(|_| certificates);
-        let always = [self.internal_ca.missing(), self.dialback.missing()];
-        let contacts = Some(self.contacts.missing()).filter(|_| contacts);
-        certificates
-            .chain(always)
-            .chain(contacts)
-            .flatten()
-            .collect()
+    pub(super) fn missing(&self, needed: Needed) -> Vec<String> {
+        [
+            self.certificate.missing().filter(|_| needed.certificates),
+            self.issuer.missing().filter(|_| needed.certificates),
+            self.internal_ca.missing(),
+            self.dialback.missing(),
+            self.contacts.missing().filter(|_| needed.contacts),
+            self.egress.missing().filter(|_| needed.egress),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 
     /// What stays as last read although it is gone or broken.
@@ -167,6 +199,7 @@ impl Secrets {
             self.dialback.stale(),
             self.admin_token.stale(),
             self.contacts.stale(),
+            self.egress.stale(),
         ]
         .into_iter()
         .flatten()
@@ -260,7 +293,7 @@ struct Contents {
     files: Vec<(&'static str, Result<File, String>)>,
 }
 
-const FILES: [&str; 11] = [
+const FILES: [&str; 13] = [
     "tls.crt",
     "tls.key",
     "issuer.crt",
@@ -272,6 +305,8 @@ const FILES: [&str; 11] = [
     "contacts-url",
     "contacts-uri",
     "contacts-ca.crt",
+    "egress-username",
+    "egress-password",
 ];
 
 impl Contents {

@@ -3,6 +3,12 @@
 use std::{fs, os::unix::fs::symlink};
 
 use super::*;
+
+const EVERYTHING: Needed = Needed {
+    certificates: true,
+    contacts: true,
+    egress: true,
+};
 use crate::tls::pki;
 
 /// A folder as the kubelet shows one: files are links into `..data`, which is swapped whole.
@@ -64,12 +70,13 @@ fn what_is_missing_is_named_until_all_is_there() {
     let mut volume = Volume::new();
     let mut secrets = Secrets::new(volume.directory.path().to_owned());
     secrets.look();
-    let missing = |secrets: &Secrets| secrets.missing(true, true).join("; ");
+    let missing = |secrets: &Secrets| secrets.missing(EVERYTHING).join("; ");
     assert_eq!(
         missing(&secrets),
         "the pool's certificate (tls.crt); the internal issuer (issuer.crt); \
          the internal CA (internal-ca.crt); the dialback secret (dialback-secret); \
-         the contacts' database (contacts-url)"
+         the contacts' database (contacts-url); \
+         the egress proxy's credentials (egress-username)"
     );
     let mut files = vec![("tls.crt", c.chain.as_str())];
     volume.holds(&files);
@@ -91,14 +98,23 @@ fn what_is_missing_is_named_until_all_is_there() {
     assert_eq!(
         missing(&secrets),
         "the dialback secret (dialback-secret: 16 octets at least are needed); \
-         the contacts' database (contacts-url)"
+         the contacts' database (contacts-url); \
+         the egress proxy's credentials (egress-username)"
     );
     assert!(secrets.materials().is_none());
     files.pop();
     files.extend([
         ("dialback-secret", "long enough for anybody\n"),
         ("contacts-url", "postgres://edge:pw@db.example/x"),
+        ("egress-username", "edge"),
     ]);
+    volume.holds(&files);
+    assert!(secrets.look());
+    assert_eq!(
+        missing(&secrets),
+        "the egress proxy's credentials (egress-username: there is no password)"
+    );
+    files.push(("egress-password", "pw"));
     volume.holds(&files);
     assert!(secrets.look());
     assert_eq!(missing(&secrets), "");
@@ -144,7 +160,11 @@ fn what_vanishes_or_breaks_stays_as_last_read_and_is_named_the_rest_goes_on() {
         assert!(!stale.contains(&c.other_key) && !stale.contains(&c.key));
         assert!(
             secrets
-                .missing(true, false)
+                .missing(Needed {
+                    contacts: false,
+                    egress: false,
+                    ..EVERYTHING
+                })
                 .iter()
                 .all(|text| text.contains("issuer"))
         );

@@ -1,15 +1,23 @@
 //! From a domain to a connection, target by target: the caller takes the next one when the
 //! negotiation on the last failed, until none is left.
+//!
+//! A target that is silent does not hold up the others: the next one starts beside it ([`TARGET_DELAY`]),
+//! as RFC 8305 has it for the addresses of one.
+
+mod guard;
+mod target;
 
 use std::{
     collections::VecDeque,
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use ipnet::IpNet;
 use tokio::net::TcpStream;
 use xmpp_edge_crds::{
@@ -19,14 +27,15 @@ use xmpp_edge_crds::{
 };
 
 use super::{
-    ConnectFault, Dane, DnsError, Resolver, Service, Services,
-    happy::{Connect, RaceOutcome, interleave, race},
+    ConnectFault, DnsError, Endpoint, Resolver, Service, Services, SocksProxy, happy::Connect,
     socket, srv,
 };
 use crate::{
     telemetry::attempt::{AttemptStep, Step},
     tls::TlsaSet,
 };
+pub use guard::is_guarded;
+use target::{FoundTarget, Search, Target, TargetOutcome};
 
 /// Addresses beyond this many of one domain are not tried.
 const MAX_ADDRESSES: usize = 24;
@@ -34,9 +43,10 @@ const MAX_ADDRESSES: usize = 24;
 const MAX_LOOKED_AT: usize = 8;
 /// One address is waited for this long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// While further targets wait, each is waited for this part of it (2 s), and for the whole once they had
-/// their chance: a silent one does not use up the time of the others.
-const PART_WHILE_OTHERS_WAIT: u32 = 5;
+/// A target that gives no connection for this long lets the next one start beside it: by then one lost
+/// SYN has been sent again (RFC 6298 section 2). Longer than between the addresses of one target, for
+/// the next may be of a lower priority (RFC 2782).
+pub const TARGET_DELAY: Duration = Duration::from_millis(1_200);
 
 /// Dials partners and gateways. Cheap to clone.
 #[derive(Clone)]
@@ -45,6 +55,7 @@ pub struct Dialer {
     forbidden: Forbidden,
     connect: Connect,
     connect_timeout: Duration,
+    target_delay: Duration,
 }
 
 impl std::fmt::Debug for Dialer {
@@ -72,7 +83,7 @@ pub enum TargetSource {
 pub struct Candidate {
     /// SRV target, host, or IP address as text.
     pub target: String,
-    pub address: SocketAddr,
+    pub endpoint: Endpoint,
     /// TLS from the first byte; else STARTTLS.
     pub direct_tls: bool,
     /// Secure TLSA records of the target, for [`crate::tls::Trust::judge`].
@@ -91,51 +102,26 @@ pub struct Connected {
 /// What is left to try of a domain.
 #[derive(Debug)]
 pub struct Candidates {
-    dialer: Dialer,
-    domain: DomainName,
-    direction: Direction,
-    targets: VecDeque<Target>,
-    current: Option<Current>,
-    /// Whether the targets' names may be relied on, so that their TLSA records count.
-    dane: bool,
-    /// Networks where nothing is dialled; none: any address may be.
-    except: Option<Arc<[IpNet]>>,
-    addresses_left: usize,
+    search: Arc<Search>,
+    /// Not under way, the next first.
+    waiting: VecDeque<WaitingTarget>,
+    /// Under way, by number; the futures are only polled while [`Self::next`] is.
+    under_way: Vec<(usize, WaitingTarget)>,
+    attempts: FuturesUnordered<BoxFuture<'static, (usize, TargetOutcome)>>,
+    started: usize,
+    /// When the next one starts beside those under way.
+    next_start: tokio::time::Instant,
     /// Hosts whose addresses were looked up.
     tried: Vec<DomainName>,
     steps: Vec<AttemptStep>,
 }
 
-#[derive(Debug, Clone)]
-struct Target {
-    host: Host,
-    port: u16,
-    direct_tls: bool,
-    /// Of its SRV record: the lowest is preferred.
-    priority: u16,
-    /// It was silent while others waited, and has its whole time now.
-    is_deferred: bool,
-}
-
-/// A target whose addresses are known and not all tried.
-#[derive(Debug)]
-struct Current {
-    target: Target,
-    name: String,
-    dane: Option<Dane>,
-    queue: VecDeque<SocketAddr>,
-}
-
-impl Current {
-    fn candidate(&self, address: SocketAddr) -> Candidate {
-        Candidate {
-            target: self.name.clone(),
-            address,
-            direct_tls: self.target.direct_tls,
-            tlsa: self.dane.clone().and_then(Dane::records),
-            dane: self.dane.as_ref().map(ToString::to_string),
-        }
-    }
+/// A target that waits for its turn.
+#[derive(Clone, Debug)]
+enum WaitingTarget {
+    New(Target),
+    /// Addresses of it are left, or come once more.
+    Found(FoundTarget),
 }
 
 impl Dialer {
@@ -148,6 +134,7 @@ impl Dialer {
             forbidden,
             connect,
             connect_timeout: CONNECT_TIMEOUT,
+            target_delay: TARGET_DELAY,
         }
     }
 
@@ -165,89 +152,94 @@ impl Dialer {
         self
     }
 
+    /// Starts the next target beside one that is silent for this long (default [`TARGET_DELAY`]).
+    #[must_use]
+    pub fn with_target_delay(mut self, delay: Duration) -> Self {
+        self.target_delay = delay;
+        self
+    }
+
     #[must_use]
     pub fn resolver(&self) -> &Resolver {
         &self.resolver
     }
 
-    /// Finds the targets of `domain`. `direction` is whose stanzas the stream will carry; it goes
-    /// into the steps.
+    /// Finds the targets of `domain`; they are dialled by `egress` where there is one. `direction` is
+    /// whose stanzas the stream will carry; it goes into the steps.
     ///
     /// # Errors
     /// [`DnsError`] and the step that tells it, when there is nothing to dial.
     pub async fn candidates(
         &self,
         domain: &DomainName,
-        route: &TargetSource,
+        source: &TargetSource,
+        egress: Option<Arc<SocksProxy>>,
         direction: Direction,
     ) -> Result<Candidates, (DnsError, AttemptStep)> {
         let began = Instant::now();
-        let step = |outcome, text, took| AttemptStep {
+        let step = |outcome, text| AttemptStep {
             step: Step::Dns,
             direction,
             domain: domain.clone(),
             outcome,
             address: None,
             text,
-            took,
+            took: began.elapsed(),
         };
-        let (targets, dane, except, text) = match route {
+        let (targets, dane, except, text) = match source {
             TargetSource::Fixed(to) => {
                 let target = Target {
                     host: to.host.clone(),
                     port: to.port,
                     direct_tls: false,
                     priority: 0,
-                    is_deferred: false,
                 };
                 let text = format!("{to} as configured; SRV is not asked");
                 // A gateway is trusted by the internal authority, never by DNS.
                 let dane = direction == Direction::Outbound;
-                (VecDeque::from([target]), dane, None, text)
+                (vec![target], dane, None, text)
             }
             TargetSource::Discover { except } => match self.resolver.services(domain).await {
                 Ok(services) => {
                     let text = described(&services);
                     let ordered = srv::order(services.records, srv::random_below);
-                    let targets = ordered
-                        .into_iter()
-                        .map(|service| Target {
-                            host: Host::Name(service.target),
-                            port: service.port,
-                            direct_tls: service.direct_tls,
-                            priority: service.priority,
-                            is_deferred: false,
-                        })
-                        .collect();
-                    (
-                        targets,
-                        services.dnssec.is_secure(),
-                        Some(Arc::clone(except)),
-                        text,
-                    )
+                    let targets = ordered.into_iter().map(Target::from).collect();
+                    let dane = services.dnssec.is_secure();
+                    (targets, dane, Some(Arc::clone(except)), text)
                 }
                 Err(fault) => {
-                    let step = step(fault.label(), fault.to_string(), began.elapsed());
+                    let step = step(fault.label(), fault.to_string());
                     return Err((fault, step));
                 }
             },
         };
-        Ok(Candidates {
+        let search = Search {
             dialer: self.clone(),
             domain: domain.clone(),
             direction,
-            targets,
-            current: None,
             dane,
             except,
-            addresses_left: MAX_ADDRESSES,
-            tried: Vec::new(),
-            steps: vec![step("Ok", text, began.elapsed())],
-        })
+            egress,
+            dialled: AtomicUsize::new(0),
+        };
+        Ok(Candidates::new(search, targets, vec![step("Ok", text)]))
     }
 }
 
 impl Candidates {
+    fn new(search: Search, targets: Vec<Target>, steps: Vec<AttemptStep>) -> Self {
+        Self {
+            search: Arc::new(search),
+            waiting: targets.into_iter().map(WaitingTarget::New).collect(),
+            under_way: Vec::new(),
+            attempts: FuturesUnordered::new(),
+            started: 0,
+            next_start: tokio::time::Instant::now(),
+            tried: Vec::new(),
+            steps,
+        }
+    }
+
     /// The targets of the best priority, in a fixed order: domains that agree in them are served by
     /// the same server. Only before the first [`Self::next`].
     #[must_use]
@@ -266,64 +258,73 @@ impl Candidates {
     pub async fn at(&mut self, address: SocketAddr) -> Option<Candidate> {
         let same_port = self.best().filter(|target| target.port == address.port());
         let targets: Vec<_> = same_port.take(MAX_LOOKED_AT).cloned().collect();
+        let endpoint = Endpoint::Address(address);
         for target in targets {
-            let Ok(found) = self.resolve(target).await else {
+            let Ok(found) = self.search.resolve(target, &mut self.steps).await else {
                 continue;
             };
-            if found.queue.contains(&address) {
-                return Some(found.candidate(address));
+            if found.queue.contains(&endpoint) {
+                return Some(found.candidate(endpoint));
             }
         }
         None
     }
 
     fn best(&self) -> impl Iterator<Item = &Target> {
-        let best = self.targets.iter().map(|target| target.priority).min();
-        self.targets
-            .iter()
-            .filter(move |target| Some(target.priority) == best)
+        let new = || {
+            self.waiting.iter().filter_map(|waiting| match waiting {
+                WaitingTarget::New(target) => Some(target),
+                WaitingTarget::Found(_) => None,
+            })
+        };
+        let best = new().map(|target| target.priority).min();
+        new().filter(move |target| Some(target.priority) == best)
     }
 
-    /// The next connection, or why the next target gives none; `None` when all were tried. Call it
-    /// again when the negotiation failed: further addresses of a target come before the next one.
+    /// The next connection, or why a target gives none; `None` when all were tried. Call it again when
+    /// the negotiation failed: further addresses of its target come first, then those that another
+    /// target was faster than.
     pub async fn next(&mut self) -> Option<Result<Connected, ConnectFault>> {
         loop {
-            if let Some(mut current) = self.current.take()
-                && !current.queue.is_empty()
-                && self.addresses_left > 0
-            {
-                let before = current.queue.len();
-                let result = self.race(&mut current).await;
-                let tried = before.saturating_sub(current.queue.len()).max(1);
-                self.addresses_left = self.addresses_left.saturating_sub(tried);
-                self.current = Some(current);
-                return Some(result);
+            if self.attempts.is_empty() || tokio::time::Instant::now() >= self.next_start {
+                self.start();
             }
-            if self.addresses_left == 0 {
-                self.dialer.resolver.forget(&self.domain, &self.tried);
-                return None;
-            }
-            let Some(target) = self.targets.pop_front() else {
+            let finished = if self.waiting.is_empty() {
+                self.attempts.next().await
+            } else {
+                match tokio::time::timeout_at(self.next_start, self.attempts.next()).await {
+                    Ok(finished) => finished,
+                    Err(_) => {
+                        self.note_silence();
+                        continue;
+                    }
+                }
+            };
+            let Some((number, outcome)) = finished else {
                 // None of them was of use: what DNS said may be out of date.
-                self.dialer.resolver.forget(&self.domain, &self.tried);
+                let resolver = &self.search.dialer.resolver;
+                resolver.forget(&self.search.domain, &self.tried);
                 return None;
             };
-            if let Host::Name(name) = &target.host {
-                self.tried.push(name.clone());
-            }
-            match self.resolve(target).await {
-                Ok(current) => self.current = Some(current),
+            self.under_way.retain(|(own, _)| *own != number);
+            self.steps.extend(outcome.steps);
+            // A failure starts the next one at once, silence after a while.
+            self.next_start = tokio::time::Instant::now();
+            match outcome.result {
+                Ok((connected, rest)) => {
+                    self.yield_to(rest);
+                    return Some(Ok(connected));
+                }
                 Err(fault) => return Some(Err(fault)),
             }
         }
     }
 
-    /// The address that [`Self::next`] gave last shall come once more, before others.
-    pub fn again(&mut self, address: SocketAddr) {
-        if let Some(current) = &mut self.current {
-            current.queue.push_front(address);
-            self.addresses_left += 1;
-        }
+    /// A server that [`Self::next`] gave shall come once more, before others.
+    pub fn again(&mut self, candidate: Candidate) {
+        self.search.dialled.fetch_sub(1, Ordering::Relaxed);
+        self.waiting
+            .push_front(WaitingTarget::Found(candidate.into()));
     }
 
     /// The steps since the last call: resolving and connecting. The caller adds what follows.
@@ -331,190 +332,58 @@ impl Candidates {
         std::mem::take(&mut self.steps)
     }
 
-    async fn resolve(&mut self, target: Target) -> Result<Current, ConnectFault> {
-        let began = Instant::now();
-        let name = target.host.to_string();
-        let fault = |cause| ConnectFault::Dns {
-            target: name.clone(),
-            cause,
-        };
-        let (addresses, dane) = match &target.host {
-            Host::Ip(ip) => (vec![*ip], None),
-            Host::Name(host) => {
-                let resolver = &self.dialer.resolver;
-                let dane = async {
-                    if self.dane {
-                        resolver.dane(host, target.port).await.map(Some)
-                    } else {
-                        Ok(None)
-                    }
-                };
-                let (addresses, dane) = tokio::join!(resolver.addresses(host), dane);
-                let found = addresses.and_then(|addresses| Ok((addresses, dane?)));
-                match found {
-                    Ok(found) => found,
-                    Err(cause) => {
-                        self.step(Step::Dns, cause.label(), None, cause.to_string(), began);
-                        return Err(fault(cause));
-                    }
-                }
-            }
-        };
-        let mut allowed = Vec::new();
-        let mut refused = None;
-        for ip in addresses {
-            let address = SocketAddr::new(ip, target.port);
-            if let Some(except) = &self.except
-                && (self.dialer.forbidden)(address, except)
-            {
-                refused = Some(address);
-            } else {
-                allowed.push(address);
-            }
+    /// Starts the next target, where one waits.
+    fn start(&mut self) {
+        if self.search.has_dialled_enough() {
+            self.waiting.clear();
         }
-        if let (true, Some(address)) = (allowed.is_empty(), refused) {
-            let fault = ConnectFault::Forbidden {
-                target: name,
-                address,
+        let Some(waiting) = self.waiting.pop_front() else {
+            return;
+        };
+        if let WaitingTarget::New(target) = &waiting
+            && let Host::Name(name) = &target.host
+        {
+            self.tried.push(name.clone());
+        }
+        self.started += 1;
+        let number = self.started;
+        let search = Arc::clone(&self.search);
+        self.under_way.push((number, waiting.clone()));
+        let attempt = async move {
+            let outcome = match waiting {
+                WaitingTarget::New(target) => search.reach(target).await,
+                WaitingTarget::Found(found) => search.reach_found(found, Vec::new()).await,
             };
-            self.step(
-                Step::Policy,
-                fault.label(),
-                Some(address),
-                fault.to_string(),
-                began,
-            );
-            return Err(fault);
-        }
-        let queue = interleave(allowed);
-        if let Some(dane) = &dane {
-            self.step(Step::Dns, "Ok", None, format!("{name}: {dane}"), began);
-        }
-        Ok(Current {
-            target,
-            name,
-            dane,
-            queue,
-        })
-    }
-
-    async fn race(&mut self, current: &mut Current) -> Result<Connected, ConnectFault> {
-        let began = Instant::now();
-        let whole = self.dialer.connect_timeout;
-        let has_whole = current.target.is_deferred || self.targets.is_empty();
-        let limit = if has_whole {
-            whole
-        } else {
-            whole / PART_WHILE_OTHERS_WAIT
+            (number, outcome)
         };
-        let RaceOutcome { won, failed } =
-            race(&mut current.queue, &self.dialer.connect, limit).await;
-        let was_silent = |(_, cause): &(_, io::Error)| cause.kind() == io::ErrorKind::TimedOut;
-        if won.is_none() && !has_whole && failed.iter().any(was_silent) {
-            self.targets.push_back(Target {
-                is_deferred: true,
-                ..current.target.clone()
-            });
-        }
-        let mut last = None;
-        for (address, cause) in failed {
-            let fault = ConnectFault::from_io(&current.name, address, cause);
-            self.step(
-                Step::Tcp,
-                fault.label(),
-                Some(address),
-                fault.to_string(),
-                began,
-            );
-            last = Some(fault);
-        }
-        if let Some((stream, address)) = won {
-            let how = if current.target.direct_tls {
-                "direct TLS"
-            } else {
-                "STARTTLS"
-            };
-            let text = format!("connected to {address} of {}, for {how}", current.name);
-            self.step(Step::Tcp, "Ok", Some(address), text, began);
-            let candidate = current.candidate(address);
-            return Ok(Connected { stream, candidate });
-        }
-        Err(last.unwrap_or_else(|| ConnectFault::Dns {
-            target: current.name.clone(),
-            cause: DnsError::NoRecords {
-                name: current.name.clone(),
-                kind: "A or AAAA",
-            },
-        }))
+        self.attempts.push(attempt.boxed());
+        self.next_start = tokio::time::Instant::now() + self.search.dialer.target_delay;
     }
 
-    fn step(
-        &mut self,
-        step: Step,
-        outcome: &'static str,
-        address: Option<SocketAddr>,
-        text: String,
-        began: Instant,
-    ) {
-        self.steps.push(AttemptStep {
-            step,
-            direction: self.direction,
-            domain: self.domain.clone(),
-            outcome,
-            address,
-            text,
-            took: began.elapsed(),
-        });
-    }
-}
-
-/// Whether an address that DNS gave for a partner is not dialled: it is within `except`, or is never
-/// another host's (loopback, link-local, unspecified, broadcast, multicast). IPv4 that is written as
-/// IPv6 is judged as what it leads to: mapped, compatible, NAT64 (RFC 6052 section 2.1), 6to4.
-#[must_use]
-pub fn is_guarded(ip: IpAddr, except: &[IpNet]) -> bool {
-    let ip = ip.to_canonical();
-    let inner = match ip {
-        IpAddr::V4(_) => None,
-        IpAddr::V6(ip) => embedded(ip).map(IpAddr::V4),
-    };
-    [Some(ip), inner]
-        .into_iter()
-        .flatten()
-        .any(|ip| is_never_dialled(ip) || except.iter().any(|network| network.contains(&ip)))
-}
-
-/// The IPv4 address that packets to this one reach in the end.
-fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
-    let octets = ip.octets();
-    let at = |from: usize| {
-        let [a, b, c, d] = [0, 1, 2, 3].map(|n| octets[from + n]);
-        Some(Ipv4Addr::new(a, b, c, d))
-    };
-    match ip.segments() {
-        // The well-known prefix, one of the network's own (RFC 8215), IPv4-compatible.
-        [0x64, 0xff9b, 0, 0, 0, 0, ..] | [0x64, 0xff9b, 1, ..] | [0, 0, 0, 0, 0, 0, ..] => at(12),
-        [0x2002, ..] => at(2),
-        _ => None,
-    }
-}
-
-fn is_never_dialled(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => {
-            // 0.0.0.0/8 is "this host" (RFC 1122 section 3.2.1.3): Linux dials itself.
-            ip.is_loopback()
-                || ip.is_link_local()
-                || ip.octets()[0] == 0
-                || ip.is_broadcast()
-                || ip.is_multicast()
+    /// One was the first to connect: the others' attempts end, and come after what it has left.
+    fn yield_to(&mut self, rest: FoundTarget) {
+        self.attempts = FuturesUnordered::new();
+        for (_, waiting) in std::mem::take(&mut self.under_way).into_iter().rev() {
+            self.waiting.push_front(waiting);
         }
-        IpAddr::V6(ip) => {
-            ip.is_loopback()
-                || ip.is_unspecified()
-                || ip.is_multicast()
-                || ip.is_unicast_link_local()
+        if !rest.queue.is_empty() {
+            self.waiting.push_front(WaitingTarget::Found(rest));
         }
+    }
+
+    /// Says of the one that started last that it is silent; the next starts beside it.
+    fn note_silence(&mut self) {
+        let Some((_, waiting)) = self.under_way.last() else {
+            return;
+        };
+        let name = match waiting {
+            WaitingTarget::New(target) => target.host.to_string(),
+            WaitingTarget::Found(found) => found.name.clone(),
+        };
+        let text = format!("{name} gave no connection yet: the next target starts beside it");
+        let took = self.search.dialer.target_delay;
+        let step = self.search.step(Step::Tcp, "TcpSilent", None, text, took);
+        self.steps.push(step);
     }
 }
 

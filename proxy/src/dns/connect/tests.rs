@@ -1,7 +1,14 @@
 #![allow(clippy::unwrap_used)]
 
+use std::{io, net::IpAddr};
+
+use futures::future::BoxFuture;
 use hickory_proto::rr::RecordType;
-use tokio::net::TcpListener;
+use proptest::prelude::*;
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+};
 
 use super::*;
 use crate::dns::fake::{Fake, FakeReply, a, srv, tlsa_311};
@@ -24,7 +31,7 @@ fn dialer(fake: &Fake) -> Dialer {
 
 async fn candidates(dialer: &Dialer) -> Candidates {
     dialer
-        .candidates(&partner(), &discover(), Direction::Outbound)
+        .candidates(&partner(), &discover(), None, Direction::Outbound)
         .await
         .ok()
         .unwrap()
@@ -96,69 +103,177 @@ async fn every_target_is_handed_out_until_none_is_left() {
     assert!(candidates.take_steps().is_empty());
 }
 
-/// A silent target does not use up the time of the others; one that is only slow has its whole time once
-/// these had their chance.
-#[tokio::test]
-async fn a_silent_target_lets_the_others_try_before_it_has_its_whole_time() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let open = listener.local_addr().unwrap();
-    let names = ["slow", "silent", "refusing"];
-    let hosts: Vec<_> = names.map(|name| format!("{name}.partner.example")).into();
-    let services = (1..).zip(&hosts);
-    let mut records = vec![(
-        SERVICE,
-        RecordType::SRV,
-        FakeReply::Records(
-            services
-                .map(|(priority, host)| srv(priority, 0, open.port(), &format!("{host}.")))
-                .collect(),
-        ),
-    )];
-    for (number, host) in (1..).zip(&hosts) {
-        let address = a(&format!("192.0.2.{number}"));
-        records.push((host, RecordType::A, FakeReply::Records(vec![address])));
-    }
-    let fake = Fake::start(records).await;
-    let calls = Arc::new(parking_lot::Mutex::new(Vec::new()));
-    let whole = Duration::from_secs(2);
-    let connect: Connect = {
-        let calls = Arc::clone(&calls);
-        Arc::new(move |address: SocketAddr| {
+/// Connections that are opened when the test says so.
+struct Controlled {
+    /// Who is dialled, with what its attempt waits for.
+    dialled: mpsc::UnboundedReceiver<(u8, oneshot::Sender<Told>)>,
+    listener: TcpListener,
+}
+
+/// What becomes of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Connects,
+    Refuses,
+}
+
+impl Controlled {
+    /// Targets 192.0.2.1 to 192.0.2.`targets`; `delay` before the next starts beside a silent one.
+    async fn candidates(targets: u8, delay: Duration) -> (Self, Candidates) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let open = listener.local_addr().unwrap();
+        let (tell, dialled) = mpsc::unbounded_channel();
+        let connect: Connect = Arc::new(move |address: SocketAddr| {
             let IpAddr::V4(ip) = address.ip() else {
-                unreachable!("there are A records alone")
+                unreachable!("the targets have IPv4")
             };
-            calls.lock().push(ip.octets()[3]);
-            async move {
-                match ip.octets()[3] {
-                    1 => tokio::time::sleep(whole / 3).await,
-                    2 => std::future::pending().await,
-                    _ => return Err(io::ErrorKind::ConnectionRefused.into()),
+            let (say, hear) = oneshot::channel();
+            tell.send((ip.octets()[3], say)).unwrap();
+            let attempt: BoxFuture<'static, _> = async move {
+                match hear.await {
+                    Ok(Told::Connects) => TcpStream::connect(open).await,
+                    Ok(Told::Refuses) => Err(io::ErrorKind::ConnectionRefused.into()),
+                    Err(_) => std::future::pending().await,
                 }
-                TcpStream::connect(open).await
             }
-            .boxed()
-        })
-    };
-    let dialer = dialer(&fake)
+            .boxed();
+            attempt
+        });
+        let dialer = Dialer::new(
+            Resolver::at("127.0.0.1:9".parse().unwrap()).unwrap(),
+            Arc::new(|_, _| false),
+        )
         .with_connect(connect)
-        .with_connect_timeout(whole);
-    let mut candidates = candidates(&dialer).await;
-    let mut labels = Vec::new();
-    loop {
-        match candidates.next().await {
-            Some(Ok(connected)) => break assert_eq!(connected.candidate.target, hosts[0]),
-            Some(Err(fault)) => labels.push(fault.label()),
-            None => panic!("the slow one was not waited for: {labels:?}"),
-        }
+        .with_connect_timeout(Duration::from_secs(3600))
+        .with_target_delay(delay);
+        let search = Search {
+            dialer,
+            domain: partner(),
+            direction: Direction::Outbound,
+            dane: false,
+            except: None,
+            egress: None,
+            dialled: AtomicUsize::new(0),
+        };
+        let targets = (1..=targets).map(|number| Target {
+            host: Host::Ip([192, 0, 2, number].into()),
+            port: 5269,
+            direct_tls: false,
+            priority: 0,
+        });
+        let candidates = Candidates::new(search, targets.collect(), Vec::new());
+        (Self { dialled, listener }, candidates)
     }
-    assert_eq!(labels, ["TcpTimeout", "TcpTimeout", "TcpRefused"]);
-    assert_eq!(*calls.lock(), [1, 2, 3, 1]);
+}
+
+fn number_of(name: &str) -> u8 {
+    name.rsplit('.').next().unwrap().parse().unwrap()
+}
+
+/// One silent target does not use up the time of the others, and keeps its own.
+#[tokio::test]
+async fn s11_the_next_target_starts_beside_a_silent_one_and_the_first_to_connect_wins() {
+    let (mut lab, mut candidates) = Controlled::candidates(3, Duration::from_millis(1)).await;
+    let (first, silent, rest) = {
+        let next = candidates.next();
+        tokio::pin!(next);
+        let mut dialled = Vec::new();
+        while dialled.len() < 3 {
+            tokio::select! {
+                Some(one) = lab.dialled.recv() => dialled.push(one),
+                _ = &mut next => panic!("nobody connects"),
+            }
+        }
+        let mut dialled = dialled.into_iter();
+        let (first, silent, third) = (
+            dialled.next().unwrap(),
+            dialled.next().unwrap(),
+            dialled.next().unwrap(),
+        );
+        assert_eq!((first.0, silent.0, third.0), (1, 2, 3));
+        third.1.send(Told::Connects).unwrap();
+        let won = next.await.unwrap().unwrap();
+        (first, silent, won.candidate.target)
+    };
+    assert_eq!(rest, "192.0.2.3");
+    // Their attempts have ended, and come again when the winner is of no use.
+    assert!(first.1.is_closed() && silent.1.is_closed());
+    {
+        let next = candidates.next();
+        tokio::pin!(next);
+        let (again, say) = tokio::select! {
+            Some(one) = lab.dialled.recv() => one,
+            _ = &mut next => panic!("nobody connects"),
+        };
+        assert_eq!(again, 1);
+        say.send(Told::Connects).unwrap();
+        assert_eq!(next.await.unwrap().unwrap().candidate.target, "192.0.2.1");
+    }
+    let steps = candidates.take_steps();
+    let outcomes: Vec<_> = steps.iter().map(|step| step.outcome).collect();
     assert_eq!(
-        candidates.next().await.unwrap().unwrap_err().label(),
-        "TcpTimeout"
+        outcomes[..3],
+        ["TcpSilent", "TcpSilent", "Ok"],
+        "{outcomes:?}"
     );
-    assert!(candidates.next().await.is_none());
-    assert_eq!(*calls.lock(), [1, 2, 3, 1, 2]);
+    drop(lab.listener);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever the order in which targets connect and refuse: each that connects is handed out once
+    /// for each time that it is asked for, each that refuses is told once, none is forgotten.
+    #[test]
+    fn s11_whatever_comes_first_every_target_is_handed_out_or_told_once(
+        plan in proptest::collection::vec(any::<bool>(), 1..7),
+        order in proptest::collection::vec(any::<prop::sample::Index>(), 64),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (mut connected, mut refused) = runtime.block_on(async {
+            let targets = u8::try_from(plan.len()).unwrap();
+            let (mut lab, mut candidates) = Controlled::candidates(targets, Duration::ZERO).await;
+            let (mut connected, mut refused) = (Vec::new(), Vec::new());
+            let mut order = order.iter();
+            let mut dialled: Vec<(u8, oneshot::Sender<Told>)> = Vec::new();
+            loop {
+                // All that may start are under way before one of them is told its fate.
+                let missing = plan.len() - connected.len() - refused.len();
+                let next = candidates.next();
+                tokio::pin!(next);
+                let result = loop {
+                    dialled.retain(|(_, say)| !say.is_closed());
+                    if dialled.len() == missing && missing > 0 {
+                        let index = order.next().unwrap().index(dialled.len());
+                        let (number, say) = dialled.swap_remove(index);
+                        let connects = plan[usize::from(number) - 1];
+                        let told = if connects { Told::Connects } else { Told::Refuses };
+                        say.send(told).unwrap();
+                        break next.await;
+                    }
+                    tokio::select! {
+                        Some(one) = lab.dialled.recv() => dialled.push(one),
+                        result = &mut next => break result,
+                    }
+                };
+                match result {
+                    Some(Ok(won)) => connected.push(number_of(&won.candidate.target)),
+                    Some(Err(fault)) => {
+                        let IpAddr::V4(ip) = fault.address().unwrap().ip() else { unreachable!() };
+                        refused.push(ip.octets()[3]);
+                    }
+                    None => break (connected, refused),
+                }
+            }
+        });
+        connected.sort_unstable();
+        refused.sort_unstable();
+        let of = |kind: bool| -> Vec<u8> {
+            (1..).zip(&plan).filter(|(_, own)| **own == kind).map(|(number, _)| number).collect()
+        };
+        prop_assert_eq!(connected, of(true));
+        prop_assert_eq!(refused, of(false));
+    }
 }
 
 /// RFC 2782: only the best priority counts while nothing has failed.
@@ -251,7 +366,7 @@ async fn a_forbidden_address_is_not_dialled_unless_configured() {
     let route =
         TargetSource::Fixed(HostPort::parse(&format!("x.partner.example:{port}"), None).unwrap());
     let mut fixed = dialer
-        .candidates(&partner(), &route, Direction::Outbound)
+        .candidates(&partner(), &route, None, Direction::Outbound)
         .await
         .ok()
         .unwrap();
@@ -268,7 +383,7 @@ async fn a_domain_that_offers_no_service_is_not_dialled() {
     )])
     .await;
     let result = dialer(&fake)
-        .candidates(&partner(), &discover(), Direction::Outbound)
+        .candidates(&partner(), &discover(), None, Direction::Outbound)
         .await;
     let (fault, step) = result.err().unwrap();
     assert_eq!(fault, DnsError::NotOffered { domain: partner() });

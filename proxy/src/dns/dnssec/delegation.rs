@@ -40,26 +40,39 @@ pub(super) fn signers(message: &Message) -> Vec<Name> {
     signers
 }
 
-/// Whether a proven answer that there is no DS record of `zone` is that of a delegation. A name within
-/// the parent itself has none either, and stays as secure as the parent.
-pub(super) fn is_insecure(denial: &Message, zone: &Name) -> bool {
-    denial
-        .authorities
+/// Whether what the parent of `zone` says of its DS records leaves it without keys: the parent has none
+/// itself, or there is a proven delegation without DS. A name within the parent has no DS either, and
+/// stays as secure as the parent.
+pub(super) fn is_insecure(answer: &Message, zone: &Name) -> bool {
+    let mut proofs = answer
+        .answers
         .iter()
-        .filter(|record| record.proof == Proof::Secure)
-        .any(|record| match &record.data {
-            RData::DNSSEC(DNSSECRData::NSEC(nsec)) => {
-                &record.name == zone && is_cut(|kind| nsec.type_bit_maps().any(|own| own == kind))
-            }
-            RData::DNSSEC(DNSSECRData::NSEC3(nsec3)) => {
-                // By opt-out, delegations without keys have no record of their own (RFC 5155
-                // section 6).
-                nsec3.opt_out()
-                    || (is_of(record, nsec3, zone)
-                        && is_cut(|kind| nsec3.type_bit_maps().any(|own| own == kind)))
-            }
-            _ => false,
-        })
+        .chain(&answer.authorities)
+        .map(|record| record.proof)
+        .peekable();
+    if proofs.peek().is_some() && proofs.all(|proof| proof == Proof::Insecure) {
+        return true;
+    }
+    let is_denial = answer.answers.is_empty();
+    is_denial
+        && answer
+            .authorities
+            .iter()
+            .filter(|record| record.proof == Proof::Secure)
+            .any(|record| match &record.data {
+                RData::DNSSEC(DNSSECRData::NSEC(nsec)) => {
+                    &record.name == zone
+                        && is_cut(|kind| nsec.type_bit_maps().any(|own| own == kind))
+                }
+                RData::DNSSEC(DNSSECRData::NSEC3(nsec3)) => {
+                    // By opt-out, delegations without keys have no record of their own (RFC 5155
+                    // section 6).
+                    nsec3.opt_out()
+                        || (is_of(record, nsec3, zone)
+                            && is_cut(|kind| nsec3.type_bit_maps().any(|own| own == kind)))
+                }
+                _ => false,
+            })
 }
 
 /// NS without SOA is the parent's side of a delegation (RFC 6840 section 4.4).
@@ -145,6 +158,13 @@ mod tests {
                 &[NS, NSEC],
                 Proof::Bogus,
                 false,
+            ),
+            (
+                "the word of a parent without keys",
+                "partner.example.",
+                &[NS, NSEC],
+                Proof::Insecure,
+                true,
             ),
         ] {
             let denial = denial(owner, types, proof);

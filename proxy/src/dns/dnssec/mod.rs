@@ -295,17 +295,9 @@ impl Validator {
                 .first_answer()
                 .await;
             let is_insecure = match answer {
-                Err(NetError::Dns(WireError::Nsec {
-                    proof, response, ..
-                })) => match proof {
-                    Proof::Secure => delegation::is_insecure(&response, zone),
-                    Proof::Insecure => true,
-                    Proof::Bogus | Proof::Indeterminate => false,
-                },
-                Ok(response) => {
-                    let mut proofs = response.answers.iter().map(|record| record.proof);
-                    !response.answers.is_empty() && proofs.all(|proof| proof == Proof::Insecure)
-                }
+                // So hickory hands on a denial that is proven, and what a parent without keys says.
+                Ok(response) => delegation::is_insecure(&response, zone),
+                Err(NetError::Dns(WireError::Nsec { proof, .. })) => proof == Proof::Insecure,
                 Err(_) => false,
             };
             if !is_insecure {

@@ -33,6 +33,8 @@ impl Inbound {
         let namespace = element.namespace.as_str();
         let fault = match (element.name.as_str(), namespace) {
             ("error", ns::STREAM) => Err(wire::peer_error(element)),
+            // What a trunk says is not this machine's to answer.
+            _ if self.is_trunk() => Err(self.unexpected(element)),
             ("starttls", ns::TLS) => self.starttls(out),
             (_, ns::SASL) => self.sasl(element, out),
             // ejabberd 24.10 asked in the namespace of the feature.
@@ -61,6 +63,10 @@ impl Inbound {
         if let Err(fault) = fault {
             self.close(fault, environment, out);
         }
+    }
+
+    fn is_trunk(&self) -> bool {
+        matches!(&self.state, InboundState::Negotiating(now) if now.offered.trunk)
     }
 
     /// Whether nothing but STARTTLS is listened to.

@@ -271,14 +271,21 @@ impl Inbound {
         }
         let tls_first =
             self.tls.is_none() && terms.is_some_and(|terms| !terms.methods.allows_plaintext());
+        let is_trunk = offered.trunk;
         self.state = InboundState::Negotiating(Negotiating {
             domains,
             stream_id,
             offered,
             tls_first,
         });
-        if let Some(pair) = by_sasl {
-            self.authenticated(pair, out);
+        match by_sasl {
+            Some(pair) if is_trunk => {
+                let peer = pair.pair().from.clone();
+                self.receiving.authenticate(pair);
+                out.push(Output::TrunkReady { peer });
+            }
+            Some(pair) => self.authenticated(pair, out),
+            None => {}
         }
     }
 

@@ -4,7 +4,7 @@ use xmpp_edge_crds::negotiation::Method;
 
 use super::{Domains, Inbound};
 use crate::negotiation::{
-    Environment, Fault, Output, Pair, PeerRole, Step, StreamLimits, Terms,
+    Carries, Environment, Fault, Output, Pair, PeerRole, Step, StreamLimits, Terms,
     features::{OwnFeatures, StartTlsFeature},
     pairs::{self, AuthenticatedPair},
 };
@@ -62,8 +62,8 @@ impl Inbound {
             external,
             dialback,
             bidi: terms.bidi,
-            acks: false,
             limits: environment.limits(),
+            ..OwnFeatures::default()
         })
     }
 
@@ -91,13 +91,18 @@ impl Inbound {
         let Pair { from, to } = pair.pair();
         let terms = environment.admit(self.side, from, to)?;
         out.push(Output::ok(Step::Sasl, Some(from)));
-        let offered = OwnFeatures {
-            starttls: None,
-            external: false,
-            dialback: terms.methods.contains(Method::TlsDialback),
-            bidi: false,
-            acks: true,
-            limits: environment.limits(),
+        let offered = match terms.carries {
+            Carries::Pairs => OwnFeatures {
+                dialback: terms.methods.contains(Method::TlsDialback),
+                acks: true,
+                limits: environment.limits(),
+                ..OwnFeatures::default()
+            },
+            Carries::Trunk => OwnFeatures {
+                trunk: true,
+                limits: environment.limits(),
+                ..OwnFeatures::default()
+            },
         };
         Ok((offered, pair))
     }

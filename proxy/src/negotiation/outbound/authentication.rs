@@ -24,7 +24,9 @@ impl Outbound {
         environment: &dyn Environment,
         out: &mut Vec<Output>,
     ) -> Result<(), Fault> {
-        if let (Some(tls), Purpose::Stanzas(pair)) = (&self.tls, &self.purpose) {
+        if let (Some(tls), Purpose::Stanzas(pair) | Purpose::Trunk(pair)) =
+            (&self.tls, &self.purpose)
+        {
             let proof = pairs::prove(environment, self.side, PeerRole::Server, &pair.to, tls);
             if proof.is_ok() && terms.bidi && self.features.bidi && self.bidi_left && !self.bidi {
                 // XEP-0288 section 2.2: asked for before authentication.
@@ -50,10 +52,7 @@ impl Outbound {
                             return Ok(());
                         }
                         if without_dialback {
-                            return Err(self
-                                .sasl_rejected
-                                .take()
-                                .unwrap_or(Fault::ExternalNotOffered));
+                            return Err(self.without_external());
                         }
                     }
                 }
@@ -71,6 +70,7 @@ impl Outbound {
     ) -> Result<(), Fault> {
         let pair = match &self.purpose {
             Purpose::Stanzas(pair) => pair.clone(),
+            Purpose::Trunk(_) => return Err(self.without_external()),
             Purpose::Verify(question) => {
                 // No authentication, and no certificate: the key is what counts. Whether TLS is
                 // needed was decided before.
@@ -93,6 +93,12 @@ impl Outbound {
         self.ask(claim, announced.id.as_deref(), environment, out)?;
         self.state = OutboundState::DialingBack(announced);
         Ok(())
+    }
+
+    /// Nothing but EXTERNAL would do, and that is not to be had.
+    fn without_external(&mut self) -> Fault {
+        let rejected = self.sasl_rejected.take();
+        rejected.unwrap_or(Fault::ExternalNotOffered)
     }
 
     /// Sends our key for a pair.

@@ -142,14 +142,38 @@ impl Outbound {
         environment: &dyn Environment,
         out: &mut Vec<Output>,
     ) -> Result<(), Fault> {
-        let Purpose::Stanzas(pair) = &self.purpose else {
+        let (Purpose::Stanzas(pair) | Purpose::Trunk(pair)) = &self.purpose else {
             return Err(Fault::NoUsableMethod);
         };
         let claim = PairClaim {
             pair: pair.clone(),
             method: Method::SaslOverTls,
         };
-        self.authenticated(claim, id, environment, out)
+        match self.purpose {
+            Purpose::Trunk(_) => self.trunk_ready(claim, id, environment, out),
+            _ => self.authenticated(claim, id, environment, out),
+        }
+    }
+
+    /// Both know each other; the peer has to know what a trunk is, too.
+    fn trunk_ready(
+        &mut self,
+        claim: PairClaim,
+        id: Option<String>,
+        environment: &dyn Environment,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Fault> {
+        let known = pairs::authenticate(self.ground(environment), claim, Way::ToPeer)?;
+        if !self.features.trunk {
+            return Err(Fault::TrunkNotOffered);
+        }
+        out.push(Output::ok(Step::Trunk, Some(&known.pair().to)));
+        out.push(Output::TrunkReady {
+            peer: known.pair().to.clone(),
+        });
+        self.ready.push(known);
+        self.state = OutboundState::Established { id };
+        Ok(())
     }
 
     /// The first pair is authenticated; stanzas wait for the acks to be agreed on.

@@ -30,6 +30,8 @@ use crate::{
 pub enum Purpose {
     /// To carry stanzas of this pair, and later of others ([`Input::AddPair`]).
     Stanzas(Pair),
+    /// To be a trunk from `from`, whose sidecar opens it, to an edge pod.
+    Trunk(Pair),
     /// To ask the authoritative server of `pair.from` about a key, then close. Nothing else is done
     /// on it; the answer is [`Output::Verified`].
     Verify(VerifyRequest),
@@ -38,14 +40,14 @@ pub enum Purpose {
 impl Purpose {
     fn local(&self) -> &DomainName {
         match self {
-            Self::Stanzas(pair) => &pair.from,
+            Self::Stanzas(pair) | Self::Trunk(pair) => &pair.from,
             Self::Verify(question) => &question.pair.to,
         }
     }
 
     fn peer(&self) -> &DomainName {
         match self {
-            Self::Stanzas(pair) => &pair.to,
+            Self::Stanzas(pair) | Self::Trunk(pair) => &pair.to,
             Self::Verify(question) => &question.pair.from,
         }
     }
@@ -162,7 +164,7 @@ impl Outbound {
             Link::DirectTls(facts) => Some(facts),
         };
         let names = match &start.purpose {
-            Purpose::Stanzas(_) => start.names,
+            Purpose::Stanzas(_) | Purpose::Trunk(_) => start.names,
             Purpose::Verify(question) => question.names,
         };
         let mut outbound = Self {
@@ -551,6 +553,7 @@ impl Outbound {
             Purpose::Verify(_) => out.push(Output::Verified(KeyVerification::Unavailable(
                 unavailable(&fault),
             ))),
+            Purpose::Trunk(_) => {}
             Purpose::Stanzas(first) => {
                 let unanswered = self.asked.drain(..).map(|claim| claim.pair);
                 let mut failed: Vec<Pair> = unanswered.filter(|pair| pair != first).collect();

@@ -6,6 +6,7 @@ mod flipped;
 mod inbound;
 mod outbound;
 mod together;
+mod trunk;
 
 use std::cell::Cell;
 
@@ -65,6 +66,7 @@ pub(super) struct World {
     pub peers: Vec<(DomainName, MethodSet)>,
     pub secret: dialback::Secret,
     pub bidi: bool,
+    pub carries: Carries,
     /// No certificate verifies any more.
     pub distrust: bool,
     /// Prefix of the stream ids; the number makes each fresh.
@@ -81,6 +83,7 @@ impl World {
             peers: peers.iter().map(|peer| (domain(peer), set)).collect(),
             secret: dialback::Secret::new(SECRET, None),
             bidi: true,
+            carries: Carries::Pairs,
             distrust: false,
             name: "id",
             ids: Cell::new(0),
@@ -97,6 +100,7 @@ impl Environment for World {
             Some((_, methods)) => Ok(Terms {
                 methods: *methods,
                 bidi: self.bidi,
+                carries: self.carries,
             }),
             None => Err(Refusal::Policy(Reason::PartnerNotAllowed)),
         }
@@ -335,6 +339,7 @@ pub(super) fn render(output: &Output) -> String {
         }
         Output::Verified(verdict) => format!("[verified {verdict:?}]"),
         Output::Bidi => "[bidi]".to_owned(),
+        Output::TrunkReady { peer } => format!("[trunk {peer}]"),
         Output::AcksEnabled { namespace } => format!("[acks {}]", namespace.as_str()),
         Output::AckRequested => "[ack wanted]".to_owned(),
         Output::Acked { h } => format!("[acked {h}]"),

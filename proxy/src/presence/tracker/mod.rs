@@ -39,6 +39,8 @@ pub const SHARE_BYTES: usize = TOTAL_BYTES / 8;
 pub const ABSENCE: Duration = Duration::from_secs(60);
 /// Locks, by remote domain.
 const SHARDS: usize = 16;
+/// What a presence takes at most, but for the longest names.
+const USUAL: usize = 4 << 10;
 /// What a domain takes beside its presence.
 const DOMAIN_OVERHEAD: usize = size_of::<(DomainName, RemoteDomain)>() + 96;
 
@@ -74,8 +76,8 @@ struct RemoteDomain {
     /// Since when there is none.
     absent_since: Option<Instant>,
     seen: DomainPresence,
-    /// Whose presence was taken back because the domain was gone: contact and user, to be probed when
-    /// it is back.
+    /// Whose presence was taken back because the domain was gone or the policy forbade it: contact and
+    /// user, to be probed when it is back or allowed again.
     withdrawn: BTreeSet<(Box<str>, Box<str>)>,
     /// What `withdrawn` takes.
     withdrawn_bytes: usize,
@@ -126,31 +128,42 @@ impl PresenceTracker {
         }
     }
 
-    /// A stream with a partner's domain stands. Where it had been gone its presence is asked for again:
-    /// the probes, on behalf of who had it.
+    /// A stream with a partner's domain stands. Where its presence was taken back and is allowed by this
+    /// configuration it is asked for again: the probes, on behalf of who had it.
     #[must_use]
-    pub fn attend(self: &Arc<Self>, domain: &DomainName) -> (Attendance, Vec<OwnStanza>) {
+    pub fn attend(
+        self: &Arc<Self>,
+        domain: &DomainName,
+        config: &ActiveConfig,
+    ) -> (Attendance, Vec<OwnStanza>) {
         let mut shard = self.shard(domain.as_str()).lock();
         let remote = shard.domains.entry(domain.clone()).or_default();
         remote.streams += 1;
         if let Some(since) = remote.absent_since.take() {
             self.absent.lock().remove(&(since, domain.clone()));
         }
-        let withdrawn = self.take_withdrawn(remote);
+        let probes = self.probes(remote, domain, config);
         self.forget_if_idle(&mut shard.domains, domain.as_str());
         drop(shard);
-        let probes = withdrawn.iter().filter_map(|(contact, user)| {
-            let from = DomainName::parse(split_bare(user).1).ok()?;
-            let to = domain.clone();
-            let mut bytes = Vec::new();
-            rewrite::presence(user, contact, Some("probe"), &mut bytes);
-            Some((Side::Partner, Pair { from, to }, bytes))
-        });
         let attendance = Attendance {
             tracker: Arc::clone(self),
             domain: domain.clone(),
         };
-        (attendance, probes.collect())
+        (attendance, probes)
+    }
+
+    /// A configuration has come into force: the probes for presence of a domain that was taken back and
+    /// is allowed now, where a stream with it stands.
+    #[must_use]
+    pub fn take_allowed(&self, domain: &DomainName, config: &ActiveConfig) -> Vec<OwnStanza> {
+        let mut shard = self.shard(domain.as_str()).lock();
+        let attended = |remote: &&mut RemoteDomain| remote.streams > 0;
+        let Some(remote) = shard.domains.get_mut(domain).filter(attended) else {
+            return Vec::new();
+        };
+        let probes = self.probes(remote, domain, config);
+        self.forget_if_idle(&mut shard.domains, domain.as_str());
+        probes
     }
 
     /// The next domain that has had no stream for [`ABSENCE`]: those inside who saw somebody there
@@ -184,37 +197,36 @@ impl PresenceTracker {
         self.shards.iter().flat_map(known).collect()
     }
 
-    /// `unavailable` for all of a domain that this configuration forbids; it is forgotten. What stays
-    /// is accounted to the partner object that has the domain now.
+    /// `unavailable` for all of a domain that this configuration forbids. Of a partner that is still one,
+    /// those inside who saw somebody there are remembered, to see him again once they may. What stays is
+    /// accounted to the partner object that has the domain now.
     #[must_use]
     pub fn take_forbidden(&self, domain: &DomainName, config: &ActiveConfig) -> Vec<OwnStanza> {
         let object = config.partner(domain).map(|partner| partner.name.as_str());
-        let is_forbidden = |user: &str| {
-            let (local, own) = split_bare(user);
-            let allowed = config.policy.allows(local, own, domain.as_str());
-            allowed.is_err()
-        };
         let mut stanzas = Vec::new();
+        let mut unseen: Vec<(Box<str>, Box<str>)> = Vec::new();
         let mut shard = self.shard(domain.as_str()).lock();
         let PresenceShard { domains, users } = &mut *shard;
         if let Some(remote) = domains.get_mut(domain) {
             let freed = remote.seen.take(
                 domain,
                 users,
-                |user, _| is_forbidden(user),
-                |_, _, mut own| stanzas.append(&mut own),
+                |user, _| !is_allowed(config, user, domain),
+                |contact, user, direction, mut own| {
+                    stanzas.append(&mut own);
+                    if direction == Direction::Inbound && object.is_some() {
+                        unseen.push((contact.into(), user.into()));
+                    }
+                },
             );
-            let mut unprobed = 0;
-            remote.withdrawn.retain(|(contact, user)| {
-                let stays = !is_forbidden(user);
-                if !stays {
-                    unprobed += contact_bytes(contact) + pair_bytes(user);
-                }
-                stays
-            });
-            remote.withdrawn_bytes -= unprobed;
-            self.release(remote, freed + unprobed);
+            self.release(remote, freed);
+            if object.is_none() {
+                self.forget_withdrawn(remote);
+            }
             self.move_share(remote, domain, object);
+            for (contact, user) in unseen {
+                self.remember_withdrawn(remote, contact, user);
+            }
             self.forget_if_idle(domains, domain.as_str());
         }
         stanzas
@@ -244,10 +256,14 @@ impl PresenceTracker {
             charged = self.charge(&share, DOMAIN_OVERHEAD + domain.len());
             remote.share = charged.then_some(share);
         }
-        if let Some(share) = remote.share.as_ref().filter(|_| charged) {
+        if let Some(share) = remote.share.clone().filter(|_| charged) {
+            // Who is there goes before who was.
+            if !self.has_room(&share) {
+                self.forget_withdrawn(remote);
+            }
             let freed = remote
                 .seen
-                .available(users, seen, |bytes| self.charge(share, bytes));
+                .available(users, seen, |bytes| self.charge(&share, bytes));
             self.release(remote, freed);
         }
         if is_new {
@@ -279,7 +295,7 @@ impl PresenceTracker {
                 &domain,
                 users,
                 |_, direction| direction == Direction::Inbound,
-                |contact, user, mut own| {
+                |contact, user, _, mut own| {
                     stanzas.append(&mut own);
                     pairs.push((contact.into(), user.into()));
                 },
@@ -311,10 +327,37 @@ impl PresenceTracker {
         }
     }
 
-    fn take_withdrawn(&self, remote: &mut RemoteDomain) -> BTreeSet<(Box<str>, Box<str>)> {
+    /// Takes out whose presence was taken back and is allowed now: asks for it on their behalf.
+    fn probes(
+        &self,
+        remote: &mut RemoteDomain,
+        domain: &DomainName,
+        config: &ActiveConfig,
+    ) -> Vec<OwnStanza> {
+        let mut freed = 0;
+        let mut probes = Vec::new();
+        remote.withdrawn.retain(|(contact, user)| {
+            if !is_allowed(config, user, domain) {
+                return true;
+            }
+            freed += contact_bytes(contact) + pair_bytes(user);
+            if let Ok(from) = DomainName::parse(split_bare(user).1) {
+                let mut bytes = Vec::new();
+                rewrite::presence(user, contact, Some("probe"), &mut bytes);
+                let to = domain.clone();
+                probes.push((Side::Partner, Pair { from, to }, bytes));
+            }
+            false
+        });
+        remote.withdrawn_bytes -= freed;
+        self.release(remote, freed);
+        probes
+    }
+
+    fn forget_withdrawn(&self, remote: &mut RemoteDomain) {
         let bytes = std::mem::take(&mut remote.withdrawn_bytes);
         self.release(remote, bytes);
-        std::mem::take(&mut remote.withdrawn)
+        remote.withdrawn.clear();
     }
 
     /// The last stream with a domain may have ended.
@@ -375,6 +418,12 @@ impl PresenceTracker {
         share
     }
 
+    /// Whether another presence of usual size fits.
+    fn has_room(&self, share: &PresenceShare) -> bool {
+        let fits = |held: &AtomicUsize, most: usize| held.load(Ordering::Relaxed) + USUAL <= most;
+        fits(&share.bytes, SHARE_BYTES) && fits(&self.total, TOTAL_BYTES)
+    }
+
     fn charge(&self, share: &PresenceShare, bytes: usize) -> bool {
         let take = |counter: &AtomicUsize, most: usize| {
             let fits = counter.fetch_add(bytes, Ordering::Relaxed) + bytes <= most;
@@ -412,6 +461,13 @@ impl PresenceTracker {
             remote.share = Some(share);
         }
     }
+}
+
+/// Whether this configuration lets presence cross between a user and anybody of a domain.
+fn is_allowed(config: &ActiveConfig, user: &str, domain: &DomainName) -> bool {
+    let (local, own) = split_bare(user);
+    let allowed = config.policy.allows(local, own, domain.as_str());
+    allowed.is_ok()
 }
 
 impl Attendance {

@@ -1,12 +1,27 @@
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::{
+    config::fixture,
     presence::seen::DEVICES,
     xml::{Item, Limits, Scanner},
 };
 
 const GONE: &str = "type='unavailable'";
+
+static CONFIG: LazyLock<ActiveConfig> = LazyLock::new(|| config(|_| ()));
+
+/// `p` and its like are partners, but for this change of the partner object.
+fn config(change: impl FnOnce(&mut Value)) -> ActiveConfig {
+    fixture::active_config(|document| {
+        let partner = &mut document["partners"][0];
+        partner["domains"] = json!(["p.example", "p0.example", "p1.example"]);
+        change(partner);
+    })
+}
 
 /// Notes a presence with these attributes as one of partner object `object`.
 fn note(tracker: &PresenceTracker, object: &str, direction: Direction, attributes: &str) {
@@ -41,7 +56,7 @@ fn take_all(tracker: &PresenceTracker, name: &str) -> Vec<(Side, String, String)
             &name,
             users,
             |_, _| true,
-            |_, _, mut own| stanzas.append(&mut own),
+            |_, _, _, mut own| stanzas.append(&mut own),
         );
         tracker.release(remote, freed);
         tracker.forget_if_idle(domains, name.as_str());
@@ -145,8 +160,8 @@ fn of_one_pair_of_users_the_newest_devices_are_remembered() {
 fn presence_of_a_partner_without_a_stream_for_a_minute_is_taken_back_and_asked_for_when_it_is_back()
 {
     let tracker = Arc::new(PresenceTracker::default());
-    let (first, probes) = tracker.attend(&domain("p.example"));
-    let (second, _) = tracker.attend(&domain("p.example"));
+    let (first, probes) = tracker.attend(&domain("p.example"), &CONFIG);
+    let (second, _) = tracker.attend(&domain("p.example"), &CONFIG);
     assert!(probes.is_empty());
     for from in ["bob@p.example/desk", "bob@p.example/phone"] {
         inbound(&tracker, "p", "", from, "alice@org.example");
@@ -159,13 +174,13 @@ fn presence_of_a_partner_without_a_stream_for_a_minute_is_taken_back_and_asked_f
     drop(second);
     assert!(tracker.next_gone(later(30)).is_none());
     // A stream that comes in time keeps it all.
-    drop(tracker.attend(&domain("p.example")));
+    drop(tracker.attend(&domain("p.example"), &CONFIG));
     let gone = tracker.next_gone(later(61)).unwrap();
     assert_eq!((gone.domain.as_str(), gone.pairs), ("p.example", 1));
     assert_eq!(gone.stanzas.len(), 2);
     assert!(gone.stanzas.iter().all(|(side, ..)| *side == Side::Gateway));
     assert!(tracker.next_gone(later(1000)).is_none());
-    let (_stands, probes) = tracker.attend(&domain("p.example"));
+    let (_stands, probes) = tracker.attend(&domain("p.example"), &CONFIG);
     let [(Side::Partner, _, probe)] = &probes[..] else {
         panic!("{probes:?}");
     };
@@ -176,14 +191,84 @@ fn presence_of_a_partner_without_a_stream_for_a_minute_is_taken_back_and_asked_f
             && probe.contains("to='bob@p.example'"),
         "{probe}"
     );
-    assert!(tracker.attend(&domain("p.example")).1.is_empty());
+    assert!(tracker.attend(&domain("p.example"), &CONFIG).1.is_empty());
+}
+
+#[test]
+fn presence_that_a_policy_took_back_is_asked_for_once_it_is_allowed_again() {
+    let tracker = Arc::new(PresenceTracker::default());
+    let suspended = config(|partner| partner["suspended"] = json!(true));
+    let name = domain("p.example");
+    let (stands, _) = tracker.attend(&name, &CONFIG);
+    inbound(&tracker, "p", "", "bob@p.example/desk", "alice@org.example");
+    let attributes = "from='alice@org.example/phone' to='bob@p.example'";
+    note(&tracker, "p", Direction::Outbound, attributes);
+    assert_eq!(tracker.take_allowed(&name, &CONFIG).len(), 0);
+    let sides = |own: &[OwnStanza]| own.iter().map(|(side, ..)| *side).collect::<Vec<_>>();
+    let told = tracker.take_forbidden(&name, &suspended);
+    assert_eq!(
+        sides(&told),
+        [Side::Gateway, Side::Partner],
+        "both see the other leave"
+    );
+    assert_eq!(
+        tracker.take_allowed(&name, &suspended).len(),
+        0,
+        "it is not allowed yet"
+    );
+    let probes = tracker.take_allowed(&name, &CONFIG);
+    let [(Side::Partner, _, probe)] = &probes[..] else {
+        panic!("{probes:?}");
+    };
+    let probe = std::str::from_utf8(probe).unwrap();
+    assert!(probe.contains("type='probe'") && probe.contains("from='alice@org.example'"));
+    drop(stands);
+
+    // The stream ended with the suspension, and another comes after it.
+    inbound(&tracker, "p", "", "bob@p.example/desk", "alice@org.example");
+    assert_eq!(tracker.take_forbidden(&name, &suspended).len(), 1);
+    assert_eq!(
+        tracker.take_allowed(&name, &CONFIG).len(),
+        0,
+        "no stream stands"
+    );
+    assert_eq!(tracker.attend(&name, &CONFIG).1.len(), 1);
+
+    // Of one that is no partner any more nothing is kept.
+    inbound(&tracker, "p", "", "bob@p.example/desk", "alice@org.example");
+    let other = config(|partner| partner["domains"] = json!(["other.example"]));
+    assert_eq!(tracker.take_forbidden(&name, &suspended).len(), 1);
+    assert_eq!(tracker.take_forbidden(&name, &other).len(), 0);
+    assert_eq!((tracker.bytes(), tracker.domains().len()), (0, 0));
+}
+
+#[test]
+fn who_is_there_is_remembered_before_who_was() {
+    let tracker = Arc::new(PresenceTracker::default());
+    let suspended = config(|partner| partner["suspended"] = json!(true));
+    let name = domain("p.example");
+    for number in 0.. {
+        let before = tracker.bytes();
+        let from = format!("bob{number}@p.example/desk");
+        inbound(&tracker, "p", "", &from, "alice@org.example");
+        if tracker.bytes() == before {
+            break;
+        }
+    }
+    assert!(!tracker.take_forbidden(&name, &suspended).is_empty());
+    for number in 0..10_000 {
+        let from = format!("rob{number}@p.example/desk");
+        inbound(&tracker, "p", "", &from, "alice@org.example");
+    }
+    assert!(tracker.bytes() <= SHARE_BYTES);
+    assert_eq!(tracker.take_forbidden(&name, &suspended).len(), 10_000);
 }
 
 #[test]
 fn what_a_partner_leaves_behind_is_bounded_however_often_it_comes_and_goes() {
     let tracker = Arc::new(PresenceTracker::default());
     for round in 0..20 {
-        let (stands, _) = tracker.attend(&domain("p.example"));
+        let (stands, _) = tracker.attend(&domain("p.example"), &CONFIG);
         for number in 0..2000 {
             let from = format!("u{round}-{number}@p.example/x");
             let to = format!("v{round}-{number}@org.example");
@@ -194,7 +279,7 @@ fn what_a_partner_leaves_behind_is_bounded_however_often_it_comes_and_goes() {
         assert_eq!(gone.unwrap().pairs, 2000);
         assert!(tracker.bytes() <= SHARE_BYTES);
     }
-    drop(tracker.attend(&domain("p.example")));
+    drop(tracker.attend(&domain("p.example"), &CONFIG));
     assert_eq!(tracker.bytes(), 0);
     let shard = tracker.shard("p.example").lock();
     assert!(shard.users.is_empty() && shard.domains.is_empty());
@@ -256,7 +341,8 @@ proptest! {
                     note(&tracker, "p", direction, &attributes);
                 }
                 TrackerStep::Attend(number) => {
-                    streams.push(tracker.attend(&domain(&format!("p{number}.example"))).0);
+                    let name = domain(&format!("p{number}.example"));
+                    streams.push(tracker.attend(&name, &CONFIG).0);
                 }
                 TrackerStep::Leave => drop(streams.pop()),
                 TrackerStep::Minute => {
@@ -268,7 +354,7 @@ proptest! {
         drop(streams);
         for name in ["p0.example", "p1.example"] {
             take_all(&tracker, name);
-            drop(tracker.attend(&domain(name)));
+            drop(tracker.attend(&domain(name), &CONFIG));
         }
         prop_assert_eq!(tracker.bytes(), 0);
         prop_assert!(tracker.domains().is_empty());

@@ -13,9 +13,10 @@ use super::{
     backoff::Backoff,
     batch::Batch,
     budget::{Charge, PartnerShare, QueueAccount},
+    carrier::Carrier,
     failure::Failure,
     unanswered::Unanswered,
-    wake::Wake,
+    wake::{RouteSlot, Wake, Window},
 };
 use crate::negotiation::{Pair, Side};
 
@@ -65,7 +66,7 @@ enum RouteState {
     Idle,
     /// The task of this number is setting a stream up.
     Connecting(ConnectNumber),
-    Connected(Arc<Wake>),
+    Connected(Carrier),
     /// Failed before: nothing is tried until then.
     BackingOff {
         until: Instant,
@@ -81,15 +82,6 @@ pub struct Dial {
     pub number: ConnectNumber,
     /// Not before this time.
     pub not_before: Option<Instant>,
-}
-
-/// What the stream that carries a route takes at the moment.
-#[derive(Clone, Copy, Debug)]
-pub struct Window {
-    /// Nothing is unconfirmed there: what is suspected of having ended a stream goes alone only.
-    pub is_empty: bool,
-    /// Few errors of the edge's own are unconfirmed there: more may be made.
-    pub takes_errors: bool,
 }
 
 /// What a queue takes in.
@@ -153,9 +145,9 @@ impl Route {
     pub fn enqueue(&self, queued: Queued, now: Instant) -> EnqueueOutcome {
         let mut state = self.state.lock();
         let first = !state.swept;
-        let outcome = match &state.carrier {
-            RouteState::Connected(wake) => {
-                wake.wake();
+        let outcome = match &mut state.carrier {
+            RouteState::Connected(carrier) => {
+                carrier.has_more();
                 EnqueueOutcome::Queued { first }
             }
             RouteState::Connecting(_) => EnqueueOutcome::Queued { first },
@@ -238,13 +230,17 @@ impl Route {
         parts
     }
 
-    /// The next for the stream that carries this route, the oldest that its window takes first.
+    /// The next for the stream that carries this route, when its turn has come ([`Wake::next`]): the
+    /// oldest that the window takes. Where more waits, the route is listed again.
     pub fn dequeue(&self, wake: &Arc<Wake>, window: Window) -> Option<Queued> {
-        let mut state = self.state.lock();
-        if !matches!(&state.carrier, RouteState::Connected(own) if Arc::ptr_eq(own, wake)) {
-            return None;
-        }
+        let state = &mut *self.state.lock();
+        let carrier = match &mut state.carrier {
+            RouteState::Connected(carrier) if carrier.is(wake) => carrier,
+            _ => return None,
+        };
+        carrier.looked();
         if !window.is_empty && state.waiting.front().is_some_and(|next| next.is_suspect) {
+            carrier.hold_until_empty();
             return None;
         }
         let unanswered = state.unanswered.front();
@@ -256,11 +252,18 @@ impl Route {
             (_, None) => false,
             (None, Some(_)) => true,
         };
-        if is_older {
+        let next = if is_older {
             state.unanswered.pop_front().map(Queued::Unanswered)
         } else {
             state.waiting.pop_front().map(Queued::Stanzas)
+        };
+        let more_waits = !state.waiting.is_empty() || !state.unanswered.is_empty();
+        match next {
+            Some(_) if more_waits => carrier.list(),
+            None if more_waits => carrier.hold_errors(),
+            _ => {}
         }
+        next
     }
 
     /// The errors of a portion go out; the rest of what is to be answered comes next.
@@ -269,22 +272,35 @@ impl Route {
         replies.charge(|bytes| Charge::new(&self.account, &state.share, bytes));
         if let Some(rest) = rest {
             state.unanswered.push_front(rest);
+            if let RouteState::Connected(carrier) = &mut state.carrier {
+                carrier.list();
+            }
         }
     }
 
-    /// A stream is ready for this pair. `false` where another one carries it already.
-    pub fn attach(&self, wake: &Arc<Wake>) -> bool {
+    /// A stream is ready for this pair and calls it `slot`. Says what the stream calls it from here on:
+    /// one that carries it already goes on with the name that it gave first. `None` where another
+    /// stream carries it.
+    pub fn attach(&self, wake: &Arc<Wake>, slot: RouteSlot) -> Option<RouteSlot> {
         let mut state = self.state.lock();
-        if matches!(&state.carrier, RouteState::Connected(own) if !Arc::ptr_eq(own, wake)) {
-            return false;
-        }
-        state.carrier = RouteState::Connected(Arc::clone(wake));
+        let slot = match &state.carrier {
+            RouteState::Connected(own) if own.is(wake) => own.slot(),
+            RouteState::Connected(_) => return None,
+            _ => {
+                let mut carrier = Carrier::new(wake, slot);
+                if !state.is_empty() {
+                    carrier.list();
+                }
+                state.carrier = RouteState::Connected(carrier);
+                slot
+            }
+        };
         state.backoff.succeeded();
         state.last_failure = None;
         drop(state);
         wake.wake();
         self.news.notify_waiters();
-        true
+        Some(slot)
     }
 
     /// The stream has ended: what it had not got acknowledged goes first, in order. Where
@@ -296,14 +312,14 @@ impl Route {
         for batch in unacknowledged.into_iter().rev() {
             state.waiting.push_front(batch);
         }
-        let ours = matches!(&state.carrier, RouteState::Connected(own) if Arc::ptr_eq(own, wake));
-        if ours {
-            state.carrier = RouteState::Idle;
-        } else if let RouteState::Connected(other) = &state.carrier {
-            other.wake();
+        let is_empty = state.is_empty();
+        match &mut state.carrier {
+            RouteState::Connected(own) if own.is(wake) => state.carrier = RouteState::Idle,
+            RouteState::Connected(other) if !is_empty => other.has_more(),
+            _ => {}
         }
         let is_idle = matches!(state.carrier, RouteState::Idle);
-        (is_idle && !state.is_empty()).then(|| state.start_dialling(not_before))
+        (is_idle && !is_empty).then(|| state.start_dialling(not_before))
     }
 
     /// Whether the task of this number still has something to do.
@@ -476,6 +492,23 @@ impl Route {
         self.state.lock().take_all()
     }
 
+    /// What may not go to this pair any more. What the edge itself says stays where a stream carries the
+    /// route: it goes out before that ends.
+    pub fn take_forbidden(&self) -> Vec<Queued> {
+        let mut state = self.state.lock();
+        let mut taken = state.take_all();
+        if matches!(state.carrier, RouteState::Connected(_)) {
+            let is_own =
+                |queued: &mut Queued| matches!(queued, Queued::Stanzas(batch) if batch.is_reply);
+            for own in taken.extract_if(.., is_own) {
+                if let Queued::Stanzas(batch) = own {
+                    state.waiting.push_back(batch);
+                }
+            }
+        }
+        taken
+    }
+
     /// Marks the route for the sweeper; `true` where it was not marked.
     pub fn mark_swept(&self) -> bool {
         !std::mem::replace(&mut self.state.lock().swept, true)
@@ -503,7 +536,7 @@ impl Route {
     /// Whether this very stream carries it.
     #[must_use]
     pub fn is_carried_by(&self, wake: &Arc<Wake>) -> bool {
-        matches!(&self.state.lock().carrier, RouteState::Connected(own) if Arc::ptr_eq(own, wake))
+        matches!(&self.state.lock().carrier, RouteState::Connected(own) if own.is(wake))
     }
 
     /// When the next try may be, where it rests.

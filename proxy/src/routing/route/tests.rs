@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::routing::{budget::MemoryBudget, failure::FailureKind};
+use proptest::prelude::*;
 use xmpp_edge_crds::domain::DomainName;
 
 /// Of a stream that has nothing unconfirmed.
@@ -47,7 +48,7 @@ fn taken(route: &Route, wake: &Arc<Wake>) -> Batch {
 fn what_is_older_expires_although_something_younger_was_put_before_it() {
     let (budget, wake) = (MemoryBudget::default(), Arc::default());
     let (route, start) = (route(&budget), Instant::now());
-    assert!(route.attach(&wake));
+    assert!(route.attach(&wake, 0).is_some());
     for text in ["<a/>", "<b/>"] {
         route.enqueue(batch(text, start), start);
     }
@@ -68,7 +69,7 @@ fn answers_do_not_grow_old_while_a_stream_takes_them_and_do_when_none_does() {
     let (budget, wake) = (MemoryBudget::default(), Arc::default());
     let (route, start) = (route(&budget), Instant::now());
     let (later, limit) = (start + Duration::from_secs(21), Duration::from_secs(20));
-    assert!(route.attach(&wake));
+    assert!(route.attach(&wake, 0).is_some());
     route.enqueue(batch("<reply/>", start), start);
     let batch = Batch::reply(b"<stanza/>".to_vec(), None, start);
     let failure = outage();
@@ -111,7 +112,7 @@ fn a_task_that_was_overtaken_ends_nothing_that_the_newer_one_set_out_to_do() {
     let (route, start) = (route(&budget), Instant::now());
     let old = dialled(&route, start).number;
     // The peer opens a stream both ways meanwhile, and it dies.
-    assert!(route.attach(&wake));
+    assert!(route.attach(&wake, 0).is_some());
     let new = route.detach(&wake, Vec::new()).expect("one waits").number;
     let after = route.failed(old, &outage(), start, None, 0.0);
     assert!(matches!(after, AfterFailure::Overtaken));
@@ -206,4 +207,95 @@ fn a_task_that_is_gone_without_a_word_is_followed_by_another_after_a_pause() {
     assert!(next.not_before.is_some_and(|until| until > start));
     assert!(route.is_dialling(next.number) && !route.is_dialling(dial.number));
     assert_eq!(route.abandoned(dial.number, start), None);
+}
+
+/// What happens to one of a stream's routes, or what the stream does.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Stanza,
+    Suspect,
+    Errors,
+    /// Another stream hands back what it had not got confirmed.
+    HandedBack,
+    Expires,
+    Forbidden,
+    Look(Window),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let window = |is_empty, takes_errors| {
+        Event::Look(Window {
+            is_empty,
+            takes_errors,
+        })
+    };
+    prop_oneof![
+        Just(Event::Stanza),
+        Just(Event::Suspect),
+        Just(Event::Errors),
+        Just(Event::HandedBack),
+        Just(Event::Expires),
+        Just(Event::Forbidden),
+        (any::<bool>(), any::<bool>()).prop_map(move |(empty, errors)| window(empty, errors)),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_waits_in_a_route_its_stream_comes_to_it(
+        before in prop::collection::vec(event(), 0..4),
+        events in prop::collection::vec((0..3_usize, event()), 0..60),
+    ) {
+        let (budget, wake) = (MemoryBudget::default(), Arc::default());
+        let routes = [route(&budget), route(&budget), route(&budget)];
+        let now = Instant::now();
+        for event in before {
+            happens(&routes, 0, event, &wake, now);
+        }
+        for (slot, route) in routes.iter().enumerate() {
+            prop_assert_eq!(route.attach(&wake, slot), Some(slot));
+        }
+        for (slot, event) in events {
+            happens(&routes, slot, event, &wake, now);
+        }
+        let waiting = |routes: &[Arc<Route>]| routes.iter().map(|it| it.waiting()).sum::<u64>();
+        let mut looks = waiting(&routes) + 2 * routes.len() as u64;
+        while let Some(slot) = wake.next(OPEN) {
+            routes[slot].dequeue(&wake, OPEN);
+            prop_assert!(looks > 0, "it looks again and again");
+            looks -= 1;
+        }
+        prop_assert_eq!(waiting(&routes), 0);
+        prop_assert!(wake.is_idle());
+    }
+}
+
+fn happens(routes: &[Arc<Route>], slot: usize, event: Event, wake: &Arc<Wake>, now: Instant) {
+    let route = &routes[slot];
+    let stanza = || Batch::reply(b"<a/>".to_vec(), None, now);
+    let suspect = || {
+        let mut batch = stanza();
+        batch.is_suspect = true;
+        batch
+    };
+    match event {
+        Event::Stanza => drop(route.enqueue(Queued::Stanzas(stanza()), now)),
+        Event::Suspect => drop(route.enqueue(Queued::Stanzas(suspect()), now)),
+        Event::Errors => {
+            let (batch, failure) = (stanza(), outage());
+            route.enqueue(Queued::Unanswered(Unanswered { batch, failure }), now);
+        }
+        Event::HandedBack => drop(route.detach(&Arc::default(), vec![suspect(), stanza()])),
+        Event::Expires => {
+            route.expired(now + Duration::from_secs(60), Duration::from_secs(20));
+        }
+        Event::Forbidden => {
+            route.drain();
+        }
+        Event::Look(window) => {
+            if let Some(slot) = wake.next(window) {
+                routes[slot].dequeue(wake, window);
+            }
+        }
+    }
 }

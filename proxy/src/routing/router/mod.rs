@@ -10,18 +10,17 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::mpsc;
 use xmpp_edge_crds::{domain::DomainName, verdict::Direction};
 
 use super::{
     acknowledgement::AckToken,
     batch::Batch,
-    dial_ticket::DialTicket,
+    dial_ticket::{DialQueue, DialRequests, DialTicket},
     failure::{Failure, FailureKind},
-    route::{AfterFailure, Dial, EnqueueOutcome, Queued, Route, Window},
+    route::{AfterFailure, EnqueueOutcome, Queued, Route},
     routes::Routes,
     unanswered::{self, Unanswered},
-    wake::Wake,
+    wake::{RouteSlot, Wake, Window},
 };
 use crate::{
     config::ActiveConfig,
@@ -33,14 +32,11 @@ use crate::{
     xml::stanza::Stanza,
 };
 
-/// Streams that are to be set up. Bounded by the number of routes: each asks once at a time.
-pub type DialRequests = mpsc::UnboundedReceiver<DialTicket>;
-
 /// All routes with their queues, and the memory that they may hold.
 pub struct Router {
     config: Arc<ArcSwap<ActiveConfig>>,
     routes: Routes,
-    dials: mpsc::UnboundedSender<DialTicket>,
+    dials: DialQueue,
     metrics: Arc<Metrics>,
     log: Arc<LogLimiter>,
 }
@@ -52,7 +48,7 @@ impl Router {
         metrics: Arc<Metrics>,
         log: Arc<LogLimiter>,
     ) -> (Arc<Self>, DialRequests) {
-        let (dials, requests) = mpsc::unbounded_channel();
+        let (dials, requests) = DialQueue::new();
         let router = Self {
             config,
             routes: Routes::default(),
@@ -104,39 +100,37 @@ impl Router {
         }
     }
 
-    /// The next for the stream that carries `route`; errors that are due are made here.
+    /// The next for the stream that carries `route`, whose turn it is ([`Wake::next`]); errors that are
+    /// due are made here. `None` where the window takes nothing of what waits, and where what was due is
+    /// never answered: what is left there has its turn again.
     pub fn dequeue(
         self: &Arc<Self>,
         route: &Arc<Route>,
         wake: &Arc<Wake>,
         window: Window,
     ) -> Option<Batch> {
-        loop {
-            let unanswered = match route.dequeue(wake, window)? {
-                Queued::Stanzas(batch) => return Some(batch),
-                Queued::Unanswered(unanswered) => unanswered,
-            };
-            let condition = unanswered.failure.kind.condition();
-            let arrived = unanswered.batch.arrived;
-            let portion = unanswered.portion(arrived);
-            let config = self.config.load();
-            let direction = sent_back_on(route);
-            let partner = config.pair_partner(route.side, &route.pair);
-            for (count, outcome) in [(portion.answered, condition), (portion.dropped, "dropped")] {
-                if count > 0 {
-                    let count = u64::from(count);
-                    self.metrics.bounced(partner, direction, outcome, count);
-                }
-            }
-            let mut replies = portion.replies;
-            match &mut replies {
-                Some(replies) => route.charge_portion(replies, portion.rest),
-                None => debug_assert!(portion.rest.is_none(), "a portion is full or the last"),
-            }
-            if replies.is_some() {
-                return replies;
+        let unanswered = match route.dequeue(wake, window)? {
+            Queued::Stanzas(batch) => return Some(batch),
+            Queued::Unanswered(unanswered) => unanswered,
+        };
+        let condition = unanswered.failure.kind.condition();
+        let arrived = unanswered.batch.arrived;
+        let portion = unanswered.portion(arrived);
+        let config = self.config.load();
+        let direction = sent_back_on(route);
+        let partner = config.pair_partner(route.side, &route.pair);
+        for (count, outcome) in [(portion.answered, condition), (portion.dropped, "dropped")] {
+            if count > 0 {
+                let count = u64::from(count);
+                self.metrics.bounced(partner, direction, outcome, count);
             }
         }
+        let mut replies = portion.replies;
+        match &mut replies {
+            Some(replies) => route.charge_portion(replies, portion.rest),
+            None => debug_assert!(portion.rest.is_none(), "a portion is full or the last"),
+        }
+        replies
     }
 
     /// A batch, split where single stanzas are larger than the next hop takes (XEP-0478): those are
@@ -165,17 +159,23 @@ impl Router {
         within
     }
 
-    /// A stream is ready for this route. `false` where another one carries it already.
+    /// A stream is ready for this route and calls it `slot`, or goes on with the name that it gave it
+    /// first. `None` where another one carries it already.
     #[must_use]
-    pub fn attach(&self, route: &Arc<Route>, wake: &Arc<Wake>) -> bool {
-        route.attach(wake)
+    pub fn attach(
+        &self,
+        route: &Arc<Route>,
+        wake: &Arc<Wake>,
+        slot: RouteSlot,
+    ) -> Option<RouteSlot> {
+        route.attach(wake, slot)
     }
 
     /// The stream that carried `route` is over; a next one is set up where something waits.
     pub fn detach(self: &Arc<Self>, route: &Arc<Route>, wake: &Arc<Wake>, again: Vec<Batch>) {
         if let Some(dial) = route.detach(wake, again) {
             self.routes.busy(route);
-            self.dial(route, dial);
+            self.dials.ask(route, dial);
         }
     }
 
@@ -270,7 +270,7 @@ impl Router {
         );
         for route in self.routes.all() {
             if route.side == Side::Partner && config.policy.admit(route.pair.to.as_str()).is_err() {
-                for queued in route.drain() {
+                for queued in route.take_forbidden() {
                     self.fail(&route, queued, &failure);
                 }
             }
@@ -323,19 +323,11 @@ impl Router {
         self.routes.forget_idle();
     }
 
-    pub(super) fn dial(self: &Arc<Self>, route: &Arc<Route>, dial: Dial) {
-        let ticket = DialTicket::new(Arc::clone(route), dial, Arc::downgrade(self));
-        if let Err(unsent) = self.dials.send(ticket) {
-            // Nobody dials any more: the process ends.
-            unsent.0.done();
-        }
-    }
-
     fn put(self: &Arc<Self>, route: &Arc<Route>, queued: Queued) {
         let first = match route.enqueue(queued, Instant::now()) {
             EnqueueOutcome::Queued { first } => first,
             EnqueueOutcome::Dial { first, dial } => {
-                self.dial(route, dial);
+                self.dials.ask(route, dial);
                 first
             }
             EnqueueOutcome::Refused {

@@ -71,7 +71,7 @@ fn an_outage_makes_no_more_memory_than_the_queues_that_it_fails_had() {
             router.route(Side::Partner, &pair.reversed()),
             Arc::default(),
         );
-        assert!(router.attach(&back, &wake));
+        assert!(router.attach(&back, &wake, 0).is_some());
         let mut answered = 0;
         while let Some(replies) = router.dequeue(&back, &wake, OPEN) {
             assert!(router.held() <= queued + 100_000, "{}", router.held());
@@ -146,7 +146,7 @@ async fn a_ticket_that_is_dropped_without_outcome_is_followed_by_another() {
     task.abort();
     let third = dials.recv().await.expect("the route was given back");
     let wake = Arc::default();
-    assert!(router.attach(&route, &wake));
+    assert!(router.attach(&route, &wake, 0).is_some());
     assert!(!third.is_wanted());
     drop(third);
     assert!(dials.try_recv().is_err(), "a stream carries it");

@@ -5,7 +5,7 @@
 //! they were written. Knows no socket: `stream` writes what [`SendBuffer::front`] shows.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,10 +14,7 @@ use bytes::{Buf, Bytes};
 
 use crate::{
     negotiation::{Fault, acks::Acks},
-    routing::{
-        batch::Batch,
-        route::{Route, Window},
-    },
+    routing::{batch::Batch, route::Route, wake::Window},
 };
 
 /// Bytes that may be taken out of the queues before the socket has taken them.
@@ -135,6 +132,14 @@ enum Piece {
     },
 }
 
+/// Whether the transport holds something back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flush {
+    /// All that it took has left.
+    Done,
+    Due,
+}
+
 /// Everything of one route that was in custody of a stream that has ended.
 #[derive(Debug)]
 pub struct Returned {
@@ -161,6 +166,7 @@ pub struct SendBuffer {
     uncounted: usize,
     /// Bytes of errors in `sent`.
     errors: usize,
+    flush: Flush,
     confirmation: Confirmation,
     pub last_stanza: Option<Instant>,
 }
@@ -175,6 +181,7 @@ impl Default for SendBuffer {
             unwritten: 0,
             uncounted: 0,
             errors: 0,
+            flush: Flush::Done,
             confirmation: Confirmation::Written,
             last_stanza: None,
         }
@@ -318,9 +325,16 @@ impl SendBuffer {
         self.pieces.is_empty()
     }
 
+    /// Whether all there was has been written and handed to the network.
+    #[must_use]
+    pub fn is_sent(&self) -> bool {
+        self.is_empty() && self.flush == Flush::Done
+    }
+
     /// The transport took `count` bytes of [`Self::front`].
     pub fn wrote(&mut self, count: usize) {
         self.ahead -= count;
+        self.flush = Flush::Due;
         let done = match self.pieces.front_mut() {
             Some(Piece::Control(bytes)) => {
                 self.own_ahead -= count;
@@ -356,9 +370,21 @@ impl SendBuffer {
         }
     }
 
+    /// The transport may hold something back.
+    pub fn must_flush(&mut self) {
+        self.flush = Flush::Due;
+    }
+
     /// The transport has handed everything so far to the network: settles where nothing better can
-    /// be had.
-    pub fn flushed(&mut self) {
+    /// be had. Says whether with that all has left that was to be sent, and had not before.
+    pub fn flushed(&mut self) -> bool {
+        self.settle_written();
+        let was_due = std::mem::replace(&mut self.flush, Flush::Done) == Flush::Due;
+        was_due && self.is_empty()
+    }
+
+    /// Settles what was written, where nothing better can be had.
+    pub fn settle_written(&mut self) {
         let due = match self.confirmation {
             Confirmation::Written => self.written(),
             _ => self.uncounted.min(self.written()),
@@ -473,6 +499,7 @@ impl SendBuffer {
     /// large where no other is does not go again at all.
     pub fn hand_back(&mut self, blame: Blame, now: Instant) -> Vec<Returned> {
         let mut by_route: Vec<Returned> = Vec::new();
+        let mut places: HashMap<*const Route, usize> = HashMap::new();
         // The first that is not written whole may have been read in part.
         let read = (self.written() + 1).min(self.sent.len());
         let too_large = match blame {
@@ -486,18 +513,15 @@ impl SendBuffer {
             },
         ) in self.sent.drain(..).enumerate()
         {
-            let at = by_route
-                .iter()
-                .position(|own| Arc::ptr_eq(&own.route, &route))
-                .unwrap_or_else(|| {
-                    by_route.push(Returned {
-                        route,
-                        again: Vec::new(),
-                        lost: Vec::new(),
-                        culprits: Vec::new(),
-                    });
-                    by_route.len() - 1
+            let at = *places.entry(Arc::as_ptr(&route)).or_insert_with(|| {
+                by_route.push(Returned {
+                    route,
+                    again: Vec::new(),
+                    lost: Vec::new(),
+                    culprits: Vec::new(),
                 });
+                by_route.len() - 1
+            });
             let own = &mut by_route[at];
             batch.arrived = now;
             if index >= read {

@@ -5,47 +5,25 @@ use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use xmpp_edge_crds::{
     domain::{DomainName, is_canonical},
-    negotiation::Method,
     verdict::{Direction, Reason},
 };
 
 use crate::{
     config::ActiveConfig,
-    negotiation::{Pair, Side},
+    negotiation::Side,
     policy::{self, Answer, Outcome},
     routing::{
         acknowledgement::AckToken,
         batch::{Batch, BatchBuilder},
-        budget::PartnerShare,
         failure::{Failure, FailureKind},
         route::Route,
     },
-    stream::context::StreamContext,
-    stream::{ack_ping, acknowledger::Acknowledger, message_log, partner_ping::Probes},
-    telemetry::{
-        log_limiter::limited,
-        metrics::{PairCounters, ReasonCounters},
+    stream::{
+        ack_ping, acknowledger::Acknowledger, carried::Carried, context::StreamContext, message_log,
     },
+    telemetry::{log_limiter::limited, metrics::ReasonCounters},
     xml::{FaultyStanza, StanzaKind, StreamHeader, XmlError, rewrite, stanza::Stanza},
 };
-
-/// A pair that the peer may send on this stream.
-#[derive(Debug)]
-pub struct Carried {
-    pub pair: Pair,
-    pub method: Method,
-    pub route: Arc<Route>,
-    /// What the pair's partner object holds in all.
-    pub share: Arc<PartnerShare>,
-    /// Where answers go: the pair reversed.
-    pub back: Arc<Route>,
-    /// The peer may send error stanzas of it and nothing else: it answers what it got on this stream.
-    pub errors_only: bool,
-    /// `pair.to` has two forms.
-    pub international: bool,
-    pub counters: PairCounters,
-    pub reasons: ReasonCounters,
-}
 
 /// What became of a stanza that was looked at.
 #[derive(Debug)]
@@ -161,7 +139,8 @@ impl Receiver {
             self.answer_failure(context, index, stanza, number, &failure, now);
             return Taken::Yes;
         }
-        let is_answer = self.side == Side::Partner && Probes::take_answer(context, stanza)
+        let is_answer = self.side == Side::Partner
+            && context.probes.take_answer(config, &context.metrics, stanza)
             || ack_ping::take_answer(context, stanza);
         if is_answer {
             self.settle(number);

@@ -3,14 +3,15 @@
 use std::net::Ipv4Addr;
 
 use tokio_util::sync::CancellationToken;
+use xmpp_edge_crds::negotiation::Method;
 
 use super::*;
 use crate::{
     config::fixture,
     contacts::Contacts,
     dns::{Dialer, Resolver},
-    negotiation::acks::Namespace,
-    routing::route::Window,
+    negotiation::{Pair, acks::Namespace},
+    routing::wake::Window,
     telemetry::config_status::Telemetry,
     xml::{Item, Limits, Scanner},
 };
@@ -27,7 +28,7 @@ struct Lab {
     context: Arc<StreamContext>,
     config: Arc<ActiveConfig>,
     receiver: Receiver,
-    _dials: crate::routing::router::DialRequests,
+    _dials: crate::routing::dial_ticket::DialRequests,
 }
 
 impl Lab {
@@ -51,7 +52,14 @@ impl Lab {
             to: domain("org.example"),
         };
         let mut receiver = Receiver::new(Side::Partner);
-        receiver.add(context.carry(Side::Partner, &config, pair, Method::TcpDialback));
+        receiver.add(Carried::new(
+            &context.router,
+            &context.metrics,
+            &config,
+            Side::Partner,
+            pair,
+            Method::TcpDialback,
+        ));
         let acknowledger = Acknowledger::new(Namespace::Sm3, Arc::default());
         receiver.enable_acks(&context, acknowledger, Instant::now());
         Self {
@@ -107,7 +115,7 @@ impl Lab {
             Side::Partner => &carried.back,
         });
         let (router, wake) = (&self.context.router, Arc::default());
-        assert!(router.attach(&route, &wake));
+        assert!(router.attach(&route, &wake, 0).is_some());
         let mut text = String::new();
         while let Some(batch) = router.dequeue(&route, &wake, WINDOW) {
             text += std::str::from_utf8(&batch.unsettled()).expect("UTF-8");

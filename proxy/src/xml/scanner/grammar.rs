@@ -3,7 +3,8 @@
 
 use super::{
     Scanner, XmlError, chars, header,
-    parts::{AttributeSpan, Found, HEADER_PREFIXES, Lex, NO_TOP, ScanPhase, Span},
+    parts::{AttributeSpan, Found, HEADER_PREFIXES, Lex, NO_TOP, ScanPhase},
+    span::Span,
 };
 
 impl Scanner {

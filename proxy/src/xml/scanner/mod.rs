@@ -12,6 +12,7 @@ mod grammar;
 mod parts;
 mod scope;
 mod skip;
+mod span;
 mod tags;
 #[cfg(test)]
 mod tests;
@@ -20,9 +21,10 @@ use std::sync::Arc;
 
 pub use self::skip::{FaultyStanza, MOST_SKIPPED};
 use self::{
-    parts::{AttributeSpan, Found, Lex, MOST_BYTES, NO_TOP, Open, ScanPhase, Span, Top, Value},
+    parts::{AttributeSpan, Found, Lex, NO_TOP, Open, ScanPhase, Top, Value},
     scope::Scope,
     skip::{Skip, Skipped},
+    span::{MOST_BYTES, Span},
 };
 use super::{
     Limits, StreamHeader, XmlError, header,

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use super::{XmlError, parts::Span};
+use super::{XmlError, span::Span};
 use crate::xml::{StreamHeader, ns, text};
 
 /// A namespace name, by where it is written.

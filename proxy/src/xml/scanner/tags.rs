@@ -4,8 +4,9 @@ use std::{borrow::Cow, sync::Arc};
 
 use super::{
     Scanner, XmlError,
-    parts::{Found, Lex, NO_TOP, Open, ScanPhase, Span, Top},
+    parts::{Found, Lex, NO_TOP, Open, ScanPhase, Top},
     scope::Name,
+    span::Span,
 };
 use crate::xml::{
     StreamHeader,

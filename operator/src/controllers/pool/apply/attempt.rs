@@ -20,7 +20,7 @@ const FAILED: Pause = Pause::Growing {
 };
 
 /// Writes that failed, by pool and object.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct FailedWrites {
     pools: Mutex<HashMap<PoolName, HeldBack<String, ApplyError>>>,
 }

@@ -16,7 +16,7 @@ use super::{Applier, ApplyError, ChildKey};
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// Objects that another operator rewrote.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Contended {
     objects: Mutex<HashMap<ChildKey, Contention>>,
 }

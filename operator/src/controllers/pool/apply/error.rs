@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 use super::ChildKind;
+use crate::runtime::store::UnreadError;
 
 /// A call that takes longer failed.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -46,6 +47,9 @@ pub enum ApplyError {
         what: String,
         source: Arc<serde_json::Error>,
     },
+    /// What is to be written over, or what it is made from, is there and could not be read.
+    #[error(transparent)]
+    Unread(#[from] UnreadError),
     /// It failed so lately, and was not tried again.
     #[error(transparent)]
     StillFailing(Box<ApplyError>),
@@ -100,6 +104,7 @@ impl ApplyError {
             Self::Contended { .. } => "Contended",
             Self::KindMissing { .. } => "KindMissing",
             Self::Json { .. } => "Json",
+            Self::Unread(_) => "Unread",
             Self::StillFailing(cause) => cause.reason(),
         }
     }

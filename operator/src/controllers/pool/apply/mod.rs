@@ -38,8 +38,13 @@ use super::{
     read,
 };
 use crate::{
-    controllers::namespace::snapshot::Context, proxy_status::ownership::pods_of,
-    runtime::store::AnswerStore, secrets::store::SecretData,
+    controllers::namespace::snapshot::Context,
+    proxy_status::ownership::pods_of,
+    runtime::{
+        at_once::at_once,
+        store::{AnswerStore, UnreadError},
+    },
+    secrets::store::SecretData,
 };
 
 /// The one manager of fields of a pool's objects.
@@ -51,8 +56,11 @@ const APPLIED: &str = "xmpp-edge.dev/applied";
 const MOUNTED: &str = "xmpp-edge.dev/mounted";
 /// Annotation by which cert-manager marks a Secret with the Certificate's name.
 const OF_CERTIFICATE: &str = "cert-manager.io/certificate-name";
+/// Pods of a pool told at a time to look at their volumes.
+const PODS_AT_ONCE: usize = 16;
+
 /// What was applied last, and what came of it, by kind, namespace and name.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct AppliedHashes {
     objects: Mutex<HashMap<ChildKey, Outcome>>,
     contended: Contended,
@@ -90,6 +98,7 @@ struct Outcome {
 }
 
 /// Writes objects of one pool.
+#[derive(Debug)]
 pub struct Applier<'a> {
     pub context: &'a Context,
     pub applied: &'a AppliedHashes,
@@ -120,7 +129,7 @@ impl Applier<'_> {
         let mut manifest = child.manifest().map_err(json)?;
         let wanted = print_of(&manifest);
         manifest["metadata"]["annotations"][APPLIED] = Value::from(wanted.as_str());
-        let (held, watched) = self.observed(kind, name);
+        let (held, watched) = self.observed(kind, name)?;
         let key = (kind, self.namespace.to_owned(), name.to_owned());
         let last = self.applied.objects.lock().get(&key).cloned();
         if !is_needed(&manifest, &wanted, held.as_ref(), last.as_ref(), watched) {
@@ -170,16 +179,17 @@ impl Applier<'_> {
     }
 
     /// An object as the watches last saw it, and whether they would have seen it.
-    fn observed(&self, kind: ChildKind, name: &str) -> (Option<Value>, bool) {
+    fn observed(&self, kind: ChildKind, name: &str) -> Result<(Option<Value>, bool), UnreadError> {
         if kind != ChildKind::Certificate {
-            let held = read::observed(&self.context.caches, kind, self.namespace, name);
-            return (held, true);
+            let held = read::observed(&self.context.caches, kind, self.namespace, name)?;
+            return Ok((held, true));
         }
-        match self.context.pools.certificates.seen(self.namespace, name) {
+        let seen = self.context.pools.certificates.seen(self.namespace, name);
+        Ok(match seen {
             CertificateSeen::NotWatched => (None, false),
             CertificateSeen::Absent => (None, true),
             CertificateSeen::There(held) => (serde_json::to_value(held.as_ref()).ok(), true),
-        }
+        })
     }
 
     /// An object of this name that is not ours is left alone.
@@ -256,7 +266,7 @@ impl Applier<'_> {
                 Err(error) => return Err(error),
             }
         } else {
-            let held = read::observed(&self.context.caches, kind, self.namespace, name);
+            let held = read::observed(&self.context.caches, kind, self.namespace, name)?;
             let held = held.and_then(|held| serde_json::from_value::<DynamicObject>(held).ok());
             held.filter(|held| owns(self.pool, held.owner_references()))
                 .and_then(|held| held.uid())
@@ -297,7 +307,7 @@ impl Applier<'_> {
             name.to_owned(),
         );
         let pair = super::plan::names::pair(&self.pool.name_any());
-        let secret = self.context.caches.secrets.get(self.namespace, &pair);
+        let secret = self.context.caches.secrets.last_read(self.namespace, &pair);
         self.applied.objects.lock().contains_key(&key)
             || secret.is_some_and(|secret| {
                 secret.annotations().get(OF_CERTIFICATE).map(String::as_str) == Some(name)
@@ -313,32 +323,33 @@ impl Applier<'_> {
         let api: Api<Pod> = Api::namespaced(self.context.client.clone(), self.namespace);
         let patch = json!({ "metadata": { "annotations": { MOUNTED: print } } });
         let patch = Patch::Merge(patch);
-        for pod in pods_of(&self.context.caches, self.namespace, &pool) {
-            let has = pod
-                .annotations()
-                .get(MOUNTED)
-                .is_some_and(|has| has == print);
-            if has || pod.metadata.deletion_timestamp.is_some() {
-                continue;
-            }
+        let lacks_it = |pod: &Arc<Pod>| {
+            let has = pod.annotations().get(MOUNTED);
+            has.is_none_or(|has| has != print) && pod.metadata.deletion_timestamp.is_none()
+        };
+        let mut pods = pods_of(&self.context.caches, self.namespace, &pool);
+        pods.retain(lacks_it);
+        let (api, patch) = (&api, &patch);
+        let writes = pods.iter().map(|pod| async {
             let name = pod.name_any();
             let parameters = PatchParams {
                 field_manager: Some(MANAGER.to_owned()),
                 ..PatchParams::default()
             };
             let what = || format!("Pod {name:?}");
-            let write = call(what, None, api.patch(&name, &parameters, &patch));
+            let write = call(what, None, api.patch(&name, &parameters, patch));
             let this = fingerprint(&["sync", print]);
             match self.attempt(&what(), this, write).await {
                 Ok(mut pod) => {
                     pod.metadata.managed_fields = None;
                     self.context.caches.pods.updated(pod);
+                    Ok(())
                 }
-                Err(error) if error.is_absent() => {}
-                Err(error) => return Err(error),
+                Err(error) if error.is_absent() => Ok(()),
+                Err(error) => Err(error),
             }
-        }
-        Ok(())
+        });
+        at_once(PODS_AT_ONCE, writes).await.into_iter().collect()
     }
 }
 

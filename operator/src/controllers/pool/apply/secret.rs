@@ -29,7 +29,7 @@ impl Applier<'_> {
     ) -> Result<bool, ApplyError> {
         let name = entry.to_string();
         let what = || format!("Secret {name:?}");
-        let held = self.context.caches.secrets.get(self.namespace, &name);
+        let held = self.context.caches.secrets.get(self.namespace, &name)?;
         let api: Api<Secret> = Api::namespaced(self.context.client.clone(), self.namespace);
         let parameters = PostParams {
             field_manager: Some(MANAGER.to_owned()),

@@ -5,7 +5,7 @@
 //! them, which carry their labels: why an issuer does not issue stands in those alone. Nothing here
 //! writes, and issuers are not read: what is wrong with one is told in the requests.
 
-use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
+use std::{collections::BTreeMap, fmt, fmt::Debug, sync::Arc};
 
 use futures::StreamExt;
 use kube::{
@@ -41,6 +41,12 @@ pub struct Certificates {
     held: Arc<HeldCertificate>,
     /// End with this.
     tasks: Mutex<JoinSet<()>>,
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificates").finish_non_exhaustive()
+    }
 }
 
 #[derive(Default)]

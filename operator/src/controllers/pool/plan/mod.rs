@@ -45,7 +45,7 @@ pub struct Facts<'a> {
     pub database: Vec<HostPort>,
     /// The contacts' volume as it is: its storage class cannot be changed.
     pub volume: Option<&'a PersistentVolumeClaim>,
-    /// The generation whose shards are all in place: they are neither packed nor planned again.
+    /// The generation whose shards are all in place, as they were written: they are neither packed nor planned again.
     pub written: Option<u64>,
     /// The pool of a shared domain whose pods are to be replaced first, where there is one.
     pub after: Option<String>,
@@ -60,6 +60,8 @@ pub struct PoolPlan {
     pub absent: Vec<(ChildKind, String)>,
     /// Pods are not replaced before those of this pool; the Deployment's template stays meanwhile.
     pub held_by: Option<String>,
+    /// Hash of the document that is among the children, where one is to be written.
+    pub document_sha256: Option<String>,
     /// The document cannot be written: the one in place stays.
     pub too_large: Option<EncodeError>,
 }
@@ -102,13 +104,14 @@ pub fn plan(pool: &EdgePool, config: &EdgeConfig, facts: &Facts<'_>) -> PoolPlan
     );
     children.extend(service::plan(pool, config));
     children.extend(volume::plan(pool, facts.volume));
-    let mut too_large = None;
+    let (mut too_large, mut document_sha256) = (None, None);
     if facts.written != Some(config.generation) {
         match shards::plan(pool, config) {
-            Ok(packed) => {
-                let surplus = shards::surplus(&name, packed.len());
+            Ok(document) => {
+                let surplus = shards::surplus(&name, document.shards.len());
                 absent.extend(surplus.map(|name| (ChildKind::ConfigMap, name)));
-                children.extend(packed);
+                children.extend(document.shards);
+                document_sha256 = Some(document.sha256);
             }
             Err(error) => too_large = Some(error),
         }
@@ -118,6 +121,7 @@ pub fn plan(pool: &EdgePool, config: &EdgeConfig, facts: &Facts<'_>) -> PoolPlan
         children,
         absent,
         held_by: facts.after.clone(),
+        document_sha256,
         too_large,
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! In: the public listeners from anywhere, the internal ones from `internalFrom`, the admin port
 //! from the operator and `adminFrom`. Out: DNS, the gateways, the contacts' database, partners on
-//! any TCP port, but no private or link-local network, and `egress`. A policy knows no names, and a
+//! any TCP port, but no private or link-local network (in their place the egress proxy, where there
+//! is one), and `egress`. A policy knows no names, and a
 //! partner's SRV record may lead anywhere: what is given by name is allowed by its port alone, of a
 //! Service's name within its namespace (where pods listen on another port than their Service,
 //! `egress` says so). DNS is allowed to the cluster's pods and to the resolvers that are known.
@@ -122,7 +123,10 @@ fn egress(pool: &EdgePool, config: &EdgeConfig, facts: &Facts<'_>) -> Vec<Networ
         }
     }
     let partners = partners(pool);
-    if !partners.is_empty() {
+    if let Some(proxy) = &config.settings.egress_proxy {
+        // Nothing but the proxy is dialled for partners.
+        rules.extend(to_host(&proxy.address, &config.namespace));
+    } else if !partners.is_empty() {
         rules.push(NetworkPolicyEgressRule {
             to: Some(partners),
             ports: Some(vec![NetworkPolicyPort {

@@ -29,7 +29,7 @@ use xmpp_edge_crds::{
 };
 
 use super::{metadata, names, volume};
-use crate::secrets::store::ManagedSecret;
+use crate::secrets::{egress, store::ManagedSecret};
 
 /// The proxy's container.
 pub const CONTAINER: &str = "proxy";
@@ -408,6 +408,13 @@ fn secrets(pool: &EdgePool, name: &str) -> Vec<VolumeProjection> {
                 ("uri", "contacts-uri"),
                 ("ca.crt", "contacts-ca.crt"),
             ],
+        ));
+    }
+    if let Some(secret_name) = egress::secret_of(pool) {
+        let [username, password] = egress::KEYS;
+        sources.push(secret(
+            secret_name,
+            &[(username, "egress-username"), (password, "egress-password")],
         ));
     }
     sources

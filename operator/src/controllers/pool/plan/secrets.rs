@@ -24,13 +24,14 @@ use crate::{
         CertificateError,
         chain::CertificateFacts,
         database::DatabaseSecret,
-        internal_ca,
+        egress, internal_ca,
         source::{self, CertificateSpec, CertificateState, Environment, PoolBackend, Secrets},
         store::{ManagedSecret, SecretData, Store, StoreError},
     },
 };
 
 /// What there should be.
+#[derive(Debug)]
 pub struct SecretsPlan {
     /// In the order of writing: what others are issued from comes first.
     pub entries: Vec<(ManagedSecret, SecretData)>,
@@ -116,6 +117,13 @@ pub fn plan(
         let secret = &postgres.secret_ref.name;
         let material = held.secret(secret);
         if let Err(error) = DatabaseSecret::read(secret, material.as_ref()) {
+            diagnostics.push(missing(name, error.to_string()));
+        }
+        mounted.extend(material);
+    }
+    if let Some(secret) = spec.and_then(egress::secret_of) {
+        let material = held.secret(secret);
+        if let Err(error) = egress::credentials(secret, material.as_ref()) {
             diagnostics.push(missing(name, error.to_string()));
         }
         mounted.extend(material);

@@ -14,15 +14,23 @@ use xmpp_edge_crds::{
 
 use super::{Child, metadata, names};
 
-/// As many as the document takes.
+/// A document as it is to be written.
+#[derive(Debug)]
+pub struct PlannedDocument {
+    /// As its shards name it.
+    pub sha256: String,
+    pub shards: Vec<Child>,
+}
+
+/// As many ConfigMaps as the document takes.
 ///
 /// # Errors
 /// [`EncodeError`] where it takes more than eight.
-pub fn plan(pool: &EdgePool, config: &EdgeConfig) -> Result<Vec<Child>, EncodeError> {
+pub fn plan(pool: &EdgePool, config: &EdgeConfig) -> Result<PlannedDocument, EncodeError> {
     let name = pool.name_any();
     let packed = shards::encode(config)?;
-    Ok(packed
-        .into_iter()
+    let shards = packed.shards.into_iter();
+    let shards = shards
         .enumerate()
         .map(|(number, shard)| {
             Child::ConfigMap(Box::new(ConfigMap {
@@ -34,7 +42,11 @@ pub fn plan(pool: &EdgePool, config: &EdgeConfig) -> Result<Vec<Child>, EncodeEr
                 ..ConfigMap::default()
             }))
         })
-        .collect())
+        .collect();
+    Ok(PlannedDocument {
+        sha256: packed.sha256,
+        shards,
+    })
 }
 
 /// Names of the ConfigMaps that a document of `count` shards leaves over.

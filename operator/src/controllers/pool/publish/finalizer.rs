@@ -1,5 +1,7 @@
 //! The finalizer, and the annotation that remembers where records may be.
 
+use std::fmt;
+
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{Patch, PatchParams},
@@ -128,6 +130,14 @@ pub struct Finalization<'a> {
     pub events: &'a Events,
     pub namespace: &'a str,
     pub pool: &'a PartialObjectMeta<EdgePool>,
+}
+
+impl fmt::Debug for Finalization<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Finalization")
+            .field("namespace", &self.namespace)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Finalization<'_> {

@@ -8,6 +8,7 @@ pub mod finalizer;
 
 use std::{
     collections::HashMap,
+    fmt,
     time::{Duration, Instant},
 };
 
@@ -56,6 +57,12 @@ pub struct PoolDns {
     held: Mutex<HashMap<(String, String), HoldDown>>,
 }
 
+impl fmt::Debug for PoolDns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolDns").finish_non_exhaustive()
+    }
+}
+
 /// A pool; another one of its name starts anew.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct PoolKey {
@@ -65,6 +72,7 @@ struct PoolKey {
 }
 
 /// What one look came to.
+#[derive(Debug)]
 pub struct PoolDnsInput {
     pub condition: DesiredCondition,
     /// When to look again.
@@ -74,6 +82,7 @@ pub struct PoolDnsInput {
 }
 
 /// How a pool stands for DNS.
+#[derive(Debug)]
 pub struct PoolRecords<'a> {
     pub pool: &'a EdgePool,
     pub ready_replicas: i32,
@@ -286,7 +295,7 @@ impl PoolDns {
             Err(error) => return Leave::later(error.clone()),
         };
         if progress.is_current && errors.iter().any(|error| error.is_keyless()) {
-            let why = "as there is no key to withdraw them with";
+            let why = "as there is no key to withdraw them with, or their server is not allowed";
             return Leave::once(leaving.leave_records(why).await);
         }
         Leave::later(errors.first().map(ToString::to_string).unwrap_or_default())
@@ -396,12 +405,22 @@ fn settings(
     namespace: &str,
     backend: &Rfc2136,
 ) -> Result<UpdateSettings, DnsError> {
-    let secret = context
-        .caches
-        .secrets
-        .get(namespace, &backend.tsig_secret_ref.name);
+    if !context.settings.allows_dns_server(&backend.server) {
+        let server = backend.server.clone();
+        return Err(DnsError::ServerNotAllowed { server });
+    }
+    let secret = &backend.tsig_secret_ref.name;
+    let secret = context.caches.secrets.get(namespace, secret);
+    let secret = secret.map_err(|error| DnsError::KeyUnread(error.to_string()))?;
     let material = secret.map(|secret| crate::controllers::namespace::inputs::material(&secret));
     UpdateSettings::read(backend, material.as_ref())
+}
+
+/// Name of the Secret with the key by which records of the pool were published last.
+#[must_use]
+pub fn key_of_records(pool: &impl ResourceExt) -> Option<String> {
+    let source = remembered(pool).source?;
+    Some(source.rfc2136.tsig_secret_ref.name)
 }
 
 /// What a load balancer has.

@@ -33,7 +33,7 @@ use crate::{
         inputs,
         snapshot::{Context, NamespaceSnapshot, PoolOutcome},
     },
-    proxy_status::ownership::pods_of,
+    proxy_status::{WrittenDocuments, ownership::pods_of},
     runtime::{decoded::Decoded, metrics::OfPool},
     status::{
         apply::StatusWriter,
@@ -58,13 +58,15 @@ const LONGEST: Duration = Duration::from_secs(50);
 
 /// What is remembered between looks. Nothing of it is needed to be right: without it a write more
 /// is made.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct PoolMemory {
     applied: AppliedHashes,
     pub(super) certificates: Certificates,
     pub(super) publications: PoolDns,
     endpoints: Endpoints,
     pools: Mutex<HashMap<(String, String), Remembered>>,
+    /// By namespace and pool.
+    written: Mutex<HashMap<(String, String), WrittenDocuments>>,
     /// By namespace: pools share its CA, and must not each make one.
     secrets: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -76,6 +78,23 @@ impl PoolMemory {
         self.applied.forget(namespace, &exists);
         let mut pools = self.pools.lock();
         pools.retain(|(of, pool), _| of != namespace || exists(pool));
+        let mut written = self.written.lock();
+        written.retain(|(of, pool), _| of != namespace || exists(pool));
+    }
+
+    /// A document of a pool is about to be written, or was there when this process began to lead.
+    pub fn note_written(&self, namespace: &str, pool: &str, generation: u64, sha256: &str) {
+        let mut written = self.written.lock();
+        let documents = written.entry((namespace.to_owned(), pool.to_owned()));
+        documents.or_default().note(generation, sha256);
+    }
+
+    /// The documents of a pool that are the operator's own.
+    #[must_use]
+    pub fn written(&self, namespace: &str, pool: &str) -> WrittenDocuments {
+        let written = self.written.lock();
+        let documents = written.get(&(namespace.to_owned(), pool.to_owned()));
+        documents.cloned().unwrap_or_default()
     }
 
     /// Breaks off what is under way in the background, and returns once nothing of it runs any more.
@@ -163,7 +182,7 @@ async fn reconcile_within(
             }
         }
     }
-    let in_place = read::written(&context.caches, namespace, name);
+    let in_place = read::written(context, namespace, name);
     let dns = match (pool, config, &rejected) {
         (Some(pool), Some(config), None) => Some(look_at_dns(context, scene, pool, config)),
         _ => None,
@@ -371,7 +390,7 @@ async fn keep_restricting(
         return Ok(());
     };
     let last = inputs::last_document(&context.caches, namespace, &name);
-    let Some(config) = last.and_then(|last| restrict(&last, &scene.world)) else {
+    let Some(config) = last.and_then(|last| restrict(&last.config, &scene.world)) else {
         return Ok(());
     };
     let applier = Applier {
@@ -464,13 +483,9 @@ fn of_pool(namespace: &str, name: &str) -> OfPool {
 
 fn measure(context: &Context, namespace: &str, name: &str, status: &PoolStatus) {
     let of = of_pool(namespace, name);
-    let metrics = &context.metrics;
-    metrics
-        .pool_ready_replicas
-        .get_or_create(&of)
-        .set(status.ready_replicas.into());
     if let Some(certificate) = &status.certificate {
-        metrics
+        context
+            .metrics
             .certificate_not_after
             .get_or_create(&of)
             .set(certificate.not_after.0.as_second());

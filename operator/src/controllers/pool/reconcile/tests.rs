@@ -40,9 +40,8 @@ fn pool() -> Value {
     })
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_pool_whose_objects_take_too_long_says_so_in_its_conditions() {
-    let (client, mut statuses) = busy_server();
+/// What one look at a namespace with the pool alone is given.
+fn one_pool(client: kube::Client) -> (Context, NamespaceSnapshot) {
     let context = context(client);
     let pools = &context.caches.pools;
     pools.created(serde_json::from_value(pool()).unwrap(), pools.epoch());
@@ -51,6 +50,13 @@ async fn a_pool_whose_objects_take_too_long_says_so_in_its_conditions() {
         pools: vec![serde_json::from_value(pool()).unwrap()],
         ..NamespaceInputs::default()
     });
+    (context, scene)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_whose_objects_take_too_long_says_so_in_its_conditions() {
+    let (client, mut statuses) = busy_server();
+    let (context, scene) = one_pool(client);
     let longest = Duration::from_millis(20);
     let done = reconcile_within(longest, &context, &scene, "hq").await;
     assert!(matches!(done, Err(ApplyError::TooLong { .. })), "{done:?}");
@@ -71,6 +77,64 @@ async fn a_pool_whose_objects_take_too_long_says_so_in_its_conditions() {
     // Nobody looked at the certificate: nothing is said against the pool.
     let (status, reason, _) = said("CertificateReady");
     assert_eq!((&*status, &*reason), ("Unknown", "Pending"));
+}
+
+/// An API server that has nothing, takes what is written, and never answers about `resource`; what it was
+/// asked, as method and path.
+fn server_that_hangs_on(
+    resource: &'static str,
+) -> (kube::Client, mpsc::UnboundedReceiver<(Method, String)>) {
+    let (asked, requests) = mpsc::unbounded_channel();
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let asked = asked.clone();
+        async move {
+            let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+            let _ = asked.send((method.clone(), path.clone()));
+            if path.contains(resource) {
+                std::future::pending::<()>().await;
+            }
+            let body = request.into_body().collect().await?.to_bytes();
+            let (code, answer) = if method == Method::GET {
+                let status = json!({"kind": "Status", "status": "Failure", "code": 404,
+                    "reason": "NotFound", "message": "not found"});
+                (404, status)
+            } else {
+                let mut object: Value = serde_json::from_slice(&body).unwrap();
+                object["metadata"]["uid"] = json!(path);
+                object["metadata"]["resourceVersion"] = json!("2");
+                (200, object)
+            };
+            let answer = Full::<Bytes>::from(answer.to_string());
+            let answer = Response::builder().status(code).body(answer).unwrap();
+            Ok::<_, kube::Error>(answer)
+        }
+    });
+    (kube::Client::new(service, "n"), requests)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_hangs_holds_up_no_object_that_does_not_need_its_own() {
+    let (client, mut requests) = server_that_hangs_on("/services");
+    let (context, scene) = one_pool(client);
+    let mut written = Vec::new();
+    let until_pods = async {
+        while let Some((method, path)) = requests.recv().await {
+            if method == Method::PATCH {
+                written.push(path.rsplit('/').nth(1).unwrap().to_owned());
+            }
+            if path.contains("/deployments/") && method == Method::PATCH {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = until_pods => {}
+        done = reconcile(&context, &scene, "hq") => panic!("Services are not written: {done:?}"),
+    }
+    // What pods begin with is there before them.
+    for kind in ["networkpolicies", "configmaps", "persistentvolumeclaims"] {
+        assert!(written.iter().any(|it| it == kind), "{kind}: {written:?}");
+    }
 }
 
 #[test]

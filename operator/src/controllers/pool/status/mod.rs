@@ -21,6 +21,7 @@ use crate::{
 const COUNTS: SignedDuration = SignedDuration::from_secs(300);
 
 /// All that one look at a pool found.
+#[derive(Debug)]
 pub struct Findings<'a> {
     pub name: &'a str,
     /// `metadata.generation`.

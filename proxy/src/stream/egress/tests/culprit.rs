@@ -19,7 +19,7 @@ fn peer_that_ends_streams(bad: &[u64], count: u64) -> (Vec<u64>, Vec<u64>, usize
         streams += 1;
         assert!(streams < 100, "it does not end");
         let mut hop = Hop::new(Way::Acks);
-        assert!(lane.route.attach(&hop.wake));
+        assert!(lane.route.attach(&hop.wake, 0).is_some());
         let mut handled = 0;
         let ended = 'stream: loop {
             let window = hop.egress.window();
@@ -94,7 +94,7 @@ fn a_stanza_that_is_large_where_no_other_is_does_not_go_again() {
     let lane = Lane::new(0, &total);
     let now = Instant::now();
     let mut hop = Hop::new(Way::Acks);
-    assert!(lane.route.attach(&hop.wake));
+    assert!(lane.route.attach(&hop.wake, 0).is_some());
     let mut builder = BatchBuilder::default();
     for (number, size) in [(0, 100), (1, 200_000), (2, 100)] {
         builder.add(number, size, |out| out.resize(out.len() + size, b'x'));

@@ -224,7 +224,7 @@ impl World {
             failure: Failure::new(FailureKind::Refused, "model"),
         };
         for lane in &world.lanes {
-            assert!(lane.route.attach(&world.hop.wake));
+            assert!(lane.route.attach(&world.hop.wake, 0).is_some());
         }
         world
     }
@@ -313,7 +313,9 @@ impl World {
         match lane.route.enqueue(Queued::Stanzas(batch), self.now) {
             EnqueueOutcome::Queued { .. } => {}
             // It joins the stream that carries the others.
-            EnqueueOutcome::Dial { .. } => assert!(lane.route.attach(&self.hop.wake)),
+            EnqueueOutcome::Dial { .. } => {
+                assert!(lane.route.attach(&self.hop.wake, 0).is_some());
+            }
             EnqueueOutcome::Refused { queued, .. } => lane.answer_all(vec![queued]),
         }
     }
@@ -389,7 +391,10 @@ impl World {
         self.hop = Hop::new(way);
         for lane in &self.lanes {
             if lane.route.is_dialling(lane.dial) {
-                assert!(lane.route.attach(&self.hop.wake), "one stream at a time");
+                assert!(
+                    lane.route.attach(&self.hop.wake, 0).is_some(),
+                    "one stream at a time"
+                );
             }
         }
     }

@@ -186,6 +186,22 @@ fn what_the_spec_allows_is_allowed_and_nothing_beside_it() {
 }
 
 #[test]
+fn s20_with_an_egress_proxy_pods_reach_it_and_no_partner() {
+    check(
+        "  settings: {egressProxy: {address: '10.20.30.40:1080'}}\n",
+        &[
+            ("out", LAN, ("TCP", 1080), true),
+            ("out", LAN, ("TCP", 5269), false),
+            ("out", PARTNER, ("TCP", 1080), false),
+            ("out", PARTNER, ("TCP", 5269), false),
+            ("out", PARTNER6, ("TCP", 5269), false),
+            ("out", PROSODY, ("TCP", 5269), true),
+            ("out", MONITORING, ("UDP", 53), true),
+        ],
+    );
+}
+
+#[test]
 fn gateways_and_the_database_are_reached_wherever_they_are() {
     // (gateway, allowed, denied)
     let database = Pod {

@@ -1,10 +1,12 @@
-//! Reading which nodes a pubsub element names. Only PEP reads and events come here: not the hot path.
+//! What stands directly inside an element that the scanner has checked, without a tree of it.
 
 use quick_xml::{Reader, XmlVersion, events::Event};
 
-/// Whether every element directly inside `element` is about a node that `is_open` knows, and there
-/// is one. Elements of any namespace count, so that no prefix hides one.
-pub(super) fn names_only(element: &[u8], is_open: impl Fn(&str) -> bool) -> bool {
+/// Whether there is an element directly inside `element` and each has the attribute `name`, without
+/// prefix, with a value for which `holds`. Elements of any namespace count: no prefix hides one. Not
+/// for the path of every stanza.
+#[must_use]
+pub fn every_child_has(element: &[u8], name: &str, holds: impl Fn(&str) -> bool) -> bool {
     let Ok(text) = std::str::from_utf8(element) else {
         return false;
     };
@@ -24,11 +26,11 @@ pub(super) fn names_only(element: &[u8], is_open: impl Fn(&str) -> bool) -> bool
             Err(_) => return false,
         };
         if depth == 1 {
-            let node = start.try_get_attribute("node").ok().flatten();
-            let value = node
+            let found = start.try_get_attribute(name).ok().flatten();
+            let value = found
                 .as_ref()
                 .and_then(|at| at.normalized_value(XmlVersion::Implicit1_0).ok());
-            if !value.is_some_and(|node| is_open(&node)) {
+            if !value.is_some_and(|value| holds(&value)) {
                 return false;
             }
             seen = true;
@@ -42,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_node_counts_whatever_its_prefix_or_place() {
+    fn every_child_counts_whatever_its_prefix_or_place() {
         for (xml, expected) in [
             ("<event xmlns='e'><items node='open'/></event>", true),
             (
@@ -75,7 +77,7 @@ mod tests {
             ("<event xmlns='e'>", false),
         ] {
             assert_eq!(
-                names_only(xml.as_bytes(), |node| node == "open"),
+                every_child_has(xml.as_bytes(), "node", |node| node == "open"),
                 expected,
                 "{xml}"
             );

@@ -3,9 +3,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod scene;
+mod supervision;
+
 use std::{net::SocketAddr, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use xmpp_edge_crds::{
@@ -17,12 +20,14 @@ use xmpp_edge_tests::{
     conversation,
     edge::Place,
     lab::Lab,
-    peer::{Behaviour, Identity, Login, Peer, PeerServer},
-    pki::{Authority, Leaf, Usage},
+    peer::{Behaviour, Peer, PeerServer},
+    pki::{Authority, Usage},
     pod::{Document, Pod},
     servers::{Kind, S2S_PORT, Security, Server},
     wait,
 };
+
+use scene::Scene;
 
 const OWN: &str = "org.example";
 const PARTNER: &str = "partner.example";
@@ -31,118 +36,6 @@ const BOB: &str = "bob@partner.example";
 const TOKEN: &str = "a token of the pool";
 /// An edit is in force.
 const IN_FORCE: Duration = Duration::from_secs(5);
-
-struct Scene {
-    pod: Pod,
-    inside: PeerServer,
-    document: Document,
-    internal: Authority,
-    partner: Leaf,
-    // Last, so that its directory and DNS outlive the process.
-    lab: Lab,
-}
-
-impl Scene {
-    /// A pod with nothing in its volumes, and a server inside.
-    async fn start() -> Result<Self> {
-        let lab = Lab::new().await?;
-        let internal = Authority::new("Internal CA");
-        let gateway = SocketAddr::from((lab.ip(30), S2S_PORT));
-        let identity = internal.issue(&[OWN], Usage::ServerAndClientAuth);
-        let inside = PeerServer::listen(gateway, Behaviour::good(Identity::of(&identity)?)).await?;
-        let document = Document {
-            own: OWN.to_owned(),
-            gateway,
-            partner: PARTNER.to_owned(),
-            roots: lab.authority().certificate(),
-            partner_type: "Federated",
-            suspended: false,
-            contacts: "Embedded",
-        };
-        Ok(Self {
-            pod: Pod::start(Place::in_lab(&lab, 20, 21)).await?,
-            partner: lab.authority().issue(&[PARTNER], Usage::ServerAuth),
-            inside,
-            document,
-            internal,
-            lab,
-        })
-    }
-
-    fn certificate(&self) -> Leaf {
-        self.lab
-            .authority()
-            .issue(&[OWN, "edge.example"], Usage::ServerAndClientAuth)
-    }
-
-    /// Everything that a pod needs, in one swap, but for the configuration.
-    fn equip(&mut self) -> Result<()> {
-        let certificate = self.certificate();
-        let issuer = self.internal.intermediate();
-        let ca = self.internal.certificate();
-        self.pod.secrets.change(&[
-            ("tls.crt", Some(certificate.certificate.as_bytes())),
-            ("tls.key", Some(certificate.key.as_bytes())),
-            ("issuer.crt", Some(issuer.certificate.as_bytes())),
-            ("issuer.key", Some(issuer.key.as_bytes())),
-            ("internal-ca.crt", Some(ca.as_bytes())),
-            ("dialback-secret", Some(b"a secret of more than sixteen")),
-            ("admin-token", Some(TOKEN.as_bytes())),
-        ])
-    }
-
-    /// Equipped, with generation 1 in force.
-    async fn started() -> Result<Self> {
-        let mut s = Self::start().await?;
-        s.equip()?;
-        s.pod.configure(&s.document.generation(1))?;
-        s.pod.readiness(200, &["ready"], &["waiting"]).await?;
-        Ok(s)
-    }
-
-    async fn partner_stream(&self) -> Result<Peer> {
-        let login = Login::External(&self.partner);
-        Peer::login(self.pod.public(S2S_PORT), PARTNER, OWN, &login).await
-    }
-
-    /// A message from the partner arrives inside, over a new stream.
-    async fn delivers(&self, id: &str) -> Result<()> {
-        let mut peer = self.partner_stream().await?;
-        peer.message(BOB, ALICE, id, "hello").await?;
-        self.inside.stanza_id(id).await?;
-        peer.send("</stream:stream>").await
-    }
-
-    async fn status(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
-        let found = wait::until(what, IN_FORCE, || async {
-            self.pod.status(TOKEN).await.ok().filter(|now| wanted(now))
-        })
-        .await;
-        match found {
-            Ok(status) => Ok(status),
-            Err(error) => Err(error).context(format!(
-                "{:?}\n{}",
-                self.pod.status(TOKEN).await,
-                self.pod.log()
-            )),
-        }
-    }
-
-    async fn generation(&self, generation: u64) -> Result<Value> {
-        self.status(&format!("generation {generation}"), |status| {
-            status["config"]["generation"] == generation
-        })
-        .await
-    }
-
-    async fn rejected_total(&self) -> Result<f64> {
-        let (_, text) = self.pod.get("/metrics").await?;
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix("xmpp_edge_config_rejected_total "));
-        Ok(line.context("no such metric")?.parse()?)
-    }
-}
 
 #[tokio::test]
 async fn a_pod_waits_for_each_thing_by_name_and_begins_when_all_is_there() {
@@ -222,6 +115,9 @@ async fn a_pod_waits_for_each_thing_by_name_and_begins_when_all_is_there() {
     assert_eq!(s.pod.get("/status").await.unwrap().0, 401);
     let wrong = s.pod.get_as("/status", Some("another")).await.unwrap();
     assert_eq!(wrong.0, 401);
+    // Whoever sends the token in clear is told so, and learns nothing else.
+    let (code, text) = s.pod.get_in_clear("/status", TOKEN).await.unwrap();
+    assert!(code == 401 && text.contains("https"), "{code} {text}");
     for path in ["/healthz", "/readyz", "/metrics"] {
         assert_eq!(s.pod.get(path).await.unwrap().0, 200, "{path}");
     }
@@ -256,15 +152,18 @@ async fn generations_come_into_force_live_and_what_is_broken_keeps_the_old() {
 
     // Damaged, of a version to come, and one that cannot be put in force: told once each.
     let before = s.rejected_total().await.unwrap();
-    let mut damaged = shards::encode(&s.document.generation(4)).unwrap().remove(0);
+    let mut damaged = shards::encode(&s.document.generation(4))
+        .unwrap()
+        .shards
+        .remove(0);
     let last = damaged.len() - 1;
     damaged[last] ^= 1;
     let mut later = s.document.generation(5);
     later.version.minor += 1;
-    let later = shards::encode(&later).unwrap().remove(0);
+    let later = shards::encode(&later).unwrap().shards.remove(0);
     let mut unusable = s.document.generation(6);
     unusable.trust_ca = Some("no certificate".to_owned());
-    let unusable = shards::encode(&unusable).unwrap().remove(0);
+    let unusable = shards::encode(&unusable).unwrap().shards.remove(0);
     for (number, (shard, told)) in [
         (damaged, "hash"),
         (later, "version 1.1"),
@@ -340,7 +239,7 @@ async fn a_document_of_several_shards_counts_when_the_last_of_them_is_there() {
             domains: Vec::new(),
         });
         config.access.policies.push(policy);
-        shards::encode(&config).unwrap()
+        shards::encode(&config).unwrap().shards
     };
     let put = |pod: &mut Pod, shards: &[(&str, &Vec<u8>)]| {
         let files: Vec<_> = shards

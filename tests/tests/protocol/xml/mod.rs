@@ -1,9 +1,12 @@
 //! X: opening a stream, and XML that is not what RFC 6120 section 11 allows.
 
+mod opening;
+mod pieces;
+
 use anyhow::{Result, ensure};
 use serde_json::json;
 use xmpp_edge_tests::{
-    peer::{ClientTls, Command, Event, Identity, Open, Peer, PeerServer},
+    peer::{ClientTls, Command, Event, Identity, Open, PeerServer},
     rig::{ALICE, Moved, OWN, Plan, Scene, Shared},
 };
 
@@ -41,129 +44,6 @@ fn message(s: &Scene, attributes: &str, content: &str) -> String {
         "<message from='{}' to='{ALICE}' type='chat' {attributes}>{content}</message>",
         s.user("rob")
     )
-}
-
-#[test]
-fn x_01_a_stream_for_clients_is_invalid_namespace() {
-    RIG.test(1, async |s| {
-        let mut open = Open::new(&s.domain, OWN);
-        open.content = "jabber:client".into();
-        header_refused(s, &open, "invalid-namespace").await?;
-        s.unharmed(Moved::Connection("ContentNamespace")).await
-    });
-}
-
-#[test]
-fn x_02_a_wrong_stream_namespace_is_invalid_namespace() {
-    RIG.test(2, async |s| {
-        let mut open = Open::new(&s.domain, OWN);
-        open.stream = "urn:x:streams".into();
-        header_refused(s, &open, "invalid-namespace").await?;
-        s.unharmed(Moved::Connection("StreamNamespace")).await
-    });
-}
-
-#[test]
-fn x_03_a_higher_version_is_answered_with_ours() {
-    RIG.test(3, async |s| {
-        let mut peer = s.connect().await?;
-        let mut open = Open::new(&s.domain, OWN);
-        open.version = Some("2.0".into());
-        peer.open_with(&open).await?;
-        let header = peer.header().await?;
-        ensure!(header.attribute("version") == Some("1.0"), "{header:?}");
-        ensure!(peer.features().await?.starttls() == Some(true));
-        s.rig.serves_the_good_partner().await
-    });
-}
-
-#[test]
-fn x_03_no_version_is_unsupported_version_where_tls_is_required() {
-    RIG.test(3, async |s| {
-        let mut open = Open::new(&s.domain, OWN);
-        open.version = None;
-        header_refused(s, &open, "unsupported-version").await?;
-        s.unharmed(Moved::Connection("UnsupportedVersion")).await
-    });
-}
-
-#[test]
-fn x_03_no_version_gets_no_features_where_plaintext_is_allowed() {
-    RIG.test(24, async |s| {
-        let outside = s.outside().await?;
-        outside.made("key");
-        let mut peer = s.connect().await?;
-        let mut open = Open::new(&s.domain, OWN);
-        open.version = None;
-        peer.open_with(&open).await?;
-        let header = peer.header().await?;
-        ensure!(header.attribute("version").is_none(), "{header:?}");
-        ensure!(peer.dialback(&s.domain, OWN, "key").await? == "valid");
-        ensure!(!peer.received().contains("features"), "{}", peer.received());
-        s.delivers_inwards(&mut peer).await
-    });
-}
-
-#[test]
-fn x_04_a_stream_without_to_is_improper_addressing() {
-    RIG.test(4, async |s| {
-        for to in [None, Some(""), Some("@"), Some("a b"), Some("192.0.2.1..x")] {
-            let mut open = Open::new(&s.domain, OWN);
-            open.to = to.map(str::to_owned);
-            header_refused(s, &open, "improper-addressing").await?;
-        }
-        s.unharmed(Moved::Connection("ToUnusable")).await
-    });
-}
-
-#[test]
-fn x_05_to_of_a_domain_not_served_is_host_unknown() {
-    RIG.test(5, async |s| {
-        header_refused(s, &Open::new(&s.domain, "nowhere.example"), "host-unknown").await?;
-        s.unharmed(Moved::Connection("HostUnknown")).await
-    });
-}
-
-#[test]
-fn x_05_to_of_a_domain_not_served_is_host_unknown_inside_tls_too() {
-    RIG.test(5, async |s| {
-        let open = Open::new(&s.domain, "nowhere.example");
-        let mut direct = Peer::connect(s.rig.direct()).await?;
-        direct.tls_client(&ClientTls::new(Some(OWN), None)).await?;
-        let mut upgraded = s.connect().await?;
-        upgraded.open(&s.domain, OWN).await?;
-        upgraded.starttls(&ClientTls::new(Some(OWN), None)).await?;
-        for mut peer in [direct, upgraded] {
-            peer.open_with(&open).await?;
-            peer.header().await?;
-            peer.expect_stream_error("host-unknown").await?;
-        }
-        s.unharmed(Moved::Connection("HostUnknown")).await
-    });
-}
-
-#[test]
-fn x_06_external_is_not_offered_to_a_stream_without_from() {
-    RIG.test(6, async |s| {
-        let mut open = Open::new(&s.domain, OWN);
-        open.from = None;
-        let mut peer = s.connect().await?;
-        peer.open_with(&open).await?;
-        peer.header().await?;
-        peer.features().await?;
-        let identity = Identity::of(&s.identity)?;
-        let tls = ClientTls::new(Some(OWN), Some(identity));
-        peer.starttls(&tls).await?;
-        peer.open_with(&open).await?;
-        peer.header().await?;
-        ensure!(!peer.features().await?.external());
-        let answer = peer.auth("EXTERNAL", "eDA2LmV4YW1wbGU=").await?;
-        ensure!(answer.name == "failure", "{answer:?}");
-        let id = s.forbidden();
-        peer.message(&s.user("rob"), ALICE, &id, &id).await?;
-        peer.expect_stream_error("not-authorized").await?;
-        s.unharmed(Moved::Connection("NotAuthorized")).await
-    });
 }
 
 #[test]
@@ -467,98 +347,6 @@ fn x_16_too_many_of_anything_is_policy_violation() {
         for label in ["TooManyAttributes", "TooLarge", "NameTooLong"] {
             s.unharmed(Moved::Refused(label)).await?;
         }
-        Ok(())
-    });
-}
-
-#[test]
-fn x_17_bytes_may_come_one_by_one() {
-    RIG.test(17, async |s| {
-        let mut peer = s.connect().await?;
-        peer.send_slowly(Open::new(&s.domain, OWN).text()).await?;
-        peer.header().await?;
-        peer.features().await?;
-        let identity = Identity::of(&s.identity)?;
-        let tls = ClientTls::new(Some(OWN), Some(identity));
-        peer.starttls(&tls).await?;
-        peer.external(&s.domain, OWN).await?;
-        let id = s.fresh();
-        let body = "für 東京 😀 &amp; &#x41;";
-        let text = message(s, &format!("id='{id}'"), &format!("<body>{body}</body>"));
-        peer.send_slowly(&text).await?;
-        let got = s.inside_gets(&id).await?;
-        ensure!(
-            got.child("body").unwrap().text == "für 東京 😀 & A",
-            "{got:?}"
-        );
-        peer.send_slowly("</stream:stream>").await?;
-        ensure!(peer.next().await? == Event::Close);
-        peer.ended().await?;
-        Ok(())
-    });
-}
-
-#[test]
-fn x_17_a_stanza_cut_anywhere_arrives_whole() {
-    RIG.test(17, async |s| {
-        let mut peer = s.partner().await?;
-        let body = "für 東京 😀 &lt;/message> <![CDATA[]]]]>&#x41;";
-        let whole = message(s, "id='?'", &format!("<body>{body}</body>"));
-        let mut ids = Vec::new();
-        for cut in 1..whole.len() {
-            let id = format!("{:08}-{cut:04}", s.fresh());
-            let stanza = whole.replace('?', &id);
-            let (head, tail) = stanza.as_bytes().split_at(cut);
-            peer.send(head).await?;
-            peer.send(tail).await?;
-            ids.push(id);
-        }
-        for id in ids {
-            let got = s.inside_gets(&id).await?;
-            let text = &got.child("body").unwrap().text;
-            ensure!(text == "für 東京 😀 </message> ]]A", "{id}: {got:?}");
-        }
-        Ok(())
-    });
-}
-
-#[test]
-fn x_17_what_is_refused_at_once_is_refused_byte_by_byte() {
-    RIG.test(17, async |s| {
-        let id = s.forbidden();
-        for (bad, condition) in [
-            ("<!-- c -->", "restricted-xml"),
-            ("<?pi x?>", "restricted-xml"),
-            ("<a></b>", "not-well-formed"),
-            ("<a b='1'c='2'/>", "not-well-formed"),
-            ("<p:a/>", "bad-namespace-prefix"),
-            ("&#0;", "not-well-formed"),
-            ("&unknown;", "restricted-xml"),
-        ] {
-            let mut peer = s.partner().await?;
-            for byte in message(s, "", &format!("<body>{id}{bad}</body>")).bytes() {
-                peer.send_anyway([byte]).await;
-            }
-            peer.expect_stream_error(condition).await?;
-        }
-        s.unharmed(Moved::Attempt("MissingSpace")).await
-    });
-}
-
-#[test]
-fn x_18_white_space_is_no_stanza() {
-    RIG.test(18, async |s| {
-        let mut peer = s.partner().await?;
-        for _ in 0..2_000 {
-            peer.send(" ").await?;
-        }
-        peer.send("\n\t ".repeat(10_000)).await?;
-        s.delivers_inwards(&mut peer).await?;
-        let counted = s.grown("stanzas_total", &[]).await?;
-        ensure!(
-            (counted - 1.0).abs() < 0.1,
-            "{counted} stanzas were counted"
-        );
         Ok(())
     });
 }

@@ -1,0 +1,61 @@
+//! A pair that the peer of a stream may send on it: where its stanzas go, and where they are counted.
+
+use std::sync::Arc;
+
+use xmpp_edge_crds::{negotiation::Method, verdict::Direction};
+
+use crate::{
+    config::ActiveConfig,
+    negotiation::{Pair, Side},
+    routing::{budget::PartnerShare, route::Route, router::Router},
+    telemetry::metrics::{Metrics, PairCounters, ReasonCounters},
+};
+
+/// A pair that the peer may send on this stream.
+#[derive(Debug)]
+pub struct Carried {
+    pub pair: Pair,
+    pub method: Method,
+    pub route: Arc<Route>,
+    /// What the pair's partner object holds in all.
+    pub share: Arc<PartnerShare>,
+    /// Where answers go: the pair reversed.
+    pub back: Arc<Route>,
+    /// The peer may send error stanzas of it and nothing else: it answers what it got on this stream.
+    pub errors_only: bool,
+    /// `pair.to` has two forms.
+    pub international: bool,
+    pub counters: PairCounters,
+    pub reasons: ReasonCounters,
+}
+
+impl Carried {
+    /// `side` says who the peer is.
+    #[must_use]
+    pub fn new(
+        router: &Router,
+        metrics: &Metrics,
+        config: &ActiveConfig,
+        side: Side,
+        pair: Pair,
+        method: Method,
+    ) -> Self {
+        let (peer, direction) = match side {
+            Side::Partner => (&pair.from, Direction::Inbound),
+            Side::Gateway => (&pair.to, Direction::Outbound),
+        };
+        let partner = config.partner(peer).map(|partner| partner.name.as_str());
+        let route = router.route(side.opposite(), &pair);
+        Self {
+            share: route.share(),
+            route,
+            back: router.route(side, &pair.reversed()),
+            counters: metrics.pair(partner, direction),
+            reasons: ReasonCounters::new(partner, direction),
+            method,
+            international: pair.to.is_international(),
+            pair,
+            errors_only: false,
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Where a stream is between its first byte and its last, and whether it takes more on meanwhile.
+
+use std::time::Instant;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::negotiation::Fault;
+
+/// Where a stream is. Each state knows what counts in it alone.
+#[derive(Debug)]
+pub(super) enum StreamState {
+    Establishing(Establishing),
+    Established,
+    Closing(Closing),
+    Broken(Broken),
+}
+
+/// Until the first pair is authenticated or ready: ends at the deadline.
+#[derive(Debug)]
+pub(super) struct Establishing {
+    pub(super) deadline: Instant,
+}
+
+/// Nothing more is taken on; ends when all is written, at the deadline at the latest.
+#[derive(Debug)]
+pub(super) struct Closing {
+    fault: Fault,
+    deadline: Instant,
+    after: AfterClose,
+}
+
+/// Reading or writing failed, or took too long: nothing more can be said.
+#[derive(Debug)]
+pub(super) struct Broken {
+    fault: Fault,
+}
+
+/// What is read once all is written that ends a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AfterClose {
+    /// The peer is done, or owed nothing.
+    Nothing,
+    /// Stanzas that were on their way, until the peer closes its stream.
+    Relay,
+    /// Whatever comes, thrown away: closed with bytes unread, the connection would be reset, and the
+    /// peer would not read the error.
+    Discard,
+}
+
+/// Whether a stream takes on what comes.
+#[derive(Debug)]
+pub(super) enum Intake {
+    Open,
+    /// Nothing more is taken in; the stream ends once all is settled and confirmed. A permit that it
+    /// has is held until then.
+    Draining(Option<OwnedSemaphorePermit>),
+}
+
+impl StreamState {
+    pub(super) fn establishing(deadline: Instant) -> Self {
+        Self::Establishing(Establishing { deadline })
+    }
+
+    pub(super) fn is_established(&self) -> bool {
+        matches!(self, Self::Established)
+    }
+
+    /// What ended the stream, once something has.
+    pub(super) fn end(&self) -> Option<&Fault> {
+        match self {
+            Self::Establishing(_) | Self::Established => None,
+            Self::Closing(Closing { fault, .. }) | Self::Broken(Broken { fault }) => Some(fault),
+        }
+    }
+
+    /// When this state is over at the latest, where it has an end of its own.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Establishing(Establishing { deadline })
+            | Self::Closing(Closing { deadline, .. }) => Some(*deadline),
+            Self::Established | Self::Broken(_) => None,
+        }
+    }
+
+    /// The stream ends over `fault`, unless something ended it before.
+    pub(super) fn close(&mut self, fault: Fault, deadline: Instant, after: AfterClose) {
+        if self.end().is_none() {
+            *self = Self::Closing(Closing {
+                fault,
+                deadline,
+                after,
+            });
+        }
+    }
+
+    /// Nothing more can be said on a stream that ends.
+    pub(super) fn cut(&mut self) {
+        if let Self::Closing(Closing { fault, .. }) = self {
+            let fault = fault.clone();
+            *self = Self::Broken(Broken { fault });
+        }
+    }
+
+    /// The peer has closed its stream too.
+    pub(super) fn peer_is_done(&mut self) {
+        if let Self::Closing(Closing { after, .. }) = self {
+            *after = AfterClose::Nothing;
+        }
+    }
+
+    /// Whether stanzas are taken in although the stream is over.
+    pub(super) fn lingers(&self) -> bool {
+        self.after_close() == Some(AfterClose::Relay)
+    }
+
+    /// Whether what the peer still says is read and thrown away before the connection is closed.
+    pub(super) fn discards(&self) -> bool {
+        self.after_close() == Some(AfterClose::Discard)
+    }
+
+    /// Whether nothing is left to do; `all_sent`: what was to be written has left.
+    pub(super) fn is_over(&self, all_sent: bool) -> bool {
+        match self {
+            Self::Establishing(_) | Self::Established => false,
+            Self::Closing(Closing { after, .. }) => all_sent && *after != AfterClose::Relay,
+            Self::Broken(_) => true,
+        }
+    }
+
+    fn after_close(&self) -> Option<AfterClose> {
+        match self {
+            Self::Closing(Closing { after, .. }) => Some(*after),
+            Self::Establishing(_) | Self::Established | Self::Broken(_) => None,
+        }
+    }
+}
+
+impl Intake {
+    /// Nothing more is taken in. A permit that was held stays.
+    pub(super) fn drain(&mut self) {
+        if matches!(self, Self::Open) {
+            *self = Self::Draining(None);
+        }
+    }
+
+    /// The stream is over: the permit goes to another.
+    pub(super) fn release(&mut self) {
+        if let Self::Draining(permit) = self {
+            *permit = None;
+        }
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        matches!(self, Self::Draining(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AFTER: [AfterClose; 3] = [AfterClose::Nothing, AfterClose::Relay, AfterClose::Discard];
+
+    fn closing(after: AfterClose) -> StreamState {
+        let mut state = StreamState::establishing(Instant::now());
+        state.close(Fault::Done, Instant::now(), after);
+        state
+    }
+
+    #[test]
+    fn what_ended_a_stream_first_is_what_ended_it() {
+        for after in AFTER {
+            let mut state = closing(after);
+            state.close(Fault::Unresponsive, Instant::now(), AfterClose::Nothing);
+            assert_eq!(state.end(), Some(&Fault::Done));
+            state.cut();
+            state.close(Fault::Unresponsive, Instant::now(), AfterClose::Relay);
+            assert_eq!(state.end(), Some(&Fault::Done));
+            assert!(!state.lingers(), "nothing is taken in after a break");
+        }
+    }
+
+    #[test]
+    fn a_stream_is_over_once_all_has_left_and_nothing_may_come() {
+        assert!(!StreamState::Established.is_over(true));
+        for after in AFTER {
+            let mut state = closing(after);
+            assert!(!state.is_over(false), "{after:?}: something is unwritten");
+            assert_eq!(state.is_over(true), after != AfterClose::Relay);
+            state.peer_is_done();
+            assert!(state.is_over(true) && !state.lingers() && !state.discards());
+            state.cut();
+            assert!(state.is_over(false), "{after:?}: nothing can be written");
+        }
+    }
+
+    #[test]
+    fn only_a_stream_that_ends_can_break() {
+        let mut state = StreamState::Established;
+        state.cut();
+        assert!(state.is_established());
+    }
+
+    #[tokio::test]
+    async fn a_permit_is_held_until_a_draining_stream_is_over() {
+        let permits = std::sync::Arc::new(tokio::sync::Semaphore::new(1));
+        let permit = std::sync::Arc::clone(&permits).acquire_owned().await;
+        let mut intake = Intake::Draining(permit.ok());
+        intake.drain();
+        assert_eq!(permits.available_permits(), 0);
+        intake.release();
+        assert_eq!(permits.available_permits(), 1);
+        assert!(intake.is_draining());
+    }
+}

@@ -1,0 +1,104 @@
+//! Where a peer is dialled: a partner where DNS or `proxyFqdn` says, a gateway at its address.
+
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+use xmpp_edge_crds::{domain::DomainName, verdict::Direction};
+
+use super::context::StreamContext;
+use crate::{
+    config::ActiveConfig,
+    dns::{self, DnsError},
+    negotiation::Side,
+    routing::failure::{Failure, FailureKind},
+    telemetry::attempt::AttemptStep,
+};
+
+/// The targets of a domain, or why there are none.
+pub type LookedUp = Result<dns::Candidates, (Failure, Option<AttemptStep>)>;
+
+/// Finds the targets of `peer`: whether it may be dialled at all is asked first.
+pub async fn look_up(
+    context: &StreamContext,
+    config: &ActiveConfig,
+    side: Side,
+    peer: &DomainName,
+) -> LookedUp {
+    let way = way_to(config, side, peer).map_err(|failure| (failure, None))?;
+    let egress = config.egress.clone().filter(|_| side == Side::Partner);
+    context
+        .dialer
+        .candidates(peer, &way, egress, direction(side))
+        .await
+        .map_err(|(fault, step)| (of_dns(&fault), Some(step)))
+}
+
+/// Whose stanzas a stream of ours carries.
+pub(super) fn direction(side: Side) -> Direction {
+    match side {
+        Side::Partner => Direction::Outbound,
+        Side::Gateway => Direction::Inbound,
+    }
+}
+
+fn way_to(
+    config: &ActiveConfig,
+    side: Side,
+    peer: &DomainName,
+) -> Result<dns::TargetSource, Failure> {
+    match side {
+        Side::Partner => {
+            config.policy.admit(peer.as_str()).map_err(|reason| {
+                Failure::new(
+                    FailureKind::Forbidden,
+                    format!(
+                        "{peer} is not a partner that may talk ({})",
+                        reason.as_str()
+                    ),
+                )
+            })?;
+            let proxy = config
+                .partner(peer)
+                .and_then(|partner| partner.proxy_fqdn.clone());
+            let except = || config.document.settings.dial_except.as_slice().into();
+            Ok(proxy.map_or_else(
+                || dns::TargetSource::Discover { except: except() },
+                dns::TargetSource::Fixed,
+            ))
+        }
+        Side::Gateway => match config.gateway(peer) {
+            Some(gateway) => Ok(dns::TargetSource::Fixed(gateway.config.address.clone())),
+            None => Err(Failure::new(
+                FailureKind::Forbidden,
+                format!("no gateway serves {peer}"),
+            )),
+        },
+    }
+}
+
+/// What DNS says is a verdict, or may be another in a moment.
+pub(super) fn kind_of_dns(fault: &DnsError) -> FailureKind {
+    match fault {
+        DnsError::Bogus { .. } => FailureKind::Refused,
+        fault if fault.is_definite() => FailureKind::NotFound,
+        _ => FailureKind::Unreachable,
+    }
+}
+
+fn of_dns(fault: &DnsError) -> Failure {
+    Failure::new(kind_of_dns(fault), fault.to_string())
+}
+
+/// Whether an address may be dialled for a partner that was found by DNS.
+pub fn is_forbidden(
+    address: SocketAddr,
+    own: &[SocketAddr],
+    loopback_is_open: bool,
+    except: &[IpNet],
+) -> bool {
+    let is_own = own.iter().any(|own| {
+        own.port() == address.port()
+            && (own.ip() == address.ip() || own.ip().is_unspecified() && address.ip().is_loopback())
+    });
+    is_own || (!loopback_is_open && dns::connect::is_guarded(address.ip(), except))
+}

@@ -1,0 +1,254 @@
+//! What is said on a trunk beside stanzas: one type a nonza, read from what the scanner has checked.
+//!
+//! Attributes that are not known do not matter: an edge and a sidecar may be a minor version apart.
+//! Everything else has to be as it is here, for who reads a count wrongly loses stanzas.
+
+mod read;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use jiff::Timestamp;
+
+pub use self::read::NonzaError;
+use super::PairNumber;
+use crate::negotiation::Pair;
+
+/// Most bytes of the names of an instance, a pool and a pod: as of a Kubernetes object.
+const NAME_BYTES: usize = 253;
+/// Most characters kept of what a sidecar says of its server: it goes into logs, status and errors.
+const TEXT_CHARACTERS: usize = 300;
+/// Most pairs in one `<a/>`: so many fit into what every side takes as one element.
+pub const MOST_COUNTS: usize = 1_000;
+
+/// All of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Nonza {
+    /// From the sidecar, once, first.
+    Enable(Enable),
+    /// The edge's answer.
+    Enabled(Enabled),
+    Pair(OpenedPair),
+    Ack(TrunkAck),
+    /// `<r/>`: a sign of life is wanted, under this number.
+    Request(u32),
+    /// The pair is idle: its number means nothing any more.
+    End(PairNumber),
+    /// Its sender takes nothing more.
+    Drain,
+    /// From the edge: what changed.
+    Edge(EdgeChange),
+    /// From the sidecar.
+    Server(ServerState),
+    /// From the sidecar: since when it claims what comes in; `None`: it does not.
+    Claim(Option<Timestamp>),
+}
+
+impl Nonza {
+    /// Local name of its element.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Enable(_) => "enable",
+            Self::Enabled(_) => "enabled",
+            Self::Pair(_) => "pair",
+            Self::Ack(_) => "a",
+            Self::Request(_) => "r",
+            Self::End(_) => "end",
+            Self::Drain => "drain",
+            Self::Edge(_) => "edge",
+            Self::Server(_) => "server",
+            Self::Claim(_) => "claim",
+        }
+    }
+}
+
+/// What a sidecar says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enable {
+    /// Which of the sidecars of its gateway it is.
+    pub instance: TrunkName,
+    pub version: ProductVersion,
+    /// Most unacknowledged bytes of a pair that it takes.
+    pub queue: u64,
+    pub claim: Option<Timestamp>,
+    pub server: ServerState,
+}
+
+/// What an edge pod says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enabled {
+    pub pool: TrunkName,
+    pub pod: TrunkName,
+    pub version: ProductVersion,
+    /// Most unacknowledged bytes of a pair that it takes.
+    pub queue: u64,
+    pub facts: EdgeFacts,
+    pub activity: Activity,
+}
+
+/// What a sidecar has to know of an edge pod to choose among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EdgeFacts {
+    /// As of an SRV record: the lowest is taken first.
+    pub priority: u16,
+    /// As of an SRV record: share among those of one priority.
+    pub weight: u16,
+    /// Its pool is not to be used while there is another.
+    pub is_withdrawn: bool,
+    /// How many pods its pool has.
+    pub replicas: u16,
+}
+
+/// What an edge says of a sidecar's claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Activity {
+    /// What comes in is given to this sidecar, or would be if it claimed it.
+    pub is_active: bool,
+    /// The claim that the edge knew when it said so: the sidecar may have another one by now.
+    pub claim: Option<Timestamp>,
+}
+
+/// What changed of [`EdgeFacts`], and the answer to a claim.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EdgeChange {
+    pub priority: Option<u16>,
+    pub weight: Option<u16>,
+    pub is_withdrawn: Option<bool>,
+    pub replicas: Option<u16>,
+    pub activity: Option<Activity>,
+}
+
+impl EdgeFacts {
+    /// Takes over what changed.
+    pub fn apply(&mut self, change: EdgeChange) {
+        self.priority = change.priority.unwrap_or(self.priority);
+        self.weight = change.weight.unwrap_or(self.weight);
+        self.is_withdrawn = change.is_withdrawn.unwrap_or(self.is_withdrawn);
+        self.replicas = change.replicas.unwrap_or(self.replicas);
+    }
+
+    /// What has to be said to a sidecar that knows `self`; `None` where nothing changed.
+    #[must_use]
+    pub fn change_to(&self, new: Self) -> Option<EdgeChange> {
+        let change = EdgeChange {
+            priority: (self.priority != new.priority).then_some(new.priority),
+            weight: (self.weight != new.weight).then_some(new.weight),
+            is_withdrawn: (self.is_withdrawn != new.is_withdrawn).then_some(new.is_withdrawn),
+            replicas: (self.replicas != new.replicas).then_some(new.replicas),
+            activity: None,
+        };
+        (change != EdgeChange::default()).then_some(change)
+    }
+}
+
+/// A pair before its first stanza. The answer's way is a pair of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenedPair {
+    pub number: PairNumber,
+    pub pair: Pair,
+}
+
+/// What was settled of the pairs that moved, and the answer to an `<r/>` where one is due.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrunkAck {
+    /// Answers the request of this number.
+    pub answers: Option<u32>,
+    pub counts: Vec<PairCount>,
+}
+
+/// The first `h` stanzas of the pair, modulo 2³², are settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PairCount {
+    pub number: PairNumber,
+    pub h: u32,
+}
+
+/// Whether a sidecar reaches its server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerState {
+    Up,
+    /// With what the server, or the network, said; 300 characters at most.
+    Down {
+        text: String,
+    },
+}
+
+/// Name of an instance, a pool or a pod: 1 to 253 bytes of printable ASCII without space.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TrunkName(Arc<str>);
+
+impl TrunkName {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TrunkName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A name that cannot be one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("1 to 253 printable ASCII characters, no space")]
+pub struct TrunkNameError;
+
+impl FromStr for TrunkName {
+    type Err = TrunkNameError;
+
+    fn from_str(text: &str) -> Result<Self, TrunkNameError> {
+        let is_name = (1..=NAME_BYTES).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_graphic());
+        is_name.then(|| Self(text.into())).ok_or(TrunkNameError)
+    }
+}
+
+/// `major.minor.patch` of the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProductVersion {
+    pub major: u32,
+    pub minor: u32,
+    pub patch: u32,
+}
+
+impl ProductVersion {
+    /// Whether an edge and a sidecar of these versions work with each other: one minor apart at most.
+    #[must_use]
+    pub fn works_with(self, other: Self) -> bool {
+        self.major == other.major && self.minor.abs_diff(other.minor) <= 1
+    }
+}
+
+impl fmt::Display for ProductVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
+    }
+}
+
+/// A version that cannot be one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("three numbers with dots between them, as 1.1.0")]
+pub struct ProductVersionError;
+
+impl FromStr for ProductVersion {
+    type Err = ProductVersionError;
+
+    /// What follows the numbers (`-rc.1`, `+build`) does not matter.
+    fn from_str(text: &str) -> Result<Self, ProductVersionError> {
+        let numbers = text.split(['-', '+']).next().unwrap_or_default();
+        let mut parts = numbers.split('.').map(read::number);
+        match (parts.next(), parts.next(), parts.next(), parts.next()) {
+            (Some(Some(major)), Some(Some(minor)), Some(Some(patch)), None) => Ok(Self {
+                major,
+                minor,
+                patch,
+            }),
+            _ => Err(ProductVersionError),
+        }
+    }
+}

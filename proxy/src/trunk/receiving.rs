@@ -1,0 +1,187 @@
+//! The pairs that the peer opened on a trunk: by number, by domains, and what was settled of each.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
+
+use xmpp_edge_crds::domain::DomainName;
+
+use super::{
+    MOST_PAIRS, PairNumber,
+    fault::TrunkFault,
+    nonza::{OpenedPair, PairCount},
+};
+use crate::{
+    negotiation::Pair,
+    routing::acknowledgement::{AckTracker, MovedPairs},
+};
+
+/// All of them; `T` is what the stream keeps of each.
+#[derive(Debug)]
+pub struct ReceivedPairs<T> {
+    pairs: HashMap<PairNumber, ReceivedPair<T>>,
+    /// By `from`, then by `to`: a stanza's domains are looked up as they stand in it.
+    numbers: HashMap<DomainName, HashMap<DomainName, PairNumber>>,
+    moved: Arc<MovedPairs>,
+    /// Stanzas that were taken in and not counted in an `<a/>` yet, of all pairs.
+    unacknowledged: u64,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub struct ReceivedPair<T> {
+    pub pair: Pair,
+    pub what: T,
+    tracker: Arc<AckTracker>,
+    /// Stanzas taken in.
+    received: u64,
+    /// Of these, how many the peer was told of.
+    told: u64,
+}
+
+impl<T> ReceivedPair<T> {
+    /// Who is told that a stanza of the pair needs nothing more.
+    #[must_use]
+    pub fn tracker(&self) -> &Arc<AckTracker> {
+        &self.tracker
+    }
+}
+
+impl<T> ReceivedPairs<T> {
+    /// `moved` is told of pairs of which something was settled.
+    #[must_use]
+    pub fn new(moved: Arc<MovedPairs>) -> Self {
+        Self {
+            pairs: HashMap::new(),
+            numbers: HashMap::new(),
+            moved,
+            unacknowledged: 0,
+        }
+    }
+
+    /// A `<pair/>` came.
+    ///
+    /// # Errors
+    /// [`TrunkFault`] where its number or its domains are in use, or where [`MOST_PAIRS`] are open.
+    pub fn open(&mut self, opened: OpenedPair, what: T) -> Result<(), TrunkFault> {
+        let OpenedPair { number, pair } = opened;
+        let is_full = self.pairs.len() >= MOST_PAIRS;
+        let Entry::Vacant(entry) = self.pairs.entry(number) else {
+            return Err(TrunkFault::NumberInUse(number));
+        };
+        if is_full {
+            return Err(TrunkFault::TooManyPairs);
+        }
+        let to = self.numbers.entry(pair.from.clone()).or_default();
+        if let Some(old) = to.get(&pair.to) {
+            return Err(TrunkFault::PairInUse {
+                new: number,
+                old: *old,
+            });
+        }
+        to.insert(pair.to.clone(), number);
+        entry.insert(ReceivedPair {
+            pair,
+            what,
+            tracker: Arc::new(AckTracker::of_pair(Arc::clone(&self.moved), number.0)),
+            received: 0,
+            told: 0,
+        });
+        Ok(())
+    }
+
+    /// The number of the pair of these domains, in canonical form.
+    #[must_use]
+    pub fn number(&self, from: &str, to: &str) -> Option<PairNumber> {
+        self.numbers.get(from)?.get(to).copied()
+    }
+
+    #[must_use]
+    pub fn get(&self, number: PairNumber) -> Option<&ReceivedPair<T>> {
+        self.pairs.get(&number)
+    }
+
+    #[must_use]
+    pub fn get_mut(&mut self, number: PairNumber) -> Option<&mut ReceivedPair<T>> {
+        self.pairs.get_mut(&number)
+    }
+
+    /// A stanza of the pair is taken in: its number among them, from 0 on. `None` where the pair is not
+    /// open.
+    pub fn receive(&mut self, number: PairNumber) -> Option<u64> {
+        let pair = self.pairs.get_mut(&number)?;
+        let stanza = pair.received;
+        pair.received += 1;
+        self.unacknowledged += 1;
+        Some(stanza)
+    }
+
+    /// An `<end/>` came.
+    ///
+    /// # Errors
+    /// [`TrunkFault`] where the pair is not open, or where the peer does not know yet that all its
+    /// stanzas were settled.
+    pub fn end(&mut self, number: PairNumber) -> Result<T, TrunkFault> {
+        let Entry::Occupied(entry) = self.pairs.entry(number) else {
+            return Err(TrunkFault::UnknownPair(number));
+        };
+        if entry.get().told != entry.get().received {
+            return Err(TrunkFault::EndedTooEarly(number));
+        }
+        let ReceivedPair { pair, what, .. } = entry.remove();
+        if let Entry::Occupied(mut to) = self.numbers.entry(pair.from) {
+            to.get_mut().remove(&pair.to);
+            if to.get().is_empty() {
+                to.remove();
+            }
+        }
+        Ok(what)
+    }
+
+    /// What is to be told of the pairs that moved, of `most` at most.
+    pub fn counts(&mut self, most: usize) -> Vec<PairCount> {
+        let moved = self.moved.take(most);
+        let mut counts = Vec::with_capacity(moved.len());
+        for number in moved.into_iter().map(PairNumber) {
+            let Some(pair) = self.pairs.get_mut(&number) else {
+                continue;
+            };
+            let settled = pair.tracker.take_settled();
+            self.unacknowledged -= settled - pair.told;
+            pair.told = settled;
+            // Modulo 2³²: the cast is the count.
+            #[allow(clippy::cast_possible_truncation)]
+            let h = settled as u32;
+            counts.push(PairCount { number, h });
+        }
+        counts
+    }
+
+    /// Whether [`Self::counts`] has something to tell.
+    #[must_use]
+    pub fn have_moved(&self) -> bool {
+        !self.moved.is_empty()
+    }
+
+    /// Stanzas that were taken in and of which the peer does not know that they were settled.
+    #[must_use]
+    pub fn unacknowledged(&self) -> u64 {
+        self.unacknowledged
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.pairs.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
+    /// All of them, in no order.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut ReceivedPair<T>> {
+        self.pairs.values_mut()
+    }
+}

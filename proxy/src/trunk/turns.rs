@@ -1,0 +1,112 @@
+//! The routes that a trunk carries, in turns: one batch of each that has something and whose window is
+//! open. Those that are idle cost nothing, those whose window is full wait for an ack of their own.
+
+use std::{collections::HashMap, sync::Arc, time::Instant};
+
+use super::{
+    MOST_PAIRS,
+    sending::{PairWindow, TrunkBuffer},
+};
+use crate::{
+    negotiation::Pair,
+    routing::{
+        failure::{Failure, FailureKind},
+        route::Route,
+        router::Router,
+        wake::{RouteSlot, Wake, Window},
+    },
+};
+
+/// A trunk takes what waits whatever is unacknowledged: no stanza ends it, and each pair has its bound.
+const EVERYTHING: Window = Window {
+    is_empty: true,
+    takes_errors: true,
+};
+
+/// Takes out of the queues for one trunk.
+#[derive(Debug, Default)]
+pub struct TrunkTurns {
+    /// By the slots under which they are attached; one that has left leaves a gap.
+    routes: Vec<Option<Arc<Route>>>,
+    free: Vec<RouteSlot>,
+    slots: HashMap<Pair, RouteSlot>,
+}
+
+impl TrunkTurns {
+    /// The trunk carries the route from here on. `false` where another stream does.
+    #[must_use]
+    pub fn attach(&mut self, router: &Router, wake: &Arc<Wake>, route: Arc<Route>) -> bool {
+        if self.slots.contains_key(&route.pair) {
+            return true;
+        }
+        let slot = self.free.last().copied().unwrap_or(self.routes.len());
+        if router.attach(&route, wake, slot) != Some(slot) {
+            return false;
+        }
+        self.slots.insert(route.pair.clone(), slot);
+        if self.free.pop().is_some() {
+            self.routes[slot] = Some(route);
+        } else {
+            self.routes.push(Some(route));
+        }
+        true
+    }
+
+    /// Fills the buffer, as far as it takes something. Where a pair has no number left its senders are
+    /// told `resource-constraint`.
+    pub fn fill(
+        &mut self,
+        router: &Arc<Router>,
+        wake: &Arc<Wake>,
+        buffer: &mut TrunkBuffer,
+        now: Instant,
+    ) {
+        while buffer.takes_more() {
+            let Some(slot) = buffer.released().or_else(|| wake.next(EVERYTHING)) else {
+                break;
+            };
+            let Some(Some(route)) = self.routes.get(slot) else {
+                continue;
+            };
+            let window = buffer.window(&route.pair);
+            if window == PairWindow::Full {
+                buffer.wait(&route.pair, slot);
+                continue;
+            }
+            let Some(batch) = router.dequeue(route, wake, EVERYTHING) else {
+                continue;
+            };
+            if let Some(batch) = buffer.send(route, batch, now) {
+                let failure = Failure::new(
+                    FailureKind::QueueFull,
+                    format!("{MOST_PAIRS} pairs of domains are open on this trunk"),
+                );
+                router.bounce(route, batch, &failure);
+            }
+        }
+    }
+
+    /// The trunk carries the route no longer, and has nothing of it: it is put back, so that another
+    /// trunk takes it where something waits.
+    pub fn leave(&mut self, router: &Arc<Router>, wake: &Arc<Wake>, pair: &Pair) {
+        let Some(slot) = self.slots.remove(pair) else {
+            return;
+        };
+        if let Some(route) = self.routes.get_mut(slot).and_then(Option::take) {
+            router.detach(&route, wake, Vec::new());
+            self.free.push(slot);
+        }
+    }
+
+    /// The trunk is over: each route with what came back of it, and those of which nothing did.
+    pub fn end(&mut self) -> Vec<Arc<Route>> {
+        self.slots.clear();
+        self.free.clear();
+        self.routes.drain(..).flatten().collect()
+    }
+
+    /// The routes, in no order.
+    pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.routes.iter().flatten()
+    }
+}

@@ -135,16 +135,18 @@ impl DnsError {
         }
     }
 
-    /// Whether nothing can be done: there is no key, or its server is not to be asked.
+    /// Why records cannot be withdrawn however long one tries; none where another try may succeed.
     #[must_use]
-    pub fn is_keyless(&self) -> bool {
-        matches!(
-            self,
-            Self::NoSettings
-                | Self::KeyMissing { .. }
-                | Self::KeyInvalid { .. }
-                | Self::ServerNotAllowed { .. }
-        )
+    pub fn rules_out_withdrawal(&self) -> Option<&'static str> {
+        match self {
+            Self::NoSettings | Self::KeyMissing { .. } | Self::KeyInvalid { .. } => {
+                Some("as there is no key to withdraw them with")
+            }
+            Self::ServerNotAllowed { .. } => {
+                Some("as their name server is none that --allowed-dns-server lists")
+            }
+            _ => None,
+        }
     }
 
     /// Whether the server has no zone for the name, so that nothing of ours can be in it.

@@ -294,8 +294,10 @@ impl PoolDns {
             Ok(report) => report.errors(),
             Err(error) => return Leave::later(error.clone()),
         };
-        if progress.is_current && errors.iter().any(|error| error.is_keyless()) {
-            let why = "as there is no key to withdraw them with, or their server is not allowed";
+        let ruled_out = errors.iter().find_map(|error| error.rules_out_withdrawal());
+        if progress.is_current
+            && let Some(why) = ruled_out
+        {
             return Leave::once(leaving.leave_records(why).await);
         }
         Leave::later(errors.first().map(ToString::to_string).unwrap_or_default())

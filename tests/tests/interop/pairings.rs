@@ -75,7 +75,6 @@ pairings! {
     prosody_13_by_bidi_on_both_sides: (Prosody13, Method::Bidi), (Prosody13, Method::Bidi);
     prosody_13_by_dialback_over_tls_on_both_sides: (Prosody13, Method::TlsDialback), (Prosody13, Method::TlsDialback);
     prosody_13_partner_by_dialback_over_tcp: (Prosody13, Method::TcpDialback), (Prosody, Method::External);
-    ejabberd_24_partner_by_direct_tls: (Ejabberd24, Method::DirectTls), (Prosody13, Method::External);
     ejabberd_24_by_dialback_over_tls_on_both_sides: (Ejabberd24, Method::TlsDialback), (Ejabberd24, Method::TlsDialback);
     ejabberd_24_by_dialback_over_tcp_on_both_sides: (Ejabberd24, Method::TcpDialback), (Ejabberd24, Method::TcpDialback);
 

@@ -3,7 +3,7 @@
 # make bench    what a stanza and a stream cost, beside a plain relay; ONLY=saturated runs a part
 # make loss     what outages and deaths of servers cost, as the tables of docs/loss.md: half an hour
 # make fuzz     every fuzz target for SECONDS each (needs nightly and cargo-fuzz)
-# make tools    a Kubernetes and images for the tests: some minutes once, then nothing
+# make tools    a Kubernetes, images and the servers of Debian 13 for the tests: some minutes once, then nothing
 # make lint     formatting, clippy, and the policy for dependencies where cargo-deny is installed
 
 SECONDS ?= 600
@@ -22,7 +22,7 @@ bench: install
 	cargo build --release -p xmpp-edge-proxy
 	cargo bench -p xmpp-edge-tests --bench edge -- $(ONLY)
 
-loss: install binaries
+loss: install tools binaries
 	FAULTS_ALL=1 cargo test -p xmpp-edge-tests --test faults_loss --test faults_outage -- --nocapture --test-threads 1 table
 
 fuzz:
@@ -45,3 +45,4 @@ install:
 tools: install
 	tests/cluster/tools/build
 	tests/cluster/images/build
+	tests/servers/build

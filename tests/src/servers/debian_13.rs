@@ -33,7 +33,7 @@ fn root() -> Result<PathBuf> {
     let root = PathBuf::from(String::from_utf8(answer.stdout)?.trim());
     ensure!(
         root.is_dir(),
-        "no servers of Debian 13 in {}: tests/install makes them, as root",
+        "no servers of Debian 13 in {}: make tools makes them, as root",
         root.display()
     );
     Ok(root)

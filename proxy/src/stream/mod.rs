@@ -26,6 +26,7 @@ pub mod pool;
 pub mod proofs;
 pub mod receiver;
 pub mod registry;
+mod relay;
 pub mod sender;
 mod sending;
 mod share;

@@ -67,6 +67,7 @@ pub struct StreamInfo {
     pub handle: Arc<StreamHandle>,
     bidirectional: AtomicBool,
     acknowledged: AtomicBool,
+    trunk: AtomicBool,
     /// Further pairs may ask for it.
     open: AtomicBool,
     /// Places for pairs that ask at the same time: each makes the peer verify a key.
@@ -115,6 +116,7 @@ impl StreamRegistry {
             handle,
             bidirectional: AtomicBool::new(false),
             acknowledged: AtomicBool::new(false),
+            trunk: AtomicBool::new(false),
             open: AtomicBool::new(false),
             asking: Arc::new(Semaphore::new(ASKING)),
             facts: Mutex::default(),
@@ -350,6 +352,21 @@ impl StreamInfo {
     #[must_use]
     pub fn is_acknowledged(&self) -> bool {
         self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// It is one between a sidecar and an edge pod; the other end proved to be `peer`.
+    pub fn set_trunk(&self, peer: &DomainName, tls: Option<&TlsFacts>) {
+        self.trunk.store(true, Ordering::Relaxed);
+        // No stanza is of this pair: it names who the other end is.
+        let (from, to) = (peer.clone(), peer.clone());
+        let receives = self.peer == PeerRole::Client;
+        self.carries(&Pair { from, to }, Method::SaslOverTls, tls, receives);
+    }
+
+    /// Whether it carries the pairs of a sidecar and an edge pod.
+    #[must_use]
+    pub fn is_trunk(&self) -> bool {
+        self.trunk.load(Ordering::Relaxed)
     }
 
     /// Whether further pairs may ask for this stream ([`super::share`]).

@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::nonza::{Activity, TrunkName};
+use super::nonza::Activity;
+use crate::config::trunk_name::TrunkName;
 
 /// A sidecar's claim. The least of several is active: the oldest, then the lower instance.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -21,7 +21,7 @@ use xmpp_edge_proxy::{
 use zeroize::Zeroizing;
 
 use super::{
-    HEADER, KEY, Plan,
+    Plan,
     connection::Stream,
     server::{Served, Server},
     within,
@@ -116,27 +116,13 @@ impl Lab {
     /// A stream from the partner's domain, authenticated by dialback.
     pub async fn partner_stream(&self) -> Stream {
         let stream = self.connect_partner().await;
-        Self::authenticate(stream, "partner.example", "org.example").await
+        stream.authenticate("partner.example", "org.example").await
     }
 
     /// A stream from an own domain to a partner's, authenticated by dialback.
     pub async fn inside_stream(&self, from: &str, to: &str) -> Stream {
         let stream = self.connect(self.internal).await;
-        Self::authenticate(stream, from, to).await
-    }
-
-    async fn authenticate(mut stream: Stream, from: &str, to: &str) -> Stream {
-        stream
-            .say(&format!("{HEADER} from='{from}' to='{to}'>"))
-            .await;
-        stream.hears("</stream:features>").await;
-        stream
-            .say(&format!(
-                "<db:result from='{from}' to='{to}'>{KEY}</db:result>"
-            ))
-            .await;
-        stream.hears("type='valid'").await;
-        stream
+        stream.authenticate(from, to).await
     }
 
     /// Another configuration comes into force.
@@ -206,6 +192,11 @@ impl Lab {
     }
 }
 
+/// A server that answers for its keys, by itself.
+pub fn server_at(address: SocketAddr) -> Server {
+    Server::open(address, Served::default())
+}
+
 /// The partner's server alone, which answers for its keys.
 pub fn partner_server(number: u8, plan: &Plan) -> Server {
     Server::open(
@@ -269,6 +260,7 @@ pub fn inputs(number: u8, plan: &Plan) -> ConfigInputs {
             contacts_ca: None,
             egress_credentials: None,
         }),
+        edge_dials: None,
     }
 }
 

@@ -1,0 +1,123 @@
+//! Whole ways: server, sidecar, edge, partner.
+
+use super::{
+    engines::{Engine, at, edge, sidecar},
+    pki::Pki,
+};
+use crate::peers::{Server, message, outward, server_at};
+
+/// Server and partner with a sidecar and an edge between them.
+struct Way {
+    edge: Engine,
+    sidecar: Engine,
+    server: Server,
+    partner: Server,
+}
+
+impl Way {
+    fn open(number: u8) -> Self {
+        let pki = Pki::new();
+        let shown = pki.sidecar(&["org.example", "org2.example"]);
+        let partner = server_at(at(number, 2, 5269));
+        let server = server_at(at(number, 3, 5269));
+        let edge = Engine::start(at(number, 1, 0), edge(number, &pki, |_| ()));
+        let settings = sidecar(number, &pki, &shown, &[edge.address]);
+        let sidecar = Engine::start(at(number, 4, 0), settings.into_inputs());
+        Self {
+            edge,
+            sidecar,
+            server,
+            partner,
+        }
+    }
+
+    async fn stop(self) {
+        self.sidecar.stop().await;
+        self.edge.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_message_goes_each_way_over_the_connection_that_the_sidecar_opened() {
+    let way = Way::open(1);
+    let mut inside = way
+        .sidecar
+        .inside_stream("org.example", "partner.example")
+        .await;
+    inside
+        .say(&outward("org.example", "partner.example", "out"))
+        .await;
+    way.partner.hears("id='out'").await;
+    let mut outside = way
+        .edge
+        .partner_stream("partner.example", "org.example")
+        .await;
+    outside.say(&message(7)).await;
+    way.server.hears("id='7'").await;
+    assert_eq!(way.partner.came("out"), (1, 0));
+    assert_eq!(way.server.came("7"), (1, 0));
+    way.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_edge_s_policy_refuses_is_answered_to_the_server() {
+    let way = Way::open(2);
+    let mut inside = way
+        .sidecar
+        .inside_stream("org.example", "stranger.example")
+        .await;
+    inside
+        .say(&outward("org.example", "stranger.example", "no"))
+        .await;
+    way.server.hears("remote-server-not-found").await;
+    assert_eq!(way.server.came("no"), (0, 1));
+    way.stop().await;
+}
+
+/// B-21.
+#[tokio::test]
+async fn when_one_of_two_edges_is_killed_the_other_takes_over_and_nothing_is_lost() {
+    let number = 3;
+    let pki = Pki::new();
+    let shown = pki.sidecar(&["org.example"]);
+    let partner = server_at(at(number, 2, 5269));
+    let _server = server_at(at(number, 3, 5269));
+    let mut edges = vec![
+        Engine::start(at(number, 1, 0), edge(number, &pki, |_| ())),
+        Engine::start(
+            at(number, 5, 0),
+            edge(number, &pki, |document| {
+                document["pool"] = "dr".into();
+                document["edges"][0]["pool"] = "dr".into();
+            }),
+        ),
+    ];
+    let addresses = [edges[0].address, edges[1].address];
+    let settings = sidecar(number, &pki, &shown, &addresses);
+    let sidecar = Engine::start(at(number, 4, 0), settings.into_inputs());
+    let mut inside = sidecar
+        .inside_stream("org.example", "partner.example")
+        .await;
+    let ids: Vec<String> = (0..60).map(|id| id.to_string()).collect();
+    for (position, id) in ids.iter().enumerate() {
+        inside
+            .say(&outward("org.example", "partner.example", id))
+            .await;
+        if position == 30 {
+            partner.comes(ids[..20].iter()).await;
+            drop(edges.remove(0));
+        }
+    }
+    partner.comes(ids.iter()).await;
+    let came = partner.ids();
+    let first: Vec<_> = ids
+        .iter()
+        .map(|id| came.iter().position(|own| own == id).expect("it came"))
+        .collect();
+    assert!(first.is_sorted(), "in order: {came:?}");
+    assert!(ids.iter().all(|id| partner.came(id).0 <= 2), "{came:?}");
+    sidecar.stop().await;
+    for edge in edges {
+        edge.stop().await;
+    }
+}

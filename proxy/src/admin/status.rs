@@ -18,7 +18,7 @@ use crate::{
     negotiation::{PeerRole, Side},
     stream::context::StreamContext,
     stream::registry::StreamInfo,
-    stream::trunk::registry::ShownSidecar,
+    stream::trunk::figures::ShownSidecar,
     trunk::nonza::ServerState,
 };
 

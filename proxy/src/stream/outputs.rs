@@ -236,7 +236,13 @@ impl Stream {
         }
         let whose = self.config.attempt_peer(self.side, &peer);
         self.context.attempts.connected(whose, &peer);
-        self.entry.set_trunk(&peer, self.tls.as_deref());
+        let header = self.header.as_ref();
+        let local = header.and_then(|header| DomainName::parse(header.to.as_deref()?).ok());
+        let pair = Pair {
+            from: peer.clone(),
+            to: local.unwrap_or_else(|| peer.clone()),
+        };
+        self.entry.set_trunk(&pair, self.tls.as_deref());
         self.state = StreamState::Trunk(ProvedPeer { domain: peer });
     }
 

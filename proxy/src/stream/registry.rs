@@ -354,13 +354,10 @@ impl StreamInfo {
         self.acknowledged.load(Ordering::Relaxed)
     }
 
-    /// It is one between a sidecar and an edge pod; the other end proved to be `peer`.
-    pub fn set_trunk(&self, peer: &DomainName, tls: Option<&TlsFacts>) {
+    /// It is one between a sidecar and an edge pod, who have proved to be these two. No stanza is of this pair.
+    pub fn set_trunk(&self, ends: &Pair, tls: Option<&TlsFacts>) {
         self.trunk.store(true, Ordering::Relaxed);
-        // No stanza is of this pair: it names who the other end is.
-        let (from, to) = (peer.clone(), peer.clone());
-        let receives = self.peer == PeerRole::Client;
-        self.carries(&Pair { from, to }, Method::SaslOverTls, tls, receives);
+        self.carries(ends, Method::SaslOverTls, tls, true);
     }
 
     /// Whether it carries the pairs of a sidecar and an edge pod.

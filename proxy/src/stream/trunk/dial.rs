@@ -7,16 +7,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::{
     domain::DomainName,
     edge_config::{Host, HostPort},
 };
 
-use super::{TrunkStanding, TrunkStream};
+use super::{TrunkStanding, TrunkStream, figures::DialFailure};
 use crate::{
     dns::{Candidate, Connected, Endpoint, socket},
-    negotiation::{Fault, Pair, Purpose, Side, WireNames},
+    negotiation::{Fault, Pair, Purpose, Side, Step, WireNames},
     random,
     stream::{
         Stream,
@@ -37,6 +38,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// After as many failures the pause is the longest: nobody waits for a second trunk to the same pod.
 const REDUNDANT: u32 = 20;
+/// What an edge says to whom it does not know (RFC 6120 section 4.9.3.12).
+const NOT_AUTHORIZED: &str = "not-authorized";
 /// Addresses that are dialled at all.
 const MOST: usize = 100;
 
@@ -60,6 +63,30 @@ impl NoTrunk {
             Self::Silent => "TcpTimeout",
             Self::NoDomain => "NoDomain",
             Self::Stream(fault) => fault.label(),
+        }
+    }
+
+    fn step(&self) -> Step {
+        match self {
+            Self::Tcp(_) | Self::Silent => Step::Tcp,
+            Self::NoDomain => Step::Policy,
+            // The edge does not say which step it was; what it has against a sidecar is its certificate.
+            Self::Stream(Fault::PeerError { condition, .. }) if condition == NOT_AUTHORIZED => {
+                Step::Certificate
+            }
+            Self::Stream(fault) => fault.step(),
+        }
+    }
+
+    /// In words, with what to do where an edge does not know this sidecar.
+    fn text(&self, context: &StreamContext) -> String {
+        let text = self.to_string();
+        match (&context.config().identity, self.step()) {
+            (Some(identity), Step::Certificate | Step::Sasl) => format!(
+                "{text}; this sidecar's key is sha256:{}: add it to spec.gateways[].sidecar.keys, unless it shows a certificate",
+                identity.spki_sha256()
+            ),
+            _ => text,
         }
     }
 }
@@ -130,31 +157,50 @@ async fn addresses(context: &StreamContext, edge: &HostPort) -> Option<Vec<Socke
 /// certificates of one end that it was opened with, the next is opened; the pairs move there.
 async fn keep(context: Arc<StreamContext>, address: SocketAddr, let_go: CancellationToken) {
     let mut failures = 0;
+    context.trunks.dials(address, None);
     while !let_go.is_cancelled() && !context.stopping.is_cancelled() {
-        match open(&context, address).await {
+        let failure = match open(&context, address).await {
             Ok((stream, peer)) => {
                 let trunk = TrunkStream::new(stream, peer);
                 let renewal = tokio::time::sleep(trunk.renewal());
                 let running = context.tasks.spawn(trunk.run());
                 tokio::select! {
-                    standing = running => match standing {
-                        Ok(TrunkStanding::Stood) => failures = 0,
-                        Ok(TrunkStanding::Greeting) | Err(_) => failures += 1,
-                        Ok(TrunkStanding::Redundant) => failures = REDUNDANT,
-                    },
+                    ended = running => {
+                        let (standing, fault) = ended.unwrap_or((TrunkStanding::Greeting, None));
+                        failures = match standing {
+                            TrunkStanding::Stood => 0,
+                            TrunkStanding::Greeting => failures + 1,
+                            TrunkStanding::Redundant => REDUNDANT,
+                        };
+                        fault.map(NoTrunk::Stream)
+                    }
                     // It is drained once the next one stands.
-                    () = renewal => failures = 0,
+                    () = renewal => {
+                        failures = 0;
+                        None
+                    }
                 }
             }
             Err(failure) => {
                 failures += 1;
-                limited!(
-                    info,
-                    context.log.lines_of("trunk", failure.label()),
-                    %address, cause = failure.label(),
-                    "no trunk: {}", failure.to_string().escape_debug()
-                );
+                Some(failure)
             }
+        };
+        if let Some(failure) = failure {
+            let text = failure.text(&context);
+            limited!(
+                info,
+                context.log.lines_of("trunk", failure.label()),
+                %address, cause = failure.label(),
+                "no trunk: {}", text.escape_debug()
+            );
+            let failure = DialFailure {
+                time: Timestamp::now(),
+                step: failure.step(),
+                label: failure.label(),
+                text,
+            };
+            context.trunks.dials(address, Some(failure));
         }
         tokio::select! {
             () = tokio::time::sleep(pause(failures, random::unit())) => {}
@@ -162,6 +208,7 @@ async fn keep(context: Arc<StreamContext>, address: SocketAddr, let_go: Cancella
             () = context.stopping.cancelled() => {}
         }
     }
+    context.trunks.dials_no_more(address);
 }
 
 /// After so many failures in a row; `jitter`, within 0 and 1, takes up to half away.

@@ -9,9 +9,10 @@ use xmpp_edge_crds::edge_config::EdgeConfig;
 
 use super::{
     OpenedLately, Speaker, TrunkPair, TrunkStanding, TrunkStream,
+    far_end::{FarEdge, FarSidecar},
     figures::TrunkFacts,
     own_version,
-    registry::{FarEdge, FarSidecar, TooManyTrunks},
+    registry::TooManyTrunks,
 };
 use crate::{
     config::trunk_name::{ProductVersion, TrunkName},

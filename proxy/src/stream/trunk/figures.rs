@@ -1,4 +1,5 @@
-//! What is shown of a trunk: facts of its beginning, and figures that its task keeps up to date.
+//! What is shown of trunks: facts of their beginning, figures that their tasks keep up to date, and why there
+//! is none.
 
 use std::{
     net::SocketAddr,
@@ -10,8 +11,10 @@ use std::{
 
 use jiff::Timestamp;
 
+use super::far_end::{FarEdge, FarSidecar};
 use crate::{
     config::trunk_name::ProductVersion,
+    negotiation::Step,
     tls::{self, TlsFacts},
     trunk::sending::TrunkCustody,
 };
@@ -83,4 +86,34 @@ impl TrunkFigures {
     pub fn unacknowledged_bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
+}
+
+/// Why a sidecar got no trunk to an address.
+#[derive(Clone, Debug)]
+pub struct DialFailure {
+    pub time: Timestamp,
+    pub step: Step,
+    /// A fixed CamelCase word.
+    pub label: &'static str,
+    /// For people; holds what the other end said.
+    pub text: String,
+}
+
+/// An address that a sidecar dials, as it is shown.
+#[derive(Clone, Debug)]
+pub struct ShownEdge {
+    pub address: SocketAddr,
+    /// The pod that was found there, where a trunk to it stands, and whether it says that this sidecar gets what
+    /// comes in.
+    pub trunk: Option<(FarEdge, TrunkFacts, bool)>,
+    pub last_failure: Option<DialFailure>,
+}
+
+/// A trunk as it is shown.
+#[derive(Clone, Debug)]
+pub struct ShownSidecar {
+    pub far: FarSidecar,
+    pub facts: TrunkFacts,
+    /// What comes in is given to it.
+    pub is_active: bool,
 }

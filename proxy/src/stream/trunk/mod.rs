@@ -6,6 +6,7 @@
 
 pub mod dial;
 mod events;
+pub mod far_end;
 pub mod figures;
 pub mod hand_over;
 mod pairs;
@@ -43,7 +44,7 @@ use crate::{
     trunk::{
         fault::TrunkFault,
         machine::Trunk,
-        nonza::Enable,
+        nonza::{EdgeChange, Enable, Nonza},
         sending::{ReturnedPair, TrunkEnd},
         turns::TrunkTurns,
     },
@@ -221,8 +222,9 @@ impl TrunkStream {
         LEAST_LIFE.max(life * 2 / 3)
     }
 
-    /// Runs to the end, then hands back what was in custody. Says whether it stood.
-    pub async fn run(mut self: Box<Self>) -> TrunkStanding {
+    /// Runs to the end, then hands back what was in custody. Says whether it stood, and what ended it where
+    /// that was out of order.
+    pub async fn run(mut self: Box<Self>) -> (TrunkStanding, Option<Fault>) {
         self.drive().await;
         let end = if self.trunk.is_done() {
             TrunkEnd::InOrder
@@ -231,7 +233,7 @@ impl TrunkStream {
         };
         self.hand_back(end, Instant::now());
         Box::pin(self.stream.finish()).await;
-        self.standing
+        (self.standing, self.stream.state.end().cloned())
     }
 
     async fn drive(&mut self) {
@@ -357,6 +359,13 @@ impl TrunkStream {
             return self.end(Fault::Shutdown);
         }
         if self.drains_by.is_none() {
+            if self.stream.peer == PeerRole::Client {
+                // The sidecar sends elsewhere meanwhile, where it can.
+                self.trunk.say(&Nonza::Edge(EdgeChange {
+                    is_withdrawn: Some(true),
+                    ..EdgeChange::default()
+                }));
+            }
             self.drains_by = Some(now + self.stream.context.router.queue_timeout());
         }
     }

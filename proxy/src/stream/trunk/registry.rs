@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    net::SocketAddr,
     sync::Arc,
     time::Instant,
 };
@@ -12,7 +13,10 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, futures::Notified};
 use xmpp_edge_crds::{domain::DomainName, edge_config::SidecarServers};
 
-use super::figures::TrunkFacts;
+use super::{
+    far_end::{FarEdge, FarEnd, FarSidecar},
+    figures::{DialFailure, ShownEdge, ShownSidecar, TrunkFacts},
+};
 use crate::{
     config::trunk_name::TrunkName,
     negotiation::{Pair, Side},
@@ -46,6 +50,8 @@ struct TrunkTable {
     claim: OwnClaim<u64>,
     /// Of a sidecar: whether it reaches its server.
     server: ServerState,
+    /// Of a sidecar: the addresses that it dials, with why there was no trunk when it tried last.
+    dials: BTreeMap<SocketAddr, Option<DialFailure>>,
     /// When the last trunk went, by the gateway's name; none of a sidecar's edges stand under the empty one.
     gone: HashMap<String, (Instant, Timestamp)>,
 }
@@ -58,47 +64,11 @@ struct StandingTrunk {
     intake: TrunkIntake,
 }
 
-/// A trunk as it is shown.
-#[derive(Clone, Debug)]
-pub struct ShownSidecar {
-    pub far: FarSidecar,
-    pub facts: TrunkFacts,
-    /// What comes in is given to it.
-    pub is_active: bool,
-}
-
 /// Whether a trunk takes stanzas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum TrunkIntake {
     Open,
     Draining,
-}
-
-/// Who is at the other end of a trunk.
-#[derive(Clone, Debug)]
-pub enum FarEnd {
-    Edge(FarEdge),
-    Sidecar(FarSidecar),
-}
-
-/// An edge pod, to a sidecar.
-#[derive(Clone, Debug)]
-pub struct FarEdge {
-    pub pool: TrunkName,
-    pub pod: TrunkName,
-    pub facts: EdgeFacts,
-}
-
-/// A sidecar, to an edge.
-#[derive(Clone, Debug)]
-pub struct FarSidecar {
-    /// Name of its gateway.
-    pub gateway: String,
-    pub instance: TrunkName,
-    /// The domains that its certificate, or its key, speaks for.
-    pub domains: Vec<DomainName>,
-    pub servers: SidecarServers,
-    pub server: ServerState,
 }
 
 /// Why a trunk is not taken in.
@@ -339,6 +309,39 @@ impl TrunkRegistry {
         .collect()
     }
 
+    /// This sidecar dials the address from now on, or could not get a trunk there just now.
+    pub fn dials(&self, address: SocketAddr, failure: Option<DialFailure>) {
+        self.table.lock().dials.insert(address, failure);
+    }
+
+    /// This sidecar dials the address no longer.
+    pub fn dials_no_more(&self, address: SocketAddr) {
+        self.table.lock().dials.remove(&address);
+    }
+
+    /// All that this sidecar dials.
+    #[must_use]
+    pub fn edges(&self) -> Vec<ShownEdge> {
+        let table = self.table.lock();
+        let trunk_at = |address| {
+            let mut trunks = table.trunks.iter().rev();
+            trunks.find_map(|(id, own)| match &own.far {
+                FarEnd::Edge(far) if own.facts.address == Some(address) => {
+                    Some((far.clone(), own.facts.clone(), table.claim.is_active_at(id)))
+                }
+                _ => None,
+            })
+        };
+        let dials = table.dials.iter();
+        dials
+            .map(|(address, failure)| ShownEdge {
+                address: *address,
+                trunk: trunk_at(*address),
+                last_failure: failure.clone(),
+            })
+            .collect()
+    }
+
     /// Completes when a trunk came, went, or leads elsewhere than before; what happens after the call
     /// counts once the future is enabled.
     pub fn news(&self) -> Notified<'_> {
@@ -506,16 +509,6 @@ fn activities(claimants: &Claimants) -> BTreeMap<TrunkName, Activity> {
     instances
         .map(|instance| (instance.clone(), claimants.activity(instance)))
         .collect()
-}
-
-impl FarEnd {
-    /// Under what its absence is remembered.
-    fn key(&self) -> &str {
-        match self {
-            Self::Edge(_) => "",
-            Self::Sidecar(far) => &far.gateway,
-        }
-    }
 }
 
 impl StandingTrunk {

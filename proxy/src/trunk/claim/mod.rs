@@ -109,6 +109,14 @@ impl<E: Ord> OwnClaim<E> {
         }
     }
 
+    /// Whether this edge said last that what comes in is given to this sidecar, for the claim that it has.
+    #[must_use]
+    pub fn is_active_at(&self, edge: &E) -> bool {
+        let said = self.edges.get(edge).copied().flatten();
+        let claim = self.claim();
+        claim.is_some() && said.is_some_and(|own| own.is_active && own.claim == claim)
+    }
+
     /// The edge says whether this sidecar is active there. `true`: the claim is another one, and all
     /// edges are to be told.
     #[must_use]

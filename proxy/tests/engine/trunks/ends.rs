@@ -186,3 +186,47 @@ async fn an_edge_is_told_when_the_server_is_away_and_when_it_is_back() {
     server.hears("id='waits'").await;
     trunk.hears("<p i='1' h='1'/>").await;
 }
+
+#[tokio::test]
+async fn a_sidecar_says_of_each_edge_what_keeps_it_from_it_and_which_key_to_list() {
+    let pki = Pki::new();
+    let engine = Engine::start(at(29, 1, 0), edge(29, &pki, |_| ()));
+    let unlisted = Pki::by_itself(&["org.example"]);
+    let nobody = at(29, 5, 23456);
+    let settings = sidecar(29, &pki, &unlisted, &[engine.address, nobody]);
+    let own = BareSidecar::start(settings);
+    let failure_at = |address| {
+        let edges = own.context.trunks.edges();
+        let own = edges.into_iter().find(|edge| edge.address == address);
+        own.and_then(|edge| edge.last_failure)
+    };
+    until("both were tried", || {
+        failure_at(engine.address).is_some_and(|own| own.label == "PeerError")
+            && failure_at(nobody).is_some()
+    })
+    .await;
+    let refused = failure_at(engine.address).expect("it was tried");
+    assert_eq!(refused.step.as_str(), "certificate");
+    let remedy = format!("sha256:{}", unlisted.key_sha256());
+    assert!(refused.text.contains(&remedy), "{}", refused.text);
+    let absent = failure_at(nobody).expect("it was tried");
+    assert_eq!((absent.step.as_str(), absent.label), ("tcp", "TcpFailed"));
+}
+
+#[tokio::test]
+async fn a_gateway_that_loses_a_domain_drains_the_trunk_on_which_pairs_of_it_are_open() {
+    let pki = Pki::new();
+    let shown = pki.sidecar(&["org.example", "org2.example"]);
+    let engine = Engine::start(at(30, 1, 0), edge(30, &pki, |_| ()));
+    let mut trunk = End::standing_sidecar(engine.address, &pki, &shown, "org.example").await;
+    trunk
+        .say("<pair xmlns='urn:xmpp-edge:trunk:0' i='1' from='org2.example' to='partner.example'/>")
+        .await;
+    trunk.say("<r xmlns='urn:xmpp-edge:trunk:0' n='1'/>").await;
+    trunk.hears(" n='1'").await;
+    engine.change(|config| {
+        config.gateways[0].domains.truncate(1);
+        config.domains.truncate(1);
+    });
+    trunk.hears("<drain ").await;
+}

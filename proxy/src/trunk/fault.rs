@@ -44,6 +44,8 @@ pub enum TrunkFault {
     DrainTimeout,
     #[error("the peer does not read what it is told")]
     Unread,
+    #[error("the peer says too often that something is another")]
+    TooManyChanges,
 }
 
 impl TrunkFault {
@@ -60,6 +62,7 @@ impl TrunkFault {
             | Self::EndedTooEarly(_)
             | Self::AfterDrain => "undefined-condition",
             Self::TooManyPairs | Self::Unread => "resource-constraint",
+            Self::TooManyChanges => "policy-violation",
             Self::StanzaWithoutPair => "not-authorized",
             Self::Version { .. } => "unsupported-version",
             Self::GreetingTimeout | Self::Silent | Self::DrainTimeout => "connection-timeout",
@@ -85,6 +88,7 @@ impl TrunkFault {
             Self::Silent => "Silent",
             Self::DrainTimeout => "DrainTimeout",
             Self::Unread => "Unread",
+            Self::TooManyChanges => "TooManyChanges",
         }
     }
 }

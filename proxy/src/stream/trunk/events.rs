@@ -8,7 +8,7 @@ use std::{
 use xmpp_edge_crds::edge_config::EdgeConfig;
 
 use super::{
-    OpenedLately, Speaker, TrunkPair, TrunkStanding, TrunkStream,
+    CountLately, Speaker, TrunkPair, TrunkStanding, TrunkStream,
     far_end::{FarEdge, FarSidecar},
     figures::TrunkFacts,
     own_version,
@@ -28,7 +28,9 @@ use crate::{
     xml::Element,
 };
 
-/// The pairs that a peer opens are counted anew after so long.
+/// How often a peer may say within a minute that something is another.
+const MOST_CHANGES: usize = 120;
+/// What a peer does is counted anew after so long.
 const LATELY: Duration = Duration::from_secs(60);
 
 impl TrunkStream {
@@ -59,6 +61,11 @@ impl TrunkStream {
             TrunkEvent::PairEnded(TrunkPair::Carried(_)) => {}
             TrunkEvent::Acknowledged => {}
             TrunkEvent::Drains => self.moves_away(),
+            TrunkEvent::Edge(_) | TrunkEvent::Server(_) | TrunkEvent::Claim(_)
+                if !self.changes.one_more(now, MOST_CHANGES) =>
+            {
+                return Err(TrunkFault::TooManyChanges);
+            }
             TrunkEvent::Edge(change) => self.stream.context.trunks.edge_changed(id, change),
             TrunkEvent::Server(state) => self.stream.context.trunks.server_is(id, state),
             TrunkEvent::Claim(since) => self.stream.context.trunks.claims(id, since),
@@ -143,7 +150,8 @@ impl TrunkStream {
 
     /// The peer opens a pair: it may send it, or each stanza of it is answered.
     fn opened(&mut self, opened: OpenedPair, now: Instant) -> Result<(), TrunkFault> {
-        if !self.opened.one_more(now) {
+        // No peer opens more that moves all its pairs here.
+        if !self.opened.one_more(now, 2 * MOST_PAIRS) {
             return Err(TrunkFault::TooManyPairs);
         }
         let stream = &self.stream;
@@ -259,17 +267,22 @@ impl TrunkStream {
     }
 }
 
-impl OpenedLately {
-    /// Counts one more; `false` where that is more than a peer opens that moves all its pairs here.
-    fn one_more(&mut self, now: Instant) -> bool {
+impl CountLately {
+    /// Nothing yet.
+    pub(super) fn from(now: Instant) -> Self {
+        Self {
+            since: now,
+            count: 0,
+        }
+    }
+
+    /// Counts one more; `false` where that is more than `most`.
+    fn one_more(&mut self, now: Instant, most: usize) -> bool {
         if now.saturating_duration_since(self.since) >= LATELY {
-            *self = Self {
-                since: now,
-                count: 0,
-            };
+            *self = Self::from(now);
         }
         self.count += 1;
-        self.count <= 2 * MOST_PAIRS
+        self.count <= most
     }
 }
 

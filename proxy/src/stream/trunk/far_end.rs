@@ -35,10 +35,13 @@ pub struct FarSidecar {
 }
 
 impl FarEnd {
+    /// [`Self::key`] of every edge: to a sidecar they lead to the same.
+    pub const EDGES: &str = "";
+
     /// Under what its absence is remembered.
     pub(super) fn key(&self) -> &str {
         match self {
-            Self::Edge(_) => "",
+            Self::Edge(_) => Self::EDGES,
             Self::Sidecar(far) => &far.gateway,
         }
     }

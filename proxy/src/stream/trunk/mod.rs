@@ -79,7 +79,8 @@ pub struct TrunkStream {
     look: NextLook,
     /// When the other end's certificate ends, and with it the trunk.
     expires: Option<Instant>,
-    opened: OpenedLately,
+    opened: CountLately,
+    changes: CountLately,
     figures: Arc<TrunkFigures>,
     /// It is to end in order, once what waits for it has gone out, or then.
     drains_by: Option<Instant>,
@@ -93,9 +94,10 @@ struct NextLook {
     idle: Instant,
 }
 
-/// How many pairs the peer opened within a minute: each costs routes that are forgotten a minute later.
+/// How often the peer did something within a minute: it opened pairs, each of which costs routes that are
+/// forgotten a minute later; it said that something is another, at which others look at their routes.
 #[derive(Debug)]
-struct OpenedLately {
+struct CountLately {
     since: Instant,
     count: usize,
 }
@@ -175,10 +177,8 @@ impl TrunkStream {
                 idle: now + IDLE_LOOK,
             },
             expires: None,
-            opened: OpenedLately {
-                since: now,
-                count: 0,
-            },
+            opened: CountLately::from(now),
+            changes: CountLately::from(now),
             figures: Arc::default(),
             drains_by: None,
             standing: TrunkStanding::Greeting,

@@ -159,10 +159,14 @@ impl RefusedPair {
             start.type_,
             policy::Cause::Malformed,
         );
+        let whole = relay.config.document.settings.queue_total_bytes;
+        let has_room = |back: &Arc<Route>| {
+            back.held() <= REFUSALS_HELD && context.router.held() as u64 <= whole
+        };
         let back = self
             .back
             .as_ref()
-            .filter(|back| told != Answer::Drop && back.held() <= REFUSALS_HELD);
+            .filter(|back| told != Answer::Drop && has_room(back));
         let Some(back) = back else {
             return owed.settle();
         };

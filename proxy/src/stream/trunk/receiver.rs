@@ -184,9 +184,14 @@ impl Room {
         let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let whole = bytes(settings.queue_total_bytes);
         let answers = bytes(settings.queue_bytes).saturating_mul(4);
-        if carried.share.is_overfull(whole) || carried.back.held() > answers {
+        // A sidecar has a share for each domain that an edge names, which may be many.
+        let all = relay.context.router.held();
+        if carried.share.is_overfull(whole)
+            || carried.back.held() > answers
+            || all > whole.saturating_add(whole / 8)
+        {
             Self::None
-        } else if carried.share.is_full(whole) {
+        } else if carried.share.is_full(whole) || all > whole {
             Self::ForAnswers
         } else {
             Self::Enough

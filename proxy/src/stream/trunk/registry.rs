@@ -129,7 +129,7 @@ impl TrunkRegistry {
         }
         table.enter(id, handle, FarEnd::Edge(far), facts);
         table.told(id, activity);
-        self.changed(&table);
+        self.changed(&table, FarEnd::EDGES);
         Ok(())
     }
 
@@ -165,7 +165,7 @@ impl TrunkRegistry {
                 table.claimants[&gateway].activity(&instance)
             }
         };
-        self.changed(&table);
+        self.changed(&table, &gateway);
         Ok(activity)
     }
 
@@ -183,7 +183,7 @@ impl TrunkRegistry {
             let before = far.facts;
             far.facts.apply(change);
             if far.facts != before {
-                self.changed(&table);
+                self.changed(&table, FarEnd::EDGES);
             }
         }
     }
@@ -218,7 +218,8 @@ impl TrunkRegistry {
             && far.server != server
         {
             far.server = server;
-            self.changed(&table);
+            let gateway = far.gateway.clone();
+            self.changed(&table, &gateway);
         }
     }
 
@@ -231,7 +232,7 @@ impl TrunkRegistry {
         match far.servers {
             SidecarServers::Single => {
                 table.claims(&far.gateway, &far.instance, since, None);
-                self.changed(&table);
+                self.changed(&table, &far.gateway);
             }
             SidecarServers::Clustered => {
                 let activity = Activity {
@@ -250,8 +251,9 @@ impl TrunkRegistry {
             return;
         };
         own.intake = TrunkIntake::Draining;
+        let key = own.far.key().to_owned();
         table.look_at_claims(id);
-        self.changed(&table);
+        self.changed(&table, &key);
     }
 
     /// The trunk is over, or never stood.
@@ -269,9 +271,10 @@ impl TrunkRegistry {
         table.trunks.remove(&id);
         let stands = table.trunks.values().any(|own| own.far.key() == key);
         if !stands {
-            table.gone.insert(key, (Instant::now(), Timestamp::now()));
+            let now = (Instant::now(), Timestamp::now());
+            table.gone.insert(key.clone(), now);
         }
-        self.changed(&table);
+        self.changed(&table, &key);
     }
 
     /// The trunk that stanzas of this pair take to their next hop, by the id of its stream.
@@ -348,9 +351,10 @@ impl TrunkRegistry {
         self.news.notified()
     }
 
-    /// Every trunk has reason to look at its routes, and so has who waits for one.
-    fn changed(&self, table: &TrunkTable) {
-        for own in table.trunks.values() {
+    /// Every trunk that leads to the same has reason to look at its routes, and so has who waits for one.
+    fn changed(&self, table: &TrunkTable, key: &str) {
+        let same = table.trunks.values().filter(|own| own.far.key() == key);
+        for own in same {
             own.handle.tell(Command::Trunk(TrunkCommand::Reconsider));
         }
         self.news.notify_waiters();

@@ -3,6 +3,7 @@
 use super::{
     engines::{Engine, at, edge, sidecar},
     pki::Pki,
+    scripted::End,
 };
 use crate::peers::{Server, message, outward, server_at};
 
@@ -120,4 +121,51 @@ async fn when_one_of_two_edges_is_killed_the_other_takes_over_and_nothing_is_los
     for edge in edges {
         edge.stop().await;
     }
+}
+
+#[tokio::test]
+async fn without_a_sidecar_what_comes_in_waits_its_time_and_is_answered_with_since_when() {
+    let pki = Pki::new();
+    let partner = server_at(at(5, 2, 5269));
+    let document = edge(5, &pki, |document| {
+        document["settings"]["queueTimeoutSeconds"] = 1.into();
+    });
+    let engine = Engine::start(at(5, 1, 0), document);
+    let mut outside = engine
+        .partner_stream("partner.example", "org.example")
+        .await;
+    outside.say(&message(7)).await;
+    partner.hears("<remote-server-timeout").await;
+    partner
+        .hears("no sidecar of org.example is connected since ")
+        .await;
+    assert_eq!(partner.came("7"), (0, 1));
+}
+
+/// B-13, at the edge: what waits for a partner that is down keeps nobody else waiting.
+#[tokio::test]
+async fn what_one_partner_does_not_take_keeps_no_other_waiting_at_the_edge() {
+    let pki = Pki::new();
+    let document = edge(6, &pki, |document| {
+        document["partners"][1]["proxyFqdn"] = at(6, 6, 5269).to_string().into();
+    });
+    let engine = Engine::start(at(6, 1, 0), document);
+    let other = server_at(at(6, 6, 5269));
+    let shown = pki.sidecar(&["org.example"]);
+    let mut trunk = End::standing_sidecar(engine.address, &pki, &shown, "org.example").await;
+    let pairs = "<pair xmlns='urn:xmpp-edge:trunk:0' i='1' from='org.example' to='partner.example'/>\
+                 <pair xmlns='urn:xmpp-edge:trunk:0' i='2' from='org.example' to='x.many.example'/>";
+    trunk.say(pairs).await;
+    for id in 0..50 {
+        let waits = outward("org.example", "partner.example", &format!("w{id}"));
+        let flows = outward("org.example", "x.many.example", &id.to_string());
+        trunk.say(&format!("{waits}{flows}")).await;
+    }
+    trunk.hears("<p i='2' h='50'/>").await;
+    let ids: Vec<String> = (0..50).map(|id| id.to_string()).collect();
+    assert_eq!(other.ids(), ids);
+    assert!(!trunk.heard().contains("<p i='1' "), "{}", trunk.heard());
+    let partner = server_at(at(6, 2, 5269));
+    partner.hears("id='w49'").await;
+    trunk.hears("<p i='1' h='50'/>").await;
 }

@@ -527,3 +527,6 @@ impl StandingTrunk {
         self.handle.tell(Command::Trunk(TrunkCommand::Say(nonza)));
     }
 }
+
+#[cfg(test)]
+mod tests;

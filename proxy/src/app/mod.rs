@@ -167,6 +167,10 @@ pub async fn run(
             trunk::dial::serve(Arc::clone(&context), stop_all.clone()),
         );
         critical.spawn(
+            "what takes presence back",
+            trunk::attendance::watch(Arc::clone(&context), stop_all.clone()),
+        );
+        critical.spawn(
             "what asks the server whether it is back",
             trunk::server::watch(Arc::clone(&context), stop_all.clone()),
         );

@@ -4,6 +4,7 @@
 //! is said on it is the trunk's; the stream's end, its errors and a configuration that forbids it are the
 //! negotiation machine's as before.
 
+pub mod attendance;
 pub mod dial;
 mod events;
 pub mod far_end;

@@ -152,22 +152,7 @@ impl Lab {
 
     /// `GET path` on the admin port, whole.
     pub async fn get(&self, path: &str) -> String {
-        let address = SocketAddr::new(self.public.ip(), self.admin);
-        let answered = async {
-            let mut stream = TcpStream::connect(address).await.expect("it listens");
-            let request = format!("GET {path} HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n");
-            stream
-                .write_all(request.as_bytes())
-                .await
-                .expect("it is read");
-            let mut answer = String::new();
-            stream
-                .read_to_string(&mut answer)
-                .await
-                .expect("it is answered");
-            answer
-        };
-        within("an answer of the admin port", answered).await
+        get(SocketAddr::new(self.public.ip(), self.admin), path).await
     }
 
     /// Whoever offers configurations is gone.
@@ -190,6 +175,25 @@ impl Lab {
             .expect("no panic")
             .expect("an orderly end");
     }
+}
+
+/// `GET path` on the admin port at `address`, whole.
+pub async fn get(address: SocketAddr, path: &str) -> String {
+    let answered = async {
+        let mut stream = TcpStream::connect(address).await.expect("it listens");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n");
+        stream
+            .write_all(request.as_bytes())
+            .await
+            .expect("it is read");
+        let mut answer = String::new();
+        stream
+            .read_to_string(&mut answer)
+            .await
+            .expect("it is answered");
+        answer
+    };
+    within("an answer of the admin port", answered).await
 }
 
 /// A server that answers for its keys, by itself.

@@ -5,7 +5,7 @@ use super::{
     pki::Pki,
     scripted::End,
 };
-use crate::peers::{Server, message, outward, server_at};
+use crate::peers::{Server, get, message, outward, server_at};
 
 /// Server and partner with a sidecar and an edge between them.
 struct Way {
@@ -168,4 +168,47 @@ async fn what_one_partner_does_not_take_keeps_no_other_waiting_at_the_edge() {
     let partner = server_at(at(6, 2, 5269));
     partner.hears("id='w49'").await;
     trunk.hears("<p i='1' h='50'/>").await;
+}
+
+#[tokio::test]
+async fn the_edge_shows_its_sidecars_in_status_and_metrics() {
+    let number = 7;
+    let pki = Pki::new();
+    let shown = pki.sidecar(&["org.example", "org2.example"]);
+    let document = edge(number, &pki, |document| {
+        document["listeners"]["admin"] = 9090.into();
+    });
+    let engine = Engine::start(at(number, 1, 0), document);
+    let mut trunk = End::standing_sidecar(engine.address, &pki, &shown, "org.example").await;
+    let pair =
+        "<pair xmlns='urn:xmpp-edge:trunk:0' i='1' from='org.example' to='partner.example'/>";
+    trunk.say(pair).await;
+    trunk.say("<r xmlns='urn:xmpp-edge:trunk:0' n='1'/>").await;
+    trunk.hears(" n='1'").await;
+    let admin = at(number, 1, 9090);
+    let status = get(admin, "/status").await;
+    for part in [
+        "\"name\":\"org\",\"mode\":\"Sidecar\"",
+        "\"instance\":\"prosody-0\",\"version\":\"0.1.0\"",
+        "\"active\":true,\"serverUp\":true",
+        "\"pairs\":1,\"unacknowledgedStanzas\":0",
+        "\"trunk\":true",
+        "\"peerDomains\":[\"org.example\"],\"localDomains\":[\"edge.xmpp-edge.internal\"]",
+        &format!("\"keySha256\":\"{}\"", shown.key_sha256()),
+    ] {
+        assert!(status.contains(part), "{part} is not in {status}");
+    }
+    let metrics = get(admin, "/metrics").await;
+    for line in [
+        "xmpp_edge_trunks{gateway=\"org\"} 1",
+        "xmpp_edge_trunk_pairs{gateway=\"org\"} 1",
+        "xmpp_edge_gateway_reachable{domain=\"org.example\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in {metrics}");
+    }
+    trunk.say("<what xmlns='urn:xmpp-edge:trunk:0'/>").await;
+    trunk.ends().await;
+    let metrics = get(admin, "/metrics").await;
+    let ended = "xmpp_edge_trunk_ends_total{gateway=\"org\",reason=\"UnknownElement\"} 1";
+    assert!(metrics.contains(ended), "{metrics}");
 }

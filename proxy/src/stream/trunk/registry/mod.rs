@@ -312,6 +312,16 @@ impl TrunkRegistry {
         .collect()
     }
 
+    /// Whether a trunk of this sidecar leads to any edge.
+    #[must_use]
+    pub fn reaches_edges(&self) -> bool {
+        let table = self.table.lock();
+        table
+            .trunks
+            .values()
+            .any(|own| matches!(own.far, FarEnd::Edge(_)))
+    }
+
     /// This sidecar dials the address from now on, or could not get a trunk there just now.
     pub fn dials(&self, address: SocketAddr, failure: Option<DialFailure>) {
         self.table.lock().dials.insert(address, failure);

@@ -59,7 +59,7 @@ const MOVING: Duration = Duration::from_millis(50);
 /// No trunk is renewed later than after two thirds of this.
 const MOST_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Nor before this: what is about to end is not worth a dial each moment.
-const LEAST_LIFE: Duration = Duration::from_secs(10);
+const LEAST_LIFE: Duration = Duration::from_secs(1);
 /// Between two looks at pairs that are idle.
 const IDLE_LOOK: Duration = Duration::from_secs(10);
 /// What stands on a trunk was within the limits of the listener that read it first, but may have been

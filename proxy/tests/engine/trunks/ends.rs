@@ -230,3 +230,34 @@ async fn a_gateway_that_loses_a_domain_drains_the_trunk_on_which_pairs_of_it_are
     });
     trunk.hears("<drain ").await;
 }
+
+#[tokio::test]
+async fn before_a_certificate_ends_the_next_trunk_is_opened_and_the_one_before_drains() {
+    let pki = Pki::new();
+    let edge = ScriptedEdge::open(at(20, 1, 23456), &pki).await;
+    let shown = pki.sidecar_for(&["org.example"], 15);
+    let own = BareSidecar::start(sidecar(20, &pki, &shown, &[edge.address]));
+    let old = edge.next().await;
+    let ledger = super::engines::ledger();
+    own.send("x.many.example", 0, 1, &ledger);
+    old.hears("</message>").await;
+    let mut new = edge.next().await;
+    old.hears("<drain ").await;
+    own.send("y.many.example", 1, 1, &ledger);
+    new.hears("id='y.many.example:1'").await;
+    new.say("<r xmlns='urn:xmpp-edge:trunk:0' n='1'/>").await;
+    new.hears(" n='1'/>").await;
+    assert_eq!(old.heard_times("<message "), 1);
+}
+
+#[tokio::test]
+async fn no_trunk_outlives_the_certificate_that_it_was_opened_with() {
+    let pki = Pki::new();
+    let engine = Engine::start(at(19, 1, 0), edge(19, &pki, |_| ()));
+    let shown = pki.sidecar_for(&["org.example"], 10);
+    let trunk = End::standing_sidecar(engine.address, &pki, &shown, "org.example").await;
+    trunk
+        .hears("the certificate that this trunk was opened with has ended")
+        .await;
+    trunk.ends().await;
+}

@@ -1,6 +1,9 @@
 //! The internal CA with what it issues: intermediates of edge pods, certificates of sidecars.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose,
@@ -110,6 +113,17 @@ impl Pki {
     pub fn sidecar(&self, names: &[&str]) -> Shown {
         let key = KeyPair::generate().expect("a key");
         let certificate = end_entity(names).signed_by(&key, &*self.root);
+        Shown::new(&[certificate.expect("a certificate")], &key)
+    }
+
+    /// As [`Self::sidecar`], for so many seconds from now on.
+    pub fn sidecar_for(&self, names: &[&str], seconds: u64) -> Shown {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let end = now.expect("after 1970") + Duration::from_secs(seconds);
+        let mut params = end_entity(names);
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + end;
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &*self.root);
         Shown::new(&[certificate.expect("a certificate")], &key)
     }
 

@@ -237,11 +237,14 @@ async fn before_a_certificate_ends_the_next_trunk_is_opened_and_the_one_before_d
     let edge = ScriptedEdge::open(at(20, 1, 23456), &pki).await;
     let shown = pki.sidecar_for(&["org.example"], 15);
     let own = BareSidecar::start(sidecar(20, &pki, &shown, &[edge.address]));
-    let old = edge.next().await;
+    let mut old = edge.next().await;
     let ledger = super::engines::ledger();
     own.send("x.many.example", 0, 1, &ledger);
     old.hears("</message>").await;
-    let mut new = edge.next().await;
+    let mut new = tokio::select! {
+        new = edge.next() => new,
+        () = old.stays_alive() => panic!("it goes on for ever"),
+    };
     old.hears("<drain ").await;
     own.send("y.many.example", 1, 1, &ledger);
     new.hears("id='y.many.example:1'").await;

@@ -148,6 +148,16 @@ impl End {
         self.heard.until(text, holds).await;
     }
 
+    /// Gives a sign of life each time that one is asked for, for ever.
+    pub async fn stays_alive(&mut self) {
+        for number in 1.. {
+            self.hears(&format!("<r xmlns='urn:xmpp-edge:trunk:0' n='{number}'/>"))
+                .await;
+            self.say(&format!("<a xmlns='urn:xmpp-edge:trunk:0' n='{number}'/>"))
+                .await;
+        }
+    }
+
     /// Until the other end has closed the connection.
     pub async fn ends(&self) {
         self.heard.until("the end", |_, ended| ended).await;

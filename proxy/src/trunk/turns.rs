@@ -10,6 +10,7 @@ use super::{
 use crate::{
     negotiation::Pair,
     routing::{
+        batch::Batch,
         failure::{Failure, FailureKind},
         route::{Queued, Route},
         router::Router,
@@ -61,7 +62,8 @@ impl TrunkTurns {
     }
 
     /// Fills the buffer, as far as it takes something. Where a pair has no number left its senders are
-    /// told `resource-constraint`, and where a stanza is larger than `largest` bytes, that it is.
+    /// told `resource-constraint`, and where a stanza is larger than `largest` bytes, that it is. `sends` sees
+    /// each batch before it goes.
     pub fn fill(
         &mut self,
         router: &Arc<Router>,
@@ -69,6 +71,7 @@ impl TrunkTurns {
         buffer: &mut TrunkBuffer,
         largest: Option<u64>,
         now: Instant,
+        mut sends: impl FnMut(&Batch),
     ) {
         while buffer.takes_more() {
             let Some(slot) = buffer.released().or_else(|| wake.next(EVERYTHING)) else {
@@ -86,6 +89,7 @@ impl TrunkTurns {
                 continue;
             };
             for batch in router.within_limit(route, batch, largest) {
+                sends(&batch);
                 if let Some(batch) = buffer.send(route, batch, now) {
                     let failure = Failure::new(
                         FailureKind::QueueFull,

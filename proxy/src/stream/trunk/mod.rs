@@ -37,6 +37,7 @@ use crate::{
     negotiation::{CertificateRejection, Fault, PeerRole},
     routing::{
         acknowledgement::MovedPairs,
+        batch::Batch,
         failure::{Failure, FailureKind},
         route::Route,
     },
@@ -54,6 +55,8 @@ use crate::{
 
 /// Bytes that the peer has not acknowledged for this long end the connection (RFC 5482).
 const USER_TIMEOUT: Duration = Duration::from_secs(5);
+/// One in so many batches is timed.
+const SAMPLE: u32 = 16;
 /// Between two looks at routes that are to move and still have something unacknowledged here.
 const MOVING: Duration = Duration::from_millis(50);
 /// No trunk is renewed later than after two thirds of this.
@@ -83,6 +86,8 @@ pub struct TrunkStream {
     opened: CountLately,
     changes: CountLately,
     figures: Arc<TrunkFigures>,
+    /// Batches sent, to time one in [`SAMPLE`].
+    sampled: u32,
     /// It is to end in order, once what waits for it has gone out, or then.
     drains_by: Option<Instant>,
     standing: TrunkStanding,
@@ -181,6 +186,7 @@ impl TrunkStream {
             opened: CountLately::from(now),
             changes: CountLately::from(now),
             figures: Arc::default(),
+            sampled: 0,
             drains_by: None,
             standing: TrunkStanding::Greeting,
         });
@@ -343,8 +349,16 @@ impl TrunkStream {
         let before = self.trunk.buffer().custody();
         let largest = self.stream.sender.largest();
         let (router, wake) = (&self.stream.context.router, self.stream.handle.waker());
-        self.turns
-            .fill(router, wake, self.trunk.buffer_mut(), largest, now);
+        let (metrics, sampled) = (&self.stream.context.metrics, &mut self.sampled);
+        let sends = |batch: &Batch| {
+            *sampled = sampled.wrapping_add(1);
+            if sampled.is_multiple_of(SAMPLE) {
+                let took = now.saturating_duration_since(batch.arrived);
+                metrics.forward_seconds.observe(took.as_secs_f64());
+            }
+        };
+        let buffer = self.trunk.buffer_mut();
+        self.turns.fill(router, wake, buffer, largest, now, sends);
         let after = self.trunk.buffer().custody();
         if after != before {
             let bytes = (after.bytes - before.bytes) as u64;

@@ -357,7 +357,7 @@ impl World {
         if own.source.may_send() {
             let buffer = own.source.buffer_mut();
             own.turns
-                .fill(&self.router, &own.wake, buffer, None, self.now);
+                .fill(&self.router, &own.wake, buffer, None, self.now, |_| ());
         }
     }
 

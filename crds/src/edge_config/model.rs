@@ -126,6 +126,12 @@ pub struct Gateway {
 }
 
 impl Gateway {
+    /// Whether sidecars may open trunks for it, used or not.
+    #[must_use]
+    pub fn takes_trunks(&self) -> bool {
+        self.mode == GatewayMode::Sidecar || self.sidecar.is_some()
+    }
+
     /// What it is called: its name, or its first domain.
     #[must_use]
     pub fn effective_name(&self) -> &str {

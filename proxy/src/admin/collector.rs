@@ -194,7 +194,7 @@ fn trunks(context: &StreamContext) -> (Family<GatewayLabel, Gauge>, Family<Gatew
     let config = context.config();
     let (trunks, pairs) = (Family::default(), Family::default());
     let with_sidecars = config.gateways().iter().map(|own| &own.config);
-    for gateway in with_sidecars.filter(|own| own.sidecar.is_some()) {
+    for gateway in with_sidecars.filter(|own| own.takes_trunks()) {
         let name = gateway.effective_name();
         let own = context.trunks.sidecars_of(name);
         let open = own.iter().map(|own| own.facts.figures.pairs()).sum();

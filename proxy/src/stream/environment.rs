@@ -78,9 +78,9 @@ impl Environment for ConfigEnvironment<'_> {
                     .gateway(peer)
                     .ok_or(Refusal::Policy(Reason::PartnerNotAllowed))?;
                 if local.as_str() == trunk::EDGE_NAME {
-                    return match gateway.config.sidecar {
-                        Some(_) => Ok(TRUNK),
-                        None => Err(Refusal::HostUnknown),
+                    return match gateway.config.takes_trunks() {
+                        true => Ok(TRUNK),
+                        false => Err(Refusal::HostUnknown),
                     };
                 }
                 let methods = match gateway.config.mode {

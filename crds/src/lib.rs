@@ -1,8 +1,8 @@
 //! The vocabulary that control plane and data plane share.
 //!
 //! Without the `kinds` feature this crate knows nothing of Kubernetes: domain names, JIDs, the
-//! negotiation rule, access verdicts, the reader of PEM and the [`edge_config::EdgeConfig`] document. With it, the
-//! three kinds of group `xmpp-edge.dev`. It must never know clients or sockets.
+//! negotiation rule, access verdicts, the reader of PEM and two documents, [`edge_config::EdgeConfig`] and
+//! [`sidecar_config::SidecarConfig`]. With it, the three kinds of group `xmpp-edge.dev`. It must never know clients or sockets.
 
 #![cfg_attr(
     not(test),
@@ -23,4 +23,5 @@ pub mod negotiation;
 pub mod partner_type;
 pub mod pem;
 pub mod postgres;
+pub mod sidecar_config;
 pub mod verdict;

@@ -19,6 +19,7 @@ pub mod lync;
 pub mod proxy_status;
 pub mod runtime;
 pub mod secrets;
+pub mod sidecar;
 pub mod standalone;
 pub mod status;
 mod text;

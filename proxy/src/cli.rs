@@ -17,10 +17,11 @@ use xmpp_edge_crds::{domain::DomainName, edge_config::HostPort};
 use xmpp_edge_proxy::{
     app,
     arguments::{address, address_and_port},
-    config::follow,
+    config::{follow, trunk_name::TrunkName},
     dns::{Resolver, TrustAnchors},
     net,
     probe::{self, Report},
+    sidecar::{self, SidecarIdentity, SidecarPaths, StateDir},
     tls::{Identity, Roots, Trust},
 };
 
@@ -54,6 +55,8 @@ pub enum ProxyCommand {
     Run(Run),
     /// Walks to a domain and says which method would be used, and why not a better one
     Probe(ProbeArguments),
+    /// Beside the organisation's XMPP server
+    Sidecar(SidecarArguments),
 }
 
 #[derive(Debug, Args)]
@@ -121,6 +124,83 @@ pub struct ProbeArguments {
     key: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct SidecarArguments {
+    #[command(subcommand)]
+    command: Option<SidecarCommand>,
+    #[command(flatten)]
+    run: Option<RunSidecar>,
+}
+
+#[derive(Debug, Args)]
+struct RunSidecar {
+    /// sidecar.json, as the operator writes it; it is followed, edits take effect live
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Directory of ca.crt and, where the operator issues it, tls.crt and tls.key [default: that of --config]
+    #[arg(long, value_name = "DIR")]
+    secrets: Option<PathBuf>,
+    /// Where the sidecar keeps its keys; public/ca.crt in it is what the server is to trust
+    #[arg(long, value_name = "DIR", default_value = "state")]
+    state: PathBuf,
+    /// The server, in place of what --config says
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]
+    server: Option<HostPort>,
+    /// A further edge to dial; may be given again
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]
+    edge: Vec<HostPort>,
+    /// Loopback address of the listener for the server; may be given twice
+    #[arg(long, value_name = "ADDR", value_parser = address, default_value = "127.0.0.1")]
+    bind: Vec<IpAddr>,
+    /// Where the server's DNS view answers, or off
+    #[arg(long, value_name = "IP:PORT|off", value_parser = dns_view, default_value = "127.0.0.1:53")]
+    dns: DnsViewAt,
+    /// Resolver to ask instead of the system's; may be given again
+    #[arg(long, value_name = "IP:PORT", value_parser = address_and_port)]
+    resolver: Vec<SocketAddr>,
+    /// Address of /healthz, /readyz and /metrics [default: off]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address_and_port)]
+    admin: Option<SocketAddr>,
+    /// Name among the sidecars of one gateway [default: POD_NAME, or the host's name]
+    #[arg(long, value_name = "NAME", env = "POD_NAME")]
+    instance: Option<TrunkName>,
+}
+
+/// `--dns`.
+#[derive(Clone, Copy, Debug)]
+enum DnsViewAt {
+    Address(SocketAddr),
+    Off,
+}
+
+fn dns_view(text: &str) -> Result<DnsViewAt, String> {
+    match text {
+        "off" => Ok(DnsViewAt::Off),
+        text => address_and_port(text)
+            .map(DnsViewAt::Address)
+            .map_err(|fault| format!("{fault}, or off")),
+    }
+}
+
+fn host_port(text: &str) -> Result<HostPort, String> {
+    HostPort::parse(text, None).map_err(|fault| fault.to_string())
+}
+
+#[derive(Debug, Subcommand)]
+enum SidecarCommand {
+    /// Prints the SHA-256 of the sidecar's key, as spec.gateways[].sidecar.keys lists it; makes the key where
+    /// there is none
+    Key(KeyArguments),
+}
+
+#[derive(Debug, Args)]
+struct KeyArguments {
+    /// Where the sidecar keeps its key; run this as the sidecar's user
+    #[arg(long, value_name = "DIR")]
+    state: PathBuf,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum OutputFormat {
     Text,
@@ -151,10 +231,9 @@ pub fn start_logging(format: LogFormat) {
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(args: Run) -> anyhow::Result<ExitCode> {
     let in_pod = args.config.is_dir();
-    let secrets = args.secrets.unwrap_or_else(|| match args.config.parent() {
-        _ if in_pod => args.config.clone(),
-        Some(parent) if parent != Path::new("") => parent.to_owned(),
-        _ => PathBuf::from("."),
+    let secrets = args.secrets.unwrap_or_else(|| match in_pod {
+        true => args.config.clone(),
+        false => beside(&args.config),
     });
     if args.admin_port.is_some() && !in_pod {
         eprintln!("error: --admin-port is for a directory; a file says listeners.admin");
@@ -172,15 +251,12 @@ pub async fn run(args: Run) -> anyhow::Result<ExitCode> {
         further_metrics: None,
         pod: in_pod.then_some(app::Pod {
             admin_port: args.admin_port.unwrap_or(ADMIN_PORT),
+            admin_address: None,
         }),
     };
     tokio::spawn(stop_on_signal(shutdown.clone()));
     let (ready, is_ready) = oneshot::channel();
-    tokio::spawn(async move {
-        if is_ready.await.is_ok() {
-            println!("xmpp-edge-proxy {} is ready", env!("CARGO_PKG_VERSION"));
-        }
-    });
+    announce(is_ready);
     app::run(options, offers, shutdown, ready).await?;
     Ok(ExitCode::SUCCESS)
 }
@@ -238,6 +314,77 @@ pub async fn probe(args: ProbeArguments) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Runs beside a server until SIGTERM or SIGINT, or does what the subcommand says.
+pub async fn sidecar(args: SidecarArguments) -> anyhow::Result<ExitCode> {
+    match (args.command, args.run) {
+        (Some(SidecarCommand::Key(args)), _) => {
+            let key = SidecarIdentity::ensure(&StateDir::open(args.state)?)?;
+            println!("sha256:{}", key.spki_sha256());
+        }
+        (None, Some(args)) => run_sidecar(args).await?,
+        (None, None) => {
+            eprintln!("error: give --config FILE, or the subcommand key");
+            return Ok(ExitCode::from(2));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run_sidecar(args: RunSidecar) -> anyhow::Result<()> {
+    let secrets = args.secrets.unwrap_or_else(|| beside(&args.config));
+    let instance = match args.instance {
+        Some(instance) => instance,
+        None => host_name()?,
+    };
+    let shutdown = CancellationToken::new();
+    tokio::spawn(stop_on_signal(shutdown.clone()));
+    let (ready, is_ready) = oneshot::channel();
+    announce(is_ready);
+    let options = sidecar::SidecarOptions {
+        paths: SidecarPaths {
+            config: args.config,
+            secrets,
+        },
+        state: args.state,
+        instance,
+        server: args.server,
+        edges: args.edge,
+        bind: args.bind,
+        dns: match args.dns {
+            DnsViewAt::Address(address) => Some(address),
+            DnsViewAt::Off => None,
+        },
+        resolvers: args.resolver,
+        admin: args.admin,
+    };
+    Ok(sidecar::run(options, shutdown, ready).await?)
+}
+
+/// The folder in which a file is.
+fn beside(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+fn host_name() -> anyhow::Result<TrunkName> {
+    const FILE: &str = "/proc/sys/kernel/hostname";
+    let text = std::fs::read_to_string(FILE).unwrap_or_default();
+    text.trim()
+        .parse()
+        .map_err(|fault| anyhow!("the host's name in {FILE} is no name ({fault}): give --instance"))
+}
+
+/// Says on stdout when it is ready.
+fn announce(is_ready: oneshot::Receiver<()>) {
+    tokio::spawn(async move {
+        if is_ready.await.is_ok() {
+            println!("xmpp-edge-proxy {} is ready", env!("CARGO_PKG_VERSION"));
+        }
+    });
 }
 
 fn print(report: &Report, json: bool) -> anyhow::Result<()> {

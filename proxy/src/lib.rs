@@ -1,7 +1,7 @@
 //! The data plane: an XMPP server-to-server edge.
 //!
 //! The folders are the architecture, in the order of a stanza's way; imports go down only:
-//! `app, admin → stream → trunk → routing → presence → config → policy, contacts → negotiation → tls, dns,
+//! `sidecar, app, admin → stream → trunk → routing → presence → config → policy, contacts → negotiation → tls, dns,
 //! dns_view, xml, net → telemetry`. Nothing here knows Kubernetes.
 
 #![cfg_attr(
@@ -27,6 +27,7 @@ pub mod presence;
 pub mod probe;
 pub mod random;
 pub mod routing;
+pub mod sidecar;
 pub mod stream;
 pub mod telemetry;
 pub mod tls;

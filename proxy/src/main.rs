@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         match cli.command {
             cli::ProxyCommand::Run(run) => cli::run(run).await,
             cli::ProxyCommand::Probe(probe) => cli::probe(probe).await,
+            cli::ProxyCommand::Sidecar(sidecar) => cli::sidecar(sidecar).await,
         }
     });
     match outcome {

@@ -25,6 +25,7 @@ pub mod prometheus;
 pub mod rig;
 mod runtime;
 pub mod servers;
+pub mod sidecar;
 pub mod silent;
 pub mod socks;
 pub mod traffic;

@@ -156,6 +156,8 @@ names!(
         Expiring,
         /// Pools of one domain have different dialback secrets.
         DialbackSecretsDiffer,
+        /// Pools of one domain say different things of the sidecars of its gateway.
+        GatewaysDiffer,
         /// DnsPublished=False: for a cause that has no reason of its own.
         DnsFailed,
         /// DnsPublished=False: the TSIG key in the Secret cannot be used.

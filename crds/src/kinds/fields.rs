@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 
 /// Most own domains, and most gateways, of one pool.
 pub const MAX_DOMAINS: u32 = 100;
+/// Most further edges and most keys of a gateway's sidecars.
+pub const MAX_SIDECAR_ENTRIES: u32 = 20;
 /// Most further domains of one partner.
 pub const MAX_ADDITIONAL_DOMAINS: u32 = 256;
 /// Most users named in one policy; more by `usersFrom`.
@@ -149,7 +151,22 @@ pub fn host_port(_: &mut SchemaGenerator) -> Schema {
 
 /// `mode` of a gateway. Values may be added at any time, and are there once they are served.
 pub fn gateway_mode(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "string", "enum": ["Direct"] })
+    json_schema!({ "type": "string", "enum": ["Direct", "Sidecar"] })
+}
+
+/// What several servers with a sidecar each are to each other.
+pub fn sidecar_servers(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": ["Single", "Clustered"] })
+}
+
+/// Addresses of edges. Their syntax is looked at in compiling: for 100 times 20 entries the API server finds
+/// that too costly.
+pub fn sidecar_edges(_: &mut SchemaGenerator) -> Schema {
+    set(
+        json_schema!({ "type": "string", "minLength": 3, "maxLength": 260 }),
+        0,
+        MAX_SIDECAR_ENTRIES,
+    )
 }
 
 /// The name of a gateway: key of its list, later part of object names and label values. Empty, the

@@ -3,6 +3,7 @@
 //! Results go to stdout, logs and faults to stderr. 0: fine; 1: what was asked for is not so, or
 //! could not be done; 2: wrong usage.
 
+mod error;
 mod offline;
 mod preflight;
 mod prepare_uninstall;
@@ -29,13 +30,12 @@ use xmpp_edge_proxy::{
     dns::TrustAnchors,
 };
 
-use self::offline::{explain, render};
+use self::error::CommandError;
 use crate::{
     controllers::namespace::snapshot::{AllowedDomains, OperatorConfig, allowed_dns_server},
     dns::OwnerId,
-    lync,
     runtime::caches::Scope,
-    standalone::{self, reader::ReadError},
+    standalone,
 };
 
 /// Controlled XMPP federation: operator, standalone edge, and the tools around them.
@@ -91,8 +91,12 @@ enum Command {
     ///
     /// Exit code 1 on any error; warnings are printed.
     Validate(ManifestArgs),
-    /// Print the EdgeConfig and the objects that a cluster would get; secret data is elided.
-    Render(ManifestArgs),
+    /// Print the EdgeConfig and the objects that a cluster would get, secret data elided; or a file's
+    /// workloads with their sidecars.
+    ///
+    /// With --sidecar every workload of FILE whose pod template has the label xmpp-edge.dev/sidecar gets what
+    /// the admission policy gives to pods (Kubernetes 1.36); all else is printed as it is.
+    Render(Render),
     /// Say whether a chat message would pass, and every rule that led to it.
     ///
     /// Exit code 0 whether it passes or not.
@@ -264,6 +268,54 @@ struct ManifestArgs {
 }
 
 #[derive(Debug, Args)]
+struct Render {
+    /// Directory of the manifests (*.yaml, *.yml, *.json).
+    #[arg(
+        long,
+        value_name = "DIR",
+        required_unless_present = "sidecar",
+        conflicts_with = "sidecar"
+    )]
+    manifests: Option<PathBuf>,
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+    #[command(flatten)]
+    sidecars: RenderSidecars,
+}
+
+#[derive(Debug, Args)]
+struct RenderSidecars {
+    /// File of workloads.
+    #[arg(long, value_name = "FILE", requires = "proxy_image")]
+    sidecar: Option<PathBuf>,
+    /// Print a strategic merge patch for each labelled workload in place of the workloads.
+    #[arg(long, requires = "sidecar")]
+    patch: bool,
+    /// Image of the sidecars.
+    #[arg(long, value_name = "IMAGE", requires = "sidecar")]
+    proxy_image: Option<String>,
+    /// The cluster's resolver, which the sidecar asks what it does not answer; may be given again.
+    #[arg(long, value_name = "IP:PORT", requires = "sidecar", value_parser = address_and_port)]
+    resolver: Vec<SocketAddr>,
+    /// Zone of the cluster's Services.
+    #[arg(
+        long,
+        value_name = "DOMAIN",
+        requires = "sidecar",
+        default_value = "cluster.local"
+    )]
+    cluster_domain: String,
+    /// Namespace of objects that name none.
+    #[arg(
+        long,
+        value_name = "NS",
+        requires = "sidecar",
+        default_value = "default"
+    )]
+    namespace: String,
+}
+
+#[derive(Debug, Args)]
 struct Explain {
     #[command(flatten)]
     look: ManifestArgs,
@@ -280,47 +332,6 @@ const EXIT_FAILURE: u8 = 1;
 /// Wrong usage; clap ends with the same.
 const EXIT_USAGE: u8 = 2;
 
-/// Why a command did not come to its end.
-#[derive(Debug, thiserror::Error)]
-enum CommandError {
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    #[error(transparent)]
-    Standalone(#[from] standalone::run::StandaloneError),
-    #[error(transparent)]
-    Run(#[from] run::RunError),
-    #[error(transparent)]
-    PrepareUninstall(#[from] prepare_uninstall::PrepareUninstallError),
-    #[error(transparent)]
-    Unexplained(#[from] explain::Unexplained),
-    #[error("cannot read {path}: {source}; give the file of an export", path = path.display())]
-    Export {
-        path: PathBuf,
-        source: std::io::Error,
-    },
-    #[error(transparent)]
-    Import(#[from] lync::ImportError),
-    #[error("cannot render: {0}")]
-    Render(#[from] render::RenderError),
-    #[error("cannot write the result as JSON: {0}")]
-    Json(#[from] serde_json::Error),
-    #[error("cannot write the result as YAML: {0}")]
-    Yaml(#[from] serde_saphyr::ser::Error),
-    #[error("{0}")]
-    System(#[from] std::io::Error),
-}
-
-impl CommandError {
-    fn code(&self) -> u8 {
-        match self {
-            Self::Read(_)
-            | Self::Export { .. }
-            | Self::Unexplained(explain::Unexplained::Jid { .. }) => EXIT_USAGE,
-            _ => EXIT_FAILURE,
-        }
-    }
-}
-
 /// Does what the command line asks for.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -332,7 +343,7 @@ pub fn main() -> ExitCode {
         Command::PrepareUninstall(options) => prepare_uninstall(options),
         Command::Standalone(options) => standalone(options),
         Command::Validate(look) => offline::validate(&look),
-        Command::Render(look) => offline::render(&look),
+        Command::Render(asked) => offline::render(asked),
         Command::Explain(asked) => offline::explain(&asked),
         Command::Crds(asked) => print(&match asked.output {
             Definitions::Yaml => kinds::yaml(),

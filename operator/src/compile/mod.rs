@@ -6,6 +6,7 @@
 
 pub mod claims;
 pub mod diagnostic;
+mod gateway;
 pub mod partner;
 pub mod peer_keys;
 pub mod policy;
@@ -26,7 +27,7 @@ use xmpp_edge_crds::{
 };
 
 pub use diagnostic::{Diagnostic, Fault, Kind, ObjectRef, Severity};
-pub use references::{References, secrets_read};
+pub use references::{References, secrets_read, sidecar_secrets};
 pub use world::{NamespaceInputs, Undecodable, UnreadReferences};
 
 /// What compiling yields.
@@ -59,6 +60,7 @@ pub fn compile(world: &NamespaceInputs, last: &BTreeMap<String, EdgeConfig>) -> 
     let partners = partner::compile(world, &own, last, &mut diagnostics);
     let policies = policy::compile(world, &own, last, &mut diagnostics);
     dialback_secrets(world, &own, &pools, &mut diagnostics);
+    gateway::differing(pools.values().map(|pool| &pool.config), &mut diagnostics);
 
     let namespace_domains = own.all();
     let edges: Vec<_> = pools.values().map(|pool| pool.edge.clone()).collect();
@@ -111,6 +113,13 @@ pub fn compile(world: &NamespaceInputs, last: &BTreeMap<String, EdgeConfig>) -> 
 
 /// The next generation, only where the content is another.
 fn numbered(mut config: EdgeConfig, last: Option<&EdgeConfig>) -> EdgeConfig {
+    // What was taken away stays so, also while the Secret that says it cannot be read.
+    for gateway in config.gateways.iter_mut().filter(|it| it.sidecar.is_some()) {
+        let mut before = last.into_iter().flat_map(|last| &last.gateways);
+        let before = before.find(|it| it.effective_name() == gateway.effective_name());
+        let before = before.and_then(|it| it.issued_after);
+        gateway.issued_after = gateway.issued_after.max(before);
+    }
     config.generation = last.map_or(1, |last| last.generation);
     if last.is_some_and(|last| *last != config) {
         config.generation += 1;

@@ -260,6 +260,14 @@ fn beside_own(domain: &DomainPattern, own: &OwnDomains) -> Result<(), Fault> {
         DomainPattern::Below(suffix) if own.contains(suffix) => (suffix, Some(suffix)),
         DomainPattern::Below(suffix) => (suffix, own.above(suffix)),
     };
+    if let (Some(above), Some(gateway)) = (below, own.behind_sidecar()) {
+        return Err(Fault::new(
+            Reason::BelowOwnDomain,
+            format!(
+                "{domain} lies below the own domain {above}, and the server of {gateway} is reached by a sidecar, which takes nothing from below own domains, so that a stolen edge cannot pose as the organisation: remove the partner, or give the gateway of {gateway} mode Direct",
+            ),
+        ));
+    }
     match (below, own.without_dialback()) {
         (Some(above), Some(gateway)) => Err(Fault::new(
             Reason::BelowOwnDomain,

@@ -7,15 +7,15 @@ use kube::ResourceExt;
 use xmpp_edge_crds::{
     domain::DomainName,
     edge_config::{
-        AccessRules, Contacts, Content, Edge, EdgeConfig, EgressProxy, Gateway, HostPort,
-        Listeners, Settings, WITHOUT_SIDECARS,
+        AccessRules, Contacts, Content, Edge, EdgeConfig, EgressProxy, GatewayMode, HostPort,
+        Listeners, Settings, VERSION, WITHOUT_SIDECARS,
     },
-    kinds::{EdgePool, PoolSpec, conditions::Reason},
-    negotiation::Negotiation,
+    kinds::{EdgePool, PoolSpec, conditions::Reason, pool::PoolGateway},
 };
 
 use super::{
-    diagnostic::{Diagnostic, Fault, Kind, ObjectRef, Severity},
+    diagnostic::{Diagnostic, Fault, Kind, ObjectRef},
+    gateway,
     world::NamespaceInputs,
 };
 use crate::secrets::store::ManagedSecret;
@@ -60,7 +60,7 @@ pub fn compile(
         let object = ObjectRef::new(Kind::EdgePool, &name);
         match compile_one(pool, world) {
             Ok(form) => {
-                diagnostics.push(accepted_diagnostic(&pool.spec, object));
+                diagnostics.push(gateway::accepted(&pool.spec, object));
                 in_force.insert(name, form);
             }
             Err(fault) => {
@@ -104,29 +104,16 @@ fn kept(last: &EdgeConfig, suspended: Option<bool>) -> Option<EffectivePool> {
     })
 }
 
-fn own_domain(at: String, text: &str) -> Result<DomainName, Fault> {
-    DomainName::parse(text)
-        .map_err(|error| Fault::new(Reason::InvalidDomain, format!("{at}: {error}")))
-}
-
-fn own_domains(at: &str, texts: &[String]) -> Result<Vec<DomainName>, Fault> {
-    texts
-        .iter()
-        .enumerate()
-        .map(|(index, text)| own_domain(format!("{at}[{index}]"), text))
-        .collect()
-}
-
 fn compile_one(object: &EdgePool, world: &NamespaceInputs) -> Result<EffectivePool, Fault> {
     let spec = &object.spec;
     let name = object.name_any();
     let invalid = |message: String| Fault::new(Reason::Invalid, message);
     ManagedSecret::check_pool_name(&name).map_err(|taken| invalid(taken.to_string()))?;
-    let mut domains = own_domains("spec.domains", &spec.domains)?;
+    let mut domains = gateway::own_domains("spec.domains", &spec.domains)?;
     domains.sort();
     domains.dedup();
-    let fqdn = own_domain("spec.accessEdge.fqdn".to_owned(), &spec.access_edge.fqdn)?;
-    let gateways = gateways(spec, &domains, world)?;
+    let fqdn = gateway::own_domain("spec.accessEdge.fqdn".to_owned(), &spec.access_edge.fqdn)?;
+    let gateways = gateway::gateways(spec, &domains, world)?;
     let trust_ca = spec
         .trust
         .as_ref()
@@ -158,6 +145,7 @@ fn compile_one(object: &EdgePool, world: &NamespaceInputs) -> Result<EffectivePo
         admin: spec.listeners.admin,
         dns: spec.listeners.dns,
     };
+    let takes_trunks = spec.gateways.iter().any(PoolGateway::takes_trunks);
     let target = format!("{name}.{}.{INSIDE_ZONE}", world.namespace);
     let edge = Edge {
         pool: name.clone(),
@@ -167,7 +155,10 @@ fn compile_one(object: &EdgePool, world: &NamespaceInputs) -> Result<EffectivePo
         port: listeners.internal,
         priority: spec.route.priority,
         weight: spec.route.weight,
-        replicas: 1,
+        replicas: match u16::try_from(spec.desired_replicas()) {
+            Ok(replicas) if takes_trunks && !world.single_process => replicas,
+            _ => 1,
+        },
         withdrawn: !spec.route.enabled,
         domains: domains.clone(),
     };
@@ -186,7 +177,11 @@ fn compile_one(object: &EdgePool, world: &NamespaceInputs) -> Result<EffectivePo
         },
     };
     let config = EdgeConfig {
-        version: WITHOUT_SIDECARS,
+        version: if takes_trunks {
+            VERSION
+        } else {
+            WITHOUT_SIDECARS
+        },
         generation: 0,
         namespace: world.namespace.clone(),
         pool: name,
@@ -258,112 +253,6 @@ fn networks(at: &str, given: &[String]) -> Result<Vec<IpNet>, Fault> {
         .collect()
 }
 
-fn gateways(
-    spec: &PoolSpec,
-    own: &[DomainName],
-    world: &NamespaceInputs,
-) -> Result<Vec<Gateway>, Fault> {
-    let mut served: BTreeMap<DomainName, usize> = BTreeMap::new();
-    let mut gateways = Vec::with_capacity(spec.gateways.len());
-    for (index, gateway) in spec.gateways.iter().enumerate() {
-        let at = format!("spec.gateways[{index}]");
-        let domains = own_domains(&format!("{at}.domains"), &gateway.domains)?;
-        for domain in &domains {
-            if !own.contains(domain) {
-                return Err(Fault::new(
-                    Reason::Invalid,
-                    format!(
-                        "{at}.domains: {domain} is not among spec.domains: list it there, or remove it here"
-                    ),
-                ));
-            }
-            if let Some(other) = served.insert(domain.clone(), index)
-                && other != index
-            {
-                return Err(Fault::new(
-                    Reason::Invalid,
-                    format!(
-                        "{at}.domains: {domain} has the gateway spec.gateways[{other}] already: each own domain has exactly one"
-                    ),
-                ));
-            }
-        }
-        let negotiation = Negotiation::from(&gateway.negotiation);
-        let methods = gateway.methods().map_err(|error| {
-            Fault::new(
-                Reason::InvalidNegotiation,
-                format!("{at}.negotiation: {error}"),
-            )
-        })?;
-        let address = HostPort::parse(&gateway.address, None)
-            .map_err(|error| Fault::new(Reason::Invalid, format!("{at}.address: {error}")))?;
-        let trust = gateway.trust.clone().unwrap_or_default();
-        let trust_ca = trust
-            .ca_config_map_ref
-            .as_ref()
-            .map(|reference| world.ca(&format!("{at}.trust.caConfigMapRef"), reference))
-            .transpose()?;
-        gateways.push(Gateway {
-            name: None,
-            domains,
-            mode: gateway.mode,
-            address: Some(address),
-            negotiation,
-            methods,
-            trust_ca,
-            trust_public_roots: trust.public_roots,
-            confirm_by_ping: gateway.confirm_by_ping,
-            sidecar: None,
-            issued_after: None,
-        });
-    }
-    match own.iter().find(|domain| !served.contains_key(*domain)) {
-        Some(domain) => Err(Fault::new(
-            Reason::Invalid,
-            format!(
-                "spec.gateways: {domain} has no gateway: list it in the domains of exactly one"
-            ),
-        )),
-        None => Ok(gateways),
-    }
-}
-
-/// `Accepted=True`, and what a gateway's or the records' settings mean.
-fn accepted_diagnostic(spec: &PoolSpec, object: ObjectRef) -> Diagnostic {
-    let plaintext: Vec<&str> = spec
-        .gateways
-        .iter()
-        .filter(|gateway| {
-            gateway
-                .methods()
-                .is_ok_and(|methods| methods.allows_plaintext())
-        })
-        .map(|gateway| gateway.address.as_str())
-        .collect();
-    let bound: Vec<&str> = spec
-        .gateways
-        .iter()
-        .filter(|gateway| {
-            Negotiation::from(&gateway.negotiation).loses_dialback(gateway.key_binding())
-        })
-        .map(|gateway| gateway.address.as_str())
-        .collect();
-    let mut said = Vec::new();
-    if !plaintext.is_empty() {
-        said.push(format!(
-            "streams with {} may be plaintext inside: set tlsNegotiation of the gateway to Required, unless that is meant",
-            crate::text::listed(plaintext)
-        ));
-    }
-    if !bound.is_empty() {
-        said.push(format!(
-            "dialback is never used with {}: the gateway's trust names a CA, and dialback proves no certificate",
-            crate::text::listed(bound)
-        ));
-    }
-    Diagnostic::accepted(object, Severity::Info, said.join("; "))
-}
-
 /// The own domains of all pools in force, and what they say about other domains.
 #[derive(Clone, Debug, Default)]
 pub struct OwnDomains {
@@ -371,6 +260,7 @@ pub struct OwnDomains {
     pools: BTreeMap<DomainName, Vec<String>>,
     sites: BTreeMap<String, String>,
     without_dialback: Option<DomainName>,
+    behind_sidecar: Option<DomainName>,
 }
 
 impl OwnDomains {
@@ -395,6 +285,11 @@ impl OwnDomains {
                 .find(|it| !it.methods.allows_dialback());
             if let Some(domain) = strict.and_then(|gateway| gateway.domains.first()) {
                 own.without_dialback.get_or_insert_with(|| domain.clone());
+            }
+            let mut gateways = pool.config.gateways.iter();
+            let sidecar = gateways.find(|it| it.mode == GatewayMode::Sidecar);
+            if let Some(domain) = sidecar.and_then(|gateway| gateway.domains.first()) {
+                own.behind_sidecar.get_or_insert_with(|| domain.clone());
             }
         }
         own
@@ -455,6 +350,12 @@ impl OwnDomains {
     #[must_use]
     pub fn without_dialback(&self) -> Option<&DomainName> {
         self.without_dialback.as_ref()
+    }
+
+    /// A domain whose server is reached by sidecars, if there is one.
+    #[must_use]
+    pub fn behind_sidecar(&self) -> Option<&DomainName> {
+        self.behind_sidecar.as_ref()
     }
 
     /// The other pools that serve one of these domains too.

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use xmpp_edge_crds::kinds::{EdgePool, ExternalAccessPolicy, XmppFederatedPartner};
 
+use crate::secrets::store::ManagedSecret;
+
 /// The Secret of dialback keys where a pool names none.
 const DIALBACK_SECRET: &str = "xmpp-edge-dialback";
 
@@ -34,8 +36,12 @@ impl References {
         let spec = &pool.spec;
         let trust = spec.trust.iter().map(|trust| &trust.ca_config_map_ref);
         let gateways = spec.gateways.iter();
+        let sidecars = gateways
+            .clone()
+            .filter_map(|it| it.sidecar.as_ref()?.trust.as_ref());
+        let sidecars = sidecars.map(|trust| &trust.ca_config_map_ref);
         let gateways = gateways.filter_map(|it| it.trust.as_ref()?.ca_config_map_ref.as_ref());
-        let cas = trust.chain(gateways);
+        let cas = trust.chain(gateways).chain(sidecars);
         self.config_maps.extend(cas.map(|ca| ca.name.clone()));
         let certificate = &spec.certificate;
         let csr = certificate.csr.as_ref();
@@ -69,6 +75,15 @@ fn egress_secret(pool: &EdgePool) -> Option<&str> {
     Some(&proxy.secret_ref.as_ref()?.name)
 }
 
+/// Names of the Secrets of a pool's sidecars, which the operator itself keeps: compiling reads their epochs.
+#[must_use]
+pub fn sidecar_secrets(pool: &EdgePool) -> Vec<String> {
+    let gateways = pool.spec.gateways.iter().filter(|it| it.takes_trunks());
+    gateways
+        .map(|it| ManagedSecret::Sidecar(it.effective_name().to_owned()).to_string())
+        .collect()
+}
+
 /// Names of the Secrets that compiling and planning read of [`NamespaceInputs::secrets`]: of a namespace's
 /// others nothing need be copied.
 ///
@@ -78,6 +93,7 @@ pub fn secrets_read<'a>(pools: impl IntoIterator<Item = &'a EdgePool>) -> BTreeS
     let mut names = BTreeSet::from([DIALBACK_SECRET.to_owned()]);
     for pool in pools {
         names.insert(dialback_secret(Some(pool)).to_owned());
+        names.extend(sidecar_secrets(pool));
         let further = [database_secret(pool), egress_secret(pool)];
         names.extend(further.into_iter().flatten().map(str::to_owned));
     }

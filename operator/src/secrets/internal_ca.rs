@@ -241,6 +241,61 @@ pub fn ensure_gateway(
     Ok(Some(facts))
 }
 
+/// What the sidecars of a gateway mount: a certificate for its domains, renewed with a third of its life left;
+/// all that is to be trusted of edges; their document, as it is given; and `epoch`, when the first certificate
+/// begins that was made since there is this entry. Renewals keep it. Who deletes the entry so takes away every
+/// certificate of before: edges take none that begins before the epoch.
+///
+/// # Errors
+/// [`CertificateError`].
+pub fn ensure_sidecar(
+    store: &mut dyn Store,
+    ca: &InternalCa,
+    name: &str,
+    domains: &[DomainName],
+    document: &str,
+    now: Timestamp,
+) -> Result<(), CertificateError> {
+    let entry = ManagedSecret::Sidecar(name.to_owned());
+    let held = store.read(&entry)?.unwrap_or_default();
+    let in_order = pair(&held, "tls.crt", "tls.key").and_then(|pair| {
+        let facts = pair.check(domains, now).ok()?;
+        let exact = facts.dns_names.len() == domains.len();
+        let signed = text(&held, "issued-by") == Some(&ca.signer.chain);
+        (exact && signed && !facts.wants_renewal(now)).then_some((pair, facts))
+    });
+    let (pair, facts) = match in_order {
+        Some(found) => found,
+        None => {
+            let made = issue::leaf_for(&ca.signer, domains, now, issue::SIDECAR_VALID)?;
+            let facts = made
+                .check(domains, now)
+                .map_err(|fault| CertificateError::Kept {
+                    entry: entry.clone(),
+                    fault,
+                })?;
+            (made, facts)
+        }
+    };
+    let epoch = epoch(&held).unwrap_or(facts.not_before);
+    let mut material = SecretData::new();
+    put(&mut material, "tls.crt", "tls.key", &pair);
+    set(&mut material, "ca.crt", &ca.trusted);
+    set(&mut material, "issued-by", &ca.signer.chain);
+    set(&mut material, "epoch", &epoch.to_string());
+    set(&mut material, "sidecar.json", document);
+    if material != held {
+        store.write(&entry, &material)?;
+    }
+    Ok(())
+}
+
+/// The epoch of what [`ensure_sidecar`] keeps, where it can be read.
+#[must_use]
+pub fn epoch(held: &SecretData) -> Option<Timestamp> {
+    text(held, "epoch")?.trim().parse().ok()
+}
+
 /// The namespace's own dialback secret: 32 random bytes in hex, made once for all pools.
 ///
 /// # Errors

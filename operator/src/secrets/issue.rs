@@ -21,6 +21,7 @@ const BACKDATED: SignedDuration = SignedDuration::from_hours(1);
 pub const CA_VALID: SignedDuration = SignedDuration::from_hours(24 * 3650);
 pub const INTERMEDIATE_VALID: SignedDuration = SignedDuration::from_hours(24 * 90);
 pub const LEAF_VALID: SignedDuration = SignedDuration::from_hours(24 * 90);
+pub const SIDECAR_VALID: SignedDuration = SignedDuration::from_hours(24 * 30);
 
 /// Making a key or a certificate failed: no disk and no network is involved, so only a name that
 /// X.509 cannot hold or material that is no certificate comes here.
@@ -149,14 +150,27 @@ pub fn intermediate(
     })
 }
 
-/// A certificate for `names`, good for server and client authentication.
+/// A certificate of [`LEAF_VALID`] for `names`, good for server and client authentication.
 ///
 /// # Errors
 /// [`IssueError`] where a name cannot stand in a certificate.
 pub fn leaf(ca: &PemPair, names: &[DomainName], now: Timestamp) -> Result<PemPair, IssueError> {
+    leaf_for(ca, names, now, LEAF_VALID)
+}
+
+/// As [`leaf`], for so long.
+///
+/// # Errors
+/// As there.
+pub fn leaf_for(
+    ca: &PemPair,
+    names: &[DomainName],
+    now: Timestamp,
+    valid: SignedDuration,
+) -> Result<PemPair, IssueError> {
     let issuer = issuer(ca)?;
     let key = key()?;
-    let mut params = params("", now, LEAF_VALID)?;
+    let mut params = params("", now, valid)?;
     params.distinguished_name = common_name_of(names);
     params.subject_alt_names = alternative_names(names)?;
     params.is_ca = IsCa::ExplicitNoCa;

@@ -82,6 +82,8 @@ pub enum ManagedSecret {
     InternalIssuer(String),
     /// The certificate of a gateway; holds its first domain.
     Gateway(String),
+    /// What the sidecars of a gateway mount; holds the gateway's name.
+    Sidecar(String),
     /// The secret of all dialback keys.
     Dialback,
     /// The pair a pool shows to partners, and its pending request; holds the pool's name.
@@ -119,10 +121,11 @@ impl ManagedSecret {
         ]
         .map(|kind| kind(pool.to_owned()).to_string());
         let of_namespace = [Self::InternalCa, Self::Dialback].map(|it| it.to_string());
-        let of_gateways = Self::Gateway(String::new()).to_string();
-        let taken = of_pool
-            .into_iter()
-            .find(|name| of_namespace.contains(name) || name.starts_with(&of_gateways));
+        let of_gateways =
+            [Self::Gateway, Self::Sidecar].map(|kind| kind(String::new()).to_string());
+        let taken = of_pool.into_iter().find(|name| {
+            of_namespace.contains(name) || of_gateways.iter().any(|of| name.starts_with(of))
+        });
         taken.map_or(Ok(()), |taken| {
             Err(PoolNameTaken {
                 pool: pool.to_owned(),
@@ -138,6 +141,7 @@ impl fmt::Display for ManagedSecret {
             Self::InternalCa => f.write_str("xmpp-edge-internal-ca"),
             Self::InternalIssuer(pool) => write!(f, "{pool}-internal-issuer"),
             Self::Gateway(domain) => write!(f, "xmpp-edge-gateway-{domain}"),
+            Self::Sidecar(name) => write!(f, "xmpp-edge-sidecar-{name}"),
             Self::Dialback => f.write_str("xmpp-edge-dialback"),
             Self::PoolPair(pool) => write!(f, "{pool}-tls"),
             Self::PoolCa(pool) => write!(f, "{pool}-ca"),

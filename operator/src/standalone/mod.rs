@@ -9,5 +9,6 @@ mod memory;
 pub mod peer_keys;
 pub mod reader;
 pub mod run;
+mod sidecars;
 pub mod station;
 pub mod status;

@@ -217,7 +217,7 @@ impl ConfigApplier {
         {
             tracing::warn!("changed listeners and contacts take effect when the proxy starts next");
         }
-        self.view.swap(Rules::new(&config.document));
+        self.view.swap(Rules::of_edge(&config.document));
         put_in_force(&self.context, config).await;
         self.observed.metrics.config_generation.set(generation);
         tracing::info!(generation, "configuration in force");

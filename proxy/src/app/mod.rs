@@ -58,6 +58,8 @@ pub struct Pod {
     /// Open from the first moment; 0 is off. Where the configuration says another, that is open too
     /// once it is known.
     pub admin_port: u16,
+    /// Where it is open in place of [`RunOptions::internal_bind`].
+    pub admin_address: Option<IpAddr>,
 }
 
 use supervise::CriticalTasks;
@@ -277,8 +279,9 @@ fn open(what: &'static str, address: SocketAddr) -> Result<TcpListener, ServeErr
 }
 
 fn open_admin(options: &RunOptions, port: u16) -> Result<Vec<TcpListener>, ServeError> {
-    options
-        .internal_bind
+    let own = options.pod.and_then(|pod| pod.admin_address);
+    own.as_ref()
+        .map_or(options.internal_bind.as_slice(), std::slice::from_ref)
         .iter()
         .filter(|_| port != 0)
         .map(|address| open("admin", SocketAddr::new(*address, port)))
@@ -346,7 +349,7 @@ impl Listeners {
             critical.spawn("a listener for streams", accepting);
         }
         serve_admin(critical, admin, self.admin, stop_all)?;
-        let rules = Rules::new(&context.config().document);
+        let rules = Rules::of_edge(&context.config().document);
         let resolver = context.resolver.clone();
         let view = View::new(rules, move || resolver.upstreams());
         for (udp, tcp) in self.dns {

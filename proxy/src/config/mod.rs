@@ -34,6 +34,21 @@ pub struct ConfigUpdate {
     pub unreadable: Option<String>,
 }
 
+impl ConfigUpdate {
+    /// Whether it says nothing else than `other`.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        let inputs = match (&self.inputs, &other.inputs) {
+            (Some(own), Some(other)) => own.are(other),
+            (own, other) => own.is_none() && other.is_none(),
+        };
+        inputs
+            && self.missing == other.missing
+            && self.stale == other.stale
+            && self.unreadable == other.unreadable
+    }
+}
+
 impl From<ConfigInputs> for ConfigUpdate {
     fn from(inputs: ConfigInputs) -> Self {
         Self {

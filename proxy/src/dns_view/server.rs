@@ -187,6 +187,7 @@ impl View {
             .ruling(&question.name, question.query_type)
         {
             Ruling::Forward => Local::Forward(Box::new(query)),
+            Ruling::Unknown => Local::Answer(refusal(&query, ResponseCode::ServFail)),
             Ruling::Records(records) => Local::Answer(answer(&query, question, records, over)),
         }
     }

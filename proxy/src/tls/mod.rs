@@ -21,6 +21,7 @@ pub mod leaf;
 #[cfg(test)]
 pub(crate) mod pki;
 pub mod roots;
+mod self_issued;
 mod stamp;
 pub mod stream;
 pub mod transport;
@@ -36,6 +37,7 @@ pub use handshake::{FirstByte, HandshakeError, Mode, accept, alert, connect, sni
 pub use identity::{Identity, IdentityError};
 pub use leaf::{LeafError, LeafIssuer};
 pub use roots::{Roots, RootsError};
+pub use self_issued::{AUTHORITY_VALID, OwnKey, SelfIssueError, excluded_names};
 pub use stamp::TrustStamp;
 pub use transport::Transport;
 pub use verify::{KeyStanding, Role, Trust, TrustError, Verified, VerifiedBy};

@@ -28,6 +28,12 @@ fn others() -> Vec<(&'static str, Value)> {
         ("allowedDomains", json!({"x": ["example.org"]})),
         ("dns.ownerId", json!("x")),
         ("dns.allowedServers", json!(["192.0.2.53"])),
+        ("sidecar.injection", json!("off")),
+        ("sidecar.resolvers", json!(["192.0.2.54:53"])),
+        ("sidecar.clusterDomain", json!("c.example")),
+        ("sidecar.resources.requests.cpu", json!("21m")),
+        ("sidecar.resources.requests.memory", json!("33Mi")),
+        ("sidecar.resources.limits.memory", json!("129Mi")),
         ("crds.enabled", json!(false)),
         ("crds.keep", json!(false)),
         ("rbac.create", json!(false)),
@@ -94,7 +100,9 @@ fn others() -> Vec<(&'static str, Value)> {
     ]
 }
 
-const SWITCHES: [&str; 4] = [
+const SWITCHES: [&str; 6] = [
+    "--set-json=sidecar.injection=\"on\"",
+    "--set-json=sidecar.resolvers=[\"192.0.2.53:53\"]",
     "--set-json=networkPolicy.enabled=true",
     "--set-json=metrics.podMonitor.enabled=true",
     "--set-json=metrics.prometheusRule.enabled=true",

@@ -8,6 +8,7 @@
 
 mod dashboards;
 mod effect;
+mod injection;
 mod life;
 mod offline;
 mod rights;

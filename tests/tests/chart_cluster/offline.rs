@@ -83,6 +83,18 @@ const MISTAKES: &[(&str, &[&str])] = &[
         "--set=dns.allowedServers={https://ns.example}",
         &["dns/allowedServers/0"],
     ),
+    (
+        "--set=sidecar.injection=yes",
+        &["sidecar/injection", "auto"],
+    ),
+    (
+        "--set=sidecar.injection=on,sidecar.resolvers={10.96.0.10}",
+        &["sidecar/resolvers/0"],
+    ),
+    (
+        "--set-string=sidecar.injection=on",
+        &["sidecar.resolvers must be set"],
+    ),
     ("--set=crds.install=true", &["crds", "install"]),
     ("--set=rbac.create=maybe", &["rbac/create"]),
     ("--set=serviceAccount.nmae=x", &["serviceAccount", "nmae"]),

@@ -44,6 +44,20 @@ const CASES: &[Case] = &[
         gone: &["ClusterRoleBinding/", "PodMonitor/", "NetworkPolicy/"],
     },
     Case {
+        name: "sidecars",
+        settings: &[
+            "--set=sidecar.injection=on",
+            "--set=sidecar.resolvers={10.96.0.10:53}",
+        ],
+        there: &[
+            "MutatingAdmissionPolicy/xmpp-edge-sidecar",
+            "MutatingAdmissionPolicyBinding/xmpp-edge-sidecar",
+            "ValidatingAdmissionPolicy/xmpp-edge-sidecar",
+            "ValidatingAdmissionPolicyBinding/xmpp-edge-sidecar",
+        ],
+        gone: &[],
+    },
+    Case {
         name: "two namespaces, bounded",
         settings: &[
             "--set=watchNamespaces={chat,club}",

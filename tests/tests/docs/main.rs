@@ -8,6 +8,7 @@ mod commands;
 mod field_cases;
 mod log_lines;
 mod releases;
+mod units;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

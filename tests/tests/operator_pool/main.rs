@@ -15,6 +15,7 @@ mod only_here;
 mod ownership;
 mod referred;
 mod rivals;
+mod sidecars;
 mod stage;
 mod strangers;
 mod told;

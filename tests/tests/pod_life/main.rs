@@ -13,7 +13,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use xmpp_edge_crds::{
     domain::DomainName,
-    edge_config::{AccessScope, Edge, Granted, shards},
+    edge_config::{AccessScope, Edge, Granted, VERSION, shards},
     jid::BareJid,
 };
 use xmpp_edge_tests::{
@@ -159,14 +159,15 @@ async fn generations_come_into_force_live_and_what_is_broken_keeps_the_old() {
     let last = damaged.len() - 1;
     damaged[last] ^= 1;
     let mut later = s.document.generation(5);
-    later.version.minor += 1;
+    later.version.minor = VERSION.minor + 1;
+    let of_later = format!("version {}.{}", VERSION.major, VERSION.minor + 1);
     let later = shards::encode(&later).unwrap().shards.remove(0);
     let mut unusable = s.document.generation(6);
     unusable.trust_ca = Some("no certificate".to_owned());
     let unusable = shards::encode(&unusable).unwrap().shards.remove(0);
     for (number, (shard, told)) in [
         (damaged, "hash"),
-        (later, "version 1.1"),
+        (later, of_later.as_str()),
         (unusable, "caConfigMapRef"),
     ]
     .into_iter()

@@ -11,6 +11,7 @@ use crate::{
 const PROXY: &[&[&str]] = &[
     &["main", "lib"],
     &["cli", "probe"],
+    &["sidecar"],
     &["app"],
     &["admin"],
     &["stream"],
@@ -26,7 +27,7 @@ const PROXY: &[&[&str]] = &[
 ];
 
 /// The layer rule as `docs/architecture.md` says it.
-const RULE: &str = "app, admin → stream → trunk → routing → presence → config → policy, contacts → negotiation → \
+const RULE: &str = "sidecar, app, admin → stream → trunk → routing → presence → config → policy, contacts → negotiation → \
                     tls, dns, dns_view, xml, net → telemetry → crds";
 
 /// The operator's, likewise.
@@ -36,6 +37,7 @@ const OPERATOR: &[&[&str]] = &[
     &["standalone", "lync"],
     &["controllers"],
     &["proxy_status", "status"],
+    &["sidecar"],
     &["compile", "dns", "secrets"],
     &["runtime"],
     &["text"],

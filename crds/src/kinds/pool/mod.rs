@@ -6,6 +6,8 @@
 pub mod certificate;
 pub mod dns;
 pub mod egress;
+pub mod gateway;
+pub mod sidecar;
 pub mod status;
 pub mod workload;
 
@@ -17,15 +19,14 @@ use super::{
     conditions::ConditionType,
     fields::{self, ConfigMapKeyRef, SecretRef},
 };
-use crate::{
-    edge_config::{GatewayMode, Settings},
-    negotiation::{KeyBinding, MethodSet, Negotiation, NegotiationError, Requirement},
-};
+use crate::edge_config::Settings;
 pub use certificate::{
     CertManager, Certificate, Csr, IssuerRef, KeyAlgorithm, SelfSigned, Subject,
 };
 pub use dns::{Dns, ExternalDns, Rfc2136, TsigAlgorithm};
 pub use egress::PoolEgressProxy;
+pub use gateway::{GatewayNegotiation, GatewayTrust, PoolGateway};
+pub use sidecar::{PoolSidecar, PoolSidecarKey, PoolSidecarTrust};
 pub use status::PoolStatus;
 use workload::{InternalServiceSpec, NetworkPolicySpec, PodTemplate, ServiceSpec};
 
@@ -259,135 +260,6 @@ impl Default for PoolListeners {
             dns: 0,
         }
     }
-}
-
-/// The XMPP server of some own domains.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = [
-    {
-        "rule": "!has(self.trust) || !has(self.trust.caConfigMapRef) || !has(self.negotiation) || self.negotiation.saslNegotiation != 'NotSupported'",
-        "message": "a pinned key, an own CA and onKeyChange: Refuse bind the certificate, which dialback does not prove, so that no authentication method is left: set saslNegotiation to Required or Optional, or take them out of trust"
-    }
-]))]
-pub struct PoolGateway {
-    /// Name of the gateway: what tells the entries of the list apart. Defaults to the first of
-    /// `domains`; of several gateways, one at most may leave it out.
-    #[serde(default)]
-    #[schemars(schema_with = "fields::gateway_name")]
-    pub name: String,
-    /// Own domains that this server is authoritative for.
-    #[schemars(schema_with = "fields::gateway_domains")]
-    pub domains: Vec<String>,
-    /// Who connects to whom. `Direct`, the default: the edge connects to `address`.
-    #[serde(default = "direct")]
-    #[schemars(schema_with = "fields::gateway_mode")]
-    pub mode: GatewayMode,
-    /// Address of the server as `host:port`; an IPv6 address stands in brackets. A host name must
-    /// be complete (`prosody.chat.svc.cluster.local`): search lists do not apply.
-    #[schemars(schema_with = "fields::host_port")]
-    pub address: String,
-    /// TLS and authentication between the edge and the server.
-    #[serde(default)]
-    pub negotiation: GatewayNegotiation,
-    /// Whether pings (XEP-0199) confirm what was sent, where the server neither acknowledges
-    /// (XEP-0198) nor answers questions of dialback: at most one a second while something is
-    /// unconfirmed. Defaults to true.
-    #[serde(default = "fields::yes")]
-    pub confirm_by_ping: bool,
-    /// CA certificates that the server's certificate may come from, beside the internal CA of the
-    /// namespace. Defaults to the internal CA alone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trust: Option<GatewayTrust>,
-}
-
-impl PoolGateway {
-    /// Whether `trust` says from which authority the server's certificate must be.
-    #[must_use]
-    pub fn key_binding(&self) -> KeyBinding {
-        let own_ca = self
-            .trust
-            .as_ref()
-            .is_some_and(|trust| trust.ca_config_map_ref.is_some());
-        KeyBinding::of(own_ca, false, false)
-    }
-
-    /// The methods that `negotiation` and `trust` leave usable.
-    ///
-    /// # Errors
-    /// As [`Negotiation::methods`].
-    pub fn methods(&self) -> Result<MethodSet, NegotiationError> {
-        Negotiation::from(&self.negotiation).methods(self.key_binding())
-    }
-}
-
-impl PoolGateway {
-    /// The name in force: that of the spec, or the first domain.
-    #[must_use]
-    pub fn effective_name(&self) -> &str {
-        let first = self.domains.first().map_or("", String::as_str);
-        Some(self.name.as_str())
-            .filter(|name| !name.is_empty())
-            .unwrap_or(first)
-    }
-}
-
-fn direct() -> GatewayMode {
-    GatewayMode::Direct
-}
-
-/// `gateways[].negotiation`. Plaintext needs no opt-in here.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-#[schemars(extend("x-kubernetes-validations" = [
-    {
-        "rule": "self.saslNegotiation == 'NotSupported' || self.tlsNegotiation != 'NotSupported'",
-        "message": "saslNegotiation needs TLS, but tlsNegotiation is NotSupported: set saslNegotiation to NotSupported, or allow TLS"
-    },
-    {
-        "rule": "self.saslNegotiation != 'NotSupported' || self.supportDialbackNegotiation",
-        "message": "no authentication method is left: enable saslNegotiation, or set supportDialbackNegotiation to true"
-    }
-]))]
-pub struct GatewayNegotiation {
-    /// Whether streams with the server use TLS: `Required` (the default), `Optional` (where the
-    /// server offers it) or `NotSupported` (never).
-    pub tls_negotiation: Requirement,
-    /// Whether the server and the edge authenticate by certificate (SASL EXTERNAL): `Required`,
-    /// `Optional` (the default; dialback where it fails) or `NotSupported` (never).
-    pub sasl_negotiation: Requirement,
-    /// Whether Server Dialback (XEP-0220) may authenticate domains. Defaults to true.
-    pub support_dialback_negotiation: bool,
-}
-impl Default for GatewayNegotiation {
-    fn default() -> Self {
-        Self {
-            tls_negotiation: Requirement::Required,
-            sasl_negotiation: Requirement::Optional,
-            support_dialback_negotiation: true,
-        }
-    }
-}
-impl From<&GatewayNegotiation> for Negotiation {
-    fn from(gateway: &GatewayNegotiation) -> Self {
-        Self {
-            tls: gateway.tls_negotiation,
-            sasl: gateway.sasl_negotiation,
-            dialback: gateway.support_dialback_negotiation,
-        }
-    }
-}
-
-/// `gateways[].trust`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct GatewayTrust {
-    /// ConfigMap key with CA certificates (PEM) that the server's certificate may come from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_config_map_ref: Option<ConfigMapKeyRef>,
-    /// Whether certificates of public CAs are accepted too. Defaults to false.
-    #[serde(default)]
-    pub public_roots: bool,
 }
 
 /// `spec.trust` of a pool.

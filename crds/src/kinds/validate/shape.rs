@@ -233,11 +233,17 @@ impl Walk<'_> {
         }
         // The API server counts characters, not octets.
         let length = text.chars().count() as u64;
-        if schema["minLength"]
-            .as_u64()
-            .is_some_and(|least| length < least)
-        {
-            self.fault(path, "is too short: it may not be empty".into());
+        match schema["minLength"].as_u64() {
+            Some(1) if length == 0 => {
+                self.fault(path, "is too short: it may not be empty".into());
+            }
+            Some(least) if length < least => {
+                self.fault(
+                    path,
+                    format!("has {length} characters, at least {least} are needed"),
+                );
+            }
+            _ => {}
         }
         if let Some(most) = schema["maxLength"].as_u64()
             && length > most

@@ -4,13 +4,15 @@ pub(super) mod explain;
 mod inspection;
 mod outside;
 pub(super) mod render;
+mod sidecars;
 mod validate;
 
 use std::io::Write;
 
 use self::inspection::Inspection;
 use super::{
-    CommandError, EXIT_FAILURE, Explain, ImportLync, ManifestArgs, Output, print, print_json,
+    CommandError, EXIT_FAILURE, Explain, ImportLync, ManifestArgs, Output, Render, print,
+    print_json,
 };
 use crate::{lync, standalone::status::Note};
 
@@ -41,8 +43,15 @@ fn say(note: &Note) {
     let _ = writeln!(std::io::stderr(), "{note}");
 }
 
-pub(super) fn render(look: &ManifestArgs) -> Result<u8, CommandError> {
-    let (inspection, code) = inspected(look)?;
+pub(super) fn render(asked: Render) -> Result<u8, CommandError> {
+    let look = match (asked.manifests, asked.sidecars.sidecar.is_some()) {
+        (Some(manifests), false) => ManifestArgs {
+            manifests,
+            output: asked.output,
+        },
+        _ => return sidecars::render(&asked.sidecars, asked.output),
+    };
+    let (inspection, code) = inspected(&look)?;
     let rendered = render::render(&inspection, jiff::Timestamp::now())?;
     match look.output {
         Output::Text => print(&render::yaml(&rendered)?)?,

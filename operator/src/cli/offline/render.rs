@@ -16,7 +16,7 @@ use super::inspection::{Inspection, NamespaceInspection};
 use crate::{
     controllers::pool::{
         plan::{self, Facts, pod, secrets},
-        read,
+        read, sidecars,
     },
     dns::records,
     secrets::CertificateError,
@@ -97,7 +97,10 @@ fn objects(
 ) -> Result<Vec<Value>, RenderError> {
     let mut objects = Vec::new();
     let held = |name: &str| namespace.world.secrets.get(name).cloned();
-    let secrets = secrets::plan(Some(pool), config, &held, now)?;
+    let configs = &namespace.compiled.configs;
+    let pools = &namespace.world.pools;
+    let sidecars = sidecars::documents(pools, configs, sidecars::DEFAULT_CLUSTER_DOMAIN);
+    let secrets = secrets::plan(Some(pool), config, &held, &sidecars, now)?;
     for (entry, material) in &secrets.entries {
         let data: serde_json::Map<String, Value> = material
             .keys()

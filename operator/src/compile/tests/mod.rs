@@ -1,6 +1,7 @@
 //! Meaning, as tables: manifests in, documents and diagnostics out.
 #![allow(clippy::unwrap_used)]
 
+mod gateways;
 mod partners;
 mod policies;
 mod pools;

@@ -8,7 +8,7 @@ use xmpp_edge_crds::edge_config::EdgeConfig;
 
 use super::inputs;
 use crate::{
-    compile::{References, peer_keys},
+    compile::{References, peer_keys, sidecar_secrets},
     controllers::pool::{plan::names, publish},
     runtime::{caches::Caches, store::UnreadError},
     secrets::store::ManagedSecret,
@@ -42,6 +42,12 @@ pub fn of(caches: &Caches, namespace: &str, last: &BTreeMap<String, EdgeConfig>)
         let gateways = pool.read().into_iter().flat_map(|it| &it.spec.gateways);
         let domains = gateways.flat_map(|it| it.domains.iter().cloned());
         let before = last.get(&name).into_iter().flat_map(|it| &it.gateways);
+        let sidecars = pool.read().map(sidecar_secrets).unwrap_or_default();
+        found.secrets.extend(sidecars);
+        let of_sidecars = before.clone().filter(|it| it.sidecar.is_some());
+        let of_sidecars = of_sidecars.map(|it| it.effective_name().to_owned());
+        let of_sidecars = of_sidecars.map(ManagedSecret::Sidecar);
+        found.secrets.extend(of_sidecars.map(|it| it.to_string()));
         let before = before.flat_map(|it| it.domains.iter().map(ToString::to_string));
         // Called after one of them.
         let gateways = domains.chain(before).map(ManagedSecret::Gateway);

@@ -19,7 +19,7 @@ use super::{
         rollout::{self, Rollout},
         secrets::{self, SecretsPlan},
     },
-    read, validate,
+    read, sidecars, validate,
 };
 use crate::{
     compile::{Diagnostic, Fault},
@@ -134,7 +134,9 @@ fn plan_secrets(
         }
     };
     // Keys may have to be made.
-    let planned = block_in_place(|| secrets::plan(pool, config, &held, scene.now));
+    let (pools, configs) = (&scene.world.pools, &scene.compiled.configs);
+    let sidecars = sidecars::documents(pools, configs, &read::cluster_domain());
+    let planned = block_in_place(|| secrets::plan(pool, config, &held, &sidecars, scene.now));
     unread.into_inner().map_or(Ok(planned), Err)
 }
 

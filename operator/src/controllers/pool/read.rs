@@ -17,9 +17,12 @@ use xmpp_edge_crds::{
     postgres::ConnectionString,
 };
 
-use super::plan::{
-    ChildKind, deployment, names, pod,
-    rollout::{self, Rollout, Stage},
+use super::{
+    plan::{
+        ChildKind, deployment, names, pod,
+        rollout::{self, Rollout, Stage},
+    },
+    sidecars,
 };
 use crate::{
     compile::NamespaceInputs,
@@ -157,6 +160,23 @@ fn name_servers(text: &str) -> Vec<IpAddr> {
     // Loopback is the operator's own: a pod's is another.
     let addresses = lines.filter_map(|rest| rest.trim().parse::<IpAddr>().ok());
     addresses.filter(|ip| !ip.is_loopback()).collect()
+}
+
+/// Zone of the cluster's Services, as the operator's own search list has it.
+#[must_use]
+pub fn cluster_domain() -> String {
+    let text = std::fs::read_to_string(RESOLV_CONF).unwrap_or_default();
+    zone_of_services(&text)
+        .unwrap_or(sidecars::DEFAULT_CLUSTER_DOMAIN)
+        .to_owned()
+}
+
+fn zone_of_services(text: &str) -> Option<&str> {
+    let lines = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("search"));
+    let mut names = lines.flat_map(str::split_whitespace);
+    names.find_map(|name| name.strip_prefix("svc."))
 }
 
 /// Hosts and ports of a pool's database, as far as its Secret can be read.

@@ -25,7 +25,7 @@ use super::{
     materials::{self, Provided},
     peer_keys::PeerKeys,
     reader::Reader,
-    status,
+    sidecars, status,
 };
 use crate::{
     compile::{self, Compiled, Kind, NamespaceInputs, ObjectRef},
@@ -225,6 +225,12 @@ impl StandaloneReconciler {
         let notes = status::notes(namespace, &self.manifests, &said, Some((world, &config)));
         let report = status::report(&self.manifests, world, &config, &certificate, &said, &notes);
         replace(&self.place.state.join("status.json"), &report)?;
+        sidecars::write(
+            &self.place.state,
+            world,
+            &compiled.configs,
+            &materials.internal_ca,
+        )?;
         if self.last != compiled.configs {
             replace(&self.place.state.join("config.json"), &compiled.configs)?;
             self.last = compiled.configs;

@@ -395,3 +395,28 @@ fn what_holds_secrets_shows_none_of_them() {
         }
     }
 }
+
+#[test]
+fn what_a_sidecar_s_host_needs_lies_in_the_state_and_follows_edits() {
+    let gateway = "mode: Sidecar";
+    let behind = POOL.replace("address: 'inside.example:5269'", gateway);
+    let site = Site::new(&behind);
+    let mut station = site.open().unwrap();
+    let pass = station.first(now()).unwrap();
+    let folder = site.folder.path().join("state/sidecars/org.example");
+    let read = || fs::read(folder.join("sidecar.json")).unwrap();
+    let parse = |json: &[u8]| {
+        xmpp_edge_crds::sidecar_config::SidecarConfig::parse(json, "sidecar.json").unwrap()
+    };
+    let config = parse(&read());
+    assert_eq!(config.edges[0].to_string(), "127.0.0.1:23456");
+    assert_eq!(config.server.address.to_string(), "127.0.0.1:5269");
+    let ca = fs::read_to_string(folder.join("ca.crt")).unwrap();
+    assert_eq!(ca, pass.inputs.materials.internal_ca);
+    site.write(&behind.replace(
+        gateway,
+        "mode: Sidecar, sidecar: {serverAddress: '[::1]:5299'}",
+    ));
+    edited(&mut station);
+    assert_eq!(parse(&read()).server.address.to_string(), "[::1]:5299");
+}

@@ -64,8 +64,50 @@ pub fn files(
         });
     }
     let (sender, receiver) = watch::channel(first);
-    tokio::spawn(follower.run(sender, stop));
+    tokio::spawn(poll(follower, sender, stop));
     Ok(receiver)
+}
+
+/// What is looked at again and again, and says what it has.
+pub trait FollowedSource: Send + 'static {
+    /// Blocks for the time of reading.
+    fn look(&mut self);
+
+    fn offer(&self) -> ConfigUpdate;
+}
+
+/// Looks at `source` until `stop`, and tells what is another than before.
+pub async fn poll(
+    mut source: impl FollowedSource,
+    sender: watch::Sender<ConfigUpdate>,
+    stop: CancellationToken,
+) {
+    let mut poll = tokio::time::interval(POLL);
+    poll.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = sender.closed() => return,
+            _ = poll.tick() => {}
+        }
+        let looked = tokio::task::spawn_blocking(move || {
+            source.look();
+            source
+        });
+        match looked.await {
+            Ok(own) => source = own,
+            Err(error) => {
+                tracing::error!(%error, "the files are followed no more: what was last read stays");
+                return;
+            }
+        }
+        let next = source.offer();
+        sender.send_if_modified(|last| {
+            let changed = !last.is(&next);
+            *last = next;
+            changed
+        });
+    }
 }
 
 /// The files with what was last good of them.
@@ -86,8 +128,9 @@ impl Follower {
             materials: None,
         }
     }
+}
 
-    /// Blocks for the time of reading.
+impl FollowedSource for Follower {
     fn look(&mut self) {
         self.document.look();
         if self.secrets.look() {
@@ -125,47 +168,6 @@ impl Follower {
             unreadable: self.document.unreadable().map(str::to_owned),
         }
     }
-
-    async fn run(mut self, sender: watch::Sender<ConfigUpdate>, stop: CancellationToken) {
-        let mut poll = tokio::time::interval(POLL);
-        poll.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = sender.closed() => return,
-                _ = poll.tick() => {}
-            }
-            let looked = tokio::task::spawn_blocking(move || {
-                self.look();
-                self
-            });
-            match looked.await {
-                Ok(own) => self = own,
-                Err(error) => {
-                    tracing::error!(%error, "the files are followed no more: what was last read stays");
-                    return;
-                }
-            }
-            let next = self.offer();
-            sender.send_if_modified(|last| {
-                let changed = !same(last, &next);
-                *last = next;
-                changed
-            });
-        }
-    }
-}
-
-fn same(one: &ConfigUpdate, other: &ConfigUpdate) -> bool {
-    let inputs = match (&one.inputs, &other.inputs) {
-        (Some(one), Some(other)) => one.are(other),
-        (None, None) => true,
-        _ => false,
-    };
-    inputs
-        && one.missing == other.missing
-        && one.stale == other.stale
-        && one.unreadable == other.unreadable
 }
 
 #[cfg(test)]

@@ -103,6 +103,8 @@ pub fn plan(pool: &EdgePool, config: &EdgeConfig, facts: &Facts<'_>) -> PoolPlan
         workload(),
     );
     children.extend(service::plan(pool, config));
+    // It stays where no gateway takes trunks any more, until the pool goes: it leads nobody anywhere then.
+    children.extend(service::trunks(pool, config));
     children.extend(volume::plan(pool, facts.volume));
     let (mut too_large, mut document_sha256) = (None, None);
     if facts.written != Some(config.generation) {

@@ -30,6 +30,12 @@ pub fn headless_service(pool: &str) -> String {
     format!("{pool}-pods")
 }
 
+/// The headless Service that sidecars dial: each pod by itself, ready or not.
+#[must_use]
+pub fn trunk_service(pool: &str) -> String {
+    format!("{pool}-trunk")
+}
+
 /// The ConfigMap of one shard of the document, key [`SHARD_KEY`].
 #[must_use]
 pub fn shard(pool: &str, number: usize) -> String {

@@ -19,7 +19,7 @@ use k8s_openapi::{
 };
 use kube::ResourceExt;
 use xmpp_edge_crds::{
-    edge_config::{EdgeConfig, Host, HostPort},
+    edge_config::{EdgeConfig, GatewayMode, Host, HostPort},
     kinds::{EdgePool, pool::workload::DnsPolicy},
 };
 
@@ -111,7 +111,11 @@ fn egress(pool: &EdgePool, config: &EdgeConfig, facts: &Facts<'_>) -> Vec<Networ
                 .collect(),
         ),
     }];
-    for address in config.gateways.iter().filter_map(|it| it.address.as_ref()) {
+    let dialled = config.gateways.iter().filter(|gateway| {
+        // Those of mode Sidecar are not: nothing in the DMZ opens a connection inwards.
+        gateway.mode == GatewayMode::Direct
+    });
+    for address in dialled.filter_map(|it| it.address.as_ref()) {
         rules.extend(to_host(address, &config.namespace));
     }
     if pool.spec.has_database() {

@@ -15,6 +15,7 @@ use xmpp_edge_crds::{
         EdgePool,
         conditions::{ConditionType, Reason},
     },
+    sidecar_config::SidecarDocument,
 };
 
 use super::{Child, metadata, names};
@@ -46,7 +47,8 @@ pub struct SecretsPlan {
     pub mounted: Vec<SecretData>,
 }
 
-/// Plans for one pool in force. `held` is what the cluster holds, by the Secret's name.
+/// Plans for one pool in force. `held` is what the cluster holds, by the Secret's name; `sidecars` the documents
+/// of the namespace's gateways that take trunks, by their names.
 ///
 /// # Errors
 /// [`CertificateError`] where what is kept cannot be used; nothing is to be written then.
@@ -54,6 +56,7 @@ pub fn plan(
     spec: Option<&EdgePool>,
     config: &EdgeConfig,
     held: &dyn Secrets,
+    sidecars: &BTreeMap<String, SidecarDocument>,
     now: Timestamp,
 ) -> Result<SecretsPlan, CertificateError> {
     let name = &config.pool;
@@ -74,6 +77,13 @@ pub fn plan(
         gateways.extend(issued.map(|facts| (gateway.domains.clone(), facts)));
         let first = gateway.domains.first();
         kept.extend(first.map(|domain| ManagedSecret::Gateway(domain.to_string())));
+        let sidecar = gateway.sidecar.as_ref();
+        let name = gateway.effective_name();
+        if let Some(document) = sidecar.and_then(|_| sidecars.get(name)) {
+            let (domains, json) = (&gateway.domains, document.to_json());
+            internal_ca::ensure_sidecar(&mut store, &ca, name, domains, &json, now)?;
+            kept.push(ManagedSecret::Sidecar(name.to_owned()));
+        }
     }
     let backend = PoolBackend::of(
         spec.map(|pool| &pool.spec.certificate),
@@ -198,7 +208,7 @@ pub fn ownership(entry: &ManagedSecret, pool: &EdgePool) -> Ownership {
     match entry {
         ManagedSecret::InternalCa | ManagedSecret::Dialback => Ownership::Nobody,
         ManagedSecret::PoolPair(_) if pool.spec.certificate.csr.is_some() => Ownership::Nobody,
-        ManagedSecret::Gateway(_) => Ownership::Shared,
+        ManagedSecret::Gateway(_) | ManagedSecret::Sidecar(_) => Ownership::Shared,
         ManagedSecret::PoolPair(_)
         | ManagedSecret::PoolCa(_)
         | ManagedSecret::InternalIssuer(_)
@@ -226,9 +236,10 @@ pub fn secret_type(material: &SecretData) -> &'static str {
 #[must_use]
 pub fn labels(entry: &ManagedSecret, pool: &EdgePool) -> BTreeMap<String, String> {
     match entry {
-        ManagedSecret::InternalCa | ManagedSecret::Dialback | ManagedSecret::Gateway(_) => {
-            metadata::shared_labels()
-        }
+        ManagedSecret::InternalCa
+        | ManagedSecret::Dialback
+        | ManagedSecret::Gateway(_)
+        | ManagedSecret::Sidecar(_) => metadata::shared_labels(),
         _ => metadata::labels(&pool.name_any()),
     }
 }

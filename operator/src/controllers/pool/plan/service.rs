@@ -1,4 +1,4 @@
-//! The three Services: for partners, for servers inside, and each pod by itself.
+//! The Services: for partners, for servers inside, each pod by itself, and for sidecars.
 
 use k8s_openapi::{
     api::core::v1::{Service, ServicePort, ServiceSpec},
@@ -94,6 +94,27 @@ fn internal(pool: &EdgePool, config: &EdgeConfig) -> Service {
     );
     metadata::add(&mut service.metadata, &wanted.labels, &wanted.annotations);
     service
+}
+
+/// The Service of sidecars, where a gateway takes trunks. Each of its addresses is a pod, ready or not: a pod
+/// that waits for its first trunks has to be found.
+#[must_use]
+pub fn trunks(pool: &EdgePool, config: &EdgeConfig) -> Option<Child> {
+    let taken = config.gateways.iter().any(|it| it.sidecar.is_some());
+    taken.then(|| {
+        Child::Service(Box::new(service(
+            pool,
+            names::trunk_service(&pool.name_any()),
+            ServiceSpec {
+                type_: Some("ClusterIP".to_owned()),
+                cluster_ip: Some("None".to_owned()),
+                publish_not_ready_addresses: Some(true),
+                ports: Some(vec![tcp("internal", config.listeners.internal)]),
+                ip_family_policy: Some("PreferDualStack".to_owned()),
+                ..ServiceSpec::default()
+            },
+        )))
+    })
 }
 
 fn headless(pool: &EdgePool, config: &EdgeConfig) -> Service {

@@ -238,7 +238,7 @@ fn gateways_and_the_database_are_reached_wherever_they_are() {
         ("chat.internal.example:5269", PROSODY, 5269, true),
     ] {
         let mut pool = pool(SELF_SIGNED);
-        pool.spec.gateways[0].address = address.trim_matches('\'').to_owned();
+        pool.spec.gateways[0].address = Some(address.trim_matches('\'').to_owned());
         let plan = plan(&pool, &config(&pool), &facts());
         let policy = manifest(&plan, ChildKind::NetworkPolicy, "hq");
         let found = allowed(&policy, "egress", "to", peer, ("TCP", port));

@@ -269,3 +269,24 @@ fn a_renewal_by_cert_manager_keeps_the_key_that_partners_pinned_unless_told_othe
         assert_eq!(key["rotationPolicy"], policy, "{more}");
     }
 }
+
+#[test]
+fn sidecars_find_each_pod_ready_or_not_and_the_edge_dials_none_of_their_servers() {
+    let plain = planned("");
+    assert!(plain.child(ChildKind::Service, "hq-trunk").is_none());
+    let mut pool = pool(SELF_SIGNED);
+    let gateway = &mut pool.spec.gateways[0];
+    gateway.mode = xmpp_edge_crds::edge_config::GatewayMode::Sidecar;
+    let config = config(&pool);
+    let behind = plan(&pool, &config, &facts());
+    let service = manifest(&behind, ChildKind::Service, "hq-trunk");
+    assert_eq!(service["spec"]["clusterIP"], "None");
+    assert_eq!(service["spec"]["publishNotReadyAddresses"], true);
+    assert_eq!(service["spec"]["ports"][0]["port"], 23456);
+    assert_eq!(config.edges[0].replicas, 2);
+    let dialled = |plan: &PoolPlan| {
+        let policy = manifest(plan, ChildKind::NetworkPolicy, "hq");
+        policy["spec"]["egress"].to_string().contains("\"chat\"")
+    };
+    assert!(dialled(&plain) && !dialled(&behind));
+}

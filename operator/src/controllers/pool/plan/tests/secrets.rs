@@ -6,7 +6,10 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::{
-    controllers::pool::plan::secrets::{self, Ownership, SecretsPlan},
+    controllers::pool::{
+        plan::secrets::{self, Ownership, SecretsPlan},
+        sidecars,
+    },
     secrets::store::{ManagedSecret, SecretData, set, text},
 };
 
@@ -15,10 +18,20 @@ use crate::{
 struct Cluster(RefCell<BTreeMap<String, SecretData>>);
 
 impl Cluster {
+    fn now() -> Timestamp {
+        Timestamp::from_second(1_800_000_000).unwrap()
+    }
+
     fn plan(&self, pool: &EdgePool) -> SecretsPlan {
+        self.plan_at(pool, Self::now())
+    }
+
+    fn plan_at(&self, pool: &EdgePool, now: Timestamp) -> SecretsPlan {
         let held = |name: &str| self.0.borrow().get(name).cloned();
-        let now = Timestamp::from_second(1_800_000_000).unwrap();
-        secrets::plan(Some(pool), &config(pool), &held, now).unwrap()
+        let config = config(pool);
+        let configs = BTreeMap::from([(config.pool.clone(), config.clone())]);
+        let sidecars = sidecars::documents(std::slice::from_ref(pool), &configs, "cluster.local");
+        secrets::plan(Some(pool), &config, &held, &sidecars, now).unwrap()
     }
 
     fn write(&self, plan: &SecretsPlan) {
@@ -159,4 +172,49 @@ fn secrets_that_are_missing_or_too_short_are_named() {
             .iter()
             .all(|(entry, _)| *entry != ManagedSecret::Dialback)
     );
+}
+
+#[test]
+fn what_sidecars_mount_is_kept_and_a_deleted_secret_begins_a_new_epoch() {
+    let mut pool = pool(SELF_SIGNED);
+    pool.spec.gateways[0].mode = xmpp_edge_crds::edge_config::GatewayMode::Sidecar;
+    let cluster = Cluster::default();
+    let entry = ManagedSecret::Sidecar("org.example".into());
+    let secret = |plan: &SecretsPlan| {
+        let mut entries = plan.entries.iter();
+        entries.find(|(it, _)| *it == entry).unwrap().1.clone()
+    };
+    let first = cluster.plan(&pool);
+    cluster.write(&first);
+    let first = secret(&first);
+    assert_eq!(secrets::ownership(&entry, &pool), Ownership::Shared);
+    assert_eq!(secrets::secret_type(&first), "kubernetes.io/tls");
+    let json = text(&first, "sidecar.json").unwrap();
+    let config =
+        xmpp_edge_crds::sidecar_config::SidecarConfig::parse(json.as_bytes(), "x").unwrap();
+    let edges: Vec<_> = config.edges.iter().map(ToString::to_string).collect();
+    assert_eq!(edges, ["hq-trunk.org.svc.cluster.local:23456"]);
+    assert!(
+        text(&first, "ca.crt")
+            .unwrap()
+            .contains("BEGIN CERTIFICATE")
+    );
+    assert!(
+        secret(&cluster.plan(&pool)) == first,
+        "something was made anew"
+    );
+    // Renewed, and changed in what it says: the epoch stays.
+    let day = jiff::SignedDuration::from_hours(24);
+    let later = cluster.plan_at(&pool, Cluster::now() + day * 21);
+    cluster.write(&later);
+    let later = secret(&later);
+    assert_ne!(text(&later, "tls.crt"), text(&first, "tls.crt"));
+    assert_eq!(text(&later, "epoch"), text(&first, "epoch"));
+    // Taken away by whoever, and made anew an hour later.
+    cluster.0.borrow_mut().remove(&entry.to_string());
+    let anew = secret(&cluster.plan_at(&pool, Cluster::now() + day * 22));
+    let epoch = |of: &SecretData| crate::secrets::internal_ca::epoch(of).unwrap();
+    assert!(epoch(&anew) > epoch(&later));
+    let begins = crate::secrets::chain::CertificateFacts::of_chain(text(&anew, "tls.crt").unwrap());
+    assert_eq!(epoch(&anew), begins.unwrap().not_before);
 }

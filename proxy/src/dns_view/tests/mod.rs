@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+mod sidecar;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use hickory_proto::{
@@ -122,7 +124,7 @@ fn texts(message: &Message) -> Vec<String> {
 /// behaviour.md section 4, the DNS view.
 #[tokio::test]
 async fn every_name_leads_where_the_design_says() {
-    let served = serve(Rules::new(&config()), Vec::new()).await;
+    let served = serve(Rules::of_edge(&config()), Vec::new()).await;
     let edges = [
         "10 100 23456 a.edges.internal.",
         "20 100 23456 b.edges.internal.",
@@ -177,10 +179,12 @@ async fn every_name_leads_where_the_design_says() {
 
 #[tokio::test]
 async fn new_rules_count_at_once() {
-    let served = serve(Rules::default(), Vec::new()).await;
+    let mut before = config();
+    before.partners.clear();
+    let served = serve(Rules::of_edge(&before), Vec::new()).await;
     let name = "_xmpp-server._tcp.partner.example.";
     assert_eq!(texts(&served.ask(name, SRV, Over::Udp).await), ["0 0 0 ."]);
-    served.view.swap(Rules::new(&config()));
+    served.view.swap(Rules::of_edge(&config()));
     assert_eq!(texts(&served.ask(name, SRV, Over::Udp).await).len(), 2);
 }
 
@@ -188,14 +192,14 @@ async fn new_rules_count_at_once() {
 async fn a_withdrawn_pool_is_passed_by_unless_all_are() {
     let mut config = config();
     config.edges[0].withdrawn = true;
-    let served = serve(Rules::new(&config), Vec::new()).await;
+    let served = serve(Rules::of_edge(&config), Vec::new()).await;
     let name = "_xmpp-server._tcp.partner.example.";
     let other = ["20 100 23456 b.edges.internal."];
     assert_eq!(texts(&served.ask(name, SRV, Over::Udp).await), other);
     let address = served.ask("a.edges.internal.", A, Over::Udp).await;
     assert_eq!(texts(&address), ["10.1.0.1"]);
     config.edges[1].withdrawn = true;
-    served.view.swap(Rules::new(&config));
+    served.view.swap(Rules::of_edge(&config));
     assert_eq!(texts(&served.ask(name, SRV, Over::Udp).await).len(), 2);
 }
 
@@ -212,7 +216,7 @@ async fn all_else_is_the_upstreams_answer() {
         .local_addr()
         .unwrap();
     // The first upstream is dead: the second is asked.
-    let served = serve(Rules::new(&config()), vec![closed, upstream.address]).await;
+    let served = serve(Rules::of_edge(&config()), vec![closed, upstream.address]).await;
     for over in [Over::Udp, Over::Tcp] {
         let answer = served.ask("host.example.", A, over).await;
         assert_eq!(answer.answers[0].data, a("192.0.2.7"), "{over:?}");
@@ -245,7 +249,7 @@ async fn without_an_upstream_that_answers_it_is_servfail() {
         .unwrap()
         .local_addr()
         .unwrap();
-    let served = serve(Rules::new(&config()), vec![closed]).await;
+    let served = serve(Rules::of_edge(&config()), vec![closed]).await;
     let answer = served.ask("host.example.", A, Over::Udp).await;
     assert_eq!(answer.metadata.response_code, ResponseCode::ServFail);
 }
@@ -261,7 +265,7 @@ async fn an_answer_that_does_not_fit_is_truncated_and_whole_over_tcp() {
             edge
         })
         .collect();
-    let served = serve(Rules::new(&config), Vec::new()).await;
+    let served = serve(Rules::of_edge(&config), Vec::new()).await;
     let mut query = Message::query();
     let name = Name::from_ascii("_xmpp-server._tcp.partner.example.").unwrap();
     query.add_query(Query::query(name, SRV));
@@ -275,7 +279,7 @@ async fn an_answer_that_does_not_fit_is_truncated_and_whole_over_tcp() {
 
 #[tokio::test]
 async fn what_is_no_question_gets_an_error_or_nothing() {
-    let served = serve(Rules::new(&config()), Vec::new()).await;
+    let served = serve(Rules::of_edge(&config()), Vec::new()).await;
     let mut update = Message::new(7, hickory_proto::op::MessageType::Query, OpCode::Update);
     update.add_query(Query::query(Name::from_ascii("a.example.").unwrap(), A));
     let answer = served.send(&update, Over::Udp).await;

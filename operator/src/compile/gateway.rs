@@ -1,0 +1,264 @@
+//! The gateways of a pool: where its servers are, who may speak for them, and what pools have to agree on.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use xmpp_edge_crds::{
+    domain::DomainName,
+    edge_config::{EdgeConfig, Gateway, GatewayMode, GatewaySidecar, Host, HostPort, SidecarKey},
+    kinds::{
+        PoolSpec,
+        conditions::{ConditionType, Reason},
+        pool::{PoolGateway, PoolSidecar},
+    },
+};
+
+use super::{
+    diagnostic::{Diagnostic, Fault, Kind, ObjectRef, Severity},
+    world::NamespaceInputs,
+};
+use crate::secrets::{internal_ca, store::ManagedSecret};
+
+/// The gateways of a document.
+///
+/// # Errors
+/// The first that is not right, with its place.
+pub(super) fn gateways(
+    spec: &PoolSpec,
+    own: &[DomainName],
+    world: &NamespaceInputs,
+) -> Result<Vec<Gateway>, Fault> {
+    let mut served: BTreeMap<DomainName, usize> = BTreeMap::new();
+    let mut gateways = Vec::with_capacity(spec.gateways.len());
+    for (index, gateway) in spec.gateways.iter().enumerate() {
+        let at = format!("spec.gateways[{index}]");
+        let domains = own_domains(&format!("{at}.domains"), &gateway.domains)?;
+        for domain in &domains {
+            if !own.contains(domain) {
+                return Err(Fault::new(
+                    Reason::Invalid,
+                    format!(
+                        "{at}.domains: {domain} is not among spec.domains: list it there, or remove it here"
+                    ),
+                ));
+            }
+            if let Some(other) = served.insert(domain.clone(), index)
+                && other != index
+            {
+                return Err(Fault::new(
+                    Reason::Invalid,
+                    format!(
+                        "{at}.domains: {domain} has the gateway spec.gateways[{other}] already: each own domain has exactly one"
+                    ),
+                ));
+            }
+        }
+        let negotiation = gateway.negotiation();
+        let methods = gateway.methods().map_err(|error| {
+            Fault::new(
+                Reason::InvalidNegotiation,
+                format!("{at}.negotiation: {error}"),
+            )
+        })?;
+        let address = gateway
+            .address
+            .as_deref()
+            .map(|text| host_port(&format!("{at}.address"), text))
+            .transpose()?;
+        if address.is_none() && gateway.mode == GatewayMode::Direct {
+            let message = format!("{at}.address: mode Direct needs the address of the server");
+            return Err(Fault::new(Reason::Invalid, message));
+        }
+        let sidecar = match &gateway.sidecar {
+            Some(given) => Some(sidecar(&format!("{at}.sidecar"), given, world)?),
+            None => gateway.takes_trunks().then(GatewaySidecar::default),
+        };
+        let trust = gateway.trust.clone().unwrap_or_default();
+        let trust_ca = trust
+            .ca_config_map_ref
+            .as_ref()
+            .map(|reference| world.ca(&format!("{at}.trust.caConfigMapRef"), reference))
+            .transpose()?;
+        gateways.push(Gateway {
+            name: gateway
+                .takes_trunks()
+                .then(|| gateway.effective_name().to_owned()),
+            domains,
+            mode: gateway.mode,
+            address,
+            negotiation,
+            methods,
+            trust_ca,
+            trust_public_roots: trust.public_roots,
+            confirm_by_ping: gateway.confirm_by_ping,
+            sidecar,
+            issued_after: epoch(gateway, world),
+        });
+    }
+    match own.iter().find(|domain| !served.contains_key(*domain)) {
+        Some(domain) => Err(Fault::new(
+            Reason::Invalid,
+            format!(
+                "spec.gateways: {domain} has no gateway: list it in the domains of exactly one"
+            ),
+        )),
+        None => Ok(gateways),
+    }
+}
+
+pub(super) fn own_domain(at: String, text: &str) -> Result<DomainName, Fault> {
+    DomainName::parse(text)
+        .map_err(|error| Fault::new(Reason::InvalidDomain, format!("{at}: {error}")))
+}
+
+pub(super) fn own_domains(at: &str, texts: &[String]) -> Result<Vec<DomainName>, Fault> {
+    texts
+        .iter()
+        .enumerate()
+        .map(|(index, text)| own_domain(format!("{at}[{index}]"), text))
+        .collect()
+}
+
+fn host_port(at: &str, text: &str) -> Result<HostPort, Fault> {
+    HostPort::parse(text, None)
+        .map_err(|error| Fault::new(Reason::Invalid, format!("{at}: {error}")))
+}
+
+/// What an edge has to know of a gateway's sidecars; what it need not know is checked too.
+fn sidecar(
+    at: &str,
+    given: &PoolSidecar,
+    world: &NamespaceInputs,
+) -> Result<GatewaySidecar, Fault> {
+    host_port(&format!("{at}.serverAddress"), &given.server_address)?;
+    for (index, edge) in given.edges.iter().enumerate() {
+        host_port(&format!("{at}.edges[{index}]"), edge)?;
+    }
+    let mut keys = Vec::with_capacity(given.keys.len());
+    for (index, key) in given.keys.iter().enumerate() {
+        let digits = key.spki_sha256.strip_prefix("sha256:");
+        let digits = digits.unwrap_or(&key.spki_sha256).to_ascii_lowercase();
+        if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(Fault::new(
+                Reason::Invalid,
+                format!(
+                    "{at}.keys[{index}].spkiSha256: {:?} is no SHA-256 in hexadecimal: copy what `xmpp-edge-proxy sidecar key` prints",
+                    key.spki_sha256
+                ),
+            ));
+        }
+        keys.push(SidecarKey {
+            name: key.name.clone(),
+            spki_sha256: digits,
+        });
+    }
+    let trust = given.trust.as_ref().map(|trust| &trust.ca_config_map_ref);
+    Ok(GatewaySidecar {
+        server: given.server,
+        keys,
+        trust_ca: trust
+            .map(|reference| world.ca(&format!("{at}.trust.caConfigMapRef"), reference))
+            .transpose()?,
+    })
+}
+
+/// Since when certificates of the gateway's sidecars count, where the operator issues them.
+fn epoch(gateway: &PoolGateway, world: &NamespaceInputs) -> Option<Timestamp> {
+    let entry = ManagedSecret::Sidecar(gateway.effective_name().to_owned());
+    let held = gateway
+        .takes_trunks()
+        .then(|| world.secrets.get(&entry.to_string()))?;
+    internal_ca::epoch(held?)
+}
+
+/// What a gateway is called where it has an address or not.
+fn shown(gateway: &PoolGateway) -> &str {
+    let address = gateway.address.as_deref();
+    address.unwrap_or_else(|| gateway.effective_name())
+}
+
+/// `Accepted=True`, and what a gateway's or the records' settings mean.
+pub(super) fn accepted(spec: &PoolSpec, object: ObjectRef) -> Diagnostic {
+    let plaintext: Vec<&str> = spec
+        .gateways
+        .iter()
+        .filter(|gateway| {
+            gateway.mode == GatewayMode::Direct
+                && gateway
+                    .methods()
+                    .is_ok_and(|methods| methods.allows_plaintext())
+        })
+        .map(shown)
+        .collect();
+    let bound: Vec<&str> = spec
+        .gateways
+        .iter()
+        .filter(|gateway| gateway.negotiation().loses_dialback(gateway.key_binding()))
+        .map(shown)
+        .collect();
+    let mut said = Vec::new();
+    if !plaintext.is_empty() {
+        said.push(format!(
+            "streams with {} may be plaintext inside: set tlsNegotiation of the gateway to Required, unless that is meant",
+            crate::text::listed(plaintext)
+        ));
+    }
+    if !bound.is_empty() {
+        said.push(format!(
+            "dialback is never used with {}: the gateway's trust names a CA, and dialback proves no certificate",
+            crate::text::listed(bound)
+        ));
+    }
+    let far = spec.gateways.iter().filter_map(|gateway| {
+        let address = &gateway.sidecar.as_ref()?.server_address;
+        let host = HostPort::parse(address, None).ok()?.host;
+        let near = matches!(host, Host::Ip(ip) if ip.is_loopback());
+        (!near).then_some(address.as_str())
+    });
+    let far: Vec<&str> = far.collect();
+    if !far.is_empty() {
+        said.push(format!(
+            "sidecars reach {} over a network, where streams with their server may be plaintext and anybody may pose as it: run them beside it, or set tlsNegotiation of the gateway to Required",
+            crate::text::listed(far)
+        ));
+    }
+    Diagnostic::accepted(object, Severity::Info, said.join("; "))
+}
+
+/// A sidecar has one document for all pools: where they say different things of its gateway, one of them is
+/// not what it goes by.
+pub(super) fn differing<'a>(
+    pools: impl Iterator<Item = &'a EdgeConfig>,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let mut first: BTreeMap<&DomainName, (&str, &Gateway)> = BTreeMap::new();
+    for pool in pools {
+        let gateways = pool.gateways.iter();
+        for (domain, own) in
+            gateways.flat_map(|it| it.domains.iter().map(move |domain| (domain, it)))
+        {
+            let Some((other, theirs)) = first.get(domain) else {
+                first.insert(domain, (&pool.pool, own));
+                continue;
+            };
+            // A pool that still has no sidecars is one that is moved later.
+            let what = match (&own.sidecar, &theirs.sidecar) {
+                (Some(_), Some(_)) if own.effective_name() != theirs.effective_name() => "name",
+                (Some(own), Some(theirs)) if own.server != theirs.server => "sidecar.server",
+                (Some(own), Some(theirs)) if own.keys != theirs.keys => "sidecar.keys",
+                _ => continue,
+            };
+            diagnostics.push(Diagnostic {
+                object: ObjectRef::new(Kind::EdgePool, &pool.pool),
+                condition: ConditionType::Ready,
+                status: false,
+                reason: Reason::GatewaysDiffer,
+                message: format!(
+                    "EdgePool {other:?} has another {what} for the gateway of {domain}: a sidecar serves all pools, write the same into spec.gateways[] of both"
+                ),
+                severity: Severity::Warning,
+            });
+            break;
+        }
+    }
+}

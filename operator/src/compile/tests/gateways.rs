@@ -1,0 +1,126 @@
+//! Gateways and their sidecars: what they mean, and what is told of them.
+
+use xmpp_edge_crds::edge_config::{GatewayMode, SidecarServers};
+
+use super::*;
+
+/// A pool whose one gateway is as said.
+fn behind(name: &str, gateway: &str) -> String {
+    pool(name, "org.example", "").replace("address: 'inside.example:5269'", gateway)
+}
+
+#[test]
+fn a_gateway_of_mode_sidecar_says_who_may_open_trunks_and_needs_no_address() {
+    let digits = "4f5b2a8c".repeat(8);
+    let gateway = format!(
+        "name: chat, mode: Sidecar, sidecar: {{server: Clustered, keys: [{{name: a, spkiSha256: 'sha256:{digits}'}}]}}"
+    );
+    let compiled = run(&behind("hq", &gateway), &Configs::new());
+    let config = &compiled.configs["hq"];
+    assert_eq!(config.version, xmpp_edge_crds::edge_config::VERSION);
+    let found = &config.gateways[0];
+    assert_eq!((found.mode, &found.address), (GatewayMode::Sidecar, &None));
+    assert_eq!(found.name.as_deref(), Some("chat"));
+    assert!(found.methods.allows_plaintext());
+    let sidecar = found.sidecar.as_ref().unwrap();
+    assert_eq!(sidecar.server, SidecarServers::Clustered);
+    assert_eq!(sidecar.keys[0].spki_sha256, digits);
+    // Loopback is no place where plaintext has to be told.
+    assert_eq!(
+        accepted(&compiled, "hq"),
+        (true, Reason::Accepted, String::new())
+    );
+    // Documents of pools without sidecars are as older proxies read them.
+    let plain = run(&pool("hq", "org.example", ""), &Configs::new());
+    let config = &plain.configs["hq"];
+    assert_eq!(
+        config.version,
+        xmpp_edge_crds::edge_config::WITHOUT_SIDECARS
+    );
+    assert!(config.gateways[0].sidecar.is_none() && config.gateways[0].name.is_none());
+}
+
+#[test]
+fn what_is_wrong_with_a_sidecar_is_told_with_its_place() {
+    for (sidecar, expected) in [
+        (
+            "serverAddress: prosody",
+            "spec.gateways[0].sidecar.serverAddress: \"prosody\" is not host:port",
+        ),
+        (
+            "edges: ['a b:1']",
+            "spec.gateways[0].sidecar.edges[0]: \"a b:1\" is not host:port",
+        ),
+        (
+            "keys: [{name: a, spkiSha256: 'xy5b2a8c4f5b2a8c4f5b2a8c4f5b2a8c4f5b2a8c4f5b2a8c4f5b2a8c4f5b2a8c'}]",
+            "spec.gateways[0].sidecar.keys[0].spkiSha256: \"xy",
+        ),
+        (
+            "trust: {caConfigMapRef: {name: spire, key: a}}",
+            "spec.gateways[0].sidecar.trust.caConfigMapRef: there is no ConfigMap \"spire\"",
+        ),
+    ] {
+        let gateway = format!("mode: Sidecar, sidecar: {{{sidecar}}}");
+        let (status, _, said) = accepted(&run(&behind("hq", &gateway), &Configs::new()), "hq");
+        assert!(!status && said.contains(expected), "{said}");
+    }
+    let far = "mode: Sidecar, sidecar: {serverAddress: 'prosody.chat.svc.cluster.local:5269'}";
+    let (status, _, said) = accepted(&run(&behind("hq", far), &Configs::new()), "hq");
+    assert!(status && said.contains("run them beside it"), "{said}");
+}
+
+#[test]
+fn pools_that_say_different_things_of_a_gateway_s_sidecars_are_told() {
+    let direct = "address: 'inside.example:5269'";
+    for (one, other, expected) in [
+        ("mode: Sidecar", "mode: Sidecar", None),
+        // Moved pool by pool.
+        ("mode: Sidecar", direct, None),
+        (
+            "mode: Sidecar, name: a",
+            "mode: Sidecar",
+            Some("another name"),
+        ),
+        (
+            "mode: Sidecar",
+            "address: 'a:1', sidecar: {server: Clustered}",
+            Some("another sidecar.server"),
+        ),
+        (
+            "mode: Sidecar, sidecar: {keys: [{name: a, spkiSha256: '4f5b2a8c4f5b2a8c4f5b2a8c4f5b2a8c4f5b2a8c4f5b2a8c4f5b2a8c4f5b2a8c'}]}",
+            "mode: Sidecar",
+            Some("another sidecar.keys"),
+        ),
+    ] {
+        let yaml = behind("dr", one) + &behind("hq", other);
+        let compiled = run(&yaml, &Configs::new());
+        let mut told = compiled.diagnostics.iter();
+        let told = told.find(|it| it.reason == Reason::GatewaysDiffer);
+        let told = told.map(|it| (it.object.name.as_str(), it.message.as_str()));
+        assert_eq!(
+            told.is_some(),
+            expected.is_some(),
+            "{one} {other}: {told:?}"
+        );
+        if let (Some((name, said)), Some(expected)) = (told, expected) {
+            assert_eq!(name, "hq");
+            assert!(said.contains(expected), "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_partner_below_an_own_domain_is_not_accepted_where_a_server_is_behind_a_sidecar() {
+    for (gateway, is_accepted) in [
+        ("mode: Sidecar", false),
+        ("address: 'a:1', sidecar: {}", true),
+    ] {
+        let yaml = behind("hq", gateway) + &partner("p", "lab.org.example", "");
+        let (status, reason, said) = accepted(&run(&yaml, &Configs::new()), "p");
+        assert_eq!(status, is_accepted, "{said}");
+        if !is_accepted {
+            assert_eq!(reason, Reason::BelowOwnDomain);
+            assert!(said.contains("reached by a sidecar"), "{said}");
+        }
+    }
+}

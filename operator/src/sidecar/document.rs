@@ -1,0 +1,167 @@
+//! `sidecar.json` of each gateway that takes trunks: what sidecars of all pools of the namespace have to know.
+
+use std::collections::BTreeMap;
+
+use xmpp_edge_crds::{
+    edge_config::{EdgeConfig, Gateway},
+    kinds::{EdgePool, pool::PoolSidecar},
+    sidecar_config::{OtherGatewayDocument, SidecarDocument},
+};
+
+/// The documents by the gateways' names. `reach`: where sidecars find the edges of a pool.
+///
+/// What is only in a spec (`sidecar.serverAddress`, `sidecar.edges`) is read there; where the spec is not
+/// accepted, that may be newer than what is in force.
+#[must_use]
+pub fn documents(
+    pools: &[EdgePool],
+    configs: &BTreeMap<String, EdgeConfig>,
+    reach: impl Fn(&EdgeConfig) -> Vec<String>,
+) -> BTreeMap<String, SidecarDocument> {
+    let mut documents: BTreeMap<String, SidecarDocument> = BTreeMap::new();
+    for config in configs.values() {
+        for gateway in config.gateways.iter().filter(|it| it.sidecar.is_some()) {
+            let name = gateway.effective_name();
+            let given = given(pools, &config.pool, name);
+            let document = documents
+                .entry(name.to_owned())
+                .or_insert_with(|| document(config, gateway, &given, configs));
+            for edge in reach(config).into_iter().chain(given.edges) {
+                if !document.edges.contains(&edge) {
+                    document.edges.push(edge);
+                }
+            }
+        }
+    }
+    documents
+}
+
+fn given(pools: &[EdgePool], pool: &str, gateway: &str) -> PoolSidecar {
+    let mut pools = pools.iter();
+    let spec = pools.find(|it| it.metadata.name.as_deref() == Some(pool));
+    let mut gateways = spec.into_iter().flat_map(|it| &it.spec.gateways);
+    let found = gateways.find(|it| it.effective_name() == gateway);
+    found.and_then(|it| it.sidecar.clone()).unwrap_or_default()
+}
+
+fn document(
+    config: &EdgeConfig,
+    gateway: &Gateway,
+    given: &PoolSidecar,
+    configs: &BTreeMap<String, EdgeConfig>,
+) -> SidecarDocument {
+    let domains = gateway.domains.iter().map(ToString::to_string).collect();
+    let mut document = SidecarDocument::new(&config.namespace, gateway.effective_name(), domains);
+    document.server.mode = given.server;
+    document.server.address.clone_from(&given.server_address);
+    document.server.negotiation = gateway.negotiation;
+    document.server.trust_ca.clone_from(&gateway.trust_ca);
+    document.server.trust_public_roots = gateway.trust_public_roots;
+    document.other_gateways = others(gateway, configs);
+    let limits = &config.settings;
+    document.limits.max_stanza_bytes = limits.max_stanza_bytes;
+    document.limits.queue_bytes = limits.queue_bytes;
+    // A sidecar lives beside its server: a pool of several GiB is not meant for it.
+    let own = document.limits.queue_total_bytes;
+    document.limits.queue_total_bytes = own.max(limits.queue_bytes);
+    document.limits.queue_timeout_seconds = limits.queue_timeout_seconds;
+    document
+}
+
+/// The organisation's other servers, each domain once: the first pool that serves it says where.
+fn others(own: &Gateway, configs: &BTreeMap<String, EdgeConfig>) -> Vec<OtherGatewayDocument> {
+    let mut seen: Vec<_> = own.domains.clone();
+    let mut others = Vec::new();
+    for gateway in configs.values().flat_map(|config| &config.gateways) {
+        let mut domains = gateway.domains.clone();
+        domains.retain(|domain| !seen.contains(domain));
+        if domains.is_empty() {
+            continue;
+        }
+        seen.extend_from_slice(&domains);
+        others.push(OtherGatewayDocument {
+            domains: domains.iter().map(ToString::to_string).collect(),
+            address: gateway.address.as_ref().map(ToString::to_string),
+        });
+    }
+    others
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use xmpp_edge_crds::{edge_config::SidecarServers, sidecar_config::SidecarConfig};
+
+    use super::*;
+    use crate::{
+        compile::{NamespaceInputs, compile},
+        standalone::{documents, manifests},
+    };
+
+    fn world(pools: &[(&str, &str)]) -> NamespaceInputs {
+        let pools = pools.iter().map(|(name, gateways)| {
+            format!(
+                "---\napiVersion: xmpp-edge.dev/v1alpha1\nkind: EdgePool\nmetadata: {{name: {name}}}\nspec: {{site: {name}, domains: [org.example, lab.example], accessEdge: {{fqdn: {name}.edge.example}}, gateways: [{gateways}], certificate: {{selfSigned: {{}}}}}}\n"
+            )
+        });
+        let documents = documents::read(&pools.collect::<String>()).unwrap();
+        let mut gathered = manifests::gather(
+            [("test.yaml", documents.as_slice())],
+            &manifests::Stored::new(),
+        );
+        let mut world = gathered.worlds.remove("default").unwrap();
+        world.namespace = "default".to_owned();
+        world
+    }
+
+    const LAB: &str = "{domains: [lab.example], name: lab, address: 'lab.example:5269'}";
+
+    #[test]
+    fn one_document_for_all_pools_is_what_a_sidecar_reads() {
+        let own = "{domains: [org.example], mode: Sidecar, sidecar: {server: Clustered, serverAddress: '[::1]:5299', edges: ['far.example:1']}}";
+        let world = world(&[
+            ("hq", &format!("{own}, {LAB}")),
+            ("dr", &format!("{own}, {LAB}")),
+        ]);
+        let configs = compile(&world, &BTreeMap::new()).configs;
+        assert_eq!(configs.len(), 2);
+        let made = documents_of(&world, &configs);
+        assert_eq!(made.keys().collect::<Vec<_>>(), ["org.example"]);
+        let json = made["org.example"].to_json();
+        let read = SidecarConfig::parse(json.as_bytes(), "sidecar.json").unwrap();
+        assert_eq!(read.server.mode, SidecarServers::Clustered);
+        assert_eq!(read.server.address.to_string(), "[::1]:5299");
+        assert!(read.server.methods.allows_plaintext(), "it is loopback");
+        let edges: Vec<_> = read.edges.iter().map(ToString::to_string).collect();
+        assert_eq!(edges, ["dr-trunk:23456", "far.example:1", "hq-trunk:23456"]);
+        assert_eq!(read.other_gateways.len(), 1);
+        assert_eq!(read.other_gateways[0].domains[0].as_str(), "lab.example");
+    }
+
+    fn documents_of(
+        world: &NamespaceInputs,
+        configs: &BTreeMap<String, EdgeConfig>,
+    ) -> BTreeMap<String, SidecarDocument> {
+        super::documents(&world.pools, configs, |config| {
+            vec![format!(
+                "{}-trunk:{}",
+                config.pool, config.listeners.internal
+            )]
+        })
+    }
+
+    #[test]
+    fn a_gateway_without_sidecars_has_no_document_and_one_of_other_domains_may_be_nowhere() {
+        let direct = "{domains: [org.example], address: 'a.example:5269'}";
+        let world_of = |more: &str| world(&[("hq", &format!("{direct}, {more}"))]);
+        let plain = world_of(LAB);
+        let configs = compile(&plain, &BTreeMap::new()).configs;
+        assert!(documents_of(&plain, &configs).is_empty());
+        let sidecar = world_of("{domains: [lab.example], name: lab, mode: Sidecar}");
+        let configs = compile(&sidecar, &BTreeMap::new()).configs;
+        let made = documents_of(&sidecar, &configs);
+        assert_eq!(made.keys().collect::<Vec<_>>(), ["lab"]);
+        let address = made["lab"].other_gateways[0].address.as_deref();
+        assert_eq!(address, Some("a.example:5269"));
+    }
+}

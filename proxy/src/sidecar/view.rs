@@ -1,0 +1,132 @@
+//! The sidecar's DNS view: open before anything else, so that a server which starts after it has DNS, and
+//! by itself, so that it answers while there is no configuration.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use tokio::net::{TcpListener, UdpSocket};
+use tokio_util::sync::CancellationToken;
+use xmpp_edge_crds::sidecar_config::SidecarConfig;
+
+use crate::{
+    dns::{DnsError, Resolver},
+    dns_view::{Rules, View},
+    net,
+};
+
+/// Where the view answers, whom it asks, and where it leads its server.
+#[derive(Clone, Debug)]
+pub struct SidecarViewOptions {
+    pub listen: SocketAddr,
+    /// Asked in order for what is not the view's to say; none: the system's.
+    pub resolvers: Vec<SocketAddr>,
+    /// Where the sidecar listens for its server.
+    pub addresses: Vec<IpAddr>,
+    pub port: u16,
+}
+
+/// Why there is no view.
+#[derive(Debug, thiserror::Error)]
+pub enum SidecarViewError {
+    #[error(
+        "cannot listen on {address} (dns): {source}. Is another resolver there? --dns names another address, or is off; ports below 1024 need CAP_NET_BIND_SERVICE or the sysctl net.ipv4.ip_unprivileged_port_start"
+    )]
+    Listen {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[error("DNS: {0}")]
+    Resolver(#[from] DnsError),
+    #[error(
+        "this system names no resolver but the sidecar itself ({0}), which then has nobody to ask: give --resolver IP:PORT"
+    )]
+    Loop(SocketAddr),
+}
+
+/// The open view, not yet served.
+#[derive(Debug)]
+pub struct SidecarView {
+    view: Arc<View>,
+    options: SidecarViewOptions,
+    /// Followed, where it is asked.
+    system: Option<Resolver>,
+    udp: UdpSocket,
+    tcp: TcpListener,
+}
+
+/// By which a view that is served learns of a configuration.
+#[derive(Clone, Debug)]
+pub struct SidecarViewRules {
+    view: Arc<View>,
+    addresses: Vec<IpAddr>,
+    port: u16,
+}
+
+impl SidecarView {
+    /// Opens both sockets.
+    ///
+    /// # Errors
+    /// [`SidecarViewError`].
+    pub fn open(options: SidecarViewOptions) -> Result<Self, SidecarViewError> {
+        let own = options.listen;
+        let fault = |source| SidecarViewError::Listen {
+            address: own,
+            source,
+        };
+        let udp = net::bind_udp(own).map_err(fault)?;
+        let tcp = net::bind(own).map_err(fault)?;
+        let system = options.resolvers.is_empty().then(Resolver::system);
+        let view = if let Some(system) = system.clone() {
+            let upstreams = move || {
+                let mut found = system.upstreams();
+                found.retain(|upstream| *upstream != own);
+                found
+            };
+            if upstreams().is_empty() {
+                return Err(SidecarViewError::Loop(own));
+            }
+            View::new(Rules::unknown(), upstreams)
+        } else {
+            let given = options.resolvers.clone();
+            View::new(Rules::unknown(), move || given.clone())
+        };
+        Ok(Self {
+            view,
+            options,
+            system,
+            udp,
+            tcp,
+        })
+    }
+
+    #[must_use]
+    pub fn rules(&self) -> SidecarViewRules {
+        SidecarViewRules {
+            view: Arc::clone(&self.view),
+            addresses: self.options.addresses.clone(),
+            port: self.options.port,
+        }
+    }
+
+    /// Answers until `stop`.
+    pub async fn serve(self, stop: CancellationToken) {
+        let serving = self.view.serve(self.udp, self.tcp, stop.clone());
+        match self.system {
+            None => serving.await,
+            Some(system) => {
+                tokio::join!(serving, system.follow(stop));
+            }
+        }
+    }
+}
+
+impl SidecarViewRules {
+    /// Answers by this configuration from now on.
+    pub fn follow(&self, config: &SidecarConfig) {
+        self.view
+            .swap(Rules::of_sidecar(config, &self.addresses, self.port));
+    }
+}

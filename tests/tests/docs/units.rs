@@ -1,0 +1,48 @@
+//! Every unit in the documents is one that systemd takes as it stands (`systemd-analyze verify`), with the
+//! programs where they were built.
+
+use std::{fs, process::Command};
+
+use xmpp_edge_tests::edge;
+
+use super::documents;
+
+/// Where the documents have the programs.
+const INSTALLED: &str = "/usr/local/bin/";
+const ANALYZE: &str = "/usr/bin/systemd-analyze";
+
+/// What systemd says of a unit; nothing where it is right.
+fn verify(unit: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let built = edge::binary().unwrap();
+    let built = format!("{}/", built.parent().unwrap().display());
+    let path = folder.path().join("checked.service");
+    fs::write(&path, unit.replace(INSTALLED, &built)).unwrap();
+    let output = Command::new(ANALYZE)
+        .arg("verify")
+        .arg(&path)
+        .output()
+        .unwrap();
+    // It takes what it does not know, and says so.
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn every_unit_is_one_that_systemd_takes() {
+    if !std::path::Path::new(ANALYZE).exists() {
+        eprintln!("skipped: there is no {ANALYZE} here");
+        return;
+    }
+    let mut checked = 0;
+    for (path, blocks) in documents() {
+        for block in blocks {
+            if block.info == "ini" && block.text.contains("[Service]") {
+                assert_eq!(verify(&block.text), "", "{}", path.display());
+                let wrong = block.text.replace("Restart=", "Restrt=");
+                assert!(verify(&wrong).contains("Restrt"), "it is not looked at");
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked >= 2, "the documents are read wrongly");
+}

@@ -1,0 +1,7 @@
+//! The sidecar on a host of its own, as section 7 of the design and the guide have it: real servers, real
+//! processes, no cluster.
+#![allow(clippy::unwrap_used)]
+
+mod alone;
+mod scene;
+mod two_hosts;

@@ -1,0 +1,162 @@
+//! Two hosts: an edge in the DMZ, and inside a real server with its sidecar; and a partner's server.
+
+use std::{collections::BTreeMap, fs};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use xmpp_edge_tests::{
+    edge::{Edge, Place, manifest, texts},
+    federation::everyone_may,
+    lab::Lab,
+    pki::Usage,
+    servers::{Kind, S2S_PORT, Security, Server},
+    sidecar::Sidecar,
+    wait,
+};
+
+const OWN: &str = "org.example";
+const PARTNER: &str = "partner.example";
+const FQDN: &str = "edge.example";
+const PARTNER_HOST: u8 = 10;
+const EDGE_HOST: u8 = 20;
+const EDGE_INTERNAL_HOST: u8 = 21;
+const INSIDE_HOST: u8 = 30;
+const SIDECAR_HOST: u8 = 40;
+
+/// All of it.
+pub struct TwoHosts {
+    pub partner: Server,
+    pub edge: Edge,
+    pub sidecar: Sidecar,
+    pub inside: Server,
+    // Last, so that its directory and DNS outlive the processes.
+    _lab: Lab,
+}
+
+impl TwoHosts {
+    /// The edge knows no key yet, the sidecar runs, and the server has read its authority.
+    pub async fn start() -> Result<Self> {
+        let lab = Lab::new().await?;
+        let outer = lab.spec(PARTNER, PARTNER_HOST, "bob", Security::Certificates);
+        lab.publish(&outer);
+        let place = Place::in_lab(&lab, EDGE_HOST, EDGE_INTERNAL_HOST);
+        lab.dns().host(FQDN, place.bind);
+        lab.dns().xmpp_server(OWN, 0, 0, S2S_PORT, FQDN);
+        let (edge, partner) = tokio::try_join!(
+            async { Edge::start(place, &manifests(&lab)).await },
+            Server::start(Kind::Prosody, outer, lab.directory()),
+        )?;
+        let mut sidecar = Sidecar::in_lab(&lab, SIDECAR_HOST)?;
+        sidecar.copy_from(&edge, OWN)?;
+        sidecar.start().await?;
+        let ca = sidecar.path("state/public/ca.crt");
+        let trust = wait::until("its authority is there", wait::GENEROUS, async || {
+            fs::read_to_string(&ca).ok()
+        })
+        .await?;
+        let mut inner = lab.spec(OWN, INSIDE_HOST, "alice", Security::TlsDialback);
+        inner.resolver = lab.ip(SIDECAR_HOST);
+        inner.trust = trust;
+        let inside = Server::start(Kind::Prosody, inner, lab.directory()).await?;
+        Ok(Self {
+            partner,
+            edge,
+            sidecar,
+            inside,
+            _lab: lab,
+        })
+    }
+
+    /// The line that the sidecar asks for.
+    pub fn list_key(&self) -> Result<()> {
+        let key = self.sidecar.key()?;
+        let keys = json!([{ "name": "prosody", "spkiSha256": key }]);
+        self.edit(|gateway| gateway["sidecar"]["keys"] = keys)
+    }
+
+    pub fn unlist_key(&self) -> Result<()> {
+        self.edit(|gateway| gateway["sidecar"]["keys"] = json!([]))
+    }
+
+    /// From now on nothing but the trunk leads inside; returns once that is in force.
+    pub async fn switch(&self) -> Result<()> {
+        self.edit(|gateway| {
+            gateway["mode"] = json!("Sidecar");
+            gateway.as_object_mut().map(|it| it.remove("address"));
+        })?;
+        wait::until("the mode is in force", wait::GENEROUS, async || {
+            let status = self.edge.status().await.ok()?;
+            (status["gateways"][0]["mode"] == "Sidecar").then_some(())
+        })
+        .await
+    }
+
+    /// How many trunks stand at the edge.
+    pub async fn trunks(&self) -> Result<usize> {
+        let status = self.edge.status().await?;
+        let streams = status["streams"].as_array().into_iter().flatten();
+        Ok(streams.filter(|it| it["trunk"] == true).count())
+    }
+
+    fn edit(&self, change: impl FnOnce(&mut Value)) -> Result<()> {
+        self.edge.edit("EdgePool", "edge", |pool| {
+            change(&mut pool["spec"]["gateways"][0]);
+        })
+    }
+
+    pub fn logs(&self) -> String {
+        format!(
+            "=== partner\n{}\n=== edge\n{}\n=== sidecar\n{}\n=== inside\n{}",
+            self.partner.log(),
+            self.edge.log(),
+            self.sidecar.log(),
+            self.inside.log(),
+        )
+    }
+}
+
+fn manifests(lab: &Lab) -> Vec<Value> {
+    let certificate = lab
+        .authority()
+        .issue(&[OWN, FQDN], Usage::ServerAndClientAuth);
+    let server = format!("{}:{S2S_PORT}", lab.ip(INSIDE_HOST));
+    vec![
+        texts(
+            "ConfigMap",
+            "public-roots",
+            &BTreeMap::from([("ca.crt", lab.authority().certificate())]),
+        ),
+        texts(
+            "Secret",
+            "edge-certificate",
+            &BTreeMap::from([
+                ("tls.crt", certificate.certificate),
+                ("tls.key", certificate.key),
+            ]),
+        ),
+        manifest(
+            "EdgePool",
+            "edge",
+            json!({
+                "site": "here",
+                "domains": [OWN],
+                "accessEdge": { "fqdn": FQDN },
+                "gateways": [{
+                    "domains": [OWN],
+                    // Prepared: sidecars may connect, and are not used yet.
+                    "mode": "Direct",
+                    "address": server,
+                    "sidecar": { "serverAddress": server },
+                }],
+                "certificate": { "secretRef": { "name": "edge-certificate" } },
+                "trust": { "caConfigMapRef": { "name": "public-roots", "key": "ca.crt" } },
+            }),
+        ),
+        manifest(
+            "XmppFederatedPartner",
+            "partner",
+            json!({ "domain": PARTNER, "partnerType": "Federated" }),
+        ),
+        everyone_may(),
+    ]
+}

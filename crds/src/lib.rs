@@ -23,4 +23,5 @@ pub mod negotiation;
 pub mod partner_type;
 pub mod pem;
 pub mod postgres;
+pub mod remedy;
 pub mod verdict;

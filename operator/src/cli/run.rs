@@ -17,6 +17,7 @@ use crate::{
         snapshot::{Context, OperatorConfig},
     },
     dns::DnsMetrics,
+    page::{self, NamespacesPage},
     proxy_status::{Poller, Reports},
     runtime::{
         backoff::Backoff,
@@ -39,6 +40,8 @@ pub struct RunOptions {
     pub cluster_wide: bool,
     pub lease_name: String,
     pub admin_listen: SocketAddr,
+    /// Of the status page, a loopback address; none: there is none.
+    pub page_listen: Option<SocketAddr>,
     pub settings: OperatorConfig,
 }
 
@@ -53,6 +56,11 @@ pub enum RunError {
     Client(#[from] kube::Error),
     #[error("cannot listen on {address}: {source}; choose another --admin-listen")]
     Listen {
+        address: SocketAddr,
+        source: std::io::Error,
+    },
+    #[error("cannot listen on {address}: {source}; choose another --page-listen, or leave it out")]
+    ListenForPage {
         address: SocketAddr,
         source: std::io::Error,
     },
@@ -106,6 +114,15 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<(), Run
     let mut tasks = TaskSet::default();
     let served = server::serve(listener, caches.clone(), metrics.clone(), stop.clone());
     tasks.spawn_fallible("the admin port", served);
+    if let Some(address) = options.page_listen {
+        let listener = server::bind(address).await;
+        let listener = listener.map_err(|source| RunError::ListenForPage { address, source })?;
+        let address = listener.local_addr().unwrap_or(address);
+        tracing::info!(%address, "the status page is there: kubectl port-forward leads to it");
+        let source = Arc::new(NamespacesPage::new(caches.clone()));
+        let served = page::server::serve(listener, source, stop.clone());
+        tasks.spawn_fallible("the status page", served);
+    }
     caches.start(&client, &scope, &metrics, &mut tasks);
     tokio::select! {
         biased;

@@ -21,7 +21,10 @@ use crate::{
     stream::{
         ack_ping, acknowledger::Acknowledger, carried::Carried, context::StreamContext, message_log,
     },
-    telemetry::{log_limiter::limited, metrics::ReasonCounters},
+    telemetry::{
+        log_limiter::limited,
+        metrics::{ReasonCounters, direction_label},
+    },
     xml::{FaultyStanza, StanzaKind, StreamHeader, XmlError, rewrite, stanza::Stanza},
 };
 
@@ -157,7 +160,7 @@ impl Receiver {
                 info,
                 reasons.audited(&context.metrics, &context.log, reason),
                 partner,
-                direction = ?self.direction, kind = ?stanza.kind, reason,
+                direction = direction_label(self.direction), kind = ?stanza.kind, reason,
                 from = %from.escape_debug(), to = %to.escape_debug(),
                 "audited: would be refused, is delivered"
             );
@@ -258,8 +261,11 @@ impl Receiver {
         let reason = error.label();
         let lines = reasons.refused(&context.metrics, &context.log, reason);
         limited!(
-            info, lines,
-            partner = partner.unwrap_or("other"), direction = ?self.direction, reason,
+            info,
+            lines,
+            partner = partner.unwrap_or("other"),
+            direction = direction_label(self.direction),
+            reason,
             "dropped: a stanza whose start tag cannot be read"
         );
     }
@@ -286,7 +292,7 @@ impl Receiver {
         limited!(
             info, lines,
             partner = partner.unwrap_or("other"),
-            direction = ?self.direction, kind = ?start.kind, reason,
+            direction = direction_label(self.direction), kind = ?start.kind, reason,
             from = %start.from.unwrap_or_default().escape_debug(),
             to = %start.to.unwrap_or_default().escape_debug(),
             "refused"

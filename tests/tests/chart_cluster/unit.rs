@@ -29,9 +29,9 @@ fn rows() -> Vec<Row> {
             "run",
             "--log-format=json",
             "--admin-listen=[::]:9091",
-            "--page-listen=127.0.0.1:9092",
             "--proxy-image=xmpp-edge-proxy:0.1.0",
             "--lease-name=xmpp-edge",
+            "--page-listen=127.0.0.1:9092",
         ];
         all.extend(more);
         json!(all)

@@ -1,16 +1,20 @@
 # make test     everything that a change must pass, real servers included (installs them by apt)
 # make demo     real servers with the edge between them; KEEP=1 leaves them running
+# make kind-demo  the same in a cluster that kind makes: two organisations, the chart, a message both ways
 # make bench    what a stanza and a stream cost, beside a plain relay; ONLY=saturated runs a part
 # make loss     what outages and deaths of servers cost, as the tables of docs/loss.md: half an hour
 # make fuzz     every fuzz target for SECONDS each (needs nightly and cargo-fuzz)
 # make tools    a Kubernetes, images, the servers of Debian 13 and axe-core for the tests: some minutes once, then nothing
+# make images   both images, with docker, podman or buildah; images/build says what TAG, PLATFORM and PUSH do
+# make chart    the chart as a package in target/charts; PUSH=oci://REGISTRY/PATH pushes it
 # make lint     formatting, clippy, and the policy for dependencies where cargo-deny is installed
 
 SECONDS ?= 600
 KEEP ?=
 ONLY ?=
+CHARTS ?= target/charts
 
-.PHONY: test demo bench loss fuzz lint binaries install tools
+.PHONY: test demo bench loss fuzz lint binaries install tools images chart kind-demo
 
 test: install tools binaries
 	cargo test --workspace
@@ -35,6 +39,17 @@ lint:
 	cargo clippy --workspace --all-targets -- -D warnings
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny check bans licenses sources; \
 	else echo "no cargo-deny here: deny.toml is not checked"; fi
+
+kind-demo:
+	examples/kind/demo
+
+images:
+	images/build
+
+chart:
+	mkdir -p $(CHARTS)
+	helm package charts/xmpp-edge --destination $(CHARTS)
+	$(if $(PUSH),helm push $(CHARTS)/xmpp-edge-$$(images/build --version).tgz $(PUSH))
 
 binaries:
 	cargo build --workspace --bins

@@ -10,7 +10,7 @@ use crate::{
     edge::{Edge, Place, manifest, texts},
     lab::Lab,
     pki::Usage,
-    servers::{Kind, S2S_PORT, Security, Server, Spec},
+    servers::{Acknowledge, Kind, S2S_PORT, Security, Server, Spec},
     wait,
 };
 
@@ -101,6 +101,8 @@ pub struct FederationPlan {
     pub partner_method: Method,
     pub inside: Kind,
     pub inside_method: Method,
+    /// What the server inside can say of what it read.
+    pub inside_acknowledge: Acknowledge,
     /// The servers log every stanza, where they can.
     pub trace: bool,
 }
@@ -231,6 +233,7 @@ fn inside_spec(
     spec.trace = plan.trace;
     spec.resolver = place.internal_bind;
     spec.bidi = plan.inside_method == Method::Bidi;
+    spec.acknowledge = plan.inside_acknowledge;
     spec.trust = edge.internal_ca()?;
     if security == Security::Certificates {
         spec.identity = edge.gateway_identity(own.name)?;

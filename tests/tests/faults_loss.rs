@@ -216,6 +216,7 @@ fn plan(partner: Kind, method: Method, inside: Kind) -> FederationPlan {
         partner_method: method,
         inside,
         inside_method: Method::External,
+        inside_acknowledge: Acknowledge::Resending,
         trace: true,
     }
 }
@@ -307,6 +308,21 @@ async fn nothing_is_lost_when_the_server_inside_is_killed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_unconfirmed_is_lost_when_ejabberd_inside_is_frozen_and_killed() {
     let plan = plan(Prosody, Method::External, Ejabberd);
+    let run = through_the_edge(plan, Inbound, Victim::Receiver, Fault::Freeze)
+        .await
+        .unwrap();
+    run.row(plan, Inbound, Victim::Receiver, Fault::Freeze);
+    run.assert_kept();
+}
+
+/// ejabberd without dialback answers pings alone, as most servers would: those count.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_unconfirmed_is_lost_when_a_server_inside_that_only_answers_pings_is_frozen_and_killed()
+ {
+    let plan = FederationPlan {
+        inside_acknowledge: Acknowledge::AsPackaged,
+        ..plan(Prosody, Method::External, Ejabberd)
+    };
     let run = through_the_edge(plan, Inbound, Victim::Receiver, Fault::Freeze)
         .await
         .unwrap();

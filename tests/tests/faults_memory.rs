@@ -10,7 +10,7 @@ use tokio::{net::TcpListener, time::Instant};
 use xmpp_edge_tests::{
     client::Client,
     federation::{Federation, FederationPlan, Method, PARTNER, PARTNER_NAME},
-    servers::{Kind::Prosody, S2S_PORT},
+    servers::{Acknowledge, Kind::Prosody, S2S_PORT},
     wait,
 };
 
@@ -29,6 +29,7 @@ async fn a_next_hop_that_never_answers_costs_bounded_memory_and_every_stanza_is_
         partner_method: Method::External,
         inside: Prosody,
         inside_method: Method::External,
+        inside_acknowledge: Acknowledge::Resending,
         trace: false,
     };
     let settings = json!({ "queueBytes": QUEUE_BYTES, "queueTimeoutSeconds": 5, "streamEstablishmentTimeoutSeconds": 10 });

@@ -178,6 +178,7 @@ async fn through_the_edge(case: Case) -> Result<Outcome> {
         partner_method: Method::External,
         inside,
         inside_method: Method::External,
+        inside_acknowledge: Acknowledge::Resending,
         trace: true,
     };
     let mut scene = Federation::start(plan).await?;

@@ -27,6 +27,10 @@ fn the_images_have_one_program_the_c_library_and_ca_roots_and_run_as_nobody_spec
                 config["Labels"]["org.opencontainers.image.version"],
                 "9.9.9"
             );
+            for (label, value) in [("title", name), ("licenses", "Apache-2.0")] {
+                let label = format!("org.opencontainers.image.{label}");
+                assert_eq!(config["Labels"][&label], value, "{label}");
+            }
             // Pods name their program without a path.
             assert_eq!(config["Env"], serde_json::json!(["PATH=/usr/local/bin"]));
             let said = image.run_as(USER, &[&program, "--version"])?;
@@ -37,6 +41,13 @@ fn the_images_have_one_program_the_c_library_and_ca_roots_and_run_as_nobody_spec
             assert_eq!(programs, [&program], "and no shell");
             let roots = fs::read_to_string(image.root.join("etc/ssl/certs/ca-certificates.crt"))?;
             assert!(roots.matches("BEGIN CERTIFICATE").count() > 100, "{name}");
+
+            // Scanners read there which of Debian's packages it has.
+            let packages = image.root.join("var/lib/dpkg/status.d");
+            for package in ["libc6", "libgcc-s1", "ca-certificates"] {
+                let said = fs::read_to_string(packages.join(package))?;
+                assert!(said.contains("\nVersion: "), "{package}: {said}");
+            }
 
             // The rest is the C library, the roots one by one and as one file.
             let own = fs::metadata(image.root.join(program.trim_start_matches('/')))?.len();

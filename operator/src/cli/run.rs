@@ -12,9 +12,12 @@ use tokio_util::sync::CancellationToken;
 use tower::util::MapResultLayer;
 
 use crate::{
-    controllers::namespace::{
-        reconciler::NamespaceReconciler,
-        snapshot::{Context, OperatorConfig},
+    controllers::{
+        namespace::{
+            reconciler::NamespaceReconciler,
+            snapshot::{Context, OperatorConfig},
+        },
+        pool::PoolMemory,
     },
     dns::DnsMetrics,
     page::{self, NamespacesPage},
@@ -222,16 +225,14 @@ fn announce(address: SocketAddr) {
 struct Acting {
     tasks: TaskSet,
     /// Its controllers have work of their own in the background.
-    context: Option<Arc<Context>>,
+    pools: Arc<PoolMemory>,
 }
 
 impl Acting {
     /// Returns once nothing of it runs any more: whoever leads next acts alone.
     async fn shutdown(&mut self) {
         self.tasks.shutdown().await;
-        if let Some(context) = self.context.take() {
-            context.pools.shutdown().await;
-        }
+        self.pools.shutdown().await;
     }
 }
 
@@ -261,8 +262,7 @@ impl Act {
         }
         self.metrics.leader.set(1);
         let context = Arc::new(self.context().await);
-        acting.context = Some(context.clone());
-        let tasks = &mut acting.tasks;
+        let Acting { tasks, pools } = acting;
         let poller = Poller::new(context.caches.clone(), context.reports.clone());
         // What pods have loaded is known before anything is said of it.
         poller.begin().await;
@@ -275,7 +275,8 @@ impl Act {
             tokio::select! {
                 Some(namespace) = fresh.recv() => {
                     let name = format!("the controller of namespace {namespace}");
-                    tasks.spawn(name, NamespaceReconciler::new(context.clone(), namespace).run());
+                    let (context, pools) = (context.clone(), pools.clone());
+                    tasks.spawn(name, NamespaceReconciler::new(context, pools, namespace).run());
                 }
                 ended = tasks.ended() => return ended.into(),
             }
@@ -304,7 +305,6 @@ impl Act {
             dns_metrics: self.dns_metrics,
             server_clock: self.server_clock,
             reports: Arc::new(Reports::default()),
-            pools: crate::controllers::pool::PoolMemory::default(),
             settings: self.settings,
             namespace: self.namespace,
             dns_owner_id,

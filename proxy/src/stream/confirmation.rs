@@ -2,8 +2,10 @@
 //! to a peer that can do neither.
 //!
 //! A peer of which nothing is known is asked by ping from the first stanza on, and what was sent stays in
-//! custody until the answer comes; where none comes in a few seconds, written is delivered, and that is
-//! remembered. One whose answers came before and then do not is taken for dead, once.
+//! custody until the answer comes, as long as a stanza may wait; where none comes, written is delivered, and
+//! that is remembered. A peer that reads nothing just then looks the same as one that answers no pings, so
+//! silence is believed early only where its queue is nearly full. One whose answers came before and then do
+//! not is taken for dead, once.
 
 use std::time::{Duration, Instant};
 
@@ -18,10 +20,14 @@ use super::{
 };
 use crate::negotiation::{Fault, Input, Side};
 
-/// How long the first answer to a ping of a peer may take.
+/// How long the first answer to a ping of a peer may take where something waits for it: a queue that is
+/// nearly full, or the end of the stream.
 const FIRST_ANSWER: Duration = Duration::from_secs(3);
-/// Memory, in bytes, that waits for the answer of a peer of which nothing is known yet.
-const UNKNOWN_CUSTODY: usize = 256 * 1024;
+
+/// Quarters of a queue from which on confirmation should come soon.
+const ASKED_AT: u64 = 1;
+/// Quarters of a queue that what nobody may ever confirm does not take for long.
+const NEARLY_FULL: u64 = 3;
 
 impl Stream {
     /// A pair may be sent here: how will the peer confirm?
@@ -71,19 +77,11 @@ impl Stream {
                 acks.write_request(&mut out);
                 self.sender.buffer.control(out);
             }
-            Confirmation::Probe { last, by, .. } => {
-                let by = *by;
+            Confirmation::Probe { last, .. } => {
                 let soon =
                     last.is_some_and(|last| now.duration_since(last) < liveness::PROBE_PAUSE);
-                if !soon || self.sender.buffer.sends_alone() || self.fills_its_queue() {
+                if !soon || self.sender.buffer.sends_alone() || self.holds_of_its_queue(ASKED_AT) {
                     self.probe(now);
-                }
-                if by == ProbeKind::Ping
-                    && self.pings == PingAnswers::Unknown
-                    && self.sender.holds_more_than(UNKNOWN_CUSTODY)
-                {
-                    // Nobody is slowed down for what may never come. The answer counts from when it does.
-                    self.sender.buffer.confirm_by(Confirmation::Written);
                 }
             }
         }
@@ -134,7 +132,12 @@ impl Stream {
     pub(super) fn answer_limit(&self) -> Duration {
         let limit = self.keepalive.question_timeout();
         match self.pings_unanswered() {
-            Some(PingAnswers::Unknown) => limit.min(FIRST_ANSWER),
+            // Nobody is slowed down, or kept from ending, for what may never come; it counts from when it does.
+            Some(PingAnswers::Unknown)
+                if self.intake.is_draining() || self.holds_of_its_queue(NEARLY_FULL) =>
+            {
+                limit.min(FIRST_ANSWER)
+            }
             _ => limit,
         }
     }
@@ -174,10 +177,10 @@ impl Stream {
         }
     }
 
-    /// Whether what waits for confirmation takes so much of a queue that it should come soon.
-    fn fills_its_queue(&self) -> bool {
-        let bytes = self.config.document.settings.queue_bytes;
+    /// Whether what waits for confirmation takes more than this many quarters of a queue.
+    fn holds_of_its_queue(&self, quarters: u64) -> bool {
+        let bytes = self.config.document.settings.queue_bytes / 4 * quarters;
         self.sender
-            .holds_more_than(usize::try_from(bytes / 4).unwrap_or(usize::MAX))
+            .holds_more_than(usize::try_from(bytes).unwrap_or(usize::MAX))
     }
 }

@@ -250,6 +250,10 @@ impl Stream {
         let whose = self.config.attempt_peer(self.side, peer);
         self.context.attempts.connected(whose, peer);
         if self.side == Side::Partner && !self.attends.iter().any(|own| own.domain() == peer) {
+            if self.attends.is_empty() {
+                // Most streams have one peer.
+                self.attends.reserve_exact(1);
+            }
             self.attends.push(self.context.attend(peer));
         }
     }

@@ -57,6 +57,10 @@ impl Proofs {
         if let Some(until) = ends.ok().and_then(|ends| ends.into_iter().min())
             && proved.len() < MAX_PAIRS
         {
+            if proved.is_empty() {
+                // Most streams have one peer.
+                proved.reserve_exact(1);
+            }
             proved.push(Proof {
                 domain: domain.clone(),
                 by,

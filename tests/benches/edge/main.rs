@@ -22,7 +22,9 @@ use crate::{
 const STANZAS: u64 = 1_000_000;
 /// Stanzas a second of the paced runs, and for how long.
 const PACE: u32 = 2_000;
-const PACED: Duration = Duration::from_secs(10);
+const PACED: Duration = Duration::from_secs(5);
+/// Runs of each, which take turns with the relay's; medians are printed.
+const RUNS: usize = 5;
 
 fn main() -> Result<()> {
     // cargo bench hands `--bench` on; words choose what runs.
@@ -36,20 +38,11 @@ fn main() -> Result<()> {
         .build()?;
     runtime.block_on(async {
         println!("stanza: {} bytes", load::stanza(0, "").len());
-        let mut relay_cpu = None;
         if wanted("saturated") {
-            let relay = saturated_relay().await?;
-            relay_cpu = Some(relay);
-            for inside in [Inside::Plain, Inside::MutualTls, Inside::Custody] {
-                let cpu = saturated(inside).await?;
-                println!("  {:.2} x the plain relay", cpu / relay);
-            }
+            saturated_table().await?;
         }
         if wanted("paced") {
-            paced_relay().await?;
-            for inside in [Inside::Plain, Inside::MutualTls, Inside::Custody] {
-                paced(inside).await?;
-            }
+            paced_table().await?;
         }
         if wanted("streams") {
             streams().await?;
@@ -60,13 +53,51 @@ fn main() -> Result<()> {
         if wanted("scale") {
             scale().await?;
         }
-        let _ = relay_cpu;
         Ok(())
     })
 }
 
-/// CPU of the edge for each stanza, in microseconds.
-async fn saturated(inside: Inside) -> Result<f64> {
+/// The ways inside that are measured.
+const WAYS: [Inside; 3] = [Inside::Plain, Inside::MutualTls, Inside::Custody];
+
+/// One stream as fast as it goes: the relay and each way inside take turns.
+async fn saturated_table() -> Result<()> {
+    let mut relay = Vec::new();
+    let mut edge = WAYS.map(|_| Vec::new());
+    for _ in 0..RUNS {
+        relay.push(saturated_relay().await?);
+        for (runs, inside) in edge.iter_mut().zip(WAYS) {
+            runs.push(saturated(inside).await?);
+        }
+    }
+    let show = |what: &str, runs: &[Saturated]| {
+        let cpu = median(runs.iter().map(|run| run.cpu));
+        let ratio = median(
+            runs.iter()
+                .zip(&relay)
+                .map(|(run, relay)| run.cpu / relay.cpu),
+        );
+        let speed = median(runs.iter().map(|run| run.speed));
+        let (least, most) = bounds(runs.iter().map(|run| run.cpu));
+        println!("| {what} | {cpu:.3} µs ({least:.3} to {most:.3}) | {ratio:.2} | {speed:.0} |");
+    };
+    println!("| saturated, one stream in | CPU a stanza | beside the relay | stanzas a second |");
+    println!("| --- | --- | --- | --- |");
+    show("plain relay", &relay);
+    for (runs, inside) in edge.iter().zip(WAYS) {
+        show(&format!("edge, inside {}", inside.name()), runs);
+    }
+    Ok(())
+}
+
+struct Saturated {
+    /// Microseconds a stanza.
+    cpu: f64,
+    /// Stanzas a second.
+    speed: f64,
+}
+
+async fn saturated(inside: Inside) -> Result<Saturated> {
     let rig = Rig::start(inside, 100_000, 1).await?;
     let mut sender = Sender::connect(&rig.partner, inside == Inside::Custody).await?;
     // The stream inside is set up by the first stanza; that is not measured.
@@ -75,17 +106,13 @@ async fn saturated(inside: Inside) -> Result<f64> {
     let (cpu, began) = (rig.edge.cpu(), Instant::now());
     sender.send(STANZAS).await?;
     rig.sink.await_stanzas(1_000 + STANZAS).await?;
-    let (spent, took) = (rig.edge.cpu().saturating_sub(cpu), began.elapsed());
-    let each = micros(spent, STANZAS);
-    println!(
-        "saturated, inside {:<10} {each:.3} us CPU a stanza, {:.0} stanzas/s",
-        inside.name(),
-        per_second(STANZAS, took)
-    );
-    Ok(each)
+    Ok(Saturated {
+        cpu: micros(rig.edge.cpu().saturating_sub(cpu), STANZAS),
+        speed: per_second(STANZAS, began.elapsed()),
+    })
 }
 
-async fn saturated_relay() -> Result<f64> {
+async fn saturated_relay() -> Result<Saturated> {
     let relay = rig::Relay::start().await?;
     let mut sender = Sender::raw(&relay.partner).await?;
     sender.send(1_000).await?;
@@ -93,16 +120,64 @@ async fn saturated_relay() -> Result<f64> {
     let (cpu, began) = (relay.process.cpu(), Instant::now());
     sender.send(STANZAS).await?;
     relay.sink.await_stanzas(1_000 + STANZAS).await?;
-    let (spent, took) = (relay.process.cpu().saturating_sub(cpu), began.elapsed());
-    let each = micros(spent, STANZAS);
-    println!(
-        "saturated, plain relay       {each:.3} us CPU a stanza, {:.0} stanzas/s",
-        per_second(STANZAS, took)
-    );
-    Ok(each)
+    Ok(Saturated {
+        cpu: micros(relay.process.cpu().saturating_sub(cpu), STANZAS),
+        speed: per_second(STANZAS, began.elapsed()),
+    })
 }
 
-async fn paced(inside: Inside) -> Result<()> {
+/// One stream at a moderate pace: CPU and latency; the relay and each way inside take turns.
+async fn paced_table() -> Result<()> {
+    let mut relay = Vec::new();
+    let mut edge = WAYS.map(|_| Vec::new());
+    for _ in 0..RUNS {
+        relay.push(paced_relay().await?);
+        for (runs, inside) in edge.iter_mut().zip(WAYS) {
+            runs.push(paced(inside).await?);
+        }
+    }
+    let show = |what: &str, runs: &[Paced]| {
+        let of = |figure: fn(&Paced) -> f64| median(runs.iter().map(figure));
+        println!(
+            "| {what} | {:.2} µs | {:.3} ms | {:.3} ms |",
+            of(|run| run.cpu),
+            of(|run| run.p50),
+            of(|run| run.p99)
+        );
+    };
+    println!("| {PACE} stanzas a second | CPU a stanza | p50 | p99 |");
+    println!("| --- | --- | --- | --- |");
+    show("plain relay", &relay);
+    for (runs, inside) in edge.iter().zip(WAYS) {
+        show(&format!("edge, inside {}", inside.name()), runs);
+    }
+    Ok(())
+}
+
+struct Paced {
+    /// Microseconds a stanza.
+    cpu: f64,
+    /// Milliseconds from writing to arriving.
+    p50: f64,
+    p99: f64,
+}
+
+impl Paced {
+    fn new(cpu: Duration, count: u64, mut latencies: Vec<u64>) -> Self {
+        latencies.sort_unstable();
+        let at = |share: usize| {
+            let at = latencies.get(latencies.len() * share / 100).copied();
+            at.unwrap_or(0) as f64 / 1e6
+        };
+        Self {
+            cpu: micros(cpu, count),
+            p50: at(50),
+            p99: at(99),
+        }
+    }
+}
+
+async fn paced(inside: Inside) -> Result<Paced> {
     let rig = Rig::start(inside, 1_000, 1).await?;
     let mut sender = Sender::connect(&rig.partner, inside == Inside::Custody).await?;
     sender.send(100).await?;
@@ -111,16 +186,11 @@ async fn paced(inside: Inside) -> Result<()> {
     let cpu = rig.edge.cpu();
     let count = sender.send_paced(PACE, PACED).await?;
     rig.sink.await_stanzas(100 + count).await?;
-    report_paced(
-        &format!("inside {}", inside.name()),
-        rig.edge.cpu().saturating_sub(cpu),
-        count,
-        rig.sink.take_latencies(),
-    );
-    Ok(())
+    let cpu = rig.edge.cpu().saturating_sub(cpu);
+    Ok(Paced::new(cpu, count, rig.sink.take_latencies()))
 }
 
-async fn paced_relay() -> Result<()> {
+async fn paced_relay() -> Result<Paced> {
     let relay = rig::Relay::start().await?;
     let mut sender = Sender::raw(&relay.partner).await?;
     sender.send(100).await?;
@@ -129,29 +199,8 @@ async fn paced_relay() -> Result<()> {
     let cpu = relay.process.cpu();
     let count = sender.send_paced(PACE, PACED).await?;
     relay.sink.await_stanzas(100 + count).await?;
-    report_paced(
-        "plain relay",
-        relay.process.cpu().saturating_sub(cpu),
-        count,
-        relay.sink.take_latencies(),
-    );
-    Ok(())
-}
-
-fn report_paced(what: &str, cpu: Duration, count: u64, mut latencies: Vec<u64>) {
-    latencies.sort_unstable();
-    let at = |share: usize| {
-        latencies
-            .get(latencies.len() * share / 100)
-            .copied()
-            .unwrap_or(0)
-    };
-    println!(
-        "{PACE}/s, {what:<18} {:.2} us CPU a stanza, latency p50 {:.3} ms, p99 {:.3} ms",
-        micros(cpu, count),
-        at(50) as f64 / 1e6,
-        at(99) as f64 / 1e6
-    );
+    let cpu = relay.process.cpu().saturating_sub(cpu);
+    Ok(Paced::new(cpu, count, relay.sink.take_latencies()))
 }
 
 /// New authenticated streams: CPU of each; then memory of each while idle.
@@ -231,6 +280,18 @@ async fn scale() -> Result<()> {
         (rig.edge.cpu().saturating_sub(cpu)).as_secs_f64()
     );
     Ok(())
+}
+
+fn median(figures: impl Iterator<Item = f64>) -> f64 {
+    let mut figures: Vec<f64> = figures.collect();
+    figures.sort_unstable_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn bounds(figures: impl Iterator<Item = f64>) -> (f64, f64) {
+    figures.fold((f64::INFINITY, 0.0), |(least, most), figure| {
+        (figure.min(least), figure.max(most))
+    })
 }
 
 fn micros(cpu: Duration, count: u64) -> f64 {

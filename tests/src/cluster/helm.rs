@@ -1,13 +1,13 @@
 //! Helm as an administrator calls it, in the two major versions that the chart works with.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
 };
 
 use anyhow::{Context, Result, ensure};
 
-use super::{ApiServer, ClusterIdentity, Missing, tools::built};
+use super::{ApiServer, ClusterIdentity, Kubectl, Missing, tools::built};
 
 /// A major version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,11 @@ impl Helm {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
+        self.in_its_home(&self.program, arguments)
+    }
+
+    fn in_its_home(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         for (name, folder) in [
             ("HELM_CACHE_HOME", "cache"),
             ("HELM_CONFIG_HOME", "config"),
@@ -69,6 +73,36 @@ impl Helm {
         command.args(arguments).stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
+    }
+
+    /// Runs a script that calls `kubectl` and `helm` by their names, and gives what it printed to stdout.
+    ///
+    /// # Errors
+    /// When it fails; carries what it printed.
+    pub fn script(
+        &self,
+        kubectl: &Kubectl,
+        command: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<String> {
+        let programs = [&self.program, kubectl.program()];
+        let own = programs.into_iter().filter_map(|it| it.parent());
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::env::join_paths(own.map(Into::into).chain(std::env::split_paths(&path)))?;
+        let output = self
+            .in_its_home(Path::new(command[0]), &command[1..])
+            .env("PATH", path)
+            .envs(environment.iter().copied())
+            .output();
+        let output = output.with_context(|| command[0].to_owned())?;
+        ensure!(
+            output.status.success(),
+            "{}: {}{}",
+            command.join(" "),
+            String::from_utf8_lossy(&output.stderr),
+            String::from_utf8_lossy(&output.stdout),
+        );
+        Ok(String::from_utf8(output.stdout)?)
     }
 
     /// Starts it and does not wait: hooks are waited for by itself.

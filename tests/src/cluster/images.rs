@@ -142,7 +142,7 @@ impl Images {
                 .arg(&self.base))?;
         }
         let compiled = folder.join("compiled");
-        let binaries = compiled.join("src/target/release");
+        let binaries = compiled.join("out");
         fs::create_dir_all(&binaries)?;
         let binary = product.binary()?;
         // A tenth is left: more than that is for debuggers.
@@ -150,17 +150,21 @@ impl Images {
             .arg("--strip-debug")
             .args([&binary, &binaries.join(name)]))?;
         let image = format!("{name}:{tag}");
-        let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-        run(buildah(folder)
-            .arg("build")
+        let options = format!(
             // The same binaries make the same layers.
-            .args(["--timestamp", "0"])
-            .args(["--target", product.target(), "--tag", &image])
-            .arg(format!("--label=org.opencontainers.image.version={tag}"))
-            .arg(format!("--build-context=unpacked={}", unpacked.display()))
-            .arg(format!("--build-context=compiled={}", compiled.display()))
-            .arg(format!("--file={sources}/images/Containerfile"))
-            .arg(sources))?;
+            "--timestamp 0 --build-context=unpacked={} --build-context=compiled={}",
+            unpacked.display(),
+            compiled.display()
+        );
+        run(
+            Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../images/build"))
+                .arg(product.target())
+                .env("ENGINE", "buildah")
+                .env("ENGINE_OPTIONS", storage(folder).join(" "))
+                .env("BUILD_OPTIONS", options)
+                .env("BUILDAH_ISOLATION", "chroot")
+                .envs([("TAG", tag), ("SBOM", ""), ("PUSH", ""), ("PLATFORM", "")]),
+        )?;
         let archive = folder.join(format!("{name}-{tag}.tar"));
         // One that is there already would be added to.
         let _ = fs::remove_file(&archive);
@@ -170,15 +174,26 @@ impl Images {
     }
 }
 
-/// With its storage in a folder of the test's, and no container runtime.
+/// A storage in a folder of the test's, and no container runtime.
+fn storage(folder: &Path) -> Vec<String> {
+    let path = |name: &str| folder.join(name).display().to_string();
+    [
+        "--storage-driver",
+        "vfs",
+        "--root",
+        &path("storage"),
+        "--runroot",
+        &path("storage-run"),
+    ]
+    .map(str::to_owned)
+    .to_vec()
+}
+
 fn buildah(folder: &Path) -> Command {
     let mut command = Command::new("buildah");
     command
         .env("BUILDAH_ISOLATION", "chroot")
-        .args(["--storage-driver", "vfs", "--root"])
-        .arg(folder.join("storage"))
-        .arg("--runroot")
-        .arg(folder.join("storage-run"));
+        .args(storage(folder));
     command
 }
 

@@ -33,6 +33,11 @@ impl Kubectl {
         Ok(Self::new(&built("kubectl")?, Path::new("/dev/null")))
     }
 
+    /// Where it lies.
+    pub(super) fn program(&self) -> &PathBuf {
+        &self.program
+    }
+
     /// Runs it and gives what it printed to stdout.
     ///
     /// # Errors

@@ -50,5 +50,5 @@ pub use operator::{FakePod, Operator, PodObject};
 pub use process_pod::ProcessPod;
 pub use shared::{Namespace, SharedCluster, alone, alone_within, skip};
 pub use submit::{Cause, Refusal, Submission, Write, WriteResult};
-pub use tools::{Missing, Tools};
+pub use tools::{Missing, Tools, actionlint};
 pub use volumes::{Files, projected};

@@ -63,6 +63,14 @@ impl Tools {
     }
 }
 
+/// The linter of workflows.
+///
+/// # Errors
+/// Where it was looked for.
+pub fn actionlint() -> Result<PathBuf, Missing> {
+    built("actionlint")
+}
+
 fn etcd() -> Result<PathBuf, Missing> {
     if let Some(own) = asset("etcd") {
         return Ok(own);

@@ -12,7 +12,7 @@ use xmpp_edge_tests::{
     edge::manifest,
     federation::{Federation, FederationPlan, Method, PARTNER, PARTNER_NAME},
     prometheus::{Prometheus, files},
-    servers::Kind,
+    servers::{Acknowledge, Kind},
     wait,
 };
 
@@ -153,6 +153,7 @@ async fn shown(server: &ApiServer) -> Result<()> {
         partner_method: Method::External,
         inside: Kind::Prosody,
         inside_method: Method::External,
+        inside_acknowledge: Acknowledge::Resending,
         trace: false,
     })
     .await?;

@@ -205,14 +205,32 @@ fn installed_tested_upgraded_and_gone_by_helm_3_without_anything_stuck() {
     whole_life(Major::Three);
 }
 
+/// A watched namespace that is not there is told before anything is made: nothing has to be undone.
+fn nothing_is_made_for_a_namespace_that_is_not_there(server: &ApiServer) -> Result<()> {
+    for major in [Major::Three, Major::Four] {
+        let helm = Helm::on(server, major, server.admin())?;
+        let error = install(&helm, HOME, &["--set=watchNamespaces={chat}"])
+            .expect_err("there is no namespace chat")
+            .to_string();
+        for said in ["no namespace \"chat\"", "kubectl create namespace chat"] {
+            ensure!(error.contains(said), "{error}");
+        }
+        ensure!(names(server, "crd")?.is_empty(), "definitions");
+        let releases = helm.run(&["list", "--all-namespaces", "--output=json"])?;
+        ensure!(releases.trim() == "[]", "{releases}");
+    }
+    Ok(())
+}
+
 #[test]
-fn definitions_go_with_the_release_where_they_are_not_kept() {
-    if !has_helm(&[Major::Four]) {
+fn a_namespace_that_is_not_there_is_told_first_and_definitions_go_where_they_are_not_kept() {
+    if !has_helm(&[Major::Three, Major::Four]) {
         return;
     }
     alone(async {
         let server = ApiServer::start().await?;
         server.namespace(HOME, &[]).await?;
+        nothing_is_made_for_a_namespace_that_is_not_there(&server)?;
         let helm = Helm::on(&server, Major::Four, server.admin())?;
         install(
             &helm,

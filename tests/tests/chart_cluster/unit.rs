@@ -348,7 +348,8 @@ fn the_notes_say_what_to_do_next_and_what_is_not_installed() {
         "EdgePool",
         "XmppFederatedPartner",
         "ExternalAccessPolicy",
-        "kubectl get xmpp",
+        "kubectl get xmpp -n chat",
+        "helm test xmpp-edge -n edge-system --logs",
         "cert-manager is not installed",
         "external-dns (0.22.0 or newer",
     ] {

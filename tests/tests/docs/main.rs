@@ -7,6 +7,7 @@ mod blocks;
 mod commands;
 mod field_cases;
 mod log_lines;
+mod releases;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

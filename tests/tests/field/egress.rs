@@ -8,7 +8,7 @@ use xmpp_edge_tests::{
     client::Client,
     edge::texts,
     federation::{Federation, FederationPlan, Method, PARTNER},
-    servers::Kind::Prosody,
+    servers::{Acknowledge, Kind::Prosody},
     socks::{PASSWORD, SocksServer, USER},
     wait,
 };
@@ -29,6 +29,7 @@ impl Scene {
             partner_method: Method::External,
             inside: Prosody,
             inside_method: Method::External,
+            inside_acknowledge: Acknowledge::Resending,
             trace: false,
         })
         .await?;

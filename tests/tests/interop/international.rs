@@ -5,7 +5,7 @@ use serde_json::json;
 use xmpp_edge_tests::{
     conversation,
     federation::{Federation, FederationPlan, Hosted, Method, OWN, PARTNER},
-    servers::Kind,
+    servers::{Acknowledge, Kind},
 };
 
 const BOOKS: Hosted = Hosted {
@@ -23,6 +23,7 @@ async fn converse(own: Hosted, partner: Hosted, method: Method) -> Result<()> {
         partner_method: method,
         inside: Kind::Prosody,
         inside_method: method,
+        inside_acknowledge: Acknowledge::Resending,
         trace: false,
     };
     let scene = Federation::start_as(plan, &json!({}), (own, partner)).await?;

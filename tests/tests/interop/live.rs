@@ -13,7 +13,10 @@ use xmpp_edge_tests::{
         FQDN, Federation, FederationPlan, Method, OWN, PARTNER, PARTNER_NAME, everyone_may,
     },
     pki::Usage,
-    servers::Kind::{Ejabberd, Prosody},
+    servers::{
+        Acknowledge,
+        Kind::{Ejabberd, Prosody},
+    },
     wait,
 };
 
@@ -27,6 +30,7 @@ async fn scene() -> Result<(Federation, Client, Client)> {
         partner_method: Method::External,
         inside: Ejabberd,
         inside_method: Method::External,
+        inside_acknowledge: Acknowledge::Resending,
         trace: false,
     })
     .await?;

@@ -13,7 +13,10 @@ use anyhow::{Context, Result};
 use xmpp_edge_tests::{
     conversation,
     federation::{Federation, FederationPlan, Method},
-    servers::Kind::{self, Ejabberd, Ejabberd24, Prosody, Prosody13},
+    servers::{
+        Acknowledge,
+        Kind::{self, Ejabberd, Ejabberd24, Prosody, Prosody13},
+    },
 };
 
 async fn converse(partner: (Kind, Method), inside: (Kind, Method)) -> Result<()> {
@@ -22,6 +25,7 @@ async fn converse(partner: (Kind, Method), inside: (Kind, Method)) -> Result<()>
         partner_method: partner.1,
         inside: inside.0,
         inside_method: inside.1,
+        inside_acknowledge: Acknowledge::Resending,
         trace: false,
     };
     let scene = Federation::start(plan).await?;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod install;
+mod kind;
 mod live;
 mod monitoring;
 mod pods;

@@ -1,5 +1,7 @@
 //! keep-alive, acknowledgements, and streams for both directions.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use xmpp_edge_tests::{
@@ -103,6 +105,34 @@ fn a_peer_without_acks_is_asked_by_ping_unless_confirm_by_ping_is_false() {
     });
     QUICK.test(5, async |s| {
         ensure!(asked(s).await?, "nobody was asked: this test tells nothing");
+        Ok(())
+    });
+}
+
+/// It may have been frozen before it ever answered, and what it had not read is lost with it.
+#[test]
+fn what_a_peer_was_asked_for_the_first_time_and_did_not_answer_goes_again_when_it_dies() {
+    RIG.test(1, async |s| {
+        let mut behaviour = s.good_behaviour()?;
+        behaviour.acks = false;
+        let outside = s.serve(behaviour).await?;
+        let mut inside = s.inside().await?;
+        let id = s.fresh();
+        inside.message(ALICE, &s.user("rob"), &id, "hello").await?;
+        outside.stanza_id(&id).await?;
+        let asked = |seen: &str| seen.contains("urn:xmpp:ping");
+        outside
+            .until("a ping", |seen| seen.iter().any(|it| asked(&it.text)))
+            .await?;
+        // The scenario itself is a duration: longer than servers that answer take to do so.
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        outside.tell(outside.last_connection(), Command::Drop);
+        let times = |text: &str| text.matches(&format!("'{id}'")).count();
+        outside
+            .until("the stanza again", |seen| {
+                seen.iter().map(|it| times(&it.text)).sum::<usize>() == 2
+            })
+            .await?;
         Ok(())
     });
 }

@@ -8,7 +8,7 @@ use xmpp_edge_tests::{
     federation::{Federation, FederationPlan, Method, OWN, PARTNER},
     peer::{Login, Peer},
     pki::Usage,
-    servers::{Kind, S2S_PORT},
+    servers::{Acknowledge, Kind, S2S_PORT},
 };
 
 const SMUGGLED: &str = "admin@org.example";
@@ -51,6 +51,7 @@ async fn nothing_is_smuggled(inside: Kind) -> Result<()> {
         partner_method: Method::External,
         inside,
         inside_method: Method::External,
+        inside_acknowledge: Acknowledge::Resending,
         trace: false,
     })
     .await?;
@@ -107,6 +108,7 @@ async fn spelled_anew(inside: Kind) -> Result<()> {
         partner_method: Method::External,
         inside,
         inside_method: Method::External,
+        inside_acknowledge: Acknowledge::Resending,
         trace: false,
     })
     .await?;

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     compile::{Kind, ObjectRef},
     controllers::{
-        pool,
+        pool::{self, PoolMemory},
         status_only::{self, StatusOnlyKind},
     },
     proxy_status::{self, Loaded, PoolReport, ownership::pool_of},
@@ -49,6 +49,8 @@ const RESYNC: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub struct NamespaceReconciler {
     context: Arc<Context>,
+    /// Of all namespaces.
+    pools: Arc<PoolMemory>,
     namespace: String,
     inputs: CompileCache,
     /// Each pool's newest document: written, or about to be.
@@ -63,9 +65,10 @@ pub struct NamespaceReconciler {
 
 impl NamespaceReconciler {
     #[must_use]
-    pub fn new(context: Arc<Context>, namespace: String) -> Self {
+    pub fn new(context: Arc<Context>, pools: Arc<PoolMemory>, namespace: String) -> Self {
         Self {
             context,
+            pools,
             namespace,
             inputs: CompileCache::default(),
             last: BTreeMap::new(),
@@ -241,7 +244,7 @@ impl NamespaceReconciler {
         self.syncing.retain(|pool, _| exists(pool));
         let caches = &self.context.caches;
         // One that is deleted and waits for DNS is there still.
-        self.context.pools.forget(&self.namespace, |pool| {
+        self.pools.forget(&self.namespace, |pool| {
             caches.pools.get(&self.namespace, pool).is_some()
         });
         let pools = caches.pools.in_namespace(&self.namespace);
@@ -252,7 +255,7 @@ impl NamespaceReconciler {
             if let Some(document) = inputs::last_document(caches, &self.namespace, &pool) {
                 let config = document.config;
                 let (generation, sha256) = (config.generation, &document.sha256);
-                let memory = &self.context.pools;
+                let memory = &self.pools;
                 memory.note_written(&self.namespace, &pool, generation, sha256);
                 let since = ChangeTracker {
                     before: config.generation,
@@ -280,7 +283,7 @@ impl NamespaceReconciler {
             reports.entry(pool.clone()).or_default();
         }
         for (pool, report) in &mut reports {
-            report.written = self.context.pools.written(&self.namespace, pool);
+            report.written = self.pools.written(&self.namespace, pool);
         }
         reports
     }
@@ -314,7 +317,7 @@ impl NamespaceReconciler {
         let names: Vec<String> = pools.iter().map(|pool| pool.name_any()).collect();
         let done = join_all(names.iter().map(|name| async {
             let begun = Instant::now();
-            let done = pool::reconcile(&self.context, scene, name).await;
+            let done = pool::reconcile(&self.context, &self.pools, scene, name).await;
             self.context
                 .metrics
                 .reconciled("EdgePool", done.is_ok(), begun.elapsed());
@@ -511,7 +514,8 @@ mod tests {
         };
         context.reports.set("n", "hq", report.clone());
         context.reports.set("n", "fresh", report);
-        let mut reconciler = NamespaceReconciler::new(Arc::new(context), "n".to_owned());
+        let mut reconciler =
+            NamespaceReconciler::new(Arc::new(context), Arc::default(), "n".to_owned());
         let scene = reconciler.scene();
         assert_eq!(scene.compiled.configs["hq"].generation, 42);
         assert_eq!(

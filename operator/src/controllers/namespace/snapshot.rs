@@ -87,8 +87,6 @@ pub struct Context {
     pub dns_metrics: DnsMetrics,
     pub server_clock: Arc<ServerClock>,
     pub reports: Arc<Reports>,
-    /// What the pools' controller remembers between looks.
-    pub pools: crate::controllers::pool::PoolMemory,
     pub settings: OperatorConfig,
     /// The operator's own namespace.
     pub namespace: String,
@@ -232,7 +230,6 @@ pub(crate) mod tests {
             dns_metrics: DnsMetrics::default(),
             server_clock: Arc::default(),
             reports: Arc::default(),
-            pools: crate::controllers::pool::PoolMemory::default(),
             settings: OperatorConfig::default(),
             namespace: "edge-system".to_owned(),
             dns_owner_id: None,

@@ -102,6 +102,7 @@ impl Endpoints {
     pub fn look(
         &self,
         context: &Context,
+        publications: &publish::PoolDns,
         scene: &NamespaceSnapshot,
         pool: &EdgePool,
     ) -> Option<(DesiredCondition, Duration)> {
@@ -109,7 +110,7 @@ impl Endpoints {
         let wants = dns.is_some_and(|dns| dns.external_dns.is_some());
         let kind = ConditionType::DnsPublished;
         let name = pool.name_any();
-        let (tasks, held) = tasks(context, scene);
+        let (tasks, held) = tasks(context, publications, scene);
         let backend = || EndpointsBackend {
             client: context.client.clone(),
             metrics: context.dns_metrics.clone(),
@@ -139,7 +140,11 @@ impl Endpoints {
 
 /// All pools of the namespace that external-dns is to publish, whatever their standing; and when one
 /// of them may have another although nothing changes.
-fn tasks(context: &Context, scene: &NamespaceSnapshot) -> (Vec<EndpointTask>, Option<Duration>) {
+fn tasks(
+    context: &Context,
+    publications: &publish::PoolDns,
+    scene: &NamespaceSnapshot,
+) -> (Vec<EndpointTask>, Option<Duration>) {
     let namespace = &scene.namespace;
     let pools = scene.world.pools.iter().filter(|pool| {
         let dns = pool.spec.dns.as_ref();
@@ -157,7 +162,6 @@ fn tasks(context: &Context, scene: &NamespaceSnapshot) -> (Vec<EndpointTask>, Op
             let service = super::plan::names::external_service(&name);
             let service: Option<Arc<Service>> = context.caches.services.get(namespace, &service);
             let ready = super::read::ready_replicas(&context.caches, namespace, &name);
-            let publications = &context.pools.publications;
             let (standing, held) = publications.availability(namespace, &name, &pool.spec, ready);
             soonest = soonest.into_iter().chain(held).min();
             EndpointTask {

@@ -12,6 +12,7 @@ pub mod blocked;
 pub mod cert_manager;
 pub mod external_dns;
 mod gateway_copies;
+mod memory;
 pub mod plan;
 pub mod provision;
 pub mod publish;
@@ -20,4 +21,5 @@ pub mod reconcile;
 pub mod status;
 pub mod validate;
 
-pub use reconcile::{PoolMemory, reconcile};
+pub use memory::PoolMemory;
+pub use reconcile::reconcile;

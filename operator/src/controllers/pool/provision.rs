@@ -13,6 +13,7 @@ use xmpp_edge_crds::{
 use super::{
     apply::{Applier, ApplyError, print_of_mounted},
     gateway_copies,
+    memory::PoolMemory,
     plan::{
         self, Child, ChildKind, Facts, names,
         rollout::{self, Rollout},
@@ -71,20 +72,20 @@ impl ApplyOutcome {
 /// Writes the Secrets, then all other objects, then lets the kubelets know.
 pub(super) async fn write(
     applier: &Applier<'_>,
+    memory: &PoolMemory,
     scene: &NamespaceSnapshot,
     pool: Option<&EdgePool>,
     config: &EdgeConfig,
     written: &mut ApplyOutcome,
 ) {
-    let context = applier.context;
-    let one_at_a_time = context.pools.secrets_of(applier.namespace);
+    let one_at_a_time = memory.secrets_of(applier.namespace);
     let guard = one_at_a_time.lock().await;
     let planned = match plan_secrets(applier, scene, pool, config) {
         Ok(planned) => planned,
         Err(error) => {
             // Pods and rules are made from what the Secrets say; the document is not.
             written.note(Err(error.into()));
-            write_document(applier, config, written).await;
+            write_document(applier, memory, config, written).await;
             return;
         }
     };
@@ -105,9 +106,9 @@ pub(super) async fn write(
         }
     };
     drop(guard);
-    let whole = write_children(applier, scene, pool, config, written).await;
+    let whole = write_children(applier, memory, scene, pool, config, written).await;
     if let (Some(mounted), true) = (mounted, whole) {
-        let generation = read::written(context, applier.namespace, &config.pool);
+        let generation = in_place(applier, memory, config);
         let print = print_of_mounted(generation.unwrap_or(0), &mounted);
         let hurried = applier.trigger_volume_sync(&print).await;
         written.note(hurried);
@@ -155,13 +156,14 @@ async fn write_secrets(
 
 async fn write_children(
     applier: &Applier<'_>,
+    memory: &PoolMemory,
     scene: &NamespaceSnapshot,
     pool: Option<&EdgePool>,
     config: &EdgeConfig,
     written: &mut ApplyOutcome,
 ) -> bool {
     let Some(pool) = pool else {
-        return write_document(applier, config, written).await;
+        return write_document(applier, memory, config, written).await;
     };
     let context = applier.context;
     let image = read::proxy_image(&context.settings);
@@ -174,7 +176,7 @@ async fn write_children(
         resolvers: read::resolvers(),
         database: read::database_of(&scene.world, pool),
         volume: volume.as_deref(),
-        written: read::written(context, applier.namespace, &config.pool),
+        written: in_place(applier, memory, config),
         after: after(&rollouts, &config.pool),
     };
     let plan = plan::plan(pool, config, &facts);
@@ -182,7 +184,7 @@ async fn write_children(
     written.held_by.clone_from(&plan.held_by);
     let not_allowed = validate::not_allowed(config, context.settings.allowed_domains.as_ref());
     if let Some(sha256) = &plan.document_sha256 {
-        note_written(applier, config, sha256);
+        note_written(applier, memory, config, sha256);
     }
     let replicas = pool.spec.desired_replicas();
     let write = |child| write_child(applier, child, plan.held_by.is_some(), replicas);
@@ -269,7 +271,7 @@ fn note_certificate(
     written: &mut ApplyOutcome,
 ) {
     let context = applier.context;
-    let certificates = &context.pools.certificates;
+    let certificates = applier.certificates;
     match done {
         Ok(()) => {
             certificates.follow(&context.client, &context.caches, applier.namespace);
@@ -299,17 +301,17 @@ fn note_certificate(
 /// The document alone, of a pool that cannot be read or is being deleted.
 pub(super) async fn write_document(
     applier: &Applier<'_>,
+    memory: &PoolMemory,
     config: &EdgeConfig,
     written: &mut ApplyOutcome,
 ) -> bool {
-    let context = applier.context;
-    if read::written(context, applier.namespace, &config.pool) == Some(config.generation) {
+    if in_place(applier, memory, config) == Some(config.generation) {
         return true;
     }
     let mut whole = true;
     match plan::shards::plan(applier.pool, config) {
         Ok(document) => {
-            note_written(applier, config, &document.sha256);
+            note_written(applier, memory, config, &document.sha256);
             let shards = document.shards;
             let surplus: Vec<String> = plan::shards::surplus(&config.pool, shards.len()).collect();
             let deletions = surplus.iter();
@@ -329,8 +331,14 @@ pub(super) async fn write_document(
     whole
 }
 
-fn note_written(applier: &Applier<'_>, config: &EdgeConfig, sha256: &str) {
-    let memory = &applier.context.pools;
+/// The generation of the pool's document that is in place.
+fn in_place(applier: &Applier<'_>, memory: &PoolMemory, config: &EdgeConfig) -> Option<u64> {
+    let (namespace, pool) = (applier.namespace, config.pool.as_str());
+    let ours = memory.written(namespace, pool);
+    read::written(&applier.context.caches, &ours, namespace, pool)
+}
+
+fn note_written(applier: &Applier<'_>, memory: &PoolMemory, config: &EdgeConfig, sha256: &str) {
     let (namespace, generation) = (applier.namespace, config.generation);
     memory.note_written(namespace, &config.pool, generation, sha256);
 }

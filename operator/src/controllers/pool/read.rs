@@ -23,7 +23,8 @@ use super::plan::{
 };
 use crate::{
     compile::NamespaceInputs,
-    controllers::namespace::snapshot::{Context, NamespaceSnapshot, OperatorConfig},
+    controllers::namespace::snapshot::{NamespaceSnapshot, OperatorConfig},
+    proxy_status::WrittenDocuments,
     runtime::{caches::Caches, store::UnreadError},
     secrets::database::DatabaseSecret,
 };
@@ -171,10 +172,15 @@ pub fn database_of(world: &NamespaceInputs, pool: &EdgePool) -> Vec<HostPort> {
         .unwrap_or_default()
 }
 
-/// The generation whose shards are all in place as they were written, with nothing beside them.
+/// The generation whose shards are all in place as they were written, with nothing beside them; `ours` are the
+/// documents that this operator wrote or found.
 #[must_use]
-pub fn written(context: &Context, namespace: &str, pool: &str) -> Option<u64> {
-    let caches = &context.caches;
+pub fn written(
+    caches: &Caches,
+    ours: &WrittenDocuments,
+    namespace: &str,
+    pool: &str,
+) -> Option<u64> {
     let mut headers = Vec::new();
     for number in 0..MAX_SHARDS {
         let name = names::shard(pool, number);
@@ -193,8 +199,7 @@ pub fn written(context: &Context, namespace: &str, pool: &str) -> Option<u64> {
             (header.generation, &header.sha256, header.count)
                 == (first.generation, &first.sha256, first.count)
         });
-    let written = context.pools.written(namespace, pool);
-    let ours = whole && written.has(first.generation, &first.sha256);
+    let ours = whole && ours.has(first.generation, &first.sha256);
     ours.then_some(first.generation)
 }
 

@@ -362,15 +362,23 @@ impl Receiver {
     pub fn add(&mut self, carried: Carried) {
         match self.carried.iter_mut().find(|own| own.pair == carried.pair) {
             Some(own) => *own = carried,
-            None => self.carried.push(carried),
+            None => self.push(carried),
         }
+    }
+
+    /// Most streams carry one pair: room for four would stay behind, as a hole, with each of them.
+    fn push(&mut self, carried: Carried) {
+        if self.carried.is_empty() {
+            self.carried.reserve_exact(1);
+        }
+        self.carried.push(carried);
     }
 
     /// As [`Self::add`], unless something of the pair may come already; says whether it was added.
     pub fn add_if_new(&mut self, carried: Carried) -> bool {
         let is_new = !self.carried.iter().any(|own| own.pair == carried.pair);
         if is_new {
-            self.carried.push(carried);
+            self.push(carried);
         }
         is_new
     }

@@ -33,7 +33,7 @@ use self::{
     error::call,
 };
 use super::{
-    cert_manager::CertificateSeen,
+    cert_manager::{CertificateSeen, Certificates},
     plan::{Child, ChildKind, metadata},
     read,
 };
@@ -102,6 +102,7 @@ struct Outcome {
 pub struct Applier<'a> {
     pub context: &'a Context,
     pub applied: &'a AppliedHashes,
+    pub certificates: &'a Certificates,
     pub pool: &'a EdgePool,
     pub namespace: &'a str,
 }
@@ -184,7 +185,7 @@ impl Applier<'_> {
             let held = read::observed(&self.context.caches, kind, self.namespace, name)?;
             return Ok((held, true));
         }
-        let seen = self.context.pools.certificates.seen(self.namespace, name);
+        let seen = self.certificates.seen(self.namespace, name);
         Ok(match seen {
             CertificateSeen::NotWatched => (None, false),
             CertificateSeen::Absent => (None, true),
@@ -214,7 +215,7 @@ impl Applier<'_> {
         let caches = &self.context.caches;
         Some(match kind {
             ChildKind::Secret => return None,
-            ChildKind::Certificate => self.context.pools.certificates.store(),
+            ChildKind::Certificate => self.certificates.store(),
             ChildKind::ConfigMap => &caches.config_maps,
             ChildKind::NetworkPolicy => &caches.network_policies,
             ChildKind::PodDisruptionBudget => &caches.disruption_budgets,

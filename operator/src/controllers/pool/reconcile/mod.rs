@@ -1,10 +1,8 @@
 //! One look at one pool: the five words, one after the other.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use jiff::{SignedDuration, Timestamp};
 use kube::{Resource, ResourceExt};
-use parking_lot::Mutex;
 use tokio::time::timeout;
 use xmpp_edge_crds::{
     edge_config::EdgeConfig,
@@ -16,13 +14,12 @@ use xmpp_edge_crds::{
 };
 
 use super::{
-    apply::{AppliedHashes, Applier, ApplyError, print_of_mounted},
+    apply::{Applier, ApplyError, print_of_mounted},
     blocked,
-    cert_manager::Certificates,
-    external_dns::Endpoints,
+    memory::PoolMemory,
     plan::names,
     provision::{self, ApplyOutcome},
-    publish::{self, Leave, PoolDns},
+    publish::{self, Leave},
     read,
     status::{self, Certificate, Findings},
     validate,
@@ -33,7 +30,7 @@ use crate::{
         inputs,
         snapshot::{Context, NamespaceSnapshot, PoolOutcome},
     },
-    proxy_status::{WrittenDocuments, ownership::pods_of},
+    proxy_status::ownership::pods_of,
     runtime::{decoded::Decoded, metrics::OfPool},
     status::{
         apply::StatusWriter,
@@ -56,84 +53,6 @@ const REFUSED: Duration = Duration::from_secs(60);
 /// and the namespace's other objects wait.
 const LONGEST: Duration = Duration::from_secs(50);
 
-/// What is remembered between looks. Nothing of it is needed to be right: without it a write more
-/// is made.
-#[derive(Debug, Default)]
-pub struct PoolMemory {
-    applied: AppliedHashes,
-    pub(super) certificates: Certificates,
-    pub(super) publications: PoolDns,
-    endpoints: Endpoints,
-    pools: Mutex<HashMap<(String, String), Remembered>>,
-    /// By namespace and pool.
-    written: Mutex<HashMap<(String, String), WrittenDocuments>>,
-    /// By namespace: pools share its CA, and must not each make one.
-    secrets: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
-}
-
-impl PoolMemory {
-    /// Forgets pools of a namespace that are not there any more.
-    pub fn forget(&self, namespace: &str, exists: impl Fn(&str) -> bool) {
-        self.publications.forget(namespace, &exists);
-        self.applied.forget(namespace, &exists);
-        let mut pools = self.pools.lock();
-        pools.retain(|(of, pool), _| of != namespace || exists(pool));
-        let mut written = self.written.lock();
-        written.retain(|(of, pool), _| of != namespace || exists(pool));
-    }
-
-    /// A document of a pool is about to be written, or was there when this process began to lead.
-    pub fn note_written(&self, namespace: &str, pool: &str, generation: u64, sha256: &str) {
-        let mut written = self.written.lock();
-        let documents = written.entry((namespace.to_owned(), pool.to_owned()));
-        documents.or_default().note(generation, sha256);
-    }
-
-    /// The documents of a pool that are the operator's own.
-    #[must_use]
-    pub fn written(&self, namespace: &str, pool: &str) -> WrittenDocuments {
-        let written = self.written.lock();
-        let documents = written.get(&(namespace.to_owned(), pool.to_owned()));
-        documents.cloned().unwrap_or_default()
-    }
-
-    /// Breaks off what is under way in the background, and returns once nothing of it runs any more.
-    pub async fn shutdown(&self) {
-        self.certificates.shutdown().await;
-        self.publications.shutdown().await;
-        self.endpoints.shutdown().await;
-    }
-
-    pub(super) fn secrets_of(&self, namespace: &str) -> Arc<tokio::sync::Mutex<()>> {
-        let mut secrets = self.secrets.lock();
-        secrets.entry(namespace.to_owned()).or_default().clone()
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Remembered {
-    /// When counts of streams were written last.
-    counted: Option<Timestamp>,
-    /// Since when something cannot be written.
-    failing_since: Option<Timestamp>,
-}
-
-/// What is tried again is told once it lasts this long: most of it is over before.
-const TOLD_AFTER: SignedDuration = SignedDuration::from_secs(60);
-
-impl Remembered {
-    /// Keeps since when writing fails; says whether it is to be told: `at_once` where no pod serves,
-    /// so that who made a pool just now sees why nothing comes of it.
-    fn is_told(&mut self, fails: bool, at_once: bool, now: Timestamp) -> bool {
-        if !fails {
-            self.failing_since = None;
-            return false;
-        }
-        let since = *self.failing_since.get_or_insert(now);
-        at_once || now.duration_since(since) >= TOLD_AFTER
-    }
-}
-
 /// Provisions one pool as far as it can be, and writes its status.
 ///
 /// # Errors
@@ -141,16 +60,18 @@ impl Remembered {
 /// or refused by the API server, is a condition.
 pub async fn reconcile(
     context: &Context,
+    memory: &PoolMemory,
     scene: &NamespaceSnapshot,
     name: &str,
 ) -> Result<PoolOutcome, ApplyError> {
-    reconcile_within(LONGEST, context, scene, name).await
+    reconcile_within(LONGEST, context, memory, scene, name).await
 }
 
 /// As [`reconcile`]; what is not written within `longest` is a failure that the status tells as any other.
 async fn reconcile_within(
     longest: Duration,
     context: &Context,
+    memory: &PoolMemory,
     scene: &NamespaceSnapshot,
     name: &str,
 ) -> Result<PoolOutcome, ApplyError> {
@@ -159,7 +80,7 @@ async fn reconcile_within(
         return Ok(PoolOutcome::default());
     };
     if object.meta().deletion_timestamp.is_some() {
-        return leave(longest, context, scene, &object).await;
+        return leave(longest, context, memory, scene, &object).await;
     }
     let pool = read::readable(scene, name);
     let config = scene.config(name);
@@ -172,19 +93,25 @@ async fn reconcile_within(
         if let Some(owner) = owner {
             let applier = Applier {
                 context,
-                applied: &context.pools.applied,
+                applied: &memory.applied,
+                certificates: &memory.certificates,
                 pool: owner,
                 namespace,
             };
-            let writes = provision::write(&applier, scene, pool, config, &mut written);
+            let writes = provision::write(&applier, memory, scene, pool, config, &mut written);
             if timeout(longest, writes).await.is_err() {
                 written.late(longest);
             }
         }
     }
-    let in_place = read::written(context, namespace, name);
+    let in_place = read::written(
+        &context.caches,
+        &memory.written(namespace, name),
+        namespace,
+        name,
+    );
     let dns = match (pool, config, &rejected) {
-        (Some(pool), Some(config), None) => Some(look_at_dns(context, scene, pool, config)),
+        (Some(pool), Some(config), None) => Some(look_at_dns(context, memory, scene, pool, config)),
         _ => None,
     };
     let found = Found {
@@ -195,7 +122,7 @@ async fn reconcile_within(
         in_place,
         dns: dns.as_ref(),
     };
-    report(context, scene, &object, &found, &written);
+    report(context, memory, scene, &object, &found, &written);
     if let Some(error) = written.failed {
         return Err(error);
     }
@@ -203,7 +130,7 @@ async fn reconcile_within(
         RENEWALS
     } else {
         // Some of it may have been kept from being tried by what was refused before it.
-        let retry = context.pools.applied.retry(namespace, name);
+        let retry = memory.applied.retry(namespace, name);
         retry.unwrap_or(REFUSED).min(REFUSED)
     };
     let dns = dns.and_then(|dns| dns.again);
@@ -216,6 +143,7 @@ async fn reconcile_within(
 /// Records: by the operator's own updates, by external-dns, or both.
 fn look_at_dns(
     context: &Context,
+    memory: &PoolMemory,
     scene: &NamespaceSnapshot,
     pool: &EdgePool,
     config: &EdgeConfig,
@@ -230,8 +158,11 @@ fn look_at_dns(
         service: service.as_deref(),
         not_allowed: &validate::not_allowed(config, allowed),
     };
-    let mut look = context.pools.publications.look(context, namespace, &found);
-    if let Some((said, again)) = context.pools.endpoints.look(context, scene, pool) {
+    let mut look = memory.publications.look(context, namespace, &found);
+    if let Some((said, again)) = memory
+        .endpoints
+        .look(context, &memory.publications, scene, pool)
+    {
         look.again = Some(look.again.map_or(again, |it| it.min(again)));
         let dns = pool.spec.dns.as_ref();
         // With both, what is wrong outweighs.
@@ -260,6 +191,7 @@ struct Found<'a> {
 /// Hands in the status where it differs, and says the metrics.
 fn report(
     context: &Context,
+    memory: &PoolMemory,
     scene: &NamespaceSnapshot,
     object: &Arc<Decoded<EdgePool>>,
     looked: &Found<'_>,
@@ -295,7 +227,7 @@ fn report(
     let key = (namespace.to_owned(), name.clone());
     let serves = read::ready_replicas(&context.caches, namespace, &name) > 0;
     let is_told = {
-        let mut pools = context.pools.pools.lock();
+        let mut pools = memory.pools.lock();
         let remembered = pools.entry(key.clone()).or_default();
         // Who was overtaken looks again at once, and mostly succeeds.
         let overtaken = matches!(written.failed, Some(ApplyError::Overtaken { .. }));
@@ -338,7 +270,7 @@ fn report(
         let replicas = pool.spec.desired_replicas();
         desired.get_or_create(&of).set(replicas.into());
     }
-    let mut pools = context.pools.pools.lock();
+    let mut pools = memory.pools.lock();
     let remembered = pools.entry(key).or_default();
     if !status::is_due(&old, &new, remembered.counted, scene.now) {
         return;
@@ -352,10 +284,11 @@ fn report(
 async fn leave(
     longest: Duration,
     context: &Context,
+    memory: &PoolMemory,
     scene: &NamespaceSnapshot,
     object: &Arc<Decoded<EdgePool>>,
 ) -> Result<PoolOutcome, ApplyError> {
-    let dns = &context.pools.publications;
+    let dns = &memory.publications;
     let leaves = dns.leave(context, &scene.namespace, object);
     let mut leave = timeout(longest, leaves).await.unwrap_or_else(|_| {
         let late = ApplyError::too_long(longest);
@@ -364,7 +297,7 @@ async fn leave(
     if leave.again.is_none() {
         return Ok(PoolOutcome::default());
     }
-    let restricts = keep_restricting(context, scene, object);
+    let restricts = keep_restricting(context, memory, scene, object);
     let restricted = timeout(longest, restricts).await;
     let restricted = restricted.unwrap_or_else(|_| Err(ApplyError::too_long(longest)));
     if let Err(error) = &restricted {
@@ -382,6 +315,7 @@ async fn leave(
 /// them.
 async fn keep_restricting(
     context: &Context,
+    memory: &PoolMemory,
     scene: &NamespaceSnapshot,
     object: &Decoded<EdgePool>,
 ) -> Result<(), ApplyError> {
@@ -395,12 +329,13 @@ async fn keep_restricting(
     };
     let applier = Applier {
         context,
-        applied: &context.pools.applied,
+        applied: &memory.applied,
+        certificates: &memory.certificates,
         pool,
         namespace,
     };
     let mut written = ApplyOutcome::default();
-    if provision::write_document(&applier, &config, &mut written).await {
+    if provision::write_document(&applier, memory, &config, &mut written).await {
         let print = print_of_mounted(config.generation, &[]);
         applier.trigger_volume_sync(&print).await?;
     }

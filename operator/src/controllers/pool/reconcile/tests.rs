@@ -58,7 +58,7 @@ async fn a_pool_whose_objects_take_too_long_says_so_in_its_conditions() {
     let (client, mut statuses) = busy_server();
     let (context, scene) = one_pool(client);
     let longest = Duration::from_millis(20);
-    let done = reconcile_within(longest, &context, &scene, "hq").await;
+    let done = reconcile_within(longest, &context, &PoolMemory::default(), &scene, "hq").await;
     assert!(matches!(done, Err(ApplyError::TooLong { .. })), "{done:?}");
     let queue = context.statuses.queue.clone();
     let status = tokio::select! {
@@ -117,6 +117,7 @@ async fn a_call_that_hangs_holds_up_no_object_that_does_not_need_its_own() {
     let (client, mut requests) = server_that_hangs_on("/services");
     let (context, scene) = one_pool(client);
     let mut written = Vec::new();
+    let memory = PoolMemory::default();
     let until_pods = async {
         while let Some((method, path)) = requests.recv().await {
             if method == Method::PATCH {
@@ -129,28 +130,10 @@ async fn a_call_that_hangs_holds_up_no_object_that_does_not_need_its_own() {
     };
     tokio::select! {
         () = until_pods => {}
-        done = reconcile(&context, &scene, "hq") => panic!("Services are not written: {done:?}"),
+        done = reconcile(&context, &memory, &scene, "hq") => panic!("Services are not written: {done:?}"),
     }
     // What pods begin with is there before them.
     for kind in ["networkpolicies", "configmaps", "persistentvolumeclaims"] {
         assert!(written.iter().any(|it| it == kind), "{kind}: {written:?}");
-    }
-}
-
-#[test]
-fn a_failing_write_is_told_after_a_minute_and_at_once_where_no_pod_serves() {
-    let at = |second: i64| Timestamp::from_second(1_000_000 + second).unwrap();
-    let mut pool = Remembered::default();
-    for (fails, at_once, second, told) in [
-        (true, false, 0, false),
-        (true, false, 59, false),
-        (true, false, 60, true),
-        // What went well in between begins it anew.
-        (false, false, 61, false),
-        (true, false, 70, false),
-        (true, true, 71, true),
-        (true, false, 131, true),
-    ] {
-        assert_eq!(pool.is_told(fails, at_once, at(second)), told, "{second}");
     }
 }

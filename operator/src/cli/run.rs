@@ -62,11 +62,6 @@ pub enum RunError {
         address: SocketAddr,
         source: std::io::Error,
     },
-    #[error("cannot listen on {address}: {source}; choose another --page-listen, or leave it out")]
-    ListenForPage {
-        address: SocketAddr,
-        source: std::io::Error,
-    },
     #[error("the lease was lost: another replica leads now, or it could not be renewed in time")]
     LeaseLost,
     #[error("{0}; this is a fault of the operator, which cannot go on without")]
@@ -118,13 +113,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<(), Run
     let served = server::serve(listener, caches.clone(), metrics.clone(), stop.clone());
     tasks.spawn_fallible("the admin port", served);
     if let Some(address) = options.page_listen {
-        let listener = server::bind(address).await;
-        let listener = listener.map_err(|source| RunError::ListenForPage { address, source })?;
-        let address = listener.local_addr().unwrap_or(address);
-        tracing::info!(%address, "the status page is there: kubectl port-forward leads to it");
-        let source = Arc::new(NamespacesPage::new(caches.clone()));
-        let served = page::server::serve(listener, source, stop.clone());
-        tasks.spawn_fallible("the status page", served);
+        show_page(address, &caches, &stop, &mut tasks).await;
     }
     caches.start(&client, &scope, &metrics, &mut tasks);
     tokio::select! {
@@ -189,6 +178,28 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<(), Run
                 Ended::Lost => Err(RunError::LeaseLost),
             }
         }
+    }
+}
+
+/// Serves the status page. Where it cannot, all that acts goes on without.
+async fn show_page(
+    address: SocketAddr,
+    caches: &Arc<Caches>,
+    stop: &CancellationToken,
+    tasks: &mut TaskSet,
+) {
+    match server::bind(address).await {
+        Ok(listener) => {
+            let address = listener.local_addr().unwrap_or(address);
+            tracing::info!(%address, "the status page is there: kubectl port-forward leads to it");
+            let source = Arc::new(NamespacesPage::new(caches.clone()));
+            let served = page::server::serve(listener, source, stop.clone());
+            tasks.spawn_fallible("the status page", served);
+        }
+        Err(error) => tracing::error!(
+            %address, %error,
+            "there is no status page, as its port cannot be had: choose another --page-listen"
+        ),
     }
 }
 

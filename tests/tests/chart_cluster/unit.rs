@@ -194,7 +194,7 @@ fn rows() -> Vec<Row> {
         (
             &["--set=extraArgs={--dns-owner-id=west}"],
             DEPLOYMENT,
-            of_container("/args/6"),
+            of_container("/args/7"),
             json!("--dns-owner-id=west"),
         ),
         (

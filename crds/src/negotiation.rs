@@ -167,16 +167,19 @@ impl Negotiation {
 }
 
 impl MethodSet {
+    /// SASL EXTERNAL over TLS and nothing else.
+    pub const EXTERNAL: Self = Self {
+        sasl_over_tls: true,
+        tls_dialback: false,
+        tcp_dialback: false,
+    };
+
     /// What is left of the set where keys are bound; `None` if nothing is.
     #[must_use]
     pub fn under(self, keys: KeyBinding) -> Option<Self> {
         match keys {
             KeyBinding::Open => Some(self),
-            KeyBinding::Bound => self.sasl_over_tls.then_some(Self {
-                sasl_over_tls: true,
-                tls_dialback: false,
-                tcp_dialback: false,
-            }),
+            KeyBinding::Bound => self.sasl_over_tls.then_some(Self::EXTERNAL),
         }
     }
 

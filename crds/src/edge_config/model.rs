@@ -2,6 +2,7 @@
 //! before, so the operator writes the older form until all pods are new.
 
 use ipnet::IpNet;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -11,8 +12,10 @@ use crate::{
     partner_type::PartnerType,
 };
 
-/// The version that this build writes.
-pub const VERSION: Version = Version { major: 1, minor: 0 };
+/// The newest version that this build reads and writes.
+pub const VERSION: Version = Version { major: 1, minor: 1 };
+/// The version of a document that says nothing of sidecars: pods of the release before read it too.
+pub const WITHOUT_SIDECARS: Version = Version { major: 1, minor: 0 };
 
 /// `major.minor` of the document's format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -94,9 +97,15 @@ pub struct Listeners {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Gateway {
+    /// What it is called in metrics and in status; absent before minor 1: its first domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     pub domains: Vec<DomainName>,
     pub mode: GatewayMode,
-    pub address: HostPort,
+    /// Where its server is. Never absent in mode `Direct`; in mode `Sidecar` it is for other servers inside
+    /// alone, and the edge does not dial it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<HostPort>,
     pub negotiation: Negotiation,
     pub methods: MethodSet,
     /// PEM accepted beside the internal CA, with SAN = the own domain; serverAuth alone suffices.
@@ -107,9 +116,29 @@ pub struct Gateway {
     /// As of a partner.
     #[serde(default = "confirmed_by_ping")]
     pub confirm_by_ping: bool,
+    /// Sidecars beside its server may open trunks. In mode `Direct` too: nothing is sent on those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sidecar: Option<GatewaySidecar>,
+    /// A sidecar's certificate of the internal CA counts only if it begins then or later: those before were
+    /// taken away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issued_after: Option<Timestamp>,
 }
 
 impl Gateway {
+    /// Whether sidecars may open trunks for it, used or not.
+    #[must_use]
+    pub fn takes_trunks(&self) -> bool {
+        self.mode == GatewayMode::Sidecar || self.sidecar.is_some()
+    }
+
+    /// What it is called: its name, or its first domain.
+    #[must_use]
+    pub fn effective_name(&self) -> &str {
+        let first = || self.domains.first().map_or("", DomainName::as_str);
+        self.name.as_deref().unwrap_or_else(first)
+    }
+
     /// Whether it says from which authority the server's certificate must be.
     #[must_use]
     pub fn key_binding(&self) -> KeyBinding {
@@ -122,6 +151,40 @@ impl Gateway {
 pub enum GatewayMode {
     /// The edge dials `address`.
     Direct,
+    /// A sidecar beside the server dials the edge.
+    Sidecar,
+}
+
+/// Who may open trunks for a gateway, and how several of them share what comes in.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GatewaySidecar {
+    pub server: SidecarServers,
+    /// Keys of sidecars outside of the cluster, beside certificates of the internal CA.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<SidecarKey>,
+    /// PEM: another issuer of sidecars' certificates, with SAN = the domains.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trust_ca: Option<String>,
+}
+
+/// What the servers beside several sidecars of one gateway are to each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SidecarServers {
+    /// Worlds of their own: one gets what comes in, the others stand by.
+    #[default]
+    Single,
+    /// One server: each gets a share of what comes in.
+    Clustered,
+}
+
+/// One sidecar that is known by its key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SidecarKey {
+    pub name: String,
+    /// Lower-case hex of SHA-256 over the SubjectPublicKeyInfo.
+    pub spki_sha256: String,
 }
 
 /// Name in the certificate of the admin ports of a pool's pods. It stands in no DNS: who asks the port names it.
@@ -463,11 +526,22 @@ pub struct Edge {
     pub port: u16,
     pub priority: u16,
     pub weight: u16,
+    /// How many pods the pool has; before minor 1 nobody asked.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub replicas: u16,
     /// Led to only where every other one is withdrawn too (`spec.route.enabled: false`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub withdrawn: bool,
     /// Domains of the pool, so that a server is led to edges that serve its domain.
     pub domains: Vec<DomainName>,
+}
+
+fn one() -> u16 {
+    1
+}
+
+fn is_one(replicas: &u16) -> bool {
+    *replicas == 1
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

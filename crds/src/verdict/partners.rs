@@ -51,6 +51,8 @@ pub struct Partners {
     exact: HashMap<DomainName, Option<PartnerIndex>>,
     /// By suffix: `*.agency.example` stands under `agency.example`.
     below: HashMap<DomainName, PartnerIndex>,
+    /// Whose every other domain is that is not own.
+    others: Option<PartnerIndex>,
     facts: Vec<(PartnerType, Admission)>,
     by_name: HashMap<Box<str>, PartnerIndex>,
 }
@@ -93,6 +95,15 @@ impl Partners {
         index
     }
 
+    /// As [`Self::build`], with every domain that is neither listed nor own in the hands of the first partner.
+    #[must_use]
+    pub fn with_others_first(config: &EdgeConfig) -> Self {
+        Self {
+            others: (!config.partners.is_empty()).then_some(PartnerIndex(0)),
+            ..Self::build(config)
+        }
+    }
+
     /// The partner that `domain` (in the form of [`DomainName`]) belongs to, whether it may talk or
     /// not; `None` where no accepted partner lists it, and for own domains.
     #[must_use]
@@ -101,7 +112,7 @@ impl Partners {
             return *found;
         }
         if self.below.is_empty() {
-            return None;
+            return self.others;
         }
         let mut rest = domain;
         while let Some((_, parent)) = rest.split_once('.') {
@@ -110,7 +121,7 @@ impl Partners {
             }
             rest = parent;
         }
-        None
+        self.others
     }
 
     /// By the object's name.

@@ -8,7 +8,7 @@ use xmpp_edge_crds::{
     domain::DomainName,
     edge_config::{
         AccessRules, Contacts, Content, Edge, EdgeConfig, EgressProxy, Gateway, HostPort,
-        Listeners, Settings, VERSION,
+        Listeners, Settings, WITHOUT_SIDECARS,
     },
     kinds::{EdgePool, PoolSpec, conditions::Reason},
     negotiation::Negotiation,
@@ -167,6 +167,7 @@ fn compile_one(object: &EdgePool, world: &NamespaceInputs) -> Result<EffectivePo
         port: listeners.internal,
         priority: spec.route.priority,
         weight: spec.route.weight,
+        replicas: 1,
         withdrawn: !spec.route.enabled,
         domains: domains.clone(),
     };
@@ -185,7 +186,7 @@ fn compile_one(object: &EdgePool, world: &NamespaceInputs) -> Result<EffectivePo
         },
     };
     let config = EdgeConfig {
-        version: VERSION,
+        version: WITHOUT_SIDECARS,
         generation: 0,
         namespace: world.namespace.clone(),
         pool: name,
@@ -303,14 +304,17 @@ fn gateways(
             .map(|reference| world.ca(&format!("{at}.trust.caConfigMapRef"), reference))
             .transpose()?;
         gateways.push(Gateway {
+            name: None,
             domains,
             mode: gateway.mode,
-            address,
+            address: Some(address),
             negotiation,
             methods,
             trust_ca,
             trust_public_roots: trust.public_roots,
             confirm_by_ping: gateway.confirm_by_ping,
+            sidecar: None,
+            issued_after: None,
         });
     }
     match own.iter().find(|domain| !served.contains_key(*domain)) {

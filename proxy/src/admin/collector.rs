@@ -15,7 +15,9 @@ use crate::{
     stream::context::StreamContext,
     telemetry::metrics::{
         OTHER, direction_label,
-        labels::{CertificateLabel, DomainLabel, PartnerLabels, StreamLabels, TlsLabels},
+        labels::{
+            CertificateLabel, DomainLabel, GatewayLabel, PartnerLabels, StreamLabels, TlsLabels,
+        },
     },
 };
 
@@ -51,6 +53,7 @@ type Shown = (&'static str, &'static str, Box<dyn EncodeMetric>);
 fn snapshot(context: &StreamContext) -> Vec<Shown> {
     let (streams, tls_streams) = streams(context);
     let (queue_bytes, queue_stanzas) = queues(context);
+    let (trunks, trunk_pairs) = trunks(context);
     vec![
         (
             "streams",
@@ -76,6 +79,16 @@ fn snapshot(context: &StreamContext) -> Vec<Shown> {
             "gateway_reachable",
             "Whether the last attempt to reach the domain's server inside succeeded",
             Box::new(gateways(context)),
+        ),
+        (
+            "trunks",
+            "Trunks that the gateway's sidecars have to this pod",
+            Box::new(trunks),
+        ),
+        (
+            "trunk_pairs",
+            "Pairs of domains that are open on them, both ways",
+            Box::new(trunk_pairs),
         ),
         (
             "certificate_not_after_timestamp_seconds",
@@ -175,6 +188,27 @@ fn gateways(context: &StreamContext) -> Family<DomainLabel, Gauge> {
         }
     }
     reachable
+}
+
+fn trunks(context: &StreamContext) -> (Family<GatewayLabel, Gauge>, Family<GatewayLabel, Gauge>) {
+    let config = context.config();
+    let (trunks, pairs) = (Family::default(), Family::default());
+    let with_sidecars = config.gateways().iter().map(|own| &own.config);
+    for gateway in with_sidecars.filter(|own| own.takes_trunks()) {
+        let name = gateway.effective_name();
+        let own = context.trunks.sidecars_of(name);
+        let open = own.iter().map(|own| own.facts.figures.pairs()).sum();
+        let set = |family: &Family<GatewayLabel, Gauge>, value: u64| {
+            let labels = GatewayLabel {
+                gateway: name.to_owned(),
+            };
+            let value = i64::try_from(value).unwrap_or(i64::MAX);
+            family.get_or_create_owned(&labels).set(value);
+        };
+        set(&trunks, own.len() as u64);
+        set(&pairs, open);
+    }
+    (trunks, pairs)
 }
 
 fn certificates(context: &StreamContext) -> Family<CertificateLabel, Gauge> {

@@ -1,9 +1,13 @@
 //! `/readyz`: what keeps the pod from being ready, and what is not as it should be.
 
-use jiff::Timestamp;
-use xmpp_edge_crds::negotiation::MethodSet;
+use jiff::{SignedDuration, Timestamp};
+use xmpp_edge_crds::{edge_config::GatewayMode, negotiation::MethodSet};
 
 use crate::{config::ActiveConfig, stream::context::StreamContext};
+
+/// A new pod waits for its sidecars so long: a cluster's DNS may give old answers for half a minute, and what
+/// came meanwhile would bounce.
+const SIDECARS_WAIT: SignedDuration = SignedDuration::from_secs(45);
 
 /// How an edge is.
 #[derive(Debug, Default)]
@@ -26,6 +30,14 @@ impl Readiness {
             readiness.waits.push("the pool's certificate".to_owned());
         }
         readiness.issuer(&config, Timestamp::now());
+        let age = Timestamp::now().duration_since(context.started);
+        for gateway in config.gateways().iter().map(|own| &own.config) {
+            let name = gateway.effective_name();
+            let is_reached = || !context.trunks.sidecars_of(name).is_empty();
+            if gateway.mode == GatewayMode::Sidecar && !is_reached() {
+                readiness.no_trunk(name, age);
+            }
+        }
         if context.stopping.is_cancelled() {
             readiness.waits.push("its end: it drains".to_owned());
         }
@@ -35,6 +47,16 @@ impl Readiness {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.waits.is_empty()
+    }
+
+    /// No sidecar of this gateway has a trunk here.
+    fn no_trunk(&mut self, gateway: &str, age: SignedDuration) {
+        let text = format!("a trunk from a sidecar of gateway {gateway}");
+        if age < SIDECARS_WAIT {
+            self.waits.push(text);
+        } else {
+            self.remarks.push(format!("waiting for {text}"));
+        }
     }
 
     fn issuer(&mut self, config: &ActiveConfig, now: Timestamp) {
@@ -75,6 +97,17 @@ mod tests {
     use xmpp_edge_crds::negotiation::Method;
 
     use super::*;
+
+    /// B-30.
+    #[test]
+    fn a_new_pod_waits_for_its_sidecars_but_not_for_ever() {
+        let mut readiness = Readiness::default();
+        readiness.no_trunk("org", SIDECARS_WAIT - SignedDuration::from_secs(1));
+        assert!(!readiness.is_ready(), "{readiness:?}");
+        let mut readiness = Readiness::default();
+        readiness.no_trunk("org", SIDECARS_WAIT);
+        assert!(readiness.is_ready() && readiness.remarks.len() == 1);
+    }
 
     #[test]
     fn an_issuer_that_ended_is_told_and_keeps_from_being_ready_where_it_is_the_only_way_inside() {

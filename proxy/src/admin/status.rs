@@ -6,7 +6,11 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::atomic::Ordering,
 };
-use xmpp_edge_crds::{domain::DomainPattern, edge_config::Partner, negotiation::Method};
+use xmpp_edge_crds::{
+    domain::DomainPattern,
+    edge_config::{GatewayMode, Partner},
+    negotiation::Method,
+};
 
 use crate::telemetry::{attempts::ShownStep, config_status::RejectedStatus};
 use crate::{
@@ -14,6 +18,8 @@ use crate::{
     negotiation::{PeerRole, Side},
     stream::context::StreamContext,
     stream::registry::StreamInfo,
+    stream::trunk::figures::ShownSidecar,
+    trunk::nonza::ServerState,
 };
 
 #[derive(Debug, Serialize)]
@@ -68,6 +74,7 @@ pub struct StreamStatus {
     pub peer_certificate_not_after: Option<Timestamp>,
     pub bidirectional: bool,
     pub acknowledged: bool,
+    pub trunk: bool,
     pub established_time: Option<Timestamp>,
     pub last_stanza_time: Option<Timestamp>,
     pub stanzas_in: u64,
@@ -94,10 +101,53 @@ pub struct PartnerStatus {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayStatus {
+    pub name: String,
+    pub mode: GatewayMode,
     pub domains: Vec<String>,
     pub address: String,
     pub reachable: Option<bool>,
     pub last_attempt: Vec<ShownStep>,
+    pub sidecars: Vec<SidecarStatus>,
+}
+
+/// One trunk of a gateway's sidecars.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SidecarStatus {
+    pub instance: String,
+    pub version: String,
+    pub address: Option<String>,
+    pub active: bool,
+    pub server_up: bool,
+    pub established_time: Timestamp,
+    pub pairs: u64,
+    pub unacknowledged_stanzas: u64,
+    pub unacknowledged_bytes: u64,
+    pub certificate_not_after: Option<Timestamp>,
+    pub key_sha256: Option<String>,
+}
+
+impl From<ShownSidecar> for SidecarStatus {
+    fn from(shown: ShownSidecar) -> Self {
+        let ShownSidecar {
+            far,
+            facts,
+            is_active,
+        } = shown;
+        Self {
+            instance: far.instance.to_string(),
+            version: facts.version.to_string(),
+            address: facts.address.map(|address| address.to_string()),
+            active: is_active,
+            server_up: far.server == ServerState::Up,
+            established_time: facts.since,
+            pairs: facts.figures.pairs(),
+            unacknowledged_stanzas: facts.figures.unacknowledged_stanzas(),
+            unacknowledged_bytes: facts.figures.unacknowledged_bytes(),
+            certificate_not_after: facts.certificate_not_after,
+            key_sha256: facts.key_sha256,
+        }
+    }
 }
 
 /// The status now; with `since`, only streams and partners that changed after it. A stream changes
@@ -209,6 +259,7 @@ fn stream(context: &StreamContext, entry: &StreamInfo) -> StreamStatus {
         peer_certificate_not_after: facts.peer_certificate_not_after,
         bidirectional: entry.is_bidirectional(),
         acknowledged: entry.is_acknowledged(),
+        trunk: entry.is_trunk(),
         established_time: facts.established,
         last_stanza_time: entry.last_stanza_time(),
         stanzas_in: entry.stanzas_in.load(Ordering::Relaxed),
@@ -245,9 +296,19 @@ fn gateways(context: &StreamContext, config: &ActiveConfig) -> Vec<GatewayStatus
         .iter()
         .map(|gateway| {
             let domains = &gateway.config.domains;
+            let name = gateway.config.effective_name();
+            let sidecars = context.trunks.sidecars_of(name);
             GatewayStatus {
+                name: name.to_owned(),
+                mode: gateway.config.mode,
+                sidecars: sidecars.into_iter().map(Into::into).collect(),
                 domains: domains.iter().map(ToString::to_string).collect(),
-                address: gateway.config.address.to_string(),
+                address: gateway
+                    .config
+                    .address
+                    .as_ref()
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
                 reachable: domains
                     .iter()
                     .filter_map(|domain| context.attempts.gateway_reachable(domain))

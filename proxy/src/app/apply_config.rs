@@ -192,6 +192,7 @@ impl ConfigApplier {
                     config: Arc::clone(&active.document),
                     document_sha256: active.document_sha256.clone(),
                     materials: Arc::clone(&inputs.materials),
+                    edge_dials: active.edge_dials.clone(),
                 };
                 if new_materials && let Ok(config) = build(&beside, None).await {
                     self.swap(config).await;

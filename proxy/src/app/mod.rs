@@ -26,7 +26,7 @@ use crate::{
     dns::{Dialer, Resolver, TrustAnchors},
     dns_view::{Rules, View},
     net::{self, ListenerKind},
-    stream::{accept, connect, context::StreamContext, targets},
+    stream::{accept, connect, context::StreamContext, targets, trunk},
     telemetry::config_status::Telemetry,
 };
 
@@ -165,6 +165,20 @@ pub async fn run(
         "what sets up streams",
         connect::serve(Arc::clone(&context), dials, stop_all.clone()),
     );
+    if context.config().edge_dials.is_some() {
+        critical.spawn(
+            "what dials edges",
+            trunk::dial::serve(Arc::clone(&context), stop_all.clone()),
+        );
+        critical.spawn(
+            "what takes presence back",
+            trunk::attendance::watch(Arc::clone(&context), stop_all.clone()),
+        );
+        critical.spawn(
+            "what asks the server whether it is back",
+            trunk::server::watch(Arc::clone(&context), stop_all.clone()),
+        );
+    }
     let view = listeners.serve(
         &mut critical,
         &context,

@@ -65,7 +65,9 @@ impl Withdrawn {
         if !over(since) {
             return;
         }
-        for entry in context.streams.all() {
+        // Sidecars use a withdrawn pool last, and know it.
+        let streams = context.streams.all().into_iter();
+        for entry in streams.filter(|entry| !entry.is_trunk()) {
             let loses_nothing = entry.is_acknowledged() || entry.quiet(now) >= QUIET;
             if over(entry.opened) && loses_nothing {
                 entry.handle.tell(Command::Drain);

@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 use xmpp_edge_crds::{
     domain::{DomainName, DomainPattern},
-    edge_config::{EdgeConfig, Gateway, Partner, VERSION, Version},
+    edge_config::{EdgeConfig, Gateway, GatewayMode, Partner, PartnerTrust, VERSION, Version},
     verdict::PartnerIndex,
 };
 
-use super::{ConfigInputs, ConfigSecrets};
+use super::{ConfigInputs, ConfigSecrets, sidecar::EdgeDials};
 use crate::{
     dns::SocksProxy,
     negotiation::{Pair, Side, dialback},
@@ -20,8 +20,8 @@ use crate::{
         log_limiter::{LogLines, limited},
     },
     tls::{
-        CertificateFault, Identity, IdentityError, LeafIssuer, Role, Roots, RootsError, Trust,
-        TrustError, TrustStamp, Verified,
+        self, CertificateFault, Identity, IdentityError, LeafIssuer, Role, Roots, RootsError,
+        Trust, TrustError, TrustStamp, Verified, VerifiedBy,
     },
 };
 
@@ -43,6 +43,8 @@ pub struct ActiveConfig {
     gateways: Vec<ActiveGateway>,
     gateway_of: HashMap<DomainName, usize>,
     pub admin_token: Option<zeroize::Zeroizing<String>>,
+    /// How edge pods are dialled, by a sidecar; none at an edge.
+    pub edge_dials: Option<Arc<EdgeDials>>,
     /// The way to partners; none: they are dialled directly.
     pub egress: Option<Arc<SocksProxy>>,
     pub loaded_time: Timestamp,
@@ -68,6 +70,8 @@ pub struct ActiveGateway {
     pub config: Gateway,
     /// Beside the internal CA: the gateway's own PKI.
     own: Option<Trust>,
+    /// Beside the internal CA: its sidecars' listed keys, and an issuer of their own.
+    sidecars: Option<Trust>,
     internal: Trust,
 }
 
@@ -187,11 +191,16 @@ impl ActiveConfig {
             gateways.push(ActiveGateway {
                 config: gateway.clone(),
                 own: own.map(Trust::new),
+                sidecars: trust_of_sidecars(gateway)?,
                 internal: internal_trust.clone(),
             });
         }
         Ok(Self {
-            policy: Policy::new(Arc::clone(&config)),
+            policy: match &inputs.edge_dials {
+                None => Policy::new(Arc::clone(&config)),
+                Some(_) => Policy::passing(Arc::clone(&config)),
+            },
+            edge_dials: inputs.edge_dials.clone(),
             dialback: dialback::Secret::new(
                 &materials.dialback_secret,
                 materials.dialback_previous.as_deref().map(Vec::as_slice),
@@ -245,6 +254,28 @@ impl ActiveConfig {
             Side::Gateway => &pair.from,
         };
         self.partner(domain).map(|partner| partner.name.as_str())
+    }
+
+    /// Whose share of memory the stanzas of `pair` take: that of the partner object, and at a sidecar, which
+    /// knows none, one of the partner's domain.
+    #[must_use]
+    pub fn share_holder<'a>(&'a self, next_hop: Side, pair: &'a Pair) -> Option<&'a str> {
+        match (&self.edge_dials, next_hop) {
+            (None, _) => self.pair_partner(next_hop, pair),
+            (Some(_), Side::Partner) => Some(pair.to.as_str()),
+            (Some(_), Side::Gateway) => Some(pair.from.as_str()),
+        }
+    }
+
+    /// Whether stanzas of `pair` go to their next hop by trunks, and no stream of their own is dialled.
+    #[must_use]
+    pub fn goes_by_trunk(&self, next_hop: Side, pair: &Pair) -> bool {
+        match next_hop {
+            Side::Partner => self.edge_dials.is_some(),
+            Side::Gateway => self
+                .gateway(&pair.to)
+                .is_some_and(|gateway| gateway.config.mode == GatewayMode::Sidecar),
+        }
     }
 
     #[must_use]
@@ -313,6 +344,11 @@ impl ActiveGateway {
         role: Role,
     ) -> Result<Verified, CertificateFault> {
         let internal = self.internal.judge(domain, chain, role, None);
+        if internal.is_err()
+            && let Some(Ok(listed)) = self.of_sidecar(domain, chain)
+        {
+            return Ok(listed);
+        }
         match (&internal, &self.own) {
             // A server that has one certificate per domain for clients too: serverAuth suffices,
             // whatever its part in the handshake; `Client` asks for the least.
@@ -321,12 +357,68 @@ impl ActiveGateway {
         }
     }
 
-    /// As [`Trust::stamp`], of both.
+    /// Whether the chain is a sidecar's that speaks for `domain`: by the internal CA, unless it was taken away
+    /// ([`Gateway::issued_after`]), by a listed key, or by the issuer of sidecars' certificates.
+    ///
+    /// # Errors
+    /// What the internal CA has against it.
+    pub fn judge_sidecar(
+        &self,
+        domain: &DomainName,
+        chain: &[CertificateDer<'_>],
+    ) -> Result<(), CertificateFault> {
+        if let Some(Ok(_)) = self.of_sidecar(domain, chain) {
+            return Ok(());
+        }
+        self.internal.judge(domain, chain, Role::Client, None)?;
+        match (&self.config.issued_after, chain.first()) {
+            (Some(after), Some(certificate)) => tls::issued_after(certificate, *after),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it is by its listed key that a sidecar speaks for `domain`: such a certificate does not end.
+    #[must_use]
+    pub fn lists_key_of(&self, domain: &DomainName, chain: &[CertificateDer<'_>]) -> bool {
+        let listed = self.of_sidecar(domain, chain);
+        matches!(listed, Some(Ok(verified)) if verified.by == VerifiedBy::Pin)
+    }
+
+    fn of_sidecar(
+        &self,
+        domain: &DomainName,
+        chain: &[CertificateDer<'_>],
+    ) -> Option<Result<Verified, CertificateFault>> {
+        let sidecars = self.sidecars.as_ref()?;
+        Some(sidecars.judge(domain, chain, Role::Client, None))
+    }
+
+    /// As [`Trust::stamp`], of all of them.
     #[must_use]
     pub fn stamp(&self) -> TrustStamp {
-        let own = self.own.as_ref().map(Trust::stamp);
-        self.internal.stamp().and(own.unwrap_or_default())
+        let stamp = |trust: &Option<Trust>| trust.as_ref().map(Trust::stamp).unwrap_or_default();
+        let all = self.internal.stamp().and(stamp(&self.own));
+        all.and(stamp(&self.sidecars))
     }
+}
+
+/// By which keys and certificates beside the internal CA's a gateway's sidecars are known; none where it
+/// lists none.
+fn trust_of_sidecars(gateway: &Gateway) -> Result<Option<Trust>, TrustError> {
+    let Some(sidecar) = &gateway.sidecar else {
+        return Ok(None);
+    };
+    if sidecar.keys.is_empty() && sidecar.trust_ca.is_none() {
+        return Ok(None);
+    }
+    let keys = sidecar.keys.iter().map(|key| key.spki_sha256.clone());
+    let settings = PartnerTrust {
+        ca: sidecar.trust_ca.clone(),
+        pinned_spki_sha256: keys.collect(),
+        ..PartnerTrust::default()
+    };
+    let origin = format!("gateway {}, sidecar", gateway.effective_name());
+    Trust::of_partner(&settings, &Roots::default(), &origin).map(Some)
 }
 
 #[cfg(test)]

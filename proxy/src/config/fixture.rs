@@ -60,6 +60,7 @@ pub fn of_document(document: Value) -> ActiveConfig {
             contacts_ca: None,
             egress_credentials: None,
         }),
+        edge_dials: None,
     };
     ActiveConfig::build(&inputs).expect("a configuration")
 }

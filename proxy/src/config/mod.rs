@@ -10,6 +10,8 @@ pub mod fixture;
 pub mod follow;
 pub mod peer_keys;
 mod secrets;
+pub mod sidecar;
+pub mod trunk_name;
 
 use std::sync::Arc;
 
@@ -17,6 +19,7 @@ use xmpp_edge_crds::{edge_config::EdgeConfig, egress::EgressCredentials};
 use zeroize::Zeroizing;
 
 pub use active::{ActiveConfig, ActiveGateway, Rejected};
+use sidecar::EdgeDials;
 
 /// What a source has at the moment. The newest counts; those between may be skipped.
 #[derive(Debug, Clone, Default)]
@@ -48,6 +51,8 @@ pub struct ConfigInputs {
     /// of the file. Absent where it was handed over in memory.
     pub document_sha256: Option<Arc<str>>,
     pub materials: Arc<ConfigSecrets>,
+    /// Of a sidecar, which dials edges ([`sidecar::SidecarSettings`]); none of an edge.
+    pub edge_dials: Option<Arc<EdgeDials>>,
 }
 
 impl ConfigInputs {
@@ -57,6 +62,10 @@ impl ConfigInputs {
         Arc::ptr_eq(&self.config, &other.config)
             && self.document_sha256 == other.document_sha256
             && Arc::ptr_eq(&self.materials, &other.materials)
+            && match (&self.edge_dials, &other.edge_dials) {
+                (Some(own), Some(other)) => Arc::ptr_eq(own, other),
+                (own, other) => own.is_none() && other.is_none(),
+            }
     }
 }
 

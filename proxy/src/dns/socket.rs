@@ -46,6 +46,16 @@ pub fn tune(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
+/// From here on bytes unacknowledged for so long end the connection, in place of [`USER_TIMEOUT`].
+///
+/// # Errors
+/// What the system says.
+pub fn give_up_after(stream: &TcpStream, limit: Duration) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    SockRef::from(stream).set_tcp_user_timeout(Some(limit))?;
+    Ok(())
+}
+
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;

@@ -76,7 +76,8 @@ impl Rules {
             };
         }
         for gateway in &config.gateways {
-            let Some(server) = rules.server_at(&gateway.address) else {
+            let address = gateway.address.as_ref();
+            let Some(server) = address.and_then(|address| rules.server_at(address)) else {
                 continue;
             };
             for domain in &gateway.domains {

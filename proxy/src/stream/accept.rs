@@ -149,7 +149,7 @@ pub async fn serve(
     match stream.establish().await {
         // Another task, so that what setting up needed is freed.
         Ok(()) => {
-            context.tasks.spawn(stream.run());
+            context.tasks.spawn(stream.carry_on());
         }
         Err(fault) => {
             stream.finish().await;

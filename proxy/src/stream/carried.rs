@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use xmpp_edge_crds::{negotiation::Method, verdict::Direction};
+use xmpp_edge_crds::{domain::DomainName, negotiation::Method, verdict::Direction};
 
 use crate::{
     config::ActiveConfig,
     negotiation::{Pair, Side},
     routing::{budget::PartnerShare, route::Route, router::Router},
     telemetry::metrics::{Metrics, PairCounters, ReasonCounters},
+    xml::stanza::{Stanza, StanzaKind},
 };
 
 /// A pair that the peer may send on this stream.
@@ -40,10 +41,7 @@ impl Carried {
         pair: Pair,
         method: Method,
     ) -> Self {
-        let (peer, direction) = match side {
-            Side::Partner => (&pair.from, Direction::Inbound),
-            Side::Gateway => (&pair.to, Direction::Outbound),
-        };
+        let (peer, direction) = peer_of(side, &pair);
         let partner = config.partner(peer).map(|partner| partner.name.as_str());
         let route = router.route(side.opposite(), &pair);
         Self {
@@ -57,5 +55,32 @@ impl Carried {
             pair,
             errors_only: false,
         }
+    }
+
+    /// Another stanza of the pair was taken in.
+    pub fn count(&self, stanza: &Stanza<'_>) {
+        let size = stanza.bytes.len();
+        match stanza.kind {
+            StanzaKind::Message => self.counters.message(size),
+            StanzaKind::Presence => self.counters.presence(size),
+            StanzaKind::Iq => self.counters.iq(size),
+        }
+    }
+
+    /// The configuration changed: the partner may have another name.
+    pub fn relabel(&mut self, metrics: &Metrics, config: &ActiveConfig, side: Side) {
+        let (peer, direction) = peer_of(side, &self.pair);
+        let partner = config.partner(peer).map(|partner| partner.name.as_str());
+        self.counters = metrics.pair(partner, direction);
+        self.share = self.route.share();
+        self.reasons = ReasonCounters::new(partner, direction);
+    }
+}
+
+/// The partner's domain of a pair whose sender is such a peer, and which way its stanzas go.
+fn peer_of(side: Side, pair: &Pair) -> (&DomainName, Direction) {
+    match side {
+        Side::Partner => (&pair.from, Direction::Inbound),
+        Side::Gateway => (&pair.to, Direction::Outbound),
     }
 }

@@ -7,7 +7,9 @@ use tokio::sync::oneshot;
 use super::Stream;
 use crate::{
     negotiation::{Fault, Input, KeyVerification, MAX_PAIRS, Pair, PeerRole, Side},
+    routing::dial_ticket::DialTicket,
     tls::TlsaSet,
+    trunk::nonza::Nonza,
 };
 
 /// What other tasks tell a stream.
@@ -30,10 +32,23 @@ pub enum Command {
         tlsa: Option<TlsaSet>,
         answer: oneshot::Sender<Result<(), Fault>>,
     },
+    /// Only a trunk has something to do about it.
+    Trunk(TrunkCommand),
     /// End in order: what is queued goes out first.
     Drain,
     /// End now.
     End(Fault),
+}
+
+/// What other tasks tell a trunk.
+#[derive(Debug)]
+pub enum TrunkCommand {
+    /// Carry this route; dropped, the ticket gives the route back.
+    Carry(DialTicket),
+    /// Other trunks came or went: some routes may have a better one.
+    Reconsider,
+    /// Tell the other end.
+    Say(Nonza),
 }
 
 impl Stream {
@@ -65,6 +80,7 @@ impl Stream {
                     self.input(Input::End(Fault::Shutdown));
                 }
             }
+            Command::Trunk(_) => {}
             Command::End(fault) => self.input(Input::End(fault)),
         }
     }

@@ -17,6 +17,7 @@ use super::{
     establish::ends,
     share,
     targets::{self, LookedUp},
+    trunk,
     walk::Walk,
 };
 use crate::{
@@ -26,6 +27,7 @@ use crate::{
         failure::{Failure, FailureKind},
         route::Route,
     },
+    trunk::nonza::ServerState,
 };
 
 /// What an attempt may take beyond its deadline, to end in order.
@@ -45,11 +47,14 @@ pub async fn serve(context: Arc<StreamContext>, mut dials: DialRequests, stop: C
 
 /// Sets a stream up for the route of this ticket, and tries again while something waits for it and
 /// may be delivered in time.
-async fn run(context: Arc<StreamContext>, mut ticket: DialTicket) {
+async fn run(context: Arc<StreamContext>, ticket: DialTicket) {
     let route = Arc::clone(ticket.route());
     if let Some(until) = ticket.not_before {
         pause(&context, &route, until).await;
     }
+    let Some(mut ticket) = trunk::hand_over::hand_over(&context, ticket).await else {
+        return;
+    };
     let only_answers = route.side == Side::Gateway
         && context
             .config()
@@ -85,6 +90,7 @@ async fn run(context: Arc<StreamContext>, mut ticket: DialTicket) {
             outcome = Box::pin(attempt) => outcome,
             () = route.overtaken(ticket.number()) => return ticket.done(),
         };
+        note_own_server(&context, &route, outcome.as_ref().err());
         let failure = match outcome {
             Ok(mut stream) => {
                 if let Some(permit) = permit.take() {
@@ -111,6 +117,19 @@ async fn run(context: Arc<StreamContext>, mut ticket: DialTicket) {
         if route.stop_dialling_if_empty(ticket.number()) {
             return ticket.done();
         }
+    }
+}
+
+/// A sidecar has dialled its server: edges know whether that was of any use.
+fn note_own_server(context: &StreamContext, route: &Route, failure: Option<&Failure>) {
+    if route.side == Side::Gateway && context.config().edge_dials.is_some() {
+        context
+            .trunks
+            .own_server_is(
+                failure.map_or(ServerState::Up, |failure| ServerState::Down {
+                    text: failure.text.to_string(),
+                }),
+            );
     }
 }
 

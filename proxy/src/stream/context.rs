@@ -18,7 +18,8 @@ use crate::{
     routing::{batch::Batch, dial_ticket::DialRequests, router::Router},
     stream::{
         bidi::PeersWithoutBidi, partner_ping::Probes, peer_memory::PeerMemory, pool::StreamPool,
-        registry::StreamRegistry, verification_limiter::KeyVerificationLimiter,
+        registry::StreamRegistry, trunk::registry::TrunkRegistry,
+        verification_limiter::KeyVerificationLimiter,
     },
     telemetry::{
         attempts::Attempts,
@@ -42,6 +43,7 @@ pub struct StreamContext {
     pub contacts: Arc<Contacts>,
     pub router: Arc<Router>,
     pub streams: StreamRegistry,
+    pub trunks: TrunkRegistry,
     pub key_verifications: Arc<KeyVerificationLimiter>,
     pub pool: StreamPool,
     pub peers: PeerMemory,
@@ -87,6 +89,7 @@ impl StreamContext {
             contacts,
             router,
             streams: StreamRegistry::default(),
+            trunks: TrunkRegistry::default(),
             key_verifications: Arc::default(),
             pool: StreamPool::default(),
             peers: PeerMemory::default(),

@@ -3,6 +3,7 @@
 use rustls_pki_types::CertificateDer;
 use xmpp_edge_crds::{
     domain::DomainName,
+    edge_config::GatewayMode,
     negotiation::{KeyBinding, MethodSet},
     verdict::Reason,
 };
@@ -15,6 +16,14 @@ use crate::{
     },
     stream::proofs::Proofs,
     tls::{Role, TlsaSet, Trust},
+    trunk,
+};
+
+/// What a sidecar and an edge pod are to each other.
+const TRUNK: Terms = Terms {
+    methods: MethodSet::EXTERNAL,
+    bidi: false,
+    carries: Carries::Trunk,
 };
 
 /// The methods of a document, by the rule of today: one that an older operator compiled, or that was
@@ -41,6 +50,12 @@ impl Environment for ConfigEnvironment<'_> {
                 if !self.config.is_own(local) {
                     return Err(Refusal::HostUnknown);
                 }
+                if self.config.edge_dials.is_some() {
+                    return match peer.as_str() {
+                        trunk::EDGE_NAME => Ok(TRUNK),
+                        _ => Err(Refusal::Policy(Reason::PartnerNotAllowed)),
+                    };
+                }
                 let partner = self
                     .config
                     .policy
@@ -62,8 +77,22 @@ impl Environment for ConfigEnvironment<'_> {
                     .config
                     .gateway(peer)
                     .ok_or(Refusal::Policy(Reason::PartnerNotAllowed))?;
+                if local.as_str() == trunk::EDGE_NAME {
+                    return match gateway.config.takes_trunks() {
+                        true => Ok(TRUNK),
+                        false => Err(Refusal::HostUnknown),
+                    };
+                }
+                let methods = match gateway.config.mode {
+                    GatewayMode::Direct => {
+                        effective(gateway.config.methods, gateway.config.key_binding())
+                    }
+                    // What is agreed on counts between the sidecar and the server; nobody is dialled from here
+                    // who could answer for a key.
+                    GatewayMode::Sidecar => MethodSet::EXTERNAL,
+                };
                 Ok(Terms {
-                    methods: effective(gateway.config.methods, gateway.config.key_binding()),
+                    methods,
                     bidi: true,
                     carries: Carries::Pairs,
                 })
@@ -103,6 +132,9 @@ impl Environment for ConfigEnvironment<'_> {
             self.proofs.prove(peer, trust.stamp(), chain, verify)
         };
         let judged = match (side, self.config.gateway(peer)) {
+            (Side::Partner, _) if self.config.edge_dials.is_some() => {
+                judge(&self.config.internal_trust, None)
+            }
             (Side::Partner, _) => judge(partner_trust(), tlsa),
             (Side::Gateway, None) => judge(&self.config.internal_trust, None),
             (Side::Gateway, Some(gateway)) => {

@@ -26,6 +26,7 @@ pub mod pool;
 pub mod proofs;
 pub mod receiver;
 pub mod registry;
+mod relay;
 pub mod sender;
 mod sending;
 mod share;
@@ -35,6 +36,7 @@ mod stream_log;
 pub mod targets;
 pub mod throttle;
 mod traffic;
+pub mod trunk;
 pub mod verification_limiter;
 mod walk;
 
@@ -66,7 +68,7 @@ use crate::{
     tls::{TlsFacts, TlsaSet, Transport},
     xml::{Limits, Scanner, StreamHeader},
 };
-pub use commands::Command;
+pub use commands::{Command, TrunkCommand};
 use egress::{Blame, Returned};
 use environment::ConfigEnvironment;
 pub use handle::StreamHandle;
@@ -473,7 +475,10 @@ impl Stream {
             StreamState::Establishing(_) if is_due => self.input(Input::TimedOut),
             StreamState::Closing(_) if is_due => self.state.cut(),
             StreamState::Established => self.on_keepalive(now),
-            StreamState::Establishing(_) | StreamState::Closing(_) | StreamState::Broken(_) => {}
+            StreamState::Establishing(_)
+            | StreamState::Trunk(_)
+            | StreamState::Closing(_)
+            | StreamState::Broken(_) => {}
         }
     }
 }

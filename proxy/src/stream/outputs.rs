@@ -14,7 +14,7 @@ use super::{
     carried::Carried,
     egress::Confirmation,
     key_verification,
-    state::{AfterClose, StreamState},
+    state::{AfterClose, ProvedPeer, StreamState},
     throttle::RateLimits,
 };
 use crate::{
@@ -124,10 +124,7 @@ impl Stream {
             }
             Output::Verified(verdict) => self.verified = Some(verdict),
             Output::Bidi => self.entry.set_bidirectional(),
-            // `ConfigEnvironment` admits none: there is no room yet that carries on from here.
-            Output::TrunkReady { .. } => {
-                self.input(Input::End(Fault::UnexpectedElement("trunk".to_owned())));
-            }
+            Output::TrunkReady { peer } => self.trunk_ready(peer),
             Output::AcksEnabled { namespace } => {
                 let acknowledger = Acknowledger::new(namespace, Arc::clone(self.handle.waker()));
                 let now = Instant::now();
@@ -232,6 +229,23 @@ impl Stream {
                 self.entry.set_open(open);
             }
         }
+    }
+
+    /// Both ends know each other, and no pair stands: [`super::trunk`] carries on from here.
+    fn trunk_ready(&mut self, peer: DomainName) {
+        if let Some(place) = self.place.take() {
+            place.authenticated();
+        }
+        let whose = self.config.attempt_peer(self.side, &peer);
+        self.context.attempts.connected(whose, &peer);
+        let header = self.header.as_ref();
+        let local = header.and_then(|header| DomainName::parse(header.to.as_deref()?).ok());
+        let pair = Pair {
+            from: peer.clone(),
+            to: local.unwrap_or_else(|| peer.clone()),
+        };
+        self.entry.set_trunk(&pair, self.tls.as_deref());
+        self.state = StreamState::Trunk(ProvedPeer { domain: peer });
     }
 
     /// Tells who asked for a further pair what became of it.
@@ -385,7 +399,7 @@ impl Stream {
             {
                 AfterClose::Relay
             }
-            (StreamState::Established, _) => AfterClose::Discard,
+            (StreamState::Established | StreamState::Trunk(_), _) => AfterClose::Discard,
             // Whoever lost his place to another gets no more time.
             (StreamState::Establishing(_), _) if self.place.is_some() => AfterClose::Discard,
             _ => AfterClose::Nothing,

@@ -67,6 +67,7 @@ pub struct StreamInfo {
     pub handle: Arc<StreamHandle>,
     bidirectional: AtomicBool,
     acknowledged: AtomicBool,
+    trunk: AtomicBool,
     /// Further pairs may ask for it.
     open: AtomicBool,
     /// Places for pairs that ask at the same time: each makes the peer verify a key.
@@ -115,6 +116,7 @@ impl StreamRegistry {
             handle,
             bidirectional: AtomicBool::new(false),
             acknowledged: AtomicBool::new(false),
+            trunk: AtomicBool::new(false),
             open: AtomicBool::new(false),
             asking: Arc::new(Semaphore::new(ASKING)),
             facts: Mutex::default(),
@@ -350,6 +352,18 @@ impl StreamInfo {
     #[must_use]
     pub fn is_acknowledged(&self) -> bool {
         self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// It is one between a sidecar and an edge pod, who have proved to be these two. No stanza is of this pair.
+    pub fn set_trunk(&self, ends: &Pair, tls: Option<&TlsFacts>) {
+        self.trunk.store(true, Ordering::Relaxed);
+        self.carries(ends, Method::SaslOverTls, tls, true);
+    }
+
+    /// Whether it carries the pairs of a sidecar and an edge pod.
+    #[must_use]
+    pub fn is_trunk(&self) -> bool {
+        self.trunk.load(Ordering::Relaxed)
     }
 
     /// Whether further pairs may ask for this stream ([`super::share`]).

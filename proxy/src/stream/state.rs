@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use tokio::sync::OwnedSemaphorePermit;
+use xmpp_edge_crds::domain::DomainName;
 
 use crate::negotiation::Fault;
 
@@ -11,8 +12,16 @@ use crate::negotiation::Fault;
 pub(super) enum StreamState {
     Establishing(Establishing),
     Established,
+    /// It carries no pairs of its own: what comes from here on is a trunk's.
+    Trunk(ProvedPeer),
     Closing(Closing),
     Broken(Broken),
+}
+
+/// Who opened a trunk, or was dialled for one.
+#[derive(Debug)]
+pub(super) struct ProvedPeer {
+    pub(super) domain: DomainName,
 }
 
 /// Until the first pair is authenticated or ready: ends at the deadline.
@@ -62,13 +71,21 @@ impl StreamState {
     }
 
     pub(super) fn is_established(&self) -> bool {
-        matches!(self, Self::Established)
+        matches!(self, Self::Established | Self::Trunk(_))
+    }
+
+    /// Who proved itself for a trunk, once somebody has.
+    pub(super) fn trunk(&self) -> Option<&DomainName> {
+        match self {
+            Self::Trunk(ProvedPeer { domain }) => Some(domain),
+            _ => None,
+        }
     }
 
     /// What ended the stream, once something has.
     pub(super) fn end(&self) -> Option<&Fault> {
         match self {
-            Self::Establishing(_) | Self::Established => None,
+            Self::Establishing(_) | Self::Established | Self::Trunk(_) => None,
             Self::Closing(Closing { fault, .. }) | Self::Broken(Broken { fault }) => Some(fault),
         }
     }
@@ -78,7 +95,7 @@ impl StreamState {
         match self {
             Self::Establishing(Establishing { deadline })
             | Self::Closing(Closing { deadline, .. }) => Some(*deadline),
-            Self::Established | Self::Broken(_) => None,
+            Self::Established | Self::Trunk(_) | Self::Broken(_) => None,
         }
     }
 
@@ -121,7 +138,7 @@ impl StreamState {
     /// Whether nothing is left to do; `all_sent`: what was to be written has left.
     pub(super) fn is_over(&self, all_sent: bool) -> bool {
         match self {
-            Self::Establishing(_) | Self::Established => false,
+            Self::Establishing(_) | Self::Established | Self::Trunk(_) => false,
             Self::Closing(Closing { after, .. }) => all_sent && *after != AfterClose::Relay,
             Self::Broken(_) => true,
         }
@@ -130,7 +147,7 @@ impl StreamState {
     fn after_close(&self) -> Option<AfterClose> {
         match self {
             Self::Closing(Closing { after, .. }) => Some(*after),
-            Self::Establishing(_) | Self::Established | Self::Broken(_) => None,
+            Self::Establishing(_) | Self::Established | Self::Trunk(_) | Self::Broken(_) => None,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
-use xmpp_edge_crds::{domain::DomainName, verdict::Direction};
+use xmpp_edge_crds::{domain::DomainName, edge_config::GatewayMode, verdict::Direction};
 
 use super::context::StreamContext;
 use crate::{
@@ -67,7 +67,15 @@ fn way_to(
             ))
         }
         Side::Gateway => match config.gateway(peer) {
-            Some(gateway) => Ok(dns::TargetSource::Fixed(gateway.config.address.clone())),
+            Some(gateway) => match (gateway.config.mode, &gateway.config.address) {
+                (GatewayMode::Direct, Some(address)) => {
+                    Ok(dns::TargetSource::Fixed(address.clone()))
+                }
+                _ => Err(Failure::new(
+                    FailureKind::Forbidden,
+                    format!("the server of {peer} is reached by its sidecar, and is not dialled"),
+                )),
+            },
             None => Err(Failure::new(
                 FailureKind::Forbidden,
                 format!("no gateway serves {peer}"),

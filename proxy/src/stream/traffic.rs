@@ -35,7 +35,7 @@ const READ: usize = 64 * 1024;
 const HANDSHAKE: Duration = Duration::from_secs(30);
 
 thread_local! {
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into_boxed_slice());
+    pub(super) static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into_boxed_slice());
 }
 
 impl Stream {
@@ -165,6 +165,10 @@ impl Stream {
         while taken < bytes.len() {
             if !self.outputs.is_empty() {
                 self.carry_out();
+                if self.state.trunk().is_some() {
+                    // What follows is not this stream's to read.
+                    break;
+                }
             }
             if self.start_tls.is_some() {
                 // Injected plaintext must not survive the handshake (RFC 6120 section 5.4.3.3).

@@ -23,6 +23,14 @@ pub enum CertificateFault {
         subject: String,
         not_before: Timestamp,
     },
+    #[error(
+        "the certificate of {subject:?} was issued at {not_before}; those before {issued_after} were taken away, use the newer one"
+    )]
+    TakenAway {
+        subject: String,
+        not_before: Timestamp,
+        issued_after: Timestamp,
+    },
     #[error("the certificate is self-signed (by {subject:?}) and neither trusted nor pinned")]
     SelfSigned { subject: String },
     #[error(
@@ -87,6 +95,7 @@ impl CertificateFault {
             Self::NotPresented => "CertificateNotPresented",
             Self::Expired { .. } => "CertificateExpired",
             Self::NotYetValid { .. } => "CertificateNotYetValid",
+            Self::TakenAway { .. } => "CertificateTakenAway",
             Self::SelfSigned { .. } => "CertificateSelfSigned",
             Self::IncompleteChain { .. } => "CertificateChainIncomplete",
             Self::UnknownIssuer { .. } => "CertificateUnknownIssuer",

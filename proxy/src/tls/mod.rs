@@ -11,6 +11,7 @@ use rustls_pki_types::CertificateDer;
 
 pub mod certificate;
 mod config;
+pub mod constraints;
 pub mod dane;
 pub mod database;
 pub mod fault;
@@ -27,6 +28,7 @@ mod verifier;
 pub mod verify;
 
 pub use certificate::{CertificateError, SpkiSha256, not_after, spki_sha256};
+pub use constraints::{ExcludedNames, issued_after};
 pub use dane::{Tlsa, TlsaSet};
 pub use database::{DatabaseTls, ServerVerification};
 pub use fault::CertificateFault;

@@ -6,7 +6,8 @@ use std::cmp::Ordering;
 use aws_lc_rs::digest;
 use xmpp_edge_crds::domain::DomainName;
 
-use super::nonza::{EdgeFacts, TrunkName};
+use super::nonza::EdgeFacts;
+use crate::config::trunk_name::TrunkName;
 
 /// An edge pod to which a sidecar has a trunk.
 #[derive(Clone, Copy, Debug)]

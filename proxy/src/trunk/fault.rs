@@ -1,7 +1,7 @@
 //! Why a trunk ends: the one place that maps causes to the stream error, the label and the text.
 
-use super::{MOST_PAIRS, PairNumber, nonza::NonzaError, nonza::ProductVersion};
-use crate::negotiation::Fault;
+use super::{MOST_PAIRS, PairNumber, nonza::NonzaError};
+use crate::{config::trunk_name::ProductVersion, negotiation::Fault};
 
 /// The cause of a trunk's end where its peer broke the rules, or is not there any more. A fault of one
 /// stanza is none of them.
@@ -42,6 +42,10 @@ pub enum TrunkFault {
     Silent,
     #[error("not drained in time")]
     DrainTimeout,
+    #[error("the peer does not read what it is told")]
+    Unread,
+    #[error("the peer says too often that something is another")]
+    TooManyChanges,
 }
 
 impl TrunkFault {
@@ -57,7 +61,8 @@ impl TrunkFault {
             | Self::PairInUse { .. }
             | Self::EndedTooEarly(_)
             | Self::AfterDrain => "undefined-condition",
-            Self::TooManyPairs => "resource-constraint",
+            Self::TooManyPairs | Self::Unread => "resource-constraint",
+            Self::TooManyChanges => "policy-violation",
             Self::StanzaWithoutPair => "not-authorized",
             Self::Version { .. } => "unsupported-version",
             Self::GreetingTimeout | Self::Silent | Self::DrainTimeout => "connection-timeout",
@@ -82,6 +87,8 @@ impl TrunkFault {
             Self::GreetingTimeout => "GreetingTimeout",
             Self::Silent => "Silent",
             Self::DrainTimeout => "DrainTimeout",
+            Self::Unread => "Unread",
+            Self::TooManyChanges => "TooManyChanges",
         }
     }
 }

@@ -106,6 +106,16 @@ impl TrunkPhase {
         *self == Self::Open
     }
 
+    /// Whether this side has sent its `</stream:stream>`.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        match self {
+            Self::Open => false,
+            Self::Draining(draining) => draining.own == HalfClose::Closed,
+            Self::Done => true,
+        }
+    }
+
     /// Whether a stanza that comes now is taken. One that is not was on its way when this side drained:
     /// its sender has it still.
     ///

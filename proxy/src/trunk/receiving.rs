@@ -46,6 +46,11 @@ impl<T> ReceivedPair<T> {
     pub fn tracker(&self) -> &Arc<AckTracker> {
         &self.tracker
     }
+
+    /// What is kept of it, and as [`Self::tracker`].
+    pub fn parts(&mut self) -> (&mut T, &Arc<AckTracker>) {
+        (&mut self.what, &self.tracker)
+    }
 }
 
 impl<T> ReceivedPairs<T> {

@@ -21,6 +21,11 @@ use crate::{
 
 /// Bytes that may be taken out of the queues before the socket has taken them.
 const AHEAD: usize = 128 * 1024;
+/// Bytes of nonzas that may wait for the socket before no further acks are made: counts tell of what went
+/// before, too.
+const NONZAS_AHEAD: usize = 64 * 1024;
+/// And so many are more than a peer that reads leaves unread.
+const MOST_NONZAS: usize = 1024 * 1024;
 /// How often a batch may be handed to a stream: once, and once more when that stream died.
 const SENDINGS: u8 = 2;
 
@@ -53,6 +58,14 @@ struct SentPair {
     used: Instant,
     /// Who had his turn while the window was full, and has it again with the next ack.
     waits: Option<RouteSlot>,
+}
+
+/// Whether something of the first piece has been written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum FrontPiece {
+    #[default]
+    Whole,
+    Begun,
 }
 
 /// What is unacknowledged of all pairs.
@@ -98,6 +111,9 @@ pub struct TrunkBuffer {
     pieces: VecDeque<TrunkPiece>,
     /// Bytes in `pieces`.
     ahead: usize,
+    /// Of these, in nonzas.
+    nonzas: usize,
+    front: FrontPiece,
     pairs: HashMap<PairNumber, SentPair>,
     numbers: HashMap<Pair, PairNumber>,
     next: u32,
@@ -125,7 +141,26 @@ impl TrunkBuffer {
     pub fn raw(&mut self, bytes: impl Into<Bytes>) {
         let bytes = bytes.into();
         self.ahead += bytes.len();
+        self.nonzas += bytes.len();
         self.pieces.push_back(TrunkPiece::Nonza(bytes));
+    }
+
+    /// Whether the peer takes what is said: no further acks are made while it does not.
+    #[must_use]
+    pub fn nonzas_flow(&self) -> bool {
+        self.nonzas < NONZAS_AHEAD
+    }
+
+    /// Whether so much is left unread that the peer does not mean to read.
+    #[must_use]
+    pub fn is_overfull(&self) -> bool {
+        self.nonzas >= MOST_NONZAS
+    }
+
+    /// Whether the socket has a part of an element, whose rest comes before anything else may.
+    #[must_use]
+    pub fn is_amid(&self) -> bool {
+        self.front == FrontPiece::Begun
     }
 
     /// Whether another batch may be taken out of a queue.
@@ -242,6 +277,7 @@ impl TrunkBuffer {
         self.ahead -= count;
         let done = match self.pieces.front_mut() {
             Some(TrunkPiece::Nonza(bytes)) => {
+                self.nonzas -= count;
                 bytes.advance(count);
                 bytes.is_empty()
             }
@@ -268,7 +304,9 @@ impl TrunkBuffer {
             }
             None => false,
         };
+        self.front = FrontPiece::Begun;
         if done {
+            self.front = FrontPiece::Whole;
             self.pieces.pop_front();
         }
     }
@@ -341,6 +379,12 @@ impl TrunkBuffer {
         self.custody
     }
 
+    /// Whether the pair has a number.
+    #[must_use]
+    pub fn knows(&self, pair: &Pair) -> bool {
+        self.numbers.contains_key(pair)
+    }
+
     /// How many pairs are open.
     #[must_use]
     pub fn pairs(&self) -> usize {
@@ -356,6 +400,8 @@ impl TrunkBuffer {
         self.released.clear();
         self.pieces.clear();
         self.ahead = 0;
+        self.nonzas = 0;
+        self.front = FrontPiece::Whole;
         self.custody = TrunkCustody::default();
         let pairs = pairs.into_iter().map(|(_, own)| own);
         pairs.map(|own| own.hand_back(end, now)).collect()

@@ -10,8 +10,9 @@ use super::{
 use crate::{
     negotiation::Pair,
     routing::{
+        batch::Batch,
         failure::{Failure, FailureKind},
-        route::Route,
+        route::{Queued, Route},
         router::Router,
         wake::{RouteSlot, Wake, Window},
     },
@@ -37,7 +38,7 @@ impl TrunkTurns {
     #[must_use]
     pub fn attach(&mut self, router: &Router, wake: &Arc<Wake>, route: Arc<Route>) -> bool {
         if self.slots.contains_key(&route.pair) {
-            return true;
+            return self.carries(&route);
         }
         let slot = self.free.last().copied().unwrap_or(self.routes.len());
         if router.attach(&route, wake, slot) != Some(slot) {
@@ -52,14 +53,25 @@ impl TrunkTurns {
         true
     }
 
+    /// Whether the trunk carries this very route.
+    #[must_use]
+    pub fn carries(&self, route: &Arc<Route>) -> bool {
+        let slot = self.slots.get(&route.pair);
+        let own = slot.and_then(|slot| self.routes[*slot].as_ref());
+        own.is_some_and(|own| Arc::ptr_eq(own, route))
+    }
+
     /// Fills the buffer, as far as it takes something. Where a pair has no number left its senders are
-    /// told `resource-constraint`.
+    /// told `resource-constraint`, and where a stanza is larger than `largest` bytes, that it is. `sends` sees
+    /// each batch before it goes.
     pub fn fill(
         &mut self,
         router: &Arc<Router>,
         wake: &Arc<Wake>,
         buffer: &mut TrunkBuffer,
+        largest: Option<u64>,
         now: Instant,
+        mut sends: impl FnMut(&Batch),
     ) {
         while buffer.takes_more() {
             let Some(slot) = buffer.released().or_else(|| wake.next(EVERYTHING)) else {
@@ -76,12 +88,15 @@ impl TrunkTurns {
             let Some(batch) = router.dequeue(route, wake, EVERYTHING) else {
                 continue;
             };
-            if let Some(batch) = buffer.send(route, batch, now) {
-                let failure = Failure::new(
-                    FailureKind::QueueFull,
-                    format!("{MOST_PAIRS} pairs of domains are open on this trunk"),
-                );
-                router.bounce(route, batch, &failure);
+            for batch in router.within_limit(route, batch, largest) {
+                sends(&batch);
+                if let Some(batch) = buffer.send(route, batch, now) {
+                    let failure = Failure::new(
+                        FailureKind::QueueFull,
+                        format!("{MOST_PAIRS} pairs of domains are open on this trunk"),
+                    );
+                    router.bounce(route, batch, &failure);
+                }
             }
         }
     }
@@ -95,6 +110,23 @@ impl TrunkTurns {
         if let Some(route) = self.routes.get_mut(slot).and_then(Option::take) {
             router.detach(&route, wake, Vec::new());
             self.free.push(slot);
+        }
+    }
+
+    /// As [`Self::leave`], of a route that nobody else can carry: what waits there is settled.
+    pub fn forget(&mut self, route: &Arc<Route>) {
+        if !self.carries(route) {
+            return;
+        }
+        if let Some(slot) = self.slots.remove(&route.pair) {
+            self.routes[slot] = None;
+            self.free.push(slot);
+        }
+        for queued in route.drain() {
+            match queued {
+                Queued::Stanzas(batch) => batch.settle(),
+                Queued::Unanswered(unanswered) => unanswered.batch.settle(),
+            }
         }
     }
 

@@ -36,6 +36,21 @@ impl Limits {
     }
 }
 
+impl Limits {
+    /// Of what another listener has read within its limits and may have written anew: twice what
+    /// [`Self::with_stanza_bytes`] takes of all but depth and names.
+    pub const fn of_trunk(stanza_bytes: usize) -> Self {
+        let read = Self::with_stanza_bytes(stanza_bytes);
+        Self {
+            attributes: 2 * read.attributes,
+            namespaces: 2 * read.namespaces,
+            all_namespaces: 2 * read.all_namespaces,
+            namespaces_in_force: 2 * read.namespaces_in_force,
+            ..read
+        }
+    }
+}
+
 impl Default for Limits {
     /// 262,144 bytes a stanza: the default of `settings.maxStanzaBytes`.
     fn default() -> Self {

@@ -6,6 +6,7 @@ mod outage;
 mod peers;
 mod sharing;
 mod supervision;
+mod trunks;
 mod turns;
 mod withdrawn;
 

@@ -500,6 +500,7 @@ async fn real_servers_converse_through_a_pod() {
         port: 23456,
         priority: 10,
         weight: 100,
+        replicas: 1,
         domains: vec![DomainName::parse(OWN).unwrap()],
     });
     let pod = Pod::start(place).await.unwrap();

@@ -264,6 +264,7 @@ impl StandaloneReconciler {
             config,
             document_sha256: None,
             materials,
+            edge_dials: None,
         }
     }
 

@@ -114,6 +114,7 @@ impl Follower {
                 config: Arc::clone(&whole.config),
                 document_sha256: Some(Arc::clone(&whole.sha256)),
                 materials: Arc::clone(materials),
+                edge_dials: None,
             }),
             _ => None,
         };

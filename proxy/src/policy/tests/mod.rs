@@ -525,3 +525,30 @@ fn content_is_widened_by_what_the_pool_lists() {
         assert_eq!(row(&policy, USER, "bob@", &body), expected, "{body}");
     }
 }
+
+#[test]
+fn a_sidecar_judges_nothing_and_nobody_of_its_own_is_a_partner() {
+    let document = policy(|config| {
+        config["partners"] = json!([partner("all", &[], Federated)]);
+        config["access"]["policies"] = json!([]);
+    });
+    let own = Policy::passing(Arc::clone(&document.config));
+    let contacts = Contacts::in_memory();
+    for xml in [
+        "<message from='alice@org.example/r' to='x@any.example' type='groupchat'><x/></message>",
+        "<iq from='any.example' to='org.example' type='set' id='1'><x xmlns='urn:x'/></iq>",
+    ] {
+        for direction in [Inbound, Outbound] {
+            let (outcome, audited) = judged(&own, direction, xml, &contacts);
+            assert_eq!((outcome, audited), (Outcome::Pass(Shape::Whole), None));
+        }
+    }
+    assert!(own.admit("any.example").is_ok());
+    assert_eq!(
+        own.allows(Some("alice"), "org.example", "any.example"),
+        Ok(())
+    );
+    for mine in ["org.example", "other.example"] {
+        assert_eq!(own.admit(mine), Err(Reason::PartnerNotAllowed), "{mine}");
+    }
+}

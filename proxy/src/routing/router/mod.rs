@@ -63,8 +63,25 @@ impl Router {
     pub fn route(&self, side: Side, pair: &Pair) -> Arc<Route> {
         self.routes.of(side, pair, || {
             let config = self.config.load();
-            self.routes.budget.share(config.pair_partner(side, pair))
+            self.routes.budget.share(config.share_holder(side, pair))
         })
+    }
+
+    /// A route that is not the pair's own: whoever makes it carries it, and nobody else finds it.
+    #[must_use]
+    pub fn apart(&self, side: Side, pair: &Pair) -> Route {
+        let config = self.config.load();
+        let holder = config.share_holder(side, pair);
+        Route::new(pair.clone(), side, self.routes.budget.share(holder))
+    }
+
+    /// A sign that the next hop of all these routes is there: pauses are over, what waits is tried at once.
+    pub fn signed(&self, is_there: impl Fn(Side, &Pair) -> bool) {
+        for route in self.routes.all() {
+            if is_there(route.side, &route.pair) {
+                route.signed();
+            }
+        }
     }
 
     /// The route of a pair, where there is one.
@@ -281,8 +298,8 @@ impl Router {
     pub fn config_changed(&self) {
         let config = self.config.load_full();
         for route in self.routes.all() {
-            let partner = config.pair_partner(route.side, &route.pair);
-            route.set_share(self.routes.budget.share(partner));
+            let holder = config.share_holder(route.side, &route.pair);
+            route.set_share(self.routes.budget.share(holder));
         }
     }
 

@@ -5,27 +5,26 @@ use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use xmpp_edge_crds::{
     domain::{DomainName, is_canonical},
-    verdict::{Direction, Reason},
+    verdict::Direction,
 };
 
 use crate::{
     config::ActiveConfig,
     negotiation::Side,
-    policy::{self, Answer, Outcome},
+    policy,
     routing::{
-        acknowledgement::AckToken,
-        batch::{Batch, BatchBuilder},
+        batch::BatchBuilder,
         failure::{Failure, FailureKind},
         route::Route,
     },
     stream::{
-        ack_ping, acknowledger::Acknowledger, carried::Carried, context::StreamContext, message_log,
+        acknowledger::Acknowledger,
+        carried::Carried,
+        context::StreamContext,
+        relay::{Owed, Relay},
     },
-    telemetry::{
-        log_limiter::limited,
-        metrics::{ReasonCounters, direction_label},
-    },
-    xml::{FaultyStanza, StanzaKind, StreamHeader, XmlError, rewrite, stanza::Stanza},
+    telemetry::{log_limiter::limited, metrics::direction_label},
+    xml::{FaultyStanza, StreamHeader, XmlError, rewrite, stanza::Stanza},
 };
 
 /// What became of a stanza that was looked at.
@@ -124,87 +123,39 @@ impl Receiver {
         self.received += 1;
         self.stanzas += 1;
         self.bytes += stanza.bytes.len() as u64;
-        let carried = &self.carried[index];
-        let size = stanza.bytes.len();
-        match stanza.kind {
-            StanzaKind::Message => carried.counters.message(size),
-            StanzaKind::Presence => carried.counters.presence(size),
-            StanzaKind::Iq => carried.counters.iq(size),
-        }
         if self.stanzas % SAMPLE == 1 {
             context
                 .metrics
                 .stanza_size
                 .observe(stanza.bytes.len() as f64);
         }
+        let relay = Relay {
+            context,
+            config,
+            side: self.side,
+            now,
+        };
+        let owed = Owed {
+            tracker: self.acknowledger.as_ref().map(Acknowledger::tracker),
+            number,
+        };
+        let carried = &mut self.carried[index];
+        carried.count(stanza);
         if full {
             let failure = Failure::new(FailureKind::QueueFull, "the queue of this pair is full");
-            self.answer_failure(context, index, stanza, number, &failure, now);
+            relay.answer_failure(carried, stanza, &failure, owed);
             return Taken::Yes;
         }
-        let is_answer = self.side == Side::Partner
-            && context.probes.take_answer(config, &context.metrics, stanza)
-            || ack_ping::take_answer(context, stanza);
-        if is_answer {
-            self.settle(number);
+        let Some(passing) = relay.judge(carried, stanza, exact, owed) else {
             return Taken::Yes;
+        };
+        if index != self.current || !self.builder.continues_with(number) {
+            self.flush(context, now);
+            self.current = index;
         }
-        let judgement = config
-            .policy
-            .judge(self.direction, stanza, &context.contacts);
-        let partner = judgement.partner.map(|(_, name)| name);
-        if let Some(reason) = judgement.audited {
-            let reason = reason.as_str();
-            let reasons = &mut self.carried[index].reasons;
-            limited!(
-                info,
-                reasons.audited(&context.metrics, &context.log, reason),
-                partner,
-                direction = direction_label(self.direction), kind = ?stanza.kind, reason,
-                from = %from.escape_debug(), to = %to.escape_debug(),
-                "audited: would be refused, is delivered"
-            );
-        }
-        match judgement.outcome {
-            Outcome::Pass(shape) => {
-                if let Some(change) = &judgement.contact
-                    && let Err(error) = context.contacts.record(change)
-                {
-                    limited!(
-                        warn,
-                        context.log.lines("contact", partner, self.direction, error.label()),
-                        %error, user = %change.user.escape_debug(), "contact not recorded"
-                    );
-                }
-                let carried = &self.carried[index];
-                let readdressed = if exact && !carried.international {
-                    None
-                } else {
-                    let hop = self.side.opposite();
-                    policy::readdressed(stanza, context.peers.form(hop, &carried.pair.to, now))
-                };
-                let stanza = readdressed.as_ref().unwrap_or(stanza);
-                if stanza.kind == StanzaKind::Presence {
-                    context.presence.note(partner, self.direction, stanza);
-                }
-                if settings.log_message_bodies && stanza.kind == StanzaKind::Message {
-                    message_log::bodies(stanza, self.direction);
-                }
-                if index != self.current || !self.builder.continues_with(number) {
-                    self.flush(context, now);
-                    self.current = index;
-                }
-                let wanted = expected.max(stanza.bytes.len());
-                self.builder.add(number, wanted, |out| {
-                    let written = rewrite::shaped(shape, stanza, header, out);
-                    debug_assert!(written.is_ok(), "the scanner has checked it");
-                });
-            }
-            Outcome::Refuse(cause) | Outcome::Drop(cause) => {
-                let start = rewrite::StanzaStart::of(stanza);
-                self.refuse(context, config, (index, number), start, cause, now);
-            }
-        }
+        let wanted = expected.max(stanza.bytes.len());
+        let builder = &mut self.builder;
+        builder.add(number, wanted, |out| passing.write(stanza, header, out));
         Taken::Yes
     }
 
@@ -233,8 +184,18 @@ impl Receiver {
         let number = self.received;
         self.received += 1;
         self.stanzas += 1;
+        let relay = Relay {
+            context,
+            config,
+            side: self.side,
+            now,
+        };
+        let owed = Owed {
+            tracker: self.acknowledger.as_ref().map(Acknowledger::tracker),
+            number,
+        };
         let cause = policy::Cause::Faulty(stanza.error);
-        self.refuse(context, config, (index, number), start, cause, now);
+        relay.refuse(&mut self.carried[index], start, cause, owed);
         true
     }
 
@@ -249,7 +210,11 @@ impl Receiver {
         let number = self.received;
         self.received += 1;
         self.stanzas += 1;
-        self.settle(number);
+        let owed = Owed {
+            tracker: self.acknowledger.as_ref().map(Acknowledger::tracker),
+            number,
+        };
+        owed.settle();
         let Some(Carried { reasons, pair, .. }) = self.carried.get_mut(self.current) else {
             return;
         };
@@ -268,55 +233,6 @@ impl Receiver {
             reason,
             "dropped: a stanza whose start tag cannot be read"
         );
-    }
-
-    /// Counts a refusal, says so in the log now and then, and answers where there is an answer.
-    fn refuse(
-        &mut self,
-        context: &Arc<StreamContext>,
-        config: &ActiveConfig,
-        (index, number): (usize, u64),
-        start: rewrite::StanzaStart<'_>,
-        cause: policy::Cause,
-        now: Instant,
-    ) {
-        // An address that cannot be read names no partner; the pair does.
-        let Carried { reasons, pair, .. } = &mut self.carried[index];
-        let peer = match self.side {
-            Side::Partner => &pair.from,
-            Side::Gateway => &pair.to,
-        };
-        let partner = config.partner(peer).map(|partner| partner.name.as_str());
-        let reason = cause.as_str();
-        let lines = reasons.refused(&context.metrics, &context.log, reason);
-        limited!(
-            info, lines,
-            partner = partner.unwrap_or("other"),
-            direction = direction_label(self.direction), kind = ?start.kind, reason,
-            from = %start.from.unwrap_or_default().escape_debug(),
-            to = %start.to.unwrap_or_default().escape_debug(),
-            "refused"
-        );
-        match policy::answer(self.direction, start.kind, start.type_, cause) {
-            Answer::Drop => self.settle(number),
-            Answer::Error(error) | Answer::PresenceError(error) => {
-                let mut out = Vec::with_capacity(512);
-                let reply = rewrite::Reply {
-                    error_type: error.error_type.as_str(),
-                    condition: error.condition.as_str(),
-                    text: error.text,
-                    reason: error.reason.map(Reason::as_str),
-                };
-                rewrite::error_answer(&start, reply, &mut out);
-                let back = Arc::clone(&self.carried[index].back);
-                let reply = Batch::reply(out, self.receipt(number), now);
-                match cause {
-                    // Nobody waited for room before these.
-                    policy::Cause::Faulty(_) => context.router.enqueue_own(&back, reply),
-                    _ => context.router.enqueue(&back, reply),
-                }
-            }
-        }
     }
 
     /// From here on the peer counts on acknowledgements (XEP-0198). What was read before does not
@@ -386,44 +302,8 @@ impl Receiver {
     /// The configuration changed: partners may have other names.
     pub fn relabel(&mut self, context: &StreamContext, config: &ActiveConfig) {
         for carried in &mut self.carried {
-            let peer = match self.side {
-                Side::Partner => &carried.pair.from,
-                Side::Gateway => &carried.pair.to,
-            };
-            let partner = config.partner(peer).map(|partner| partner.name.as_str());
-            carried.counters = context.metrics.pair(partner, self.direction);
-            carried.share = carried.route.share();
-            carried.reasons = ReasonCounters::new(partner, self.direction);
+            carried.relabel(&context.metrics, config, self.side);
         }
-    }
-
-    /// The stanza of this number needs nothing more.
-    fn settle(&self, number: u64) {
-        if let Some(receipt) = self.receipt(number) {
-            receipt.settle();
-        }
-    }
-
-    fn receipt(&self, number: u64) -> Option<AckToken> {
-        self.acknowledger.as_ref().map(|own| AckToken {
-            ledger: Arc::clone(own.tracker()),
-            first: number,
-            count: 1,
-        })
-    }
-
-    fn answer_failure(
-        &mut self,
-        context: &Arc<StreamContext>,
-        index: usize,
-        stanza: &Stanza<'_>,
-        number: u64,
-        failure: &Failure,
-        now: Instant,
-    ) {
-        let receipt = self.receipt(number);
-        let back = Arc::clone(&self.carried[index].back);
-        context.router.answer(&back, stanza, failure, receipt, now);
     }
 
     /// Hands on what was collected.
@@ -471,7 +351,8 @@ pub fn domain_part(jid: &str) -> &str {
     &jid[start..end]
 }
 
-fn canonical(domain: &str) -> Option<Cow<'_, str>> {
+/// The domain in the form of a `DomainName`; `None` where it is none.
+pub(super) fn canonical(domain: &str) -> Option<Cow<'_, str>> {
     if is_canonical(domain.as_bytes()) {
         return Some(Cow::Borrowed(domain));
     }

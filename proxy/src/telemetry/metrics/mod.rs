@@ -20,7 +20,7 @@ use xmpp_edge_crds::{negotiation::Method, verdict::Direction};
 pub use histogram::AtomicHistogram;
 use labels::{
     AttemptLabels, BuildLabels, ConditionLabels, HandshakeLabels, KindLabels, ListenerLabel,
-    NameLabel, PartnerLabels, ReasonLabels, RefusedLabels,
+    NameLabel, PartnerLabels, ReasonLabels, RefusedLabels, TrunkEndLabels,
 };
 pub use reasons::ReasonCounters;
 use series::{ForgetPartner, PartnerFamily};
@@ -84,6 +84,7 @@ pub struct Metrics {
     probe_seconds: PartnerFamily<NameLabel, SecondsGauge>,
     connections: Family<ListenerLabel, Counter>,
     connections_refused: Family<RefusedLabels, Counter>,
+    trunk_ends: Family<TrunkEndLabels, Counter>,
     pub forward_seconds: AtomicHistogram,
     pub stanza_size: AtomicHistogram,
     pub config_generation: Gauge<u64, std::sync::atomic::AtomicU64>,
@@ -131,6 +132,7 @@ impl Metrics {
             probe_seconds: PartnerFamily::default(),
             connections: Family::default(),
             connections_refused: Family::default(),
+            trunk_ends: Family::default(),
             forward_seconds: AtomicHistogram::new([
                 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.01,
                 0.1, 1.0, 10.0,
@@ -198,6 +200,12 @@ impl Metrics {
             "connections_refused",
             "Connections and streams refused by a bound",
             self.connections_refused.clone(),
+        );
+        add(
+            r,
+            "trunk_ends",
+            "Trunks whose other end broke the rules, or was not there any more",
+            self.trunk_ends.clone(),
         );
         add(
             r,
@@ -306,6 +314,15 @@ impl Metrics {
         for family in families {
             family.forget(partner);
         }
+    }
+
+    /// A trunk of this gateway's sidecars ended over this.
+    pub fn trunk_ended(&self, gateway: &str, reason: &'static str) {
+        let labels = TrunkEndLabels {
+            gateway: gateway.to_owned(),
+            reason,
+        };
+        self.trunk_ends.get_or_create_owned(&labels).inc();
     }
 
     /// The counters of a pair with this partner.

@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::nonza::{Activity, TrunkName};
+use super::nonza::Activity;
+use crate::config::trunk_name::TrunkName;
 
 /// A sidecar's claim. The least of several is active: the oldest, then the lower instance.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,6 +107,14 @@ impl<E: Ord> OwnClaim<E> {
             ClaimState::Claiming { since } => Some(since),
             ClaimState::Apart | ClaimState::StandingBy => None,
         }
+    }
+
+    /// Whether this edge said last that what comes in is given to this sidecar, for the claim that it has.
+    #[must_use]
+    pub fn is_active_at(&self, edge: &E) -> bool {
+        let said = self.edges.get(edge).copied().flatten();
+        let claim = self.claim();
+        claim.is_some() && said.is_some_and(|own| own.is_active && own.claim == claim)
     }
 
     /// The edge says whether this sidecar is active there. `true`: the claim is another one, and all

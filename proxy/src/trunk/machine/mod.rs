@@ -14,12 +14,12 @@ use super::{
     ack_schedule::AckSchedule,
     fault::TrunkFault,
     liveness::{LivenessAction, TrunkLiveness},
-    nonza::{EdgeChange, Enable, Enabled, Nonza, OpenedPair, ProductVersion, ServerState},
+    nonza::{EdgeChange, Enable, Enabled, Nonza, OpenedPair, ServerState},
     phase::TrunkPhase,
     receiving::{ReceivedPair, ReceivedPairs},
     sending::{ReturnedPair, TrunkBuffer, TrunkEnd},
 };
-use crate::routing::acknowledgement::MovedPairs;
+use crate::{config::trunk_name::ProductVersion, routing::acknowledgement::MovedPairs};
 
 /// How long the two ends may take to say what they are.
 const GREETING: Duration = Duration::from_secs(10);
@@ -256,6 +256,17 @@ impl<T> Trunk<T> {
         self.received.get(number)
     }
 
+    /// All pairs that the peer opened, in no order.
+    pub fn pairs_mut(&mut self) -> impl Iterator<Item = &mut ReceivedPair<T>> {
+        self.received.iter_mut()
+    }
+
+    /// How many pairs the peer has open.
+    #[must_use]
+    pub fn received_pairs(&self) -> usize {
+        self.received.len()
+    }
+
     /// As [`Self::pair`].
     #[must_use]
     pub fn pair_mut(&mut self, number: PairNumber) -> Option<&mut ReceivedPair<T>> {
@@ -286,7 +297,9 @@ impl<T> Trunk<T> {
             self.schedule.moved(now);
         }
         let at_once = !phase.may_send();
-        while let Some(ack) = self.schedule.ack(&mut self.received, now, at_once) {
+        while self.buffer.nonzas_flow()
+            && let Some(ack) = self.schedule.ack(&mut self.received, now, at_once)
+        {
             self.buffer.say(&Nonza::Ack(ack));
         }
         if phase.look(self.received.unacknowledged() > 0, now)? {
@@ -294,6 +307,9 @@ impl<T> Trunk<T> {
         }
         if *phase == TrunkPhase::Done {
             return Ok(());
+        }
+        if self.buffer.is_overfull() {
+            return Err(TrunkFault::Unread);
         }
         match self.liveness.act(now, self.buffer.custody().stanzas > 0) {
             None => Ok(()),
@@ -313,7 +329,10 @@ impl<T> Trunk<T> {
             TrunkState::Flowing(phase) => phase,
         };
         let alive = self.liveness.deadline(self.buffer.custody().stanzas > 0);
-        [self.schedule.deadline(now), phase.deadline()]
+        // What the peer does not take is not written more often.
+        let flows = self.buffer.nonzas_flow();
+        let acks = self.schedule.deadline(now).filter(|_| flows);
+        [acks, phase.deadline()]
             .into_iter()
             .flatten()
             .fold(alive, Instant::min)
@@ -350,6 +369,13 @@ impl<T> Trunk<T> {
     #[must_use]
     pub fn may_send(&self) -> bool {
         matches!(&self.state, TrunkState::Flowing(phase) if phase.may_send())
+    }
+
+    /// Whether anything may still be said: not before both have said what they are, nor once this side has
+    /// closed.
+    #[must_use]
+    pub fn may_speak(&self) -> bool {
+        matches!(&self.state, TrunkState::Flowing(phase) if !phase.is_closed())
     }
 
     /// Says how this end is now: what an edge tells its sidecars, and they it.

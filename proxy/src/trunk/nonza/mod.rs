@@ -8,16 +8,15 @@ mod read;
 mod tests;
 mod write;
 
-use std::{fmt, str::FromStr, sync::Arc};
-
 use jiff::Timestamp;
 
 pub use self::read::NonzaError;
 use super::PairNumber;
-use crate::negotiation::Pair;
+use crate::{
+    config::trunk_name::{ProductVersion, TrunkName},
+    negotiation::Pair,
+};
 
-/// Most bytes of the names of an instance, a pool and a pod: as of a Kubernetes object.
-const NAME_BYTES: usize = 253;
 /// Most characters kept of what a sidecar says of its server: it goes into logs, status and errors.
 const TEXT_CHARACTERS: usize = 300;
 /// Most pairs in one `<a/>`: so many fit into what every side takes as one element.
@@ -167,88 +166,10 @@ pub struct PairCount {
 }
 
 /// Whether a sidecar reaches its server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ServerState {
+    #[default]
     Up,
     /// With what the server, or the network, said; 300 characters at most.
-    Down {
-        text: String,
-    },
-}
-
-/// Name of an instance, a pool or a pod: 1 to 253 bytes of printable ASCII without space.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TrunkName(Arc<str>);
-
-impl TrunkName {
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for TrunkName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// A name that cannot be one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("1 to 253 printable ASCII characters, no space")]
-pub struct TrunkNameError;
-
-impl FromStr for TrunkName {
-    type Err = TrunkNameError;
-
-    fn from_str(text: &str) -> Result<Self, TrunkNameError> {
-        let is_name = (1..=NAME_BYTES).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_graphic());
-        is_name.then(|| Self(text.into())).ok_or(TrunkNameError)
-    }
-}
-
-/// `major.minor.patch` of the program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProductVersion {
-    pub major: u32,
-    pub minor: u32,
-    pub patch: u32,
-}
-
-impl ProductVersion {
-    /// Whether an edge and a sidecar of these versions work with each other: one minor apart at most.
-    #[must_use]
-    pub fn works_with(self, other: Self) -> bool {
-        self.major == other.major && self.minor.abs_diff(other.minor) <= 1
-    }
-}
-
-impl fmt::Display for ProductVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
-    }
-}
-
-/// A version that cannot be one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("three numbers with dots between them, as 1.1.0")]
-pub struct ProductVersionError;
-
-impl FromStr for ProductVersion {
-    type Err = ProductVersionError;
-
-    /// What follows the numbers (`-rc.1`, `+build`) does not matter.
-    fn from_str(text: &str) -> Result<Self, ProductVersionError> {
-        let numbers = text.split(['-', '+']).next().unwrap_or_default();
-        let mut parts = numbers.split('.').map(read::number);
-        match (parts.next(), parts.next(), parts.next(), parts.next()) {
-            (Some(Some(major)), Some(Some(minor)), Some(Some(patch)), None) => Ok(Self {
-                major,
-                minor,
-                patch,
-            }),
-            _ => Err(ProductVersionError),
-        }
-    }
+    Down { text: String },
 }

@@ -8,9 +8,10 @@ use xmpp_edge_crds::domain::DomainName;
 
 use super::{
     Activity, EdgeChange, EdgeFacts, Enable, Enabled, MOST_COUNTS, Nonza, OpenedPair, PairCount,
-    ProductVersion, ServerState, TEXT_CHARACTERS, TrunkAck, TrunkName,
+    ServerState, TEXT_CHARACTERS, TrunkAck,
 };
 use crate::{
+    config::trunk_name::{ProductVersion, TrunkName},
     negotiation::Pair,
     trunk::{NAMESPACE, PairNumber},
     xml::Element,
@@ -73,7 +74,7 @@ impl Nonza {
 }
 
 /// A whole number, in digits alone; `None` too where `T` cannot hold it.
-pub(super) fn number<T: FromStr>(text: &str) -> Option<T> {
+fn number<T: FromStr>(text: &str) -> Option<T> {
     let is_plain = (1..=20).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
     is_plain.then(|| text.parse().ok()).flatten()
 }

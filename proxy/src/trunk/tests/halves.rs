@@ -266,7 +266,7 @@ fn pairs_have_turns_and_one_that_is_full_waits_for_its_own_ack() {
         router.enqueue(&routes[7], batch(7, turn * 5, 5, None));
     }
     router.enqueue(&routes[8], batch(8, 0, 1, None));
-    turns.fill(&router, &wake, &mut buffer, now);
+    turns.fill(&router, &wake, &mut buffer, None, now, |_| ());
     assert_eq!(
         (buffer.pairs(), routes[7].waiting(), routes[8].waiting()),
         (2, 40, 0)
@@ -278,7 +278,7 @@ fn pairs_have_turns_and_one_that_is_full_waits_for_its_own_ack() {
     let numbers = [7, 8].map(|number| buffer.window(&pair(number)));
     assert!(matches!(numbers, [PairWindow::Full, PairWindow::Open(_)]));
     buffer.acked(&count(0, 5), now).expect("right");
-    turns.fill(&router, &wake, &mut buffer, now);
+    turns.fill(&router, &wake, &mut buffer, None, now, |_| ());
     assert_eq!(routes[7].waiting(), 35);
     turns.leave(&router, &wake, &routes[9].pair);
     let other = Arc::default();
@@ -310,7 +310,7 @@ fn what_finds_no_number_is_answered_with_resource_constraint() {
         router.enqueue(&route, batch(number, 0, 1, ledger));
     }
     while !wake.is_idle() {
-        turns.fill(&router, &wake, &mut buffer, now);
+        turns.fill(&router, &wake, &mut buffer, None, now, |_| ());
         while !buffer.is_empty() {
             buffer.wrote(buffer.front().len());
         }

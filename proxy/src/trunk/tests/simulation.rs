@@ -10,12 +10,13 @@ use proptest::prelude::*;
 use super::{
     ack_schedule::TOGETHER,
     machine::{Trunk, TrunkEvent, TrunkStanza},
-    nonza::{Activity, EdgeFacts, Enable, Enabled, Nonza, ProductVersion, ServerState, TrunkName},
+    nonza::{Activity, EdgeFacts, Enable, Enabled, Nonza, ServerState},
     sending::{ReturnedPair, TrunkEnd},
     turns::TrunkTurns,
     *,
 };
 use crate::{
+    config::trunk_name::{ProductVersion, TrunkName},
     negotiation::{OwnHeader, Side},
     routing::{acknowledgement::AckToken, route::Route, wake::Wake},
     xml::{Element, Item, Limits, Scanner},
@@ -355,7 +356,8 @@ impl World {
         let own = &mut self.trunks[trunk];
         if own.source.may_send() {
             let buffer = own.source.buffer_mut();
-            own.turns.fill(&self.router, &own.wake, buffer, self.now);
+            own.turns
+                .fill(&self.router, &own.wake, buffer, None, self.now, |_| ());
         }
     }
 

@@ -146,6 +146,12 @@ impl Scanner {
         self.limits.stanza_bytes = bytes.min(MOST_BYTES);
     }
 
+    /// Changes all limits between two elements.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        self.set_stanza_bytes(limits.stanza_bytes);
+    }
+
     /// From here on a stanza that breaks a limit is an item, and the stream goes on behind it: once the
     /// peer is authenticated.
     pub fn skip_faulty(&mut self) {

@@ -1,6 +1,6 @@
 //! What a test says and hears on a stream of its own.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -10,7 +10,7 @@ use tokio::{
     },
 };
 
-use super::GENEROUS;
+use super::{GENEROUS, HEADER, KEY, within};
 
 /// A connection of the test's own.
 pub struct Stream {
@@ -35,6 +35,30 @@ impl Stream {
             },
             writer: Writer(Some(writer)),
         }
+    }
+
+    /// A stream to whoever listens there or soon will, authenticated by dialback.
+    pub async fn authenticated(address: SocketAddr, from: &str, to: &str) -> Self {
+        let stream = within("a connection", async {
+            loop {
+                if let Ok(stream) = TcpStream::connect(address).await {
+                    return stream;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        Self::new(stream.await).authenticate(from, to).await
+    }
+
+    /// Authenticates by dialback.
+    pub(super) async fn authenticate(mut self, from: &str, to: &str) -> Self {
+        self.say(&format!("{HEADER} from='{from}' to='{to}'>"))
+            .await;
+        self.hears("</stream:features>").await;
+        let result = format!("<db:result from='{from}' to='{to}'>{KEY}</db:result>");
+        self.say(&result).await;
+        self.hears("type='valid'").await;
+        self
     }
 
     pub fn split(&mut self) -> (Reader, Writer) {

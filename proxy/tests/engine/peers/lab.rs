@@ -21,7 +21,7 @@ use xmpp_edge_proxy::{
 use zeroize::Zeroizing;
 
 use super::{
-    HEADER, KEY, Plan,
+    Plan,
     connection::Stream,
     server::{Served, Server},
     within,
@@ -117,27 +117,13 @@ impl Lab {
     /// A stream from the partner's domain, authenticated by dialback.
     pub async fn partner_stream(&self) -> Stream {
         let stream = self.connect_partner().await;
-        Self::authenticate(stream, "partner.example", "org.example").await
+        stream.authenticate("partner.example", "org.example").await
     }
 
     /// A stream from an own domain to a partner's, authenticated by dialback.
     pub async fn inside_stream(&self, from: &str, to: &str) -> Stream {
         let stream = self.connect(self.internal).await;
-        Self::authenticate(stream, from, to).await
-    }
-
-    async fn authenticate(mut stream: Stream, from: &str, to: &str) -> Stream {
-        stream
-            .say(&format!("{HEADER} from='{from}' to='{to}'>"))
-            .await;
-        stream.hears("</stream:features>").await;
-        stream
-            .say(&format!(
-                "<db:result from='{from}' to='{to}'>{KEY}</db:result>"
-            ))
-            .await;
-        stream.hears("type='valid'").await;
-        stream
+        stream.authenticate(from, to).await
     }
 
     /// Another configuration comes into force.
@@ -167,22 +153,7 @@ impl Lab {
 
     /// `GET path` on the admin port, whole.
     pub async fn get(&self, path: &str) -> String {
-        let address = SocketAddr::new(self.public.ip(), self.admin);
-        let answered = async {
-            let mut stream = TcpStream::connect(address).await.expect("it listens");
-            let request = format!("GET {path} HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n");
-            stream
-                .write_all(request.as_bytes())
-                .await
-                .expect("it is read");
-            let mut answer = String::new();
-            stream
-                .read_to_string(&mut answer)
-                .await
-                .expect("it is answered");
-            answer
-        };
-        within("an answer of the admin port", answered).await
+        get(SocketAddr::new(self.public.ip(), self.admin), path).await
     }
 
     /// Whoever offers configurations is gone.
@@ -205,6 +176,30 @@ impl Lab {
             .expect("no panic")
             .expect("an orderly end");
     }
+}
+
+/// `GET path` on the admin port at `address`, whole.
+pub async fn get(address: SocketAddr, path: &str) -> String {
+    let answered = async {
+        let mut stream = TcpStream::connect(address).await.expect("it listens");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n");
+        stream
+            .write_all(request.as_bytes())
+            .await
+            .expect("it is read");
+        let mut answer = String::new();
+        stream
+            .read_to_string(&mut answer)
+            .await
+            .expect("it is answered");
+        answer
+    };
+    within("an answer of the admin port", answered).await
+}
+
+/// A server that answers for its keys, by itself.
+pub fn server_at(address: SocketAddr) -> Server {
+    Server::open(address, Served::default())
 }
 
 /// The partner's server alone, which answers for its keys.
@@ -270,6 +265,7 @@ pub fn inputs(number: u8, plan: &Plan) -> ConfigInputs {
             contacts_ca: None,
             egress_credentials: None,
         }),
+        edge_dials: None,
     }
 }
 

@@ -8,10 +8,11 @@ mod server;
 use std::time::Duration;
 
 pub use connection::Stream;
-pub use lab::{Lab, inputs, partner_server};
+pub use lab::{Lab, get, inputs, partner_server, server_at};
+pub use server::Server;
 
 /// What a loaded machine may need for one step.
-const GENEROUS: Duration = Duration::from_secs(40);
+pub const GENEROUS: Duration = Duration::from_secs(40);
 /// The key that our servers make; every other one is not theirs.
 const KEY: &str = "thekey";
 const HEADER: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:server' \
@@ -81,7 +82,7 @@ pub fn message(id: u32) -> String {
     )
 }
 
-async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(GENEROUS, future).await {
         Ok(value) => value,
         Err(_) => panic!("{what}: not within {GENEROUS:?}"),

@@ -111,8 +111,8 @@ fn egress(pool: &EdgePool, config: &EdgeConfig, facts: &Facts<'_>) -> Vec<Networ
                 .collect(),
         ),
     }];
-    for gateway in &config.gateways {
-        rules.extend(to_host(&gateway.address, &config.namespace));
+    for address in config.gateways.iter().filter_map(|it| it.address.as_ref()) {
+        rules.extend(to_host(address, &config.namespace));
     }
     if pool.spec.has_database() {
         for address in &facts.database {

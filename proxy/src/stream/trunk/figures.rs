@@ -1,0 +1,119 @@
+//! What is shown of trunks: facts of their beginning, figures that their tasks keep up to date, and why there
+//! is none.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use jiff::Timestamp;
+
+use super::far_end::{FarEdge, FarSidecar};
+use crate::{
+    config::trunk_name::ProductVersion,
+    negotiation::Step,
+    tls::{self, TlsFacts},
+    trunk::sending::TrunkCustody,
+};
+
+/// What does not change while a trunk stands.
+#[derive(Clone, Debug)]
+pub struct TrunkFacts {
+    pub version: ProductVersion,
+    pub address: Option<SocketAddr>,
+    pub since: Timestamp,
+    /// Of the other end.
+    pub certificate_not_after: Option<Timestamp>,
+    /// SHA-256 over its SubjectPublicKeyInfo, lower-case hex.
+    pub key_sha256: Option<String>,
+    pub figures: Arc<TrunkFigures>,
+}
+
+impl TrunkFacts {
+    /// Of a trunk that stands from now on.
+    pub(super) fn new(
+        version: ProductVersion,
+        address: Option<SocketAddr>,
+        tls: Option<&TlsFacts>,
+        figures: Arc<TrunkFigures>,
+    ) -> Self {
+        let certificate = tls.and_then(|tls| tls.peer_chain.first());
+        Self {
+            version,
+            address,
+            since: Timestamp::now(),
+            certificate_not_after: certificate.and_then(|own| tls::not_after(own).ok()),
+            key_sha256: certificate
+                .and_then(|own| tls::spki_sha256(own).ok())
+                .map(|key| key.to_string()),
+            figures,
+        }
+    }
+}
+
+/// What moves. Read at any time, each figure by itself.
+#[derive(Debug, Default)]
+pub struct TrunkFigures {
+    pairs: AtomicU64,
+    stanzas: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl TrunkFigures {
+    pub(super) fn set(&self, pairs: usize, custody: TrunkCustody) {
+        self.pairs.store(pairs as u64, Ordering::Relaxed);
+        self.stanzas.store(custody.stanzas, Ordering::Relaxed);
+        self.bytes.store(custody.bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Pairs that are open, both ways.
+    #[must_use]
+    pub fn pairs(&self) -> u64 {
+        self.pairs.load(Ordering::Relaxed)
+    }
+
+    /// Stanzas that were sent and are not acknowledged.
+    #[must_use]
+    pub fn unacknowledged_stanzas(&self) -> u64 {
+        self.stanzas.load(Ordering::Relaxed)
+    }
+
+    /// Their bytes.
+    #[must_use]
+    pub fn unacknowledged_bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// Why a sidecar got no trunk to an address.
+#[derive(Clone, Debug)]
+pub struct DialFailure {
+    pub time: Timestamp,
+    pub step: Step,
+    /// A fixed CamelCase word.
+    pub label: &'static str,
+    /// For people; holds what the other end said.
+    pub text: String,
+}
+
+/// An address that a sidecar dials, as it is shown.
+#[derive(Clone, Debug)]
+pub struct ShownEdge {
+    pub address: SocketAddr,
+    /// The pod that was found there, where a trunk to it stands, and whether it says that this sidecar gets what
+    /// comes in.
+    pub trunk: Option<(FarEdge, TrunkFacts, bool)>,
+    pub last_failure: Option<DialFailure>,
+}
+
+/// A trunk as it is shown.
+#[derive(Clone, Debug)]
+pub struct ShownSidecar {
+    pub far: FarSidecar,
+    pub facts: TrunkFacts,
+    /// What comes in is given to it.
+    pub is_active: bool,
+}

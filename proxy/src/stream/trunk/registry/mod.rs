@@ -1,0 +1,542 @@
+//! The trunks that stand, and which of them a pair takes. Tells each what the others made of it; holds no
+//! route and moves none.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::Arc,
+    time::Instant,
+};
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, futures::Notified};
+use xmpp_edge_crds::{domain::DomainName, edge_config::SidecarServers};
+
+use super::{
+    far_end::{FarEdge, FarEnd, FarSidecar},
+    figures::{DialFailure, ShownEdge, ShownSidecar, TrunkFacts},
+};
+use crate::{
+    config::trunk_name::TrunkName,
+    negotiation::{Pair, Side},
+    stream::{Command, TrunkCommand, handle::StreamHandle},
+    trunk::{
+        choice::{EdgeChoice, choose_edge, choose_sidecar},
+        claim::{Claimants, OwnClaim},
+        nonza::{Activity, EdgeChange, EdgeFacts, Nonza, ServerState},
+    },
+};
+
+/// Trunks that sidecars of one gateway may have to an edge pod; one more is refused.
+pub const MOST_OF_GATEWAY: usize = 64;
+
+/// All trunks of this process.
+#[derive(Debug)]
+pub struct TrunkRegistry {
+    table: Mutex<TrunkTable>,
+    news: Notify,
+    /// When none had been there yet.
+    began: (Instant, Timestamp),
+}
+
+#[derive(Debug, Default)]
+struct TrunkTable {
+    /// By the ids of their streams: the newest last.
+    trunks: BTreeMap<u64, StandingTrunk>,
+    /// Of an edge, by the gateway's name, where its servers are worlds of their own.
+    claimants: HashMap<String, Claimants>,
+    /// Of a sidecar.
+    claim: OwnClaim<u64>,
+    /// Of a sidecar: whether it reaches its server.
+    server: ServerState,
+    /// Of a sidecar: the addresses that it dials, with why there was no trunk when it tried last.
+    dials: BTreeMap<SocketAddr, Option<DialFailure>>,
+    /// When the last trunk went, by the gateway's name; none of a sidecar's edges stand under the empty one.
+    gone: HashMap<String, (Instant, Timestamp)>,
+}
+
+#[derive(Debug)]
+struct StandingTrunk {
+    handle: Arc<StreamHandle>,
+    far: FarEnd,
+    facts: TrunkFacts,
+    intake: TrunkIntake,
+}
+
+/// Whether a trunk takes stanzas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TrunkIntake {
+    Open,
+    Draining,
+}
+
+/// Why a trunk is not taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyTrunks;
+
+/// A trunk to the same pod stands already, at another of its addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PodIsReached;
+
+/// Since when no trunk leads to where a pair goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Absence {
+    pub since: Instant,
+    pub since_time: Timestamp,
+}
+
+impl Default for TrunkRegistry {
+    fn default() -> Self {
+        Self {
+            table: Mutex::default(),
+            news: Notify::new(),
+            began: (Instant::now(), Timestamp::now()),
+        }
+    }
+}
+
+impl TrunkRegistry {
+    /// What this sidecar claims at the edge to which stream `id` leads, in its `<enable/>`.
+    pub fn opening(&self, id: u64, now: Timestamp) -> Option<Timestamp> {
+        self.table.lock().claim.opening(id, now)
+    }
+
+    /// A trunk to an edge pod stands, which says of this sidecar's claim what `activity` is. One to the same
+    /// address that stood before is renewed by it, and drains.
+    ///
+    /// # Errors
+    /// One to another address of the pod stands: this one is of no use.
+    pub fn stands_to_edge(
+        &self,
+        id: u64,
+        handle: Arc<StreamHandle>,
+        far: FarEdge,
+        facts: TrunkFacts,
+        activity: Activity,
+    ) -> Result<(), PodIsReached> {
+        let mut table = self.table.lock();
+        for own in table.trunks.values() {
+            match &own.far {
+                FarEnd::Edge(old) if old.pod == far.pod && own.intake == TrunkIntake::Open => {
+                    if own.facts.address != facts.address {
+                        return Err(PodIsReached);
+                    }
+                    own.handle.tell(Command::Drain);
+                }
+                _ => {}
+            }
+        }
+        table.enter(id, handle, FarEnd::Edge(far), facts);
+        table.told(id, activity);
+        self.changed(&table, FarEnd::EDGES);
+        Ok(())
+    }
+
+    /// A trunk from a sidecar stands, which claims what comes in since `claim`. Answers what it is told of
+    /// that.
+    ///
+    /// # Errors
+    /// Its gateway has [`MOST_OF_GATEWAY`] trunks here.
+    pub fn stands_to_sidecar(
+        &self,
+        id: u64,
+        handle: Arc<StreamHandle>,
+        far: FarSidecar,
+        facts: TrunkFacts,
+        claim: Option<Timestamp>,
+    ) -> Result<Activity, TooManyTrunks> {
+        let mut table = self.table.lock();
+        let (gateway, instance, servers) = (far.gateway.clone(), far.instance.clone(), far.servers);
+        let same = table
+            .sidecars()
+            .filter(|(_, _, own)| own.gateway == gateway);
+        if same.count() >= MOST_OF_GATEWAY {
+            return Err(TooManyTrunks);
+        }
+        table.enter(id, handle, FarEnd::Sidecar(far), facts);
+        let activity = match servers {
+            SidecarServers::Clustered => Activity {
+                is_active: true,
+                claim,
+            },
+            SidecarServers::Single => {
+                table.claims(&gateway, &instance, claim, Some(id));
+                table.claimants[&gateway].activity(&instance)
+            }
+        };
+        self.changed(&table, &gateway);
+        Ok(activity)
+    }
+
+    /// The edge pod at the other end of trunk `id` says what changed.
+    pub fn edge_changed(&self, id: u64, change: EdgeChange) {
+        let mut table = self.table.lock();
+        if let Some(activity) = change.activity {
+            table.told(id, activity);
+        }
+        if let Some(StandingTrunk {
+            far: FarEnd::Edge(far),
+            ..
+        }) = table.trunks.get_mut(&id)
+        {
+            let before = far.facts;
+            far.facts.apply(change);
+            if far.facts != before {
+                self.changed(&table, FarEnd::EDGES);
+            }
+        }
+    }
+
+    /// Whether this sidecar reaches its server.
+    #[must_use]
+    pub fn own_server(&self) -> ServerState {
+        self.table.lock().server.clone()
+    }
+
+    /// This sidecar reaches its server, or does not: edges are told. Whether that is another than before.
+    pub fn own_server_is(&self, server: ServerState) -> bool {
+        let mut table = self.table.lock();
+        let is_another = table.server != server;
+        if is_another {
+            table.server = server.clone();
+            for own in table.trunks.values() {
+                own.say(Nonza::Server(server.clone()));
+            }
+            self.news.notify_waiters();
+        }
+        is_another
+    }
+
+    /// The sidecar at the other end of trunk `id` reaches its server, or does not.
+    pub fn server_is(&self, id: u64, server: ServerState) {
+        let mut table = self.table.lock();
+        if let Some(StandingTrunk {
+            far: FarEnd::Sidecar(far),
+            ..
+        }) = table.trunks.get_mut(&id)
+            && far.server != server
+        {
+            far.server = server;
+            let gateway = far.gateway.clone();
+            self.changed(&table, &gateway);
+        }
+    }
+
+    /// The sidecar at the other end of trunk `id` claims something else than before.
+    pub fn claims(&self, id: u64, since: Option<Timestamp>) {
+        let mut table = self.table.lock();
+        let Some(far) = table.sidecar(id).cloned() else {
+            return;
+        };
+        match far.servers {
+            SidecarServers::Single => {
+                table.claims(&far.gateway, &far.instance, since, None);
+                self.changed(&table, &far.gateway);
+            }
+            SidecarServers::Clustered => {
+                let activity = Activity {
+                    is_active: true,
+                    claim: since,
+                };
+                table.trunks[&id].tell(activity);
+            }
+        }
+    }
+
+    /// Nothing more may be sent on the trunk: pairs move to others.
+    pub fn drains(&self, id: u64) {
+        let mut table = self.table.lock();
+        let Some(own) = table.trunks.get_mut(&id) else {
+            return;
+        };
+        own.intake = TrunkIntake::Draining;
+        let key = own.far.key().to_owned();
+        table.look_at_claims(id);
+        self.changed(&table, &key);
+    }
+
+    /// The trunk is over, or never stood.
+    pub fn gone(&self, id: u64) {
+        let mut table = self.table.lock();
+        let claims_anew = table.claim.gone(&id, Timestamp::now());
+        if claims_anew {
+            table.tell_claim();
+        }
+        let Some(own) = table.trunks.get(&id) else {
+            return;
+        };
+        let key = own.far.key().to_owned();
+        table.look_at_claims(id);
+        table.trunks.remove(&id);
+        let stands = table.trunks.values().any(|own| own.far.key() == key);
+        if !stands {
+            let now = (Instant::now(), Timestamp::now());
+            table.gone.insert(key.clone(), now);
+        }
+        self.changed(&table, &key);
+    }
+
+    /// The trunk that stanzas of this pair take to their next hop, by the id of its stream.
+    #[must_use]
+    pub fn choose(&self, next_hop: Side, pair: &Pair) -> Option<(u64, Arc<StreamHandle>)> {
+        let table = self.table.lock();
+        let id = match next_hop {
+            Side::Partner => table.edge_for(&pair.to),
+            Side::Gateway => table.sidecar_for(pair),
+        }?;
+        let own = table.trunks.get(&id)?;
+        Some((id, Arc::clone(&own.handle)))
+    }
+
+    /// Since when nothing leads there; `gateway` is empty at a sidecar.
+    #[must_use]
+    pub fn absence(&self, gateway: &str) -> Absence {
+        let table = self.table.lock();
+        let (since, since_time) = table.gone.get(gateway).copied().unwrap_or(self.began);
+        Absence { since, since_time }
+    }
+
+    /// The trunks of this gateway's sidecars, the oldest first.
+    #[must_use]
+    pub fn sidecars_of(&self, gateway: &str) -> Vec<ShownSidecar> {
+        let table = self.table.lock();
+        let own = table
+            .sidecars()
+            .filter(|(_, _, far)| far.gateway == gateway);
+        own.map(|(id, _, far)| ShownSidecar {
+            far: far.clone(),
+            facts: table.trunks[&id].facts.clone(),
+            is_active: table.is_active(far),
+        })
+        .collect()
+    }
+
+    /// Whether a trunk of this sidecar leads to any edge.
+    #[must_use]
+    pub fn reaches_edges(&self) -> bool {
+        let table = self.table.lock();
+        table
+            .trunks
+            .values()
+            .any(|own| matches!(own.far, FarEnd::Edge(_)))
+    }
+
+    /// This sidecar dials the address from now on, or could not get a trunk there just now.
+    pub fn dials(&self, address: SocketAddr, failure: Option<DialFailure>) {
+        self.table.lock().dials.insert(address, failure);
+    }
+
+    /// This sidecar dials the address no longer.
+    pub fn dials_no_more(&self, address: SocketAddr) {
+        self.table.lock().dials.remove(&address);
+    }
+
+    /// All that this sidecar dials.
+    #[must_use]
+    pub fn edges(&self) -> Vec<ShownEdge> {
+        let table = self.table.lock();
+        let trunk_at = |address| {
+            let mut trunks = table.trunks.iter().rev();
+            trunks.find_map(|(id, own)| match &own.far {
+                FarEnd::Edge(far) if own.facts.address == Some(address) => {
+                    Some((far.clone(), own.facts.clone(), table.claim.is_active_at(id)))
+                }
+                _ => None,
+            })
+        };
+        let dials = table.dials.iter();
+        dials
+            .map(|(address, failure)| ShownEdge {
+                address: *address,
+                trunk: trunk_at(*address),
+                last_failure: failure.clone(),
+            })
+            .collect()
+    }
+
+    /// Completes when a trunk came, went, or leads elsewhere than before; what happens after the call
+    /// counts once the future is enabled.
+    pub fn news(&self) -> Notified<'_> {
+        self.news.notified()
+    }
+
+    /// Every trunk that leads to the same has reason to look at its routes, and so has who waits for one.
+    fn changed(&self, table: &TrunkTable, key: &str) {
+        let same = table.trunks.values().filter(|own| own.far.key() == key);
+        for own in same {
+            own.handle.tell(Command::Trunk(TrunkCommand::Reconsider));
+        }
+        self.news.notify_waiters();
+    }
+}
+
+impl TrunkTable {
+    fn enter(&mut self, id: u64, handle: Arc<StreamHandle>, far: FarEnd, facts: TrunkFacts) {
+        self.gone.remove(far.key());
+        self.trunks.insert(
+            id,
+            StandingTrunk {
+                handle,
+                far,
+                facts,
+                intake: TrunkIntake::Open,
+            },
+        );
+    }
+
+    fn sidecars(&self) -> impl Iterator<Item = (u64, TrunkIntake, &FarSidecar)> {
+        self.trunks.iter().filter_map(|(id, own)| match &own.far {
+            FarEnd::Sidecar(far) => Some((*id, own.intake, far)),
+            FarEnd::Edge(_) => None,
+        })
+    }
+
+    fn sidecar(&self, id: u64) -> Option<&FarSidecar> {
+        match &self.trunks.get(&id)?.far {
+            FarEnd::Sidecar(far) => Some(far),
+            FarEnd::Edge(_) => None,
+        }
+    }
+
+    fn edge_for(&self, partner: &DomainName) -> Option<u64> {
+        // Of two trunks to one pod the newer one: the other is to be renewed.
+        let mut pods: BTreeMap<&TrunkName, (u64, &EdgeFacts)> = BTreeMap::new();
+        for (id, own) in &self.trunks {
+            if let (FarEnd::Edge(far), TrunkIntake::Open) = (&own.far, own.intake) {
+                pods.insert(&far.pod, (*id, &far.facts));
+            }
+        }
+        let edges = pods
+            .iter()
+            .map(|(pod, (_, facts))| EdgeChoice { pod, facts });
+        let chosen = choose_edge(partner, edges)?;
+        pods.values().nth(chosen).map(|(id, _)| *id)
+    }
+
+    fn sidecar_for(&self, pair: &Pair) -> Option<u64> {
+        let mut instances: BTreeMap<&TrunkName, (u64, &FarSidecar)> = BTreeMap::new();
+        for (id, intake, far) in self.sidecars() {
+            if intake == TrunkIntake::Open && self.is_active(far) && far.domains.contains(&pair.to)
+            {
+                instances.insert(&far.instance, (id, far));
+            }
+        }
+        // A sidecar that does not reach its server is the last choice: it would only keep what it gets.
+        let up = |far: &FarSidecar| far.server == ServerState::Up;
+        if instances.values().any(|(_, far)| up(far)) {
+            instances.retain(|_, (_, far)| up(far));
+        }
+        let chosen = choose_sidecar(&pair.from, instances.keys().copied())?;
+        instances.values().nth(chosen).map(|(id, _)| *id)
+    }
+
+    /// Whether what comes in may be given to this sidecar.
+    fn is_active(&self, far: &FarSidecar) -> bool {
+        match far.servers {
+            SidecarServers::Single => {
+                let claimants = self.claimants.get(&far.gateway);
+                claimants.and_then(Claimants::active) == Some(&far.instance)
+            }
+            SidecarServers::Clustered => true,
+        }
+    }
+
+    /// A sidecar claims this; those to whom it makes a difference are told, but for `silent`.
+    fn claims(
+        &mut self,
+        gateway: &str,
+        instance: &TrunkName,
+        since: Option<Timestamp>,
+        silent: Option<u64>,
+    ) {
+        let claimants = self.claimants.entry(gateway.to_owned()).or_default();
+        let before = activities(claimants);
+        claimants.claims(instance.clone(), since);
+        let after = activities(claimants);
+        self.tell_activities(gateway, &before, &after, silent);
+    }
+
+    /// The trunk `id` is drained or gone: its sidecar claims nothing here, unless it has another one.
+    fn look_at_claims(&mut self, id: u64) {
+        let Some(far) = self.sidecar(id).cloned() else {
+            return;
+        };
+        let has_another = self.sidecars().any(|(other, intake, own)| {
+            other != id
+                && intake == TrunkIntake::Open
+                && (&own.gateway, &own.instance) == (&far.gateway, &far.instance)
+        });
+        let Some(claimants) = self.claimants.get_mut(&far.gateway) else {
+            return;
+        };
+        if has_another {
+            return;
+        }
+        let before = activities(claimants);
+        claimants.gone(&far.instance);
+        let after = activities(claimants);
+        if after.is_empty() {
+            self.claimants.remove(&far.gateway);
+        }
+        self.tell_activities(&far.gateway, &before, &after, None);
+    }
+
+    fn tell_activities(
+        &self,
+        gateway: &str,
+        before: &BTreeMap<TrunkName, Activity>,
+        after: &BTreeMap<TrunkName, Activity>,
+        silent: Option<u64>,
+    ) {
+        for (id, own) in &self.trunks {
+            if let FarEnd::Sidecar(far) = &own.far
+                && far.gateway == gateway
+                && let Some(activity) = after.get(&far.instance)
+                && before.get(&far.instance) != Some(activity)
+                && silent != Some(*id)
+            {
+                own.tell(*activity);
+            }
+        }
+    }
+
+    /// An edge says of this sidecar's claim what `activity` is.
+    fn told(&mut self, id: u64, activity: Activity) {
+        if self.claim.told(id, activity, Timestamp::now()) {
+            self.tell_claim();
+        }
+    }
+
+    /// Every edge is told what is claimed now.
+    fn tell_claim(&self) {
+        let claim = self.claim.claim();
+        for own in self.trunks.values() {
+            own.say(Nonza::Claim(claim));
+        }
+    }
+}
+
+/// What each sidecar of a gateway is told.
+fn activities(claimants: &Claimants) -> BTreeMap<TrunkName, Activity> {
+    let instances = claimants.instances();
+    instances
+        .map(|instance| (instance.clone(), claimants.activity(instance)))
+        .collect()
+}
+
+impl StandingTrunk {
+    fn tell(&self, activity: Activity) {
+        self.say(Nonza::Edge(EdgeChange {
+            activity: Some(activity),
+            ..EdgeChange::default()
+        }));
+    }
+
+    fn say(&self, nonza: Nonza) {
+        self.handle.tell(Command::Trunk(TrunkCommand::Say(nonza)));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+//! Which trunk a pair takes, and what trunks are told of each other. No trunk is behind the handles.
+
+use super::*;
+use crate::stream::trunk::figures::TrunkFigures;
+
+fn name(text: &str) -> TrunkName {
+    text.parse().expect("a name")
+}
+
+fn domain(text: &str) -> DomainName {
+    DomainName::parse(text).expect("valid")
+}
+
+fn facts(address: u16) -> TrunkFacts {
+    TrunkFacts {
+        version: "1.1.0".parse().expect("a version"),
+        address: Some(([127, 0, 0, 1], address).into()),
+        since: Timestamp::now(),
+        certificate_not_after: None,
+        key_sha256: None,
+        figures: Arc::<TrunkFigures>::default(),
+    }
+}
+
+fn inactive() -> Activity {
+    Activity {
+        is_active: false,
+        claim: None,
+    }
+}
+
+fn pod(text: &str, priority: u16) -> FarEdge {
+    FarEdge {
+        pool: name("hq"),
+        pod: name(text),
+        facts: EdgeFacts {
+            priority,
+            weight: 100,
+            is_withdrawn: false,
+            replicas: 1,
+        },
+    }
+}
+
+fn sidecar(instance: &str, servers: SidecarServers) -> FarSidecar {
+    FarSidecar {
+        gateway: "org".to_owned(),
+        instance: name(instance),
+        domains: vec![domain("org.example")],
+        servers,
+        server: ServerState::Up,
+    }
+}
+
+/// Trunks by their handles, and what each was told since.
+#[derive(Default)]
+struct Handles(BTreeMap<u64, Arc<StreamHandle>>);
+
+impl Handles {
+    fn of(&mut self, id: u64) -> Arc<StreamHandle> {
+        Arc::clone(self.0.entry(id).or_default())
+    }
+
+    fn told(&self, id: u64) -> Vec<Command> {
+        std::iter::from_fn(|| self.0[&id].told()).collect()
+    }
+
+    fn is_drained(&self, id: u64) -> bool {
+        self.told(id)
+            .iter()
+            .any(|command| matches!(command, Command::Drain))
+    }
+}
+
+fn outbound() -> Pair {
+    Pair {
+        from: domain("org.example"),
+        to: domain("partner.example"),
+    }
+}
+
+fn chosen(registry: &TrunkRegistry, side: Side, pair: &Pair) -> Option<u64> {
+    registry.choose(side, pair).map(|(id, _)| id)
+}
+
+#[test]
+fn an_edge_of_lower_priority_is_taken_while_the_others_are_withdrawn_or_drain() {
+    let (registry, mut handles) = (TrunkRegistry::default(), Handles::default());
+    let chosen = || chosen(&registry, Side::Partner, &outbound());
+    assert_eq!(chosen(), None);
+    for (id, priority) in [(1, 10), (2, 20)] {
+        let far = pod(&format!("hq-{id}"), priority);
+        let address = u16::try_from(id).expect("small");
+        registry
+            .stands_to_edge(id, handles.of(id), far, facts(address), inactive())
+            .expect("another pod");
+    }
+    assert_eq!(chosen(), Some(1));
+    let withdrawn = |is_withdrawn| EdgeChange {
+        is_withdrawn: Some(is_withdrawn),
+        ..EdgeChange::default()
+    };
+    registry.edge_changed(1, withdrawn(true));
+    assert_eq!(chosen(), Some(2));
+    registry.edge_changed(1, withdrawn(false));
+    assert_eq!(chosen(), Some(1));
+    registry.drains(1);
+    assert_eq!(chosen(), Some(2));
+    registry.gone(2);
+    assert_eq!(chosen(), None, "what drains takes nothing");
+    assert_eq!(
+        chosen_inbound(&registry),
+        None,
+        "an edge is no way to a server"
+    );
+}
+
+fn chosen_inbound(registry: &TrunkRegistry) -> Option<u64> {
+    chosen(registry, Side::Gateway, &outbound().reversed())
+}
+
+#[test]
+fn a_renewed_trunk_drains_the_one_before_and_another_address_of_the_pod_is_of_no_use() {
+    let (registry, mut handles) = (TrunkRegistry::default(), Handles::default());
+    let mut stands = |id, address| {
+        let (handle, far) = (handles.of(id), pod("hq-0", 10));
+        registry.stands_to_edge(id, handle, far, facts(address), inactive())
+    };
+    assert_eq!(stands(1, 1), Ok(()));
+    assert_eq!(stands(2, 2), Err(PodIsReached));
+    assert_eq!(stands(3, 1), Ok(()));
+    assert!(handles.is_drained(1) && !handles.is_drained(3));
+    assert_eq!(chosen(&registry, Side::Partner, &outbound()), Some(3));
+    registry.drains(1);
+    registry.gone(1);
+    assert_eq!(chosen(&registry, Side::Partner, &outbound()), Some(3));
+}
+
+/// What a sidecar was told last of its claim.
+fn activity(handles: &Handles, id: u64) -> Option<Activity> {
+    let told = handles.told(id).into_iter();
+    let activities = told.filter_map(|command| match command {
+        Command::Trunk(TrunkCommand::Say(Nonza::Edge(change))) => change.activity,
+        _ => None,
+    });
+    activities.last()
+}
+
+#[test]
+fn of_single_servers_the_oldest_claim_is_active_until_its_last_trunk_is_gone() {
+    let (registry, mut handles) = (TrunkRegistry::default(), Handles::default());
+    let at = |seconds| Timestamp::from_second(seconds).ok();
+    let mut stands = |id, instance, claim| {
+        let (handle, far) = (handles.of(id), sidecar(instance, SidecarServers::Single));
+        registry
+            .stands_to_sidecar(id, handle, far, facts(1), claim)
+            .expect("few")
+            .is_active
+    };
+    assert!(stands(1, "b", at(20)));
+    assert!(stands(2, "a", at(10)), "it is older");
+    assert!(stands(3, "a", at(10)), "and renews its trunk");
+    let other = activity(&handles, 1).expect("it is told");
+    assert_eq!((other.is_active, other.claim), (false, at(20)));
+    assert_eq!(chosen_inbound(&registry), Some(3), "the newer of its two");
+    registry.claims(1, None);
+    registry.gone(2);
+    assert_eq!(activity(&handles, 1), Some(inactive()));
+    registry.gone(3);
+    let free = activity(&handles, 1).expect("it is told");
+    assert!(free.is_active && free.claim.is_none());
+    assert_eq!(chosen_inbound(&registry), None, "it has not claimed yet");
+    registry.claims(1, at(30));
+    assert_eq!(chosen_inbound(&registry), Some(1));
+    let elsewhere = Pair {
+        from: domain("partner.example"),
+        to: domain("org2.example"),
+    };
+    assert_eq!(chosen(&registry, Side::Gateway, &elsewhere), None);
+}
+
+#[test]
+fn since_when_nobody_is_there_counts_from_the_last_trunk_s_end() {
+    let (registry, mut handles) = (TrunkRegistry::default(), Handles::default());
+    let before = registry.absence("org").since;
+    let far = sidecar("a", SidecarServers::Clustered);
+    registry
+        .stands_to_sidecar(1, handles.of(1), far, facts(1), None)
+        .expect("few");
+    registry.gone(1);
+    let since = registry.absence("org").since;
+    assert!(since > before);
+    assert_eq!(registry.absence("other").since, before);
+}

@@ -1,0 +1,10 @@
+//! Trunks between two engines, and between one and whatever a test plays.
+
+mod claims;
+mod ends;
+mod engines;
+mod hostile;
+mod messages;
+mod pki;
+mod scripted;
+mod sending;

@@ -137,6 +137,9 @@ pub fn of_outcome(outcome: &str) -> Option<&'static str> {
             "a limit is reached: see connectionLimit and partnerConnectionLimit"
         }
         "BidiRejected" => "nothing: the edge tries again without bidirectional streams",
+        "CertificateTakenAway" => {
+            "have the sidecar mount the newer certificate: its Secret was made anew"
+        }
         "TrunkNotOffered" => "upgrade the pool first",
         "Inactive" | "Shutdown" => "nothing: an orderly end",
         _ if is_fault_of_peer(outcome) => {
@@ -164,7 +167,7 @@ fn is_fault_of_peer(outcome: &str) -> bool {
             // Between a sidecar and an edge.
             | "UnknownElement" | "MalformedElement" | "UnknownPair" | "PairInUse"
             | "EndedTooEarly" | "StanzaWithoutPair" | "AfterDrain" | "Version" | "GreetingTimeout"
-            | "Silent" | "DrainTimeout"
+            | "Silent" | "DrainTimeout" | "Unread" | "TooManyChanges"
     )
 }
 

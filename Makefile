@@ -4,7 +4,7 @@
 # make bench    what a stanza and a stream cost, beside a plain relay; ONLY=saturated runs a part
 # make loss     what outages and deaths of servers cost, as the tables of docs/loss.md: half an hour
 # make fuzz     every fuzz target for SECONDS each (needs nightly and cargo-fuzz)
-# make tools    a Kubernetes, images and the servers of Debian 13 for the tests: some minutes once, then nothing
+# make tools    a Kubernetes, images, the servers of Debian 13 and axe-core for the tests: some minutes once, then nothing
 # make images   both images, with docker, podman or buildah; images/build says what TAG, PLATFORM and PUSH do
 # make chart    the chart as a package in target/charts; PUSH=oci://REGISTRY/PATH pushes it
 # make lint     formatting, clippy, and the policy for dependencies where cargo-deny is installed
@@ -61,3 +61,4 @@ tools: install
 	tests/cluster/tools/build
 	tests/cluster/images/build
 	tests/servers/build
+	tests/browser/build

@@ -23,5 +23,6 @@ pub mod negotiation;
 pub mod partner_type;
 pub mod pem;
 pub mod postgres;
+pub mod remedy;
 pub mod sidecar_config;
 pub mod verdict;

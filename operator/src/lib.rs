@@ -16,6 +16,7 @@ pub mod compile;
 pub mod controllers;
 pub mod dns;
 pub mod lync;
+pub mod page;
 pub mod proxy_status;
 pub mod runtime;
 pub mod secrets;

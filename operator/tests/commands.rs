@@ -73,7 +73,7 @@ fn manifests_mean_what_the_golden_files_say() {
             .collect();
         let found = serde_json::json!({
             "objects": validation["objects"],
-            "notes": validation["notes"],
+            "findings": validation["findings"],
             "edgeConfigs": documents,
             "records": records,
         });
@@ -117,12 +117,12 @@ fn validate_warns_of_what_a_pool_needs_beside_the_manifests() {
         (
             "certificate: {certManager: {issuerRef: {name: i}}}",
             0,
-            "CertificateReady=False, KindMissing: spec.certificate.certManager",
+            "warning: EdgePool/hq: spec.certificate.certManager: this needs a cluster",
         ),
         (
             "certificate: {secretRef: {name: s}}",
             0,
-            "CertificateReady=False, ReferenceMissing: spec.certificate.secretRef: Secret \"s\"",
+            "spec.certificate.secretRef: Secret \"s\"",
         ),
         (
             "certificate: {csr: {chainSecretRef: {name: later}}}",
@@ -148,7 +148,7 @@ fn validate_warns_of_what_a_pool_needs_beside_the_manifests() {
         (
             "certificate: {selfSigned: {}}\n  trust: {caConfigMapRef: {name: m, key: k}}",
             1,
-            "Accepted=False, ReferenceMissing: spec.trust.caConfigMapRef",
+            "error: EdgePool/hq: spec.trust.caConfigMapRef: ",
         ),
     ] {
         let (found, text) = validated(SELF_SIGNED, this, "");
@@ -168,6 +168,120 @@ fn validate_warns_of_what_a_pool_needs_beside_the_manifests() {
 }
 
 #[test]
+fn validate_shows_each_fault_of_each_object_where_it_stands_and_none_twice() {
+    let partner = |name: &str, spec: &str| {
+        format!(
+            "---\napiVersion: xmpp-edge.dev/v1alpha1\nkind: XmppFederatedPartner\nmetadata:\n  name: {name}\nspec:\n{spec}"
+        )
+    };
+    let yaml = [
+        partner(
+            "one",
+            "  domain: one.example\n  connectionLimit: none\n  tlsNegotation: Required\n",
+        ),
+        partner(
+            "two",
+            "  domain: fine.example\n  additionalDomains:\n  - a.example\n  - B.example\n",
+        ),
+        partner("three", "  domain: Three.Example\n"),
+        partner("four", "  domain: four.example\n"),
+    ]
+    .concat();
+    let directory = directory(&yaml);
+    let output = on("validate", directory.path(), &[]);
+    assert_eq!(output.status.code(), Some(1), "{}", out(&output));
+    let text = out(&output);
+    let lines: Vec<&str> = text.lines().collect();
+    for (begin, source, column) in [
+        (
+            "a.yaml:8:3: error: XmppFederatedPartner/one: spec.connectionLimit: ",
+            "  connectionLimit: none",
+            3,
+        ),
+        (
+            "a.yaml:9:3: error: XmppFederatedPartner/one: spec.tlsNegotation: ",
+            "  tlsNegotation: Required",
+            3,
+        ),
+        (
+            "a.yaml:19:5: error: XmppFederatedPartner/two: spec.additionalDomains[1]: ",
+            "  - B.example",
+            5,
+        ),
+        (
+            "a.yaml:26:3: error: XmppFederatedPartner/three: spec.domain: ",
+            "  domain: Three.Example",
+            3,
+        ),
+    ] {
+        let at: Vec<usize> = (0..lines.len())
+            .filter(|at| lines[*at].starts_with(begin))
+            .collect();
+        assert_eq!(at.len(), 1, "{begin}: {text}");
+        assert_eq!(lines[at[0] + 1], format!("    {source}"), "{text}");
+        assert_eq!(lines[at[0] + 2], format!("    {:>column$}", "^"), "{text}");
+    }
+    assert!(text.contains("not valid: 4 objects, 4 errors"), "{text}");
+    let json = on("validate", directory.path(), &["--output", "json"]);
+    let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+    let first = &json["findings"][0];
+    for (field, value) in [
+        ("file", "a.yaml"),
+        ("severity", "error"),
+        ("kind", "XmppFederatedPartner"),
+        ("name", "one"),
+        ("field", "spec.connectionLimit"),
+        ("reason", "Invalid"),
+        ("namespace", "default"),
+    ] {
+        assert_eq!(first[field], value, "{first}");
+    }
+    assert_eq!(
+        (&first["line"], &first["column"]),
+        (&8.into(), &3.into()),
+        "{first}"
+    );
+}
+
+/// What follows from a mistake is none: partners are in no pool, as the pool is wrong.
+#[test]
+fn validate_counts_one_mistake_once() {
+    let pool = fs::read_to_string(golden("federation").join("manifests/pool.yaml")).unwrap();
+    let wrong = pool.replace("site: ", "site: -");
+    assert_ne!(pool, wrong);
+    let directory = directory(&format!("{wrong}---\n{PARTNER}"));
+    let text = out(&on("validate", directory.path(), &[]));
+    assert!(text.contains(": spec.site: "), "{text}");
+    assert!(text.contains("1 errors, 0 warnings"), "{text}");
+    // Nor that a domain which is none has no gateway.
+    let (code, text) = validated(
+        "hq\n  domains: [org.example]",
+        "hq\n  domains: [Org.example]",
+        "",
+    );
+    assert_eq!(code, Some(1), "{text}");
+    assert!(
+        text.contains(": spec.domains[0]: write the domain in lower case"),
+        "{text}"
+    );
+    assert!(text.contains("1 errors, 0 warnings"), "{text}");
+}
+
+/// A broken Secret is told by its place: what stands there is not shown.
+#[test]
+fn validate_never_shows_a_line_of_a_secret() {
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {key: 'hunter2!'}\n";
+    let directory = directory(secret);
+    for output in ["text", "json"] {
+        let said = out(&on("validate", directory.path(), &["--output", output]));
+        assert!(
+            said.contains("base64") && !said.contains("hunter2"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn validate_tells_errors_from_warnings_by_its_exit_code() {
     let wrong = PARTNER.replace("p.example", "p.example, tlsNegotiation: Optional");
     let policy = "---\napiVersion: xmpp-edge.dev/v1alpha1\nkind: ExternalAccessPolicy\nmetadata: {name: e}\nspec: {scope: Global, enableXmppAccess: true}\n";
@@ -176,7 +290,7 @@ fn validate_tells_errors_from_warnings_by_its_exit_code() {
         (
             format!("{PARTNER}{policy}"),
             0,
-            "warning: ExternalAccessPolicy \"e\"",
+            "warning: ExternalAccessPolicy/e: ",
         ),
         (wrong, 1, "allowPlaintext"),
         (
@@ -184,7 +298,7 @@ fn validate_tells_errors_from_warnings_by_its_exit_code() {
             1,
             "document 1, line 2 already",
         ),
-        ("kind: [".to_owned(), 1, "a.yaml: document 1, line 1"),
+        ("kind: [".to_owned(), 1, "a.yaml:1:1: error: "),
         (
             "apiVersion: xmpp-edge.dev/v1\nkind: EdgePool\nmetadata: {name: x}\n".to_owned(),
             1,
@@ -193,7 +307,7 @@ fn validate_tells_errors_from_warnings_by_its_exit_code() {
         (
             given_pair("no PEM"),
             0,
-            "CertificateReady=False, InvalidCertificate",
+            "[CertificateReady=False, InvalidCertificate]",
         ),
         (PARTNER.replace("{name: p}", "{}"), 1, "metadata.name"),
         (

@@ -1,7 +1,6 @@
 //! The command line. Exit codes: 0 fine, 1 what was asked for is not so, 2 wrong usage.
 
 use std::{
-    io::IsTerminal,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -12,13 +11,13 @@ use anyhow::anyhow;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 use xmpp_edge_crds::{domain::DomainName, edge_config::HostPort};
 use xmpp_edge_proxy::{
     app,
     arguments::{address, address_and_port},
     config::{follow, trunk_name::TrunkName},
     dns::{Resolver, TrustAnchors},
+    logging::LogFormat,
     net,
     probe::{self, Report},
     sidecar::{self, SidecarIdentity, SidecarPaths, StateDir},
@@ -41,12 +40,6 @@ pub struct Cli {
     /// Form of the logs on stderr; RUST_LOG says what is logged
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    Text,
-    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -215,19 +208,6 @@ fn trust_anchors(path: &str) -> Result<TrustAnchors, String> {
     TrustAnchors::from_file(path).map_err(|fault| fault.to_string())
 }
 
-/// Logs go to stderr; without RUST_LOG what a person should know.
-pub fn start_logging(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => logs.init(),
-        LogFormat::Json => logs.json().init(),
-    }
-}
-
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(args: Run) -> anyhow::Result<ExitCode> {
     let in_pod = args.config.is_dir();
@@ -249,6 +229,7 @@ pub async fn run(args: Run) -> anyhow::Result<ExitCode> {
         state_dir: args.state,
         peer_keys: None,
         further_metrics: None,
+        control: None,
         pod: in_pod.then_some(app::Pod {
             admin_port: args.admin_port.unwrap_or(ADMIN_PORT),
             admin_address: None,

@@ -20,6 +20,7 @@ pub mod config;
 pub mod contacts;
 pub mod dns;
 pub mod dns_view;
+pub mod logging;
 pub mod negotiation;
 pub mod net;
 pub mod policy;

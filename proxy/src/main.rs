@@ -5,10 +5,11 @@ mod cli;
 use std::process::ExitCode;
 
 use clap::Parser;
+use xmpp_edge_proxy::logging;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    cli::start_logging(cli.log_format);
+    logging::start(cli.log_format, &[]);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

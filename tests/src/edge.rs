@@ -44,6 +44,8 @@ pub struct Place {
     pub resolver: SocketAddr,
     /// DNSSEC keys in place of the root's.
     pub trust_anchors: Option<PathBuf>,
+    /// `text`, or `json`.
+    pub log_format: &'static str,
     /// Folder of manifests, state and log.
     pub directory: PathBuf,
 }
@@ -56,6 +58,7 @@ impl Place {
             internal_bind: lab.ip(internal),
             resolver: lab.dns().address(),
             trust_anchors: None,
+            log_format: "text",
             directory: lab.path(&format!("edge-{public}")),
         }
     }
@@ -91,10 +94,13 @@ impl Edge {
             internal_bind,
             resolver,
             trust_anchors,
+            log_format,
             directory,
         } = &self.place;
         let path = |name: &str| directory.join(name).display().to_string();
         let mut arguments = [
+            "--log-format",
+            log_format,
             "standalone",
             "--manifests",
             &path("manifests"),

@@ -5,6 +5,7 @@
 //! for conditions. It must never sleep for a fixed time in place of waiting for a condition.
 
 pub mod address;
+pub mod browser;
 pub mod client;
 pub mod cluster;
 pub mod conversation;

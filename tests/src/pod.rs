@@ -130,6 +130,8 @@ impl Pod {
         let binary = binary_named("xmpp-edge-proxy", BINARY)?;
         let path = |name: &str| self.place.directory.join(name).display().to_string();
         let arguments = [
+            "--log-format",
+            self.place.log_format,
             "run",
             "--config",
             &path("config"),
@@ -292,6 +294,11 @@ impl Pod {
     /// Everything it logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.place.directory.join("log.txt")).unwrap_or_default()
+    }
+
+    /// Where its admin port is.
+    pub fn admin(&self) -> SocketAddr {
+        SocketAddr::from((self.place.internal_bind, ADMIN_PORT))
     }
 
     /// A listener of the public side.

@@ -11,7 +11,7 @@ pub mod run;
 
 use std::{
     collections::BTreeSet,
-    io::{IsTerminal, Write},
+    io::Write,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
@@ -23,17 +23,18 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 use xmpp_edge_crds::{domain::DomainName, edge_config::HostPort, kinds};
 use xmpp_edge_proxy::{
     arguments::{address, address_and_port},
     dns::TrustAnchors,
+    logging::{self, LogFormat},
 };
 
 use self::error::CommandError;
 use crate::{
     controllers::namespace::snapshot::{AllowedDomains, OperatorConfig, allowed_dns_server},
     dns::OwnerId,
+    page::server::loopback_address,
     runtime::caches::Scope,
     standalone,
 };
@@ -47,12 +48,6 @@ pub struct Cli {
     log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
 }
 
 /// Form of the result on stdout.
@@ -191,6 +186,10 @@ struct Run {
     /// Address of /healthz, /readyz and /metrics.
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:9090", value_parser = address_and_port)]
     admin_listen: SocketAddr,
+    /// Loopback address of the status page, which kubectl port-forward leads to; without it there is
+    /// none.
+    #[arg(long, value_name = "ADDR", value_parser = loopback_address)]
+    page_listen: Option<SocketAddr>,
     /// Domains that a namespace may have in DNS and certificates, with all below them; may be given
     /// again. Without any, all may have all.
     #[arg(long, value_name = "NS=DOMAIN,...")]
@@ -336,7 +335,8 @@ const EXIT_USAGE: u8 = 2;
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    log_to_stderr(cli.log_format);
+    // They say at length and for each try what we say once.
+    logging::start(cli.log_format, &QUIET);
     let done = match cli.command {
         Command::Run(options) => operate(options),
         Command::Check(asked) => check(asked),
@@ -367,25 +367,6 @@ const QUIET: [(&str, &str); 2] = [
     ("kube_client", "kube_client::client::builder=off"),
 ];
 
-fn log_to_stderr(format: LogFormat) {
-    let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let asked = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
-    // They say at length and for each try what we say once.
-    for (library, quiet) in QUIET {
-        if !asked.contains(library) {
-            filter = filter.add_directive(quiet.parse().expect("a directive of our own parses"));
-        }
-    }
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
-    }
-}
-
 /// A reader that closed its end has what it wanted.
 fn print(text: &str) -> Result<(), CommandError> {
     match std::io::stdout().lock().write_all(text.as_bytes()) {
@@ -412,6 +393,7 @@ fn operate(options: Run) -> Result<u8, CommandError> {
         cluster_wide: options.watched.cluster_wide,
         lease_name: options.lease_name,
         admin_listen: options.admin_listen,
+        page_listen: options.page_listen,
         settings: OperatorConfig {
             proxy_image: options.proxy_image,
             proxy_pull_secrets: options.proxy_image_pull_secret,

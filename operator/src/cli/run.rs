@@ -20,6 +20,7 @@ use crate::{
         pool::PoolMemory,
     },
     dns::DnsMetrics,
+    page::{self, NamespacesPage},
     proxy_status::{Poller, Reports},
     runtime::{
         backoff::Backoff,
@@ -42,6 +43,8 @@ pub struct RunOptions {
     pub cluster_wide: bool,
     pub lease_name: String,
     pub admin_listen: SocketAddr,
+    /// Of the status page, a loopback address; none: there is none.
+    pub page_listen: Option<SocketAddr>,
     pub settings: OperatorConfig,
 }
 
@@ -109,6 +112,9 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<(), Run
     let mut tasks = TaskSet::default();
     let served = server::serve(listener, caches.clone(), metrics.clone(), stop.clone());
     tasks.spawn_fallible("the admin port", served);
+    if let Some(address) = options.page_listen {
+        show_page(address, &caches, &stop, &mut tasks).await;
+    }
     caches.start(&client, &scope, &metrics, &mut tasks);
     tokio::select! {
         biased;
@@ -172,6 +178,28 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<(), Run
                 Ended::Lost => Err(RunError::LeaseLost),
             }
         }
+    }
+}
+
+/// Serves the status page. Where it cannot, all that acts goes on without.
+async fn show_page(
+    address: SocketAddr,
+    caches: &Arc<Caches>,
+    stop: &CancellationToken,
+    tasks: &mut TaskSet,
+) {
+    match server::bind(address).await {
+        Ok(listener) => {
+            let address = listener.local_addr().unwrap_or(address);
+            tracing::info!(%address, "the status page is there: kubectl port-forward leads to it");
+            let source = Arc::new(NamespacesPage::new(caches.clone()));
+            let served = page::server::serve(listener, source, stop.clone());
+            tasks.spawn_fallible("the status page", served);
+        }
+        Err(error) => tracing::error!(
+            %address, %error,
+            "there is no status page, as its port cannot be had: choose another --page-listen"
+        ),
     }
 }
 

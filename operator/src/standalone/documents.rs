@@ -173,19 +173,44 @@ impl Document {
     /// nearest part of it that can be found.
     #[must_use]
     pub fn line_of(&self, path: &str) -> usize {
-        let lines: Vec<&str> = self.text.lines().collect();
-        let mut at = 0;
-        for segment in path.split(['.', '[']).filter(|segment| !segment.is_empty()) {
-            let found = match segment.strip_suffix(']') {
-                Some(index) => index.parse().ok().and_then(|index| item(&lines, at, index)),
-                None => key(&lines, at, segment),
-            };
-            match found {
-                Some(line) => at = line,
-                None => break,
-            }
+        self.line + position_in(&self.text, path).line - 1
+    }
+}
+
+/// A place in a text, from 1; the column in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    pub line: usize,
+    pub column: usize,
+}
+
+/// Where `path` (as in `spec.gateways[0].address`) stands in the text of a document, or the nearest
+/// part of it that can be found.
+#[must_use]
+pub fn position_in(text: &str, path: &str) -> Position {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut at = 0;
+    let mut last = None;
+    for segment in path.split(['.', '[']).filter(|segment| !segment.is_empty()) {
+        let index = segment.strip_suffix(']');
+        let found = match index {
+            Some(index) => index.parse().ok().and_then(|index| item(&lines, at, index)),
+            None => key(&lines, at, segment),
+        };
+        match found {
+            // An entry of a list on one line: that of its key.
+            Some(line) if index.is_some() && line == at => continue,
+            Some(line) => at = line,
+            None => break,
         }
-        self.line + at
+        last = index.is_none().then_some(segment);
+    }
+    let line = lines.get(at).copied().unwrap_or_default();
+    let word = last.and_then(|key| line.find(key));
+    let first = line.len() - line.trim_start_matches(['-', ' ', '\t', '{']).len();
+    Position {
+        line: at + 1,
+        column: line[..word.unwrap_or(first)].chars().count() + 1,
     }
 }
 
@@ -204,8 +229,12 @@ fn key(lines: &[&str], from: usize, key: &str) -> Option<usize> {
     (from..lines.len()).find(|&line| stands(lines[line]))
 }
 
-/// The line of an item of the block sequence below `from`.
+/// The line of an item of the block sequence below `from`, or that line where the sequence is on it.
 fn item(lines: &[&str], from: usize, index: usize) -> Option<usize> {
+    let value = lines[from].split_once(": ").map(|(_, value)| value);
+    if value.is_some_and(|value| value.trim_start().starts_with('[')) {
+        return Some(from);
+    }
     let dash = |line: usize| lines[line].trim_start().starts_with('-');
     let first = (from + 1..lines.len()).find(|&line| dash(line))?;
     let indent = |line: usize| lines[line].len() - lines[line].trim_start().len();
@@ -270,6 +299,19 @@ mod tests {
             ("spec.nowhere", 3),
         ] {
             assert_eq!(document.line_of(path), line, "{path}");
+        }
+        let text = text.trim_start_matches("---\n");
+        for (path, line, column) in [
+            ("spec.site", 3, 3),
+            ("spec.gateways[0].address", 7, 5),
+            ("spec.gateways[1]", 8, 5),
+            ("spec.gateways[1].domains", 8, 5),
+            ("spec.gateways[1].domains[0]", 8, 5),
+            ("spec.nowhere", 2, 1),
+            ("", 1, 1),
+        ] {
+            let found = position_in(text, path);
+            assert_eq!(found, Position { line, column }, "{path}");
         }
     }
 }

@@ -64,6 +64,14 @@ impl fmt::Display for Problem {
     }
 }
 
+/// What is wrong with an object by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManifestFault {
+    /// Field, as in `spec.gateways[0].address`; empty for the object.
+    pub path: String,
+    pub message: String,
+}
+
 /// All objects of all files.
 #[derive(Clone, Debug, Default)]
 pub struct Manifests {
@@ -71,6 +79,8 @@ pub struct Manifests {
     /// Where each object stands, by namespace.
     pub places: BTreeMap<(String, ObjectRef), Place>,
     pub problems: Vec<Problem>,
+    /// Each fault of an object that is not readable as it stands; compiling has them in one text.
+    pub faults: BTreeMap<(String, ObjectRef), Vec<ManifestFault>>,
     /// The objects as an API server would hold them: of one that may not be as it stands in the
     /// files, the form before.
     pub stored: Stored,
@@ -215,17 +225,19 @@ impl Gathering<'_> {
         let id = (here.namespace.clone(), ObjectRef::new(kind, &here.name));
         let before = self.before.get(&id);
         let manifest = without_status(&here.document.value);
-        let told = |(path, message): &documents::DocumentFault| {
-            format!("line {}: {path}: {message}", here.document.line_of(path))
+        let fault = |(path, message): &documents::DocumentFault| ManifestFault {
+            path: path.clone(),
+            message: message.clone(),
         };
-        let mut faults: Vec<String> = here.document.checked(violations).iter().map(told).collect();
+        let checked = here.document.checked(violations).iter();
+        let mut faults: Vec<ManifestFault> = checked.map(fault).collect();
         // Rules cost more than comparing: only an edit is held against what was there.
         if let Some(before) = before
             && faults.is_empty()
             && before.get("spec") != manifest.get("spec")
         {
             let changes = kinds::validate_change(&manifest, before);
-            faults.extend(changes.into_iter().map(|it| told(&(it.path, it.message))));
+            faults.extend(changes.into_iter().map(|it| fault(&(it.path, it.message))));
         }
         let stored = if faults.is_empty() {
             Some(manifest)
@@ -254,15 +266,28 @@ impl Gathering<'_> {
             };
             match read {
                 Ok(()) => return,
-                Err(message) => faults.push(message),
+                Err(message) => faults.push(ManifestFault {
+                    path: String::new(),
+                    message,
+                }),
             }
         }
+        let told = faults.iter().map(|fault| match fault.path.as_str() {
+            "" => fault.message.clone(),
+            path => {
+                let line = here.document.line_of(path);
+                format!("line {line}: {path}: {}", fault.message)
+            }
+        });
+        let text = told.collect::<Vec<_>>().join("; ");
         let suspended = here.document.value.pointer("/spec/suspended");
         let broken = Undecodable {
             suspended: suspended.map_or(Some(false), Value::as_bool),
-            fault: Fault::new(reason(kind, &here.document.value), faults.join("; ")),
+            fault: Fault::new(reason(kind, &here.document.value), text),
         };
         let object = ObjectRef::new(kind, &here.name);
+        let key = (here.namespace.clone(), object.clone());
+        self.manifests.faults.insert(key, faults);
         self.world(&here.namespace).broken.insert(object, broken);
     }
 

@@ -92,6 +92,7 @@ pub async fn run(
         first.inputs.config.pool.clone(),
     );
     let (tell, inputs) = watch::channel(ConfigUpdate::from(first.inputs));
+    let (show, shown) = watch::channel(status::control(&first.report));
     let (ready, mut is_ready) = oneshot::channel();
     let (tell_key, mut keys) = mpsc::channel(KEYS);
     let measured = DnsMetrics::default();
@@ -106,6 +107,7 @@ pub async fn run(
         pod: None,
         peer_keys: Some(tell_key),
         further_metrics: Some(Arc::new(registry)),
+        control: Some(shown),
     };
     let state = DnsState::open(&serve_options.state_dir, options.dns_owner)?;
     let mut records = Publishing::new(state, (namespace.clone(), pool.clone()), measured);
@@ -150,6 +152,7 @@ pub async fn run(
                     match look {
                         Ok(Some(look)) => {
                             records.ask(look.dns.clone());
+                            show.send_replace(status::control(&look.report));
                             tell_proxy(look, &tell);
                         }
                         Ok(None) => {}

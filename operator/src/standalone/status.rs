@@ -8,6 +8,7 @@ use xmpp_edge_crds::{
     edge_config::EdgeConfig,
     kinds::conditions::{ConditionType, Reason},
 };
+use xmpp_edge_page::model::{ConditionShown, ControlShown, DnsRecordShown};
 
 use super::manifests::{Manifests, Place, Problem};
 use crate::{
@@ -222,6 +223,34 @@ pub fn report(
         records: pool.map_or_else(Vec::new, |pool| records::of_pool(&pool.spec)),
         objects: objects(manifests, &config.namespace, diagnostics),
         notes: notes.to_vec(),
+    }
+}
+
+/// What the status page shows of a report beside what the proxy knows itself.
+#[must_use]
+pub fn control(report: &StatusReport) -> ControlShown {
+    let is_pool =
+        |it: &&ObjectReport| it.object.kind == Kind::EdgePool && it.object.name == report.pool;
+    let conditions = report.objects.iter().filter(is_pool);
+    let conditions = conditions.flat_map(|it| &it.conditions);
+    ControlShown {
+        notes: report.notes.iter().map(ToString::to_string).collect(),
+        conditions: conditions
+            .map(|condition| ConditionShown {
+                r#type: condition.r#type.clone(),
+                status: condition.status.to_owned(),
+                reason: condition.reason.clone(),
+                message: condition.message.clone(),
+                since: None,
+            })
+            .collect(),
+        records: report
+            .records
+            .iter()
+            .map(|wanted| DnsRecordShown {
+                wanted: wanted.clone(),
+            })
+            .collect(),
     }
 }
 

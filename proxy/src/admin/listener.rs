@@ -6,6 +6,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{extract::connect_info::Connected, serve::IncomingStream};
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
@@ -19,6 +20,8 @@ use crate::tls::{FirstByte, Identity, Mode, Transport, accept, sniff};
 const MAX_UNDECIDED: usize = 256;
 /// A connection says what it is within this, its handshake included.
 const DECIDED_WITHIN: Duration = Duration::from_secs(10);
+/// Who takes nothing of what is sent for so long has gone: a page that follows would hold its place.
+const UNREAD_FOR: Duration = Duration::from_secs(30);
 /// After a failure of the system to accept one.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -99,6 +102,8 @@ async fn accept_all(
             continue;
         };
         while tasks.try_join_next().is_some() {}
+        // Where it cannot be set, who vanishes is noticed later.
+        let _ = SockRef::from(&socket).set_tcp_user_timeout(Some(UNREAD_FOR));
         let (shown, connections) = (Arc::clone(&shown), connections.clone());
         tasks.spawn(async move {
             let decided = timeout(DECIDED_WITHIN, decide(&shown, socket)).await;

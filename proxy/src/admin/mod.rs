@@ -1,8 +1,9 @@
-//! The admin port: health, readiness, metrics, status, explain.
+//! The admin port: health, readiness, metrics, status, explain, and the page that shows them.
 
 pub mod collector;
 pub mod explain;
 pub mod listener;
+pub mod page;
 pub mod readiness;
 pub mod server;
 pub mod status;

@@ -1,5 +1,5 @@
-//! The admin port: `/healthz`, `/readyz`, `/metrics`, `/status`, `/explain`. It answers before there
-//! is a configuration, and says what is waited for.
+//! The admin port: `/healthz`, `/readyz`, `/metrics`, `/status`, `/explain`, and the page at `/`. It
+//! answers before there is a configuration, and says what is waited for.
 
 use std::{
     collections::HashMap,
@@ -9,7 +9,7 @@ use std::{
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::{
     Json, Router,
-    extract::{ConnectInfo, Query, State},
+    extract::{ConnectInfo, Path, Query, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -19,9 +19,10 @@ use prometheus_client::{
     encoding::text::{encode_eof, encode_registry},
     registry::Registry,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::domain::DomainName;
+use xmpp_edge_page::{board::Board, files, model::ControlShown, updates};
 
 use super::{
     collector::EdgeCollector,
@@ -44,6 +45,8 @@ pub struct Admin {
     guarded: bool,
     /// Shown with the proxy's own.
     further_metrics: Option<Arc<Registry>>,
+    /// What a control plane in this process says of the pool, for the page.
+    control: Option<watch::Receiver<ControlShown>>,
     context: OnceLock<Arc<StreamContext>>,
 }
 
@@ -53,11 +56,13 @@ impl Admin {
         observed: Telemetry,
         guarded: bool,
         further_metrics: Option<Arc<Registry>>,
+        control: Option<watch::Receiver<ControlShown>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             observed,
             guarded,
             further_metrics,
+            control,
             context: OnceLock::new(),
         })
     }
@@ -90,7 +95,23 @@ impl Admin {
         Ok(text)
     }
 
-    fn readiness(&self) -> Readiness {
+    /// The running edge, once there is one.
+    pub(super) fn context(&self) -> Option<&Arc<StreamContext>> {
+        self.context.get()
+    }
+
+    /// What the control plane says; nothing where there is none in this process.
+    pub(super) fn control(&self) -> ControlShown {
+        let said = self.control.as_ref().map(|said| said.borrow().clone());
+        said.unwrap_or_default()
+    }
+
+    /// What everything counts in.
+    pub(super) fn telemetry(&self) -> &Telemetry {
+        &self.observed
+    }
+
+    pub(super) fn readiness(&self) -> Readiness {
         if let Some(context) = self.context.get() {
             return Readiness::of(context);
         }
@@ -127,12 +148,25 @@ impl Admin {
             None if self.guarded => Err(Box::new(unauthorised(
                 "the pod has no token yet: Secret <pool>-admin, key token\n",
             ))),
+            None if !files::is_asked_locally(headers) => Err(Box::new(misdirected())),
             None => Ok(context),
+        }
+    }
+
+    /// Whether the page's files may be sent. They hold nothing of what is shown, but in clear somebody
+    /// would paste the token into them.
+    fn page_to(&self, channel: Channel, headers: &HeaderMap) -> Result<(), Box<Response>> {
+        let token = |context: &Arc<StreamContext>| context.config().admin_token.is_some();
+        let wants_token = self.guarded || self.context.get().is_some_and(token);
+        match channel {
+            Channel::Plain if wants_token => Err(Box::new(unauthorised(OVER_TLS_ALONE))),
+            _ if !wants_token && !files::is_asked_locally(headers) => Err(Box::new(misdirected())),
+            _ => Ok(()),
         }
     }
 }
 
-const OVER_TLS_ALONE: &str = "ask by https, with the token of Secret <pool>-admin: /status and /explain are not answered in clear; /healthz, /readyz and /metrics are\n";
+const OVER_TLS_ALONE: &str = "ask by https, with the token of Secret <pool>-admin: /, /status and /explain are not answered in clear; /healthz, /readyz and /metrics are\n";
 
 fn text(readiness: &Readiness) -> String {
     let mut text = if readiness.is_ready() {
@@ -153,9 +187,21 @@ fn text(readiness: &Readiness) -> String {
 /// What ended it before.
 pub async fn run(
     admin: Arc<Admin>,
+    board: Arc<Board>,
     listener: TcpListener,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
+    let follow = {
+        let stop = stop.clone();
+        move |State(admin): State<Arc<Admin>>,
+              ConnectInfo(channel): ConnectInfo<Channel>,
+              headers: HeaderMap| async move {
+            match admin.shown_to(channel, &headers) {
+                Ok(_) => updates::updates(&board, stop),
+                Err(refusal) => *refusal,
+            }
+        }
+    };
     let shown = Arc::clone(&admin);
     let listener = AdminListener::new(listener, Arc::new(move || shown.identity()))?;
     let app = Router::new()
@@ -164,10 +210,13 @@ pub async fn run(
         .route("/metrics", get(metrics))
         .route("/status", get(show_status))
         .route("/explain", get(show_explanation))
+        .route("/", get(show_page))
+        .route("/page/events", get(follow))
+        .route("/page/{name}", get(show_page_file))
         .fallback(|| async {
             (
                 StatusCode::NOT_FOUND,
-                "there are /healthz, /readyz, /metrics, /status and /explain\n",
+                "there are /, /healthz, /readyz, /metrics, /status and /explain\n",
             )
         })
         .with_state(admin);
@@ -233,6 +282,29 @@ async fn show_explanation(
     }
 }
 
+async fn show_page(
+    State(admin): State<Arc<Admin>>,
+    ConnectInfo(channel): ConnectInfo<Channel>,
+    headers: HeaderMap,
+) -> Response {
+    match admin.page_to(channel, &headers) {
+        Ok(()) => files::index(),
+        Err(refusal) => *refusal,
+    }
+}
+
+async fn show_page_file(
+    State(admin): State<Arc<Admin>>,
+    ConnectInfo(channel): ConnectInfo<Channel>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    match admin.page_to(channel, &headers) {
+        Ok(()) => files::file(&name),
+        Err(refusal) => *refusal,
+    }
+}
+
 fn bad_request(text: &str) -> Response {
     (StatusCode::BAD_REQUEST, format!("{text}\n")).into_response()
 }
@@ -247,6 +319,12 @@ fn bears(headers: &HeaderMap, token: &str) -> bool {
     given.is_some_and(|(_, given)| {
         verify_slices_are_equal(given.trim().as_bytes(), token.as_bytes()).is_ok()
     })
+}
+
+/// A page elsewhere can have its own name lead here; what it asks comes from a browser in this network.
+fn misdirected() -> Response {
+    let text = "ask by an address, by localhost or by a name of one label: without a token no other name is answered, as a page elsewhere could have it lead here\n";
+    (StatusCode::MISDIRECTED_REQUEST, text).into_response()
 }
 
 fn unauthorised(text: &'static str) -> Response {

@@ -6,7 +6,12 @@ use std::{future::Future, io, sync::Arc, thread};
 use tokio::{net::TcpListener, runtime, sync::oneshot, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::server::{self, Admin};
+use xmpp_edge_page::board::Board;
+
+use super::{
+    page::{PageHistory, PoolPage},
+    server::{self, Admin},
+};
 
 /// Serves on these listeners until `stop`. What is returned ends when the thread does, however that comes.
 ///
@@ -45,13 +50,22 @@ async fn serve(
     stop: CancellationToken,
 ) -> io::Result<()> {
     let mut serving = JoinSet::new();
+    let stopped = stop.clone();
+    let history = Arc::new(PageHistory::default());
+    let page = PoolPage::new(Arc::clone(&admin), Arc::clone(&history));
+    let board = Board::new(Arc::new(page));
     for listener in listeners {
         let listener = TcpListener::from_std(listener)?;
-        serving.spawn(server::run(Arc::clone(&admin), listener, stop.clone()));
+        let (admin, board) = (Arc::clone(&admin), Arc::clone(&board));
+        serving.spawn(server::run(admin, board, listener, stop.clone()));
     }
+    serving.spawn(async move {
+        history.follow(&admin.telemetry().metrics, &stop).await;
+        Ok(())
+    });
     while let Some(ended) = serving.join_next().await {
         ended.map_err(io::Error::other)??;
-        if !stop.is_cancelled() {
+        if !stopped.is_cancelled() {
             return Err(io::Error::other("a listener ended before its time"));
         }
     }
@@ -81,7 +95,7 @@ mod tests {
     async fn serving(further: Option<Registry>) -> (SocketAddr, CancellationToken) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("an address");
         let address = listener.local_addr().expect("it has one");
-        let admin = Admin::new(Telemetry::default(), false, further.map(Arc::new));
+        let admin = Admin::new(Telemetry::default(), false, further.map(Arc::new), None);
         let stop = CancellationToken::new();
         let running = spawn(admin, vec![listener], stop.clone()).expect("a thread");
         tokio::spawn(running);

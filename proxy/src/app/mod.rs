@@ -17,6 +17,7 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
 };
 use tokio_util::sync::CancellationToken;
+use xmpp_edge_page::model::ControlShown;
 
 use crate::{
     admin::{self, readiness::Readiness, server::Admin},
@@ -47,6 +48,8 @@ pub struct RunOptions {
     pub peer_keys: Option<mpsc::Sender<PeerKey>>,
     /// Shown in `/metrics` with the proxy's own: what whoever started it measures.
     pub further_metrics: Option<Arc<Registry>>,
+    /// Shown on the status page: what whoever started it says of the pool.
+    pub control: Option<watch::Receiver<ControlShown>>,
     /// It runs in a pod; none: beside whoever started it.
     pub pod: Option<Pod>,
 }
@@ -108,6 +111,7 @@ pub async fn run(
         observed.clone(),
         options.pod.is_some(),
         options.further_metrics.clone(),
+        options.control.clone(),
     );
     let stop_all = CancellationToken::new();
     // Whatever way this ends, what it started ends too.

@@ -4,7 +4,7 @@
 //! partner, whoever is not own, behind trunks. Knows no file and no trunk: where the settings come from is
 //! the caller's to know.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use xmpp_edge_crds::{
     domain::DomainName,
@@ -26,7 +26,7 @@ use super::{
 pub const EVERYBODY: &str = "all";
 
 /// All of it. Swapped as a whole, as [`ConfigInputs`] are: [`Self::into_inputs`] makes them.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SidecarSettings {
     /// Which of the sidecars of its gateway it is; another one for as long as two of them run.
     pub instance: TrunkName,
@@ -53,6 +53,16 @@ pub struct SidecarSettings {
     /// `internal` is where the server connects to, `s2s` and `directTls` are off.
     pub listeners: Listeners,
     pub settings: Settings,
+}
+
+/// Secrets are in it: who it is is shown.
+impl fmt::Debug for SidecarSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SidecarSettings")
+            .field("instance", &self.instance)
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How edges are dialled: what of the settings is not in the document of the engine.

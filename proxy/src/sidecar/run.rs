@@ -115,6 +115,7 @@ pub async fn run(
         state_dir: options.state,
         peer_keys: None,
         further_metrics: None,
+        control: None,
         pod: Some(app::Pod {
             admin_port: options.admin.map_or(0, |admin| admin.port()),
             admin_address: options.admin.map(|admin| admin.ip()),

@@ -32,6 +32,7 @@ mod sending;
 mod share;
 mod state;
 mod strangers;
+mod stream_log;
 pub mod targets;
 pub mod throttle;
 mod traffic;
@@ -273,6 +274,7 @@ impl Stream {
         self.receiver.flush(&self.context, Instant::now());
         let now = Instant::now();
         self.hand_back(now);
+        self.log_end();
         self.counted = None;
         self.intake.release();
         let discards = self.state.discards();

@@ -24,6 +24,7 @@ use crate::{
     },
     telemetry::{
         attempt::{AttemptStep, Step},
+        attempts::AttemptPeer,
         log_limiter::limited,
     },
 };
@@ -210,6 +211,7 @@ impl Stream {
             self.scanner.skip_faulty();
             self.apply_settings();
             let facts = self.entry.facts();
+            self.log_start(&facts);
             let partner = facts.partner(self.side, &self.config);
             self.context.metrics.established(
                 partner,
@@ -362,6 +364,7 @@ impl Stream {
             stream = self.entry.id, side = ?self.side, address = ?self.entry.address,
             cause = fault.label(), "stream ends: {}", fault.to_string().escape_debug()
         );
+        self.note_refusal(&fault);
         let after = self.after_close(&fault);
         if matches!(fault, Fault::Done | Fault::Shutdown | Fault::Inactive) {
             // In order: the peer reads what was written before the end.
@@ -372,6 +375,18 @@ impl Stream {
         self.sender.buffer.must_flush();
         self.entry.set_open(false);
         self.joining.clear();
+    }
+
+    /// A partner whom our own policy keeps out is told of where one looks for why nothing comes from him;
+    /// strangers are counted alone.
+    fn note_refusal(&mut self, fault: &Fault) {
+        if let (Fault::Policy(_), StreamState::Establishing(_)) = (fault, &self.state)
+            && let Some(from) = self.header.as_ref().and_then(|header| header.from.as_ref())
+            && let Ok(peer) = DomainName::parse(from)
+            && let AttemptPeer::Partner { .. } = self.config.attempt_peer(self.side, &peer)
+        {
+            self.step(Step::Policy, Some(peer), fault.label(), fault.to_string());
+        }
     }
 
     /// What is still to be read once all of ours is written.

@@ -18,7 +18,7 @@ use crate::{
         batch::Batch,
         failure::Failure,
     },
-    telemetry::log_limiter::limited,
+    telemetry::{log_limiter::limited, metrics::direction_label},
     xml::{
         StreamHeader,
         rewrite::{self, Shape},
@@ -116,7 +116,7 @@ impl Relay<'_> {
                 info,
                 reasons.audited(&context.metrics, &context.log, reason),
                 partner,
-                direction = ?direction, kind = ?stanza.kind, reason,
+                direction = direction_label(direction), kind = ?stanza.kind, reason,
                 from = %stanza.from.as_deref().unwrap_or_default().escape_debug(),
                 to = %stanza.to.as_deref().unwrap_or_default().escape_debug(),
                 "audited: would be refused, is delivered"
@@ -180,7 +180,7 @@ impl Relay<'_> {
         limited!(
             info, lines,
             partner = partner.unwrap_or("other"),
-            direction = ?direction, kind = ?start.kind, reason,
+            direction = direction_label(direction), kind = ?start.kind, reason,
             from = %start.from.unwrap_or_default().escape_debug(),
             to = %start.to.unwrap_or_default().escape_debug(),
             "refused"

@@ -43,6 +43,7 @@ fn others() -> Vec<(&'static str, Value)> {
         ("serviceAccount.annotations", json!({"x": "y"})),
         ("log.level", json!("debug")),
         ("log.format", json!("text")),
+        ("page.port", json!(9099)),
         ("resources.requests.cpu", json!("60m")),
         ("resources.requests.memory", json!("65Mi")),
         ("resources.limits.memory", json!("1Gi")),

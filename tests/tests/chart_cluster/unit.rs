@@ -31,6 +31,7 @@ fn rows() -> Vec<Row> {
             "--admin-listen=[::]:9091",
             "--proxy-image=xmpp-edge-proxy:0.1.0",
             "--lease-name=xmpp-edge",
+            "--page-listen=127.0.0.1:9092",
         ];
         all.extend(more);
         json!(all)
@@ -193,7 +194,7 @@ fn rows() -> Vec<Row> {
         (
             &["--set=extraArgs={--dns-owner-id=west}"],
             DEPLOYMENT,
-            of_container("/args/6"),
+            of_container("/args/7"),
             json!("--dns-owner-id=west"),
         ),
         (

@@ -16,7 +16,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use xmpp_edge_crds::verdict;
+use xmpp_edge_crds::{remedy, verdict};
+
+/// Why policy refuses.
+const VERDICTS: [verdict::Reason; 6] = [
+    verdict::Reason::PoolSuspended,
+    verdict::Reason::PartnerNotAllowed,
+    verdict::Reason::PartnerSuspended,
+    verdict::Reason::AccessPolicy,
+    verdict::Reason::Content,
+    verdict::Reason::Contact,
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -232,22 +242,9 @@ fn condition_names(of: &str) -> BTreeSet<String> {
     names
 }
 
-#[test]
-fn every_reason_and_outcome_is_explained() {
-    let mut words: BTreeSet<String> = BTreeSet::new();
-    words.extend(condition_names("ConditionType"));
-    words.extend(condition_names("Reason"));
-    words.extend(
-        [
-            verdict::Reason::PoolSuspended,
-            verdict::Reason::PartnerNotAllowed,
-            verdict::Reason::PartnerSuspended,
-            verdict::Reason::AccessPolicy,
-            verdict::Reason::Content,
-            verdict::Reason::Contact,
-        ]
-        .map(|it| it.as_str().to_owned()),
-    );
+/// Words of the causes why an attempt fails.
+fn causes() -> BTreeSet<String> {
+    let mut words = BTreeSet::new();
     for path in [
         "proxy/src/tls/fault.rs",
         "proxy/src/tls/handshake/mod.rs",
@@ -259,6 +256,31 @@ fn every_reason_and_outcome_is_explained() {
         assert!(found.len() > 5, "{path} is read wrongly");
         words.extend(found);
     }
+    words
+}
+
+#[test]
+fn every_cause_has_a_remedy_where_it_is_shown() {
+    let mut causes = causes();
+    causes.extend(labels("proxy/src/xml/error.rs"));
+    causes.extend(labels("proxy/src/trunk/fault.rs"));
+    causes.remove("Ok");
+    let without = |word: &&String| remedy::of_outcome(word).is_none();
+    let missing: Vec<_> = causes.iter().filter(without).collect();
+    assert!(missing.is_empty(), "not in crds/src/remedy.rs: {missing:?}");
+    for reason in VERDICTS {
+        assert!(remedy::of_refusal(reason.as_str()).is_some(), "{reason:?}");
+    }
+    assert_eq!(remedy::of_outcome("Ok"), None);
+}
+
+#[test]
+fn every_reason_and_outcome_is_explained() {
+    let mut words: BTreeSet<String> = BTreeSet::new();
+    words.extend(condition_names("ConditionType"));
+    words.extend(condition_names("Reason"));
+    words.extend(VERDICTS.map(|it| it.as_str().to_owned()));
+    words.extend(causes());
     for path in files(&root().join("proxy/src"), "rs") {
         let source = fs::read_to_string(path).unwrap();
         let literals = source.split("connection_refused(\"").skip(1);

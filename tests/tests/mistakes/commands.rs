@@ -80,6 +80,7 @@ fn every_fault_of_a_command_line_is_listed() {
         ),
         fails(&operator, &["run", "--allowed-domains", "chat"]),
         fails(&operator, &["run", "--allowed-dns-server", "a:b:c"]),
+        fails(&operator, &["run", "--page-listen", "0.0.0.0:9092"]),
         standalone(&none, &[]),
         standalone(&two, &[]),
         standalone(&two, &["--pool", "east"]),

@@ -19,6 +19,8 @@ use std::{
     process::{Command, Output},
 };
 
+use serde_json::Value;
+
 /// Runs a program of the workspace; one that goes on where it should not is ended.
 fn run(program: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new("timeout");
@@ -26,20 +28,19 @@ fn run(program: &Path, arguments: &[&str]) -> Output {
     command.args(arguments).output().unwrap()
 }
 
-/// What `validate` says of manifests: each error and warning, and each remark.
+/// What `validate` says of manifests: each error and warning as in the log, its reason before its text.
 fn validate(manifests: impl AsRef<[u8]>) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("all.yaml"), manifests).unwrap();
     let place = folder.path().display().to_string();
     let operator = xmpp_edge_tests::edge::binary().unwrap();
-    let output = run(&operator, &["validate", "--manifests", &place]);
-    let said = String::from_utf8(output.stdout).unwrap();
-    said.lines()
-        .filter(|line| {
-            ["error: ", "warning: ", "info: "]
-                .iter()
-                .any(|it| line.starts_with(it))
+    let arguments = ["validate", "--output", "json", "--manifests", &place];
+    let said: Value = serde_json::from_slice(&run(&operator, &arguments).stdout).unwrap();
+    let findings = said["findings"].as_array().unwrap().iter();
+    findings
+        .map(|finding| {
+            let words = ["severity", "reason", "field", "text"].map(|word| finding[word].as_str());
+            words.into_iter().flatten().collect::<Vec<_>>().join(": ")
         })
-        .map(str::to_owned)
         .collect()
 }

@@ -14,6 +14,7 @@ mod kinds;
 mod leading;
 mod namespaces;
 mod outages;
+mod page;
 mod partners;
 mod policies;
 mod stage;

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod logs;
+mod page;
 mod scene;
 mod supervision;
 

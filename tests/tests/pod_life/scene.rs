@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result};
 use serde_json::Value;
 use xmpp_edge_tests::{
-    edge::Place,
+    edge::{INTERNAL_PORT, Place},
     lab::Lab,
     peer::{Behaviour, Identity, Login, Peer, PeerServer},
     pki::{Authority, Leaf, Usage},
@@ -29,6 +29,10 @@ pub struct Scene {
 impl Scene {
     /// A pod with nothing in its volumes, and a server inside.
     pub async fn start() -> Result<Self> {
+        Self::start_as("text").await
+    }
+
+    async fn start_as(log_format: &'static str) -> Result<Self> {
         let lab = Lab::new().await?;
         let internal = Authority::new("Internal CA");
         let gateway = SocketAddr::from((lab.ip(30), S2S_PORT));
@@ -44,7 +48,11 @@ impl Scene {
             contacts: "Embedded",
         };
         Ok(Self {
-            pod: Pod::start(Place::in_lab(&lab, 20, 21)).await?,
+            pod: Pod::start(Place {
+                log_format,
+                ..Place::in_lab(&lab, 20, 21)
+            })
+            .await?,
             partner: lab.authority().issue(&[PARTNER], Usage::ServerAuth),
             inside,
             document,
@@ -77,7 +85,12 @@ impl Scene {
 
     /// Equipped, with generation 1 in force.
     pub async fn started() -> Result<Self> {
-        let mut s = Self::start().await?;
+        Self::logging("text").await
+    }
+
+    /// As [`Self::started`], with its log in this form.
+    pub async fn logging(log_format: &'static str) -> Result<Self> {
+        let mut s = Self::start_as(log_format).await?;
         s.equip()?;
         s.pod.configure(&s.document.generation(1))?;
         s.pod.readiness(200, &["ready"], &["waiting"]).await?;
@@ -87,6 +100,14 @@ impl Scene {
     pub async fn partner_stream(&self) -> Result<Peer> {
         let login = Login::External(&self.partner);
         Peer::login(self.pod.public(S2S_PORT), PARTNER, OWN, &login).await
+    }
+
+    /// A message of ours to the partner, whom no DNS names.
+    pub async fn fails_to_reach_the_partner(&self) -> Result<()> {
+        let identity = self.internal.issue(&[OWN], Usage::ServerAndClientAuth);
+        let internal = SocketAddr::from((self.pod.admin().ip(), INTERNAL_PORT));
+        let mut inside = Peer::login(internal, OWN, PARTNER, &Login::External(&identity)).await?;
+        inside.message(ALICE, BOB, "fails", "hello").await
     }
 
     /// A message from the partner arrives inside, over a new stream.

@@ -9,7 +9,7 @@ use crate::{Finding, assert_excepted, source::Source};
 #[test]
 fn a_type_s_name_is_unique_in_its_crate() {
     let mut found = Vec::new();
-    for name in ["crds", "proxy", "operator", "tests"] {
+    for name in ["crds", "page", "proxy", "operator", "tests"] {
         let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let sources = Source::all(name);
         for source in sources.iter().filter(|it| !it.is_test()) {

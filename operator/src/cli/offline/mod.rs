@@ -1,6 +1,7 @@
 //! The commands that read files and ask nobody: `validate`, `render`, `explain`, `import-lync`.
 
 pub(super) mod explain;
+mod findings;
 mod inspection;
 mod outside;
 pub(super) mod render;
@@ -18,7 +19,7 @@ use crate::{lync, standalone::status::Note};
 
 pub(super) fn validate(look: &ManifestArgs) -> Result<u8, CommandError> {
     let inspection = Inspection::of(&look.manifests, jiff::Timestamp::now())?;
-    let validation = validate::validate(&inspection);
+    let validation = validate::validate(&inspection, &look.manifests);
     match look.output {
         Output::Text => print(&validation.text())?,
         Output::Json => print_json(&validation)?,

@@ -1,13 +1,16 @@
 //! `validate`: the same diagnostics as the conditions, offline.
 
-use std::fmt::Write;
+use std::{fmt::Write, path::Path};
 
 use serde::Serialize;
 
-use super::inspection::Inspection;
+use super::{
+    findings::{self, ManifestFinding},
+    inspection::Inspection,
+};
 use crate::{
     compile::Severity,
-    standalone::status::{self, Note, ObjectReport},
+    standalone::status::{self, ObjectReport},
 };
 
 /// The outcome, as `--output json` prints it.
@@ -17,7 +20,7 @@ pub(super) struct Validation {
     pub valid: bool,
     pub errors: usize,
     pub warnings: usize,
-    pub notes: Vec<Note>,
+    pub findings: Vec<ManifestFinding>,
     pub objects: Vec<NamespacedObject>,
 }
 
@@ -29,14 +32,14 @@ pub(super) struct NamespacedObject {
     pub object: ObjectReport,
 }
 
-/// Validates what was read.
+/// Validates what was read from this directory.
 #[must_use]
-pub(super) fn validate(inspection: &Inspection) -> Validation {
-    let notes = inspection.notes();
+pub(super) fn validate(inspection: &Inspection, directory: &Path) -> Validation {
+    let findings = findings::findings(inspection, directory);
     let count = |severity| {
-        notes
+        findings
             .iter()
-            .filter(|note| note.severity() == severity)
+            .filter(|finding| finding.severity == severity)
             .count()
     };
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
@@ -60,7 +63,7 @@ pub(super) fn validate(inspection: &Inspection) -> Validation {
         valid: errors == 0,
         errors,
         warnings,
-        notes,
+        findings,
         objects,
     }
 }
@@ -70,8 +73,8 @@ impl Validation {
     #[must_use]
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
-        for note in &self.notes {
-            let _ = writeln!(text, "{note}");
+        for finding in &self.findings {
+            let _ = writeln!(text, "{finding}");
         }
         let _ = writeln!(
             text,

@@ -20,6 +20,7 @@ use xmpp_edge_crds::{
         },
     },
     negotiation::Method,
+    remedy,
 };
 
 use super::{
@@ -205,11 +206,14 @@ fn reachable(
             .text
             .map(|text| format!(": {text}"))
             .unwrap_or_default();
+        let remedy = remedy::of_outcome(&step.outcome)
+            .map(|remedy| format!("; what to do: {remedy}"))
+            .unwrap_or_default();
         return say(
             ConditionStatus::False,
             Reason::Unreachable,
             format!(
-                "EdgePool {:?}, {}{domain}: step {}{at}: {}{text}",
+                "EdgePool {:?}, {}{domain}: step {}{at}: {}{text}{remedy}",
                 pool.name,
                 step.direction.unwrap_or_default(),
                 step.step,

@@ -57,6 +57,8 @@ pub struct Pass {
     pub dns: Option<PoolRecordsTask>,
     /// What is to be said, worst first; the same texts as in `status.json`.
     pub notes: Vec<status::Note>,
+    /// As `status.json` has it.
+    pub report: status::StatusReport,
 }
 
 /// The state directory in use, and what is in force.
@@ -249,6 +251,7 @@ impl StandaloneReconciler {
             changed,
             dns,
             notes,
+            report,
         })
     }
 

@@ -23,7 +23,7 @@ use crate::{
         context::StreamContext,
         relay::{Owed, Relay},
     },
-    telemetry::log_limiter::limited,
+    telemetry::{log_limiter::limited, metrics::direction_label},
     xml::{FaultyStanza, StreamHeader, XmlError, rewrite, stanza::Stanza},
 };
 
@@ -226,8 +226,11 @@ impl Receiver {
         let reason = error.label();
         let lines = reasons.refused(&context.metrics, &context.log, reason);
         limited!(
-            info, lines,
-            partner = partner.unwrap_or("other"), direction = ?self.direction, reason,
+            info,
+            lines,
+            partner = partner.unwrap_or("other"),
+            direction = direction_label(self.direction),
+            reason,
             "dropped: a stanza whose start tag cannot be read"
         );
     }

@@ -14,7 +14,10 @@ use crate::{
         context::StreamContext,
         relay::{Owed, Relay},
     },
-    telemetry::{log_limiter::limited, metrics::ReasonCounters},
+    telemetry::{
+        log_limiter::limited,
+        metrics::{ReasonCounters, direction_label},
+    },
     tls::{ExcludedNames, TlsFacts},
     trunk::turns::TrunkTurns,
     xml::rewrite::{self, StanzaStart},
@@ -148,7 +151,7 @@ impl RefusedPair {
         let lines = self.reasons.refused(&context.metrics, &context.log, REASON);
         limited!(
             info, lines,
-            direction = ?self.direction, kind = ?start.kind, reason = REASON,
+            direction = direction_label(self.direction), kind = ?start.kind, reason = REASON,
             from = %start.from.unwrap_or_default().escape_debug(),
             to = %start.to.unwrap_or_default().escape_debug(),
             "refused: the other end of the trunk may not speak for this domain, or not to that one"

@@ -15,12 +15,12 @@ use std::{
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
-use xmpp_edge_crds::{domain::DomainName, verdict::Direction};
+use xmpp_edge_crds::{domain::DomainName, remedy, verdict::Direction};
 
 use super::{
     attempt::{AttemptStep, Step},
     log_limiter::{LogLimiter, limited},
-    metrics::{Metrics, direction_label},
+    metrics::{Metrics, OTHER, direction_label},
 };
 
 /// Domains of one partner's wildcards that had a stream; the one of which nothing was noted for longest
@@ -56,8 +56,8 @@ pub enum AttemptPeer<'a> {
 impl AttemptPeer<'_> {
     fn side(self) -> &'static str {
         match self {
-            Self::Partner { .. } | Self::Stranger => "Partner",
-            Self::Gateway | Self::NoGateway => "Gateway",
+            Self::Partner { .. } | Self::Stranger => "partner",
+            Self::Gateway | Self::NoGateway => "gateway",
         }
     }
 }
@@ -129,8 +129,19 @@ pub struct ShownStep {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     pub text: String,
+    /// What to do, where the step failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<&'static str>,
     pub milliseconds: u64,
     pub time: Timestamp,
+}
+
+impl ShownStep {
+    /// Whether it ended an attempt or a part of it; a target that is only slow has not failed yet.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        !matches!(self.outcome, "Ok" | "TcpSilent")
+    }
 }
 
 /// What `/status` shows of a partner or of a gateway's domain.
@@ -199,9 +210,11 @@ impl Attempts {
                 .lines("attempt", partner, step.direction, step.outcome);
             limited!(
                 info, lines,
-                side = peer.side(), domain = %step.domain, step = step.step.as_str(),
-                outcome = step.outcome, address = ?step.address,
-                "attempt: {}", shown_text(&step.text)
+                side = peer.side(), partner = partner.unwrap_or(OTHER),
+                direction = direction_label(step.direction), domain = %step.domain,
+                address = step.address.map(tracing::field::display),
+                step = step.step.as_str(), outcome = step.outcome, text = %shown_text(&step.text),
+                "attempt failed"
             );
         }
     }
@@ -516,6 +529,7 @@ impl TakenStep {
             domain: domain.to_string(),
             address: self.address.map(|address| address.to_string()),
             text: self.text.to_string(),
+            remedy: remedy::of_outcome(self.outcome),
             milliseconds: u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
             time: self.time,
         }

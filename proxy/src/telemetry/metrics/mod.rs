@@ -6,6 +6,7 @@ mod histogram;
 pub mod labels;
 mod reasons;
 mod series;
+mod totals;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use labels::{
 };
 pub use reasons::ReasonCounters;
 use series::{ForgetPartner, PartnerFamily};
+pub use totals::{MetricTotals, RefusalCount};
 
 /// Label of whoever is no configured partner.
 pub const OTHER: &str = "other";

@@ -1,11 +1,6 @@
 //! Families of which each series belongs to a partner: those of a partner that is removed go with it.
 
-use std::{
-    collections::{HashMap, HashSet},
-    fmt,
-    hash::Hash,
-    sync::Arc,
-};
+use std::{collections::HashMap, fmt, hash::Hash, sync::Arc};
 
 use parking_lot::Mutex;
 use prometheus_client::{
@@ -25,18 +20,32 @@ pub(super) trait PartnerSeries: Clone + Eq + Hash {
 /// A family that knows which series each partner has.
 pub(super) struct PartnerFamily<S, M, C = fn() -> M> {
     family: Family<S, M, C>,
-    of_partner: Arc<Mutex<HashMap<String, HashSet<S>>>>,
+    of_partner: Arc<Mutex<OfPartner<S, M>>>,
 }
+
+/// Series by the name of their partner.
+type OfPartner<S, M> = HashMap<String, HashMap<S, M>>;
 
 impl<S: PartnerSeries, M: Clone, C: MetricConstructor<M>> PartnerFamily<S, M, C> {
     /// The series with these labels, made where there is none.
     pub(super) fn get(&self, labels: &S) -> M {
-        if self.family.get(labels).is_none() {
+        let is_new = self.family.get(labels).is_none();
+        let metric = self.family.get_or_create_owned(labels);
+        if is_new {
             let mut of_partner = self.of_partner.lock();
             let own = of_partner.entry(labels.partner().to_owned()).or_default();
-            own.insert(labels.clone());
+            own.insert(labels.clone(), metric.clone());
         }
-        self.family.get_or_create_owned(labels)
+        metric
+    }
+
+    /// Shows every series. Who makes a new one meanwhile waits: nothing slow is to be done with them.
+    pub(super) fn each(&self, mut show: impl FnMut(&S, &M)) {
+        for series in self.of_partner.lock().values() {
+            for (labels, metric) in series {
+                show(labels, metric);
+            }
+        }
     }
 }
 
@@ -48,7 +57,7 @@ pub(super) trait ForgetPartner {
 impl<S: PartnerSeries, M, C: MetricConstructor<M>> ForgetPartner for PartnerFamily<S, M, C> {
     fn forget(&self, partner: &str) {
         let labels = self.of_partner.lock().remove(partner);
-        for labels in labels.into_iter().flatten() {
+        for labels in labels.into_iter().flat_map(HashMap::into_keys) {
             self.family.remove(&labels);
         }
     }

@@ -76,6 +76,7 @@ impl Lab {
             pod: None,
             peer_keys: None,
             further_metrics: None,
+            control: None,
         };
         let shutdown = CancellationToken::new();
         // Never told: without certificate it is not ready, and listens all the same.

@@ -57,6 +57,7 @@ impl Engine {
             pod: None,
             peer_keys: None,
             further_metrics: None,
+            control: None,
         };
         let shutdown = CancellationToken::new();
         let (ready, _) = oneshot::channel();

@@ -1,0 +1,95 @@
+//! Serves the page on loopback, where `kubectl port-forward` leads: the API server says who may see it,
+//! and carries it encrypted. It has no token of its own, so that it is never on the pod network.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    Router,
+    extract::{Path, Request},
+    http::StatusCode,
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use xmpp_edge_page::{
+    board::{Board, Look},
+    files, updates,
+};
+
+/// An address that only this machine reaches; a pod is one.
+///
+/// # Errors
+/// What it is not, and what to do.
+pub fn loopback_address(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| "write an IP address and a port, such as 127.0.0.1:9092".to_owned())?;
+    if address.ip().is_loopback() {
+        Ok(address)
+    } else {
+        Err(
+            "the page wants no token, so that it is only served on loopback: write 127.0.0.1:9092, and reach it by kubectl port-forward"
+                .to_owned(),
+        )
+    }
+}
+
+/// Serves until `stop`.
+///
+/// # Errors
+/// What ended it before.
+pub async fn serve(
+    listener: TcpListener,
+    source: Arc<dyn Look>,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let board = Board::new(source);
+    let follow = {
+        let stop = stop.clone();
+        move || async move { updates::updates(&board, stop) }
+    };
+    let app = Router::new()
+        .route("/", get(|| async { files::index() }))
+        .route("/page/events", get(follow))
+        .route(
+            "/page/{name}",
+            get(|Path(name): Path<String>| async move { files::file(&name) }),
+        )
+        .layer(middleware::from_fn(asked_locally));
+    axum::serve(listener, app)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
+}
+
+/// A page elsewhere that has its own name lead to this machine is not answered (DNS rebinding).
+async fn asked_locally(request: Request, next: Next) -> Response {
+    if files::is_asked_locally(request.headers()) {
+        next.run(request).await
+    } else {
+        let text = "ask by localhost or an address, as kubectl port-forward says it\n";
+        (StatusCode::MISDIRECTED_REQUEST, text).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_is_never_on_the_network() {
+        for text in ["127.0.0.1:9092", "[::1]:0"] {
+            assert!(loopback_address(text).is_ok(), "{text}");
+        }
+        for text in [
+            "0.0.0.0:9092",
+            "[::]:9092",
+            "198.51.100.7:1",
+            "localhost:1",
+            "9092",
+        ] {
+            assert!(loopback_address(text).is_err(), "{text}");
+        }
+    }
+}

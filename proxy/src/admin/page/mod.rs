@@ -1,0 +1,260 @@
+//! The page of one pool: what this process knows of its partners, own servers, certificates and queues.
+//!
+//! It is looked at while somebody follows the page, never on the path of a stanza, and changes nothing.
+
+mod history;
+
+use std::{collections::HashMap, sync::Arc};
+
+use jiff::Timestamp;
+use xmpp_edge_crds::{edge_config::Partner, verdict::Direction};
+use xmpp_edge_page::{
+    board::{Contents, Look},
+    model::{
+        Cell, CellState, CertificateShown, GatewayRecord, Head, PartnerRecord, PoolRecord, Queue,
+        Section, StepShown, bounded_notes,
+    },
+};
+
+pub use history::PageHistory;
+
+use super::{server::Admin, status};
+use crate::{
+    config::ActiveConfig,
+    negotiation::Side,
+    stream::{context::StreamContext, registry::AuthInfo},
+    telemetry::attempts::ShownStep,
+};
+
+/// Where the page of a pool comes from.
+#[derive(Debug)]
+pub struct PoolPage {
+    admin: Arc<Admin>,
+    history: Arc<PageHistory>,
+}
+
+impl PoolPage {
+    #[must_use]
+    pub fn new(admin: Arc<Admin>, history: Arc<PageHistory>) -> Self {
+        Self { admin, history }
+    }
+}
+
+impl Look for PoolPage {
+    fn look(&self) -> Contents {
+        let mut contents = Contents::default();
+        // Nobody is shown anything before.
+        if let Some(context) = self.admin.context() {
+            self.show(context, &mut contents);
+        }
+        contents
+    }
+}
+
+impl PoolPage {
+    fn show(&self, context: &StreamContext, contents: &mut Contents) {
+        let config = context.config();
+        let document = &config.document;
+        let (namespace, pool) = (&document.namespace, &document.pool);
+        let readiness = self.admin.readiness();
+        let waits = readiness.waits.iter();
+        let mut notes: Vec<_> = waits.map(|wait| format!("waiting for {wait}")).collect();
+        notes.extend(readiness.remarks.iter().cloned());
+        let control = self.admin.control();
+        notes.extend(control.notes);
+        let head = Head {
+            title: format!("EdgePool {namespace}/{pool}"),
+            version: env!("CARGO_PKG_VERSION"),
+            ready: readiness.is_ready(),
+            notes: bounded_notes(notes, "the log"),
+            explains: true,
+        };
+        contents.add(Section::Head, "", &head);
+        let shown = status::status(context, None);
+        let facts = PairFacts::of(context, &config);
+        let all = facts.of_pool;
+        let record = PoolRecord {
+            namespace: namespace.clone(),
+            name: pool.clone(),
+            site: document.site.clone(),
+            replicas: None,
+            generation: Some(document.generation),
+            rejected: shown.config.rejected.map(|rejected| rejected.error),
+            inbound_streams: all.inbound_streams,
+            outbound_streams: all.outbound_streams,
+            queue: Some(all.queue),
+            conditions: control.conditions,
+            certificates: certificates(&config),
+            records: control.records,
+        };
+        contents.add(Section::Pool, format!("{namespace}/{pool}"), &record);
+        for (own, status) in document.partners.iter().zip(shown.partners) {
+            if own.name != status.name {
+                // Another configuration came meanwhile: the next look is of that alone.
+                break;
+            }
+            let facts = facts.of_partner.get(own.name.as_str());
+            let cell = cell(&config, own, status, facts);
+            let record = PartnerRecord {
+                namespace: namespace.clone(),
+                name: own.name.clone(),
+                domains: own.domains.iter().map(ToString::to_string).collect(),
+                partner_type: format!("{:?}", own.partner_type),
+                conditions: Vec::new(),
+                cells: vec![cell],
+            };
+            contents.add(
+                Section::Partner,
+                format!("{namespace}/{}", own.name),
+                &record,
+            );
+        }
+        for gateway in shown.gateways {
+            let key = gateway.domains.first().cloned().unwrap_or_default();
+            let record = GatewayRecord {
+                pool: pool.clone(),
+                domains: gateway.domains,
+                address: gateway.address,
+                reachable: gateway.reachable,
+                message: None,
+                attempt: gateway.last_attempt.into_iter().map(step).collect(),
+            };
+            contents.add(Section::Gateway, key, &record);
+        }
+        self.history.show(contents);
+    }
+}
+
+/// What stands and what waits.
+#[derive(Default)]
+struct PairFacts<'a> {
+    of_pool: StreamCounts,
+    of_partner: HashMap<&'a str, PartnerStreams>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct StreamCounts {
+    inbound_streams: u32,
+    outbound_streams: u32,
+    queue: Queue,
+}
+
+#[derive(Default)]
+struct PartnerStreams {
+    counts: StreamCounts,
+    newest: Option<AuthInfo>,
+}
+
+impl<'a> PairFacts<'a> {
+    /// Of all partners in one go: streams and routes are gone through once.
+    fn of(context: &StreamContext, config: &'a ActiveConfig) -> Self {
+        let mut found = Self::default();
+        for entry in context.streams.all() {
+            let facts = entry.facts();
+            if entry.side != Side::Partner || facts.method.is_none() {
+                continue;
+            }
+            let both = entry.is_bidirectional();
+            let inbound = u32::from(both || entry.direction() == Direction::Inbound);
+            let outbound = u32::from(both || entry.direction() == Direction::Outbound);
+            let partner = facts.partner(entry.side, config);
+            let own = partner.map(|partner| found.of_partner.entry(partner).or_default());
+            let counts = own.map(|own| {
+                let newest = own.newest.as_ref().and_then(|own| own.established);
+                if newest <= facts.established {
+                    own.newest = Some(facts);
+                }
+                &mut own.counts
+            });
+            for counts in [Some(&mut found.of_pool), counts].into_iter().flatten() {
+                counts.inbound_streams += inbound;
+                counts.outbound_streams += outbound;
+            }
+        }
+        for route in context.router.all() {
+            let (stanzas, bytes) = (route.waiting(), route.held() as u64);
+            let partner = config.pair_partner(route.side, &route.pair);
+            let own = partner.map(|partner| found.of_partner.entry(partner).or_default());
+            let counts = own.map(|own| &mut own.counts);
+            for counts in [Some(&mut found.of_pool), counts].into_iter().flatten() {
+                counts.queue.stanzas += stanzas;
+                counts.queue.bytes += bytes;
+            }
+        }
+        found
+    }
+}
+
+fn cell(
+    config: &ActiveConfig,
+    partner: &Partner,
+    status: status::PartnerStatus,
+    facts: Option<&PartnerStreams>,
+) -> Cell {
+    let counts = facts.map(|facts| facts.counts).unwrap_or_default();
+    let newest = facts.and_then(|facts| facts.newest.as_ref());
+    let text = |text: &'static str| text.to_owned();
+    Cell {
+        pool: config.document.pool.clone(),
+        state: state(
+            partner.suspended || config.document.suspended,
+            counts,
+            &status,
+        ),
+        inbound_streams: counts.inbound_streams,
+        outbound_streams: counts.outbound_streams,
+        method: newest.and_then(|own| Some(text(own.method?.as_str()))),
+        tls_version: newest.and_then(|own| own.tls_version.map(text)),
+        tls_cipher: newest.and_then(|own| own.tls_cipher.map(text)),
+        peer_certificate_not_after: newest.and_then(|own| own.peer_certificate_not_after),
+        last_connected_time: status.last_connected_time,
+        next_attempt_time: status.next_attempt_time,
+        attempt: status.last_attempt.into_iter().map(step).collect(),
+        queue: Some(counts.queue),
+        probe: status
+            .probe
+            .map(|probe| (probe.time, probe.latency_milliseconds)),
+    }
+}
+
+fn state(suspended: bool, counts: StreamCounts, status: &status::PartnerStatus) -> CellState {
+    let since = status.last_connected_time.unwrap_or(Timestamp::MIN);
+    let mut steps = status.last_attempt.iter();
+    if suspended {
+        CellState::Suspended
+    } else if steps.any(|step| step.failed() && step.time > since) {
+        CellState::Failing
+    } else if counts.inbound_streams + counts.outbound_streams > 0 {
+        CellState::Connected
+    } else {
+        CellState::Idle
+    }
+}
+
+fn step(step: ShownStep) -> StepShown {
+    StepShown {
+        step: step.step.as_str().to_owned(),
+        outcome: step.outcome.to_owned(),
+        direction: step.direction.to_owned(),
+        domain: step.domain,
+        address: step.address,
+        text: step.text,
+        remedy: step.remedy,
+        time: Some(step.time),
+        replica: None,
+    }
+}
+
+fn certificates(config: &ActiveConfig) -> Vec<CertificateShown> {
+    let identity = config.identity.as_ref().map(|own| CertificateShown {
+        name: "of the edge, for partners".to_owned(),
+        not_after: own.not_after(),
+        dns_names: own.dns_names().to_vec(),
+    });
+    let issuer = config.leaves.as_ref().map(|own| CertificateShown {
+        name: "of the internal issuer".to_owned(),
+        not_after: own.not_after(),
+        dns_names: Vec::new(),
+    });
+    identity.into_iter().chain(issuer).collect()
+}

@@ -21,7 +21,7 @@ use super::{
 use crate::negotiation::{Fault, Input, Side};
 
 /// How long the first answer to a ping of a peer may take where something waits for it: a queue that is
-/// nearly full, or the end of the stream.
+/// nearly full, what comes behind a stanza that goes alone, or the end of the stream.
 const FIRST_ANSWER: Duration = Duration::from_secs(3);
 
 /// Quarters of a queue from which on confirmation should come soon.
@@ -134,7 +134,9 @@ impl Stream {
         match self.pings_unanswered() {
             // Nobody is slowed down, or kept from ending, for what may never come; it counts from when it does.
             Some(PingAnswers::Unknown)
-                if self.intake.is_draining() || self.holds_of_its_queue(NEARLY_FULL) =>
+                if self.intake.is_draining()
+                    || self.sender.buffer.sends_alone()
+                    || self.holds_of_its_queue(NEARLY_FULL) =>
             {
                 limit.min(FIRST_ANSWER)
             }

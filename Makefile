@@ -13,11 +13,13 @@ SECONDS ?= 600
 KEEP ?=
 ONLY ?=
 CHARTS ?= target/charts
+# Most of what tests do is waiting: more of them at a time than two cores have.
+THREADS ?= 4
 
 .PHONY: test demo bench loss fuzz lint binaries install tools images chart kind-demo
 
 test: install tools binaries
-	cargo test --workspace
+	RUST_TEST_THREADS=$(THREADS) cargo test --workspace
 
 demo: install binaries
 	cargo run -q -p xmpp-edge-tests --bin demo -- $(if $(KEEP),--keep)

@@ -29,7 +29,7 @@ fn rows() -> Vec<Row> {
             "run",
             "--log-format=json",
             "--admin-listen=[::]:9091",
-            "--proxy-image=xmpp-edge-proxy:0.1.0",
+            "--proxy-image=xmpp-edge-proxy:0.2.0",
             "--lease-name=xmpp-edge",
             "--page-listen=127.0.0.1:9092",
         ];
@@ -53,7 +53,7 @@ fn rows() -> Vec<Row> {
             &[],
             DEPLOYMENT,
             of_container("/image"),
-            json!("xmpp-edge-operator:0.1.0"),
+            json!("xmpp-edge-operator:0.2.0"),
         ),
         (
             &["--set=image.repository=r.example/o,image.tag=v2"],
@@ -92,13 +92,13 @@ fn rows() -> Vec<Row> {
             &["--set=global.imageRegistry=mirror.example,proxyImage.repository=edge/proxy"],
             DEPLOYMENT,
             of_container("/args/3"),
-            json!("--proxy-image=mirror.example/edge/proxy:0.1.0"),
+            json!("--proxy-image=mirror.example/edge/proxy:0.2.0"),
         ),
         (
             &["--set=global.imageRegistry=mirror.example"],
             "Job/xmpp-edge-uninstall",
             of_container("/image"),
-            json!("mirror.example/xmpp-edge-operator:0.1.0"),
+            json!("mirror.example/xmpp-edge-operator:0.2.0"),
         ),
         (
             &["--set=global.imagePullSecrets={all},imagePullSecrets[0].name=own"],
@@ -379,7 +379,7 @@ fn k5_a_parent_chart_may_switch_the_chart_by_its_condition() {
         let parent = home.path().join("parent");
         std::fs::create_dir_all(&parent).unwrap();
         let about = format!(
-            "apiVersion: v2\nname: parent\nversion: 1.0.0\ndependencies:\n- name: xmpp-edge\n  version: 0.1.0\n  \
+            "apiVersion: v2\nname: parent\nversion: 1.0.0\ndependencies:\n- name: xmpp-edge\n  version: 0.2.0\n  \
              repository: file://{}\n  condition: xmpp-edge.enabled\n",
             std::fs::canonicalize(chart()).unwrap().display()
         );

@@ -3,7 +3,7 @@
 use super::{
     engines::{BareSidecar, Engine, at, edge, sidecar, until},
     pki::Pki,
-    scripted::{ENABLE, End, ScriptedEdge},
+    scripted::{End, ScriptedEdge, enable_of_newer},
 };
 use crate::peers::server_at;
 
@@ -13,12 +13,12 @@ async fn b17_a_version_two_minors_away_is_told_so_and_others_are_taken() {
     let shown = pki.sidecar(&["org.example"]);
     let engine = Engine::start(at(21, 1, 0), edge(21, &pki, |_| ()));
     let mut far = End::sidecar(engine.address, &pki, &shown, "org.example").await;
-    far.say(&ENABLE.replace("0.1.0", "0.9.0")).await;
+    far.say(&enable_of_newer(2)).await;
     far.hears("<unsupported-version").await;
     far.hears("one minor version apart").await;
     far.ends().await;
     let mut near = End::sidecar(engine.address, &pki, &shown, "org.example").await;
-    near.say(&ENABLE.replace("0.1.0", "0.2.7")).await;
+    near.say(&enable_of_newer(1)).await;
     near.hears("<enabled ").await;
 }
 

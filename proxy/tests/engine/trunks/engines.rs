@@ -191,7 +191,7 @@ pub fn sidecar(number: u8, pki: &Pki, shown: &Shown, edges: &[SocketAddr]) -> Si
     let edges = edges.iter().map(|edge| edge.to_string().try_into());
     SidecarSettings {
         instance: "prosody-0".parse().expect("a name"),
-        version: "0.1.0".parse().expect("a version"),
+        version: env!("CARGO_PKG_VERSION").parse().expect("a version"),
         servers: SidecarServers::Single,
         generation: 1,
         namespace: "default".to_owned(),

@@ -189,7 +189,11 @@ async fn the_edge_shows_its_sidecars_in_status_and_metrics() {
     let status = get(admin, "/status").await;
     for part in [
         "\"name\":\"org\",\"mode\":\"Sidecar\"",
-        "\"instance\":\"prosody-0\",\"version\":\"0.1.0\"",
+        concat!(
+            "\"instance\":\"prosody-0\",\"version\":\"",
+            env!("CARGO_PKG_VERSION"),
+            "\""
+        ),
         "\"active\":true,\"serverUp\":true",
         "\"pairs\":1,\"unacknowledgedStanzas\":0",
         "\"trunk\":true",

@@ -17,10 +17,24 @@ use crate::peers::GENEROUS;
 const HEADER: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:server' \
     xmlns:stream='http://etherx.jabber.org/streams' version='1.0'";
 /// What every test's trunk is told that is a pod of pool `hq`.
-pub const ENABLED: &str = "<enabled xmlns='urn:xmpp-edge:trunk:0' pool='hq' pod='hq-0' version='0.1.0' \
-    queue='1048576' priority='10' weight='100' replicas='1' active='true'/>";
-pub const ENABLE: &str = "<enable xmlns='urn:xmpp-edge:trunk:0' instance='prosody-0' version='0.1.0' \
-    queue='1048576' claim='2026-11-28T10:00:00Z' server='up'/>";
+pub const ENABLED: &str = concat!(
+    "<enabled xmlns='urn:xmpp-edge:trunk:0' pool='hq' pod='hq-0' version='",
+    env!("CARGO_PKG_VERSION"),
+    "' queue='1048576' priority='10' weight='100' replicas='1' active='true'/>"
+);
+pub const ENABLE: &str = concat!(
+    "<enable xmlns='urn:xmpp-edge:trunk:0' instance='prosody-0' version='",
+    env!("CARGO_PKG_VERSION"),
+    "' queue='1048576' claim='2026-11-28T10:00:00Z' server='up'/>"
+);
+
+/// [`ENABLE`] of a program so many minor versions newer than this one.
+pub fn enable_of_newer(minors: u32) -> String {
+    let own = env!("CARGO_PKG_VERSION");
+    let minor: u32 = env!("CARGO_PKG_VERSION_MINOR").parse().expect("a number");
+    let newer = format!("{}.{}.7", env!("CARGO_PKG_VERSION_MAJOR"), minor + minors);
+    ENABLE.replace(own, &newer)
+}
 
 /// One end.
 pub struct End {

@@ -122,8 +122,13 @@ mod tests {
         assert!(!left.join(DATA).exists());
         // As by a process that was killed.
         fs::create_dir(left.join(DATA))?;
-        let _next = make()?;
-        assert!(!left.join(DATA).exists());
+        // A process that another test starts just then holds the lock for a moment more, until it is another program.
+        let gone = std::time::Instant::now() + crate::wait::GENEROUS;
+        while left.join(DATA).exists() {
+            assert!(std::time::Instant::now() < gone, "it stays");
+            let _next = make()?;
+            std::thread::yield_now();
+        }
         assert!(left.join("server.log").exists());
         assert!(running.data().exists());
         Ok(())

@@ -128,6 +128,8 @@ pub fn edge(number: u8, pki: &Pki, change: impl FnOnce(&mut Value)) -> ConfigInp
             "negotiation": {"tls": "NotSupported", "sasl": "NotSupported", "dialback": true},
             "methods": ["TcpDialback"], "enableKeepAlive": true, "connectionLimit": 1000,
             "proxyFqdn": at(number, 2, 5269).to_string(),
+            // The scripted partner answers no pings: what was written to it is delivered.
+            "confirmByPing": false,
         })
     };
     let mut document = json!({

@@ -130,6 +130,18 @@ impl Sidecar {
         Ok(())
     }
 
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.daemon = None;
+    }
+
+    /// SIGSTOP.
+    pub fn freeze(&self) {
+        if let Some(daemon) = &self.daemon {
+            daemon.freeze();
+        }
+    }
+
     /// `GET path` on its admin port: status code and body.
     ///
     /// # Errors

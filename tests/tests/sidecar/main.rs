@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod alone;
+mod faults;
 mod scene;
 mod two_hosts;

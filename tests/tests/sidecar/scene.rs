@@ -37,7 +37,8 @@ impl TwoHosts {
     /// The edge knows no key yet, the sidecar runs, and the server has read its authority.
     pub async fn start() -> Result<Self> {
         let lab = Lab::new().await?;
-        let outer = lab.spec(PARTNER, PARTNER_HOST, "bob", Security::Certificates);
+        let mut outer = lab.spec(PARTNER, PARTNER_HOST, "bob", Security::Certificates);
+        outer.trace = true;
         lab.publish(&outer);
         let place = Place::in_lab(&lab, EDGE_HOST, EDGE_INTERNAL_HOST);
         lab.dns().host(FQDN, place.bind);
@@ -55,6 +56,7 @@ impl TwoHosts {
         })
         .await?;
         let mut inner = lab.spec(OWN, INSIDE_HOST, "alice", Security::TlsDialback);
+        inner.trace = true;
         inner.resolver = lab.ip(SIDECAR_HOST);
         inner.trust = trust;
         let inside = Server::start(Kind::Prosody, inner, lab.directory()).await?;
@@ -65,6 +67,16 @@ impl TwoHosts {
             inside,
             _lab: lab,
         })
+    }
+
+    /// As [`Self::start`]; then the key is listed, the trunk stands, and nothing else leads inside.
+    pub async fn connected() -> Result<Self> {
+        let scene = Self::start().await?;
+        scene.list_key()?;
+        let stands = async || (scene.trunks().await.ok()? == 1).then_some(());
+        wait::until("the trunk stands", wait::GENEROUS, stands).await?;
+        scene.switch().await?;
+        Ok(scene)
     }
 
     /// The line that the sidecar asks for.

@@ -131,6 +131,12 @@ names!(
         NotAttempted,
         /// Reachable=False, GatewayReachable=False.
         Unreachable,
+        /// GatewayReachable=False: no sidecar of the gateway has a trunk to any pod.
+        NoSidecar,
+        /// GatewayReachable=False: no sidecar has a trunk to some of the pods.
+        TrunkMissing,
+        /// GatewayReachable=False: sidecars are connected, and the servers beside them do not answer.
+        ServerUnreachable,
         /// The kill switch is on.
         Suspended,
 

@@ -4,11 +4,16 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use xmpp_edge_crds::{edge_config::EdgeConfig, negotiation::Method, verdict::Partners};
+use xmpp_edge_crds::{
+    edge_config::{EdgeConfig, GatewayMode},
+    negotiation::Method,
+    verdict::Partners,
+};
 
 use super::{
     PoolReport,
     model::{self, Direction, Side},
+    sidecars::SidecarFacts,
 };
 
 /// What a pool's pods say together.
@@ -69,6 +74,8 @@ pub struct GatewayFacts {
     pub failure: Option<(String, model::AttemptStep)>,
     /// What its server showed on the newest stream.
     pub shown: Option<ShownCertificate>,
+    /// Of one that is reached by sidecars alone.
+    pub sidecars: Option<SidecarFacts>,
 }
 
 /// The certificate of a server inside, as a proxy saw it.
@@ -244,6 +251,8 @@ fn add_shown(gateways: &mut [GatewayFacts], stream: &model::Stream) {
             .any(|domain| domains.contains(domain))
     };
     if let Some(gateway) = gateways.iter_mut().find(of)
+        // What a sidecar shows is not the certificate that its server has.
+        && gateway.sidecars.is_none()
         && gateway.shown.is_none_or(|shown| shown.seen < seen)
     {
         gateway.shown = Some(ShownCertificate { not_after, seen });
@@ -261,6 +270,11 @@ fn add_gateway(gateways: &mut Vec<GatewayFacts>, pod: &str, new: &model::Gateway
         gateways.len() - 1
     });
     let known = &mut gateways[place];
+    if new.mode == Some(GatewayMode::Sidecar) {
+        let sidecars = known.sidecars.get_or_insert_default();
+        sidecars.add(pod, &new.sidecars);
+        return;
+    }
     known.reachable = match (known.reachable, new.reachable) {
         (Some(a), Some(b)) => Some(a && b),
         (a, b) => a.or(b),

@@ -9,6 +9,7 @@ pub mod model;
 pub mod ownership;
 pub mod pod_tls;
 pub mod poll;
+pub mod sidecars;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,7 @@ use jiff::Timestamp;
 pub use documents::WrittenDocuments;
 pub use merge::{Attempt, GatewayFacts, PartnerFacts, PoolFacts};
 pub use poll::{Poller, Reports};
+pub use sidecars::SidecarFacts;
 
 /// Label of a pod that names its pool.
 pub const POOL_LABEL: &str = "xmpp-edge.dev/pool";

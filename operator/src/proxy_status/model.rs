@@ -8,7 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use xmpp_edge_crds::negotiation::Method;
+use xmpp_edge_crds::{edge_config::GatewayMode, negotiation::Method};
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -164,12 +164,24 @@ pub struct Probe {
 #[serde(rename_all = "camelCase")]
 pub struct Gateway {
     #[serde(default)]
+    pub mode: Option<GatewayMode>,
+    #[serde(default)]
     pub domains: Vec<String>,
     pub address: String,
     #[serde(default)]
     pub reachable: Option<bool>,
     #[serde(default)]
     pub last_attempt: Vec<AttemptStep>,
+    /// Those that have a trunk to this pod.
+    #[serde(default)]
+    pub sidecars: Vec<Sidecar>,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sidecar {
+    pub instance: String,
+    pub server_up: bool,
 }
 
 impl ProxyStatus {

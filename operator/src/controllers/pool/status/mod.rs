@@ -1,5 +1,7 @@
 //! What a pool's status says. Pure: from what was found to the whole status.
 
+mod sidecars;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::Deployment;
 use xmpp_edge_crds::kinds::{
@@ -12,7 +14,7 @@ use super::plan::metadata;
 use crate::{
     compile::{Diagnostic, Fault},
     dns::records,
-    proxy_status::{Loaded, PoolFacts, PoolReport},
+    proxy_status::{GatewayFacts, Loaded, PoolFacts, PoolReport},
     secrets::source::CertificateState,
     status::condition::{ConditionStatus, DesiredCondition, merge, previous, whole_seconds},
 };
@@ -300,7 +302,7 @@ fn gateway(found: &Findings<'_>) -> DesiredCondition {
     let gateways = found.facts.map_or(&[][..], |facts| &facts.gateways);
     let lost: Vec<String> = gateways
         .iter()
-        .filter(|gateway| gateway.reachable == Some(false))
+        .filter(|gateway| gateway.sidecars.is_none() && gateway.reachable == Some(false))
         .map(|gateway| match &gateway.failure {
             Some((pod, step)) => format!(
                 "{} ({}): {} from pod {pod}{}",
@@ -317,7 +319,17 @@ fn gateway(found: &Findings<'_>) -> DesiredCondition {
     if !lost.is_empty() {
         return DesiredCondition::new(kind, false, Reason::Unreachable, lost.join("; "));
     }
-    if gateways.is_empty() || gateways.iter().any(|it| it.reachable.is_none()) {
+    let mut missing = gateways.iter().filter_map(|gateway| {
+        let sidecars = gateway.sidecars.as_ref()?;
+        sidecars::fault(sidecars, &gateway.domains)
+    });
+    if let Some((reason, message)) = missing.next() {
+        let others = missing.map(|(_, message)| message);
+        let messages: Vec<_> = std::iter::once(message).chain(others).collect();
+        return DesiredCondition::new(kind, false, reason, messages.join("; "));
+    }
+    let untried = |it: &GatewayFacts| it.sidecars.is_none() && it.reachable.is_none();
+    if gateways.is_empty() || gateways.iter().any(untried) {
         return DesiredCondition::new(
             kind,
             ConditionStatus::Unknown,

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     compile::{Kind, ObjectRef, Severity},
-    proxy_status::{GatewayFacts, PodReport, model},
+    proxy_status::{GatewayFacts, PodReport, SidecarFacts, model},
 };
 
 fn now() -> Timestamp {
@@ -217,6 +217,32 @@ fn a_gateway_that_is_lost_is_named_and_only_informs() {
                     ..GatewayFacts::default()
                 })
                 .collect(),
+            ..PoolFacts::default()
+        };
+        check(
+            |it| it.facts = Some(&facts),
+            &[(GatewayReachable, expected), (Ready, "True, Ready")],
+        );
+    }
+}
+
+#[test]
+fn a_gateway_without_its_sidecar_says_so_and_only_informs() {
+    for (sidecars, expected) in [
+        (SidecarFacts::default(), "False, NoSidecar"),
+        (
+            SidecarFacts {
+                servers_up: BTreeMap::from([("prosody-0".to_owned(), true)]),
+                ..SidecarFacts::default()
+            },
+            "True, Reachable",
+        ),
+    ] {
+        let facts = PoolFacts {
+            gateways: vec![GatewayFacts {
+                sidecars: Some(sidecars),
+                ..GatewayFacts::default()
+            }],
             ..PoolFacts::default()
         };
         check(

@@ -11,6 +11,7 @@
 
 SECONDS ?= 600
 KEEP ?=
+SIDECAR ?=
 ONLY ?=
 CHARTS ?= target/charts
 # Most of what tests do is waiting: more of them at a time than two cores have.
@@ -43,7 +44,7 @@ lint:
 	else echo "no cargo-deny here: deny.toml is not checked"; fi
 
 kind-demo:
-	examples/kind/demo
+	SIDECAR=$(SIDECAR) examples/kind/demo
 
 images:
 	images/build

@@ -9,11 +9,37 @@ const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/kind/demo")
 
 #[test]
 fn from_an_empty_cluster_to_a_message_both_ways_by_what_examples_kind_says() {
+    demonstration(Inside::Dialled);
+}
+
+/// B-01, in pods: the API server adds the sidecar, and the edge dials nobody inside.
+#[test]
+fn b_01_a_labelled_pod_federates_by_its_sidecar_by_what_examples_sidecar_says() {
+    demonstration(Inside::Sidecar);
+}
+
+/// How the organisation's server is reached.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Inside {
+    Dialled,
+    Sidecar,
+}
+
+fn demonstration(inside: Inside) {
     STAGE.test(async |stage| {
         let helm = stage.helm()?;
+        // No Service leads to this cluster's DNS.
+        let resolver = stage.cluster.site().node();
+        let resolvers = format!("--set sidecar.resolvers={{{resolver}:53}}");
+        let sidecar = [("SIDECAR", "1"), ("HELM_OPTIONS", &*resolvers)];
+        let more = match inside {
+            Inside::Dialled => &[][..],
+            Inside::Sidecar => &sidecar,
+        };
         // The organisation of the other tests is there too.
         let watched = [("NAMESPACES", "demo-org,edge")];
-        let said = helm.script(stage.kubectl(), &[DEMO, "--here"], &watched);
+        let environment = [&watched[..], more].concat();
+        let said = helm.script(stage.kubectl(), &[DEMO, "--here"], &environment);
         let upgrade = ["upgrade", "xmpp-edge", CHART, "--namespace", SYSTEM];
         let watches = ["--set", "watchNamespaces={edge}", "--wait"];
         let again = helm.run(&[&upgrade[..], &watches].concat());

@@ -88,6 +88,11 @@ impl Applier<'_> {
         let written = self.attempt(&what(), this, write).await?;
         self.context.caches.secrets.created(written, since);
         tracing::info!(namespace = self.namespace, name, "Secret written");
+        if matches!(entry, ManagedSecret::Sidecar(_)) {
+            // The document tells from when on its certificates count: our own write is no event that would
+            // have it compiled anew.
+            self.context.caches.triggers.enqueue(self.namespace);
+        }
         Ok(true)
     }
 

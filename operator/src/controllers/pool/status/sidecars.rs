@@ -39,7 +39,8 @@ mod tests {
     #[test]
     fn a_gateway_is_reached_where_every_pod_has_a_trunk_and_one_server_is_up() {
         type Pod<'a> = (&'a str, &'a [(&'a str, bool)]);
-        let table: [(&[Pod<'_>], Option<(Reason, &str)>); 6] = [
+        type Row<'a> = (&'a [Pod<'a>], Option<(Reason, &'a str)>);
+        let table: [Row<'_>; 6] = [
             (&[], Some((Reason::NoSidecar, "org.example: no sidecar"))),
             (
                 &[("hq-0", &[]), ("hq-1", &[])],

@@ -58,11 +58,13 @@ async fn the_culprit_alone_comes_back(s: &Scene, acks: bool) -> Result<()> {
         let back = came_back.iter().filter(|it| has(&it.stanza)).count();
         (arrived, back)
     };
-    for id in &ids {
+    for (number, id) in ids.iter().enumerate() {
         let (arrived, back) = of(id);
         ensure!(back == 0, "{id} came back");
+        // The one before the large one was read, and may not have been acknowledged yet when the stream ended.
+        let twice = !acks || number == 0;
         ensure!(
-            arrived == 1 || !acks && arrived == 2,
+            arrived == 1 || twice && arrived == 2,
             "{id}: {arrived} times"
         );
     }

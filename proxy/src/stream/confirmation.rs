@@ -20,13 +20,13 @@ use super::{
 };
 use crate::negotiation::{Fault, Input, Side};
 
-/// How long the first answer to a ping of a peer may take where something waits for it: a queue that is
-/// nearly full, what comes behind a stanza that goes alone, or the end of the stream.
+/// How long the first answer to a ping of a peer may take where something waits for it: what comes behind a
+/// stanza that goes alone, or the end of the stream.
 const FIRST_ANSWER: Duration = Duration::from_secs(3);
 
 /// Quarters of a queue from which on confirmation should come soon.
 const ASKED_AT: u64 = 1;
-/// Quarters of a queue that what nobody may ever confirm does not take for long.
+/// Quarters of a queue that what nobody may ever confirm does not take.
 const NEARLY_FULL: u64 = 3;
 
 impl Stream {
@@ -77,11 +77,19 @@ impl Stream {
                 acks.write_request(&mut out);
                 self.sender.buffer.control(out);
             }
-            Confirmation::Probe { last, .. } => {
+            Confirmation::Probe { last, by, .. } => {
+                let by = *by;
                 let soon =
                     last.is_some_and(|last| now.duration_since(last) < liveness::PROBE_PAUSE);
                 if !soon || self.sender.buffer.sends_alone() || self.holds_of_its_queue(ASKED_AT) {
                     self.probe(now);
+                }
+                if by == ProbeKind::Ping
+                    && self.pings == PingAnswers::Unknown
+                    && self.holds_of_its_queue(NEARLY_FULL)
+                {
+                    // Nobody is slowed down for what may never come. The answer counts from when it does.
+                    self.sender.buffer.confirm_by(Confirmation::Written);
                 }
             }
         }
@@ -132,11 +140,9 @@ impl Stream {
     pub(super) fn answer_limit(&self) -> Duration {
         let limit = self.keepalive.question_timeout();
         match self.pings_unanswered() {
-            // Nobody is slowed down, or kept from ending, for what may never come; it counts from when it does.
+            // Nobody is kept from ending, or from what comes behind, by what may never come.
             Some(PingAnswers::Unknown)
-                if self.intake.is_draining()
-                    || self.sender.buffer.sends_alone()
-                    || self.holds_of_its_queue(NEARLY_FULL) =>
+                if self.intake.is_draining() || self.sender.buffer.sends_alone() =>
             {
                 limit.min(FIRST_ANSWER)
             }

@@ -212,25 +212,7 @@ pub fn ensure_gateway(
     };
     let entry = ManagedSecret::Gateway(first.to_string());
     let held = store.read(&entry)?.unwrap_or_default();
-    let in_order = pair(&held, "tls.crt", "tls.key").and_then(|pair| {
-        let facts = pair.check(domains, now).ok()?;
-        let exact = facts.dns_names.len() == domains.len();
-        let signed = text(&held, "issued-by") == Some(&ca.signer.chain);
-        (exact && signed && !facts.wants_renewal(now)).then_some((pair, facts))
-    });
-    let (pair, facts) = match in_order {
-        Some(found) => found,
-        None => {
-            let made = issue::leaf(&ca.signer, domains, now)?;
-            let facts = made
-                .check(domains, now)
-                .map_err(|fault| CertificateError::Kept {
-                    entry: entry.clone(),
-                    fault,
-                })?;
-            (made, facts)
-        }
-    };
+    let (pair, facts) = leaf_in_order(ca, (&entry, &held), domains, issue::LEAF_VALID, now)?;
     let mut material = SecretData::new();
     put(&mut material, "tls.crt", "tls.key", &pair);
     set(&mut material, "ca.crt", &ca.trusted);
@@ -258,25 +240,7 @@ pub fn ensure_sidecar(
 ) -> Result<(), CertificateError> {
     let entry = ManagedSecret::Sidecar(name.to_owned());
     let held = store.read(&entry)?.unwrap_or_default();
-    let in_order = pair(&held, "tls.crt", "tls.key").and_then(|pair| {
-        let facts = pair.check(domains, now).ok()?;
-        let exact = facts.dns_names.len() == domains.len();
-        let signed = text(&held, "issued-by") == Some(&ca.signer.chain);
-        (exact && signed && !facts.wants_renewal(now)).then_some((pair, facts))
-    });
-    let (pair, facts) = match in_order {
-        Some(found) => found,
-        None => {
-            let made = issue::leaf_for(&ca.signer, domains, now, issue::SIDECAR_VALID)?;
-            let facts = made
-                .check(domains, now)
-                .map_err(|fault| CertificateError::Kept {
-                    entry: entry.clone(),
-                    fault,
-                })?;
-            (made, facts)
-        }
-    };
+    let (pair, facts) = leaf_in_order(ca, (&entry, &held), domains, issue::SIDECAR_VALID, now)?;
     let epoch = epoch(&held).unwrap_or(facts.not_before);
     let mut material = SecretData::new();
     put(&mut material, "tls.crt", "tls.key", &pair);
@@ -288,6 +252,33 @@ pub fn ensure_sidecar(
         store.write(&entry, &material)?;
     }
     Ok(())
+}
+
+/// The leaf that `held` has where it is for just these names, of this signer and not due for renewal; else a new one of `valid`.
+fn leaf_in_order(
+    ca: &InternalCa,
+    (entry, held): (&ManagedSecret, &SecretData),
+    domains: &[DomainName],
+    valid: SignedDuration,
+    now: Timestamp,
+) -> Result<(PemPair, CertificateFacts), CertificateError> {
+    let in_order = pair(held, "tls.crt", "tls.key").and_then(|pair| {
+        let facts = pair.check(domains, now).ok()?;
+        let exact = facts.dns_names.len() == domains.len();
+        let signed = text(held, "issued-by") == Some(&ca.signer.chain);
+        (exact && signed && !facts.wants_renewal(now)).then_some((pair, facts))
+    });
+    if let Some(found) = in_order {
+        return Ok(found);
+    }
+    let made = issue::leaf_for(&ca.signer, domains, now, valid)?;
+    let facts = made
+        .check(domains, now)
+        .map_err(|fault| CertificateError::Kept {
+            entry: entry.clone(),
+            fault,
+        })?;
+    Ok((made, facts))
 }
 
 /// The epoch of what [`ensure_sidecar`] keeps, where it can be read.

@@ -1,5 +1,6 @@
 //! Asking a domain's authoritative server about a dialback key (XEP-0220 section 2.1.2), on a
-//! stream of its own that does nothing else.
+//! stream of its own that does nothing else. A listed domain's server that cannot be reached is tried again
+//! for as long as the peer waits: an outage of seconds is no reason to refuse what it queued.
 //!
 //! How many are asked is bounded (`verification_limiter`). Nor does a stranger, who decides whom the edge
 //! asks, learn what it found there: whoever has proved nothing hears of every failure the same, after the
@@ -11,8 +12,10 @@ use std::{
 };
 
 use super::{
-    Command, connect, handle::StreamHandle, strangers::MARGIN,
-    verification_limiter::VerificationSubject,
+    Command, connect,
+    handle::StreamHandle,
+    strangers::MARGIN,
+    verification_limiter::{FAILED, QueuedVerification, VerificationSubject},
 };
 use crate::{
     negotiation::{KeyVerification, Purpose, Side, Unavailable, VerifyRequest},
@@ -23,6 +26,7 @@ use crate::{
 /// How long the authoritative server may take, all in, and what waits for its turn. For a stranger at
 /// most half of `streamEstablishmentTimeoutSeconds`: he is told before his stream ends.
 const LIMIT: Duration = Duration::from_secs(30);
+
 /// Asks, in a task of its own; the stream behind `handle` gets the verdict in any case. While the
 /// question is under way, the stream's `slot` among the unauthenticated is not taken away.
 pub fn start(
@@ -48,16 +52,16 @@ pub fn start(
     };
     let due = Instant::now() + limit;
     let deadline = tokio::time::Instant::from_std(due - MARGIN);
+    let subject = VerificationSubject::of(&config, side, &domain);
     let entered = match limiter.failure(&domain) {
-        Some(failure) => Err(failure),
-        None => {
-            let subject = VerificationSubject::of(&config, side, &domain);
-            let entered = limiter.enter(&subject, Instant::now());
-            entered.ok_or(Unavailable::Busy)
-        }
+        Some(failure) if !subject.is_retried() => Err(failure),
+        before => limiter
+            .enter(&subject, Instant::now())
+            .map(|queued| (queued, before))
+            .ok_or(Unavailable::Busy),
     };
-    let waiting = match entered {
-        Ok(waiting) => waiting,
+    let (queued, before) = match entered {
+        Ok(entered) => entered,
         Err(unavailable) => {
             let verdict = KeyVerification::Unavailable(unavailable);
             handle.tell(Command::Verdict {
@@ -70,32 +74,78 @@ pub fn start(
     };
     let context = Arc::clone(context);
     context.clone().tasks.spawn(async move {
-        let verdict = match tokio::time::timeout_at(deadline, waiting.turn()).await {
-            // Its server was not asked: that says nothing of it.
-            Err(_) => KeyVerification::Unavailable(Unavailable::Busy),
-            // Who asked has gone while it waited: nobody needs the answer.
-            Ok(_) if handle.is_closed() => return,
-            Ok(_running) => {
-                let _held = slot.map(|slot| slot.hold());
-                let asked = connect::ask(&context, side, Purpose::Verify(question));
-                let verdict = tokio::time::timeout_at(deadline, asked)
-                    .await
-                    .unwrap_or(KeyVerification::Unavailable(Unavailable::TimedOut));
-                if let KeyVerification::Unavailable(
-                    failure @ (Unavailable::NotFound
-                    | Unavailable::ConnectionFailed
-                    | Unavailable::TimedOut),
-                ) = verdict
-                {
-                    context.key_verifications.note_failure(domain, failure);
-                }
-                verdict
+        // Where nothing comes of it in time: of a server that was not asked that says nothing.
+        let mut verdict = KeyVerification::Unavailable(before.unwrap_or(Unavailable::Busy));
+        let asking = async {
+            if before.is_some() {
+                tokio::time::sleep(FAILED).await;
             }
+            let questions = Questions {
+                context: &context,
+                side,
+                question,
+                handle: &handle,
+                slot,
+            };
+            questions.ask(&queued, &subject, &mut verdict).await;
         };
+        // What was found by then is the verdict.
+        let _ = tokio::time::timeout_at(deadline, asking).await;
         handle.tell(Command::Verdict {
             request,
             verdict,
             due,
         });
     });
+}
+
+/// What is asked, for whom.
+struct Questions<'c> {
+    context: &'c Arc<StreamContext>,
+    side: Side,
+    question: VerifyRequest,
+    handle: &'c StreamHandle,
+    slot: Option<SlotRank>,
+}
+
+impl Questions<'_> {
+    /// Asks until the server has answered, or may not be asked again; `verdict` is always what is known.
+    async fn ask(
+        &self,
+        queued: &QueuedVerification,
+        subject: &VerificationSubject,
+        verdict: &mut KeyVerification,
+    ) {
+        loop {
+            let running = queued.turn().await;
+            // Who asked has gone while it waited: nobody needs the answer.
+            if self.handle.is_closed() {
+                return;
+            }
+            *verdict = KeyVerification::Unavailable(Unavailable::TimedOut);
+            let held = self.slot.as_ref().map(SlotRank::hold);
+            let purpose = Purpose::Verify(self.question.clone());
+            *verdict = connect::ask(self.context, self.side, purpose).await;
+            drop((running, held));
+            let KeyVerification::Unavailable(
+                failure @ (Unavailable::NotFound
+                | Unavailable::ConnectionFailed
+                | Unavailable::TimedOut),
+            ) = *verdict
+            else {
+                return;
+            };
+            let limiter = &self.context.key_verifications;
+            limiter.note_failure(self.question.pair.from.clone(), failure);
+            // That there is no such name is not waited for, unless the peer waits all the same.
+            let may_pass = failure != Unavailable::NotFound || self.slot.is_some();
+            if !subject.is_retried() || !may_pass || self.handle.is_closed() {
+                return;
+            }
+            tokio::time::sleep(FAILED).await;
+            if !queued.again(subject, Instant::now()) {
+                return;
+            }
+        }
+    }
 }

@@ -25,7 +25,7 @@ use crate::{
 const RUNNING: usize = 64;
 /// Of them, for one partner object.
 const RUNNING_OF_PARTNER: usize = 8;
-/// QueuedVerification to begin, of one replica.
+/// Verifications that wait or are under way at a time, of one replica.
 const WAITING: usize = 1024;
 /// Of them, for one partner object.
 const WAITING_OF_PARTNER: usize = 128;
@@ -38,7 +38,7 @@ const MOST_A_MINUTE: usize = 6_000;
 /// Begun within a minute for all names under wildcards together.
 const A_MINUTE_OF_STRANGERS: usize = 600;
 /// So long a domain whose server could not be asked is not looked up again.
-const FAILED: Duration = Duration::from_secs(3);
+pub(super) const FAILED: Duration = Duration::from_secs(3);
 /// Domains whose server could not be asked: beyond this many the oldest are forgotten.
 const FAILED_REMEMBERED: u64 = 4096;
 const MINUTE: Duration = Duration::from_secs(60);
@@ -85,7 +85,7 @@ impl LastMinute {
     }
 }
 
-/// The right to ask once it is one's turn; dropping it gives every place back.
+/// The right to ask whenever it is one's turn; dropping it gives its places in the queue back.
 #[derive(Debug)]
 pub(super) struct QueuedVerification {
     limiter: Arc<KeyVerificationLimiter>,
@@ -131,6 +131,14 @@ impl VerificationSubject {
     }
 }
 
+impl VerificationSubject {
+    /// Whether a server that cannot be reached is tried again while the peer waits: not for names that a
+    /// stranger made up, which cost a constant.
+    pub(super) fn is_retried(&self) -> bool {
+        !self.is_made_up
+    }
+}
+
 impl Default for KeyVerificationLimiter {
     fn default() -> Self {
         Self {
@@ -172,19 +180,25 @@ impl KeyVerificationLimiter {
         });
         let own = Arc::clone(&partner.waiting).try_acquire_owned().ok()?;
         let shared = Arc::clone(&self.waiting).try_acquire_owned().ok()?;
-        let may = partner.begun.lock().begin(subject.a_minute, now)
-            && (!subject.is_made_up || self.strangers.lock().begin(A_MINUTE_OF_STRANGERS, now));
-        may.then(|| QueuedVerification {
+        let queued = QueuedVerification {
             limiter: Arc::clone(self),
             partner,
             _places: [own, shared],
-        })
+        };
+        queued.again(subject, now).then_some(queued)
     }
 }
 
 impl QueuedVerification {
+    /// Whether one more may begin for `subject` within this minute; counts it where it may.
+    pub(super) fn again(&self, subject: &VerificationSubject, now: Instant) -> bool {
+        let strangers = &self.limiter.strangers;
+        self.partner.begun.lock().begin(subject.a_minute, now)
+            && (!subject.is_made_up || strangers.lock().begin(A_MINUTE_OF_STRANGERS, now))
+    }
+
     /// Waits until it is this one's turn; in order, within the partner object.
-    pub(super) async fn turn(self) -> RunningVerification {
+    pub(super) async fn turn(&self) -> RunningVerification {
         let never = "the semaphore is never closed";
         let own = Arc::clone(&self.partner.running).acquire_owned();
         let own = own.await.expect(never);
@@ -251,11 +265,13 @@ mod tests {
         for _ in 0..RUNNING_OF_PARTNER {
             running.push(waiting.remove(0).turn().await);
         }
-        let mut next = Box::pin(waiting.remove(0).turn());
+        let queued = waiting.remove(0);
+        let mut next = Box::pin(queued.turn());
         assert!(futures::poll!(&mut next).is_pending(), "8 at a time");
         running.pop();
         assert!(futures::poll!(&mut next).is_ready());
-        drop((next, running, waiting));
+        drop((next, running));
+        drop((waiting, queued));
         assert_eq!(limiter.running.available_permits(), RUNNING);
         assert_eq!(limiter.waiting.available_permits(), WAITING);
     }

@@ -1,12 +1,19 @@
 //! Keys that come at once, and keys that are none.
 
 use anyhow::{Result, ensure};
+use serde_json::json;
 use xmpp_edge_tests::{
     peer::{ClientTls, Open, Peer},
-    rig::{Moved, OWN, Scene},
+    rig::{Moved, OWN, Plan, Scene, Shared},
 };
 
 use super::RIG;
+
+/// A stranger has the ordinary time.
+static PATIENT: Shared = Shared::new(Plan {
+    partner: |_| json!({ "saslNegotiation": "Optional" }),
+    ..Plan::standard("fv", 1)
+});
 
 /// A connection inside TLS without a certificate.
 async fn secured(s: &Scene) -> Result<Peer> {
@@ -80,5 +87,27 @@ fn s_07_made_up_names_of_a_wildcard_are_looked_up_a_bounded_number_of_times() {
         ensure!(names.len() <= 60, "{} names were looked up", names.len());
         ensure!(questions <= 60 * 12, "{questions} questions");
         s.unharmed(Moved::Attempt("AuthoritativeBusy")).await
+    });
+}
+
+/// What a partner queued behind its key is not refused because its authoritative server was away for a
+/// moment: it hears of a failure no sooner than the edge has tried again.
+#[test]
+fn a_key_is_verified_once_the_authoritative_server_is_back() {
+    PATIENT.test(1, async |s| {
+        let mut first = secured(s).await?;
+        first.db_result(&s.domain, OWN, "good").await?;
+        let failed = ["step=\"tcp\"", "outcome=\"TcpRefused\""];
+        s.moved("attempts_total", &failed).await?;
+        // A key that comes meanwhile waits like the first.
+        let mut second = secured(s).await?;
+        second.db_result(&s.domain, OWN, "good").await?;
+        let server = s.outside().await?;
+        server.made("good");
+        for peer in [&mut first, &mut second] {
+            let got = peer.db_answer("result", &s.domain, OWN).await?;
+            ensure!(got == "valid", "{got}");
+        }
+        s.delivers_inwards(&mut first).await
     });
 }

@@ -35,7 +35,7 @@ pub struct NewKey<'a> {
 pub fn judge<'a>(
     config: &'a ActiveConfig,
     peer: &DomainName,
-    tls: Option<&TlsFacts>,
+    tls: Option<TlsFacts<'_>>,
 ) -> Option<NewKey<'a>> {
     let index = config.partner_index(peer)?.as_usize();
     let partner = &config.document.partners[index];

@@ -28,9 +28,8 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
-use rustls_pki_types::CertificateDer;
 use xmpp_edge_crds::{
     domain::{DomainName, NameForm},
     negotiation::{Method, MethodSet},
@@ -38,10 +37,7 @@ use xmpp_edge_crds::{
 };
 
 pub use crate::telemetry::attempt::Step;
-use crate::{
-    tls::TlsFacts,
-    xml::{Element, StreamHeader},
-};
+use crate::xml::{Element, StreamHeader};
 pub use fault::{Fault, StreamError};
 pub use inbound::Inbound;
 pub use outbound::{Outbound, OutboundStart, Purpose};
@@ -170,16 +166,16 @@ pub trait Environment {
     /// Whether `local` is served on this side at all; asked while the peer has not said who it is.
     fn serves(&self, side: Side, local: &DomainName) -> bool;
 
-    /// Whether the chain, end entity first, proves `peer`: PKIX, the partner's CA, pins, or DANE.
+    /// Whether the chain that the stream's peer showed proves `peer`: PKIX, the partner's CA, pins, or DANE.
+    /// Asked only where there is TLS.
     ///
     /// # Errors
-    /// [`CertificateRejection`]; an empty chain is one too.
+    /// [`CertificateRejection`]; that it showed none is one too.
     fn verify_certificate(
         &self,
         side: Side,
         role: PeerRole,
         peer: &DomainName,
-        chain: &[CertificateDer<'_>],
     ) -> Result<(), CertificateRejection>;
 
     /// The dialback secret of all replicas, with the previous one where there is one.
@@ -200,13 +196,13 @@ pub trait Environment {
     }
 }
 
-/// How the connection stood when the stream began.
-#[derive(Clone, Debug)]
+/// How the connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
     /// TCP; TLS can only come by STARTTLS.
     Plain,
-    /// Direct TLS (XEP-0368), the handshake done.
-    DirectTls(Arc<TlsFacts>),
+    /// The handshake is done: direct TLS (XEP-0368), or STARTTLS.
+    Tls,
 }
 
 /// What happened on the stream or in the world.
@@ -223,7 +219,7 @@ pub enum Input<'a> {
         to: Option<&'a str>,
     },
     /// The handshake asked for by [`Output::StartTls`] is done.
-    TlsEstablished(Arc<TlsFacts>),
+    TlsEstablished,
     /// The authoritative server has spoken, or could not be asked, on another stream.
     Verdict {
         request: u32,

@@ -2,8 +2,7 @@
 
 use xmpp_edge_crds::{domain::DomainName, jid::JidParts, negotiation::Method};
 
-use super::{Environment, Fault, Output, Pair, PeerRole, Side};
-use crate::tls::TlsFacts;
+use super::{Environment, Fault, Link, Output, Pair, PeerRole, Side};
 
 /// Says what is wrong with a stanza of a pair that is not among `agreed` (directed from the peer).
 pub(super) fn stray<'a>(
@@ -45,10 +44,9 @@ pub(super) fn prove(
     side: Side,
     role: PeerRole,
     peer: &DomainName,
-    tls: &TlsFacts,
 ) -> Result<(), Fault> {
     environment
-        .verify_certificate(side, role, peer, &tls.peer_chain)
+        .verify_certificate(side, role, peer)
         .map_err(Fault::Certificate)
 }
 
@@ -117,7 +115,7 @@ pub(super) struct Ground<'a> {
     pub environment: &'a dyn Environment,
     pub side: Side,
     pub role: PeerRole,
-    pub tls: Option<&'a TlsFacts>,
+    pub link: Link,
 }
 
 /// Takes a pair into a stream, by the configuration of this moment. The one way by which a pair
@@ -146,7 +144,7 @@ pub(super) fn still_holds(ground: Ground<'_>, known: &AuthenticatedPair) -> Resu
         environment,
         side,
         role,
-        tls,
+        link,
     } = ground;
     let PairClaim { pair, method } = &known.claim;
     let (peer, local) = match known.way {
@@ -164,13 +162,10 @@ pub(super) fn still_holds(ground: Ground<'_>, known: &AuthenticatedPair) -> Resu
     let by_certificate =
         *method == Method::SaslOverTls || (role == PeerRole::Server && known.way == Way::FromPeer);
     if by_certificate {
-        prove(
-            environment,
-            side,
-            role,
-            peer,
-            tls.ok_or(Fault::TlsRequired)?,
-        )?;
+        match link {
+            Link::Plain => return Err(Fault::TlsRequired),
+            Link::Tls => prove(environment, side, role, peer)?,
+        }
     }
     Ok(())
 }

@@ -151,7 +151,7 @@ async fn walk(
     });
     let verdict = options
         .trust
-        .judge(to, &facts.peer_chain, Role::Server, candidate.tlsa.as_ref());
+        .judge(to, facts.peer_chain, Role::Server, candidate.tlsa.as_ref());
     seen.certificate = verdict.as_ref().map(|_| ()).map_err(ToString::to_string);
     target.certificate = Some(CertificateReport {
         valid: verdict.is_ok(),

@@ -97,7 +97,7 @@ pub async fn serve(
     } else {
         Side::Gateway
     };
-    let (transport, facts) = if direct {
+    let (transport, link) = if direct {
         let default = config.document.domains.first().cloned();
         let choose = |sni: Option<&str>| {
             let asked = sni.and_then(|sni| DomainName::parse(sni).ok()).or(default);
@@ -111,8 +111,7 @@ pub async fn serve(
         match result {
             Ok(transport) => {
                 place.rank().raise(Rank::Encrypted);
-                let facts = transport.facts().map(Arc::new);
-                (transport, facts)
+                (transport, Link::Tls)
             }
             Err(error) => {
                 context.metrics.connection_refused(error.label());
@@ -125,9 +124,8 @@ pub async fn serve(
             }
         }
     } else {
-        (Transport::Plain(stream), None)
+        (Transport::Plain(stream), Link::Plain)
     };
-    let link = facts.clone().map_or(Link::Plain, Link::DirectTls);
     let mut stream = Stream::new(
         &context,
         StreamStart {
@@ -135,7 +133,6 @@ pub async fn serve(
             peer: PeerRole::Client,
             transport,
             address: Some(address),
-            tls: facts,
             machine: Machine::Inbound(Box::new(Inbound::new(side, link))),
             outputs: Vec::new(),
             place: Some(place),

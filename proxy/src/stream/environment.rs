@@ -39,7 +39,9 @@ pub struct ConfigEnvironment<'a> {
     pub config: &'a ActiveConfig,
     /// TLSA records of the target that was dialled, by the domain whose SRV record led there.
     pub tlsa: &'a [(DomainName, TlsaSet)],
-    /// What the stream's chain has proved before.
+    /// What the peer showed in TLS, end entity first.
+    pub chain: &'a [CertificateDer<'static>],
+    /// What that has proved before.
     pub proofs: &'a Proofs,
 }
 
@@ -112,8 +114,8 @@ impl Environment for ConfigEnvironment<'_> {
         side: Side,
         role: PeerRole,
         peer: &DomainName,
-        chain: &[CertificateDer<'_>],
     ) -> Result<(), CertificateRejection> {
+        let chain = self.chain;
         let role = match role {
             PeerRole::Client => Role::Client,
             PeerRole::Server => Role::Server,

@@ -56,10 +56,9 @@ impl Negotiation {
                 transport = began => transport?,
                 () = self.superseded.cancelled() => return Err(Fault::Done),
             };
-            let facts = transport.facts().map(Arc::new);
-            (transport, facts)
+            (transport, Link::Tls)
         } else {
-            (Transport::Plain(stream), None)
+            (Transport::Plain(stream), Link::Plain)
         };
         let tlsa: Vec<_> = candidate
             .tlsa
@@ -72,12 +71,13 @@ impl Negotiation {
             let environment = ConfigEnvironment {
                 config: &self.config,
                 tlsa: &tlsa,
+                chain: transport.peer_chain(),
                 proofs: &proofs,
             };
             let start = negotiation::OutboundStart {
                 side: self.side,
                 purpose: self.purpose,
-                link: link.clone().map_or(Link::Plain, Link::DirectTls),
+                link,
                 skip_sasl: self.proof != OwnProof::Any,
                 skip_bidi: self.skip_bidi,
                 names: self.names,
@@ -91,7 +91,6 @@ impl Negotiation {
                 peer: PeerRole::Server,
                 transport,
                 address: candidate.endpoint.address(),
-                tls: link,
                 machine: Machine::Outbound(Box::new(machine)),
                 outputs,
                 place: None,

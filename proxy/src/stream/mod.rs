@@ -139,7 +139,6 @@ pub struct Stream {
     /// Whether the peer answers pings, as far as that matters here.
     pings: PingAnswers,
     outputs: Vec<Output>,
-    tls: Option<Arc<TlsFacts>>,
     /// Peer domain for STARTTLS towards it; set by the machine.
     start_tls: Option<DomainName>,
     /// As whom we dialled.
@@ -168,14 +167,13 @@ pub struct StreamStart {
     pub peer: PeerRole,
     pub transport: Transport,
     pub address: Option<SocketAddr>,
-    pub tls: Option<Arc<TlsFacts>>,
     pub machine: Machine,
     pub outputs: Vec<Output>,
     pub place: Option<ConnectionSlot>,
     /// Bytes that were read before.
     pub already: Vec<u8>,
     pub tlsa: Vec<(DomainName, TlsaSet)>,
-    /// What the chain of `tls` has proved already.
+    /// What the peer's chain has proved already.
     pub proofs: Proofs,
     pub local: Option<DomainName>,
     /// When it must be set up at the latest, where that is before the ordinary time.
@@ -222,7 +220,6 @@ impl Stream {
             throttle: Throttle::default(),
             pings: PingAnswers::Unknown,
             outputs: start.outputs,
-            tls: start.tls,
             start_tls: None,
             local: start.local,
             joining: Vec::new(),
@@ -352,7 +349,7 @@ impl Stream {
             .header
             .as_ref()
             .is_some_and(|header| header.from.is_some());
-        if self.state.end().is_none() && self.tls.is_some() {
+        if self.state.end().is_none() && self.tls().is_some() {
             place.rank().raise(Rank::Encrypted);
         } else if self.state.end().is_none() && is_named {
             place.rank().raise(Rank::Admitted);
@@ -436,10 +433,16 @@ impl Stream {
         }
     }
 
+    /// What the handshake told; `None` without TLS.
+    fn tls(&self) -> Option<TlsFacts<'_>> {
+        self.transport.as_ref()?.facts()
+    }
+
     fn input(&mut self, input: Input<'_>) {
         let environment = ConfigEnvironment {
             config: &self.config,
             tlsa: &self.tlsa,
+            chain: self.transport.as_ref().map_or(&[], Transport::peer_chain),
             proofs: &self.proofs,
         };
         self.machine.step(input, &environment, &mut self.outputs);

@@ -52,8 +52,7 @@ impl Stream {
                 let (router, metrics) = (&self.context.router, &self.context.metrics);
                 let sent = pair.clone();
                 let carried = Carried::new(router, metrics, &self.config, self.side, sent, method);
-                self.entry
-                    .carries(&carried.pair, method, self.tls.as_deref(), true);
+                self.entry.carries(&carried.pair, method, self.tls(), true);
                 let peer = carried.pair.from.clone();
                 self.note_name(&peer);
                 self.receiver.add(carried);
@@ -70,8 +69,7 @@ impl Stream {
                     return;
                 }
                 let route = self.context.router.route(self.side, &pair);
-                self.entry
-                    .carries(&pair, method, self.tls.as_deref(), false);
+                self.entry.carries(&pair, method, self.tls(), false);
                 let peers = &self.context.peers;
                 let limit = peers.max_bytes(self.side, &pair.to, Instant::now());
                 let (router, wake) = (&self.context.router, self.handle.waker());
@@ -244,7 +242,7 @@ impl Stream {
             from: peer.clone(),
             to: local.unwrap_or_else(|| peer.clone()),
         };
-        self.entry.set_trunk(&pair, self.tls.as_deref());
+        self.entry.set_trunk(&pair, self.tls());
         self.state = StreamState::Trunk(ProvedPeer { domain: peer });
     }
 
@@ -274,7 +272,7 @@ impl Stream {
 
     /// A certificate proved that the peer is `peer`: its key is new, or on record.
     fn consider_key(&self, peer: &DomainName) {
-        let Some(new) = peer_keys::judge(&self.config, peer, self.tls.as_deref()) else {
+        let Some(new) = peer_keys::judge(&self.config, peer, self.tls()) else {
             return;
         };
         if new.changed {

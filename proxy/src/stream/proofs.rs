@@ -113,17 +113,22 @@ mod tests {
 
     /// Asks as a stream does for each of its pairs; says whether all hold, and how often the chain was
     /// verified.
-    fn ask(config: &ActiveConfig, proofs: &Proofs, chain: &[CertificateDer<'_>]) -> (bool, usize) {
+    fn ask(
+        config: &ActiveConfig,
+        proofs: &Proofs,
+        chain: &[CertificateDer<'static>],
+    ) -> (bool, usize) {
         let before = proofs.verified.load(Ordering::Relaxed);
         let peer = DomainName::parse("partner.example").expect("valid");
         let environment = ConfigEnvironment {
             config,
             tlsa: &[],
+            chain,
             proofs,
         };
         let holds = (0..MAX_PAIRS).all(|_| {
             environment
-                .verify_certificate(Side::Partner, PeerRole::Client, &peer, chain)
+                .verify_certificate(Side::Partner, PeerRole::Client, &peer)
                 .is_ok()
         });
         (holds, proofs.verified.load(Ordering::Relaxed) - before)

@@ -304,7 +304,7 @@ impl AuthInfo {
 
 impl StreamInfo {
     /// A pair stands on this stream; `receives` says in which direction.
-    pub fn carries(&self, pair: &Pair, method: Method, tls: Option<&TlsFacts>, receives: bool) {
+    pub fn carries(&self, pair: &Pair, method: Method, tls: Option<TlsFacts<'_>>, receives: bool) {
         let mut facts = self.facts.lock();
         let now = Timestamp::now();
         facts.established.get_or_insert(now);
@@ -355,7 +355,7 @@ impl StreamInfo {
     }
 
     /// It is one between a sidecar and an edge pod, who have proved to be these two. No stanza is of this pair.
-    pub fn set_trunk(&self, ends: &Pair, tls: Option<&TlsFacts>) {
+    pub fn set_trunk(&self, ends: &Pair, tls: Option<TlsFacts<'_>>) {
         self.trunk.store(true, Ordering::Relaxed);
         self.carries(ends, Method::SaslOverTls, tls, true);
     }

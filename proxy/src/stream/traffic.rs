@@ -285,6 +285,7 @@ impl Stream {
                             let environment = ConfigEnvironment {
                                 config: &self.config,
                                 tlsa: &self.tlsa,
+                                chain: self.transport.as_ref().map_or(&[], Transport::peer_chain),
                                 proofs: &self.proofs,
                             };
                             let input = Input::UnauthorizedStanza { from, to };
@@ -380,13 +381,10 @@ impl Stream {
         };
         match outcome {
             Ok(transport) => {
-                self.tls = transport.facts().map(Arc::new);
                 self.transport = Some(transport);
                 self.scanner.restart();
                 self.header = None;
-                if let Some(facts) = self.tls.clone() {
-                    self.input(Input::TlsEstablished(facts));
-                }
+                self.input(Input::TlsEstablished);
             }
             Err(error) => self.break_off(Fault::TlsFailed {
                 label: error.label(),

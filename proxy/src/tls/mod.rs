@@ -42,16 +42,16 @@ pub use stamp::TrustStamp;
 pub use transport::Transport;
 pub use verify::{KeyStanding, Role, Trust, TrustError, Verified, VerifiedBy};
 
-/// What a finished handshake told. The chain is as presented, unverified: who trusts it for which
-/// domain is asked later, per pair.
-#[derive(Clone, Debug)]
-pub struct TlsFacts {
+/// What a finished handshake told, as the connection keeps it. The chain is as presented, unverified: who
+/// trusts it for which domain is asked later, per pair.
+#[derive(Clone, Copy, Debug)]
+pub struct TlsFacts<'c> {
     /// `TLSv1.2` or `TLSv1.3`.
     pub version: &'static str,
     /// IANA name of the cipher suite.
     pub cipher: &'static str,
     /// End entity first; empty where none was presented.
-    pub peer_chain: Vec<CertificateDer<'static>>,
+    pub peer_chain: &'c [CertificateDer<'static>],
 }
 
 /// The one cryptographic provider: nothing depends on a process-wide default.

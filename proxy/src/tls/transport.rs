@@ -10,6 +10,7 @@ use rustls::{
     CipherSuite, CommonState, ProtocolVersion, client::UnbufferedClientConnection,
     server::UnbufferedServerConnection,
 };
+use rustls_pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -29,9 +30,9 @@ pub enum Transport<S = TcpStream> {
 }
 
 impl<S> Transport<S> {
-    /// What the handshake told; `None` without TLS. Copies the peer's chain: ask once.
+    /// What the handshake told; `None` without TLS.
     #[must_use]
-    pub fn facts(&self) -> Option<TlsFacts> {
+    pub fn facts(&self) -> Option<TlsFacts<'_>> {
         let common: &CommonState = match self {
             Self::Plain(_) => return None,
             Self::Server(stream) => stream.common(),
@@ -45,11 +46,14 @@ impl<S> Transport<S> {
             cipher: common
                 .negotiated_cipher_suite()
                 .map_or("unknown", |suite| iana_name(suite.suite())),
-            peer_chain: common
-                .peer_certificates()
-                .map(|chain| chain.iter().map(|der| der.clone().into_owned()).collect())
-                .unwrap_or_default(),
+            peer_chain: common.peer_certificates().unwrap_or_default(),
         })
+    }
+
+    /// What the peer showed in TLS, end entity first; empty where it showed nothing, or there is no TLS.
+    #[must_use]
+    pub fn peer_chain(&self) -> &[CertificateDer<'static>] {
+        self.facts().map_or(&[], |facts| facts.peer_chain)
     }
 
     #[must_use]

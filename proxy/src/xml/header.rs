@@ -1,6 +1,23 @@
 //! The stream header: the start tag that a stream begins with, and the XML declaration before it.
 
+use std::borrow::Cow;
+
 use super::{XmlError, ns};
+
+/// What nearly every header says: kept for the life of a stream without a copy.
+const USUAL: [&str; 8] = [
+    "stream",
+    "db",
+    "1.0",
+    "en",
+    ns::STREAM,
+    ns::SERVER,
+    ns::DIALBACK,
+    "",
+];
+
+/// Part of a header that is the same in most of them.
+pub type HeaderText = Cow<'static, str>;
 
 /// What a peer's `<stream:stream …>` says (RFC 6120 section 4.7). Values are resolved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -9,27 +26,29 @@ pub struct StreamHeader {
     pub to: Option<String>,
     pub id: Option<String>,
     /// As sent; `None` is a peer from before XMPP 1.0.
-    pub version: Option<String>,
+    pub version: Option<HeaderText>,
     /// `xml:lang`
-    pub lang: Option<String>,
+    pub lang: Option<HeaderText>,
     /// The default namespace that elements in the stream inherit. `jabber:client` is not refused
     /// here: the negotiation machine judges it.
-    pub content_namespace: Option<String>,
+    pub content_namespace: Option<HeaderText>,
     /// Prefix of the stream's own element, usually `stream`; empty where it has none.
-    pub prefix: String,
+    pub prefix: HeaderText,
     /// Every prefix declared, with its namespace name. At most 64.
-    pub prefixes: Vec<(String, String)>,
+    pub prefixes: Vec<(HeaderText, HeaderText)>,
 }
 
 impl StreamHeader {
     /// What a peer meant that sends elements before its header: the header that XMPP asks for, without
     /// attributes (RFC 6120 section 4.8).
     pub fn implied() -> Self {
-        let named = |prefix: &str, name: &str| (prefix.to_owned(), name.to_owned());
         Self {
-            content_namespace: Some(ns::SERVER.to_owned()),
-            prefix: "stream".to_owned(),
-            prefixes: vec![named("stream", ns::STREAM), named("db", ns::DIALBACK)],
+            content_namespace: Some(ns::SERVER.into()),
+            prefix: "stream".into(),
+            prefixes: vec![
+                ("stream".into(), ns::STREAM.into()),
+                ("db".into(), ns::DIALBACK.into()),
+            ],
             ..Self::default()
         }
     }
@@ -58,7 +77,15 @@ impl StreamHeader {
         self.prefixes
             .iter()
             .find(|(name, _)| name == prefix)
-            .map(|(_, namespace)| namespace.as_str())
+            .map(|(_, namespace)| &**namespace)
+    }
+}
+
+/// `text` for as long as the header is kept.
+pub(super) fn kept(text: Cow<'_, str>) -> HeaderText {
+    match USUAL.into_iter().find(|usual| *usual == text) {
+        Some(usual) => Cow::Borrowed(usual),
+        None => Cow::Owned(text.into_owned()),
     }
 }
 

@@ -192,7 +192,6 @@ async fn a_session_that_is_dropped_on_its_way_leaves_no_stream_behind() {
         peer: PeerRole::Client,
         transport: Transport::Plain(stream),
         address: Some(address),
-        tls: None,
         machine: Machine::Inbound(Box::new(Inbound::new(Side::Partner, Link::Plain))),
         outputs: Vec::new(),
         place: None,

@@ -45,7 +45,6 @@ async fn a_saturated_stream_leaves_the_others_their_turn() {
             peer: PeerRole::Client,
             transport: Transport::Plain(stream),
             address: Some(from),
-            tls: None,
             machine: Machine::Inbound(Box::new(Inbound::new(Side::Partner, Link::Plain))),
             outputs: Vec::new(),
             place: None,

@@ -7,8 +7,6 @@
 //!
 //! Input: lines: from, to, id, key; and the same again for the comparison. A key of `=` is made right.
 
-use rustls_pki_types::CertificateDer;
-use std::sync::Arc;
 use xmpp_edge_crds::{
     domain::{DomainName, NameForm},
     negotiation::{Method, MethodSet},
@@ -18,7 +16,6 @@ use xmpp_edge_proxy::{
         Carries, CertificateRejection, Environment, Inbound, Input, Link, Output, Pair, PeerRole,
         Refusal, Side, StreamLimits, Terms, VerifyRequest, WireNames, dialback::Secret,
     },
-    tls::TlsFacts,
     xml::{Element, Item, Limits, Scanner, StreamHeader, ns},
 };
 
@@ -41,7 +38,6 @@ impl Environment for World {
         _: Side,
         _: PeerRole,
         peer: &DomainName,
-        _: &[CertificateDer<'_>],
     ) -> Result<(), CertificateRejection> {
         Err(CertificateRejection {
             label: "NoCertificate",
@@ -89,17 +85,12 @@ pub fn check(data: &[u8]) {
 
 /// The peer asks whether we made a key.
 fn ask(world: &World, from: &str, to: &str, id: &str, key: &str) {
-    let facts = TlsFacts {
-        version: "TLSv1.3",
-        cipher: "TLS13_AES_128_GCM_SHA256",
-        peer_chain: Vec::new(),
-    };
-    let mut machine = Inbound::new(Side::Partner, Link::DirectTls(Arc::new(facts)));
+    let mut machine = Inbound::new(Side::Partner, Link::Tls);
     let header = StreamHeader {
         from: Some("partner.example".to_owned()),
         to: Some("org.example".to_owned()),
-        version: Some("1.0".to_owned()),
-        content_namespace: Some(ns::SERVER.to_owned()),
+        version: Some("1.0".into()),
+        content_namespace: Some(ns::SERVER.into()),
         ..StreamHeader::default()
     };
     let mut out = Vec::new();

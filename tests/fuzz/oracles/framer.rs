@@ -328,7 +328,7 @@ fn meant_by(tree: &Element, stanza: &Stanza<'_>, header: &StreamHeader) -> Eleme
         meant.attributes.push(Attribute {
             namespace: ns::XML.into(),
             name: "lang".into(),
-            value: header.lang.clone().unwrap_or("en".into()),
+            value: header.lang.as_deref().unwrap_or("en").to_owned(),
         });
     }
     meant

@@ -11,9 +11,8 @@
 //! Input: one byte of settings, then the peer's bytes, among which 0x01 to 0x08 and 0x0b
 //! to 0x0e, but 0x0d, are events.
 
-use std::{cell::Cell, collections::HashMap, sync::Arc};
+use std::{cell::Cell, collections::HashMap};
 
-use rustls_pki_types::CertificateDer;
 use xmpp_edge_crds::{
     domain::DomainName,
     negotiation::{Method, MethodSet},
@@ -25,7 +24,6 @@ use xmpp_edge_proxy::{
         Outbound, OutboundStart, Output, Pair, PeerRole, Purpose, Refusal, Side, StreamLimits,
         Terms, Unavailable, VerifyRequest, WireNames, dialback::Secret,
     },
-    tls::TlsFacts,
     xml::{Element, Item, Limits, Scanner},
 };
 
@@ -71,7 +69,6 @@ impl Environment for World {
         _: Side,
         _: PeerRole,
         peer: &DomainName,
-        _: &[CertificateDer<'_>],
     ) -> Result<(), CertificateRejection> {
         if self.proven.get() && peer.as_str() == PEERS[0] {
             Ok(())
@@ -148,11 +145,7 @@ pub fn check(data: &[u8]) {
         strangers: Cell::new(false),
         turned: Cell::new(false),
     };
-    let link = if bit(4) {
-        Link::DirectTls(facts())
-    } else {
-        Link::Plain
-    };
+    let link = if bit(4) { Link::Tls } else { Link::Plain };
     let pair = Pair {
         from: domain(LOCAL),
         to: domain(PEERS[0]),
@@ -212,14 +205,6 @@ fn is_event(byte: u8) -> bool {
     matches!(byte, 1..=8 | 0x0b | 0x0c | 0x0e)
 }
 
-fn facts() -> Arc<TlsFacts> {
-    Arc::new(TlsFacts {
-        version: "TLSv1.3",
-        cipher: "TLS13_AES_128_GCM_SHA256",
-        peer_chain: vec![CertificateDer::from(vec![0])],
-    })
-}
-
 impl Run {
     fn give(&mut self, input: Input<'_>) {
         let mut out = Vec::new();
@@ -240,7 +225,7 @@ impl Run {
             1 if self.handshaking => {
                 self.handshaking = false;
                 self.tls = true;
-                self.give(Input::TlsEstablished(facts()));
+                self.give(Input::TlsEstablished);
             }
             2..=4 => {
                 let request = oldest.unwrap_or(7);

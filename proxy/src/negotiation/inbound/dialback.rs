@@ -6,8 +6,8 @@ use xmpp_edge_crds::negotiation::Method;
 use super::{Inbound, InboundState};
 use crate::{
     negotiation::{
-        Environment, Fault, KeyVerification, MAX_REFUSED_KEYS, Output, Pair, Refusal, Side, Step,
-        Terms, VerifyRequest,
+        Environment, Fault, KeyVerification, Link, MAX_REFUSED_KEYS, Output, Pair, Refusal, Side,
+        Step, Terms, VerifyRequest,
         dialback::{
             self, Body, DialbackAnswer, DialbackError, KeyRequest, Kind, Message, Unreadable,
         },
@@ -103,7 +103,7 @@ impl Inbound {
                 return self.refuse(message, error, fault, out);
             }
         };
-        if self.tls.is_none() && !terms.methods.allows_plaintext() {
+        if self.link == Link::Plain && !terms.methods.allows_plaintext() {
             return self.refuse(
                 message,
                 DialbackError::PolicyViolation,
@@ -151,14 +151,14 @@ impl Inbound {
 
     /// The kind of dialback that this connection would be.
     pub(super) fn dialback_method(&self, terms: Terms) -> Result<Method, Fault> {
-        let method = match &self.tls {
-            Some(_) if !terms.methods.uses_tls() => return Err(Fault::TlsNotSupported),
-            Some(_) => Method::TlsDialback,
-            None => Method::TcpDialback,
+        let method = match self.link {
+            Link::Tls if !terms.methods.uses_tls() => return Err(Fault::TlsNotSupported),
+            Link::Tls => Method::TlsDialback,
+            Link::Plain => Method::TcpDialback,
         };
         if terms.methods.contains(method) {
             Ok(method)
-        } else if self.tls.is_none() && terms.methods.uses_tls() {
+        } else if self.link == Link::Plain && terms.methods.uses_tls() {
             Err(Fault::TlsRequired)
         } else {
             Err(Fault::DialbackNotAllowed)

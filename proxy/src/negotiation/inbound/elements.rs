@@ -1,17 +1,14 @@
 //! What the peer says on an inbound stream, dialback apart: STARTTLS, SASL, bidi, acks.
 
-use std::sync::Arc;
-
 use super::{Handshaking, Inbound, InboundOpening, InboundState};
 use crate::{
     negotiation::{
-        Environment, Fault, MAX_SASL_FAILURES, Output, Step,
+        Environment, Fault, Link, MAX_SASL_FAILURES, Output, Step,
         acks::Namespace,
         features::read_limits,
         pairs, sasl,
         wire::{self, Writer, ns},
     },
-    tls::TlsFacts,
     xml::Element,
 };
 
@@ -93,7 +90,7 @@ impl Inbound {
         let InboundState::Negotiating(now) = &self.state else {
             return Ok(());
         };
-        if self.tls.is_some() || !self.receiving.is_empty() {
+        if self.link == Link::Tls || !self.receiving.is_empty() {
             return Err(Fault::UnexpectedElement("starttls".to_owned()));
         }
         if now.offered.starttls.is_none() {
@@ -126,12 +123,7 @@ impl Inbound {
         Ok(())
     }
 
-    pub(super) fn tls_established(
-        &mut self,
-        facts: Arc<TlsFacts>,
-        environment: &dyn Environment,
-        out: &mut Vec<Output>,
-    ) {
+    pub(super) fn tls_established(&mut self, environment: &dyn Environment, out: &mut Vec<Output>) {
         let InboundState::Handshaking(handshaking) = &self.state else {
             return self.close(
                 Fault::UnexpectedElement("starttls".to_owned()),
@@ -140,7 +132,7 @@ impl Inbound {
             );
         };
         let before = Some(handshaking.domains.clone());
-        self.tls = Some(facts);
+        self.link = Link::Tls;
         self.bidi = false;
         self.state = InboundState::Opening(InboundOpening {
             before,

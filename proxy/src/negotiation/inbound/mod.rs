@@ -8,8 +8,6 @@ mod dialback;
 mod elements;
 mod offer;
 
-use std::sync::Arc;
-
 use xmpp_edge_crds::{
     domain::{DomainName, NameForm},
     negotiation::Method,
@@ -22,14 +20,13 @@ use super::{
     pairs::{self, AuthenticatedPair, Ground, PairClaim, Way},
     wire::{self, OwnHeader, Version, ns},
 };
-use crate::{tls::TlsFacts, xml::StreamHeader};
+use crate::xml::StreamHeader;
 
 /// Answers a peer's stream.
 #[derive(Debug)]
 pub struct Inbound {
     side: Side,
-    /// The handshake's facts, once the connection is encrypted.
-    tls: Option<Arc<TlsFacts>>,
+    link: Link,
     state: InboundState,
     receiving: PairTable,
     bidi: bool,
@@ -91,13 +88,9 @@ impl Inbound {
     /// Waits for the peer's header; there is nothing to send before it.
     #[must_use]
     pub fn new(side: Side, link: Link) -> Self {
-        let tls = match link {
-            Link::Plain => None,
-            Link::DirectTls(facts) => Some(facts),
-        };
         Self {
             side,
-            tls,
+            link,
             state: InboundState::Opening(InboundOpening {
                 before: None,
                 authenticated: false,
@@ -121,7 +114,7 @@ impl Inbound {
             Input::TimedOut => self.close(Fault::EstablishmentTimeout, environment, out),
             Input::ConfigChanged => self.config_changed(environment, out),
             Input::Header(header) => self.header(header, environment, out),
-            Input::TlsEstablished(facts) => self.tls_established(facts, environment, out),
+            Input::TlsEstablished => self.tls_established(environment, out),
             Input::Element(element) => self.element(element, environment, out),
             Input::UnauthorizedStanza { from, to } => {
                 let fault = self.stray(from, to);
@@ -269,8 +262,8 @@ impl Inbound {
         if version != Version::Old {
             offered.send(out);
         }
-        let tls_first =
-            self.tls.is_none() && terms.is_some_and(|terms| !terms.methods.allows_plaintext());
+        let tls_first = self.link == Link::Plain
+            && terms.is_some_and(|terms| !terms.methods.allows_plaintext());
         let is_trunk = offered.trunk;
         self.state = InboundState::Negotiating(Negotiating {
             domains,
@@ -296,7 +289,7 @@ impl Inbound {
             environment,
             side: self.side,
             role: PeerRole::Client,
-            tls: self.tls.as_deref(),
+            link: self.link,
         }
     }
 
@@ -351,10 +344,9 @@ impl Inbound {
             Err(refusal) => self.close(refusal.into(), environment, out),
             Ok(terms) => {
                 now.offered.external &= terms.methods.contains(Method::SaslOverTls)
-                    && self.tls.as_ref().is_some_and(|tls| {
-                        pairs::prove(environment, self.side, PeerRole::Client, &peer, tls).is_ok()
-                    });
-                now.tls_first = self.tls.is_none() && !terms.methods.allows_plaintext();
+                    && self.link == Link::Tls
+                    && pairs::prove(environment, self.side, PeerRole::Client, &peer).is_ok();
+                now.tls_first = self.link == Link::Plain && !terms.methods.allows_plaintext();
             }
         }
     }

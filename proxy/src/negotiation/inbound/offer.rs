@@ -4,7 +4,7 @@ use xmpp_edge_crds::negotiation::Method;
 
 use super::{Domains, Inbound};
 use crate::negotiation::{
-    Carries, Environment, Fault, Output, Pair, PeerRole, Step, StreamLimits, Terms,
+    Carries, Environment, Fault, Link, Output, Pair, PeerRole, Step, StreamLimits, Terms,
     features::{OwnFeatures, StartTlsFeature},
     pairs::{self, AuthenticatedPair},
 };
@@ -19,7 +19,7 @@ impl Inbound {
         environment: &dyn Environment,
         out: &mut Vec<Output>,
     ) -> Result<OwnFeatures, Fault> {
-        let Some(tls) = &self.tls else {
+        if self.link == Link::Plain {
             let uses_tls = terms.is_none_or(|terms| terms.methods.uses_tls());
             let plaintext = terms.is_none_or(|terms| terms.methods.allows_plaintext());
             return Ok(OwnFeatures {
@@ -34,7 +34,7 @@ impl Inbound {
                 },
                 ..OwnFeatures::default()
             });
-        };
+        }
         let (Some(terms), Some(peer)) = (terms, &domains.peer) else {
             return Ok(OwnFeatures {
                 dialback: true,
@@ -48,7 +48,7 @@ impl Inbound {
         let mut external = false;
         let dialback = terms.methods.contains(Method::TlsDialback);
         if terms.methods.contains(Method::SaslOverTls) {
-            match pairs::prove(environment, self.side, PeerRole::Client, peer, tls) {
+            match pairs::prove(environment, self.side, PeerRole::Client, peer) {
                 Ok(()) => {
                     external = true;
                     out.push(Output::ok(Step::Certificate, Some(peer)));

@@ -1,18 +1,15 @@
 //! How an outbound stream becomes secure and authenticated: STARTTLS, EXTERNAL, the first `db:result`.
 
-use std::sync::Arc;
-
 use xmpp_edge_crds::negotiation::Method;
 
 use super::{Announced, Outbound, OutboundOpening, OutboundState, Purpose};
 use crate::{
     negotiation::{
-        Environment, Fault, Output, PeerRole, Step, Terms, dialback,
+        Environment, Fault, Link, Output, PeerRole, Step, Terms, dialback,
         pairs::{self, PairClaim},
         sasl,
         wire::{Writer, ns},
     },
-    tls::TlsFacts,
     xml::Element,
 };
 
@@ -24,10 +21,10 @@ impl Outbound {
         environment: &dyn Environment,
         out: &mut Vec<Output>,
     ) -> Result<(), Fault> {
-        if let (Some(tls), Purpose::Stanzas(pair) | Purpose::Trunk(pair)) =
-            (&self.tls, &self.purpose)
+        if let (Link::Tls, Purpose::Stanzas(pair) | Purpose::Trunk(pair)) =
+            (self.link, &self.purpose)
         {
-            let proof = pairs::prove(environment, self.side, PeerRole::Server, &pair.to, tls);
+            let proof = pairs::prove(environment, self.side, PeerRole::Server, &pair.to);
             if proof.is_ok() && terms.bidi && self.features.bidi && self.bidi_left && !self.bidi {
                 // XEP-0288 section 2.2: asked for before authentication.
                 Writer::new()
@@ -79,7 +76,7 @@ impl Outbound {
                 return Ok(());
             }
         };
-        let method = if self.tls.is_some() {
+        let method = if self.link == Link::Tls {
             Method::TlsDialback
         } else {
             Method::TcpDialback
@@ -118,15 +115,11 @@ impl Outbound {
         Ok(())
     }
 
-    pub(super) fn tls_established(
-        &mut self,
-        facts: Arc<TlsFacts>,
-        out: &mut Vec<Output>,
-    ) -> Result<(), Fault> {
+    pub(super) fn tls_established(&mut self, out: &mut Vec<Output>) -> Result<(), Fault> {
         if !matches!(self.state, OutboundState::Handshaking) {
             return Err(Fault::UnexpectedElement("starttls".to_owned()));
         }
-        self.tls = Some(facts);
+        self.link = Link::Tls;
         self.state = OutboundState::Opening(OutboundOpening {
             authenticated: false,
         });

@@ -6,8 +6,8 @@ use xmpp_edge_crds::negotiation::Method;
 use super::{Outbound, OutboundState, Purpose};
 use crate::{
     negotiation::{
-        Environment, Fault, KeyVerification, MAX_PAIRS, Output, Pair, PeerRole, Step, Unavailable,
-        VerifyRequest,
+        Environment, Fault, KeyVerification, Link, MAX_PAIRS, Output, Pair, PeerRole, Step,
+        Unavailable, VerifyRequest,
         dialback::{self, Body, Kind, Message},
         pairs::{self, AuthenticatedPair, PairClaim, Way},
         wire::{self, Writer},
@@ -315,14 +315,14 @@ impl Outbound {
             return Err(Fault::NotMultiplexable);
         }
         let allows = |method| terms.methods.contains(method);
-        let Some(tls) = &self.tls else {
+        if self.link == Link::Plain {
             return match allows(Method::TcpDialback) && !terms.methods.uses_tls() {
                 true => Ok(Method::TcpDialback),
                 // TLS may be had on a stream of its own.
                 false => Err(Fault::NotMultiplexable),
             };
-        };
-        let proven = pairs::prove(environment, self.side, PeerRole::Server, &pair.to, tls).is_ok();
+        }
+        let proven = pairs::prove(environment, self.side, PeerRole::Server, &pair.to).is_ok();
         let by_sasl = self
             .ready
             .first()

@@ -8,8 +8,6 @@
 mod authentication;
 mod carried;
 
-use std::sync::Arc;
-
 use xmpp_edge_crds::{domain::DomainName, negotiation::Method};
 
 use super::{
@@ -20,10 +18,7 @@ use super::{
     pairs::{self, AuthenticatedPair, Ground, PairClaim},
     wire::{self, OwnHeader, Version, Writer, ns},
 };
-use crate::{
-    tls::TlsFacts,
-    xml::{Element, StreamHeader},
-};
+use crate::xml::{Element, StreamHeader};
 
 /// What an outbound stream is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +69,7 @@ pub struct Outbound {
     side: Side,
     purpose: Purpose,
     names: WireNames,
-    tls: Option<Arc<TlsFacts>>,
+    link: Link,
     state: OutboundState,
     /// Whether EXTERNAL may still be tried.
     sasl_left: bool,
@@ -159,10 +154,6 @@ impl Outbound {
         environment: &dyn Environment,
         out: &mut Vec<Output>,
     ) -> Self {
-        let tls = match start.link {
-            Link::Plain => None,
-            Link::DirectTls(facts) => Some(facts),
-        };
         let names = match &start.purpose {
             Purpose::Stanzas(_) | Purpose::Trunk(_) => start.names,
             Purpose::Verify(question) => question.names,
@@ -171,7 +162,7 @@ impl Outbound {
             side: start.side,
             purpose: start.purpose,
             names,
-            tls,
+            link: start.link,
             state: OutboundState::Opening(OutboundOpening {
                 authenticated: false,
             }),
@@ -187,7 +178,7 @@ impl Outbound {
             probe: None,
         };
         match outbound.terms(environment) {
-            Ok(terms) if outbound.tls.is_some() && !terms.methods.uses_tls() => {
+            Ok(terms) if outbound.link == Link::Tls && !terms.methods.uses_tls() => {
                 outbound.end_silently(Fault::TlsNotSupported, out);
             }
             Ok(_) => outbound.send_header(out),
@@ -213,7 +204,7 @@ impl Outbound {
             Input::TimedOut => Err(Fault::EstablishmentTimeout),
             Input::ConfigChanged => self.config_changed(environment),
             Input::Header(header) => self.header(header, environment, out),
-            Input::TlsEstablished(facts) => self.tls_established(facts, out),
+            Input::TlsEstablished => self.tls_established(out),
             Input::Element(element) => self.element(element, environment, out),
             Input::UnauthorizedStanza { from, to } => Err(self.stray(from, to)),
             Input::AddPair(pair) => {
@@ -326,7 +317,7 @@ impl Outbound {
         out: &mut Vec<Output>,
     ) -> Result<(), Fault> {
         let terms = self.terms(environment)?;
-        if self.tls.is_none() && !terms.methods.allows_plaintext() {
+        if self.link == Link::Plain && !terms.methods.allows_plaintext() {
             return Err(Fault::TlsNotOffered);
         }
         self.authenticate_by_dialback(announced, terms, environment, out)
@@ -358,7 +349,7 @@ impl Outbound {
             return self.established_by_sasl(announced.id, environment, out);
         }
         let terms = self.terms(environment)?;
-        if self.tls.is_none() {
+        if self.link == Link::Plain {
             match self.features.starttls {
                 Some(_) if terms.methods.uses_tls() => {
                     Writer::new()
@@ -436,7 +427,7 @@ impl Outbound {
             environment,
             side: self.side,
             role: PeerRole::Server,
-            tls: self.tls.as_deref(),
+            link: self.link,
         }
     }
 

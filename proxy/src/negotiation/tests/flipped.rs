@@ -179,9 +179,9 @@ impl Conversation {
     fn begin(&self) -> Talk {
         let world = World::new(self.methods, &[PARTNER, "second.example"]);
         let link = if self.direct {
-            Link::DirectTls(facts("partner.example,second.example"))
+            shows("partner.example,second.example")
         } else {
-            Link::Plain
+            Shown::Plain
         };
         if self.opened_by_peer {
             Talk::inbound(world, link)
@@ -197,9 +197,7 @@ impl Conversation {
         }
         match event {
             Peer(bytes) => talk.hear(bytes.as_bytes()),
-            Tls => talk.give(Input::TlsEstablished(facts(
-                "partner.example,second.example",
-            ))),
+            Tls => talk.encrypt("partner.example,second.example"),
             Valid(request) => talk.give(Input::Verdict {
                 request,
                 verdict: KeyVerification::Valid,

@@ -10,8 +10,6 @@ mod trunk;
 
 use std::cell::Cell;
 
-use rustls_pki_types::CertificateDer;
-
 use super::*;
 use crate::xml::{Item, Limits, Scanner};
 use xmpp_edge_crds::negotiation::Method::{SaslOverTls, TcpDialback, TlsDialback};
@@ -33,10 +31,10 @@ pub(super) fn pair(from: &str, to: &str) -> Pair {
 
 pub(super) fn header_of_server() -> StreamHeader {
     StreamHeader {
-        content_namespace: Some(wire::ns::SERVER.to_owned()),
+        content_namespace: Some(wire::ns::SERVER.into()),
         prefixes: vec![
-            ("stream".to_owned(), wire::ns::STREAM.to_owned()),
-            ("db".to_owned(), wire::ns::DIALBACK.to_owned()),
+            ("stream".into(), wire::ns::STREAM.into()),
+            ("db".into(), wire::ns::DIALBACK.into()),
         ],
         ..StreamHeader::default()
     }
@@ -47,17 +45,28 @@ pub(super) fn element(markup: &str) -> Element {
     Element::parse(markup.as_bytes(), &header_of_server()).unwrap()
 }
 
-pub(super) fn facts(names: &str) -> Arc<TlsFacts> {
-    let peer_chain = if names.is_empty() {
-        Vec::new()
-    } else {
-        vec![CertificateDer::from(names.as_bytes().to_vec())]
-    };
-    Arc::new(TlsFacts {
-        version: "TLSv1.3",
-        cipher: "TLS13_AES_128_GCM_SHA256",
-        peer_chain,
-    })
+/// How the connection stands, and of which domains the certificate is that the peer shows.
+#[derive(Clone, Debug)]
+pub(super) enum Shown {
+    Plain,
+    Tls(String),
+}
+
+impl Shown {
+    fn to(self, world: &mut World) -> Link {
+        match self {
+            Self::Plain => Link::Plain,
+            Self::Tls(names) => {
+                world.shown = names;
+                Link::Tls
+            }
+        }
+    }
+}
+
+/// TLS, and a certificate of these domains, comma between them; none where there is no domain.
+pub(super) fn shows(names: &str) -> Shown {
+    Shown::Tls(names.to_owned())
 }
 
 /// The configuration of the tests: who is admitted with whom, by which methods.
@@ -69,6 +78,8 @@ pub(super) struct World {
     pub carries: Carries,
     /// No certificate verifies any more.
     pub distrust: bool,
+    /// The domains of the peer's certificate; empty where it shows none.
+    pub shown: String,
     /// Prefix of the stream ids; the number makes each fresh.
     pub name: &'static str,
     pub ids: Cell<u32>,
@@ -85,6 +96,7 @@ impl World {
             bidi: true,
             carries: Carries::Pairs,
             distrust: false,
+            shown: String::new(),
             name: "id",
             ids: Cell::new(0),
         }
@@ -115,20 +127,13 @@ impl Environment for World {
         _: Side,
         _: PeerRole,
         peer: &DomainName,
-        chain: &[CertificateDer<'_>],
     ) -> Result<(), CertificateRejection> {
         let fault = |label, text: String| Err(CertificateRejection { label, text });
-        match chain.first() {
-            None => fault("NoCertificate", "the peer showed no certificate".to_owned()),
-            Some(_) if self.distrust => fault("UnknownIssuer", "not trusted".to_owned()),
-            Some(names) => {
-                let names = std::str::from_utf8(names).unwrap();
-                if names.split(',').any(|name| name == peer.as_str()) {
-                    Ok(())
-                } else {
-                    fault("NameMismatch", format!("expected {peer}, found {names}"))
-                }
-            }
+        match &*self.shown {
+            "" => fault("NoCertificate", "the peer showed no certificate".to_owned()),
+            _ if self.distrust => fault("UnknownIssuer", "not trusted".to_owned()),
+            names if names.split(',').any(|name| name == peer.as_str()) => Ok(()),
+            names => fault("NameMismatch", format!("expected {peer}, found {names}")),
         }
     }
 
@@ -186,7 +191,8 @@ pub(super) struct Talk {
 }
 
 impl Talk {
-    pub fn inbound(world: World, link: Link) -> Self {
+    pub fn inbound(mut world: World, shown: Shown) -> Self {
+        let link = shown.to(&mut world);
         Self::with(
             Machine::In(Inbound::new(Side::Partner, link)),
             world,
@@ -194,8 +200,9 @@ impl Talk {
         )
     }
 
-    pub fn outbound(world: World, purpose: Purpose, link: Link, skip_sasl: bool) -> Self {
+    pub fn outbound(mut world: World, purpose: Purpose, shown: Shown, skip_sasl: bool) -> Self {
         let mut out = Vec::new();
+        let link = shown.to(&mut world);
         let start = OutboundStart {
             side: Side::Partner,
             purpose,
@@ -216,6 +223,12 @@ impl Talk {
             unread: Vec::new(),
             outputs,
         }
+    }
+
+    /// The handshake after STARTTLS is done; the peer showed a certificate of these domains.
+    pub fn encrypt(&mut self, names: &str) {
+        self.world.shown = names.to_owned();
+        self.give(Input::TlsEstablished);
     }
 
     pub fn give(&mut self, input: Input<'_>) {
@@ -380,7 +393,7 @@ pub(super) fn run(name: &str, mut talk: Talk, lines: &[Line]) {
     for (number, line) in lines.iter().enumerate() {
         match line {
             Line::Peer(bytes) => talk.hear(bytes.as_bytes()),
-            Line::Tls(names) => talk.give(Input::TlsEstablished(facts(names))),
+            Line::Tls(names) => talk.encrypt(names),
             Line::Verdict(request, verdict) => {
                 talk.give(Input::Verdict {
                     request: *request,

@@ -75,8 +75,8 @@ fn connect(
         acceptor.hear(&to_acceptor);
         if handshake && !tls {
             tls = true;
-            initiator.give(Input::TlsEstablished(facts(certificates.1)));
-            acceptor.give(Input::TlsEstablished(facts(certificates.0)));
+            initiator.encrypt(certificates.1);
+            acceptor.encrypt(certificates.0);
         }
         for (request, question) in questions {
             let verdict = verify(
@@ -111,8 +111,8 @@ fn verify(
     assert!(depth < 2, "a verification never leads to another");
     let asker = copy(asker, "v");
     let asked = copy(asked, "w");
-    let initiator = Talk::outbound(asker, Purpose::Verify(question), Link::Plain, false);
-    let acceptor = Talk::inbound(asked, Link::Plain);
+    let initiator = Talk::outbound(asker, Purpose::Verify(question), Shown::Plain, false);
+    let acceptor = Talk::inbound(asked, Shown::Plain);
     let outcome = connect(
         initiator,
         acceptor,
@@ -141,6 +141,7 @@ fn copy(world: &World, name: &'static str) -> World {
         bidi: world.bidi,
         carries: world.carries,
         distrust: world.distrust,
+        shown: world.shown.clone(),
         name,
         ids: Cell::new(0),
     }
@@ -155,6 +156,7 @@ fn world(party: &Party, own: &str, peer: &str, name: &'static str, secret: &[u8]
         bidi: party.bidi,
         carries: Carries::Pairs,
         distrust: false,
+        shown: String::new(),
         name,
         ids: Cell::new(0),
     }
@@ -245,11 +247,7 @@ fn agree(initiator: &Party, acceptor: &Party, direct: bool) {
         },
     );
     let link = |names| {
-        if direct {
-            Link::DirectTls(facts(names))
-        } else {
-            Link::Plain
-        }
+        if direct { shows(names) } else { Shown::Plain }
     };
     let outcome = connect(
         Talk::outbound(

@@ -30,13 +30,13 @@ fn world(peer: &str, local: &str) -> World {
 
 /// An edge pod whose peer showed a certificate of these names.
 fn edge(names: &str) -> Talk {
-    Talk::inbound(world(SIDECAR, EDGE), Link::DirectTls(facts(names)))
+    Talk::inbound(world(SIDECAR, EDGE), shows(names))
 }
 
 /// A sidecar that dialled somebody with a certificate of these names.
 fn sidecar(names: &str) -> Talk {
     let purpose = Purpose::Trunk(pair(SIDECAR, EDGE));
-    let link = Link::DirectTls(facts(names));
+    let link = shows(names);
     Talk::outbound(world(EDGE, SIDECAR), purpose, link, false)
 }
 

@@ -144,7 +144,7 @@ impl TrunkStream {
     }
 
     fn facts(&self, version: ProductVersion) -> TrunkFacts {
-        let (address, tls) = (self.stream.entry.address, self.stream.tls.as_deref());
+        let (address, tls) = (self.stream.entry.address, self.stream.tls());
         TrunkFacts::new(version, address, tls, Arc::clone(&self.figures))
     }
 
@@ -227,7 +227,7 @@ impl TrunkStream {
                 self.trunk.say(&Nonza::Edge(change));
             }
         }
-        let (role, tls) = (self.stream.peer, self.stream.tls.as_deref());
+        let (role, tls) = (self.stream.peer, self.stream.tls());
         let speaker = Speaker::of(&config, role, &self.peer, tls);
         let mut is_another = speaker != self.speaker;
         self.speaker = speaker;
@@ -248,7 +248,7 @@ impl TrunkStream {
 
     /// A sidecar's certificate still counts: those that were issued before others were made are taken away.
     pub(super) fn look_at_certificate(&mut self) {
-        let chain = self.stream.tls.as_ref().map(|tls| &tls.peer_chain[..]);
+        let chain = self.stream.tls().map(|tls| tls.peer_chain);
         let gateway = self.stream.config.gateway(&self.peer);
         let judged = gateway.map(|own| own.judge_sidecar(&self.peer, chain.unwrap_or_default()));
         if let Some(Err(fault)) = judged {

@@ -37,7 +37,7 @@ impl TrunkFacts {
     pub(super) fn new(
         version: ProductVersion,
         address: Option<SocketAddr>,
-        tls: Option<&TlsFacts>,
+        tls: Option<TlsFacts<'_>>,
         figures: Arc<TrunkFigures>,
     ) -> Self {
         let certificate = tls.and_then(|tls| tls.peer_chain.first());

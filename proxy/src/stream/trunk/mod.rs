@@ -169,7 +169,7 @@ impl TrunkStream {
             .scanner
             .set_limits(Limits::of_trunk(largest.saturating_add(GROWN)));
         stream.scanner.skip_faulty();
-        let speaker = Speaker::of(&stream.config, stream.peer, &peer, stream.tls.as_deref());
+        let speaker = Speaker::of(&stream.config, stream.peer, &peer, stream.tls());
         let mut own = Box::new(Self {
             stream,
             peer,
@@ -206,7 +206,7 @@ impl TrunkStream {
 
     /// How long the other end's certificate still counts; none where it is known by its key.
     fn life(&self) -> Option<Duration> {
-        let chain = &self.stream.tls.as_ref()?.peer_chain;
+        let chain = self.stream.tls()?.peer_chain;
         let certificate = chain.first()?;
         let gateway = self.stream.config.gateway(&self.peer);
         if gateway.is_some_and(|own| own.lists_key_of(&self.peer, chain)) {

@@ -44,9 +44,9 @@ impl Speaker {
         config: &ActiveConfig,
         role: PeerRole,
         peer: &DomainName,
-        tls: Option<&TlsFacts>,
+        tls: Option<TlsFacts<'_>>,
     ) -> Self {
-        let chain = tls.map_or(&[][..], |tls| &tls.peer_chain);
+        let chain = tls.map_or(&[][..], |tls| tls.peer_chain);
         match role {
             PeerRole::Server => Self::Edge {
                 excluded: ExcludedNames::of_issuers(chain),

@@ -318,7 +318,7 @@ async fn presented(
 ) -> Result<Vec<rustls_pki_types::CertificateDer<'static>>, String> {
     let (near, far) = duplex(16_384);
     let partner = domain("partner.example");
-    let facts = if as_client {
+    let transport = if as_client {
         let ours = identity("partner.example");
         let client = rustls::ClientConfig::builder_with_provider(Arc::clone(provider()))
             .with_protocol_versions(&[version])
@@ -334,7 +334,7 @@ async fn presented(
         );
         let server = server.map_err(|fault| fault.to_string())?;
         client.map_err(|fault| fault.to_string())?;
-        server.facts()
+        server
     } else {
         let config = limited(theirs.server(false), version);
         let acceptor = tokio_rustls::TlsAcceptor::from(config);
@@ -344,9 +344,9 @@ async fn presented(
         );
         let client = client.map_err(|fault| fault.to_string())?;
         server.map_err(|fault| fault.to_string())?;
-        client.facts()
+        client
     };
-    Ok(facts.unwrap().peer_chain)
+    Ok(transport.peer_chain().to_vec())
 }
 
 /// s6: RSA below 2048 bits is no proof, and it is said how many bits there are; dialback goes on.

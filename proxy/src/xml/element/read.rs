@@ -7,7 +7,7 @@ use quick_xml::{
 use thiserror::Error;
 
 use super::{Attribute, Element};
-use crate::xml::{StreamHeader, ns, text};
+use crate::xml::{StreamHeader, header::HeaderText, ns, text};
 
 /// The bytes were not one whole element that a [`Scanner`](crate::xml::Scanner) had checked.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -25,7 +25,7 @@ pub enum ElementError {
 }
 
 /// Declarations in force: prefix (empty for the default) and namespace name.
-type PrefixScope = Vec<(String, String)>;
+type PrefixScope = Vec<(HeaderText, HeaderText)>;
 
 impl Element {
     /// The tree of one top-level element of the stream with that header.
@@ -36,12 +36,12 @@ impl Element {
         let source = std::str::from_utf8(bytes).map_err(|_| ElementError::NotUtf8)?;
         let mut reader = Reader::from_str(source);
         let mut scope: PrefixScope = header.prefixes.clone();
-        scope.push(("xml".to_owned(), ns::XML.to_owned()));
+        scope.push(("xml".into(), ns::XML.into()));
         scope.extend(
             header
                 .content_namespace
                 .iter()
-                .map(|name| (String::new(), name.clone())),
+                .map(|name| ("".into(), name.clone())),
         );
         // Each open element with the length that the scope had before it.
         let mut open: Vec<(Element, usize)> = Vec::new();
@@ -112,8 +112,8 @@ fn element(start: &BytesStart<'_>, scope: &mut PrefixScope) -> Result<Element, E
         let attribute = attribute.map_err(|error| ElementError::Malformed(error.to_string()))?;
         let value = text::attribute_value(&attribute.value).into_owned();
         match split(attribute.key.0) {
-            ("", "xmlns") => scope.push((String::new(), value)),
-            ("xmlns", prefix) => scope.push((prefix.to_owned(), value)),
+            ("", "xmlns") => scope.push(("".into(), value.into())),
+            ("xmlns", prefix) => scope.push((prefix.to_owned().into(), value.into())),
             (prefix, name) => plain.push((prefix.to_owned(), name.to_owned(), value)),
         }
     }
@@ -142,7 +142,7 @@ fn split(name: &str) -> (&str, &str) {
 
 fn resolve(scope: &PrefixScope, prefix: &str) -> Result<String, ElementError> {
     match scope.iter().rev().find(|(known, _)| known == prefix) {
-        Some((_, name)) => Ok(name.clone()),
+        Some((_, name)) => Ok(name.clone().into_owned()),
         None if prefix.is_empty() => Ok(String::new()),
         None => Err(ElementError::UndeclaredPrefix(prefix.to_owned())),
     }

@@ -5,11 +5,11 @@ use crate::xml::{StreamHeader, ns};
 
 fn header() -> StreamHeader {
     StreamHeader {
-        content_namespace: Some(ns::SERVER.to_owned()),
-        prefix: "stream".to_owned(),
+        content_namespace: Some(ns::SERVER.into()),
+        prefix: "stream".into(),
         prefixes: vec![
-            ("stream".to_owned(), ns::STREAM.to_owned()),
-            ("db".to_owned(), ns::DIALBACK.to_owned()),
+            ("stream".into(), ns::STREAM.into()),
+            ("db".into(), ns::DIALBACK.into()),
         ],
         ..StreamHeader::default()
     }

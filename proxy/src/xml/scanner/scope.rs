@@ -173,7 +173,7 @@ impl Scope {
                 .header
                 .as_ref()
                 .and_then(|header| header.prefixes.get(index as usize))
-                .map(|(_, name)| name.as_str())
+                .map(|(_, name)| &**name)
                 .unwrap_or_default(),
             Name::Bytes(span) => span.str(buf),
             Name::Copy(span) => self.copies.get(span.range()).unwrap_or_default(),

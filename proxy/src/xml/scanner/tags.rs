@@ -10,7 +10,7 @@ use super::{
 };
 use crate::xml::{
     StreamHeader,
-    header::is_language_tag,
+    header::{is_language_tag, kept},
     ns,
     stanza::{Child, ChildNamespace, StanzaKind},
 };
@@ -197,26 +197,30 @@ impl Scanner {
             end: self.name.start + u32::from(self.prefix),
         };
         let mut header = StreamHeader {
-            prefix: prefix.str(window).to_owned(),
+            prefix: kept(prefix.str(window).into()),
             ..StreamHeader::default()
         };
         for (prefix, name) in self.scope.declared(window) {
             match prefix {
-                "" => header.content_namespace = Some(name.to_owned()),
+                "" => header.content_namespace = Some(kept(name.into())),
                 "xml" => {}
-                _ => header.prefixes.push((prefix.to_owned(), name.to_owned())),
+                _ => header
+                    .prefixes
+                    .push((kept(prefix.into()), kept(name.into()))),
             }
         }
         // Held for the life of the stream.
         header.prefixes.shrink_to_fit();
         for attribute in &self.attributes {
-            let value = || Some(attribute.meaning().text(window).into_owned());
+            let value = || attribute.meaning().text(window);
             match attribute.name.bytes(window) {
-                b"from" => header.from = value(),
-                b"to" => header.to = value(),
-                b"id" => header.id = value(),
-                b"version" => header.version = value(),
-                b"xml:lang" => header.lang = value().filter(|tag| is_language_tag(tag)),
+                b"from" => header.from = Some(value().into_owned()),
+                b"to" => header.to = Some(value().into_owned()),
+                b"id" => header.id = Some(value().into_owned()),
+                b"version" => header.version = Some(kept(value())),
+                b"xml:lang" => {
+                    header.lang = Some(kept(value())).filter(|tag| is_language_tag(tag));
+                }
                 _ => {}
             }
         }
@@ -239,7 +243,7 @@ impl Scanner {
         let len = match (self.open.last(), &self.scope.header) {
             (Some(open), _) => common(open.name.bytes(window))?,
             (None, Some(header)) => {
-                let name = match header.prefix.as_str() {
+                let name = match &*header.prefix {
                     "" => Cow::Borrowed("stream"),
                     prefix => Cow::Owned(format!("{prefix}:stream")),
                 };

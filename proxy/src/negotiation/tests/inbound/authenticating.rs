@@ -308,10 +308,7 @@ fn further_pairs_are_judged_each_by_its_own() {
         .map(String::as_str)
         .chain([PARTNER])
         .collect();
-    let mut talk = Talk::inbound(
-        World::new(&[TlsDialback], &names),
-        Link::DirectTls(facts("")),
-    );
+    let mut talk = Talk::inbound(World::new(&[TlsDialback], &names), shows(""));
     talk.hear(OPEN.as_bytes());
     for domain in &domains {
         talk.hear(format!("<db:result from='{domain}' to='org.example'>k</db:result>").as_bytes());

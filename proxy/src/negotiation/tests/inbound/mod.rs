@@ -28,14 +28,14 @@ const OFFERS_DIALBACK: &str = "<dialback xmlns='urn:xmpp:features:dialback'><err
 fn plain(methods: &[Method]) -> Talk {
     Talk::inbound(
         World::new(methods, &[PARTNER, "second.example"]),
-        Link::Plain,
+        Shown::Plain,
     )
 }
 
 fn direct(methods: &[Method], names: &str) -> Talk {
     Talk::inbound(
         World::new(methods, &[PARTNER, "second.example"]),
-        Link::DirectTls(facts(names)),
+        shows(names),
     )
 }
 

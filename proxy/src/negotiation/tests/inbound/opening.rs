@@ -45,7 +45,7 @@ fn a_bad_header_is_answered_by_our_header_then_the_error() {
             "<unsupported-version ",
         ),
     ] {
-        for link in [Link::Plain, Link::DirectTls(facts(PARTNER))] {
+        for link in [Shown::Plain, shows(PARTNER)] {
             let mut talk = Talk::inbound(World::new(&[SaslOverTls], &[PARTNER]), link);
             talk.hear(header(attributes).as_bytes());
             let text = talk.take();

@@ -111,7 +111,7 @@ fn the_key_is_that_of_the_stream_after_tls() {
     talk.hear(HEADER.as_bytes());
     talk.hear(TLS_REQUIRED.as_bytes());
     talk.hear(PROCEED.as_bytes());
-    talk.give(Input::TlsEstablished(facts("")));
+    talk.encrypt("");
     talk.hear(HEADER.replace("peer1", "peer2").as_bytes());
     talk.take();
     talk.hear(DIALBACK.as_bytes());
@@ -253,7 +253,7 @@ fn what_cannot_be_had_safely_is_not_had() {
     let refused = Talk::outbound(
         World::new(&[SaslOverTls], &[]),
         Purpose::Stanzas(pair("org.example", PARTNER)),
-        Link::Plain,
+        Shown::Plain,
         false,
     );
     run(
@@ -321,18 +321,21 @@ fn s4_a_stream_that_dies_over_bidi_is_blamed_on_it() {
         ],
     );
     let mut out = Vec::new();
-    let world = World::new(&[SaslOverTls], &[PARTNER]);
+    let world = World {
+        shown: PARTNER.to_owned(),
+        ..World::new(&[SaslOverTls], &[PARTNER])
+    };
     let start = OutboundStart {
         side: Side::Partner,
         purpose: Purpose::Stanzas(pair("org.example", PARTNER)),
-        link: Link::DirectTls(facts(PARTNER)),
+        link: Link::Tls,
         skip_sasl: false,
         skip_bidi: true,
         names: WireNames::default(),
     };
     let mut machine = Outbound::start(start, &world, &mut out);
     let header = StreamHeader {
-        version: Some("1.0".to_owned()),
+        version: Some("1.0".into()),
         id: Some("peer1".to_owned()),
         ..header_of_server()
     };
@@ -459,7 +462,7 @@ fn refused_external_falls_back_to_dialback_once() {
     let again = Talk::outbound(
         World::new(&[SaslOverTls, TlsDialback], &[PARTNER]),
         Purpose::Stanzas(pair("org.example", PARTNER)),
-        Link::DirectTls(facts(PARTNER)),
+        shows(PARTNER),
         true,
     );
     run(

@@ -119,11 +119,11 @@ fn a_verify_only_stream_takes_the_answer_to_its_question_alone() {
         ("type='invalid'", "[verified Invalid]"),
         ("type='error'", "[verified Unavailable(Refused)]"),
     ] {
-        let mut talk = verifying(&[SaslOverTls, TlsDialback], Link::Plain);
+        let mut talk = verifying(&[SaslOverTls, TlsDialback], Shown::Plain);
         for bytes in [HEADER, TLS, PROCEED] {
             talk.hear(bytes.as_bytes());
         }
-        talk.give(Input::TlsEstablished(facts("")));
+        talk.encrypt("");
         for bytes in [HEADER, BOTH] {
             talk.hear(bytes.as_bytes());
         }
@@ -151,7 +151,7 @@ fn a_verify_only_stream_takes_the_answer_to_its_question_alone() {
     }
     run(
         "TLS is needed",
-        verifying(&[TlsDialback], Link::Plain),
+        verifying(&[TlsDialback], Shown::Plain),
         &[
             Peer(HEADER),
             Peer(DIALBACK),
@@ -161,17 +161,17 @@ fn a_verify_only_stream_takes_the_answer_to_its_question_alone() {
     );
     run(
         "plaintext is allowed",
-        verifying(&[TcpDialback], Link::Plain),
+        verifying(&[TcpDialback], Shown::Plain),
         &[Peer(HEADER), Peer(NOTHING), Sees(&[ASKED])],
     );
     run(
         "before 1.0",
-        verifying(&[TcpDialback], Link::Plain),
+        verifying(&[TcpDialback], Shown::Plain),
         &[Peer(HEADER_OLD), Sees(&[ASKED])],
     );
     run(
         "no answer",
-        verifying(&[TlsDialback], Link::DirectTls(facts(""))),
+        verifying(&[TlsDialback], shows("")),
         &[
             Peer(HEADER),
             Peer(DIALBACK),
@@ -184,7 +184,7 @@ fn a_verify_only_stream_takes_the_answer_to_its_question_alone() {
     );
     run(
         "hung up",
-        verifying(&[TlsDialback], Link::DirectTls(facts(""))),
+        verifying(&[TlsDialback], shows("")),
         &[
             Peer(HEADER),
             Peer("</stream:stream>"),
@@ -194,7 +194,7 @@ fn a_verify_only_stream_takes_the_answer_to_its_question_alone() {
     );
     run(
         "it carries nothing",
-        verifying(&[TlsDialback], Link::DirectTls(facts(PARTNER))),
+        verifying(&[TlsDialback], shows(PARTNER)),
         &[
             Peer(HEADER),
             Peer(DIALBACK),

@@ -35,7 +35,7 @@ fn key(to: &str, from: &str, id: &str) -> String {
     dialback::Secret::new(SECRET, None).key(to, from, id)
 }
 
-fn talk(methods: &[Method], link: Link) -> Talk {
+fn talk(methods: &[Method], link: Shown) -> Talk {
     let world = World::new(
         methods,
         &[PARTNER, "second.example", "conference.partner.example"],
@@ -49,11 +49,11 @@ fn talk(methods: &[Method], link: Link) -> Talk {
 }
 
 fn plain(methods: &[Method]) -> Talk {
-    talk(methods, Link::Plain)
+    talk(methods, Shown::Plain)
 }
 
 fn direct(methods: &[Method], names: &str) -> Talk {
-    talk(methods, Link::DirectTls(facts(names)))
+    talk(methods, shows(names))
 }
 
 fn established(methods: &[Method], names: &str, features: &str) -> Talk {
@@ -68,7 +68,7 @@ fn established(methods: &[Method], names: &str, features: &str) -> Talk {
     talk
 }
 
-fn verifying(methods: &[Method], link: Link) -> Talk {
+fn verifying(methods: &[Method], link: Shown) -> Talk {
     let question = VerifyRequest {
         pair: pair(PARTNER, "org.example"),
         stream_id: "ours7".into(),

@@ -114,7 +114,7 @@ fn the_header_says_all_that_negotiation_needs() {
     );
     let bare = header("<stream xmlns='http://etherx.jabber.org/streams' to='a&amp;b'>").unwrap();
     assert_eq!(
-        (bare.prefix.as_str(), bare.to.as_deref(), bare.version),
+        (&*bare.prefix, bare.to.as_deref(), bare.version),
         ("", Some("a&b"), None)
     );
 }

@@ -285,3 +285,20 @@ fn the_alert_on_a_partner_says_the_class_of_its_failure() {
     fs::write(file.path(), tests.to_string()).unwrap();
     promtool(&["test", "rules", file.path().to_str().unwrap()]);
 }
+
+#[test]
+fn the_charts_examples_are_valid_objects_of_each_kind() {
+    let chart: Value =
+        serde_saphyr::from_str(&fs::read_to_string(chart().join("Chart.yaml")).unwrap()).unwrap();
+    let examples = chart["annotations"]["artifacthub.io/crdsExamples"]
+        .as_str()
+        .unwrap();
+    let examples: Vec<Value> = serde_saphyr::from_str(examples).unwrap();
+    let mut kinds: BTreeSet<&str> = BTreeSet::new();
+    for example in &examples {
+        let violations = xmpp_edge_crds::kinds::validate_manifest(example);
+        assert!(violations.is_empty(), "{example:#}: {violations:#?}");
+        kinds.insert(example["kind"].as_str().unwrap());
+    }
+    assert_eq!(kinds.len(), 3);
+}

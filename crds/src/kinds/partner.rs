@@ -336,6 +336,9 @@ pub struct PartnerPoolStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_STEPS), extend("x-kubernetes-list-type" = "atomic"))]
     pub last_attempt: Vec<AttemptStatus>,
+    /// Time of the step of that attempt which failed, else of its last step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_attempt_time: Option<Time>,
     /// SHA-256 of the SubjectPublicKeyInfo of the newest peer key, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
@@ -371,9 +374,6 @@ pub struct AttemptStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_TEXT))]
     pub text: Option<String>,
-    /// Time of the step.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub time: Option<Time>,
     /// Name of the pod that tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_REPLICA))]

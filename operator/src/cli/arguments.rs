@@ -181,10 +181,9 @@ pub(super) struct Standalone {
 
 /// Where the objects are that are looked at.
 #[derive(Debug, Args)]
-#[group(id = "objects", required = true, multiple = true, args = ["manifests", "cluster"])]
 pub(super) struct LookArgs {
     /// Directory of the manifests (*.yaml, *.yml, *.json).
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", required_unless_present = "cluster")]
     pub(super) manifests: Option<PathBuf>,
     /// Look at the cluster of the kubeconfig, with one's own rights.
     #[arg(long)]

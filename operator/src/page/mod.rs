@@ -7,6 +7,7 @@ pub mod server;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 use xmpp_edge_crds::{
@@ -270,7 +271,11 @@ fn cell(pool: &str, suspended: bool, known: Option<&PartnerPoolStatus>) -> Cell 
         peer_certificate_not_after: time(&known.peer_certificate_not_after),
         last_connected_time: time(&known.last_connected_time),
         next_attempt_time: None,
-        attempt: known.last_attempt.iter().map(step).collect(),
+        attempt: known
+            .last_attempt
+            .iter()
+            .map(|one| step(one, time(&known.last_attempt_time)))
+            .collect(),
         queue: None,
         probe: known.probe.as_ref().map(|probe| {
             let latency = probe.latency_milliseconds.map(u64::from);
@@ -279,7 +284,7 @@ fn cell(pool: &str, suspended: bool, known: Option<&PartnerPoolStatus>) -> Cell 
     }
 }
 
-fn step(step: &AttemptStatus) -> StepShown {
+fn step(step: &AttemptStatus, time: Option<Timestamp>) -> StepShown {
     StepShown {
         step: step.step.clone(),
         outcome: step.outcome.clone(),
@@ -288,7 +293,7 @@ fn step(step: &AttemptStatus) -> StepShown {
         address: step.address.clone(),
         text: step.text.clone().unwrap_or_default(),
         remedy: remedy::of_outcome(&step.outcome),
-        time: step.time.as_ref().map(|time| time.0),
+        time,
         replica: step.replica.clone(),
     }
 }

@@ -136,6 +136,7 @@ fn what_nobody_watches_and_what_may_not_be_read_is_said() {
 fn wrong_usage_of_a_cluster_is_code_2() -> Result<()> {
     for arguments in [
         &["validate"][..],
+        &["validate", "--output", "json"],
         &["validate", "--manifests", ".", "--namespace", "n"],
         &["validate", "--manifests", ".", "--context", "c"],
         &[

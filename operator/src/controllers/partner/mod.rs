@@ -149,6 +149,7 @@ fn entry(pool: &str, facts: &PartnerFacts) -> PartnerPoolStatus {
         ),
         last_connected_time: time(facts.last_connected_time),
         last_attempt: facts.attempt.as_ref().map(steps).unwrap_or_default(),
+        last_attempt_time: time(facts.attempt.as_ref().and_then(Attempt::told_time)),
         peer_key_sha256: bounded(facts.peer_key_sha256.as_ref(), 64),
         probe: facts.probe.as_ref().map(|probe| ProbeStatus {
             time: whole_seconds(probe.time),
@@ -176,7 +177,6 @@ fn steps(attempt: &Attempt) -> Vec<AttemptStatus> {
             domain: bounded(step.domain.as_ref(), 253),
             address: bounded(step.address.as_ref(), 64),
             text: bounded(step.text.as_ref().filter(|text| !text.is_empty()), MAX_TEXT),
-            time: Some(whole_seconds(step.time)),
             replica: Some(attempt.replica.chars().take(MAX_REPLICA).collect()),
         })
         .collect()
@@ -202,8 +202,9 @@ fn reachable(
         .iter()
         .find_map(|pool| Some((pool, failed_step(pool)?.clone())));
     if let Some((pool, step)) = failed {
-        let time = step
-            .time
+        let time = pool
+            .last_attempt_time
+            .as_ref()
             .map(|time| format!(" on {}", time.0))
             .unwrap_or_default();
         let at = step

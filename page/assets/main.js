@@ -5,6 +5,7 @@ import { Board } from "./board.js";
 import { element, foreign, tellTimes, visible } from "./dom.js";
 import { explainForm } from "./explain.js";
 import { Partners } from "./partners.js";
+import { ProbeForm } from "./probe.js";
 import { showGateways, showPools, showRates, showRefusals } from "./pools.js";
 
 const byId = (id) => document.getElementById(id);
@@ -40,7 +41,8 @@ function take(view) {
   partners.setView(view);
 }
 
-const partners = new Partners(navigate);
+const probe = new ProbeForm(() => board.headers());
+const partners = new Partners(navigate, (domain, pool) => probe.start(domain, pool));
 
 const board = new Board({
   changed(sections) {
@@ -50,11 +52,12 @@ const board = new Board({
     if (sections.has("pool") || sections.has("partner")) {
       const pools = board.list("pool").map(([key]) => key);
       partners.setRecords(board.list("partner"), pools);
+      probe.setPools(pools);
     }
     if (sections.has("pool")) showPools(board.list("pool"));
     if (sections.has("gateway") || sections.has("head")) showGateways(board.list("gateway"));
     if (sections.has("rate") || sections.has("head")) showRates(board.list("rate"));
-    if (sections.has("refusal") || sections.has("head")) showRefusals(board.list("refusal"));
+    if (sections.has("refusal") || sections.has("head")) showRefusals(board.list("refusal"), head?.refusals ?? false);
   },
   live(text, refused) {
     say(text);
@@ -77,6 +80,7 @@ function showHead(head) {
   byId("notes-section").hidden = head.notes.length === 0;
   byId("notes").replaceChildren(...head.notes.map((note) => element("li", {}, foreign(note))));
   byId("explain-section").hidden = byId("explain-link").hidden = !head.explains;
+  byId("probe-section").hidden = byId("probe-link").hidden = !head.probes;
 }
 
 byId("token-form").addEventListener("submit", (event) => {

@@ -10,11 +10,13 @@ const COLUMNS = 6;
 const RANK = { Failing: 0, Suspended: 1, Connected: 2, Idle: 3 };
 
 export class Partners {
-  constructor(navigate) {
+  // `probe(domain, pool)` has a partner probed.
+  constructor(navigate, probe) {
     this.head = document.getElementById("partners-head");
     this.body = document.getElementById("partners-body");
     this.more = document.getElementById("more");
     this.navigate = navigate;
+    this.probe = probe;
     this.view = { filter: "", state: "", sort: "state", open: new Set() };
     this.limit = ROWS;
     this.rows = new Map();
@@ -109,7 +111,7 @@ export class Partners {
     ];
     if (open) {
       const columns = String(this.columns().length);
-      elements.push(element("tr", { class: "details" }, element("td", { colspan: columns }, details(value))));
+      elements.push(element("tr", { class: "details" }, element("td", { colspan: columns }, details(value, this.probe))));
     }
     const focused = known?.elements[0].contains(document.activeElement);
     this.rows.set(key, { value, open, elements });
@@ -188,7 +190,7 @@ function summary(cell) {
   return parts;
 }
 
-function details(value) {
+function details(value, probe) {
   const parts = [
     definitions([
       ["Object", value.namespace ? `${value.namespace}/${value.name}` : value.name],
@@ -212,6 +214,9 @@ function details(value) {
       ["Probe", cell.probe ? [cell.probe[1] === null ? "not answered" : `answered in ${cell.probe[1]} ms`, " ", time(cell.probe[0])] : null],
     ]));
     parts.push(steps(cell.attempt));
+    const button = element("button", { type: "button", class: "probe" }, ["Probe now from ", foreign(cell.pool)]);
+    button.addEventListener("click", () => probe(value.domains[0], poolKey(value, cell)));
+    parts.push(element("p", {}, button));
   }
   return parts;
 }

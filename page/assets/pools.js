@@ -20,10 +20,18 @@ export function showPools(records) {
         .map((one) => [one.name, daysLeft(one.notAfter), foreign(one.dnsNames.join(", "))]))
       : null,
     pool.records.length > 0
-      ? table("DNS records", ["Record that should be in DNS"], pool.records.map((one) => [foreign(one.wanted)]))
+      ? table("DNS records", ["Record that should be in DNS", "What DNS answers"], pool.records.map((one) => [foreign(one.wanted), answered(one.answered)]))
       : null,
   ]));
   fill("pools", cards, "No pool.");
+}
+
+function answered(answer) {
+  if (!answer) return element("span", { class: "off" }, "not asked yet");
+  if (answer.state === "same") return element("span", { class: "good" }, "this record");
+  if (answer.state === "nothing") return [element("span", { class: "warn" }, "nothing: "), foreign(answer.seen)];
+  if (answer.seen.length === 0) return element("span", { class: "bad" }, "no such record");
+  return [element("span", { class: "bad" }, "others: "), foreign(answer.seen.join("; "))];
 }
 
 export function showGateways(records) {
@@ -49,7 +57,7 @@ export function showRates(records) {
       element("figcaption", {}, [element("strong", {}, rate.label), ` ${words}`]),
     ]);
   });
-  fill("rates", figures, "Rates are shown by the admin port of each pod.");
+  fill("rates", figures, "None here: the page of each pod has its own, and of the operator's replicas the one that leads.");
 }
 
 function perSecond(counted, rate) {
@@ -74,9 +82,9 @@ function plot(counts, most, label) {
   return svg;
 }
 
-export function showRefusals(records) {
+export function showRefusals(records, known) {
   if (records.length === 0) {
-    fill("refusals", [], "Nothing was refused.");
+    fill("refusals", [], known ? "Nothing was refused." : "Each pod's own page has them, and metric xmpp_edge_stanzas_refused_total.");
     return;
   }
   const rows = records

@@ -26,7 +26,7 @@ static HEADERS: [(HeaderName, &str); 5] = [
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// Name below `/page/`, type, content.
-const FILES: [(&str, &str, &str); 8] = [
+const FILES: [(&str, &str, &str); 9] = [
     (
         "page.css",
         "text/css; charset=utf-8",
@@ -43,6 +43,7 @@ const FILES: [(&str, &str, &str); 8] = [
     ("partners.js", SCRIPT, include_str!("../assets/partners.js")),
     ("pools.js", SCRIPT, include_str!("../assets/pools.js")),
     ("explain.js", SCRIPT, include_str!("../assets/explain.js")),
+    ("probe.js", SCRIPT, include_str!("../assets/probe.js")),
 ];
 
 /// What is at `/`.
@@ -76,6 +77,18 @@ pub fn is_asked_locally(headers: &HeaderMap) -> bool {
     let bare = name.trim_start_matches('[').trim_end_matches(']');
     let is_label = !name.is_empty() && !name.contains('.') && !name.contains(':');
     is_label || name.ends_with(".localhost") || bare.parse::<std::net::IpAddr>().is_ok()
+}
+
+/// Whether a browser asks on behalf of a page of another origin, as far as it says so: it does with every
+/// POST (Fetch section 3.2). For what is more than looking.
+#[must_use]
+pub fn comes_from_elsewhere(headers: &HeaderMap) -> bool {
+    let text = |name: &HeaderName| headers.get(name).map(|it| it.to_str().unwrap_or_default());
+    let Some(origin) = text(&header::ORIGIN) else {
+        return false;
+    };
+    let asked = origin.split_once("://").map(|(_, asked)| asked);
+    asked.is_none() || asked != text(&header::HOST)
 }
 
 /// Headers that go with everything that the page shows.
@@ -176,5 +189,25 @@ mod tests {
             assert!(!asked(host), "{host}");
         }
         assert!(!is_asked_locally(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_page_of_another_origin_has_nothing_done() {
+        let asked = |origin: Option<&str>| {
+            let of = |text: &str| HeaderValue::from_str(text).unwrap();
+            let origin = origin.map(|origin| (header::ORIGIN, of(origin)));
+            let host = (header::HOST, of("10.0.0.5:9090"));
+            comes_from_elsewhere(&origin.into_iter().chain([host]).collect())
+        };
+        for own in [
+            None,
+            Some("http://10.0.0.5:9090"),
+            Some("https://10.0.0.5:9090"),
+        ] {
+            assert!(!asked(own), "{own:?}");
+        }
+        for other in ["https://evil.example", "http://10.0.0.5:9091", "null", ""] {
+            assert!(asked(Some(other)), "{other}");
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! What the page can show, as JSON of one record each. Shown as text alone, whatever is in it: names and
 //! texts come from peers. Not a contract: page and server are of one build, `/status` is for programs.
 
+use std::{fmt, sync::Arc};
+
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -29,6 +31,10 @@ pub struct Head {
     pub notes: Vec<String>,
     /// Whether `/explain` answers here.
     pub explains: bool,
+    /// Whether `/probe` answers here.
+    pub probes: bool,
+    /// Whether refusals are known here.
+    pub refusals: bool,
 }
 
 /// Notes that are shown one by one; more are counted.
@@ -99,7 +105,34 @@ pub struct ControlShown {
     /// What is wrong with manifests, a line each.
     pub notes: Vec<String>,
     pub conditions: Vec<ConditionShown>,
-    pub records: Vec<DnsRecordShown>,
+    /// Records that should be in DNS, as in a zone file.
+    pub records: Vec<String>,
+    pub answers: Option<RecordAnswers>,
+}
+
+/// Who knows what DNS answers for a record.
+#[derive(Clone)]
+pub struct RecordAnswers(pub Arc<AnswerOf>);
+
+/// What DNS answers for a record, where that is known.
+type AnswerOf = dyn Fn(&str) -> Option<AnswerShown> + Send + Sync;
+
+impl fmt::Debug for RecordAnswers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RecordAnswers").finish_non_exhaustive()
+    }
+}
+
+impl ControlShown {
+    /// The records, each with what DNS answers as far as that is known.
+    #[must_use]
+    pub fn records_shown(&self) -> Vec<DnsRecordShown> {
+        let shown = |wanted: &String| DnsRecordShown {
+            answered: self.answers.as_ref().and_then(|answers| answers.0(wanted)),
+            wanted: wanted.clone(),
+        };
+        self.records.iter().map(shown).collect()
+    }
 }
 
 /// A DNS record that should exist.
@@ -108,6 +141,20 @@ pub struct ControlShown {
 pub struct DnsRecordShown {
     /// Full text, as in a zone file.
     pub wanted: String,
+    /// What the resolver beside the server answers; none where it was not asked yet.
+    pub answered: Option<AnswerShown>,
+}
+
+/// What DNS answers for a record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase", tag = "state", content = "seen")]
+pub enum AnswerShown {
+    /// The record.
+    Same,
+    /// Others of its name and type, or none.
+    Other(Vec<String>),
+    /// Nothing: why.
+    Nothing(String),
 }
 
 /// A partner in its pools, by `namespace/name`.

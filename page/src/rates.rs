@@ -10,6 +10,15 @@ pub const SAMPLE: Duration = Duration::from_secs(10);
 /// Samples that are kept: an hour.
 const SAMPLES: usize = 360;
 
+/// What is counted where an edge's rates are shown.
+pub const EDGE_RATES: [&str; 5] = [
+    "Stanzas inbound",
+    "Stanzas outbound",
+    "Stanzas refused by policy",
+    "Stanzas that could not be handed on",
+    "Failed steps of attempts",
+];
+
 /// How `N` counters grew. Takes `SAMPLES * N * 4` bytes, about.
 #[derive(Debug)]
 pub struct Rates<const N: usize> {

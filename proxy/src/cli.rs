@@ -16,7 +16,7 @@ use xmpp_edge_proxy::{
     app,
     arguments::{address, address_and_port},
     config::{follow, trunk_name::TrunkName},
-    dns::{Resolver, TrustAnchors},
+    dns::{Dialer, Resolver, TargetSource, TrustAnchors},
     logging::LogFormat,
     net,
     probe::{self, Report},
@@ -277,13 +277,18 @@ pub async fn probe(args: ProbeArguments) -> anyhow::Result<ExitCode> {
         )?)),
         _ => None,
     };
+    // Whoever probes by hand may look anywhere, at his own machine too.
+    let anywhere = TargetSource::Discover {
+        except: Arc::new([]),
+    };
     let report = probe::probe(&probe::ProbeOptions {
         domain: args.domain,
         from: args.from,
-        proxy_fqdn: args.proxy_fqdn,
+        source: args.proxy_fqdn.map_or(anywhere, TargetSource::Fixed),
         identity,
         trust: Trust::new(roots),
-        resolver,
+        dialer: Dialer::new(resolver, Arc::new(|_, _| false)),
+        egress: None,
     })
     .await;
     print(

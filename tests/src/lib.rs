@@ -13,6 +13,7 @@ pub mod crossing;
 pub mod database;
 pub mod dns;
 pub mod edge;
+pub mod failure_class;
 pub mod federation;
 pub mod foreign_socket;
 pub mod lab;

@@ -10,7 +10,8 @@ use std::{
     process::Command,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use xmpp_edge_tests::failure_class::{self, FailureClass};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -250,4 +251,54 @@ fn the_charts_readme_lists_every_value_with_its_default() {
             "{name} has no comment in values.yaml"
         );
     }
+}
+
+/// A partner fails in this way for as long as the test lasts, and the alert says so.
+fn failing(class: &FailureClass) -> Value {
+    let labels = json!({"namespace": "acme", "pool": "hq", "partner": "globex", "step": class.step,
+        "outcome": class.outcome, "severity": "warning"});
+    let series = format!(
+        "xmpp_edge_attempts_total{{namespace=\"acme\",pool=\"hq\",partner=\"globex\",direction=\"{}\",step=\"{}\",outcome=\"{}\"}}",
+        class.direction, class.step, class.outcome
+    );
+    let (step, outcome) = (class.step, class.outcome);
+    json!({
+        "name": class.name, "interval": "1m",
+        "input_series": [{"series": series, "values": "0+2x40"}],
+        "alert_rule_test": [{"eval_time": "30m", "alertname": "XmppEdgePartnerFailing", "exp_alerts": [{
+            "exp_labels": labels,
+            "exp_annotations": {
+                "summary": format!("Partner globex cannot be reached from pool hq: step {step}, {outcome}"),
+                "description": format!("Attempts fail at step {step} with {outcome}, and no stream stands. kubectl describe xfp globex has time, address, what was seen and what to do."),
+            },
+        }]}],
+    })
+}
+
+#[test]
+fn the_alert_on_a_partner_says_the_class_of_its_failure() {
+    let cases: Vec<Value> = failure_class::ALL.iter().map(failing).collect();
+    let rules = chart().join("files/rules/alerts.yaml");
+    let tests = json!({"rule_files": [rules], "evaluation_interval": "1m", "tests": cases});
+    let file = tempfile::NamedTempFile::new().unwrap();
+    // JSON is YAML.
+    fs::write(file.path(), tests.to_string()).unwrap();
+    promtool(&["test", "rules", file.path().to_str().unwrap()]);
+}
+
+#[test]
+fn the_charts_examples_are_valid_objects_of_each_kind() {
+    let chart: Value =
+        serde_saphyr::from_str(&fs::read_to_string(chart().join("Chart.yaml")).unwrap()).unwrap();
+    let examples = chart["annotations"]["artifacthub.io/crdsExamples"]
+        .as_str()
+        .unwrap();
+    let examples: Vec<Value> = serde_saphyr::from_str(examples).unwrap();
+    let mut kinds: BTreeSet<&str> = BTreeSet::new();
+    for example in &examples {
+        let violations = xmpp_edge_crds::kinds::validate_manifest(example);
+        assert!(violations.is_empty(), "{example:#}: {violations:#?}");
+        kinds.insert(example["kind"].as_str().unwrap());
+    }
+    assert_eq!(kinds.len(), 3);
 }

@@ -47,7 +47,6 @@ pub const CONDITIONS: &[ConditionType] = &[
     selectable = ".spec.partnerType",
     doc = "An XmppFederatedPartner is an organisation whose XMPP domains may be federated with, and how.",
     printcolumn(name = "Domain", type_ = "string", json_path = ".spec.domain"),
-    printcolumn(name = "Type", type_ = "string", json_path = ".spec.partnerType"),
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -57,6 +56,13 @@ pub const CONDITIONS: &[ConditionType] = &[
         name = "Reachable",
         type_ = "string",
         json_path = ".status.conditions[?(@.type=='Reachable')].status"
+    ),
+    printcolumn(name = "Why", type_ = "string", json_path = ".status.why"),
+    printcolumn(
+        name = "Type",
+        type_ = "string",
+        json_path = ".spec.partnerType",
+        priority = 1
     ),
     printcolumn(
         name = "Methods",
@@ -277,6 +283,11 @@ pub struct PartnerStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub method_summary: Option<String>,
+    /// Cause in one word where the partner is not ready, is suspended or cannot be reached: the reason of `Ready`, else
+    /// the outcome of the step that failed. Absent where all is well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub why: Option<String>,
     /// State of federation with the partner in each pool.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(
@@ -325,6 +336,9 @@ pub struct PartnerPoolStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_STEPS), extend("x-kubernetes-list-type" = "atomic"))]
     pub last_attempt: Vec<AttemptStatus>,
+    /// Time of the step of that attempt which failed, else of its last step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_attempt_time: Option<Time>,
     /// SHA-256 of the SubjectPublicKeyInfo of the newest peer key, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]

@@ -4,8 +4,11 @@ use std::path::PathBuf;
 
 use super::{
     EXIT_FAILURE, EXIT_USAGE,
-    offline::{explain, render},
-    prepare_uninstall, run,
+    inspect::{cluster::LookError, explain, render},
+    kubeconfig::ClusterAccessError,
+    prepare_uninstall,
+    probe::ProbeError,
+    run,
 };
 use crate::{
     lync,
@@ -24,6 +27,12 @@ pub(super) enum CommandError {
     Run(#[from] run::RunError),
     #[error(transparent)]
     PrepareUninstall(#[from] prepare_uninstall::PrepareUninstallError),
+    #[error(transparent)]
+    Access(#[from] ClusterAccessError),
+    #[error(transparent)]
+    Look(#[from] LookError),
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
     #[error(transparent)]
     Unexplained(#[from] explain::Unexplained),
     #[error("cannot read {path}: {source}; give the file of an export", path = path.display())]
@@ -50,7 +59,7 @@ pub(super) enum CommandError {
         path: PathBuf,
         source: WorkloadError,
     },
-    #[error("cannot write the result as JSON: {0}")]
+    #[error("the result cannot be told as JSON: {0}")]
     Json(#[from] serde_json::Error),
     #[error("cannot write the result as YAML: {0}")]
     Yaml(#[from] serde_saphyr::ser::Error),

@@ -3,38 +3,33 @@
 //! Results go to stdout, logs and faults to stderr. 0: fine; 1: what was asked for is not so, or
 //! could not be done; 2: wrong usage.
 
+mod arguments;
 mod error;
-mod offline;
+mod inspect;
+mod kubeconfig;
 mod preflight;
 mod prepare_uninstall;
+mod probe;
 pub mod run;
 
-use std::{
-    collections::BTreeSet,
-    io::Write,
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    process::ExitCode,
-    str::FromStr,
-    time::Duration,
-};
+use std::{io::Write, process::ExitCode, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use xmpp_edge_crds::{domain::DomainName, edge_config::HostPort, kinds};
-use xmpp_edge_proxy::{
-    arguments::{address, address_and_port},
-    dns::TrustAnchors,
-    logging::{self, LogFormat},
-};
+use xmpp_edge_crds::kinds;
+use xmpp_edge_proxy::logging::{self, LogFormat};
 
-use self::error::CommandError;
+use self::{
+    arguments::{
+        Check, Crds, Definitions, Explain, ImportLync, Output, PrepareUninstall, Probe, Render,
+        RenderSidecars, Run, Standalone, Validate,
+    },
+    error::CommandError,
+};
 use crate::{
-    controllers::namespace::snapshot::{AllowedDomains, OperatorConfig, allowed_dns_server},
-    dns::OwnerId,
-    page::server::loopback_address,
+    controllers::namespace::snapshot::{AllowedDomains, OperatorConfig},
     runtime::caches::Scope,
     standalone,
 };
@@ -48,13 +43,6 @@ pub struct Cli {
     log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
-}
-
-/// Form of the result on stdout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -82,10 +70,12 @@ enum Command {
     /// Reads the kinds, Secrets and ConfigMaps from the files, compiles them, runs the proxy, and
     /// follows edits. A broken edit keeps the last good state and is logged.
     Standalone(Standalone),
-    /// Check manifests offline: the same diagnostics as the conditions in a cluster.
+    /// Check manifests, or the objects of a cluster: the same diagnostics as the conditions there.
     ///
-    /// Exit code 1 on any error; warnings are printed.
-    Validate(ManifestArgs),
+    /// With --manifests and --cluster it says how it would be with the manifests applied. What only an
+    /// operator knows is left out: its --allowed-domains, and domains of pools of other namespaces. Exit
+    /// code 1 on any error; warnings are printed.
+    Validate(Validate),
     /// Print the EdgeConfig and the objects that a cluster would get, secret data elided; or a file's
     /// workloads with their sidecars.
     ///
@@ -94,8 +84,16 @@ enum Command {
     Render(Render),
     /// Say whether a chat message would pass, and every rule that led to it.
     ///
-    /// Exit code 0 whether it passes or not.
+    /// From manifests, from the objects of a cluster, or from those with the manifests applied. Exit code 0
+    /// whether it passes or not.
     Explain(Explain),
+    /// Have a pod of a pool walk to a partner: which method federation with it would use, and why not a
+    /// better one.
+    ///
+    /// With what the pod itself has: resolver, network, certificate, trust. It sends no stanza. Takes the
+    /// rights to list pods, to forward ports to them, and to read the pool's Secrets. Exit code 1 where
+    /// federation fails.
+    Probe(Probe),
     /// Print the CustomResourceDefinitions, or the reference that is made from them.
     Crds(Crds),
     /// Turn an export of Lync's cmdlets (JSON or CLIXML) into manifests on stdout.
@@ -103,227 +101,6 @@ enum Command {
     /// Understands Get-CsXmppAllowedPartner, Get-CsExternalAccessPolicy and
     /// Get-CsXmppGatewayConfiguration; what has no equivalent is a warning on stderr.
     ImportLync(ImportLync),
-}
-
-#[derive(Debug, Args)]
-struct Crds {
-    /// `yaml` for `kubectl apply`, `markdown` for people.
-    #[arg(long, value_enum, default_value_t = Definitions::Yaml)]
-    output: Definitions,
-}
-
-/// Form in which the definitions are printed.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Definitions {
-    Yaml,
-    Markdown,
-}
-
-#[derive(Debug, Args)]
-struct ImportLync {
-    /// The export.
-    file: PathBuf,
-    #[arg(long, value_enum, default_value_t = Output::Text)]
-    output: Output,
-}
-
-/// Which namespaces are an operator's.
-#[derive(Debug, Args)]
-struct WatchedArgs {
-    /// Namespace to watch, in place of the operator's own; may be given again.
-    #[arg(long, value_name = "NS", conflicts_with = "cluster_wide")]
-    watch_namespace: Vec<String>,
-    /// Watch all namespaces.
-    #[arg(long)]
-    cluster_wide: bool,
-}
-
-#[derive(Debug, Args)]
-struct Check {
-    /// Lease by which one of several replicas leads, in the operator's namespace.
-    #[arg(long, value_name = "NAME", default_value = "xmpp-edge-operator")]
-    lease_name: String,
-    /// Admin port of an operator, to read its metrics.
-    #[arg(long, value_name = "HOST:PORT")]
-    admin: Option<String>,
-    #[arg(long, value_enum, default_value_t = Output::Text)]
-    output: Output,
-}
-
-#[derive(Debug, Args)]
-struct PrepareUninstall {
-    #[command(flatten)]
-    watched: WatchedArgs,
-    /// Lease by which one of several replicas leads, in the operator's namespace.
-    #[arg(long, value_name = "NAME", default_value = "xmpp-edge-operator")]
-    lease_name: String,
-    /// Leave the lease to the operators, which go on: for namespaces that they no longer watch.
-    #[arg(long, requires = "watch_namespace")]
-    keep_lease: bool,
-    /// Give up after this many seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 120,
-        value_parser = clap::value_parser!(u64).range(20..=3600))]
-    timeout_seconds: u64,
-}
-
-#[derive(Debug, Args)]
-struct Run {
-    #[command(flatten)]
-    watched: WatchedArgs,
-    /// Image of the proxies of pools that name none.
-    #[arg(long, value_name = "IMAGE")]
-    proxy_image: Option<String>,
-    /// Name of a pull Secret for pools that name none, in each pool's namespace; repeatable.
-    #[arg(long, value_name = "NAME")]
-    proxy_image_pull_secret: Vec<String>,
-    /// Owner of this operator's DNS records; of two operators for one zone each needs its own.
-    /// Default: the UID of the operator's namespace.
-    #[arg(long, value_name = "ID")]
-    dns_owner_id: Option<String>,
-    /// Lease by which one of several replicas leads, in the operator's namespace.
-    #[arg(long, value_name = "NAME", default_value = "xmpp-edge-operator")]
-    lease_name: String,
-    /// Address of /healthz, /readyz and /metrics.
-    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:9090", value_parser = address_and_port)]
-    admin_listen: SocketAddr,
-    /// Loopback address of the status page, which kubectl port-forward leads to; without it there is
-    /// none.
-    #[arg(long, value_name = "ADDR", value_parser = loopback_address)]
-    page_listen: Option<SocketAddr>,
-    /// Domains that a namespace may have in DNS and certificates, with all below them; may be given
-    /// again. Without any, all may have all.
-    #[arg(long, value_name = "NS=DOMAIN,...")]
-    allowed_domains: Vec<AllowedEntry>,
-    /// Name server that pools may have their records updated at, with its port if that is not 53;
-    /// repeatable. Without any, pools may name all.
-    #[arg(long, value_name = "HOST[:PORT]", value_parser = allowed_dns_server)]
-    allowed_dns_server: Vec<HostPort>,
-}
-
-/// One `--allowed-domains`.
-#[derive(Clone, Debug)]
-struct AllowedEntry {
-    namespace: String,
-    domains: BTreeSet<DomainName>,
-}
-
-impl FromStr for AllowedEntry {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (namespace, domains) = text
-            .split_once('=')
-            .filter(|(namespace, _)| !namespace.is_empty())
-            .ok_or("give a namespace and its domains, such as chat=example.org,example.com")?;
-        let domains: Result<_, _> = domains
-            .split(',')
-            .filter(|domain| !domain.is_empty())
-            .map(|domain| DomainName::parse(domain).map_err(|error| error.to_string()))
-            .collect();
-        Ok(Self {
-            namespace: namespace.to_owned(),
-            domains: domains?,
-        })
-    }
-}
-
-#[derive(Debug, Args)]
-struct Standalone {
-    /// Directory of the manifests (*.yaml, *.yml, *.json).
-    #[arg(long, value_name = "DIR")]
-    manifests: PathBuf,
-    /// Directory of keys, certificates, contacts and status; one process at a time.
-    #[arg(long, value_name = "DIR", default_value = "xmpp-edge-state")]
-    state: PathBuf,
-    /// The EdgePool to run, where there are several: NAME or NAMESPACE/NAME.
-    #[arg(long, value_name = "NAME")]
-    pool: Option<String>,
-    /// Address of the listeners for partners (s2s, directTls); may be given again.
-    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0", value_parser = address)]
-    bind: Vec<IpAddr>,
-    /// Address of the listeners internal, admin and dns; may be given again. Inside servers are
-    /// led to it by the DNS view.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1", value_parser = address)]
-    internal_bind: Vec<IpAddr>,
-    /// Resolver to ask, in place of the system's.
-    #[arg(long, value_name = "IP:PORT", value_parser = address_and_port)]
-    resolver: Option<SocketAddr>,
-    /// Whose the DNS records are among those that publish into the same zone; default: an id made
-    /// once and kept in the state directory.
-    #[arg(long, value_name = "ID")]
-    dns_owner_id: Option<OwnerId>,
-    /// DNSKEY records from which DNSSEC is validated, in place of the root's own keys.
-    #[arg(long, value_name = "FILE", value_parser = trust_anchors)]
-    trust_anchors: Option<TrustAnchors>,
-}
-
-#[derive(Debug, Args)]
-struct ManifestArgs {
-    /// Directory of the manifests (*.yaml, *.yml, *.json).
-    #[arg(long, value_name = "DIR")]
-    manifests: PathBuf,
-    #[arg(long, value_enum, default_value_t = Output::Text)]
-    output: Output,
-}
-
-#[derive(Debug, Args)]
-struct Render {
-    /// Directory of the manifests (*.yaml, *.yml, *.json).
-    #[arg(
-        long,
-        value_name = "DIR",
-        required_unless_present = "sidecar",
-        conflicts_with = "sidecar"
-    )]
-    manifests: Option<PathBuf>,
-    #[arg(long, value_enum, default_value_t = Output::Text)]
-    output: Output,
-    #[command(flatten)]
-    sidecars: RenderSidecars,
-}
-
-#[derive(Debug, Args)]
-struct RenderSidecars {
-    /// File of workloads.
-    #[arg(long, value_name = "FILE", requires = "proxy_image")]
-    sidecar: Option<PathBuf>,
-    /// Print a strategic merge patch for each labelled workload in place of the workloads.
-    #[arg(long, requires = "sidecar")]
-    patch: bool,
-    /// Image of the sidecars.
-    #[arg(long, value_name = "IMAGE", requires = "sidecar")]
-    proxy_image: Option<String>,
-    /// The cluster's resolver, which the sidecar asks what it does not answer; may be given again.
-    #[arg(long, value_name = "IP:PORT", requires = "sidecar", value_parser = address_and_port)]
-    resolver: Vec<SocketAddr>,
-    /// Zone of the cluster's Services.
-    #[arg(
-        long,
-        value_name = "DOMAIN",
-        requires = "sidecar",
-        default_value = "cluster.local"
-    )]
-    cluster_domain: String,
-    /// Namespace of objects that name none.
-    #[arg(
-        long,
-        value_name = "NS",
-        requires = "sidecar",
-        default_value = "default"
-    )]
-    namespace: String,
-}
-
-#[derive(Debug, Args)]
-struct Explain {
-    #[command(flatten)]
-    look: ManifestArgs,
-    /// Sender, user@domain.
-    #[arg(long, value_name = "JID")]
-    from: String,
-    /// Recipient, user@domain.
-    #[arg(long, value_name = "JID")]
-    to: String,
 }
 
 /// What was asked for is not so.
@@ -342,15 +119,16 @@ pub fn main() -> ExitCode {
         Command::Check(asked) => check(asked),
         Command::PrepareUninstall(options) => prepare_uninstall(options),
         Command::Standalone(options) => standalone(options),
-        Command::Validate(look) => offline::validate(&look),
-        Command::Render(asked) => offline::render(asked),
-        Command::Explain(asked) => offline::explain(&asked),
+        Command::Validate(asked) => until_signal(inspect::validate(asked)),
+        Command::Render(asked) => until_signal(inspect::render(asked)),
+        Command::Explain(asked) => until_signal(inspect::explain(asked)),
+        Command::Probe(asked) => until_signal(probe::probe(asked)),
         Command::Crds(asked) => print(&match asked.output {
             Definitions::Yaml => kinds::yaml(),
             Definitions::Markdown => kinds::reference::markdown(),
         })
         .map(|()| 0),
-        Command::ImportLync(asked) => offline::import(&asked),
+        Command::ImportLync(asked) => inspect::import(&asked),
     };
     match done {
         Ok(code) => ExitCode::from(code),
@@ -470,10 +248,6 @@ fn prepare_uninstall(options: PrepareUninstall) -> Result<u8, CommandError> {
     })
 }
 
-fn trust_anchors(path: &str) -> Result<TrustAnchors, String> {
-    TrustAnchors::from_file(path).map_err(|fault| fault.to_string())
-}
-
 fn standalone(options: Standalone) -> Result<u8, CommandError> {
     let options = standalone::run::StandaloneOptions {
         manifests: options.manifests,
@@ -488,6 +262,14 @@ fn standalone(options: Standalone) -> Result<u8, CommandError> {
     run_until_signal(None, |stop| async move {
         standalone::run::run(options, stop).await?;
         Ok(0)
+    })
+}
+
+/// Runs what ends by itself, or by SIGTERM or SIGINT.
+fn until_signal(work: impl Future<Output = Result<u8, CommandError>>) -> Result<u8, CommandError> {
+    run_until_signal(None, |stop| async move {
+        let ended = stop.run_until_cancelled(work).await;
+        ended.unwrap_or(Ok(EXIT_FAILURE))
     })
 }
 

@@ -1,7 +1,8 @@
 //! `xmpp-edge-operator check`: whether an operator works in a cluster, asked from inside it.
 //!
-//! What `helm test` runs. It only reads, and needs no right but to read the lease: what the kinds'
-//! definitions serve is told to anyone by the API server's OpenAPI document.
+//! What `helm test` runs. It only reads, and needs no right but to read the lease, and to list the kinds
+//! for what nobody watches: what the kinds' definitions serve is told to anyone by the API server's OpenAPI
+//! document.
 
 use std::time::Duration;
 
@@ -13,7 +14,10 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 use xmpp_edge_crds::kinds;
 
-use crate::runtime::{http::HttpGet, leader::election::Timing};
+use crate::{
+    runtime::{http::HttpQuestion, leader::election::Timing},
+    status::unwatched,
+};
 
 /// Where the API server tells what it serves of our group.
 const SERVED: &str = "/openapi/v3/apis/xmpp-edge.dev/v1alpha1";
@@ -25,6 +29,8 @@ const MAX_ANSWER: usize = 16 << 20;
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// A lease that is longer is not waited for.
 const MAX_LEASE: Duration = Duration::from_secs(120);
+/// A leader has given each object a status by then.
+const STATUS_LIMIT: Duration = Duration::from_secs(15);
 /// Between looks at the lease.
 const LEASE_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -60,9 +66,14 @@ pub(super) async fn check(options: &PreflightOptions) -> Vec<Finding> {
         finding("API server", limited(version(&client)).await),
         finding("definitions", limited(definitions(&client)).await),
     ];
-    let leases = Api::namespaced(client, &namespace);
+    let leases = Api::namespaced(client.clone(), &namespace);
     let leader = leader(&leases, &options.lease_name).await;
+    let leads = leader.is_ok();
     found.push(finding("leader", leader));
+    // Without a leader nobody gives any object a status.
+    if leads {
+        found.push(finding("other namespaces", others(&client).await));
+    }
     if let Some(address) = &options.admin {
         found.push(finding("metrics", limited(metrics(address)).await));
     }
@@ -208,6 +219,32 @@ async fn leader(api: &Api<Lease>, name: &str) -> Result<String, String> {
     }
 }
 
+/// Whether all objects have an operator. One that took over just now needs a moment for each.
+async fn others(client: &Client) -> Result<String, String> {
+    let begun = Instant::now();
+    loop {
+        // It is waited for here: what is new counts too.
+        let now = jiff::Timestamp::now() + unwatched::SAID_AFTER;
+        match timeout(CALL_TIMEOUT, unwatched::look(client, None, now)).await {
+            Ok(Ok(found)) if found.is_empty() => {
+                return Ok("all objects are watched by an operator".to_owned());
+            }
+            Ok(Ok(found)) if begun.elapsed() > STATUS_LIMIT => {
+                return Err(unwatched::lines(&found).join("; "));
+            }
+            Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
+                return Ok(format!("not looked at: {}", status.message));
+            }
+            Ok(Err(error)) if begun.elapsed() > STATUS_LIMIT => return Err(error.to_string()),
+            Err(_) if begun.elapsed() > STATUS_LIMIT => {
+                return Err(format!("no answer within {} s", CALL_TIMEOUT.as_secs()));
+            }
+            Ok(_) | Err(_) => {}
+        }
+        sleep(LEASE_POLL_INTERVAL).await;
+    }
+}
+
 async fn metrics(address: &str) -> Result<String, String> {
     let body = get(address, "/metrics")
         .await
@@ -223,7 +260,8 @@ async fn metrics(address: &str) -> Result<String, String> {
 }
 
 async fn get(address: &str, path: &str) -> anyhow::Result<String> {
-    let get = HttpGet {
+    let get = HttpQuestion {
+        method: &hyper::Method::GET,
         host: address,
         path,
         token: None,

@@ -19,8 +19,8 @@ use crate::{
         },
         pool::PoolMemory,
     },
-    dns::DnsMetrics,
-    page::{self, NamespacesPage},
+    dns::{DnsMetrics, answered::AnsweredRecords, observe::Observer},
+    page::{self, NamespacesPage, questions::PageQuestions, rates::PodRates},
     proxy_status::{Poller, Reports},
     runtime::{
         backoff::Backoff,
@@ -32,7 +32,7 @@ use crate::{
         server_clock::ServerClock,
         supervisor::{TaskEnd, TaskSet},
     },
-    status::{apply::StatusMeans, queue::StatusQueue},
+    status::{apply::StatusMeans, queue::StatusQueue, unwatched::UnwatchedWatch},
 };
 
 /// What `run` was told.
@@ -112,10 +112,24 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<(), Run
     let mut tasks = TaskSet::default();
     let served = server::serve(listener, caches.clone(), metrics.clone(), stop.clone());
     tasks.spawn_fallible("the admin port", served);
+    let reports = Arc::new(Reports::default());
+    let unwatched = Arc::new(UnwatchedWatch::default());
     if let Some(address) = options.page_listen {
-        show_page(address, &caches, &stop, &mut tasks).await;
+        let page = PageParts {
+            caches: caches.clone(),
+            client: client.clone(),
+            reports: reports.clone(),
+            unwatched: unwatched.clone(),
+        };
+        page.show(address, &stop, &mut tasks).await;
     }
     caches.start(&client, &scope, &metrics, &mut tasks);
+    if scope != Scope::Cluster {
+        let (client, scope) = (client.clone(), scope.clone());
+        tasks.spawn("the look at other namespaces", async move {
+            unwatched.follow(&client, &scope).await;
+        });
+    }
     tokio::select! {
         biased;
         () = stop.cancelled() => return Ok(()),
@@ -135,6 +149,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<(), Run
     let act = Act {
         client,
         caches,
+        reports,
         metrics,
         dns_metrics,
         server_clock,
@@ -181,25 +196,50 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<(), Run
     }
 }
 
-/// Serves the status page. Where it cannot, all that acts goes on without.
-async fn show_page(
-    address: SocketAddr,
-    caches: &Arc<Caches>,
-    stop: &CancellationToken,
-    tasks: &mut TaskSet,
-) {
-    match server::bind(address).await {
-        Ok(listener) => {
-            let address = listener.local_addr().unwrap_or(address);
-            tracing::info!(%address, "the status page is there: kubectl port-forward leads to it");
-            let source = Arc::new(NamespacesPage::new(caches.clone()));
-            let served = page::server::serve(listener, source, stop.clone());
-            tasks.spawn_fallible("the status page", served);
+/// What the status page takes.
+struct PageParts {
+    caches: Arc<Caches>,
+    client: Client,
+    reports: Arc<Reports>,
+    unwatched: Arc<UnwatchedWatch>,
+}
+
+impl PageParts {
+    /// Serves the status page. Where it cannot, all that acts goes on without.
+    async fn show(self, address: SocketAddr, stop: &CancellationToken, tasks: &mut TaskSet) {
+        let listener = match server::bind(address).await {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(
+                    %address, %error,
+                    "there is no status page, as its port cannot be had: choose another --page-listen"
+                );
+                return;
+            }
+        };
+        let address = listener.local_addr().unwrap_or(address);
+        tracing::info!(%address, "the status page is there: kubectl port-forward leads to it");
+        let rates = Arc::new(PodRates::new(self.reports));
+        let answers = Arc::new(AnsweredRecords::default());
+        let source =
+            NamespacesPage::new(self.caches.clone(), rates.clone(), &answers, self.unwatched);
+        let questions = PageQuestions::new(self.caches, self.client);
+        let served = page::server::serve(
+            listener,
+            Arc::new(source),
+            Arc::new(questions),
+            stop.clone(),
+        );
+        tasks.spawn_fallible("the status page", served);
+        tasks.spawn("the rates of the status page", async move {
+            rates.follow().await
+        });
+        match Observer::system() {
+            Ok(observer) => tasks.spawn("the page's look at DNS", async move {
+                answers.follow(&observer).await;
+            }),
+            Err(error) => tracing::warn!(%error, "the status page does not say what DNS answers"),
         }
-        Err(error) => tracing::error!(
-            %address, %error,
-            "there is no status page, as its port cannot be had: choose another --page-listen"
-        ),
     }
 }
 
@@ -251,6 +291,7 @@ impl Acting {
 struct Act {
     client: Client,
     caches: Arc<Caches>,
+    reports: Arc<Reports>,
     metrics: Arc<Metrics>,
     dns_metrics: DnsMetrics,
     server_clock: Arc<ServerClock>,
@@ -315,7 +356,7 @@ impl Act {
             metrics,
             dns_metrics: self.dns_metrics,
             server_clock: self.server_clock,
-            reports: Arc::new(Reports::default()),
+            reports: self.reports,
             settings: self.settings,
             namespace: self.namespace,
             dns_owner_id,

@@ -7,6 +7,7 @@
 //! the wire.
 
 pub mod addresses;
+pub mod answered;
 mod authority;
 pub mod backend;
 pub mod controller;

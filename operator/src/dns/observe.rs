@@ -18,7 +18,7 @@ use hickory_resolver::{
 use super::{
     error::DnsError,
     report::{DnsReport, RecordGroupState},
-    rrset::{Name, RecordData, name},
+    rrset::{Name, RecordData, RecordKind, name},
     wanted::{Availability, DesiredRecords, RecordGroup, Records},
     wire,
 };
@@ -84,6 +84,27 @@ impl Observer {
             .build()
             .map_err(|error| NoResolver(error.to_string()))?;
         Ok(Self { lookups })
+    }
+
+    /// What the resolver answers for a name and the type that `record` (`TYPE DATA`) is of, each as such a
+    /// text.
+    ///
+    /// # Errors
+    /// [`DnsError::NoName`], and [`DnsError::Resolver`] where nothing is answered.
+    pub async fn answered(&self, at: &str, record: &str) -> Result<BTreeSet<String>, DnsError> {
+        let at = name(at).map_err(|_| DnsError::NoName(at.to_owned()))?;
+        let kind = match record.split_ascii_whitespace().next() {
+            Some("SRV") => RecordKind::Srv,
+            Some("A") => RecordKind::A,
+            Some("AAAA") => RecordKind::Aaaa,
+            _ => return Err(DnsError::NoName(record.to_owned())),
+        };
+        match answered_by(&self.lookups, &at, kind).await? {
+            ServerAnswer::Records(answered) => {
+                Ok(answered.iter().map(RecordData::to_string).collect())
+            }
+            ServerAnswer::Referral => Ok(BTreeSet::new()),
+        }
     }
 
     /// Compares what is answered with what is wanted. `published` says at which places the pool is
@@ -253,7 +274,7 @@ impl Question<'_> {
     async fn answered(
         &mut self,
         name: &Name,
-        kind: super::rrset::RecordKind,
+        kind: RecordKind,
     ) -> Result<BTreeSet<RecordData>, DnsError> {
         if let Some(servers) = self.servers.as_ref().filter(|_| !self.silent) {
             match answered_by(servers, name, kind).await {
@@ -279,7 +300,7 @@ enum ServerAnswer {
 async fn answered_by(
     servers: &TokioResolver,
     name: &Name,
-    kind: super::rrset::RecordKind,
+    kind: RecordKind,
 ) -> Result<ServerAnswer, DnsError> {
     match servers.lookup(name.clone(), wire::record_type(kind)).await {
         Ok(lookup) => {

@@ -1,6 +1,8 @@
 //! The page of the operator: every partner in every pool of the watched namespaces, as their statuses
-//! say. Every replica shows it, since every replica watches; it reads the stores and asks nobody.
+//! say. Every replica shows it, since every replica watches; it reads the stores and asks nobody; what DNS answers is asked beside it.
 
+pub mod questions;
+pub mod rates;
 pub mod server;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -20,22 +22,40 @@ use xmpp_edge_page::{
     board::{Contents, Look},
     model::{
         Cell, CellState, CertificateShown, ConditionShown, DnsRecordShown, GatewayRecord, Head,
-        PartnerRecord, PoolRecord, Section, StepShown, bounded_notes,
+        PartnerRecord, PoolRecord, RecordAnswers, Section, StepShown, bounded_notes,
     },
 };
 
-use crate::runtime::{caches::Caches, decoded::Decoded};
+use self::rates::PodRates;
+use crate::{
+    dns::answered::AnsweredRecords,
+    runtime::{caches::Caches, decoded::Decoded},
+    status::unwatched::UnwatchedWatch,
+};
 
 /// Where the page comes from.
 #[derive(Debug)]
 pub struct NamespacesPage {
     caches: Arc<Caches>,
+    rates: Arc<PodRates>,
+    answers: RecordAnswers,
+    unwatched: Arc<UnwatchedWatch>,
 }
 
 impl NamespacesPage {
     #[must_use]
-    pub fn new(caches: Arc<Caches>) -> Self {
-        Self { caches }
+    pub fn new(
+        caches: Arc<Caches>,
+        rates: Arc<PodRates>,
+        answers: &Arc<AnsweredRecords>,
+        unwatched: Arc<UnwatchedWatch>,
+    ) -> Self {
+        Self {
+            caches,
+            rates,
+            answers: answers.shown(),
+            unwatched,
+        }
     }
 }
 
@@ -46,6 +66,7 @@ impl Look for NamespacesPage {
         let policies = self.caches.policies.all();
         let readiness = self.caches.readiness();
         let mut notes = Notes(readiness.lines);
+        notes.0.extend(self.unwatched.lines());
         for pool in &pools {
             notes.of(pool.as_ref(), "EdgePool", |it: &EdgePool| {
                 it.status.as_ref().map(|status| &*status.conditions)
@@ -70,12 +91,14 @@ impl Look for NamespacesPage {
             version: env!("CARGO_PKG_VERSION"),
             ready: readiness.ready,
             notes: bounded_notes(notes.0, "kubectl get xmpp -A"),
-            explains: false,
+            explains: true,
+            probes: true,
+            refusals: false,
         };
         contents.add(Section::Head, "", &head);
         let mut served: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for pool in pools.iter().filter_map(|pool| pool.read()) {
-            add_pool(&mut contents, pool);
+            add_pool(&mut contents, pool, &self.answers);
             let of_namespace = served.entry(pool.namespace().unwrap_or_default());
             of_namespace.or_default().push(pool.name_any());
         }
@@ -87,6 +110,7 @@ impl Look for NamespacesPage {
             let key = format!("{namespace}/{}", record.name);
             contents.add(Section::Partner, key, &record);
         }
+        self.rates.show(&mut contents);
         contents
     }
 }
@@ -131,7 +155,7 @@ impl Notes {
     }
 }
 
-fn add_pool(contents: &mut Contents, pool: &EdgePool) {
+fn add_pool(contents: &mut Contents, pool: &EdgePool, answers: &RecordAnswers) {
     let (namespace, name) = (pool.namespace().unwrap_or_default(), pool.name_any());
     let status = pool.status.clone().unwrap_or_default();
     let streams = status.streams.unwrap_or_default();
@@ -164,7 +188,10 @@ fn add_pool(contents: &mut Contents, pool: &EdgePool) {
         records: status
             .srv_records
             .into_iter()
-            .map(|wanted| DnsRecordShown { wanted })
+            .map(|wanted| DnsRecordShown {
+                answered: (answers.0)(&wanted),
+                wanted,
+            })
             .collect(),
     };
     contents.add(Section::Pool, format!("{namespace}/{name}"), &record);
@@ -244,7 +271,11 @@ fn cell(pool: &str, suspended: bool, known: Option<&PartnerPoolStatus>) -> Cell 
         peer_certificate_not_after: time(&known.peer_certificate_not_after),
         last_connected_time: time(&known.last_connected_time),
         next_attempt_time: None,
-        attempt: known.last_attempt.iter().map(step).collect(),
+        attempt: known
+            .last_attempt
+            .iter()
+            .map(|one| step(one, time(&known.last_attempt_time)))
+            .collect(),
         queue: None,
         probe: known.probe.as_ref().map(|probe| {
             let latency = probe.latency_milliseconds.map(u64::from);
@@ -253,7 +284,7 @@ fn cell(pool: &str, suspended: bool, known: Option<&PartnerPoolStatus>) -> Cell 
     }
 }
 
-fn step(step: &AttemptStatus) -> StepShown {
+fn step(step: &AttemptStatus, time: Option<Timestamp>) -> StepShown {
     StepShown {
         step: step.step.clone(),
         outcome: step.outcome.clone(),
@@ -262,7 +293,7 @@ fn step(step: &AttemptStatus) -> StepShown {
         address: step.address.clone(),
         text: step.text.clone().unwrap_or_default(),
         remedy: remedy::of_outcome(&step.outcome),
-        time: None::<Timestamp>,
+        time,
         replica: step.replica.clone(),
     }
 }

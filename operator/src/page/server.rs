@@ -1,15 +1,15 @@
 //! Serves the page on loopback, where `kubectl port-forward` leads: the API server says who may see it,
 //! and carries it encrypted. It has no token of its own, so that it is never on the pod network.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use axum::{
-    Router,
-    extract::{Path, Request},
-    http::StatusCode,
+    Json, Router,
+    extract::{Path, Query, Request, State},
+    http::{HeaderMap, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,8 @@ use xmpp_edge_page::{
     board::{Board, Look},
     files, updates,
 };
+
+use super::questions::{PageQuestions, PageRefusal};
 
 /// An address that only this machine reaches; a pod is one.
 ///
@@ -43,6 +45,7 @@ pub fn loopback_address(text: &str) -> Result<SocketAddr, String> {
 pub async fn serve(
     listener: TcpListener,
     source: Arc<dyn Look>,
+    questions: Arc<PageQuestions>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let board = Board::new(source);
@@ -57,10 +60,65 @@ pub async fn serve(
             "/page/{name}",
             get(|Path(name): Path<String>| async move { files::file(&name) }),
         )
+        .route("/explain", get(show_explanation))
+        .route("/probe", post(show_probe))
+        .with_state(questions)
         .layer(middleware::from_fn(asked_locally));
     axum::serve(listener, app)
         .with_graceful_shutdown(stop.cancelled_owned())
         .await
+}
+
+async fn show_explanation(
+    State(questions): State<Arc<PageQuestions>>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    let given = |name: &str| query.get(name).map(String::as_str);
+    match questions.explain(given("from"), given("to")).await {
+        Ok(explanation) => Json(explanation).into_response(),
+        Err(refusal) => refused(&refusal),
+    }
+}
+
+/// By POST, since something is done: a pod dials a peer. A page elsewhere cannot have it done by a browser.
+async fn show_probe(
+    State(questions): State<Arc<PageQuestions>>,
+    headers: HeaderMap,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    if files::comes_from_elsewhere(&headers) {
+        let text = "a page of another origin may not have anything probed\n";
+        return (StatusCode::FORBIDDEN, text).into_response();
+    }
+    let given = |name: &str| query.get(name).map(String::as_str);
+    match questions.probe(given("pool"), given("domain")).await {
+        Ok(answer) => {
+            let code = StatusCode::from_u16(answer.code).unwrap_or(StatusCode::BAD_GATEWAY);
+            let kind = match code {
+                StatusCode::OK => "application/json",
+                _ => "text/plain; charset=utf-8",
+            };
+            (code, [(header::CONTENT_TYPE, kind)], answer.body).into_response()
+        }
+        Err(refusal) => refused(&refusal),
+    }
+}
+
+fn refused(refusal: &PageRefusal) -> Response {
+    let code = match refusal {
+        PageRefusal::NoAddresses
+        | PageRefusal::Address { .. }
+        | PageRefusal::NotOwn { .. }
+        | PageRefusal::Unexplained(_)
+        | PageRefusal::NoPool
+        | PageRefusal::Domain { .. } => StatusCode::BAD_REQUEST,
+        PageRefusal::Busy => StatusCode::TOO_MANY_REQUESTS,
+        PageRefusal::NoDocument(_) | PageRefusal::NoPod(_) => StatusCode::SERVICE_UNAVAILABLE,
+        PageRefusal::Document { .. } | PageRefusal::Connect { .. } | PageRefusal::Pod(_) => {
+            StatusCode::BAD_GATEWAY
+        }
+    };
+    (code, format!("{refusal}\n")).into_response()
 }
 
 /// A page elsewhere that has its own name lead to this machine is not answered (DNS rebinding).

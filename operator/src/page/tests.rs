@@ -29,6 +29,15 @@ fn partner(name: &str, status: Value) -> Decoded<XmppFederatedPartner> {
     object("XmppFederatedPartner", name, spec, status)
 }
 
+fn page(caches: Arc<Caches>) -> NamespacesPage {
+    NamespacesPage::new(
+        caches,
+        Arc::new(PodRates::new(Arc::default())),
+        &Arc::default(),
+        Arc::default(),
+    )
+}
+
 async fn shown(page: NamespacesPage) -> Vec<(String, String, Value)> {
     let board = Board::new(Arc::new(page));
     let mut listener = board.listen().unwrap();
@@ -62,7 +71,7 @@ async fn every_partner_has_a_cell_for_each_pool_of_its_namespace_and_failures_sa
     partners.take(&caches.partners, Event::Apply(partner("contoso", failing)));
     let unready = json!({"conditions": [condition("Ready", "False")]});
     partners.take(&caches.partners, Event::Apply(partner("late", unready)));
-    let found = shown(NamespacesPage::new(caches)).await;
+    let found = shown(page(caches)).await;
     let record = |section: &str, key: &str| {
         let mut of = found
             .iter()

@@ -51,6 +51,13 @@ pub struct Attempt {
 }
 
 impl Attempt {
+    /// When it failed, else when its last step was.
+    #[must_use]
+    pub fn told_time(&self) -> Option<Timestamp> {
+        let step = self.failure().or(self.steps.last())?;
+        Some(step.time)
+    }
+
     /// The step that failed.
     #[must_use]
     pub fn failure(&self) -> Option<&model::AttemptStep> {

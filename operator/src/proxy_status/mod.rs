@@ -9,6 +9,7 @@ pub mod model;
 pub mod ownership;
 pub mod pod_tls;
 pub mod poll;
+pub mod question;
 pub mod sidecars;
 
 use std::collections::BTreeMap;

@@ -33,6 +33,19 @@ pub struct ProxyStatus {
     pub partners: Vec<Partner>,
     #[serde(default)]
     pub gateways: Vec<Gateway>,
+    #[serde(default)]
+    pub totals: Totals,
+}
+
+/// Counted since the process began; a partner that is removed takes its counts along.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Totals {
+    pub inbound_stanzas: u64,
+    pub outbound_stanzas: u64,
+    pub refused_stanzas: u64,
+    pub bounced_stanzas: u64,
+    pub failed_attempts: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -201,6 +214,7 @@ impl ProxyStatus {
         self.config = news.config;
         self.certificate = news.certificate;
         self.gateways = news.gateways;
+        self.totals = news.totals;
     }
 }
 

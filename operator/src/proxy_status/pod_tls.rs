@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use rustls_pki_types::{InvalidDnsNameError, ServerName};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use xmpp_edge_crds::{
     edge_config::admin_name,
@@ -40,10 +40,10 @@ pub(super) struct PodTls<'a> {
 
 impl PodTls<'_> {
     /// Shakes hands. Nothing was said before it is known who answers.
-    pub(super) async fn connect(
-        &self,
-        socket: TcpStream,
-    ) -> Result<TlsStream<TcpStream>, PodTlsError> {
+    pub(super) async fn connect<S>(&self, socket: S) -> Result<TlsStream<S>, PodTlsError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let name = ServerName::try_from(admin_name(self.namespace, self.pool))?;
         let connector = TlsConnector::from(Arc::new(self.config()?));
         let connected = connector.connect(name, socket).await;

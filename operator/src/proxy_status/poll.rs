@@ -12,7 +12,7 @@ use std::{
 
 use futures::{StreamExt, stream};
 use http_body_util::{BodyExt, Limited};
-use hyper::StatusCode;
+use hyper::{Method, StatusCode};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -32,7 +32,7 @@ use super::{
 };
 use crate::runtime::{
     caches::Caches,
-    http::{BearerToken, HttpError, HttpGet},
+    http::{BearerToken, HttpError, HttpQuestion},
 };
 
 /// How often pods are asked: what changed is to be in a status within 10 s.
@@ -83,6 +83,9 @@ pub struct Reports {
     pools: Mutex<BTreeMap<(String, String), PoolReport>>,
 }
 
+/// Namespace and name of a pod.
+pub type PodKey = (String, String);
+
 /// What a pod says to have loaded is believed up to here: no operator counts so far, and what follows
 /// must be countable still.
 const MAX_GENERATION: u64 = 1 << 53;
@@ -102,6 +105,21 @@ impl Reports {
     pub(crate) fn set(&self, namespace: &str, pool: &str, report: PoolReport) {
         let key = (namespace.to_owned(), pool.to_owned());
         self.pools.lock().insert(key, report);
+    }
+
+    /// Each pod's namespace and name, when its process began, and what it counted since.
+    #[must_use]
+    pub fn totals(&self) -> Vec<(PodKey, Option<Timestamp>, model::Totals)> {
+        let pools = self.pools.lock();
+        let pods = pools.iter().flat_map(|((namespace, _), report)| {
+            let pods = report.pods.iter();
+            pods.map(move |(pod, report)| ((namespace.clone(), pod.clone()), report))
+        });
+        pods.filter_map(|(key, pod)| {
+            let status = pod.status.as_ref()?;
+            Some((key, status.started_time, status.totals))
+        })
+        .collect()
     }
 
     /// Of one namespace, by pool.
@@ -286,16 +304,17 @@ impl Poller {
                 known.unreachable = Some((since, error.to_string()));
             }
         }
-        // That time passed is no news.
+        // That time passed is no news, nor that stanzas did.
         if let (Some(before), Some(known)) = (&mut before.status, &known.status) {
             before.time = known.time;
+            before.totals = known.totals;
         }
         *known != before
     }
 }
 
 /// Name of the Secret that holds the bearer token of a pool's admin port.
-fn token_secret(pool: &str) -> String {
+pub(super) fn token_secret(pool: &str) -> String {
     format!("{pool}-admin")
 }
 
@@ -314,7 +333,8 @@ pub fn is_ready(pod: &Pod) -> bool {
 }
 
 /// The container port named `admin`.
-fn admin_port(pod: &Pod) -> u16 {
+#[must_use]
+pub fn admin_port(pod: &Pod) -> u16 {
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
     containers
         .flat_map(|container| container.ports.iter().flatten())
@@ -338,7 +358,8 @@ async fn fetch(target: &Target, large: &Semaphore) -> Result<model::ProxyStatus,
         Some(since) => format!("/status?since={since}"),
         None => "/status".to_owned(),
     };
-    let get = HttpGet {
+    let get = HttpQuestion {
+        method: &Method::GET,
         host: "edge",
         path: &path,
         token: target.token.as_ref(),

@@ -1,4 +1,4 @@
-//! The one HTTP client beside that of the API server: one GET on a connection of its own.
+//! The one HTTP client beside that of the API server: one question on a connection of its own.
 //!
 //! Its use bounds it in time and in bytes: it dials pods, and ports of this product's own.
 
@@ -6,7 +6,7 @@ use std::fmt;
 
 use http_body_util::Empty;
 use hyper::{
-    Request, Response,
+    Method, Request, Response,
     body::{Bytes, Incoming},
     client::conn::http1,
     header,
@@ -48,7 +48,8 @@ impl fmt::Debug for BearerToken {
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
-pub struct HttpGet<'a> {
+pub struct HttpQuestion<'a> {
+    pub method: &'a Method,
     /// Value of `Host`.
     pub host: &'a str,
     /// Path and query.
@@ -56,7 +57,7 @@ pub struct HttpGet<'a> {
     pub token: Option<&'a BearerToken>,
 }
 
-impl HttpGet<'_> {
+impl HttpQuestion<'_> {
     /// Asks in clear, and hands the answer to `read`; the connection ends with that.
     ///
     /// # Errors
@@ -96,7 +97,10 @@ impl HttpGet<'_> {
     }
 
     fn request(&self) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
-        let mut request = Request::get(self.path).header(header::HOST, self.host);
+        let mut request = Request::builder()
+            .method(self.method)
+            .uri(self.path)
+            .header(header::HOST, self.host);
         if let Some(token) = self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", *token.0));
         }
@@ -130,7 +134,8 @@ mod tests {
             assert_eq!(socket.read(&mut [0]).await.unwrap(), 0, "it ends");
             String::from_utf8(asked).unwrap()
         };
-        let get = HttpGet {
+        let get = HttpQuestion {
+            method: &Method::GET,
             host: "edge",
             path: "/status?since=7",
             token: Some(&BearerToken::new("t")),

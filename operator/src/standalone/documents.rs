@@ -164,6 +164,18 @@ impl Document {
         }
     }
 
+    /// An object that stands in no file: nothing of it has a line.
+    #[must_use]
+    pub fn of_object(value: Value) -> Self {
+        Self::new(1, 1, value, &Arc::from(""))
+    }
+
+    /// Whether lines of it can be told.
+    #[must_use]
+    pub fn is_in_file(&self) -> bool {
+        !self.text.is_empty()
+    }
+
     /// The faults that `check` finds, looked for once however often this document is taken up.
     pub fn checked(&self, check: impl FnOnce(&Value) -> Vec<DocumentFault>) -> &[DocumentFault] {
         self.checked.get_or_init(|| check(&self.value))

@@ -274,6 +274,7 @@ impl Gathering<'_> {
         }
         let told = faults.iter().map(|fault| match fault.path.as_str() {
             "" => fault.message.clone(),
+            path if !here.document.is_in_file() => format!("{path}: {}", fault.message),
             path => {
                 let line = here.document.line_of(path);
                 format!("line {line}: {path}: {}", fault.message)

@@ -34,6 +34,9 @@ pub enum ReadError {
     Memory(#[from] StoreError),
 }
 
+/// A file's name and what is in it.
+pub type FileDocuments = (String, Vec<Document>);
+
 /// The texts of a directory's manifest files by name; `Err` where one cannot be read.
 type Texts = BTreeMap<String, Result<String, String>>;
 
@@ -77,6 +80,19 @@ impl Reader {
             files: BTreeMap::new(),
             stored: None,
         }
+    }
+
+    /// The documents of each file, and the files that cannot be read.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn documents(&mut self) -> Result<(Vec<FileDocuments>, Vec<Problem>), ReadError> {
+        let texts = self.texts()?;
+        self.take(texts)?;
+        let files = self.files.iter();
+        let documents = files.map(|(name, file)| (name.clone(), file.documents.clone()));
+        let problems = self.files.values().filter_map(|file| file.problem.clone());
+        Ok((documents.collect(), problems.collect()))
     }
 
     /// Everything as it stands now, without waiting for it to settle.

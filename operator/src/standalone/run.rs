@@ -29,7 +29,7 @@ use super::{
     status,
 };
 use crate::{
-    dns::{DnsMetrics, OwnerId},
+    dns::{DnsMetrics, OwnerId, answered::AnsweredRecords, observe::Observer},
     runtime::metrics::PREFIX,
 };
 
@@ -92,7 +92,8 @@ pub async fn run(
         first.inputs.config.pool.clone(),
     );
     let (tell, inputs) = watch::channel(ConfigUpdate::from(first.inputs));
-    let (show, shown) = watch::channel(status::control(&first.report));
+    let answers = answers(options.resolver);
+    let (show, shown) = watch::channel(status::control(&first.report, &answers));
     let (ready, mut is_ready) = oneshot::channel();
     let (tell_key, mut keys) = mpsc::channel(KEYS);
     let measured = DnsMetrics::default();
@@ -152,7 +153,7 @@ pub async fn run(
                     match look {
                         Ok(Some(look)) => {
                             records.ask(look.dns.clone());
-                            show.send_replace(status::control(&look.report));
+                            show.send_replace(status::control(&look.report, &answers));
                             tell_proxy(look, &tell);
                         }
                         Ok(None) => {}
@@ -176,6 +177,20 @@ pub async fn run(
     let stopped = proxy.await?;
     records.stop().await;
     Ok(stopped?)
+}
+
+/// What DNS answers, for the page: asked of the resolver that partners are looked up with.
+fn answers(resolver: Option<SocketAddr>) -> Arc<AnsweredRecords> {
+    let answers = Arc::new(AnsweredRecords::default());
+    let observer = resolver.map_or_else(Observer::system, Observer::at);
+    match observer {
+        Ok(observer) => {
+            let answers = Arc::clone(&answers);
+            tokio::spawn(async move { answers.follow(&observer).await });
+        }
+        Err(error) => tracing::warn!(%error, "the status page does not say what DNS answers"),
+    }
+    answers
 }
 
 /// Takes the keys that the proxy told since the last look.

@@ -1,19 +1,19 @@
 //! What standalone has to say: conditions as a cluster's status would hold them, and notes for the
 //! log. It decides nothing.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::Serialize;
 use xmpp_edge_crds::{
     edge_config::EdgeConfig,
     kinds::conditions::{ConditionType, Reason},
 };
-use xmpp_edge_page::model::{ConditionShown, ControlShown, DnsRecordShown};
+use xmpp_edge_page::model::{ConditionShown, ControlShown};
 
 use super::manifests::{Manifests, Place, Problem};
 use crate::{
     compile::{Diagnostic, Kind, NamespaceInputs, ObjectRef, Severity},
-    dns::records,
+    dns::{answered::AnsweredRecords, records},
     secrets::{chain::CertificateFacts, source::CertificateState},
 };
 
@@ -228,7 +228,7 @@ pub fn report(
 
 /// What the status page shows of a report beside what the proxy knows itself.
 #[must_use]
-pub fn control(report: &StatusReport) -> ControlShown {
+pub fn control(report: &StatusReport, answers: &Arc<AnsweredRecords>) -> ControlShown {
     let is_pool =
         |it: &&ObjectReport| it.object.kind == Kind::EdgePool && it.object.name == report.pool;
     let conditions = report.objects.iter().filter(is_pool);
@@ -244,13 +244,8 @@ pub fn control(report: &StatusReport) -> ControlShown {
                 since: None,
             })
             .collect(),
-        records: report
-            .records
-            .iter()
-            .map(|wanted| DnsRecordShown {
-                wanted: wanted.clone(),
-            })
-            .collect(),
+        records: report.records.clone(),
+        answers: Some(answers.shown()),
     }
 }
 

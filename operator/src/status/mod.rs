@@ -6,3 +6,4 @@ pub mod apply;
 pub mod condition;
 pub mod queue;
 pub mod throttle;
+pub mod unwatched;

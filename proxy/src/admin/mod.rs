@@ -4,6 +4,7 @@ pub mod collector;
 pub mod explain;
 pub mod listener;
 pub mod page;
+pub mod probe;
 pub mod readiness;
 pub mod server;
 pub mod status;

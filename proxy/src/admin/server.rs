@@ -1,5 +1,5 @@
-//! The admin port: `/healthz`, `/readyz`, `/metrics`, `/status`, `/explain`, and the page at `/`. It
-//! answers before there is a configuration, and says what is waited for.
+//! The admin port: `/healthz`, `/readyz`, `/metrics`, `/status`, `/explain`, `/probe`, and the page at `/`.
+//! It answers before there is a configuration, and says what is waited for.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,7 @@ use axum::{
     extract::{ConnectInfo, Path, Query, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use jiff::Timestamp;
 use prometheus_client::{
@@ -28,6 +28,7 @@ use super::{
     collector::EdgeCollector,
     explain,
     listener::{AdminListener, Channel},
+    probe::{ProbeRefusal, Prober},
     readiness::Readiness,
     status,
 };
@@ -41,13 +42,14 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 #[derive(Debug)]
 pub struct Admin {
     observed: Telemetry,
-    /// Without a token `/status` and `/explain` are closed.
+    /// Without a token `/status`, `/explain` and `/probe` are closed.
     guarded: bool,
     /// Shown with the proxy's own.
     further_metrics: Option<Arc<Registry>>,
     /// What a control plane in this process says of the pool, for the page.
     control: Option<watch::Receiver<ControlShown>>,
     context: OnceLock<Arc<StreamContext>>,
+    prober: Prober,
 }
 
 impl Admin {
@@ -64,6 +66,7 @@ impl Admin {
             further_metrics,
             control,
             context: OnceLock::new(),
+            prober: Prober::default(),
         })
     }
 
@@ -166,7 +169,7 @@ impl Admin {
     }
 }
 
-const OVER_TLS_ALONE: &str = "ask by https, with the token of Secret <pool>-admin: /, /status and /explain are not answered in clear; /healthz, /readyz and /metrics are\n";
+const OVER_TLS_ALONE: &str = "ask by https, with the token of Secret <pool>-admin: /, /status, /explain and /probe are not answered in clear; /healthz, /readyz and /metrics are\n";
 
 fn text(readiness: &Readiness) -> String {
     let mut text = if readiness.is_ready() {
@@ -210,13 +213,14 @@ pub async fn run(
         .route("/metrics", get(metrics))
         .route("/status", get(show_status))
         .route("/explain", get(show_explanation))
+        .route("/probe", post(show_probe))
         .route("/", get(show_page))
         .route("/page/events", get(follow))
         .route("/page/{name}", get(show_page_file))
         .fallback(|| async {
             (
                 StatusCode::NOT_FOUND,
-                "there are /, /healthz, /readyz, /metrics, /status and /explain\n",
+                "there are /, /healthz, /readyz, /metrics, /status, /explain and, by POST, /probe\n",
             )
         })
         .with_state(admin);
@@ -279,6 +283,41 @@ async fn show_explanation(
     match explain::explain(context, from, to) {
         Ok(explanation) => Json(explanation).into_response(),
         Err(error) => bad_request(&error),
+    }
+}
+
+/// By POST, since something is done: a peer is dialled. A page elsewhere cannot have it done by a browser.
+async fn show_probe(
+    State(admin): State<Arc<Admin>>,
+    ConnectInfo(channel): ConnectInfo<Channel>,
+    headers: HeaderMap,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    let context = match admin.shown_to(channel, &headers) {
+        Ok(context) => context,
+        Err(refusal) => return *refusal,
+    };
+    if files::comes_from_elsewhere(&headers) {
+        let text = "a page of another origin may not have anything probed\n";
+        return (StatusCode::FORBIDDEN, text).into_response();
+    }
+    let given = |name: &str| query.get(name).map(String::as_str);
+    let probed = admin.prober.probe(context, given("domain"), given("from"));
+    match probed.await {
+        Ok(report) => Json(report).into_response(),
+        Err(refusal) => (status_of(&refusal), format!("{refusal}\n")).into_response(),
+    }
+}
+
+fn status_of(refusal: &ProbeRefusal) -> StatusCode {
+    match refusal {
+        ProbeRefusal::NoDomain
+        | ProbeRefusal::Domain { .. }
+        | ProbeRefusal::Own(_)
+        | ProbeRefusal::NotOwn(_) => StatusCode::BAD_REQUEST,
+        ProbeRefusal::NotPartner(_) | ProbeRefusal::Sidecar => StatusCode::FORBIDDEN,
+        ProbeRefusal::Busy => StatusCode::TOO_MANY_REQUESTS,
+        ProbeRefusal::Late => StatusCode::GATEWAY_TIMEOUT,
     }
 }
 

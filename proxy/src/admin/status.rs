@@ -12,7 +12,7 @@ use xmpp_edge_crds::{
     negotiation::Method,
 };
 
-use crate::telemetry::{attempts::ShownStep, config_status::RejectedStatus};
+use crate::telemetry::{attempts::ShownStep, config_status::RejectedStatus, metrics::MetricTotals};
 use crate::{
     config::ActiveConfig,
     negotiation::{PeerRole, Side},
@@ -38,6 +38,7 @@ pub struct Status {
     pub open_streams: Vec<u64>,
     pub partners: Vec<PartnerStatus>,
     pub gateways: Vec<GatewayStatus>,
+    pub totals: MetricTotals,
 }
 
 #[derive(Debug, Serialize)]
@@ -211,6 +212,7 @@ pub fn status(context: &StreamContext, since: Option<Timestamp>) -> Status {
         open_streams,
         partners,
         gateways: gateways(context, &config),
+        totals: context.metrics.totals(),
     }
 }
 

@@ -227,7 +227,8 @@ fn read_features(features: &Element) -> FeaturesReport {
         bidi: features.child(ns::BIDI_FEATURE, "bidi").is_some(),
         acks: acks
             .into_iter()
-            .find(|version| features.child(version, "sm").is_some()),
+            .find(|version| features.child(version, "sm").is_some())
+            .map(Into::into),
         max_bytes: number("max-bytes"),
         idle_seconds: number("idle-seconds"),
     }

@@ -14,10 +14,10 @@ pub use report::{
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
-use xmpp_edge_crds::{domain::DomainName, edge_config::HostPort, verdict::Direction};
+use xmpp_edge_crds::{domain::DomainName, verdict::Direction};
 
 use crate::{
-    dns::{Candidate, Connected, Dialer, Resolver, TargetSource},
+    dns::{Candidate, Connected, Dialer, SocksProxy, TargetSource},
     tls::{self, Identity, Mode, Role, Transport, Trust, not_after, spki_sha256},
 };
 use conversation::{Conversation, ConversationError};
@@ -32,36 +32,35 @@ pub struct ProbeOptions {
     pub domain: DomainName,
     /// `from` of the streams; none is sent without.
     pub from: Option<DomainName>,
-    /// Skips SRV, as a partner's `proxyFqdn`.
-    pub proxy_fqdn: Option<HostPort>,
+    /// By SRV, or as a partner's `proxyFqdn`.
+    pub source: TargetSource,
     /// Presented to the peer; without it the peer cannot offer SASL EXTERNAL.
     pub identity: Option<Arc<Identity>>,
     pub trust: Trust,
-    pub resolver: Resolver,
+    pub dialer: Dialer,
+    /// The way to targets; none: they are dialled directly.
+    pub egress: Option<Arc<SocksProxy>>,
 }
 
 /// Probes. Every failure is part of the report.
 pub async fn probe(options: &ProbeOptions) -> Report {
     let mut report = Report::new(options);
-    let route = match &options.proxy_fqdn {
-        Some(address) => TargetSource::Fixed(address.clone()),
-        None => {
-            if let Ok(services) = options.resolver.services(&options.domain).await {
-                report.services = services.records.iter().map(ServiceReport::new).collect();
-                report.fallback = services.fallback;
-                report.secure = services.dnssec.is_secure();
-                report.dnssec = (!services.fallback).then(|| services.dnssec.to_string());
-            }
-            // Whoever asks by hand may look anywhere.
-            TargetSource::Discover {
-                except: Arc::new([]),
-            }
-        }
-    };
-    // Whoever probes by hand may look at his own machine.
-    let dialer = Dialer::new(options.resolver.clone(), Arc::new(|_, _| false));
-    let candidates = dialer
-        .candidates(&options.domain, &route, None, Direction::Outbound)
+    if let TargetSource::Discover { .. } = options.source
+        && let Ok(services) = options.dialer.resolver().services(&options.domain).await
+    {
+        report.services = services.records.iter().map(ServiceReport::new).collect();
+        report.fallback = services.fallback;
+        report.secure = services.dnssec.is_secure();
+        report.dnssec = (!services.fallback).then(|| services.dnssec.to_string());
+    }
+    let candidates = options
+        .dialer
+        .candidates(
+            &options.domain,
+            &options.source,
+            options.egress.clone(),
+            Direction::Outbound,
+        )
         .await;
     let mut candidates = match candidates {
         Ok(candidates) => candidates,
@@ -146,8 +145,8 @@ async fn walk(
     seen.tls = true;
     seen.dialback = false;
     target.tls = Some(TlsReport {
-        version: facts.version,
-        cipher: facts.cipher,
+        version: facts.version.into(),
+        cipher: facts.cipher.into(),
     });
     let verdict = options
         .trust
@@ -156,7 +155,7 @@ async fn walk(
     target.certificate = Some(CertificateReport {
         valid: verdict.is_ok(),
         verified_by: verdict.as_ref().ok().map(|verified| verified.by.into()),
-        fault: verdict.as_ref().err().map(tls::CertificateFault::label),
+        fault: verdict.as_ref().err().map(|fault| fault.label().into()),
         text: verdict.as_ref().err().map(ToString::to_string),
         dns_names: facts
             .peer_chain

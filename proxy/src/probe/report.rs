@@ -1,9 +1,9 @@
 //! What a probe found, as JSON and as text.
 
-use std::{fmt, net::SocketAddr};
+use std::{borrow::Cow, fmt, net::SocketAddr};
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use xmpp_edge_crds::negotiation::Method;
 
 use super::{ProbeOptions, verdict::Observed};
@@ -12,8 +12,11 @@ use crate::{
     tls::VerifiedBy,
 };
 
+/// One of few.
+type Word = Cow<'static, str>;
+
 /// Everything that one probe found.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     pub domain: String,
@@ -38,7 +41,7 @@ pub struct Report {
     pub error: Option<String>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceReport {
     pub priority: u16,
@@ -48,7 +51,7 @@ pub struct ServiceReport {
     pub direct_tls: bool,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetReport {
     pub target: Option<String>,
@@ -67,25 +70,25 @@ pub struct TargetReport {
     pub error: Option<String>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TlsReport {
-    pub version: &'static str,
-    pub cipher: &'static str,
+    pub version: Word,
+    pub cipher: Word,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CertificateReport {
     pub valid: bool,
-    pub verified_by: Option<&'static str>,
-    pub fault: Option<&'static str>,
+    pub verified_by: Option<Word>,
+    pub fault: Option<Word>,
     pub text: Option<String>,
     pub dns_names: Vec<String>,
     pub not_after: Option<Timestamp>,
     pub spki_sha256: Option<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FeaturesReport {
     pub starttls: Option<StartTlsOffer>,
@@ -94,26 +97,26 @@ pub struct FeaturesReport {
     pub dialback_errors: bool,
     pub bidi: bool,
     /// Namespace of XEP-0198.
-    pub acks: Option<&'static str>,
+    pub acks: Option<Word>,
     /// XEP-0478.
     pub max_bytes: Option<u64>,
     pub idle_seconds: Option<u64>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StartTlsOffer {
     Required,
     Optional,
 }
 
-impl From<VerifiedBy> for &'static str {
+impl From<VerifiedBy> for Word {
     fn from(by: VerifiedBy) -> Self {
-        match by {
+        Cow::Borrowed(match by {
             VerifiedBy::Pkix => "Pkix",
             VerifiedBy::PartnerCa => "PartnerCa",
             VerifiedBy::Pin => "Pin",
             VerifiedBy::Dane => "Dane",
-        }
+        })
     }
 }
 
@@ -282,7 +285,10 @@ impl fmt::Display for TargetReport {
         }
         if let Some(certificate) = &self.certificate {
             let verdict = certificate.text.clone().unwrap_or_else(|| {
-                format!("valid by {}", certificate.verified_by.unwrap_or("Pkix"))
+                format!(
+                    "valid by {}",
+                    certificate.verified_by.as_deref().unwrap_or("Pkix")
+                )
             });
             writeln!(f, "  certificate  {verdict}")?;
             writeln!(
@@ -326,7 +332,7 @@ impl fmt::Display for FeaturesReport {
         if self.bidi {
             parts.push("bidi".to_owned());
         }
-        if let Some(acks) = self.acks {
+        if let Some(acks) = &self.acks {
             parts.push(format!("acks ({acks})"));
         }
         if let Some(bytes) = self.max_bytes {

@@ -9,7 +9,10 @@ use xmpp_edge_crds::negotiation::Method;
 
 use super::*;
 use crate::{
-    dns::fake::{Fake, FakeReply, a, srv},
+    dns::{
+        Resolver,
+        fake::{Fake, FakeReply, a, srv},
+    },
     tls::{
         Roots,
         pki::{Authority, Subject, authority, issue},
@@ -139,10 +142,13 @@ async fn report(
     probe(&ProbeOptions {
         domain: DomainName::parse("partner.example").unwrap(),
         from: Some(DomainName::parse("org.example").unwrap()),
-        proxy_fqdn: None,
+        source: TargetSource::Discover {
+            except: Arc::new([]),
+        },
         identity: ours.map(|name| identity(ca, name)),
         trust: Trust::new(Roots::from_pem(ca.pem(), "test").unwrap()),
-        resolver: Resolver::at(fake.address).unwrap(),
+        dialer: Dialer::new(Resolver::at(fake.address).unwrap(), Arc::new(|_, _| false)),
+        egress: None,
     })
     .await
 }

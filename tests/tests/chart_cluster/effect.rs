@@ -38,6 +38,7 @@ fn others() -> Vec<(&'static str, Value)> {
         ("crds.keep", json!(false)),
         ("rbac.create", json!(false)),
         ("rbac.people", json!(false)),
+        ("rbac.tellUnwatched", json!(false)),
         ("serviceAccount.create", json!(false)),
         ("serviceAccount.name", json!("x")),
         ("serviceAccount.annotations", json!({"x": "y"})),

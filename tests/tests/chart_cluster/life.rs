@@ -63,9 +63,26 @@ async fn tested(
     *asked = format!("--admin={}", operator.admin());
     let (fine, said) = run_pod(server, account, HOME, &given)?;
     ensure!(fine, "check: {said}");
-    for what in ["API server", "definitions", "leader", "metrics"] {
+    for what in [
+        "API server",
+        "definitions",
+        "leader",
+        "other namespaces",
+        "metrics",
+    ] {
         ensure!(said.contains(&format!("ok  {what}: ")), "{said}");
     }
+    let stray = json!({"apiVersion": "xmpp-edge.dev/v1alpha1", "kind": "XmppFederatedPartner",
+        "metadata": {"name": "stray", "namespace": "default"}, "spec": {"domain": "stray.example"}});
+    server
+        .kubectl()
+        .run_with(&["apply", "--filename=-"], &stray.to_string())?;
+    let (fine, said) = run_pod(server, account, HOME, &given)?;
+    let told = "NOT OK  other namespaces: nobody watches namespace \"default\": XmppFederatedPartner/stray";
+    ensure!(!fine && said.contains(told), "{said}");
+    server
+        .kubectl()
+        .run(&["delete", "xfp/stray", "--namespace=default"])?;
     say(
         server,
         "pod/xmpp-edge-check",

@@ -40,8 +40,10 @@ const CASES: &[Case] = &[
             "Role/xmpp-edge-leader",
             "ClusterRole/xmpp-edge-partners",
             "PodDisruptionBudget/xmpp-edge",
+            "ClusterRole/edge-system-xmpp-edge-unwatched",
+            "ClusterRoleBinding/edge-system-xmpp-edge-unwatched",
         ],
-        gone: &["ClusterRoleBinding/", "PodMonitor/", "NetworkPolicy/"],
+        gone: &["PodMonitor/", "NetworkPolicy/"],
     },
     Case {
         name: "sidecars",
@@ -83,6 +85,7 @@ const CASES: &[Case] = &[
             "Role/xmpp-edge",
             "RoleBinding/xmpp-edge",
             "ClusterRole/edge-system-xmpp-edge-let-go",
+            "ClusterRole/edge-system-xmpp-edge-unwatched",
         ],
     },
     Case {
@@ -107,7 +110,11 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "without definitions and roles for people",
-        settings: &["--set=crds.enabled=false", "--set=rbac.people=false"],
+        settings: &[
+            "--set=crds.enabled=false",
+            "--set=rbac.people=false",
+            "--set=rbac.tellUnwatched=false",
+        ],
         there: &["Role/xmpp-edge"],
         gone: &["CustomResourceDefinition/", "ClusterRole/"],
     },

@@ -63,6 +63,7 @@ pub async fn partners(namespace: &Namespace<'_>) -> Result<()> {
         json!({ "domain": "chat.northwind.example", "saslNegotiation": "Optional", "suspended": true }),
         json!({
             "authenticationMethods": ["SaslOverTls", "TlsDialback"], "methodSummary": "SaslOverTls,TlsDialback",
+            "why": "DomainConflict",
             "conditions": conditions(&[
                 ("Ready", "False", "DomainConflict"), ("Reachable", "Unknown", "NoAttempt"),
                 ("Secure", "True", "Encrypted"),
@@ -183,10 +184,10 @@ fn partners_fit_a_terminal() {
             namespace,
             "xfp",
             "\
-NAME        DOMAIN                   TYPE               READY   REACHABLE   AGE
-contoso     contoso.example          Federated          True    True
-fabrikam    fabrikam.example         PublicVerified
-northwind   chat.northwind.example   PublicUnverified   False   Unknown
+NAME        DOMAIN                   READY   REACHABLE   WHY              AGE
+contoso     contoso.example          True    True
+fabrikam    fabrikam.example
+northwind   chat.northwind.example   False   Unknown     DomainConflict
 ",
         );
         Ok(())

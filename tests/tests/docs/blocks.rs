@@ -7,11 +7,13 @@
 //! | `values` | the chart's values, by `helm template` |
 //! | `podspec` | part of a pod's spec, by Kubernetes' own types |
 //! | `ejabberd` | options that the ejabberd of the tests is run with |
+//! | `autoscaler` | a HorizontalPodAutoscaler, by Kubernetes' own types, of a kind that has a scale |
+//! | `argocd` | health checks in Lua for Argo CD, by what they say of objects |
 //! | `status` | what an object's status may hold, by the definitions |
 
 use std::{fs, path::Path, process::Command};
 
-use k8s_openapi::api::core::v1::PodSpec;
+use k8s_openapi::api::{autoscaling::v2::HorizontalPodAutoscaler, core::v1::PodSpec};
 use serde_json::{Value, json};
 use xmpp_edge_crds::kinds;
 use xmpp_edge_tests::{
@@ -91,6 +93,78 @@ fn part_of_a_pod(block: &Block) -> Result<(), String> {
     } else {
         Err(format!("only this is of a pod: {kept}"))
     }
+}
+
+fn an_autoscaler(block: &Block) -> Result<(), String> {
+    let fields = yaml(block)?;
+    let read: HorizontalPodAutoscaler =
+        serde_json::from_value(fields.clone()).map_err(|error| error.to_string())?;
+    let kept = serde_json::to_value(&read).map_err(|error| error.to_string())?;
+    if kept != fields {
+        return Err(format!("only this is of an autoscaler: {kept}"));
+    }
+    let target = read.spec.scale_target_ref;
+    let scales = kinds::crds().into_iter().any(|crd| {
+        let version = &crd.spec.versions[0];
+        let scale = version
+            .subresources
+            .as_ref()
+            .and_then(|it| it.scale.as_ref());
+        crd.spec.names.kind == target.kind && scale.is_some()
+    });
+    if scales {
+        Ok(())
+    } else {
+        Err(format!("{} has no scale", target.kind))
+    }
+}
+
+/// What an object's status holds, as Lua, and what Argo CD is to make of it.
+const HEALTHS: [(&str, &str); 5] = [
+    ("status = nil", "Progressing"),
+    ("status = {observedGeneration = 2}", "Progressing"),
+    (
+        "status = {observedGeneration = 2, conditions = {{type = \"Ready\", status = \"True\", reason = \"Ready\"}}}",
+        "Healthy",
+    ),
+    (
+        "status = {observedGeneration = 2, conditions = {{type = \"Ready\", status = \"False\", reason = \"NoPool\", message = \"m\"}}}",
+        "Degraded",
+    ),
+    (
+        "status = {observedGeneration = 1, conditions = {{type = \"Ready\", status = \"True\", reason = \"Ready\"}}}",
+        "Progressing",
+    ),
+];
+
+fn health_checks(block: &Block) -> Result<(), String> {
+    let checks = yaml(block)?;
+    for (name, script) in checks.as_object().into_iter().flatten() {
+        let kind = name.strip_prefix("resource.customizations.health.xmpp-edge.dev_");
+        if !kinds::crds()
+            .iter()
+            .any(|crd| Some(&*crd.spec.names.kind) == kind)
+        {
+            return Err(format!("{name} is of no kind"));
+        }
+        let script = script.as_str().ok_or("a script is a text")?;
+        for (status, expected) in HEALTHS {
+            let program = format!(
+                "obj = {{metadata = {{generation = 2}}, {status}}}\nlocal function check()\n{script}\nend\nprint(check().status)"
+            );
+            // Prosody's own interpreter.
+            let output = Command::new("lua5.4")
+                .args(["-e", &program])
+                .output()
+                .map_err(|error| format!("lua5.4: {error}"))?;
+            let said = String::from_utf8_lossy(&output.stdout);
+            if said.trim() != expected {
+                let fault = String::from_utf8_lossy(&output.stderr);
+                return Err(format!("{status}: {said}{fault}, not {expected}"));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Names of all options in a configuration, modules included.
@@ -188,6 +262,8 @@ fn every_yaml_block_is_what_it_says() {
                 ["values"] => values_of_the_chart(&block),
                 ["podspec"] => part_of_a_pod(&block),
                 ["ejabberd"] => run_by_the_tests(&block),
+                ["autoscaler"] => an_autoscaler(&block),
+                ["argocd"] => health_checks(&block),
                 ["status"] => part_of_a_status(&block),
                 _ => Err(format!(
                     "{:?} does not say what it is: see this file's head",

@@ -5,6 +5,7 @@
 
 mod blocks;
 mod commands;
+mod failure_classes;
 mod field_cases;
 mod log_lines;
 mod releases;

@@ -2,9 +2,10 @@
 
 use anyhow::{Result, ensure};
 use hickory_proto::rr::RecordType;
-use xmpp_edge_tests::{client::Client, conversation};
+use tokio::process::Command;
+use xmpp_edge_tests::{client::Client, conversation, edge};
 
-use crate::stage::{OWN, STAGE};
+use crate::stage::{EDGE, OWN, STAGE};
 
 #[test]
 fn installed_and_applied_as_the_guide_says_a_site_federates() {
@@ -35,6 +36,24 @@ fn installed_and_applied_as_the_guide_says_a_site_federates() {
             Some(method.to_owned())
         });
         ensure!(methods.await? == "SaslOverTls");
+
+        // A pod walks there, asked through the API server.
+        let server = stage.cluster.server();
+        let kubeconfig = server.kubeconfig_file("probe", server.admin(), EDGE)?;
+        let probed = Command::new(edge::binary()?)
+            .args(["probe", "friend.example", "--pool", "hq"])
+            .env("KUBECONFIG", kubeconfig)
+            .output()
+            .await?;
+        let said = format!(
+            "{}{}",
+            String::from_utf8_lossy(&probed.stdout),
+            String::from_utf8_lossy(&probed.stderr)
+        );
+        ensure!(
+            probed.status.success() && said.contains("SaslOverTls") && said.contains("edge/hq-"),
+            "{said}"
+        );
         Result::Ok(())
     });
 }

@@ -5,11 +5,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod calls;
+mod causes;
 mod conflicts;
 mod deletion;
 mod deltas;
 mod ghosts;
 mod impostors;
+mod inspect;
 mod kinds;
 mod leading;
 mod namespaces;

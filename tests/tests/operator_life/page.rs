@@ -51,6 +51,21 @@ fn the_operator_s_page_shows_every_partner_in_every_pool_and_follows_them() {
         let late = partner("late", json!({"domain": "late.example", "suspended": true}));
         create(namespace, std::slice::from_ref(&late)).await?;
         browser.until(&format!("{}?.includes('Suspended')", row("late"))).await?;
+        // What stands in the document in force, and what a pod sees.
+        let domain = format!("{}.example", namespace.name);
+        let asks = format!(
+            "document.getElementById('from').value = 'alice@{domain}'; document.getElementById('to').value = 'bob@contoso.example'; \
+             document.getElementById('explain-form').requestSubmit()"
+        );
+        browser.evaluate(&asks).await?;
+        browser.until("document.getElementById('explained').innerText.includes('refused: AccessPolicy')").await?;
+        browser.evaluate(&format!("{}; document.querySelectorAll('button.name')[0].click()", "document.getElementById('filter').value = ''")).await?;
+        browser.until("document.querySelector('button.probe')").await?;
+        browser.evaluate("document.querySelector('button.probe').click()").await?;
+        let probed = "document.getElementById('probed').innerText";
+        browser.until(&format!("{probed}.includes('SaslOverTls') && {probed}.includes('a pod looked')")).await?;
+        // Ten seconds after each other: this replica leads, and counts what its pods count.
+        browser.until("document.querySelectorAll('svg.plot polyline').length === 5").await?;
         delete(namespace, &object).await?;
         browser.until(&format!("!{}", row("contoso"))).await?;
         ensure!(browser.complaints().is_empty(), "{:?}", browser.complaints());

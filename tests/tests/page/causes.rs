@@ -4,6 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use xmpp_edge_tests::{
+    failure_class::{self, FailureClass},
     peer::{Behaviour, Identity, PeerServer, Verdict},
     pki::{Draft, Validity},
     rig::{ALICE, OWN, Scene},
@@ -14,27 +15,20 @@ use super::{RIG, ensure_no_complaints, hostile, page, row_says};
 
 /// What every place says of one class.
 struct Cause {
-    step: &'static str,
-    outcome: &'static str,
-    direction: &'static str,
+    class: FailureClass,
     /// Where there is no connection there is no address.
     has_address: bool,
     /// A part of what was seen.
     text: &'static str,
-    /// The beginning of what to do.
-    remedy: &'static str,
     state: &'static str,
 }
 
 impl Cause {
-    const fn outbound(step: &'static str, outcome: &'static str) -> Self {
+    const fn of(class: FailureClass) -> Self {
         Self {
-            step,
-            outcome,
-            direction: "outbound",
+            class,
             has_address: true,
             text: "",
-            remedy: "",
             state: "Failing",
         }
     }
@@ -48,18 +42,20 @@ async fn alice_writes(s: &Scene) -> Result<()> {
 }
 
 async fn is_told_everywhere(s: &Scene, cause: &Cause) -> Result<()> {
-    let step = wait::until(cause.outcome, wait::GENEROUS, async || {
+    let step = wait::until(cause.class.outcome, wait::GENEROUS, async || {
         let status = s.rig.edge.lock().await.status().await.ok()?;
         let mut partners = status["partners"].as_array()?.iter();
         let partner = partners.find(|one| one["name"] == *s.name)?;
         let mut steps = partner["lastAttempt"].as_array()?.iter();
-        steps.find(|step| step["outcome"] == cause.outcome).cloned()
+        steps
+            .find(|step| step["outcome"] == cause.class.outcome)
+            .cloned()
     })
     .await
     .context("/status")?;
     let text = |field: &str| step[field].as_str().unwrap_or_default().to_owned();
     ensure!(
-        text("step") == cause.step && text("direction") == cause.direction,
+        text("step") == cause.class.step && text("direction") == cause.class.direction,
         "{step}"
     );
     ensure!(text("address").is_empty() != cause.has_address, "{step}");
@@ -70,7 +66,7 @@ async fn is_told_everywhere(s: &Scene, cause: &Cause) -> Result<()> {
     ensure!(text("time").parse::<jiff::Timestamp>().is_ok(), "{step}");
     let remedy = text("remedy");
     ensure!(
-        remedy.starts_with(cause.remedy) && !remedy.is_empty(),
+        remedy.starts_with(cause.class.remedy) && !remedy.is_empty(),
         "{step}"
     );
 
@@ -78,9 +74,9 @@ async fn is_told_everywhere(s: &Scene, cause: &Cause) -> Result<()> {
     let log = edge.log();
     let labels = [
         format!("partner=\"{}\"", s.name),
-        format!("direction=\"{}\"", cause.direction),
-        format!("step=\"{}\"", cause.step),
-        format!("outcome=\"{}\"", cause.outcome),
+        format!("direction=\"{}\"", cause.class.direction),
+        format!("step=\"{}\"", cause.class.step),
+        format!("outcome=\"{}\"", cause.class.outcome),
     ];
     let line = log.lines().find(|line| {
         line.contains("attempt failed") && labels.iter().all(|label| line.contains(label))
@@ -97,10 +93,13 @@ async fn is_told_everywhere(s: &Scene, cause: &Cause) -> Result<()> {
     let mut browser = page(s, &format!("#filter={}&open=default/{}", s.domain, s.name)).await?;
     row_says(&mut browser, s, cause.state).await?;
     let details = "document.querySelector('tr.details')?.innerText";
-    let wanted = format!("{details}?.includes({:?}) && {details}", cause.outcome);
+    let wanted = format!(
+        "{details}?.includes({:?}) && {details}",
+        cause.class.outcome
+    );
     let shown = browser.until(&wanted).await?;
     let shown = shown.as_str().context("a text")?;
-    for part in [cause.step, &text("address"), cause.text, &remedy] {
+    for part in [cause.class.step, &text("address"), cause.text, &remedy] {
         ensure!(
             shown.contains(part),
             "the page does not say {part:?}: {shown}"
@@ -116,8 +115,7 @@ fn dns_the_domain_is_nowhere() {
         alice_writes(s).await?;
         let cause = Cause {
             has_address: false,
-            remedy: "correct the domain in the partner object",
-            ..Cause::outbound("dns", "DnsNoRecords")
+            ..Cause::of(failure_class::DNS)
         };
         is_told_everywhere(s, &cause).await
     });
@@ -129,8 +127,7 @@ fn tcp_nobody_listens() {
         alice_writes(s).await?;
         let cause = Cause {
             text: "refused",
-            remedy: "nothing listens there",
-            ..Cause::outbound("tcp", "TcpRefused")
+            ..Cause::of(failure_class::TCP)
         };
         is_told_everywhere(s, &cause).await
     });
@@ -143,8 +140,7 @@ fn tls_the_peer_offers_none() {
         alice_writes(s).await?;
         let cause = Cause {
             text: "STARTTLS",
-            remedy: "have the partner turn TLS on",
-            ..Cause::outbound("tls", "TlsNotOffered")
+            ..Cause::of(failure_class::TLS)
         };
         is_told_everywhere(s, &cause).await
     });
@@ -163,8 +159,7 @@ fn certificate_it_names_somebody_else() {
         alice_writes(s).await?;
         let cause = Cause {
             text: "somebody.example",
-            remedy: "have the partner get a certificate with its domain",
-            ..Cause::outbound("certificate", "PeerCertificateName")
+            ..Cause::of(failure_class::CERTIFICATE_NAME)
         };
         is_told_everywhere(s, &cause).await
     });
@@ -181,8 +176,7 @@ fn certificate_it_has_expired() {
         alice_writes(s).await?;
         let cause = Cause {
             text: "expired",
-            remedy: "have the partner renew its certificate",
-            ..Cause::outbound("certificate", "CertificateExpired")
+            ..Cause::of(failure_class::CERTIFICATE_EXPIRED)
         };
         is_told_everywhere(s, &cause).await
     });
@@ -196,8 +190,7 @@ fn sasl_the_peer_refuses_our_certificate() {
         alice_writes(s).await?;
         let cause = Cause {
             text: "not-authorized",
-            remedy: "the peer refuses the certificate",
-            ..Cause::outbound("sasl", "SaslRejected")
+            ..Cause::of(failure_class::SASL)
         };
         is_told_everywhere(s, &cause).await
     });
@@ -214,8 +207,7 @@ fn dialback_the_peer_finds_our_key_invalid() {
         alice_writes(s).await?;
         let cause = Cause {
             text: "invalid",
-            remedy: "our records must lead to this edge",
-            ..Cause::outbound("dialback", "DialbackRejected")
+            ..Cause::of(failure_class::DIALBACK)
         };
         is_told_everywhere(s, &cause).await
     });
@@ -228,8 +220,7 @@ fn policy_the_peer_s_own_lets_nobody_in() {
         alice_writes(s).await?;
         let cause = Cause {
             text: "You are not on our list",
-            remedy: "the peer refused: ask the partner",
-            ..Cause::outbound("policy", "PeerError")
+            ..Cause::of(failure_class::PEER_POLICY)
         };
         is_told_everywhere(s, &cause).await
     });
@@ -241,11 +232,9 @@ fn policy_our_own_has_the_partner_suspended() {
         let mut peer = s.connect().await?;
         let _ = peer.open(&s.domain, OWN).await;
         let cause = Cause {
-            direction: "inbound",
             text: "not allowed",
-            remedy: "set XmppFederatedPartner spec.suspended",
             state: "Suspended",
-            ..Cause::outbound("policy", "PartnerSuspended")
+            ..Cause::of(failure_class::OWN_POLICY)
         };
         is_told_everywhere(s, &cause).await
     });

@@ -24,7 +24,7 @@ const QUIET: usize = 1_000;
 static RIG: Shared = Shared::new(Plan {
     objects: quiet,
     partner: causes::partner,
-    ..Plan::standard("page", 18)
+    ..Plan::standard("page", 20)
 });
 
 fn quiet(_: &Lab) -> Vec<Value> {

@@ -16,7 +16,7 @@ fn a_thousand_partners_are_found_and_one_that_changes_touches_no_other_row() {
             .evaluate("document.getElementById('count').textContent")
             .await?;
         // Those of the tests, and the good one.
-        let all = QUIET + 19;
+        let all = QUIET + 21;
         ensure!(
             count
                 .to_string()

@@ -1,9 +1,13 @@
 //! What the page shows and what can be done with it.
 
 use anyhow::{Result, ensure};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use xmpp_edge_tests::{
     peer::PeerServer,
-    rig::{ALICE, BOB, Scene},
+    rig::{ALICE, BOB, OWN, Scene},
 };
 
 use super::{RIG, ensure_no_complaints, open, page, row_says};
@@ -157,6 +161,77 @@ fn explain_says_by_which_rule_a_message_passes_or_not() {
                 .until(&format!("{shown}.includes({words:?}) && {shown}.includes({rule:?})"))
                 .await?;
         }
+        ensure_no_complaints(&browser.complaints())
+    });
+}
+
+#[test]
+fn probe_walks_to_a_partner_now_and_to_nobody_else() {
+    RIG.test(20, async |s| {
+        let outside = s.outside().await?;
+        let hash = format!("#filter={}&open=default/{}", s.domain, s.name);
+        let mut browser = page(s, &hash).await?;
+        browser
+            .until("document.querySelector('button.probe')")
+            .await?;
+        browser
+            .evaluate("document.querySelector('button.probe').click()")
+            .await?;
+        let shown = "document.getElementById('probed').innerText";
+        browser
+            .until(&format!(
+                "{shown}.includes('SaslOverTls') && {shown}.includes({:?})",
+                s.address().to_string()
+            ))
+            .await?;
+        drop(outside);
+        for (domain, words) in [
+            ("nobody.example", "is of no partner"),
+            (OWN, "is an own domain"),
+            ("a b", "is no domain"),
+        ] {
+            let ask = format!(
+                "document.getElementById('probe-domain').value = {domain:?}; document.getElementById('probe-form').requestSubmit()"
+            );
+            browser.evaluate(&ask).await?;
+            browser
+                .until(&format!("{shown}.includes({words:?})"))
+                .await?;
+        }
+        ensure_no_complaints(&browser.complaints())?;
+        // Nobody elsewhere has it done, by a form or by a picture.
+        let admin = s.rig.edge.lock().await.place().internal_bind;
+        for (line, header, code) in [
+            ("POST", "Origin: https://evil.example\r\n", "403"),
+            ("POST", "Origin: null\r\n", "403"),
+            ("GET", "", "405"),
+        ] {
+            let mut stream = TcpStream::connect((admin, 9090)).await?;
+            let asked = format!(
+                "{line} /probe?domain={} HTTP/1.1\r\nHost: {admin}:9090\r\n{header}Content-Length: 0\r\nConnection: close\r\n\r\n",
+                s.domain
+            );
+            stream.write_all(asked.as_bytes()).await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            ensure!(answer.starts_with(&format!("HTTP/1.1 {code}")), "{answer}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn records_are_shown_beside_what_dns_answers() {
+    RIG.test(19, async |s| {
+        let mut browser = page(s, "").await?;
+        let rows = "[...document.querySelectorAll('#pools tr')].map((row) => row.innerText)\
+            .filter((text) => text.includes('_xmpp-server._tcp.'))";
+        // Nobody publishes the records of this edge.
+        browser
+            .until(&format!(
+                "{rows}.length > 0 && {rows}.every((text) => /no such record|nothing:|others:|this record/.test(text))"
+            ))
+            .await?;
         ensure_no_complaints(&browser.complaints())
     });
 }

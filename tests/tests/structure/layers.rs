@@ -10,7 +10,7 @@ use crate::{
 /// The proxy's rooms from the top, by rank.
 const PROXY: &[&[&str]] = &[
     &["main", "lib"],
-    &["cli", "probe"],
+    &["cli"],
     &["sidecar"],
     &["app"],
     &["admin"],
@@ -19,7 +19,7 @@ const PROXY: &[&[&str]] = &[
     &["routing"],
     &["presence"],
     &["config"],
-    &["policy", "contacts"],
+    &["policy", "contacts", "probe"],
     &["negotiation"],
     &["tls", "dns", "dns_view", "xml", "net"],
     &["telemetry"],

@@ -19,8 +19,21 @@ pub const MAX_SHARDS: usize = 8;
 pub const MAX_SHARD_BYTES: usize = 900 * 1024;
 /// Largest document in bytes, unpacked: a small stream may not become all of a proxy's memory.
 pub const MAX_DOCUMENT_BYTES: u64 = 512 * 1024 * 1024;
+/// Key of a shard in its ConfigMap, in `binaryData`.
+pub const SHARD_KEY: &str = "shard";
 /// A header with its newline stays below this many bytes.
 const MAX_HEADER_BYTES: usize = 512;
+
+/// Name of the ConfigMap that holds shard `number` of a pool's document.
+#[must_use]
+pub fn shard_name(pool: &str, number: usize) -> String {
+    format!("{pool}-config-{number}")
+}
+
+/// Names of the ConfigMaps that hold a pool's document, as far as it has that many shards.
+pub fn shard_names(pool: &str) -> impl Iterator<Item = String> {
+    (0..MAX_SHARDS).map(move |number| shard_name(pool, number))
+}
 
 /// What a shard says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

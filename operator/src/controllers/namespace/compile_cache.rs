@@ -12,7 +12,7 @@ use std::{
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt};
-use xmpp_edge_crds::edge_config::EdgeConfig;
+use xmpp_edge_crds::edge_config::{EdgeConfig, shards};
 
 use super::inputs::{self, internal_service_name};
 use crate::{
@@ -101,7 +101,7 @@ fn objects(caches: &Caches, namespace: &str, references: &References) -> u64 {
     let pools = caches.pools.in_namespace(namespace);
     let documents = pools.iter().map(|pool| pool.name_any());
     let documents: BTreeSet<String> = documents
-        .flat_map(|pool| inputs::shard_names(&pool).collect::<Vec<_>>())
+        .flat_map(|pool| shards::shard_names(&pool).collect::<Vec<_>>())
         .collect();
     // The documents themselves are given as such.
     for name in references.config_maps.difference(&documents) {

@@ -16,7 +16,7 @@ use k8s_openapi::{
 use kube::{Resource, ResourceExt};
 use serde_json::Value;
 use xmpp_edge_crds::{
-    edge_config::shards::{self, WholeDocument},
+    edge_config::shards::{self, SHARD_KEY, WholeDocument, shard_names},
     kinds::{EdgePool, ExternalAccessPolicy, XmppFederatedPartner, conditions::Reason},
 };
 use zeroize::Zeroizing;
@@ -30,20 +30,6 @@ use crate::{
     },
     secrets::store::SecretData,
 };
-
-/// Key of a shard in its ConfigMap.
-pub const SHARD_KEY: &str = "shard";
-
-/// Name of the ConfigMap that holds shard `number` of a pool.
-#[must_use]
-pub fn shard_name(pool: &str, number: usize) -> String {
-    format!("{pool}-config-{number}")
-}
-
-/// Names of the ConfigMaps that hold a pool's document, as far as it has that many shards.
-pub fn shard_names(pool: &str) -> impl Iterator<Item = String> {
-    (0..shards::MAX_SHARDS).map(move |number| shard_name(pool, number))
-}
 
 /// Name of the Service that servers inside reach.
 #[must_use]

@@ -4,9 +4,8 @@
 use std::collections::BTreeMap;
 
 use kube::ResourceExt;
-use xmpp_edge_crds::edge_config::EdgeConfig;
+use xmpp_edge_crds::edge_config::{EdgeConfig, shards};
 
-use super::inputs;
 use crate::{
     compile::{References, peer_keys, sidecar_secrets},
     controllers::pool::{plan::names, publish},
@@ -73,7 +72,7 @@ fn own_secrets(pool: &str) -> [String; 4] {
 
 /// ConfigMaps in which a pool's last document and the keys of its partners are.
 fn own_documents(pool: &str) -> impl Iterator<Item = String> {
-    inputs::shard_names(pool).chain([peer_keys::name_of(pool)])
+    shards::shard_names(pool).chain([peer_keys::name_of(pool)])
 }
 
 /// Why the namespace cannot be compiled now: without a pool's last document or the keys of its partners,

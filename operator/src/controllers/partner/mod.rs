@@ -79,15 +79,25 @@ fn desired_status(
     let programmed = programmed::or_kept(told, kept);
     let pools = pools(scene, partner);
     let reachable = reachable(scene, partner, &pools);
+    let failed = pools
+        .iter()
+        .find_map(failed_step)
+        .map(|it| it.outcome.clone());
     let mut wanted = vec![accepted, programmed, secure(partner), reachable];
     let counted = [ConditionType::Accepted, ConditionType::Programmed];
     wanted.insert(0, condition::ready(&wanted, &counted));
+    let why = match &wanted[0] {
+        ready if ready.state == ConditionStatus::False => Some(ready.reason.to_string()),
+        _ if is_suspended(partner) => Some(Reason::Suspended.to_string()),
+        _ => failed,
+    };
     let generation = partner.metadata().generation;
     let methods = methods(partner);
     PartnerStatus {
         observed_generation: generation,
         method_summary: summary(&methods),
         authentication_methods: methods,
+        why,
         pools,
         conditions: condition::merge(old, &wanted, generation, scene.now),
     }
@@ -139,6 +149,7 @@ fn entry(pool: &str, facts: &PartnerFacts) -> PartnerPoolStatus {
         ),
         last_connected_time: time(facts.last_connected_time),
         last_attempt: facts.attempt.as_ref().map(steps).unwrap_or_default(),
+        last_attempt_time: time(facts.attempt.as_ref().and_then(Attempt::told_time)),
         peer_key_sha256: bounded(facts.peer_key_sha256.as_ref(), 64),
         probe: facts.probe.as_ref().map(|probe| ProbeStatus {
             time: whole_seconds(probe.time),
@@ -187,13 +198,15 @@ fn reachable(
             "suspended: nothing is tried".to_owned(),
         );
     }
-    let failed = |pool: &PartnerPoolStatus| {
-        pool.last_attempt
-            .iter()
-            .find(|step| step.outcome != "Ok")
-            .cloned()
-    };
-    if let Some((pool, step)) = pools.iter().find_map(|pool| Some((pool, failed(pool)?))) {
+    let failed = pools
+        .iter()
+        .find_map(|pool| Some((pool, failed_step(pool)?.clone())));
+    if let Some((pool, step)) = failed {
+        let time = pool
+            .last_attempt_time
+            .as_ref()
+            .map(|time| format!(" on {}", time.0))
+            .unwrap_or_default();
         let at = step
             .address
             .map(|address| format!(" at {address}"))
@@ -213,7 +226,7 @@ fn reachable(
             ConditionStatus::False,
             Reason::Unreachable,
             format!(
-                "EdgePool {:?}, {}{domain}: step {}{at}: {}{text}{remedy}",
+                "EdgePool {:?}, {}{domain}{time}: step {}{at}: {}{text}{remedy}",
                 pool.name,
                 step.direction.unwrap_or_default(),
                 step.step,
@@ -243,6 +256,11 @@ fn reachable(
             "nothing was tried yet".to_owned(),
         ),
     }
+}
+
+/// The step at which the last attempt in a pool failed.
+fn failed_step(pool: &PartnerPoolStatus) -> Option<&AttemptStatus> {
+    pool.last_attempt.iter().find(|step| step.outcome != "Ok")
 }
 
 /// `Secure`; of a partner that is not accepted nothing is said.
@@ -292,6 +310,7 @@ fn significance(old: &PartnerStatus, new: &PartnerStatus) -> Significance {
     let same = old.observed_generation == new.observed_generation
         && old.authentication_methods == new.authentication_methods
         && old.method_summary == new.method_summary
+        && old.why == new.why
         && conditions_same
         && new.pools.iter().all(|pool| {
             let before = old.pools.iter().find(|it| it.name == pool.name);

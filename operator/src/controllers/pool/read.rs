@@ -11,7 +11,7 @@ use tokio_postgres::config::Host;
 use xmpp_edge_crds::{
     edge_config::{
         EdgeConfig, HostPort,
-        shards::{MAX_SHARDS, ShardHeader},
+        shards::{MAX_SHARDS, SHARD_KEY, ShardHeader, shard_name},
     },
     kinds::EdgePool,
     postgres::ConnectionString,
@@ -203,11 +203,11 @@ pub fn written(
 ) -> Option<u64> {
     let mut headers = Vec::new();
     for number in 0..MAX_SHARDS {
-        let name = names::shard(pool, number);
+        let name = shard_name(pool, number);
         let Some(map) = caches.config_maps.get(namespace, &name).ok()? else {
             continue;
         };
-        let shard = map.binary_data.as_ref()?.get(names::SHARD_KEY)?;
+        let shard = map.binary_data.as_ref()?.get(SHARD_KEY)?;
         let line = shard.0.split(|byte| *byte == b'\n').next()?;
         let header: ShardHeader = serde_json::from_slice(line).ok()?;
         (header.number == number).then_some(())?;

@@ -12,7 +12,7 @@ use xmpp_edge_crds::remedy;
 use xmpp_edge_page::{
     board::Contents,
     model::{RefusalRecord, Section},
-    rates::{Rates, SAMPLE},
+    rates::{EDGE_RATES, Rates, SAMPLE},
 };
 
 use crate::telemetry::metrics::{MetricTotals, Metrics, RefusalCount};
@@ -47,13 +47,7 @@ struct RefusalSeen {
 
 impl Default for PageHistory {
     fn default() -> Self {
-        let rates = Rates::new([
-            "Stanzas inbound",
-            "Stanzas outbound",
-            "Stanzas refused by policy",
-            "Stanzas that could not be handed on",
-            "Failed steps of attempts",
-        ]);
+        let rates = Rates::new(EDGE_RATES);
         let refusals = HashMap::new();
         Self {
             state: Mutex::new(Samples { rates, refusals }),

@@ -61,6 +61,7 @@ impl PoolPage {
         let mut notes: Vec<_> = waits.map(|wait| format!("waiting for {wait}")).collect();
         notes.extend(readiness.remarks.iter().cloned());
         let control = self.admin.control();
+        let records = control.records_shown();
         notes.extend(control.notes);
         let head = Head {
             title: format!("EdgePool {namespace}/{pool}"),
@@ -68,6 +69,8 @@ impl PoolPage {
             ready: readiness.is_ready(),
             notes: bounded_notes(notes, "the log"),
             explains: true,
+            probes: config.edge_dials.is_none(),
+            refusals: true,
         };
         contents.add(Section::Head, "", &head);
         let shown = status::status(context, None);
@@ -85,7 +88,7 @@ impl PoolPage {
             queue: Some(all.queue),
             conditions: control.conditions,
             certificates: certificates(&config),
-            records: control.records,
+            records,
         };
         contents.add(Section::Pool, format!("{namespace}/{pool}"), &record);
         for (own, status) in document.partners.iter().zip(shown.partners) {

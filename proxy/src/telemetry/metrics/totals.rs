@@ -1,10 +1,13 @@
 //! Sums over series, for the page of the admin port. They take as long as there are series: never asked
 //! for on the path of a stanza.
 
+use serde::Serialize;
+
 use super::Metrics;
 
 /// What was counted since the process began. A partner that is removed takes its counts along.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct MetricTotals {
     pub inbound_stanzas: u64,
     pub outbound_stanzas: u64,

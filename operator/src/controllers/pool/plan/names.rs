@@ -36,15 +36,6 @@ pub fn trunk_service(pool: &str) -> String {
     format!("{pool}-trunk")
 }
 
-/// The ConfigMap of one shard of the document, key [`SHARD_KEY`].
-#[must_use]
-pub fn shard(pool: &str, number: usize) -> String {
-    format!("{pool}-config-{number}")
-}
-
-/// The key of a shard's ConfigMap, in `binaryData`.
-pub const SHARD_KEY: &str = "shard";
-
 /// The volume of embedded contacts.
 #[must_use]
 pub fn contacts_volume(pool: &str) -> String {

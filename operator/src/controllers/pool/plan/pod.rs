@@ -21,7 +21,10 @@ use k8s_openapi::{
 };
 use kube::ResourceExt;
 use xmpp_edge_crds::{
-    edge_config::{EdgeConfig, shards::MAX_SHARDS},
+    edge_config::{
+        EdgeConfig,
+        shards::{self, MAX_SHARDS, SHARD_KEY},
+    },
     kinds::{
         EdgePool,
         pool::workload::{PodIdentity, PodTemplate},
@@ -359,7 +362,7 @@ fn volumes(pool: &EdgePool) -> Vec<Volume> {
     let shards = (0..MAX_SHARDS)
         .map(|number| {
             let file = format!("shard-{number}");
-            config_map(&names::shard(&name, number), names::SHARD_KEY, &file)
+            config_map(&shards::shard_name(&name, number), SHARD_KEY, &file)
         })
         .collect();
     vec![

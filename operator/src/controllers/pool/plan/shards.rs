@@ -7,12 +7,12 @@ use kube::ResourceExt;
 use xmpp_edge_crds::{
     edge_config::{
         EdgeConfig,
-        shards::{self, EncodeError, MAX_SHARDS},
+        shards::{self, EncodeError, MAX_SHARDS, SHARD_KEY},
     },
     kinds::EdgePool,
 };
 
-use super::{Child, metadata, names};
+use super::{Child, metadata};
 
 /// A document as it is to be written.
 #[derive(Debug)]
@@ -34,11 +34,8 @@ pub fn plan(pool: &EdgePool, config: &EdgeConfig) -> Result<PlannedDocument, Enc
         .enumerate()
         .map(|(number, shard)| {
             Child::ConfigMap(Box::new(ConfigMap {
-                metadata: metadata::owned(pool, names::shard(&name, number)),
-                binary_data: Some(BTreeMap::from([(
-                    names::SHARD_KEY.to_owned(),
-                    ByteString(shard),
-                )])),
+                metadata: metadata::owned(pool, shards::shard_name(&name, number)),
+                binary_data: Some(BTreeMap::from([(SHARD_KEY.to_owned(), ByteString(shard))])),
                 ..ConfigMap::default()
             }))
         })
@@ -51,5 +48,5 @@ pub fn plan(pool: &EdgePool, config: &EdgeConfig) -> Result<PlannedDocument, Enc
 
 /// Names of the ConfigMaps that a document of `count` shards leaves over.
 pub fn surplus(pool: &str, count: usize) -> impl Iterator<Item = String> {
-    (count..MAX_SHARDS).map(move |number| names::shard(pool, number))
+    (count..MAX_SHARDS).map(move |number| shards::shard_name(pool, number))
 }

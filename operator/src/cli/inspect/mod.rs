@@ -1,8 +1,10 @@
-//! The commands that read files and ask nobody: `validate`, `render`, `explain`, `import-lync`.
+//! The commands that look and change nothing: `validate`, `render`, `explain` on files or a cluster, and
+//! `import-lync`.
 
+pub(super) mod cluster;
 pub(super) mod explain;
 mod findings;
-mod inspection;
+pub(super) mod inspection;
 mod outside;
 pub(super) mod render;
 mod sidecars;
@@ -10,17 +12,17 @@ mod validate;
 
 use std::io::Write;
 
-use self::inspection::Inspection;
+use self::inspection::{Inspection, InspectionSource};
 use super::{
-    CommandError, EXIT_FAILURE, Explain, ImportLync, ManifestArgs, Output, Render, print,
-    print_json,
+    CommandError, EXIT_FAILURE, Explain, ImportLync, Output, Render, Validate, print, print_json,
 };
-use crate::{lync, standalone::status::Note};
+use crate::{compile::Severity, lync, standalone::status::Note};
 
-pub(super) fn validate(look: &ManifestArgs) -> Result<u8, CommandError> {
-    let inspection = Inspection::of(&look.manifests, jiff::Timestamp::now())?;
-    let validation = validate::validate(&inspection, &look.manifests);
-    match look.output {
+pub(super) async fn validate(asked: Validate) -> Result<u8, CommandError> {
+    let source = asked.look.source();
+    let inspection = Inspection::of(&source, jiff::Timestamp::now()).await?;
+    let validation = validate::validate(&inspection, source.manifests.as_deref());
+    match asked.look.output {
         Output::Text => print(&validation.text())?,
         Output::Json => print_json(&validation)?,
     }
@@ -28,11 +30,11 @@ pub(super) fn validate(look: &ManifestArgs) -> Result<u8, CommandError> {
 }
 
 /// Reads for `render` and `explain`: what is wrong goes to stderr, and is the exit code.
-fn inspected(look: &ManifestArgs) -> Result<(Inspection, u8), CommandError> {
-    let inspection = Inspection::of(&look.manifests, jiff::Timestamp::now())?;
+async fn inspected(source: &InspectionSource) -> Result<(Inspection, u8), CommandError> {
+    let inspection = Inspection::of(source, jiff::Timestamp::now()).await?;
     let mut code = 0;
     for note in inspection.notes() {
-        if note.severity() == crate::compile::Severity::Error {
+        if note.severity() == Severity::Error {
             code = EXIT_FAILURE;
         }
         say(&note);
@@ -44,17 +46,17 @@ fn say(note: &Note) {
     let _ = writeln!(std::io::stderr(), "{note}");
 }
 
-pub(super) fn render(asked: Render) -> Result<u8, CommandError> {
-    let look = match (asked.manifests, asked.sidecars.sidecar.is_some()) {
-        (Some(manifests), false) => ManifestArgs {
-            manifests,
-            output: asked.output,
-        },
-        _ => return sidecars::render(&asked.sidecars, asked.output),
+pub(super) async fn render(asked: Render) -> Result<u8, CommandError> {
+    if asked.sidecars.sidecar.is_some() {
+        return sidecars::render(&asked.sidecars, asked.output);
+    }
+    let source = InspectionSource {
+        manifests: asked.manifests,
+        cluster: None,
     };
-    let (inspection, code) = inspected(&look)?;
+    let (inspection, code) = inspected(&source).await?;
     let rendered = render::render(&inspection, jiff::Timestamp::now())?;
-    match look.output {
+    match asked.output {
         Output::Text => print(&render::yaml(&rendered)?)?,
         Output::Json => print_json(&rendered)?,
     }
@@ -80,12 +82,12 @@ pub(super) fn import(asked: &ImportLync) -> Result<u8, CommandError> {
     Ok(0)
 }
 
-pub(super) fn explain(asked: &Explain) -> Result<u8, CommandError> {
+pub(super) async fn explain(asked: Explain) -> Result<u8, CommandError> {
     let (from, to) = (
         explain::address("--from", &asked.from)?,
         explain::address("--to", &asked.to)?,
     );
-    let (inspection, code) = inspected(&asked.look)?;
+    let (inspection, code) = inspected(&asked.look.source()).await?;
     let explanation = explain::explain(&inspection, &from, &to)?;
     match asked.look.output {
         Output::Text => print(&explain::text(&explanation))?,

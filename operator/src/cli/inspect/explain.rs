@@ -1,4 +1,4 @@
-//! `explain`: the verdict for one chat message, from the manifests alone.
+//! `explain`: the verdict for one chat message, from the objects alone.
 
 use std::fmt::Write;
 

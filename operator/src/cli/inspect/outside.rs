@@ -18,11 +18,21 @@ use crate::{
     standalone::materials,
 };
 
+/// What is around the objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Surroundings {
+    /// Files, which may be used anywhere.
+    Files,
+    /// The cluster that was read.
+    Cluster,
+}
+
 /// Warnings about one pool: Secrets that are not in the manifests, a certificate that is and is of
 /// no use, a certificate mode that standalone does not serve.
 pub(super) fn of_pool(
     world: &NamespaceInputs,
     config: &EdgeConfig,
+    surroundings: Surroundings,
     now: Timestamp,
 ) -> Vec<Diagnostic> {
     let pool = world
@@ -34,16 +44,23 @@ pub(super) fn of_pool(
     };
     let mut found: Vec<Diagnostic> = secrets(pool)
         .into_iter()
-        .filter(|(_, _, name)| !world.secrets.contains_key(*name))
+        .filter(|(_, _, name)| {
+            !world.secrets.contains_key(*name) && !world.unread.secrets.contains_key(*name)
+        })
         .map(|(condition, field, name)| {
-            let message = format!(
-                "{field}: Secret {name:?} is not in these manifests: standalone needs it among them, a cluster in the pool's namespace"
-            );
+            let message = match surroundings {
+                Surroundings::Files => format!(
+                    "{field}: Secret {name:?} is not in these manifests: standalone needs it among them, a cluster in the pool's namespace"
+                ),
+                Surroundings::Cluster => format!(
+                    "{field}: there is no Secret {name:?}: create it in this namespace"
+                ),
+            };
             warning(config, condition, Reason::ReferenceMissing, message)
         })
         .collect();
     let certificate = &pool.spec.certificate;
-    if certificate.cert_manager.is_some() {
+    if certificate.cert_manager.is_some() && surroundings == Surroundings::Files {
         let message = "spec.certificate.certManager: this needs a cluster with cert-manager; standalone serves selfSigned, secretRef and csr";
         found.push(warning(
             config,

@@ -62,7 +62,7 @@ pub(super) struct Subject {
 }
 
 /// Finds all of them, in the order of the files.
-pub(super) fn findings(inspection: &Inspection, directory: &Path) -> Vec<ManifestFinding> {
+pub(super) fn findings(inspection: &Inspection, directory: Option<&Path>) -> Vec<ManifestFinding> {
     let mut texts = SourceTexts {
         directory,
         read: BTreeMap::new(),
@@ -92,6 +92,13 @@ pub(super) fn findings(inspection: &Inspection, directory: &Path) -> Vec<Manifes
             }
         }
     }
+    found.extend(inspection.remarks.iter().map(|text| ManifestFinding {
+        spot: None,
+        severity: Severity::Warning,
+        subject: None,
+        field: None,
+        text: text.clone(),
+    }));
     // What is of no place comes last.
     found.sort_by(|one, other| {
         let nowhere = one.spot.is_none().cmp(&other.spot.is_none());
@@ -180,7 +187,8 @@ fn is_path(text: &str) -> bool {
 
 /// The files, each read once.
 struct SourceTexts<'a> {
-    directory: &'a Path,
+    /// None where there are no files.
+    directory: Option<&'a Path>,
     read: BTreeMap<String, String>,
 }
 
@@ -189,7 +197,9 @@ impl SourceTexts<'_> {
     fn spot(&mut self, place: &Place, path: &str) -> Spot {
         let text = self.read.entry(place.file.clone()).or_insert_with(|| {
             // It was read a moment ago; where it is gone now, the place alone is told.
-            fs::read_to_string(self.directory.join(&place.file)).unwrap_or_default()
+            let path = self.directory.map(|directory| directory.join(&place.file));
+            path.and_then(|path| fs::read_to_string(path).ok())
+                .unwrap_or_default()
         });
         let lines: Vec<&str> = text.lines().collect();
         let is_cut = |line: &&str| line.starts_with("---");

@@ -1,4 +1,4 @@
-//! `validate`: the same diagnostics as the conditions, offline.
+//! `validate`: the same diagnostics as the conditions, without an operator.
 
 use std::{fmt::Write, path::Path};
 
@@ -32,9 +32,9 @@ pub(super) struct NamespacedObject {
     pub object: ObjectReport,
 }
 
-/// Validates what was read from this directory.
+/// Validates what was read, from this directory where it stands in files.
 #[must_use]
-pub(super) fn validate(inspection: &Inspection, directory: &Path) -> Validation {
+pub(super) fn validate(inspection: &Inspection, directory: Option<&Path>) -> Validation {
     let findings = findings::findings(inspection, directory);
     let count = |severity| {
         findings

@@ -47,7 +47,7 @@ pub(super) struct Withdrawn {
 fn begins(now: Instant, after: Duration) -> Instant {
     tracing::info!(
         after_seconds = after.as_secs(),
-        "the pool's records are withdrawn (spec.route.enabled: false): streams end in order once the records have run out"
+        "the pool's records are withdrawn (spec.route.enabled: false, or no way inside while another pool has one): streams end in order once the records have run out"
     );
     now
 }

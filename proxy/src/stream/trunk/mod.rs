@@ -290,7 +290,8 @@ impl TrunkStream {
             self.fill(now);
             let buffer = self.trunk.buffer();
             let pairs = buffer.pairs() + self.trunk.received_pairs();
-            self.figures.set(pairs, buffer.custody());
+            let owed = self.trunk.owed();
+            self.figures.set(pairs, buffer.custody(), owed);
             let deadline = tokio::time::Instant::from_std(self.deadline(now));
             if timer.deadline() != deadline {
                 timer.as_mut().reset(deadline);

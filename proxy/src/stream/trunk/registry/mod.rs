@@ -48,6 +48,7 @@ struct TrunkTable {
     claim: OwnClaim<u64>,
     /// Of a sidecar: whether it reaches its server.
     server: ServerState,
+    intake: SidecarIntake,
     /// Of a sidecar: the addresses that it dials, with why there was no trunk when it tried last.
     dials: BTreeMap<SocketAddr, Option<DialFailure>>,
     /// By the gateway's name; those of a sidecar's edges stand under the empty one.
@@ -60,6 +61,15 @@ struct StandingTrunk {
     far: FarEnd,
     facts: TrunkFacts,
     intake: TrunkIntake,
+}
+
+/// Whether a sidecar takes what comes in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum SidecarIntake {
+    #[default]
+    WhileServerIsUp,
+    /// It ends.
+    Never,
 }
 
 /// Whether a trunk takes stanzas.
@@ -178,7 +188,7 @@ impl TrunkRegistry {
     /// This sidecar reaches its server, or does not: edges are told. Whether that is another than before.
     pub fn own_server_is(&self, server: ServerState) -> bool {
         let mut table = self.table.lock();
-        let is_another = table.server != server;
+        let is_another = table.server != server && table.intake == SidecarIntake::WhileServerIsUp;
         if is_another {
             table.server = server.clone();
             for own in table.trunks.values() {
@@ -187,6 +197,22 @@ impl TrunkRegistry {
             self.news.notify_waiters();
         }
         is_another
+    }
+
+    /// This sidecar ends: edges keep what comes, or give it to another one.
+    pub fn own_end(&self) {
+        self.own_server_is(ServerState::Down {
+            text: "its sidecar ends".to_owned(),
+        });
+        self.table.lock().intake = SidecarIntake::Never;
+    }
+
+    /// Stanzas that came by trunks and are not acknowledged there.
+    #[must_use]
+    pub fn owed_stanzas(&self) -> u64 {
+        let table = self.table.lock();
+        let trunks = table.trunks.values();
+        trunks.map(|own| own.facts.figures.owed_stanzas()).sum()
     }
 
     /// The sidecar at the other end of trunk `id` reaches its server, or does not.

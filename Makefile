@@ -1,5 +1,5 @@
 # make test     everything that a change must pass, real servers included (installs them by apt)
-# make demo     real servers with the edge between them; KEEP=1 leaves them running
+# make demo     real servers with the edge between them; KEEP=1 leaves them running; SIDECAR=1 with a sidecar inside
 # make kind-demo  the same in a cluster that kind makes: two organisations, the chart, a message both ways
 # make bench    what a stanza and a stream cost, beside a plain relay; ONLY=saturated runs a part
 # make loss     what outages and deaths of servers cost, as the tables of docs/loss.md: half an hour
@@ -23,7 +23,7 @@ test: install tools binaries
 	RUST_TEST_THREADS=$(THREADS) cargo test --workspace
 
 demo: install binaries
-	cargo run -q -p xmpp-edge-tests --bin demo -- $(if $(KEEP),--keep)
+	cargo run -q -p xmpp-edge-tests --bin demo -- $(if $(KEEP),--keep) $(if $(SIDECAR),--sidecar)
 
 bench: install
 	cargo build --release -p xmpp-edge-proxy

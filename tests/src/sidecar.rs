@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use crate::{
-    edge::{self, Edge},
+    edge::{self, Place},
     lab::Lab,
     pod,
     process::Daemon,
@@ -33,6 +33,11 @@ pub struct Sidecar {
     directory: PathBuf,
     address: Ipv4Addr,
     resolver: SocketAddr,
+    instance: String,
+    /// The server, in place of what its document says.
+    pub server: Option<SocketAddr>,
+    /// Edges to dial beside those of its document.
+    pub edges: Vec<SocketAddr>,
 }
 
 impl Sidecar {
@@ -41,14 +46,30 @@ impl Sidecar {
     /// # Errors
     /// When its folder cannot be made.
     pub fn in_lab(lab: &Lab, host: u8) -> Result<Self> {
-        let directory = lab.path("sidecar");
+        Self::at(lab, lab.ip(host), &format!("prosody-{host}"))
+    }
+
+    /// As [`Self::in_lab`], on this loopback address, as this instance.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn at(lab: &Lab, address: Ipv4Addr, instance: &str) -> Result<Self> {
+        let directory = lab.path(&format!("sidecar-{instance}"));
         fs::create_dir_all(directory.join("given"))?;
         Ok(Self {
             daemon: None,
             directory,
-            address: lab.ip(host),
+            address,
             resolver: lab.dns().address(),
+            instance: instance.to_owned(),
+            server: None,
+            edges: Vec::new(),
         })
+    }
+
+    /// What it calls itself.
+    pub fn instance(&self) -> &str {
+        &self.instance
     }
 
     /// Where its DNS view answers.
@@ -74,17 +95,31 @@ impl Sidecar {
         Ok(String::from_utf8(output.stdout)?.trim().to_owned())
     }
 
-    /// Copies what the edge's state has for it, as an administrator does.
+    /// Copies what the state of the edge at this place has for it, as an administrator does.
     ///
     /// # Errors
     /// When it has nothing.
-    pub fn copy_from(&self, edge: &Edge, gateway: &str) -> Result<()> {
-        let state = edge.place().directory.join("state/sidecars");
+    pub fn copy_from(&self, edge: &Place, gateway: &str) -> Result<()> {
+        let state = edge.directory.join("state/sidecars");
         let from = state.join(gateway);
         for file in ["sidecar.json", "ca.crt"] {
             let to = self.path("given").join(file);
             fs::copy(from.join(file), to).with_context(|| from.display().to_string())?;
         }
+        Ok(())
+    }
+
+    /// Dials this edge too, whose internal CA is another.
+    ///
+    /// # Errors
+    /// When the edge has nothing for it.
+    pub fn dials_also(&mut self, edge: &Place, gateway: &str) -> Result<()> {
+        let further = edge.directory.join("state/sidecars").join(gateway);
+        let trusted = self.path("given/ca.crt");
+        let both = fs::read_to_string(&trusted)? + &fs::read_to_string(further.join("ca.crt"))?;
+        fs::write(&trusted, both)?;
+        let address = SocketAddr::from((edge.internal_bind, edge::INTERNAL_PORT));
+        self.edges.push(address);
         Ok(())
     }
 
@@ -95,7 +130,7 @@ impl Sidecar {
     pub async fn start(&mut self) -> Result<()> {
         let path = |name: &str| self.path(name).display().to_string();
         let admin = format!("{}:{ADMIN_PORT}", self.address);
-        let arguments = [
+        let mut arguments = [
             "sidecar",
             "--config",
             &path("given/sidecar.json"),
@@ -110,12 +145,18 @@ impl Sidecar {
             "--admin",
             &admin,
             "--instance",
-            "prosody-0",
+            &self.instance,
         ]
-        .map(str::to_owned);
+        .map(str::to_owned)
+        .to_vec();
+        let server = self.server.map(|server| ("--server", server));
+        let edges = self.edges.iter().map(|edge| ("--edge", *edge));
+        for (option, address) in server.into_iter().chain(edges) {
+            arguments.extend([option.to_owned(), address.to_string()]);
+        }
         let level = std::env::var("EDGE_LOG").unwrap_or_else(|_| "info".into());
         let mut daemon = Daemon::start(
-            "the sidecar",
+            &format!("sidecar {}", self.instance),
             &program()?,
             &arguments,
             &[("RUST_LOG", level)],
@@ -135,10 +176,29 @@ impl Sidecar {
         self.daemon = None;
     }
 
+    /// SIGTERM; an error when it does not end with exit code 0 in time.
+    ///
+    /// # Errors
+    /// As said.
+    pub async fn stop(&mut self) -> Result<()> {
+        if let Some(mut daemon) = self.daemon.take() {
+            let status = daemon.terminate(wait::GENEROUS).await?;
+            ensure!(status.success(), "{status}: {}", daemon.tail());
+        }
+        Ok(())
+    }
+
     /// SIGSTOP.
     pub fn freeze(&self) {
         if let Some(daemon) = &self.daemon {
             daemon.freeze();
+        }
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&self) {
+        if let Some(daemon) = &self.daemon {
+            daemon.thaw();
         }
     }
 

@@ -4,21 +4,35 @@
 
 use std::process::Command;
 
-#[test]
-fn the_demonstration_shows_a_message_allowed_one_refused_streams_and_metrics() {
-    let output = Command::new(env!("CARGO_BIN_EXE_demo")).output().unwrap();
+/// Shows a message that passes and one that is refused, streams and metrics, and what is expected beside.
+fn shows(arguments: &[&str], expected: &[&str]) {
+    let demo = Command::new(env!("CARGO_BIN_EXE_demo"))
+        .args(arguments)
+        .output();
+    let output = demo.unwrap();
     let shown = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success(),
         "{shown}\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    for expected in [
+    let always = [
         "arrived, from alice@org.example",
         "not-allowed, reason AccessPolicy",
         "SaslOverTls",
         "xmpp_edge_stanzas_refused_total{",
-    ] {
+    ];
+    for expected in always.iter().chain(expected) {
         assert!(shown.contains(expected), "no {expected:?} in {shown}");
     }
+}
+
+#[test]
+fn the_demonstration_shows_a_message_allowed_one_refused_streams_and_metrics() {
+    shows(&[], &[]);
+}
+
+#[test]
+fn the_demonstration_shows_the_same_where_a_sidecar_is_the_way_inside() {
+    shows(&["--sidecar"], &["xmpp-edge-proxy sidecar key: sha256:"]);
 }

@@ -145,6 +145,7 @@ fn compile_one(object: &EdgePool, world: &NamespaceInputs) -> Result<EffectivePo
         admin: spec.listeners.admin,
         dns: spec.listeners.dns,
     };
+    let is_withdrawn = !spec.route.enabled || world.withdrawn.contains(&name);
     let takes_trunks = spec.gateways.iter().any(PoolGateway::takes_trunks);
     let target = format!("{name}.{}.{INSIDE_ZONE}", world.namespace);
     let edge = Edge {
@@ -159,7 +160,7 @@ fn compile_one(object: &EdgePool, world: &NamespaceInputs) -> Result<EffectivePo
             Ok(replicas) if takes_trunks && !world.single_process => replicas,
             _ => 1,
         },
-        withdrawn: !spec.route.enabled,
+        withdrawn: is_withdrawn,
         domains: domains.clone(),
     };
     let postgres = spec
@@ -188,7 +189,7 @@ fn compile_one(object: &EdgePool, world: &NamespaceInputs) -> Result<EffectivePo
         site: spec.site.clone(),
         fqdn,
         suspended: spec.suspended,
-        drain_after_seconds: (!spec.route.enabled)
+        drain_after_seconds: is_withdrawn
             .then(|| spec.record_ttl_seconds().saturating_add(WITHDRAWAL_SECONDS)),
         namespace_domains: domains.clone(),
         domains,

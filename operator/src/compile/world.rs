@@ -1,6 +1,9 @@
 //! What is compiled: the objects of one namespace and what they refer to, as they stand now.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -40,6 +43,8 @@ pub struct NamespaceInputs {
     pub unread: UnreadReferences,
     /// Where inside servers find each pool's internal listener.
     pub inside: BTreeMap<String, Vec<IpAddr>>,
+    /// Pools to which nobody is led for want of a way inside, whatever `spec.route.enabled` says.
+    pub withdrawn: BTreeSet<String>,
     /// Whether one process is all there is of a pool, whatever `spec.replicas` says (standalone).
     pub single_process: bool,
 }

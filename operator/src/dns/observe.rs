@@ -117,7 +117,7 @@ impl Observer {
         let mut places = Vec::new();
         let mut silent = BTreeSet::new();
         for (place, records) in &wanted.places {
-            let standing = wanted.standing.at(place);
+            let standing = wanted.standing_at(place);
             let zone = top_zone(place).filter(|zone| !silent.contains(zone));
             let servers = match &zone {
                 Some(zone) => self.authoritative(place, zone).await,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use xmpp_edge_crds::kinds::PoolSpec;
+use xmpp_edge_crds::{domain::DomainName, kinds::PoolSpec};
 
 use super::rrset::{Name, RecordData, name};
 
@@ -42,7 +42,7 @@ impl Availability {
     /// What it means at one place: addresses are kept as long as there is a pool and nothing else
     /// leads there.
     #[must_use]
-    pub fn at(self, place: &RecordGroup) -> Self {
+    fn at(self, place: &RecordGroup) -> Self {
         match (self, place) {
             (Self::OutOfService, RecordGroup::Host(_)) => Self::Unready,
             (availability, _) => availability,
@@ -117,6 +117,8 @@ pub struct DesiredRecords {
     pub places: BTreeMap<RecordGroup, Records>,
     /// Whether the addresses are still to come: a cause to tell, where the pool is not published.
     pub address_pending: bool,
+    /// Domains for which the pool has no way inside, and another one has.
+    pub stranded: BTreeSet<DomainName>,
 }
 
 impl DesiredRecords {
@@ -127,6 +129,7 @@ impl DesiredRecords {
             standing: Availability::Removed,
             places: BTreeMap::new(),
             address_pending: false,
+            stranded: BTreeSet::new(),
         }
     }
 
@@ -182,7 +185,26 @@ impl DesiredRecords {
             standing,
             places,
             address_pending,
+            stranded: BTreeSet::new(),
         })
+    }
+
+    /// The same of a pool that has no way inside for these domains.
+    #[must_use]
+    pub fn stranded(mut self, domains: &BTreeSet<DomainName>) -> Self {
+        self.stranded.clone_from(domains);
+        self
+    }
+
+    /// What its standing means at one place.
+    #[must_use]
+    pub fn standing_at(&self, place: &RecordGroup) -> Availability {
+        let is_stranded = matches!(place, RecordGroup::Domain(domain)
+            if DomainName::parse(domain).is_ok_and(|domain| self.stranded.contains(&domain)));
+        match self.standing {
+            Availability::Serving if is_stranded => Availability::Unready,
+            standing => standing.at(place),
+        }
     }
 }
 
@@ -248,6 +270,27 @@ mod tests {
             ),
         ] {
             assert_eq!(Availability::of(&spec(more), ready), expected);
+        }
+    }
+
+    /// B-31.
+    #[test]
+    fn a_domain_without_a_way_inside_is_as_if_no_pod_were_ready() {
+        let spec = spec(serde_json::json!({}));
+        let stranded = [DomainName::parse("org.test").unwrap()].into();
+        let ips = Addresses::Known(vec!["192.0.2.1".parse().unwrap()]);
+        for (standing, expected) in [
+            (Availability::Serving, Availability::Unready),
+            (Availability::Unready, Availability::Unready),
+            (Availability::OutOfService, Availability::OutOfService),
+            (Availability::Removed, Availability::Removed),
+        ] {
+            let wanted = DesiredRecords::new(&spec, standing, &ips).unwrap();
+            let wanted = wanted.stranded(&stranded);
+            let of = |domain: &str| wanted.standing_at(&RecordGroup::Domain(domain.to_owned()));
+            assert_eq!((of("org.example"), of("org.test")), (standing, expected));
+            let host = RecordGroup::Host("edge.example".to_owned());
+            assert_eq!(wanted.standing_at(&host), standing.at(&host));
         }
     }
 

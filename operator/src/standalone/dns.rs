@@ -2,6 +2,7 @@
 //! [`DnsController`] works on them beside the proxy, as in a cluster.
 
 use std::{
+    collections::BTreeSet,
     fmt, fs, io,
     path::{Path, PathBuf},
 };
@@ -75,6 +76,7 @@ fn from_spec(world: &NamespaceInputs, pool: &EdgePool) -> PoolRecordsTask {
         spec: Box::new(spec.clone()),
         // This process is the pool: while it runs, it serves.
         availability: Availability::of(spec, 1),
+        stranded: BTreeSet::new(),
         addresses: AddressSource::Given(addresses),
         settings: Some(UpdateSettings::read(rfc2136, secret)),
     }

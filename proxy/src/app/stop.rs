@@ -11,8 +11,25 @@ use crate::{negotiation::Fault, stream::Command, stream::context::StreamContext}
 /// Of each part of the drain after what is queued: `Settings::longest_drain_seconds` counts three.
 const STEP: Duration = Duration::from_secs(5);
 
+/// What is on its way to a sidecar when it says that it ends is there after this.
+const ON_ITS_WAY: Duration = Duration::from_millis(100);
+
+/// A sidecar takes nothing more of what comes in, and what it took is confirmed by its server while streams stand
+/// in both directions: a server answers a question on a stream of its own.
+async fn settle_at_sidecar(context: &Arc<StreamContext>) {
+    context.trunks.own_end();
+    let deadline = Instant::now() + STEP;
+    tokio::time::sleep(ON_ITS_WAY).await;
+    while context.trunks.owed_stanzas() > 0 && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// No new streams; what is queued goes out; then the streams end.
 pub(super) async fn everything(context: &Arc<StreamContext>) {
+    if context.config().edge_dials.is_some() {
+        settle_at_sidecar(context).await;
+    }
     context.stopping.cancel();
     context.streams.tell_all(|| Command::Drain);
     let deadline = Instant::now() + context.router.queue_timeout() + STEP;
@@ -47,7 +64,7 @@ pub(super) struct Withdrawn {
 fn begins(now: Instant, after: Duration) -> Instant {
     tracing::info!(
         after_seconds = after.as_secs(),
-        "the pool's records are withdrawn (spec.route.enabled: false): streams end in order once the records have run out"
+        "the pool's records are withdrawn (spec.route.enabled: false, or no way inside while another pool has one): streams end in order once the records have run out"
     );
     now
 }

@@ -2,19 +2,28 @@
 //! edge between them, governed by the manifests of `examples/demo`.
 //!
 //! `--keep` leaves everything running until Ctrl-C, so that manifests can be edited and clients
-//! connected.
+//! connected. With `--sidecar` a sidecar beside Prosody dials the edge, which dials nobody inside.
 
-use std::{collections::BTreeMap, fs, net::Ipv4Addr, path::Path, process::Command};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    net::Ipv4Addr,
+    path::Path,
+    process::Command,
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
+use xmpp_edge_crds::edge_config::GatewayMode;
 use xmpp_edge_tests::{
     address::Block,
     client::{Client, PASSWORD},
     edge::{self, Edge, Place, texts},
     lab::Lab,
     pki::Usage,
-    servers::{Kind, S2S_PORT, Security, Server},
+    servers::{Kind, S2S_PORT, Security, Server, Spec},
+    sidecar::Sidecar,
+    wait,
 };
 
 const OWN: &str = "org.example";
@@ -27,18 +36,23 @@ const PARTNER_HOST: u8 = 10;
 const EDGE_HOST: u8 = 20;
 const EDGE_INTERNAL_HOST: u8 = 21;
 const INSIDE_HOST: u8 = 30;
+const SIDECAR_HOST: u8 = 40;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<()> {
-    let arguments: Vec<_> = std::env::args().skip(1).collect();
-    let keep = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => false,
-        ["--keep"] => true,
-        _ => bail!("usage: demo [--keep]"),
+    let arguments: BTreeSet<_> = std::env::args().skip(1).collect();
+    let known = ["--keep", "--sidecar"];
+    if let Some(other) = arguments.iter().find(|it| !known.contains(&it.as_str())) {
+        bail!("{other}: usage: demo [--keep] [--sidecar]");
+    }
+    let way = if arguments.contains("--sidecar") {
+        GatewayMode::Sidecar
+    } else {
+        GatewayMode::Direct
     };
-    let demo = Demo::start().await?;
+    let demo = Demo::start(way).await?;
     demo.show().await?;
-    if keep {
+    if arguments.contains("--keep") {
         demo.introduce();
         tokio::signal::ctrl_c().await?;
     }
@@ -49,12 +63,21 @@ struct Demo {
     edge: Edge,
     inside: Server,
     partner: Server,
+    sidecar: Option<Sidecar>,
+    // Last, so that its directory and DNS outlive the processes.
     lab: Lab,
 }
 
 impl Demo {
-    async fn start() -> Result<Self> {
-        title("Starting: ejabberd of partner.example, the edge, Prosody of org.example");
+    async fn start(way: GatewayMode) -> Result<Self> {
+        title(match way {
+            GatewayMode::Direct => {
+                "Starting: ejabberd of partner.example, the edge, Prosody of org.example"
+            }
+            GatewayMode::Sidecar => {
+                "Starting: ejabberd of partner.example, the edge, Prosody of org.example with a sidecar"
+            }
+        });
         let block = Block::exactly(PREFIX[1], PREFIX[2]).unwrap_or_else(Block::claim);
         let lab = Lab::within(block).await?;
         let place = Place::in_lab(&lab, EDGE_HOST, EDGE_INTERNAL_HOST);
@@ -64,6 +87,16 @@ impl Demo {
         lab.publish(&outer);
 
         copy_examples(&lab, &place.directory)?;
+        let mut sidecar = match way {
+            GatewayMode::Direct => None,
+            GatewayMode::Sidecar => {
+                let sidecar = Sidecar::in_lab(&lab, SIDECAR_HOST)?;
+                let key = sidecar.key()?;
+                println!("xmpp-edge-proxy sidecar key: {key}");
+                lead_by_sidecar(&place.directory, &key)?;
+                Some(sidecar)
+            }
+        };
         let certificate = lab
             .authority()
             .issue(&[OWN, FQDN], Usage::ServerAndClientAuth);
@@ -82,21 +115,44 @@ impl Demo {
                 ]),
             ),
         ];
-        let (edge, partner) = tokio::try_join!(
+        let (edge, partner, ()) = tokio::try_join!(
+            // Ready once the sidecar's trunk stands.
             Edge::start(place.clone(), &written),
-            Server::start(Kind::Ejabberd, outer, lab.directory())
+            Server::start(Kind::Ejabberd, outer, lab.directory()),
+            async {
+                match &mut sidecar {
+                    None => Ok(()),
+                    Some(sidecar) => begin(sidecar, &place).await,
+                }
+            },
         )?;
 
-        let mut inner = lab.spec(OWN, INSIDE_HOST, "alice", Security::Certificates);
-        inner.users.push("carol".into());
-        inner.resolver = place.internal_bind;
-        inner.trust = edge.internal_ca()?;
-        inner.identity = edge.gateway_identity(OWN)?;
+        let inner = match &sidecar {
+            None => {
+                let mut inner = lab.spec(OWN, INSIDE_HOST, "alice", Security::Certificates);
+                inner.resolver = place.internal_bind;
+                inner.trust = edge.internal_ca()?;
+                inner.identity = edge.gateway_identity(OWN)?;
+                inner
+            }
+            Some(sidecar) => {
+                // A certificate that nobody trusts: none has to be copied.
+                let mut inner = lab.spec(OWN, INSIDE_HOST, "alice", Security::TlsDialback);
+                inner.resolver = lab.ip(SIDECAR_HOST);
+                inner.trust = fs::read_to_string(sidecar.path("state/public/ca.crt"))?;
+                inner
+            }
+        };
+        let inner = Spec {
+            users: vec!["alice".to_owned(), "carol".to_owned()],
+            ..inner
+        };
         let inside = Server::start(Kind::Prosody, inner, lab.directory()).await?;
         Ok(Self {
             edge,
             inside,
             partner,
+            sidecar,
             lab,
         })
     }
@@ -195,6 +251,9 @@ impl Demo {
             "admin port  http://{}:9090/status /metrics /explain?from=&to=",
             place.internal_bind
         );
+        if let Some(sidecar) = &self.sidecar {
+            println!("sidecar     its DNS view at {}", sidecar.dns());
+        }
         println!("logs        {}", self.lab.directory().display());
     }
 
@@ -202,6 +261,28 @@ impl Demo {
         title("Stopping");
         self.edge.stop().await
     }
+}
+
+/// Starts the sidecar with what the edge has for it.
+async fn begin(sidecar: &mut Sidecar, edge: &Place) -> Result<()> {
+    wait::until("the edge has a sidecar.json", wait::GENEROUS, async || {
+        sidecar.copy_from(edge, OWN).ok()
+    })
+    .await?;
+    sidecar.start().await
+}
+
+/// The pool of the demonstration with a sidecar in place of the edge's own way inside.
+fn lead_by_sidecar(directory: &Path, key: &str) -> Result<()> {
+    let path = directory.join("manifests/pool.yaml");
+    let pool = fs::read_to_string(&path)?;
+    let direct = "      mode: Direct\n      address: ";
+    let by_sidecar = format!(
+        "      mode: Sidecar\n      sidecar:\n        keys: [{{name: demo, spkiSha256: \"{key}\"}}]\n        serverAddress: "
+    );
+    ensure!(pool.contains(direct), "examples/demo/pool.yaml is another");
+    fs::write(&path, pool.replace(direct, &by_sidecar))?;
+    Ok(())
 }
 
 /// Manifests as they stand in `examples/demo`, with the addresses of the block in use.

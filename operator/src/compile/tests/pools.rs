@@ -199,6 +199,16 @@ fn a_pool_out_of_the_records_drains_once_they_have_run_out_and_servers_inside_pa
     }
 }
 
+/// B-31.
+#[test]
+fn a_pool_without_a_way_inside_drains_as_one_out_of_the_records() {
+    let mut world = world(&pool("hq", HQ, ""));
+    world.withdrawn = ["hq".to_owned()].into();
+    let config = &compile(&world, &Configs::new()).configs["hq"];
+    assert_eq!(config.drain_after_seconds, Some(70));
+    assert!(config.edges[0].withdrawn);
+}
+
 #[test]
 fn ten_thousand_partners_and_a_hundred_thousand_users_compile_and_change_nothing_twice() {
     let mut world = world(&pool("hq", HQ, ""));

@@ -39,19 +39,35 @@ struct InputFingerprint {
     objects: u64,
     /// The last documents, which are an input too: of each pool its generation.
     last: BTreeMap<String, u64>,
+    withdrawn: BTreeSet<String>,
+}
+
+/// What a namespace is compiled from beside what the watches hold.
+#[derive(Clone, Copy, Debug)]
+pub struct CompileInputs<'a> {
+    /// The last documents.
+    pub last: &'a BTreeMap<String, EdgeConfig>,
+    /// Generations that were in use before of pools whose last document cannot be had.
+    pub used: &'a BTreeMap<String, u64>,
+    /// Pools to which nobody is led for want of a way inside.
+    pub withdrawn: &'a BTreeSet<&'a str>,
+    pub references: &'a References,
 }
 
 impl CompileCache {
-    /// The namespace as it stands, compiled; says whether it had to be. `used`: generations that were in
-    /// use before of pools whose last document cannot be had.
+    /// The namespace as it stands, compiled; says whether it had to be.
     pub fn compile(
         &mut self,
         caches: &Caches,
         namespace: &str,
-        last: &BTreeMap<String, EdgeConfig>,
-        used: &BTreeMap<String, u64>,
-        references: &References,
+        given: &CompileInputs<'_>,
     ) -> (Compilation, bool) {
+        let CompileInputs {
+            last,
+            used,
+            withdrawn,
+            references,
+        } = *given;
         // Before anything is read: what changes meanwhile makes another print next time.
         let generations = last.iter();
         let print = InputFingerprint {
@@ -59,6 +75,7 @@ impl CompileCache {
             last: generations
                 .map(|(pool, config)| (pool.clone(), config.generation))
                 .collect(),
+            withdrawn: withdrawn.iter().map(|pool| (*pool).to_owned()).collect(),
         };
         if let Some((of, compilation)) = &self.newest
             && *of == print
@@ -67,7 +84,8 @@ impl CompileCache {
         }
         // Of thousands of objects two compilations are not held at a time.
         self.newest = None;
-        let world = inputs::world(caches, namespace, references);
+        let mut world = inputs::world(caches, namespace, references);
+        world.withdrawn.clone_from(&print.withdrawn);
         let mut compiled = compile::compile(&world, last);
         for (pool, used) in used {
             if let Some(config) = compiled.configs.get_mut(pool) {
@@ -143,6 +161,7 @@ mod tests {
         caches: Arc<Caches>,
         inputs: CompileCache,
         last: BTreeMap<String, EdgeConfig>,
+        withdrawn: Vec<&'static str>,
         version: u64,
     }
 
@@ -152,6 +171,7 @@ mod tests {
                 caches: Caches::new().0,
                 inputs: CompileCache::default(),
                 last: BTreeMap::new(),
+                withdrawn: Vec::new(),
                 version: 0,
             };
             held.put(&pool(), |caches| &caches.pools);
@@ -174,8 +194,14 @@ mod tests {
 
         fn compile(&mut self) -> (Compilation, bool) {
             let references = references::of(&self.caches, "n", &self.last);
-            self.inputs
-                .compile(&self.caches, "n", &self.last, &BTreeMap::new(), &references)
+            let withdrawn = self.withdrawn.iter().copied().collect();
+            let given = CompileInputs {
+                last: &self.last,
+                used: &BTreeMap::new(),
+                withdrawn: &withdrawn,
+                references: &references,
+            };
+            self.inputs.compile(&self.caches, "n", &given)
         }
     }
 
@@ -312,6 +338,11 @@ mod tests {
                 Box::new(|held| held.put(&named("hq-1", "Pod"), |it| &it.pods)),
             ),
             (
+                "a way inside that is lost",
+                true,
+                Box::new(|held| held.withdrawn.push("hq")),
+            ),
+            (
                 "a last document",
                 true,
                 Box::new(|held| {
@@ -352,11 +383,13 @@ mod tests {
         assert_eq!(inputs::last_document(&held.caches, "n", "hq"), None);
         let written = inputs::highest_generation(&held.caches, "n", "hq");
         assert_eq!(written, Some(41));
-        let written = [("hq".to_owned(), 41)].into();
-        let (last, references) = (&held.last, References::default());
-        let compiled = held
-            .inputs
-            .compile(&held.caches, "n", last, &written, &references);
+        let given = CompileInputs {
+            last: &held.last,
+            used: &[("hq".to_owned(), 41)].into(),
+            withdrawn: &BTreeSet::new(),
+            references: &References::default(),
+        };
+        let compiled = held.inputs.compile(&held.caches, "n", &given);
         assert_eq!(compiled.0.compiled.configs["hq"].generation, 42);
     }
 

@@ -8,3 +8,4 @@ pub mod programmed;
 pub mod reconciler;
 pub mod references;
 pub mod snapshot;
+pub mod way_inside;

@@ -16,11 +16,12 @@ use xmpp_edge_crds::{
 };
 
 use super::{
-    compile_cache::CompileCache,
+    compile_cache::{CompileCache, CompileInputs},
     inputs,
     peer_keys::{self, PeerKeysMemory},
     references,
     snapshot::{ChangeTracker, Context, NamespaceSnapshot, PoolOutcome},
+    way_inside::{SeenPool, WaysInside},
 };
 use crate::{
     compile::{Kind, ObjectRef},
@@ -61,6 +62,7 @@ pub struct NamespaceReconciler {
     syncing: BTreeMap<String, Instant>,
     written: StatusThrottle,
     peer_keys: PeerKeysMemory,
+    ways: WaysInside,
 }
 
 impl NamespaceReconciler {
@@ -77,6 +79,7 @@ impl NamespaceReconciler {
             syncing: BTreeMap::new(),
             written: StatusThrottle::default(),
             peer_keys: PeerKeysMemory::default(),
+            ways: WaysInside::default(),
         }
     }
 
@@ -116,7 +119,7 @@ impl NamespaceReconciler {
                 failed: true,
             };
         }
-        let mut scene = self.scene();
+        let (mut scene, ways) = self.scene();
         let (outcomes, failed) = self.provision(&scene).await;
         peer_keys::learn(&self.context, &scene, &mut self.peer_keys).await;
         // What pods have may have changed meanwhile, but not for the worse: this is what was seen.
@@ -125,7 +128,11 @@ impl NamespaceReconciler {
         let pools = outcomes.values().filter_map(|outcome| outcome.again);
         let again = pools.chain(self.written.until_due());
         NamespacePass {
-            again: again.chain(self.peer_keys.retry()).chain(unread).min(),
+            again: again
+                .chain(self.peer_keys.retry())
+                .chain(unread)
+                .chain(ways)
+                .min(),
             failed,
         }
     }
@@ -148,8 +155,9 @@ impl NamespaceReconciler {
         config_maps.into_iter().chain(secrets).min()
     }
 
-    /// Takes the namespace as it was read and compiles it.
-    fn scene(&mut self) -> NamespaceSnapshot {
+    /// Takes the namespace as it was read and compiles it. With when its pools' ways inside may mean something
+    /// else.
+    fn scene(&mut self) -> (NamespaceSnapshot, Option<Duration>) {
         let mut scene = NamespaceSnapshot::of(&self.namespace, Timestamp::now());
         self.recall();
         self.compile(&mut scene);
@@ -180,10 +188,14 @@ impl NamespaceReconciler {
         for (pool, since) in &self.syncing {
             self.show_sync(pool, *since);
         }
+        let ways = self
+            .ways
+            .observe(&SeenPool::all(&scene), std::time::Instant::now());
+        scene.stranded.clone_from(self.ways.stranded());
         scene.peer_keys.clone_from(&self.peer_keys.faults);
         scene.since.clone_from(&self.since);
         scene.reached.clone_from(&self.reached);
-        scene
+        (scene, ways)
     }
 
     /// The world, and what it compiles to.
@@ -192,10 +204,16 @@ impl NamespaceReconciler {
         let caches = &self.context.caches;
         let used = self.used_generations();
         let references = references::of(caches, &self.namespace, &self.last);
+        let withdrawn = self.ways.withdrawn(&self.last);
         // A large namespace takes a thread for a while: the runtime gets another meanwhile.
         let (now, anew) = tokio::task::block_in_place(|| {
-            self.inputs
-                .compile(caches, &self.namespace, &self.last, &used, &references)
+            let given = CompileInputs {
+                last: &self.last,
+                used: &used,
+                withdrawn: &withdrawn,
+                references: &references,
+            };
+            self.inputs.compile(caches, &self.namespace, &given)
         });
         if anew {
             let seconds = &self.context.metrics.compile_seconds;
@@ -263,6 +281,7 @@ impl NamespaceReconciler {
                     ..ChangeTracker::default()
                 };
                 self.since.insert(pool.clone(), since);
+                self.ways.recall(&config);
                 self.last.insert(pool, config);
             }
         }
@@ -516,13 +535,13 @@ mod tests {
         context.reports.set("n", "fresh", report);
         let mut reconciler =
             NamespaceReconciler::new(Arc::new(context), Arc::default(), "n".to_owned());
-        let scene = reconciler.scene();
+        let (scene, _) = reconciler.scene();
         assert_eq!(scene.compiled.configs["hq"].generation, 42);
         assert_eq!(
             scene.compiled.configs["fresh"].generation, 1,
             "it never had one"
         );
-        let again = reconciler.scene();
+        let (again, _) = reconciler.scene();
         assert_eq!(again.compiled.configs["hq"].generation, 42, "once");
     }
 

@@ -13,6 +13,7 @@ use kube::Client;
 use xmpp_edge_crds::{
     domain::DomainName,
     edge_config::{EdgeConfig, HostPort},
+    kinds::PoolSpec,
 };
 
 use crate::{
@@ -121,6 +122,8 @@ pub struct NamespaceSnapshot {
     pub since: BTreeMap<String, ChangeTracker>,
     /// What every ready pod of a pool had loaded when last there was one and all had answered.
     pub reached: BTreeMap<String, u64>,
+    /// By pool, the domains for which no pod has a way inside, and another pool's has.
+    pub stranded: BTreeMap<String, BTreeSet<DomainName>>,
 }
 
 /// Of one pool: the generation from which on an object is as it is now.
@@ -168,7 +171,16 @@ impl NamespaceSnapshot {
             peer_keys: BTreeMap::new(),
             since: BTreeMap::new(),
             reached: BTreeMap::new(),
+            stranded: BTreeMap::new(),
         }
+    }
+
+    /// What a pool's object says, where it can be read.
+    #[must_use]
+    pub fn spec(&self, pool: &str) -> Option<&PoolSpec> {
+        let mut pools = self.world.pools.iter();
+        let own = pools.find(|own| own.metadata.name.as_deref() == Some(pool))?;
+        Some(&own.spec)
     }
 
     /// The document that a pool is to have now.

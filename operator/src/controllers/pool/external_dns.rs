@@ -5,7 +5,12 @@
 //! pool's look starts the same work, which is done once. The kind is probed for, not watched. A
 //! namespace that wants none is looked at once all the same: whoever led before may have left some.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
 
 use k8s_openapi::api::core::v1::Service;
 use kube::{
@@ -14,9 +19,12 @@ use kube::{
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
 use serde_json::json;
-use xmpp_edge_crds::kinds::{
-    EdgePool,
-    conditions::{ConditionType, Reason},
+use xmpp_edge_crds::{
+    domain::DomainName,
+    kinds::{
+        EdgePool,
+        conditions::{ConditionType, Reason},
+    },
 };
 
 use super::{apply::MANAGER, plan::metadata, publish};
@@ -88,6 +96,8 @@ impl DnsOutcome for EndpointsOutcome {
 struct EndpointTask {
     pool: EdgePool,
     standing: Availability,
+    /// Domains for which it has no way inside, and another pool has.
+    stranded: BTreeSet<DomainName>,
     ingress: Vec<Ingress>,
 }
 
@@ -176,6 +186,7 @@ fn tasks(
                     },
                     spec: pool.spec.clone(),
                 },
+                stranded: scene.stranded.get(&name).cloned().unwrap_or_default(),
                 standing: if forbidden {
                     Availability::Removed
                 } else {
@@ -234,7 +245,7 @@ impl EndpointsBackend {
                     format!("a name cannot stand in DNS: {error}"),
                 )
             })?;
-            wanted.push((name, task, records));
+            wanted.push((name, task, records.stranded(&task.stranded)));
         }
         let pools: Vec<external_dns::PoolEndpoint<'_>> = wanted
             .iter()

@@ -82,7 +82,7 @@ pub fn published<'a>(
                 .iter()
                 .filter(move |pool| pool.wanted.places.contains_key(place))
         };
-        let at = |pool: &PoolEndpoint<'_>| pool.wanted.standing.at(place);
+        let at = |pool: &PoolEndpoint<'_>| pool.wanted.standing_at(place);
         let serving = || of_place().filter(|pool| at(pool) == Availability::Serving);
         published.extend(serving().map(|pool| (pool.name, place.clone())));
         if serving().next().is_none() {

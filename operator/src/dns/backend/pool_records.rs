@@ -2,9 +2,9 @@
 //! them: what is remembered of them is kept before anything is published, so that whoever comes
 //! after finds all again.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use xmpp_edge_crds::kinds::PoolSpec;
+use xmpp_edge_crds::{domain::DomainName, kinds::PoolSpec};
 
 use crate::dns::{
     addresses::{Ingress, LoadBalancer},
@@ -46,6 +46,8 @@ pub enum PoolRecordsTask {
     Publish {
         spec: Box<PoolSpec>,
         availability: Availability,
+        /// Domains for which it has no way inside, and another pool has.
+        stranded: BTreeSet<DomainName>,
         addresses: AddressSource,
         /// `None`: as last read.
         settings: Option<Result<UpdateSettings, DnsError>>,
@@ -115,10 +117,12 @@ impl<M: KeepMemory> PoolRecordsBackend<M> {
         &mut self,
         spec: &PoolSpec,
         availability: Availability,
+        stranded: &BTreeSet<DomainName>,
         addresses: &Addresses,
     ) -> Result<DnsReport, String> {
         let wanted = DesiredRecords::new(spec, availability, addresses)
-            .map_err(|error| format!("a name cannot stand in DNS: {error}"))?;
+            .map_err(|error| format!("a name cannot stand in DNS: {error}"))?
+            .stranded(stranded);
         self.publisher.remember(&wanted);
         self.keep().await?;
         let report = self.publisher.publish(&wanted).await;
@@ -167,6 +171,7 @@ impl<M: KeepMemory> DnsBackend for PoolRecordsBackend<M> {
             PoolRecordsTask::Publish {
                 spec,
                 availability,
+                stranded,
                 addresses,
                 ..
             } => {
@@ -179,7 +184,8 @@ impl<M: KeepMemory> DnsBackend for PoolRecordsBackend<M> {
                 if let Addresses::Known(addresses) = &addresses {
                     known = addresses.iter().map(ToString::to_string).collect();
                 }
-                self.publish(spec, *availability, &addresses).await
+                self.publish(spec, *availability, stranded, &addresses)
+                    .await
             }
             PoolRecordsTask::Withdraw { is_final, .. } => self.withdraw(*is_final).await,
         };
@@ -271,6 +277,7 @@ mod tests {
         let publish = PoolRecordsTask::Publish {
             spec: spec(),
             availability: Availability::Serving,
+            stranded: BTreeSet::new(),
             addresses: AddressSource::Given(Addresses::Elsewhere),
             settings: missing(),
         };

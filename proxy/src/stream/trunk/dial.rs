@@ -8,13 +8,14 @@ use std::{
 };
 
 use jiff::Timestamp;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::{
     domain::DomainName,
     edge_config::{Host, HostPort},
 };
 
-use super::{TrunkStanding, TrunkStream, figures::DialFailure};
+use super::{TrunkDial, TrunkStanding, TrunkStream, figures::DialFailure, registry};
 use crate::{
     dns::{Candidate, Connected, Endpoint, socket},
     negotiation::{Fault, Pair, Purpose, Side, Step, WireNames},
@@ -42,6 +43,15 @@ const REDUNDANT: u32 = 20;
 const NOT_AUTHORIZED: &str = "not-authorized";
 /// Addresses that are dialled at all.
 const MOST: usize = 100;
+/// Trunks by one address: an edge takes no more of one gateway.
+const MOST_PODS: usize = registry::MOST_OF_GATEWAY;
+/// So often an address is dialled in a row for pods that are lacking behind it, then now and then.
+const VAIN_AT_ONCE: u32 = 10;
+const FURTHER_PAUSE: Duration = Duration::from_secs(60);
+/// A trunk that was to be renewed and has not ended is renewed again after this.
+const RENEWED_AGAIN: Duration = Duration::from_secs(60);
+/// Every trunk has its renewal; should one lack it, the address is dialled then.
+const MOST_PAUSE_OF_RENEWAL: Duration = Duration::from_secs(24 * 3600);
 
 /// Why there is no trunk to an address.
 #[derive(Debug, thiserror::Error)]
@@ -153,62 +163,169 @@ async fn addresses(context: &StreamContext, edge: &HostPort) -> Option<Vec<Socke
     Some(ips.map(|ip| SocketAddr::new(ip, edge.port)).collect())
 }
 
-/// Keeps a trunk to the pod at this address, until it is let go and its trunk has ended. Before the
-/// certificates of one end that it was opened with, the next is opened; the pairs move there.
+/// Keeps a trunk to the pod at this address, and where a load balancer is there, to each of its pods; until it
+/// is let go and its trunks have ended. Before the certificates of one end that a trunk was opened with, the
+/// next is opened; the pairs move there.
 async fn keep(context: Arc<StreamContext>, address: SocketAddr, let_go: CancellationToken) {
-    let mut failures = 0;
     context.trunks.dials(address, None);
-    while !let_go.is_cancelled() && !context.stopping.is_cancelled() {
-        let failure = match open(&context, address).await {
-            Ok((stream, peer)) => {
-                let trunk = TrunkStream::new(stream, peer);
-                let renewal = tokio::time::sleep(trunk.renewal());
-                let running = context.tasks.spawn(trunk.run());
-                tokio::select! {
-                    ended = running => {
-                        let (standing, fault) = ended.unwrap_or((TrunkStanding::Greeting, None));
-                        failures = match standing {
-                            TrunkStanding::Stood => 0,
-                            TrunkStanding::Greeting => failures + 1,
-                            TrunkStanding::Redundant => REDUNDANT,
-                        };
-                        fault.map(NoTrunk::Stream)
-                    }
-                    // It is drained once the next one stands.
-                    () = renewal => {
-                        failures = 0;
-                        None
-                    }
+    let mut kept = KeptAddress::new(address);
+    loop {
+        let mut news = std::pin::pin!(context.trunks.news());
+        news.as_mut().enable();
+        let is_over = let_go.is_cancelled() || context.stopping.is_cancelled();
+        if is_over && kept.trunks.is_empty() {
+            break;
+        }
+        let due = (!is_over).then(|| kept.due(context.trunks.lacks_pods(address)));
+        tokio::select! {
+            () = wait_for(due.map(|(at, _)| at)) => {
+                if let Some((_, dial)) = due {
+                    kept.dial(&context, dial).await;
                 }
             }
-            Err(failure) => {
-                failures += 1;
-                Some(failure)
+            Some(ended) = kept.trunks.join_next_with_id(), if !kept.trunks.is_empty() => {
+                kept.ended(&context, ended);
             }
-        };
-        if let Some(failure) = failure {
-            let text = failure.text(&context);
-            limited!(
-                info,
-                context.log.lines_of("trunk", failure.label()),
-                %address, cause = failure.label(),
-                "no trunk: {}", text.escape_debug()
-            );
-            let failure = DialFailure {
-                time: Timestamp::now(),
-                step: failure.step(),
-                label: failure.label(),
-                text,
-            };
-            context.trunks.dials(address, Some(failure));
-        }
-        tokio::select! {
-            () = tokio::time::sleep(pause(failures, random::unit())) => {}
-            () = let_go.cancelled() => {}
-            () = context.stopping.cancelled() => {}
+            () = news => {}
+            () = let_go.cancelled(), if !is_over => {}
+            () = context.stopping.cancelled(), if !is_over => {}
         }
     }
     context.trunks.dials_no_more(address);
+}
+
+async fn wait_for(due: Option<Instant>) {
+    match due {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// An address that is dialled.
+struct KeptAddress {
+    address: SocketAddr,
+    /// Waits for each trunk's end; the trunk itself is a task of the process.
+    trunks: JoinSet<(TrunkStanding, Option<Fault>)>,
+    /// When each is to be followed by the next.
+    renewals: HashMap<tokio::task::Id, Instant>,
+    /// In a row, while there was no trunk.
+    failures: u32,
+    /// Dials in a row that led to no further pod.
+    vain: u32,
+    /// When it was dialled last, or a trunk ended.
+    last: Instant,
+}
+
+impl KeptAddress {
+    fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            trunks: JoinSet::new(),
+            renewals: HashMap::new(),
+            failures: 0,
+            vain: 0,
+            last: Instant::now(),
+        }
+    }
+
+    /// When it is to be dialled next, and what for.
+    fn due(&self, lacks_pods: bool) -> (Instant, TrunkDial) {
+        if self.trunks.is_empty() {
+            let pause = pause(self.failures, random::unit());
+            return (self.last + pause, TrunkDial::Further);
+        }
+        let renewal = self.renewals.values().min().copied();
+        let renewal = renewal.unwrap_or(self.last + MOST_PAUSE_OF_RENEWAL);
+        let has_room = self.trunks.len() < MOST_PODS;
+        let further = self.last + pause_of_further(self.vain);
+        if lacks_pods && has_room && further < renewal {
+            (further, TrunkDial::Further)
+        } else {
+            (renewal, TrunkDial::Renewal)
+        }
+    }
+
+    async fn dial(&mut self, context: &Arc<StreamContext>, dial: TrunkDial) {
+        let opened = open(context, self.address).await;
+        self.last = Instant::now();
+        if dial == TrunkDial::Renewal {
+            // Behind a load balancer another pod may have answered: until it has ended, it is tried again.
+            let again = self.last + RENEWED_AGAIN;
+            for renewal in self.renewals.values_mut() {
+                *renewal = (*renewal).max(again);
+            }
+        }
+        match opened {
+            Ok((stream, peer)) => {
+                let trunk = TrunkStream::new(stream, peer).dialled_for(dial);
+                let renewal = self.last + trunk.renewal();
+                let running = context.tasks.spawn(trunk.run());
+                let waits = self.trunks.spawn(async move {
+                    // One that panicked has given back what it had.
+                    running.await.unwrap_or((TrunkStanding::Greeting, None))
+                });
+                self.renewals.insert(waits.id(), renewal);
+            }
+            Err(failure) => {
+                self.vain += 1;
+                self.failures += u32::from(self.trunks.is_empty());
+                self.note(context, &failure);
+            }
+        }
+    }
+
+    fn ended(&mut self, context: &StreamContext, ended: JoinedTrunk) {
+        let (id, (standing, fault)) = match ended {
+            Ok(ended) => ended,
+            Err(error) => (error.id(), (TrunkStanding::Greeting, None)),
+        };
+        self.renewals.remove(&id);
+        self.last = Instant::now();
+        match standing {
+            TrunkStanding::Stood => (self.failures, self.vain) = (0, 0),
+            TrunkStanding::Greeting => {
+                self.vain += 1;
+                self.failures += u32::from(self.trunks.is_empty());
+            }
+            TrunkStanding::Redundant => {
+                self.vain += 1;
+                self.failures = REDUNDANT;
+            }
+        }
+        if let Some(fault) = fault {
+            self.note(context, &NoTrunk::Stream(fault));
+        }
+    }
+
+    /// Tells why there is no trunk.
+    fn note(&self, context: &StreamContext, failure: &NoTrunk) {
+        let address = self.address;
+        let text = failure.text(context);
+        limited!(
+            info,
+            context.log.lines_of("trunk", failure.label()),
+            %address, cause = failure.label(),
+            "no trunk: {}", text.escape_debug()
+        );
+        let failure = DialFailure {
+            time: Timestamp::now(),
+            step: failure.step(),
+            label: failure.label(),
+            text,
+        };
+        context.trunks.dials(address, Some(failure));
+    }
+}
+
+type JoinedTrunk = Result<(tokio::task::Id, (TrunkStanding, Option<Fault>)), JoinError>;
+
+/// Between two dials for pods that are lacking, after so many that led to none.
+fn pause_of_further(vain: u32) -> Duration {
+    if vain < VAIN_AT_ONCE {
+        FIRST_PAUSE
+    } else {
+        FURTHER_PAUSE
+    }
 }
 
 /// After so many failures in a row; `jitter`, within 0 and 1, takes up to half away.
@@ -272,5 +389,15 @@ mod tests {
             "{pauses:?}"
         );
         assert_eq!(pause(11, 1.0), LONGEST_PAUSE / 2);
+    }
+
+    #[test]
+    fn pods_that_are_lacking_are_dialled_for_at_once_and_then_now_and_then() {
+        let mut kept = KeptAddress::new(([127, 0, 0, 1], 1).into());
+        assert_eq!(kept.due(true).1, TrunkDial::Further);
+        assert_eq!(kept.due(true).0, kept.last, "the first is not waited for");
+        kept.vain = VAIN_AT_ONCE - 1;
+        assert_eq!(pause_of_further(kept.vain), FIRST_PAUSE);
+        assert_eq!(pause_of_further(VAIN_AT_ONCE), FURTHER_PAUSE);
     }
 }

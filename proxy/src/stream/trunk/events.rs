@@ -11,6 +11,7 @@ use super::{
     CountLately, Speaker, TrunkPair, TrunkStanding, TrunkStream,
     far_end::{FarEdge, FarSidecar},
     figures::TrunkFacts,
+    hand_over::whom,
     own_version,
     registry::TooManyTrunks,
 };
@@ -23,7 +24,7 @@ use crate::{
         MOST_PAIRS, NAMESPACE,
         fault::TrunkFault,
         machine::TrunkEvent,
-        nonza::{EdgeFacts, Enable, Enabled, Nonza, OpenedPair},
+        nonza::{EdgeFacts, Enable, Enabled, Nonza, OpenedPair, ServerState},
     },
     xml::Element,
 };
@@ -52,7 +53,7 @@ impl TrunkStream {
     fn event(&mut self, event: TrunkEvent<TrunkPair>, now: Instant) -> Result<(), TrunkFault> {
         let id = self.stream.entry.id;
         match event {
-            TrunkEvent::Enable(enable) => self.welcome(enable),
+            TrunkEvent::Enable(enable) => self.welcome(enable, now),
             TrunkEvent::Enabled(enabled) => self.welcomed(enabled, now),
             TrunkEvent::Pair(opened) => return self.opened(opened, now),
             TrunkEvent::PairEnded(TrunkPair::Refused(mut refused)) => {
@@ -67,20 +68,21 @@ impl TrunkStream {
                 return Err(TrunkFault::TooManyChanges);
             }
             TrunkEvent::Edge(change) => self.stream.context.trunks.edge_changed(id, change),
-            TrunkEvent::Server(state) => self.stream.context.trunks.server_is(id, state),
+            TrunkEvent::Server(state) => self.server_is(state, now),
             TrunkEvent::Claim(since) => self.stream.context.trunks.claims(id, since),
         }
         Ok(())
     }
 
     /// An edge answers a sidecar that has said what it is.
-    fn welcome(&mut self, enable: Enable) {
+    fn welcome(&mut self, enable: Enable, now: Instant) {
         let context = Arc::clone(&self.stream.context);
         let config = Arc::clone(&self.stream.config);
         let gateway = config.gateway(&self.peer).map(|own| &own.config);
         let (Some(gateway), Speaker::Sidecar { domains }) = (gateway, &self.speaker) else {
             return self.end(Fault::HostUnknown);
         };
+        self.far_server.follow(&enable.server, now);
         let far = FarSidecar {
             gateway: gateway.effective_name().to_owned(),
             instance: enable.instance,
@@ -120,6 +122,27 @@ impl TrunkStream {
             .signed(|side, pair| side == Side::Gateway && domains.contains(&pair.to));
     }
 
+    /// The sidecar reaches its server, or does not: what comes for it is kept here meanwhile.
+    fn server_is(&mut self, state: ServerState, now: Instant) {
+        self.far_server.follow(&state, now);
+        let context = Arc::clone(&self.stream.context);
+        context.trunks.server_is(self.stream.entry.id, state);
+        let Speaker::Sidecar { domains } = &self.speaker else {
+            return;
+        };
+        if self.far_server.is_reached() {
+            return context
+                .router
+                .signed(|side, pair| side == Side::Gateway && domains.contains(&pair.to));
+        }
+        let gateway = self.stream.config.gateway(&self.peer);
+        let gateway = gateway.map_or("", |own| own.config.effective_name());
+        let absence = context.trunks.absence(gateway);
+        for route in self.turns.routes() {
+            route.note_failure(&absence.failure(&whom(route), now));
+        }
+    }
+
     /// The edge has said what it is.
     fn welcomed(&mut self, enabled: Enabled, now: Instant) {
         let known = self.facts(enabled.version);
@@ -133,7 +156,7 @@ impl TrunkStream {
                 facts: enabled.facts,
             },
             known,
-            enabled.activity,
+            (enabled.activity, self.dialled_for),
         );
         if stands.is_err() {
             self.standing = TrunkStanding::Redundant;

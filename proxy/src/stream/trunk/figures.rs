@@ -60,10 +60,12 @@ pub struct TrunkFigures {
     pairs: AtomicU64,
     stanzas: AtomicU64,
     bytes: AtomicU64,
+    owed: AtomicU64,
 }
 
 impl TrunkFigures {
-    pub(super) fn set(&self, pairs: usize, custody: TrunkCustody) {
+    pub(super) fn set(&self, pairs: usize, custody: TrunkCustody, owed: u64) {
+        self.owed.store(owed, Ordering::Relaxed);
         self.pairs.store(pairs as u64, Ordering::Relaxed);
         self.stanzas.store(custody.stanzas, Ordering::Relaxed);
         self.bytes.store(custody.bytes as u64, Ordering::Relaxed);
@@ -73,6 +75,12 @@ impl TrunkFigures {
     #[must_use]
     pub fn pairs(&self) -> u64 {
         self.pairs.load(Ordering::Relaxed)
+    }
+
+    /// Stanzas that were taken in and not acknowledged.
+    #[must_use]
+    pub fn owed_stanzas(&self) -> u64 {
+        self.owed.load(Ordering::Relaxed)
     }
 
     /// Stanzas that were sent and are not acknowledged.

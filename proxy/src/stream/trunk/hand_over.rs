@@ -5,20 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::registry::Absence;
 use crate::{
     config::ActiveConfig,
     negotiation::Side,
-    routing::{
-        dial_ticket::DialTicket,
-        failure::{Failure, FailureKind},
-        route::Route,
-    },
+    routing::{dial_ticket::DialTicket, route::Route},
     stream::{Command, TrunkCommand, context::StreamContext},
 };
 
-/// So long stanzas wait for a trunk at all; where none has stood for longer they are answered at once.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks whether the configuration is another, or nobody waits any more.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -38,10 +31,11 @@ pub async fn hand_over(context: &Arc<StreamContext>, ticket: DialTicket) -> Opti
             handle.tell(Command::Trunk(TrunkCommand::Carry(ticket)));
             return None;
         }
+        let now = Instant::now();
         let absence = context.trunks.absence(absent(&config, &route));
-        let (failure, is_long) = failure(&route, absence, Instant::now());
+        let failure = absence.failure(&whom(&route), now);
         let stopping = context.stopping.is_cancelled();
-        if is_long || stopping {
+        if absence.is_long(now) || stopping {
             context.router.failed(ticket, &failure, stopping);
             return None;
         }
@@ -74,19 +68,10 @@ fn absent<'a>(config: &'a ActiveConfig, route: &Route) -> &'a str {
     }
 }
 
-/// Why nothing is delivered, and whether that is so for longer than stanzas wait.
-fn failure(route: &Route, absence: Absence, now: Instant) -> (Failure, bool) {
-    let who = match route.side {
-        Side::Partner => "no edge".to_owned(),
-        Side::Gateway => format!("no sidecar of {}", route.pair.to),
-    };
-    let is_long = now.saturating_duration_since(absence.since) >= PATIENCE;
-    let kind = if is_long {
-        FailureKind::Refused
-    } else {
-        FailureKind::Unreachable
-    };
-    let time = absence.since_time.strftime("%H:%M:%S");
-    let text = format!("{who} is connected since {time}");
-    (Failure::new(kind, text), is_long)
+/// Who would be at the other end.
+pub(super) fn whom(route: &Route) -> String {
+    match route.side {
+        Side::Partner => "edge".to_owned(),
+        Side::Gateway => format!("sidecar of {}", route.pair.to),
+    }
 }

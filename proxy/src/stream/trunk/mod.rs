@@ -4,10 +4,12 @@
 //! is said on it is the trunk's; the stream's end, its errors and a configuration that forbids it are the
 //! negotiation machine's as before.
 
+pub mod absence;
 pub mod attendance;
 pub mod dial;
 mod events;
 pub mod far_end;
+mod far_server;
 pub mod figures;
 pub mod hand_over;
 mod pairs;
@@ -26,6 +28,7 @@ use jiff::Timestamp;
 use xmpp_edge_crds::domain::DomainName;
 
 use self::{
+    far_server::FarServer,
     figures::TrunkFigures,
     pairs::{Speaker, TrunkPair},
     receiver::TrunkReceiver,
@@ -91,6 +94,8 @@ pub struct TrunkStream {
     /// It is to end in order, once what waits for it has gone out, or then.
     drains_by: Option<Instant>,
     standing: TrunkStanding,
+    far_server: FarServer,
+    dialled_for: TrunkDial,
 }
 
 /// When what is done now and then is done next.
@@ -106,6 +111,15 @@ struct NextLook {
 struct CountLately {
     since: Instant,
     count: usize,
+}
+
+/// What a sidecar dialled a trunk for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrunkDial {
+    /// A pod to which it has none.
+    Further,
+    /// To take the place of one that stands.
+    Renewal,
 }
 
 /// Whether others know of it.
@@ -189,6 +203,8 @@ impl TrunkStream {
             sampled: 0,
             drains_by: None,
             standing: TrunkStanding::Greeting,
+            far_server: FarServer::Reached,
+            dialled_for: TrunkDial::Further,
         });
         if let Some(transport) = &own.stream.transport {
             // Without it a silent partition is noticed all the same, by what is not answered.
@@ -202,6 +218,12 @@ impl TrunkStream {
             own.end(Fault::Shutdown);
         }
         own
+    }
+
+    /// What it was dialled for, where this side is a sidecar.
+    fn dialled_for(mut self: Box<Self>, dial: TrunkDial) -> Box<Self> {
+        self.dialled_for = dial;
+        self
     }
 
     /// How long the other end's certificate still counts; none where it is known by its key.
@@ -268,7 +290,8 @@ impl TrunkStream {
             self.fill(now);
             let buffer = self.trunk.buffer();
             let pairs = buffer.pairs() + self.trunk.received_pairs();
-            self.figures.set(pairs, buffer.custody());
+            let owed = self.trunk.owed();
+            self.figures.set(pairs, buffer.custody(), owed);
             let deadline = tokio::time::Instant::from_std(self.deadline(now));
             if timer.deadline() != deadline {
                 timer.as_mut().reset(deadline);
@@ -319,6 +342,9 @@ impl TrunkStream {
         if let Err(fault) = self.trunk.tick(now) {
             return self.fail(fault);
         }
+        if self.far_server.is_given_up(now) {
+            self.leaving = self.turns.routes().cloned().collect();
+        }
         if now >= self.look.leaving && !self.leaving.is_empty() {
             self.look.leaving = now + MOVING;
             self.leave();
@@ -337,13 +363,14 @@ impl TrunkStream {
         if !self.leaving.is_empty() {
             next = next.min(self.look.leaving);
         }
-        let ends = [self.drains_by, self.expires];
+        let ends = [self.drains_by, self.expires, self.far_server.deadline()];
         ends.into_iter().flatten().fold(next, Instant::min)
     }
 
     /// Takes out of the queues what the socket will soon take.
     fn fill(&mut self, now: Instant) {
-        if !self.trunk.may_send() || self.stream.state.end().is_some() {
+        let is_ending = self.stream.state.end().is_some();
+        if !self.trunk.may_send() || is_ending || !self.far_server.is_reached() {
             return;
         }
         let before = self.trunk.buffer().custody();

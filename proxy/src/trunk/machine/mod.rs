@@ -267,6 +267,12 @@ impl<T> Trunk<T> {
         self.received.len()
     }
 
+    /// Stanzas that were taken in and of which the peer does not know that they were settled.
+    #[must_use]
+    pub fn owed(&self) -> u64 {
+        self.received.unacknowledged()
+    }
+
     /// As [`Self::pair`].
     #[must_use]
     pub fn pair_mut(&mut self, number: PairNumber) -> Option<&mut ReceivedPair<T>> {

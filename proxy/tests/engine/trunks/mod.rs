@@ -1,5 +1,6 @@
 //! Trunks between two engines, and between one and whatever a test plays.
 
+mod balancer;
 mod claims;
 mod ends;
 mod engines;
@@ -8,3 +9,4 @@ mod messages;
 mod pki;
 mod scripted;
 mod sending;
+mod server_away;

@@ -7,7 +7,7 @@
 pub mod finalizer;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fmt,
     time::{Duration, Instant},
 };
@@ -90,6 +90,8 @@ pub struct PoolRecords<'a> {
     pub service: Option<&'a Service>,
     /// Names that the namespace may not have.
     pub not_allowed: &'a [DomainName],
+    /// Domains for which the pool has no way inside, and another pool has.
+    pub stranded: BTreeSet<DomainName>,
 }
 
 /// How far the deletion of a pool is.
@@ -192,6 +194,7 @@ impl PoolDns {
             Some(backend) if !forbidden => PoolRecordsTask::Publish {
                 spec: Box::new(spec.clone()),
                 availability,
+                stranded: found.stranded.clone(),
                 addresses: AddressSource::Balancer(ingress(found.service)),
                 settings: Some(settings(context, namespace, backend)),
             },

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use kube::{Resource, ResourceExt};
 use tokio::time::timeout;
 use xmpp_edge_crds::{
+    domain::DomainName,
     edge_config::EdgeConfig,
     kinds::{
         EdgePool, PoolStatus,
@@ -36,6 +37,7 @@ use crate::{
         apply::StatusWriter,
         condition::{self, ConditionStatus, DesiredCondition},
     },
+    text,
 };
 
 /// Field manager of a pool's status.
@@ -157,6 +159,11 @@ fn look_at_dns(
         ready_replicas: read::ready_replicas(&context.caches, namespace, &config.pool),
         service: service.as_deref(),
         not_allowed: &validate::not_allowed(config, allowed),
+        stranded: scene
+            .stranded
+            .get(&config.pool)
+            .cloned()
+            .unwrap_or_default(),
     };
     let mut look = memory.publications.look(context, namespace, &found);
     if let Some((said, again)) = memory
@@ -169,6 +176,13 @@ fn look_at_dns(
         if dns.is_none_or(|dns| dns.rfc2136.is_none()) || said.state != ConditionStatus::True {
             look.condition = said;
         }
+    }
+    if !found.stranded.is_empty() && look.condition.state == ConditionStatus::True {
+        let domains = text::listed(found.stranded.iter().map(DomainName::as_str));
+        look.condition.message = format!(
+            "no sidecar is connected here, and one is to another pool, so the SRV records are withdrawn of {domains}; {}",
+            look.condition.message
+        );
     }
     // What was not asked for is neither published nor withdrawn by anybody's wish.
     if pool.spec.dns.is_some() && !found.not_allowed.is_empty() {

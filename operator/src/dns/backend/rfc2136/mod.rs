@@ -300,7 +300,7 @@ fn phases(wanted: &DesiredRecords, memory: &DnsMemory) -> [Vec<(RecordGroup, Ava
     let now = wanted
         .places
         .keys()
-        .map(|place| (place, wanted.standing.at(place)));
+        .map(|place| (place, wanted.standing_at(place)));
     let gone = memory
         .places
         .iter()

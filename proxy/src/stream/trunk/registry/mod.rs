@@ -5,7 +5,6 @@ use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
     sync::Arc,
-    time::Instant,
 };
 
 use jiff::Timestamp;
@@ -14,13 +13,14 @@ use tokio::sync::{Notify, futures::Notified};
 use xmpp_edge_crds::{domain::DomainName, edge_config::SidecarServers};
 
 use super::{
+    absence::{Absence, AbsenceCause, TrunkWays},
     far_end::{FarEdge, FarEnd, FarSidecar},
     figures::{DialFailure, ShownEdge, ShownSidecar, TrunkFacts},
 };
 use crate::{
     config::trunk_name::TrunkName,
     negotiation::{Pair, Side},
-    stream::{Command, TrunkCommand, handle::StreamHandle},
+    stream::{Command, TrunkCommand, handle::StreamHandle, trunk::TrunkDial},
     trunk::{
         choice::{EdgeChoice, choose_edge, choose_sidecar},
         claim::{Claimants, OwnClaim},
@@ -32,12 +32,10 @@ use crate::{
 pub const MOST_OF_GATEWAY: usize = 64;
 
 /// All trunks of this process.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct TrunkRegistry {
     table: Mutex<TrunkTable>,
     news: Notify,
-    /// When none had been there yet.
-    began: (Instant, Timestamp),
 }
 
 #[derive(Debug, Default)]
@@ -50,10 +48,11 @@ struct TrunkTable {
     claim: OwnClaim<u64>,
     /// Of a sidecar: whether it reaches its server.
     server: ServerState,
+    intake: SidecarIntake,
     /// Of a sidecar: the addresses that it dials, with why there was no trunk when it tried last.
     dials: BTreeMap<SocketAddr, Option<DialFailure>>,
-    /// When the last trunk went, by the gateway's name; none of a sidecar's edges stand under the empty one.
-    gone: HashMap<String, (Instant, Timestamp)>,
+    /// By the gateway's name; those of a sidecar's edges stand under the empty one.
+    ways: TrunkWays,
 }
 
 #[derive(Debug)]
@@ -62,6 +61,15 @@ struct StandingTrunk {
     far: FarEnd,
     facts: TrunkFacts,
     intake: TrunkIntake,
+}
+
+/// Whether a sidecar takes what comes in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum SidecarIntake {
+    #[default]
+    WhileServerIsUp,
+    /// It ends.
+    Never,
 }
 
 /// Whether a trunk takes stanzas.
@@ -75,26 +83,9 @@ enum TrunkIntake {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooManyTrunks;
 
-/// A trunk to the same pod stands already, at another of its addresses.
+/// Another trunk leads to the same pod already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PodIsReached;
-
-/// Since when no trunk leads to where a pair goes.
-#[derive(Clone, Copy, Debug)]
-pub struct Absence {
-    pub since: Instant,
-    pub since_time: Timestamp,
-}
-
-impl Default for TrunkRegistry {
-    fn default() -> Self {
-        Self {
-            table: Mutex::default(),
-            news: Notify::new(),
-            began: (Instant::now(), Timestamp::now()),
-        }
-    }
-}
 
 impl TrunkRegistry {
     /// What this sidecar claims at the edge to which stream `id` leads, in its `<enable/>`.
@@ -102,24 +93,24 @@ impl TrunkRegistry {
         self.table.lock().claim.opening(id, now)
     }
 
-    /// A trunk to an edge pod stands, which says of this sidecar's claim what `activity` is. One to the same
-    /// address that stood before is renewed by it, and drains.
+    /// A trunk to an edge pod stands, which says of this sidecar's claim what `activity` is. One by the same
+    /// address that stood before drains where this one was dialled to renew it.
     ///
     /// # Errors
-    /// One to another address of the pod stands: this one is of no use.
+    /// Another one leads to the pod: this one is of no use.
     pub fn stands_to_edge(
         &self,
         id: u64,
         handle: Arc<StreamHandle>,
         far: FarEdge,
         facts: TrunkFacts,
-        activity: Activity,
+        (activity, dial): (Activity, TrunkDial),
     ) -> Result<(), PodIsReached> {
         let mut table = self.table.lock();
         for own in table.trunks.values() {
             match &own.far {
                 FarEnd::Edge(old) if old.pod == far.pod && own.intake == TrunkIntake::Open => {
-                    if own.facts.address != facts.address {
+                    if own.facts.address != facts.address || dial == TrunkDial::Further {
                         return Err(PodIsReached);
                     }
                     own.handle.tell(Command::Drain);
@@ -129,7 +120,7 @@ impl TrunkRegistry {
         }
         table.enter(id, handle, FarEnd::Edge(far), facts);
         table.told(id, activity);
-        self.changed(&table, FarEnd::EDGES);
+        self.changed(&mut table, FarEnd::EDGES);
         Ok(())
     }
 
@@ -165,7 +156,7 @@ impl TrunkRegistry {
                 table.claimants[&gateway].activity(&instance)
             }
         };
-        self.changed(&table, &gateway);
+        self.changed(&mut table, &gateway);
         Ok(activity)
     }
 
@@ -183,7 +174,7 @@ impl TrunkRegistry {
             let before = far.facts;
             far.facts.apply(change);
             if far.facts != before {
-                self.changed(&table, FarEnd::EDGES);
+                self.changed(&mut table, FarEnd::EDGES);
             }
         }
     }
@@ -197,7 +188,7 @@ impl TrunkRegistry {
     /// This sidecar reaches its server, or does not: edges are told. Whether that is another than before.
     pub fn own_server_is(&self, server: ServerState) -> bool {
         let mut table = self.table.lock();
-        let is_another = table.server != server;
+        let is_another = table.server != server && table.intake == SidecarIntake::WhileServerIsUp;
         if is_another {
             table.server = server.clone();
             for own in table.trunks.values() {
@@ -206,6 +197,22 @@ impl TrunkRegistry {
             self.news.notify_waiters();
         }
         is_another
+    }
+
+    /// This sidecar ends: edges keep what comes, or give it to another one.
+    pub fn own_end(&self) {
+        self.own_server_is(ServerState::Down {
+            text: "its sidecar ends".to_owned(),
+        });
+        self.table.lock().intake = SidecarIntake::Never;
+    }
+
+    /// Stanzas that came by trunks and are not acknowledged there.
+    #[must_use]
+    pub fn owed_stanzas(&self) -> u64 {
+        let table = self.table.lock();
+        let trunks = table.trunks.values();
+        trunks.map(|own| own.facts.figures.owed_stanzas()).sum()
     }
 
     /// The sidecar at the other end of trunk `id` reaches its server, or does not.
@@ -219,7 +226,7 @@ impl TrunkRegistry {
         {
             far.server = server;
             let gateway = far.gateway.clone();
-            self.changed(&table, &gateway);
+            self.changed(&mut table, &gateway);
         }
     }
 
@@ -232,7 +239,7 @@ impl TrunkRegistry {
         match far.servers {
             SidecarServers::Single => {
                 table.claims(&far.gateway, &far.instance, since, None);
-                self.changed(&table, &far.gateway);
+                self.changed(&mut table, &far.gateway);
             }
             SidecarServers::Clustered => {
                 let activity = Activity {
@@ -253,7 +260,7 @@ impl TrunkRegistry {
         own.intake = TrunkIntake::Draining;
         let key = own.far.key().to_owned();
         table.look_at_claims(id);
-        self.changed(&table, &key);
+        self.changed(&mut table, &key);
     }
 
     /// The trunk is over, or never stood.
@@ -269,12 +276,7 @@ impl TrunkRegistry {
         let key = own.far.key().to_owned();
         table.look_at_claims(id);
         table.trunks.remove(&id);
-        let stands = table.trunks.values().any(|own| own.far.key() == key);
-        if !stands {
-            let now = (Instant::now(), Timestamp::now());
-            table.gone.insert(key.clone(), now);
-        }
-        self.changed(&table, &key);
+        self.changed(&mut table, &key);
     }
 
     /// The trunk that stanzas of this pair take to their next hop, by the id of its stream.
@@ -289,12 +291,16 @@ impl TrunkRegistry {
         Some((id, Arc::clone(&own.handle)))
     }
 
-    /// Since when nothing leads there; `gateway` is empty at a sidecar.
+    /// Since when nothing leads there, and why; `gateway` is empty at a sidecar.
     #[must_use]
     pub fn absence(&self, gateway: &str) -> Absence {
         let table = self.table.lock();
-        let (since, since_time) = table.gone.get(gateway).copied().unwrap_or(self.began);
-        Absence { since, since_time }
+        let (since, since_time) = table.ways.absent_since(gateway);
+        Absence {
+            since,
+            since_time,
+            cause: table.absence_cause(gateway),
+        }
     }
 
     /// The trunks of this gateway's sidecars, the oldest first.
@@ -332,6 +338,28 @@ impl TrunkRegistry {
         self.table.lock().dials.remove(&address);
     }
 
+    /// Whether the pool of the pod at this address says that it has more pods than this sidecar has trunks to.
+    #[must_use]
+    pub fn lacks_pods(&self, address: SocketAddr) -> bool {
+        let table = self.table.lock();
+        let edges = || {
+            let open = table
+                .trunks
+                .values()
+                .filter(|own| own.intake == TrunkIntake::Open);
+            open.filter_map(|own| match &own.far {
+                FarEnd::Edge(far) => Some((own.facts.address, far)),
+                FarEnd::Sidecar(_) => None,
+            })
+        };
+        let Some((_, here)) = edges().find(|(own, _)| *own == Some(address)) else {
+            return false;
+        };
+        let pool: Vec<_> = edges().filter(|(_, far)| far.pool == here.pool).collect();
+        let most = pool.iter().map(|(_, far)| far.facts.replicas).max();
+        most.is_some_and(|most| usize::from(most) > pool.len())
+    }
+
     /// All that this sidecar dials.
     #[must_use]
     pub fn edges(&self) -> Vec<ShownEdge> {
@@ -362,7 +390,9 @@ impl TrunkRegistry {
     }
 
     /// Every trunk that leads to the same has reason to look at its routes, and so has who waits for one.
-    fn changed(&self, table: &TrunkTable, key: &str) {
+    fn changed(&self, table: &mut TrunkTable, key: &str) {
+        let leads = table.leads(key);
+        table.ways.note(key, leads);
         let same = table.trunks.values().filter(|own| own.far.key() == key);
         for own in same {
             own.handle.tell(Command::Trunk(TrunkCommand::Reconsider));
@@ -373,7 +403,6 @@ impl TrunkRegistry {
 
 impl TrunkTable {
     fn enter(&mut self, id: u64, handle: Arc<StreamHandle>, far: FarEnd, facts: TrunkFacts) {
-        self.gone.remove(far.key());
         self.trunks.insert(
             id,
             StandingTrunk {
@@ -417,18 +446,45 @@ impl TrunkTable {
     fn sidecar_for(&self, pair: &Pair) -> Option<u64> {
         let mut instances: BTreeMap<&TrunkName, (u64, &FarSidecar)> = BTreeMap::new();
         for (id, intake, far) in self.sidecars() {
-            if intake == TrunkIntake::Open && self.is_active(far) && far.domains.contains(&pair.to)
-            {
+            if self.takes(intake, far) && far.domains.contains(&pair.to) {
                 instances.insert(&far.instance, (id, far));
             }
         }
-        // A sidecar that does not reach its server is the last choice: it would only keep what it gets.
-        let up = |far: &FarSidecar| far.server == ServerState::Up;
-        if instances.values().any(|(_, far)| up(far)) {
-            instances.retain(|_, (_, far)| up(far));
-        }
         let chosen = choose_sidecar(&pair.from, instances.keys().copied())?;
         instances.values().nth(chosen).map(|(id, _)| *id)
+    }
+
+    /// Whether what comes in is given to this trunk. A sidecar that does not reach its server would only keep
+    /// it: the edge does, until it does or another one may have it.
+    fn takes(&self, intake: TrunkIntake, far: &FarSidecar) -> bool {
+        intake == TrunkIntake::Open && far.server == ServerState::Up && self.is_active(far)
+    }
+
+    /// Whether any trunk leads there.
+    fn leads(&self, key: &str) -> bool {
+        self.trunks.values().any(|own| {
+            own.far.key() == key
+                && match &own.far {
+                    FarEnd::Edge(_) => own.intake == TrunkIntake::Open,
+                    FarEnd::Sidecar(far) => self.takes(own.intake, far),
+                }
+        })
+    }
+
+    /// Why none does.
+    fn absence_cause(&self, gateway: &str) -> AbsenceCause {
+        let mut own = self.sidecars().filter(|(_, _, far)| far.gateway == gateway);
+        let down = own.find_map(|(_, _, far)| match &far.server {
+            ServerState::Down { text } if self.is_active(far) => Some((far, text)),
+            ServerState::Down { .. } | ServerState::Up => None,
+        });
+        match down {
+            None => AbsenceCause::NoTrunk,
+            Some((far, text)) => AbsenceCause::ServerDown {
+                instance: far.instance.clone(),
+                text: text.clone(),
+            },
+        }
     }
 
     /// Whether what comes in may be given to this sidecar.

@@ -92,7 +92,13 @@ fn an_edge_of_lower_priority_is_taken_while_the_others_are_withdrawn_or_drain() 
         let far = pod(&format!("hq-{id}"), priority);
         let address = u16::try_from(id).expect("small");
         registry
-            .stands_to_edge(id, handles.of(id), far, facts(address), inactive())
+            .stands_to_edge(
+                id,
+                handles.of(id),
+                far,
+                facts(address),
+                (inactive(), TrunkDial::Further),
+            )
             .expect("another pod");
     }
     assert_eq!(chosen(), Some(1));
@@ -122,13 +128,15 @@ fn chosen_inbound(registry: &TrunkRegistry) -> Option<u64> {
 #[test]
 fn a_renewed_trunk_drains_the_one_before_and_another_address_of_the_pod_is_of_no_use() {
     let (registry, mut handles) = (TrunkRegistry::default(), Handles::default());
-    let mut stands = |id, address| {
+    let mut stands = |id, address, dial| {
         let (handle, far) = (handles.of(id), pod("hq-0", 10));
-        registry.stands_to_edge(id, handle, far, facts(address), inactive())
+        registry.stands_to_edge(id, handle, far, facts(address), (inactive(), dial))
     };
-    assert_eq!(stands(1, 1), Ok(()));
-    assert_eq!(stands(2, 2), Err(PodIsReached));
-    assert_eq!(stands(3, 1), Ok(()));
+    assert_eq!(stands(1, 1, TrunkDial::Further), Ok(()));
+    assert_eq!(stands(2, 2, TrunkDial::Further), Err(PodIsReached));
+    let by_the_same = stands(2, 1, TrunkDial::Further);
+    assert_eq!(by_the_same, Err(PodIsReached), "a load balancer is there");
+    assert_eq!(stands(3, 1, TrunkDial::Renewal), Ok(()));
     assert!(handles.is_drained(1) && !handles.is_drained(3));
     assert_eq!(chosen(&registry, Side::Partner, &outbound()), Some(3));
     registry.drains(1);
@@ -191,4 +199,61 @@ fn since_when_nobody_is_there_counts_from_the_last_trunk_s_end() {
     let since = registry.absence("org").since;
     assert!(since > before);
     assert_eq!(registry.absence("other").since, before);
+}
+
+#[test]
+fn what_comes_in_waits_while_no_sidecar_that_may_have_it_reaches_its_server() {
+    use SidecarServers::{Clustered, Single};
+    let away = || ServerState::Down {
+        text: "it hangs".to_owned(),
+    };
+    for (servers, taken) in [(Single, None), (Clustered, Some(2))] {
+        let (registry, mut handles) = (TrunkRegistry::default(), Handles::default());
+        for (id, instance) in [(1, "a"), (2, "b")] {
+            let (handle, far) = (handles.of(id), sidecar(instance, servers));
+            let claim = Timestamp::from_second(id.cast_signed()).ok();
+            registry
+                .stands_to_sidecar(id, handle, far, facts(1), claim)
+                .expect("few");
+        }
+        registry.server_is(1, away());
+        assert_eq!(chosen_inbound(&registry), taken, "{servers:?}");
+        registry.server_is(2, away());
+        assert_eq!(chosen_inbound(&registry), None, "{servers:?}");
+        let cause = AbsenceCause::ServerDown {
+            instance: name("a"),
+            text: "it hangs".to_owned(),
+        };
+        assert_eq!(registry.absence("org").cause, cause);
+        registry.server_is(1, ServerState::Up);
+        assert_eq!(chosen_inbound(&registry), Some(1), "{servers:?}");
+        registry.gone(1);
+        registry.gone(2);
+        assert_eq!(registry.absence("org").cause, AbsenceCause::NoTrunk);
+    }
+}
+
+/// B-32.
+#[test]
+fn pods_behind_one_address_are_counted_against_what_their_pool_says() {
+    let (registry, mut handles) = (TrunkRegistry::default(), Handles::default());
+    let address = ([127, 0, 0, 1], 1).into();
+    assert!(!registry.lacks_pods(address), "nothing is known of it");
+    let mut stands = |id, name| {
+        let mut far = pod(name, 10);
+        far.facts.replicas = 2;
+        let dial = (inactive(), TrunkDial::Further);
+        registry.stands_to_edge(id, handles.of(id), far, facts(1), dial)
+    };
+    assert_eq!(stands(1, "hq-0"), Ok(()));
+    assert!(registry.lacks_pods(address));
+    assert_eq!(stands(2, "hq-1"), Ok(()));
+    assert!(!registry.lacks_pods(address));
+    let change = EdgeChange {
+        replicas: Some(3),
+        ..EdgeChange::default()
+    };
+    registry.edge_changed(2, change);
+    assert!(registry.lacks_pods(address));
+    assert!(!registry.lacks_pods(([127, 0, 0, 1], 2).into()));
 }

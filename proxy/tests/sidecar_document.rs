@@ -1,0 +1,18 @@
+//! Replays the fuzzer's corpus of sidecars' documents, on the stable toolchain.
+
+#[path = "../../tests/fuzz/oracles/sidecar_document.rs"]
+mod sidecar_document;
+
+use std::{fs, path::Path};
+
+#[test]
+fn sidecars_documents_keep_their_promises_on_the_corpus() {
+    let folder =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus/sidecar_document");
+    let mut inputs = 0;
+    for entry in fs::read_dir(&folder).expect("the corpus is checked in") {
+        sidecar_document::check(&fs::read(entry.expect("readable").path()).expect("readable"));
+        inputs += 1;
+    }
+    assert!(inputs >= 16, "{inputs} inputs in {}", folder.display());
+}

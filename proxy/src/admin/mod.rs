@@ -6,5 +6,7 @@ pub mod listener;
 pub mod page;
 pub mod readiness;
 pub mod server;
+pub mod sidecar_collector;
+pub mod sidecar_status;
 pub mod status;
 pub mod thread;

@@ -1,11 +1,13 @@
 //! The trunks that stand, and which of them a pair takes. Tells each what the others made of it; holds no
 //! route and moves none.
 
+mod dials;
+
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -15,7 +17,7 @@ use xmpp_edge_crds::{domain::DomainName, edge_config::SidecarServers};
 
 use super::{
     far_end::{FarEdge, FarEnd, FarSidecar},
-    figures::{DialFailure, ShownEdge, ShownSidecar, TrunkFacts},
+    figures::{DialFailure, DialOutcome, ShownSidecar, TrunkFacts},
 };
 use crate::{
     config::trunk_name::TrunkName,
@@ -31,11 +33,16 @@ use crate::{
 /// Trunks that sidecars of one gateway may have to an edge pod; one more is refused.
 pub const MOST_OF_GATEWAY: usize = 64;
 
+/// Between two tellings of what a server that is away is said to do.
+const WORDS: Duration = Duration::from_secs(10);
+
 /// All trunks of this process.
 #[derive(Debug)]
 pub struct TrunkRegistry {
     table: Mutex<TrunkTable>,
     news: Notify,
+    /// Told where a sidecar's server refused a stream.
+    server_doubt: Notify,
     /// When none had been there yet.
     began: (Instant, Timestamp),
 }
@@ -50,8 +57,12 @@ struct TrunkTable {
     claim: OwnClaim<u64>,
     /// Of a sidecar: whether it reaches its server.
     server: ServerState,
-    /// Of a sidecar: the addresses that it dials, with why there was no trunk when it tried last.
-    dials: BTreeMap<SocketAddr, Option<DialFailure>>,
+    /// When edges were told of that last.
+    server_told: Option<Instant>,
+    /// Of a sidecar: the addresses that it dials, with what came of the last try.
+    dials: BTreeMap<SocketAddr, DialOutcome>,
+    /// Of a sidecar: names of edges that lead nowhere at the moment, as `host:port`.
+    unresolved: BTreeMap<String, DialFailure>,
     /// When the last trunk went, by the gateway's name; none of a sidecar's edges stand under the empty one.
     gone: HashMap<String, (Instant, Timestamp)>,
 }
@@ -91,6 +102,7 @@ impl Default for TrunkRegistry {
         Self {
             table: Mutex::default(),
             news: Notify::new(),
+            server_doubt: Notify::new(),
             began: (Instant::now(), Timestamp::now()),
         }
     }
@@ -194,18 +206,33 @@ impl TrunkRegistry {
         self.table.lock().server.clone()
     }
 
-    /// This sidecar reaches its server, or does not: edges are told. Whether that is another than before.
+    /// This sidecar reaches its server, or does not: edges are told. Whether that is another than before; other
+    /// words alone are told every [`WORDS`] at most, as each pair may have its own.
     pub fn own_server_is(&self, server: ServerState) -> bool {
         let mut table = self.table.lock();
-        let is_another = table.server != server;
+        let now = Instant::now();
+        let told = table.server_told;
+        let is_another = !table.server.is_as(&server)
+            || table.server != server && told.is_none_or(|told| now.duration_since(told) >= WORDS);
         if is_another {
             table.server = server.clone();
+            table.server_told = Some(now);
             for own in table.trunks.values() {
                 own.say(Nonza::Server(server.clone()));
             }
             self.news.notify_waiters();
         }
         is_another
+    }
+
+    /// This sidecar's server refused a stream: it is to be tried whether it refuses all.
+    pub fn doubt_server(&self) {
+        self.server_doubt.notify_one();
+    }
+
+    /// Completes once at [`Self::doubt_server`].
+    pub async fn server_in_doubt(&self) {
+        self.server_doubt.notified().await;
     }
 
     /// The sidecar at the other end of trunk `id` reaches its server, or does not.
@@ -320,39 +347,6 @@ impl TrunkRegistry {
             .trunks
             .values()
             .any(|own| matches!(own.far, FarEnd::Edge(_)))
-    }
-
-    /// This sidecar dials the address from now on, or could not get a trunk there just now.
-    pub fn dials(&self, address: SocketAddr, failure: Option<DialFailure>) {
-        self.table.lock().dials.insert(address, failure);
-    }
-
-    /// This sidecar dials the address no longer.
-    pub fn dials_no_more(&self, address: SocketAddr) {
-        self.table.lock().dials.remove(&address);
-    }
-
-    /// All that this sidecar dials.
-    #[must_use]
-    pub fn edges(&self) -> Vec<ShownEdge> {
-        let table = self.table.lock();
-        let trunk_at = |address| {
-            let mut trunks = table.trunks.iter().rev();
-            trunks.find_map(|(id, own)| match &own.far {
-                FarEnd::Edge(far) if own.facts.address == Some(address) => {
-                    Some((far.clone(), own.facts.clone(), table.claim.is_active_at(id)))
-                }
-                _ => None,
-            })
-        };
-        let dials = table.dials.iter();
-        dials
-            .map(|(address, failure)| ShownEdge {
-                address: *address,
-                trunk: trunk_at(*address),
-                last_failure: failure.clone(),
-            })
-            .collect()
     }
 
     /// Completes when a trunk came, went, or leads elsewhere than before; what happens after the call

@@ -149,6 +149,93 @@ pub fn of_outcome(outcome: &str) -> Option<&'static str> {
     })
 }
 
+/// What to do where one of the organisation's own servers is not reached, or its sidecar is refused.
+#[must_use]
+pub fn of_gateway(outcome: &str) -> Option<&'static str> {
+    Some(match outcome {
+        "TcpRefused" | "TcpTimeout" | "TcpUnreachable" | "TcpFailed" | "TcpSilent" => {
+            "start the server, correct spec.gateways[].address, or open the way to it"
+        }
+        "CertificateNotPresented"
+        | "CertificateUnknownIssuer"
+        | "CertificateSelfSigned"
+        | "CertificateChainIncomplete" => {
+            "give it the certificate of the operator (Secret xmpp-edge-gateway-<domain>, or xmpp-edge-sidecar-<name> of a sidecar), or add the sidecar's key to spec.gateways[].sidecar.keys"
+        }
+        "PeerCertificateName" => {
+            "its certificate is for other domains: mount the Secret of this gateway, or correct spec.gateways[].domains"
+        }
+        "CertificateExpired" | "CertificateNotYetValid" => {
+            "have it mount the newer certificate: the Secret of its gateway is renewed; check the clocks of both"
+        }
+        _ => return of_outcome(outcome),
+    })
+}
+
+/// What to do where a sidecar has no trunk to an edge: `label` of the failure.
+#[must_use]
+pub fn of_trunk(label: &str) -> &'static str {
+    match label {
+        "DnsNotFound" | "DnsNoRecords" | "ServiceNotOffered" => {
+            "correct the name (spec.gateways[].sidecar.edges, --edge); Service <pool>-trunk has a name only while the pool is there"
+        }
+        "DnsTimeout" | "DnsServFail" | "DnsRefused" | "DnsBogus" | "DnsUnusable"
+        | "DnsNoResolver" => {
+            "see to the resolver of the sidecar and the way to it (port 53), or name another by --resolver"
+        }
+        "TcpRefused" => {
+            "no edge listens there: start the pool, or correct the address (internalService.addresses, spec.gateways[].sidecar.edges)"
+        }
+        "TcpTimeout" | "TcpUnreachable" | "TcpFailed" => {
+            "open the way from the sidecar out to the edges' internal port (23456), in firewalls and NetworkPolicies"
+        }
+        "NoDomain" => "copy sidecar.json anew: it names no domain",
+        "SidecarRefused" => {
+            "have the sidecar mount Secret xmpp-edge-sidecar-<name>, or add its key to spec.gateways[].sidecar.keys"
+        }
+        "CertificateUnknownIssuer" | "CertificateSelfSigned" | "CertificateChainIncomplete" => {
+            "the edge is of another internal CA than ca.crt beside sidecar.json: copy ca.crt anew"
+        }
+        "CertificateExpired" | "CertificateNotYetValid" => {
+            "check the clocks of both; the operator renews the edge's internal issuer"
+        }
+        "PeerCertificateName" => "what listens there is no edge: correct the address",
+        "NotTls"
+        | "TlsFailed"
+        | "TlsClosed"
+        | "TlsIo"
+        | "TlsAlert"
+        | "TlsTimeout"
+        | "TlsIncompatible"
+        | "NoCertificateForName" => {
+            "what listens there is no edge, its pool has no internal issuer yet, or something between ends TLS: name the edges' internal port itself"
+        }
+        "HostUnknown" => {
+            "this pool has no gateway for sidecars with the domain: set mode Sidecar, or add a sidecar block"
+        }
+        "TrunkNotOffered" | "Version" => "upgrade the older of the two: the pool first",
+        other => of_outcome(other).unwrap_or("see the log of the edge"),
+    }
+}
+
+/// What to do where a sidecar does not reach the server beside it, or is refused by it.
+#[must_use]
+pub fn of_server(outcome: &str) -> &'static str {
+    match outcome {
+        "TcpRefused" | "TcpTimeout" | "TcpUnreachable" | "TcpFailed" | "TcpSilent" => {
+            "start the server, or say where it listens for s2s: spec.gateways[].sidecar.serverAddress, --server"
+        }
+        "SaslRejected" | "ExternalNotOffered" | "PeerError" | "PeerClosed" | "NoUsableMethod"
+        | "TlsAlert" | "TlsFailed" | "TlsClosed" => {
+            "let the server trust the sidecar's authority; of Prosody, in the global section: s2s_ssl = { cafile = \"/run/xmpp-edge/ca.crt\" } (without Kubernetes public/ca.crt of the sidecar's --state)"
+        }
+        "HostUnknown" => {
+            "the server does not have the domain: correct spec.gateways[].domains, or the server's hosts"
+        }
+        other => of_outcome(other).unwrap_or("see the log of the server"),
+    }
+}
+
 /// What only the peer's software can cause, or somebody who speaks no XMPP at all.
 fn is_fault_of_peer(outcome: &str) -> bool {
     matches!(

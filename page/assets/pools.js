@@ -40,10 +40,32 @@ export function showGateways(records) {
     return element("div", { class: "card" }, [
       element("h3", {}, [foreign(one.domains.join(", ")), ": ", element("span", { class: `state ${kind}` }, words)]),
       definitions([["Pool", foreign(one.pool)], ["Address", foreign(one.address)], ["Says", one.message ? foreign(one.message) : null]]),
+      one.sidecars === null ? null : sidecars(one.sidecars),
       one.attempt.length > 0 ? steps(one.attempt) : null,
     ]);
   });
   fill("gateways", cards, "None known.");
+}
+
+function sidecars(all) {
+  if (all.length === 0) {
+    return element("p", { class: "bad" }, "No sidecar is connected.");
+  }
+  const rows = all.map((one) => [
+    foreign(one.instance),
+    one.active ? "gets what comes in" : "stands by",
+    one.serverUp
+      ? element("span", { class: "state good" }, "up")
+      : element("span", { class: "state bad" }, one.serverText ? foreign(one.serverText) : "down"),
+    one.trunks.toLocaleString("en"),
+    one.pairs === null ? "" : one.pairs.toLocaleString("en"),
+    one.unacknowledged ? `${count(one.unacknowledged.stanzas, "stanza")}, ${bytes(one.unacknowledged.bytes)}` : "",
+    one.since ? time(one.since) : "",
+    one.certificateNotAfter ? daysLeft(one.certificateNotAfter) : "",
+    one.version ?? "",
+  ]);
+  const columns = ["Sidecar", "Inbound", "Its server", "Trunks", "Pairs", "Not acknowledged", "Since", "Certificate ends", "Version"];
+  return table("Sidecars", columns, rows);
 }
 
 export function showRates(records) {

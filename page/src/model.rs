@@ -234,6 +234,29 @@ pub struct GatewayRecord {
     /// Where nobody tells the steps.
     pub message: Option<String>,
     pub attempt: Vec<StepShown>,
+    /// Those that are connected, where the gateway takes trunks; none: it takes none.
+    pub sidecars: Option<Vec<SidecarShown>>,
+}
+
+/// A sidecar that is connected: at one pod each of its trunks, at an operator all of them together.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SidecarShown {
+    pub instance: String,
+    pub version: Option<String>,
+    /// Whether it gets what comes in.
+    pub active: bool,
+    pub server_up: bool,
+    /// What is wrong with the server beside it.
+    pub server_text: Option<String>,
+    /// Trunks that it has to this pool.
+    pub trunks: u32,
+    /// None where nobody tells.
+    pub pairs: Option<u64>,
+    /// Stanzas and bytes that it has not acknowledged.
+    pub unacknowledged: Option<Queue>,
+    pub since: Option<Timestamp>,
+    pub certificate_not_after: Option<Timestamp>,
 }
 
 /// What policy refused, by partner, direction and reason.

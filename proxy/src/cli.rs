@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::{domain::DomainName, edge_config::HostPort};
 use xmpp_edge_proxy::{
+    admin::server::AdminSubject,
     app,
     arguments::{address, address_and_port},
     config::{follow, trunk_name::TrunkName},
@@ -233,6 +234,7 @@ pub async fn run(args: Run) -> anyhow::Result<ExitCode> {
         pod: in_pod.then_some(app::Pod {
             admin_port: args.admin_port.unwrap_or(ADMIN_PORT),
             admin_address: None,
+            subject: AdminSubject::EdgePod,
         }),
     };
     tokio::spawn(stop_on_signal(shutdown.clone()));

@@ -207,7 +207,15 @@ impl Sidecar {
     /// # Errors
     /// When it does not answer.
     pub async fn get(&self, path: &str) -> Result<(u16, String)> {
-        edge::get(SocketAddr::from((self.address, ADMIN_PORT)), path, None).await
+        self.get_with(path, None).await
+    }
+
+    /// As [`Self::get`], with a token.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn get_with(&self, path: &str, token: Option<&str>) -> Result<(u16, String)> {
+        edge::get(SocketAddr::from((self.address, ADMIN_PORT)), path, token).await
     }
 
     /// Everything it logged.

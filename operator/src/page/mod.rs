@@ -213,6 +213,7 @@ fn add_pool(contents: &mut Contents, pool: &EdgePool, answers: &RecordAnswers) {
             }),
             message: reachable.map(|it| format!("{}: {}", it.reason, it.message)),
             attempt: Vec::new(),
+            sidecars: None,
         };
         contents.add(
             Section::Gateway,

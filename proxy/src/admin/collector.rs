@@ -1,22 +1,27 @@
 //! What is not counted as it happens but looked at when metrics are asked for: each scrape has gauges of
 //! its own, so that two at a time are both right.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
     metrics::{family::Family, gauge::Gauge},
 };
-use xmpp_edge_crds::verdict::Direction;
+use xmpp_edge_crds::{edge_config::GatewayMode, verdict::Direction};
 
 use crate::{
     negotiation::Side,
     stream::context::StreamContext,
     telemetry::metrics::{
-        OTHER, direction_label,
+        OTHER, SecondsGauge, direction_label,
         labels::{
-            CertificateLabel, DomainLabel, GatewayLabel, PartnerLabels, StreamLabels, TlsLabels,
+            CertificateLabel, DomainLabel, GatewayDirectionLabels, GatewayLabel, PartnerLabels,
+            StreamLabels, TlsLabels,
         },
     },
 };
@@ -89,6 +94,11 @@ fn snapshot(context: &StreamContext) -> Vec<Shown> {
             "trunk_pairs",
             "Pairs of domains that are open on them, both ways",
             Box::new(trunk_pairs),
+        ),
+        (
+            "trunk_oldest_unacknowledged_seconds",
+            "Age of the oldest stanza that went to a sidecar and is not acknowledged, and how long nothing was settled of the pair from a sidecar that waits longest; looked at each second",
+            Box::new(oldest_unacknowledged(context)),
         ),
         (
             "certificate_not_after_timestamp_seconds",
@@ -197,6 +207,10 @@ fn trunks(context: &StreamContext) -> (Family<GatewayLabel, Gauge>, Family<Gatew
     for gateway in with_sidecars.filter(|own| own.takes_trunks()) {
         let name = gateway.effective_name();
         let own = context.trunks.sidecars_of(name);
+        if own.is_empty() && gateway.mode == GatewayMode::Direct {
+            // Prepared, and nobody need be there yet.
+            continue;
+        }
         let open = own.iter().map(|own| own.facts.figures.pairs()).sum();
         let set = |family: &Family<GatewayLabel, Gauge>, value: u64| {
             let labels = GatewayLabel {
@@ -209,6 +223,30 @@ fn trunks(context: &StreamContext) -> (Family<GatewayLabel, Gauge>, Family<Gatew
         set(&pairs, open);
     }
     (trunks, pairs)
+}
+
+/// Of all trunks of a gateway together.
+fn oldest_unacknowledged(context: &StreamContext) -> Family<GatewayDirectionLabels, SecondsGauge> {
+    let config = context.config();
+    let ages = Family::<GatewayDirectionLabels, SecondsGauge>::default();
+    let now = Instant::now();
+    let with_sidecars = config.gateways().iter().map(|own| &own.config);
+    for gateway in with_sidecars.filter(|own| own.takes_trunks()) {
+        let name = gateway.effective_name();
+        let trunks = context.trunks.sidecars_of(name);
+        let oldest = trunks.iter().map(|own| own.facts.figures.oldest());
+        let sent = oldest.clone().filter_map(|own| own.sent).min();
+        let received = oldest.filter_map(|own| own.received).min();
+        for (direction, since) in [(Direction::Inbound, sent), (Direction::Outbound, received)] {
+            let age = since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+            let labels = GatewayDirectionLabels {
+                gateway: name.to_owned(),
+                direction: direction_label(direction),
+            };
+            ages.get_or_create_owned(&labels).set(age.as_secs_f64());
+        }
+    }
+    ages
 }
 
 fn certificates(context: &StreamContext) -> Family<CertificateLabel, Gauge> {

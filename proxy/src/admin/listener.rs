@@ -35,12 +35,30 @@ pub enum Channel {
     Tls,
 }
 
-impl Connected<IncomingStream<'_, AdminListener>> for Channel {
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    pub channel: Channel,
+    pub address: SocketAddr,
+}
+
+impl Caller {
+    /// Whether it is in this pod, or on this host: `kubectl port-forward` too.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.address.ip().to_canonical().is_loopback()
+    }
+}
+
+impl Connected<IncomingStream<'_, AdminListener>> for Caller {
     fn connect_info(stream: IncomingStream<'_, AdminListener>) -> Self {
-        if stream.io().is_tls() {
-            Self::Tls
-        } else {
-            Self::Plain
+        Self {
+            channel: if stream.io().is_tls() {
+                Channel::Tls
+            } else {
+                Channel::Plain
+            },
+            address: *stream.remote_addr(),
         }
     }
 }

@@ -7,5 +7,7 @@ pub mod page;
 pub mod probe;
 pub mod readiness;
 pub mod server;
+pub mod sidecar_collector;
+pub mod sidecar_status;
 pub mod status;
 pub mod thread;

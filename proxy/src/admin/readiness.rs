@@ -1,15 +1,28 @@
 //! `/readyz`: what keeps the pod from being ready, and what is not as it should be.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use xmpp_edge_crds::{edge_config::GatewayMode, negotiation::MethodSet};
 
-use crate::{config::ActiveConfig, stream::context::StreamContext};
+use crate::{
+    config::ActiveConfig,
+    stream::{
+        context::StreamContext,
+        trunk::figures::{DialFailure, DialOutcome, ShownEdge},
+    },
+    trunk::nonza::ServerState,
+};
 
 /// A new pod waits for its sidecars so long: a cluster's DNS may give old answers for half a minute, and what
 /// came meanwhile would bounce.
 const SIDECARS_WAIT: SignedDuration = SignedDuration::from_secs(45);
 
-/// How an edge is.
+/// Edges that are told of at a time.
+const MOST_TOLD: usize = 20;
+const NO_EDGES: &str = "an edge to dial: name one in spec.gateways[].sidecar.edges of the EdgePool and copy sidecar.json anew, or give --edge";
+
+/// How an edge or a sidecar is.
 #[derive(Debug, Default)]
 pub struct Readiness {
     /// What is waited for. Empty: ready.
@@ -19,8 +32,21 @@ pub struct Readiness {
 }
 
 impl Readiness {
+    /// For who asks: of a sidecar its edges and its server too.
     #[must_use]
     pub fn of(context: &StreamContext) -> Self {
+        let mut readiness = Self::in_force(context);
+        if context.config().edge_dials.is_some() {
+            let trunks = &context.trunks;
+            readiness.edges(&trunks.edges(), &trunks.unresolved());
+            readiness.server(&trunks.own_server());
+        }
+        readiness
+    }
+
+    /// Whether configuration, certificates and listeners are in force.
+    #[must_use]
+    pub fn in_force(context: &StreamContext) -> Self {
         let config = context.config();
         let mut readiness = Self {
             waits: context.config_status.waits_for(),
@@ -47,6 +73,38 @@ impl Readiness {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.waits.is_empty()
+    }
+
+    /// A sidecar without any trunk carries nothing; with one, those that are missing are told.
+    fn edges(&mut self, edges: &[ShownEdge], unresolved: &BTreeMap<String, DialFailure>) {
+        let named = unresolved
+            .iter()
+            .map(|(name, failure)| format!("a trunk to {name}: {}", failure.told()));
+        let missing = edges.iter().filter(|edge| edge.trunk.is_none());
+        let dialled = missing.filter_map(|edge| match &edge.outcome {
+            DialOutcome::None => Some(format!("a trunk to {}", edge.address)),
+            DialOutcome::Redundant => None,
+            DialOutcome::Failed(failure) => {
+                Some(format!("a trunk to {}: {}", edge.address, failure.told()))
+            }
+        });
+        let mut told: Vec<String> = named.chain(dialled).take(MOST_TOLD).collect();
+        if edges.iter().any(|edge| edge.trunk.is_some()) {
+            let remarks = told.into_iter();
+            self.remarks
+                .extend(remarks.map(|text| format!("waiting for {text}")));
+            return;
+        }
+        if told.is_empty() {
+            told.push(NO_EDGES.to_owned());
+        }
+        self.waits.append(&mut told);
+    }
+
+    fn server(&mut self, server: &ServerState) {
+        if let Some(words) = server.words() {
+            self.waits.push(format!("its server: {words}"));
+        }
     }
 
     /// No sidecar of this gateway has a trunk here.
@@ -97,6 +155,44 @@ mod tests {
     use xmpp_edge_crds::negotiation::Method;
 
     use super::*;
+    use crate::telemetry::attempt::Step;
+
+    #[test]
+    fn b_41_a_sidecar_names_each_edge_that_it_waits_for_with_step_cause_and_remedy() {
+        let failed = |step, label, text: &str| DialFailure::new(step, label, text.to_owned());
+        let edge = |last: u8, outcome| ShownEdge {
+            address: ([10, 0, 0, last], 23456).into(),
+            trunk: None,
+            outcome,
+        };
+        let refused = failed(Step::Tcp, "TcpRefused", "no connection: refused");
+        let unresolved = failed(Step::Dns, "DnsNotFound", "no such name");
+        let mut readiness = Readiness::default();
+        readiness.edges(
+            &[
+                edge(1, DialOutcome::Failed(refused)),
+                edge(2, DialOutcome::Redundant),
+                edge(3, DialOutcome::None),
+            ],
+            &[("hq-trunk:23456".to_owned(), unresolved)].into(),
+        );
+        let told = readiness.waits.join("\n");
+        for part in [
+            "hq-trunk:23456: step dns (DnsNotFound): no such name; correct the name",
+            "10.0.0.1:23456: step tcp (TcpRefused): no connection: refused; no edge listens",
+            "a trunk to 10.0.0.3:23456",
+        ] {
+            assert!(told.contains(part), "{part}\n{told}");
+        }
+        assert_eq!(readiness.waits.len(), 3, "{told}");
+        let mut alone = Readiness::default();
+        alone.edges(&[], &BTreeMap::new());
+        assert!(!alone.is_ready());
+        alone.server(&ServerState::Refuses {
+            text: "not trusted".to_owned(),
+        });
+        assert!(alone.waits[1].contains("not trusted"), "{alone:?}");
+    }
 
     /// B-30.
     #[test]

@@ -27,28 +27,41 @@ use xmpp_edge_page::{board::Board, files, model::ControlShown, updates};
 use super::{
     collector::EdgeCollector,
     explain,
-    listener::{AdminListener, Channel},
+    listener::{AdminListener, Caller, Channel},
     probe::{ProbeRefusal, Prober},
     readiness::Readiness,
-    status,
+    sidecar_collector::SidecarCollector,
+    sidecar_status, status,
 };
 use crate::{stream::context::StreamContext, telemetry::config_status::Telemetry, tls::Identity};
 
+/// Of the metrics of a sidecar.
+pub const SIDECAR_PREFIX: &str = "xmpp_edge_sidecar";
 /// OpenMetrics 1.0.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Whose admin port it is, and who may see more there than health and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdminSubject {
+    /// A proxy beside whoever started it: who asks by an address, where there is no token.
+    Edge,
+    /// A proxy in a pod: nobody before there is a token.
+    EdgePod,
+    /// A sidecar: who asks from its pod or host, with the token where there is one.
+    Sidecar,
+}
 
 /// What the admin port speaks of: a proxy that waits for its first configuration, then the one that
 /// runs.
 #[derive(Debug)]
 pub struct Admin {
     observed: Telemetry,
-    /// Without a token `/status`, `/explain` and `/probe` are closed.
-    guarded: bool,
+    subject: AdminSubject,
     /// Shown with the proxy's own.
     further_metrics: Option<Arc<Registry>>,
     /// What a control plane in this process says of the pool, for the page.
     control: Option<watch::Receiver<ControlShown>>,
-    context: OnceLock<Arc<StreamContext>>,
+    context: Arc<OnceLock<Arc<StreamContext>>>,
     prober: Prober,
 }
 
@@ -56,16 +69,16 @@ impl Admin {
     #[must_use]
     pub fn new(
         observed: Telemetry,
-        guarded: bool,
+        subject: AdminSubject,
         further_metrics: Option<Arc<Registry>>,
         control: Option<watch::Receiver<ControlShown>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             observed,
-            guarded,
+            subject,
             further_metrics,
             control,
-            context: OnceLock::new(),
+            context: Arc::default(),
             prober: Prober::default(),
         })
     }
@@ -85,11 +98,23 @@ impl Admin {
     /// OpenMetrics text, with what else there is to measure in the process.
     fn metrics(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
-        encode_registry(&mut text, self.observed.metrics.registry())?;
-        if let Some(context) = self.context.get() {
-            let mut gauges = Registry::with_prefix("xmpp_edge");
-            gauges.register_collector(Box::new(EdgeCollector::new(Arc::clone(context))));
-            encode_registry(&mut text, &gauges)?;
+        match self.subject {
+            AdminSubject::Sidecar => {
+                let mut shown = Registry::with_prefix(SIDECAR_PREFIX);
+                shown.register_collector(Box::new(SidecarCollector {
+                    metrics: Arc::clone(&self.observed.metrics),
+                    context: Arc::clone(&self.context),
+                }));
+                encode_registry(&mut text, &shown)?;
+            }
+            AdminSubject::Edge | AdminSubject::EdgePod => {
+                encode_registry(&mut text, self.observed.metrics.registry())?;
+                if let Some(context) = self.context.get() {
+                    let mut gauges = Registry::with_prefix("xmpp_edge");
+                    gauges.register_collector(Box::new(EdgeCollector::new(Arc::clone(context))));
+                    encode_registry(&mut text, &gauges)?;
+                }
+            }
         }
         if let Some(further) = &self.further_metrics {
             encode_registry(&mut text, further)?;
@@ -132,9 +157,14 @@ impl Admin {
     /// The running edge, for whom it may be shown to: a token counts over TLS alone.
     fn shown_to(
         &self,
-        channel: Channel,
+        caller: Caller,
         headers: &HeaderMap,
     ) -> Result<&Arc<StreamContext>, Box<Response>> {
+        if self.subject == AdminSubject::Sidecar && !caller.is_local() {
+            return Err(Box::new(
+                (StatusCode::FORBIDDEN, FROM_LOOPBACK_ALONE).into_response(),
+            ));
+        }
         let Some(context) = self.context.get() else {
             let text = format!("there is nothing yet: {}", text(&self.readiness()));
             return Err(Box::new(
@@ -143,12 +173,20 @@ impl Admin {
         };
         let config = context.config();
         match &config.admin_token {
-            Some(_) if channel == Channel::Plain => Err(Box::new(unauthorised(OVER_TLS_ALONE))),
+            // What stays within a host needs no TLS.
+            Some(_)
+                if caller.channel == Channel::Plain && self.subject != AdminSubject::Sidecar =>
+            {
+                Err(Box::new(unauthorised(OVER_TLS_ALONE)))
+            }
             Some(token) if bears(headers, token) => Ok(context),
+            Some(_) if self.subject == AdminSubject::Sidecar => Err(Box::new(unauthorised(
+                "send what file token beside sidecar.json has, as 'Authorization: Bearer …'\n",
+            ))),
             Some(_) => Err(Box::new(unauthorised(
                 "send the token of Secret <pool>-admin as 'Authorization: Bearer …'\n",
             ))),
-            None if self.guarded => Err(Box::new(unauthorised(
+            None if self.subject == AdminSubject::EdgePod => Err(Box::new(unauthorised(
                 "the pod has no token yet: Secret <pool>-admin, key token\n",
             ))),
             None if !files::is_asked_locally(headers) => Err(Box::new(misdirected())),
@@ -158,10 +196,14 @@ impl Admin {
 
     /// Whether the page's files may be sent. They hold nothing of what is shown, but in clear somebody
     /// would paste the token into them.
-    fn page_to(&self, channel: Channel, headers: &HeaderMap) -> Result<(), Box<Response>> {
+    fn page_to(&self, caller: Caller, headers: &HeaderMap) -> Result<(), Box<Response>> {
         let token = |context: &Arc<StreamContext>| context.config().admin_token.is_some();
-        let wants_token = self.guarded || self.context.get().is_some_and(token);
-        match channel {
+        let wants_token = match self.subject {
+            AdminSubject::Sidecar => return Err(Box::new(nothing_there(self.subject))),
+            AdminSubject::EdgePod => true,
+            AdminSubject::Edge => self.context.get().is_some_and(token),
+        };
+        match caller.channel {
             Channel::Plain if wants_token => Err(Box::new(unauthorised(OVER_TLS_ALONE))),
             _ if !wants_token && !files::is_asked_locally(headers) => Err(Box::new(misdirected())),
             _ => Ok(()),
@@ -169,6 +211,7 @@ impl Admin {
     }
 }
 
+const FROM_LOOPBACK_ALONE: &str = "/status of a sidecar is answered on its host and in its pod alone: `kubectl port-forward POD 9091` leads there; /healthz, /readyz and /metrics are for everybody\n";
 const OVER_TLS_ALONE: &str = "ask by https, with the token of Secret <pool>-admin: /, /status, /explain and /probe are not answered in clear; /healthz, /readyz and /metrics are\n";
 
 fn text(readiness: &Readiness) -> String {
@@ -197,9 +240,12 @@ pub async fn run(
     let follow = {
         let stop = stop.clone();
         move |State(admin): State<Arc<Admin>>,
-              ConnectInfo(channel): ConnectInfo<Channel>,
+              ConnectInfo(caller): ConnectInfo<Caller>,
               headers: HeaderMap| async move {
-            match admin.shown_to(channel, &headers) {
+            if admin.subject == AdminSubject::Sidecar {
+                return nothing_there(admin.subject);
+            }
+            match admin.shown_to(caller, &headers) {
                 Ok(_) => updates::updates(&board, stop),
                 Err(refusal) => *refusal,
             }
@@ -217,14 +263,9 @@ pub async fn run(
         .route("/", get(show_page))
         .route("/page/events", get(follow))
         .route("/page/{name}", get(show_page_file))
-        .fallback(|| async {
-            (
-                StatusCode::NOT_FOUND,
-                "there are /, /healthz, /readyz, /metrics, /status, /explain and, by POST, /probe\n",
-            )
-        })
+        .fallback(|State(admin): State<Arc<Admin>>| async move { nothing_there(admin.subject) })
         .with_state(admin);
-    let app = app.into_make_service_with_connect_info::<Channel>();
+    let app = app.into_make_service_with_connect_info::<Caller>();
     axum::serve(listener, app)
         .with_graceful_shutdown(stop.cancelled_owned())
         .await
@@ -249,11 +290,11 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
 
 async fn show_status(
     State(admin): State<Arc<Admin>>,
-    ConnectInfo(channel): ConnectInfo<Channel>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
     headers: HeaderMap,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
-    let context = match admin.shown_to(channel, &headers) {
+    let context = match admin.shown_to(caller, &headers) {
         Ok(context) => context,
         Err(refusal) => return *refusal,
     };
@@ -264,19 +305,25 @@ async fn show_status(
             return bad_request(&format!("since: {error}; give a time as RFC 3339 has it"));
         }
     };
-    Json(status::status(context, since)).into_response()
+    match sidecar_status::status(context) {
+        Some(status) => Json(status).into_response(),
+        None => Json(status::status(context, since)).into_response(),
+    }
 }
 
 async fn show_explanation(
     State(admin): State<Arc<Admin>>,
-    ConnectInfo(channel): ConnectInfo<Channel>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
     headers: HeaderMap,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
-    let context = match admin.shown_to(channel, &headers) {
+    let context = match admin.shown_to(caller, &headers) {
         Ok(context) => context,
         Err(refusal) => return *refusal,
     };
+    if admin.subject == AdminSubject::Sidecar {
+        return nothing_there(admin.subject);
+    }
     let (Some(from), Some(to)) = (query.get("from"), query.get("to")) else {
         return bad_request("give both: /explain?from=JID&to=JID");
     };
@@ -289,11 +336,11 @@ async fn show_explanation(
 /// By POST, since something is done: a peer is dialled. A page elsewhere cannot have it done by a browser.
 async fn show_probe(
     State(admin): State<Arc<Admin>>,
-    ConnectInfo(channel): ConnectInfo<Channel>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
     headers: HeaderMap,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
-    let context = match admin.shown_to(channel, &headers) {
+    let context = match admin.shown_to(caller, &headers) {
         Ok(context) => context,
         Err(refusal) => return *refusal,
     };
@@ -323,10 +370,10 @@ fn status_of(refusal: &ProbeRefusal) -> StatusCode {
 
 async fn show_page(
     State(admin): State<Arc<Admin>>,
-    ConnectInfo(channel): ConnectInfo<Channel>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
     headers: HeaderMap,
 ) -> Response {
-    match admin.page_to(channel, &headers) {
+    match admin.page_to(caller, &headers) {
         Ok(()) => files::index(),
         Err(refusal) => *refusal,
     }
@@ -334,14 +381,24 @@ async fn show_page(
 
 async fn show_page_file(
     State(admin): State<Arc<Admin>>,
-    ConnectInfo(channel): ConnectInfo<Channel>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    match admin.page_to(channel, &headers) {
+    match admin.page_to(caller, &headers) {
         Ok(()) => files::file(&name),
         Err(refusal) => *refusal,
     }
+}
+
+fn nothing_there(subject: AdminSubject) -> Response {
+    let text = match subject {
+        AdminSubject::Edge | AdminSubject::EdgePod => {
+            "there are /, /healthz, /readyz, /metrics, /status and /explain\n"
+        }
+        AdminSubject::Sidecar => "there are /healthz, /readyz, /metrics and /status\n",
+    };
+    (StatusCode::NOT_FOUND, text).into_response()
 }
 
 fn bad_request(text: &str) -> Response {

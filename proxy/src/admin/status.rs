@@ -8,7 +8,7 @@ use std::{
 };
 use xmpp_edge_crds::{
     domain::DomainPattern,
-    edge_config::{GatewayMode, Partner},
+    edge_config::{GatewayMode, Partner, VERSION, Version},
     negotiation::Method,
 };
 
@@ -47,6 +47,8 @@ pub struct ConfigSection {
     pub generation: u64,
     /// Of the bytes that the document in force was read from; numbers alone may come again with a backup.
     pub sha256: Option<String>,
+    /// The newest form of the document that this proxy reads: the operator writes no newer one.
+    pub reads: Version,
     pub loaded_time: Timestamp,
     pub rejected: Option<RejectedStatus>,
 }
@@ -120,6 +122,9 @@ pub struct SidecarStatus {
     pub address: Option<String>,
     pub active: bool,
     pub server_up: bool,
+    /// What is wrong with its server, in the sidecar's words; absent where nothing is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_text: Option<String>,
     pub established_time: Timestamp,
     pub pairs: u64,
     pub unacknowledged_stanzas: u64,
@@ -141,6 +146,7 @@ impl From<ShownSidecar> for SidecarStatus {
             address: facts.address.map(|address| address.to_string()),
             active: is_active,
             server_up: far.server == ServerState::Up,
+            server_text: far.server.words().map(str::to_owned),
             established_time: facts.since,
             pairs: facts.figures.pairs(),
             unacknowledged_stanzas: facts.figures.unacknowledged_stanzas(),
@@ -197,23 +203,45 @@ pub fn status(context: &StreamContext, since: Option<Timestamp>) -> Status {
         version: env!("CARGO_PKG_VERSION"),
         time,
         started_time: context.started,
-        config: ConfigSection {
-            generation: config.document.generation,
-            sha256: config.document_sha256.as_deref().map(str::to_owned),
-            loaded_time: config.loaded_time,
-            rejected: context.config_status.rejected(),
-        },
-        certificate: config.identity.as_ref().map(|identity| CertificateStatus {
-            not_after: identity.not_after(),
-            dns_names: identity.dns_names().to_vec(),
-            serial: identity.serial().to_owned(),
-        }),
+        config: ConfigSection::of(context, &config),
+        certificate: CertificateStatus::of(&config),
         streams,
         open_streams,
         partners,
         gateways: gateways(context, &config),
         totals: context.metrics.totals(),
     }
+}
+
+impl ConfigSection {
+    pub(super) fn of(context: &StreamContext, config: &ActiveConfig) -> Self {
+        Self {
+            generation: config.document.generation,
+            sha256: config.document_sha256.as_deref().map(str::to_owned),
+            reads: VERSION,
+            loaded_time: config.loaded_time,
+            rejected: context.config_status.rejected(),
+        }
+    }
+}
+
+impl CertificateStatus {
+    pub(super) fn of(config: &ActiveConfig) -> Option<Self> {
+        config.identity.as_ref().map(|identity| Self {
+            not_after: identity.not_after(),
+            dns_names: identity.dns_names().to_vec(),
+            serial: identity.serial().to_owned(),
+        })
+    }
+}
+
+/// All streams that stand, by their ids.
+pub(super) fn streams(context: &StreamContext) -> Vec<StreamStatus> {
+    let all = context.streams.all();
+    let stand = all.iter().filter(|entry| entry.facts().method.is_some());
+    let mut streams: Vec<_> = stand.map(|entry| stream(context, entry)).collect();
+    streams.sort_by_key(|stream| stream.id);
+    streams
 }
 
 fn stream(context: &StreamContext, entry: &StreamInfo) -> StreamStatus {

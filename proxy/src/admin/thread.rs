@@ -87,7 +87,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::telemetry::config_status::Telemetry;
+    use crate::{admin::server::AdminSubject, telemetry::config_status::Telemetry};
 
     /// What a loaded machine may need for one step.
     const GENEROUS: Duration = Duration::from_secs(40);
@@ -95,7 +95,12 @@ mod tests {
     async fn serving(further: Option<Registry>) -> (SocketAddr, CancellationToken) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("an address");
         let address = listener.local_addr().expect("it has one");
-        let admin = Admin::new(Telemetry::default(), false, further.map(Arc::new), None);
+        let admin = Admin::new(
+            Telemetry::default(),
+            AdminSubject::Edge,
+            further.map(Arc::new),
+            None,
+        );
         let stop = CancellationToken::new();
         let running = spawn(admin, vec![listener], stop.clone()).expect("a thread");
         tokio::spawn(running);

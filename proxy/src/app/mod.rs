@@ -20,7 +20,11 @@ use tokio_util::sync::CancellationToken;
 use xmpp_edge_page::model::ControlShown;
 
 use crate::{
-    admin::{self, readiness::Readiness, server::Admin},
+    admin::{
+        self,
+        readiness::Readiness,
+        server::{Admin, AdminSubject},
+    },
     config::{ActiveConfig, ConfigUpdate, peer_keys::PeerKey},
     contacts::{ContactStore, DatabaseError},
     dns::{Dialer, Resolver, TrustAnchors},
@@ -63,6 +67,7 @@ pub struct Pod {
     pub admin_port: u16,
     /// Where it is open in place of [`RunOptions::internal_bind`].
     pub admin_address: Option<IpAddr>,
+    pub subject: AdminSubject,
 }
 
 use supervise::CriticalTasks;
@@ -109,7 +114,7 @@ pub async fn run(
     let observed = Telemetry::default();
     let admin = Admin::new(
         observed.clone(),
-        options.pod.is_some(),
+        options.pod.map_or(AdminSubject::Edge, |pod| pod.subject),
         options.further_metrics.clone(),
         options.control.clone(),
     );
@@ -239,7 +244,7 @@ async fn announce(
     stop: CancellationToken,
 ) {
     let announced = async {
-        while !Readiness::of(&context).is_ready() {
+        while !Readiness::in_force(&context).is_ready() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         // Nobody waits for it where the caller does not care.

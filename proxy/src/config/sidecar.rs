@@ -50,6 +50,8 @@ pub struct SidecarSettings {
     pub leaf_issuer: PemPair,
     /// For dialback with the server; 16 octets at least.
     pub dialback_secret: Zeroizing<Vec<u8>>,
+    /// Without which `/status` is not shown, where there is one.
+    pub admin_token: Option<Zeroizing<String>>,
     /// `internal` is where the server connects to, `s2s` and `directTls` are off.
     pub listeners: Listeners,
     pub settings: Settings,
@@ -115,7 +117,7 @@ impl SidecarSettings {
             issuer: Some(self.leaf_issuer),
             dialback_secret: self.dialback_secret,
             dialback_previous: None,
-            admin_token: None,
+            admin_token: self.admin_token,
             contacts_url: None,
             contacts_ca: None,
             egress_credentials: None,

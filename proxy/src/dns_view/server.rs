@@ -7,6 +7,10 @@ use hickory_proto::{
     op::{Edns, Message, MessageType, OpCode, Query, ResponseCode},
     rr::{DNSClass, Name, RData, Record, RecordType, rdata::SOA},
 };
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UdpSocket},
@@ -39,7 +43,24 @@ pub struct View {
     rules: ArcSwap<Rules>,
     upstreams: Box<dyn Fn() -> Vec<SocketAddr> + Send + Sync>,
     forwarding: Arc<Semaphore>,
+    answers: Family<AnswerLabel, Counter>,
 }
+
+/// How a question was answered.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct AnswerLabel {
+    pub answer: &'static str,
+}
+
+/// Of itself.
+const OWN: &str = "own";
+/// SERVFAIL, as there is no configuration yet.
+const UNKNOWN: &str = "unknown";
+/// What nobody should ask.
+const REFUSED: &str = "refused";
+const FORWARDED: &str = "forwarded";
+/// SERVFAIL, as no resolver answered in time, or too many were asked.
+const FAILED: &str = "failed";
 
 impl std::fmt::Debug for View {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -61,7 +82,19 @@ impl View {
             rules: ArcSwap::from_pointee(rules),
             upstreams: Box::new(upstreams),
             forwarding: Arc::new(Semaphore::new(MAX_FORWARDED)),
+            answers: Family::default(),
         })
+    }
+
+    /// Questions that were answered, by how.
+    #[must_use]
+    pub fn answers(&self) -> Family<AnswerLabel, Counter> {
+        self.answers.clone()
+    }
+
+    fn count(&self, answer: &'static str) {
+        let label = AnswerLabel { answer };
+        self.answers.get_or_create_owned(&label).inc();
     }
 
     /// Answers by these rules from now on.
@@ -98,6 +131,7 @@ impl View {
                     let socket = Arc::clone(&socket);
                     let bytes = buffer[..length].to_vec();
                     let Ok(permit) = Arc::clone(&self.forwarding).try_acquire_owned() else {
+                        self.count(FAILED);
                         let _ =
                             socket.try_send_to(&refusal(&query, ResponseCode::ServFail), client);
                         continue;
@@ -148,7 +182,10 @@ impl View {
                 Local::Silence => return Ok(()),
                 Local::Forward(query) => match self.forwarding.try_acquire() {
                     Ok(_permit) => self.forward(&query, &bytes, Over::Tcp).await,
-                    Err(_) => refusal(&query, ResponseCode::ServFail),
+                    Err(_) => {
+                        self.count(FAILED);
+                        refusal(&query, ResponseCode::ServFail)
+                    }
                 },
             };
             let length = u16::try_from(answer.len())
@@ -162,6 +199,10 @@ impl View {
 
     /// What can be said without asking anyone.
     fn local(&self, bytes: &[u8], over: Over) -> Local {
+        let refuse = |query: &Message, code| {
+            self.count(REFUSED);
+            Local::Answer(refusal(query, code))
+        };
         let Ok(query) = Message::from_vec(bytes) else {
             return Local::malformed(bytes);
         };
@@ -170,13 +211,13 @@ impl View {
             return Local::Silence;
         }
         if query.metadata.op_code != OpCode::Query {
-            return Local::Answer(refusal(&query, ResponseCode::NotImp));
+            return refuse(&query, ResponseCode::NotImp);
         }
         let [question] = query.queries.as_slice() else {
-            return Local::Answer(refusal(&query, ResponseCode::FormErr));
+            return refuse(&query, ResponseCode::FormErr);
         };
         if matches!(question.query_type, RecordType::AXFR | RecordType::IXFR) {
-            return Local::Answer(refusal(&query, ResponseCode::Refused));
+            return refuse(&query, ResponseCode::Refused);
         }
         if question.query_class != DNSClass::IN {
             return Local::Forward(Box::new(query));
@@ -187,8 +228,14 @@ impl View {
             .ruling(&question.name, question.query_type)
         {
             Ruling::Forward => Local::Forward(Box::new(query)),
-            Ruling::Unknown => Local::Answer(refusal(&query, ResponseCode::ServFail)),
-            Ruling::Records(records) => Local::Answer(answer(&query, question, records, over)),
+            Ruling::Unknown => {
+                self.count(UNKNOWN);
+                Local::Answer(refusal(&query, ResponseCode::ServFail))
+            }
+            Ruling::Records(records) => {
+                self.count(OWN);
+                Local::Answer(answer(&query, question, records, over))
+            }
         }
     }
 
@@ -196,9 +243,11 @@ impl View {
     async fn forward(&self, query: &Message, bytes: &[u8], over: Over) -> Vec<u8> {
         for upstream in (self.upstreams)() {
             if let Ok(answer) = exchange(upstream, bytes, over, UPSTREAM_TIMEOUT).await {
+                self.count(FORWARDED);
                 return answer;
             }
         }
+        self.count(FAILED);
         refusal(query, ResponseCode::ServFail)
     }
 }

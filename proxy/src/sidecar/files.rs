@@ -32,7 +32,8 @@ use crate::{
 pub struct SidecarPaths {
     /// `sidecar.json`.
     pub config: PathBuf,
-    /// Folder of `ca.crt`, the internal CA, and perhaps `tls.crt` with `tls.key`.
+    /// Folder of `ca.crt`, the internal CA, and perhaps `tls.crt` with `tls.key`, and `token`, without which
+    /// `/status` is not shown then.
     pub secrets: PathBuf,
 }
 
@@ -47,6 +48,8 @@ pub struct SidecarFiles {
     config: FollowedPart<SidecarConfig>,
     internal_ca: FollowedPart<String>,
     mounted: FollowedPart<PemPair>,
+    /// What `/status` asks for, where it is there.
+    token: FollowedPart<Zeroizing<String>>,
     generation: u64,
     inputs: Option<ConfigInputs>,
     /// Why what is there is not in force.
@@ -202,6 +205,7 @@ impl SidecarFiles {
             config: FollowedPart::default(),
             internal_ca: FollowedPart::default(),
             mounted: FollowedPart::default(),
+            token: FollowedPart::default(),
             generation: 0,
             inputs: None,
             unused: None,
@@ -235,6 +239,7 @@ impl SidecarFiles {
             identity: self.mounted.last.as_deref().unwrap_or(self.own.pair()),
             internal_ca,
             authority: &authority,
+            admin_token: self.token.last.as_deref(),
         };
         let settings = settings(&self.constants, parts, self.generation);
         if let Some(rules) = &self.rules {
@@ -268,6 +273,18 @@ impl FollowedSource for SidecarFiles {
                 .map_err(|error| error.to_string())?;
             Ok(pair)
         });
+        let token = in_secrets("token");
+        changed |= self.token.look(&[&token], |files| {
+            let said = Zeroizing::new(text(&files[0], &token)?);
+            let said = Zeroizing::new(said.trim().to_owned());
+            if said.is_empty() {
+                return Err(format!(
+                    "{} is empty: write a token into it",
+                    token.display()
+                ));
+            }
+            Ok(said)
+        });
         // What could not be used may be mended where no file changed.
         if changed || self.unused.is_some() {
             self.compose(Timestamp::now());
@@ -287,6 +304,8 @@ impl FollowedSource for SidecarFiles {
             self.internal_ca.stale(),
             self.mounted.stale(),
             self.mounted.unusable(),
+            self.token.stale(),
+            self.token.unusable(),
         ];
         ConfigUpdate {
             inputs: self.inputs.clone(),
@@ -298,6 +317,5 @@ impl FollowedSource for SidecarFiles {
 }
 
 fn text(content: &[u8], path: &Path) -> Result<String, String> {
-    String::from_utf8(content.to_vec())
-        .map_err(|_| format!("{} is no text: it should be PEM", path.display()))
+    String::from_utf8(content.to_vec()).map_err(|_| format!("{} is no text", path.display()))
 }

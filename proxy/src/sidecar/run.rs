@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
 };
 
 use tokio::sync::oneshot;
@@ -15,6 +16,7 @@ use super::{
     SidecarViewOptions, StateDir, StateError,
 };
 use crate::{
+    admin::server::AdminSubject,
     app::{self, ServeError},
     config::trunk_name::TrunkName,
     dns::TrustAnchors,
@@ -114,11 +116,12 @@ pub async fn run(
         trust_anchors: TrustAnchors::default(),
         state_dir: options.state,
         peer_keys: None,
-        further_metrics: None,
+        further_metrics: view.as_ref().map(|view| Arc::new(view.registry())),
         control: None,
         pod: Some(app::Pod {
             admin_port: options.admin.map_or(0, |admin| admin.port()),
             admin_address: options.admin.map(|admin| admin.ip()),
+            subject: AdminSubject::Sidecar,
         }),
     };
     let offers = files.follow(stop.clone());

@@ -48,6 +48,7 @@ pub struct SidecarParts<'a> {
     /// PEM of the internal CA.
     pub internal_ca: &'a str,
     pub authority: &'a LoopbackAuthority,
+    pub admin_token: Option<&'a Zeroizing<String>>,
 }
 
 /// What the engine goes on with; `generation` is one more with each change.
@@ -87,6 +88,7 @@ pub fn settings(
         internal_ca: parts.internal_ca.to_owned(),
         leaf_issuer: parts.authority.pair().clone(),
         dialback_secret: constants.dialback_secret.clone(),
+        admin_token: parts.admin_token.cloned(),
         listeners: Listeners {
             s2s: 0,
             direct_tls: 0,

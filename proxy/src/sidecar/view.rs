@@ -7,11 +7,13 @@ use std::{
     sync::Arc,
 };
 
+use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::sidecar_config::SidecarConfig;
 
 use crate::{
+    admin::server::SIDECAR_PREFIX,
     dns::{DnsError, Resolver},
     dns_view::{Rules, View},
     net,
@@ -109,6 +111,18 @@ impl SidecarView {
             addresses: self.options.addresses.clone(),
             port: self.options.port,
         }
+    }
+
+    /// Questions that were answered, as a metric.
+    #[must_use]
+    pub fn registry(&self) -> Registry {
+        let mut registry = Registry::with_prefix(SIDECAR_PREFIX);
+        registry.register(
+            "dns_queries",
+            "Questions to the DNS view, by how they were answered",
+            self.view.answers(),
+        );
+        registry
     }
 
     /// Answers until `stop`.

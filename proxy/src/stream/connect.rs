@@ -21,13 +21,12 @@ use super::{
     walk::Walk,
 };
 use crate::{
-    negotiation::{KeyVerification, Purpose, Side, Unavailable},
+    negotiation::{KeyVerification, Pair, Purpose, Side, Unavailable},
     routing::{
         dial_ticket::{DialRequests, DialTicket},
         failure::{Failure, FailureKind},
         route::Route,
     },
-    trunk::nonza::ServerState,
 };
 
 /// What an attempt may take beyond its deadline, to end in order.
@@ -123,13 +122,7 @@ async fn run(context: Arc<StreamContext>, ticket: DialTicket) {
 /// A sidecar has dialled its server: edges know whether that was of any use.
 fn note_own_server(context: &StreamContext, route: &Route, failure: Option<&Failure>) {
     if route.side == Side::Gateway && context.config().edge_dials.is_some() {
-        context
-            .trunks
-            .own_server_is(
-                failure.map_or(ServerState::Up, |failure| ServerState::Down {
-                    text: failure.text.to_string(),
-                }),
-            );
+        trunk::server::dialled(context, &route.pair.to, failure);
     }
 }
 
@@ -157,6 +150,16 @@ pub async fn ask(context: &Arc<StreamContext>, side: Side, purpose: Purpose) -> 
             _ => Unavailable::ConnectionFailed,
         }),
     }
+}
+
+/// Whether the server beside a sidecar takes a stream of this pair, on which nothing is sent.
+///
+/// # Errors
+/// [`Failure`], as for a stanza.
+pub async fn establishes(context: &Arc<StreamContext>, pair: Pair) -> Result<(), Failure> {
+    let mut stream = reach(context, Side::Gateway, Purpose::Stanzas(pair), None, None).await?;
+    stream.finish().await;
+    Ok(())
 }
 
 /// Walks over the targets until a stream does what it is for: all of it within

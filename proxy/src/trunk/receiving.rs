@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::Arc,
+    time::Instant,
 };
 
 use xmpp_edge_crds::domain::DomainName;
@@ -38,6 +39,8 @@ pub struct ReceivedPair<T> {
     received: u64,
     /// Of these, how many the peer was told of.
     told: u64,
+    /// How many that was when first it was seen not to move, and when.
+    standstill: Option<(u64, Instant)>,
 }
 
 impl<T> ReceivedPair<T> {
@@ -92,6 +95,7 @@ impl<T> ReceivedPairs<T> {
             tracker: Arc::new(AckTracker::of_pair(Arc::clone(&self.moved), number.0)),
             received: 0,
             told: 0,
+            standstill: None,
         });
         Ok(())
     }
@@ -173,6 +177,26 @@ impl<T> ReceivedPairs<T> {
     #[must_use]
     pub fn unacknowledged(&self) -> u64 {
         self.unacknowledged
+    }
+
+    /// Since when nothing was settled of the pair that waits longest, as far as this was asked before. Looks at
+    /// each pair.
+    pub fn oldest_unsettled(&mut self, now: Instant) -> Option<Instant> {
+        if self.unacknowledged == 0 {
+            // What stands still begins anew then.
+            return None;
+        }
+        let mut oldest = None;
+        for pair in self.pairs.values_mut() {
+            pair.standstill = match pair.standstill {
+                _ if pair.told == pair.received => None,
+                Some((told, since)) if told == pair.told => Some((told, since)),
+                _ => Some((pair.told, now)),
+            };
+            let since = pair.standstill.map(|(_, since)| since);
+            oldest = oldest.into_iter().chain(since).min();
+        }
+        oldest
     }
 
     #[must_use]

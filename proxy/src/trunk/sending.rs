@@ -258,6 +258,17 @@ impl TrunkBuffer {
         self.pairs.get(self.numbers.get(pair)?)
     }
 
+    /// When the oldest stanza came in that is in custody. Looks at each pair.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Instant> {
+        if self.custody.stanzas == 0 {
+            return None;
+        }
+        let pairs = self.pairs.values();
+        let first = pairs.filter_map(|own| own.custody.front());
+        first.map(|batch| batch.arrived).min()
+    }
+
     /// What to write next; empty where there is nothing.
     #[must_use]
     pub fn front(&self) -> &[u8] {

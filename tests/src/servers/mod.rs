@@ -177,6 +177,16 @@ impl Server {
         self.launch().await
     }
 
+    /// Starts again with another bundle of whom it trusts between servers.
+    ///
+    /// # Errors
+    /// As [`Self::restart`].
+    pub async fn trusts(&mut self, pem: String) -> Result<()> {
+        self.spec.trust = pem;
+        self.configure()?;
+        self.restart().await
+    }
+
     /// Stops in order (SIGTERM).
     ///
     /// # Errors

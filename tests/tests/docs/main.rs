@@ -195,10 +195,41 @@ fn registered_metrics() -> BTreeSet<String> {
         let total = if counter { "_total" } else { "" };
         names.insert(format!("xmpp_edge_{name}{unit}{total}"));
     }
-    let shown = read("proxy/src/admin/collector.rs");
-    let shown = shown.split("        (\n            \"").skip(1);
-    names.extend(shown.map(|rest| format!("xmpp_edge_{}", rest.split('"').next().unwrap())));
+    for name in shown("proxy/src/admin/collector.rs") {
+        names.insert(format!("xmpp_edge_{name}"));
+    }
+    for (path, counters) in [
+        ("proxy/src/telemetry/metrics/sidecar.rs", true),
+        ("proxy/src/admin/sidecar_collector.rs", false),
+    ] {
+        for name in shown(path) {
+            // What has no unit is counted there.
+            let total = if counters && !name.ends_with("_seconds") {
+                "_total"
+            } else {
+                ""
+            };
+            names.insert(format!("xmpp_edge_sidecar_{name}{total}"));
+        }
+    }
+    // Of its DNS view, which counts before there is anything else.
+    let view = read("proxy/src/sidecar/view.rs");
+    let registered = view.split("registry.register(\n            \"").skip(1);
+    for rest in registered {
+        let name = rest.split('"').next().unwrap();
+        names.insert(format!("xmpp_edge_sidecar_{name}_total"));
+    }
     names
+}
+
+/// Names of metrics that a collector makes.
+fn shown(path: &str) -> Vec<String> {
+    let source = read(path);
+    let tuples = source.split("            (\n                \"").skip(1);
+    let tuples = tuples.chain(source.split("        (\n            \"").skip(1));
+    tuples
+        .map(|rest| rest.split('"').next().unwrap().to_owned())
+        .collect()
 }
 
 #[test]

@@ -5,4 +5,5 @@
 mod alone;
 mod faults;
 mod scene;
+mod told;
 mod two_hosts;

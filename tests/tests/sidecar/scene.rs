@@ -14,14 +14,22 @@ use xmpp_edge_tests::{
     wait,
 };
 
-const OWN: &str = "org.example";
+pub const OWN: &str = "org.example";
 const PARTNER: &str = "partner.example";
 const FQDN: &str = "edge.example";
 const PARTNER_HOST: u8 = 10;
 const EDGE_HOST: u8 = 20;
 const EDGE_INTERNAL_HOST: u8 = 21;
-const INSIDE_HOST: u8 = 30;
+pub const INSIDE_HOST: u8 = 30;
 const SIDECAR_HOST: u8 = 40;
+
+/// Whether the server inside has the line that its sidecar's authority needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    Told,
+    /// As packaged: a certificate that it does not trust is refused.
+    Missing,
+}
 
 /// All of it.
 pub struct TwoHosts {
@@ -30,12 +38,17 @@ pub struct TwoHosts {
     pub sidecar: Sidecar,
     pub inside: Server,
     // Last, so that its directory and DNS outlive the processes.
-    _lab: Lab,
+    pub lab: Lab,
 }
 
 impl TwoHosts {
     /// The edge knows no key yet, the sidecar runs, and the server has read its authority.
     pub async fn start() -> Result<Self> {
+        Self::start_with(Trust::Told).await
+    }
+
+    /// As [`Self::start`].
+    pub async fn start_with(trust: Trust) -> Result<Self> {
         let lab = Lab::new().await?;
         let mut outer = lab.spec(PARTNER, PARTNER_HOST, "bob", Security::Certificates);
         outer.trace = true;
@@ -50,22 +63,24 @@ impl TwoHosts {
         let mut sidecar = Sidecar::in_lab(&lab, SIDECAR_HOST)?;
         sidecar.copy_from(&edge, OWN)?;
         sidecar.start().await?;
-        let ca = sidecar.path("state/public/ca.crt");
-        let trust = wait::until("its authority is there", wait::GENEROUS, async || {
-            fs::read_to_string(&ca).ok()
-        })
-        .await?;
-        let mut inner = lab.spec(OWN, INSIDE_HOST, "alice", Security::TlsDialback);
+        let authority = authority_of(&sidecar).await?;
+        let security = match trust {
+            Trust::Told => Security::TlsDialback,
+            Trust::Missing => Security::Certificates,
+        };
+        let mut inner = lab.spec(OWN, INSIDE_HOST, "alice", security);
         inner.trace = true;
         inner.resolver = lab.ip(SIDECAR_HOST);
-        inner.trust = trust;
+        if trust == Trust::Told {
+            inner.trust = authority;
+        }
         let inside = Server::start(Kind::Prosody, inner, lab.directory()).await?;
         Ok(Self {
             partner,
             edge,
             sidecar,
             inside,
-            _lab: lab,
+            lab,
         })
     }
 
@@ -77,6 +92,21 @@ impl TwoHosts {
         wait::until("the trunk stands", wait::GENEROUS, stands).await?;
         scene.switch().await?;
         Ok(scene)
+    }
+
+    /// The server inside gets the line, and is started again.
+    pub async fn trust_sidecar(&mut self) -> Result<()> {
+        let authority = authority_of(&self.sidecar).await?;
+        self.inside.trusts(authority).await
+    }
+
+    /// Changes the document that the sidecar was given.
+    pub fn rewrite<T>(&self, change: impl FnOnce(&mut Value) -> T) -> Result<T> {
+        let path = self.sidecar.path("given/sidecar.json");
+        let mut document = serde_json::from_slice(&fs::read(&path)?)?;
+        let told = change(&mut document);
+        fs::write(&path, document.to_string())?;
+        Ok(told)
     }
 
     /// The line that the sidecar asks for.
@@ -125,6 +155,15 @@ impl TwoHosts {
             self.inside.log(),
         )
     }
+}
+
+/// PEM of the authority that a sidecar has made for its server.
+async fn authority_of(sidecar: &Sidecar) -> Result<String> {
+    let ca = sidecar.path("state/public/ca.crt");
+    wait::until("its authority is there", wait::GENEROUS, async || {
+        fs::read_to_string(&ca).ok()
+    })
+    .await
 }
 
 fn manifests(lab: &Lab) -> Vec<Value> {

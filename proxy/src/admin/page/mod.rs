@@ -7,12 +7,15 @@ mod history;
 use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
-use xmpp_edge_crds::{edge_config::Partner, verdict::Direction};
+use xmpp_edge_crds::{
+    edge_config::{GatewayMode, Partner},
+    verdict::Direction,
+};
 use xmpp_edge_page::{
     board::{Contents, Look},
     model::{
         Cell, CellState, CertificateShown, GatewayRecord, Head, PartnerRecord, PoolRecord, Queue,
-        Section, StepShown, bounded_notes,
+        Section, SidecarShown, StepShown, bounded_notes,
     },
 };
 
@@ -114,13 +117,21 @@ impl PoolPage {
         }
         for gateway in shown.gateways {
             let key = gateway.domains.first().cloned().unwrap_or_default();
+            let own = config.gateways().iter().map(|own| &own.config);
+            let mut own = own.filter(|own| own.effective_name() == gateway.name);
+            let takes_trunks = own.any(|own| own.takes_trunks());
+            let reachable = match gateway.mode {
+                GatewayMode::Direct => gateway.reachable,
+                GatewayMode::Sidecar => Some(gateway.sidecars.iter().any(|own| own.server_up)),
+            };
             let record = GatewayRecord {
                 pool: pool.clone(),
                 domains: gateway.domains,
                 address: gateway.address,
-                reachable: gateway.reachable,
+                reachable,
                 message: None,
                 attempt: gateway.last_attempt.into_iter().map(step).collect(),
+                sidecars: takes_trunks.then(|| gateway.sidecars.into_iter().map(sidecar).collect()),
             };
             contents.add(Section::Gateway, key, &record);
         }
@@ -231,6 +242,24 @@ fn state(suspended: bool, counts: StreamCounts, status: &status::PartnerStatus) 
         CellState::Connected
     } else {
         CellState::Idle
+    }
+}
+
+fn sidecar(trunk: status::SidecarStatus) -> SidecarShown {
+    SidecarShown {
+        instance: trunk.instance,
+        version: Some(trunk.version),
+        active: trunk.active,
+        server_up: trunk.server_up,
+        server_text: trunk.server_text,
+        trunks: 1,
+        pairs: Some(trunk.pairs),
+        unacknowledged: Some(Queue {
+            stanzas: trunk.unacknowledged_stanzas,
+            bytes: trunk.unacknowledged_bytes,
+        }),
+        since: Some(trunk.established_time),
+        certificate_not_after: trunk.certificate_not_after,
     }
 }
 

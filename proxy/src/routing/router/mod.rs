@@ -190,6 +190,11 @@ impl Router {
 
     /// The stream that carried `route` is over; a next one is set up where something waits.
     pub fn detach(self: &Arc<Self>, route: &Arc<Route>, wake: &Arc<Wake>, again: Vec<Batch>) {
+        let sent = again.iter().filter(|batch| batch.sendings > 0);
+        let sent: u64 = sent.map(|batch| u64::from(batch.count())).sum();
+        if sent > 0 {
+            self.metrics.resent(towards(route.side), sent);
+        }
         if let Some(dial) = route.detach(wake, again) {
             self.routes.busy(route);
             self.dials.ask(route, dial);
@@ -387,10 +392,7 @@ impl Router {
     fn drop_counted(&self, route: &Arc<Route>, batch: Batch, what: &'static str) {
         let config = self.config.load();
         let partner = config.pair_partner(route.side, &route.pair);
-        let direction = match route.side {
-            Side::Partner => Direction::Outbound,
-            Side::Gateway => Direction::Inbound,
-        };
+        let direction = towards(route.side);
         self.metrics
             .bounced(partner, direction, what, u64::from(batch.count()));
         limited!(
@@ -410,6 +412,14 @@ impl Router {
 impl std::fmt::Debug for Router {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Router").finish_non_exhaustive()
+    }
+}
+
+/// The direction of what goes to a side.
+fn towards(side: Side) -> Direction {
+    match side {
+        Side::Partner => Direction::Outbound,
+        Side::Gateway => Direction::Inbound,
     }
 }
 

@@ -1,13 +1,13 @@
 //! A sidecar dials edge pods: all that its settings name, each at each of its addresses, for ever.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
+    io::ErrorKind,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::{
@@ -15,9 +15,13 @@ use xmpp_edge_crds::{
     edge_config::{Host, HostPort},
 };
 
-use super::{TrunkDial, TrunkStanding, TrunkStream, figures::DialFailure, registry};
+use super::{
+    TrunkDial, TrunkStanding, TrunkStream,
+    figures::{DialFailure, DialOutcome},
+    registry,
+};
 use crate::{
-    dns::{Candidate, Connected, Endpoint, socket},
+    dns::{Candidate, Connected, DnsError, Endpoint, socket},
     negotiation::{Fault, Pair, Purpose, Side, Step, WireNames},
     random,
     stream::{
@@ -69,9 +73,15 @@ enum NoTrunk {
 impl NoTrunk {
     fn label(&self) -> &'static str {
         match self {
-            Self::Tcp(_) => "TcpFailed",
+            Self::Tcp(error) => match error.kind() {
+                ErrorKind::ConnectionRefused => "TcpRefused",
+                ErrorKind::TimedOut => "TcpTimeout",
+                ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => "TcpUnreachable",
+                _ => "TcpFailed",
+            },
             Self::Silent => "TcpTimeout",
             Self::NoDomain => "NoDomain",
+            Self::Stream(fault) if is_refusal(fault) => "SidecarRefused",
             Self::Stream(fault) => fault.label(),
         }
     }
@@ -80,10 +90,7 @@ impl NoTrunk {
         match self {
             Self::Tcp(_) | Self::Silent => Step::Tcp,
             Self::NoDomain => Step::Policy,
-            // The edge does not say which step it was; what it has against a sidecar is its certificate.
-            Self::Stream(Fault::PeerError { condition, .. }) if condition == NOT_AUTHORIZED => {
-                Step::Certificate
-            }
+            Self::Stream(fault) if is_refusal(fault) => Step::Certificate,
             Self::Stream(fault) => fault.step(),
         }
     }
@@ -101,6 +108,16 @@ impl NoTrunk {
     }
 }
 
+/// Whether an edge does not know this sidecar. It does not say which step it was; what it has against a
+/// sidecar is its certificate.
+fn is_refusal(fault: &Fault) -> bool {
+    match fault {
+        Fault::PeerError { condition, .. } => condition == NOT_AUTHORIZED,
+        Fault::SaslRejected { .. } => true,
+        _ => false,
+    }
+}
+
 /// Keeps a trunk to each edge pod, until `stop`.
 pub async fn serve(context: Arc<StreamContext>, stop: CancellationToken) {
     let mut dialled: HashMap<SocketAddr, CancellationToken> = HashMap::new();
@@ -113,12 +130,19 @@ pub async fn serve(context: Arc<StreamContext>, stop: CancellationToken) {
             .as_ref()
             .map_or(&[][..], |own| own.edges.as_slice());
         let mut wanted = HashSet::new();
+        let mut unresolved = BTreeMap::new();
         for edge in edges {
-            if let Some(addresses) = addresses(&context, edge).await {
-                known.insert(edge.clone(), addresses);
+            match addresses(&context, edge).await {
+                Ok(addresses) => {
+                    known.insert(edge.clone(), addresses);
+                }
+                Err(failure) => {
+                    unresolved.insert(edge.to_string(), failure);
+                }
             }
             wanted.extend(known.get(edge).into_iter().flatten().copied());
         }
+        context.trunks.unresolved_are(unresolved);
         known.retain(|edge, _| edges.contains(edge));
         dialled.retain(|address, let_go| {
             let stays = wanted.contains(address);
@@ -143,31 +167,38 @@ pub async fn serve(context: Arc<StreamContext>, stop: CancellationToken) {
     }
 }
 
-/// `None` where that cannot be told now.
-async fn addresses(context: &StreamContext, edge: &HostPort) -> Option<Vec<SocketAddr>> {
+/// Where a name leads, or why that cannot be told now.
+async fn addresses(
+    context: &StreamContext,
+    edge: &HostPort,
+) -> Result<Vec<SocketAddr>, DialFailure> {
     let ips = match &edge.host {
         Host::Ip(ip) => vec![*ip],
         Host::Name(name) => match context.resolver.addresses(name).await {
             Ok(ips) => ips,
-            Err(error) => {
-                limited!(
-                    info,
-                    context.log.lines_of("edge", error.label()),
-                    %edge, %error, "no address of an edge"
-                );
-                return None;
-            }
+            Err(error) => return Err(no_address(context, edge, &error)),
         },
     };
     let ips = ips.into_iter();
-    Some(ips.map(|ip| SocketAddr::new(ip, edge.port)).collect())
+    Ok(ips.map(|ip| SocketAddr::new(ip, edge.port)).collect())
+}
+
+fn no_address(context: &StreamContext, edge: &HostPort, error: &DnsError) -> DialFailure {
+    let failure = DialFailure::new(Step::Dns, error.label(), error.to_string());
+    limited!(
+        info,
+        context.log.lines_of("edge", failure.label),
+        %edge, step = failure.step.as_str(), cause = failure.label, remedy = failure.remedy(),
+        "no address of an edge: {}", failure.text.escape_debug()
+    );
+    failure
 }
 
 /// Keeps a trunk to the pod at this address, and where a load balancer is there, to each of its pods; until it
 /// is let go and its trunks have ended. Before the certificates of one end that a trunk was opened with, the
 /// next is opened; the pairs move there.
 async fn keep(context: Arc<StreamContext>, address: SocketAddr, let_go: CancellationToken) {
-    context.trunks.dials(address, None);
+    context.trunks.dials(address, DialOutcome::None);
     let mut kept = KeptAddress::new(address);
     loop {
         let mut news = std::pin::pin!(context.trunks.news());
@@ -290,6 +321,9 @@ impl KeptAddress {
             TrunkStanding::Redundant => {
                 self.vain += 1;
                 self.failures = REDUNDANT;
+                if self.trunks.is_empty() {
+                    context.trunks.dials(self.address, DialOutcome::Redundant);
+                }
             }
         }
         if let Some(fault) = fault {
@@ -300,20 +334,15 @@ impl KeptAddress {
     /// Tells why there is no trunk.
     fn note(&self, context: &StreamContext, failure: &NoTrunk) {
         let address = self.address;
-        let text = failure.text(context);
+        let failure = DialFailure::new(failure.step(), failure.label(), failure.text(context));
         limited!(
             info,
-            context.log.lines_of("trunk", failure.label()),
-            %address, cause = failure.label(),
-            "no trunk: {}", text.escape_debug()
+            context.log.lines_of("trunk", failure.label),
+            %address, step = failure.step.as_str(), cause = failure.label,
+            remedy = failure.remedy(),
+            "no trunk: {}", failure.text.escape_debug()
         );
-        let failure = DialFailure {
-            time: Timestamp::now(),
-            step: failure.step(),
-            label: failure.label(),
-            text,
-        };
-        context.trunks.dials(address, Some(failure));
+        context.trunks.dials(address, DialOutcome::Failed(failure));
     }
 }
 

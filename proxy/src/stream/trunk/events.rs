@@ -163,6 +163,10 @@ impl TrunkStream {
             return self.trunk.drain(now);
         }
         self.standing = TrunkStanding::Stood;
+        let server = context.trunks.own_server();
+        if server.words().is_some() {
+            self.trunk.say(&Nonza::Server(server));
+        }
         context.router.signed(|side, _| side == Side::Partner);
     }
 

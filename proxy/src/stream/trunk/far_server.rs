@@ -22,7 +22,8 @@ impl FarServer {
     /// The sidecar says this of it.
     pub(super) fn follow(&mut self, state: &ServerState, now: Instant) {
         *self = match (*self, state) {
-            (_, ServerState::Up) => Self::Reached,
+            // One that refuses is there: what comes for it is answered with its words, not kept.
+            (_, ServerState::Up | ServerState::Refuses { .. }) => Self::Reached,
             (Self::Reached, ServerState::Down { .. }) => Self::Away {
                 kept_until: now + PATIENCE,
             },

@@ -7,9 +7,12 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
+use xmpp_edge_crds::remedy;
 
 use super::far_end::{FarEdge, FarSidecar};
 use crate::{
@@ -61,6 +64,16 @@ pub struct TrunkFigures {
     stanzas: AtomicU64,
     bytes: AtomicU64,
     owed: AtomicU64,
+    oldest: Mutex<OldestUnacknowledged>,
+}
+
+/// Since when something is unacknowledged, as last looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OldestUnacknowledged {
+    /// When the oldest stanza came in that was sent here and not acknowledged.
+    pub sent: Option<Instant>,
+    /// Since when nothing was settled of the pair that waits longest, of what came in here.
+    pub received: Option<Instant>,
 }
 
 impl TrunkFigures {
@@ -69,6 +82,21 @@ impl TrunkFigures {
         self.pairs.store(pairs as u64, Ordering::Relaxed);
         self.stanzas.store(custody.stanzas, Ordering::Relaxed);
         self.bytes.store(custody.bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_oldest(&self, sent: Option<Instant>, received: Option<Instant>) {
+        *self.oldest.lock() = OldestUnacknowledged { sent, received };
+    }
+
+    /// Whether something was unacknowledged when last it was looked at.
+    pub(super) fn has_age(&self) -> bool {
+        self.oldest() != OldestUnacknowledged::default()
+    }
+
+    /// At most a second old.
+    #[must_use]
+    pub fn oldest(&self) -> OldestUnacknowledged {
+        *self.oldest.lock()
     }
 
     /// Pairs that are open, both ways.
@@ -107,6 +135,41 @@ pub struct DialFailure {
     pub text: String,
 }
 
+impl DialFailure {
+    #[must_use]
+    pub fn new(step: Step, label: &'static str, text: String) -> Self {
+        Self {
+            time: Timestamp::now(),
+            step,
+            label,
+            text,
+        }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        remedy::of_trunk(self.label)
+    }
+
+    /// In one line: step, cause, remedy.
+    #[must_use]
+    pub fn told(&self) -> String {
+        let (step, label, remedy) = (self.step.as_str(), self.label, self.remedy());
+        format!("step {step} ({label}): {}; {remedy}", self.text)
+    }
+}
+
+/// What came of the last try to get a trunk to an address.
+#[derive(Clone, Debug)]
+pub enum DialOutcome {
+    /// Nothing yet, or a trunk that ended in order.
+    None,
+    /// The pod there has a trunk at another of its addresses.
+    Redundant,
+    Failed(DialFailure),
+}
+
 /// An address that a sidecar dials, as it is shown.
 #[derive(Clone, Debug)]
 pub struct ShownEdge {
@@ -114,7 +177,7 @@ pub struct ShownEdge {
     /// The pod that was found there, where a trunk to it stands, and whether it says that this sidecar gets what
     /// comes in.
     pub trunk: Option<(FarEdge, TrunkFacts, bool)>,
-    pub last_failure: Option<DialFailure>,
+    pub outcome: DialOutcome,
 }
 
 /// A trunk as it is shown.

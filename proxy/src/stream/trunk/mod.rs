@@ -66,6 +66,8 @@ const MOVING: Duration = Duration::from_millis(50);
 const MOST_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Nor before this: what is about to end is not worth a dial each moment.
 const LEAST_LIFE: Duration = Duration::from_secs(1);
+/// Between two looks at how long something is unacknowledged.
+const AGE_LOOK: Duration = Duration::from_secs(1);
 /// Between two looks at pairs that are idle.
 const IDLE_LOOK: Duration = Duration::from_secs(10);
 /// What stands on a trunk was within the limits of the listener that read it first, but may have been
@@ -103,6 +105,7 @@ pub struct TrunkStream {
 struct NextLook {
     leaving: Instant,
     idle: Instant,
+    age: Instant,
 }
 
 /// How often the peer did something within a minute: it opened pairs, each of which costs routes that are
@@ -195,6 +198,7 @@ impl TrunkStream {
             look: NextLook {
                 leaving: now,
                 idle: now + IDLE_LOOK,
+                age: now + AGE_LOOK,
             },
             expires: None,
             opened: CountLately::from(now),
@@ -353,6 +357,12 @@ impl TrunkStream {
             self.look.idle = now + IDLE_LOOK;
             self.end_idle(now);
         }
+        if now >= self.look.age {
+            self.look.age = now + AGE_LOOK;
+            let sent = self.trunk.buffer().oldest();
+            let received = self.trunk.oldest_unsettled(now);
+            self.figures.set_oldest(sent, received);
+        }
     }
 
     fn deadline(&self, now: Instant) -> Instant {
@@ -362,6 +372,10 @@ impl TrunkStream {
         let mut next = self.trunk.deadline(now).min(self.look.idle);
         if !self.leaving.is_empty() {
             next = next.min(self.look.leaving);
+        }
+        // Looked at once more after the last ack, so that no age stays.
+        if self.figures.has_age() || self.trunk.has_unacknowledged() {
+            next = next.min(self.look.age);
         }
         let ends = [self.drains_by, self.expires, self.far_server.deadline()];
         ends.into_iter().flatten().fold(next, Instant::min)
@@ -476,11 +490,19 @@ impl TrunkStream {
             peer = %self.peer, address = ?self.stream.entry.address, cause = fault.label(),
             "a trunk ends: {}", fault.to_string().escape_debug()
         );
-        if self.stream.peer == PeerRole::Client
-            && let Some(gateway) = self.stream.config.gateway(&self.peer)
-        {
-            let name = gateway.config.effective_name();
-            context.metrics.trunk_ended(name, fault.label());
+        match self.stream.peer {
+            PeerRole::Client => {
+                if let Some(gateway) = self.stream.config.gateway(&self.peer) {
+                    let name = gateway.config.effective_name();
+                    context.metrics.trunk_ended(name, fault.label());
+                }
+            }
+            PeerRole::Server => {
+                if let Some(pool) = context.trunks.pool_of(self.stream.entry.id) {
+                    let pool = pool.to_string();
+                    context.metrics.trunk_to_pool_ended(&pool, fault.label());
+                }
+            }
         }
         self.end(fault.into());
     }

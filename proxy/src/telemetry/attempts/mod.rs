@@ -282,7 +282,7 @@ impl Attempts {
             .max_by_key(|(rank, _, entry)| (entry.troubled, *rank, entry.changed));
         ShownAttempts {
             last_attempt: newest
-                .map(|(_, domain, entry)| entry.shown(domain))
+                .map(|(_, domain, entry)| entry.shown(domain, remedy::of_outcome))
                 .unwrap_or_default(),
             next_attempt_time: partner
                 .domains()
@@ -301,7 +301,7 @@ impl Attempts {
             return ShownAttempts::default();
         };
         ShownAttempts {
-            last_attempt: entry.shown(domain),
+            last_attempt: entry.shown(domain, remedy::of_gateway),
             next_attempt_time: entry.next_attempt,
             last_connected_time: entry.last_connected,
             reachable: entry.reachable(),
@@ -472,6 +472,9 @@ impl PartnerRecord {
     }
 }
 
+/// What to do about an outcome, where something is to be done.
+type RemedyOf = fn(&str) -> Option<&'static str>;
+
 impl DomainAttempts {
     /// The attempts of the direction in which the edge dials.
     fn ours(&mut self, peer: AttemptPeer<'_>) -> &mut Attempt {
@@ -497,9 +500,9 @@ impl DomainAttempts {
         size_of::<Self>() + domain.as_str().len() + self.inbound.bytes + self.outbound.bytes
     }
 
-    fn shown(&self, domain: &DomainName) -> Vec<ShownStep> {
+    fn shown(&self, domain: &DomainName, remedy: RemedyOf) -> Vec<ShownStep> {
         let steps = self.inbound.steps.iter().chain(&self.outbound.steps);
-        steps.map(|step| step.shown(domain)).collect()
+        steps.map(|step| step.shown(domain, remedy)).collect()
     }
 }
 
@@ -521,7 +524,7 @@ impl TakenStep {
         size_of::<Self>() + self.text.len()
     }
 
-    fn shown(&self, domain: &DomainName) -> ShownStep {
+    fn shown(&self, domain: &DomainName, remedy: RemedyOf) -> ShownStep {
         ShownStep {
             step: self.step,
             outcome: self.outcome,
@@ -529,7 +532,7 @@ impl TakenStep {
             domain: domain.to_string(),
             address: self.address.map(|address| address.to_string()),
             text: self.text.to_string(),
-            remedy: remedy::of_outcome(self.outcome),
+            remedy: remedy(self.outcome),
             milliseconds: u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
             time: self.time,
         }

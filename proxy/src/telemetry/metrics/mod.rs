@@ -6,6 +6,7 @@ mod histogram;
 pub mod labels;
 mod reasons;
 mod series;
+pub mod sidecar;
 mod totals;
 
 use std::time::Duration;
@@ -24,13 +25,15 @@ use labels::{
 };
 pub use reasons::ReasonCounters;
 use series::{ForgetPartner, PartnerFamily};
+use sidecar::SidecarCounters;
 pub use totals::{MetricTotals, RefusalCount};
 
 /// Label of whoever is no configured partner.
 pub const OTHER: &str = "other";
 
 type SecondsCounter = Counter<f64, std::sync::atomic::AtomicU64>;
-type SecondsGauge = Gauge<f64, std::sync::atomic::AtomicU64>;
+/// A gauge of seconds.
+pub type SecondsGauge = Gauge<f64, std::sync::atomic::AtomicU64>;
 
 /// The counters of one pair in one direction, held by the stream that receives it.
 #[derive(Clone, Debug)]
@@ -85,6 +88,7 @@ pub struct Metrics {
     connections: Family<ListenerLabel, Counter>,
     connections_refused: Family<RefusedLabels, Counter>,
     trunk_ends: Family<TrunkEndLabels, Counter>,
+    sidecar: SidecarCounters,
     pub forward_seconds: AtomicHistogram,
     pub stanza_size: AtomicHistogram,
     pub config_generation: Gauge<u64, std::sync::atomic::AtomicU64>,
@@ -133,6 +137,7 @@ impl Metrics {
             connections: Family::default(),
             connections_refused: Family::default(),
             trunk_ends: Family::default(),
+            sidecar: SidecarCounters::default(),
             forward_seconds: AtomicHistogram::new([
                 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.01,
                 0.1, 1.0, 10.0,

@@ -261,6 +261,17 @@ impl<T> Trunk<T> {
         self.received.iter_mut()
     }
 
+    /// Whether something sent, or taken in, is not acknowledged.
+    #[must_use]
+    pub fn has_unacknowledged(&self) -> bool {
+        self.received.unacknowledged() > 0 || self.buffer.custody().stanzas > 0
+    }
+
+    /// As [`ReceivedPairs::oldest_unsettled`].
+    pub fn oldest_unsettled(&mut self, now: Instant) -> Option<Instant> {
+        self.received.oldest_unsettled(now)
+    }
+
     /// How many pairs the peer has open.
     #[must_use]
     pub fn received_pairs(&self) -> usize {

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Most characters kept of what a sidecar says of its server: it goes into logs, status and errors.
-const TEXT_CHARACTERS: usize = 300;
+const TEXT_CHARACTERS: usize = 600;
 /// Most pairs in one `<a/>`: so many fit into what every side takes as one element.
 pub const MOST_COUNTS: usize = 1_000;
 
@@ -170,6 +170,26 @@ pub struct PairCount {
 pub enum ServerState {
     #[default]
     Up,
-    /// With what the server, or the network, said; 300 characters at most.
+    /// It answers, and takes no stream: nothing need wait for it, as nothing but an administrator mends that. With
+    /// its words; 600 characters at most, as of the next.
+    Refuses { text: String },
+    /// With what the network said.
     Down { text: String },
+}
+
+impl ServerState {
+    /// What is told of it to people, where it is not as it should be.
+    #[must_use]
+    pub fn words(&self) -> Option<&str> {
+        match self {
+            Self::Up => None,
+            Self::Refuses { text } | Self::Down { text } => Some(text),
+        }
+    }
+
+    /// Whether the two differ by more than their words.
+    #[must_use]
+    pub fn is_as(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
 }

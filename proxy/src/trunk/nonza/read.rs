@@ -272,13 +272,12 @@ impl<'a> Attributes<'a> {
     fn server(&self) -> Result<ServerState, NonzaError> {
         self.has_no_content()?;
         let is_up = self.one("up", TRUE_OR_FALSE, flag)?;
-        if is_up {
-            return Ok(ServerState::Up);
-        }
         let text = self.element.attribute("text").unwrap_or_default();
-        let text = text.chars().take(TEXT_CHARACTERS);
-        Ok(ServerState::Down {
-            text: text.collect(),
+        let text: String = text.chars().take(TEXT_CHARACTERS).collect();
+        Ok(match is_up {
+            true if text.is_empty() => ServerState::Up,
+            true => ServerState::Refuses { text },
+            false => ServerState::Down { text },
         })
     }
 }

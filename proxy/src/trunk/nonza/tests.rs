@@ -301,6 +301,9 @@ fn nonzas() -> impl Strategy<Value = Nonza> {
         Just(Nonza::Drain),
         changes.prop_map(Nonza::Edge),
         texts.prop_map(|text| Nonza::Server(ServerState::Down { text })),
+        texts
+            .prop_filter("words", |text| !text.is_empty())
+            .prop_map(|text| Nonza::Server(ServerState::Refuses { text })),
         Just(Nonza::Server(ServerState::Up)),
         prop::option::of(times()).prop_map(Nonza::Claim),
     ]

@@ -56,7 +56,8 @@ impl TrunkAck {
 
 fn write_enable(enable: &Enable, out: &mut Vec<u8>) {
     let server = match enable.server {
-        ServerState::Up => "up",
+        // Its words follow once the trunk stands.
+        ServerState::Up | ServerState::Refuses { .. } => "up",
         ServerState::Down { .. } => "down",
     };
     Tag::open("enable", out)
@@ -86,12 +87,13 @@ fn write_enabled(enabled: &Enabled, out: &mut Vec<u8>) {
 }
 
 fn write_server(state: &ServerState, out: &mut Vec<u8>) {
-    let tag = Tag::open("server", out);
-    match state {
-        ServerState::Up => tag.plain("up", true).close(),
-        ServerState::Down { text } => {
+    let is_up = !matches!(state, ServerState::Down { .. });
+    let tag = Tag::open("server", out).plain("up", is_up);
+    match state.words() {
+        None => tag.close(),
+        Some(text) => {
             let text: String = text.chars().take(TEXT_CHARACTERS).collect();
-            tag.plain("up", false).text("text", &text).close();
+            tag.text("text", &text).close();
         }
     }
 }

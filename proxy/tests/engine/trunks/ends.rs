@@ -6,6 +6,7 @@ use super::{
     scripted::{End, ScriptedEdge, enable_of_newer},
 };
 use crate::peers::server_at;
+use xmpp_edge_proxy::stream::trunk::figures::DialOutcome;
 
 #[tokio::test]
 async fn b17_a_version_two_minors_away_is_told_so_and_others_are_taken() {
@@ -198,10 +199,13 @@ async fn a_sidecar_says_of_each_edge_what_keeps_it_from_it_and_which_key_to_list
     let failure_at = |address| {
         let edges = own.context.trunks.edges();
         let own = edges.into_iter().find(|edge| edge.address == address);
-        own.and_then(|edge| edge.last_failure)
+        own.and_then(|edge| match edge.outcome {
+            DialOutcome::Failed(failure) => Some(failure),
+            DialOutcome::None | DialOutcome::Redundant => None,
+        })
     };
     until("both were tried", || {
-        failure_at(engine.address).is_some_and(|own| own.label == "PeerError")
+        failure_at(engine.address).is_some_and(|own| own.label == "SidecarRefused")
             && failure_at(nobody).is_some()
     })
     .await;
@@ -210,7 +214,7 @@ async fn a_sidecar_says_of_each_edge_what_keeps_it_from_it_and_which_key_to_list
     let remedy = format!("sha256:{}", unlisted.key_sha256());
     assert!(refused.text.contains(&remedy), "{}", refused.text);
     let absent = failure_at(nobody).expect("it was tried");
-    assert_eq!((absent.step.as_str(), absent.label), ("tcp", "TcpFailed"));
+    assert_eq!((absent.step.as_str(), absent.label), ("tcp", "TcpRefused"));
 }
 
 #[tokio::test]

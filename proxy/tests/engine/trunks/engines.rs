@@ -203,6 +203,7 @@ pub fn sidecar(number: u8, pki: &Pki, shown: &Shown, edges: &[SocketAddr]) -> Si
         identity: shown.pem(),
         internal_ca: pki.root(),
         leaf_issuer: Pki::of_a_sidecar(),
+        admin_token: None,
         dialback_secret: Zeroizing::new(b"a secret of the sidecar".to_vec()),
         listeners: serde_json::from_value(listeners).expect("listeners"),
         settings: Default::default(),

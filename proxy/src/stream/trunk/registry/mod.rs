@@ -1,10 +1,13 @@
 //! The trunks that stand, and which of them a pair takes. Tells each what the others made of it; holds no
 //! route and moves none.
 
+mod dials;
+
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -15,7 +18,7 @@ use xmpp_edge_crds::{domain::DomainName, edge_config::SidecarServers};
 use super::{
     absence::{Absence, AbsenceCause, TrunkWays},
     far_end::{FarEdge, FarEnd, FarSidecar},
-    figures::{DialFailure, ShownEdge, ShownSidecar, TrunkFacts},
+    figures::{DialFailure, DialOutcome, ShownSidecar, TrunkFacts},
 };
 use crate::{
     config::trunk_name::TrunkName,
@@ -31,11 +34,16 @@ use crate::{
 /// Trunks that sidecars of one gateway may have to an edge pod; one more is refused.
 pub const MOST_OF_GATEWAY: usize = 64;
 
+/// Between two tellings of what a server that is away is said to do.
+const WORDS: Duration = Duration::from_secs(10);
+
 /// All trunks of this process.
 #[derive(Debug, Default)]
 pub struct TrunkRegistry {
     table: Mutex<TrunkTable>,
     news: Notify,
+    /// Told where a sidecar's server refused a stream.
+    server_doubt: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -49,8 +57,12 @@ struct TrunkTable {
     /// Of a sidecar: whether it reaches its server.
     server: ServerState,
     intake: SidecarIntake,
-    /// Of a sidecar: the addresses that it dials, with why there was no trunk when it tried last.
-    dials: BTreeMap<SocketAddr, Option<DialFailure>>,
+    /// When edges were told of the server last.
+    server_told: Option<Instant>,
+    /// Of a sidecar: the addresses that it dials, with what came of the last try.
+    dials: BTreeMap<SocketAddr, DialOutcome>,
+    /// Of a sidecar: names of edges that lead nowhere at the moment, as `host:port`.
+    unresolved: BTreeMap<String, DialFailure>,
     /// By the gateway's name; those of a sidecar's edges stand under the empty one.
     ways: TrunkWays,
 }
@@ -185,12 +197,19 @@ impl TrunkRegistry {
         self.table.lock().server.clone()
     }
 
-    /// This sidecar reaches its server, or does not: edges are told. Whether that is another than before.
+    /// This sidecar reaches its server, or does not: edges are told. Whether that is another than before; other
+    /// words alone are told every [`WORDS`] at most, as each pair may have its own.
     pub fn own_server_is(&self, server: ServerState) -> bool {
         let mut table = self.table.lock();
-        let is_another = table.server != server && table.intake == SidecarIntake::WhileServerIsUp;
+        let now = Instant::now();
+        let told = table.server_told;
+        let is_another = table.intake == SidecarIntake::WhileServerIsUp
+            && (!table.server.is_as(&server)
+                || table.server != server
+                    && told.is_none_or(|told| now.duration_since(told) >= WORDS));
         if is_another {
             table.server = server.clone();
+            table.server_told = Some(now);
             for own in table.trunks.values() {
                 own.say(Nonza::Server(server.clone()));
             }
@@ -213,6 +232,16 @@ impl TrunkRegistry {
         let table = self.table.lock();
         let trunks = table.trunks.values();
         trunks.map(|own| own.facts.figures.owed_stanzas()).sum()
+    }
+
+    /// This sidecar's server refused a stream: it is to be tried whether it refuses all.
+    pub fn doubt_server(&self) {
+        self.server_doubt.notify_one();
+    }
+
+    /// Completes once at [`Self::doubt_server`].
+    pub async fn server_in_doubt(&self) {
+        self.server_doubt.notified().await;
     }
 
     /// The sidecar at the other end of trunk `id` reaches its server, or does not.
@@ -328,61 +357,6 @@ impl TrunkRegistry {
             .any(|own| matches!(own.far, FarEnd::Edge(_)))
     }
 
-    /// This sidecar dials the address from now on, or could not get a trunk there just now.
-    pub fn dials(&self, address: SocketAddr, failure: Option<DialFailure>) {
-        self.table.lock().dials.insert(address, failure);
-    }
-
-    /// This sidecar dials the address no longer.
-    pub fn dials_no_more(&self, address: SocketAddr) {
-        self.table.lock().dials.remove(&address);
-    }
-
-    /// Whether the pool of the pod at this address says that it has more pods than this sidecar has trunks to.
-    #[must_use]
-    pub fn lacks_pods(&self, address: SocketAddr) -> bool {
-        let table = self.table.lock();
-        let edges = || {
-            let open = table
-                .trunks
-                .values()
-                .filter(|own| own.intake == TrunkIntake::Open);
-            open.filter_map(|own| match &own.far {
-                FarEnd::Edge(far) => Some((own.facts.address, far)),
-                FarEnd::Sidecar(_) => None,
-            })
-        };
-        let Some((_, here)) = edges().find(|(own, _)| *own == Some(address)) else {
-            return false;
-        };
-        let pool: Vec<_> = edges().filter(|(_, far)| far.pool == here.pool).collect();
-        let most = pool.iter().map(|(_, far)| far.facts.replicas).max();
-        most.is_some_and(|most| usize::from(most) > pool.len())
-    }
-
-    /// All that this sidecar dials.
-    #[must_use]
-    pub fn edges(&self) -> Vec<ShownEdge> {
-        let table = self.table.lock();
-        let trunk_at = |address| {
-            let mut trunks = table.trunks.iter().rev();
-            trunks.find_map(|(id, own)| match &own.far {
-                FarEnd::Edge(far) if own.facts.address == Some(address) => {
-                    Some((far.clone(), own.facts.clone(), table.claim.is_active_at(id)))
-                }
-                _ => None,
-            })
-        };
-        let dials = table.dials.iter();
-        dials
-            .map(|(address, failure)| ShownEdge {
-                address: *address,
-                trunk: trunk_at(*address),
-                last_failure: failure.clone(),
-            })
-            .collect()
-    }
-
     /// Completes when a trunk came, went, or leads elsewhere than before; what happens after the call
     /// counts once the future is enabled.
     pub fn news(&self) -> Notified<'_> {
@@ -450,6 +424,11 @@ impl TrunkTable {
                 instances.insert(&far.instance, (id, far));
             }
         }
+        // What a server refuses is answered; one that takes it is better.
+        let up = |far: &FarSidecar| far.server == ServerState::Up;
+        if instances.values().any(|(_, far)| up(far)) {
+            instances.retain(|_, (_, far)| up(far));
+        }
         let chosen = choose_sidecar(&pair.from, instances.keys().copied())?;
         instances.values().nth(chosen).map(|(id, _)| *id)
     }
@@ -457,7 +436,8 @@ impl TrunkTable {
     /// Whether what comes in is given to this trunk. A sidecar that does not reach its server would only keep
     /// it: the edge does, until it does or another one may have it.
     fn takes(&self, intake: TrunkIntake, far: &FarSidecar) -> bool {
-        intake == TrunkIntake::Open && far.server == ServerState::Up && self.is_active(far)
+        let is_away = matches!(far.server, ServerState::Down { .. });
+        intake == TrunkIntake::Open && !is_away && self.is_active(far)
     }
 
     /// Whether any trunk leads there.
@@ -476,7 +456,7 @@ impl TrunkTable {
         let mut own = self.sidecars().filter(|(_, _, far)| far.gateway == gateway);
         let down = own.find_map(|(_, _, far)| match &far.server {
             ServerState::Down { text } if self.is_active(far) => Some((far, text)),
-            ServerState::Down { .. } | ServerState::Up => None,
+            ServerState::Down { .. } | ServerState::Refuses { .. } | ServerState::Up => None,
         });
         match down {
             None => AbsenceCause::NoTrunk,

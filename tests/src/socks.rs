@@ -54,6 +54,13 @@ impl SocksServer {
         Self::start("microsocks", "unshare", &arguments, ip, lab).await
     }
 
+    /// Whether this machine has Dante: Debian 13 does not.
+    #[must_use]
+    pub fn has_dante() -> bool {
+        let folders = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&folders).any(|folder| folder.join("danted").is_file())
+    }
+
     /// Dante at host part `host` of the lab: everybody may connect to anywhere but `forbidden`.
     ///
     /// # Errors

@@ -273,7 +273,7 @@ pub(super) struct RenderSidecars {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Probe {
+pub(super) struct ProbeByPod {
     /// The partner's domain.
     pub(super) domain: DomainName,
     /// EdgePool of which a pod is to probe, in the namespace of the kubeconfig where none is named.

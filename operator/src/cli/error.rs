@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use super::{
     EXIT_FAILURE, EXIT_USAGE,
-    inspect::{cluster::LookError, explain, render},
-    kubeconfig::ClusterAccessError,
+    inspect::{explain, inspection::InspectionError, render},
     prepare_uninstall,
     probe::ProbeError,
     run,
@@ -13,14 +12,12 @@ use super::{
 use crate::{
     lync,
     sidecar::workload::WorkloadError,
-    standalone::{self, documents::DocumentError, reader::ReadError},
+    standalone::{self, documents::DocumentError},
 };
 
 /// Why a command did not come to its end.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CommandError {
-    #[error(transparent)]
-    Read(#[from] ReadError),
     #[error(transparent)]
     Standalone(#[from] standalone::run::StandaloneError),
     #[error(transparent)]
@@ -28,9 +25,7 @@ pub(super) enum CommandError {
     #[error(transparent)]
     PrepareUninstall(#[from] prepare_uninstall::PrepareUninstallError),
     #[error(transparent)]
-    Access(#[from] ClusterAccessError),
-    #[error(transparent)]
-    Look(#[from] LookError),
+    Inspection(#[from] InspectionError),
     #[error(transparent)]
     Probe(#[from] ProbeError),
     #[error(transparent)]
@@ -70,7 +65,7 @@ pub(super) enum CommandError {
 impl CommandError {
     pub(super) fn code(&self) -> u8 {
         match self {
-            Self::Read(_)
+            Self::Inspection(InspectionError::Read(_))
             | Self::Export { .. }
             | Self::Workloads { .. }
             | Self::Unexplained(explain::Unexplained::Jid { .. }) => EXIT_USAGE,

@@ -23,8 +23,8 @@ use xmpp_edge_proxy::logging::{self, LogFormat};
 
 use self::{
     arguments::{
-        Check, Crds, Definitions, Explain, ImportLync, Output, PrepareUninstall, Probe, Render,
-        RenderSidecars, Run, Standalone, Validate,
+        Check, Crds, Definitions, Explain, ImportLync, Output, PrepareUninstall, ProbeByPod,
+        Render, RenderSidecars, Run, Standalone, Validate,
     },
     error::CommandError,
 };
@@ -93,7 +93,7 @@ enum Command {
     /// With what the pod itself has: resolver, network, certificate, trust. It sends no stanza. Takes the
     /// rights to list pods, to forward ports to them, and to read the pool's Secrets. Exit code 1 where
     /// federation fails.
-    Probe(Probe),
+    Probe(ProbeByPod),
     /// Print the CustomResourceDefinitions, or the reference that is made from them.
     Crds(Crds),
     /// Turn an export of Lync's cmdlets (JSON or CLIXML) into manifests on stdout.
@@ -122,7 +122,7 @@ pub fn main() -> ExitCode {
         Command::Validate(asked) => until_signal(inspect::validate(asked)),
         Command::Render(asked) => until_signal(inspect::render(asked)),
         Command::Explain(asked) => until_signal(inspect::explain(asked)),
-        Command::Probe(asked) => until_signal(probe::probe(asked)),
+        Command::Probe(asked) => until_signal(show_probe(asked)),
         Command::Crds(asked) => print(&match asked.output {
             Definitions::Yaml => kinds::yaml(),
             Definitions::Markdown => kinds::reference::markdown(),
@@ -212,6 +212,19 @@ fn check(asked: Check) -> Result<u8, CommandError> {
         } else {
             EXIT_FAILURE
         })
+    })
+}
+
+async fn show_probe(asked: ProbeByPod) -> Result<u8, CommandError> {
+    let probed = probe::probe(&asked).await?;
+    match asked.output {
+        Output::Json => print_json(&probed.report)?,
+        Output::Text => print(&format!("{}  probed by    {}\n", probed.report, probed.pod))?,
+    }
+    Ok(if probed.report.succeeded() {
+        0
+    } else {
+        EXIT_FAILURE
     })
 }
 

@@ -30,7 +30,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// A lease that is longer is not waited for.
 const MAX_LEASE: Duration = Duration::from_secs(120);
 /// A leader has given each object a status by then.
-const STATUS_LIMIT: Duration = Duration::from_secs(15);
+const STATUS_LIMIT: Duration = Duration::from_secs(10);
 /// Between looks at the lease.
 const LEASE_POLL_INTERVAL: Duration = Duration::from_secs(1);
 

@@ -5,10 +5,8 @@ use kube::{Api, Client, ResourceExt, api::ListParams};
 use xmpp_edge_proxy::probe::Report;
 
 use super::{
-    CommandError, EXIT_FAILURE,
-    arguments::{Output, Probe},
-    kubeconfig::ClusterAccess,
-    print, print_json,
+    arguments::ProbeByPod,
+    kubeconfig::{ClusterAccess, ClusterAccessError},
 };
 use crate::proxy_status::{
     POOL_LABEL,
@@ -40,7 +38,11 @@ pub(super) enum ProbeError {
     #[error("pod {pod:?} did not open port {port}")]
     NoStream { pod: String, port: u16 },
     #[error(transparent)]
+    Access(#[from] ClusterAccessError),
+    #[error(transparent)]
     Question(#[from] PodQuestionError),
+    #[error("the pod's report cannot be read: {0}; let the pod and this program be of one version")]
+    Report(#[from] serde_json::Error),
     #[error("pod {pod:?} answers with {code}: {text}")]
     Refused {
         pod: String,
@@ -49,7 +51,18 @@ pub(super) enum ProbeError {
     },
 }
 
-pub(super) async fn probe(asked: Probe) -> Result<u8, CommandError> {
+/// What a pod found.
+pub(super) struct ProbeOfPod {
+    pub report: Report,
+    /// `NAMESPACE/POD`.
+    pub pod: String,
+}
+
+/// Has a ready pod of the pool probe.
+///
+/// # Errors
+/// [`ProbeError`].
+pub(super) async fn probe(asked: &ProbeByPod) -> Result<ProbeOfPod, ProbeError> {
     let access = ClusterAccess::of(asked.context.as_deref()).await?;
     let (namespace, pool) = match asked.pool.split_once('/') {
         Some((namespace, pool)) => (namespace.to_owned(), pool.to_owned()),
@@ -57,9 +70,7 @@ pub(super) async fn probe(asked: Probe) -> Result<u8, CommandError> {
     };
     let pod = ready_pod(&access.client, &namespace, &pool).await?;
     let (name, port) = (pod.name_any(), admin_port(&pod));
-    let secrets = PodAccess::read(&access.client, &namespace, &pool)
-        .await
-        .map_err(ProbeError::from)?;
+    let secrets = PodAccess::read(&access.client, &namespace, &pool).await?;
     let pods: Api<Pod> = Api::namespaced(access.client, &namespace);
     let forwarded = pods.portforward(&name, &[port]).await;
     let mut forwarded = forwarded.map_err(|source| ProbeError::Forward {
@@ -72,24 +83,17 @@ pub(super) async fn probe(asked: Probe) -> Result<u8, CommandError> {
         pod: name.clone(),
         port,
     })?;
-    let answer = secrets
-        .probe(stream, &asked.domain, asked.from.as_ref())
-        .await;
-    let answer = answer.map_err(ProbeError::from)?;
+    let answer = secrets.probe(stream, &asked.domain, asked.from.as_ref());
+    let answer = answer.await?;
     if answer.code != 200 {
         let text = String::from_utf8_lossy(&answer.body).trim().to_owned();
         let (pod, code) = (name, answer.code);
-        return Err(ProbeError::Refused { pod, code, text }.into());
+        return Err(ProbeError::Refused { pod, code, text });
     }
-    let report: Report = serde_json::from_slice(&answer.body)?;
-    match asked.output {
-        Output::Json => print_json(&report)?,
-        Output::Text => {
-            print(&report.to_string())?;
-            print(&format!("  probed by    {namespace}/{name}\n"))?;
-        }
-    }
-    Ok(if report.succeeded() { 0 } else { EXIT_FAILURE })
+    Ok(ProbeOfPod {
+        report: serde_json::from_slice(&answer.body)?,
+        pod: format!("{namespace}/{name}"),
+    })
 }
 
 /// A pod that serves.

@@ -103,7 +103,7 @@ fn an_autoscaler(block: &Block) -> Result<(), String> {
     if kept != fields {
         return Err(format!("only this is of an autoscaler: {kept}"));
     }
-    let target = read.spec.scale_target_ref;
+    let target = read.spec.unwrap_or_default().scale_target_ref;
     let scales = kinds::crds().into_iter().any(|crd| {
         let version = &crd.spec.versions[0];
         let scale = version

@@ -180,6 +180,10 @@ async fn s20_the_proxy_resolves_names_that_the_edge_does_not_know() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s20_what_the_proxys_rules_forbid_and_a_proxy_that_is_away_are_named() {
+    if !SocksServer::has_dante() {
+        eprintln!("skipped: no danted here (Debian's dante-server, which Debian 13 does not have)");
+        return;
+    }
     let scene = Scene::start().await.unwrap();
     let lab = &scene.federation.lab;
     let mut proxy = SocksServer::dante(lab, PROXY_HOST, lab.ip(PARTNER_HOST))

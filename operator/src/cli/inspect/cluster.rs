@@ -131,11 +131,11 @@ impl ClusterLook {
                 .read::<ConfigMap>("ConfigMap", &world.namespace, &name)
                 .await?
             {
-                Read::Absent => {}
-                Read::Refused(why) => {
+                ReadOutcome::Absent => {}
+                ReadOutcome::Refused(why) => {
                     world.unread.config_maps.insert(name, why);
                 }
-                Read::Is(map) => {
+                ReadOutcome::Is(map) => {
                     let data = map.data.unwrap_or_default();
                     world.config_maps.insert(name.clone(), data);
                     let binary = map.binary_data.unwrap_or_default();
@@ -152,11 +152,11 @@ impl ClusterLook {
                 .read::<Secret>("Secret", &world.namespace, &name)
                 .await?
             {
-                Read::Absent => {}
-                Read::Refused(why) => {
+                ReadOutcome::Absent => {}
+                ReadOutcome::Refused(why) => {
                     world.unread.secrets.insert(name, why);
                 }
-                Read::Is(secret) => {
+                ReadOutcome::Is(secret) => {
                     world.secrets.insert(name, inputs::material(&secret));
                 }
             }
@@ -181,14 +181,14 @@ impl ClusterLook {
                     .await?
                 {
                     // They are numbered without a gap.
-                    Read::Absent => break,
-                    Read::Refused(why) => {
+                    ReadOutcome::Absent => break,
+                    ReadOutcome::Refused(why) => {
                         self.remarks.push(format!(
                             "{why}: what stays in force of EdgePool {pool:?} although it is not accepted is not known"
                         ));
                         break;
                     }
-                    Read::Is(mut map) => {
+                    ReadOutcome::Is(mut map) => {
                         let shard = map.binary_data.as_mut().and_then(|it| it.remove(SHARD_KEY));
                         slices.extend(shard.map(|shard| shard.0));
                     }
@@ -207,7 +207,12 @@ impl ClusterLook {
         Ok(documents)
     }
 
-    async fn read<K>(&self, kind: &str, namespace: &str, name: &str) -> Result<Read<K>, LookError>
+    async fn read<K>(
+        &self,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<ReadOutcome<K>, LookError>
     where
         K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
             + Clone
@@ -217,12 +222,11 @@ impl ClusterLook {
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
         let what = || format!("reading {kind} {name:?} of namespace {namespace:?}");
         match timeout(CALL_TIMEOUT, api.get_opt(name)).await {
-            Ok(Ok(Some(found))) => Ok(Read::Is(found)),
-            Ok(Ok(None)) => Ok(Read::Absent),
-            Ok(Err(kube::Error::Api(status))) if status.code == 403 => Ok(Read::Refused(format!(
-                "{kind} {name:?} may not be read: {}",
-                status.message
-            ))),
+            Ok(Ok(Some(found))) => Ok(ReadOutcome::Is(found)),
+            Ok(Ok(None)) => Ok(ReadOutcome::Absent),
+            Ok(Err(kube::Error::Api(status))) if status.code == 403 => Ok(ReadOutcome::Refused(
+                format!("{kind} {name:?} may not be read: {}", status.message),
+            )),
             Ok(Err(error)) => Err(failed(what(), &error)),
             Err(_) => Err(late(what())),
         }
@@ -230,7 +234,7 @@ impl ClusterLook {
 }
 
 /// What became of one question.
-enum Read<K> {
+enum ReadOutcome<K> {
     Is(K),
     Absent,
     Refused(String),

@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    super::{CommandError, kubeconfig::ClusterAccess},
-    cluster::ClusterLook,
+    super::kubeconfig::{ClusterAccess, ClusterAccessError},
+    cluster::{ClusterLook, LookError},
     outside::{self, Surroundings},
 };
 use crate::{
@@ -22,10 +22,21 @@ use crate::{
     standalone::{
         documents::Document,
         manifests::{self, Manifests, Stored},
-        reader::{FileDocuments, Reader},
+        reader::{FileDocuments, ReadError, Reader},
         status::{self, Note},
     },
 };
+
+/// Why there is nothing to look at.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::cli) enum InspectionError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Access(#[from] ClusterAccessError),
+    #[error(transparent)]
+    Look(#[from] LookError),
+}
 
 /// Where the objects are.
 #[derive(Debug, Default)]
@@ -68,7 +79,7 @@ impl Inspection {
     pub(in crate::cli) async fn of(
         source: &InspectionSource,
         now: Timestamp,
-    ) -> Result<Self, CommandError> {
+    ) -> Result<Self, InspectionError> {
         let (mut files, problems) = match &source.manifests {
             Some(directory) => Reader::new(directory, None).documents()?,
             None => Default::default(),
@@ -87,7 +98,7 @@ impl Inspection {
                 for namespace in namespaces {
                     objects.extend(look.objects(namespace.as_deref(), now).await?);
                 }
-                let (beneath, replaced) = split(objects, &files);
+                let (beneath, replaced) = split(objects, &mut files);
                 let manifests = &mut inspection.manifests;
                 *manifests = gather(&files, &beneath, &replaced);
                 for (name, world) in &mut manifests.worlds {
@@ -191,14 +202,19 @@ fn watched(scope: &Scope, files: &[FileDocuments]) -> Vec<Option<String>> {
     all.into_iter().map(Some).collect()
 }
 
-/// The objects that no file has, and those that a file's would replace.
-fn split(objects: Vec<Value>, files: &[FileDocuments]) -> (Vec<Document>, Stored) {
-    let documents = files.iter().flat_map(|(_, documents)| documents);
-    let given: BTreeSet<_> = documents.filter_map(|it| id(&it.value)).collect();
+/// The objects that no file has, and those that a file's would replace: such a file's object is as old as
+/// what it replaces.
+fn split(objects: Vec<Value>, files: &mut [FileDocuments]) -> (Vec<Document>, Stored) {
+    let documents = files.iter_mut().flat_map(|(_, documents)| documents);
+    let mut given: BTreeMap<_, _> = documents
+        .filter_map(|document| Some((id(&document.value)?, document)))
+        .collect();
     let (mut beneath, mut replaced) = (Vec::new(), Stored::new());
     for object in objects {
-        match id(&object).filter(|id| given.contains(id)) {
-            Some(id) => {
+        match id(&object).and_then(|id| given.remove_entry(&id)) {
+            Some((id, document)) => {
+                let created = object["metadata"]["creationTimestamp"].clone();
+                document.value["metadata"]["creationTimestamp"] = created;
                 replaced.insert(id, object);
             }
             None => beneath.push(Document::of_object(object)),

@@ -3,6 +3,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod alone;
+mod edges;
 mod faults;
+mod guide;
+mod loss;
+mod names;
 mod scene;
+mod servers;
+mod stanzas;
 mod two_hosts;

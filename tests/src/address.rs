@@ -51,10 +51,10 @@ impl Block {
         })
     }
 
-    /// Addresses that are no loopback's, for hosts in networks of their own, where nobody else is.
+    /// Addresses for documentation, which are nobody's (RFC 5737), for hosts in networks of their own.
     pub fn apart() -> Self {
         Self {
-            network: [100, 64, 0],
+            network: [203, 0, 113],
             _claim: None,
         }
     }

@@ -132,14 +132,6 @@ impl Account {
             .collect()
     }
 
-    /// Those lost that the receiver's Prosody never read, by its log: one that stops goes on reading after its
-    /// clients are gone, and answers pings and questions for what it drops.
-    pub fn lost_unread(&self, log: &str) -> Vec<u32> {
-        let read = read(log);
-        let lost = self.lost_numbers.iter().copied();
-        lost.filter(|number| !read.contains(number)).collect()
-    }
-
     /// Those lost that `log` does not explain, the log of the receiver's Prosody with
     /// [`crate::servers::Spec::trace`]. A Prosody that stops goes on taking stanzas in and
     /// acknowledging them (XEP-0198) after its clients are gone, and its error for them never
@@ -163,14 +155,6 @@ impl Account {
 /// The number that this line of Prosody's stanza log says was written to another server.
 fn written(line: &str) -> Option<u32> {
     numbered(line.strip_prefix("s2sout")?, "SEND: <message")
-}
-
-/// The numbers that this log of a receiver's Prosody says were read from another server.
-fn read(log: &str) -> BTreeSet<u32> {
-    let lines = log.lines().filter(|line| line.starts_with("s2sin"));
-    lines
-        .filter_map(|line| numbered(line, "RECV: <message"))
-        .collect()
 }
 
 /// The number of the stanza behind `mark` in a line of the log.
@@ -264,17 +248,6 @@ impl Traffic {
             done,
             tasks,
         })
-    }
-
-    /// What this user gets counts too: the receiver's server is one of several.
-    ///
-    /// # Errors
-    /// When it cannot log in.
-    pub async fn arrives_also_at(&mut self, to: End) -> Result<()> {
-        let client = receiver(&to).await?;
-        let seen = Arc::clone(&self.seen);
-        self.tasks.push(tokio::spawn(receive(to, client, seen)));
-        Ok(())
     }
 
     /// Waits until `count` numbers have arrived.

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod alone;
-mod edges;
 mod faults;
 mod guide;
 mod loss;

@@ -15,9 +15,8 @@ const CLAIM_PORT: u16 = 1;
 /// A /24 of loopback that this value owns.
 #[derive(Debug)]
 pub struct Block {
-    second: u8,
-    third: u8,
-    _claim: TcpListener,
+    network: [u8; 3],
+    _claim: Option<TcpListener>,
 }
 
 impl Block {
@@ -47,16 +46,24 @@ impl Block {
     pub fn exactly(second: u8, third: u8) -> Option<Self> {
         let claim = TcpListener::bind((Ipv4Addr::new(127, second, third, 254), CLAIM_PORT)).ok()?;
         Some(Self {
-            second,
-            third,
-            _claim: claim,
+            network: [127, second, third],
+            _claim: Some(claim),
         })
+    }
+
+    /// Addresses for documentation, which are nobody's (RFC 5737), for hosts in networks of their own.
+    pub fn apart() -> Self {
+        Self {
+            network: [203, 0, 113],
+            _claim: None,
+        }
     }
 
     /// The block's address `.host`; 1 to 253.
     pub fn host(&self, host: u8) -> Ipv4Addr {
         assert!((1..=253).contains(&host), "host part {host}");
-        Ipv4Addr::new(127, self.second, self.third, host)
+        let [first, second, third] = self.network;
+        Ipv4Addr::new(first, second, third, host)
     }
 }
 

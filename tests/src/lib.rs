@@ -18,6 +18,7 @@ pub mod federation;
 pub mod foreign_socket;
 pub mod lab;
 pub mod mistakes;
+pub mod network;
 pub mod peer;
 pub mod pki;
 pub mod pod;

@@ -14,9 +14,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::wait;
+use crate::{network, wait};
 
 /// A running child process, killed with its whole group on drop.
 #[derive(Debug)]
@@ -177,25 +178,48 @@ fn read(log: &Path) -> String {
     String::from_utf8_lossy(&std::fs::read(log).unwrap_or_default()).into_owned()
 }
 
-type Request = (Command, mpsc::SyncSender<io::Result<Child>>);
+struct Request {
+    command: Command,
+    /// The network in which it is asked for, where that is another than the starter's.
+    network: Option<File>,
+    reply: mpsc::SyncSender<io::Result<Child>>,
+}
 
-/// Spawns from the one thread that never ends before the process.
+/// Spawns from the one thread that never ends before the process, in the network of the thread that asks.
 fn spawn(command: Command) -> io::Result<Child> {
     static STARTER: OnceLock<mpsc::Sender<Request>> = OnceLock::new();
+    /// Where the starter is.
+    static NETWORK: Mutex<Option<PathBuf>> = Mutex::new(None);
+    // Before it starts: it is where it is asked first.
+    let mut at = NETWORK.lock();
     let starter = STARTER.get_or_init(|| {
         let (tx, rx) = mpsc::channel::<Request>();
         std::thread::Builder::new()
             .name("starter".into())
             .spawn(move || {
-                for (mut command, reply) in rx {
-                    let _ = reply.send(command.spawn());
+                for mut request in rx {
+                    let moved = request.network.as_ref().map_or(Ok(()), network::follow);
+                    let child = moved.and_then(|()| request.command.spawn());
+                    let _ = request.reply.send(child);
                 }
             })
             .expect("a thread can be started");
         tx
     });
     let (tx, rx) = mpsc::sync_channel(1);
-    starter.send((command, tx)).expect("the starter never ends");
+    let own = network::here()?;
+    let network = match at.as_ref() {
+        Some(at) if *at == own.0 => None,
+        None => None,
+        Some(_) => Some(own.1),
+    };
+    *at = Some(own.0);
+    let request = Request {
+        command,
+        network,
+        reply: tx,
+    };
+    starter.send(request).expect("the starter never ends");
     rx.recv().expect("the starter answers every request")
 }
 

@@ -176,18 +176,6 @@ impl Sidecar {
         self.daemon = None;
     }
 
-    /// SIGTERM; an error when it does not end with exit code 0 in time.
-    ///
-    /// # Errors
-    /// As said.
-    pub async fn stop(&mut self) -> Result<()> {
-        if let Some(mut daemon) = self.daemon.take() {
-            let status = daemon.terminate(wait::GENEROUS).await?;
-            ensure!(status.success(), "{status}: {}", daemon.tail());
-        }
-        Ok(())
-    }
-
     /// SIGSTOP.
     pub fn freeze(&self) {
         if let Some(daemon) = &self.daemon {

@@ -7,6 +7,7 @@
 mod load;
 mod process;
 mod rig;
+mod sidecar;
 mod sink;
 
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use anyhow::Result;
 
 use crate::{
     load::Sender,
+    process::Process,
     rig::{Inside, Rig},
 };
 
@@ -49,6 +51,9 @@ fn main() -> Result<()> {
         }
         if wanted("pairs") {
             pairs().await?;
+        }
+        if wanted("sidecar") {
+            sidecar::table().await?;
         }
         if wanted("scale") {
             scale().await?;
@@ -93,21 +98,26 @@ async fn saturated_table() -> Result<()> {
 struct Saturated {
     /// Microseconds a stanza.
     cpu: f64,
+    /// The same of the sidecar, where there is one.
+    sidecar_cpu: f64,
     /// Stanzas a second.
     speed: f64,
 }
 
 async fn saturated(inside: Inside) -> Result<Saturated> {
     let rig = Rig::start(inside, 100_000, 1).await?;
-    let mut sender = Sender::connect(&rig.partner, inside == Inside::Custody).await?;
+    let mut sender = Sender::connect(&rig.partner, inside.has_custody()).await?;
     // The stream inside is set up by the first stanza; that is not measured.
     sender.send(1_000).await?;
     rig.sink.await_stanzas(1_000).await?;
     let (cpu, began) = (rig.edge.cpu(), Instant::now());
+    let of_sidecar = || rig.sidecar.as_ref().map(Process::cpu).unwrap_or_default();
+    let before = of_sidecar();
     sender.send(STANZAS).await?;
     rig.sink.await_stanzas(1_000 + STANZAS).await?;
     Ok(Saturated {
         cpu: micros(rig.edge.cpu().saturating_sub(cpu), STANZAS),
+        sidecar_cpu: micros(of_sidecar().saturating_sub(before), STANZAS),
         speed: per_second(STANZAS, began.elapsed()),
     })
 }
@@ -122,6 +132,7 @@ async fn saturated_relay() -> Result<Saturated> {
     relay.sink.await_stanzas(1_000 + STANZAS).await?;
     Ok(Saturated {
         cpu: micros(relay.process.cpu().saturating_sub(cpu), STANZAS),
+        sidecar_cpu: 0.0,
         speed: per_second(STANZAS, began.elapsed()),
     })
 }
@@ -179,7 +190,7 @@ impl Paced {
 
 async fn paced(inside: Inside) -> Result<Paced> {
     let rig = Rig::start(inside, 1_000, 1).await?;
-    let mut sender = Sender::connect(&rig.partner, inside == Inside::Custody).await?;
+    let mut sender = Sender::connect(&rig.partner, inside.has_custody()).await?;
     sender.send(100).await?;
     rig.sink.await_stanzas(100).await?;
     rig.sink.take_latencies();

@@ -30,24 +30,35 @@ pub enum Inside {
     MutualTls,
     /// That, and XEP-0198 on both legs.
     Custody,
+    /// A trunk to a sidecar, which goes on as [`Self::Custody`].
+    Trunk,
 }
 
 impl Inside {
+    /// Whether what the partner sends is acknowledged, and by whom it is taken too.
+    pub fn has_custody(self) -> bool {
+        matches!(self, Self::Custody | Self::Trunk)
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain",
             Self::MutualTls => "mutual TLS",
             Self::Custody => "custody",
+            Self::Trunk => "a trunk",
         }
     }
 }
 
 const EDGE: &str = "127.77.0.1";
 const INSIDE: &str = "127.77.0.2";
+const SIDECAR: &str = "127.77.0.4";
 const RELAY: &str = "127.77.0.3";
 
 pub struct Rig {
     pub edge: Process,
+    /// With [`Inside::Trunk`].
+    pub sidecar: Option<Process>,
     pub sink: Sink,
     pub partner: Partner,
     pub config_bytes: usize,
@@ -78,17 +89,29 @@ impl Rig {
         write(secrets, "issuer.crt", &issuer.certificate)?;
         write(secrets, "issuer.key", &issuer.key)?;
         write(secrets, "dialback-secret", "a secret for the benches alone")?;
+        let beside = match inside {
+            Inside::Trunk => Some(Beside::prepare(secrets, &internal.certificate()).await?),
+            Inside::Plain | Inside::MutualTls | Inside::Custody => None,
+        };
+        let clients = match &beside {
+            None => internal.certificate(),
+            Some(beside) => beside.authority()?,
+        };
         let acceptor = (inside != Inside::Plain)
-            .then(|| acceptor(&gateway, &internal))
+            .then(|| acceptor(&gateway, &clients))
             .transpose()?;
         let sink = Sink::start(INSIDE, Some((inside, acceptor))).await?;
-        let config = config(
+        let mut config = config(
             inside,
             users,
             partners,
             &sink.address.to_string(),
             &public.certificate(),
         );
+        if let Some(beside) = &beside {
+            config["version"]["minor"] = json!(1);
+            config["gateways"][0] = beside.gateway()?;
+        }
         let text = config.to_string();
         let file = secrets.join("edge.json");
         fs::write(&file, &text)?;
@@ -109,8 +132,10 @@ impl Rig {
             ],
             &secrets.join("edge.log"),
         )?;
+        let sidecar = beside.as_ref().map(|it| it.start(Some(sink.address)));
         let rig = Self {
             edge,
+            sidecar: sidecar.transpose()?,
             sink,
             partner: Partner {
                 address: format!("{EDGE}:5270").parse()?,
@@ -123,7 +148,16 @@ impl Rig {
             directory,
         };
         rig.await_generation(1).await?;
+        if rig.sidecar.is_some() {
+            rig.await_metric("xmpp_edge_trunks{gateway=\"org.example\"} 1")
+                .await?;
+        }
         Ok(rig)
+    }
+
+    /// Where the sidecar's DNS view answers.
+    pub fn view(&self) -> SocketAddr {
+        ([127, 77, 0, 4], 53).into()
     }
 
     /// Writes the same configuration as generation 2 and waits until it is in force.
@@ -138,17 +172,98 @@ impl Rig {
     }
 
     async fn await_generation(&self, generation: u64) -> Result<()> {
-        let wanted = format!("xmpp_edge_config_generation {generation}");
+        self.await_metric(&format!("xmpp_edge_config_generation {generation}"))
+            .await
+    }
+
+    async fn await_metric(&self, wanted: &str) -> Result<()> {
         for _ in 0..3000 {
             if let Ok(text) = get(&format!("{EDGE}:9090"), "/metrics").await
-                && text.contains(&wanted)
+                && text.contains(wanted)
             {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let log = fs::read_to_string(self.directory.path().join("edge.log")).unwrap_or_default();
-        bail!("generation {generation} did not come into force:\n{log}")
+        bail!("{wanted} did not come:\n{log}")
+    }
+}
+
+/// What a sidecar has beside the sink.
+struct Beside(PathBuf);
+
+impl Beside {
+    /// Files that an administrator copies, and the authority and key that its first start makes.
+    async fn prepare(secrets: &Path, internal_ca: &str) -> Result<Self> {
+        let own = Self(secrets.join("sidecar"));
+        fs::create_dir_all(&own.0)?;
+        let document = json!({
+            "version": {"major": 1, "minor": 0}, "namespace": "default", "name": "org.example",
+            "domains": ["org.example"], "server": {"address": format!("{INSIDE}:1")},
+            "edges": [format!("{EDGE}:23456")],
+        });
+        write(&own.0, "sidecar.json", &document.to_string())?;
+        write(&own.0, "ca.crt", internal_ca)?;
+        let first = own.start(None)?;
+        for _ in 0..500 {
+            if own.authority().is_ok() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        drop(first);
+        own.authority()?;
+        Ok(own)
+    }
+
+    fn state(&self) -> String {
+        self.0.join("state").display().to_string()
+    }
+
+    /// PEM of its authority towards the server.
+    fn authority(&self) -> Result<String> {
+        let path = self.0.join("state/public/ca.crt");
+        fs::read_to_string(&path).with_context(|| path.display().to_string())
+    }
+
+    /// The gateway that it serves, as the edge's document has it.
+    fn gateway(&self) -> Result<Value> {
+        let output = std::process::Command::new(binary("xmpp-edge-proxy"))
+            .args(["sidecar", "key", "--state", &self.state()])
+            .output()?;
+        let key = String::from_utf8(output.stdout)?;
+        let key = key.trim().trim_start_matches("sha256:");
+        Ok(json!({
+            "name": "org.example", "domains": ["org.example"], "mode": "Sidecar",
+            "negotiation": {"tls": "Required", "sasl": "Required", "dialback": false},
+            "methods": ["SaslOverTls"],
+            "sidecar": {"keys": [{"name": "bench", "spkiSha256": key}]},
+        }))
+    }
+
+    fn start(&self, server: Option<SocketAddr>) -> Result<Process> {
+        let (config, state) = (self.0.join("sidecar.json"), self.state());
+        let (config, dns) = (config.display().to_string(), format!("{SIDECAR}:53"));
+        let server = server.map(|it| it.to_string());
+        let mut arguments = vec![
+            "sidecar",
+            "--config",
+            &config,
+            "--state",
+            &state,
+            "--bind",
+            SIDECAR,
+            "--dns",
+            &dns,
+            "--resolver",
+            "127.77.0.9:53",
+        ];
+        if let Some(server) = &server {
+            arguments.extend(["--server", server]);
+        }
+        let log = self.0.join("log");
+        Process::start(&binary("xmpp-edge-proxy"), &arguments, &log)
     }
 }
 
@@ -251,12 +366,10 @@ fn config(inside: Inside, users: usize, partners: usize, gateway: &str, ca: &str
     })
 }
 
-fn acceptor(leaf: &Leaf, clients: &Authority) -> Result<TlsAcceptor> {
+fn acceptor(leaf: &Leaf, clients: &str) -> Result<TlsAcceptor> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(
-        clients.certificate().as_bytes(),
-    )?)?;
+    roots.add(CertificateDer::from_pem_slice(clients.as_bytes())?)?;
     let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
         Arc::new(roots),
         Arc::clone(&provider),

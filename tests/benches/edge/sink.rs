@@ -129,7 +129,7 @@ async fn serve_tls(
     stream
         .write_all(b"<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>")
         .await?;
-    if inside != Inside::Custody {
+    if inside == Inside::MutualTls {
         read_until(&mut stream, "<stream:stream").await?;
         stream.write_all(HEADER.as_bytes()).await?;
         stream.write_all(b"<stream:features/>").await?;

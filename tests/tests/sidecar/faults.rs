@@ -5,13 +5,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tokio::time::{Instant, sleep_until};
-use xmpp_edge_tests::{
-    servers::Server,
-    traffic::{End, RATE, Traffic},
-    wait,
-};
+use xmpp_edge_tests::traffic::{RATE, Traffic};
 
-use crate::scene::TwoHosts;
+use crate::scene::{SidecarScene, SidecarScenePlan};
 
 /// Messages of one run.
 const COUNT: u32 = 3000;
@@ -34,33 +30,26 @@ enum Way {
     Outbound,
 }
 
-fn end(server: &Server, user: &str) -> End {
-    End {
-        server: server.c2s(),
-        jid: format!("{user}@{}", server.spec().domain),
-    }
-}
-
-async fn strike(scene: &mut TwoHosts, victim: Victim) -> Result<()> {
+async fn strike(scene: &mut SidecarScene, victim: Victim) -> Result<()> {
     match victim {
         Victim::Sidecar => {
-            scene.sidecar.kill();
-            scene.sidecar.start().await
+            scene.sidecars[0].kill();
+            scene.sidecars[0].start().await
         }
         Victim::FrozenSidecar => {
-            scene.sidecar.freeze();
+            scene.sidecars[0].freeze();
             // The scenario itself is a duration.
             sleep_until(Instant::now() + Duration::from_secs(3)).await;
-            scene.sidecar.kill();
-            scene.sidecar.start().await
+            scene.sidecars[0].kill();
+            scene.sidecars[0].start().await
         }
         Victim::Edge => {
-            scene.edge.kill();
-            scene.edge.launch().await
+            scene.edges[0].kill();
+            scene.edges[0].launch().await
         }
         Victim::Inside => {
-            scene.inside.kill();
-            scene.inside.launch().await
+            scene.insides[0].kill();
+            scene.insides[0].launch().await
         }
         Victim::Partner => {
             scene.partner.kill();
@@ -72,9 +61,10 @@ async fn strike(scene: &mut TwoHosts, victim: Victim) -> Result<()> {
 /// Nothing that was handed over is lost, order is kept, and no more comes twice than can have been
 /// unacknowledged when it died.
 async fn kept(way: Way, victim: Victim) {
-    let mut scene = TwoHosts::connected().await.unwrap();
+    let plan = SidecarScenePlan::default();
+    let mut scene = SidecarScene::connected(&plan).await.unwrap();
     let run = async {
-        let (alice, bob) = (end(&scene.inside, "alice"), end(&scene.partner, "bob"));
+        let (alice, bob) = (scene.alice(0), scene.bob());
         let (from, to) = match way {
             Way::Outbound => (alice, bob),
             Way::Inbound => (bob, alice),
@@ -84,8 +74,8 @@ async fn kept(way: Way, victim: Victim) {
         strike(&mut scene, victim).await?;
         let account = traffic.finish().await?;
         let (sender, receiver) = match way {
-            Way::Outbound => (&scene.inside, &scene.partner),
-            Way::Inbound => (&scene.partner, &scene.inside),
+            Way::Outbound => (&scene.insides[0], &scene.partner),
+            Way::Inbound => (&scene.partner, &scene.insides[0]),
         };
         println!("{way:?}, {victim:?}: {account}");
         // Prosody 0.12 has no acknowledgements on streams by dialback, which its own to the sidecar is: what it
@@ -100,8 +90,7 @@ async fn kept(way: Way, victim: Victim) {
         let twice = account.duplicates + account.bounced_and_delivered;
         assert!(twice <= 4 * RATE as usize, "{account}");
         // It goes on as before.
-        let stands = async || (scene.trunks().await.ok()? == 1).then_some(());
-        wait::until("one trunk stands", wait::GENEROUS, stands).await
+        scene.all_trunks().await
     };
     if let Err(error) = run.await {
         panic!("{error:#}\n{}", scene.logs());

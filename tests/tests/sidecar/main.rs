@@ -4,6 +4,11 @@
 
 mod alone;
 mod faults;
+mod guide;
+mod loss;
+mod names;
 mod scene;
+mod servers;
+mod stanzas;
 mod told;
 mod two_hosts;

@@ -1,25 +1,28 @@
-//! Two hosts: an edge in the DMZ, and inside a real server with its sidecar; and a partner's server.
+//! Edges in the DMZ; inside a real server with its sidecar, or several; and a partner's server.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, net::Ipv4Addr, path::PathBuf, sync::Arc};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use xmpp_edge_tests::{
+    address::Block,
     edge::{Edge, Place, manifest, texts},
     federation::everyone_may,
     lab::Lab,
+    network::Network,
     pki::Usage,
     servers::{Kind, S2S_PORT, Security, Server},
     sidecar::Sidecar,
+    traffic::End,
     wait,
 };
 
 pub const OWN: &str = "org.example";
-const PARTNER: &str = "partner.example";
-const FQDN: &str = "edge.example";
+pub const PARTNER: &str = "partner.example";
 const PARTNER_HOST: u8 = 10;
+const DNS_HOST: u8 = 53;
+/// Of the first edge; the next ones are two further each.
 const EDGE_HOST: u8 = 20;
-const EDGE_INTERNAL_HOST: u8 = 21;
 pub const INSIDE_HOST: u8 = 30;
 const SIDECAR_HOST: u8 = 40;
 
@@ -31,129 +34,267 @@ pub enum Trust {
     Missing,
 }
 
+/// What a scene has.
+#[derive(Clone, Debug)]
+pub struct SidecarScenePlan {
+    pub inside: Kind,
+    pub trust: Trust,
+    pub partner: Kind,
+    /// Name and priority of each edge's pool.
+    pub edges: Vec<(&'static str, u16)>,
+    /// Servers inside of the one domain, each with its sidecar.
+    pub servers: u8,
+    /// `spec.settings` of each pool.
+    pub settings: Value,
+}
+
+impl Default for SidecarScenePlan {
+    fn default() -> Self {
+        Self {
+            inside: Kind::Prosody,
+            trust: Trust::Told,
+            partner: Kind::Prosody,
+            edges: vec![("edge", 10)],
+            servers: 1,
+            settings: json!({}),
+        }
+    }
+}
+
+/// Each host in a network of its own: the first edge's, and what is inside.
+#[derive(Debug)]
+pub struct SceneNetworks {
+    pub dmz: Network,
+    pub inside: Network,
+}
+
+/// Names of the wires where they end inside: to the first edge, and to everybody else.
+pub const WIRE: &str = "dmz0";
+const WAY_OUT: &str = "out0";
+
 /// All of it.
-pub struct TwoHosts {
+pub struct SidecarScene {
     pub partner: Server,
-    pub edge: Edge,
-    pub sidecar: Sidecar,
-    pub inside: Server,
+    pub edges: Vec<Edge>,
+    pub sidecars: Vec<Sidecar>,
+    pub insides: Vec<Server>,
+    pub networks: Option<SceneNetworks>,
     // Last, so that its directory and DNS outlive the processes.
     pub lab: Lab,
 }
 
-impl TwoHosts {
-    /// The edge knows no key yet, the sidecar runs, and the server has read its authority.
-    pub async fn start() -> Result<Self> {
-        Self::start_with(Trust::Told).await
-    }
-
-    /// As [`Self::start`].
-    pub async fn start_with(trust: Trust) -> Result<Self> {
+impl SidecarScene {
+    /// The edges know no key yet, the sidecars run, and each server has read the authority of its own.
+    pub async fn start(plan: &SidecarScenePlan) -> Result<Self> {
         let lab = Lab::new().await?;
-        let mut outer = lab.spec(PARTNER, PARTNER_HOST, "bob", Security::Certificates);
-        outer.trace = true;
-        lab.publish(&outer);
-        let place = Place::in_lab(&lab, EDGE_HOST, EDGE_INTERNAL_HOST);
-        lab.dns().host(FQDN, place.bind);
-        lab.dns().xmpp_server(OWN, 0, 0, S2S_PORT, FQDN);
-        let (edge, partner) = tokio::try_join!(
-            async { Edge::start(place, &manifests(&lab)).await },
-            Server::start(Kind::Prosody, outer, lab.directory()),
-        )?;
-        let mut sidecar = Sidecar::in_lab(&lab, SIDECAR_HOST)?;
-        sidecar.copy_from(&edge, OWN)?;
-        sidecar.start().await?;
-        let authority = authority_of(&sidecar).await?;
-        let security = match trust {
-            Trust::Told => Security::TlsDialback,
-            Trust::Missing => Security::Certificates,
-        };
-        let mut inner = lab.spec(OWN, INSIDE_HOST, "alice", security);
-        inner.trace = true;
-        inner.resolver = lab.ip(SIDECAR_HOST);
-        if trust == Trust::Told {
-            inner.trust = authority;
-        }
-        let inside = Server::start(Kind::Prosody, inner, lab.directory()).await?;
-        Ok(Self {
-            partner,
-            edge,
-            sidecar,
-            inside,
-            lab,
-        })
+        Self::within(lab, None, plan).await
     }
 
-    /// As [`Self::start`]; then the key is listed, the trunk stands, and nothing else leads inside.
-    pub async fn connected() -> Result<Self> {
-        let scene = Self::start().await?;
-        scene.list_key()?;
-        let stands = async || (scene.trunks().await.ok()? == 1).then_some(());
-        wait::until("the trunk stands", wait::GENEROUS, stands).await?;
-        scene.switch().await?;
+    /// As [`Self::start`]; then the keys are listed, the trunks stand, and nothing else leads inside.
+    pub async fn connected(plan: &SidecarScenePlan) -> Result<Self> {
+        let scene = Self::start(plan).await?;
+        scene.connect().await?;
         Ok(scene)
     }
 
-    /// The server inside gets the line, and is started again.
-    pub async fn trust_sidecar(&mut self) -> Result<()> {
-        let authority = authority_of(&self.sidecar).await?;
-        self.inside.trusts(authority).await
+    /// As [`Self::connected`], where `world` is the network of the partner, the name server and all edges but
+    /// the first.
+    pub async fn apart(world: &Arc<Network>, plan: &SidecarScenePlan) -> Result<Self> {
+        let networks = SceneNetworks::in_world(world, plan.edges.len())?;
+        let lab = Lab::within(Block::apart()).await?;
+        let scene = Self::within(lab, Some(networks), plan).await?;
+        scene.connect().await?;
+        Ok(scene)
     }
 
-    /// Changes the document that the sidecar was given.
+    async fn within(
+        lab: Lab,
+        networks: Option<SceneNetworks>,
+        plan: &SidecarScenePlan,
+    ) -> Result<Self> {
+        let mut outer = lab.spec(PARTNER, PARTNER_HOST, "bob", Security::Certificates);
+        outer.trace = true;
+        lab.publish(&outer);
+        let partner = Server::start(plan.partner, outer, lab.directory());
+        let edges = async {
+            let mut edges = Vec::new();
+            for (at, (pool, priority)) in plan.edges.iter().enumerate() {
+                let place = Place::in_lab(&lab, edge_host(at), edge_host(at) + 1);
+                let fqdn = format!("{pool}.edge.example");
+                lab.dns().host(&fqdn, place.bind);
+                lab.dns().xmpp_server(OWN, *priority, 0, S2S_PORT, &fqdn);
+                let manifests = manifests(
+                    &lab,
+                    (pool, *priority),
+                    &fqdn,
+                    prepared(&lab),
+                    &plan.settings,
+                );
+                let network = networks.as_ref().filter(|_| at == 0).map(|it| &it.dmz);
+                edges.push(there(network, Edge::start(place, &manifests)).await?);
+            }
+            Ok(edges)
+        };
+        let (edges, partner) = tokio::try_join!(edges, partner)?;
+        let mut scene = Self {
+            partner,
+            edges,
+            sidecars: Vec::new(),
+            insides: Vec::new(),
+            networks,
+            lab,
+        };
+        for number in 0..plan.servers {
+            scene.inside(plan, number).await?;
+        }
+        Ok(scene)
+    }
+
+    /// One more server inside, with its sidecar.
+    async fn inside(&mut self, plan: &SidecarScenePlan, number: u8) -> Result<()> {
+        let lab = &self.lab;
+        let address = match &self.networks {
+            None => lab.ip(SIDECAR_HOST + number),
+            Some(_) => Ipv4Addr::LOCALHOST,
+        };
+        let mut sidecar = Sidecar::at(lab, address, &format!("prosody-{number}"))?;
+        sidecar.copy_from(self.edges[0].place(), OWN)?;
+        for edge in &self.edges[1..] {
+            sidecar.dials_also(edge.place(), OWN)?;
+        }
+        let ip = lab.ip(INSIDE_HOST + number);
+        sidecar.server = Some((ip, S2S_PORT).into());
+        let network = self.networks.as_ref().map(|it| &it.inside);
+        there(network, sidecar.start()).await?;
+        let authority = authority_of(&sidecar).await?;
+        let security = match plan.trust {
+            Trust::Told => Security::TlsDialback,
+            Trust::Missing => Security::Certificates,
+        };
+        let mut inner = lab.spec(OWN, INSIDE_HOST + number, "alice", security);
+        inner.resolver = address;
+        match plan.inside {
+            // As packaged it trusts nobody of ours: dialback is what is left.
+            Kind::Ejabberd | Kind::Ejabberd24 => {}
+            Kind::Prosody | Kind::Prosody13 => {
+                inner.trace = true;
+                if plan.trust == Trust::Told {
+                    inner.trust = authority;
+                }
+            }
+        }
+        let folder = lab.path(&format!("inside-{number}"));
+        let server = there(network, Server::start(plan.inside, inner, &folder)).await?;
+        self.sidecars.push(sidecar);
+        self.insides.push(server);
+        Ok(())
+    }
+
+    async fn connect(&self) -> Result<()> {
+        self.list_keys()?;
+        self.all_trunks().await?;
+        self.switch().await
+    }
+
+    /// The first server inside gets the line, and is started again.
+    pub async fn trust_sidecar(&mut self) -> Result<()> {
+        let authority = authority_of(&self.sidecars[0]).await?;
+        let inside = &mut self.insides[0];
+        inside.trusts(authority, Security::TlsDialback).await
+    }
+
+    /// Changes the document that the first sidecar was given.
     pub fn rewrite<T>(&self, change: impl FnOnce(&mut Value) -> T) -> Result<T> {
-        let path = self.sidecar.path("given/sidecar.json");
+        let path = self.sidecars[0].path("given/sidecar.json");
         let mut document = serde_json::from_slice(&fs::read(&path)?)?;
         let told = change(&mut document);
         fs::write(&path, document.to_string())?;
         Ok(told)
     }
 
-    /// The line that the sidecar asks for.
-    pub fn list_key(&self) -> Result<()> {
-        let key = self.sidecar.key()?;
-        let keys = json!([{ "name": "prosody", "spkiSha256": key }]);
-        self.edit(|gateway| gateway["sidecar"]["keys"] = keys)
+    /// The lines that the sidecars ask for.
+    pub fn list_keys(&self) -> Result<()> {
+        let mut keys = Vec::new();
+        for sidecar in &self.sidecars {
+            keys.push(json!({ "name": sidecar.instance(), "spkiSha256": sidecar.key()? }));
+        }
+        self.edit(|gateway| gateway["sidecar"]["keys"] = json!(keys))
     }
 
-    pub fn unlist_key(&self) -> Result<()> {
+    pub fn unlist_keys(&self) -> Result<()> {
         self.edit(|gateway| gateway["sidecar"]["keys"] = json!([]))
     }
 
-    /// From now on nothing but the trunk leads inside; returns once that is in force.
+    /// From now on nothing but trunks lead inside; returns once that is in force.
     pub async fn switch(&self) -> Result<()> {
         self.edit(|gateway| {
             gateway["mode"] = json!("Sidecar");
             gateway.as_object_mut().map(|it| it.remove("address"));
         })?;
-        wait::until("the mode is in force", wait::GENEROUS, async || {
-            let status = self.edge.status().await.ok()?;
-            (status["gateways"][0]["mode"] == "Sidecar").then_some(())
-        })
-        .await
+        for edge in &self.edges {
+            wait::until("the mode is in force", wait::GENEROUS, async || {
+                let status = edge.status().await.ok()?;
+                (status["gateways"][0]["mode"] == "Sidecar").then_some(())
+            })
+            .await?;
+        }
+        Ok(())
     }
 
-    /// How many trunks stand at the edge.
-    pub async fn trunks(&self) -> Result<usize> {
-        let status = self.edge.status().await?;
+    /// How many trunks stand at an edge.
+    pub async fn trunks(&self, edge: usize) -> Result<usize> {
+        let status = self.edges[edge].status().await?;
         let streams = status["streams"].as_array().into_iter().flatten();
         Ok(streams.filter(|it| it["trunk"] == true).count())
     }
 
-    fn edit(&self, change: impl FnOnce(&mut Value)) -> Result<()> {
-        self.edge.edit("EdgePool", "edge", |pool| {
-            change(&mut pool["spec"]["gateways"][0]);
-        })
+    /// Until each sidecar has a trunk to each edge.
+    pub async fn all_trunks(&self) -> Result<()> {
+        for edge in 0..self.edges.len() {
+            wait::until("all trunks stand", wait::GENEROUS, async || {
+                (self.trunks(edge).await.ok()? == self.sidecars.len()).then_some(())
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// What an edge says of its gateway's sidecars.
+    pub async fn shown_sidecars(&self, edge: usize) -> Result<Vec<Value>> {
+        let status = self.edges[edge].status().await?;
+        let sidecars = status["gateways"][0]["sidecars"].as_array();
+        Ok(sidecars.context("no sidecars in /status")?.clone())
+    }
+
+    fn edit(&self, change: impl Fn(&mut Value)) -> Result<()> {
+        for edge in &self.edges {
+            edge.edit("EdgePool", &pool_of(edge), |pool| {
+                change(&mut pool["spec"]["gateways"][0]);
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The own user, at the server of this number.
+    pub fn alice(&self, server: usize) -> End {
+        end(&self.insides[server], "alice")
+    }
+
+    /// The partner's user.
+    pub fn bob(&self) -> End {
+        end(&self.partner, "bob")
     }
 
     pub fn logs(&self) -> String {
-        format!(
-            "=== partner\n{}\n=== edge\n{}\n=== sidecar\n{}\n=== inside\n{}",
-            self.partner.log(),
-            self.edge.log(),
-            self.sidecar.log(),
-            self.inside.log(),
-        )
+        let mut logs = format!("=== partner\n{}\n", self.partner.log());
+        for edge in &self.edges {
+            logs += &format!("=== edge\n{}\n", edge.log());
+        }
+        for (sidecar, server) in self.sidecars.iter().zip(&self.insides) {
+            logs += &format!("=== sidecar\n{}\n", sidecar.log());
+            logs += &format!("=== inside\n{}\n", server.log());
+        }
+        logs
     }
 }
 
@@ -166,11 +307,107 @@ async fn authority_of(sidecar: &Sidecar) -> Result<String> {
     .await
 }
 
-fn manifests(lab: &Lab) -> Vec<Value> {
+/// Runs a future in a network, where there is one.
+pub async fn there<F: Future>(network: Option<&Network>, future: F) -> F::Output {
+    match network {
+        None => future.await,
+        Some(network) => network.within(future).await,
+    }
+}
+
+impl SceneNetworks {
+    /// Wires between the three; the firewall inside lets out and nothing in from the first edge's host. `world` has
+    /// the addresses of all others.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn in_world(world: &Network, edges: usize) -> Result<Self> {
+        let block = Block::apart();
+        let own = block.host(1);
+        let (dmz, inside) = (Network::new("")?, Network::new("")?);
+        let (public, internal) = (block.host(EDGE_HOST), block.host(EDGE_HOST + 1));
+        let (server, sidecar) = (block.host(INSIDE_HOST), block.host(SIDECAR_HOST));
+        let outside = [own, block.host(PARTNER_HOST), block.host(DNS_HOST)];
+        let others: Vec<_> = (1..edges)
+            .flat_map(|at| [edge_host(at), edge_host(at) + 1])
+            .map(|host| block.host(host))
+            .collect();
+        for address in outside.into_iter().chain(others.iter().copied()) {
+            world.address(address)?;
+        }
+        for address in [public, internal] {
+            dmz.address(address)?;
+        }
+        for address in [server, sidecar] {
+            inside.address(address)?;
+        }
+        world.wire("edge0", &dmz, "world0")?;
+        world.wire("inside0", &inside, WAY_OUT)?;
+        dmz.wire("inside0", &inside, WIRE)?;
+        for address in [public, internal] {
+            world.way(address, "edge0", own)?;
+            inside.way(address, WIRE, sidecar)?;
+        }
+        for address in [server, sidecar] {
+            world.way(address, "inside0", own)?;
+            dmz.way(address, "inside0", internal)?;
+        }
+        for address in outside {
+            dmz.way(address, "world0", public)?;
+        }
+        for address in outside.into_iter().chain(others) {
+            inside.way(address, WAY_OUT, sidecar)?;
+        }
+        inside.forbid_opening(WIRE)?;
+        Ok(Self { dmz, inside })
+    }
+}
+
+fn edge_host(at: usize) -> u8 {
+    EDGE_HOST + 2 * u8::try_from(at).expect("a few edges")
+}
+
+fn end(server: &Server, user: &str) -> End {
+    End {
+        server: server.c2s(),
+        jid: format!("{user}@{}", server.spec().domain),
+    }
+}
+
+/// The name of an edge's pool: its one manifest of the kind.
+fn pool_of(edge: &Edge) -> String {
+    let folder: PathBuf = edge.place().directory.join("manifests");
+    let names = fs::read_dir(folder).expect("manifests").flatten();
+    let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let pools = names.filter_map(|name| {
+        let rest = name.strip_prefix("EdgePool-")?;
+        Some(rest.strip_suffix(".yaml")?.to_owned())
+    });
+    pools.last().expect("it has a pool")
+}
+
+/// A gateway of mode `Direct` to which sidecars may connect; they are not used yet.
+fn prepared(lab: &Lab) -> Value {
+    let server = format!("{}:{S2S_PORT}", lab.ip(INSIDE_HOST));
+    json!({
+        "domains": [OWN],
+        "mode": "Direct",
+        "address": server,
+        "sidecar": { "serverAddress": server },
+    })
+}
+
+/// One pool with this gateway, one partner of type Federated, and a policy that lets everyone talk to it.
+pub fn manifests(
+    lab: &Lab,
+    (pool, priority): (&str, u16),
+    fqdn: &str,
+    gateway: Value,
+    settings: &Value,
+) -> Vec<Value> {
     let certificate = lab
         .authority()
-        .issue(&[OWN, FQDN], Usage::ServerAndClientAuth);
-    let server = format!("{}:{S2S_PORT}", lab.ip(INSIDE_HOST));
+        .issue(&[OWN, fqdn], Usage::ServerAndClientAuth);
     vec![
         texts(
             "ConfigMap",
@@ -187,20 +424,16 @@ fn manifests(lab: &Lab) -> Vec<Value> {
         ),
         manifest(
             "EdgePool",
-            "edge",
+            pool,
             json!({
                 "site": "here",
                 "domains": [OWN],
-                "accessEdge": { "fqdn": FQDN },
-                "gateways": [{
-                    "domains": [OWN],
-                    // Prepared: sidecars may connect, and are not used yet.
-                    "mode": "Direct",
-                    "address": server,
-                    "sidecar": { "serverAddress": server },
-                }],
+                "accessEdge": { "fqdn": fqdn },
+                "route": { "priority": priority },
+                "gateways": [gateway],
                 "certificate": { "secretRef": { "name": "edge-certificate" } },
                 "trust": { "caConfigMapRef": { "name": "public-roots", "key": "ca.crt" } },
+                "settings": settings,
             }),
         ),
         manifest(

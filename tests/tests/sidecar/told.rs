@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, net::TcpListener};
 use xmpp_edge_tests::wait;
 
-use crate::scene::{INSIDE_HOST, OWN, Trust, TwoHosts};
+use crate::scene::{INSIDE_HOST, OWN, SidecarScene, SidecarScenePlan, Trust};
 
 /// Edges that the sidecar dials in vain, by what is at the other end.
 const NOWHERE: &str = "nowhere.example:23456";
@@ -24,8 +24,8 @@ struct Told {
     remedy: &'static str,
 }
 
-async fn status(scene: &TwoHosts) -> Result<Value> {
-    let (code, body) = scene.sidecar.get("/status").await?;
+async fn status(scene: &SidecarScene) -> Result<Value> {
+    let (code, body) = scene.sidecars[0].get("/status").await?;
     anyhow::ensure!(code == 200, "{code}: {body}");
     Ok(serde_json::from_str(&body)?)
 }
@@ -47,16 +47,16 @@ fn failed<'a>(status: &'a Value, told: &Told) -> Option<&'a Value> {
     })
 }
 
-async fn is_told(scene: &TwoHosts, told: &Told) -> Result<()> {
+async fn is_told(scene: &SidecarScene, told: &Told) -> Result<()> {
     let found = wait::until("a fault is told everywhere", wait::GENEROUS, async || {
         let status = status(scene).await.ok()?;
         let step = failed(&status, told)?.clone();
-        let (_, readyz) = scene.sidecar.get("/readyz").await.ok()?;
+        let (_, readyz) = scene.sidecars[0].get("/readyz").await.ok()?;
         let outcome = step["outcome"].as_str()?.to_owned();
         let line = format!("step {} ({outcome}): ", told.step);
         let mut lines = readyz.lines().flat_map(|line| line.split(", a trunk"));
         let is_ready_told = lines.any(|it| it.contains(&line) && it.contains(told.remedy));
-        let log = scene.sidecar.log();
+        let log = scene.sidecars[0].log();
         let is_logged = log
             .lines()
             .any(|it| it.contains(&outcome) && it.contains(told.remedy));
@@ -74,9 +74,9 @@ async fn is_told(scene: &TwoHosts, told: &Told) -> Result<()> {
 /// server that refuses the leaf by B-04.
 #[tokio::test]
 async fn b_45_each_fault_is_told_with_step_cause_and_remedy_in_readyz_status_and_log() {
-    let mut scene = TwoHosts::start().await.unwrap();
-    scene.sidecar.kill();
-    scene.inside.kill();
+    let mut scene = SidecarScene::start(&SidecarScenePlan::default()).await.unwrap();
+    scene.sidecars[0].kill();
+    scene.insides[0].kill();
     let closed = format!("{}:23456", scene.lab.ip(CLOSED_HOST));
     let other = format!("{}:23456", scene.lab.ip(OTHER_HOST));
     let listener = TcpListener::bind(&other).await.unwrap();
@@ -93,7 +93,7 @@ async fn b_45_each_fault_is_told_with_step_cause_and_remedy_in_readyz_status_and
             edge
         })
         .unwrap();
-    scene.sidecar.start().await.unwrap();
+    scene.sidecars[0].start().await.unwrap();
     let server = format!("{}:5269", scene.lab.ip(INSIDE_HOST));
     let table = [
         Told {
@@ -130,42 +130,42 @@ async fn b_45_each_fault_is_told_with_step_cause_and_remedy_in_readyz_status_and
     for told in &table {
         if let Err(error) = is_told(&scene, told).await {
             let status = status(&scene).await;
-            panic!("{error:#}\n{status:#?}\n{}", scene.sidecar.log());
+            panic!("{error:#}\n{status:#?}\n{}", scene.sidecars[0].log());
         }
     }
     // The edge tells the same of who is refused.
     let refused = async {
-        let status = scene.edge.status().await.ok()?;
+        let status = scene.edges[0].status().await.ok()?;
         let steps = status["gateways"][0]["lastAttempt"].as_array()?.clone();
         steps.into_iter().find(|it| {
             let remedy = it["remedy"].as_str().unwrap_or_default();
             it["step"] == "certificate" && remedy.contains("spec.gateways[].sidecar.keys")
         })
     };
-    assert!(refused.await.is_some(), "{}", scene.edge.log());
+    assert!(refused.await.is_some(), "{}", scene.edges[0].log());
     talks.abort();
 }
 
 /// As in a pod whose label names a gateway that is made later.
 #[tokio::test]
 async fn b_41_a_sidecar_that_starts_before_its_files_names_them_and_connects_without_a_restart() {
-    let mut scene = TwoHosts::start().await.unwrap();
-    scene.sidecar.kill();
+    let mut scene = SidecarScene::start(&SidecarScenePlan::default()).await.unwrap();
+    scene.sidecars[0].kill();
     for file in ["given/sidecar.json", "given/ca.crt"] {
-        fs::remove_file(scene.sidecar.path(file)).unwrap();
+        fs::remove_file(scene.sidecars[0].path(file)).unwrap();
     }
     let connects = async {
-        scene.sidecar.start().await?;
-        let (code, waits) = scene.sidecar.get("/readyz").await?;
+        scene.sidecars[0].start().await?;
+        let (code, waits) = scene.sidecars[0].get("/readyz").await?;
         assert_eq!(code, 503);
         assert!(waits.contains("sidecar.json is not there"), "{waits}");
         assert!(waits.contains("ca.crt is not there"), "{waits}");
-        assert_eq!(scene.sidecar.get("/status").await?.0, 503);
-        scene.list_key()?;
-        scene.sidecar.copy_from(&scene.edge, OWN)?;
-        let is_ready = async || (scene.sidecar.get("/readyz").await.ok()?.0 == 200).then_some(());
+        assert_eq!(scene.sidecars[0].get("/status").await?.0, 503);
+        scene.list_keys()?;
+        scene.sidecars[0].copy_from(scene.edges[0].place(), OWN)?;
+        let is_ready = async || (scene.sidecars[0].get("/readyz").await.ok()?.0 == 200).then_some(());
         wait::until("it is connected", wait::GENEROUS, is_ready).await?;
-        assert_eq!(scene.trunks().await?, 1);
+        assert_eq!(scene.trunks(0).await?, 1);
         Ok::<_, anyhow::Error>(())
     };
     if let Err(error) = connects.await {
@@ -176,20 +176,24 @@ async fn b_41_a_sidecar_that_starts_before_its_files_names_them_and_connects_wit
 #[tokio::test]
 async fn b_04_a_server_that_does_not_trust_the_sidecar_is_told_with_its_words_and_the_line_to_add()
 {
-    let mut scene = TwoHosts::start_with(Trust::Missing).await.unwrap();
+    let plan = SidecarScenePlan {
+        trust: Trust::Missing,
+        ..SidecarScenePlan::default()
+    };
+    let mut scene = SidecarScene::start(&plan).await.unwrap();
     let told = async {
-        scene.list_key()?;
+        scene.list_keys()?;
         wait::until("the edge is told", wait::GENEROUS, async || {
-            let status = scene.edge.status().await.ok()?;
+            let status = scene.edges[0].status().await.ok()?;
             let own = &status["gateways"][0]["sidecars"][0];
             let text = own["serverText"].as_str()?;
             (own["serverUp"] == false && text.contains("s2s_ssl = { cafile =")).then_some(())
         })
         .await?;
-        let (_, readyz) = scene.sidecar.get("/readyz").await?;
+        let (_, readyz) = scene.sidecars[0].get("/readyz").await?;
         assert!(readyz.contains("its server: step "), "{readyz}");
         assert!(readyz.contains("s2s_ssl = { cafile ="), "{readyz}");
-        assert!(scene.sidecar.log().contains("the server is not reached"));
+        assert!(scene.sidecars[0].log().contains("the server is not reached"));
         let status = status(&scene).await?;
         assert_eq!(status["server"]["up"], false, "{status:#}");
         let text = status["server"]["text"].as_str().unwrap_or_default();
@@ -197,7 +201,7 @@ async fn b_04_a_server_that_does_not_trust_the_sidecar_is_told_with_its_words_an
         // Mended, it is noticed without any stanza.
         scene.trust_sidecar().await?;
         wait::until("it is up", wait::GENEROUS, async || {
-            let status = scene.edge.status().await.ok()?;
+            let status = scene.edges[0].status().await.ok()?;
             (status["gateways"][0]["sidecars"][0]["serverUp"] == true).then_some(())
         })
         .await
@@ -209,7 +213,7 @@ async fn b_04_a_server_that_does_not_trust_the_sidecar_is_told_with_its_words_an
 
 #[tokio::test]
 async fn what_a_sidecar_shows_is_its_own_and_status_wants_the_token_where_there_is_one() {
-    let scene = TwoHosts::connected().await.unwrap();
+    let scene = SidecarScene::connected(&SidecarScenePlan::default()).await.unwrap();
     let shown = async {
         let whole = status(&scene).await?;
         let trunk = &whole["trunks"][0];
@@ -222,11 +226,11 @@ async fn what_a_sidecar_shows_is_its_own_and_status_wants_the_token_where_there_
         }
         assert_eq!(whole["instance"], "prosody-0");
         assert_eq!(whole["server"]["up"], true, "{whole:#}");
-        let key = scene.sidecar.key()?;
+        let key = scene.sidecars[0].key()?;
         assert_eq!(whole["keySha256"], *key);
-        let (code, ready) = scene.sidecar.get("/readyz").await?;
+        let (code, ready) = scene.sidecars[0].get("/readyz").await?;
         assert_eq!((code, ready.trim()), (200, "ready"));
-        let (_, text) = scene.sidecar.get("/metrics").await?;
+        let (_, text) = scene.sidecars[0].get("/metrics").await?;
         let names: BTreeSet<&str> = text
             .lines()
             .filter(|line| !line.starts_with('#'))
@@ -248,21 +252,20 @@ async fn what_a_sidecar_shows_is_its_own_and_status_wants_the_token_where_there_
             "/explain?from=a@b.example&to=c@d.example",
             "/page/events",
         ] {
-            assert_eq!(scene.sidecar.get(path).await?.0, 404, "{path}");
+            assert_eq!(scene.sidecars[0].get(path).await?.0, 404, "{path}");
         }
-        fs::write(scene.sidecar.path("given/token"), "a secret of ours\n")?;
+        fs::write(scene.sidecars[0].path("given/token"), "a secret of ours\n")?;
         wait::until("it is asked for", wait::GENEROUS, async || {
-            (scene.sidecar.get("/status").await.ok()?.0 == 401).then_some(())
+            (scene.sidecars[0].get("/status").await.ok()?.0 == 401).then_some(())
         })
         .await?;
-        let (code, _) = scene.sidecar.get_with("/status", Some("another")).await?;
+        let (code, _) = scene.sidecars[0].get_with("/status", Some("another")).await?;
         assert_eq!(code, 401);
-        let (code, _) = scene
-            .sidecar
+        let (code, _) = scene.sidecars[0]
             .get_with("/status", Some("a secret of ours"))
             .await?;
         assert_eq!(code, 200);
-        assert_eq!(scene.sidecar.get("/readyz").await?.0, 200);
+        assert_eq!(scene.sidecars[0].get("/readyz").await?.0, 200);
         Ok::<_, anyhow::Error>(())
     };
     if let Err(error) = shown.await {

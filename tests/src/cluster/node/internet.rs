@@ -4,19 +4,12 @@
 //! Whoever enters does so with its thread; threads and processes that it starts are there too. The
 //! namespace has no way out, belongs to no file, and ends with the process.
 
-use std::{
-    fs::File,
-    io::{BufRead, BufReader},
-    net::Ipv4Addr,
-    os::fd::AsFd,
-    process::{Command, Stdio},
-    sync::OnceLock,
-};
+use std::{net::Ipv4Addr, process::Command, sync::OnceLock};
 
-use anyhow::{Context, Result, ensure};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use anyhow::{Result, ensure};
 
 use super::Lacking;
+use crate::network::Network;
 
 /// The name server that clusters forward to.
 pub const DNS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 53);
@@ -24,7 +17,7 @@ pub const DNS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 53);
 /// The namespace.
 #[derive(Debug)]
 pub struct Internet {
-    namespace: File,
+    network: Network,
 }
 
 impl Internet {
@@ -38,35 +31,14 @@ impl Internet {
         let internet = one
             .as_ref()
             .map_err(|error| Lacking::Namespaces(error.clone()))?;
-        move_into_link_name_space(internet.namespace.as_fd(), Some(LinkNameSpaceType::Network))
-            .map_err(|error| Lacking::Namespaces(error.to_string()))?;
+        let entered = internet.network.enter();
+        entered.map_err(|error| Lacking::Namespaces(format!("{error:#}")))?;
         Ok(internet)
     }
 
     fn make() -> Result<Self> {
-        const SCRIPT: &str =
-            "ip link set lo up; echo 1 >/proc/sys/net/ipv4/ip_forward; echo made; read _";
-        let mut child = Command::new("unshare")
-            .args(["--net", "sh", "-ec", SCRIPT])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("start unshare")?;
-        let mut line = String::new();
-        let out = child.stdout.take().context("stdout is piped")?;
-        BufReader::new(out).read_line(&mut line)?;
-        let namespace = File::open(format!("/proc/{}/ns/net", child.id()));
-        // Its stdin ends with this.
-        let ended = child.wait_with_output()?;
-        ensure!(
-            line.trim() == "made",
-            "{}",
-            String::from_utf8_lossy(&ended.stderr).trim()
-        );
-        Ok(Self {
-            namespace: namespace?,
-        })
+        let network = Network::new("echo 1 >/proc/sys/net/ipv4/ip_forward")?;
+        Ok(Self { network })
     }
 
     /// The address 203.0.113.`host`, of anyone's.

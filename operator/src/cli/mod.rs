@@ -32,7 +32,10 @@ use xmpp_edge_proxy::{
 
 use self::error::CommandError;
 use crate::{
-    controllers::namespace::snapshot::{AllowedDomains, OperatorConfig, allowed_dns_server},
+    controllers::{
+        namespace::snapshot::{AllowedDomains, OperatorConfig, allowed_dns_server},
+        pool::sidecar_secrets::SidecarNamespace,
+    },
     dns::OwnerId,
     page::server::loopback_address,
     runtime::caches::Scope,
@@ -198,6 +201,10 @@ struct Run {
     /// repeatable. Without any, pools may name all.
     #[arg(long, value_name = "HOST[:PORT]", value_parser = allowed_dns_server)]
     allowed_dns_server: Vec<HostPort>,
+    /// Namespace that Secrets of sidecars may be written into beside those of pools, with the names of the
+    /// gateways; may be given again.
+    #[arg(long, value_name = "NS=GATEWAY,...")]
+    sidecar_namespace: Vec<SidecarNamespace>,
 }
 
 /// One `--allowed-domains`.
@@ -400,6 +407,7 @@ fn operate(options: Run) -> Result<u8, CommandError> {
             dns_owner_id: options.dns_owner_id,
             allowed_domains: (!allowed.0.is_empty()).then_some(allowed),
             allowed_dns_servers: options.allowed_dns_server,
+            sidecar_namespaces: options.sidecar_namespace.into_iter().collect(),
         },
     };
     // Looks at large namespaces take a thread for a while, each with memory of its own. The lease is

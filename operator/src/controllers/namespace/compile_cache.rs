@@ -17,7 +17,11 @@ use xmpp_edge_crds::edge_config::EdgeConfig;
 use super::inputs::{self, internal_service_name};
 use crate::{
     compile::{self, Compiled, NamespaceInputs, References},
-    runtime::{caches::Caches, decoded::Decoded, store::ObjectStore},
+    runtime::{
+        caches::{Caches, SecretElsewhere, SecretPlace},
+        decoded::Decoded,
+        store::ObjectStore,
+    },
 };
 
 /// A namespace and what it compiles to.
@@ -33,23 +37,32 @@ pub struct CompileCache {
     newest: Option<(InputFingerprint, Compilation)>,
 }
 
+/// What compiling has to know of pods.
+#[derive(Debug, Default)]
+pub struct SeenOfPods {
+    /// Generations that were in use before of pools whose last document cannot be had.
+    pub used: BTreeMap<String, u64>,
+    /// As [`NamespaceInputs::before_sidecars`].
+    pub before_sidecars: BTreeMap<String, String>,
+}
+
 /// Equal while nothing changed that compiling reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct InputFingerprint {
     objects: u64,
     /// The last documents, which are an input too: of each pool its generation.
     last: BTreeMap<String, u64>,
+    before_sidecars: BTreeMap<String, String>,
 }
 
 impl CompileCache {
-    /// The namespace as it stands, compiled; says whether it had to be. `used`: generations that were in
-    /// use before of pools whose last document cannot be had.
+    /// The namespace as it stands, compiled; says whether it had to be.
     pub fn compile(
         &mut self,
         caches: &Caches,
         namespace: &str,
         last: &BTreeMap<String, EdgeConfig>,
-        used: &BTreeMap<String, u64>,
+        pods: &SeenOfPods,
         references: &References,
     ) -> (Compilation, bool) {
         // Before anything is read: what changes meanwhile makes another print next time.
@@ -59,6 +72,7 @@ impl CompileCache {
             last: generations
                 .map(|(pool, config)| (pool.clone(), config.generation))
                 .collect(),
+            before_sidecars: pods.before_sidecars.clone(),
         };
         if let Some((of, compilation)) = &self.newest
             && *of == print
@@ -67,9 +81,10 @@ impl CompileCache {
         }
         // Of thousands of objects two compilations are not held at a time.
         self.newest = None;
-        let world = inputs::world(caches, namespace, references);
+        let mut world = inputs::world(caches, namespace, references);
+        world.before_sidecars.clone_from(&pods.before_sidecars);
         let mut compiled = compile::compile(&world, last);
-        for (pool, used) in used {
+        for (pool, used) in &pods.used {
             if let Some(config) = compiled.configs.get_mut(pool) {
                 // What pods loaded before is never taken for it.
                 config.generation = config.generation.max(used + 1);
@@ -107,6 +122,16 @@ fn objects(caches: &Caches, namespace: &str, references: &References) -> u64 {
     for name in references.config_maps.difference(&documents) {
         name.hash(&mut print);
         caches.config_maps.form(namespace, name).hash(&mut print);
+    }
+    for pool in pools.iter().filter_map(|pool| pool.read()) {
+        for (namespace, name) in compile::sidecar_secrets_elsewhere(pool) {
+            let place = SecretPlace { namespace, name };
+            let held = match caches.elsewhere.get(&place) {
+                SecretElsewhere::Held(secret) => secret.resource_version(),
+                _ => None,
+            };
+            (place, held).hash(&mut print);
+        }
     }
     for name in compile::secrets_read(pools.iter().filter_map(|pool| pool.read())) {
         name.hash(&mut print);
@@ -174,8 +199,9 @@ mod tests {
 
         fn compile(&mut self) -> (Compilation, bool) {
             let references = references::of(&self.caches, "n", &self.last);
+            let pods = SeenOfPods::default();
             self.inputs
-                .compile(&self.caches, "n", &self.last, &BTreeMap::new(), &references)
+                .compile(&self.caches, "n", &self.last, &pods, &references)
         }
     }
 
@@ -352,11 +378,14 @@ mod tests {
         assert_eq!(inputs::last_document(&held.caches, "n", "hq"), None);
         let written = inputs::highest_generation(&held.caches, "n", "hq");
         assert_eq!(written, Some(41));
-        let written = [("hq".to_owned(), 41)].into();
+        let seen = SeenOfPods {
+            used: [("hq".to_owned(), 41)].into(),
+            ..SeenOfPods::default()
+        };
         let (last, references) = (&held.last, References::default());
         let compiled = held
             .inputs
-            .compile(&held.caches, "n", last, &written, &references);
+            .compile(&held.caches, "n", last, &seen, &references);
         assert_eq!(compiled.0.compiled.configs["hq"].generation, 42);
     }
 

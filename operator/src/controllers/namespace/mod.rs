@@ -7,4 +7,5 @@ pub mod peer_keys;
 pub mod programmed;
 pub mod reconciler;
 pub mod references;
+mod sidecars;
 pub mod snapshot;

@@ -97,7 +97,8 @@ impl TwoHosts {
     /// The server inside gets the line, and is started again.
     pub async fn trust_sidecar(&mut self) -> Result<()> {
         let authority = authority_of(&self.sidecar).await?;
-        self.inside.trusts(authority).await
+        let inside = &mut self.inside;
+        inside.trusts(authority, Security::TlsDialback).await
     }
 
     /// Changes the document that the sidecar was given.

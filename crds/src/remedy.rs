@@ -163,7 +163,7 @@ pub fn of_gateway(outcome: &str) -> Option<&'static str> {
             "give it the certificate of the operator (Secret xmpp-edge-gateway-<domain>, or xmpp-edge-sidecar-<name> of a sidecar), or add the sidecar's key to spec.gateways[].sidecar.keys"
         }
         "PeerCertificateName" => {
-            "its certificate is for other domains: mount the Secret of this gateway, or correct spec.gateways[].domains"
+            "its certificate is for other domains or none: mount the Secret of this gateway, add the sidecar's key to spec.gateways[].sidecar.keys, or correct spec.gateways[].domains"
         }
         "CertificateExpired" | "CertificateNotYetValid" => {
             "have it mount the newer certificate: the Secret of its gateway is renewed; check the clocks of both"

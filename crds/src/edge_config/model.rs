@@ -159,6 +159,9 @@ pub enum GatewayMode {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GatewaySidecar {
+    /// Where their Secret is; none: in the pool's namespace. For the operator alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     pub server: SidecarServers,
     /// Keys of sidecars outside of the cluster, beside certificates of the internal CA.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -54,6 +54,9 @@ names!(
         ConfigReplicated,
         /// The organisation's own servers answer. Informs only.
         GatewayReachable,
+        /// Sidecars of the pool's gateways have what they prove themselves by; absent where none has
+        /// sidecars. Informs only.
+        SidecarIdentity,
     }
 );
 
@@ -71,7 +74,7 @@ names!(
         Encrypted,
         /// Reachable, GatewayReachable.
         Reachable,
-        /// CertificateReady: in use.
+        /// CertificateReady: in use. SidecarIdentity: each Secret is in place.
         Issued,
         /// ConfigReplicated: in use on every ready pod.
         InSync,
@@ -133,6 +136,16 @@ names!(
         Unreachable,
         /// GatewayReachable=False: no sidecar of the gateway has a trunk to any pod.
         NoSidecar,
+        /// GatewayReachable=False: no sidecar is connected, and what tried to be one is refused: step, cause and
+        /// remedy.
+        SidecarRefused,
+        /// GatewayReachable=True: several sidecars of one gateway, whose servers are worlds of their own, are
+        /// connected: one gets what comes in.
+        SeveralSidecars,
+        /// SidecarIdentity=False: the namespace of the server does not let the operator write the Secret.
+        NamespaceNotAllowed,
+        /// SidecarIdentity=False: the Secret could not be written for another cause.
+        SecretNotWritten,
         /// GatewayReachable=False: no sidecar has a trunk to some of the pods.
         TrunkMissing,
         /// GatewayReachable=False: sidecars are connected, and the servers beside them do not answer.

@@ -16,8 +16,12 @@ use xmpp_edge_proxy::{
 
 use super::inspect::inspection::{ClusterSource, InspectionSource};
 use crate::{
-    controllers::namespace::snapshot::allowed_dns_server, dns::OwnerId,
-    page::server::loopback_address, runtime::caches::Scope,
+    controllers::{
+        namespace::snapshot::allowed_dns_server, pool::sidecar_secrets::SidecarNamespace,
+    },
+    dns::OwnerId,
+    page::server::loopback_address,
+    runtime::caches::Scope,
 };
 
 /// Form of the result on stdout.
@@ -120,6 +124,10 @@ pub(super) struct Run {
     /// repeatable. Without any, pools may name all.
     #[arg(long, value_name = "HOST[:PORT]", value_parser = allowed_dns_server)]
     pub(super) allowed_dns_server: Vec<HostPort>,
+    /// Namespace that Secrets of sidecars may be written into beside those of pools, with the names of the
+    /// gateways; may be given again.
+    #[arg(long, value_name = "NS=GATEWAY,...")]
+    pub(super) sidecar_namespace: Vec<SidecarNamespace>,
 }
 
 /// One `--allowed-domains`.

@@ -178,6 +178,7 @@ fn operate(options: Run) -> Result<u8, CommandError> {
             dns_owner_id: options.dns_owner_id,
             allowed_domains: (!allowed.0.is_empty()).then_some(allowed),
             allowed_dns_servers: options.allowed_dns_server,
+            sidecar_namespaces: options.sidecar_namespace.into_iter().collect(),
         },
     };
     // Looks at large namespaces take a thread for a while, each with memory of its own. The lease is

@@ -7,7 +7,7 @@ use xmpp_edge_crds::{
     domain::DomainName,
     edge_config::{EdgeConfig, Gateway, GatewayMode, GatewaySidecar, Host, HostPort, SidecarKey},
     kinds::{
-        PoolSpec,
+        EdgePool, PoolSpec,
         conditions::{ConditionType, Reason},
         pool::{PoolGateway, PoolSidecar},
     },
@@ -15,6 +15,7 @@ use xmpp_edge_crds::{
 
 use super::{
     diagnostic::{Diagnostic, Fault, Kind, ObjectRef, Severity},
+    references::elsewhere,
     world::NamespaceInputs,
 };
 use crate::secrets::{internal_ca, store::ManagedSecret};
@@ -24,10 +25,11 @@ use crate::secrets::{internal_ca, store::ManagedSecret};
 /// # Errors
 /// The first that is not right, with its place.
 pub(super) fn gateways(
-    spec: &PoolSpec,
+    pool: &EdgePool,
     own: &[DomainName],
     world: &NamespaceInputs,
 ) -> Result<Vec<Gateway>, Fault> {
+    let spec = &pool.spec;
     let mut served: BTreeMap<DomainName, usize> = BTreeMap::new();
     let mut gateways = Vec::with_capacity(spec.gateways.len());
     for (index, gateway) in spec.gateways.iter().enumerate() {
@@ -92,7 +94,7 @@ pub(super) fn gateways(
             trust_public_roots: trust.public_roots,
             confirm_by_ping: gateway.confirm_by_ping,
             sidecar,
-            issued_after: epoch(gateway, world),
+            issued_after: epoch(pool, gateway, world),
         });
     }
     match own.iter().find(|domain| !served.contains_key(*domain)) {
@@ -124,6 +126,15 @@ fn host_port(at: &str, text: &str) -> Result<HostPort, Fault> {
         .map_err(|error| Fault::new(Reason::Invalid, format!("{at}: {error}")))
 }
 
+/// Whether it is a DNS label (RFC 1123), as names of namespaces are.
+fn is_label(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&text.len())
+        && text.bytes().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
 /// What an edge has to know of a gateway's sidecars; what it need not know is checked too.
 fn sidecar(
     at: &str,
@@ -131,6 +142,14 @@ fn sidecar(
     world: &NamespaceInputs,
 ) -> Result<GatewaySidecar, Fault> {
     host_port(&format!("{at}.serverAddress"), &given.server_address)?;
+    if let Some(namespace) = &given.namespace
+        && !is_label(namespace)
+    {
+        return Err(Fault::new(
+            Reason::Invalid,
+            format!("{at}.namespace: {namespace:?} is no name of a namespace"),
+        ));
+    }
     for (index, edge) in given.edges.iter().enumerate() {
         host_port(&format!("{at}.edges[{index}]"), edge)?;
     }
@@ -154,6 +173,7 @@ fn sidecar(
     }
     let trust = given.trust.as_ref().map(|trust| &trust.ca_config_map_ref);
     Ok(GatewaySidecar {
+        namespace: given.namespace.clone(),
         server: given.server,
         keys,
         trust_ca: trust
@@ -163,11 +183,15 @@ fn sidecar(
 }
 
 /// Since when certificates of the gateway's sidecars count, where the operator issues them.
-fn epoch(gateway: &PoolGateway, world: &NamespaceInputs) -> Option<Timestamp> {
-    let entry = ManagedSecret::Sidecar(gateway.effective_name().to_owned());
-    let held = gateway
-        .takes_trunks()
-        .then(|| world.secrets.get(&entry.to_string()))?;
+fn epoch(pool: &EdgePool, gateway: &PoolGateway, world: &NamespaceInputs) -> Option<Timestamp> {
+    if !gateway.takes_trunks() {
+        return None;
+    }
+    let name = ManagedSecret::Sidecar(gateway.effective_name().to_owned()).to_string();
+    let held = match elsewhere(pool, gateway) {
+        None => world.secrets.get(&name),
+        Some(namespace) => world.secrets_elsewhere.get(&(namespace.to_owned(), name)),
+    };
     internal_ca::epoch(held?)
 }
 
@@ -225,6 +249,20 @@ pub(super) fn accepted(spec: &PoolSpec, object: ObjectRef) -> Diagnostic {
     Diagnostic::accepted(object, Severity::Info, said.join("; "))
 }
 
+/// The gateways stay as they were: pods of an earlier version would refuse a document with sidecars.
+pub(super) fn not_yet(object: ObjectRef, pods: &str) -> Diagnostic {
+    Diagnostic {
+        object,
+        condition: ConditionType::GatewayReachable,
+        status: false,
+        reason: Reason::Pending,
+        message: format!(
+            "the gateways stay as they were, without sidecars, until every pod reads a configuration with sidecars: {pods}; upgrade the pool's image, where spec.image names an older one"
+        ),
+        severity: Severity::Warning,
+    }
+}
+
 /// A sidecar has one document for all pools: where they say different things of its gateway, one of them is
 /// not what it goes by.
 pub(super) fn differing<'a>(
@@ -246,6 +284,9 @@ pub(super) fn differing<'a>(
                 (Some(_), Some(_)) if own.effective_name() != theirs.effective_name() => "name",
                 (Some(own), Some(theirs)) if own.server != theirs.server => "sidecar.server",
                 (Some(own), Some(theirs)) if own.keys != theirs.keys => "sidecar.keys",
+                (Some(own), Some(theirs)) if own.namespace != theirs.namespace => {
+                    "sidecar.namespace"
+                }
                 _ => continue,
             };
             diagnostics.push(Diagnostic {

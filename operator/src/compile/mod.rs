@@ -27,7 +27,9 @@ use xmpp_edge_crds::{
 };
 
 pub use diagnostic::{Diagnostic, Fault, Kind, ObjectRef, Severity};
-pub use references::{References, secrets_read, sidecar_secrets};
+pub use references::{
+    References, elsewhere, secrets_read, sidecar_secrets, sidecar_secrets_elsewhere,
+};
 pub use world::{NamespaceInputs, Undecodable, UnreadReferences};
 
 /// What compiling yields.

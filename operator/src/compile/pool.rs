@@ -59,8 +59,25 @@ pub fn compile(
         let name = pool.name_any();
         let object = ObjectRef::new(Kind::EdgePool, &name);
         match compile_one(pool, world) {
-            Ok(form) => {
-                diagnostics.push(gateway::accepted(&pool.spec, object));
+            Ok(mut form) => {
+                diagnostics.push(gateway::accepted(&pool.spec, object.clone()));
+                if let (Some(last), Some(pods)) =
+                    (last.get(&name), world.before_sidecars.get(&name))
+                    && form.config.version > WITHOUT_SIDECARS
+                    && last.version <= WITHOUT_SIDECARS
+                {
+                    diagnostics.push(gateway::not_yet(object, pods));
+                    match kept(last, Some(pool.spec.suspended)) {
+                        // All other changes go through.
+                        Some(before) if last.domains == form.config.domains => {
+                            form.config.version = last.version;
+                            form.config.gateways = before.config.gateways;
+                            form.edge.replicas = before.edge.replicas;
+                        }
+                        Some(before) => form = before,
+                        None => {}
+                    }
+                }
                 in_force.insert(name, form);
             }
             Err(fault) => {
@@ -113,7 +130,7 @@ fn compile_one(object: &EdgePool, world: &NamespaceInputs) -> Result<EffectivePo
     domains.sort();
     domains.dedup();
     let fqdn = gateway::own_domain("spec.accessEdge.fqdn".to_owned(), &spec.access_edge.fqdn)?;
-    let gateways = gateway::gateways(spec, &domains, world)?;
+    let gateways = gateway::gateways(object, &domains, world)?;
     let trust_ca = spec
         .trust
         .as_ref()

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use xmpp_edge_crds::kinds::{EdgePool, ExternalAccessPolicy, XmppFederatedPartner};
+use xmpp_edge_crds::kinds::{
+    EdgePool, ExternalAccessPolicy, XmppFederatedPartner, pool::PoolGateway,
+};
 
 use crate::secrets::store::ManagedSecret;
 
@@ -75,13 +77,33 @@ fn egress_secret(pool: &EdgePool) -> Option<&str> {
     Some(&proxy.secret_ref.as_ref()?.name)
 }
 
-/// Names of the Secrets of a pool's sidecars, which the operator itself keeps: compiling reads their epochs.
+/// The other namespace that a gateway's sidecars are in, where they are.
+#[must_use]
+pub fn elsewhere<'a>(pool: &EdgePool, gateway: &'a PoolGateway) -> Option<&'a str> {
+    let given = gateway.sidecar.as_ref()?.namespace.as_deref();
+    given.filter(|given| pool.metadata.namespace.as_deref() != Some(*given))
+}
+
+/// Names of the Secrets of a pool's sidecars in its own namespace, which the operator itself keeps: compiling
+/// reads their epochs.
 #[must_use]
 pub fn sidecar_secrets(pool: &EdgePool) -> Vec<String> {
     let gateways = pool.spec.gateways.iter().filter(|it| it.takes_trunks());
-    gateways
-        .map(|it| ManagedSecret::Sidecar(it.effective_name().to_owned()).to_string())
+    let here = gateways.filter(|it| elsewhere(pool, it).is_none());
+    here.map(|it| ManagedSecret::Sidecar(it.effective_name().to_owned()).to_string())
         .collect()
+}
+
+/// The same of those in other namespaces: namespace and name.
+#[must_use]
+pub fn sidecar_secrets_elsewhere(pool: &EdgePool) -> Vec<(String, String)> {
+    let gateways = pool.spec.gateways.iter().filter(|it| it.takes_trunks());
+    let places = gateways.filter_map(|it| {
+        let namespace = elsewhere(pool, it)?.to_owned();
+        let entry = ManagedSecret::Sidecar(it.effective_name().to_owned());
+        Some((namespace, entry.to_string()))
+    });
+    places.collect()
 }
 
 /// Names of the Secrets that compiling and planning read of [`NamespaceInputs::secrets`]: of a namespace's

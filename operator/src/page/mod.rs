@@ -15,6 +15,7 @@ use xmpp_edge_crds::{
         EdgePool, ExternalAccessPolicy, XmppFederatedPartner,
         conditions::ConditionType,
         partner::{AttemptStatus, PartnerPoolStatus},
+        pool::status::SidecarState,
     },
     remedy,
 };
@@ -22,7 +23,7 @@ use xmpp_edge_page::{
     board::{Contents, Look},
     model::{
         Cell, CellState, CertificateShown, ConditionShown, DnsRecordShown, GatewayRecord, Head,
-        PartnerRecord, PoolRecord, RecordAnswers, Section, StepShown, bounded_notes,
+        PartnerRecord, PoolRecord, RecordAnswers, Section, SidecarShown, StepShown, bounded_notes,
     },
 };
 
@@ -200,7 +201,8 @@ fn add_pool(contents: &mut Contents, pool: &EdgePool, answers: &RecordAnswers) {
     for gateway in &pool.spec.gateways {
         let first = gateway.domains.first().map_or("", String::as_str);
         // One that is reached by sidecars need not have an address.
-        let told_as = gateway.address.as_deref().unwrap_or(first);
+        let address = gateway.address.as_deref().unwrap_or(first);
+        let is_told = |message: &str| message.contains(address) || message.contains(first);
         let record = GatewayRecord {
             pool: format!("{namespace}/{name}"),
             domains: gateway.domains.clone(),
@@ -208,18 +210,39 @@ fn add_pool(contents: &mut Contents, pool: &EdgePool, answers: &RecordAnswers) {
             // The condition speaks of all of them: its message names the one.
             reachable: reachable.and_then(|it| match it.status.as_str() {
                 "True" => Some(true),
-                "False" if it.message.contains(told_as) => Some(false),
+                "False" if is_told(&it.message) => Some(false),
                 _ => None,
             }),
             message: reachable.map(|it| format!("{}: {}", it.reason, it.message)),
             attempt: Vec::new(),
-            sidecars: None,
+            sidecars: gateway.takes_trunks().then(|| {
+                let name = gateway.effective_name();
+                let known = status.gateways.iter().find(|it| it.name == name);
+                let known = known.map_or(&[][..], |known| &known.sidecars);
+                known.iter().map(sidecar).collect()
+            }),
         };
         contents.add(
             Section::Gateway,
             format!("{namespace}/{name} {first}"),
             &record,
         );
+    }
+}
+
+fn sidecar(state: &SidecarState) -> SidecarShown {
+    SidecarShown {
+        instance: state.instance.clone(),
+        version: state.version.clone(),
+        active: state.active,
+        server_up: state.server_up,
+        // The condition has it.
+        server_text: None,
+        trunks: u32::try_from(state.trunks).unwrap_or_default(),
+        pairs: None,
+        unacknowledged: None,
+        since: state.connected_time.as_ref().map(|time| time.0),
+        certificate_not_after: state.certificate_not_after.as_ref().map(|time| time.0),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use xmpp_edge_crds::{
-    edge_config::{EdgeConfig, GatewayMode},
+    edge_config::{EdgeConfig, GatewayMode, SidecarServers},
     negotiation::Method,
     verdict::Partners,
 };
@@ -21,6 +21,8 @@ use super::{
 pub struct PoolFacts {
     /// By the partner object's name.
     pub partners: BTreeMap<String, PartnerFacts>,
+    /// Ready ones.
+    pub pods: usize,
     /// In the document's order.
     pub gateways: Vec<GatewayFacts>,
     /// Streams with partners that carry stanzas inbound.
@@ -73,6 +75,10 @@ impl Attempt {
 /// How the pods reach one of the organisation's own servers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GatewayFacts {
+    pub name: String,
+    pub mode: Option<GatewayMode>,
+    /// What servers with a sidecar each are to each other.
+    pub servers: SidecarServers,
     pub domains: Vec<String>,
     pub address: String,
     /// `None`: not tried yet.
@@ -81,7 +87,7 @@ pub struct GatewayFacts {
     pub failure: Option<(String, model::AttemptStep)>,
     /// What its server showed on the newest stream.
     pub shown: Option<ShownCertificate>,
-    /// Of one that is reached by sidecars alone.
+    /// Of one that takes trunks, used or not.
     pub sidecars: Option<SidecarFacts>,
 }
 
@@ -104,7 +110,10 @@ impl PartnerFacts {
 /// Merges what the pods of the pool of `config` say.
 #[must_use]
 pub fn merge(report: &PoolReport, config: &EdgeConfig) -> PoolFacts {
-    let mut facts = PoolFacts::default();
+    let mut facts = PoolFacts {
+        pods: report.pods.len(),
+        ..PoolFacts::default()
+    };
     let answers = || {
         let pods = report.pods.iter();
         pods.filter_map(|(pod, report)| Some((pod, report.status.as_ref()?)))
@@ -146,7 +155,7 @@ pub fn merge(report: &PoolReport, config: &EdgeConfig) -> PoolFacts {
             }
         }
         for gateway in &status.gateways {
-            add_gateway(&mut facts.gateways, pod, gateway);
+            add_gateway(&mut facts.gateways, pod, gateway, config, status.time);
         }
     }
     for (_, status) in answers() {
@@ -259,17 +268,33 @@ fn add_shown(gateways: &mut [GatewayFacts], stream: &model::Stream) {
     };
     if let Some(gateway) = gateways.iter_mut().find(of)
         // What a sidecar shows is not the certificate that its server has.
-        && gateway.sidecars.is_none()
+        && gateway.mode != Some(GatewayMode::Sidecar)
+        && !stream.trunk
         && gateway.shown.is_none_or(|shown| shown.seen < seen)
     {
         gateway.shown = Some(ShownCertificate { not_after, seen });
     }
 }
 
-fn add_gateway(gateways: &mut Vec<GatewayFacts>, pod: &str, new: &model::Gateway) {
+fn add_gateway(
+    gateways: &mut Vec<GatewayFacts>,
+    pod: &str,
+    new: &model::Gateway,
+    config: &EdgeConfig,
+    now: Option<Timestamp>,
+) {
+    let own = config.gateways.iter().find(|it| {
+        let domains = it.domains.iter().map(|domain| domain.as_str());
+        domains.eq(new.domains.iter().map(String::as_str))
+    });
     let known = gateways.iter().position(|it| it.domains == new.domains);
     let place = known.unwrap_or_else(|| {
+        let first = new.domains.first().cloned();
+        let sidecar = own.and_then(|it| it.sidecar.as_ref());
         gateways.push(GatewayFacts {
+            name: new.name.clone().or(first).unwrap_or_default(),
+            mode: new.mode,
+            servers: sidecar.map(|it| it.server).unwrap_or_default(),
             domains: new.domains.clone(),
             address: new.address.clone(),
             ..GatewayFacts::default()
@@ -277,9 +302,14 @@ fn add_gateway(gateways: &mut Vec<GatewayFacts>, pod: &str, new: &model::Gateway
         gateways.len() - 1
     });
     let known = &mut gateways[place];
-    if new.mode == Some(GatewayMode::Sidecar) {
+    let takes_trunks = own.is_some_and(|it| it.takes_trunks());
+    if takes_trunks || new.mode == Some(GatewayMode::Sidecar) {
         let sidecars = known.sidecars.get_or_insert_default();
-        sidecars.add(pod, &new.sidecars);
+        sidecars.add(pod, new, now);
+    }
+    if new.mode == Some(GatewayMode::Sidecar) {
+        // Pods that have not loaded the mode yet say what is over.
+        known.mode = new.mode;
         return;
     }
     known.reachable = match (known.reachable, new.reachable) {

@@ -10,15 +10,18 @@ pub mod ownership;
 pub mod pod_tls;
 pub mod poll;
 pub mod question;
+pub mod sidecar_pods;
 pub mod sidecars;
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use xmpp_edge_crds::edge_config::Version;
 
 pub use documents::WrittenDocuments;
 pub use merge::{Attempt, GatewayFacts, PartnerFacts, PoolFacts};
 pub use poll::{Poller, Reports};
+pub use sidecar_pods::SidecarPods;
 pub use sidecars::SidecarFacts;
 
 /// Label of a pod that names its pool.
@@ -104,6 +107,19 @@ impl PoolReport {
         answers
             .filter(|status| self.generation(&status.config) >= generation)
             .count()
+    }
+
+    /// A ready pod that does not read documents of `version`, or has not said yet, in words.
+    #[must_use]
+    pub fn before(&self, version: Version) -> Option<String> {
+        self.pods.iter().find_map(|(pod, report)| {
+            let Some(status) = &report.status else {
+                return Some(format!("pod {pod} has not said yet which it reads"));
+            };
+            let reads = status.config.reads;
+            let is_older = reads.is_none_or(|reads| reads < version);
+            is_older.then(|| format!("pod {pod} is of version {}", status.version))
+        })
     }
 
     /// The pods that refused a configuration, with what they said.

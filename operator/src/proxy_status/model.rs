@@ -8,7 +8,10 @@ use std::{
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use xmpp_edge_crds::{edge_config::GatewayMode, negotiation::Method};
+use xmpp_edge_crds::{
+    edge_config::{GatewayMode, Version},
+    negotiation::Method,
+};
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -56,6 +59,9 @@ pub struct Config {
     /// tell it.
     #[serde(default)]
     pub sha256: Option<String>,
+    /// The newest form of a document that the proxy reads; absent where it is of a version that knew but one.
+    #[serde(default)]
+    pub reads: Option<Version>,
     pub loaded_time: Timestamp,
     #[serde(default)]
     pub rejected: Option<Rejected>,
@@ -126,6 +132,8 @@ pub struct Stream {
     pub peer_certificate_not_after: Option<Timestamp>,
     #[serde(default)]
     pub established_time: Option<Timestamp>,
+    #[serde(default)]
+    pub trunk: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -177,6 +185,8 @@ pub struct Probe {
 #[serde(rename_all = "camelCase")]
 pub struct Gateway {
     #[serde(default)]
+    pub name: Option<String>,
+    #[serde(default)]
     pub mode: Option<GatewayMode>,
     #[serde(default)]
     pub domains: Vec<String>,
@@ -194,7 +204,18 @@ pub struct Gateway {
 #[serde(rename_all = "camelCase")]
 pub struct Sidecar {
     pub instance: String,
+    #[serde(default)]
+    pub version: Option<String>,
+    #[serde(default)]
+    pub active: bool,
     pub server_up: bool,
+    /// What is wrong with its server, in the sidecar's words.
+    #[serde(default)]
+    pub server_text: Option<String>,
+    #[serde(default)]
+    pub established_time: Option<Timestamp>,
+    #[serde(default)]
+    pub certificate_not_after: Option<Timestamp>,
 }
 
 impl ProxyStatus {

@@ -237,7 +237,7 @@ pub fn ensure_sidecar(
     domains: &[DomainName],
     document: &str,
     now: Timestamp,
-) -> Result<(), CertificateError> {
+) -> Result<CertificateFacts, CertificateError> {
     let entry = ManagedSecret::Sidecar(name.to_owned());
     let held = store.read(&entry)?.unwrap_or_default();
     let (pair, facts) = leaf_in_order(ca, (&entry, &held), domains, issue::SIDECAR_VALID, now)?;
@@ -251,7 +251,7 @@ pub fn ensure_sidecar(
     if material != held {
         store.write(&entry, &material)?;
     }
-    Ok(())
+    Ok(facts)
 }
 
 /// The leaf that `held` has where it is for just these names, of this signer and not due for renewal; else a new one of `valid`.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use xmpp_edge_crds::{
-    edge_config::{EdgeConfig, Gateway},
+    edge_config::{EdgeConfig, Gateway, Host, HostPort},
     kinds::{EdgePool, pool::PoolSidecar},
     sidecar_config::{OtherGatewayDocument, SidecarDocument},
 };
@@ -34,6 +34,23 @@ pub fn documents(
         }
     }
     documents
+}
+
+/// Addresses of a pool's internal listener, as far as they are known: where sidecars outside of its cluster find
+/// it.
+#[must_use]
+pub fn internal_addresses(config: &EdgeConfig) -> Vec<String> {
+    let own = config.edges.iter().filter(|edge| edge.pool == config.pool);
+    let addresses = own.flat_map(|edge| edge.addresses.iter().map(|ip| (*ip, edge.port)));
+    addresses
+        .map(|(ip, port)| {
+            HostPort {
+                host: Host::Ip(ip),
+                port,
+            }
+            .to_string()
+        })
+        .collect()
 }
 
 fn given(pools: &[EdgePool], pool: &str, gateway: &str) -> PoolSidecar {

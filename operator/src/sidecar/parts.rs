@@ -28,7 +28,7 @@ const STATE_MOUNT: &str = "/var/lib/xmpp-edge-sidecar";
 const SECRET_MOUNT: &str = "/etc/xmpp-edge/sidecar";
 const TOKEN_MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Health and metrics.
-const ADMIN_PORT: u16 = 9091;
+pub const ADMIN_PORT: u16 = 9091;
 
 /// The init container, the first one. It restarts like any other (KEP-753), and ends after the server.
 ///

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use xmpp_edge_crds::edge_config::{EdgeConfig, Host, HostPort};
+use xmpp_edge_crds::edge_config::EdgeConfig;
 
 use crate::{
     compile::NamespaceInputs,
@@ -11,7 +11,7 @@ use crate::{
         files::{directory, replace},
         store::StoreError,
     },
-    sidecar::document::documents,
+    sidecar::document::{documents, internal_addresses},
 };
 
 /// Writes what is another than before.
@@ -24,7 +24,7 @@ pub(super) fn write(
     configs: &BTreeMap<String, EdgeConfig>,
     internal_ca: &str,
 ) -> Result<(), StoreError> {
-    for (name, document) in documents(&world.pools, configs, reach) {
+    for (name, document) in documents(&world.pools, configs, internal_addresses) {
         let folder = state.join("sidecars").join(name);
         let fault = |source| StoreError::Write {
             place: folder.display().to_string(),
@@ -41,19 +41,4 @@ pub(super) fn write(
         }
     }
     Ok(())
-}
-
-/// Where the pool's internal listener is, as far as it is known.
-fn reach(config: &EdgeConfig) -> Vec<String> {
-    let own = config.edges.iter().filter(|edge| edge.pool == config.pool);
-    let addresses = own.flat_map(|edge| edge.addresses.iter().map(|ip| (*ip, edge.port)));
-    addresses
-        .map(|(ip, port)| {
-            HostPort {
-                host: Host::Ip(ip),
-                port,
-            }
-            .to_string()
-        })
-        .collect()
 }

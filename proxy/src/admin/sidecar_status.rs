@@ -54,7 +54,7 @@ pub struct ServerStatus {
 #[serde(rename_all = "camelCase")]
 pub struct TrunkStatus {
     pub address: String,
-    pub state: TrunkState,
+    pub state: DialledState,
     pub pool: Option<String>,
     pub pod: Option<String>,
     pub version: Option<String>,
@@ -71,7 +71,7 @@ pub struct TrunkStatus {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub enum TrunkState {
+pub enum DialledState {
     /// A name without an address.
     Unresolved,
     #[default]
@@ -112,7 +112,7 @@ impl From<ShownEdge> for TrunkStatus {
         };
         match (edge.trunk, edge.outcome) {
             (Some((far, facts, is_active)), _) => {
-                status.state = TrunkState::Up;
+                status.state = DialledState::Up;
                 status.pool = Some(far.pool.to_string());
                 status.pod = Some(far.pod.to_string());
                 status.version = Some(facts.version.to_string());
@@ -125,7 +125,7 @@ impl From<ShownEdge> for TrunkStatus {
                 status.unacknowledged_bytes = facts.figures.unacknowledged_bytes();
             }
             (None, DialOutcome::None) => {}
-            (None, DialOutcome::Redundant) => status.state = TrunkState::Redundant,
+            (None, DialOutcome::Redundant) => status.state = DialledState::Redundant,
             (None, DialOutcome::Failed(failure)) => status.last_attempt = vec![failure.into()],
         }
         status
@@ -142,7 +142,7 @@ pub fn status(context: &StreamContext) -> Option<SidecarProcessStatus> {
     let unresolved = context.trunks.unresolved().into_iter();
     let unresolved = unresolved.map(|(address, failure)| TrunkStatus {
         address,
-        state: TrunkState::Unresolved,
+        state: DialledState::Unresolved,
         last_attempt: vec![failure.into()],
         ..TrunkStatus::default()
     });

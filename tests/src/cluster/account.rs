@@ -1,6 +1,8 @@
 //! The account that the chart gives the operator, with the chart's own rights: what a test's operator
 //! may do is what an installed one may.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 
 use super::{ApiServer, ClusterIdentity, Helm, Major};
@@ -21,6 +23,21 @@ pub async fn operator_account(
     account_of_release(server, RELEASE, home, watched).await
 }
 
+/// As [`operator_account`], with gateways whose sidecars' Secrets it may write into other namespaces, by those.
+///
+/// # Errors
+/// As there.
+pub async fn operator_account_with_sidecars(
+    server: &ApiServer,
+    home: &str,
+    watched: &[&str],
+    sidecars: &BTreeMap<String, Vec<String>>,
+) -> Result<ClusterIdentity> {
+    let sidecars = serde_json::to_string(sidecars)?;
+    let sidecars = format!("--set-json=sidecars={sidecars}");
+    account(server, RELEASE, home, watched, &[&sidecars]).await
+}
+
 /// As [`operator_account`], of a release with a name of its own (`xmpp-edge-…`), which its account and
 /// its lease have too.
 ///
@@ -32,10 +49,20 @@ pub async fn account_of_release(
     home: &str,
     watched: &[&str],
 ) -> Result<ClusterIdentity> {
+    account(server, release, home, watched, &[]).await
+}
+
+async fn account(
+    server: &ApiServer,
+    release: &str,
+    home: &str,
+    watched: &[&str],
+    more: &[&str],
+) -> Result<ClusterIdentity> {
     let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/xmpp-edge");
     let listed = serde_json::to_string(watched)?;
     let watched = format!("--set-json=watchNamespaces={listed}");
-    let rendered = Helm::offline(Major::Four, server.directory().join("helm-account"))?.run(&[
+    let mut arguments = vec![
         "template",
         release,
         chart,
@@ -45,7 +72,10 @@ pub async fn account_of_release(
         "--show-only=templates/rbac.yaml",
         "--show-only=templates/serviceaccount.yaml",
         &watched,
-    ])?;
+    ];
+    arguments.extend(more);
+    let helm = Helm::offline(Major::Four, server.directory().join("helm-account"))?;
+    let rendered = helm.run(&arguments)?;
     let apply = ["apply", "--server-side", "--filename=-"];
     server.kubectl().run_with(&apply, &rendered)?;
     server.service_account(home, release).await

@@ -1,6 +1,7 @@
 //! The operator as a process against a real API server, and pods that only say their status.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::PathBuf,
     sync::{
@@ -26,7 +27,9 @@ use tokio::{
 
 use xmpp_edge_crds::kinds::EdgePool;
 
-use super::{AdminTls, ApiServer, Clock, ClusterIdentity, Namespace, operator_account};
+use super::{
+    AdminTls, ApiServer, Clock, ClusterIdentity, Namespace, account::operator_account_with_sidecars,
+};
 use crate::{edge, process::Daemon, wait};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -259,7 +262,17 @@ async fn account_for(namespace: &Namespace<'_>, arguments: &[&str]) -> Result<Cl
     let together = together.filter_map(|it| it.strip_prefix(WATCH)?.strip_prefix('='));
     let apart = arguments.windows(2).filter(|pair| pair[0] == WATCH);
     let watched: Vec<&str> = together.chain(apart.map(|pair| pair[1])).collect();
-    operator_account(namespace.server, &namespace.name, &watched).await
+    let sidecars = arguments.iter();
+    let sidecars =
+        sidecars.filter_map(|it| it.strip_prefix("--sidecar-namespace=")?.split_once('='));
+    let sidecars: BTreeMap<String, Vec<String>> = sidecars
+        .map(|(place, gateways)| {
+            let gateways = gateways.split(',').map(str::to_owned);
+            (place.to_owned(), gateways.collect())
+        })
+        .collect();
+    let (server, home) = (namespace.server, &namespace.name);
+    operator_account_with_sidecars(server, home, &watched, &sidecars).await
 }
 
 /// A pod object that is ready, and a port that answers for it as a proxy's admin port does.

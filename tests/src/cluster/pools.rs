@@ -37,6 +37,16 @@ pub async fn edit(namespace: &Namespace<'_>, name: &str, spec: Value) -> Result<
     Ok(())
 }
 
+/// Message of a condition in an object; empty where there is none.
+pub fn message(object: &Value, name: &str) -> String {
+    let conditions = object["status"]["conditions"].as_array();
+    let mut found = conditions.into_iter().flatten();
+    let found = found.find(|it| it["type"] == name);
+    found.map_or_else(String::new, |it| {
+        it["message"].as_str().unwrap_or_default().to_owned()
+    })
+}
+
 /// `STATUS, REASON` of a condition in an object; empty where there is none.
 pub fn condition(object: &Value, name: &str) -> String {
     let conditions = object["status"]["conditions"].as_array();

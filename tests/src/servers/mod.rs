@@ -177,12 +177,13 @@ impl Server {
         self.launch().await
     }
 
-    /// Starts again with another bundle of whom it trusts between servers.
+    /// Starts again with another bundle of whom it trusts between servers, and what it asks of them.
     ///
     /// # Errors
     /// As [`Self::restart`].
-    pub async fn trusts(&mut self, pem: String) -> Result<()> {
+    pub async fn trusts(&mut self, pem: String, security: Security) -> Result<()> {
         self.spec.trust = pem;
+        self.spec.security = security;
         self.configure()?;
         self.restart().await
     }

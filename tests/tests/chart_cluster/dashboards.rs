@@ -21,6 +21,12 @@ use super::{get, pods_are_ready};
 /// Metrics that have no series here, and why; a query of another one has to return data.
 const EMPTY: &[(&str, &str)] = &[
     ("connections_refused_total", "no connection was refused"),
+    ("trunks", "no gateway has sidecars"),
+    (
+        "trunk_oldest_unacknowledged_seconds",
+        "no gateway has sidecars",
+    ),
+    ("trunk_ends_total", "no gateway has sidecars"),
     (
         "dns_published",
         "the DNS server cannot be reached: nothing is known",

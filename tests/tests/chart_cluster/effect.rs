@@ -28,6 +28,7 @@ fn others() -> Vec<(&'static str, Value)> {
         ("allowedDomains", json!({"x": ["example.org"]})),
         ("dns.ownerId", json!("x")),
         ("dns.allowedServers", json!(["192.0.2.53"])),
+        ("sidecars", json!({"x": ["org"]})),
         ("sidecar.injection", json!("off")),
         ("sidecar.resolvers", json!(["192.0.2.54:53"])),
         ("sidecar.clusterDomain", json!("c.example")),

@@ -70,6 +70,8 @@ const MISTAKES: &[(&str, &[&str])] = &[
         "--set=allowedDomains.chat={*.example.org}",
         &["allowedDomains/chat/0"],
     ),
+    ("--set-json=sidecars.chat=[]", &["sidecars/chat"]),
+    ("--set=sidecars.chat={Org}", &["sidecars/chat/0"]),
     (
         "--set-json=allowedDomains.chat=[]",
         &["allowedDomains/chat"],

@@ -126,6 +126,7 @@ fn rows() -> Vec<Row> {
                 "--set=dns.ownerId=west",
                 "--set=dns.allowedServers={ns.example.org,192.0.2.53:5353}",
                 "--set=allowedDomains.chat={example.org,example.com}",
+                "--set=sidecars.servers={org,lab}",
             ],
             DEPLOYMENT,
             of_container("/args"),
@@ -136,6 +137,7 @@ fn rows() -> Vec<Row> {
                 "--watch-namespace=chat",
                 "--watch-namespace=club",
                 "--allowed-domains=chat=example.org,example.com",
+                "--sidecar-namespace=servers=org,lab",
             ]),
         ),
         (

@@ -65,8 +65,11 @@ const CASES: &[Case] = &[
             "--set=watchNamespaces={chat,club}",
             "--set=allowedDomains.chat={example.org,example.com}",
             "--set=dns.ownerId=west",
+            "--set=sidecars.club={org}",
         ],
         there: &[
+            "Role/xmpp-edge-sidecars",
+            "RoleBinding/xmpp-edge-sidecars",
             "Role/xmpp-edge",
             "RoleBinding/xmpp-edge",
             "ClusterRole/edge-system-xmpp-edge-let-go",

@@ -170,12 +170,6 @@ async fn deny(namespace: &Namespace<'_>, allowed: &[&str]) -> Result<Role> {
     Ok(role)
 }
 
-fn message(object: &Value, kind: &str) -> String {
-    let conditions = object["status"]["conditions"].as_array().unwrap();
-    let said = conditions.iter().find(|it| it["type"] == kind).unwrap();
-    said["message"].as_str().unwrap().to_owned()
-}
-
 #[test]
 fn a_secret_that_cannot_be_read_stops_only_the_pool_that_names_it() {
     SERVER.test(async |namespace| {

@@ -74,7 +74,9 @@ async fn is_told(scene: &SidecarScene, told: &Told) -> Result<()> {
 /// server that refuses the leaf by B-04.
 #[tokio::test]
 async fn b_45_each_fault_is_told_with_step_cause_and_remedy_in_readyz_status_and_log() {
-    let mut scene = SidecarScene::start(&SidecarScenePlan::default()).await.unwrap();
+    let mut scene = SidecarScene::start(&SidecarScenePlan::default())
+        .await
+        .unwrap();
     scene.sidecars[0].kill();
     scene.insides[0].kill();
     let closed = format!("{}:23456", scene.lab.ip(CLOSED_HOST));
@@ -149,7 +151,9 @@ async fn b_45_each_fault_is_told_with_step_cause_and_remedy_in_readyz_status_and
 /// As in a pod whose label names a gateway that is made later.
 #[tokio::test]
 async fn b_41_a_sidecar_that_starts_before_its_files_names_them_and_connects_without_a_restart() {
-    let mut scene = SidecarScene::start(&SidecarScenePlan::default()).await.unwrap();
+    let mut scene = SidecarScene::start(&SidecarScenePlan::default())
+        .await
+        .unwrap();
     scene.sidecars[0].kill();
     for file in ["given/sidecar.json", "given/ca.crt"] {
         fs::remove_file(scene.sidecars[0].path(file)).unwrap();
@@ -163,7 +167,8 @@ async fn b_41_a_sidecar_that_starts_before_its_files_names_them_and_connects_wit
         assert_eq!(scene.sidecars[0].get("/status").await?.0, 503);
         scene.list_keys()?;
         scene.sidecars[0].copy_from(scene.edges[0].place(), OWN)?;
-        let is_ready = async || (scene.sidecars[0].get("/readyz").await.ok()?.0 == 200).then_some(());
+        let is_ready =
+            async || (scene.sidecars[0].get("/readyz").await.ok()?.0 == 200).then_some(());
         wait::until("it is connected", wait::GENEROUS, is_ready).await?;
         assert_eq!(scene.trunks(0).await?, 1);
         Ok::<_, anyhow::Error>(())
@@ -193,7 +198,11 @@ async fn b_04_a_server_that_does_not_trust_the_sidecar_is_told_with_its_words_an
         let (_, readyz) = scene.sidecars[0].get("/readyz").await?;
         assert!(readyz.contains("its server: step "), "{readyz}");
         assert!(readyz.contains("s2s_ssl = { cafile ="), "{readyz}");
-        assert!(scene.sidecars[0].log().contains("the server is not reached"));
+        assert!(
+            scene.sidecars[0]
+                .log()
+                .contains("the server is not reached")
+        );
         let status = status(&scene).await?;
         assert_eq!(status["server"]["up"], false, "{status:#}");
         let text = status["server"]["text"].as_str().unwrap_or_default();
@@ -213,7 +222,9 @@ async fn b_04_a_server_that_does_not_trust_the_sidecar_is_told_with_its_words_an
 
 #[tokio::test]
 async fn what_a_sidecar_shows_is_its_own_and_status_wants_the_token_where_there_is_one() {
-    let scene = SidecarScene::connected(&SidecarScenePlan::default()).await.unwrap();
+    let scene = SidecarScene::connected(&SidecarScenePlan::default())
+        .await
+        .unwrap();
     let shown = async {
         let whole = status(&scene).await?;
         let trunk = &whole["trunks"][0];
@@ -259,7 +270,9 @@ async fn what_a_sidecar_shows_is_its_own_and_status_wants_the_token_where_there_
             (scene.sidecars[0].get("/status").await.ok()?.0 == 401).then_some(())
         })
         .await?;
-        let (code, _) = scene.sidecars[0].get_with("/status", Some("another")).await?;
+        let (code, _) = scene.sidecars[0]
+            .get_with("/status", Some("another"))
+            .await?;
         assert_eq!(code, 401);
         let (code, _) = scene.sidecars[0]
             .get_with("/status", Some("a secret of ours"))

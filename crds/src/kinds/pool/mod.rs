@@ -41,6 +41,7 @@ pub const CONDITIONS: &[ConditionType] = &[
     ConditionType::ConfigReplicated,
     ConditionType::DnsPublished,
     ConditionType::GatewayReachable,
+    ConditionType::SidecarIdentity,
 ];
 
 /// Specification of the edge proxies of one site.
@@ -74,6 +75,7 @@ pub const CONDITIONS: &[ConditionType] = &[
     printcolumn(name = "Priority", type_ = "integer", json_path = ".spec.route.priority", priority = 1),
     printcolumn(name = "Certificate", type_ = "string", json_path = ".status.certificate.notAfter", priority = 1),
     printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspended", priority = 1),
+    printcolumn(name = "Sidecars", type_ = "string", json_path = ".status.sidecars", priority = 1),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
 )]

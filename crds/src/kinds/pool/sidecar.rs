@@ -12,6 +12,11 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PoolSidecar {
+    /// Namespace of the server's pods, where the operator puts Secret `xmpp-edge-sidecar-<name>` for them. Defaults to the
+    /// pool's. The operator's settings have to allow another one (chart value `sidecars`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
     /// Servers that have a sidecar each. `Single`, the default: each is a world of its own, so that one
     /// gets what comes in and the others stand by. `Clustered`: they know each other's users, and all get
     /// something.
@@ -41,6 +46,7 @@ pub struct PoolSidecar {
 impl Default for PoolSidecar {
     fn default() -> Self {
         Self {
+            namespace: None,
             server: SidecarServers::default(),
             server_address: "127.0.0.1:5269".to_owned(),
             edges: Vec::new(),

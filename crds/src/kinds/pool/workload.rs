@@ -195,7 +195,8 @@ pub struct NetworkPolicySpec {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub admin_from: Vec<NetworkPolicyPeer>,
-    /// Peers that may connect to the internal listener and the DNS view. Defaults to anyone.
+    /// Peers that may connect to the internal listener and the DNS view. Defaults to anyone; where
+    /// every gateway is of mode `Sidecar` and lists no `keys`, to the namespaces of the sidecars.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub internal_from: Option<Vec<NetworkPolicyPeer>>,

@@ -15,11 +15,16 @@ use xmpp_edge_crds::{
 use super::inspection::{Inspection, NamespaceInspection};
 use crate::{
     controllers::pool::{
-        plan::{self, Facts, pod, secrets},
-        read, sidecars,
+        plan::{
+            self, Facts, metadata, pod,
+            secrets::{self, PlannedElsewhere},
+        },
+        read,
+        sidecar_secrets::{HeldElsewhere, POOLS_IN},
+        sidecars::{self, SidecarInputs},
     },
     dns::records,
-    secrets::CertificateError,
+    secrets::{CertificateError, store::SecretData},
 };
 
 /// What stands in place of secret data.
@@ -99,13 +104,18 @@ fn objects(
     let held = |name: &str| namespace.world.secrets.get(name).cloned();
     let configs = &namespace.compiled.configs;
     let pools = &namespace.world.pools;
-    let sidecars = sidecars::documents(pools, configs, sidecars::DEFAULT_CLUSTER_DOMAIN);
+    let sidecars = SidecarInputs {
+        documents: sidecars::documents(pools, configs, sidecars::DEFAULT_CLUSTER_DOMAIN),
+        outside: sidecars::outside(pools, configs, &config.pool),
+        elsewhere: &|_, _| HeldElsewhere::Data(None),
+    };
     let secrets = secrets::plan(Some(pool), config, &held, &sidecars, now)?;
+    let elided = |material: &SecretData| -> serde_json::Map<String, Value> {
+        let keys = material.keys();
+        keys.map(|key| (key.clone(), Value::from(ELIDED))).collect()
+    };
     for (entry, material) in &secrets.entries {
-        let data: serde_json::Map<String, Value> = material
-            .keys()
-            .map(|key| (key.clone(), Value::from(ELIDED)))
-            .collect();
+        let data = elided(material);
         objects.push(json!({
             "apiVersion": "v1",
             "kind": "Secret",
@@ -117,6 +127,26 @@ fn objects(
             },
             "stringData": data,
         }));
+    }
+    for PlannedElsewhere { identity, material } in &secrets.elsewhere {
+        let Some(material) = material else { continue };
+        objects.push(json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": secrets::secret_type(material),
+            "metadata": {
+                "name": identity.place.name,
+                "namespace": identity.place.namespace,
+                "labels": metadata::shared_labels(),
+                "annotations": { POOLS_IN: config.namespace },
+            },
+            "stringData": elided(material),
+        }));
+    }
+    for map in &secrets.outside {
+        let mut map = map.manifest()?;
+        map["data"]["ca.crt"] = Value::from(ELIDED);
+        objects.push(map);
     }
     let mut internal_ca = secrets.internal_ca.manifest()?;
     internal_ca["data"]["ca.crt"] = Value::from(ELIDED);

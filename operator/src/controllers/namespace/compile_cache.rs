@@ -17,7 +17,11 @@ use xmpp_edge_crds::edge_config::{EdgeConfig, shards};
 use super::inputs::{self, internal_service_name};
 use crate::{
     compile::{self, Compiled, NamespaceInputs, References},
-    runtime::{caches::Caches, decoded::Decoded, store::ObjectStore},
+    runtime::{
+        caches::{Caches, SecretElsewhere, SecretPlace},
+        decoded::Decoded,
+        store::ObjectStore,
+    },
 };
 
 /// A namespace and what it compiles to.
@@ -33,6 +37,15 @@ pub struct CompileCache {
     newest: Option<(InputFingerprint, Compilation)>,
 }
 
+/// What compiling has to know of pods.
+#[derive(Debug, Default)]
+pub struct SeenOfPods {
+    /// Generations that were in use before of pools whose last document cannot be had.
+    pub used: BTreeMap<String, u64>,
+    /// As [`NamespaceInputs::before_sidecars`].
+    pub before_sidecars: BTreeMap<String, String>,
+}
+
 /// Equal while nothing changed that compiling reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct InputFingerprint {
@@ -40,6 +53,7 @@ struct InputFingerprint {
     /// The last documents, which are an input too: of each pool its generation.
     last: BTreeMap<String, u64>,
     withdrawn: BTreeSet<String>,
+    before_sidecars: BTreeMap<String, String>,
 }
 
 /// What a namespace is compiled from beside what the watches hold.
@@ -47,8 +61,7 @@ struct InputFingerprint {
 pub struct CompileInputs<'a> {
     /// The last documents.
     pub last: &'a BTreeMap<String, EdgeConfig>,
-    /// Generations that were in use before of pools whose last document cannot be had.
-    pub used: &'a BTreeMap<String, u64>,
+    pub pods: &'a SeenOfPods,
     /// Pools to which nobody is led for want of a way inside.
     pub withdrawn: &'a BTreeSet<&'a str>,
     pub references: &'a References,
@@ -64,7 +77,7 @@ impl CompileCache {
     ) -> (Compilation, bool) {
         let CompileInputs {
             last,
-            used,
+            pods,
             withdrawn,
             references,
         } = *given;
@@ -76,6 +89,7 @@ impl CompileCache {
                 .map(|(pool, config)| (pool.clone(), config.generation))
                 .collect(),
             withdrawn: withdrawn.iter().map(|pool| (*pool).to_owned()).collect(),
+            before_sidecars: pods.before_sidecars.clone(),
         };
         if let Some((of, compilation)) = &self.newest
             && *of == print
@@ -86,8 +100,9 @@ impl CompileCache {
         self.newest = None;
         let mut world = inputs::world(caches, namespace, references);
         world.withdrawn.clone_from(&print.withdrawn);
+        world.before_sidecars.clone_from(&pods.before_sidecars);
         let mut compiled = compile::compile(&world, last);
-        for (pool, used) in used {
+        for (pool, used) in &pods.used {
             if let Some(config) = compiled.configs.get_mut(pool) {
                 // What pods loaded before is never taken for it.
                 config.generation = config.generation.max(used + 1);
@@ -125,6 +140,16 @@ fn objects(caches: &Caches, namespace: &str, references: &References) -> u64 {
     for name in references.config_maps.difference(&documents) {
         name.hash(&mut print);
         caches.config_maps.form(namespace, name).hash(&mut print);
+    }
+    for pool in pools.iter().filter_map(|pool| pool.read()) {
+        for (namespace, name) in compile::sidecar_secrets_elsewhere(pool) {
+            let place = SecretPlace { namespace, name };
+            let held = match caches.elsewhere.get(&place) {
+                SecretElsewhere::Held(secret) => secret.resource_version(),
+                _ => None,
+            };
+            (place, held).hash(&mut print);
+        }
     }
     for name in compile::secrets_read(pools.iter().filter_map(|pool| pool.read())) {
         name.hash(&mut print);
@@ -197,7 +222,7 @@ mod tests {
             let withdrawn = self.withdrawn.iter().copied().collect();
             let given = CompileInputs {
                 last: &self.last,
-                used: &BTreeMap::new(),
+                pods: &SeenOfPods::default(),
                 withdrawn: &withdrawn,
                 references: &references,
             };
@@ -383,9 +408,13 @@ mod tests {
         assert_eq!(inputs::last_document(&held.caches, "n", "hq"), None);
         let written = inputs::highest_generation(&held.caches, "n", "hq");
         assert_eq!(written, Some(41));
+        let seen = SeenOfPods {
+            used: [("hq".to_owned(), 41)].into(),
+            ..SeenOfPods::default()
+        };
         let given = CompileInputs {
             last: &held.last,
-            used: &[("hq".to_owned(), 41)].into(),
+            pods: &seen,
             withdrawn: &BTreeSet::new(),
             references: &References::default(),
         };

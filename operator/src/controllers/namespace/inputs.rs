@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 use crate::{
     compile::{self, Fault, Kind, NamespaceInputs, ObjectRef, References, Undecodable},
     runtime::{
-        caches::Caches,
+        caches::{Caches, SecretElsewhere, SecretPlace},
         decoded::{Decoded, UndecodableObject},
         store::ObjectStore,
     },
@@ -105,6 +105,17 @@ pub fn world(caches: &Caches, namespace: &str, references: &References) -> Names
             Err(error) => {
                 world.unread.secrets.insert(name, error.to_string());
             }
+        }
+    }
+    let places = world
+        .pools
+        .iter()
+        .flat_map(compile::sidecar_secrets_elsewhere);
+    for (namespace, name) in places.collect::<Vec<_>>() {
+        let place = SecretPlace { namespace, name };
+        if let SecretElsewhere::Held(secret) = caches.elsewhere.get(&place) {
+            let place = (place.namespace, place.name);
+            world.secrets_elsewhere.insert(place, material(&secret));
         }
     }
     for pool in &world.pools {

@@ -7,5 +7,6 @@ pub mod peer_keys;
 pub mod programmed;
 pub mod reconciler;
 pub mod references;
+mod sidecars;
 pub mod snapshot;
 pub mod way_inside;

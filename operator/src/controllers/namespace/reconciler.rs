@@ -16,10 +16,10 @@ use xmpp_edge_crds::{
 };
 
 use super::{
-    compile_cache::{CompileCache, CompileInputs},
+    compile_cache::{CompileCache, CompileInputs, SeenOfPods},
     inputs,
     peer_keys::{self, PeerKeysMemory},
-    references,
+    references, sidecars,
     snapshot::{ChangeTracker, Context, NamespaceSnapshot, PoolOutcome},
     way_inside::{SeenPool, WaysInside},
 };
@@ -29,7 +29,7 @@ use crate::{
         pool::{self, PoolMemory},
         status_only::{self, StatusOnlyKind},
     },
-    proxy_status::{self, Loaded, PoolReport, ownership::pool_of},
+    proxy_status::{self, Loaded, PoolReport, SidecarPods, ownership::pool_of, sidecar_pods},
     runtime::{
         backoff::Backoff,
         metrics::{Objects, OfPool},
@@ -63,6 +63,7 @@ pub struct NamespaceReconciler {
     written: StatusThrottle,
     peer_keys: PeerKeysMemory,
     ways: WaysInside,
+    sidecar_pods: SidecarPods,
 }
 
 impl NamespaceReconciler {
@@ -80,6 +81,7 @@ impl NamespaceReconciler {
             written: StatusThrottle::default(),
             peer_keys: PeerKeysMemory::default(),
             ways: WaysInside::default(),
+            sidecar_pods: SidecarPods::default(),
         }
     }
 
@@ -120,13 +122,17 @@ impl NamespaceReconciler {
             };
         }
         let (mut scene, ways) = self.scene();
+        let missing = sidecars::missing(&scene);
+        let (caches, namespace) = (&self.context.caches, &self.namespace);
+        scene.sidecar_pods = self.sidecar_pods.ask(caches, namespace, &missing).await;
+        let ask_again = (!missing.is_empty()).then_some(sidecar_pods::EVERY);
         let (outcomes, failed) = self.provision(&scene).await;
         peer_keys::learn(&self.context, &scene, &mut self.peer_keys).await;
         // What pods have may have changed meanwhile, but not for the worse: this is what was seen.
         scene.now = Timestamp::now();
         self.say(&scene, &outcomes);
         let pools = outcomes.values().filter_map(|outcome| outcome.again);
-        let again = pools.chain(self.written.until_due());
+        let again = pools.chain(self.written.until_due()).chain(ask_again);
         NamespacePass {
             again: again
                 .chain(self.peer_keys.retry())
@@ -145,6 +151,13 @@ impl NamespaceReconciler {
         let references = references::of(caches, namespace, &self.last);
         caches.config_maps.refer(namespace, references.config_maps);
         caches.secrets.refer(namespace, references.secrets);
+        let elsewhere = references::elsewhere(caches, namespace, &self.last);
+        let let_go = caches
+            .elsewhere
+            .refer(client, &caches.triggers, namespace, &elsewhere);
+        for secret in let_go {
+            pool::sidecar_secrets::withdraw(client, namespace, &secret).await;
+        }
         let (config_maps, secrets) = tokio::join!(
             caches.config_maps.read(client, namespace),
             caches.secrets.read(client, namespace),
@@ -202,14 +215,19 @@ impl NamespaceReconciler {
     fn compile(&mut self, scene: &mut NamespaceSnapshot) {
         let begun = Instant::now();
         let caches = &self.context.caches;
-        let used = self.used_generations();
+        let pods = SeenOfPods {
+            used: self.used_generations(),
+            before_sidecars: sidecars::before(caches, &self.namespace, &self.last, || {
+                self.reports()
+            }),
+        };
         let references = references::of(caches, &self.namespace, &self.last);
         let withdrawn = self.ways.withdrawn(&self.last);
         // A large namespace takes a thread for a while: the runtime gets another meanwhile.
         let (now, anew) = tokio::task::block_in_place(|| {
             let given = CompileInputs {
                 last: &self.last,
-                used: &used,
+                pods: &pods,
                 withdrawn: &withdrawn,
                 references: &references,
             };

@@ -1,15 +1,18 @@
 //! Which ConfigMaps and Secrets of a namespace are read: what its objects refer to, and what the operator
 //! keeps there itself. All others are known by name alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt;
 use xmpp_edge_crds::edge_config::{EdgeConfig, shards};
 
 use crate::{
-    compile::{References, peer_keys, sidecar_secrets},
+    compile::{References, peer_keys, sidecar_secrets, sidecar_secrets_elsewhere},
     controllers::pool::{plan::names, publish},
-    runtime::{caches::Caches, store::UnreadError},
+    runtime::{
+        caches::{Caches, SecretPlace},
+        store::UnreadError,
+    },
     secrets::store::ManagedSecret,
 };
 
@@ -43,7 +46,10 @@ pub fn of(caches: &Caches, namespace: &str, last: &BTreeMap<String, EdgeConfig>)
         let before = last.get(&name).into_iter().flat_map(|it| &it.gateways);
         let sidecars = pool.read().map(sidecar_secrets).unwrap_or_default();
         found.secrets.extend(sidecars);
-        let of_sidecars = before.clone().filter(|it| it.sidecar.is_some());
+        let of_sidecars = before.clone().filter(|it| {
+            let sidecar = it.sidecar.as_ref();
+            sidecar.is_some_and(|own| own.namespace.as_deref().is_none_or(|it| it == namespace))
+        });
         let of_sidecars = of_sidecars.map(|it| it.effective_name().to_owned());
         let of_sidecars = of_sidecars.map(ManagedSecret::Sidecar);
         found.secrets.extend(of_sidecars.map(|it| it.to_string()));
@@ -56,6 +62,34 @@ pub fn of(caches: &Caches, namespace: &str, last: &BTreeMap<String, EdgeConfig>)
         found.config_maps.insert(names::INTERNAL_CA.to_owned());
         let shared = [ManagedSecret::InternalCa, ManagedSecret::Dialback];
         found.secrets.extend(shared.map(|it| it.to_string()));
+    }
+    found
+}
+
+/// The Secrets in other namespaces that the pools of this one refer to; `last` as of [`of`].
+#[must_use]
+pub fn elsewhere(
+    caches: &Caches,
+    namespace: &str,
+    last: &BTreeMap<String, EdgeConfig>,
+) -> BTreeSet<SecretPlace> {
+    let mut found = BTreeSet::new();
+    for pool in caches.pools.in_namespace(namespace) {
+        let places = match pool.read() {
+            Some(pool) => sidecar_secrets_elsewhere(pool),
+            None => {
+                let before = last.get(&pool.name_any()).into_iter();
+                let gateways = before.flat_map(|config| &config.gateways);
+                let places = gateways.filter_map(|it| {
+                    let given = it.sidecar.as_ref()?.namespace.clone()?;
+                    let entry = ManagedSecret::Sidecar(it.effective_name().to_owned());
+                    (given != namespace).then(|| (given, entry.to_string()))
+                });
+                places.collect()
+            }
+        };
+        let places = places.into_iter();
+        found.extend(places.map(|(namespace, name)| SecretPlace { namespace, name }));
     }
     found
 }

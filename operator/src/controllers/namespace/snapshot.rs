@@ -18,6 +18,7 @@ use xmpp_edge_crds::{
 
 use crate::{
     compile::{Compiled, Diagnostic, Fault, NamespaceInputs, ObjectRef},
+    controllers::pool::sidecar_secrets::SidecarNamespaces,
     dns::DnsMetrics,
     proxy_status::{PoolFacts, PoolReport, Reports},
     runtime::{caches::Caches, events::Events, metrics::Metrics, server_clock::ServerClock},
@@ -37,6 +38,8 @@ pub struct OperatorConfig {
     pub allowed_domains: Option<AllowedDomains>,
     /// Name servers that may be connected to for `spec.dns.rfc2136`; empty: any.
     pub allowed_dns_servers: Vec<HostPort>,
+    /// Where Secrets of sidecars may be written beside the namespaces of pools.
+    pub sidecar_namespaces: SidecarNamespaces,
 }
 
 /// Port of a name server where none is given (RFC 1035).
@@ -116,6 +119,8 @@ pub struct NamespaceSnapshot {
     pub reports: BTreeMap<String, PoolReport>,
     /// The same, merged.
     pub facts: BTreeMap<String, PoolFacts>,
+    /// What pods with sidecars say that are missing at edges, by gateway.
+    pub sidecar_pods: BTreeMap<String, Vec<String>>,
     /// What keeps the keys of a pool's partners from being recorded, as the look before found it.
     pub peer_keys: BTreeMap<String, Diagnostic>,
     /// Which generation of which pool is the first that holds an object as it is now.
@@ -168,6 +173,7 @@ impl NamespaceSnapshot {
             compiled: Arc::default(),
             reports: BTreeMap::new(),
             facts: BTreeMap::new(),
+            sidecar_pods: BTreeMap::new(),
             peer_keys: BTreeMap::new(),
             since: BTreeMap::new(),
             reached: BTreeMap::new(),

@@ -80,7 +80,7 @@ fn said(facts: &PoolFacts, domain: &DomainName) -> WayInside {
     let mut gateways = facts.gateways.iter();
     let gateway = gateways.find(|it| it.domains.iter().any(|own| own == domain.as_str()));
     match gateway.and_then(|it| it.sidecars.as_ref()) {
-        Some(sidecars) if !sidecars.servers_up.is_empty() => WayInside::Open,
+        Some(sidecars) if !sidecars.connected.is_empty() => WayInside::Open,
         Some(sidecars) if !sidecars.missing_at.is_empty() => WayInside::Missing,
         Some(_) | None => WayInside::Unknown,
     }

@@ -18,6 +18,7 @@ pub mod provision;
 pub mod publish;
 pub mod read;
 pub mod reconcile;
+pub mod sidecar_secrets;
 pub mod sidecars;
 pub mod status;
 pub mod validate;

@@ -17,14 +17,17 @@ use super::{
     plan::{
         self, Child, ChildKind, Facts, names,
         rollout::{self, Rollout},
-        secrets::{self, SecretsPlan},
+        secrets::{self, PlannedElsewhere, SecretsPlan},
     },
-    read, sidecars, validate,
+    read,
+    sidecar_secrets::{self, IdentityState, SidecarIdentity},
+    sidecars::{self, SidecarInputs},
+    validate,
 };
 use crate::{
     compile::{Diagnostic, Fault},
     controllers::namespace::{inputs, snapshot::NamespaceSnapshot},
-    runtime::{at_once::at_once, store::UnreadError},
+    runtime::{at_once::at_once, caches::SecretPlace, store::UnreadError},
     secrets::{CertificateError, source::CertificateState},
 };
 
@@ -40,6 +43,8 @@ pub(super) struct ApplyOutcome {
     pub(super) certificate: Option<Result<CertificateState, CertificateError>>,
     pub(super) certificate_refused: Option<Fault>,
     pub(super) diagnostics: Vec<Diagnostic>,
+    /// None: they were not looked at.
+    pub(super) identities: Option<Vec<SidecarIdentity>>,
     pub(super) unwritten: Option<Fault>,
     pub(super) held_by: Option<String>,
 }
@@ -92,6 +97,8 @@ pub(super) async fn write(
     let mounted = match planned {
         Ok(planned) => {
             let whole = write_secrets(applier, &planned, written).await;
+            let identities = write_elsewhere(applier, &planned, whole, written).await;
+            written.identities = Some(identities);
             written.diagnostics = planned.diagnostics;
             let seen = scene.facts.get(&config.pool);
             let seen = seen.map_or(&[][..], |facts| &facts.gateways);
@@ -135,7 +142,17 @@ fn plan_secrets(
     };
     // Keys may have to be made.
     let (pools, configs) = (&scene.world.pools, &scene.compiled.configs);
-    let sidecars = sidecars::documents(pools, configs, &read::cluster_domain());
+    let context = applier.context;
+    let elsewhere = |place: &SecretPlace, gateway: &str| {
+        let (allowed, namespace) = (&context.settings.sidecar_namespaces, applier.namespace);
+        let state = context.caches.elsewhere.get(place);
+        sidecar_secrets::held(allowed, place, gateway, namespace, state)
+    };
+    let sidecars = SidecarInputs {
+        documents: sidecars::documents(pools, configs, &read::cluster_domain()),
+        outside: sidecars::outside(pools, configs, &config.pool),
+        elsewhere: &elsewhere,
+    };
     let planned = block_in_place(|| secrets::plan(pool, config, &held, &sidecars, scene.now));
     unread.into_inner().map_or(Ok(planned), Err)
 }
@@ -154,6 +171,55 @@ async fn write_secrets(
     }
     let done = applier.child(&planned.internal_ca).await;
     written.note(done.map(|_| ()))
+}
+
+/// The Secrets of sidecars in other namespaces: what does not go there holds up nothing else. Says what all
+/// gateways' sidecars have.
+async fn write_elsewhere(
+    applier: &Applier<'_>,
+    planned: &SecretsPlan,
+    whole: bool,
+    written: &mut ApplyOutcome,
+) -> Vec<SidecarIdentity> {
+    let mut identities = planned.sidecars.clone();
+    if !whole {
+        let words = written.refused.join("; ");
+        for identity in &mut identities {
+            let fault = sidecar_secrets::not_written(&identity.place, &words);
+            identity.state = IdentityState::Refused(fault);
+        }
+    }
+    for PlannedElsewhere { identity, material } in &planned.elsewhere {
+        let mut identity = identity.clone();
+        // What is issued from a CA that could not be kept is void.
+        match material {
+            Some(_) if !whole => identity.state = IdentityState::NotYet,
+            Some(material) => {
+                let place = &identity.place;
+                if let Err(error) = applier.secret_elsewhere(place, material).await {
+                    identity.state = refused(&identity, &error);
+                }
+            }
+            None => {}
+        }
+        identities.push(identity);
+    }
+    for map in &planned.outside {
+        let done = applier.child(map).await;
+        written.note(done.map(|_| ()));
+    }
+    identities
+}
+
+fn refused(identity: &SidecarIdentity, error: &ApplyError) -> IdentityState {
+    let SidecarIdentity { place, gateway, .. } = identity;
+    let words = error.to_string();
+    IdentityState::Refused(match error.cause() {
+        // The watch brings what was first.
+        ApplyError::Overtaken { .. } => return IdentityState::NotYet,
+        ApplyError::Refused { .. } => sidecar_secrets::not_allowed(place, gateway, &words),
+        _ => sidecar_secrets::not_written(place, &words),
+    })
 }
 
 async fn write_children(

@@ -3,6 +3,7 @@
 //! One watch a kind and namespace, or one a kind with the whole cluster. The watches run on every
 //! replica, so that who takes over the lease starts warm. Nothing here writes.
 
+mod elsewhere;
 mod readiness;
 mod triggers;
 
@@ -42,6 +43,7 @@ use xmpp_edge_crds::kinds::{EdgePool, ExternalAccessPolicy, XmppFederatedPartner
 pub(crate) use self::readiness::status_code;
 use self::readiness::{WatchState, readiness};
 pub use self::{
+    elsewhere::{SecretElsewhere, SecretPlace, SecretsElsewhere},
     readiness::{Readiness, WatchFault},
     triggers::Triggers,
 };
@@ -56,6 +58,8 @@ use super::{
 
 /// Selector of what pools own: the operator's own children alone.
 pub const MANAGED: &str = "app.kubernetes.io/managed-by=xmpp-edge-operator";
+/// Selector of pods beside whose server a sidecar is, whatever its gateway.
+const WITH_SIDECAR: &str = "xmpp-edge.dev/sidecar";
 /// Helm keeps releases in Secrets, ten of each; nothing refers to them.
 const NO_RELEASES: &str = "type!=helm.sh/release.v1";
 
@@ -99,6 +103,8 @@ pub struct Caches {
     pub policies: ObjectStore<Decoded<ExternalAccessPolicy>>,
     pub config_maps: ReferencedStore<ConfigMap>,
     pub secrets: ReferencedStore<Secret>,
+    /// Those of sidecars whose servers are in other namespaces than their pools.
+    pub elsewhere: Arc<SecretsElsewhere>,
     /// Those of pools alone.
     pub services: ObjectStore<Service>,
     /// Those of pools alone.
@@ -107,6 +113,8 @@ pub struct Caches {
     pub replica_sets: ObjectStore<ReplicaSet>,
     /// Those of pools alone.
     pub pods: ObjectStore<Pod>,
+    /// Those with a sidecar, beside servers.
+    pub sidecar_pods: ObjectStore<Pod>,
     /// Those of pools alone.
     pub volumes: ObjectStore<PersistentVolumeClaim>,
     /// Those of pools alone.
@@ -130,11 +138,14 @@ impl Caches {
             policies: ObjectStore::default(),
             config_maps: ReferencedStore::default(),
             secrets: ReferencedStore::default(),
+            elsewhere: Arc::default(),
             services: ObjectStore::default(),
             deployments: ObjectStore::default(),
             // A new one is looked at; what its controller counts in it the Deployment says too.
             replica_sets: ObjectStore::new(|_, _| false),
             pods: ObjectStore::default(),
+            // A new one is looked at; what it says of itself it is asked for.
+            sidecar_pods: ObjectStore::new(|_, _| false),
             volumes: ObjectStore::default(),
             network_policies: ObjectStore::default(),
             disruption_budgets: ObjectStore::default(),
@@ -174,6 +185,8 @@ impl Caches {
             start.watch(tasks, ours(), |caches| &caches.deployments);
             start.watch(tasks, ours(), |caches| &caches.replica_sets);
             start.watch(tasks, ours(), |caches| &caches.pods);
+            let beside_servers = plain().labels(WITH_SIDECAR);
+            start.watch(tasks, beside_servers, |caches| &caches.sidecar_pods);
             start.watch(tasks, ours(), |caches| &caches.volumes);
             start.watch(tasks, ours(), |caches| &caches.network_policies);
             start.watch(tasks, ours(), |caches| &caches.disruption_budgets);

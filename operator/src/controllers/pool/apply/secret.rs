@@ -1,5 +1,7 @@
 //! Secrets: written whole, on exactly the form that was read.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::{
     ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
@@ -13,7 +15,9 @@ use crate::{
             metadata,
             secrets::{self, Ownership},
         },
+        pool::sidecar_secrets::POOLS_IN,
     },
+    runtime::caches::{SecretElsewhere, SecretPlace},
     secrets::store::{ManagedSecret, SecretData},
 };
 
@@ -67,11 +71,7 @@ impl Applier<'_> {
             .extend(secrets::labels(entry, self.pool));
         object.metadata.managed_fields = None;
         object.string_data = None;
-        let data = material.iter();
-        object.data = Some(
-            data.map(|(key, value)| (key.clone(), ByteString(value.to_vec())))
-                .collect(),
-        );
+        object.data = Some(bytes_of(material));
         // A new one is created, never applied: of two leaders one is refused. An old one is
         // replaced on the uid and resourceVersion that were read.
         let since = self.context.caches.secrets.epoch();
@@ -96,6 +96,57 @@ impl Applier<'_> {
         Ok(true)
     }
 
+    /// Writes the Secret of sidecars in another namespace where it differs. It has no owner, which would have to
+    /// be there too: an annotation says whose it is. The caller has looked that what is there may be written over.
+    ///
+    /// # Errors
+    /// [`ApplyError`].
+    pub async fn secret_elsewhere(
+        &self,
+        place: &SecretPlace,
+        material: &SecretData,
+    ) -> Result<(), ApplyError> {
+        let SecretPlace { namespace, name } = place;
+        let elsewhere = &self.context.caches.elsewhere;
+        let what = || format!("Secret {name:?} in namespace {namespace:?}");
+        let held = match elsewhere.get(place) {
+            SecretElsewhere::Held(held) if inputs::material(&held) == *material => return Ok(()),
+            SecretElsewhere::Held(held) => Some(held),
+            _ => None,
+        };
+        let mut object = held.as_deref().cloned().unwrap_or_else(|| Secret {
+            type_: Some(secrets::secret_type(material).to_owned()),
+            ..Secret::default()
+        });
+        object.metadata.name = Some(name.clone());
+        object.metadata.namespace = Some(namespace.clone());
+        object.metadata.managed_fields = None;
+        object.labels_mut().extend(metadata::shared_labels());
+        let whose = (POOLS_IN.to_owned(), self.namespace.to_owned());
+        object.annotations_mut().extend([whose]);
+        object.string_data = None;
+        object.data = Some(bytes_of(material));
+        let api: Api<Secret> = Api::namespaced(self.context.client.clone(), namespace);
+        let parameters = PostParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let over = held.as_deref().and_then(ResourceExt::resource_version);
+        let this = fingerprint(&["elsewhere", over.as_deref().unwrap_or_default()]);
+        let write = async {
+            match &held {
+                None => call(what, None, api.create(&parameters, &object)).await,
+                Some(_) => call(what, None, api.replace(name, &parameters, &object)).await,
+            }
+        };
+        let written = self.attempt(&what(), this, write).await?;
+        elsewhere.written(place, written);
+        tracing::info!(namespace, name, "Secret written");
+        // The document tells from when on its certificates count.
+        self.context.caches.triggers.enqueue(self.namespace);
+        Ok(())
+    }
+
     /// Owners of an entry's Secret, from those that it has.
     fn owned(&self, entry: &ManagedSecret, held: &[OwnerReference]) -> Vec<OwnerReference> {
         let uid = self.pool.uid().unwrap_or_default();
@@ -112,4 +163,10 @@ impl Applier<'_> {
         }
         owners
     }
+}
+
+fn bytes_of(material: &SecretData) -> BTreeMap<String, ByteString> {
+    let data = material.iter();
+    data.map(|(key, value)| (key.clone(), ByteString(value.to_vec())))
+        .collect()
 }

@@ -1,6 +1,7 @@
 //! The NetworkPolicy: who may reach the pods, and what they may reach.
 //!
-//! In: the public listeners from anywhere, the internal ones from `internalFrom`, the admin port
+//! In: the public listeners from anywhere, the internal ones from `internalFrom` (without it from the namespaces of
+//! sidecars where these alone come), the admin port
 //! from the operator and `adminFrom`. Out: DNS, the gateways, the contacts' database, partners on
 //! any TCP port, but no private or link-local network (in their place the egress proxy, where there
 //! is one), and `egress`. A policy knows no names, and a
@@ -8,7 +9,7 @@
 //! Service's name within its namespace (where pods listen on another port than their Service,
 //! `egress` says so). DNS is allowed to the cluster's pods and to the resolvers that are known.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use k8s_openapi::{
     api::networking::v1::{
@@ -85,7 +86,7 @@ fn ingress(
             ports: Some(public),
         },
         NetworkPolicyIngressRule {
-            from: wanted.internal_from.clone(),
+            from: wanted.internal_from.clone().or_else(|| sidecars(config)),
             ports: Some(inside),
         },
     ];
@@ -99,6 +100,28 @@ fn ingress(
         });
     }
     rules
+}
+
+/// Namespaces of the sidecars, where nobody but sidecars of this cluster comes from inside.
+fn sidecars(config: &EdgeConfig) -> Option<Vec<NetworkPolicyPeer>> {
+    let mut namespaces = BTreeSet::new();
+    for gateway in &config.gateways {
+        let sidecar = gateway.sidecar.as_ref()?;
+        let elsewhere = !sidecar.keys.is_empty() || sidecar.trust_ca.is_some();
+        if gateway.mode != GatewayMode::Sidecar || elsewhere {
+            return None;
+        }
+        let namespace = sidecar.namespace.as_ref().unwrap_or(&config.namespace);
+        namespaces.insert(namespace.clone());
+    }
+    let peers = namespaces.into_iter().map(|namespace| NetworkPolicyPeer {
+        namespace_selector: Some(LabelSelector {
+            match_labels: Some([(NAMESPACE_LABEL.to_owned(), namespace)].into()),
+            ..LabelSelector::default()
+        }),
+        ..NetworkPolicyPeer::default()
+    });
+    Some(peers.collect())
 }
 
 fn egress(pool: &EdgePool, config: &EdgeConfig, facts: &Facts<'_>) -> Vec<NetworkPolicyEgressRule> {

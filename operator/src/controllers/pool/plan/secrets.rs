@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 use xmpp_edge_crds::{
     domain::DomainName,
-    edge_config::EdgeConfig,
+    edge_config::{EdgeConfig, Gateway},
     kinds::{
         EdgePool,
         conditions::{ConditionType, Reason},
@@ -18,14 +18,22 @@ use xmpp_edge_crds::{
     sidecar_config::SidecarDocument,
 };
 
-use super::{Child, metadata, names};
+use super::{
+    super::{
+        sidecar_secrets::{HeldElsewhere, IdentityState, SidecarIdentity},
+        sidecars::SidecarInputs,
+    },
+    Child, metadata, names,
+};
 use crate::{
     compile::{Diagnostic, Kind, ObjectRef, Severity},
+    runtime::caches::SecretPlace,
     secrets::{
         CertificateError,
         chain::CertificateFacts,
         database::DatabaseSecret,
-        egress, internal_ca,
+        egress,
+        internal_ca::{self, InternalCa},
         source::{self, CertificateSpec, CertificateState, Environment, PoolBackend, Secrets},
         store::{ManagedSecret, SecretData, Store, StoreError},
     },
@@ -43,12 +51,25 @@ pub struct SecretsPlan {
     pub gateways: Vec<(Vec<DomainName>, CertificateFacts)>,
     /// What is wrong with Secrets that only somebody else can mend.
     pub diagnostics: Vec<Diagnostic>,
+    /// What the sidecars of each gateway prove themselves by, those of `elsewhere` aside.
+    pub sidecars: Vec<SidecarIdentity>,
+    /// Secrets of sidecars in other namespaces.
+    pub elsewhere: Vec<PlannedElsewhere>,
+    /// `sidecar.json` and `ca.crt` for hosts outside of the cluster.
+    pub outside: Vec<Child>,
     /// Data of every Secret that the pods mount, and the CA's certificate: what they are to have.
     pub mounted: Vec<SecretData>,
 }
 
-/// Plans for one pool in force. `held` is what the cluster holds, by the Secret's name; `sidecars` the documents
-/// of the namespace's gateways that take trunks, by their names.
+/// A Secret in another namespace, as it should be.
+#[derive(Debug)]
+pub struct PlannedElsewhere {
+    pub identity: SidecarIdentity,
+    /// Where it may be written.
+    pub material: Option<SecretData>,
+}
+
+/// Plans for one pool in force. `held` is what the cluster holds, by the Secret's name.
 ///
 /// # Errors
 /// [`CertificateError`] where what is kept cannot be used; nothing is to be written then.
@@ -56,7 +77,7 @@ pub fn plan(
     spec: Option<&EdgePool>,
     config: &EdgeConfig,
     held: &dyn Secrets,
-    sidecars: &BTreeMap<String, SidecarDocument>,
+    sidecars: &SidecarInputs<'_>,
     now: Timestamp,
 ) -> Result<SecretsPlan, CertificateError> {
     let name = &config.pool;
@@ -72,19 +93,44 @@ pub fn plan(
     let ca = internal_ca::ensure_ca(&mut store, &config.namespace, now)?;
     internal_ca::ensure_issuer(&mut store, &ca, name, &config.namespace_domains, now)?;
     let mut gateways = Vec::new();
+    let (mut of_sidecars, mut elsewhere) = (Vec::new(), Vec::new());
     for gateway in &config.gateways {
         let issued = internal_ca::ensure_gateway(&mut store, &ca, &gateway.domains, now)?;
         gateways.extend(issued.map(|facts| (gateway.domains.clone(), facts)));
         let first = gateway.domains.first();
         kept.extend(first.map(|domain| ManagedSecret::Gateway(domain.to_string())));
-        let sidecar = gateway.sidecar.as_ref();
         let name = gateway.effective_name();
-        if let Some(document) = sidecar.and_then(|_| sidecars.get(name)) {
-            let (domains, json) = (&gateway.domains, document.to_json());
-            internal_ca::ensure_sidecar(&mut store, &ca, name, domains, &json, now)?;
-            kept.push(ManagedSecret::Sidecar(name.to_owned()));
+        let Some((sidecar, document)) = gateway.sidecar.as_ref().zip(sidecars.documents.get(name))
+        else {
+            continue;
+        };
+        let entry = ManagedSecret::Sidecar(name.to_owned());
+        let other = sidecar.namespace.as_ref();
+        let other = other.filter(|namespace| **namespace != config.namespace);
+        let place = SecretPlace {
+            namespace: other.unwrap_or(&config.namespace).clone(),
+            name: entry.to_string(),
+        };
+        let json = document.to_json();
+        if other.is_some() {
+            let planned = plan_elsewhere(gateway, place, &json, sidecars, &ca, now)?;
+            elsewhere.push(planned);
+            continue;
         }
+        let facts =
+            internal_ca::ensure_sidecar(&mut store, &ca, name, &gateway.domains, &json, now)?;
+        kept.push(entry);
+        of_sidecars.push(SidecarIdentity {
+            gateway: name.to_owned(),
+            place,
+            state: IdentityState::Issued {
+                not_after: facts.not_after,
+            },
+        });
     }
+    let outside = sidecars.outside.iter();
+    let outside = outside.map(|(name, document)| for_outside(spec, name, document, &ca.trusted));
+    let outside = outside.collect();
     let backend = PoolBackend::of(
         spec.map(|pool| &pool.spec.certificate),
         held,
@@ -164,8 +210,84 @@ pub fn plan(
         certificate,
         gateways,
         diagnostics,
+        sidecars: of_sidecars,
+        elsewhere,
+        outside,
         mounted,
     })
+}
+
+/// The Secret of a gateway's sidecars at `place`, as far as that may be written.
+fn plan_elsewhere(
+    gateway: &Gateway,
+    place: SecretPlace,
+    document: &str,
+    sidecars: &SidecarInputs<'_>,
+    ca: &InternalCa,
+    now: Timestamp,
+) -> Result<PlannedElsewhere, CertificateError> {
+    let name = gateway.effective_name();
+    let data = match (sidecars.elsewhere)(&place, name) {
+        HeldElsewhere::Data(data) => data,
+        HeldElsewhere::NotYet => {
+            return Ok(PlannedElsewhere::without(
+                name,
+                place,
+                IdentityState::NotYet,
+            ));
+        }
+        HeldElsewhere::Refused(fault) => {
+            let state = IdentityState::Refused(fault);
+            return Ok(PlannedElsewhere::without(name, place, state));
+        }
+    };
+    let held = |_: &str| data.clone();
+    let mut store = Overlay {
+        held: &held,
+        written: BTreeMap::new(),
+    };
+    let (domains, entry) = (&gateway.domains, ManagedSecret::Sidecar(name.to_owned()));
+    let facts = internal_ca::ensure_sidecar(&mut store, ca, name, domains, document, now)?;
+    let not_after = facts.not_after;
+    Ok(PlannedElsewhere {
+        material: store.read(&entry)?,
+        ..PlannedElsewhere::without(name, place, IdentityState::Issued { not_after })
+    })
+}
+
+impl PlannedElsewhere {
+    fn without(gateway: &str, place: SecretPlace, state: IdentityState) -> Self {
+        Self {
+            identity: SidecarIdentity {
+                gateway: gateway.to_owned(),
+                place,
+                state,
+            },
+            material: None,
+        }
+    }
+}
+
+/// The ConfigMap that people copy to hosts outside of the cluster: all of it is public.
+fn for_outside(
+    pool: Option<&EdgePool>,
+    gateway: &str,
+    document: &SidecarDocument,
+    trusted: &str,
+) -> Child {
+    let name = ManagedSecret::Sidecar(gateway.to_owned()).to_string();
+    let mut map = ConfigMap {
+        data: Some(BTreeMap::from([
+            ("sidecar.json".to_owned(), document.to_json()),
+            ("ca.crt".to_owned(), trusted.to_owned()),
+        ])),
+        ..ConfigMap::default()
+    };
+    match pool {
+        Some(pool) => map.metadata = metadata::owned(pool, name),
+        None => map.metadata.name = Some(name),
+    }
+    Child::ConfigMap(Box::new(map))
 }
 
 fn missing(pool: &str, message: String) -> Diagnostic {

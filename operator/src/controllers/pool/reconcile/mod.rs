@@ -22,6 +22,7 @@ use super::{
     provision::{self, ApplyOutcome},
     publish::{self, Leave},
     read,
+    sidecar_secrets::{IdentityState, SidecarIdentity},
     status::{self, Certificate, Findings},
     validate,
 };
@@ -128,7 +129,9 @@ async fn reconcile_within(
     if let Some(error) = written.failed {
         return Err(error);
     }
-    let again = if written.refused.is_empty() {
+    let lacks = |identity: &SidecarIdentity| matches!(identity.state, IdentityState::Refused(_));
+    let identities = written.identities.as_deref().unwrap_or_default();
+    let again = if written.refused.is_empty() && !identities.iter().any(lacks) {
         RENEWALS
     } else {
         // Some of it may have been kept from being tried by what was refused before it.
@@ -273,6 +276,8 @@ fn report(
         facts: scene.facts.get(&name),
         dns: dns.map_or_else(|| dns_as_it_was(&old), |dns| dns.condition.clone()),
         refused: written.refused.clone(),
+        identities: written.identities.as_deref(),
+        sidecar_pods: Some(&scene.sidecar_pods),
         held_by: written.held_by.as_deref(),
         now: scene.now,
     };

@@ -2,17 +2,23 @@
 
 mod sidecars;
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::Deployment;
-use xmpp_edge_crds::kinds::{
-    EdgePool, PoolStatus,
-    conditions::{ConditionType, Reason},
-    pool::status::{CertificateStatus, ConfigStatus, StreamCounts},
+use xmpp_edge_crds::{
+    edge_config::GatewayMode,
+    kinds::{
+        EdgePool, PoolStatus,
+        conditions::{ConditionType, Reason},
+        pool::status::{CertificateStatus, ConfigStatus, StreamCounts},
+    },
 };
 
 use super::plan::metadata;
 use crate::{
     compile::{Diagnostic, Fault},
+    controllers::pool::sidecar_secrets::SidecarIdentity,
     dns::records,
     proxy_status::{GatewayFacts, Loaded, PoolFacts, PoolReport},
     secrets::source::CertificateState,
@@ -53,6 +59,10 @@ pub struct Findings<'a> {
     pub dns: DesiredCondition,
     /// Objects that could not be written, each with what to do.
     pub refused: Vec<String>,
+    /// What the gateways' sidecars prove themselves by; none: it was not looked at.
+    pub identities: Option<&'a [SidecarIdentity]>,
+    /// What pods with sidecars say that are missing, by gateway; none: nobody was asked.
+    pub sidecar_pods: Option<&'a BTreeMap<String, Vec<String>>>,
     /// The pool whose pods are replaced first.
     pub held_by: Option<&'a str>,
     pub now: Timestamp,
@@ -108,6 +118,14 @@ pub fn status(old: &PoolStatus, found: &Findings<'_>) -> PoolStatus {
                 })
             },
         ),
+        gateways: found.facts.map_or_else(
+            || old.gateways.clone(),
+            |facts| sidecars::states(&facts.gateways),
+        ),
+        sidecars: found.facts.map_or_else(
+            || old.sidecars.clone(),
+            |facts| sidecars::shown(&facts.gateways, facts.pods),
+        ),
         selector: Some(metadata::selector_text(found.name)),
         conditions: merge(&old.conditions, &wanted, found.generation, found.now),
     }
@@ -160,15 +178,17 @@ fn conditions(old: &PoolStatus, found: &Findings<'_>) -> Vec<DesiredCondition> {
     let certificate = certificate_ready(old, found);
     let replicated = replicated(found);
     let gateway = gateway(found);
+    let identity = sidecars::identity(&old.conditions, found.identities);
     let ready = ready(found, [&accepted, &certificate, &replicated, &found.dns]);
-    vec![
+    let always = [
         ready,
         accepted,
         certificate,
         replicated,
         found.dns.clone(),
         gateway,
-    ]
+    ];
+    always.into_iter().chain(identity).collect()
 }
 
 fn accepted(found: &Findings<'_>) -> DesiredCondition {
@@ -300,9 +320,15 @@ fn replicated(found: &Findings<'_>) -> DesiredCondition {
 fn gateway(found: &Findings<'_>) -> DesiredCondition {
     let kind = ConditionType::GatewayReachable;
     let gateways = found.facts.map_or(&[][..], |facts| &facts.gateways);
+    let said = found.diagnostics.iter().filter(|it| it.condition == kind);
+    if let Some(held) = said.clone().find(|it| !it.status) {
+        return DesiredCondition::from(*held);
+    }
     let lost: Vec<String> = gateways
         .iter()
-        .filter(|gateway| gateway.sidecars.is_none() && gateway.reachable == Some(false))
+        .filter(|gateway| {
+            gateway.mode != Some(GatewayMode::Sidecar) && gateway.reachable == Some(false)
+        })
         .map(|gateway| match &gateway.failure {
             Some((pod, step)) => format!(
                 "{} ({}): {} from pod {pod}{}",
@@ -321,14 +347,15 @@ fn gateway(found: &Findings<'_>) -> DesiredCondition {
     }
     let mut missing = gateways.iter().filter_map(|gateway| {
         let sidecars = gateway.sidecars.as_ref()?;
-        sidecars::fault(sidecars, &gateway.domains)
+        sidecars::fault(sidecars, gateway, found.sidecar_pods)
     });
     if let Some((reason, message)) = missing.next() {
         let others = missing.map(|(_, message)| message);
         let messages: Vec<_> = std::iter::once(message).chain(others).collect();
         return DesiredCondition::new(kind, false, reason, messages.join("; "));
     }
-    let untried = |it: &GatewayFacts| it.sidecars.is_none() && it.reachable.is_none();
+    let untried =
+        |it: &GatewayFacts| it.mode != Some(GatewayMode::Sidecar) && it.reachable.is_none();
     if gateways.is_empty() || gateways.iter().any(untried) {
         return DesiredCondition::new(
             kind,
@@ -337,11 +364,14 @@ fn gateway(found: &Findings<'_>) -> DesiredCondition {
             "nothing was sent to every gateway yet",
         );
     }
-    let stale = found.diagnostics.iter().find(|it| it.condition == kind);
-    stale.map_or_else(
-        || DesiredCondition::new(kind, true, Reason::Reachable, ""),
-        |stale| DesiredCondition::from(*stale),
-    )
+    if let Some(stale) = said.clone().next() {
+        return DesiredCondition::from(*stale);
+    }
+    let several: Vec<_> = gateways.iter().filter_map(sidecars::several).collect();
+    if several.is_empty() {
+        return DesiredCondition::new(kind, true, Reason::Reachable, "");
+    }
+    DesiredCondition::new(kind, true, Reason::SeveralSidecars, several.join("; "))
 }
 
 /// All but the gateway, one ready replica, and every object of the pool in place.

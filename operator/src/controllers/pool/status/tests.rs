@@ -69,6 +69,19 @@ fn kept<T>(value: T) -> &'static T {
     Box::leak(Box::new(value))
 }
 
+fn identity() -> SidecarIdentity {
+    SidecarIdentity {
+        gateway: "org".to_owned(),
+        place: crate::runtime::caches::SecretPlace {
+            namespace: "n".to_owned(),
+            name: "xmpp-edge-sidecar-org".to_owned(),
+        },
+        state: crate::controllers::pool::sidecar_secrets::IdentityState::Issued {
+            not_after: now(),
+        },
+    }
+}
+
 /// A pool that is well, but for this.
 fn check<'a>(change: impl FnOnce(&mut Findings<'a>), expected: &[(ConditionType, &str)]) {
     let (provision, deployment) = (kept(issued()), kept(deployment(2)));
@@ -92,6 +105,8 @@ fn check<'a>(change: impl FnOnce(&mut Findings<'a>), expected: &[(ConditionType,
         facts: None,
         dns: DesiredCondition::new(ConditionType::DnsPublished, true, Reason::NotManaged, ""),
         refused: Vec::new(),
+        identities: Some(kept(vec![identity()])),
+        sidecar_pods: None,
         held_by: None,
         now: now(),
     };
@@ -232,7 +247,7 @@ fn a_gateway_without_its_sidecar_says_so_and_only_informs() {
         (SidecarFacts::default(), "False, NoSidecar"),
         (
             SidecarFacts {
-                servers_up: BTreeMap::from([("prosody-0".to_owned(), true)]),
+                connected: BTreeMap::from([("prosody-0".to_owned(), Default::default())]),
                 ..SidecarFacts::default()
             },
             "True, Reachable",
@@ -240,6 +255,7 @@ fn a_gateway_without_its_sidecar_says_so_and_only_informs() {
     ] {
         let facts = PoolFacts {
             gateways: vec![GatewayFacts {
+                mode: Some(xmpp_edge_crds::edge_config::GatewayMode::Sidecar),
                 sidecars: Some(sidecars),
                 ..GatewayFacts::default()
             }],

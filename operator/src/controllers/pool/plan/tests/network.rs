@@ -322,3 +322,50 @@ fn rules_of_the_spec_are_added_to_what_pods_may_reach() {
         ],
     );
 }
+
+#[test]
+fn where_sidecars_alone_come_from_inside_nobody_else_does() {
+    use xmpp_edge_crds::{
+        edge_config::GatewayMode,
+        kinds::pool::{PoolSidecar, PoolSidecarKey},
+    };
+    let key = PoolSidecarKey {
+        name: "host".to_owned(),
+        spki_sha256: "ab".repeat(32),
+    };
+    let given = |namespace: Option<&str>, keys: &[PoolSidecarKey]| PoolSidecar {
+        namespace: namespace.map(str::to_owned),
+        keys: keys.to_vec(),
+        ..PoolSidecar::default()
+    };
+    let trunk = ("TCP", 23456);
+    for (mode, sidecar, from_chat, from_monitoring) in [
+        (GatewayMode::Direct, None, true, true),
+        (GatewayMode::Sidecar, None, false, false),
+        (
+            GatewayMode::Sidecar,
+            Some(given(Some("chat"), &[])),
+            true,
+            false,
+        ),
+        (
+            GatewayMode::Sidecar,
+            Some(given(Some("chat"), &[key])),
+            true,
+            true,
+        ),
+    ] {
+        let mut pool = pool(SELF_SIGNED);
+        let gateway = &mut pool.spec.gateways[0];
+        (gateway.mode, gateway.sidecar) = (mode, sidecar);
+        let plan = plan(&pool, &config(&pool), &facts());
+        let policy = manifest(&plan, ChildKind::NetworkPolicy, "hq");
+        let of = |peer| allowed(&policy, "ingress", "from", peer, trunk);
+        assert_eq!(
+            (of(PROSODY), of(MONITORING)),
+            (from_chat, from_monitoring),
+            "{:?}",
+            pool.spec.gateways[0]
+        );
+    }
+}

@@ -8,7 +8,8 @@ use super::*;
 use crate::{
     controllers::pool::{
         plan::secrets::{self, Ownership, SecretsPlan},
-        sidecars,
+        sidecar_secrets::HeldElsewhere,
+        sidecars::{self, SidecarInputs},
     },
     secrets::store::{ManagedSecret, SecretData, set, text},
 };
@@ -30,7 +31,12 @@ impl Cluster {
         let held = |name: &str| self.0.borrow().get(name).cloned();
         let config = config(pool);
         let configs = BTreeMap::from([(config.pool.clone(), config.clone())]);
-        let sidecars = sidecars::documents(std::slice::from_ref(pool), &configs, "cluster.local");
+        let pools = std::slice::from_ref(pool);
+        let sidecars = SidecarInputs {
+            documents: sidecars::documents(pools, &configs, "cluster.local"),
+            outside: sidecars::outside(pools, &configs, &config.pool),
+            elsewhere: &|_, _| HeldElsewhere::NotYet,
+        };
         secrets::plan(Some(pool), &config, &held, &sidecars, now).unwrap()
     }
 

@@ -16,7 +16,7 @@ use kube::{
     Api,
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use xmpp_edge_tests::{
     cluster::{Namespace, Operator, operator_account, operator_user},
     pki::{Authority, Draft, Leaf},

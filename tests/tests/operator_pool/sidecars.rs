@@ -10,7 +10,7 @@ use xmpp_edge_crds::{
     sidecar_config::SidecarConfig,
 };
 use xmpp_edge_tests::{
-    cluster::{Clock, FakePod, Namespace, Operator, operator_account, pools::message},
+    cluster::{Clock, FakePod, Namespace, Operator, operator_account},
     wait,
 };
 

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 use xmpp_edge_tests::cluster::Namespace;
-pub use xmpp_edge_tests::cluster::pools::{SOON, create, edit, secret, text, until, until_says};
+pub use xmpp_edge_tests::cluster::pools::{
+    SOON, create, edit, message, secret, text, until, until_says,
+};
 
 /// An own domain that no other test has: domains are claimed once in all watched namespaces.
 pub fn domain(namespace: &Namespace<'_>) -> String {

@@ -1,6 +1,6 @@
 //! The server inside is ejabberd as packaged (B-03).
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use xmpp_edge_tests::{
     conversation,
     servers::Kind,

@@ -50,7 +50,7 @@ async fn told(namespace: &Namespace<'_>, arguments: &[&str]) -> Result<Told> {
 fn validate_and_explain_read_a_cluster_as_its_operator_does() {
     SERVER.test(async |namespace| {
         let own = format!("{}.example", namespace.name);
-        let object = partner("contoso", json!({"domain": "contoso.example"}));
+        let object = partner("contoso", json!({"domain": "contoso.example", "partnerType": "Federated"}));
         let granted = json!({"scope": "Global", "enableFederationAccess": true, "enableXmppAccess": true});
         let everyone = policy("everyone", granted);
         create(namespace, &[pool(namespace), object.clone(), everyone]).await?;

@@ -12,6 +12,7 @@ pub mod limits;
 pub mod rewrite;
 pub mod scanner;
 pub mod stanza;
+pub mod stanza_error;
 pub mod text;
 
 pub use element::Element;
@@ -20,6 +21,7 @@ pub use header::StreamHeader;
 pub use limits::Limits;
 pub use scanner::{FaultyStanza, Item, Other, Scanner};
 pub use stanza::{Form, Stanza, StanzaKind};
+pub use stanza_error::{Condition, ErrorType};
 
 /// Namespace names that the grammar itself knows.
 pub mod ns {

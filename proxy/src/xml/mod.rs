@@ -5,6 +5,7 @@
 //! stanza that may not go on as it came. No sockets, no clocks, no policy here.
 
 pub mod children;
+pub mod document;
 pub mod element;
 pub mod error;
 pub mod header;
@@ -15,6 +16,7 @@ pub mod stanza;
 pub mod stanza_error;
 pub mod text;
 
+pub use document::{DocumentFault, DocumentLimits, read_document};
 pub use element::Element;
 pub use error::XmlError;
 pub use header::StreamHeader;

@@ -1,0 +1,10 @@
+//! SIP as a gateway to it has to read and write it, and what each side's words are on the other.
+//!
+//! What is here knows no socket, no clock, no partner and no policy: bytes, values and times in, bytes and
+//! values out. Everything that a SIP server sends is bounded here. [`wire`] frames and checks, [`address`]
+//! maps users, [`code`] maps answers.
+
+pub mod address;
+pub mod code;
+pub mod method;
+pub mod wire;

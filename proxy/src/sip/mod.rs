@@ -3,8 +3,12 @@
 //! What is here knows no socket, no clock, no partner and no policy: bytes, values and times in, bytes and
 //! values out. Everything that a SIP server sends is bounded here. [`wire`] frames and checks, [`address`]
 //! maps users, [`code`] maps answers.
+//! [`body`] is what a MESSAGE carries, [`message`] the same as a stanza, [`pidf`] what a NOTIFY carries.
 
 pub mod address;
+pub mod body;
 pub mod code;
+pub mod message;
 pub mod method;
+pub mod pidf;
 pub mod wire;

@@ -1,8 +1,8 @@
 //! The data plane: an XMPP server-to-server edge.
 //!
 //! The folders are the architecture, in the order of a stanza's way; imports go down only:
-//! `sidecar, app, admin → stream → trunk → routing → presence → config → policy, contacts → negotiation → tls, dns,
-//! dns_view, xml, net → telemetry`. Nothing here knows Kubernetes.
+//! `sidecar, app, admin → stream → trunk → routing → presence → config → policy, contacts → negotiation, sip → tls,
+//! dns, dns_view, xml, net → telemetry`. Nothing here knows Kubernetes.
 
 #![cfg_attr(
     not(test),
@@ -29,6 +29,7 @@ pub mod probe;
 pub mod random;
 pub mod routing;
 pub mod sidecar;
+pub mod sip;
 pub mod stream;
 pub mod telemetry;
 pub mod tls;

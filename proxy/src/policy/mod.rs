@@ -27,7 +27,7 @@ use crate::{
 };
 pub use address::{Address, readdressed};
 use content::{ContentRules, ContentVerdict, MessageType};
-pub use refusal::{Answer, Condition, ErrorType, StanzaError, answer};
+pub use refusal::{Answer, StanzaError, answer};
 
 /// Why a stanza does not pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

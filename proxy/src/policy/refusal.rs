@@ -3,50 +3,10 @@
 use xmpp_edge_crds::verdict::{Direction, Reason};
 
 use super::Cause;
-use crate::xml::stanza::StanzaKind;
-
-/// Stanza error types that a refusal uses (RFC 6120 section 8.3.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorType {
-    Cancel,
-    Modify,
-}
-
-impl ErrorType {
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Cancel => "cancel",
-            Self::Modify => "modify",
-        }
-    }
-}
-
-/// Stanza error conditions that a refusal uses (RFC 6120 section 8.3.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Condition {
-    NotAllowed,
-    RemoteServerNotFound,
-    ServiceUnavailable,
-    JidMalformed,
-    PolicyViolation,
-    BadRequest,
-}
-
-impl Condition {
-    /// Name of the element in `urn:ietf:params:xml:ns:xmpp-stanzas`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NotAllowed => "not-allowed",
-            Self::RemoteServerNotFound => "remote-server-not-found",
-            Self::ServiceUnavailable => "service-unavailable",
-            Self::JidMalformed => "jid-malformed",
-            Self::PolicyViolation => "policy-violation",
-            Self::BadRequest => "bad-request",
-        }
-    }
-}
+use crate::xml::{
+    stanza::StanzaKind,
+    stanza_error::{Condition, ErrorType},
+};
 
 /// The `<error/>` to send back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

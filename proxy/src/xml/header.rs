@@ -91,7 +91,7 @@ pub(super) fn kept(text: Cow<'_, str>) -> HeaderText {
 
 /// Whether a language tag is well-formed (RFC 5646 section 2.1). One that is not is no language (RFC 6120
 /// section 8.1.5), and servers refuse what carries it.
-pub(super) fn is_language_tag(tag: &str) -> bool {
+pub fn is_language_tag(tag: &str) -> bool {
     let mut subtags = tag.split('-');
     let first = subtags.next().unwrap_or_default();
     let letters = first.bytes().all(|byte| byte.is_ascii_alphabetic());

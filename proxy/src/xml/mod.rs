@@ -5,6 +5,7 @@
 //! stanza that may not go on as it came. No sockets, no clocks, no policy here.
 
 pub mod children;
+pub mod document;
 pub mod element;
 pub mod error;
 pub mod header;
@@ -12,14 +13,17 @@ pub mod limits;
 pub mod rewrite;
 pub mod scanner;
 pub mod stanza;
+pub mod stanza_error;
 pub mod text;
 
+pub use document::{DocumentFault, DocumentLimits, read_document};
 pub use element::Element;
 pub use error::XmlError;
 pub use header::StreamHeader;
 pub use limits::Limits;
 pub use scanner::{FaultyStanza, Item, Other, Scanner};
 pub use stanza::{Form, Stanza, StanzaKind};
+pub use stanza_error::{Condition, ErrorType};
 
 /// Namespace names that the grammar itself knows.
 pub mod ns {

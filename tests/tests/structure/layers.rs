@@ -20,14 +20,14 @@ const PROXY: &[&[&str]] = &[
     &["presence"],
     &["config"],
     &["policy", "contacts", "probe"],
-    &["negotiation"],
+    &["negotiation", "sip"],
     &["tls", "dns", "dns_view", "xml", "net"],
     &["telemetry"],
     &["random"],
 ];
 
 /// The layer rule as `docs/architecture.md` says it.
-const RULE: &str = "sidecar, app, admin → stream → trunk → routing → presence → config → policy, contacts → negotiation → \
+const RULE: &str = "sidecar, app, admin → stream → trunk → routing → presence → config → policy, contacts → negotiation, sip → \
                     tls, dns, dns_view, xml, net → telemetry → crds";
 
 /// The operator's, likewise.

@@ -24,6 +24,14 @@ pub enum ElementError {
     NotOne,
 }
 
+/// What becomes of comments.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Comments {
+    ReadOver,
+    /// No stream has any (RFC 6120 section 11.1).
+    Refused,
+}
+
 /// Declarations in force: prefix (empty for the default) and namespace name.
 type PrefixScope = Vec<(HeaderText, HeaderText)>;
 
@@ -34,15 +42,28 @@ impl Element {
     /// held: its limits bound the tree.
     pub fn parse(bytes: &[u8], header: &StreamHeader) -> Result<Self, ElementError> {
         let source = std::str::from_utf8(bytes).map_err(|_| ElementError::NotUtf8)?;
-        let mut reader = Reader::from_str(source);
         let mut scope: PrefixScope = header.prefixes.clone();
-        scope.push(("xml".into(), ns::XML.into()));
         scope.extend(
             header
                 .content_namespace
                 .iter()
                 .map(|name| ("".into(), name.clone())),
         );
+        Self::tree(source, scope, Comments::Refused)
+    }
+
+    /// The root of a document that has been checked, behind its XML declaration.
+    pub(in crate::xml) fn parse_document(source: &str) -> Result<Self, ElementError> {
+        Self::tree(source, PrefixScope::new(), Comments::ReadOver)
+    }
+
+    fn tree(
+        source: &str,
+        mut scope: PrefixScope,
+        comments: Comments,
+    ) -> Result<Self, ElementError> {
+        let mut reader = Reader::from_str(source);
+        scope.push(("xml".into(), ns::XML.into()));
         // Each open element with the length that the scope had before it.
         let mut open: Vec<(Element, usize)> = Vec::new();
         let mut whole = None;
@@ -80,7 +101,9 @@ impl Element {
                     push_text(&mut open, &text::character_data(&format!("&{};", &*name)))?;
                     None
                 }
-                Event::Eof => return whole.ok_or(ElementError::NotOne),
+                Event::Eof if open.is_empty() => return whole.ok_or(ElementError::NotOne),
+                Event::Eof => return Err(ElementError::NotOne),
+                Event::Comment(_) if comments == Comments::ReadOver => None,
                 Event::Comment(_) | Event::Decl(_) | Event::PI(_) | Event::DocType(_) => {
                     return Err(ElementError::Restricted);
                 }

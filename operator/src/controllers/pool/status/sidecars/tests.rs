@@ -54,7 +54,8 @@ fn refused() -> SidecarFacts {
 fn b_45_each_fault_is_told_with_pod_step_cause_and_remedy() {
     let words =
         "step sasl (SaslRejected): not trusted; let the server trust the sidecar's authority";
-    let table: [(SidecarFacts, Option<(Reason, &[&str])>); 8] = [
+    type Told<'a> = Option<(Reason, &'a [&'a str])>;
+    let table: [(SidecarFacts, Told<'_>); 8] = [
         (
             facts(&["hq-0", "hq-1"], &[]),
             Some((

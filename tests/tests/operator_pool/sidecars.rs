@@ -276,7 +276,12 @@ fn b_17_a_pool_takes_the_mode_once_all_its_pods_read_a_document_with_sidecars() 
     SERVER.test(async |namespace| {
         let _operator = Operator::start(namespace, &[]).await?;
         create(namespace, &pool(namespace, "hq", json!({}))).await?;
-        let first = until(namespace, "hq-config-0", |it: &ConfigMap| document(it)).await?;
+        until_says(namespace, "hq", "CertificateReady", "True, Issued").await?;
+        // The Service's address becomes known a look later, and is in the document.
+        let first = until(namespace, "hq-config-0", |it: &ConfigMap| {
+            document(it).filter(|first| !first.edges[0].addresses.is_empty())
+        })
+        .await?;
         let old = FakePod::start(namespace, "hq", first.generation).await?;
         until_says(namespace, "hq", "ConfigReplicated", "True, InSync").await?;
         let mut spec = elsewhere(namespace, None);

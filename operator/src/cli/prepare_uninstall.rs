@@ -253,11 +253,29 @@ async fn pools(
     };
     let mut released = Vec::new();
     for pool in found {
-        let own = pool.namespace();
-        if let Some(records) = release_one(client, &pool).await? {
+        let (own, name) = (pool.namespace().unwrap_or_default(), pool.name_any());
+        let records = match (release_one(client, &pool).await, namespace) {
+            (Ok(records), _) => records,
+            // It may be listed everywhere, to be told of, and changed where there is a Role alone.
+            (
+                Err(PrepareUninstallError::Refused {
+                    code: 403, message, ..
+                }),
+                Some(_),
+            ) => {
+                tracing::warn!(
+                    namespace = own,
+                    pool = name,
+                    "the EdgePool may not be changed there, and is not released: {message}"
+                );
+                None
+            }
+            (Err(error), _) => return Err(error),
+        };
+        if let Some(records) = records {
             released.push(ReleasedPool {
-                namespace: own.unwrap_or_default(),
-                name: pool.name_any(),
+                namespace: own,
+                name,
                 records,
             });
         }

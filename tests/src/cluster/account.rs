@@ -38,6 +38,19 @@ pub async fn operator_account_with_sidecars(
     account(server, RELEASE, home, watched, &[&sidecars]).await
 }
 
+/// As [`operator_account`], with none of the right to list its kinds where it watches nothing.
+///
+/// # Errors
+/// As there.
+pub async fn operator_account_that_looks_nowhere_else(
+    server: &ApiServer,
+    home: &str,
+    watched: &[&str],
+) -> Result<ClusterIdentity> {
+    let values = ["--set=rbac.tellUnwatched=false"];
+    account(server, RELEASE, home, watched, &values).await
+}
+
 /// As [`operator_account`], of a release with a name of its own (`xmpp-edge-…`), which its account and
 /// its lease have too.
 ///

@@ -35,7 +35,10 @@ mod submit;
 mod tools;
 mod volumes;
 
-pub use account::{account_of_release, operator_account, operator_user, user_of_release};
+pub use account::{
+    account_of_release, operator_account, operator_account_that_looks_nowhere_else, operator_user,
+    user_of_release,
+};
 pub use admin_tls::AdminTls;
 pub use api_server::ApiServer;
 pub use audit::{Audit, Entry, ObjectRef, User};

@@ -21,6 +21,12 @@ use crate::stage::{CHART, EDGE, OWN, SOON, STAGE, SYSTEM, Stage};
 const EMPTY: &[(&str, &str)] = &[
     ("connections_refused_total", "no connection was refused"),
     ("dns_failures_total", "DNS does not fail"),
+    ("trunks", "no gateway here takes trunks"),
+    (
+        "trunk_oldest_unacknowledged_seconds",
+        "no gateway here takes trunks",
+    ),
+    ("trunk_ends_total", "no gateway here takes trunks"),
 ];
 
 /// The objects of this kind that the chart renders with monitoring enabled.

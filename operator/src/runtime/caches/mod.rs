@@ -10,7 +10,6 @@ mod triggers;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    future::ready,
     sync::Arc,
     time::Duration,
 };
@@ -36,7 +35,7 @@ use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use tokio::{
     sync::{mpsc, watch},
-    time::Instant,
+    time::{Instant, timeout},
 };
 use xmpp_edge_crds::kinds::{EdgePool, ExternalAccessPolicy, XmppFederatedPartner};
 
@@ -55,6 +54,17 @@ use super::{
     store::{IdentityApplier, ObjectStore, Referable, ReferencedStore, WatchApplier},
     supervisor::TaskSet,
 };
+
+/// A watch that failed and has not failed again for so long stands: longer than [`Backoff::api_server`] ever
+/// waits, jitter included, and the call takes.
+const QUIET: Duration = Duration::from_secs(25);
+
+/// What came of a watch last.
+#[derive(Clone, Copy, Debug)]
+enum WatchStanding {
+    Heard,
+    Failed,
+}
 
 /// Selector of what pools own: the operator's own children alone.
 pub const MANAGED: &str = "app.kubernetes.io/managed-by=xmpp-edge-operator";
@@ -314,9 +324,26 @@ impl Start<'_> {
             .insert(name.clone(), WatchState::default());
         tasks.spawn(format!("the watch of {name}"), async move {
             let events = watcher(api, config).backoff(Backoff::api_server());
-            let done = events.for_each(|event| {
+            let mut events = std::pin::pin!(events);
+            let mut standing = WatchStanding::Heard;
+            loop {
+                let event = match standing {
+                    WatchStanding::Heard => events.next().await,
+                    WatchStanding::Failed => match timeout(QUIET, events.next()).await {
+                        Ok(event) => event,
+                        Err(_) => {
+                            // A watch that stands says nothing until something changes.
+                            standing = WatchStanding::Heard;
+                            caches.heard(&name, false);
+                            metrics.watch_heard(&name);
+                            continue;
+                        }
+                    },
+                };
+                let Some(event) = event else { break };
                 match event {
                     Ok(event) => {
+                        standing = WatchStanding::Heard;
                         let listed = matches!(event, Event::InitDone);
                         let event = event.modify(|object| {
                             object.managed_fields_mut().clear();
@@ -327,13 +354,12 @@ impl Start<'_> {
                         caches.touch(&touched, pools);
                     }
                     Err(error) => {
+                        standing = WatchStanding::Failed;
                         metrics.watch_failed(&name, status_code(&error));
                         caches.record_watch_error(&name, &error);
                     }
                 }
-                ready(())
-            });
-            done.await;
+            }
         });
     }
 }

@@ -80,7 +80,7 @@ pub fn start(
             if before.is_some() {
                 tokio::time::sleep(FAILED).await;
             }
-            let questions = Questions {
+            let questions = KeyQuestions {
                 context: &context,
                 side,
                 question,
@@ -100,7 +100,7 @@ pub fn start(
 }
 
 /// What is asked, for whom.
-struct Questions<'c> {
+struct KeyQuestions<'c> {
     context: &'c Arc<StreamContext>,
     side: Side,
     question: VerifyRequest,
@@ -108,7 +108,7 @@ struct Questions<'c> {
     slot: Option<SlotRank>,
 }
 
-impl Questions<'_> {
+impl KeyQuestions<'_> {
     /// Asks until the server has answered, or may not be asked again; `verdict` is always what is known.
     async fn ask(
         &self,

@@ -54,7 +54,8 @@ pub struct Entry {
 /// Who asked.
 #[derive(Clone, Debug, Deserialize)]
 pub struct User {
-    /// `system:serviceaccount:NAMESPACE:NAME` for a service account.
+    /// `system:serviceaccount:NAMESPACE:NAME` for a service account; empty of somebody unknown.
+    #[serde(default)]
     pub username: String,
     #[serde(default)]
     pub groups: Vec<String>,

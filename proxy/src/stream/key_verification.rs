@@ -90,7 +90,12 @@ pub fn start(
             questions.ask(&queued, &subject, &mut verdict).await;
         };
         // What was found by then is the verdict.
-        let _ = tokio::time::timeout_at(deadline, asking).await;
+        let in_time = tokio::time::timeout_at(deadline, asking).await.is_ok();
+        let silent = Unavailable::TimedOut;
+        if !in_time && verdict == KeyVerification::Unavailable(silent) {
+            // Asked, and silent until now: others need not find that out at once.
+            context.key_verifications.note_failure(domain, silent);
+        }
         handle.tell(Command::Verdict {
             request,
             verdict,

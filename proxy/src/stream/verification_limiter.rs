@@ -129,9 +129,7 @@ impl VerificationSubject {
             },
         }
     }
-}
 
-impl VerificationSubject {
     /// Whether a server that cannot be reached is tried again while the peer waits: not for names that a
     /// stranger made up, which cost a constant.
     pub(super) fn is_retried(&self) -> bool {

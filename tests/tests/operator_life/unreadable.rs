@@ -71,7 +71,7 @@ fn a_namespace_that_may_not_be_read_stops_no_other_and_is_served_once_it_may() {
         until_says(&gone, &object, &[("Accepted", "True, Accepted")]).await?;
         let mut ready = String::new();
         // Kinds that could be listed and not watched are known to be well once they have not failed for a while.
-        let is_well = wait::until("nothing is wrong any more", 2 * SOON, async || {
+        let is_well = wait::until("nothing is wrong any more", 3 * SOON, async || {
             ready = operator.get("/readyz").await.ok()?;
             (ready == "ok\n").then_some(())
         })

@@ -56,8 +56,8 @@ use super::{
 };
 
 /// A watch that failed and has not failed again for so long stands: longer than [`Backoff::api_server`] ever
-/// waits, jitter included, and the call takes.
-const QUIET: Duration = Duration::from_secs(25);
+/// waits, 20 s with jitter, and a connection that is not answered takes, 30 s.
+const QUIET: Duration = Duration::from_secs(55);
 
 /// What came of a watch last.
 #[derive(Clone, Copy, Debug)]

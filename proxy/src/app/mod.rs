@@ -183,7 +183,7 @@ pub async fn run(
         );
         critical.spawn(
             "what asks the server whether it is back",
-            trunk::server::watch(Arc::clone(&context), stop_all.clone()),
+            trunk::server_watch::watch(Arc::clone(&context), stop_all.clone()),
         );
     }
     let view = listeners.serve(

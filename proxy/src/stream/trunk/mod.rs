@@ -16,6 +16,7 @@ mod pairs;
 mod receiver;
 pub mod registry;
 pub mod server;
+pub mod server_watch;
 mod traffic;
 
 use std::{

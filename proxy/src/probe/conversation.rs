@@ -162,7 +162,7 @@ impl Conversation {
                 };
                 return Ok(Some((Some(heard), len)));
             }
-            Some(Item::Stanza(stanza)) => (stanza.bytes.to_vec(), stanza.bytes.len()),
+            Some(Item::Stanza(stanza)) => (stanza.bytes().to_vec(), stanza.bytes().len()),
             Some(Item::Other(other)) => (other.bytes.to_vec(), other.bytes.len()),
         };
         let header = self.scanner.header().cloned().unwrap_or_default();

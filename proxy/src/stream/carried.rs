@@ -59,7 +59,7 @@ impl Carried {
 
     /// Another stanza of the pair was taken in.
     pub fn count(&self, stanza: &Stanza<'_>) {
-        let size = stanza.bytes.len();
+        let size = stanza.bytes().len();
         match stanza.kind {
             StanzaKind::Message => self.counters.message(size),
             StanzaKind::Presence => self.counters.presence(size),

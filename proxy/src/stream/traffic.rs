@@ -247,7 +247,7 @@ impl Stream {
                     }
                 }
                 Ok(Some(Item::Stanza(stanza))) => {
-                    let len = stanza.bytes.len();
+                    let len = stanza.bytes().len();
                     let gives_none = self.intake.is_draining() || lingers;
                     if gives_none && self.receiver.acknowledges() {
                         // Its sender has it still, unacknowledged, for another replica. What

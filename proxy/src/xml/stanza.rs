@@ -27,7 +27,8 @@ impl StanzaKind {
 /// which is the common case and costs nothing).
 #[derive(Clone, Debug)]
 pub struct Stanza<'a> {
-    pub bytes: &'a [u8],
+    /// The whole of it.
+    pub text: &'a str,
     pub kind: StanzaKind,
     pub from: Option<Cow<'a, str>>,
     pub to: Option<Cow<'a, str>>,
@@ -56,7 +57,7 @@ pub struct Form {
     pub readdressed: bool,
 }
 
-/// An element directly inside a stanza: ranges into [`Stanza::bytes`].
+/// An element directly inside a stanza: ranges into [`Stanza::text`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Child {
     /// The whole element, from `<` to its end.
@@ -80,26 +81,29 @@ pub enum ChildNamespace {
 }
 
 impl<'a> Stanza<'a> {
+    /// The whole of it as bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.text.as_bytes()
+    }
+
     /// Local name, namespace name and bytes of each child.
     pub fn children(&self) -> impl Iterator<Item = (&'a str, &'a str, &'a [u8])> {
-        let bytes = self.bytes;
+        let stanza = self.text;
+        // The ranges are those of the pass over the same text; an empty one for a broken range is never seen.
+        let text = |start: u32, end: u32| {
+            stanza
+                .get(start as usize..end as usize)
+                .unwrap_or_default()
+        };
         self.children.iter().map(move |child| {
             let namespace = match &child.namespace {
                 ChildNamespace::Server => "jabber:server",
-                ChildNamespace::Declared { start, end } => text(bytes, *start, *end),
+                ChildNamespace::Declared { start, end } => text(*start, *end),
                 ChildNamespace::Other(name) => name,
             };
-            let whole = &bytes[child.start as usize..child.end as usize];
-            (
-                text(bytes, child.name_start, child.name_end),
-                namespace,
-                whole,
-            )
+            let whole = text(child.start, child.end).as_bytes();
+            (text(child.name_start, child.name_end), namespace, whole)
         })
     }
-}
-
-fn text(bytes: &[u8], start: u32, end: u32) -> &str {
-    // The scanner checked the whole stanza; an empty text for a broken range is never seen.
-    std::str::from_utf8(&bytes[start as usize..end as usize]).unwrap_or_default()
 }

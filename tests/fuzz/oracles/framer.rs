@@ -65,7 +65,7 @@ impl Kept {
             Item::Whitespace { len } => Self::Whitespace(*len),
             Item::Header { header, .. } => Self::Header(StreamHeader::clone(header)),
             Item::Close { .. } => Self::Close,
-            Item::Stanza(stanza) => Self::Element(format!("{stanza:?}"), stanza.bytes.to_vec()),
+            Item::Stanza(stanza) => Self::Element(format!("{stanza:?}"), stanza.bytes().to_vec()),
             Item::Other(other) => Self::Element(format!("{other:?}"), other.bytes.to_vec()),
             Item::Skipped { len } => Self::Faulty(*len, None),
             Item::Faulty { len, stanza } => Self::Faulty(*len, Some(Ok(stanza.clone()))),
@@ -220,14 +220,14 @@ fn check_stanzas(stream: &[u8]) {
             Item::Header { header: found, .. } => header = Some(found),
             Item::Stanza(stanza) => {
                 let header = header.as_deref().expect("a stanza comes after the header");
-                let tree = Element::parse(stanza.bytes, header).expect("checked before");
+                let tree = Element::parse(stanza.bytes(), header).expect("checked before");
                 assert_eq!(tree.namespace, ns::SERVER);
                 assert_eq!(tree.name, stanza.kind.name());
                 assert_eq!(tree.attribute("from"), stanza.from.as_deref());
                 assert_eq!(tree.attribute("to"), stanza.to.as_deref());
                 assert_eq!(tree.attribute("type"), stanza.type_.as_deref());
                 assert_eq!(tree.attribute("id"), stanza.id.as_deref());
-                assert_eq!(stanza.bytes[stanza.start_tag - 1], b'>');
+                assert_eq!(stanza.bytes()[stanza.start_tag - 1], b'>');
                 let children: Vec<_> = stanza
                     .children()
                     .map(|(name, namespace, _)| (name, namespace))
@@ -240,7 +240,7 @@ fn check_stanzas(stream: &[u8]) {
 
                 let mut out = Vec::new();
                 rewrite::relay(&stanza, header, &mut out).expect("relayed");
-                assert_eq!(out == stanza.bytes, rewrite::stands_as_is(&stanza, header));
+                assert_eq!(out == stanza.bytes(), rewrite::stands_as_is(&stanza, header));
                 let mut meant = meant_by(&tree, &stanza, header);
                 assert_eq!(
                     canonical(&as_sent(&out)),
@@ -356,7 +356,7 @@ fn as_sent(bytes: &[u8]) -> Element {
     match scanner.next(bytes) {
         Ok(Some(Item::Stanza(stanza))) => {
             assert_eq!(
-                stanza.bytes.len(),
+                stanza.bytes().len(),
                 bytes.len(),
                 "one stanza and nothing else"
             );

@@ -82,7 +82,7 @@ fn carried(body: &str) {
         Ok(Some(Item::Header { .. }))
     ));
     match scanner.next(&bytes) {
-        Ok(Some(Item::Stanza(stanza))) => assert_eq!(stanza.bytes.len(), bytes.len()),
+        Ok(Some(Item::Stanza(stanza))) => assert_eq!(stanza.bytes().len(), bytes.len()),
         other => panic!("{other:?}"),
     }
 }

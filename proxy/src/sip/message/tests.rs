@@ -18,7 +18,7 @@ fn stanza(text: &[u8]) -> Element {
     };
     let header: &StreamHeader = &header;
     match scanner.next(text) {
-        Ok(Some(Item::Stanza(stanza))) => Element::parse(stanza.bytes, header).expect("checked"),
+        Ok(Some(Item::Stanza(stanza))) => Element::parse(stanza.bytes(), header).expect("checked"),
         other => panic!("{}: {other:?}", String::from_utf8_lossy(text)),
     }
 }

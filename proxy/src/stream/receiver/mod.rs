@@ -104,7 +104,7 @@ impl Receiver {
         let whole = usize::try_from(settings.queue_total_bytes).unwrap_or(usize::MAX);
         let share = &carried.share;
         // An empty queue takes any stanza: there will never be more room.
-        let no_room = held > 0 && held + stanza.bytes.len() > limit || share.is_full(whole);
+        let no_room = held > 0 && held + stanza.bytes().len() > limit || share.is_full(whole);
         // A peer that does not take its errors gets no more of them, and neither does a partner whose
         // errors alone overfill its share.
         let no_answers = carried.back.held() > limit || share.is_overfull(whole);
@@ -122,12 +122,12 @@ impl Receiver {
         let number = self.received;
         self.received += 1;
         self.stanzas += 1;
-        self.bytes += stanza.bytes.len() as u64;
+        self.bytes += stanza.bytes().len() as u64;
         if self.stanzas % SAMPLE == 1 {
             context
                 .metrics
                 .stanza_size
-                .observe(stanza.bytes.len() as f64);
+                .observe(stanza.bytes().len() as f64);
         }
         let relay = Relay {
             context,
@@ -153,7 +153,7 @@ impl Receiver {
             self.flush(context, now);
             self.current = index;
         }
-        let wanted = expected.max(stanza.bytes.len());
+        let wanted = expected.max(stanza.bytes().len());
         let builder = &mut self.builder;
         builder.add(number, wanted, |out| passing.write(stanza, header, out));
         Taken::Yes

@@ -68,9 +68,9 @@ impl TrunkReceiver {
             return Ok(());
         };
         self.stanzas += 1;
-        self.bytes += stanza.bytes.len() as u64;
+        self.bytes += stanza.bytes().len() as u64;
         if self.stanzas % SAMPLE == 1 {
-            let size = stanza.bytes.len() as f64;
+            let size = stanza.bytes().len() as f64;
             relay.context.metrics.stanza_size.observe(size);
         }
         let own = trunk.pair_mut(pair).ok_or(TrunkFault::StanzaWithoutPair)?;
@@ -113,7 +113,7 @@ impl TrunkReceiver {
                 tracker: Arc::clone(tracker),
             });
         }
-        let wanted = expected.max(stanza.bytes.len());
+        let wanted = expected.max(stanza.bytes().len());
         let builder = &mut self.builder;
         builder.add(number, wanted, |out| passing.write(stanza, header, out));
         Ok(())

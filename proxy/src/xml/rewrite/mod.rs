@@ -37,7 +37,7 @@ pub fn relay(
     out: &mut Vec<u8>,
 ) -> Result<(), ElementError> {
     if stands_as_is(stanza, header) {
-        out.extend_from_slice(stanza.bytes);
+        out.extend_from_slice(stanza.bytes());
         return Ok(());
     }
     if stanza.form.prefixed {
@@ -129,7 +129,7 @@ fn error_alone(
     header: &StreamHeader,
     out: &mut Vec<u8>,
 ) -> Result<(), ElementError> {
-    let element = Element::parse(stanza.bytes, header)?;
+    let element = Element::parse(stanza.bytes(), header)?;
     let start = StanzaStart::of(stanza);
     start.open(out);
     for child in element.children() {
@@ -156,7 +156,7 @@ fn anew(
     keep: impl Fn(&Element) -> bool,
     out: &mut Vec<u8>,
 ) -> Result<(), ElementError> {
-    let mut element = Element::parse(stanza.bytes, header)?;
+    let mut element = Element::parse(stanza.bytes(), header)?;
     element.content.retain(|node| match node {
         Node::Element(child) => keep(child),
         Node::Text(_) => true,
@@ -190,12 +190,12 @@ fn splice(
     out: &mut Vec<u8>,
 ) {
     let name = stanza
-        .bytes
+        .bytes()
         .iter()
         .position(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b'/' | b'>'));
     // A `/` or `>` ends every start tag at the latest.
-    let name = name.unwrap_or(stanza.bytes.len());
-    out.extend_from_slice(&stanza.bytes[..name]);
+    let name = name.unwrap_or(stanza.bytes().len());
+    out.extend_from_slice(&stanza.bytes()[..name]);
     if let Some(lang) = lang_to_add(stanza, header) {
         attribute("xml:lang", Some(lang), out);
     }
@@ -210,10 +210,10 @@ fn splice(
         copied = stanza.start_tag;
     }
     for range in left_out {
-        copy(&stanza.bytes[copied..range.start], out);
+        copy(&stanza.bytes()[copied..range.start], out);
         copied = range.end;
     }
-    copy(&stanza.bytes[copied..], out);
+    copy(&stanza.bytes()[copied..], out);
 }
 
 /// The value of `from` or `to`, by its name.
@@ -227,7 +227,7 @@ fn address<'s>(stanza: &'s Stanza<'_>, name: &[u8]) -> Option<&'s str> {
 
 /// Copies the start tag from `at`, the end of the element's name, with the addresses of today.
 fn start_tag(stanza: &Stanza<'_>, mut at: usize, out: &mut Vec<u8>) {
-    let tag = &stanza.bytes[..stanza.start_tag];
+    let tag = &stanza.bytes()[..stanza.start_tag];
     while let Some(equals) = memchr::memchr(b'=', &tag[at..]).map(|found| at + found) {
         let name = tag[at..equals].trim_ascii();
         // A checked start tag has a value in quotes behind each "=".

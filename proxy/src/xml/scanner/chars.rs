@@ -1,6 +1,8 @@
 //! What single bytes and characters may be. Every function here looks at the bytes it is given and
 //! says whether they are right, wrong, or not enough to tell.
 
+use wide::i8x16;
+
 use super::XmlError;
 
 pub(super) const LT: u8 = 1;
@@ -94,39 +96,32 @@ pub(super) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
-/// Every byte of a word the same.
-const fn each(byte: u8) -> u64 {
-    u64::from_le_bytes([byte; 8])
-}
+/// Bytes that are looked at together.
+const STRIDE: usize = 16;
 
-/// The high bit of each byte that is below `limit` (at most 0x80). Bytes after the first of them may
-/// be marked wrongly.
-const fn below(word: u64, limit: u8) -> u64 {
-    word.wrapping_sub(each(limit)) & !word & each(0x80)
-}
-
-/// The high bit of the first byte that is a control, beyond ASCII or one of the needles; bytes after
-/// it may be marked too.
+/// Bit n: the nth byte is a control, beyond ASCII or one of the needles.
 #[inline]
-fn special(bytes: [u8; 8], needles: [u8; 3]) -> u64 {
-    let word = u64::from_le_bytes(bytes);
-    below(word, b' ')
-        | (word & each(0x80))
-        | below(word ^ each(needles[0]), 1)
-        | below(word ^ each(needles[1]), 1)
-        | below(word ^ each(needles[2]), 1)
+fn special(bytes: [u8; STRIDE], needles: [u8; 3]) -> u32 {
+    let bytes = i8x16::new(bytes.map(u8::cast_signed));
+    let is = |needle: u8| bytes.simd_eq(i8x16::splat(needle.cast_signed()));
+    // With a sign, what is beyond ASCII comes before the controls.
+    let stops = bytes.simd_lt(i8x16::splat(b' '.cast_signed()))
+        | is(needles[0])
+        | is(needles[1])
+        | is(needles[2]);
+    stops.to_bitmask()
 }
 
 /// Position of the first byte from `at` on that stops the run; the end if none does.
 #[inline]
 pub(super) fn skip_plain(bytes: &[u8], mut at: usize, stops: Stops) -> usize {
-    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
-        let special = special(*word, stops.needles);
+    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        let special = special(*chunk, stops.needles);
         if special == 0 {
-            at += word.len();
+            at += STRIDE;
             continue;
         }
-        at += special.trailing_zeros() as usize / 8;
+        at += special.trailing_zeros() as usize;
         if CLASSES[bytes[at] as usize] & stops.classes != 0 {
             return at;
         }

@@ -3,7 +3,7 @@
 
 use super::{
     Scanner, XmlError, chars, header,
-    parts::{AttributeSpan, Found, HEADER_PREFIXES, Lex, NO_TOP, ScanPhase},
+    parts::{AttributeKind, AttributeKinds, AttributeSpan, Found, HEADER_PREFIXES, Lex, ScanPhase},
     span::Span,
 };
 
@@ -56,7 +56,9 @@ impl Scanner {
                             return Err(XmlError::TooDeep);
                         }
                         _ if chars::starts_name(byte) => {
-                            self.start_name(window);
+                            if let Some(found) = self.start_name(window)? {
+                                return Ok(Some(found));
+                            }
                             continue;
                         }
                         // UTF-16 with its low byte first.
@@ -105,7 +107,9 @@ impl Scanner {
                 Lex::Attribute { start } => match self.name_end(window, start as usize)? {
                     None => return used_up(self.at),
                     Some(prefix) => {
-                        self.push_attribute(window, start as usize, prefix)?;
+                        let name = Span::new(start as usize, self.at);
+                        let kind = AttributeKind::of(name.bytes(window), prefix);
+                        self.push_attribute((name, Span::default()), (kind, prefix))?;
                         self.lex = Lex::Equals;
                     }
                 },
@@ -277,7 +281,6 @@ impl Scanner {
             self.children.clear();
             self.open.clear();
             self.scope.clear();
-            self.top = NO_TOP;
         }
         self.at += 1;
         self.lex = Lex::Markup;
@@ -303,20 +306,37 @@ impl Scanner {
         Ok(None)
     }
 
-    /// An element's name begins at `self.at`. The short way for one that is all there and plain.
-    fn start_name(&mut self, window: &[u8]) {
+    /// An element's name begins at `self.at`. The short way for a start tag that is all there and plain;
+    /// stops before the first part of it that is not so.
+    fn start_name(&mut self, window: &[u8]) -> Result<Option<Found>, XmlError> {
         let start = self.at;
         let most = usize::from(self.limits.name_bytes);
         let (len, prefix) = chars::plain_name(&window[start..], most);
         self.at += len;
         match window.get(self.at) {
-            Some(b'>' | b'/' | b' ' | b'\t' | b'\n' | b'\r') => self.take_name(start, prefix),
+            Some(b' ') => {
+                self.take_name(start, prefix);
+                self.at += 1;
+                self.lex = Lex::Tag { spaced: true };
+                self.plain_attributes(window)?;
+            }
+            Some(b'>' | b'/' | b'\t' | b'\n' | b'\r') => self.take_name(start, prefix),
             _ => {
                 self.at = start;
                 self.lex = Lex::Name {
                     start: start as u32,
                 };
+                return Ok(None);
             }
+        }
+        match window[self.at..] {
+            [b'>', ..] => self.start_tag(window, self.at + 1, false),
+            [b'/', b'>', ..] => {
+                self.at += 1;
+                self.lex = Lex::Empty;
+                self.start_tag(window, self.at + 1, true)
+            }
+            _ => Ok(None),
         }
     }
 
@@ -325,19 +345,19 @@ impl Scanner {
         self.name = Span::new(start, self.at);
         self.prefix = prefix;
         self.attributes.clear();
+        self.kinds = AttributeKinds::default();
         self.own_declarations = 0;
         self.lex = Lex::Tag { spaced: false };
     }
 
-    /// Takes the name of an attribute, which ends at `self.at`.
+    /// Takes the name of an attribute, and its value where that is known.
     #[inline]
-    fn push_attribute(&mut self, window: &[u8], start: usize, prefix: u16) -> Result<(), XmlError> {
-        let attribute = AttributeSpan {
-            name: Span::new(start, self.at),
-            prefix,
-            ..AttributeSpan::default()
-        };
-        if attribute.is_declaration(window) {
+    fn push_attribute(
+        &mut self,
+        (name, value): (Span, Span),
+        (kind, prefix): (AttributeKind, u16),
+    ) -> Result<(), XmlError> {
+        if kind.declares() {
             self.declarations += 1;
             self.own_declarations += 1;
             let most = match self.phase {
@@ -352,7 +372,15 @@ impl Scanner {
                 return Err(XmlError::TooManyNamespaces);
             }
         }
-        self.attributes.push(attribute);
+        self.kinds.add(kind);
+        self.attributes.push(AttributeSpan {
+            name,
+            value,
+            kind,
+            prefix,
+            changed: false,
+            namespace: None,
+        });
         Ok(())
     }
 
@@ -362,11 +390,17 @@ impl Scanner {
         let most = usize::from(self.limits.name_bytes);
         while self.attributes.len() < usize::from(self.limits.attributes) {
             let start = self.at;
-            match window.get(start) {
-                Some(&byte) if chars::starts_name(byte) => {}
-                _ => break,
-            }
-            let (name, prefix) = chars::plain_name(&window[start..], most);
+            let rest = &window[start..];
+            let (name, prefix, kind) = match AttributeKind::at_start_of(rest) {
+                Some((kind, name)) => (name, 0, kind),
+                None => {
+                    if !rest.first().is_some_and(|&byte| chars::starts_name(byte)) {
+                        break;
+                    }
+                    let (name, prefix) = chars::plain_name(rest, most);
+                    (name, prefix, AttributeKind::of(&rest[..name], prefix))
+                }
+            };
             let [b'=', quote @ (b'\'' | b'"'), ..] = window[start + name..] else {
                 break;
             };
@@ -376,10 +410,8 @@ impl Scanner {
                 break;
             }
             self.at = start + name;
-            self.push_attribute(window, start, prefix)?;
-            if let Some(attribute) = self.attributes.last_mut() {
-                attribute.value = Span::new(value, end);
-            }
+            let (name, value) = (Span::new(start, self.at), Span::new(value, end));
+            self.push_attribute((name, value), (kind, prefix))?;
             self.at = end + 1;
             let spaced = window.get(self.at) == Some(&b' ');
             self.lex = Lex::Tag { spaced };

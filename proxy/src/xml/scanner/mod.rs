@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 pub use self::skip::{FaultyStanza, MOST_SKIPPED};
 use self::{
-    parts::{AttributeSpan, Found, Lex, NO_TOP, Open, ScanPhase, Top, Value},
+    parts::{AttributeKinds, AttributeSpan, Found, Lex, NO_TOP, Open, ScanPhase, Top, Value},
     scope::Scope,
     skip::{Skip, Skipped},
     span::{MOST_BYTES, Span},
@@ -66,7 +66,7 @@ impl Item<'_> {
             | Self::Skipped { len }
             | Self::Faulty { len, .. }
             | Self::Dropped { len, .. } => *len,
-            Self::Stanza(stanza) => stanza.bytes.len(),
+            Self::Stanza(stanza) => stanza.text.len(),
             Self::Other(other) => other.bytes.len(),
         }
     }
@@ -101,6 +101,7 @@ pub struct Scanner {
     skips: bool,
     skip: Option<Box<Skip>>,
     attributes: Vec<AttributeSpan>,
+    kinds: AttributeKinds,
     open: Vec<Open>,
     scope: Scope,
     children: Vec<Child>,
@@ -127,6 +128,7 @@ impl Scanner {
             skips: false,
             skip: None,
             attributes: Vec::new(),
+            kinds: AttributeKinds::default(),
             open: Vec::new(),
             scope: Scope::default(),
             children: Vec::new(),
@@ -247,6 +249,7 @@ impl Scanner {
         }))
     }
 
+    #[inline]
     fn item<'a>(&'a mut self, buf: &'a [u8], found: Found) -> Item<'a> {
         self.at = 0;
         self.lex = Lex::Between;
@@ -259,29 +262,31 @@ impl Scanner {
             }
             Found::Element(len) => {
                 let bytes = &buf[..len];
-                let top = self.top;
-                let value = |value: Option<Value>| value.map(|value| value.text(bytes));
-                match top.kind {
-                    Some(kind) => Item::Stanza(Stanza {
-                        bytes,
-                        kind,
-                        from: value(top.from),
-                        to: value(top.to),
-                        type_: value(top.type_),
-                        id: value(top.id),
-                        start_tag: top.start_tag as usize,
-                        form: Form {
-                            header_prefixes: self.scope.header_prefixes,
-                            ..top.form
-                        },
-                        children: &self.children,
-                    }),
-                    None => Item::Other(Other {
+                let top = &self.top;
+                let Some(kind) = top.kind else {
+                    return Item::Other(Other {
                         bytes,
                         namespace: self.scope.text(bytes, top.namespace),
                         name: top.name.str(bytes),
-                    }),
-                }
+                    });
+                };
+                // Checked by the pass, character by character; once more for all that is read of it.
+                let text = simdutf8::basic::from_utf8(bytes).unwrap_or_default();
+                let value = |value: Option<Value>| value.map(|value| value.of(text));
+                Item::Stanza(Stanza {
+                    text,
+                    kind,
+                    from: value(top.from),
+                    to: value(top.to),
+                    type_: value(top.type_),
+                    id: value(top.id),
+                    start_tag: top.start_tag as usize,
+                    form: Form {
+                        header_prefixes: self.scope.header_prefixes,
+                        ..top.form
+                    },
+                    children: &self.children,
+                })
             }
         }
     }

@@ -54,11 +54,93 @@ pub(super) enum Lex {
     Text,
 }
 
+/// What an attribute is for, by its name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum AttributeKind {
+    From,
+    To,
+    Type,
+    Id,
+    /// `xml:lang`
+    Lang,
+    /// `xmlns`
+    DefaultNamespace,
+    /// `xmlns:…`
+    Prefix,
+    #[default]
+    Other,
+}
+
+impl AttributeKind {
+    /// `prefix`: length of its prefix; 0 for none.
+    #[inline]
+    pub(super) fn of(name: &[u8], prefix: u16) -> Self {
+        match (prefix, name) {
+            (0, b"from") => Self::From,
+            (0, b"to") => Self::To,
+            (0, b"type") => Self::Type,
+            (0, b"id") => Self::Id,
+            (0, b"xmlns") => Self::DefaultNamespace,
+            (3, b"xml:lang") => Self::Lang,
+            (5, [b'x', b'm', b'l', b'n', b's', ..]) => Self::Prefix,
+            _ => Self::Other,
+        }
+    }
+
+    /// What `bytes` begin with, where it is a name without prefix that has a kind of its own, and `=`; with
+    /// the length of that name.
+    #[inline]
+    pub(super) fn at_start_of(bytes: &[u8]) -> Option<(Self, usize)> {
+        Some(match bytes {
+            [b'f', b'r', b'o', b'm', b'=', ..] => (Self::From, 4),
+            [b't', b'o', b'=', ..] => (Self::To, 2),
+            [b't', b'y', b'p', b'e', b'=', ..] => (Self::Type, 4),
+            [b'i', b'd', b'=', ..] => (Self::Id, 2),
+            [b'x', b'm', b'l', b'n', b's', b'=', ..] => (Self::DefaultNamespace, 5),
+            _ => return None,
+        })
+    }
+
+    pub(super) fn declares(self) -> bool {
+        matches!(self, Self::DefaultNamespace | Self::Prefix)
+    }
+}
+
+/// Which kinds of attributes the start tag at hand has.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct AttributeKinds {
+    seen: u8,
+    /// One came twice, or has to be compared with others by its name.
+    unproved: bool,
+}
+
+impl AttributeKinds {
+    pub(super) fn add(&mut self, kind: AttributeKind) {
+        let bit = 1 << kind as u8;
+        let is_unique = match kind {
+            AttributeKind::Prefix | AttributeKind::Other => false,
+            _ => self.seen & bit == 0,
+        };
+        self.seen |= bit;
+        self.unproved |= !is_unique;
+    }
+
+    pub(super) fn has(self, kind: AttributeKind) -> bool {
+        self.seen & (1 << kind as u8) != 0
+    }
+
+    /// No two have the same name, and none has a prefix that must be declared.
+    pub(super) fn are_proved(self) -> bool {
+        !self.unproved
+    }
+}
+
 /// One attribute of the start tag at hand.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct AttributeSpan {
     pub(super) name: Span,
     pub(super) value: Span,
+    pub(super) kind: AttributeKind,
     /// Length of the prefix; 0 for none.
     pub(super) prefix: u16,
     /// References or white space that change the value.
@@ -87,15 +169,6 @@ impl AttributeSpan {
         }
     }
 
-    /// Whether it declares a namespace.
-    pub(super) fn is_declaration(&self, buf: &[u8]) -> bool {
-        match self.prefix {
-            0 => self.name.bytes(buf) == b"xmlns",
-            5 => self.prefix().bytes(buf) == b"xmlns",
-            _ => false,
-        }
-    }
-
     pub(super) fn meaning(&self) -> Value {
         Value {
             raw: self.value,
@@ -113,7 +186,17 @@ pub(super) struct Value {
 
 impl Value {
     pub(super) fn text(self, buf: &[u8]) -> Cow<'_, str> {
-        let raw = self.raw.str(buf);
+        self.meaning_of(self.raw.str(buf))
+    }
+
+    /// The same of an element that is text as a whole.
+    #[inline]
+    pub(super) fn of(self, element: &str) -> Cow<'_, str> {
+        self.meaning_of(self.raw.of(element))
+    }
+
+    #[inline]
+    fn meaning_of(self, raw: &str) -> Cow<'_, str> {
         if self.changed {
             text::attribute_value(raw)
         } else {

@@ -1,6 +1,6 @@
 //! Which prefix means what: namespace declarations in force, inside the element at hand.
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use super::{XmlError, span::Span};
 use crate::xml::{StreamHeader, ns, text};
@@ -82,34 +82,32 @@ impl Scope {
         value: Span,
         changed: bool,
     ) -> Result<(), XmlError> {
-        let raw = value.str(buf);
-        let meant = if changed {
-            text::attribute_value(raw)
-        } else {
-            Cow::Borrowed(raw)
-        };
-        let plain = meant.bytes().all(|byte| byte.is_ascii_graphic());
-        if !plain && meant.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        let copied = changed.then(|| text::attribute_value(value.str(buf)).into_owned());
+        let meant = copied.as_deref().map_or(value.bytes(buf), str::as_bytes);
+        if !meant.iter().all(u8::is_ascii_graphic)
+            && String::from_utf8_lossy(meant)
+                .contains(|c: char| c.is_whitespace() || c.is_control())
+        {
             return Err(XmlError::NamespaceName);
         }
         let is_xml = prefix.bytes(buf) == b"xml";
-        if is_xml != (meant == ns::XML)
+        if is_xml != (meant == ns::XML.as_bytes())
             || prefix.bytes(buf) == b"xmlns"
-            || meant == ns::XMLNS
+            || meant == ns::XMLNS.as_bytes()
             || (meant.is_empty() && !prefix.is_empty())
         {
             return Err(XmlError::ReservedPrefix);
         }
-        let name = match &*meant {
-            "" => Name::None,
-            ns::SERVER => Name::Server,
-            ns::XML => Name::Xml,
-            _ if changed => {
+        let name = match copied {
+            _ if meant.is_empty() => Name::None,
+            _ if meant == ns::SERVER.as_bytes() => Name::Server,
+            _ if is_xml => Name::Xml,
+            Some(copied) => {
                 let start = self.copies.len();
-                self.copies.push_str(&meant);
+                self.copies.push_str(&copied);
                 Name::Copy(Span::new(start, self.copies.len()))
             }
-            _ => Name::Bytes(value),
+            None => Name::Bytes(value),
         };
         self.bindings.push(Binding { prefix, name });
         Ok(())

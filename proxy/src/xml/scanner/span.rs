@@ -28,6 +28,12 @@ impl Span {
         &buf[self.range()]
     }
 
+    /// The same of what is text as a whole.
+    #[inline]
+    pub(super) fn of(self, text: &str) -> &str {
+        text.get(self.range()).unwrap_or_default()
+    }
+
     /// Only for what the pass has checked.
     pub(super) fn str(self, buf: &[u8]) -> &str {
         std::str::from_utf8(self.bytes(buf)).unwrap_or_default()

@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use super::{
     Scanner, XmlError,
-    parts::{Found, Lex, NO_TOP, Open, ScanPhase, Top},
+    parts::{AttributeKind, AttributeSpan, Found, Lex, NO_TOP, Open, ScanPhase, Top},
     scope::Name,
     span::Span,
 };
@@ -24,7 +24,11 @@ impl Scanner {
         empty: bool,
     ) -> Result<Option<Found>, XmlError> {
         let mark = self.scope.mark();
-        self.check_attributes(window)?;
+        if !self.kinds.are_proved() {
+            self.check_attributes(window)?;
+        } else if self.kinds.has(AttributeKind::DefaultNamespace) {
+            self.declare_default(window)?;
+        }
         let prefix = Span {
             start: self.name.start,
             end: self.name.start + u32::from(self.prefix),
@@ -48,7 +52,9 @@ impl Scanner {
             // Nobody asks for the namespace of what is nested deeper.
             None
         };
-        self.check_expanded(window)?;
+        if !self.kinds.are_proved() {
+            self.check_expanded(window)?;
+        }
         self.at = end;
         if self.phase == ScanPhase::Prolog {
             return self.stream_start(window, local, namespace, empty).map(Some);
@@ -107,25 +113,42 @@ impl Scanner {
             if twice {
                 return Err(XmlError::DuplicateAttribute);
             }
-            let prefix = match attribute.prefix {
-                0 if name == b"xmlns" => Span::default(),
-                5 if name.starts_with(b"xmlns") => attribute.local(),
+            let prefix = match attribute.kind {
+                AttributeKind::DefaultNamespace => Span::default(),
+                AttributeKind::Prefix => attribute.local(),
                 _ => continue,
             };
-            if attribute.value.range().len() > usize::from(self.limits.name_bytes) {
-                return Err(XmlError::NameTooLong);
-            }
-            self.scope
-                .declare(window, prefix, attribute.value, attribute.changed)?;
+            self.declare(window, prefix, attribute)?;
         }
         Ok(())
+    }
+
+    fn declare_default(&mut self, window: &[u8]) -> Result<(), XmlError> {
+        let is_it = |attribute: &&AttributeSpan| attribute.kind == AttributeKind::DefaultNamespace;
+        match self.attributes.iter().find(is_it) {
+            Some(attribute) => self.declare(window, Span::default(), *attribute),
+            None => Ok(()),
+        }
+    }
+
+    fn declare(
+        &mut self,
+        window: &[u8],
+        prefix: Span,
+        attribute: AttributeSpan,
+    ) -> Result<(), XmlError> {
+        if attribute.value.range().len() > usize::from(self.limits.name_bytes) {
+            return Err(XmlError::NameTooLong);
+        }
+        self.scope
+            .declare(window, prefix, attribute.value, attribute.changed)
     }
 
     /// Prefixes of attributes are declared, and no two attributes mean the same name.
     fn check_expanded(&mut self, window: &[u8]) -> Result<(), XmlError> {
         for index in 0..self.attributes.len() {
             let attribute = self.attributes[index];
-            if attribute.prefix == 0 || attribute.is_declaration(window) {
+            if attribute.prefix == 0 || attribute.kind.declares() {
                 continue;
             }
             let namespace = self.scope.resolve(window, attribute.prefix())?;
@@ -164,13 +187,16 @@ impl Scanner {
         }
         if top.kind.is_some() {
             for attribute in &self.attributes {
-                match attribute.name.bytes(window) {
-                    b"from" => top.from = Some(attribute.meaning()),
-                    b"to" => top.to = Some(attribute.meaning()),
-                    b"type" => top.type_ = Some(attribute.meaning()),
-                    b"id" => top.id = Some(attribute.meaning()),
-                    b"xml:lang" => top.form.has_lang = true,
-                    _ => {}
+                let meaning = Some(attribute.meaning());
+                match attribute.kind {
+                    AttributeKind::From => top.from = meaning,
+                    AttributeKind::To => top.to = meaning,
+                    AttributeKind::Type => top.type_ = meaning,
+                    AttributeKind::Id => top.id = meaning,
+                    AttributeKind::Lang => top.form.has_lang = true,
+                    AttributeKind::DefaultNamespace
+                    | AttributeKind::Prefix
+                    | AttributeKind::Other => {}
                 }
             }
         }

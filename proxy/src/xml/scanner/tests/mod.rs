@@ -22,7 +22,7 @@ fn outcome(stream: &[u8], limits: Limits) -> (Vec<String>, Option<XmlError>) {
             Ok(Some(item)) => {
                 match &item {
                     Item::Stanza(stanza) => {
-                        elements.push(String::from_utf8_lossy(stanza.bytes).into_owned())
+                        elements.push(String::from_utf8_lossy(stanza.bytes()).into_owned())
                     }
                     Item::Other(other) => {
                         elements.push(String::from_utf8_lossy(other.bytes).into_owned())
@@ -369,7 +369,7 @@ fn a_stanza_says_what_policy_asks() {
     assert_eq!(stanza.to.as_deref(), Some("d @e"));
     assert_eq!(stanza.type_.as_deref(), Some("chat"));
     assert_eq!(stanza.id.as_deref(), Some("1"));
-    assert!(stanza.bytes[..stanza.start_tag].ends_with(b"xml:lang='de'>"));
+    assert!(stanza.bytes()[..stanza.start_tag].ends_with(b"xml:lang='de'>"));
     assert!(stanza.form.has_lang && !stanza.form.prefixed);
     assert_eq!(
         stanza.form.header_prefixes, 0b10,

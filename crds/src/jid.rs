@@ -53,29 +53,61 @@ pub struct JidParts<'a> {
     pub resource: Option<&'a str>,
 }
 
+/// Where the domain stands in the text of a JID (RFC 7622 section 3.1): behind the first `@`, before the
+/// first `/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DomainRange {
+    start: usize,
+    end: usize,
+}
+
+impl DomainRange {
+    #[must_use]
+    pub fn of(jid: &str) -> Self {
+        let bytes = jid.as_bytes();
+        let end = memchr::memchr(b'/', bytes).unwrap_or(bytes.len());
+        let start = memchr::memchr(b'@', &bytes[..end]).map_or(0, |at| at + 1);
+        Self { start, end }
+    }
+
+    /// The domain of the JID that this was found in.
+    #[must_use]
+    pub fn domain(self, jid: &str) -> &str {
+        jid.get(self.start..self.end).unwrap_or_default()
+    }
+}
+
 impl<'a> JidParts<'a> {
     /// Splits as RFC 7622 section 3.1 says: first at `/`, then at `@`. Checks the lengths only.
     ///
     /// # Errors
     /// [`JidError`] for an empty or too long part.
     pub fn split(text: &'a str) -> Result<Self, JidError> {
-        let (bare, resource) = match text.split_once('/') {
-            Some((_, "")) => return Err(JidError::EmptyResource),
-            Some((_, resource)) if resource.len() > MAX_PART_BYTES => {
+        Self::around(text, DomainRange::of(text))
+    }
+
+    /// As [`Self::split`], of a text whose domain was found already.
+    ///
+    /// # Errors
+    /// [`JidError`] for an empty or too long part.
+    pub fn around(text: &'a str, domain: DomainRange) -> Result<Self, JidError> {
+        let resource = match text.get(domain.end + 1..) {
+            None => None,
+            Some("") => return Err(JidError::EmptyResource),
+            Some(resource) if resource.len() > MAX_PART_BYTES => {
                 return Err(JidError::ResourceTooLong);
             }
-            Some((bare, resource)) => (bare, Some(resource)),
-            None => (text, None),
+            some => some,
         };
-        let (local, domain) = match bare.split_once('@') {
-            Some(("", _)) => return Err(JidError::EmptyLocal),
-            Some((local, _)) if local.len() > MAX_PART_BYTES => return Err(JidError::LocalTooLong),
-            Some((local, domain)) => (Some(local), domain),
-            None => (None, bare),
+        let local = match domain.start.checked_sub(1).and_then(|at| text.get(..at)) {
+            None => None,
+            Some("") => return Err(JidError::EmptyLocal),
+            Some(local) if local.len() > MAX_PART_BYTES => return Err(JidError::LocalTooLong),
+            some => some,
         };
         Ok(Self {
             local,
-            domain,
+            domain: domain.domain(text),
             resource,
         })
     }

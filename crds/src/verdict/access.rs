@@ -43,8 +43,13 @@ struct OwnDomain {
 #[derive(Clone, Debug, Default)]
 pub struct AccessIndex {
     gates: Vec<Gate>,
-    domains: HashMap<DomainName, OwnDomain>,
+    own: Vec<OwnDomain>,
+    domains: HashMap<DomainName, OwnIndex>,
 }
+
+/// Position of an own domain in the index that it came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnIndex(u32);
 
 impl AccessIndex {
     /// `partners` must be of the same configuration. A policy that names no known partner opens
@@ -64,6 +69,7 @@ impl AccessIndex {
         });
         let mut index = Self {
             gates: gates.collect(),
+            own: Vec::with_capacity(config.domains.len()),
             domains: HashMap::default(),
         };
         let global = position(config, |scope| matches!(scope, AccessScope::Global));
@@ -79,34 +85,45 @@ impl AccessIndex {
                 |scope| matches!(scope, AccessScope::User(granted) if granted.domains.contains(domain)),
             );
             let others = granted.or(site).or(global);
-            index.domains.insert(
-                domain.clone(),
-                OwnDomain {
-                    users: HashMap::default(),
-                    others,
-                },
-            );
+            let at = OwnIndex(u32::try_from(index.own.len()).unwrap_or(u32::MAX));
+            index.domains.insert(domain.clone(), at);
+            index.own.push(OwnDomain {
+                users: HashMap::default(),
+                others,
+            });
         }
         for (at, policy) in (0_u32..).zip(policies) {
             let AccessScope::User(granted) = &policy.scope else {
                 continue;
             };
             for user in &granted.users {
-                if let (Some(local), Some(own)) =
-                    (user.local(), index.domains.get_mut(user.domain()))
+                if let (Some(local), Some(own)) = (user.local(), index.own(user.domain().as_str()))
                 {
-                    own.users.entry(local.into()).or_insert(at);
+                    index.own[own.0 as usize]
+                        .users
+                        .entry(local.into())
+                        .or_insert(at);
                 }
             }
         }
         index
     }
 
+    /// Where an own domain (in the form of [`DomainName`]) stands.
+    #[must_use]
+    pub fn own(&self, domain: &str) -> Option<OwnIndex> {
+        self.domains.get(domain).copied()
+    }
+
     /// Position in the configuration's policies of the one in force for a user; `local` prepared
     /// ([`crate::jid::prepare_local`]), `domain` in the form of [`DomainName`].
     #[must_use]
     pub fn in_force(&self, local: &str, domain: &str) -> Option<usize> {
-        let own = self.domains.get(domain)?;
+        self.in_force_of(local, self.own(domain)?)
+    }
+
+    fn in_force_of(&self, local: &str, own: OwnIndex) -> Option<usize> {
+        let own = self.own.get(own.0 as usize)?;
         own.users
             .get(local)
             .copied()
@@ -114,16 +131,17 @@ impl AccessIndex {
             .map(|at| at as usize)
     }
 
-    /// Rule 2 for a user (arguments as in [`Self::in_force`]) and a partner.
+    /// Rule 2 for a user, whose localpart is prepared, of an own domain ([`Self::own`]) and a partner.
     #[must_use]
     pub fn decide(
         &self,
         local: &str,
-        domain: &str,
+        own: Option<OwnIndex>,
         partner: PartnerIndex,
         partner_type: PartnerType,
     ) -> Access {
-        let Some(gate) = self.in_force(local, domain).map(|at| &self.gates[at]) else {
+        let in_force = own.and_then(|own| self.in_force_of(local, own));
+        let Some(gate) = in_force.map(|at| &self.gates[at]) else {
             return Access::Refused;
         };
         match gate.check(partner, partner_type) {

@@ -301,7 +301,7 @@ impl Trace {
             lacks.push("its partners do not name this one");
         }
         let lacks = lacks.join("; ");
-        match index.decide(local, domain, partner, partner_type) {
+        match index.decide(local, index.own(domain), partner, partner_type) {
             Access::Granted => {
                 let text = format!("in force by scope {scope}: opens this partner");
                 self.add(Rule::Access, object, Outcome::Pass, text);

@@ -10,7 +10,7 @@ mod partners;
 #[cfg(test)]
 mod tests;
 
-pub use access::{Access, AccessIndex};
+pub use access::{Access, AccessIndex, OwnIndex};
 pub use explain::{ExplainError, Explanation, Known, Outcome, Rule, RuleTrace, explain};
 pub use partners::{Admission, PartnerIndex, Partners};
 

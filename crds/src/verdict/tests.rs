@@ -141,7 +141,7 @@ fn opened(change: Value) -> Vec<bool> {
         .map(|domain| {
             let found = partners.find(domain).unwrap();
             let partner_type = partners.partner_type(found);
-            index.decide("alice", "org.example", found, partner_type) == Access::Granted
+            index.decide("alice", index.own("org.example"), found, partner_type) == Access::Granted
         })
         .collect()
 }

@@ -5,10 +5,11 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    hash::{BuildHasher, RandomState},
+    hash::BuildHasher,
     sync::atomic::{AtomicUsize, Ordering},
 };
 
+use foldhash::quality::RandomState;
 use parking_lot::RwLock;
 
 use super::{Contact, ContactChange, Transition, pending::Pending};
@@ -44,8 +45,8 @@ impl RecordError {
     }
 }
 
-type OfUser = HashMap<Box<str>, Contact>;
-type Shard = HashMap<Box<str>, OfUser>;
+type OfUser = HashMap<Box<str>, Contact, RandomState>;
+type Shard = HashMap<Box<str>, OfUser, RandomState>;
 
 /// Who has added whom.
 #[derive(Debug)]
@@ -71,7 +72,7 @@ impl Contacts {
     fn with(pending: Option<Pending>) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
             count: AtomicUsize::new(0),
             pending,
         }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use xmpp_edge_crds::{
     domain::{self, DomainName, NameForm},
-    jid::{JidError, JidParts, check_resource, prepare_local},
+    jid::{DomainRange, JidError, JidParts, check_resource, prepare_local},
 };
 
 use crate::xml::Stanza;
@@ -24,11 +24,21 @@ impl<'a> Address<'a> {
     /// [`JidError`] for what is no address, or reads differently under Nodeprep.
     pub fn prepare(text: &'a str) -> Result<Self, JidError> {
         let parts = JidParts::split(text)?;
+        Self::of(text, parts, domain::is_canonical(parts.domain.as_bytes()))
+    }
+
+    /// As [`Self::prepare`], of a text whose domain is known to be in the form of a [`DomainName`].
+    ///
+    /// # Errors
+    /// As [`Self::prepare`].
+    pub fn around(text: &'a str, domain: DomainRange) -> Result<Self, JidError> {
+        Self::of(text, JidParts::around(text, domain)?, true)
+    }
+
+    fn of(text: &'a str, parts: JidParts<'a>, is_canonical: bool) -> Result<Self, JidError> {
         parts.resource.map(check_resource).transpose()?;
         let local = parts.local.map(prepare_local).transpose()?;
-        let is_prepared = matches!(local, None | Some(Cow::Borrowed(_)))
-            && domain::is_canonical(parts.domain.as_bytes());
-        if is_prepared {
+        if is_canonical && matches!(local, None | Some(Cow::Borrowed(_))) {
             let length = local.map_or(0, |local| local.len());
             let bare = length + usize::from(length > 0) + parts.domain.len();
             return Ok(Self {

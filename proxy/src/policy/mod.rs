@@ -6,6 +6,7 @@
 
 mod address;
 mod content;
+mod pair;
 mod refusal;
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,9 @@ use std::sync::Arc;
 
 use xmpp_edge_crds::{
     edge_config::EdgeConfig,
-    verdict::{Access, AccessIndex, Direction, PartnerIndex, PartnerType, Partners, Reason},
+    verdict::{
+        Access, AccessIndex, Direction, OwnIndex, PartnerIndex, PartnerType, Partners, Reason,
+    },
 };
 
 use crate::{
@@ -27,6 +30,8 @@ use crate::{
 };
 pub use address::{Address, readdressed};
 use content::{ContentRules, ContentVerdict, MessageType};
+use pair::Snapshot;
+pub use pair::{AddressedPair, PairFacts};
 pub use refusal::{Answer, StanzaError, answer};
 
 /// Why a stanza does not pass.
@@ -82,6 +87,7 @@ pub struct Policy {
     access: AccessIndex,
     content: ContentRules,
     rules: RuleSet,
+    snapshot: Snapshot,
 }
 
 /// By what stanzas are judged.
@@ -104,6 +110,7 @@ impl Policy {
             access,
             content,
             rules: RuleSet::All,
+            snapshot: Snapshot::next(),
         }
     }
 
@@ -151,6 +158,7 @@ impl Policy {
             return Ok(());
         }
         let partner_type = self.partners.partner_type(partner);
+        let own = self.access.own(own);
         match local.map(|local| self.access.decide(local, own, partner, partner_type)) {
             Some(Access::Refused) => Err(Reason::AccessPolicy),
             Some(Access::Granted | Access::Audited) | None => Ok(()),
@@ -158,11 +166,13 @@ impl Policy {
     }
 
     /// Judges a stanza of an authenticated pair by all four rules, in their order. `direction`
-    /// says which of `from` and `to` is the local side.
+    /// says which of `from` and `to` is the local side; `known`: what the pair's own facts say, where its
+    /// addresses name the domains as the pair does.
     pub fn judge(
         &self,
         direction: Direction,
         stanza: &Stanza<'_>,
+        known: Option<AddressedPair<'_>>,
         contacts: &Contacts,
     ) -> Judgement<'_> {
         let mut judgement = Judgement {
@@ -174,7 +184,7 @@ impl Policy {
         if self.rules == RuleSet::None {
             return judgement;
         }
-        match self.rules(direction, stanza, contacts, &mut judgement) {
+        match self.rules(direction, stanza, known, contacts, &mut judgement) {
             Ok(outcome) => judgement.outcome = outcome,
             Err(cause) => {
                 let told = answer(direction, stanza.kind, stanza.type_.as_deref(), cause);
@@ -192,24 +202,34 @@ impl Policy {
         &'p self,
         direction: Direction,
         stanza: &Stanza<'_>,
+        known: Option<AddressedPair<'_>>,
         contacts: &Contacts,
         judgement: &mut Judgement<'p>,
     ) -> Result<Outcome, Cause> {
         let (Some(from), Some(to)) = (&stanza.from, &stanza.to) else {
             return Err(Cause::Malformed);
         };
-        let from = Address::prepare(from).map_err(|_| Cause::Malformed)?;
-        let to = Address::prepare(to).map_err(|_| Cause::Malformed)?;
+        let known = known.filter(|known| known.facts.are_of(self));
+        let addresses = match known {
+            Some(known) => Address::around(from, known.from)
+                .and_then(|from| Ok((from, Address::around(to, known.to)?))),
+            None => Address::prepare(from).and_then(|from| Ok((from, Address::prepare(to)?))),
+        };
+        let (from, to) = addresses.map_err(|_| Cause::Malformed)?;
         let (user, remote) = match direction {
             Direction::Inbound => (&to, &from),
             Direction::Outbound => (&from, &to),
         };
+        let facts = match known {
+            Some(known) => *known.facts,
+            None => PairFacts::new(self, user.domain(), remote.domain()),
+        };
 
         // Rule 1.
-        if let Some(found) = self.partners.find(remote.domain()) {
+        if let Some(found) = facts.partner {
             judgement.partner = Some((found, &self.config.partners[found.as_usize()].name));
         }
-        let partner = self.admit_found(judgement.partner.map(|(found, _)| found))?;
+        let partner = self.admit_found(facts.partner)?;
         let partner_type = self.partners.partner_type(partner);
 
         let people = user.local().is_some() && remote.local().is_some();
@@ -222,7 +242,7 @@ impl Policy {
             partner_type,
         };
         let mut shape = subject.shape(contacts);
-        match self.rules_of_people(&subject, partner, contacts) {
+        match self.rules_of_people(&subject, (partner, facts.own), contacts) {
             // Nobody is left with a ghost, or with a contact that he cannot end; nothing else crosses
             // with it.
             Err(_) if seen.always_passes => shape = Shape::Bare,
@@ -240,7 +260,7 @@ impl Policy {
     fn rules_of_people(
         &self,
         subject: &Judged<'_, '_>,
-        partner: PartnerIndex,
+        (partner, own): (PartnerIndex, Option<OwnIndex>),
         contacts: &Contacts,
     ) -> Result<Option<Reason>, Reason> {
         let Judged {
@@ -253,10 +273,7 @@ impl Policy {
         let mut audited = None;
         // Rule 2.
         if let Some(local) = user.local() {
-            match self
-                .access
-                .decide(local, user.domain(), partner, partner_type)
-            {
+            match self.access.decide(local, own, partner, partner_type) {
                 Access::Granted => {}
                 Access::Audited => audited = Some(Reason::AccessPolicy),
                 Access::Refused => return Err(Reason::AccessPolicy),

@@ -7,9 +7,9 @@ use xmpp_edge_crds::{domain::DomainName, negotiation::Method, verdict::Direction
 use crate::{
     config::ActiveConfig,
     negotiation::{Pair, Side},
+    policy::PairFacts,
     routing::{budget::PartnerShare, route::Route, router::Router},
     telemetry::metrics::{Metrics, PairCounters, ReasonCounters},
-    xml::stanza::{Stanza, StanzaKind},
 };
 
 /// A pair that the peer may send on this stream.
@@ -22,6 +22,8 @@ pub struct Carried {
     pub share: Arc<PartnerShare>,
     /// Where answers go: the pair reversed.
     pub back: Arc<Route>,
+    /// What the rules say of it, whoever writes.
+    pub facts: PairFacts,
     /// The peer may send error stanzas of it and nothing else: it answers what it got on this stream.
     pub errors_only: bool,
     /// `pair.to` has two forms.
@@ -48,6 +50,7 @@ impl Carried {
             share: route.share(),
             route,
             back: router.route(side, &pair.reversed()),
+            facts: facts_of(config, side, &pair),
             counters: metrics.pair(partner, direction),
             reasons: ReasonCounters::new(partner, direction),
             method,
@@ -57,24 +60,23 @@ impl Carried {
         }
     }
 
-    /// Another stanza of the pair was taken in.
-    pub fn count(&self, stanza: &Stanza<'_>) {
-        let size = stanza.bytes().len();
-        match stanza.kind {
-            StanzaKind::Message => self.counters.message(size),
-            StanzaKind::Presence => self.counters.presence(size),
-            StanzaKind::Iq => self.counters.iq(size),
-        }
-    }
-
-    /// The configuration changed: the partner may have another name.
+    /// The configuration changed: the partner may have another name, or be another.
     pub fn relabel(&mut self, metrics: &Metrics, config: &ActiveConfig, side: Side) {
         let (peer, direction) = peer_of(side, &self.pair);
         let partner = config.partner(peer).map(|partner| partner.name.as_str());
         self.counters = metrics.pair(partner, direction);
         self.share = self.route.share();
+        self.facts = facts_of(config, side, &self.pair);
         self.reasons = ReasonCounters::new(partner, direction);
     }
+}
+
+fn facts_of(config: &ActiveConfig, side: Side, pair: &Pair) -> PairFacts {
+    let (own, remote) = match side {
+        Side::Partner => (&pair.to, &pair.from),
+        Side::Gateway => (&pair.from, &pair.to),
+    };
+    PairFacts::new(&config.policy, own.as_str(), remote.as_str())
 }
 
 /// The partner's domain of a pair whose sender is such a peer, and which way its stanzas go.

@@ -6,13 +6,16 @@
 
 use std::{sync::Arc, time::Instant};
 
-use xmpp_edge_crds::verdict::{Direction, Reason};
+use xmpp_edge_crds::{
+    jid::DomainRange,
+    verdict::{Direction, Reason},
+};
 
 use super::{ack_ping, carried::Carried, context::StreamContext, message_log};
 use crate::{
     config::ActiveConfig,
     negotiation::Side,
-    policy::{self, Answer, Outcome},
+    policy::{self, AddressedPair, Answer, Outcome},
     routing::{
         acknowledgement::{AckToken, AckTracker},
         batch::Batch,
@@ -87,13 +90,13 @@ impl Relay<'_> {
         }
     }
 
-    /// Judges a stanza of this pair; `exact`: its addresses name the domains as the pair does. `None`: it
-    /// was answered, or is never answered, and is settled once that is done.
+    /// Judges a stanza of this pair; `ends`: where its two domains stand in its addresses, if they are
+    /// written there as the pair has them. `None`: it was answered, or is never answered, and is settled once that is done.
     pub(super) fn judge<'s>(
         &self,
         carried: &mut Carried,
         stanza: &'s Stanza<'_>,
-        exact: bool,
+        ends: Option<(DomainRange, DomainRange)>,
         owed: Owed<'_>,
     ) -> Option<Passing<'s>> {
         let Self {
@@ -107,7 +110,14 @@ impl Relay<'_> {
             owed.settle();
             return None;
         }
-        let judgement = config.policy.judge(direction, stanza, &context.contacts);
+        let known = ends.map(|(from, to)| AddressedPair {
+            facts: &carried.facts,
+            from,
+            to,
+        });
+        let judgement = config
+            .policy
+            .judge(direction, stanza, known, &context.contacts);
         let partner = judgement.partner.map(|(_, name)| name);
         if let Some(reason) = judgement.audited {
             let reason = reason.as_str();
@@ -133,7 +143,7 @@ impl Relay<'_> {
                         %error, user = %change.user.escape_debug(), "contact not recorded"
                     );
                 }
-                let readdressed = if exact && !carried.international {
+                let readdressed = if ends.is_some() && !carried.international {
                     None
                 } else {
                     let (hop, to) = (self.side.opposite(), &carried.pair.to);

@@ -29,8 +29,12 @@ use crate::{
     xml::{Element, Item, StreamHeader},
 };
 
-/// Bytes read at once. One such buffer for each thread of the runtime.
+/// Bytes read at once, with what is left over of the read before. One such buffer for each thread of the
+/// runtime.
 const READ: usize = 64 * 1024;
+/// What is left over of a read stands before the next one, up to this many bytes of it: more of a stanza is
+/// collected apart.
+const LEFT_OVER: usize = 16 * 1024;
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(30);
 
@@ -75,15 +79,23 @@ impl Stream {
         // One such read is a turn: others have theirs in between.
         if self.reads() {
             let read = SCRATCH.with_borrow_mut(|scratch| {
-                let mut buf = ReadBuf::new(scratch);
+                let left_over = match self.partial.len() {
+                    all @ ..=LEFT_OVER => all,
+                    _ => 0,
+                };
+                let mut buf = ReadBuf::new(&mut scratch[left_over..]);
                 let Some(transport) = &mut self.transport else {
                     return Poll::Pending;
                 };
                 match Pin::new(transport).poll_read(cx, &mut buf) {
                     Poll::Ready(Ok(())) => {
-                        let filled = buf.filled();
-                        self.received(filled);
-                        Poll::Ready(Ok(filled.len()))
+                        let read = buf.filled().len();
+                        if read > 0 {
+                            scratch[..left_over].copy_from_slice(&self.partial[..left_over]);
+                            self.partial.drain(..left_over);
+                            self.received(&scratch[..left_over + read]);
+                        }
+                        Poll::Ready(Ok(read))
                     }
                     Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
                     Poll::Pending => Poll::Pending,
@@ -119,8 +131,8 @@ impl Stream {
             && self.throttle.may_read()
     }
 
-    /// Bytes came in.
-    pub(super) fn received(&mut self, bytes: &[u8]) {
+    /// Bytes came in, the last of these; before them stands what was left over, where that was little.
+    fn received(&mut self, bytes: &[u8]) {
         let now = Instant::now();
         self.keepalive.heard(now);
         if self.partial.is_empty() {

@@ -91,11 +91,8 @@ impl<'a> Stanza<'a> {
     pub fn children(&self) -> impl Iterator<Item = (&'a str, &'a str, &'a [u8])> {
         let stanza = self.text;
         // The ranges are those of the pass over the same text; an empty one for a broken range is never seen.
-        let text = |start: u32, end: u32| {
-            stanza
-                .get(start as usize..end as usize)
-                .unwrap_or_default()
-        };
+        let text =
+            |start: u32, end: u32| stanza.get(start as usize..end as usize).unwrap_or_default();
         self.children.iter().map(move |child| {
             let namespace = match &child.namespace {
                 ChildNamespace::Server => "jabber:server",

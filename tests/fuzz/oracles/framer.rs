@@ -240,7 +240,10 @@ fn check_stanzas(stream: &[u8]) {
 
                 let mut out = Vec::new();
                 rewrite::relay(&stanza, header, &mut out).expect("relayed");
-                assert_eq!(out == stanza.bytes(), rewrite::stands_as_is(&stanza, header));
+                assert_eq!(
+                    out == stanza.bytes(),
+                    rewrite::stands_as_is(&stanza, header)
+                );
                 let mut meant = meant_by(&tree, &stanza, header);
                 assert_eq!(
                     canonical(&as_sent(&out)),

@@ -22,7 +22,7 @@ fn p_15_a_stranger_reaches_a_user_once_the_user_has_added_him() {
             "{first}"
         );
         let change = with_stanza(&stanza(Outbound, USER, remote, first), |s| {
-            policy.judge(Outbound, s, &contacts).contact
+            policy.judge(Outbound, s, None, &contacts).contact
         });
         contacts.record(&change.expect(first)).unwrap();
         assert_eq!(
@@ -31,7 +31,7 @@ fn p_15_a_stranger_reaches_a_user_once_the_user_has_added_him() {
             "{first}"
         );
         let again = with_stanza(&stanza(Outbound, USER, remote, first), |s| {
-            policy.judge(Outbound, s, &contacts).contact
+            policy.judge(Outbound, s, None, &contacts).contact
         });
         assert_eq!(again, None, "{first}: what changes nothing costs nothing");
     }
@@ -46,7 +46,7 @@ fn p_15_a_stranger_reaches_a_user_once_the_user_has_added_him() {
     ] {
         let contacts = Contacts::in_memory();
         let change = with_stanza(&stanza(Outbound, USER, remote, none), |s| {
-            policy.judge(Outbound, s, &contacts).contact
+            policy.judge(Outbound, s, None, &contacts).contact
         });
         assert_eq!(change, None, "{none}");
     }
@@ -58,7 +58,7 @@ fn contacts_begin_for_unverified_partners_only_but_end_for_all() {
     let contacts = Contacts::in_memory();
     let change = |body: &str, remote: &str, contacts: &Contacts| {
         with_stanza(&stanza(Outbound, USER, remote, body), |s| {
-            policy.judge(Outbound, s, contacts).contact
+            policy.judge(Outbound, s, None, contacts).contact
         })
     };
     assert_eq!(
@@ -79,7 +79,7 @@ fn contacts_begin_for_unverified_partners_only_but_end_for_all() {
     assert!(!contacts.has_added(USER, remote));
     let refused = with_stanza(
         &stanza(Outbound, USER, "bob@nowhere.example", "presence|subscribe|"),
-        |s| policy.judge(Outbound, s, &contacts).contact,
+        |s| policy.judge(Outbound, s, None, &contacts).contact,
     );
     assert_eq!(refused, None, "what is refused adds nobody");
 }
@@ -99,7 +99,7 @@ fn the_remote_ends_halves_and_the_user_the_contact() {
         (Inbound, "presence|unsubscribe|", None),
     ] {
         let change = with_stanza(&stanza(direction, USER, remote, body), |s| {
-            policy.judge(direction, s, &contacts).contact
+            policy.judge(direction, s, None, &contacts).contact
         });
         if let Some(change) = change {
             contacts.record(&change).unwrap();

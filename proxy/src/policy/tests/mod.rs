@@ -8,6 +8,7 @@ mod properties;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use xmpp_edge_crds::jid::DomainRange;
 
 use super::*;
 use crate::{
@@ -84,9 +85,47 @@ fn judged(
     contacts: &Contacts,
 ) -> (Outcome, Option<Reason>) {
     with_stanza(xml, |stanza| {
-        let judgement = policy.judge(direction, stanza, contacts);
+        let judgement = policy.judge(direction, stanza, None, contacts);
+        assert_eq!(
+            known_first(policy, direction, stanza, contacts),
+            judgement,
+            "{xml}: what is known of its pair changes nothing"
+        );
         (judgement.outcome, judgement.audited)
     })
+}
+
+/// The judgement by what is known of the pair, where the stanza names its domains as pairs do; by facts of
+/// another policy, which count for nothing, else.
+fn known_first<'p>(
+    policy: &'p Policy,
+    direction: Direction,
+    stanza: &Stanza<'_>,
+    contacts: &Contacts,
+) -> Judgement<'p> {
+    let (from, to) = (stanza.from.as_deref(), stanza.to.as_deref());
+    let (Some(from), Some(to)) = (from, to) else {
+        return policy.judge(direction, stanza, None, contacts);
+    };
+    let ranges = (DomainRange::of(from), DomainRange::of(to));
+    let (own, remote) = match direction {
+        Inbound => (ranges.1.domain(to), ranges.0.domain(from)),
+        Outbound => (ranges.0.domain(from), ranges.1.domain(to)),
+    };
+    let are_canonical = [own, remote]
+        .iter()
+        .all(|domain| xmpp_edge_crds::domain::is_canonical(domain.as_bytes()));
+    let facts = if are_canonical {
+        PairFacts::new(policy, own, remote)
+    } else {
+        PairFacts::new(&Policy::new(Arc::clone(&policy.config)), own, remote)
+    };
+    let known = AddressedPair {
+        facts: &facts,
+        from: ranges.0,
+        to: ranges.1,
+    };
+    policy.judge(direction, stanza, Some(known), contacts)
 }
 
 /// A stanza between `USER` (or `user`) and `bob` of a partner; `body` is `kind|type|children`.

@@ -5,6 +5,7 @@ use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use xmpp_edge_crds::{
     domain::{DomainName, is_canonical},
+    jid::DomainRange,
     verdict::Direction,
 };
 
@@ -23,7 +24,10 @@ use crate::{
         context::StreamContext,
         relay::{Owed, Relay},
     },
-    telemetry::{log_limiter::limited, metrics::direction_label},
+    telemetry::{
+        log_limiter::limited,
+        metrics::{StanzaTally, direction_label},
+    },
     xml::{FaultyStanza, StreamHeader, XmlError, rewrite, stanza::Stanza},
 };
 
@@ -49,6 +53,9 @@ pub struct Receiver {
     /// Index into `carried` of what is being collected and was seen last.
     current: usize,
     builder: BatchBuilder,
+    /// What is counted of the one at `tallied`, and not added to its counters yet.
+    tally: StanzaTally,
+    tallied: usize,
     /// Where the peer counts on acknowledgements.
     acknowledger: Option<Acknowledger>,
     /// Stanzas received since acks were enabled.
@@ -69,6 +76,8 @@ impl Receiver {
             carried: Vec::new(),
             current: 0,
             builder: BatchBuilder::default(),
+            tally: StanzaTally::default(),
+            tallied: 0,
             acknowledger: None,
             received: 0,
             stanzas: 0,
@@ -89,7 +98,7 @@ impl Receiver {
         let (Some(from), Some(to)) = (&stanza.from, &stanza.to) else {
             return Taken::Stray;
         };
-        let Some((index, exact)) = self.carried_index(from, to, stanza.type_.as_deref()) else {
+        let Some((index, ends)) = self.carried_index(from, to, stanza.type_.as_deref()) else {
             return Taken::Stray;
         };
         let settings = &config.document.settings;
@@ -104,7 +113,7 @@ impl Receiver {
         let whole = usize::try_from(settings.queue_total_bytes).unwrap_or(usize::MAX);
         let share = &carried.share;
         // An empty queue takes any stanza: there will never be more room.
-        let no_room = held > 0 && held + stanza.bytes().len() > limit || share.is_full(whole);
+        let no_room = held > 0 && held + stanza.text.len() > limit || share.is_full(whole);
         // A peer that does not take its errors gets no more of them, and neither does a partner whose
         // errors alone overfill its share.
         let no_answers = carried.back.held() > limit || share.is_overfull(whole);
@@ -119,15 +128,20 @@ impl Receiver {
                 &carried.route
             }));
         }
+        if index != self.tallied {
+            self.publish();
+            self.tallied = index;
+        }
+        self.tally.count(stanza.kind, stanza.text.len());
         let number = self.received;
         self.received += 1;
         self.stanzas += 1;
-        self.bytes += stanza.bytes().len() as u64;
+        self.bytes += stanza.text.len() as u64;
         if self.stanzas % SAMPLE == 1 {
             context
                 .metrics
                 .stanza_size
-                .observe(stanza.bytes().len() as f64);
+                .observe(stanza.text.len() as f64);
         }
         let relay = Relay {
             context,
@@ -140,20 +154,19 @@ impl Receiver {
             number,
         };
         let carried = &mut self.carried[index];
-        carried.count(stanza);
         if full {
             let failure = Failure::new(FailureKind::QueueFull, "the queue of this pair is full");
             relay.answer_failure(carried, stanza, &failure, owed);
             return Taken::Yes;
         }
-        let Some(passing) = relay.judge(carried, stanza, exact, owed) else {
+        let Some(passing) = relay.judge(carried, stanza, ends, owed) else {
             return Taken::Yes;
         };
         if index != self.current || !self.builder.continues_with(number) {
             self.flush(context, now);
             self.current = index;
         }
-        let wanted = expected.max(stanza.bytes().len());
+        let wanted = expected.max(stanza.text.len());
         let builder = &mut self.builder;
         builder.add(number, wanted, |out| passing.write(stanza, header, out));
         Taken::Yes
@@ -306,8 +319,9 @@ impl Receiver {
         }
     }
 
-    /// Hands on what was collected.
+    /// Hands on what was collected, and what was counted.
     pub fn flush(&mut self, context: &Arc<StreamContext>, now: Instant) {
+        self.publish();
         let tracker = self.acknowledger.as_ref().map(Acknowledger::tracker);
         if let Some(batch) = self.builder.take(tracker, now) {
             context
@@ -316,10 +330,24 @@ impl Receiver {
         }
     }
 
-    /// Which pair it is: the one of the last stanza in the common case, compared as it stands; and
-    /// whether it stands so.
-    fn carried_index(&self, from: &str, to: &str, type_: Option<&str>) -> Option<(usize, bool)> {
-        let (from, to) = (domain_part(from), domain_part(to));
+    /// Adds what was counted to the counters.
+    fn publish(&mut self) {
+        let tally = std::mem::take(&mut self.tally);
+        if let Some(carried) = self.carried.get(self.tallied) {
+            carried.counters.add(tally);
+        }
+    }
+
+    /// Which pair it is: the one of the last stanza in the common case, compared as it stands; and where
+    /// its two domains stand, if they are written so.
+    fn carried_index(
+        &self,
+        from: &str,
+        to: &str,
+        type_: Option<&str>,
+    ) -> Option<(usize, Option<(DomainRange, DomainRange)>)> {
+        let ends = (DomainRange::of(from), DomainRange::of(to));
+        let (from, to) = (ends.0.domain(from), ends.1.domain(to));
         let is_error = type_ == Some("error");
         let is = |carried: &Carried| {
             carried.pair.from.as_str() == from
@@ -327,10 +355,10 @@ impl Receiver {
                 && (is_error || !carried.errors_only)
         };
         if self.carried.get(self.current).is_some_and(is) {
-            return Some((self.current, true));
+            return Some((self.current, Some(ends)));
         }
         if let Some(index) = self.carried.iter().position(is) {
-            return Some((index, true));
+            return Some((index, Some(ends)));
         }
         let (from, to) = (canonical(from)?, canonical(to)?);
         let index = self.carried.iter().position(|carried| {
@@ -338,17 +366,14 @@ impl Receiver {
                 && carried.pair.to.as_str() == to
                 && (is_error || !carried.errors_only)
         })?;
-        Some((index, false))
+        Some((index, None))
     }
 }
 
 /// The domain of a JID as it stands (RFC 7622 section 3.1).
 #[must_use]
 pub fn domain_part(jid: &str) -> &str {
-    let bytes = jid.as_bytes();
-    let end = memchr::memchr(b'/', bytes).unwrap_or(bytes.len());
-    let start = memchr::memchr(b'@', &bytes[..end]).map_or(0, |at| at + 1);
-    &jid[start..end]
+    DomainRange::of(jid).domain(jid)
 }
 
 /// The domain in the form of a `DomainName`; `None` where it is none.

@@ -5,6 +5,8 @@
 
 use std::{sync::Arc, time::Instant};
 
+use xmpp_edge_crds::jid::DomainRange;
+
 use crate::{
     negotiation::Side,
     policy,
@@ -17,7 +19,7 @@ use crate::{
     },
     stream::{
         carried::Carried,
-        receiver::{canonical, domain_part},
+        receiver::canonical,
         relay::{Owed, Relay},
     },
     trunk::{
@@ -63,14 +65,14 @@ impl TrunkReceiver {
         stanza: &Stanza<'_>,
         expected: usize,
     ) -> Result<(), TrunkFault> {
-        let ends = (stanza.from.as_deref(), stanza.to.as_deref());
-        let Some((pair, number, exact)) = taken(trunk, ends)? else {
+        let addresses = (stanza.from.as_deref(), stanza.to.as_deref());
+        let Some((pair, number, ends)) = taken(trunk, addresses)? else {
             return Ok(());
         };
         self.stanzas += 1;
-        self.bytes += stanza.bytes().len() as u64;
+        self.bytes += stanza.text.len() as u64;
         if self.stanzas % SAMPLE == 1 {
-            let size = stanza.bytes().len() as f64;
+            let size = stanza.text.len() as f64;
             relay.context.metrics.stanza_size.observe(size);
         }
         let own = trunk.pair_mut(pair).ok_or(TrunkFault::StanzaWithoutPair)?;
@@ -86,7 +88,7 @@ impl TrunkReceiver {
                 return Ok(());
             }
         };
-        carried.count(stanza);
+        carried.counters.count(stanza.kind, stanza.text.len());
         match Room::of(carried, relay) {
             Room::Enough => {}
             Room::ForAnswers => {
@@ -100,7 +102,7 @@ impl TrunkReceiver {
                 return Ok(());
             }
         }
-        let Some(passing) = relay.judge(carried, stanza, exact, owed) else {
+        let Some(passing) = relay.judge(carried, stanza, ends, owed) else {
             return Ok(());
         };
         let follows = self.collecting.as_ref().is_some_and(|own| own.pair == pair)
@@ -113,7 +115,7 @@ impl TrunkReceiver {
                 tracker: Arc::clone(tracker),
             });
         }
-        let wanted = expected.max(stanza.bytes().len());
+        let wanted = expected.max(stanza.text.len());
         let builder = &mut self.builder;
         builder.add(number, wanted, |out| passing.write(stanza, header, out));
         Ok(())
@@ -211,26 +213,30 @@ fn no_answer(carried: &Carried, relay: &Relay<'_>, owed: Owed<'_>) {
     owed.settle();
 }
 
-/// The pair of a stanza that is taken, its number there, and whether its addresses name the domains as they
-/// are written here. `None`: it is not taken, and its sender has it still.
+/// Where the two domains of a stanza stand in its addresses.
+type Ends = (DomainRange, DomainRange);
+
+/// The pair of a stanza that is taken, its number there, and where its domains stand, if they are written as
+/// the pair has them. `None`: it is not taken, and its sender has it still.
 fn taken(
     trunk: &mut Trunk<TrunkPair>,
     ends: (Option<&str>, Option<&str>),
-) -> Result<Option<(PairNumber, u64, bool)>, TrunkFault> {
+) -> Result<Option<(PairNumber, u64, Option<Ends>)>, TrunkFault> {
     let (Some(from), Some(to)) = ends else {
         return Err(TrunkFault::StanzaWithoutPair);
     };
-    let (from, to) = (domain_part(from), domain_part(to));
-    let (stanza, exact) = match trunk.stanza(from, to) {
+    let ends = (DomainRange::of(from), DomainRange::of(to));
+    let (from, to) = (ends.0.domain(from), ends.1.domain(to));
+    let (stanza, ends) = match trunk.stanza(from, to) {
         Err(TrunkFault::StanzaWithoutPair) => {
             let spelled = canonical(from).zip(canonical(to));
             let (from, to) = spelled.ok_or(TrunkFault::StanzaWithoutPair)?;
-            (trunk.stanza(&from, &to)?, false)
+            (trunk.stanza(&from, &to)?, None)
         }
-        stanza => (stanza?, true),
+        stanza => (stanza?, Some(ends)),
     };
     Ok(match stanza {
-        TrunkStanza::Taken { pair, number } => Some((pair, number, exact)),
+        TrunkStanza::Taken { pair, number } => Some((pair, number, ends)),
         TrunkStanza::NotTaken => None,
     })
 }

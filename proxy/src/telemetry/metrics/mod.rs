@@ -28,6 +28,8 @@ use series::{ForgetPartner, PartnerFamily};
 use sidecar::SidecarCounters;
 pub use totals::{MetricTotals, RefusalCount};
 
+use crate::xml::stanza::StanzaKind;
+
 /// Label of whoever is no configured partner.
 pub const OTHER: &str = "other";
 
@@ -45,19 +47,46 @@ pub struct PairCounters {
 }
 
 impl PairCounters {
-    pub fn message(&self, bytes: usize) {
-        self.message.inc();
-        self.bytes.inc_by(bytes as u64);
+    /// Another stanza of so many bytes.
+    pub fn count(&self, kind: StanzaKind, bytes: usize) {
+        let mut tally = StanzaTally::default();
+        tally.count(kind, bytes);
+        self.add(tally);
     }
 
-    pub fn presence(&self, bytes: usize) {
-        self.presence.inc();
-        self.bytes.inc_by(bytes as u64);
+    /// All that was counted.
+    pub fn add(&self, tally: StanzaTally) {
+        for (counter, by) in [
+            (&self.message, tally.messages),
+            (&self.presence, tally.presences),
+            (&self.iq, tally.iqs),
+            (&self.bytes, tally.bytes),
+        ] {
+            if by > 0 {
+                counter.inc_by(by);
+            }
+        }
     }
+}
 
-    pub fn iq(&self, bytes: usize) {
-        self.iq.inc();
-        self.bytes.inc_by(bytes as u64);
+/// Stanzas of one pair, counted by the stream that receives them: its counters are shared by all streams of
+/// the partner, on whatever core.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StanzaTally {
+    messages: u64,
+    presences: u64,
+    iqs: u64,
+    bytes: u64,
+}
+
+impl StanzaTally {
+    pub fn count(&mut self, kind: StanzaKind, bytes: usize) {
+        match kind {
+            StanzaKind::Message => self.messages += 1,
+            StanzaKind::Presence => self.presences += 1,
+            StanzaKind::Iq => self.iqs += 1,
+        }
+        self.bytes += bytes as u64;
     }
 }
 
@@ -485,7 +514,7 @@ mod tests {
         let metrics = Metrics::new();
         for partner in ["gone", "stays"] {
             let (name, direction) = (Some(partner), Direction::Inbound);
-            metrics.pair(name, direction).message(1);
+            metrics.pair(name, direction).count(StanzaKind::Message, 1);
             for family in [ReasonFamily::Refused, ReasonFamily::Audited] {
                 metrics.reason(family, name, direction, "Contact").inc();
             }

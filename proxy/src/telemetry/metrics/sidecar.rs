@@ -119,12 +119,15 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::xml::stanza::StanzaKind;
 
     #[test]
     fn what_passes_a_sidecar_is_counted_whoever_the_partner_is() {
         let metrics = Metrics::new();
         for partner in [Some("all"), None] {
-            metrics.pair(partner, Direction::Inbound).message(10);
+            metrics
+                .pair(partner, Direction::Inbound)
+                .count(StanzaKind::Message, 10);
             metrics.bounced(partner, Direction::Outbound, "dropped", 2);
         }
         metrics.resent(Direction::Inbound, 3);

@@ -66,6 +66,7 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    use crate::xml::stanza::StanzaKind;
     use xmpp_edge_crds::verdict::Direction;
 
     use super::*;
@@ -75,8 +76,12 @@ mod tests {
     fn totals_are_of_all_partners_and_a_removed_one_takes_its_own_along() {
         let metrics = Metrics::new();
         for partner in ["a", "b"] {
-            metrics.pair(Some(partner), Direction::Inbound).message(10);
-            metrics.pair(Some(partner), Direction::Outbound).iq(10);
+            metrics
+                .pair(Some(partner), Direction::Inbound)
+                .count(StanzaKind::Message, 10);
+            metrics
+                .pair(Some(partner), Direction::Outbound)
+                .count(StanzaKind::Iq, 10);
             metrics.attempt(Some(partner), Direction::Outbound, "tcp", "TcpRefused");
             metrics.attempt(Some(partner), Direction::Outbound, "dns", "Ok");
             metrics.bounced(Some(partner), Direction::Outbound, "dropped", 3);

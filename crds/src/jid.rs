@@ -63,6 +63,7 @@ pub struct DomainRange {
 
 impl DomainRange {
     #[must_use]
+    #[inline]
     pub fn of(jid: &str) -> Self {
         let bytes = jid.as_bytes();
         let end = memchr::memchr(b'/', bytes).unwrap_or(bytes.len());
@@ -72,6 +73,7 @@ impl DomainRange {
 
     /// The domain of the JID that this was found in.
     #[must_use]
+    #[inline]
     pub fn domain(self, jid: &str) -> &str {
         jid.get(self.start..self.end).unwrap_or_default()
     }
@@ -90,6 +92,7 @@ impl<'a> JidParts<'a> {
     ///
     /// # Errors
     /// [`JidError`] for an empty or too long part.
+    #[inline]
     pub fn around(text: &'a str, domain: DomainRange) -> Result<Self, JidError> {
         let resource = match text.get(domain.end + 1..) {
             None => None,
@@ -117,6 +120,7 @@ impl<'a> JidParts<'a> {
 ///
 /// # Errors
 /// [`JidError`] where the text is not allowed, or ambiguous between PRECIS and Nodeprep.
+#[inline]
 pub fn prepare_local(local: &str) -> Result<Cow<'_, str>, JidError> {
     if local.is_empty() {
         return Err(JidError::EmptyLocal);
@@ -127,6 +131,10 @@ pub fn prepare_local(local: &str) -> Result<Cow<'_, str>, JidError> {
     if local.bytes().all(is_prepared_ascii) {
         return Ok(Cow::Borrowed(local));
     }
+    prepare_unusual(local).map(Cow::Owned)
+}
+
+fn prepare_unusual(local: &str) -> Result<String, JidError> {
     let shown = || local.chars().take(64).collect::<String>();
     let prepared =
         UsernameCaseMapped::enforce(local).map_err(|_| JidError::LocalSyntax(shown()))?;
@@ -142,7 +150,7 @@ pub fn prepare_local(local: &str) -> Result<Cow<'_, str>, JidError> {
     if prepared.len() > MAX_PART_BYTES {
         return Err(JidError::LocalTooLong);
     }
-    Ok(Cow::Owned(prepared.into_owned()))
+    Ok(prepared.into_owned())
 }
 
 /// The localpart as Nodeprep reads it, where letters that it does not know stay as they are; `None` where
@@ -171,8 +179,12 @@ fn as_older_servers_read(local: &str) -> Option<String> {
 ///
 /// # Errors
 /// [`JidError::ResourceSyntax`].
+#[inline]
 pub fn check_resource(resource: &str) -> Result<(), JidError> {
-    if resource.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+    if resource
+        .bytes()
+        .fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~'))
+    {
         return Ok(());
     }
     match resource.chars().find(|&c| is_no_text(c)) {

@@ -133,6 +133,7 @@ impl AccessIndex {
 
     /// Rule 2 for a user, whose localpart is prepared, of an own domain ([`Self::own`]) and a partner.
     #[must_use]
+    #[inline]
     pub fn decide(
         &self,
         local: &str,

@@ -133,6 +133,7 @@ impl Partners {
     /// # Panics
     /// Where `partner` came from a larger configuration.
     #[must_use]
+    #[inline]
     pub fn partner_type(&self, partner: PartnerIndex) -> PartnerType {
         self.facts[partner.as_usize()].0
     }
@@ -140,6 +141,7 @@ impl Partners {
     /// # Panics
     /// Where `partner` came from a larger configuration.
     #[must_use]
+    #[inline]
     pub fn admission(&self, partner: PartnerIndex) -> Admission {
         self.facts[partner.as_usize()].1
     }

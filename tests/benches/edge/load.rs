@@ -33,9 +33,62 @@ pub fn stanza(stamp: u64, _: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Bytes of one stanza.
-pub fn stanza_bytes() -> u64 {
-    stanza(0, "").len() as u64
+/// What is sent as fast as it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// The chat message of 220 bytes.
+    Message,
+    Presence,
+    /// A message with 4 KiB in its body.
+    Long,
+    /// One with 64 KiB.
+    Huge,
+}
+
+impl Shape {
+    pub const ALL: [Self; 4] = [Self::Message, Self::Presence, Self::Long, Self::Huge];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Message => "messages of 220 bytes",
+            Self::Presence => "presences of 64 bytes",
+            Self::Long => "messages of 4 KiB",
+            Self::Huge => "messages of 64 KiB",
+        }
+    }
+
+    /// How its element begins.
+    pub fn start(self) -> &'static [u8] {
+        match self {
+            Self::Presence => b"<p",
+            Self::Message | Self::Long | Self::Huge => b"<m",
+        }
+    }
+
+    pub fn stanza(self) -> Vec<u8> {
+        let body = match self {
+            Self::Message => return stanza(0, ""),
+            Self::Presence => {
+                return b"<presence from='rob@partner.example/d' to='user42@org.example'/>"
+                    .to_vec();
+            }
+            Self::Long => 4 * 1024,
+            Self::Huge => 64 * 1024,
+        };
+        // As people write: words, and now and then a line or a letter beyond ASCII.
+        let text = "Some words of a longer text that somebody has pasted, caf\u{e9} and all.\n";
+        let mut body = text.repeat(body / text.len());
+        body.truncate(body.floor_char_boundary(body.len()));
+        format!(
+            "<message from='rob@partner.example/desk' to='user42@org.example' type='chat' id='1'><body>{body}</body></message>"
+        )
+        .into_bytes()
+    }
+
+    /// How many make a run: some 200 MB, or a million.
+    pub fn count(self) -> u64 {
+        1_000_000.min(200_000_000 / self.stanza().len() as u64)
+    }
 }
 
 pub struct Sender {
@@ -90,14 +143,39 @@ impl Sender {
 
     /// `count` stanzas, as fast as they are taken.
     pub async fn send(&mut self, count: u64) -> Result<()> {
+        self.send_shape(Shape::Message, count).await
+    }
+
+    /// The same of another shape.
+    pub async fn send_shape(&mut self, shape: Shape, count: u64) -> Result<()> {
+        self.send_all(&shape.stanza(), count).await
+    }
+
+    /// The same from a user of another domain, of the same length.
+    pub async fn send_from(&mut self, domain: &str, count: u64) -> Result<()> {
+        let message = |body: &str| {
+            format!(
+                "<message from='rob@{domain}/desk' to='user42@org.example' type='chat' id='m'><body>{body}</body></message>"
+            )
+        };
+        let room = Shape::Message
+            .stanza()
+            .len()
+            .saturating_sub(message("").len());
+        self.send_all(message(&"x".repeat(room)).as_bytes(), count)
+            .await
+    }
+
+    async fn send_all(&mut self, stanza: &[u8], count: u64) -> Result<()> {
+        let at_once = (16 * 1024 / stanza.len() as u64).clamp(1, 64);
         let mut block = Vec::new();
         let mut left = count;
         while left > 0 {
             block.clear();
-            for _ in 0..left.min(64) {
-                block.extend_from_slice(&stanza(0, ""));
+            for _ in 0..left.min(at_once) {
+                block.extend_from_slice(stanza);
             }
-            left -= left.min(64);
+            left -= left.min(at_once);
             if self.acks {
                 block.extend_from_slice(b"<r xmlns='urn:xmpp:sm:3'/>");
             }

@@ -15,13 +15,15 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::{
-    load::Sender,
+    load::{Sender, Shape},
     process::Process,
-    rig::{Inside, Rig},
+    rig::{Cores, Inside, Rig, Rules, Task},
 };
 
-/// Stanzas of a saturated run.
+/// Stanzas of a run with many streams.
 const STANZAS: u64 = 1_000_000;
+/// Stanzas before a saturated run.
+const FIRST: u64 = 100;
 /// Stanzas a second of the paced runs, and for how long.
 const PACE: u32 = 2_000;
 const PACED: Duration = Duration::from_secs(5);
@@ -42,6 +44,12 @@ fn main() -> Result<()> {
         println!("stanza: {} bytes", load::stanza(0, "").len());
         if wanted("saturated") {
             saturated_table().await?;
+        }
+        if wanted("shapes") {
+            shapes().await?;
+        }
+        if wanted("cores") {
+            cores().await?;
         }
         if wanted("paced") {
             paced_table().await?;
@@ -65,34 +73,155 @@ fn main() -> Result<()> {
 /// The ways inside that are measured.
 const WAYS: [Inside; 3] = [Inside::Plain, Inside::MutualTls, Inside::Custody];
 
-/// One stream as fast as it goes: the relay and each way inside take turns.
+/// A way inside with 100,000 granted users.
+fn granted(inside: Inside) -> Task {
+    Task {
+        users: 100_000,
+        ..Task::of(inside)
+    }
+}
+
+/// One stream as fast as it goes, over each way inside and by each kind of rules: they and the relay take
+/// turns. A goal is a ratio: of the first row to the relay, of the others to the first.
 async fn saturated_table() -> Result<()> {
+    let mut tasks: Vec<Task> = WAYS.map(granted).into();
+    tasks.extend([Rules::Contacts, Rules::Audit].map(|rules| Task {
+        rules,
+        ..granted(Inside::Plain)
+    }));
     let mut relay = Vec::new();
-    let mut edge = WAYS.map(|_| Vec::new());
+    let mut edge: Vec<_> = tasks.iter().map(|_| Vec::new()).collect();
     for _ in 0..RUNS {
-        relay.push(saturated_relay().await?);
-        for (runs, inside) in edge.iter_mut().zip(WAYS) {
-            runs.push(saturated(inside).await?);
+        relay.push(saturated_relay(Shape::Message).await?);
+        for (runs, task) in edge.iter_mut().zip(&tasks) {
+            runs.push(saturated(*task).await?);
         }
     }
-    let show = |what: &str, runs: &[Saturated]| {
-        let cpu = median(runs.iter().map(|run| run.cpu));
-        let ratio = median(
-            runs.iter()
-                .zip(&relay)
-                .map(|(run, relay)| run.cpu / relay.cpu),
-        );
-        let speed = median(runs.iter().map(|run| run.speed));
-        let (least, most) = bounds(runs.iter().map(|run| run.cpu));
-        println!("| {what} | {cpu:.3} µs ({least:.3} to {most:.3}) | {ratio:.2} | {speed:.0} |");
-    };
-    println!("| saturated, one stream in | CPU a stanza | beside the relay | stanzas a second |");
-    println!("| --- | --- | --- | --- |");
-    show("plain relay", &relay);
-    for (runs, inside) in edge.iter().zip(WAYS) {
-        show(&format!("edge, inside {}", inside.name()), runs);
+    println!(
+        "| saturated, one stream in | CPU a stanza | beside the relay | beside the first | goal | stanzas a second |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- |");
+    let first = &edge[0];
+    row("plain relay", &relay, (&relay, first), "");
+    for (at, (runs, task)) in edge.iter().zip(&tasks).enumerate() {
+        let goal = if at == 0 {
+            "2.2 of the relay"
+        } else {
+            "1.15 of the first"
+        };
+        let what = format!("edge, inside {}, {}", task.inside.name(), task.rules.name());
+        row(&what, runs, (&relay, first), goal);
     }
     Ok(())
+}
+
+/// Other stanzas, as fast as they go.
+async fn shapes() -> Result<()> {
+    println!(
+        "| saturated, inside plain | CPU a stanza | beside the relay | beside the relay | goal | stanzas a second |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- |");
+    for shape in Shape::ALL {
+        let (mut relay, mut edge) = (Vec::new(), Vec::new());
+        for _ in 0..RUNS {
+            relay.push(saturated_relay(shape).await?);
+            edge.push(
+                saturated(Task {
+                    shape,
+                    ..granted(Inside::Plain)
+                })
+                .await?,
+            );
+        }
+        row(
+            &format!("plain relay, {}", shape.name()),
+            &relay,
+            (&relay, &relay),
+            "",
+        );
+        row(
+            &format!("edge, {}", shape.name()),
+            &edge,
+            (&relay, &relay),
+            "2.5 of the relay",
+        );
+    }
+    Ok(())
+}
+
+fn row(what: &str, runs: &[Saturated], (relay, first): (&[Saturated], &[Saturated]), goal: &str) {
+    let beside = |others: &[Saturated]| {
+        let ratios = runs
+            .iter()
+            .zip(others)
+            .map(|(run, other)| run.cpu / other.cpu);
+        median(ratios)
+    };
+    let (least, most) = bounds(runs.iter().map(|run| run.cpu));
+    println!(
+        "| {what} | {:.3} µs ({least:.3} to {most:.3}) | {:.2} | {:.2} | {goal} | {:.0} |",
+        median(runs.iter().map(|run| run.cpu)),
+        beside(relay),
+        beside(first),
+        median(runs.iter().map(|run| run.speed)),
+    );
+}
+
+/// As many streams of as many domains: what two cores carry beside one. Senders and sink run on the same
+/// cores, so that speed says nothing: a stanza may not cost more CPU where two cores share the work.
+async fn cores() -> Result<()> {
+    println!(
+        "| streams | CPU a stanza, one core | two cores | throughput of two beside one | goal |"
+    );
+    println!("| --- | --- | --- | --- | --- |");
+    for streams in [2, 64, 1_000] {
+        let (mut one, mut two) = (Vec::new(), Vec::new());
+        for _ in 0..RUNS {
+            one.push(many(streams, Cores::One).await?);
+            two.push(many(streams, Cores::All).await?);
+        }
+        let ratio = median(two.iter().zip(&one).map(|(two, one)| 2.0 * one / two));
+        let of = |runs: &[f64]| median(runs.iter().copied());
+        println!(
+            "| {streams} | {:.3} µs | {:.3} µs | {ratio:.2} | 1.9 |",
+            of(&one),
+            of(&two)
+        );
+    }
+    Ok(())
+}
+
+/// CPU of a stanza, in microseconds.
+async fn many(streams: u64, cores: Cores) -> Result<f64> {
+    let task = Task {
+        cores,
+        ..granted(Inside::Plain)
+    };
+    let rig = Rig::start(task).await?;
+    let mut senders = Vec::new();
+    for n in 0..streams {
+        let domain = format!("p{n:04}.pairs.example");
+        let mut sender = Sender::connect_as(&rig.partner, &domain, false).await?;
+        sender.send_from(&domain, 1).await?;
+        senders.push((sender, domain));
+    }
+    rig.sink.await_stanzas(streams).await?;
+    let each = STANZAS / streams;
+    let before = rig.edge.cpu();
+    let sending: Vec<_> = senders
+        .into_iter()
+        .map(|(mut sender, domain)| {
+            tokio::spawn(async move { sender.send_from(&domain, each).await.map(|()| sender) })
+        })
+        .collect();
+    let mut open = Vec::new();
+    for task in sending {
+        open.push(task.await??);
+    }
+    rig.sink.await_stanzas(streams * (each + 1)).await?;
+    let spent = rig.edge.cpu().saturating_sub(before);
+    drop(open);
+    Ok(micros(spent, streams * each))
 }
 
 struct Saturated {
@@ -104,36 +233,38 @@ struct Saturated {
     speed: f64,
 }
 
-async fn saturated(inside: Inside) -> Result<Saturated> {
-    let rig = Rig::start(inside, 100_000, 1).await?;
-    let mut sender = Sender::connect(&rig.partner, inside.has_custody()).await?;
+async fn saturated(task: Task) -> Result<Saturated> {
+    let (shape, stanzas) = (task.shape, task.shape.count());
+    let rig = Rig::start(task).await?;
+    let mut sender = Sender::connect(&rig.partner, task.inside.has_custody()).await?;
     // The stream inside is set up by the first stanza; that is not measured.
-    sender.send(1_000).await?;
-    rig.sink.await_stanzas(1_000).await?;
+    sender.send_shape(shape, FIRST).await?;
+    rig.sink.await_stanzas(FIRST).await?;
     let (cpu, began) = (rig.edge.cpu(), Instant::now());
     let of_sidecar = || rig.sidecar.as_ref().map(Process::cpu).unwrap_or_default();
     let before = of_sidecar();
-    sender.send(STANZAS).await?;
-    rig.sink.await_stanzas(1_000 + STANZAS).await?;
+    sender.send_shape(shape, stanzas).await?;
+    rig.sink.await_stanzas(FIRST + stanzas).await?;
     Ok(Saturated {
-        cpu: micros(rig.edge.cpu().saturating_sub(cpu), STANZAS),
-        sidecar_cpu: micros(of_sidecar().saturating_sub(before), STANZAS),
-        speed: per_second(STANZAS, began.elapsed()),
+        cpu: micros(rig.edge.cpu().saturating_sub(cpu), stanzas),
+        sidecar_cpu: micros(of_sidecar().saturating_sub(before), stanzas),
+        speed: per_second(stanzas, began.elapsed()),
     })
 }
 
-async fn saturated_relay() -> Result<Saturated> {
-    let relay = rig::Relay::start().await?;
+async fn saturated_relay(shape: Shape) -> Result<Saturated> {
+    let stanzas = shape.count();
+    let relay = rig::Relay::start(shape).await?;
     let mut sender = Sender::raw(&relay.partner).await?;
-    sender.send(1_000).await?;
-    relay.sink.await_stanzas(1_000).await?;
+    sender.send_shape(shape, FIRST).await?;
+    relay.sink.await_stanzas(FIRST).await?;
     let (cpu, began) = (relay.process.cpu(), Instant::now());
-    sender.send(STANZAS).await?;
-    relay.sink.await_stanzas(1_000 + STANZAS).await?;
+    sender.send_shape(shape, stanzas).await?;
+    relay.sink.await_stanzas(FIRST + stanzas).await?;
     Ok(Saturated {
-        cpu: micros(relay.process.cpu().saturating_sub(cpu), STANZAS),
+        cpu: micros(relay.process.cpu().saturating_sub(cpu), stanzas),
         sidecar_cpu: 0.0,
-        speed: per_second(STANZAS, began.elapsed()),
+        speed: per_second(stanzas, began.elapsed()),
     })
 }
 
@@ -189,7 +320,7 @@ impl Paced {
 }
 
 async fn paced(inside: Inside) -> Result<Paced> {
-    let rig = Rig::start(inside, 1_000, 1).await?;
+    let rig = Rig::start(Task::of(inside)).await?;
     let mut sender = Sender::connect(&rig.partner, inside.has_custody()).await?;
     sender.send(100).await?;
     rig.sink.await_stanzas(100).await?;
@@ -202,7 +333,7 @@ async fn paced(inside: Inside) -> Result<Paced> {
 }
 
 async fn paced_relay() -> Result<Paced> {
-    let relay = rig::Relay::start().await?;
+    let relay = rig::Relay::start(Shape::Message).await?;
     let mut sender = Sender::raw(&relay.partner).await?;
     sender.send(100).await?;
     relay.sink.await_stanzas(100).await?;
@@ -217,7 +348,7 @@ async fn paced_relay() -> Result<Paced> {
 /// New authenticated streams: CPU of each; then memory of each while idle.
 async fn streams() -> Result<()> {
     const COUNT: u64 = 2_000;
-    let rig = Rig::start(Inside::Plain, 1_000, 1).await?;
+    let rig = Rig::start(Task::of(Inside::Plain)).await?;
     let mut first = Sender::connect(&rig.partner, false).await?;
     first.send(1).await?;
     rig.sink.await_stanzas(1).await?;
@@ -247,7 +378,7 @@ async fn streams() -> Result<()> {
 /// while idle, with what the edge keeps for the pair: its queues and its leaf of the internal CA.
 async fn pairs() -> Result<()> {
     const COUNT: u64 = 500;
-    let rig = Rig::start(Inside::MutualTls, 1_000, 1).await?;
+    let rig = Rig::start(Task::of(Inside::MutualTls)).await?;
     let domain = |n: u64| format!("p{n}.pairs.example");
     let mut open = Vec::new();
     // What the first ones bring is needed once.
@@ -276,7 +407,11 @@ async fn pairs() -> Result<()> {
 /// A large configuration: in force how soon, at which size.
 async fn scale() -> Result<()> {
     let began = Instant::now();
-    let rig = Rig::start(Inside::Plain, 100_000, 10_000).await?;
+    let rig = Rig::start(Task {
+        partners: 10_000,
+        ..granted(Inside::Plain)
+    })
+    .await?;
     println!(
         "10,000 partners, 100,000 granted users: {} KiB of JSON, ready {:.2} s after the start, {:.1} MiB resident",
         rig.config_bytes / 1024,

@@ -9,13 +9,27 @@ use std::{
 
 use anyhow::{Context, Result};
 
+use crate::rig::Cores;
+
 /// Killed when dropped.
 pub struct Process(Child);
 
 impl Process {
     pub fn start(program: &Path, arguments: &[&str], log: &Path) -> Result<Self> {
+        Self::start_on(Cores::All, program, arguments, log)
+    }
+
+    pub fn start_on(cores: Cores, program: &Path, arguments: &[&str], log: &Path) -> Result<Self> {
         let log = fs::File::create(log)?;
-        let child = Command::new(program)
+        let mut command = match cores {
+            Cores::All => Command::new(program),
+            Cores::One => {
+                let mut command = Command::new("taskset");
+                command.args(["-c", "0"]).arg(program);
+                command
+            }
+        };
+        let child = command
             .args(arguments)
             .env("RUST_LOG", "warn")
             .stdin(Stdio::null())

@@ -19,10 +19,16 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use xmpp_edge_tests::pki::{Authority, Leaf, Usage};
 
-use crate::{load::Partner, process::Process, sink::Sink};
+use xmpp_edge_proxy::contacts::{ContactChange, ContactEvent, ContactStore};
+
+use crate::{
+    load::{Partner, Shape},
+    process::Process,
+    sink::Sink,
+};
 
 /// The hop inside.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inside {
     /// Plain TCP with dialback.
     Plain,
@@ -50,6 +56,60 @@ impl Inside {
     }
 }
 
+/// By which rules stanzas pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rules {
+    /// A partner of type Federated and users who are granted.
+    Federated,
+    /// The same of users whose policy would refuse, in mode Audit.
+    Audit,
+    /// A partner of type PublicUnverified: rule 4 asks 100,000 contacts.
+    Contacts,
+}
+
+impl Rules {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Federated => "Federated",
+            Self::Audit => "Audit",
+            Self::Contacts => "PublicUnverified with 100,000 contacts",
+        }
+    }
+}
+
+/// What the edge may run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cores {
+    One,
+    All,
+}
+
+/// What an edge has to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Task {
+    pub inside: Inside,
+    pub rules: Rules,
+    /// Users that are granted, one of whom receives.
+    pub users: usize,
+    /// Partners, one of whom sends.
+    pub partners: usize,
+    pub shape: Shape,
+    pub cores: Cores,
+}
+
+impl Task {
+    pub fn of(inside: Inside) -> Self {
+        Self {
+            inside,
+            rules: Rules::Federated,
+            users: 1_000,
+            partners: 1,
+            shape: Shape::Message,
+            cores: Cores::All,
+        }
+    }
+}
+
 const EDGE: &str = "127.77.0.1";
 const INSIDE: &str = "127.77.0.2";
 const SIDECAR: &str = "127.77.0.4";
@@ -67,8 +127,8 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// `users` are granted, one of them receives; `partners` are configured, one of them sends.
-    pub async fn start(inside: Inside, users: usize, partners: usize) -> Result<Self> {
+    pub async fn start(task: Task) -> Result<Self> {
+        let inside = task.inside;
         let directory = tempfile::tempdir()?;
         let public = Authority::new("Public");
         let internal = Authority::new("Internal");
@@ -100,22 +160,20 @@ impl Rig {
         let acceptor = (inside != Inside::Plain)
             .then(|| acceptor(&gateway, &clients))
             .transpose()?;
-        let sink = Sink::start(INSIDE, Some((inside, acceptor))).await?;
-        let mut config = config(
-            inside,
-            users,
-            partners,
-            &sink.address.to_string(),
-            &public.certificate(),
-        );
+        let sink = Sink::start(INSIDE, task.shape, Some((inside, acceptor))).await?;
+        let mut config = config(task, &sink.address.to_string(), &public.certificate());
         if let Some(beside) = &beside {
             config["version"]["minor"] = json!(1);
             config["gateways"][0] = beside.gateway()?;
         }
+        if task.rules == Rules::Contacts {
+            fill_contacts(&secrets.join("state/contacts")).await?;
+        }
         let text = config.to_string();
         let file = secrets.join("edge.json");
         fs::write(&file, &text)?;
-        let edge = Process::start(
+        let edge = Process::start_on(
+            task.cores,
             &binary("xmpp-edge-proxy"),
             &[
                 "run",
@@ -276,12 +334,12 @@ pub struct Relay {
 }
 
 impl Relay {
-    pub async fn start() -> Result<Self> {
+    pub async fn start(shape: Shape) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let public = Authority::new("Public");
         let own = public.issue(&["org.example"], Usage::ServerAndClientAuth);
         let peer = public.issue(&["partner.example"], Usage::ServerAndClientAuth);
-        let sink = Sink::start(RELAY, None).await?;
+        let sink = Sink::start(RELAY, shape, None).await?;
         write(
             directory.path(),
             "own.pem",
@@ -324,8 +382,31 @@ impl Relay {
     }
 }
 
-fn config(inside: Inside, users: usize, partners: usize, gateway: &str, ca: &str) -> Value {
-    let (negotiation, methods) = match inside {
+/// 100,000 contacts, with the one who sends among them.
+async fn fill_contacts(state: &Path) -> Result<()> {
+    let store = ContactStore::embedded(state)?;
+    let mut loaded = store.health();
+    loaded.wait_for(|health| health.loaded).await?;
+    for user in 0..1_000 {
+        for remote in 0..100 {
+            let change = ContactChange {
+                user: format!("user{user}@org.example").into(),
+                remote: match remote {
+                    0 => "rob@partner.example".into(),
+                    _ => format!("u{remote}@partner.example").into(),
+                },
+                event: ContactEvent::UserWrites,
+            };
+            while store.contacts().record(&change).is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+    Ok(store.stop().await?)
+}
+
+fn config(task: Task, gateway: &str, ca: &str) -> Value {
+    let (negotiation, methods) = match task.inside {
         Inside::Plain => (
             json!({"tls": "NotSupported", "sasl": "NotSupported", "dialback": true}),
             json!(["TcpDialback"]),
@@ -335,7 +416,15 @@ fn config(inside: Inside, users: usize, partners: usize, gateway: &str, ca: &str
             json!(["SaslOverTls"]),
         ),
     };
-    let all: Vec<Value> = (0..partners)
+    let partner_type = match task.rules {
+        Rules::Federated | Rules::Audit => "Federated",
+        Rules::Contacts => "PublicUnverified",
+    };
+    let (opens, mode) = match task.rules {
+        Rules::Audit => (false, "Audit"),
+        Rules::Federated | Rules::Contacts => (true, "Enforce"),
+    };
+    let all: Vec<Value> = (0..task.partners)
         .map(|n| {
             let domains = if n == 0 {
                 json!(["partner.example", "*.pairs.example"])
@@ -343,14 +432,16 @@ fn config(inside: Inside, users: usize, partners: usize, gateway: &str, ca: &str
                 json!([format!("p{n}.partners.example")])
             };
             json!({
-                "name": format!("partner-{n}"), "domains": domains, "partnerType": "Federated",
+                "name": format!("partner-{n}"), "domains": domains, "partnerType": partner_type,
                 "negotiation": {"tls": "Required", "sasl": "Required", "dialback": true},
                 "methods": ["SaslOverTls"], "enableKeepAlive": true, "connectionLimit": 100_000,
                 "trust": {"ca": if n == 0 { Value::from(ca) } else { Value::Null }},
             })
         })
         .collect();
-    let granted: Vec<String> = (0..users).map(|n| format!("user{n}@org.example")).collect();
+    let granted: Vec<String> = (0..task.users)
+        .map(|n| format!("user{n}@org.example"))
+        .collect();
     json!({
         "version": {"major": 1, "minor": 0}, "generation": 1, "namespace": "default", "pool": "bench", "site": "bench",
         "fqdn": "edge.org.example", "domains": ["org.example"], "namespaceDomains": ["org.example"],
@@ -359,7 +450,7 @@ fn config(inside: Inside, users: usize, partners: usize, gateway: &str, ca: &str
         "partners": all,
         "access": {"policies": [{
             "name": "granted", "scope": {"User": {"users": granted}}, "enableFederationAccess": true,
-            "enableXmppAccess": true, "enablePublicCloudAccess": true}],
+            "mode": mode, "enableXmppAccess": opens, "enablePublicCloudAccess": true}],
             "homeSites": {"org.example": "bench"}},
         "settings": {"connectionLimit": 100_000, "partnerConnectionLimit": 100_000},
         "contacts": "Embedded",

@@ -6,8 +6,10 @@ use anyhow::{Context, Result, ensure};
 use tokio::net::UdpSocket;
 
 use crate::{
-    Paced, RUNS, Saturated, median, paced, paced_relay,
-    rig::{Inside, Rig},
+    Paced, RUNS, Saturated, granted,
+    load::Shape,
+    median, paced, paced_relay,
+    rig::{Inside, Rig, Task},
     saturated, saturated_relay,
 };
 
@@ -21,10 +23,10 @@ pub async fn table() -> Result<()> {
     let (mut relays, mut edges) = (Vec::new(), WAYS.map(|_| Vec::new()));
     let (mut slow_relays, mut slow_edges) = (Vec::new(), WAYS.map(|_| Vec::new()));
     for _ in 0..RUNS {
-        relays.push(saturated_relay().await?);
+        relays.push(saturated_relay(Shape::Message).await?);
         slow_relays.push(paced_relay().await?);
         for (at, inside) in WAYS.into_iter().enumerate() {
-            edges[at].push(saturated(inside).await?);
+            edges[at].push(saturated(granted(inside)).await?);
             slow_edges[at].push(paced(inside).await?);
         }
     }
@@ -57,7 +59,7 @@ fn show(what: &str, fast: &[Saturated], slow: &[Paced]) {
 }
 
 async fn idle() -> Result<()> {
-    let rig = Rig::start(Inside::Trunk, 1_000, 1).await?;
+    let rig = Rig::start(Task::of(Inside::Trunk)).await?;
     let sidecar = rig.sidecar.as_ref().context("a sidecar")?;
     println!(
         "idle sidecar: {:.1} MiB resident",

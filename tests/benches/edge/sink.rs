@@ -18,16 +18,19 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::{load, rig::Inside};
+use crate::{
+    load::{self, Shape},
+    rig::Inside,
+};
 
 pub struct Sink {
     pub address: SocketAddr,
     shared: Arc<Shared>,
 }
 
-#[derive(Default)]
 struct Shared {
-    bytes: AtomicU64,
+    shape: Shape,
+    stanzas: AtomicU64,
     /// That have brought something.
     streams: AtomicU64,
     changed: Notify,
@@ -39,10 +42,20 @@ const HEADER: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:server' 
 
 impl Sink {
     /// `inside`: what kind of server it plays; `None` reads raw bytes.
-    pub async fn start(ip: &str, inside: Option<(Inside, Option<TlsAcceptor>)>) -> Result<Self> {
+    pub async fn start(
+        ip: &str,
+        shape: Shape,
+        inside: Option<(Inside, Option<TlsAcceptor>)>,
+    ) -> Result<Self> {
         let listener = TcpListener::bind((ip, 0)).await?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared {
+            shape,
+            stanzas: AtomicU64::new(0),
+            streams: AtomicU64::new(0),
+            changed: Notify::new(),
+            latencies: Mutex::default(),
+        });
         let own = Arc::clone(&shared);
         tokio::spawn(async move {
             while let Ok((mut socket, _)) = listener.accept().await {
@@ -78,15 +91,14 @@ impl Sink {
 
     /// Waits until so many stanzas came in all.
     pub async fn await_stanzas(&self, count: u64) -> Result<()> {
-        let wanted = count * load::stanza_bytes();
         let limit = Duration::from_secs(120);
         let arrived = async {
-            while self.shared.bytes.load(Ordering::Acquire) < wanted {
+            while self.shared.stanzas.load(Ordering::Acquire) < count {
                 self.shared.changed.notified().await;
             }
         };
         if tokio::time::timeout(limit, arrived).await.is_err() {
-            let got = self.shared.bytes.load(Ordering::Acquire) / load::stanza_bytes();
+            let got = self.shared.stanzas.load(Ordering::Acquire);
             bail!("{got} of {count} stanzas arrived within {limit:?}");
         }
         Ok(())
@@ -204,9 +216,10 @@ impl Shared {
         acks: bool,
     ) -> Result<()> {
         const ASK: &[u8] = b"<r xmlns='urn:xmpp:sm:3'/>";
-        let size = usize::try_from(load::stanza_bytes())?;
+        let (size, start) = (self.shape.stanza().len(), self.shape.start());
         let mut buffer = vec![0; 256 * 1024];
         let mut handled = 0_u64;
+        let mut counted = 0_u64;
         let mut first = true;
         loop {
             let count = stream.read(&mut buffer).await?;
@@ -228,7 +241,7 @@ impl Shared {
                     }
                     at += ASK.len();
                     asked = true;
-                } else if rest.len() >= size && rest.starts_with(b"<m") {
+                } else if rest.len() >= size && rest.starts_with(start) {
                     self.stamp(&rest[..size], now);
                     at += size;
                     handled += 1;
@@ -242,7 +255,8 @@ impl Shared {
                 }
             }
             left.drain(..at);
-            self.bytes.store(handled * size as u64, Ordering::Release);
+            self.stanzas.fetch_add(handled - counted, Ordering::AcqRel);
+            counted = handled;
             self.changed.notify_waiters();
             self.changed.notify_one();
             if asked {
@@ -256,6 +270,9 @@ impl Shared {
     }
 
     fn stamp(&self, stanza: &[u8], now: u64) {
+        if self.shape != Shape::Message {
+            return;
+        }
         let Some(at) = stanza.windows(5).position(|window| window == b"id='m") else {
             return;
         };

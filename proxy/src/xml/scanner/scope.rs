@@ -84,7 +84,11 @@ impl Scope {
     ) -> Result<(), XmlError> {
         let copied = changed.then(|| text::attribute_value(value.str(buf)).into_owned());
         let meant = copied.as_deref().map_or(value.bytes(buf), str::as_bytes);
-        if !meant.iter().all(u8::is_ascii_graphic)
+        // To the end, whatever comes: many at a time.
+        let is_plain = meant
+            .iter()
+            .fold(true, |plain, byte| plain & byte.is_ascii_graphic());
+        if !is_plain
             && String::from_utf8_lossy(meant)
                 .contains(|c: char| c.is_whitespace() || c.is_control())
         {

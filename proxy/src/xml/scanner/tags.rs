@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use super::{
     Scanner, XmlError,
-    parts::{AttributeKind, AttributeSpan, Found, Lex, NO_TOP, Open, ScanPhase, Top},
+    parts::{AttributeKind, AttributeSpan, Found, Lex, NO_TOP, Open, ScanPhase},
     scope::Name,
     span::Span,
 };
@@ -167,41 +167,39 @@ impl Scanner {
     }
 
     fn top_start(&mut self, window: &[u8], local: Span, namespace: Name) -> Result<(), XmlError> {
-        let mut top = Top {
-            name: local,
-            namespace,
-            start_tag: self.at as u32,
-            ..NO_TOP
-        };
+        let name = local.bytes(window);
+        // Refused at once: nobody would close it, and it would swallow the stanzas that follow.
+        if name == b"stream" && self.scope.text(window, namespace) == ns::STREAM {
+            return Err(XmlError::SecondHeader);
+        }
+        let top = &mut self.top;
+        *top = NO_TOP;
+        top.name = local;
+        top.namespace = namespace;
+        top.start_tag = self.at as u32;
+        top.form.prefixed = self.prefix != 0;
         if namespace == Name::Server {
-            top.kind = match local.bytes(window) {
+            top.kind = match name {
                 b"message" => Some(StanzaKind::Message),
                 b"presence" => Some(StanzaKind::Presence),
                 b"iq" => Some(StanzaKind::Iq),
                 _ => None,
             };
         }
-        // Refused at once: nobody would close it, and it would swallow the stanzas that follow.
-        if local.bytes(window) == b"stream" && self.scope.text(window, namespace) == ns::STREAM {
-            return Err(XmlError::SecondHeader);
+        if top.kind.is_none() {
+            return Ok(());
         }
-        if top.kind.is_some() {
-            for attribute in &self.attributes {
-                let meaning = Some(attribute.meaning());
-                match attribute.kind {
-                    AttributeKind::From => top.from = meaning,
-                    AttributeKind::To => top.to = meaning,
-                    AttributeKind::Type => top.type_ = meaning,
-                    AttributeKind::Id => top.id = meaning,
-                    AttributeKind::Lang => top.form.has_lang = true,
-                    AttributeKind::DefaultNamespace
-                    | AttributeKind::Prefix
-                    | AttributeKind::Other => {}
-                }
+        for attribute in &self.attributes {
+            let meaning = Some(attribute.meaning());
+            match attribute.kind {
+                AttributeKind::From => top.from = meaning,
+                AttributeKind::To => top.to = meaning,
+                AttributeKind::Type => top.type_ = meaning,
+                AttributeKind::Id => top.id = meaning,
+                AttributeKind::Lang => top.form.has_lang = true,
+                AttributeKind::DefaultNamespace | AttributeKind::Prefix | AttributeKind::Other => {}
             }
         }
-        top.form.prefixed = self.prefix != 0;
-        self.top = top;
         Ok(())
     }
 

@@ -6,11 +6,13 @@ use anyhow::{Context, Result, ensure};
 use tokio::net::UdpSocket;
 
 use crate::{
-    Paced, RUNS, Saturated, granted,
+    RUNS,
+    figures::median,
     load::Shape,
-    median, paced, paced_relay,
+    paced::{Paced, paced, paced_relay},
+    report::Table,
     rig::{Inside, Rig, Task},
-    saturated, saturated_relay,
+    saturated::{Saturated, granted, saturated, saturated_relay},
 };
 
 /// The way inside with and without a sidecar, each with custody to the end.
@@ -30,48 +32,70 @@ pub async fn table() -> Result<()> {
             slow_edges[at].push(paced(inside).await?);
         }
     }
-    println!(
-        "| saturated, one stream in | edge's CPU | sidecar's CPU | stanzas a second | p50 | p99 |"
+    let mut table = Table::new(
+        "sidecar",
+        1,
+        &[
+            "saturated; at 2,000 a second",
+            "edge's CPU a stanza",
+            "sidecar's CPU",
+            "stanzas a second",
+            "p50",
+            "p99",
+        ],
     );
-    println!("| --- | --- | --- | --- | --- | --- |");
-    show("plain relay", &relays, &slow_relays);
+    show(&mut table, "HAProxy", &relays, &slow_relays);
     for (at, inside) in WAYS.into_iter().enumerate() {
         show(
+            &mut table,
             &format!("edge, inside {}", inside.name()),
             &edges[at],
             &slow_edges[at],
         );
     }
+    table.end()?;
     idle().await
 }
 
-fn show(what: &str, fast: &[Saturated], slow: &[Paced]) {
+fn show(table: &mut Table, what: &str, fast: &[Saturated], slow: &[Paced]) {
     let of = |figure: fn(&Saturated) -> f64| median(fast.iter().map(figure));
     let paced = |figure: fn(&Paced) -> f64| median(slow.iter().map(figure));
-    println!(
-        "| {what} | {:.3} µs | {:.3} µs | {:.0} | {:.3} ms | {:.3} ms |",
-        of(|run| run.cpu),
-        of(|run| run.sidecar_cpu),
-        of(|run| run.speed),
-        paced(|run| run.p50),
-        paced(|run| run.p99),
-    );
+    table.row(&[
+        what.into(),
+        format!("{:.3} µs", of(|run| run.cpu)),
+        format!("{:.3} µs", of(|run| run.sidecar_cpu)),
+        format!("{:.0}", of(|run| run.speed)),
+        format!("{:.3} ms", paced(|run| run.p50)),
+        format!("{:.3} ms", paced(|run| run.p99)),
+    ]);
 }
 
 async fn idle() -> Result<()> {
     let rig = Rig::start(Task::of(Inside::Trunk)).await?;
     let sidecar = rig.sidecar.as_ref().context("a sidecar")?;
-    println!(
-        "idle sidecar: {:.1} MiB resident",
-        sidecar.resident() as f64 / 1_048_576.0
+    let mut table = Table::new(
+        "sidecar-idle",
+        1,
+        &["a sidecar", "figure", "goal", "beside"],
     );
+    table.row(&[
+        "memory while idle".into(),
+        format!("{:.1} MiB", sidecar.resident() as f64 / 1_048_576.0),
+        "20 MiB".into(),
+        String::new(),
+    ]);
     let cpu = sidecar.cpu();
     let (p50, p99) = view(&rig).await?;
-    println!(
-        "its DNS view, one question after the other: p50 {p50:.3} ms, p99 {p99:.3} ms, {:.1} µs CPU each",
-        sidecar.cpu().saturating_sub(cpu).as_secs_f64() * 1e6 / QUESTIONS as f64
-    );
-    Ok(())
+    table.row(&[
+        "its DNS view, p99 of one question after the other".into(),
+        format!("{p99:.3} ms"),
+        "0.2 ms".into(),
+        format!(
+            "p50 {p50:.3} ms, {:.1} µs CPU each",
+            sidecar.cpu().saturating_sub(cpu).as_secs_f64() * 1e6 / QUESTIONS as f64
+        ),
+    ]);
+    table.end()
 }
 
 /// Milliseconds until a question for a partner's SRV records is answered.

@@ -1,0 +1,116 @@
+//! What streams, pairs and a large configuration take, while nothing is sent.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::{
+    figures::{micros, per_second},
+    load::Sender,
+    report::Table,
+    rig::{Inside, Rig, Task},
+    saturated::granted,
+};
+
+/// New authenticated streams: CPU of each; then memory of each while idle.
+pub async fn streams() -> Result<()> {
+    const COUNT: u64 = 2_000;
+    let rig = Rig::start(Task::of(Inside::Plain)).await?;
+    let mut first = Sender::connect(&rig.partner, false).await?;
+    first.send(1).await?;
+    rig.sink.await_stanzas(1).await?;
+    let (cpu, memory, began) = (rig.edge.cpu(), rig.edge.resident(), Instant::now());
+    let mut open = Vec::new();
+    for _ in 0..COUNT {
+        open.push(Sender::connect(&rig.partner, false).await?);
+    }
+    let (spent, took) = (rig.edge.cpu().saturating_sub(cpu), began.elapsed());
+    let mut table = Table::new("streams", 1, &["streams", "figure", "goal", "beside"]);
+    table.row(&[
+        "CPU of a new authenticated stream (direct TLS, EXTERNAL)".into(),
+        format!("{:.3} ms", micros(spent, COUNT) / 1e3),
+        "0.5 ms".into(),
+        format!(
+            "{:.0} a second one after the other",
+            per_second(COUNT, took)
+        ),
+    ]);
+    // Busy streams give their buffers back after a while of silence.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let grown = rig.edge.resident().saturating_sub(memory);
+    table.row(&[
+        "memory of an idle stream".into(),
+        format!("{:.1} KiB", grown as f64 / 1024.0 / COUNT as f64),
+        "9 KiB".into(),
+        String::new(),
+    ]);
+    drop(open);
+    table.end()
+}
+
+/// Partner domains of which each has a stream in and, for it, the edge one inside: memory of both
+/// while idle, with what the edge keeps for the pair: its queues and its leaf of the internal CA.
+pub async fn pairs() -> Result<()> {
+    const COUNT: u64 = 500;
+    let rig = Rig::start(Task::of(Inside::MutualTls)).await?;
+    let domain = |n: u64| format!("p{n}.pairs.example");
+    let mut open = Vec::new();
+    // What the first ones bring is needed once.
+    let mut memory = 0;
+    for n in 0..COUNT + 10 {
+        if n == 10 {
+            rig.sink.await_streams(n).await?;
+            memory = rig.edge.resident();
+        }
+        let mut sender = Sender::connect_as(&rig.partner, &domain(n), false).await?;
+        sender.greet(&domain(n)).await?;
+        open.push(sender);
+    }
+    rig.sink.await_streams(COUNT + 10).await?;
+    // Silence itself is what is measured after: see above.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let grown = rig.edge.resident().saturating_sub(memory);
+    let mut table = Table::new("pairs", 1, &["pairs", "figure", "goal"]);
+    table.row(&[
+        "memory of an idle pair: a stream in and one inside with mutual TLS".into(),
+        format!("{:.1} KiB", grown as f64 / 1024.0 / COUNT as f64),
+        "18 KiB".into(),
+    ]);
+    drop(open);
+    table.end()
+}
+
+/// A large configuration: in force how soon, at which size.
+pub async fn scale() -> Result<()> {
+    let began = Instant::now();
+    let rig = Rig::start(Task {
+        partners: 10_000,
+        ..granted(Inside::Plain)
+    })
+    .await?;
+    let mut table = Table::new(
+        "scale",
+        1,
+        &["10,000 partners, 100,000 granted users", "figure", "beside"],
+    );
+    table.row(&[
+        "ready after the start".into(),
+        format!("{:.2} s", began.elapsed().as_secs_f64()),
+        format!(
+            "{} KiB of JSON, {:.1} MiB resident",
+            rig.config_bytes / 1024,
+            rig.edge.resident() as f64 / 1_048_576.0
+        ),
+    ]);
+    let (cpu, began) = (rig.edge.cpu(), Instant::now());
+    rig.next_generation().await?;
+    table.row(&[
+        "one edit in force (files are looked at once a second)".into(),
+        format!("{:.2} s", began.elapsed().as_secs_f64()),
+        format!(
+            "{:.2} s CPU",
+            (rig.edge.cpu().saturating_sub(cpu)).as_secs_f64()
+        ),
+    ]);
+    table.end()
+}

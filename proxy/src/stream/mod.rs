@@ -37,6 +37,7 @@ pub mod targets;
 pub mod throttle;
 mod traffic;
 pub mod trunk;
+mod unread;
 pub mod verification_limiter;
 mod walk;
 
@@ -462,7 +463,10 @@ impl Stream {
             let asked = self.sender.buffer.asked_since();
             [
                 self.throttle.deadline(),
-                asked.map(|since| since + self.answer_limit()),
+                asked.map(|since| self.answer_due(since, self.answer_limit())),
+                self.keepalive
+                    .pinged()
+                    .map(|since| self.answer_due(since, self.keepalive.question_timeout())),
             ]
             .into_iter()
             .flatten()

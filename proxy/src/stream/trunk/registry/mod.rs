@@ -226,6 +226,27 @@ impl TrunkRegistry {
         self.table.lock().intake = SidecarIntake::Never;
     }
 
+    /// This edge pod ends: sidecars send elsewhere, where they can.
+    pub fn own_withdrawal(&self) {
+        let withdrawn = EdgeChange {
+            is_withdrawn: Some(true),
+            ..EdgeChange::default()
+        };
+        for own in self.table.lock().trunks.values() {
+            if matches!(own.far, FarEnd::Sidecar(_)) {
+                own.say(Nonza::Edge(withdrawn));
+            }
+        }
+    }
+
+    /// Pairs that the other ends have open here.
+    #[must_use]
+    pub fn received_pairs(&self) -> u64 {
+        let table = self.table.lock();
+        let trunks = table.trunks.values();
+        trunks.map(|own| own.facts.figures.received_pairs()).sum()
+    }
+
     /// Stanzas that came by trunks and are not acknowledged there.
     #[must_use]
     pub fn owed_stanzas(&self) -> u64 {

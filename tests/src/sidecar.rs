@@ -171,6 +171,22 @@ impl Sidecar {
         Ok(())
     }
 
+    /// SIGTERM, and waits for its end.
+    ///
+    /// # Errors
+    /// When it does not end by itself, with exit code 0.
+    pub async fn stop(&mut self) -> Result<()> {
+        if let Some(mut daemon) = self.daemon.take() {
+            let status = daemon.terminate(wait::GENEROUS).await?;
+            ensure!(
+                status.success(),
+                "it ended with {status}: {}",
+                daemon.tail()
+            );
+        }
+        Ok(())
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.daemon = None;

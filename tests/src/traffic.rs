@@ -27,9 +27,9 @@ use crate::{client::Client, wait, xml::Element};
 /// Messages a second of the fault scenarios.
 pub const RATE: u32 = 500;
 
-/// How long nothing may arrive before the account is closed: longer than any queue's time-out of a
-/// scenario.
-const QUIET: Duration = Duration::from_secs(12);
+/// How long nothing may arrive before the account is closed: longer than `queueTimeoutSeconds` (20), after
+/// which what waits is answered.
+const QUIET: Duration = Duration::from_secs(25);
 
 /// One end of the traffic: a user at a server.
 #[derive(Clone, Debug)]
@@ -48,6 +48,8 @@ struct SeenTraffic {
     arrived: Vec<u32>,
     /// Numbers answered with an error, with the condition.
     failed: BTreeMap<u32, String>,
+    /// Numbers that arrived or were answered.
+    fated: BTreeSet<u32>,
     last: Option<Instant>,
 }
 
@@ -172,6 +174,11 @@ fn numbered(line: &str, mark: &str) -> Option<u32> {
 }
 
 impl SeenTraffic {
+    /// Whether fewer than `ahead` messages have no fate yet.
+    fn has_room(&self, ahead: usize) -> bool {
+        self.sent.len().saturating_sub(self.fated.len()) < ahead
+    }
+
     fn account(&self) -> Account {
         let delivered: BTreeSet<u32> = self.arrived.iter().copied().collect();
         let mut late = Vec::new();
@@ -225,6 +232,20 @@ impl Traffic {
     /// # Errors
     /// When one of them cannot log in at first.
     pub async fn start(from: End, to: End, count: u32, rate: u32) -> Result<Self> {
+        Self::start_within(from, to, (count, rate), usize::MAX).await
+    }
+
+    /// As [`Self::start`], with no more than `ahead` messages without a fate: a machine that cannot carry the
+    /// rate is not given more and more.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn start_within(
+        from: End,
+        to: End,
+        (count, rate): (u32, u32),
+        ahead: usize,
+    ) -> Result<Self> {
         let seen = Arc::new(Mutex::new(SeenTraffic::default()));
         let receiver = receiver(&to).await?;
         let sender = Client::login(from.server, &from.jid, "sender").await?;
@@ -237,7 +258,7 @@ impl Traffic {
                 to.jid,
                 sender,
                 Arc::clone(&count),
-                rate,
+                (rate, ahead),
                 Arc::clone(&seen),
                 tx,
             )),
@@ -248,6 +269,17 @@ impl Traffic {
             done,
             tasks,
         })
+    }
+
+    /// The receiver is this user too, at a server of its own.
+    ///
+    /// # Errors
+    /// When it cannot log in at first.
+    pub async fn arrives_also_at(&mut self, to: End) -> Result<()> {
+        let client = receiver(&to).await?;
+        let seen = Arc::clone(&self.seen);
+        self.tasks.push(tokio::spawn(receive(to, client, seen)));
+        Ok(())
     }
 
     /// Waits until `count` numbers have arrived.
@@ -347,6 +379,7 @@ fn record(stanzas: &[Element], seen: &Mutex<SeenTraffic>) {
             continue;
         };
         seen.last = Some(Instant::now());
+        seen.fated.insert(number);
         match stanza.error_condition() {
             Some(condition) => {
                 seen.failed.insert(number, condition.to_owned());
@@ -361,7 +394,7 @@ async fn send(
     to: String,
     mut client: Client,
     count: Arc<AtomicU32>,
-    rate: u32,
+    (rate, ahead): (u32, usize),
     seen: Arc<Mutex<SeenTraffic>>,
     done: watch::Sender<bool>,
 ) {
@@ -378,6 +411,13 @@ async fn send(
             }
             sleep_until(at).await;
             at = (at + pause).max(Instant::now() - pause);
+            if !seen.lock().has_room(ahead) {
+                match client.batch(Duration::ZERO).await {
+                    Some(stanzas) => record(&stanzas, &seen),
+                    None => connected = false,
+                }
+                continue;
+            }
             let last = (next + BURST).min(count);
             let burst: String = (next..last).map(|n| message(&to, n)).collect();
             connected = client.send(&burst).await.is_ok();
@@ -421,7 +461,7 @@ mod tests {
             sent: (0..8).collect(),
             arrived: vec![0, 1, 3, 2, 3, 4],
             failed: BTreeMap::from([(4, "x".into()), (5, "y".into())]),
-            last: None,
+            ..SeenTraffic::default()
         };
         let account = seen.account();
         assert_eq!((account.delivered, account.duplicates), (5, 1));

@@ -6,7 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{negotiation::Fault, stream::Command, stream::context::StreamContext};
+use crate::{
+    negotiation::Fault,
+    stream::{Command, context::StreamContext},
+    trunk::nonza::ServerState,
+};
 
 /// Of each part of the drain after what is queued: `Settings::longest_drain_seconds` counts three.
 const STEP: Duration = Duration::from_secs(5);
@@ -14,10 +18,18 @@ const STEP: Duration = Duration::from_secs(5);
 /// What is on its way to a sidecar when it says that it ends is there after this.
 const ON_ITS_WAY: Duration = Duration::from_millis(100);
 
+/// Pairs move from one edge pod to another as what was sent of them is acknowledged: those that have not by then
+/// stay.
+const MOVES: Duration = Duration::from_secs(2);
+
 /// A sidecar takes nothing more of what comes in, and what it took is confirmed by its server while streams stand
-/// in both directions: a server answers a question on a stream of its own.
+/// in both directions: a server answers a question on a stream of its own. One that is away confirms nothing.
 async fn settle_at_sidecar(context: &Arc<StreamContext>) {
+    let is_away = matches!(context.trunks.own_server(), ServerState::Down { .. });
     context.trunks.own_end();
+    if is_away {
+        return;
+    }
     let deadline = Instant::now() + STEP;
     tokio::time::sleep(ON_ITS_WAY).await;
     while context.trunks.owed_stanzas() > 0 && Instant::now() < deadline {
@@ -25,14 +37,26 @@ async fn settle_at_sidecar(context: &Arc<StreamContext>) {
     }
 }
 
+/// What goes out takes other edge pods, where sidecars have any, before the ways to partners end here.
+async fn move_away_from_edge(context: &Arc<StreamContext>) {
+    context.trunks.own_withdrawal();
+    let deadline = Instant::now() + MOVES;
+    while context.trunks.received_pairs() > 0 && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// No new streams; what is queued goes out; then the streams end.
 pub(super) async fn everything(context: &Arc<StreamContext>) {
+    let deadline = Instant::now() + context.router.queue_timeout() + STEP;
     if context.config().edge_dials.is_some() {
         settle_at_sidecar(context).await;
+    } else {
+        move_away_from_edge(context).await;
     }
+    context.router.stop();
     context.stopping.cancel();
     context.streams.tell_all(|| Command::Drain);
-    let deadline = Instant::now() + context.router.queue_timeout() + STEP;
     while !context.streams.is_empty() && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

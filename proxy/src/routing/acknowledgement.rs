@@ -5,8 +5,17 @@
 //! stanzas that still wait somewhere, and those are bounded by what queues may hold. A stanza is
 //! settled once the next hop acknowledged it, once it was answered, or, where the next hop cannot
 //! acknowledge, once it was written.
+//!
+//! A process that ends can neither deliver nor answer everything that it took. What it cannot is given
+//! back: it is never acknowledged, and holds up no end in order, after which its sender has it still.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use parking_lot::Mutex;
 
@@ -36,6 +45,8 @@ enum AckOwner {
 pub struct MovedPairs {
     /// Each once.
     pairs: Mutex<Vec<u32>>,
+    /// Stanzas of all pairs that were settled or given back.
+    done: AtomicU64,
     wake: Arc<Wake>,
 }
 
@@ -45,8 +56,16 @@ impl MovedPairs {
     pub fn new(wake: Arc<Wake>) -> Self {
         Self {
             pairs: Mutex::default(),
+            done: AtomicU64::new(0),
             wake,
         }
+    }
+
+    /// Stanzas of all pairs, ended ones too, that were settled or given back. What was settled stands in
+    /// [`Self::take`] before it counts here.
+    #[must_use]
+    pub fn done(&self) -> u64 {
+        self.done.load(Ordering::Acquire)
     }
 
     #[must_use]
@@ -82,6 +101,10 @@ struct TrackerState {
     settled: u64,
     /// Settled ranges beyond, start to end (exclusive); none touches another.
     ahead: BTreeMap<u64, u64>,
+    /// Stanzas that were settled, wherever they stand, or given back.
+    done: u64,
+    /// Some of them were given back: the prefix grows no more.
+    gave_back: bool,
 }
 
 impl AckTracker {
@@ -123,35 +146,77 @@ impl AckTracker {
         self.state.lock().ahead.len() * size_of::<(u64, u64)>()
     }
 
+    /// How many stanzas were settled, gaps or not, or given back.
+    #[must_use]
+    pub fn done(&self) -> u64 {
+        self.state.lock().done
+    }
+
     fn settle(&self, first: u64, count: u64) {
         if count == 0 {
             return;
         }
         let mut state = self.state.lock();
-        debug_assert!(first >= state.settled, "stanza {first} is settled twice");
+        state.done += count;
+        let has_prefix = state.settle(first, count);
+        let had_moved = state.has_moved;
+        state.has_moved |= has_prefix;
+        let wakes = has_prefix || state.gave_back;
+        drop(state);
+        match &self.owner {
+            AckOwner::Stream(wake) if wakes => wake.wake(),
+            AckOwner::Stream(_) => {}
+            AckOwner::Trunk { moved, pair } => {
+                if has_prefix && !had_moved {
+                    moved.push(*pair);
+                }
+                moved.done.fetch_add(count, Ordering::Release);
+                if wakes && !has_prefix {
+                    moved.wake.wake();
+                }
+            }
+        }
+    }
+
+    fn give_back(&self, count: u64) {
+        if count == 0 {
+            return;
+        }
+        let mut state = self.state.lock();
+        state.done += count;
+        state.gave_back = true;
+        drop(state);
+        match &self.owner {
+            AckOwner::Stream(wake) => wake.wake(),
+            AckOwner::Trunk { moved, .. } => {
+                moved.done.fetch_add(count, Ordering::Release);
+                moved.wake.wake();
+            }
+        }
+    }
+}
+
+impl TrackerState {
+    /// Whether the prefix has grown.
+    fn settle(&mut self, first: u64, count: u64) -> bool {
+        debug_assert!(first >= self.settled, "stanza {first} is settled twice");
         let end = first + count;
-        let end = state.ahead.remove(&end).unwrap_or(end);
-        if first != state.settled {
-            match state.ahead.range_mut(..=first).next_back() {
+        let end = self.ahead.remove(&end).unwrap_or(end);
+        if first != self.settled {
+            match self.ahead.range_mut(..=first).next_back() {
                 Some((_, before)) if *before == first => *before = end,
                 before => {
                     debug_assert!(
                         before.is_none_or(|(_, before)| *before < first),
                         "stanza {first} is settled twice"
                     );
-                    state.ahead.insert(first, end);
+                    self.ahead.insert(first, end);
                 }
             }
-            return;
+            return false;
         }
-        state.settled = end;
-        let had_moved = std::mem::replace(&mut state.has_moved, true);
-        drop(state);
-        match &self.owner {
-            AckOwner::Stream(wake) => wake.wake(),
-            AckOwner::Trunk { moved, pair } if !had_moved => moved.push(*pair),
-            AckOwner::Trunk { .. } => {}
-        }
+        self.settled = end;
+        true
     }
 }
 
@@ -168,6 +233,11 @@ impl AckToken {
     /// All of them are taken care of.
     pub fn settle(self) {
         self.ledger.settle(self.first, u64::from(self.count));
+    }
+
+    /// Neither delivered nor answered: their sender has them still.
+    pub fn give_back(self) {
+        self.ledger.give_back(u64::from(self.count));
     }
 
     /// The first `count` are taken care of; the rest remains.
@@ -236,6 +306,27 @@ mod tests {
         assert!(most <= 2 * size_of::<(u64, u64)>(), "{most} bytes");
         of(0).settle();
         assert_eq!((ledger.settled(), ledger.held()), (100_001, 0));
+    }
+
+    #[test]
+    fn what_is_given_back_is_never_acknowledged_and_nothing_waits_for_it() {
+        let moved = Arc::new(MovedPairs::default());
+        for owner in [
+            AckTracker::new(Arc::default()),
+            AckTracker::of_pair(Arc::clone(&moved), 0),
+        ] {
+            let ledger = Arc::new(owner);
+            let of = |first, count| AckToken {
+                ledger: Arc::clone(&ledger),
+                first,
+                count,
+            };
+            of(0, 2).settle();
+            of(2, 1).give_back();
+            of(3, 2).settle();
+            assert_eq!((ledger.settled(), ledger.done()), (2, 5));
+        }
+        assert_eq!(moved.done(), 5);
     }
 
     #[test]

@@ -165,6 +165,30 @@ impl Batch {
         self.settle_first(self.count());
     }
 
+    /// Neither delivered nor answered: the senders that are owed something have their stanzas still. How
+    /// many nobody is owed anything for: those are gone.
+    pub fn give_back(self) -> u32 {
+        let count = self.count();
+        match self.receipts {
+            Receipts::None => count,
+            Receipts::Run(receipt) => {
+                receipt.give_back();
+                0
+            }
+            Receipts::Each(each) => {
+                let owed = each.into_iter().flatten();
+                let given = owed.map(AckToken::give_back).count();
+                count.saturating_sub(u32::try_from(given).unwrap_or(u32::MAX))
+            }
+        }
+    }
+
+    /// Whether senders count on it that its stanzas are acknowledged.
+    #[must_use]
+    pub fn is_owed(&self) -> bool {
+        !matches!(self.receipts, Receipts::None)
+    }
+
     /// Takes out the first unsettled stanza with the receipt owed for it: who takes it settles it.
     pub fn take_first(&mut self) -> Option<(Bytes, Option<AckToken>)> {
         if self.count() == 0 {

@@ -65,6 +65,16 @@ impl FailureKind {
         }
     }
 
+    /// Whether it is the way that was lacking, which another replica may have: nothing is known against the
+    /// stanza.
+    #[must_use]
+    pub fn is_of_the_way(self) -> bool {
+        matches!(
+            self,
+            Self::NotFound | Self::Unreachable | Self::Refused | Self::TimedOut
+        )
+    }
+
     /// Whether it may be over in a moment, without anybody's doing: what waits goes on waiting.
     #[must_use]
     pub fn is_outage(self) -> bool {

@@ -78,10 +78,12 @@ impl Acknowledger {
         })
     }
 
-    /// Whether all of the `received` stanzas are settled and counted.
+    /// Whether each of the `received` stanzas is settled or given back, and what can be acknowledged is
+    /// counted.
     #[must_use]
     pub fn is_done(&self, received: u64) -> bool {
         self.settled == received
+            || self.tracker.done() == received && self.settled == self.tracker.settled()
     }
 }
 

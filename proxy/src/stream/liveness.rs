@@ -33,6 +33,8 @@ pub struct Liveness {
     signed: Instant,
     /// A ping that has not been answered.
     ping: Option<Instant>,
+    /// When that was left unread last which may hold an answer, as last looked at.
+    unread: Instant,
     wrote: Instant,
     interval: Duration,
     inactivity: Duration,
@@ -54,6 +56,7 @@ impl Liveness {
             stanza: now,
             signed: now,
             ping: None,
+            unread: now,
             wrote: now,
             interval: FAR,
             inactivity: FAR,
@@ -111,6 +114,23 @@ impl Liveness {
         self.question_timeout
     }
 
+    /// Since when a ping is unanswered.
+    #[must_use]
+    pub fn pinged(&self) -> Option<Instant> {
+        self.ping
+    }
+
+    /// The peer's silence counts from then on at the earliest.
+    #[must_use]
+    pub fn unread(&self) -> Instant {
+        self.unread
+    }
+
+    /// What may hold an answer of the peer was left unread until then.
+    pub fn was_unread(&mut self, until: Instant) {
+        self.unread = self.unread.max(until);
+    }
+
     /// The peer answered a question of ours.
     pub fn answered(&mut self) {
         self.ping = None;
@@ -141,9 +161,6 @@ impl Liveness {
                 next = next.min(*last + PROBE_PAUSE);
             }
         }
-        if let Some(since) = self.ping {
-            next = next.min(since + self.question_timeout);
-        }
         if self.holds {
             next = next.min(self.heard.max(self.stanza) + SILENCE);
         }
@@ -167,17 +184,15 @@ impl Stream {
         }
         let stuck = !self.sender.buffer.is_empty()
             && now.duration_since(self.keepalive.wrote) >= self.keepalive.question_timeout;
-        let keepalive = &self.keepalive;
-        let ping_unanswered = keepalive
-            .ping
-            .is_some_and(|since| now.duration_since(since) >= keepalive.question_timeout);
+        let (ping, limit) = (self.keepalive.ping, self.keepalive.question_timeout);
+        let ping_unanswered = ping.is_some_and(|since| self.is_unanswered(since, limit, now));
         if ping_unanswered || stuck {
             self.input(Input::End(Fault::Unresponsive));
             return;
         }
         let limit = self.answer_limit();
         let asked = self.sender.buffer.asked_since();
-        if asked.is_some_and(|since| now.duration_since(since) >= limit) {
+        if asked.is_some_and(|since| self.is_unanswered(since, limit, now)) {
             self.unanswered();
             return;
         }

@@ -30,6 +30,7 @@ mod relay;
 pub mod sender;
 mod sending;
 mod share;
+mod silence;
 mod state;
 mod strangers;
 mod stream_log;
@@ -37,6 +38,7 @@ pub mod targets;
 pub mod throttle;
 mod traffic;
 pub mod trunk;
+mod unread;
 pub mod verification_limiter;
 mod walk;
 
@@ -462,7 +464,10 @@ impl Stream {
             let asked = self.sender.buffer.asked_since();
             [
                 self.throttle.deadline(),
-                asked.map(|since| since + self.answer_limit()),
+                asked.map(|since| self.answer_due(since, self.answer_limit())),
+                self.keepalive
+                    .pinged()
+                    .map(|since| self.answer_due(since, self.keepalive.question_timeout())),
             ]
             .into_iter()
             .flatten()

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use xmpp_edge_crds::{domain::DomainName, negotiation::Method, verdict::Direction};
 
-use super::{Command, handle::StreamHandle};
+use super::{Command, handle::StreamHandle, unread::UnreadTime};
 use crate::{
     config::ActiveConfig,
     negotiation::{Pair, PeerRole, Side},
@@ -68,6 +68,8 @@ pub struct StreamInfo {
     bidirectional: AtomicBool,
     acknowledged: AtomicBool,
     trunk: AtomicBool,
+    /// Left unread by us, for a while.
+    pub unread: UnreadTime,
     /// Further pairs may ask for it.
     open: AtomicBool,
     /// Places for pairs that ask at the same time: each makes the peer verify a key.
@@ -106,12 +108,14 @@ impl StreamRegistry {
         address: Option<SocketAddr>,
         handle: Arc<StreamHandle>,
     ) -> Arc<StreamInfo> {
+        let opened = Instant::now();
         let entry = Arc::new(StreamInfo {
             id: self.next.fetch_add(1, Ordering::Relaxed),
             side,
             peer,
             address,
-            opened: Instant::now(),
+            opened,
+            unread: UnreadTime::new(opened),
             opened_time: Timestamp::now(),
             handle,
             bidirectional: AtomicBool::new(false),

@@ -76,6 +76,9 @@ impl Stream {
             Poll::Pending => self.sender.buffer.must_flush(),
         }
         let mut read_some = false;
+        self.entry
+            .unread
+            .note(self.full.is_some() || !self.throttle.may_read());
         // One such read is a turn: others have theirs in between.
         if self.reads() {
             let read = SCRATCH.with_borrow_mut(|scratch| {

@@ -1,9 +1,12 @@
 //! The life of a trunk after both ends have said who they are: open, then drained in order.
 //!
 //! A side that drains takes nothing more, and both send no further stanza. Each way is closed by its own
-//! `</stream:stream>`: the side that drains closes once it has settled and acknowledged what it took, the
-//! other one after it. Acks flow until then, so that at the end both know what was taken, though both
-//! drained at once.
+//! `</stream:stream>`: the side that drains closes once it has settled and acknowledged what it took and
+//! what it sent is acknowledged, the other one after it. Signs of life are asked for until then, so that a
+//! silent peer is noticed however far the drain is. Where both drain at once, neither can know which of
+//! its stanzas the other still took: each closes without waiting for acks, and they flow until both have.
+//!
+//! Nothing follows a `</stream:stream>`: who has closed answers nothing and asks nothing.
 
 use std::time::{Duration, Instant};
 
@@ -106,12 +109,34 @@ impl TrunkPhase {
         *self == Self::Open
     }
 
+    /// Whether both may still say something: one that has closed answers no question.
+    #[must_use]
+    pub fn converses(&self) -> bool {
+        match self {
+            Self::Open => true,
+            Self::Draining(draining) => {
+                draining.own != HalfClose::Closed && draining.peer != HalfClose::Closed
+            }
+            Self::Done => false,
+        }
+    }
+
     /// Whether this side has sent its `</stream:stream>`.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         match self {
             Self::Open => false,
             Self::Draining(draining) => draining.own == HalfClose::Closed,
+            Self::Done => true,
+        }
+    }
+
+    /// Whether the peer has sent its `</stream:stream>`.
+    #[must_use]
+    pub fn is_closed_by_peer(&self) -> bool {
+        match self {
+            Self::Open => false,
+            Self::Draining(draining) => draining.peer == HalfClose::Closed,
             Self::Done => true,
         }
     }
@@ -129,18 +154,23 @@ impl TrunkPhase {
         }
     }
 
-    /// `unsettled`: something that was taken is not settled, or not acknowledged. `true`: this side's
-    /// `</stream:stream>` is to be written.
+    /// `unsettled`: something that was taken is not settled, or not acknowledged; `unacknowledged`: so is
+    /// something that was sent. `true`: this side's `</stream:stream>` is to be written.
     ///
     /// # Errors
     /// [`TrunkFault::DrainTimeout`] where it took too long.
-    pub fn look(&mut self, unsettled: bool, now: Instant) -> Result<bool, TrunkFault> {
+    pub fn look(
+        &mut self,
+        unsettled: bool,
+        unacknowledged: bool,
+        now: Instant,
+    ) -> Result<bool, TrunkFault> {
         let Self::Draining(draining) = self else {
             return Ok(false);
         };
         let closes = match draining.own {
             HalfClose::Open => draining.peer == HalfClose::Closed,
-            HalfClose::Drained => true,
+            HalfClose::Drained => !unacknowledged || draining.peer != HalfClose::Open,
             HalfClose::Closed => false,
         };
         if closes && !unsettled {
@@ -181,12 +211,23 @@ mod tests {
         peer.peer_drains(now, TIMEOUT).expect("once");
         assert!(!own.may_send() && !peer.may_send());
         assert_eq!(peer.takes(), Err(TrunkFault::AfterDrain));
-        assert_eq!(own.look(true, now), Ok(false));
-        assert_eq!(peer.look(false, now), Ok(false), "it waits for the acks");
-        assert_eq!(own.look(false, now), Ok(true));
+        assert_eq!(own.look(true, true, now), Ok(false));
+        assert_eq!(
+            peer.look(false, true, now),
+            Ok(false),
+            "it waits for the acks"
+        );
+        assert_eq!(own.look(false, true, now), Ok(false), "and so does it");
+        assert!(own.converses() && peer.converses());
+        assert_eq!(own.look(false, false, now), Ok(true));
         assert!(peer.peer_closed());
-        assert_eq!(peer.look(true, now), Ok(false));
-        assert_eq!(peer.look(false, now), Ok(true));
+        assert!(!own.converses() && !peer.converses());
+        assert_eq!(peer.look(true, true, now), Ok(false));
+        assert_eq!(
+            peer.look(false, true, now),
+            Ok(true),
+            "what was not acknowledged was not taken"
+        );
         assert!(own.peer_closed());
         assert_eq!((own, peer), (TrunkPhase::Done, TrunkPhase::Done));
     }
@@ -202,7 +243,7 @@ mod tests {
             side.peer_drains(now, TIMEOUT).expect("once");
             let again = side.peer_drains(now, TIMEOUT);
             assert_eq!(again, Err(TrunkFault::Unexpected("drain")));
-            assert_eq!(side.look(false, now), Ok(true));
+            assert_eq!(side.look(false, true, now), Ok(true));
         }
         for side in &mut sides {
             assert!(side.peer_closed());
@@ -218,7 +259,7 @@ mod tests {
         own.drain(now, TIMEOUT);
         let over = now + Duration::from_secs(25);
         assert_eq!(own.deadline(), Some(over));
-        assert_eq!(own.look(true, over), Err(TrunkFault::DrainTimeout));
+        assert_eq!(own.look(true, true, over), Err(TrunkFault::DrainTimeout));
     }
 
     #[test]

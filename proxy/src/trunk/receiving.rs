@@ -25,7 +25,9 @@ pub struct ReceivedPairs<T> {
     /// By `from`, then by `to`: a stanza's domains are looked up as they stand in it.
     numbers: HashMap<DomainName, HashMap<DomainName, PairNumber>>,
     moved: Arc<MovedPairs>,
-    /// Stanzas that were taken in and not counted in an `<a/>` yet, of all pairs.
+    /// Stanzas that were taken in, of all pairs there ever were.
+    received: u64,
+    /// Of these, how many were not counted in an `<a/>` yet.
     unacknowledged: u64,
 }
 
@@ -64,6 +66,7 @@ impl<T> ReceivedPairs<T> {
             pairs: HashMap::new(),
             numbers: HashMap::new(),
             moved,
+            received: 0,
             unacknowledged: 0,
         }
     }
@@ -122,6 +125,7 @@ impl<T> ReceivedPairs<T> {
         let pair = self.pairs.get_mut(&number)?;
         let stanza = pair.received;
         pair.received += 1;
+        self.received += 1;
         self.unacknowledged += 1;
         Some(stanza)
     }
@@ -171,6 +175,13 @@ impl<T> ReceivedPairs<T> {
     #[must_use]
     pub fn have_moved(&self) -> bool {
         !self.moved.is_empty()
+    }
+
+    /// Whether a stanza is neither settled nor given back, or the peer was not told of one that is settled.
+    #[must_use]
+    pub fn is_owed(&self) -> bool {
+        // In this order: what is done has moved before.
+        self.moved.done() != self.received || self.have_moved()
     }
 
     /// Stanzas that were taken in and of which the peer does not know that they were settled.

@@ -1,7 +1,11 @@
 //! The routes that a trunk carries, in turns: one batch of each that has something and whose window is
 //! open. Those that are idle cost nothing, those whose window is full wait for an ack of their own.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
 
 use super::{
     MOST_PAIRS,
@@ -31,6 +35,12 @@ pub struct TrunkTurns {
     routes: Vec<Option<Arc<Route>>>,
     free: Vec<RouteSlot>,
     slots: HashMap<Pair, RouteSlot>,
+    /// Those that are to leave: nothing more of them is sent, so that they can.
+    leaving: HashSet<RouteSlot>,
+    /// Of these, whose turn it was.
+    passed_over: HashSet<RouteSlot>,
+    /// Those that stay after all and were passed over.
+    resumed: VecDeque<RouteSlot>,
 }
 
 impl TrunkTurns {
@@ -74,9 +84,14 @@ impl TrunkTurns {
         mut sends: impl FnMut(&Batch),
     ) {
         while buffer.takes_more() {
-            let Some(slot) = buffer.released().or_else(|| wake.next(EVERYTHING)) else {
+            let held = self.resumed.pop_front().or_else(|| buffer.released());
+            let Some(slot) = held.or_else(|| wake.next(EVERYTHING)) else {
                 break;
             };
+            if self.leaving.contains(&slot) {
+                self.passed_over.insert(slot);
+                continue;
+            }
             let Some(Some(route)) = self.routes.get(slot) else {
                 continue;
             };
@@ -101,12 +116,29 @@ impl TrunkTurns {
         }
     }
 
+    /// These are to leave, and no others: what comes of them waits until they have.
+    pub fn are_leaving(&mut self, leaving: &[Arc<Route>], wake: &Wake) {
+        let slots = leaving.iter().filter(|route| self.carries(route));
+        self.leaving = slots
+            .filter_map(|route| self.slots.get(&route.pair))
+            .copied()
+            .collect();
+        let leaving = &self.leaving;
+        let stay = self.passed_over.extract_if(|slot| !leaving.contains(slot));
+        self.resumed.extend(stay);
+        if !self.resumed.is_empty() {
+            wake.wake();
+        }
+    }
+
     /// The trunk carries the route no longer, and has nothing of it: it is put back, so that another
     /// trunk takes it where something waits.
     pub fn leave(&mut self, router: &Arc<Router>, wake: &Arc<Wake>, pair: &Pair) {
         let Some(slot) = self.slots.remove(pair) else {
             return;
         };
+        self.leaving.remove(&slot);
+        self.passed_over.remove(&slot);
         if let Some(route) = self.routes.get_mut(slot).and_then(Option::take) {
             router.detach(&route, wake, Vec::new());
             self.free.push(slot);
@@ -119,6 +151,8 @@ impl TrunkTurns {
             return;
         }
         if let Some(slot) = self.slots.remove(&route.pair) {
+            self.leaving.remove(&slot);
+            self.passed_over.remove(&slot);
             self.routes[slot] = None;
             self.free.push(slot);
         }
@@ -134,6 +168,9 @@ impl TrunkTurns {
     pub fn end(&mut self) -> Vec<Arc<Route>> {
         self.slots.clear();
         self.free.clear();
+        self.leaving.clear();
+        self.passed_over.clear();
+        self.resumed.clear();
         self.routes.drain(..).flatten().collect()
     }
 

@@ -8,6 +8,7 @@ mod sharing;
 mod supervision;
 mod trunks;
 mod turns;
+mod unread;
 mod withdrawn;
 
 use std::{

@@ -5,10 +5,13 @@
 mod alone;
 mod faults;
 mod guide;
+mod load;
 mod loss;
 mod names;
+mod rolling;
 mod scene;
 mod servers;
+mod several;
 mod stanzas;
 mod told;
 mod two_hosts;

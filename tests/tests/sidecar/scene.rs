@@ -44,6 +44,10 @@ pub struct SidecarScenePlan {
     pub edges: Vec<(&'static str, u16)>,
     /// Servers inside of the one domain, each with its sidecar.
     pub servers: u8,
+    /// How these serve the domain: `spec.gateways[].sidecar.server`.
+    pub sidecar_server: &'static str,
+    /// What the first server shows and trusts lets edges reach it without its sidecar, too.
+    pub is_direct_too: bool,
     /// `spec.settings` of each pool.
     pub settings: Value,
 }
@@ -56,6 +60,8 @@ impl Default for SidecarScenePlan {
             partner: Kind::Prosody,
             edges: vec![("edge", 10)],
             servers: 1,
+            sidecar_server: "Single",
+            is_direct_too: false,
             settings: json!({}),
         }
     }
@@ -127,7 +133,7 @@ impl SidecarScene {
                     &lab,
                     (pool, *priority),
                     &fqdn,
-                    prepared(&lab),
+                    prepared(&lab, plan.sidecar_server),
                     &plan.settings,
                 );
                 let network = networks.as_ref().filter(|_| at == 0).map(|it| &it.dmz);
@@ -183,6 +189,10 @@ impl SidecarScene {
                 }
             }
         }
+        if plan.is_direct_too {
+            inner.identity = self.edges[0].gateway_identity(OWN)?;
+            inner.trust += &self.edges[0].internal_ca()?;
+        }
         let folder = lab.path(&format!("inside-{number}"));
         let server = there(network, Server::start(plan.inside, inner, &folder)).await?;
         self.sidecars.push(sidecar);
@@ -231,10 +241,24 @@ impl SidecarScene {
             gateway["mode"] = json!("Sidecar");
             gateway.as_object_mut().map(|it| it.remove("address"));
         })?;
+        self.in_force("Sidecar").await
+    }
+
+    /// From now on edges dial the first server themselves; returns once that is in force.
+    pub async fn switch_back(&self) -> Result<()> {
+        let address = direct_address(&self.lab);
+        self.edit(|gateway| {
+            gateway["mode"] = json!("Direct");
+            gateway["address"] = json!(address);
+        })?;
+        self.in_force("Direct").await
+    }
+
+    async fn in_force(&self, mode: &str) -> Result<()> {
         for edge in &self.edges {
             wait::until("the mode is in force", wait::GENEROUS, async || {
                 let status = edge.status().await.ok()?;
-                (status["gateways"][0]["mode"] == "Sidecar").then_some(())
+                (status["gateways"][0]["mode"] == mode).then_some(())
             })
             .await?;
         }
@@ -387,14 +411,19 @@ fn pool_of(edge: &Edge) -> String {
 }
 
 /// A gateway of mode `Direct` to which sidecars may connect; they are not used yet.
-fn prepared(lab: &Lab) -> Value {
-    let server = format!("{}:{S2S_PORT}", lab.ip(INSIDE_HOST));
+fn prepared(lab: &Lab, sidecar_server: &str) -> Value {
+    let server = direct_address(lab);
     json!({
         "domains": [OWN],
         "mode": "Direct",
         "address": server,
-        "sidecar": { "serverAddress": server },
+        "sidecar": { "serverAddress": server, "server": sidecar_server },
     })
+}
+
+/// Where the first server inside listens.
+fn direct_address(lab: &Lab) -> String {
+    format!("{}:{S2S_PORT}", lab.ip(INSIDE_HOST))
 }
 
 /// One pool with this gateway, one partner of type Federated, and a policy that lets everyone talk to it.

@@ -5,7 +5,10 @@
 //! is needed is asked for by a [`DialTicket`].
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -39,6 +42,8 @@ pub struct Router {
     dials: DialQueue,
     metrics: Arc<Metrics>,
     log: Arc<LogLimiter>,
+    /// The process ends: streams acknowledge what was settled until then, and no more.
+    is_stopping: AtomicBool,
 }
 
 impl Router {
@@ -55,8 +60,19 @@ impl Router {
             dials,
             metrics,
             log,
+            is_stopping: AtomicBool::new(false),
         };
         (Arc::new(router), requests)
+    }
+
+    /// The process ends: what can neither be delivered nor answered from here on is given back to the
+    /// senders that count on acknowledgements. They have it still, for another replica.
+    pub fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Relaxed)
     }
 
     /// The route of a pair; `side` says who the next hop is.
@@ -378,6 +394,10 @@ impl Router {
                 return self.drop_counted(route, unanswered.batch, "Answer");
             }
         };
+        if self.is_stopping() && failure.kind.is_of_the_way() && batch.is_owed() {
+            batch.give_back();
+            return;
+        }
         let back = self.route(route.side.opposite(), &route.pair.reversed());
         // A sender is not read while more than `queueBytes` of errors wait for it; what waited in its
         // queue until then, and what was sent and not acknowledged, comes on top.
@@ -390,17 +410,26 @@ impl Router {
     }
 
     fn drop_counted(&self, route: &Arc<Route>, batch: Batch, what: &'static str) {
+        let count = if self.is_stopping() {
+            batch.give_back()
+        } else {
+            let count = batch.count();
+            batch.settle();
+            count
+        };
+        if count == 0 {
+            return;
+        }
         let config = self.config.load();
         let partner = config.pair_partner(route.side, &route.pair);
         let direction = towards(route.side);
         self.metrics
-            .bounced(partner, direction, what, u64::from(batch.count()));
+            .bounced(partner, direction, what, u64::from(count));
         limited!(
             warn,
             self.log.lines("undelivered", partner, direction, what),
             pair = %route.pair, "answers could not be delivered"
         );
-        batch.settle();
     }
 
     fn queue_bytes(&self) -> usize {

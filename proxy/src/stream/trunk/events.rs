@@ -224,9 +224,10 @@ impl TrunkStream {
         }
     }
 
-    /// Routes that have a better trunk leave once nothing is unacknowledged here.
+    /// Routes that have a better trunk leave: nothing more of them is sent here, and once nothing is
+    /// unacknowledged they go.
     fn reconsider(&mut self) {
-        if !self.trunk.may_send() {
+        if !self.trunk.may_send() || self.stream.context.stopping.is_cancelled() {
             return;
         }
         let (trunks, id) = (&self.stream.context.trunks, self.stream.entry.id);
@@ -236,7 +237,8 @@ impl TrunkStream {
         };
         let routes = self.turns.routes();
         let leaving = routes.filter(|route| is_elsewhere(route.side, &route.pair));
-        self.leaving = leaving.cloned().collect();
+        let leaving = leaving.cloned().collect();
+        self.are_leaving(leaving);
     }
 
     fn config_changed(&mut self, now: Instant) {

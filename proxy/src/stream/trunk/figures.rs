@@ -61,6 +61,7 @@ impl TrunkFacts {
 #[derive(Debug, Default)]
 pub struct TrunkFigures {
     pairs: AtomicU64,
+    received_pairs: AtomicU64,
     stanzas: AtomicU64,
     bytes: AtomicU64,
     owed: AtomicU64,
@@ -77,7 +78,9 @@ pub struct OldestUnacknowledged {
 }
 
 impl TrunkFigures {
-    pub(super) fn set(&self, pairs: usize, custody: TrunkCustody, owed: u64) {
+    pub(super) fn set(&self, pairs: usize, received: usize, custody: TrunkCustody, owed: u64) {
+        self.received_pairs
+            .store(received as u64, Ordering::Relaxed);
         self.owed.store(owed, Ordering::Relaxed);
         self.pairs.store(pairs as u64, Ordering::Relaxed);
         self.stanzas.store(custody.stanzas, Ordering::Relaxed);
@@ -103,6 +106,12 @@ impl TrunkFigures {
     #[must_use]
     pub fn pairs(&self) -> u64 {
         self.pairs.load(Ordering::Relaxed)
+    }
+
+    /// Of these, the ones that the other end opened.
+    #[must_use]
+    pub fn received_pairs(&self) -> u64 {
+        self.received_pairs.load(Ordering::Relaxed)
     }
 
     /// Stanzas that were taken in and not acknowledged.

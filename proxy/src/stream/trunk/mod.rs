@@ -62,7 +62,7 @@ const USER_TIMEOUT: Duration = Duration::from_secs(5);
 /// One in so many batches is timed.
 const SAMPLE: u32 = 16;
 /// Between two looks at routes that are to move and still have something unacknowledged here.
-const MOVING: Duration = Duration::from_millis(50);
+const MOVING: Duration = Duration::from_millis(20);
 /// No trunk is renewed later than after two thirds of this.
 const MOST_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Nor before this: what is about to end is not worth a dial each moment.
@@ -296,7 +296,8 @@ impl TrunkStream {
             let buffer = self.trunk.buffer();
             let pairs = buffer.pairs() + self.trunk.received_pairs();
             let owed = self.trunk.owed();
-            self.figures.set(pairs, buffer.custody(), owed);
+            let received = self.trunk.received_pairs();
+            self.figures.set(pairs, received, buffer.custody(), owed);
             let deadline = tokio::time::Instant::from_std(self.deadline(now));
             if timer.deadline() != deadline {
                 timer.as_mut().reset(deadline);
@@ -348,7 +349,7 @@ impl TrunkStream {
             return self.fail(fault);
         }
         if self.far_server.is_given_up(now) {
-            self.leaving = self.turns.routes().cloned().collect();
+            self.are_leaving(self.turns.routes().cloned().collect());
         }
         if now >= self.look.leaving && !self.leaving.is_empty() {
             self.look.leaving = now + MOVING;
@@ -416,6 +417,10 @@ impl TrunkStream {
             return self.end(Fault::Shutdown);
         }
         if self.drains_by.is_none() {
+            if self.stream.context.stopping.is_cancelled() {
+                // No other trunk takes what is queued: it goes out here.
+                self.are_leaving(Vec::new());
+            }
             if self.stream.peer == PeerRole::Client {
                 // The sidecar sends elsewhere meanwhile, where it can.
                 self.trunk.say(&Nonza::Edge(EdgeChange {
@@ -442,7 +447,13 @@ impl TrunkStream {
     /// Nothing more is sent here: others are told, and pairs move.
     fn moves_away(&mut self) {
         self.stream.context.trunks.drains(self.stream.entry.id);
-        self.leaving = self.turns.routes().cloned().collect();
+        self.are_leaving(self.turns.routes().cloned().collect());
+    }
+
+    /// These routes are to leave, and no others.
+    fn are_leaving(&mut self, routes: Vec<Arc<Route>>) {
+        self.turns.are_leaving(&routes, self.stream.handle.waker());
+        self.leaving = routes;
     }
 
     /// Routes that have nothing unacknowledged go where they are better off.

@@ -131,7 +131,7 @@ impl TrunkStream {
         let now = Instant::now();
         let mut taken = 0;
         while taken < bytes.len() {
-            if self.stream.state.end().is_some() {
+            if self.stream.state.end().is_some() || !self.trunk.listens() {
                 taken = bytes.len();
                 break;
             }

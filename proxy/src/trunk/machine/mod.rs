@@ -177,7 +177,10 @@ impl<T> Trunk<T> {
                 (!ack.counts.is_empty()).then_some(TrunkEvent::Acknowledged)
             }
             (_, Nonza::Request(number)) => {
-                self.schedule.asked(number);
+                // It crossed this side's `</stream:stream>`, behind which nothing stands.
+                if phase.converses() {
+                    self.schedule.asked(number);
+                }
                 None
             }
             (_, Nonza::Drain) => {
@@ -314,19 +317,22 @@ impl<T> Trunk<T> {
             self.schedule.moved(now);
         }
         let at_once = !phase.may_send();
-        while self.buffer.nonzas_flow()
+        while !phase.is_closed()
+            && self.buffer.nonzas_flow()
             && let Some(ack) = self.schedule.ack(&mut self.received, now, at_once)
         {
             self.buffer.say(&Nonza::Ack(ack));
         }
-        if phase.look(self.received.unacknowledged() > 0, now)? {
+        let (unsettled, unacknowledged) =
+            (self.received.is_owed(), self.buffer.custody().stanzas > 0);
+        if phase.look(unsettled, unacknowledged, now)? {
             self.buffer.raw("</stream:stream>");
-        }
-        if *phase == TrunkPhase::Done {
-            return Ok(());
         }
         if self.buffer.is_overfull() {
             return Err(TrunkFault::Unread);
+        }
+        if !phase.converses() {
+            return Ok(());
         }
         match self.liveness.act(now, self.buffer.custody().stanzas > 0) {
             None => Ok(()),
@@ -347,12 +353,18 @@ impl<T> Trunk<T> {
         };
         let alive = self.liveness.deadline(self.buffer.custody().stanzas > 0);
         // What the peer does not take is not written more often.
-        let flows = self.buffer.nonzas_flow();
+        let flows = self.buffer.nonzas_flow() && !phase.is_closed();
         let acks = self.schedule.deadline(now).filter(|_| flows);
-        [acks, phase.deadline()]
-            .into_iter()
-            .flatten()
-            .fold(alive, Instant::min)
+        [
+            Some(alive).filter(|_| phase.converses()),
+            acks,
+            phase.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        // What is left to write is the socket's to say.
+        .unwrap_or(now + GREETING)
     }
 
     /// This side takes nothing more; once what it took is settled, it closes.
@@ -374,6 +386,13 @@ impl<T> Trunk<T> {
             return Some(TrunkEnd::OutOfOrder);
         }
         (*phase == TrunkPhase::Done).then_some(TrunkEnd::InOrder)
+    }
+
+    /// Whether the peer may still say something. What comes all the same behind its `</stream:stream>` is
+    /// not listened to: a version before this one asked for signs of life there.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        !matches!(&self.state, TrunkState::Flowing(phase) if phase.is_closed_by_peer())
     }
 
     /// Both sides have closed, in order.

@@ -258,6 +258,117 @@ fn a_silent_peer_is_asked_and_given_up() {
     other.tick(gives_up).expect("alive");
 }
 
+/// B-26: whoever still settles, and whoever waits for it, says nothing that the other cannot answer.
+#[test]
+fn nothing_is_asked_or_answered_once_either_side_has_closed() {
+    let now = Instant::now();
+    let settles = |own: &Trunk<()>| {
+        let pair = own.pair(PairNumber(7)).expect("open");
+        AckToken {
+            ledger: Arc::clone(pair.tracker()),
+            first: 0,
+            count: 1,
+        }
+        .settle();
+    };
+    let later = now + Duration::from_secs(12);
+    // The peer has closed, and this side has something to settle.
+    let mut own = open(now);
+    own.open(opened(7, 1), ()).expect("new");
+    own.stanza("org.example", "x1.example").expect("taken");
+    own.nonza(Nonza::Drain, now).expect("once");
+    assert_eq!(own.closed(), None);
+    assert!(!own.listens());
+    own.tick(later).expect("alive, as far as is known");
+    assert_eq!(written(&mut own), "");
+    assert!(own.deadline(later) > later);
+    settles(&own);
+    own.tick(later).expect("in time");
+    let end = "<a xmlns='urn:xmpp-edge:trunk:0'><p i='7' h='1'/></a></stream:stream>";
+    assert_eq!(written(&mut own), end);
+    // This side has closed, and the peer has not: both drained at once.
+    let mut own = open(now);
+    own.drain(now);
+    own.nonza(Nonza::Drain, now).expect("once");
+    own.tick(now).expect("in time");
+    assert!(written(&mut own).ends_with("</stream:stream>"));
+    own.nonza(Nonza::Request(3), now).expect("it crossed");
+    own.tick(later).expect("the peer settles");
+    assert_eq!(written(&mut own), "");
+    assert!(own.deadline(later) > later);
+    let over = now + TIMEOUT + Duration::from_secs(5);
+    assert_eq!(own.tick(over), Err(TrunkFault::DrainTimeout));
+}
+
+#[test]
+fn a_side_that_drains_closes_once_what_it_sent_is_acknowledged() {
+    let now = Instant::now();
+    let (router, _dials) = router();
+    let route = router.route(Side::Partner, &pair(0));
+    let mut own = open(now);
+    let sent = own.buffer_mut().send(&route, batch(0, 0, 1, None), now);
+    assert!(sent.is_none());
+    written(&mut own);
+    own.drain(now);
+    own.tick(now).expect("in time");
+    assert_eq!(written(&mut own), "<drain xmlns='urn:xmpp-edge:trunk:0'/>");
+    let asks = own.deadline(now);
+    own.tick(asks).expect("alive");
+    assert_eq!(
+        written(&mut own),
+        "<r xmlns='urn:xmpp-edge:trunk:0' n='1'/>"
+    );
+    let mut silent = open(now);
+    let sent = silent.buffer_mut().send(&route, batch(0, 1, 1, None), now);
+    assert!(sent.is_none());
+    written(&mut silent);
+    silent.drain(now);
+    silent.tick(asks).expect("asked");
+    let gives_up = silent.deadline(asks);
+    assert!(gives_up <= now + Duration::from_secs(10));
+    assert_eq!(silent.tick(gives_up), Err(TrunkFault::Silent));
+    let counts = vec![PairCount {
+        number: PairNumber(0),
+        h: 1,
+    }];
+    let ack = TrunkAck {
+        answers: Some(1),
+        counts,
+    };
+    own.nonza(Nonza::Ack(ack), asks).expect("right");
+    own.tick(asks).expect("alive");
+    assert_eq!(written(&mut own), "</stream:stream>");
+}
+
+/// B-27: what is given back holds up no end, and is not acknowledged.
+#[test]
+fn a_trunk_ends_in_order_over_what_is_given_back() {
+    let now = Instant::now();
+    let mut own = open(now);
+    own.open(opened(7, 1), ()).expect("new");
+    for _ in 0..3 {
+        own.stanza("org.example", "x1.example").expect("taken");
+    }
+    let token = |own: &Trunk<()>, first| AckToken {
+        ledger: Arc::clone(own.pair(PairNumber(7)).expect("open").tracker()),
+        first,
+        count: 1,
+    };
+    token(&own, 0).settle();
+    token(&own, 1).give_back();
+    own.drain(now);
+    own.tick(now).expect("in time");
+    let text = written(&mut own);
+    assert!(text.contains("<p i='7' h='1'/>"), "{text}");
+    assert!(
+        !text.contains("</stream:stream>"),
+        "one is still on its way"
+    );
+    token(&own, 2).settle();
+    own.tick(now).expect("in time");
+    assert_eq!(written(&mut own), "</stream:stream>");
+}
+
 #[test]
 fn a_stream_that_ends_without_drain_is_out_of_order() {
     let now = Instant::now();

@@ -21,7 +21,7 @@ use xmpp_edge_proxy::{
 use zeroize::Zeroizing;
 
 use super::{
-    Plan,
+    Confirms, Plan,
     connection::Stream,
     server::{Served, Server},
     within,
@@ -200,6 +200,17 @@ pub async fn get(address: SocketAddr, path: &str) -> String {
 /// A server that answers for its keys, by itself.
 pub fn server_at(address: SocketAddr) -> Server {
     Server::open(address, Served::default())
+}
+
+/// A server that answers for its keys and confirms so what it gets.
+pub fn server_that(address: SocketAddr, confirms: Confirms) -> Server {
+    Server::open(
+        address,
+        Served {
+            confirms,
+            ..Served::default()
+        },
+    )
 }
 
 /// The partner's server alone, which answers for its keys.

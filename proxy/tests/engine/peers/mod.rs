@@ -8,7 +8,7 @@ mod server;
 use std::time::Duration;
 
 pub use connection::Stream;
-pub use lab::{Lab, get, inputs, partner_server, server_at};
+pub use lab::{Lab, get, inputs, partner_server, server_at, server_that};
 pub use server::Server;
 
 /// What a loaded machine may need for one step.

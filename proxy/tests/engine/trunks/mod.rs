@@ -2,6 +2,7 @@
 
 mod balancer;
 mod claims;
+mod drains;
 mod ends;
 mod engines;
 mod hostile;

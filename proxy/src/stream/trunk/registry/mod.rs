@@ -2,6 +2,7 @@
 //! route and moves none.
 
 mod dials;
+mod ending;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -131,7 +132,10 @@ impl TrunkRegistry {
             }
         }
         table.enter(id, handle, FarEnd::Edge(far), facts);
-        table.told(id, activity);
+        if !table.told(id, activity) && activity.claim != table.claim.claim() {
+            // What others were told while this trunk was being opened.
+            table.trunks[&id].say(Nonza::Claim(table.claim.claim()));
+        }
         self.changed(&mut table, FarEnd::EDGES);
         Ok(())
     }
@@ -216,22 +220,6 @@ impl TrunkRegistry {
             self.news.notify_waiters();
         }
         is_another
-    }
-
-    /// This sidecar ends: edges keep what comes, or give it to another one.
-    pub fn own_end(&self) {
-        self.own_server_is(ServerState::Down {
-            text: "its sidecar ends".to_owned(),
-        });
-        self.table.lock().intake = SidecarIntake::Never;
-    }
-
-    /// Stanzas that came by trunks and are not acknowledged there.
-    #[must_use]
-    pub fn owed_stanzas(&self) -> u64 {
-        let table = self.table.lock();
-        let trunks = table.trunks.values();
-        trunks.map(|own| own.facts.figures.owed_stanzas()).sum()
     }
 
     /// This sidecar's server refused a stream: it is to be tried whether it refuses all.
@@ -537,11 +525,14 @@ impl TrunkTable {
         }
     }
 
-    /// An edge says of this sidecar's claim what `activity` is.
-    fn told(&mut self, id: u64, activity: Activity) {
-        if self.claim.told(id, activity, Timestamp::now()) {
+    /// An edge says of this sidecar's claim what `activity` is. Whether it claims another from here on, which
+    /// every edge is told.
+    fn told(&mut self, id: u64, activity: Activity) -> bool {
+        let is_another = self.claim.told(id, activity, Timestamp::now());
+        if is_another {
             self.tell_claim();
         }
+        is_another
     }
 
     /// Every edge is told what is claimed now.

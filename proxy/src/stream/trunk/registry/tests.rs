@@ -83,6 +83,37 @@ fn chosen(registry: &TrunkRegistry, side: Side, pair: &Pair) -> Option<u64> {
     registry.choose(side, pair).map(|(id, _)| id)
 }
 
+/// B-34: two trunks are opened at once, and the first edge that answers knows an older claim.
+#[test]
+fn an_edge_that_answers_to_an_earlier_claim_is_told_what_is_claimed_now() {
+    let (registry, mut handles) = (TrunkRegistry::default(), Handles::default());
+    let since = Timestamp::UNIX_EPOCH;
+    assert_eq!(registry.opening(1, since), Some(since));
+    assert_eq!(registry.opening(2, Timestamp::now()), Some(since));
+    let stands_by = Activity {
+        is_active: false,
+        claim: Some(since),
+    };
+    for id in [1, 2] {
+        let far = pod(&format!("hq-{id}"), 10);
+        let address = u16::try_from(id).expect("small");
+        let stands = (stands_by, TrunkDial::Further);
+        registry
+            .stands_to_edge(id, handles.of(id), far, facts(address), stands)
+            .expect("another pod");
+    }
+    for id in [1, 2] {
+        let told = handles.told(id);
+        let withdrawn = told.iter().filter(|command| {
+            matches!(
+                command,
+                Command::Trunk(TrunkCommand::Say(Nonza::Claim(None)))
+            )
+        });
+        assert_eq!(withdrawn.count(), 1, "edge {id}: {told:?}");
+    }
+}
+
 #[test]
 fn an_edge_of_lower_priority_is_taken_while_the_others_are_withdrawn_or_drain() {
     let (registry, mut handles) = (TrunkRegistry::default(), Handles::default());

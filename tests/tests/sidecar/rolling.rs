@@ -1,0 +1,247 @@
+//! What is replaced, killed, frozen or configured anew amid traffic both ways (B-21, B-22, B-26, B-27, B-28, B-35,
+//! B-46): real Prosody on both sides, real processes.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tokio::time::{Instant, sleep_until};
+use xmpp_edge_tests::wait;
+
+use crate::{
+    load::{BothWays, EACH_WAY},
+    scene::{SidecarScene, SidecarScenePlan},
+};
+
+/// No more comes twice than can have been unacknowledged: XEP-0198 is asked once a round trip, a trunk that is
+/// silent is given up within 10 s.
+const MOST_TWICE: usize = 12 * EACH_WAY as usize;
+
+async fn scene(edges: Vec<(&'static str, u16)>) -> SidecarScene {
+    let plan = SidecarScenePlan {
+        edges,
+        ..SidecarScenePlan::default()
+    };
+    SidecarScene::connected(&plan).await.unwrap()
+}
+
+fn unless_failed(outcome: Result<()>, scene: &SidecarScene) {
+    if let Err(error) = outcome {
+        panic!("{error:#}\n{}", scene.logs());
+    }
+}
+
+/// When the streams between the first sidecar and its server came.
+async fn server_streams(scene: &SidecarScene) -> Result<Vec<String>> {
+    let (_, body) = scene.sidecars[0].get("/status").await?;
+    let status: Value = serde_json::from_str(&body)?;
+    let streams = status["streams"].as_array().into_iter().flatten();
+    let own = streams.filter(|it| it["trunk"] != true);
+    let mut came: Vec<_> = own.map(|it| it["establishedTime"].to_string()).collect();
+    came.sort();
+    Ok(came)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b_26_nothing_is_lost_or_sent_twice_outbound_when_edges_are_replaced_one_after_the_other() {
+    let mut scene = scene(vec![("one", 10), ("two", 10), ("three", 10)]).await;
+    let run = async {
+        let traffic = BothWays::start(&scene).await?;
+        for edge in 0..scene.edges.len() {
+            scene.edges[edge].restart().await?;
+            scene.all_trunks().await?;
+            traffic.flows(1).await?;
+        }
+        let accounts = traffic.finish().await?;
+        accounts.ensure_kept(&scene)?;
+        let outbound = &accounts.outbound;
+        ensure!(
+            outbound.bounced + outbound.bounced_and_delivered == 0 && outbound.duplicates == 0,
+            "{outbound}"
+        );
+        let inbound = &accounts.inbound;
+        ensure!(inbound.bounced == 0, "{inbound}");
+        ensure!(inbound.duplicates <= MOST_TWICE, "{inbound}");
+        Ok(())
+    };
+    unless_failed(run.await, &scene);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b_27_inbound_waits_and_loses_nothing_while_the_server_and_then_its_sidecar_are_restarted()
+{
+    let mut scene = scene(vec![("hq", 10)]).await;
+    let run = async {
+        let traffic = BothWays::start(&scene).await?;
+        scene.insides[0].stop().await?;
+        scene.sidecars[0].stop().await?;
+        scene.sidecars[0].start().await?;
+        scene.insides[0].launch().await?;
+        traffic.flows(1).await?;
+        let accounts = traffic.finish().await?;
+        let inbound = &accounts.inbound;
+        let lost = inbound.lost_beside(&scene.insides[0].log());
+        ensure!(
+            lost.is_empty() && inbound.bounced == 0,
+            "{lost:?}: {inbound}"
+        );
+        ensure!(inbound.duplicates <= MOST_TWICE, "{inbound}");
+        // Prosody 0.12 has no acknowledgements on streams by dialback, which its own to the sidecar is.
+        let outbound = &accounts.outbound;
+        let lost = outbound.lost_beside(&scene.partner.log());
+        ensure!(lost.len() <= EACH_WAY as usize / 5, "{lost:?}: {outbound}");
+        ensure!(outbound.duplicates == 0, "{outbound}");
+        Ok(())
+    };
+    unless_failed(run.await, &scene);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b_21_and_b_28_nothing_is_lost_when_a_pool_is_killed_and_comes_back() {
+    let mut scene = scene(vec![("hq", 10), ("dr", 20)]).await;
+    let run = async {
+        let traffic = BothWays::start(&scene).await?;
+        let before = server_streams(&scene).await?;
+        scene.edges[0].kill();
+        traffic.flows(2).await?;
+        let after = server_streams(&scene).await?;
+        ensure!(before == after, "the server notices: {before:?}, {after:?}");
+        scene.edges[0].launch().await?;
+        scene.all_trunks().await?;
+        traffic.flows(2).await?;
+        let accounts = traffic.finish().await?;
+        accounts.ensure_kept(&scene)?;
+        let outbound = &accounts.outbound;
+        ensure!(outbound.bounced == 0, "{outbound}");
+        for account in [&accounts.outbound, &accounts.inbound] {
+            ensure!(account.duplicates <= MOST_TWICE, "{account}");
+        }
+        Ok(())
+    };
+    unless_failed(run.await, &scene);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b_22_what_goes_by_an_edge_that_freezes_moves_to_the_other_and_nothing_is_lost() {
+    let scene = scene(vec![("hq", 10), ("dr", 20)]).await;
+    let run = async {
+        let traffic = BothWays::start(&scene).await?;
+        scene.edges[0].freeze();
+        let frozen = Instant::now();
+        let more = traffic.outbound.so_far() + 4 * EACH_WAY as usize;
+        traffic.outbound.arrived(more).await?;
+        // The scenario itself is a duration: longer than a silent trunk stands.
+        sleep_until(frozen + Duration::from_secs(12)).await;
+        scene.edges[0].thaw();
+        scene.all_trunks().await?;
+        traffic.flows(2).await?;
+        let accounts = traffic.finish().await?;
+        let outbound = &accounts.outbound;
+        let lost = outbound.lost_beside(&scene.partner.log());
+        ensure!(
+            lost.is_empty() && outbound.bounced == 0,
+            "{lost:?}: {outbound}"
+        );
+        let inbound = &accounts.inbound;
+        let lost = inbound.lost_beside(&scene.insides[0].log());
+        ensure!(lost.is_empty(), "{lost:?}: {inbound}");
+        for account in [outbound, inbound] {
+            ensure!(account.duplicates <= MOST_TWICE, "{account}");
+        }
+        Ok(())
+    };
+    unless_failed(run.await, &scene);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b_35_nothing_is_lost_when_a_gateway_gets_the_mode_sidecar_and_loses_it_again() {
+    let plan = SidecarScenePlan {
+        is_direct_too: true,
+        ..SidecarScenePlan::default()
+    };
+    let scene = SidecarScene::start(&plan).await.unwrap();
+    let run = async {
+        scene.list_keys()?;
+        scene.all_trunks().await?;
+        let traffic = BothWays::start(&scene).await?;
+        scene.switch().await?;
+        traffic.flows(2).await?;
+        scene.switch_back().await?;
+        traffic.flows(2).await?;
+        let accounts = traffic.finish().await?;
+        for (account, receiver) in [
+            (&accounts.outbound, scene.partner.log()),
+            (&accounts.inbound, scene.insides[0].log()),
+        ] {
+            let lost = account.lost_beside(&receiver);
+            ensure!(
+                lost.is_empty() && account.bounced == 0,
+                "{lost:?}: {account}"
+            );
+            ensure!(account.duplicates <= MOST_TWICE, "{account}");
+        }
+        Ok(())
+    };
+    unless_failed(run.await, &scene);
+}
+
+/// Sum of a sidecar's metric over all its labels.
+fn sum(metrics: &str, name: &str) -> f64 {
+    let prefix = format!("xmpp_edge_sidecar_{name}");
+    let lines = metrics.lines().filter(|line| line.starts_with(&prefix));
+    let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    values.sum()
+}
+
+/// Nothing waits, nothing is unacknowledged, and each trunk is shown once.
+async fn comes_to_rest(scene: &SidecarScene) -> Result<()> {
+    wait::until("nothing is left over", wait::GENEROUS, async || {
+        for edge in 0..scene.edges.len() {
+            let shown = scene.shown_sidecars(edge).await.ok()?;
+            let is_settled = |it: &Value| it["unacknowledgedStanzas"] == 0 && it["active"] == true;
+            let status = scene.edges[edge].status().await.ok()?;
+            let mut streams = status["streams"].as_array()?.iter();
+            let waits = streams.any(|it| it["queuedStanzas"] != 0);
+            if waits || shown.len() != scene.sidecars.len() || !shown.iter().all(is_settled) {
+                return None;
+            }
+        }
+        let (_, metrics) = scene.sidecars[0].get("/metrics").await.ok()?;
+        let left = sum(&metrics, "queue_stanzas") + sum(&metrics, "queue_bytes");
+        let trunks = sum(&metrics, "trunks{");
+        (left == 0.0 && trunks == scene.edges.len() as f64).then_some(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b_46_after_kills_in_any_order_status_and_metrics_are_what_is_so_and_nothing_is_left_over()
+{
+    let mut scene = scene(vec![("hq", 10), ("dr", 20)]).await;
+    let run = async {
+        let traffic = BothWays::start(&scene).await?;
+        scene.edges[0].kill();
+        scene.sidecars[0].kill();
+        scene.sidecars[0].start().await?;
+        traffic.flows(1).await?;
+        scene.edges[1].kill();
+        scene.edges[0].launch().await?;
+        traffic.flows(1).await?;
+        scene.insides[0].kill();
+        scene.sidecars[0].kill();
+        scene.insides[0].launch().await?;
+        scene.sidecars[0].start().await?;
+        scene.edges[1].launch().await?;
+        traffic.flows(1).await?;
+        scene.partner.kill();
+        scene.edges[0].kill();
+        scene.partner.launch().await?;
+        scene.edges[0].launch().await?;
+        scene.all_trunks().await?;
+        traffic.flows(1).await?;
+        traffic.finish().await?;
+        scene.all_trunks().await?;
+        comes_to_rest(&scene).await.context("at the end")
+    };
+    unless_failed(run.await, &scene);
+}

@@ -44,6 +44,7 @@ use crate::{
         batch::Batch,
         failure::{Failure, FailureKind},
         route::Route,
+        route_slots::RouteSlots,
     },
     telemetry::log_limiter::limited,
     tls,
@@ -52,7 +53,7 @@ use crate::{
         machine::Trunk,
         nonza::{EdgeChange, Enable, Nonza},
         sending::{ReturnedPair, TrunkEnd},
-        turns::TrunkTurns,
+        turns::fill,
     },
     xml::Limits,
 };
@@ -81,7 +82,7 @@ pub struct TrunkStream {
     stream: Box<Stream>,
     peer: DomainName,
     trunk: Trunk<TrunkPair>,
-    turns: TrunkTurns,
+    turns: RouteSlots,
     receiver: TrunkReceiver,
     speaker: Speaker,
     /// Routes that have a better trunk, or may have none here any more.
@@ -192,7 +193,7 @@ impl TrunkStream {
             stream,
             peer,
             trunk,
-            turns: TrunkTurns::default(),
+            turns: RouteSlots::default(),
             receiver: TrunkReceiver::default(),
             speaker,
             leaving: Vec::new(),
@@ -400,7 +401,7 @@ impl TrunkStream {
             }
         };
         let buffer = self.trunk.buffer_mut();
-        self.turns.fill(router, wake, buffer, largest, now, sends);
+        fill(&self.turns, router, wake, buffer, largest, now, sends);
         let after = self.trunk.buffer().custody();
         if after != before {
             let bytes = (after.bytes - before.bytes) as u64;

@@ -8,7 +8,7 @@ use crate::{
     config::ActiveConfig,
     negotiation::{Pair, PeerRole, Side},
     policy::{self, Answer},
-    routing::{batch::Batch, route::Route, router::Router, wake::Wake},
+    routing::{batch::Batch, route::Route, route_slots::RouteSlots, router::Router, wake::Wake},
     stream::{
         carried::Carried,
         context::StreamContext,
@@ -19,7 +19,6 @@ use crate::{
         metrics::{ReasonCounters, direction_label},
     },
     tls::{ExcludedNames, TlsFacts},
-    trunk::turns::TrunkTurns,
     xml::rewrite::{self, StanzaStart},
 };
 
@@ -131,7 +130,7 @@ pub(super) struct RefusedPair {
 
 impl RefusedPair {
     /// The trunk carries the answers from here on.
-    pub(super) fn attach(&mut self, turns: &mut TrunkTurns, router: &Router, wake: &Arc<Wake>) {
+    pub(super) fn attach(&mut self, turns: &mut RouteSlots, router: &Router, wake: &Arc<Wake>) {
         self.back = self
             .back
             .take()
@@ -139,7 +138,7 @@ impl RefusedPair {
     }
 
     /// And not any more.
-    pub(super) fn detach(&mut self, turns: &mut TrunkTurns) {
+    pub(super) fn detach(&mut self, turns: &mut RouteSlots) {
         if let Some(back) = self.back.take() {
             turns.forget(&back);
         }

@@ -8,7 +8,7 @@ use super::{
     nonza::{OpenedPair, PairCount, TrunkAck},
     receiving::ReceivedPairs,
     sending::{PairWindow, TrunkBuffer},
-    turns::TrunkTurns,
+    turns::fill,
     *,
 };
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
     routing::{
         acknowledgement::{AckToken, MovedPairs},
         route::Route,
+        route_slots::RouteSlots,
         wake::Window,
     },
 };
@@ -254,7 +255,7 @@ fn pairs_have_turns_and_one_that_is_full_waits_for_its_own_ack() {
     let (router, _dials) = router();
     let wake = Arc::default();
     let now = Instant::now();
-    let mut turns = TrunkTurns::default();
+    let mut turns = RouteSlots::default();
     let mut buffer = buffer_of(250);
     let routes: Vec<_> = (0..1_000)
         .map(|number| router.route(Side::Partner, &pair(number)))
@@ -266,7 +267,7 @@ fn pairs_have_turns_and_one_that_is_full_waits_for_its_own_ack() {
         router.enqueue(&routes[7], batch(7, turn * 5, 5, None));
     }
     router.enqueue(&routes[8], batch(8, 0, 1, None));
-    turns.fill(&router, &wake, &mut buffer, None, now, |_| ());
+    fill(&turns, &router, &wake, &mut buffer, None, now, |_| ());
     assert_eq!(
         (buffer.pairs(), routes[7].waiting(), routes[8].waiting()),
         (2, 40, 0)
@@ -278,11 +279,11 @@ fn pairs_have_turns_and_one_that_is_full_waits_for_its_own_ack() {
     let numbers = [7, 8].map(|number| buffer.window(&pair(number)));
     assert!(matches!(numbers, [PairWindow::Full, PairWindow::Open(_)]));
     buffer.acked(&count(0, 5), now).expect("right");
-    turns.fill(&router, &wake, &mut buffer, None, now, |_| ());
+    fill(&turns, &router, &wake, &mut buffer, None, now, |_| ());
     assert_eq!(routes[7].waiting(), 35);
     turns.leave(&router, &wake, &routes[9].pair);
     let other = Arc::default();
-    let mut elsewhere = TrunkTurns::default();
+    let mut elsewhere = RouteSlots::default();
     assert!(elsewhere.attach(&router, &other, Arc::clone(&routes[9])));
     assert!(
         !elsewhere.attach(&router, &other, Arc::clone(&routes[10])),
@@ -300,7 +301,7 @@ fn what_finds_no_number_is_answered_with_resource_constraint() {
     let (router, _dials) = router();
     let wake = Arc::default();
     let now = Instant::now();
-    let mut turns = TrunkTurns::default();
+    let mut turns = RouteSlots::default();
     let mut buffer = buffer_of(1 << 20);
     let ledger = Arc::new(AckTracker::new(Arc::default()));
     for number in 0..=MOST_PAIRS {
@@ -310,7 +311,7 @@ fn what_finds_no_number_is_answered_with_resource_constraint() {
         router.enqueue(&route, batch(number, 0, 1, ledger));
     }
     while !wake.is_idle() {
-        turns.fill(&router, &wake, &mut buffer, None, now, |_| ());
+        fill(&turns, &router, &wake, &mut buffer, None, now, |_| ());
         while !buffer.is_empty() {
             buffer.wrote(buffer.front().len());
         }

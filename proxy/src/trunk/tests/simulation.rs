@@ -12,13 +12,13 @@ use super::{
     machine::{Trunk, TrunkEvent, TrunkStanza},
     nonza::{Activity, EdgeFacts, Enable, Enabled, Nonza, ServerState},
     sending::{ReturnedPair, TrunkEnd},
-    turns::TrunkTurns,
+    turns::fill,
     *,
 };
 use crate::{
     config::trunk_name::{ProductVersion, TrunkName},
     negotiation::{OwnHeader, Side},
-    routing::{acknowledgement::AckToken, route::Route, wake::Wake},
+    routing::{acknowledgement::AckToken, route::Route, route_slots::RouteSlots, wake::Wake},
     xml::{Element, Item, Limits, Scanner},
 };
 
@@ -89,7 +89,7 @@ impl Wire {
 /// One trunk with both its ends. Stanzas go from the sidecar to the edge, acks the other way.
 struct SimulatedTrunk {
     wake: Arc<Wake>,
-    turns: TrunkTurns,
+    turns: RouteSlots,
     source: Trunk<usize>,
     there: Wire,
     back: Wire,
@@ -113,7 +113,7 @@ impl SimulatedTrunk {
         };
         let mut own = Self {
             wake: Arc::default(),
-            turns: TrunkTurns::default(),
+            turns: RouteSlots::default(),
             source: Trunk::sidecar(enable, QUEUE_TIMEOUT, Arc::default(), now),
             there: Wire::new(),
             back: Wire::new(),
@@ -356,8 +356,16 @@ impl World {
         let own = &mut self.trunks[trunk];
         if own.source.may_send() {
             let buffer = own.source.buffer_mut();
-            own.turns
-                .fill(&self.router, &own.wake, buffer, None, self.now, |_| ());
+            let wake = &own.wake;
+            fill(
+                &own.turns,
+                &self.router,
+                wake,
+                buffer,
+                None,
+                self.now,
+                |_| (),
+            );
         }
     }
 

@@ -30,6 +30,7 @@ mod relay;
 pub mod sender;
 mod sending;
 mod share;
+pub mod sip;
 mod state;
 mod strangers;
 mod stream_log;

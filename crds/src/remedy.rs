@@ -165,6 +165,11 @@ pub fn of_gateway(outcome: &str) -> Option<&'static str> {
         "PeerCertificateName" => {
             "its certificate is for other domains or none: mount the Secret of this gateway, add the sidecar's key to spec.gateways[].sidecar.keys, or correct spec.gateways[].domains"
         }
+        "OptionsTimeout" => "the SIP server hangs or drops what the edge sends: see its log",
+        "NotSip" => "what listens there does not speak SIP: correct spec.gateways[].address",
+        "AuthenticationDemanded" => {
+            "the SIP server takes the edge for a user: let it trust the edge by its certificate"
+        }
         "CertificateExpired" | "CertificateNotYetValid" => {
             "have it mount the newer certificate: the Secret of its gateway is renewed; check the clocks of both"
         }

@@ -30,6 +30,7 @@ mod runtime;
 pub mod servers;
 pub mod sidecar;
 pub mod silent;
+pub mod sip;
 pub mod socks;
 pub mod traffic;
 pub mod wait;

@@ -5,5 +5,7 @@
 
 mod model;
 pub mod shards;
+mod sip;
 
 pub use model::*;
+pub use sip::{GatewaySip, SipTransport};

@@ -1,5 +1,5 @@
-//! The model. Unknown fields are ignored; a proxy takes documents of its own minor version and the one
-//! before, so the operator writes the older form until all pods are new.
+//! The model. Unknown fields are ignored; a proxy takes documents of its own minor version and the two
+//! before. A document has the lowest version that says all of it, so that pods of earlier releases read it.
 
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -12,9 +12,13 @@ use crate::{
     partner_type::PartnerType,
 };
 
+use super::sip::GatewaySip;
+
 /// The newest version that this build reads and writes.
-pub const VERSION: Version = Version { major: 1, minor: 1 };
-/// The version of a document that says nothing of sidecars: pods of the release before read it too.
+pub const VERSION: Version = Version { major: 1, minor: 2 };
+/// The version of a document that says nothing of SIP.
+pub const WITHOUT_SIP: Version = Version { major: 1, minor: 1 };
+/// The version of a document that says nothing of sidecars either.
 pub const WITHOUT_SIDECARS: Version = Version { major: 1, minor: 0 };
 
 /// `major.minor` of the document's format.
@@ -91,9 +95,20 @@ pub struct Listeners {
     pub internal: u16,
     pub admin: u16,
     pub dns: u16,
+    /// For SIP servers by TLS; open only where a gateway has it.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub sip: u16,
+    /// For SIP servers by TCP, likewise.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub sip_tcp: u16,
 }
 
-/// The organisation's own XMPP server for some own domains.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_off(port: &u16) -> bool {
+    *port == 0
+}
+
+/// The organisation's own server for some own domains.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Gateway {
@@ -102,8 +117,8 @@ pub struct Gateway {
     pub name: Option<String>,
     pub domains: Vec<DomainName>,
     pub mode: GatewayMode,
-    /// Where its server is. Never absent in mode `Direct`; in mode `Sidecar` it is for other servers inside
-    /// alone, and the edge does not dial it.
+    /// Where its server is. Never absent in modes `Direct` and `Sip`; in mode `Sidecar` it is for other servers
+    /// inside alone, and the edge does not dial it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<HostPort>,
     pub negotiation: Negotiation,
@@ -119,6 +134,9 @@ pub struct Gateway {
     /// Sidecars beside its server may open trunks. In mode `Direct` too: nothing is sent on those.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sidecar: Option<GatewaySidecar>,
+    /// How its server is spoken to; there in mode `Sip` alone, and never absent there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sip: Option<GatewaySip>,
     /// A sidecar's certificate of the internal CA counts only if it begins then or later: those before were
     /// taken away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -153,6 +171,8 @@ pub enum GatewayMode {
     Direct,
     /// A sidecar beside the server dials the edge.
     Sidecar,
+    /// The server speaks SIP; it and the edge dial each other.
+    Sip,
 }
 
 /// Who may open trunks for a gateway, and how several of them share what comes in.

@@ -151,7 +151,22 @@ pub fn host_port(_: &mut SchemaGenerator) -> Schema {
 
 /// `mode` of a gateway. Values may be added at any time, and are there once they are served.
 pub fn gateway_mode(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "string", "enum": ["Direct", "Sidecar"] })
+    json_schema!({ "type": "string", "enum": ["Direct", "Sidecar", "Sip"] })
+}
+
+/// What carries SIP.
+pub fn sip_transport(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": ["Tls", "Tcp"] })
+}
+
+/// Names in the certificate of a SIP server. Their syntax is looked at in compiling, as that of
+/// [`sidecar_edges`].
+pub fn sip_server_names(_: &mut SchemaGenerator) -> Schema {
+    set(
+        json_schema!({ "type": "string", "minLength": 1, "maxLength": 253 }),
+        0,
+        16,
+    )
 }
 
 /// What several servers with a sidecar each are to each other.

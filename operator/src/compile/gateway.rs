@@ -20,7 +20,7 @@ use super::{
 };
 use crate::secrets::{internal_ca, store::ManagedSecret};
 
-/// The gateways of a document.
+/// The gateways of a document, but for what [`super::sip`] adds.
 ///
 /// # Errors
 /// The first that is not right, with its place.
@@ -67,8 +67,11 @@ pub(super) fn gateways(
             .as_deref()
             .map(|text| host_port(&format!("{at}.address"), text))
             .transpose()?;
-        if address.is_none() && gateway.mode == GatewayMode::Direct {
-            let message = format!("{at}.address: mode Direct needs the address of the server");
+        if address.is_none() && gateway.mode != GatewayMode::Sidecar {
+            let message = format!(
+                "{at}.address: mode {:?} needs the address of the server",
+                gateway.mode
+            );
             return Err(Fault::new(Reason::Invalid, message));
         }
         let sidecar = match &gateway.sidecar {
@@ -94,6 +97,7 @@ pub(super) fn gateways(
             trust_public_roots: trust.public_roots,
             confirm_by_ping: gateway.confirm_by_ping,
             sidecar,
+            sip: None,
             issued_after: epoch(pool, gateway, world),
         });
     }
@@ -249,15 +253,21 @@ pub(super) fn accepted(spec: &PoolSpec, object: ObjectRef) -> Diagnostic {
     Diagnostic::accepted(object, Severity::Info, said.join("; "))
 }
 
-/// The gateways stay as they were: pods of an earlier version would refuse a document with sidecars.
-pub(super) fn not_yet(object: ObjectRef, pods: &str) -> Diagnostic {
+/// The gateways stay as they were: pods of an earlier version would refuse a document with sidecars, or with SIP
+/// servers.
+pub(super) fn not_yet(object: ObjectRef, pods: &str, spec: &PoolSpec) -> Diagnostic {
+    let what = if spec.speaks_sip() {
+        "SIP servers"
+    } else {
+        "sidecars"
+    };
     Diagnostic {
         object,
         condition: ConditionType::GatewayReachable,
         status: false,
         reason: Reason::Pending,
         message: format!(
-            "the gateways stay as they were, without sidecars, until every pod reads a configuration with sidecars: {pods}; upgrade the pool's image, where spec.image names an older one"
+            "the gateways stay as they were, without {what}, until every pod reads a configuration with {what}: {pods}; upgrade the pool's image, where spec.image names an older one"
         ),
         severity: Severity::Warning,
     }

@@ -13,6 +13,7 @@ pub mod policy;
 pub mod pool;
 pub mod references;
 pub mod restrict;
+mod sip;
 pub mod world;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use xmpp_edge_crds::{
     domain::DomainName,
     edge_config::{
         AccessRules, Contacts, Content, Edge, EdgeConfig, EgressProxy, GatewayMode, HostPort,
-        Listeners, Settings, VERSION, WITHOUT_SIDECARS,
+        Listeners, Settings, SipTransport,
     },
     kinds::{EdgePool, PoolSpec, conditions::Reason, pool::PoolGateway},
 };
@@ -16,12 +16,10 @@ use xmpp_edge_crds::{
 use super::{
     diagnostic::{Diagnostic, Fault, Kind, ObjectRef},
     gateway,
+    sip::{self, INSIDE_ZONE},
     world::NamespaceInputs,
 };
 use crate::secrets::store::ManagedSecret;
-
-/// Zone of the names that the DNS view gives the internal listeners; it exists nowhere else.
-const INSIDE_ZONE: &str = "xmpp-edge.internal";
 
 /// How long taking a pool's records out of DNS may take.
 const WITHDRAWAL_SECONDS: u32 = 10;
@@ -61,12 +59,10 @@ pub fn compile(
         match compile_one(pool, world) {
             Ok(mut form) => {
                 diagnostics.push(gateway::accepted(&pool.spec, object.clone()));
-                if let (Some(last), Some(pods)) =
-                    (last.get(&name), world.before_sidecars.get(&name))
-                    && form.config.version > WITHOUT_SIDECARS
-                    && last.version <= WITHOUT_SIDECARS
+                if let (Some(last), Some(pods)) = (last.get(&name), world.pods_behind.get(&name))
+                    && form.config.version > last.version
                 {
-                    diagnostics.push(gateway::not_yet(object, pods));
+                    diagnostics.push(gateway::not_yet(object, pods, &pool.spec));
                     match kept(last, Some(pool.spec.suspended)) {
                         // All other changes go through.
                         Some(before) if last.domains == form.config.domains => {
@@ -130,7 +126,10 @@ fn compile_one(object: &EdgePool, world: &NamespaceInputs) -> Result<EffectivePo
     domains.sort();
     domains.dedup();
     let fqdn = gateway::own_domain("spec.accessEdge.fqdn".to_owned(), &spec.access_edge.fqdn)?;
-    let gateways = gateway::gateways(object, &domains, world)?;
+    let mut gateways = gateway::gateways(object, &domains, world)?;
+    for (index, (own, given)) in gateways.iter_mut().zip(&spec.gateways).enumerate() {
+        own.sip = sip::server(&format!("spec.gateways[{index}]"), object, given, world)?;
+    }
     let trust_ca = spec
         .trust
         .as_ref()
@@ -155,13 +154,30 @@ fn compile_one(object: &EdgePool, world: &NamespaceInputs) -> Result<EffectivePo
     if addresses.is_empty() {
         addresses.extend(world.inside.get(&name).into_iter().flatten().copied());
     }
+    let has = |transport| sip::have_transport(&gateways, transport);
     let listeners = Listeners {
         s2s: spec.listeners.s2s,
         direct_tls: spec.listeners.direct_tls,
         internal: spec.listeners.internal,
         admin: spec.listeners.admin,
         dns: spec.listeners.dns,
+        sip: if has(SipTransport::Tls) {
+            spec.listeners.sip
+        } else {
+            0
+        },
+        sip_tcp: if has(SipTransport::Tcp) {
+            spec.listeners.sip_tcp
+        } else {
+            0
+        },
     };
+    if spec.speaks_sip() && !world.single_process && spec.desired_replicas() > 1 {
+        return Err(invalid(
+            "spec.replicas: a gateway of mode Sip keeps what it is being answered in one process: set replicas: 1; a second pool of the domain takes over when this one fails"
+                .to_owned(),
+        ));
+    }
     let is_withdrawn = !spec.route.enabled || world.withdrawn.contains(&name);
     let takes_trunks = spec.gateways.iter().any(PoolGateway::takes_trunks);
     let target = format!("{name}.{}.{INSIDE_ZONE}", world.namespace);
@@ -195,11 +211,7 @@ fn compile_one(object: &EdgePool, world: &NamespaceInputs) -> Result<EffectivePo
         },
     };
     let config = EdgeConfig {
-        version: if takes_trunks {
-            VERSION
-        } else {
-            WITHOUT_SIDECARS
-        },
+        version: spec.document_version(),
         generation: 0,
         namespace: world.namespace.clone(),
         pool: name,

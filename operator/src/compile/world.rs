@@ -42,8 +42,9 @@ pub struct NamespaceInputs {
     /// `data` of Secrets in other namespaces, by namespace and name: those of sidecars, as far as they could be
     /// read.
     pub secrets_elsewhere: BTreeMap<(String, String), SecretData>,
-    /// Pools with pods that may not read documents with sidecars yet, and which: what these pools have stays.
-    pub before_sidecars: BTreeMap<String, String>,
+    /// Pools with pods that may not read documents of the version that they need yet, and which: what these pools have
+    /// stays.
+    pub pods_behind: BTreeMap<String, String>,
     /// What is referred to and there, but could not be read.
     pub unread: UnreadReferences,
     /// Where inside servers find each pool's internal listener.

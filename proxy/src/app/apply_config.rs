@@ -13,7 +13,7 @@ use crate::{
     contacts::{ContactStore, Database, StoreHealth},
     dns_view::{Rules, View},
     negotiation::Side,
-    stream::{Command, context::StreamContext},
+    stream::{Command, context::StreamContext, sip},
     telemetry::config_status::Telemetry,
 };
 
@@ -247,6 +247,7 @@ async fn put_in_force(context: &Arc<StreamContext>, config: ActiveConfig) {
     });
     context.store_config(config);
     context.router.config_changed();
+    sip::link::follow_config(context);
     for partner in before.difference(&after) {
         context.metrics.forget_partner(partner);
     }

@@ -30,7 +30,7 @@ use crate::{
     dns::{Dialer, Resolver, TrustAnchors},
     dns_view::{Rules, View},
     net::{self, ListenerKind},
-    stream::{accept, connect, context::StreamContext, targets, trunk},
+    stream::{accept, connect, context::StreamContext, sip, targets, trunk},
     telemetry::config_status::Telemetry,
 };
 
@@ -186,6 +186,7 @@ pub async fn run(
             trunk::server_watch::watch(Arc::clone(&context), stop_all.clone()),
         );
     }
+    sip::link::follow_config(&context);
     let view = listeners.serve(
         &mut critical,
         &context,
@@ -311,6 +312,8 @@ impl Listeners {
                 ports.internal,
                 &options.internal_bind,
             ),
+            (ListenerKind::Sip, ports.sip, &options.internal_bind),
+            (ListenerKind::SipTcp, ports.sip_tcp, &options.internal_bind),
         ] {
             for address in addresses.iter().filter(|_| port != 0) {
                 let listener = open(kind.as_str(), SocketAddr::new(*address, port))?;
@@ -350,8 +353,17 @@ impl Listeners {
         for (kind, listener) in self.streams {
             let shared = Arc::clone(context);
             let serve = move |stream, from| {
-                let serving = accept::serve(Arc::clone(&shared), kind, stream, from);
-                shared.tasks.spawn(serving);
+                let context = Arc::clone(&shared);
+                match kind {
+                    ListenerKind::Sip | ListenerKind::SipTcp => {
+                        let serving = sip::accept::serve(context, kind, stream, from);
+                        shared.tasks.spawn(serving);
+                    }
+                    ListenerKind::S2s | ListenerKind::DirectTls | ListenerKind::Internal => {
+                        let serving = accept::serve(context, kind, stream, from);
+                        shared.tasks.spawn(serving);
+                    }
+                }
             };
             let (telemetry, stop) = (telemetry.clone(), stopping.clone());
             let accepting = net::accept(kind, listener, telemetry, serve, stop);
@@ -376,6 +388,7 @@ fn dialer(options: &RunOptions, config: &ActiveConfig, resolver: Resolver) -> Di
     for (addresses, ports) in [
         (&options.bind, [ports.s2s, ports.direct_tls]),
         (&options.internal_bind, [ports.internal, ports.admin]),
+        (&options.internal_bind, [ports.sip, ports.sip_tcp]),
     ] {
         for address in addresses {
             own.extend(

@@ -57,10 +57,11 @@ pub(super) async fn everything(context: &Arc<StreamContext>) {
     context.router.stop();
     context.stopping.cancel();
     context.streams.tell_all(|| Command::Drain);
-    while !context.streams.is_empty() && Instant::now() < deadline {
+    while !(context.streams.is_empty() && context.sip.is_empty()) && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     context.streams.tell_all(|| Command::End(Fault::Shutdown));
+    context.sip.end_all();
     context.tasks.close();
     if tokio::time::timeout(STEP, context.tasks.wait())
         .await

@@ -87,7 +87,7 @@ impl std::fmt::Debug for ActiveGateway {
 #[derive(Debug, thiserror::Error)]
 pub enum Rejected {
     #[error(
-        "the document has version {}.{}, this proxy reads {}.{} and the minor version before: upgrade the proxy, or let the operator write the older form",
+        "the document has version {}.{}, this proxy reads {}.{} and the two minor versions before: upgrade the proxy, or let the operator write the older form",
         .0.major, .0.minor, VERSION.major, VERSION.minor
     )]
     Version(Version),
@@ -103,10 +103,10 @@ pub enum Rejected {
     DialbackSecret,
 }
 
-/// Whether a build that writes `own` reads `found`: its own minor version and the one before. A later
+/// Whether a build that writes `own` reads `found`: its own minor version and the two before. A later
 /// one may ask for what this build would not do.
 fn is_read(found: Version, own: Version) -> bool {
-    found.major == own.major && (found.minor == own.minor || found.minor + 1 == own.minor)
+    found.major == own.major && (found.minor..=found.minor + 2).contains(&own.minor)
 }
 
 impl ActiveConfig {
@@ -278,6 +278,15 @@ impl ActiveConfig {
         }
     }
 
+    /// Whether stanzas of `pair` go to a SIP server, and no stream is dialled for them.
+    #[must_use]
+    pub fn goes_by_sip(&self, next_hop: Side, pair: &Pair) -> bool {
+        next_hop == Side::Gateway
+            && self
+                .gateway(&pair.to)
+                .is_some_and(|gateway| gateway.config.sip.is_some())
+    }
+
     #[must_use]
     pub fn partner_index(&self, domain: &DomainName) -> Option<PartnerIndex> {
         self.policy.partners().find(domain.as_str())
@@ -426,13 +435,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn documents_of_the_own_minor_version_and_the_one_before_are_read() {
+    fn documents_of_the_own_minor_version_and_the_two_before_are_read() {
         let version = |major, minor| Version { major, minor };
         for (found, own, expected) in [
             ((1, 0), (1, 0), true),
             ((1, 2), (1, 3), true),
             ((1, 3), (1, 3), true),
-            ((1, 1), (1, 3), false),
+            ((1, 1), (1, 3), true),
+            ((1, 0), (1, 3), false),
             ((1, 4), (1, 3), false),
             ((2, 3), (1, 3), false),
             ((0, 9), (1, 0), false),

@@ -11,6 +11,7 @@ pub mod follow;
 pub mod peer_keys;
 mod secrets;
 pub mod sidecar;
+mod sip_server;
 pub mod trunk_name;
 
 use std::sync::Arc;

@@ -44,7 +44,8 @@ impl EdgeServices {
                 DomainPattern::Below(suffix) => services.partners_below.insert(suffix.clone()),
             };
         }
-        for gateway in &config.gateways {
+        // A server that speaks SIP offers no XMPP: nobody is led to it.
+        for gateway in config.gateways.iter().filter(|it| it.sip.is_none()) {
             let address = gateway.address.as_ref();
             let Some(server) = address.and_then(|address| hosts.server_at(address)) else {
                 continue;

@@ -25,12 +25,16 @@ pub enum ListenerKind {
     DirectTls,
     /// 23456: servers inside.
     Internal,
+    /// 5061: SIP servers inside, TLS from the first byte.
+    Sip,
+    /// SIP servers inside, without TLS.
+    SipTcp,
 }
 
 impl ListenerKind {
     #[must_use]
     pub fn is_public(self) -> bool {
-        self != Self::Internal
+        matches!(self, Self::S2s | Self::DirectTls)
     }
 
     #[must_use]
@@ -44,6 +48,8 @@ impl ListenerKind {
             Self::S2s => "s2s",
             Self::DirectTls => "directTls",
             Self::Internal => "internal",
+            Self::Sip => "sip",
+            Self::SipTcp => "sipTcp",
         }
     }
 }

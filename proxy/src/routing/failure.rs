@@ -3,11 +3,13 @@
 
 use std::sync::Arc;
 
+use crate::xml::{Condition, ErrorType};
+
 /// A fate that is not delivery.
 #[derive(Clone, Debug)]
 pub struct Failure {
     pub kind: FailureKind,
-    /// For people: what was tried and what it said. Stands in the error's text.
+    /// For people: what was tried and what it said. Stands in the error's text; empty: it has none.
     pub text: Arc<str>,
 }
 
@@ -31,6 +33,11 @@ pub enum FailureKind {
     EndedStream,
     /// The pair was forbidden while it waited.
     Forbidden,
+    /// A SIP server answered it, or what it would be there is nothing.
+    Answered {
+        condition: Condition,
+        error_type: ErrorType,
+    },
 }
 
 /// Characters of what somebody else said that stand in the text of an error.
@@ -48,6 +55,7 @@ impl FailureKind {
             Self::QueueFull => "resource-constraint",
             Self::TooLarge | Self::EndedStream => "policy-violation",
             Self::Forbidden => "not-allowed",
+            Self::Answered { condition, .. } => condition.as_str(),
         }
     }
 
@@ -57,6 +65,7 @@ impl FailureKind {
         match self {
             Self::NotFound | Self::Forbidden => "cancel",
             Self::TooLarge | Self::EndedStream => "modify",
+            Self::Answered { error_type, .. } => error_type.as_str(),
             Self::Unreachable
             | Self::Refused
             | Self::TimedOut

@@ -8,6 +8,7 @@ mod carrier;
 pub mod dial_ticket;
 pub mod failure;
 pub mod route;
+pub mod route_slots;
 pub mod router;
 pub mod routes;
 mod unanswered;

@@ -93,7 +93,7 @@ pub(super) fn write_error(stanza: &Stanza<'_>, failure: &Failure, out: &mut Vec<
         rewrite::Reply {
             error_type: failure.kind.error_type(),
             condition: failure.kind.condition(),
-            text: Some(&failure.text),
+            text: Some(&*failure.text).filter(|text| !text.is_empty()),
             reason: None,
         },
         out,

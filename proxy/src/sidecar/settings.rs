@@ -80,6 +80,7 @@ pub fn settings(
             trust_public_roots: server.trust_public_roots,
             confirm_by_ping: true,
             sidecar: None,
+            sip: None,
             issued_after: None,
         },
         namespace_domains: own(config),
@@ -95,6 +96,8 @@ pub fn settings(
             internal: constants.port,
             admin: 0,
             dns: 0,
+            sip: 0,
+            sip_tcp: 0,
         },
         settings: bounded(config.limits),
     }

@@ -3,13 +3,15 @@
 //! What is here knows no socket, no clock, no partner and no policy: bytes, values and times in, bytes and
 //! values out. Everything that a SIP server sends is bounded here. [`wire`] frames and checks, [`address`]
 //! maps users, [`code`] maps answers.
-//! [`body`] is what a MESSAGE carries, [`message`] the same as a stanza, [`pidf`] what a NOTIFY carries.
+//! [`body`] is what a MESSAGE carries, [`message`] the same as a stanza, [`pidf`] what a NOTIFY carries,
+//! [`compose`] writes requests.
 //! [`connection`] reads one connection, [`transaction`] knows whose answer is whose, [`turns`] whose message
 //! is next, [`subscription`] what follows from how a subscription stands.
 
 pub mod address;
 pub mod body;
 pub mod code;
+pub mod compose;
 pub mod connection;
 pub mod message;
 pub mod method;

@@ -129,6 +129,11 @@ impl<T> MessageTurns<T> {
         taken
     }
 
+    /// All that waits, in no order of people; what is in work is its caller's.
+    pub fn into_waiting(self) -> impl Iterator<Item = T> {
+        self.people.into_values().flat_map(|waiting| waiting.queue)
+    }
+
     /// Whether nothing waits and nothing is in work.
     #[must_use]
     pub fn is_idle(&self) -> bool {

@@ -15,7 +15,7 @@ use super::{
     Stream,
     context::StreamContext,
     establish::ends,
-    share,
+    share, sip,
     targets::{self, LookedUp},
     trunk,
     walk::Walk,
@@ -51,7 +51,10 @@ async fn run(context: Arc<StreamContext>, ticket: DialTicket) {
     if let Some(until) = ticket.not_before {
         pause(&context, &route, until).await;
     }
-    let Some(mut ticket) = trunk::hand_over::hand_over(&context, ticket).await else {
+    let Some(ticket) = trunk::hand_over::hand_over(&context, ticket).await else {
+        return;
+    };
+    let Some(mut ticket) = sip::hand_over::hand_over(&context, ticket).await else {
         return;
     };
     let only_answers = route.side == Side::Gateway

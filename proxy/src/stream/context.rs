@@ -18,7 +18,7 @@ use crate::{
     routing::{batch::Batch, dial_ticket::DialRequests, router::Router},
     stream::{
         bidi::PeersWithoutBidi, partner_ping::Probes, peer_memory::PeerMemory, pool::StreamPool,
-        registry::StreamRegistry, trunk::registry::TrunkRegistry,
+        registry::StreamRegistry, sip::links::SipLinks, trunk::registry::TrunkRegistry,
         verification_limiter::KeyVerificationLimiter,
     },
     telemetry::{
@@ -44,6 +44,7 @@ pub struct StreamContext {
     pub router: Arc<Router>,
     pub streams: StreamRegistry,
     pub trunks: TrunkRegistry,
+    pub sip: SipLinks,
     pub key_verifications: Arc<KeyVerificationLimiter>,
     pub pool: StreamPool,
     pub peers: PeerMemory,
@@ -90,6 +91,7 @@ impl StreamContext {
             router,
             streams: StreamRegistry::default(),
             trunks: TrunkRegistry::default(),
+            sip: SipLinks::default(),
             key_verifications: Arc::default(),
             pool: StreamPool::default(),
             peers: PeerMemory::default(),

@@ -92,6 +92,8 @@ impl Environment for ConfigEnvironment<'_> {
                     // What is agreed on counts between the sidecar and the server; nobody is dialled from here
                     // who could answer for a key.
                     GatewayMode::Sidecar => MethodSet::EXTERNAL,
+                    // Its server speaks SIP: whoever comes by XMPP is not it.
+                    GatewayMode::Sip => return Err(Refusal::Policy(Reason::PartnerNotAllowed)),
                 };
                 Ok(Terms {
                     methods,

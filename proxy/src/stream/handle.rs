@@ -1,4 +1,4 @@
-//! How other tasks reach the task of a stream: wake it, or tell it something.
+//! How other tasks reach a task: wake it, or tell it something.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -7,22 +7,35 @@ use parking_lot::Mutex;
 use super::Command;
 use crate::routing::wake::Wake;
 
-/// The handle of a stream's task. Waking is cheap and never blocks.
-#[derive(Default)]
-pub struct StreamHandle {
+/// The handle of a stream's task.
+pub type StreamHandle = TaskHandle<Command>;
+
+/// The handle of a task that is told `C`. Waking is cheap and never blocks.
+pub struct TaskHandle<C> {
     wake: Arc<Wake>,
-    told: Mutex<Told>,
+    told: Mutex<Told<C>>,
 }
 
-#[derive(Default)]
-struct Told {
-    commands: VecDeque<Command>,
+struct Told<C> {
+    commands: VecDeque<C>,
     /// Nobody takes them any more.
     closed: bool,
 }
 
-impl StreamHandle {
-    /// Something for this stream has changed: a queue it drains, or what it may acknowledge.
+impl<C> Default for TaskHandle<C> {
+    fn default() -> Self {
+        Self {
+            wake: Arc::default(),
+            told: Mutex::new(Told {
+                commands: VecDeque::new(),
+                closed: false,
+            }),
+        }
+    }
+}
+
+impl<C> TaskHandle<C> {
+    /// Something for this task has changed: a queue it drains, or what it may acknowledge.
     pub fn wake(&self) {
         self.wake.wake();
     }
@@ -33,8 +46,8 @@ impl StreamHandle {
         &self.wake
     }
 
-    /// Tells the stream's task something; it is lost where the stream has ended, `false` then.
-    pub fn tell(&self, command: Command) -> bool {
+    /// Tells the task something; it is lost where the task has ended, `false` then.
+    pub fn tell(&self, command: C) -> bool {
         let mut told = self.told.lock();
         if told.closed {
             return false;
@@ -46,7 +59,7 @@ impl StreamHandle {
     }
 
     /// What has been told since, one at a time.
-    pub fn told(&self) -> Option<Command> {
+    pub fn told(&self) -> Option<C> {
         let commands = &mut self.told.lock().commands;
         let next = commands.pop_front();
         if next.is_none() && commands.capacity() > 0 {
@@ -61,13 +74,13 @@ impl StreamHandle {
         self.wake.woken().await;
     }
 
-    /// Whether the stream has ended.
+    /// Whether the task has ended.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.told.lock().closed
     }
 
-    /// The stream has ended: what it was told last and has not done, it will not do.
+    /// The task has ended: what it was told last and has not done, it will not do.
     pub fn close(&self) {
         let mut told = self.told.lock();
         told.closed = true;
@@ -77,8 +90,8 @@ impl StreamHandle {
     }
 }
 
-impl std::fmt::Debug for StreamHandle {
+impl<C> std::fmt::Debug for TaskHandle<C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StreamHandle").finish_non_exhaustive()
+        f.debug_struct("TaskHandle").finish_non_exhaustive()
     }
 }

@@ -31,6 +31,7 @@ pub mod sender;
 mod sending;
 mod share;
 mod silence;
+pub mod sip;
 mod state;
 mod strangers;
 mod stream_log;

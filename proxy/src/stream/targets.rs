@@ -71,6 +71,10 @@ fn way_to(
                 (GatewayMode::Direct, Some(address)) => {
                     Ok(dns::TargetSource::Fixed(address.clone()))
                 }
+                (GatewayMode::Sip, _) => Err(Failure::new(
+                    FailureKind::Forbidden,
+                    format!("the server of {peer} speaks SIP, and no stream leads to it"),
+                )),
                 _ => Err(Failure::new(
                     FailureKind::Forbidden,
                     format!("the server of {peer} is reached by its sidecar, and is not dialled"),

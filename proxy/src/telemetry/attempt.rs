@@ -20,6 +20,8 @@ pub enum Step {
     Dialback,
     /// What a sidecar and an edge tell each other before stanzas flow.
     Trunk,
+    /// What a SIP server and the edge tell each other before messages flow.
+    Sip,
     Policy,
 }
 
@@ -36,6 +38,7 @@ impl Step {
             Self::Sasl => "sasl",
             Self::Dialback => "dialback",
             Self::Trunk => "trunk",
+            Self::Sip => "sip",
             Self::Policy => "policy",
         }
     }

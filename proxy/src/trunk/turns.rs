@@ -2,7 +2,7 @@
 //! open. Those that are idle cost nothing, those whose window is full wait for an ack of their own.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashSet, VecDeque},
     sync::Arc,
     time::Instant,
 };
@@ -16,7 +16,8 @@ use crate::{
     routing::{
         batch::Batch,
         failure::{Failure, FailureKind},
-        route::{Queued, Route},
+        route::Route,
+        route_slots::RouteSlots,
         router::Router,
         wake::{RouteSlot, Wake, Window},
     },
@@ -31,10 +32,7 @@ const EVERYTHING: Window = Window {
 /// Takes out of the queues for one trunk.
 #[derive(Debug, Default)]
 pub struct TrunkTurns {
-    /// By the slots under which they are attached; one that has left leaves a gap.
-    routes: Vec<Option<Arc<Route>>>,
-    free: Vec<RouteSlot>,
-    slots: HashMap<Pair, RouteSlot>,
+    routes: RouteSlots,
     /// Those that are to leave: nothing more of them is sent, so that they can.
     leaving: HashSet<RouteSlot>,
     /// Of these, whose turn it was.
@@ -47,28 +45,13 @@ impl TrunkTurns {
     /// The trunk carries the route from here on. `false` where another stream does.
     #[must_use]
     pub fn attach(&mut self, router: &Router, wake: &Arc<Wake>, route: Arc<Route>) -> bool {
-        if self.slots.contains_key(&route.pair) {
-            return self.carries(&route);
-        }
-        let slot = self.free.last().copied().unwrap_or(self.routes.len());
-        if router.attach(&route, wake, slot) != Some(slot) {
-            return false;
-        }
-        self.slots.insert(route.pair.clone(), slot);
-        if self.free.pop().is_some() {
-            self.routes[slot] = Some(route);
-        } else {
-            self.routes.push(Some(route));
-        }
-        true
+        self.routes.attach(router, wake, route)
     }
 
     /// Whether the trunk carries this very route.
     #[must_use]
     pub fn carries(&self, route: &Arc<Route>) -> bool {
-        let slot = self.slots.get(&route.pair);
-        let own = slot.and_then(|slot| self.routes[*slot].as_ref());
-        own.is_some_and(|own| Arc::ptr_eq(own, route))
+        self.routes.carries(route)
     }
 
     /// Fills the buffer, as far as it takes something. Where a pair has no number left its senders are
@@ -92,7 +75,7 @@ impl TrunkTurns {
                 self.passed_over.insert(slot);
                 continue;
             }
-            let Some(Some(route)) = self.routes.get(slot) else {
+            let Some(route) = self.routes.at(slot) else {
                 continue;
             };
             let window = buffer.window(&route.pair);
@@ -118,11 +101,8 @@ impl TrunkTurns {
 
     /// These are to leave, and no others: what comes of them waits until they have.
     pub fn are_leaving(&mut self, leaving: &[Arc<Route>], wake: &Wake) {
-        let slots = leaving.iter().filter(|route| self.carries(route));
-        self.leaving = slots
-            .filter_map(|route| self.slots.get(&route.pair))
-            .copied()
-            .collect();
+        let slots = leaving.iter().filter_map(|route| self.routes.slot(route));
+        self.leaving = slots.collect();
         let leaving = &self.leaving;
         let stay = self.passed_over.extract_if(|slot| !leaving.contains(slot));
         self.resumed.extend(stay);
@@ -131,51 +111,35 @@ impl TrunkTurns {
         }
     }
 
-    /// The trunk carries the route no longer, and has nothing of it: it is put back, so that another
-    /// trunk takes it where something waits.
+    /// As [`RouteSlots::leave`].
     pub fn leave(&mut self, router: &Arc<Router>, wake: &Arc<Wake>, pair: &Pair) {
-        let Some(slot) = self.slots.remove(pair) else {
-            return;
-        };
-        self.leaving.remove(&slot);
-        self.passed_over.remove(&slot);
-        if let Some(route) = self.routes.get_mut(slot).and_then(Option::take) {
-            router.detach(&route, wake, Vec::new());
-            self.free.push(slot);
-        }
+        let left = self.routes.leave(router, wake, pair);
+        self.has_left(left);
     }
 
-    /// As [`Self::leave`], of a route that nobody else can carry: what waits there is settled.
+    /// As [`RouteSlots::forget`].
     pub fn forget(&mut self, route: &Arc<Route>) {
-        if !self.carries(route) {
-            return;
-        }
-        if let Some(slot) = self.slots.remove(&route.pair) {
+        let left = self.routes.forget(route);
+        self.has_left(left);
+    }
+
+    fn has_left(&mut self, slot: Option<RouteSlot>) {
+        if let Some(slot) = slot {
             self.leaving.remove(&slot);
             self.passed_over.remove(&slot);
-            self.routes[slot] = None;
-            self.free.push(slot);
-        }
-        for queued in route.drain() {
-            match queued {
-                Queued::Stanzas(batch) => batch.settle(),
-                Queued::Unanswered(unanswered) => unanswered.batch.settle(),
-            }
         }
     }
 
-    /// The trunk is over: each route with what came back of it, and those of which nothing did.
+    /// As [`RouteSlots::end`].
     pub fn end(&mut self) -> Vec<Arc<Route>> {
-        self.slots.clear();
-        self.free.clear();
         self.leaving.clear();
         self.passed_over.clear();
         self.resumed.clear();
-        self.routes.drain(..).flatten().collect()
+        self.routes.end()
     }
 
     /// The routes, in no order.
     pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
-        self.routes.iter().flatten()
+        self.routes.routes()
     }
 }

@@ -71,7 +71,7 @@ struct Demo {
 impl Demo {
     async fn start(way: GatewayMode) -> Result<Self> {
         title(match way {
-            GatewayMode::Direct => {
+            GatewayMode::Direct | GatewayMode::Sip => {
                 "Starting: ejabberd of partner.example, the edge, Prosody of org.example"
             }
             GatewayMode::Sidecar => {
@@ -88,7 +88,7 @@ impl Demo {
 
         copy_examples(&lab, &place.directory)?;
         let mut sidecar = match way {
-            GatewayMode::Direct => None,
+            GatewayMode::Direct | GatewayMode::Sip => None,
             GatewayMode::Sidecar => {
                 let sidecar = Sidecar::in_lab(&lab, SIDECAR_HOST)?;
                 let key = sidecar.key()?;

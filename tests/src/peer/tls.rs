@@ -121,7 +121,7 @@ impl ServerTls {
         }
     }
 
-    pub(super) fn config(&self) -> Result<ServerConfig> {
+    pub(crate) fn config(&self) -> Result<ServerConfig> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&TLS13, &TLS12])?;

@@ -281,8 +281,10 @@ fn every_yaml_block_is_what_it_says() {
 }
 
 #[test]
-fn the_example_of_a_cluster_is_valid() {
-    if let Err(said) = validate_folder(&root().join("examples/cluster")) {
-        panic!("{said}");
+fn the_examples_of_a_cluster_and_of_a_sip_server_are_valid() {
+    for folder in ["examples/cluster", "examples/sip"] {
+        if let Err(said) = validate_folder(&root().join(folder)) {
+            panic!("{folder}: {said}");
+        }
     }
 }

@@ -212,12 +212,16 @@ fn registered_metrics() -> BTreeSet<String> {
             names.insert(format!("xmpp_edge_sidecar_{name}{total}"));
         }
     }
-    // Of its DNS view, which counts before there is anything else.
-    let view = read("proxy/src/sidecar/view.rs");
-    let registered = view.split("registry.register(\n            \"").skip(1);
-    for rest in registered {
-        let name = rest.split('"').next().unwrap();
-        names.insert(format!("xmpp_edge_sidecar_{name}_total"));
+    // Counters with a room of their own; a sidecar's DNS view counts before there is anything else.
+    for (path, prefix) in [
+        ("proxy/src/sidecar/view.rs", "xmpp_edge_sidecar_"),
+        ("proxy/src/telemetry/metrics/sip.rs", "xmpp_edge_"),
+    ] {
+        let source = read(path);
+        for rest in source.split("registry.register(\n            \"").skip(1) {
+            let name = rest.split('"').next().unwrap();
+            names.insert(format!("{prefix}{name}_total"));
+        }
     }
     names
 }

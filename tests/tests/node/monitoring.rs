@@ -27,6 +27,8 @@ const EMPTY: &[(&str, &str)] = &[
         "no gateway here takes trunks",
     ),
     ("trunk_ends_total", "no gateway here takes trunks"),
+    ("sip_requests_total", "no server here speaks SIP"),
+    ("sip_untranslated_total", "no server here speaks SIP"),
 ];
 
 /// The objects of this kind that the chart renders with monitoring enabled.

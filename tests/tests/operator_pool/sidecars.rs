@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use kube::{Api, ResourceExt, api::DeleteParams};
 use serde_json::{Value, json};
 use xmpp_edge_crds::{
-    edge_config::{EdgeConfig, GatewayMode, VERSION, shards},
+    edge_config::{EdgeConfig, GatewayMode, WITHOUT_SIP, shards},
     kinds::EdgePool,
     sidecar_config::SidecarConfig,
 };
@@ -65,7 +65,7 @@ fn b_07_a_sidecar_has_its_secret_and_one_that_is_deleted_takes_all_of_before_awa
             .await
         };
         let document = told(&epoch).await?;
-        assert_eq!(document.version, VERSION);
+        assert_eq!(document.version, WITHOUT_SIP);
         assert_eq!(document.gateways[0].mode, GatewayMode::Sidecar);
         let secrets: Api<Secret> = namespace.api();
         secrets.delete(&name, &DeleteParams::default()).await?;
@@ -297,16 +297,17 @@ fn b_17_a_pool_takes_the_mode_once_all_its_pods_read_a_document_with_sidecars() 
         until(namespace, "hq-config-0", |it: &ConfigMap| {
             let now = document(it)?;
             let own = now.edges.iter().find(|edge| edge.pool == "hq")?;
-            let is_held = now.gateways[0].mode == GatewayMode::Direct && now.version < VERSION;
+            let is_held = now.gateways[0].mode == GatewayMode::Direct && now.version < WITHOUT_SIP;
             (own.weight == 7 && is_held).then_some(())
         })
         .await?;
-        let config = json!({ "generation": first.generation, "reads": VERSION,
+        let config = json!({ "generation": first.generation, "reads": WITHOUT_SIP,
             "loadedTime": "2026-01-01T00:00:00Z" });
         old.say("config", config);
         until(namespace, "hq-config-0", |it: &ConfigMap| {
             let now = document(it)?;
-            (now.gateways[0].mode == GatewayMode::Sidecar && now.version == VERSION).then_some(())
+            (now.gateways[0].mode == GatewayMode::Sidecar && now.version == WITHOUT_SIP)
+                .then_some(())
         })
         .await
     });

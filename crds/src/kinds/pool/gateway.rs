@@ -1,16 +1,16 @@
-//! `spec.gateways[]`: the organisation's own XMPP servers, and how edges and they reach each other.
+//! `spec.gateways[]`: the organisation's own servers, and how edges and they reach each other.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::PoolSidecar;
+use super::{PoolSidecar, PoolSip};
 use crate::{
     edge_config::GatewayMode,
     kinds::fields::{self, ConfigMapKeyRef},
     negotiation::{KeyBinding, MethodSet, Negotiation, NegotiationError, Requirement},
 };
 
-/// The XMPP server of some own domains.
+/// The server of some own domains.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = [
@@ -21,6 +21,22 @@ use crate::{
     {
         "rule": "self.mode != 'Direct' || has(self.address)",
         "message": "mode Direct needs the server's address: write address as host:port, or let a sidecar beside the server dial the edge (mode: Sidecar)"
+    },
+    {
+        "rule": "self.mode != 'Sip' || has(self.address)",
+        "message": "mode Sip needs the server's address: write address as host:port"
+    },
+    {
+        "rule": "self.mode == 'Sip' || !has(self.sip)",
+        "message": "sip is for mode Sip: set mode: Sip, or remove sip"
+    },
+    {
+        "rule": "self.mode != 'Sip' || !has(self.negotiation)",
+        "message": "negotiation is for XMPP servers: remove it from a gateway of mode Sip"
+    },
+    {
+        "rule": "self.mode != 'Sip' || self.confirmByPing && !has(self.sidecar)",
+        "message": "confirmByPing and sidecar are for XMPP servers: remove them from a gateway of mode Sip"
     }
 ]))]
 pub struct PoolGateway {
@@ -34,13 +50,13 @@ pub struct PoolGateway {
     pub domains: Vec<String>,
     /// Who connects to whom. `Direct`, the default: the edge connects to `address`. `Sidecar`: a
     /// sidecar beside the server connects to every pod of the pool, and nothing in the DMZ opens a
-    /// connection inwards.
+    /// connection inwards. `Sip`: the server speaks SIP; it and the edge connect to each other.
     #[serde(default = "direct")]
     #[schemars(schema_with = "fields::gateway_mode")]
     pub mode: GatewayMode,
     /// Address of the server as `host:port`; an IPv6 address stands in brackets. A host name must
-    /// be complete (`prosody.chat.svc.cluster.local`): search lists do not apply. Required with mode
-    /// `Direct`. With mode `Sidecar` the edge never connects to it: it is where the organisation's
+    /// be complete (`prosody.chat.svc.cluster.local`): search lists do not apply. Required with modes
+    /// `Direct` and `Sip`. With mode `Sidecar` the edge never connects to it: it is where the organisation's
     /// other servers reach this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "fields::host_port")]
@@ -62,6 +78,9 @@ pub struct PoolGateway {
     /// Sidecars beside the server. With mode `Direct` they may connect already, and carry nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sidecar: Option<PoolSidecar>,
+    /// How the edge and a SIP server speak to each other; for mode `Sip` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sip: Option<PoolSip>,
 }
 
 impl PoolGateway {
@@ -70,7 +89,9 @@ impl PoolGateway {
     pub fn negotiation(&self) -> Negotiation {
         match (&self.negotiation, self.mode) {
             (Some(given), _) => given.into(),
-            (None, GatewayMode::Direct) => (&GatewayNegotiation::default()).into(),
+            (None, GatewayMode::Direct | GatewayMode::Sip) => {
+                (&GatewayNegotiation::default()).into()
+            }
             (None, GatewayMode::Sidecar) => Negotiation {
                 tls: Requirement::Optional,
                 ..(&GatewayNegotiation::default()).into()

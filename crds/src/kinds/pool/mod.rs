@@ -8,6 +8,7 @@ pub mod dns;
 pub mod egress;
 pub mod gateway;
 pub mod sidecar;
+mod sip;
 pub mod status;
 pub mod workload;
 
@@ -19,7 +20,7 @@ use super::{
     conditions::ConditionType,
     fields::{self, ConfigMapKeyRef, SecretRef},
 };
-use crate::edge_config::Settings;
+use crate::edge_config::{GatewayMode, Settings, VERSION, Version, WITHOUT_SIDECARS, WITHOUT_SIP};
 pub use certificate::{
     CertManager, Certificate, Csr, IssuerRef, KeyAlgorithm, SelfSigned, Subject,
 };
@@ -27,6 +28,7 @@ pub use dns::{Dns, ExternalDns, Rfc2136, TsigAlgorithm};
 pub use egress::PoolEgressProxy;
 pub use gateway::{GatewayNegotiation, GatewayTrust, PoolGateway};
 pub use sidecar::{PoolSidecar, PoolSidecarKey, PoolSidecarTrust};
+pub use sip::PoolSip;
 pub use status::PoolStatus;
 use workload::{InternalServiceSpec, NetworkPolicySpec, PodTemplate, ServiceSpec};
 
@@ -167,11 +169,31 @@ pub struct PoolSpec {
 }
 
 impl PoolSpec {
-    /// Pods that there should be: `replicas`, or as many as the store of contacts serves well.
+    /// Pods that there should be: `replicas`, or as many as the store of contacts and SIP servers serve well.
     #[must_use]
     pub fn desired_replicas(&self) -> i32 {
-        self.replicas
-            .unwrap_or(if self.has_database() { 2 } else { 1 })
+        let several = self.has_database() && !self.speaks_sip();
+        self.replicas.unwrap_or(if several { 2 } else { 1 })
+    }
+
+    /// Whether the server of a gateway speaks SIP.
+    #[must_use]
+    pub fn speaks_sip(&self) -> bool {
+        self.gateways
+            .iter()
+            .any(|gateway| gateway.mode == GatewayMode::Sip)
+    }
+
+    /// The lowest version of a document that says all of the pool.
+    #[must_use]
+    pub fn document_version(&self) -> Version {
+        if self.speaks_sip() {
+            VERSION
+        } else if self.gateways.iter().any(PoolGateway::takes_trunks) {
+            WITHOUT_SIP
+        } else {
+            WITHOUT_SIDECARS
+        }
     }
 
     /// Whether contacts live in PostgreSQL, so that several pods can share them.
@@ -229,7 +251,7 @@ impl Default for Route {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = [{
-    "rule": "[self.s2s, self.directTls, self.internal, self.admin, self.dns].filter(p, p > 0).all(p, [self.s2s, self.directTls, self.internal, self.admin, self.dns].exists_one(q, q == p))",
+    "rule": "[self.s2s, self.directTls, self.internal, self.admin, self.dns, self.sip, self.sipTcp].filter(p, p > 0).all(p, [self.s2s, self.directTls, self.internal, self.admin, self.dns, self.sip, self.sipTcp].exists_one(q, q == p))",
     "message": "two listeners have the same port: give each its own"
 }]))]
 pub struct PoolListeners {
@@ -251,6 +273,14 @@ pub struct PoolListeners {
     /// switches it off.
     #[schemars(range(min = 0, max = 65_535))]
     pub dns: u16,
+    /// Port for SIP servers inside, by TLS. Opened only where a gateway of mode `Sip` has transport `Tls`. Defaults to
+    /// 5061.
+    #[schemars(range(min = 0, max = 65_535))]
+    pub sip: u16,
+    /// Port for SIP servers inside, by TCP. Opened only where a gateway of mode `Sip` has transport `Tcp`. 0, the
+    /// default, switches it off.
+    #[schemars(range(min = 0, max = 65_535))]
+    pub sip_tcp: u16,
 }
 impl Default for PoolListeners {
     fn default() -> Self {
@@ -260,6 +290,8 @@ impl Default for PoolListeners {
             internal: 23_456,
             admin: 9090,
             dns: 0,
+            sip: 5061,
+            sip_tcp: 0,
         }
     }
 }

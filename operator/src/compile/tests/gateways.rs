@@ -17,7 +17,7 @@ fn a_gateway_of_mode_sidecar_says_who_may_open_trunks_and_needs_no_address() {
     );
     let compiled = run(&behind("hq", &gateway), &Configs::new());
     let config = &compiled.configs["hq"];
-    assert_eq!(config.version, xmpp_edge_crds::edge_config::VERSION);
+    assert_eq!(config.version, xmpp_edge_crds::edge_config::WITHOUT_SIP);
     let found = &config.gateways[0];
     assert_eq!((found.mode, &found.address), (GatewayMode::Sidecar, &None));
     assert_eq!(found.name.as_deref(), Some("chat"));
@@ -123,4 +123,91 @@ fn a_partner_below_an_own_domain_is_not_accepted_where_a_server_is_behind_a_side
             assert!(said.contains("reached by a sidecar"), "{said}");
         }
     }
+}
+
+#[test]
+fn sip_48_a_gateway_of_mode_sip_says_how_its_server_is_spoken_to() {
+    use xmpp_edge_crds::edge_config::{GatewaySip, SipTransport, VERSION};
+    let compiled = run(
+        &behind("hq", "mode: Sip, address: 'sip.example:5061'"),
+        &Configs::new(),
+    );
+    let config = &compiled.configs["hq"];
+    assert_eq!(config.version, VERSION);
+    assert_eq!((config.listeners.sip, config.listeners.sip_tcp), (5061, 0));
+    let expected = GatewaySip {
+        transport: SipTransport::Tls,
+        server_names: Vec::new(),
+        edge_name: "hq.default.xmpp-edge.internal".parse().unwrap(),
+        max_message_bytes: 8192,
+        typing: true,
+    };
+    assert_eq!(config.gateways[0].sip.as_ref(), Some(&expected));
+    assert_eq!(
+        accepted(&compiled, "hq"),
+        (true, Reason::Accepted, String::new())
+    );
+    // Ports are open where something may come.
+    let plain = run(&pool("hq", "org.example", ""), &Configs::new());
+    let listeners = &plain.configs["hq"].listeners;
+    assert_eq!((listeners.sip, listeners.sip_tcp), (0, 0));
+}
+
+#[test]
+fn sip_48_each_rule_of_a_gateway_of_mode_sip_has_its_message() {
+    let clear =
+        "mode: Sip, address: 'sip.example:5060', sip: {transport: Tcp, allowPlaintext: true";
+    for (gateway, expected) in [
+        ("mode: Sip", "mode Sip needs the server's address"),
+        (
+            "address: 'x.example:1', sip: {typing: false}",
+            "sip is for mode Sip",
+        ),
+        (
+            "mode: Sip, address: 'x.example:1', negotiation: {tlsNegotiation: Required}",
+            "negotiation is for XMPP servers",
+        ),
+        (
+            "mode: Sip, address: 'x.example:1', confirmByPing: false",
+            "confirmByPing and sidecar are for XMPP servers",
+        ),
+        (
+            "mode: Sip, address: 'x.example:1', sip: {transport: Tcp}",
+            "transport Tcp sends messages in the clear",
+        ),
+        (&format!("{clear}}}"), "needs listeners.sip"),
+        (
+            &format!("{clear}}}, trust: {{publicRoots: true}}"),
+            "transport Tcp has none: remove trust",
+        ),
+        (
+            "mode: Sip, address: 'x.example:1', sip: {serverNames: ['a b']}",
+            "spec.gateways[0].sip.serverNames[0]: \"a b\" is not a domain name",
+        ),
+        (
+            "mode: Sip, address: 'x.example:1', sip: {edgeName: org.example}",
+            "edgeName is a host of the edge, not a domain of users",
+        ),
+        (
+            "mode: Sip, address: 'x.example:1', sip: {edgeName: edge.org.example}",
+            "may not sign for edge.org.example, below own domain org.example",
+        ),
+    ] {
+        let compiled = run(&behind("hq", gateway), &Configs::new());
+        let (is_accepted, reason, message) = accepted(&compiled, "hq");
+        assert!(
+            !is_accepted && message.contains(expected),
+            "{gateway}: {reason:?} {message}"
+        );
+    }
+    let several = behind("hq", "mode: Sip, address: 'x.example:1'")
+        .replace("spec: {site:", "spec: {replicas: 2, site:");
+    let mut world = world(&several);
+    world.single_process = false;
+    let compiled = compile(&world, &Configs::new());
+    let (is_accepted, _, message) = accepted(&compiled, "hq");
+    assert!(
+        !is_accepted && message.contains("set replicas: 1"),
+        "{message}"
+    );
 }

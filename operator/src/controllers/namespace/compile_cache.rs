@@ -42,8 +42,8 @@ pub struct CompileCache {
 pub struct SeenOfPods {
     /// Generations that were in use before of pools whose last document cannot be had.
     pub used: BTreeMap<String, u64>,
-    /// As [`NamespaceInputs::before_sidecars`].
-    pub before_sidecars: BTreeMap<String, String>,
+    /// As [`NamespaceInputs::pods_behind`].
+    pub pods_behind: BTreeMap<String, String>,
 }
 
 /// Equal while nothing changed that compiling reads.
@@ -53,7 +53,7 @@ struct InputFingerprint {
     /// The last documents, which are an input too: of each pool its generation.
     last: BTreeMap<String, u64>,
     withdrawn: BTreeSet<String>,
-    before_sidecars: BTreeMap<String, String>,
+    pods_behind: BTreeMap<String, String>,
 }
 
 /// What a namespace is compiled from beside what the watches hold.
@@ -89,7 +89,7 @@ impl CompileCache {
                 .map(|(pool, config)| (pool.clone(), config.generation))
                 .collect(),
             withdrawn: withdrawn.iter().map(|pool| (*pool).to_owned()).collect(),
-            before_sidecars: pods.before_sidecars.clone(),
+            pods_behind: pods.pods_behind.clone(),
         };
         if let Some((of, compilation)) = &self.newest
             && *of == print
@@ -100,7 +100,7 @@ impl CompileCache {
         self.newest = None;
         let mut world = inputs::world(caches, namespace, references);
         world.withdrawn.clone_from(&print.withdrawn);
-        world.before_sidecars.clone_from(&pods.before_sidecars);
+        world.pods_behind.clone_from(&pods.pods_behind);
         let mut compiled = compile::compile(&world, last);
         for (pool, used) in &pods.used {
             if let Some(config) = compiled.configs.get_mut(pool) {

@@ -2,37 +2,36 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use xmpp_edge_crds::{
-    edge_config::{EdgeConfig, GatewayMode, VERSION, WITHOUT_SIDECARS},
-    kinds::pool::PoolGateway,
-};
+use xmpp_edge_crds::edge_config::{EdgeConfig, GatewayMode};
 
 use super::snapshot::NamespaceSnapshot;
 use crate::{proxy_status::PoolReport, runtime::caches::Caches};
 
-/// Pools that are to have sidecars, whose last document is of before them and whose ready pods may not read one
-/// with them: the first of these, in words. What pods say is asked for where there is such a pool.
+/// Pools that are to have sidecars or SIP servers, whose last document is of before those and whose ready pods may
+/// not read one with them: the first of these, in words. What pods say is asked for where there is such a pool.
 pub(super) fn before(
     caches: &Caches,
     namespace: &str,
     last: &BTreeMap<String, EdgeConfig>,
     reports: impl FnOnce() -> BTreeMap<String, PoolReport>,
 ) -> BTreeMap<String, String> {
-    let takes_trunks = |pool: &str| {
-        let pool = caches.pools.get(namespace, pool);
-        let spec = pool.as_ref().and_then(|pool| pool.read());
-        spec.is_some_and(|pool| pool.spec.gateways.iter().any(PoolGateway::takes_trunks))
+    let wanted = |pool: &str| {
+        let pool = caches.pools.get(namespace, pool)?;
+        Some(pool.read()?.spec.document_version())
     };
     let mut old = last
         .iter()
-        .filter(|(name, config)| config.version <= WITHOUT_SIDECARS && takes_trunks(name))
+        .filter_map(|(name, config)| {
+            let wanted = wanted(name).filter(|wanted| *wanted > config.version)?;
+            Some((name, wanted))
+        })
         .peekable();
     if old.peek().is_none() {
         return BTreeMap::new();
     }
     let reports = reports();
-    let names = old.filter_map(|(pool, _)| {
-        let pod = reports.get(pool)?.before(VERSION)?;
+    let names = old.filter_map(|(pool, wanted)| {
+        let pod = reports.get(pool)?.before(wanted)?;
         Some((pool.clone(), pod))
     });
     names.collect()

@@ -49,7 +49,7 @@ impl SeenPool {
             let domains = gateway.domains.iter();
             domains.map(move |domain| {
                 let way = match gateway.mode {
-                    GatewayMode::Direct => WayInside::Open,
+                    GatewayMode::Direct | GatewayMode::Sip => WayInside::Open,
                     GatewayMode::Sidecar => facts.map_or(WayInside::Unknown, |it| said(it, domain)),
                 };
                 (domain.clone(), way)

@@ -121,7 +121,7 @@ impl PoolPage {
             let mut own = own.filter(|own| own.effective_name() == gateway.name);
             let takes_trunks = own.any(|own| own.takes_trunks());
             let reachable = match gateway.mode {
-                GatewayMode::Direct => gateway.reachable,
+                GatewayMode::Direct | GatewayMode::Sip => gateway.reachable,
                 GatewayMode::Sidecar => Some(gateway.sidecars.iter().any(|own| own.server_up)),
             };
             let record = GatewayRecord {

@@ -7,6 +7,7 @@ pub mod labels;
 mod reasons;
 mod series;
 pub mod sidecar;
+mod sip;
 mod totals;
 
 use std::time::Duration;
@@ -26,6 +27,7 @@ use labels::{
 pub use reasons::ReasonCounters;
 use series::{ForgetPartner, PartnerFamily};
 use sidecar::SidecarCounters;
+use sip::SipCounters;
 pub use totals::{MetricTotals, RefusalCount};
 
 use crate::xml::stanza::StanzaKind;
@@ -118,6 +120,7 @@ pub struct Metrics {
     connections_refused: Family<RefusedLabels, Counter>,
     trunk_ends: Family<TrunkEndLabels, Counter>,
     sidecar: SidecarCounters,
+    sip: SipCounters,
     pub forward_seconds: AtomicHistogram,
     pub stanza_size: AtomicHistogram,
     pub config_generation: Gauge<u64, std::sync::atomic::AtomicU64>,
@@ -167,6 +170,7 @@ impl Metrics {
             connections_refused: Family::default(),
             trunk_ends: Family::default(),
             sidecar: SidecarCounters::default(),
+            sip: SipCounters::default(),
             forward_seconds: AtomicHistogram::new([
                 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.01,
                 0.1, 1.0, 10.0,
@@ -313,6 +317,7 @@ impl Metrics {
             Unit::Seconds,
             self.throttled.clone(),
         );
+        self.sip.register(r);
         let build = Family::<BuildLabels, Gauge>::default();
         build
             .get_or_create_owned(&BuildLabels {

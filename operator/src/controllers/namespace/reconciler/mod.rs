@@ -217,9 +217,7 @@ impl NamespaceReconciler {
         let caches = &self.context.caches;
         let pods = SeenOfPods {
             used: self.used_generations(),
-            before_sidecars: sidecars::before(caches, &self.namespace, &self.last, || {
-                self.reports()
-            }),
+            pods_behind: sidecars::before(caches, &self.namespace, &self.last, || self.reports()),
         };
         let references = references::of(caches, &self.namespace, &self.last);
         let withdrawn = self.ways.withdrawn(&self.last);

@@ -45,10 +45,10 @@ pub fn plan(pool: &EdgePool, config: &EdgeConfig, facts: &Facts<'_>) -> Child {
     }))
 }
 
-/// A volume that one pod holds goes from the old pod to the new one; else the new pod is ready
-/// before the old one goes.
+/// A volume that one pod holds goes from the old pod to the new one, and so do the connections of a SIP server; else
+/// the new pod is ready before the old one goes.
 fn strategy(pool: &EdgePool) -> DeploymentStrategy {
-    if volume::wanted(pool) {
+    if volume::wanted(pool) || pool.spec.speaks_sip() {
         return DeploymentStrategy {
             type_: Some("Recreate".to_owned()),
             rolling_update: None,

@@ -80,6 +80,8 @@ fn ingress(
     if listeners.dns != 0 {
         inside.extend([tcp(listeners.dns), udp(listeners.dns)]);
     }
+    let of_sip = [listeners.sip, listeners.sip_tcp];
+    inside.extend(of_sip.into_iter().filter(|port| *port != 0).map(tcp));
     let mut rules = vec![
         NetworkPolicyIngressRule {
             from: None,
@@ -136,7 +138,7 @@ fn egress(pool: &EdgePool, config: &EdgeConfig, facts: &Facts<'_>) -> Vec<Networ
     }];
     let dialled = config.gateways.iter().filter(|gateway| {
         // Those of mode Sidecar are not: nothing in the DMZ opens a connection inwards.
-        gateway.mode == GatewayMode::Direct
+        gateway.mode != GatewayMode::Sidecar
     });
     for address in dialled.filter_map(|it| it.address.as_ref()) {
         rules.extend(to_host(address, &config.namespace));

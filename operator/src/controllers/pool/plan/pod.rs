@@ -217,6 +217,8 @@ fn ports(config: &EdgeConfig) -> Vec<ContainerPort> {
         ("admin", listeners.admin, "TCP"),
         ("dns", listeners.dns, "UDP"),
         ("dns-tcp", listeners.dns, "TCP"),
+        ("sip", listeners.sip, "TCP"),
+        ("sip-tcp", listeners.sip_tcp, "TCP"),
     ]
     .into_iter()
     .filter(|(_, port, _)| *port != 0)
@@ -277,6 +279,8 @@ fn pod_security(config: &EdgeConfig, given: Option<PodIdentity>) -> PodSecurityC
         listeners.internal,
         listeners.admin,
         listeners.dns,
+        listeners.sip,
+        listeners.sip_tcp,
     ]
     .into_iter()
     .filter(|port| *port != 0 && *port < FIRST_FREE_PORT)

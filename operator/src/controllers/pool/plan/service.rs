@@ -66,6 +66,16 @@ fn external(pool: &EdgePool, config: &EdgeConfig) -> Service {
 fn internal(pool: &EdgePool, config: &EdgeConfig) -> Service {
     let wanted = &pool.spec.internal_service;
     let mut ports = vec![tcp("internal", config.listeners.internal)];
+    let of_sip = [
+        ("sip", config.listeners.sip),
+        ("sip-tcp", config.listeners.sip_tcp),
+    ];
+    ports.extend(
+        of_sip
+            .into_iter()
+            .filter(|(_, port)| *port != 0)
+            .map(|(name, port)| tcp(name, port)),
+    );
     if config.listeners.dns != 0 {
         for (name, protocol) in [("dns", "UDP"), ("dns-tcp", "TCP")] {
             ports.push(ServicePort {

@@ -1,0 +1,30 @@
+//! What an edge has to know of a SIP server inside.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::DomainName;
+
+/// A gateway of mode `Sip`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewaySip {
+    pub transport: SipTransport,
+    /// What the server's certificate may name beside the host of `address` and the gateway's domains.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub server_names: Vec<DomainName>,
+    /// What the server calls the edge: in Via, and dNSName of the certificate that the edge shows.
+    pub edge_name: DomainName,
+    /// Most bytes of the body of one MESSAGE.
+    pub max_message_bytes: u32,
+    /// Whether each side hears that somebody is writing.
+    pub typing: bool,
+}
+
+/// What carries SIP. UDP does not: nothing there holds a sender back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kinds", derive(schemars::JsonSchema))]
+pub enum SipTransport {
+    #[default]
+    Tls,
+    Tcp,
+}

@@ -1,0 +1,50 @@
+//! `spec.gateways[].sip`: a SIP server inside, and how the edge and it speak to each other.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{edge_config::SipTransport, kinds::fields};
+
+/// `gateways[].sip`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [{
+    "rule": "self.transport != 'Tcp' || self.allowPlaintext",
+    "message": "transport Tcp sends messages in the clear: set allowPlaintext: true where the path is trusted, or transport: Tls"
+}]))]
+pub struct PoolSip {
+    /// What carries SIP, both ways: `Tls` (the default) or `Tcp`. UDP is not spoken.
+    #[schemars(schema_with = "fields::sip_transport")]
+    pub transport: SipTransport,
+    /// Must be true with transport `Tcp`: messages go in the clear, and the server is known by its address
+    /// alone. Defaults to false.
+    pub allow_plaintext: bool,
+    /// Host names that the server's certificate may have beside the host of `address` and the gateway's
+    /// domains.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "fields::sip_server_names")]
+    pub server_names: Vec<String>,
+    /// Host name by which the server knows the edge: in Via, and in the certificate that the edge shows. Defaults to
+    /// `<pool>.<namespace>.xmpp-edge.internal`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub edge_name: Option<String>,
+    /// Most bytes of the body of one MESSAGE; a longer message is answered with an error. Defaults to 8192.
+    #[schemars(range(min = 1_300, max = 65_536))]
+    pub max_message_bytes: u32,
+    /// Whether each side hears that somebody is writing (XEP-0085, RFC 3994). Defaults to true.
+    pub typing: bool,
+}
+
+impl Default for PoolSip {
+    fn default() -> Self {
+        Self {
+            transport: SipTransport::Tls,
+            allow_plaintext: false,
+            server_names: Vec::new(),
+            edge_name: None,
+            max_message_bytes: 8_192,
+            typing: true,
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! A connection that a SIP server opened: who it is, then it belongs to the link of its gateway.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{net::TcpStream, time::Instant};
+use xmpp_edge_crds::{
+    domain::DomainName,
+    edge_config::{Gateway, Host, SipTransport},
+};
+
+use super::links::LinkCommand;
+use crate::{
+    config::ActiveConfig,
+    dns::socket,
+    negotiation::Side,
+    net::{ListenerKind, unauthenticated::Rank},
+    stream::context::StreamContext,
+    telemetry::log_limiter::limited,
+    tls::{self, Mode, Transport},
+};
+
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Serves one connection until its link has it.
+pub async fn serve(
+    context: Arc<StreamContext>,
+    kind: ListenerKind,
+    stream: TcpStream,
+    from: SocketAddr,
+) {
+    let _ = socket::tune(&stream);
+    let address = SocketAddr::new(from.ip().to_canonical(), from.port());
+    let config = context.config();
+    let (place, evictions) = context.unauthenticated.enter(address.ip(), true);
+    for _ in 0..evictions {
+        context.metrics.connection_refused("Unauthenticated");
+    }
+    let evicted = place.evicted.clone();
+    let known = async {
+        if kind == ListenerKind::SipTcp {
+            let gateway = by_address(&context, &config, address).await;
+            return Ok((Transport::Plain(stream), gateway.cloned()));
+        }
+        let transport = encrypted(&config, stream).await?;
+        place.rank().raise(Rank::Encrypted);
+        let gateway = config.sip_server(transport.peer_chain());
+        let gateway = gateway.map(|own| own.config.clone());
+        Ok((transport, gateway))
+    };
+    let known: Result<_, tls::HandshakeError> = tokio::select! {
+        known = known => known,
+        () = evicted.cancelled() => return,
+        () = context.stopping.cancelled() => return,
+    };
+    let (transport, gateway) = match known {
+        Ok(known) => known,
+        Err(error) => {
+            context.metrics.connection_refused(error.label());
+            limited!(
+                info,
+                context.log.lines_of("SIP", error.label()),
+                %address, %error, "TLS failed"
+            );
+            return;
+        }
+    };
+    let link = gateway.and_then(|gateway| context.sip.of(gateway.effective_name()));
+    let Some(link) = link else {
+        context.metrics.connection_refused("UnknownServer");
+        limited!(
+            info,
+            context.log.lines_of("SIP", "UnknownServer"),
+            %address, names = ?shown(&transport),
+            "refused: not the SIP server of one gateway (address, sip.serverNames, domains)"
+        );
+        return;
+    };
+    let Some(slot) = link.accept() else {
+        context.metrics.connection_refused("TooManyConnections");
+        return;
+    };
+    link.task.tell(LinkCommand::Accepted {
+        transport: Box::new(transport),
+        address,
+        slot,
+    });
+}
+
+async fn encrypted(
+    config: &ActiveConfig,
+    stream: TcpStream,
+) -> Result<Transport, tls::HandshakeError> {
+    // Servers that look a partner's domain up ask for it, and compare (RFC 5922 section 7.3); others ask for the edge.
+    let choose = |sni: Option<&str>| {
+        let asked = sni.and_then(|sni| DomainName::parse(sni).ok());
+        let asked = asked.filter(|asked| !config.is_namespace_domain(asked));
+        let edge_name = config
+            .gateways()
+            .iter()
+            .find_map(|own| Some(&own.config.sip.as_ref()?.edge_name));
+        config.identity_of(Side::Gateway, asked.as_ref().or(edge_name)?)
+    };
+    tls::accept(stream, Mode::StartTls, Instant::now() + HANDSHAKE, choose).await
+}
+
+/// The one gateway that has its server at this address.
+async fn by_address<'a>(
+    context: &StreamContext,
+    config: &'a ActiveConfig,
+    from: SocketAddr,
+) -> Option<&'a Gateway> {
+    let mut found = None;
+    for gateway in config.gateways().iter().map(|own| &own.config) {
+        let sip = gateway.sip.as_ref();
+        if sip.is_none_or(|sip| sip.transport != SipTransport::Tcp) {
+            continue;
+        }
+        let host = gateway.address.as_ref().map(|address| &address.host);
+        let is_there = match host {
+            Some(Host::Ip(ip)) => ip.to_canonical() == from.ip(),
+            Some(Host::Name(name)) => {
+                let addresses = context.resolver.addresses(name).await;
+                addresses.is_ok_and(|all| all.iter().any(|ip| ip.to_canonical() == from.ip()))
+            }
+            None => false,
+        };
+        if is_there && found.replace(gateway).is_some() {
+            return None;
+        }
+    }
+    found
+}
+
+/// Names of the certificate that was shown, for the log.
+fn shown(transport: &Transport) -> Vec<String> {
+    let chain = transport.peer_chain();
+    chain.first().map(tls::dns_names).unwrap_or_default()
+}

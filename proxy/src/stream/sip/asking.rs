@@ -1,0 +1,437 @@
+//! From partners to users of SIP: stanzas that a link took out of its queues, the requests that they become, and what
+//! the answers are to their senders.
+//!
+//! A stanza is settled once its request has a final code: delivered, or answered by an error. Until then its queue
+//! holds it, so that what waits here is bounded as what waits there.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use xmpp_edge_crds::{jid::BareJid, verdict::Direction};
+
+use super::{
+    answering::{Answering, InsideError},
+    connection::LinkIo,
+    inquiries,
+    link_settings::{LinkMoment, OwnRequest},
+    linked_stanza::StanzaReader,
+    outgoing::{AskedAbout, MessageTranslator, ReceiptWanted, malformed_address},
+};
+use crate::{
+    negotiation::Pair,
+    routing::{
+        batch::Batch,
+        failure::{Failure, FailureKind},
+        route::Route,
+    },
+    sip::{
+        code::{StatusCode, TranslatedError},
+        message::{self, StanzaAddresses},
+        method::SipMethod,
+        transaction::{Answered, ClientTransactions, LinkConnection, Started},
+        turns::{MessageTurns, TwoPeople},
+        wire::SipResponse,
+    },
+    xml::{Element, stanza::StanzaKind},
+};
+
+/// Requests in work at a time, each of other people.
+const IN_WORK: usize = 64;
+/// A stanza goes on so many connections, one after the other.
+const SENDINGS: u8 = 2;
+/// Between two looks at what waits for its turn.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// All that is asked of one SIP server.
+#[derive(Debug)]
+pub(super) struct Asking {
+    turns: MessageTurns<WaitingStanza>,
+    transactions: ClientTransactions<OwnTicket>,
+    reader: StanzaReader,
+    translator: MessageTranslator,
+    /// Number of the next stanza, in the order in which they came.
+    next: u64,
+    look: Instant,
+}
+
+/// A stanza of one message.
+#[derive(Debug)]
+struct WaitingStanza {
+    route: Arc<Route>,
+    batch: Batch,
+    number: u64,
+}
+
+/// What a request of ours was for.
+#[derive(Debug)]
+enum OwnTicket {
+    Message(Box<AskedMessage>),
+    /// Whether the server is there, on this connection.
+    Options(LinkConnection),
+}
+
+#[derive(Debug)]
+struct AskedMessage {
+    people: TwoPeople,
+    stanza: WaitingStanza,
+    about: AskedAbout,
+}
+
+/// What an answer means beyond its message.
+#[derive(Debug)]
+pub(super) enum AnswerNews {
+    /// The server is there, on this connection.
+    Alive(LinkConnection),
+    /// Its user has the message: what to tell its sender, for this pair.
+    Received(Pair, Element),
+    /// The server takes the edge for a user.
+    AuthenticationDemanded(StatusCode),
+}
+
+/// What nobody waits for any more.
+#[derive(Debug, Default)]
+pub(super) struct ExpiredRequests {
+    pub(super) messages: usize,
+    /// Connections whose server was asked whether it is there.
+    pub(super) silent: Vec<LinkConnection>,
+}
+
+impl Asking {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            turns: MessageTurns::new(IN_WORK),
+            transactions: ClientTransactions::default(),
+            reader: StanzaReader::new(u32::MAX as usize),
+            translator: MessageTranslator::default(),
+            next: 0,
+            look: now + LOOK,
+        }
+    }
+
+    /// What a queue gave. Errors are told to whom they answer.
+    pub(super) fn take(
+        &mut self,
+        moment: &LinkMoment<'_>,
+        route: &Arc<Route>,
+        batch: Batch,
+        answering: &mut Answering,
+    ) {
+        let single = if batch.count() == 1 {
+            vec![batch]
+        } else {
+            route.split(batch)
+        };
+        for batch in single {
+            self.take_one(moment, route, batch, answering);
+        }
+    }
+
+    fn take_one(
+        &mut self,
+        moment: &LinkMoment<'_>,
+        route: &Arc<Route>,
+        batch: Batch,
+        answering: &mut Answering,
+    ) {
+        let bytes = batch.unsettled();
+        let Some((stanza, header)) = self.reader.stanza(&bytes) else {
+            debug_assert!(false, "a queued stanza is one stanza");
+            self.reader = StanzaReader::new(u32::MAX as usize);
+            return batch.settle();
+        };
+        let router = &moment.context.router;
+        let metrics = &moment.context.metrics;
+        match (stanza.kind, stanza.type_.as_deref()) {
+            (StanzaKind::Message, Some("error")) => {
+                let error = Element::parse(stanza.bytes(), header).ok();
+                if let Some(error) = error.as_ref().and_then(InsideError::of) {
+                    answering.error_came(moment, &error);
+                }
+                batch.settle();
+            }
+            (StanzaKind::Message, _) => {
+                let address = |text: &Option<std::borrow::Cow<'_, str>>| {
+                    BareJid::of_full(text.as_deref().unwrap_or_default()).ok()
+                };
+                match (address(&stanza.from), address(&stanza.to)) {
+                    (Some(from), Some(to)) => {
+                        let number = self.next;
+                        self.next += 1;
+                        let route = Arc::clone(route);
+                        let waiting = WaitingStanza {
+                            route,
+                            batch,
+                            number,
+                        };
+                        self.turns.push(TwoPeople { from, to }, waiting);
+                    }
+                    _ => router.bounce(route, batch, &malformed_address()),
+                }
+            }
+            (StanzaKind::Iq, Some("get" | "set")) => {
+                let answer = inquiries::answer_to(&stanza);
+                inquiries::send(moment, route, batch, answer);
+            }
+            (StanzaKind::Iq, _) => {
+                metrics.sip_untranslated(Direction::Inbound, "Iq");
+                batch.settle();
+            }
+            (StanzaKind::Presence, Some("subscribe")) => {
+                let answer = inquiries::answer_to(&stanza);
+                inquiries::send(moment, route, batch, answer);
+            }
+            (StanzaKind::Presence, _) => {
+                metrics.sip_untranslated(Direction::Inbound, "Presence");
+                batch.settle();
+            }
+        }
+    }
+
+    /// Writes what has its turn, as far as the connection takes it.
+    pub(super) fn ask(&mut self, moment: &LinkMoment<'_>, io: &mut LinkIo) {
+        while io.takes_more() {
+            let Some((people, mut stanza)) = self.turns.begin_next() else {
+                return;
+            };
+            let bytes = stanza.batch.unsettled();
+            match self.translator.request_of(moment, &people, &bytes) {
+                Ok(Some((request, about))) => {
+                    io.write(&request.bytes);
+                    stanza.batch.sendings += 1;
+                    let asked = AskedMessage {
+                        people,
+                        stanza,
+                        about,
+                    };
+                    let method = SipMethod::Message;
+                    self.begin(
+                        moment,
+                        io.id,
+                        request,
+                        method,
+                        OwnTicket::Message(asked.into()),
+                    );
+                }
+                Ok(None) => {
+                    stanza.batch.settle();
+                    self.turns.done(&people);
+                }
+                Err(failure) => {
+                    let router = &moment.context.router;
+                    router.bounce(&stanza.route, stanza.batch, &failure);
+                    self.turns.done(&people);
+                }
+            }
+        }
+    }
+
+    /// Asks the server whether it is there.
+    pub(super) fn ask_options(&mut self, moment: &LinkMoment<'_>, io: &mut LinkIo) {
+        let from = format!("sip:{}", moment.settings.sip.edge_name);
+        let to = format!("sip:{}", moment.settings.first_domain());
+        let written = moment.request(SipMethod::Options, &from, &to, |start| start.bare());
+        let Ok(request) = written else {
+            debug_assert!(false, "names of hosts are no control characters");
+            return;
+        };
+        io.write(&request.bytes);
+        let asked = OwnTicket::Options(io.id);
+        self.begin(moment, io.id, request, SipMethod::Options, asked);
+    }
+
+    fn begin(
+        &mut self,
+        moment: &LinkMoment<'_>,
+        connection: LinkConnection,
+        request: OwnRequest,
+        method: SipMethod,
+        ticket: OwnTicket,
+    ) {
+        let started = Started {
+            branch: request.branch,
+            method,
+            connection,
+            expires: moment.now + moment.context.router.queue_timeout(),
+            ticket,
+        };
+        let begun = self.transactions.begin(started);
+        debug_assert!(begun.is_ok(), "a branch of 128 random bits is used once");
+    }
+
+    /// An answer came. `None`: it says nothing more, or is of nothing that is in work.
+    pub(super) fn answered(
+        &mut self,
+        moment: &LinkMoment<'_>,
+        response: &SipResponse,
+    ) -> Option<AnswerNews> {
+        let (code, asked) = match self.transactions.answer(response) {
+            Answered::Provisional | Answered::Stray => return None,
+            Answered::Final { code, ticket } => (code, ticket),
+        };
+        let method = response.method.as_str();
+        let metrics = &moment.context.metrics;
+        metrics.sip_request(Direction::Inbound, method, Some(code.get()));
+        match asked {
+            OwnTicket::Options(connection) => Some(AnswerNews::Alive(connection)),
+            OwnTicket::Message(message) => self.message_answered(moment, *message, code),
+        }
+    }
+
+    fn message_answered(
+        &mut self,
+        moment: &LinkMoment<'_>,
+        message: AskedMessage,
+        code: StatusCode,
+    ) -> Option<AnswerNews> {
+        let AskedMessage {
+            people,
+            stanza,
+            about,
+        } = message;
+        self.turns.done(&people);
+        let AskedAbout::Text(receipt) = about else {
+            self.translator
+                .typing_answered(&people.to, code, moment.now);
+            stanza.batch.settle();
+            return None;
+        };
+        // It came before, on a connection that ended before its answer: who has it finds it twice.
+        let is_known = code.get() == 482 && stanza.batch.sendings >= SENDINGS;
+        let audience = moment.audience(&stanza.route.pair.from);
+        match TranslatedError::of_code(code, audience).filter(|_| !is_known) {
+            None => {
+                stanza.batch.settle();
+                let wanted = receipt.filter(|_| code == StatusCode::OK)?;
+                Some(received(moment, &people, &wanted))
+            }
+            Some(error) => {
+                let kind = FailureKind::Answered {
+                    condition: error.condition,
+                    error_type: error.error_type,
+                };
+                let failure = Failure::new(kind, error.text.unwrap_or_default());
+                let router = &moment.context.router;
+                router.bounce(&stanza.route, stanza.batch, &failure);
+                let demands = matches!(code.get(), 401 | 407);
+                demands.then_some(AnswerNews::AuthenticationDemanded(code))
+            }
+        }
+    }
+
+    /// What nobody waits for any more is answered.
+    pub(super) fn expire(&mut self, moment: &LinkMoment<'_>) -> ExpiredRequests {
+        let router = &moment.context.router;
+        let limit = router.queue_timeout();
+        let failure = || {
+            let text = format!("the SIP server gave no answer in {} s", limit.as_secs());
+            Failure::new(FailureKind::TimedOut, text)
+        };
+        let mut expired = ExpiredRequests::default();
+        for asked in self.transactions.expired(moment.now) {
+            let method = match &asked {
+                OwnTicket::Message(_) => SipMethod::Message,
+                OwnTicket::Options(_) => SipMethod::Options,
+            };
+            let metrics = &moment.context.metrics;
+            metrics.sip_request(Direction::Inbound, method.as_str(), None);
+            match asked {
+                OwnTicket::Options(connection) => expired.silent.push(connection),
+                OwnTicket::Message(message) => {
+                    expired.messages += 1;
+                    self.turns.done(&message.people);
+                    match message.about {
+                        AskedAbout::Text(_) => {
+                            let WaitingStanza { route, batch, .. } = message.stanza;
+                            router.bounce(&route, batch, &failure());
+                        }
+                        AskedAbout::Typing => message.stanza.batch.settle(),
+                    }
+                }
+            }
+        }
+        if moment.now >= self.look {
+            self.look = moment.now + LOOK;
+            let now = moment.now;
+            let is_over = |_: &TwoPeople, waiting: &WaitingStanza| {
+                now.saturating_duration_since(waiting.batch.arrived) >= limit
+            };
+            for (_, waiting) in self.turns.take(is_over) {
+                router.bounce(&waiting.route, waiting.batch, &failure());
+            }
+        }
+        expired
+    }
+
+    /// The connection is gone: each route with what goes on the next one, in order. What was sent as often as anything
+    /// is, is answered.
+    pub(super) fn hand_back(
+        &mut self,
+        moment: &LinkMoment<'_>,
+        connection: LinkConnection,
+    ) -> Vec<(Arc<Route>, Vec<Batch>)> {
+        let router = &moment.context.router;
+        let failure = Failure::new(
+            FailureKind::Unacknowledged,
+            "two connections ended before the SIP server answered this message",
+        );
+        let mut waiting = Vec::new();
+        for asked in self.transactions.lost(connection) {
+            let OwnTicket::Message(message) = asked else {
+                continue;
+            };
+            match message.about {
+                AskedAbout::Typing => message.stanza.batch.settle(),
+                AskedAbout::Text(_) if message.stanza.batch.sendings >= SENDINGS => {
+                    let WaitingStanza { route, batch, .. } = message.stanza;
+                    router.bounce(&route, batch, &failure);
+                }
+                AskedAbout::Text(_) => waiting.push(message.stanza),
+            }
+        }
+        let turns = std::mem::replace(&mut self.turns, MessageTurns::new(IN_WORK));
+        waiting.extend(turns.into_waiting());
+        waiting.sort_by_key(|stanza| stanza.number);
+        let mut by_route: Vec<(Arc<Route>, Vec<Batch>)> = Vec::new();
+        for WaitingStanza { route, batch, .. } in waiting {
+            match by_route
+                .iter_mut()
+                .find(|(own, _)| Arc::ptr_eq(own, &route))
+            {
+                Some((_, batches)) => batches.push(batch),
+                None => by_route.push((route, vec![batch])),
+            }
+        }
+        by_route
+    }
+
+    /// Whether nothing waits and nothing is in work.
+    pub(super) fn is_idle(&self) -> bool {
+        self.turns.is_idle()
+    }
+
+    /// When [`Self::expire`] has something to do.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let look = (!self.turns.is_idle()).then_some(self.look);
+        self.transactions
+            .next_deadline()
+            .into_iter()
+            .chain(look)
+            .min()
+    }
+}
+
+fn received(moment: &LinkMoment<'_>, people: &TwoPeople, wanted: &ReceiptWanted) -> AnswerNews {
+    let pair = Pair {
+        from: people.to.domain().clone(),
+        to: people.from.domain().clone(),
+    };
+    let addresses = StanzaAddresses {
+        from: &people.to,
+        to: &people.from,
+        resource: wanted.resource.as_deref(),
+        id: &moment.config.dialback.new_stream_id(),
+    };
+    AnswerNews::Received(pair, message::received(addresses, &wanted.id))
+}

@@ -1,0 +1,168 @@
+//! A connection to the SIP server of a gateway, as its link asks for it: from the address to a server that has proved
+//! itself.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::net::TcpStream;
+use xmpp_edge_crds::{
+    domain::DomainName,
+    edge_config::{Host, HostPort, SipTransport},
+    verdict::Direction,
+};
+
+use super::{link_settings::LinkSettings, links::Dialled};
+use crate::{
+    config::ActiveConfig,
+    dns::{self, Connected},
+    negotiation::Side,
+    routing::failure::{Failure, FailureKind},
+    stream::{context::StreamContext, targets::kind_of_dns},
+    telemetry::attempt::{AttemptStep, Step},
+    tls::{self, Mode, Transport},
+};
+
+/// How long all of it may take.
+const WHOLE: Duration = Duration::from_secs(15);
+
+/// Dials once.
+///
+/// # Errors
+/// Why there is no connection; the steps are noted.
+pub(super) async fn dial(
+    context: &Arc<StreamContext>,
+    config: &ActiveConfig,
+    settings: &LinkSettings,
+) -> Result<Dialled, Failure> {
+    let Some(address) = &settings.gateway.address else {
+        let text = "the gateway has no address";
+        return Err(Failure::new(FailureKind::Unreachable, text));
+    };
+    let whose = settings.first_domain();
+    context
+        .attempts
+        .begin(config.attempt_peer(Side::Gateway, whose), whose);
+    let attempt = DialAttempt {
+        context,
+        config,
+        settings,
+        address,
+    };
+    match tokio::time::timeout(WHOLE, attempt.over_targets()).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(Failure::new(
+            FailureKind::TimedOut,
+            format!("{address} gave no connection in {} s", WHOLE.as_secs()),
+        )),
+    }
+}
+
+struct DialAttempt<'a> {
+    context: &'a Arc<StreamContext>,
+    config: &'a ActiveConfig,
+    settings: &'a LinkSettings,
+    address: &'a HostPort,
+}
+
+impl DialAttempt<'_> {
+    async fn over_targets(&self) -> Result<Dialled, Failure> {
+        let source = dns::TargetSource::Fixed(self.address.clone());
+        let dialer = &self.context.dialer;
+        let whose = self.settings.first_domain();
+        let found = dialer.candidates(whose, &source, None, Direction::Inbound);
+        let mut candidates = match found.await {
+            Ok(candidates) => candidates,
+            Err((fault, step)) => {
+                self.note(step);
+                return Err(Failure::new(kind_of_dns(&fault), fault.to_string()));
+            }
+        };
+        let text = format!("{} has no address", self.address);
+        let mut last = Failure::new(FailureKind::Unreachable, text);
+        while let Some(next) = candidates.next().await {
+            for step in candidates.take_steps() {
+                self.note(step);
+            }
+            let outcome = match next {
+                Ok(connected) => self.prove(connected).await,
+                Err(fault) => Err(Failure::new(FailureKind::Unreachable, fault.to_string())),
+            };
+            match outcome {
+                Ok(dialled) => return Ok(dialled),
+                Err(failure) => last = failure,
+            }
+        }
+        for step in candidates.take_steps() {
+            self.note(step);
+        }
+        Err(last)
+    }
+
+    /// TLS, and whose certificate it is.
+    async fn prove(&self, connected: Connected) -> Result<Dialled, Failure> {
+        let Connected { stream, candidate } = connected;
+        let address = candidate.endpoint.address();
+        let transport = match self.settings.sip.transport {
+            SipTransport::Tcp => Transport::Plain(stream),
+            SipTransport::Tls => {
+                let began = Instant::now();
+                let step = |step, outcome, text| AttemptStep {
+                    step,
+                    direction: Direction::Inbound,
+                    domain: self.settings.first_domain().clone(),
+                    outcome,
+                    address,
+                    text,
+                    took: began.elapsed(),
+                };
+                let transport = self.encrypt(stream).await.map_err(|error| {
+                    self.note(step(Step::Tls, error.label(), error.to_string()));
+                    Failure::new(FailureKind::Unreachable, error.to_string())
+                })?;
+                self.judge(&transport).map_err(|fault| {
+                    self.note(step(Step::Certificate, fault.label(), fault.to_string()));
+                    Failure::new(FailureKind::Unreachable, fault.to_string())
+                })?;
+                transport
+            }
+        };
+        Ok(Dialled {
+            transport: Box::new(transport),
+            address,
+        })
+    }
+
+    async fn encrypt(&self, stream: TcpStream) -> Result<Transport, tls::HandshakeError> {
+        let identity = self
+            .config
+            .identity_of(Side::Gateway, &self.settings.sip.edge_name);
+        let deadline = tokio::time::Instant::now() + WHOLE;
+        let asked = self.server_name();
+        // SIP has no ALPN here (RFC 7301 has a name for SIP, which servers do not ask for).
+        tls::connect(stream, identity.as_deref(), asked, Mode::StartTls, deadline).await
+    }
+
+    fn judge(&self, transport: &Transport) -> Result<(), tls::CertificateFault> {
+        let first = self.settings.first_domain();
+        match self.config.gateway(first) {
+            Some(gateway) => gateway.judge_sip_server(transport.peer_chain()),
+            // The configuration changed just now; the link ends.
+            None => Err(tls::CertificateFault::NotPresented),
+        }
+    }
+
+    /// What SNI asks for.
+    fn server_name(&self) -> &DomainName {
+        match &self.address.host {
+            Host::Name(name) => name,
+            Host::Ip(_) => self.settings.first_domain(),
+        }
+    }
+
+    fn note(&self, step: AttemptStep) {
+        let whose = self.config.attempt_peer(Side::Gateway, &step.domain);
+        self.context.attempts.note(whose, step);
+    }
+}

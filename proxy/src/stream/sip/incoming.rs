@@ -1,0 +1,197 @@
+//! What a request of a SIP server is, checked from the outside in (RFC 3261 section 8.2): what it is not, is answered.
+
+use xmpp_edge_crds::jid::BareJid;
+
+use super::link_settings::LinkMoment;
+use crate::sip::{
+    address::{AddressFault, Scheme, SipUri, UriFault},
+    body::{self, MessageBody, RequestParties, Typing},
+    code::{FinalCode, StatusCode},
+    connection::ReceivedRequest,
+    message::IncomingText,
+    method::SipMethod,
+    turns::TwoPeople,
+    wire::{HeaderName, MAGIC_COOKIE, RequestFault, SipRequest},
+};
+
+/// Methods that are taken: value of Allow.
+const ALLOW: &str = "MESSAGE, OPTIONS";
+
+/// What has to be done about a request.
+#[derive(Debug)]
+pub(super) enum Incoming {
+    Message(IncomingMessage),
+    /// Who asks learns that somebody is there.
+    Alive,
+    /// An ACK.
+    Unanswered,
+}
+
+/// A message of a user whom its server vouches for.
+#[derive(Debug)]
+pub(super) struct IncomingMessage {
+    pub(super) people: TwoPeople,
+    /// The one device that it is for.
+    pub(super) resource: Option<String>,
+    pub(super) said: IncomingContent,
+}
+
+#[derive(Debug)]
+pub(super) enum IncomingContent {
+    Text(IncomingText),
+    Typing(Typing),
+    Nothing,
+}
+
+/// An answer without a body.
+#[derive(Clone, Debug)]
+pub(super) struct Refused {
+    pub(super) code: StatusCode,
+    pub(super) fields: Vec<(HeaderName, String)>,
+}
+
+impl Refused {
+    pub(super) fn plain(code: StatusCode) -> Self {
+        Self {
+            code,
+            fields: Vec::new(),
+        }
+    }
+
+    /// `code` is one of ours.
+    pub(super) fn code(code: u16) -> Self {
+        debug_assert!(StatusCode::new(code).is_some(), "{code}");
+        Self::plain(StatusCode::new(code).unwrap_or(StatusCode::OK))
+    }
+
+    pub(super) fn of(answer: FinalCode) -> Self {
+        let mut refused = Self::plain(answer.code);
+        if let Some(seconds) = answer.retry_after {
+            let field = (HeaderName::RetryAfter, seconds.to_string());
+            refused.fields.push(field);
+        }
+        refused
+    }
+
+    fn with(mut self, name: HeaderName, value: impl Into<String>) -> Self {
+        self.fields.push((name, value.into()));
+        self
+    }
+}
+
+impl Incoming {
+    /// # Errors
+    /// What is answered.
+    pub(super) fn of(moment: &LinkMoment<'_>, received: &ReceivedRequest) -> Result<Self, Refused> {
+        let request = &received.request;
+        match request.method {
+            SipMethod::Ack => return Ok(Self::Unanswered),
+            // Whatever it would cancel has its final code at once, or takes none (RFC 3261 section 9.2).
+            SipMethod::Cancel | SipMethod::Notify => return Err(Refused::code(481)),
+            SipMethod::Options => {
+                understood(request)?;
+                return Ok(Self::Alive);
+            }
+            SipMethod::Invite => return Err(Refused::code(488)),
+            SipMethod::Unknown => return Err(Refused::code(501)),
+            SipMethod::Message => {}
+            _ => return Err(Refused::code(405).with(HeaderName::Allow, ALLOW)),
+        }
+        if is_own(moment, request) {
+            return Err(Refused::code(482));
+        }
+        let to = addressee(moment, request)?;
+        let from = sender(moment, request)?;
+        understood(request)?;
+        if request.to.tag().is_some() {
+            return Err(Refused::code(481));
+        }
+        if received.body.len() > moment.settings.sip.max_message_bytes as usize {
+            return Err(Refused::code(413));
+        }
+        let (to, resource) = to;
+        let parties = RequestParties {
+            from: &from,
+            to: &to,
+        };
+        let content_type = request.headers.first(HeaderName::ContentType);
+        let body = MessageBody::read(content_type, &received.body, parties).map_err(|fault| {
+            let refused = Refused::code(fault.code());
+            match fault.code() {
+                415 => refused.with(HeaderName::Accept, body::ACCEPT),
+                _ => refused,
+            }
+        })?;
+        let said = match body {
+            MessageBody::Text(text) => {
+                IncomingContent::Text(IncomingText::new(text, &request.headers))
+            }
+            MessageBody::Typing(typing) => IncomingContent::Typing(typing),
+            MessageBody::Nothing => IncomingContent::Nothing,
+        };
+        Ok(Self::Message(IncomingMessage {
+            people: TwoPeople { from, to },
+            resource,
+            said,
+        }))
+    }
+}
+
+/// A hop that it has behind it was an edge with our secret: a loop, or a spiral (RFC 3261 section 16.3).
+fn is_own(moment: &LinkMoment<'_>, request: &SipRequest) -> bool {
+    let mut branches = request.vias.iter().filter_map(|via| via.branch.as_deref());
+    branches.any(|branch| {
+        let unique = branch.strip_prefix(MAGIC_COOKIE);
+        unique.is_some_and(|unique| moment.config.dialback.is_own_stream_id(unique))
+    })
+}
+
+/// Whom it is for, and on which device: somebody outside, for this is neither a way between own users.
+fn addressee(
+    moment: &LinkMoment<'_>,
+    request: &SipRequest,
+) -> Result<(BareJid, Option<String>), Refused> {
+    let of_fault = |fault: UriFault| match fault {
+        UriFault::Scheme => Refused::code(416),
+        _ => Refused::code(404),
+    };
+    let uri = SipUri::parse(&request.uri).map_err(of_fault)?;
+    let to = SipUri::parse(&request.to.uri);
+    // XMPP cannot promise TLS on each hop (RFC 7247 section 8).
+    let is_sips = |uri: &SipUri| uri.scheme == Scheme::Sips;
+    if is_sips(&uri) || to.as_ref().is_ok_and(is_sips) {
+        return Err(Refused::code(416));
+    }
+    let nobody = |_: AddressFault| Refused::code(404);
+    let jid = uri.bare_jid().map_err(nobody)?;
+    let resource = uri.resource().map_err(nobody)?;
+    if moment.config.is_namespace_domain(jid.domain()) {
+        return Err(Refused::code(404));
+    }
+    Ok((jid, resource))
+}
+
+/// Who sends it: a user of this gateway's own, for whom its server vouches.
+fn sender(moment: &LinkMoment<'_>, request: &SipRequest) -> Result<BareJid, Refused> {
+    let uri = SipUri::parse(&request.from.uri).map_err(|_| Refused::code(403))?;
+    let jid = uri.bare_jid().map_err(|_| Refused::code(403))?;
+    if !moment.settings.gateway.domains.contains(jid.domain()) {
+        return Err(Refused::code(403));
+    }
+    Ok(jid)
+}
+
+fn understood(request: &SipRequest) -> Result<(), Refused> {
+    request.check_understood().map_err(|fault| {
+        let refused = Refused::code(fault.code());
+        match fault {
+            RequestFault::Extension => {
+                let required = request.headers.all(HeaderName::Require);
+                let required: Vec<&str> = required.collect();
+                refused.with(HeaderName::Unsupported, required.join(", "))
+            }
+            RequestFault::Encoded => refused.with(HeaderName::Accept, body::ACCEPT),
+            _ => refused,
+        }
+    })
+}

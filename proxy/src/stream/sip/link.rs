@@ -1,0 +1,590 @@
+//! The task of one link: it moves bytes, keeps time, and gives to each side what the other has.
+
+use std::{
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use xmpp_edge_crds::verdict::Direction;
+
+use super::{
+    answering::Answering,
+    asking::{AnswerNews, Asking},
+    connection::LinkIo,
+    dial,
+    link_settings::{LinkMoment, LinkSettings},
+    links::{AcceptedSlot, Dialled, LinkCommand, LinkHandle},
+    outward::Outward,
+};
+use crate::{
+    config::ActiveConfig,
+    negotiation::Side,
+    routing::{
+        failure::{Failure, FailureKind},
+        route_slots::RouteSlots,
+        wake::Window,
+    },
+    sip::{
+        connection::{ConnectionEnd, ConnectionStep},
+        transaction::LinkConnection,
+    },
+    stream::context::StreamContext,
+    telemetry::{
+        attempt::{AttemptStep, Step},
+        log_limiter::limited,
+    },
+    tls::Transport,
+};
+
+/// A link takes whatever waits: what it cannot send yet stays charged to its queue.
+const EVERYTHING: Window = Window {
+    is_empty: true,
+    takes_errors: true,
+};
+/// Between two tries to reach the server.
+const REDIAL: Duration = Duration::from_secs(1);
+/// After so much silence the server is asked whether it is there.
+const SILENCE: Duration = Duration::from_secs(60);
+/// What is in work may take so long to its end where the link is replaced by another one.
+const ENDING: Duration = Duration::from_secs(5);
+/// Between two looks whether nothing is left to do.
+const ENDING_LOOK: Duration = Duration::from_millis(50);
+/// Between two looks at routes that are idle.
+const IDLE_LOOK: Duration = Duration::from_secs(60);
+
+/// A link with its connections.
+struct SipLink {
+    context: Arc<StreamContext>,
+    config: Arc<ActiveConfig>,
+    settings: Arc<LinkSettings>,
+    handle: Arc<LinkHandle>,
+    /// In answers of ours.
+    tag: String,
+    connections: Vec<LinkIo>,
+    next_connection: u64,
+    dialled: DialledConnection,
+    routes: RouteSlots,
+    asking: Asking,
+    answering: Answering,
+    outward: Outward,
+    phase: LinkPhase,
+    look: Instant,
+}
+
+/// The one connection that requests go out on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DialledConnection {
+    /// Not before this time.
+    None(Instant),
+    UnderWay,
+    /// It stands, and the server has not answered the first OPTIONS.
+    Greeting(LinkConnection),
+    Standing(LinkConnection),
+    /// As before, and the server is asked whether it is still there.
+    Asked(LinkConnection),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LinkPhase {
+    Open,
+    /// What is in work goes to its end, until then.
+    Ending(Instant),
+}
+
+/// Starts the links that the configuration in force wants, and ends the others.
+pub fn follow_config(context: &Arc<StreamContext>) {
+    let config = context.config();
+    let gateways = config.document.gateways.iter();
+    // A suspended pool takes nothing and sends nothing.
+    let wanted: Vec<_> = gateways
+        .filter(|gateway| gateway.sip.is_some() && !config.document.suspended)
+        .cloned()
+        .collect();
+    for handle in context.sip.follow(&wanted) {
+        if let Some(link) = SipLink::new(context, handle) {
+            context.tasks.spawn(link.run());
+        }
+    }
+}
+
+impl SipLink {
+    fn new(context: &Arc<StreamContext>, handle: Arc<LinkHandle>) -> Option<Box<Self>> {
+        let config = context.config();
+        let settings = LinkSettings::of(&handle.gateway, &config)?;
+        let now = Instant::now();
+        let tag = config.dialback.new_stream_id();
+        Some(Box::new(Self {
+            answering: Answering::new(handle.task.waker(), &tag),
+            context: Arc::clone(context),
+            config,
+            settings: Arc::new(settings),
+            handle,
+            tag,
+            connections: Vec::new(),
+            next_connection: 0,
+            dialled: DialledConnection::None(now),
+            routes: RouteSlots::default(),
+            asking: Asking::new(now),
+            outward: Outward::default(),
+            phase: LinkPhase::Open,
+            look: now + IDLE_LOOK,
+        }))
+    }
+
+    async fn run(mut self: Box<Self>) {
+        let handle = Arc::clone(&self.handle);
+        let stopping = self.context.stopping.clone();
+        let mut timer = Box::pin(tokio::time::sleep(REDIAL));
+        loop {
+            let now = Instant::now();
+            while let Some(command) = handle.task.told() {
+                self.command(command, now);
+            }
+            self.on_time(now);
+            self.take_steps(now);
+            self.fill(now);
+            self.write_answers();
+            if self.is_over(now) {
+                break;
+            }
+            let deadline = tokio::time::Instant::from_std(self.deadline(now));
+            if timer.deadline() != deadline {
+                timer.as_mut().reset(deadline);
+            }
+            let is_open = self.phase == LinkPhase::Open;
+            tokio::select! {
+                biased;
+                failed = self.moved() => if let Some((id, error)) = failed {
+                    self.connection_failed(id, &error);
+                },
+                () = handle.task.woken() => {}
+                () = stopping.cancelled(), if is_open => self.begin_end(self.context.router.queue_timeout()),
+                () = timer.as_mut() => {}
+            }
+        }
+        self.finish();
+    }
+
+    /// Completes when something was written or read, or a connection failed. Each has its turn.
+    fn moved(&mut self) -> impl Future<Output = Option<(LinkConnection, io::Error)>> {
+        let is_full = self.answering.is_full();
+        let dialled = self.dialled_id();
+        poll_fn(move |cx| {
+            let mut moved = Poll::Pending;
+            for io in &mut self.connections {
+                let reads = io.takes_more() && (!is_full || dialled == Some(io.id));
+                match io.poll(cx, reads) {
+                    Poll::Ready(Ok(())) => moved = Poll::Ready(None),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Some((io.id, error))),
+                    Poll::Pending => {}
+                }
+            }
+            moved
+        })
+    }
+
+    fn moment<'a>(
+        context: &'a Arc<StreamContext>,
+        config: &'a ActiveConfig,
+        settings: &'a LinkSettings,
+        now: Instant,
+    ) -> LinkMoment<'a> {
+        LinkMoment {
+            context,
+            config,
+            settings,
+            now,
+        }
+    }
+
+    fn command(&mut self, command: LinkCommand, now: Instant) {
+        match command {
+            LinkCommand::Carry(ticket) => {
+                if !self.is_standing() || !ticket.is_wanted() {
+                    // Dropped, it gives its route back.
+                    return;
+                }
+                let route = Arc::clone(ticket.route());
+                let (router, wake) = (&self.context.router, self.handle.task.waker());
+                if self.routes.attach(router, wake, route) {
+                    ticket.done();
+                }
+            }
+            LinkCommand::Accepted {
+                transport,
+                address,
+                slot,
+            } => {
+                self.connect(*transport, Some(address), Some(slot), now);
+            }
+            LinkCommand::Dialled(Ok(Dialled { transport, address })) => {
+                let id = self.connect(*transport, address, None, now);
+                self.dialled = DialledConnection::Greeting(id);
+                self.ask_options(id, now);
+            }
+            LinkCommand::Dialled(Err(failure)) => self.dial_failed(failure, now),
+            LinkCommand::ConfigChanged => {
+                self.config = self.context.config();
+                self.outward.config_changed();
+            }
+            LinkCommand::End => self.begin_end(ENDING),
+        }
+    }
+
+    fn connect(
+        &mut self,
+        transport: Transport,
+        address: Option<SocketAddr>,
+        slot: Option<AcceptedSlot>,
+        now: Instant,
+    ) -> LinkConnection {
+        let id = LinkConnection(self.next_connection);
+        self.next_connection += 1;
+        let io = LinkIo::new(id, transport, address, slot, &self.tag, now);
+        self.connections.push(io);
+        id
+    }
+
+    /// Nothing more is taken; `within` so long what is in work ends.
+    fn begin_end(&mut self, within: Duration) {
+        let until = Instant::now() + within;
+        self.answering.end();
+        self.phase = match self.phase {
+            LinkPhase::Open => LinkPhase::Ending(until),
+            LinkPhase::Ending(before) => LinkPhase::Ending(before.min(until)),
+        };
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        let LinkPhase::Ending(until) = self.phase else {
+            return false;
+        };
+        let is_idle = self.answering.is_idle()
+            && self.asking.is_idle()
+            && self.routes.routes().all(|route| route.held() == 0);
+        // While streams end, what they took in may still come here.
+        let is_needed = self.context.stopping.is_cancelled() && !self.context.streams.is_empty();
+        is_idle && !is_needed || now >= until
+    }
+
+    fn on_time(&mut self, now: Instant) {
+        let moment = Self::moment(&self.context, &self.config, &self.settings, now);
+        self.answering.on_time(&moment, &mut self.outward);
+        let expired = self.asking.expire(&moment);
+        if let Some(id) = self.dialled_id() {
+            let limit = self.context.router.queue_timeout();
+            let heard = self.io(id).map_or(now, |io| io.heard);
+            let is_silent = now.saturating_duration_since(heard) >= limit;
+            if expired.silent.contains(&id) || expired.messages > 0 && is_silent {
+                let text = format!("the SIP server gave no answer in {} s", limit.as_secs());
+                self.note(Step::Sip, "OptionsTimeout", text.clone());
+                let failure = Failure::new(FailureKind::Unreachable, text);
+                self.lose(id, failure, now);
+            } else if self.dialled == DialledConnection::Standing(id)
+                && now.saturating_duration_since(heard) >= SILENCE
+            {
+                self.dialled = DialledConnection::Asked(id);
+                self.ask_options(id, now);
+            }
+        }
+        if let DialledConnection::None(at) = self.dialled
+            && now >= at
+            && self.phase == LinkPhase::Open
+        {
+            self.dial();
+        }
+        if now >= self.look {
+            self.look = now + IDLE_LOOK;
+            self.leave_idle_routes();
+        }
+    }
+
+    fn deadline(&self, now: Instant) -> Instant {
+        let mut next = self.look;
+        let dial = match self.dialled {
+            DialledConnection::None(at) if self.phase == LinkPhase::Open => Some(at),
+            DialledConnection::Standing(id) => self.io(id).map(|io| io.heard + SILENCE),
+            _ => None,
+        };
+        let end = match self.phase {
+            LinkPhase::Open => None,
+            LinkPhase::Ending(until) => Some(until.min(now + ENDING_LOOK)),
+        };
+        let signs = self
+            .connections
+            .iter()
+            .filter_map(|io| io.sip.next_deadline());
+        let own = [
+            dial,
+            end,
+            self.asking.next_deadline(),
+            self.answering.next_deadline(now),
+        ];
+        for at in own.into_iter().flatten().chain(signs) {
+            next = next.min(at);
+        }
+        next
+    }
+
+    /// Takes what has come, as far as there is room for what it asks.
+    fn take_steps(&mut self, now: Instant) {
+        let ids: Vec<_> = self.connections.iter().map(|io| io.id).collect();
+        for id in ids {
+            // Answers of the server's stand among what it asks on the connection that the edge opened.
+            let is_dialled = self.dialled_id() == Some(id);
+            while is_dialled || !self.answering.is_full() {
+                let Some(io) = self.connections.iter_mut().find(|io| io.id == id) else {
+                    break;
+                };
+                if !io.takes_more() {
+                    break;
+                }
+                let Some(step) = io.sip.step(now) else {
+                    break;
+                };
+                self.take_step(id, step, now);
+                self.write_answers();
+            }
+        }
+    }
+
+    fn take_step(&mut self, id: LinkConnection, step: ConnectionStep, now: Instant) {
+        let moment = Self::moment(&self.context, &self.config, &self.settings, now);
+        match step {
+            ConnectionStep::Write(bytes) => {
+                if let Some(io) = self.io_mut(id) {
+                    io.write(&bytes);
+                }
+            }
+            ConnectionStep::Request(received) => {
+                let outward = &mut self.outward;
+                self.answering.request(&moment, &received, id, outward);
+            }
+            ConnectionStep::Response(response) => {
+                if let Some(news) = self.asking.answered(&moment, &response) {
+                    self.answered(news, now);
+                }
+            }
+            ConnectionStep::Refused(fault) => {
+                let metrics = &self.context.metrics;
+                metrics.sip_request(Direction::Outbound, None, Some(fault.code()));
+            }
+            ConnectionStep::Dropped(fault) => {
+                tracing::debug!(%fault, "an answer of which nobody can tell whose it is");
+            }
+            ConnectionStep::End(end) => self.ended(id, end, now),
+        }
+    }
+
+    fn answered(&mut self, news: AnswerNews, now: Instant) {
+        match news {
+            AnswerNews::Alive(id) => {
+                let is_first = self.dialled == DialledConnection::Greeting(id);
+                if !is_first && self.dialled != DialledConnection::Asked(id) {
+                    return;
+                }
+                self.dialled = DialledConnection::Standing(id);
+                if is_first {
+                    self.note(Step::Sip, "Ok", "the server answers".to_owned());
+                    for domain in &self.settings.gateway.domains {
+                        let peer = self.config.attempt_peer(Side::Gateway, domain);
+                        self.context.attempts.connected(peer, domain);
+                    }
+                    limited!(
+                        info,
+                        self.context.log.lines_of("SIP", "Reached"),
+                        gateway = self.settings.name(),
+                        "the SIP server is reached"
+                    );
+                    self.context.sip.reached(&self.handle);
+                }
+            }
+            AnswerNews::Received(pair, stanza) => {
+                let moment = Self::moment(&self.context, &self.config, &self.settings, now);
+                // Where there is no room nobody is told: it says no more than that the message arrived.
+                let _ = self.outward.send(&moment, &pair, &stanza, None);
+            }
+            AnswerNews::AuthenticationDemanded(code) => {
+                let text = format!("{} {}", code.get(), code.phrase());
+                self.note(Step::Sip, "AuthenticationDemanded", text);
+            }
+        }
+    }
+
+    /// Takes what waits, and asks as much of it as may be in work.
+    fn fill(&mut self, now: Instant) {
+        let (DialledConnection::Standing(id) | DialledConnection::Asked(id)) = self.dialled else {
+            return;
+        };
+        let moment = Self::moment(&self.context, &self.config, &self.settings, now);
+        let (router, wake) = (&self.context.router, self.handle.task.waker());
+        while let Some(slot) = wake.next(EVERYTHING) {
+            let Some(route) = self.routes.at(slot) else {
+                continue;
+            };
+            if let Some(batch) = router.dequeue(route, wake, EVERYTHING) {
+                let answering = &mut self.answering;
+                self.asking.take(&moment, route, batch, answering);
+            }
+        }
+        if let Some(io) = self.connections.iter_mut().find(|io| io.id == id) {
+            self.asking.ask(&moment, io);
+        }
+    }
+
+    fn write_answers(&mut self) {
+        for (id, bytes) in self.answering.take_answers() {
+            if let Some(io) = self.io_mut(id) {
+                io.write(&bytes);
+            }
+        }
+    }
+
+    fn ask_options(&mut self, id: LinkConnection, now: Instant) {
+        let moment = Self::moment(&self.context, &self.config, &self.settings, now);
+        if let Some(io) = self.connections.iter_mut().find(|io| io.id == id) {
+            self.asking.ask_options(&moment, io);
+        }
+    }
+
+    fn dial(&mut self) {
+        self.dialled = DialledConnection::UnderWay;
+        let (context, config) = (Arc::clone(&self.context), Arc::clone(&self.config));
+        let (settings, handle) = (Arc::clone(&self.settings), Arc::clone(&self.handle));
+        self.context.tasks.spawn(async move {
+            let outcome = dial::dial(&context, &config, &settings).await;
+            handle.task.tell(LinkCommand::Dialled(outcome));
+        });
+    }
+
+    fn dial_failed(&mut self, failure: Failure, now: Instant) {
+        for domain in &self.settings.gateway.domains {
+            let peer = self.config.attempt_peer(Side::Gateway, domain);
+            self.context.attempts.failed(peer, domain);
+            self.context.attempts.next_try(peer, domain, now + REDIAL);
+        }
+        self.handle.lost(failure);
+        self.dialled = DialledConnection::None(now + REDIAL);
+    }
+
+    fn ended(&mut self, id: LinkConnection, end: ConnectionEnd, now: Instant) {
+        if let ConnectionEnd::Frame(fault) = end {
+            self.context.metrics.connection_refused(fault.label());
+            if self.dialled_id() == Some(id) {
+                self.note(Step::Sip, "NotSip", end.to_string());
+            }
+        }
+        self.lose(id, of_end(&end.to_string()), now);
+    }
+
+    fn connection_failed(&mut self, id: LinkConnection, error: &io::Error) {
+        self.lose(id, of_end(&error.to_string()), Instant::now());
+    }
+
+    /// The connection is over. What was asked on it goes on the next one.
+    fn lose(&mut self, id: LinkConnection, failure: Failure, now: Instant) {
+        let Some(at) = self.connections.iter().position(|io| io.id == id) else {
+            return;
+        };
+        let io = self.connections.swap_remove(at);
+        limited!(
+            info,
+            self.context.log.lines_of("SIP", "ConnectionEnded"),
+            gateway = self.settings.name(), address = ?io.address, cause = &*failure.text,
+            "a connection with the SIP server ended"
+        );
+        self.context.tasks.spawn(io.farewell());
+        self.answering.connection_lost(id);
+        if self.dialled_id() == Some(id) {
+            self.dial_failed(failure, now);
+            self.hand_back(id, now);
+        }
+    }
+
+    fn hand_back(&mut self, id: LinkConnection, now: Instant) {
+        let moment = Self::moment(&self.context, &self.config, &self.settings, now);
+        let (router, wake) = (&self.context.router, self.handle.task.waker());
+        let returned = self.asking.hand_back(&moment, id);
+        for (route, batches) in returned {
+            router.detach(&route, wake, batches);
+        }
+        // Those that are detached already have nothing more to give.
+        for route in self.routes.end() {
+            router.detach(&route, wake, Vec::new());
+        }
+        wake.forget_routes();
+    }
+
+    /// Routes of which nothing waits are given back: strangers' domains are many.
+    fn leave_idle_routes(&mut self) {
+        let (router, wake) = (&self.context.router, self.handle.task.waker());
+        let routes = self.routes.routes();
+        let idle = routes.filter(|route| route.held() == 0);
+        let idle: Vec<_> = idle.map(|route| route.pair.clone()).collect();
+        for pair in idle {
+            self.routes.leave(router, wake, &pair);
+        }
+    }
+
+    fn finish(mut self) {
+        let now = Instant::now();
+        self.handle.lost(of_end("the link ends"));
+        self.handle.task.close();
+        let id = self.dialled_id().unwrap_or(LinkConnection(u64::MAX));
+        self.hand_back(id, now);
+        self.write_answers();
+        for io in self.connections.drain(..) {
+            self.context.tasks.spawn(io.farewell());
+        }
+        self.context.sip.leave(&self.handle);
+    }
+
+    fn is_standing(&self) -> bool {
+        matches!(
+            self.dialled,
+            DialledConnection::Standing(_) | DialledConnection::Asked(_)
+        )
+    }
+
+    fn dialled_id(&self) -> Option<LinkConnection> {
+        match self.dialled {
+            DialledConnection::None(_) | DialledConnection::UnderWay => None,
+            DialledConnection::Greeting(id)
+            | DialledConnection::Standing(id)
+            | DialledConnection::Asked(id) => Some(id),
+        }
+    }
+
+    fn io(&self, id: LinkConnection) -> Option<&LinkIo> {
+        self.connections.iter().find(|io| io.id == id)
+    }
+
+    fn io_mut(&mut self, id: LinkConnection) -> Option<&mut LinkIo> {
+        self.connections.iter_mut().find(|io| io.id == id)
+    }
+
+    fn note(&self, step: Step, outcome: &'static str, text: String) {
+        let domain = self.settings.first_domain();
+        let io = self.dialled_id().and_then(|id| self.io(id));
+        let step = AttemptStep {
+            step,
+            direction: Direction::Inbound,
+            domain: domain.clone(),
+            outcome,
+            address: io.and_then(|io| io.address),
+            text,
+            took: Duration::ZERO,
+        };
+        let whose = self.config.attempt_peer(Side::Gateway, domain);
+        self.context.attempts.note(whose, step);
+    }
+}
+
+fn of_end(cause: &str) -> Failure {
+    let before = "the connection with the SIP server ended: ";
+    Failure::quoting(FailureKind::Unreachable, before, cause, "")
+}

@@ -1,0 +1,118 @@
+//! What a link goes by: its gateway, what is in force, and the time.
+
+use std::{sync::Arc, time::Instant};
+
+use xmpp_edge_crds::{
+    domain::DomainName,
+    edge_config::{Gateway, GatewaySip, SipTransport},
+};
+
+use crate::{
+    config::ActiveConfig,
+    negotiation::Side,
+    sip::{
+        code::Audience,
+        compose::{self, RequestStart},
+        method::SipMethod,
+        wire::WriteFault,
+    },
+    stream::{context::StreamContext, relay::Relay},
+};
+
+/// The settings of one link; fixed for its life.
+#[derive(Debug)]
+pub(super) struct LinkSettings {
+    pub(super) gateway: Gateway,
+    pub(super) sip: GatewaySip,
+    /// `SIP/2.0/TLS host:port`, as Via has it.
+    sent_by: String,
+}
+
+/// What is the same for all that is done at once.
+#[derive(Clone, Copy)]
+pub(super) struct LinkMoment<'a> {
+    pub(super) context: &'a Arc<StreamContext>,
+    pub(super) config: &'a ActiveConfig,
+    pub(super) settings: &'a LinkSettings,
+    pub(super) now: Instant,
+}
+
+impl LinkSettings {
+    /// `None` for a gateway whose server does not speak SIP.
+    pub(super) fn of(gateway: &Gateway, config: &ActiveConfig) -> Option<Self> {
+        let sip = gateway.sip.clone()?;
+        let listeners = &config.document.listeners;
+        let (transport, port) = match sip.transport {
+            SipTransport::Tls => ("TLS", listeners.sip),
+            SipTransport::Tcp => ("TCP", listeners.sip_tcp),
+        };
+        Some(Self {
+            sent_by: format!("SIP/2.0/{transport} {}:{port}", sip.edge_name),
+            gateway: gateway.clone(),
+            sip,
+        })
+    }
+
+    /// The domain under whose name the server is asked whether it is there.
+    pub(super) fn first_domain(&self) -> &DomainName {
+        // A gateway without domains is refused in compiling; its document would not be one.
+        self.gateway.domains.first().unwrap_or(&self.sip.edge_name)
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.gateway.effective_name()
+    }
+}
+
+/// A request of ours that waits to be written.
+pub(super) struct OwnRequest {
+    pub(super) branch: Box<str>,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl LinkMoment<'_> {
+    /// A request from `from` to `uri`, of which `write` makes the bytes. Branch, tag and Call-ID are fresh, and those
+    /// that any replica knows for its own.
+    pub(super) fn request(
+        &self,
+        method: SipMethod,
+        from: &str,
+        uri: &str,
+        write: impl FnOnce(RequestStart<'_>) -> Result<Vec<u8>, WriteFault>,
+    ) -> Result<OwnRequest, WriteFault> {
+        let fresh = || self.config.dialback.new_stream_id();
+        let branch = compose::branch(&fresh());
+        let (tag, call_id) = (fresh(), fresh());
+        let bytes = write(RequestStart {
+            method,
+            uri,
+            from,
+            sent_by: &self.settings.sent_by,
+            branch: &branch,
+            tag: &tag,
+            call_id: &call_id,
+        })?;
+        Ok(OwnRequest {
+            branch: branch.into(),
+            bytes,
+        })
+    }
+
+    /// Who of a partner's domain reads an error from inside.
+    pub(super) fn audience(&self, domain: &DomainName) -> Audience {
+        match self.config.partner(domain) {
+            Some(partner) if !partner.partner_type.is_public() => Audience::Partner,
+            _ => Audience::Stranger,
+        }
+    }
+
+    /// What came by SIP is judged as what comes from any server inside.
+    pub(super) fn relay(&self) -> Relay<'_> {
+        Relay {
+            context: self.context,
+            config: self.config,
+            side: Side::Gateway,
+            now: self.now,
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Links to SIP servers inside: one task for each gateway of mode `Sip`, in place of the streams of other gateways.
+//!
+//! A link takes what waits for its domains out of the very queues that streams take from, and what comes by SIP goes
+//! the very way of any stanza: [`relay`](super::relay). Nothing of policy, custody or bounds is decided here. The link
+//! does I/O and keeps time; what is said is known to [`crate::sip`].
+
+pub mod accept;
+mod answering;
+mod asking;
+mod connection;
+mod dial;
+pub mod hand_over;
+mod incoming;
+mod inquiries;
+pub mod link;
+mod link_settings;
+mod linked_stanza;
+pub mod links;
+mod outgoing;
+mod outward;
+mod typing;

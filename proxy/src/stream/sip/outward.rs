@@ -1,0 +1,103 @@
+//! Stanzas that a link makes of what came by SIP, on their way to a partner: judged and queued as those of any server
+//! inside.
+
+use std::{collections::HashMap, sync::Arc};
+
+use xmpp_edge_crds::negotiation::Method;
+
+use super::{link_settings::LinkMoment, linked_stanza::StanzaReader};
+use crate::{
+    negotiation::{Pair, Side},
+    routing::{acknowledgement::AckTracker, batch::BatchBuilder},
+    stream::{carried::Carried, relay::Owed},
+    xml::Element,
+};
+
+/// Pairs whose counters and routes are kept at hand. Who writes to more domains than these looks them up again.
+const MOST_PAIRS: usize = 1_000;
+/// Of a stanza that was made of one SIP message: each byte of it may have become an escape of six.
+const STANZA_BYTES: usize = 2 * 1024 * 1024;
+
+/// The way outwards.
+#[derive(Debug)]
+pub(super) struct Outward {
+    pairs: HashMap<Pair, Carried>,
+    reader: StanzaReader,
+}
+
+/// What became of a stanza.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OutwardOutcome {
+    /// It is queued, or was answered.
+    Taken,
+    /// The partner's queue is full. It was not taken.
+    NoRoom,
+    /// The scanner does not take it: the fault is the translator's. It was not taken.
+    Malformed,
+}
+
+impl Default for Outward {
+    fn default() -> Self {
+        Self {
+            pairs: HashMap::new(),
+            reader: StanzaReader::new(STANZA_BYTES),
+        }
+    }
+}
+
+impl Outward {
+    /// The configuration changed: partners may have other names.
+    pub(super) fn config_changed(&mut self) {
+        self.pairs.clear();
+    }
+
+    /// One stanza of this pair; `tracker` hears of it as of its stanza 0.
+    pub(super) fn send(
+        &mut self,
+        moment: &LinkMoment<'_>,
+        pair: &Pair,
+        stanza: &Element,
+        tracker: Option<&Arc<AckTracker>>,
+    ) -> OutwardOutcome {
+        let bytes = stanza.to_bytes();
+        if self.pairs.len() >= MOST_PAIRS && !self.pairs.contains_key(pair) {
+            self.pairs.clear();
+        }
+        let (context, config) = (moment.context, moment.config);
+        let carried = self.pairs.entry(pair.clone()).or_insert_with(|| {
+            let (router, metrics) = (&context.router, &context.metrics);
+            let method = Method::SaslOverTls;
+            Carried::new(router, metrics, config, Side::Gateway, pair.clone(), method)
+        });
+        let Some((stanza, header)) = self.reader.stanza(&bytes) else {
+            self.reader = StanzaReader::new(STANZA_BYTES);
+            return OutwardOutcome::Malformed;
+        };
+        if !has_room(carried, moment, bytes.len()) {
+            return OutwardOutcome::NoRoom;
+        }
+        carried.counters.count(stanza.kind, stanza.text.len());
+        let owed = Owed { tracker, number: 0 };
+        if let Some(passing) = moment.relay().judge(carried, &stanza, None, owed) {
+            let mut builder = BatchBuilder::default();
+            builder.add(0, bytes.len(), |out| passing.write(&stanza, header, out));
+            if let Some(batch) = builder.take(tracker, moment.now) {
+                context.router.enqueue(&carried.route, batch);
+            }
+        }
+        OutwardOutcome::Taken
+    }
+}
+
+/// As of a stream: an empty queue takes any stanza, and who does not take his errors gets no more of them.
+fn has_room(carried: &Carried, moment: &LinkMoment<'_>, bytes: usize) -> bool {
+    let settings = &moment.config.document.settings;
+    let bound = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    let (limit, whole) = (
+        bound(settings.queue_bytes),
+        bound(settings.queue_total_bytes),
+    );
+    let held = carried.route.held();
+    let fits = held == 0 || held + bytes <= limit;
+    fits && !carried.share.is_full(whole) && carried.back.held() <= limit
+}

@@ -1,0 +1,251 @@
+//! With a real Kamailio and its users inside, and a real Prosody outside.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, ensure};
+use xmpp_edge_tests::{
+    client::Client,
+    rig::alone,
+    servers::{C2S_PORT, Kind, Security, Server},
+    sip::{Kamailio, SipMessage, request},
+    wait,
+};
+
+use super::stage::{OWN, PARTNER, Stage, StagePlan};
+
+const PARTNER_HOST: u8 = 50;
+const WITH_EVERYTHING: &str = "1 < 2 & \"drei\" – für 東京 \u{1f600}\nzwei Zeilen";
+
+pub struct Town {
+    pub kamailio: Kamailio,
+    _prosody: Server,
+    pub rob: Client,
+    pub stage: Stage,
+}
+
+impl Town {
+    pub async fn start() -> Result<Self> {
+        let stage = Stage::start(StagePlan::default()).await?;
+        let lab = &stage.lab;
+        let kamailio = Kamailio::start(
+            OWN,
+            match stage.sip_address() {
+                SocketAddr::V4(address) => *address.ip(),
+                SocketAddr::V6(_) => unreachable!("a lab is IPv4"),
+            },
+            stage.edge_sip(),
+            &stage.sip_identity()?,
+            &stage.edge.internal_ca()?,
+            lab.directory(),
+        )
+        .await?;
+        let spec = lab.spec(PARTNER, PARTNER_HOST, "rob", Security::Certificates);
+        let prosody = Server::start(Kind::Prosody, spec, lab.directory()).await?;
+        let c2s = SocketAddr::from((lab.ip(PARTNER_HOST), C2S_PORT));
+        let rob = Client::login(c2s, "rob@partner.example", "desk").await?;
+        rob.presence(None, None, "").await?;
+        let reached = stage.reaches_server().await;
+        reached.with_context(|| kamailio.log())?;
+        Ok(Self {
+            kamailio,
+            _prosody: prosody,
+            rob,
+            stage,
+        })
+    }
+
+    pub fn said(&self) -> String {
+        format!("{}\n{}", self.stage.edge.log(), self.kamailio.log())
+    }
+
+    async fn works_both_ways(
+        &self,
+        alice: &xmpp_edge_tests::sip::SipParty,
+        id: &str,
+    ) -> Result<()> {
+        let body = format!("{id} {WITH_EVERYTHING}");
+        self.rob.message("alice@org.example", id, &body).await?;
+        let sip_body = body.clone();
+        let got = alice.text(&sip_body).await.with_context(|| self.said())?;
+        let from = got.header("From").unwrap_or_default();
+        ensure!(from.contains("sip:rob@partner.example"), "{got:?}");
+        let back = format!("{id}-back");
+        let more = "Content-Type: text/plain;charset=UTF-8\r\n";
+        let (alice_uri, rob_uri) = ("sip:alice@org.example", "sip:rob@partner.example");
+        let answer = alice.ask(request("MESSAGE", alice_uri, rob_uri, &back, more, &body));
+        let answer = answer.await.with_context(|| self.said())?;
+        ensure!(answer.code() == Some(200), "{answer:?}\n{}", self.said());
+        let got = self.rob.expect("alice's text", |stanza| {
+            stanza.name == "message" && stanza.child("body").is_some_and(|it| it.text == body)
+        });
+        let got = got.await?;
+        ensure!(
+            got.attribute("from") == Some("alice@org.example")
+                && got.attribute("type") == Some("chat")
+                && got.child("active").is_some(),
+            "{got:?}"
+        );
+        Ok(())
+    }
+}
+
+#[test]
+fn sip_01_sip_02_kamailio_and_prosody_carry_messages_both_ways() {
+    alone(async {
+        let town = Town::start().await?;
+        let alice = town.kamailio.register("alice").await?;
+        town.works_both_ways(&alice, "first").await
+    });
+}
+
+#[test]
+fn sip_12_sip_13_each_side_sees_the_other_writing() {
+    alone(async {
+        let town = Town::start().await?;
+        let alice = town.kamailio.register("alice").await?;
+        let states = "http://jabber.org/protocol/chatstates";
+        let says = async |state: &str| {
+            let to = "alice@org.example";
+            let xml =
+                format!("<message to='{to}' type='chat'><{state} xmlns='{states}'/></message>");
+            town.rob.send(&xml).await
+        };
+        let sees = async |state: &'static str| {
+            let what = format!("{state} in SIP");
+            let fits = |it: &SipMessage| it.body.contains(&format!("<state>{state}</state>"));
+            alice.requested(&what, fits).await
+        };
+        says("composing").await?;
+        let got = sees("active").await.with_context(|| town.said())?;
+        ensure!(
+            got.header("Content-Type") == Some("application/im-iscomposing+xml"),
+            "{got:?}"
+        );
+        says("paused").await?;
+        sees("idle").await?;
+        for (number, (state, seen)) in [("active", "composing"), ("idle", "paused")]
+            .into_iter()
+            .enumerate()
+        {
+            let body = format!(
+                "<?xml version='1.0'?><isComposing xmlns='urn:ietf:params:xml:ns:im-iscomposing'><state>{state}</state></isComposing>"
+            );
+            let more = "Content-Type: application/im-iscomposing+xml\r\n";
+            let (from, to) = ("sip:alice@org.example", "sip:rob@partner.example");
+            let text = request(
+                "MESSAGE",
+                from,
+                to,
+                &format!("writing-{number}"),
+                more,
+                &body,
+            );
+            let answer = alice.ask(text).await?;
+            ensure!(answer.code() == Some(200), "{answer:?}");
+            let what = format!("{seen} in XMPP");
+            let fits = |stanza: &xmpp_edge_tests::xml::Element| stanza.child(seen).is_some();
+            town.rob
+                .expect(&what, fits)
+                .await
+                .with_context(|| town.said())?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn sip_21_sip_23_a_refusal_says_why_on_both_sides() {
+    alone(async {
+        let town = Town::start().await?;
+        let alice = town.kamailio.register("alice").await?;
+        town.rob
+            .message("nobody@org.example", "to-nobody", "x")
+            .await?;
+        let error = town.rob.expect_message("to-nobody").await?;
+        ensure!(
+            error.attribute("type") == Some("error")
+                && error.error_condition() == Some("item-not-found"),
+            "{error:?}"
+        );
+        // To a domain of no partner.
+        let more = "Content-Type: text/plain\r\n";
+        let to_stranger = request(
+            "MESSAGE",
+            "sip:alice@org.example",
+            "sip:x@stranger.example",
+            "stranger",
+            more,
+            "x",
+        );
+        let answer = alice.ask(to_stranger).await.with_context(|| town.said())?;
+        ensure!(answer.code() == Some(404), "{answer:?}");
+        // A user whom a policy allows nothing.
+        let bob = town.kamailio.register("bob").await?;
+        let from_bob = request(
+            "MESSAGE",
+            "sip:bob@org.example",
+            "sip:rob@partner.example",
+            "not-granted",
+            more,
+            "x",
+        );
+        let answer = bob.ask(from_bob).await?;
+        let warning = answer.header("Warning").unwrap_or_default();
+        ensure!(
+            answer.code() == Some(403) && warning.starts_with("399 "),
+            "{answer:?}"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn sip_16_what_the_server_kept_arrives_late_and_says_when_it_was_written() {
+    alone(async {
+        let town = Town::start().await?;
+        // Nobody is logged in: Kamailio keeps it (202).
+        town.rob
+            .message("alice@org.example", "kept", "for later")
+            .await?;
+        wait::until("Kamailio has it", wait::GENEROUS, async || {
+            let labels = ["method=\"MESSAGE\"", "code=\"202\""];
+            let edge = &town.stage.edge;
+            let accepted = edge.metric("sip_requests_total", &labels).await.ok()?;
+            (accepted > 0.0).then_some(())
+        })
+        .await
+        .with_context(|| town.said())?;
+        let alice = town.kamailio.register("alice").await?;
+        let kept = |it: &SipMessage| it.body.ends_with("for later");
+        alice
+            .requested("what was kept", kept)
+            .await
+            .with_context(|| town.said())?;
+        Ok(())
+    });
+}
+
+#[test]
+fn sip_40_kamailio_and_the_edge_restarted_serve_again_and_lose_nothing() {
+    alone(async {
+        let mut town = Town::start().await?;
+        let alice = town.kamailio.register("alice").await?;
+        town.works_both_ways(&alice, "before").await?;
+        town.kamailio.kill();
+        town.rob
+            .message("alice@org.example", "waits", "while it is down")
+            .await?;
+        town.stage.misses_server("tcp").await?;
+        town.kamailio.launch().await?;
+        let alice = town.kamailio.register("alice").await?;
+        let waited = |it: &SipMessage| it.body.ends_with("while it is down");
+        let got = alice.requested("what waited", waited).await;
+        got.with_context(|| town.said())?;
+        town.works_both_ways(&alice, "after-kamailio").await?;
+        town.stage.edge.stop().await?;
+        town.stage.edge.launch().await?;
+        town.stage.reaches_server().await?;
+        town.works_both_ways(&alice, "after-edge").await?;
+        Ok(())
+    });
+}

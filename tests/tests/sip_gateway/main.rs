@@ -1,0 +1,8 @@
+//! SIP-01 to SIP-50: a gateway of mode `Sip` between partners and scripted SIP servers, or a real Kamailio.
+
+mod faults;
+mod inwards;
+mod kamailio;
+mod outwards;
+mod server;
+mod stage;

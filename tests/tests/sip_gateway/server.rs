@@ -1,0 +1,242 @@
+//! The SIP server itself: who it is, when it is away, slow or hostile, and settings that change.
+
+use anyhow::ensure;
+use serde_json::json;
+use xmpp_edge_tests::{
+    peer::Identity,
+    pki::{Authority, Usage},
+    rig::alone,
+    sip::{Reply, SipParty, SipServer},
+    wait,
+};
+
+use super::stage::{PARTNER, Stage, StagePlan, message};
+
+const ALICE: &str = "alice@org.example";
+const ROB: &str = "sip:rob@partner.example";
+
+fn quick() -> StagePlan {
+    StagePlan {
+        settings: json!({ "queueTimeoutSeconds": 5 }),
+        ..StagePlan::default()
+    }
+}
+
+#[test]
+fn sip_40_what_was_in_flight_goes_once_more_and_in_order() {
+    alone(async {
+        let stage = Stage::start(StagePlan::default()).await?;
+        let (server, mut partner) = (stage.sip_server().await?, stage.partner().await?);
+        let first = server.party().await?;
+        server.reply(Reply::Silence);
+        let mut stanzas = String::new();
+        for number in 0..20 {
+            let from = format!("u{number}@{PARTNER}");
+            stanzas += &format!(
+                "<message from='{from}' to='{ALICE}' type='chat'><body>{number} a</body></message>"
+            );
+            stanzas += &format!(
+                "<message from='{from}' to='{ALICE}' type='chat'><body>{number} b</body></message>"
+            );
+        }
+        partner.send(stanzas).await?;
+        for number in 0..20 {
+            first.text(&format!("{number} a")).await?;
+        }
+        drop(first);
+        server.cut();
+        server.reply(Reply::Code(200, String::new()));
+        let second = server.party().await?;
+        for number in 0..20 {
+            second.text(&format!("{number} a")).await?;
+            second.text(&format!("{number} b")).await?;
+        }
+        ensure!(
+            second.requests().is_empty(),
+            "once: {:?}",
+            second.requests()
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn sip_40_what_two_connections_did_not_answer_is_answered_by_the_edge() {
+    alone(async {
+        let stage = Stage::start(StagePlan::default()).await?;
+        let (server, outside) = (stage.sip_server().await?, stage.outside().await?);
+        let mut partner = stage.partner().await?;
+        server.reply(Reply::Silence);
+        partner
+            .message(&format!("rob@{PARTNER}"), ALICE, "lost", "lost")
+            .await?;
+        for _ in 0..2 {
+            server.party().await?.text("lost").await?;
+            server.cut();
+        }
+        let error = outside.stanza_id("lost").await?;
+        ensure!(
+            error.error_condition() == Some("remote-server-timeout"),
+            "{error:?}"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn sip_40_a_server_that_does_not_answer_is_dead_in_time_and_answered_for() {
+    alone(async {
+        let stage = Stage::start(quick()).await?;
+        let (server, outside) = (stage.sip_server().await?, stage.outside().await?);
+        let mut partner = stage.partner().await?;
+        server.reply(Reply::Silence);
+        partner
+            .message(&format!("rob@{PARTNER}"), ALICE, "mute", "mute")
+            .await?;
+        let error = outside.stanza_id("mute").await?;
+        ensure!(
+            error.error_condition() == Some("remote-server-timeout"),
+            "{error:?}"
+        );
+        wait::until("the edge dials again", wait::GENEROUS, async || {
+            (server.connections() > 1).then_some(())
+        })
+        .await
+    });
+}
+
+#[test]
+fn sip_41_a_server_that_is_away_is_waited_for_and_then_answered_for() {
+    alone(async {
+        let stage = Stage::start(quick()).await?;
+        let (outside, mut partner) = (stage.outside().await?, stage.partner().await?);
+        let rob = format!("rob@{PARTNER}");
+        partner.message(&rob, ALICE, "late", "late").await?;
+        let error = outside.stanza_id("late").await?;
+        ensure!(
+            error.error_condition() == Some("remote-server-timeout"),
+            "{error:?}"
+        );
+        partner.message(&rob, ALICE, "waits", "waits").await?;
+        let server = stage.sip_server().await?;
+        server.party().await?.text("waits").await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn sip_42_a_server_without_the_right_certificate_is_neither_served_nor_used() {
+    alone(async {
+        let stage = Stage::start(StagePlan::default()).await?;
+        let other = Authority::new("Nobody's Root");
+        let forged = Identity::of(&other.issue(&["org.example"], Usage::ServerAndClientAuth))?;
+        let server = SipServer::listen(stage.sip_address(), forged.clone()).await?;
+        stage.misses_server("certificate").await?;
+        ensure!(server.connections() > 0, "it was dialled");
+        for identity in [Some(forged), None] {
+            let party = SipParty::dial(stage.edge_sip(), identity).await?;
+            party.send(message(ROB, "forged", "forged"));
+            party.ended().await?;
+            ensure!(party.answers().is_empty(), "{:?}", party.answers());
+        }
+        let refused = stage
+            .edge
+            .metric("connections_refused_total", &["reason=\"UnknownServer\""])
+            .await?;
+        ensure!(refused >= 2.0, "{refused}");
+        Ok(())
+    });
+}
+
+#[test]
+fn sip_43_hostile_bytes_end_their_connection_alone() {
+    alone(async {
+        let stage = Stage::start(StagePlan::default()).await?;
+        let _server = stage.sip_server().await?;
+        let (alice, outside) = (stage.dial_edge().await?, stage.outside().await?);
+        let whole = message(ROB, "hostile", "hostile");
+        let long = format!("X: {}\r\n", "x".repeat(5_000));
+        let many = "X: y\r\n".repeat(129);
+        for bytes in [
+            "GET / HTTP/1.1\r\n\r\n".to_owned(),
+            whole.replace(
+                "Content-Length: 7",
+                "Content-Length: 7\r\nContent-Length: 0",
+            ),
+            whole.replace("Content-Length: 7", "Content-Length: 18446744073709551615"),
+            whole.replace("Content-Length: 7\r\n", ""),
+            whole.replace("Content-Type", &format!("{long}Content-Type")),
+            whole.replace("Content-Type", &format!("{many}Content-Type")),
+            "\u{0}".repeat(20_000),
+        ] {
+            let party = stage.dial_edge().await?;
+            party.send(bytes);
+            party.ended().await?;
+        }
+        // One that says nothing, and half a message: they hold nobody up.
+        let silent = stage.dial_edge().await?;
+        let half = stage.dial_edge().await?;
+        half.send(whole.split_at(60).0.to_owned());
+        let answer = alice.ask(message(ROB, "then", "then")).await?;
+        ensure!(answer.code() == Some(200), "{answer:?}");
+        ensure!(!silent.is_ended() && !half.is_ended(), "they may stay");
+        ensure!(!outside.transcript().contains("hostile"), "it went on");
+        Ok(())
+    });
+}
+
+#[test]
+fn sip_48_settings_that_change_are_in_force_and_tcp_knows_its_server_by_address() {
+    alone(async {
+        let stage = Stage::start(quick()).await?;
+        let server = stage.sip_server().await?;
+        let (outside, mut partner) = (stage.outside().await?, stage.partner().await?);
+        let rob = format!("rob@{PARTNER}");
+        stage.edge.edit("EdgePool", "edge", |pool| {
+            pool["spec"]["gateways"][0]["sip"] = json!({ "maxMessageBytes": 1300 });
+        })?;
+        wait::until("the edge dials anew", wait::GENEROUS, async || {
+            (server.connections() > 1).then_some(())
+        })
+        .await?;
+        stage.reaches_server().await?;
+        let long = "x".repeat(1301);
+        partner.message(&rob, ALICE, "long", &long).await?;
+        let error = outside.stanza_id("long").await?;
+        ensure!(
+            error.error_condition() == Some("policy-violation"),
+            "{error:?}"
+        );
+        partner.message(&rob, ALICE, "short", "short").await?;
+        server.party().await?.text("short").await?;
+        stage.edge.edit("EdgePool", "edge", |pool| {
+            pool["spec"]["suspended"] = json!(true);
+        })?;
+        let party = server.party().await?;
+        party.ended().await
+    });
+}
+
+#[test]
+fn sip_48_tcp_carries_messages_for_the_server_at_its_address_alone() {
+    alone(async {
+        let stage = Stage::start_by_tcp().await?;
+        let server = SipServer::listen_plain(stage.sip_address()).await?;
+        stage.reaches_server().await?;
+        let (outside, mut partner) = (stage.outside().await?, stage.partner().await?);
+        partner
+            .message(&format!("rob@{PARTNER}"), ALICE, "in", "in")
+            .await?;
+        server.party().await?.text("in").await?;
+        let alice = SipParty::dial_plain(stage.edge_sip_tcp(), stage.sip_address().ip()).await?;
+        let answer = alice.ask(message(ROB, "out", "out")).await?;
+        ensure!(answer.code() == Some(200), "{answer:?}");
+        let has = |it: &xmpp_edge_tests::xml::Element| {
+            it.child("body").is_some_and(|it| it.text == "out")
+        };
+        outside.stanza("out", has).await?;
+        let other = SipParty::dial_plain(stage.edge_sip_tcp(), stage.lab.ip(31).into()).await?;
+        other.send(message(ROB, "other", "other"));
+        other.ended().await
+    });
+}

@@ -492,6 +492,17 @@ impl Route {
         self.state.lock().take_all()
     }
 
+    /// Stanzas that wait and whose senders have them until they are acknowledged, taken out.
+    pub fn take_owed(&self) -> Vec<Batch> {
+        let mut state = self.state.lock();
+        let waiting = std::mem::take(&mut state.waiting);
+        let (owed, others): (VecDeque<_>, VecDeque<_>) = waiting
+            .into_iter()
+            .partition(|batch| batch.is_owed() && !batch.is_reply);
+        state.waiting = others;
+        owed.into()
+    }
+
     /// What may not go to this pair any more. What the edge itself says stays where a stream carries the
     /// route: it goes out before that ends.
     pub fn take_forbidden(&self) -> Vec<Queued> {

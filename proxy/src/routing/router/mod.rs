@@ -299,6 +299,17 @@ impl Router {
         self.enqueue(back, Batch::reply(out, receipt, now));
     }
 
+    /// What waits for a server inside is given back to the senders that count on acknowledgements: others
+    /// reach it, or one of its kind.
+    pub fn give_back_inbound(&self) {
+        let inbound = self.routes.all().into_iter();
+        for route in inbound.filter(|route| route.side == Side::Gateway) {
+            for batch in route.take_owed() {
+                batch.give_back();
+            }
+        }
+    }
+
     /// What waits for a partner that may not be reached any more is answered.
     pub fn withdraw_forbidden(self: &Arc<Self>) {
         let config = self.config.load_full();

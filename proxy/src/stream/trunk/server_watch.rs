@@ -1,9 +1,10 @@
-//! Tries the server beside a sidecar: as it starts, and while it is away or in doubt, until it answers.
+//! Tries the server beside a sidecar: as it starts, and while it is away or in doubt, until it answers. Where it is
+//! one of several that are one (`Clustered`), what was taken for it goes back to the edges meanwhile, for another.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
-use xmpp_edge_crds::domain::DomainName;
+use xmpp_edge_crds::{domain::DomainName, edge_config::SidecarServers};
 
 use super::server::{is_away, is_now, reaches, told};
 use crate::{
@@ -23,6 +24,7 @@ const TRIES: &str = "probe.xmpp-edge.internal";
 
 /// Tries the server at first, and whenever it is away or in doubt, until `stop`.
 pub async fn watch(context: Arc<StreamContext>, stop: CancellationToken) {
+    let mut custody = InboundCustody::Kept;
     loop {
         let tried = tokio::select! {
             tried = tried(&context) => tried,
@@ -34,9 +36,38 @@ pub async fn watch(context: Arc<StreamContext>, stop: CancellationToken) {
         {
             context.router.signed(|side, _| side == Side::Gateway);
         }
+        custody.follow(&context);
         tokio::select! {
             () = until_due(&context) => {}
             () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Whether this sidecar keeps what it took for its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum InboundCustody {
+    Kept,
+    /// Its server is away, and another one is as good. The trunks by which it was taken end in order, after which
+    /// the edges have what was not acknowledged, and others are opened. Nothing goes out meanwhile: its server is away.
+    GivenBack,
+}
+
+impl InboundCustody {
+    fn follow(&mut self, context: &StreamContext) {
+        let config = context.config();
+        let dials = config.edge_dials.as_ref();
+        let is_clustered = dials.is_some_and(|own| own.servers == SidecarServers::Clustered);
+        let is_away = matches!(context.trunks.own_server(), ServerState::Down { .. });
+        if !is_clustered || !is_away {
+            *self = Self::Kept;
+            return;
+        }
+        // What came before the edges knew, too.
+        context.router.give_back_inbound();
+        if *self == Self::Kept && context.trunks.owed_stanzas() > 0 {
+            *self = Self::GivenBack;
+            context.trunks.drain_all();
         }
     }
 }

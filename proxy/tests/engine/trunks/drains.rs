@@ -3,6 +3,8 @@
 
 use std::net::SocketAddr;
 
+use xmpp_edge_crds::edge_config::SidecarServers;
+
 use super::{
     engines::{BareSidecar, Engine, at, edge, ledger, sidecar},
     pki::Pki,
@@ -240,4 +242,27 @@ async fn amid_stanzas_a_sidecar_that_ends_in_order_neither_loses_one_nor_takes_i
     let stopping = stopping.expect("it was told to");
     stopping.await.expect("an orderly end");
     edge.stop().await;
+}
+
+/// B-33: of several servers that are one, another gets what the sidecar of one that is away had taken.
+#[tokio::test]
+async fn a_clustered_sidecar_whose_server_is_away_gives_back_what_it_took() {
+    let pki = Pki::new();
+    let scripted = ScriptedEdge::open(at(67, 1, 23456), &pki).await;
+    let shown = pki.sidecar(&["org.example"]);
+    let mut settings = sidecar(67, &pki, &shown, &[scripted.address]);
+    settings.servers = SidecarServers::Clustered;
+    let _engine = Engine::start(at(67, 4, 0), settings.into_inputs());
+    let mut old = scripted.next().await;
+    let pair =
+        "<pair xmlns='urn:xmpp-edge:trunk:0' i='1' from='partner.example' to='org.example'/>";
+    old.say(&format!("{pair}{}{}", message(1), message(2)))
+        .await;
+    old.hears("<drain ").await;
+    old.hears(CLOSE).await;
+    old.say(CLOSE).await;
+    old.ends().await;
+    assert!(!old.heard().contains("<p i='1' "), "{}", old.heard());
+    let new = scripted.next().await;
+    assert!(new.heard().contains("server='down'"), "{}", new.heard());
 }

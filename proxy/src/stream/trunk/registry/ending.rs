@@ -1,7 +1,11 @@
-//! What the other ends are told when this process ends, and what is still to be done on the trunks then.
+//! What the other ends are told when this process ends, and what is still to be done on the trunks then; and trunks
+//! that are to end in order while it goes on.
 
 use super::{FarEnd, SidecarIntake, TrunkRegistry};
-use crate::trunk::nonza::{EdgeChange, Nonza, ServerState};
+use crate::{
+    stream::Command,
+    trunk::nonza::{EdgeChange, Nonza, ServerState},
+};
 
 impl TrunkRegistry {
     /// This sidecar ends: edges keep what comes, or give it to another one.
@@ -22,6 +26,13 @@ impl TrunkRegistry {
             if matches!(own.far, FarEnd::Sidecar(_)) {
                 own.say(Nonza::Edge(withdrawn));
             }
+        }
+    }
+
+    /// Every trunk ends in order. A sidecar dials the next ones.
+    pub fn drain_all(&self) {
+        for own in self.table.lock().trunks.values() {
+            own.handle.tell(Command::Drain);
         }
     }
 

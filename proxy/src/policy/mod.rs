@@ -31,7 +31,7 @@ use crate::{
 pub use address::{Address, readdressed};
 use content::{ContentRules, ContentVerdict, MessageType};
 use pair::Snapshot;
-pub use pair::{AddressedPair, PairFacts};
+pub use pair::{AddressedPair, ResolvedPair};
 pub use refusal::{Answer, StanzaError, answer};
 
 /// Why a stanza does not pass.
@@ -222,7 +222,7 @@ impl Policy {
         };
         let facts = match known {
             Some(known) => *known.facts,
-            None => PairFacts::new(self, user.domain(), remote.domain()),
+            None => ResolvedPair::new(self, user.domain(), remote.domain()),
         };
 
         // Rule 1.

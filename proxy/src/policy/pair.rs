@@ -22,13 +22,13 @@ impl Snapshot {
 
 /// A pair's partner and own domain in one [`Policy`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PairFacts {
+pub struct ResolvedPair {
     snapshot: Snapshot,
     pub(super) partner: Option<PartnerIndex>,
     pub(super) own: Option<OwnIndex>,
 }
 
-impl PairFacts {
+impl ResolvedPair {
     /// Of an own domain and a partner's, both in the form of a `DomainName`.
     #[must_use]
     pub fn new(policy: &Policy, own: &str, remote: &str) -> Self {
@@ -48,7 +48,7 @@ impl PairFacts {
 /// A stanza's pair, and where its two domains, written as the pair has them, stand in its addresses.
 #[derive(Clone, Copy, Debug)]
 pub struct AddressedPair<'f> {
-    pub facts: &'f PairFacts,
+    pub facts: &'f ResolvedPair,
     pub from: DomainRange,
     pub to: DomainRange,
 }

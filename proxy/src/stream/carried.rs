@@ -7,9 +7,10 @@ use xmpp_edge_crds::{domain::DomainName, negotiation::Method, verdict::Direction
 use crate::{
     config::ActiveConfig,
     negotiation::{Pair, Side},
-    policy::PairFacts,
+    policy::ResolvedPair,
     routing::{budget::PartnerShare, route::Route, router::Router},
-    telemetry::metrics::{Metrics, PairCounters, ReasonCounters},
+    telemetry::metrics::{Metrics, PairCounters, ReasonCounters, StanzaTally},
+    xml::stanza::{Stanza, StanzaKind},
 };
 
 /// A pair that the peer may send on this stream.
@@ -23,7 +24,7 @@ pub struct Carried {
     /// Where answers go: the pair reversed.
     pub back: Arc<Route>,
     /// What the rules say of it, whoever writes.
-    pub facts: PairFacts,
+    pub facts: ResolvedPair,
     /// The peer may send error stanzas of it and nothing else: it answers what it got on this stream.
     pub errors_only: bool,
     /// `pair.to` has two forms.
@@ -60,6 +61,13 @@ impl Carried {
         }
     }
 
+    /// Another stanza of the pair was taken in.
+    pub fn count(&self, stanza: &Stanza<'_>) {
+        let mut tally = StanzaTally::default();
+        add_to(&mut tally, stanza);
+        self.counters.add(tally);
+    }
+
     /// The configuration changed: the partner may have another name, or be another.
     pub fn relabel(&mut self, metrics: &Metrics, config: &ActiveConfig, side: Side) {
         let (peer, direction) = peer_of(side, &self.pair);
@@ -71,12 +79,22 @@ impl Carried {
     }
 }
 
-fn facts_of(config: &ActiveConfig, side: Side, pair: &Pair) -> PairFacts {
+/// Counts one more.
+pub(super) fn add_to(tally: &mut StanzaTally, stanza: &Stanza<'_>) {
+    match stanza.kind {
+        StanzaKind::Message => tally.messages += 1,
+        StanzaKind::Presence => tally.presences += 1,
+        StanzaKind::Iq => tally.iqs += 1,
+    }
+    tally.bytes += stanza.text.len() as u64;
+}
+
+fn facts_of(config: &ActiveConfig, side: Side, pair: &Pair) -> ResolvedPair {
     let (own, remote) = match side {
         Side::Partner => (&pair.to, &pair.from),
         Side::Gateway => (&pair.from, &pair.to),
     };
-    PairFacts::new(&config.policy, own.as_str(), remote.as_str())
+    ResolvedPair::new(&config.policy, own.as_str(), remote.as_str())
 }
 
 /// The partner's domain of a pair whose sender is such a peer, and which way its stanzas go.

@@ -154,7 +154,7 @@ impl Server {
         };
         let what = format!("{} is ready", self.spec.domain);
         daemon
-            .until(&what, wait::GENEROUS, async || {
+            .until(&what, 2 * wait::GENEROUS, async || {
                 for port in &ports {
                     TcpStream::connect((self.spec.ip, *port)).await.ok()?;
                 }

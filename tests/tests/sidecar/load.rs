@@ -1,6 +1,7 @@
 //! Traffic both ways at once, and the account of it.
 
 use anyhow::{Result, ensure};
+use tokio::sync::{Mutex, MutexGuard};
 use xmpp_edge_tests::traffic::{Account, End, RATE, Traffic};
 
 use crate::scene::SidecarScene;
@@ -13,6 +14,12 @@ const AHEAD: usize = 3 * EACH_WAY as usize;
 
 /// More than is ever sent: it is stopped.
 const ENOUGH: u32 = 400 * EACH_WAY;
+
+/// One of these tests at a time: beside another one's traffic a server may not even start in time.
+pub async fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::const_new(());
+    TURN.lock().await
+}
 
 pub struct BothWays {
     pub outbound: Traffic,

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use xmpp_edge_tests::wait;
 
 use crate::{
-    load::{BothWays, EACH_WAY},
+    load::{BothWays, EACH_WAY, turn},
     scene::{SidecarScene, SidecarScenePlan},
 };
 
@@ -44,6 +44,7 @@ async fn server_streams(scene: &SidecarScene) -> Result<Vec<String>> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn b_26_nothing_is_lost_or_sent_twice_outbound_when_edges_are_replaced_one_after_the_other() {
+    let _turn = turn().await;
     let mut scene = scene(vec![("one", 10), ("two", 10), ("three", 10)]).await;
     let run = async {
         let traffic = BothWays::start(&scene).await?;
@@ -70,6 +71,7 @@ async fn b_26_nothing_is_lost_or_sent_twice_outbound_when_edges_are_replaced_one
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn b_27_inbound_waits_and_loses_nothing_while_the_server_and_then_its_sidecar_are_restarted()
 {
+    let _turn = turn().await;
     let mut scene = scene(vec![("hq", 10)]).await;
     let run = async {
         let traffic = BothWays::start(&scene).await?;
@@ -98,6 +100,7 @@ async fn b_27_inbound_waits_and_loses_nothing_while_the_server_and_then_its_side
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn b_21_and_b_28_nothing_is_lost_when_a_pool_is_killed_and_comes_back() {
+    let _turn = turn().await;
     let mut scene = scene(vec![("hq", 10), ("dr", 20)]).await;
     let run = async {
         let traffic = BothWays::start(&scene).await?;
@@ -123,6 +126,7 @@ async fn b_21_and_b_28_nothing_is_lost_when_a_pool_is_killed_and_comes_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn b_22_what_goes_by_an_edge_that_freezes_moves_to_the_other_and_nothing_is_lost() {
+    let _turn = turn().await;
     let scene = scene(vec![("hq", 10), ("dr", 20)]).await;
     let run = async {
         let traffic = BothWays::start(&scene).await?;
@@ -155,6 +159,7 @@ async fn b_22_what_goes_by_an_edge_that_freezes_moves_to_the_other_and_nothing_i
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn b_35_nothing_is_lost_when_a_gateway_gets_the_mode_sidecar_and_loses_it_again() {
+    let _turn = turn().await;
     let plan = SidecarScenePlan {
         is_direct_too: true,
         ..SidecarScenePlan::default()
@@ -217,6 +222,7 @@ async fn comes_to_rest(scene: &SidecarScene) -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn b_46_after_kills_in_any_order_status_and_metrics_are_what_is_so_and_nothing_is_left_over()
 {
+    let _turn = turn().await;
     let mut scene = scene(vec![("hq", 10), ("dr", 20)]).await;
     let run = async {
         let traffic = BothWays::start(&scene).await?;

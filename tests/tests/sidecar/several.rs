@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use xmpp_edge_tests::wait;
 
 use crate::{
-    load::{EACH_WAY, one_way},
+    load::{EACH_WAY, one_way, turn},
     scene::{SidecarScene, SidecarScenePlan},
 };
 
@@ -37,6 +37,7 @@ async fn becomes_active(scene: &SidecarScene, number: usize) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn b_34_of_two_single_servers_the_other_takes_over_after_an_end_and_after_a_cut() {
+    let _turn = turn().await;
     let plan = SidecarScenePlan {
         edges: vec![("hq", 10), ("dr", 20)],
         servers: 2,

@@ -116,9 +116,9 @@ fn known_first<'p>(
         .iter()
         .all(|domain| xmpp_edge_crds::domain::is_canonical(domain.as_bytes()));
     let facts = if are_canonical {
-        PairFacts::new(policy, own, remote)
+        ResolvedPair::new(policy, own, remote)
     } else {
-        PairFacts::new(&Policy::new(Arc::clone(&policy.config)), own, remote)
+        ResolvedPair::new(&Policy::new(Arc::clone(&policy.config)), own, remote)
     };
     let known = AddressedPair {
         facts: &facts,

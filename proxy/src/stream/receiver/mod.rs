@@ -20,7 +20,7 @@ use crate::{
     },
     stream::{
         acknowledger::Acknowledger,
-        carried::Carried,
+        carried::{Carried, add_to},
         context::StreamContext,
         relay::{Owed, Relay},
     },
@@ -132,7 +132,7 @@ impl Receiver {
             self.publish();
             self.tallied = index;
         }
-        self.tally.count(stanza.kind, stanza.text.len());
+        add_to(&mut self.tally, stanza);
         let number = self.received;
         self.received += 1;
         self.stanzas += 1;

@@ -76,7 +76,7 @@ impl Outward {
         if !has_room(carried, moment, bytes.len()) {
             return OutwardOutcome::NoRoom;
         }
-        carried.counters.count(stanza.kind, stanza.text.len());
+        carried.count(&stanza);
         let owed = Owed { tracker, number: 0 };
         if let Some(passing) = moment.relay().judge(carried, &stanza, None, owed) {
             let mut builder = BatchBuilder::default();

@@ -143,7 +143,10 @@ mod tests {
         let a = people("a@partner.example");
         assert!(writing.writes(a.clone(), Duration::from_secs(60), now));
         assert!(writing.expired(now + Duration::from_secs(59)).is_empty());
-        assert_eq!(writing.expired(now + Duration::from_secs(60)), std::slice::from_ref(&a));
+        assert_eq!(
+            writing.expired(now + Duration::from_secs(60)),
+            std::slice::from_ref(&a)
+        );
         assert!(!writing.stops(&a) && writing.is_empty());
     }
 

@@ -88,7 +88,7 @@ impl TrunkReceiver {
                 return Ok(());
             }
         };
-        carried.counters.count(stanza.kind, stanza.text.len());
+        carried.count(stanza);
         match Room::of(carried, relay) {
             Room::Enough => {}
             Room::ForAnswers => {

@@ -30,8 +30,6 @@ use sidecar::SidecarCounters;
 use sip::SipCounters;
 pub use totals::{MetricTotals, RefusalCount};
 
-use crate::xml::stanza::StanzaKind;
-
 /// Label of whoever is no configured partner.
 pub const OTHER: &str = "other";
 
@@ -49,13 +47,6 @@ pub struct PairCounters {
 }
 
 impl PairCounters {
-    /// Another stanza of so many bytes.
-    pub fn count(&self, kind: StanzaKind, bytes: usize) {
-        let mut tally = StanzaTally::default();
-        tally.count(kind, bytes);
-        self.add(tally);
-    }
-
     /// All that was counted.
     pub fn add(&self, tally: StanzaTally) {
         for (counter, by) in [
@@ -75,21 +66,10 @@ impl PairCounters {
 /// the partner, on whatever core.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StanzaTally {
-    messages: u64,
-    presences: u64,
-    iqs: u64,
-    bytes: u64,
-}
-
-impl StanzaTally {
-    pub fn count(&mut self, kind: StanzaKind, bytes: usize) {
-        match kind {
-            StanzaKind::Message => self.messages += 1,
-            StanzaKind::Presence => self.presences += 1,
-            StanzaKind::Iq => self.iqs += 1,
-        }
-        self.bytes += bytes as u64;
-    }
+    pub messages: u64,
+    pub presences: u64,
+    pub iqs: u64,
+    pub bytes: u64,
 }
 
 /// What became of stanzas for a reason.
@@ -519,7 +499,11 @@ mod tests {
         let metrics = Metrics::new();
         for partner in ["gone", "stays"] {
             let (name, direction) = (Some(partner), Direction::Inbound);
-            metrics.pair(name, direction).count(StanzaKind::Message, 1);
+            metrics.pair(name, direction).add(StanzaTally {
+                messages: 1,
+                bytes: 1,
+                ..StanzaTally::default()
+            });
             for family in [ReasonFamily::Refused, ReasonFamily::Audited] {
                 metrics.reason(family, name, direction, "Contact").inc();
             }

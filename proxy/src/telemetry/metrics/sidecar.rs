@@ -119,15 +119,17 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::xml::stanza::StanzaKind;
+    use crate::telemetry::metrics::StanzaTally;
 
     #[test]
     fn what_passes_a_sidecar_is_counted_whoever_the_partner_is() {
         let metrics = Metrics::new();
         for partner in [Some("all"), None] {
-            metrics
-                .pair(partner, Direction::Inbound)
-                .count(StanzaKind::Message, 10);
+            metrics.pair(partner, Direction::Inbound).add(StanzaTally {
+                messages: 1,
+                bytes: 10,
+                ..StanzaTally::default()
+            });
             metrics.bounced(partner, Direction::Outbound, "dropped", 2);
         }
         metrics.resent(Direction::Inbound, 3);

@@ -66,7 +66,7 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
-    use crate::xml::stanza::StanzaKind;
+    use crate::telemetry::metrics::StanzaTally;
     use xmpp_edge_crds::verdict::Direction;
 
     use super::*;
@@ -78,10 +78,18 @@ mod tests {
         for partner in ["a", "b"] {
             metrics
                 .pair(Some(partner), Direction::Inbound)
-                .count(StanzaKind::Message, 10);
+                .add(StanzaTally {
+                    messages: 1,
+                    bytes: 10,
+                    ..StanzaTally::default()
+                });
             metrics
                 .pair(Some(partner), Direction::Outbound)
-                .count(StanzaKind::Iq, 10);
+                .add(StanzaTally {
+                    iqs: 1,
+                    bytes: 10,
+                    ..StanzaTally::default()
+                });
             metrics.attempt(Some(partner), Direction::Outbound, "tcp", "TcpRefused");
             metrics.attempt(Some(partner), Direction::Outbound, "dns", "Ok");
             metrics.bounced(Some(partner), Direction::Outbound, "dropped", 3);

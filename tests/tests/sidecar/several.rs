@@ -1,5 +1,5 @@
-//! Two servers of one domain that are worlds of their own, each with its sidecar (B-34): one gets what comes in, the
-//! other when that ends or is cut off.
+//! Two servers of one domain, each with its sidecar: where they are worlds of their own, one gets what comes in, and
+//! the other when that ends or is cut off (B-34); where they say that they are one, both do (B-33).
 
 use anyhow::{Context, Result, ensure};
 use xmpp_edge_tests::wait;
@@ -87,5 +87,46 @@ async fn b_34_of_two_single_servers_the_other_takes_over_after_an_end_and_after_
             shown.push(edge.status().await.unwrap_or_default().to_string());
         }
         panic!("{error:#}\n{}\n{}", shown.join("\n"), scene.logs());
+    }
+}
+
+/// The two are not one in truth; alice is at both, and either is right.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b_33_of_two_clustered_servers_the_other_takes_over_when_one_or_its_sidecar_is_killed() {
+    let plan = SidecarScenePlan {
+        servers: 2,
+        sidecar_server: "Clustered",
+        ..SidecarScenePlan::default()
+    };
+    let mut scene = SidecarScene::connected(&plan).await.unwrap();
+    let run = async {
+        let mut traffic = one_way(scene.bob(), scene.alice(0)).await?;
+        traffic.arrives_also_at(scene.alice(1)).await?;
+        let second = EACH_WAY as usize;
+        traffic.arrived(second).await?;
+        for server in [0, 1] {
+            scene.insides[server].kill();
+            traffic.arrived(traffic.so_far() + second).await?;
+            scene.insides[server].launch().await?;
+            traffic.arrived(traffic.so_far() + second).await?;
+            scene.sidecars[server].kill();
+            traffic.arrived(traffic.so_far() + second).await?;
+            scene.sidecars[server].start().await?;
+            scene.all_trunks().await?;
+        }
+        traffic.stop();
+        let account = traffic.finish().await?;
+        println!("two clustered servers: {account}");
+        let logs = scene.insides[0].log() + &scene.insides[1].log();
+        let lost = account.lost_beside(&logs);
+        ensure!(
+            lost.is_empty() && account.bounced == 0,
+            "{lost:?}: {account}"
+        );
+        ensure!(account.duplicates <= 12 * second, "{account}");
+        Ok(())
+    };
+    if let Err(error) = run.await {
+        panic!("{error:#}\n{}", scene.logs());
     }
 }

@@ -93,6 +93,7 @@ async fn b_34_of_two_single_servers_the_other_takes_over_after_an_end_and_after_
 /// The two are not one in truth; alice is at both, and either is right.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn b_33_of_two_clustered_servers_the_other_takes_over_when_one_or_its_sidecar_is_killed() {
+    let _turn = turn().await;
     let plan = SidecarScenePlan {
         servers: 2,
         sidecar_server: "Clustered",

@@ -7,17 +7,21 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use xmpp_edge_crds::{domain::DomainName, edge_config::HostPort};
+use xmpp_edge_crds::{
+    domain::DomainName,
+    edge_config::{EgressProxy, HostPort, NameResolution},
+    egress::EgressCredentials,
+};
 use xmpp_edge_proxy::{
     admin::server::AdminSubject,
     app,
     arguments::{address, address_and_port},
     config::{follow, trunk_name::TrunkName},
-    dns::{Dialer, Resolver, TargetSource, TrustAnchors},
+    dns::{Dialer, Resolver, SocksProxy, TargetSource, TrustAnchors},
     logging::LogFormat,
     net,
     probe::{self, Report},
@@ -107,6 +111,15 @@ pub struct ProbeArguments {
     /// Dials this instead of what SRV says (a partner's proxyFqdn)
     #[arg(long, value_name = "HOST[:PORT]", value_parser = proxy_fqdn)]
     proxy_fqdn: Option<HostPort>,
+    /// SOCKS5 proxy by which targets are dialled (settings.egressProxy)
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_port)]
+    egress_proxy: Option<HostPort>,
+    /// Directory of username and password for that proxy, as its Secret has them
+    #[arg(long, value_name = "DIR", requires = "egress_proxy")]
+    egress_credentials: Option<PathBuf>,
+    /// Gives that proxy names of hosts, and not addresses (nameResolution: Proxy)
+    #[arg(long, requires = "egress_proxy")]
+    egress_names: bool,
     /// PEM of the partner's own authority, in place of the public ones
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
@@ -279,6 +292,14 @@ pub async fn probe(args: ProbeArguments) -> anyhow::Result<ExitCode> {
         )?)),
         _ => None,
     };
+    let egress = match &args.egress_proxy {
+        Some(address) => Some(Arc::new(egress_proxy(
+            address.clone(),
+            args.egress_credentials.as_deref(),
+            args.egress_names,
+        )?)),
+        None => None,
+    };
     // Whoever probes by hand may look anywhere, at his own machine too.
     let anywhere = TargetSource::Discover {
         except: Arc::new([]),
@@ -290,7 +311,7 @@ pub async fn probe(args: ProbeArguments) -> anyhow::Result<ExitCode> {
         identity,
         trust: Trust::new(roots),
         dialer: Dialer::new(resolver, Arc::new(|_, _| false)),
-        egress: None,
+        egress,
     })
     .await;
     print(
@@ -302,6 +323,32 @@ pub async fn probe(args: ProbeArguments) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// The proxy as `settings.egressProxy` has it.
+fn egress_proxy(
+    address: HostPort,
+    credentials: Option<&Path>,
+    gives_names: bool,
+) -> anyhow::Result<SocksProxy> {
+    let credentials = match credentials {
+        None => None,
+        Some(directory) => {
+            let (username, password) = (directory.join("username"), directory.join("password"));
+            let (username, password) = (read(&username)?, read(&password)?);
+            let given = EgressCredentials::parse(Some(&username), Some(&password));
+            Some(given.with_context(|| directory.display().to_string())?)
+        }
+    };
+    let config = EgressProxy {
+        address,
+        name_resolution: match gives_names {
+            true => NameResolution::Proxy,
+            false => NameResolution::Edge,
+        },
+        has_credentials: credentials.is_some(),
+    };
+    Ok(SocksProxy::new(config, credentials))
 }
 
 /// Runs beside a server until SIGTERM or SIGINT, or does what the subcommand says.

@@ -1,12 +1,12 @@
 //! The only way out is a SOCKS5 proxy: real ones, between real servers.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use xmpp_edge_tests::{
     client::Client,
-    edge::texts,
+    edge::{self, texts},
     federation::{Federation, FederationPlan, Method, PARTNER},
     servers::{Acknowledge, Kind::Prosody},
     socks::{PASSWORD, SocksServer, USER},
@@ -104,6 +104,31 @@ impl Scene {
             .collect())
     }
 
+    /// What `xmpp-edge-proxy probe` reports by way of the proxy, which is given names or addresses.
+    fn probe(&self, proxy: &SocksServer, names: bool) -> Result<Value> {
+        let lab = &self.federation.lab;
+        let (authority, credentials) = (lab.path("authority.pem"), lab.path("egress"));
+        std::fs::write(&authority, lab.authority().certificate())?;
+        std::fs::create_dir_all(&credentials)?;
+        std::fs::write(credentials.join("username"), USER)?;
+        std::fs::write(credentials.join("password"), format!("{PASSWORD}\n"))?;
+        let mut command = Command::new(edge::binary()?.with_file_name("xmpp-edge-proxy"));
+        command
+            .args(["probe", PARTNER, "--json", "--resolver"])
+            .arg(lab.dns().address().to_string())
+            .arg("--ca")
+            .arg(authority)
+            .args(["--egress-proxy", &proxy.address().to_string()])
+            .arg("--egress-credentials")
+            .arg(credentials);
+        if names {
+            command.arg("--egress-names");
+        }
+        let done = command.output()?;
+        serde_json::from_slice(&done.stdout)
+            .with_context(|| String::from_utf8_lossy(&done.stderr).into_owned())
+    }
+
     async fn shows(&self, step: &str, outcome: &str) -> Result<()> {
         let steps = self.steps().await?;
         let wanted = (step.to_owned(), outcome.to_owned());
@@ -165,6 +190,15 @@ async fn s20_the_proxy_resolves_names_that_the_edge_does_not_know() {
     let text = scene.refusal().await.unwrap().expect("it has no address");
     assert!(text.contains(&host), "{text}");
     scene.by(egress("Proxy")).await.unwrap();
+    for (names, found) in [(false, false), (true, true)] {
+        let report = scene.probe(&proxy, names).unwrap();
+        let reached = report["targets"].as_array().is_some_and(|targets| {
+            targets
+                .iter()
+                .any(|target| target["certificate"].is_object())
+        });
+        assert_eq!(reached, found, "{report:#}");
+    }
     // A proxy that hangs for a while costs nobody an error.
     proxy.freeze();
     let id = scene.alice.fresh_id();

@@ -49,7 +49,7 @@ async fn a_stream_s_start_and_end_refusals_and_failed_attempts_have_the_fields_t
     // Nobody knows this domain.
     s.fails_to_reach_the_partner().await.unwrap();
     let documented = documented();
-    assert_eq!(documented.len(), 6, "{documented:?}");
+    assert_eq!(documented.len(), 8, "{documented:?}");
     let of = |wanted: &str| {
         let lines = lines(&s.pod.log()).into_iter();
         let mut of = lines.filter(|line| {

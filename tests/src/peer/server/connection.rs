@@ -6,7 +6,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+};
 
 use super::{Behaviour, Command, Encryption, Received, Seen, State, Verdict};
 use crate::{
@@ -14,11 +17,23 @@ use crate::{
     xml::Element,
 };
 
-/// Takes connections for ever.
-pub(super) async fn serve(listener: TcpListener, state: Arc<State>) {
+/// Takes connections until it is killed. Nothing of them works any more when this is over.
+pub(super) async fn serve(
+    listener: TcpListener,
+    state: Arc<State>,
+    mut killed: oneshot::Receiver<()>,
+) {
     // Ends all connections with the server.
     let mut connections = tokio::task::JoinSet::new();
-    while let Ok((stream, _)) = listener.accept().await {
+    loop {
+        let stream = tokio::select! {
+            biased;
+            _ = &mut killed => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(_) => break,
+            },
+        };
         let number = state.count.fetch_add(1, Ordering::SeqCst) + 1;
         state.connections.lock().insert(number, Seen::default());
         let (tell, commands) = mpsc::unbounded_channel();
@@ -44,6 +59,8 @@ pub(super) async fn serve(listener: TcpListener, state: Arc<State>) {
         });
         state.changed.notify_waiters();
     }
+    drop(listener);
+    connections.shutdown().await;
 }
 
 struct Connection {

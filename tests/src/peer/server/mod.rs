@@ -19,7 +19,7 @@ use anyhow::{Context, Result};
 use parking_lot::Mutex;
 use tokio::{
     net::TcpListener,
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, oneshot},
     task::JoinHandle,
     time::timeout,
 };
@@ -88,6 +88,8 @@ pub struct PeerServer {
     address: SocketAddr,
     state: Arc<State>,
     task: Option<JoinHandle<()>>,
+    /// Dropped, it kills.
+    killer: Option<oneshot::Sender<()>>,
 }
 
 impl Drop for PeerServer {
@@ -109,18 +111,20 @@ impl PeerServer {
             .with_context(|| format!("listen on {address}"))?;
         let state = Arc::new(State::default());
         *state.behaviour.lock() = Some(behaviour);
-        let task = tokio::spawn(connection::serve(listener, Arc::clone(&state)));
+        let (killer, killed) = oneshot::channel();
+        let task = tokio::spawn(connection::serve(listener, Arc::clone(&state), killed));
         Ok(Self {
             address,
             state,
             task: Some(task),
+            killer: Some(killer),
         })
     }
 
-    /// Stops as a killed process does; its address is free afterwards.
+    /// Stops as a killed process does: it takes and acknowledges nothing more, and its address is free.
     pub async fn kill(mut self) {
+        drop(self.killer.take());
         if let Some(task) = self.task.take() {
-            task.abort();
             let _ = task.await;
         }
     }

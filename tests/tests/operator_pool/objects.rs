@@ -171,7 +171,10 @@ fn what_somebody_changes_or_deletes_comes_back_and_what_is_no_longer_wanted_goes
     SERVER.test(async |namespace| {
         let _operator = Operator::start(namespace, &[]).await?;
         create(namespace, &pool(namespace, "hq", json!({}))).await?;
+        // They are written side by side: the Deployment's being there says nothing of the others.
         until(namespace, "hq", |it: &Deployment| it.spec.clone()).await?;
+        until(namespace, "hq-edge", |it: &Service| it.spec.clone()).await?;
+        until(namespace, "hq", |it: &PodDisruptionBudget| it.spec.clone()).await?;
         let services: Api<Service> = namespace.api();
         services.delete("hq-edge", &DeleteParams::default()).await?;
         until(namespace, "hq-edge", |it: &Service| it.spec.clone()).await?;

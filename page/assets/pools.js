@@ -106,7 +106,7 @@ function plot(counts, most, label) {
 
 export function showRefusals(records, known) {
   if (records.length === 0) {
-    fill("refusals", [], known ? "Nothing was refused." : "Each pod's own page has them, and metric xmpp_edge_stanzas_refused_total.");
+    fill("refusals", [], known ? "Nothing was refused." : "The operator that leads has them, each pod's own page, and metric xmpp_edge_stanzas_refused_total.");
     return;
   }
   const rows = records

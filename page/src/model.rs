@@ -273,6 +273,14 @@ pub struct RefusalRecord {
     pub remedy: Option<&'static str>,
 }
 
+impl RefusalRecord {
+    /// What tells it from all others.
+    #[must_use]
+    pub fn key(&self) -> String {
+        format!("{} {} {}", self.partner, self.direction, self.reason)
+    }
+}
+
 /// A rate over the last hour, by its name.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -219,10 +219,15 @@ impl PageParts {
         };
         let address = listener.local_addr().unwrap_or(address);
         tracing::info!(%address, "the status page is there: kubectl port-forward leads to it");
-        let rates = Arc::new(PodRates::new(self.reports));
+        let rates = Arc::new(PodRates::new(self.reports.clone()));
         let answers = Arc::new(AnsweredRecords::default());
-        let source =
-            NamespacesPage::new(self.caches.clone(), rates.clone(), &answers, self.unwatched);
+        let source = NamespacesPage::new(
+            self.caches.clone(),
+            rates.clone(),
+            self.reports,
+            &answers,
+            self.unwatched,
+        );
         let questions = PageQuestions::new(self.caches, self.client);
         let served = page::server::serve(
             listener,

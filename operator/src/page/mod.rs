@@ -3,6 +3,7 @@
 
 pub mod questions;
 pub mod rates;
+mod refusals;
 pub mod server;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -30,6 +31,7 @@ use xmpp_edge_page::{
 use self::rates::PodRates;
 use crate::{
     dns::answered::AnsweredRecords,
+    proxy_status::Reports,
     runtime::{caches::Caches, decoded::Decoded},
     status::unwatched::UnwatchedWatch,
 };
@@ -39,6 +41,7 @@ use crate::{
 pub struct NamespacesPage {
     caches: Arc<Caches>,
     rates: Arc<PodRates>,
+    reports: Arc<Reports>,
     answers: RecordAnswers,
     unwatched: Arc<UnwatchedWatch>,
 }
@@ -48,12 +51,14 @@ impl NamespacesPage {
     pub fn new(
         caches: Arc<Caches>,
         rates: Arc<PodRates>,
+        reports: Arc<Reports>,
         answers: &Arc<AnsweredRecords>,
         unwatched: Arc<UnwatchedWatch>,
     ) -> Self {
         Self {
             caches,
             rates,
+            reports,
             answers: answers.shown(),
             unwatched,
         }
@@ -87,6 +92,7 @@ impl Look for NamespacesPage {
                 |it: &ExternalAccessPolicy| it.status.as_ref().map(|status| &*status.conditions),
             );
         }
+        let refusals = refusals::records(&self.reports);
         let head = Head {
             title: "xmpp-edge operator".to_owned(),
             version: env!("CARGO_PKG_VERSION"),
@@ -94,7 +100,7 @@ impl Look for NamespacesPage {
             notes: bounded_notes(notes.0, "kubectl get xmpp -A"),
             explains: true,
             probes: true,
-            refusals: false,
+            refusals: refusals.is_some(),
         };
         contents.add(Section::Head, "", &head);
         let mut served: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -112,6 +118,9 @@ impl Look for NamespacesPage {
             contents.add(Section::Partner, key, &record);
         }
         self.rates.show(&mut contents);
+        for record in refusals.into_iter().flatten() {
+            contents.add(Section::Refusal, record.key(), &record);
+        }
         contents
     }
 }

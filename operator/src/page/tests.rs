@@ -33,6 +33,7 @@ fn page(caches: Arc<Caches>) -> NamespacesPage {
     NamespacesPage::new(
         caches,
         Arc::new(PodRates::new(Arc::default())),
+        Arc::default(),
         &Arc::default(),
         Arc::default(),
     )

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use xmpp_edge_crds::{
     edge_config::{GatewayMode, Version},
     negotiation::Method,
+    verdict,
 };
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -38,6 +39,21 @@ pub struct ProxyStatus {
     pub gateways: Vec<Gateway>,
     #[serde(default)]
     pub totals: Totals,
+    #[serde(default)]
+    pub refusals: Vec<Refusal>,
+}
+
+/// What policy refused.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Refusal {
+    pub partner: String,
+    pub direction: verdict::Direction,
+    pub reason: String,
+    /// Since the process began.
+    pub count: u64,
+    /// When it last grew.
+    pub last_time: Timestamp,
 }
 
 /// Counted since the process began; a partner that is removed takes its counts along.
@@ -236,6 +252,7 @@ impl ProxyStatus {
         self.certificate = news.certificate;
         self.gateways = news.gateways;
         self.totals = news.totals;
+        self.refusals = news.refusals;
     }
 }
 

@@ -122,6 +122,24 @@ impl Reports {
         .collect()
     }
 
+    /// What policy refused, with the namespace of the pod that says so; `None` where no pod was asked, as only
+    /// who leads asks.
+    #[must_use]
+    pub fn refusals(&self) -> Option<Vec<(String, model::Refusal)>> {
+        let pools = self.pools.lock();
+        let mut pods = pools.iter().flat_map(|((namespace, _), report)| {
+            let statuses = report.pods.values().filter_map(|pod| pod.status.as_ref());
+            statuses.map(move |status| (namespace, status))
+        });
+        let first = pods.next()?;
+        let all = std::iter::once(first).chain(pods);
+        let refusals = all.flat_map(|(namespace, status)| {
+            let refusals = status.refusals.iter().cloned();
+            refusals.map(move |refusal| (namespace.clone(), refusal))
+        });
+        Some(refusals.collect())
+    }
+
     /// Of one namespace, by pool.
     #[must_use]
     pub fn of(&self, namespace: &str) -> BTreeMap<String, PoolReport> {
@@ -308,6 +326,7 @@ impl Poller {
         if let (Some(before), Some(known)) = (&mut before.status, &known.status) {
             before.time = known.time;
             before.totals = known.totals;
+            before.refusals.clone_from(&known.refusals);
         }
         *known != before
     }

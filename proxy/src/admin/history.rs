@@ -1,4 +1,4 @@
-//! What the page shows of the last hour: rates, and what policy refused. Sampled from the metrics, so that
+//! What page and `/status` show of what was before: rates, and what policy refused. Sampled from the metrics, so that
 //! nothing is noted on the path of a stanza. Memory is a constant for the rates, and for refusals at most
 //! that of the metric itself.
 
@@ -8,21 +8,22 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use xmpp_edge_crds::remedy;
+use xmpp_edge_crds::{remedy, verdict::Direction};
 use xmpp_edge_page::{
     board::Contents,
     model::{RefusalRecord, Section},
     rates::{EDGE_RATES, Rates, SAMPLE},
 };
 
-use crate::telemetry::metrics::{MetricTotals, Metrics, RefusalCount};
+use super::status::RefusalStatus;
+use crate::telemetry::metrics::{MetricTotals, Metrics, RefusalCount, direction_label};
 
-/// Refusals that are shown: those that were seen last.
+/// Refusals that are shown: those that grew last.
 const REFUSALS: usize = 100;
 
 /// See the module.
 #[derive(Debug)]
-pub struct PageHistory {
+pub struct RecentHistory {
     state: Mutex<Samples>,
 }
 
@@ -45,7 +46,7 @@ struct RefusalSeen {
     last_time: Timestamp,
 }
 
-impl Default for PageHistory {
+impl Default for RecentHistory {
     fn default() -> Self {
         let rates = Rates::new(EDGE_RATES);
         let refusals = HashMap::new();
@@ -55,7 +56,7 @@ impl Default for PageHistory {
     }
 }
 
-impl PageHistory {
+impl RecentHistory {
     /// Samples these metrics until `stop`.
     pub async fn follow(&self, metrics: &Metrics, stop: &CancellationToken) {
         let mut tick = interval(SAMPLE);
@@ -92,34 +93,49 @@ impl PageHistory {
             .collect();
     }
 
+    /// The newest refusals first, at most [`REFUSALS`].
+    #[must_use]
+    pub fn refusals(&self) -> Vec<RefusalStatus> {
+        let state = self.state.lock();
+        let refusals = state.newest().map(|(key, seen)| RefusalStatus {
+            partner: key.partner.clone(),
+            direction: if key.direction == direction_label(Direction::Outbound) {
+                Direction::Outbound
+            } else {
+                Direction::Inbound
+            },
+            reason: key.reason,
+            count: seen.count,
+            last_time: seen.last_time,
+        });
+        refusals.collect()
+    }
+
     /// Adds what there is to the page.
     pub(super) fn show(&self, contents: &mut Contents) {
         let state = self.state.lock();
         for (number, rate) in state.rates.records().iter().enumerate() {
             contents.add(Section::Rate, number.to_string(), rate);
         }
-        let mut refusals: Vec<_> = state.refusals.iter().collect();
-        refusals.sort_by_key(|(_, seen)| std::cmp::Reverse(seen.last_time));
-        for (key, seen) in refusals.into_iter().take(REFUSALS) {
-            let RefusalKey {
-                partner,
-                direction,
-                reason,
-            } = key;
+        for (key, seen) in state.newest() {
             let record = RefusalRecord {
-                partner: partner.clone(),
-                direction,
-                reason: (*reason).to_owned(),
+                partner: key.partner.clone(),
+                direction: key.direction,
+                reason: key.reason.to_owned(),
                 count: seen.count,
                 last_time: seen.last_time,
-                remedy: remedy::of_refusal(reason),
+                remedy: remedy::of_refusal(key.reason),
             };
-            contents.add(
-                Section::Refusal,
-                format!("{partner} {direction} {reason}"),
-                &record,
-            );
+            contents.add(Section::Refusal, record.key(), &record);
         }
+    }
+}
+
+impl Samples {
+    fn newest(&self) -> impl Iterator<Item = (&RefusalKey, &RefusalSeen)> {
+        let mut refusals: Vec<_> = self.refusals.iter().collect();
+        refusals.sort_by_key(|(_, seen)| std::cmp::Reverse(seen.last_time));
+        refusals.into_iter().take(REFUSALS)
     }
 }
 
@@ -131,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_refusal_keeps_its_time_until_it_grows_and_goes_with_its_partner() {
-        let history = PageHistory::default();
+        let history = RecentHistory::default();
         let refusals = |counts: &[(&str, u64)]| {
             let of = |(partner, count): &(&str, u64)| RefusalCount {
                 partner: (*partner).to_owned(),

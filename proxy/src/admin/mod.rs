@@ -2,6 +2,7 @@
 
 pub mod collector;
 pub mod explain;
+pub mod history;
 pub mod listener;
 pub mod page;
 pub mod probe;

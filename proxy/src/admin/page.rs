@@ -2,8 +2,6 @@
 //!
 //! It is looked at while somebody follows the page, never on the path of a stanza, and changes nothing.
 
-mod history;
-
 use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
@@ -19,8 +17,6 @@ use xmpp_edge_page::{
     },
 };
 
-pub use history::PageHistory;
-
 use super::{server::Admin, status};
 use crate::{
     config::ActiveConfig,
@@ -33,13 +29,12 @@ use crate::{
 #[derive(Debug)]
 pub struct PoolPage {
     admin: Arc<Admin>,
-    history: Arc<PageHistory>,
 }
 
 impl PoolPage {
     #[must_use]
-    pub fn new(admin: Arc<Admin>, history: Arc<PageHistory>) -> Self {
-        Self { admin, history }
+    pub fn new(admin: Arc<Admin>) -> Self {
+        Self { admin }
     }
 }
 
@@ -76,7 +71,7 @@ impl PoolPage {
             refusals: true,
         };
         contents.add(Section::Head, "", &head);
-        let shown = status::status(context, None);
+        let shown = status::status(context, None, Vec::new());
         let facts = PairFacts::of(context, &config);
         let all = facts.of_pool;
         let record = PoolRecord {
@@ -135,7 +130,7 @@ impl PoolPage {
             };
             contents.add(Section::Gateway, key, &record);
         }
-        self.history.show(contents);
+        self.admin.history().show(contents);
     }
 }
 

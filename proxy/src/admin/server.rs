@@ -27,6 +27,7 @@ use xmpp_edge_page::{board::Board, files, model::ControlShown, updates};
 use super::{
     collector::EdgeCollector,
     explain,
+    history::RecentHistory,
     listener::{AdminListener, Caller, Channel},
     probe::{ProbeRefusal, Prober},
     readiness::Readiness,
@@ -63,6 +64,7 @@ pub struct Admin {
     control: Option<watch::Receiver<ControlShown>>,
     context: Arc<OnceLock<Arc<StreamContext>>>,
     prober: Prober,
+    history: RecentHistory,
 }
 
 impl Admin {
@@ -80,6 +82,7 @@ impl Admin {
             control,
             context: Arc::default(),
             prober: Prober::default(),
+            history: RecentHistory::default(),
         })
     }
 
@@ -132,6 +135,11 @@ impl Admin {
     pub(super) fn control(&self) -> ControlShown {
         let said = self.control.as_ref().map(|said| said.borrow().clone());
         said.unwrap_or_default()
+    }
+
+    /// What was counted before.
+    pub(super) fn history(&self) -> &RecentHistory {
+        &self.history
     }
 
     /// What everything counts in.
@@ -307,7 +315,10 @@ async fn show_status(
     };
     match sidecar_status::status(context) {
         Some(status) => Json(status).into_response(),
-        None => Json(status::status(context, since)).into_response(),
+        None => {
+            let refusals = admin.history().refusals();
+            Json(status::status(context, since, refusals)).into_response()
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use xmpp_edge_crds::{
     domain::DomainPattern,
     edge_config::{GatewayMode, Partner, VERSION, Version},
     negotiation::Method,
+    verdict::Direction,
 };
 
 use crate::telemetry::{attempts::ShownStep, config_status::RejectedStatus, metrics::MetricTotals};
@@ -39,6 +40,22 @@ pub struct Status {
     pub partners: Vec<PartnerStatus>,
     pub gateways: Vec<GatewayStatus>,
     pub totals: MetricTotals,
+    /// What policy refused, the newest first.
+    pub refusals: Vec<RefusalStatus>,
+}
+
+/// One series of `stanzas_refused_total`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusalStatus {
+    /// Name of the object; `other` where it belongs to none.
+    pub partner: String,
+    pub direction: Direction,
+    pub reason: &'static str,
+    /// Since the process began.
+    pub count: u64,
+    /// When it was last seen to grow; it is looked at every ten seconds.
+    pub last_time: Timestamp,
 }
 
 #[derive(Debug, Serialize)]
@@ -157,10 +174,14 @@ impl From<ShownSidecar> for SidecarStatus {
     }
 }
 
-/// The status now; with `since`, only streams and partners that changed after it. A stream changes
+/// The status now, with the refusals that a [history](super::history) knows; with `since`, only streams and partners that changed after it. A stream changes
 /// with each stanza and each pair, a partner with each step, stream, probe and plan to try again.
 #[must_use]
-pub fn status(context: &StreamContext, since: Option<Timestamp>) -> Status {
+pub fn status(
+    context: &StreamContext,
+    since: Option<Timestamp>,
+    refusals: Vec<RefusalStatus>,
+) -> Status {
     // Before anything is read, so that nothing falls between two answers.
     let time = Timestamp::now();
     let config = context.config();
@@ -210,6 +231,7 @@ pub fn status(context: &StreamContext, since: Option<Timestamp>) -> Status {
         partners,
         gateways: gateways(context, &config),
         totals: context.metrics.totals(),
+        refusals,
     }
 }
 

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use xmpp_edge_page::board::Board;
 
 use super::{
-    page::{PageHistory, PoolPage},
+    page::PoolPage,
     server::{self, Admin},
 };
 
@@ -51,8 +51,7 @@ async fn serve(
 ) -> io::Result<()> {
     let mut serving = JoinSet::new();
     let stopped = stop.clone();
-    let history = Arc::new(PageHistory::default());
-    let page = PoolPage::new(Arc::clone(&admin), Arc::clone(&history));
+    let page = PoolPage::new(Arc::clone(&admin));
     let board = Board::new(Arc::new(page));
     for listener in listeners {
         let listener = TcpListener::from_std(listener)?;
@@ -60,7 +59,8 @@ async fn serve(
         serving.spawn(server::run(admin, board, listener, stop.clone()));
     }
     serving.spawn(async move {
-        history.follow(&admin.telemetry().metrics, &stop).await;
+        let metrics = &admin.telemetry().metrics;
+        admin.history().follow(metrics, &stop).await;
         Ok(())
     });
     while let Some(ended) = serving.join_next().await {

@@ -66,6 +66,13 @@ fn the_operator_s_page_shows_every_partner_in_every_pool_and_follows_them() {
         browser.until(&format!("{probed}.includes('SaslOverTls') && {probed}.includes('a pod looked')")).await?;
         // Ten seconds after each other: this replica leads, and counts what its pods count.
         browser.until("document.querySelectorAll('svg.plot polyline').length === 5").await?;
+        // What pods refused, with what to do about it.
+        let refused = json!({"partner": "contoso", "direction": "Inbound", "reason": "Contact",
+            "count": 17, "lastTime": "2026-01-01T00:00:00Z"});
+        pod.say("refusals", json!([refused]));
+        let refusals = "document.getElementById('refusals').innerText";
+        let line = format!("{refusals}.includes('{}/contoso') && {refusals}.includes('17') && {refusals}.includes('Contact')", namespace.name);
+        browser.until(&line).await?;
         delete(namespace, &object).await?;
         browser.until(&format!("!{}", row("contoso"))).await?;
         ensure!(browser.complaints().is_empty(), "{:?}", browser.complaints());

@@ -59,6 +59,42 @@ fn the_images_have_one_program_the_c_library_and_ca_roots_and_run_as_nobody_spec
 }
 
 #[test]
+fn the_builder_s_image_is_pinned_by_digest_and_has_the_toolchain_s_rust() {
+    let file = |path: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+        fs::read_to_string(path).expect("a file of the repository")
+    };
+    let containerfile = file("images/Containerfile");
+    let mut from = containerfile
+        .lines()
+        .filter(|line| line.starts_with("FROM "));
+    let outside = from.find(|line| {
+        !["${BUILDER}", " toolchain ", " dependencies ", " scratch "]
+            .iter()
+            .any(|own| line.contains(own))
+    });
+    assert_eq!(outside, None, "images come from BUILDER alone");
+    let builder = containerfile
+        .lines()
+        .find_map(|line| line.strip_prefix("ARG BUILDER="));
+    let (name, digest) = builder
+        .and_then(|it| it.split_once("@sha256:"))
+        .expect("a digest");
+    assert!(
+        digest.len() == 64 && digest.bytes().all(|it| it.is_ascii_hexdigit()),
+        "{digest}"
+    );
+    let toolchain = file("rust-toolchain.toml");
+    let channel = toolchain
+        .lines()
+        .find_map(|line| line.strip_prefix("channel = \""));
+    let version = channel
+        .and_then(|it| it.strip_suffix('"'))
+        .expect("a channel");
+    assert_eq!(name, format!("docker.io/library/rust:{version}-bookworm"));
+}
+
+#[test]
 fn two_tags_of_the_same_binaries_are_two_images_that_share_their_layers() {
     with_images(|images| {
         let folder = tempfile::tempdir()?;

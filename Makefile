@@ -2,6 +2,7 @@
 # make demo     real servers with the edge between them; KEEP=1 leaves them running; SIDECAR=1 with a sidecar inside
 # make kind-demo  the same in a cluster that kind makes: two organisations, the chart, a message both ways
 # make bench    what a stanza and a stream cost, beside a plain relay; ONLY=saturated runs a part
+# make release  both programs as images have them: in target/release
 # make loss     what outages and deaths of servers cost, as the tables of docs/loss.md: half an hour
 # make fuzz     every fuzz target for SECONDS each (needs nightly and cargo-fuzz)
 # make tools    a Kubernetes, images, the servers of Debian 13 and axe-core for the tests: some minutes once, then nothing
@@ -17,7 +18,7 @@ CHARTS ?= target/charts
 # Most of what tests do is waiting: more of them at a time than two cores have.
 THREADS ?= 4
 
-.PHONY: test demo bench loss fuzz lint binaries install tools images chart kind-demo
+.PHONY: test demo bench release loss fuzz lint binaries install tools images chart kind-demo
 
 test: install tools binaries
 	RUST_TEST_THREADS=$(THREADS) cargo test --workspace
@@ -25,9 +26,12 @@ test: install tools binaries
 demo: install binaries
 	cargo run -q -p xmpp-edge-tests --bin demo -- $(if $(KEEP),--keep) $(if $(SIDECAR),--sidecar)
 
-bench: install
-	cargo build --release -p xmpp-edge-proxy
+bench: install release
 	cargo bench -p xmpp-edge-tests --bench edge -- $(ONLY)
+
+# Fat LTO and a profile were measured and brought nothing: docs/performance.md.
+release:
+	cargo build --release --locked -p xmpp-edge-operator -p xmpp-edge-proxy
 
 loss: install tools binaries
 	FAULTS_ALL=1 cargo test -p xmpp-edge-tests --test faults_loss --test faults_outage -- --nocapture --test-threads 1 table

@@ -112,5 +112,36 @@ pub async fn scale() -> Result<()> {
             (rig.edge.cpu().saturating_sub(cpu)).as_secs_f64()
         ),
     ]);
+    let (edit, longest) = edit_alive(&rig).await?;
+    table.row(&[
+        "one edit in force, 5,000 streams alive; goal 0.5 s".into(),
+        format!("{edit:.2} s"),
+        format!("{longest:.1} ms waited a stanza at most of a stream that sends all the while; goal 10 ms"),
+    ]);
     table.end()
+}
+
+/// Seconds until an edit is in force while many streams stand, and the milliseconds that a stanza of one of them
+/// waited at most meanwhile.
+async fn edit_alive(rig: &Rig) -> Result<(f64, f64)> {
+    const STREAMS: usize = 5_000;
+    const PACE: u32 = 1_000;
+    const PACED: Duration = Duration::from_secs(4);
+    let mut open = Vec::new();
+    for number in 0..STREAMS {
+        let domain = format!("p{number}.pairs.example");
+        open.push(Sender::connect_from(&rig.partner, number, &domain, false).await?);
+    }
+    let mut sender = Sender::connect(&rig.partner, false).await?;
+    sender.send(1).await?;
+    rig.sink.await_stanzas(1).await?;
+    rig.sink.take_latencies();
+    let sending = tokio::spawn(async move { sender.send_paced(PACE, PACED).await });
+    let began = Instant::now();
+    rig.next_generation().await?;
+    let edit = began.elapsed().as_secs_f64();
+    let sent = sending.await??;
+    rig.sink.await_stanzas(1 + sent).await?;
+    let longest = rig.sink.take_latencies().into_iter().max().unwrap_or(0);
+    Ok((edit, longest as f64 / 1e6))
 }

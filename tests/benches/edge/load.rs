@@ -1,7 +1,7 @@
 //! The partner: one stream over direct TLS with SASL EXTERNAL, and stanzas as fast as they are taken.
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -38,6 +38,8 @@ pub fn stanza(stamp: u64, _: &str) -> Vec<u8> {
 pub enum Shape {
     /// The chat message of 220 bytes.
     Message,
+    /// The same between [`CROWD`] pairs of people in turn: nobody writes twice in a row.
+    Crowd,
     Presence,
     /// A message with 4 KiB in its body.
     Long,
@@ -45,12 +47,22 @@ pub enum Shape {
     Huge,
 }
 
+/// Pairs of people of [`Shape::Crowd`].
+const CROWD: u64 = 1_000;
+
 impl Shape {
-    pub const ALL: [Self; 4] = [Self::Message, Self::Presence, Self::Long, Self::Huge];
+    pub const ALL: [Self; 5] = [
+        Self::Message,
+        Self::Crowd,
+        Self::Presence,
+        Self::Long,
+        Self::Huge,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Message => "messages of 220 bytes",
+            Self::Crowd => "the same between 1,000 pairs of people in turn",
             Self::Presence => "presences of 64 bytes",
             Self::Long => "messages of 4 KiB",
             Self::Huge => "messages of 64 KiB",
@@ -61,13 +73,14 @@ impl Shape {
     pub fn start(self) -> &'static [u8] {
         match self {
             Self::Presence => b"<p",
-            Self::Message | Self::Long | Self::Huge => b"<m",
+            Self::Message | Self::Crowd | Self::Long | Self::Huge => b"<m",
         }
     }
 
     pub fn stanza(self) -> Vec<u8> {
         let body = match self {
             Self::Message => return stanza(0, ""),
+            Self::Crowd => return Self::of_crowd(0),
             Self::Presence => {
                 return b"<presence from='rob@partner.example/d' to='user42@org.example'/>"
                     .to_vec();
@@ -82,6 +95,18 @@ impl Shape {
         format!(
             "<message from='rob@partner.example/desk' to='user42@org.example' type='chat' id='1'><body>{body}</body></message>"
         )
+        .into_bytes()
+    }
+
+    /// One of the crowd's, as long as [`stanza`].
+    fn of_crowd(number: u64) -> Vec<u8> {
+        let text = String::from_utf8(stanza(number, "")).unwrap_or_default();
+        let (remote, user) = (number % CROWD, 10 + number * 7 % 90);
+        text.replace(
+            "rob@partner.example/desk",
+            &format!("r{remote:05}@partner.example/d"),
+        )
+        .replace("user42@", &format!("user{user}@"))
         .into_bytes()
     }
 
@@ -105,7 +130,17 @@ impl Sender {
 
     /// The same as another domain that the certificate names.
     pub async fn connect_as(partner: &Partner, domain: &str, acks: bool) -> Result<Self> {
-        let mut stream = tls(partner).await?;
+        Self::connect_from(partner, 0, domain, acks).await
+    }
+
+    /// The same as one of many: an address has ports for some 28,000.
+    pub async fn connect_from(
+        partner: &Partner,
+        number: usize,
+        domain: &str,
+        acks: bool,
+    ) -> Result<Self> {
+        let mut stream = tls(partner, number).await?;
         let header = format!(
             "<?xml version='1.0'?><stream:stream xmlns='jabber:server' \
              xmlns:stream='http://etherx.jabber.org/streams' from='{domain}' to='org.example' version='1.0'>"
@@ -129,7 +164,7 @@ impl Sender {
 
     /// TLS alone, for the plain relay.
     pub async fn raw(partner: &Partner) -> Result<Self> {
-        Ok(Self::of(tls(partner).await?, false))
+        Ok(Self::of(tls(partner, 0).await?, false))
     }
 
     fn of(stream: TlsStream<TcpStream>, acks: bool) -> Self {
@@ -148,7 +183,21 @@ impl Sender {
 
     /// The same of another shape.
     pub async fn send_shape(&mut self, shape: Shape, count: u64) -> Result<()> {
+        if shape == Shape::Crowd {
+            return self.send_crowd(count).await;
+        }
         self.send_all(&shape.stanza(), count).await
+    }
+
+    async fn send_crowd(&mut self, count: u64) -> Result<()> {
+        const AT_ONCE: u64 = 50;
+        let all: Vec<_> = (0..CROWD).map(Shape::of_crowd).collect();
+        let blocks: Vec<_> = all.chunks(AT_ONCE as usize).map(<[_]>::concat).collect();
+        for block in blocks.iter().cycle().take((count / AT_ONCE) as usize) {
+            self.write.write_all(block).await?;
+        }
+        self.write.flush().await?;
+        self.send_all(&Shape::of_crowd(0), count % AT_ONCE).await
     }
 
     /// The same from a user of another domain, of the same length.
@@ -226,7 +275,7 @@ pub fn now() -> u64 {
     .unwrap_or(0)
 }
 
-async fn tls(partner: &Partner) -> Result<TlsStream<TcpStream>> {
+async fn tls(partner: &Partner, number: usize) -> Result<TlsStream<TcpStream>> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(
@@ -243,7 +292,10 @@ async fn tls(partner: &Partner) -> Result<TlsStream<TcpStream>> {
         )?;
     config.alpn_protocols = vec![b"xmpp-server".to_vec()];
     config.resumption = rustls::client::Resumption::disabled();
-    let socket = TcpStream::connect(partner.address).await?;
+    let own = Ipv4Addr::new(127, 78, 0, u8::try_from(number / 20_000)?);
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((own, 0).into())?;
+    let socket = socket.connect(partner.address).await?;
     socket.set_nodelay(true)?;
     let name = ServerName::try_from("org.example")?;
     Ok(TlsConnector::from(Arc::new(config))

@@ -4,15 +4,21 @@ use std::{
     fs,
     path::Path,
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::rig::Cores;
 
-/// Killed when dropped.
+/// Killed when dropped; one that writes a profile ends by itself first.
 pub struct Process(Child);
+
+/// Where an instrumented program writes its profile as it ends.
+const PROFILE: &str = "LLVM_PROFILE_FILE";
+/// What its end may take.
+const END: Duration = Duration::from_secs(30);
 
 impl Process {
     pub fn start(program: &Path, arguments: &[&str], log: &Path) -> Result<Self> {
@@ -55,6 +61,14 @@ impl Process {
         Duration::from_nanos(nanos)
     }
 
+    fn end(&mut self) {
+        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
+        let until = Instant::now() + END;
+        while self.0.try_wait().is_ok_and(|ended| ended.is_none()) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Resident memory in bytes.
     pub fn resident(&self) -> u64 {
         let status =
@@ -70,6 +84,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if std::env::var_os(PROFILE).is_some() {
+            self.end();
+        }
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

@@ -4,7 +4,10 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,7 +20,10 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::TlsAcceptor;
-use xmpp_edge_tests::pki::{Authority, Leaf, Usage};
+use xmpp_edge_tests::{
+    pki::{Authority, Leaf, Usage},
+    pod::BINARY,
+};
 
 use xmpp_edge_proxy::contacts::{ContactChange, ContactEvent, ContactStore};
 
@@ -123,6 +129,7 @@ pub struct Rig {
     pub partner: Partner,
     pub config_bytes: usize,
     config: Value,
+    generation: AtomicU64,
     directory: TempDir,
 }
 
@@ -174,7 +181,7 @@ impl Rig {
         fs::write(&file, &text)?;
         let edge = Process::start_on(
             task.cores,
-            &binary("xmpp-edge-proxy"),
+            &binary(),
             &[
                 "run",
                 "--config",
@@ -203,6 +210,7 @@ impl Rig {
             },
             config_bytes: text.len(),
             config,
+            generation: AtomicU64::new(1),
             directory,
         };
         rig.await_generation(1).await?;
@@ -218,15 +226,16 @@ impl Rig {
         ([127, 77, 0, 4], 53).into()
     }
 
-    /// Writes the same configuration as generation 2 and waits until it is in force.
+    /// Writes the same configuration with the next number and waits until it is in force.
     pub async fn next_generation(&self) -> Result<()> {
+        let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
         let mut config = self.config.clone();
-        config["generation"] = json!(2);
+        config["generation"] = json!(generation);
         let file = self.directory.path().join("edge.json");
         let next = self.directory.path().join("edge.json.next");
         fs::write(&next, config.to_string())?;
         fs::rename(next, file)?;
-        self.await_generation(2).await
+        self.await_generation(generation).await
     }
 
     async fn await_generation(&self, generation: u64) -> Result<()> {
@@ -287,7 +296,7 @@ impl Beside {
 
     /// The gateway that it serves, as the edge's document has it.
     fn gateway(&self) -> Result<Value> {
-        let output = std::process::Command::new(binary("xmpp-edge-proxy"))
+        let output = std::process::Command::new(binary())
             .args(["sidecar", "key", "--state", &self.state()])
             .output()?;
         let key = String::from_utf8(output.stdout)?;
@@ -321,7 +330,7 @@ impl Beside {
             arguments.extend(["--server", server]);
         }
         let log = self.0.join("log");
-        Process::start(&binary("xmpp-edge-proxy"), &arguments, &log)
+        Process::start(&binary(), &arguments, &log)
     }
 }
 
@@ -482,13 +491,16 @@ fn write(directory: &Path, name: &str, text: &str) -> Result<()> {
         .with_context(|| format!("{name} in {}", directory.display()))
 }
 
-/// A release binary of this workspace.
-fn binary(name: &str) -> PathBuf {
+/// The release binary of this workspace, or the one that the environment names: two builds are compared so.
+pub fn binary() -> PathBuf {
+    if let Some(named) = std::env::var_os(BINARY) {
+        return named.into();
+    }
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
         PathBuf::from,
     );
-    target.join("release").join(name)
+    target.join("release/xmpp-edge-proxy")
 }
 
 async fn get(address: &str, path: &str) -> Result<String> {

@@ -22,6 +22,7 @@ mod controller_manager;
 mod helm;
 mod identity;
 pub mod images;
+pub mod inside;
 mod kubectl;
 mod late_answers;
 pub mod node;

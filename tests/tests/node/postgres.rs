@@ -7,7 +7,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 use xmpp_edge_tests::{
     client::Client,
-    cluster::images::SERVERS,
+    cluster::{images::SERVERS, inside::CHAT},
     peer::{Behaviour, Identity, Login, Peer, PeerServer},
     pki::{Leaf, Usage},
     servers::S2S_PORT,
@@ -16,7 +16,7 @@ use xmpp_edge_tests::{
 
 use crate::{
     pods::Pod,
-    stage::{CHAT, EDGE, OWN, SOON, STAGE, Stage},
+    stage::{EDGE, OWN, SOON, STAGE, Stage},
 };
 
 /// A domain whose users are strangers until somebody adds them.

@@ -14,7 +14,8 @@ use tokio::sync::OnceCell;
 use xmpp_edge_tests::{
     cluster::{
         Helm, Kubectl, Major,
-        images::{Images, Product, SERVERS},
+        images::{Images, Product},
+        inside::{self, CHAT},
         node::{Cluster, DNS, Internet, Lacking, Site, on_the_internet},
     },
     pki::{Authority, Usage},
@@ -27,8 +28,6 @@ use xmpp_edge_tests::{
 pub const OWN: &str = "org.example";
 /// Namespace of the edge.
 pub const EDGE: &str = "edge";
-/// Namespace of the server inside.
-pub const CHAT: &str = "chat";
 /// Namespace of the operator.
 pub const SYSTEM: &str = "edge-system";
 /// The chart.
@@ -184,35 +183,9 @@ impl Stage {
         let mut own = self.found("secret/xmpp-edge-gateway-org.example").await?;
         own["metadata"] = json!({"name": own["metadata"]["name"], "namespace": CHAT});
         self.apply(&own.to_string())?;
-        // The tests' client knows no TLS.
-        let plain = "c2s_require_encryption = false; allow_unencrypted_plain_auth = true";
-        let prosody = example("prosody.yaml")
-            .replace("10.96.0.53", &resolvers[0])
-            .replace("10.96.1.53", &resolvers[1])
-            .replace("image: prosody:0.12", &format!("image: {SERVERS}"))
-            .replace("[prosody,", "[lua5.4, /usr/bin/prosody,")
-            .replace(
-                "authentication =",
-                &format!("{plain}\n    authentication ="),
-            );
+        let prosody = inside::manifest(&resolvers);
         self.apply(&prosody)?;
-        let place = ["--namespace", CHAT, "--timeout=90s"];
-        let rollout = ["rollout", "status", "deployment/prosody"];
-        self.kubectl().run(&[&rollout[..], &place].concat())?;
-        let register = "mkdir -p /var/lib/prosody/org%2eexample/accounts && cd /var/lib/prosody/org%2eexample/accounts \
-            && for user in alice carol; do echo 'return { [\"password\"] = \"secret\"; };' >$user.dat; done";
-        let exec = ["exec", "--namespace", CHAT, "deployment/prosody", "--"];
-        self.kubectl()
-            .run(&[&exec[..], &["sh", "-c", register]].concat())?;
-        let arguments = [
-            "get",
-            "service/prosody",
-            "--namespace",
-            CHAT,
-            "--output=jsonpath={.spec.clusterIP}",
-        ];
-        let address: Ipv4Addr = self.kubectl().run(&arguments)?.parse()?;
-        self.inside = SocketAddr::from((address, C2S_PORT));
+        self.inside = inside::until_it_runs(self.kubectl(), &["alice", "carol"])?;
         Ok(())
     }
 

@@ -57,9 +57,17 @@ impl Containers {
 /// Takes in the images of an archive as `docker save` writes them.
 pub(super) fn import(machine: &Machine, archive: &Path) -> Result<()> {
     let archive = archive.display().to_string();
+    ctr(machine, &["images", "import", &archive])
+}
+
+/// Gives an image a second name.
+pub(super) fn tag(machine: &Machine, image: &str, name: &str) -> Result<()> {
+    ctr(machine, &["images", "tag", image, name])
+}
+
+fn ctr(machine: &Machine, command: &[&str]) -> Result<()> {
     let arguments = ["--address", SOCKET, "--namespace", "k8s.io"];
-    let import = ["images", "import", &archive];
-    machine.run("ctr", &[&arguments[..], &import].concat())?;
+    machine.run("ctr", &[&arguments[..], command].concat())?;
     Ok(())
 }
 

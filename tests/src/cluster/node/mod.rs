@@ -135,6 +135,14 @@ impl Cluster {
         containers::import(&self.machine, archive)
     }
 
+    /// Gives an image that was taken in a second name, as a registry would.
+    ///
+    /// # Errors
+    /// When there is no such image.
+    pub fn tag(&self, image: &str, name: &str) -> Result<()> {
+        containers::tag(&self.machine, image, name)
+    }
+
     /// Gives a Service of type LoadBalancer the address [`Site::balancer`], as a load balancer would.
     ///
     /// # Errors

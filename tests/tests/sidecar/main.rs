@@ -5,6 +5,7 @@
 mod alone;
 mod faults;
 mod guide;
+mod kills;
 mod load;
 mod loss;
 mod names;

@@ -14,5 +14,6 @@ mod scene;
 mod servers;
 mod several;
 mod stanzas;
+mod stuck;
 mod told;
 mod two_hosts;

@@ -9,6 +9,7 @@ mod kills;
 mod load;
 mod loss;
 mod names;
+mod renewals;
 mod rolling;
 mod scene;
 mod servers;

@@ -63,6 +63,18 @@ pub(super) fn import(machine: &Machine, archive: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Gives an image, `name:tag` as pods ask for it, another tag.
+pub(super) fn tag(machine: &Machine, image: &str, tag: &str) -> Result<()> {
+    let (name, _) = image.rsplit_once(':').context("an image has a tag")?;
+    // Where no registry is named, it is this one's.
+    let whole = |image: &str| format!("docker.io/library/{image}");
+    let arguments = ["--address", SOCKET, "--namespace", "k8s.io"];
+    let other = whole(&format!("{name}:{tag}"));
+    let tags = ["images", "tag", &whole(image), &other];
+    machine.run("ctr", &[&arguments[..], &tags].concat())?;
+    Ok(())
+}
+
 /// Each pod has a wire of its own to the node: what one Service's pod says to another takes the way
 /// back through the node's address translation, without settings of bridges.
 fn network_of(site: Site) -> String {

@@ -135,6 +135,14 @@ impl Cluster {
         containers::import(&self.machine, archive)
     }
 
+    /// Gives an image that it has, `name:tag`, another tag.
+    ///
+    /// # Errors
+    /// When it has not.
+    pub fn tag(&self, image: &str, tag: &str) -> Result<()> {
+        containers::tag(&self.machine, image, tag)
+    }
+
     /// Gives a Service of type LoadBalancer the address [`Site::balancer`], as a load balancer would.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ mod drains;
 mod ends;
 mod engines;
 mod hostile;
+mod idle;
 mod messages;
 mod pki;
 mod scripted;

@@ -12,3 +12,4 @@ mod pki;
 mod scripted;
 mod sending;
 mod server_away;
+mod unheard;

@@ -145,10 +145,8 @@ fn images(cluster: &Cluster) -> Result<()> {
         let tag = env!("CARGO_PKG_VERSION");
         cluster.import(&images.build(product, tag, folder.path())?)?;
         let name = product.name();
-        cluster.tag(
-            &format!("docker.io/library/{name}:{tag}"),
-            &format!("{REGISTRY}/{name}:{tag}"),
-        )?;
+        let (built, pushed) = (format!("{name}:{tag}"), format!("{REGISTRY}/{name}:{tag}"));
+        cluster.tag(&built, &pushed)?;
     }
     Ok(())
 }

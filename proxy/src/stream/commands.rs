@@ -23,6 +23,8 @@ pub enum Command {
     },
     /// The peer answered the ping of this number.
     PingAnswered { number: u64 },
+    /// Something that the peer may have said is waited for: read on, though a queue is full.
+    ReadOn,
     /// The configuration changed.
     ConfigChanged,
     /// Carry this pair too, where the peer takes it. `tlsa` are the records that count for its
@@ -71,6 +73,7 @@ impl Stream {
                 }
             }
             Command::PingAnswered { number } => self.ping_answered(number),
+            Command::ReadOn => self.read_on(),
             Command::Carry { pair, tlsa, answer } => self.carry_too(pair, tlsa, answer),
             Command::Drain => {
                 self.intake.drain();

@@ -27,6 +27,7 @@ use crate::{
         log_limiter::{LogLimiter, limited},
         metrics::Metrics,
     },
+    trunk::PairIdle,
 };
 
 /// Streams at a time that carry errors back inside as domains of no partner (behaviour section 4).
@@ -44,6 +45,7 @@ pub struct StreamContext {
     pub router: Arc<Router>,
     pub streams: StreamRegistry,
     pub trunks: TrunkRegistry,
+    pub pair_idle: PairIdle,
     pub sip: SipLinks,
     pub key_verifications: Arc<KeyVerificationLimiter>,
     pub pool: StreamPool,
@@ -91,6 +93,7 @@ impl StreamContext {
             router,
             streams: StreamRegistry::default(),
             trunks: TrunkRegistry::default(),
+            pair_idle: PairIdle::default(),
             sip: SipLinks::default(),
             key_verifications: Arc::default(),
             pool: StreamPool::default(),

@@ -34,8 +34,23 @@ pub const EDGE_NAME: &str = "edge.xmpp-edge.internal";
 /// Most pairs that one side may have open on one trunk; one more gets `resource-constraint`.
 pub const MOST_PAIRS: usize = 10_000;
 
-/// How long a pair may be without a stanza before its number is given back.
-pub const PAIR_IDLE: Duration = Duration::from_secs(600);
+/// When the number of a pair without a stanza is given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PairIdle {
+    /// So long it is kept.
+    pub after: Duration,
+    /// Between two looks, each at all pairs of a trunk.
+    pub look: Duration,
+}
+
+impl Default for PairIdle {
+    fn default() -> Self {
+        Self {
+            after: Duration::from_secs(600),
+            look: Duration::from_secs(10),
+        }
+    }
+}
 
 /// The number that the sender of a pair gives it. Never given twice on one trunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -4,13 +4,13 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::{Buf, Bytes};
 
 use super::{
-    MOST_PAIRS, PAIR_IDLE, PairNumber,
+    MOST_PAIRS, PairNumber,
     fault::{TrunkFault, too_high},
     nonza::{Nonza, OpenedPair, TrunkAck},
 };
@@ -365,11 +365,11 @@ impl TrunkBuffer {
         true
     }
 
-    /// Gives back the numbers of the pairs that were not used for [`PAIR_IDLE`], and answers whose they
-    /// were. To be called now and then: it looks at each pair.
-    pub fn end_idle(&mut self, now: Instant) -> Vec<Arc<Route>> {
+    /// Gives back the numbers of the pairs that were not used for so long, and answers whose they were. To be
+    /// called now and then: it looks at each pair.
+    pub fn end_idle(&mut self, after: Duration, now: Instant) -> Vec<Arc<Route>> {
         let idle = self.pairs.extract_if(|_, own| {
-            own.custody.is_empty() && now.saturating_duration_since(own.used) >= PAIR_IDLE
+            own.custody.is_empty() && now.saturating_duration_since(own.used) >= after
         });
         let mut idle: Vec<_> = idle.collect();
         idle.sort_unstable_by_key(|(number, _)| *number);

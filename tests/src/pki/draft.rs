@@ -1,6 +1,9 @@
 //! What a leaf says: the variants that a verifier must tell apart.
 
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use rcgen::{
     CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
@@ -20,6 +23,8 @@ pub enum Validity {
     EndsSoon,
     Expired,
     NotYet,
+    /// From yesterday on, for so many seconds from now.
+    Seconds(u32),
 }
 
 /// A leaf to be signed.
@@ -97,8 +102,14 @@ impl Draft {
             Validity::EndsSoon => (-VALID_DAYS, 5),
             Validity::Expired => (-VALID_DAYS, -1),
             Validity::NotYet => (2, VALID_DAYS),
+            Validity::Seconds(_) => (-1, 1),
         };
         set_validity(&mut params, from, to);
+        if let Validity::Seconds(seconds) = self.validity {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            let end = now.expect("after 1970") + Duration::from_secs(seconds.into());
+            params.not_after = rcgen::date_time_ymd(1970, 1, 1) + end;
+        }
         if let Some((oid, der)) = &self.extension {
             params
                 .custom_extensions

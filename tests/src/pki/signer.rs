@@ -153,16 +153,17 @@ impl Signer {
             extensions.push_str(&format!("subjectAltName={}\n", names.join(",")));
         }
         fs::write(at.join("extensions"), extensions)?;
-        let day = |days: i64| {
-            let now = jiff::Timestamp::now();
-            let at = now + jiff::SignedDuration::from_hours(24 * days);
+        let second = |from_now: i64| {
+            let at = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(from_now);
             at.strftime("%Y%m%d%H%M%SZ").to_string()
         };
+        let day = |days: i64| second(24 * 3600 * days);
         let (from, to) = match how.validity {
             Validity::Now => (day(-1), day(SIGNED_DAYS)),
             Validity::EndsSoon => (day(-VALID_DAYS), day(5)),
             Validity::Expired => (day(-VALID_DAYS), day(-1)),
             Validity::NotYet => (day(2), day(SIGNED_DAYS)),
+            Validity::Seconds(seconds) => (day(-1), second(seconds.into())),
         };
         openssl(
             at,

@@ -17,10 +17,10 @@ use xmpp_edge_tests::{
 use super::{has_helm, unit::render};
 
 /// One of its own: policies are cluster-wide, and other tests install them too.
-static SERVER: SharedCluster = SharedCluster::new();
+pub static SERVER: SharedCluster = SharedCluster::new();
 
 /// What a test of the policies needs of the server.
-struct Scene<'s> {
+pub struct Scene<'s> {
     namespace: &'s Namespace<'s>,
 }
 
@@ -35,7 +35,7 @@ fn parameters() -> SidecarParameters {
 
 impl<'s> Scene<'s> {
     /// Nothing is installed yet, and pods may be made.
-    fn new(namespace: &'s Namespace<'s>) -> Result<Self> {
+    pub fn new(namespace: &'s Namespace<'s>) -> Result<Self> {
         let scene = Self { namespace };
         let account = json!({
             "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "default" },
@@ -56,7 +56,8 @@ impl<'s> Scene<'s> {
         all
     }
 
-    async fn install(&self) -> Result<()> {
+    /// The policies, as the chart installs them; returns once they are in force.
+    pub async fn install(&self) -> Result<()> {
         for object in self.installed() {
             self.kubectl(&["apply", "-f", "-"], &object.to_string())?;
         }
@@ -70,7 +71,8 @@ impl<'s> Scene<'s> {
         found.with_context(|| last)
     }
 
-    fn remove(&self) -> Result<()> {
+    /// As [`Self::install`] undone.
+    pub fn remove(&self) -> Result<()> {
         for object in self.installed() {
             let removed = ["delete", "--ignore-not-found", "-f", "-"];
             self.kubectl(&removed, &object.to_string())?;
@@ -79,7 +81,7 @@ impl<'s> Scene<'s> {
     }
 
     /// What the server would store of it.
-    fn stored(&self, pod: &Value) -> Result<Value> {
+    pub fn stored(&self, pod: &Value) -> Result<Value> {
         let create = ["create", "--dry-run=server", "--output=json", "-f", "-"];
         Ok(serde_json::from_str(
             &self.kubectl(&create, &pod.to_string())?,
@@ -120,7 +122,8 @@ fn sort(list: &mut Value, key: &str) {
     }
 }
 
-fn pod(more: Value) -> Value {
+/// A labelled pod with these fields more in its spec.
+pub fn pod(more: Value) -> Value {
     let mut pod = json!({
         "apiVersion": "v1",
         "kind": "Pod",
@@ -140,7 +143,7 @@ fn pod(more: Value) -> Value {
 }
 
 /// Pods with something of their own at each place where the sidecar needs something.
-fn pods() -> Vec<(&'static str, Value)> {
+pub fn pods() -> Vec<(&'static str, Value)> {
     let mut off = pod(json!({}));
     off["metadata"]["labels"][parts::DNS_LABEL] = json!("off");
     let mut on = pod(json!({}));

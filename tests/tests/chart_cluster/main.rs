@@ -11,6 +11,7 @@ mod effect;
 mod injection;
 mod life;
 mod offline;
+mod own_parts;
 mod rights;
 mod scope;
 mod unit;

@@ -1,8 +1,12 @@
-//! The demonstration in a cluster, as `make kind-demo` runs it where kind is.
+//! The demonstration in a cluster, as `make kind-demo` runs it where kind is; and what its pod with a sidecar does
+//! afterwards.
 
 use anyhow::{Result, ensure};
 
-use crate::stage::{CHART, STAGE, SYSTEM};
+use crate::{
+    sidecar,
+    stage::{CHART, STAGE, SYSTEM},
+};
 
 /// Below the chart's folder.
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/kind/demo");
@@ -12,9 +16,10 @@ fn from_an_empty_cluster_to_a_message_both_ways_by_what_examples_kind_says() {
     demonstration(Inside::Dialled);
 }
 
-/// B-01, in pods: the API server adds the sidecar, and the edge dials nobody inside.
+/// The API server adds the sidecar, and the edge dials nobody inside (B-01). Then, in the same pods, what
+/// [`sidecar::goes_on`] says.
 #[test]
-fn b_01_a_labelled_pod_federates_by_its_sidecar_by_what_examples_sidecar_says() {
+fn b_01_b_29_b_36_b_38_b_42_a_labelled_pod_federates_by_its_sidecar_and_goes_on_whoever_is_away() {
     demonstration(Inside::Sidecar);
 }
 
@@ -40,15 +45,20 @@ fn demonstration(inside: Inside) {
         let watched = [("NAMESPACES", "demo-org,edge")];
         let environment = [&watched[..], more].concat();
         let said = helm.script(stage.kubectl(), &[DEMO, "--here"], &environment);
+        let went_on = match (&said, inside) {
+            (Ok(_), Inside::Sidecar) => sidecar::goes_on(stage).await,
+            _ => Ok(()),
+        };
         let upgrade = ["upgrade", "xmpp-edge", CHART, "--namespace", SYSTEM];
         let watches = ["--set", "watchNamespaces={edge}", "--wait"];
         let again = helm.run(&[&upgrade[..], &watches].concat());
         let namespaces = ["delete", "namespace", "demo-org", "demo-partner"];
         let deleted = stage.kubectl().run(&namespaces);
         let said = said?;
+        eprintln!("{said}");
+        went_on?;
         again?;
         deleted?;
-        eprintln!("{said}");
         for step in ["alice reads it", "bob reads it", "in all"] {
             ensure!(said.contains(step), "{step}: {said}");
         }

@@ -10,6 +10,7 @@ mod monitoring;
 mod pods;
 mod pool;
 mod postgres;
+mod sidecar;
 mod stage;
 mod talk;
 mod upgrade;

@@ -8,6 +8,9 @@ use serde_json::Value;
 
 use crate::stage::{EDGE, Stage};
 
+/// How the processes of proxy and sidecar begin.
+pub const PROXY: &str = "xmpp-edge";
+
 /// One pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
@@ -51,8 +54,13 @@ impl Stage {
 
     /// SIGKILL to the proxy in a pod.
     pub fn kill(&self, pod: &Pod) -> Result<()> {
-        let mine = self.processes(pod)?;
-        ensure!(!mine.is_empty(), "no process of {}", pod.name);
+        self.kill_called(&pod.uid, PROXY)
+    }
+
+    /// SIGKILL to the processes that are called so in the pod of this uid.
+    pub fn kill_called(&self, uid: &str, name: &str) -> Result<()> {
+        let mine = self.processes_called(uid, name)?;
+        ensure!(!mine.is_empty(), "no process {name} of pod {uid}");
         for id in mine {
             kill_process(id, Signal::KILL)?;
         }
@@ -61,12 +69,17 @@ impl Stage {
 
     /// The proxy's processes in a pod.
     pub fn processes(&self, pod: &Pod) -> Result<Vec<Pid>> {
-        let group = format!("pod{}", pod.uid);
+        self.processes_called(&pod.uid, PROXY)
+    }
+
+    /// The processes whose names begin so in the pod of this uid.
+    pub fn processes_called(&self, uid: &str, name: &str) -> Result<Vec<Pid>> {
+        let group = format!("pod{uid}");
         let entries = fs::read_dir("/proc")?.flatten();
         let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
         let mine = ids.filter(|id| {
             let read = |file: &str| fs::read_to_string(format!("/proc/{id}/{file}"));
-            let named = read("comm").is_ok_and(|comm| comm.starts_with("xmpp-edge"));
+            let named = read("comm").is_ok_and(|comm| comm.starts_with(name));
             named && read("cgroup").is_ok_and(|groups| groups.contains(&group))
         });
         Ok(mine.filter_map(Pid::from_raw).collect())

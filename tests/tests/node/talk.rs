@@ -11,10 +11,9 @@ use xmpp_edge_tests::{
 use crate::stage::{OWN, Stage};
 
 /// Messages a second, each way.
-const RATE: u32 = 50;
+pub const RATE: u32 = 50;
 
-/// Traffic both ways between `alice@org.example` and `dave@friend.example`, whose servers acknowledge and
-/// send again.
+/// Traffic both ways between two users whose servers acknowledge and send again.
 pub struct Talk {
     inbound: Traffic,
     outbound: Traffic,
@@ -28,7 +27,7 @@ pub struct Outcome {
 }
 
 impl Talk {
-    /// Begins, and returns once messages arrive both ways.
+    /// Between `alice@org.example` and `dave@friend.example`; returns once messages arrive both ways.
     pub async fn begin(stage: &Stage) -> Result<Self> {
         let alice = End {
             server: stage.inside,
@@ -38,9 +37,14 @@ impl Talk {
             server: stage.friend.c2s(),
             jid: "dave@friend.example".to_owned(),
         };
+        Self::between(alice, dave).await
+    }
+
+    /// Between a user inside and a partner's; returns once messages arrive both ways.
+    pub async fn between(inside: End, outside: End) -> Result<Self> {
         let talk = Self {
-            inbound: Traffic::start(dave.clone(), alice.clone(), u32::MAX, RATE).await?,
-            outbound: Traffic::start(alice, dave, u32::MAX, RATE).await?,
+            inbound: Traffic::start(outside.clone(), inside.clone(), u32::MAX, RATE).await?,
+            outbound: Traffic::start(inside, outside, u32::MAX, RATE).await?,
         };
         talk.goes_on().await?;
         Ok(talk)

@@ -10,10 +10,13 @@ use crate::scene::SidecarScene;
 /// stanza.
 pub const EACH_WAY: u32 = RATE / 5;
 /// On their way at most: of a machine that is too slow for the rate no more is asked.
-const AHEAD: usize = 3 * EACH_WAY as usize;
+pub const AHEAD: usize = 3 * EACH_WAY as usize;
+/// No more comes twice than can have been unacknowledged when somebody died: XEP-0198 is asked once a round trip, a
+/// trunk that is silent is given up within 10 s.
+pub const MOST_TWICE: usize = 12 * EACH_WAY as usize;
 
 /// More than is ever sent: it is stopped.
-const ENOUGH: u32 = 400 * EACH_WAY;
+const ENOUGH: u32 = 2_000 * EACH_WAY;
 
 /// One of these tests at a time: beside another one's traffic a server may not even start in time.
 pub async fn turn() -> MutexGuard<'static, ()> {
@@ -40,13 +43,22 @@ pub async fn one_way(from: End, to: End) -> Result<Traffic> {
 impl BothWays {
     /// Between the partner's user and the own one at the first server.
     pub async fn start(scene: &SidecarScene) -> Result<Self> {
-        let (alice, bob) = (scene.alice(0), scene.bob());
+        Self::between(scene.alice(0), scene.bob()).await
+    }
+
+    /// As [`Self::start`], between these two.
+    pub async fn between(alice: End, bob: End) -> Result<Self> {
         let own = Self {
             outbound: one_way(alice.clone(), bob.clone()).await?,
             inbound: one_way(bob, alice).await?,
         };
         own.flows(1).await?;
         Ok(own)
+    }
+
+    /// How many were written so far, outbound and inbound.
+    pub fn sent(&self) -> (usize, usize) {
+        (self.outbound.sent(), self.inbound.sent())
     }
 
     /// Until what is sent in so many seconds has arrived, each way.

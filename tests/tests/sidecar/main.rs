@@ -5,13 +5,16 @@
 mod alone;
 mod faults;
 mod guide;
+mod kills;
 mod load;
 mod loss;
 mod names;
+mod renewals;
 mod rolling;
 mod scene;
 mod servers;
 mod several;
 mod stanzas;
+mod stuck;
 mod told;
 mod two_hosts;

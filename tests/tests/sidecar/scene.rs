@@ -323,7 +323,7 @@ impl SidecarScene {
 }
 
 /// PEM of the authority that a sidecar has made for its server.
-async fn authority_of(sidecar: &Sidecar) -> Result<String> {
+pub async fn authority_of(sidecar: &Sidecar) -> Result<String> {
     let ca = sidecar.path("state/public/ca.crt");
     wait::until("its authority is there", wait::GENEROUS, async || {
         fs::read_to_string(&ca).ok()
@@ -391,7 +391,8 @@ fn edge_host(at: usize) -> u8 {
     EDGE_HOST + 2 * u8::try_from(at).expect("a few edges")
 }
 
-fn end(server: &Server, user: &str) -> End {
+/// A user of a server.
+pub fn end(server: &Server, user: &str) -> End {
     End {
         server: server.c2s(),
         jid: format!("{user}@{}", server.spec().domain),

@@ -69,8 +69,6 @@ const MOST_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 const LEAST_LIFE: Duration = Duration::from_secs(1);
 /// Between two looks at how long something is unacknowledged.
 const AGE_LOOK: Duration = Duration::from_secs(1);
-/// Between two looks at pairs that are idle.
-const IDLE_LOOK: Duration = Duration::from_secs(10);
 /// What stands on a trunk was within the limits of the listener that read it first, but may have been
 /// written anew since: prefixes declared, sections escaped, an error in place of a stanza.
 const GROWN: usize = 64 * 1024;
@@ -188,6 +186,7 @@ impl TrunkStream {
             .set_limits(Limits::of_trunk(largest.saturating_add(GROWN)));
         stream.scanner.skip_faulty();
         let speaker = Speaker::of(&stream.config, stream.peer, &peer, stream.tls());
+        let idle = stream.context.pair_idle;
         let mut own = Box::new(Self {
             stream,
             peer,
@@ -198,7 +197,7 @@ impl TrunkStream {
             leaving: Vec::new(),
             look: NextLook {
                 leaving: now,
-                idle: now + IDLE_LOOK,
+                idle: now + idle.look,
                 age: now + AGE_LOOK,
             },
             expires: None,
@@ -356,7 +355,7 @@ impl TrunkStream {
             self.leave();
         }
         if now >= self.look.idle {
-            self.look.idle = now + IDLE_LOOK;
+            self.look.idle = now + self.stream.context.pair_idle.look;
             self.end_idle(now);
         }
         if now >= self.look.age {
@@ -481,7 +480,8 @@ impl TrunkStream {
             return;
         }
         let (router, wake) = (&self.stream.context.router, self.stream.handle.waker());
-        for route in self.trunk.buffer_mut().end_idle(now) {
+        let after = self.stream.context.pair_idle.after;
+        for route in self.trunk.buffer_mut().end_idle(after, now) {
             self.turns.leave(router, wake, &route.pair);
         }
         let unused = self

@@ -90,14 +90,15 @@ fn a_count_beyond_what_was_written_or_of_no_pair_ends_the_trunk() {
 fn a_pair_that_is_idle_ends_and_comes_again_under_another_number() {
     let now = Instant::now();
     let (mut buffer, route, _) = written(1);
-    let later = now + PAIR_IDLE + Duration::from_secs(1);
+    let after = PairIdle::default().after;
+    let later = now + after + Duration::from_secs(1);
     assert!(
-        buffer.end_idle(later).is_empty(),
+        buffer.end_idle(after, later).is_empty(),
         "a stanza is unacknowledged"
     );
     buffer.acked(&count(0, 1), now).expect("right");
-    assert!(buffer.end_idle(now + PAIR_IDLE / 2).is_empty());
-    let ended = buffer.end_idle(later);
+    assert!(buffer.end_idle(after, now + after / 2).is_empty());
+    let ended = buffer.end_idle(after, later);
     assert!(ended.len() == 1 && Arc::ptr_eq(&ended[0], &route));
     assert_eq!(
         buffer.front(),

@@ -223,12 +223,17 @@ pub struct BareSidecar {
 
 impl BareSidecar {
     pub fn start(settings: SidecarSettings) -> Self {
+        Self::start_with(settings, |_| ())
+    }
+
+    /// As [`Self::start`], where `change` comes before anything runs.
+    pub fn start_with(settings: SidecarSettings, change: impl FnOnce(&mut StreamContext)) -> Self {
         let config = ActiveConfig::build(&settings.into_inputs()).expect("a configuration");
         let resolver = Resolver::at(([127, 0, 0, 1], 9).into()).expect("an address");
         let dialer = Dialer::new(resolver.clone(), Arc::new(|_, _| false));
         let state = tempfile::tempdir().expect("a directory");
         let contacts = ContactStore::embedded(state.path()).expect("a store");
-        let (context, dials) = StreamContext::new(
+        let (mut context, dials) = StreamContext::new(
             config,
             resolver,
             dialer,
@@ -237,6 +242,7 @@ impl BareSidecar {
             CancellationToken::new(),
             &Telemetry::default(),
         );
+        change(Arc::get_mut(&mut context).expect("nobody else has it yet"));
         let stop = CancellationToken::new();
         tokio::spawn(connect::serve(Arc::clone(&context), dials, stop.clone()));
         tokio::spawn(trunk::dial::serve(Arc::clone(&context), stop.clone()));

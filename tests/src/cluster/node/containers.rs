@@ -60,9 +60,13 @@ pub(super) fn import(machine: &Machine, archive: &Path) -> Result<()> {
     ctr(machine, &["images", "import", &archive])
 }
 
-/// Gives an image a second name.
+/// Gives an image a second name; where one has no registry, it is of the public one, as pods ask for it.
 pub(super) fn tag(machine: &Machine, image: &str, name: &str) -> Result<()> {
-    ctr(machine, &["images", "tag", image, name])
+    let whole = |name: &str| match name.contains('/') {
+        true => name.to_owned(),
+        false => format!("docker.io/library/{name}"),
+    };
+    ctr(machine, &["images", "tag", &whole(image), &whole(name)])
 }
 
 fn ctr(machine: &Machine, command: &[&str]) -> Result<()> {

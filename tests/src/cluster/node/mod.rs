@@ -135,7 +135,7 @@ impl Cluster {
         containers::import(&self.machine, archive)
     }
 
-    /// Gives an image that was taken in a second name, as a registry would.
+    /// Gives an image that it has a second name, as a registry would. Both are `name:tag`.
     ///
     /// # Errors
     /// When there is no such image.

@@ -3,10 +3,12 @@
 //! Sender and receiver log in again whenever their server is gone. A number has one of three
 //! fates: delivered (once or more), answered with an error, or lost.
 
+mod account;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
     net::SocketAddr,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -21,6 +23,8 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, sleep_until},
 };
+
+pub use account::Account;
 
 use crate::{client::Client, wait, xml::Element};
 
@@ -44,133 +48,42 @@ pub struct End {
 struct SeenTraffic {
     /// Numbers written to the sender's server.
     sent: BTreeSet<u32>,
+    /// When each number was written last, by number.
+    written: Vec<Instant>,
     /// Numbers in order of arrival, duplicates included.
     arrived: Vec<u32>,
-    /// Numbers answered with an error, with the condition.
-    failed: BTreeMap<u32, String>,
+    /// How long each of these took.
+    took: Vec<Duration>,
+    /// Numbers answered with an error.
+    failed: BTreeMap<u32, StanzaFailure>,
     /// Numbers that arrived or were answered.
     fated: BTreeSet<u32>,
     last: Option<Instant>,
 }
 
-/// The final account.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Account {
-    pub sent: usize,
-    /// Different numbers that arrived.
-    pub delivered: usize,
-    /// Arrivals beyond the first of a number.
-    pub duplicates: usize,
-    /// Answered with an error and not delivered.
-    pub bounced: usize,
-    /// Answered with an error although delivered.
-    pub bounced_and_delivered: usize,
-    /// Neither delivered nor answered.
-    pub lost: usize,
-    /// Which these are.
-    pub lost_numbers: Vec<u32>,
-    /// First arrivals that came late: the number, and the highest that had arrived before it.
-    pub late: Vec<(u32, u32)>,
-    /// Errors by condition.
-    pub conditions: BTreeMap<String, usize>,
+/// What a sender was told of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct StanzaFailure {
+    condition: String,
+    text: String,
+    /// The sender's own server said it: it names itself in the error (RFC 6120 section 8.3.2), as Prosody does.
+    is_of_own_server: bool,
 }
 
-impl fmt::Display for Account {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "sent {:>5}  delivered {:>5}  duplicates {:>4}  bounced {:>5}  both {:>3}  lost {:>4}  disordered {:>3}  {:?}",
-            self.sent,
-            self.delivered,
-            self.duplicates,
-            self.bounced,
-            self.bounced_and_delivered,
-            self.lost,
-            self.late.len(),
-            self.conditions
-        )?;
-        if let Some((number, after)) = self.late.first() {
-            write!(f, " first late: {number} after {after}")?;
-        }
-        Ok(())
+impl StanzaFailure {
+    fn of(stanza: &Element) -> Option<Self> {
+        let condition = stanza.error_condition()?.to_owned();
+        let sender = stanza.attribute("to").unwrap_or_default();
+        let (_, host) = sender.split_once('@').unwrap_or(("", sender));
+        let by = stanza
+            .child("error")
+            .and_then(|error| error.attribute("by"));
+        Some(Self {
+            condition,
+            text: stanza.error_text().to_owned(),
+            is_of_own_server: by.is_some_and(|by| host.split('/').next() == Some(by)),
+        })
     }
-}
-
-impl Account {
-    /// The late arrivals that `log` does not explain, the log of a sender's Prosody with
-    /// [`crate::servers::Spec::trace`]. Prosody breaks the order itself when it dials: it writes
-    /// newer stanzas as soon as SASL succeeded, and only after the next stream features what it
-    /// had queued meanwhile, past the log: new stanzas, and those of an earlier stream that were
-    /// not acknowledged.
-    pub fn late_beside(&self, log: &str) -> Vec<(u32, u32)> {
-        let mut first = BTreeMap::new();
-        let mut last = BTreeMap::new();
-        let mut flushes = Vec::new();
-        for (at, line) in log.lines().enumerate() {
-            let session = line.split_whitespace().next().unwrap_or_default();
-            if let Some(number) = written(line) {
-                first.entry(number).or_insert((at, session));
-                last.insert(number, (at, session));
-            } else if line.contains(" queued stanzas across new outgoing connection") {
-                flushes.push((at, session));
-            }
-        }
-        let own = |number: &u32, after: &u32| {
-            let Some((higher, stream)) = first.get(after) else {
-                return false;
-            };
-            let flushed = flushes
-                .iter()
-                .any(|(at, session)| at > higher && session == stream);
-            match last.get(number) {
-                None => flushed,
-                Some((at, session)) => at > higher || (session != stream && flushed),
-            }
-        };
-        self.late
-            .iter()
-            .filter(|(n, after)| !own(n, after))
-            .copied()
-            .collect()
-    }
-
-    /// Those lost that `log` does not explain, the log of the receiver's Prosody with
-    /// [`crate::servers::Spec::trace`]. A Prosody that stops goes on taking stanzas in and
-    /// acknowledging them (XEP-0198) after its clients are gone, and its error for them never
-    /// leaves: what it acknowledged, it lost.
-    pub fn lost_beside(&self, log: &str) -> Vec<u32> {
-        let mut taken: BTreeMap<&str, BTreeSet<u32>> = BTreeMap::new();
-        let mut acknowledged = BTreeSet::new();
-        for line in log.lines().filter(|line| line.starts_with("s2sin")) {
-            let session = line.split_whitespace().next().unwrap_or_default();
-            if let Some(number) = numbered(line, "RECV: <message") {
-                taken.entry(session).or_default().insert(number);
-            } else if line.contains("SEND: <a ") {
-                acknowledged.append(taken.entry(session).or_default());
-            }
-        }
-        let own = |number: &&u32| !acknowledged.contains(*number);
-        self.lost_numbers.iter().filter(own).copied().collect()
-    }
-}
-
-/// The number that this line of Prosody's stanza log says was written to another server.
-fn written(line: &str) -> Option<u32> {
-    numbered(line.strip_prefix("s2sout")?, "SEND: <message")
-}
-
-/// The number of the stanza behind `mark` in a line of the log.
-fn numbered(line: &str, mark: &str) -> Option<u32> {
-    let stanza = line.split_once(mark)?.1;
-    let digits = stanza
-        .split_once("'n-")
-        .or_else(|| stanza.split_once("\"n-"))?
-        .1;
-    digits
-        .split(|c: char| !c.is_ascii_digit())
-        .next()?
-        .parse()
-        .ok()
 }
 
 impl SeenTraffic {
@@ -193,9 +106,10 @@ impl SeenTraffic {
             }
         }
         let mut conditions = BTreeMap::new();
-        for condition in self.failed.values() {
-            *conditions.entry(condition.clone()).or_default() += 1;
+        for failure in self.failed.values() {
+            *conditions.entry(failure.condition.clone()).or_default() += 1;
         }
+        let refusals = self.failed.iter().filter(|(_, it)| !it.is_of_own_server);
         let fate = |n: &&u32| delivered.contains(n) || self.failed.contains_key(n);
         Account {
             sent: self.sent.len(),
@@ -211,7 +125,25 @@ impl SeenTraffic {
             lost_numbers: self.sent.iter().filter(|n| !fate(n)).copied().collect(),
             late,
             conditions,
+            refusals: refusals
+                .map(|(n, it)| (*n, it.condition.clone(), it.text.clone()))
+                .collect(),
         }
+    }
+
+    /// These numbers are written now.
+    fn writes(&mut self, numbers: Range<u32>) {
+        let now = Instant::now();
+        // Written again where the server was gone: the ones behind it were not written then.
+        self.written.truncate(numbers.start as usize);
+        self.written.extend(numbers.map(|_| now));
+    }
+
+    fn arrives(&mut self, number: u32) {
+        let written = self.written.get(number as usize);
+        let took = written.map_or(Duration::ZERO, Instant::elapsed);
+        self.arrived.push(number);
+        self.took.push(took);
     }
 }
 
@@ -300,6 +232,30 @@ impl Traffic {
         self.seen.lock().arrived.len()
     }
 
+    /// Waits until `count` numbers were answered with an error.
+    ///
+    /// # Errors
+    /// When they are not in time.
+    pub async fn answered(&self, count: usize) -> Result<()> {
+        wait::until(
+            &format!("{count} messages are answered"),
+            wait::GENEROUS,
+            || async { (self.seen.lock().failed.len() >= count).then_some(()) },
+        )
+        .await
+    }
+
+    /// How long 99 of 100 took at most, of those that arrived after the first `after`.
+    ///
+    /// # Panics
+    /// When none did.
+    pub fn p99(&self, after: usize) -> Duration {
+        let mut took = self.seen.lock().took[after..].to_vec();
+        took.sort_unstable();
+        let at = (took.len() * 99 / 100).min(took.len().saturating_sub(1));
+        *took.get(at).expect("some arrived")
+    }
+
     /// How many messages were written to the sender's server so far.
     pub fn sent(&self) -> usize {
         self.seen.lock().sent.len()
@@ -380,11 +336,11 @@ fn record(stanzas: &[Element], seen: &Mutex<SeenTraffic>) {
         };
         seen.last = Some(Instant::now());
         seen.fated.insert(number);
-        match stanza.error_condition() {
-            Some(condition) => {
-                seen.failed.insert(number, condition.to_owned());
+        match StanzaFailure::of(stanza) {
+            Some(failure) => {
+                seen.failed.insert(number, failure);
             }
-            None => seen.arrived.push(number),
+            None => seen.arrives(number),
         }
     }
 }
@@ -420,6 +376,7 @@ async fn send(
             }
             let last = (next + BURST).min(count);
             let burst: String = (next..last).map(|n| message(&to, n)).collect();
+            seen.lock().writes(next..last);
             connected = client.send(&burst).await.is_ok();
             if connected {
                 seen.lock().sent.extend(next..last);
@@ -460,7 +417,7 @@ mod tests {
         let seen = SeenTraffic {
             sent: (0..8).collect(),
             arrived: vec![0, 1, 3, 2, 3, 4],
-            failed: BTreeMap::from([(4, "x".into()), (5, "y".into())]),
+            failed: BTreeMap::from([(4, failure("x")), (5, failure("y"))]),
             ..SeenTraffic::default()
         };
         let account = seen.account();
@@ -469,17 +426,26 @@ mod tests {
         assert_eq!((account.lost, account.late), (2, vec![(2, 3)]));
     }
 
+    fn failure(condition: &str) -> StanzaFailure {
+        StanzaFailure {
+            condition: condition.to_owned(),
+            text: String::new(),
+            is_of_own_server: false,
+        }
+    }
+
     #[test]
-    fn only_what_the_receivers_server_acknowledged_is_its_own_loss() {
-        let account = Account {
-            lost: 3,
-            lost_numbers: vec![7, 8, 9],
-            ..Account::default()
+    fn an_error_of_the_sender_s_own_server_is_told_from_those_of_others() {
+        let error = |by: &str| {
+            let text = format!(
+                "<message to='a@org.example/x' type='error' id='n-1'><error type='wait'{by}>\
+                 <remote-server-timeout xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>"
+            );
+            let failure = StanzaFailure::of(&crate::xml::parse(&text).unwrap());
+            failure.unwrap().is_of_own_server
         };
-        let log = "s2sin1 debug\tRECV: <message id='n-7'>\n\
-                   s2sin2 debug\tRECV: <message id='n-8'>\n\
-                   s2sin1 debug\tSEND: <a xmlns='urn:xmpp:sm:3' h='1'/>\n\
-                   s2sin1 debug\tRECV: <message id='n-9'>\n";
-        assert_eq!(account.lost_beside(log), [8, 9]);
+        assert!(error(" by='org.example'"));
+        assert!(!error(" by='partner.example'"));
+        assert!(!error(""));
     }
 }

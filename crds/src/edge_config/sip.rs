@@ -20,6 +20,17 @@ pub struct GatewaySip {
     pub typing: bool,
 }
 
+/// What the end of a user's SIP subscriptions to somebody's presence does to the XMPP contact.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "kinds", derive(schemars::JsonSchema))]
+pub enum EndOfSubscription {
+    /// Nothing: clients end their subscriptions at each logout.
+    #[default]
+    Keep,
+    /// `unsubscribe`: the user does not want that presence any more.
+    Unsubscribe,
+}
+
 /// What carries SIP. UDP does not: nothing there holds a sender back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "kinds", derive(schemars::JsonSchema))]

@@ -9,6 +9,7 @@ pub struct StatusCode(u16);
 impl StatusCode {
     pub const TRYING: Self = Self(100);
     pub const OK: Self = Self(200);
+    pub const ADDRESS_INCOMPLETE: Self = Self(484);
 
     /// `None` for what is no code.
     #[must_use]

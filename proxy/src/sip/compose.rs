@@ -16,12 +16,24 @@ pub struct RequestStart<'a> {
     /// Request-URI, and To.
     pub uri: &'a str,
     pub from: &'a str,
+    pub by: SentBy<'a>,
+    pub tag: &'a str,
+    pub call_id: &'a str,
+}
+
+/// What a request of ours has in Via.
+#[derive(Clone, Copy, Debug)]
+pub struct SentBy<'a> {
     /// `SIP/2.0/TLS host:port`: where answers would come, were the connection gone.
     pub sent_by: &'a str,
     /// Unique behind its cookie ([`branch`]).
     pub branch: &'a str,
-    pub tag: &'a str,
-    pub call_id: &'a str,
+}
+
+impl SentBy<'_> {
+    pub(super) fn via(self) -> String {
+        format!("{};branch={};alias", self.sent_by, self.branch)
+    }
 }
 
 /// The branch that a fresh `unique` text makes (RFC 3261 section 8.1.1.7).
@@ -31,14 +43,17 @@ pub fn branch(unique: &str) -> String {
 }
 
 /// Hops that a request may take from here (RFC 3261 section 8.1.1.6).
-const MAX_FORWARDS: &str = "70";
+pub(super) const MAX_FORWARDS: &str = "70";
 
 impl RequestStart<'_> {
-    fn begin(&self) -> Result<SipWriter, WriteFault> {
+    /// The request as far as every method has it.
+    ///
+    /// # Errors
+    /// [`WriteFault`].
+    pub fn begin(&self) -> Result<SipWriter, WriteFault> {
         let name = self.method.as_str().ok_or(WriteFault::Method)?;
-        let via = format!("{};branch={};alias", self.sent_by, self.branch);
         SipWriter::request(self.method, self.uri)?
-            .field(HeaderName::Via, &via)?
+            .field(HeaderName::Via, &self.by.via())?
             .field(HeaderName::MaxForwards, MAX_FORWARDS)?
             .field(
                 HeaderName::From,
@@ -102,8 +117,10 @@ mod tests {
         method: SipMethod::Message,
         uri: "sip:alice@org.example",
         from: "sip:bob@partner.example",
-        sent_by: "SIP/2.0/TLS hq.example:5061",
-        branch: "z9hG4bKx",
+        by: SentBy {
+            sent_by: "SIP/2.0/TLS hq.example:5061",
+            branch: "z9hG4bKx",
+        },
         tag: "t",
         call_id: "c",
     };

@@ -6,17 +6,24 @@
 //! [`body`] is what a MESSAGE carries, [`message`] the same as a stanza, [`pidf`] what a NOTIFY carries,
 //! [`compose`] writes requests.
 //! [`connection`] reads one connection, [`transaction`] knows whose answer is whose, [`turns`] whose message
-//! is next, [`subscription`] what follows from how a subscription stands.
+//! is next, [`subscription`] what follows from how a subscription stands. [`watcher`] watches users of SIP for
+//! users of partners, [`notifier`] serves users of SIP who watch; [`dialog`] is what their requests go in, [`presence`]
+//! what they say in stanzas, [`ledger`] what they may take.
 
 pub mod address;
 pub mod body;
 pub mod code;
 pub mod compose;
 pub mod connection;
+pub mod dialog;
+pub mod ledger;
 pub mod message;
 pub mod method;
+pub mod notifier;
 pub mod pidf;
+pub mod presence;
 pub mod subscription;
 pub mod transaction;
 pub mod turns;
+pub mod watcher;
 pub mod wire;

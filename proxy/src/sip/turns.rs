@@ -13,6 +13,17 @@ pub struct TwoPeople {
     pub to: BareJid,
 }
 
+impl TwoPeople {
+    /// The other way round.
+    #[must_use]
+    pub fn reversed(&self) -> Self {
+        Self {
+            from: self.to.clone(),
+            to: self.from.clone(),
+        }
+    }
+}
+
 /// What waits, by who writes to whom. Its memory is the caller's to bound: what waits here is held by the
 /// route that it came from.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use crate::{
     negotiation::Side,
     sip::{
         code::Audience,
-        compose::{self, RequestStart},
+        compose::{self, RequestStart, SentBy},
         method::SipMethod,
         wire::WriteFault,
     },
@@ -87,8 +87,10 @@ impl LinkMoment<'_> {
             method,
             uri,
             from,
-            sent_by: &self.settings.sent_by,
-            branch: &branch,
+            by: SentBy {
+                sent_by: &self.settings.sent_by,
+                branch: &branch,
+            },
             tag: &tag,
             call_id: &call_id,
         })?;

@@ -1,0 +1,296 @@
+//! A dialog of a subscription (RFC 3261 section 12, RFC 6665 section 4.4): which requests belong to it, and how the next
+//! one of ours in it begins.
+
+use thiserror::Error;
+
+use super::{
+    compose::{MAX_FORWARDS, SentBy},
+    method::SipMethod,
+    wire::{HeaderName, NameAddr, SipRequest, SipWriter, ValueFault, WriteFault, split_list},
+};
+
+/// Most bytes of the other side's Contact.
+const MAX_TARGET_BYTES: usize = 1_024;
+/// Most bytes of the hops of a dialog, all of them together.
+const MAX_ROUTE_BYTES: usize = 2_048;
+
+/// What stays the same while a subscription stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dialog {
+    call_id: Box<str>,
+    local: DialogEnd,
+    remote: DialogEnd,
+    /// Contact of the other side: Request-URI of what goes there.
+    target: Box<str>,
+    /// Hops to it, in their order, as Route has them.
+    routes: Box<[Box<str>]>,
+    /// Number of the last request of ours.
+    sent: u32,
+    /// Number of the last request of theirs.
+    received: u32,
+}
+
+/// One side of a dialog.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct DialogEnd {
+    uri: Box<str>,
+    tag: Box<str>,
+}
+
+/// What a first request of ours was known by, before anybody answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallKey {
+    pub call_id: Box<str>,
+    /// Of ours.
+    pub tag: Box<str>,
+}
+
+/// Why a request makes no dialog, or is not of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
+pub enum DialogFault {
+    #[error("no Contact, or several")]
+    Contact,
+    #[error("Contact: {0}")]
+    ContactValue(ValueFault),
+    #[error("Record-Route: {0}")]
+    Routes(ValueFault),
+    #[error("a Contact or hops that are longer than they may be")]
+    TooLong,
+    #[error("of another dialog")]
+    Other,
+    #[error("older than one that came")]
+    OutOfOrder,
+}
+
+impl DialogFault {
+    /// The code of the answer (RFC 3261 section 12.2.2).
+    #[must_use]
+    pub fn code(self) -> u16 {
+        match self {
+            Self::Contact | Self::ContactValue(_) | Self::Routes(_) => 400,
+            Self::TooLong => 413,
+            Self::Other => 481,
+            Self::OutOfOrder => 500,
+        }
+    }
+}
+
+impl Dialog {
+    /// The dialog that a request makes: a SUBSCRIBE, or the first NOTIFY to one of ours (RFC 6665 section 4.4.1).
+    /// `tag` is ours; `sent` the number of the last request of ours, 0 where there was none.
+    ///
+    /// # Errors
+    /// [`DialogFault`].
+    pub fn of_request(request: &SipRequest, tag: &str, sent: u32) -> Result<Self, DialogFault> {
+        Ok(Self {
+            call_id: request.call_id.as_str().into(),
+            local: DialogEnd {
+                uri: request.to.uri.as_str().into(),
+                tag: tag.into(),
+            },
+            remote: DialogEnd {
+                uri: request.from.uri.as_str().into(),
+                tag: request.from.tag().unwrap_or_default().into(),
+            },
+            target: target(request)?.ok_or(DialogFault::Contact)?,
+            routes: routes(request)?,
+            sent,
+            received: request.cseq,
+        })
+    }
+
+    /// A further request of theirs: what it says of where they are is so from here on.
+    ///
+    /// # Errors
+    /// [`DialogFault`].
+    pub fn take(&mut self, request: &SipRequest) -> Result<(), DialogFault> {
+        if !self.has(request) {
+            return Err(DialogFault::Other);
+        }
+        if request.cseq <= self.received {
+            return Err(DialogFault::OutOfOrder);
+        }
+        if let Some(target) = target(request)? {
+            self.target = target;
+        }
+        self.received = request.cseq;
+        Ok(())
+    }
+
+    /// Whether a request of theirs belongs to it.
+    #[must_use]
+    pub fn has(&self, request: &SipRequest) -> bool {
+        *self.call_id == *request.call_id
+            && request.to.tag() == Some(&*self.local.tag)
+            && request.from.tag() == Some(&*self.remote.tag)
+    }
+
+    #[must_use]
+    pub fn call_id(&self) -> &str {
+        &self.call_id
+    }
+
+    /// Call-ID, and the tag of the other side.
+    #[must_use]
+    pub fn remote_key(&self) -> (Box<str>, Box<str>) {
+        (self.call_id.clone(), self.remote.tag.clone())
+    }
+
+    /// Memory held beside the value itself, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let ends = [&self.local, &self.remote];
+        let ends = ends.iter().map(|end| end.uri.len() + end.tag.len());
+        let routes = self
+            .routes
+            .iter()
+            .map(|route| route.len() + size_of::<Box<str>>());
+        self.call_id.len() + self.target.len() + ends.sum::<usize>() + routes.sum::<usize>()
+    }
+
+    /// Begins the next request of ours in it.
+    ///
+    /// # Errors
+    /// [`WriteFault`].
+    pub fn begin(&mut self, method: SipMethod, by: SentBy<'_>) -> Result<SipWriter, WriteFault> {
+        let name = method.as_str().ok_or(WriteFault::Method)?;
+        self.sent += 1;
+        let mut writer = SipWriter::request(method, &self.target)?
+            .field(HeaderName::Via, &by.via())?
+            .field(HeaderName::MaxForwards, MAX_FORWARDS)?;
+        for route in &self.routes {
+            writer = writer.field(HeaderName::Route, route)?;
+        }
+        writer
+            .field(HeaderName::From, &self.local.as_field())?
+            .field(HeaderName::To, &self.remote.as_field())?
+            .field(HeaderName::CallId, &self.call_id)?
+            .field(HeaderName::CSeq, &format!("{} {name}", self.sent))
+    }
+}
+
+impl DialogEnd {
+    fn as_field(&self) -> String {
+        format!("<{}>;tag={}", self.uri, self.tag)
+    }
+}
+
+fn target(request: &SipRequest) -> Result<Option<Box<str>>, DialogFault> {
+    let contact = request.headers.only(HeaderName::Contact);
+    let Some(contact) = contact.map_err(|_| DialogFault::Contact)? else {
+        return Ok(None);
+    };
+    let all = split_list(contact, ',').map_err(DialogFault::ContactValue)?;
+    let [contact] = all[..] else {
+        return Err(DialogFault::Contact);
+    };
+    let contact = NameAddr::read(contact).map_err(DialogFault::ContactValue)?;
+    if contact.uri.len() > MAX_TARGET_BYTES {
+        return Err(DialogFault::TooLong);
+    }
+    Ok(Some(contact.uri.into()))
+}
+
+/// As they stand: who is asked by a request takes its hops in their order (RFC 3261 section 12.1.1).
+fn routes(request: &SipRequest) -> Result<Box<[Box<str>]>, DialogFault> {
+    let mut routes: Vec<Box<str>> = Vec::new();
+    let mut bytes = 0;
+    for value in request.headers.all(HeaderName::RecordRoute) {
+        for route in split_list(value, ',').map_err(DialogFault::Routes)? {
+            NameAddr::read(route).map_err(DialogFault::Routes)?;
+            bytes += route.len();
+            routes.push(route.into());
+        }
+    }
+    if bytes > MAX_ROUTE_BYTES {
+        return Err(DialogFault::TooLong);
+    }
+    Ok(routes.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sip::wire::{Framed, Framer, StartLine};
+
+    fn read(text: &str) -> SipRequest {
+        let framed = Framer::default().next(text.as_bytes());
+        let Ok(Some(Framed::Message {
+            start: StartLine::Request { method, uri },
+            headers,
+            ..
+        })) = framed
+        else {
+            panic!("{text}: {framed:?}");
+        };
+        SipRequest::read(method, uri, headers).expect("a request")
+    }
+
+    fn subscribe(to_tag: &str, cseq: u32, more: &str) -> SipRequest {
+        read(&format!(
+            "SUBSCRIBE sip:rob@partner.example SIP/2.0\r\nVia: SIP/2.0/TLS a;branch=z9hG4bKa\r\n\
+             From: <sip:alice@org.example>;tag=hers\r\nTo: <sip:rob@partner.example>{to_tag}\r\n\
+             Call-ID: c\r\nCSeq: {cseq} SUBSCRIBE\r\n{more}Content-Length: 0\r\n\r\n"
+        ))
+    }
+
+    const BY: SentBy<'_> = SentBy {
+        sent_by: "SIP/2.0/TLS hq.example:5061",
+        branch: "z9hG4bKx",
+    };
+
+    #[test]
+    fn what_goes_back_takes_the_hops_and_ends_of_what_came() {
+        let hops = "Record-Route: <sip:p2.example;lr>, <sip:p1.example;lr>\r\nRecord-Route: <sip:p0.example;lr>\r\n";
+        let more = format!("{hops}Contact: \"A, B\" <sip:alice@10.0.0.1:5070>;expires=60\r\n");
+        let mut dialog = Dialog::of_request(&subscribe("", 7, &more), "ours", 0).expect("a dialog");
+        let written = dialog.begin(SipMethod::Notify, BY).expect("written");
+        let text = String::from_utf8(written.finish()).expect("UTF-8");
+        assert_eq!(
+            text,
+            "NOTIFY sip:alice@10.0.0.1:5070 SIP/2.0\r\n\
+             Via: SIP/2.0/TLS hq.example:5061;branch=z9hG4bKx;alias\r\n\
+             Max-Forwards: 70\r\n\
+             Route: <sip:p2.example;lr>\r\nRoute: <sip:p1.example;lr>\r\nRoute: <sip:p0.example;lr>\r\n\
+             From: <sip:rob@partner.example>;tag=ours\r\n\
+             To: <sip:alice@org.example>;tag=hers\r\n\
+             Call-ID: c\r\nCSeq: 1 NOTIFY\r\nContent-Length: 0\r\n\r\n"
+        );
+        let refresh = subscribe(";tag=ours", 8, "Contact: <sip:alice@10.0.0.2>\r\n");
+        assert_eq!(dialog.take(&refresh), Ok(()));
+        let written = dialog.begin(SipMethod::Notify, BY).expect("written");
+        let text = String::from_utf8(written.finish()).expect("UTF-8");
+        assert!(text.starts_with("NOTIFY sip:alice@10.0.0.2 SIP/2.0\r\n"));
+        assert!(text.contains("CSeq: 2 NOTIFY") && text.contains("Route: <sip:p1"));
+    }
+
+    #[test]
+    fn what_is_of_another_dialog_or_older_is_not_taken() {
+        let contact = "Contact: <sip:alice@10.0.0.1>\r\n";
+        let mut dialog =
+            Dialog::of_request(&subscribe("", 7, contact), "ours", 0).expect("a dialog");
+        for (request, expected) in [
+            (subscribe(";tag=other", 8, contact), DialogFault::Other),
+            (subscribe("", 8, contact), DialogFault::Other),
+            (subscribe(";tag=ours", 7, contact), DialogFault::OutOfOrder),
+            (
+                subscribe(";tag=ours", 8, "Contact: <sip:a@b>, <sip:c@d>\r\n"),
+                DialogFault::Contact,
+            ),
+        ] {
+            assert_eq!(dialog.take(&request), Err(expected));
+        }
+        assert_eq!(dialog.take(&subscribe(";tag=ours", 8, "")), Ok(()));
+    }
+
+    #[test]
+    fn sip_43_contacts_and_hops_have_bounds() {
+        let of = |more: &str| Dialog::of_request(&subscribe("", 1, more), "t", 0);
+        assert_eq!(of(""), Err(DialogFault::Contact));
+        let long = format!("Contact: <sip:{}@b>\r\n", "x".repeat(MAX_TARGET_BYTES));
+        assert_eq!(of(&long), Err(DialogFault::TooLong));
+        let hop = format!("Record-Route: <sip:{};lr>\r\n", "x".repeat(1_100));
+        let hops = format!("Contact: <sip:a@b>\r\n{}", hop.repeat(2));
+        assert_eq!(of(&hops), Err(DialogFault::TooLong));
+    }
+}

@@ -1,0 +1,19 @@
+//! Users of SIP who watch users of a partner: the edge notifies them of what it hears (RFC 8048 section 5.3).
+//!
+//! [`SubscribeWish`] is what a SUBSCRIBE asks for, [`Notifiers`] are all subscriptions at one SIP server.
+
+mod dialog;
+mod notifiers;
+#[cfg(test)]
+mod tests;
+mod watched;
+mod wish;
+
+pub use self::{
+    dialog::{Notify, NotifyEnd, NotifyState},
+    notifiers::{
+        NotifierEvent, NotifierNumber, NotifierOutput, NotifierRefusal, NotifierStep, Notifiers,
+        NotifyOutcome,
+    },
+    wish::{EVENT, SubscribeWish, WishFault},
+};

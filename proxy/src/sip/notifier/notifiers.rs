@@ -1,0 +1,571 @@
+//! All subscriptions of users of SIP at one server: whose a SUBSCRIBE or an answer is, whose time has come, and what
+//! they take.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Instant,
+};
+
+use thiserror::Error;
+use xmpp_edge_crds::edge_config::EndOfSubscription;
+
+use super::{
+    dialog::{DialogLife, NotifierDialog, Notify, NotifyEnd},
+    watched::{KnownPresence, WatchedDecision},
+    wish::SubscribeWish,
+};
+use crate::sip::{
+    code::StatusCode,
+    compose::SentBy,
+    dialog::{Dialog, DialogFault},
+    ledger::{HeldSubscriptions, LedgerShare, SubscriptionLedger},
+    presence::SaidPresence,
+    turns::TwoPeople,
+    wire::{SipRequest, WriteFault},
+};
+
+/// Beside its addresses, what a subscription takes.
+const DIALOG_OVERHEAD: usize = 640;
+
+/// Which subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NotifierNumber(u64);
+
+/// What R is asked or told, on behalf of U.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NotifierOutput {
+    Probe,
+    Unsubscribe,
+}
+
+/// U and R, and what goes from one to the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotifierEvent {
+    pub people: TwoPeople,
+    pub output: NotifierOutput,
+}
+
+/// What each step takes, and gives.
+#[derive(Debug)]
+pub struct NotifierStep<'a> {
+    pub ledger: &'a mut SubscriptionLedger,
+    pub now: Instant,
+    pub events: &'a mut Vec<NotifierEvent>,
+}
+
+/// Why a SUBSCRIBE is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
+pub enum NotifierRefusal {
+    #[error(transparent)]
+    Dialog(#[from] DialogFault),
+    #[error("one of the same Call-ID and tag is there")]
+    Merged,
+    #[error("as many subscriptions as may be")]
+    Full,
+}
+
+/// How a NOTIFY ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotifyOutcome {
+    Answered(StatusCode),
+    Unanswered,
+    /// Its connection ended.
+    Lost,
+}
+
+/// All of one server.
+#[derive(Debug)]
+pub struct Notifiers {
+    /// Most bytes of a document.
+    document_bytes: usize,
+    dialogs: HashMap<NotifierNumber, NotifierDialog>,
+    /// By Call-ID and the tag of who subscribed.
+    by_call: HashMap<(Box<str>, Box<str>), NotifierNumber>,
+    pairs: HashMap<TwoPeople, WatchedPair>,
+    notifies: BTreeSet<(Instant, NotifierNumber)>,
+    ends: BTreeSet<(Instant, NotifierNumber)>,
+    next: u64,
+    active: usize,
+}
+
+/// Somebody who watches somebody, on one device or on several.
+#[derive(Debug)]
+struct WatchedPair {
+    decision: WatchedDecision,
+    known: KnownPresence,
+    dialogs: Vec<NotifierNumber>,
+    /// Id of what was asked last: an error to it has the same.
+    asked: Box<str>,
+    share: LedgerShare,
+    held: HeldSubscriptions,
+}
+
+impl Notifiers {
+    /// For documents of at most so many bytes: of one that is longer the notes go first, then devices.
+    #[must_use]
+    pub fn new(document_bytes: usize) -> Self {
+        Self {
+            document_bytes,
+            dialogs: HashMap::new(),
+            by_call: HashMap::new(),
+            pairs: HashMap::new(),
+            notifies: BTreeSet::new(),
+            ends: BTreeSet::new(),
+            next: 0,
+            active: 0,
+        }
+    }
+
+    /// A subscription of U to R, as a SUBSCRIBE makes it; `tag` is ours. Nothing is said before [`Self::grant`] or
+    /// [`Self::fetch`].
+    ///
+    /// # Errors
+    /// [`NotifierRefusal`].
+    pub fn open(
+        &mut self,
+        step: &mut NotifierStep<'_>,
+        people: &TwoPeople,
+        request: &SipRequest,
+        wish: &SubscribeWish,
+        share: LedgerShare,
+        tag: &str,
+    ) -> Result<NotifierNumber, NotifierRefusal> {
+        let dialog = Dialog::of_request(request, tag, 0)?;
+        let key = key_of(request);
+        if self.by_call.contains_key(&key) {
+            return Err(NotifierRefusal::Merged);
+        }
+        let held = HeldSubscriptions {
+            dialogs: 1,
+            dialog_bytes: DIALOG_OVERHEAD + 2 * dialog.bytes(),
+            presence_bytes: 0,
+        };
+        let nothing = HeldSubscriptions::default();
+        if !step.ledger.change(&share, nothing, held) {
+            return Err(NotifierRefusal::Full);
+        }
+        let number = NotifierNumber(self.next);
+        self.next += 1;
+        self.by_call.insert(key, number);
+        let pair = self
+            .pairs
+            .entry(people.clone())
+            .or_insert_with(|| WatchedPair {
+                decision: WatchedDecision::Unasked,
+                known: KnownPresence::default(),
+                dialogs: Vec::new(),
+                asked: Box::default(),
+                share: share.clone(),
+                held: nothing,
+            });
+        pair.dialogs.push(number);
+        self.active += usize::from(pair.decision == WatchedDecision::Active);
+        let event_id = wish.event_id.clone();
+        let dialog = NotifierDialog::new(people.clone(), dialog, event_id, share, held);
+        self.dialogs.insert(number, dialog);
+        Ok(number)
+    }
+
+    /// R is asked by the stanza of this id: the subscription stands for so many seconds.
+    pub fn grant(&mut self, number: NotifierNumber, seconds: u32, asked: &str, now: Instant) {
+        let Some(people) = self.people(number).cloned() else {
+            return;
+        };
+        if let Some(pair) = self.pairs.get_mut(&people) {
+            if pair.decision == WatchedDecision::Unasked {
+                pair.decision = WatchedDecision::Pending;
+            }
+            pair.asked = asked.into();
+        }
+        self.edit(number, |dialog| dialog.granted(seconds, now));
+    }
+
+    /// U only wants to know how it stands. Where nothing is known R is probed, and presence waited for.
+    pub fn fetch(&mut self, step: &mut NotifierStep<'_>, number: NotifierNumber) {
+        let now = step.now;
+        let Some(people) = self.people(number).cloned() else {
+            return;
+        };
+        let pair = self.pairs.get(&people);
+        let waits = pair.is_some_and(|pair| {
+            !pair.known.is_heard() && pair.decision != WatchedDecision::Pending
+        });
+        if waits {
+            self.edit(number, |dialog| dialog.waits(now));
+            step.events.push(NotifierEvent {
+                people,
+                output: NotifierOutput::Probe,
+            });
+        } else {
+            self.edit(number, |dialog| dialog.end(NotifyEnd::Fetched, now));
+        }
+    }
+
+    /// It is not taken after all, and nobody hears of it.
+    pub fn discard(&mut self, ledger: &mut SubscriptionLedger, number: NotifierNumber) {
+        self.remove(ledger, number);
+    }
+
+    /// A further SUBSCRIBE in a dialog: how many seconds are granted.
+    ///
+    /// # Errors
+    /// [`DialogFault`].
+    pub fn refresh(
+        &mut self,
+        step: &mut NotifierStep<'_>,
+        request: &SipRequest,
+        wish: &SubscribeWish,
+        at_end: EndOfSubscription,
+    ) -> Result<u32, DialogFault> {
+        let number = self.by_call.get(&key_of(request)).copied();
+        let number = number.ok_or(DialogFault::Other)?;
+        let dialog = self.dialogs.get_mut(&number).ok_or(DialogFault::Other)?;
+        if matches!(dialog.life, DialogLife::Over(_)) {
+            return Err(DialogFault::Other);
+        }
+        dialog.dialog.take(request)?;
+        let (now, people) = (step.now, dialog.people.clone());
+        if wish.seconds == 0 {
+            self.time_over(step, number, at_end);
+            return Ok(0);
+        }
+        self.edit(number, |dialog| dialog.granted(wish.seconds, now));
+        let pair = self.pairs.get(&people);
+        if pair
+            .is_some_and(|pair| pair.decision == WatchedDecision::Active && !pair.known.is_heard())
+        {
+            step.events.push(NotifierEvent {
+                people,
+                output: NotifierOutput::Probe,
+            });
+        }
+        Ok(wish.seconds)
+    }
+
+    /// R lets U watch. An automatic answer brings no presence: it is asked for (RFC 6121 section 3.1.3).
+    pub fn subscribed(&mut self, step: &mut NotifierStep<'_>, people: &TwoPeople) {
+        let Some(pair) = self.pairs.get_mut(people) else {
+            return;
+        };
+        if pair.decision == WatchedDecision::Unasked {
+            return;
+        }
+        let was_pending = pair.decision == WatchedDecision::Pending;
+        if was_pending {
+            pair.decision = WatchedDecision::Active;
+            self.active += pair.dialogs.len();
+        }
+        let is_heard = pair.known.is_heard();
+        if was_pending {
+            let now = step.now;
+            self.edit_all(people, |dialog| dialog.decided(now));
+        }
+        if was_pending || !is_heard {
+            step.events.push(NotifierEvent {
+                people: people.clone(),
+                output: NotifierOutput::Probe,
+            });
+        }
+    }
+
+    /// R does not let U watch, or not any more; or is not reached.
+    pub fn ended(&mut self, people: &TwoPeople, end: NotifyEnd, now: Instant) {
+        let Some(pair) = self.pairs.get_mut(people) else {
+            return;
+        };
+        if pair.decision == WatchedDecision::Active {
+            self.active -= pair.dialogs.len();
+        }
+        pair.decision = WatchedDecision::Unasked;
+        pair.known.forget();
+        self.edit_all(people, |dialog| dialog.end(end, now));
+    }
+
+    /// An error came for what was asked last of R.
+    pub fn failed(&mut self, people: &TwoPeople, id: &str, code: StatusCode, now: Instant) {
+        let pair = self.pairs.get(people);
+        if pair.is_none_or(|pair| pair.asked.is_empty() || *pair.asked != *id) {
+            return;
+        }
+        let end = match code.get() {
+            404 => NotifyEnd::NoResource,
+            403 => NotifyEnd::Rejected,
+            _ => NotifyEnd::GaveUp,
+        };
+        self.ended(people, end, now);
+    }
+
+    /// What R says of themselves. `false`: nobody watches them, or there is no room for more.
+    pub fn heard(
+        &mut self,
+        step: &mut NotifierStep<'_>,
+        people: &TwoPeople,
+        said: SaidPresence,
+    ) -> bool {
+        let Some(pair) = self.pairs.get_mut(people) else {
+            return false;
+        };
+        let before = pair.known.bytes();
+        let changed = pair.known.take(said);
+        let fits = pair.charge(step.ledger);
+        if !fits {
+            // What is not counted is not kept; a probe brings it back once there is room.
+            debug_assert!(pair.known.bytes() > before, "less always fits");
+            pair.known.forget();
+            pair.settle(step.ledger);
+        }
+        if changed && pair.decision != WatchedDecision::Pending {
+            let now = step.now;
+            self.edit_all(people, |dialog| match dialog.life {
+                DialogLife::Fetch(_) => dialog.end(NotifyEnd::Fetched, now),
+                _ => dialog.changed(now),
+            });
+        }
+        changed && fits
+    }
+
+    /// Policy changed: those that it does not let be end.
+    pub fn follow_policy(&mut self, now: Instant, is_allowed: impl Fn(&TwoPeople) -> bool) {
+        let forbidden = self.pairs.keys().filter(|people| !is_allowed(people));
+        let forbidden: Vec<TwoPeople> = forbidden.cloned().collect();
+        for people in forbidden {
+            self.ended(&people, NotifyEnd::Rejected, now);
+        }
+    }
+
+    /// The edge ends: who subscribes again finds another.
+    pub fn end_all(&mut self, now: Instant) {
+        let numbers: Vec<NotifierNumber> = self.dialogs.keys().copied().collect();
+        for number in numbers {
+            self.edit(number, |dialog| dialog.end(NotifyEnd::Deactivated, now));
+        }
+    }
+
+    /// What time brings.
+    pub fn on_time(&mut self, step: &mut NotifierStep<'_>, at_end: EndOfSubscription) {
+        while let Some((at, number)) = self.ends.first().copied() {
+            if at > step.now {
+                break;
+            }
+            self.time_over(step, number, at_end);
+        }
+    }
+
+    /// The next NOTIFY whose time has come, as `write` is to say it.
+    ///
+    /// # Errors
+    /// [`WriteFault`]: the subscription is gone then.
+    pub fn notify(
+        &mut self,
+        ledger: &mut SubscriptionLedger,
+        contact: &str,
+        by: SentBy<'_>,
+        now: Instant,
+    ) -> Option<Result<(NotifierNumber, Vec<u8>), WriteFault>> {
+        let (at, number) = self.notifies.first().copied()?;
+        if at > now {
+            return None;
+        }
+        let dialog = self.dialogs.get(&number)?;
+        let people = dialog.people.clone();
+        let pair = self.pairs.get(&people)?;
+        let (decision, known) = (pair.decision, &pair.known);
+        let (state, document) = dialog.says(decision, known, self.document_bytes);
+        let version = pair.known.version();
+        let mut written = None;
+        self.edit(number, |dialog| {
+            let expires = dialog.sent(now);
+            dialog.told = version;
+            let notify = Notify {
+                state,
+                expires,
+                document,
+            };
+            let event_id = dialog.event_id.as_deref();
+            written = Some(notify.write(&mut dialog.dialog, event_id, contact, by));
+        });
+        self.forget_gone(ledger, &people);
+        match written? {
+            Ok(bytes) => Some(Ok((number, bytes))),
+            Err(fault) => {
+                self.remove(ledger, number);
+                Some(Err(fault))
+            }
+        }
+    }
+
+    /// How a NOTIFY ended.
+    pub fn notified(
+        &mut self,
+        ledger: &mut SubscriptionLedger,
+        number: NotifierNumber,
+        outcome: NotifyOutcome,
+        now: Instant,
+    ) {
+        let is_gone = match outcome {
+            NotifyOutcome::Lost => {
+                self.edit(number, |dialog| dialog.again(now));
+                false
+            }
+            // RFC 6665 section 4.2.2; a proxy on the way says 408 for nothing.
+            NotifyOutcome::Unanswered => true,
+            NotifyOutcome::Answered(code) => {
+                self.edit(number, NotifierDialog::answered);
+                matches!(
+                    code.get(),
+                    404 | 405 | 408 | 410 | 416 | 480..=485 | 489 | 501 | 604
+                )
+            }
+        };
+        let dialog = self.dialogs.get(&number);
+        if is_gone || dialog.is_some_and(NotifierDialog::is_done) {
+            self.remove(ledger, number);
+        }
+    }
+
+    /// When [`Self::on_time`] has something to do.
+    #[must_use]
+    pub fn next_end(&self) -> Option<Instant> {
+        self.ends.first().map(|(at, _)| *at)
+    }
+
+    /// When [`Self::notify`] has something to give.
+    #[must_use]
+    pub fn next_notify(&self) -> Option<Instant> {
+        self.notifies.first().map(|(at, _)| *at)
+    }
+
+    /// How many there are, and how many of them R lets watch.
+    #[must_use]
+    pub fn counts(&self) -> (usize, usize) {
+        (self.dialogs.len(), self.active)
+    }
+
+    fn people(&self, number: NotifierNumber) -> Option<&TwoPeople> {
+        self.dialogs.get(&number).map(|dialog| &dialog.people)
+    }
+
+    /// Who subscribed does not want it any more, or did not refresh it.
+    fn time_over(
+        &mut self,
+        step: &mut NotifierStep<'_>,
+        number: NotifierNumber,
+        at_end: EndOfSubscription,
+    ) {
+        let now = step.now;
+        let Some(dialog) = self.dialogs.get(&number) else {
+            return;
+        };
+        let (life, people) = (dialog.life, dialog.people.clone());
+        let end = match life {
+            DialogLife::Fetch(_) => NotifyEnd::Fetched,
+            _ => NotifyEnd::Timeout,
+        };
+        self.edit(number, |dialog| dialog.end(end, now));
+        let mut others = self
+            .pairs
+            .get(&people)
+            .into_iter()
+            .flat_map(|it| &it.dialogs);
+        let is_last = others.all(|other| {
+            let other = self.dialogs.get(other);
+            other.is_none_or(|it| matches!(it.life, DialogLife::Over(_)))
+        });
+        if is_last && end == NotifyEnd::Timeout && at_end == EndOfSubscription::Unsubscribe {
+            step.events.push(NotifierEvent {
+                people,
+                output: NotifierOutput::Unsubscribe,
+            });
+        }
+    }
+
+    fn edit_all(&mut self, people: &TwoPeople, mut act: impl FnMut(&mut NotifierDialog)) {
+        let pair = self.pairs.get(people);
+        let numbers = pair.map_or_else(Vec::new, |pair| pair.dialogs.clone());
+        for number in numbers {
+            self.edit(number, &mut act);
+        }
+    }
+
+    fn edit(&mut self, number: NotifierNumber, act: impl FnOnce(&mut NotifierDialog)) {
+        let Some(dialog) = self.dialogs.get_mut(&number) else {
+            return;
+        };
+        let before = (dialog.notify_at(), dialog.ends_at());
+        act(dialog);
+        let after = (dialog.notify_at(), dialog.ends_at());
+        move_time(&mut self.notifies, number, before.0, after.0);
+        move_time(&mut self.ends, number, before.1, after.1);
+    }
+
+    fn remove(&mut self, ledger: &mut SubscriptionLedger, number: NotifierNumber) {
+        let Some(dialog) = self.dialogs.remove(&number) else {
+            return;
+        };
+        move_time(&mut self.notifies, number, dialog.notify_at(), None);
+        move_time(&mut self.ends, number, dialog.ends_at(), None);
+        ledger.release(&dialog.share, dialog.held);
+        self.by_call.remove(&dialog.dialog.remote_key());
+        let Some(pair) = self.pairs.get_mut(&dialog.people) else {
+            return;
+        };
+        pair.dialogs.retain(|it| *it != number);
+        self.active -= usize::from(pair.decision == WatchedDecision::Active);
+        if pair.dialogs.is_empty() {
+            ledger.release(&pair.share, pair.held);
+            self.pairs.remove(&dialog.people);
+        }
+    }
+
+    /// Who went is `closed` once for each who watches.
+    fn forget_gone(&mut self, ledger: &mut SubscriptionLedger, people: &TwoPeople) {
+        let Some(pair) = self.pairs.get_mut(people) else {
+            return;
+        };
+        let dialogs = pair.dialogs.iter().filter_map(|it| self.dialogs.get(it));
+        let told = dialogs.map(|dialog| dialog.told).min();
+        pair.known.forget_gone(told.unwrap_or_default());
+        pair.settle(ledger);
+    }
+}
+
+impl WatchedPair {
+    fn charge(&mut self, ledger: &mut SubscriptionLedger) -> bool {
+        let new = HeldSubscriptions {
+            presence_bytes: self.known.bytes(),
+            ..HeldSubscriptions::default()
+        };
+        let fits = ledger.change(&self.share, self.held, new);
+        if fits {
+            self.held = new;
+        }
+        fits
+    }
+
+    fn settle(&mut self, ledger: &mut SubscriptionLedger) {
+        let fits = self.charge(ledger);
+        debug_assert!(fits, "less always fits");
+    }
+}
+
+fn key_of(request: &SipRequest) -> (Box<str>, Box<str>) {
+    let tag = request.from.tag().unwrap_or_default();
+    (request.call_id.as_str().into(), tag.into())
+}
+
+fn move_time(
+    times: &mut BTreeSet<(Instant, NotifierNumber)>,
+    number: NotifierNumber,
+    before: Option<Instant>,
+    now: Option<Instant>,
+) {
+    if before == now {
+        return;
+    }
+    if let Some(at) = before {
+        times.remove(&(at, number));
+    }
+    if let Some(at) = now {
+        times.insert((at, number));
+    }
+}

@@ -13,9 +13,9 @@ pub const EVENT: &str = "presence";
 /// Where nothing is asked for (RFC 3856 section 6.4).
 const DEFAULT_SECONDS: u32 = 3_600;
 /// Shortest time but none (RFC 6665 section 4.2.1.1).
-pub const LEAST_SECONDS: u32 = 60;
+const LEAST_SECONDS: u32 = 60;
 /// Longest: what a restart of the edge forgets is mended after so long at most.
-pub const MOST_SECONDS: u32 = 900;
+const MOST_SECONDS: u32 = 900;
 
 /// A SUBSCRIBE for presence that can be served.
 #[derive(Clone, Debug, PartialEq, Eq)]

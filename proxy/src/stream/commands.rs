@@ -23,8 +23,6 @@ pub enum Command {
     },
     /// The peer answered the ping of this number.
     PingAnswered { number: u64 },
-    /// Something that the peer may have said is waited for: read on, though a queue is full.
-    ReadOn,
     /// The configuration changed.
     ConfigChanged,
     /// Carry this pair too, where the peer takes it. `tlsa` are the records that count for its
@@ -73,7 +71,6 @@ impl Stream {
                 }
             }
             Command::PingAnswered { number } => self.ping_answered(number),
-            Command::ReadOn => self.read_on(),
             Command::Carry { pair, tlsa, answer } => self.carry_too(pair, tlsa, answer),
             Command::Drain => {
                 self.intake.drain();

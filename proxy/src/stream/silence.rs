@@ -4,36 +4,28 @@
 //! says meanwhile is not heard, answers to questions of ours among it: they may come on another stream than
 //! the one that asked. The peer's silence counts from when all that it may answer on is read again, and at
 //! most [`EXCUSED`] times as long as an answer may take, so that nobody keeps stanzas unconfirmed for ever.
-//!
-//! Two such streams, of a server inside and of a partner, can wait for each other: each for room that the
-//! answer makes which stands in the other. So one that may hold an answer and found no room for a while is
-//! read on ([`READ_ON_AFTER`]), at the cost of more memory: what its pair holds alone counts no more, only
-//! what all of its partner hold.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::{
-    Command, Stream,
+    Stream,
     egress::{Confirmation, ProbeKind},
-    registry::{StreamInfo, StreamRegistry},
+    registry::StreamRegistry,
 };
 use crate::negotiation::{Pair, Side};
 
 /// An answer is waited for so many times as long as it may take, however long its stream was left unread.
 const EXCUSED: u32 = 3;
-/// A stream that may hold it is read on once it was left unread for this part of that time without a break: half.
-const READ_ON_AFTER: u32 = 2;
 
 impl StreamRegistry {
-    /// The streams of that side on which stanzas of this pair come, as far as they were ever left unread.
-    fn left_unread(&self, side: Side, pair: &Pair, now: Instant) -> Vec<Arc<StreamInfo>> {
+    /// When a stream of that side on which stanzas of this pair come was left unread last.
+    fn last_unread(&self, side: Side, pair: &Pair, now: Instant) -> Option<Instant> {
         let all = self.all().into_iter();
-        all.filter(|entry| entry.side == side && entry.unread.last(now).is_some())
-            .filter(|entry| entry.facts().receives.contains(pair))
-            .collect()
+        all.filter(|entry| entry.side == side)
+            .filter_map(|entry| Some((entry.unread.last(now)?, entry)))
+            .filter(|(_, entry)| entry.facts().receives.contains(pair))
+            .map(|(last, _)| last)
+            .max()
     }
 }
 
@@ -50,21 +42,16 @@ impl Stream {
         if now < self.answer_due(since, limit) {
             return false;
         }
-        for entry in self.answers_come_on(now) {
-            if let Some(last) = entry.unread.last(now) {
-                self.keepalive.was_unread(last);
-            }
-            let unread = entry.unread.since();
-            if unread.is_some_and(|since| now.duration_since(since) >= limit / READ_ON_AFTER) {
-                entry.handle.tell(Command::ReadOn);
-            }
+        if let Some(last) = self.answers_unread(now) {
+            self.keepalive.was_unread(last);
         }
         now >= self.answer_due(since, limit)
     }
 
-    /// The streams on which the peer may answer: this one, and where it does on any of its own, those that were
-    /// left unread.
-    fn answers_come_on(&self, now: Instant) -> Vec<Arc<StreamInfo>> {
+    /// When that was left unread last which may hold an answer: this stream, and where the peer answers on
+    /// any of its own, those.
+    fn answers_unread(&self, now: Instant) -> Option<Instant> {
+        let own = self.entry.unread.last(now);
         let answers_anywhere = match self.sender.buffer.confirmation() {
             Confirmation::Probe {
                 by: ProbeKind::Ping,
@@ -77,18 +64,11 @@ impl Stream {
             }
             | Confirmation::Acks { .. } => false,
         };
-        let mut all = vec![Arc::clone(&self.entry)];
-        if let Some(route) = self.sender.routes.first().filter(|_| answers_anywhere) {
+        let route = self.sender.routes.first().filter(|_| answers_anywhere);
+        let others = route.and_then(|route| {
             let back = route.pair.reversed();
-            all.extend(self.context.streams.left_unread(self.side, &back, now));
-        }
-        all
-    }
-
-    /// What its peer says is wanted now: it waits no more for room that its pair alone lacks.
-    pub(super) fn read_on(&mut self) {
-        self.receiver.lift_pair_bound();
-        self.full = None;
-        self.take_partial();
+            self.context.streams.last_unread(self.side, &back, now)
+        });
+        own.max(others)
     }
 }

@@ -2,17 +2,16 @@
 //! full, or its rate is used up.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
-/// Whether a stream is left unread, since when, and when it was last. Told by its task, read by others.
+/// Whether a stream is left unread, and when it was last. Told by its task, read by others.
 #[derive(Debug)]
 pub struct UnreadTime {
     opened: Instant,
-    /// Milliseconds after `opened`, and one more; 0: it is read.
-    since: AtomicU64,
-    /// Alike; 0: never.
+    is_now: AtomicBool,
+    /// Milliseconds after `opened`, and one more; 0: never.
     last: AtomicU64,
 }
 
@@ -21,7 +20,7 @@ impl UnreadTime {
     pub fn new(opened: Instant) -> Self {
         Self {
             opened,
-            since: AtomicU64::new(0),
+            is_now: AtomicBool::new(false),
             last: AtomicU64::new(0),
         }
     }
@@ -29,35 +28,21 @@ impl UnreadTime {
     /// Whether the stream is left unread from here on.
     pub fn note(&self, is_unread: bool) {
         // Told at every turn of the stream: a change is seldom.
-        if (self.since.load(Ordering::Relaxed) != 0) == is_unread {
+        if self.is_now.load(Ordering::Relaxed) == is_unread {
             return;
         }
         let age = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
-        if is_unread {
-            self.since.store(age + 1, Ordering::Relaxed);
-        } else {
-            self.last.store(age + 1, Ordering::Relaxed);
-            self.since.store(0, Ordering::Relaxed);
-        }
-    }
-
-    /// Since when it is left unread without a break, where it is.
-    #[must_use]
-    pub fn since(&self) -> Option<Instant> {
-        self.time(&self.since)
+        self.last.store(age + 1, Ordering::Relaxed);
+        self.is_now.store(is_unread, Ordering::Relaxed);
     }
 
     /// When it was left unread last: `now` where it is.
     #[must_use]
     pub fn last(&self, now: Instant) -> Option<Instant> {
-        match self.since() {
-            Some(_) => Some(now),
-            None => self.time(&self.last),
+        if self.is_now.load(Ordering::Relaxed) {
+            return Some(now);
         }
-    }
-
-    fn time(&self, of: &AtomicU64) -> Option<Instant> {
-        let age = of.load(Ordering::Relaxed).checked_sub(1)?;
+        let age = self.last.load(Ordering::Relaxed).checked_sub(1)?;
         Some(self.opened + Duration::from_millis(age))
     }
 }
@@ -75,13 +60,8 @@ mod tests {
         assert_eq!(unread.last(later), None, "it was always read");
         unread.note(true);
         assert_eq!(unread.last(later), Some(later));
-        let since = unread.since().expect("it is");
-        assert!(since >= opened && since < later);
-        unread.note(true);
-        assert_eq!(unread.since(), Some(since), "without a break");
         unread.note(false);
         let last = unread.last(later).expect("it was");
         assert!(last >= opened && last < later);
-        assert_eq!(unread.since(), None);
     }
 }

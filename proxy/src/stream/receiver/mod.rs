@@ -44,16 +44,6 @@ pub enum Taken {
 /// Of so many stanzas of a stream one is measured, the first included.
 const SAMPLE: u64 = 16;
 
-/// Whether a stream waits for room over what one pair holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum PairBound {
-    /// `queueBytes`.
-    #[default]
-    Kept,
-    /// Until the pair has room again: what all of its partner hold is bound all the same.
-    Lifted,
-}
-
 /// The receiving half of a stream, after authentication.
 #[derive(Debug)]
 pub struct Receiver {
@@ -70,7 +60,6 @@ pub struct Receiver {
     acknowledger: Option<Acknowledger>,
     /// Stanzas received since acks were enabled.
     received: u64,
-    pair_bound: PairBound,
     pub stanzas: u64,
     pub bytes: u64,
 }
@@ -91,15 +80,9 @@ impl Receiver {
             tallied: 0,
             acknowledger: None,
             received: 0,
-            pair_bound: PairBound::default(),
             stanzas: 0,
             bytes: 0,
         }
-    }
-
-    /// Nothing waits over what a pair holds alone, until it has room again.
-    pub fn lift_pair_bound(&mut self) {
-        self.pair_bound = PairBound::Lifted;
     }
 
     /// One stanza. `expected` is how many bytes may follow in this read, for one allocation.
@@ -130,18 +113,10 @@ impl Receiver {
         let whole = usize::try_from(settings.queue_total_bytes).unwrap_or(usize::MAX);
         let share = &carried.share;
         // An empty queue takes any stanza: there will never be more room.
-        let mut pair_is_full = held > 0 && held + stanza.text.len() > limit;
-        let mut back_is_full = carried.back.held() > limit;
-        if self.pair_bound == PairBound::Lifted {
-            if !pair_is_full && !back_is_full {
-                self.pair_bound = PairBound::Kept;
-            }
-            (pair_is_full, back_is_full) = (false, false);
-        }
-        let no_room = pair_is_full || share.is_full(whole);
+        let no_room = held > 0 && held + stanza.text.len() > limit || share.is_full(whole);
         // A peer that does not take its errors gets no more of them, and neither does a partner whose
         // errors alone overfill its share.
-        let no_answers = back_is_full || share.is_overfull(whole);
+        let no_answers = carried.back.held() > limit || share.is_overfull(whole);
         let full = no_room || no_answers;
         if no_answers || no_room && self.carried.len() == 1 {
             self.flush(context, now);

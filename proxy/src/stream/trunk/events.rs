@@ -207,11 +207,8 @@ impl TrunkStream {
             Command::ConfigChanged => self.config_changed(now),
             Command::Drain => self.drain(now),
             Command::End(fault) => self.end(fault),
-            // Nobody asks a trunk for a key, by a ping, or for a pair of a stream; it is always read.
-            Command::Verdict { .. }
-            | Command::PingAnswered { .. }
-            | Command::ReadOn
-            | Command::Carry { .. } => {}
+            // Nobody asks a trunk for a key, by a ping, or for a pair of a stream.
+            Command::Verdict { .. } | Command::PingAnswered { .. } | Command::Carry { .. } => {}
         }
     }
 

@@ -262,9 +262,6 @@ pub fn inputs(number: u8, plan: &Plan) -> ConfigInputs {
     if plan.max_stanza_bytes > 0 {
         config["settings"]["maxStanzaBytes"] = plan.max_stanza_bytes.into();
     }
-    if plan.queue_total_bytes > 0 {
-        config["settings"]["queueTotalBytes"] = plan.queue_total_bytes.into();
-    }
     ConfigInputs {
         document_sha256: None,
         config: Arc::new(serde_json::from_value(config).expect("a configuration")),

@@ -40,8 +40,6 @@ pub struct Plan {
     pub partner_confirms: Confirms,
     /// 0: the default.
     pub max_stanza_bytes: u32,
-    /// 0: the default.
-    pub queue_total_bytes: u32,
     /// Port of the admin listener; 0: none.
     pub admin: u16,
 }

@@ -20,7 +20,6 @@ use tokio::{
 use super::{Confirms, GENEROUS, HEADER, KEY, Second, connection::Stream};
 
 /// A server that listens.
-#[derive(Clone)]
 pub struct Server {
     state: Arc<Served>,
 }

@@ -12,4 +12,3 @@ mod pki;
 mod scripted;
 mod sending;
 mod server_away;
-mod unheard;

@@ -124,6 +124,8 @@ fn sip_36_who_may_not_watch_is_told_by_code_or_by_notify() {
         // R's server knows nobody of that name.
         is_taken(&alice, subscribe("nobody", ""), 200).await?;
         notified(&party, "pending").await?;
+        let both = async || (count(&outside, "subscribe") == 2).then_some(());
+        wait::until("both questions are there", wait::GENEROUS, both).await?;
         let all = outside.stanzas();
         let asked = all
             .iter()

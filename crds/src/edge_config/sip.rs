@@ -18,6 +18,17 @@ pub struct GatewaySip {
     pub max_message_bytes: u32,
     /// Whether each side hears that somebody is writing.
     pub typing: bool,
+    /// Seconds that a subscription to presence of the server's users is asked for.
+    #[serde(default = "presence_expires_seconds")]
+    pub presence_expires_seconds: u32,
+    /// What becomes of the contact when no device of a user of SIP watches it any more.
+    #[serde(default)]
+    pub end_of_subscription: EndOfSubscription,
+}
+
+/// As `presenceExpiresSeconds` has it where nobody says otherwise.
+fn presence_expires_seconds() -> u32 {
+    1_800
 }
 
 /// What the end of a user's SIP subscriptions to somebody's presence does to the XMPP contact.

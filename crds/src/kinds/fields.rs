@@ -159,6 +159,11 @@ pub fn sip_transport(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "enum": ["Tls", "Tcp"] })
 }
 
+/// What the end of a SIP user's subscriptions does to a contact.
+pub fn end_of_subscription(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": ["Keep", "Unsubscribe"] })
+}
+
 /// Names in the certificate of a SIP server. Their syntax is looked at in compiling, as that of
 /// [`sidecar_edges`].
 pub fn sip_server_names(_: &mut SchemaGenerator) -> Schema {

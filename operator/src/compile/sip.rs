@@ -59,6 +59,8 @@ pub(super) fn server(
         edge_name: edge_name(at, pool, given.edge_name.as_deref(), world)?,
         max_message_bytes: given.max_message_bytes,
         typing: given.typing,
+        presence_expires_seconds: given.presence_expires_seconds,
+        end_of_subscription: given.end_of_subscription,
     }))
 }
 

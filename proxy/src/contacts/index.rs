@@ -89,6 +89,22 @@ impl Contacts {
         self.shard(user).read().get(user)?.get(remote).copied()
     }
 
+    /// Users of whom `is_wanted` says so, each with a remote that may follow them. Looks at all contacts: not for the
+    /// path of a stanza.
+    pub fn followed(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<(Box<str>, Box<str>)> {
+        let mut found = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.read();
+            for (user, known) in shard.iter().filter(|(user, _)| is_wanted(user)) {
+                let followers = known
+                    .iter()
+                    .filter(|(_, state)| matches!(state, Contact::From | Contact::Both));
+                found.extend(followers.map(|(remote, _)| (user.clone(), remote.clone())));
+            }
+        }
+        found
+    }
+
     /// Contacts in all.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -2,7 +2,8 @@
 //!
 //! The index lives in memory and answers on the path of a stanza; a store ([`ContactStore`]) loads
 //! it at start and takes changes behind it. Contacts are begun for partners of type
-//! PublicUnverified only, but ends are followed whatever the type is now, so that a partner that
+//! PublicUnverified only, and where a server of users of SIP lets somebody watch them, which a restarted edge has to
+//! know ([`Contacts::followed`]); but ends are followed whatever the type is now, so that a partner that
 //! changes its type and back finds no contact that was ended meanwhile. What older types never
 //! recorded comes by itself: servers probe and announce at login.
 

@@ -24,6 +24,7 @@ const TABLES: [&str; 3] = ["standard", "presence", "msilo"];
 pub struct Kamailio {
     ip: Ipv4Addr,
     domain: String,
+    edge: SocketAddr,
     directory: PathBuf,
     daemon: Option<Daemon>,
 }
@@ -46,6 +47,7 @@ impl Kamailio {
         let mut server = Self {
             ip,
             domain: domain.to_owned(),
+            edge,
             directory,
             daemon: None,
         };
@@ -96,6 +98,26 @@ impl Kamailio {
             })
             .await?;
         self.daemon = Some(daemon);
+        self.name_edge()
+    }
+
+    /// Its NOTIFYs go to where the edge's Contact says: a name that no DNS of this machine has.
+    fn name_edge(&self) -> Result<()> {
+        let socket = format!("unix:{}/ctl.sock", self.directory.display());
+        let address = self.edge.ip().to_string();
+        let arguments = [
+            "-s",
+            &socket,
+            "dns.add_a",
+            EDGE_NAME,
+            "100000",
+            &address,
+            "4",
+        ];
+        let named = Command::new("kamcmd").args(arguments).output()?;
+        let said = [named.stdout, named.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        ensure!(named.status.success() && !said.contains("error"), "{said}");
         Ok(())
     }
 
@@ -133,10 +155,11 @@ impl Kamailio {
         let stream = TcpStream::connect((self.ip, SIP_PORT)).await?;
         stream.set_nodelay(true)?;
         let local = stream.local_addr()?;
-        let agent = SipParty::over(stream);
+        let contact = format!("sip:{user}@{local};transport=tcp");
+        let agent = SipParty::over(stream).reached_at(contact.clone());
         let address = format!("sip:{user}@{}", self.domain);
         let unique = format!("register-{user}-{}", local.port());
-        let more = format!("Contact: <sip:{user}@{local};transport=tcp>\r\nExpires: 600\r\n");
+        let more = format!("Contact: <{contact}>\r\nExpires: 600\r\n");
         let to_domain = format!("REGISTER sip:{} ", self.domain);
         let text = request("REGISTER", &address, &address, &unique, &more, "")
             .replace(&format!("REGISTER {address} "), &to_domain)
@@ -191,10 +214,10 @@ listen=tcp:{ip}:{SIP_PORT} listen=tls:{ip}:{SIPS_PORT}
 enable_tls=yes tcp_source_ipv4={ip} tcp_rd_buf_size=262144 tcp_connection_lifetime=3605 tcp_connect_timeout=3
 mpath="/usr/lib/x86_64-linux-gnu/kamailio/modules/"
 loadmodule "tm.so" loadmodule "tmx.so" loadmodule "sl.so" loadmodule "rr.so" loadmodule "pv.so" loadmodule "maxfwd.so" loadmodule "usrloc.so"
-loadmodule "registrar.so" loadmodule "textops.so" loadmodule "siputils.so" loadmodule "sanity.so" loadmodule "tls.so"
+loadmodule "registrar.so" loadmodule "textops.so" loadmodule "siputils.so" loadmodule "sanity.so" loadmodule "tls.so" loadmodule "ctl.so"
 loadmodule "db_sqlite.so" loadmodule "presence.so" loadmodule "presence_xml.so" loadmodule "msilo.so"
 modparam("tls", "config", "{directory}/tls.cfg") modparam("tm", "fr_timer", 30000)
-modparam("usrloc", "db_mode", 0)
+modparam("usrloc", "db_mode", 0) modparam("ctl", "binrpc", "unix:{directory}/ctl.sock")
 modparam("db_sqlite", "db_set_journal_mode", "{directory}/kamailio.db=WAL")
 modparam("presence|presence_xml|msilo", "db_url", "sqlite://{directory}/kamailio.db")
 modparam("presence", "server_address", "sip:{ip}:{SIP_PORT};transport=tcp") modparam("presence", "subs_db_mode", 0)

@@ -27,6 +27,7 @@ pub struct SipParty {
     write: mpsc::UnboundedSender<Vec<u8>>,
     state: Arc<PartyState>,
     task: JoinHandle<()>,
+    contact: Option<String>,
 }
 
 struct PartyState {
@@ -65,7 +66,24 @@ impl SipParty {
             *own.ended.lock() = true;
             own.changed.notify_waiters();
         });
-        Self { write, state, task }
+        Self {
+            write,
+            state,
+            task,
+            contact: None,
+        }
+    }
+
+    /// As a user agent that is reached at this URI.
+    #[must_use]
+    pub fn reached_at(mut self, contact: String) -> Self {
+        self.contact = Some(contact);
+        self
+    }
+
+    /// Where it is reached, if that was said.
+    pub fn contact(&self) -> Option<&str> {
+        self.contact.as_deref()
     }
 
     /// How requests are answered from here on.

@@ -29,6 +29,7 @@ const EMPTY: &[(&str, &str)] = &[
     ("trunk_ends_total", "no gateway here takes trunks"),
     ("sip_requests_total", "no server here speaks SIP"),
     ("sip_untranslated_total", "no server here speaks SIP"),
+    ("sip_subscriptions", "no server here speaks SIP"),
 ];
 
 /// The objects of this kind that the chart renders with monitoring enabled.

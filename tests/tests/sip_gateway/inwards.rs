@@ -228,21 +228,3 @@ fn sip_25_sip_26_nobody_is_dialled_or_logged_in_for_an_answer() {
         Ok(())
     });
 }
-
-#[test]
-fn sip_20_presence_is_refused_in_words_as_long_as_it_is_not_carried() {
-    alone(async {
-        let stage = Stage::start(StagePlan::default()).await?;
-        let (_server, outside) = (stage.sip_server().await?, stage.outside().await?);
-        let mut partner = stage.partner().await?;
-        let subscribe =
-            format!("<presence from='rob@{PARTNER}' to='{ALICE}' type='subscribe' id='s'/>");
-        partner.send(subscribe).await?;
-        let error = outside.stanza_id("s").await?;
-        ensure!(
-            error.error_condition() == Some("service-unavailable"),
-            "{error:?}"
-        );
-        Ok(())
-    });
-}

@@ -43,6 +43,9 @@ impl Town {
         let prosody = Server::start(Kind::Prosody, spec, lab.directory()).await?;
         let c2s = SocketAddr::from((lab.ip(PARTNER_HOST), C2S_PORT));
         let rob = Client::login(c2s, "rob@partner.example", "desk").await?;
+        // Who did not ask for the roster hears nothing of subscriptions (RFC 6121 section 2.1.6).
+        rob.request(None, "get", "<query xmlns='jabber:iq:roster'/>")
+            .await?;
         rob.presence(None, None, "").await?;
         let reached = stage.reaches_server().await;
         reached.with_context(|| kamailio.log())?;

@@ -3,6 +3,8 @@
 mod faults;
 mod inwards;
 mod kamailio;
+mod kamailio_presence;
 mod outwards;
+mod presence;
 mod server;
 mod stage;

@@ -178,7 +178,7 @@ fn sip_20_each_method_has_its_answer() {
         for (method, expected) in [
             ("OPTIONS", 200),
             ("REGISTER", 405),
-            ("SUBSCRIBE", 405),
+            ("SUBSCRIBE", 489),
             ("PUBLISH", 405),
             ("INVITE", 488),
             ("NOTIFY", 481),
@@ -190,7 +190,7 @@ fn sip_20_each_method_has_its_answer() {
             code(&answer, expected)?;
             if expected == 405 {
                 ensure!(
-                    answer.header("Allow") == Some("MESSAGE, OPTIONS"),
+                    answer.header("Allow") == Some("MESSAGE, NOTIFY, OPTIONS, SUBSCRIBE"),
                     "{answer:?}"
                 );
             }

@@ -3,14 +3,17 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{edge_config::SipTransport, kinds::fields};
+use crate::{
+    edge_config::{EndOfSubscription, SipTransport},
+    kinds::fields,
+};
 
 /// `gateways[].sip`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "self.transport != 'Tcp' || self.allowPlaintext",
-    "message": "transport Tcp sends messages in the clear: set allowPlaintext: true where the path is trusted, or transport: Tls"
+    "message": "transport Tcp sends messages and presence in the clear: set allowPlaintext: true where the path is trusted, or transport: Tls"
 }]))]
 pub struct PoolSip {
     /// What carries SIP, both ways: `Tls` (the default) or `Tcp`. UDP is not spoken.
@@ -34,6 +37,14 @@ pub struct PoolSip {
     pub max_message_bytes: u32,
     /// Whether each side hears that somebody is writing (XEP-0085, RFC 3994). Defaults to true.
     pub typing: bool,
+    /// Seconds for which the edge subscribes to presence of the server's users; refreshed at half of what the server
+    /// grants. Defaults to 1800.
+    #[schemars(range(min = 60, max = 86_400))]
+    pub presence_expires_seconds: u32,
+    /// What becomes of a contact once no device of a SIP user watches it any more: `Keep` (the default) keeps it, for
+    /// clients end their subscriptions at each logout; `Unsubscribe` ends it (`unsubscribe`).
+    #[schemars(schema_with = "fields::end_of_subscription")]
+    pub end_of_subscription: EndOfSubscription,
 }
 
 impl Default for PoolSip {
@@ -45,6 +56,8 @@ impl Default for PoolSip {
             edge_name: None,
             max_message_bytes: 8_192,
             typing: true,
+            presence_expires_seconds: 1_800,
+            end_of_subscription: EndOfSubscription::Keep,
         }
     }
 }

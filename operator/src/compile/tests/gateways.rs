@@ -127,7 +127,7 @@ fn a_partner_below_an_own_domain_is_not_accepted_where_a_server_is_behind_a_side
 
 #[test]
 fn sip_48_a_gateway_of_mode_sip_says_how_its_server_is_spoken_to() {
-    use xmpp_edge_crds::edge_config::{GatewaySip, SipTransport, VERSION};
+    use xmpp_edge_crds::edge_config::{EndOfSubscription, GatewaySip, SipTransport, VERSION};
     let compiled = run(
         &behind("hq", "mode: Sip, address: 'sip.example:5061'"),
         &Configs::new(),
@@ -141,6 +141,8 @@ fn sip_48_a_gateway_of_mode_sip_says_how_its_server_is_spoken_to() {
         edge_name: "hq.default.xmpp-edge.internal".parse().unwrap(),
         max_message_bytes: 8192,
         typing: true,
+        presence_expires_seconds: 1800,
+        end_of_subscription: EndOfSubscription::Keep,
     };
     assert_eq!(config.gateways[0].sip.as_ref(), Some(&expected));
     assert_eq!(
@@ -173,7 +175,7 @@ fn sip_48_each_rule_of_a_gateway_of_mode_sip_has_its_message() {
         ),
         (
             "mode: Sip, address: 'x.example:1', sip: {transport: Tcp}",
-            "transport Tcp sends messages in the clear",
+            "transport Tcp sends messages and presence in the clear",
         ),
         (&format!("{clear}}}"), "needs listeners.sip"),
         (

@@ -11,16 +11,18 @@ use std::{
 };
 
 use jiff::Timestamp;
-use xmpp_edge_crds::{jid::BareJid, verdict::Direction};
+use xmpp_edge_crds::verdict::Direction;
 
 use super::{
-    incoming::{Incoming, IncomingContent, IncomingMessage, Refused},
+    incoming::{Incoming, IncomingContent, IncomingMessage, IncomingSubscribe, Refused},
+    inside_error::InsideError,
     link_settings::LinkMoment,
-    outward::{Outward, OutwardOutcome},
+    outward::{Outward, OutwardOutcome, pair_of},
+    presence::LinkPresence,
     typing::WritingUsers,
+    users_watching::TakenSubscribe,
 };
 use crate::{
-    negotiation::Pair,
     routing::acknowledgement::{AckTracker, MovedPairs},
     routing::wake::Wake,
     sip::{
@@ -31,9 +33,9 @@ use crate::{
         method::SipMethod,
         transaction::{Arrival, AskedRequest, LinkConnection, ServerTransactions},
         turns::TwoPeople,
-        wire::{HeaderName, SipHeaders, SipWriter, WriteFault, quoted},
+        wire::{SipHeaders, SipWriter, WriteFault},
     },
-    xml::{self, Condition, Element},
+    xml::{Condition, Element},
 };
 
 /// Requests of one server in work: it is not read beyond these.
@@ -42,19 +44,19 @@ const IN_WORK: usize = 1_000;
 const ERROR_FOLLOWS: Duration = Duration::from_millis(300);
 /// Requests whose stanzas were settled, taken at once.
 const MOVED: usize = 256;
-/// Characters of a partner's words that stand in a Warning.
-const QUOTED: usize = 200;
+/// What policy answers to a SUBSCRIBE comes at once; after so long it is taken for a refusal.
+const VERDICT: Duration = Duration::from_secs(5);
 
 /// All that one SIP server asks.
 #[derive(Debug)]
 pub(super) struct Answering {
     transactions: ServerTransactions,
     moved: Arc<MovedPairs>,
-    open: HashMap<u32, OpenMessage>,
+    open: HashMap<u32, UnansweredRequest>,
     /// By the id of its stanza: the error to it has the same.
     by_id: HashMap<Box<str>, u32>,
-    /// Settled, and when they are answered.
-    settled: BTreeSet<(Instant, u32)>,
+    /// When those are answered for which no error came by then.
+    closing: BTreeSet<(Instant, u32)>,
     next: u32,
     writing: WritingUsers,
     /// Of this end, in all answers.
@@ -72,48 +74,23 @@ enum RequestIntake {
     Ending,
 }
 
-/// A message that has no final code yet.
+/// A request that has no final code yet.
 #[derive(Debug)]
-struct OpenMessage {
+struct UnansweredRequest {
     transaction: u64,
-    tracker: Arc<AckTracker>,
+    /// Of the stanza that it became.
     id: Box<str>,
     people: TwoPeople,
+    awaits: Awaited,
 }
 
-/// An error that came from outside, or of the edge's own, for a stanza from inside.
+/// What gives it its final code, where no error does.
 #[derive(Debug)]
-pub(super) struct InsideError {
-    people: TwoPeople,
-    id: String,
-    condition: Option<Condition>,
-    text: String,
-}
-
-impl InsideError {
-    /// `None` for what answers nothing: it has no id, or no address.
-    pub(super) fn of(stanza: &Element) -> Option<Self> {
-        let error = stanza.child(xml::ns::SERVER, "error");
-        let mut said = error.into_iter().flat_map(Element::children);
-        let condition = said.find_map(|child| {
-            let is_condition = child.namespace == xml::ns::STANZA_ERRORS;
-            is_condition
-                .then(|| Condition::of_name(&child.name))
-                .flatten()
-        });
-        let text = error.and_then(|error| error.child(xml::ns::STANZA_ERRORS, "text"));
-        let address = |name| BareJid::of_full(stanza.attribute(name)?).ok();
-        Some(Self {
-            // It goes back: its sender is whom the message went to.
-            people: TwoPeople {
-                from: address("to")?,
-                to: address("from")?,
-            },
-            id: stanza.attribute("id")?.to_owned(),
-            condition,
-            text: text.map(Element::text).unwrap_or_default(),
-        })
-    }
+enum Awaited {
+    /// The stanza is settled.
+    Custody(Arc<AckTracker>),
+    /// None: policy answers the stanza.
+    Verdict,
 }
 
 impl Answering {
@@ -124,7 +101,7 @@ impl Answering {
             moved: Arc::new(MovedPairs::new(Arc::clone(wake))),
             open: HashMap::new(),
             by_id: HashMap::new(),
-            settled: BTreeSet::new(),
+            closing: BTreeSet::new(),
             next: 0,
             writing: WritingUsers::default(),
             tag: tag.into(),
@@ -160,6 +137,7 @@ impl Answering {
         received: &ReceivedRequest,
         connection: LinkConnection,
         outward: &mut Outward,
+        presence: &mut LinkPresence,
     ) {
         let request = &received.request;
         let refused = match Incoming::of(moment, received) {
@@ -167,6 +145,25 @@ impl Answering {
             Ok(Incoming::Alive) => Refused::plain(StatusCode::OK),
             Ok(Incoming::Message(message)) => {
                 return self.message(moment, received, connection, outward, message);
+            }
+            Ok(Incoming::Notify) => {
+                return self.notify(moment, received, connection, outward, presence);
+            }
+            Ok(Incoming::Subscribe(subscribe)) => {
+                let taken =
+                    self.subscribe(moment, received, connection, outward, presence, subscribe);
+                match taken {
+                    Some(answer) => answer,
+                    None => return,
+                }
+            }
+            Ok(Incoming::Refresh(wish)) => {
+                let LinkPresence { users, ledger, .. } = presence;
+                let granted = users.refresh(moment, outward, ledger, &wish, received);
+                granted.map_or_else(
+                    |refused| refused,
+                    |seconds| Refused::granted(moment, seconds),
+                )
             }
             Err(refused) => refused,
         };
@@ -179,6 +176,101 @@ impl Answering {
         );
     }
 
+    /// It is answered before what it says is looked at: agents give up on who is slow to answer.
+    fn notify(
+        &mut self,
+        moment: &LinkMoment<'_>,
+        received: &ReceivedRequest,
+        connection: LinkConnection,
+        outward: &mut Outward,
+        presence: &mut LinkPresence,
+    ) {
+        let LinkPresence {
+            partners, ledger, ..
+        } = presence;
+        let taken = partners.take_notify(moment, ledger, received);
+        let (answer, taken) = match taken {
+            Ok(taken) => (Refused::plain(StatusCode::OK), Some(taken)),
+            Err(refused) => (refused, None),
+        };
+        let request = &received.request;
+        self.write(
+            moment,
+            connection,
+            request.method,
+            &request.headers,
+            &answer,
+        );
+        if let Some((number, state)) = taken {
+            partners.notified(moment, outward, ledger, number, state, received);
+        }
+    }
+
+    /// What is answered at once; none: what policy says is.
+    fn subscribe(
+        &mut self,
+        moment: &LinkMoment<'_>,
+        received: &ReceivedRequest,
+        connection: LinkConnection,
+        outward: &mut Outward,
+        presence: &mut LinkPresence,
+        subscribe: IncomingSubscribe,
+    ) -> Option<Refused> {
+        if self.intake == RequestIntake::Ending {
+            return Some(Refused::code(503));
+        }
+        let LinkPresence { users, ledger, .. } = presence;
+        let id = match users.subscribe(moment, outward, ledger, &subscribe, received) {
+            Ok(TakenSubscribe::Granted(seconds)) => {
+                return Some(Refused::granted(moment, seconds));
+            }
+            Ok(TakenSubscribe::Refused { id }) => id,
+            Err(refused) => return Some(refused),
+        };
+        match self.begin(moment, received, connection) {
+            Ok(None) => {}
+            Ok(Some(transaction)) => {
+                let number = self.open(transaction, &id, subscribe.people, Awaited::Verdict);
+                self.closing.insert((moment.now + VERDICT, number));
+            }
+            Err(refused) => return Some(refused),
+        }
+        None
+    }
+
+    /// The request is in work, under this number; none: it has been before.
+    fn begin(
+        &mut self,
+        moment: &LinkMoment<'_>,
+        received: &ReceivedRequest,
+        connection: LinkConnection,
+    ) -> Result<Option<u64>, Refused> {
+        let request = &received.request;
+        match self.transactions.arrive(request, connection, moment.now) {
+            Arrival::New(number) => Ok(Some(number)),
+            Arrival::Again => Ok(None),
+            Arrival::Merged => Err(Refused::code(482)),
+            Arrival::Full => {
+                let full = FinalCode::of_condition(Some(Condition::ResourceConstraint));
+                Err(Refused::of(full))
+            }
+        }
+    }
+
+    fn open(&mut self, transaction: u64, id: &str, people: TwoPeople, awaits: Awaited) -> u32 {
+        let number = self.next;
+        self.next = self.next.wrapping_add(1);
+        let open = UnansweredRequest {
+            transaction,
+            id: id.into(),
+            people,
+            awaits,
+        };
+        self.by_id.insert(open.id.clone(), number);
+        self.open.insert(number, open);
+        number
+    }
+
     fn message(
         &mut self,
         moment: &LinkMoment<'_>,
@@ -188,17 +280,9 @@ impl Answering {
         message: IncomingMessage,
     ) {
         let request = &received.request;
-        let transaction = match self.transactions.arrive(request, connection, moment.now) {
-            Arrival::New(number) => Ok(number),
-            Arrival::Again => return,
-            Arrival::Merged => Err(Refused::code(482)),
-            Arrival::Full => {
-                let full = FinalCode::of_condition(Some(Condition::ResourceConstraint));
-                Err(Refused::of(full))
-            }
-        };
-        let transaction = match transaction {
-            Ok(number) => number,
+        let transaction = match self.begin(moment, received, connection) {
+            Ok(Some(number)) => number,
+            Ok(None) => return,
             Err(refused) => {
                 return self.write(
                     moment,
@@ -251,20 +335,17 @@ impl Answering {
         id: &str,
         people: TwoPeople,
     ) {
-        let number = self.next;
-        self.next = self.next.wrapping_add(1);
-        let tracker = Arc::new(AckTracker::of_pair(Arc::clone(&self.moved), number));
+        // The number that it will have.
+        let tracker = Arc::new(AckTracker::of_pair(Arc::clone(&self.moved), self.next));
         let pair = pair_of(&people);
-        let open = OpenMessage {
+        let number = self.open(
             transaction,
-            tracker: Arc::clone(&tracker),
-            id: id.into(),
+            id,
             people,
-        };
-        self.by_id.insert(open.id.clone(), number);
-        self.open.insert(number, open);
+            Awaited::Custody(Arc::clone(&tracker)),
+        );
         let refused = match outward.send(moment, &pair, stanza, Some(&tracker)) {
-            OutwardOutcome::Taken => return,
+            OutwardOutcome::Taken | OutwardOutcome::Answered => return,
             OutwardOutcome::NoRoom => {
                 Refused::of(FinalCode::of_condition(Some(Condition::ResourceConstraint)))
             }
@@ -297,21 +378,17 @@ impl Answering {
         tell_state(moment, outward, &people, state);
     }
 
-    /// An error came: it is the answer to its message, where that waits for one.
-    pub(super) fn error_came(&mut self, moment: &LinkMoment<'_>, error: &InsideError) {
+    /// An error came: it is the answer to its request, where that waits for one. `false`: none does.
+    pub(super) fn error_came(&mut self, moment: &LinkMoment<'_>, error: &InsideError) -> bool {
         let number = self.by_id.get(error.id.as_str()).copied();
         let open = number.and_then(|number| Some((number, self.open.get(&number)?)));
         let Some((number, _)) = open.filter(|(_, open)| open.people == error.people) else {
-            return moment.context.metrics.sip_late_error();
+            return false;
         };
         let mut refused = Refused::of(FinalCode::of_condition(error.condition));
-        if !error.text.is_empty() {
-            let text: String = error.text.chars().take(QUOTED).collect();
-            let name = &moment.settings.sip.edge_name;
-            let warning = format!("399 {name} {}", quoted(&text));
-            refused.fields.push((HeaderName::Warning, warning));
-        }
+        refused.warn(moment, &error.text);
         self.close(moment, number, &refused);
+        true
     }
 
     /// What time and settled stanzas bring.
@@ -320,16 +397,22 @@ impl Answering {
             let Some(open) = self.open.get(&number) else {
                 continue;
             };
-            if open.tracker.take_settled() > 0 {
-                self.settled.insert((moment.now + ERROR_FOLLOWS, number));
+            if let Awaited::Custody(tracker) = &open.awaits
+                && tracker.take_settled() > 0
+            {
+                self.closing.insert((moment.now + ERROR_FOLLOWS, number));
             }
         }
-        while let Some(&(at, number)) = self.settled.first() {
+        while let Some(&(at, number)) = self.closing.first() {
             if at > moment.now {
                 break;
             }
-            self.settled.pop_first();
-            self.close(moment, number, &Refused::plain(StatusCode::OK));
+            self.closing.pop_first();
+            let answer = match self.open.get(&number).map(|open| &open.awaits) {
+                Some(Awaited::Verdict) => Refused::code(403),
+                _ => Refused::plain(StatusCode::OK),
+            };
+            self.close(moment, number, &answer);
         }
         for asked in self.transactions.due(moment.now) {
             let trying = Refused::plain(StatusCode::TRYING);
@@ -342,11 +425,11 @@ impl Answering {
 
     /// When [`Self::on_time`] has something to do.
     pub(super) fn next_deadline(&self, now: Instant) -> Option<Instant> {
-        let settled = self.settled.first().map(|(at, _)| *at);
+        let closing = self.closing.first().map(|(at, _)| *at);
         let writing = (!self.writing.is_empty()).then(|| now + Duration::from_secs(1));
         let moved = (!self.moved.is_empty()).then_some(now);
         let due = self.transactions.next_deadline();
-        [settled, writing, moved, due].into_iter().flatten().min()
+        [closing, writing, moved, due].into_iter().flatten().min()
     }
 
     /// A connection is gone: nobody is there who could be answered on it.
@@ -414,13 +497,6 @@ fn answer(headers: &SipHeaders, tag: &str, refused: &Refused) -> Result<Vec<u8>,
     Ok(writer.finish())
 }
 
-fn pair_of(people: &TwoPeople) -> Pair {
-    Pair {
-        from: people.from.domain().clone(),
-        to: people.to.domain().clone(),
-    }
-}
-
 /// Nobody waits to hear what became of it.
 fn tell_state(
     moment: &LinkMoment<'_>,
@@ -436,7 +512,7 @@ fn tell_state(
     };
     let stanza = typing_stanza(addresses, state);
     let outcome = outward.send(moment, &pair_of(people), &stanza, None);
-    if outcome != OutwardOutcome::Taken {
+    if matches!(outcome, OutwardOutcome::NoRoom | OutwardOutcome::Malformed) {
         let metrics = &moment.context.metrics;
         metrics.sip_untranslated(Direction::Outbound, "Typing");
     }

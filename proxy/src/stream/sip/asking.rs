@@ -12,12 +12,15 @@ use std::{
 use xmpp_edge_crds::{jid::BareJid, verdict::Direction};
 
 use super::{
-    answering::{Answering, InsideError},
+    answering::Answering,
     connection::LinkIo,
     inquiries,
+    inside_error::InsideError,
     link_settings::{LinkMoment, OwnRequest},
     linked_stanza::StanzaReader,
     outgoing::{AskedAbout, MessageTranslator, ReceiptWanted, malformed_address},
+    outward::Outward,
+    presence::LinkPresence,
 };
 use crate::{
     negotiation::Pair,
@@ -79,6 +82,13 @@ struct AskedMessage {
     about: AskedAbout,
 }
 
+/// Who takes what a queue gave and is no message.
+pub(super) struct StanzaReceivers<'a> {
+    pub(super) answering: &'a mut Answering,
+    pub(super) presence: &'a mut LinkPresence,
+    pub(super) outward: &'a mut Outward,
+}
+
 /// What an answer means beyond its message.
 #[derive(Debug)]
 pub(super) enum AnswerNews {
@@ -116,7 +126,7 @@ impl Asking {
         moment: &LinkMoment<'_>,
         route: &Arc<Route>,
         batch: Batch,
-        answering: &mut Answering,
+        mut receivers: StanzaReceivers<'_>,
     ) {
         let single = if batch.count() == 1 {
             vec![batch]
@@ -124,7 +134,7 @@ impl Asking {
             route.split(batch)
         };
         for batch in single {
-            self.take_one(moment, route, batch, answering);
+            self.take_one(moment, route, batch, &mut receivers);
         }
     }
 
@@ -133,8 +143,13 @@ impl Asking {
         moment: &LinkMoment<'_>,
         route: &Arc<Route>,
         batch: Batch,
-        answering: &mut Answering,
+        receivers: &mut StanzaReceivers<'_>,
     ) {
+        let StanzaReceivers {
+            answering,
+            presence,
+            outward,
+        } = receivers;
         let bytes = batch.unsettled();
         let Some((stanza, header)) = self.reader.stanza(&bytes) else {
             debug_assert!(false, "a queued stanza is one stanza");
@@ -146,8 +161,10 @@ impl Asking {
         match (stanza.kind, stanza.type_.as_deref()) {
             (StanzaKind::Message, Some("error")) => {
                 let error = Element::parse(stanza.bytes(), header).ok();
-                if let Some(error) = error.as_ref().and_then(InsideError::of) {
-                    answering.error_came(moment, &error);
+                if let Some(error) = error.as_ref().and_then(InsideError::of)
+                    && !answering.error_came(moment, &error)
+                {
+                    metrics.sip_late_error();
                 }
                 batch.settle();
             }
@@ -178,14 +195,19 @@ impl Asking {
                 metrics.sip_untranslated(Direction::Inbound, "Iq");
                 batch.settle();
             }
-            (StanzaKind::Presence, Some("subscribe")) => {
-                let answer = inquiries::answer_to(&stanza);
-                inquiries::send(moment, route, batch, answer);
-            }
-            (StanzaKind::Presence, _) => {
-                metrics.sip_untranslated(Direction::Inbound, "Presence");
+            (StanzaKind::Presence, Some("error")) => {
+                let error = Element::parse(stanza.bytes(), header).ok();
+                if let Some(error) = error.as_ref().and_then(InsideError::of)
+                    && !answering.error_came(moment, &error)
+                {
+                    presence.users.failed(moment, &error);
+                }
                 batch.settle();
             }
+            (StanzaKind::Presence, _) => match presence.take(moment, outward, &stanza, header) {
+                Ok(()) => batch.settle(),
+                Err(failure) => router.bounce(route, batch, &failure),
+            },
         }
     }
 

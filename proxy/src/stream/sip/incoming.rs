@@ -1,26 +1,45 @@
 //! What a request of a SIP server is, checked from the outside in (RFC 3261 section 8.2): what it is not, is answered.
 
-use xmpp_edge_crds::jid::BareJid;
+use xmpp_edge_crds::{
+    jid::BareJid,
+    verdict::{Direction, Reason},
+};
 
 use super::link_settings::LinkMoment;
-use crate::sip::{
-    address::{AddressFault, Scheme, SipUri, UriFault},
-    body::{self, MessageBody, RequestParties, Typing},
-    code::{FinalCode, StatusCode},
-    connection::ReceivedRequest,
-    message::IncomingText,
-    method::SipMethod,
-    turns::TwoPeople,
-    wire::{HeaderName, MAGIC_COOKIE, RequestFault, SipRequest},
+use crate::{
+    policy,
+    sip::{
+        address::{AddressFault, Scheme, SipUri, UriFault},
+        body::{self, MessageBody, RequestParties, Typing},
+        code::{FinalCode, StatusCode},
+        connection::ReceivedRequest,
+        message::IncomingText,
+        method::SipMethod,
+        notifier::{EVENT, SubscribeWish},
+        subscription::SubscriptionState,
+        turns::TwoPeople,
+        wire::{HeaderName, MAGIC_COOKIE, Parameterised, RequestFault, SipRequest, quoted},
+    },
+    xml::StanzaKind,
 };
 
 /// Methods that are taken: value of Allow.
-const ALLOW: &str = "MESSAGE, OPTIONS";
+const ALLOW: &str = "MESSAGE, NOTIFY, OPTIONS, SUBSCRIBE";
+/// Most bytes of a presence document.
+const DOCUMENT_BYTES: usize = 64 * 1024;
+/// Characters of somebody's words that stand in a Warning.
+const QUOTED: usize = 200;
 
 /// What has to be done about a request.
 #[derive(Debug)]
 pub(super) enum Incoming {
     Message(IncomingMessage),
+    /// A NOTIFY: its subscription knows whether it is one of its own.
+    Notify,
+    /// The first SUBSCRIBE of one.
+    Subscribe(IncomingSubscribe),
+    /// A further one.
+    Refresh(SubscribeWish),
     /// Who asks learns that somebody is there.
     Alive,
     /// An ACK.
@@ -34,6 +53,13 @@ pub(super) struct IncomingMessage {
     /// The one device that it is for.
     pub(super) resource: Option<String>,
     pub(super) said: IncomingContent,
+}
+
+/// A user whom its server vouches for wants to see somebody's presence.
+#[derive(Debug)]
+pub(super) struct IncomingSubscribe {
+    pub(super) people: TwoPeople,
+    pub(super) wish: SubscribeWish,
 }
 
 #[derive(Debug)]
@@ -73,6 +99,37 @@ impl Refused {
         refused
     }
 
+    /// A subscription stands for so many seconds.
+    pub(super) fn granted(moment: &LinkMoment<'_>, seconds: u32) -> Self {
+        Self::plain(StatusCode::OK)
+            .with(HeaderName::Expires, seconds.to_string())
+            .with(HeaderName::Contact, moment.settings.contact.as_str())
+    }
+
+    /// As policy would answer a stanza for this reason.
+    pub(super) fn of_reason(moment: &LinkMoment<'_>, reason: Reason) -> Self {
+        let (outbound, kind) = (Direction::Outbound, StanzaKind::Presence);
+        let cause = policy::Cause::Rule(reason);
+        match policy::answer(outbound, kind, Some("subscribe"), cause) {
+            policy::Answer::Error(error) | policy::Answer::PresenceError(error) => {
+                let mut refused = Self::of(FinalCode::of_condition(Some(error.condition)));
+                refused.warn(moment, error.text.unwrap_or_default());
+                refused
+            }
+            policy::Answer::Drop => Self::code(403),
+        }
+    }
+
+    /// With somebody's words for it, where there are any.
+    pub(super) fn warn(&mut self, moment: &LinkMoment<'_>, text: &str) {
+        if !text.is_empty() {
+            let text: String = text.chars().take(QUOTED).collect();
+            let name = &moment.settings.sip.edge_name;
+            let warning = format!("399 {name} {}", quoted(&text));
+            self.fields.push((HeaderName::Warning, warning));
+        }
+    }
+
     fn with(mut self, name: HeaderName, value: impl Into<String>) -> Self {
         self.fields.push((name, value.into()));
         self
@@ -87,14 +144,22 @@ impl Incoming {
         match request.method {
             SipMethod::Ack => return Ok(Self::Unanswered),
             // Whatever it would cancel has its final code at once, or takes none (RFC 3261 section 9.2).
-            SipMethod::Cancel | SipMethod::Notify => return Err(Refused::code(481)),
+            SipMethod::Cancel => return Err(Refused::code(481)),
             SipMethod::Options => {
                 understood(request)?;
                 return Ok(Self::Alive);
             }
             SipMethod::Invite => return Err(Refused::code(488)),
             SipMethod::Unknown => return Err(Refused::code(501)),
-            SipMethod::Message => {}
+            SipMethod::Notify => {
+                understood(request)?;
+                return Ok(Self::Notify);
+            }
+            SipMethod::Subscribe if request.to.tag().is_some() => {
+                understood(request)?;
+                return wish(request).map(Self::Refresh);
+            }
+            SipMethod::Message | SipMethod::Subscribe => {}
             _ => return Err(Refused::code(405).with(HeaderName::Allow, ALLOW)),
         }
         if is_own(moment, request) {
@@ -103,6 +168,11 @@ impl Incoming {
         let to = addressee(moment, request)?;
         let from = sender(moment, request)?;
         understood(request)?;
+        if request.method == SipMethod::Subscribe {
+            let people = TwoPeople { from, to: to.0 };
+            let wish = wish(request)?;
+            return Ok(Self::Subscribe(IncomingSubscribe { people, wish }));
+        }
         if request.to.tag().is_some() {
             return Err(Refused::code(481));
         }
@@ -135,6 +205,31 @@ impl Incoming {
             said,
         }))
     }
+}
+
+/// What a NOTIFY says of its subscription.
+///
+/// # Errors
+/// What is answered.
+pub(super) fn notified_state(received: &ReceivedRequest) -> Result<SubscriptionState, Refused> {
+    let headers = &received.request.headers;
+    let event = headers.first(HeaderName::Event).unwrap_or_default();
+    if Parameterised::read(event).is_ok_and(|it| it.value != EVENT) {
+        return Err(Refused::code(489).with(HeaderName::AllowEvents, EVENT));
+    }
+    if received.body.len() > DOCUMENT_BYTES {
+        return Err(Refused::code(413));
+    }
+    SubscriptionState::of_headers(headers).map_err(|_| Refused::code(400))
+}
+
+/// What a SUBSCRIBE asks for.
+fn wish(request: &SipRequest) -> Result<SubscribeWish, Refused> {
+    SubscribeWish::of_headers(&request.headers).map_err(|fault| {
+        let mut refused = Refused::code(fault.code());
+        refused.fields.extend(fault.field());
+        refused
+    })
 }
 
 /// A hop that it has behind it was an edge with our secret: a loop, or a spiral (RFC 3261 section 16.3).

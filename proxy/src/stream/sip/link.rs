@@ -5,7 +5,6 @@ use std::{
     io,
     net::SocketAddr,
     sync::Arc,
-    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -13,12 +12,16 @@ use xmpp_edge_crds::verdict::Direction;
 
 use super::{
     answering::Answering,
-    asking::{AnswerNews, Asking},
+    asking::{AnswerNews, Asking, StanzaReceivers},
     connection::LinkIo,
+    connections::LinkConnections,
     dial,
+    dialled::DialledConnection,
     link_settings::{LinkMoment, LinkSettings},
     links::{AcceptedSlot, Dialled, LinkCommand, LinkHandle},
     outward::Outward,
+    presence::LinkPresence,
+    watching_partners::PresenceNews,
 };
 use crate::{
     config::ActiveConfig,
@@ -30,6 +33,7 @@ use crate::{
     },
     sip::{
         connection::{ConnectionEnd, ConnectionStep},
+        method::SipMethod,
         transaction::LinkConnection,
     },
     stream::context::StreamContext,
@@ -64,28 +68,15 @@ struct SipLink {
     handle: Arc<LinkHandle>,
     /// In answers of ours.
     tag: String,
-    connections: Vec<LinkIo>,
-    next_connection: u64,
+    connections: LinkConnections,
     dialled: DialledConnection,
     routes: RouteSlots,
     asking: Asking,
     answering: Answering,
     outward: Outward,
+    presence: LinkPresence,
     phase: LinkPhase,
     look: Instant,
-}
-
-/// The one connection that requests go out on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum DialledConnection {
-    /// Not before this time.
-    None(Instant),
-    UnderWay,
-    /// It stands, and the server has not answered the first OPTIONS.
-    Greeting(LinkConnection),
-    Standing(LinkConnection),
-    /// As before, and the server is asked whether it is still there.
-    Asked(LinkConnection),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +108,7 @@ impl SipLink {
         let settings = LinkSettings::of(&handle.gateway, &config)?;
         let now = Instant::now();
         let tag = config.dialback.new_stream_id();
+        let presence = LinkPresence::new(&settings.sip, &tag);
         Some(Box::new(Self {
             answering: Answering::new(handle.task.waker(), &tag),
             context: Arc::clone(context),
@@ -124,12 +116,12 @@ impl SipLink {
             settings: Arc::new(settings),
             handle,
             tag,
-            connections: Vec::new(),
-            next_connection: 0,
+            connections: LinkConnections::default(),
             dialled: DialledConnection::None(now),
             routes: RouteSlots::default(),
             asking: Asking::new(now),
             outward: Outward::default(),
+            presence,
             phase: LinkPhase::Open,
             look: now + IDLE_LOOK,
         }))
@@ -148,6 +140,8 @@ impl SipLink {
             self.take_steps(now);
             self.fill(now);
             self.write_answers();
+            let moment = Self::moment(&self.context, &self.config, &self.settings, now);
+            self.presence.report(&moment);
             if self.is_over(now) {
                 break;
             }
@@ -169,21 +163,13 @@ impl SipLink {
         self.finish();
     }
 
-    /// Completes when something was written or read, or a connection failed. Each has its turn.
+    /// As [`LinkConnections::poll`]: who has enough in work is read no further, but for the answers of the server's.
     fn moved(&mut self) -> impl Future<Output = Option<(LinkConnection, io::Error)>> {
         let is_full = self.answering.is_full();
-        let dialled = self.dialled_id();
+        let dialled = self.dialled.id();
         poll_fn(move |cx| {
-            let mut moved = Poll::Pending;
-            for io in &mut self.connections {
-                let reads = io.takes_more() && (!is_full || dialled == Some(io.id));
-                match io.poll(cx, reads) {
-                    Poll::Ready(Ok(())) => moved = Poll::Ready(None),
-                    Poll::Ready(Err(error)) => return Poll::Ready(Some((io.id, error))),
-                    Poll::Pending => {}
-                }
-            }
-            moved
+            self.connections
+                .poll(cx, |id| !is_full || dialled == Some(id))
         })
     }
 
@@ -204,7 +190,7 @@ impl SipLink {
     fn command(&mut self, command: LinkCommand, now: Instant) {
         match command {
             LinkCommand::Carry(ticket) => {
-                if !self.is_standing() || !ticket.is_wanted() {
+                if self.dialled.standing().is_none() || !ticket.is_wanted() {
                     // Dropped, it gives its route back.
                     return;
                 }
@@ -230,6 +216,16 @@ impl SipLink {
             LinkCommand::ConfigChanged => {
                 self.config = self.context.config();
                 self.outward.config_changed();
+                let moment = Self::moment(&self.context, &self.config, &self.settings, now);
+                self.presence.follow_policy(&moment, &mut self.outward);
+                self.presence.partners.look(&self.context, &self.handle);
+            }
+            LinkCommand::Watched(watched) => {
+                let moment = Self::moment(&self.context, &self.config, &self.settings, now);
+                let LinkPresence {
+                    partners, ledger, ..
+                } = &mut self.presence;
+                partners.resume(&moment, &mut self.outward, ledger, watched);
             }
             LinkCommand::End => self.begin_end(ENDING),
         }
@@ -242,17 +238,16 @@ impl SipLink {
         slot: Option<AcceptedSlot>,
         now: Instant,
     ) -> LinkConnection {
-        let id = LinkConnection(self.next_connection);
-        self.next_connection += 1;
-        let io = LinkIo::new(id, transport, address, slot, &self.tag, now);
-        self.connections.push(io);
-        id
+        self.connections
+            .add(transport, address, slot, &self.tag, now)
     }
 
     /// Nothing more is taken; `within` so long what is in work ends.
     fn begin_end(&mut self, within: Duration) {
-        let until = Instant::now() + within;
+        let now = Instant::now();
+        let until = now + within;
         self.answering.end();
+        self.presence.users.end(now);
         self.phase = match self.phase {
             LinkPhase::Open => LinkPhase::Ending(until),
             LinkPhase::Ending(before) => LinkPhase::Ending(before.min(until)),
@@ -265,6 +260,7 @@ impl SipLink {
         };
         let is_idle = self.answering.is_idle()
             && self.asking.is_idle()
+            && (self.presence.users.counts().0 == 0 || self.dialled.standing().is_none())
             && self.routes.routes().all(|route| route.held() == 0);
         // While streams end, what they took in may still come here.
         let is_needed = self.context.stopping.is_cancelled() && !self.context.streams.is_empty();
@@ -274,10 +270,11 @@ impl SipLink {
     fn on_time(&mut self, now: Instant) {
         let moment = Self::moment(&self.context, &self.config, &self.settings, now);
         self.answering.on_time(&moment, &mut self.outward);
+        self.presence.on_time(&moment, &mut self.outward);
         let expired = self.asking.expire(&moment);
-        if let Some(id) = self.dialled_id() {
+        if let Some(id) = self.dialled.id() {
             let limit = self.context.router.queue_timeout();
-            let heard = self.io(id).map_or(now, |io| io.heard);
+            let heard = self.connections.get(id).map_or(now, |io| io.heard);
             let is_silent = now.saturating_duration_since(heard) >= limit;
             if expired.silent.contains(&id) || expired.messages > 0 && is_silent {
                 let text = format!("the SIP server gave no answer in {} s", limit.as_secs());
@@ -300,6 +297,11 @@ impl SipLink {
         if now >= self.look {
             self.look = now + IDLE_LOOK;
             self.leave_idle_routes();
+            let is_reached = self.dialled.standing().is_some();
+            let partners = &mut self.presence.partners;
+            if is_reached && partners.misses_contacts(&self.context) {
+                partners.look(&self.context, &self.handle);
+            }
         }
     }
 
@@ -307,24 +309,27 @@ impl SipLink {
         let mut next = self.look;
         let dial = match self.dialled {
             DialledConnection::None(at) if self.phase == LinkPhase::Open => Some(at),
-            DialledConnection::Standing(id) => self.io(id).map(|io| io.heard + SILENCE),
+            DialledConnection::Standing(id) => {
+                self.connections.get(id).map(|io| io.heard + SILENCE)
+            }
             _ => None,
         };
         let end = match self.phase {
             LinkPhase::Open => None,
             LinkPhase::Ending(until) => Some(until.min(now + ENDING_LOOK)),
         };
-        let signs = self
-            .connections
-            .iter()
-            .filter_map(|io| io.sip.next_deadline());
+        let standing = self.dialled.standing();
+        let io = standing.and_then(|id| self.connections.get(id));
+        let can_go = io.is_some_and(LinkIo::takes_more);
         let own = [
             dial,
             end,
             self.asking.next_deadline(),
             self.answering.next_deadline(now),
+            self.connections.next_deadline(),
+            self.presence.next_deadline(can_go),
         ];
-        for at in own.into_iter().flatten().chain(signs) {
+        for at in own.into_iter().flatten() {
             next = next.min(at);
         }
         next
@@ -332,12 +337,11 @@ impl SipLink {
 
     /// Takes what has come, as far as there is room for what it asks.
     fn take_steps(&mut self, now: Instant) {
-        let ids: Vec<_> = self.connections.iter().map(|io| io.id).collect();
-        for id in ids {
+        for id in self.connections.ids() {
             // Answers of the server's stand among what it asks on the connection that the edge opened.
-            let is_dialled = self.dialled_id() == Some(id);
+            let is_dialled = self.dialled.id() == Some(id);
             while is_dialled || !self.answering.is_full() {
-                let Some(io) = self.connections.iter_mut().find(|io| io.id == id) else {
+                let Some(io) = self.connections.get_mut(id) else {
                     break;
                 };
                 if !io.takes_more() {
@@ -356,13 +360,24 @@ impl SipLink {
         let moment = Self::moment(&self.context, &self.config, &self.settings, now);
         match step {
             ConnectionStep::Write(bytes) => {
-                if let Some(io) = self.io_mut(id) {
+                if let Some(io) = self.connections.get_mut(id) {
                     io.write(&bytes);
                 }
             }
             ConnectionStep::Request(received) => {
-                let outward = &mut self.outward;
-                self.answering.request(&moment, &received, id, outward);
+                let (outward, presence) = (&mut self.outward, &mut self.presence);
+                self.answering
+                    .request(&moment, &received, id, outward, presence);
+            }
+            ConnectionStep::Response(response)
+                if matches!(response.method, SipMethod::Notify | SipMethod::Subscribe) =>
+            {
+                self.presence
+                    .answered(&moment, &mut self.outward, &response);
+                for PresenceNews { outcome, code } in self.presence.partners.take_news() {
+                    let text = format!("{} {}", code.get(), code.phrase());
+                    self.note(Step::Sip, outcome, text);
+                }
             }
             ConnectionStep::Response(response) => {
                 if let Some(news) = self.asking.answered(&moment, &response) {
@@ -401,6 +416,8 @@ impl SipLink {
                         "the SIP server is reached"
                     );
                     self.context.sip.reached(&self.handle);
+                    self.presence.partners.server_back(now);
+                    self.presence.partners.look(&self.context, &self.handle);
                 }
             }
             AnswerNews::Received(pair, stanza) => {
@@ -417,7 +434,7 @@ impl SipLink {
 
     /// Takes what waits, and asks as much of it as may be in work.
     fn fill(&mut self, now: Instant) {
-        let (DialledConnection::Standing(id) | DialledConnection::Asked(id)) = self.dialled else {
+        let Some(id) = self.dialled.standing() else {
             return;
         };
         let moment = Self::moment(&self.context, &self.config, &self.settings, now);
@@ -427,18 +444,23 @@ impl SipLink {
                 continue;
             };
             if let Some(batch) = router.dequeue(route, wake, EVERYTHING) {
-                let answering = &mut self.answering;
-                self.asking.take(&moment, route, batch, answering);
+                let receivers = StanzaReceivers {
+                    answering: &mut self.answering,
+                    presence: &mut self.presence,
+                    outward: &mut self.outward,
+                };
+                self.asking.take(&moment, route, batch, receivers);
             }
         }
-        if let Some(io) = self.connections.iter_mut().find(|io| io.id == id) {
+        if let Some(io) = self.connections.get_mut(id) {
             self.asking.ask(&moment, io);
+            self.presence.ask(&moment, &mut self.outward, io);
         }
     }
 
     fn write_answers(&mut self) {
         for (id, bytes) in self.answering.take_answers() {
-            if let Some(io) = self.io_mut(id) {
+            if let Some(io) = self.connections.get_mut(id) {
                 io.write(&bytes);
             }
         }
@@ -446,7 +468,7 @@ impl SipLink {
 
     fn ask_options(&mut self, id: LinkConnection, now: Instant) {
         let moment = Self::moment(&self.context, &self.config, &self.settings, now);
-        if let Some(io) = self.connections.iter_mut().find(|io| io.id == id) {
+        if let Some(io) = self.connections.get_mut(id) {
             self.asking.ask_options(&moment, io);
         }
     }
@@ -474,7 +496,7 @@ impl SipLink {
     fn ended(&mut self, id: LinkConnection, end: ConnectionEnd, now: Instant) {
         if let ConnectionEnd::Frame(fault) = end {
             self.context.metrics.connection_refused(fault.label());
-            if self.dialled_id() == Some(id) {
+            if self.dialled.id() == Some(id) {
                 self.note(Step::Sip, "NotSip", end.to_string());
             }
         }
@@ -487,10 +509,9 @@ impl SipLink {
 
     /// The connection is over. What was asked on it goes on the next one.
     fn lose(&mut self, id: LinkConnection, failure: Failure, now: Instant) {
-        let Some(at) = self.connections.iter().position(|io| io.id == id) else {
+        let Some(io) = self.connections.remove(id) else {
             return;
         };
-        let io = self.connections.swap_remove(at);
         limited!(
             info,
             self.context.log.lines_of("SIP", "ConnectionEnded"),
@@ -499,8 +520,11 @@ impl SipLink {
         );
         self.context.tasks.spawn(io.farewell());
         self.answering.connection_lost(id);
-        if self.dialled_id() == Some(id) {
+        if self.dialled.id() == Some(id) {
             self.dial_failed(failure, now);
+            let moment = Self::moment(&self.context, &self.config, &self.settings, now);
+            self.presence
+                .connection_lost(&moment, &mut self.outward, id);
             self.hand_back(id, now);
         }
     }
@@ -534,42 +558,27 @@ impl SipLink {
         let now = Instant::now();
         self.handle.lost(of_end("the link ends"));
         self.handle.task.close();
-        let id = self.dialled_id().unwrap_or(LinkConnection(u64::MAX));
+        let id = self.dialled.id().unwrap_or(LinkConnection(u64::MAX));
         self.hand_back(id, now);
+        let moment = Self::moment(&self.context, &self.config, &self.settings, now);
+        if !self.context.stopping.is_cancelled() {
+            // Another link, or none: what this one told of its users nobody would take back.
+            let LinkPresence {
+                partners, ledger, ..
+            } = &mut self.presence;
+            partners.withdraw(&moment, &mut self.outward, ledger);
+        }
+        self.presence.report_end(&moment);
         self.write_answers();
-        for io in self.connections.drain(..) {
+        for io in self.connections.take_all() {
             self.context.tasks.spawn(io.farewell());
         }
         self.context.sip.leave(&self.handle);
     }
 
-    fn is_standing(&self) -> bool {
-        matches!(
-            self.dialled,
-            DialledConnection::Standing(_) | DialledConnection::Asked(_)
-        )
-    }
-
-    fn dialled_id(&self) -> Option<LinkConnection> {
-        match self.dialled {
-            DialledConnection::None(_) | DialledConnection::UnderWay => None,
-            DialledConnection::Greeting(id)
-            | DialledConnection::Standing(id)
-            | DialledConnection::Asked(id) => Some(id),
-        }
-    }
-
-    fn io(&self, id: LinkConnection) -> Option<&LinkIo> {
-        self.connections.iter().find(|io| io.id == id)
-    }
-
-    fn io_mut(&mut self, id: LinkConnection) -> Option<&mut LinkIo> {
-        self.connections.iter_mut().find(|io| io.id == id)
-    }
-
     fn note(&self, step: Step, outcome: &'static str, text: String) {
         let domain = self.settings.first_domain();
-        let io = self.dialled_id().and_then(|id| self.io(id));
+        let io = self.dialled.id().and_then(|id| self.connections.get(id));
         let step = AttemptStep {
             step,
             direction: Direction::Inbound,

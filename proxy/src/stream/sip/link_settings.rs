@@ -5,6 +5,8 @@ use std::{sync::Arc, time::Instant};
 use xmpp_edge_crds::{
     domain::DomainName,
     edge_config::{Gateway, GatewaySip, SipTransport},
+    jid::BareJid,
+    verdict::Reason,
 };
 
 use crate::{
@@ -26,6 +28,8 @@ pub(super) struct LinkSettings {
     pub(super) sip: GatewaySip,
     /// `SIP/2.0/TLS host:port`, as Via has it.
     sent_by: String,
+    /// Contact of the edge: it serves all dialogs (*departs* from RFC 6665 section 4.5.1, which wants a GRUU).
+    pub(super) contact: String,
 }
 
 /// What is the same for all that is done at once.
@@ -46,8 +50,10 @@ impl LinkSettings {
             SipTransport::Tls => ("TLS", listeners.sip),
             SipTransport::Tcp => ("TCP", listeners.sip_tcp),
         };
+        let parameter = transport.to_ascii_lowercase();
         Some(Self {
             sent_by: format!("SIP/2.0/{transport} {}:{port}", sip.edge_name),
+            contact: format!("<sip:{}:{port};transport={parameter}>", sip.edge_name),
             gateway: gateway.clone(),
             sip,
         })
@@ -70,7 +76,7 @@ pub(super) struct OwnRequest {
     pub(super) bytes: Vec<u8>,
 }
 
-impl LinkMoment<'_> {
+impl<'a> LinkMoment<'a> {
     /// A request from `from` to `uri`, of which `write` makes the bytes. Branch, tag and Call-ID are fresh, and those
     /// that any replica knows for its own.
     pub(super) fn request(
@@ -87,10 +93,7 @@ impl LinkMoment<'_> {
             method,
             uri,
             from,
-            by: SentBy {
-                sent_by: &self.settings.sent_by,
-                branch: &branch,
-            },
+            by: self.sent_by(&branch),
             tag: &tag,
             call_id: &call_id,
         })?;
@@ -100,12 +103,43 @@ impl LinkMoment<'_> {
         })
     }
 
+    /// Via of a request with this branch.
+    pub(super) fn sent_by<'b>(&self, branch: &'b str) -> SentBy<'b>
+    where
+        'a: 'b,
+    {
+        SentBy {
+            sent_by: &self.settings.sent_by,
+            branch,
+        }
+    }
+
     /// Who of a partner's domain reads an error from inside.
     pub(super) fn audience(&self, domain: &DomainName) -> Audience {
         match self.config.partner(domain) {
             Some(partner) if !partner.partner_type.is_public() => Audience::Partner,
             _ => Audience::Stranger,
         }
+    }
+
+    /// Whether rules 1 and 2 let this user and this domain see each other.
+    ///
+    /// # Errors
+    /// The first that does not.
+    pub(super) fn admits(&self, user: &BareJid, domain: &DomainName) -> Result<(), Reason> {
+        let policy = &self.config.policy;
+        policy.allows(user.local(), user.domain().as_str(), domain.as_str())
+    }
+
+    /// As [`Self::admits`].
+    pub(super) fn allows(&self, user: &BareJid, domain: &DomainName) -> bool {
+        self.admits(user, domain).is_ok()
+    }
+
+    /// Name of the partner object that has this domain.
+    pub(super) fn partner(&self, domain: &DomainName) -> Option<&'a str> {
+        let partner = self.config.partner(domain);
+        partner.map(|partner| partner.name.as_str())
     }
 
     /// What came by SIP is judged as what comes from any server inside.

@@ -18,6 +18,7 @@ use crate::{
         dial_ticket::DialTicket,
         failure::{Failure, FailureKind},
     },
+    sip::turns::TwoPeople,
     stream::handle::TaskHandle,
     tls::Transport,
 };
@@ -57,6 +58,8 @@ pub(super) enum LinkCommand {
     /// What the link dialled for came of it.
     Dialled(Result<Dialled, Failure>),
     ConfigChanged,
+    /// Who watches users of its domains, as the contacts know it: each with whom they watch.
+    Watched(Vec<TwoPeople>),
     /// End in order, within the time of a closing handshake.
     End,
 }

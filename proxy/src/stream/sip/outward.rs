@@ -9,6 +9,7 @@ use super::{link_settings::LinkMoment, linked_stanza::StanzaReader};
 use crate::{
     negotiation::{Pair, Side},
     routing::{acknowledgement::AckTracker, batch::BatchBuilder},
+    sip::turns::TwoPeople,
     stream::{carried::Carried, relay::Owed},
     xml::Element,
 };
@@ -28,8 +29,10 @@ pub(super) struct Outward {
 /// What became of a stanza.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OutwardOutcome {
-    /// It is queued, or was answered.
+    /// It is queued.
     Taken,
+    /// Policy does not let it pass: where its like is answered, the answer is on its way back.
+    Answered,
     /// The partner's queue is full. It was not taken.
     NoRoom,
     /// The scanner does not take it: the fault is the translator's. It was not taken.
@@ -78,14 +81,23 @@ impl Outward {
         }
         carried.count(&stanza);
         let owed = Owed { tracker, number: 0 };
-        if let Some(passing) = moment.relay().judge(carried, &stanza, None, owed) {
-            let mut builder = BatchBuilder::default();
-            builder.add(0, bytes.len(), |out| passing.write(&stanza, header, out));
-            if let Some(batch) = builder.take(tracker, moment.now) {
-                context.router.enqueue(&carried.route, batch);
-            }
+        let Some(passing) = moment.relay().judge(carried, &stanza, None, owed) else {
+            return OutwardOutcome::Answered;
+        };
+        let mut builder = BatchBuilder::default();
+        builder.add(0, bytes.len(), |out| passing.write(&stanza, header, out));
+        if let Some(batch) = builder.take(tracker, moment.now) {
+            context.router.enqueue(&carried.route, batch);
         }
         OutwardOutcome::Taken
+    }
+}
+
+/// The pair that what one of them sends to the other is of.
+pub(super) fn pair_of(people: &TwoPeople) -> Pair {
+    Pair {
+        from: people.from.domain().clone(),
+        to: people.to.domain().clone(),
     }
 }
 

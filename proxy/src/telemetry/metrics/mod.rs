@@ -28,6 +28,7 @@ pub use reasons::ReasonCounters;
 use series::{ForgetPartner, PartnerFamily};
 use sidecar::SidecarCounters;
 use sip::SipCounters;
+pub use sip::SubscriptionCounts;
 pub use totals::{MetricTotals, RefusalCount};
 
 /// Label of whoever is no configured partner.

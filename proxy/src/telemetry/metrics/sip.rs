@@ -2,7 +2,7 @@
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 use xmpp_edge_crds::verdict::Direction;
@@ -15,6 +15,22 @@ pub(super) struct SipCounters {
     requests: Family<SipRequestLabels, Counter>,
     untranslated: Family<UntranslatedLabels, Counter>,
     late_errors: Counter,
+    subscriptions: Family<SubscriptionLabels, Gauge>,
+}
+
+/// Subscriptions of one SIP server: how many there are, and how many of them may see somebody.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SubscriptionCounts {
+    /// The edge watches on behalf of users of partners.
+    pub watcher: (usize, usize),
+    /// The edge notifies users of SIP.
+    pub notifier: (usize, usize),
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SubscriptionLabels {
+    role: &'static str,
+    state: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -47,6 +63,11 @@ impl SipCounters {
             "Errors that came for SIP messages that had been answered already",
             self.late_errors.clone(),
         );
+        registry.register(
+            "sip_subscriptions",
+            "Subscriptions to presence at SIP servers, of which the edge is watcher or notifier",
+            self.subscriptions.clone(),
+        );
     }
 }
 
@@ -72,6 +93,26 @@ impl Metrics {
         let direction = direction_label(direction);
         let labels = UntranslatedLabels { direction, kind };
         self.sip.untranslated.get_or_create_owned(&labels).inc();
+    }
+
+    /// The subscriptions of one SIP server are these in place of those.
+    pub fn sip_subscriptions(&self, before: SubscriptionCounts, now: SubscriptionCounts) {
+        for (role, (was, was_active), (is, is_active)) in [
+            ("watcher", before.watcher, now.watcher),
+            ("notifier", before.notifier, now.notifier),
+        ] {
+            for (state, was, is) in [
+                ("active", was_active, is_active),
+                ("pending", was - was_active, is - is_active),
+            ] {
+                let gauge = self
+                    .sip
+                    .subscriptions
+                    .get_or_create_owned(&SubscriptionLabels { role, state });
+                let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+                gauge.inc_by(count(is) - count(was));
+            }
+        }
     }
 
     /// An error came for what had its final code.

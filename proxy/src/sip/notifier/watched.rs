@@ -20,7 +20,7 @@ pub(super) enum WatchedDecision {
 }
 
 /// Devices of one user, for one who watches them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct KnownPresence {
     devices: Vec<KnownDevice>,
     /// One more with each change; 0 as long as nothing was heard.
@@ -32,15 +32,6 @@ struct KnownDevice {
     device: WatchedDevice,
     /// With which change it came to be so.
     version: u64,
-}
-
-impl Default for KnownPresence {
-    fn default() -> Self {
-        Self {
-            devices: Vec::new(),
-            version: 0,
-        }
-    }
 }
 
 impl KnownPresence {

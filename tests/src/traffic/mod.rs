@@ -8,7 +8,6 @@ mod account;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
-    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -48,12 +47,8 @@ pub struct End {
 struct SeenTraffic {
     /// Numbers written to the sender's server.
     sent: BTreeSet<u32>,
-    /// When each number was written last, by number.
-    written: Vec<Instant>,
     /// Numbers in order of arrival, duplicates included.
     arrived: Vec<u32>,
-    /// How long each of these took.
-    took: Vec<Duration>,
     /// Numbers answered with an error.
     failed: BTreeMap<u32, StanzaFailure>,
     /// Numbers that arrived or were answered.
@@ -129,21 +124,6 @@ impl SeenTraffic {
                 .map(|(n, it)| (*n, it.condition.clone(), it.text.clone()))
                 .collect(),
         }
-    }
-
-    /// These numbers are written now.
-    fn writes(&mut self, numbers: Range<u32>) {
-        let now = Instant::now();
-        // Written again where the server was gone: the ones behind it were not written then.
-        self.written.truncate(numbers.start as usize);
-        self.written.extend(numbers.map(|_| now));
-    }
-
-    fn arrives(&mut self, number: u32) {
-        let written = self.written.get(number as usize);
-        let took = written.map_or(Duration::ZERO, Instant::elapsed);
-        self.arrived.push(number);
-        self.took.push(took);
     }
 }
 
@@ -232,30 +212,6 @@ impl Traffic {
         self.seen.lock().arrived.len()
     }
 
-    /// Waits until `count` numbers were answered with an error.
-    ///
-    /// # Errors
-    /// When they are not in time.
-    pub async fn answered(&self, count: usize) -> Result<()> {
-        wait::until(
-            &format!("{count} messages are answered"),
-            wait::GENEROUS,
-            || async { (self.seen.lock().failed.len() >= count).then_some(()) },
-        )
-        .await
-    }
-
-    /// How long 99 of 100 took at most, of those that arrived after the first `after`.
-    ///
-    /// # Panics
-    /// When none did.
-    pub fn p99(&self, after: usize) -> Duration {
-        let mut took = self.seen.lock().took[after..].to_vec();
-        took.sort_unstable();
-        let at = (took.len() * 99 / 100).min(took.len().saturating_sub(1));
-        *took.get(at).expect("some arrived")
-    }
-
     /// How many messages were written to the sender's server so far.
     pub fn sent(&self) -> usize {
         self.seen.lock().sent.len()
@@ -340,7 +296,7 @@ fn record(stanzas: &[Element], seen: &Mutex<SeenTraffic>) {
             Some(failure) => {
                 seen.failed.insert(number, failure);
             }
-            None => seen.arrives(number),
+            None => seen.arrived.push(number),
         }
     }
 }
@@ -376,7 +332,6 @@ async fn send(
             }
             let last = (next + BURST).min(count);
             let burst: String = (next..last).map(|n| message(&to, n)).collect();
-            seen.lock().writes(next..last);
             connected = client.send(&burst).await.is_ok();
             if connected {
                 seen.lock().sent.extend(next..last);

@@ -19,7 +19,7 @@ fn from_an_empty_cluster_to_a_message_both_ways_by_what_examples_kind_says() {
 /// The API server adds the sidecar, and the edge dials nobody inside (B-01). Then, in the same pods, what
 /// [`sidecar::goes_on`] says.
 #[test]
-fn b_01_b_29_b_36_b_38_b_42_a_labelled_pod_federates_by_its_sidecar_and_goes_on_whoever_is_away() {
+fn b_01_b_29_b_36_b_38_a_labelled_pod_federates_by_its_sidecar_and_goes_on_whoever_is_away() {
     demonstration(Inside::Sidecar);
 }
 

@@ -1,5 +1,5 @@
-//! The pod of `examples/sidecar`, once it talks: it is made anew while there is no operator (B-38, B-36), its
-//! containers are killed while there is no API server either (B-29), and its sidecar gets another image (B-42).
+//! The pod of `examples/sidecar`, once it talks: it is made anew while there is no operator (B-38, B-36), and its
+//! containers are killed while there is no API server either (B-29).
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -11,7 +11,7 @@ use xmpp_edge_tests::{servers::C2S_PORT, traffic::End, wait};
 use crate::{
     pods::PROXY,
     stage::{SOON, SYSTEM, Stage},
-    talk::{RATE, Talk},
+    talk::Talk,
 };
 
 const ORG: &str = "demo-org";
@@ -23,8 +23,6 @@ const PROSODY: &str = "lua";
 /// An init container that needs DNS: names of the cluster, which the sidecar forwards.
 const ASKS_DNS: &str = "asks-dns";
 const ASKED: &str = "hq-trunk.demo-org.svc.cluster.local";
-/// Tag of another image of the sidecar.
-const NEXT: &str = "next";
 
 /// What is so of a container of the pod.
 #[derive(Debug)]
@@ -38,10 +36,6 @@ struct PodContainer {
 struct ServerPod(Value);
 
 impl ServerPod {
-    fn name(&self) -> &str {
-        self.0["metadata"]["name"].as_str().unwrap_or_default()
-    }
-
     fn uid(&self) -> &str {
         self.0["metadata"]["uid"].as_str().unwrap_or_default()
     }
@@ -115,8 +109,7 @@ pub async fn goes_on(stage: &Stage) -> Result<()> {
     };
     let away = away.await;
     scale(&replicas)?;
-    away?;
-    another_image(stage).await.context("another image")
+    away
 }
 
 /// B-38, and B-36: the namespace is restricted, and the sidecar is there before whoever needs DNS.
@@ -173,9 +166,9 @@ async fn restarted_without_api_server(stage: &Stage) -> Result<()> {
         }
         let back = async || {
             let now = processes(stage, &uid, programs).ok()?;
-            let pairs = now.iter().zip(&before);
+            let mut pairs = now.iter().zip(&before);
             let anew = |(now, old): (&Vec<Pid>, &Vec<Pid>)| now.iter().any(|id| !old.contains(id));
-            pairs.map(anew).all(|is_new| is_new).then_some(())
+            pairs.all(anew).then_some(())
         };
         wait::until("both run again", SOON, back).await?;
         talk.goes_on().await
@@ -193,46 +186,4 @@ fn processes(stage: &Stage, uid: &str, programs: [&str; 2]) -> Result<[Vec<Pid>;
         stage.processes_called(uid, one)?,
         stage.processes_called(uid, other)?,
     ])
-}
-
-/// B-42: that container alone is started again, and nothing is lost.
-async fn another_image(stage: &Stage) -> Result<()> {
-    // The kubelet tells the API server, which was away, what is so.
-    let settled = async || {
-        let pod = pod(stage).ok()?;
-        let (sidecar, server) = (pod.container(SIDECAR).ok()?, pod.container("prosody").ok()?);
-        (sidecar.restarts > 0 && server.restarts > 0).then_some((pod, sidecar, server))
-    };
-    let (before, sidecar, server) = wait::until("restarts are told", SOON, settled).await?;
-    let own = before.0["spec"]["initContainers"][0]["image"].as_str();
-    let own = own.context("an image")?;
-    let (name, _) = own.rsplit_once(':').context("a tag")?;
-    let next = format!("{name}:{NEXT}");
-    stage.cluster.tag(own, &next)?;
-    let talk = talk(stage).await?;
-    let image = "/spec/initContainers/0/image";
-    let patch = json!([{ "op": "replace", "path": image, "value": next }]).to_string();
-    let patch = ["--type=json", "--patch", &patch, "--namespace", ORG];
-    stage
-        .kubectl()
-        .run(&[&["patch", "pod", before.name()], &patch[..]].concat())?;
-    let replaced = async || {
-        let now = pod(stage).ok()?;
-        let sidecar_now = now.container(SIDECAR).ok()?;
-        (sidecar_now.restarts > sidecar.restarts).then_some(now)
-    };
-    let now = wait::until("the sidecar is another", SOON, replaced).await?;
-    talk.goes_on().await?;
-    let server_now = now.container("prosody")?;
-    let is_same = now.uid() == before.uid() && server_now.started == server.started;
-    ensure!(is_same, "{server:?}, now {server_now:?}");
-    let outcome = talk.end().await?;
-    ensure!(outcome.inbound.lost == 0, "{}", outcome.inbound);
-    // Prosody 0.12 has no acknowledgements on its stream to the sidecar, which is by dialback.
-    ensure!(
-        outcome.outbound.lost <= RATE as usize / 5,
-        "{}",
-        outcome.outbound
-    );
-    Ok(())
 }

@@ -15,6 +15,5 @@ mod scene;
 mod servers;
 mod several;
 mod stanzas;
-mod stuck;
 mod told;
 mod two_hosts;

@@ -16,6 +16,7 @@ pub mod code;
 pub mod compose;
 pub mod connection;
 pub mod dialog;
+mod due;
 pub mod ledger;
 pub mod message;
 pub mod method;

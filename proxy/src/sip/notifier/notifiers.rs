@@ -18,6 +18,7 @@ use crate::sip::{
     code::StatusCode,
     compose::SentBy,
     dialog::{Dialog, DialogFault},
+    due::move_due,
     ledger::{HeldSubscriptions, LedgerShare, SubscriptionLedger},
     presence::SaidPresence,
     turns::TwoPeople,
@@ -494,16 +495,16 @@ impl Notifiers {
         let before = (dialog.notify_at(), dialog.ends_at());
         act(dialog);
         let after = (dialog.notify_at(), dialog.ends_at());
-        move_time(&mut self.notifies, number, before.0, after.0);
-        move_time(&mut self.ends, number, before.1, after.1);
+        move_due(&mut self.notifies, number, before.0, after.0);
+        move_due(&mut self.ends, number, before.1, after.1);
     }
 
     fn remove(&mut self, ledger: &mut SubscriptionLedger, number: NotifierNumber) {
         let Some(dialog) = self.dialogs.remove(&number) else {
             return;
         };
-        move_time(&mut self.notifies, number, dialog.notify_at(), None);
-        move_time(&mut self.ends, number, dialog.ends_at(), None);
+        move_due(&mut self.notifies, number, dialog.notify_at(), None);
+        move_due(&mut self.ends, number, dialog.ends_at(), None);
         ledger.release(&dialog.share, dialog.held);
         self.by_call.remove(&dialog.dialog.remote_key());
         let Some(pair) = self.pairs.get_mut(&dialog.people) else {
@@ -551,21 +552,4 @@ impl WatchedPair {
 fn key_of(request: &SipRequest) -> (Box<str>, Box<str>) {
     let tag = request.from.tag().unwrap_or_default();
     (request.call_id.as_str().into(), tag.into())
-}
-
-fn move_time(
-    times: &mut BTreeSet<(Instant, NotifierNumber)>,
-    number: NotifierNumber,
-    before: Option<Instant>,
-    now: Option<Instant>,
-) {
-    if before == now {
-        return;
-    }
-    if let Some(at) = before {
-        times.remove(&(at, number));
-    }
-    if let Some(at) = now {
-        times.insert((at, number));
-    }
 }

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::sip::{
     dialog::{CallKey, Dialog, DialogFault},
+    due::move_due,
     ledger::{HeldSubscriptions, LedgerShare, SubscriptionLedger},
     pidf::{Availability, ReadPresence},
     subscription::SubscriptionState,
@@ -500,8 +501,8 @@ impl Watchers {
                 self.by_call.insert(call_id.clone(), number);
             }
         }
-        move_time(&mut self.asks, number, before.ask_at, now.ask_at);
-        move_time(&mut self.alarms, number, before.alarm_at, now.alarm_at);
+        move_due(&mut self.asks, number, before.ask_at, now.ask_at);
+        move_due(&mut self.alarms, number, before.alarm_at, now.alarm_at);
         let is_active = |standing| standing == Some(WatchProgress::Active);
         self.active += usize::from(is_active(now.standing));
         self.active -= usize::from(is_active(before.standing));
@@ -530,23 +531,6 @@ impl KeptWatch {
         if ledger.change(&self.share, self.held, held) {
             self.held = held;
         }
-    }
-}
-
-fn move_time(
-    times: &mut BTreeSet<(Instant, WatchNumber)>,
-    number: WatchNumber,
-    before: Option<Instant>,
-    now: Option<Instant>,
-) {
-    if before == now {
-        return;
-    }
-    if let Some(at) = before {
-        times.remove(&(at, number));
-    }
-    if let Some(at) = now {
-        times.insert((at, number));
     }
 }
 

@@ -114,7 +114,8 @@ pub async fn paced_relay() -> Result<Paced> {
 pub async fn quiet() -> Result<()> {
     let rig = Rig::start(Task {
         cores: Cores::One,
-        ..Task::of(Inside::Plain)
+        // The sink proves but one domain by dialback.
+        ..Task::of(Inside::MutualTls)
     })
     .await?;
     let mut quiet = Sender::connect(&rig.partner, false).await?;

@@ -25,4 +25,5 @@ pub mod pem;
 pub mod postgres;
 pub mod remedy;
 pub mod sidecar_config;
+pub mod sip_address;
 pub mod verdict;

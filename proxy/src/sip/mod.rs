@@ -10,7 +10,8 @@
 //! users of partners, [`notifier`] serves users of SIP who watch; [`dialog`] is what their requests go in, [`presence`]
 //! what they say in stanzas, [`ledger`] what they may take.
 
-pub mod address;
+pub use xmpp_edge_crds::sip_address as address;
+
 pub mod body;
 pub mod code;
 pub mod compose;

@@ -36,7 +36,5 @@ pub const MAX_HEAD_LINES: usize = 128;
 pub const MAX_LINE_BYTES: usize = 4 * 1024;
 /// Most hops that a request may have behind it: values of Via, and of Record-Route.
 pub const MAX_HOPS: usize = 20;
-/// Most parameters of one value: they are told apart by comparing each with each.
-pub const MAX_PARAMETERS: usize = 32;
 /// Most bytes of a body for which a connection stays: more is neither read nor skipped.
 pub const MAX_BODY_BYTES: usize = 256 * 1024;

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::MAX_PARAMETERS;
+use crate::sip::address::MAX_PARAMETERS;
 
 /// Why a value cannot be read. Texts name nothing that the peer sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]

@@ -2,7 +2,8 @@
 
 use thiserror::Error;
 
-use crate::sip::wire::MAX_PARAMETERS;
+/// Most parameters of one URI: they are told apart by comparing each with each.
+pub const MAX_PARAMETERS: usize = 32;
 
 /// What a URI begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

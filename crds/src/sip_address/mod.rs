@@ -12,7 +12,7 @@ mod uri;
 use std::net::IpAddr;
 
 use thiserror::Error;
-use xmpp_edge_crds::{
+use crate::{
     domain::{DomainError, DomainName},
     jid::{BareJid, JidError, MAX_PART_BYTES, check_resource, prepare_local},
 };
@@ -20,7 +20,7 @@ use xmpp_edge_crds::{
 use self::escape::{
     escape, escapes, is_parameter_char, is_user_char, percent_decode, percent_encode, unescape,
 };
-pub use self::uri::{Scheme, SipUri, UriFault};
+pub use self::uri::{MAX_PARAMETERS, Scheme, SipUri, UriFault};
 
 /// Why an address has no form on the other side: 404 where it is the addressee's, 403 where the sender's.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

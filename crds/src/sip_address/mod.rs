@@ -4,6 +4,7 @@
 //! must never become one. What SIP users' names differ in by case alone is one person, as in XMPP
 //! (RFC 7622 section 3.3; *departs* from RFC 3261 section 19.1.4).
 
+mod asked;
 mod escape;
 #[cfg(test)]
 mod tests;
@@ -11,12 +12,13 @@ mod uri;
 
 use std::net::IpAddr;
 
-use thiserror::Error;
 use crate::{
     domain::{DomainError, DomainName},
     jid::{BareJid, JidError, MAX_PART_BYTES, check_resource, prepare_local},
 };
+use thiserror::Error;
 
+pub use self::asked::{AskedAddressFault, asked_address};
 use self::escape::{
     escape, escapes, is_parameter_char, is_user_char, percent_decode, percent_encode, unescape,
 };

@@ -301,10 +301,10 @@ pub(super) struct ProbeByPod {
 pub(super) struct Explain {
     #[command(flatten)]
     pub(super) look: LookArgs,
-    /// Sender, user@domain.
+    /// Sender: user@domain, or as SIP has it, sip:user@domain.
     #[arg(long, value_name = "JID")]
     pub(super) from: String,
-    /// Recipient, user@domain.
+    /// Recipient, likewise.
     #[arg(long, value_name = "JID")]
     pub(super) to: String,
 }

@@ -68,7 +68,7 @@ impl CommandError {
             Self::Inspection(InspectionError::Read(_))
             | Self::Export { .. }
             | Self::Workloads { .. }
-            | Self::Unexplained(explain::Unexplained::Jid { .. }) => EXIT_USAGE,
+            | Self::Unexplained(explain::Unexplained::Address { .. }) => EXIT_USAGE,
             _ => EXIT_FAILURE,
         }
     }

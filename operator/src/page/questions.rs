@@ -16,6 +16,7 @@ use xmpp_edge_crds::{
     },
     jid::BareJid,
     kinds::EdgePool,
+    sip_address::asked_address,
     verdict::{self, Explanation, Known},
 };
 
@@ -193,7 +194,7 @@ fn ip(pod: &Pod) -> Option<String> {
 }
 
 fn address(text: &str) -> Result<BareJid, PageRefusal> {
-    BareJid::of_full(text).map_err(|cause| PageRefusal::Address {
+    asked_address(text).map_err(|cause| PageRefusal::Address {
         text: text.to_owned(),
         cause: cause.to_string(),
     })

@@ -2,6 +2,7 @@
 
 use xmpp_edge_crds::{
     jid::BareJid,
+    sip_address::asked_address,
     verdict::{self, Explanation, Known},
 };
 
@@ -13,8 +14,8 @@ use crate::stream::context::StreamContext;
 /// Where an address is none, or neither or both are own.
 pub fn explain(context: &StreamContext, from: &str, to: &str) -> Result<Explanation, String> {
     let config = context.config();
-    let jid = |text: &str| {
-        BareJid::of_full(text).map_err(|error| format!("{text:?} is no address: {error}"))
+    let jid = |text: &str| -> Result<BareJid, String> {
+        asked_address(text).map_err(|error| format!("{text:?} is no address: {error}"))
     };
     let (from, to) = (jid(from)?, jid(to)?);
     let (user, remote) = if config.is_own(from.domain()) {

@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use xmpp_edge_crds::{
     edge_config::EdgeConfig,
-    jid::{BareJid, JidError},
+    jid::BareJid,
+    sip_address::{AskedAddressFault, asked_address},
     verdict::{self, ExplainError, Explanation, Known},
 };
 
@@ -14,10 +15,10 @@ use super::inspection::Inspection;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unexplained {
     #[error("{which} {text:?}: {source}")]
-    Jid {
+    Address {
         which: &'static str,
         text: String,
-        source: JidError,
+        source: AskedAddressFault,
     },
     #[error(
         "no EdgePool in force serves {from} or {to}: one side must be of an own domain (own domains are {own})"
@@ -31,12 +32,12 @@ pub(crate) enum Unexplained {
     Verdict(#[from] ExplainError),
 }
 
-/// Parses an address of the command line; a resource is left out.
+/// Parses an address of the command line, a JID or a URI of SIP; a resource is left out.
 ///
 /// # Errors
-/// [`Unexplained::Jid`].
+/// [`Unexplained::Address`].
 pub(crate) fn address(which: &'static str, text: &str) -> Result<BareJid, Unexplained> {
-    BareJid::of_full(text).map_err(|source| Unexplained::Jid {
+    asked_address(text).map_err(|source| Unexplained::Address {
         which,
         text: text.to_owned(),
         source,

@@ -170,6 +170,12 @@ pub fn of_gateway(outcome: &str) -> Option<&'static str> {
         "AuthenticationDemanded" => {
             "the SIP server takes the edge for a user: let it trust the edge by its certificate"
         }
+        "EventRefused" => {
+            "the SIP server answers no SUBSCRIBE for presence: load a presence agent there, for this domain"
+        }
+        "UnknownServer" => {
+            "a SIP connection came that is not the server's: add the name of its certificate to spec.gateways[].sip.serverNames, or with transport Tcp correct address"
+        }
         "CertificateExpired" | "CertificateNotYetValid" => {
             "have it mount the newer certificate: the Secret of its gateway is renewed; check the clocks of both"
         }

@@ -41,6 +41,7 @@ export function showGateways(records) {
       element("h3", {}, [foreign(one.domains.join(", ")), ": ", element("span", { class: `state ${kind}` }, words)]),
       definitions([["Pool", foreign(one.pool)], ["Address", foreign(one.address)], ["Says", one.message ? foreign(one.message) : null]]),
       one.sidecars === null ? null : sidecars(one.sidecars),
+      ...(one.sip ? sip(one.sip) : []),
       one.attempt.length > 0 ? steps(one.attempt) : null,
     ]);
   });
@@ -66,6 +67,27 @@ function sidecars(all) {
   ]);
   const columns = ["Sidecar", "Inbound", "Its server", "Trunks", "Pairs", "Not acknowledged", "Since", "Certificate ends", "Version"];
   return table("Sidecars", columns, rows);
+}
+
+function sip(server) {
+  const words = definitions([
+    ["Last answer", server.lastAnswerTime ? time(server.lastAnswerTime) : "none yet"],
+    ["Presence", `${server.watching.toLocaleString("en")} watched here for partners, ${server.watched.toLocaleString("en")} watch partners' users, ${server.pending.toLocaleString("en")} of these not answered yet`],
+  ]);
+  if (server.connections.length === 0) {
+    return [words, element("p", { class: "bad" }, "No connection with the SIP server.")];
+  }
+  const rows = server.connections.map((one) => [
+    one.direction,
+    one.address ? foreign(one.address) : "",
+    one.tlsVersion ?? "in clear",
+    one.tlsCipher ?? "",
+    one.peerCertificateNotAfter ? daysLeft(one.peerCertificateNotAfter) : "",
+    time(one.since),
+  ]);
+  const more = server.connectionCount - server.connections.length;
+  const title = more > 0 ? `SIP connections, and ${more.toLocaleString("en")} more` : "SIP connections";
+  return [words, table(title, ["Direction", "Address", "TLS", "Cipher", "Certificate ends", "Since"], rows)];
 }
 
 export function showRates(records) {

@@ -236,6 +236,39 @@ pub struct GatewayRecord {
     pub attempt: Vec<StepShown>,
     /// Those that are connected, where the gateway takes trunks; none: it takes none.
     pub sidecars: Option<Vec<SidecarShown>>,
+    /// Of a server that speaks SIP, where somebody tells.
+    pub sip: Option<SipShown>,
+}
+
+/// A SIP server, as the edge that is linked to it sees it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SipShown {
+    /// All connections; the first of them are listed.
+    pub connection_count: usize,
+    pub connections: Vec<SipConnectionShown>,
+    /// Subscriptions of the edge, for users of partners.
+    pub watching: usize,
+    /// Subscriptions of the server's users.
+    pub watched: usize,
+    /// Those of both to which nobody said yes yet.
+    pub pending: usize,
+    /// When the server last gave a final answer.
+    pub last_answer_time: Option<Timestamp>,
+}
+
+/// A connection with a SIP server.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SipConnectionShown {
+    /// `inbound`: the edge opened it, for what comes from partners.
+    pub direction: &'static str,
+    pub address: Option<String>,
+    /// None without TLS.
+    pub tls_version: Option<String>,
+    pub tls_cipher: Option<String>,
+    pub peer_certificate_not_after: Option<Timestamp>,
+    pub since: Timestamp,
 }
 
 /// A sidecar that is connected: at one pod each of its trunks, at an operator all of them together.

@@ -134,6 +134,12 @@ names!(
         NotAttempted,
         /// Reachable=False, GatewayReachable=False.
         Unreachable,
+        /// GatewayReachable=True: the SIP server is reached, and takes the edge for a user.
+        AuthenticationDemanded,
+        /// GatewayReachable=True: the SIP server is reached, and has no presence agent.
+        EventRefused,
+        /// GatewayReachable=True: the SIP server is reached, and who connected last in its place is not it.
+        UnknownServer,
         /// GatewayReachable=False: no sidecar of the gateway has a trunk to any pod.
         NoSidecar,
         /// GatewayReachable=False: no sidecar is connected, and what tried to be one is refused: step, cause and

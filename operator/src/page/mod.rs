@@ -224,6 +224,7 @@ fn add_pool(contents: &mut Contents, pool: &EdgePool, answers: &RecordAnswers) {
             }),
             message: reachable.map(|it| format!("{}: {}", it.reason, it.message)),
             attempt: Vec::new(),
+            sip: None,
             sidecars: gateway.takes_trunks().then(|| {
                 let name = gateway.effective_name();
                 let known = status.gateways.iter().find(|it| it.name == name);

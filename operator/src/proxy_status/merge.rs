@@ -85,6 +85,8 @@ pub struct GatewayFacts {
     pub reachable: Option<bool>,
     /// Where it is not reached: the replica, and what it saw.
     pub failure: Option<(String, model::AttemptStep)>,
+    /// Of a SIP server that is reached: the replica, and what it saw the server refuse last.
+    pub refused: Option<(String, model::AttemptStep)>,
     /// What its server showed on the newest stream.
     pub shown: Option<ShownCertificate>,
     /// Of one that takes trunks, used or not.
@@ -316,12 +318,38 @@ fn add_gateway(
         (Some(a), Some(b)) => Some(a && b),
         (a, b) => a.or(b),
     };
+    let connections = new.sip.iter().flat_map(|sip| &sip.connections);
+    for own in connections.filter(|own| own.direction == Direction::Inbound) {
+        if let (Some(not_after), Some(seen)) =
+            (own.peer_certificate_not_after, own.established_time)
+            && known.shown.is_none_or(|shown| shown.seen < seen)
+        {
+            known.shown = Some(ShownCertificate { not_after, seen });
+        }
+    }
+    if new.mode == Some(GatewayMode::Sip)
+        && known.refused.is_none()
+        && let Some(step) = standing_refusal(&new.last_attempt)
+    {
+        known.refused = Some((pod.to_owned(), step.clone()));
+    }
     if new.reachable == Some(false)
         && known.failure.is_none()
         && let Some(step) = new.last_attempt.iter().find(|step| step.failed())
     {
         known.failure = Some((pod.to_owned(), step.clone()));
     }
+}
+
+/// What a SIP server was last seen to do, in either direction, where that is a refusal.
+fn standing_refusal(steps: &[model::AttemptStep]) -> Option<&model::AttemptStep> {
+    let mut last = [Direction::Inbound, Direction::Outbound]
+        .into_iter()
+        .filter_map(|direction| {
+            let mut own = steps.iter();
+            own.rfind(|it| it.step == "sip" && it.direction == direction)
+        });
+    last.find(|step| step.failed())
 }
 
 #[cfg(test)]
@@ -444,5 +472,48 @@ mod tests {
             json!([stream(1, "Outbound", "p.example", 12)]),
         );
         assert_eq!(failed(&stands), ("a".into(), None));
+    }
+
+    #[test]
+    fn a_sip_server_that_refuses_something_is_told_until_it_takes_it() {
+        let step = |direction: &str, outcome: &str, second| json!({"step": "sip", "outcome": outcome, "direction": direction, "time": time(second)});
+        let dialled = json!({"step": "tcp", "outcome": "TcpTimeout", "direction": "Inbound", "time": time(1)});
+        for (steps, expected) in [
+            (json!([]), None),
+            (json!([step("Inbound", "Ok", 2)]), None),
+            // One address of several that were tried says nothing of the server.
+            (json!([dialled, step("Inbound", "Ok", 2)]), None),
+            (
+                json!([step("Inbound", "Ok", 2), step("Inbound", "EventRefused", 2)]),
+                Some("EventRefused"),
+            ),
+            (
+                json!([step("Inbound", "EventRefused", 2), step("Inbound", "Ok", 2)]),
+                None,
+            ),
+            (
+                json!([
+                    step("Inbound", "Ok", 2),
+                    step("Outbound", "UnknownServer", 1)
+                ]),
+                Some("UnknownServer"),
+            ),
+        ] {
+            let connection = |direction: &str, second, not_after| json!({"direction": direction, "peerCertificateNotAfter": time(not_after), "establishedTime": time(second)});
+            let answer = json!({"pool": "hq", "version": "0",
+                "config": {"generation": 1, "loadedTime": time(0)},
+                "gateways": [{"name": "g", "mode": "Sip", "domains": ["org.example"], "address": "i.example:5061",
+                    "reachable": true, "lastAttempt": steps.clone(), "sip": {"connections":
+                        [connection("Inbound", 5, 100), connection("Outbound", 6, 200)]}}]});
+            let status: model::ProxyStatus = serde_json::from_value(answer).unwrap();
+            let mut gateways = Vec::new();
+            add_gateway(&mut gateways, "hq-0", &status.gateways[0], &config(), None);
+            let refused = gateways[0].refused.as_ref();
+            let found = refused.map(|(_, step)| step.outcome.as_str());
+            assert_eq!(found, expected, "{steps}");
+            // What it shows on its own connections is nothing that it has from the Secret of the gateway.
+            let shown = gateways[0].shown.map(|shown| shown.not_after.as_second());
+            assert_eq!(shown, Some(100));
+        }
     }
 }

@@ -214,6 +214,26 @@ pub struct Gateway {
     /// Those that have a trunk to this pod.
     #[serde(default)]
     pub sidecars: Vec<Sidecar>,
+    /// Of a SIP server alone.
+    #[serde(default)]
+    pub sip: Option<Sip>,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sip {
+    #[serde(default)]
+    pub connections: Vec<SipConnection>,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SipConnection {
+    pub direction: Direction,
+    #[serde(default)]
+    pub peer_certificate_not_after: Option<Timestamp>,
+    #[serde(default)]
+    pub established_time: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]

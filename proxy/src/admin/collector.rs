@@ -86,6 +86,11 @@ fn snapshot(context: &StreamContext) -> Vec<Shown> {
             Box::new(gateways(context)),
         ),
         (
+            "sip_connections",
+            "Connections with the SIP server of the gateway, inbound those that the edge opened",
+            Box::new(sip_connections(context)),
+        ),
+        (
             "trunks",
             "Trunks that the gateway's sidecars have to this pod",
             Box::new(trunks),
@@ -198,6 +203,30 @@ fn gateways(context: &StreamContext) -> Family<DomainLabel, Gauge> {
         }
     }
     reachable
+}
+
+fn sip_connections(context: &StreamContext) -> Family<GatewayDirectionLabels, Gauge> {
+    let config = context.config();
+    let connections = Family::<GatewayDirectionLabels, Gauge>::default();
+    for gateway in config.gateways().iter().map(|own| &own.config) {
+        let name = gateway.effective_name();
+        let Some(link) = context.sip.of(name) else {
+            continue;
+        };
+        let shown = link.shown();
+        for (direction, count) in [
+            (Direction::Inbound, shown.opened),
+            (Direction::Outbound, shown.accepted),
+        ] {
+            let labels = GatewayDirectionLabels {
+                gateway: name.to_owned(),
+                direction: direction_label(direction),
+            };
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            connections.get_or_create_owned(&labels).set(count);
+        }
+    }
+    connections
 }
 
 fn trunks(context: &StreamContext) -> (Family<GatewayLabel, Gauge>, Family<GatewayLabel, Gauge>) {

@@ -10,5 +10,6 @@ pub mod readiness;
 pub mod server;
 pub mod sidecar_collector;
 pub mod sidecar_status;
+pub mod sip_status;
 pub mod status;
 pub mod thread;

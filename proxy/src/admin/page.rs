@@ -13,11 +13,15 @@ use xmpp_edge_page::{
     board::{Contents, Look},
     model::{
         Cell, CellState, CertificateShown, GatewayRecord, Head, PartnerRecord, PoolRecord, Queue,
-        Section, SidecarShown, StepShown, bounded_notes,
+        Section, SidecarShown, SipConnectionShown, SipShown, StepShown, bounded_notes,
     },
 };
 
-use super::{server::Admin, status};
+use super::{
+    server::Admin,
+    sip_status::{SipConnectionStatus, SipStatus},
+    status,
+};
 use crate::{
     config::ActiveConfig,
     negotiation::Side,
@@ -126,6 +130,7 @@ impl PoolPage {
                 reachable,
                 message: None,
                 attempt: gateway.last_attempt.into_iter().map(step).collect(),
+                sip: gateway.sip.map(sip),
                 sidecars: takes_trunks.then(|| gateway.sidecars.into_iter().map(sidecar).collect()),
             };
             contents.add(Section::Gateway, key, &record);
@@ -237,6 +242,28 @@ fn state(suspended: bool, counts: StreamCounts, status: &status::PartnerStatus) 
         CellState::Connected
     } else {
         CellState::Idle
+    }
+}
+
+fn sip(shown: SipStatus) -> SipShown {
+    let connection = |own: SipConnectionStatus| SipConnectionShown {
+        direction: match own.direction {
+            Direction::Inbound => "inbound",
+            Direction::Outbound => "outbound",
+        },
+        address: own.address,
+        tls_version: own.tls_version.map(str::to_owned),
+        tls_cipher: own.tls_cipher.map(str::to_owned),
+        peer_certificate_not_after: own.peer_certificate_not_after,
+        since: own.established_time,
+    };
+    SipShown {
+        connection_count: shown.connection_count,
+        connections: shown.connections.into_iter().map(connection).collect(),
+        watching: shown.watching,
+        watched: shown.watched,
+        pending: shown.pending,
+        last_answer_time: shown.last_answer_time,
     }
 }
 

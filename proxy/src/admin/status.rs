@@ -13,6 +13,7 @@ use xmpp_edge_crds::{
     verdict::Direction,
 };
 
+use super::sip_status::SipStatus;
 use crate::telemetry::{attempts::ShownStep, config_status::RejectedStatus, metrics::MetricTotals};
 use crate::{
     config::ActiveConfig,
@@ -128,6 +129,9 @@ pub struct GatewayStatus {
     pub reachable: Option<bool>,
     pub last_attempt: Vec<ShownStep>,
     pub sidecars: Vec<SidecarStatus>,
+    /// Of mode `Sip` alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sip: Option<SipStatus>,
 }
 
 /// One trunk of a gateway's sidecars.
@@ -354,6 +358,7 @@ fn gateways(context: &StreamContext, config: &ActiveConfig) -> Vec<GatewayStatus
                 name: name.to_owned(),
                 mode: gateway.config.mode,
                 sidecars: sidecars.into_iter().map(Into::into).collect(),
+                sip: context.sip.of(name).map(|link| link.shown().into()),
                 domains: domains.iter().map(ToString::to_string).collect(),
                 address: gateway
                     .config

@@ -220,9 +220,9 @@ fn registered_metrics() -> BTreeSet<String> {
         let source = read(path);
         for rest in source.split("registry.register(\n            \"").skip(1) {
             let name = rest.split('"').next().unwrap();
-            // What goes up and down has no ending.
-            let is_gauge = name == "sip_subscriptions";
-            let ending = if is_gauge { "" } else { "_total" };
+            // What goes up and down has no ending, and neither have times.
+            let is_counter = name != "sip_subscriptions" && !name.ends_with("_seconds");
+            let ending = if is_counter { "_total" } else { "" };
             names.insert(format!("{prefix}{name}{ending}"));
         }
     }

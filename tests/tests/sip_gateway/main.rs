@@ -7,4 +7,5 @@ mod kamailio_presence;
 mod outwards;
 mod presence;
 mod server;
+mod shown;
 mod stage;

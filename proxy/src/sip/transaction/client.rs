@@ -30,6 +30,7 @@ struct ClientKey {
 struct Begun<T> {
     key: ClientKey,
     connection: LinkConnection,
+    at: Instant,
     expires: Instant,
     ticket: T,
 }
@@ -41,6 +42,8 @@ pub struct Started<T> {
     pub branch: Box<str>,
     pub method: SipMethod,
     pub connection: LinkConnection,
+    /// When it was.
+    pub at: Instant,
     /// When nobody waits for its answer any more.
     pub expires: Instant,
     pub ticket: T,
@@ -53,6 +56,8 @@ pub enum Answered<T> {
     Provisional,
     Final {
         code: StatusCode,
+        /// When the request was written.
+        since: Instant,
         ticket: T,
     },
     /// Of no request that is in work: late, or never asked for.
@@ -87,6 +92,7 @@ impl<T> ClientTransactions<T> {
         let begun = Begun {
             key,
             connection: started.connection,
+            at: started.at,
             expires: started.expires,
             ticket: started.ticket,
         };
@@ -106,12 +112,14 @@ impl<T> ClientTransactions<T> {
         if response.code.is_provisional() {
             return Answered::Provisional;
         }
-        match self.end(number) {
-            Some(ticket) => Answered::Final {
+        let since = self.begun.get(&number).map(|begun| begun.at);
+        match (since, self.end(number)) {
+            (Some(since), Some(ticket)) => Answered::Final {
                 code: response.code,
+                since,
                 ticket,
             },
-            None => Answered::Stray,
+            _ => Answered::Stray,
         }
     }
 

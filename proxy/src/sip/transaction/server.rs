@@ -41,6 +41,8 @@ pub struct AskedRequest {
     /// What the answer gives back.
     pub headers: SipHeaders,
     pub connection: LinkConnection,
+    /// When it came.
+    pub since: Instant,
 }
 
 /// The same request, as one hop sent it (RFC 3261 section 17.2.3). The newest Via stands whole, so that a
@@ -133,6 +135,7 @@ impl ServerTransactions {
             method: request.method,
             headers: request.headers.clone(),
             connection,
+            since: now,
         };
         let open = OpenRequest {
             asked,

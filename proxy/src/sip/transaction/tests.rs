@@ -49,6 +49,7 @@ fn begin(
         branch: format!("z9hG4bK{ticket}").into(),
         method: SipMethod::Message,
         connection,
+        at: expires,
         expires,
         ticket,
     };
@@ -76,7 +77,12 @@ fn an_answer_is_whose_branch_and_method_it_names_and_the_final_one_counts_once()
     );
     let found = open.answer(&response(404, "z9hG4bK2", "MESSAGE"));
     let code = StatusCode::new(404).expect("a code");
-    assert_eq!(found, Answered::Final { code, ticket: 2 });
+    let expected = Answered::Final {
+        code,
+        since: later,
+        ticket: 2,
+    };
+    assert_eq!(found, expected);
     assert_eq!(
         open.answer(&response(200, "z9hG4bK2", "MESSAGE")),
         Answered::Stray
@@ -92,6 +98,7 @@ fn a_branch_in_work_is_never_begun_again() {
         branch: "z9hG4bK1".into(),
         method: SipMethod::Message,
         connection: SECOND,
+        at: Instant::now(),
         expires: Instant::now(),
         ticket: 9,
     };

@@ -6,6 +6,7 @@ use tokio::{net::TcpStream, time::Instant};
 use xmpp_edge_crds::{
     domain::DomainName,
     edge_config::{Gateway, Host, SipTransport},
+    verdict::Direction,
 };
 
 use super::links::LinkCommand;
@@ -15,7 +16,10 @@ use crate::{
     negotiation::Side,
     net::{ListenerKind, unauthenticated::Rank},
     stream::context::StreamContext,
-    telemetry::log_limiter::limited,
+    telemetry::{
+        attempt::{AttemptStep, Step},
+        log_limiter::limited,
+    },
     tls::{self, Mode, Transport},
 };
 
@@ -68,6 +72,7 @@ pub async fn serve(
     let link = gateway.and_then(|gateway| context.sip.of(gateway.effective_name()));
     let Some(link) = link else {
         context.metrics.connection_refused("UnknownServer");
+        note_unknown(&context, &config, kind, &transport, address);
         limited!(
             info,
             context.log.lines_of("SIP", "UnknownServer"),
@@ -80,11 +85,81 @@ pub async fn serve(
         context.metrics.connection_refused("TooManyConnections");
         return;
     };
+    if link.known_again() {
+        note(
+            &context,
+            &config,
+            &link.gateway,
+            address,
+            "Ok",
+            "the server is known".to_owned(),
+        );
+    }
     link.task.tell(LinkCommand::Accepted {
         transport: Box::new(transport),
         address,
         slot,
     });
+}
+
+/// Where one gateway alone can be meant, it shows who was refused. Who shows no certificate is nobody.
+fn note_unknown(
+    context: &StreamContext,
+    config: &ActiveConfig,
+    kind: ListenerKind,
+    transport: &Transport,
+    address: SocketAddr,
+) {
+    let transport_of = match kind {
+        ListenerKind::SipTcp => SipTransport::Tcp,
+        _ if transport.peer_chain().is_empty() => return,
+        _ => SipTransport::Tls,
+    };
+    let gateways = config.gateways().iter().map(|own| &own.config);
+    let mut meant = gateways.filter(|own| {
+        let sip = own.sip.as_ref();
+        sip.is_some_and(|sip| sip.transport == transport_of)
+    });
+    let (Some(gateway), None) = (meant.next(), meant.next()) else {
+        return;
+    };
+    let link = context.sip.of(gateway.effective_name());
+    if !link.is_some_and(|link| link.is_unknown_first()) {
+        return;
+    }
+    let text = match transport_of {
+        SipTransport::Tcp => "connected from an address that is not the server's".to_owned(),
+        SipTransport::Tls => format!(
+            "connected with a certificate for {}",
+            shown(transport).join(", ")
+        ),
+    };
+    note(context, config, gateway, address, "UnknownServer", text);
+}
+
+/// A step of the server's own connections.
+fn note(
+    context: &StreamContext,
+    config: &ActiveConfig,
+    gateway: &Gateway,
+    address: SocketAddr,
+    outcome: &'static str,
+    text: String,
+) {
+    let Some(domain) = gateway.domains.first() else {
+        return;
+    };
+    let step = AttemptStep {
+        step: Step::Sip,
+        direction: Direction::Outbound,
+        domain: domain.clone(),
+        outcome,
+        address: Some(address),
+        text,
+        took: Duration::ZERO,
+    };
+    let whose = config.attempt_peer(Side::Gateway, domain);
+    context.attempts.note(whose, step);
 }
 
 async fn encrypted(

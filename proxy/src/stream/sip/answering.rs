@@ -454,7 +454,9 @@ impl Answering {
         };
         let metrics = &moment.context.metrics;
         let code = refused.code.get();
-        metrics.sip_request(Direction::Outbound, asked.method.as_str(), Some(code));
+        let method = asked.method.as_str();
+        metrics.sip_request(Direction::Outbound, method, Some(code));
+        metrics.sip_answered(Direction::Outbound, method, moment.now - asked.since);
         self.write_to(&asked, refused);
     }
 

@@ -275,6 +275,7 @@ impl Asking {
             branch: request.branch,
             method,
             connection,
+            at: moment.now,
             expires: moment.now + moment.context.router.queue_timeout(),
             ticket,
         };
@@ -288,13 +289,18 @@ impl Asking {
         moment: &LinkMoment<'_>,
         response: &SipResponse,
     ) -> Option<AnswerNews> {
-        let (code, asked) = match self.transactions.answer(response) {
-            Answered::Provisional | Answered::Stray => return None,
-            Answered::Final { code, ticket } => (code, ticket),
+        let Answered::Final {
+            code,
+            since,
+            ticket: asked,
+        } = self.transactions.answer(response)
+        else {
+            return None;
         };
         let method = response.method.as_str();
         let metrics = &moment.context.metrics;
         metrics.sip_request(Direction::Inbound, method, Some(code.get()));
+        metrics.sip_answered(Direction::Inbound, method, moment.now - since);
         match asked {
             OwnTicket::Options(connection) => Some(AnswerNews::Alive(connection)),
             OwnTicket::Message(message) => self.message_answered(moment, *message, code),

@@ -11,7 +11,9 @@ use std::{
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::links::AcceptedSlot;
+use xmpp_edge_crds::verdict::Direction;
+
+use super::{figures::ShownConnection, links::AcceptedSlot};
 use crate::{
     sip::{connection::SipConnection, transaction::LinkConnection},
     stream::traffic::SCRATCH,
@@ -28,6 +30,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 pub(super) struct LinkIo {
     pub(super) id: LinkConnection,
     pub(super) address: Option<SocketAddr>,
+    pub(super) shown: ShownConnection,
     pub(super) sip: SipConnection,
     /// When something came last.
     pub(super) heard: Instant,
@@ -46,9 +49,14 @@ impl LinkIo {
         tag: &str,
         now: Instant,
     ) -> Self {
+        let direction = match slot {
+            None => Direction::Inbound,
+            Some(_) => Direction::Outbound,
+        };
         Self {
             id,
             address,
+            shown: ShownConnection::new(direction, address, &transport),
             sip: SipConnection::new(tag, now),
             heard: now,
             transport,

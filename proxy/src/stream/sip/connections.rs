@@ -3,20 +3,31 @@
 use std::{
     io,
     net::SocketAddr,
+    sync::Arc,
     task::{Context, Poll},
     time::Instant,
 };
 
-use super::{connection::LinkIo, links::AcceptedSlot};
+use super::{connection::LinkIo, figures::LinkFigures, links::AcceptedSlot};
 use crate::{sip::transaction::LinkConnection, tls::Transport};
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct LinkConnections {
+    /// As they were opened.
     all: Vec<LinkIo>,
     next: u64,
+    figures: Arc<LinkFigures>,
 }
 
 impl LinkConnections {
+    pub(super) fn new(figures: Arc<LinkFigures>) -> Self {
+        Self {
+            all: Vec::new(),
+            next: 0,
+            figures,
+        }
+    }
+
     pub(super) fn add(
         &mut self,
         transport: Transport,
@@ -29,6 +40,7 @@ impl LinkConnections {
         self.next += 1;
         let io = LinkIo::new(id, transport, address, slot, tag, now);
         self.all.push(io);
+        self.show();
         id
     }
 
@@ -42,11 +54,15 @@ impl LinkConnections {
 
     pub(super) fn remove(&mut self, id: LinkConnection) -> Option<LinkIo> {
         let at = self.all.iter().position(|io| io.id == id)?;
-        Some(self.all.swap_remove(at))
+        let removed = self.all.remove(at);
+        self.show();
+        Some(removed)
     }
 
     pub(super) fn take_all(&mut self) -> Vec<LinkIo> {
-        std::mem::take(&mut self.all)
+        let all = std::mem::take(&mut self.all);
+        self.show();
+        all
     }
 
     pub(super) fn ids(&self) -> Vec<LinkConnection> {
@@ -76,5 +92,10 @@ impl LinkConnections {
             }
         }
         moved
+    }
+
+    fn show(&self) {
+        self.figures
+            .show_connections(self.all.iter().map(|io| &io.shown));
     }
 }

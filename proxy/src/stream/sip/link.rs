@@ -21,11 +21,11 @@ use super::{
     links::{AcceptedSlot, Dialled, LinkCommand, LinkHandle},
     outward::Outward,
     presence::LinkPresence,
+    server_notes::{self, ServerNotes},
     watching_partners::PresenceNews,
 };
 use crate::{
     config::ActiveConfig,
-    negotiation::Side,
     routing::{
         failure::{Failure, FailureKind},
         route_slots::RouteSlots,
@@ -35,12 +35,10 @@ use crate::{
         connection::{ConnectionEnd, ConnectionStep},
         method::SipMethod,
         transaction::LinkConnection,
+        wire::SipResponse,
     },
     stream::context::StreamContext,
-    telemetry::{
-        attempt::{AttemptStep, Step},
-        log_limiter::limited,
-    },
+    telemetry::log_limiter::limited,
     tls::Transport,
 };
 
@@ -75,6 +73,7 @@ struct SipLink {
     answering: Answering,
     outward: Outward,
     presence: LinkPresence,
+    notes: ServerNotes,
     phase: LinkPhase,
     look: Instant,
 }
@@ -108,20 +107,21 @@ impl SipLink {
         let settings = LinkSettings::of(&handle.gateway, &config)?;
         let now = Instant::now();
         let tag = config.dialback.new_stream_id();
-        let presence = LinkPresence::new(&settings.sip, &tag);
+        let presence = LinkPresence::new(&settings.sip, &tag, Arc::clone(&handle.figures));
         Some(Box::new(Self {
             answering: Answering::new(handle.task.waker(), &tag),
             context: Arc::clone(context),
             config,
             settings: Arc::new(settings),
+            connections: LinkConnections::new(Arc::clone(&handle.figures)),
             handle,
             tag,
-            connections: LinkConnections::default(),
             dialled: DialledConnection::None(now),
             routes: RouteSlots::default(),
             asking: Asking::new(now),
             outward: Outward::default(),
             presence,
+            notes: ServerNotes::default(),
             phase: LinkPhase::Open,
             look: now + IDLE_LOOK,
         }))
@@ -278,7 +278,12 @@ impl SipLink {
             let is_silent = now.saturating_duration_since(heard) >= limit;
             if expired.silent.contains(&id) || expired.messages > 0 && is_silent {
                 let text = format!("the SIP server gave no answer in {} s", limit.as_secs());
-                self.note(Step::Sip, "OptionsTimeout", text.clone());
+                server_notes::note(
+                    &moment,
+                    self.dialled_address(),
+                    "OptionsTimeout",
+                    text.clone(),
+                );
                 let failure = Failure::new(FailureKind::Unreachable, text);
                 self.lose(id, failure, now);
             } else if self.dialled == DialledConnection::Standing(id)
@@ -369,21 +374,7 @@ impl SipLink {
                 self.answering
                     .request(&moment, &received, id, outward, presence);
             }
-            ConnectionStep::Response(response)
-                if matches!(response.method, SipMethod::Notify | SipMethod::Subscribe) =>
-            {
-                self.presence
-                    .answered(&moment, &mut self.outward, &response);
-                for PresenceNews { outcome, code } in self.presence.partners.take_news() {
-                    let text = format!("{} {}", code.get(), code.phrase());
-                    self.note(Step::Sip, outcome, text);
-                }
-            }
-            ConnectionStep::Response(response) => {
-                if let Some(news) = self.asking.answered(&moment, &response) {
-                    self.answered(news, now);
-                }
-            }
+            ConnectionStep::Response(response) => self.take_response(&response, now),
             ConnectionStep::Refused(fault) => {
                 let metrics = &self.context.metrics;
                 metrics.sip_request(Direction::Outbound, None, Some(fault.code()));
@@ -395,7 +386,26 @@ impl SipLink {
         }
     }
 
+    fn take_response(&mut self, response: &SipResponse, now: Instant) {
+        let address = self.dialled_address();
+        let moment = Self::moment(&self.context, &self.config, &self.settings, now);
+        if !response.code.is_provisional() {
+            self.handle.figures.answered();
+            self.notes.answered(&moment, address, response);
+        }
+        if matches!(response.method, SipMethod::Notify | SipMethod::Subscribe) {
+            self.presence.answered(&moment, &mut self.outward, response);
+            for PresenceNews { outcome, code } in self.presence.partners.take_news() {
+                let text = format!("{} {}", code.get(), code.phrase());
+                self.notes.refuses(&moment, address, outcome, text);
+            }
+        } else if let Some(news) = self.asking.answered(&moment, response) {
+            self.answered(news, now);
+        }
+    }
+
     fn answered(&mut self, news: AnswerNews, now: Instant) {
+        let moment = Self::moment(&self.context, &self.config, &self.settings, now);
         match news {
             AnswerNews::Alive(id) => {
                 let is_first = self.dialled == DialledConnection::Greeting(id);
@@ -404,30 +414,22 @@ impl SipLink {
                 }
                 self.dialled = DialledConnection::Standing(id);
                 if is_first {
-                    self.note(Step::Sip, "Ok", "the server answers".to_owned());
-                    for domain in &self.settings.gateway.domains {
-                        let peer = self.config.attempt_peer(Side::Gateway, domain);
-                        self.context.attempts.connected(peer, domain);
-                    }
-                    limited!(
-                        info,
-                        self.context.log.lines_of("SIP", "Reached"),
-                        gateway = self.settings.name(),
-                        "the SIP server is reached"
-                    );
+                    let address = self.connections.get(id).and_then(|io| io.address);
+                    self.notes.reached(&moment, address);
                     self.context.sip.reached(&self.handle);
                     self.presence.partners.server_back(now);
                     self.presence.partners.look(&self.context, &self.handle);
                 }
             }
             AnswerNews::Received(pair, stanza) => {
-                let moment = Self::moment(&self.context, &self.config, &self.settings, now);
                 // Where there is no room nobody is told: it says no more than that the message arrived.
                 let _ = self.outward.send(&moment, &pair, &stanza, None);
             }
             AnswerNews::AuthenticationDemanded(code) => {
                 let text = format!("{} {}", code.get(), code.phrase());
-                self.note(Step::Sip, "AuthenticationDemanded", text);
+                let address = self.dialled_address();
+                let outcome = server_notes::AUTHENTICATION;
+                self.notes.refuses(&moment, address, outcome, text);
             }
         }
     }
@@ -484,11 +486,8 @@ impl SipLink {
     }
 
     fn dial_failed(&mut self, failure: Failure, now: Instant) {
-        for domain in &self.settings.gateway.domains {
-            let peer = self.config.attempt_peer(Side::Gateway, domain);
-            self.context.attempts.failed(peer, domain);
-            self.context.attempts.next_try(peer, domain, now + REDIAL);
-        }
+        let moment = Self::moment(&self.context, &self.config, &self.settings, now);
+        ServerNotes::away(&moment, now + REDIAL);
         self.handle.lost(failure);
         self.dialled = DialledConnection::None(now + REDIAL);
     }
@@ -497,7 +496,8 @@ impl SipLink {
         if let ConnectionEnd::Frame(fault) = end {
             self.context.metrics.connection_refused(fault.label());
             if self.dialled.id() == Some(id) {
-                self.note(Step::Sip, "NotSip", end.to_string());
+                let moment = Self::moment(&self.context, &self.config, &self.settings, now);
+                server_notes::note(&moment, self.dialled_address(), "NotSip", end.to_string());
             }
         }
         self.lose(id, of_end(&end.to_string()), now);
@@ -576,20 +576,9 @@ impl SipLink {
         self.context.sip.leave(&self.handle);
     }
 
-    fn note(&self, step: Step, outcome: &'static str, text: String) {
-        let domain = self.settings.first_domain();
-        let io = self.dialled.id().and_then(|id| self.connections.get(id));
-        let step = AttemptStep {
-            step,
-            direction: Direction::Inbound,
-            domain: domain.clone(),
-            outcome,
-            address: io.and_then(|io| io.address),
-            text,
-            took: Duration::ZERO,
-        };
-        let whose = self.config.attempt_peer(Side::Gateway, domain);
-        self.context.attempts.note(whose, step);
+    fn dialled_address(&self) -> Option<SocketAddr> {
+        let io = self.connections.get(self.dialled.id()?)?;
+        io.address
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, futures::Notified};
 use xmpp_edge_crds::edge_config::Gateway;
 
+use super::figures::{LinkFigures, ShownLink};
 use crate::{
     routing::{
         dial_ticket::DialTicket,
@@ -41,7 +42,10 @@ pub struct LinkHandle {
     pub(super) gateway: Gateway,
     pub(super) task: TaskHandle<LinkCommand>,
     server: Mutex<ServerReach>,
+    pub(super) figures: Arc<LinkFigures>,
     accepted: AtomicUsize,
+    /// Whoever came last in its name was somebody else.
+    is_unknown: AtomicBool,
 }
 
 /// What others tell a link.
@@ -162,7 +166,9 @@ impl LinkHandle {
             gateway,
             task: TaskHandle::default(),
             server: Mutex::new(ServerReach::Away(failure)),
+            figures: Arc::default(),
             accepted: AtomicUsize::new(0),
+            is_unknown: AtomicBool::new(false),
         }
     }
 
@@ -181,10 +187,26 @@ impl LinkHandle {
         *self.server.lock() = ServerReach::Away(failure);
     }
 
+    /// What there is of it now.
+    #[must_use]
+    pub fn shown(&self) -> ShownLink {
+        self.figures.shown()
+    }
+
     /// Whether requests can go to the server.
     #[must_use]
     pub fn is_reached(&self) -> bool {
         matches!(*self.server.lock(), ServerReach::Reached)
+    }
+
+    /// Somebody else came; whether that is news.
+    pub(super) fn is_unknown_first(&self) -> bool {
+        !self.is_unknown.swap(true, Ordering::Relaxed)
+    }
+
+    /// The server itself came; whether that is news.
+    pub(super) fn known_again(&self) -> bool {
+        self.is_unknown.swap(false, Ordering::Relaxed)
     }
 
     /// A place for one more connection of the server's; `None` where it has too many.

@@ -1,7 +1,10 @@
 //! Presence on one link, both ways: its requests with their answers, and what time brings. Who watches whom is known to
 //! [`PartnersWatching`] and [`UsersWatching`].
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use xmpp_edge_crds::{
@@ -12,6 +15,7 @@ use xmpp_edge_crds::{
 
 use super::{
     connection::LinkIo,
+    figures::LinkFigures,
     link_settings::LinkMoment,
     outgoing::malformed_address,
     outward::Outward,
@@ -54,6 +58,7 @@ pub(super) struct LinkPresence {
     transactions: ClientTransactions<PresenceRequest>,
     /// What the metrics have of it.
     counted: SubscriptionCounts,
+    figures: Arc<LinkFigures>,
 }
 
 /// A request of ours that has no answer.
@@ -87,13 +92,14 @@ impl PresenceRequest {
 
 impl LinkPresence {
     /// `tag` is ours, in all answers.
-    pub(super) fn new(settings: &GatewaySip, tag: &str) -> Self {
+    pub(super) fn new(settings: &GatewaySip, tag: &str, figures: Arc<LinkFigures>) -> Self {
         Self {
             ledger: SubscriptionLedger::default(),
             partners: PartnersWatching::new(settings.presence_expires_seconds),
             users: UsersWatching::new(settings, tag),
             transactions: ClientTransactions::default(),
             counted: SubscriptionCounts::default(),
+            figures,
         }
     }
 
@@ -182,12 +188,18 @@ impl LinkPresence {
         outward: &mut Outward,
         response: &SipResponse,
     ) {
-        let Answered::Final { code, ticket } = self.transactions.answer(response) else {
+        let Answered::Final {
+            code,
+            since,
+            ticket,
+        } = self.transactions.answer(response)
+        else {
             return;
         };
         let metrics = &moment.context.metrics;
         let method = response.method.as_str();
         metrics.sip_request(Direction::Inbound, method, Some(code.get()));
+        metrics.sip_answered(Direction::Inbound, method, moment.now - since);
         let number = |name| response.headers.first(name).and_then(seconds);
         let end = RequestEnd::Answered {
             code,
@@ -260,6 +272,7 @@ impl LinkPresence {
         if now != self.counted {
             let metrics = &moment.context.metrics;
             metrics.sip_subscriptions(self.counted, now);
+            self.figures.show_subscriptions(now);
             self.counted = now;
         }
     }
@@ -318,6 +331,7 @@ impl LinkPresence {
             branch: branch.into(),
             method: ticket.method(),
             connection,
+            at: moment.now,
             expires: moment.now + TIMEOUT,
             ticket,
         });

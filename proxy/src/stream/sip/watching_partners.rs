@@ -12,6 +12,7 @@ use super::{
     link_settings::LinkMoment,
     links::{LinkCommand, LinkHandle},
     outward::{Outward, OutwardOutcome, pair_of},
+    server_notes,
 };
 use crate::{
     contacts::{ContactChange, ContactEvent, Contacts},
@@ -355,11 +356,11 @@ impl PartnersWatching {
             WatchOutput::Approved => return remember(moment, people),
             WatchOutput::Forget => return,
             WatchOutput::EventRefused(code) => {
-                let outcome = "EventRefused";
+                let outcome = server_notes::EVENT;
                 return self.news.push(PresenceNews { outcome, code });
             }
             WatchOutput::AuthenticationDemanded(code) => {
-                let outcome = "AuthenticationDemanded";
+                let outcome = server_notes::AUTHENTICATION;
                 return self.news.push(PresenceNews { outcome, code });
             }
         };

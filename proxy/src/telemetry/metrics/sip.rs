@@ -1,8 +1,10 @@
 //! What is counted of SIP servers inside.
 
+use std::time::Duration;
+
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 use xmpp_edge_crds::verdict::Direction;
@@ -10,9 +12,10 @@ use xmpp_edge_crds::verdict::Direction;
 use super::{Metrics, direction_label};
 
 /// Counted by links to SIP servers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct SipCounters {
     requests: Family<SipRequestLabels, Counter>,
+    seconds: Family<SipMethodLabels, Histogram, fn() -> Histogram>,
     untranslated: Family<UntranslatedLabels, Counter>,
     late_errors: Counter,
     subscriptions: Family<SubscriptionLabels, Gauge>,
@@ -41,9 +44,32 @@ struct SipRequestLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SipMethodLabels {
+    direction: &'static str,
+    method: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct UntranslatedLabels {
     direction: &'static str,
     kind: &'static str,
+}
+
+fn seconds_histogram() -> Histogram {
+    // A partner's server answers as it likes, and a SIP server waits for half a minute.
+    Histogram::new([0.002, 0.01, 0.05, 0.1, 0.35, 0.5, 1.0, 2.5, 5.0, 10.0, 32.0])
+}
+
+impl Default for SipCounters {
+    fn default() -> Self {
+        Self {
+            requests: Family::default(),
+            seconds: Family::new_with_constructor(seconds_histogram),
+            untranslated: Family::default(),
+            late_errors: Counter::default(),
+            subscriptions: Family::default(),
+        }
+    }
 }
 
 impl SipCounters {
@@ -52,6 +78,11 @@ impl SipCounters {
             "sip_requests",
             "SIP requests by their final code, inbound those to a SIP server",
             self.requests.clone(),
+        );
+        registry.register(
+            "sip_request_seconds",
+            "From a SIP request that waits for somebody's answer to its final code",
+            self.seconds.clone(),
         );
         registry.register(
             "sip_untranslated",
@@ -86,6 +117,16 @@ impl Metrics {
             code: code.map_or_else(|| "none".to_owned(), |code| code.to_string()),
         };
         self.sip.requests.get_or_create_owned(&labels).inc();
+    }
+
+    /// A request that was in work has its final code after so long.
+    pub fn sip_answered(&self, direction: Direction, method: Option<&'static str>, took: Duration) {
+        let labels = SipMethodLabels {
+            direction: direction_label(direction),
+            method: method.unwrap_or("other"),
+        };
+        let seconds = self.sip.seconds.get_or_create_owned(&labels);
+        seconds.observe(took.as_secs_f64());
     }
 
     /// Something was settled that has no words on the other side.

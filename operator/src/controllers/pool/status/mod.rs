@@ -1,6 +1,7 @@
 //! What a pool's status says. Pure: from what was found to the whole status.
 
 mod sidecars;
+mod sip;
 
 use std::collections::BTreeMap;
 
@@ -366,6 +367,9 @@ fn gateway(found: &Findings<'_>) -> DesiredCondition {
     }
     if let Some(stale) = said.clone().next() {
         return DesiredCondition::from(*stale);
+    }
+    if let Some(refused) = sip::refusal(gateways) {
+        return refused;
     }
     let several: Vec<_> = gateways.iter().filter_map(sidecars::several).collect();
     if several.is_empty() {

@@ -242,6 +242,51 @@ fn a_gateway_that_is_lost_is_named_and_only_informs() {
 }
 
 #[test]
+fn a_sip_server_that_is_reached_and_refuses_is_told_with_what_to_do() {
+    for (outcome, expected) in [
+        ("AuthenticationDemanded", "True, AuthenticationDemanded"),
+        ("EventRefused", "True, EventRefused"),
+        ("UnknownServer", "True, UnknownServer"),
+        ("OfANewerVersion", "True, Reachable"),
+    ] {
+        let step = model::AttemptStep {
+            step: "sip".to_owned(),
+            outcome: outcome.to_owned(),
+            direction: model::Direction::Inbound,
+            domain: None,
+            address: None,
+            text: Some("489 Bad Event".to_owned()),
+            time: now(),
+        };
+        let gateway = |reachable| GatewayFacts {
+            address: "sip.example:5061".to_owned(),
+            reachable: Some(reachable),
+            refused: Some(("hq-0".to_owned(), step.clone())),
+            ..GatewayFacts::default()
+        };
+        let facts = |reachable| PoolFacts {
+            gateways: vec![gateway(reachable)],
+            ..PoolFacts::default()
+        };
+        let (reached, away) = (facts(true), facts(false));
+        check(
+            |it| it.facts = Some(&reached),
+            &[(GatewayReachable, expected), (Ready, "True, Ready")],
+        );
+        check(
+            |it| it.facts = Some(&away),
+            &[(GatewayReachable, "False, Unreachable")],
+        );
+        if let Some(told) = super::sip::refusal(&reached.gateways) {
+            let words = ["sip.example:5061", "489 Bad Event", "hq-0"];
+            let remedy = xmpp_edge_crds::remedy::of_gateway(outcome).unwrap();
+            let has = |word: &&str| told.message.contains(*word);
+            assert!(words.iter().chain([&remedy]).all(has), "{}", told.message);
+        }
+    }
+}
+
+#[test]
 fn a_gateway_without_its_sidecar_says_so_and_only_informs() {
     for (sidecars, expected) in [
         (SidecarFacts::default(), "False, NoSidecar"),

@@ -27,6 +27,11 @@ const EMPTY: &[(&str, &str)] = &[
         "no gateway has sidecars",
     ),
     ("trunk_ends_total", "no gateway has sidecars"),
+    ("sip_requests_total", "no server here speaks SIP"),
+    ("sip_request_seconds_bucket", "no server here speaks SIP"),
+    ("sip_connections", "no server here speaks SIP"),
+    ("sip_untranslated_total", "no server here speaks SIP"),
+    ("sip_subscriptions", "no server here speaks SIP"),
     (
         "dns_published",
         "the DNS server cannot be reached: nothing is known",

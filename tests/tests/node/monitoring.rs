@@ -28,6 +28,8 @@ const EMPTY: &[(&str, &str)] = &[
     ),
     ("trunk_ends_total", "no gateway here takes trunks"),
     ("sip_requests_total", "no server here speaks SIP"),
+    ("sip_request_seconds_bucket", "no server here speaks SIP"),
+    ("sip_connections", "no server here speaks SIP"),
     ("sip_untranslated_total", "no server here speaks SIP"),
     ("sip_subscriptions", "no server here speaks SIP"),
 ];

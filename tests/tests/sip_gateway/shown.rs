@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use xmpp_edge_tests::{
+    browser::Browser,
     peer::Identity,
     pki::{Authority, Usage},
     prometheus::{Prometheus, files, queries},
@@ -241,5 +242,36 @@ fn every_panel_of_sip_has_data_and_no_alert_fires_while_all_is_well() {
             .with_context(|| format!("no data for {without:#?}\n{}", prometheus.tail()))?;
         drop(outside);
         prometheus.rules_are_evaluated().await
+    });
+}
+
+#[test]
+fn the_page_shows_a_sip_server_and_what_it_is_connected_by() {
+    alone(async {
+        let stage = Stage::start(StagePlan::default()).await?;
+        let _server = stage.sip_server().await?;
+        let _own = stage.dial_edge().await?;
+        let mut browser = Browser::start().await?;
+        let address = stage.edge.place().internal_bind;
+        browser.open(&format!("http://{address}:9090/")).await?;
+        let told = "document.getElementById('gateways').textContent";
+        let shown = browser
+            .until(&format!("{told}.includes('outbound') && {told}"))
+            .await?;
+        let shown = shown.as_str().context("a text")?;
+        for words in [
+            "org.example",
+            "reachable",
+            "Last answer",
+            "0 watched here for partners",
+            "SIP connections",
+            "TLSv1.3",
+            &stage.sip_address().to_string(),
+        ] {
+            ensure!(shown.contains(words), "{words} is missing: {shown}");
+        }
+        let complaints = browser.complaints();
+        ensure!(complaints.is_empty(), "{complaints:?}");
+        Ok(())
     });
 }

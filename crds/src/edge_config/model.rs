@@ -547,6 +547,12 @@ pub struct Edge {
     pub target: DomainName,
     pub addresses: Vec<std::net::IpAddr>,
     pub port: u16,
+    /// For SIP servers by TLS; 0 where the pool has none.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub sip: u16,
+    /// For SIP servers by TCP, likewise.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub sip_tcp: u16,
     pub priority: u16,
     pub weight: u16,
     /// How many pods the pool has; before minor 1 nobody asked.

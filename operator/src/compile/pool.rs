@@ -187,6 +187,8 @@ fn compile_one(object: &EdgePool, world: &NamespaceInputs) -> Result<EffectivePo
             .map_err(|error| invalid(format!("metadata.name: {error}")))?,
         addresses,
         port: listeners.internal,
+        sip: listeners.sip,
+        sip_tcp: listeners.sip_tcp,
         priority: spec.route.priority,
         weight: spec.route.weight,
         replicas: match u16::try_from(spec.desired_replicas()) {

@@ -2,12 +2,16 @@
 
 use std::collections::{HashMap, HashSet};
 
+use hickory_proto::rr::{RData, RecordType};
 use xmpp_edge_crds::{
     domain::{DomainName, DomainPattern},
     edge_config::EdgeConfig,
 };
 
-use super::records::{ViewHosts, ViewServer, absolute};
+use super::{
+    records::{ViewHosts, ViewServer, absolute},
+    sip::{SipQuestion, SipServices},
+};
 
 /// Services as an edge knows them.
 #[derive(Clone, Debug, Default)]
@@ -19,13 +23,17 @@ pub(super) struct EdgeServices {
     /// Own domains of the namespace: wildcards pass them by.
     own: HashSet<DomainName>,
     edges: Vec<ViewServer>,
+    sip: SipServices,
 }
 
 impl EdgeServices {
     /// From the configuration in force. Partners that are left out are unknown; suspended ones are
     /// known, so that servers inside still ask the edge, which refuses with a reason.
     pub(super) fn new(config: &EdgeConfig, hosts: &mut ViewHosts) -> Self {
-        let mut services = Self::default();
+        let mut services = Self {
+            sip: SipServices::new(config),
+            ..Self::default()
+        };
         services.own.extend(
             config
                 .domains
@@ -64,12 +72,14 @@ impl EdgeServices {
             if edge.withdrawn && !all_are_withdrawn {
                 continue;
             }
-            services.edges.push(ViewServer {
+            let server = ViewServer {
                 priority: edge.priority,
                 weight: edge.weight,
                 port: edge.port,
                 target,
-            });
+            };
+            services.sip.add(&server, edge.sip, edge.sip_tcp);
+            services.edges.push(server);
         }
         services
     }
@@ -79,11 +89,25 @@ impl EdgeServices {
         if let Some(gateway) = self.gateways.get(domain) {
             return std::slice::from_ref(gateway);
         }
-        if !self.own.contains(domain) && self.is_partner(domain) {
+        if self.is_behind_edges(domain) {
             &self.edges
         } else {
             &[]
         }
+    }
+
+    /// What a SIP server inside is told of a partner's domain; none: it is not ours to say.
+    pub(super) fn sip_records(
+        &self,
+        question: &SipQuestion,
+        kind: RecordType,
+    ) -> Option<Vec<RData>> {
+        let is_ours = self.sip.is_asked() && self.is_behind_edges(&question.domain);
+        is_ours.then(|| self.sip.records(question, kind))
+    }
+
+    fn is_behind_edges(&self, domain: &DomainName) -> bool {
+        !self.own.contains(domain) && self.is_partner(domain)
     }
 
     fn is_partner(&self, domain: &DomainName) -> bool {

@@ -6,6 +6,7 @@ mod records;
 mod rules;
 mod server;
 mod sidecar;
+mod sip;
 
 pub use rules::{Rules, TTL};
 pub use server::View;

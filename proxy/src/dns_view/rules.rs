@@ -9,6 +9,7 @@ use super::{
     edge::EdgeServices,
     records::{ViewHosts, ViewServer, not_offered},
     sidecar::SidecarServices,
+    sip::SipQuestion,
 };
 
 /// Seconds that an answer of the view lives.
@@ -97,6 +98,17 @@ impl Rules {
             } else {
                 servers.iter().map(ViewServer::record).collect()
             });
+        }
+        if let Some(asked) = SipQuestion::of(text, kind) {
+            match &self.services {
+                ViewServices::Unknown => return Ruling::Unknown,
+                ViewServices::Edge(services) => {
+                    if let Some(records) = services.sip_records(&asked, kind) {
+                        return Ruling::Records(records);
+                    }
+                }
+                ViewServices::Sidecar(_) => {}
+            }
         }
         self.hosts
             .records(text, kind)

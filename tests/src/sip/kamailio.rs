@@ -20,24 +20,33 @@ const EDGE_NAME: &str = "edge.default.xmpp-edge.internal";
 /// What a database of Debian's package is made from.
 const TABLES: [&str; 3] = ["standard", "presence", "msilo"];
 
+/// How it finds the edge for partners' domains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EdgeRoute {
+    /// There, whichever domain.
+    Static(SocketAddr),
+    /// As DNS says, with this resolver: the edge's view. `asks`: by SNI for the partner's domain.
+    ByDns { resolver: Ipv4Addr, asks: bool },
+}
+
 /// A server of one domain.
 pub struct Kamailio {
     ip: Ipv4Addr,
     domain: String,
-    edge: SocketAddr,
+    route: EdgeRoute,
     directory: PathBuf,
     daemon: Option<Daemon>,
 }
 
 impl Kamailio {
-    /// Writes its files and starts it. It listens by TLS and TCP, and knows the edge at `edge`.
+    /// Writes its files and starts it. It listens by TLS and TCP, and finds the edge by `route`.
     ///
     /// # Errors
     /// When it does not get ready in time; carries the end of its log.
     pub async fn start(
         domain: &str,
         ip: Ipv4Addr,
-        edge: SocketAddr,
+        route: EdgeRoute,
         identity: &Leaf,
         trust: &str,
         directory: &Path,
@@ -47,7 +56,7 @@ impl Kamailio {
         let mut server = Self {
             ip,
             domain: domain.to_owned(),
-            edge,
+            route,
             directory,
             daemon: None,
         };
@@ -55,7 +64,10 @@ impl Kamailio {
         server.write("own.key", &identity.key)?;
         server.write("ca.pem", trust)?;
         server.write("tls.cfg", &server.tls())?;
-        server.write("kamailio.cfg", &server.configuration(edge))?;
+        server.write("kamailio.cfg", &server.configuration())?;
+        if let EdgeRoute::ByDns { resolver, .. } = route {
+            server.write("resolv.conf", &format!("nameserver {resolver}\n"))?;
+        }
         server.make_database()?;
         server.launch().await?;
         Ok(server)
@@ -82,13 +94,24 @@ impl Kamailio {
             &self.directory.display().to_string(),
         ]
         .map(str::to_owned);
-        let mut daemon = Daemon::start(
-            &format!("Kamailio of {}", self.domain),
-            Path::new("/usr/sbin/kamailio"),
-            &arguments,
-            &[],
-            &self.directory.join("log.txt"),
-        )?;
+        let name = format!("Kamailio of {}", self.domain);
+        let log = self.directory.join("log.txt");
+        let program = "/usr/sbin/kamailio";
+        let mut daemon = match self.route {
+            EdgeRoute::Static(_) => {
+                Daemon::start(&name, Path::new(program), &arguments, &[], &log)?
+            }
+            EdgeRoute::ByDns { .. } => {
+                // It has the machine's resolver, which is another file for it alone.
+                let own = format!(
+                    "mount --bind {} /etc/resolv.conf && exec {program} {}",
+                    at("resolv.conf"),
+                    arguments.join(" ")
+                );
+                let arguments = ["--mount", "sh", "-c", &own].map(str::to_owned);
+                Daemon::start(&name, Path::new("/usr/bin/unshare"), &arguments, &[], &log)?
+            }
+        };
         daemon
             .until("Kamailio is ready", wait::GENEROUS, async || {
                 for port in [SIP_PORT, SIPS_PORT] {
@@ -98,13 +121,16 @@ impl Kamailio {
             })
             .await?;
         self.daemon = Some(daemon);
-        self.name_edge()
+        match self.route {
+            EdgeRoute::Static(edge) => self.name_edge(edge),
+            EdgeRoute::ByDns { .. } => Ok(()),
+        }
     }
 
     /// Its NOTIFYs go to where the edge's Contact says: a name that no DNS of this machine has.
-    fn name_edge(&self) -> Result<()> {
+    fn name_edge(&self, edge: SocketAddr) -> Result<()> {
         let socket = format!("unix:{}/ctl.sock", self.directory.display());
-        let address = self.edge.ip().to_string();
+        let address = edge.ip().to_string();
         let arguments = [
             "-s",
             &socket,
@@ -199,23 +225,43 @@ impl Kamailio {
         format!("[server:default]\n{both}\n[client:default]\n{both}")
     }
 
-    fn configuration(&self, edge: SocketAddr) -> String {
+    fn configuration(&self) -> String {
         let Self {
             ip,
             domain,
             directory,
+            route,
             ..
         } = self;
         let directory = directory.display();
+        // RFC 3263 section 4.1: NAPTR says that it is TLS, and SRV where.
+        let dns = match route {
+            EdgeRoute::Static(_) => "",
+            EdgeRoute::ByDns { .. } => {
+                "dns_try_naptr=on dns_retr_time=1 dns_retr_no=3 use_dns_failover=on"
+            }
+        };
+        let to_edge = match route {
+            EdgeRoute::Static(edge) => format!("$du = \"sip:{edge};transport=tls\";"),
+            EdgeRoute::ByDns { asks, .. } => {
+                let asked = if *asks {
+                    "$xavp(tls=>server_name) = $rd;"
+                } else {
+                    ""
+                };
+                format!("{asked} t_on_reply(\"SHOWN\");")
+            }
+        };
         format!(
             r#"#!KAMAILIO
 debug=2 log_stderror=yes fork=yes children=1 tcp_children=1 auto_aliases=no alias="{domain}"
 listen=tcp:{ip}:{SIP_PORT} listen=tls:{ip}:{SIPS_PORT}
-enable_tls=yes tcp_source_ipv4={ip} tcp_rd_buf_size=262144 tcp_connection_lifetime=3605 tcp_connect_timeout=3
+enable_tls=yes tcp_source_ipv4={ip} tcp_rd_buf_size=262144 tcp_connection_lifetime=3605 tcp_connect_timeout=3 {dns}
 mpath="/usr/lib/x86_64-linux-gnu/kamailio/modules/"
 loadmodule "tm.so" loadmodule "tmx.so" loadmodule "sl.so" loadmodule "rr.so" loadmodule "pv.so" loadmodule "maxfwd.so" loadmodule "usrloc.so"
 loadmodule "registrar.so" loadmodule "textops.so" loadmodule "siputils.so" loadmodule "sanity.so" loadmodule "tls.so" loadmodule "ctl.so"
-loadmodule "db_sqlite.so" loadmodule "presence.so" loadmodule "presence_xml.so" loadmodule "msilo.so"
+loadmodule "db_sqlite.so" loadmodule "presence.so" loadmodule "presence_xml.so" loadmodule "msilo.so" loadmodule "xlog.so"
+modparam("tls", "xavp_cfg", "tls")
 modparam("tls", "config", "{directory}/tls.cfg") modparam("tm", "fr_timer", 30000)
 modparam("usrloc", "db_mode", 0) modparam("ctl", "binrpc", "unix:{directory}/ctl.sock")
 modparam("db_sqlite", "db_set_journal_mode", "{directory}/kamailio.db=WAL")
@@ -244,7 +290,7 @@ request_route {{
     record_route();
     if ($rd != "{domain}" && !(uri == myself)) {{
         if ($var(edge) == 1) {{ sl_send_reply("482", "Loop Detected"); exit; }}
-        $du = "sip:{edge};transport=tls"; t_relay(); exit;
+        {to_edge} t_relay(); exit;
     }}
     if ($rU == $null) {{ sl_send_reply("484", "Address Incomplete"); exit; }}
     if ($rU == "nobody") {{ sl_send_reply("404", "Not Found"); exit; }}
@@ -252,6 +298,7 @@ request_route {{
     if (is_method("MESSAGE") && m_store("$ru")) sl_send_reply("202", "Accepted");
     else sl_send_reply("480", "Temporarily Unavailable");
 }}
+onreply_route[SHOWN] {{ xlog("L_ERR", "the edge shows $tls_peer_san_hostname\n"); }}
 route[PRESENCE] {{
     if (!t_newtran()) {{ sl_reply_error(); exit; }}
     if (is_method("PUBLISH")) handle_publish(); else handle_subscribe();

@@ -499,6 +499,8 @@ async fn real_servers_converse_through_a_pod() {
         target: DomainName::parse("edge.inside.example").unwrap(),
         addresses: vec![place.internal_bind.into()],
         port: 23456,
+        sip: 0,
+        sip_tcp: 0,
         priority: 10,
         weight: 100,
         replicas: 1,

@@ -7,7 +7,7 @@ use xmpp_edge_tests::{
     client::Client,
     rig::alone,
     servers::{C2S_PORT, Kind, Security, Server},
-    sip::{Kamailio, SipMessage, request},
+    sip::{EdgeRoute, Kamailio, SipMessage, request},
     wait,
 };
 
@@ -26,6 +26,12 @@ pub struct Town {
 impl Town {
     pub async fn start() -> Result<Self> {
         let stage = Stage::start(StagePlan::default()).await?;
+        let route = EdgeRoute::Static(stage.edge_sip());
+        Self::start_on(stage, route).await
+    }
+
+    /// With Kamailio that finds the edge by this route.
+    async fn start_on(stage: Stage, route: EdgeRoute) -> Result<Self> {
         let lab = &stage.lab;
         let kamailio = Kamailio::start(
             OWN,
@@ -33,7 +39,7 @@ impl Town {
                 SocketAddr::V4(address) => *address.ip(),
                 SocketAddr::V6(_) => unreachable!("a lab is IPv4"),
             },
-            stage.edge_sip(),
+            route,
             &stage.sip_identity()?,
             &stage.edge.internal_ca()?,
             lab.directory(),
@@ -99,6 +105,56 @@ fn sip_01_sip_02_kamailio_and_prosody_carry_messages_both_ways() {
         let alice = town.kamailio.register("alice").await?;
         town.works_both_ways(&alice, "first").await
     });
+}
+
+/// RFC 3263, and what of RFC 5922 section 7.3 Kamailio can ask for: decision 41.
+async fn finds_edge_by_dns(asks: bool, shown: &str) -> Result<()> {
+    let stage = Stage::start(StagePlan {
+        listeners: serde_json::json!({ "dns": 53 }),
+        settings: serde_json::json!({ "queueTimeoutSeconds": 5 }),
+        partner: serde_json::json!({ "domain": PARTNER, "partnerType": "Federated",
+            "additionalDomains": ["second.example"] }),
+        ..StagePlan::default()
+    })
+    .await?;
+    let SocketAddr::V4(edge) = stage.edge_sip() else {
+        unreachable!("a lab is IPv4");
+    };
+    let resolver = *edge.ip();
+    let town = Town::start_on(stage, EdgeRoute::ByDns { resolver, asks }).await?;
+    let alice = town.kamailio.register("alice").await?;
+    town.works_both_ways(&alice, "found").await?;
+    let words = format!("the edge shows {shown}");
+    let said = town.kamailio.log();
+    ensure!(said.contains(&words), "{words}: {said}");
+    // One connection is for all domains of an edge: the next one's name is never shown.
+    let (from, to) = ("sip:alice@org.example", "sip:x@second.example");
+    let more = "Content-Type: text/plain\r\n";
+    let answer = alice.ask(request("MESSAGE", from, to, "second", more, "x"));
+    answer.await.with_context(|| town.said())?;
+    wait::until("the answer of the edge", wait::GENEROUS, async || {
+        (town.kamailio.log().matches(&words).count() >= 2).then_some(())
+    })
+    .await
+    .with_context(|| town.said())?;
+    // The Contact of the edge's SUBSCRIBE is a name that the view answers too: NOTIFYs arrive.
+    let to = "alice@org.example";
+    town.rob.presence(Some(to), Some("subscribe"), "").await?;
+    let subscribed = town.rob.expect("the agent's yes", |stanza| {
+        stanza.name == "presence" && stanza.attribute("type") == Some("subscribed")
+    });
+    subscribed.await.with_context(|| town.said())?;
+    Ok(())
+}
+
+#[test]
+fn kamailio_finds_the_edge_by_naptr_and_srv_of_its_dns_view() {
+    alone(finds_edge_by_dns(false, "edge.default.xmpp-edge.internal"));
+}
+
+#[test]
+fn kamailio_that_asks_for_the_partner_s_domain_is_shown_it() {
+    alone(finds_edge_by_dns(true, "partner.example"));
 }
 
 #[test]

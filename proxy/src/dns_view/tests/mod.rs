@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod sidecar;
+mod sip;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -297,18 +298,4 @@ async fn what_is_no_question_gets_an_error_or_nothing() {
         .await;
     assert_eq!(answer.answers.len(), 2);
     assert!(socket.try_recv(&mut [0; 100]).is_err());
-}
-
-#[tokio::test]
-async fn a_domain_whose_server_speaks_sip_offers_no_xmpp() {
-    let mut config = config();
-    let gateway = &mut config.gateways[0];
-    gateway.mode = xmpp_edge_crds::edge_config::GatewayMode::Sip;
-    gateway.sip = serde_json::from_value(serde_json::json!({
-        "transport": "Tls", "edgeName": "a.ns.xmpp-edge.internal", "maxMessageBytes": 8192, "typing": true,
-    }))
-    .unwrap();
-    let served = serve(Rules::of_edge(&config), Vec::new()).await;
-    let answer = served.ask("_xmpp-server._tcp.org.example.", SRV, Over::Udp);
-    assert_eq!(texts(&answer.await), ["0 0 0 ."]);
 }

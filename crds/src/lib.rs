@@ -26,4 +26,5 @@ pub mod postgres;
 pub mod remedy;
 pub mod sidecar_config;
 pub mod sip_address;
+pub mod sip_pairs;
 pub mod verdict;

@@ -14,6 +14,9 @@ pub struct GatewaySip {
     pub server_names: Vec<DomainName>,
     /// What the server calls the edge: in Via, and dNSName of the certificate that the edge shows.
     pub edge_name: DomainName,
+    /// Whether that is a certificate that somebody gives, which lies beside the document, and no leaf of the pod's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own_certificate: bool,
     /// Most bytes of the body of one MESSAGE.
     pub max_message_bytes: u32,
     /// Whether each side hears that somebody is writing.

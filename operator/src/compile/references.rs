@@ -56,7 +56,10 @@ impl References {
             Some(dialback_secret(Some(pool))),
             egress_secret(pool),
         ];
+        let sip = spec.gateways.iter().filter_map(|it| it.sip.as_ref());
+        let sip = sip.filter_map(|sip| sip.certificate_secret_ref.as_ref());
         let secrets = secrets.into_iter().flatten();
+        let secrets = secrets.chain(sip.map(|it| it.name.as_str()));
         self.secrets.extend(secrets.map(str::to_owned));
     }
 }

@@ -4,7 +4,11 @@ use kube::ResourceExt;
 use xmpp_edge_crds::{
     domain::DomainName,
     edge_config::{Gateway, GatewayMode, GatewaySip, SipTransport},
-    kinds::{EdgePool, conditions::Reason, pool::PoolGateway},
+    kinds::{
+        EdgePool,
+        conditions::Reason,
+        pool::{PoolGateway, PoolSip},
+    },
 };
 
 use super::{
@@ -56,7 +60,8 @@ pub(super) fn server(
     Ok(Some(GatewaySip {
         transport: given.transport,
         server_names: own_domains(&format!("{at}.sip.serverNames"), &given.server_names)?,
-        edge_name: edge_name(at, pool, given.edge_name.as_deref(), world)?,
+        edge_name: edge_name(at, pool, &given, world)?,
+        own_certificate: given.certificate_secret_ref.is_some(),
         max_message_bytes: given.max_message_bytes,
         typing: given.typing,
         presence_expires_seconds: given.presence_expires_seconds,
@@ -64,13 +69,14 @@ pub(super) fn server(
     }))
 }
 
-/// What the server calls the edge. The pods' intermediate signs for it, and may not for anybody's domain.
+/// What the server calls the edge. Where the pods' intermediate signs for it, that may not be below anybody's domain.
 fn edge_name(
     at: &str,
     pool: &EdgePool,
-    given: Option<&str>,
+    sip: &PoolSip,
     world: &NamespaceInputs,
 ) -> Result<DomainName, Fault> {
+    let given = sip.edge_name.as_deref();
     let of_pool = || format!("{}.{}.{INSIDE_ZONE}", pool.name_any(), world.namespace);
     let name = own_domain(
         format!("{at}.sip.edgeName"),
@@ -90,11 +96,13 @@ fn edge_name(
             "edgeName is a host of the edge, not a domain of users: choose another name",
         ));
     }
-    match own.iter().find(|domain| is_or_below(domain)) {
+    let is_signed = sip.certificate_secret_ref.is_none();
+    let mut above = own.iter().filter(|_| is_signed);
+    match above.find(|domain| is_or_below(domain)) {
         Some(domain) => Err(invalid(
             at,
             &format!(
-                "the pods' intermediate may not sign for {name}, below own domain {domain}: choose another edgeName, or leave it out"
+                "the pods' intermediate may not sign for {name}, below own domain {domain}: set sip.certificateSecretRef, or leave edgeName out"
             ),
         )),
         None => Ok(name),

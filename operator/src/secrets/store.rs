@@ -92,6 +92,8 @@ pub enum ManagedSecret {
     PoolCa(String),
     /// What readers of a pool's admin port show; holds the pool's name.
     AdminToken(String),
+    /// The pairs that a pool shows to SIP servers of another PKI; holds the pool's name.
+    SipPairs(String),
 }
 
 /// A pool cannot have this name.
@@ -118,6 +120,7 @@ impl ManagedSecret {
             Self::PoolPair,
             Self::PoolCa,
             Self::AdminToken,
+            Self::SipPairs,
         ]
         .map(|kind| kind(pool.to_owned()).to_string());
         let of_namespace = [Self::InternalCa, Self::Dialback].map(|it| it.to_string());
@@ -146,6 +149,7 @@ impl fmt::Display for ManagedSecret {
             Self::PoolPair(pool) => write!(f, "{pool}-tls"),
             Self::PoolCa(pool) => write!(f, "{pool}-ca"),
             Self::AdminToken(pool) => write!(f, "{pool}-admin"),
+            Self::SipPairs(pool) => write!(f, "{pool}-sip"),
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::{
         database::DatabaseSecret,
         egress,
         internal_ca::{self, DialbackSecret},
-        source::{self, CertificateSpec, CertificateState, Environment, PoolBackend},
+        source::{self, CertificateSpec, CertificateState, Environment, PoolBackend, sip},
         store::{SecretData, Store},
     },
 };
@@ -55,7 +55,10 @@ pub fn provide(
     for gateway in &config.gateways {
         internal_ca::ensure_gateway(store, &ca, &gateway.domains, now)?;
     }
-    let certificate = certificate(world, spec, config, store, now)?;
+    let mut certificate = certificate(world, spec, config, store, now)?;
+    let secrets = |name: &str| world.secrets.get(name).cloned();
+    let sip = sip::provide(spec, config, &secrets, store, now)?;
+    certificate.sip = sip.faults;
     diagnostics.push(certificate_ready(&config.pool, &certificate, now));
     let dialback = dialback(world, spec, last, store, config, &mut diagnostics)?;
     let (contacts_url, contacts_ca) = contacts(world, spec, config, last, &mut diagnostics);
@@ -69,6 +72,7 @@ pub fn provide(
         contacts_url,
         contacts_ca,
         egress_credentials: egress_credentials(world, spec, last, config, &mut diagnostics),
+        sip_pairs: sip.pairs,
     };
     Ok(Provided {
         materials,
@@ -219,4 +223,5 @@ pub fn same(one: &ConfigSecrets, other: &ConfigSecrets) -> bool {
         && one.contacts_url == other.contacts_url
         && one.contacts_ca == other.contacts_ca
         && one.egress_credentials == other.egress_credentials
+        && one.sip_pairs == other.sip_pairs
 }

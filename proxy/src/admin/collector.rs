@@ -283,7 +283,13 @@ fn certificates(context: &StreamContext) -> Family<CertificateLabel, Gauge> {
     let identity = config.identity.as_ref().map(|own| own.not_after());
     let issuer = config.leaves.as_ref().map(|own| own.not_after());
     let ends = Family::<CertificateLabel, Gauge>::default();
-    for (certificate, not_after) in [("edge", identity), ("internal-issuer", issuer)] {
+    let sip = config.sip_certificates();
+    let sip = sip.map(|(_, identity)| identity.not_after()).min();
+    for (certificate, not_after) in [
+        ("edge", identity),
+        ("internal-issuer", issuer),
+        ("sip", sip),
+    ] {
         if let Some(not_after) = not_after {
             ends.get_or_create_owned(&CertificateLabel { certificate })
                 .set(not_after.as_second());

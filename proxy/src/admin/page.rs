@@ -310,5 +310,12 @@ fn certificates(config: &ActiveConfig) -> Vec<CertificateShown> {
         not_after: own.not_after(),
         dns_names: Vec::new(),
     });
-    identity.into_iter().chain(issuer).collect()
+    let sip = config
+        .sip_certificates()
+        .map(|(gateway, own)| CertificateShown {
+            name: format!("for the SIP server of {gateway}"),
+            not_after: own.not_after(),
+            dns_names: own.dns_names().to_vec(),
+        });
+    identity.into_iter().chain(issuer).chain(sip).collect()
 }

@@ -1,6 +1,9 @@
 //! What is in force: a checked configuration with everything derived from it, immutable.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
@@ -40,6 +43,8 @@ pub struct ActiveConfig {
     pub public_trust: Trust,
     /// The internal CA.
     pub internal_trust: Trust,
+    /// What SIP servers of another PKI are shown, by the gateway's effective name.
+    pub(super) sip_identities: BTreeMap<String, Arc<Identity>>,
     gateways: Vec<ActiveGateway>,
     gateway_of: HashMap<DomainName, usize>,
     pub admin_token: Option<zeroize::Zeroizing<String>>,
@@ -93,6 +98,8 @@ pub enum Rejected {
     Version(Version),
     #[error("certificate: {0}")]
     Identity(#[source] IdentityError),
+    #[error("certificate for a SIP server: {0}")]
+    SipIdentity(#[source] IdentityError),
     #[error("intermediate of the internal CA: {0}")]
     Issuer(#[source] IdentityError),
     #[error("{0}")]
@@ -148,6 +155,10 @@ impl ActiveConfig {
                     .map_err(Rejected::Issuer)?,
             )),
             (None, None) => None,
+        };
+        let sip_identities = match last {
+            Some(last) => last.sip_identities.clone(),
+            None => sip_identities(materials)?,
         };
         let mut shared = Roots::public();
         if let Some(pem) = &config.trust_ca {
@@ -215,6 +226,7 @@ impl ActiveConfig {
                 let credentials = credentials.filter(|_| proxy.has_credentials);
                 Arc::new(SocksProxy::new(proxy, credentials))
             }),
+            sip_identities,
             gateways,
             gateway_of,
             admin_token: materials.admin_token.clone(),
@@ -409,6 +421,20 @@ impl ActiveGateway {
         let all = self.internal.stamp().and(stamp(&self.own));
         all.and(stamp(&self.sidecars))
     }
+}
+
+/// # Errors
+/// The first pair that is none.
+fn sip_identities(materials: &ConfigSecrets) -> Result<BTreeMap<String, Arc<Identity>>, Rejected> {
+    let pairs = materials.sip_pairs.0.iter();
+    pairs
+        .map(|(gateway, pair)| {
+            let of = format!("that of gateway {gateway}");
+            let identity = Identity::from_pem(&pair.chain, &pair.key, &of);
+            let identity = identity.map_err(Rejected::SipIdentity)?;
+            Ok((gateway.clone(), Arc::new(identity)))
+        })
+        .collect()
 }
 
 /// By which keys and certificates beside the internal CA's a gateway's sidecars are known; none where it

@@ -59,6 +59,7 @@ pub fn of_document(document: Value) -> ActiveConfig {
             contacts_url: None,
             contacts_ca: None,
             egress_credentials: None,
+            sip_pairs: Default::default(),
         }),
         edge_dials: None,
     };

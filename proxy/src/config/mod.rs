@@ -16,7 +16,7 @@ pub mod trunk_name;
 
 use std::sync::Arc;
 
-use xmpp_edge_crds::{edge_config::EdgeConfig, egress::EgressCredentials};
+use xmpp_edge_crds::{edge_config::EdgeConfig, egress::EgressCredentials, sip_pairs::SipPairs};
 use zeroize::Zeroizing;
 
 pub use active::{ActiveConfig, ActiveGateway, Rejected};
@@ -105,6 +105,8 @@ pub struct ConfigSecrets {
     pub contacts_ca: Option<String>,
     /// For `settings.egressProxy`.
     pub egress_credentials: Option<EgressCredentials>,
+    /// What SIP servers of another PKI are shown.
+    pub sip_pairs: SipPairs,
 }
 
 /// None of it is shown.

@@ -121,6 +121,7 @@ impl SidecarSettings {
             contacts_url: None,
             contacts_ca: None,
             egress_credentials: None,
+            sip_pairs: Default::default(),
         };
         ConfigInputs {
             config: Arc::new(config),

@@ -1,13 +1,18 @@
-//! Which SIP server a certificate is of.
+//! Which SIP server a certificate is of, and which certificate a SIP server is shown.
+
+use std::sync::Arc;
 
 use rustls_pki_types::CertificateDer;
 use xmpp_edge_crds::{
     domain::DomainName,
-    edge_config::{Host, SipTransport},
+    edge_config::{Gateway, Host, SipTransport},
 };
 
 use super::{ActiveConfig, ActiveGateway};
-use crate::tls::{CertificateFault, Role};
+use crate::{
+    negotiation::Side,
+    tls::{CertificateFault, Identity, Role},
+};
 
 impl ActiveConfig {
     /// The one gateway that is reached so and whose SIP server has shown this chain; `None` where there is none, or
@@ -21,6 +26,64 @@ impl ActiveConfig {
         });
         let first = shown.next()?;
         shown.next().is_none().then_some(first)
+    }
+
+    /// Certificates in use that somebody gave for SIP servers, by the gateway's effective name.
+    pub fn sip_certificates(&self) -> impl Iterator<Item = (&str, &Identity)> {
+        let gateways = self.gateways().iter().map(|own| &own.config);
+        let wanted = gateways.filter(|own| own.sip.as_ref().is_some_and(|sip| sip.own_certificate));
+        wanted.filter_map(|own| {
+            let name = own.effective_name();
+            Some((name, self.sip_identities.get(name)?.as_ref()))
+        })
+    }
+
+    /// What the edge shows the SIP server of `gateway`: the certificate that somebody gave, or a leaf of the pod's.
+    #[must_use]
+    pub fn sip_identity(&self, gateway: &Gateway) -> Option<Arc<Identity>> {
+        let sip = gateway.sip.as_ref()?;
+        if sip.own_certificate {
+            // Another one would be of no use to its server.
+            return self.sip_identities.get(gateway.effective_name()).cloned();
+        }
+        self.identity_of(Side::Gateway, &sip.edge_name)
+    }
+
+    /// What the edge shows a SIP server that connected and asked for `asked` by SNI: one that was given and has that
+    /// name, or, to a server that looked a partner's domain up and compares names (RFC 5922 section 7.3), a leaf for
+    /// that domain; else what the gateway of that name shows, or the first.
+    #[must_use]
+    pub fn sip_identity_for(&self, asked: Option<&DomainName>) -> Option<Arc<Identity>> {
+        let servers = || {
+            let gateways = self.gateways().iter().map(|own| &own.config);
+            gateways.filter(|own| {
+                let sip = own.sip.as_ref();
+                sip.is_some_and(|sip| sip.transport == SipTransport::Tls)
+            })
+        };
+        if let Some(asked) = asked {
+            let mut given =
+                servers().filter(|own| own.sip.as_ref().is_some_and(|it| it.own_certificate));
+            let given = given.find_map(|own| {
+                let identity = self.sip_identities.get(own.effective_name())?;
+                identity.covers(asked).then(|| Arc::clone(identity))
+            });
+            if given.is_some() {
+                return given;
+            }
+            let called = servers().find(|own| {
+                let sip = own.sip.as_ref();
+                sip.is_some_and(|sip| sip.edge_name == *asked)
+            });
+            if let Some(called) = called {
+                return self.sip_identity(called);
+            }
+            let mut leaves = servers().filter_map(|own| own.sip.as_ref());
+            if !self.is_namespace_domain(asked) && leaves.any(|sip| !sip.own_certificate) {
+                return self.identity_of(Side::Gateway, asked);
+            }
+        }
+        self.sip_identity(servers().next()?)
     }
 }
 

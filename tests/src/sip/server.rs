@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use parking_lot::Mutex;
+use rustls::pki_types::CertificateDer;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::Notify,
@@ -16,7 +17,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::{Reply, SipParty};
 use crate::{
-    peer::{ClientTls, Identity, ServerTls},
+    peer::{ClientTls, Identity, ServerTls, Session},
     wait,
 };
 
@@ -30,6 +31,8 @@ pub struct SipServer {
 struct ServerState {
     parties: Mutex<Vec<Arc<SipParty>>>,
     reply: Mutex<Option<Reply>>,
+    /// Names of the certificate that the edge showed last.
+    shown: Mutex<Vec<String>>,
     changed: Notify,
 }
 
@@ -72,7 +75,10 @@ impl SipServer {
                 let party = match &acceptor {
                     None => SipParty::over(stream),
                     Some(acceptor) => match acceptor.accept(stream).await {
-                        Ok(stream) => SipParty::over(stream),
+                        Ok(stream) => {
+                            *own.shown.lock() = names(stream.get_ref().1.peer_certificates());
+                            SipParty::over(stream)
+                        }
                         Err(_) => continue,
                     },
                 };
@@ -115,6 +121,11 @@ impl SipServer {
         self.state.parties.lock().clear();
     }
 
+    /// The dNSNames of the certificate that the edge showed on its newest connection.
+    pub fn shown(&self) -> Vec<String> {
+        self.state.shown.lock().clone()
+    }
+
     /// How many connections the edge has opened.
     pub fn connections(&self) -> usize {
         self.state.parties.lock().len()
@@ -127,11 +138,26 @@ impl SipParty {
     /// # Errors
     /// When it is refused.
     pub async fn dial(address: SocketAddr, identity: Option<Identity>) -> Result<Self> {
-        let (config, name) = ClientTls::new(None, identity).config()?;
+        let (party, _) = Self::dial_asking(address, identity, None).await?;
+        Ok(party)
+    }
+
+    /// As [`Self::dial`], asking for a name by SNI; and the dNSNames of the certificate that was shown.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn dial_asking(
+        address: SocketAddr,
+        identity: Option<Identity>,
+        name: Option<&str>,
+    ) -> Result<(Self, Vec<String>)> {
+        let (config, name) = ClientTls::new(name, identity).config()?;
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let connector = TlsConnector::from(Arc::new(config));
-        Ok(Self::over(connector.connect(name, stream).await?))
+        let stream = connector.connect(name, stream).await?;
+        let shown = names(stream.get_ref().1.peer_certificates());
+        Ok((Self::over(stream), shown))
     }
 
     /// A connection to `address` from this address of ours, without TLS.
@@ -143,4 +169,13 @@ impl SipParty {
         socket.bind(SocketAddr::new(from, 0))?;
         Ok(Self::over(socket.connect(address).await?))
     }
+}
+
+/// None where no certificate was shown.
+fn names(chain: Option<&[CertificateDer<'static>]>) -> Vec<String> {
+    let session = Session {
+        certificates: chain.unwrap_or_default().to_vec(),
+        ..Session::default()
+    };
+    session.names().unwrap_or_default()
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     edge_config::{EndOfSubscription, SipTransport},
-    kinds::fields,
+    kinds::fields::{self, SecretRef},
 };
 
 /// `gateways[].sip`.
@@ -14,6 +14,9 @@ use crate::{
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "self.transport != 'Tcp' || self.allowPlaintext",
     "message": "transport Tcp sends messages and presence in the clear: set allowPlaintext: true where the path is trusted, or transport: Tls"
+}, {
+    "rule": "self.transport != 'Tcp' || !has(self.certificateSecretRef)",
+    "message": "with transport Tcp the edge shows no certificate: remove certificateSecretRef, or set transport: Tls"
 }]))]
 pub struct PoolSip {
     /// What carries SIP, both ways: `Tls` (the default) or `Tcp`. UDP is not spoken.
@@ -32,6 +35,10 @@ pub struct PoolSip {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub edge_name: Option<String>,
+    /// Secret with the certificate that the edge shows to this server, both ways, for a server with another PKI: chain
+    /// `tls.crt` and key `tls.key`, with `edgeName` as dNSName. Defaults to a certificate of the internal CA.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_secret_ref: Option<SecretRef>,
     /// Most bytes of the body of one MESSAGE; a longer message is answered with an error. Defaults to 8192.
     #[schemars(range(min = 1_300, max = 65_536))]
     pub max_message_bytes: u32,
@@ -54,6 +61,7 @@ impl Default for PoolSip {
             allow_plaintext: false,
             server_names: Vec::new(),
             edge_name: None,
+            certificate_secret_ref: None,
             max_message_bytes: 8_192,
             typing: true,
             presence_expires_seconds: 1_800,

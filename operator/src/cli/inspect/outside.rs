@@ -14,7 +14,7 @@ use xmpp_edge_crds::{
 
 use crate::{
     compile::{Diagnostic, Kind, NamespaceInputs, ObjectRef, Severity},
-    secrets::store::MemoryStore,
+    secrets::{source::sip, store::MemoryStore},
     standalone::materials,
 };
 
@@ -70,6 +70,7 @@ pub(super) fn of_pool(
         ));
     }
     found.extend(given_certificate(world, pool, config, now));
+    found.extend(given_for_sip(world, pool, config, now));
     found
 }
 
@@ -82,6 +83,12 @@ fn secrets(pool: &EdgePool) -> Vec<(ConditionType, &'static str, &str)> {
     let contacts = spec.contacts.as_ref().and_then(|it| it.postgres.as_ref());
     let egress = spec.settings.egress_proxy.as_ref();
     let egress = egress.and_then(|it| it.secret_ref.as_ref());
+    let sip = spec.gateways.iter().filter_map(|it| it.sip.as_ref());
+    let sip = sip.filter_map(|sip| sip.certificate_secret_ref.as_ref());
+    let sip = sip.map(|secret| {
+        let field = "spec.gateways[].sip.certificateSecretRef";
+        (ConditionType::CertificateReady, field, &*secret.name)
+    });
     let tsig = spec.dns.as_ref().and_then(|dns| dns.rfc2136.as_ref());
     [
         certificate.map(|secret| {
@@ -108,7 +115,28 @@ fn secrets(pool: &EdgePool) -> Vec<(ConditionType, &'static str, &str)> {
     ]
     .into_iter()
     .flatten()
+    .chain(sip)
     .collect()
+}
+
+/// What is wrong with the certificates for SIP servers, where their Secrets stand in the manifests.
+fn given_for_sip(
+    world: &NamespaceInputs,
+    pool: &EdgePool,
+    config: &EdgeConfig,
+    now: Timestamp,
+) -> Vec<Diagnostic> {
+    let secrets = |name: &str| world.secrets.get(name).cloned();
+    let mut nowhere = MemoryStore::default();
+    let found = sip::provide(Some(pool), config, &secrets, &mut nowhere, now);
+    let faults = found.map(|found| found.faults).unwrap_or_default();
+    let faults = faults.into_iter().filter(|fault| !fault.is_missing());
+    faults
+        .map(|fault| {
+            let condition = ConditionType::CertificateReady;
+            warning(config, condition, fault.reason(), fault.to_string())
+        })
+        .collect()
 }
 
 /// What there is to say of a certificate whose Secret stands in the manifests.

@@ -139,12 +139,15 @@ fn sip_48_a_gateway_of_mode_sip_says_how_its_server_is_spoken_to() {
         transport: SipTransport::Tls,
         server_names: Vec::new(),
         edge_name: "hq.default.xmpp-edge.internal".parse().unwrap(),
+        own_certificate: false,
         max_message_bytes: 8192,
         typing: true,
         presence_expires_seconds: 1800,
         end_of_subscription: EndOfSubscription::Keep,
     };
     assert_eq!(config.gateways[0].sip.as_ref(), Some(&expected));
+    // Where SIP servers of every pool find it.
+    assert_eq!((config.edges[0].sip, config.edges[0].sip_tcp), (5061, 0));
     assert_eq!(
         accepted(&compiled, "hq"),
         (true, Reason::Accepted, String::new())
@@ -192,7 +195,15 @@ fn sip_48_each_rule_of_a_gateway_of_mode_sip_has_its_message() {
         ),
         (
             "mode: Sip, address: 'x.example:1', sip: {edgeName: edge.org.example}",
-            "may not sign for edge.org.example, below own domain org.example",
+            "may not sign for edge.org.example, below own domain org.example: set sip.certificateSecretRef",
+        ),
+        (
+            "mode: Sip, address: 'x.example:1', sip: {edgeName: org.example, certificateSecretRef: {name: s}}",
+            "edgeName is a host of the edge, not a domain of users",
+        ),
+        (
+            &format!("{clear}, certificateSecretRef: {{name: s}}}}"),
+            "with transport Tcp the edge shows no certificate",
         ),
     ] {
         let compiled = run(&behind("hq", gateway), &Configs::new());
@@ -202,6 +213,13 @@ fn sip_48_each_rule_of_a_gateway_of_mode_sip_has_its_message() {
             "{gateway}: {reason:?} {message}"
         );
     }
+    // What somebody else signs may be below an own domain.
+    let given = "mode: Sip, address: 'x.example:1', sip: {edgeName: edge.org.example, certificateSecretRef: {name: theirs}}";
+    let compiled = run(&behind("hq", given), &Configs::new());
+    assert!(accepted(&compiled, "hq").0);
+    let sip = compiled.configs["hq"].gateways[0].sip.as_ref().unwrap();
+    assert!(sip.own_certificate);
+    assert_eq!(sip.edge_name.as_str(), "edge.org.example");
     let several = behind("hq", "mode: Sip, address: 'x.example:1'")
         .replace("spec: {site:", "spec: {replicas: 2, site:");
     let mut world = world(&several);

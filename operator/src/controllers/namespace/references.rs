@@ -94,12 +94,13 @@ pub fn elsewhere(
     found
 }
 
-fn own_secrets(pool: &str) -> [String; 4] {
+fn own_secrets(pool: &str) -> [String; 5] {
     [
         ManagedSecret::InternalIssuer,
         ManagedSecret::PoolPair,
         ManagedSecret::PoolCa,
         ManagedSecret::AdminToken,
+        ManagedSecret::SipPairs,
     ]
     .map(|kind| kind(pool.to_owned()).to_string())
 }

@@ -5,6 +5,7 @@
 
 pub mod csr;
 pub mod external;
+pub mod sip;
 
 use std::fmt;
 
@@ -15,8 +16,8 @@ use xmpp_edge_crds::{
 };
 use zeroize::Zeroizing;
 
-use self::csr::Csr;
 pub use self::external::{Followed, Keeper, Progress};
+use self::{csr::Csr, sip::SipCertificateFault};
 use super::{
     CertificateError,
     chain::{CertificateFacts, ChainError, GivenError, PemPair},
@@ -148,12 +149,29 @@ pub struct CertificateState {
     /// Names that the pair in force does not cover.
     pub missing: Vec<String>,
     pub request: Option<String>,
+    /// What is wrong with the certificates for SIP servers.
+    pub sip: Vec<SipCertificateFault>,
 }
 
 impl CertificateState {
     /// What condition `CertificateReady` says: status, reason, message.
     #[must_use]
     pub fn condition(&self, now: Timestamp) -> (bool, Reason, String) {
+        let (status, reason, message) = self.of_partners(now);
+        let Some(first) = self.sip.first() else {
+            return (status, reason, message);
+        };
+        let told: Vec<_> = self.sip.iter().map(ToString::to_string).collect();
+        let told = told.join("; ");
+        if status {
+            (false, first.reason(), told)
+        } else {
+            (false, reason, format!("{message}; {told}"))
+        }
+    }
+
+    /// As [`Self::condition`], of the certificate for partners alone.
+    fn of_partners(&self, now: Timestamp) -> (bool, Reason, String) {
         let fault = || {
             self.fault
                 .as_ref()
@@ -280,6 +298,7 @@ pub fn provide(
         fault: evaluate.fault,
         missing,
         request: evaluate.request,
+        sip: Vec::new(),
     })
 }
 

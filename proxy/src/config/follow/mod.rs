@@ -35,7 +35,7 @@ pub enum FollowError {
 ///
 /// The secrets are `tls.crt` with `tls.key`, `issuer.crt` with `issuer.key`, `internal-ca.crt`,
 /// `dialback-secret` and perhaps `dialback-previous`, `admin-token`, `contacts-url` and perhaps
-/// `contacts-ca.crt`, `egress-username` with `egress-password`. Each such part is taken by itself; one that vanishes, or is not good, stays as
+/// `contacts-ca.crt`, `egress-username` with `egress-password`, `sip-pairs.json`. Each such part is taken by itself; one that vanishes, or is not good, stays as
 /// last read. Of the two-file parts the optional second vanishes alone and at once.
 ///
 /// # Errors

@@ -10,6 +10,7 @@ use std::{
 use xmpp_edge_crds::{
     egress::EgressCredentials,
     pem::{self, PemError},
+    sip_pairs::SipPairs,
 };
 use zeroize::Zeroizing;
 
@@ -35,6 +36,7 @@ pub(super) struct Secrets {
     admin_token: SecretPart<Zeroizing<String>>,
     contacts: SecretPart<ContactsAccess>,
     egress: SecretPart<EgressCredentials>,
+    sip: SecretPart<SipPairs>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -99,6 +101,7 @@ impl Secrets {
                 "the egress proxy's credentials",
                 &["egress-username", "egress-password"],
             ),
+            sip: SecretPart::new("what SIP servers are shown", &["sip-pairs.json"]),
         }
     }
 
@@ -154,6 +157,17 @@ impl Secrets {
                     }
                 }
             }),
+            self.sip.take(&mut contents, |files| {
+                let Some(file) = &files[0] else {
+                    return Ok(None);
+                };
+                let pairs = SipPairs::parse(file).map_err(|error| error.to_string())?;
+                for (gateway, pair) in &pairs.0 {
+                    Identity::from_pem(&pair.chain, &pair.key, &format!("that of {gateway}"))
+                        .map_err(|error| error.to_string())?;
+                }
+                Ok(Some(pairs))
+            }),
         ]
         .contains(&true)
     }
@@ -172,6 +186,7 @@ impl Secrets {
             contacts_url: contacts.as_ref().map(|contacts| contacts.url.clone()),
             contacts_ca: contacts.and_then(|contacts| contacts.ca),
             egress_credentials: self.egress.last.clone(),
+            sip_pairs: self.sip.last.clone().unwrap_or_default(),
         })
     }
 
@@ -200,6 +215,7 @@ impl Secrets {
             self.admin_token.stale(),
             self.contacts.stale(),
             self.egress.stale(),
+            self.sip.stale(),
         ]
         .into_iter()
         .flatten()
@@ -293,7 +309,7 @@ struct Contents {
     files: Vec<(&'static str, Result<File, String>)>,
 }
 
-const FILES: [&str; 13] = [
+const FILES: [&str; 14] = [
     "tls.crt",
     "tls.key",
     "issuer.crt",
@@ -307,6 +323,7 @@ const FILES: [&str; 13] = [
     "contacts-ca.crt",
     "egress-username",
     "egress-password",
+    "sip-pairs.json",
 ];
 
 impl Contents {

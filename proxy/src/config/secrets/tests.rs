@@ -198,3 +198,33 @@ fn what_vanishes_or_breaks_stays_as_last_read_and_is_named_the_rest_goes_on() {
     secrets.look();
     assert_eq!(secrets.stale(), Vec::<String>::new());
 }
+
+#[test]
+fn what_sip_servers_are_shown_comes_and_changes_as_a_whole_and_stays_where_it_breaks() {
+    let c = certificates();
+    let mut volume = Volume::new();
+    let mut secrets = Secrets::new(volume.directory.path().to_owned());
+    let pairs = |key: &str| {
+        let file = serde_json::json!({"org.example": {"chain": c.chain, "key": key}});
+        file.to_string()
+    };
+    let good = pairs(&c.key);
+    volume.holds(&[("sip-pairs.json", &good)]);
+    assert!(secrets.look());
+    let held = |secrets: &Secrets| secrets.sip.last.clone().unwrap();
+    assert_eq!(held(&secrets).0["org.example"].chain, c.chain);
+    for broken in [pairs(&c.other_key), "{".to_owned()] {
+        volume.holds(&[("sip-pairs.json", &broken)]);
+        assert!(!secrets.look());
+        secrets.look();
+        let stale = secrets.stale().join("; ");
+        assert!(
+            stale.starts_with("what SIP servers are shown stays as last read"),
+            "{stale}"
+        );
+        assert!(held(&secrets).0.contains_key("org.example"));
+    }
+    volume.holds(&[("sip-pairs.json", "{}")]);
+    assert!(secrets.look());
+    assert!(held(&secrets).0.is_empty() && secrets.stale().is_empty());
+}

@@ -166,15 +166,9 @@ async fn encrypted(
     config: &ActiveConfig,
     stream: TcpStream,
 ) -> Result<Transport, tls::HandshakeError> {
-    // Servers that look a partner's domain up ask for it, and compare (RFC 5922 section 7.3); others ask for the edge.
     let choose = |sni: Option<&str>| {
         let asked = sni.and_then(|sni| DomainName::parse(sni).ok());
-        let asked = asked.filter(|asked| !config.is_namespace_domain(asked));
-        let edge_name = config
-            .gateways()
-            .iter()
-            .find_map(|own| Some(&own.config.sip.as_ref()?.edge_name));
-        config.identity_of(Side::Gateway, asked.as_ref().or(edge_name)?)
+        config.sip_identity_for(asked.as_ref())
     };
     tls::accept(stream, Mode::StartTls, Instant::now() + HANDSHAKE, choose).await
 }

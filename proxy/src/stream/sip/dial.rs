@@ -135,9 +135,7 @@ impl DialAttempt<'_> {
     }
 
     async fn encrypt(&self, stream: TcpStream) -> Result<Transport, tls::HandshakeError> {
-        let identity = self
-            .config
-            .identity_of(Side::Gateway, &self.settings.sip.edge_name);
+        let identity = self.config.sip_identity(&self.settings.gateway);
         let deadline = tokio::time::Instant::now() + WHOLE;
         let asked = self.server_name();
         // SIP has no ALPN here (RFC 7301 has a name for SIP, which servers do not ask for).

@@ -275,6 +275,7 @@ pub fn inputs(number: u8, plan: &Plan) -> ConfigInputs {
             contacts_url: None,
             contacts_ca: None,
             egress_credentials: None,
+            sip_pairs: Default::default(),
         }),
         edge_dials: None,
     }

@@ -175,6 +175,7 @@ pub fn edge(number: u8, pki: &Pki, change: impl FnOnce(&mut Value)) -> ConfigInp
             contacts_url: None,
             contacts_ca: None,
             egress_credentials: None,
+            sip_pairs: Default::default(),
         }),
         edge_dials: None,
     }

@@ -54,6 +54,12 @@ pub fn pair(pool: &str) -> String {
     ManagedSecret::PoolPair(pool.to_owned()).to_string()
 }
 
+/// The Secret with the pairs for SIP servers of another PKI.
+#[must_use]
+pub fn sip_pairs(pool: &str) -> String {
+    ManagedSecret::SipPairs(pool.to_owned()).to_string()
+}
+
 /// The Secret with the pods' intermediate.
 #[must_use]
 pub fn internal_issuer(pool: &str) -> String {

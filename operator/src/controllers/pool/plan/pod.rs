@@ -22,7 +22,7 @@ use k8s_openapi::{
 use kube::ResourceExt;
 use xmpp_edge_crds::{
     edge_config::{
-        EdgeConfig,
+        EdgeConfig, GatewayMode,
         shards::{self, MAX_SHARDS, SHARD_KEY},
     },
     kinds::{
@@ -32,7 +32,7 @@ use xmpp_edge_crds::{
 };
 
 use super::{metadata, names, volume};
-use crate::secrets::{egress, store::ManagedSecret};
+use crate::secrets::{egress, source::sip, store::ManagedSecret};
 
 /// The proxy's container.
 pub const CONTAINER: &str = "proxy";
@@ -422,6 +422,14 @@ fn secrets(pool: &EdgePool, name: &str) -> Vec<VolumeProjection> {
         sources.push(secret(
             secret_name,
             &[(username, "egress-username"), (password, "egress-password")],
+        ));
+    }
+    // Whether or not there is a certificate of another PKI: one that comes restarts no pod.
+    let mut modes = pool.spec.gateways.iter().map(|gateway| gateway.mode);
+    if modes.any(|mode| mode == GatewayMode::Sip) {
+        sources.push(secret(
+            &names::sip_pairs(name),
+            &[(sip::KEY, "sip-pairs.json")],
         ));
     }
     sources

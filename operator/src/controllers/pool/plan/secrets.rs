@@ -34,7 +34,7 @@ use crate::{
         database::DatabaseSecret,
         egress,
         internal_ca::{self, InternalCa},
-        source::{self, CertificateSpec, CertificateState, Environment, PoolBackend, Secrets},
+        source::{self, CertificateSpec, CertificateState, Environment, PoolBackend, Secrets, sip},
         store::{ManagedSecret, SecretData, Store, StoreError},
     },
 };
@@ -141,7 +141,9 @@ pub fn plan(
         names: &config.certificate_names(),
         now,
     };
-    let certificate = source::provide(&backend, &wanted, &mut store)?;
+    let mut certificate = source::provide(&backend, &wanted, &mut store)?;
+    certificate.sip = sip::provide(spec, config, held, &mut store, now)?.faults;
+    kept.push(ManagedSecret::SipPairs(name.clone()));
     // What cannot be read may be somebody else's.
     if spec.is_some() && !backend.is_followed() {
         kept.extend([
@@ -196,6 +198,7 @@ pub fn plan(
             ManagedSecret::InternalIssuer(_)
                 | ManagedSecret::Dialback
                 | ManagedSecret::AdminToken(_)
+                | ManagedSecret::SipPairs(_)
         ) {
             mounted.push(material.clone());
         }
@@ -334,7 +337,8 @@ pub fn ownership(entry: &ManagedSecret, pool: &EdgePool) -> Ownership {
         ManagedSecret::PoolPair(_)
         | ManagedSecret::PoolCa(_)
         | ManagedSecret::InternalIssuer(_)
-        | ManagedSecret::AdminToken(_) => Ownership::Pool,
+        | ManagedSecret::AdminToken(_)
+        | ManagedSecret::SipPairs(_) => Ownership::Pool,
     }
 }
 

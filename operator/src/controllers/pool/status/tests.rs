@@ -56,6 +56,7 @@ fn issued() -> CertificateState {
         fault: None,
         missing: Vec::new(),
         request: None,
+        sip: Vec::new(),
     }
 }
 

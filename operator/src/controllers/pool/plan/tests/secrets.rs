@@ -119,6 +119,50 @@ fn a_pair_that_somebody_else_keeps_is_mounted_and_never_written() {
 }
 
 #[test]
+fn what_a_sip_server_of_another_pki_is_shown_is_kept_mounted_and_told() {
+    let mut pool = pool(SELF_SIGNED);
+    pool.spec.replicas = Some(1);
+    let gateway = &mut pool.spec.gateways[0];
+    gateway.mode = xmpp_edge_crds::edge_config::GatewayMode::Sip;
+    gateway.sip = serde_json::from_value(serde_json::json!({
+        "edgeName": "edge.corp.example", "certificateSecretRef": {"name": "theirs"}}))
+    .unwrap();
+    let cluster = Cluster::default();
+    let entry = ManagedSecret::SipPairs("hq".into());
+    let has = |plan: &SecretsPlan| plan.entries.iter().any(|(it, _)| *it == entry);
+    let said = |plan: &SecretsPlan| {
+        let (status, reason, message) = plan.certificate.condition(Cluster::now());
+        (status, reason.as_str().to_owned(), message)
+    };
+    let without = cluster.plan(&pool);
+    assert!(!has(&without));
+    let (status, reason, message) = said(&without);
+    assert!(!status && reason == "ReferenceMissing", "{message}");
+    assert!(message.contains("gateway org.example"), "{message}");
+    let ca = crate::secrets::issue::root("their CA", Cluster::now()).unwrap();
+    let names = ["edge.corp.example".parse().unwrap()];
+    let pair = crate::secrets::issue::leaf(&ca, &names, Cluster::now()).unwrap();
+    let mut secret = SecretData::new();
+    set(&mut secret, "tls.crt", &pair.chain);
+    set(&mut secret, "tls.key", &pair.key);
+    cluster.0.borrow_mut().insert("theirs".into(), secret);
+    let with = cluster.plan(&pool);
+    cluster.write(&with);
+    assert!(has(&with) && said(&with).0, "{:?}", said(&with));
+    let kept = |it: &SecretData| it.contains_key(crate::secrets::source::sip::KEY);
+    assert!(with.mounted.iter().any(kept));
+    assert_eq!(secrets::ownership(&entry, &pool), Ownership::Pool);
+    cluster.0.borrow_mut().remove("theirs");
+    let later = cluster.plan(&pool);
+    assert!(has(&later), "the last good one stays");
+    let (status, _, message) = said(&later);
+    assert!(
+        !status && message.contains("stays in use until"),
+        "{message}"
+    );
+}
+
+#[test]
 fn what_outlives_the_pool_is_not_its_own() {
     let given = |certificate: &str| pool(&format!("  certificate: {certificate}\n"));
     let (plain, csr) = (

@@ -1,11 +1,17 @@
 //! Secrets that pools refer to beside the certificate's.
 
-use xmpp_edge_crds::kinds::pool::TsigAlgorithm;
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::json;
+use xmpp_edge_crds::kinds::{EdgePool, pool::TsigAlgorithm};
 use xmpp_edge_operator::{
+    compile::{NamespaceInputs, compile},
     dns::key::TsigKey,
     secrets::{
-        egress, internal_ca,
-        store::{SecretData, set},
+        egress, internal_ca, issue,
+        source::sip,
+        store::{MemoryStore, SecretData, set},
     },
 };
 use xmpp_edge_proxy::contacts::Database;
@@ -17,6 +23,39 @@ fn material(entries: &[(&str, &str)]) -> SecretData {
         set(&mut material, key, value);
     }
     material
+}
+
+/// What a pool's `sip.certificateSecretRef` leads to, without its Secret: at once, and after a good one.
+fn of_a_sip_server() -> Vec<String> {
+    let pool: EdgePool = serde_json::from_value(json!({
+        "apiVersion": "xmpp-edge.dev/v1alpha1", "kind": "EdgePool", "metadata": {"name": "hq"},
+        "spec": {"site": "hq", "domains": ["org.example"], "accessEdge": {"fqdn": "e.org.example"},
+            "certificate": {"selfSigned": {}},
+            "gateways": [{"domains": ["org.example"], "mode": "Sip", "address": "sip.example:5061",
+                "sip": {"edgeName": "edge.example", "certificateSecretRef": {"name": "theirs"}}}]},
+    }))
+    .unwrap();
+    let world = NamespaceInputs {
+        namespace: "org".into(),
+        pools: vec![pool.clone()],
+        ..NamespaceInputs::default()
+    };
+    let config = compile(&world, &BTreeMap::new())
+        .configs
+        .remove("hq")
+        .unwrap();
+    let now = Timestamp::now();
+    let ca = issue::root("their CA", now).unwrap();
+    let pair = issue::leaf(&ca, &["edge.example".parse().unwrap()], now).unwrap();
+    let good = material(&[("tls.crt", &pair.chain), ("tls.key", &pair.key)]);
+    let mut store = MemoryStore::default();
+    let mut messages = Vec::new();
+    for secret in [None, Some(good), None] {
+        let secrets = |_: &str| secret.clone();
+        let found = sip::provide(Some(&pool), &config, &secrets, &mut store, now).unwrap();
+        messages.extend(found.faults.iter().map(ToString::to_string));
+    }
+    messages
 }
 
 #[test]
@@ -62,6 +101,7 @@ fn every_fault_of_another_secret_is_listed() {
         let read = egress::credentials("egress", secret.as_ref());
         messages.extend(read.err().map(|it| it.to_string()));
     }
+    messages.extend(of_a_sip_server());
     let url = "postgres://edge:secret@db.example/contacts";
     for (url, ca) in [
         ("mysql://db.example", None),

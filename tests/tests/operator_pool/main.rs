@@ -16,6 +16,7 @@ mod ownership;
 mod referred;
 mod rivals;
 mod sidecars;
+mod sip;
 mod stage;
 mod strangers;
 mod told;

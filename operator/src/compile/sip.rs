@@ -55,6 +55,7 @@ pub(super) fn server(
     }
     Ok(Some(GatewaySip {
         transport: given.transport,
+        dialect: given.dialect,
         server_names: own_domains(&format!("{at}.sip.serverNames"), &given.server_names)?,
         edge_name: edge_name(at, pool, given.edge_name.as_deref(), world)?,
         max_message_bytes: given.max_message_bytes,

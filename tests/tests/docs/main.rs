@@ -221,7 +221,7 @@ fn registered_metrics() -> BTreeSet<String> {
         for rest in source.split("registry.register(\n            \"").skip(1) {
             let name = rest.split('"').next().unwrap();
             // What goes up and down has no ending.
-            let is_gauge = name == "sip_subscriptions";
+            let is_gauge = ["sip_subscriptions", "sip_sessions"].contains(&name);
             let ending = if is_gauge { "" } else { "_total" };
             names.insert(format!("{prefix}{name}{ending}"));
         }

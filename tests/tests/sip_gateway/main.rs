@@ -4,6 +4,7 @@ mod faults;
 mod inwards;
 mod kamailio;
 mod kamailio_presence;
+mod lync;
 mod outwards;
 mod presence;
 mod server;

@@ -18,9 +18,12 @@ use super::{
     inside_error::InsideError,
     link_settings::{LinkMoment, OwnRequest},
     linked_stanza::StanzaReader,
-    outgoing::{AskedAbout, MessageTranslator, ReceiptWanted, malformed_address},
+    outgoing::{
+        AskedAbout, MessageTranslator, ReceiptWanted, TranslatedRequest, malformed_address,
+    },
     outward::Outward,
     presence::LinkPresence,
+    sessions::{InviteOutcome, LinkSessions, MessageWay},
 };
 use crate::{
     negotiation::Pair,
@@ -31,11 +34,12 @@ use crate::{
     },
     sip::{
         code::{StatusCode, TranslatedError},
+        connection::ReceivedResponse,
         message::{self, StanzaAddresses},
         method::SipMethod,
+        session::{Invitation, SessionNumber},
         transaction::{Answered, ClientTransactions, LinkConnection, Started},
         turns::{MessageTurns, TwoPeople},
-        wire::SipResponse,
     },
     xml::{Element, stanza::StanzaKind},
 };
@@ -65,12 +69,16 @@ struct WaitingStanza {
     route: Arc<Route>,
     batch: Batch,
     number: u64,
+    /// The way that it has to go; none: whichever there is.
+    only: Option<MessageWay>,
 }
 
 /// What a request of ours was for.
 #[derive(Debug)]
 enum OwnTicket {
     Message(Box<AskedMessage>),
+    /// A message goes once there is a session.
+    Invite(Box<AskedMessage>, Box<Invitation>),
     /// Whether the server is there, on this connection.
     Options(LinkConnection),
 }
@@ -80,6 +88,7 @@ struct AskedMessage {
     people: TwoPeople,
     stanza: WaitingStanza,
     about: AskedAbout,
+    inside: Option<SessionNumber>,
 }
 
 /// Who takes what a queue gave and is no message.
@@ -181,6 +190,7 @@ impl Asking {
                             route,
                             batch,
                             number,
+                            only: None,
                         };
                         self.turns.push(TwoPeople { from, to }, waiting);
                     }
@@ -212,29 +222,40 @@ impl Asking {
     }
 
     /// Writes what has its turn, as far as the connection takes it.
-    pub(super) fn ask(&mut self, moment: &LinkMoment<'_>, io: &mut LinkIo) {
+    pub(super) fn ask(
+        &mut self,
+        moment: &LinkMoment<'_>,
+        sessions: &mut LinkSessions,
+        io: &mut LinkIo,
+    ) {
         while io.takes_more() {
             let Some((people, mut stanza)) = self.turns.begin_next() else {
                 return;
             };
             let bytes = stanza.batch.unsettled();
-            match self.translator.request_of(moment, &people, &bytes) {
-                Ok(Some((request, about))) => {
+            let translator = &mut self.translator;
+            match translator.request_of(moment, sessions, &people, &bytes, stanza.only) {
+                Ok(Some(translated)) => {
+                    let TranslatedRequest {
+                        request,
+                        method,
+                        about,
+                        inside,
+                        invitation,
+                    } = translated;
                     io.write(&request.bytes);
                     stanza.batch.sendings += 1;
-                    let asked = AskedMessage {
+                    let asked = Box::new(AskedMessage {
                         people,
                         stanza,
                         about,
+                        inside,
+                    });
+                    let ticket = match invitation {
+                        Some(invitation) => OwnTicket::Invite(asked, invitation.into()),
+                        None => OwnTicket::Message(asked),
                     };
-                    let method = SipMethod::Message;
-                    self.begin(
-                        moment,
-                        io.id,
-                        request,
-                        method,
-                        OwnTicket::Message(asked.into()),
-                    );
+                    self.begin(moment, io.id, request, method, ticket);
                 }
                 Ok(None) => {
                     stanza.batch.settle();
@@ -286,10 +307,16 @@ impl Asking {
     pub(super) fn answered(
         &mut self,
         moment: &LinkMoment<'_>,
-        response: &SipResponse,
+        sessions: &mut LinkSessions,
+        received: &ReceivedResponse,
     ) -> Option<AnswerNews> {
+        let response = &received.response;
         let (code, asked) = match self.transactions.answer(response) {
-            Answered::Provisional | Answered::Stray => return None,
+            Answered::Provisional => return None,
+            Answered::Stray => {
+                sessions.stray(moment, response);
+                return None;
+            }
             Answered::Final { code, ticket } => (code, ticket),
         };
         let method = response.method.as_str();
@@ -297,8 +324,39 @@ impl Asking {
         metrics.sip_request(Direction::Inbound, method, Some(code.get()));
         match asked {
             OwnTicket::Options(connection) => Some(AnswerNews::Alive(connection)),
-            OwnTicket::Message(message) => self.message_answered(moment, *message, code),
+            OwnTicket::Message(message) => {
+                let is_dead = |number| !sessions.inside_answered(number, code);
+                if message.inside.is_some_and(is_dead)
+                    && matches!(message.about, AskedAbout::Text(_))
+                {
+                    self.again(*message, Some(MessageWay::Outside));
+                    return None;
+                }
+                self.message_answered(moment, *message, code)
+            }
+            OwnTicket::Invite(message, invitation) => {
+                let outcome =
+                    sessions.invitation_answered(moment, &message.people, &invitation, received);
+                match outcome {
+                    InviteOutcome::Inside => self.again(*message, None),
+                    InviteOutcome::Outside => self.again(*message, Some(MessageWay::Outside)),
+                    InviteOutcome::Refused => {
+                        return self.message_answered(moment, *message, code);
+                    }
+                }
+                None
+            }
         }
+    }
+
+    /// What was asked is answered, and does not say what became of the message: it goes next, before all others.
+    fn again(&mut self, message: AskedMessage, only: Option<MessageWay>) {
+        let AskedMessage {
+            people, mut stanza, ..
+        } = message;
+        stanza.batch.sendings -= 1;
+        stanza.only = only;
+        self.turns.again(people, stanza);
     }
 
     fn message_answered(
@@ -311,6 +369,7 @@ impl Asking {
             people,
             stanza,
             about,
+            ..
         } = message;
         self.turns.done(&people);
         let AskedAbout::Text(receipt) = about else {
@@ -343,7 +402,11 @@ impl Asking {
     }
 
     /// What nobody waits for any more is answered.
-    pub(super) fn expire(&mut self, moment: &LinkMoment<'_>) -> ExpiredRequests {
+    pub(super) fn expire(
+        &mut self,
+        moment: &LinkMoment<'_>,
+        sessions: &mut LinkSessions,
+    ) -> ExpiredRequests {
         let router = &moment.context.router;
         let limit = router.queue_timeout();
         let failure = || {
@@ -354,14 +417,19 @@ impl Asking {
         for asked in self.transactions.expired(moment.now) {
             let method = match &asked {
                 OwnTicket::Message(_) => SipMethod::Message,
+                OwnTicket::Invite(..) => SipMethod::Invite,
                 OwnTicket::Options(_) => SipMethod::Options,
             };
             let metrics = &moment.context.metrics;
             metrics.sip_request(Direction::Inbound, method.as_str(), None);
             match asked {
                 OwnTicket::Options(connection) => expired.silent.push(connection),
-                OwnTicket::Message(message) => {
+                // An INVITE that is accepted later is acknowledged and ended all the same.
+                OwnTicket::Message(message) | OwnTicket::Invite(message, _) => {
                     expired.messages += 1;
+                    if let Some(number) = message.inside {
+                        sessions.inside_unanswered(moment, number);
+                    }
                     self.turns.done(&message.people);
                     match message.about {
                         AskedAbout::Text(_) => {
@@ -400,7 +468,7 @@ impl Asking {
         );
         let mut waiting = Vec::new();
         for asked in self.transactions.lost(connection) {
-            let OwnTicket::Message(message) = asked else {
+            let (OwnTicket::Message(message) | OwnTicket::Invite(message, _)) = asked else {
                 continue;
             };
             match message.about {

@@ -21,6 +21,7 @@ use super::{
     links::{AcceptedSlot, Dialled, LinkCommand, LinkHandle},
     outward::Outward,
     presence::LinkPresence,
+    sessions::LinkSessions,
     watching_partners::PresenceNews,
 };
 use crate::{
@@ -37,10 +38,7 @@ use crate::{
         transaction::LinkConnection,
     },
     stream::context::StreamContext,
-    telemetry::{
-        attempt::{AttemptStep, Step},
-        log_limiter::limited,
-    },
+    telemetry::log_limiter::limited,
     tls::Transport,
 };
 
@@ -75,6 +73,7 @@ struct SipLink {
     answering: Answering,
     outward: Outward,
     presence: LinkPresence,
+    sessions: LinkSessions,
     phase: LinkPhase,
     look: Instant,
 }
@@ -109,6 +108,7 @@ impl SipLink {
         let now = Instant::now();
         let tag = config.dialback.new_stream_id();
         let presence = LinkPresence::new(&settings.sip, &tag);
+        let sessions = LinkSessions::new(settings.sip.dialect, &tag);
         Some(Box::new(Self {
             answering: Answering::new(handle.task.waker(), &tag),
             context: Arc::clone(context),
@@ -122,6 +122,7 @@ impl SipLink {
             asking: Asking::new(now),
             outward: Outward::default(),
             presence,
+            sessions,
             phase: LinkPhase::Open,
             look: now + IDLE_LOOK,
         }))
@@ -142,6 +143,7 @@ impl SipLink {
             self.write_answers();
             let moment = Self::moment(&self.context, &self.config, &self.settings, now);
             self.presence.report(&moment);
+            handle.set_sessions(self.sessions.report(&moment));
             if self.is_over(now) {
                 break;
             }
@@ -218,6 +220,7 @@ impl SipLink {
                 self.outward.config_changed();
                 let moment = Self::moment(&self.context, &self.config, &self.settings, now);
                 self.presence.follow_policy(&moment, &mut self.outward);
+                self.sessions.follow_policy(&moment);
                 self.presence.partners.look(&self.context, &self.handle);
             }
             LinkCommand::Watched(watched) => {
@@ -271,14 +274,15 @@ impl SipLink {
         let moment = Self::moment(&self.context, &self.config, &self.settings, now);
         self.answering.on_time(&moment, &mut self.outward);
         self.presence.on_time(&moment, &mut self.outward);
-        let expired = self.asking.expire(&moment);
+        self.sessions.on_time(&moment);
+        let expired = self.asking.expire(&moment, &mut self.sessions);
         if let Some(id) = self.dialled.id() {
             let limit = self.context.router.queue_timeout();
             let heard = self.connections.get(id).map_or(now, |io| io.heard);
             let is_silent = now.saturating_duration_since(heard) >= limit;
             if expired.silent.contains(&id) || expired.messages > 0 && is_silent {
                 let text = format!("the SIP server gave no answer in {} s", limit.as_secs());
-                self.note(Step::Sip, "OptionsTimeout", text.clone());
+                self.note("OptionsTimeout", text.clone());
                 let failure = Failure::new(FailureKind::Unreachable, text);
                 self.lose(id, failure, now);
             } else if self.dialled == DialledConnection::Standing(id)
@@ -296,7 +300,9 @@ impl SipLink {
         }
         if now >= self.look {
             self.look = now + IDLE_LOOK;
-            self.leave_idle_routes();
+            let (router, wake) = (&self.context.router, self.handle.task.waker());
+            // Strangers' domains are many.
+            self.routes.leave_idle(router, wake);
             let is_reached = self.dialled.standing().is_some();
             let partners = &mut self.presence.partners;
             if is_reached && partners.misses_contacts(&self.context) {
@@ -328,6 +334,7 @@ impl SipLink {
             self.answering.next_deadline(now),
             self.connections.next_deadline(),
             self.presence.next_deadline(can_go),
+            self.sessions.next_deadline(),
         ];
         for at in own.into_iter().flatten() {
             next = next.min(at);
@@ -366,21 +373,26 @@ impl SipLink {
             }
             ConnectionStep::Request(received) => {
                 let (outward, presence) = (&mut self.outward, &mut self.presence);
+                let sessions = &mut self.sessions;
                 self.answering
-                    .request(&moment, &received, id, outward, presence);
+                    .request(&moment, &received, id, outward, presence, sessions);
             }
-            ConnectionStep::Response(response)
-                if matches!(response.method, SipMethod::Notify | SipMethod::Subscribe) =>
+            ConnectionStep::Response(received)
+                if matches!(
+                    received.response.method,
+                    SipMethod::Notify | SipMethod::Subscribe
+                ) =>
             {
                 self.presence
-                    .answered(&moment, &mut self.outward, &response);
+                    .answered(&moment, &mut self.outward, &received.response);
                 for PresenceNews { outcome, code } in self.presence.partners.take_news() {
                     let text = format!("{} {}", code.get(), code.phrase());
-                    self.note(Step::Sip, outcome, text);
+                    self.note(outcome, text);
                 }
             }
-            ConnectionStep::Response(response) => {
-                if let Some(news) = self.asking.answered(&moment, &response) {
+            ConnectionStep::Response(received) => {
+                let sessions = &mut self.sessions;
+                if let Some(news) = self.asking.answered(&moment, sessions, &received) {
                     self.answered(news, now);
                 }
             }
@@ -404,7 +416,7 @@ impl SipLink {
                 }
                 self.dialled = DialledConnection::Standing(id);
                 if is_first {
-                    self.note(Step::Sip, "Ok", "the server answers".to_owned());
+                    self.note("Ok", "the server answers".to_owned());
                     for domain in &self.settings.gateway.domains {
                         let peer = self.config.attempt_peer(Side::Gateway, domain);
                         self.context.attempts.connected(peer, domain);
@@ -427,7 +439,7 @@ impl SipLink {
             }
             AnswerNews::AuthenticationDemanded(code) => {
                 let text = format!("{} {}", code.get(), code.phrase());
-                self.note(Step::Sip, "AuthenticationDemanded", text);
+                self.note("AuthenticationDemanded", text);
             }
         }
     }
@@ -453,7 +465,10 @@ impl SipLink {
             }
         }
         if let Some(io) = self.connections.get_mut(id) {
-            self.asking.ask(&moment, io);
+            for bytes in self.sessions.take_written() {
+                io.write(&bytes);
+            }
+            self.asking.ask(&moment, &mut self.sessions, io);
             self.presence.ask(&moment, &mut self.outward, io);
         }
     }
@@ -475,12 +490,7 @@ impl SipLink {
 
     fn dial(&mut self) {
         self.dialled = DialledConnection::UnderWay;
-        let (context, config) = (Arc::clone(&self.context), Arc::clone(&self.config));
-        let (settings, handle) = (Arc::clone(&self.settings), Arc::clone(&self.handle));
-        self.context.tasks.spawn(async move {
-            let outcome = dial::dial(&context, &config, &settings).await;
-            handle.task.tell(LinkCommand::Dialled(outcome));
-        });
+        dial::begin(&self.context, &self.config, &self.settings, &self.handle);
     }
 
     fn dial_failed(&mut self, failure: Failure, now: Instant) {
@@ -497,7 +507,7 @@ impl SipLink {
         if let ConnectionEnd::Frame(fault) = end {
             self.context.metrics.connection_refused(fault.label());
             if self.dialled.id() == Some(id) {
-                self.note(Step::Sip, "NotSip", end.to_string());
+                self.note("NotSip", end.to_string());
             }
         }
         self.lose(id, of_end(&end.to_string()), now);
@@ -521,6 +531,8 @@ impl SipLink {
         self.context.tasks.spawn(io.farewell());
         self.answering.connection_lost(id);
         if self.dialled.id() == Some(id) {
+            // Whoever misses them says so once more, or finds no session.
+            self.sessions.take_written();
             self.dial_failed(failure, now);
             let moment = Self::moment(&self.context, &self.config, &self.settings, now);
             self.presence
@@ -543,15 +555,11 @@ impl SipLink {
         wake.forget_routes();
     }
 
-    /// Routes of which nothing waits are given back: strangers' domains are many.
-    fn leave_idle_routes(&mut self) {
-        let (router, wake) = (&self.context.router, self.handle.task.waker());
-        let routes = self.routes.routes();
-        let idle = routes.filter(|route| route.held() == 0);
-        let idle: Vec<_> = idle.map(|route| route.pair.clone()).collect();
-        for pair in idle {
-            self.routes.leave(router, wake, &pair);
-        }
+    fn note(&self, outcome: &'static str, text: String) {
+        let io = self.dialled.id().and_then(|id| self.connections.get(id));
+        let address = io.and_then(|io| io.address);
+        let moment = Self::moment(&self.context, &self.config, &self.settings, Instant::now());
+        moment.note(outcome, text, address);
     }
 
     fn finish(mut self) {
@@ -569,27 +577,17 @@ impl SipLink {
             partners.withdraw(&moment, &mut self.outward, ledger);
         }
         self.presence.report_end(&moment);
+        self.sessions.end(&moment);
+        self.sessions.report(&moment);
+        let ended = self.sessions.take_written();
+        if let Some(io) = self.connections.get_mut(id) {
+            ended.iter().for_each(|bytes| io.write(bytes));
+        }
         self.write_answers();
         for io in self.connections.take_all() {
             self.context.tasks.spawn(io.farewell());
         }
         self.context.sip.leave(&self.handle);
-    }
-
-    fn note(&self, step: Step, outcome: &'static str, text: String) {
-        let domain = self.settings.first_domain();
-        let io = self.dialled.id().and_then(|id| self.connections.get(id));
-        let step = AttemptStep {
-            step,
-            direction: Direction::Inbound,
-            domain: domain.clone(),
-            outcome,
-            address: io.and_then(|io| io.address),
-            text,
-            took: Duration::ZERO,
-        };
-        let whose = self.config.attempt_peer(Side::Gateway, domain);
-        self.context.attempts.note(whose, step);
     }
 }
 

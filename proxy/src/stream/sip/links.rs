@@ -42,6 +42,7 @@ pub struct LinkHandle {
     pub(super) task: TaskHandle<LinkCommand>,
     server: Mutex<ServerReach>,
     accepted: AtomicUsize,
+    sessions: AtomicUsize,
 }
 
 /// What others tell a link.
@@ -163,6 +164,7 @@ impl LinkHandle {
             task: TaskHandle::default(),
             server: Mutex::new(ServerReach::Away(failure)),
             accepted: AtomicUsize::new(0),
+            sessions: AtomicUsize::new(0),
         }
     }
 
@@ -185,6 +187,16 @@ impl LinkHandle {
     #[must_use]
     pub fn is_reached(&self) -> bool {
         matches!(*self.server.lock(), ServerReach::Reached)
+    }
+
+    /// Sessions of messages with the server: of dialect `Lync` alone.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_sessions(&self, sessions: usize) {
+        self.sessions.store(sessions, Ordering::Relaxed);
     }
 
     /// A place for one more connection of the server's; `None` where it has too many.

@@ -22,6 +22,7 @@ pub mod links;
 mod outgoing;
 mod outward;
 mod presence;
+mod sessions;
 mod typing;
 mod users_watching;
 mod watching_partners;

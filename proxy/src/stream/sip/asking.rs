@@ -5,6 +5,7 @@
 //! holds it, so that what waits here is bounded as what waits there.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,7 +15,7 @@ use xmpp_edge_crds::{jid::BareJid, verdict::Direction};
 use super::{
     answering::Answering,
     connection::LinkIo,
-    inquiries,
+    dialled, inquiries,
     inside_error::InsideError,
     link_settings::{LinkMoment, OwnRequest},
     linked_stanza::StanzaReader,
@@ -44,8 +45,10 @@ use crate::{
     xml::{Element, stanza::StanzaKind},
 };
 
-/// Requests in work at a time, each of other people.
+/// Requests in work at a time on one connection, each of other people.
 const IN_WORK: usize = 64;
+/// The same of all connections.
+const ALL_IN_WORK: usize = IN_WORK * dialled::MOST;
 /// A stanza goes on so many connections, one after the other.
 const SENDINGS: u8 = 2;
 /// Between two looks at what waits for its turn.
@@ -56,6 +59,8 @@ const LOOK: Duration = Duration::from_millis(250);
 pub(super) struct Asking {
     turns: MessageTurns<WaitingStanza>,
     transactions: ClientTransactions<OwnTicket>,
+    /// How many are in work on each connection.
+    loads: HashMap<LinkConnection, usize>,
     reader: StanzaReader,
     translator: MessageTranslator,
     /// Number of the next stanza, in the order in which they came.
@@ -89,6 +94,7 @@ struct AskedMessage {
     stanza: WaitingStanza,
     about: AskedAbout,
     inside: Option<SessionNumber>,
+    connection: LinkConnection,
 }
 
 /// Who takes what a queue gave and is no message.
@@ -120,8 +126,9 @@ pub(super) struct ExpiredRequests {
 impl Asking {
     pub(super) fn new(now: Instant) -> Self {
         Self {
-            turns: MessageTurns::new(IN_WORK),
+            turns: MessageTurns::new(ALL_IN_WORK),
             transactions: ClientTransactions::default(),
+            loads: HashMap::new(),
             reader: StanzaReader::new(u32::MAX as usize),
             translator: MessageTranslator::default(),
             next: 0,
@@ -228,7 +235,7 @@ impl Asking {
         sessions: &mut LinkSessions,
         io: &mut LinkIo,
     ) {
-        while io.takes_more() {
+        while io.takes_more() && self.load(io.id) < IN_WORK {
             let Some((people, mut stanza)) = self.turns.begin_next() else {
                 return;
             };
@@ -250,7 +257,9 @@ impl Asking {
                         stanza,
                         about,
                         inside,
+                        connection: io.id,
                     });
+                    *self.loads.entry(io.id).or_default() += 1;
                     let ticket = match invitation {
                         Some(invitation) => OwnTicket::Invite(asked, invitation.into()),
                         None => OwnTicket::Message(asked),
@@ -325,6 +334,7 @@ impl Asking {
         match asked {
             OwnTicket::Options(connection) => Some(AnswerNews::Alive(connection)),
             OwnTicket::Message(message) => {
+                self.is_over(&message);
                 let is_dead = |number| !sessions.inside_answered(number, code);
                 if message.inside.is_some_and(is_dead)
                     && matches!(message.about, AskedAbout::Text(_))
@@ -335,6 +345,7 @@ impl Asking {
                 self.message_answered(moment, *message, code)
             }
             OwnTicket::Invite(message, invitation) => {
+                self.is_over(&message);
                 let outcome =
                     sessions.invitation_answered(moment, &message.people, &invitation, received);
                 match outcome {
@@ -426,6 +437,7 @@ impl Asking {
                 OwnTicket::Options(connection) => expired.silent.push(connection),
                 // An INVITE that is accepted later is acknowledged and ended all the same.
                 OwnTicket::Message(message) | OwnTicket::Invite(message, _) => {
+                    self.is_over(&message);
                     expired.messages += 1;
                     if let Some(number) = message.inside {
                         sessions.inside_unanswered(moment, number);
@@ -454,33 +466,18 @@ impl Asking {
         expired
     }
 
-    /// The connection is gone: each route with what goes on the next one, in order. What was sent as often as anything
-    /// is, is answered.
+    /// No connection stands any more, these did: each route with what goes on the next one, in order.
     pub(super) fn hand_back(
         &mut self,
         moment: &LinkMoment<'_>,
-        connection: LinkConnection,
+        connections: &[LinkConnection],
     ) -> Vec<(Arc<Route>, Vec<Batch>)> {
-        let router = &moment.context.router;
-        let failure = Failure::new(
-            FailureKind::Unacknowledged,
-            "two connections ended before the SIP server answered this message",
-        );
         let mut waiting = Vec::new();
-        for asked in self.transactions.lost(connection) {
-            let (OwnTicket::Message(message) | OwnTicket::Invite(message, _)) = asked else {
-                continue;
-            };
-            match message.about {
-                AskedAbout::Typing => message.stanza.batch.settle(),
-                AskedAbout::Text(_) if message.stanza.batch.sendings >= SENDINGS => {
-                    let WaitingStanza { route, batch, .. } = message.stanza;
-                    router.bounce(&route, batch, &failure);
-                }
-                AskedAbout::Text(_) => waiting.push(message.stanza),
-            }
+        for connection in connections {
+            let lost = self.lost(moment, *connection).into_iter();
+            waiting.extend(lost.map(|message| message.stanza));
         }
-        let turns = std::mem::replace(&mut self.turns, MessageTurns::new(IN_WORK));
+        let turns = std::mem::replace(&mut self.turns, MessageTurns::new(ALL_IN_WORK));
         waiting.extend(turns.into_waiting());
         waiting.sort_by_key(|stanza| stanza.number);
         let mut by_route: Vec<(Arc<Route>, Vec<Batch>)> = Vec::new();
@@ -494,6 +491,61 @@ impl Asking {
             }
         }
         by_route
+    }
+
+    /// One connection of several is gone: what was asked on it goes once more on the others, before all else.
+    pub(super) fn go_on(&mut self, moment: &LinkMoment<'_>, connection: LinkConnection) {
+        for message in self.lost(moment, connection).into_iter().rev() {
+            self.turns.again(message.people, message.stanza);
+        }
+    }
+
+    /// What had no answer when its connection ended. What was sent as often as anything is, is answered.
+    fn lost(&mut self, moment: &LinkMoment<'_>, connection: LinkConnection) -> Vec<AskedMessage> {
+        let failure = Failure::new(
+            FailureKind::Unacknowledged,
+            "two connections ended before the SIP server answered this message",
+        );
+        let mut lost = Vec::new();
+        for asked in self.transactions.lost(connection) {
+            let (OwnTicket::Message(message) | OwnTicket::Invite(message, _)) = asked else {
+                continue;
+            };
+            match message.about {
+                AskedAbout::Text(_) if message.stanza.batch.sendings < SENDINGS => {
+                    lost.push(*message);
+                    continue;
+                }
+                AskedAbout::Text(_) => {
+                    let WaitingStanza { route, batch, .. } = message.stanza;
+                    moment.context.router.bounce(&route, batch, &failure);
+                }
+                AskedAbout::Typing => message.stanza.batch.settle(),
+            }
+            self.turns.done(&message.people);
+        }
+        self.loads.remove(&connection);
+        lost
+    }
+
+    /// How many wait that could go at once.
+    pub(super) fn waiting(&self) -> usize {
+        self.turns.ready()
+    }
+
+    /// How many are in work on this connection.
+    pub(super) fn load(&self, connection: LinkConnection) -> usize {
+        self.loads.get(&connection).copied().unwrap_or_default()
+    }
+
+    /// It is in work no more.
+    fn is_over(&mut self, message: &AskedMessage) {
+        if let Some(load) = self.loads.get_mut(&message.connection) {
+            *load -= 1;
+            if *load == 0 {
+                self.loads.remove(&message.connection);
+            }
+        }
     }
 
     /// Whether nothing waits and nothing is in work.

@@ -16,10 +16,11 @@ use super::{
     connection::LinkIo,
     connections::LinkConnections,
     dial,
-    dialled::DialledConnection,
+    dialled::{DialledConnections, REDIAL, SignOfLife},
     link_settings::{LinkMoment, LinkSettings},
     links::{AcceptedSlot, Dialled, LinkCommand, LinkHandle},
     outward::Outward,
+    phase::LinkPhase,
     presence::LinkPresence,
     sessions::LinkSessions,
     watching_partners::PresenceNews,
@@ -47,14 +48,10 @@ const EVERYTHING: Window = Window {
     is_empty: true,
     takes_errors: true,
 };
-/// Between two tries to reach the server.
-const REDIAL: Duration = Duration::from_secs(1);
 /// After so much silence the server is asked whether it is there.
 const SILENCE: Duration = Duration::from_secs(60);
 /// What is in work may take so long to its end where the link is replaced by another one.
 const ENDING: Duration = Duration::from_secs(5);
-/// Between two looks whether nothing is left to do.
-const ENDING_LOOK: Duration = Duration::from_millis(50);
 /// Between two looks at routes that are idle.
 const IDLE_LOOK: Duration = Duration::from_secs(60);
 
@@ -67,7 +64,7 @@ struct SipLink {
     /// In answers of ours.
     tag: String,
     connections: LinkConnections,
-    dialled: DialledConnection,
+    dialled: DialledConnections,
     routes: RouteSlots,
     asking: Asking,
     answering: Answering,
@@ -76,13 +73,6 @@ struct SipLink {
     sessions: LinkSessions,
     phase: LinkPhase,
     look: Instant,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LinkPhase {
-    Open,
-    /// What is in work goes to its end, until then.
-    Ending(Instant),
 }
 
 /// Starts the links that the configuration in force wants, and ends the others.
@@ -117,7 +107,7 @@ impl SipLink {
             handle,
             tag,
             connections: LinkConnections::default(),
-            dialled: DialledConnection::None(now),
+            dialled: DialledConnections::new(now),
             routes: RouteSlots::default(),
             asking: Asking::new(now),
             outward: Outward::default(),
@@ -151,7 +141,7 @@ impl SipLink {
             if timer.deadline() != deadline {
                 timer.as_mut().reset(deadline);
             }
-            let is_open = self.phase == LinkPhase::Open;
+            let is_open = self.phase.is_open();
             tokio::select! {
                 biased;
                 failed = self.moved() => if let Some((id, error)) = failed {
@@ -168,11 +158,8 @@ impl SipLink {
     /// As [`LinkConnections::poll`]: who has enough in work is read no further, but for the answers of the server's.
     fn moved(&mut self) -> impl Future<Output = Option<(LinkConnection, io::Error)>> {
         let is_full = self.answering.is_full();
-        let dialled = self.dialled.id();
-        poll_fn(move |cx| {
-            self.connections
-                .poll(cx, |id| !is_full || dialled == Some(id))
-        })
+        let (connections, dialled) = (&mut self.connections, &self.dialled);
+        poll_fn(move |cx| connections.poll(cx, |id| !is_full || dialled.has(id)))
     }
 
     fn moment<'a>(
@@ -192,7 +179,7 @@ impl SipLink {
     fn command(&mut self, command: LinkCommand, now: Instant) {
         match command {
             LinkCommand::Carry(ticket) => {
-                if self.dialled.standing().is_none() || !ticket.is_wanted() {
+                if !self.dialled.is_reached() || !ticket.is_wanted() {
                     // Dropped, it gives its route back.
                     return;
                 }
@@ -211,7 +198,7 @@ impl SipLink {
             }
             LinkCommand::Dialled(Ok(Dialled { transport, address })) => {
                 let id = self.connect(*transport, address, None, now);
-                self.dialled = DialledConnection::Greeting(id);
+                self.dialled.opened(id, now);
                 self.ask_options(id, now);
             }
             LinkCommand::Dialled(Err(failure)) => self.dial_failed(failure, now),
@@ -248,13 +235,9 @@ impl SipLink {
     /// Nothing more is taken; `within` so long what is in work ends.
     fn begin_end(&mut self, within: Duration) {
         let now = Instant::now();
-        let until = now + within;
         self.answering.end();
         self.presence.users.end(now);
-        self.phase = match self.phase {
-            LinkPhase::Open => LinkPhase::Ending(until),
-            LinkPhase::Ending(before) => LinkPhase::Ending(before.min(until)),
-        };
+        self.phase.end_by(now + within);
     }
 
     fn is_over(&self, now: Instant) -> bool {
@@ -263,7 +246,7 @@ impl SipLink {
         };
         let is_idle = self.answering.is_idle()
             && self.asking.is_idle()
-            && (self.presence.users.counts().0 == 0 || self.dialled.standing().is_none())
+            && (self.presence.users.counts().0 == 0 || !self.dialled.is_reached())
             && self.routes.routes().all(|route| route.held() == 0);
         // While streams end, what they took in may still come here.
         let is_needed = self.context.stopping.is_cancelled() && !self.context.streams.is_empty();
@@ -276,8 +259,8 @@ impl SipLink {
         self.presence.on_time(&moment, &mut self.outward);
         self.sessions.on_time(&moment);
         let expired = self.asking.expire(&moment, &mut self.sessions);
-        if let Some(id) = self.dialled.id() {
-            let limit = self.context.router.queue_timeout();
+        let limit = self.context.router.queue_timeout();
+        for id in self.dialled.ids() {
             let heard = self.connections.get(id).map_or(now, |io| io.heard);
             let is_silent = now.saturating_duration_since(heard) >= limit;
             if expired.silent.contains(&id) || expired.messages > 0 && is_silent {
@@ -285,25 +268,27 @@ impl SipLink {
                 self.note("OptionsTimeout", text.clone());
                 let failure = Failure::new(FailureKind::Unreachable, text);
                 self.lose(id, failure, now);
-            } else if self.dialled == DialledConnection::Standing(id)
-                && now.saturating_duration_since(heard) >= SILENCE
-            {
-                self.dialled = DialledConnection::Asked(id);
+            }
+        }
+        for id in self.dialled.unasked().collect::<Vec<_>>() {
+            let heard = self.connections.get(id).map_or(now, |io| io.heard);
+            if now.saturating_duration_since(heard) >= SILENCE {
+                self.dialled.asked(id);
                 self.ask_options(id, now);
             }
         }
-        if let DialledConnection::None(at) = self.dialled
-            && now >= at
-            && self.phase == LinkPhase::Open
-        {
-            self.dial();
+        let dial_at = self.dialled.dial_at(self.asking.waiting());
+        if self.phase.is_open() && dial_at.is_some_and(|at| now >= at) {
+            self.dialled.dialling();
+            dial::begin(&self.context, &self.config, &self.settings, &self.handle);
         }
         if now >= self.look {
             self.look = now + IDLE_LOOK;
             let (router, wake) = (&self.context.router, self.handle.task.waker());
             // Strangers' domains are many.
             self.routes.leave_idle(router, wake);
-            let is_reached = self.dialled.standing().is_some();
+            self.leave_idle_connections();
+            let is_reached = self.dialled.is_reached();
             let partners = &mut self.presence.partners;
             if is_reached && partners.misses_contacts(&self.context) {
                 partners.look(&self.context, &self.handle);
@@ -313,23 +298,15 @@ impl SipLink {
 
     fn deadline(&self, now: Instant) -> Instant {
         let mut next = self.look;
-        let dial = match self.dialled {
-            DialledConnection::None(at) if self.phase == LinkPhase::Open => Some(at),
-            DialledConnection::Standing(id) => {
-                self.connections.get(id).map(|io| io.heard + SILENCE)
-            }
-            _ => None,
-        };
-        let end = match self.phase {
-            LinkPhase::Open => None,
-            LinkPhase::Ending(until) => Some(until.min(now + ENDING_LOOK)),
-        };
-        let standing = self.dialled.standing();
-        let io = standing.and_then(|id| self.connections.get(id));
+        let dial = self.dialled.dial_at(self.asking.waiting());
+        let heard = |id| self.connections.get(id).map(|io| io.heard + SILENCE);
+        let first = self.dialled.first();
+        let io = first.and_then(|id| self.connections.get(id));
         let can_go = io.is_some_and(LinkIo::takes_more);
         let own = [
-            dial,
-            end,
+            dial.filter(|_| self.phase.is_open()),
+            self.dialled.unasked().filter_map(heard).min(),
+            self.phase.next_look(now),
             self.asking.next_deadline(),
             self.answering.next_deadline(now),
             self.connections.next_deadline(),
@@ -346,7 +323,7 @@ impl SipLink {
     fn take_steps(&mut self, now: Instant) {
         for id in self.connections.ids() {
             // Answers of the server's stand among what it asks on the connection that the edge opened.
-            let is_dialled = self.dialled.id() == Some(id);
+            let is_dialled = self.dialled.has(id);
             while is_dialled || !self.answering.is_full() {
                 let Some(io) = self.connections.get_mut(id) else {
                     break;
@@ -410,17 +387,12 @@ impl SipLink {
     fn answered(&mut self, news: AnswerNews, now: Instant) {
         match news {
             AnswerNews::Alive(id) => {
-                let is_first = self.dialled == DialledConnection::Greeting(id);
-                if !is_first && self.dialled != DialledConnection::Asked(id) {
-                    return;
-                }
-                self.dialled = DialledConnection::Standing(id);
-                if is_first {
+                let sign = self.dialled.alive(id);
+                if sign != SignOfLife::Known {
                     self.note("Ok", "the server answers".to_owned());
-                    for domain in &self.settings.gateway.domains {
-                        let peer = self.config.attempt_peer(Side::Gateway, domain);
-                        self.context.attempts.connected(peer, domain);
-                    }
+                    Self::moment(&self.context, &self.config, &self.settings, now).connected();
+                }
+                if sign == SignOfLife::Reached {
                     limited!(
                         info,
                         self.context.log.lines_of("SIP", "Reached"),
@@ -446,7 +418,7 @@ impl SipLink {
 
     /// Takes what waits, and asks as much of it as may be in work.
     fn fill(&mut self, now: Instant) {
-        let Some(id) = self.dialled.standing() else {
+        let Some(first) = self.dialled.first() else {
             return;
         };
         let moment = Self::moment(&self.context, &self.config, &self.settings, now);
@@ -464,11 +436,18 @@ impl SipLink {
                 self.asking.take(&moment, route, batch, receivers);
             }
         }
-        if let Some(io) = self.connections.get_mut(id) {
-            for bytes in self.sessions.take_written() {
-                io.write(&bytes);
+        if let Some(io) = self.connections.get_mut(first) {
+            let written = self.sessions.take_written();
+            written.iter().for_each(|bytes| io.write(bytes));
+        }
+        let mut standing: Vec<LinkConnection> = self.dialled.standing().collect();
+        standing.sort_by_key(|id| self.asking.load(*id));
+        for id in standing {
+            if let Some(io) = self.connections.get_mut(id) {
+                self.asking.ask(&moment, &mut self.sessions, io);
             }
-            self.asking.ask(&moment, &mut self.sessions, io);
+        }
+        if let Some(io) = self.connections.get_mut(first) {
             self.presence.ask(&moment, &mut self.outward, io);
         }
     }
@@ -488,25 +467,23 @@ impl SipLink {
         }
     }
 
-    fn dial(&mut self) {
-        self.dialled = DialledConnection::UnderWay;
-        dial::begin(&self.context, &self.config, &self.settings, &self.handle);
-    }
-
     fn dial_failed(&mut self, failure: Failure, now: Instant) {
+        self.dialled.failed(now);
+        if self.dialled.is_reached() {
+            return;
+        }
         for domain in &self.settings.gateway.domains {
             let peer = self.config.attempt_peer(Side::Gateway, domain);
             self.context.attempts.failed(peer, domain);
             self.context.attempts.next_try(peer, domain, now + REDIAL);
         }
         self.handle.lost(failure);
-        self.dialled = DialledConnection::None(now + REDIAL);
     }
 
     fn ended(&mut self, id: LinkConnection, end: ConnectionEnd, now: Instant) {
         if let ConnectionEnd::Frame(fault) = end {
             self.context.metrics.connection_refused(fault.label());
-            if self.dialled.id() == Some(id) {
+            if self.dialled.has(id) {
                 self.note("NotSip", end.to_string());
             }
         }
@@ -530,21 +507,31 @@ impl SipLink {
         );
         self.context.tasks.spawn(io.farewell());
         self.answering.connection_lost(id);
-        if self.dialled.id() == Some(id) {
+        let was_first = self.dialled.first() == Some(id);
+        if !self.dialled.remove(id) {
+            return;
+        }
+        self.dial_failed(failure, now);
+        let moment = Self::moment(&self.context, &self.config, &self.settings, now);
+        if was_first {
             // Whoever misses them says so once more, or finds no session.
             self.sessions.take_written();
-            self.dial_failed(failure, now);
-            let moment = Self::moment(&self.context, &self.config, &self.settings, now);
             self.presence
                 .connection_lost(&moment, &mut self.outward, id);
-            self.hand_back(id, now);
+        }
+        if !self.dialled.is_reached() {
+            return self.hand_back(&[id], now);
+        }
+        self.asking.go_on(&moment, id);
+        if was_first {
+            self.presence.partners.server_back(now);
         }
     }
 
-    fn hand_back(&mut self, id: LinkConnection, now: Instant) {
+    fn hand_back(&mut self, ids: &[LinkConnection], now: Instant) {
         let moment = Self::moment(&self.context, &self.config, &self.settings, now);
         let (router, wake) = (&self.context.router, self.handle.task.waker());
-        let returned = self.asking.hand_back(&moment, id);
+        let returned = self.asking.hand_back(&moment, ids);
         for (route, batches) in returned {
             router.detach(&route, wake, batches);
         }
@@ -555,8 +542,22 @@ impl SipLink {
         wake.forget_routes();
     }
 
+    /// What was opened because much waited is closed once it does not, and nothing is in work there.
+    fn leave_idle_connections(&mut self) {
+        for id in self.dialled.dispensable(self.asking.waiting()) {
+            if self.asking.load(id) == 0
+                && let Some(io) = self.connections.remove(id)
+            {
+                self.dialled.remove(id);
+                self.answering.connection_lost(id);
+                self.context.tasks.spawn(io.farewell());
+            }
+        }
+    }
+
     fn note(&self, outcome: &'static str, text: String) {
-        let io = self.dialled.id().and_then(|id| self.connections.get(id));
+        let ids = self.dialled.ids();
+        let io = ids.first().and_then(|id| self.connections.get(*id));
         let address = io.and_then(|io| io.address);
         let moment = Self::moment(&self.context, &self.config, &self.settings, Instant::now());
         moment.note(outcome, text, address);
@@ -566,8 +567,7 @@ impl SipLink {
         let now = Instant::now();
         self.handle.lost(of_end("the link ends"));
         self.handle.task.close();
-        let id = self.dialled.id().unwrap_or(LinkConnection(u64::MAX));
-        self.hand_back(id, now);
+        self.hand_back(&self.dialled.ids(), now);
         let moment = Self::moment(&self.context, &self.config, &self.settings, now);
         if !self.context.stopping.is_cancelled() {
             // Another link, or none: what this one told of its users nobody would take back.
@@ -580,7 +580,8 @@ impl SipLink {
         self.sessions.end(&moment);
         self.sessions.report(&moment);
         let ended = self.sessions.take_written();
-        if let Some(io) = self.connections.get_mut(id) {
+        let first = self.dialled.first();
+        if let Some(io) = first.and_then(|id| self.connections.get_mut(id)) {
             ended.iter().for_each(|bytes| io.write(bytes));
         }
         self.write_answers();

@@ -168,6 +168,14 @@ impl<'a> LinkMoment<'a> {
         self.context.attempts.note(whose, step);
     }
 
+    /// The server of all domains is reached, for who looks at the gateway.
+    pub(super) fn connected(&self) {
+        for domain in &self.settings.gateway.domains {
+            let peer = self.config.attempt_peer(Side::Gateway, domain);
+            self.context.attempts.connected(peer, domain);
+        }
+    }
+
     /// What came by SIP is judged as what comes from any server inside.
     pub(super) fn relay(&self) -> Relay<'_> {
         Relay {

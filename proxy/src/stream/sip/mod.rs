@@ -21,6 +21,7 @@ mod linked_stanza;
 pub mod links;
 mod outgoing;
 mod outward;
+mod phase;
 mod presence;
 mod sessions;
 mod typing;

@@ -1,5 +1,5 @@
 # make test     everything that a change must pass, real servers included (installs them by apt)
-# make demo     real servers with the edge between them; KEEP=1 leaves them running; SIDECAR=1 with a sidecar inside
+# make demo     real servers with the edge between them; KEEP=1 leaves them running; SIDECAR=1 with a sidecar inside, SIP=1 with a Kamailio
 # make kind-demo  the same in a cluster that kind makes: two organisations, the chart, a message both ways
 # make bench    what a stanza and a stream cost, beside a plain relay; ONLY=saturated runs a part
 # make release  both programs as images have them: in target/release
@@ -24,7 +24,7 @@ test: install tools binaries
 	RUST_TEST_THREADS=$(THREADS) cargo test --workspace
 
 demo: install binaries
-	cargo run -q -p xmpp-edge-tests --bin demo -- $(if $(KEEP),--keep) $(if $(SIDECAR),--sidecar)
+	cargo run -q -p xmpp-edge-tests --bin demo -- $(if $(KEEP),--keep) $(if $(SIDECAR),--sidecar) $(if $(SIP),--sip)
 
 bench: install release
 	cargo bench -p xmpp-edge-tests --bench edge -- $(ONLY)

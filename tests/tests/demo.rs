@@ -4,7 +4,7 @@
 
 use std::process::Command;
 
-/// Shows a message that passes and one that is refused, streams and metrics, and what is expected beside.
+/// Shows a message that passes, streams and metrics, and what is expected beside.
 fn shows(arguments: &[&str], expected: &[&str]) {
     let demo = Command::new(env!("CARGO_BIN_EXE_demo"))
         .args(arguments)
@@ -18,7 +18,6 @@ fn shows(arguments: &[&str], expected: &[&str]) {
     );
     let always = [
         "arrived, from alice@org.example",
-        "not-allowed, reason AccessPolicy",
         "SaslOverTls",
         "xmpp_edge_stanzas_refused_total{",
     ];
@@ -29,10 +28,27 @@ fn shows(arguments: &[&str], expected: &[&str]) {
 
 #[test]
 fn the_demonstration_shows_a_message_allowed_one_refused_streams_and_metrics() {
-    shows(&[], &[]);
+    shows(&[], &["not-allowed, reason AccessPolicy"]);
 }
 
 #[test]
 fn the_demonstration_shows_the_same_where_a_sidecar_is_the_way_inside() {
-    shows(&["--sidecar"], &["xmpp-edge-proxy sidecar key: sha256:"]);
+    let refused = "not-allowed, reason AccessPolicy";
+    shows(
+        &["--sidecar"],
+        &[refused, "xmpp-edge-proxy sidecar key: sha256:"],
+    );
+}
+
+#[test]
+fn the_demonstration_shows_messages_and_presence_where_a_kamailio_is_inside() {
+    shows(
+        &["--sip"],
+        &[
+            "arrived, <sip:bob@partner.example>",
+            "SIP/2.0 403 Forbidden, Warning: 399 edge.default.xmpp-edge.internal",
+            "bob@partner.example sees alice@org.example/phone: away, \"at lunch\"",
+            "alice@org.example sees bob@partner.example: busy, \"writing\"",
+        ],
+    );
 }

@@ -8,4 +8,4 @@ pub mod shards;
 mod sip;
 
 pub use model::*;
-pub use sip::{EndOfSubscription, GatewaySip, SipTransport};
+pub use sip::{EndOfSubscription, GatewaySip, SipDialect, SipTransport};

@@ -9,6 +9,9 @@ use crate::domain::DomainName;
 #[serde(rename_all = "camelCase")]
 pub struct GatewaySip {
     pub transport: SipTransport,
+    /// How its clients write to each other.
+    #[serde(default, skip_serializing_if = "SipDialect::is_simple")]
+    pub dialect: SipDialect,
     /// What the server's certificate may name beside the host of `address` and the gateway's domains.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub server_names: Vec<DomainName>,
@@ -52,4 +55,21 @@ pub enum SipTransport {
     #[default]
     Tls,
     Tcp,
+}
+
+/// What of SIP the clients of a server use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "kinds", derive(schemars::JsonSchema))]
+pub enum SipDialect {
+    /// SIP/SIMPLE: each message by itself (RFC 3428).
+    #[default]
+    Simple,
+    /// Lync and Skype for Business: messages in sessions.
+    Lync,
+}
+
+impl SipDialect {
+    fn is_simple(&self) -> bool {
+        *self == Self::Simple
+    }
 }

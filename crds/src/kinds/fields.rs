@@ -159,6 +159,11 @@ pub fn sip_transport(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "enum": ["Tls", "Tcp"] })
 }
 
+/// How clients of a SIP server write.
+pub fn sip_dialect(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": ["Simple", "Lync"] })
+}
+
 /// What the end of a SIP user's subscriptions does to a contact.
 pub fn end_of_subscription(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "enum": ["Keep", "Unsubscribe"] })

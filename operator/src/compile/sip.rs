@@ -59,6 +59,7 @@ pub(super) fn server(
     }
     Ok(Some(GatewaySip {
         transport: given.transport,
+        dialect: given.dialect,
         server_names: own_domains(&format!("{at}.sip.serverNames"), &given.server_names)?,
         edge_name: edge_name(at, pool, &given, world)?,
         own_certificate: given.certificate_secret_ref.is_some(),

@@ -2,13 +2,14 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
-use xmpp_edge_crds::verdict::Direction;
+use xmpp_edge_crds::{edge_config::SipDialect, verdict::Direction};
 
 use crate::stream::sip::figures::{ShownConnection, ShownLink};
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SipStatus {
+    pub dialect: SipDialect,
     /// As many as a link lists, the edge's own first.
     pub connections: Vec<SipConnectionStatus>,
     /// All of them, listed or not.
@@ -19,6 +20,8 @@ pub struct SipStatus {
     pub watched: usize,
     /// Those of both to which nobody said yes yet.
     pub pending: usize,
+    /// Sessions of messages, of dialect `Lync`.
+    pub sessions: usize,
     /// When the server last gave a final answer.
     pub last_answer_time: Option<Timestamp>,
 }
@@ -35,15 +38,17 @@ pub struct SipConnectionStatus {
     pub established_time: Timestamp,
 }
 
-impl From<ShownLink> for SipStatus {
-    fn from(shown: ShownLink) -> Self {
+impl SipStatus {
+    pub(super) fn new(dialect: SipDialect, shown: ShownLink) -> Self {
         let (watching, seen) = shown.subscriptions.watcher;
         let (watched, served) = shown.subscriptions.notifier;
         Self {
+            dialect,
             connections: shown.connections.into_iter().map(Into::into).collect(),
             connection_count: shown.opened + shown.accepted,
             watching,
             watched,
+            sessions: shown.sessions,
             pending: (watching + watched).saturating_sub(seen + served),
             last_answer_time: shown.last_answer,
         }

@@ -358,7 +358,10 @@ fn gateways(context: &StreamContext, config: &ActiveConfig) -> Vec<GatewayStatus
                 name: name.to_owned(),
                 mode: gateway.config.mode,
                 sidecars: sidecars.into_iter().map(Into::into).collect(),
-                sip: context.sip.of(name).map(|link| link.shown().into()),
+                sip: gateway.config.sip.as_ref().and_then(|sip| {
+                    let link = context.sip.of(name)?;
+                    Some(SipStatus::new(sip.dialect, link.shown()))
+                }),
                 domains: domains.iter().map(ToString::to_string).collect(),
                 address: gateway
                     .config

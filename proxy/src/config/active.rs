@@ -74,10 +74,10 @@ impl std::fmt::Debug for ActiveConfig {
 pub struct ActiveGateway {
     pub config: Gateway,
     /// Beside the internal CA: the gateway's own PKI.
-    own: Option<Trust>,
+    pub(super) own: Option<Trust>,
     /// Beside the internal CA: its sidecars' listed keys, and an issuer of their own.
     sidecars: Option<Trust>,
-    internal: Trust,
+    pub(super) internal: Trust,
 }
 
 impl std::fmt::Debug for ActiveGateway {

@@ -11,7 +11,7 @@ use xmpp_edge_crds::{
 use super::{ActiveConfig, ActiveGateway};
 use crate::{
     negotiation::Side,
-    tls::{CertificateFault, Identity, Role},
+    tls::{CertificateFault, Identity, SipUris},
 };
 
 impl ActiveConfig {
@@ -88,17 +88,21 @@ impl ActiveConfig {
 }
 
 impl ActiveGateway {
-    /// Whether the chain is one of this gateway's SIP server, whichever part it had in the handshake: it names the host
-    /// of `address`, one of `serverNames` or one of the domains, and comes from the internal CA or the gateway's own.
-    ///
-    /// *Departs* from RFC 5922 section 7: names are dNSName as everywhere else here, a URI is not looked at.
+    /// Whether the chain is one of this gateway's SIP server, whichever part it had in the handshake: it is of the host of
+    /// `address`, one of `serverNames` or one of the domains, and comes from the internal CA or the gateway's own (RFC 5922
+    /// section 7; *departs*: what a certificate is for is looked at as everywhere else here).
     ///
     /// # Errors
     /// What is wrong for the first of these names.
     pub fn judge_sip_server(&self, chain: &[CertificateDer<'_>]) -> Result<(), CertificateFault> {
         let mut first = Err(CertificateFault::NotPresented);
         for (index, name) in self.sip_server_names().enumerate() {
-            match self.judge(name, chain, Role::Client) {
+            let internal = self.internal.judge_sip(name, chain, SipUris::Nothing);
+            let judged = match (&internal, &self.own) {
+                (Err(_), Some(own)) => own.judge_sip(name, chain, SipUris::Domain),
+                _ => internal,
+            };
+            match judged {
                 Ok(_) => return Ok(()),
                 Err(fault) if index == 0 => first = Err(fault),
                 Err(_) => {}

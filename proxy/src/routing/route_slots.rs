@@ -73,6 +73,15 @@ impl RouteSlots {
         Some(slot)
     }
 
+    /// As [`Self::leave`], of all routes of which nothing waits.
+    pub fn leave_idle(&mut self, router: &Arc<Router>, wake: &Arc<Wake>) {
+        let idle = self.routes().filter(|route| route.held() == 0);
+        let idle: Vec<Pair> = idle.map(|route| route.pair.clone()).collect();
+        for pair in idle {
+            self.leave(router, wake, &pair);
+        }
+    }
+
     /// As [`Self::leave`], of a route that nobody else can carry: what waits there is settled.
     pub fn forget(&mut self, route: &Arc<Route>) -> Option<RouteSlot> {
         let slot = self.slot(route)?;

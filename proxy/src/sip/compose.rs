@@ -77,17 +77,7 @@ impl RequestStart<'_> {
     /// # Errors
     /// [`WriteFault`].
     pub fn text(&self, page: &PageMessage) -> Result<Vec<u8>, WriteFault> {
-        let mut writer = self.begin()?;
-        if let Some(language) = &page.language {
-            writer = writer.field(HeaderName::ContentLanguage, language)?;
-        }
-        if let Some(subject) = &page.subject {
-            writer = writer.field(HeaderName::Subject, subject)?;
-        }
-        if let Some(date) = page.sent.and_then(date) {
-            writer = writer.field(HeaderName::Date, &date)?;
-        }
-        writer.finish_with("text/plain;charset=UTF-8", page.text.as_bytes())
+        with_text(self.begin()?, page)
     }
 
     /// That somebody is writing, or not any more.
@@ -95,10 +85,34 @@ impl RequestStart<'_> {
     /// # Errors
     /// [`WriteFault`].
     pub fn typing(&self, typing: Typing) -> Result<Vec<u8>, WriteFault> {
-        let document = typing.to_document();
-        self.begin()?
-            .finish_with("application/im-iscomposing+xml", document.as_bytes())
+        with_typing(self.begin()?, typing)
     }
+}
+
+/// The request that was begun, with a text.
+///
+/// # Errors
+/// [`WriteFault`].
+pub fn with_text(mut writer: SipWriter, page: &PageMessage) -> Result<Vec<u8>, WriteFault> {
+    if let Some(language) = &page.language {
+        writer = writer.field(HeaderName::ContentLanguage, language)?;
+    }
+    if let Some(subject) = &page.subject {
+        writer = writer.field(HeaderName::Subject, subject)?;
+    }
+    if let Some(date) = page.sent.and_then(date) {
+        writer = writer.field(HeaderName::Date, &date)?;
+    }
+    writer.finish_with("text/plain;charset=UTF-8", page.text.as_bytes())
+}
+
+/// The request that was begun, with whether somebody is writing.
+///
+/// # Errors
+/// [`WriteFault`].
+pub fn with_typing(writer: SipWriter, typing: Typing) -> Result<Vec<u8>, WriteFault> {
+    let document = typing.to_document();
+    writer.finish_with("application/im-iscomposing+xml", document.as_bytes())
 }
 
 /// As RFC 3261 section 20.17 writes it; `None` for a year of five digits.

@@ -67,7 +67,7 @@ enum Answers {
 pub enum ConnectionStep {
     Write(Vec<u8>),
     Request(Box<ReceivedRequest>),
-    Response(Box<SipResponse>),
+    Response(Box<ReceivedResponse>),
     /// A request that was not right, of which the sender was told, where it could be.
     Refused(RequestFault),
     /// An answer of which nobody can tell whose it is.
@@ -80,6 +80,13 @@ pub enum ConnectionStep {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReceivedRequest {
     pub request: SipRequest,
+    pub body: Vec<u8>,
+}
+
+/// An answer to a request of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceivedResponse {
+    pub response: SipResponse,
     pub body: Vec<u8>,
 }
 
@@ -175,13 +182,18 @@ impl SipConnection {
             Framed::Message {
                 start: StartLine::Response(code),
                 headers,
-                ..
-            } => self
-                .steps
-                .push_back(match SipResponse::read(code, headers) {
-                    Ok(response) => ConnectionStep::Response(Box::new(response)),
+                body,
+            } => {
+                let body = self.read[self.taken..][body].to_vec();
+                let step = match SipResponse::read(code, headers) {
+                    Ok(response) => {
+                        let received = ReceivedResponse { response, body };
+                        ConnectionStep::Response(Box::new(received))
+                    }
                     Err(fault) => ConnectionStep::Dropped(fault),
-                }),
+                };
+                self.steps.push_back(step);
+            }
         }
         self.taken += len;
     }
@@ -284,7 +296,7 @@ mod tests {
                         .map_or_else(|| format!("{} bytes", text.len()), |line| line.to_owned())
                 }
                 ConnectionStep::Request(it) => format!("{:?} {}", it.request.method, it.body.len()),
-                ConnectionStep::Response(it) => it.code.get().to_string(),
+                ConnectionStep::Response(it) => it.response.code.get().to_string(),
                 ConnectionStep::Refused(fault) => fault.to_string(),
                 ConnectionStep::Dropped(fault) => fault.to_string(),
                 ConnectionStep::End(end) => end.to_string(),

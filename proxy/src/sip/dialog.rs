@@ -1,12 +1,15 @@
-//! A dialog of a subscription (RFC 3261 section 12, RFC 6665 section 4.4): which requests belong to it, and how the next
-//! one of ours in it begins.
+//! A dialog of a subscription or a session (RFC 3261 section 12, RFC 6665 section 4.4): which requests belong to it, and
+//! how the next one of ours in it begins.
 
 use thiserror::Error;
 
 use super::{
     compose::{MAX_FORWARDS, SentBy},
     method::SipMethod,
-    wire::{HeaderName, NameAddr, SipRequest, SipWriter, ValueFault, WriteFault, split_list},
+    wire::{
+        HeaderName, NameAddr, SipHeaders, SipRequest, SipResponse, SipWriter, ValueFault,
+        WriteFault, split_list,
+    },
 };
 
 /// Most bytes of the other side's Contact.
@@ -14,7 +17,7 @@ const MAX_TARGET_BYTES: usize = 1_024;
 /// Most bytes of the hops of a dialog, all of them together.
 const MAX_ROUTE_BYTES: usize = 2_048;
 
-/// What stays the same while a subscription stands.
+/// What stays the same while a subscription or a session stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dialog {
     call_id: Box<str>,
@@ -56,6 +59,8 @@ pub enum DialogFault {
     Routes(ValueFault),
     #[error("a Contact or hops that are longer than they may be")]
     TooLong,
+    #[error("a side that has no tag")]
+    Tag,
     #[error("of another dialog")]
     Other,
     #[error("older than one that came")]
@@ -67,7 +72,7 @@ impl DialogFault {
     #[must_use]
     pub fn code(self) -> u16 {
         match self {
-            Self::Contact | Self::ContactValue(_) | Self::Routes(_) => 400,
+            Self::Contact | Self::ContactValue(_) | Self::Routes(_) | Self::Tag => 400,
             Self::TooLong => 413,
             Self::Other => 481,
             Self::OutOfOrder => 500,
@@ -92,10 +97,37 @@ impl Dialog {
                 uri: request.from.uri.as_str().into(),
                 tag: request.from.tag().unwrap_or_default().into(),
             },
-            target: target(request)?.ok_or(DialogFault::Contact)?,
-            routes: routes(request)?,
+            target: target(&request.headers)?.ok_or(DialogFault::Contact)?,
+            routes: routes(&request.headers)?.into(),
             sent,
             received: request.cseq,
+        })
+    }
+
+    /// The dialog that a 2xx to an INVITE of ours makes: who asked takes the hops backwards (RFC 3261 section 12.1.2).
+    ///
+    /// # Errors
+    /// [`DialogFault`].
+    pub fn of_response(response: &SipResponse) -> Result<Self, DialogFault> {
+        let end = |of: &NameAddr| {
+            let tag = of.tag().ok_or(DialogFault::Tag)?;
+            Ok(DialogEnd {
+                uri: of.uri.as_str().into(),
+                tag: tag.into(),
+            })
+        };
+        let from = response.headers.first(HeaderName::From);
+        let from = NameAddr::read(from.unwrap_or_default()).map_err(|_| DialogFault::Tag)?;
+        let mut hops = routes(&response.headers)?;
+        hops.reverse();
+        Ok(Self {
+            call_id: response.call_id.as_str().into(),
+            local: end(&from)?,
+            remote: end(&response.to)?,
+            target: target(&response.headers)?.ok_or(DialogFault::Contact)?,
+            routes: hops.into(),
+            sent: response.cseq,
+            received: 0,
         })
     }
 
@@ -110,7 +142,7 @@ impl Dialog {
         if request.cseq <= self.received {
             return Err(DialogFault::OutOfOrder);
         }
-        if let Some(target) = target(request)? {
+        if let Some(target) = target(&request.headers)? {
             self.target = target;
         }
         self.received = request.cseq;
@@ -123,6 +155,12 @@ impl Dialog {
         *self.call_id == *request.call_id
             && request.to.tag() == Some(&*self.local.tag)
             && request.from.tag() == Some(&*self.remote.tag)
+    }
+
+    /// Whether it is the dialog of this answer.
+    #[must_use]
+    pub fn answers(&self, response: &SipResponse) -> bool {
+        *self.call_id == *response.call_id && response.to.tag() == Some(&*self.remote.tag)
     }
 
     #[must_use]
@@ -153,8 +191,20 @@ impl Dialog {
     /// # Errors
     /// [`WriteFault`].
     pub fn begin(&mut self, method: SipMethod, by: SentBy<'_>) -> Result<SipWriter, WriteFault> {
-        let name = method.as_str().ok_or(WriteFault::Method)?;
         self.sent += 1;
+        self.write(method, self.sent, by)
+    }
+
+    /// The ACK of a 2xx to the INVITE of this number (RFC 3261 section 13.2.2.4).
+    ///
+    /// # Errors
+    /// [`WriteFault`].
+    pub fn acknowledge(&self, cseq: u32, by: SentBy<'_>) -> Result<Vec<u8>, WriteFault> {
+        Ok(self.write(SipMethod::Ack, cseq, by)?.finish())
+    }
+
+    fn write(&self, method: SipMethod, cseq: u32, by: SentBy<'_>) -> Result<SipWriter, WriteFault> {
+        let name = method.as_str().ok_or(WriteFault::Method)?;
         let mut writer = SipWriter::request(method, &self.target)?
             .field(HeaderName::Via, &by.via())?
             .field(HeaderName::MaxForwards, MAX_FORWARDS)?;
@@ -165,7 +215,7 @@ impl Dialog {
             .field(HeaderName::From, &self.local.as_field())?
             .field(HeaderName::To, &self.remote.as_field())?
             .field(HeaderName::CallId, &self.call_id)?
-            .field(HeaderName::CSeq, &format!("{} {name}", self.sent))
+            .field(HeaderName::CSeq, &format!("{cseq} {name}"))
     }
 }
 
@@ -175,8 +225,8 @@ impl DialogEnd {
     }
 }
 
-fn target(request: &SipRequest) -> Result<Option<Box<str>>, DialogFault> {
-    let contact = request.headers.only(HeaderName::Contact);
+fn target(headers: &SipHeaders) -> Result<Option<Box<str>>, DialogFault> {
+    let contact = headers.only(HeaderName::Contact);
     let Some(contact) = contact.map_err(|_| DialogFault::Contact)? else {
         return Ok(None);
     };
@@ -192,10 +242,10 @@ fn target(request: &SipRequest) -> Result<Option<Box<str>>, DialogFault> {
 }
 
 /// As they stand: who is asked by a request takes its hops in their order (RFC 3261 section 12.1.1).
-fn routes(request: &SipRequest) -> Result<Box<[Box<str>]>, DialogFault> {
+fn routes(headers: &SipHeaders) -> Result<Vec<Box<str>>, DialogFault> {
     let mut routes: Vec<Box<str>> = Vec::new();
     let mut bytes = 0;
-    for value in request.headers.all(HeaderName::RecordRoute) {
+    for value in headers.all(HeaderName::RecordRoute) {
         for route in split_list(value, ',').map_err(DialogFault::Routes)? {
             NameAddr::read(route).map_err(DialogFault::Routes)?;
             bytes += route.len();
@@ -205,7 +255,7 @@ fn routes(request: &SipRequest) -> Result<Box<[Box<str>]>, DialogFault> {
     if bytes > MAX_ROUTE_BYTES {
         return Err(DialogFault::TooLong);
     }
-    Ok(routes.into())
+    Ok(routes)
 }
 
 #[cfg(test)]

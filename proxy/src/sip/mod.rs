@@ -8,7 +8,7 @@
 //! [`connection`] reads one connection, [`transaction`] knows whose answer is whose, [`turns`] whose message
 //! is next, [`subscription`] what follows from how a subscription stands. [`watcher`] watches users of SIP for
 //! users of partners, [`notifier`] serves users of SIP who watch; [`dialog`] is what their requests go in, [`presence`]
-//! what they say in stanzas, [`ledger`] what they may take.
+//! what they say in stanzas, [`ledger`] what they may take. [`session`] is how clients of Lync write.
 
 pub use xmpp_edge_crds::sip_address as address;
 
@@ -24,6 +24,7 @@ pub mod method;
 pub mod notifier;
 pub mod pidf;
 pub mod presence;
+pub mod session;
 pub mod subscription;
 pub mod transaction;
 pub mod turns;

@@ -145,6 +145,12 @@ impl<T> MessageTurns<T> {
         self.people.into_values().flat_map(|waiting| waiting.queue)
     }
 
+    /// How many could go at once: what waits behind something of the same two people is not counted.
+    #[must_use]
+    pub fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
     /// Whether nothing waits and nothing is in work.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -172,8 +178,10 @@ mod tests {
         for (number, message) in [(1, 'a'), (1, 'b'), (2, 'c'), (3, 'd'), (3, 'e')] {
             turns.push(people(number), message);
         }
+        assert_eq!(turns.ready(), 3);
         assert_eq!(turns.begin_next(), Some((people(1), 'a')));
         assert_eq!(turns.begin_next(), Some((people(2), 'c')));
+        assert_eq!(turns.ready(), 1, "b waits for a");
         assert_eq!(turns.begin_next(), None, "as many as may");
         turns.done(&people(1));
         assert_eq!(

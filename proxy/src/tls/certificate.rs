@@ -123,6 +123,26 @@ pub struct Names {
     /// never matched. The internal CA's name constraints bind dNSName alone, so a stolen
     /// intermediate could write any domain into them.
     pub other_xmpp_names: bool,
+    /// Hosts of `URI:sip:` without a user, in lower case (RFC 5922 section 7.1).
+    pub sip: Vec<String>,
+}
+
+/// Which names of a certificate count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameRule {
+    /// RFC 9525: `dNSName`, exact or with one whole left-most label `*`.
+    Wildcards,
+    /// Those of a SIP server (RFC 5922 sections 7.1, 7.2): `URI:sip:` where there is one, else `dNSName`, each exact.
+    Sip(SipUris),
+}
+
+/// What `URI:sip:` proves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SipUris {
+    Domain,
+    /// Nothing: the name constraints of the internal CA bind dNSName alone, so that a stolen intermediate could write any
+    /// domain into one.
+    Nothing,
 }
 
 impl Names {
@@ -141,11 +161,32 @@ impl Names {
                         names.other_xmpp_names |=
                             oid == "1.3.6.1.5.5.7.8.5" || oid == "1.3.6.1.5.5.7.8.7";
                     }
+                    GeneralName::URI(uri) => names.sip.extend(sip_host(uri)),
                     _ => {}
                 }
             }
         }
         names
+    }
+
+    /// Whether a name that counts by `rule` is `domain`.
+    pub(super) fn prove(&self, domain: &DomainName, rule: NameRule) -> bool {
+        let is_named = |names: &[String]| names.iter().any(|name| name == domain.as_str());
+        match rule {
+            NameRule::Wildcards => self.cover(domain),
+            NameRule::Sip(_) if self.sip.is_empty() => is_named(&self.dns),
+            NameRule::Sip(SipUris::Domain) => is_named(&self.sip),
+            NameRule::Sip(SipUris::Nothing) => false,
+        }
+    }
+
+    /// All that `rule` looks at, for who reads why none of them did.
+    pub(super) fn shown(self, rule: NameRule) -> Vec<String> {
+        let mut all = self.dns;
+        if let NameRule::Sip(_) = rule {
+            all.extend(self.sip.iter().map(|host| format!("sip:{host}")));
+        }
+        all
     }
 
     /// Whether a `dNSName` is `domain`, exactly or by one whole left-most label `*` with two labels
@@ -155,6 +196,16 @@ impl Names {
     pub fn cover(&self, domain: &DomainName) -> bool {
         self.dns.iter().any(|name| matches(name, domain))
     }
+}
+
+/// The domain that a `sip:` URI is the identity of; `None` for one with a user, or of another scheme.
+fn sip_host(uri: &str) -> Option<String> {
+    let (scheme, rest) = uri.split_once(':')?;
+    if !scheme.eq_ignore_ascii_case("sip") || rest.contains('@') {
+        return None;
+    }
+    let host = rest.split([':', ';', '?', '/']).next()?;
+    Some(host.to_ascii_lowercase())
 }
 
 fn matches(presented: &str, domain: &DomainName) -> bool {

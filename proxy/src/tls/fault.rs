@@ -42,7 +42,7 @@ pub enum CertificateFault {
     #[error("a certificate for {expected} was expected, found {}", shown_names(found, *other_names))]
     NameMismatch {
         expected: DomainName,
-        /// `dNSName` values, all of them.
+        /// `dNSName` values, all of them; of a SIP server those of `URI:sip:` too, as `sip:` and the host.
         found: Vec<String>,
         /// xmppAddr or SRVName are there, but do not count.
         other_names: bool,

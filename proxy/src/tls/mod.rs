@@ -28,7 +28,7 @@ pub mod transport;
 mod verifier;
 pub mod verify;
 
-pub use certificate::{CertificateError, SpkiSha256, dns_names, not_after, spki_sha256};
+pub use certificate::{CertificateError, SipUris, SpkiSha256, dns_names, not_after, spki_sha256};
 pub use constraints::{ExcludedNames, issued_after};
 pub use dane::{Tlsa, TlsaSet};
 pub use database::{DatabaseTls, ServerVerification};

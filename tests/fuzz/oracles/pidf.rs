@@ -5,7 +5,10 @@
 //! - What is read of it is bounded, is what a stanza can carry, and written anew is read the same.
 
 use rxml::{Parse, WithOptions};
-use xmpp_edge_crds::jid::{BareJid, check_resource};
+use xmpp_edge_crds::{
+    edge_config::SipDialect,
+    jid::{BareJid, check_resource},
+};
 use xmpp_edge_proxy::{
     sip::pidf::{
         self, Availability, MAX_DEVICES, MAX_LANGUAGES, MAX_NOTE_CHARACTERS, WatchedDevice,
@@ -68,7 +71,12 @@ pub fn check(data: &[u8]) {
             since: jiff::Timestamp::UNIX_EPOCH,
         });
     }
-    let written = pidf::write(&alice, &devices).expect("a user");
+    let dialect = if data.len().is_multiple_of(2) {
+        SipDialect::Simple
+    } else {
+        SipDialect::Lync
+    };
+    let written = pidf::write(&alice, &devices, dialect).expect("a user");
     assert_eq!(written.left_out, 0);
     let again = pidf::read(&written.document, &alice, None).expect("ours");
     let said = |availability: &Availability| format!("{availability:?}");

@@ -34,6 +34,7 @@ pub struct Draft {
     pub names: Vec<String>,
     /// xmppAddr names.
     pub addresses: Vec<String>,
+    pub uris: Vec<String>,
     pub ip_addresses: Vec<IpAddr>,
     pub common_name: String,
     pub organisation: Option<String>,
@@ -50,6 +51,7 @@ impl Draft {
         Self {
             names: names.iter().map(|n| (*n).to_owned()).collect(),
             addresses: Vec::new(),
+            uris: Vec::new(),
             ip_addresses: Vec::new(),
             common_name: (*names.first().unwrap_or(&"nobody")).to_owned(),
             organisation: None,
@@ -73,7 +75,12 @@ impl Draft {
             ))
         });
         let ip_addresses = self.ip_addresses.iter().copied().map(SanType::IpAddress);
-        params.subject_alt_names = dns.chain(addresses).chain(ip_addresses).collect();
+        let uris = self
+            .uris
+            .iter()
+            .map(|uri| SanType::URI(uri.as_str().try_into().expect("tests write URIs in ASCII")));
+        let others = addresses.chain(ip_addresses).chain(uris);
+        params.subject_alt_names = dns.chain(others).collect();
         params.distinguished_name = DistinguishedName::new();
         if let Some(organisation) = &self.organisation {
             params

@@ -54,6 +54,13 @@ impl SipMessage {
         (self.code().is_none()).then_some(method)
     }
 
+    /// As [`Self::answer`], with a body.
+    pub fn answer_with(&self, code: u16, more: &str, body: &str) -> String {
+        let length = format!("Content-Length: {}\r\n\r\n{body}", body.len());
+        let answer = self.answer(code, more);
+        answer.replace("Content-Length: 0\r\n\r\n", &length)
+    }
+
     /// An answer to this request.
     pub fn answer(&self, code: u16, more: &str) -> String {
         let mut text = format!("SIP/2.0 {code} As told\r\n");

@@ -116,6 +116,24 @@ impl SipServer {
         .await
     }
 
+    /// All connections that the edge opened and that stand, the oldest first.
+    pub fn parties(&self) -> Vec<Arc<SipParty>> {
+        let parties = self.state.parties.lock();
+        parties
+            .iter()
+            .filter(|it| !it.is_ended())
+            .cloned()
+            .collect()
+    }
+
+    /// Closes this connection that the edge opened, without a word.
+    pub fn cut_one(&self, party: Arc<SipParty>) {
+        self.state
+            .parties
+            .lock()
+            .retain(|it| !Arc::ptr_eq(it, &party));
+    }
+
     /// Closes all connections that the edge opened, without a word.
     pub fn cut(&self) {
         self.state.parties.lock().clear();

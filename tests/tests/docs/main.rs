@@ -221,7 +221,8 @@ fn registered_metrics() -> BTreeSet<String> {
         for rest in source.split("registry.register(\n            \"").skip(1) {
             let name = rest.split('"').next().unwrap();
             // What goes up and down has no ending, and neither have times.
-            let is_counter = name != "sip_subscriptions" && !name.ends_with("_seconds");
+            let is_gauge = ["sip_subscriptions", "sip_sessions"].contains(&name);
+            let is_counter = !is_gauge && !name.ends_with("_seconds");
             let ending = if is_counter { "_total" } else { "" };
             names.insert(format!("{prefix}{name}{ending}"));
         }

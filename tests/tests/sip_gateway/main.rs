@@ -1,10 +1,12 @@
 //! SIP-01 to SIP-50: a gateway of mode `Sip` between partners and scripted SIP servers, or a real Kamailio.
 
 mod certificate;
+mod connections;
 mod faults;
 mod inwards;
 mod kamailio;
 mod kamailio_presence;
+mod lync;
 mod outwards;
 mod presence;
 mod server;

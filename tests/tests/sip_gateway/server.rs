@@ -4,7 +4,7 @@ use anyhow::ensure;
 use serde_json::json;
 use xmpp_edge_tests::{
     peer::Identity,
-    pki::{Authority, Usage},
+    pki::{Authority, Draft, Usage},
     rig::alone,
     sip::{Reply, SipParty, SipServer},
     wait,
@@ -144,6 +144,43 @@ fn sip_42_a_server_without_the_right_certificate_is_neither_served_nor_used() {
             .metric("connections_refused_total", &["reason=\"UnknownServer\""])
             .await?;
         ensure!(refused >= 2.0, "{refused}");
+        Ok(())
+    });
+}
+
+#[test]
+fn sip_42_a_server_of_another_pki_is_who_its_uri_says_and_no_wildcard_is_anybody() {
+    alone(async {
+        let stage = Stage::start(StagePlan {
+            trust: json!({ "caConfigMapRef": { "name": "roots", "key": "ca.crt" } }),
+            ..StagePlan::default()
+        })
+        .await?;
+        let issued = |names: &[&str], uri: &str| {
+            let mut draft = Draft::of(names);
+            draft.uris = vec![uri.to_owned()];
+            Identity::of(&stage.lab.authority().issue_as(&draft))
+        };
+        for refused in [
+            issued(&["org.example"], "sip:other.example")?,
+            issued(&["*.example"], "https://org.example/")?,
+        ] {
+            let server = SipServer::listen(stage.sip_address(), refused.clone()).await?;
+            stage.misses_server("certificate").await?;
+            let party = SipParty::dial(stage.edge_sip(), Some(refused)).await?;
+            party.send(message(ROB, "forged", "forged"));
+            party.ended().await?;
+            ensure!(party.answers().is_empty(), "{:?}", party.answers());
+            drop(server);
+            stage.misses_server("tcp").await?;
+        }
+        let right = issued(&["fe-1.other.example"], "sip:org.example")?;
+        let _server = SipServer::listen(stage.sip_address(), right.clone()).await?;
+        stage.reaches_server().await?;
+        let party = SipParty::dial(stage.edge_sip(), Some(right)).await?;
+        let _outside = stage.outside().await?;
+        let answer = party.ask(message(ROB, "known", "known")).await?;
+        ensure!(answer.code() == Some(200), "{answer:?}");
         Ok(())
     });
 }

@@ -49,6 +49,8 @@ fn a_sip_server_is_shown_with_its_connections_subscriptions_and_last_answer() {
         let away = gateway(&stage).await?;
         ensure!(away["mode"] == "Sip", "{away}");
         ensure!(away["sip"]["connectionCount"] == 0, "{away}");
+        ensure!(away["sip"]["dialect"] == "Simple", "{away}");
+        ensure!(away["sip"]["sessions"] == 0, "{away}");
         ensure!(away["sip"]["lastAnswerTime"].is_null(), "{away}");
         let (server, mut partner) = (stage.sip_server().await?, stage.partner().await?);
         server.party().await?;

@@ -30,6 +30,8 @@ const PARTNER_HOST: u8 = 50;
 pub struct StagePlan {
     /// `sip` of the gateway.
     pub sip: Value,
+    /// `trust` of the gateway.
+    pub trust: Value,
     /// `spec.settings` of the pool.
     pub settings: Value,
     /// `spec` of the partner.
@@ -42,6 +44,7 @@ impl Default for StagePlan {
     fn default() -> Self {
         Self {
             sip: json!({}),
+            trust: Value::Null,
             settings: json!({}),
             partner: json!({ "domain": PARTNER, "partnerType": "Federated" }),
             listeners: json!({}),
@@ -76,7 +79,7 @@ impl Stage {
             &BTreeMap::from([("tls.crt", identity.certificate), ("tls.key", identity.key)]),
         );
         let roots = BTreeMap::from([("ca.crt", lab.authority().certificate())]);
-        let pool = json!({
+        let mut pool = json!({
             "site": "here",
             "domains": [OWN],
             "accessEdge": { "fqdn": FQDN },
@@ -91,6 +94,9 @@ impl Stage {
             "settings": plan.settings,
             "listeners": plan.listeners,
         });
+        if !plan.trust.is_null() {
+            pool["gateways"][0]["trust"] = plan.trust;
+        }
         let access = json!({
             "scope": "Global", "enableFederationAccess": true,
             "enableXmppAccess": true, "enablePublicCloudAccess": true,
@@ -173,7 +179,9 @@ impl Stage {
             async || {
                 let status = self.edge.status().await.ok()?;
                 let gateway = &status["gateways"][0];
-                let last = gateway["lastAttempt"].as_array()?.last()?;
+                // What the server's own connections came to stands behind.
+                let mut steps = gateway["lastAttempt"].as_array()?.iter();
+                let last = steps.rfind(|step| step["direction"] == "inbound")?;
                 (gateway["reachable"] == json!(false) && last["step"] == json!(step)).then_some(())
             },
         )

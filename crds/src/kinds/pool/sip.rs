@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    edge_config::{EndOfSubscription, SipTransport},
+    edge_config::{EndOfSubscription, SipDialect, SipTransport},
     kinds::fields::{self, SecretRef},
 };
 
@@ -22,6 +22,10 @@ pub struct PoolSip {
     /// What carries SIP, both ways: `Tls` (the default) or `Tcp`. UDP is not spoken.
     #[schemars(schema_with = "fields::sip_transport")]
     pub transport: SipTransport,
+    /// How the server's clients write: `Simple` (the default, SIP/SIMPLE), or `Lync` (Lync, Skype for Business: messages
+    /// in sessions).
+    #[schemars(schema_with = "fields::sip_dialect")]
+    pub dialect: SipDialect,
     /// Must be true with transport `Tcp`: messages go in the clear, and the server is known by its address
     /// alone. Defaults to false.
     pub allow_plaintext: bool,
@@ -58,6 +62,7 @@ impl Default for PoolSip {
     fn default() -> Self {
         Self {
             transport: SipTransport::Tls,
+            dialect: SipDialect::Simple,
             allow_plaintext: false,
             server_names: Vec::new(),
             edge_name: None,

@@ -127,16 +127,23 @@ fn a_partner_below_an_own_domain_is_not_accepted_where_a_server_is_behind_a_side
 
 #[test]
 fn sip_48_a_gateway_of_mode_sip_says_how_its_server_is_spoken_to() {
-    use xmpp_edge_crds::edge_config::{EndOfSubscription, GatewaySip, SipTransport, VERSION};
+    use xmpp_edge_crds::edge_config::{
+        EndOfSubscription, GatewaySip, SipDialect, SipTransport, VERSION,
+    };
     let compiled = run(
         &behind("hq", "mode: Sip, address: 'sip.example:5061'"),
         &Configs::new(),
     );
+    let lync = "mode: Sip, address: 'sip.example:5061', sip: {dialect: Lync}";
+    let spoken = &run(&behind("hq", lync), &Configs::new()).configs["hq"];
+    let dialect = spoken.gateways[0].sip.as_ref().map(|sip| sip.dialect);
+    assert_eq!(dialect, Some(SipDialect::Lync));
     let config = &compiled.configs["hq"];
     assert_eq!(config.version, VERSION);
     assert_eq!((config.listeners.sip, config.listeners.sip_tcp), (5061, 0));
     let expected = GatewaySip {
         transport: SipTransport::Tls,
+        dialect: SipDialect::Simple,
         server_names: Vec::new(),
         edge_name: "hq.default.xmpp-edge.internal".parse().unwrap(),
         own_certificate: false,

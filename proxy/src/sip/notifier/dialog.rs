@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use xmpp_edge_crds::jid::BareJid;
+use xmpp_edge_crds::{edge_config::SipDialect, jid::BareJid};
 
 use super::{
     watched::{KnownPresence, WatchedDecision},
@@ -84,6 +84,21 @@ pub enum NotifyState {
     Pending,
     Active,
     Terminated(NotifyEnd),
+}
+
+/// How a document is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DocumentForm {
+    /// Most bytes: of one that is longer the notes go first, then devices.
+    bytes: usize,
+    dialect: SipDialect,
+}
+
+impl DocumentForm {
+    #[must_use]
+    pub fn new(bytes: usize, dialect: SipDialect) -> Self {
+        Self { bytes, dialect }
+    }
 }
 
 /// A NOTIFY to be written.
@@ -194,7 +209,7 @@ impl NotifierDialog {
         &self,
         decision: WatchedDecision,
         known: &KnownPresence,
-        most: usize,
+        form: DocumentForm,
     ) -> (NotifyState, Option<Vec<u8>>) {
         let devices = match self.life {
             DialogLife::Over(NotifyEnd::Timeout) => Some(Vec::new()),
@@ -213,7 +228,7 @@ impl NotifierDialog {
             (_, WatchedDecision::Active) => NotifyState::Active,
             _ => NotifyState::Pending,
         };
-        let document = devices.and_then(|devices| document(&self.people.to, devices, most));
+        let document = devices.and_then(|devices| document(&self.people.to, devices, form));
         (state, document)
     }
 
@@ -271,11 +286,15 @@ impl NotifyState {
 }
 
 /// A server may close the connection over what is longer than it reads.
-fn document(user: &BareJid, mut devices: Vec<WatchedDevice>, most: usize) -> Option<Vec<u8>> {
+fn document(
+    user: &BareJid,
+    mut devices: Vec<WatchedDevice>,
+    form: DocumentForm,
+) -> Option<Vec<u8>> {
     loop {
         // Whom a SUBSCRIBE named has an address in SIP.
-        let written = pidf::write(user, &devices).ok()?.document;
-        if written.len() <= most || devices.is_empty() {
+        let written = pidf::write(user, &devices, form.dialect).ok()?.document;
+        if written.len() <= form.bytes || devices.is_empty() {
             return Some(written);
         }
         let mut had_notes = false;

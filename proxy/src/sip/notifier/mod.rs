@@ -10,7 +10,7 @@ mod watched;
 mod wish;
 
 pub use self::{
-    dialog::{Notify, NotifyEnd, NotifyState},
+    dialog::{DocumentForm, Notify, NotifyEnd, NotifyState},
     notifiers::{
         NotifierEvent, NotifierNumber, NotifierOutput, NotifierRefusal, NotifierStep, Notifiers,
         NotifyOutcome,

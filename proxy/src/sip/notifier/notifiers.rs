@@ -10,7 +10,7 @@ use thiserror::Error;
 use xmpp_edge_crds::edge_config::EndOfSubscription;
 
 use super::{
-    dialog::{DialogLife, NotifierDialog, Notify, NotifyEnd},
+    dialog::{DialogLife, DocumentForm, NotifierDialog, Notify, NotifyEnd},
     watched::{KnownPresence, WatchedDecision},
     wish::SubscribeWish,
 };
@@ -78,7 +78,7 @@ pub enum NotifyOutcome {
 #[derive(Debug)]
 pub struct Notifiers {
     /// Most bytes of a document.
-    document_bytes: usize,
+    form: DocumentForm,
     dialogs: HashMap<NotifierNumber, NotifierDialog>,
     /// By Call-ID and the tag of who subscribed.
     by_call: HashMap<(Box<str>, Box<str>), NotifierNumber>,
@@ -102,11 +102,11 @@ struct WatchedPair {
 }
 
 impl Notifiers {
-    /// For documents of at most so many bytes: of one that is longer the notes go first, then devices.
+    /// For documents of this form.
     #[must_use]
-    pub fn new(document_bytes: usize) -> Self {
+    pub fn new(form: DocumentForm) -> Self {
         Self {
-            document_bytes,
+            form,
             dialogs: HashMap::new(),
             by_call: HashMap::new(),
             pairs: HashMap::new(),
@@ -371,7 +371,7 @@ impl Notifiers {
         let people = dialog.people.clone();
         let pair = self.pairs.get(&people)?;
         let (decision, known) = (pair.decision, &pair.known);
-        let (state, document) = dialog.says(decision, known, self.document_bytes);
+        let (state, document) = dialog.says(decision, known, self.form);
         let version = pair.known.version();
         let mut written = None;
         self.edit(number, |dialog| {

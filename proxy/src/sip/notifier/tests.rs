@@ -1,7 +1,8 @@
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use xmpp_edge_crds::{edge_config::EndOfSubscription, jid::BareJid};
+use xmpp_edge_crds::edge_config::{EndOfSubscription, SipDialect};
+use xmpp_edge_crds::jid::BareJid;
 
 use super::*;
 use crate::sip::{
@@ -115,7 +116,7 @@ impl Bench {
     fn new() -> Self {
         Self {
             ledger: SubscriptionLedger::default(),
-            notifiers: Notifiers::new(2_000),
+            notifiers: Notifiers::new(DocumentForm::new(2_000, SipDialect::Simple)),
             start: Instant::now(),
             now: 0,
             at_end: EndOfSubscription::Keep,

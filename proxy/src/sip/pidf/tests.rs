@@ -5,7 +5,7 @@ use crate::{
     sip::address::AddressFault,
     xml::document::{DocumentFault, DocumentLimits, read_document},
 };
-use xmpp_edge_crds::jid::BareJid;
+use xmpp_edge_crds::{edge_config::SipDialect, jid::BareJid};
 
 const HEAD: &str = "<presence xmlns='urn:ietf:params:xml:ns:pidf' \
     xmlns:dm='urn:ietf:params:xml:ns:pidf:data-model' xmlns:rpid='urn:ietf:params:xml:ns:pidf:rpid' \
@@ -351,7 +351,9 @@ fn device(resource: &str, show: Option<Show>, priority: u8) -> WatchedDevice {
 }
 
 fn written(devices: &[WatchedDevice]) -> Vec<u8> {
-    write(&bob(), devices).expect("a user").document
+    write(&bob(), devices, SipDialect::Simple)
+        .expect("a user")
+        .document
 }
 
 #[test]
@@ -386,18 +388,36 @@ fn sip_33_a_document_says_it_in_every_way_that_clients_read() {
 }
 
 #[test]
+fn in_lync_s_dialect_users_are_named_as_its_clients_name_them() {
+    let devices = [device("laptop", None, 5)];
+    let written = write(&bob(), &devices, SipDialect::Lync).expect("a user");
+    let text = String::from_utf8(written.document).expect("UTF-8");
+    assert!(
+        text.contains("entity='sip:b&amp;b@partner.example'"),
+        "{text}"
+    );
+    assert!(
+        text.contains(">sip:b&amp;b@partner.example</contact>"),
+        "{text}"
+    );
+}
+
+#[test]
 fn whoever_is_nowhere_is_closed_and_of_many_devices_the_first_are_told() {
     let nobody = String::from_utf8(written(&[])).expect("UTF-8");
     assert!(nobody.contains("<tuple id='ID-none'><status><basic>closed</basic></status></tuple>"));
     let many: Vec<WatchedDevice> = (0..14)
         .map(|at| device(&format!("d{at}"), None, at))
         .collect();
-    let written = write(&bob(), &many).expect("a user");
+    let written = write(&bob(), &many, SipDialect::Simple).expect("a user");
     assert_eq!(written.left_out, 4);
     let text = String::from_utf8(written.document).expect("UTF-8");
     assert!(text.contains("ID-d13") && text.contains("ID-d4'") && !text.contains("ID-d3'"));
     let domain = BareJid::parse("partner.example").expect("a JID");
-    assert_eq!(write(&domain, &[]), Err(AddressFault::NoUser));
+    assert_eq!(
+        write(&domain, &[], SipDialect::Simple),
+        Err(AddressFault::NoUser)
+    );
 }
 
 proptest! {

@@ -1,10 +1,10 @@
 //! What the devices of a user of XMPP say to a document.
 
-use xmpp_edge_crds::jid::BareJid;
+use xmpp_edge_crds::{edge_config::SipDialect, jid::BareJid};
 
 use super::{Availability, MAX_DEVICES, Show, WatchedDevice, ns, stand_in};
 use crate::{
-    sip::address::{AddressFault, device_uri, pres_uri},
+    sip::address::{AddressFault, device_uri, pres_uri, sip_uri},
     xml::{self, text::escape_attribute, text::escape_text},
 };
 
@@ -17,11 +17,15 @@ pub struct WrittenPresence {
 }
 
 /// All that is known of `user`: their ten devices that are available, of the highest priorities, first.
-/// Without any they are unavailable. Prefixes are those that clients look for, declared at the root.
+/// Without any they are unavailable. In dialect `Lync` users are named by `sip:` alone, and devices not at all. Prefixes are those that clients look for, declared at the root.
 ///
 /// # Errors
 /// [`AddressFault`]: the user has no address in SIP.
-pub fn write(user: &BareJid, devices: &[WatchedDevice]) -> Result<WrittenPresence, AddressFault> {
+pub fn write(
+    user: &BareJid,
+    devices: &[WatchedDevice],
+    dialect: SipDialect,
+) -> Result<WrittenPresence, AddressFault> {
     let mut sorted: Vec<&WatchedDevice> = devices.iter().collect();
     sorted.sort_by_key(|it| std::cmp::Reverse(precedence(&it.availability)));
     let left_out = sorted.len().saturating_sub(MAX_DEVICES);
@@ -31,7 +35,11 @@ pub fn write(user: &BareJid, devices: &[WatchedDevice]) -> Result<WrittenPresenc
     attribute("xmlns", ns::PIDF, &mut out);
     attribute("xmlns:dm", ns::DATA_MODEL, &mut out);
     attribute("xmlns:rpid", ns::RPID, &mut out);
-    attribute("entity", &pres_uri(user)?, &mut out);
+    let entity = match dialect {
+        SipDialect::Simple => pres_uri(user)?,
+        SipDialect::Lync => sip_uri(user)?,
+    };
+    attribute("entity", &entity, &mut out);
     out.push(b'>');
     if sorted.is_empty() {
         out.extend_from_slice(
@@ -39,7 +47,7 @@ pub fn write(user: &BareJid, devices: &[WatchedDevice]) -> Result<WrittenPresenc
         );
     }
     for device in &sorted {
-        tuple(user, device, &mut out)?;
+        tuple(user, device, dialect, &mut out)?;
     }
     if let Some(Availability::Available {
         show: Some(show), ..
@@ -66,7 +74,12 @@ fn precedence(availability: &Availability) -> Option<u8> {
     }
 }
 
-fn tuple(user: &BareJid, device: &WatchedDevice, out: &mut Vec<u8>) -> Result<(), AddressFault> {
+fn tuple(
+    user: &BareJid,
+    device: &WatchedDevice,
+    dialect: SipDialect,
+    out: &mut Vec<u8>,
+) -> Result<(), AddressFault> {
     out.extend_from_slice(b"<tuple");
     attribute("id", &tuple_id(&device.resource), out);
     out.extend_from_slice(b"><status>");
@@ -88,7 +101,11 @@ fn tuple(user: &BareJid, device: &WatchedDevice, out: &mut Vec<u8>) -> Result<()
             out.extend_from_slice(b"</status><contact");
             attribute("priority", &contact_priority(*priority), out);
             out.push(b'>');
-            escape_text(&device_uri(user, &device.resource)?, out);
+            let contact = match dialect {
+                SipDialect::Simple => device_uri(user, &device.resource)?,
+                SipDialect::Lync => sip_uri(user)?,
+            };
+            escape_text(&contact, out);
             out.extend_from_slice(b"</contact>");
             for note in notes {
                 out.extend_from_slice(b"<note");

@@ -19,6 +19,7 @@ pub enum HeaderName {
     From,
     MaxForwards,
     MinExpires,
+    MsConversationId,
     RecordRoute,
     Require,
     RetryAfter,
@@ -33,7 +34,7 @@ pub enum HeaderName {
 }
 
 /// Each with its name and its compact form (RFC 3261 section 7.3.3, RFC 6665 section 8.4).
-const NAMES: [(HeaderName, &str, &str); 27] = [
+const NAMES: [(HeaderName, &str, &str); 28] = [
     (HeaderName::Accept, "Accept", ""),
     (HeaderName::Allow, "Allow", ""),
     (HeaderName::AllowEvents, "Allow-Events", "u"),
@@ -50,6 +51,7 @@ const NAMES: [(HeaderName, &str, &str); 27] = [
     (HeaderName::From, "From", "f"),
     (HeaderName::MaxForwards, "Max-Forwards", ""),
     (HeaderName::MinExpires, "Min-Expires", ""),
+    (HeaderName::MsConversationId, "Ms-Conversation-ID", ""),
     (HeaderName::RecordRoute, "Record-Route", ""),
     (HeaderName::Require, "Require", ""),
     (HeaderName::RetryAfter, "Retry-After", ""),

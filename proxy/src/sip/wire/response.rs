@@ -13,6 +13,8 @@ pub struct SipResponse {
     /// Of the one Via, which has to be ours.
     pub branch: String,
     pub method: SipMethod,
+    /// Of the request.
+    pub cseq: u32,
     pub call_id: String,
     /// With the tag of who answered.
     pub to: NameAddr,
@@ -36,12 +38,13 @@ impl SipResponse {
         let (digits, method) = cseq
             .split_once([' ', '\t'])
             .ok_or(in_cseq(ValueFault::Character))?;
-        number(digits, i32::MAX.unsigned_abs()).map_err(in_cseq)?;
+        let cseq = number(digits, i32::MAX.unsigned_abs()).map_err(in_cseq)?;
         let to = NameAddr::read(one(&headers, HeaderName::To)?);
         Ok(Self {
             code,
             branch,
             method: SipMethod::of_name(method.trim()),
+            cseq,
             call_id: one(&headers, HeaderName::CallId)?.to_owned(),
             to: to.map_err(in_field(HeaderName::To))?,
             headers,

@@ -19,6 +19,7 @@ use super::{
     link_settings::LinkMoment,
     outward::{Outward, OutwardOutcome, pair_of},
     presence::LinkPresence,
+    sessions::{LinkSessions, SessionRequest},
     typing::WritingUsers,
     users_watching::TakenSubscribe,
 };
@@ -31,6 +32,7 @@ use crate::{
         connection::ReceivedRequest,
         message::{ChatState, StanzaAddresses, text_stanza, typing_stanza},
         method::SipMethod,
+        session::DESCRIPTION_TYPE,
         transaction::{Arrival, AskedRequest, LinkConnection, ServerTransactions},
         turns::TwoPeople,
         wire::{SipHeaders, SipWriter, WriteFault},
@@ -138,14 +140,25 @@ impl Answering {
         connection: LinkConnection,
         outward: &mut Outward,
         presence: &mut LinkPresence,
+        sessions: &mut LinkSessions,
     ) {
         let request = &received.request;
         let refused = match Incoming::of(moment, received) {
-            Ok(Incoming::Unanswered) => return,
+            Ok(Incoming::Acknowledged) => return sessions.acknowledged(received),
+            Ok(Incoming::Cancelled) => sessions.cancelled(received),
             Ok(Incoming::Alive) => Refused::plain(StatusCode::OK),
             Ok(Incoming::Message(message)) => {
                 return self.message(moment, received, connection, outward, message);
             }
+            Ok(Incoming::Invite(_)) if self.intake == RequestIntake::Ending => Refused::code(503),
+            Ok(Incoming::Invite(invite)) => sessions.invited(moment, received, invite),
+            Ok(Incoming::InSession) => match sessions.take(moment, received) {
+                Ok(SessionRequest::Message(message)) => {
+                    return self.message(moment, received, connection, outward, message);
+                }
+                Ok(SessionRequest::Answered(answer)) => answer,
+                Err(refused) => refused,
+            },
             Ok(Incoming::Notify) => {
                 return self.notify(moment, received, connection, outward, presence);
             }
@@ -496,7 +509,10 @@ fn answer(headers: &SipHeaders, tag: &str, refused: &Refused) -> Result<Vec<u8>,
             Err(_) => writer,
         };
     }
-    Ok(writer.finish())
+    match &refused.description {
+        Some(description) => writer.finish_with(DESCRIPTION_TYPE, description.as_bytes()),
+        None => Ok(writer.finish()),
+    }
 }
 
 /// Nobody waits to hear what became of it.

@@ -5,6 +5,7 @@
 //! holds it, so that what waits here is bounded as what waits there.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,13 +15,16 @@ use xmpp_edge_crds::{jid::BareJid, verdict::Direction};
 use super::{
     answering::Answering,
     connection::LinkIo,
-    inquiries,
+    dialled, inquiries,
     inside_error::InsideError,
     link_settings::{LinkMoment, OwnRequest},
     linked_stanza::StanzaReader,
-    outgoing::{AskedAbout, MessageTranslator, ReceiptWanted, malformed_address},
+    outgoing::{
+        AskedAbout, MessageTranslator, ReceiptWanted, TranslatedRequest, malformed_address,
+    },
     outward::Outward,
     presence::LinkPresence,
+    sessions::{InviteOutcome, LinkSessions, MessageWay},
 };
 use crate::{
     negotiation::Pair,
@@ -31,17 +35,20 @@ use crate::{
     },
     sip::{
         code::{StatusCode, TranslatedError},
+        connection::ReceivedResponse,
         message::{self, StanzaAddresses},
         method::SipMethod,
+        session::{Invitation, SessionNumber},
         transaction::{Answered, ClientTransactions, LinkConnection, Started},
         turns::{MessageTurns, TwoPeople},
-        wire::SipResponse,
     },
     xml::{Element, stanza::StanzaKind},
 };
 
-/// Requests in work at a time, each of other people.
+/// Requests in work at a time on one connection, each of other people.
 const IN_WORK: usize = 64;
+/// The same of all connections.
+const ALL_IN_WORK: usize = IN_WORK * dialled::MOST;
 /// A stanza goes on so many connections, one after the other.
 const SENDINGS: u8 = 2;
 /// Between two looks at what waits for its turn.
@@ -52,6 +59,8 @@ const LOOK: Duration = Duration::from_millis(250);
 pub(super) struct Asking {
     turns: MessageTurns<WaitingStanza>,
     transactions: ClientTransactions<OwnTicket>,
+    /// How many are in work on each connection.
+    loads: HashMap<LinkConnection, usize>,
     reader: StanzaReader,
     translator: MessageTranslator,
     /// Number of the next stanza, in the order in which they came.
@@ -65,12 +74,16 @@ struct WaitingStanza {
     route: Arc<Route>,
     batch: Batch,
     number: u64,
+    /// The way that it has to go; none: whichever there is.
+    only: Option<MessageWay>,
 }
 
 /// What a request of ours was for.
 #[derive(Debug)]
 enum OwnTicket {
     Message(Box<AskedMessage>),
+    /// A message goes once there is a session.
+    Invite(Box<AskedMessage>, Box<Invitation>),
     /// Whether the server is there, on this connection.
     Options(LinkConnection),
 }
@@ -80,6 +93,8 @@ struct AskedMessage {
     people: TwoPeople,
     stanza: WaitingStanza,
     about: AskedAbout,
+    inside: Option<SessionNumber>,
+    connection: LinkConnection,
 }
 
 /// Who takes what a queue gave and is no message.
@@ -111,8 +126,9 @@ pub(super) struct ExpiredRequests {
 impl Asking {
     pub(super) fn new(now: Instant) -> Self {
         Self {
-            turns: MessageTurns::new(IN_WORK),
+            turns: MessageTurns::new(ALL_IN_WORK),
             transactions: ClientTransactions::default(),
+            loads: HashMap::new(),
             reader: StanzaReader::new(u32::MAX as usize),
             translator: MessageTranslator::default(),
             next: 0,
@@ -181,6 +197,7 @@ impl Asking {
                             route,
                             batch,
                             number,
+                            only: None,
                         };
                         self.turns.push(TwoPeople { from, to }, waiting);
                     }
@@ -212,29 +229,42 @@ impl Asking {
     }
 
     /// Writes what has its turn, as far as the connection takes it.
-    pub(super) fn ask(&mut self, moment: &LinkMoment<'_>, io: &mut LinkIo) {
-        while io.takes_more() {
+    pub(super) fn ask(
+        &mut self,
+        moment: &LinkMoment<'_>,
+        sessions: &mut LinkSessions,
+        io: &mut LinkIo,
+    ) {
+        while io.takes_more() && self.load(io.id) < IN_WORK {
             let Some((people, mut stanza)) = self.turns.begin_next() else {
                 return;
             };
             let bytes = stanza.batch.unsettled();
-            match self.translator.request_of(moment, &people, &bytes) {
-                Ok(Some((request, about))) => {
+            let translator = &mut self.translator;
+            match translator.request_of(moment, sessions, &people, &bytes, stanza.only) {
+                Ok(Some(translated)) => {
+                    let TranslatedRequest {
+                        request,
+                        method,
+                        about,
+                        inside,
+                        invitation,
+                    } = translated;
                     io.write(&request.bytes);
                     stanza.batch.sendings += 1;
-                    let asked = AskedMessage {
+                    let asked = Box::new(AskedMessage {
                         people,
                         stanza,
                         about,
+                        inside,
+                        connection: io.id,
+                    });
+                    *self.loads.entry(io.id).or_default() += 1;
+                    let ticket = match invitation {
+                        Some(invitation) => OwnTicket::Invite(asked, invitation.into()),
+                        None => OwnTicket::Message(asked),
                     };
-                    let method = SipMethod::Message;
-                    self.begin(
-                        moment,
-                        io.id,
-                        request,
-                        method,
-                        OwnTicket::Message(asked.into()),
-                    );
+                    self.begin(moment, io.id, request, method, ticket);
                 }
                 Ok(None) => {
                     stanza.batch.settle();
@@ -287,15 +317,21 @@ impl Asking {
     pub(super) fn answered(
         &mut self,
         moment: &LinkMoment<'_>,
-        response: &SipResponse,
+        sessions: &mut LinkSessions,
+        received: &ReceivedResponse,
     ) -> Option<AnswerNews> {
-        let Answered::Final {
-            code,
-            since,
-            ticket: asked,
-        } = self.transactions.answer(response)
-        else {
-            return None;
+        let response = &received.response;
+        let (code, since, asked) = match self.transactions.answer(response) {
+            Answered::Provisional => return None,
+            Answered::Stray => {
+                sessions.stray(moment, response);
+                return None;
+            }
+            Answered::Final {
+                code,
+                since,
+                ticket,
+            } => (code, since, ticket),
         };
         let method = response.method.as_str();
         let metrics = &moment.context.metrics;
@@ -303,8 +339,41 @@ impl Asking {
         metrics.sip_answered(Direction::Inbound, method, moment.now - since);
         match asked {
             OwnTicket::Options(connection) => Some(AnswerNews::Alive(connection)),
-            OwnTicket::Message(message) => self.message_answered(moment, *message, code),
+            OwnTicket::Message(message) => {
+                self.is_over(&message);
+                let is_dead = |number| !sessions.inside_answered(number, code);
+                if message.inside.is_some_and(is_dead)
+                    && matches!(message.about, AskedAbout::Text(_))
+                {
+                    self.again(*message, Some(MessageWay::Outside));
+                    return None;
+                }
+                self.message_answered(moment, *message, code)
+            }
+            OwnTicket::Invite(message, invitation) => {
+                self.is_over(&message);
+                let outcome =
+                    sessions.invitation_answered(moment, &message.people, &invitation, received);
+                match outcome {
+                    InviteOutcome::Inside => self.again(*message, None),
+                    InviteOutcome::Outside => self.again(*message, Some(MessageWay::Outside)),
+                    InviteOutcome::Refused => {
+                        return self.message_answered(moment, *message, code);
+                    }
+                }
+                None
+            }
         }
+    }
+
+    /// What was asked is answered, and does not say what became of the message: it goes next, before all others.
+    fn again(&mut self, message: AskedMessage, only: Option<MessageWay>) {
+        let AskedMessage {
+            people, mut stanza, ..
+        } = message;
+        stanza.batch.sendings -= 1;
+        stanza.only = only;
+        self.turns.again(people, stanza);
     }
 
     fn message_answered(
@@ -317,6 +386,7 @@ impl Asking {
             people,
             stanza,
             about,
+            ..
         } = message;
         self.turns.done(&people);
         let AskedAbout::Text(receipt) = about else {
@@ -349,7 +419,11 @@ impl Asking {
     }
 
     /// What nobody waits for any more is answered.
-    pub(super) fn expire(&mut self, moment: &LinkMoment<'_>) -> ExpiredRequests {
+    pub(super) fn expire(
+        &mut self,
+        moment: &LinkMoment<'_>,
+        sessions: &mut LinkSessions,
+    ) -> ExpiredRequests {
         let router = &moment.context.router;
         let limit = router.queue_timeout();
         let failure = || {
@@ -360,14 +434,20 @@ impl Asking {
         for asked in self.transactions.expired(moment.now) {
             let method = match &asked {
                 OwnTicket::Message(_) => SipMethod::Message,
+                OwnTicket::Invite(..) => SipMethod::Invite,
                 OwnTicket::Options(_) => SipMethod::Options,
             };
             let metrics = &moment.context.metrics;
             metrics.sip_request(Direction::Inbound, method.as_str(), None);
             match asked {
                 OwnTicket::Options(connection) => expired.silent.push(connection),
-                OwnTicket::Message(message) => {
+                // An INVITE that is accepted later is acknowledged and ended all the same.
+                OwnTicket::Message(message) | OwnTicket::Invite(message, _) => {
+                    self.is_over(&message);
                     expired.messages += 1;
+                    if let Some(number) = message.inside {
+                        sessions.inside_unanswered(moment, number);
+                    }
                     self.turns.done(&message.people);
                     match message.about {
                         AskedAbout::Text(_) => {
@@ -392,33 +472,18 @@ impl Asking {
         expired
     }
 
-    /// The connection is gone: each route with what goes on the next one, in order. What was sent as often as anything
-    /// is, is answered.
+    /// No connection stands any more, these did: each route with what goes on the next one, in order.
     pub(super) fn hand_back(
         &mut self,
         moment: &LinkMoment<'_>,
-        connection: LinkConnection,
+        connections: &[LinkConnection],
     ) -> Vec<(Arc<Route>, Vec<Batch>)> {
-        let router = &moment.context.router;
-        let failure = Failure::new(
-            FailureKind::Unacknowledged,
-            "two connections ended before the SIP server answered this message",
-        );
         let mut waiting = Vec::new();
-        for asked in self.transactions.lost(connection) {
-            let OwnTicket::Message(message) = asked else {
-                continue;
-            };
-            match message.about {
-                AskedAbout::Typing => message.stanza.batch.settle(),
-                AskedAbout::Text(_) if message.stanza.batch.sendings >= SENDINGS => {
-                    let WaitingStanza { route, batch, .. } = message.stanza;
-                    router.bounce(&route, batch, &failure);
-                }
-                AskedAbout::Text(_) => waiting.push(message.stanza),
-            }
+        for connection in connections {
+            let lost = self.lost(moment, *connection).into_iter();
+            waiting.extend(lost.map(|message| message.stanza));
         }
-        let turns = std::mem::replace(&mut self.turns, MessageTurns::new(IN_WORK));
+        let turns = std::mem::replace(&mut self.turns, MessageTurns::new(ALL_IN_WORK));
         waiting.extend(turns.into_waiting());
         waiting.sort_by_key(|stanza| stanza.number);
         let mut by_route: Vec<(Arc<Route>, Vec<Batch>)> = Vec::new();
@@ -432,6 +497,61 @@ impl Asking {
             }
         }
         by_route
+    }
+
+    /// One connection of several is gone: what was asked on it goes once more on the others, before all else.
+    pub(super) fn go_on(&mut self, moment: &LinkMoment<'_>, connection: LinkConnection) {
+        for message in self.lost(moment, connection).into_iter().rev() {
+            self.turns.again(message.people, message.stanza);
+        }
+    }
+
+    /// What had no answer when its connection ended. What was sent as often as anything is, is answered.
+    fn lost(&mut self, moment: &LinkMoment<'_>, connection: LinkConnection) -> Vec<AskedMessage> {
+        let failure = Failure::new(
+            FailureKind::Unacknowledged,
+            "two connections ended before the SIP server answered this message",
+        );
+        let mut lost = Vec::new();
+        for asked in self.transactions.lost(connection) {
+            let (OwnTicket::Message(message) | OwnTicket::Invite(message, _)) = asked else {
+                continue;
+            };
+            match message.about {
+                AskedAbout::Text(_) if message.stanza.batch.sendings < SENDINGS => {
+                    lost.push(*message);
+                    continue;
+                }
+                AskedAbout::Text(_) => {
+                    let WaitingStanza { route, batch, .. } = message.stanza;
+                    moment.context.router.bounce(&route, batch, &failure);
+                }
+                AskedAbout::Typing => message.stanza.batch.settle(),
+            }
+            self.turns.done(&message.people);
+        }
+        self.loads.remove(&connection);
+        lost
+    }
+
+    /// How many wait that could go at once.
+    pub(super) fn waiting(&self) -> usize {
+        self.turns.ready()
+    }
+
+    /// How many are in work on this connection.
+    pub(super) fn load(&self, connection: LinkConnection) -> usize {
+        self.loads.get(&connection).copied().unwrap_or_default()
+    }
+
+    /// It is in work no more.
+    fn is_over(&mut self, message: &AskedMessage) {
+        if let Some(load) = self.loads.get_mut(&message.connection) {
+            *load -= 1;
+            if *load == 0 {
+                self.loads.remove(&message.connection);
+            }
+        }
     }
 
     /// Whether nothing waits and nothing is in work.

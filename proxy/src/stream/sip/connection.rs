@@ -15,6 +15,7 @@ use xmpp_edge_crds::verdict::Direction;
 
 use super::{figures::ShownConnection, links::AcceptedSlot};
 use crate::{
+    routing::failure::{Failure, FailureKind},
     sip::{connection::SipConnection, transaction::LinkConnection},
     stream::traffic::SCRATCH,
     tls::Transport,
@@ -132,4 +133,10 @@ impl LinkIo {
         // Nobody is left to be told.
         let _ = tokio::time::timeout(GOODBYE, goodbye).await;
     }
+}
+
+/// Why what needs the connection has to wait or to be answered.
+pub(super) fn of_end(cause: &str) -> Failure {
+    let before = "the connection with the SIP server ended: ";
+    Failure::quoting(FailureKind::Unreachable, before, cause, "")
 }

@@ -13,7 +13,10 @@ use xmpp_edge_crds::{
     verdict::Direction,
 };
 
-use super::{link_settings::LinkSettings, links::Dialled};
+use super::{
+    link_settings::LinkSettings,
+    links::{Dialled, LinkCommand, LinkHandle},
+};
 use crate::{
     config::ActiveConfig,
     dns::{self, Connected},
@@ -27,11 +30,24 @@ use crate::{
 /// How long all of it may take.
 const WHOLE: Duration = Duration::from_secs(15);
 
-/// Dials once.
-///
+/// Dials once; the link is told what came of it.
+pub(super) fn begin(
+    context: &Arc<StreamContext>,
+    config: &Arc<ActiveConfig>,
+    settings: &Arc<LinkSettings>,
+    link: &Arc<LinkHandle>,
+) {
+    let (own, config) = (Arc::clone(context), Arc::clone(config));
+    let (settings, link) = (Arc::clone(settings), Arc::clone(link));
+    context.tasks.spawn(async move {
+        let outcome = dial(&own, &config, &settings).await;
+        link.task.tell(LinkCommand::Dialled(outcome));
+    });
+}
+
 /// # Errors
 /// Why there is no connection; the steps are noted.
-pub(super) async fn dial(
+async fn dial(
     context: &Arc<StreamContext>,
     config: &ActiveConfig,
     settings: &LinkSettings,

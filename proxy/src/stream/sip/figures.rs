@@ -28,6 +28,8 @@ pub struct ShownLink {
     /// Those that the server opened.
     pub accepted: usize,
     pub subscriptions: SubscriptionCounts,
+    /// Sessions of messages, of dialect `Lync`.
+    pub sessions: usize,
     /// When the server last gave a final answer, whichever.
     pub last_answer: Option<Timestamp>,
 }

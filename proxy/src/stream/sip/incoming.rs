@@ -1,6 +1,7 @@
 //! What a request of a SIP server is, checked from the outside in (RFC 3261 section 8.2): what it is not, is answered.
 
 use xmpp_edge_crds::{
+    edge_config::SipDialect,
     jid::BareJid,
     verdict::{Direction, Reason},
 };
@@ -16,6 +17,7 @@ use crate::{
         message::IncomingText,
         method::SipMethod,
         notifier::{EVENT, SubscribeWish},
+        session::{DESCRIPTION_TYPE, SessionDescription},
         subscription::SubscriptionState,
         turns::TwoPeople,
         wire::{HeaderName, MAGIC_COOKIE, Parameterised, RequestFault, SipRequest, quoted},
@@ -25,6 +27,8 @@ use crate::{
 
 /// Methods that are taken: value of Allow.
 const ALLOW: &str = "MESSAGE, NOTIFY, OPTIONS, SUBSCRIBE";
+/// The same where messages go in sessions.
+const ALLOW_SESSIONS: &str = "ACK, BYE, CANCEL, INFO, INVITE, MESSAGE, NOTIFY, OPTIONS, SUBSCRIBE";
 /// Most bytes of a presence document.
 const DOCUMENT_BYTES: usize = 64 * 1024;
 /// Characters of somebody's words that stand in a Warning.
@@ -42,8 +46,14 @@ pub(super) enum Incoming {
     Refresh(SubscribeWish),
     /// Who asks learns that somebody is there.
     Alive,
-    /// An ACK.
-    Unanswered,
+    /// The first INVITE of a session, which policy allows.
+    Invite(IncomingInvite),
+    /// Something in a session, which knows whether it is one of its own.
+    InSession,
+    /// An ACK: never answered.
+    Acknowledged,
+    /// A CANCEL.
+    Cancelled,
 }
 
 /// A message of a user whom its server vouches for.
@@ -62,6 +72,12 @@ pub(super) struct IncomingSubscribe {
     pub(super) wish: SubscribeWish,
 }
 
+/// A user whom its server vouches for wants a session with somebody.
+#[derive(Debug)]
+pub(super) struct IncomingInvite {
+    pub(super) people: TwoPeople,
+}
+
 #[derive(Debug)]
 pub(super) enum IncomingContent {
     Text(IncomingText),
@@ -69,11 +85,13 @@ pub(super) enum IncomingContent {
     Nothing,
 }
 
-/// An answer without a body.
+/// An answer.
 #[derive(Clone, Debug)]
 pub(super) struct Refused {
     pub(super) code: StatusCode,
     pub(super) fields: Vec<(HeaderName, String)>,
+    /// The media of a session: no other answer has a body.
+    pub(super) description: Option<String>,
 }
 
 impl Refused {
@@ -81,6 +99,7 @@ impl Refused {
         Self {
             code,
             fields: Vec::new(),
+            description: None,
         }
     }
 
@@ -106,11 +125,30 @@ impl Refused {
             .with(HeaderName::Contact, moment.settings.contact.as_str())
     }
 
-    /// As policy would answer a stanza for this reason.
-    pub(super) fn of_reason(moment: &LinkMoment<'_>, reason: Reason) -> Self {
-        let (outbound, kind) = (Direction::Outbound, StanzaKind::Presence);
+    /// A session stands; its description says of what. Who is asked gives the hops back (RFC 3261 section 12.1.1).
+    pub(super) fn accepted(
+        moment: &LinkMoment<'_>,
+        request: &SipRequest,
+        description: String,
+    ) -> Self {
+        let mut accepted = Self::plain(StatusCode::OK)
+            .with(HeaderName::Contact, moment.settings.contact.as_str())
+            .with(HeaderName::Allow, ALLOW_SESSIONS);
+        let hops = request.headers.all(HeaderName::RecordRoute);
+        let hops = hops.map(|hop| (HeaderName::RecordRoute, hop.to_owned()));
+        accepted.fields.extend(hops);
+        accepted.description = Some(description);
+        accepted
+    }
+
+    /// As policy would answer a stanza of this kind and type for this reason.
+    pub(super) fn of_reason(
+        moment: &LinkMoment<'_>,
+        (kind, type_): (StanzaKind, &str),
+        reason: Reason,
+    ) -> Self {
         let cause = policy::Cause::Rule(reason);
-        match policy::answer(outbound, kind, Some("subscribe"), cause) {
+        match policy::answer(Direction::Outbound, kind, Some(type_), cause) {
             policy::Answer::Error(error) | policy::Answer::PresenceError(error) => {
                 let mut refused = Self::of(FinalCode::of_condition(Some(error.condition)));
                 refused.warn(moment, error.text.unwrap_or_default());
@@ -141,10 +179,18 @@ impl Incoming {
     /// What is answered.
     pub(super) fn of(moment: &LinkMoment<'_>, received: &ReceivedRequest) -> Result<Self, Refused> {
         let request = &received.request;
+        let has_sessions = moment.settings.sip.dialect == SipDialect::Lync;
         match request.method {
-            SipMethod::Ack => return Ok(Self::Unanswered),
-            // Whatever it would cancel has its final code at once, or takes none (RFC 3261 section 9.2).
-            SipMethod::Cancel => return Err(Refused::code(481)),
+            SipMethod::Ack => return Ok(Self::Acknowledged),
+            SipMethod::Cancel => return Ok(Self::Cancelled),
+            SipMethod::Bye | SipMethod::Info | SipMethod::Invite | SipMethod::Message
+                if has_sessions && request.to.tag().is_some() =>
+            {
+                understood(request)?;
+                return Ok(Self::InSession);
+            }
+            SipMethod::Invite if has_sessions => {}
+            SipMethod::Bye | SipMethod::Info if has_sessions => return Err(Refused::code(481)),
             SipMethod::Options => {
                 understood(request)?;
                 return Ok(Self::Alive);
@@ -160,6 +206,9 @@ impl Incoming {
                 return wish(request).map(Self::Refresh);
             }
             SipMethod::Message | SipMethod::Subscribe => {}
+            _ if has_sessions => {
+                return Err(Refused::code(405).with(HeaderName::Allow, ALLOW_SESSIONS));
+            }
             _ => return Err(Refused::code(405).with(HeaderName::Allow, ALLOW)),
         }
         if is_own(moment, request) {
@@ -173,38 +222,73 @@ impl Incoming {
             let wish = wish(request)?;
             return Ok(Self::Subscribe(IncomingSubscribe { people, wish }));
         }
+        if request.method == SipMethod::Invite {
+            let people = TwoPeople { from, to: to.0 };
+            let admitted = moment.admits(&people.from, people.to.domain());
+            let message = (StanzaKind::Message, "chat");
+            admitted.map_err(|reason| Refused::of_reason(moment, message, reason))?;
+            return Ok(Self::Invite(IncomingInvite { people }));
+        }
         if request.to.tag().is_some() {
             return Err(Refused::code(481));
         }
-        if received.body.len() > moment.settings.sip.max_message_bytes as usize {
-            return Err(Refused::code(413));
-        }
         let (to, resource) = to;
-        let parties = RequestParties {
-            from: &from,
-            to: &to,
-        };
-        let content_type = request.headers.first(HeaderName::ContentType);
-        let body = MessageBody::read(content_type, &received.body, parties).map_err(|fault| {
-            let refused = Refused::code(fault.code());
-            match fault.code() {
-                415 => refused.with(HeaderName::Accept, body::ACCEPT),
-                _ => refused,
-            }
-        })?;
-        let said = match body {
-            MessageBody::Text(text) => {
-                IncomingContent::Text(IncomingText::new(text, &request.headers))
-            }
-            MessageBody::Typing(typing) => IncomingContent::Typing(typing),
-            MessageBody::Nothing => IncomingContent::Nothing,
-        };
+        let said = content(moment, received, &from, &to)?;
         Ok(Self::Message(IncomingMessage {
             people: TwoPeople { from, to },
             resource,
             said,
         }))
     }
+}
+
+/// What a MESSAGE of these two says.
+///
+/// # Errors
+/// What is answered.
+pub(super) fn content(
+    moment: &LinkMoment<'_>,
+    received: &ReceivedRequest,
+    from: &BareJid,
+    to: &BareJid,
+) -> Result<IncomingContent, Refused> {
+    let headers = &received.request.headers;
+    if received.body.len() > moment.settings.sip.max_message_bytes as usize {
+        return Err(Refused::code(413));
+    }
+    let content_type = headers.first(HeaderName::ContentType);
+    let parties = RequestParties { from, to };
+    let body = MessageBody::read(content_type, &received.body, parties).map_err(|fault| {
+        let refused = Refused::code(fault.code());
+        match fault.code() {
+            415 => refused.with(HeaderName::Accept, body::ACCEPT),
+            _ => refused,
+        }
+    })?;
+    Ok(match body {
+        MessageBody::Text(text) => IncomingContent::Text(IncomingText::new(text, headers)),
+        MessageBody::Typing(typing) => IncomingContent::Typing(typing),
+        MessageBody::Nothing => IncomingContent::Nothing,
+    })
+}
+
+/// What an INVITE offers, if anything.
+///
+/// # Errors
+/// What is answered to what is no description: 488 where it is of other media as calls have them, in several parts.
+pub(super) fn offered(received: &ReceivedRequest) -> Result<Option<SessionDescription>, Refused> {
+    if received.body.is_empty() {
+        return Ok(None);
+    }
+    let content_type = received.request.headers.first(HeaderName::ContentType);
+    let media = Parameterised::read(content_type.unwrap_or_default());
+    match media.map_err(|_| Refused::code(400))?.value.as_str() {
+        DESCRIPTION_TYPE => {}
+        several if several.starts_with("multipart/") => return Err(Refused::code(488)),
+        _ => return Err(Refused::code(415).with(HeaderName::Accept, DESCRIPTION_TYPE)),
+    }
+    let read = SessionDescription::read(&received.body);
+    read.map(Some).map_err(|_| Refused::code(400))
 }
 
 /// What a NOTIFY says of its subscription.

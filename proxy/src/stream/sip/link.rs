@@ -13,29 +13,31 @@ use xmpp_edge_crds::verdict::Direction;
 use super::{
     answering::Answering,
     asking::{AnswerNews, Asking, StanzaReceivers},
-    connection::LinkIo,
+    connection::{LinkIo, of_end},
     connections::LinkConnections,
     dial,
-    dialled::DialledConnection,
+    dialled::{DialledConnections, REDIAL, SignOfLife},
     link_settings::{LinkMoment, LinkSettings},
     links::{AcceptedSlot, Dialled, LinkCommand, LinkHandle},
     outward::Outward,
+    phase::LinkPhase,
     presence::LinkPresence,
     server_notes::{self, ServerNotes},
+    sessions::LinkSessions,
     watching_partners::PresenceNews,
 };
 use crate::{
     config::ActiveConfig,
+    negotiation::Side,
     routing::{
         failure::{Failure, FailureKind},
         route_slots::RouteSlots,
         wake::Window,
     },
     sip::{
-        connection::{ConnectionEnd, ConnectionStep},
+        connection::{ConnectionEnd, ConnectionStep, ReceivedResponse},
         method::SipMethod,
         transaction::LinkConnection,
-        wire::SipResponse,
     },
     stream::context::StreamContext,
     telemetry::log_limiter::limited,
@@ -47,14 +49,10 @@ const EVERYTHING: Window = Window {
     is_empty: true,
     takes_errors: true,
 };
-/// Between two tries to reach the server.
-const REDIAL: Duration = Duration::from_secs(1);
 /// After so much silence the server is asked whether it is there.
 const SILENCE: Duration = Duration::from_secs(60);
 /// What is in work may take so long to its end where the link is replaced by another one.
 const ENDING: Duration = Duration::from_secs(5);
-/// Between two looks whether nothing is left to do.
-const ENDING_LOOK: Duration = Duration::from_millis(50);
 /// Between two looks at routes that are idle.
 const IDLE_LOOK: Duration = Duration::from_secs(60);
 
@@ -67,22 +65,16 @@ struct SipLink {
     /// In answers of ours.
     tag: String,
     connections: LinkConnections,
-    dialled: DialledConnection,
+    dialled: DialledConnections,
     routes: RouteSlots,
     asking: Asking,
     answering: Answering,
     outward: Outward,
     presence: LinkPresence,
     notes: ServerNotes,
+    sessions: LinkSessions,
     phase: LinkPhase,
     look: Instant,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LinkPhase {
-    Open,
-    /// What is in work goes to its end, until then.
-    Ending(Instant),
 }
 
 /// Starts the links that the configuration in force wants, and ends the others.
@@ -108,6 +100,7 @@ impl SipLink {
         let now = Instant::now();
         let tag = config.dialback.new_stream_id();
         let presence = LinkPresence::new(&settings.sip, &tag, Arc::clone(&handle.figures));
+        let sessions = LinkSessions::new(settings.sip.dialect, &tag);
         Some(Box::new(Self {
             answering: Answering::new(handle.task.waker(), &tag),
             context: Arc::clone(context),
@@ -116,12 +109,13 @@ impl SipLink {
             connections: LinkConnections::new(Arc::clone(&handle.figures)),
             handle,
             tag,
-            dialled: DialledConnection::None(now),
+            dialled: DialledConnections::new(now),
             routes: RouteSlots::default(),
             asking: Asking::new(now),
             outward: Outward::default(),
             presence,
             notes: ServerNotes::default(),
+            sessions,
             phase: LinkPhase::Open,
             look: now + IDLE_LOOK,
         }))
@@ -142,6 +136,7 @@ impl SipLink {
             self.write_answers();
             let moment = Self::moment(&self.context, &self.config, &self.settings, now);
             self.presence.report(&moment);
+            handle.set_sessions(self.sessions.report(&moment));
             if self.is_over(now) {
                 break;
             }
@@ -149,7 +144,7 @@ impl SipLink {
             if timer.deadline() != deadline {
                 timer.as_mut().reset(deadline);
             }
-            let is_open = self.phase == LinkPhase::Open;
+            let is_open = self.phase.is_open();
             tokio::select! {
                 biased;
                 failed = self.moved() => if let Some((id, error)) = failed {
@@ -166,11 +161,8 @@ impl SipLink {
     /// As [`LinkConnections::poll`]: who has enough in work is read no further, but for the answers of the server's.
     fn moved(&mut self) -> impl Future<Output = Option<(LinkConnection, io::Error)>> {
         let is_full = self.answering.is_full();
-        let dialled = self.dialled.id();
-        poll_fn(move |cx| {
-            self.connections
-                .poll(cx, |id| !is_full || dialled == Some(id))
-        })
+        let (connections, dialled) = (&mut self.connections, &self.dialled);
+        poll_fn(move |cx| connections.poll(cx, |id| !is_full || dialled.has(id)))
     }
 
     fn moment<'a>(
@@ -190,7 +182,7 @@ impl SipLink {
     fn command(&mut self, command: LinkCommand, now: Instant) {
         match command {
             LinkCommand::Carry(ticket) => {
-                if self.dialled.standing().is_none() || !ticket.is_wanted() {
+                if !self.dialled.is_reached() || !ticket.is_wanted() {
                     // Dropped, it gives its route back.
                     return;
                 }
@@ -209,7 +201,7 @@ impl SipLink {
             }
             LinkCommand::Dialled(Ok(Dialled { transport, address })) => {
                 let id = self.connect(*transport, address, None, now);
-                self.dialled = DialledConnection::Greeting(id);
+                self.dialled.opened(id, now);
                 self.ask_options(id, now);
             }
             LinkCommand::Dialled(Err(failure)) => self.dial_failed(failure, now),
@@ -218,6 +210,7 @@ impl SipLink {
                 self.outward.config_changed();
                 let moment = Self::moment(&self.context, &self.config, &self.settings, now);
                 self.presence.follow_policy(&moment, &mut self.outward);
+                self.sessions.follow_policy(&moment);
                 self.presence.partners.look(&self.context, &self.handle);
             }
             LinkCommand::Watched(watched) => {
@@ -245,13 +238,9 @@ impl SipLink {
     /// Nothing more is taken; `within` so long what is in work ends.
     fn begin_end(&mut self, within: Duration) {
         let now = Instant::now();
-        let until = now + within;
         self.answering.end();
         self.presence.users.end(now);
-        self.phase = match self.phase {
-            LinkPhase::Open => LinkPhase::Ending(until),
-            LinkPhase::Ending(before) => LinkPhase::Ending(before.min(until)),
-        };
+        self.phase.end_by(now + within);
     }
 
     fn is_over(&self, now: Instant) -> bool {
@@ -260,7 +249,7 @@ impl SipLink {
         };
         let is_idle = self.answering.is_idle()
             && self.asking.is_idle()
-            && (self.presence.users.counts().0 == 0 || self.dialled.standing().is_none())
+            && (self.presence.users.counts().0 == 0 || !self.dialled.is_reached())
             && self.routes.routes().all(|route| route.held() == 0);
         // While streams end, what they took in may still come here.
         let is_needed = self.context.stopping.is_cancelled() && !self.context.streams.is_empty();
@@ -271,38 +260,38 @@ impl SipLink {
         let moment = Self::moment(&self.context, &self.config, &self.settings, now);
         self.answering.on_time(&moment, &mut self.outward);
         self.presence.on_time(&moment, &mut self.outward);
-        let expired = self.asking.expire(&moment);
-        if let Some(id) = self.dialled.id() {
-            let limit = self.context.router.queue_timeout();
+        self.sessions.on_time(&moment);
+        let expired = self.asking.expire(&moment, &mut self.sessions);
+        let limit = self.context.router.queue_timeout();
+        for id in self.dialled.ids() {
             let heard = self.connections.get(id).map_or(now, |io| io.heard);
             let is_silent = now.saturating_duration_since(heard) >= limit;
             if expired.silent.contains(&id) || expired.messages > 0 && is_silent {
                 let text = format!("the SIP server gave no answer in {} s", limit.as_secs());
-                server_notes::note(
-                    &moment,
-                    self.dialled_address(),
-                    "OptionsTimeout",
-                    text.clone(),
-                );
+                self.note("OptionsTimeout", text.clone());
                 let failure = Failure::new(FailureKind::Unreachable, text);
                 self.lose(id, failure, now);
-            } else if self.dialled == DialledConnection::Standing(id)
-                && now.saturating_duration_since(heard) >= SILENCE
-            {
-                self.dialled = DialledConnection::Asked(id);
+            }
+        }
+        for id in self.dialled.unasked().collect::<Vec<_>>() {
+            let heard = self.connections.get(id).map_or(now, |io| io.heard);
+            if now.saturating_duration_since(heard) >= SILENCE {
+                self.dialled.asked(id);
                 self.ask_options(id, now);
             }
         }
-        if let DialledConnection::None(at) = self.dialled
-            && now >= at
-            && self.phase == LinkPhase::Open
-        {
-            self.dial();
+        let dial_at = self.dialled.dial_at(self.asking.waiting());
+        if self.phase.is_open() && dial_at.is_some_and(|at| now >= at) {
+            self.dialled.dialling();
+            dial::begin(&self.context, &self.config, &self.settings, &self.handle);
         }
         if now >= self.look {
             self.look = now + IDLE_LOOK;
-            self.leave_idle_routes();
-            let is_reached = self.dialled.standing().is_some();
+            let (router, wake) = (&self.context.router, self.handle.task.waker());
+            // Strangers' domains are many.
+            self.routes.leave_idle(router, wake);
+            self.leave_idle_connections();
+            let is_reached = self.dialled.is_reached();
             let partners = &mut self.presence.partners;
             if is_reached && partners.misses_contacts(&self.context) {
                 partners.look(&self.context, &self.handle);
@@ -312,27 +301,20 @@ impl SipLink {
 
     fn deadline(&self, now: Instant) -> Instant {
         let mut next = self.look;
-        let dial = match self.dialled {
-            DialledConnection::None(at) if self.phase == LinkPhase::Open => Some(at),
-            DialledConnection::Standing(id) => {
-                self.connections.get(id).map(|io| io.heard + SILENCE)
-            }
-            _ => None,
-        };
-        let end = match self.phase {
-            LinkPhase::Open => None,
-            LinkPhase::Ending(until) => Some(until.min(now + ENDING_LOOK)),
-        };
-        let standing = self.dialled.standing();
-        let io = standing.and_then(|id| self.connections.get(id));
+        let dial = self.dialled.dial_at(self.asking.waiting());
+        let heard = |id| self.connections.get(id).map(|io| io.heard + SILENCE);
+        let first = self.dialled.first();
+        let io = first.and_then(|id| self.connections.get(id));
         let can_go = io.is_some_and(LinkIo::takes_more);
         let own = [
-            dial,
-            end,
+            dial.filter(|_| self.phase.is_open()),
+            self.dialled.unasked().filter_map(heard).min(),
+            self.phase.next_look(now),
             self.asking.next_deadline(),
             self.answering.next_deadline(now),
             self.connections.next_deadline(),
             self.presence.next_deadline(can_go),
+            self.sessions.next_deadline(),
         ];
         for at in own.into_iter().flatten() {
             next = next.min(at);
@@ -344,7 +326,7 @@ impl SipLink {
     fn take_steps(&mut self, now: Instant) {
         for id in self.connections.ids() {
             // Answers of the server's stand among what it asks on the connection that the edge opened.
-            let is_dialled = self.dialled.id() == Some(id);
+            let is_dialled = self.dialled.has(id);
             while is_dialled || !self.answering.is_full() {
                 let Some(io) = self.connections.get_mut(id) else {
                     break;
@@ -371,10 +353,11 @@ impl SipLink {
             }
             ConnectionStep::Request(received) => {
                 let (outward, presence) = (&mut self.outward, &mut self.presence);
+                let sessions = &mut self.sessions;
                 self.answering
-                    .request(&moment, &received, id, outward, presence);
+                    .request(&moment, &received, id, outward, presence, sessions);
             }
-            ConnectionStep::Response(response) => self.take_response(&response, now),
+            ConnectionStep::Response(received) => self.take_response(&received, now),
             ConnectionStep::Refused(fault) => {
                 let metrics = &self.context.metrics;
                 metrics.sip_request(Direction::Outbound, None, Some(fault.code()));
@@ -386,8 +369,8 @@ impl SipLink {
         }
     }
 
-    fn take_response(&mut self, response: &SipResponse, now: Instant) {
-        let address = self.dialled_address();
+    fn take_response(&mut self, received: &ReceivedResponse, now: Instant) {
+        let (address, response) = (self.dialled_address(), &received.response);
         let moment = Self::moment(&self.context, &self.config, &self.settings, now);
         if !response.code.is_provisional() {
             self.handle.figures.answered();
@@ -396,26 +379,24 @@ impl SipLink {
         if matches!(response.method, SipMethod::Notify | SipMethod::Subscribe) {
             self.presence.answered(&moment, &mut self.outward, response);
             for PresenceNews { outcome, code } in self.presence.partners.take_news() {
-                let text = format!("{} {}", code.get(), code.phrase());
-                self.notes.refuses(&moment, address, outcome, text);
+                self.notes.refuses(&moment, address, outcome, code);
             }
-        } else if let Some(news) = self.asking.answered(&moment, response) {
+            return;
+        }
+        let sessions = &mut self.sessions;
+        if let Some(news) = self.asking.answered(&moment, sessions, received) {
             self.answered(news, now);
         }
     }
 
     fn answered(&mut self, news: AnswerNews, now: Instant) {
+        let address = self.dialled_address();
         let moment = Self::moment(&self.context, &self.config, &self.settings, now);
         match news {
             AnswerNews::Alive(id) => {
-                let is_first = self.dialled == DialledConnection::Greeting(id);
-                if !is_first && self.dialled != DialledConnection::Asked(id) {
-                    return;
-                }
-                self.dialled = DialledConnection::Standing(id);
-                if is_first {
-                    let address = self.connections.get(id).and_then(|io| io.address);
-                    self.notes.reached(&moment, address);
+                let sign = self.dialled.alive(id);
+                self.notes.alive(&moment, address, sign);
+                if sign == SignOfLife::Reached {
                     self.context.sip.reached(&self.handle);
                     self.presence.partners.server_back(now);
                     self.presence.partners.look(&self.context, &self.handle);
@@ -426,17 +407,15 @@ impl SipLink {
                 let _ = self.outward.send(&moment, &pair, &stanza, None);
             }
             AnswerNews::AuthenticationDemanded(code) => {
-                let text = format!("{} {}", code.get(), code.phrase());
-                let address = self.dialled_address();
                 let outcome = server_notes::AUTHENTICATION;
-                self.notes.refuses(&moment, address, outcome, text);
+                self.notes.refuses(&moment, address, outcome, code);
             }
         }
     }
 
     /// Takes what waits, and asks as much of it as may be in work.
     fn fill(&mut self, now: Instant) {
-        let Some(id) = self.dialled.standing() else {
+        let Some(first) = self.dialled.first() else {
             return;
         };
         let moment = Self::moment(&self.context, &self.config, &self.settings, now);
@@ -454,8 +433,18 @@ impl SipLink {
                 self.asking.take(&moment, route, batch, receivers);
             }
         }
-        if let Some(io) = self.connections.get_mut(id) {
-            self.asking.ask(&moment, io);
+        if let Some(io) = self.connections.get_mut(first) {
+            let written = self.sessions.take_written();
+            written.iter().for_each(|bytes| io.write(bytes));
+        }
+        let mut standing: Vec<LinkConnection> = self.dialled.standing().collect();
+        standing.sort_by_key(|id| self.asking.load(*id));
+        for id in standing {
+            if let Some(io) = self.connections.get_mut(id) {
+                self.asking.ask(&moment, &mut self.sessions, io);
+            }
+        }
+        if let Some(io) = self.connections.get_mut(first) {
             self.presence.ask(&moment, &mut self.outward, io);
         }
     }
@@ -475,29 +464,24 @@ impl SipLink {
         }
     }
 
-    fn dial(&mut self) {
-        self.dialled = DialledConnection::UnderWay;
-        let (context, config) = (Arc::clone(&self.context), Arc::clone(&self.config));
-        let (settings, handle) = (Arc::clone(&self.settings), Arc::clone(&self.handle));
-        self.context.tasks.spawn(async move {
-            let outcome = dial::dial(&context, &config, &settings).await;
-            handle.task.tell(LinkCommand::Dialled(outcome));
-        });
-    }
-
     fn dial_failed(&mut self, failure: Failure, now: Instant) {
-        let moment = Self::moment(&self.context, &self.config, &self.settings, now);
-        ServerNotes::away(&moment, now + REDIAL);
+        self.dialled.failed(now);
+        if self.dialled.is_reached() {
+            return;
+        }
+        for domain in &self.settings.gateway.domains {
+            let peer = self.config.attempt_peer(Side::Gateway, domain);
+            self.context.attempts.failed(peer, domain);
+            self.context.attempts.next_try(peer, domain, now + REDIAL);
+        }
         self.handle.lost(failure);
-        self.dialled = DialledConnection::None(now + REDIAL);
     }
 
     fn ended(&mut self, id: LinkConnection, end: ConnectionEnd, now: Instant) {
         if let ConnectionEnd::Frame(fault) = end {
             self.context.metrics.connection_refused(fault.label());
-            if self.dialled.id() == Some(id) {
-                let moment = Self::moment(&self.context, &self.config, &self.settings, now);
-                server_notes::note(&moment, self.dialled_address(), "NotSip", end.to_string());
+            if self.dialled.has(id) {
+                self.note("NotSip", end.to_string());
             }
         }
         self.lose(id, of_end(&end.to_string()), now);
@@ -520,19 +504,31 @@ impl SipLink {
         );
         self.context.tasks.spawn(io.farewell());
         self.answering.connection_lost(id);
-        if self.dialled.id() == Some(id) {
-            self.dial_failed(failure, now);
-            let moment = Self::moment(&self.context, &self.config, &self.settings, now);
+        let was_first = self.dialled.first() == Some(id);
+        if !self.dialled.remove(id) {
+            return;
+        }
+        self.dial_failed(failure, now);
+        let moment = Self::moment(&self.context, &self.config, &self.settings, now);
+        if was_first {
+            // Whoever misses them says so once more, or finds no session.
+            self.sessions.take_written();
             self.presence
                 .connection_lost(&moment, &mut self.outward, id);
-            self.hand_back(id, now);
+        }
+        if !self.dialled.is_reached() {
+            return self.hand_back(&[id], now);
+        }
+        self.asking.go_on(&moment, id);
+        if was_first {
+            self.presence.partners.server_back(now);
         }
     }
 
-    fn hand_back(&mut self, id: LinkConnection, now: Instant) {
+    fn hand_back(&mut self, ids: &[LinkConnection], now: Instant) {
         let moment = Self::moment(&self.context, &self.config, &self.settings, now);
         let (router, wake) = (&self.context.router, self.handle.task.waker());
-        let returned = self.asking.hand_back(&moment, id);
+        let returned = self.asking.hand_back(&moment, ids);
         for (route, batches) in returned {
             router.detach(&route, wake, batches);
         }
@@ -543,23 +539,33 @@ impl SipLink {
         wake.forget_routes();
     }
 
-    /// Routes of which nothing waits are given back: strangers' domains are many.
-    fn leave_idle_routes(&mut self) {
-        let (router, wake) = (&self.context.router, self.handle.task.waker());
-        let routes = self.routes.routes();
-        let idle = routes.filter(|route| route.held() == 0);
-        let idle: Vec<_> = idle.map(|route| route.pair.clone()).collect();
-        for pair in idle {
-            self.routes.leave(router, wake, &pair);
+    /// What was opened because much waited is closed once it does not, and nothing is in work there.
+    fn leave_idle_connections(&mut self) {
+        for id in self.dialled.dispensable(self.asking.waiting()) {
+            if self.asking.load(id) == 0
+                && let Some(io) = self.connections.remove(id)
+            {
+                self.dialled.remove(id);
+                self.answering.connection_lost(id);
+                self.context.tasks.spawn(io.farewell());
+            }
         }
+    }
+
+    fn note(&self, outcome: &'static str, text: String) {
+        let moment = Self::moment(&self.context, &self.config, &self.settings, Instant::now());
+        moment.note(outcome, text, self.dialled_address());
+    }
+
+    fn dialled_address(&self) -> Option<SocketAddr> {
+        self.connections.get(*self.dialled.ids().first()?)?.address
     }
 
     fn finish(mut self) {
         let now = Instant::now();
         self.handle.lost(of_end("the link ends"));
         self.handle.task.close();
-        let id = self.dialled.id().unwrap_or(LinkConnection(u64::MAX));
-        self.hand_back(id, now);
+        self.hand_back(&self.dialled.ids(), now);
         let moment = Self::moment(&self.context, &self.config, &self.settings, now);
         if !self.context.stopping.is_cancelled() {
             // Another link, or none: what this one told of its users nobody would take back.
@@ -569,20 +575,17 @@ impl SipLink {
             partners.withdraw(&moment, &mut self.outward, ledger);
         }
         self.presence.report_end(&moment);
+        self.sessions.end(&moment);
+        self.sessions.report(&moment);
+        let ended = self.sessions.take_written();
+        let first = self.dialled.first();
+        if let Some(io) = first.and_then(|id| self.connections.get_mut(id)) {
+            ended.iter().for_each(|bytes| io.write(bytes));
+        }
         self.write_answers();
         for io in self.connections.take_all() {
             self.context.tasks.spawn(io.farewell());
         }
         self.context.sip.leave(&self.handle);
     }
-
-    fn dialled_address(&self) -> Option<SocketAddr> {
-        let io = self.connections.get(self.dialled.id()?)?;
-        io.address
-    }
-}
-
-fn of_end(cause: &str) -> Failure {
-    let before = "the connection with the SIP server ended: ";
-    Failure::quoting(FailureKind::Unreachable, before, cause, "")
 }

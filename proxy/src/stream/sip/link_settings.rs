@@ -1,12 +1,16 @@
 //! What a link goes by: its gateway, what is in force, and the time.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use xmpp_edge_crds::{
     domain::DomainName,
     edge_config::{Gateway, GatewaySip, SipTransport},
     jid::BareJid,
-    verdict::Reason,
+    verdict::{Direction, Reason},
 };
 
 use crate::{
@@ -19,6 +23,7 @@ use crate::{
         wire::WriteFault,
     },
     stream::{context::StreamContext, relay::Relay},
+    telemetry::attempt::{AttemptStep, Step},
 };
 
 /// The settings of one link; fixed for its life.
@@ -63,6 +68,11 @@ impl LinkSettings {
     pub(super) fn first_domain(&self) -> &DomainName {
         // A gateway without domains is refused in compiling; its document would not be one.
         self.gateway.domains.first().unwrap_or(&self.sip.edge_name)
+    }
+
+    /// `SIP/2.0/TLS host:port`, as Via has it.
+    pub(super) fn sent_by(&self) -> &str {
+        &self.sent_by
     }
 
     pub(super) fn name(&self) -> &str {
@@ -140,6 +150,30 @@ impl<'a> LinkMoment<'a> {
     pub(super) fn partner(&self, domain: &DomainName) -> Option<&'a str> {
         let partner = self.config.partner(domain);
         partner.map(|partner| partner.name.as_str())
+    }
+
+    /// What became of asking the server at `address`, for who looks at the gateway.
+    pub(super) fn note(&self, outcome: &'static str, text: String, address: Option<SocketAddr>) {
+        let domain = self.settings.first_domain();
+        let step = AttemptStep {
+            step: Step::Sip,
+            direction: Direction::Inbound,
+            domain: domain.clone(),
+            outcome,
+            address,
+            text,
+            took: Duration::ZERO,
+        };
+        let whose = self.config.attempt_peer(Side::Gateway, domain);
+        self.context.attempts.note(whose, step);
+    }
+
+    /// The server of all domains is reached, for who looks at the gateway.
+    pub(super) fn connected(&self) {
+        for domain in &self.settings.gateway.domains {
+            let peer = self.config.attempt_peer(Side::Gateway, domain);
+            self.context.attempts.connected(peer, domain);
+        }
     }
 
     /// What came by SIP is judged as what comes from any server inside.

@@ -46,6 +46,7 @@ pub struct LinkHandle {
     accepted: AtomicUsize,
     /// Whoever came last in its name was somebody else.
     is_unknown: AtomicBool,
+    sessions: AtomicUsize,
 }
 
 /// What others tell a link.
@@ -169,6 +170,7 @@ impl LinkHandle {
             figures: Arc::default(),
             accepted: AtomicUsize::new(0),
             is_unknown: AtomicBool::new(false),
+            sessions: AtomicUsize::new(0),
         }
     }
 
@@ -190,7 +192,10 @@ impl LinkHandle {
     /// What there is of it now.
     #[must_use]
     pub fn shown(&self) -> ShownLink {
-        self.figures.shown()
+        ShownLink {
+            sessions: self.sessions(),
+            ..self.figures.shown()
+        }
     }
 
     /// Whether requests can go to the server.
@@ -207,6 +212,16 @@ impl LinkHandle {
     /// The server itself came; whether that is news.
     pub(super) fn known_again(&self) -> bool {
         self.is_unknown.swap(false, Ordering::Relaxed)
+    }
+
+    /// Sessions of messages with the server: of dialect `Lync` alone.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_sessions(&self, sessions: usize) {
+        self.sessions.store(sessions, Ordering::Relaxed);
     }
 
     /// A place for one more connection of the server's; `None` where it has too many.

@@ -10,6 +10,7 @@ use xmpp_edge_crds::{
 use super::{
     link_settings::{LinkMoment, OwnRequest},
     linked_stanza::StanzaReader,
+    sessions::{LinkSessions, MessageWay},
     typing::ToldTyping,
 };
 use crate::{
@@ -18,9 +19,12 @@ use crate::{
         address::sip_uri,
         body::Typing,
         code::StatusCode,
+        compose,
         message::{ChatState, OutgoingMessage, PageMessage, Receipt},
         method::SipMethod,
+        session::{ACTIVITY_TYPE, Invitation, SessionNumber, TypingForm, write_activity},
         turns::TwoPeople,
+        wire::WriteFault,
     },
     xml::{Condition, Element, ErrorType},
 };
@@ -60,13 +64,16 @@ impl MessageTranslator {
         self.typing.answered(to, code, now);
     }
 
-    /// The request that a stanza becomes; none: it means nothing there, and is settled.
+    /// The request that a stanza becomes; none: it means nothing there, and is settled. `only`: the way that it has to
+    /// go, whatever stands.
     pub(super) fn request_of(
         &mut self,
         moment: &LinkMoment<'_>,
+        sessions: &mut LinkSessions,
         people: &TwoPeople,
         stanza: &[u8],
-    ) -> Result<Option<(OwnRequest, AskedAbout)>, Failure> {
+        only: Option<MessageWay>,
+    ) -> Result<Option<TranslatedRequest>, Failure> {
         let Some(element) = self.reader.element(stanza) else {
             debug_assert!(false, "a queued stanza is one stanza");
             return Ok(None);
@@ -76,13 +83,17 @@ impl MessageTranslator {
             metrics.sip_untranslated(Direction::Inbound, kind);
         };
         let language = self.reader.language();
-        let (page, about) = match OutgoingMessage::of_stanza(&element, language.as_deref()) {
+        let said = OutgoingMessage::of_stanza(&element, language.as_deref());
+        let is_text = matches!(said, OutgoingMessage::Page(_));
+        let way = only.unwrap_or_else(|| sessions.way(moment, people, is_text));
+        let (content, about) = match said {
             OutgoingMessage::Page(page) => {
                 let receipt = receipt_wanted(&page, &element);
                 (OutgoingContent::Text(page), AskedAbout::Text(receipt))
             }
             OutgoingMessage::Typing(state) => {
-                if !moment.settings.sip.typing || !self.typing.tells(people, state, moment.now) {
+                let is_told = moment.settings.sip.typing && way != MessageWay::Nowhere;
+                if !is_told || !self.typing.tells(people, state, moment.now) {
                     untranslated("Typing");
                     return Ok(None);
                 }
@@ -94,42 +105,103 @@ impl MessageTranslator {
             }
             OutgoingMessage::Error => return Ok(None),
         };
-        let from = sip_uri(&people.from).map_err(|_| malformed_address())?;
-        let to = sip_uri(&people.to).map_err(|_| nobody())?;
-        let request = match page {
-            OutgoingContent::Text(page) => {
-                self.typing.texted(people);
-                let most = moment.settings.sip.max_message_bytes;
-                if page.text.len() > most as usize {
-                    return Err(Failure::new(
-                        FailureKind::TooLarge,
-                        format!(
-                            "{} takes messages of {most} bytes at most",
-                            people.to.domain()
-                        ),
-                    ));
-                }
-                moment.request(SipMethod::Message, &from, &to, |start| start.text(&page))
+        if let OutgoingContent::Text(page) = &content {
+            self.typing.texted(people);
+            let most = moment.settings.sip.max_message_bytes;
+            if page.text.len() > most as usize {
+                return Err(Failure::new(
+                    FailureKind::TooLarge,
+                    format!(
+                        "{} takes messages of {most} bytes at most",
+                        people.to.domain()
+                    ),
+                ));
             }
-            OutgoingContent::State(state) => {
-                let typing = match state {
-                    ChatState::Composing => Typing::started(),
-                    ChatState::NotComposing => Typing::Idle,
-                };
-                moment.request(SipMethod::Message, &from, &to, |start| start.typing(typing))
-            }
-        };
-        match request {
-            Ok(request) => Ok(Some((request, about))),
+        }
+        match content.write(moment, sessions, people, way, about)? {
+            Ok(translated) => Ok(Some(translated)),
             // An address of some thousand bytes, each escaped, is longer than a line may be.
             Err(fault) => Err(Failure::new(FailureKind::TooLarge, fault.to_string())),
         }
     }
 }
 
+/// A request, and what has to be known when it is answered.
+pub(super) struct TranslatedRequest {
+    pub(super) request: OwnRequest,
+    pub(super) method: SipMethod,
+    pub(super) about: AskedAbout,
+    pub(super) inside: Option<SessionNumber>,
+    /// Of an INVITE: what was to be said goes once there is a session.
+    pub(super) invitation: Option<Invitation>,
+}
+
 enum OutgoingContent {
     Text(PageMessage),
     State(ChatState),
+}
+
+impl OutgoingContent {
+    /// # Errors
+    /// [`Failure`]: one of them has no address in SIP. Within: it cannot be written.
+    fn write(
+        &self,
+        moment: &LinkMoment<'_>,
+        sessions: &mut LinkSessions,
+        people: &TwoPeople,
+        way: MessageWay,
+        about: AskedAbout,
+    ) -> Result<Result<TranslatedRequest, WriteFault>, Failure> {
+        let from = sip_uri(&people.from).map_err(|_| malformed_address())?;
+        let to = sip_uri(&people.to).map_err(|_| nobody())?;
+        if way == MessageWay::Invite {
+            let invited = LinkSessions::invite(moment, &from, &to);
+            return Ok(invited.map(|(request, invitation)| TranslatedRequest {
+                request,
+                method: SipMethod::Invite,
+                about,
+                inside: None,
+                invitation: Some(invitation),
+            }));
+        }
+        let (mut method, mut inside) = (SipMethod::Message, None);
+        let mut request = None;
+        if let MessageWay::Inside(number, form) = way {
+            if matches!(self, Self::State(_)) && form == TypingForm::Activity {
+                method = SipMethod::Info;
+            }
+            inside = Some(number);
+            request = sessions.request(moment, number, method, |writer| match self {
+                Self::Text(page) => compose::with_text(writer, page),
+                Self::State(state) if method == SipMethod::Info => {
+                    let document = write_activity(typing_of(*state));
+                    writer.finish_with(ACTIVITY_TYPE, document.as_bytes())
+                }
+                Self::State(state) => compose::with_typing(writer, typing_of(*state)),
+            });
+        }
+        let request = request.unwrap_or_else(|| {
+            (method, inside) = (SipMethod::Message, None);
+            moment.request(SipMethod::Message, &from, &to, |start| match self {
+                Self::Text(page) => start.text(page),
+                Self::State(state) => start.typing(typing_of(*state)),
+            })
+        });
+        Ok(request.map(|request| TranslatedRequest {
+            request,
+            method,
+            about,
+            inside,
+            invitation: None,
+        }))
+    }
+}
+
+fn typing_of(state: ChatState) -> Typing {
+    match state {
+        ChatState::Composing => Typing::started(),
+        ChatState::NotComposing => Typing::Idle,
+    }
 }
 
 fn receipt_wanted(page: &PageMessage, stanza: &Element) -> Option<ReceiptWanted> {

@@ -1,22 +1,12 @@
 //! What a link notes of its server, for who looks at the gateway: that it is reached, or away, and what it does not
 //! let the edge do although it is reached.
 
-use std::{
-    collections::BTreeSet,
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, net::SocketAddr};
 
-use xmpp_edge_crds::verdict::Direction;
-
-use super::link_settings::LinkMoment;
+use super::{dialled::SignOfLife, link_settings::LinkMoment};
 use crate::{
-    negotiation::Side,
-    sip::{method::SipMethod, wire::SipResponse},
-    telemetry::{
-        attempt::{AttemptStep, Step},
-        log_limiter::limited,
-    },
+    sip::{code::StatusCode, method::SipMethod, wire::SipResponse},
+    telemetry::log_limiter::limited,
 };
 
 /// The server takes the edge for a user.
@@ -31,29 +21,29 @@ pub(super) struct ServerNotes {
 }
 
 impl ServerNotes {
-    /// It answered the first OPTIONS of a connection.
-    pub(super) fn reached(&mut self, moment: &LinkMoment<'_>, address: Option<SocketAddr>) {
-        self.refused.clear();
-        note(moment, address, "Ok", "the server answers".to_owned());
-        for domain in &moment.settings.gateway.domains {
-            let peer = moment.config.attempt_peer(Side::Gateway, domain);
-            moment.context.attempts.connected(peer, domain);
+    /// It gave this sign of life, on a connection from this address.
+    pub(super) fn alive(
+        &mut self,
+        moment: &LinkMoment<'_>,
+        address: Option<SocketAddr>,
+        sign: SignOfLife,
+    ) {
+        match sign {
+            SignOfLife::Known => return,
+            SignOfLife::OneMore => {}
+            SignOfLife::Reached => {
+                self.refused.clear();
+                limited!(
+                    info,
+                    moment.context.log.lines_of("SIP", "Reached"),
+                    gateway = moment.settings.name(),
+                    "the SIP server is reached"
+                );
+            }
         }
-        limited!(
-            info,
-            moment.context.log.lines_of("SIP", "Reached"),
-            gateway = moment.settings.name(),
-            "the SIP server is reached"
-        );
-    }
-
-    /// It cannot be reached, and is tried again then.
-    pub(super) fn away(moment: &LinkMoment<'_>, again: Instant) {
-        for domain in &moment.settings.gateway.domains {
-            let peer = moment.config.attempt_peer(Side::Gateway, domain);
-            moment.context.attempts.failed(peer, domain);
-            moment.context.attempts.next_try(peer, domain, again);
-        }
+        moment.note("Ok", "the server answers".to_owned(), address);
+        moment.connected();
+        self.say_again(moment, address);
     }
 
     /// It refused what no user of it is the cause of.
@@ -62,10 +52,11 @@ impl ServerNotes {
         moment: &LinkMoment<'_>,
         address: Option<SocketAddr>,
         outcome: &'static str,
-        text: String,
+        code: StatusCode,
     ) {
         if self.refused.insert(outcome) {
-            note(moment, address, outcome, text);
+            let text = format!("{} {}", code.get(), code.phrase());
+            moment.note(outcome, text, address);
         }
     }
 
@@ -91,31 +82,14 @@ impl ServerNotes {
             return;
         }
         let method = response.method.as_str().unwrap_or_default();
-        note(moment, address, "Ok", format!("{method}: {code}"));
-        // What came last is what holds.
+        moment.note("Ok", format!("{method}: {code}"), address);
+        self.say_again(moment, address);
+    }
+
+    /// What came last is what holds.
+    fn say_again(&self, moment: &LinkMoment<'_>, address: Option<SocketAddr>) {
         for outcome in &self.refused {
-            note(moment, address, outcome, "as before".to_owned());
+            moment.note(outcome, "as before".to_owned(), address);
         }
     }
-}
-
-/// A step at the server, as SIP has it.
-pub(super) fn note(
-    moment: &LinkMoment<'_>,
-    address: Option<SocketAddr>,
-    outcome: &'static str,
-    text: String,
-) {
-    let domain = moment.settings.first_domain();
-    let step = AttemptStep {
-        step: Step::Sip,
-        direction: Direction::Inbound,
-        domain: domain.clone(),
-        outcome,
-        address,
-        text,
-        took: Duration::ZERO,
-    };
-    let whose = moment.config.attempt_peer(Side::Gateway, domain);
-    moment.context.attempts.note(whose, step);
 }

@@ -34,7 +34,7 @@ impl ToldTyping {
         match state {
             ChatState::NotComposing => told,
             ChatState::Composing => {
-                insert(&mut self.told, people.clone(), now + TOLD_FOR, now);
+                remember_until(&mut self.told, people.clone(), now + TOLD_FOR, now);
                 true
             }
         }
@@ -48,7 +48,7 @@ impl ToldTyping {
     /// How `to` answered.
     pub(super) fn answered(&mut self, to: &BareJid, code: StatusCode, now: Instant) {
         if matches!(code.get(), 405 | 406 | 415 | 501) {
-            insert(&mut self.refuse, to.clone(), now + REFUSED_FOR, now);
+            remember_until(&mut self.refuse, to.clone(), now + REFUSED_FOR, now);
         }
     }
 }
@@ -84,7 +84,8 @@ impl WritingUsers {
     }
 }
 
-fn insert<K: std::hash::Hash + Eq>(
+/// `key` is remembered until then; of more than there is room for, what is over is forgotten.
+pub(super) fn remember_until<K: std::hash::Hash + Eq>(
     map: &mut HashMap<K, Instant>,
     key: K,
     until: Instant,

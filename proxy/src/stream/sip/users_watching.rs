@@ -20,14 +20,14 @@ use crate::{
         connection::ReceivedRequest,
         ledger::SubscriptionLedger,
         notifier::{
-            NotifierEvent, NotifierNumber, NotifierOutput, NotifierRefusal, NotifierStep,
-            Notifiers, NotifyEnd, NotifyOutcome, SubscribeWish,
+            DocumentForm, NotifierEvent, NotifierNumber, NotifierOutput, NotifierRefusal,
+            NotifierStep, Notifiers, NotifyEnd, NotifyOutcome, SubscribeWish,
         },
         presence::{PresenceType, SaidPresence, presence_stanza},
         turns::TwoPeople,
         wire::WriteFault,
     },
-    xml::Condition,
+    xml::{Condition, StanzaKind},
 };
 
 /// All of one link.
@@ -52,7 +52,10 @@ impl UsersWatching {
     pub(super) fn new(settings: &GatewaySip, tag: &str) -> Self {
         // What a MESSAGE may have a document may have too: a server reads no more.
         Self {
-            notifiers: Notifiers::new(settings.max_message_bytes as usize),
+            notifiers: Notifiers::new(DocumentForm::new(
+                settings.max_message_bytes as usize,
+                settings.dialect,
+            )),
             tag: tag.into(),
         }
     }
@@ -81,7 +84,11 @@ impl UsersWatching {
             // Who only wants to know how it stands asks for no contact: there is no stanza that policy could answer.
             if let Err(reason) = moment.admits(&people.from, people.to.domain()) {
                 self.notifiers.discard(ledger, number);
-                return Err(Refused::of_reason(moment, reason));
+                return Err(Refused::of_reason(
+                    moment,
+                    (StanzaKind::Presence, "subscribe"),
+                    reason,
+                ));
             }
             self.step(moment, outward, ledger, |notifiers, step| {
                 notifiers.fetch(step, number);

@@ -19,6 +19,7 @@ pub(super) struct SipCounters {
     untranslated: Family<UntranslatedLabels, Counter>,
     late_errors: Counter,
     subscriptions: Family<SubscriptionLabels, Gauge>,
+    sessions: Gauge,
 }
 
 /// Subscriptions of one SIP server: how many there are, and how many of them may see somebody.
@@ -68,6 +69,7 @@ impl Default for SipCounters {
             untranslated: Family::default(),
             late_errors: Counter::default(),
             subscriptions: Family::default(),
+            sessions: Gauge::default(),
         }
     }
 }
@@ -98,6 +100,11 @@ impl SipCounters {
             "sip_subscriptions",
             "Subscriptions to presence at SIP servers, of which the edge is watcher or notifier",
             self.subscriptions.clone(),
+        );
+        registry.register(
+            "sip_sessions",
+            "Sessions of messages with SIP servers of dialect Lync, whoever began them",
+            self.sessions.clone(),
         );
     }
 }
@@ -154,6 +161,12 @@ impl Metrics {
                 gauge.inc_by(count(is) - count(was));
             }
         }
+    }
+
+    /// The sessions of one SIP server are so many in place of so many.
+    pub fn sip_sessions(&self, before: usize, now: usize) {
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        self.sip.sessions.inc_by(count(now) - count(before));
     }
 
     /// An error came for what had its final code.

@@ -1,7 +1,7 @@
 //! Whether a presented chain is good for a domain: PKIX, the partner's authority, pins, DANE.
 //!
-//! Names follow RFC 9525: `dNSName` alone, exact or with one whole left-most label `*`. Revocation
-//! is not checked.
+//! Names follow RFC 9525: `dNSName` alone, exact or with one whole left-most label `*`; those of SIP servers RFC 5922.
+//! Revocation is not checked.
 
 mod policies;
 
@@ -15,14 +15,17 @@ use xmpp_edge_crds::{
 };
 
 use super::{
-    certificate::{CertificateError, Names, SpkiSha256, parse, sha256, shown, timestamp, weak_rsa},
+    certificate::{
+        CertificateError, NameRule, Names, SipUris, SpkiSha256, parse, sha256, shown, timestamp,
+        weak_rsa,
+    },
     dane::{TlsaSet, Usage},
     fault::CertificateFault,
     provider,
     roots::{Roots, RootsError},
     stamp::TrustStamp,
 };
-use policies::{WithoutPolicies, is_of_policies};
+use policies::{WithoutPolicies, critical};
 
 /// Longer chains are refused unread.
 pub const MAX_CHAIN: usize = 10;
@@ -189,12 +192,32 @@ impl Trust {
         role: Role,
         tlsa: Option<&TlsaSet>,
     ) -> Result<Verified, CertificateFault> {
-        self.judge_at(domain, chain, role, tlsa, Timestamp::now())
+        self.judge_at(
+            (domain, NameRule::Wildcards),
+            chain,
+            role,
+            tlsa,
+            Timestamp::now(),
+        )
+    }
+
+    /// As [`Self::judge`], for the SIP server of `domain`, whichever part it had in the handshake.
+    ///
+    /// # Errors
+    /// As [`Self::judge`].
+    pub fn judge_sip(
+        &self,
+        domain: &DomainName,
+        chain: &[CertificateDer<'_>],
+        uris: SipUris,
+    ) -> Result<Verified, CertificateFault> {
+        let named = (domain, NameRule::Sip(uris));
+        self.judge_at(named, chain, Role::Client, None, Timestamp::now())
     }
 
     fn judge_at(
         &self,
-        domain: &DomainName,
+        (domain, names): (&DomainName, NameRule),
         chain: &[CertificateDer<'_>],
         role: Role,
         tlsa: Option<&TlsaSet>,
@@ -225,6 +248,7 @@ impl Trust {
         let question = Question {
             trust: self,
             domain,
+            names,
             chain,
             parsed: &parsed,
             found,
@@ -290,6 +314,7 @@ impl Trust {
 struct Question<'a> {
     trust: &'a Trust,
     domain: &'a DomainName,
+    names: NameRule,
     chain: &'a [CertificateDer<'a>],
     parsed: &'a X509Certificate<'a>,
     found: SpkiSha256,
@@ -329,13 +354,14 @@ impl Question<'_> {
     /// nothing about it.
     fn name(&self, also: Option<&DomainName>) -> Result<(), CertificateFault> {
         let names = Names::of(self.parsed);
-        if names.cover(self.domain) || also.is_some_and(|also| names.cover(also)) {
+        let prove = |domain| names.prove(domain, self.names);
+        if prove(self.domain) || also.is_some_and(prove) {
             return Ok(());
         }
         Err(CertificateFault::NameMismatch {
             expected: self.domain.clone(),
-            found: names.dns,
             other_names: names.other_xmpp_names,
+            found: names.shown(self.names),
         })
     }
 
@@ -542,30 +568,6 @@ fn dates_of(parsed: &X509Certificate<'_>, now: Timestamp) -> Result<(), Certific
         });
     }
     Ok(())
-}
-
-/// The first critical extension that is not looked at, as rfc5280 section 4.2 wants it refused.
-fn critical(certificate: &X509Certificate<'_>) -> Option<CertificateFault> {
-    /// keyUsage, subjectAltName, basicConstraints, nameConstraints, extendedKeyUsage,
-    /// cRLDistributionPoints.
-    const KNOWN: [&str; 6] = [
-        "2.5.29.15",
-        "2.5.29.17",
-        "2.5.29.19",
-        "2.5.29.30",
-        "2.5.29.37",
-        "2.5.29.31",
-    ];
-    let unknown = certificate
-        .extensions()
-        .iter()
-        .filter(|extension| extension.critical)
-        .map(|extension| extension.oid.to_id_string())
-        .find(|oid| !KNOWN.contains(&oid.as_str()) && !is_of_policies(oid))?;
-    Some(CertificateFault::CriticalExtension {
-        subject: shown(certificate.subject()),
-        extension: unknown,
-    })
 }
 
 fn is_self_issued(certificate: &X509Certificate<'_>) -> bool {

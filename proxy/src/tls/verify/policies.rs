@@ -11,7 +11,10 @@ use rustls_pki_types::{
 };
 use x509_parser::prelude::X509Certificate;
 
-use crate::tls::certificate::parse;
+use crate::tls::{
+    certificate::{parse, shown},
+    fault::CertificateFault,
+};
 
 /// certificatePolicies, policyMappings, policyConstraints, inhibitAnyPolicy.
 const POLICIES: [&str; 4] = ["2.5.29.32", "2.5.29.33", "2.5.29.36", "2.5.29.54"];
@@ -19,8 +22,32 @@ const POLICIES: [&str; 4] = ["2.5.29.32", "2.5.29.33", "2.5.29.36", "2.5.29.54"]
 const TRUE: [u8; 3] = [0x01, 0x01, 0xff];
 
 /// Whether an extension is of policies.
-pub(super) fn is_of_policies(oid: &str) -> bool {
+fn is_of_policies(oid: &str) -> bool {
     POLICIES.contains(&oid)
+}
+
+/// The first critical extension that is not looked at, as rfc5280 section 4.2 wants it refused.
+pub(super) fn critical(certificate: &X509Certificate<'_>) -> Option<CertificateFault> {
+    /// keyUsage, subjectAltName, basicConstraints, nameConstraints, extendedKeyUsage,
+    /// cRLDistributionPoints.
+    const KNOWN: [&str; 6] = [
+        "2.5.29.15",
+        "2.5.29.17",
+        "2.5.29.19",
+        "2.5.29.30",
+        "2.5.29.37",
+        "2.5.29.31",
+    ];
+    let unknown = certificate
+        .extensions()
+        .iter()
+        .filter(|extension| extension.critical)
+        .map(|extension| extension.oid.to_id_string())
+        .find(|oid| !KNOWN.contains(&oid.as_str()) && !is_of_policies(oid))?;
+    Some(CertificateFault::CriticalExtension {
+        subject: shown(certificate.subject()),
+        extension: unknown,
+    })
 }
 
 /// The signed part of a certificate, as it is read now and as it was signed.

@@ -129,7 +129,7 @@ fn secure_tlsa_records_decide() {
     for (what, records, chain, expected) in cases {
         let tlsa = TlsaSet::new(records, domain("xmpp.partner.example")).unwrap();
         let result = trusting(&trusted).judge_at(
-            &domain("partner.example"),
+            (&domain("partner.example"), NameRule::Wildcards),
             &chain,
             Role::Server,
             Some(&tlsa),
@@ -205,7 +205,7 @@ fn s_16_dane_adds_a_demand_to_an_authority_of_the_partner_and_never_replaces_it(
         ),
     ] {
         let judged = trust.judge_at(
-            &domain("partner.example"),
+            (&domain("partner.example"), NameRule::Wildcards),
             std::slice::from_ref(shown),
             Role::Server,
             Some(&record(tlsa)),

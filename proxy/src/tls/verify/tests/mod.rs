@@ -5,6 +5,7 @@ use xmpp_edge_crds::edge_config::{OnKeyChange, PartnerTrust};
 
 mod dane;
 mod paths;
+mod sip;
 mod trust;
 
 use super::*;
@@ -33,7 +34,13 @@ fn judge(
     chain: &[CertificateDer<'_>],
     role: Role,
 ) -> Result<Verified, CertificateFault> {
-    trust.judge_at(&domain("partner.example"), chain, role, None, now())
+    trust.judge_at(
+        (&domain("partner.example"), NameRule::Wildcards),
+        chain,
+        role,
+        None,
+        now(),
+    )
 }
 
 fn label(result: Result<Verified, CertificateFault>) -> &'static str {
@@ -244,7 +251,7 @@ fn a_wildcard_stands_for_one_whole_left_most_label() {
         ("chatpartner.example", "PeerCertificateName"),
     ] {
         let result = trusting(&ca).judge_at(
-            &domain(name),
+            (&domain(name), NameRule::Wildcards),
             std::slice::from_ref(&leaf.der),
             Role::Server,
             None,
@@ -265,7 +272,13 @@ fn an_internationalised_domain_is_compared_as_a_label() {
         },
     );
     let name = domain("bücher.example");
-    let result = trusting(&ca).judge_at(&name, &[leaf.der], Role::Server, None, now());
+    let result = trusting(&ca).judge_at(
+        (&name, NameRule::Wildcards),
+        &[leaf.der],
+        Role::Server,
+        None,
+        now(),
+    );
     assert_eq!(label(result), "Ok");
 }
 

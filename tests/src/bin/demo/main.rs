@@ -2,7 +2,10 @@
 //! edge between them, governed by the manifests of `examples/demo`.
 //!
 //! `--keep` leaves everything running until Ctrl-C, so that manifests can be edited and clients
-//! connected. With `--sidecar` a sidecar beside Prosody dials the edge, which dials nobody inside.
+//! connected. With `--sidecar` a sidecar beside Prosody dials the edge, which dials nobody inside. With `--sip` a real
+//! Kamailio and its users, who speak SIP, stand in Prosody's place.
+
+mod sip;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,6 +26,7 @@ use xmpp_edge_tests::{
     pki::Usage,
     servers::{Kind, S2S_PORT, Security, Server, Spec},
     sidecar::Sidecar,
+    sip::{Kamailio, SIP_PORT},
     wait,
 };
 
@@ -41,12 +45,14 @@ const SIDECAR_HOST: u8 = 40;
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> Result<()> {
     let arguments: BTreeSet<_> = std::env::args().skip(1).collect();
-    let known = ["--keep", "--sidecar"];
+    let known = ["--keep", "--sidecar", "--sip"];
     if let Some(other) = arguments.iter().find(|it| !known.contains(&it.as_str())) {
-        bail!("{other}: usage: demo [--keep] [--sidecar]");
+        bail!("{other}: usage: demo [--keep] [--sidecar | --sip]");
     }
     let way = if arguments.contains("--sidecar") {
         GatewayMode::Sidecar
+    } else if arguments.contains("--sip") {
+        GatewayMode::Sip
     } else {
         GatewayMode::Direct
     };
@@ -61,18 +67,27 @@ async fn main() -> Result<()> {
 
 struct Demo {
     edge: Edge,
-    inside: Server,
+    inside: Inside,
     partner: Server,
     sidecar: Option<Sidecar>,
     // Last, so that its directory and DNS outlive the processes.
     lab: Lab,
 }
 
+/// The organisation's own server.
+enum Inside {
+    Xmpp(Server),
+    Sip(Kamailio),
+}
+
 impl Demo {
     async fn start(way: GatewayMode) -> Result<Self> {
         title(match way {
-            GatewayMode::Direct | GatewayMode::Sip => {
+            GatewayMode::Direct => {
                 "Starting: ejabberd of partner.example, the edge, Prosody of org.example"
+            }
+            GatewayMode::Sip => {
+                "Starting: ejabberd of partner.example, the edge, Kamailio of org.example"
             }
             GatewayMode::Sidecar => {
                 "Starting: ejabberd of partner.example, the edge, Prosody of org.example with a sidecar"
@@ -88,7 +103,11 @@ impl Demo {
 
         copy_examples(&lab, &place.directory)?;
         let mut sidecar = match way {
-            GatewayMode::Direct | GatewayMode::Sip => None,
+            GatewayMode::Direct => None,
+            GatewayMode::Sip => {
+                sip::lead_by_sip(&place.directory)?;
+                None
+            }
             GatewayMode::Sidecar => {
                 let sidecar = Sidecar::in_lab(&lab, SIDECAR_HOST)?;
                 let key = sidecar.key()?;
@@ -127,27 +146,12 @@ impl Demo {
             },
         )?;
 
-        let inner = match &sidecar {
-            None => {
-                let mut inner = lab.spec(OWN, INSIDE_HOST, "alice", Security::Certificates);
-                inner.resolver = place.internal_bind;
-                inner.trust = edge.internal_ca()?;
-                inner.identity = edge.gateway_identity(OWN)?;
-                inner
-            }
-            Some(sidecar) => {
-                // A certificate that nobody trusts: none has to be copied.
-                let mut inner = lab.spec(OWN, INSIDE_HOST, "alice", Security::TlsDialback);
-                inner.resolver = lab.ip(SIDECAR_HOST);
-                inner.trust = fs::read_to_string(sidecar.path("state/public/ca.crt"))?;
-                inner
+        let inside = match way {
+            GatewayMode::Sip => Inside::Sip(sip::start(&lab, &edge).await?),
+            GatewayMode::Direct | GatewayMode::Sidecar => {
+                Inside::Xmpp(start_prosody(&lab, &place, &edge, sidecar.as_ref()).await?)
             }
         };
-        let inner = Spec {
-            users: vec!["alice".to_owned(), "carol".to_owned()],
-            ..inner
-        };
-        let inside = Server::start(Kind::Prosody, inner, lab.directory()).await?;
         Ok(Self {
             edge,
             inside,
@@ -158,17 +162,20 @@ impl Demo {
     }
 
     async fn show(&self) -> Result<()> {
-        let (alice, carol, bob) = tokio::try_join!(
-            self.inside.login("alice"),
-            self.inside.login("carol"),
-            self.partner.login("bob")
-        )?;
-        title("Allowed: Alice has an access policy");
-        deliver(&alice, &bob, "Good morning, Bob! Does this reach you?").await?;
-        deliver(&bob, &alice, "It does. Good morning, Alice!").await?;
+        let bob = self.partner.login("bob").await?;
+        match &self.inside {
+            Inside::Sip(kamailio) => sip::show(kamailio, &bob).await?,
+            Inside::Xmpp(prosody) => {
+                let (alice, carol) =
+                    tokio::try_join!(prosody.login("alice"), prosody.login("carol"))?;
+                title("Allowed: Alice has an access policy");
+                deliver(&alice, &bob, "Good morning, Bob! Does this reach you?").await?;
+                deliver(&bob, &alice, "It does. Good morning, Alice!").await?;
 
-        title("Refused: Carol has none");
-        refuse(&carol, &bob, "And this?").await?;
+                title("Refused: Carol has none");
+                refuse(&carol, &bob, "And this?").await?;
+            }
+        }
         title("Why: xmpp-edge-operator explain");
         self.explain("carol@org.example", "bob@partner.example")?;
 
@@ -238,11 +245,17 @@ impl Demo {
     fn introduce(&self) {
         let place = self.edge.place();
         title("Running until Ctrl-C");
-        println!(
-            "clients     alice@{OWN} and carol@{OWN} at {}, bob@{PARTNER} at {}; password {PASSWORD}, no TLS",
-            self.inside.c2s(),
-            self.partner.c2s()
-        );
+        let outside = self.partner.c2s();
+        match &self.inside {
+            Inside::Xmpp(prosody) => println!(
+                "clients     alice@{OWN} and carol@{OWN} at {}, bob@{PARTNER} at {outside}; password {PASSWORD}, no TLS",
+                prosody.c2s()
+            ),
+            Inside::Sip(_) => println!(
+                "clients     sip:alice@{OWN} and sip:carol@{OWN} at {}, TCP port {SIP_PORT}, any password; bob@{PARTNER} at {outside}, password {PASSWORD}, no TLS",
+                self.lab.ip(INSIDE_HOST)
+            ),
+        }
         println!(
             "manifests   {}/manifests (edits take effect within 2 s)",
             place.directory.display()
@@ -261,6 +274,36 @@ impl Demo {
         title("Stopping");
         self.edge.stop().await
     }
+}
+
+/// A Prosody with Alice and Carol, which reaches partners by the edge or by its sidecar.
+async fn start_prosody(
+    lab: &Lab,
+    place: &Place,
+    edge: &Edge,
+    sidecar: Option<&Sidecar>,
+) -> Result<Server> {
+    let inner = match sidecar {
+        None => {
+            let mut inner = lab.spec(OWN, INSIDE_HOST, "alice", Security::Certificates);
+            inner.resolver = place.internal_bind;
+            inner.trust = edge.internal_ca()?;
+            inner.identity = edge.gateway_identity(OWN)?;
+            inner
+        }
+        Some(sidecar) => {
+            // A certificate that nobody trusts: none has to be copied.
+            let mut inner = lab.spec(OWN, INSIDE_HOST, "alice", Security::TlsDialback);
+            inner.resolver = lab.ip(SIDECAR_HOST);
+            inner.trust = fs::read_to_string(sidecar.path("state/public/ca.crt"))?;
+            inner
+        }
+    };
+    let inner = Spec {
+        users: vec!["alice".to_owned(), "carol".to_owned()],
+        ..inner
+    };
+    Server::start(Kind::Prosody, inner, lab.directory()).await
 }
 
 /// Starts the sidecar with what the edge has for it.

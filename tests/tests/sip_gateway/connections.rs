@@ -1,0 +1,130 @@
+//! How many connections the edge opens to its SIP server, and what goes on which.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use anyhow::{Context, Result, ensure};
+use xmpp_edge_tests::{
+    peer::Peer,
+    rig::alone,
+    sip::{Reply, SipMessage, SipParty, SipServer},
+    wait,
+};
+
+use super::stage::{PARTNER, Stage, StagePlan};
+
+const ALICE: &str = "alice@org.example";
+
+/// So many users of the partner write so many messages each: `user.number`.
+async fn write(partner: &mut Peer, users: usize, messages: usize) -> Result<()> {
+    let mut stanzas = String::new();
+    for number in 0..messages {
+        for user in 0..users {
+            stanzas += &format!(
+                "<message from='u{user}@{PARTNER}' to='{ALICE}' type='chat'><body>{user}.{number}</body></message>"
+            );
+        }
+    }
+    partner.send(stanzas).await
+}
+
+/// What is on each connection and was not taken, once `fits`.
+async fn asked(
+    server: &SipServer,
+    what: &str,
+    fits: impl Fn(&[Vec<SipMessage>]) -> bool,
+) -> Result<Vec<(Arc<SipParty>, Vec<SipMessage>)>> {
+    wait::until(what, wait::GENEROUS, async || {
+        let parties = server.parties();
+        let asked: Vec<_> = parties.iter().map(|it| it.requests()).collect();
+        fits(&asked).then(|| parties.into_iter().zip(asked).collect())
+    })
+    .await
+}
+
+/// Answers whatever comes on all connections, and says what came by user, in order, until so many came.
+async fn answer_all(server: &SipServer, count: usize) -> Result<BTreeMap<String, Vec<String>>> {
+    let mut came: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut total = 0;
+    while total < count {
+        let some = |asked: &[Vec<SipMessage>]| asked.iter().any(|it| !it.is_empty());
+        for (party, requests) in asked(server, "more comes", some).await? {
+            for request in requests {
+                let own = |it: &SipMessage| it.header("Call-ID") == request.header("Call-ID");
+                party.requested("what came", own).await?;
+                let (user, number) = request.body.split_once('.').unwrap_or_default();
+                came.entry(user.to_owned())
+                    .or_default()
+                    .push(number.to_owned());
+                total += 1;
+                party.send(request.answer(200, ""));
+            }
+        }
+    }
+    Ok(came)
+}
+
+#[test]
+fn while_much_waits_there_are_up_to_four_connections_and_each_two_people_stay_in_order() {
+    alone(async {
+        let stage = Stage::start(StagePlan::default()).await?;
+        let (server, mut partner) = (stage.sip_server().await?, stage.partner().await?);
+        server.reply(Reply::Silence);
+        write(&mut partner, 64, 1).await?;
+        let full = |asked: &[Vec<SipMessage>]| asked.iter().map(Vec::len).sum::<usize>() == 64;
+        asked(&server, "as many as go on one", full).await?;
+        ensure!(
+            server.connections() == 1,
+            "{} connections",
+            server.connections()
+        );
+        // Of these 64 nothing more goes; of the others so much waits that each connection gets its share.
+        write(&mut partner, 400, 2).await?;
+        let all_full = |asked: &[Vec<SipMessage>]| asked.iter().map(Vec::len).eq([64; 4]);
+        asked(&server, "four connections, each with its share", all_full).await?;
+        let came = answer_all(&server, 64 + 800).await?;
+        ensure!(
+            server.connections() == 4,
+            "{} connections",
+            server.connections()
+        );
+        for (user, numbers) in came {
+            let before = user.parse::<usize>()? < 64;
+            let expected: &[&str] = if before {
+                &["0", "0", "1"]
+            } else {
+                &["0", "1"]
+            };
+            ensure!(numbers == expected, "{user}: {numbers:?}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn sip_40_what_was_on_one_of_several_goes_once_more_on_the_others_in_order() {
+    alone(async {
+        let stage = Stage::start(StagePlan::default()).await?;
+        let (server, outside) = (stage.sip_server().await?, stage.outside().await?);
+        let mut partner = stage.partner().await?;
+        server.reply(Reply::Silence);
+        write(&mut partner, 200, 2).await?;
+        let several = |asked: &[Vec<SipMessage>]| asked.iter().map(Vec::len).eq([64; 3]);
+        let before = asked(&server, "several connections", several).await?;
+        // The first carries presence and answers, too.
+        let (first, _) = before.into_iter().next().context("three connections")?;
+        server.cut_one(first);
+        let came = answer_all(&server, 400).await?;
+        ensure!(came.len() == 200, "{}", came.len());
+        for (user, numbers) in came {
+            ensure!(numbers == ["0", "1"], "{user}: {numbers:?}");
+        }
+        ensure!(
+            outside.stanzas().is_empty(),
+            "nobody hears of it: {:?}",
+            outside.stanzas()
+        );
+        let status = stage.edge.status().await?;
+        ensure!(status["gateways"][0]["reachable"] == true, "{status}");
+        Ok(())
+    });
+}

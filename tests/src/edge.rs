@@ -314,6 +314,13 @@ impl Edge {
         self.daemon.as_ref().map(Daemon::id)
     }
 
+    /// CPU time of all of its threads.
+    pub fn cpu(&self) -> Duration {
+        self.daemon
+            .as_ref()
+            .map_or(Duration::ZERO, Daemon::group_cpu)
+    }
+
     /// Resident memory in KiB.
     ///
     /// # Errors

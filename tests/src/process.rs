@@ -5,7 +5,7 @@
 //! thread, not the process).
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -67,6 +67,29 @@ impl Daemon {
     /// The process id, also the id of its group.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// CPU time of all threads of all processes of its group that still run.
+    pub fn group_cpu(&self) -> Duration {
+        let is_of_group = |process: &Path| {
+            let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
+            // Behind the name, which may hold anything: state, parent, group (proc(5)).
+            let fields = stat
+                .rsplit_once(')')
+                .map(|(_, rest)| rest.split_ascii_whitespace());
+            let group = fields.and_then(|mut fields| fields.nth(2)?.parse().ok());
+            group == Some(self.id())
+        };
+        let of_thread = |thread: PathBuf| {
+            let text = fs::read_to_string(thread.join("schedstat")).ok()?;
+            text.split(' ').next()?.parse::<u64>().ok()
+        };
+        let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
+        let processes = entries(Path::new("/proc")).map(|entry| entry.path());
+        let threads = processes
+            .filter(|process| is_of_group(process))
+            .flat_map(|process| entries(&process.join("task")).map(|entry| entry.path()));
+        Duration::from_nanos(threads.filter_map(of_thread).sum())
     }
 
     /// Sends `signal` to the whole group. A group that is gone already is no error.

@@ -18,6 +18,7 @@ mod rig;
 mod saturated;
 mod sidecar;
 mod sink;
+mod sip;
 
 use anyhow::Result;
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -69,6 +70,9 @@ fn main() -> Result<()> {
         }
         if wanted("sidecar") {
             sidecar::table().await?;
+        }
+        if wanted("sip") {
+            sip::tables().await?;
         }
         if wanted("scale") {
             idle::scale().await?;

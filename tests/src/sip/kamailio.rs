@@ -16,7 +16,7 @@ use super::{SIP_PORT, SIPS_PORT, SipParty, request};
 use crate::{pki::Leaf, process::Daemon, wait};
 
 /// Name by which it knows the edge: dNSName of the edge's certificate.
-const EDGE_NAME: &str = "edge.default.xmpp-edge.internal";
+pub const EDGE_NAME: &str = "edge.default.xmpp-edge.internal";
 /// What a database of Debian's package is made from.
 const TABLES: [&str; 3] = ["standard", "presence", "msilo"];
 
@@ -83,7 +83,7 @@ impl Kamailio {
             "-DD",
             "-E",
             "-m",
-            "64",
+            "512",
             "-M",
             "8",
             "-f",
@@ -166,6 +166,13 @@ impl Kamailio {
         if let Some(daemon) = &self.daemon {
             daemon.thaw();
         }
+    }
+
+    /// CPU time of all of its processes.
+    pub fn cpu(&self) -> Duration {
+        self.daemon
+            .as_ref()
+            .map_or(Duration::ZERO, Daemon::group_cpu)
     }
 
     /// Its log.

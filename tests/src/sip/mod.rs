@@ -5,7 +5,7 @@ mod message;
 mod party;
 mod server;
 
-pub use kamailio::{EdgeRoute, Kamailio};
+pub use kamailio::{EDGE_NAME, EdgeRoute, Kamailio};
 pub use message::{SipMessage, request};
 pub use party::{Reply, SipParty};
 pub use server::SipServer;

@@ -151,6 +151,16 @@ impl SipParty {
         self.state.answers.lock().clone()
     }
 
+    /// How many requests came and were not taken.
+    pub fn request_count(&self) -> usize {
+        self.state.requests.lock().len()
+    }
+
+    /// How many answers came and were not taken.
+    pub fn answer_count(&self) -> usize {
+        self.state.answers.lock().len()
+    }
+
     /// Whether the other end has closed.
     pub fn is_ended(&self) -> bool {
         *self.state.ended.lock()

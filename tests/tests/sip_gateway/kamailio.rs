@@ -25,7 +25,11 @@ pub struct Town {
 
 impl Town {
     pub async fn start() -> Result<Self> {
-        let stage = Stage::start(StagePlan::default()).await?;
+        Self::start_as(StagePlan::default()).await
+    }
+
+    pub async fn start_as(plan: StagePlan) -> Result<Self> {
+        let stage = Stage::start(plan).await?;
         let route = EdgeRoute::Static(stage.edge_sip());
         Self::start_on(stage, route).await
     }

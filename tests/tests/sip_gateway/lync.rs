@@ -481,6 +481,7 @@ fn an_invite_that_nobody_answers_is_answered_for_and_ended_when_somebody_does() 
         party.send(accepts(&invite, ""));
         next(&party, "ACK").await?;
         next(&party, "BYE").await?;
+        ensure!(server.connections() == 1, "who lets it ring is not dead");
         ensure!(
             party.requests().is_empty(),
             "the text is answered: {:?}",

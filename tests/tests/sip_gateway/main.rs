@@ -6,6 +6,7 @@ mod faults;
 mod inwards;
 mod kamailio;
 mod kamailio_presence;
+mod kamailio_sessions;
 mod lync;
 mod outwards;
 mod presence;

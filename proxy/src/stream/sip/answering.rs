@@ -175,7 +175,7 @@ impl Answering {
                 let granted = users.refresh(moment, outward, ledger, &wish, received);
                 granted.map_or_else(
                     |refused| refused,
-                    |seconds| Refused::granted(moment, seconds),
+                    |seconds| Refused::granted(moment, request, seconds),
                 )
             }
             Err(refused) => refused,
@@ -235,7 +235,7 @@ impl Answering {
         let LinkPresence { users, ledger, .. } = presence;
         let id = match users.subscribe(moment, outward, ledger, &subscribe, received) {
             Ok(TakenSubscribe::Granted(seconds)) => {
-                return Some(Refused::granted(moment, seconds));
+                return Some(Refused::granted(moment, &received.request, seconds));
             }
             Ok(TakenSubscribe::Refused { id }) => id,
             Err(refused) => return Some(refused),

@@ -118,9 +118,19 @@ pub(super) enum AnswerNews {
 /// What nobody waits for any more.
 #[derive(Debug, Default)]
 pub(super) struct ExpiredRequests {
+    /// Those whose server has to answer at once.
     pub(super) messages: usize,
+    /// INVITEs: a user may let them ring.
+    invites: usize,
     /// Connections whose server was asked whether it is there.
     pub(super) silent: Vec<LinkConnection>,
+}
+
+impl ExpiredRequests {
+    /// After how much silence the server is asked whether it is there: `usual`, or less where somebody rang in vain.
+    pub(super) fn silence(&self, usual: Duration, limit: Duration) -> Duration {
+        if self.invites > 0 { limit } else { usual }
+    }
 }
 
 impl Asking {
@@ -341,10 +351,9 @@ impl Asking {
             OwnTicket::Options(connection) => Some(AnswerNews::Alive(connection)),
             OwnTicket::Message(message) => {
                 self.is_over(&message);
-                let is_dead = |number| !sessions.inside_answered(number, code);
-                if message.inside.is_some_and(is_dead)
-                    && matches!(message.about, AskedAbout::Text(_))
-                {
+                let is_text = matches!(message.about, AskedAbout::Text(_));
+                let is_dead = |number| !sessions.inside_answered(number, code, is_text);
+                if message.inside.is_some_and(is_dead) && is_text {
                     self.again(*message, Some(MessageWay::Outside));
                     return None;
                 }
@@ -444,7 +453,10 @@ impl Asking {
                 // An INVITE that is accepted later is acknowledged and ended all the same.
                 OwnTicket::Message(message) | OwnTicket::Invite(message, _) => {
                     self.is_over(&message);
-                    expired.messages += 1;
+                    match method {
+                        SipMethod::Invite => expired.invites += 1,
+                        _ => expired.messages += 1,
+                    }
                     if let Some(number) = message.inside {
                         sessions.inside_unanswered(moment, number);
                     }

@@ -119,13 +119,14 @@ impl Refused {
     }
 
     /// A subscription stands for so many seconds.
-    pub(super) fn granted(moment: &LinkMoment<'_>, seconds: u32) -> Self {
+    pub(super) fn granted(moment: &LinkMoment<'_>, request: &SipRequest, seconds: u32) -> Self {
         Self::plain(StatusCode::OK)
             .with(HeaderName::Expires, seconds.to_string())
             .with(HeaderName::Contact, moment.settings.contact.as_str())
+            .with_hops(request)
     }
 
-    /// A session stands; its description says of what. Who is asked gives the hops back (RFC 3261 section 12.1.1).
+    /// A session stands; its description says of what.
     pub(super) fn accepted(
         moment: &LinkMoment<'_>,
         request: &SipRequest,
@@ -133,10 +134,8 @@ impl Refused {
     ) -> Self {
         let mut accepted = Self::plain(StatusCode::OK)
             .with(HeaderName::Contact, moment.settings.contact.as_str())
-            .with(HeaderName::Allow, ALLOW_SESSIONS);
-        let hops = request.headers.all(HeaderName::RecordRoute);
-        let hops = hops.map(|hop| (HeaderName::RecordRoute, hop.to_owned()));
-        accepted.fields.extend(hops);
+            .with(HeaderName::Allow, ALLOW_SESSIONS)
+            .with_hops(request);
         accepted.description = Some(description);
         accepted
     }
@@ -166,6 +165,14 @@ impl Refused {
             let warning = format!("399 {name} {}", quoted(&text));
             self.fields.push((HeaderName::Warning, warning));
         }
+    }
+
+    /// Who makes a dialog of a request gives its hops back (RFC 3261 section 12.1.1).
+    fn with_hops(mut self, request: &SipRequest) -> Self {
+        let hops = request.headers.all(HeaderName::RecordRoute);
+        let hops = hops.map(|hop| (HeaderName::RecordRoute, hop.to_owned()));
+        self.fields.extend(hops);
+        self
     }
 
     fn with(mut self, name: HeaderName, value: impl Into<String>) -> Self {

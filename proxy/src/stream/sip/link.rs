@@ -275,7 +275,7 @@ impl SipLink {
         }
         for id in self.dialled.unasked().collect::<Vec<_>>() {
             let heard = self.connections.get(id).map_or(now, |io| io.heard);
-            if now.saturating_duration_since(heard) >= SILENCE {
+            if now.saturating_duration_since(heard) >= expired.silence(SILENCE, limit) {
                 self.dialled.asked(id);
                 self.ask_options(id, now);
             }
@@ -433,7 +433,9 @@ impl SipLink {
                 self.asking.take(&moment, route, batch, receivers);
             }
         }
-        if let Some(io) = self.connections.get_mut(first) {
+        if let Some(io) = self.connections.get_mut(first)
+            && io.takes_more()
+        {
             let written = self.sessions.take_written();
             written.iter().for_each(|bytes| io.write(bytes));
         }

@@ -25,8 +25,8 @@ use crate::{
         dialog::Dialog,
         method::SipMethod,
         session::{
-            EndedSession, Invitation, NoSessionRoom, SessionNumber, SessionShare, Sessions,
-            TypingForm, accepted, offer, read_activity,
+            EndedSession, Invitation, MAX_SESSIONS, NoSessionRoom, SessionNumber, SessionShare,
+            Sessions, TypingForm, accepted, offer, read_activity,
         },
         turns::TwoPeople,
         wire::{HeaderName, NameAddr, SipResponse, SipWriter, WriteFault},
@@ -36,6 +36,11 @@ use crate::{
 
 /// Who took no session is written to outside of one for so long.
 const REFUSED_FOR: Duration = Duration::from_secs(3_600);
+
+/// ACKs and BYEs that wait, at most: all sessions may end at once. Whoever misses one says so again, or finds no session.
+const MOST_WRITTEN: usize = 2 * MAX_SESSIONS;
+/// While so many wait, none are made for answers that nobody waits for.
+const MANY_WRITTEN: usize = 64;
 
 /// All of one link.
 #[derive(Debug)]
@@ -172,7 +177,7 @@ impl LinkSessions {
         if !response.code.is_success() {
             let sent_by = moment.settings.sent_by();
             let ack = invitation.acknowledge_refusal(response, sent_by);
-            self.written.extend(ack.ok());
+            self.write(ack);
             if !matches!(response.code.get(), 405 | 488) {
                 return InviteOutcome::Refused;
             }
@@ -206,13 +211,14 @@ impl LinkSessions {
     /// that of a session once more (RFC 3261 section 13.2.2.4), and else the session, which nobody waits for, is ended.
     pub(super) fn stray(&mut self, moment: &LinkMoment<'_>, response: &SipResponse) {
         let is_accepted = response.method == SipMethod::Invite && response.code.is_success();
-        if self.dialect == SipDialect::Simple || !is_accepted {
+        let is_busy = self.written.len() >= MANY_WRITTEN;
+        if self.dialect == SipDialect::Simple || !is_accepted || is_busy {
             return;
         }
         let branch = compose::branch(&moment.config.dialback.new_stream_id());
         let by = moment.sent_by(&branch);
         if let Some(ack) = self.sessions.acknowledge_again(response, by) {
-            return self.written.extend(ack.ok());
+            return self.write(ack);
         }
         let from = response.headers.first(HeaderName::From).unwrap_or_default();
         let is_own = NameAddr::read(from).is_ok_and(|from| {
@@ -225,9 +231,15 @@ impl LinkSessions {
         }
     }
 
-    /// How something of ours in a session was answered; `false`: the session is dead (RFC 3261 section 12.2.1.2).
-    pub(super) fn inside_answered(&mut self, number: SessionNumber, code: StatusCode) -> bool {
-        let is_dead = matches!(code.get(), 408 | 481);
+    /// How something of ours in a session was answered; `false`: the session is dead (RFC 3261 section 12.2.1.2; so clients
+    /// mean 480 to what is no text, too).
+    pub(super) fn inside_answered(
+        &mut self,
+        number: SessionNumber,
+        code: StatusCode,
+        is_text: bool,
+    ) -> bool {
+        let is_dead = matches!(code.get(), 408 | 481) || !is_text && code.get() == 480;
         if is_dead {
             // Who says so knows.
             let _ = self.sessions.end(number);
@@ -375,6 +387,13 @@ impl LinkSessions {
         now
     }
 
+    /// What cannot be written, for its line is too long, is nobody's.
+    fn write(&mut self, written: Result<Vec<u8>, WriteFault>) {
+        if self.written.len() < MOST_WRITTEN {
+            self.written.extend(written.ok());
+        }
+    }
+
     fn takes_none(&mut self, moment: &LinkMoment<'_>, people: &TwoPeople) {
         let until = moment.now + REFUSED_FOR;
         remember_until(&mut self.without, people.to.clone(), until, moment.now);
@@ -383,14 +402,14 @@ impl LinkSessions {
     fn acknowledge(&mut self, moment: &LinkMoment<'_>, dialog: &Dialog, cseq: u32) {
         let branch = compose::branch(&moment.config.dialback.new_stream_id());
         let ack = dialog.acknowledge(cseq, moment.sent_by(&branch));
-        self.written.extend(ack.ok());
+        self.write(ack);
     }
 
     /// What its answer is nobody waits for: the session is gone whatever it says.
     fn say_ended(&mut self, moment: &LinkMoment<'_>, ended: EndedSession) {
         let branch = compose::branch(&moment.config.dialback.new_stream_id());
         let bye = ended.bye(moment.sent_by(&branch));
-        self.written.extend(bye.ok());
+        self.write(bye);
     }
 }
 

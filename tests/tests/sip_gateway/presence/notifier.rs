@@ -14,6 +14,7 @@ fn sip_49_who_subscribes_is_notified_once_the_partner_approves() {
         ensure!(
             answer.code() == Some(200)
                 && answer.header("Expires") == Some("600")
+                && answer.header("Record-Route") == Some("<sip:sip.org.example;lr>")
                 && answer.header("Contact").is_some(),
             "{answer:?}"
         );

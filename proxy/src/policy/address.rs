@@ -17,6 +17,13 @@ pub struct Address<'a> {
     local: usize,
 }
 
+/// Where the bare JID and its localpart end in an address that stands in prepared form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AddressEnds {
+    local: u16,
+    bare: u16,
+}
+
 impl<'a> Address<'a> {
     /// Prepares a full or bare JID; allocates only where its text is not in prepared form.
     ///
@@ -57,6 +64,25 @@ impl<'a> Address<'a> {
                 local: 0,
             },
         })
+    }
+
+    /// The address of a text whose [`Self::ends`] are known. Of another text: an address of nobody.
+    pub(super) fn at(text: &'a str, ends: AddressEnds) -> Self {
+        Self {
+            bare: Cow::Borrowed(text.get(..ends.bare.into()).unwrap_or_default()),
+            local: ends.local.into(),
+        }
+    }
+
+    /// `None` where the text does not stand in prepared form.
+    pub(super) fn ends(&self) -> Option<AddressEnds> {
+        match self.bare {
+            Cow::Owned(_) => None,
+            Cow::Borrowed(bare) => Some(AddressEnds {
+                local: self.local.try_into().ok()?,
+                bare: bare.len().try_into().ok()?,
+            }),
+        }
     }
 
     /// The bare JID.

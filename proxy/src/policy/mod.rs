@@ -15,9 +15,7 @@ use std::sync::Arc;
 
 use xmpp_edge_crds::{
     edge_config::EdgeConfig,
-    verdict::{
-        Access, AccessIndex, Direction, OwnIndex, PartnerIndex, PartnerType, Partners, Reason,
-    },
+    verdict::{Access, AccessIndex, Direction, PartnerIndex, PartnerType, Partners, Reason},
 };
 
 use crate::{
@@ -31,7 +29,7 @@ use crate::{
 pub use address::{Address, readdressed};
 use content::{ContentRules, ContentVerdict, MessageType};
 use pair::Snapshot;
-pub use pair::{AddressedPair, ResolvedPair};
+pub use pair::{AddressedPair, ResolvedPair, ResolvedPeople, Written};
 pub use refusal::{Answer, StanzaError, answer};
 
 /// Why a stanza does not pass.
@@ -77,6 +75,8 @@ pub struct Judgement<'p> {
     pub partner: Option<(PartnerIndex, &'p str)>,
     /// For [`Contacts::record`], once the stanza was taken over; only where it changes something.
     pub contact: Option<Box<ContactChange>>,
+    /// Of two people, found for this stanza: the next with the same addresses needs not look again.
+    pub people: Option<ResolvedPeople>,
 }
 
 /// One configuration's rules.
@@ -180,6 +180,7 @@ impl Policy {
             audited: None,
             partner: None,
             contact: None,
+            people: None,
         };
         if self.rules == RuleSet::None {
             return judgement;
@@ -209,10 +210,17 @@ impl Policy {
         let (Some(from), Some(to)) = (&stanza.from, &stanza.to) else {
             return Err(Cause::Malformed);
         };
-        let known = known.filter(|known| known.facts.are_of(self));
-        let addresses = match known {
-            Some(known) => Address::around(from, known.from)
-                .and_then(|from| Ok((from, Address::around(to, known.to)?))),
+        let known = known.and_then(|known| known.of(self));
+        let written = known.map(|known| known.written);
+        let addresses = match written {
+            Some(Written::People(people)) => {
+                Ok((Address::at(from, people.from), Address::at(to, people.to)))
+            }
+            Some(Written::Domains {
+                from: first,
+                to: second,
+            }) => Address::around(from, first)
+                .and_then(|from| Ok((from, Address::around(to, second)?))),
             None => Address::prepare(from).and_then(|from| Ok((from, Address::prepare(to)?))),
         };
         let (from, to) = addresses.map_err(|_| Cause::Malformed)?;
@@ -232,7 +240,19 @@ impl Policy {
         let partner = self.admit_found(facts.partner)?;
         let partner_type = self.partners.partner_type(partner);
 
+        let access = match written {
+            Some(Written::People(people)) => Some(people.access),
+            _ => user
+                .local()
+                .map(|local| self.access.decide(local, facts.own, partner, partner_type)),
+        };
         let people = user.local().is_some() && remote.local().is_some();
+        if people
+            && let (Some(Written::Domains { .. }), Some(access)) = (written, access)
+            && let (Some(from), Some(to)) = (from.ends(), to.ends())
+        {
+            judgement.people = Some(ResolvedPeople::new(&facts, (from, to), access));
+        }
         let seen = SeenStanza::of(direction, stanza);
         let subject = Judged {
             direction,
@@ -242,7 +262,7 @@ impl Policy {
             partner_type,
         };
         let mut shape = subject.shape(contacts);
-        match self.rules_of_people(&subject, (partner, facts.own), contacts) {
+        match self.rules_of_people(&subject, access, contacts) {
             // Nobody is left with a ghost, or with a contact that he cannot end; nothing else crosses
             // with it.
             Err(_) if seen.always_passes => shape = Shape::Bare,
@@ -256,11 +276,11 @@ impl Policy {
         Ok(Outcome::Pass(shape))
     }
 
-    /// Rules 2 to 4; what only mode `Audit` lets pass comes back as the reason.
+    /// Rules 2 to 4, the verdict of rule 2 given; what only mode `Audit` lets pass comes back as the reason.
     fn rules_of_people(
         &self,
         subject: &Judged<'_, '_>,
-        (partner, own): (PartnerIndex, Option<OwnIndex>),
+        access: Option<Access>,
         contacts: &Contacts,
     ) -> Result<Option<Reason>, Reason> {
         let Judged {
@@ -270,15 +290,12 @@ impl Policy {
             partner_type,
             ..
         } = *subject;
-        let mut audited = None;
         // Rule 2.
-        if let Some(local) = user.local() {
-            match self.access.decide(local, own, partner, partner_type) {
-                Access::Granted => {}
-                Access::Audited => audited = Some(Reason::AccessPolicy),
-                Access::Refused => return Err(Reason::AccessPolicy),
-            }
-        }
+        let audited = match access {
+            Some(Access::Granted) | None => None,
+            Some(Access::Audited) => Some(Reason::AccessPolicy),
+            Some(Access::Refused) => return Err(Reason::AccessPolicy),
+        };
         // Rule 3.
         let content = if self.content.is_never_right(stanza) {
             ContentVerdict::Refuse

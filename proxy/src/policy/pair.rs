@@ -1,13 +1,14 @@
-//! What the rules say of a pair of domains, whoever writes: found once, and not for each stanza.
+//! What the rules say of a pair of domains, whoever writes, and of two people of it: found once, and not
+//! for each stanza.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use xmpp_edge_crds::{
     jid::DomainRange,
-    verdict::{OwnIndex, PartnerIndex},
+    verdict::{Access, OwnIndex, PartnerIndex},
 };
 
-use super::Policy;
+use super::{Policy, address::AddressEnds};
 
 /// Which [`Policy`] of the process it is: facts of another one say nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,10 +46,59 @@ impl ResolvedPair {
     }
 }
 
-/// A stanza's pair, and where its two domains, written as the pair has them, stand in its addresses.
+/// What one [`Policy`] found of the addresses of two people as they stand in a stanza. It holds for each
+/// stanza with the same text in both, and for no other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResolvedPeople {
+    snapshot: Snapshot,
+    pub(super) from: AddressEnds,
+    pub(super) to: AddressEnds,
+    /// Rule 2 for the user.
+    pub(super) access: Access,
+}
+
+impl ResolvedPeople {
+    pub(super) fn new(
+        facts: &ResolvedPair,
+        (from, to): (AddressEnds, AddressEnds),
+        access: Access,
+    ) -> Self {
+        Self {
+            snapshot: facts.snapshot,
+            from,
+            to,
+            access,
+        }
+    }
+
+    fn are_of(&self, policy: &Policy) -> bool {
+        self.snapshot == policy.snapshot
+    }
+}
+
+/// A stanza's pair, and what is known of its addresses, which name the two domains as the pair has them.
 #[derive(Clone, Copy, Debug)]
 pub struct AddressedPair<'f> {
     pub facts: &'f ResolvedPair,
-    pub from: DomainRange,
-    pub to: DomainRange,
+    pub written: Written,
+}
+
+/// What is known of a stanza's two addresses as they stand.
+#[derive(Clone, Copy, Debug)]
+pub enum Written {
+    /// Where their domains are.
+    Domains { from: DomainRange, to: DomainRange },
+    /// All that policy asks.
+    People(ResolvedPeople),
+}
+
+impl AddressedPair<'_> {
+    /// `None` where another policy found it.
+    pub(super) fn of(self, policy: &Policy) -> Option<Self> {
+        let holds = match &self.written {
+            Written::Domains { .. } => true,
+            Written::People(people) => people.are_of(policy),
+        };
+        (holds && self.facts.are_of(policy)).then_some(self)
+    }
 }

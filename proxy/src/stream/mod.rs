@@ -27,6 +27,7 @@ pub mod proofs;
 pub mod receiver;
 pub mod registry;
 mod relay;
+mod seen_people;
 pub mod sender;
 mod sending;
 mod share;
@@ -456,7 +457,7 @@ impl Stream {
         self.scanner.release();
         self.partial.shrink_to_fit();
         self.outputs.shrink_to_fit();
-        self.receiver.carried.shrink_to_fit();
+        self.receiver.release();
         self.sender.release(self.handle.waker());
     }
 

@@ -6,16 +6,13 @@
 
 use std::{sync::Arc, time::Instant};
 
-use xmpp_edge_crds::{
-    jid::DomainRange,
-    verdict::{Direction, Reason},
-};
+use xmpp_edge_crds::verdict::{Direction, Reason};
 
 use super::{ack_ping, carried::Carried, context::StreamContext, message_log};
 use crate::{
     config::ActiveConfig,
     negotiation::Side,
-    policy::{self, AddressedPair, Answer, Outcome},
+    policy::{self, AddressedPair, Answer, Outcome, ResolvedPeople, Written},
     routing::{
         acknowledgement::{AckToken, AckTracker},
         batch::Batch,
@@ -52,6 +49,8 @@ pub(super) struct Passing<'s> {
     shape: Shape,
     /// It goes under other spellings of its addresses.
     readdressed: Option<Stanza<'s>>,
+    /// What policy found of its addresses, where that was not known before.
+    pub(super) people: Option<ResolvedPeople>,
 }
 
 impl Owed<'_> {
@@ -90,13 +89,13 @@ impl Relay<'_> {
         }
     }
 
-    /// Judges a stanza of this pair; `ends`: where its two domains stand in its addresses, if they are
-    /// written there as the pair has them. `None`: it was answered, or is never answered, and is settled once that is done.
+    /// Judges a stanza of this pair; `written`: what is known of its addresses, if they have the two domains
+    /// as the pair has them. `None`: it was answered, or is never answered, and is settled once that is done.
     pub(super) fn judge<'s>(
         &self,
         carried: &mut Carried,
         stanza: &'s Stanza<'_>,
-        ends: Option<(DomainRange, DomainRange)>,
+        written: Option<Written>,
         owed: Owed<'_>,
     ) -> Option<Passing<'s>> {
         let Self {
@@ -110,10 +109,9 @@ impl Relay<'_> {
             owed.settle();
             return None;
         }
-        let known = ends.map(|(from, to)| AddressedPair {
+        let known = written.map(|written| AddressedPair {
             facts: &carried.facts,
-            from,
-            to,
+            written,
         });
         let judgement = config
             .policy
@@ -143,7 +141,7 @@ impl Relay<'_> {
                         %error, user = %change.user.escape_debug(), "contact not recorded"
                     );
                 }
-                let readdressed = if ends.is_some() && !carried.international {
+                let readdressed = if written.is_some() && !carried.international {
                     None
                 } else {
                     let (hop, to) = (self.side.opposite(), &carried.pair.to);
@@ -156,7 +154,11 @@ impl Relay<'_> {
                 if config.document.settings.log_message_bodies && goes.kind == StanzaKind::Message {
                     message_log::bodies(goes, direction);
                 }
-                Some(Passing { shape, readdressed })
+                Some(Passing {
+                    shape,
+                    readdressed,
+                    people: judgement.people,
+                })
             }
             Outcome::Refuse(cause) | Outcome::Drop(cause) => {
                 let start = rewrite::StanzaStart::of(stanza);

@@ -86,21 +86,42 @@ fn judged(
 ) -> (Outcome, Option<Reason>) {
     with_stanza(xml, |stanza| {
         let judgement = policy.judge(direction, stanza, None, contacts);
+        let of_pair = known_first(policy, direction, stanza, None, contacts);
+        let people = of_pair.people;
+        let judged = |own: Judgement<'_>| {
+            format!(
+                "{:?}",
+                Judgement {
+                    people: None,
+                    ..own
+                }
+            )
+        };
+        let (alone, of_pair) = (judged(judgement.clone()), judged(of_pair));
         assert_eq!(
-            known_first(policy, direction, stanza, contacts),
-            judgement,
+            of_pair, alone,
             "{xml}: what is known of its pair changes nothing"
         );
+        if people.is_some() {
+            let again = known_first(policy, direction, stanza, people, contacts);
+            assert_eq!(again.people, None, "{xml}: nothing is looked for again");
+            assert_eq!(
+                judged(again),
+                alone,
+                "{xml}: what is known of its people changes nothing"
+            );
+        }
         (judgement.outcome, judgement.audited)
     })
 }
 
-/// The judgement by what is known of the pair, where the stanza names its domains as pairs do; by facts of
+/// The judgement by what is known of the pair, and of its people, where the stanza names its domains as pairs do; by facts of
 /// another policy, which count for nothing, else.
 fn known_first<'p>(
     policy: &'p Policy,
     direction: Direction,
     stanza: &Stanza<'_>,
+    people: Option<ResolvedPeople>,
     contacts: &Contacts,
 ) -> Judgement<'p> {
     let (from, to) = (stanza.from.as_deref(), stanza.to.as_deref());
@@ -122,8 +143,13 @@ fn known_first<'p>(
     };
     let known = AddressedPair {
         facts: &facts,
-        from: ranges.0,
-        to: ranges.1,
+        written: people.map_or(
+            Written::Domains {
+                from: ranges.0,
+                to: ranges.1,
+            },
+            Written::People,
+        ),
     };
     policy.judge(direction, stanza, Some(known), contacts)
 }

@@ -12,7 +12,7 @@ use xmpp_edge_crds::{
 use crate::{
     config::ActiveConfig,
     negotiation::Side,
-    policy,
+    policy::{self, Written},
     routing::{
         batch::BatchBuilder,
         failure::{Failure, FailureKind},
@@ -23,6 +23,7 @@ use crate::{
         carried::{Carried, add_to},
         context::StreamContext,
         relay::{Owed, Relay},
+        seen_people::SeenPeople,
     },
     telemetry::{
         log_limiter::limited,
@@ -49,7 +50,9 @@ const SAMPLE: u64 = 16;
 pub struct Receiver {
     pub side: Side,
     pub direction: Direction,
+    /// None is ever taken away.
     pub carried: Vec<Carried>,
+    people: SeenPeople,
     /// Index into `carried` of what is being collected and was seen last.
     current: usize,
     builder: BatchBuilder,
@@ -74,6 +77,7 @@ impl Receiver {
                 Side::Gateway => Direction::Outbound,
             },
             carried: Vec::new(),
+            people: SeenPeople::default(),
             current: 0,
             builder: BatchBuilder::default(),
             tally: StanzaTally::default(),
@@ -98,7 +102,7 @@ impl Receiver {
         let (Some(from), Some(to)) = (&stanza.from, &stanza.to) else {
             return Taken::Stray;
         };
-        let Some((index, ends)) = self.carried_index(from, to, stanza.type_.as_deref()) else {
+        let Some((index, written)) = self.carried_index(from, to, stanza.type_.as_deref()) else {
             return Taken::Stray;
         };
         let settings = &config.document.settings;
@@ -159,9 +163,12 @@ impl Receiver {
             relay.answer_failure(carried, stanza, &failure, owed);
             return Taken::Yes;
         }
-        let Some(passing) = relay.judge(carried, stanza, ends, owed) else {
+        let Some(passing) = relay.judge(carried, stanza, written, owed) else {
             return Taken::Yes;
         };
+        if let Some(people) = passing.people {
+            self.people.note(from, to, (index, people));
+        }
         if index != self.current || !self.builder.continues_with(number) {
             self.flush(context, now);
             self.current = index;
@@ -338,33 +345,49 @@ impl Receiver {
         }
     }
 
-    /// Which pair it is: the one of the last stanza in the common case, compared as it stands; and where
-    /// its two domains stand, if they are written so.
+    /// Gives back what only busy streams need.
+    pub fn release(&mut self) {
+        self.carried.shrink_to_fit();
+        self.people.release();
+    }
+
+    /// Which pair it is: the one of the last stanza in the common case, compared as it stands; and what is
+    /// known of its addresses, if its two domains are written so.
     fn carried_index(
         &self,
         from: &str,
         to: &str,
         type_: Option<&str>,
-    ) -> Option<(usize, Option<(DomainRange, DomainRange)>)> {
-        let ends = (DomainRange::of(from), DomainRange::of(to));
-        let (from, to) = (ends.0.domain(from), ends.1.domain(to));
+    ) -> Option<(usize, Option<Written>)> {
         let is_error = type_ == Some("error");
+        let may_carry = |carried: &Carried| is_error || !carried.errors_only;
+        if let Some((index, people)) = self.people.find(from, to)
+            && self.carried.get(index).is_some_and(may_carry)
+        {
+            return Some((index, Some(Written::People(people))));
+        }
+        let ends = (DomainRange::of(from), DomainRange::of(to));
+        let written = Written::Domains {
+            from: ends.0,
+            to: ends.1,
+        };
+        let (from, to) = (ends.0.domain(from), ends.1.domain(to));
         let is = |carried: &Carried| {
             carried.pair.from.as_str() == from
                 && carried.pair.to.as_str() == to
-                && (is_error || !carried.errors_only)
+                && may_carry(carried)
         };
         if self.carried.get(self.current).is_some_and(is) {
-            return Some((self.current, Some(ends)));
+            return Some((self.current, Some(written)));
         }
         if let Some(index) = self.carried.iter().position(is) {
-            return Some((index, Some(ends)));
+            return Some((index, Some(written)));
         }
         let (from, to) = (canonical(from)?, canonical(to)?);
         let index = self.carried.iter().position(|carried| {
             carried.pair.from.as_str() == from
                 && carried.pair.to.as_str() == to
-                && (is_error || !carried.errors_only)
+                && may_carry(carried)
         })?;
         Some((index, None))
     }

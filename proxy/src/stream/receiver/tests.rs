@@ -46,20 +46,8 @@ impl Lab {
             &Telemetry::default(),
         );
         let config = context.config();
-        let domain = |name| DomainName::parse(name).expect("valid");
-        let pair = Pair {
-            from: domain("x.partner.example"),
-            to: domain("org.example"),
-        };
         let mut receiver = Receiver::new(Side::Partner);
-        receiver.add(Carried::new(
-            &context.router,
-            &context.metrics,
-            &config,
-            Side::Partner,
-            pair,
-            Method::TcpDialback,
-        ));
+        receiver.add(carried(&context, &config, "x.partner.example"));
         let acknowledger = Acknowledger::new(Namespace::Sm3, Arc::default());
         receiver.enable_acks(&context, acknowledger, Instant::now());
         Self {
@@ -106,22 +94,23 @@ impl Lab {
         }
     }
 
-    /// All that waits for `side`, settled.
+    /// All that waits for `side`, settled, pair by pair.
     fn deliver(&mut self, side: Side) -> String {
         self.receiver.flush(&self.context, Instant::now());
-        let carried = &self.receiver.carried[0];
-        let route = Arc::clone(match side {
-            Side::Gateway => &carried.route,
-            Side::Partner => &carried.back,
-        });
-        let (router, wake) = (&self.context.router, Arc::default());
-        assert!(router.attach(&route, &wake, 0).is_some());
         let mut text = String::new();
-        while let Some(batch) = router.dequeue(&route, &wake, WINDOW) {
-            text += std::str::from_utf8(&batch.unsettled()).expect("UTF-8");
-            batch.settle();
+        for carried in &self.receiver.carried {
+            let route = Arc::clone(match side {
+                Side::Gateway => &carried.route,
+                Side::Partner => &carried.back,
+            });
+            let (router, wake) = (&self.context.router, Arc::default());
+            assert!(router.attach(&route, &wake, 0).is_some());
+            while let Some(batch) = router.dequeue(&route, &wake, WINDOW) {
+                text += std::str::from_utf8(&batch.unsettled()).expect("UTF-8");
+                batch.settle();
+            }
+            router.detach(&route, &wake, Vec::new());
         }
-        router.detach(&route, &wake, Vec::new());
         text
     }
 
@@ -130,6 +119,24 @@ impl Lab {
         let ack = self.receiver.ack(false).expect("asked for");
         String::from_utf8(ack).expect("ASCII")
     }
+}
+
+/// A pair to `org.example`.
+fn carried(context: &StreamContext, config: &ActiveConfig, from: &str) -> Carried {
+    let domain = |name| DomainName::parse(name).expect("valid");
+    let pair = Pair {
+        from: domain(from),
+        to: domain("org.example"),
+    };
+    let (router, metrics) = (&context.router, &context.metrics);
+    Carried::new(
+        router,
+        metrics,
+        config,
+        Side::Partner,
+        pair,
+        Method::TcpDialback,
+    )
 }
 
 fn message(from: &str, content: &str) -> String {
@@ -193,4 +200,130 @@ fn a_stanza_over_a_limit_is_answered_once_and_acknowledged_with_its_answer() {
     assert_eq!(answer.matches("type='error'").count(), 1, "{answer}");
     assert_eq!(lab.deliver(Side::Gateway), "");
     assert_eq!(lab.ack(), "<a xmlns='urn:xmpp:sm:3' h='1'/>");
+}
+
+/// Addresses of people that are told from each other by what is easily mixed up, and which of them are
+/// longer than what is remembered.
+fn addresses(domain: &str) -> Vec<String> {
+    let locals = ["a", "A", "ab", "b", "a\\40b", "ä", "Ä", "o"];
+    let resources = ["", "/r", "/R", "/r2", "/a@x.partner.example", "/r/s", "/ü"];
+    let domains = [domain.to_owned(), domain.to_uppercase()];
+    let mut all = Vec::new();
+    for local in locals {
+        for resource in resources {
+            for domain in &domains {
+                all.push(format!("{local}@{domain}{resource}"));
+            }
+        }
+    }
+    all.push(domain.to_owned());
+    all.push(format!("{}@{domain}/r", "l".repeat(200)));
+    all.push(format!("a@{domain}/{}", "r".repeat(500)));
+    all
+}
+
+/// All users may federate but the one who is `closed`; `o` only by mode Audit.
+fn config(closed: &str) -> ActiveConfig {
+    let users =
+        |local: &str| serde_json::json!({"User": {"users": [format!("{local}@org.example")]}});
+    let policy = |name: &str, scope: serde_json::Value, enabled: bool, mode: &str| {
+        serde_json::json!({
+            "name": name, "scope": scope, "enableFederationAccess": enabled,
+            "enableXmppAccess": enabled, "enablePublicCloudAccess": enabled, "mode": mode,
+        })
+    };
+    fixture::active_config(|document| {
+        document["access"]["policies"] = serde_json::json!([
+            policy("closed", users(closed), false, "Enforce"),
+            policy("audited", users("o"), false, "Audit"),
+            policy("all", serde_json::json!("Global"), true, "Enforce"),
+        ]);
+    })
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    /// Whoever writes to whom how often, and whatever changes in between: what becomes of a stanza is what
+    /// becomes of it where nobody is remembered.
+    #[test]
+    fn remembering_people_changes_nothing_of_what_becomes_of_their_stanzas(
+        written in proptest::collection::vec(
+            (0..230_usize, 0..115_usize, 1..4_usize, proptest::bool::weighted(0.1)), 1..40,
+        ),
+    ) {
+        let mut senders = addresses("x.partner.example");
+        senders.extend(addresses("y.partner.example"));
+        let users = addresses("org.example");
+        let (mut lab, mut plain) = (Lab::new(serde_json::json!({})), Lab::new(serde_json::json!({})));
+        for lab in [&mut lab, &mut plain] {
+            let another = carried(&lab.context, &lab.config, "y.partner.example");
+            lab.receiver.add(another);
+        }
+        let configs = [Arc::new(config("b")), Arc::new(config("ab"))];
+        let mut now = 0;
+        for (from, to, times, changes) in written {
+            if changes {
+                now = 1 - now;
+            }
+            for lab in [&mut lab, &mut plain] {
+                lab.config = Arc::clone(&configs[now]);
+                if changes {
+                    lab.receiver.relabel(&lab.context, &lab.config);
+                }
+            }
+            let (from, to) = (&senders[from % senders.len()], &users[to % users.len()]);
+            let stanza = format!("<message from='{from}' to='{to}' id='1'><body>x</body></message>");
+            for _ in 0..times {
+                plain.receiver.release();
+                let taken = (lab.take(&stanza), plain.take(&stanza));
+                proptest::prop_assert_eq!(format!("{:?}", taken.0), format!("{:?}", taken.1));
+                for side in [Side::Gateway, Side::Partner] {
+                    let got = (lab.deliver(side), plain.deliver(side));
+                    proptest::prop_assert_eq!(got.0, got.1, "{}", stanza);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn who_is_remembered_is_judged_by_the_policy_in_force() {
+    let mut lab = Lab::new(serde_json::json!({}));
+    let stanza = message("x.partner.example", "<body>x</body>");
+    for (closed, passes) in [("ab", true), ("b", false), ("ab", true)] {
+        lab.config = Arc::new(config(closed));
+        // The first before the stream has heard of the new one.
+        for _ in 0..4 {
+            assert!(matches!(lab.take(&stanza), Taken::Yes));
+            let (there, back) = (lab.deliver(Side::Gateway), lab.deliver(Side::Partner));
+            assert_eq!(
+                (there.is_empty(), back.is_empty()),
+                (!passes, passes),
+                "{closed}"
+            );
+            lab.receiver.relabel(&lab.context, &lab.config);
+        }
+    }
+}
+
+#[test]
+fn strangers_fill_no_memory_and_an_idle_stream_remembers_nobody() {
+    let mut lab = Lab::new(serde_json::json!({}));
+    let remembered = |lab: &Lab| lab.receiver.people.bytes();
+    for number in 0..1_000 {
+        let stanza = format!(
+            "<message from='a{number}@x.partner.example/r' to='b@org.example'><body>x</body></message>"
+        );
+        lab.take(&stanza);
+        lab.take(&stanza);
+        lab.deliver(Side::Gateway);
+    }
+    assert!(
+        (1..=4_096).contains(&remembered(&lab)),
+        "{}",
+        remembered(&lab)
+    );
+    lab.receiver.release();
+    assert_eq!(remembered(&lab), 0);
 }

@@ -9,7 +9,7 @@ use xmpp_edge_crds::jid::DomainRange;
 
 use crate::{
     negotiation::Side,
-    policy,
+    policy::{self, Written},
     routing::{
         acknowledgement::AckTracker,
         batch::BatchBuilder,
@@ -66,7 +66,7 @@ impl TrunkReceiver {
         expected: usize,
     ) -> Result<(), TrunkFault> {
         let addresses = (stanza.from.as_deref(), stanza.to.as_deref());
-        let Some((pair, number, ends)) = taken(trunk, addresses)? else {
+        let Some((pair, number, written)) = taken(trunk, addresses)? else {
             return Ok(());
         };
         self.stanzas += 1;
@@ -102,7 +102,7 @@ impl TrunkReceiver {
                 return Ok(());
             }
         }
-        let Some(passing) = relay.judge(carried, stanza, ends, owed) else {
+        let Some(passing) = relay.judge(carried, stanza, written, owed) else {
             return Ok(());
         };
         let follows = self.collecting.as_ref().is_some_and(|own| own.pair == pair)
@@ -214,29 +214,31 @@ fn no_answer(carried: &Carried, relay: &Relay<'_>, owed: Owed<'_>) {
 }
 
 /// Where the two domains of a stanza stand in its addresses.
-type Ends = (DomainRange, DomainRange);
-
-/// The pair of a stanza that is taken, its number there, and where its domains stand, if they are written as
-/// the pair has them. `None`: it is not taken, and its sender has it still.
+/// The pair of a stanza that is taken, its number there, and what is known of its addresses, if its domains
+/// are written as the pair has them. `None`: it is not taken, and its sender has it still.
 fn taken(
     trunk: &mut Trunk<TrunkPair>,
-    ends: (Option<&str>, Option<&str>),
-) -> Result<Option<(PairNumber, u64, Option<Ends>)>, TrunkFault> {
-    let (Some(from), Some(to)) = ends else {
+    addresses: (Option<&str>, Option<&str>),
+) -> Result<Option<(PairNumber, u64, Option<Written>)>, TrunkFault> {
+    let (Some(from), Some(to)) = addresses else {
         return Err(TrunkFault::StanzaWithoutPair);
     };
     let ends = (DomainRange::of(from), DomainRange::of(to));
+    let written = Written::Domains {
+        from: ends.0,
+        to: ends.1,
+    };
     let (from, to) = (ends.0.domain(from), ends.1.domain(to));
-    let (stanza, ends) = match trunk.stanza(from, to) {
+    let (stanza, written) = match trunk.stanza(from, to) {
         Err(TrunkFault::StanzaWithoutPair) => {
             let spelled = canonical(from).zip(canonical(to));
             let (from, to) = spelled.ok_or(TrunkFault::StanzaWithoutPair)?;
             (trunk.stanza(&from, &to)?, None)
         }
-        stanza => (stanza?, Some(ends)),
+        stanza => (stanza?, Some(written)),
     };
     Ok(match stanza {
-        TrunkStanza::Taken { pair, number } => Some((pair, number, ends)),
+        TrunkStanza::Taken { pair, number } => Some((pair, number, written)),
         TrunkStanza::NotTaken => None,
     })
 }

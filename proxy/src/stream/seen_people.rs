@@ -1,0 +1,115 @@
+//! The last people who wrote to each other on a stream, with what policy found of their addresses: most
+//! stanzas have the addresses of one of those before them, byte by byte.
+//!
+//! Remembers the text alone; whether what was found still holds is policy's to say, and whether the pair may
+//! still be carried the stream's.
+
+use std::hash::BuildHasher;
+
+use foldhash::fast::RandomState;
+
+use crate::policy::ResolvedPeople;
+
+/// Most that are remembered.
+const PLACES: usize = 16;
+
+/// Most bytes of two addresses: who has longer ones is looked at each time.
+const MAX_BYTES: usize = 192;
+
+/// Which of its pairs two people belong to, by its number among those that the stream carries, and what
+/// policy found of their addresses.
+pub(super) type Seen = (usize, ResolvedPeople);
+
+/// At most 4 KiB, which only a stream has on which people write.
+#[derive(Debug, Default)]
+pub(super) struct SeenPeople(Option<Box<Places>>);
+
+#[derive(Debug)]
+struct Places {
+    hasher: RandomState,
+    places: [Place; PLACES],
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    seen: Option<Seen>,
+    /// Of whom was seen last and is not remembered yet: whoever is seen once drives nobody out.
+    candidate: u32,
+    from: u8,
+    length: u8,
+    text: [u8; MAX_BYTES],
+}
+
+impl SeenPeople {
+    /// What is remembered of these two addresses as they stand.
+    #[inline]
+    pub(super) fn find(&self, from: &str, to: &str) -> Option<Seen> {
+        let seen = self.0.as_deref()?;
+        let (at, _) = seen.place_of(from, to);
+        let place = &seen.places[at];
+        let (written_from, written_to) =
+            place.text[..place.length.into()].split_at(place.from.into());
+        let same = written_from == from.as_bytes() && written_to == to.as_bytes();
+        place.seen.filter(|_| same)
+    }
+
+    /// They are remembered once they are seen twice, nobody else of their place in between.
+    pub(super) fn note(&mut self, from: &str, to: &str, seen_now: Seen) {
+        let length = from.len() + to.len();
+        let (Ok(from_bytes), Ok(bytes)) = (from.len().try_into(), length.try_into()) else {
+            return;
+        };
+        if length > MAX_BYTES {
+            return;
+        }
+        let seen = self.0.get_or_insert_default();
+        let (at, tag) = seen.place_of(from, to);
+        let place = &mut seen.places[at];
+        if place.candidate != tag {
+            place.candidate = tag;
+            return;
+        }
+        place.seen = Some(seen_now);
+        (place.from, place.length) = (from_bytes, bytes);
+        let (first, second) = place.text[..length].split_at_mut(from.len());
+        first.copy_from_slice(from.as_bytes());
+        second.copy_from_slice(to.as_bytes());
+    }
+
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.0.as_deref().map_or(0, size_of_val)
+    }
+
+    /// Forgets all, and holds no memory.
+    pub(super) fn release(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Places {
+    /// The place of two addresses, and by what they are told from others of it.
+    #[inline]
+    fn place_of(&self, from: &str, to: &str) -> (usize, u32) {
+        let hash = self.hasher.hash_one((from, to));
+        let [low, high] = [hash as usize, (hash >> 32) as usize];
+        // Never 0, which stands for nobody.
+        (low % PLACES, high as u32 | 1)
+    }
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        let nobody = Place {
+            seen: None,
+            candidate: 0,
+            from: 0,
+            length: 0,
+            text: [0; MAX_BYTES],
+        };
+        Self {
+            hasher: RandomState::default(),
+            places: [nobody; PLACES],
+        }
+    }
+}

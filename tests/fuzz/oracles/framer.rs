@@ -43,6 +43,10 @@ pub fn check(data: &[u8]) {
     let mut stream = HEADER.as_bytes().to_vec();
     stream.extend_from_slice(data);
     check_stream(&stream);
+    // What comes again fits a pattern by then.
+    stream.extend_from_slice(data);
+    stream.extend_from_slice(data);
+    check_stream(&stream);
     check_stream(data);
 }
 

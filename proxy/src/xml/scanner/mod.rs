@@ -10,6 +10,8 @@
 mod chars;
 mod grammar;
 mod parts;
+mod pattern;
+mod patterns;
 mod scope;
 mod skip;
 mod span;
@@ -22,6 +24,7 @@ use std::sync::Arc;
 pub use self::skip::{FaultyStanza, MOST_SKIPPED};
 use self::{
     parts::{AttributeKinds, AttributeSpan, Found, Lex, NO_TOP, Open, ScanPhase, Top, Value},
+    patterns::Patterns,
     scope::Scope,
     skip::{Skip, Skipped},
     span::{MOST_BYTES, Span},
@@ -114,6 +117,8 @@ pub struct Scanner {
     /// Length of its prefix; 0 for none.
     prefix: u16,
     top: Top,
+    /// Once a stanza came.
+    patterns: Option<Box<Patterns>>,
 }
 
 impl Scanner {
@@ -137,6 +142,7 @@ impl Scanner {
             name: Span::default(),
             prefix: 0,
             top: NO_TOP,
+            patterns: None,
         };
         scanner.set_stanza_bytes(limits.stanza_bytes);
         scanner
@@ -152,6 +158,8 @@ impl Scanner {
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
         self.set_stanza_bytes(limits.stanza_bytes);
+        // They were right within the limits of before.
+        self.patterns = None;
     }
 
     /// From here on a stanza that breaks a limit is an item, and the stream goes on behind it: once the
@@ -184,6 +192,7 @@ impl Scanner {
             self.children = Vec::new();
             self.scope.clear();
             self.scope.release();
+            self.patterns = None;
         }
     }
 
@@ -200,9 +209,15 @@ impl Scanner {
                 .skip_on(buf)
                 .inspect_err(|error| self.failed = Some(*error));
         }
+        if let Some(found) = self.by_pattern(buf) {
+            return Ok(Some(self.item(buf, found)));
+        }
         match self.advance(buf) {
             Ok(None) => Ok(None),
-            Ok(Some(found)) => Ok(Some(self.item(buf, found))),
+            Ok(Some(found)) => {
+                self.learn(buf, found);
+                Ok(Some(self.item(buf, found)))
+            }
             Err(error) => match self.way_past(buf, error) {
                 Some(skip) => {
                     self.skip = Some(Box::new(skip));
@@ -217,6 +232,47 @@ impl Scanner {
                 }
             },
         }
+    }
+
+    /// The stanza at the start of `buf`, where it fits a pattern.
+    #[inline]
+    fn by_pattern(&mut self, buf: &[u8]) -> Option<Found> {
+        let patterns = self.patterns.as_deref_mut()?;
+        let is_start = self.at == 0 && matches!(self.lex, Lex::Between);
+        if !is_start || self.phase != ScanPhase::Stream || buf.first() != Some(&b'<') {
+            return None;
+        }
+        let window = &buf[..buf.len().min(self.limits.stanza_bytes)];
+        self.scope.clear();
+        let prefixes = &mut self.scope.header_prefixes;
+        let into = (&mut self.top, &mut self.children, prefixes);
+        let found = Found::Element(patterns.find(window, into)?);
+        debug_assert!(self.confirms(buf, found), "the pass finds the same");
+        Some(found)
+    }
+
+    /// Whether the pass finds the same of the stanza.
+    fn confirms(&mut self, buf: &[u8], found: Found) -> bool {
+        let (top, children) = (self.top, std::mem::take(&mut self.children));
+        let prefixes = self.scope.header_prefixes;
+        let pass = self.advance(buf);
+        (self.at, self.lex) = (0, Lex::Between);
+        matches!((pass, found), (Ok(Some(Found::Element(a))), Found::Element(b)) if a == b)
+            && self.top.is_as(&top)
+            && self.children == children
+            && self.scope.header_prefixes == prefixes
+    }
+
+    fn learn(&mut self, buf: &[u8], found: Found) {
+        let Found::Element(len) = found else {
+            return;
+        };
+        if self.top.kind.is_none() {
+            return;
+        }
+        let prefixes = self.scope.header_prefixes;
+        let patterns = self.patterns.get_or_insert_default();
+        patterns.missed(&buf[..len], (&self.top, &self.children, prefixes));
     }
 
     /// The way past the element at hand, where `error` is its own and need not end the stream.

@@ -178,7 +178,7 @@ impl AttributeSpan {
 }
 
 /// An attribute's value, to be read when the element is complete.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Value {
     pub(super) raw: Span,
     pub(super) changed: bool,
@@ -225,6 +225,17 @@ pub(super) struct Top {
     pub(super) type_: Option<Value>,
     pub(super) id: Option<Value>,
     pub(super) form: Form,
+}
+
+impl Top {
+    /// Whether both say the same of a stanza.
+    pub(super) fn is_as(&self, other: &Self) -> bool {
+        let values = |top: &Self| [top.from, top.to, top.type_, top.id];
+        self.kind == other.kind
+            && self.start_tag == other.start_tag
+            && self.form == other.form
+            && values(self) == values(other)
+    }
 }
 
 pub(super) const NO_TOP: Top = Top {

@@ -20,8 +20,8 @@ THREADS ?= 4
 
 .PHONY: test demo bench release loss fuzz lint binaries install tools images chart kind-demo
 
-test: install tools binaries
-	RUST_TEST_THREADS=$(THREADS) cargo test --workspace
+test: install binaries
+	RUST_TEST_THREADS=$(THREADS) tests/run
 
 demo: install binaries
 	cargo run -q -p xmpp-edge-tests --bin demo -- $(if $(KEEP),--keep) $(if $(SIDECAR),--sidecar) $(if $(SIP),--sip)

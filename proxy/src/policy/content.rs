@@ -145,7 +145,7 @@ impl ContentRules {
     /// whatever the configuration lets pass.
     pub(super) fn is_never_right(&self, stanza: &Stanza<'_>) -> bool {
         stanza
-            .children()
+            .extensions()
             .any(|(name, namespace, _)| speaks_for_the_own_server(name, namespace, self.group_chat))
     }
 
@@ -154,7 +154,7 @@ impl ContentRules {
             return ContentVerdict::Refuse;
         }
         let mut events = false;
-        for (_, namespace, whole) in stanza.children() {
+        for (_, namespace, whole) in stanza.extensions() {
             if is_group_chat(namespace) && !self.group_chat {
                 return ContentVerdict::Refuse;
             }
@@ -175,7 +175,7 @@ impl ContentRules {
 
     pub(super) fn presence(&self, stanza: &Stanza<'_>) -> ContentVerdict {
         let group = stanza
-            .children()
+            .extensions()
             .any(|(_, namespace, _)| is_group_chat(namespace));
         ContentVerdict::pass_if(self.group_chat || !group)
     }

@@ -48,7 +48,7 @@ pub(super) struct Owed<'a> {
 pub(super) struct Passing<'s> {
     shape: Shape,
     /// It goes under other spellings of its addresses.
-    readdressed: Option<Stanza<'s>>,
+    readdressed: Option<Box<Stanza<'s>>>,
     /// What policy found of its addresses, where that was not known before.
     pub(super) people: Option<ResolvedPeople>,
 }
@@ -74,7 +74,7 @@ impl Passing<'_> {
     /// Appends it as it stands in our streams; `stanza` is the one that was judged, and `header` that of
     /// its stream.
     pub(super) fn write(&self, stanza: &Stanza<'_>, header: &StreamHeader, out: &mut Vec<u8>) {
-        let stanza = self.readdressed.as_ref().unwrap_or(stanza);
+        let stanza = self.readdressed.as_deref().unwrap_or(stanza);
         let written = rewrite::shaped(self.shape, stanza, header, out);
         debug_assert!(written.is_ok(), "the scanner has checked it");
     }
@@ -145,9 +145,9 @@ impl Relay<'_> {
                     None
                 } else {
                     let (hop, to) = (self.side.opposite(), &carried.pair.to);
-                    policy::readdressed(stanza, context.peers.form(hop, to, self.now))
+                    policy::readdressed(stanza, context.peers.form(hop, to, self.now)).map(Box::new)
                 };
-                let goes = readdressed.as_ref().unwrap_or(stanza);
+                let goes = readdressed.as_deref().unwrap_or(stanza);
                 if goes.kind == StanzaKind::Presence {
                     context.presence.note(partner, direction, goes);
                 }

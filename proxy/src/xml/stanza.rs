@@ -93,6 +93,16 @@ impl<'a> Stanza<'a> {
         let stanza = self.text;
         self.children.iter().map(move |child| child.of(stanza))
     }
+
+    /// As [`Self::children`], those of other namespaces than the stanza's own (RFC 6120 section 8.4).
+    #[inline]
+    pub fn extensions(&self) -> impl Iterator<Item = (&'a str, &'a str, &'a [u8])> {
+        let stanza = self.text;
+        self.children
+            .iter()
+            .filter(|child| child.namespace != ChildNamespace::Server)
+            .map(move |child| child.of(stanza))
+    }
 }
 
 impl Child {

@@ -26,7 +26,7 @@ use xmpp_edge_tests::{
     pki::Usage,
     servers::{Kind, S2S_PORT, Security, Server, Spec},
     sidecar::Sidecar,
-    sip::{Kamailio, SIP_PORT},
+    sip::{Kamailio, SIP_PORT, SipParty},
     wait,
 };
 
@@ -57,7 +57,7 @@ async fn main() -> Result<()> {
         GatewayMode::Direct
     };
     let demo = Demo::start(way).await?;
-    demo.show().await?;
+    let _agents = demo.show().await?;
     if arguments.contains("--keep") {
         demo.introduce();
         tokio::signal::ctrl_c().await?;
@@ -161,10 +161,12 @@ impl Demo {
         })
     }
 
-    async fn show(&self) -> Result<()> {
+    /// Gives back who speaks SIP, until the end.
+    async fn show(&self) -> Result<Vec<SipParty>> {
         let bob = self.partner.login("bob").await?;
+        let mut agents = Vec::new();
         match &self.inside {
-            Inside::Sip(kamailio) => sip::show(kamailio, &bob).await?,
+            Inside::Sip(kamailio) => agents = sip::show(kamailio, &bob).await?,
             Inside::Xmpp(prosody) => {
                 let (alice, carol) =
                     tokio::try_join!(prosody.login("alice"), prosody.login("carol"))?;
@@ -182,7 +184,8 @@ impl Demo {
         title("Streams (/status)");
         self.streams().await?;
         title("Metrics (/metrics, some)");
-        self.metrics().await
+        self.metrics().await?;
+        Ok(agents)
     }
 
     fn explain(&self, from: &str, to: &str) -> Result<()> {

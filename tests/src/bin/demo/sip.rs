@@ -49,8 +49,8 @@ pub(super) async fn start(lab: &Lab, edge: &Edge) -> Result<Kamailio> {
     Ok(kamailio)
 }
 
-/// Messages both ways, one that is refused, presence both ways.
-pub(super) async fn show(kamailio: &Kamailio, bob: &Client) -> Result<()> {
+/// Messages both ways, one that is refused, presence both ways. Gives back the users, who are told when the edge ends.
+pub(super) async fn show(kamailio: &Kamailio, bob: &Client) -> Result<Vec<SipParty>> {
     let (alice, carol) = (
         kamailio.register("alice").await?,
         kamailio.register("carol").await?,
@@ -86,7 +86,8 @@ pub(super) async fn show(kamailio: &Kamailio, bob: &Client) -> Result<()> {
 
     title("Presence: each is on the other's list");
     bob_sees_alice(&alice, bob).await?;
-    alice_sees_bob(&alice, bob).await
+    alice_sees_bob(&alice, bob).await?;
+    Ok(vec![alice, carol])
 }
 
 async fn says(

@@ -22,6 +22,9 @@ const ON_ITS_WAY: Duration = Duration::from_millis(100);
 /// stay.
 const MOVES: Duration = Duration::from_secs(2);
 
+/// What answers to pings may take: one that goes out every second, and comes back.
+const ANSWERS: Duration = Duration::from_secs(3);
+
 /// A sidecar takes nothing more of what comes in, and what it took is confirmed by its server while streams stand
 /// in both directions: a server answers a question on a stream of its own. One that is away confirms nothing.
 async fn settle_at_sidecar(context: &Arc<StreamContext>) {
@@ -46,6 +49,15 @@ async fn move_away_from_edge(context: &Arc<StreamContext>) {
     }
 }
 
+/// A server that answers pings does so on a stream of its own: those stand until it has, or what was sent to it
+/// would be confirmed by nobody.
+async fn hear_answers(context: &Arc<StreamContext>) {
+    let deadline = Instant::now() + ANSWERS;
+    while context.streams.wait_for_answers() && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// No new streams; what is queued goes out; then the streams end.
 pub(super) async fn everything(context: &Arc<StreamContext>) {
     let deadline = Instant::now() + context.router.queue_timeout() + STEP;
@@ -54,8 +66,9 @@ pub(super) async fn everything(context: &Arc<StreamContext>) {
     } else {
         move_away_from_edge(context).await;
     }
-    context.router.stop();
     context.stopping.cancel();
+    hear_answers(context).await;
+    context.router.stop();
     context.streams.tell_all(|| Command::Drain);
     while !(context.streams.is_empty() && context.sip.is_empty()) && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -68,6 +68,8 @@ pub struct StreamInfo {
     bidirectional: AtomicBool,
     acknowledged: AtomicBool,
     trunk: AtomicBool,
+    /// What was sent is confirmed by an answer that comes on another stream, and has not come yet.
+    answered_elsewhere: AtomicBool,
     /// Left unread by us, for a while.
     pub unread: UnreadTime,
     /// Further pairs may ask for it.
@@ -121,6 +123,7 @@ impl StreamRegistry {
             bidirectional: AtomicBool::new(false),
             acknowledged: AtomicBool::new(false),
             trunk: AtomicBool::new(false),
+            answered_elsewhere: AtomicBool::new(false),
             open: AtomicBool::new(false),
             asking: Arc::new(Semaphore::new(ASKING)),
             facts: Mutex::default(),
@@ -154,6 +157,14 @@ impl StreamRegistry {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.open.lock().is_empty()
+    }
+
+    /// Whether a peer of any has still to answer on a stream of its own.
+    #[must_use]
+    pub fn wait_for_answers(&self) -> bool {
+        let open = self.open.lock();
+        let mut all = open.values();
+        all.any(|entry| entry.answered_elsewhere.load(Ordering::Relaxed))
     }
 
     /// Tells every stream.
@@ -307,6 +318,14 @@ impl AuthInfo {
 }
 
 impl StreamInfo {
+    /// Whether what was sent waits for an answer on another stream.
+    pub(super) fn set_answered_elsewhere(&self, waits: bool) {
+        // Told at every turn of the stream: a change is seldom.
+        if self.answered_elsewhere.load(Ordering::Relaxed) != waits {
+            self.answered_elsewhere.store(waits, Ordering::Relaxed);
+        }
+    }
+
     /// A pair stands on this stream; `receives` says in which direction.
     pub fn carries(&self, pair: &Pair, method: Method, tls: Option<TlsFacts<'_>>, receives: bool) {
         let mut facts = self.facts.lock();

@@ -92,9 +92,9 @@ impl Places {
     #[inline]
     fn place_of(&self, from: &str, to: &str) -> (usize, u32) {
         let hash = self.hasher.hash_one((from, to));
-        let [low, high] = [hash as usize, (hash >> 32) as usize];
+        let [place, tag @ .., _, _, _] = hash.to_le_bytes();
         // Never 0, which stands for nobody.
-        (low % PLACES, high as u32 | 1)
+        (usize::from(place) % PLACES, u32::from_le_bytes(tag) | 1)
     }
 }
 

@@ -3,7 +3,10 @@
 
 use std::time::Instant;
 
-use super::Stream;
+use super::{
+    Stream,
+    egress::{Confirmation, ProbeKind},
+};
 use crate::negotiation::{Fault, Input};
 
 impl Stream {
@@ -39,6 +42,15 @@ impl Stream {
         if self.sender.buffer.in_custody() > 0 {
             self.ask_for_confirmation(now);
         }
+        let by_ping = matches!(
+            self.sender.buffer.confirmation(),
+            Confirmation::Probe {
+                by: ProbeKind::Ping,
+                ..
+            }
+        );
+        self.entry
+            .set_answered_elsewhere(by_ping && self.sender.buffer.in_custody() > 0);
         if self.intake.is_draining() && self.is_done() {
             let stops = self.context.stopping.is_cancelled();
             let fault = if stops { Fault::Shutdown } else { Fault::Done };

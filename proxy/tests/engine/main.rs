@@ -5,6 +5,7 @@ mod faults;
 mod outage;
 mod peers;
 mod sharing;
+mod stopping;
 mod supervision;
 mod trunks;
 mod turns;

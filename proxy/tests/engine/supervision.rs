@@ -11,7 +11,7 @@ async fn a_proxy_that_nobody_tells_of_configurations_any_more_says_so_drains_and
         admin: 9090,
         ..Plan::default()
     };
-    let mut lab = Lab::start(41, plan).await;
+    let mut lab = Lab::start(51, plan).await;
     let mut partner = lab.partner_stream().await;
     partner.say(&message(0)).await;
     lab.gateway.heard_stanzas(1).await;

@@ -27,11 +27,11 @@ pub(super) struct SeenPeople(Option<Box<Places>>);
 #[derive(Debug)]
 struct Places {
     hasher: RandomState,
-    places: [Place; PLACES],
+    places: [SeenPlace; PLACES],
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct SeenPlace {
     seen: Option<Seen>,
     /// Of whom was seen last and is not remembered yet: whoever is seen once drives nobody out.
     candidate: u32,
@@ -100,7 +100,7 @@ impl Places {
 
 impl Default for Places {
     fn default() -> Self {
-        let nobody = Place {
+        let nobody = SeenPlace {
             seen: None,
             candidate: 0,
             from: 0,

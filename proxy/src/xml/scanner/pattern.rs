@@ -28,9 +28,9 @@ pub(super) struct StanzaPattern {
     /// Where each piece but the last ends in `fixed`, and what may follow it.
     gaps: Box<[Gap]>,
     top: Top,
-    start_tag: Place,
+    start_tag: PatternPlace,
     /// `from`, `to`, `type`, `id`.
-    values: [Option<Range>; 4],
+    values: [Option<PatternRange>; 4],
     children: Box<[ChildPattern]>,
     header_prefixes: u64,
 }
@@ -68,23 +68,23 @@ enum GapKind {
 
 /// A byte of `fixed`, or the end of the piece before it.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct PatternPlace {
     piece: u8,
     at: u16,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Range {
-    start: Place,
-    end: Place,
+struct PatternRange {
+    start: PatternPlace,
+    end: PatternPlace,
 }
 
 #[derive(Debug)]
 struct ChildPattern {
-    whole: Range,
-    name: Range,
+    whole: PatternRange,
+    name: PatternRange,
     /// `None`: `jabber:server`.
-    namespace: Option<Range>,
+    namespace: Option<PatternRange>,
 }
 
 /// How far each piece of a stanza stands behind where it stands in `fixed`.
@@ -185,11 +185,11 @@ impl StanzaPattern {
 
     #[inline]
     fn write(&self, shifts: &Shifts, into: Fitted<'_>) {
-        let span = |range: Range| Span {
+        let span = |range: PatternRange| Span {
             start: range.start.of(shifts),
             end: range.end.of(shifts),
         };
-        let value = |range: Option<Range>| {
+        let value = |range: Option<PatternRange>| {
             range.map(|range| Value {
                 raw: span(range),
                 changed: false,
@@ -253,7 +253,7 @@ impl StanzaPattern {
     }
 }
 
-impl Place {
+impl PatternPlace {
     #[inline]
     fn of(self, shifts: &Shifts) -> u32 {
         let shift = shifts.get(usize::from(self.piece));
@@ -292,7 +292,7 @@ impl Layout {
 
     /// A position that is in no gap: where one begins it is the end of the piece before it, where one ends
     /// the start of the piece behind it.
-    fn place(&self, position: u32) -> Option<Place> {
+    fn place(&self, position: u32) -> Option<PatternPlace> {
         let before = self.spans.iter().filter(|(gap, _)| gap.end <= position);
         // An empty gap has one side alone: for values, which say which they mean.
         let (mut piece, mut gone) = (0, 0);
@@ -304,30 +304,30 @@ impl Layout {
             .spans
             .iter()
             .any(|(gap, _)| gap.start < position && position < gap.end);
-        let place = Place {
+        let place = PatternPlace {
             piece,
             at: (position - gone).try_into().ok()?,
         };
         (!inside).then_some(place)
     }
 
-    fn range(&self, start: u32, end: u32) -> Option<Range> {
-        Some(Range {
+    fn range(&self, start: u32, end: u32) -> Option<PatternRange> {
+        Some(PatternRange {
             start: self.place(start)?,
             end: self.place(end)?,
         })
     }
 
     /// A value: a gap as a whole, or fixed.
-    fn value(&self, value: Span) -> Option<Range> {
+    fn value(&self, value: Span) -> Option<PatternRange> {
         let Some(gap) = self.spans.iter().position(|(gap, _)| *gap == value) else {
             return self.range(value.start, value.end);
         };
         let at = self.gaps.get(gap)?.end;
         let piece = gap.try_into().ok()?;
-        Some(Range {
-            start: Place { piece, at },
-            end: Place {
+        Some(PatternRange {
+            start: PatternPlace { piece, at },
+            end: PatternPlace {
                 piece: piece + 1,
                 at,
             },

@@ -255,21 +255,40 @@ fn the_charts_readme_lists_every_value_with_its_default() {
 
 /// A partner fails in this way for as long as the test lasts, and the alert says so.
 fn failing(class: &FailureClass) -> Value {
-    let labels = json!({"namespace": "acme", "pool": "hq", "partner": "globex", "step": class.step,
-        "outcome": class.outcome, "severity": "warning"});
+    let (step, outcome) = (class.step, class.outcome);
+    let (alert, severity, summary, description) = if class.direction == "outbound" {
+        (
+            "XmppEdgePartnerFailing",
+            "warning",
+            "Partner globex cannot be reached from pool hq",
+            format!(
+                "Attempts to reach it fail at step {step} with {outcome}, and no stream to it stands."
+            ),
+        )
+    } else {
+        (
+            "XmppEdgePartnerTurnedAway",
+            "info",
+            "Whoever comes to pool hq as partner globex is turned away",
+            format!(
+                "Connections in the partner's name fail at step {step} with {outcome}, and no stream from it stands. It may be the partner, or a stranger that names it:"
+            ),
+        )
+    };
+    let labels = json!({"namespace": "acme", "pool": "hq", "partner": "globex", "step": step,
+        "outcome": outcome, "severity": severity});
     let series = format!(
         "xmpp_edge_attempts_total{{namespace=\"acme\",pool=\"hq\",partner=\"globex\",direction=\"{}\",step=\"{}\",outcome=\"{}\"}}",
         class.direction, class.step, class.outcome
     );
-    let (step, outcome) = (class.step, class.outcome);
     json!({
         "name": class.name, "interval": "1m",
         "input_series": [{"series": series, "values": "0+2x40"}],
-        "alert_rule_test": [{"eval_time": "30m", "alertname": "XmppEdgePartnerFailing", "exp_alerts": [{
+        "alert_rule_test": [{"eval_time": "30m", "alertname": alert, "exp_alerts": [{
             "exp_labels": labels,
             "exp_annotations": {
-                "summary": format!("Partner globex cannot be reached from pool hq: step {step}, {outcome}"),
-                "description": format!("Attempts fail at step {step} with {outcome}, and no stream stands. kubectl describe xfp globex has time, address, what was seen and what to do."),
+                "summary": format!("{summary}: step {step}, {outcome}"),
+                "description": format!("{description} kubectl describe xfp globex has time, address, what was seen and what to do."),
             },
         }]}],
     })

@@ -2,8 +2,8 @@
 //! restarted in order, killed, and frozen for 3 s and then killed; and beside it, what the same two
 //! servers lose without the edge.
 //!
-//! Prints a table. The promise is asserted where the chain can keep it: Prosody (XEP-0198) on both
-//! sides by SASL EXTERNAL.
+//! Prints a table. The promise is asserted where the chain can keep it: whatever way the next hop
+//! confirms by, XEP-0198, `db:verify` or pings.
 
 #![allow(clippy::unwrap_used)]
 
@@ -17,7 +17,7 @@ use xmpp_edge_tests::{
     lab::Lab,
     servers::{
         Acknowledge,
-        Kind::{self, Ejabberd, Prosody},
+        Kind::{self, Ejabberd, Ejabberd24, Prosody, Prosody13},
         Security, Server,
     },
     traffic::{Account, End, RATE, Traffic},
@@ -255,7 +255,16 @@ impl Run {
 }
 
 async fn kept(direction: Direction, victim: Victim, fault: Fault) {
-    let plan = plan(Prosody, Method::External, Prosody);
+    kept_by(
+        plan(Prosody, Method::External, Prosody),
+        direction,
+        victim,
+        fault,
+    )
+    .await;
+}
+
+async fn kept_by(plan: FederationPlan, direction: Direction, victim: Victim, fault: Fault) {
     let run = through_the_edge(plan, direction, victim, fault)
         .await
         .unwrap();
@@ -308,11 +317,13 @@ async fn nothing_is_lost_when_the_server_inside_is_killed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_unconfirmed_is_lost_when_ejabberd_inside_is_frozen_and_killed() {
     let plan = plan(Prosody, Method::External, Ejabberd);
-    let run = through_the_edge(plan, Inbound, Victim::Receiver, Fault::Freeze)
-        .await
-        .unwrap();
-    run.row(plan, Inbound, Victim::Receiver, Fault::Freeze);
-    run.assert_kept();
+    kept_by(plan, Inbound, Victim::Receiver, Fault::Freeze).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_unconfirmed_is_lost_when_a_newer_ejabberd_inside_is_frozen_and_killed() {
+    let plan = plan(Prosody, Method::External, Ejabberd24);
+    kept_by(plan, Inbound, Victim::Receiver, Fault::Freeze).await;
 }
 
 /// ejabberd without dialback answers pings alone, as most servers would: those count.
@@ -323,11 +334,34 @@ async fn nothing_unconfirmed_is_lost_when_a_server_inside_that_only_answers_ping
         inside_acknowledge: Acknowledge::AsPackaged,
         ..plan(Prosody, Method::External, Ejabberd)
     };
-    let run = through_the_edge(plan, Inbound, Victim::Receiver, Fault::Freeze)
-        .await
-        .unwrap();
-    run.row(plan, Inbound, Victim::Receiver, Fault::Freeze);
-    run.assert_kept();
+    kept_by(plan, Inbound, Victim::Receiver, Fault::Freeze).await;
+}
+
+/// A partner without XEP-0198 is asked by pings.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_unconfirmed_is_lost_when_a_partner_that_only_answers_pings_is_frozen_and_killed() {
+    let plan = plan(Ejabberd, Method::External, Prosody);
+    kept_by(plan, Outbound, Victim::Receiver, Fault::Freeze).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_unconfirmed_is_lost_when_a_newer_partner_that_only_answers_pings_is_frozen_and_killed()
+ {
+    let plan = plan(Ejabberd24, Method::TlsDialback, Prosody);
+    kept_by(plan, Outbound, Victim::Receiver, Fault::Freeze).await;
+}
+
+/// Prosody 0.12 has no XEP-0198 on streams of dialback.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_unconfirmed_is_lost_when_a_partner_of_dialback_is_frozen_and_killed() {
+    let plan = plan(Prosody, Method::TlsDialback, Prosody);
+    kept_by(plan, Outbound, Victim::Receiver, Fault::Freeze).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_a_newer_partner_freezes() {
+    let plan = plan(Prosody13, Method::External, Prosody);
+    kept_by(plan, Outbound, Victim::Receiver, Fault::Freeze).await;
 }
 
 /// What dies in the sender's own server is that server's; what it had handed over arrives.
@@ -373,8 +407,11 @@ async fn table_of_every_server_method_and_fault() {
     for (partner, method, inside, direction) in [
         (Prosody, Method::External, Prosody, Outbound),
         (Prosody, Method::External, Prosody, Inbound),
+        (Prosody13, Method::External, Prosody, Outbound),
         (Ejabberd, Method::External, Prosody, Outbound),
+        (Ejabberd24, Method::TlsDialback, Prosody, Outbound),
         (Prosody, Method::External, Ejabberd, Inbound),
+        (Prosody, Method::External, Ejabberd24, Inbound),
         (Prosody, Method::External, Ejabberd, Outbound),
         (Prosody, Method::TlsDialback, Prosody, Outbound),
         (Prosody, Method::Bidi, Prosody, Outbound),

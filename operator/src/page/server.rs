@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_page::{
     board::{Board, Look},
+    ending::serve_until,
     files, updates,
 };
 
@@ -64,9 +65,8 @@ pub async fn serve(
         .route("/probe", post(show_probe))
         .with_state(questions)
         .layer(middleware::from_fn(asked_locally));
-    axum::serve(listener, app)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
+    let serving = axum::serve(listener, app).with_graceful_shutdown(stop.clone().cancelled_owned());
+    serve_until(stop, serving).await
 }
 
 async fn show_explanation(

@@ -14,6 +14,7 @@ use axum::{
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use xmpp_edge_page::ending::serve_until;
 
 use super::{caches::Caches, metrics::Metrics};
 
@@ -38,9 +39,8 @@ pub async fn serve(
         .route("/readyz", get(readyz))
         .route("/metrics", get(show_metrics))
         .with_state(Shown { caches, metrics });
-    axum::serve(listener, app)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
+    let serving = axum::serve(listener, app).with_graceful_shutdown(stop.clone().cancelled_owned());
+    serve_until(stop, serving).await
 }
 
 /// Every IPv6 address stands for every IPv4 address too, alone where the node has no IPv6.

@@ -12,16 +12,18 @@ use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeMetric},
     metrics::{family::Family, gauge::Gauge},
 };
-use xmpp_edge_crds::{edge_config::GatewayMode, verdict::Direction};
+use xmpp_edge_crds::{edge_config::GatewayMode, negotiation::Method, verdict::Direction};
 
 use crate::{
+    config::ActiveConfig,
     negotiation::Side,
+    routing::route::Route,
     stream::context::StreamContext,
     telemetry::metrics::{
         OTHER, SecondsGauge, direction_label,
         labels::{
-            CertificateLabel, DomainLabel, GatewayDirectionLabels, GatewayLabel, PartnerLabels,
-            StreamLabels, TlsLabels,
+            CertificateLabel, DomainLabel, GatewayDirectionLabels, GatewayLabel, NameLabel,
+            PartnerLabels, StreamLabels, TlsLabels,
         },
     },
 };
@@ -79,6 +81,16 @@ fn snapshot(context: &StreamContext) -> Vec<Shown> {
             "queue_stanzas",
             "Stanzas that wait in queues",
             Box::new(queue_stanzas),
+        ),
+        (
+            "queue_fullest_ratio",
+            "How full the fullest queue of a pair is, of settings.queueBytes",
+            Box::new(fullest_queues(context)),
+        ),
+        (
+            "peer_certificate_not_after_timestamp_seconds",
+            "The first end of a certificate by which a standing stream of the partner is authenticated",
+            Box::new(peer_certificates(context)),
         ),
         (
             "gateway_reachable",
@@ -172,14 +184,7 @@ fn queues(context: &StreamContext) -> (Family<PartnerLabels, Gauge>, Family<Part
     let config = context.config();
     let (bytes, stanzas) = (Family::default(), Family::default());
     for route in context.router.all() {
-        let partner = config.pair_partner(route.side, &route.pair);
-        let labels = PartnerLabels {
-            partner: partner.unwrap_or(OTHER).to_owned(),
-            direction: direction_label(match route.side {
-                Side::Partner => Direction::Outbound,
-                Side::Gateway => Direction::Inbound,
-            }),
-        };
+        let labels = route_labels(&config, &route);
         let add = |family: &Family<PartnerLabels, Gauge>, value: u64| {
             let value = i64::try_from(value).unwrap_or(i64::MAX);
             family.get_or_create_owned(&labels).inc_by(value);
@@ -188,6 +193,58 @@ fn queues(context: &StreamContext) -> (Family<PartnerLabels, Gauge>, Family<Part
         add(&stanzas, route.waiting());
     }
     (bytes, stanzas)
+}
+
+/// Of the pair of a partner that holds the most, each direction.
+fn fullest_queues(context: &StreamContext) -> Family<PartnerLabels, SecondsGauge> {
+    let config = context.config();
+    let limit = config.document.settings.queue_bytes as f64;
+    let fullest = Family::<PartnerLabels, SecondsGauge>::default();
+    for route in context.router.all() {
+        let labels = route_labels(&config, &route);
+        let ratio = route.held() as f64 / limit;
+        let gauge = fullest.get_or_create_owned(&labels);
+        gauge.set(gauge.get().max(ratio));
+    }
+    fullest
+}
+
+fn route_labels(config: &ActiveConfig, route: &Route) -> PartnerLabels {
+    let partner = config.pair_partner(route.side, &route.pair);
+    PartnerLabels {
+        partner: partner.unwrap_or(OTHER).to_owned(),
+        direction: direction_label(match route.side {
+            Side::Partner => Direction::Outbound,
+            Side::Gateway => Direction::Inbound,
+        }),
+    }
+}
+
+/// A certificate that proves nothing may have ended long ago.
+fn peer_certificates(context: &StreamContext) -> Family<NameLabel, Gauge> {
+    let config = context.config();
+    let ends = Family::<NameLabel, Gauge>::default();
+    let streams = context.streams.all().into_iter();
+    for entry in streams.filter(|entry| entry.side == Side::Partner) {
+        let facts = entry.facts();
+        let (Some(Method::SaslOverTls), Some(end), Some(partner)) = (
+            facts.method,
+            facts.peer_certificate_not_after,
+            facts.partner(entry.side, &config),
+        ) else {
+            continue;
+        };
+        let label = NameLabel {
+            partner: partner.to_owned(),
+        };
+        let is_first = ends
+            .get(&label)
+            .is_none_or(|known| end.as_second() < known.get());
+        if is_first {
+            ends.get_or_create_owned(&label).set(end.as_second());
+        }
+    }
+    ends
 }
 
 fn gateways(context: &StreamContext) -> Family<DomainLabel, Gauge> {

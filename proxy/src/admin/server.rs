@@ -22,7 +22,7 @@ use prometheus_client::{
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::domain::DomainName;
-use xmpp_edge_page::{board::Board, files, model::ControlShown, updates};
+use xmpp_edge_page::{board::Board, ending::serve_until, files, model::ControlShown, updates};
 
 use super::{
     collector::EdgeCollector,
@@ -274,9 +274,8 @@ pub async fn run(
         .fallback(|State(admin): State<Arc<Admin>>| async move { nothing_there(admin.subject) })
         .with_state(admin);
     let app = app.into_make_service_with_connect_info::<Caller>();
-    axum::serve(listener, app)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
+    let serving = axum::serve(listener, app).with_graceful_shutdown(stop.clone().cancelled_owned());
+    serve_until(stop, serving).await
 }
 
 async fn readyz(State(admin): State<Arc<Admin>>) -> Response {

@@ -30,7 +30,7 @@ use crate::{
     dns::{Dialer, Resolver, TrustAnchors},
     dns_view::{Rules, View},
     net::{self, ListenerKind},
-    stream::{accept, connect, context::StreamContext, sip, targets, trunk},
+    stream::{accept, connect, context::StreamContext, gateway_watch, sip, targets, trunk},
     telemetry::config_status::Telemetry,
 };
 
@@ -186,6 +186,10 @@ pub async fn run(
             trunk::server_watch::watch(Arc::clone(&context), stop_all.clone()),
         );
     }
+    critical.spawn(
+        "what asks servers inside whether they are back",
+        gateway_watch::watch(Arc::clone(&context), stop_all.clone()),
+    );
     sip::link::follow_config(&context);
     let view = listeners.serve(
         &mut critical,

@@ -49,7 +49,11 @@ pub async fn serve(
             context.metrics.connection_refused("Unauthenticated");
             return;
         };
-        match tokio::time::timeout_at(deadline, read_proxy_header(&mut stream)).await {
+        let header = tokio::select! {
+            header = tokio::time::timeout_at(deadline, read_proxy_header(&mut stream)) => header,
+            () = context.stopping.cancelled() => return,
+        };
+        match header {
             Ok(Ok(source)) => address = source.unwrap_or(address),
             Ok(Err(error)) => {
                 context.metrics.connection_refused("ProxyHeader");
@@ -107,6 +111,7 @@ pub async fn serve(
         let result = tokio::select! {
             result = handshake => result,
             () = evicted.cancelled() => return,
+            () = context.stopping.cancelled() => return,
         };
         match result {
             Ok(transport) => {

@@ -15,6 +15,7 @@ pub mod context;
 pub mod egress;
 pub mod environment;
 mod establish;
+pub mod gateway_watch;
 pub mod handle;
 pub mod key_verification;
 pub mod liveness;

@@ -218,9 +218,7 @@ impl Stream {
                 self.entry.opened.elapsed(),
             );
             if self.side == Side::Partner {
-                self.context
-                    .metrics
-                    .partner_connected(partner, facts.peer_certificate_not_after);
+                self.context.metrics.partner_connected(partner);
             }
             if let (Machine::Outbound(machine), Side::Partner) = (&self.machine, self.side) {
                 let open = machine.takes_further_pairs() && !self.intake.is_draining();
@@ -259,8 +257,12 @@ impl Stream {
         if self.side == Side::Partner && method == Method::SaslOverTls {
             self.consider_key(peer);
         }
-        let whose = self.config.attempt_peer(self.side, peer);
-        self.context.attempts.connected(whose, peer);
+        // That a server inside comes says nothing of whether it can be reached, unless it is by the same stream.
+        let leads_there = self.peer == PeerRole::Server || self.entry.is_bidirectional();
+        if self.side == Side::Partner || leads_there {
+            let whose = self.config.attempt_peer(self.side, peer);
+            self.context.attempts.connected(whose, peer);
+        }
         if self.side == Side::Partner && !self.attends.iter().any(|own| own.domain() == peer) {
             if self.attends.is_empty() {
                 // Most streams have one peer.

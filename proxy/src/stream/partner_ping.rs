@@ -12,7 +12,10 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
-use xmpp_edge_crds::{domain::DomainName, domain::DomainPattern};
+use xmpp_edge_crds::{
+    domain::{DomainName, DomainPattern},
+    edge_config::Partner,
+};
 
 use super::peer_memory::PeerMemory;
 use crate::{
@@ -77,7 +80,7 @@ impl Probes {
             let Some(DomainPattern::Exact(domain)) = partner.domains.first() else {
                 continue;
             };
-            if partner.suspended || partner.left_out || config.document.suspended {
+            if !is_probed(config, partner) {
                 continue;
             }
             let mut newest = self.newest.lock();
@@ -111,11 +114,12 @@ impl Probes {
         }
         let mut newest = self.newest.lock();
         newest.retain(|name, _| {
-            config
-                .document
-                .partners
-                .iter()
-                .any(|partner| partner.name == *name && partner.probe_interval_seconds.is_some())
+            let mut partners = config.document.partners.iter();
+            let stays = partners.any(|own| own.name == *name && is_probed(config, own));
+            if !stays {
+                metrics.not_probed(name);
+            }
+            stays
         });
     }
 
@@ -144,7 +148,7 @@ impl Probes {
         let Ok(domain) = DomainName::parse(from) else {
             return false;
         };
-        let Some(partner) = config.partner(&domain) else {
+        let Some(partner) = config.partner(&domain).filter(|own| is_probed(config, own)) else {
             return true;
         };
         // An error is an answer too: the partner's server is there and speaks.
@@ -169,6 +173,13 @@ impl Probes {
                 .map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
         });
     }
+}
+
+/// Whether it is asked now, and what it answered says something.
+fn is_probed(config: &ActiveConfig, partner: &Partner) -> bool {
+    partner.probe_interval_seconds.is_some()
+        && matches!(partner.domains.first(), Some(DomainPattern::Exact(_)))
+        && !(partner.suspended || partner.left_out || config.document.suspended)
 }
 
 /// A ping whose answer any replica knows again, to a peer that writes names so.
@@ -214,7 +225,43 @@ fn sent_time(key: &hmac::Key, text: &str, domain: &str) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
+    use prometheus_client::encoding::text;
+
     use super::*;
+    use crate::config::fixture;
+
+    #[test]
+    fn what_a_probe_brought_is_shown_as_long_as_the_partner_is_probed() {
+        let config = |suspended| {
+            fixture::active_config(|document| {
+                let partner = &mut document.partners[0];
+                partner.probe_interval_seconds = Some(60);
+                partner.suspended = suspended;
+            })
+        };
+        let probed = config(false);
+        let partner = &probed.document.partners[0];
+        assert!(is_probed(&probed, partner));
+        let (metrics, probes) = (Arc::new(Metrics::new()), Probes::default());
+        let mut probe = Probe {
+            sent: None,
+            status: None,
+        };
+        Probes::record(&metrics, &mut probe, &partner.name, None);
+        probes.newest.lock().insert(partner.name.clone(), probe);
+        let shown = || {
+            let mut shown = String::new();
+            text::encode(&mut shown, metrics.registry()).expect("text");
+            shown.contains("xmpp_edge_probe_success{")
+        };
+        assert!(shown());
+        let suspended = config(true);
+        let swap = Arc::new(arc_swap::ArcSwap::from_pointee(config(true)));
+        let (router, _dials) = Router::new(swap, Arc::clone(&metrics), Arc::default());
+        probes.tick(&suspended, &metrics, &PeerMemory::default(), &router);
+        assert!(!shown());
+        assert!(probes.status(&partner.name).is_none());
+    }
 
     #[test]
     fn only_our_own_ids_are_known_again_and_only_from_whom_they_were_sent_to() {

@@ -377,8 +377,14 @@ impl Stream {
                 // The stream's `to` decides: SNI may be absent (Prosody 0.12), or name another.
                 let choose = |_: Option<&str>| config.identity_of(side, &domain);
                 let evicted = self.place.as_ref().map(|place| place.evicted.clone());
+                let stopping = self.context.stopping.clone();
                 tokio::select! {
                     result = tls::accept(socket, Mode::StartTls, limit.into(), choose) => result,
+                    // Nothing is taken from it that has not been offered yet.
+                    () = stopping.cancelled() => {
+                        self.lost(&io::ErrorKind::ConnectionAborted.into());
+                        return;
+                    }
                     () = cancelled(evicted.as_ref()) => {
                         self.lost(&io::ErrorKind::ConnectionAborted.into());
                         return;

@@ -61,6 +61,8 @@ impl Telemetry {
             self.metrics.config_rejected.inc();
             tracing::error!(%error, "configuration rejected, the one before stays");
         }
+        let gauge = &self.metrics.config_last_reload_successful;
+        gauge.set(i64::from(error.is_none()));
         state.rejected = error.map(|error| RejectedStatus {
             time: Timestamp::now(),
             error,

@@ -2,6 +2,7 @@
 //! shows where sessions, queues and sockets meet. Each test has loopback addresses of its own.
 
 mod faults;
+mod gateway_watch;
 mod outage;
 mod peers;
 mod sharing;

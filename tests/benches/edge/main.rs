@@ -60,7 +60,7 @@ fn main() -> Result<()> {
             paced::paced_table().await?;
         }
         if wanted("quiet") {
-            paced::quiet().await?;
+            paced::quiet_table().await?;
         }
         if wanted("streams") {
             idle::streams().await?;

@@ -344,6 +344,10 @@ pub struct Relay {
 
 impl Relay {
     pub async fn start(shape: Shape) -> Result<Self> {
+        Self::start_on(Cores::All, shape).await
+    }
+
+    pub async fn start_on(cores: Cores, shape: Shape) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let public = Authority::new("Public");
         let own = public.issue(&["org.example"], Usage::ServerAndClientAuth);
@@ -356,15 +360,20 @@ impl Relay {
         )?;
         write(directory.path(), "ca.pem", &public.certificate())?;
         let at = directory.path().display();
+        let threads = match cores {
+            Cores::One => 1,
+            Cores::All => 2,
+        };
         let text = format!(
-            "global\n  nbthread 2\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
+            "global\n  nbthread {threads}\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
              frontend f\n  bind {RELAY}:5270 ssl crt {at}/own.pem ca-file {at}/ca.pem verify optional alpn xmpp-server\n  default_backend b\n\
              backend b\n  server s {}\n",
             sink.address
         );
         write(directory.path(), "haproxy.cfg", &text)?;
         let file = directory.path().join("haproxy.cfg").display().to_string();
-        let process = Process::start(
+        let process = Process::start_on(
+            cores,
             Path::new("/usr/sbin/haproxy"),
             &["-db", "-f", &file],
             &directory.path().join("log"),

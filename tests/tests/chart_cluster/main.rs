@@ -9,6 +9,7 @@
 mod dashboards;
 mod effect;
 mod injection;
+mod kept;
 mod life;
 mod offline;
 mod own_parts;

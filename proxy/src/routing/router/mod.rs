@@ -310,7 +310,7 @@ impl Router {
         }
     }
 
-    /// What waits for a partner that may not be reached any more is answered.
+    /// What waits for, or comes from, a partner that is admitted no more is answered.
     pub fn withdraw_forbidden(self: &Arc<Self>) {
         let config = self.config.load_full();
         let failure = Failure::new(
@@ -318,7 +318,11 @@ impl Router {
             "the policy for this domain has changed",
         );
         for route in self.routes.all() {
-            if route.side == Side::Partner && config.policy.admit(route.pair.to.as_str()).is_err() {
+            let partner = match route.side {
+                Side::Partner => &route.pair.to,
+                Side::Gateway => &route.pair.from,
+            };
+            if config.policy.admit(partner.as_str()).is_err() {
                 for queued in route.take_forbidden() {
                     self.fail(&route, queued, &failure);
                 }

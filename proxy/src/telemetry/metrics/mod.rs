@@ -92,7 +92,6 @@ pub struct Metrics {
     attempts: PartnerFamily<AttemptLabels, Counter>,
     handshake: PartnerFamily<HandshakeLabels, Histogram>,
     throttled: PartnerFamily<PartnerLabels, SecondsCounter>,
-    peer_certificate_not_after: PartnerFamily<NameLabel, Gauge>,
     last_connected: PartnerFamily<NameLabel, Gauge>,
     peer_key_changed: PartnerFamily<NameLabel, Counter>,
     probe_success: PartnerFamily<NameLabel, Gauge>,
@@ -106,6 +105,8 @@ pub struct Metrics {
     pub stanza_size: AtomicHistogram,
     pub config_generation: Gauge<u64, std::sync::atomic::AtomicU64>,
     pub config_rejected: Counter,
+    /// 0 while the newest configuration was not taken.
+    pub config_last_reload_successful: Gauge,
 }
 
 fn handshake_histogram() -> Histogram {
@@ -142,7 +143,6 @@ impl Metrics {
             attempts: PartnerFamily::default(),
             handshake: PartnerFamily::new_with_constructor(handshake_histogram),
             throttled: PartnerFamily::default(),
-            peer_certificate_not_after: PartnerFamily::default(),
             last_connected: PartnerFamily::default(),
             peer_key_changed: PartnerFamily::default(),
             probe_success: PartnerFamily::default(),
@@ -161,7 +161,9 @@ impl Metrics {
             ]),
             config_generation: Gauge::default(),
             config_rejected: Counter::default(),
+            config_last_reload_successful: Gauge::default(),
         };
+        metrics.config_last_reload_successful.set(1);
         metrics.registry = metrics.registered();
         metrics
     }
@@ -246,9 +248,9 @@ impl Metrics {
         );
         add(
             r,
-            "peer_certificate_not_after_timestamp_seconds",
-            "End of the partner's certificate, as last seen",
-            self.peer_certificate_not_after.clone(),
+            "config_last_reload_successful",
+            "Whether the newest configuration was taken",
+            self.config_last_reload_successful.clone(),
         );
         add(
             r,
@@ -316,7 +318,7 @@ impl Metrics {
 
     /// Series of this partner go away: it is no longer configured.
     pub fn forget_partner(&self, partner: &str) {
-        let families: [&dyn ForgetPartner; 13] = [
+        let families: [&dyn ForgetPartner; 12] = [
             &self.stanzas,
             &self.stanza_bytes,
             &self.refused,
@@ -325,7 +327,6 @@ impl Metrics {
             &self.attempts,
             &self.handshake,
             &self.throttled,
-            &self.peer_certificate_not_after,
             &self.last_connected,
             &self.peer_key_changed,
             &self.probe_success,
@@ -452,15 +453,17 @@ impl Metrics {
         self.handshake.get(&labels).observe(took.as_secs_f64());
     }
 
-    /// A stream with a partner was set up; `not_after` is the end of the partner's certificate.
-    pub fn partner_connected(&self, partner: Option<&str>, not_after: Option<Timestamp>) {
+    /// A stream with a partner was set up.
+    pub fn partner_connected(&self, partner: Option<&str>) {
         let label = name_label(partner);
         let now = Timestamp::now().as_second();
         self.last_connected.get(&label).set(now);
-        if let Some(not_after) = not_after {
-            let end = not_after.as_second();
-            self.peer_certificate_not_after.get(&label).set(end);
-        }
+    }
+
+    /// A partner is probed no longer: what the last probe brought says nothing any more.
+    pub fn not_probed(&self, partner: &str) {
+        self.probe_success.forget(partner);
+        self.probe_seconds.forget(partner);
     }
 
     /// A probe of a partner was answered after so long, or not.
@@ -511,7 +514,7 @@ mod tests {
             metrics.bounced(name, direction, "dropped", 1);
             metrics.attempt(name, direction, "tls", "Ok");
             metrics.established(name, direction, None, Duration::ZERO);
-            metrics.partner_connected(name, Some(Timestamp::now()));
+            metrics.partner_connected(name);
             metrics.peer_key_changed(partner);
             metrics.probed(partner, Some(Duration::ZERO));
             metrics.throttled(name, direction, 1.0);
@@ -527,7 +530,7 @@ mod tests {
         };
         let before = text();
         let of_one = series(&before, "gone");
-        assert!(of_one >= 13, "{before}");
+        assert!(of_one >= 12, "{before}");
         metrics.forget_partner("gone");
         let after = text();
         assert_eq!(series(&after, "gone"), 0, "{after}");

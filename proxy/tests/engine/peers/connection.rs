@@ -97,6 +97,16 @@ impl Stream {
         panic!("{wanted} did not come, but: {}", self.heard());
     }
 
+    /// Reads until the other end has closed the connection.
+    pub async fn ended(&mut self) {
+        let half = self.reader.half.as_mut().expect("not split off");
+        within("the end of the connection", async {
+            let mut buf = [0; 4096];
+            while matches!(half.read(&mut buf).await, Ok(count) if count > 0) {}
+        })
+        .await;
+    }
+
     pub async fn close(mut self) {
         self.writer.say("</stream:stream>").await;
         self.reader.close().await;

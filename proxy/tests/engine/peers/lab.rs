@@ -99,6 +99,12 @@ impl Lab {
         self.connect(self.public).await
     }
 
+    /// A connection to the admin port.
+    pub async fn connect_admin(&self) -> Stream {
+        self.connect(SocketAddr::new(self.public.ip(), self.admin))
+            .await
+    }
+
     async fn connect(&self, address: SocketAddr) -> Stream {
         let stream = within("a connection to the edge", async {
             loop {

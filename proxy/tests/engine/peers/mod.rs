@@ -15,7 +15,8 @@ pub use server::Server;
 pub const GENEROUS: Duration = Duration::from_secs(40);
 /// The key that our servers make; every other one is not theirs.
 const KEY: &str = "thekey";
-const HEADER: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:server' \
+/// A stream header but for its addresses.
+pub const HEADER: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:server' \
     xmlns:db='jabber:server:dialback' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'";
 
 /// What differs from test to test.

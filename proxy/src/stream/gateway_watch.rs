@@ -1,0 +1,63 @@
+//! Tries servers inside that the edge dials and could not reach, while nothing is on its way to them: what is
+//! told of them is so, and a server that is back is used at once.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::join_all;
+use tokio_util::sync::CancellationToken;
+use xmpp_edge_crds::{
+    domain::{DomainName, DomainPattern},
+    edge_config::GatewayMode,
+};
+
+use super::{connect, context::StreamContext};
+use crate::negotiation::{Pair, Side};
+
+/// Between two tries of a server.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// Tries what cannot be reached, until `stop`.
+pub async fn watch(context: Arc<StreamContext>, stop: CancellationToken) {
+    let tries = async {
+        loop {
+            tokio::time::sleep(PAUSE).await;
+            try_unreachable(&context).await;
+        }
+    };
+    tokio::select! {
+        () = tries => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+/// Opens a stream to each server inside that could not be reached, as a partner's domain, and ends it at once.
+pub async fn try_unreachable(context: &Arc<StreamContext>) {
+    let config = context.config();
+    let mut partners = config.document.partners.iter().filter(|own| !own.suspended);
+    let partner = partners.find_map(|own| {
+        own.domains.iter().find_map(|domain| match domain {
+            DomainPattern::Exact(domain) => Some(domain.clone()),
+            DomainPattern::Below(_) => None,
+        })
+    });
+    let Some(partner) = partner else { return };
+    let dialled = config.gateways().iter().map(|own| &own.config);
+    let unreachable = dialled
+        // A sidecar asks its server itself.
+        .filter(|own| own.mode == GatewayMode::Direct && config.edge_dials.is_none())
+        .flat_map(|own| own.domains.iter())
+        .filter(|domain| context.attempts.gateway_reachable(domain) == Some(false));
+    join_all(unreachable.map(|own| try_one(context, &partner, own))).await;
+}
+
+/// What comes of it stands with the attempts.
+async fn try_one(context: &Arc<StreamContext>, partner: &DomainName, own: &DomainName) {
+    let pair = Pair {
+        from: partner.clone(),
+        to: own.clone(),
+    };
+    if connect::establishes(context, pair).await.is_ok() {
+        let is_it = |side: Side, pair: &Pair| side == Side::Gateway && pair.to == *own;
+        context.router.signed(is_it);
+    }
+}

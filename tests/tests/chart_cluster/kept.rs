@@ -1,0 +1,108 @@
+//! Definitions that outlive their release, and a release that no Helm takes away.
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use xmpp_edge_tests::cluster::{ApiServer, Helm, Major, alone};
+
+use super::{HOME, chart, get, has_helm, install, names, run_pod};
+
+const ELSEWHERE: &str = "edge-two";
+
+fn taken_over_by_another_name(server: &ApiServer, major: Major) -> Result<()> {
+    let helm = Helm::on(server, major, server.admin())?;
+    install(&helm, HOME, &["--set=cleanup.enabled=false"])?;
+    helm.run(&["uninstall", "xmpp-edge", "--namespace", HOME])?;
+    ensure!(names(server, "crd")?.len() == 3, "definitions are kept");
+    let chart = chart();
+    let other = ["install", "second", &chart, "--namespace", ELSEWHERE];
+    let off = "--set=cleanup.enabled=false";
+    let refused = helm.run(&[&other[..], &[off]].concat());
+    let said = refused
+        .expect_err("the definitions are the first release's")
+        .to_string();
+    ensure!(said.contains("invalid ownership metadata"), "{said}");
+    helm.run(&[&other[..], &[off, "--take-ownership"]].concat())?;
+    let crd = get(server, HOME, "crd/xmppfederatedpartners.xmpp-edge.dev")?;
+    let owner = &crd["metadata"]["annotations"]["meta.helm.sh/release-name"];
+    ensure!(owner == "second", "{owner}");
+    // A third one leaves them to it.
+    install(&helm, HOME, &[off, "--set=crds.enabled=false"])?;
+    for (name, namespace) in [("xmpp-edge", HOME), ("second", ELSEWHERE)] {
+        helm.run(&["uninstall", name, "--namespace", namespace])?;
+    }
+    ensure!(names(server, "crd")?.len() == 3, "definitions are kept");
+    Ok(())
+}
+
+#[test]
+fn k15_definitions_that_were_kept_are_taken_over_as_the_guide_says() {
+    if !has_helm(&[Major::Three, Major::Four]) {
+        return;
+    }
+    alone(async {
+        for major in [Major::Three, Major::Four] {
+            let server = ApiServer::start().await?;
+            server.namespace(HOME, &[]).await?;
+            server.namespace(ELSEWHERE, &[]).await?;
+            taken_over_by_another_name(&server, major)?;
+        }
+        Ok(())
+    });
+}
+
+/// As tools do it that render a chart and leave its hooks out.
+fn applied_and_deleted_without_hooks(server: &ApiServer) -> Result<()> {
+    let helm = Helm::on(server, Major::Four, server.admin())?;
+    let chart = chart();
+    let place = ["--namespace", HOME];
+    let rendered = helm.run(&[&["template", "edge", &chart, "--no-hooks"], &place[..]].concat())?;
+    let kubectl = server.kubectl();
+    let from_stdin = [&["--server-side", "--filename=-"], &place[..]].concat();
+    kubectl.run_with(&[&["apply"], &from_stdin[..]].concat(), &rendered)?;
+    let pool = json!({"apiVersion": "xmpp-edge.dev/v1alpha1", "kind": "EdgePool",
+        "metadata": {"name": "hq", "namespace": HOME, "finalizers": ["xmpp-edge.dev/dns"]},
+        "spec": {"site": "hq", "domains": ["example.org"],
+            "accessEdge": {"fqdn": "edge.example.org", "addresses": ["192.0.2.7"]},
+            "gateways": [{"domains": ["example.org"], "address": "192.0.2.1:5269"}],
+            "certificate": {"selfSigned": {}}}});
+    kubectl.run_with(
+        &["apply", "--server-side", "--filename=-"],
+        &pool.to_string(),
+    )?;
+    // No operator runs: what the guide says is done by hand, with the administrator's kubeconfig.
+    let given = ["prepare-uninstall".to_owned()];
+    let (fine, said) = run_pod(server, server.admin(), HOME, &given)?;
+    ensure!(
+        fine && said.contains(&format!("released: EdgePool {HOME}/hq")),
+        "{said}"
+    );
+    let left = kubectl.run(&[
+        "get",
+        "epool",
+        "--all-namespaces",
+        "--output=jsonpath={.items[*].metadata.finalizers}",
+    ])?;
+    ensure!(!left.contains("xmpp-edge.dev/dns"), "{left}");
+    let away = [
+        "delete",
+        "--filename=-",
+        "--timeout=30s",
+        "--ignore-not-found",
+    ];
+    kubectl.run_with(&away, &rendered)?;
+    // The definitions went with the rest, and their objects with them.
+    ensure!(names(server, "crd")?.is_empty());
+    Ok(())
+}
+
+#[test]
+fn k18_a_release_that_is_applied_and_deleted_without_hooks_leaves_nothing_stuck() {
+    if !has_helm(&[Major::Four]) {
+        return;
+    }
+    alone(async {
+        let server = ApiServer::start().await?;
+        server.namespace(HOME, &[]).await?;
+        applied_and_deleted_without_hooks(&server)
+    });
+}

@@ -42,12 +42,14 @@ pub enum DomainError {
 }
 
 impl DomainName {
-    /// Parses and normalises: U-labels become A-labels, upper case lower, one trailing dot goes.
+    /// Parses and normalises: U-labels become A-labels, upper case lower, one trailing dot goes. Every
+    /// spelling of a name has the same verdict: labels of ASCII are what they are, whatever their case, and
+    /// each label of other letters is judged by itself.
     ///
     /// # Errors
     /// [`DomainError`] names the text and the fault.
     pub fn parse(text: &str) -> Result<Self, DomainError> {
-        let trimmed = text.strip_suffix('.').unwrap_or(text);
+        let trimmed = text.strip_suffix(FULL_STOPS).unwrap_or(text);
         if is_canonical(trimmed.as_bytes()) {
             return Ok(Self(trimmed.into()));
         }
@@ -58,21 +60,20 @@ impl DomainName {
         if trimmed.parse::<std::net::IpAddr>().is_ok() || trimmed.starts_with('[') {
             return Err(DomainError::IpAddress(shown()));
         }
-        if trimmed.split('.').any(str::is_empty) {
+        let name = in_a_labels(trimmed).ok_or_else(|| DomainError::Syntax(shown()))?;
+        if name.split('.').any(str::is_empty) {
             return Err(DomainError::EmptyLabel(shown()));
         }
-        let ascii = idna::domain_to_ascii_cow(trimmed.as_bytes(), idna::AsciiDenyList::STD3)
-            .map_err(|_| DomainError::Syntax(shown()))?;
-        if ascii.len() > MAX_DOMAIN_BYTES {
-            return Err(DomainError::TooLong(shown()));
+        if !is_canonical(name.as_bytes()) {
+            return Err(if name.len() > MAX_DOMAIN_BYTES {
+                DomainError::TooLong(shown())
+            } else if name.split('.').any(|label| label.len() > 63) {
+                DomainError::LabelTooLong(shown())
+            } else {
+                DomainError::Syntax(shown())
+            });
         }
-        if ascii.split('.').any(|label| label.len() > 63) {
-            return Err(DomainError::LabelTooLong(shown()));
-        }
-        if !is_canonical(ascii.as_bytes()) {
-            return Err(DomainError::Syntax(shown()));
-        }
-        Ok(Self(ascii.into()))
+        Ok(Self(name.into()))
     }
 
     #[must_use]
@@ -94,15 +95,20 @@ impl DomainName {
         if !self.is_international() {
             return Cow::Borrowed(self.as_str());
         }
-        match idna::domain_to_unicode(self.as_str()) {
-            (text, Ok(()))
-                if Self::parse(&text).as_ref() == Ok(self)
-                    && stringprep::nameprep(&text).is_ok_and(|older| older == text) =>
-            {
+        match self.letters() {
+            Some(text) if stringprep::nameprep(&text).is_ok_and(|older| older == text) => {
                 Cow::Owned(text)
             }
             _ => Cow::Borrowed(self.as_str()),
         }
+    }
+
+    /// The name with U-labels (RFC 5890 section 2.3.2.1), whatever older servers read in them; `None` where
+    /// it has no such form.
+    fn letters(&self) -> Option<String> {
+        let (text, outcome) = idna::domain_to_unicode(self.as_str());
+        let is_it = outcome.is_ok() && Self::parse(&text).as_ref() == Ok(self);
+        is_it.then_some(text)
     }
 
     /// The domain without its first label, or `None` at the top.
@@ -112,7 +118,32 @@ impl DomainName {
     }
 }
 
-/// In which letters a name is written on the wire. Only names with A-labels have two forms.
+/// The characters that part labels, "." and those that IDNA reads so (RFC 3490 section 3.1).
+const FULL_STOPS: [char; 4] = ['.', '\u{3002}', '\u{ff0e}', '\u{ff61}'];
+
+/// What no label of other letters may become: all that is no letter, digit, hyphen or underscore, as in
+/// labels of ASCII ([`is_canonical`]).
+const DENIED: idna::AsciiDenyList =
+    idna::AsciiDenyList::new(true, r##"!"#$%&'()*+,/:;<=>?@[\]^`{|}~"##);
+
+/// The name in lower-case A-labels, as far as each label has such a form: whatever stands in one of ASCII
+/// is in its place.
+fn in_a_labels(text: &str) -> Option<String> {
+    let mut name = String::with_capacity(text.len());
+    for (number, label) in text.split(FULL_STOPS).enumerate() {
+        if number > 0 {
+            name.push('.');
+        }
+        if label.is_ascii() {
+            name.extend(label.chars().map(|letter| letter.to_ascii_lowercase()));
+        } else {
+            name.push_str(&idna::domain_to_ascii_cow(label.as_bytes(), DENIED).ok()?);
+        }
+    }
+    Some(name)
+}
+
+/// In which letters a name is written on the wire. Only names with A-labels have several forms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum NameForm {
     /// As RFC 7622 section 3.2.1 wants it: [`DomainName::to_unicode`].
@@ -120,15 +151,29 @@ pub enum NameForm {
     Letters,
     /// A-labels, as some servers host them.
     Ascii,
+    /// U-labels that older servers read as those of another name (ß, ς, joiners): only ever said to whom
+    /// wrote them so.
+    NewerLetters,
 }
 
 impl NameForm {
     /// The form of a name that somebody wrote; what has no other form says nothing.
     #[must_use]
     pub fn of(text: &str) -> Self {
-        let is_ascii = is_canonical(text.as_bytes());
-        match text.split('.').any(|label| label.starts_with("xn--")) {
-            true if is_ascii => Self::Ascii,
+        if text.is_ascii() {
+            let is_a_label = |label: &str| {
+                let prefix = label.as_bytes().get(..4);
+                prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"xn--"))
+            };
+            return match text.split('.').any(is_a_label) {
+                true => Self::Ascii,
+                false => Self::Letters,
+            };
+        }
+        match DomainName::parse(text) {
+            Ok(name) if name.is_international() && name.to_unicode() == name.as_str() => {
+                Self::NewerLetters
+            }
             _ => Self::Letters,
         }
     }
@@ -138,13 +183,26 @@ impl NameForm {
         match self {
             Self::Letters => name.to_unicode(),
             Self::Ascii => Cow::Borrowed(name.as_str()),
+            Self::NewerLetters => match name.letters() {
+                Some(text) if name.is_international() => Cow::Owned(text),
+                _ => Cow::Borrowed(name.as_str()),
+            },
+        }
+    }
+
+    /// The form in which it may be said to others than who wrote it so.
+    #[must_use]
+    pub fn to_all(self) -> Self {
+        match self {
+            Self::NewerLetters => Self::Letters,
+            form => form,
         }
     }
 
     #[must_use]
     pub fn other(self) -> Self {
         match self {
-            Self::Letters => Self::Ascii,
+            Self::Letters | Self::NewerLetters => Self::Ascii,
             Self::Ascii => Self::Letters,
         }
     }
@@ -286,6 +344,8 @@ impl fmt::Display for DomainPattern {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -329,12 +389,109 @@ mod tests {
             ("bücher.example", "bücher.example"),
             ("xn--bcher-kva.example", "xn--bcher-kva.example"),
             ("partner.example", "partner.example"),
-            // Neither form in its one spelling: as RFC 7622 has it.
+            // In the one spelling of its form.
             ("BÜCHER.example", "bücher.example"),
-            ("XN--bcher-kva.example.", "bücher.example"),
+            ("BÜCHER.example.", "bücher.example"),
+            ("XN--bcher-kva.example.", "xn--bcher-kva.example"),
+            ("xn--bcher-kva.example.", "xn--bcher-kva.example"),
+            ("Xn--Bcher-Kva.EXAMPLE", "xn--bcher-kva.example"),
+            // Nameprep makes other names of these: they are said to whom says them so.
+            ("faß.example", "faß.example"),
+            ("Faß.example.", "faß.example"),
+            ("βόλος.example", "βόλος.example"),
+            ("xn--fa-hia.example", "xn--fa-hia.example"),
         ] {
             let name = DomainName::parse(said).expect("valid");
             assert_eq!(NameForm::of(said).write(&name), written, "{said}");
+        }
+    }
+
+    #[test]
+    fn letters_that_older_servers_map_are_said_to_who_wrote_them_alone() {
+        let name = DomainName::parse("faß.example").expect("valid");
+        assert_eq!(
+            NameForm::of("faß.example").to_all().write(&name),
+            name.as_str()
+        );
+        assert_eq!(NameForm::default().write(&name), name.as_str());
+    }
+
+    /// Pieces of labels of which some are names in one spelling, and none in another.
+    fn any_text() -> impl Strategy<Value = String> {
+        let piece = prop::sample::select(vec![
+            "a",
+            "z",
+            "B",
+            "_",
+            "-",
+            "1",
+            "xn--",
+            "XN--",
+            "bcher-kva",
+            "fa-hia",
+            "a.",
+            "ü",
+            "Ü",
+            "ß",
+            "ς",
+            "u\u{308}",
+            "א",
+            "１",
+            "\u{3002}",
+            "\u{ff61}",
+            ".",
+            " ",
+            "\u{200d}",
+        ]);
+        proptest::collection::vec(piece, 1..7)
+            .prop_map(|pieces| format!("{}.example", pieces.concat()))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+
+        #[test]
+        fn every_spelling_of_a_name_has_the_same_verdict(text in any_text()) {
+            let verdict = DomainName::parse(&text).map(String::from).ok();
+            let mut spellings = vec![
+                text.to_ascii_uppercase(),
+                text.to_ascii_lowercase(),
+                format!("{text}."),
+                format!("{text}\u{3002}"),
+                text.replace('.', "\u{3002}"),
+                text.replace('\u{3002}', "."),
+            ];
+            if let Some(name) = &verdict {
+                let name = DomainName::parse(name).expect("it is one");
+                spellings.extend(
+                    [NameForm::Letters, NameForm::Ascii, NameForm::NewerLetters]
+                        .map(|form| form.write(&name).into_owned()),
+                );
+                for form in [NameForm::Letters, NameForm::Ascii] {
+                    let written = form.write(&name);
+                    prop_assert_eq!(NameForm::of(&written).write(&name), written.clone());
+                }
+            }
+            for spelling in spellings {
+                let read = DomainName::parse(&spelling).map(String::from).ok();
+                prop_assert_eq!(&read, &verdict, "{:?} and {:?}", text, spelling);
+            }
+        }
+    }
+
+    #[test]
+    fn names_that_are_no_host_names_are_names_in_every_spelling() {
+        for (text, name) in [
+            ("My_Host.example", "my_host.example"),
+            ("XN--A.example", "xn--a.example"),
+            ("my_host.BÜCHER.example", "my_host.xn--bcher-kva.example"),
+            (
+                "xn--a.bücher\u{3002}example\u{3002}",
+                "xn--a.xn--bcher-kva.example",
+            ),
+        ] {
+            let parsed = DomainName::parse(text).map(String::from);
+            assert_eq!(parsed.as_deref(), Ok(name), "{text}");
         }
     }
 
@@ -351,6 +508,10 @@ mod tests {
             "a/b",
             "@x",
             "1.2.3.4.",
+            "a..example",
+            "a.\u{3002}",
+            ".a.example",
+            "a.example..",
         ] {
             assert!(DomainName::parse(text).is_err(), "{text:?} passed");
         }

@@ -261,7 +261,7 @@ fn is_fault_of_peer(outcome: &str) -> bool {
             | "SectionEndInText" | "Reference" | "DuplicateAttribute" | "EndTag" | "AfterEnd"
             | "UndeclaredPrefix" | "ReservedPrefix" | "NamespaceName" | "StreamNamespace"
             | "NotAStream" | "TextBetweenStanzas" | "SecondHeader" | "TooLarge" | "TooDeep"
-            | "TooManyAttributes" | "TooManyNamespaces" | "NameTooLong"
+            | "TooManyAttributes" | "TooManyNamespaces" | "NameTooLong" | "StanzaNamespace"
             // Between a sidecar and an edge.
             | "UnknownElement" | "MalformedElement" | "UnknownPair" | "PairInUse"
             | "EndedTooEarly" | "StanzaWithoutPair" | "AfterDrain" | "Version" | "GreetingTimeout"
@@ -283,7 +283,7 @@ pub fn of_refusal(reason: &str) -> Option<&'static str> {
         "JidMalformed" => "see to the sender's address or software",
         "TooLarge" => "raise maxStanzaBytes if stanzas of this size may cross",
         "TooDeep" | "TooManyAttributes" | "TooManyNamespaces" | "NameTooLong" | "NamespaceName"
-        | "ExoticName" => "see to the sender's software",
+        | "ExoticName" | "StanzaNamespace" | "StanzaTo" => "see to the sender's software",
         _ => return of_outcome(reason),
     })
 }

@@ -258,6 +258,14 @@ impl ActiveConfig {
             .map(|index| &self.document.partners[index.as_usize()])
     }
 
+    /// Whether a partner object names `domain` itself, and no wildcard above it.
+    #[must_use]
+    pub fn lists_partner(&self, domain: &DomainName) -> bool {
+        let is_it = |pattern: &DomainPattern| matches!(pattern, DomainPattern::Exact(exact) if exact == domain);
+        self.partner(domain)
+            .is_some_and(|partner| partner.domains.iter().any(is_it))
+    }
+
     /// Name of the partner object that stanzas of `pair` cross to or from; `next_hop` is whom they go to.
     #[must_use]
     pub fn pair_partner(&self, next_hop: Side, pair: &Pair) -> Option<&str> {

@@ -14,6 +14,7 @@ pub(crate) mod exchange;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod happy;
+pub mod persistent;
 mod resolv_conf;
 pub mod resolver;
 pub mod socket;

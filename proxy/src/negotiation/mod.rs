@@ -46,7 +46,8 @@ pub(crate) use wire::{OwnHeader, ns};
 /// Most pairs, authenticated and pending together, on one stream; one more gets
 /// `resource-constraint` (XEP-0220 section 2.5).
 pub const MAX_PAIRS: usize = 128;
-/// Most dialback verifications in flight for one stream.
+/// Most dialback verifications in flight for one stream of domains that nobody has listed: there is no end
+/// of names under a wildcard. Of listed ones up to [`MAX_PAIRS`] wait for one another.
 pub const MAX_PENDING: usize = 16;
 /// SASL attempts that may fail on one stream (RFC 6120 section 6.4.5 asks for 2 to 5).
 pub const MAX_SASL_FAILURES: u8 = 3;
@@ -162,6 +163,9 @@ pub trait Environment {
     /// # Errors
     /// [`Refusal`] says which of the two is at fault.
     fn admit(&self, side: Side, peer: &DomainName, local: &DomainName) -> Result<Terms, Refusal>;
+
+    /// Whether the configuration names `peer` itself, and no wildcard above it. Asked of admitted domains.
+    fn lists(&self, side: Side, peer: &DomainName) -> bool;
 
     /// Whether `local` is served on this side at all; asked while the peer has not said who it is.
     fn serves(&self, side: Side, local: &DomainName) -> bool;

@@ -41,16 +41,30 @@ pub enum Cause {
     Malformed,
     /// It breaks a limit, or is XML that no server inside has to know; it was skipped unread.
     Faulty(XmlError),
+    /// An address of it is missing, or has no domain that can be read, so that it is of no pair.
+    Unaddressed,
+    /// It is for a domain that its stream was not agreed on for.
+    Misdirected,
 }
 
 impl Cause {
+    /// Whether it was found before anybody looked for room in a queue.
+    #[must_use]
+    pub fn is_found_first(self) -> bool {
+        matches!(
+            self,
+            Self::Faulty(_) | Self::Unaddressed | Self::Misdirected
+        )
+    }
+
     /// Label `reason` of the metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Rule(reason) => reason.as_str(),
-            Self::Malformed => "JidMalformed",
+            Self::Malformed | Self::Unaddressed => "JidMalformed",
             Self::Faulty(error) => error.label(),
+            Self::Misdirected => "StanzaTo",
         }
     }
 }

@@ -49,7 +49,7 @@ pub fn answer(direction: Direction, kind: StanzaKind, type_: Option<&str>, cause
 
 fn error(direction: Direction, cause: Cause) -> StanzaError {
     let reason = match cause {
-        Cause::Malformed => {
+        Cause::Malformed | Cause::Unaddressed => {
             return StanzaError {
                 error_type: ErrorType::Modify,
                 condition: Condition::JidMalformed,
@@ -66,6 +66,22 @@ fn error(direction: Direction, cause: Cause) -> StanzaError {
                     Condition::BadRequest
                 },
                 text: Some(error.as_text()),
+                reason: None,
+            };
+        }
+        // What a partner may not learn of the domains here, it learns in the words of any refusal.
+        Cause::Misdirected => {
+            let (condition, text) = match direction {
+                Direction::Inbound => (Condition::ServiceUnavailable, None),
+                Direction::Outbound => (
+                    Condition::RemoteServerNotFound,
+                    Some("The stanza came on a stream that was not opened for this domain."),
+                ),
+            };
+            return StanzaError {
+                error_type: ErrorType::Cancel,
+                condition,
+                text,
                 reason: None,
             };
         }

@@ -17,8 +17,26 @@ const FIRST_REFUSED: Duration = Duration::from_millis(250);
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Backoff {
     failures: u32,
-    /// When the first and the last failure in a row came.
-    row: Option<(Instant, Instant)>,
+    /// The same, whatever time was between them.
+    refusals: u32,
+    row: Option<FailureRow>,
+    /// When the try under way began, where it is not one of a row of them.
+    began: Option<Instant>,
+}
+
+/// When the first and the last failure in a row came.
+#[derive(Clone, Copy, Debug)]
+struct FailureRow {
+    first: Instant,
+    last: Instant,
+}
+
+impl FailureRow {
+    /// The longest pause until the next try, had somebody wanted it.
+    fn pause(self) -> Duration {
+        let failing = self.last.saturating_duration_since(self.first);
+        (failing / 4).clamp(LONGEST_WAITING, LONGEST)
+    }
 }
 
 impl Backoff {
@@ -26,25 +44,42 @@ impl Backoff {
         *self = Self::default();
     }
 
-    /// One more failure. One that comes long after the one before begins a new row: nobody knows what
-    /// was between them.
+    /// A first try begins then, because something came.
+    pub fn begins(&mut self, at: Instant) {
+        self.began = Some(at);
+    }
+
+    /// One more failure. One of a try that nobody wanted for longer than the pause that was due begins a new
+    /// row: nobody knows what was between them.
     pub fn failed(&mut self, now: Instant) {
-        let since = match self.row {
-            Some((first, last)) if now.saturating_duration_since(last) <= 2 * LONGEST => first,
-            _ => {
-                self.failures = 0;
-                now
-            }
+        let began = self.began.take();
+        let gap = |row: &FailureRow| {
+            let began = began.unwrap_or(row.last);
+            began.saturating_duration_since(row.last)
         };
+        let is_long_ago = |row: &FailureRow| now.saturating_duration_since(row.last) > 2 * LONGEST;
+        if self.row.as_ref().is_none_or(is_long_ago) {
+            self.refusals = 0;
+        }
+        let row = self
+            .row
+            .filter(|row| gap(row) <= 2 * row.pause() && !is_long_ago(row));
+        if row.is_none() {
+            self.failures = 0;
+        }
         self.failures = self.failures.saturating_add(1);
-        self.row = Some((since, now));
+        self.refusals = self.refusals.saturating_add(1);
+        self.row = Some(FailureRow {
+            first: row.map_or(now, |row| row.first),
+            last: now,
+        });
     }
 
     /// How long all tries have failed.
     #[must_use]
     pub fn failing_for(&self, now: Instant) -> Duration {
-        self.row.map_or(Duration::ZERO, |(first, _)| {
-            now.saturating_duration_since(first)
+        self.row.map_or(Duration::ZERO, |row| {
+            now.saturating_duration_since(row.first)
         })
     }
 
@@ -68,7 +103,7 @@ impl Backoff {
     /// The pause after a refusal: none after the first, then doubling.
     #[must_use]
     pub fn pause_after_refusal(&self, jitter: f64) -> Duration {
-        match self.failures {
+        match self.refusals {
             0 | 1 => Duration::ZERO,
             more => {
                 let doublings = (more - 2).min(8);
@@ -129,6 +164,38 @@ mod tests {
         backoff.failed(later);
         assert_eq!(backoff.failing_for(later), Duration::ZERO);
         assert_eq!(backoff.short_pause(0.0), FIRST);
+    }
+
+    #[test]
+    fn an_outage_is_new_where_nobody_tried_for_longer_than_was_due() {
+        let (mut backoff, start) = (Backoff::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        // Down for 25 s, with one message.
+        backoff.begins(start);
+        for seconds in 0..=20 {
+            backoff.failed(after(seconds));
+        }
+        assert_eq!(backoff.failing_for(after(20)), Duration::from_secs(20));
+        // Stanzas come on: nobody can say that it was back.
+        backoff.begins(after(26));
+        backoff.failed(after(26));
+        assert_eq!(backoff.failing_for(after(26)), Duration::from_secs(26));
+        // Back for half a minute in which nobody wrote, then down again.
+        backoff.begins(after(58));
+        backoff.failed(after(58));
+        assert_eq!(backoff.failing_for(after(58)), Duration::ZERO);
+        assert_eq!(backoff.short_pause(0.0), FIRST);
+    }
+
+    #[test]
+    fn refusals_are_counted_on_whatever_time_was_between_them() {
+        let (mut backoff, start) = (Backoff::default(), Instant::now());
+        for seconds in [0, 10, 20, 30, 40] {
+            let now = start + Duration::from_secs(seconds);
+            backoff.begins(now);
+            backoff.failed(now);
+        }
+        assert_eq!(backoff.pause_after_refusal(0.0), 8 * FIRST_REFUSED);
     }
 
     #[test]

@@ -104,6 +104,14 @@ impl Environment for ConfigEnvironment<'_> {
         }
     }
 
+    fn lists(&self, side: Side, peer: &DomainName) -> bool {
+        match side {
+            Side::Partner => self.config.lists_partner(peer),
+            // Own domains have no wildcards.
+            Side::Gateway => true,
+        }
+    }
+
     fn serves(&self, side: Side, local: &DomainName) -> bool {
         match side {
             Side::Partner => self.config.is_own(local),

@@ -78,7 +78,7 @@ use egress::{Blame, Returned};
 use environment::ConfigEnvironment;
 pub use handle::StreamHandle;
 use liveness::Liveness;
-use peer_memory::PingAnswers;
+use peer_memory::{LEAST_BYTES, PingAnswers};
 use proofs::Proofs;
 use receiver::Receiver;
 use registry::StreamInfo;
@@ -306,6 +306,11 @@ impl Stream {
     fn return_routes(&mut self, now: Instant) {
         let context = Arc::clone(&self.context);
         let blame = self.state.end().map_or(Blame::Nothing, Blame::of);
+        if let Some((route, bytes)) = self.sender.buffer.too_large_written(blame, now) {
+            let peer = &route.pair.to;
+            context.peers.note_too_large(self.side, peer, bytes, now);
+        }
+        let has_confirmed = self.sender.buffer.has_confirmed();
         for returned in self.sender.buffer.hand_back(blame, now) {
             let Returned {
                 route,
@@ -315,18 +320,19 @@ impl Stream {
             } = returned;
             let failure = Failure::new(
                 FailureKind::Unacknowledged,
-                "two streams ended before the next server confirmed this stanza",
+                "each stream ended before the next server confirmed this stanza",
             );
+            if blame == Blame::Unsaid && lost.iter().any(|batch| batch.is_suspect) {
+                route.searched(has_confirmed);
+            }
             for batch in lost {
                 context.router.bounce(&route, batch, &failure);
             }
             for batch in culprits {
                 let bytes = batch.largest();
-                if blame == Blame::Size && bytes >= egress::LARGE {
+                if blame.may_be_size() && bytes > LEAST_BYTES {
                     let peer = &route.pair.to;
-                    context
-                        .peers
-                        .note_too_large(self.side, peer, bytes as u64, now);
+                    context.peers.note_too_large(self.side, peer, bytes, now);
                 }
                 let failure = Failure::quoting(
                     FailureKind::EndedStream,

@@ -160,7 +160,7 @@ impl Stream {
         if let Some(text) = written.filter(|_| self.peer == PeerRole::Client)
             && DomainName::parse(text).as_ref() == Ok(peer)
         {
-            let (peers, form) = (&self.context.peers, NameForm::of(text));
+            let (peers, form) = (&self.context.peers, NameForm::of(text).to_all());
             peers.note_form(self.side, peer, form, Instant::now());
         }
     }

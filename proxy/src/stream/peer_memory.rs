@@ -19,7 +19,7 @@ const FORM_REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 /// Peers remembered. More are only had by partners with a wildcard: those are then asked anew.
 const MOST: usize = 4_096;
 /// Stanzas up to this size are never held back: XEP-0478 section 3 lets nobody take less.
-const LEAST_BYTES: u64 = 10_000;
+pub const LEAST_BYTES: usize = 10_000;
 
 /// Peers by side and domain.
 #[derive(Debug)]
@@ -88,8 +88,8 @@ impl PeerMemory {
     }
 
     /// The peer ended a stream over a stanza of `bytes`: none as large goes there for a while.
-    pub fn note_too_large(&self, side: Side, peer: &DomainName, bytes: u64, now: Instant) {
-        let limit = bytes.saturating_sub(1).max(LEAST_BYTES);
+    pub fn note_too_large(&self, side: Side, peer: &DomainName, bytes: usize, now: Instant) {
+        let limit = bytes.saturating_sub(1).max(LEAST_BYTES) as u64;
         self.change(side, peer, now, |known| {
             known.max_bytes = Some(known.max_bytes.map_or(limit, |own| own.min(limit)));
         });
@@ -188,7 +188,7 @@ mod tests {
         memory.note_too_large(Side::Partner, &one, 500, now);
         assert_eq!(
             memory.max_bytes(Side::Partner, &one, now),
-            Some(LEAST_BYTES)
+            Some(LEAST_BYTES as u64)
         );
         assert_eq!(
             memory.max_bytes(Side::Partner, &one, now + REMEMBERED),

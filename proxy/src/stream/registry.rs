@@ -22,6 +22,8 @@ use crate::{
     tls::TlsFacts,
 };
 
+/// Streams that the pool's limit leaves a partner at most for its many domains.
+const MOST_BY_PAIRS: usize = 1_000;
 /// Pairs that ask for one stream at the same time.
 const ASKING: usize = 4;
 /// Streams that are told at once of what makes each of them work.
@@ -186,6 +188,22 @@ impl StreamRegistry {
         announcement
     }
 
+    /// Whether [`Self::count`] would count one more.
+    ///
+    /// # Errors
+    /// The limit that is reached: a metric label.
+    pub fn has_room(&self, config: &ActiveConfig, peer: &DomainName) -> Result<(), &'static str> {
+        let (name, limit) = limit_of(config, peer);
+        let counts = self.authenticated.lock();
+        if counts.all >= config.document.settings.connection_limit {
+            Err("ConnectionLimit")
+        } else if !counts.has_room(&name, limit) {
+            Err("PartnerConnectionLimit")
+        } else {
+            Ok(())
+        }
+    }
+
     /// Counts one more authenticated stream with the partner that `peer` belongs to.
     ///
     /// # Errors
@@ -235,14 +253,22 @@ impl<C: Fn() -> Command> Announcement<C> {
     }
 }
 
-/// The name and the limit of the partner that `peer` belongs to.
+/// The name and the limit of the partner that `peer` belongs to. A limit of its own holds as it is; the pool's
+/// leaves room for a stream each way for every pair of an own domain and one of the partner's, since each
+/// pair may need streams of its own.
 fn limit_of(config: &ActiveConfig, peer: &DomainName) -> (String, u32) {
+    let pools = config.document.settings.partner_connection_limit;
     match config.partner(peer) {
-        Some(partner) => (partner.name.clone(), partner.connection_limit),
-        None => (
-            String::new(),
-            config.document.settings.partner_connection_limit,
-        ),
+        Some(partner) if partner.connection_limit != pools => {
+            (partner.name.clone(), partner.connection_limit)
+        }
+        Some(partner) => {
+            let pairs = config.document.domains.len() * partner.domains.len();
+            let both_ways = (2 * pairs).min(MOST_BY_PAIRS);
+            let least = u32::try_from(both_ways).unwrap_or(u32::MAX);
+            (partner.name.clone(), pools.max(least))
+        }
+        None => (String::new(), pools),
     }
 }
 
@@ -450,6 +476,7 @@ impl StreamInfo {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::fixture;
 
     #[test]
     fn five_thousand_streams_are_told_of_a_configuration_a_hundred_at_a_time() {
@@ -474,6 +501,42 @@ mod tests {
         assert!(portions.iter().all(|told| *told <= 100), "{portions:?}");
         assert_eq!(portions.iter().sum::<usize>(), 5_000);
         assert!(portions.len() <= PORTIONS, "{portions:?}");
+    }
+
+    /// So many own domains, and a partner with this limit of its own, or the pool's.
+    fn of_domains(own: usize, limit: u32) -> ActiveConfig {
+        fixture::active_config(|document| {
+            let names = (0..own).map(|number| format!("x{number}.example"));
+            document["domains"] = names.collect::<Vec<_>>().into();
+            document["partners"][0]["connectionLimit"] = limit.into();
+        })
+    }
+
+    /// How many streams of the partner are counted before one is refused.
+    fn counted(config: &ActiveConfig) -> usize {
+        let registry = StreamRegistry::default();
+        let peer = DomainName::parse("x.partner.example").expect("valid");
+        let mut quotas = Vec::new();
+        while registry.has_room(config, &peer).is_ok() {
+            quotas.push(registry.count(config, &peer).expect("there is room"));
+        }
+        assert!(registry.count(config, &peer).is_err());
+        quotas.len()
+    }
+
+    #[test]
+    fn the_pool_s_limit_leaves_room_for_each_pair_both_ways() {
+        for (own, limit, streams) in [
+            (1, 20, 20),
+            (21, 20, 42),
+            // Its own, said by whom it concerns.
+            (21, 5, 5),
+            (21, 50, 50),
+            // And no more than all partners together.
+            (5_000, 20, 1_000),
+        ] {
+            assert_eq!(counted(&of_domains(own, limit)), streams, "{own}, {limit}");
+        }
     }
 
     #[test]

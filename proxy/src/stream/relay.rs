@@ -53,6 +53,18 @@ pub(super) struct Passing<'s> {
     pub(super) people: Option<ResolvedPeople>,
 }
 
+/// Whether the stanza answers a question of the edge itself, of this replica or another. It is taken, and not
+/// passed on.
+pub(super) fn answers_the_edge(
+    context: &StreamContext,
+    config: &ActiveConfig,
+    side: Side,
+    stanza: &Stanza<'_>,
+) -> bool {
+    side == Side::Partner && context.probes.take_answer(config, &context.metrics, stanza)
+        || ack_ping::take_answer(context, stanza)
+}
+
 impl Owed<'_> {
     /// The stanza needs nothing more.
     pub(super) fn settle(self) {
@@ -102,10 +114,7 @@ impl Relay<'_> {
             context, config, ..
         } = *self;
         let direction = self.direction();
-        let is_answer = self.side == Side::Partner
-            && context.probes.take_answer(config, &context.metrics, stanza)
-            || ack_ping::take_answer(context, stanza);
-        if is_answer {
+        if answers_the_edge(context, config, self.side, stanza) {
             owed.settle();
             return None;
         }
@@ -209,10 +218,10 @@ impl Relay<'_> {
                 };
                 rewrite::error_answer(&start, reply, &mut out);
                 let reply = Batch::reply(out, owed.receipt(), self.now);
-                match cause {
-                    // Nobody waited for room before these.
-                    policy::Cause::Faulty(_) => context.router.enqueue_own(&carried.back, reply),
-                    _ => context.router.enqueue(&carried.back, reply),
+                if cause.is_found_first() {
+                    context.router.enqueue_own(&carried.back, reply);
+                } else {
+                    context.router.enqueue(&carried.back, reply);
                 }
             }
         }

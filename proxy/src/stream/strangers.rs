@@ -4,8 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::Stream;
-use crate::negotiation::{Input, KeyVerification, Side};
+use super::{Machine, Stream};
+use crate::negotiation::{Input, KeyVerification, Side, Unavailable};
 
 /// So long before a failure is told the search ends at the latest: what takes all of its time is told no
 /// later than what failed at once.
@@ -35,8 +35,30 @@ impl Stream {
                     due,
                 });
             }
+            KeyVerification::Valid => {
+                let full = self.is_full_for(request);
+                self.input(Input::Verdict {
+                    request,
+                    verdict: full.unwrap_or(KeyVerification::Valid),
+                });
+            }
             verdict => self.input(Input::Verdict { request, verdict }),
         }
+    }
+
+    /// What a good key is worth where the limits on streams leave no room for this one: whoever was told
+    /// "valid" would send what the end of the stream takes with it.
+    fn is_full_for(&self, request: u32) -> Option<KeyVerification> {
+        let Machine::Inbound(machine) = &self.machine else {
+            return None;
+        };
+        if self.side == Side::Gateway || self.counted.is_some() {
+            return None;
+        }
+        let peer = machine.asker(request)?;
+        let limit = self.context.streams.has_room(&self.config, peer).err()?;
+        self.context.metrics.connection_refused(limit);
+        Some(KeyVerification::Unavailable(Unavailable::ConnectionLimit))
     }
 
     /// When the next one is due.

@@ -19,14 +19,15 @@ use super::{
     carried::Carried,
     context::StreamContext,
     environment::ConfigEnvironment,
-    receiver::{Taken, domain_part},
+    receiver::{Receiver, Taken, domain_part},
+    relay::answers_the_edge,
     state::{Establishing, StreamState},
 };
 use crate::{
     config::ActiveConfig,
     negotiation::{Fault, Input, Pair, PeerRole, Side},
     tls::{self, Mode, Transport},
-    xml::{Element, Item, StreamHeader},
+    xml::{Element, Item, StreamHeader, XmlError, rewrite::StanzaStart},
 };
 
 /// Bytes read at once, with what is left over of the read before. One such buffer for each thread of the
@@ -213,16 +214,23 @@ impl Stream {
                     if let Some(answer) = answer_of(&self.machine, sides, said) {
                         self.receiver.add_if_new(answer);
                     }
-                    if !handed_back
-                        && !self
-                            .receiver
-                            .faulty(&self.context, &self.config, &stanza, now)
-                        && !lingers
-                    {
-                        self.input(Input::UnauthorizedStanza {
-                            from: stanza.from.as_deref(),
-                            to: stanza.to.as_deref(),
-                        });
+                    if !handed_back {
+                        let (context, config) = (&self.context, &self.config);
+                        let is_taken = self.receiver.faulty(context, config, &stanza, now) || {
+                            let start = (StanzaStart::of_faulty(&stanza), Some(stanza.error));
+                            takes_out_of_place(
+                                (&mut self.receiver, &self.machine),
+                                (context, config),
+                                start,
+                                now,
+                            )
+                        };
+                        if !is_taken && !lingers {
+                            self.input(Input::UnauthorizedStanza {
+                                from: stanza.from.as_deref(),
+                                to: stanza.to.as_deref(),
+                            });
+                        }
                     }
                 }
                 Ok(Some(Item::Dropped { len, error })) => {
@@ -230,7 +238,8 @@ impl Stream {
                     self.receiver.bytes += len as u64;
                     let gives_none = self.intake.is_draining() || lingers;
                     if !gives_none || !self.receiver.acknowledges() {
-                        self.receiver.dropped(&self.context, &self.config, error);
+                        self.receiver
+                            .dropped(&self.context, &self.config, error.label());
                     }
                 }
                 // The stream is over but for stanzas that were on their way.
@@ -287,6 +296,20 @@ impl Stream {
                             self.full = Some(route);
                             break;
                         }
+                        // On the stream that asked, too, and by whom it asked alone.
+                        Taken::Stray
+                            if self.state.is_established()
+                                && matches!(self.machine, Machine::Outbound(_))
+                                && answers_the_edge(
+                                    &self.context,
+                                    &self.config,
+                                    self.side,
+                                    &stanza,
+                                ) =>
+                        {
+                            self.receiver.handled();
+                            taken += len;
+                        }
                         Taken::Stray if lingers => taken += len,
                         Taken::Stray => {
                             let (from, to) = (stanza.from.as_deref(), stanza.to.as_deref());
@@ -295,6 +318,16 @@ impl Stream {
                             if let Some(answer) = answer_of(&self.machine, sides, (type_, from, to))
                                 && self.receiver.add_if_new(answer)
                             {
+                                continue;
+                            }
+                            let start = (StanzaStart::of(&stanza), None);
+                            if takes_out_of_place(
+                                (&mut self.receiver, &self.machine),
+                                (&self.context, &self.config),
+                                start,
+                                now,
+                            ) {
+                                taken += len;
                                 continue;
                             }
                             let environment = ConfigEnvironment {
@@ -433,6 +466,26 @@ impl Stream {
         self.close(fault);
         self.state.cut();
     }
+}
+
+/// Takes a stanza whose fault is in its addresses, where the stream can do without ([`Receiver::out_of_place`]).
+/// An error on a stream of the edge's own that does not say what it answers is dropped there too: it is no
+/// claim to any pair.
+fn takes_out_of_place(
+    (receiver, machine): (&mut Receiver, &Machine),
+    (context, config): (&Arc<StreamContext>, &ActiveConfig),
+    (start, fault): (StanzaStart<'_>, Option<XmlError>),
+    now: Instant,
+) -> bool {
+    let readable = |address: Option<&str>| {
+        address.is_some_and(|address| DomainName::parse(domain_part(address)).is_ok())
+    };
+    let is_vague = start.type_ == Some("error") && !(readable(start.from) && readable(start.to));
+    if is_vague && matches!(machine, Machine::Outbound(own) if own.pairs().next().is_some()) {
+        receiver.dropped(context, config, "JidMalformed");
+        return true;
+    }
+    receiver.out_of_place(context, config, (start, fault), now)
 }
 
 /// What is added to the pairs of a stream for an error stanza with which its peer answers, on the edge's

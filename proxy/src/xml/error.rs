@@ -54,6 +54,8 @@ pub enum XmlError {
     NotAStream,
     #[error("text between stanzas")]
     TextBetweenStanzas,
+    #[error("a stanza in another namespace than that of the stream")]
+    StanzaNamespace,
     #[error("a stream header inside the stream")]
     SecondHeader,
     #[error("element larger than allowed")]
@@ -91,7 +93,7 @@ impl XmlError {
             | Self::EndTag
             | Self::AfterEnd => "not-well-formed",
             Self::UndeclaredPrefix | Self::ReservedPrefix => "bad-namespace-prefix",
-            Self::StreamNamespace => "invalid-namespace",
+            Self::StreamNamespace | Self::StanzaNamespace => "invalid-namespace",
             Self::NamespaceName | Self::NotAStream | Self::TextBetweenStanzas => "bad-format",
             Self::SecondHeader => "unsupported-stanza-type",
             Self::TooLarge
@@ -106,7 +108,11 @@ impl XmlError {
     /// a limit, or a rule that is stricter than XML and its namespaces are. What breaks those has to
     /// end the stream (RFC 6120 sections 11.1 and 11.3).
     pub fn is_of_one_stanza(&self) -> bool {
-        self.is_limit() || matches!(self, Self::NamespaceName | Self::ExoticName)
+        self.is_limit()
+            || matches!(
+                self,
+                Self::NamespaceName | Self::ExoticName | Self::StanzaNamespace
+            )
     }
 
     /// Whether it is a limit.
@@ -129,6 +135,7 @@ impl XmlError {
             Self::TooManyAttributes => "An element of the stanza has too many attributes.",
             Self::TooManyNamespaces => "The stanza has too many namespace declarations.",
             Self::NameTooLong => "A name in the stanza is too long.",
+            Self::StanzaNamespace => "The stanza is in another namespace than that of its stream.",
             _ => "The stanza has names that not every server can read.",
         }
     }
@@ -160,6 +167,7 @@ impl XmlError {
             Self::StreamNamespace => "StreamNamespace",
             Self::NotAStream => "NotAStream",
             Self::TextBetweenStanzas => "TextBetweenStanzas",
+            Self::StanzaNamespace => "StanzaNamespace",
             Self::SecondHeader => "SecondHeader",
             Self::TooLarge => "TooLarge",
             Self::TooDeep => "TooDeep",

@@ -11,6 +11,16 @@ pub enum StanzaKind {
 }
 
 impl StanzaKind {
+    /// The stanza whose element has this local name.
+    pub(super) fn named(local: &[u8]) -> Option<Self> {
+        match local {
+            b"message" => Some(Self::Message),
+            b"presence" => Some(Self::Presence),
+            b"iq" => Some(Self::Iq),
+            _ => None,
+        }
+    }
+
     /// The element's local name.
     pub const fn name(self) -> &'static str {
         match self {

@@ -30,6 +30,10 @@ impl Environment for World {
             carries: Carries::Pairs,
         })
     }
+    fn lists(&self, _: Side, _: &DomainName) -> bool {
+        true
+    }
+
     fn serves(&self, _: Side, _: &DomainName) -> bool {
         true
     }

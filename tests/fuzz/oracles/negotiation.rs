@@ -60,6 +60,10 @@ impl Environment for World {
         })
     }
 
+    fn lists(&self, _: Side, _: &DomainName) -> bool {
+        true
+    }
+
     fn serves(&self, _: Side, local: &DomainName) -> bool {
         local.as_str() == LOCAL
     }

@@ -142,20 +142,24 @@ fn p_02_a_sub_domain_in_from_is_invalid_from() {
 }
 
 #[test]
-fn p_03_a_from_that_is_no_address_is_refused() {
+fn p_03_a_stanza_that_does_not_say_whom_to_answer_is_dropped_alone() {
     RIG.test(3, async |s| {
-        for (from, condition) in [
-            ("", "improper-addressing"),
-            ("from=''", "improper-addressing"),
-            ("from='rob@'", "improper-addressing"),
-            ("from='a@b/c@d/'", "invalid-from"),
-            ("from='rob@p03.example@evil.example'", "improper-addressing"),
-            ("from='rob@[p03.example]'", "improper-addressing"),
+        let text = forbidden(s, &format!("from='a@b/c@d/' to='{ALICE}'"));
+        refused(s, &text, "invalid-from").await?;
+        let mut peer = s.partner().await?;
+        for from in [
+            "",
+            "from=''",
+            "from='rob@'",
+            "from='rob@p03..example'",
+            "from='rob@p03.example@evil.example'",
+            "from='rob@[p03.example]'",
         ] {
-            let text = forbidden(s, &format!("{from} to='{ALICE}'"));
-            refused(s, &text, condition).await?;
+            peer.send(forbidden(s, &format!("{from} to='{ALICE}'")))
+                .await?;
         }
-        s.unharmed(Moved::Attempt("StanzaAddressing")).await
+        s.delivers_inwards(&mut peer).await?;
+        s.unharmed(Moved::Refused("JidMalformed")).await
     });
 }
 
@@ -193,20 +197,35 @@ fn p_03_a_bad_local_part_or_resource_is_jid_malformed() {
 #[test]
 fn p_04_there_is_no_relay_from_partner_to_partner() {
     RIG.test(4, async |s| {
+        let outside = s.outside().await?;
+        let mut peer = s.partner().await?;
         for (to, condition) in [
-            ("", "improper-addressing"),
-            ("to=''", "improper-addressing"),
-            ("to='someone@nowhere.example'", "host-unknown"),
-            ("to='friend@good.example'", "host-unknown"),
-            ("to='good.example'", "host-unknown"),
-            ("to='x@sub.org.example'", "host-unknown"),
+            ("", "jid-malformed"),
+            ("to=''", "jid-malformed"),
+            ("to='x@org..example'", "jid-malformed"),
+            ("to='someone@nowhere.example'", "service-unavailable"),
+            ("to='friend@good.example'", "service-unavailable"),
+            ("to='good.example'", "service-unavailable"),
+            ("to='x@sub.org.example'", "service-unavailable"),
             // Served, but not agreed on for this stream.
-            ("to='vera@second.example'", "host-unknown"),
+            ("to='vera@second.example'", "service-unavailable"),
         ] {
-            let text = forbidden(s, &format!("from='{}' {to}", s.user("rob")));
-            refused(s, &text, condition).await?;
+            let (id, text) = (s.fresh(), s.forbidden());
+            peer.send(format!(
+                "<message type='chat' id='{id}' from='{}' {to}><body>{text}</body></message>",
+                s.user("rob")
+            ))
+            .await?;
+            let error = outside.stanza_id(&id).await?;
+            ensure!(
+                error.error_condition() == Some(condition),
+                "{to}: {error:?}"
+            );
+            // No answer of ours is in anybody else's name.
+            ensure!(error.attribute("from") == Some(OWN), "{error:?}");
         }
-        s.unharmed(Moved::Attempt("StanzaTo")).await
+        s.delivers_inwards(&mut peer).await?;
+        s.unharmed(Moved::Refused("StanzaTo")).await
     });
 }
 

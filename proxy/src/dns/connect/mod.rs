@@ -28,7 +28,7 @@ use xmpp_edge_crds::{
 
 use super::{
     ConnectFault, DnsError, Endpoint, Resolver, Service, Services, SocksProxy, happy::Connect,
-    socket, srv,
+    persistent::ASK_AGAIN, socket, srv,
 };
 use crate::{
     telemetry::attempt::{AttemptStep, Step},
@@ -55,6 +55,7 @@ pub struct Dialer {
     forbidden: Forbidden,
     connect: Connect,
     connect_timeout: Duration,
+    ask_again: Duration,
     target_delay: Duration,
 }
 
@@ -134,6 +135,7 @@ impl Dialer {
             forbidden,
             connect,
             connect_timeout: CONNECT_TIMEOUT,
+            ask_again: ASK_AGAIN,
             target_delay: TARGET_DELAY,
         }
     }
@@ -149,6 +151,13 @@ impl Dialer {
     #[must_use]
     pub fn with_connect_timeout(mut self, limit: Duration) -> Self {
         self.connect_timeout = limit;
+        self
+    }
+
+    /// Asks for another connection where one is silent for this long (default [`ASK_AGAIN`]).
+    #[must_use]
+    pub fn with_ask_again(mut self, pause: Duration) -> Self {
+        self.ask_again = pause;
         self
     }
 

@@ -22,6 +22,7 @@ use crate::{
         ConnectFault, DnsError, Endpoint, Service, SocksProxy,
         error::OpenFault,
         happy::{Opener, RaceOutcome, interleave, race},
+        persistent::persistent,
     },
     telemetry::attempt::{AttemptStep, Step},
     tls::TlsaSet,
@@ -257,8 +258,10 @@ impl Search {
                     resolver,
                     connect,
                     connect_timeout,
+                    ask_again,
                     ..
                 } = &search.dialer;
+                let connect = &persistent(connect, *ask_again);
                 match (&search.egress, &endpoint) {
                     (Some(egress), _) => egress
                         .connect(resolver, connect, &endpoint, *connect_timeout)

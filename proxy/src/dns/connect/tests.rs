@@ -145,6 +145,7 @@ impl Controlled {
         )
         .with_connect(connect)
         .with_connect_timeout(Duration::from_secs(3600))
+        .with_ask_again(Duration::from_secs(3600))
         .with_target_delay(delay);
         let search = Search {
             dialer,

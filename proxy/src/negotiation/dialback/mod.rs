@@ -7,7 +7,7 @@ mod receiving;
 mod secret;
 mod wire;
 
-pub(super) use receiving::{KeyRequest, PairTable};
+pub(super) use receiving::{Admitted, KeyRequest, PairTable};
 pub use secret::Secret;
 pub(super) use wire::{
     Body, DialbackAnswer, DialbackError, Kind, Message, Unreadable, send_answer, send_result,

@@ -1,7 +1,7 @@
 //! The pairs that a peer asked for on one stream, and the verifications under way: bounded, and
 //! every verdict is matched by the number it was asked under.
 
-use xmpp_edge_crds::negotiation::Method;
+use xmpp_edge_crds::{domain::DomainName, negotiation::Method};
 
 use crate::negotiation::{
     MAX_PAIRS, MAX_PENDING, Pair, WireNames,
@@ -17,6 +17,14 @@ pub(in crate::negotiation) enum KeyRequest {
     Known,
     /// One too many.
     Full,
+}
+
+/// By what the peer's domain of a pair was admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::negotiation) enum Admitted {
+    /// It is named itself: there are as many as somebody wrote down.
+    ByName,
+    ByWildcard,
 }
 
 /// Pairs of one inbound stream.
@@ -39,14 +47,23 @@ impl PairTable {
     }
 
     /// The peer asks for `pair` by a key.
-    pub(crate) fn request(&mut self, pair: &Pair, method: Method, names: WireNames) -> KeyRequest {
+    pub(crate) fn request(
+        &mut self,
+        pair: &Pair,
+        admitted: Admitted,
+        method: Method,
+        names: WireNames,
+    ) -> KeyRequest {
         let known = self.authenticated.iter().any(|known| known.pair() == pair)
             || self.pending.iter().any(|(_, claim, _)| claim.pair == *pair);
         if known {
             return KeyRequest::Known;
         }
-        if self.pending.len() >= MAX_PENDING
-            || self.authenticated.len() + self.pending.len() >= MAX_PAIRS
+        let most = match admitted {
+            Admitted::ByName => MAX_PAIRS,
+            Admitted::ByWildcard => MAX_PENDING,
+        };
+        if self.pending.len() >= most || self.authenticated.len() + self.pending.len() >= MAX_PAIRS
         {
             return KeyRequest::Full;
         }
@@ -60,6 +77,12 @@ impl PairTable {
             names,
         ));
         KeyRequest::Ask(self.next)
+    }
+
+    /// The sender of the pair whose key is being verified under this number.
+    pub(crate) fn asker(&self, request: u32) -> Option<&DomainName> {
+        let own = self.pending.iter().find(|(number, ..)| *number == request);
+        own.map(|(_, claim, _)| &claim.pair.from)
     }
 
     /// Takes the verification of this number out; `None` if there is none (any more).
@@ -99,43 +122,46 @@ mod tests {
         }
     }
 
+    /// As many own domains as fit one stream, told of at once (s15).
+    #[test]
+    fn keys_of_a_listed_domain_wait_for_one_another_up_to_the_bound_on_pairs() {
+        let mut receiving = PairTable::default();
+        let mut ask = |number| {
+            let names = WireNames::default();
+            receiving.request(&pair(number), Admitted::ByName, Method::TlsDialback, names)
+        };
+        for number in 0..MAX_PAIRS {
+            assert!(matches!(ask(number), KeyRequest::Ask(_)), "{number}");
+        }
+        assert_eq!(ask(MAX_PAIRS), KeyRequest::Full);
+        assert_eq!(ask(0), KeyRequest::Known);
+    }
+
     /// D-20, D-21.
     #[test]
     fn verifications_in_flight_and_pairs_are_bounded() {
+        let ask = |receiving: &mut PairTable, number| {
+            let names = WireNames::default();
+            let admitted = Admitted::ByWildcard;
+            receiving.request(&pair(number), admitted, Method::TlsDialback, names)
+        };
         let mut receiving = PairTable::default();
         let mut numbers = Vec::new();
         for number in 0..MAX_PENDING {
-            let KeyRequest::Ask(asked) =
-                receiving.request(&pair(number), Method::TlsDialback, WireNames::default())
-            else {
+            let KeyRequest::Ask(asked) = ask(&mut receiving, number) else {
                 panic!("{number} was refused");
             };
             numbers.push(asked);
         }
-        assert_eq!(
-            receiving.request(
-                &pair(MAX_PENDING),
-                Method::TlsDialback,
-                WireNames::default()
-            ),
-            KeyRequest::Full
-        );
-        assert_eq!(
-            receiving.request(&pair(0), Method::TlsDialback, WireNames::default()),
-            KeyRequest::Known
-        );
+        assert_eq!(ask(&mut receiving, MAX_PENDING), KeyRequest::Full);
+        assert_eq!(ask(&mut receiving, 0), KeyRequest::Known);
         let (settled, _) = receiving.settle(numbers[0]).expect("asked");
         assert_eq!(receiving.settle(numbers[0]), None, "a verdict counts once");
         assert!(receiving.authenticate(pairs::taken(settled.clone())));
         assert!(!receiving.authenticate(pairs::taken(settled)));
-        assert_eq!(
-            receiving.request(&pair(0), Method::TlsDialback, WireNames::default()),
-            KeyRequest::Known
-        );
+        assert_eq!(ask(&mut receiving, 0), KeyRequest::Known);
         for number in 0..MAX_PAIRS {
-            if let KeyRequest::Ask(asked) =
-                receiving.request(&pair(number), Method::TlsDialback, WireNames::default())
-            {
+            if let KeyRequest::Ask(asked) = ask(&mut receiving, number) {
                 let (known, _) = receiving.settle(asked).expect("asked");
                 receiving.authenticate(pairs::taken(known));
             }
@@ -145,9 +171,7 @@ mod tests {
             receiving.authenticate(pairs::taken(known));
         }
         let mut more = MAX_PAIRS;
-        while let KeyRequest::Ask(asked) =
-            receiving.request(&pair(more), Method::TlsDialback, WireNames::default())
-        {
+        while let KeyRequest::Ask(asked) = ask(&mut receiving, more) {
             let (known, _) = receiving.settle(asked).expect("asked");
             receiving.authenticate(pairs::taken(known));
             more += 1;

@@ -9,7 +9,8 @@ use crate::{
         Environment, Fault, KeyVerification, Link, MAX_REFUSED_KEYS, Output, Pair, Refusal, Side,
         Step, Terms, VerifyRequest,
         dialback::{
-            self, Body, DialbackAnswer, DialbackError, KeyRequest, Kind, Message, Unreadable,
+            self, Admitted, Body, DialbackAnswer, DialbackError, KeyRequest, Kind, Message,
+            Unreadable,
         },
         pairs::{self, Way},
     },
@@ -67,7 +68,14 @@ impl Inbound {
         let InboundState::Negotiating(now) = &self.state else {
             return Ok(());
         };
-        match self.receiving.request(&pair, method, message.names) {
+        let admitted = match environment.lists(self.side, &pair.from) {
+            true => Admitted::ByName,
+            false => Admitted::ByWildcard,
+        };
+        match self
+            .receiving
+            .request(&pair, admitted, method, message.names)
+        {
             KeyRequest::Ask(request) => {
                 let question = VerifyRequest {
                     pair,

@@ -148,6 +148,12 @@ impl Inbound {
             .map(|known| (known.pair(), known.method()))
     }
 
+    /// Whose key is being verified under this number.
+    #[must_use]
+    pub fn asker(&self, request: u32) -> Option<&DomainName> {
+        self.receiving.asker(request)
+    }
+
     /// Whether the edge may send the pairs reversed (XEP-0288).
     #[must_use]
     pub fn is_bidi(&self) -> bool {

@@ -75,6 +75,8 @@ pub(super) struct World {
     pub peers: Vec<(DomainName, MethodSet)>,
     pub secret: dialback::Secret,
     pub bidi: bool,
+    /// Each peer is named itself.
+    pub lists: bool,
     pub carries: Carries,
     /// No certificate verifies any more.
     pub distrust: bool,
@@ -94,6 +96,7 @@ impl World {
             peers: peers.iter().map(|peer| (domain(peer), set)).collect(),
             secret: dialback::Secret::new(SECRET, None),
             bidi: true,
+            lists: true,
             carries: Carries::Pairs,
             distrust: false,
             shown: String::new(),
@@ -116,6 +119,10 @@ impl Environment for World {
             }),
             None => Err(Refusal::Policy(Reason::PartnerNotAllowed)),
         }
+    }
+
+    fn lists(&self, _: Side, _: &DomainName) -> bool {
+        self.lists
     }
 
     fn serves(&self, _: Side, local: &DomainName) -> bool {

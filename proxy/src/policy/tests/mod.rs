@@ -109,7 +109,7 @@ fn letter(outcome: Outcome) -> char {
         Cause::Rule(Reason::Contact) => 'a',
         Cause::Rule(Reason::AccessPolicy) => 'x',
         Cause::Rule(_) => 'p',
-        Cause::Malformed | Cause::Faulty(_) => 'm',
+        Cause::Malformed | Cause::Faulty(_) | Cause::Unaddressed | Cause::Misdirected => 'm',
     };
     match outcome {
         Outcome::Pass(Shape::Whole) => '+',

@@ -1,5 +1,7 @@
 //! The queue of one pair: bounded, in order, carried by at most one stream at a time.
 
+mod outcome;
+
 use std::{
     collections::VecDeque,
     sync::Arc,
@@ -19,12 +21,17 @@ use super::{
     wake::{RouteSlot, Wake, Window},
 };
 use crate::negotiation::{Pair, Side};
+pub use outcome::{AfterFailure, ConnectNumber, Dial, EnqueueOutcome, Queued};
 
 /// So long after the pause that followed a failure, the failures are forgotten with the route.
 const FORGIVEN: Duration = Duration::from_secs(600);
 /// Between a stream that the peer ended over what it was sent, and the next: a peer that ends each of
 /// them must not be dialled as fast as it can end them.
 const AFTER_BLAME: Duration = Duration::from_millis(200);
+
+/// So many streams in a row may end without a word over a stanza that went alone, none of them having confirmed
+/// anything: then it is the server, and no stanza.
+const IN_VAIN: u8 = 4;
 
 /// One direction between two domains, and what waits to go there.
 #[derive(Debug)]
@@ -52,13 +59,10 @@ struct LockedRoute {
     dial: ConnectNumber,
     /// A server was reached, and the negotiation with it goes on.
     negotiating: bool,
+    /// Streams in a row that ended without a word over a stanza that went alone.
+    in_vain: u8,
     share: Arc<PartnerShare>,
 }
-
-/// Tells the tasks that set streams up for one route from each other: one that has been overtaken
-/// has no say any more.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ConnectNumber(u64);
 
 /// Who takes what waits.
 #[derive(Debug)]
@@ -76,48 +80,6 @@ enum RouteState {
     },
 }
 
-/// A stream is to be set up, under this number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dial {
-    pub number: ConnectNumber,
-    /// Not before this time.
-    pub not_before: Option<Instant>,
-}
-
-/// What a queue takes in.
-#[derive(Debug)]
-pub enum Queued {
-    Stanzas(Batch),
-    /// Errors are to be made of it, for the senders at the end of this route.
-    Unanswered(Unanswered),
-}
-
-/// What became of what was given to a queue.
-#[derive(Debug)]
-pub enum EnqueueOutcome {
-    /// `first`: the sweeper does not know of this queue yet.
-    Queued { first: bool },
-    /// Queued, and the caller has a stream set up.
-    Dial { first: bool, dial: Dial },
-    /// Not queued: the next hop failed a moment ago.
-    Refused {
-        queued: Queued,
-        failure: Failure,
-        until: Instant,
-    },
-}
-
-/// What follows on a failure to set a stream up.
-#[derive(Debug)]
-pub enum AfterFailure {
-    /// It is not this task's business any more.
-    Overtaken,
-    /// Something waits: try again after this pause.
-    Retry(Duration),
-    /// The task is over; what waited is to be answered. Says when the next try may be.
-    BackOff { failed: Vec<Queued>, until: Instant },
-}
-
 impl Route {
     #[must_use]
     pub fn new(pair: Pair, side: Side, share: Arc<PartnerShare>) -> Self {
@@ -133,6 +95,7 @@ impl Route {
                 swept: false,
                 dial: ConnectNumber::default(),
                 negotiating: false,
+                in_vain: 0,
                 share,
             }),
             account: Arc::default(),
@@ -320,6 +283,20 @@ impl Route {
         }
         let is_idle = matches!(state.carrier, RouteState::Idle);
         (is_idle && !is_empty).then(|| state.start_dialling(not_before))
+    }
+
+    /// A stream ended without a word over a stanza that went alone; `found`: it had confirmed others. Where
+    /// that happens time and again and nothing is found, what still waits to go alone goes together, for the
+    /// last time.
+    pub fn searched(&self, found: bool) {
+        let mut state = self.state.lock();
+        state.in_vain = if found { 0 } else { state.in_vain + 1 };
+        if state.in_vain >= IN_VAIN {
+            state.in_vain = 0;
+            for batch in &mut state.waiting {
+                batch.is_suspect = false;
+            }
+        }
     }
 
     /// Whether the task of this number still has something to do.
@@ -562,6 +539,7 @@ impl Route {
 
 impl LockedRoute {
     fn start_dialling(&mut self, not_before: Option<Instant>) -> Dial {
+        self.backoff.begins(not_before.unwrap_or_else(Instant::now));
         self.dial = ConnectNumber(self.dial.0 + 1);
         self.carrier = RouteState::Connecting(self.dial);
         self.negotiating = false;

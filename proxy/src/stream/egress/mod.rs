@@ -4,6 +4,9 @@
 //! acknowledged them (XEP-0198), answered a later sign of life, or, where it can do neither, until
 //! they were written. Knows no socket: `stream` writes what [`SendBuffer::front`] shows.
 
+mod blame;
+mod written_sizes;
+
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
@@ -16,6 +19,8 @@ use crate::{
     negotiation::{Fault, acks::Acks},
     routing::{batch::Batch, route::Route, wake::Window},
 };
+pub use blame::Blame;
+use written_sizes::{LARGE, WrittenSizes};
 
 /// Bytes that may be taken out of the queues before the socket has taken them.
 const AHEAD: usize = 128 * 1024;
@@ -28,11 +33,14 @@ const OWN_AHEAD: usize = 64 * 1024;
 /// keep a server inside from confirming anything for longer than it has time to.
 const ERRORS_AHEAD: usize = 256 * 1024;
 
-/// How often a batch may be handed to a stream: once, and once more when that stream died.
-const SENDINGS: u8 = 2;
+/// How often a stanza may be handed to a stream beside others: once, and once more when that stream died.
+const TOGETHER: u8 = 2;
+/// How often in all: the last time with nothing beside it, where it may be what streams end over.
+const IN_ALL: u8 = 3;
 
-/// A stanza of so many bytes may be too large for a peer that announces no limit.
-pub const LARGE: usize = 32 * 1024;
+/// Of what a stream had not confirmed that ended a second time without a word so many stanzas go alone: a
+/// peer reads in order, and the rest need not wait for the answer to each.
+const SEARCHED: usize = 256;
 
 /// Before a peer is asked again that answered, but confirmed nothing more: it waits itself.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -67,44 +75,6 @@ pub enum ProbeKind {
     Dialback,
     /// An XEP-0199 ping, which it answers on any stream.
     Ping,
-}
-
-/// What a stream's end says of what was unconfirmed then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blame {
-    Nothing,
-    /// The peer ended it over something that it was sent.
-    Content,
-    /// And that may well have been its size.
-    Size,
-}
-
-impl Blame {
-    /// What the end of a stream says.
-    #[must_use]
-    pub fn of(end: &Fault) -> Self {
-        /// Conditions that speak of what was sent (RFC 6120 section 4.9.3).
-        const CONTENT: [&str; 11] = [
-            "bad-format",
-            "bad-namespace-prefix",
-            "improper-addressing",
-            "invalid-from",
-            "invalid-namespace",
-            "invalid-xml",
-            "not-well-formed",
-            "restricted-xml",
-            "undefined-condition",
-            "unsupported-stanza-type",
-            "xml-not-well-formed",
-        ];
-        match end {
-            Fault::PeerError { condition, .. } if condition == "policy-violation" => Self::Size,
-            Fault::PeerError { condition, .. } if CONTENT.contains(&condition.as_str()) => {
-                Self::Content
-            }
-            _ => Self::Nothing,
-        }
-    }
 }
 
 /// A batch that left its queue.
@@ -169,6 +139,9 @@ pub struct SendBuffer {
     flush: Flush,
     confirmation: Confirmation,
     pub last_stanza: Option<Instant>,
+    written: WrittenSizes,
+    /// The peer has confirmed something here.
+    confirmed: bool,
 }
 
 impl Default for SendBuffer {
@@ -184,6 +157,8 @@ impl Default for SendBuffer {
             flush: Flush::Done,
             confirmation: Confirmation::Written,
             last_stanza: None,
+            written: WrittenSizes::default(),
+            confirmed: false,
         }
     }
 }
@@ -390,8 +365,27 @@ impl SendBuffer {
             _ => self.uncounted.min(self.written()),
         };
         for _ in 0..due {
+            if let Some(Sent { route, batch, .. }) = self.sent.front() {
+                self.written.note(route, batch);
+            }
             self.settle_front();
         }
+    }
+
+    /// The largest stanza of late that nobody confirmed and that is delivered all the same, where the stream's
+    /// end may be over its size: with the route that it went.
+    #[must_use]
+    pub fn too_large_written(&self, blame: Blame, now: Instant) -> Option<(Arc<Route>, usize)> {
+        if !blame.may_be_size() {
+            return None;
+        }
+        self.written.suspect(blame, now)
+    }
+
+    /// Whether the peer has confirmed anything on this stream.
+    #[must_use]
+    pub fn has_confirmed(&self) -> bool {
+        self.confirmed
     }
 
     /// Batches that were written whole.
@@ -425,6 +419,7 @@ impl SendBuffer {
 
     /// The peer confirmed the next `count` stanzas, all of them written.
     fn confirmed(&mut self, mut count: u32) {
+        self.confirmed |= count > 0;
         // What went before has arrived before.
         while count > 0 && self.uncounted > 0 && self.written() > 0 {
             self.settle_front();
@@ -451,7 +446,9 @@ impl SendBuffer {
         {
             *asked = None;
             // An answer to a question that was not written yet confirms nothing.
-            for _ in 0..covers.min(self.written()) {
+            let arrived = covers.min(self.written());
+            self.confirmed |= arrived > 0;
+            for _ in 0..arrived {
                 self.settle_front();
             }
         }
@@ -494,9 +491,9 @@ impl SendBuffer {
     }
 
     /// The stream is over: everything in custody, by route, in order. It goes out once more, unless
-    /// this was its second stream. Where the peer ended it over something that it was sent, what it
-    /// may have read goes one stanza at a time, so that a second end says which it was; one that is
-    /// large where no other is does not go again at all.
+    /// this was its second stream. Where the peer ended it over something that it was sent, or the second
+    /// time without a word, what it may have read goes one stanza at a time, so that another end says which
+    /// it was; one that is large where no other is does not go again at all.
     pub fn hand_back(&mut self, blame: Blame, now: Instant) -> Vec<Returned> {
         let mut by_route: Vec<Returned> = Vec::new();
         let mut places: HashMap<*const Route, usize> = HashMap::new();
@@ -504,8 +501,9 @@ impl SendBuffer {
         let read = (self.written() + 1).min(self.sent.len());
         let too_large = match blame {
             Blame::Size => self.too_large(read),
-            Blame::Nothing | Blame::Content => None,
+            Blame::Nothing | Blame::Unsaid | Blame::Content | Blame::Unread => None,
         };
+        let mut searched = 0;
         for (
             index,
             Sent {
@@ -528,20 +526,33 @@ impl SendBuffer {
                 // The peer has seen nothing of it.
                 batch.sendings -= 1;
                 own.again.push(batch);
-            } else if blame == Blame::Nothing {
-                if batch.sendings < SENDINGS {
-                    own.again.push(batch);
-                } else {
-                    own.lost.push(batch);
-                }
+                continue;
+            }
+            let (was_alone, sendings) = (batch.is_suspect, batch.sendings);
+            let blamed = match blame {
+                Blame::Nothing => false,
+                // Once may be a restart. What went alone has been found, or had its last time.
+                Blame::Unsaid => !was_alone && sendings == TOGETHER && searched < SEARCHED,
+                Blame::Content | Blame::Unread | Blame::Size => true,
+            };
+            let goes_on = blame == Blame::Unsaid && searched >= SEARCHED;
+            let most = if was_alone || goes_on {
+                IN_ALL
             } else {
-                let was_alone = batch.is_suspect;
+                TOGETHER
+            };
+            if !blamed && sendings < most {
+                own.again.push(batch);
+            } else if !blamed || sendings > IN_ALL {
+                own.lost.push(batch);
+            } else {
                 for mut stanza in own.route.split(batch) {
+                    searched += 1;
                     let is_too_large = too_large.is_some_and(|least| stanza.largest() >= least);
                     stanza.is_suspect = true;
                     if was_alone || is_too_large {
                         own.culprits.push(stanza);
-                    } else if stanza.sendings < SENDINGS {
+                    } else if sendings < IN_ALL {
                         own.again.push(stanza);
                     } else {
                         own.lost.push(stanza);

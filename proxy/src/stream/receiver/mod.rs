@@ -5,7 +5,7 @@ use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use xmpp_edge_crds::{
     domain::{DomainName, is_canonical},
-    jid::DomainRange,
+    jid::{DomainRange, JidParts},
     verdict::Direction,
 };
 
@@ -27,7 +27,7 @@ use crate::{
     },
     telemetry::{
         log_limiter::limited,
-        metrics::{StanzaTally, direction_label},
+        metrics::{ReasonCounters, StanzaTally, direction_label},
     },
     xml::{FaultyStanza, StreamHeader, XmlError, rewrite, stanza::Stanza},
 };
@@ -188,22 +188,69 @@ impl Receiver {
         stanza: &FaultyStanza,
         now: Instant,
     ) -> bool {
-        let start = rewrite::StanzaStart {
-            kind: stanza.kind,
-            from: stanza.from.as_deref(),
-            to: stanza.to.as_deref(),
-            id: stanza.id.as_deref(),
-            type_: stanza.type_.as_deref(),
-        };
+        let start = rewrite::StanzaStart::of_faulty(stanza);
         let (Some(from), Some(to)) = (start.from, start.to) else {
             return false;
         };
         let Some((index, _)) = self.carried_index(from, to, start.type_) else {
             return false;
         };
-        let number = self.received;
-        self.received += 1;
-        self.stanzas += 1;
+        let cause = policy::Cause::Faulty(stanza.error);
+        self.refuse(context, config, (index, start, cause), now);
+        true
+    }
+
+    /// A stanza of no pair of this stream, on which some are authenticated. Where the fault is in its
+    /// addresses alone it is answered by the domain that its sender talks to here, or dropped where nobody
+    /// knows whom to answer; `fault` is what else is wrong with it. `false`: it claims to be of a domain that
+    /// the peer may not speak for.
+    pub fn out_of_place(
+        &mut self,
+        context: &Arc<StreamContext>,
+        config: &ActiveConfig,
+        (start, fault): (rewrite::StanzaStart<'_>, Option<XmlError>),
+        now: Instant,
+    ) -> bool {
+        let is_error = start.type_ == Some("error");
+        if !self.carried.iter().any(|own| is_error || !own.errors_only) {
+            return false;
+        }
+        let Some(from) = start.from.and_then(domain_of) else {
+            self.dropped(context, config, policy::Cause::Unaddressed.as_str());
+            return true;
+        };
+        let of_sender = |own: &Carried| own.pair.from == from && (is_error || !own.errors_only);
+        let seen_last = self.carried.get(self.current).is_some_and(of_sender);
+        let index = match seen_last {
+            true => Some(self.current),
+            false => self.carried.iter().position(of_sender),
+        };
+        let Some(index) = index else {
+            return false;
+        };
+        let cause = match (fault, start.to.and_then(domain_of)) {
+            (Some(fault), _) => policy::Cause::Faulty(fault),
+            (None, None) => policy::Cause::Unaddressed,
+            (None, Some(_)) => policy::Cause::Misdirected,
+        };
+        let pair = self.carried[index].pair.clone();
+        let start = rewrite::StanzaStart {
+            to: Some(pair.to.as_str()),
+            ..start
+        };
+        self.refuse(context, config, (index, start, cause), now);
+        true
+    }
+
+    /// A stanza that the pair at `index` is to be answered for, found at fault before it was looked at.
+    fn refuse(
+        &mut self,
+        context: &Arc<StreamContext>,
+        config: &ActiveConfig,
+        (index, start, cause): (usize, rewrite::StanzaStart<'_>, policy::Cause),
+        now: Instant,
+    ) {
+        let number = self.next_number();
         let relay = Relay {
             context,
             config,
@@ -214,36 +261,30 @@ impl Receiver {
             tracker: self.acknowledger.as_ref().map(Acknowledger::tracker),
             number,
         };
-        let cause = policy::Cause::Faulty(stanza.error);
         relay.refuse(&mut self.carried[index], start, cause, owed);
-        true
     }
 
-    /// A stanza that was skipped and whose start tag cannot be read: nobody can be answered. It counts as
-    /// handled, so that its sender does not give it again, and as refused for the pair seen last.
+    /// A stanza of which nobody knows whom to answer. It counts as handled, so that its sender does not give
+    /// it again, and as refused for the pair seen last.
     pub fn dropped(
         &mut self,
         context: &Arc<StreamContext>,
         config: &ActiveConfig,
-        error: XmlError,
+        reason: &'static str,
     ) {
-        let number = self.received;
-        self.received += 1;
-        self.stanzas += 1;
-        let owed = Owed {
-            tracker: self.acknowledger.as_ref().map(Acknowledger::tracker),
-            number,
+        self.handled();
+        let mut of_none = ReasonCounters::new(None, self.direction);
+        let (reasons, partner) = match self.carried.get_mut(self.current) {
+            Some(Carried { reasons, pair, .. }) => {
+                let peer = match self.side {
+                    Side::Partner => &pair.from,
+                    Side::Gateway => &pair.to,
+                };
+                let partner = config.partner(peer).map(|partner| partner.name.as_str());
+                (reasons, partner)
+            }
+            None => (&mut of_none, None),
         };
-        owed.settle();
-        let Some(Carried { reasons, pair, .. }) = self.carried.get_mut(self.current) else {
-            return;
-        };
-        let peer = match self.side {
-            Side::Partner => &pair.from,
-            Side::Gateway => &pair.to,
-        };
-        let partner = config.partner(peer).map(|partner| partner.name.as_str());
-        let reason = error.label();
         let lines = reasons.refused(&context.metrics, &context.log, reason);
         limited!(
             info,
@@ -251,8 +292,26 @@ impl Receiver {
             partner = partner.unwrap_or("other"),
             direction = direction_label(self.direction),
             reason,
-            "dropped: a stanza whose start tag cannot be read"
+            "dropped: a stanza that does not say whom to answer"
         );
+    }
+
+    /// The stanza at hand needs nothing more.
+    pub fn handled(&mut self) {
+        let number = self.next_number();
+        let owed = Owed {
+            tracker: self.acknowledger.as_ref().map(Acknowledger::tracker),
+            number,
+        };
+        owed.settle();
+    }
+
+    /// The number of the stanza at hand, which is counted.
+    fn next_number(&mut self) -> u64 {
+        let number = self.received;
+        self.received += 1;
+        self.stanzas += 1;
+        number
     }
 
     /// From here on the peer counts on acknowledgements (XEP-0198). What was read before does not
@@ -391,6 +450,12 @@ impl Receiver {
         })?;
         Some((index, None))
     }
+}
+
+/// The domain of an address, where it is one and its domain can be read.
+fn domain_of(address: &str) -> Option<DomainName> {
+    let parts = JidParts::split(address).ok()?;
+    DomainName::parse(parts.domain).ok()
 }
 
 /// The domain of a JID as it stands (RFC 7622 section 3.1).

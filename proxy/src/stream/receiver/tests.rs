@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use prometheus_client::encoding::text::encode;
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::negotiation::Method;
 
@@ -13,7 +14,7 @@ use crate::{
     negotiation::{Pair, acks::Namespace},
     routing::wake::Window,
     telemetry::config_status::Telemetry,
-    xml::{Item, Limits, Scanner},
+    xml::{Item, Limits, Scanner, rewrite::StanzaStart},
 };
 
 const HEADER: &str = "<stream:stream xmlns='jabber:server' \
@@ -73,18 +74,25 @@ impl Lab {
         loop {
             match scanner.next(bytes).expect("right").expect("whole") {
                 Item::Stanza(stanza) => {
-                    return self.receiver.stanza(
-                        &self.context,
-                        &self.config,
-                        &header,
-                        &stanza,
-                        bytes.len(),
-                        now,
-                    );
+                    let (context, config) = (&self.context, &self.config);
+                    let expected = bytes.len();
+                    let taken = self
+                        .receiver
+                        .stanza(context, config, &header, &stanza, expected, now);
+                    let start = (StanzaStart::of(&stanza), None);
+                    return match taken {
+                        Taken::Stray if self.receiver.out_of_place(context, config, start, now) => {
+                            Taken::Yes
+                        }
+                        taken => taken,
+                    };
                 }
                 Item::Faulty { stanza, .. } => {
                     let (context, config) = (&self.context, &self.config);
-                    return match self.receiver.faulty(context, config, &stanza, now) {
+                    let start = (StanzaStart::of_faulty(&stanza), Some(stanza.error));
+                    let is_taken = self.receiver.faulty(context, config, &stanza, now)
+                        || self.receiver.out_of_place(context, config, start, now);
+                    return match is_taken {
                         true => Taken::Yes,
                         false => Taken::Stray,
                     };
@@ -163,13 +171,88 @@ fn a_pair_that_was_not_authenticated_here_is_not_carried() {
     let mut lab = Lab::new(serde_json::json!({}));
     for xml in [
         message("y.partner.example", ""),
-        message("x.partner.example", "").replace("b@org", "b@other"),
-        "<message to='b@org.example'/>".to_owned(),
+        message("y.partner.example", &"x".repeat(20_000)),
+        message("y.partner.example", "").replace(" to='b@org.example'", ""),
+        message("y.partner.example", "").replace("<message", "<message xmlns='jabber:client'"),
     ] {
         assert!(matches!(lab.take(&xml), Taken::Stray), "{xml}");
     }
     assert_eq!(lab.deliver(Side::Gateway), "");
     assert!(lab.receiver.is_done(), "none of them counts");
+}
+
+/// Issue: a stanza whose addresses or namespace break a rule costs itself.
+#[test]
+fn a_fault_of_address_or_namespace_is_answered_by_the_domain_that_was_talked_to() {
+    let right = message("x.partner.example", "hello");
+    let large = message("x.partner.example", &"x".repeat(20_000));
+    let to = "to='b@org.example'";
+    let elsewhere = "to='b@elsewhere.example'";
+    for (xml, condition) in [
+        (right.replace(to, ""), "jid-malformed"),
+        (right.replace(to, "to=''"), "jid-malformed"),
+        (right.replace(to, "to='b@org..example'"), "jid-malformed"),
+        (right.replace(to, "to='b@'"), "jid-malformed"),
+        (right.replace(to, elsewhere), "service-unavailable"),
+        (large.replace(to, ""), "policy-violation"),
+        (large.replace(to, "to='b@org..example'"), "policy-violation"),
+        (large.replace(to, elsewhere), "policy-violation"),
+        (
+            right.replace("<message", "<message xmlns='jabber:client'"),
+            "bad-request",
+        ),
+        (
+            right.replace("<message", "<message xmlns=''"),
+            "bad-request",
+        ),
+        (
+            large.replace("<message", "<message xmlns='jabber:client'"),
+            "bad-request",
+        ),
+    ] {
+        let mut lab = Lab::new(serde_json::json!({}));
+        assert!(matches!(lab.take(&xml), Taken::Yes), "{xml}");
+        assert!(matches!(lab.take(&right), Taken::Yes), "the next");
+        let answer = lab.deliver(Side::Partner);
+        assert!(answer.contains(condition), "{condition}: {answer}");
+        assert_eq!(answer.matches("type='error'").count(), 1, "{answer}");
+        let addressed =
+            answer.contains("from='org.example'") || answer.contains("from='b@org.example'");
+        assert!(
+            addressed && answer.contains("to='a@x.partner.example/r'"),
+            "{answer}"
+        );
+        let passed = lab.deliver(Side::Gateway);
+        assert_eq!(passed.matches("<message").count(), 1, "{passed}");
+        assert_eq!(lab.ack(), "<a xmlns='urn:xmpp:sm:3' h='2'/>");
+    }
+}
+
+#[test]
+fn a_stanza_that_does_not_say_whom_to_answer_is_dropped_counted_and_handled() {
+    let right = message("x.partner.example", "hello");
+    let from = "from='a@x.partner.example/r'";
+    assert!(right.contains(from), "{right}");
+    for xml in [
+        right.replace(from, ""),
+        right.replace(from, "from=''"),
+        right.replace(from, "from='a@x..partner.example'"),
+        right.replace(from, "").replace("to='b@org.example'", ""),
+        right
+            .replace(from, "from='a@[::1]'")
+            .replace("hello", &"x".repeat(20_000)),
+    ] {
+        let mut lab = Lab::new(serde_json::json!({}));
+        assert!(matches!(lab.take(&xml), Taken::Yes), "{xml}");
+        assert_eq!(lab.deliver(Side::Partner) + &lab.deliver(Side::Gateway), "");
+        assert_eq!(lab.ack(), "<a xmlns='urn:xmpp:sm:3' h='1'/>");
+        let mut metrics = String::new();
+        encode(&mut metrics, lab.context.metrics.registry()).expect("a string takes it");
+        let counted = metrics.lines().any(|line| {
+            line.contains("refused") && line.contains("JidMalformed") && line.ends_with(" 1")
+        });
+        assert!(counted, "{metrics}");
+    }
 }
 
 #[test]

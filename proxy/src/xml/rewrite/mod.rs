@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::{
-    Element, Stanza, StanzaKind, StreamHeader,
+    Element, FaultyStanza, Stanza, StanzaKind, StreamHeader,
     element::{Attribute, ElementError, Node},
     ns, text,
 };
@@ -349,6 +349,18 @@ impl<'a> StanzaStart<'a> {
     /// The stanza's own, without attributes that are none of the five.
     #[must_use]
     pub fn of(stanza: &'a Stanza<'_>) -> Self {
+        Self {
+            kind: stanza.kind,
+            from: stanza.from.as_deref(),
+            to: stanza.to.as_deref(),
+            id: stanza.id.as_deref(),
+            type_: stanza.type_.as_deref(),
+        }
+    }
+
+    /// As [`Self::of`], of one that was skipped.
+    #[must_use]
+    pub fn of_faulty(stanza: &'a FaultyStanza) -> Self {
         Self {
             kind: stanza.kind,
             from: stanza.from.as_deref(),

@@ -60,7 +60,12 @@ impl Scanner {
             return self.stream_start(window, local, namespace, empty).map(Some);
         }
         match (self.open.len(), namespace) {
-            (0, Some(namespace)) => self.top_start(window, local, namespace)?,
+            (0, Some(namespace)) => {
+                if let Err(error) = self.top_start(window, local, namespace) {
+                    self.at = end - 1;
+                    return Err(error);
+                }
+            }
             (1, Some(namespace)) => {
                 let namespace = match namespace {
                     Name::Server => ChildNamespace::Server,
@@ -178,13 +183,11 @@ impl Scanner {
         top.namespace = namespace;
         top.start_tag = self.at as u32;
         top.form.prefixed = self.prefix != 0;
+        let named = StanzaKind::named(name);
         if namespace == Name::Server {
-            top.kind = match name {
-                b"message" => Some(StanzaKind::Message),
-                b"presence" => Some(StanzaKind::Presence),
-                b"iq" => Some(StanzaKind::Iq),
-                _ => None,
-            };
+            top.kind = named;
+        } else if self.skips && named.is_some() {
+            return Err(XmlError::StanzaNamespace);
         }
         if top.kind.is_none() {
             return Ok(());

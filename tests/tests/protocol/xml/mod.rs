@@ -362,16 +362,25 @@ fn x_19_an_unknown_element_is_unsupported_stanza_type() {
 }
 
 #[test]
-fn x_20_an_element_of_a_foreign_namespace_is_unsupported_stanza_type() {
+fn x_20_of_a_foreign_namespace_an_element_ends_the_stream_and_a_stanza_costs_itself() {
     RIG.test(20, async |s| {
-        let id = s.forbidden();
-        for name in ["foo", "message"] {
+        let (outside, forbidden, rob) = (s.outside().await?, s.forbidden(), s.user("rob"));
+        let text = format!("<foo xmlns='urn:x' from='{rob}' to='{ALICE}'>{forbidden}</foo>");
+        refused(s, text, "unsupported-stanza-type").await?;
+        // What is named as a stanza is one, whatever its namespace: it costs itself.
+        let mut peer = s.partner().await?;
+        for namespace in ["urn:x", "jabber:client", ""] {
+            let id = s.fresh();
             let text = format!(
-                "<{name} xmlns='urn:x' from='{}' to='{ALICE}'>{id}</{name}>",
-                s.user("rob")
+                "<message xmlns='{namespace}' from='{rob}' to='{ALICE}' type='chat' id='{id}'>\
+                 <body>{forbidden}</body></message>"
             );
-            refused(s, text, "unsupported-stanza-type").await?;
+            peer.send(text).await?;
+            let error = outside.stanza_id(&id).await?;
+            ensure!(error.error_condition() == Some("bad-request"), "{error:?}");
         }
+        s.delivers_inwards(&mut peer).await?;
+        s.unharmed(Moved::Refused("StanzaNamespace")).await?;
         s.unharmed(Moved::Attempt("UnexpectedElement")).await
     });
 }

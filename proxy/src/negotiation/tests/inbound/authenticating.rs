@@ -308,19 +308,21 @@ fn further_pairs_are_judged_each_by_its_own() {
         .map(String::as_str)
         .chain([PARTNER])
         .collect();
-    let mut talk = Talk::inbound(World::new(&[TlsDialback], &names), shows(""));
-    talk.hear(OPEN.as_bytes());
-    for domain in &domains {
-        talk.hear(format!("<db:result from='{domain}' to='org.example'>k</db:result>").as_bytes());
+    for (lists, most) in [(false, MAX_PENDING), (true, MAX_PAIRS)] {
+        let mut world = World::new(&[TlsDialback], &names);
+        world.lists = lists;
+        let mut talk = Talk::inbound(world, shows(""));
+        talk.hear(OPEN.as_bytes());
+        for domain in &domains {
+            let result = format!("<db:result from='{domain}' to='org.example'>k</db:result>");
+            talk.hear(result.as_bytes());
+        }
+        let text = talk.take();
+        assert_eq!(text.matches("[verify ").count(), most, "D-20");
+        let refused = text.matches("<resource-constraint ").count();
+        assert_eq!(refused, 1000 - most, "D-20");
+        assert!(!text.contains("[close"), "D-20");
     }
-    let text = talk.take();
-    assert_eq!(text.matches("[verify ").count(), MAX_PENDING, "D-20");
-    assert_eq!(
-        text.matches("<resource-constraint ").count(),
-        1000 - MAX_PENDING,
-        "D-20"
-    );
-    assert!(!text.contains("[close"), "D-20");
 }
 
 /// D-08, D-09, D-14, D-25, D-26: the authoritative server, and what was never asked.

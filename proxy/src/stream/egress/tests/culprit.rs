@@ -2,8 +2,30 @@
 
 use super::*;
 
+/// How a peer ends its streams.
+#[derive(Clone, Copy, Debug)]
+enum Ends {
+    /// It says that it is over what it was sent.
+    Saying,
+    WithoutWord,
+    /// The first stream ends for another reason, before anything is handled; the others as above.
+    AfterRestart,
+    /// Each stream ends without a word over whatever comes.
+    Always,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    arrived: Vec<u64>,
+    /// Those that the peer ended a stream over, or that were given up.
+    answered: Vec<u64>,
+    streams: usize,
+    /// How often each was handed to the peer, at most.
+    sent: usize,
+}
+
 /// One pair whose peer confirms stanza by stanza, up to the one that it ends the stream over.
-fn peer_that_ends_streams(bad: &[u64], count: u64) -> (Vec<u64>, Vec<u64>, usize) {
+fn peer_that_ends_streams(ends: Ends, bad: &[u64], count: u64) -> Told {
     let total = MemoryBudget::default();
     let mut lane = Lane::new(0, &total);
     let ledger = Arc::clone(&lane.ledger);
@@ -14,10 +36,11 @@ fn peer_that_ends_streams(bad: &[u64], count: u64) -> (Vec<u64>, Vec<u64>, usize
     }
     let batch = builder.take(Some(&ledger), now).expect("some");
     lane.route.enqueue(Queued::Stanzas(batch), now);
-    let (mut arrived, mut culprits, mut streams) = (Vec::new(), Vec::new(), 0);
+    let (mut told, mut sent) = (Told::default(), BTreeMap::<u64, usize>::new());
     while lane.route.waiting() > 0 {
-        streams += 1;
-        assert!(streams < 100, "it does not end");
+        told.streams += 1;
+        assert!(told.streams < 100, "it does not end");
+        let restarts = matches!(ends, Ends::AfterRestart) && told.streams == 1;
         let mut hop = Hop::new(Way::Acks);
         assert!(lane.route.attach(&hop.wake, 0).is_some());
         let mut handled = 0;
@@ -39,28 +62,36 @@ fn peer_that_ends_streams(bad: &[u64], count: u64) -> (Vec<u64>, Vec<u64>, usize
             }
             let got = hop.got();
             for (_, number) in &got[handled as usize..] {
-                if bad.contains(number) {
+                if restarts || matches!(ends, Ends::Always) || bad.contains(number) {
                     break 'stream true;
                 }
-                arrived.push(*number);
+                told.arrived.push(*number);
                 handled += 1;
             }
             hop.egress.acked(handled, now).expect("a right count");
         };
-        let blame = if ended {
-            Blame::Content
-        } else {
-            Blame::Nothing
+        for (_, number) in hop.got() {
+            *sent.entry(number).or_default() += 1;
+        }
+        let blame = match ends {
+            _ if !ended => Blame::Nothing,
+            Ends::Saying => Blame::Content,
+            Ends::AfterRestart if !restarts => Blame::Size,
+            Ends::AfterRestart | Ends::WithoutWord | Ends::Always => Blame::Unsaid,
         };
         // What it had handled, it had confirmed.
         hop.egress.acked(handled, now).expect("a right count");
         let mut again = Vec::new();
+        let has_confirmed = hop.egress.has_confirmed();
         for returned in hop.egress.hand_back(blame, now) {
-            assert!(returned.lost.is_empty(), "no neighbour is answered");
+            if blame == Blame::Unsaid && returned.lost.iter().any(|batch| batch.is_suspect) {
+                returned.route.searched(has_confirmed);
+            }
             again.extend(returned.again);
-            for mut culprit in returned.culprits {
-                while let Some((bytes, receipt)) = culprit.take_first() {
-                    culprits.push(read(std::str::from_utf8(&bytes).expect("ASCII")).1);
+            for mut batch in returned.culprits.into_iter().chain(returned.lost) {
+                while let Some((bytes, receipt)) = batch.take_first() {
+                    let text = std::str::from_utf8(&bytes).expect("ASCII");
+                    told.answered.push(read(text).1);
                     receipt.expect("custody").settle();
                 }
             }
@@ -71,7 +102,8 @@ fn peer_that_ends_streams(bad: &[u64], count: u64) -> (Vec<u64>, Vec<u64>, usize
             .map_or(lane.dial, |dial| dial.number);
     }
     assert_eq!((ledger.settled(), total.held()), (count, 0));
-    (arrived, culprits, streams)
+    told.sent = sent.into_values().max().unwrap_or_default();
+    told
 }
 
 proptest! {
@@ -79,12 +111,78 @@ proptest! {
     #[test]
     fn what_ends_a_stream_is_found_and_answered_and_each_neighbour_arrives_once(
         bad in prop::collection::btree_set(0_u64..20, 0..4),
+        ends in prop::sample::select(vec![Ends::Saying, Ends::WithoutWord, Ends::AfterRestart]),
     ) {
         let bad: Vec<_> = bad.into_iter().collect();
-        let (arrived, culprits, _) = peer_that_ends_streams(&bad, 20);
+        let told = peer_that_ends_streams(ends, &bad, 20);
         let good: Vec<_> = (0..20).filter(|number| !bad.contains(number)).collect();
-        prop_assert_eq!(arrived, good);
-        prop_assert_eq!(culprits, bad);
+        prop_assert_eq!(&told.arrived, &good, "{:?}", told);
+        prop_assert_eq!(&told.answered, &bad, "{:?}", told);
+        prop_assert!(told.sent <= 3, "{:?}", told);
+    }
+}
+
+#[test]
+fn a_server_that_ends_every_stream_gets_nothing_a_fourth_time_and_few_streams() {
+    let told = peer_that_ends_streams(Ends::Always, &[], 50);
+    assert_eq!((told.arrived.len(), told.answered.len()), (0, 50));
+    assert!(told.sent <= 3 && told.streams <= 8, "{told:?}");
+}
+
+/// One stanza after the other of these sizes, written and by that delivered.
+fn written(sizes: &[usize]) -> SendBuffer {
+    let total = MemoryBudget::default();
+    let lane = Lane::new(0, &total);
+    let now = Instant::now();
+    let mut buffer = SendBuffer::default();
+    for size in sizes {
+        buffer.send(&lane.route, Batch::reply(vec![b'x'; *size], None, now), now);
+        while !buffer.is_empty() {
+            let count = buffer.front().len();
+            buffer.wrote(count);
+        }
+        buffer.flushed();
+    }
+    assert_eq!(buffer.in_custody(), 0, "written is delivered");
+    buffer
+}
+
+#[test]
+fn s9_the_size_that_ended_a_stream_is_known_where_the_peer_confirms_nothing() {
+    let now = Instant::now();
+    for (blame, sizes, expected) in [
+        (Blame::Size, &[100, 16_000, 200][..], Some(16_000)),
+        (Blame::Size, &[100, 200_000, 200], Some(200_000)),
+        (Blame::Size, &[100, 9_000, 200], None),
+        (Blame::Unread, &[100, 200_000, 200], Some(200_000)),
+        // It may be anything that could not be read.
+        (Blame::Unread, &[100, 16_000, 200], None),
+        (Blame::Unread, &[100, 200_000, 190_000], None),
+        (Blame::Content, &[100, 200_000, 200], None),
+        (Blame::Unsaid, &[100, 200_000, 200], None),
+    ] {
+        let found = written(sizes).too_large_written(blame, now);
+        let bytes = found.map(|(_, bytes)| bytes);
+        assert_eq!(bytes, expected, "{blame:?} {sizes:?}");
+    }
+    let later = now + std::time::Duration::from_secs(60);
+    let found = written(&[200_000]).too_large_written(Blame::Size, later);
+    assert!(found.is_none(), "long ago");
+}
+
+#[test]
+fn s9_sizes_are_told_by_what_peers_say_of_them() {
+    let blame = |condition: &str| {
+        Blame::of(&Fault::PeerError {
+            condition: condition.to_owned(),
+            text: String::new(),
+        })
+    };
+    for condition in ["policy-violation", "not-well-formed", "xml-not-well-formed"] {
+        assert!(blame(condition).may_be_size(), "{condition}");
+    }
+    for condition in ["invalid-xml", "system-shutdown", "conflict"] {
+        assert!(!blame(condition).may_be_size(), "{condition}");
     }
 }
 

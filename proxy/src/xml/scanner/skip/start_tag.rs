@@ -1,19 +1,17 @@
 //! The start tag of a stanza that is at fault itself: read to its end once more, byte by byte and with
-//! constant memory, for who is to be answered. Kept is what an answer needs, and the namespace
-//! declarations that say whether it is a stanza at all.
+//! constant memory, for who is to be answered. Kept is what an answer needs; whatever is named as a stanza
+//! is, is one, and at fault in any other namespace.
 
 use std::{borrow::Cow, sync::Arc};
 
 use super::{ADDRESS_BYTES, FaultyStanza, WORD_BYTES, XmlError, chars};
-use crate::xml::{StanzaKind, StreamHeader, ns, text};
+use crate::xml::{StanzaKind, StreamHeader, text};
 
 /// Most bytes kept of one name. What is longer is none that is looked for, but an element's own: of that
 /// the part behind the colon is enough to tell a stanza from other elements.
 const NAME_BYTES: usize = 1024;
 /// Most bytes kept of a value as it is written: an address of references alone is cut.
 const VALUE_BYTES: usize = 4 * ADDRESS_BYTES;
-/// As [`VALUE_BYTES`], of a namespace name: there is one to be told from all others.
-const NAMESPACE_BYTES: usize = 256;
 
 /// How a start tag ended.
 #[derive(Debug)]
@@ -37,9 +35,10 @@ pub(super) struct StartTag {
     value: Vec<u8>,
     /// Values of `from`, `to`, `type`, `id`, as they are written.
     kept: [Option<Vec<u8>>; 4],
-    /// `xmlns`, and what the element's own prefix is declared as.
-    default: Option<Vec<u8>>,
-    prefix: Option<Vec<u8>>,
+    /// `xmlns` came.
+    has_default: bool,
+    /// The element's own prefix is declared in the tag itself.
+    declares_own: bool,
 }
 
 const KEPT: [&[u8]; 4] = [b"from", b"to", b"type", b"id"];
@@ -108,8 +107,8 @@ impl StartTag {
             name: TagName::default(),
             value: Vec::new(),
             kept: [const { None }; 4],
-            default: None,
-            prefix: None,
+            has_default: false,
+            declares_own: false,
         }
     }
 
@@ -127,7 +126,7 @@ impl StartTag {
             TagPlace::Name if is_of_name(byte) => self.own.push(byte),
             TagPlace::Name => {
                 // Anything else is for the negotiation, which does without what it cannot read.
-                if kind_of(self.own.split().1).is_none() {
+                if StanzaKind::named(self.own.split().1).is_none() {
                     return Err(self.error);
                 }
                 self.place = TagPlace::Between { slash: false };
@@ -171,8 +170,8 @@ impl StartTag {
     /// The value at hand is complete.
     fn keep(&mut self) -> Result<(), XmlError> {
         let value = std::mem::take(&mut self.value);
-        if self.name.is(b"xmlns") {
-            return put(&mut self.default, value);
+        if self.name.is(b"xmlns") && std::mem::replace(&mut self.has_default, true) {
+            return Err(XmlError::DuplicateAttribute);
         }
         if let Some(at) = KEPT.iter().position(|name| self.name.is(name)) {
             return put(&mut self.kept[at], value);
@@ -182,34 +181,25 @@ impl StartTag {
             && !self.name.is_cut
             && self.name.bytes.strip_prefix(b"xmlns:") == Some(prefix)
         {
-            return put(&mut self.prefix, value);
+            if std::mem::replace(&mut self.declares_own, true) {
+                return Err(XmlError::DuplicateAttribute);
+            }
         }
         Ok(())
     }
 
     fn end(&self, empty: bool) -> Result<StartTagEnd, XmlError> {
         let (prefix, local) = self.own.split();
-        let kind = kind_of(local).ok_or(self.error)?;
+        let kind = StanzaKind::named(local).ok_or(self.error)?;
         if self.own.is_cut {
             return Ok(StartTagEnd::Unknown { empty });
         }
-        let declared = match prefix {
-            [] => &self.default,
-            _ => &self.prefix,
-        };
-        let is_server = match declared {
-            Some(value) => value.len() <= NAMESPACE_BYTES && meaning(value)? == ns::SERVER,
-            None if prefix.is_empty() => {
-                self.header.content_namespace.as_deref() == Some(ns::SERVER)
-            }
-            None => {
-                let prefix = std::str::from_utf8(prefix).map_err(|_| XmlError::NotUtf8)?;
-                let known = self.header.namespace_of(prefix);
-                known.ok_or(XmlError::UndeclaredPrefix)? == ns::SERVER
-            }
-        };
-        if !is_server {
-            return Err(self.error);
+        // Of which namespace does not matter: in another one it is at fault too. A prefix without any is no
+        // XML with namespaces, which has to end the stream.
+        if !prefix.is_empty() && !self.declares_own {
+            let prefix = std::str::from_utf8(prefix).map_err(|_| XmlError::NotUtf8)?;
+            let known = self.header.namespace_of(prefix);
+            known.ok_or(XmlError::UndeclaredPrefix)?;
         }
         let [from, to, type_, id] = &self.kept;
         Ok(StartTagEnd::Stanza {
@@ -229,15 +219,6 @@ impl StartTag {
 /// Names are made of these, whatever letters XML has for them: what is skipped is not read.
 fn is_of_name(byte: u8) -> bool {
     chars::continues_name(byte) || byte == b':' || byte >= 0x80
-}
-
-fn kind_of(local: &[u8]) -> Option<StanzaKind> {
-    match local {
-        b"message" => Some(StanzaKind::Message),
-        b"presence" => Some(StanzaKind::Presence),
-        b"iq" => Some(StanzaKind::Iq),
-        _ => None,
-    }
 }
 
 fn put(place: &mut Option<Vec<u8>>, value: Vec<u8>) -> Result<(), XmlError> {

@@ -216,6 +216,30 @@ fn faulty_starts() -> Vec<(String, String)> {
             format!("<é:iq xmlns:é = 'jabber:server' {from} {to}><a/></é:iq>"),
             "ExoticName bad a@b.example/r".to_owned(),
         ),
+        // In another namespace it is a stanza all the same, and at fault.
+        (
+            format!("<message xmlns='jabber:client' {from} {to}><a/></message>"),
+            "StanzaNamespace bad a@b.example/r".to_owned(),
+        ),
+        (
+            format!("<presence xmlns='' {from} {to}/>"),
+            "StanzaNamespace bad a@b.example/r".to_owned(),
+        ),
+        (
+            format!(
+                "<s:iq xmlns:s='urn:x' {from} {to}><a>{}</a></s:iq>",
+                "x".repeat(9_000)
+            ),
+            "StanzaNamespace bad a@b.example/r".to_owned(),
+        ),
+        (
+            format!("<message xmlns='urn:a' {from} {to}{}/>", many("a")),
+            "TooManyAttributes bad a@b.example/r".to_owned(),
+        ),
+        (
+            format!("<message xmlns='jabber:server ' {from} {to}/>"),
+            "NamespaceName bad a@b.example/r".to_owned(),
+        ),
         // What cannot be kept is cut or left out.
         (
             format!("<message id='{}' {from} to='c'/>", "i".repeat(2_500)),
@@ -262,18 +286,14 @@ fn in_a_start_tag_what_is_no_stanza_ends_the_stream() {
     for (stream, error) in [
         (format!("<a xmlns='urn:a'>{long}"), XmlError::TooLarge),
         (format!("<a{attributes}/>"), XmlError::TooManyAttributes),
-        (
-            format!("<message xmlns='urn:a'{attributes}/>"),
-            XmlError::TooManyAttributes,
-        ),
-        (
-            "<message xmlns='jabber:server '/>".to_owned(),
-            XmlError::NamespaceName,
-        ),
         (format!("<{long}/>"), XmlError::NameTooLong),
         ("<é/>".to_owned(), XmlError::ExoticName),
         (
             format!("<message{attributes} from='a' from='b'/>"),
+            XmlError::DuplicateAttribute,
+        ),
+        (
+            format!("<message{attributes} xmlns='urn:a' xmlns='urn:b'/>"),
             XmlError::DuplicateAttribute,
         ),
         (

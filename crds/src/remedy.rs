@@ -137,6 +137,7 @@ pub fn of_outcome(outcome: &str) -> Option<&'static str> {
             "a limit is reached: see connectionLimit and partnerConnectionLimit"
         }
         "BidiRejected" => "nothing: the edge tries again without bidirectional streams",
+        "AcksRejected" => "nothing: the edge tries again without acknowledgements",
         "CertificateTakenAway" => {
             "have the sidecar mount the newer certificate: its Secret was made anew"
         }

@@ -43,24 +43,31 @@ pub fn active_config(change: impl FnOnce(&mut Value)) -> ActiveConfig {
 
 /// The configuration of a whole document.
 pub fn of_document(document: Value) -> ActiveConfig {
+    with_secrets(document, |_| ())
+}
+
+/// The same, after `change` of what arrives beside it.
+pub fn with_secrets(document: Value, change: impl FnOnce(&mut ConfigSecrets)) -> ActiveConfig {
     let key = rcgen::KeyPair::generate().expect("a key");
     let params = rcgen::CertificateParams::new(Vec::<String>::new()).expect("parameters");
     let authority = params.self_signed(&key).expect("a certificate").pem();
+    let mut materials = ConfigSecrets {
+        certificate: None,
+        internal_ca: authority,
+        issuer: None,
+        dialback_secret: Zeroizing::new(b"a secret of the lab".to_vec()),
+        dialback_previous: None,
+        admin_token: None,
+        contacts_url: None,
+        contacts_ca: None,
+        egress_credentials: None,
+        sip_pairs: Default::default(),
+    };
+    change(&mut materials);
     let inputs = ConfigInputs {
         config: Arc::new(serde_json::from_value(document).expect("a configuration")),
         document_sha256: None,
-        materials: Arc::new(ConfigSecrets {
-            certificate: None,
-            internal_ca: authority,
-            issuer: None,
-            dialback_secret: Zeroizing::new(b"a secret of the lab".to_vec()),
-            dialback_previous: None,
-            admin_token: None,
-            contacts_url: None,
-            contacts_ca: None,
-            egress_credentials: None,
-            sip_pairs: Default::default(),
-        }),
+        materials: Arc::new(materials),
         edge_dials: None,
     };
     ActiveConfig::build(&inputs).expect("a configuration")

@@ -50,6 +50,11 @@ pub enum Fault {
     PeerError { condition: String, text: String },
     #[error("the peer ended the stream over bidi: {condition}{}", of_text(text))]
     BidiRejected { condition: String, text: String },
+    #[error(
+        "the peer ended the stream over acknowledgements: {condition}{}",
+        of_text(text)
+    )]
+    AcksRejected { condition: String, text: String },
 
     // Headers.
     #[error("the stream is not for servers: its default namespace is not jabber:server")]
@@ -171,7 +176,8 @@ impl Fault {
             | Self::Inactive
             | Self::TlsFailed { .. }
             | Self::PeerError { .. }
-            | Self::BidiRejected { .. } => return None,
+            | Self::BidiRejected { .. }
+            | Self::AcksRejected { .. } => return None,
             Self::Shutdown => "system-shutdown",
             Self::Xml { condition, .. } | Self::Trunk { condition, .. } => condition,
             Self::EstablishmentTimeout | Self::Unresponsive => "connection-timeout",
@@ -275,6 +281,7 @@ impl Fault {
             Self::HandledCountTooHigh { .. } => "HandledCountTooHigh",
             Self::PeerError { .. } => "PeerError",
             Self::BidiRejected { .. } => "BidiRejected",
+            Self::AcksRejected { .. } => "AcksRejected",
             Self::ContentNamespace => "ContentNamespace",
             Self::UnsupportedVersion => "UnsupportedVersion",
             Self::ToUnusable => "ToUnusable",

@@ -126,6 +126,7 @@ impl Stream {
     /// The peer has answered the ping of this number: what was sent before it has arrived.
     pub(super) fn ping_answered(&mut self, number: u64) {
         self.keepalive.answered();
+        self.machine.note_proved();
         if self.pings != PingAnswers::Comes {
             self.note_ping(true);
         }

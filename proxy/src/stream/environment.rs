@@ -1,5 +1,7 @@
 //! What the negotiation machine may ask of the world, answered from the configuration in force.
 
+use std::time::Instant;
+
 use rustls_pki_types::CertificateDer;
 use xmpp_edge_crds::{
     domain::DomainName,
@@ -14,7 +16,7 @@ use crate::{
         Carries, CertificateRejection, Environment, PeerRole, Refusal, Side, StreamLimits, Terms,
         dialback,
     },
-    stream::proofs::Proofs,
+    stream::{bidi::PeersWithoutBidi, proofs::Proofs},
     tls::{Role, TlsaSet, Trust},
     trunk,
 };
@@ -43,6 +45,8 @@ pub struct ConfigEnvironment<'a> {
     pub chain: &'a [CertificateDer<'static>],
     /// What that has proved before.
     pub proofs: &'a Proofs,
+    /// With whom bidirectional streams were given up.
+    pub without_bidi: &'a PeersWithoutBidi,
 }
 
 impl Environment for ConfigEnvironment<'_> {
@@ -66,7 +70,7 @@ impl Environment for ConfigEnvironment<'_> {
                 let partner = &self.config.document.partners[partner.as_usize()];
                 Ok(Terms {
                     methods: effective(partner.methods, partner.trust.key_binding()),
-                    bidi: true,
+                    bidi: !self.without_bidi.contains(peer, Instant::now()),
                     carries: Carries::Pairs,
                 })
             }
@@ -97,7 +101,7 @@ impl Environment for ConfigEnvironment<'_> {
                 };
                 Ok(Terms {
                     methods,
-                    bidi: true,
+                    bidi: !self.without_bidi.contains(peer, Instant::now()),
                     carries: Carries::Pairs,
                 })
             }
@@ -170,5 +174,36 @@ impl Environment for ConfigEnvironment<'_> {
             max_bytes: Some(u64::from(settings.max_stanza_bytes)),
             idle_seconds: Some(u64::from(settings.stream_inactivity_timeout_seconds)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::fixture;
+
+    #[test]
+    fn s4_bidi_is_neither_offered_to_nor_asked_of_a_peer_that_broke_over_it() {
+        let config = fixture::active_config(|_| ());
+        let domain = |name: &str| DomainName::parse(name).expect("valid");
+        let (proofs, without_bidi) = (Proofs::default(), PeersWithoutBidi::default());
+        let environment = ConfigEnvironment {
+            config: &config,
+            tlsa: &[],
+            chain: &[],
+            proofs: &proofs,
+            without_bidi: &without_bidi,
+        };
+        let has_bidi = |side, peer: &str, local: &str| {
+            let terms = environment.admit(side, &domain(peer), &domain(local));
+            terms.expect("it is admitted").bidi
+        };
+        let (partner, own) = ("x.partner.example", "org.example");
+        assert!(has_bidi(Side::Partner, partner, own) && has_bidi(Side::Gateway, own, partner));
+        without_bidi.remember(&domain(partner), Instant::now());
+        assert!(!has_bidi(Side::Partner, partner, own));
+        assert!(has_bidi(Side::Gateway, own, partner), "it is of that peer");
+        without_bidi.remember(&domain(own), Instant::now());
+        assert!(!has_bidi(Side::Gateway, own, partner));
     }
 }

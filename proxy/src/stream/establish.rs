@@ -19,7 +19,8 @@ use crate::{
 };
 
 /// How we prove ourselves on the next connection to a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// From the best to the least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum OwnProof {
     /// By the best method that both sides have.
     Any,
@@ -37,6 +38,7 @@ pub(super) struct Negotiation {
     pub(super) purpose: Purpose,
     pub(super) proof: OwnProof,
     pub(super) skip_bidi: bool,
+    pub(super) skip_acks: bool,
     pub(super) names: WireNames,
     pub(super) deadline: Instant,
     /// Cancelled when nobody needs the stream any more: it ends in order.
@@ -73,6 +75,7 @@ impl Negotiation {
                 tlsa: &tlsa,
                 chain: transport.peer_chain(),
                 proofs: &proofs,
+                without_bidi: &self.context.without_bidi,
             };
             let start = negotiation::OutboundStart {
                 side: self.side,
@@ -80,6 +83,7 @@ impl Negotiation {
                 link,
                 skip_sasl: self.proof != OwnProof::Any,
                 skip_bidi: self.skip_bidi,
+                skip_acks: self.skip_acks,
                 names: self.names,
             };
             Outbound::start(start, &environment, &mut outputs)

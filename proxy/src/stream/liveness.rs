@@ -2,7 +2,10 @@
 //!
 //! Decides when something is due; `stream` does it.
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::RangeInclusive,
+    time::{Duration, Instant},
+};
 
 use super::{
     Input, Stream,
@@ -16,6 +19,8 @@ use crate::{
 
 /// Between two signs of life asked of a gateway without XEP-0198 (behaviour: at most one a second).
 pub const PROBE_PAUSE: Duration = Duration::from_secs(1);
+/// The least and the most that a peer's `idle-seconds` are read as.
+const IDLE_SECONDS: RangeInclusive<u64> = 3..=86_400;
 /// Silence, with stanzas unconfirmed, after which a sign of life is asked for.
 const UNCONFIRMED: Duration = Duration::from_secs(15);
 /// Silence after which a stream gives back what only busy streams need.
@@ -80,8 +85,9 @@ impl Liveness {
 
     /// The peer has told after what silence it may close the stream.
     pub fn idle_limit(&mut self, seconds: Option<u64>) {
+        let (least, most) = IDLE_SECONDS.into_inner();
         // Well before: what is on its way must come in time.
-        self.idle = seconds.map(|seconds| Duration::from_secs(seconds.max(3)) * 2 / 3);
+        self.idle = seconds.map(|seconds| Duration::from_secs(seconds.clamp(least, most)) * 2 / 3);
     }
 
     /// Anything from the peer is a sign of life.
@@ -248,6 +254,33 @@ impl Stream {
                     self.sender.buffer.control(&b" "[..]);
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_number_of_idle_seconds_is_too_large_or_too_small() {
+        let now = Instant::now();
+        for (seconds, expected) in [
+            (0, 2),
+            (3, 2),
+            (60, 40),
+            (86_400, 57_600),
+            (1 << 63, 57_600),
+            (u64::MAX, 57_600),
+        ] {
+            let mut liveness = Liveness::new(now);
+            liveness.interval = FAR * 24 * 365;
+            liveness.idle_limit(Some(seconds));
+            liveness.holds = false;
+            let due = liveness
+                .deadline(&SendBuffer::default())
+                .duration_since(now);
+            assert_eq!(due, Duration::from_secs(expected), "{seconds}");
         }
     }
 }

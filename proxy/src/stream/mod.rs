@@ -104,6 +104,13 @@ pub enum Machine {
 }
 
 impl Machine {
+    /// What was agreed on carries stanzas.
+    fn note_proved(&mut self) {
+        if let Self::Outbound(machine) = self {
+            machine.note_proved();
+        }
+    }
+
     fn step(
         &mut self,
         input: Input<'_>,
@@ -455,7 +462,11 @@ impl Stream {
             tlsa: &self.tlsa,
             chain: self.transport.as_ref().map_or(&[], Transport::peer_chain),
             proofs: &self.proofs,
+            without_bidi: &self.context.without_bidi,
         };
+        if self.receiver.stanzas > 0 {
+            self.machine.note_proved();
+        }
         self.machine.step(input, &environment, &mut self.outputs);
     }
 

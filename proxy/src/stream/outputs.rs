@@ -56,6 +56,7 @@ impl Stream {
                 let peer = carried.pair.from.clone();
                 self.note_name(&peer);
                 self.receiver.add(carried);
+                self.lift_limits();
                 // A stream of ours stands once we may send on it, whatever the peer may already.
                 if self.peer == PeerRole::Client {
                     self.established();
@@ -197,6 +198,14 @@ impl Stream {
         }
     }
 
+    /// The limits of strangers end once the peer is authenticated, whoever opened the stream: it may send
+    /// stanzas before ours flow.
+    fn lift_limits(&mut self) {
+        let most = self.config.document.settings.max_stanza_bytes;
+        self.scanner.set_stanza_bytes(most as usize);
+        self.scanner.skip_faulty();
+    }
+
     /// The first pair stands.
     pub(super) fn established(&mut self) {
         if matches!(self.state, StreamState::Establishing(_)) {
@@ -204,9 +213,7 @@ impl Stream {
             if let Some(place) = self.place.take() {
                 place.authenticated();
             }
-            self.scanner
-                .set_stanza_bytes(self.config.document.settings.max_stanza_bytes as usize);
-            self.scanner.skip_faulty();
+            self.lift_limits();
             self.apply_settings();
             let facts = self.entry.facts();
             self.log_start(&facts);
@@ -365,6 +372,7 @@ impl Stream {
             cause = fault.label(), "stream ends: {}", fault.to_string().escape_debug()
         );
         self.note_refusal(&fault);
+        self.note_bidi_rejected(&fault);
         let after = self.after_close(&fault);
         if matches!(fault, Fault::Done | Fault::Shutdown | Fault::Inactive) {
             // In order: the peer reads what was written before the end.
@@ -386,6 +394,18 @@ impl Stream {
             && let AttemptPeer::Partner { .. } = self.config.attempt_peer(self.side, &peer)
         {
             self.step(Step::Policy, Some(peer), fault.label(), fault.to_string());
+        }
+    }
+
+    /// The peer ended a stream over bidi that stood, before it had taken or sent anything: what comes next
+    /// goes without.
+    fn note_bidi_rejected(&self, fault: &Fault) {
+        if let (Fault::BidiRejected { .. }, StreamState::Established) = (fault, &self.state)
+            && let Machine::Outbound(machine) = &self.machine
+            && let Some((pair, _)) = machine.pairs().next()
+        {
+            let peers = &self.context.without_bidi;
+            peers.remember(&pair.to, Instant::now());
         }
     }
 

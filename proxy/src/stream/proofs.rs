@@ -86,7 +86,7 @@ mod tests {
     use crate::{
         config::{ActiveConfig, fixture::of_document},
         negotiation::{Environment, PeerRole, Side},
-        stream::environment::ConfigEnvironment,
+        stream::{bidi::PeersWithoutBidi, environment::ConfigEnvironment},
         tls::pki::{Authority, Subject, authority, issue},
     };
 
@@ -125,6 +125,7 @@ mod tests {
             tlsa: &[],
             chain,
             proofs,
+            without_bidi: &PeersWithoutBidi::default(),
         };
         let holds = (0..MAX_PAIRS).all(|_| {
             environment

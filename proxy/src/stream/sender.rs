@@ -11,6 +11,8 @@ use crate::{
 
 /// One in so many batches is timed.
 const SAMPLE: u32 = 16;
+/// Every server takes stanzas of so many bytes (RFC 6120 section 13.12).
+const LEAST_LIMIT: u64 = 10_000;
 
 #[derive(Debug, Default)]
 pub struct Sender {
@@ -54,9 +56,10 @@ impl Sender {
         slot.is_some()
     }
 
-    /// The peer has announced its largest stanza.
+    /// The peer has announced its largest stanza. Less than any server may ask for (RFC 6120 section 13.12)
+    /// is believed of none: every stanza would come back.
     pub fn announced(&mut self, bytes: Option<u64>) {
-        self.announced_limit = bytes;
+        self.announced_limit = bytes.map(|bytes| bytes.max(LEAST_LIMIT));
     }
 
     /// The largest stanza that the peer takes, as it announced it, or as it was found out.
@@ -219,11 +222,11 @@ mod tests {
     fn what_is_too_large_for_the_peer_is_not_sent_and_its_neighbours_are() {
         let (mut sender, router, wake, _dials) = sender(1);
         let route = Arc::clone(&sender.routes[0]);
-        assert!(sender.attach(&router, &wake, Arc::clone(&route), Some(5_000)));
+        assert!(sender.attach(&router, &wake, Arc::clone(&route), Some(50_000)));
         assert_eq!(sender.largest(), None, "the pair was there before");
-        sender.announced(Some(1_000));
+        sender.announced(Some(20_000));
         let mut builder = BatchBuilder::default();
-        for (number, size) in [(0, 100), (1, 1_001), (2, 1_000)] {
+        for (number, size) in [(0, 100), (1, 20_001), (2, 20_000)] {
             builder.add(number, size, |out| {
                 out.extend_from_slice(b"<message from='a@org.example' to='b@x0.partner.example'>");
                 out.resize(out.len() + size - 66, b'x');
@@ -234,7 +237,18 @@ mod tests {
         let metrics = Metrics::new();
         let mut throttle = Throttle::default();
         let dequeued = sender.fill(&router, &wake, &mut throttle, &metrics, Instant::now());
-        assert_eq!((dequeued.stanzas, dequeued.bytes), (2, 1_100));
+        assert_eq!((dequeued.stanzas, dequeued.bytes), (2, 20_100));
+    }
+
+    #[test]
+    fn no_peer_is_believed_to_take_less_than_every_server_must() {
+        let mut sender = Sender::default();
+        for (told, believed) in [(0, 10_000), (500, 10_000), (10_001, 10_001)] {
+            sender.announced(Some(told));
+            assert_eq!(sender.largest(), Some(believed), "{told}");
+        }
+        sender.announced(None);
+        assert_eq!(sender.largest(), None);
     }
 
     #[test]

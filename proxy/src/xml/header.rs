@@ -89,28 +89,45 @@ pub(super) fn kept(text: Cow<'_, str>) -> HeaderText {
     }
 }
 
-/// Whether a language tag is well-formed (RFC 5646 section 2.1). One that is not is no language (RFC 6120
-/// section 8.1.5), and servers refuse what carries it.
+/// Whether a language tag is well-formed (RFC 5646 section 2.1), as far as its shape says: that it begins
+/// with a language, that no subtag is longer than 8, and that something follows each single letter or digit.
+/// One that is not is no language (RFC 6120 section 8.1.5), and servers refuse what carries it. Allocates
+/// nothing: it is asked of stanzas.
 pub fn is_language_tag(tag: &str) -> bool {
-    let mut subtags = tag.split('-');
+    is_language(tag.as_bytes())
+}
+
+/// Whether an `xml:lang` says a language that is none; empty it says none, and may (XML 1.0 section 2.12).
+pub(super) fn is_ill_language(tag: &[u8]) -> bool {
+    !tag.is_empty() && !is_language(tag)
+}
+
+fn is_language(tag: &[u8]) -> bool {
+    let mut subtags = tag.split(|&byte| byte == b'-');
     let first = subtags.next().unwrap_or_default();
-    let letters = first.bytes().all(|byte| byte.is_ascii_alphabetic());
-    let rest_is_right = subtags.clone().all(|subtag| {
-        (1..=8).contains(&subtag.len()) && subtag.bytes().all(|byte| byte.is_ascii_alphanumeric())
-    });
-    // A single letter says what follows it: something has to. Behind `x` everything is private.
-    let private = tag
-        .to_ascii_lowercase()
-        .split('-')
-        .any(|subtag| subtag == "x");
-    let last = subtags.next_back().unwrap_or(first);
-    letters
-        && rest_is_right
-        && match first.len() {
-            1 => matches!(first, "x" | "X" | "i" | "I") && tag.len() > 2,
-            2..=8 => last.len() > 1 || private && !last.eq_ignore_ascii_case("x"),
-            _ => false,
+    let is_private = first.eq_ignore_ascii_case(b"x");
+    let begins = match first.len() {
+        1 => is_private || first.eq_ignore_ascii_case(b"i"),
+        2..=8 => true,
+        _ => false,
+    };
+    if !begins || !first.iter().all(u8::is_ascii_alphabetic) {
+        return false;
+    }
+    // Behind `x` everything is private, single letters too.
+    let (mut private, mut wants_more) = (is_private, first.len() == 1);
+    for subtag in subtags {
+        let is_single = subtag.len() == 1 && !private;
+        if !(1..=8).contains(&subtag.len())
+            || !subtag.iter().all(u8::is_ascii_alphanumeric)
+            || is_single && wants_more
+        {
+            return false;
         }
+        private |= is_single && subtag.eq_ignore_ascii_case(b"x");
+        wants_more = is_single;
+    }
+    !wants_more
 }
 
 /// Longest XML declaration taken, in bytes.
@@ -181,6 +198,11 @@ mod tests {
             "sl-rozaj-biske",
             "de-x-a",
             "sr-Latn",
+            "EN-X-A-B",
+            "x-a",
+            "en-a-bbb-b-ccc",
+            "en-a-bbb-x-a-ccc",
+            "de-1996",
         ] {
             assert!(is_language_tag(tag), "{tag}");
         }
@@ -195,6 +217,10 @@ mod tests {
             "en--US",
             "en-u",
             "en-x",
+            "en-a-b-ccc",
+            "en-a-x-ccc",
+            "i-x",
+            "größe",
             "'/><",
             "de ",
             "abcdefghi",

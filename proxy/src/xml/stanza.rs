@@ -61,6 +61,8 @@ pub struct Form {
     pub header_prefixes: u64,
     /// It has an `xml:lang` of its own.
     pub has_lang: bool,
+    /// And that is no language tag (RFC 5646): it is left out, as servers refuse it.
+    pub ill_lang: bool,
     /// It has CDATA sections: they are written as escaped text.
     pub has_section: bool,
     /// Its `from` or `to` is not the one in its bytes: it is written instead.

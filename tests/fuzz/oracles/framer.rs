@@ -331,6 +331,10 @@ fn check_stanzas(stream: &[u8]) {
 /// What the stanza means in a stream of ours: its tree, with the language of its stream.
 fn meant_by(tree: &Element, stanza: &Stanza<'_>, header: &StreamHeader) -> Element {
     let mut meant = tree.clone();
+    if stanza.form.ill_lang {
+        let is_lang = |own: &Attribute| own.namespace == ns::XML && own.name == "lang";
+        meant.attributes.retain(|own| !is_lang(own));
+    }
     if !stanza.form.has_lang {
         meant.attributes.push(Attribute {
             namespace: ns::XML.into(),

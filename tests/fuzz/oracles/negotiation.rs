@@ -172,6 +172,7 @@ pub fn check(data: &[u8]) {
             link,
             skip_sasl: bit(7),
             skip_bidi: false,
+            skip_acks: false,
             names: WireNames::default(),
         };
         Machine::Out(Box::new(Outbound::start(start, &world, &mut out)))

@@ -41,7 +41,10 @@ impl Inbound {
             }
             (_, ns::DIALBACK) => self.dialback(element, environment, out),
             ("limits", ns::LIMITS) => {
-                out.push(Output::PeerLimits(read_limits(element)));
+                // A stranger limits nothing.
+                if self.is_authenticated() {
+                    out.push(Output::PeerLimits(read_limits(element)));
+                }
                 Ok(())
             }
             ("compress", ns::COMPRESS) => {

@@ -129,6 +129,7 @@ impl Outbound {
                     && number <= last
                 {
                     out.push(Output::ProbeAnswered { number });
+                    self.is_proved = true;
                 }
             }
             _ => {}
@@ -185,7 +186,7 @@ impl Outbound {
         out: &mut Vec<Output>,
     ) -> Result<(), Fault> {
         let first = pairs::authenticate(self.ground(environment), claim, Way::ToPeer)?;
-        let Some(version) = self.features.acks else {
+        let Some(version) = self.features.acks.filter(|_| self.acks_left) else {
             return self.establish(first, id, environment, out);
         };
         // The peer knows us now: its stanzas may come before its answer to `<enable/>`.

@@ -6,6 +6,7 @@
 //! that is allowed, and nothing else.
 
 mod authentication;
+mod blame;
 mod carried;
 
 use xmpp_edge_crds::{domain::DomainName, negotiation::Method};
@@ -59,6 +60,8 @@ pub struct OutboundStart {
     pub skip_sasl: bool,
     /// Set when a stream to this peer ended with [`Fault::BidiRejected`]: XEP-0288 is not asked for.
     pub skip_bidi: bool,
+    /// Set when the last stream to this peer ended with [`Fault::AcksRejected`]: XEP-0198 is not asked for.
+    pub skip_acks: bool,
     /// How the peer writes names, for stanzas' streams; a question's are its own.
     pub names: WireNames,
 }
@@ -75,9 +78,13 @@ pub struct Outbound {
     sasl_left: bool,
     /// Whether XEP-0288 may be asked for.
     bidi_left: bool,
+    /// Whether XEP-0198 may be asked for.
+    acks_left: bool,
     /// What the peer said to EXTERNAL, while dialback is tried on the same stream.
     sasl_rejected: Option<Fault>,
     bidi: bool,
+    /// The peer has taken or sent stanzas on this stream.
+    is_proved: bool,
     acks: bool,
     /// Announced by the peer after its last header.
     features: PeerFeatures,
@@ -133,18 +140,6 @@ struct Announced {
     authenticated: bool,
 }
 
-/// Stream errors with which a server answers an element that it does not want (RFC 6120 section 4.9.3).
-const OVER_AN_ELEMENT: [&str; 8] = [
-    "bad-format",
-    "bad-namespace-prefix",
-    "invalid-namespace",
-    "invalid-xml",
-    "policy-violation",
-    "undefined-condition",
-    "unsupported-feature",
-    "unsupported-stanza-type",
-];
-
 impl Outbound {
     /// Begins: our header is the first output, unless the pair is refused (then only `PairFailed`,
     /// or `Verified`, and `Close`).
@@ -168,8 +163,10 @@ impl Outbound {
             }),
             sasl_left: !start.skip_sasl,
             bidi_left: !start.skip_bidi,
+            acks_left: !start.skip_acks,
             sasl_rejected: None,
             bidi: false,
+            is_proved: false,
             acks: false,
             features: PeerFeatures::default(),
             ready: Vec::new(),
@@ -234,6 +231,11 @@ impl Outbound {
     #[must_use]
     pub fn is_bidi(&self) -> bool {
         self.bidi
+    }
+
+    /// The peer has taken or sent stanzas on this stream: what was agreed on works.
+    pub fn note_proved(&mut self) {
+        self.is_proved = true;
     }
 
     /// Whether [`Input::Probe`] would be answered: the peer announced dialback with `<errors/>`.
@@ -342,9 +344,8 @@ impl Outbound {
         };
         let announced = announced.clone();
         self.features = PeerFeatures::read(element);
-        if let Some(limits) = self.features.limits {
-            out.push(Output::PeerLimits(limits));
-        }
+        // Of these alone: what was told before TLS, or before authentication, no longer counts.
+        out.push(Output::PeerLimits(self.features.limits.unwrap_or_default()));
         if announced.authenticated {
             return self.established_by_sasl(announced.id, environment, out);
         }
@@ -413,7 +414,9 @@ impl Outbound {
             }
             return self.establish(first, id, environment, out);
         }
-        wire::ack(self.acks, &element.name, element, out)
+        wire::ack(self.acks, &element.name, element, out)?;
+        self.is_proved |= matches!(out.last(), Some(Output::Acked { h: 1.. }));
+        Ok(())
     }
 
     fn stray(&self, from: Option<&str>, to: Option<&str>) -> Fault {
@@ -447,10 +450,7 @@ impl Outbound {
     }
 
     fn close(&mut self, fault: Fault, environment: &dyn Environment, out: &mut Vec<Output>) {
-        let fault = match self.blame_bidi(fault) {
-            Ok(fault) => fault,
-            Err(fault) => self.blame_sasl(fault, environment),
-        };
+        let fault = self.blame(fault, environment);
         match self.state {
             // Between `<proceed/>` and the handshake's end nothing can be said.
             OutboundState::Handshaking => self.end_silently(fault, out),
@@ -459,77 +459,6 @@ impl Outbound {
                 wire::send_end(error.as_ref(), out);
                 self.end_silently(fault, out);
             }
-        }
-    }
-
-    /// Some servers end the stream over `<bidi/>`, or as soon as both sides have it: nobody needs it, and
-    /// the driver shall do without. `Err`: it is not to blame.
-    fn blame_bidi(&self, fault: Fault) -> Result<Fault, Fault> {
-        let waits = matches!(
-            self.state,
-            OutboundState::Authenticating(_)
-                | OutboundState::DialingBack(_)
-                | OutboundState::EnablingAcks { .. }
-                | OutboundState::Opening(OutboundOpening {
-                    authenticated: true
-                })
-                | OutboundState::Announced(Announced {
-                    authenticated: true,
-                    ..
-                })
-        );
-        let may_be = match &fault {
-            Fault::PeerError { condition, .. } => OVER_AN_ELEMENT.contains(&condition.as_str()),
-            Fault::PeerClosed => true,
-            _ => false,
-        };
-        if !(self.bidi && waits && may_be && self.sasl_rejected.is_none()) {
-            return Err(fault);
-        }
-        let (condition, text) = match fault {
-            Fault::PeerError { condition, text } => (condition, text),
-            other => ("no answer".to_owned(), other.to_string()),
-        };
-        Ok(Fault::BidiRejected { condition, text })
-    }
-
-    /// Some servers answer EXTERNAL with the end of the stream, at once or after `<failure/>`: where
-    /// dialback is allowed, the driver shall try that next, on another stream.
-    fn blame_sasl(&mut self, fault: Fault, environment: &dyn Environment) -> Fault {
-        let rejected = match (&self.state, &fault) {
-            (OutboundState::DialingBack(_), Fault::PeerClosed | Fault::PeerError { .. }) => {
-                match self.sasl_rejected.take() {
-                    Some(Fault::SaslRejected {
-                        condition, text, ..
-                    }) => (condition, text),
-                    _ => return fault,
-                }
-            }
-            (OutboundState::Authenticating(_), Fault::PeerError { condition, text }) => {
-                (condition.clone(), text.clone())
-            }
-            (OutboundState::Authenticating(_), Fault::PeerClosed) => {
-                ("no answer".to_owned(), fault.to_string())
-            }
-            (
-                OutboundState::Opening(OutboundOpening {
-                    authenticated: true,
-                }),
-                Fault::UnexpectedElement(_),
-            ) => ("no header".to_owned(), fault.to_string()),
-            _ => return fault,
-        };
-        let dialback_is_left = self
-            .terms(environment)
-            .is_ok_and(|terms| terms.methods.contains(Method::TlsDialback));
-        if !dialback_is_left {
-            return fault;
-        }
-        let (condition, text) = rejected;
-        Fault::SaslRejected {
-            condition,
-            text,
-            ended: true,
         }
     }
 

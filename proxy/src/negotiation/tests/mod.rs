@@ -216,6 +216,7 @@ impl Talk {
             link,
             skip_sasl,
             skip_bidi: false,
+            skip_acks: false,
             names: WireNames::default(),
         };
         let machine = Machine::Out(Box::new(Outbound::start(start, &world, &mut out)));

@@ -389,6 +389,7 @@ async fn open(
         }),
         proof: OwnProof::Any,
         skip_bidi: true,
+        skip_acks: false,
         names: WireNames::default(),
         deadline,
         superseded: CancellationToken::new(),

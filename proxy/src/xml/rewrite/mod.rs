@@ -19,13 +19,14 @@ pub fn stands_as_is(stanza: &Stanza<'_>, header: &StreamHeader) -> bool {
     !stanza.form.prefixed
         && !stanza.form.has_section
         && !stanza.form.readdressed
+        && !stanza.form.ill_lang
         && stanza.form.header_prefixes == 0
         && lang_to_add(stanza, header).is_none()
 }
 
 /// Appends the stanza so that it means in our stream what it meant in the sender's.
 ///
-/// As it came where that suffices. Else `xml:lang` and the declarations of the header's prefixes
+/// As it came where that suffices. Else an `xml:lang` that is no language is left out, `xml:lang` and the declarations of the header's prefixes
 /// that it uses are spliced into its start tag, and CDATA becomes escaped text; a stanza whose own
 /// element has a prefix is written anew.
 ///
@@ -170,6 +171,10 @@ fn anew(
             }
         }
     }
+    if stanza.form.ill_lang {
+        let is_lang = |own: &Attribute| own.namespace == ns::XML && own.name == "lang";
+        element.attributes.retain(|own| !is_lang(own));
+    }
     if let Some(lang) = lang_to_add(stanza, header) {
         element.attributes.push(Attribute {
             namespace: ns::XML.to_owned(),
@@ -205,7 +210,7 @@ fn splice(
         }
     }
     let mut copied = name;
-    if stanza.form.readdressed {
+    if stanza.form.readdressed || stanza.form.ill_lang {
         start_tag(stanza, name, out);
         copied = stanza.start_tag;
     }
@@ -225,7 +230,8 @@ fn address<'s>(stanza: &'s Stanza<'_>, name: &[u8]) -> Option<&'s str> {
     }
 }
 
-/// Copies the start tag from `at`, the end of the element's name, with the addresses of today.
+/// Copies the start tag from `at`, the end of the element's name, with the addresses of today, and without
+/// an `xml:lang` that is no language.
 fn start_tag(stanza: &Stanza<'_>, mut at: usize, out: &mut Vec<u8>) {
     let tag = &stanza.bytes()[..stanza.start_tag];
     while let Some(equals) = memchr::memchr(b'=', &tag[at..]).map(|found| at + found) {
@@ -240,6 +246,7 @@ fn start_tag(stanza: &Stanza<'_>, mut at: usize, out: &mut Vec<u8>) {
             break;
         };
         match address(stanza, name) {
+            _ if stanza.form.ill_lang && name == b"xml:lang" => {}
             Some(value) => attribute(&String::from_utf8_lossy(name), Some(value), out),
             None => out.extend_from_slice(&tag[at..=close]),
         }

@@ -77,6 +77,51 @@ fn the_language_of_the_stream_goes_with_the_stanza() {
 }
 
 #[test]
+fn s10_a_language_that_is_none_is_left_out_of_the_stanza() {
+    for (header, stanza, expected) in [
+        (
+            ENGLISH,
+            "<message to='a' xml:lang='en_US' id='1'><body>x</body></message>",
+            "<message to='a' id='1'><body>x</body></message>",
+        ),
+        (
+            ENGLISH,
+            "<message xml:lang = \"en-a-b-ccc\"/>",
+            "<message/>",
+        ),
+        (
+            ENGLISH,
+            "<iq id='xml:lang=' xml:lang='en&#95;US'/>",
+            "<iq id='xml:lang='/>",
+        ),
+        // Then it is in the stream's.
+        (
+            RUSSIAN,
+            "<presence xml:lang='-' to='a'/>",
+            "<presence xml:lang='ru' to='a'/>",
+        ),
+        (
+            ENGLISH,
+            "<s:message xml:lang='en_US' to='a'/>",
+            "<message to='a'/>",
+        ),
+        // What it says is the stanza's content, and none of its servers'.
+        (
+            ENGLISH,
+            "<message><body xml:lang='en_US'>x</body></message>",
+            "<message><body xml:lang='en_US'>x</body></message>",
+        ),
+    ] {
+        assert_eq!(relayed(header, stanza), expected, "{stanza}");
+    }
+    let status = "<presence xml:lang='en_US'><status>x</status><show>xa</show></presence>";
+    assert_eq!(
+        stripped(ENGLISH, status),
+        "<presence><show>xa</show></presence>"
+    );
+}
+
+#[test]
 fn prefixes_of_the_header_are_declared_in_the_stanza() {
     assert_eq!(
         relayed(ENGLISH, "<message><x:a/><s:b/></message>"),

@@ -37,7 +37,8 @@ use super::{
 /// What comes next in a stream. The first `len()` bytes of the buffer are taken by it.
 #[derive(Clone, Debug)]
 pub enum Item<'a> {
-    /// White space between elements: a keep-alive.
+    /// White space between elements: a keep-alive. Or the XML declaration, of a stream that begins with
+    /// another element than its header.
     Whitespace { len: usize },
     /// The XML declaration, if any, and the stream's start tag.
     Header {

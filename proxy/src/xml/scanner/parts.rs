@@ -251,6 +251,7 @@ pub(super) const NO_TOP: Top = Top {
         prefixed: false,
         header_prefixes: 0,
         has_lang: false,
+        ill_lang: false,
         has_section: false,
         readdressed: false,
     },

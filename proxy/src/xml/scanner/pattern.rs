@@ -9,7 +9,10 @@ use super::{
     scope::Name,
     span::Span,
 };
-use crate::xml::stanza::{Child, ChildNamespace};
+use crate::xml::{
+    header::is_ill_language,
+    stanza::{Child, ChildNamespace},
+};
 
 /// Most bytes that are fixed.
 const MOST_FIXED: usize = 512;
@@ -64,6 +67,8 @@ enum GapKind {
     Text,
     /// A value in quotes of this kind.
     Value(u8),
+    /// As `Value`, of the stanza's own `xml:lang`: one that is no language fits none.
+    Language(u8),
 }
 
 /// A byte of `fixed`, or the end of the piece before it.
@@ -171,6 +176,14 @@ impl StanzaPattern {
                     None => return Fit::Other,
                 },
                 GapKind::Value(quote) => chars::skip_plain(window, at, chars::stops_value(quote)),
+                GapKind::Language(quote) => {
+                    let end = chars::skip_plain(window, at, chars::stops_value(quote));
+                    // Cut off, it may yet become one.
+                    if end < window.len() && is_ill_language(&window[at..end]) {
+                        return Fit::Other;
+                    }
+                    end
+                }
             };
         }
         let piece = &self.fixed[from..];
@@ -395,7 +408,13 @@ fn gaps_of(stanza: &[u8], top: &Top) -> Option<Vec<(Span, GapKind)>> {
                 || name.starts_with(b"xmlns:")
                 || top.type_.is_some_and(|type_| type_.raw == value);
             if !is_fixed {
-                gaps.push((value, GapKind::Value(quote)));
+                let is_own = tag == 0 && name == b"xml:lang";
+                let kind = if is_own {
+                    GapKind::Language(quote)
+                } else {
+                    GapKind::Value(quote)
+                };
+                gaps.push((value, kind));
             }
             if gaps.len() > MOST_GAPS {
                 return None;

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::xml::{
     StreamHeader,
-    header::{is_language_tag, kept},
+    header::{is_ill_language, is_language_tag, kept},
     ns,
     stanza::{Child, ChildNamespace, StanzaKind},
 };
@@ -41,8 +41,12 @@ impl Scanner {
             },
         };
         if self.phase == ScanPhase::Prolog && self.comes_before_a_header(window, prefix, local) {
-            self.scope.enter(Arc::new(StreamHeader::implied()));
-            self.phase = ScanPhase::Stream;
+            if self.name.start > 1 {
+                // The XML declaration is no part of it; the element comes next.
+                let declaration = self.name.start as usize - 1;
+                return Ok(Some(Found::Whitespace(declaration)));
+            }
+            self.imply_header();
         }
         let namespace = if self.prefix != 0 {
             Some(self.scope.resolve(window, prefix)?)
@@ -94,16 +98,27 @@ impl Scanner {
         Ok(if empty { self.end_tag() } else { None })
     }
 
-    /// Whether the very first element is `<stream:error/>` or `<stream:features/>`: some peers have no
-    /// header for them, and what they say is worth more than that they forgot it.
-    fn comes_before_a_header(&self, window: &[u8], prefix: Span, local: Span) -> bool {
-        let is_first = self.name.start == 1;
-        let of_streams = match prefix.bytes(window) {
-            b"stream" => true,
-            b"" => self.scope.text(window, self.scope.default_name()) == ns::STREAM,
-            _ => false,
+    /// Whether an element before a header is `<stream:error/>` or `<stream:features/>`: some peers have no
+    /// header for them, and what they say is worth more than that they forgot it. Under `stream` it is what
+    /// it is called, where nothing is declared.
+    fn comes_before_a_header(&mut self, window: &[u8], prefix: Span, local: Span) -> bool {
+        if !matches!(local.bytes(window), b"error" | b"features") {
+            return false;
+        }
+        let namespace = match prefix.bytes(window) {
+            b"" => Ok(self.scope.default_name()),
+            _ => self.scope.resolve(window, prefix),
         };
-        is_first && of_streams && matches!(local.bytes(window), b"error" | b"features")
+        match namespace {
+            Ok(namespace) => self.scope.text(window, namespace) == ns::STREAM,
+            Err(_) => prefix.bytes(window) == b"stream",
+        }
+    }
+
+    /// The stream begins without a header: as if that had come that XMPP asks for.
+    fn imply_header(&mut self) {
+        self.scope.enter(Arc::new(StreamHeader::implied()));
+        self.phase = ScanPhase::Stream;
     }
 
     /// Raw names are unique; namespace declarations come into force.
@@ -199,7 +214,11 @@ impl Scanner {
                 AttributeKind::To => top.to = meaning,
                 AttributeKind::Type => top.type_ = meaning,
                 AttributeKind::Id => top.id = meaning,
-                AttributeKind::Lang => top.form.has_lang = true,
+                AttributeKind::Lang => {
+                    let tag = attribute.meaning().text(window);
+                    top.form.ill_lang = is_ill_language(tag.as_bytes());
+                    top.form.has_lang = !top.form.ill_lang;
+                }
                 AttributeKind::DefaultNamespace | AttributeKind::Prefix | AttributeKind::Other => {}
             }
         }
@@ -258,6 +277,10 @@ impl Scanner {
 
     /// Compares the name of the end tag at `self.at`; false while it is cut off.
     pub(super) fn end_name(&mut self, window: &[u8]) -> Result<bool, XmlError> {
+        if self.phase == ScanPhase::Prolog && self.open.is_empty() {
+            // Some peers have nothing but the end to say.
+            self.imply_header();
+        }
         let found = &window[self.at..];
         let common = |name: &[u8]| {
             let len = name.len().min(found.len());

@@ -70,6 +70,38 @@ fn s4_bidi_is_taken_in_the_namespace_of_its_feature_too() {
     );
 }
 
+#[test]
+fn a_stranger_limits_nothing_and_whoever_is_authenticated_does() {
+    const LIMITS: &str = "<limits xmlns='urn:xmpp:stream-limits:0'>\
+        <idle-seconds>18446744073709551615</idle-seconds></limits>";
+    let heeded = &["[limits None Some(18446744073709551615)]"];
+    run(
+        "before TLS",
+        plain(&[SaslOverTls, TcpDialback]),
+        &[
+            Peer(OPEN),
+            Sees(&["<stream:features>"]),
+            Peer(LIMITS),
+            Quiet,
+        ],
+    );
+    run(
+        "before authentication",
+        direct(&[SaslOverTls], PARTNER),
+        &[
+            Peer(OPEN),
+            Sees(&["<stream:features>"]),
+            Peer(LIMITS),
+            Quiet,
+        ],
+    );
+    run(
+        "after",
+        external(&[SaslOverTls]),
+        &[Peer(LIMITS), Sees(heeded)],
+    );
+}
+
 /// R-18, R-19.
 #[test]
 fn the_reverse_way_opens_only_with_the_peer_s_own_authentication() {

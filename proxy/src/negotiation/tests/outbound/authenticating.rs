@@ -274,75 +274,25 @@ fn what_cannot_be_had_safely_is_not_had() {
     );
 }
 
-const UNSUPPORTED: &str = "<stream:error><unsupported-stanza-type xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>";
-
 #[test]
-fn s4_a_stream_that_dies_over_bidi_is_blamed_on_it() {
-    for (name, says) in [
-        ("by an error", UNSUPPORTED),
-        ("without a word", "</stream:stream>"),
-    ] {
-        run(
-            name,
-            direct(&[SaslOverTls], PARTNER),
-            &[
-                Peer(HEADER),
-                Peer(BOTH),
-                Sees(&["<bidi ", "<auth "]),
-                Peer(says),
-                Sees(&["[close BidiRejected]"]),
-            ],
-        );
-    }
+fn what_was_told_before_tls_or_authentication_limits_nothing_after() {
     run(
-        "not once it stands",
-        direct(&[SaslOverTls], PARTNER),
-        &[
-            Peer(HEADER),
-            Peer(BOTH),
-            Peer(SUCCESS),
-            Peer(HEADER),
-            Peer(NOTHING),
-            Sees(&["[ready "]),
-            Peer(UNSUPPORTED),
-            Sees(&["[close PeerError]"]),
-        ],
-    );
-    run(
-        "announced in the other namespace",
-        direct(&[SaslOverTls], PARTNER),
+        "limits",
+        plain(&[SaslOverTls]),
         &[
             Peer(HEADER),
             Peer(
-                "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>EXTERNAL</mechanism></mechanisms>\
-                 <bidi xmlns='urn:xmpp:bidi'/></stream:features>",
+                "<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>\
+                 <limits xmlns='urn:xmpp:stream-limits:0'><max-bytes>10000</max-bytes></limits></stream:features>",
             ),
-            Sees(&["<bidi xmlns='urn:xmpp:bidi'/>"]),
+            Peer(PROCEED),
+            Sees(&["[limits Some(10000) None]"]),
+            Tls(PARTNER),
+            Peer(HEADER),
+            Peer(EXTERNAL),
+            Sees(&["[limits None None]", "<auth "]),
         ],
     );
-    let mut out = Vec::new();
-    let world = World {
-        shown: PARTNER.to_owned(),
-        ..World::new(&[SaslOverTls], &[PARTNER])
-    };
-    let start = OutboundStart {
-        side: Side::Partner,
-        purpose: Purpose::Stanzas(pair("org.example", PARTNER)),
-        link: Link::Tls,
-        skip_sasl: false,
-        skip_bidi: true,
-        names: WireNames::default(),
-    };
-    let mut machine = Outbound::start(start, &world, &mut out);
-    let header = StreamHeader {
-        version: Some("1.0".into()),
-        id: Some("peer1".to_owned()),
-        ..header_of_server()
-    };
-    machine.step(Input::Header(&header), &world, &mut out);
-    machine.step(Input::Element(&element(BOTH)), &world, &mut out);
-    let text: String = out.iter().map(render).collect();
-    assert!(text.contains("<auth ") && !text.contains("bidi"), "{text}");
 }
 
 #[test]
@@ -366,6 +316,33 @@ fn s14_what_a_peer_says_before_a_header_is_heard() {
                 "<error xmlns='http://etherx.jabber.org/streams'><host-unknown xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></error>",
             ),
             Sees(&["[close PeerError]"]),
+        ],
+    );
+    run(
+        "behind a declaration, under another prefix",
+        plain(&[SaslOverTls]),
+        &[
+            Peer(
+                "<?xml version='1.0'?><s:error xmlns:s='http://etherx.jabber.org/streams'>\
+                 <host-unknown xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></s:error>",
+            ),
+            Sees(&["[close PeerError]"]),
+        ],
+    );
+    run(
+        "the end and nothing else",
+        plain(&[SaslOverTls]),
+        &[Peer("</stream:stream>"), Sees(&["[close PeerClosed]"])],
+    );
+    run(
+        "features without a header after SASL, behind a declaration",
+        direct(&[SaslOverTls, TlsDialback], PARTNER),
+        &[
+            Peer(HEADER),
+            Peer(EXTERNAL),
+            Peer(SUCCESS),
+            Peer("<?xml version='1.0'?><stream:features/>"),
+            Sees(&["[close SaslRejected]"]),
         ],
     );
     run(

@@ -1,6 +1,7 @@
 //! What the edge says on a stream that it opened.
 
 mod authenticating;
+mod blame;
 mod established;
 mod sharing;
 

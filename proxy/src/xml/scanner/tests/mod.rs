@@ -129,7 +129,7 @@ fn a_header_that_is_none_is_refused_x02() {
         ),
         ("<stream xmlns='jabber:server'>", XmlError::StreamNamespace),
         (
-            "<s:features xmlns:s='http://etherx.jabber.org/streams'>",
+            "<s:other xmlns:s='http://etherx.jabber.org/streams'>",
             XmlError::NotAStream,
         ),
         (
@@ -138,7 +138,7 @@ fn a_header_that_is_none_is_refused_x02() {
         ),
         ("<stream:stream>", XmlError::UndeclaredPrefix),
         ("hello", XmlError::TextBetweenStanzas),
-        ("</stream:stream>", XmlError::EndTag),
+        ("</stream>", XmlError::EndTag),
         ("\u{16}\u{3}\u{1}", XmlError::ForbiddenCharacter),
     ] {
         assert_eq!(header(text), Err(error), "{text}");
@@ -391,6 +391,73 @@ fn a_stanza_says_what_policy_asks() {
             ("f", "u&v", 20),
         ]
     );
+}
+
+/// All that comes of it, whole and byte by byte.
+#[track_caller]
+fn begins(stream: &str) -> (Vec<String>, Option<XmlError>) {
+    let whole = outcome(stream.as_bytes(), Limits::default());
+    let mut scanner = Scanner::new(Limits::default());
+    let (mut taken, mut elements, mut error) = (0, Vec::new(), None);
+    for come in 1..=stream.len() {
+        while error.is_none() && taken < come {
+            match scanner.next(&stream.as_bytes()[taken..come]) {
+                Ok(None) => break,
+                Ok(Some(item)) => {
+                    match &item {
+                        Item::Other(other) => {
+                            elements.push(String::from_utf8_lossy(other.bytes).into_owned());
+                        }
+                        Item::Close { .. } => elements.push("close".to_owned()),
+                        _ => {}
+                    }
+                    taken += item.len();
+                }
+                Err(cause) => error = Some(cause),
+            }
+        }
+    }
+    assert_eq!((elements, error), whole, "byte by byte: {stream}");
+    whole
+}
+
+#[test]
+fn s14_what_a_peer_says_instead_of_a_header_may_follow_a_declaration_and_have_any_prefix() {
+    for element in [
+        "<stream:error><a/></stream:error>",
+        "<stream:features/>",
+        "<s:error xmlns:s='http://etherx.jabber.org/streams'><a/></s:error>",
+        "<s:features xmlns:s='http://etherx.jabber.org/streams'/>",
+        "<error xmlns='http://etherx.jabber.org/streams'><a/></error>",
+        "<stream:error xmlns:stream='http://etherx.jabber.org/streams'/>",
+    ] {
+        for before in ["", "<?xml version='1.0'?>", "<?xml version='1.0'?>\n "] {
+            let expected = (vec![element.to_owned()], None);
+            assert_eq!(begins(&format!("{before}{element}")), expected, "{before}");
+        }
+    }
+    for end in [
+        "</stream:stream>",
+        "<?xml version='1.0'?></stream:stream>",
+        "<?xml version='1.0'?>\n</stream:stream >",
+    ] {
+        assert_eq!(begins(end), (vec!["close".to_owned()], None), "{end}");
+    }
+    for (stream, error) in [
+        (
+            "<stream:error xmlns:stream='urn:x'/>",
+            XmlError::StreamNamespace,
+        ),
+        ("<s:error/>", XmlError::UndeclaredPrefix),
+        ("<error/>", XmlError::StreamNamespace),
+        ("</s:stream>", XmlError::EndTag),
+        (
+            "<?xml version='1.0'?><?xml version='1.0'?><stream:error/>",
+            XmlError::ProcessingInstruction,
+        ),
+    ] {
+        assert_eq!(begins(stream), (vec![], Some(error)), "{stream}");
+    }
 }
 
 #[test]

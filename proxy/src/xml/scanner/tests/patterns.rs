@@ -51,6 +51,9 @@ fn stanza() -> impl Strategy<Value = String> {
         ">",
         "a>b",
         "sixteen bytes ..",
+        "en",
+        "de-CH",
+        "en_US",
         "x=\u{22}1\u{22}/",
     ]);
     let odd = prop::sample::select(vec![
@@ -140,6 +143,30 @@ fn most_stanzas_of_few_forms_are_found_by_patterns() {
         let found = found_by_pattern(forms);
         assert!(found > least, "{found} of {forms:?}");
     }
+}
+
+#[test]
+fn s10_stanzas_of_any_language_fit_a_pattern_and_those_of_none_do_not() {
+    let mut scanner = Scanner::new(Limits::default());
+    scanner.next(HEADER.as_bytes()).unwrap().unwrap();
+    let mut found = [0; 2];
+    for number in 0..100 {
+        let tags = ["en", "de-CH", "x-klingon", "", "en_US", "a"];
+        let (at, is_ill) = (number % tags.len(), number % tags.len() > 3);
+        let stanza = format!(
+            "<message from='a@b' xml:lang='{}'><body xml:lang='?'>{number}</body></message>",
+            tags[at]
+        );
+        found[usize::from(is_ill)] += usize::from(scanner.by_pattern(stanza.as_bytes()).is_some());
+        let Some(Item::Stanza(stanza)) = scanner.next(stanza.as_bytes()).unwrap() else {
+            panic!("a stanza");
+        };
+        assert_eq!(
+            (stanza.form.has_lang, stanza.form.ill_lang),
+            (!is_ill, is_ill)
+        );
+    }
+    assert!(found[0] > 40 && found[1] == 0, "{found:?}");
 }
 
 #[test]

@@ -8,18 +8,23 @@ use std::{
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio_util::sync::CancellationToken;
-use xmpp_edge_crds::{domain::DomainName, negotiation::Method};
+use xmpp_edge_crds::{
+    domain::{DomainName, NameForm},
+    negotiation::Method,
+};
 
 use super::{
     CLOSING, Stream,
     context::StreamContext,
+    environment::ConfigEnvironment,
     establish::{Negotiation, OwnProof, ends},
+    proofs::Proofs,
     targets::{direction, kind_of_dns},
 };
 use crate::{
     config::ActiveConfig,
     dns::{self, Candidate, Connected},
-    negotiation::{Fault, Purpose, Side, WireNames},
+    negotiation::{Environment, Fault, Purpose, Side, WireNames},
     routing::{
         dial_ticket::DialTicket,
         failure::{Failure, FailureKind},
@@ -42,17 +47,16 @@ pub(super) struct Walk<'a> {
     /// How long a negotiation may take before the next target starts beside it: others must have their
     /// share of the whole.
     beside: Duration,
-    proof: OwnProof,
-    skip_bidi: bool,
+    /// How the next server is tried: what one of them does not take is not asked of those behind it.
+    manner: Manner,
+    /// The form of the peer's name that this walk began with.
+    first_form: NameForm,
     /// A target ended its stream over bidi in this walk.
     over_bidi: bool,
-    /// In which form names are written to the peer, and whether its own was changed in this walk.
-    names: WireNames,
-    renamed: bool,
-    /// Servers that are to be tried once more.
+    /// Servers that are to be tried once more, in another manner.
     again: Vec<Candidate>,
     /// Under way, beside each other: the first to be over wins.
-    negotiations: FuturesUnordered<BoxFuture<'static, (Candidate, Negotiated)>>,
+    negotiations: FuturesUnordered<BoxFuture<'static, (Tried, Negotiated)>>,
     /// Ends those that are under way, in order.
     superseded: CancellationToken,
     last: Failure,
@@ -62,15 +66,32 @@ pub(super) struct Walk<'a> {
 
 type Negotiated = Result<Box<Stream>, Fault>;
 
-/// The next connection, with what is left behind it.
-type Next = (
-    dns::Candidates,
-    Option<Result<Connected, dns::ConnectFault>>,
-);
+/// How a server is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Manner {
+    proof: OwnProof,
+    skip_bidi: bool,
+    skip_acks: bool,
+    /// In which form names are written to it.
+    names: WireNames,
+}
 
-async fn next_of(mut candidates: dns::Candidates) -> Next {
-    let next = candidates.next().await;
-    (candidates, next)
+/// A server, and the manner in which it was tried: beside another it may have begun before that one
+/// changed the manner of the walk.
+#[derive(Debug)]
+struct Tried {
+    candidate: Candidate,
+    manner: Manner,
+}
+
+/// Whether another target is being connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Connecting {
+    Now,
+    /// Once no negotiation is under way, or the last one has taken too long.
+    Later,
+    /// All were tried; it goes on with those alone that are to be tried once more.
+    Never,
 }
 
 impl<'a> Walk<'a> {
@@ -94,13 +115,14 @@ impl<'a> Walk<'a> {
             ticket,
             deadline,
             beside: BESIDE.min(deadline.saturating_duration_since(Instant::now()) / 3),
-            proof: OwnProof::Any,
-            skip_bidi: context
-                .without_bidi
-                .contains(&ends(purpose).0, Instant::now()),
+            manner: Manner {
+                proof: OwnProof::Any,
+                skip_bidi: false,
+                skip_acks: false,
+                names,
+            },
+            first_form: names.peer,
             over_bidi: false,
-            names,
-            renamed: false,
             again: Vec::new(),
             negotiations: FuturesUnordered::new(),
             superseded: CancellationToken::new(),
@@ -118,21 +140,22 @@ impl<'a> Walk<'a> {
     /// Why no target gave a stream.
     pub(super) async fn over(
         &mut self,
-        candidates: dns::Candidates,
+        mut candidates: dns::Candidates,
     ) -> Result<Box<Stream>, Failure> {
-        let mut connecting = Some(Box::pin(next_of(candidates)));
-        let mut rest = None;
+        let mut connecting = Connecting::Now;
         let mut beside = Instant::now();
         loop {
-            if connecting.is_none() && (self.negotiations.is_empty() || Instant::now() >= beside) {
-                connecting = rest.take().map(|mut candidates: dns::Candidates| {
-                    for candidate in self.again.drain(..) {
-                        candidates.again(candidate);
-                    }
-                    Box::pin(next_of(candidates))
-                });
+            if !self.again.is_empty() {
+                for candidate in self.again.drain(..) {
+                    candidates.again(candidate);
+                }
+                connecting = Connecting::Now;
             }
-            if connecting.is_none() && self.negotiations.is_empty() {
+            let is_due = self.negotiations.is_empty() || Instant::now() >= beside;
+            if connecting == Connecting::Later && is_due {
+                connecting = Connecting::Now;
+            }
+            if connecting == Connecting::Never && self.negotiations.is_empty() {
                 break;
             }
             let is_negotiating = !self.negotiations.is_empty();
@@ -141,37 +164,34 @@ impl<'a> Walk<'a> {
             }
             tokio::select! {
                 biased;
-                Some((candidate, outcome)) = self.negotiations.next(), if is_negotiating => match outcome {
+                Some((tried, outcome)) = self.negotiations.next(), if is_negotiating => match outcome {
                     Ok(stream) => {
-                        if self.over_bidi {
-                            self.context.without_bidi.remember(&self.peer, Instant::now());
-                        }
-                        if let Purpose::Stanzas(_) = self.purpose {
-                            let (peers, form) = (&self.context.peers, self.names.peer);
-                            peers.note_form(self.side, &self.peer, form, Instant::now());
-                        }
+                        self.learn(tried.manner);
                         return Ok(stream);
                     }
-                    Err(fault) => self.negotiation_failed(candidate, fault)?,
+                    Err(fault) => self.negotiation_failed(&tried, &fault)?,
                 },
-                (mut candidates, next) = if_some(&mut connecting) => {
-                    connecting = None;
+                // Nothing is lost where it is not the first: what it began goes on with the next call.
+                next = candidates.next(), if connecting == Connecting::Now => {
                     for step in candidates.take_steps() {
                         let whose = self.config.attempt_peer(self.side, &step.domain);
                         self.context.attempts.note(whose, step);
                     }
-                    match next {
-                        None => continue,
+                    connecting = match next {
+                        None => Connecting::Never,
                         Some(Ok(connected)) => {
                             self.negotiate(connected);
                             beside = Instant::now() + self.beside;
+                            Connecting::Later
                         }
-                        Some(Err(fault)) => self.connection_failed(&fault),
-                    }
-                    rest = Some(candidates);
+                        Some(Err(fault)) => {
+                            self.connection_failed(&fault);
+                            Connecting::Later
+                        }
+                    };
                 }
                 () = tokio::time::sleep_until(beside.into()),
-                    if rest.is_some() && connecting.is_none() => {}
+                    if connecting == Connecting::Later => {}
             }
         }
         let mut failure = self.last.clone();
@@ -182,20 +202,24 @@ impl<'a> Walk<'a> {
     }
 
     fn negotiate(&mut self, connected: Connected) {
-        let candidate = connected.candidate.clone();
+        let tried = Tried {
+            candidate: connected.candidate.clone(),
+            manner: self.manner,
+        };
         let negotiation = Negotiation {
             context: Arc::clone(self.context),
             config: Arc::clone(self.config),
             side: self.side,
             purpose: self.purpose.clone(),
-            proof: self.proof,
-            skip_bidi: self.skip_bidi,
-            names: self.names,
+            proof: tried.manner.proof,
+            skip_bidi: tried.manner.skip_bidi,
+            skip_acks: tried.manner.skip_acks,
+            names: tried.manner.names,
             deadline: self.deadline,
             superseded: self.superseded.clone(),
         };
         let outcome = negotiation.run(connected);
-        let outcome = async move { (candidate, outcome.await) };
+        let outcome = async move { (tried, outcome.await) };
         self.negotiations.push(outcome.boxed());
     }
 
@@ -217,44 +241,31 @@ impl<'a> Walk<'a> {
         self.failed(Failure::new(kind, fault.to_string()));
     }
 
+    /// The manner in which a stream came to be is the peer's.
+    fn learn(&self, manner: Manner) {
+        let now = Instant::now();
+        if self.over_bidi && manner.skip_bidi {
+            self.context.without_bidi.remember(&self.peer, now);
+        }
+        if let Purpose::Stanzas(_) = self.purpose {
+            let peers = &self.context.peers;
+            peers.note_form(self.side, &self.peer, manner.names.peer, now);
+        }
+    }
+
     /// # Errors
     /// Where no further target is to be tried.
-    fn negotiation_failed(&mut self, candidate: Candidate, fault: Fault) -> Result<(), Failure> {
+    fn negotiation_failed(&mut self, tried: &Tried, fault: &Fault) -> Result<(), Failure> {
         // The peer has opened a stream that carries the pair: no target is tried any more.
-        if fault == Fault::Done {
+        if *fault == Fault::Done {
             return Err(Failure::new(FailureKind::Unreachable, fault.to_string()));
         }
-        if let Fault::SaslRejected { ended, .. } = fault {
-            if ended && self.proof == OwnProof::Any {
-                // It hung up over EXTERNAL: the same server by dialback, before any other.
-                self.again.push(candidate.clone());
-            }
-            if self.proof == OwnProof::Any {
-                self.proof = OwnProof::Dialback;
-            }
-        }
-        let is_alert = matches!(&fault, Fault::TlsFailed { label, .. } if *label == "TlsAlert");
-        if is_alert && self.proof != OwnProof::DialbackWithoutCertificate && self.may_dial_back() {
-            // It ended TLS, over our certificate most likely: it may take who shows none, as every
-            // client may (RFC 8446 section 4.4.2).
+        let Tried { candidate, manner } = tried;
+        if self.changes_manner(*manner, fault) {
+            // The same server, before any other.
             self.again.push(candidate.clone());
-            self.proof = OwnProof::DialbackWithoutCertificate;
         }
-        if matches!(fault, Fault::BidiRejected { .. }) && !self.skip_bidi {
-            // Nobody needs it: the same server without, before any other.
-            self.again.push(candidate.clone());
-            self.skip_bidi = true;
-            self.over_bidi = true;
-        }
-        let knows_none =
-            matches!(&fault, Fault::PeerError { condition, .. } if condition == "host-unknown");
-        if knows_none && !self.renamed && self.peer_has_two_names() {
-            // Some servers host A-labels and compare texts: the same server once more, in the other form.
-            self.again.push(candidate.clone());
-            self.renamed = true;
-            self.names.peer = self.names.peer.other();
-        }
-        let kind = kind_of(&fault);
+        let kind = kind_of(fault);
         let before = format!("{} at {}: ", self.peer, candidate.endpoint);
         self.failed(Failure::quoting(kind, &before, &fault.to_string(), ""));
         // What the peer said stands in it: it must not forge lines.
@@ -275,6 +286,53 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Takes back what a server that was tried in this manner did not take. Says whether it may take us
+    /// now: each server is tried once in each manner, however many are tried beside each other.
+    fn changes_manner(&mut self, tried: Manner, fault: &Fault) -> bool {
+        match fault {
+            Fault::SaslRejected { ended, .. } if tried.proof == OwnProof::Any => {
+                self.manner.proof = self.manner.proof.max(OwnProof::Dialback);
+                // Where it did not end the stream over EXTERNAL, dialback was tried on it.
+                *ended
+            }
+            // It ended TLS, over our certificate most likely: it may take who shows none, as every
+            // client may (RFC 8446 section 4.4.2).
+            Fault::TlsFailed { label, .. }
+                if *label == "TlsAlert"
+                    && tried.proof != OwnProof::DialbackWithoutCertificate
+                    && self.may_dial_back() =>
+            {
+                self.manner.proof = OwnProof::DialbackWithoutCertificate;
+                true
+            }
+            // Nobody needs it.
+            Fault::BidiRejected { .. } if !tried.skip_bidi => {
+                self.manner.skip_bidi = true;
+                self.over_bidi = true;
+                let now = Instant::now();
+                if now >= self.deadline {
+                    // It said nothing until there was no time left: the next walk begins without.
+                    self.context.without_bidi.remember(&self.peer, now);
+                }
+                now < self.deadline
+            }
+            Fault::AcksRejected { .. } if !tried.skip_acks => {
+                self.manner.skip_acks = true;
+                true
+            }
+            // Some servers host A-labels and compare texts.
+            Fault::PeerError { condition, .. }
+                if condition == "host-unknown"
+                    && tried.names.peer == self.first_form
+                    && self.peer_has_two_names() =>
+            {
+                self.manner.names.peer = self.first_form.other();
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the peer's name can be written in another form. A question about a key has the form in
     /// which that came.
     fn peer_has_two_names(&self) -> bool {
@@ -283,11 +341,16 @@ impl<'a> Walk<'a> {
 
     /// Whether dialback over TLS suffices towards this peer.
     fn may_dial_back(&self) -> bool {
-        self.side == Side::Partner
-            && self
-                .config
-                .partner(&self.peer)
-                .is_some_and(|partner| partner.methods.contains(Method::TlsDialback))
+        let environment = ConfigEnvironment {
+            config: self.config,
+            tlsa: &[],
+            chain: &[],
+            proofs: &Proofs::default(),
+            without_bidi: &self.context.without_bidi,
+        };
+        let (peer, local) = ends(self.purpose);
+        let terms = environment.admit(self.side, &peer, &local);
+        terms.is_ok_and(|terms| terms.methods.contains(Method::TlsDialback))
     }
 
     fn failed(&mut self, failure: Failure) {
@@ -334,9 +397,11 @@ fn kind_of(fault: &Fault) -> FailureKind {
     match fault {
         Fault::EstablishmentTimeout => FailureKind::TimedOut,
         Fault::Policy(_) | Fault::HostUnknown => FailureKind::Forbidden,
-        Fault::PeerClosed | Fault::Shutdown | Fault::Unresponsive | Fault::BidiRejected { .. } => {
-            FailureKind::Unreachable
-        }
+        Fault::PeerClosed
+        | Fault::Shutdown
+        | Fault::Unresponsive
+        | Fault::BidiRejected { .. }
+        | Fault::AcksRejected { .. } => FailureKind::Unreachable,
         Fault::PeerError { condition, .. }
         | Fault::DialbackError { condition }
         | Fault::SaslRejected { condition, .. }
@@ -352,10 +417,5 @@ fn kind_of(fault: &Fault) -> FailureKind {
     }
 }
 
-/// Never, where there is nothing to wait for.
-async fn if_some<F: Future + Unpin>(future: &mut Option<F>) -> F::Output {
-    match future {
-        Some(future) => future.await,
-        None => std::future::pending().await,
-    }
-}
+#[cfg(test)]
+mod tests;

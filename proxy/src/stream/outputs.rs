@@ -260,6 +260,9 @@ impl Stream {
             self.consider_key(peer);
         }
         let whose = self.config.attempt_peer(self.side, peer);
+        if let Some(address) = self.entry.address {
+            self.context.attempts.proved(whose, peer, address);
+        }
         self.context.attempts.connected(whose, peer);
         if self.side == Side::Partner && !self.attends.iter().any(|own| own.domain() == peer) {
             if self.attends.is_empty() {
@@ -349,6 +352,8 @@ impl Stream {
         let named = self.named.get_or_insert_with(|| step.domain.clone());
         if unknown && *named != step.domain {
             self.context.attempts.count(whose, &step);
+        } else if unknown && self.side == Side::Partner {
+            self.context.attempts.claim(whose, &step);
         } else {
             self.context.attempts.note(whose, step);
         }

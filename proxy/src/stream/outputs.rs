@@ -256,13 +256,16 @@ impl Stream {
 
     /// A pair with `peer` stands.
     pub(super) fn connected(&mut self, peer: &DomainName, method: Method) {
+        if self.side == Side::Partner
+            && let Some(address) = self.entry.address
+        {
+            let whose = self.config.attempt_peer(self.side, peer);
+            self.context.attempts.proved(whose, peer, address);
+        }
         if self.side == Side::Partner && method == Method::SaslOverTls {
             self.consider_key(peer);
         }
         let whose = self.config.attempt_peer(self.side, peer);
-        if let Some(address) = self.entry.address {
-            self.context.attempts.proved(whose, peer, address);
-        }
         self.context.attempts.connected(whose, peer);
         if self.side == Side::Partner && !self.attends.iter().any(|own| own.domain() == peer) {
             if self.attends.is_empty() {

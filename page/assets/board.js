@@ -3,6 +3,8 @@
 
 const TOKEN = "xmpp-edge-token";
 const LONGEST_PAUSE = 30000;
+// The server sends something every 15 s: after three times that, nobody is there any more, whatever the connection looks like.
+const SILENCE = 45000;
 
 export class Board {
   // `changed(sections)` after each update; `live(text, refused)` when the connection comes and goes.
@@ -38,30 +40,36 @@ export class Board {
 
   async follow(signal) {
     while (!signal.aborted) {
+      const silence = new Silence(signal);
       try {
-        const answer = await fetch("page/events", { headers: this.headers(), cache: "no-store", signal });
+        const answer = await fetch("page/events", { headers: this.headers(), cache: "no-store", signal: silence.signal });
         if (answer.status === 401) {
           this.live((await answer.text()).trim(), true);
           return;
         }
         if (!answer.ok) throw new Error((await answer.text()).trim());
-        await this.read(answer.body.getReader(), signal);
+        await this.read(answer.body.getReader(), silence);
+        if (signal.aborted) return;
         this.live("The connection ended; it is tried again", false);
       } catch (error) {
         if (signal.aborted) return;
-        this.live(`No connection: ${error.message}; it is tried again`, false);
+        const cause = silence.fell ? `nothing came for ${SILENCE / 1000} s` : error.message;
+        this.live(`No connection: ${cause}; what is shown may be old; it is tried again`, false);
+      } finally {
+        silence.end();
       }
       await new Promise((resolve) => setTimeout(resolve, this.pause));
       this.pause = Math.min(this.pause * 2, LONGEST_PAUSE);
     }
   }
 
-  async read(reader, signal) {
+  async read(reader, silence) {
     const decoder = new TextDecoder();
     let rest = "";
-    while (!signal.aborted) {
+    while (!silence.signal.aborted) {
       const { done, value } = await reader.read();
       if (done) return;
+      silence.broken();
       const events = (rest + decoder.decode(value, { stream: true })).split("\n\n");
       rest = events.pop();
       for (const event of events) {
@@ -90,5 +98,32 @@ export class Board {
     const touched = this.touched;
     this.touched = new Set();
     this.changed(touched);
+  }
+}
+
+// Ends a request to which nothing comes for SILENCE, or when `outer` ends.
+class Silence {
+  constructor(outer) {
+    this.fell = false;
+    this.controller = new AbortController();
+    this.signal = this.controller.signal;
+    this.outer = outer;
+    this.abort = () => this.controller.abort();
+    outer.addEventListener("abort", this.abort);
+    this.broken();
+  }
+
+  // Something came.
+  broken() {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => {
+      this.fell = true;
+      this.abort();
+    }, SILENCE);
+  }
+
+  end() {
+    clearTimeout(this.timer);
+    this.outer.removeEventListener("abort", this.abort);
   }
 }

@@ -1,6 +1,6 @@
 //! The gateways of a pool: where its servers are, who may speak for them, and what pools have to agree on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use xmpp_edge_crds::{
@@ -273,43 +273,105 @@ pub(super) fn not_yet(object: ObjectRef, pods: &str, spec: &PoolSpec) -> Diagnos
     }
 }
 
-/// A sidecar has one document for all pools: where they say different things of its gateway, one of them is
-/// not what it goes by.
+/// A sidecar has one document and one certificate for all pools: where they say different things of its gateway,
+/// one of them is not what it goes by.
 pub(super) fn differing<'a>(
     pools: impl Iterator<Item = &'a EdgeConfig>,
+    specs: &[EdgePool],
     diagnostics: &mut Vec<Diagnostic>,
 ) {
-    let mut first: BTreeMap<&DomainName, (&str, &Gateway)> = BTreeMap::new();
+    let mut by_name: BTreeMap<&str, PoolsGateway<'_>> = BTreeMap::new();
+    let mut by_domain: BTreeMap<&DomainName, PoolsGateway<'_>> = BTreeMap::new();
     for pool in pools {
-        let gateways = pool.gateways.iter();
-        for (domain, own) in
-            gateways.flat_map(|it| it.domains.iter().map(move |domain| (domain, it)))
-        {
-            let Some((other, theirs)) = first.get(domain) else {
-                first.insert(domain, (&pool.pool, own));
-                continue;
-            };
-            // A pool that still has no sidecars is one that is moved later.
-            let what = match (&own.sidecar, &theirs.sidecar) {
-                (Some(_), Some(_)) if own.effective_name() != theirs.effective_name() => "name",
-                (Some(own), Some(theirs)) if own.server != theirs.server => "sidecar.server",
-                (Some(own), Some(theirs)) if own.keys != theirs.keys => "sidecar.keys",
-                (Some(own), Some(theirs)) if own.namespace != theirs.namespace => {
-                    "sidecar.namespace"
-                }
-                _ => continue,
-            };
-            diagnostics.push(Diagnostic {
-                object: ObjectRef::new(Kind::EdgePool, &pool.pool),
-                condition: ConditionType::Ready,
-                status: false,
-                reason: Reason::GatewaysDiffer,
-                message: format!(
-                    "EdgePool {other:?} has another {what} for the gateway of {domain}: a sidecar serves all pools, write the same into spec.gateways[] of both"
-                ),
-                severity: Severity::Warning,
+        let spec = specs
+            .iter()
+            .find(|it| it.metadata.name.as_ref() == Some(&pool.pool));
+        let mut told = None;
+        // A pool that still has no sidecars is one that is moved later.
+        for own in pool.gateways.iter().filter(|it| it.sidecar.is_some()) {
+            let name = own.effective_name();
+            let given = spec.and_then(|pool| {
+                let mut gateways = pool.spec.gateways.iter();
+                gateways
+                    .find(|it| it.effective_name() == name)?
+                    .sidecar
+                    .as_ref()
             });
-            break;
+            let own = PoolsGateway {
+                pool: &pool.pool,
+                gateway: own,
+                given,
+            };
+            let theirs = by_name.entry(name).or_insert(own);
+            let differs = own.unlike(theirs).map(|what| (theirs.pool, what));
+            told = told.or_else(|| differs.map(|(other, what)| (other, what, name.to_owned())));
+            for domain in &own.gateway.domains {
+                let theirs = by_domain.entry(domain).or_insert(own);
+                if theirs.gateway.effective_name() != name {
+                    told = told.or_else(|| Some((theirs.pool, "name", domain.to_string())));
+                }
+            }
         }
+        let Some((other, what, whose)) = told else {
+            continue;
+        };
+        let remedy = match what {
+            "domains" => {
+                "; if these are two servers, give their gateways names of their own (spec.gateways[].name)"
+            }
+            _ => "",
+        };
+        diagnostics.push(Diagnostic {
+            object: ObjectRef::new(Kind::EdgePool, &pool.pool),
+            condition: ConditionType::Ready,
+            status: false,
+            reason: Reason::GatewaysDiffer,
+            message: format!(
+                "EdgePool {other:?} has another {what} for the gateway of {whose}: a sidecar serves all pools, write the same into spec.gateways[] of both{remedy}"
+            ),
+            severity: Severity::Warning,
+        });
+    }
+}
+
+/// A gateway that takes trunks, as one pool has it.
+#[derive(Clone, Copy)]
+struct PoolsGateway<'a> {
+    pool: &'a str,
+    gateway: &'a Gateway,
+    /// What stands in the spec alone.
+    given: Option<&'a PoolSidecar>,
+}
+
+impl PoolsGateway<'_> {
+    /// The first field of which sidecars can have only one form, and that is another there.
+    fn unlike(&self, other: &PoolsGateway<'_>) -> Option<&'static str> {
+        let (own, theirs) = (self.gateway, other.gateway);
+        let domains = |gateway: &Gateway| gateway.domains.iter().cloned().collect::<BTreeSet<_>>();
+        let sidecar = |gateway: &Gateway| gateway.sidecar.clone().unwrap_or_default();
+        let default = PoolSidecar::default();
+        let (of_own, of_theirs) = (sidecar(own), sidecar(theirs));
+        let fields = [
+            ("domains", domains(own) != domains(theirs)),
+            ("sidecar.server", of_own.server != of_theirs.server),
+            ("sidecar.keys", of_own.keys != of_theirs.keys),
+            ("sidecar.namespace", of_own.namespace != of_theirs.namespace),
+            (
+                "sidecar.serverAddress",
+                self.given.unwrap_or(&default).server_address
+                    != other.given.unwrap_or(&default).server_address,
+            ),
+            (
+                "negotiation",
+                own.mode == theirs.mode && own.negotiation != theirs.negotiation,
+            ),
+            (
+                "trust",
+                (&own.trust_ca, own.trust_public_roots)
+                    != (&theirs.trust_ca, theirs.trust_public_roots),
+            ),
+        ];
+        let mut differing = fields.into_iter().filter(|(_, differs)| *differs);
+        differing.next().map(|(what, _)| what)
     }
 }

@@ -63,7 +63,8 @@ pub fn compile(world: &NamespaceInputs, last: &BTreeMap<String, EdgeConfig>) -> 
     let partners = partner::compile(world, &own, last, &mut diagnostics);
     let policies = policy::compile(world, &own, last, &mut diagnostics);
     dialback_secrets(world, &own, &pools, &mut diagnostics);
-    gateway::differing(pools.values().map(|pool| &pool.config), &mut diagnostics);
+    let documents = pools.values().map(|pool| &pool.config);
+    gateway::differing(documents, &world.pools, &mut diagnostics);
 
     let namespace_domains = own.all();
     let edges: Vec<_> = pools.values().map(|pool| pool.edge.clone()).collect();

@@ -2,9 +2,66 @@
 //!
 //! The same in a cluster and in standalone. It judges no key; that is the proxy's.
 
-use std::collections::{BTreeMap, BinaryHeap};
+use std::{
+    collections::{BTreeMap, BinaryHeap},
+    fmt,
+};
 
+use data_encoding::HEXLOWER;
+use serde::{Deserialize, Deserializer, de};
 use xmpp_edge_crds::edge_config::{EdgeConfig, OnKeyChange};
+
+/// SHA-256 over the SubjectPublicKeyInfo of a key that a partner showed; in text 64 lower-case hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PeerKeyHash(pub [u8; 32]);
+
+impl PeerKeyHash {
+    /// `None` where the text is of another form.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut hash = [0; 32];
+        // Other lengths are refused before anything is decoded.
+        let digits = text.as_bytes();
+        if digits.len() != 2 * hash.len() {
+            return None;
+        }
+        HEXLOWER.decode_mut(digits, &mut hash).ok()?;
+        Some(Self(hash))
+    }
+}
+
+impl fmt::Display for PeerKeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for PeerKeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl<'de> Deserialize<'de> for PeerKeyHash {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_str(PeerKeyVisitor)
+    }
+}
+
+struct PeerKeyVisitor;
+
+impl de::Visitor<'_> for PeerKeyVisitor {
+    type Value = PeerKeyHash;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the SHA-256 of a key")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<PeerKeyHash, E> {
+        let fault = || E::custom("a key is not 64 lower-case hexadecimal digits");
+        PeerKeyHash::parse(text).ok_or_else(fault)
+    }
+}
 
 /// Keys kept of one partner; the oldest goes first.
 const MAX_KEYS: usize = 32;
@@ -72,7 +129,12 @@ pub fn name_of(pool: &str) -> String {
 /// Takes a key that a proxy of `config` saw; says whether it was new and is to be kept.
 ///
 /// With `Refuse` only a first key is taken: several may come before it is compiled in.
-pub fn learn(data: &mut PeerKeysData, config: &EdgeConfig, partner: &str, key: &str) -> bool {
+pub fn learn(
+    data: &mut PeerKeysData,
+    config: &EdgeConfig,
+    partner: &str,
+    key: PeerKeyHash,
+) -> bool {
     // Compiled in the order of their names.
     let place = config
         .partners
@@ -90,12 +152,12 @@ pub fn learn(data: &mut PeerKeysData, config: &EdgeConfig, partner: &str, key: &
         OnKeyChange::Warn => true,
         OnKeyChange::Refuse => first,
     };
+    let key = key.to_string();
     let mut keys: Vec<&str> = text.lines().collect();
-    if !wanted || keys.contains(&key) {
+    if !wanted || keys.contains(&key.as_str()) {
         return false;
     }
-    tracing::info!(partner, key, first, "the partner's key is recorded");
-    keys.push(key);
+    keys.push(&key);
     let oldest = keys.len().saturating_sub(MAX_KEYS);
     let text: String = keys[oldest..]
         .iter()

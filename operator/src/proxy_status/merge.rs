@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use xmpp_edge_crds::{
-    edge_config::{EdgeConfig, GatewayMode, SidecarServers},
+    edge_config::{EdgeConfig, GatewayMode, Partner, SidecarServers},
     negotiation::Method,
     verdict::Partners,
 };
@@ -15,6 +15,7 @@ use super::{
     model::{self, Direction, Side},
     sidecars::SidecarFacts,
 };
+use crate::compile::peer_keys::PeerKeyHash;
 
 /// What a pool's pods say together.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -41,7 +42,7 @@ pub struct PartnerFacts {
     pub last_connected_time: Option<Timestamp>,
     pub attempt: Option<Attempt>,
     /// Of the replica that connected last.
-    pub peer_key_sha256: Option<String>,
+    pub peer_key_sha256: Option<PeerKeyHash>,
     pub probe: Option<model::Probe>,
 }
 
@@ -60,10 +61,11 @@ impl Attempt {
         Some(step.time)
     }
 
-    /// The step that failed.
+    /// The step that failed; who only claims to be the partner comes last.
     #[must_use]
     pub fn failure(&self) -> Option<&model::AttemptStep> {
-        self.steps.iter().find(|step| step.failed())
+        let failed = || self.steps.iter().filter(|step| step.failed());
+        failed().find(|step| !step.unproven).or(failed().next())
     }
 
     fn time(&self) -> Timestamp {
@@ -130,9 +132,14 @@ pub fn merge(report: &PoolReport, config: &EdgeConfig) -> PoolFacts {
         }
     }
     let mut attempts: BTreeMap<&str, Vec<Attempt>> = BTreeMap::new();
-    let mut keys: BTreeMap<&str, (Option<Timestamp>, &str)> = BTreeMap::new();
+    let mut keys: BTreeMap<&str, (Option<Timestamp>, PeerKeyHash)> = BTreeMap::new();
+    // Of others nothing is to be told, whoever invents them.
+    let exists = |name: &str| {
+        let by_name = |it: &Partner| it.name.as_str().cmp(name);
+        config.partners.binary_search_by(by_name).is_ok()
+    };
     for (pod, status) in answers() {
-        for partner in &status.partners {
+        for partner in status.partners.iter().filter(|it| exists(&it.name)) {
             let known = facts.partners.entry(partner.name.clone()).or_default();
             known.last_connected_time = known.last_connected_time.max(partner.last_connected_time);
             if let Some(probe) = &partner.probe
@@ -143,7 +150,7 @@ pub fn merge(report: &PoolReport, config: &EdgeConfig) -> PoolFacts {
             {
                 known.probe = Some(probe.clone());
             }
-            if let Some(key) = &partner.peer_key_sha256 {
+            if let Some(key) = partner.peer_key_sha256 {
                 let newest = keys.entry(&partner.name).or_insert((None, key));
                 if partner.last_connected_time >= newest.0 {
                     *newest = (partner.last_connected_time, key);
@@ -167,10 +174,21 @@ pub fn merge(report: &PoolReport, config: &EdgeConfig) -> PoolFacts {
     }
     for (name, (_, key)) in keys {
         if let Some(partner) = facts.partners.get_mut(name) {
-            partner.peer_key_sha256 = Some(key.to_owned());
+            partner.peer_key_sha256 = Some(key);
         }
     }
-    for (name, attempts) in attempts {
+    for (name, mut attempts) in attempts {
+        // Anybody can fail in the name of a partner: that is told of one that nobody has heard of otherwise.
+        let partner = facts.partners.get(name);
+        let is_known = partner.is_some_and(|it| {
+            it.last_connected_time.is_some() || it.inbound_streams + it.outbound_streams > 0
+        });
+        if is_known {
+            for attempt in &mut attempts {
+                attempt.steps.retain(|step| !step.unproven);
+            }
+            attempts.retain(|attempt| !attempt.steps.is_empty());
+        }
         let success = |direction| successes.get(&(name.to_owned(), direction)).copied();
         let attempt = newest(attempts, success);
         if let Some(partner) = facts.partners.get_mut(name) {
@@ -427,6 +445,30 @@ mod tests {
         assert_eq!((partner.inbound_streams, partner.outbound_streams), (2, 2));
         assert_eq!(partner.method(), Some(Method::SaslOverTls));
         assert_eq!((facts.inbound_streams, facts.outbound_streams), (2, 3));
+    }
+
+    #[test]
+    fn who_only_claims_to_be_a_partner_is_told_where_nobody_was_ever_proven_to_be_it() {
+        let mut claim = step("inbound", "CertificateMissing", 30);
+        claim["unproven"] = json!(true);
+        let ours = step("outbound", "Timeout", 20);
+        let failure = |steps: Value, connected: Value| {
+            let partners =
+                json!([{"name": "p", "lastAttempt": steps, "lastConnectedTime": connected}]);
+            let facts = merge(&report(vec![("a", json!([]), partners)]), &config());
+            let attempt = facts.partners["p"].attempt.clone()?;
+            Some(attempt.failure()?.outcome.clone())
+        };
+        let never = Value::Null;
+        let claimed = failure(json!([claim]), never.clone());
+        assert_eq!(claimed.as_deref(), Some("CertificateMissing"));
+        let dialled = failure(json!([claim, ours]), never);
+        assert_eq!(
+            dialled.as_deref(),
+            Some("Timeout"),
+            "what we saw ourselves comes first"
+        );
+        assert_eq!(failure(json!([claim]), json!(time(10))), None);
     }
 
     #[test]

@@ -3,7 +3,11 @@
 //! Facts, not verdicts: what a partner's or a pool's status makes of them is decided there. Nothing
 //! here is read back from a status.
 
+pub mod border;
 pub mod documents;
+pub mod held;
+#[cfg(test)]
+mod hostile;
 pub mod merge;
 pub mod model;
 pub mod ownership;

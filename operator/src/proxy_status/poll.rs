@@ -26,7 +26,9 @@ use tokio::{
 use zeroize::Zeroizing;
 
 use super::{
-    PoolReport, model,
+    PoolReport, border,
+    held::TooMuch,
+    model,
     ownership::pool_of,
     pod_tls::{PodTls, PodTlsError, issuer_secret},
 };
@@ -50,6 +52,8 @@ const MAX_ANSWER: usize = 8 << 20;
 const SMALL_ANSWER: usize = 1 << 20;
 /// Large answers under way at a time.
 const LARGE_AT_ONCE: usize = 2;
+/// That a pod does not answer is logged once within this, however often it does and does not.
+const LOGGED: Duration = Duration::from_secs(60);
 /// Where a pod does not name its admin port.
 const ADMIN_PORT: u16 = 9090;
 /// What was about to be noted while the last answer was written: this much before it is asked for
@@ -75,6 +79,8 @@ pub enum PollError {
     Token(String),
     #[error("the answer is not a status: {0}")]
     Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    TooMuch(#[from] TooMuch),
 }
 
 /// What the pods said, by namespace and pool.
@@ -173,6 +179,8 @@ pub struct Poller {
     caches: Arc<Caches>,
     reports: Arc<Reports>,
     large: Semaphore,
+    /// When it was last logged that a pod does not answer.
+    logged: Mutex<BTreeMap<PodKey, Instant>>,
 }
 
 impl Poller {
@@ -182,6 +190,7 @@ impl Poller {
             caches,
             reports,
             large: Semaphore::new(LARGE_AT_ONCE),
+            logged: Mutex::default(),
         }
     }
 
@@ -301,34 +310,52 @@ impl Poller {
         let Some(known) = pool.and_then(|pool| pool.pods.get_mut(&target.pod)) else {
             return false;
         };
-        let mut before = known.clone();
-        match answer {
-            Ok(status) => {
-                known.unreachable = None;
-                match &mut known.status {
-                    Some(whole) if target.since.is_some() => whole.update(status),
-                    other => *other = Some(status),
-                }
-            }
+        let taken = answer.and_then(|mut status| {
+            status.keep_partners(|partner| self.is_partner(&target.namespace, partner));
+            Ok(match &mut known.status {
+                Some(whole) if target.since.is_some() => whole.update(status)?,
+                known => model::ProxyStatus::replace(known, status)?,
+            })
+        });
+        match taken {
+            Ok(news) => known.unreachable.take().is_some() || news,
             Err(error) => {
-                if known.unreachable.is_none() {
+                // It may quote what the pod said.
+                let text = border::line(&error.to_string(), border::TEXT);
+                let before = known.unreachable.as_ref();
+                let since = before.map_or_else(Timestamp::now, |(since, _)| *since);
+                let news = before.is_none_or(|(_, before)| *before != text);
+                if before.is_none() && self.may_be_logged(target) {
                     let (namespace, pod) = (&target.namespace, &target.pod);
-                    tracing::warn!(namespace, pod, %error, "the pod does not say its status");
+                    tracing::warn!(
+                        namespace,
+                        pod,
+                        error = text,
+                        "the pod does not say its status"
+                    );
                 }
-                let since = known
-                    .unreachable
-                    .as_ref()
-                    .map_or_else(Timestamp::now, |(since, _)| *since);
-                known.unreachable = Some((since, error.to_string()));
+                known.unreachable = Some((since, text));
+                news
             }
         }
-        // That time passed is no news, nor that stanzas did.
-        if let (Some(before), Some(known)) = (&mut before.status, &known.status) {
-            before.time = known.time;
-            before.totals = known.totals;
-            before.refusals.clone_from(&known.refusals);
+    }
+
+    /// Whether that a pod does not answer is to be logged: not where it was a moment ago.
+    fn may_be_logged(&self, target: &Target) -> bool {
+        let mut logged = self.logged.lock();
+        let now = Instant::now();
+        logged.retain(|_, at| now.duration_since(*at) < LOGGED);
+        let key = (target.namespace.clone(), target.pod.clone());
+        let may = !logged.contains_key(&key);
+        if may {
+            logged.insert(key, now);
         }
-        *known != before
+        may
+    }
+
+    /// Whether there is a partner object of this name.
+    fn is_partner(&self, namespace: &str, name: &str) -> bool {
+        self.caches.partners.get(namespace, name).is_some()
     }
 }
 

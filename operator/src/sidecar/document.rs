@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use xmpp_edge_crds::{
     edge_config::{EdgeConfig, Gateway, Host, HostPort},
     kinds::{EdgePool, pool::PoolSidecar},
-    sidecar_config::{OtherGatewayDocument, SidecarDocument},
+    sidecar_config::{LimitsDocument, OtherGatewayDocument, SidecarDocument},
 };
 
 /// The documents by the gateways' names. `reach`: where sidecars find the edges of a pool.
@@ -26,6 +26,13 @@ pub fn documents(
             let document = documents
                 .entry(name.to_owned())
                 .or_insert_with(|| document(config, gateway, &given, configs));
+            document.limits = largest(document.limits, config);
+            // A sidecar serves what any pool has the gateway for: pools that differ are told so.
+            for domain in gateway.domains.iter().map(ToString::to_string) {
+                if !document.domains.contains(&domain) {
+                    document.domains.push(domain);
+                }
+            }
             for edge in reach(config).into_iter().chain(given.edges) {
                 if !document.edges.contains(&edge) {
                     document.edges.push(edge);
@@ -78,16 +85,27 @@ fn document(
     let limits = &config.settings;
     document.limits.max_stanza_bytes = limits.max_stanza_bytes;
     document.limits.queue_bytes = limits.queue_bytes;
-    // A sidecar lives beside its server: a pool of several GiB is not meant for it.
-    let own = document.limits.queue_total_bytes;
-    document.limits.queue_total_bytes = own.max(limits.queue_bytes);
     document.limits.queue_timeout_seconds = limits.queue_timeout_seconds;
     document
 }
 
+/// What the edges of each pool let through, a sidecar does.
+fn largest(limits: LimitsDocument, config: &EdgeConfig) -> LimitsDocument {
+    let own = &config.settings;
+    LimitsDocument {
+        max_stanza_bytes: limits.max_stanza_bytes.max(own.max_stanza_bytes),
+        queue_bytes: limits.queue_bytes.max(own.queue_bytes),
+        // A sidecar lives beside its server: a pool of several GiB is not meant for it.
+        queue_total_bytes: limits.queue_total_bytes.max(own.queue_bytes),
+        queue_timeout_seconds: limits.queue_timeout_seconds.max(own.queue_timeout_seconds),
+    }
+}
+
 /// The organisation's other servers, each domain once: the first pool that serves it says where.
 fn others(own: &Gateway, configs: &BTreeMap<String, EdgeConfig>) -> Vec<OtherGatewayDocument> {
-    let mut seen: Vec<_> = own.domains.clone();
+    let all = configs.values().flat_map(|config| &config.gateways);
+    let own = all.filter(|it| it.sidecar.is_some() && it.effective_name() == own.effective_name());
+    let mut seen: Vec<_> = own.flat_map(|it| it.domains.iter().cloned()).collect();
     let mut others = Vec::new();
     for gateway in configs.values().flat_map(|config| &config.gateways) {
         let mut domains = gateway.domains.clone();
@@ -165,6 +183,22 @@ mod tests {
                 config.pool, config.listeners.internal
             )]
         })
+    }
+
+    #[test]
+    fn a_document_serves_the_domains_of_all_pools_whatever_each_has() {
+        let of = |domains: &str| format!("{{domains: [{domains}], name: org, mode: Sidecar}}");
+        let lab = ", {domains: [lab.example], address: 'lab.example:5269'}";
+        let (both, one) = (of("org.example, lab.example"), of("org.example") + lab);
+        for (hq, dr) in [(&both, &one), (&one, &both)] {
+            let mut world = world(&[("hq", hq), ("dr", dr)]);
+            world.pools[0].spec.settings.max_stanza_bytes = 1_000_000;
+            let configs = compile(&world, &BTreeMap::new()).configs;
+            let made = &documents_of(&world, &configs)["org"];
+            assert_eq!(made.domains, ["org.example", "lab.example"]);
+            assert!(made.other_gateways.is_empty(), "{made:?}");
+            assert_eq!(made.limits.max_stanza_bytes, 1_000_000);
+        }
     }
 
     #[test]

@@ -148,6 +148,9 @@ struct Filling<'a> {
 impl Filling<'_> {
     fn fill(&self, template: &Value) -> Value {
         match template {
+            Value::String(text) if text == parts::SECURITY_CONTEXT => {
+                self.parameters.security_context.clone()
+            }
             Value::String(text) => Value::String(self.text(text)),
             Value::Array(items) => {
                 let mut filled = Vec::with_capacity(items.len());

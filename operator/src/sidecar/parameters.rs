@@ -4,6 +4,8 @@
 
 use std::net::SocketAddr;
 
+use serde_json::{Value, json};
+
 /// A value that the template leaves open. In the template it stands in braces by its [`Slot::name`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slot {
@@ -53,6 +55,8 @@ impl Slot {
     }
 }
 
+/// Variable of the policy with the container's security context.
+pub const SECURITY_CONTEXT: &str = "securityContext";
 /// Variable of the policy with the resolvers, joined by spaces.
 pub const RESOLVERS: &str = "resolvers";
 
@@ -68,6 +72,8 @@ pub struct SidecarParameters {
     pub cpu_request: String,
     pub memory_request: String,
     pub memory_limit: String,
+    /// Of the container, an object.
+    pub security_context: Value,
 }
 
 impl SidecarParameters {
@@ -82,6 +88,15 @@ impl SidecarParameters {
             cpu_request: "20m".to_owned(),
             memory_request: "32Mi".to_owned(),
             memory_limit: "128Mi".to_owned(),
+            security_context: json!({
+                "runAsNonRoot": true,
+                "runAsUser": 65532,
+                "runAsGroup": 65532,
+                "allowPrivilegeEscalation": false,
+                "readOnlyRootFilesystem": true,
+                "capabilities": { "drop": ["ALL"] },
+                "seccompProfile": { "type": "RuntimeDefault" },
+            }),
         }
     }
 

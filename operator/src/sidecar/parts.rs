@@ -14,6 +14,8 @@ pub const CONTAINER: &str = "xmpp-edge-sidecar";
 pub const PUBLIC_MOUNT: &str = "/run/xmpp-edge";
 /// An element of a list that stands for several: how the sidecar answers and asks DNS.
 pub const DNS_ARGUMENTS: &str = "{dnsArguments}";
+/// An object that the cluster says: what the container may do, and as whom it runs.
+pub const SECURITY_CONTEXT: &str = "{securityContext}";
 /// What [`DNS_ARGUMENTS`] is where the pod's DNS is left alone.
 pub const NO_VIEW: &str = "--dns=off";
 /// What each of [`DNS_ARGUMENTS`] begins with else; a resolver follows.
@@ -62,15 +64,7 @@ pub fn container() -> Value {
             "requests": { "cpu": "{cpuRequest}", "memory": "{memoryRequest}" },
             "limits": { "memory": "{memoryLimit}" },
         },
-        "securityContext": {
-            "runAsNonRoot": true,
-            "runAsUser": 65532,
-            "runAsGroup": 65532,
-            "allowPrivilegeEscalation": false,
-            "readOnlyRootFilesystem": true,
-            "capabilities": { "drop": ["ALL"] },
-            "seccompProfile": { "type": "RuntimeDefault" },
-        },
+        "securityContext": SECURITY_CONTEXT,
         "volumeMounts": [
             { "name": SECRET, "mountPath": SECRET_MOUNT, "readOnly": true },
             { "name": STATE, "mountPath": STATE_MOUNT },

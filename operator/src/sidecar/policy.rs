@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     inject::{HOST_NETWORK_MESSAGE, NAME_MESSAGE},
-    parameters::{RESOLVERS, SidecarParameters, Slot},
+    parameters::{RESOLVERS, SECURITY_CONTEXT, SidecarParameters, Slot},
     parts,
 };
 
@@ -70,6 +70,8 @@ pub fn variables_of(parameters: &SidecarParameters) -> Vec<Value> {
     let resolvers = parameters.resolvers.iter().map(ToString::to_string);
     let resolvers = text(&resolvers.collect::<Vec<_>>().join(" "));
     variables.push(json!({ "name": RESOLVERS, "expression": resolvers }));
+    let context = literal(&parameters.security_context);
+    variables.push(json!({ "name": SECURITY_CONTEXT, "expression": context }));
     variables
 }
 
@@ -276,6 +278,9 @@ fn concatenated(template: &str) -> String {
 /// A value of the template as CEL; in lists and maps each is `dyn`, for they are of several types.
 fn literal(template: &Value) -> String {
     match template {
+        Value::String(said) if said == parts::SECURITY_CONTEXT => {
+            format!("variables.{SECURITY_CONTEXT}")
+        }
         Value::String(said) => concatenated(said),
         Value::Array(items) => {
             let several = items.iter().any(|item| item == parts::DNS_ARGUMENTS);

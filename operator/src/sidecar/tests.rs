@@ -87,6 +87,28 @@ fn a_labelled_pod_gets_the_sidecar_first_and_its_dns() {
 }
 
 #[test]
+fn where_the_cluster_chooses_ids_the_sidecar_names_none() {
+    let mut parameters = parameters();
+    let context = parameters.security_context.as_object_mut().unwrap();
+    context.remove("runAsUser");
+    context.remove("runAsGroup");
+    let mut pod = pod(json!({}));
+    inject(&mut pod, "chat", &parameters).unwrap();
+    let context = &pod["spec"]["initContainers"][0]["securityContext"];
+    assert_eq!(context, &parameters.security_context);
+    let variables = policy::variables_of(&parameters);
+    let said = variables.iter().find(|it| it["name"] == "securityContext");
+    let said = said.unwrap()["expression"].as_str().unwrap();
+    assert!(
+        said.contains("'runAsNonRoot': dyn(true)") && !said.contains("runAsUser"),
+        "{said}"
+    );
+    // The template itself names none.
+    let [mutating, _] = policy::policies();
+    assert!(!mutating.to_string().contains("65532"));
+}
+
+#[test]
 fn what_is_the_pod_s_own_is_kept() {
     let own = injected(pod(json!({
         "securityContext": {

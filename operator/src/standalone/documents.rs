@@ -1,4 +1,4 @@
-//! Splits a manifest file into its documents and finds lines in them. Knows no kinds.
+//! Splits a manifest file into its documents and finds lines in them. Knows no kinds but Lists and Secrets.
 
 use std::{
     collections::HashMap,
@@ -8,15 +8,15 @@ use std::{
 
 use serde_json::Value;
 
+use super::positions::{Position, Positions};
+
 /// One document of a file.
 #[derive(Clone)]
 pub struct Document {
     /// 1 for the first.
     pub number: usize,
-    /// Line of the file, from 1, at which the document's first content stands.
-    pub line: usize,
     pub value: Value,
-    text: Arc<str>,
+    whereabouts: Whereabouts,
     checked: Arc<OnceLock<Vec<DocumentFault>>>,
 }
 
@@ -25,15 +25,71 @@ impl fmt::Debug for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Document")
             .field("number", &self.number)
+            .field("line", &self.whereabouts.line)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where an object stands in its file, and each of its fields.
+#[derive(Clone)]
+pub struct Whereabouts {
+    /// Line of the file, from 1, at which the text begins.
+    line: usize,
+    text: Arc<DocumentText>,
+    /// The object's own path in the text: as an item of a List, `items[0]`.
+    path: String,
+}
+
+/// It may be a Secret.
+impl fmt::Debug for Whereabouts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Whereabouts")
             .field("line", &self.line)
             .finish_non_exhaustive()
+    }
+}
+
+/// What stands between two cuts of a file.
+struct DocumentText {
+    text: String,
+    /// Whether any of it is a Secret's.
+    is_secret: bool,
+    /// Looked for once something is wrong.
+    positions: OnceLock<Positions>,
+}
+
+impl Whereabouts {
+    /// Where `path` (as in `spec.gateways[0].address`) stands in the file, or the nearest part of it that there is.
+    #[must_use]
+    pub fn position_of(&self, path: &str) -> Position {
+        let text = &self.text;
+        let positions = text.positions.get_or_init(|| Positions::of(&text.text));
+        let found = match (self.path.as_str(), path) {
+            ("", path) => positions.find(path),
+            (own, "") => positions.find(own),
+            (own, path) => positions.find(&format!("{own}.{path}")),
+        };
+        Position {
+            line: self.line + found.line - 1,
+            ..found
+        }
+    }
+
+    /// The line of the file at a position, as it stands; none of a text that holds a Secret.
+    #[must_use]
+    pub fn shown(&self, position: Position) -> Option<&str> {
+        if self.text.is_secret {
+            return None;
+        }
+        let number = position.line.checked_sub(self.line)?;
+        self.text.text.lines().nth(number)
     }
 }
 
 /// What a check found: path and message.
 pub type DocumentFault = (String, String);
 
-/// Why a file could not be read as documents.
+/// Why a document of a file could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("document {document}, line {line}: {message}")]
 pub struct DocumentError {
@@ -48,69 +104,99 @@ pub struct DocumentError {
 /// # Errors
 /// The first document that is no YAML or JSON, with its line in the file.
 pub fn read(text: &str) -> Result<Vec<Document>, DocumentError> {
-    let mut documents = Vec::new();
+    let (documents, errors) = read_each(text);
+    errors.into_iter().next().map_or(Ok(documents), Err)
+}
+
+/// As [`read`], of each document what can be read of it.
+#[must_use]
+pub fn read_each(text: &str) -> (Vec<Document>, Vec<DocumentError>) {
+    let (mut documents, mut errors) = (Vec::new(), Vec::new());
     for (index, (line, part)) in split(text).into_iter().enumerate() {
-        let number = index + 1;
-        let shared: Arc<str> = part.into();
-        if part
-            .lines()
-            .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
-        {
-            continue;
-        }
-        let options = serde_saphyr::options! { with_snippet: false };
-        let value: Value = serde_saphyr::from_str_with_options(part, options).map_err(|error| {
-            let within = error
-                .location()
-                .map_or(0, |location| location.line().saturating_sub(1));
-            DocumentError {
-                document: number,
-                line: line + usize::try_from(within).unwrap_or(0),
-                message: plain(&error.to_string()),
-            }
-        })?;
-        match value {
-            Value::Null => {}
-            Value::Object(mut object) if object.get("kind").is_some_and(is_list) => {
-                let items = object.remove("items").unwrap_or_default();
-                let Value::Array(items) = items else {
-                    let message = "a List needs `items`, an array".to_owned();
-                    return Err(DocumentError {
-                        document: number,
-                        line,
-                        message,
-                    });
-                };
-                documents.extend(
-                    items
-                        .into_iter()
-                        .map(|value| Document::new(number, line, value, &shared)),
-                );
-            }
-            Value::Object(_) => documents.push(Document::new(number, line, value, &shared)),
-            _ => {
-                let message =
-                    "a manifest is a mapping with apiVersion, kind and metadata".to_owned();
-                return Err(DocumentError {
-                    document: number,
-                    line,
-                    message,
-                });
-            }
+        match read_one(index + 1, line, part) {
+            Ok(found) => documents.extend(found),
+            Err(error) => errors.push(error),
         }
     }
-    Ok(documents)
+    (documents, errors)
+}
+
+/// The objects of what stands between two cuts, at `line` of the file.
+fn read_one(number: usize, line: usize, text: &str) -> Result<Vec<Document>, DocumentError> {
+    let is_empty = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
+    if text.lines().all(is_empty) {
+        return Ok(Vec::new());
+    }
+    let fault = |line, message: &str| DocumentError {
+        document: number,
+        line,
+        message: message.to_owned(),
+    };
+    let options = serde_saphyr::options! { with_snippet: false };
+    let value: Value = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        let within = error
+            .location()
+            .map_or(0, |location| location.line().saturating_sub(1));
+        let line = line + usize::try_from(within).unwrap_or(0);
+        fault(line, &plain(&error.to_string()))
+    })?;
+    let text = Arc::new(DocumentText {
+        text: text.to_owned(),
+        is_secret: holds_secret(&value),
+        positions: OnceLock::new(),
+    });
+    let whereabouts = |path| Whereabouts {
+        line,
+        text: Arc::clone(&text),
+        path,
+    };
+    match value {
+        Value::Null => Ok(Vec::new()),
+        Value::Object(mut object) if object.get("kind").is_some_and(is_list) => {
+            let Some(Value::Array(items)) = object.remove("items") else {
+                return Err(fault(line, "a List needs `items`, an array"));
+            };
+            let items = items.into_iter().enumerate();
+            let items = items.map(|(index, value)| {
+                Document::new(number, value, whereabouts(format!("items[{index}]")))
+            });
+            Ok(items.collect())
+        }
+        Value::Object(_) => Ok(vec![Document::new(
+            number,
+            value,
+            whereabouts(String::new()),
+        )]),
+        _ => Err(fault(
+            line,
+            "a manifest is a mapping with apiVersion, kind and metadata",
+        )),
+    }
+}
+
+/// Whether a Secret stands anywhere in it.
+fn holds_secret(value: &Value) -> bool {
+    match value {
+        Value::Object(fields) => {
+            fields.get("kind").and_then(Value::as_str) == Some("Secret")
+                || fields.values().any(holds_secret)
+        }
+        Value::Array(items) => items.iter().any(holds_secret),
+        _ => false,
+    }
 }
 
 /// Takes over what was checked of documents with the same content: in a large file with one edit,
 /// one document is checked.
 pub fn carry_over(earlier: &[Document], fresh: &mut [Document]) {
-    let known: HashMap<&str, &Document> = earlier.iter().map(|it| (&*it.text, it)).collect();
+    let known: HashMap<_, &Document> = earlier.iter().map(|it| (it.identity(), it)).collect();
     for document in fresh {
-        if let Some(same) = known.get(&*document.text)
-            && same.value == document.value
-        {
-            document.checked = same.checked.clone();
+        let same = known.get(&document.identity());
+        let same = same.filter(|same| same.value == document.value);
+        let kept = same.map(|same| (same.checked.clone(), same.whereabouts.text.clone()));
+        if let Some((checked, text)) = kept {
+            document.checked = checked;
+            document.whereabouts.text = text;
         }
     }
 }
@@ -153,27 +239,46 @@ fn split(text: &str) -> Vec<(usize, &str)> {
 }
 
 impl Document {
-    fn new(number: usize, line: usize, value: Value, text: &Arc<str>) -> Self {
-        let (text, checked) = (text.clone(), Arc::default());
+    fn new(number: usize, value: Value, whereabouts: Whereabouts) -> Self {
         Self {
             number,
-            line,
             value,
-            text,
-            checked,
+            whereabouts,
+            checked: Arc::default(),
         }
     }
 
     /// An object that stands in no file: nothing of it has a line.
     #[must_use]
     pub fn of_object(value: Value) -> Self {
-        Self::new(1, 1, value, &Arc::from(""))
+        let text = DocumentText {
+            text: String::new(),
+            is_secret: true,
+            positions: OnceLock::new(),
+        };
+        let whereabouts = Whereabouts {
+            line: 1,
+            text: Arc::new(text),
+            path: String::new(),
+        };
+        Self::new(1, value, whereabouts)
     }
 
     /// Whether lines of it can be told.
     #[must_use]
     pub fn is_in_file(&self) -> bool {
-        !self.text.is_empty()
+        !self.whereabouts.text.text.is_empty()
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn whereabouts(&self) -> &Whereabouts {
+        &self.whereabouts
+    }
+
+    /// What it was read from.
+    fn identity(&self) -> (&str, &str) {
+        (&self.whereabouts.text.text, &self.whereabouts.path)
     }
 
     /// The faults that `check` finds, looked for once however often this document is taken up.
@@ -185,74 +290,8 @@ impl Document {
     /// nearest part of it that can be found.
     #[must_use]
     pub fn line_of(&self, path: &str) -> usize {
-        self.line + position_in(&self.text, path).line - 1
+        self.whereabouts.position_of(path).line
     }
-}
-
-/// A place in a text, from 1; the column in characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Position {
-    pub line: usize,
-    pub column: usize,
-}
-
-/// Where `path` (as in `spec.gateways[0].address`) stands in the text of a document, or the nearest
-/// part of it that can be found.
-#[must_use]
-pub fn position_in(text: &str, path: &str) -> Position {
-    let lines: Vec<&str> = text.lines().collect();
-    let mut at = 0;
-    let mut last = None;
-    for segment in path.split(['.', '[']).filter(|segment| !segment.is_empty()) {
-        let index = segment.strip_suffix(']');
-        let found = match index {
-            Some(index) => index.parse().ok().and_then(|index| item(&lines, at, index)),
-            None => key(&lines, at, segment),
-        };
-        match found {
-            // An entry of a list on one line: that of its key.
-            Some(line) if index.is_some() && line == at => continue,
-            Some(line) => at = line,
-            None => break,
-        }
-        last = index.is_none().then_some(segment);
-    }
-    let line = lines.get(at).copied().unwrap_or_default();
-    let word = last.and_then(|key| line.find(key));
-    let first = line.len() - line.trim_start_matches(['-', ' ', '\t', '{']).len();
-    Position {
-        line: at + 1,
-        column: line[..word.unwrap_or(first)].chars().count() + 1,
-    }
-}
-
-/// The next line at or after `from` whose first word is the key.
-fn key(lines: &[&str], from: usize, key: &str) -> Option<usize> {
-    let stands = |line: &str| {
-        let line = line
-            .trim_start_matches(['-', ' ', '\t', '{'])
-            .trim_start_matches('"');
-        line.strip_prefix(key).is_some_and(|rest| {
-            rest.trim_start_matches(['"', '\''])
-                .trim_start()
-                .starts_with(':')
-        })
-    };
-    (from..lines.len()).find(|&line| stands(lines[line]))
-}
-
-/// The line of an item of the block sequence below `from`, or that line where the sequence is on it.
-fn item(lines: &[&str], from: usize, index: usize) -> Option<usize> {
-    let value = lines[from].split_once(": ").map(|(_, value)| value);
-    if value.is_some_and(|value| value.trim_start().starts_with('[')) {
-        return Some(from);
-    }
-    let dash = |line: usize| lines[line].trim_start().starts_with('-');
-    let first = (from + 1..lines.len()).find(|&line| dash(line))?;
-    let indent = |line: usize| lines[line].len() - lines[line].trim_start().len();
-    (first..lines.len())
-        .filter(|&line| dash(line) && indent(line) == indent(first))
-        .nth(index)
 }
 
 #[cfg(test)]
@@ -312,18 +351,34 @@ mod tests {
         ] {
             assert_eq!(document.line_of(path), line, "{path}");
         }
-        let text = text.trim_start_matches("---\n");
-        for (path, line, column) in [
-            ("spec.site", 3, 3),
-            ("spec.gateways[0].address", 7, 5),
-            ("spec.gateways[1]", 8, 5),
-            ("spec.gateways[1].domains", 8, 5),
-            ("spec.gateways[1].domains[0]", 8, 5),
-            ("spec.nowhere", 2, 1),
-            ("", 1, 1),
-        ] {
-            let found = position_in(text, path);
-            assert_eq!(found, Position { line, column }, "{path}");
+    }
+
+    #[test]
+    fn each_document_is_read_whatever_the_others_are() {
+        let (documents, errors) = read_each("kind: A\n---\nb: [1\n---\nkind: C\n---\n- 1\n");
+        let kinds: Vec<_> = documents.iter().map(|it| &it.value["kind"]).collect();
+        assert_eq!(kinds, ["A", "C"]);
+        let numbers: Vec<_> = errors.iter().map(|it| it.document).collect();
+        assert_eq!(numbers, [2, 4]);
+    }
+
+    #[test]
+    fn items_of_a_list_have_places_of_their_own_and_lines_beside_a_secret_are_not_shown() {
+        let list =
+            "kind: List\nitems:\n- kind: A\n  spec: {site: x}\n- kind: B\n  spec:\n    site: y\n";
+        let documents = read(&format!("a: 1\n---\n{list}")).unwrap();
+        let places = documents[1..].iter().map(|it| it.line_of("spec.site"));
+        assert_eq!(places.collect::<Vec<_>>(), [6, 9]);
+        let starts = documents[1..].iter().map(|it| it.line_of(""));
+        assert_eq!(starts.collect::<Vec<_>>(), [5, 7]);
+        let whereabouts = documents[2].whereabouts();
+        let shown = whereabouts.shown(whereabouts.position_of("spec.site"));
+        assert_eq!(shown, Some("    site: y"));
+
+        let secret = r#"{"kind":"List","items":[{"kind":"Secret","data":{"key":"c2VjcmV0"}},{"kind":"EdgePool","spec":{}}]}"#;
+        for document in read(secret).unwrap() {
+            let whereabouts = document.whereabouts();
+            assert_eq!(whereabouts.shown(whereabouts.position_of("spec")), None);
         }
     }
 }

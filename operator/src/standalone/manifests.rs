@@ -14,7 +14,7 @@ use serde_json::Value;
 use xmpp_edge_crds::kinds::{self, XmppFederatedPartner, conditions::Reason};
 use zeroize::Zeroizing;
 
-use super::documents::{self, Document};
+use super::documents::{self, Document, Whereabouts};
 use crate::{
     compile::{Fault, Kind, NamespaceInputs, ObjectRef, Severity, Undecodable},
     secrets::store::SecretData,
@@ -78,6 +78,8 @@ pub struct Manifests {
     pub worlds: BTreeMap<String, NamespaceInputs>,
     /// Where each object stands, by namespace.
     pub places: BTreeMap<(String, ObjectRef), Place>,
+    /// Where each field of these stands.
+    pub whereabouts: BTreeMap<(String, ObjectRef), Whereabouts>,
     pub problems: Vec<Problem>,
     /// Each fault of an object that is not readable as it stands; compiling has them in one text.
     pub faults: BTreeMap<(String, ObjectRef), Vec<ManifestFault>>,
@@ -193,10 +195,11 @@ impl Gathering<'_> {
             ("v1", "ConfigMap") => self.config_map(&here),
             _ => match Kind::parse(kind) {
                 Some(kind) if version == format!("{}/{}", kinds::GROUP, kinds::VERSION) => {
-                    let object = ObjectRef::new(kind, name);
-                    self.manifests
-                        .places
-                        .insert((here.namespace.clone(), object), place);
+                    let key = (here.namespace.clone(), ObjectRef::new(kind, name));
+                    let whereabouts = document.whereabouts().clone();
+                    let manifests = &mut self.manifests;
+                    manifests.whereabouts.insert(key.clone(), whereabouts);
+                    manifests.places.insert(key, place);
                     self.object(kind, &here);
                 }
                 _ => {

@@ -7,6 +7,7 @@ pub mod manifests;
 pub mod materials;
 mod memory;
 pub mod peer_keys;
+pub mod positions;
 pub mod reader;
 pub mod run;
 mod sidecars;

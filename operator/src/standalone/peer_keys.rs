@@ -13,7 +13,7 @@ use xmpp_edge_proxy::config::peer_keys::PeerKey;
 
 use super::error::StandaloneReconcileError;
 use crate::{
-    compile::peer_keys::{self, PeerKeysData, name_of},
+    compile::peer_keys::{self, PeerKeyHash, PeerKeysData, name_of},
     secrets::{files, store::StoreError},
 };
 
@@ -115,12 +115,18 @@ impl PeerKeys {
     ) -> Result<bool, StandaloneReconcileError> {
         let id = (config.namespace.clone(), name_of(&config.pool));
         let mut data = self.maps.get(&id).cloned().unwrap_or_default();
-        let mut news = false;
+        let mut learned = Vec::new();
         for PeerKey { partner, key } in seen {
-            news |= peer_keys::learn(&mut data, config, partner, &key.to_string());
+            if peer_keys::learn(&mut data, config, partner, PeerKeyHash(key.0)) {
+                learned.push((partner, key));
+            }
         }
+        let news = !learned.is_empty();
         if news {
             self.replace(id, data)?;
+        }
+        for (partner, key) in learned {
+            tracing::info!(partner, %key, "the partner's key is recorded");
         }
         Ok(news)
     }

@@ -82,17 +82,41 @@ impl Reader {
         }
     }
 
-    /// The documents of each file, and the files that cannot be read.
+    /// The documents of each file, each that can be read, and what cannot: to look at, and not to go by.
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub fn documents(&mut self) -> Result<(Vec<FileDocuments>, Vec<Problem>), ReadError> {
-        let texts = self.texts()?;
-        self.take(texts)?;
-        let files = self.files.iter();
-        let documents = files.map(|(name, file)| (name.clone(), file.documents.clone()));
-        let problems = self.files.values().filter_map(|file| file.problem.clone());
-        Ok((documents.collect(), problems.collect()))
+    pub fn documents(&self) -> Result<(Vec<FileDocuments>, Vec<Problem>), ReadError> {
+        let (mut files, mut problems) = (Vec::new(), Vec::new());
+        for (name, text) in self.texts()? {
+            let mut problem = |document, line, message| {
+                problems.push(Problem {
+                    place: Place {
+                        file: name.clone(),
+                        document,
+                        line,
+                    },
+                    path: String::new(),
+                    message,
+                    severity: Severity::Error,
+                });
+            };
+            match text {
+                Ok(text) => {
+                    let (documents, errors) = documents::read_each(&text);
+                    for error in errors {
+                        let message = format!(
+                            "{}; the other documents of the file are looked at without it, and standalone takes nothing new of the file before it is corrected",
+                            error.message
+                        );
+                        problem(error.document, error.line, message);
+                    }
+                    files.push((name, documents));
+                }
+                Err(message) => problem(1, 1, message),
+            }
+        }
+        Ok((files, problems))
     }
 
     /// Everything as it stands now, without waiting for it to settle.

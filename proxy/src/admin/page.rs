@@ -233,10 +233,13 @@ fn cell(
 
 fn state(suspended: bool, counts: StreamCounts, status: &status::PartnerStatus) -> CellState {
     let since = status.last_connected_time.unwrap_or(Timestamp::MIN);
+    // Anybody can fail in the name of a partner.
+    let is_known = status.last_connected_time.is_some();
     let mut steps = status.last_attempt.iter();
+    let is_failure = |step: &ShownStep| step.failed() && !(step.unproven && is_known);
     if suspended {
         CellState::Suspended
-    } else if steps.any(|step| step.failed() && step.time > since) {
+    } else if steps.any(|step| is_failure(step) && step.time > since) {
         CellState::Failing
     } else if counts.inbound_streams + counts.outbound_streams > 0 {
         CellState::Connected

@@ -261,6 +261,12 @@ impl Stream {
 
     /// A pair with `peer` stands.
     pub(super) fn connected(&mut self, peer: &DomainName, method: Method) {
+        if self.side == Side::Partner
+            && let Some(address) = self.entry.address
+        {
+            let whose = self.config.attempt_peer(self.side, peer);
+            self.context.attempts.proved(whose, peer, address);
+        }
         if self.side == Side::Partner && method == Method::SaslOverTls {
             self.consider_key(peer);
         }
@@ -358,6 +364,8 @@ impl Stream {
         let named = self.named.get_or_insert_with(|| step.domain.clone());
         if unknown && *named != step.domain {
             self.context.attempts.count(whose, &step);
+        } else if unknown && self.side == Side::Partner {
+            self.context.attempts.claim(whose, &step);
         } else {
             self.context.attempts.note(whose, step);
         }

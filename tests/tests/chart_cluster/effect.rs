@@ -32,6 +32,25 @@ fn others() -> Vec<(&'static str, Value)> {
         ("sidecar.injection", json!("off")),
         ("sidecar.resolvers", json!(["192.0.2.54:53"])),
         ("sidecar.clusterDomain", json!("c.example")),
+        ("sidecar.securityContext.runAsNonRoot", json!(false)),
+        ("sidecar.securityContext.runAsUser", json!(1000)),
+        ("sidecar.securityContext.runAsGroup", json!(1000)),
+        (
+            "sidecar.securityContext.allowPrivilegeEscalation",
+            json!(true),
+        ),
+        (
+            "sidecar.securityContext.readOnlyRootFilesystem",
+            json!(false),
+        ),
+        (
+            "sidecar.securityContext.capabilities.drop",
+            json!(["NET_RAW"]),
+        ),
+        (
+            "sidecar.securityContext.seccompProfile.type",
+            json!("Localhost"),
+        ),
         ("sidecar.resources.requests.cpu", json!("21m")),
         ("sidecar.resources.requests.memory", json!("33Mi")),
         ("sidecar.resources.limits.memory", json!("129Mi")),

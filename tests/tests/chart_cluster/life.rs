@@ -224,9 +224,18 @@ fn installed_tested_upgraded_and_gone_by_helm_3_without_anything_stuck() {
 
 /// A watched namespace that is not there is told before anything is made: nothing has to be undone.
 fn nothing_is_made_for_a_namespace_that_is_not_there(server: &ApiServer) -> Result<()> {
-    for major in [Major::Three, Major::Four] {
+    let settings: [&[&str]; 3] = [
+        &["--set=watchNamespaces={chat}"],
+        &["--set=sidecars.chat={org}"],
+        // Who keeps the definitions apart is told as well.
+        &["--set=sidecars.chat={org}", "--set=crds.enabled=false"],
+    ];
+    for (major, settings) in [Major::Three, Major::Four]
+        .into_iter()
+        .flat_map(|major| settings.map(|settings| (major, settings)))
+    {
         let helm = Helm::on(server, major, server.admin())?;
-        let error = install(&helm, HOME, &["--set=watchNamespaces={chat}"])
+        let error = install(&helm, HOME, settings)
             .expect_err("there is no namespace chat")
             .to_string();
         for said in ["no namespace \"chat\"", "kubectl create namespace chat"] {

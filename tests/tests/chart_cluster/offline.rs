@@ -5,7 +5,7 @@ use xmpp_edge_tests::{
     mistakes,
 };
 
-use super::{MAJORS, chart, has_helm};
+use super::{MAJORS, chart, documents, has_helm};
 
 fn with_helm(body: impl Fn(Major, Helm)) {
     if !has_helm(&MAJORS) {
@@ -102,6 +102,9 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ("--set=serviceAccount.nmae=x", &["serviceAccount", "nmae"]),
     ("--set=log.format=xml", &["log/format", "json"]),
     ("--set=log.level=", &["log/level"]),
+    // The operator would take it for the name of a target, and log nothing else.
+    ("--set=log.level=warning", &["log/level", "trace"]),
+    ("--set=log.level=info\\,hyper=verbose", &["log/level"]),
     ("--set=nodeSelector.gpu=1", &["nodeSelector/gpu", "string"]),
     ("--set=metrics.port=80", &["metrics/port", "minimum"]),
     (
@@ -135,7 +138,65 @@ const MISTAKES: &[(&str, &[&str])] = &[
         "--set=clusterWide=true,watchNamespaces={a}",
         &["watchNamespaces", "clusterWide"],
     ),
+    ("--set=fullnameOverride=Edge", &["fullnameOverride"]),
+    (
+        "--set=page.port=9191,metrics.port=9191",
+        &["page.port", "metrics.port"],
+    ),
+    (
+        "--set=dnsPolicy=None",
+        &["dnsPolicy None", "dnsConfig.nameservers"],
+    ),
+    (
+        "--set=clusterWide=true,metrics.perNamespace=true",
+        &["metrics.perNamespace", "clusterWide"],
+    ),
 ];
+
+#[test]
+fn levels_and_targets_of_the_log_are_taken() {
+    with_helm(|major, helm| {
+        for level in [
+            "warn",
+            "off",
+            "info\\,xmpp_edge_operator::dns=debug",
+            "hyper=OFF",
+        ] {
+            let setting = format!("--set=log.level={level}");
+            let arguments = ["template", &chart(), "--kube-version=1.36.0", &setting];
+            let output = helm.output(&arguments).unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.success(), "{major:?} {level}: {said}");
+        }
+    });
+}
+
+/// An image is pulled where nothing runs it: the Job that undoes an installation goes to where it is.
+#[test]
+fn the_job_before_an_uninstallation_needs_no_registry_beside_an_operator() {
+    with_helm(|major, helm| {
+        let set = ["--kube-version=1.36.0", "--set=image.pullPolicy=Always"];
+        let rendered = helm.run(&[&["template", "xmpp-edge", &chart()], &set[..]].concat());
+        let objects = documents(&rendered.unwrap());
+        let job = objects.iter().find(|it| it["kind"] == "Job").unwrap();
+        let pod = &job["spec"]["template"]["spec"];
+        assert_eq!(
+            pod["containers"][0]["imagePullPolicy"], "IfNotPresent",
+            "{major:?}"
+        );
+        let term =
+            &pod["affinity"]["podAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"][0];
+        let selector = &term["podAffinityTerm"]["labelSelector"]["matchLabels"];
+        let deployment = objects
+            .iter()
+            .find(|it| it["kind"] == "Deployment")
+            .unwrap();
+        assert_eq!(
+            selector, &deployment["spec"]["selector"]["matchLabels"],
+            "{major:?}"
+        );
+    });
+}
 
 #[test]
 fn each_mistake_in_the_values_is_refused_with_its_field() {

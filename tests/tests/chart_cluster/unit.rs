@@ -458,13 +458,19 @@ fn k16_two_releases_share_no_object_of_the_cluster_but_the_definitions() {
         wide.map(title).collect()
     };
     for more in ["--set=clusterWide=true", "--set=watchNamespaces={chat}"] {
-        let (one, other) = (of("a", "x", more), of("b", "y", more));
-        let both: Vec<_> = one.intersection(&other).collect();
-        assert!(
-            both.iter()
-                .all(|it| it.starts_with("CustomResourceDefinition/")),
-            "{both:?}"
-        );
+        for (one, other) in [
+            (("a", "x"), ("b", "y")),
+            // Of namespace and name one text is not enough.
+            (("prod", "edge"), ("xmpp-edge", "edge-prod")),
+        ] {
+            let (one, other) = (of(one.0, one.1, more), of(other.0, other.1, more));
+            let both: Vec<_> = one.intersection(&other).collect();
+            assert!(
+                both.iter()
+                    .all(|it| it.starts_with("CustomResourceDefinition/")),
+                "{both:?}"
+            );
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod causes;
 mod hostile;
 mod many;
 mod shown;
+mod silent;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};

@@ -3,7 +3,7 @@
 //! One mistake is one finding: what only follows from it (no pool to be in force in, as the pool is wrong)
 //! is left out. Lines of Secrets are never shown.
 
-use std::{collections::BTreeMap, fmt, fs, path::Path};
+use std::fmt;
 
 use serde::Serialize;
 use xmpp_edge_crds::kinds::conditions::{ConditionType, Reason};
@@ -12,7 +12,7 @@ use super::inspection::{Inspection, NamespaceInspection};
 use crate::{
     compile::{Diagnostic, Kind, Severity},
     standalone::{
-        documents::{self, Position},
+        documents::Whereabouts,
         manifests::{ManifestFault, Place},
     },
 };
@@ -44,9 +44,9 @@ pub(super) struct Spot {
     pub file: String,
     pub line: usize,
     pub column: usize,
-    /// The line as it stands.
+    /// The line as it stands; none where it may be a Secret's.
     #[serde(skip)]
-    source: Option<String>,
+    source: Option<SourceLine>,
 }
 
 /// The object, and the condition that says it in a cluster.
@@ -62,11 +62,7 @@ pub(super) struct Subject {
 }
 
 /// Finds all of them, in the order of the files.
-pub(super) fn findings(inspection: &Inspection, directory: Option<&Path>) -> Vec<ManifestFinding> {
-    let mut texts = SourceTexts {
-        directory,
-        read: BTreeMap::new(),
-    };
+pub(super) fn findings(inspection: &Inspection) -> Vec<ManifestFinding> {
     let problems = inspection
         .manifests
         .problems
@@ -88,7 +84,7 @@ pub(super) fn findings(inspection: &Inspection, directory: Option<&Path>) -> Vec
     for namespace in &inspection.namespaces {
         for diagnostic in &namespace.compiled.diagnostics {
             if diagnostic.severity > Severity::Info && !follows(namespace, diagnostic) {
-                of_diagnostic(inspection, namespace, diagnostic, &mut texts, &mut found);
+                of_diagnostic(inspection, namespace, diagnostic, &mut found);
             }
         }
     }
@@ -121,11 +117,12 @@ fn of_diagnostic(
     inspection: &Inspection,
     namespace: &NamespaceInspection,
     diagnostic: &Diagnostic,
-    texts: &mut SourceTexts<'_>,
     found: &mut Vec<ManifestFinding>,
 ) {
     let key = (namespace.name.clone(), diagnostic.object.clone());
-    let place = inspection.manifests.places.get(&key);
+    let manifests = &inspection.manifests;
+    let place = manifests.places.get(&key);
+    let place = place.zip(manifests.whereabouts.get(&key));
     let is_rejected = diagnostic.condition == ConditionType::Accepted && !diagnostic.status;
     let faults = inspection.manifests.faults.get(&key);
     let faults = match faults.filter(|_| is_rejected) {
@@ -133,7 +130,7 @@ fn of_diagnostic(
         None => vec![split(&diagnostic.message)],
     };
     for fault in faults {
-        let spot = place.map(|place| texts.spot(place, &fault.path));
+        let spot = place.map(|(place, whereabouts)| spot(place, whereabouts, &fault.path));
         found.push(ManifestFinding {
             spot,
             severity: diagnostic.severity,
@@ -185,53 +182,46 @@ fn is_path(text: &str) -> bool {
     known.contains(&first) && !text.contains(char::is_whitespace)
 }
 
-/// The files, each read once.
-struct SourceTexts<'a> {
-    /// None where there are no files.
-    directory: Option<&'a Path>,
-    read: BTreeMap<String, String>,
-}
-
-impl SourceTexts<'_> {
-    /// Where a field of the object at `place` stands.
-    fn spot(&mut self, place: &Place, path: &str) -> Spot {
-        let text = self.read.entry(place.file.clone()).or_insert_with(|| {
-            // It was read a moment ago; where it is gone now, the place alone is told.
-            let path = self.directory.map(|directory| directory.join(&place.file));
-            path.and_then(|path| fs::read_to_string(path).ok())
-                .unwrap_or_default()
-        });
-        let lines: Vec<&str> = text.lines().collect();
-        let is_cut = |line: &&str| line.starts_with("---");
-        let before = lines.iter().take(place.line.saturating_sub(1));
-        let first = before.clone().rposition(is_cut).map_or(0, |cut| cut + 1);
-        let rest = lines.get(first..).unwrap_or_default();
-        let document: Vec<&str> = rest
-            .iter()
-            .take_while(|line| !is_cut(line))
-            .copied()
-            .collect();
-        let Position { line, column } = match path {
-            "" => Position {
-                line: place.line.saturating_sub(first).max(1),
-                column: 1,
-            },
-            path => documents::position_in(&document.join("\n"), path),
-        };
-        let source = document.get(line - 1).map(|line| shown(line));
-        Spot {
-            file: place.file.clone(),
-            line: first + line,
-            column,
-            source: source.filter(|line| !line.trim().is_empty()),
-        }
+/// Where a field of an object stands.
+fn spot(place: &Place, whereabouts: &Whereabouts, path: &str) -> Spot {
+    let position = whereabouts.position_of(path);
+    let line = whereabouts.shown(position);
+    Spot {
+        file: place.file.clone(),
+        line: position.line,
+        column: position.column,
+        source: line
+            .map(|line| SourceLine::around(line, position.column))
+            .filter(|source| !source.text.trim().is_empty()),
     }
 }
 
-/// A line for a terminal: one character for each, and nothing that steers it.
-fn shown(line: &str) -> String {
-    let character = |one: char| if one.is_control() { ' ' } else { one };
-    line.chars().take(MAX_SOURCE).map(character).collect()
+/// What is shown of a line.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct SourceLine {
+    text: String,
+    /// Where in it the column is, from 1.
+    caret: usize,
+}
+
+impl SourceLine {
+    /// At most [`MAX_SOURCE`] characters with the column among them: one for each of the line, and nothing that
+    /// steers a terminal.
+    fn around(line: &str, column: usize) -> Self {
+        let character = |one: char| if one.is_control() { ' ' } else { one };
+        let left_out = if column > MAX_SOURCE / 2 {
+            column - MAX_SOURCE / 2
+        } else {
+            0
+        };
+        let mark = if left_out > 0 { "…" } else { "" };
+        let shown = line.chars().skip(left_out).map(character);
+        let text: String = mark.chars().chain(shown).take(MAX_SOURCE).collect();
+        Self {
+            text,
+            caret: column - left_out + mark.chars().count(),
+        }
+    }
 }
 
 fn lower<S: serde::Serializer>(severity: &Severity, to: S) -> Result<S::Ok, S::Error> {
@@ -276,8 +266,92 @@ impl fmt::Display for ManifestFinding {
         if let Some(spot) = &self.spot
             && let Some(source) = &spot.source
         {
-            write!(f, "\n    {source}\n    {:>1$}", '^', spot.column)?;
+            write!(f, "\n    {}\n    {:>2$}", source.text, '^', source.caret)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::{super::inspection::InspectionSource, *};
+
+    #[test]
+    fn the_caret_stands_below_its_column_however_long_the_line_is() {
+        for column in [1, 5, 79, 80, 81, 160, 161, 5000, 99_999] {
+            let mut line = vec!['x'; 100_000];
+            line[column - 1] = '!';
+            let shown = SourceLine::around(&line.iter().collect::<String>(), column);
+            assert_eq!(
+                shown.text.chars().nth(shown.caret - 1),
+                Some('!'),
+                "{column}"
+            );
+            assert!(shown.text.chars().count() <= MAX_SOURCE, "{column}");
+        }
+        let short = SourceLine::around("a\tb\u{1b}[2J", 3);
+        assert_eq!((short.text.as_str(), short.caret), ("a b [2J", 3));
+    }
+
+    /// What `validate` prints of a folder with these files.
+    async fn told(files: &[(&str, &str)]) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let source = InspectionSource {
+            manifests: Some(folder.path().to_owned()),
+            cluster: None,
+        };
+        let inspection = Inspection::of(&source, jiff::Timestamp::now())
+            .await
+            .unwrap();
+        findings(&inspection)
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    const POOL: &str = r#"{"apiVersion":"xmpp-edge.dev/v1alpha1","kind":"EdgePool","metadata":{"labels":{"name":"x"},"name":"hq"},"spec":{"site":"hq","gateways":[{"domains":["org.example"],"address":"i.example:5269"}],"domains":["no domain"],"accessEdge":{"fqdn":"e.org.example"},"certificate":{"selfSigned":{}}}}"#;
+
+    #[tokio::test]
+    async fn each_fault_is_pointed_at_whatever_else_a_file_has() {
+        let partner = |name: &str| {
+            format!(
+                "apiVersion: xmpp-edge.dev/v1alpha1\nkind: XmppFederatedPartner\nmetadata:\n  labels: {{name: x}}\n  name: {name}\nspec:\n  trust: {{onKeyChange: Warn}}\n  domain: no domain\n"
+            )
+        };
+        let file = format!("{}---\nspec: [\n---\n{}", partner("one"), partner("two"));
+        let told = told(&[("a.yaml", &file)]).await;
+        for part in [
+            "a.yaml:8:3: error: ",
+            "are looked at without it",
+            "a.yaml:19:3: error: ",
+        ] {
+            assert!(told.iter().any(|it| it.contains(part)), "{part}: {told:#?}");
+        }
+        let shown = "\n      domain: no domain\n      ^";
+        assert!(told.iter().any(|it| it.ends_with(shown)), "{told:#?}");
+    }
+
+    #[tokio::test]
+    async fn a_line_that_a_secret_is_in_is_never_shown() {
+        let secret = r#"{"apiVersion":"v1","kind":"Secret","metadata":{"name":"s"},"data":{"key":"c2VjcmV0"}}"#;
+        let list = format!(r#"{{"apiVersion":"v1","kind":"List","items":[{secret},{POOL}]}}"#);
+        let beside = told(&[("all.json", &list)]).await;
+        assert!(
+            beside.iter().any(|it| it.contains("spec.domains")),
+            "{beside:#?}"
+        );
+        assert!(!beside.concat().contains("c2VjcmV0"), "{beside:#?}");
+        // Without it the part of the line is shown that is meant.
+        let alone = told(&[("pool.json", POOL)]).await;
+        assert!(
+            alone
+                .iter()
+                .any(|it| it.contains("\"no domain\"") && it.contains('^')),
+            "{alone:#?}"
+        );
     }
 }

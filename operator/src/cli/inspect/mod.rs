@@ -21,7 +21,7 @@ use crate::{compile::Severity, lync, standalone::status::Note};
 pub(super) async fn validate(asked: Validate) -> Result<u8, CommandError> {
     let source = asked.look.source();
     let inspection = Inspection::of(&source, jiff::Timestamp::now()).await?;
-    let validation = validate::validate(&inspection, source.manifests.as_deref());
+    let validation = validate::validate(&inspection);
     match asked.look.output {
         Output::Text => print(&validation.text())?,
         Output::Json => print_json(&validation)?,

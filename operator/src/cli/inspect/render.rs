@@ -107,6 +107,7 @@ fn objects(
     let sidecars = SidecarInputs {
         documents: sidecars::documents(pools, configs, sidecars::DEFAULT_CLUSTER_DOMAIN),
         outside: sidecars::outside(pools, configs, &config.pool),
+        configs,
         elsewhere: &|_, _| HeldElsewhere::Data(None),
     };
     let secrets = secrets::plan(Some(pool), config, &held, &sidecars, now)?;

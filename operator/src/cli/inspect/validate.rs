@@ -1,6 +1,6 @@
 //! `validate`: the same diagnostics as the conditions, without an operator.
 
-use std::{fmt::Write, path::Path};
+use std::fmt::Write;
 
 use serde::Serialize;
 
@@ -32,10 +32,10 @@ pub(super) struct NamespacedObject {
     pub object: ObjectReport,
 }
 
-/// Validates what was read, from this directory where it stands in files.
+/// Validates what was read.
 #[must_use]
-pub(super) fn validate(inspection: &Inspection, directory: Option<&Path>) -> Validation {
-    let findings = findings::findings(inspection, directory);
+pub(super) fn validate(inspection: &Inspection) -> Validation {
+    let findings = findings::findings(inspection);
     let count = |severity| {
         findings
             .iter()

@@ -91,6 +91,21 @@ fn pools_that_say_different_things_of_a_gateway_s_sidecars_are_told() {
             "mode: Sidecar",
             Some("another sidecar.keys"),
         ),
+        (
+            "mode: Sidecar, sidecar: {serverAddress: '[::1]:5299'}",
+            "mode: Sidecar",
+            Some("another sidecar.serverAddress"),
+        ),
+        (
+            "mode: Sidecar, negotiation: {tlsNegotiation: Required}",
+            "mode: Sidecar",
+            Some("another negotiation"),
+        ),
+        (
+            "mode: Sidecar, trust: {publicRoots: true}",
+            "mode: Sidecar",
+            Some("another trust"),
+        ),
     ] {
         let yaml = behind("dr", one) + &behind("hq", other);
         let compiled = run(&yaml, &Configs::new());
@@ -106,6 +121,28 @@ fn pools_that_say_different_things_of_a_gateway_s_sidecars_are_told() {
             assert_eq!(name, "hq");
             assert!(said.contains(expected), "{said}");
         }
+    }
+}
+
+#[test]
+fn gateways_of_several_pools_that_are_called_alike_and_have_other_domains_are_told() {
+    let of = |name: &str, domain: &str| {
+        let address = "address: 'inside.example:5269'";
+        pool(name, domain, "").replace(address, "mode: Sidecar, name: chat")
+    };
+    let yaml = of("dr", "b.example") + &of("hq", "a.example");
+    let compiled = run(&yaml, &Configs::new());
+    let mut told = compiled.diagnostics.iter();
+    let told = told.find(|it| it.reason == Reason::GatewaysDiffer);
+    let told = told.unwrap_or_else(|| panic!("{:#?}", compiled.diagnostics));
+    assert_eq!(told.object.name, "hq");
+    for part in [
+        "EdgePool \"dr\"",
+        "another domains",
+        "chat",
+        "spec.gateways[].name",
+    ] {
+        assert!(told.message.contains(part), "{}", told.message);
     }
 }
 

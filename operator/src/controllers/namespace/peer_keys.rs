@@ -23,7 +23,7 @@ use super::snapshot::{Context, NamespaceSnapshot};
 use crate::{
     compile::{
         Diagnostic, Kind, ObjectRef, Severity,
-        peer_keys::{self, PeerKeysData},
+        peer_keys::{self, PeerKeyHash, PeerKeysData},
     },
     proxy_status::{PoolReport, model::ProxyStatus},
     runtime::held_back::{HeldBack, Pause},
@@ -33,38 +33,44 @@ use crate::{
 /// Field manager of these ConfigMaps.
 const MANAGER: &str = "xmpp-edge-operator/peer-keys";
 
-/// A partner's next key by the word of one pod alone is taken no earlier than this after the one before: a
-/// pod that lies takes [`peer_keys`]'s 32 keys of that many hours to flush, and one that does not loses
-/// nothing, as its partner's keys change by the year.
+/// Of a partner as many keys follow those that are known as [`ALONE`] or [`TOGETHER`] says, and then none before
+/// this has passed: a pod that lies needs [`peer_keys`]'s 32 keys of that many hours to push the real ones out,
+/// and one that does not loses nothing, as its partner's keys change by the year.
 const ROTATION: Duration = Duration::from_secs(3600);
+/// Keys by the word of one pod.
+const ALONE: usize = 1;
+/// Keys that several pods say that they saw: of a partner with several servers each may have one of its own.
+const TOGETHER: usize = 4;
 
-/// When a partner's key was recorded by the word of one pod, by pool and partner.
+/// When keys of a partner were recorded, by pool and partner: as many as may be within [`ROTATION`].
 #[derive(Debug, Default)]
-struct Rotations(HashMap<(String, String), Instant>);
+struct Rotations(HashMap<(String, String), Vec<Instant>>);
 
 impl Rotations {
     /// Whether a key may follow those that are known. `pods` say that they saw it.
     fn may(&mut self, pool: &str, partner: &str, pods: usize, now: Instant) -> bool {
-        if pods > 1 {
-            return true;
-        }
-        self.0.retain(|_, at| now.duration_since(*at) < ROTATION);
+        self.0.retain(|_, taken| {
+            taken.retain(|at| now.duration_since(*at) < ROTATION);
+            !taken.is_empty()
+        });
+        let most = if pods > 1 { TOGETHER } else { ALONE };
         let key = (pool.to_owned(), partner.to_owned());
-        if self.0.contains_key(&key) {
+        let taken = self.0.get(&key).map_or(0, Vec::len);
+        if taken >= most {
             return false;
         }
-        self.0.insert(key, now);
+        self.0.entry(key).or_default().push(now);
         true
     }
 }
 
 /// Pods that saw this key of a partner.
-fn witnesses(report: Option<&PoolReport>, partner: &str, key: &str) -> usize {
+fn witnesses(report: Option<&PoolReport>, partner: &str, key: PeerKeyHash) -> usize {
     let statuses = report.into_iter().flat_map(|report| report.pods.values());
     let statuses = statuses.filter_map(|pod| pod.status.as_ref());
     let saw = |status: &&ProxyStatus| {
         let mut partners = status.partners.iter();
-        partners.any(|it| it.name == partner && it.peer_key_sha256.as_deref() == Some(key))
+        partners.any(|it| it.name == partner && it.peer_key_sha256 == Some(key))
     };
     statuses.filter(saw).count()
 }
@@ -173,18 +179,23 @@ async fn learn_of(
     let nothing = PeerKeysData::new();
     let known = scene.world.config_maps.get(&name).unwrap_or(&nothing);
     let mut data = known.clone();
+    let mut learned = Vec::new();
     let facts = scene.facts.get(pool).into_iter();
     for (partner, facts) in facts.flat_map(|it| &it.partners) {
-        let Some(key) = &facts.peer_key_sha256 else {
+        let Some(key) = facts.peer_key_sha256 else {
             continue;
         };
         let held = data.get(partner);
-        let new = !held.is_some_and(|keys| keys.lines().any(|it| it == key));
+        let new = !held.is_some_and(|keys| {
+            let mut keys = keys.lines().filter_map(PeerKeyHash::parse);
+            keys.any(|it| it == key)
+        });
         let first = held.is_none_or(String::is_empty);
         let pods = || witnesses(scene.reports.get(pool), partner, key);
         let rotations = &mut memory.rotations;
         if new && (first || rotations.may(pool, partner, pods(), Instant::now())) {
-            peer_keys::learn(&mut data, config, partner, key);
+            let kept = peer_keys::learn(&mut data, config, partner, key);
+            learned.extend(kept.then_some((partner, key)));
         }
     }
     forget(&mut data, scene);
@@ -215,6 +226,11 @@ async fn learn_of(
         }
     }
     memory.failed.forget(&pool.to_owned());
+    learned.retain(|(partner, _)| !left_out.contains(partner));
+    for (partner, key) in learned {
+        let namespace = &scene.namespace;
+        tracing::info!(namespace, pool, partner, %key, "the partner's key is recorded");
+    }
     if left_out.is_empty() {
         Ok(())
     } else {
@@ -334,7 +350,7 @@ mod tests {
         });
         for pool in ["hq", "dr"] {
             let facts = PartnerFacts {
-                peer_key_sha256: Some("ab".repeat(32)),
+                peer_key_sha256: Some(PeerKeyHash([0xab; 32])),
                 ..PartnerFacts::default()
             };
             let mut seen = PoolFacts::default();
@@ -363,12 +379,15 @@ mod tests {
     }
 
     #[test]
-    fn one_pods_word_rotates_a_key_once_an_hour_and_two_pods_at_once() {
+    fn pods_words_rotate_a_key_a_few_times_an_hour_whether_one_says_so_or_several() {
         let (mut rotations, now) = (Rotations::default(), Instant::now());
         assert!(rotations.may("hq", "p", 1, now));
         assert!(!rotations.may("hq", "p", 1, now), "again at once");
         assert!(rotations.may("hq", "other", 1, now), "another partner's");
-        assert!(rotations.may("hq", "p", 2, now), "two pods say so");
+        for _ in 1..TOGETHER {
+            assert!(rotations.may("hq", "p", 2, now), "two pods say so");
+        }
+        assert!(!rotations.may("hq", "p", 2, now), "and again");
         assert!(rotations.may("hq", "p", 1, now + ROTATION), "an hour later");
     }
 }

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     compile::Kind,
-    proxy_status::{Attempt, PartnerFacts, PoolReport},
+    proxy_status::{Attempt, PartnerFacts, PoolReport, model::Direction},
     runtime::decoded::Decoded,
     status::{
         apply::StatusWriter,
@@ -150,7 +150,7 @@ fn entry(pool: &str, facts: &PartnerFacts) -> PartnerPoolStatus {
         last_connected_time: time(facts.last_connected_time),
         last_attempt: facts.attempt.as_ref().map(steps).unwrap_or_default(),
         last_attempt_time: time(facts.attempt.as_ref().and_then(Attempt::told_time)),
-        peer_key_sha256: bounded(facts.peer_key_sha256.as_ref(), 64),
+        peer_key_sha256: facts.peer_key_sha256.map(|key| key.to_string()),
         probe: facts.probe.as_ref().map(|probe| ProbeStatus {
             time: whole_seconds(probe.time),
             success: probe.success,
@@ -297,7 +297,8 @@ fn is_suspended(partner: &ObservedPartner<'_>) -> bool {
 
 /// How `new` differs from `old`. Conditions, methods, keys and outcomes are news; counts, latencies,
 /// times and the texts around them alone can wait. That a stream or a fact is no more is no news
-/// either: it comes back.
+/// either: it comes back. How somebody fails who was never proven to be the partner can wait too: anybody can
+/// fail in another way every second.
 fn significance(old: &PartnerStatus, new: &PartnerStatus) -> Significance {
     if old == new {
         return Significance::None;
@@ -310,7 +311,7 @@ fn significance(old: &PartnerStatus, new: &PartnerStatus) -> Significance {
     let same = old.observed_generation == new.observed_generation
         && old.authentication_methods == new.authentication_methods
         && old.method_summary == new.method_summary
-        && old.why == new.why
+        && (old.why == new.why || may_be_anybodys(old) && may_be_anybodys(new))
         && conditions_same
         && new.pools.iter().all(|pool| {
             let before = old.pools.iter().find(|it| it.name == pool.name);
@@ -323,11 +324,30 @@ fn significance(old: &PartnerStatus, new: &PartnerStatus) -> Significance {
     }
 }
 
+/// Whether `why` is the outcome of a step that anybody can cause in the name of the partner.
+fn may_be_anybodys(status: &PartnerStatus) -> bool {
+    let mut failed = status
+        .pools
+        .iter()
+        .filter_map(|pool| Some((pool, failed_step(pool)?)));
+    let first = failed
+        .next()
+        .filter(|(_, step)| status.why.as_ref() == Some(&step.outcome));
+    first.is_some_and(|(pool, step)| is_anybodys(pool, step))
+}
+
+/// Whether a step may be of somebody who only claims to be the partner: an inbound one, where it never connected.
+fn is_anybodys(pool: &PartnerPoolStatus, step: &AttemptStatus) -> bool {
+    let is_inbound = step.direction.as_deref() == Some(Direction::Inbound.as_str());
+    is_inbound && step.outcome != "Ok" && pool.last_connected_time.is_none()
+}
+
 fn says_nothing_new(old: Option<&PartnerPoolStatus>, new: &PartnerPoolStatus) -> bool {
     let none = PartnerPoolStatus::default();
     let old = old.unwrap_or(&none);
     let outcomes = |pool: &PartnerPoolStatus| -> Vec<(String, String, Option<String>)> {
         let steps = pool.last_attempt.iter();
+        let steps = steps.filter(|step| !is_anybodys(pool, step));
         steps
             .map(|it| (it.step.clone(), it.outcome.clone(), it.direction.clone()))
             .collect()

@@ -348,3 +348,37 @@ fn only_conditions_methods_keys_and_outcomes_are_news() {
         assert_eq!(significance(&first, &new), expected, "{case}");
     }
 }
+
+#[test]
+fn how_somebody_fails_who_only_claims_to_be_the_partner_is_written_once_and_then_can_wait() {
+    let status = |steps: Value| {
+        let partners = json!([{"name": "p", "lastAttempt": steps}]);
+        let answers = vec![Some(answer(partners, json!([])))];
+        Stage::new(json!({"domain": "p.example"}), answers).status()
+    };
+    let claim = |outcome: &str| {
+        json!({"step": "certificate", "outcome": outcome, "direction": "Inbound", "unproven": true,
+            "time": "2026-01-02T00:00:00Z"})
+    };
+    let ours = |outcome: &str| json!({"step": "tcp", "outcome": outcome, "direction": "Outbound", "time": "2026-01-02T00:00:00Z"});
+    let (nothing, one) = (
+        status(json!([])),
+        status(json!([claim("CertificateMissing")])),
+    );
+    said(&one, ConditionType::Reachable, ("False", "Unreachable"));
+    assert_eq!(significance(&nothing, &one), Significance::Immediate);
+    let other = status(json!([
+        claim("CertificateWrongName"),
+        claim("CertificateMissing")
+    ]));
+    assert_eq!(significance(&one, &other), Significance::Deferrable);
+    assert_eq!(significance(&other, &one), Significance::Deferrable);
+    // What the edge saw itself is news beside it.
+    let both = |outcome: &str| status(json!([claim("CertificateMissing"), ours(outcome)]));
+    assert_eq!(
+        significance(&one, &both("TcpTimeout")),
+        Significance::Immediate
+    );
+    let changed = significance(&both("TcpTimeout"), &both("TcpRefused"));
+    assert_eq!(changed, Significance::Immediate);
+}

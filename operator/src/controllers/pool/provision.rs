@@ -151,6 +151,7 @@ fn plan_secrets(
     let sidecars = SidecarInputs {
         documents: sidecars::documents(pools, configs, &read::cluster_domain()),
         outside: sidecars::outside(pools, configs, &config.pool),
+        configs,
         elsewhere: &elsewhere,
     };
     let planned = block_in_place(|| secrets::plan(pool, config, &held, &sidecars, scene.now));

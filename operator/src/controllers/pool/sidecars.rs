@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, fmt};
 
 use xmpp_edge_crds::{
-    edge_config::EdgeConfig,
+    domain::DomainName,
+    edge_config::{EdgeConfig, Gateway},
     kinds::{EdgePool, pool::workload::ServiceType},
     sidecar_config::SidecarDocument,
 };
@@ -20,8 +21,28 @@ pub struct SidecarInputs<'a> {
     pub documents: BTreeMap<String, SidecarDocument>,
     /// For hosts outside of the cluster, of the gateways whose first pool this one is.
     pub outside: BTreeMap<String, SidecarDocument>,
+    /// Of all pools of the namespace: what several of them write is issued for all.
+    pub configs: &'a BTreeMap<String, EdgeConfig>,
     /// What another namespace holds for a gateway.
     pub elsewhere: &'a dyn Fn(&SecretPlace, &str) -> HeldElsewhere,
+}
+
+impl SidecarInputs<'_> {
+    /// The domains for which a Secret is issued that all gateways like `own` share: its own and theirs, whichever
+    /// pool is looked at. Where each pool issued for its own, none would be content with what another wrote.
+    #[must_use]
+    pub fn domains_of(&self, own: &Gateway, is_like: impl Fn(&Gateway) -> bool) -> Vec<DomainName> {
+        let all = self.configs.values().flat_map(|config| &config.gateways);
+        let mut domains = own.domains.clone();
+        for gateway in all.filter(|it| is_like(it)) {
+            for domain in &gateway.domains {
+                if !domains.contains(domain) {
+                    domains.push(domain.clone());
+                }
+            }
+        }
+        domains
+    }
 }
 
 impl fmt::Debug for SidecarInputs<'_> {

@@ -4,21 +4,27 @@
 //! Bounded in bytes for each partner object, whoever names what: a domain that the object lists has its
 //! place; of those that only a wildcard of it matches the newest few are kept, those that never had a
 //! stream apart from those that had. A flood of names costs its own partner a constant, and others nothing.
+//!
+//! What a peer does before it has proved its name says who it claims to be: it is kept apart, so that it hides
+//! nothing that our own attempts and proven peers told.
+
+mod steps;
 
 use std::{
     collections::{HashMap, VecDeque},
     net::SocketAddr,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use serde::Serialize;
 use xmpp_edge_crds::{domain::DomainName, remedy, verdict::Direction};
 
+pub use self::steps::ShownStep;
+use self::steps::{ATTEMPT_BYTES, Attempt, RemedyOf, TakenStep, shown_text};
 use super::{
-    attempt::{AttemptStep, Step},
+    attempt::AttemptStep,
     log_limiter::{LogLimiter, limited},
     metrics::{Metrics, OTHER, direction_label},
 };
@@ -28,15 +34,9 @@ use super::{
 const CONNECTED_DOMAINS: usize = 16;
 /// Domains of one partner's wildcards that never had one: anybody can name these.
 const NAMED_DOMAINS: usize = 8;
-/// Steps of one attempt.
-const STEPS: usize = 32;
-/// Memory of one attempt's steps; the oldest go.
-const ATTEMPT_BYTES: usize = 4096;
-/// Text of a step, cut at a character.
-const TEXT_BYTES: usize = 500;
 
 /// Most bytes that one wildcard domain takes.
-pub const DOMAIN_BYTES: usize = 2 * ATTEMPT_BYTES + size_of::<DomainAttempts>() + 256;
+pub const DOMAIN_BYTES: usize = 3 * ATTEMPT_BYTES + size_of::<DomainAttempts>() + 256;
 /// Most bytes that all wildcard domains of one partner object take, whatever names are tried.
 pub const WILDCARD_BYTES: usize = (CONNECTED_DOMAINS + NAMED_DOMAINS) * DOMAIN_BYTES;
 
@@ -91,6 +91,8 @@ struct PartnerRecord {
 struct DomainAttempts {
     inbound: Attempt,
     outbound: Attempt,
+    /// Inbound, of peers that have not proved to be this domain, since one that did.
+    claimed: Attempt,
     next_attempt: Option<Timestamp>,
     last_connected: Option<Timestamp>,
     /// Something failed, in either direction, since a stream stood.
@@ -101,53 +103,10 @@ struct DomainAttempts {
     changed: Option<Timestamp>,
 }
 
-#[derive(Debug, Default)]
-struct Attempt {
-    steps: VecDeque<TakenStep>,
-    bytes: usize,
-}
-
-#[derive(Debug)]
-struct TakenStep {
-    step: Step,
-    outcome: &'static str,
-    direction: Direction,
-    address: Option<SocketAddr>,
-    text: Box<str>,
-    took: Duration,
-    time: Timestamp,
-}
-
-/// A step as `/status` shows it.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ShownStep {
-    pub step: Step,
-    pub outcome: &'static str,
-    pub direction: &'static str,
-    pub domain: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub address: Option<String>,
-    pub text: String,
-    /// What to do, where the step failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub remedy: Option<&'static str>,
-    pub milliseconds: u64,
-    pub time: Timestamp,
-}
-
-impl ShownStep {
-    /// Whether it ended an attempt or a part of it; a target that is only slow has not failed yet.
-    #[must_use]
-    pub fn failed(&self) -> bool {
-        !matches!(self.outcome, "Ok" | "TcpSilent")
-    }
-}
-
 /// What `/status` shows of a partner or of a gateway's domain.
 #[derive(Clone, Debug, Default)]
 pub struct ShownAttempts {
-    /// The newest failure since the last success, else what came last.
+    /// The newest failure since the last success, else what came last. What was only claimed comes first.
     pub last_attempt: Vec<ShownStep>,
     pub next_attempt_time: Option<Timestamp>,
     pub last_connected_time: Option<Timestamp>,
@@ -174,22 +133,32 @@ impl Attempts {
     pub fn note(&self, peer: AttemptPeer<'_>, step: AttemptStep) {
         self.count(peer, &step);
         let ok = step.outcome == "Ok";
-        let taken = TakenStep {
-            step: step.step,
-            outcome: step.outcome,
-            direction: step.direction,
-            address: step.address,
-            text: shown_text(&step.text),
-            took: step.took,
-            time: Timestamp::now(),
-        };
         self.change(peer, &step.domain, |entry| {
             let attempt = match step.direction {
                 Direction::Inbound => &mut entry.inbound,
                 Direction::Outbound => &mut entry.outbound,
             };
-            attempt.push(taken);
+            attempt.push(TakenStep::of(&step));
             entry.troubled |= !ok;
+        });
+    }
+
+    /// As [`Self::note`], of a partner's peer that has not proved to be the domain.
+    pub fn claim(&self, peer: AttemptPeer<'_>, step: &AttemptStep) {
+        self.count(peer, step);
+        self.enter(peer, &step.domain, |entry| {
+            entry.claimed.push(TakenStep::of(step));
+        });
+    }
+
+    /// The peer at `address` has proved to be the domain: what it claimed, it told.
+    pub fn proved(&self, peer: AttemptPeer<'_>, domain: &DomainName, address: SocketAddr) {
+        self.enter(peer, domain, |entry| {
+            for step in std::mem::take(&mut entry.claimed).steps {
+                if step.address == Some(address) {
+                    entry.inbound.push(step);
+                }
+            }
         });
     }
 
@@ -232,6 +201,7 @@ impl Attempts {
     pub fn connected(&self, peer: AttemptPeer<'_>, domain: &DomainName) {
         let now = Timestamp::now();
         self.change(peer, domain, |entry| {
+            entry.claimed = Attempt::default();
             entry.last_connected = Some(now);
             entry.next_attempt = None;
             entry.troubled = false;
@@ -276,14 +246,24 @@ impl Attempts {
             return ShownAttempts::default();
         };
         // What an administrator listed says more than what somebody named.
-        let newest = partner
+        let told = partner
             .domains()
             .filter(|(_, _, entry)| !entry.is_empty())
             .max_by_key(|(rank, _, entry)| (entry.troubled, *rank, entry.changed));
-        ShownAttempts {
-            last_attempt: newest
-                .map(|(_, domain, entry)| entry.shown(domain, remedy::of_outcome))
+        let claimed = partner
+            .domains()
+            .filter(|(_, _, entry)| !entry.claimed.steps.is_empty())
+            .max_by_key(|(rank, _, entry)| (*rank, entry.claimed.newest()));
+        // Where a list is cut, it loses its beginning.
+        let mut last_attempt = claimed
+            .map(|(_, domain, entry)| entry.claims(domain, remedy::of_outcome))
+            .unwrap_or_default();
+        last_attempt.extend(
+            told.map(|(_, domain, entry)| entry.shown(domain, remedy::of_outcome))
                 .unwrap_or_default(),
+        );
+        ShownAttempts {
+            last_attempt,
             next_attempt_time: partner
                 .domains()
                 .filter_map(|(_, _, entry)| entry.next_attempt)
@@ -357,8 +337,21 @@ impl Attempts {
         partners.chain(gateways).sum()
     }
 
-    /// Changes the entry of a domain, made where there is none. Only configured peers are remembered.
+    /// Changes what is told of a domain.
     fn change(
+        &self,
+        peer: AttemptPeer<'_>,
+        domain: &DomainName,
+        change: impl FnOnce(&mut DomainAttempts),
+    ) {
+        self.enter(peer, domain, |entry| {
+            change(entry);
+            entry.changed = Some(Timestamp::now());
+        });
+    }
+
+    /// Changes the entry of a domain, made where there is none. Only configured peers are remembered.
+    fn enter(
         &self,
         peer: AttemptPeer<'_>,
         domain: &DomainName,
@@ -382,7 +375,6 @@ impl Attempts {
             AttemptPeer::Stranger | AttemptPeer::NoGateway => return,
         };
         change(entry);
-        entry.changed = Some(now);
     }
 }
 
@@ -472,9 +464,6 @@ impl PartnerRecord {
     }
 }
 
-/// What to do about an outcome, where something is to be done.
-type RemedyOf = fn(&str) -> Option<&'static str>;
-
 impl DomainAttempts {
     /// The attempts of the direction in which the edge dials.
     fn ours(&mut self, peer: AttemptPeer<'_>) -> &mut Attempt {
@@ -497,69 +486,23 @@ impl DomainAttempts {
     }
 
     fn bytes(&self, domain: &DomainName) -> usize {
-        size_of::<Self>() + domain.as_str().len() + self.inbound.bytes + self.outbound.bytes
+        let steps = self.inbound.bytes + self.outbound.bytes + self.claimed.bytes;
+        size_of::<Self>() + domain.as_str().len() + steps
+    }
+
+    fn claims(&self, domain: &DomainName, remedy: RemedyOf) -> Vec<ShownStep> {
+        let steps = self.claimed.steps.iter();
+        let shown = steps.map(|step| ShownStep {
+            unproven: true,
+            ..step.shown(domain, remedy)
+        });
+        shown.collect()
     }
 
     fn shown(&self, domain: &DomainName, remedy: RemedyOf) -> Vec<ShownStep> {
         let steps = self.inbound.steps.iter().chain(&self.outbound.steps);
         steps.map(|step| step.shown(domain, remedy)).collect()
     }
-}
-
-impl Attempt {
-    fn push(&mut self, step: TakenStep) {
-        self.bytes += step.bytes();
-        self.steps.push_back(step);
-        while self.steps.len() > STEPS || self.bytes > ATTEMPT_BYTES {
-            let Some(oldest) = self.steps.pop_front() else {
-                return;
-            };
-            self.bytes -= oldest.bytes();
-        }
-    }
-}
-
-impl TakenStep {
-    fn bytes(&self) -> usize {
-        size_of::<Self>() + self.text.len()
-    }
-
-    fn shown(&self, domain: &DomainName, remedy: RemedyOf) -> ShownStep {
-        ShownStep {
-            step: self.step,
-            outcome: self.outcome,
-            direction: direction_label(self.direction),
-            domain: domain.to_string(),
-            address: self.address.map(|address| address.to_string()),
-            text: self.text.to_string(),
-            remedy: remedy(self.outcome),
-            milliseconds: u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
-            time: self.time,
-        }
-    }
-}
-
-/// At most [`TEXT_BYTES`], and without control characters: they would forge lines in logs and terminals.
-fn shown_text(text: &str) -> Box<str> {
-    let mut shown = String::with_capacity(text.len().min(TEXT_BYTES));
-    for character in text.chars() {
-        let before = shown.len();
-        // What steers how a line is laid out hides what it says.
-        let steers = matches!(
-            character,
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
-        );
-        if steers || character.is_control() {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
-        }
-        if shown.len() > TEXT_BYTES {
-            shown.truncate(before);
-            break;
-        }
-    }
-    shown.into_boxed_str()
 }
 
 #[cfg(test)]

@@ -1,4 +1,6 @@
-use super::*;
+use std::time::Duration;
+
+use super::{super::attempt::Step, *};
 
 const WILDCARD: AttemptPeer<'_> = AttemptPeer::Partner {
     object: "agencies",
@@ -138,4 +140,62 @@ fn a_domain_that_changes_hands_takes_what_is_known_of_it_along_and_a_removed_one
     assert_eq!(attempts.partner("new").last_attempt.len(), 1);
     assert!(attempts.changed("new").is_some() && attempts.changed("partner").is_none());
     assert!(attempts.gateway_reachable(&domain("org.example")).is_none());
+}
+
+#[test]
+fn who_only_claims_to_be_a_partner_hides_nothing_that_was_told_and_costs_a_constant() {
+    let attempts = attempts();
+    let (good, other) = (domain("good.example"), domain("other.example"));
+    let ours = AttemptStep {
+        direction: Direction::Outbound,
+        outcome: "TcpTimeout",
+        ..refused(&good, "our own dial")
+    };
+    attempts.note(LISTED, ours);
+    attempts.note(LISTED, refused(&good, "of one that was proven"));
+    for number in 0..10_000 {
+        for claimed in [&good, &other] {
+            attempts.claim(
+                LISTED,
+                &refused(claimed, &format!("claim {number} {}", "x".repeat(900))),
+            );
+        }
+    }
+    let most = 2 * DOMAIN_BYTES + size_of::<PartnerRecord>() + "partner".len();
+    assert!(attempts.bytes() <= most, "{}", attempts.bytes());
+    let shown = attempts.partner("partner").last_attempt;
+    let told: Vec<&str> = shown
+        .iter()
+        .filter(|step| !step.unproven)
+        .map(|step| step.text.as_str())
+        .collect();
+    assert_eq!(told, ["of one that was proven", "our own dial"]);
+    let first_told = shown.iter().position(|step| !step.unproven);
+    assert_eq!(
+        first_told,
+        Some(shown.len() - 2),
+        "a list that is cut keeps them"
+    );
+
+    // Who proves it told what it claimed; of the others nothing is left.
+    let address = SocketAddr::from(([192, 0, 2, 7], 40_000));
+    let own = AttemptStep {
+        outcome: "Ok",
+        address: Some(address),
+        ..refused(&good, "its own")
+    };
+    attempts.claim(LISTED, &own);
+    attempts.proved(LISTED, &good, address);
+    attempts.connected(LISTED, &good);
+    let shown = attempts.partner("partner").last_attempt;
+    let of_good = shown.iter().filter(|step| step.domain == good.as_str());
+    let of_good: Vec<(&str, bool)> = of_good.map(|it| (it.text.as_str(), it.unproven)).collect();
+    assert_eq!(
+        of_good,
+        [
+            ("of one that was proven", false),
+            ("its own", false),
+            ("our own dial", false)
+        ]
+    );
 }

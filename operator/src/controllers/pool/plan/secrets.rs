@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 use xmpp_edge_crds::{
     domain::DomainName,
-    edge_config::{EdgeConfig, Gateway},
+    edge_config::EdgeConfig,
     kinds::{
         EdgePool,
         conditions::{ConditionType, Reason},
@@ -95,9 +95,10 @@ pub fn plan(
     let mut gateways = Vec::new();
     let (mut of_sidecars, mut elsewhere) = (Vec::new(), Vec::new());
     for gateway in &config.gateways {
-        let issued = internal_ca::ensure_gateway(&mut store, &ca, &gateway.domains, now)?;
-        gateways.extend(issued.map(|facts| (gateway.domains.clone(), facts)));
         let first = gateway.domains.first();
+        let domains = sidecars.domains_of(gateway, |it| it.domains.first() == first);
+        let issued = internal_ca::ensure_gateway(&mut store, &ca, &domains, now)?;
+        gateways.extend(issued.map(|facts| (gateway.domains.clone(), facts)));
         kept.extend(first.map(|domain| ManagedSecret::Gateway(domain.to_string())));
         let name = gateway.effective_name();
         let Some((sidecar, document)) = gateway.sidecar.as_ref().zip(sidecars.documents.get(name))
@@ -112,13 +113,15 @@ pub fn plan(
             name: entry.to_string(),
         };
         let json = document.to_json();
+        let domains = sidecars.domains_of(gateway, |it| {
+            it.sidecar.is_some() && it.effective_name() == name
+        });
         if other.is_some() {
-            let planned = plan_elsewhere(gateway, place, &json, sidecars, &ca, now)?;
+            let planned = plan_elsewhere((name, &domains), place, &json, sidecars, &ca, now)?;
             elsewhere.push(planned);
             continue;
         }
-        let facts =
-            internal_ca::ensure_sidecar(&mut store, &ca, name, &gateway.domains, &json, now)?;
+        let facts = internal_ca::ensure_sidecar(&mut store, &ca, name, &domains, &json, now)?;
         kept.push(entry);
         of_sidecars.push(SidecarIdentity {
             gateway: name.to_owned(),
@@ -222,14 +225,13 @@ pub fn plan(
 
 /// The Secret of a gateway's sidecars at `place`, as far as that may be written.
 fn plan_elsewhere(
-    gateway: &Gateway,
+    (name, domains): (&str, &[DomainName]),
     place: SecretPlace,
     document: &str,
     sidecars: &SidecarInputs<'_>,
     ca: &InternalCa,
     now: Timestamp,
 ) -> Result<PlannedElsewhere, CertificateError> {
-    let name = gateway.effective_name();
     let data = match (sidecars.elsewhere)(&place, name) {
         HeldElsewhere::Data(data) => data,
         HeldElsewhere::NotYet => {
@@ -249,7 +251,7 @@ fn plan_elsewhere(
         held: &held,
         written: BTreeMap::new(),
     };
-    let (domains, entry) = (&gateway.domains, ManagedSecret::Sidecar(name.to_owned()));
+    let entry = ManagedSecret::Sidecar(name.to_owned());
     let facts = internal_ca::ensure_sidecar(&mut store, ca, name, domains, document, now)?;
     let not_after = facts.not_after;
     Ok(PlannedElsewhere {

@@ -258,6 +258,7 @@ fn a_sip_server_that_is_reached_and_refuses_is_told_with_what_to_do() {
             address: None,
             text: Some("489 Bad Event".to_owned()),
             time: now(),
+            unproven: false,
         };
         let gateway = |reachable| GatewayFacts {
             address: "sip.example:5061".to_owned(),

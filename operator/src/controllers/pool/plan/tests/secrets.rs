@@ -28,16 +28,24 @@ impl Cluster {
     }
 
     fn plan_at(&self, pool: &EdgePool, now: Timestamp) -> SecretsPlan {
+        self.plan_beside(pool, std::slice::from_ref(pool), now)
+    }
+
+    /// Of one of the pools of a namespace.
+    fn plan_beside(&self, pool: &EdgePool, pools: &[EdgePool], now: Timestamp) -> SecretsPlan {
         let held = |name: &str| self.0.borrow().get(name).cloned();
-        let config = config(pool);
-        let configs = BTreeMap::from([(config.pool.clone(), config.clone())]);
-        let pools = std::slice::from_ref(pool);
+        let own = config(pool);
+        let configs = pools.iter().map(config);
+        let configs = configs
+            .map(|config| (config.pool.clone(), config))
+            .collect();
         let sidecars = SidecarInputs {
             documents: sidecars::documents(pools, &configs, "cluster.local"),
-            outside: sidecars::outside(pools, &configs, &config.pool),
+            outside: sidecars::outside(pools, &configs, &own.pool),
+            configs: &configs,
             elsewhere: &|_, _| HeldElsewhere::NotYet,
         };
-        secrets::plan(Some(pool), &config, &held, &sidecars, now).unwrap()
+        secrets::plan(Some(pool), &own, &held, &sidecars, now).unwrap()
     }
 
     fn write(&self, plan: &SecretsPlan) {
@@ -88,6 +96,78 @@ fn a_second_pool_takes_up_what_the_namespace_has() {
         ManagedSecret::Gateway("org.example".into()),
     ] {
         assert!(of(&first, &shared) == of(&second, &shared), "{shared}");
+    }
+}
+
+/// Secrets that gateways of several pools share are one for all of them, whatever each says of its own.
+#[test]
+fn pools_whose_gateways_differ_are_content_with_what_the_other_wrote() {
+    let of = |name: &str, domains: &str, gateways: &str| {
+        let text = format!(
+            "apiVersion: xmpp-edge.dev/v1alpha1\nkind: EdgePool\nmetadata: {{name: {name}, namespace: chat}}\nspec: {{site: {name}, domains: [{domains}], accessEdge: {{fqdn: {name}.edge.example}}, gateways: [{gateways}], certificate: {{selfSigned: {{}}}}}}\n"
+        );
+        serde_saphyr::from_str::<EdgePool>(&text).unwrap()
+    };
+    let direct = "address: 'inside.example:5269'";
+    for (hq, dr) in [
+        // One gateway, of which one pool has more domains.
+        (
+            (
+                "a.example, b.example",
+                "{name: org, domains: [a.example, b.example], mode: Sidecar}".to_owned(),
+            ),
+            (
+                "a.example",
+                "{name: org, domains: [a.example], mode: Sidecar}".to_owned(),
+            ),
+        ),
+        // Two that are called alike.
+        (
+            (
+                "a.example",
+                "{name: chat, domains: [a.example], mode: Sidecar}".to_owned(),
+            ),
+            (
+                "b.example",
+                "{name: chat, domains: [b.example], mode: Sidecar}".to_owned(),
+            ),
+        ),
+        // Without sidecars the first domain is the name.
+        (
+            (
+                "a.example, b.example",
+                format!("{{domains: [a.example, b.example], {direct}}}"),
+            ),
+            ("a.example", format!("{{domains: [a.example], {direct}}}")),
+        ),
+    ] {
+        let pools = [of("hq", hq.0, &hq.1), of("dr", dr.0, &dr.1)];
+        let cluster = Cluster::default();
+        let shared = |plan: &SecretsPlan| {
+            let entries = plan.entries.iter();
+            let entries = entries.filter(|(entry, _)| {
+                matches!(entry, ManagedSecret::Gateway(_) | ManagedSecret::Sidecar(_))
+            });
+            let entries = entries.map(|(entry, material)| (entry.clone(), material.clone()));
+            entries.collect::<BTreeMap<_, _>>()
+        };
+        let plans = || {
+            pools.each_ref().map(|pool| {
+                let plan = cluster.plan_beside(pool, &pools, Cluster::now());
+                cluster.write(&plan);
+                shared(&plan)
+            })
+        };
+        let [first_hq, first_dr] = plans();
+        for (entry, material) in &first_dr {
+            if let Some(before) = first_hq.get(entry) {
+                assert!(
+                    before == material,
+                    "{entry}: written by one, and anew by the other"
+                );
+            }
+        }
+        assert!(plans() == [first_hq, first_dr], "something was made anew");
     }
 }
 

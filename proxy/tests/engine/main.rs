@@ -3,6 +3,7 @@
 
 mod faults;
 mod outage;
+mod peculiar;
 mod peers;
 mod sharing;
 mod stopping;

@@ -4,6 +4,7 @@
 mod faults;
 mod gateway_watch;
 mod outage;
+mod peculiar;
 mod peers;
 mod sharing;
 mod stopping;
@@ -79,7 +80,7 @@ async fn a_gateway_that_takes_nothing_is_given_up_and_what_it_held_goes_to_the_n
 }
 
 #[tokio::test]
-async fn a_stanza_that_two_streams_lost_is_answered_and_not_sent_again() {
+async fn a_stanza_that_three_streams_lost_is_answered_and_not_sent_again() {
     let plan = Plan {
         gateway_acks: true,
         queue_timeout_seconds: 5,
@@ -105,11 +106,14 @@ async fn a_stanza_that_two_streams_lost_is_answered_and_not_sent_again() {
     lab.gateway.heard_stanzas(3).await;
     assert_eq!(lab.gateway.ids(), ["0", "1", "1"]);
     lab.gateway.hang_up(2).await;
+    // It may be what both ended over: once more, by itself.
+    lab.gateway.heard_stanzas(4).await;
+    lab.gateway.hang_up(3).await;
     lab.partner.hears("remote-server-timeout").await;
     partner.hears("h='2'").await;
     partner.say(&message(2)).await;
-    lab.gateway.heard_stanzas(4).await;
-    assert_eq!(lab.gateway.ids(), ["0", "1", "1", "2"]);
+    lab.gateway.heard_stanzas(5).await;
+    assert_eq!(lab.gateway.ids(), ["0", "1", "1", "1", "2"]);
     lab.stop().await;
 }
 

@@ -122,9 +122,8 @@ mod tests {
         }
     }
 
-    /// As many own domains as fit one stream, told of at once (s15).
     #[test]
-    fn keys_of_a_listed_domain_wait_for_one_another_up_to_the_bound_on_pairs() {
+    fn s15_keys_of_a_listed_domain_wait_for_one_another_up_to_the_bound_on_pairs() {
         let mut receiving = PairTable::default();
         let mut ask = |number| {
             let names = WireNames::default();

@@ -51,14 +51,37 @@ impl Stream {
     }
 
     /// Authenticates by dialback.
-    pub(super) async fn authenticate(mut self, from: &str, to: &str) -> Self {
+    pub async fn authenticate(mut self, from: &str, to: &str) -> Self {
+        self.open(from, to).await;
+        self.ask(from, to).await;
+        self.hears("type='valid'").await;
+        self
+    }
+
+    /// Authenticates a further pair by dialback.
+    pub async fn further(mut self, from: &str, to: &str) -> Self {
+        self.ask(from, to).await;
+        self.hears_times("type='valid'", 2).await;
+        self
+    }
+
+    /// Opens the stream.
+    pub async fn open(&mut self, from: &str, to: &str) {
         self.say(&format!("{HEADER} from='{from}' to='{to}'>"))
             .await;
         self.hears("</stream:features>").await;
+    }
+
+    /// Asks for a pair by dialback.
+    pub async fn ask(&mut self, from: &str, to: &str) {
         let result = format!("<db:result from='{from}' to='{to}'>{KEY}</db:result>");
         self.say(&result).await;
-        self.hears("type='valid'").await;
-        self
+    }
+
+    /// Reads until `text` has come once more.
+    pub async fn hears_another(&mut self, text: &str) {
+        let times = self.heard().matches(text).count();
+        self.hears_times(text, times + 1).await;
     }
 
     pub fn split(&mut self) -> (Reader, Writer) {
@@ -76,6 +99,10 @@ impl Stream {
     /// Reads until `text` has come.
     pub async fn hears(&mut self, text: &str) {
         self.reader.hears(text).await;
+    }
+
+    async fn hears_times(&mut self, text: &str, times: usize) {
+        self.reader.hears_times(text, times).await;
     }
 
     pub fn heard(&self) -> &str {

@@ -48,6 +48,7 @@ impl Lab {
             Served {
                 acks: plan.partner_acks,
                 confirms: plan.partner_confirms,
+                ends: plan.partner_ends,
                 on_second: plan.partner_on_second,
                 turned_away: AtomicUsize::new(plan.partner_turns_away),
                 slow: plan.partner_is_slow,
@@ -59,6 +60,7 @@ impl Lab {
             Served {
                 acks,
                 confirms: plan.gateway_confirms,
+                ends: plan.gateway_ends,
                 deaf: plan.deaf_connections,
                 ..Served::default()
             },
@@ -265,6 +267,12 @@ pub fn inputs(number: u8, plan: &Plan) -> ConfigInputs {
         "settings": {"queueTimeoutSeconds": timeout},
         "contacts": "Embedded",
     });
+    if plan.never_by_ping {
+        config["partners"][0]["confirmByPing"] = false.into();
+    }
+    if plan.partner_connection_limit > 0 {
+        config["partners"][0]["connectionLimit"] = plan.partner_connection_limit.into();
+    }
     if plan.max_stanza_bytes > 0 {
         config["settings"]["maxStanzaBytes"] = plan.max_stanza_bytes.into();
     }

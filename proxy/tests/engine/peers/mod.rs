@@ -39,6 +39,13 @@ pub struct Plan {
     /// How each server confirms what it got, where the test does not.
     pub gateway_confirms: Confirms,
     pub partner_confirms: Confirms,
+    /// How each server ends a stream over a message that says [`CULPRIT`].
+    pub gateway_ends: EndsOver,
+    pub partner_ends: EndsOver,
+    /// The partner is never asked by ping.
+    pub never_by_ping: bool,
+    /// 0: the pool's.
+    pub partner_connection_limit: u32,
     /// 0: the default.
     pub max_stanza_bytes: u32,
     /// Port of the admin listener; 0: none.
@@ -55,6 +62,23 @@ pub enum Confirms {
     Acks,
     /// Neither; it may answer pings ([`Server::answers_pings`]).
     Nothing,
+}
+
+/// What no server takes that ends streams over something; in a message's body, alone.
+pub const CULPRIT: &str = "<body>culprit</body>";
+
+/// How a server ends a stream over what it does not take. What it read before is handled, and acknowledged
+/// where it has XEP-0198; what it read behind it is not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EndsOver {
+    #[default]
+    Never,
+    /// With an error of this condition.
+    Saying(&'static str),
+    /// With the end tag alone.
+    Closing,
+    /// With the end of the connection alone.
+    HangingUp,
 }
 
 /// How a further `db:result` on a stream is answered.

@@ -17,7 +17,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{Confirms, GENEROUS, HEADER, KEY, Second, connection::Stream};
+use super::{CULPRIT, Confirms, EndsOver, GENEROUS, HEADER, KEY, Second, connection::Stream};
 
 /// A server that listens.
 pub struct Server {
@@ -28,6 +28,7 @@ pub struct Server {
 pub(super) struct Served {
     pub acks: bool,
     pub confirms: Confirms,
+    pub ends: EndsOver,
     pub on_second: Second,
     pub deaf: usize,
     /// Connections that are still to be turned away.
@@ -143,26 +144,34 @@ impl Server {
         self.state.accepted.load(Ordering::SeqCst)
     }
 
-    /// Answers every ping that the edge asks this server by, on a stream of the server's own from `from`
-    /// to `to`, until it is aborted.
-    pub fn answers_pings(&self, mut stream: Stream, from: &str, to: &str) -> JoinHandle<()> {
+    /// Answers every ping that the edge asks this server by, each on the one of these streams of the server's
+    /// own whose domains it is for, until it is aborted.
+    pub fn answers_pings(
+        &self,
+        streams: Vec<(&'static str, &'static str, Stream)>,
+    ) -> JoinHandle<()> {
         const PREFIX: &str = "xmpp-edge-ack-";
-        let (state, ends) = (Arc::clone(&self.state), format!("from='{from}' to='{to}'"));
+        let (state, mut streams) = (Arc::clone(&self.state), streams);
         tokio::spawn(async move {
             let mut answered = 0;
             loop {
                 let changed = state.changed.notified();
                 tokio::pin!(changed);
                 changed.as_mut().enable();
-                let ids: Vec<String> = state
-                    .heard
-                    .lock()
-                    .split(PREFIX)
-                    .skip(1 + answered)
-                    .filter_map(|rest| Some(format!("{PREFIX}{}", &rest[..rest.find('\'')?])))
-                    .collect();
-                answered += ids.len();
-                for id in ids {
+                let pings: Vec<(String, String)> = {
+                    let heard = state.heard.lock();
+                    let tags = heard.split("<iq ").skip(1);
+                    let whole = tags.filter_map(|rest| Some(&rest[..rest.find('>')?]));
+                    let tags = whole.map(|tag| format!(" {tag}"));
+                    let pings = tags.filter(|tag| attribute(tag, "id").starts_with(PREFIX));
+                    let asked = pings.map(|tag| (attribute(&tag, "to"), attribute(&tag, "id")));
+                    asked.skip(answered).collect()
+                };
+                answered += pings.len();
+                for (to, id) in pings {
+                    let own = streams.iter_mut().find(|(own, ..)| *own == to);
+                    let (from, to, stream) = own.expect("a stream of that domain");
+                    let ends = format!("from='{from}' to='{to}'");
                     stream
                         .say(&format!("<iq {ends} type='result' id='{id}'/>"))
                         .await;
@@ -228,6 +237,27 @@ fn attribute(tag: &str, name: &str) -> String {
     String::new()
 }
 
+fn stanzas_in(text: &str) -> usize {
+    let starts = ["<message ", "<iq ", "<presence "];
+    starts.map(|start| text.matches(start).count()).iter().sum()
+}
+
+impl EndsOver {
+    /// What it says last, where it has handled so many stanzas and can tell.
+    fn last_words(self, handled: Option<usize>) -> String {
+        let ack = handled.map(|h| format!("<a xmlns='urn:xmpp:sm:3' h='{h}'/>"));
+        let end = match self {
+            Self::Never | Self::HangingUp => String::new(),
+            Self::Closing => "</stream:stream>".to_owned(),
+            Self::Saying(condition) => format!(
+                "<stream:error><{condition} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>\
+                 </stream:error></stream:stream>"
+            ),
+        };
+        ack.unwrap_or_default() + &end
+    }
+}
+
 impl Served {
     async fn serve(self: Arc<Self>, stream: TcpStream) {
         let (mut reader, writer) = stream.into_split();
@@ -242,19 +272,39 @@ impl Served {
             };
             let text = String::from_utf8_lossy(&buf[..count]).into_owned();
             pending.push_str(&text);
-            self.heard.lock().push_str(&text);
+            let culprit = self.culprit(&pending);
+            let surplus = culprit.map_or(0, |(_, end)| pending.len() - end);
+            let read = text.len().saturating_sub(surplus);
+            self.heard.lock().push_str(&text[..read]);
             let mut answer = String::new();
+            if let Some((start, _)) = culprit {
+                pending.truncate(start);
+            }
             while let Some((reply, rest)) = self.answer(&pending, mine.is_some(), &mut handled) {
                 answer.push_str(&reply);
                 pending = rest;
+            }
+            if culprit.is_some() {
+                handled += stanzas_in(&pending);
+                let acks = matches!(self.confirms, Confirms::Acks);
+                answer += &self.ends.last_words(acks.then_some(handled));
             }
             let is_valid = answer.contains("<db:result");
             if answer.contains("<stream:stream") {
                 tokio::time::sleep(self.slow).await;
             }
             if let Some(number) = mine {
-                if let Some(writer) = &mut self.writers.lock().await[number] {
+                let mut writers = self.writers.lock().await;
+                if let Some(writer) = &mut writers[number] {
                     let _ = writer.write_all(answer.as_bytes()).await;
+                }
+                if culprit.is_some() {
+                    writers[number] = None;
+                    drop(writers);
+                    self.changed.notify_waiters();
+                    // Closed with bytes unread, the connection would be reset, and the last words lost.
+                    while matches!(reader.read(&mut buf).await, Ok(1..)) {}
+                    return;
                 }
             } else if let Some(mut own) = writer.take() {
                 let _ = own.write_all(answer.as_bytes()).await;
@@ -276,6 +326,17 @@ impl Served {
         }
     }
 
+    /// Where the first stanza that it does not take starts and ends.
+    fn culprit(&self, text: &str) -> Option<(usize, usize)> {
+        if self.ends == EndsOver::Never {
+            return None;
+        }
+        let found = text.find(CULPRIT)?;
+        let start = text[..found].rfind("<message ")?;
+        let end = found + text[found..].find("</message>")? + "</message>".len();
+        Some((start, end))
+    }
+
     /// What is to be said to the next thing that wants an answer, and what follows it.
     fn answer(&self, text: &str, carries: bool, handled: &mut usize) -> Option<(String, String)> {
         let acks_itself = self.confirms == Confirms::Acks;
@@ -288,11 +349,7 @@ impl Served {
         let end = rest.find('>')?;
         let (tag, after) = (&rest[..end], &rest[end + 1..]);
         if acks_itself {
-            let came = ["<message ", "<iq ", "<presence "];
-            *handled += came
-                .map(|start| text[..first].matches(start).count())
-                .iter()
-                .sum::<usize>();
+            *handled += stanzas_in(&text[..first]);
         }
         if tag.starts_with("<r ") {
             let ack = format!("<a xmlns='urn:xmpp:sm:3' h='{handled}'/>");

@@ -1,26 +1,29 @@
 //! Bounds on connections that have not authenticated: in total, per address and per network.
 //!
-//! Where a bound is reached, somebody makes room: who achieved least ([`Rank`]), of those one of the
-//! network that has most, of those the oldest. So a flood, from however many addresses, pushes out
+//! Where a bound is reached, somebody makes room: one of a crowd first, then who achieved least ([`Rank`]),
+//! of those one of the network that has most, of those the oldest. So a flood, from however many addresses, pushes out
 //! itself and not a partner who is setting a stream up. A quarter of the places is kept for addresses
-//! from which somebody authenticated before, and for servers inside.
+//! from which somebody authenticated before, an eighth for servers inside; who has more than what is
+//! kept for him competes by rank like all others. A partner object whose server floods has a bounded
+//! number of the places kept, and of the addresses known.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, HashMap},
     net::IpAddr,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use moka::{policy::EvictionPolicy, sync::Cache};
+use foldhash::quality::RandomState;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use crate::remembered::{Owner, Remembered};
+
 /// Connections that have not authenticated, of one replica.
 pub const TOTAL: usize = 1024;
-/// Of them, from addresses that nobody authenticated from before.
-pub const STRANGERS: usize = TOTAL / 4 * 3;
 /// Of one address (IPv6: of one /64).
 pub const PER_ADDRESS: usize = 64;
 /// Of one IPv6 /56. IPv4 networks of many addresses belong to many: they have no bound of their own,
@@ -28,8 +31,12 @@ pub const PER_ADDRESS: usize = 64;
 pub const PER_SITE: usize = 128;
 /// Of one IPv6 /48.
 pub const PER_NETWORK: usize = 256;
-/// Addresses that somebody authenticated from: beyond this many the one longest unused is forgotten.
-const KNOWN: u64 = 4096;
+/// More of one address (/64) are a crowd; of a /56 twice, of a /48 and of an IPv4 /24 four times as many.
+const CROWD: usize = PER_ADDRESS / 4;
+/// Of one partner object, from addresses that it is known by; what it has beyond counts as a stranger's.
+pub const KNOWN_OF_PARTNER: usize = 32;
+/// Addresses that one partner object is known by; beyond this many the one longest unused is forgotten.
+const ADDRESSES_OF_PARTNER: usize = 64;
 /// So long an address is known after the last authentication.
 const KNOWN_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -50,31 +57,43 @@ pub enum Rank {
 #[derive(Debug)]
 pub struct UnauthenticatedLimiter {
     state: Mutex<LimiterState>,
-    /// Addresses (IPv6: /64) from which somebody authenticated.
-    known: Cache<IpAddr, ()>,
     /// Connections whose PROXY header is waited for: whose they are is not known yet.
     proxy_headers: Arc<Semaphore>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct LimiterState {
     next: u64,
     /// By age; at most [`TOTAL`] and those that are held.
     open: BTreeMap<u64, Slot>,
     /// How many of them each network has, by the width of the network.
-    of_network: HashMap<(usize, IpAddr), usize>,
-    /// How many of them are not known.
-    strangers: usize,
+    of_network: HashMap<(usize, IpAddr), usize, RandomState>,
+    /// How many of them there are of each kind.
+    of_kind: [usize; 3],
+    /// How many of the known ones each partner object has.
+    of_object: HashMap<Arc<str>, usize>,
+    /// Addresses (IPv6: /64) from which somebody authenticated, by the partner object.
+    known: Remembered<IpAddr, ()>,
 }
 
 #[derive(Debug)]
 struct Slot {
     networks: Networks,
-    is_known: bool,
+    kind: SlotKind,
+    /// Whose place it is, of the known.
+    object: Option<Arc<str>>,
     rank: Rank,
     /// Verifications of ours under way: while there are any, the place is not taken away.
     held: u32,
     evicted: CancellationToken,
+}
+
+/// For whom places are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SlotKind {
+    Stranger,
+    Known,
+    Inside,
 }
 
 /// The networks that an address counts in, the narrowest first.
@@ -100,16 +119,39 @@ pub struct SlotRank {
 #[derive(Debug)]
 pub struct SlotHold(SlotRank);
 
+/// The network in which an address is one of many that one hand may have: a /24 in IPv4, a /48 in IPv6.
+#[must_use]
+pub fn network_of(address: IpAddr) -> IpAddr {
+    let Networks([_, site, network]) = Networks::of(address);
+    if network.is_ipv6() { network } else { site }
+}
+
 impl Default for UnauthenticatedLimiter {
     fn default() -> Self {
+        let state = LimiterState {
+            next: 0,
+            open: BTreeMap::new(),
+            of_network: HashMap::default(),
+            of_kind: [0; 3],
+            of_object: HashMap::new(),
+            known: Remembered::new(KNOWN_FOR, ADDRESSES_OF_PARTNER),
+        };
         Self {
-            state: Mutex::default(),
-            known: Cache::builder()
-                .max_capacity(KNOWN)
-                .time_to_idle(KNOWN_FOR)
-                .eviction_policy(EvictionPolicy::lru())
-                .build(),
+            state: Mutex::new(state),
             proxy_headers: Arc::new(Semaphore::new(TOTAL)),
+        }
+    }
+}
+
+impl SlotKind {
+    const ALL: [Self; 3] = [Self::Stranger, Self::Known, Self::Inside];
+
+    /// Places that no other kind takes away.
+    const fn kept(self) -> usize {
+        match self {
+            Self::Stranger => TOTAL - Self::Known.kept() - Self::Inside.kept(),
+            Self::Known => TOTAL / 4,
+            Self::Inside => TOTAL / 8,
         }
     }
 }
@@ -119,35 +161,27 @@ impl UnauthenticatedLimiter {
     /// internal listener.
     pub fn enter(self: &Arc<Self>, address: IpAddr, is_inside: bool) -> (ConnectionSlot, usize) {
         let networks = Networks::of(address);
-        let is_known = is_inside || self.known.contains_key(&networks.0[0]);
         let mut state = self.state.lock();
+        let (kind, object) = state.kind_of(networks, is_inside);
         let mut evictions = 0;
         let bounds = [PER_ADDRESS, PER_SITE, PER_NETWORK];
         let bounded = if networks.0[0].is_ipv6() { 3 } else { 1 };
         for (width, most) in bounds.into_iter().enumerate().take(bounded) {
-            let own = networks.0[width];
-            // Known ones of a network are not held to what strangers of it do.
-            if !is_known && state.count(width, own) >= most {
-                let made_room = state.evict(|slot| slot.networks.0[width] == own && !slot.is_known);
+            if state.count(width, networks.0[width]) >= most {
+                let made_room = state.make_room_in(width, networks.0[width], most);
                 evictions += usize::from(made_room);
             }
         }
-        let address = networks.0[0];
-        if is_known && state.count(0, address) >= PER_ADDRESS {
-            evictions += usize::from(state.evict(|slot| slot.networks.0[0] == address));
-        }
-        let is_full = state.open.len() >= TOTAL;
-        if is_full || (!is_known && state.strangers >= STRANGERS) {
-            let made_room =
-                state.evict(|slot| !slot.is_known) || (is_full && state.evict(|_| true));
-            evictions += usize::from(made_room);
+        if state.open.len() >= TOTAL {
+            evictions += usize::from(state.make_room_for(kind));
         }
         let number = state.next;
         state.next += 1;
         let evicted = CancellationToken::new();
         let slot = Slot {
             networks,
-            is_known,
+            kind,
+            object,
             rank: Rank::default(),
             held: 0,
             evicted: evicted.clone(),
@@ -158,6 +192,15 @@ impl UnauthenticatedLimiter {
             number,
         };
         (ConnectionSlot { rank, evicted }, evictions)
+    }
+
+    /// Whether this partner object authenticated from this address before.
+    #[must_use]
+    pub fn is_known(&self, address: IpAddr, object: &str) -> bool {
+        let Networks([address, ..]) = Networks::of(address);
+        let state = self.state.lock();
+        let known = state.known.object(&address, Instant::now());
+        known.is_some_and(|known| **known == *object)
     }
 
     /// A place to wait for a PROXY header in; none while as many wait as may be unauthenticated.
@@ -184,11 +227,48 @@ impl LimiterState {
         count.copied().unwrap_or_default()
     }
 
+    /// Whose places a newcomer takes.
+    fn kind_of(&self, networks: Networks, is_inside: bool) -> (SlotKind, Option<Arc<str>>) {
+        if is_inside {
+            return (SlotKind::Inside, None);
+        }
+        let object = self.known.object(&networks.0[0], Instant::now());
+        let has_room = |object: &&Arc<str>| {
+            let own = self.of_object.get(*object).copied().unwrap_or_default();
+            own < KNOWN_OF_PARTNER
+        };
+        match object.filter(has_room) {
+            Some(object) => (SlotKind::Known, Some(Arc::clone(object))),
+            None => (SlotKind::Stranger, None),
+        }
+    }
+
+    /// A network has as many as it may. Its strangers make room before its known ones, while these are
+    /// few: sharing a network with strangers is no fault of a partner's.
+    fn make_room_in(&mut self, width: usize, network: IpAddr, most: usize) -> bool {
+        let is_of = |slot: &Slot| slot.networks.0[width] == network;
+        let is_stranger = |slot: &Slot| is_of(slot) && slot.kind == SlotKind::Stranger;
+        let all = self.open.values().filter(|slot| is_of(slot));
+        let kept = all.filter(|slot| !is_stranger(slot)).count();
+        (kept <= most / 4 && self.evict(is_stranger)) || self.evict(is_of)
+    }
+
+    /// All places are taken. Those kinds make room that have more than is kept for them, the newcomer
+    /// counted: one at least has.
+    fn make_room_for(&mut self, newcomer: SlotKind) -> bool {
+        let is_over = SlotKind::ALL
+            .map(|kind| self.of_kind[kind as usize] + usize::from(kind == newcomer) > kind.kept());
+        self.evict(|slot| is_over[slot.kind as usize]) || self.evict(|_| true)
+    }
+
     fn insert(&mut self, number: u64, slot: Slot) {
         for (width, network) in slot.networks.0.into_iter().enumerate() {
             *self.of_network.entry((width, network)).or_default() += 1;
         }
-        self.strangers += usize::from(!slot.is_known);
+        self.of_kind[slot.kind as usize] += 1;
+        if let Some(object) = &slot.object {
+            *self.of_object.entry(Arc::clone(object)).or_default() += 1;
+        }
         self.open.insert(number, slot);
     }
 
@@ -202,27 +282,33 @@ impl LimiterState {
                 self.of_network.insert(key, left);
             }
         }
-        self.strangers -= usize::from(!slot.is_known);
+        self.of_kind[slot.kind as usize] -= 1;
+        if let Some(object) = &slot.object
+            && let Some(own) = self.of_object.get_mut(object)
+        {
+            *own -= 1;
+            if *own == 0 {
+                self.of_object.remove(object);
+            }
+        }
         Some(slot)
     }
 
-    /// Takes the place of the least of these away, where there is one that is not held: of the lowest
-    /// rank, of the network that has most, the oldest. It walks over [`TOTAL`] at most.
+    /// Takes the place of the least of these away, where there is one that is not held: of a crowd before
+    /// others, whatever it has achieved; then of the lowest rank, of the network that has most, the oldest.
+    /// It walks over [`TOTAL`] at most.
     fn evict(&mut self, of: impl Fn(&Slot) -> bool) -> bool {
         let candidates = self.open.iter();
         let candidates = candidates.filter(|(_, slot)| slot.held == 0 && of(slot));
-        let Some(lowest) = candidates.clone().map(|(_, slot)| slot.rank).min() else {
-            return false;
-        };
-        let mut worst: Option<(u64, [usize; 3])> = None;
-        for (number, slot) in candidates.filter(|(_, slot)| slot.rank == lowest) {
-            // The wide network first.
-            let crowd = [2, 1, 0].map(|width| self.count(width, slot.networks.0[width]));
-            if worst.is_none_or(|(_, most)| crowd > most) {
-                worst = Some((*number, crowd));
-            }
-        }
-        let slot = worst.and_then(|(number, _)| self.remove(number));
+        let least = candidates.min_by_key(|(_, slot)| {
+            let counts = [0, 1, 2].map(|width| self.count(width, slot.networks.0[width]));
+            let is_crowd = slot.networks.is_crowd(counts);
+            let [address, site, network] = counts;
+            // The wide network first; of equals the first is taken, which is the oldest.
+            (!is_crowd, slot.rank, Reverse((network, site, address)))
+        });
+        let number = least.map(|(number, _)| *number);
+        let slot = number.and_then(|number| self.remove(number));
         if let Some(slot) = &slot {
             slot.evicted.cancel();
         }
@@ -251,6 +337,17 @@ impl Networks {
     }
 }
 
+impl Networks {
+    /// Whether one hand has so many that it may lose some of them whatever it achieves: who finishes TLS a
+    /// thousand times from few networks must not keep out who has not come so far.
+    fn is_crowd(&self, [address, site, network]: [usize; 3]) -> bool {
+        let is_v6 = self.0[0].is_ipv6();
+        let network = if is_v6 { network } else { 0 };
+        let most_of_site = if is_v6 { 2 * CROWD } else { 4 * CROWD };
+        address > CROWD || site > most_of_site || network > 4 * CROWD
+    }
+}
+
 impl ConnectionSlot {
     /// What raises the rank, and holds the place.
     #[must_use]
@@ -258,16 +355,17 @@ impl ConnectionSlot {
         &self.rank
     }
 
-    /// Somebody authenticated here: the address is known from now on, and the place free.
-    pub fn authenticated(self) {
-        let state = self.rank.limiter.state.lock();
-        let address = state
-            .open
-            .get(&self.rank.number)
-            .map(|slot| slot.networks.0[0]);
-        drop(state);
-        if let Some(address) = address {
-            self.rank.limiter.known.insert(address, ());
+    /// Somebody authenticated here: the place is free, and a partner object is known by the address from
+    /// now on.
+    pub fn authenticated(self, object: Option<&str>) {
+        let state = &mut *self.rank.limiter.state.lock();
+        if let Some(object) = object
+            && let Some(slot) = state.open.get(&self.rank.number)
+            && slot.kind != SlotKind::Inside
+        {
+            let Networks([address, ..]) = slot.networks;
+            let owner = Owner::Object(object);
+            state.known.note(owner, address, (), Instant::now());
         }
     }
 }
@@ -305,157 +403,4 @@ impl Drop for ConnectionSlot {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn v4(number: u32) -> IpAddr {
-        number.to_be_bytes().into()
-    }
-
-    fn v6(text: &str) -> IpAddr {
-        text.parse().expect("an address")
-    }
-
-    /// So many newcomers from addresses that `address` makes of a number.
-    fn flood(
-        limiter: &Arc<UnauthenticatedLimiter>,
-        count: u32,
-        address: impl Fn(u32) -> IpAddr,
-    ) -> Vec<ConnectionSlot> {
-        (0..count)
-            .map(|number| limiter.enter(address(number), false).0)
-            .collect()
-    }
-
-    fn left(slots: &[ConnectionSlot]) -> usize {
-        slots
-            .iter()
-            .filter(|slot| !slot.evicted.is_cancelled())
-            .count()
-    }
-
-    #[test]
-    fn one_address_takes_its_own_places_only() {
-        let limiter = Arc::new(UnauthenticatedLimiter::default());
-        let partner = limiter.enter(v4(0xc000_0209), false).0;
-        let slots = flood(&limiter, 200, |number| v6(&format!("2001:db8::{number:x}")));
-        assert_eq!(left(&slots), PER_ADDRESS);
-        assert!(!partner.evicted.is_cancelled());
-        assert!(slots[0].evicted.is_cancelled(), "the oldest first");
-        assert!(!slots[199].evicted.is_cancelled());
-        drop((slots, partner));
-        assert!(limiter.is_empty());
-        let state = limiter.state.lock();
-        assert!(state.of_network.is_empty() && state.strangers == 0);
-    }
-
-    #[test]
-    fn networks_have_bounds_at_each_width() {
-        type Addresses = fn(u32) -> IpAddr;
-        let cases: [(_, _, Addresses); 3] = [
-            ("/56", PER_SITE, |n| {
-                v6(&format!("2001:db8:1:{:x}::1", n % 256))
-            }),
-            ("/48", PER_NETWORK, |n| {
-                v6(&format!("2001:db8:1:{:x}::1", n * 7 % 65_536))
-            }),
-            ("an IPv4 network", STRANGERS, |n| {
-                v4(0x0a00_0000 + n * 7 % 65_536)
-            }),
-        ];
-        for (what, most, address) in cases {
-            let limiter = Arc::new(UnauthenticatedLimiter::default());
-            let slots = flood(&limiter, 1500, address);
-            assert_eq!(left(&slots), most, "{what}");
-            assert_eq!(limiter.len(), most, "{what}");
-        }
-    }
-
-    #[test]
-    fn the_total_holds_and_the_newest_gets_in() {
-        let limiter = Arc::new(UnauthenticatedLimiter::default());
-        let slots = flood(
-            &limiter,
-            1500,
-            |number| v4(number.wrapping_mul(0x9e37_79b1)),
-        );
-        assert_eq!(limiter.len(), STRANGERS);
-        assert!(!slots[1499].evicted.is_cancelled());
-    }
-
-    #[test]
-    fn who_achieved_something_is_not_pushed_out_by_those_who_did_not() {
-        for rank in [Rank::Spoke, Rank::Admitted, Rank::Encrypted] {
-            let limiter = Arc::new(UnauthenticatedLimiter::default());
-            let partner = limiter.enter(v4(0xc000_0209), false).0;
-            partner.rank().raise(rank);
-            partner.rank().raise(Rank::Silent);
-            let slots = flood(&limiter, 1100, |number| v4(0x0a00_0000 + number));
-            assert!(!partner.evicted.is_cancelled(), "{rank:?}");
-            if rank == Rank::Encrypted {
-                // Those who go as far push themselves out, being more of one network.
-                for slot in &slots {
-                    slot.rank().raise(Rank::Encrypted);
-                }
-                let _more = flood(&limiter, 300, |number| v4(number.wrapping_mul(0x9e37_79b1)));
-                assert!(!partner.evicted.is_cancelled());
-            }
-        }
-    }
-
-    #[test]
-    fn a_place_is_never_taken_while_a_verification_is_under_way() {
-        let limiter = Arc::new(UnauthenticatedLimiter::default());
-        let partner = limiter.enter(v4(1), false).0;
-        let held = partner.rank().hold();
-        let slots = flood(
-            &limiter,
-            5000,
-            |number| v4(number.wrapping_mul(0x9e37_79b1)),
-        );
-        for slot in &slots {
-            slot.rank().raise(Rank::Encrypted);
-        }
-        let more = flood(
-            &limiter,
-            5000,
-            |number| v4(number.wrapping_mul(0x85eb_ca6b)),
-        );
-        assert!(!partner.evicted.is_cancelled());
-        let count = || limiter.state.lock().open[&partner.rank().number].held;
-        assert_eq!(count(), 1);
-        drop(held);
-        assert_eq!(count(), 0);
-        drop((slots, more));
-    }
-
-    #[test]
-    fn a_quarter_is_kept_for_those_who_are_known() {
-        let limiter = Arc::new(UnauthenticatedLimiter::default());
-        limiter.enter(v6("2001:db8::1"), false).0.authenticated();
-        let strangers = flood(
-            &limiter,
-            5000,
-            |number| v4(number.wrapping_mul(0x9e37_79b1)),
-        );
-        strangers
-            .iter()
-            .for_each(|slot| slot.rank().raise(Rank::Encrypted));
-        let known = limiter.enter(v6("2001:db8::2"), false).0;
-        let inside = limiter.enter(v4(0x0a00_0001), true).0;
-        let more = flood(
-            &limiter,
-            5000,
-            |number| v4(number.wrapping_mul(0x85eb_ca6b)),
-        );
-        assert!(!known.evicted.is_cancelled() && !inside.evicted.is_cancelled());
-        assert!(limiter.len() <= TOTAL);
-        drop((strangers, more));
-        // What is known is bounded itself.
-        for number in 0..2 * KNOWN as u32 {
-            limiter.enter(v4(number), false).0.authenticated();
-        }
-        limiter.known.run_pending_tasks();
-        assert!(limiter.known.entry_count() <= KNOWN);
-    }
-}
+mod tests;

@@ -201,9 +201,6 @@ impl Stream {
     pub(super) fn established(&mut self) {
         if matches!(self.state, StreamState::Establishing(_)) {
             self.state = StreamState::Established;
-            if let Some(place) = self.place.take() {
-                place.authenticated();
-            }
             self.scanner
                 .set_stanza_bytes(self.config.document.settings.max_stanza_bytes as usize);
             self.scanner.skip_faulty();
@@ -211,6 +208,9 @@ impl Stream {
             let facts = self.entry.facts();
             self.log_start(&facts);
             let partner = facts.partner(self.side, &self.config);
+            if let Some(place) = self.place.take() {
+                place.authenticated(partner);
+            }
             self.context.metrics.established(
                 partner,
                 self.entry.direction(),
@@ -232,7 +232,8 @@ impl Stream {
     /// Both ends know each other, and no pair stands: [`super::trunk`] carries on from here.
     fn trunk_ready(&mut self, peer: DomainName) {
         if let Some(place) = self.place.take() {
-            place.authenticated();
+            // A sidecar or an edge, and no partner.
+            place.authenticated(None);
         }
         let whose = self.config.attempt_peer(self.side, &peer);
         self.context.attempts.connected(whose, &peer);

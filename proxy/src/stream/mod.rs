@@ -322,10 +322,9 @@ impl Stream {
             for batch in culprits {
                 let bytes = batch.largest();
                 if blame == Blame::Size && bytes >= egress::LARGE {
-                    let peer = &route.pair.to;
-                    context
-                        .peers
-                        .note_too_large(self.side, peer, bytes as u64, now);
+                    let peer = (self.side, &route.pair.to);
+                    let peers = &context.peers;
+                    peers.note_too_large(&self.config, peer, bytes as u64, now);
                 }
                 let failure = Failure::quoting(
                     FailureKind::EndedStream,

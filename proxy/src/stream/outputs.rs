@@ -161,7 +161,7 @@ impl Stream {
             && DomainName::parse(text).as_ref() == Ok(peer)
         {
             let (peers, form) = (&self.context.peers, NameForm::of(text));
-            peers.note_form(self.side, peer, form, Instant::now());
+            peers.note_form(&self.config, (self.side, peer), form, Instant::now());
         }
     }
 
@@ -213,6 +213,7 @@ impl Stream {
             }
             self.context.metrics.established(
                 partner,
+            self.context.metrics.established(
                 self.entry.direction(),
                 facts.method,
                 self.entry.opened.elapsed(),

@@ -144,11 +144,13 @@ impl<'a> Walk<'a> {
                 Some((candidate, outcome)) = self.negotiations.next(), if is_negotiating => match outcome {
                     Ok(stream) => {
                         if self.over_bidi {
-                            self.context.without_bidi.remember(&self.peer, Instant::now());
+                            let peers = &self.context.without_bidi;
+                            peers.remember(self.config, self.side, &self.peer, Instant::now());
                         }
                         if let Purpose::Stanzas(_) = self.purpose {
                             let (peers, form) = (&self.context.peers, self.names.peer);
-                            peers.note_form(self.side, &self.peer, form, Instant::now());
+                            let peer = (self.side, &self.peer);
+                            peers.note_form(self.config, peer, form, Instant::now());
                         }
                         return Ok(stream);
                     }

@@ -110,9 +110,10 @@ impl Stream {
                 } else {
                     let handle = Arc::clone(&self.handle);
                     let slot = self.place.as_ref().map(|place| place.rank().clone());
+                    let asker = self.asker(&question.pair.from);
                     key_verification::start(
                         &self.context,
-                        self.side,
+                        (self.side, asker),
                         question,
                         request,
                         handle,

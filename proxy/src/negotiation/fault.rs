@@ -26,6 +26,8 @@ pub enum Fault {
     PeerClosed,
     #[error("the edge is going down")]
     Shutdown,
+    #[error("the certificate that the stream stands on has ended: {0}")]
+    CertificateEnded(String),
 
     // The driver's own findings.
     #[error("{text}")]
@@ -173,6 +175,7 @@ impl Fault {
             | Self::PeerError { .. }
             | Self::BidiRejected { .. } => return None,
             Self::Shutdown => "system-shutdown",
+            Self::CertificateEnded(_) => "reset",
             Self::Xml { condition, .. } | Self::Trunk { condition, .. } => condition,
             Self::EstablishmentTimeout | Self::Unresponsive => "connection-timeout",
             Self::ResourceConstraint(_) | Self::TooManyPairs => "resource-constraint",
@@ -240,7 +243,7 @@ impl Fault {
             | Self::TlsRefused
             | Self::TlsFailed { .. }
             | Self::UnsupportedVersion => Step::Tls,
-            Self::Certificate(_) => Step::Certificate,
+            Self::Certificate(_) | Self::CertificateEnded(_) => Step::Certificate,
             Self::ExternalNotOffered | Self::SaslRejected { .. } | Self::TooManySaslFailures => {
                 Step::Sasl
             }
@@ -266,6 +269,7 @@ impl Fault {
             Self::PeerClosed => "PeerClosed",
             Self::Shutdown => "Shutdown",
             Self::Inactive => "Inactive",
+            Self::CertificateEnded(_) => "CertificateEnded",
             Self::TlsFailed { label, .. } => label,
             Self::Xml { label, .. } | Self::Trunk { label, .. } => label,
             Self::TrunkNotOffered => "TrunkNotOffered",
@@ -308,6 +312,15 @@ impl Fault {
             Self::StanzaAddressing => "StanzaAddressing",
             Self::UnexpectedElement(_) => "UnexpectedElement",
         }
+    }
+
+    /// Whether the stream ends as it may at any time: what was on its way is taken in before.
+    #[must_use]
+    pub fn is_orderly(&self) -> bool {
+        matches!(
+            self,
+            Self::Done | Self::Shutdown | Self::Inactive | Self::CertificateEnded(_)
+        )
     }
 
     /// Whether the pair may yet be carried by a stream of its own.

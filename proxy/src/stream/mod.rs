@@ -8,6 +8,7 @@ mod ack_ping;
 pub mod acknowledger;
 pub mod bidi;
 mod carried;
+mod certificate_end;
 mod commands;
 mod confirmation;
 pub mod connect;
@@ -140,6 +141,8 @@ pub struct Stream {
     full: Option<Arc<Route>>,
     keepalive: Liveness,
     throttle: Throttle,
+    /// When to look whether a certificate has ended.
+    certificate_due: Option<Instant>,
     /// Whether the peer answers pings, as far as that matters here.
     pings: PingAnswers,
     outputs: Vec<Output>,
@@ -222,6 +225,7 @@ impl Stream {
             full: None,
             keepalive: Liveness::new(now),
             throttle: Throttle::default(),
+            certificate_due: None,
             pings: PingAnswers::Unknown,
             outputs: start.outputs,
             start_tls: None,
@@ -465,6 +469,7 @@ impl Stream {
             let asked = self.sender.buffer.asked_since();
             [
                 self.throttle.deadline(),
+                self.certificate_due,
                 asked.map(|since| self.answer_due(since, self.answer_limit())),
                 self.keepalive
                     .pinged()
@@ -483,7 +488,10 @@ impl Stream {
         match self.state {
             StreamState::Establishing(_) if is_due => self.input(Input::TimedOut),
             StreamState::Closing(_) if is_due => self.state.cut(),
-            StreamState::Established => self.on_keepalive(now),
+            StreamState::Established => {
+                self.on_certificate(now);
+                self.on_keepalive(now);
+            }
             StreamState::Establishing(_)
             | StreamState::Trunk(_)
             | StreamState::Closing(_)

@@ -214,7 +214,6 @@ impl Stream {
             }
             self.context.metrics.established(
                 partner,
-            self.context.metrics.established(
                 self.entry.direction(),
                 facts.method,
                 self.entry.opened.elapsed(),
@@ -262,6 +261,7 @@ impl Stream {
         if self.side == Side::Partner && method == Method::SaslOverTls {
             self.consider_key(peer);
         }
+        self.watch_certificate();
         let whose = self.config.attempt_peer(self.side, peer);
         self.context.attempts.connected(whose, peer);
         if self.side == Side::Partner && !self.attends.iter().any(|own| own.domain() == peer) {
@@ -367,7 +367,7 @@ impl Stream {
         );
         self.note_refusal(&fault);
         let after = self.after_close(&fault);
-        if matches!(fault, Fault::Done | Fault::Shutdown | Fault::Inactive) {
+        if fault.is_orderly() {
             // In order: the peer reads what was written before the end.
             self.sender.buffer.pings_no_more();
         }
@@ -395,8 +395,9 @@ impl Stream {
         match (&self.state, fault) {
             (_, Fault::PeerClosed) => AfterClose::Nothing,
             // What the peer sent before it heard of the end is not lost.
-            (StreamState::Established, Fault::Done | Fault::Shutdown | Fault::Inactive)
-                if self.receiver.carried.iter().any(|own| !own.errors_only) =>
+            (StreamState::Established, fault)
+                if fault.is_orderly()
+                    && self.receiver.carried.iter().any(|own| !own.errors_only) =>
             {
                 AfterClose::Relay
             }

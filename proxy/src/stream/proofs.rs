@@ -70,6 +70,22 @@ impl Proofs {
         Ok(())
     }
 
+    /// When the next certificate ends by which something was proved.
+    #[must_use]
+    pub fn next_end(&self, today: Timestamp) -> Option<Timestamp> {
+        let proved = self.proved.lock();
+        let ends = proved.iter().map(|proof| proof.until);
+        ends.filter(|end| *end > today).min()
+    }
+
+    /// What was proved by certificates that have ended.
+    #[must_use]
+    pub fn ended(&self, today: Timestamp) -> Vec<DomainName> {
+        let proved = self.proved.lock();
+        let ended = proved.iter().filter(|proof| proof.until <= today);
+        ended.map(|proof| proof.domain.clone()).collect()
+    }
+
     /// What DNS says of the domain's server is another from here on.
     pub fn forget(&self, domain: &DomainName) {
         self.proved.lock().retain(|proof| proof.domain != *domain);

@@ -18,7 +18,7 @@ use super::{
     Command, Stream, connect,
     handle::StreamHandle,
     strangers::MARGIN,
-    verification_limiter::{Asker, FAILED, QueuedVerification, VerificationSubject},
+    verification_limiter::{FAILED, KeyAsker, QueuedVerification, VerificationSubject},
 };
 use crate::{
     negotiation::{KeyVerification, Purpose, Side, Unavailable, VerifyRequest},
@@ -34,7 +34,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// question is under way, the stream's `slot` among the unauthenticated is not taken away.
 pub(super) fn start(
     context: &Arc<StreamContext>,
-    (side, asker): (Side, Asker),
+    (side, asker): (Side, KeyAsker),
     question: VerifyRequest,
     request: u32,
     handle: Arc<StreamHandle>,
@@ -174,13 +174,13 @@ impl KeyQuestions<'_> {
 
 impl Stream {
     /// Who it is that wants a key of this domain verified.
-    pub(super) fn asker(&self, domain: &DomainName) -> Asker {
+    pub(super) fn asker(&self, domain: &DomainName) -> KeyAsker {
         if self.side == Side::Gateway {
-            return Asker::Known;
+            return KeyAsker::Known;
         }
         let address = self.entry.address;
         let address = address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |own| own.ip());
-        let stranger = Asker::Stranger(network_of(address));
+        let stranger = KeyAsker::Stranger(network_of(address));
         let Some(partner) = self.config.partner_index(domain) else {
             return stranger;
         };
@@ -189,7 +189,7 @@ impl Stream {
         });
         let name = &self.config.document.partners[partner.as_usize()].name;
         if is_authenticated || self.context.unauthenticated.is_known(address, name) {
-            Asker::Known
+            KeyAsker::Known
         } else {
             stranger
         }

@@ -251,9 +251,15 @@ mod tests {
         };
         // As a pinned key may: each time anew.
         assert_eq!((prove(&proofs, &chain), prove(&proofs, &chain)), (1, 2));
+        let today = Timestamp::now();
+        assert_eq!(proofs.ended(today), std::slice::from_ref(&domain));
+        assert_eq!(proofs.next_end(today), None, "nothing is looked for again");
         let chain = [issue(&ours, &Subject::default()).der];
         let proofs = Proofs::default();
         assert_eq!((prove(&proofs, &chain), prove(&proofs, &chain)), (3, 3));
+        let end = proofs.next_end(today).expect("it ends one day");
+        assert!(proofs.ended(today).is_empty());
+        assert_eq!(proofs.ended(end), std::slice::from_ref(&domain));
         proofs.forget(&domain);
         assert_eq!(prove(&proofs, &chain), 4);
     }

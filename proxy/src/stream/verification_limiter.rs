@@ -141,7 +141,7 @@ pub(super) struct RunningVerification {
 
 /// Who wants a key verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asker {
+pub(super) enum KeyAsker {
     /// The partner whose key it is: by another pair of the stream, or from an address from which it
     /// authenticated before. Or a server inside.
     Known,
@@ -174,7 +174,12 @@ pub(super) struct VerificationSubject {
 }
 
 impl VerificationSubject {
-    pub(super) fn of(config: &ActiveConfig, side: Side, domain: &DomainName, asker: Asker) -> Self {
+    pub(super) fn of(
+        config: &ActiveConfig,
+        side: Side,
+        domain: &DomainName,
+        asker: KeyAsker,
+    ) -> Self {
         let own = config.document.domains.len();
         match (side, config.partner(domain)) {
             (Side::Partner, Some(partner)) => {
@@ -182,11 +187,11 @@ impl VerificationSubject {
                     |pattern| matches!(pattern, DomainPattern::Exact(exact) if exact == domain),
                 );
                 let (asked_by, network) = match asker {
-                    Asker::Known => (AskedBy::Known, None),
-                    Asker::Stranger(network) if is_made_up => {
+                    KeyAsker::Known => (AskedBy::Known, None),
+                    KeyAsker::Stranger(network) if is_made_up => {
                         (AskedBy::StrangerMadeUp, Some(network))
                     }
-                    Asker::Stranger(network) => (AskedBy::StrangerListed, Some(network)),
+                    KeyAsker::Stranger(network) => (AskedBy::StrangerListed, Some(network)),
                 };
                 Self {
                     name: partner.name.clone(),

@@ -27,6 +27,7 @@ pub mod policy;
 pub mod presence;
 pub mod probe;
 pub mod random;
+pub mod remembered;
 pub mod routing;
 pub mod sidecar;
 pub mod sip;

@@ -26,6 +26,8 @@ pub enum Fault {
     PeerClosed,
     #[error("the edge is going down")]
     Shutdown,
+    #[error("the certificate that the stream stands on has ended: {0}")]
+    CertificateEnded(String),
 
     // The driver's own findings.
     #[error("{text}")]
@@ -179,6 +181,7 @@ impl Fault {
             | Self::BidiRejected { .. }
             | Self::AcksRejected { .. } => return None,
             Self::Shutdown => "system-shutdown",
+            Self::CertificateEnded(_) => "reset",
             Self::Xml { condition, .. } | Self::Trunk { condition, .. } => condition,
             Self::EstablishmentTimeout | Self::Unresponsive => "connection-timeout",
             Self::ResourceConstraint(_) | Self::TooManyPairs => "resource-constraint",
@@ -246,7 +249,7 @@ impl Fault {
             | Self::TlsRefused
             | Self::TlsFailed { .. }
             | Self::UnsupportedVersion => Step::Tls,
-            Self::Certificate(_) => Step::Certificate,
+            Self::Certificate(_) | Self::CertificateEnded(_) => Step::Certificate,
             Self::ExternalNotOffered | Self::SaslRejected { .. } | Self::TooManySaslFailures => {
                 Step::Sasl
             }
@@ -272,6 +275,7 @@ impl Fault {
             Self::PeerClosed => "PeerClosed",
             Self::Shutdown => "Shutdown",
             Self::Inactive => "Inactive",
+            Self::CertificateEnded(_) => "CertificateEnded",
             Self::TlsFailed { label, .. } => label,
             Self::Xml { label, .. } | Self::Trunk { label, .. } => label,
             Self::TrunkNotOffered => "TrunkNotOffered",
@@ -315,6 +319,15 @@ impl Fault {
             Self::StanzaAddressing => "StanzaAddressing",
             Self::UnexpectedElement(_) => "UnexpectedElement",
         }
+    }
+
+    /// Whether the stream ends as it may at any time: what was on its way is taken in before.
+    #[must_use]
+    pub fn is_orderly(&self) -> bool {
+        matches!(
+            self,
+            Self::Done | Self::Shutdown | Self::Inactive | Self::CertificateEnded(_)
+        )
     }
 
     /// Whether the pair may yet be carried by a stream of its own.

@@ -22,7 +22,7 @@ use crate::{
     contacts::{ContactChange, ContactEvent, Contacts},
     xml::{
         XmlError,
-        rewrite::{Shape, is_error, is_status_note},
+        rewrite::{Shape, is_status_note},
         stanza::{Stanza, StanzaKind},
     },
 };
@@ -487,7 +487,6 @@ impl Judged<'_, '_> {
                 if self.stanza.type_.as_deref() == Some("error")
                     && self.partner_type.needs_contact()
                     && self.user.local().is_some()
-                    && self.has_child(|name, namespace| !is_error(name, namespace))
                     && !contacts.has_added(self.user.bare(), self.remote.bare()) =>
             {
                 Shape::ErrorAlone

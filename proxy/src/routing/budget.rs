@@ -1,4 +1,5 @@
-//! Memory of queues, in bytes: what one partner object holds, and all of them together.
+//! Memory of queues, in bytes: what one partner object holds, and all of them together. And the streams that
+//! are set up to names which only its wildcards match: whoever thinks of names makes tasks and DNS questions.
 //!
 //! Nobody is stopped by somebody else: a partner object holds a third of what all leave free at most, so
 //! a quarter of the whole where it is alone, less the more others hold. What is left so never runs out:
@@ -10,10 +11,16 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+/// Streams to names under the wildcards of one partner object that are begun to be set up at once.
+pub const MADE_UP_DIALS: u32 = 1024;
+/// After so many one more each: about a thousand a minute.
+pub(super) const MADE_UP_DIAL_EACH: Duration = Duration::from_millis(60);
 
 /// Memory of all queues of this replica.
 #[derive(Debug, Default)]
@@ -32,6 +39,8 @@ struct Totals {
 pub struct PartnerShare {
     held: AtomicUsize,
     totals: Arc<Totals>,
+    /// When all that were begun to made-up names count no longer.
+    made_up_dials: Mutex<Option<Instant>>,
 }
 
 /// What one queue holds: what waits there, what was sent and is not acknowledged, what is to be
@@ -50,6 +59,21 @@ pub struct Charge {
     bytes: usize,
 }
 
+/// Whose memory a route takes, and whose streams those are that are set up for it.
+#[derive(Clone, Debug)]
+pub struct RouteOwner {
+    pub share: Arc<PartnerShare>,
+    /// The next hop is one of endlessly many names that the partner object's wildcards match.
+    pub is_made_up: bool,
+}
+
+impl RouteOwner {
+    /// Whether a stream may be set up now; counts it where it may.
+    pub(super) fn may_dial(&self, now: Instant) -> bool {
+        !self.is_made_up || self.share.begin_made_up_dial(now)
+    }
+}
+
 impl MemoryBudget {
     #[must_use]
     pub fn held(&self) -> usize {
@@ -66,6 +90,7 @@ impl MemoryBudget {
         let share = Arc::new(PartnerShare {
             held: AtomicUsize::new(0),
             totals: Arc::clone(&self.totals),
+            made_up_dials: Mutex::default(),
         });
         shares.insert(name.to_owned(), Arc::clone(&share));
         share
@@ -91,6 +116,17 @@ impl PartnerShare {
         let own = self.held();
         let free = whole.saturating_sub(self.totals.held.load(Ordering::Relaxed));
         own > free / 3
+    }
+
+    /// Whether a stream to a name that only a wildcard matches may be set up now; counts it where it may.
+    fn begin_made_up_dial(&self, now: Instant) -> bool {
+        let mut until = self.made_up_dials.lock();
+        let begun = until.map_or(now, |until| until.max(now));
+        let is_room = begun.duration_since(now) <= MADE_UP_DIAL_EACH * (MADE_UP_DIALS - 1);
+        if is_room {
+            *until = Some(begun + MADE_UP_DIAL_EACH);
+        }
+        is_room
     }
 
     /// Whether it may not even have answers made: an eighth more is left for those.
@@ -181,6 +217,18 @@ mod tests {
         assert!(budget.held() <= WHOLE + 60 * 100, "{}", budget.held());
         kept.clear();
         assert_eq!((budget.held(), greedy.is_full(WHOLE)), (0, false));
+    }
+
+    #[test]
+    fn a_partner_object_has_so_many_made_up_names_dialled_and_then_one_by_one() {
+        let (budget, now) = (MemoryBudget::default(), Instant::now());
+        let share = &budget.share(Some("agency"));
+        let begun = |now| (0..3 * MADE_UP_DIALS).filter(move |_| share.begin_made_up_dial(now));
+        assert_eq!(begun(now).count(), MADE_UP_DIALS as usize);
+        assert_eq!(begun(now + MADE_UP_DIAL_EACH).count(), 1);
+        let later = now + 10 * MADE_UP_DIALS * MADE_UP_DIAL_EACH;
+        assert_eq!(begun(later).count(), MADE_UP_DIALS as usize);
+        assert!(budget.share(Some("other")).begin_made_up_dial(now));
     }
 
     #[test]

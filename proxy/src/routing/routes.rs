@@ -9,7 +9,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
-    budget::{MemoryBudget, PartnerShare},
+    budget::{MemoryBudget, RouteOwner},
     route::Route,
 };
 use crate::negotiation::{Pair, Side};
@@ -23,18 +23,13 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// The route of a pair; `side` says who the next hop is, `share` whose memory it takes.
-    pub fn of(
-        &self,
-        side: Side,
-        pair: &Pair,
-        share: impl FnOnce() -> Arc<PartnerShare>,
-    ) -> Arc<Route> {
+    /// The route of a pair; `side` says who the next hop is, `owner` whose memory it takes.
+    pub fn of(&self, side: Side, pair: &Pair, owner: impl FnOnce() -> RouteOwner) -> Arc<Route> {
         let mut map = self.map.lock();
         if let Some(route) = map.get(&(side, pair.clone())) {
             return Arc::clone(route);
         }
-        let route = Arc::new(Route::new(pair.clone(), side, share()));
+        let route = Arc::new(Route::new(pair.clone(), side, owner()));
         map.insert((side, pair.clone()), Arc::clone(&route));
         route
     }

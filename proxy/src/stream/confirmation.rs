@@ -181,8 +181,9 @@ impl Stream {
     fn note_ping(&mut self, answered: bool) {
         if let Some(route) = self.sender.routes.first() {
             let (peer, now) = (&route.pair.to, Instant::now());
-            self.context.peers.note_ping(self.side, peer, answered, now);
-            self.pings = self.context.peers.pings(self.side, peer, now);
+            let peers = &self.context.peers;
+            peers.note_ping(&self.config, (self.side, peer), answered, now);
+            self.pings = peers.pings(self.side, peer, now);
         }
     }
 

@@ -200,10 +200,10 @@ mod tests {
         };
         let (partner, own) = ("x.partner.example", "org.example");
         assert!(has_bidi(Side::Partner, partner, own) && has_bidi(Side::Gateway, own, partner));
-        without_bidi.remember(&domain(partner), Instant::now());
+        without_bidi.remember(&config, Side::Partner, &domain(partner), Instant::now());
         assert!(!has_bidi(Side::Partner, partner, own));
         assert!(has_bidi(Side::Gateway, own, partner), "it is of that peer");
-        without_bidi.remember(&domain(own), Instant::now());
+        without_bidi.remember(&config, Side::Gateway, &domain(own), Instant::now());
         assert!(!has_bidi(Side::Gateway, own, partner));
     }
 }

@@ -7,19 +7,22 @@
 //! same time (`strangers`).
 
 use std::{
+    net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use xmpp_edge_crds::domain::DomainName;
+
 use super::{
-    Command, connect,
+    Command, Stream, connect,
     handle::StreamHandle,
     strangers::MARGIN,
-    verification_limiter::{FAILED, QueuedVerification, VerificationSubject},
+    verification_limiter::{FAILED, KeyAsker, QueuedVerification, VerificationSubject},
 };
 use crate::{
     negotiation::{KeyVerification, Purpose, Side, Unavailable, VerifyRequest},
-    net::unauthenticated::SlotRank,
+    net::unauthenticated::{SlotRank, network_of},
     stream::context::StreamContext,
 };
 
@@ -29,9 +32,9 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 /// Asks, in a task of its own; the stream behind `handle` gets the verdict in any case. While the
 /// question is under way, the stream's `slot` among the unauthenticated is not taken away.
-pub fn start(
+pub(super) fn start(
     context: &Arc<StreamContext>,
-    side: Side,
+    (side, asker): (Side, KeyAsker),
     question: VerifyRequest,
     request: u32,
     handle: Arc<StreamHandle>,
@@ -52,7 +55,7 @@ pub fn start(
     };
     let due = Instant::now() + limit;
     let deadline = tokio::time::Instant::from_std(due - MARGIN);
-    let subject = VerificationSubject::of(&config, side, &domain);
+    let subject = VerificationSubject::of(&config, side, &domain, asker);
     let entered = match limiter.failure(&domain) {
         Some(failure) if !subject.is_retried() => Err(failure),
         before => limiter
@@ -77,9 +80,6 @@ pub fn start(
         // Where nothing comes of it in time: of a server that was not asked that says nothing.
         let mut verdict = KeyVerification::Unavailable(before.unwrap_or(Unavailable::Busy));
         let asking = async {
-            if before.is_some() {
-                tokio::time::sleep(FAILED).await;
-            }
             let questions = KeyQuestions {
                 context: &context,
                 side,
@@ -87,6 +87,11 @@ pub fn start(
                 handle: &handle,
                 slot,
             };
+            if let Some(failure) = before
+                && !questions.pause(failure).await
+            {
+                return;
+            }
             questions.ask(&queued, &subject, &mut verdict).await;
         };
         // What was found by then is the verdict.
@@ -132,25 +137,61 @@ impl KeyQuestions<'_> {
             let purpose = Purpose::Verify(self.question.clone());
             *verdict = connect::ask(self.context, self.side, purpose).await;
             drop((running, held));
+            let limiter = &self.context.key_verifications;
             let KeyVerification::Unavailable(
                 failure @ (Unavailable::NotFound
                 | Unavailable::ConnectionFailed
                 | Unavailable::TimedOut),
             ) = *verdict
             else {
+                limiter.note_answer(&self.question.pair.from);
                 return;
             };
-            let limiter = &self.context.key_verifications;
             limiter.note_failure(self.question.pair.from.clone(), failure);
             // That there is no such name is not waited for, unless the peer waits all the same.
             let may_pass = failure != Unavailable::NotFound || self.slot.is_some();
             if !subject.is_retried() || !may_pass || self.handle.is_closed() {
                 return;
             }
-            tokio::time::sleep(FAILED).await;
-            if !queued.again(subject, Instant::now()) {
+            if !self.pause(failure).await || !queued.again(subject, Instant::now()) {
                 return;
             }
+        }
+    }
+
+    /// Waits until the server may be tried again; `false`: nobody waits for the answer any more.
+    async fn pause(&self, failure: Unavailable) -> bool {
+        let limiter = &self.context.key_verifications;
+        while !self.handle.is_closed() {
+            tokio::time::sleep(FAILED).await;
+            if limiter.may_try_again(&self.question.pair.from, failure) {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl Stream {
+    /// Who it is that wants a key of this domain verified.
+    pub(super) fn asker(&self, domain: &DomainName) -> KeyAsker {
+        if self.side == Side::Gateway {
+            return KeyAsker::Known;
+        }
+        let address = self.entry.address;
+        let address = address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |own| own.ip());
+        let stranger = KeyAsker::Stranger(network_of(address));
+        let Some(partner) = self.config.partner_index(domain) else {
+            return stranger;
+        };
+        let is_authenticated = self.receiver.carried.iter().any(|own| {
+            !own.errors_only && self.config.partner_index(&own.pair.from) == Some(partner)
+        });
+        let name = &self.config.document.partners[partner.as_usize()].name;
+        if is_authenticated || self.context.unauthenticated.is_known(address, name) {
+            KeyAsker::Known
+        } else {
+            stranger
         }
     }
 }

@@ -8,6 +8,7 @@ mod ack_ping;
 pub mod acknowledger;
 pub mod bidi;
 mod carried;
+mod certificate_end;
 mod commands;
 mod confirmation;
 pub mod connect;
@@ -148,6 +149,8 @@ pub struct Stream {
     full: Option<Arc<Route>>,
     keepalive: Liveness,
     throttle: Throttle,
+    /// When to look whether a certificate has ended.
+    certificate_due: Option<Instant>,
     /// Whether the peer answers pings, as far as that matters here.
     pings: PingAnswers,
     outputs: Vec<Output>,
@@ -230,6 +233,7 @@ impl Stream {
             full: None,
             keepalive: Liveness::new(now),
             throttle: Throttle::default(),
+            certificate_due: None,
             pings: PingAnswers::Unknown,
             outputs: start.outputs,
             start_tls: None,
@@ -314,8 +318,8 @@ impl Stream {
         let context = Arc::clone(&self.context);
         let blame = self.state.end().map_or(Blame::Nothing, Blame::of);
         if let Some((route, bytes)) = self.sender.buffer.too_large_written(blame, now) {
-            let peer = &route.pair.to;
-            context.peers.note_too_large(self.side, peer, bytes, now);
+            let peer = (self.side, &route.pair.to);
+            context.peers.note_too_large(&self.config, peer, bytes, now);
         }
         let has_confirmed = self.sender.buffer.has_confirmed();
         for returned in self.sender.buffer.hand_back(blame, now) {
@@ -338,8 +342,9 @@ impl Stream {
             for batch in culprits {
                 let bytes = batch.largest();
                 if blame.may_be_size() && bytes > LEAST_BYTES {
-                    let peer = &route.pair.to;
-                    context.peers.note_too_large(self.side, peer, bytes, now);
+                    let peer = (self.side, &route.pair.to);
+                    let peers = &context.peers;
+                    peers.note_too_large(&self.config, peer, bytes, now);
                 }
                 let failure = Failure::quoting(
                     FailureKind::EndedStream,
@@ -484,6 +489,7 @@ impl Stream {
             let asked = self.sender.buffer.asked_since();
             [
                 self.throttle.deadline(),
+                self.certificate_due,
                 asked.map(|since| self.answer_due(since, self.answer_limit())),
                 self.keepalive
                     .pinged()
@@ -502,7 +508,10 @@ impl Stream {
         match self.state {
             StreamState::Establishing(_) if is_due => self.input(Input::TimedOut),
             StreamState::Closing(_) if is_due => self.state.cut(),
-            StreamState::Established => self.on_keepalive(now),
+            StreamState::Established => {
+                self.on_certificate(now);
+                self.on_keepalive(now);
+            }
             StreamState::Establishing(_)
             | StreamState::Trunk(_)
             | StreamState::Closing(_)

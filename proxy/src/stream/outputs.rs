@@ -111,9 +111,10 @@ impl Stream {
                 } else {
                     let handle = Arc::clone(&self.handle);
                     let slot = self.place.as_ref().map(|place| place.rank().clone());
+                    let asker = self.asker(&question.pair.from);
                     key_verification::start(
                         &self.context,
-                        self.side,
+                        (self.side, asker),
                         question,
                         request,
                         handle,
@@ -162,7 +163,7 @@ impl Stream {
             && DomainName::parse(text).as_ref() == Ok(peer)
         {
             let (peers, form) = (&self.context.peers, NameForm::of(text).to_all());
-            peers.note_form(self.side, peer, form, Instant::now());
+            peers.note_form(&self.config, (self.side, peer), form, Instant::now());
         }
     }
 
@@ -210,14 +211,14 @@ impl Stream {
     pub(super) fn established(&mut self) {
         if matches!(self.state, StreamState::Establishing(_)) {
             self.state = StreamState::Established;
-            if let Some(place) = self.place.take() {
-                place.authenticated();
-            }
             self.lift_limits();
             self.apply_settings();
             let facts = self.entry.facts();
             self.log_start(&facts);
             let partner = facts.partner(self.side, &self.config);
+            if let Some(place) = self.place.take() {
+                place.authenticated(partner);
+            }
             self.context.metrics.established(
                 partner,
                 self.entry.direction(),
@@ -237,7 +238,8 @@ impl Stream {
     /// Both ends know each other, and no pair stands: [`super::trunk`] carries on from here.
     fn trunk_ready(&mut self, peer: DomainName) {
         if let Some(place) = self.place.take() {
-            place.authenticated();
+            // A sidecar or an edge, and no partner.
+            place.authenticated(None);
         }
         let whose = self.config.attempt_peer(self.side, &peer);
         self.context.attempts.connected(whose, &peer);
@@ -270,6 +272,7 @@ impl Stream {
         if self.side == Side::Partner && method == Method::SaslOverTls {
             self.consider_key(peer);
         }
+        self.watch_certificate();
         // That a server inside comes says nothing of whether it can be reached, unless it is by the same stream.
         let leads_there = self.peer == PeerRole::Server || self.entry.is_bidirectional();
         if self.side == Side::Partner || leads_there {
@@ -382,7 +385,7 @@ impl Stream {
         self.note_refusal(&fault);
         self.note_bidi_rejected(&fault);
         let after = self.after_close(&fault);
-        if matches!(fault, Fault::Done | Fault::Shutdown | Fault::Inactive) {
+        if fault.is_orderly() {
             // In order: the peer reads what was written before the end.
             self.sender.buffer.pings_no_more();
         }
@@ -413,7 +416,7 @@ impl Stream {
             && let Some((pair, _)) = machine.pairs().next()
         {
             let peers = &self.context.without_bidi;
-            peers.remember(&pair.to, Instant::now());
+            peers.remember(&self.config, self.side, &pair.to, Instant::now());
         }
     }
 
@@ -422,8 +425,9 @@ impl Stream {
         match (&self.state, fault) {
             (_, Fault::PeerClosed) => AfterClose::Nothing,
             // What the peer sent before it heard of the end is not lost.
-            (StreamState::Established, Fault::Done | Fault::Shutdown | Fault::Inactive)
-                if self.receiver.carried.iter().any(|own| !own.errors_only) =>
+            (StreamState::Established, fault)
+                if fault.is_orderly()
+                    && self.receiver.carried.iter().any(|own| !own.errors_only) =>
             {
                 AfterClose::Relay
             }

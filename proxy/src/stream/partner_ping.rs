@@ -234,9 +234,9 @@ mod tests {
     fn what_a_probe_brought_is_shown_as_long_as_the_partner_is_probed() {
         let config = |suspended| {
             fixture::active_config(|document| {
-                let partner = &mut document.partners[0];
-                partner.probe_interval_seconds = Some(60);
-                partner.suspended = suspended;
+                let partner = &mut document["partners"][0];
+                partner["probeIntervalSeconds"] = 60.into();
+                partner["suspended"] = suspended.into();
             })
         };
         let probed = config(false);

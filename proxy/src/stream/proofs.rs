@@ -70,6 +70,22 @@ impl Proofs {
         Ok(())
     }
 
+    /// When the next certificate ends by which something was proved.
+    #[must_use]
+    pub fn next_end(&self, today: Timestamp) -> Option<Timestamp> {
+        let proved = self.proved.lock();
+        let ends = proved.iter().map(|proof| proof.until);
+        ends.filter(|end| *end > today).min()
+    }
+
+    /// What was proved by certificates that have ended.
+    #[must_use]
+    pub fn ended(&self, today: Timestamp) -> Vec<DomainName> {
+        let proved = self.proved.lock();
+        let ended = proved.iter().filter(|proof| proof.until <= today);
+        ended.map(|proof| proof.domain.clone()).collect()
+    }
+
     /// What DNS says of the domain's server is another from here on.
     pub fn forget(&self, domain: &DomainName) {
         self.proved.lock().retain(|proof| proof.domain != *domain);
@@ -236,9 +252,15 @@ mod tests {
         };
         // As a pinned key may: each time anew.
         assert_eq!((prove(&proofs, &chain), prove(&proofs, &chain)), (1, 2));
+        let today = Timestamp::now();
+        assert_eq!(proofs.ended(today), std::slice::from_ref(&domain));
+        assert_eq!(proofs.next_end(today), None, "nothing is looked for again");
         let chain = [issue(&ours, &Subject::default()).der];
         let proofs = Proofs::default();
         assert_eq!((prove(&proofs, &chain), prove(&proofs, &chain)), (3, 3));
+        let end = proofs.next_end(today).expect("it ends one day");
+        assert!(proofs.ended(today).is_empty());
+        assert_eq!(proofs.ended(end), std::slice::from_ref(&domain));
         proofs.forget(&domain);
         assert_eq!(prove(&proofs, &chain), 4);
     }

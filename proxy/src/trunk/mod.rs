@@ -37,10 +37,21 @@ pub const MOST_PAIRS: usize = 10_000;
 /// When the number of a pair without a stanza is given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PairIdle {
-    /// So long it is kept.
+    /// So long it is kept, while less than half of [`MOST_PAIRS`] are open.
     pub after: Duration,
-    /// Between two looks, each at all pairs of a trunk.
+    /// Between two looks, each at all pairs of a trunk. So long it is kept while more are open: whoever has
+    /// a stanza go to ten thousand names, one after the other, does not use up the numbers of others.
     pub look: Duration,
+}
+
+impl PairIdle {
+    fn of(self, pairs: usize) -> Duration {
+        if pairs > MOST_PAIRS / 2 {
+            self.after.min(self.look)
+        } else {
+            self.after
+        }
+    }
 }
 
 impl Default for PairIdle {

@@ -4,13 +4,13 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::{Buf, Bytes};
 
 use super::{
-    MOST_PAIRS, PairNumber,
+    MOST_PAIRS, PairIdle, PairNumber,
     fault::{TrunkFault, too_high},
     nonza::{Nonza, OpenedPair, TrunkAck},
 };
@@ -365,9 +365,10 @@ impl TrunkBuffer {
         true
     }
 
-    /// Gives back the numbers of the pairs that were not used for so long, and answers whose they were. To be
+    /// Gives back the numbers of the pairs that were not used for long, and answers whose they were. To be
     /// called now and then: it looks at each pair.
-    pub fn end_idle(&mut self, after: Duration, now: Instant) -> Vec<Arc<Route>> {
+    pub fn end_idle(&mut self, idle: PairIdle, now: Instant) -> Vec<Arc<Route>> {
+        let after = idle.of(self.pairs.len());
         let idle = self.pairs.extract_if(|_, own| {
             own.custody.is_empty() && now.saturating_duration_since(own.used) >= after
         });

@@ -11,6 +11,21 @@ pub enum ErrorType {
 }
 
 impl ErrorType {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Auth,
+        Self::Cancel,
+        Self::Continue,
+        Self::Modify,
+        Self::Wait,
+    ];
+
+    /// The type of that name; `None` for what no RFC defines.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.as_str() == name)
+    }
+
     /// Value of the attribute `type` of `<error/>`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -124,5 +139,9 @@ mod tests {
             assert_eq!(Condition::of_name(condition.as_str()), Some(condition));
         }
         assert_eq!(Condition::of_name("payment-required"), None);
+        for error_type in ErrorType::ALL {
+            assert_eq!(ErrorType::of_name(error_type.as_str()), Some(error_type));
+        }
+        assert_eq!(ErrorType::of_name(""), None);
     }
 }

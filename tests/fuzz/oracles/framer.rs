@@ -289,24 +289,30 @@ fn check_stanzas(stream: &[u8]) {
                 rewrite::shaped(rewrite::Shape::Bare, &stanza, header, &mut out).expect("bare");
                 let bare = as_sent(&out);
                 assert!(bare.content.is_empty(), "nothing goes with it");
-                for name in ["from", "to", "id", "type"] {
+                for name in ["from", "to", "type"] {
                     assert_eq!(bare.attribute(name), tree.attribute(name));
                 }
+                assert_eq!(
+                    bare.attribute("id"),
+                    None,
+                    "an id can be as long as a stanza"
+                );
 
                 let mut out = Vec::new();
                 let shape = rewrite::Shape::ErrorAlone;
                 rewrite::shaped(shape, &stanza, header, &mut out).expect("reduced");
                 let reduced = as_sent(&out);
-                let errors: Vec<_> = tree
-                    .children()
-                    .filter(|child| child.name == "error" && child.namespace == ns::SERVER)
-                    .map(canonical)
-                    .collect();
-                assert_eq!(
-                    reduced.children().map(canonical).collect::<Vec<_>>(),
-                    errors
-                );
-                assert_eq!(reduced.content.len(), errors.len(), "and no text");
+                let had = tree.child(ns::SERVER, "error");
+                assert_eq!(reduced.content.len(), usize::from(had.is_some()));
+                if let Some(error) = reduced.child(ns::SERVER, "error") {
+                    let condition = error.children().next().expect("a condition");
+                    assert!(error.attribute("type").is_some() && condition.content.is_empty());
+                    assert!(error.content.len() <= 2, "and a text");
+                }
+                let parts = ["from", "to", "type"].map(|name| tree.attribute(name));
+                let kept: usize = parts.into_iter().flatten().map(str::len).sum();
+                let most = 6 * kept + 6 * 1023 + 5 * 256 + 1000;
+                assert!(out.len() <= most, "{} bytes of {most}", out.len());
 
                 let mut out = Vec::new();
                 let text = tree.text();

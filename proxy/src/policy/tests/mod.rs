@@ -228,7 +228,7 @@ fn table() -> Vec<(String, &'static str)> {
             "iq|result|<query xmlns='jabber:iq:last'/>".into(),
             "++++ +++",
         ),
-        ("iq|error|<error type='cancel'/>".into(), "++++ +++"),
+        ("iq|error|<error type='cancel'/>".into(), "++e+ +++"),
         (
             "iq|error|<query xmlns='jabber:iq:last'/><error type='cancel'/>".into(),
             "++e+ +++",
@@ -352,8 +352,8 @@ fn a_server_side_exchanges_a_few_requests_their_results_and_errors_alone() {
             "CCC CCC",
             "CCC CCC",
         ),
-        ("iq|error|<error/>", "+++ +++", "+++ +++"),
-        ("message|error|<error/>", "+++ +++", "+++ +++"),
+        ("iq|error|<error/>", "++e +++", "+++ +++"),
+        ("message|error|<error/>", "++e +++", "+++ +++"),
         (
             "message|error|<body>hi</body><error/>",
             "++e +++",

@@ -1,8 +1,10 @@
 //! Which presence crossed the edge, so that it can be taken back: when a policy forbids it, and when
 //! a partner is gone. In memory, per replica, bounded; a restart forgets it.
 //!
-//! Bounds are in bytes: for all, for each partner object, and for each pair of users. What finds no
-//! room is not remembered, and costs nobody but the partner whose share is used up.
+//! Bounds are in bytes: for all, for each partner object, and for each pair of users. A partner object takes
+//! a third of what all leave free at most, as queues do: there is something left for whoever comes, however
+//! many have taken theirs. What finds no room is not remembered, and costs nobody but the partner whose share
+//! is used up.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -33,7 +35,7 @@ use crate::{
 
 /// Most bytes for all that is remembered.
 pub const TOTAL_BYTES: usize = 64 << 20;
-/// Most bytes for one partner object: none takes the room of the others.
+/// Most bytes for one partner object, where a third of what is free is more.
 pub const SHARE_BYTES: usize = TOTAL_BYTES / 8;
 /// A partner's domain without any stream for so long is gone, whoever ended the last.
 pub const ABSENCE: Duration = Duration::from_secs(60);
@@ -420,22 +422,17 @@ impl PresenceTracker {
 
     /// Whether another presence of usual size fits.
     fn has_room(&self, share: &PresenceShare) -> bool {
-        let fits = |held: &AtomicUsize, most: usize| held.load(Ordering::Relaxed) + USUAL <= most;
-        fits(&share.bytes, SHARE_BYTES) && fits(&self.total, TOTAL_BYTES)
+        let own = share.bytes.load(Ordering::Relaxed) + USUAL;
+        own <= most_of_share(self.total.load(Ordering::Relaxed) + USUAL)
     }
 
     fn charge(&self, share: &PresenceShare, bytes: usize) -> bool {
-        let take = |counter: &AtomicUsize, most: usize| {
-            let fits = counter.fetch_add(bytes, Ordering::Relaxed) + bytes <= most;
-            if !fits {
-                counter.fetch_sub(bytes, Ordering::Relaxed);
-            }
-            fits
-        };
-        let fits = take(&share.bytes, SHARE_BYTES);
-        if fits && !take(&self.total, TOTAL_BYTES) {
+        let own = share.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let total = self.total.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let fits = own <= most_of_share(total);
+        if !fits {
             share.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            return false;
+            self.total.fetch_sub(bytes, Ordering::Relaxed);
         }
         fits
     }
@@ -461,6 +458,11 @@ impl PresenceTracker {
             remote.share = Some(share);
         }
     }
+}
+
+/// What one partner object may take where all take `total`.
+fn most_of_share(total: usize) -> usize {
+    SHARE_BYTES.min(TOTAL_BYTES.saturating_sub(total) / 3)
 }
 
 /// Whether this configuration lets presence cross between a user and anybody of a domain.

@@ -144,6 +144,32 @@ fn a_flood_of_presence_stays_within_its_partners_share_and_leaves_the_others_the
 }
 
 #[test]
+fn s02_however_many_partners_use_up_their_shares_there_is_room_for_the_next() {
+    let tracker = PresenceTracker::default();
+    let long = "r".repeat(1000);
+    for object in 0..10 {
+        let domain = format!("evil{object}.example");
+        let before = tracker.bytes();
+        for number in 0..8_000 {
+            let from = format!("u{number}@{domain}/{long}");
+            let to = format!("u{number}@org.example");
+            inbound(&tracker, &domain, "", &from, &to);
+        }
+        let own = tracker.bytes() - before;
+        assert!(
+            own <= SHARE_BYTES && own > TOTAL_BYTES / 1000,
+            "{object}: {own} bytes"
+        );
+    }
+    assert!(tracker.bytes() < TOTAL_BYTES);
+    for number in 0..100 {
+        let from = format!("bob{number}@good.example/desk");
+        inbound(&tracker, "good", "", &from, "alice@org.example");
+    }
+    assert_eq!(take_all(&tracker, "good.example").len(), 100);
+}
+
+#[test]
 fn of_one_pair_of_users_the_newest_devices_are_remembered() {
     let tracker = PresenceTracker::default();
     for number in 0..20_000 {

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use super::{
     backoff::Backoff,
     batch::Batch,
-    budget::{Charge, PartnerShare, QueueAccount},
+    budget::{Charge, PartnerShare, QueueAccount, RouteOwner},
     carrier::Carrier,
     failure::Failure,
     unanswered::Unanswered,
@@ -61,7 +61,7 @@ struct LockedRoute {
     negotiating: bool,
     /// Streams in a row that ended without a word over a stanza that went alone.
     in_vain: u8,
-    share: Arc<PartnerShare>,
+    owner: RouteOwner,
 }
 
 /// Who takes what waits.
@@ -82,7 +82,7 @@ enum RouteState {
 
 impl Route {
     #[must_use]
-    pub fn new(pair: Pair, side: Side, share: Arc<PartnerShare>) -> Self {
+    pub fn new(pair: Pair, side: Side, owner: RouteOwner) -> Self {
         Self {
             pair,
             side,
@@ -96,7 +96,7 @@ impl Route {
                 dial: ConnectNumber::default(),
                 negotiating: false,
                 in_vain: 0,
-                share,
+                owner,
             }),
             account: Arc::default(),
             news: Notify::new(),
@@ -106,7 +106,7 @@ impl Route {
     /// Puts something at the end. Bounds are the caller's:
     /// see [`Self::held`].
     pub fn enqueue(&self, queued: Queued, now: Instant) -> EnqueueOutcome {
-        let mut state = self.state.lock();
+        let state = &mut *self.state.lock();
         let first = !state.swept;
         let outcome = match &mut state.carrier {
             RouteState::Connected(carrier) => {
@@ -125,12 +125,15 @@ impl Route {
                     until: *until,
                 };
             }
-            RouteState::BackingOff { until, .. } if now < *until => {
-                let not_before = Some(*until);
+            RouteState::BackingOff { .. } | RouteState::Idle if !state.owner.may_dial(now) => {
+                return EnqueueOutcome::Crowded { queued };
+            }
+            RouteState::BackingOff { until, .. } => {
+                let not_before = Some(*until).filter(|until| now < *until);
                 let dial = state.start_dialling(not_before);
                 EnqueueOutcome::Dial { first, dial }
             }
-            RouteState::Idle | RouteState::BackingOff { .. } => {
+            RouteState::Idle => {
                 let dial = state.start_dialling(None);
                 EnqueueOutcome::Dial { first, dial }
             }
@@ -138,12 +141,12 @@ impl Route {
         state.swept = true;
         match queued {
             Queued::Stanzas(mut batch) => {
-                batch.charge(|bytes| Charge::new(&self.account, &state.share, bytes));
+                batch.charge(|bytes| Charge::new(&self.account, &state.owner.share, bytes));
                 state.waiting.push_back(batch);
             }
             Queued::Unanswered(mut unanswered) => {
                 let batch = &mut unanswered.batch;
-                batch.charge(|bytes| Charge::new(&self.account, &state.share, bytes));
+                batch.charge(|bytes| Charge::new(&self.account, &state.owner.share, bytes));
                 state.unanswered.push_back(unanswered);
             }
         }
@@ -160,12 +163,12 @@ impl Route {
     /// What the partner object of this route holds in all.
     #[must_use]
     pub fn share(&self) -> Arc<PartnerShare> {
-        Arc::clone(&self.state.lock().share)
+        Arc::clone(&self.state.lock().owner.share)
     }
 
     /// The configuration changed: what is queued from here on counts there.
-    pub fn set_share(&self, share: Arc<PartnerShare>) {
-        self.state.lock().share = share;
+    pub fn set_owner(&self, owner: RouteOwner) {
+        self.state.lock().owner = owner;
     }
 
     /// Stanzas that wait to be sent, and those whose senders wait for an answer.
@@ -232,7 +235,7 @@ impl Route {
     /// The errors of a portion go out; the rest of what is to be answered comes next.
     pub(super) fn charge_portion(&self, replies: &mut Batch, rest: Option<Unanswered>) {
         let mut state = self.state.lock();
-        replies.charge(|bytes| Charge::new(&self.account, &state.share, bytes));
+        replies.charge(|bytes| Charge::new(&self.account, &state.owner.share, bytes));
         if let Some(rest) = rest {
             state.unanswered.push_front(rest);
             if let RouteState::Connected(carrier) = &mut state.carrier {
@@ -515,6 +518,8 @@ impl Route {
         let state = self.state.lock();
         let rests = match &state.carrier {
             RouteState::Idle => true,
+            // Endlessly many names are remembered no longer than their pause.
+            RouteState::BackingOff { until, .. } if state.owner.is_made_up => now >= *until,
             RouteState::BackingOff { until, .. } => now >= *until + FORGIVEN,
             RouteState::Connecting(_) | RouteState::Connected(_) => false,
         };

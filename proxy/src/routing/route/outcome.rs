@@ -32,6 +32,8 @@ pub enum EnqueueOutcome {
     Queued { first: bool },
     /// Queued, and the caller has a stream set up.
     Dial { first: bool, dial: Dial },
+    /// Not queued: too many streams are set up to names that the partner object's wildcards match.
+    Crowded { queued: Queued },
     /// Not queued: the next hop failed a moment ago.
     Refused {
         queued: Queued,

@@ -18,7 +18,14 @@ fn route(budget: &MemoryBudget) -> Arc<Route> {
         from: domain("org.example"),
         to: domain("partner.example"),
     };
-    Arc::new(Route::new(pair, Side::Partner, budget.share(None)))
+    Arc::new(Route::new(pair, Side::Partner, owner(budget, false)))
+}
+
+fn owner(budget: &MemoryBudget, is_made_up: bool) -> RouteOwner {
+    RouteOwner {
+        share: budget.share(None),
+        is_made_up,
+    }
 }
 
 fn batch(text: &str, arrived: Instant) -> Queued {
@@ -41,6 +48,22 @@ fn taken(route: &Route, wake: &Arc<Wake>) -> Batch {
     match route.dequeue(wake, OPEN) {
         Some(Queued::Stanzas(batch)) => batch,
         other => panic!("stanzas, not {other:?}"),
+    }
+}
+
+#[test]
+fn what_failed_is_remembered_for_ten_minutes_and_a_made_up_name_no_longer_than_its_pause() {
+    let budget = MemoryBudget::default();
+    for is_made_up in [false, true] {
+        let (route, start) = (route(&budget), Instant::now());
+        route.set_owner(owner(&budget, is_made_up));
+        let dial = dialled(&route, start);
+        route.failed(dial.number, &outage(), start, None, 0.0);
+        route.keep_sweeping();
+        let until = route.resting_until().expect("it failed");
+        assert!(!route.is_idle(start), "{is_made_up}");
+        assert_eq!(route.is_idle(until), is_made_up);
+        assert!(route.is_idle(until + FORGIVEN));
     }
 }
 

@@ -18,6 +18,7 @@ use xmpp_edge_crds::{domain::DomainName, verdict::Direction};
 use super::{
     acknowledgement::AckToken,
     batch::Batch,
+    budget::RouteOwner,
     dial_ticket::{DialQueue, DialRequests, DialTicket},
     failure::{Failure, FailureKind},
     route::{AfterFailure, EnqueueOutcome, Queued, Route},
@@ -29,6 +30,7 @@ use crate::{
     config::ActiveConfig,
     negotiation::{Pair, Side},
     telemetry::{
+        attempts::AttemptPeer,
         log_limiter::{LogLimiter, limited},
         metrics::Metrics,
     },
@@ -77,18 +79,27 @@ impl Router {
 
     /// The route of a pair; `side` says who the next hop is.
     pub fn route(&self, side: Side, pair: &Pair) -> Arc<Route> {
-        self.routes.of(side, pair, || {
-            let config = self.config.load();
-            self.routes.budget.share(config.share_holder(side, pair))
-        })
+        let owner = || self.owner(&self.config.load(), side, pair);
+        self.routes.of(side, pair, owner)
     }
 
     /// A route that is not the pair's own: whoever makes it carries it, and nobody else finds it.
     #[must_use]
     pub fn apart(&self, side: Side, pair: &Pair) -> Route {
-        let config = self.config.load();
-        let holder = config.share_holder(side, pair);
-        Route::new(pair.clone(), side, self.routes.budget.share(holder))
+        let owner = self.owner(&self.config.load(), side, pair);
+        Route::new(pair.clone(), side, owner)
+    }
+
+    fn owner(&self, config: &ActiveConfig, side: Side, pair: &Pair) -> RouteOwner {
+        let is_made_up = side == Side::Partner
+            && matches!(
+                config.attempt_peer(side, &pair.to),
+                AttemptPeer::Partner { listed: false, .. }
+            );
+        RouteOwner {
+            share: self.routes.budget.share(config.share_holder(side, pair)),
+            is_made_up,
+        }
     }
 
     /// A sign that the next hop of all these routes is there: pauses are over, what waits is tried at once.
@@ -334,8 +345,7 @@ impl Router {
     pub fn config_changed(&self) {
         let config = self.config.load_full();
         for route in self.routes.all() {
-            let holder = config.share_holder(route.side, &route.pair);
-            route.set_share(self.routes.budget.share(holder));
+            route.set_owner(self.owner(&config, route.side, &route.pair));
         }
     }
 
@@ -382,6 +392,14 @@ impl Router {
             EnqueueOutcome::Dial { first, dial } => {
                 self.dials.ask(route, dial);
                 first
+            }
+            EnqueueOutcome::Crowded { queued } => {
+                let failure = Failure::new(
+                    FailureKind::QueueFull,
+                    "too many streams are being set up to names under the partner's wildcards",
+                );
+                self.fail(route, queued, &failure);
+                return;
             }
             EnqueueOutcome::Refused {
                 queued,

@@ -6,7 +6,11 @@ use std::collections::HashMap;
 use super::*;
 use crate::{
     config::fixture,
-    routing::{acknowledgement::AckTracker, batch::BatchBuilder},
+    routing::{
+        acknowledgement::AckTracker,
+        batch::BatchBuilder,
+        budget::{MADE_UP_DIAL_EACH, MADE_UP_DIALS},
+    },
 };
 
 /// Of a stream that has nothing unconfirmed.
@@ -182,4 +186,52 @@ fn a_stream_that_the_partner_opens_is_a_sign_for_every_own_domain_and_for_nobody
     router.sign_of(Side::Partner, &pair("x.partner.example", "org.example"));
     assert!(refused[0].resting_until().is_none());
     assert!(refused[1].resting_until().is_some());
+}
+
+#[test]
+fn s01_made_up_names_are_dialled_so_many_at_a_time_and_listed_ones_all() {
+    let config = fixture::active_config(|document| {
+        document["partners"][0]["domains"] =
+            serde_json::json!(["*.partner.example", "listed.example"]);
+    });
+    let config = Arc::new(ArcSwap::from_pointee(config));
+    let (router, mut dials) = Router::new(config, Arc::new(Metrics::new()), Arc::default());
+    let (most, begun) = (MADE_UP_DIALS as usize, Instant::now());
+    let ledger = Arc::new(AckTracker::new(Arc::default()));
+    let mut refused = 0;
+    for number in 0..2 * most {
+        let pair = pair("org.example", &format!("x{number}.partner.example"));
+        let route = router.route(Side::Partner, &pair);
+        router.enqueue(&route, messages(&ledger, number as u64, 1));
+        if route.waiting() == 0 {
+            // The sender is answered at once.
+            let back = router.route(Side::Gateway, &pair.reversed());
+            assert_eq!(back.waiting(), 1, "{number}");
+            let wake = Arc::default();
+            assert!(router.attach(&back, &wake, 0).is_some());
+            let answer = router.dequeue(&back, &wake, OPEN).expect("an error");
+            let text = String::from_utf8(answer.unsettled().to_vec()).expect("UTF-8");
+            assert!(text.contains("<resource-constraint"), "{text}");
+            answer.settle();
+            refused += 1;
+        }
+    }
+    let gone_by = begun.elapsed().div_duration_f64(MADE_UP_DIAL_EACH).ceil() as usize;
+    let listed = router.route(Side::Partner, &pair("org.example", "listed.example"));
+    router.enqueue(&listed, messages(&ledger, 0, 1));
+    assert_eq!(
+        listed.waiting(),
+        1,
+        "a listed name is never refused for that"
+    );
+    let mut outwards = 0;
+    while let Ok(ticket) = dials.try_recv() {
+        outwards += usize::from(ticket.route().side == Side::Partner);
+        ticket.done();
+    }
+    assert!(
+        (most..=most + gone_by).contains(&(outwards - 1)),
+        "{outwards}"
+    );
+    assert_eq!(refused + outwards - 1, 2 * most);
 }

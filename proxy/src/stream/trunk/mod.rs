@@ -480,8 +480,8 @@ impl TrunkStream {
             return;
         }
         let (router, wake) = (&self.stream.context.router, self.stream.handle.waker());
-        let after = self.stream.context.pair_idle.after;
-        for route in self.trunk.buffer_mut().end_idle(after, now) {
+        let idle = self.stream.context.pair_idle;
+        for route in self.trunk.buffer_mut().end_idle(idle, now) {
             self.turns.leave(router, wake, &route.pair);
         }
         let unused = self

@@ -245,11 +245,13 @@ impl<'a> Walk<'a> {
     fn learn(&self, manner: Manner) {
         let now = Instant::now();
         if self.over_bidi && manner.skip_bidi {
-            self.context.without_bidi.remember(&self.peer, now);
+            let peers = &self.context.without_bidi;
+            peers.remember(self.config, self.side, &self.peer, now);
         }
         if let Purpose::Stanzas(_) = self.purpose {
             let peers = &self.context.peers;
-            peers.note_form(self.side, &self.peer, manner.names.peer, now);
+            let peer = (self.side, &self.peer);
+            peers.note_form(self.config, peer, manner.names.peer, now);
         }
     }
 
@@ -312,7 +314,8 @@ impl<'a> Walk<'a> {
                 let now = Instant::now();
                 if now >= self.deadline {
                     // It said nothing until there was no time left: the next walk begins without.
-                    self.context.without_bidi.remember(&self.peer, now);
+                    let peers = &self.context.without_bidi;
+                    peers.remember(self.config, self.side, &self.peer, now);
                 }
                 now < self.deadline
             }

@@ -90,15 +90,16 @@ fn a_count_beyond_what_was_written_or_of_no_pair_ends_the_trunk() {
 fn a_pair_that_is_idle_ends_and_comes_again_under_another_number() {
     let now = Instant::now();
     let (mut buffer, route, _) = written(1);
-    let after = PairIdle::default().after;
+    let idle = PairIdle::default();
+    let after = idle.after;
     let later = now + after + Duration::from_secs(1);
     assert!(
-        buffer.end_idle(after, later).is_empty(),
+        buffer.end_idle(idle, later).is_empty(),
         "a stanza is unacknowledged"
     );
     buffer.acked(&count(0, 1), now).expect("right");
-    assert!(buffer.end_idle(after, now + after / 2).is_empty());
-    let ended = buffer.end_idle(after, later);
+    assert!(buffer.end_idle(idle, now + after / 2).is_empty());
+    let ended = buffer.end_idle(idle, later);
     assert!(ended.len() == 1 && Arc::ptr_eq(&ended[0], &route));
     assert_eq!(
         buffer.front(),
@@ -109,6 +110,38 @@ fn a_pair_that_is_idle_ends_and_comes_again_under_another_number() {
     assert!(buffer.send(&route, batch(0, 1, 1, None), later).is_none());
     let front = String::from_utf8_lossy(buffer.front()).into_owned();
     assert!(front.contains("i='1'"), "{front}");
+}
+
+/// B-18: whoever writes to ten thousand names uses up no numbers of others for long.
+#[test]
+fn while_many_pairs_are_open_those_that_are_idle_end_sooner() {
+    let (router, _dials) = router();
+    let (now, idle) = (Instant::now(), PairIdle::default());
+    let mut buffer = buffer_of(1 << 20);
+    for number in 0..=MOST_PAIRS / 2 {
+        let route = router.route(Side::Partner, &pair(number));
+        assert!(
+            buffer
+                .send(&route, batch(number, 0, 1, None), now)
+                .is_none()
+        );
+    }
+    while !buffer.is_empty() {
+        buffer.wrote(buffer.front().len());
+    }
+    let soon = now + idle.look;
+    assert!(
+        buffer.end_idle(idle, soon).is_empty(),
+        "they are unacknowledged"
+    );
+    for number in 0..MOST_PAIRS / 2 {
+        buffer.acked(&count(number as u32, 1), now).expect("right");
+    }
+    assert_eq!(buffer.end_idle(idle, soon).len(), MOST_PAIRS / 2);
+    buffer
+        .acked(&count(MOST_PAIRS as u32 / 2, 1), now)
+        .expect("right");
+    assert!(buffer.end_idle(idle, soon).is_empty(), "few are open again");
 }
 
 /// B-18.

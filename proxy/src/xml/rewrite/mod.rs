@@ -6,13 +6,20 @@
 use std::ops::Range;
 
 use super::{
-    Element, FaultyStanza, Stanza, StanzaKind, StreamHeader,
+    Condition, Element, ErrorType, FaultyStanza, Stanza, StanzaKind, StreamHeader,
     element::{Attribute, ElementError, Node},
+    header::is_language_tag,
     ns, text,
 };
 
 /// The language that the headers of our streams declare.
 const OUR_LANG: &str = "en";
+/// Characters of an error's text that go on where the error goes on alone.
+const ERROR_TEXT: usize = 256;
+/// Bytes of the tag of its language, the longest that RFC 5646 section 4.4.1 reckons with.
+const LANGUAGE: usize = 35;
+/// Bytes of an id that go on there: as many as a part of an address may have (RFC 7622 section 3.1).
+const ERROR_ID: usize = 1023;
 
 /// Whether [`relay`] would append the very bytes that came: they need not be copied then.
 pub fn stands_as_is(stanza: &Stanza<'_>, header: &StreamHeader) -> bool {
@@ -54,9 +61,11 @@ pub enum Shape {
     Whole,
     /// Without the children that [`is_status_note`] knows.
     WithoutStatus,
-    /// Kind, addresses, id and type: no child, no text, no other attribute.
+    /// Kind, addresses and type: no child, no text, no other attribute. For presence alone, whose id
+    /// nobody waits for.
     Bare,
-    /// [`Self::Bare`], and the children that [`is_error`] knows.
+    /// Kind, addresses, type, what an id has at most, and what RFC 6120 section 8.3.2 says of an error:
+    /// its type, its condition, and so much of its text as a reason needs.
     ErrorAlone,
 }
 
@@ -75,7 +84,11 @@ pub fn shaped(
         Shape::Whole => relay(stanza, header, out),
         Shape::WithoutStatus => without_status(stanza, header, out),
         Shape::Bare => {
-            StanzaStart::of(stanza).empty(out);
+            let start = StanzaStart {
+                id: None,
+                ..StanzaStart::of(stanza)
+            };
+            start.empty(out);
             Ok(())
         }
         Shape::ErrorAlone => error_alone(stanza, header, out),
@@ -132,13 +145,41 @@ fn error_alone(
 ) -> Result<(), ElementError> {
     let element = Element::parse(stanza.bytes(), header)?;
     let start = StanzaStart::of(stanza);
-    start.open(out);
-    for child in element.children() {
-        if is_error(&child.name, &child.namespace) {
-            child.write(ns::SERVER, out);
-        }
-    }
-    start.close(out);
+    let start = StanzaStart {
+        id: start.id.map(|id| &id[..id.floor_char_boundary(ERROR_ID)]),
+        ..start
+    };
+    let error = element
+        .children()
+        .find(|child| is_error(&child.name, &child.namespace));
+    let Some(error) = error else {
+        start.empty(out);
+        return Ok(());
+    };
+    let parts = || {
+        let all = error.children();
+        all.filter(|part| part.namespace == ns::STANZA_ERRORS)
+    };
+    let condition = parts().find_map(|part| Condition::of_name(&part.name));
+    let words = parts().find(|part| part.name == "text");
+    let lang = words.and_then(|words| {
+        let mut attributes = words.attributes.iter();
+        attributes.find(|own| own.namespace == ns::XML && own.name == "lang")
+    });
+    let words = words.map(|words| words.text().chars().take(ERROR_TEXT).collect::<String>());
+    let reply = Reply {
+        error_type: error
+            .attribute("type")
+            .and_then(ErrorType::of_name)
+            .unwrap_or(ErrorType::Cancel)
+            .as_str(),
+        condition: condition.unwrap_or(Condition::UndefinedCondition).as_str(),
+        text: words.as_deref(),
+        reason: None,
+    };
+    let lang = lang.map(|lang| lang.value.as_str());
+    let lang = lang.filter(|tag| tag.len() <= LANGUAGE && is_language_tag(tag));
+    write_error(&start, reply, lang.or(header.lang.as_deref()), out);
     Ok(())
 }
 
@@ -317,6 +358,11 @@ pub fn error_answer(stanza: &StanzaStart<'_>, reply: Reply<'_>, out: &mut Vec<u8
         id: stanza.id,
         type_: Some("error"),
     };
+    write_error(&start, reply, Some(OUR_LANG), out);
+}
+
+/// Appends an error of this start; its text is in that language.
+fn write_error(start: &StanzaStart<'_>, reply: Reply<'_>, lang: Option<&str>, out: &mut Vec<u8>) {
     start.open(out);
     out.extend_from_slice(b"<error");
     attribute("type", Some(reply.error_type), out);
@@ -327,7 +373,7 @@ pub fn error_answer(stanza: &StanzaStart<'_>, reply: Reply<'_>, out: &mut Vec<u8
     if let Some(words) = reply.text {
         out.extend_from_slice(b"<text");
         attribute("xmlns", Some(ns::STANZA_ERRORS), out);
-        attribute("xml:lang", Some(OUR_LANG), out);
+        attribute("xml:lang", lang, out);
         out.push(b'>');
         text::escape_text(words, out);
         out.extend_from_slice(b"</text>");

@@ -326,13 +326,75 @@ fn what_is_bare_has_no_content_and_an_error_alone_nothing_else() {
             Shape::Bare,
             "<presence x:y='1' to='b' from='a' type='unavailable' id='1'>text<status>x</status></presence>"
         ),
-        "<presence from='a' to='b' id='1' type='unavailable'/>"
+        "<presence from='a' to='b' type='unavailable'/>"
+    );
+    const CONDITIONS: &str = "xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'";
+    for (error, left) in [
+        (
+            format!("<s:error type='wait' by='c'><gone {CONDITIONS}>xmpp:x</gone><x:y/></s:error>"),
+            format!("<error type='wait'><gone {CONDITIONS}/></error>"),
+        ),
+        (
+            format!(
+                "<error><text {CONDITIONS} xml:lang='de'>nein<x:y>!</x:y></text>\
+                 <forbidden {CONDITIONS}/><gone {CONDITIONS}/></error><error type='auth'/>"
+            ),
+            format!(
+                "<error type='cancel'><forbidden {CONDITIONS}/>\
+                 <text {CONDITIONS} xml:lang='de'>nein</text></error>"
+            ),
+        ),
+        (
+            format!("<error type='none'><x:y/><text {CONDITIONS}>нет</text></error>"),
+            format!(
+                "<error type='cancel'><undefined-condition {CONDITIONS}/>\
+                 <text {CONDITIONS} xml:lang='ru'>нет</text></error>"
+            ),
+        ),
+    ] {
+        assert_eq!(
+            shape(
+                Shape::ErrorAlone,
+                &format!("<message to='b' type='error' id='1'>t<body>x</body>{error}</message>")
+            ),
+            format!("<message to='b' id='1' type='error'>{left}</message>")
+        );
+    }
+    assert_eq!(
+        shape(Shape::ErrorAlone, "<iq type='error'><x:y/></iq>"),
+        "<iq type='error'/>"
+    );
+}
+
+#[test]
+fn s12_what_crosses_past_the_rules_carries_nothing_whatever_its_length() {
+    let long = "ü".repeat(20_000);
+    let shape = |shape: Shape, stanza: &str| {
+        made(RUSSIAN, stanza, |stanza, header, out| {
+            shaped(shape, stanza, header, out).unwrap()
+        })
+    };
+    let bare = shape(
+        Shape::Bare,
+        &format!("<presence type='unavailable' from='a@b/r' to='c@d/r' id='{long}'/>"),
     );
     assert_eq!(
-        shape(
-            Shape::ErrorAlone,
-            "<message to='b' type='error'>t<body>x</body><s:error type='cancel'><x:y/></s:error></message>"
-        ),
-        "<message to='b' type='error'><error type='cancel'><y xmlns='urn:x'/></error></message>"
+        bare,
+        "<presence from='a@b/r' to='c@d/r' type='unavailable'/>"
     );
+    let error = shape(
+        Shape::ErrorAlone,
+        &format!(
+            "<iq type='error' from='a@b/r' to='c@d/r' id='{long}'><error type='{long}' by='{long}'>\
+             <text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas' xml:lang='x-{}'>{long}</text>\
+             <x:a>{long}</x:a></error></iq>",
+            "a-".repeat(10_000) + "a",
+        ),
+    );
+    assert!(
+        error.len() < ERROR_ID + 2 * ERROR_TEXT + 400,
+        "{}",
+        error.len()
+    );
+    assert!(error.contains("<undefined-condition"), "{error}");
 }

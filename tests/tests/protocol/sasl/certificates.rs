@@ -281,3 +281,28 @@ fn e_20_a_chain_without_its_intermediate_is_incomplete() {
         s.unharmed(Moved::Attempt(outcome)).await
     });
 }
+
+#[test]
+fn e_23_a_stream_ends_in_order_with_the_certificate_that_it_stands_on() {
+    RIG.test(30, async |s| {
+        let at = |validity| {
+            s.rig.lab.authority().issue_as(&Draft {
+                validity,
+                ..Draft::of(&[&s.domain])
+            })
+        };
+        let mut peer = s.connect().await?;
+        let soon = at(Validity::Seconds(15));
+        peer.authenticate(&s.domain, OWN, &Login::External(&soon))
+            .await?;
+        s.delivers_inwards(&mut peer).await?;
+        peer.expect_stream_error("reset").await?;
+        // Whoever has renewed it by then goes on.
+        let mut peer = s.connect().await?;
+        let new = at(Validity::Now);
+        peer.authenticate(&s.domain, OWN, &Login::External(&new))
+            .await?;
+        s.delivers_inwards(&mut peer).await?;
+        s.unharmed(Moved::Attempt("CertificateEnded")).await
+    });
+}

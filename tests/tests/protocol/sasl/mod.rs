@@ -56,7 +56,7 @@ static RIG: Shared = Shared::new(Plan {
             config_map("edge-peer-keys", "e-21", pin),
         ]
     },
-    ..Plan::standard("e", 29)
+    ..Plan::standard("e", 30)
 });
 
 /// The trust of a partner that has this key and no other.

@@ -15,7 +15,7 @@ use crate::{
     routing::{
         acknowledgement::AckTracker,
         batch::BatchBuilder,
-        budget::MemoryBudget,
+        budget::{MemoryBudget, RouteOwner},
         failure::{Failure, FailureKind},
         route::{AfterFailure, ConnectNumber, EnqueueOutcome, Queued},
         wake::Wake,
@@ -153,7 +153,14 @@ impl Lane {
             to: domain("org.example"),
         };
         Self {
-            route: Arc::new(Route::new(pair, Side::Partner, total.share(None))),
+            route: Arc::new(Route::new(
+                pair,
+                Side::Partner,
+                RouteOwner {
+                    share: total.share(None),
+                    is_made_up: false,
+                },
+            )),
             ledger: Arc::new(AckTracker::new(Arc::default())),
             offered: 0,
             arrived: BTreeMap::new(),
@@ -316,7 +323,9 @@ impl World {
             EnqueueOutcome::Dial { .. } => {
                 assert!(lane.route.attach(&self.hop.wake, 0).is_some());
             }
-            EnqueueOutcome::Refused { queued, .. } => lane.answer_all(vec![queued]),
+            EnqueueOutcome::Refused { queued, .. } | EnqueueOutcome::Crowded { queued } => {
+                lane.answer_all(vec![queued]);
+            }
         }
     }
 

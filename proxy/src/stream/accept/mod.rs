@@ -3,7 +3,11 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{io::AsyncReadExt, net::TcpStream, time::Instant};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    net::TcpStream,
+    time::Instant,
+};
 use xmpp_edge_crds::domain::DomainName;
 
 use super::{Machine, Stream, StreamStart, proofs::Proofs};
@@ -161,7 +165,9 @@ pub async fn serve(
     }
 }
 
-async fn read_proxy_header(stream: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
+async fn read_proxy_header(
+    stream: &mut (impl AsyncRead + Unpin),
+) -> io::Result<Option<SocketAddr>> {
     let mut seen = Vec::with_capacity(128);
     loop {
         let mut byte = [0];
@@ -175,3 +181,6 @@ async fn read_proxy_header(stream: &mut TcpStream) -> io::Result<Option<SocketAd
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

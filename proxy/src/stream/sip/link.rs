@@ -12,11 +12,12 @@ use xmpp_edge_crds::verdict::Direction;
 
 use super::{
     answering::Answering,
-    asking::{AnswerNews, Asking, StanzaReceivers},
+    asking::{AnswerNews, Asking},
     connection::{LinkIo, of_end},
     connections::LinkConnections,
     dial,
     dialled::{DialledConnections, REDIAL, SignOfLife},
+    intake::{StanzaIntake, StanzaReceivers},
     link_settings::{LinkMoment, LinkSettings},
     links::{AcceptedSlot, Dialled, LinkCommand, LinkHandle},
     outward::Outward,
@@ -67,6 +68,7 @@ struct SipLink {
     connections: LinkConnections,
     dialled: DialledConnections,
     routes: RouteSlots,
+    intake: StanzaIntake,
     asking: Asking,
     answering: Answering,
     outward: Outward,
@@ -111,6 +113,7 @@ impl SipLink {
             tag,
             dialled: DialledConnections::new(now),
             routes: RouteSlots::default(),
+            intake: StanzaIntake::default(),
             asking: Asking::new(now),
             outward: Outward::default(),
             presence,
@@ -420,17 +423,18 @@ impl SipLink {
         };
         let moment = Self::moment(&self.context, &self.config, &self.settings, now);
         let (router, wake) = (&self.context.router, self.handle.task.waker());
+        let receivers = &mut StanzaReceivers {
+            asking: &mut self.asking,
+            answering: &mut self.answering,
+            presence: &mut self.presence,
+            outward: &mut self.outward,
+        };
         while let Some(slot) = wake.next(EVERYTHING) {
             let Some(route) = self.routes.at(slot) else {
                 continue;
             };
             if let Some(batch) = router.dequeue(route, wake, EVERYTHING) {
-                let receivers = StanzaReceivers {
-                    answering: &mut self.answering,
-                    presence: &mut self.presence,
-                    outward: &mut self.outward,
-                };
-                self.asking.take(&moment, route, batch, receivers);
+                self.intake.take(&moment, route, batch, receivers);
             }
         }
         if let Some(io) = self.connections.get_mut(first)

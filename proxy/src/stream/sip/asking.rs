@@ -103,18 +103,20 @@ pub(super) enum AnswerNews {
 /// What nobody waits for any more.
 #[derive(Debug, Default)]
 pub(super) struct ExpiredRequests {
-    /// Those whose server has to answer at once.
-    pub(super) messages: usize,
-    /// INVITEs: a user may let them ring.
-    invites: usize,
+    /// Those that went to a user: it may be the user's device that says nothing.
+    to_users: usize,
     /// Connections whose server was asked whether it is there.
     pub(super) silent: Vec<LinkConnection>,
 }
 
 impl ExpiredRequests {
-    /// After how much silence the server is asked whether it is there: `usual`, or less where somebody rang in vain.
+    /// After how much silence the server is asked whether it is there: `usual`, or less where somebody waited in vain.
     pub(super) fn silence(&self, usual: Duration, limit: Duration) -> Duration {
-        if self.invites > 0 { limit } else { usual }
+        if self.to_users > 0 {
+            limit.min(usual)
+        } else {
+            usual
+        }
     }
 }
 
@@ -358,10 +360,7 @@ impl Asking {
                 // An INVITE that is accepted later is acknowledged and ended all the same.
                 OwnTicket::Message(message) | OwnTicket::Invite(message, _) => {
                     self.is_over(&message);
-                    match method {
-                        SipMethod::Invite => expired.invites += 1,
-                        _ => expired.messages += 1,
-                    }
+                    expired.to_users += 1;
                     if let Some(number) = message.inside {
                         sessions.inside_unanswered(moment, number);
                     }

@@ -71,6 +71,8 @@ function sidecars(all) {
 
 function sip(server) {
   const words = definitions([
+    ["Dialect", server.dialect],
+    ...(server.sessions === null ? [] : [["Sessions", server.sessions.toLocaleString("en")]]),
     ["Last answer", server.lastAnswerTime ? time(server.lastAnswerTime) : "none yet"],
     ["Presence", `${server.watching.toLocaleString("en")} watched here for partners, ${server.watched.toLocaleString("en")} watch partners' users, ${server.pending.toLocaleString("en")} of these not answered yet`],
   ]);

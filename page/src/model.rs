@@ -244,6 +244,10 @@ pub struct GatewayRecord {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SipShown {
+    /// How its clients write: of dialect `Lync` messages go in sessions.
+    pub dialect: &'static str,
+    /// Sessions of messages; none: its dialect has none.
+    pub sessions: Option<usize>,
     /// All connections; the first of them are listed.
     pub connection_count: usize,
     pub connections: Vec<SipConnectionShown>,

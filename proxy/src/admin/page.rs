@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
 use xmpp_edge_crds::{
-    edge_config::{GatewayMode, Partner},
+    edge_config::{GatewayMode, Partner, SipDialect},
     verdict::Direction,
 };
 use xmpp_edge_page::{
@@ -260,7 +260,13 @@ fn sip(shown: SipStatus) -> SipShown {
         peer_certificate_not_after: own.peer_certificate_not_after,
         since: own.established_time,
     };
+    let (dialect, sessions) = match shown.dialect {
+        SipDialect::Simple => ("Simple", None),
+        SipDialect::Lync => ("Lync", Some(shown.sessions)),
+    };
     SipShown {
+        dialect,
+        sessions,
         connection_count: shown.connection_count,
         connections: shown.connections.into_iter().map(connection).collect(),
         watching: shown.watching,

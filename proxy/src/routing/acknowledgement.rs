@@ -6,6 +6,9 @@
 //! settled once the next hop acknowledged it, once it was answered, or, where the next hop cannot
 //! acknowledge, once it was written.
 //!
+//! Where neither the stanza arrived nor the error to its sender, nobody has it any more and it is settled too: a stream
+//! has no word for that. Who has one for its own sender asks for [`AckTracker::take_fate`].
+//!
 //! A process that ends can neither deliver nor answer everything that it took. What it cannot is given
 //! back: it is never acknowledged, and holds up no end in order, after which its sender has it still.
 
@@ -105,6 +108,21 @@ struct TrackerState {
     done: u64,
     /// Some of them were given back: the prefix grows no more.
     gave_back: bool,
+    /// Of some of them nothing came, and their senders were not told.
+    has_lost: bool,
+}
+
+/// What became of the one stanza of a tracker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StanzaFate {
+    /// Somebody holds it.
+    Held,
+    /// It was delivered or answered.
+    Settled,
+    /// Neither, and its sender was not told: the error found no room on its way.
+    Lost,
+    /// Its sender has it still.
+    GivenBack,
 }
 
 impl AckTracker {
@@ -138,6 +156,23 @@ impl AckTracker {
         let mut state = self.state.lock();
         state.has_moved = false;
         state.settled
+    }
+
+    /// What became of the stanza, where there is no other. As [`Self::take_settled`], for who took it off its
+    /// [`MovedPairs`].
+    #[must_use]
+    pub fn take_fate(&self) -> StanzaFate {
+        let mut state = self.state.lock();
+        state.has_moved = false;
+        if state.has_lost {
+            StanzaFate::Lost
+        } else if state.settled > 0 {
+            StanzaFate::Settled
+        } else if state.gave_back {
+            StanzaFate::GivenBack
+        } else {
+            StanzaFate::Held
+        }
     }
 
     /// Memory held beside the tracker itself, in bytes: it grows with the gaps, not with the stanzas.
@@ -176,6 +211,12 @@ impl AckTracker {
                 }
             }
         }
+    }
+
+    /// As [`Self::settle`], and remembered.
+    fn lose(&self, first: u64, count: u64) {
+        self.state.lock().has_lost |= count > 0;
+        self.settle(first, count);
     }
 
     fn give_back(&self, count: u64) {
@@ -233,6 +274,11 @@ impl AckToken {
     /// All of them are taken care of.
     pub fn settle(self) {
         self.ledger.settle(self.first, u64::from(self.count));
+    }
+
+    /// Neither delivered nor answered, and nobody has them: nothing more can be done for them.
+    pub fn lose(self) {
+        self.ledger.lose(self.first, u64::from(self.count));
     }
 
     /// Neither delivered nor answered: their sender has them still.
@@ -327,6 +373,24 @@ mod tests {
             assert_eq!((ledger.settled(), ledger.done()), (2, 5));
         }
         assert_eq!(moved.done(), 5);
+    }
+
+    #[test]
+    fn what_was_lost_is_acknowledged_and_not_taken_for_delivered() {
+        let moved = Arc::new(MovedPairs::default());
+        let fate = |end: fn(AckToken)| {
+            let ledger = Arc::new(AckTracker::of_pair(Arc::clone(&moved), 0));
+            end(AckToken {
+                ledger: Arc::clone(&ledger),
+                first: 0,
+                count: 1,
+            });
+            (ledger.take_fate(), ledger.settled())
+        };
+        assert_eq!(fate(drop), (StanzaFate::Held, 0));
+        assert_eq!(fate(AckToken::settle), (StanzaFate::Settled, 1));
+        assert_eq!(fate(AckToken::lose), (StanzaFate::Lost, 1));
+        assert_eq!(fate(AckToken::give_back), (StanzaFate::GivenBack, 0));
     }
 
     #[test]

@@ -165,6 +165,15 @@ impl Batch {
         self.settle_first(self.count());
     }
 
+    /// Neither delivered nor answered, and nobody has it.
+    pub fn lose(self) {
+        match self.receipts {
+            Receipts::None => {}
+            Receipts::Run(receipt) => receipt.lose(),
+            Receipts::Each(each) => each.into_iter().flatten().for_each(AckToken::lose),
+        }
+    }
+
     /// Neither delivered nor answered: the senders that are owed something have their stanzas still. How
     /// many nobody is owed anything for: those are gone.
     pub fn give_back(self) -> u32 {

@@ -1,7 +1,9 @@
 //! Why a stanza could not be handed on: one value maps to its stanza error, its metric label, its
 //! text.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use xmpp_edge_crds::domain::DomainName;
 
 use crate::xml::{Condition, ErrorType};
 
@@ -98,6 +100,13 @@ impl Failure {
             kind,
             text: text.into(),
         }
+    }
+
+    /// What goes to `to` waited for so long, for this cause.
+    #[must_use]
+    pub fn waited(limit: Duration, to: &DomainName, cause: &str) -> Self {
+        let before = format!("waited {} s for {to}: ", limit.as_secs());
+        Self::quoting(FailureKind::TimedOut, &before, cause, "")
     }
 
     /// With words of ours before and after what was found, or what somebody else said, which is cut to

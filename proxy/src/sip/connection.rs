@@ -53,6 +53,17 @@ struct Life {
     /// When one was asked for, since something was heard.
     asked: Option<Instant>,
     answers: Answers,
+    ping: OwnPing,
+}
+
+/// What came of the last sign of life that was asked for. One CRLF answers it; a server that sends its own (two of
+/// them), or one behind a message, has not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OwnPing {
+    None,
+    Unanswered,
+    /// By a CRLF, unless a second one follows.
+    Answered,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +124,7 @@ impl SipConnection {
                 heard: now,
                 asked: None,
                 answers: Answers::NeverYet,
+                ping: OwnPing::None,
             },
             ended: None,
         }
@@ -169,13 +181,17 @@ impl SipConnection {
     fn take(&mut self, framed: Framed) {
         let len = framed.len();
         match framed {
-            Framed::Pong => self.life.answers = Answers::Always,
-            Framed::Ping => self.steps.push_back(ConnectionStep::Write(PONG.to_vec())),
+            Framed::Pong => self.life.line_end(),
+            Framed::Ping => {
+                self.life.is_pinged();
+                self.steps.push_back(ConnectionStep::Write(PONG.to_vec()));
+            }
             Framed::Message {
                 start: StartLine::Request { method, uri },
                 headers,
                 body,
             } => {
+                self.life.message();
                 let body = self.read[self.taken..][body].to_vec();
                 self.request(method, uri, headers, body);
             }
@@ -184,6 +200,7 @@ impl SipConnection {
                 headers,
                 body,
             } => {
+                self.life.message();
                 let body = self.read[self.taken..][body].to_vec();
                 let step = match SipResponse::read(code, headers) {
                     Ok(response) => {
@@ -246,8 +263,43 @@ impl SipConnection {
             self.end(ConnectionEnd::Dead);
             return self.steps.pop_front();
         }
-        self.life.asked = Some(now);
+        self.life.ping(now);
         Some(ConnectionStep::Write(PING.to_vec()))
+    }
+}
+
+impl Life {
+    fn ping(&mut self, now: Instant) {
+        self.judge();
+        self.asked = Some(now);
+        self.ping = OwnPing::Unanswered;
+    }
+
+    /// One CRLF, and nothing before it since the last message.
+    fn line_end(&mut self) {
+        if self.ping == OwnPing::Unanswered {
+            self.ping = OwnPing::Answered;
+        }
+    }
+
+    /// The CRLF before was the first half of a ping.
+    fn is_pinged(&mut self) {
+        if self.ping == OwnPing::Answered {
+            self.ping = OwnPing::Unanswered;
+        }
+    }
+
+    /// What comes behind it answers no ping.
+    fn message(&mut self) {
+        self.judge();
+        self.ping = OwnPing::None;
+    }
+
+    /// No second CRLF follows any more.
+    fn judge(&mut self) {
+        if self.ping == OwnPing::Answered {
+            self.answers = Answers::Always;
+        }
     }
 }
 
@@ -391,5 +443,37 @@ mod tests {
         assert!(bench.steps(139).is_empty());
         assert_eq!(bench.steps(140), ["it gave no sign of life for 10 s"]);
         assert!(bench.steps(141).is_empty());
+    }
+
+    #[test]
+    fn a_ping_of_the_server_and_a_line_end_behind_a_message_are_no_answer_to_ours() {
+        for (name, sent) in [
+            ("a ping", "\r\n\r\n".to_owned()),
+            ("a line end behind a message", format!("{OPTIONS}\r\n")),
+        ] {
+            let mut bench = Bench::new();
+            // Before anything was asked, and after it.
+            for at in [10, 50, 100] {
+                bench.push(&sent, at);
+                bench.steps(at);
+                assert_eq!(bench.steps(at + 30), ["4 bytes"], "{name}");
+            }
+            assert_eq!(bench.steps(160), ["4 bytes"], "{name}: it never answers");
+        }
+        // Cut in two on its way it is one all the same.
+        let mut bench = Bench::new();
+        assert_eq!(bench.steps(30), ["4 bytes"]);
+        bench.push("\r\n", 31);
+        assert!(bench.steps(31).is_empty());
+        bench.push("\r\n", 32);
+        assert_eq!(bench.steps(32), ["2 bytes"]);
+        assert_eq!(bench.steps(62), ["4 bytes"]);
+        assert_eq!(bench.steps(92), ["4 bytes"], "it never answers");
+        // Who answers as well as asks has answered.
+        bench.push("\r\n", 93);
+        bench.push(OPTIONS, 94);
+        assert_eq!(bench.steps(94), ["Options 0"]);
+        assert_eq!(bench.steps(124), ["4 bytes"]);
+        assert_eq!(bench.steps(134), ["it gave no sign of life for 10 s"]);
     }
 }

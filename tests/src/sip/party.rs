@@ -18,8 +18,10 @@ use crate::wait;
 pub enum Reply {
     /// By this code, with these header fields.
     Code(u16, String),
-    /// By nothing.
+    /// By nothing, but it is there: OPTIONS are answered.
     Silence,
+    /// By nothing, whatever it is asked.
+    Nothing,
 }
 
 /// One end of a connection; it closes with the value.
@@ -34,6 +36,8 @@ struct PartyState {
     /// Requests that came and nobody took.
     requests: Mutex<Vec<SipMessage>>,
     answers: Mutex<Vec<SipMessage>>,
+    /// How many OPTIONS came.
+    options: Mutex<usize>,
     reply: Mutex<Reply>,
     ended: Mutex<bool>,
     changed: Notify,
@@ -55,6 +59,7 @@ impl SipParty {
         let state = Arc::new(PartyState {
             requests: Mutex::default(),
             answers: Mutex::default(),
+            options: Mutex::default(),
             reply: Mutex::new(Reply::Code(200, String::new())),
             ended: Mutex::new(false),
             changed: Notify::new(),
@@ -156,6 +161,11 @@ impl SipParty {
         self.state.requests.lock().len()
     }
 
+    /// How often it was asked whether it is there.
+    pub fn options(&self) -> usize {
+        *self.state.options.lock()
+    }
+
     /// How many answers came and were not taken.
     pub fn answer_count(&self) -> usize {
         self.state.answers.lock().len()
@@ -250,14 +260,17 @@ fn took(message: SipMessage, state: &PartyState, answers: &mpsc::UnboundedSender
         state.answers.lock().push(message);
     } else {
         // A server is asked whether it is there all the time, and is.
+        let told = state.reply.lock().clone();
         let reply = match message.method() {
-            Some("OPTIONS") => Reply::Code(200, String::new()),
-            _ => state.reply.lock().clone(),
+            Some("OPTIONS") if told != Reply::Nothing => Reply::Code(200, String::new()),
+            _ => told,
         };
         if let Reply::Code(code, more) = reply {
             let _ = answers.send(message.answer(code, &more).into_bytes());
         }
-        if message.method() != Some("OPTIONS") {
+        if message.method() == Some("OPTIONS") {
+            *state.options.lock() += 1;
+        } else {
             state.requests.lock().push(message);
         }
     }

@@ -6,6 +6,7 @@ use xmpp_edge_tests::{
     peer::Peer,
     rig::alone,
     sip::{Reply, SipMessage},
+    wait,
 };
 
 use super::stage::{PARTNER, Stage, StagePlan};
@@ -72,6 +73,49 @@ fn sip_10_two_people_s_messages_stay_in_order_and_others_do_not_wait_for_them() 
             party.send(a.answer(200, ""));
             party.send(b.answer(200, ""));
         }
+        Ok(())
+    });
+}
+
+#[test]
+fn sip_10_a_hundred_messages_each_of_twenty_to_twenty_all_arrive_in_order() {
+    alone(async {
+        let stage = Stage::start(StagePlan::default()).await?;
+        let (server, outside) = (stage.sip_server().await?, stage.outside().await?);
+        let mut partner = stage.partner().await?;
+        for number in 0..100 {
+            let round: String = (0..20)
+                .map(|user| {
+                    format!("<message from='r{user}@{PARTNER}' to='u{user}@org.example' type='chat'><body>{number}</body></message>")
+                })
+                .collect();
+            partner.send(round).await?;
+        }
+        let all = async || {
+            let came: usize = server.parties().iter().map(|it| it.request_count()).sum();
+            (came == 2_000).then_some(())
+        };
+        wait::until("all arrive", wait::GENEROUS, all).await?;
+        let expected: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+        for user in 0..20 {
+            let to = format!("MESSAGE sip:u{user}@org.example SIP/2.0");
+            // Each is on any of the connections, the next only after its answer: their order is that of the numbers
+            // on each.
+            let mut came = Vec::new();
+            for party in server.parties() {
+                let requests = party.requests().into_iter();
+                let own: Vec<u32> = requests
+                    .filter(|it| it.start == to)
+                    .map(|it| it.body.parse())
+                    .collect::<Result<_, _>>()?;
+                ensure!(own.is_sorted(), "{to}: {own:?}");
+                came.extend(own);
+            }
+            came.sort_unstable();
+            let came: Vec<String> = came.iter().map(u32::to_string).collect();
+            ensure!(came == expected, "{to}: {came:?}");
+        }
+        ensure!(outside.stanzas().is_empty(), "{:?}", outside.stanzas());
         Ok(())
     });
 }

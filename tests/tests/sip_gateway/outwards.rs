@@ -111,6 +111,104 @@ fn sip_05_an_address_is_a_jid_and_what_promises_tls_on_each_hop_is_refused() {
 }
 
 #[test]
+fn sip_04_sip_05_a_sender_is_a_bare_jid_by_whichever_scheme_and_no_address_is_cut() {
+    alone(async {
+        let stage = Stage::start(StagePlan::default()).await?;
+        let _server = stage.sip_server().await?;
+        let (alice, outside) = (stage.dial_edge().await?, stage.outside().await?);
+        let text = "Content-Type: text/plain\r\n";
+        for (unique, from) in [
+            ("from-sips", "sips:alice@org.example"),
+            ("from-im", "im:alice@ORG.example"),
+            ("from-gruu", "sip:alice@org.example;gr=desk"),
+        ] {
+            let answer = alice.ask(request("MESSAGE", from, ROB, unique, text, unique));
+            code(&answer.await?, 200)?;
+            let got = said(&outside, unique).await?;
+            ensure!(
+                got.attribute("from") == Some("alice@org.example"),
+                "{from}: {got:?}"
+            );
+        }
+        let long = "a".repeat(1_100);
+        for (number, (from, to, expected)) in [
+            ("sip:al%00ice@org.example", ROB, 403),
+            (format!("sip:{long}@org.example").as_str(), ROB, 403),
+            ("tel:+123", ROB, 403),
+            (ALICE, "sip:r%00ob@partner.example", 404),
+            (ALICE, format!("sip:{long}@partner.example").as_str(), 404),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let unique = format!("cut-{number}");
+            let answer = alice.ask(request("MESSAGE", from, to, &unique, text, "forbidden"));
+            code(&answer.await?, expected)?;
+        }
+        ensure!(!outside.transcript().contains("forbidden"), "it went on");
+        Ok(())
+    });
+}
+
+#[test]
+fn sip_09_a_message_of_a_user_is_whole_or_refused() {
+    alone(async {
+        let stage = Stage::start(StagePlan {
+            sip: json!({ "maxMessageBytes": 2000 }),
+            ..StagePlan::default()
+        })
+        .await?;
+        let _server = stage.sip_server().await?;
+        let (alice, outside) = (stage.dial_edge().await?, stage.outside().await?);
+        let (fits, long) = ("x".repeat(2000), "y".repeat(2001));
+        code(&alice.ask(message(ROB, "fits", &fits)).await?, 200)?;
+        said(&outside, &fits).await?;
+        code(&alice.ask(message(ROB, "long", &long)).await?, 413)?;
+        code(&alice.ask(message(ROB, "then", "then")).await?, 200)?;
+        ensure!(!outside.transcript().contains("yyy"), "it went on");
+        Ok(())
+    });
+}
+
+#[test]
+fn sip_41_a_partner_whose_queue_is_full_costs_a_message_its_code_and_nobody_else() {
+    alone(async {
+        let stage = Stage::start(StagePlan {
+            settings: json!({ "maxStanzaBytes": 20_000, "queueBytes": 65_536 }),
+            ..StagePlan::default()
+        })
+        .await?;
+        let _server = stage.sip_server().await?;
+        let (alice, outside) = (stage.dial_edge().await?, stage.outside().await?);
+        code(&alice.ask(message(ROB, "first", "first")).await?, 200)?;
+        // What it does not acknowledge is held.
+        let connection = outside.last_connection();
+        outside.freeze(connection).await?;
+        let body = "x".repeat(8_000);
+        for number in 0..20 {
+            alice.send(message(ROB, &format!("fills-{number}"), &body));
+        }
+        let full = wait::until("the queue is full", wait::GENEROUS, async || {
+            let answers = alice.answers();
+            answers.into_iter().find(|it| it.code() == Some(500))
+        });
+        let full = full.await?;
+        ensure!(full.header("Retry-After") == Some("5"), "{full:?}");
+        // Others of the same server's are answered meanwhile.
+        let stranger = message("sip:x@stranger.example", "stranger", "x");
+        code(&alice.ask(stranger).await?, 404)?;
+        outside.tell(connection, Command::Thaw);
+        let all = wait::until("each is answered", wait::GENEROUS, async || {
+            let answers = alice.answers();
+            let last = answers.iter().filter(|it| it.code() >= Some(200)).count();
+            (last == 20).then_some(())
+        });
+        all.await?;
+        code(&alice.ask(message(ROB, "then", "then")).await?, 200)
+    });
+}
+
+#[test]
 fn sip_15_what_is_not_text_is_refused_and_what_wraps_text_is_read() {
     alone(async {
         let stage = Stage::start(StagePlan::default()).await?;
@@ -163,6 +261,24 @@ fn sip_18_what_xml_forbids_ends_no_stream() {
         let odd = "a\u{8}b\u{fffe}c<&>";
         code(&alice.ask(message(ROB, "odd", odd)).await?, 200)?;
         said(&outside, "a\u{fffd}b\u{fffd}c<&>").await?;
+        let more = "Subject: a\u{8}b\r\nContent-Type: text/plain\r\n";
+        let answer = alice
+            .ask(request(
+                "MESSAGE",
+                ALICE,
+                ROB,
+                "subject",
+                more,
+                "with a subject",
+            ))
+            .await?;
+        code(&answer, 200)?;
+        let got = said(&outside, "with a subject").await?;
+        ensure!(
+            got.child("subject")
+                .is_some_and(|it| it.text == "a\u{fffd}b"),
+            "{got:?}"
+        );
         code(&alice.ask(message(ROB, "then", "then")).await?, 200)?;
         ensure!(outside.connections() == 1, "the stream lives");
         Ok(())
@@ -188,6 +304,16 @@ fn sip_20_each_method_has_its_answer() {
                 .ask(request(method, ALICE, ROB, method, "", ""))
                 .await?;
             code(&answer, expected)?;
+            if method == "OPTIONS" {
+                let accepted = answer.header("Accept").unwrap_or_default();
+                ensure!(
+                    answer.header("Allow") == Some("MESSAGE, NOTIFY, OPTIONS, SUBSCRIBE")
+                        && answer.header("Allow-Events") == Some("presence")
+                        && accepted.starts_with("text/plain, ")
+                        && accepted.ends_with("application/pidf+xml"),
+                    "{answer:?}"
+                );
+            }
             if expected == 405 {
                 ensure!(
                     answer.header("Allow") == Some("MESSAGE, NOTIFY, OPTIONS, SUBSCRIBE"),

@@ -2,11 +2,15 @@
 
 use anyhow::ensure;
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use xmpp_edge_tests::{
     peer::Identity,
     pki::{Authority, Draft, Usage},
     rig::alone,
-    sip::{Reply, SipParty, SipServer},
+    sip::{Reply, SipParty, SipServer, request},
     wait,
 };
 
@@ -89,7 +93,7 @@ fn sip_40_a_server_that_does_not_answer_is_dead_in_time_and_answered_for() {
         let stage = Stage::start(quick()).await?;
         let (server, outside) = (stage.sip_server().await?, stage.outside().await?);
         let mut partner = stage.partner().await?;
-        server.reply(Reply::Silence);
+        server.reply(Reply::Nothing);
         partner
             .message(&format!("rob@{PARTNER}"), ALICE, "mute", "mute")
             .await?;
@@ -102,6 +106,97 @@ fn sip_40_a_server_that_does_not_answer_is_dead_in_time_and_answered_for() {
             (server.connections() > 1).then_some(())
         })
         .await
+    });
+}
+
+#[test]
+fn sip_40_a_user_agent_that_does_not_answer_costs_its_server_nothing() {
+    alone(async {
+        let stage = Stage::start(quick()).await?;
+        let (server, outside) = (stage.sip_server().await?, stage.outside().await?);
+        let (party, mut partner) = (server.party().await?, stage.partner().await?);
+        let rob = format!("rob@{PARTNER}");
+        // As of a device that is off, behind a server that is there and says so where it is asked.
+        party.reply(Reply::Silence);
+        partner.message(&rob, ALICE, "off", "off").await?;
+        let sent = party.text("off").await?;
+        let error = outside.stanza_id("off").await?;
+        ensure!(
+            error.error_condition() == Some("remote-server-timeout"),
+            "{error:?}"
+        );
+        wait::until("the server is asked", wait::GENEROUS, async || {
+            (party.options() > 1).then_some(())
+        })
+        .await?;
+        party.reply(Reply::Code(200, String::new()));
+        partner.message(&rob, ALICE, "then", "then").await?;
+        party.text("then").await?;
+        ensure!(server.connections() == 1, "the connection stands");
+        ensure!(party.requests().is_empty(), "once: {sent:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn sip_41_what_the_edge_answers_does_not_wait_for_a_server_that_it_cannot_dial() {
+    alone(async {
+        let stage = Stage::start(quick()).await?;
+        // The server reaches the edge; nothing listens where the edge dials.
+        let (alice, mut partner) = (stage.dial_edge().await?, stage.partner().await?);
+        let codes = async |unique: &str, from: &str, to: &str| {
+            let text = "Content-Type: text/plain\r\n";
+            let more = "Event: presence\r\nExpires: 600\r\nContact: <sip:alice@10.0.0.1>\r\n";
+            let mut codes = Vec::new();
+            for (method, more, body) in [("MESSAGE", text, "x"), ("SUBSCRIBE", more, "")] {
+                let unique = format!("{unique}-{method}");
+                let answer = alice
+                    .ask(request(method, from, to, &unique, more, body))
+                    .await?;
+                ensure!(
+                    answer.code() == Some(200) || answer.header("Warning").is_some(),
+                    "{answer:?}"
+                );
+                codes.push(answer.code().unwrap_or_default());
+            }
+            anyhow::Ok(codes)
+        };
+        let alice_uri = "sip:alice@org.example";
+        let stranger = codes("stranger", alice_uri, "sip:x@stranger.example").await?;
+        ensure!(stranger == [404, 404], "{stranger:?}");
+        let bob = codes("bob", "sip:bob@org.example", ROB).await?;
+        ensure!(bob == [403, 403], "{bob:?}");
+        // Nobody is there at the partner's either.
+        let dead = alice.ask(message(ROB, "dead", "dead")).await?;
+        ensure!(dead.code() == Some(504), "{dead:?}");
+        let outside = stage.outside().await?;
+        let taken = alice.ask(message(ROB, "taken", "taken")).await?;
+        ensure!(taken.code() == Some(200), "{taken:?}");
+        // What is for the server waits for it.
+        let rob = format!("rob@{PARTNER}");
+        partner.message(&rob, ALICE, "late", "late").await?;
+        let error = outside.stanza_id("late").await?;
+        ensure!(
+            error.error_condition() == Some("remote-server-timeout")
+                && error.error_text().starts_with("waited 5 s for "),
+            "{error:?}"
+        );
+        let many: String = (0..20)
+            .map(|number| {
+                format!(
+                    "<message from='{rob}' to='{ALICE}' type='chat'><body>{number}</body></message>"
+                )
+            })
+            .collect();
+        partner.send(many).await?;
+        let server = stage.sip_server().await?;
+        let party = server.party().await?;
+        let all = async || (party.request_count() == 20).then_some(());
+        wait::until("all that waited arrives", wait::GENEROUS, all).await?;
+        let bodies: Vec<_> = party.requests().into_iter().map(|it| it.body).collect();
+        let expected: Vec<_> = (0..20).map(|number| number.to_string()).collect();
+        ensure!(bodies == expected, "{bodies:?}");
+        Ok(())
     });
 }
 
@@ -218,6 +313,71 @@ fn sip_43_hostile_bytes_end_their_connection_alone() {
         ensure!(answer.code() == Some(200), "{answer:?}");
         ensure!(!silent.is_ended() && !half.is_ended(), "they may stay");
         ensure!(!outside.transcript().contains("hostile"), "it went on");
+        Ok(())
+    });
+}
+
+#[test]
+fn sip_43_many_connections_and_slow_bytes_hold_nobody_up_and_no_memory() {
+    alone(async {
+        let stage = Stage::start(StagePlan::default()).await?;
+        let _server = stage.sip_server().await?;
+        let (alice, _outside) = (stage.dial_edge().await?, stage.outside().await?);
+        let answer = alice.ask(message(ROB, "first", "first")).await?;
+        ensure!(answer.code() == Some(200), "{answer:?}");
+        let before = stage.edge.resident_kib()?;
+        // Of nobody, before TLS: each says a byte now and then.
+        let mut slow = Vec::new();
+        for _ in 0..500 {
+            slow.push(TcpStream::connect(stage.edge_sip()).await?);
+        }
+        for byte in [0x16, 3, 1] {
+            for stream in &mut slow {
+                // Those that gave way to others are closed.
+                let _ = stream.write_all(&[byte]).await;
+            }
+        }
+        // Of the server's own, more than it may have; each has begun to say something.
+        let half = message(ROB, "half", "half");
+        let mut own = Vec::new();
+        for _ in 0..70 {
+            let party = stage.dial_edge().await?;
+            party.send(half.split_at(60).0.to_owned());
+            own.push(party);
+        }
+        let closed = async || {
+            let ended = own.iter().filter(|it| it.is_ended()).count();
+            (ended == 7).then_some(())
+        };
+        wait::until("64 stay, with the first", wait::GENEROUS, closed).await?;
+        let answer = alice.ask(message(ROB, "then", "then")).await?;
+        ensure!(answer.code() == Some(200), "{answer:?}");
+        let held = stage.edge.resident_kib()?.saturating_sub(before);
+        ensure!(held < 100 * 1_024, "{held} KiB");
+        Ok(())
+    });
+}
+
+#[test]
+fn sip_44_sip_among_xmpp_is_no_xml_and_ends_its_connection_alone() {
+    alone(async {
+        let stage = Stage::start(StagePlan::default()).await?;
+        let server = stage.sip_server().await?;
+        let mut partner = stage.partner().await?;
+        let mut stray = TcpStream::connect(stage.edge_xmpp()).await?;
+        let request = message(ROB, "stray", "stray");
+        stray.write_all(request.as_bytes()).await?;
+        let mut said = String::new();
+        let end = async { Ok(stray.read_to_string(&mut said).await?) };
+        wait::within("its end", wait::GENEROUS, end).await?;
+        ensure!(
+            said.contains("stream:error") && !said.contains("SIP/2.0"),
+            "{said}"
+        );
+        partner
+            .message(&format!("rob@{PARTNER}"), ALICE, "then", "then")
+            .await?;
+        server.party().await?.text("then").await?;
         Ok(())
     });
 }

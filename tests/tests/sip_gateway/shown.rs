@@ -173,7 +173,7 @@ fn a_server_that_gives_no_answer_is_shown_as_such() {
         .await?;
         let (server, mut partner) = (stage.sip_server().await?, stage.partner().await?);
         server.party().await?;
-        server.reply(Reply::Silence);
+        server.reply(Reply::Nothing);
         partner.message(ROB, ALICE, "mute", "mute").await?;
         let shown = until(&stage, "its silence is noted", |it| {
             newest(it, "inbound") == Some("OptionsTimeout")
@@ -264,6 +264,7 @@ fn the_page_shows_a_sip_server_and_what_it_is_connected_by() {
         for words in [
             "org.example",
             "reachable",
+            "DialectSimple",
             "Last answer",
             "0 watched here for partners",
             "SIP connections",

@@ -137,6 +137,11 @@ impl Stage {
         SocketAddr::from((self.lab.ip(SIP_HOST), SIPS_PORT))
     }
 
+    /// Where the edge listens for partners.
+    pub fn edge_xmpp(&self) -> SocketAddr {
+        SocketAddr::from((self.lab.ip(EDGE_HOST), S2S_PORT))
+    }
+
     /// Where the edge listens for SIP servers.
     pub fn edge_sip(&self) -> SocketAddr {
         SocketAddr::from((self.lab.ip(EDGE_INTERNAL_HOST), SIPS_PORT))
@@ -209,9 +214,8 @@ impl Stage {
 
     /// A stream from the partner to the edge.
     pub async fn partner(&self) -> Result<Peer> {
-        let public = SocketAddr::from((self.lab.ip(EDGE_HOST), S2S_PORT));
         Peer::login(
-            public,
+            self.edge_xmpp(),
             PARTNER,
             OWN,
             &Login::External(&self.partner_identity),

@@ -368,8 +368,7 @@ impl Router {
                 let cause = cause
                     .as_ref()
                     .map_or("no stream could be set up in time", |failure| &failure.text);
-                let before = format!("waited {} s for {}: ", limit.as_secs(), route.pair.to);
-                let failure = Failure::quoting(FailureKind::TimedOut, &before, cause, "");
+                let failure = Failure::waited(limit, &route.pair.to, cause);
                 for queued in expired {
                     self.fail(&route, queued, &failure);
                 }
@@ -447,7 +446,7 @@ impl Router {
             batch.give_back()
         } else {
             let count = batch.count();
-            batch.settle();
+            batch.lose();
             count
         };
         if count == 0 {

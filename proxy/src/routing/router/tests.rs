@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     config::fixture,
     routing::{
-        acknowledgement::AckTracker,
+        acknowledgement::{AckTracker, StanzaFate},
         batch::BatchBuilder,
         budget::{MADE_UP_DIAL_EACH, MADE_UP_DIALS},
     },
@@ -109,6 +109,8 @@ fn errors_that_their_sender_does_not_take_are_dropped_and_custody_ends() {
         (back.waiting(), ledger.settled(), router.held()),
         (0, 50, 0)
     );
+    // They are acknowledged, for nobody can do more; and known for what they are.
+    assert_eq!(ledger.take_fate(), StanzaFate::Lost);
     while let Ok(ticket) = dials.try_recv() {
         ticket.done();
     }

@@ -20,6 +20,10 @@ use crate::sip::{
 
 /// Between two NOTIFYs of one subscription (RFC 3856 section 6.10).
 const BETWEEN: Duration = Duration::from_secs(5);
+/// Longest pause that a server is given that asks for one in refusing a NOTIFY.
+const MOST_PAUSE: Duration = Duration::from_secs(60);
+/// So often in a row one that was refused for a passing cause goes once more.
+const REPEATS: u8 = 3;
 /// How long who only asks how it stands waits for presence to come.
 const FETCH: Duration = Duration::from_secs(2);
 /// What is said to who was given up on for a passing cause, in seconds.
@@ -38,7 +42,13 @@ pub(super) struct NotifierDialog {
     owed: Option<Instant>,
     sent: Option<Instant>,
     /// Up to which change of what is known it was told.
-    pub(super) told: u64,
+    told: u64,
+    /// As [`Self::told`], once what is in flight is taken.
+    telling: u64,
+    /// How many in a row were refused.
+    refusals: u8,
+    /// The server asked for a pause, until then.
+    rests: Option<Instant>,
     pub(super) share: LedgerShare,
     pub(super) held: HeldSubscriptions,
 }
@@ -127,6 +137,9 @@ impl NotifierDialog {
             owed: None,
             sent: None,
             told: 0,
+            telling: 0,
+            refusals: 0,
+            rests: None,
             share,
             held,
         }
@@ -135,6 +148,7 @@ impl NotifierDialog {
     /// It goes on for so many seconds; a NOTIFY follows at once (RFC 6665 section 4.2.1.2).
     pub(super) fn granted(&mut self, seconds: u32, now: Instant) {
         self.life = DialogLife::Until(now + Duration::from_secs(seconds.into()));
+        (self.refusals, self.rests) = (0, None);
         self.owed = Some(now);
     }
 
@@ -154,6 +168,7 @@ impl NotifierDialog {
     pub(super) fn changed(&mut self, now: Instant) {
         if let DialogLife::Until(_) = self.life {
             let after = self.sent.map_or(now, |sent| (sent + BETWEEN).max(now));
+            let after = self.rests.map_or(after, |rests| rests.max(after));
             self.owed = Some(self.owed.map_or(after, |owed| owed.min(after)));
         }
     }
@@ -181,9 +196,10 @@ impl NotifierDialog {
         }
     }
 
-    /// One goes now: seconds that are left.
-    pub(super) fn sent(&mut self, now: Instant) -> u32 {
+    /// One goes now, of all changes up to this one: seconds that are left.
+    pub(super) fn sent(&mut self, version: u64, now: Instant) -> u32 {
         self.turn = NotifyTurn::InFlight;
+        self.telling = version;
         self.owed = None;
         self.sent = Some(now);
         let left = match self.life {
@@ -193,9 +209,31 @@ impl NotifierDialog {
         u32::try_from(left.as_secs()).unwrap_or(u32::MAX)
     }
 
-    /// The last one was answered.
-    pub(super) fn answered(&mut self) {
+    /// The last one was taken.
+    pub(super) fn taken(&mut self) {
         self.turn = NotifyTurn::Idle;
+        self.told = self.telling;
+        (self.refusals, self.rests) = (0, None);
+    }
+
+    /// The last one was refused for a cause that may pass: what it said is owed still. It goes once more after the pause
+    /// that was asked for, a few times; then with the next change or the next refresh.
+    pub(super) fn refused(&mut self, pause: Option<Duration>, now: Instant) {
+        self.turn = NotifyTurn::Idle;
+        // The edge does not wait with its end for a server that takes no NOTIFY.
+        let is_end = self.life == DialogLife::Over(NotifyEnd::Deactivated);
+        if is_end || self.refusals == REPEATS {
+            return;
+        }
+        self.refusals += 1;
+        let at = now + pause.unwrap_or(BETWEEN).clamp(BETWEEN, MOST_PAUSE);
+        self.rests = Some(at);
+        self.owed = Some(self.owed.map_or(at, |owed| owed.max(at)));
+    }
+
+    /// Up to which change of what is known it was told.
+    pub(super) fn told(&self) -> u64 {
+        self.told
     }
 
     /// The last one has to go once more.

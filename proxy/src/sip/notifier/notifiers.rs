@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use thiserror::Error;
@@ -68,7 +68,11 @@ pub enum NotifierRefusal {
 /// How a NOTIFY ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotifyOutcome {
-    Answered(StatusCode),
+    /// Retry-After: the pause that was asked for.
+    Answered {
+        code: StatusCode,
+        retry_after: Option<Duration>,
+    },
     Unanswered,
     /// Its connection ended.
     Lost,
@@ -375,8 +379,7 @@ impl Notifiers {
         let version = pair.known.version();
         let mut written = None;
         self.edit(number, |dialog| {
-            let expires = dialog.sent(now);
-            dialog.told = version;
+            let expires = dialog.sent(version, now);
             let notify = Notify {
                 state,
                 expires,
@@ -385,7 +388,6 @@ impl Notifiers {
             let event_id = dialog.event_id.as_deref();
             written = Some(notify.write(&mut dialog.dialog, event_id, contact, by));
         });
-        self.forget_gone(ledger, &people);
         match written? {
             Ok(bytes) => Some(Ok((number, bytes))),
             Err(fault) => {
@@ -410,18 +412,26 @@ impl Notifiers {
             }
             // RFC 6665 section 4.2.2; a proxy on the way says 408 for nothing.
             NotifyOutcome::Unanswered => true,
-            NotifyOutcome::Answered(code) => {
-                self.edit(number, NotifierDialog::answered);
-                matches!(
-                    code.get(),
-                    404 | 405 | 408 | 410 | 416 | 480..=485 | 489 | 501 | 604
-                )
-            }
+            NotifyOutcome::Answered { code, retry_after } => match code.get() {
+                404 | 405 | 408 | 410 | 416 | 480..=485 | 489 | 501 | 604 => true,
+                _ if code.is_success() => {
+                    self.edit(number, NotifierDialog::taken);
+                    false
+                }
+                _ => {
+                    self.edit(number, |dialog| dialog.refused(retry_after, now));
+                    false
+                }
+            },
         };
-        let dialog = self.dialogs.get(&number);
-        if is_gone || dialog.is_some_and(NotifierDialog::is_done) {
+        let Some(dialog) = self.dialogs.get(&number) else {
+            return;
+        };
+        let people = dialog.people.clone();
+        if is_gone || dialog.is_done() {
             self.remove(ledger, number);
         }
+        self.forget_gone(ledger, &people);
     }
 
     /// When [`Self::on_time`] has something to do.
@@ -524,7 +534,7 @@ impl Notifiers {
             return;
         };
         let dialogs = pair.dialogs.iter().filter_map(|it| self.dialogs.get(it));
-        let told = dialogs.map(|dialog| dialog.told).min();
+        let told = dialogs.map(NotifierDialog::told).min();
         pair.known.forget_gone(told.unwrap_or_default());
         pair.settle(ledger);
     }

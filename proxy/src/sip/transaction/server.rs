@@ -201,6 +201,14 @@ impl ServerTransactions {
             .count()
     }
 
+    /// Whether any came on this connection.
+    #[must_use]
+    pub fn are_on(&self, connection: LinkConnection) -> bool {
+        self.open
+            .values()
+            .any(|open| open.asked.connection == connection)
+    }
+
     #[must_use]
     pub fn len(&self) -> usize {
         self.open.len()

@@ -181,6 +181,28 @@ fn a_request_is_in_work_once_however_it_comes() {
 }
 
 #[test]
+fn a_connection_has_work_until_its_last_request_is_answered() {
+    let now = Instant::now();
+    let mut open = ServerTransactions::new(3);
+    let arrivals = [
+        ("z9hG4bKa", FIRST),
+        ("z9hG4bKb", FIRST),
+        ("z9hG4bKc", SECOND),
+    ];
+    let numbers = arrivals.map(|(branch, connection)| {
+        match open.arrive(&request(branch, branch, 1), connection, now) {
+            Arrival::New(number) => number,
+            other => panic!("{branch}: {other:?}"),
+        }
+    });
+    for number in &numbers[..2] {
+        assert!(open.are_on(FIRST) && open.are_on(SECOND));
+        assert!(open.finish(*number).is_some());
+    }
+    assert!(!open.are_on(FIRST) && open.are_on(SECOND));
+}
+
+#[test]
 fn sip_50_who_waits_is_told_once_and_not_after_the_end() {
     let now = Instant::now();
     let at = |millis| now + Duration::from_millis(millis);

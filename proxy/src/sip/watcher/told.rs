@@ -79,7 +79,8 @@ fn is_available(device: &ReadDevice) -> bool {
     device.availability != Availability::Unavailable
 }
 
-fn gone(resource: String) -> WatchOutput {
+/// This device is unavailable.
+pub(super) fn gone(resource: String) -> WatchOutput {
     WatchOutput::Device(ReadDevice {
         resource,
         availability: Availability::Unavailable,

@@ -15,7 +15,7 @@ use super::{
         AfterLeave, Apart, Approval, Decision, LEAST_GRANTED, LeaveCause, Leaving, OpeningCall,
         PresenceWatchState, Refresh, StandingWatch, Trouble,
     },
-    told::ToldPresence,
+    told::{ToldPresence, gone},
 };
 use crate::sip::{
     code::StatusCode,
@@ -89,7 +89,11 @@ impl PresenceWatch {
             _ => self.told.is_available(),
         };
         if is_known && !self.told.say(resource, out) {
-            out.push(WatchOutput::Unavailable);
+            // One device alone was asked for: nothing is said of the others.
+            out.push(match resource {
+                Some(resource) if self.told.is_available() => gone(resource.to_owned()),
+                _ => WatchOutput::Unavailable,
+            });
         }
     }
 

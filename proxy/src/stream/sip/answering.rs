@@ -24,7 +24,7 @@ use super::{
     users_watching::TakenSubscribe,
 };
 use crate::{
-    routing::acknowledgement::{AckTracker, MovedPairs},
+    routing::acknowledgement::{AckTracker, MovedPairs, StanzaFate},
     routing::wake::Wake,
     sip::{
         body::Typing,
@@ -54,6 +54,8 @@ const VERDICT: Duration = Duration::from_secs(5);
 pub(super) struct Answering {
     transactions: ServerTransactions,
     moved: Arc<MovedPairs>,
+    /// How many stanzas were settled or given back when those were looked for that were given back.
+    given_back: u64,
     open: HashMap<u32, UnansweredRequest>,
     /// By the id of its stanza: the error to it has the same.
     by_id: HashMap<Box<str>, u32>,
@@ -101,6 +103,7 @@ impl Answering {
         Self {
             transactions: ServerTransactions::new(IN_WORK),
             moved: Arc::new(MovedPairs::new(Arc::clone(wake))),
+            given_back: 0,
             open: HashMap::new(),
             by_id: HashMap::new(),
             closing: BTreeSet::new(),
@@ -115,6 +118,12 @@ impl Answering {
     /// Whether its server is to be read no further.
     pub(super) fn is_full(&self) -> bool {
         self.transactions.is_full()
+    }
+
+    /// Whether what came on this connection has yet to be answered there.
+    pub(super) fn owes_on(&self, connection: LinkConnection) -> bool {
+        let unwritten = self.answers.iter().any(|(on, _)| *on == connection);
+        unwritten || self.transactions.are_on(connection)
     }
 
     /// Nothing more is taken; what was is answered.
@@ -146,7 +155,7 @@ impl Answering {
         let refused = match Incoming::of(moment, received) {
             Ok(Incoming::Acknowledged) => return sessions.acknowledged(received),
             Ok(Incoming::Cancelled) => sessions.cancelled(received),
-            Ok(Incoming::Alive) => Refused::plain(StatusCode::OK),
+            Ok(Incoming::Alive) => Refused::alive(moment),
             Ok(Incoming::Message(message)) => {
                 return self.message(moment, received, connection, outward, message);
             }
@@ -407,14 +416,14 @@ impl Answering {
     /// What time and settled stanzas bring.
     pub(super) fn on_time(&mut self, moment: &LinkMoment<'_>, outward: &mut Outward) {
         for number in self.moved.take(MOVED) {
-            let Some(open) = self.open.get(&number) else {
-                continue;
-            };
-            if let Awaited::Custody(tracker) = &open.awaits
-                && tracker.take_settled() > 0
-            {
-                self.closing.insert((moment.now + ERROR_FOLLOWS, number));
-            }
+            self.look_at(moment, number);
+        }
+        if self.intake == RequestIntake::Ending && self.given_back != self.moved.done() {
+            // What is given back moves nothing.
+            self.given_back = self.moved.done();
+            let open: Vec<u32> = self.open.keys().copied().collect();
+            open.into_iter()
+                .for_each(|number| self.look_at(moment, number));
         }
         while let Some(&(at, number)) = self.closing.first() {
             if at > moment.now {
@@ -433,6 +442,26 @@ impl Answering {
         }
         for people in self.writing.expired(moment.now) {
             tell_state(moment, outward, &people, ChatState::NotComposing);
+        }
+    }
+
+    /// What became of the stanza of a request.
+    fn look_at(&mut self, moment: &LinkMoment<'_>, number: u32) {
+        let Some(Awaited::Custody(tracker)) = self.open.get(&number).map(|open| &open.awaits)
+        else {
+            return;
+        };
+        match tracker.take_fate() {
+            StanzaFate::Held => {}
+            StanzaFate::Settled => {
+                self.closing.insert((moment.now + ERROR_FOLLOWS, number));
+            }
+            StanzaFate::Lost => {
+                let full = FinalCode::of_condition(Some(Condition::ResourceConstraint));
+                self.close(moment, number, &Refused::of(full));
+            }
+            // The edge ends: who sends goes to the next one.
+            StanzaFate::GivenBack => self.close(moment, number, &Refused::code(503)),
         }
     }
 

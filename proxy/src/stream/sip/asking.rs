@@ -1,4 +1,4 @@
-//! From partners to users of SIP: stanzas that a link took out of its queues, the requests that they become, and what
+//! From partners to users of SIP: messages that a link took out of its queues, the requests that they become, and what
 //! the answers are to their senders.
 //!
 //! A stanza is settled once its request has a final code: delivered, or answered by an error. Until then its queue
@@ -10,20 +10,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use xmpp_edge_crds::{jid::BareJid, verdict::Direction};
+use xmpp_edge_crds::verdict::Direction;
 
 use super::{
-    answering::Answering,
     connection::LinkIo,
-    dialled, inquiries,
-    inside_error::InsideError,
+    dialled,
     link_settings::{LinkMoment, OwnRequest},
-    linked_stanza::StanzaReader,
-    outgoing::{
-        AskedAbout, MessageTranslator, ReceiptWanted, TranslatedRequest, malformed_address,
-    },
-    outward::Outward,
-    presence::LinkPresence,
+    outgoing::{AskedAbout, MessageTranslator, ReceiptWanted, TranslatedRequest},
     sessions::{InviteOutcome, LinkSessions, MessageWay},
 };
 use crate::{
@@ -42,7 +35,7 @@ use crate::{
         transaction::{Answered, ClientTransactions, LinkConnection, Started},
         turns::{MessageTurns, TwoPeople},
     },
-    xml::{Element, stanza::StanzaKind},
+    xml::Element,
 };
 
 /// Requests in work at a time on one connection, each of other people.
@@ -61,7 +54,6 @@ pub(super) struct Asking {
     transactions: ClientTransactions<OwnTicket>,
     /// How many are in work on each connection.
     loads: HashMap<LinkConnection, usize>,
-    reader: StanzaReader,
     translator: MessageTranslator,
     /// Number of the next stanza, in the order in which they came.
     next: u64,
@@ -97,13 +89,6 @@ struct AskedMessage {
     connection: LinkConnection,
 }
 
-/// Who takes what a queue gave and is no message.
-pub(super) struct StanzaReceivers<'a> {
-    pub(super) answering: &'a mut Answering,
-    pub(super) presence: &'a mut LinkPresence,
-    pub(super) outward: &'a mut Outward,
-}
-
 /// What an answer means beyond its message.
 #[derive(Debug)]
 pub(super) enum AnswerNews {
@@ -118,18 +103,20 @@ pub(super) enum AnswerNews {
 /// What nobody waits for any more.
 #[derive(Debug, Default)]
 pub(super) struct ExpiredRequests {
-    /// Those whose server has to answer at once.
-    pub(super) messages: usize,
-    /// INVITEs: a user may let them ring.
-    invites: usize,
+    /// Those that went to a user: it may be the user's device that says nothing.
+    to_users: usize,
     /// Connections whose server was asked whether it is there.
     pub(super) silent: Vec<LinkConnection>,
 }
 
 impl ExpiredRequests {
-    /// After how much silence the server is asked whether it is there: `usual`, or less where somebody rang in vain.
+    /// After how much silence the server is asked whether it is there: `usual`, or less where somebody waited in vain.
     pub(super) fn silence(&self, usual: Duration, limit: Duration) -> Duration {
-        if self.invites > 0 { limit } else { usual }
+        if self.to_users > 0 {
+            limit.min(usual)
+        } else {
+            usual
+        }
     }
 }
 
@@ -139,103 +126,23 @@ impl Asking {
             turns: MessageTurns::new(ALL_IN_WORK),
             transactions: ClientTransactions::default(),
             loads: HashMap::new(),
-            reader: StanzaReader::new(u32::MAX as usize),
             translator: MessageTranslator::default(),
             next: 0,
             look: now + LOOK,
         }
     }
 
-    /// What a queue gave. Errors are told to whom they answer.
-    pub(super) fn take(
-        &mut self,
-        moment: &LinkMoment<'_>,
-        route: &Arc<Route>,
-        batch: Batch,
-        mut receivers: StanzaReceivers<'_>,
-    ) {
-        let single = if batch.count() == 1 {
-            vec![batch]
-        } else {
-            route.split(batch)
+    /// A message of these people, which waits for its turn.
+    pub(super) fn push(&mut self, people: TwoPeople, route: Arc<Route>, batch: Batch) {
+        let number = self.next;
+        self.next += 1;
+        let waiting = WaitingStanza {
+            route,
+            batch,
+            number,
+            only: None,
         };
-        for batch in single {
-            self.take_one(moment, route, batch, &mut receivers);
-        }
-    }
-
-    fn take_one(
-        &mut self,
-        moment: &LinkMoment<'_>,
-        route: &Arc<Route>,
-        batch: Batch,
-        receivers: &mut StanzaReceivers<'_>,
-    ) {
-        let StanzaReceivers {
-            answering,
-            presence,
-            outward,
-        } = receivers;
-        let bytes = batch.unsettled();
-        let Some((stanza, header)) = self.reader.stanza(&bytes) else {
-            debug_assert!(false, "a queued stanza is one stanza");
-            self.reader = StanzaReader::new(u32::MAX as usize);
-            return batch.settle();
-        };
-        let router = &moment.context.router;
-        let metrics = &moment.context.metrics;
-        match (stanza.kind, stanza.type_.as_deref()) {
-            (StanzaKind::Message, Some("error")) => {
-                let error = Element::parse(stanza.bytes(), header).ok();
-                if let Some(error) = error.as_ref().and_then(InsideError::of)
-                    && !answering.error_came(moment, &error)
-                {
-                    metrics.sip_late_error();
-                }
-                batch.settle();
-            }
-            (StanzaKind::Message, _) => {
-                let address = |text: &Option<std::borrow::Cow<'_, str>>| {
-                    BareJid::of_full(text.as_deref().unwrap_or_default()).ok()
-                };
-                match (address(&stanza.from), address(&stanza.to)) {
-                    (Some(from), Some(to)) => {
-                        let number = self.next;
-                        self.next += 1;
-                        let route = Arc::clone(route);
-                        let waiting = WaitingStanza {
-                            route,
-                            batch,
-                            number,
-                            only: None,
-                        };
-                        self.turns.push(TwoPeople { from, to }, waiting);
-                    }
-                    _ => router.bounce(route, batch, &malformed_address()),
-                }
-            }
-            (StanzaKind::Iq, Some("get" | "set")) => {
-                let answer = inquiries::answer_to(&stanza);
-                inquiries::send(moment, route, batch, answer);
-            }
-            (StanzaKind::Iq, _) => {
-                metrics.sip_untranslated(Direction::Inbound, "Iq");
-                batch.settle();
-            }
-            (StanzaKind::Presence, Some("error")) => {
-                let error = Element::parse(stanza.bytes(), header).ok();
-                if let Some(error) = error.as_ref().and_then(InsideError::of)
-                    && !answering.error_came(moment, &error)
-                {
-                    presence.users.failed(moment, &error);
-                }
-                batch.settle();
-            }
-            (StanzaKind::Presence, _) => match presence.take(moment, outward, &stanza, header) {
-                Ok(()) => batch.settle(),
-                Err(failure) => router.bounce(route, batch, &failure),
-            },
-        }
+        self.turns.push(people, waiting);
     }
 
     /// Writes what has its turn, as far as the connection takes it.
@@ -453,10 +360,7 @@ impl Asking {
                 // An INVITE that is accepted later is acknowledged and ended all the same.
                 OwnTicket::Message(message) | OwnTicket::Invite(message, _) => {
                     self.is_over(&message);
-                    match method {
-                        SipMethod::Invite => expired.invites += 1,
-                        _ => expired.messages += 1,
-                    }
+                    expired.to_users += 1;
                     if let Some(number) = message.inside {
                         sessions.inside_unanswered(moment, number);
                     }

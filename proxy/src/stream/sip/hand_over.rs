@@ -10,12 +10,12 @@ use crate::{
     stream::context::StreamContext,
 };
 
-/// Gives the route to the link of its gateway, and waits for the server while something waits that may still be
-/// delivered in time. The ticket comes back where the route is not of those that lead to a SIP server.
+/// Gives the route to the link of its gateway, and waits for one while something waits that may still be delivered in
+/// time. The ticket comes back where the route is not of those that lead to a SIP server.
 pub async fn hand_over(context: &Arc<StreamContext>, mut ticket: DialTicket) -> Option<DialTicket> {
     let route = Arc::clone(ticket.route());
     loop {
-        // From here on, so that a server that is back after the look is not missed.
+        // From here on, so that a link that is there after the look is not missed.
         let mut news = std::pin::pin!(context.sip.news());
         news.as_mut().enable();
         let config = context.config();
@@ -24,22 +24,15 @@ pub async fn hand_over(context: &Arc<StreamContext>, mut ticket: DialTicket) -> 
         }
         let gateway = config.gateway(&route.pair.to);
         let link = gateway.and_then(|own| context.sip.of(own.config.effective_name()));
-        let away = match link {
-            None => Failure::new(
-                FailureKind::Unreachable,
-                format!(
-                    "nothing is sent to the SIP server of {} at the moment",
-                    route.pair.to
-                ),
-            ),
-            Some(link) => match link.carry(ticket) {
-                Ok(()) => return None,
-                Err((same, failure)) => {
-                    ticket = same;
-                    failure
-                }
-            },
-        };
+        if let Some(link) = link {
+            link.carry(ticket);
+            return None;
+        }
+        let text = format!(
+            "nothing is sent to the SIP server of {} at the moment",
+            route.pair.to
+        );
+        let away = Failure::new(FailureKind::Unreachable, text);
         let stopping = context.stopping.is_cancelled();
         let (again, _) = context.router.failed(ticket, &away, stopping);
         let (same, wait) = again?;

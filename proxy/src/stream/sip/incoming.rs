@@ -17,6 +17,7 @@ use crate::{
         message::IncomingText,
         method::SipMethod,
         notifier::{EVENT, SubscribeWish},
+        pidf,
         session::{DESCRIPTION_TYPE, SessionDescription},
         subscription::SubscriptionState,
         turns::TwoPeople,
@@ -138,6 +139,22 @@ impl Refused {
             .with_hops(request);
         accepted.description = Some(description);
         accepted
+    }
+
+    /// Somebody is there, and takes this (RFC 3261 section 11.2).
+    pub(super) fn alive(moment: &LinkMoment<'_>) -> Self {
+        let (allow, described) = match moment.settings.sip.dialect {
+            SipDialect::Simple => (ALLOW, ""),
+            SipDialect::Lync => (ALLOW_SESSIONS, DESCRIPTION_TYPE),
+        };
+        let mut accept = format!("{}, {}", body::ACCEPT, pidf::MEDIA_TYPE);
+        if !described.is_empty() {
+            accept = format!("{accept}, {described}");
+        }
+        Self::plain(StatusCode::OK)
+            .with(HeaderName::Allow, allow)
+            .with(HeaderName::Accept, accept)
+            .with(HeaderName::AllowEvents, EVENT)
     }
 
     /// As policy would answer a stanza of this kind and type for this reason.

@@ -12,11 +12,12 @@ use xmpp_edge_crds::verdict::Direction;
 
 use super::{
     answering::Answering,
-    asking::{AnswerNews, Asking, StanzaReceivers},
+    asking::{AnswerNews, Asking},
     connection::{LinkIo, of_end},
     connections::LinkConnections,
     dial,
     dialled::{DialledConnections, REDIAL, SignOfLife},
+    intake::{IntakeMode, StanzaIntake, StanzaReceivers},
     link_settings::{LinkMoment, LinkSettings},
     links::{AcceptedSlot, Dialled, LinkCommand, LinkHandle},
     outward::Outward,
@@ -32,7 +33,6 @@ use crate::{
     routing::{
         failure::{Failure, FailureKind},
         route_slots::RouteSlots,
-        wake::Window,
     },
     sip::{
         connection::{ConnectionEnd, ConnectionStep, ReceivedResponse},
@@ -44,11 +44,6 @@ use crate::{
     tls::Transport,
 };
 
-/// A link takes whatever waits: what it cannot send yet stays charged to its queue.
-const EVERYTHING: Window = Window {
-    is_empty: true,
-    takes_errors: true,
-};
 /// After so much silence the server is asked whether it is there.
 const SILENCE: Duration = Duration::from_secs(60);
 /// What is in work may take so long to its end where the link is replaced by another one.
@@ -67,6 +62,7 @@ struct SipLink {
     connections: LinkConnections,
     dialled: DialledConnections,
     routes: RouteSlots,
+    intake: StanzaIntake,
     asking: Asking,
     answering: Answering,
     outward: Outward,
@@ -111,6 +107,7 @@ impl SipLink {
             tag,
             dialled: DialledConnections::new(now),
             routes: RouteSlots::default(),
+            intake: StanzaIntake::default(),
             asking: Asking::new(now),
             outward: Outward::default(),
             presence,
@@ -182,7 +179,7 @@ impl SipLink {
     fn command(&mut self, command: LinkCommand, now: Instant) {
         match command {
             LinkCommand::Carry(ticket) => {
-                if !self.dialled.is_reached() || !ticket.is_wanted() {
+                if !ticket.is_wanted() {
                     // Dropped, it gives its route back.
                     return;
                 }
@@ -250,7 +247,8 @@ impl SipLink {
         let is_idle = self.answering.is_idle()
             && self.asking.is_idle()
             && (self.presence.users.counts().0 == 0 || !self.dialled.is_reached())
-            && self.routes.routes().all(|route| route.held() == 0);
+            // What waits for a server that is not reached waits for the next link, too.
+            && (!self.dialled.is_reached() || self.routes.routes().all(|own| own.held() == 0));
         // While streams end, what they took in may still come here.
         let is_needed = self.context.stopping.is_cancelled() && !self.context.streams.is_empty();
         is_idle && !is_needed || now >= until
@@ -261,17 +259,15 @@ impl SipLink {
         self.answering.on_time(&moment, &mut self.outward);
         self.presence.on_time(&moment, &mut self.outward);
         self.sessions.on_time(&moment);
+        if let Some(away) = self.handle.away() {
+            self.intake.expire(&moment, &away);
+        }
         let expired = self.asking.expire(&moment, &mut self.sessions);
         let limit = self.context.router.queue_timeout();
-        for id in self.dialled.ids() {
-            let heard = self.connections.get(id).map_or(now, |io| io.heard);
-            let is_silent = now.saturating_duration_since(heard) >= limit;
-            if expired.silent.contains(&id) || expired.messages > 0 && is_silent {
-                let text = format!("the SIP server gave no answer in {} s", limit.as_secs());
-                self.note("OptionsTimeout", text.clone());
-                let failure = Failure::new(FailureKind::Unreachable, text);
-                self.lose(id, failure, now);
-            }
+        for id in &expired.silent {
+            let text = format!("the SIP server gave no answer in {} s", limit.as_secs());
+            self.note("OptionsTimeout", text.clone());
+            self.lose(*id, Failure::new(FailureKind::Unreachable, text), now);
         }
         for id in self.dialled.unasked().collect::<Vec<_>>() {
             let heard = self.connections.get(id).map_or(now, |io| io.heard);
@@ -312,6 +308,7 @@ impl SipLink {
             self.phase.next_look(now),
             self.asking.next_deadline(),
             self.answering.next_deadline(now),
+            self.intake.next_deadline(),
             self.connections.next_deadline(),
             self.presence.next_deadline(can_go),
             self.sessions.next_deadline(),
@@ -397,7 +394,7 @@ impl SipLink {
                 let sign = self.dialled.alive(id);
                 self.notes.alive(&moment, address, sign);
                 if sign == SignOfLife::Reached {
-                    self.context.sip.reached(&self.handle);
+                    self.handle.reached();
                     self.presence.partners.server_back(now);
                     self.presence.partners.look(&self.context, &self.handle);
                 }
@@ -415,24 +412,21 @@ impl SipLink {
 
     /// Takes what waits, and asks as much of it as may be in work.
     fn fill(&mut self, now: Instant) {
-        let Some(first) = self.dialled.first() else {
+        let moment = Self::moment(&self.context, &self.config, &self.settings, now);
+        let first = self.dialled.first();
+        let mode = first.map_or(IntakeMode::Errors, |_| IntakeMode::All);
+        let receivers = &mut StanzaReceivers {
+            asking: &mut self.asking,
+            answering: &mut self.answering,
+            presence: &mut self.presence,
+            outward: &mut self.outward,
+        };
+        let wake = self.handle.task.waker();
+        self.intake
+            .take_all(&moment, &self.routes, wake, mode, receivers);
+        let Some(first) = first else {
             return;
         };
-        let moment = Self::moment(&self.context, &self.config, &self.settings, now);
-        let (router, wake) = (&self.context.router, self.handle.task.waker());
-        while let Some(slot) = wake.next(EVERYTHING) {
-            let Some(route) = self.routes.at(slot) else {
-                continue;
-            };
-            if let Some(batch) = router.dequeue(route, wake, EVERYTHING) {
-                let receivers = StanzaReceivers {
-                    answering: &mut self.answering,
-                    presence: &mut self.presence,
-                    outward: &mut self.outward,
-                };
-                self.asking.take(&moment, route, batch, receivers);
-            }
-        }
         if let Some(io) = self.connections.get_mut(first)
             && io.takes_more()
         {
@@ -530,8 +524,9 @@ impl SipLink {
     fn hand_back(&mut self, ids: &[LinkConnection], now: Instant) {
         let moment = Self::moment(&self.context, &self.config, &self.settings, now);
         let (router, wake) = (&self.context.router, self.handle.task.waker());
+        // One of them has nothing: what waits for the server is asked as soon as it is reached.
         let returned = self.asking.hand_back(&moment, ids);
-        for (route, batches) in returned {
+        for (route, batches) in returned.into_iter().chain(self.intake.hand_back()) {
             router.detach(&route, wake, batches);
         }
         // Those that are detached already have nothing more to give.
@@ -545,6 +540,7 @@ impl SipLink {
     fn leave_idle_connections(&mut self) {
         for id in self.dialled.dispensable(self.asking.waiting()) {
             if self.asking.load(id) == 0
+                && !self.answering.owes_on(id)
                 && let Some(io) = self.connections.remove(id)
             {
                 self.dialled.remove(id);

@@ -31,7 +31,7 @@ const MOST_ACCEPTED: usize = 64;
 #[derive(Debug, Default)]
 pub struct SipLinks {
     links: Mutex<BTreeMap<String, Arc<LinkHandle>>>,
-    /// A link reached its server, or there is another link.
+    /// There is another link.
     news: Notify,
 }
 
@@ -94,7 +94,7 @@ impl SipLinks {
         self.links.lock().get(gateway).cloned()
     }
 
-    /// Completes when there may be a link that takes what none took before.
+    /// Completes when there is a link that was not there before.
     pub fn news(&self) -> Notified<'_> {
         self.news.notified()
     }
@@ -149,12 +149,6 @@ impl SipLinks {
             links.remove(name);
         }
     }
-
-    /// The link reaches its server.
-    pub(super) fn reached(&self, link: &LinkHandle) {
-        *link.server.lock() = ServerReach::Reached;
-        self.news.notify_waiters();
-    }
 }
 
 impl LinkHandle {
@@ -174,14 +168,23 @@ impl LinkHandle {
         }
     }
 
-    /// The link carries this route. The ticket comes back where its server is away, with why.
-    pub(super) fn carry(&self, ticket: DialTicket) -> Result<(), (DialTicket, Failure)> {
-        if let ServerReach::Away(failure) = &*self.server.lock() {
-            return Err((ticket, failure.clone()));
-        }
+    /// The link carries this route, whether or not its server is reached.
+    pub(super) fn carry(&self, ticket: DialTicket) {
         // Where the link has just ended, the ticket is dropped and gives its route back.
         self.task.tell(LinkCommand::Carry(ticket));
-        Ok(())
+    }
+
+    /// Why requests cannot go to the server; `None`: they can.
+    pub(super) fn away(&self) -> Option<Failure> {
+        match &*self.server.lock() {
+            ServerReach::Reached => None,
+            ServerReach::Away(failure) => Some(failure.clone()),
+        }
+    }
+
+    /// The link reaches its server.
+    pub(super) fn reached(&self) {
+        *self.server.lock() = ServerReach::Reached;
     }
 
     /// The server is away, for this reason.

@@ -16,6 +16,7 @@ pub mod hand_over;
 mod incoming;
 mod inquiries;
 mod inside_error;
+mod intake;
 pub mod link;
 mod link_settings;
 mod linked_stanza;

@@ -75,6 +75,7 @@ enum RequestEnd {
         code: StatusCode,
         expires: Option<u32>,
         min_expires: Option<u32>,
+        retry_after: Option<u32>,
     },
     Unanswered,
     /// Its connection ended.
@@ -205,6 +206,7 @@ impl LinkPresence {
             code,
             expires: number(HeaderName::Expires),
             min_expires: number(HeaderName::MinExpires),
+            retry_after: number(HeaderName::RetryAfter),
         };
         self.ended(moment, outward, ticket, end);
     }
@@ -313,6 +315,7 @@ impl LinkPresence {
                     code: StatusCode::ADDRESS_INCOMPLETE,
                     expires: None,
                     min_expires: None,
+                    retry_after: None,
                 };
                 self.ended(moment, outward, PresenceRequest::Subscribe(ticket), end);
                 true
@@ -353,6 +356,7 @@ impl LinkPresence {
                         code,
                         expires,
                         min_expires,
+                        ..
                     } => AskOutcome::Answered {
                         code,
                         expires,
@@ -366,7 +370,12 @@ impl LinkPresence {
             }
             PresenceRequest::Notify(number) => {
                 let outcome = match end {
-                    RequestEnd::Answered { code, .. } => NotifyOutcome::Answered(code),
+                    RequestEnd::Answered {
+                        code, retry_after, ..
+                    } => NotifyOutcome::Answered {
+                        code,
+                        retry_after: retry_after.map(|it| Duration::from_secs(it.into())),
+                    },
                     RequestEnd::Unanswered => NotifyOutcome::Unanswered,
                     RequestEnd::Lost => NotifyOutcome::Lost,
                 };

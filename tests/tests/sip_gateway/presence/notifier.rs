@@ -92,6 +92,37 @@ fn sip_37_the_end_of_the_last_subscription_may_end_the_contact() {
 }
 
 #[test]
+fn sip_37_who_logs_in_again_sees_presence_again_and_the_partner_hears_of_no_logout() {
+    alone(async {
+        let stage = Stage::start(StagePlan::default()).await?;
+        let (server, outside) = (stage.sip_server().await?, stage.outside().await?);
+        let (party, alice) = (server.party().await?, stage.dial_edge().await?);
+        let mut partner = stage.partner().await?;
+        for unique in ["morning", "next morning"].map(|it| it.replace(' ', "-")) {
+            let answer = alice.ask(subscribe(&unique, "")).await?;
+            ensure!(answer.code() == Some(200), "{answer:?}");
+            notified(&party, "pending").await?;
+            // The second time R's server says so by itself (RFC 6121 section 3.1.3).
+            subscribes(&mut partner, "subscribed").await?;
+            notified(&party, "active").await?;
+            partner
+                .send(format!("<presence from='{ROB}/desk' to='{ALICE}'/>"))
+                .await?;
+            let seen = notified(&party, "active").await?;
+            ensure!(seen.body.contains("<basic>open</basic>"), "{seen:?}");
+            let ended = alice.ask(again(&answer, 2, 0)).await?;
+            ensure!(ended.code() == Some(200), "{ended:?}");
+            let last = notified(&party, "terminated;reason=timeout").await?;
+            ensure!(last.body.contains("<basic>closed</basic>"), "{last:?}");
+        }
+        for kind in ["unsubscribe", "unavailable"] {
+            ensure!(count(&outside, kind) == 0, "{:?}", outside.stanzas());
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn sip_36_who_may_not_watch_is_told_by_code_or_by_notify() {
     alone(async {
         let stage = Stage::start(StagePlan::default()).await?;

@@ -38,12 +38,13 @@ fn sip_50_a_probe_is_answered_from_what_is_known() {
     );
     assert_eq!(bench.probes(None), ["a:there", "b:dnd"]);
     assert_eq!(bench.probes(Some("b")), ["b:dnd"]);
-    assert_eq!(bench.probes(Some("x")), ["unavailable"]);
+    assert_eq!(bench.probes(Some("x")), ["x:gone"], "of that one alone");
     assert_eq!(
         bench.notifies("active", document("a:gone")),
         ["b:gone", "a:gone"]
     );
     assert_eq!(bench.probes(None), ["unavailable"]);
+    assert_eq!(bench.probes(Some("x")), ["unavailable"], "of all");
     assert_eq!(bench.asks(), None, "no request for a probe");
 }
 

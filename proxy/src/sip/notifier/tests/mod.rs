@@ -1,3 +1,6 @@
+mod refused;
+mod wish;
+
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -12,7 +15,7 @@ use crate::sip::{
     pidf::{Availability, Note, Show, WatchedDevice},
     presence::SaidPresence,
     turns::TwoPeople,
-    wire::{Framed, Framer, HeaderName, SipHeaders, SipRequest, StartLine},
+    wire::{Framed, Framer, SipRequest, StartLine},
 };
 
 /// All subscriptions at a server, and time as the test says.
@@ -34,14 +37,6 @@ fn people() -> TwoPeople {
     TwoPeople {
         from: jid("u@org.example"),
         to: jid("r@partner.example"),
-    }
-}
-
-fn headers_of(more: &str) -> SipHeaders {
-    let text = format!("SUBSCRIBE sip:a SIP/2.0\r\n{more}Content-Length: 0\r\n\r\n");
-    match Framer::default().next(text.as_bytes()) {
-        Ok(Some(Framed::Message { headers, .. })) => headers,
-        other => panic!("{more}: {other:?}"),
     }
 }
 
@@ -209,8 +204,14 @@ impl Bench {
     }
 
     fn answers(&mut self, number: NotifierNumber, code: u16) {
+        self.refuses(number, code, None);
+    }
+
+    /// Answers it, with Retry-After.
+    fn refuses(&mut self, number: NotifierNumber, code: u16, retry_after: Option<Duration>) {
         let code = StatusCode::new(code).expect("a code");
-        let (outcome, now) = (NotifyOutcome::Answered(code), self.at());
+        let outcome = NotifyOutcome::Answered { code, retry_after };
+        let now = self.at();
         self.notifiers
             .notified(&mut self.ledger, number, outcome, now);
     }
@@ -235,42 +236,6 @@ impl Bench {
 }
 
 const NOTHING: [&str; 0] = [];
-
-#[test]
-fn sip_38_what_a_subscribe_may_ask_for() {
-    let of = |more: &str| {
-        SubscribeWish::of_headers(&headers_of(more))
-            .map(|wish| wish.seconds)
-            .map_err(WishFault::code)
-    };
-    for (more, expected) in [
-        ("Event: presence\r\n", Ok(900)),
-        ("o: Presence;id=a1\r\nExpires: 600\r\n", Ok(600)),
-        ("Event: presence\r\nExpires: 3600\r\n", Ok(900)),
-        ("Event: presence\r\nExpires: 60\r\n", Ok(60)),
-        ("Event: presence\r\nExpires: 0\r\n", Ok(0)),
-        ("Event: presence\r\nExpires: 30\r\n", Err(423)),
-        ("Event: presence\r\nExpires: x\r\n", Err(400)),
-        ("", Err(489)),
-        ("Event: frob\r\n", Err(489)),
-        ("Event: presence.winfo\r\n", Err(489)),
-        ("Event: presence\r\nAccept: text/html\r\n", Err(406)),
-        ("Event: presence\r\nAccept:\r\n", Ok(900)),
-        (
-            "Event: presence\r\nAccept: text/html, */*;q=0.1\r\n",
-            Ok(900),
-        ),
-        (
-            "Event: presence\r\nAccept: application/cpim-pidf+xml\r\nAccept: application/PIDF+xml\r\n",
-            Ok(900),
-        ),
-    ] {
-        assert_eq!(of(more), expected, "{more}");
-    }
-    let fault = SubscribeWish::of_headers(&headers_of("Event: presence\r\nExpires: 59\r\n"));
-    let field = fault.expect_err("too brief").field();
-    assert_eq!(field, Some((HeaderName::MinExpires, "60".to_owned())));
-}
 
 #[test]
 fn sip_49_it_is_pending_until_it_is_approved_and_presence_is_asked_for_then_alone() {

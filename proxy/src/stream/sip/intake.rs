@@ -1,0 +1,251 @@
+//! What the queues of a link's routes gave: whom each stanza is for on this side.
+//!
+//! Errors are taken whether or not the server can be dialled: they answer what it asks on its own connections, which
+//! may stand while its address, its port or its certificate keeps the edge from opening one. All else waits here for the
+//! server, as long as stanzas may wait, and is charged to its queue.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use xmpp_edge_crds::{jid::BareJid, verdict::Direction};
+
+use super::{
+    answering::Answering, asking::Asking, inquiries, inside_error::InsideError,
+    link_settings::LinkMoment, linked_stanza::StanzaReader, outgoing::malformed_address,
+    outward::Outward, presence::LinkPresence,
+};
+use crate::{
+    routing::{
+        batch::Batch,
+        failure::Failure,
+        route::Route,
+        route_slots::RouteSlots,
+        wake::{Wake, Window},
+    },
+    sip::turns::TwoPeople,
+    xml::{
+        Element,
+        stanza::{Stanza, StanzaKind},
+    },
+};
+
+/// A link takes whatever waits: what it cannot send yet stays charged to its queue.
+const EVERYTHING: Window = Window {
+    is_empty: true,
+    takes_errors: true,
+};
+/// Between two looks at what waits for the server.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Reads what the queues gave.
+#[derive(Debug)]
+pub(super) struct StanzaIntake {
+    reader: StanzaReader,
+    /// What waits for the server, one stanza each, in the order in which they came.
+    waiting: VecDeque<(Arc<Route>, Batch)>,
+    look: Option<Instant>,
+}
+
+/// Whether requests can go to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum IntakeMode {
+    /// Each stanza is for whoever it is for.
+    All,
+    /// Errors are; all else waits.
+    Errors,
+}
+
+/// Who takes what a queue gave.
+pub(super) struct StanzaReceivers<'a> {
+    pub(super) asking: &'a mut Asking,
+    pub(super) answering: &'a mut Answering,
+    pub(super) presence: &'a mut LinkPresence,
+    pub(super) outward: &'a mut Outward,
+}
+
+impl Default for StanzaIntake {
+    fn default() -> Self {
+        Self {
+            reader: StanzaReader::new(u32::MAX as usize),
+            waiting: VecDeque::new(),
+            look: None,
+        }
+    }
+}
+
+impl StanzaIntake {
+    fn take(
+        &mut self,
+        moment: &LinkMoment<'_>,
+        route: &Arc<Route>,
+        batch: Batch,
+        mode: IntakeMode,
+        receivers: &mut StanzaReceivers<'_>,
+    ) {
+        let single = if batch.count() == 1 {
+            vec![batch]
+        } else {
+            route.split(batch)
+        };
+        for batch in single {
+            self.take_one(moment, route, batch, mode, receivers);
+        }
+    }
+
+    /// Whatever the routes have. What waited for the server goes first once it is reached.
+    pub(super) fn take_all(
+        &mut self,
+        moment: &LinkMoment<'_>,
+        routes: &RouteSlots,
+        wake: &Arc<Wake>,
+        mode: IntakeMode,
+        receivers: &mut StanzaReceivers<'_>,
+    ) {
+        if mode == IntakeMode::All {
+            self.take_waiting(moment, receivers);
+        }
+        while let Some(slot) = wake.next(EVERYTHING) {
+            let Some(route) = routes.at(slot) else {
+                continue;
+            };
+            let router = &moment.context.router;
+            if let Some(batch) = router.dequeue(route, wake, EVERYTHING) {
+                self.take(moment, route, batch, mode, receivers);
+            }
+        }
+    }
+
+    fn take_waiting(&mut self, moment: &LinkMoment<'_>, receivers: &mut StanzaReceivers<'_>) {
+        self.look = None;
+        for (route, batch) in std::mem::take(&mut self.waiting) {
+            self.take_one(moment, &route, batch, IntakeMode::All, receivers);
+        }
+    }
+
+    /// What waited for the server too long is answered, with `away`: why it is not reached. Where the edge ends nothing
+    /// waits for it.
+    pub(super) fn expire(&mut self, moment: &LinkMoment<'_>, away: &Failure) {
+        let router = &moment.context.router;
+        if moment.context.stopping.is_cancelled() {
+            self.look = None;
+            for (route, batch) in self.waiting.drain(..) {
+                router.bounce(&route, batch, away);
+            }
+            return;
+        }
+        if self.look.is_none_or(|look| moment.now < look) {
+            return;
+        }
+        let limit = router.queue_timeout();
+        let is_over = |batch: &Batch| moment.now.saturating_duration_since(batch.arrived) >= limit;
+        let (over, waiting): (VecDeque<_>, VecDeque<_>) = self
+            .waiting
+            .drain(..)
+            .partition(|(_, batch)| is_over(batch));
+        self.waiting = waiting;
+        self.look = (!self.waiting.is_empty()).then_some(moment.now + LOOK);
+        for (route, batch) in over {
+            let failure = Failure::waited(limit, &route.pair.to, &away.text);
+            router.bounce(&route, batch, &failure);
+        }
+    }
+
+    /// When [`Self::expire`] has something to do.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.look
+    }
+
+    /// The link is over: each route with what waited for the server, in order.
+    pub(super) fn hand_back(&mut self) -> Vec<(Arc<Route>, Vec<Batch>)> {
+        self.look = None;
+        let mut routes = HashMap::new();
+        let mut returned: Vec<(Arc<Route>, Vec<Batch>)> = Vec::new();
+        for (route, batch) in self.waiting.drain(..) {
+            let at = *routes.entry(route.pair.clone()).or_insert(returned.len());
+            match returned.get_mut(at) {
+                Some((_, batches)) => batches.push(batch),
+                None => returned.push((route, vec![batch])),
+            }
+        }
+        returned
+    }
+
+    fn take_one(
+        &mut self,
+        moment: &LinkMoment<'_>,
+        route: &Arc<Route>,
+        batch: Batch,
+        mode: IntakeMode,
+        receivers: &mut StanzaReceivers<'_>,
+    ) {
+        let StanzaReceivers {
+            asking,
+            answering,
+            presence,
+            outward,
+        } = receivers;
+        let bytes = batch.unsettled();
+        let Some((stanza, header)) = self.reader.stanza(&bytes) else {
+            debug_assert!(false, "a queued stanza is one stanza");
+            self.reader = StanzaReader::new(u32::MAX as usize);
+            return batch.settle();
+        };
+        if mode == IntakeMode::Errors && is_for_server(&stanza) {
+            self.look.get_or_insert(moment.now + LOOK);
+            return self.waiting.push_back((Arc::clone(route), batch));
+        }
+        let router = &moment.context.router;
+        let metrics = &moment.context.metrics;
+        match (stanza.kind, stanza.type_.as_deref()) {
+            (StanzaKind::Message, Some("error")) => {
+                let error = Element::parse(stanza.bytes(), header).ok();
+                if let Some(error) = error.as_ref().and_then(InsideError::of)
+                    && !answering.error_came(moment, &error)
+                {
+                    metrics.sip_late_error();
+                }
+                batch.settle();
+            }
+            (StanzaKind::Message, _) => {
+                let address = |text: &Option<std::borrow::Cow<'_, str>>| {
+                    BareJid::of_full(text.as_deref().unwrap_or_default()).ok()
+                };
+                match (address(&stanza.from), address(&stanza.to)) {
+                    (Some(from), Some(to)) => {
+                        asking.push(TwoPeople { from, to }, Arc::clone(route), batch);
+                    }
+                    _ => router.bounce(route, batch, &malformed_address()),
+                }
+            }
+            (StanzaKind::Iq, Some("get" | "set")) => {
+                let answer = inquiries::answer_to(&stanza);
+                inquiries::send(moment, route, batch, answer);
+            }
+            (StanzaKind::Iq, _) => {
+                metrics.sip_untranslated(Direction::Inbound, "Iq");
+                batch.settle();
+            }
+            (StanzaKind::Presence, Some("error")) => {
+                let error = Element::parse(stanza.bytes(), header).ok();
+                if let Some(error) = error.as_ref().and_then(InsideError::of)
+                    && !answering.error_came(moment, &error)
+                {
+                    presence.users.failed(moment, &error);
+                }
+                batch.settle();
+            }
+            (StanzaKind::Presence, _) => match presence.take(moment, outward, &stanza, header) {
+                Ok(()) => batch.settle(),
+                Err(failure) => router.bounce(route, batch, &failure),
+            },
+        }
+    }
+}
+
+/// Whether it is the server's to take, or at least to be there: an error answers what the server asked.
+fn is_for_server(stanza: &Stanza<'_>) -> bool {
+    stanza.type_.as_deref() != Some("error")
+}

@@ -77,10 +77,8 @@ fn document(
     document.other_gateways = others(gateway, configs);
     let limits = &config.settings;
     document.limits.max_stanza_bytes = limits.max_stanza_bytes;
-    document.limits.queue_bytes = limits.queue_bytes;
-    // A sidecar lives beside its server: a pool of several GiB is not meant for it.
-    let own = document.limits.queue_total_bytes;
-    document.limits.queue_total_bytes = own.max(limits.queue_bytes);
+    // A sidecar lives beside its server within 128 MiB: what an edge's queues may take is not meant for it.
+    document.limits.queue_bytes = limits.queue_bytes.min(document.limits.queue_total_bytes);
     document.limits.queue_timeout_seconds = limits.queue_timeout_seconds;
     document
 }
@@ -165,6 +163,19 @@ mod tests {
                 config.pool, config.listeners.internal
             )]
         })
+    }
+
+    #[test]
+    fn a_sidecar_s_queues_stay_within_its_memory_whatever_an_edge_s_may_take() {
+        let own = "{domains: [org.example], mode: Sidecar}, {domains: [lab.example], name: lab, address: 'lab.example:5269'}";
+        let world = world(&[("hq", own)]);
+        let mut configs = compile(&world, &BTreeMap::new()).configs;
+        let usual = documents_of(&world, &configs)["org.example"].limits.clone();
+        assert_eq!(usual.queue_bytes, configs["hq"].settings.queue_bytes);
+        configs.get_mut("hq").unwrap().settings.queue_bytes = 1 << 30;
+        let limits = &documents_of(&world, &configs)["org.example"].limits;
+        assert_eq!(limits.queue_total_bytes, usual.queue_total_bytes);
+        assert_eq!(limits.queue_bytes, limits.queue_total_bytes);
     }
 
     #[test]

@@ -172,6 +172,9 @@ struct RunSidecar {
     /// Name among the sidecars of one gateway [default: POD_NAME, or the host's name]
     #[arg(long, value_name = "NAME", env = "POD_NAME")]
     instance: Option<TrunkName>,
+    /// Secret that is mounted as the folders of --config and --secrets, for what is said while it is not there
+    #[arg(long, value_name = "NAME", env = "SIDECAR_SECRET", hide = true)]
+    secret: Option<String>,
 }
 
 /// `--dns`.
@@ -381,6 +384,7 @@ async fn run_sidecar(args: RunSidecar) -> anyhow::Result<()> {
         paths: SidecarPaths {
             config: args.config,
             secrets,
+            secret: args.secret,
         },
         state: args.state,
         instance,

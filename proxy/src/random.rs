@@ -1,4 +1,4 @@
-//! Randomness for jitter; keys and ids have their own, in `stream::dialback`.
+//! Randomness for jitter, and to tell processes from each other; keys and ids have their own, in `stream::dialback`.
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 
@@ -10,4 +10,12 @@ pub fn unit() -> f64 {
         Ok(()) => f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0),
         Err(_) => 0.5,
     }
+}
+
+/// Any number; none where the system gives none.
+#[must_use]
+pub fn number() -> Option<u64> {
+    let mut bytes = [0; 8];
+    let filled = SystemRandom::new().fill(&mut bytes);
+    filled.ok().map(|()| u64::from_le_bytes(bytes))
 }

@@ -14,6 +14,10 @@ const LATELY: SignedDuration = SignedDuration::from_secs(60);
 pub struct SidecarFacts {
     /// Pods to which none has a trunk.
     pub missing_at: Vec<String>,
+    /// Pods to which some have one, none of whom gets what comes in there (`Single`: another one does elsewhere).
+    pub inactive_at: Vec<String>,
+    /// Pods at which whoever gets what comes in does not reach its server.
+    pub away_at: Vec<String>,
     /// By instance.
     pub connected: BTreeMap<String, ConnectedSidecar>,
     /// What a pod without a trunk refused lately: the pod and the step.
@@ -50,6 +54,14 @@ impl SidecarFacts {
         // While one is renewed there are two trunks.
         for sidecar in &gateway.sidecars {
             here.entry(&sidecar.instance).or_default().add(sidecar);
+        }
+        let mut active = here.values().filter(|own| own.is_active).peekable();
+        if active.peek().is_none() {
+            if !here.is_empty() {
+                self.inactive_at.push(pod.to_owned());
+            }
+        } else if active.all(|own| own.server_fault.is_some()) {
+            self.away_at.push(pod.to_owned());
         }
         for (instance, own) in here {
             let known = self.connected.entry(instance.to_owned()).or_default();
@@ -137,12 +149,38 @@ mod tests {
             facts.add(pod, &gateway(sidecars, json!([])), None);
         }
         assert_eq!(facts.missing_at, ["hq-2"]);
+        assert_eq!(facts.inactive_at, ["hq-1"]);
         let a = &facts.connected["a"];
         assert_eq!((a.pods, a.is_active), (2, true));
         assert_eq!(a.server_fault.as_deref(), Some("refused"));
         assert_eq!(a.since, Some("2026-01-01T00:00:01Z".parse().unwrap()));
         let b = &facts.connected["b"];
         assert_eq!((b.pods, b.server_fault.as_deref()), (1, None));
+    }
+
+    #[test]
+    fn each_pod_is_judged_by_whoever_gets_what_comes_in_there() {
+        let sidecar =
+            |instance, active, up| json!({"instance": instance, "active": active, "serverUp": up});
+        let mut facts = SidecarFacts::default();
+        for (pod, sidecars) in [
+            // Another that stands by does not serve in the place of the active one.
+            (
+                "hq-0",
+                json!([sidecar("a", true, false), sidecar("b", false, true)]),
+            ),
+            ("hq-1", json!([sidecar("b", false, true)])),
+            (
+                "hq-2",
+                json!([sidecar("a", true, false), sidecar("c", true, true)]),
+            ),
+            ("hq-3", json!([sidecar("c", true, true)])),
+        ] {
+            facts.add(pod, &gateway(sidecars, json!([])), None);
+        }
+        assert_eq!(facts.away_at, ["hq-0"]);
+        assert_eq!(facts.inactive_at, ["hq-1"]);
+        assert!(facts.missing_at.is_empty());
     }
 
     #[test]

@@ -84,7 +84,8 @@ fn document(
     document.other_gateways = others(gateway, configs);
     let limits = &config.settings;
     document.limits.max_stanza_bytes = limits.max_stanza_bytes;
-    document.limits.queue_bytes = limits.queue_bytes;
+    // A sidecar lives beside its server within 128 MiB: what an edge's queues may take is not meant for it.
+    document.limits.queue_bytes = limits.queue_bytes.min(document.limits.queue_total_bytes);
     document.limits.queue_timeout_seconds = limits.queue_timeout_seconds;
     document
 }
@@ -94,9 +95,8 @@ fn largest(limits: LimitsDocument, config: &EdgeConfig) -> LimitsDocument {
     let own = &config.settings;
     LimitsDocument {
         max_stanza_bytes: limits.max_stanza_bytes.max(own.max_stanza_bytes),
-        queue_bytes: limits.queue_bytes.max(own.queue_bytes),
-        // A sidecar lives beside its server: a pool of several GiB is not meant for it.
-        queue_total_bytes: limits.queue_total_bytes.max(own.queue_bytes),
+        queue_bytes: (limits.queue_bytes.max(own.queue_bytes)).min(limits.queue_total_bytes),
+        queue_total_bytes: limits.queue_total_bytes,
         queue_timeout_seconds: limits.queue_timeout_seconds.max(own.queue_timeout_seconds),
     }
 }
@@ -199,6 +199,19 @@ mod tests {
             assert!(made.other_gateways.is_empty(), "{made:?}");
             assert_eq!(made.limits.max_stanza_bytes, 1_000_000);
         }
+    }
+
+    #[test]
+    fn a_sidecar_s_queues_stay_within_its_memory_whatever_an_edge_s_may_take() {
+        let own = "{domains: [org.example], mode: Sidecar}, {domains: [lab.example], name: lab, address: 'lab.example:5269'}";
+        let world = world(&[("hq", own)]);
+        let mut configs = compile(&world, &BTreeMap::new()).configs;
+        let usual = documents_of(&world, &configs)["org.example"].limits.clone();
+        assert_eq!(usual.queue_bytes, configs["hq"].settings.queue_bytes);
+        configs.get_mut("hq").unwrap().settings.queue_bytes = 1 << 30;
+        let limits = &documents_of(&world, &configs)["org.example"].limits;
+        assert_eq!(limits.queue_total_bytes, usual.queue_total_bytes);
+        assert_eq!(limits.queue_bytes, limits.queue_total_bytes);
     }
 
     #[test]

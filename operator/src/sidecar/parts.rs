@@ -23,6 +23,8 @@ pub const RESOLVER: &str = "--resolver=";
 /// So that the sidecar may listen on port 53 without any capability.
 pub const SYSCTL: &str = "net.ipv4.ip_unprivileged_port_start";
 
+/// As the operator writes it.
+const SECRET_NAME: &str = "xmpp-edge-sidecar-{gateway}";
 const SECRET: &str = "xmpp-edge-sidecar";
 const STATE: &str = "xmpp-edge-sidecar-state";
 const PUBLIC: &str = "xmpp-edge-sidecar-public";
@@ -52,10 +54,11 @@ pub fn container() -> Value {
             format!("--admin=[::]:{ADMIN_PORT}"),
             DNS_ARGUMENTS,
         ],
-        "env": [{
-            "name": "POD_NAME",
-            "valueFrom": { "fieldRef": { "fieldPath": "metadata.name" } },
-        }],
+        "env": [
+            { "name": "POD_NAME", "valueFrom": { "fieldRef": { "fieldPath": "metadata.name" } } },
+            // It says what it waits for by its name.
+            { "name": "SIDECAR_SECRET", "value": SECRET_NAME },
+        ],
         "ports": [{ "name": "sidecar-admin", "containerPort": ADMIN_PORT }],
         // Its listeners are open: what starts after it has DNS.
         "startupProbe": { "httpGet": healthy, "periodSeconds": 1, "failureThreshold": 60 },
@@ -81,7 +84,7 @@ pub fn volumes() -> [Value; 3] {
     [
         json!({
             "name": SECRET,
-            "secret": { "secretName": "xmpp-edge-sidecar-{gateway}", "optional": true },
+            "secret": { "secretName": SECRET_NAME, "optional": true },
         }),
         json!({ "name": STATE, "emptyDir": {} }),
         json!({ "name": PUBLIC, "emptyDir": {} }),

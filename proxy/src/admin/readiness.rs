@@ -83,7 +83,7 @@ impl Readiness {
         let missing = edges.iter().filter(|edge| edge.trunk.is_none());
         let dialled = missing.filter_map(|edge| match &edge.outcome {
             DialOutcome::None => Some(format!("a trunk to {}", edge.address)),
-            DialOutcome::Redundant => None,
+            DialOutcome::Redundant { .. } => None,
             DialOutcome::Failed(failure) => {
                 Some(format!("a trunk to {}: {}", edge.address, failure.told()))
             }
@@ -171,7 +171,13 @@ mod tests {
         readiness.edges(
             &[
                 edge(1, DialOutcome::Failed(refused)),
-                edge(2, DialOutcome::Redundant),
+                edge(
+                    2,
+                    DialOutcome::Redundant {
+                        pool: "hq".parse().expect("a name"),
+                        pod: "hq-0".parse().expect("a name"),
+                    },
+                ),
                 edge(3, DialOutcome::None),
             ],
             &[("hq-trunk:23456".to_owned(), unresolved)].into(),

@@ -125,7 +125,7 @@ impl From<ShownEdge> for TrunkStatus {
                 status.unacknowledged_bytes = facts.figures.unacknowledged_bytes();
             }
             (None, DialOutcome::None) => {}
-            (None, DialOutcome::Redundant) => status.state = DialledState::Redundant,
+            (None, DialOutcome::Redundant { .. }) => status.state = DialledState::Redundant,
             (None, DialOutcome::Failed(failure)) => status.last_attempt = vec![failure.into()],
         }
         status

@@ -157,12 +157,13 @@ pub struct SidecarStatus {
 impl From<ShownSidecar> for SidecarStatus {
     fn from(shown: ShownSidecar) -> Self {
         let ShownSidecar {
+            name,
             far,
             facts,
             is_active,
         } = shown;
         Self {
-            instance: far.instance.to_string(),
+            instance: name,
             version: facts.version.to_string(),
             address: facts.address.map(|address| address.to_string()),
             active: is_active,

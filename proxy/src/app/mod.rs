@@ -294,6 +294,7 @@ fn open(what: &'static str, address: SocketAddr) -> Result<TcpListener, ServeErr
 
 fn open_admin(options: &RunOptions, port: u16) -> Result<Vec<TcpListener>, ServeError> {
     let own = options.pod.and_then(|pod| pod.admin_address);
+    let own = own.map(net::any_or);
     own.as_ref()
         .map_or(options.internal_bind.as_slice(), std::slice::from_ref)
         .iter()

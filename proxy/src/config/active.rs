@@ -1,7 +1,7 @@
 //! What is in force: a checked configuration with everything derived from it, immutable.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -296,6 +296,16 @@ impl ActiveConfig {
                 .gateway(&pair.to)
                 .is_some_and(|gateway| gateway.config.mode == GatewayMode::Sidecar),
         }
+    }
+
+    /// The own domains whose servers are reached by trunks alone.
+    #[must_use]
+    pub fn domains_by_trunk(&self) -> HashSet<DomainName> {
+        let gateways = self.gateways.iter().map(|own| &own.config);
+        let by_trunk = gateways.filter(|own| own.mode == GatewayMode::Sidecar);
+        by_trunk
+            .flat_map(|own| own.domains.iter().cloned())
+            .collect()
     }
 
     /// Whether stanzas of `pair` go to a SIP server, and no stream is dialled for them.

@@ -102,6 +102,20 @@ pub fn addresses_or_all(asked: Vec<IpAddr>) -> Vec<IpAddr> {
     }
 }
 
+/// An address to listen on that is written for hosts of any kind: in place of `::` every one of this host.
+#[must_use]
+pub fn any_or(asked: IpAddr) -> IpAddr {
+    in_place_of_any(asked, all_addresses)
+}
+
+fn in_place_of_any(asked: IpAddr, all: impl FnOnce() -> IpAddr) -> IpAddr {
+    if asked == Ipv6Addr::UNSPECIFIED {
+        all()
+    } else {
+        asked
+    }
+}
+
 /// `::`, which takes IPv4 too; `0.0.0.0` where the kernel has no IPv6 (`ipv6.disable=1`), which is
 /// logged once.
 fn all_addresses() -> IpAddr {
@@ -190,6 +204,20 @@ mod tests {
         // What somebody asked for is what he gets, or an error.
         assert_eq!(addresses_or_all(vec![v6]), [v6]);
         assert_eq!(addresses_or_all(Vec::new()), [all_addresses()]);
+    }
+
+    /// The injected sidecar's `--admin=[::]:9091`.
+    #[test]
+    fn k1_what_is_written_for_any_host_is_opened_where_the_kernel_has_no_ipv6() {
+        let v4 = IpAddr::from(Ipv4Addr::UNSPECIFIED);
+        for (asked, opened) in [
+            ("::", "0.0.0.0"),
+            ("::1", "::1"),
+            ("127.0.0.1", "127.0.0.1"),
+        ] {
+            let asked: IpAddr = asked.parse().expect("an address");
+            assert_eq!(in_place_of_any(asked, || v4).to_string(), opened);
+        }
     }
 
     #[tokio::test]

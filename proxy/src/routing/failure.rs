@@ -21,6 +21,8 @@ pub enum FailureKind {
     NotFound,
     /// Addresses there were, but no server answered, or its stream broke.
     Unreachable,
+    /// A server answered, and could not have this pair proved to it just now: nothing is said of its other pairs.
+    Unproved,
     /// A server answered, and it or the edge does not want the stream.
     Refused,
     /// It waited for `queueTimeoutSeconds`.
@@ -51,9 +53,11 @@ impl FailureKind {
     pub fn condition(self) -> &'static str {
         match self {
             Self::NotFound => "remote-server-not-found",
-            Self::Unreachable | Self::Refused | Self::TimedOut | Self::Unacknowledged => {
-                "remote-server-timeout"
-            }
+            Self::Unreachable
+            | Self::Unproved
+            | Self::Refused
+            | Self::TimedOut
+            | Self::Unacknowledged => "remote-server-timeout",
             Self::QueueFull => "resource-constraint",
             Self::TooLarge | Self::EndedStream => "policy-violation",
             Self::Forbidden => "not-allowed",
@@ -69,6 +73,7 @@ impl FailureKind {
             Self::TooLarge | Self::EndedStream => "modify",
             Self::Answered { error_type, .. } => error_type.as_str(),
             Self::Unreachable
+            | Self::Unproved
             | Self::Refused
             | Self::TimedOut
             | Self::Unacknowledged
@@ -82,14 +87,14 @@ impl FailureKind {
     pub fn is_of_the_way(self) -> bool {
         matches!(
             self,
-            Self::NotFound | Self::Unreachable | Self::Refused | Self::TimedOut
+            Self::NotFound | Self::Unreachable | Self::Unproved | Self::Refused | Self::TimedOut
         )
     }
 
     /// Whether it may be over in a moment, without anybody's doing: what waits goes on waiting.
     #[must_use]
     pub fn is_outage(self) -> bool {
-        matches!(self, Self::Unreachable | Self::TimedOut)
+        matches!(self, Self::Unreachable | Self::Unproved | Self::TimedOut)
     }
 }
 

@@ -35,6 +35,8 @@ pub struct SidecarPaths {
     /// Folder of `ca.crt`, the internal CA, and perhaps `tls.crt` with `tls.key`, and `token`, without which
     /// `/status` is not shown then.
     pub secrets: PathBuf,
+    /// The Secret that both are mounted from, where they are.
+    pub secret: Option<String>,
 }
 
 /// The files with what was last good of them.
@@ -154,6 +156,12 @@ impl<T: PartialEq> FollowedPart<T> {
     fn missing(&self) -> Option<String> {
         let trouble = self.trouble.as_ref()?;
         self.last.is_none().then(|| trouble.text.clone())
+    }
+
+    /// Whether no file of it was ever there.
+    fn is_absent(&self) -> bool {
+        let mut seen = self.seen.iter().flatten();
+        self.last.is_none() && seen.all(Option::is_none)
     }
 
     /// What is there and was never good.
@@ -296,6 +304,14 @@ impl FollowedSource for SidecarFiles {
             .into_iter()
             .flatten()
             .collect();
+        if let Some(secret) = &self.paths.secret
+            && self.config.is_absent()
+            && self.internal_ca.is_absent()
+        {
+            missing.push(format!(
+                "Secret {secret} in this pod's namespace, which these files are mounted from: the operator writes it once an EdgePool has the gateway that the pod's label xmpp-edge.dev/sidecar names, with sidecar.namespace this one (SidecarIdentity of the pool says why not), and it is here up to 90 s later"
+            ));
+        }
         if self.inputs.is_none() {
             missing.extend(self.unused.clone());
         }

@@ -125,7 +125,7 @@ async fn run(context: Arc<StreamContext>, ticket: DialTicket) {
 /// A sidecar has dialled its server: edges know whether that was of any use.
 fn note_own_server(context: &StreamContext, route: &Route, failure: Option<&Failure>) {
     if route.side == Side::Gateway && context.config().edge_dials.is_some() {
-        trunk::server::dialled(context, &route.pair.to, failure);
+        trunk::server::dialled(context, failure);
     }
 }
 

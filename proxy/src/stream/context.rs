@@ -78,6 +78,8 @@ impl StreamContext {
         stopping: CancellationToken,
         telemetry: &Telemetry,
     ) -> (Arc<Self>, DialRequests) {
+        let trunks = TrunkRegistry::default();
+        trunks.are_to_lead_to(&config.domains_by_trunk());
         let config = Arc::new(ArcSwap::from_pointee(config));
         let (router, dials) = Router::new(
             Arc::clone(&config),
@@ -92,7 +94,7 @@ impl StreamContext {
             contacts,
             router,
             streams: StreamRegistry::default(),
-            trunks: TrunkRegistry::default(),
+            trunks,
             pair_idle: PairIdle::default(),
             sip: SipLinks::default(),
             key_verifications: Arc::default(),
@@ -122,7 +124,9 @@ impl StreamContext {
 
     /// Another configuration comes into force; who must hear of it is the caller's to tell.
     pub fn store_config(&self, config: ActiveConfig) {
+        let by_trunk = config.domains_by_trunk();
         self.config.store(Arc::new(config));
+        self.trunks.are_to_lead_to(&by_trunk);
     }
 
     /// Presence that crossed and is now forbidden is taken back, and asked for again where it was taken
@@ -165,5 +169,23 @@ impl StreamContext {
         let (attendance, probes) = self.presence.attend(domain, &self.config());
         self.send_own(probes);
         attendance
+    }
+}
+
+#[cfg(test)]
+impl StreamContext {
+    /// With contacts in memory, and a resolver and servers that nobody reaches.
+    pub fn alone(config: ActiveConfig) -> (Arc<Self>, DialRequests) {
+        let resolver = Resolver::at(([127, 0, 0, 1], 9).into()).expect("an address");
+        let dialer = Dialer::new(resolver.clone(), Arc::new(|_, _| true));
+        Self::new(
+            config,
+            resolver,
+            dialer,
+            Arc::new(Contacts::in_memory()),
+            None,
+            CancellationToken::new(),
+            &Telemetry::default(),
+        )
     }
 }

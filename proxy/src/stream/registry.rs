@@ -67,6 +67,8 @@ pub struct StreamInfo {
     pub opened: Instant,
     pub opened_time: Timestamp,
     pub handle: Arc<StreamHandle>,
+    /// The peer has opened its stream.
+    answered: AtomicBool,
     bidirectional: AtomicBool,
     acknowledged: AtomicBool,
     trunk: AtomicBool,
@@ -122,6 +124,7 @@ impl StreamRegistry {
             unread: UnreadTime::new(opened),
             opened_time: Timestamp::now(),
             handle,
+            answered: AtomicBool::new(false),
             bidirectional: AtomicBool::new(false),
             acknowledged: AtomicBool::new(false),
             trunk: AtomicBool::new(false),
@@ -345,6 +348,17 @@ impl AuthInfo {
 
 impl StreamInfo {
     /// Whether what was sent waits for an answer on another stream.
+    /// The peer has opened its stream.
+    pub(super) fn set_answered(&self) {
+        self.answered.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the peer has opened its stream, whatever becomes of it.
+    #[must_use]
+    pub fn has_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
     pub(super) fn set_answered_elsewhere(&self, waits: bool) {
         // Told at every turn of the stream: a change is seldom.
         if self.answered_elsewhere.load(Ordering::Relaxed) != waits {

@@ -249,6 +249,7 @@ impl Stream {
                 Ok(Some(Item::Other(other))) if lingers => taken += other.bytes.len(),
                 Ok(Some(Item::Header { len, header })) => {
                     taken += len;
+                    self.entry.set_answered();
                     self.input(Input::Header(&header));
                     self.header = Some(header);
                 }

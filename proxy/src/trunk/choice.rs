@@ -12,6 +12,7 @@ use crate::config::trunk_name::TrunkName;
 /// An edge pod to which a sidecar has a trunk.
 #[derive(Clone, Copy, Debug)]
 pub struct EdgeChoice<'a> {
+    pub pool: &'a TrunkName,
     pub pod: &'a TrunkName,
     pub facts: &'a EdgeFacts,
 }
@@ -25,7 +26,7 @@ pub fn choose_edge<'a>(
 ) -> Option<usize> {
     let ranked = edges.into_iter().enumerate().map(|(index, edge)| {
         let rank = (edge.facts.is_withdrawn, edge.facts.priority);
-        let hash = Rendezvous::new(partner, edge.pod, edge.facts.weight);
+        let hash = Rendezvous::new(partner, [edge.pool, edge.pod], edge.facts.weight);
         (rank, hash, index)
     });
     let best = ranked.min_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
@@ -39,42 +40,44 @@ pub fn choose_sidecar<'a>(
     instances: impl IntoIterator<Item = &'a TrunkName>,
 ) -> Option<usize> {
     let ranked = instances.into_iter().enumerate();
-    let ranked = ranked.map(|(index, name)| (Rendezvous::new(partner, name, 1), index));
+    let ranked = ranked.map(|(index, name)| (Rendezvous::new(partner, [name], 1), index));
     let best = ranked.min_by(|a, b| a.0.cmp(&b.0));
     best.map(|(_, index)| index)
 }
 
 /// How well a name fits a partner: the least is taken.
 #[derive(Debug)]
-struct Rendezvous<'a> {
+struct Rendezvous<'a, const NAMES: usize> {
     /// Exponentially distributed with the weight as its rate: the least of several is each one's in
     /// proportion to its weight.
     distance: f64,
     /// Decides where two are equal, as all of weight 0 are.
-    name: &'a TrunkName,
+    names: [&'a TrunkName; NAMES],
 }
 
-impl<'a> Rendezvous<'a> {
-    fn new(partner: &DomainName, name: &'a TrunkName, weight: u16) -> Self {
+impl<'a, const NAMES: usize> Rendezvous<'a, NAMES> {
+    fn new(partner: &DomainName, names: [&'a TrunkName; NAMES], weight: u16) -> Self {
         let mut hash = digest::Context::new(&digest::SHA256);
         hash.update(partner.as_str().as_bytes());
-        // Neither name contains it.
-        hash.update(b"\0");
-        hash.update(name.as_str().as_bytes());
+        for name in names {
+            // No name contains it.
+            hash.update(b"\0");
+            hash.update(name.as_str().as_bytes());
+        }
         let hash = hash.finish();
         let (first, _) = hash.as_ref().split_first_chunk().unwrap_or((&[0; 4], &[]));
         // Within 0 and 1, neither included.
         let unit = (f64::from(u32::from_be_bytes(*first)) + 0.5) / (f64::from(u32::MAX) + 1.0);
         Self {
             distance: -unit.ln() / f64::from(weight),
-            name,
+            names,
         }
     }
 
     fn cmp(&self, other: &Self) -> Ordering {
         self.distance
             .total_cmp(&other.distance)
-            .then_with(|| self.name.cmp(other.name))
+            .then_with(|| self.names.cmp(&other.names))
     }
 }
 
@@ -104,7 +107,12 @@ mod tests {
     }
 
     fn chosen(partner: &DomainName, edges: &[(TrunkName, EdgeFacts)]) -> Option<usize> {
-        let edges = edges.iter().map(|(pod, facts)| EdgeChoice { pod, facts });
+        let pool = "hq".parse().expect("valid");
+        let edges = edges.iter().map(|(pod, facts)| EdgeChoice {
+            pool: &pool,
+            pod,
+            facts,
+        });
         choose_edge(partner, edges)
     }
 
@@ -128,6 +136,22 @@ mod tests {
                 .collect();
             assert_eq!(chosen(&one, &named), expected, "{edges:?}");
         }
+    }
+
+    #[test]
+    fn pods_of_two_pools_that_are_called_alike_share_partners_out() {
+        let pools: [TrunkName; 2] = ["edge", "edge-b"].map(|pool| pool.parse().expect("valid"));
+        let (pod, facts) = (pod(0), facts(10, 100, false));
+        let mut shares = [0; 2];
+        for number in 0..100 {
+            let edges = pools.iter().map(|pool| EdgeChoice {
+                pool,
+                pod: &pod,
+                facts: &facts,
+            });
+            shares[choose_edge(&partner(number), edges).expect("one")] += 1;
+        }
+        assert!(shares.iter().all(|share| *share > 20), "{shares:?}");
     }
 
     #[test]

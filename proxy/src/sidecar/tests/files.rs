@@ -19,6 +19,10 @@ struct Watched {
 
 impl Watched {
     fn new(edges: &[&str], server: Option<&str>) -> Self {
+        Self::mounted_from(None, edges, server)
+    }
+
+    fn mounted_from(secret: Option<&str>, edges: &[&str], server: Option<&str>) -> Self {
         let folder = Folder::new();
         fs::create_dir(folder.path("given")).unwrap();
         let constants = SidecarConstants {
@@ -32,6 +36,7 @@ impl Watched {
         let paths = SidecarPaths {
             config: folder.path("given/sidecar.json"),
             secrets: folder.path("given"),
+            secret: secret.map(str::to_owned),
         };
         let own = SidecarIdentity::ensure(&folder.state).unwrap();
         let files = SidecarFiles::new(paths, constants, folder.state.clone(), own, None);
@@ -65,6 +70,17 @@ fn document(own: &[&str]) -> String {
     document.edges = vec!["hq-trunk.chat.svc:23456".to_owned()];
     document.limits.queue_timeout_seconds = 7;
     document.to_json()
+}
+
+#[test]
+fn b_41_while_the_secret_is_not_there_it_is_named() {
+    let mut watched = Watched::mounted_from(Some("xmpp-edge-sidecar-org"), &[], None);
+    let names_it = |waits: ConfigUpdate| waits.missing.join(" ").contains("xmpp-edge-sidecar-org");
+    assert!(names_it(watched.look()));
+    watched.put("ca.crt", &authority("internal CA").pem());
+    assert!(!names_it(watched.look()), "what lacks is one file of it");
+    watched.put_all();
+    assert!(!names_it(watched.look()));
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! Since when no trunk leads to where stanzas go, and why none does: how long they wait follows from that.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
+use xmpp_edge_crds::domain::DomainName;
 
 use crate::{
     config::trunk_name::TrunkName,
@@ -61,13 +62,18 @@ impl Absence {
     }
 }
 
-/// Whether a trunk leads to each of the places that trunks lead to, and since when none does.
-#[derive(Debug)]
-pub(super) struct TrunkWays {
-    /// When none had been there yet.
-    began: (Instant, Timestamp),
-    ways: HashMap<String, TrunkWay>,
+/// A place that trunks lead to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum TrunkPlace {
+    /// To a sidecar: any edge.
+    Edges,
+    /// To an edge: the server of this own domain, behind a sidecar that speaks for it.
+    Server(DomainName),
 }
+
+/// Whether a trunk leads to each of the places that one is to lead to, and since when none does.
+#[derive(Debug)]
+pub(super) struct TrunkWays(HashMap<TrunkPlace, TrunkWay>);
 
 #[derive(Clone, Copy, Debug)]
 enum TrunkWay {
@@ -75,36 +81,49 @@ enum TrunkWay {
     Gone(Instant, Timestamp),
 }
 
+impl TrunkWay {
+    fn gone_now() -> Self {
+        Self::Gone(Instant::now(), Timestamp::now())
+    }
+}
+
 impl Default for TrunkWays {
     fn default() -> Self {
-        Self {
-            began: (Instant::now(), Timestamp::now()),
-            ways: HashMap::new(),
-        }
+        // An edge is never asked for this one.
+        Self([(TrunkPlace::Edges, TrunkWay::gone_now())].into())
     }
 }
 
 impl TrunkWays {
-    /// Whether a trunk leads there now.
-    pub(super) fn note(&mut self, key: &str, leads: bool) {
-        match (self.ways.get_mut(key), leads) {
-            (Some(way @ TrunkWay::Leads), false) => {
-                *way = TrunkWay::Gone(Instant::now(), Timestamp::now())
-            }
-            (Some(way), true) => *way = TrunkWay::Leads,
-            (None, true) => {
-                self.ways.insert(key.to_owned(), TrunkWay::Leads);
-            }
-            (Some(TrunkWay::Gone(..)) | None, false) => {}
+    /// Trunks are to lead to the servers of these domains from here on, and to those of no others. Nobody was waited
+    /// for where none was to lead before.
+    pub(super) fn expect(&mut self, domains: &HashSet<DomainName>) {
+        self.0.retain(|place, _| match place {
+            TrunkPlace::Edges => true,
+            TrunkPlace::Server(domain) => domains.contains(domain),
+        });
+        for domain in domains {
+            let place = TrunkPlace::Server(domain.clone());
+            self.0.entry(place).or_insert_with(TrunkWay::gone_now);
         }
     }
 
-    /// Since when none does; where one leads there, since now.
-    pub(super) fn absent_since(&self, key: &str) -> (Instant, Timestamp) {
-        match self.ways.get(key) {
-            None => self.began,
+    /// Looks at each place whether a trunk leads there now.
+    pub(super) fn look(&mut self, leads: impl Fn(&TrunkPlace) -> bool) {
+        for (place, way) in &mut self.0 {
+            *way = match (*way, leads(place)) {
+                (_, true) => TrunkWay::Leads,
+                (TrunkWay::Leads, false) => TrunkWay::gone_now(),
+                (same, false) => same,
+            };
+        }
+    }
+
+    /// Since when none does; since now where one leads there, or none was to.
+    pub(super) fn absent_since(&self, place: &TrunkPlace) -> (Instant, Timestamp) {
+        match self.0.get(place) {
             Some(TrunkWay::Gone(since, time)) => (*since, *time),
-            Some(TrunkWay::Leads) => (Instant::now(), Timestamp::now()),
+            Some(TrunkWay::Leads) | None => (Instant::now(), Timestamp::now()),
         }
     }
 }
@@ -112,6 +131,7 @@ impl TrunkWays {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{config::fixture, stream::context::StreamContext};
 
     fn absence(cause: AbsenceCause) -> Absence {
         Absence {
@@ -140,18 +160,75 @@ mod tests {
         assert_eq!(&*said.text, text);
     }
 
+    fn server(domain: &str) -> TrunkPlace {
+        TrunkPlace::Server(DomainName::parse(domain).expect("valid"))
+    }
+
+    fn expected(domains: &[&str]) -> HashSet<DomainName> {
+        let domains = domains.iter().map(|own| DomainName::parse(own));
+        domains.collect::<Result<_, _>>().expect("valid")
+    }
+
     #[test]
     fn absence_counts_from_when_the_last_way_went() {
-        let mut ways = TrunkWays::default();
-        let began = ways.absent_since("org").0;
-        ways.note("org", false);
-        assert_eq!(ways.absent_since("org").0, began, "none was there yet");
-        ways.note("org", true);
-        ways.note("org", false);
-        let gone = ways.absent_since("org").0;
+        let (mut ways, org) = (TrunkWays::default(), server("org.example"));
+        ways.expect(&expected(&["org.example"]));
+        let began = ways.absent_since(&org).0;
+        ways.look(|_| false);
+        assert_eq!(ways.absent_since(&org).0, began, "none was there yet");
+        ways.look(|_| true);
+        ways.look(|_| false);
+        let gone = ways.absent_since(&org).0;
         assert!(gone > began);
-        ways.note("org", false);
-        assert_eq!(ways.absent_since("org").0, gone);
-        assert_eq!(ways.absent_since("other").0, began);
+        ways.look(|_| false);
+        assert_eq!(ways.absent_since(&org).0, gone);
+    }
+
+    /// A gateway that is new to an edge that has run for hours, and one that was taken away and comes again.
+    #[test]
+    fn where_no_trunk_was_to_lead_nobody_is_absent_before_one_is_to() {
+        let (mut ways, org) = (TrunkWays::default(), server("org.example"));
+        ways.expect(&expected(&["other.example"]));
+        let before = Instant::now();
+        assert!(ways.absent_since(&org).0 >= before, "none was to");
+        ways.expect(&expected(&["org.example"]));
+        let first = ways.absent_since(&org).0;
+        assert!(first >= before);
+        ways.expect(&expected(&["org.example", "other.example"]));
+        assert_eq!(ways.absent_since(&org).0, first, "it goes on");
+        ways.expect(&expected(&[]));
+        ways.expect(&expected(&["org.example"]));
+        assert!(ways.absent_since(&org).0 > first, "it begins anew");
+    }
+
+    /// A sidecar whose certificate does not cover a domain of its gateway.
+    #[test]
+    fn a_domain_that_no_sidecar_speaks_for_is_absent_for_as_long_as_it_is_so() {
+        let mut ways = TrunkWays::default();
+        ways.expect(&expected(&["org.example", "org2.example"]));
+        let org2 = server("org2.example");
+        let since = ways.absent_since(&org2).0;
+        ways.look(|place| *place == server("org.example"));
+        assert_eq!(ways.absent_since(&org2).0, since);
+        assert!(ways.absent_since(&server("org.example")).0 > since);
+    }
+
+    /// An edge that has run for longer than anybody is waited for: what comes for a gateway that is new to it waits.
+    #[test]
+    fn a_gateway_is_absent_since_the_configuration_with_it_came_into_force() {
+        let (context, _dials) = StreamContext::alone(fixture::active_config(|_| ()));
+        let org = server("org.example");
+        let by_sidecar = || {
+            fixture::active_config(|document| {
+                document["gateways"][0]["mode"] = "Sidecar".into();
+                document["gateways"][0]["sidecar"] = serde_json::json!({});
+            })
+        };
+        let before = Instant::now();
+        context.store_config(by_sidecar());
+        let since = context.trunks.absence(&org).since;
+        assert!(since >= before);
+        context.store_config(by_sidecar());
+        assert_eq!(context.trunks.absence(&org).since, since);
     }
 }

@@ -52,18 +52,15 @@ pub async fn watch(context: Arc<StreamContext>, stop: CancellationToken) {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::Ipv4Addr, time::Instant};
+    use std::time::Instant;
 
     use xmpp_edge_crds::{domain::DomainName, verdict::Direction};
 
     use super::*;
     use crate::{
         config::fixture,
-        contacts::Contacts,
-        dns::{Dialer, Resolver},
         negotiation::{Pair, Side},
         presence::tracker::ABSENCE,
-        telemetry::config_status::Telemetry,
         xml::{Item, Limits, Scanner},
     };
 
@@ -74,17 +71,7 @@ mod tests {
     /// B-24.
     #[test]
     fn without_a_trunk_partners_are_gone_after_a_minute_and_asked_for_when_one_stands() {
-        let resolver = Resolver::at((Ipv4Addr::LOCALHOST, 9).into()).expect("an address");
-        let dialer = Dialer::new(resolver.clone(), Arc::new(|_, _| true));
-        let (context, _dials) = StreamContext::new(
-            fixture::active_config(|_| ()),
-            resolver,
-            dialer,
-            Arc::new(Contacts::in_memory()),
-            None,
-            CancellationToken::new(),
-            &Telemetry::default(),
-        );
+        let (context, _dials) = StreamContext::alone(fixture::active_config(|_| ()));
         let partners = PartnersAtSidecar::Away.follow(&context, true);
         let mut scanner = Scanner::new(Limits::default());
         let header = match scanner.next(SEEN.as_bytes()) {

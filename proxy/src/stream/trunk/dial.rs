@@ -8,7 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::task::{JoinError, JoinSet};
+use futures::{StreamExt, stream::FuturesUnordered};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinHandle, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::{
     domain::DomainName,
@@ -18,7 +22,7 @@ use xmpp_edge_crds::{
 use super::{
     TrunkDial, TrunkStanding, TrunkStream,
     figures::{DialFailure, DialOutcome},
-    registry,
+    registry::{self, PodsBehind},
 };
 use crate::{
     dns::{Candidate, Connected, DnsError, Endpoint, socket},
@@ -41,8 +45,8 @@ const SET_UP: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Pauses double up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// After as many failures the pause is the longest: nobody waits for a second trunk to the same pod.
-const REDUNDANT: u32 = 20;
+/// A name that has not led anywhere by then is asked for again; others are not kept waiting.
+const LOOKUP: Duration = Duration::from_secs(5);
 /// What an edge says to whom it does not know (RFC 6120 section 4.9.3.12).
 const NOT_AUTHORIZED: &str = "not-authorized";
 /// Addresses that are dialled at all.
@@ -118,9 +122,35 @@ fn is_refusal(fault: &Fault) -> bool {
     }
 }
 
+/// An address that a name leads to, or led to and that has a trunk still.
+struct DialledAddress {
+    /// Whether a name leads there. While trunks stand that may change and change back.
+    is_wanted: watch::Sender<bool>,
+    keeps: JoinHandle<()>,
+}
+
+impl DialledAddress {
+    fn begin(context: &Arc<StreamContext>, address: SocketAddr) -> Self {
+        let (is_wanted, wanted) = watch::channel(true);
+        let keeps = keep(Arc::clone(context), address, wanted);
+        Self {
+            is_wanted,
+            keeps: context.tasks.spawn(keeps),
+        }
+    }
+
+    fn is_now(&self, wanted: bool) {
+        self.is_wanted.send_if_modified(|own| {
+            let is_another = *own != wanted;
+            *own = wanted;
+            is_another
+        });
+    }
+}
+
 /// Keeps a trunk to each edge pod, until `stop`.
 pub async fn serve(context: Arc<StreamContext>, stop: CancellationToken) {
-    let mut dialled: HashMap<SocketAddr, CancellationToken> = HashMap::new();
+    let mut dialled: HashMap<SocketAddr, DialledAddress> = HashMap::new();
     // Of names that do not resolve at the moment: what they led to last.
     let mut known: HashMap<HostPort, Vec<SocketAddr>> = HashMap::new();
     loop {
@@ -129,40 +159,54 @@ pub async fn serve(context: Arc<StreamContext>, stop: CancellationToken) {
             .edge_dials
             .as_ref()
             .map_or(&[][..], |own| own.edges.as_slice());
-        let mut wanted = HashSet::new();
         let mut unresolved = BTreeMap::new();
-        for edge in edges {
-            match addresses(&context, edge).await {
+        known.retain(|edge, _| edges.contains(edge));
+        let lookups = edges.iter().map(async |edge| {
+            let found = tokio::time::timeout(LOOKUP, addresses(&context, edge)).await;
+            let found = found.unwrap_or_else(|_| Err(no_answer(&context, edge)));
+            (edge, found)
+        });
+        let mut lookups: FuturesUnordered<_> = lookups.collect();
+        loop {
+            let next = tokio::select! {
+                next = lookups.next() => next,
+                () = stop.cancelled() => return,
+            };
+            let Some((edge, found)) = next else { break };
+            match found {
                 Ok(addresses) => {
+                    dial_further(&context, &mut dialled, &addresses);
                     known.insert(edge.clone(), addresses);
                 }
                 Err(failure) => {
                     unresolved.insert(edge.to_string(), failure);
                 }
             }
-            wanted.extend(known.get(edge).into_iter().flatten().copied());
         }
         context.trunks.unresolved_are(unresolved);
-        known.retain(|edge, _| edges.contains(edge));
-        dialled.retain(|address, let_go| {
-            let stays = wanted.contains(address);
-            if !stays {
-                let_go.cancel();
-            }
-            stays
+        let wanted: HashSet<SocketAddr> = known.values().flatten().copied().collect();
+        dialled.retain(|address, own| {
+            own.is_now(wanted.contains(address));
+            !own.keeps.is_finished()
         });
-        for address in wanted {
-            if dialled.len() < MOST && !dialled.contains_key(&address) {
-                let let_go = CancellationToken::new();
-                dialled.insert(address, let_go.clone());
-                context
-                    .tasks
-                    .spawn(keep(Arc::clone(&context), address, let_go));
-            }
-        }
+        let wanted: Vec<_> = wanted.into_iter().collect();
+        dial_further(&context, &mut dialled, &wanted);
         tokio::select! {
             () = tokio::time::sleep(RESOLVE) => {}
             () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Dials those of the addresses that are not dialled yet.
+fn dial_further(
+    context: &Arc<StreamContext>,
+    dialled: &mut HashMap<SocketAddr, DialledAddress>,
+    addresses: &[SocketAddr],
+) {
+    for address in addresses {
+        if dialled.len() < MOST && !dialled.contains_key(address) {
+            dialled.insert(*address, DialledAddress::begin(context, *address));
         }
     }
 }
@@ -184,7 +228,21 @@ async fn addresses(
 }
 
 fn no_address(context: &StreamContext, edge: &HostPort, error: &DnsError) -> DialFailure {
-    let failure = DialFailure::new(Step::Dns, error.label(), error.to_string());
+    told_of_name(context, edge, error.label(), error.to_string())
+}
+
+fn no_answer(context: &StreamContext, edge: &HostPort) -> DialFailure {
+    let text = format!("no answer of the resolver within {} s", LOOKUP.as_secs());
+    told_of_name(context, edge, "DnsTimeout", text)
+}
+
+fn told_of_name(
+    context: &StreamContext,
+    edge: &HostPort,
+    label: &'static str,
+    text: String,
+) -> DialFailure {
+    let failure = DialFailure::new(Step::Dns, label, text);
     limited!(
         info,
         context.log.lines_of("edge", failure.label),
@@ -195,19 +253,30 @@ fn no_address(context: &StreamContext, edge: &HostPort, error: &DnsError) -> Dia
 }
 
 /// Keeps a trunk to the pod at this address, and where a load balancer is there, to each of its pods; until it
-/// is let go and its trunks have ended. Before the certificates of one end that a trunk was opened with, the
+/// is not wanted and its trunks have ended. Before the certificates of one end that a trunk was opened with, the
 /// next is opened; the pairs move there.
-async fn keep(context: Arc<StreamContext>, address: SocketAddr, let_go: CancellationToken) {
+async fn keep(context: Arc<StreamContext>, address: SocketAddr, mut wanted: watch::Receiver<bool>) {
     context.trunks.dials(address, DialOutcome::None);
     let mut kept = KeptAddress::new(address);
     loop {
         let mut news = std::pin::pin!(context.trunks.news());
         news.as_mut().enable();
-        let is_over = let_go.is_cancelled() || context.stopping.is_cancelled();
-        if is_over && kept.trunks.is_empty() {
+        let is_ending = context.stopping.is_cancelled();
+        let is_wanted = *wanted.borrow_and_update() && !is_ending;
+        if !is_wanted && kept.trunks.is_empty() {
             break;
         }
-        let due = (!is_over).then(|| kept.due(context.trunks.lacks_pods(address)));
+        let due = if is_wanted {
+            kept.due(context.trunks.behind(address))
+        } else {
+            None
+        };
+        let changes = async {
+            // Who dials has ended, and what stands goes on.
+            if wanted.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
         tokio::select! {
             () = wait_for(due.map(|(at, _)| at)) => {
                 if let Some((_, dial)) = due {
@@ -218,8 +287,8 @@ async fn keep(context: Arc<StreamContext>, address: SocketAddr, let_go: Cancella
                 kept.ended(&context, ended);
             }
             () = news => {}
-            () = let_go.cancelled(), if !is_over => {}
-            () = context.stopping.cancelled(), if !is_over => {}
+            () = changes => {}
+            () = context.stopping.cancelled(), if !is_ending => {}
         }
     }
     context.trunks.dials_no_more(address);
@@ -259,20 +328,26 @@ impl KeptAddress {
         }
     }
 
-    /// When it is to be dialled next, and what for.
-    fn due(&self, lacks_pods: bool) -> (Instant, TrunkDial) {
+    /// When it is to be dialled next, and what for; none before something else is new.
+    fn due(&self, behind: PodsBehind) -> Option<(Instant, TrunkDial)> {
+        let further = (self.last + pause_of_further(self.vain), TrunkDial::Further);
         if self.trunks.is_empty() {
+            if behind.is_redundant {
+                // Its pod has a trunk; another pod may answer here, where one is lacking.
+                return behind.lacks_pods.then_some(further);
+            }
             let pause = pause(self.failures, random::unit());
-            return (self.last + pause, TrunkDial::Further);
+            return Some((self.last + pause, TrunkDial::Further));
         }
         let renewal = self.renewals.values().min().copied();
         let renewal = renewal.unwrap_or(self.last + MOST_PAUSE_OF_RENEWAL);
         let has_room = self.trunks.len() < MOST_PODS;
-        let further = self.last + pause_of_further(self.vain);
-        if lacks_pods && has_room && further < renewal {
-            (further, TrunkDial::Further)
+        // What drains may take as long as stanzas wait: the next is not kept waiting for it.
+        let all_drain = !behind.has_open && behind.known >= self.trunks.len();
+        if (behind.lacks_pods || all_drain) && has_room && further.0 < renewal {
+            Some(further)
         } else {
-            (renewal, TrunkDial::Renewal)
+            Some((renewal, TrunkDial::Renewal))
         }
     }
 
@@ -320,10 +395,8 @@ impl KeptAddress {
             }
             TrunkStanding::Redundant => {
                 self.vain += 1;
-                self.failures = REDUNDANT;
-                if self.trunks.is_empty() {
-                    context.trunks.dials(self.address, DialOutcome::Redundant);
-                }
+                // Where its pod was reached a moment ago and is not now, no faster than after other failures.
+                self.failures += u32::from(self.trunks.is_empty());
             }
         }
         if let Some(fault) = fault {
@@ -421,13 +494,50 @@ mod tests {
         assert_eq!(pause(11, 1.0), LONGEST_PAUSE / 2);
     }
 
+    fn behind(of: impl FnOnce(&mut PodsBehind)) -> PodsBehind {
+        let mut behind = PodsBehind::default();
+        of(&mut behind);
+        behind
+    }
+
     #[test]
     fn pods_that_are_lacking_are_dialled_for_at_once_and_then_now_and_then() {
         let mut kept = KeptAddress::new(([127, 0, 0, 1], 1).into());
-        assert_eq!(kept.due(true).1, TrunkDial::Further);
-        assert_eq!(kept.due(true).0, kept.last, "the first is not waited for");
+        let due = kept.due(behind(|own| own.lacks_pods = true));
+        let first = Some((kept.last, TrunkDial::Further));
+        assert_eq!(due, first, "the first is not waited for");
         kept.vain = VAIN_AT_ONCE - 1;
         assert_eq!(pause_of_further(kept.vain), FIRST_PAUSE);
         assert_eq!(pause_of_further(VAIN_AT_ONCE), FURTHER_PAUSE);
+    }
+
+    #[test]
+    fn an_address_of_a_pod_that_is_reached_is_not_dialled_again_while_it_is() {
+        let mut kept = KeptAddress::new(([127, 0, 0, 1], 1).into());
+        kept.vain = VAIN_AT_ONCE;
+        let mut own = behind(|own| own.is_redundant = true);
+        assert_eq!(kept.due(own), None);
+        own.lacks_pods = true;
+        let seldom = Some((kept.last + FURTHER_PAUSE, TrunkDial::Further));
+        assert_eq!(kept.due(own), seldom, "another pod may answer there");
+        own.is_redundant = false;
+        assert_eq!(kept.due(own), Some((kept.last, TrunkDial::Further)));
+    }
+
+    #[tokio::test]
+    async fn where_every_trunk_drains_the_next_is_not_kept_waiting() {
+        let mut kept = KeptAddress::new(([127, 0, 0, 1], 1).into());
+        kept.trunks.spawn(std::future::pending());
+        let dials = |own| kept.due(own).map(|(_, dial)| dial);
+        let greets = behind(|_| ());
+        assert_eq!(
+            dials(greets),
+            Some(TrunkDial::Renewal),
+            "it is being opened"
+        );
+        let drains = behind(|own| own.known = 1);
+        assert_eq!(dials(drains), Some(TrunkDial::Further));
+        let stands = behind(|own| (own.known, own.has_open) = (1, true));
+        assert_eq!(dials(stands), Some(TrunkDial::Renewal));
     }
 }

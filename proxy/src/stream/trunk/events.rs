@@ -9,11 +9,12 @@ use xmpp_edge_crds::edge_config::EdgeConfig;
 
 use super::{
     CountLately, Speaker, TrunkPair, TrunkStanding, TrunkStream,
-    far_end::{FarEdge, FarSidecar},
+    far_end::{FarEdge, FarSidecar, SidecarId},
     figures::TrunkFacts,
-    hand_over::whom,
+    hand_over::{place, whom},
     own_version,
     registry::TooManyTrunks,
+    terms::TrunkTerms,
 };
 use crate::{
     config::trunk_name::{ProductVersion, TrunkName},
@@ -30,7 +31,7 @@ use crate::{
 };
 
 /// How often a peer may say within a minute that something is another.
-const MOST_CHANGES: usize = 120;
+pub(super) const MOST_CHANGES: usize = 120;
 /// What a peer does is counted anew after so long.
 const LATELY: Duration = Duration::from_secs(60);
 
@@ -85,7 +86,10 @@ impl TrunkStream {
         self.far_server.follow(&enable.server, now);
         let far = FarSidecar {
             gateway: gateway.effective_name().to_owned(),
-            instance: enable.instance,
+            id: SidecarId {
+                instance: enable.instance,
+                start: enable.start,
+            },
             domains: domains.clone(),
             servers: gateway
                 .sidecar
@@ -135,10 +139,8 @@ impl TrunkStream {
                 .router
                 .signed(|side, pair| side == Side::Gateway && domains.contains(&pair.to));
         }
-        let gateway = self.stream.config.gateway(&self.peer);
-        let gateway = gateway.map_or("", |own| own.config.effective_name());
-        let absence = context.trunks.absence(gateway);
         for route in self.turns.routes() {
+            let absence = context.trunks.absence(&place(route));
             route.note_failure(&absence.failure(&whom(route), now));
         }
     }
@@ -258,7 +260,12 @@ impl TrunkStream {
         }
         let (role, tls) = (self.stream.peer, self.stream.tls());
         let speaker = Speaker::of(&config, role, &self.peer, tls);
-        let mut is_another = speaker != self.speaker;
+        let is_set_up_otherwise = self.terms != TrunkTerms::of(&config, &self.peer);
+        if is_set_up_otherwise && self.standing == TrunkStanding::Greeting {
+            // What it said of itself is so no longer.
+            return self.end(Fault::Shutdown);
+        }
+        let mut is_another = speaker != self.speaker || is_set_up_otherwise;
         self.speaker = speaker;
         let (metrics, side) = (&self.stream.context.metrics, self.stream.side);
         for own in self.trunk.pairs_mut() {

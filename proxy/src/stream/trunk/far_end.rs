@@ -22,23 +22,38 @@ pub struct FarEdge {
     pub facts: EdgeFacts,
 }
 
+/// Which of the sidecars of its gateway it is. Two hosts may have one name: their processes differ.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SidecarId {
+    pub instance: TrunkName,
+    /// As it says itself; none of a version that does not.
+    pub start: Option<u64>,
+}
+
 /// A sidecar, to an edge.
 #[derive(Clone, Debug)]
 pub struct FarSidecar {
     /// Name of its gateway.
     pub gateway: String,
-    pub instance: TrunkName,
+    pub id: SidecarId,
     /// The domains that its certificate, or its key, speaks for.
     pub domains: Vec<DomainName>,
     pub servers: SidecarServers,
     pub server: ServerState,
 }
 
+impl FarEdge {
+    /// Which pod it is. Standalone pools of one host may call theirs alike.
+    pub(super) fn id(&self) -> (&TrunkName, &TrunkName) {
+        (&self.pool, &self.pod)
+    }
+}
+
 impl FarEnd {
     /// [`Self::key`] of every edge: to a sidecar they lead to the same.
     pub const EDGES: &str = "";
 
-    /// Under what its absence is remembered.
+    /// The same of all that have reason to look at their routes where one of them changes.
     pub(super) fn key(&self) -> &str {
         match self {
             Self::Edge(_) => Self::EDGES,

@@ -16,7 +16,7 @@ use xmpp_edge_crds::remedy;
 
 use super::far_end::{FarEdge, FarSidecar};
 use crate::{
-    config::trunk_name::ProductVersion,
+    config::trunk_name::{ProductVersion, TrunkName},
     negotiation::Step,
     tls::{self, TlsFacts},
     trunk::sending::TrunkCustody,
@@ -174,12 +174,15 @@ impl DialFailure {
 pub enum DialOutcome {
     /// Nothing yet, or a trunk that ended in order.
     None,
-    /// The pod there has a trunk at another of its addresses.
-    Redundant,
+    /// The pod there has a trunk already, by another address.
+    Redundant {
+        pool: TrunkName,
+        pod: TrunkName,
+    },
     Failed(DialFailure),
 }
 
-/// An address that a sidecar dials, as it is shown.
+/// An address that a sidecar dials, as it is shown: once for each pod that it has a trunk to there.
 #[derive(Clone, Debug)]
 pub struct ShownEdge {
     pub address: SocketAddr,
@@ -192,6 +195,8 @@ pub struct ShownEdge {
 /// A trunk as it is shown.
 #[derive(Clone, Debug)]
 pub struct ShownSidecar {
+    /// Its instance; of two sidecars of one instance with the key of each.
+    pub name: String,
     pub far: FarSidecar,
     pub facts: TrunkFacts,
     /// What comes in is given to it.

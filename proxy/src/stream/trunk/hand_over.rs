@@ -5,8 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::absence::TrunkPlace;
 use crate::{
-    config::ActiveConfig,
     negotiation::Side,
     routing::{dial_ticket::DialTicket, route::Route},
     stream::{Command, TrunkCommand, context::StreamContext},
@@ -32,7 +32,7 @@ pub async fn hand_over(context: &Arc<StreamContext>, ticket: DialTicket) -> Opti
             return None;
         }
         let now = Instant::now();
-        let absence = context.trunks.absence(absent(&config, &route));
+        let absence = context.trunks.absence(&place(&route));
         let failure = absence.failure(&whom(&route), now);
         let stopping = context.stopping.is_cancelled();
         if absence.is_long(now) || stopping {
@@ -58,13 +58,11 @@ pub async fn hand_over(context: &Arc<StreamContext>, ticket: DialTicket) -> Opti
     }
 }
 
-/// Under what it is remembered since when nobody is there.
-fn absent<'a>(config: &'a ActiveConfig, route: &Route) -> &'a str {
+/// Where the route leads.
+pub(super) fn place(route: &Route) -> TrunkPlace {
     match route.side {
-        Side::Partner => "",
-        Side::Gateway => config
-            .gateway(&route.pair.to)
-            .map_or("", |gateway| gateway.config.effective_name()),
+        Side::Partner => TrunkPlace::Edges,
+        Side::Gateway => TrunkPlace::Server(route.pair.to.clone()),
     }
 }
 

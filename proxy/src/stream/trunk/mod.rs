@@ -17,6 +17,7 @@ mod receiver;
 pub mod registry;
 pub mod server;
 pub mod server_watch;
+mod terms;
 mod traffic;
 
 use std::{
@@ -33,6 +34,7 @@ use self::{
     figures::TrunkFigures,
     pairs::{Speaker, TrunkPair},
     receiver::TrunkReceiver,
+    terms::TrunkTerms,
 };
 use super::{CLOSING, Stream, TURN, state::StreamState};
 use crate::{
@@ -82,6 +84,7 @@ pub struct TrunkStream {
     turns: TrunkTurns,
     receiver: TrunkReceiver,
     speaker: Speaker,
+    terms: TrunkTerms,
     /// Routes that have a better trunk, or may have none here any more.
     leaving: Vec<Arc<Route>>,
     look: NextLook,
@@ -166,6 +169,7 @@ impl TrunkStream {
             Some(dials) => {
                 let enable = Enable {
                     instance: dials.instance.clone(),
+                    start: stream.context.trunks.start(),
                     version: dials.version,
                     queue,
                     claim: stream
@@ -186,6 +190,7 @@ impl TrunkStream {
             .set_limits(Limits::of_trunk(largest.saturating_add(GROWN)));
         stream.scanner.skip_faulty();
         let speaker = Speaker::of(&stream.config, stream.peer, &peer, stream.tls());
+        let terms = TrunkTerms::of(&stream.config, &peer);
         let idle = stream.context.pair_idle;
         let mut own = Box::new(Self {
             stream,
@@ -194,6 +199,7 @@ impl TrunkStream {
             turns: TrunkTurns::default(),
             receiver: TrunkReceiver::default(),
             speaker,
+            terms,
             leaving: Vec::new(),
             look: NextLook {
                 leaving: now,

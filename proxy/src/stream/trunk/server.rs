@@ -1,5 +1,7 @@
 //! What a sidecar knows of the server beside it, by what came of dialling it. Edges are told each time.
 
+use std::time::Instant;
+
 use xmpp_edge_crds::{domain::DomainName, remedy};
 
 use crate::{
@@ -13,24 +15,33 @@ use crate::{
 /// Characters of the server's own words that are told on.
 const WORDS: usize = 250;
 
-/// The server was dialled for a stanza to `domain`. Edges are told where it is there, or is away; where it
-/// refuses one stream it is tried whether it refuses all.
-pub fn dialled(context: &StreamContext, domain: &DomainName, failure: Option<&Failure>) {
+/// The server was dialled for a stanza. What came of one pair is no word on the others: only a stream says that the
+/// server is there, and a failure is reason to try how it is.
+pub fn dialled(context: &StreamContext, failure: Option<&Failure>) {
+    let refuses = || matches!(context.trunks.own_server(), ServerState::Refuses { .. });
     match failure {
         None => {
             is_now(context, &ServerState::Up);
         }
-        Some(failure) if is_away(failure) => {
-            let text = told(context, domain, failure);
-            is_now(context, &ServerState::Down { text });
-        }
-        Some(_) if reaches(context) => {}
+        Some(failure) if is_away(failure) => context.trunks.doubt_server(),
+        Some(_) if reaches(context) || refuses() => {}
         Some(_) => context.trunks.doubt_server(),
     }
 }
 
+/// Whether nothing was heard of the server.
 pub(super) fn is_away(failure: &Failure) -> bool {
-    failure.kind.is_outage() || failure.kind == FailureKind::NotFound
+    matches!(
+        failure.kind,
+        FailureKind::NotFound | FailureKind::Unreachable | FailureKind::TimedOut
+    )
+}
+
+/// Whether the server has opened its stream on one of ours that began then or later, and is not over.
+pub(super) fn answers(context: &StreamContext, since: Instant) -> bool {
+    let streams = context.streams.all();
+    let mut own = streams.iter().filter(|it| it.side == Side::Gateway);
+    own.any(|it| it.peer == PeerRole::Server && it.opened >= since && it.has_answered())
 }
 
 /// Whether a stream of ours to the server stands.

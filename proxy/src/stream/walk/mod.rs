@@ -61,7 +61,8 @@ pub(super) struct Walk<'a> {
     superseded: CancellationToken,
     last: Failure,
     /// One target at least may be back in a moment.
-    is_outage: bool,
+    /// What of them may be over in a moment, the last.
+    outage: Option<FailureKind>,
 }
 
 type Negotiated = Result<Box<Stream>, Fault>;
@@ -127,7 +128,7 @@ impl<'a> Walk<'a> {
             negotiations: FuturesUnordered::new(),
             superseded: CancellationToken::new(),
             last: Failure::new(FailureKind::NotFound, text),
-            is_outage: false,
+            outage: None,
         }
     }
 
@@ -195,8 +196,8 @@ impl<'a> Walk<'a> {
             }
         }
         let mut failure = self.last.clone();
-        if self.is_outage && !failure.kind.is_outage() {
-            failure.kind = FailureKind::Unreachable;
+        if let Some(outage) = self.outage {
+            failure.kind = outage;
         }
         Err(failure)
     }
@@ -357,7 +358,9 @@ impl<'a> Walk<'a> {
     }
 
     fn failed(&mut self, failure: Failure) {
-        self.is_outage |= failure.kind.is_outage();
+        if failure.kind.is_outage() {
+            self.outage = Some(failure.kind);
+        }
         if let Some(ticket) = self.ticket {
             ticket.route().note_failure(&failure);
         }
@@ -397,6 +400,13 @@ fn kind_of(fault: &Fault) -> FailureKind {
         "system-shutdown",
         "temporary-auth-failure",
     ];
+    /// Those of them that are of who was asked about the pair, where a server ends its stream in place of
+    /// XEP-0220's error (section 2.5).
+    const OF_THE_PAIR: [&str; 3] = [
+        "remote-connection-failed",
+        "remote-server-not-found",
+        "remote-server-timeout",
+    ];
     match fault {
         Fault::EstablishmentTimeout => FailureKind::TimedOut,
         Fault::Policy(_) | Fault::HostUnknown => FailureKind::Forbidden,
@@ -405,9 +415,13 @@ fn kind_of(fault: &Fault) -> FailureKind {
         | Fault::Unresponsive
         | Fault::BidiRejected { .. }
         | Fault::AcksRejected { .. } => FailureKind::Unreachable,
-        Fault::PeerError { condition, .. }
-        | Fault::DialbackError { condition }
-        | Fault::SaslRejected { condition, .. }
+        Fault::DialbackError { condition } if PASSING.contains(&condition.as_str()) => {
+            FailureKind::Unproved
+        }
+        Fault::PeerError { condition, .. } if OF_THE_PAIR.contains(&condition.as_str()) => {
+            FailureKind::Unproved
+        }
+        Fault::PeerError { condition, .. } | Fault::SaslRejected { condition, .. }
             if PASSING.contains(&condition.as_str()) =>
         {
             FailureKind::Unreachable

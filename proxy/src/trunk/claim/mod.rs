@@ -13,50 +13,49 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::nonza::Activity;
-use crate::config::trunk_name::TrunkName;
 
-/// A sidecar's claim. The least of several is active: the oldest, then the lower instance.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct InboundClaim {
-    pub since: Timestamp,
-    pub instance: TrunkName,
+/// What an edge knows of the sidecars of one gateway that have a trunk to it; `S` tells them from each other, at each
+/// edge alike.
+#[derive(Debug)]
+pub struct Claimants<S>(BTreeMap<S, Option<Timestamp>>);
+
+impl<S> Default for Claimants<S> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
 }
 
-/// What an edge knows of the sidecars of one gateway that have a trunk to it.
-#[derive(Debug, Default)]
-pub struct Claimants(BTreeMap<TrunkName, Option<Timestamp>>);
-
-impl Claimants {
+impl<S: Ord> Claimants<S> {
     /// A sidecar is there, or claims something else than before.
-    pub fn claims(&mut self, instance: TrunkName, since: Option<Timestamp>) {
-        self.0.insert(instance, since);
+    pub fn claims(&mut self, sidecar: S, since: Option<Timestamp>) {
+        self.0.insert(sidecar, since);
     }
 
     /// The sidecar's last trunk is gone, or is drained.
-    pub fn gone(&mut self, instance: &TrunkName) {
-        self.0.remove(instance);
+    pub fn gone(&mut self, sidecar: &S) {
+        self.0.remove(sidecar);
     }
 
-    /// Who gets what comes in.
+    /// Who gets what comes in: of the oldest claim, then the lower one.
     #[must_use]
-    pub fn active(&self) -> Option<&TrunkName> {
+    pub fn active(&self) -> Option<&S> {
         let claims = self.0.iter();
-        let claims = claims.filter_map(|(instance, since)| since.map(|since| (since, instance)));
-        claims.min().map(|(_, instance)| instance)
+        let claims = claims.filter_map(|(sidecar, since)| since.map(|since| (since, sidecar)));
+        claims.min().map(|(_, sidecar)| sidecar)
     }
 
     /// What a sidecar is told, when it claims and when this changes: whether it gets what comes in or,
     /// where it does not claim it, whether it would.
     #[must_use]
-    pub fn activity(&self, instance: &TrunkName) -> Activity {
+    pub fn activity(&self, sidecar: &S) -> Activity {
         Activity {
-            is_active: self.active().is_none_or(|active| active == instance),
-            claim: self.0.get(instance).copied().flatten(),
+            is_active: self.active().is_none_or(|active| active == sidecar),
+            claim: self.0.get(sidecar).copied().flatten(),
         }
     }
 
     /// Every sidecar that has a trunk here.
-    pub fn instances(&self) -> impl Iterator<Item = &TrunkName> {
+    pub fn sidecars(&self) -> impl Iterator<Item = &S> {
         self.0.keys()
     }
 }

@@ -4,6 +4,7 @@ use jiff::SignedDuration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::trunk_name::TrunkName;
 
 fn name(number: usize) -> TrunkName {
     format!("prosody-{number}").parse().expect("valid")
@@ -98,7 +99,7 @@ struct Simulation {
     sidecars: Vec<OwnClaim<usize>>,
     /// Of each sidecar's clock, in seconds.
     skews: Vec<i64>,
-    edges: Vec<Claimants>,
+    edges: Vec<Claimants<TrunkName>>,
     /// What an edge told each sidecar last.
     told: BTreeMap<(usize, usize), Activity>,
     links: BTreeMap<(usize, usize), Link>,
@@ -173,9 +174,7 @@ impl Simulation {
 
     fn edge_tells(&mut self, edge: usize) {
         for sidecar in 0..self.sidecars.len() {
-            let is_known = self.edges[edge]
-                .instances()
-                .any(|own| *own == name(sidecar));
+            let is_known = self.edges[edge].sidecars().any(|own| *own == name(sidecar));
             let activity = self.edges[edge].activity(&name(sidecar));
             if is_known
                 && let Some(link) = self.links.get_mut(&(sidecar, edge))
@@ -224,7 +223,7 @@ impl Simulation {
                 let (Some(active), Some(elsewhere)) = (known.active(), edge.active()) else {
                     continue;
                 };
-                let reaches_both = edge.instances().any(|own| own == active);
+                let reaches_both = edge.sidecars().any(|own| own == active);
                 assert!(
                     active == elsewhere || !reaches_both,
                     "{active} is active at {one}, {elsewhere} at {other}, which {active} reaches"

@@ -14,6 +14,7 @@ fn version(text: &str) -> ProductVersion {
 fn enable(own: &str) -> Enable {
     Enable {
         instance: "prosody-0".parse().expect("valid"),
+        start: Some(7),
         version: version(own),
         queue: 1 << 20,
         claim: None,

@@ -69,6 +69,8 @@ impl Nonza {
 pub struct Enable {
     /// Which of the sidecars of its gateway it is.
     pub instance: TrunkName,
+    /// A number that this process took by chance: another one of the same instance has another.
+    pub start: Option<u64>,
     pub version: ProductVersion,
     /// Most unacknowledged bytes of a pair that it takes.
     pub queue: u64,

@@ -111,6 +111,7 @@ fn ack(attributes: &Attributes<'_>) -> Result<TrunkAck, NonzaError> {
 }
 
 const A_NUMBER: &str = "a whole number below 4294967296";
+const A_LARGE_NUMBER: &str = "a whole number below 18446744073709551616";
 const A_SMALL_NUMBER: &str = "a whole number below 65536";
 const TRUE_OR_FALSE: &str = "'true' or 'false'";
 const A_NAME: &str = "1 to 253 printable ASCII characters without space";
@@ -224,6 +225,7 @@ impl<'a> Attributes<'a> {
         })?;
         Ok(Enable {
             instance: self.name("instance")?,
+            start: self.optional("start", A_LARGE_NUMBER, number)?,
             version: self.version()?,
             queue: self.queue()?,
             claim: self.time("claim")?,

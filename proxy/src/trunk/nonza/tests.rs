@@ -45,7 +45,7 @@ fn written(nonza: &Nonza) -> String {
 /// The design's examples, as they stand there.
 #[test]
 fn what_the_design_shows_is_read_and_written() {
-    let enable = "<enable xmlns='urn:xmpp-edge:trunk:0' instance='prosody-0' version='1.1.0' \
+    let enable = "<enable xmlns='urn:xmpp-edge:trunk:0' instance='prosody-0' start='7' version='1.1.0' \
                   queue='1048576' claim='2026-11-28T10:00:00Z' server='up'/>";
     let enabled = "<enabled xmlns='urn:xmpp-edge:trunk:0' pool='hq' pod='hq-6c9d-x2x4z' version='1.1.0' \
                    queue='1048576' priority='10' weight='100' replicas='2' active='true' \
@@ -250,14 +250,16 @@ fn nonzas() -> impl Strategy<Value = Nonza> {
     prop_oneof![
         (
             names(),
+            any::<Option<u64>>(),
             version.clone(),
             1_u64..,
             prop::option::of(times()),
             any::<bool>()
         )
             .prop_map(
-                |(instance, version, queue, claim, is_up)| Nonza::Enable(Enable {
+                |(instance, start, version, queue, claim, is_up)| Nonza::Enable(Enable {
                     instance,
+                    start,
                     version,
                     queue,
                     claim,

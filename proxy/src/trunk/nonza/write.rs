@@ -62,6 +62,7 @@ fn write_enable(enable: &Enable, out: &mut Vec<u8>) {
     };
     Tag::open("enable", out)
         .text("instance", enable.instance.as_str())
+        .some("start", enable.start)
         .plain("version", enable.version)
         .plain("queue", enable.queue)
         .some("claim", enable.claim)

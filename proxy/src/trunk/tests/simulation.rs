@@ -106,6 +106,7 @@ impl SimulatedTrunk {
         let name = |text: &str| text.parse::<TrunkName>().expect("valid");
         let enable = Enable {
             instance: name("prosody-0"),
+            start: Some(7),
             version,
             queue: window,
             claim: None,

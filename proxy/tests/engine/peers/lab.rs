@@ -21,7 +21,7 @@ use xmpp_edge_proxy::{
 use zeroize::Zeroizing;
 
 use super::{
-    Confirms, Plan,
+    Confirms, Plan, Unproved,
     connection::Stream,
     server::{Served, Server},
     within,
@@ -216,6 +216,20 @@ pub fn server_that(address: SocketAddr, confirms: Confirms) -> Server {
         address,
         Served {
             confirms,
+            ..Served::default()
+        },
+    )
+}
+
+/// A server that gets the keys of these domains not verified.
+pub fn server_without(
+    address: SocketAddr,
+    unproved: impl IntoIterator<Item = (&'static str, Unproved)>,
+) -> Server {
+    Server::open(
+        address,
+        Served {
+            unproved: unproved.into_iter().collect(),
             ..Served::default()
         },
     )

@@ -8,7 +8,7 @@ mod server;
 use std::time::Duration;
 
 pub use connection::Stream;
-pub use lab::{Lab, get, inputs, partner_server, server_at, server_that};
+pub use lab::{Lab, get, inputs, partner_server, server_at, server_that, server_without};
 pub use server::Server;
 
 /// What a loaded machine may need for one step.
@@ -89,6 +89,28 @@ pub enum Second {
     Error,
     /// By the test, if at all.
     Silence,
+}
+
+/// What a server does that cannot reach who would verify a key.
+#[derive(Clone, Copy)]
+pub enum Unproved {
+    /// It says so, with this condition (XEP-0220 section 2.4.2).
+    Error(&'static str),
+    /// It looks on.
+    Silence,
+}
+
+impl Unproved {
+    /// To the `db:result` between these.
+    fn answer(self, from: &str, to: &str) -> String {
+        match self {
+            Self::Silence => String::new(),
+            Self::Error(condition) => format!(
+                "<db:result from='{to}' to='{from}' type='error'><error type='cancel'>\
+                 <{condition} xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></db:result>"
+            ),
+        }
+    }
 }
 
 /// Message `id` of a user inside to a partner's.

@@ -72,7 +72,7 @@ async fn b32_behind_one_address_each_pod_gets_a_trunk_and_one_that_comes_later_t
     for pod in 0..3 {
         trunks.push(welcome(&edges, pod, 3).await);
     }
-    let has_all = || !own.context.trunks.lacks_pods(balancer.address);
+    let has_all = || !own.context.trunks.behind(balancer.address).lacks_pods;
     until("it has all that there are", has_all).await;
     // One pod more, and the balancer leads to one that it has before.
     balancer.turn_is(0);

@@ -3,9 +3,10 @@
 use super::{
     engines::{BareSidecar, Engine, at, edge, sidecar, until},
     pki::Pki,
-    scripted::{End, ScriptedEdge, enable_of_newer},
+    scripted::{ENABLE, ENABLED, End, ScriptedEdge, of_newer},
 };
-use crate::peers::server_at;
+use crate::peers::{message, server_at};
+use xmpp_edge_crds::edge_config::{EdgeConfig, SidecarServers};
 use xmpp_edge_proxy::stream::trunk::figures::DialOutcome;
 
 #[tokio::test]
@@ -14,12 +15,12 @@ async fn b17_a_version_two_minors_away_is_told_so_and_others_are_taken() {
     let shown = pki.sidecar(&["org.example"]);
     let engine = Engine::start(at(21, 1, 0), edge(21, &pki, |_| ()));
     let mut far = End::sidecar(engine.address, &pki, &shown, "org.example").await;
-    far.say(&enable_of_newer(2)).await;
+    far.say(&of_newer(ENABLE, 2)).await;
     far.hears("<unsupported-version").await;
     far.hears("one minor version apart").await;
     far.ends().await;
     let mut near = End::sidecar(engine.address, &pki, &shown, "org.example").await;
-    near.say(&enable_of_newer(1)).await;
+    near.say(&of_newer(ENABLE, 1)).await;
     near.hears("<enabled ").await;
 }
 
@@ -34,6 +35,23 @@ async fn b17_an_edge_older_than_trunks_is_told_in_words_and_dialled_again() {
     old.ends().await;
     let new = edge.next().await;
     assert_eq!(new.heard_times("<enable "), 1);
+}
+
+#[tokio::test]
+async fn b17_a_newer_edge_is_taken_by_a_sidecar_of_the_minor_before_alone() {
+    let pki = Pki::new();
+    let scripted = ScriptedEdge::open(at(71, 1, 23456), &pki).await;
+    let shown = pki.sidecar(&["org.example"]);
+    let own = BareSidecar::start(sidecar(71, &pki, &shown, &[scripted.address]));
+    let trunk = "<trunk xmlns='urn:xmpp-edge:trunk:0'/>";
+    let mut far = scripted.next_with(trunk).await;
+    far.say(&of_newer(ENABLED, 2)).await;
+    far.hears("<unsupported-version").await;
+    far.hears("one minor version apart").await;
+    far.ends().await;
+    let mut near = scripted.next_with(trunk).await;
+    near.say(&of_newer(ENABLED, 1)).await;
+    until("it stands", || own.context.trunks.reaches_edges()).await;
 }
 
 #[tokio::test]
@@ -201,7 +219,7 @@ async fn a_sidecar_says_of_each_edge_what_keeps_it_from_it_and_which_key_to_list
         let own = edges.into_iter().find(|edge| edge.address == address);
         own.and_then(|edge| match edge.outcome {
             DialOutcome::Failed(failure) => Some(failure),
-            DialOutcome::None | DialOutcome::Redundant => None,
+            DialOutcome::None | DialOutcome::Redundant { .. } => None,
         })
     };
     until("both were tried", || {
@@ -267,4 +285,87 @@ async fn no_trunk_outlives_the_certificate_that_it_was_opened_with() {
         .hears("the certificate that this trunk was opened with has ended")
         .await;
     trunk.ends().await;
+}
+
+/// What a trunk was set up by is compared whole: where it is otherwise now, the next one has it.
+#[tokio::test]
+async fn an_edge_whose_settings_a_trunk_cannot_follow_drains_it() {
+    let pki = Pki::new();
+    let shown = pki.sidecar(&["org.example"]);
+    let engine = Engine::start(at(77, 1, 0), edge(77, &pki, |_| ()));
+    let changes: [fn(&mut EdgeConfig); 5] = [
+        |config| config.settings.max_stanza_bytes *= 2,
+        |config| config.settings.queue_bytes *= 2,
+        |config| config.gateways[0].name = Some("renamed".to_owned()),
+        |config| servers(config, SidecarServers::Clustered),
+        |config| servers(config, SidecarServers::Single),
+    ];
+    for change in changes {
+        let mut trunk = End::standing_sidecar(engine.address, &pki, &shown, "org.example").await;
+        // Nothing that it follows drains it.
+        engine.change(|config| config.edges[0].priority += 1);
+        trunk.hears("<edge ").await;
+        assert_eq!(trunk.heard_times("<drain "), 0, "{}", trunk.heard());
+        engine.change(change);
+        trunk.hears("<drain ").await;
+        trunk.say("</stream:stream>").await;
+        trunk.ends().await;
+    }
+}
+
+fn servers(config: &mut EdgeConfig, servers: SidecarServers) {
+    if let Some(sidecar) = &mut config.gateways[0].sidecar {
+        sidecar.server = servers;
+    }
+}
+
+#[tokio::test]
+async fn a_sidecar_whose_settings_a_trunk_cannot_follow_opens_the_next_while_that_drains() {
+    let pki = Pki::new();
+    let scripted = ScriptedEdge::open(at(78, 1, 23456), &pki).await;
+    let shown = pki.sidecar(&["org.example"]);
+    let settings = sidecar(78, &pki, &shown, &[scripted.address]);
+    let engine = Engine::start(at(78, 4, 0), settings.into_inputs());
+    let mut old = scripted.next().await;
+    old.say("<r xmlns='urn:xmpp-edge:trunk:0' n='1'/>").await;
+    old.hears(" n='1'").await;
+    engine.change(|config| config.settings.queue_bytes = 2_000_000);
+    old.hears("<drain ").await;
+    // It is not over: what it took may take as long as stanzas wait.
+    let new = scripted.next().await;
+    assert!(new.heard().contains(" queue='2000000'"), "{}", new.heard());
+}
+
+/// A sidecar that finds its pod reached already closes the trunk unused: no pair moves there and back.
+#[tokio::test]
+async fn a_second_trunk_of_a_sidecar_gets_nothing_before_the_first_drains() {
+    let pki = Pki::new();
+    let _partner = server_at(at(79, 2, 5269));
+    let shown = pki.sidecar(&["org.example"]);
+    let engine = Engine::start(at(79, 1, 0), edge(79, &pki, |_| ()));
+    let mut first = End::standing_sidecar(engine.address, &pki, &shown, "org.example").await;
+    let mut outside = engine
+        .partner_stream("partner.example", "org.example")
+        .await;
+    outside.say(&message(1)).await;
+    first.hears("id='1'").await;
+    let number = first.number("org.example");
+    let mut second = End::standing_sidecar(engine.address, &pki, &shown, "org.example").await;
+    first
+        .say(&format!(
+            "<a xmlns='urn:xmpp-edge:trunk:0'><p i='{number}' h='1'/></a>"
+        ))
+        .await;
+    outside.say(&message(2)).await;
+    first.hears("id='2'").await;
+    first
+        .say(&format!(
+            "<a xmlns='urn:xmpp-edge:trunk:0'><p i='{number}' h='2'/></a>\
+             <drain xmlns='urn:xmpp-edge:trunk:0'/></stream:stream>"
+        ))
+        .await;
+    outside.say(&message(3)).await;
+    second.hears("id='3'").await;
+    assert_eq!(second.ids(), ["3"]);
+    second.say("<r xmlns='urn:xmpp-edge:trunk:0' n='1'/>").await;
 }

@@ -17,12 +17,25 @@ struct Way {
 
 impl Way {
     fn open(number: u8) -> Self {
+        Self::with(number, None)
+    }
+
+    /// Where stanzas may be so large, everywhere.
+    fn with(number: u8, max_stanza_bytes: Option<u32>) -> Self {
         let pki = Pki::new();
         let shown = pki.sidecar(&["org.example", "org2.example"]);
         let partner = server_at(at(number, 2, 5269));
         let server = server_at(at(number, 3, 5269));
-        let edge = Engine::start(at(number, 1, 0), edge(number, &pki, |_| ()));
-        let settings = sidecar(number, &pki, &shown, &[edge.address]);
+        let document = edge(number, &pki, |document| {
+            if let Some(most) = max_stanza_bytes {
+                document["settings"]["maxStanzaBytes"] = most.into();
+            }
+        });
+        let edge = Engine::start(at(number, 1, 0), document);
+        let mut settings = sidecar(number, &pki, &shown, &[edge.address]);
+        if let Some(most) = max_stanza_bytes {
+            settings.settings.max_stanza_bytes = most;
+        }
         let sidecar = Engine::start(at(number, 4, 0), settings.into_inputs());
         Self {
             edge,
@@ -57,6 +70,44 @@ async fn a_message_goes_each_way_over_the_connection_that_the_sidecar_opened() {
     way.server.hears("id='7'").await;
     assert_eq!(way.partner.came("out"), (1, 0));
     assert_eq!(way.server.came("7"), (1, 0));
+    way.stop().await;
+}
+
+/// So large by its body.
+fn filled(stanza: &str, bytes: usize) -> String {
+    let more = "x".repeat(bytes - stanza.len());
+    stanza.replacen("hello", &format!("hello{more}"), 1)
+}
+
+#[tokio::test]
+async fn b15_a_stanza_of_the_limit_passes_each_way_and_one_byte_more_is_answered_once() {
+    const MOST: usize = 10_000;
+    let way = Way::with(8, Some(10_000));
+    let mut inside = way
+        .sidecar
+        .inside_stream("org.example", "partner.example")
+        .await;
+    let out = |id| outward("org.example", "partner.example", id);
+    inside.say(&filled(&out("exact"), MOST)).await;
+    inside.say(&filled(&out("more"), MOST + 1)).await;
+    inside.say(&out("after")).await;
+    way.partner.hears("id='after'").await;
+    way.server.hears("policy-violation").await;
+    let mut outside = way
+        .edge
+        .partner_stream("partner.example", "org.example")
+        .await;
+    outside.say(&filled(&message(1), MOST)).await;
+    outside.say(&filled(&message(2), MOST + 1)).await;
+    outside.say(&message(3)).await;
+    way.server.hears("id='3'").await;
+    way.partner.hears("policy-violation").await;
+    assert_eq!(way.partner.came("exact"), (1, 0));
+    assert_eq!(way.partner.came("more"), (0, 0));
+    assert_eq!(way.server.came("more"), (0, 1));
+    assert_eq!(way.server.came("1"), (1, 0));
+    assert_eq!(way.server.came("2"), (0, 0));
+    assert_eq!(way.partner.came("2"), (0, 1));
     way.stop().await;
 }
 

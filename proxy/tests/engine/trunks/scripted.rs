@@ -28,12 +28,12 @@ pub const ENABLE: &str = concat!(
     "' queue='1048576' claim='2026-11-28T10:00:00Z' server='up'/>"
 );
 
-/// [`ENABLE`] of a program so many minor versions newer than this one.
-pub fn enable_of_newer(minors: u32) -> String {
+/// What a program says of itself that is so many minor versions newer than this one.
+pub fn of_newer(said: &str, minors: u32) -> String {
     let own = env!("CARGO_PKG_VERSION");
     let minor: u32 = env!("CARGO_PKG_VERSION_MINOR").parse().expect("a number");
     let newer = format!("{}.{}.7", env!("CARGO_PKG_VERSION_MAJOR"), minor + minors);
-    ENABLE.replace(own, &newer)
+    said.replace(own, &newer)
 }
 
 /// One end.

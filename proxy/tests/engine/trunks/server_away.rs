@@ -1,11 +1,11 @@
-//! What an edge makes of a sidecar that does not reach its server.
+//! What an edge makes of a sidecar that does not reach its server, and when a sidecar says so.
 
 use super::{
-    engines::{Engine, at, edge},
+    engines::{Engine, at, edge, sidecar},
     pki::Pki,
-    scripted::End,
+    scripted::{End, ScriptedEdge},
 };
-use crate::peers::{message, server_at};
+use crate::peers::{Unproved, message, server_at, server_without};
 
 const AWAY: &str = "<server xmlns='urn:xmpp-edge:trunk:0' up='false' text='it hangs'/>";
 
@@ -71,4 +71,54 @@ async fn b25_a_sidecar_that_comes_without_its_server_gets_what_waits_once_it_is_
         .await;
     trunk.hears("id='3'").await;
     assert_eq!(trunk.ids(), ["1", "2", "3"]);
+}
+
+/// What the server says of one pair is no word on the others; nor on those of the probe by which it is tried: with
+/// routes of its own it may have none to a name that is nobody's.
+#[tokio::test]
+async fn b25_a_server_that_cannot_have_one_pair_proved_is_not_away() {
+    const PROBE: &str = "probe.xmpp-edge.internal";
+    let table = [
+        (73, Unproved::Error("remote-server-not-found")),
+        (74, Unproved::Error("remote-connection-failed")),
+        (75, Unproved::Error("resource-constraint")),
+        (76, Unproved::Silence),
+    ];
+    for (number, unproved) in table {
+        let pki = Pki::new();
+        let scripted = ScriptedEdge::open(at(number, 1, 23456), &pki).await;
+        let server = server_without(
+            at(number, 3, 5269),
+            [(PROBE, unproved), ("bad.example", unproved)],
+        );
+        let shown = pki.sidecar(&["org.example"]);
+        let settings = sidecar(number, &pki, &shown, &[scripted.address]);
+        let _engine = Engine::start(at(number, 4, 0), settings.into_inputs());
+        let mut trunk = scripted.next().await;
+        // How the probe went.
+        trunk
+            .hears("<server xmlns='urn:xmpp-edge:trunk:0' up='true' text='")
+            .await;
+        let pair = |number, from: &str| {
+            format!(
+                "<pair xmlns='urn:xmpp-edge:trunk:0' i='{number}' from='{from}' to='org.example'/>{}",
+                message(number).replace("partner.example", from)
+            )
+        };
+        trunk.say(&pair(1, "partner.example")).await;
+        server.hears("id='1'").await;
+        trunk.say(&pair(2, "bad.example")).await;
+        // Header and key, each time that it is tried.
+        let tries = if matches!(unproved, Unproved::Silence) {
+            1
+        } else {
+            2
+        };
+        server.hears_times("from='bad.example'", 2 * tries).await;
+        trunk.say(&pair(3, "partner2.example")).await;
+        server.hears("id='3'").await;
+        trunk.say("<r xmlns='urn:xmpp-edge:trunk:0' n='7'/>").await;
+        trunk.hears(" n='7'").await;
+        assert_eq!(trunk.heard_times("up='false'"), 0, "{}", trunk.heard());
+    }
 }

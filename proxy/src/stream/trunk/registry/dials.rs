@@ -2,11 +2,24 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
-use super::{FarEnd, TrunkIntake, TrunkRegistry};
+use super::{FarEdge, FarEnd, StandingTrunk, TrunkIntake, TrunkRegistry, TrunkTable};
 use crate::{
     config::trunk_name::TrunkName,
     stream::trunk::figures::{DialFailure, DialOutcome, ShownEdge},
 };
+
+/// What is known of the pods behind an address that is dialled: one, or those of a load balancer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PodsBehind {
+    /// Trunks by this address that stand, or are draining.
+    pub known: usize,
+    /// One of them takes stanzas.
+    pub has_open: bool,
+    /// The pod that was found there last is reached by another address.
+    pub is_redundant: bool,
+    /// Their pool says that it has more pods than this sidecar has trunks to.
+    pub lacks_pods: bool,
+}
 
 impl TrunkRegistry {
     /// The pool of the edge pod at the other end of trunk `id`.
@@ -39,48 +52,94 @@ impl TrunkRegistry {
         self.table.lock().unresolved.clone()
     }
 
-    /// Whether the pool of the pod at this address says that it has more pods than this sidecar has trunks to.
+    /// What is known of the pods behind an address that is dialled.
     #[must_use]
-    pub fn lacks_pods(&self, address: SocketAddr) -> bool {
+    pub fn behind(&self, address: SocketAddr) -> PodsBehind {
         let table = self.table.lock();
-        let edges = || {
-            let open = table
-                .trunks
-                .values()
-                .filter(|own| own.intake == TrunkIntake::Open);
-            open.filter_map(|own| match &own.far {
-                FarEnd::Edge(far) => Some((own.facts.address, far)),
-                FarEnd::Sidecar(_) => None,
-            })
+        let here = || {
+            table
+                .edges()
+                .filter(|(own, _)| own.facts.address == Some(address))
         };
-        let Some((_, here)) = edges().find(|(own, _)| *own == Some(address)) else {
-            return false;
+        let open = || {
+            table
+                .edges()
+                .filter(|(own, _)| own.intake == TrunkIntake::Open)
         };
-        let pool: Vec<_> = edges().filter(|(_, far)| far.pool == here.pool).collect();
-        let most = pool.iter().map(|(_, far)| far.facts.replicas).max();
-        most.is_some_and(|most| usize::from(most) > pool.len())
+        let elsewhere = match table.dials.get(&address) {
+            Some(DialOutcome::Redundant { pool, pod }) => {
+                let mut reached = open();
+                reached
+                    .any(|(_, far)| far.id() == (pool, pod))
+                    .then_some(pool)
+            }
+            _ => None,
+        };
+        let mut open_here = here().filter(|(own, _)| own.intake == TrunkIntake::Open);
+        let of_open = open_here.next().map(|(_, far)| &far.pool);
+        let lacks_pods = of_open.or(elsewhere).is_some_and(|own| {
+            let pool = open().filter(|(_, far)| far.pool == *own);
+            let replicas = pool.map(|(_, far)| usize::from(far.facts.replicas));
+            let (most, count) =
+                replicas.fold((0, 0), |(most, count), own| (most.max(own), count + 1));
+            most > count
+        });
+        PodsBehind {
+            known: here().count(),
+            has_open: of_open.is_some(),
+            is_redundant: elsewhere.is_some(),
+            lacks_pods,
+        }
     }
 
     /// All that this sidecar dials.
     #[must_use]
     pub fn edges(&self) -> Vec<ShownEdge> {
         let table = self.table.lock();
-        let trunk_at = |address| {
-            let mut trunks = table.trunks.iter().rev();
-            trunks.find_map(|(id, own)| match &own.far {
-                FarEnd::Edge(far) if own.facts.address == Some(address) => {
-                    Some((far.clone(), own.facts.clone(), table.claim.is_active_at(id)))
+        let trunks_at = |address| {
+            // While one is renewed there are two to a pod.
+            let mut newest = BTreeMap::new();
+            for (id, own) in &table.trunks {
+                if let FarEnd::Edge(far) = &own.far
+                    && own.facts.address == Some(address)
+                {
+                    let active = table.claim.is_active_at(id);
+                    newest.insert(far.id(), (far.clone(), own.facts.clone(), active));
                 }
-                _ => None,
-            })
+            }
+            newest.into_values()
         };
-        let dials = table.dials.iter();
-        dials
-            .map(|(address, outcome)| ShownEdge {
+        let mut edges = Vec::new();
+        for (address, outcome) in &table.dials {
+            let shown = |trunk| ShownEdge {
                 address: *address,
-                trunk: trunk_at(*address),
+                trunk,
                 outcome: outcome.clone(),
-            })
-            .collect()
+            };
+            let before = edges.len();
+            edges.extend(trunks_at(*address).map(|own| shown(Some(own))));
+            if edges.len() == before {
+                edges.push(shown(None));
+            }
+        }
+        edges
+    }
+}
+
+impl TrunkTable {
+    /// Behind an address that is dialled is a pod that is reached already.
+    pub(super) fn is_redundant(&mut self, address: Option<SocketAddr>, far: FarEdge) {
+        let dialled = address.and_then(|address| self.dials.get_mut(&address));
+        if let Some(outcome) = dialled {
+            let FarEdge { pool, pod, .. } = far;
+            *outcome = DialOutcome::Redundant { pool, pod };
+        }
+    }
+
+    fn edges(&self) -> impl Iterator<Item = (&StandingTrunk, &FarEdge)> {
+        self.trunks.values().filter_map(|own| match &own.far {
+            FarEnd::Edge(far) => Some((own, far)),
+            FarEnd::Sidecar(_) => None,
+        })
     }
 }

@@ -1,11 +1,14 @@
 //! The trunks that stand, and which of them a pair takes. Tells each what the others made of it; holds no
 //! route and moves none.
 
+mod claims;
 mod dials;
 mod ending;
 
+pub use self::dials::PodsBehind;
+
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -17,13 +20,14 @@ use tokio::sync::{Notify, futures::Notified};
 use xmpp_edge_crds::{domain::DomainName, edge_config::SidecarServers};
 
 use super::{
-    absence::{Absence, AbsenceCause, TrunkWays},
-    far_end::{FarEdge, FarEnd, FarSidecar},
+    absence::{Absence, AbsenceCause, TrunkPlace, TrunkWays},
+    far_end::{FarEdge, FarEnd, FarSidecar, SidecarId},
     figures::{DialFailure, DialOutcome, ShownSidecar, TrunkFacts},
 };
 use crate::{
     config::trunk_name::TrunkName,
     negotiation::{Pair, Side},
+    random,
     stream::{Command, TrunkCommand, handle::StreamHandle, trunk::TrunkDial},
     trunk::{
         choice::{EdgeChoice, choose_edge, choose_sidecar},
@@ -43,8 +47,19 @@ const WORDS: Duration = Duration::from_secs(10);
 pub struct TrunkRegistry {
     table: Mutex<TrunkTable>,
     news: Notify,
+    /// Of a sidecar: by which edges tell this process from others of its name.
+    start: SidecarStart,
     /// Told where a sidecar's server refused a stream.
     server_doubt: Notify,
+}
+
+#[derive(Debug)]
+struct SidecarStart(Option<u64>);
+
+impl Default for SidecarStart {
+    fn default() -> Self {
+        Self(random::number())
+    }
 }
 
 #[derive(Debug, Default)]
@@ -52,7 +67,7 @@ struct TrunkTable {
     /// By the ids of their streams: the newest last.
     trunks: BTreeMap<u64, StandingTrunk>,
     /// Of an edge, by the gateway's name, where its servers are worlds of their own.
-    claimants: HashMap<String, Claimants>,
+    claimants: HashMap<String, Claimants<SidecarId>>,
     /// Of a sidecar.
     claim: OwnClaim<u64>,
     /// Of a sidecar: whether it reaches its server.
@@ -64,7 +79,6 @@ struct TrunkTable {
     dials: BTreeMap<SocketAddr, DialOutcome>,
     /// Of a sidecar: names of edges that lead nowhere at the moment, as `host:port`.
     unresolved: BTreeMap<String, DialFailure>,
-    /// By the gateway's name; those of a sidecar's edges stand under the empty one.
     ways: TrunkWays,
 }
 
@@ -101,6 +115,12 @@ pub struct TooManyTrunks;
 pub struct PodIsReached;
 
 impl TrunkRegistry {
+    /// By what edges tell this process from others of its name; none where there is no chance.
+    #[must_use]
+    pub fn start(&self) -> Option<u64> {
+        self.start.0
+    }
+
     /// What this sidecar claims at the edge to which stream `id` leads, in its `<enable/>`.
     pub fn opening(&self, id: u64, now: Timestamp) -> Option<Timestamp> {
         self.table.lock().claim.opening(id, now)
@@ -120,16 +140,16 @@ impl TrunkRegistry {
         (activity, dial): (Activity, TrunkDial),
     ) -> Result<(), PodIsReached> {
         let mut table = self.table.lock();
-        for own in table.trunks.values() {
-            match &own.far {
-                FarEnd::Edge(old) if old.pod == far.pod && own.intake == TrunkIntake::Open => {
-                    if own.facts.address != facts.address || dial == TrunkDial::Further {
-                        return Err(PodIsReached);
-                    }
-                    own.handle.tell(Command::Drain);
-                }
-                _ => {}
+        let same = table.trunks.values().filter(|own| match &own.far {
+            FarEnd::Edge(old) => old.id() == far.id() && own.intake == TrunkIntake::Open,
+            FarEnd::Sidecar(_) => false,
+        });
+        for own in same {
+            if own.facts.address != facts.address || dial == TrunkDial::Further {
+                table.is_redundant(facts.address, far);
+                return Err(PodIsReached);
             }
+            own.handle.tell(Command::Drain);
         }
         table.enter(id, handle, FarEnd::Edge(far), facts);
         if !table.told(id, activity) && activity.claim != table.claim.claim() {
@@ -154,13 +174,14 @@ impl TrunkRegistry {
         claim: Option<Timestamp>,
     ) -> Result<Activity, TooManyTrunks> {
         let mut table = self.table.lock();
-        let (gateway, instance, servers) = (far.gateway.clone(), far.instance.clone(), far.servers);
+        let (gateway, sidecar, servers) = (far.gateway.clone(), far.id.clone(), far.servers);
         let same = table
             .sidecars()
             .filter(|(_, _, own)| own.gateway == gateway);
         if same.count() >= MOST_OF_GATEWAY {
             return Err(TooManyTrunks);
         }
+        table.succeeds(&far, &facts);
         table.enter(id, handle, FarEnd::Sidecar(far), facts);
         let activity = match servers {
             SidecarServers::Clustered => Activity {
@@ -168,8 +189,8 @@ impl TrunkRegistry {
                 claim,
             },
             SidecarServers::Single => {
-                table.claims(&gateway, &instance, claim, Some(id));
-                table.claimants[&gateway].activity(&instance)
+                table.claims(&gateway, &sidecar, claim, Some(id));
+                table.claimants[&gateway].activity(&sidecar)
             }
         };
         self.changed(&mut table, &gateway);
@@ -250,12 +271,15 @@ impl TrunkRegistry {
     /// The sidecar at the other end of trunk `id` claims something else than before.
     pub fn claims(&self, id: u64, since: Option<Timestamp>) {
         let mut table = self.table.lock();
-        let Some(far) = table.sidecar(id).cloned() else {
+        let own = table.trunks.get(&id);
+        // One that drains says it on others.
+        let is_open = own.is_some_and(|own| own.intake == TrunkIntake::Open);
+        let Some(far) = table.sidecar(id).filter(|_| is_open).cloned() else {
             return;
         };
         match far.servers {
             SidecarServers::Single => {
-                table.claims(&far.gateway, &far.instance, since, None);
+                table.claims(&far.gateway, &far.id, since, None);
                 self.changed(&mut table, &far.gateway);
             }
             SidecarServers::Clustered => {
@@ -308,15 +332,22 @@ impl TrunkRegistry {
         Some((id, Arc::clone(&own.handle)))
     }
 
-    /// Since when nothing leads there, and why; `gateway` is empty at a sidecar.
+    /// Trunks are to lead to the servers of these domains from here on, and to those of no others.
+    pub fn are_to_lead_to(&self, domains: &HashSet<DomainName>) {
+        let mut table = self.table.lock();
+        table.ways.expect(domains);
+        table.look_at_ways();
+    }
+
+    /// Since when nothing leads there, and why.
     #[must_use]
-    pub fn absence(&self, gateway: &str) -> Absence {
+    pub fn absence(&self, place: &TrunkPlace) -> Absence {
         let table = self.table.lock();
-        let (since, since_time) = table.ways.absent_since(gateway);
+        let (since, since_time) = table.ways.absent_since(place);
         Absence {
             since,
             since_time,
-            cause: table.absence_cause(gateway),
+            cause: table.absence_cause(place),
         }
     }
 
@@ -327,10 +358,14 @@ impl TrunkRegistry {
         let own = table
             .sidecars()
             .filter(|(_, _, far)| far.gateway == gateway);
-        own.map(|(id, _, far)| ShownSidecar {
-            far: far.clone(),
-            facts: table.trunks[&id].facts.clone(),
-            is_active: table.is_active(far),
+        own.map(|(id, _, far)| {
+            let facts = table.trunks[&id].facts.clone();
+            ShownSidecar {
+                name: table.shown_name(far, &facts),
+                far: far.clone(),
+                facts,
+                is_active: table.is_active(far),
+            }
         })
         .collect()
     }
@@ -353,8 +388,7 @@ impl TrunkRegistry {
 
     /// Every trunk that leads to the same has reason to look at its routes, and so has who waits for one.
     fn changed(&self, table: &mut TrunkTable, key: &str) {
-        let leads = table.leads(key);
-        table.ways.note(key, leads);
+        table.look_at_ways();
         let same = table.trunks.values().filter(|own| own.far.key() == key);
         for own in same {
             own.handle.tell(Command::Trunk(TrunkCommand::Reconsider));
@@ -392,24 +426,25 @@ impl TrunkTable {
 
     fn edge_for(&self, partner: &DomainName) -> Option<u64> {
         // Of two trunks to one pod the newer one: the other is to be renewed.
-        let mut pods: BTreeMap<&TrunkName, (u64, &EdgeFacts)> = BTreeMap::new();
+        let mut pods: BTreeMap<(&TrunkName, &TrunkName), (u64, &EdgeFacts)> = BTreeMap::new();
         for (id, own) in &self.trunks {
             if let (FarEnd::Edge(far), TrunkIntake::Open) = (&own.far, own.intake) {
-                pods.insert(&far.pod, (*id, &far.facts));
+                pods.insert(far.id(), (*id, &far.facts));
             }
         }
         let edges = pods
             .iter()
-            .map(|(pod, (_, facts))| EdgeChoice { pod, facts });
+            .map(|((pool, pod), (_, facts))| EdgeChoice { pool, pod, facts });
         let chosen = choose_edge(partner, edges)?;
         pods.values().nth(chosen).map(|(id, _)| *id)
     }
 
     fn sidecar_for(&self, pair: &Pair) -> Option<u64> {
-        let mut instances: BTreeMap<&TrunkName, (u64, &FarSidecar)> = BTreeMap::new();
+        // Of two trunks of one sidecar the older one, until that drains: the other may be closed unused.
+        let mut instances: BTreeMap<&SidecarId, (u64, &FarSidecar)> = BTreeMap::new();
         for (id, intake, far) in self.sidecars() {
             if self.takes(intake, far) && far.domains.contains(&pair.to) {
-                instances.insert(&far.instance, (id, far));
+                instances.entry(&far.id).or_insert((id, far));
             }
         }
         // What a server refuses is answered; one that takes it is better.
@@ -417,7 +452,7 @@ impl TrunkTable {
         if instances.values().any(|(_, far)| up(far)) {
             instances.retain(|_, (_, far)| up(far));
         }
-        let chosen = choose_sidecar(&pair.from, instances.keys().copied())?;
+        let chosen = choose_sidecar(&pair.from, instances.keys().map(|own| &own.instance))?;
         instances.values().nth(chosen).map(|(id, _)| *id)
     }
 
@@ -428,20 +463,31 @@ impl TrunkTable {
         intake == TrunkIntake::Open && !is_away && self.is_active(far)
     }
 
+    fn look_at_ways(&mut self) {
+        let mut ways = std::mem::take(&mut self.ways);
+        ways.look(|place| self.leads(place));
+        self.ways = ways;
+    }
+
     /// Whether any trunk leads there.
-    fn leads(&self, key: &str) -> bool {
-        self.trunks.values().any(|own| {
-            own.far.key() == key
-                && match &own.far {
-                    FarEnd::Edge(_) => own.intake == TrunkIntake::Open,
-                    FarEnd::Sidecar(far) => self.takes(own.intake, far),
-                }
+    fn leads(&self, place: &TrunkPlace) -> bool {
+        self.trunks.values().any(|own| match (&own.far, place) {
+            (FarEnd::Edge(_), TrunkPlace::Edges) => own.intake == TrunkIntake::Open,
+            (FarEnd::Sidecar(far), TrunkPlace::Server(domain)) => {
+                far.domains.contains(domain) && self.takes(own.intake, far)
+            }
+            _ => false,
         })
     }
 
     /// Why none does.
-    fn absence_cause(&self, gateway: &str) -> AbsenceCause {
-        let mut own = self.sidecars().filter(|(_, _, far)| far.gateway == gateway);
+    fn absence_cause(&self, place: &TrunkPlace) -> AbsenceCause {
+        let TrunkPlace::Server(domain) = place else {
+            return AbsenceCause::NoTrunk;
+        };
+        let mut own = self
+            .sidecars()
+            .filter(|(_, _, far)| far.domains.contains(domain));
         let down = own.find_map(|(_, _, far)| match &far.server {
             ServerState::Down { text } if self.is_active(far) => Some((far, text)),
             ServerState::Down { .. } | ServerState::Refuses { .. } | ServerState::Up => None,
@@ -449,7 +495,7 @@ impl TrunkTable {
         match down {
             None => AbsenceCause::NoTrunk,
             Some((far, text)) => AbsenceCause::ServerDown {
-                instance: far.instance.clone(),
+                instance: far.id.instance.clone(),
                 text: text.clone(),
             },
         }
@@ -460,96 +506,11 @@ impl TrunkTable {
         match far.servers {
             SidecarServers::Single => {
                 let claimants = self.claimants.get(&far.gateway);
-                claimants.and_then(Claimants::active) == Some(&far.instance)
+                claimants.and_then(Claimants::active) == Some(&far.id)
             }
             SidecarServers::Clustered => true,
         }
     }
-
-    /// A sidecar claims this; those to whom it makes a difference are told, but for `silent`.
-    fn claims(
-        &mut self,
-        gateway: &str,
-        instance: &TrunkName,
-        since: Option<Timestamp>,
-        silent: Option<u64>,
-    ) {
-        let claimants = self.claimants.entry(gateway.to_owned()).or_default();
-        let before = activities(claimants);
-        claimants.claims(instance.clone(), since);
-        let after = activities(claimants);
-        self.tell_activities(gateway, &before, &after, silent);
-    }
-
-    /// The trunk `id` is drained or gone: its sidecar claims nothing here, unless it has another one.
-    fn look_at_claims(&mut self, id: u64) {
-        let Some(far) = self.sidecar(id).cloned() else {
-            return;
-        };
-        let has_another = self.sidecars().any(|(other, intake, own)| {
-            other != id
-                && intake == TrunkIntake::Open
-                && (&own.gateway, &own.instance) == (&far.gateway, &far.instance)
-        });
-        let Some(claimants) = self.claimants.get_mut(&far.gateway) else {
-            return;
-        };
-        if has_another {
-            return;
-        }
-        let before = activities(claimants);
-        claimants.gone(&far.instance);
-        let after = activities(claimants);
-        if after.is_empty() {
-            self.claimants.remove(&far.gateway);
-        }
-        self.tell_activities(&far.gateway, &before, &after, None);
-    }
-
-    fn tell_activities(
-        &self,
-        gateway: &str,
-        before: &BTreeMap<TrunkName, Activity>,
-        after: &BTreeMap<TrunkName, Activity>,
-        silent: Option<u64>,
-    ) {
-        for (id, own) in &self.trunks {
-            if let FarEnd::Sidecar(far) = &own.far
-                && far.gateway == gateway
-                && let Some(activity) = after.get(&far.instance)
-                && before.get(&far.instance) != Some(activity)
-                && silent != Some(*id)
-            {
-                own.tell(*activity);
-            }
-        }
-    }
-
-    /// An edge says of this sidecar's claim what `activity` is. Whether it claims another from here on, which
-    /// every edge is told.
-    fn told(&mut self, id: u64, activity: Activity) -> bool {
-        let is_another = self.claim.told(id, activity, Timestamp::now());
-        if is_another {
-            self.tell_claim();
-        }
-        is_another
-    }
-
-    /// Every edge is told what is claimed now.
-    fn tell_claim(&self) {
-        let claim = self.claim.claim();
-        for own in self.trunks.values() {
-            own.say(Nonza::Claim(claim));
-        }
-    }
-}
-
-/// What each sidecar of a gateway is told.
-fn activities(claimants: &Claimants) -> BTreeMap<TrunkName, Activity> {
-    let instances = claimants.instances();
-    instances
-        .map(|instance| (instance.clone(), claimants.activity(instance)))
-        .collect()
 }
 
 impl StandingTrunk {

@@ -45,7 +45,10 @@ fn pod(text: &str, priority: u16) -> FarEdge {
 fn sidecar(instance: &str, servers: SidecarServers) -> FarSidecar {
     FarSidecar {
         gateway: "org".to_owned(),
-        instance: name(instance),
+        id: SidecarId {
+            instance: name(instance),
+            start: None,
+        },
         domains: vec![domain("org.example")],
         servers,
         server: ServerState::Up,
@@ -201,7 +204,9 @@ fn of_single_servers_the_oldest_claim_is_active_until_its_last_trunk_is_gone() {
     assert!(stands(3, "a", at(10)), "and renews its trunk");
     let other = activity(&handles, 1).expect("it is told");
     assert_eq!((other.is_active, other.claim), (false, at(20)));
-    assert_eq!(chosen_inbound(&registry), Some(3), "the newer of its two");
+    assert_eq!(chosen_inbound(&registry), Some(2), "until that drains");
+    registry.drains(2);
+    assert_eq!(chosen_inbound(&registry), Some(3));
     registry.claims(1, None);
     registry.gone(2);
     assert_eq!(activity(&handles, 1), Some(inactive()));
@@ -218,18 +223,112 @@ fn of_single_servers_the_oldest_claim_is_active_until_its_last_trunk_is_gone() {
     assert_eq!(chosen(&registry, Side::Gateway, &elsewhere), None);
 }
 
+fn place(text: &str) -> TrunkPlace {
+    TrunkPlace::Server(domain(text))
+}
+
 #[test]
 fn since_when_nobody_is_there_counts_from_the_last_trunk_s_end() {
     let (registry, mut handles) = (TrunkRegistry::default(), Handles::default());
-    let before = registry.absence("org").since;
+    registry.are_to_lead_to(&[domain("org.example"), domain("org2.example")].into());
+    let before = registry.absence(&place("org.example")).since;
+    let uncovered = registry.absence(&place("org2.example")).since;
     let far = sidecar("a", SidecarServers::Clustered);
     registry
         .stands_to_sidecar(1, handles.of(1), far, facts(1), None)
         .expect("few");
+    assert_eq!(
+        registry.absence(&place("org2.example")).since,
+        uncovered,
+        "it does not speak for that one"
+    );
     registry.gone(1);
-    let since = registry.absence("org").since;
+    let since = registry.absence(&place("org.example")).since;
     assert!(since > before);
-    assert_eq!(registry.absence("other").since, before);
+}
+
+/// Two hosts of one name, each with a key of its own.
+#[test]
+fn of_two_sidecars_of_one_name_one_is_active_and_both_are_shown_by_their_keys() {
+    let (registry, mut handles) = (TrunkRegistry::default(), Handles::default());
+    let mut stands = |id, start, key: &str, claim: Option<i64>| {
+        let mut far = sidecar("xmpp", SidecarServers::Single);
+        far.id.start = Some(start);
+        let facts = TrunkFacts {
+            key_sha256: Some(key.repeat(64)),
+            ..facts(1)
+        };
+        let claim = claim.and_then(|claim| Timestamp::from_second(claim).ok());
+        registry
+            .stands_to_sidecar(id, handles.of(id), far, facts, claim)
+            .expect("few")
+            .is_active
+    };
+    assert!(stands(1, 70, "a", Some(10)));
+    assert!(!stands(2, 80, "b", Some(20)), "it is another one");
+    assert_eq!(chosen_inbound(&registry), Some(1));
+    let shown = registry.sidecars_of("org").into_iter();
+    let shown: Vec<_> = shown.map(|own| (own.name, own.is_active)).collect();
+    let expected = [
+        ("xmpp (key aaaaaaaa…)".to_owned(), true),
+        ("xmpp (key bbbbbbbb…)".to_owned(), false),
+    ];
+    assert_eq!(shown, expected);
+    // The first one was killed and is back, before its trunk is known to be dead.
+    assert!(!stands(3, 90, "a", Some(30)), "its claim of before is void");
+    assert_eq!(chosen_inbound(&registry), Some(2));
+    registry.claims(1, Timestamp::from_second(5).ok());
+    assert_eq!(chosen_inbound(&registry), Some(2));
+    registry.gone(1);
+    registry.gone(2);
+    assert_eq!(chosen_inbound(&registry), Some(3));
+    assert_eq!(registry.sidecars_of("org")[0].name, "xmpp");
+}
+
+#[test]
+fn pods_of_two_pools_on_one_host_may_be_called_alike() {
+    let (registry, mut handles) = (TrunkRegistry::default(), Handles::default());
+    for (id, pool) in [(1, "edge"), (2, "edge-b")] {
+        let far = FarEdge {
+            pool: name(pool),
+            ..pod("edge-b.example", 10)
+        };
+        let address = u16::try_from(id).expect("small");
+        let stands = (inactive(), TrunkDial::Further);
+        let stands = registry.stands_to_edge(id, handles.of(id), far, facts(address), stands);
+        assert_eq!(stands, Ok(()), "{pool}");
+    }
+}
+
+/// A name with addresses of both families: the second one is of no use while the pod's trunk stands.
+#[test]
+fn a_second_address_of_a_pod_is_redundant_until_its_trunk_is_gone() {
+    let (registry, mut handles) = (TrunkRegistry::default(), Handles::default());
+    let addresses: [SocketAddr; 2] = [1, 2].map(|port| ([127, 0, 0, 1], port).into());
+    for address in addresses {
+        registry.dials(address, DialOutcome::None);
+    }
+    let mut stands = |id, address| {
+        let dial = (inactive(), TrunkDial::Further);
+        registry.stands_to_edge(id, handles.of(id), pod("hq-0", 10), facts(address), dial)
+    };
+    assert_eq!(stands(1, 1), Ok(()));
+    assert_eq!(stands(2, 2), Err(PodIsReached));
+    let behind = registry.behind(addresses[1]);
+    assert!(behind.is_redundant && !behind.lacks_pods, "{behind:?}");
+    let change = EdgeChange {
+        replicas: Some(2),
+        ..EdgeChange::default()
+    };
+    registry.edge_changed(1, change);
+    assert!(
+        registry.behind(addresses[1]).lacks_pods,
+        "another may answer"
+    );
+    registry.drains(1);
+    assert!(!registry.behind(addresses[1]).is_redundant);
+    let behind = registry.behind(addresses[0]);
+    assert!(!behind.has_open && behind.known == 1, "{behind:?}");
 }
 
 #[test]
@@ -255,12 +354,15 @@ fn what_comes_in_waits_while_no_sidecar_that_may_have_it_reaches_its_server() {
             instance: name("a"),
             text: "it hangs".to_owned(),
         };
-        assert_eq!(registry.absence("org").cause, cause);
+        assert_eq!(registry.absence(&place("org.example")).cause, cause);
         registry.server_is(1, ServerState::Up);
         assert_eq!(chosen_inbound(&registry), Some(1), "{servers:?}");
         registry.gone(1);
         registry.gone(2);
-        assert_eq!(registry.absence("org").cause, AbsenceCause::NoTrunk);
+        assert_eq!(
+            registry.absence(&place("org.example")).cause,
+            AbsenceCause::NoTrunk
+        );
     }
 }
 
@@ -269,7 +371,10 @@ fn what_comes_in_waits_while_no_sidecar_that_may_have_it_reaches_its_server() {
 fn pods_behind_one_address_are_counted_against_what_their_pool_says() {
     let (registry, mut handles) = (TrunkRegistry::default(), Handles::default());
     let address = ([127, 0, 0, 1], 1).into();
-    assert!(!registry.lacks_pods(address), "nothing is known of it");
+    assert!(
+        !registry.behind(address).lacks_pods,
+        "nothing is known of it"
+    );
     let mut stands = |id, name| {
         let mut far = pod(name, 10);
         far.facts.replicas = 2;
@@ -277,14 +382,18 @@ fn pods_behind_one_address_are_counted_against_what_their_pool_says() {
         registry.stands_to_edge(id, handles.of(id), far, facts(1), dial)
     };
     assert_eq!(stands(1, "hq-0"), Ok(()));
-    assert!(registry.lacks_pods(address));
+    assert!(registry.behind(address).lacks_pods);
     assert_eq!(stands(2, "hq-1"), Ok(()));
-    assert!(!registry.lacks_pods(address));
+    assert!(!registry.behind(address).lacks_pods);
+    registry.dials(address, DialOutcome::None);
+    let shown = registry.edges().into_iter().filter_map(|own| own.trunk);
+    let shown: Vec<_> = shown.map(|(far, _, _)| far.pod.to_string()).collect();
+    assert_eq!(shown, ["hq-0", "hq-1"], "each is shown");
     let change = EdgeChange {
         replicas: Some(3),
         ..EdgeChange::default()
     };
     registry.edge_changed(2, change);
-    assert!(registry.lacks_pods(address));
-    assert!(!registry.lacks_pods(([127, 0, 0, 1], 2).into()));
+    assert!(registry.behind(address).lacks_pods);
+    assert!(!registry.behind(([127, 0, 0, 1], 2).into()).lacks_pods);
 }

@@ -76,22 +76,49 @@ pub(super) fn fault(
         let message = format!("{domains}: no sidecar is connected to pod {pods}: {told}");
         return Some((Reason::TrunkMissing, message));
     }
-    let faults: Option<Vec<String>> = facts
-        .connected
-        .iter()
-        .map(|(instance, own)| {
-            let words = own.server_fault.as_deref()?;
-            let words = if words.is_empty() {
-                "it does not answer: the sidecar's log says why"
+    if !facts.inactive_at.is_empty() {
+        let here = facts.inactive_at.join(", ");
+        let active: Vec<_> = names(facts, true).collect();
+        let message = format!(
+            "{domains}: sidecar {}, which gets what comes in, is not connected to pod {here}, and those that are stand by (sidecar.server Single): its /readyz and log name the address that it dials, the step that fails and what to do",
+            if active.is_empty() {
+                "none".to_owned()
             } else {
-                words
-            };
-            Some(format!("the server beside sidecar {instance}: {words}"))
-        })
-        .collect();
-    // One that is up serves.
-    let faults = faults?.join("; ");
-    Some((Reason::ServerUnreachable, format!("{domains}: {faults}")))
+                active.join(", ")
+            }
+        );
+        return Some((Reason::TrunkMissing, message));
+    }
+    if facts.away_at.is_empty() {
+        return None;
+    }
+    let active = facts.connected.iter().filter(|(_, own)| own.is_active);
+    let faults = active.filter_map(|(instance, own)| {
+        let words = own.server_fault.as_deref()?;
+        let words = if words.is_empty() {
+            "it does not answer: the sidecar's log says why"
+        } else {
+            words
+        };
+        Some(format!("the server beside sidecar {instance}: {words}"))
+    });
+    let faults: Vec<_> = faults.collect();
+    let mut message = format!("{domains}: {}", faults.join("; "));
+    let standing_by: Vec<_> = names(facts, false).collect();
+    if !standing_by.is_empty() {
+        message += &format!(
+            "; sidecar {} stands by, and takes over once that one ends (sidecar.server Single)",
+            standing_by.join(", ")
+        );
+    }
+    Some((Reason::ServerUnreachable, message))
+}
+
+/// Who gets what comes in at any pod, or at none.
+fn names(facts: &SidecarFacts, is_active: bool) -> impl Iterator<Item = &str> {
+    let own = facts.connected.iter();
+    let own = own.filter(move |(_, own)| own.is_active == is_active);
+    own.map(|(instance, _)| instance.as_str())
 }
 
 /// Several sidecars whose servers are worlds of their own: who gets what comes in.
@@ -102,12 +129,7 @@ pub(super) fn several(gateway: &GatewayFacts) -> Option<String> {
     if gateway.mode != Some(GatewayMode::Sidecar) || !is_single || facts.connected.len() < 2 {
         return None;
     }
-    let named = |is_active| {
-        let own = facts.connected.iter();
-        let own = own.filter(|(_, own)| own.is_active == is_active);
-        let names: Vec<_> = own.map(|(instance, _)| instance.as_str()).collect();
-        names.join(", ")
-    };
+    let named = |is_active| names(facts, is_active).collect::<Vec<_>>().join(", ");
     Some(format!(
         "{}: sidecar {} gets what comes in, {} stands by: their servers are worlds of their own (sidecar.server Single)",
         gateway.domains.join(", "),

@@ -28,9 +28,13 @@ fn connected(pods: usize, is_active: bool, fault: Option<&str>) -> ConnectedSide
     }
 }
 
+/// All of them are active.
 fn facts(missing: &[&str], sidecars: &[(&str, Option<&str>)]) -> SidecarFacts {
     let sidecars = sidecars.iter();
+    let is_away = !sidecars.as_slice().is_empty() && sidecars.clone().all(|own| own.1.is_some());
     SidecarFacts {
+        inactive_at: Vec::new(),
+        away_at: is_away.then(|| "hq-0".to_owned()).into_iter().collect(),
         missing_at: missing.iter().map(|it| (*it).to_owned()).collect(),
         connected: sidecars
             .map(|(name, fault)| ((*name).to_owned(), connected(1, true, *fault)))
@@ -122,6 +126,36 @@ fn b_45_each_fault_is_told_with_pod_step_cause_and_remedy() {
             ..gateway(facts.clone())
         };
         assert_eq!(fault(&facts, &direct, None), None, "they carry nothing yet");
+    }
+}
+
+/// `Single`: the server of the one that gets what comes in is away, or a pod knows only the other one.
+#[test]
+fn a_sidecar_that_stands_by_serves_nobody() {
+    let standing_by = || ("b".to_owned(), connected(2, false, None));
+    let away = SidecarFacts {
+        away_at: vec!["hq-0".to_owned()],
+        connected: [
+            ("a".to_owned(), connected(1, true, Some("it hangs"))),
+            standing_by(),
+        ]
+        .into(),
+        ..SidecarFacts::default()
+    };
+    let (reason, message) = fault(&away, &gateway(away.clone()), None).unwrap();
+    assert_eq!(reason, Reason::ServerUnreachable, "{message}");
+    for part in ["beside sidecar a: it hangs", "sidecar b stands by"] {
+        assert!(message.contains(part), "{message}");
+    }
+    let apart = SidecarFacts {
+        inactive_at: vec!["hq-1".to_owned()],
+        connected: [("a".to_owned(), connected(1, true, None)), standing_by()].into(),
+        ..SidecarFacts::default()
+    };
+    let (reason, message) = fault(&apart, &gateway(apart.clone()), None).unwrap();
+    assert_eq!(reason, Reason::TrunkMissing, "{message}");
+    for part in ["sidecar a,", "to pod hq-1", "Single"] {
+        assert!(message.contains(part), "{message}");
     }
 }
 

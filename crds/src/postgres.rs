@@ -40,6 +40,32 @@ const IDLE: [(&str, &[&str]); 7] = [
         &["auto", "UTF8", "utf8", "UTF-8", "utf-8"],
     ),
 ];
+/// Of these options the client library takes few values, with words for them.
+const VALUES: [(&str, OptionValue); 11] = [
+    (
+        "sslnegotiation",
+        OptionValue::OneOf(&["postgres", "direct"]),
+    ),
+    (
+        "channel_binding",
+        OptionValue::OneOf(&["disable", "prefer", "require"]),
+    ),
+    (
+        "load_balance_hosts",
+        OptionValue::OneOf(&["disable", "random"]),
+    ),
+    (
+        "target_session_attrs",
+        OptionValue::OneOf(&["any", "read-write", "read-only"]),
+    ),
+    ("connect_timeout", OptionValue::Number),
+    ("tcp_user_timeout", OptionValue::Number),
+    ("keepalives", OptionValue::Number),
+    ("keepalives_idle", OptionValue::Number),
+    ("keepalives_interval", OptionValue::Number),
+    ("keepalives_retries", OptionValue::Number),
+    ("port", OptionValue::Ports),
+];
 /// What else people have there. In a list of `key=value` only these are named: a piece of a password
 /// that was not quoted may stand where a name is.
 const FOREIGN: [&str; 20] = [
@@ -90,6 +116,8 @@ pub enum ConnectionStringError {
         KNOWN.join(", ")
     )]
     UnnamedOption,
+    #[error("has for the option {name:?} another value than {wanted}: correct it, or take it out")]
+    Value { name: &'static str, wanted: String },
     #[error(
         "names no host that can be: write @, /, ? and other characters of user and password percent-encoded (%40, %2F, %3F)"
     )]
@@ -151,7 +179,10 @@ impl ConnectionString {
         for option in query.split('&').filter(|option| !option.is_empty()) {
             let (name, value) = option.split_once('=').unwrap_or((option, ""));
             match fate(name, value) {
-                Fate::Kept => kept.push(option),
+                Fate::Kept => {
+                    check_value(name, value)?;
+                    kept.push(option);
+                }
                 Fate::SslMode => ssl_mode = Some(value.to_owned()),
                 Fate::Idle => {}
                 Fate::Unknown => return Err(unknown(name, true)),
@@ -181,7 +212,10 @@ impl ConnectionString {
             let length = value_length(behind).ok_or(ConnectionStringError::Form)?;
             let (value, after) = behind.split_at(length);
             match fate(name, value.trim_matches('\'')) {
-                Fate::Kept => kept.push(format!("{name}={value}")),
+                Fate::Kept => {
+                    check_value(name, value.trim_matches('\''))?;
+                    kept.push(format!("{name}={value}"));
+                }
                 Fate::SslMode => ssl_mode = Some(value.trim_matches('\'').to_owned()),
                 Fate::Idle => {}
                 Fate::Unknown => return Err(unknown(name, false)),
@@ -218,6 +252,40 @@ fn value_length(text: &str) -> Option<usize> {
         }
     }
     (!quoted).then_some(text.len())
+}
+
+/// The values that an option may have.
+enum OptionValue {
+    OneOf(&'static [&'static str]),
+    /// Seconds or a count; 0 is the default.
+    Number,
+    /// One for each host.
+    Ports,
+}
+
+/// Whether a known option has a value that the client library takes. One that is written in another way
+/// (percent-encoded, with backslashes) is left to the library.
+fn check_value(name: &str, value: &str) -> Result<(), ConnectionStringError> {
+    let Some((name, values)) = VALUES.iter().find(|(own, _)| *own == name) else {
+        return Ok(());
+    };
+    if value.contains(['%', '\\']) {
+        return Ok(());
+    }
+    let (is_taken, wanted) = match values {
+        OptionValue::OneOf(words) => (words.contains(&value), words.join(", ")),
+        OptionValue::Number => (value.parse::<u32>().is_ok(), "a whole number".to_owned()),
+        OptionValue::Ports => (
+            value
+                .split(',')
+                .all(|port| port.is_empty() || port.parse::<u16>().is_ok()),
+            "a port, or one for each host".to_owned(),
+        ),
+    };
+    if is_taken {
+        return Ok(());
+    }
+    Err(ConnectionStringError::Value { name, wanted })
 }
 
 enum Fate {
@@ -314,6 +382,12 @@ mod tests {
                 "postgres://u:hunter2@h/d?sslmode=sometimes",
                 "another sslmode than",
             ),
+            (
+                "postgres://u:hunter2@h/d?target_session_attrs=primary",
+                "any, read-write, read-only",
+            ),
+            ("host=h password=hunter2 keepalives=on", "a whole number"),
+            ("host=h password=hunter2 port=x", "a port, or one"),
             ("postgres://u:hunter@2@h/d", "%40"),
             ("host=h password=hunter2 sslkey=/x", "\"sslkey\""),
             ("host=h password=a hunter2=b", "not known here"),

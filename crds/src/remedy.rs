@@ -92,6 +92,10 @@ pub fn of_outcome(outcome: &str) -> Option<&'static str> {
             "have the partner correct its TLSA records; if they are right, somebody stands between"
         }
         "CertificateWeakKey" => "have the partner make a key of 2048 bits or more",
+        "CertificateKeyTooLong" => "have the partner make a key of at most 8192 bits",
+        "CertificateTrustUnusable" => {
+            "correct the ConfigMap of trust.caConfigMapRef, or the pins: the text says what is wrong"
+        }
         "CertificateCriticalExtension" | "CertificateVersion" => {
             "pin the partner's key in spec.trust, or allow dialback"
         }

@@ -6,7 +6,11 @@
 //! certificate or a key is left out in silence. A text is bounded by who reads the file; memory is
 //! linear in it.
 
+mod authorities;
+
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+
+pub use authorities::{AuthoritiesError, Authority, authorities};
 
 /// Why a text is not the PEM that is wanted. Lines count from 1. Every text says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +57,14 @@ pub enum PemError {
         "line {line}: the block {label:?} is not what it says it is, or was cut short: export it again"
     )]
     Contents { line: usize, label: String },
+    #[error(
+        "line {line}: the block {label:?} holds more than one value: the lines END and BEGIN between two are lost; export it again"
+    )]
+    Joined { line: usize, label: String },
+    #[error(
+        "line {line}: base64 outside of a block: put -----BEGIN CERTIFICATE----- (or what it is) before it and the END of that behind it, or take it out"
+    )]
+    NoArmour { line: usize },
     #[error("line {line}: the block CERTIFICATE holds {form}: convert it with `{remedy}`", remedy = .form.remedy())]
     Wrapped { line: usize, form: BinaryForm },
     #[error("line {line}: the key is encrypted: decrypt it with `openssl pkey`")]
@@ -102,6 +114,21 @@ impl BinaryForm {
     }
 }
 
+/// Bytes of the first value of a DER text, its tag and length included (X.690 section 8.1.3); none where the
+/// length is not definite, or has more than four bytes.
+fn value_length(der: &[u8]) -> Option<usize> {
+    let (&first, rest) = der.get(1..)?.split_first()?;
+    if first < 0x80 {
+        return Some(2 + usize::from(first));
+    }
+    let count = usize::from(first & 0x7f);
+    let bytes = rest.get(..count).filter(|_| (1..=4).contains(&count))?;
+    let length = bytes
+        .iter()
+        .fold(0_u64, |length, byte| (length << 8) | u64::from(*byte));
+    usize::try_from(length).ok()?.checked_add(2 + count)
+}
+
 impl std::fmt::Display for BinaryForm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -131,7 +158,16 @@ pub fn certificates(text: impl AsRef<[u8]>) -> Result<Vec<CertificateDer<'static
                 let der = CertificateDer::from_pem_slice(block.canonical().as_bytes())
                     .map_err(|_| block.contents())?;
                 match BinaryForm::of(&der) {
-                    Some(BinaryForm::Der) => found.push(der),
+                    Some(BinaryForm::Der) => match value_length(&der) {
+                        Some(length) if length == der.len() => found.push(der),
+                        Some(length) if length < der.len() => {
+                            return Err(PemError::Joined {
+                                line: block.line,
+                                label: block.label.clone(),
+                            });
+                        }
+                        _ => return Err(block.contents()),
+                    },
                     Some(form) => {
                         return Err(PemError::Wrapped {
                             line: block.line,
@@ -369,6 +405,19 @@ impl<'a> Blocks<'a> {
         Ok(String::from_utf8_lossy(label).into_owned())
     }
 
+    /// What is wrong with base64 outside of a block: an end that follows says that the beginning alone is lost.
+    fn of_bare(&mut self, error: PemError) -> PemError {
+        while let Some(line) = self.next_line() {
+            if line.starts_with(b"-----END") {
+                return PemError::NoBeginning { line: self.line };
+            }
+            if line.starts_with(b"-----") {
+                break;
+            }
+        }
+        error
+    }
+
     /// The block that begins with `line`, to its end.
     fn block(&mut self, line: &'a [u8]) -> Result<Block, PemError> {
         let mut block = Block {
@@ -427,8 +476,10 @@ impl Iterator for Blocks<'_> {
             if line.starts_with(b"-----BEGIN") {
                 return Some(self.block(line));
             }
-            if let Err(error) = is_prose(line, self.line) {
-                return Some(Err(error));
+            match is_prose(line, self.line) {
+                Ok(()) => {}
+                Err(error @ PemError::NoArmour { .. }) => return Some(Err(self.of_bare(error))),
+                Err(error) => return Some(Err(error)),
             }
         }
         None
@@ -456,12 +507,47 @@ fn is_prose(line: &[u8], number: usize) -> Result<(), PemError> {
             contains(what, b"CERTIFICATE") || contains(what, b"PRIVATE KEY")
         })
     };
-    // Typed by hand, "corrected" by a word processor (long dashes), or with too few hyphens.
-    let dashes = [&b"--"[..], "–".as_bytes(), "—".as_bytes()];
-    if (looks(b"BEGIN") || looks(b"END")) && dashes.iter().any(|dash| contains(line, dash)) {
+    // Typed by hand, "corrected" by a word processor, or with another number of hyphens.
+    let has_dashes = contains(line, b"--")
+        || DASHES[1..]
+            .iter()
+            .any(|dash| contains(line, dash.as_bytes()));
+    if (looks(b"BEGIN") || looks(b"END")) && has_dashes || is_between_dashes(&upper) {
         return Err(PemError::Marker { line: number });
     }
+    // So a certificate or a key begins in base64 (a SEQUENCE of more than 127 bytes), where both lines around
+    // it are lost.
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
+    let bare = line.trim_ascii();
+    if bare.len() >= 40 && bare.starts_with(b"MI") && bare.iter().all(is_base64) {
+        return Err(PemError::NoArmour { line: number });
+    }
     Ok(())
+}
+
+/// What stands where hyphens are meant: the hyphen itself first.
+const DASHES: [&str; 8] = [
+    "-", "\u{2010}", "\u{2011}", "\u{2012}", "\u{2013}", "\u{2014}", "\u{2015}", "\u{2212}",
+];
+
+/// Whether a line in capitals is BEGIN or END of something, with dashes of whatever kind and number on both
+/// sides.
+fn is_between_dashes(upper: &[u8]) -> bool {
+    let mut rest = upper.trim_ascii();
+    let whole = rest.len();
+    while let Some(behind) = DASHES
+        .iter()
+        .find_map(|dash| rest.strip_prefix(dash.as_bytes()))
+    {
+        rest = behind.trim_ascii_start();
+    }
+    let has_end = DASHES.iter().any(|dash| rest.ends_with(dash.as_bytes()));
+    let is_word = |word: &[u8]| {
+        rest.strip_prefix(word).is_some_and(|what| {
+            what.starts_with(b" ") && what.iter().any(u8::is_ascii_alphanumeric)
+        })
+    };
+    rest.len() < whole && has_end && (is_word(b"BEGIN") || is_word(b"END"))
 }
 
 /// Text without what may stand before its first line.

@@ -65,6 +65,12 @@ fn k4_what_other_readers_take_is_read() {
             "bag attributes",
             format!("Bag Attributes\n    friendlyName: -- the end --\nsubject=/CN=x\n{one}\n# end"),
         ),
+        (
+            "prose with hyphens",
+            format!(
+                "- the beginning of a self-signed certificate -\n-- begin --\nBegin - of the certificates\n{one}-end-\n"
+            ),
+        ),
         ("an indented body", {
             let lines = lines(&one);
             let (last, body) = lines[1..].split_last().unwrap();
@@ -210,6 +216,45 @@ fn k4_what_looks_like_a_block_is_refused_with_its_line_and_the_remedy() {
             "long dashes",
             one.replace("-----", "—").into_bytes(),
             "line 1: is no right line",
+        ),
+        (
+            "one hyphen",
+            one.replace("-----", "-").into_bytes(),
+            "line 1: is no right line",
+        ),
+        (
+            "hyphens that do not break",
+            one.replace('-', "\u{2011}").into_bytes(),
+            "line 1: is no right line",
+        ),
+        (
+            "minus signs",
+            one.replace('-', "\u{2212}").into_bytes(),
+            "line 1: is no right line",
+        ),
+        (
+            "four hyphens, and no certificate by its label",
+            format!(
+                "{one}{}",
+                relabelled("PKCS7").replace("-----BEGIN", "----BEGIN")
+            )
+            .into_bytes(),
+            "is no right line",
+        ),
+        (
+            "a second one without armour",
+            format!("{one}{}", lines(&one)[1..lines(&one).len() - 1].join("\n")).into_bytes(),
+            "base64 outside of a block",
+        ),
+        (
+            "two in one block",
+            wrapped(&[&der[..], &der].concat()).into_bytes(),
+            "line 1: the block \"CERTIFICATE\" holds more than one value",
+        ),
+        (
+            "bytes behind it",
+            wrapped(&[&der[..], b"\0"].concat()).into_bytes(),
+            "holds more than one value",
         ),
         (
             "lower case",

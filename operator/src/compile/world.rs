@@ -165,15 +165,7 @@ impl NamespaceInputs {
             return Err(invalid(error.to_string()));
         }
         let text = self.config_map_text(at, reference)?;
-        let certificates = pem::certificates(text).map_err(|error| invalid(error.to_string()))?;
-        for (index, der) in certificates.iter().enumerate() {
-            if x509_parser::parse_x509_certificate(der).is_err() {
-                let position = index + 1;
-                return Err(invalid(format!(
-                    "holds what is no certificate as number {position} in its order: export it again as PEM"
-                )));
-            }
-        }
+        pem::authorities(text).map_err(|error| invalid(error.to_string()))?;
         Ok(text.to_owned())
     }
 }

@@ -126,12 +126,12 @@ impl TsigKey {
 /// What is wrong with it, and what to put there.
 fn shared_secret(encoded: &str) -> Result<Zeroizing<Vec<u8>>, &'static str> {
     const STATEMENT: &str = "key \"secret\" holds more than the shared secret: put the base64 text alone there (of BIND's `secret \"…\";` what is between the quotation marks, of a .key file what follows the three numbers, of a key for `nsupdate -y` what follows the last colon)";
-    let mut words = encoded.split_whitespace();
+    let words: Vec<&str> = encoded.split_whitespace().collect();
     let keyword = words
-        .next()
+        .first()
         .is_some_and(|word| matches!(word.to_ascii_lowercase().as_str(), "secret" | "key"));
     let foreign = |c: char| matches!(c, '{' | '}' | '"' | '\'' | ';' | ':' | '.' | ',');
-    if encoded.contains(foreign) || keyword && words.next().is_some() {
+    if encoded.contains(foreign) || words.len() > 1 && (keyword || !is_parted(&words)) {
         return Err(STATEMENT);
     }
     let joined: Zeroizing<String> = Zeroizing::new(encoded.split_whitespace().collect());
@@ -141,8 +141,19 @@ fn shared_secret(encoded: &str) -> Result<Zeroizing<Vec<u8>>, &'static str> {
             Err("key \"secret\" is empty: copy the shared secret from the server")
         }
         Ok(secret) => Ok(Zeroizing::new(secret)),
+        Err(_) if words.len() > 1 => Err(STATEMENT),
         Err(_) => Err("key \"secret\" is not base64: copy it as the server's configuration has it"),
     }
+}
+
+/// Whether words are base64 as programs break it: into parts of one length, of whole groups of four characters
+/// (RFC 4648 section 4), the last one perhaps shorter. A name before the secret, which is longer, is no such part.
+fn is_parted(words: &[&str]) -> bool {
+    let Some((last, parts)) = words.split_last() else {
+        return true;
+    };
+    let length = parts.first().map_or(0, |part| part.len());
+    length % 4 == 0 && parts.iter().all(|part| part.len() == length) && last.len() <= length
 }
 
 #[cfg(test)]
@@ -178,6 +189,7 @@ mod tests {
         let plain = read("c2VjcmV0IG9mIHRoZSBrZXk=").unwrap();
         for same in [
             "c2VjcmV0IG9mIHRo ZSBrZXk=",
+            "c2VjcmV0\nIG9mIHRo\nZSBrZXk=",
             "c2VjcmV0IG9mIHRo\r\nZSBrZXk=\r\n",
             "c2VjcmV0IG9mIHRoZSBrZXk",
             "\u{feff}c2VjcmV0IG9mIHRoZSBrZXk=\n",
@@ -187,6 +199,9 @@ mod tests {
         for pasted in [
             "secret \"Zm9vYmFy\";",
             "secret Zm9vYmFy",
+            "edgekey Zm9vYmFy",
+            "edgekey1 Zm9vYmFyZm9vYmFyZm9vYmFyZm9vYmFyZm9vYmFyZm8=",
+            "Zm9vYmFyZm9vYmFyZm9vYmFyZm9vYmFyZm9vYmFyZm8= hmac-sha256",
             "\"Zm9vYmFy\"",
             "key \"edge-key\" { algorithm hmac-sha256; secret \"Zm9vYmFy\"; };",
             "hmac-sha256:edge-key:Zm9vYmFy",
@@ -220,7 +235,7 @@ mod tests {
                 "key \"secret\" is missing",
             ),
             (
-                vec![("name", "k"), ("secret", "not base64")],
+                vec![("name", "k"), ("secret", "not-base64")],
                 "is not base64",
             ),
             (vec![("name", "a..b"), ("secret", "YQ==")], "is no DNS name"),

@@ -84,6 +84,10 @@ pub enum ChainError {
     )]
     ChainOfAnotherKey,
     #[error(
+        "certificate {position} of the chain was issued by {issuer:?}, but not with the key of the CA of that name in ca.crt (it was renewed with another key): put the CA there that issued it, or take the chain that came with this certificate"
+    )]
+    RootOfAnotherKey { position: usize, issuer: String },
+    #[error(
         "certificate {position} of the chain, an issuer's, expired at {at}: take the CA's current one"
     )]
     IssuerExpired { position: usize, at: Timestamp },
@@ -158,14 +162,11 @@ fn read(der: &CertificateDer<'_>, position: usize) -> Result<Read, ChainError> {
             _ => {}
         }
     }
-    let time = |seconds: i64| {
-        Timestamp::from_second(seconds).map_err(|_| unreadable("a date out of range".to_owned()))
-    };
     let (server_auth, client_auth) = usage.unwrap_or((true, true));
     Ok(Read {
         facts: CertificateFacts {
-            not_before: time(certificate.validity().not_before.timestamp())?,
-            not_after: time(certificate.validity().not_after.timestamp())?,
+            not_before: clamped(certificate.validity().not_before.timestamp()),
+            not_after: clamped(certificate.validity().not_after.timestamp()),
             dns_names: names.into_iter().collect(),
             serial: HEXLOWER.encode(certificate.raw_serial()),
             client_auth,
@@ -178,6 +179,36 @@ fn read(der: &CertificateDer<'_>, position: usize) -> Result<Read, ChainError> {
         subject: certificate.subject().to_string(),
         issuer: certificate.issuer().to_string(),
     })
+}
+
+/// The nearest time that can be told: "no expiry" (RFC 5280 section 4.1.2.5) is a day beyond the last one.
+fn clamped(seconds: i64) -> Timestamp {
+    let (first, last) = (Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
+    Timestamp::from_second(seconds.clamp(first, last)).unwrap_or(Timestamp::MAX)
+}
+
+/// Whether the key of `issuer` made the signature of `of`; none where that cannot be told, as with algorithms
+/// that are not used any more (roots signed themselves with SHA-1).
+fn made_by(issuer: &CertificateDer<'_>, of: &CertificateDer<'_>) -> Option<bool> {
+    let issuer = webpki::EndEntityCert::try_from(issuer).ok()?;
+    let (_, parsed) = X509Certificate::from_der(of).ok()?;
+    let oid = parsed.signature_algorithm.algorithm.as_bytes();
+    // An AlgorithmIdentifier begins with tag and length of its object identifier.
+    let mut known = webpki::ALL_VERIFICATION_ALGS
+        .iter()
+        .filter(|algorithm| {
+            let id = algorithm.signature_alg_id();
+            id.as_ref().get(2..2 + oid.len()) == Some(oid)
+        })
+        .peekable();
+    known.peek()?;
+    let signature = &parsed.signature_value.data;
+    let signed = parsed.tbs_certificate.as_ref();
+    Some(known.any(|algorithm| {
+        issuer
+            .verify_signature(*algorithm, signed, signature)
+            .is_ok()
+    }))
 }
 
 /// Whether the certificates of a chain signed one another, as far as that can be told: what else
@@ -351,13 +382,13 @@ impl PemPair {
         Ok(leaf.facts.clone())
     }
 
-    /// Checks that the chain leads up to one of `roots` (PEM); an empty text says nothing. Only what
-    /// signed itself is a root: an issuer that `ca.crt` holds beside or in place of it has to be sent
-    /// with the leaf all the same, as nobody else has it.
+    /// Checks that the chain leads up to one of `roots` (PEM); an empty text says nothing, and a chain that
+    /// holds its root is whole. Only what signed itself is a root: an issuer that `ca.crt` holds beside or in
+    /// place of it has to be sent with the leaf all the same, as nobody else has it.
     ///
     /// # Errors
-    /// [`ChainError::RootsNotPem`], [`ChainError::ChainIncomplete`], or that one of the chain cannot be
-    /// read.
+    /// [`ChainError::RootsNotPem`], [`ChainError::ChainIncomplete`], [`ChainError::RootOfAnotherKey`], or that
+    /// one of the chain cannot be read.
     pub fn leads_to(&self, roots: &[u8]) -> Result<(), ChainError> {
         if roots.iter().all(u8::is_ascii_whitespace) {
             return Ok(());
@@ -368,14 +399,27 @@ impl PemPair {
             return Ok(());
         };
         let position = chain.len();
-        let issuer = read(last, position)?.issuer;
-        let is_root = |root: &CertificateDer<'_>| {
-            read(root, 1).is_ok_and(|root| root.subject == issuer && root.issuer == issuer)
-        };
-        if roots.iter().any(is_root) {
+        let Read {
+            issuer, subject, ..
+        } = read(last, position)?;
+        // Where it cannot be told, names decide.
+        let may_be_by = |root| made_by(root, last) != Some(false);
+        if subject == issuer && may_be_by(last) {
             return Ok(());
         }
-        Err(ChainError::ChainIncomplete { position, issuer })
+        let mut of_that_name = roots
+            .iter()
+            .filter(|root| {
+                read(root, 1).is_ok_and(|root| root.subject == issuer && root.issuer == issuer)
+            })
+            .peekable();
+        if of_that_name.peek().is_none() {
+            return Err(ChainError::ChainIncomplete { position, issuer });
+        }
+        if of_that_name.any(may_be_by) {
+            return Ok(());
+        }
+        Err(ChainError::RootOfAnotherKey { position, issuer })
     }
 }
 
@@ -394,38 +438,38 @@ impl PemPair {
     /// # Errors
     /// [`GivenError`], for what is no text too.
     pub fn given(secret: &SecretData) -> Result<Self, GivenError> {
-        let key_of = |key| given_text(secret, key);
-        let unusable = GivenError::Unusable;
-        let key = match key_of("tls.key") {
-            Err(GivenError::Unusable(_)) => {
-                // Not a text: the reader of keys says what it is in place of it.
-                let bytes = secret
-                    .get("tls.key")
-                    .map_or(&[][..], |bytes| bytes.as_slice());
-                let error = pem::private_key(bytes).err().unwrap_or(PemError::NoKey);
-                Err(unusable(ChainError::KeyUnreadable(error)))
-            }
-            other => other,
-        };
         Ok(Self {
-            chain: key_of("tls.crt")?,
-            key: Zeroizing::new(key?),
+            chain: given_chain(secret, "tls.crt")?,
+            key: Zeroizing::new(given_text(secret, "tls.key", |bytes| {
+                let key = pem::private_key(bytes);
+                key.map(drop).map_err(ChainError::KeyUnreadable)
+            })?),
         })
     }
 }
 
-/// A chain that somebody gave, under a key of a Secret. What is no text (UTF-16, DER) is named for what
-/// it is; a comment in another encoding beside the blocks harms nobody.
+/// A chain that somebody gave, under a key of a Secret.
 ///
 /// # Errors
 /// [`GivenError`].
-pub fn given_text(secret: &SecretData, key: &'static str) -> Result<String, GivenError> {
+pub fn given_chain(secret: &SecretData, key: &'static str) -> Result<String, GivenError> {
+    given_text(secret, key, |bytes| {
+        let chain = pem::certificates(bytes);
+        chain.map(drop).map_err(ChainError::ChainNotPem)
+    })
+}
+
+/// PEM that somebody gave, under a key of a Secret. What is no text (UTF-16, DER) is named for what it is by
+/// `reads`; a comment in another encoding beside the blocks harms nobody.
+fn given_text(
+    secret: &SecretData,
+    key: &'static str,
+    reads: impl FnOnce(&[u8]) -> Result<(), ChainError>,
+) -> Result<String, GivenError> {
     let bytes = secret.get(key).ok_or(GivenError::Missing(key))?;
-    match std::str::from_utf8(bytes) {
-        Ok(text) => Ok(text.to_owned()),
-        Err(_) => match pem::certificates(bytes.as_slice()) {
-            Ok(_) => Ok(String::from_utf8_lossy(bytes).into_owned()),
-            Err(error) => Err(GivenError::Unusable(ChainError::ChainNotPem(error))),
-        },
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return Ok(text.to_owned());
     }
+    reads(bytes).map_err(GivenError::Unusable)?;
+    Ok(String::from_utf8_lossy(bytes).into_owned())
 }

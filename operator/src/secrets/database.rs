@@ -4,7 +4,7 @@
 use std::fmt;
 
 use xmpp_edge_crds::{
-    pem::{self, PemError},
+    pem::{self, AuthoritiesError},
     postgres::{ConnectionString, ConnectionStringError},
 };
 use zeroize::Zeroizing;
@@ -43,7 +43,10 @@ pub enum DatabaseSecretError {
         fault: ConnectionStringError,
     },
     #[error("spec.contacts.postgres: key \"ca.crt\" of Secret {name:?} {fault}")]
-    Ca { name: String, fault: PemError },
+    Ca {
+        name: String,
+        fault: AuthoritiesError,
+    },
 }
 
 impl DatabaseSecret {
@@ -73,9 +76,13 @@ impl DatabaseSecret {
         };
         let url = text(secret, key).ok_or_else(|| invalid(ConnectionStringError::Form))?;
         let connection = ConnectionString::parse(url).map_err(invalid)?;
+        // What the client library does not take the proxy cannot use either.
+        if connection.text.parse::<tokio_postgres::Config>().is_err() {
+            return Err(invalid(ConnectionStringError::Form));
+        }
         let ca = secret.get("ca.crt").filter(|ca| !ca.is_empty());
         if let Some(ca) = ca {
-            pem::certificates(ca.as_slice()).map_err(|fault| DatabaseSecretError::Ca {
+            pem::authorities(ca.as_slice()).map_err(|fault| DatabaseSecretError::Ca {
                 name: name.to_owned(),
                 fault,
             })?;
@@ -119,6 +126,28 @@ mod tests {
             (
                 &[("uri", "postgres://h/d?sslkey=/x")],
                 "key \"uri\" of Secret \"db\" has the option \"sslkey\"",
+            ),
+            (
+                &[(
+                    "url",
+                    "postgres://u:hunter2@h:6432/d?target_session_attrs=primary",
+                )],
+                "has for the option \"target_session_attrs\" another value than any, read-write, read-only",
+            ),
+            (
+                &[(
+                    "url",
+                    "host=h password=hunter2 target_session_attrs='standby'",
+                )],
+                "another value than any, read-write, read-only",
+            ),
+            (
+                &[("url", "postgres://u:hunter2@h/d?connect_timeout=10s")],
+                "has for the option \"connect_timeout\" another value than a whole number",
+            ),
+            (
+                &[("url", "postgres://u:hunter2@h:99999/d")],
+                "is no PostgreSQL connection string",
             ),
             (
                 &[("url", url), ("ca.crt", "hello")],

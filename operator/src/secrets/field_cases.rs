@@ -165,6 +165,13 @@ fn k4_files_of_windows_and_odd_blocks_are_read_or_named_with_the_line() {
         assert!(text.contains(says) && text.contains("tls.crt"), "{text}");
         assert!(text.len() < 500, "{text}");
     }
+    // A comment in another encoding harms neither of them.
+    let comment = |text: &str| [&b"friendlyName: M\xfcller\n"[..], text.as_bytes()].concat();
+    let commented = chain.secret_with(&both, &comment(&chain.leaf.key));
+    let (good, _, text) = given(&commented, now);
+    assert!(good, "{text}");
+    let (good, _, text) = given(&chain.secret(comment(&both)), now);
+    assert!(good, "{text}");
     let (_, reason, text) = given(&chain.secret_with(&both, &utf16(&chain.leaf.key)), now);
     assert_eq!(reason, Reason::InvalidCertificate);
     assert!(
@@ -179,6 +186,8 @@ fn k11_every_mode_checks_the_chain_up_to_a_root_that_signed_itself() {
     let chain = IssuedChain::new(now);
     let whole = format!("{}{}", chain.leaf.chain, chain.issuer);
     let of_both = format!("{}{}", chain.issuer, chain.root);
+    let to_the_root = format!("{whole}{}", chain.root);
+    let another = issue::root("Another", now).unwrap().chain;
     for (certificate, ca, complete) in [
         (&chain.leaf.chain, &chain.root, false),
         (&chain.leaf.chain, &chain.issuer, false),
@@ -186,6 +195,9 @@ fn k11_every_mode_checks_the_chain_up_to_a_root_that_signed_itself() {
         (&whole, &chain.root, true),
         (&whole, &chain.issuer, true),
         (&whole, &of_both, true),
+        // A chain that holds its root needs nothing of ca.crt.
+        (&to_the_root, &chain.issuer, true),
+        (&to_the_root, &another, true),
         (&whole, &String::new(), true),
         (&chain.leaf.chain, &"\n".to_owned(), true),
     ] {
@@ -207,6 +219,18 @@ fn k11_every_mode_checks_the_chain_up_to_a_root_that_signed_itself() {
             }
         }
     }
+    let renewed = issue::root("Root", now).unwrap().chain;
+    let mut secret = chain.secret(&whole);
+    set(&mut secret, "ca.crt", &renewed);
+    let (good, reason, text) = given(&secret, now);
+    assert!(!good && reason == Reason::InvalidCertificate, "{text}");
+    assert!(
+        text.contains("not with the key of the CA of that name in ca.crt"),
+        "{text}"
+    );
+    set(&mut secret, "ca.crt", &format!("{renewed}{}", chain.root));
+    let (good, _, text) = given(&secret, now);
+    assert!(good, "the old one beside the renewed one: {text}");
     let mut secret = chain.secret(&whole);
     set(&mut secret, "ca.crt", "hello");
     let (good, _, text) = given(&secret, now);
@@ -214,6 +238,43 @@ fn k11_every_mode_checks_the_chain_up_to_a_root_that_signed_itself() {
         !good && text.contains("ca.crt holds no certificate"),
         "{text}"
     );
+}
+
+/// RFC 5280 section 4.1.2.5: 99991231235959Z is for a certificate without an end.
+#[test]
+fn k3_a_certificate_without_an_end_is_as_good_as_any() {
+    let now = Timestamp::now();
+    let without_end = |name: &str, by: Option<&rcgen::CertifiedIssuer<'static, rcgen::KeyPair>>| {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, name);
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.not_before = rcgen::date_time_ymd(1950, 1, 1);
+        let last = std::time::Duration::from_secs(24 * 3600 - 1);
+        params.not_after = rcgen::date_time_ymd(9999, 12, 31) + last;
+        let key = rcgen::KeyPair::generate().unwrap();
+        match by {
+            None => rcgen::CertifiedIssuer::self_signed(params, key).unwrap(),
+            Some(by) => rcgen::CertifiedIssuer::signed_by(params, key, by).unwrap(),
+        }
+    };
+    let root = without_end("Root", None);
+    let middle = without_end("Middle", Some(&root));
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(NAMES.map(str::to_owned)).unwrap();
+    params.not_after = rcgen::date_time_ymd(9999, 12, 31) + std::time::Duration::from_secs(86_399);
+    let leaf = params.signed_by(&key, &middle).unwrap().pem();
+    let mut secret = SecretData::new();
+    set(&mut secret, "tls.crt", &format!("{leaf}{}", middle.pem()));
+    set(&mut secret, "tls.key", &key.serialize_pem());
+    set(&mut secret, "ca.crt", &root.pem());
+    let (good, _, text) = given(&secret, now);
+    assert!(good, "{text}");
+    let facts = CertificateFacts::of_chain(&leaf).unwrap();
+    assert!(!facts.ends_soon(now) && !facts.wants_renewal(now));
+    assert_eq!(facts.not_after.subsec_nanosecond(), 0);
 }
 
 #[test]

@@ -38,6 +38,7 @@ pub(super) async fn first(
             match build(&inputs, None).await {
                 Ok(config) => {
                     observed.reject(fault);
+                    observed.config_status.note_unusable(&config.unusable);
                     return Ok(Some((inputs, config)));
                 }
                 Err(error) if options.pod.is_none() => return Err(ServeError::Config(error)),
@@ -217,6 +218,7 @@ impl ConfigApplier {
         {
             tracing::warn!("changed listeners and contacts take effect when the proxy starts next");
         }
+        self.observed.config_status.note_unusable(&config.unusable);
         self.view.swap(Rules::of_edge(&config.document));
         put_in_force(&self.context, config).await;
         self.observed.metrics.config_generation.set(generation);

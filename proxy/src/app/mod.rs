@@ -386,7 +386,7 @@ impl Listeners {
     }
 }
 
-/// Partners are not dialled at addresses of our own host, unless the edge itself lives there.
+/// Partners are not dialled at addresses of our own host, unless the edge itself lives on loopback alone.
 fn dialer(options: &RunOptions, config: &ActiveConfig, resolver: Resolver) -> Dialer {
     let ports = config.document.listeners;
     let mut own = Vec::new();
@@ -404,11 +404,12 @@ fn dialer(options: &RunOptions, config: &ActiveConfig, resolver: Resolver) -> Di
             );
         }
     }
-    let loopback_is_open = options.bind.iter().any(IpAddr::is_loopback);
+    let lives_on_loopback =
+        !options.bind.is_empty() && options.bind.iter().all(IpAddr::is_loopback);
     Dialer::new(
         resolver,
         Arc::new(move |address, except| {
-            targets::is_forbidden(address, &own, loopback_is_open, except)
+            targets::is_forbidden(address, &own, lives_on_loopback, except)
         }),
     )
 }

@@ -24,7 +24,7 @@ use crate::{
     },
     tls::{
         self, CertificateFault, Identity, IdentityError, LeafIssuer, Role, Roots, RootsError,
-        Trust, TrustError, TrustStamp, Verified, VerifiedBy,
+        Trust, TrustStamp, Verified, VerifiedBy,
     },
 };
 
@@ -47,6 +47,8 @@ pub struct ActiveConfig {
     pub(super) sip_identities: BTreeMap<String, Arc<Identity>>,
     gateways: Vec<ActiveGateway>,
     gateway_of: HashMap<DomainName, usize>,
+    /// What of the document cannot be used, and concerns those alone whom it names.
+    pub unusable: Vec<String>,
     pub admin_token: Option<zeroize::Zeroizing<String>>,
     /// How edge pods are dialled, by a sidecar; none at an edge.
     pub edge_dials: Option<Arc<EdgeDials>>,
@@ -104,8 +106,6 @@ pub enum Rejected {
     Issuer(#[source] IdentityError),
     #[error("{0}")]
     Roots(#[from] RootsError),
-    #[error("{0}")]
-    Trust(#[from] TrustError),
     #[error("the dialback secret is empty")]
     DialbackSecret,
 }
@@ -161,48 +161,55 @@ impl ActiveConfig {
             None => sip_identities(materials)?,
         };
         let mut shared = Roots::public();
+        let mut unusable = Vec::new();
         if let Some(pem) = &config.trust_ca {
-            shared = shared.and(Roots::from_pem(
-                pem,
-                "spec.trust.caConfigMapRef of the pool",
-            )?);
+            match Roots::from_pem(pem, "spec.trust.caConfigMapRef of the pool") {
+                Ok(own) => shared = shared.and(own),
+                Err(error) => unusable.push(error.to_string()),
+            }
         }
         let partner_trust = config
             .partners
             .iter()
             .map(|partner| {
-                Trust::of_partner(
-                    &partner.trust,
-                    &shared,
-                    &format!("partner {}", partner.name),
-                )
+                let origin = format!("partner {}", partner.name);
+                let (trust, why) =
+                    Trust::of_partner_as_far_as_usable(&partner.trust, &shared, &origin);
+                unusable.extend(why);
+                trust
             })
-            .collect::<Result<Vec<_>, _>>()?;
+            .collect();
         let internal_trust =
             Trust::new(Roots::from_pem(&materials.internal_ca, "the internal CA")?);
         let mut gateways = Vec::new();
         let mut gateway_of = HashMap::new();
         for gateway in &config.gateways {
-            let mut own = match &gateway.trust_ca {
-                Some(pem) => Some(Roots::from_pem(
-                    pem,
-                    "spec.gateways[].trust.caConfigMapRef",
-                )?),
-                None => None,
-            };
+            let mut own = None;
+            let mut fault = None;
+            if let Some(pem) = &gateway.trust_ca {
+                let name = gateway.effective_name();
+                let origin = format!("gateway {name}, trust.caConfigMapRef");
+                match Roots::from_pem(pem, &origin) {
+                    Ok(roots) => own = Some(roots),
+                    Err(error) => fault = Some(error.to_string()),
+                }
+            }
             if gateway.trust_public_roots {
                 own = Some(match own {
                     Some(own) => own.and(Roots::public()),
                     None => Roots::public(),
                 });
             }
+            let (sidecars, sidecars_fault) = trust_of_sidecars(gateway);
+            let of_nobody = fault.as_deref().map(Trust::of_nobody);
+            unusable.extend(fault.into_iter().chain(sidecars_fault));
             for domain in &gateway.domains {
                 gateway_of.insert(domain.clone(), gateways.len());
             }
             gateways.push(ActiveGateway {
                 config: gateway.clone(),
-                own: own.map(Trust::new),
-                sidecars: trust_of_sidecars(gateway)?,
+                own: own.map(Trust::new).or(of_nobody),
+                sidecars,
                 internal: internal_trust.clone(),
             });
         }
@@ -229,6 +236,7 @@ impl ActiveConfig {
             sip_identities,
             gateways,
             gateway_of,
+            unusable,
             admin_token: materials.admin_token.clone(),
             materials: Arc::clone(materials),
             loaded_time: Timestamp::now(),
@@ -456,13 +464,13 @@ fn sip_identities(materials: &ConfigSecrets) -> Result<BTreeMap<String, Arc<Iden
 }
 
 /// By which keys and certificates beside the internal CA's a gateway's sidecars are known; none where it
-/// lists none.
-fn trust_of_sidecars(gateway: &Gateway) -> Result<Option<Trust>, TrustError> {
+/// lists none. With why it is not as it was given.
+fn trust_of_sidecars(gateway: &Gateway) -> (Option<Trust>, Option<String>) {
     let Some(sidecar) = &gateway.sidecar else {
-        return Ok(None);
+        return (None, None);
     };
     if sidecar.keys.is_empty() && sidecar.trust_ca.is_none() {
-        return Ok(None);
+        return (None, None);
     }
     let keys = sidecar.keys.iter().map(|key| key.spki_sha256.clone());
     let settings = PartnerTrust {
@@ -471,7 +479,8 @@ fn trust_of_sidecars(gateway: &Gateway) -> Result<Option<Trust>, TrustError> {
         ..PartnerTrust::default()
     };
     let origin = format!("gateway {}, sidecar", gateway.effective_name());
-    Trust::of_partner(&settings, &Roots::default(), &origin).map(Some)
+    let (trust, why) = Trust::of_partner_as_far_as_usable(&settings, &Roots::default(), &origin);
+    (Some(trust), why)
 }
 
 #[cfg(test)]
@@ -494,5 +503,64 @@ mod tests {
             let is = is_read(version(found.0, found.1), version(own.0, own.1));
             assert_eq!(is, expected, "{found:?} by {own:?}");
         }
+    }
+
+    /// k3: one broken bundle is the matter of those who are verified by it.
+    #[test]
+    fn k3_a_bundle_that_cannot_be_used_costs_its_own_partner_and_nobody_else() {
+        use super::super::fixture::active_config;
+        use serde_json::json;
+
+        let torn = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let config = active_config(|document| {
+            let good = document["partners"][0].clone();
+            let mut torn_one = good.clone();
+            torn_one["name"] = json!("torn");
+            torn_one["domains"] = json!(["torn.example"]);
+            torn_one["trust"] = json!({"ca": torn});
+            let mut pinned = torn_one.clone();
+            pinned["name"] = json!("pinned");
+            pinned["domains"] = json!(["pinned.example"]);
+            pinned["trust"]["pinnedSpkiSha256"] = json!(["ab".repeat(32), "no hash"]);
+            document["partners"] = json!([torn_one, good, pinned]);
+            document["gateways"][0]["trustCa"] = json!(torn);
+        });
+        let names = ["partner torn, ", "partner pinned, ", "gateway "];
+        assert_eq!(config.unusable.len(), names.len(), "{:?}", config.unusable);
+        for (told, name) in config.unusable.iter().zip(names) {
+            assert!(
+                told.starts_with(name) && told.contains("line 1: "),
+                "{told}"
+            );
+        }
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let params = rcgen::CertificateParams::new(["torn.example".to_owned()]);
+        let chain = [params
+            .expect("a name")
+            .self_signed(&key)
+            .expect("a certificate")
+            .der()
+            .clone()];
+        let domain = DomainName::parse("torn.example").expect("a name");
+        let labels = config.partner_trust.iter().map(|trust| {
+            let fault = trust.judge(&domain, &chain, Role::Server, None);
+            fault.map_err(|fault| fault.label()).err()
+        });
+        let unusable = Some("CertificateTrustUnusable");
+        let labels: Vec<_> = labels.collect();
+        assert_eq!(labels, [unusable, Some("CertificateSelfSigned"), unusable]);
+        let gateway = config.gateways()[0].judge(&domain, &chain, Role::Server);
+        assert_eq!(gateway.map_err(|fault| fault.label()).err(), unusable);
+        // A key that is pinned needs no authority.
+        let settings = PartnerTrust {
+            ca: Some(torn.to_owned()),
+            pinned_spki_sha256: vec![tls::spki_sha256(&chain[0]).expect("DER").to_string()],
+            ..PartnerTrust::default()
+        };
+        let (trust, why) =
+            Trust::of_partner_as_far_as_usable(&settings, &Roots::default(), "partner p");
+        assert!(why.is_some());
+        let verified = trust.judge(&domain, &chain, Role::Server, None);
+        assert_eq!(verified.map(|verified| verified.by), Ok(VerifiedBy::Pin));
     }
 }

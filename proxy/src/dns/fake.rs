@@ -26,6 +26,8 @@ pub enum FakeReply {
     Code(ResponseCode),
     /// Over UDP truncated.
     TcpOnly(Vec<RData>),
+    /// As [`Self::Chain`], but FORMERR to questions with EDNS.
+    WithoutEdns(Vec<Record>),
 }
 
 pub type Asked = Arc<Mutex<Vec<(String, RecordType)>>>;
@@ -111,7 +113,11 @@ fn answer(query: &[u8], table: &Table, asked: &Asked, udp: bool) -> Vec<u8> {
             message.metadata.authentic_data = true;
             records.clone()
         }
-        Some(FakeReply::Chain(records)) => {
+        Some(FakeReply::WithoutEdns(_)) if query.edns.is_some() => {
+            message.metadata.response_code = ResponseCode::FormErr;
+            Vec::new()
+        }
+        Some(FakeReply::Chain(records) | FakeReply::WithoutEdns(records)) => {
             message.add_answers(records.clone());
             Vec::new()
         }

@@ -82,15 +82,20 @@ impl SidecarView {
         let tcp = net::bind(own).map_err(fault)?;
         let system = options.resolvers.is_empty().then(Resolver::system);
         let view = if let Some(system) = system.clone() {
-            let upstreams = move || {
+            let named = system.upstreams();
+            if is_alone(&named, own) {
+                return Err(SidecarViewError::Loop(own));
+            }
+            if named.is_empty() {
+                tracing::warn!(
+                    "this system names no resolver yet: until it does, the DNS view answers SERVFAIL to what it does not know itself; or give --resolver IP:PORT"
+                );
+            }
+            View::new(Rules::unknown(), move || {
                 let mut found = system.upstreams();
                 found.retain(|upstream| *upstream != own);
                 found
-            };
-            if upstreams().is_empty() {
-                return Err(SidecarViewError::Loop(own));
-            }
-            View::new(Rules::unknown(), upstreams)
+            })
         } else {
             let given = options.resolvers.clone();
             View::new(Rules::unknown(), move || given.clone())
@@ -137,10 +142,36 @@ impl SidecarView {
     }
 }
 
+/// Whether resolvers are named, and each is the sidecar itself. None at all is another thing: they may come late.
+fn is_alone(named: &[SocketAddr], own: SocketAddr) -> bool {
+    !named.is_empty() && named.iter().all(|upstream| *upstream == own)
+}
+
 impl SidecarViewRules {
     /// Answers by this configuration from now on.
     pub fn follow(&self, config: &SidecarConfig) {
         self.view
             .swap(Rules::of_sidecar(config, &self.addresses, self.port));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// s19: a file without name servers is waited for; one that names the sidecar alone leads nowhere.
+    #[test]
+    fn s19_no_resolver_yet_is_no_loop() {
+        let at = |text: &str| -> SocketAddr { text.parse().expect("an address") };
+        let (own, other) = (at("127.0.0.53:53"), at("192.0.2.1:53"));
+        for (named, expected) in [
+            (&[][..], false),
+            (&[own], true),
+            (&[other], false),
+            (&[own, other], false),
+            (&[at("127.0.0.53:5353")], false),
+        ] {
+            assert_eq!(is_alone(named, own), expected, "{named:?}");
+        }
     }
 }

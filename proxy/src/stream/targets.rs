@@ -3,7 +3,11 @@
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
-use xmpp_edge_crds::{domain::DomainName, edge_config::GatewayMode, verdict::Direction};
+use xmpp_edge_crds::{
+    domain::DomainName,
+    edge_config::{GatewayMode, Settings},
+    verdict::Direction,
+};
 
 use super::context::StreamContext;
 use crate::{
@@ -101,16 +105,62 @@ fn of_dns(fault: &DnsError) -> Failure {
     Failure::new(kind_of_dns(fault), fault.to_string())
 }
 
-/// Whether an address may be dialled for a partner that was found by DNS.
+/// Whether an address may not be dialled for a partner that was found by DNS. Where the edge itself lives on loopback
+/// alone (`lives_on_loopback`), so may its partners, unless a list that was given has loopback too.
 pub fn is_forbidden(
     address: SocketAddr,
     own: &[SocketAddr],
-    loopback_is_open: bool,
+    lives_on_loopback: bool,
     except: &[IpNet],
 ) -> bool {
     let is_own = own.iter().any(|own| {
         own.port() == address.port()
             && (own.ip() == address.ip() || own.ip().is_unspecified() && address.ip().is_loopback())
     });
-    is_own || (!loopback_is_open && dns::connect::is_guarded(address.ip(), except))
+    if is_own {
+        return true;
+    }
+    let ip = address.ip().to_canonical();
+    let is_given = || *except != *Settings::default().dial_except;
+    if lives_on_loopback && ip.is_loopback() {
+        return is_given() && except.iter().any(|network| network.contains(&ip));
+    }
+    dns::connect::is_guarded(ip, except)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// S-13: a partner's DNS leads nowhere inside, wherever the edge itself listens.
+    #[test]
+    fn s_13_an_edge_on_loopback_may_dial_loopback_and_nothing_else_inside() {
+        let default = Settings::default().dial_except;
+        let network = |text: &str| -> IpNet { text.parse().expect("a network") };
+        let given = [network("10.0.0.0/8")];
+        let all = [network("10.0.0.0/8"), network("127.0.0.0/8")];
+        let own = ["127.0.0.1:5269".parse().expect("an address")];
+        for (address, on_loopback, except, expected) in [
+            ("127.0.0.2:5269", true, &default[..], false),
+            ("[::1]:5269", true, &default, false),
+            ("[::ffff:127.0.0.2]:5269", true, &default, false),
+            ("127.0.0.2:5269", true, &given, false),
+            ("127.0.0.2:5269", true, &all, true),
+            ("127.0.0.2:5269", true, &[], false),
+            ("127.0.0.2:5269", false, &default, true),
+            ("127.0.0.2:5269", false, &[], true),
+            ("127.0.0.1:5269", true, &default, true),
+            ("10.0.0.1:5269", true, &default, true),
+            ("10.0.0.1:5269", true, &given, true),
+            ("10.0.0.1:5269", true, &[], false),
+            ("192.168.0.1:5269", true, &given, false),
+            ("169.254.169.254:5269", true, &default, true),
+            ("169.254.169.254:5269", true, &[], true),
+            ("198.51.100.7:5269", true, &default, false),
+        ] {
+            let ip = address.parse().expect("an address");
+            let found = is_forbidden(ip, &own, on_loopback, except);
+            assert_eq!(found, expected, "{address}, {on_loopback}, {except:?}");
+        }
+    }
 }

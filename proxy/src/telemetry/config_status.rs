@@ -27,6 +27,7 @@ pub struct ConfigStatus {
 struct ConfigState {
     missing: Vec<String>,
     stale: Vec<String>,
+    unusable: Vec<String>,
     rejected: Option<RejectedStatus>,
     contacts: Option<ContactsStatus>,
     /// Why the process ends.
@@ -86,6 +87,20 @@ impl ConfigStatus {
         state.stale = stale.to_vec();
     }
 
+    /// What of the configuration in force cannot be used; news are logged, as far as a few lines go.
+    pub fn note_unusable(&self, unusable: &[String]) {
+        /// Lines for one configuration.
+        const MOST: usize = 20;
+        let mut state = self.state.lock();
+        let news = unusable
+            .iter()
+            .filter(|text| !state.unusable.contains(text));
+        for text in news.take(MOST) {
+            tracing::warn!("{text}; the rest of the configuration is in force");
+        }
+        state.unusable = unusable.to_vec();
+    }
+
     /// How the contacts' store is: whether it was loaded, and its newest failure.
     pub fn note_contacts(&self, loaded: bool, failure: Option<String>) {
         self.state.lock().contacts = Some(ContactsStatus { loaded, failure });
@@ -137,6 +152,7 @@ impl ConfigStatus {
     pub fn remarks(&self) -> Vec<String> {
         let state = self.state.lock();
         let mut remarks = state.stale.clone();
+        remarks.extend(state.unusable.iter().cloned());
         if let Some(rejected) = &state.rejected {
             remarks.push(format!("configuration rejected: {}", rejected.error));
         }

@@ -9,6 +9,7 @@ use x509_parser::{
     extensions::{GeneralName, ParsedExtension},
     prelude::{FromDer, X509Certificate},
     public_key::PublicKey,
+    time::ASN1Time,
 };
 use xmpp_edge_crds::domain::DomainName;
 
@@ -21,8 +22,6 @@ pub struct SpkiSha256(pub [u8; 32]);
 pub enum CertificateError {
     #[error("the certificate is not valid DER: {0}")]
     Der(String),
-    #[error("the certificate has a date beyond what can be told")]
-    Date,
     #[error("{0:?} is not a SHA-256 in hex (64 hexadecimal digits)")]
     Hash(String),
 }
@@ -71,9 +70,9 @@ pub fn spki_sha256(certificate: &CertificateDer<'_>) -> Result<SpkiSha256, Certi
 /// When the certificate ends.
 ///
 /// # Errors
-/// [`CertificateError`] when the bytes are no certificate or the date is out of range.
+/// [`CertificateError::Der`] when the bytes are no certificate.
 pub fn not_after(certificate: &CertificateDer<'_>) -> Result<Timestamp, CertificateError> {
-    timestamp(parse(certificate)?.validity().not_after.timestamp())
+    Ok(timestamp(&parse(certificate)?.validity().not_after))
 }
 
 /// The `dNSName` values, lower case, as they stand; none of what is no certificate.
@@ -84,8 +83,10 @@ pub fn dns_names(certificate: &CertificateDer<'_>) -> Vec<String> {
         .unwrap_or_default()
 }
 
-pub(super) fn timestamp(seconds: i64) -> Result<Timestamp, CertificateError> {
-    Timestamp::from_second(seconds).map_err(|_| CertificateError::Date)
+/// The nearest time that can be told: "no expiry" (RFC 5280 section 4.1.2.5) is a day beyond the last one.
+pub(super) fn timestamp(time: &ASN1Time) -> Timestamp {
+    let (first, last) = (Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
+    Timestamp::from_second(time.timestamp().clamp(first, last)).unwrap_or(Timestamp::MAX)
 }
 
 pub(super) fn parse<'a>(
@@ -100,10 +101,13 @@ pub(super) fn parse<'a>(
     }
 }
 
-/// Size of the key in bits, where it is an RSA key that is too short to prove anything (below 2048 bits).
-pub(super) fn weak_rsa(certificate: &X509Certificate<'_>) -> Option<usize> {
+/// Size of the key in bits, where it is an RSA key that proves nothing: one below 2048 bits is weak, and signatures
+/// by one above 8192 bits are not verified (they cost who verifies the most).
+pub(super) fn unproven_rsa(certificate: &X509Certificate<'_>) -> Option<usize> {
     match certificate.public_key().parsed() {
-        Ok(PublicKey::RSA(key)) => Some(key.key_size()).filter(|bits| *bits < 2048),
+        Ok(PublicKey::RSA(key)) => {
+            Some(key.key_size()).filter(|bits| !(2048..=8192).contains(bits))
+        }
         _ => None,
     }
 }

@@ -76,7 +76,7 @@ pub fn issued_after(
 ) -> Result<(), CertificateFault> {
     let malformed = |cause: super::CertificateError| CertificateFault::Malformed(cause.to_string());
     let parsed = parse(certificate).map_err(malformed)?;
-    let not_before = timestamp(parsed.validity().not_before.timestamp()).map_err(malformed)?;
+    let not_before = timestamp(&parsed.validity().not_before);
     // A certificate knows whole seconds.
     if not_before.as_second() >= after.as_second() {
         return Ok(());

@@ -74,6 +74,12 @@ pub enum CertificateFault {
     )]
     WeakKey { bits: usize },
     #[error(
+        "the key has {bits} bits: RSA counts up to 8192 bits, pinned or not; have a certificate issued for a shorter key"
+    )]
+    KeyTooLong { bits: usize },
+    #[error("what this partner is trusted by cannot be used: {0}")]
+    TrustUnusable(String),
+    #[error(
         "the certificate of {subject:?} has the critical extension {extension}, which is not understood here: pin the key, or have it issued without marking that critical"
     )]
     CriticalExtension { subject: String, extension: String },
@@ -106,6 +112,8 @@ impl CertificateFault {
             Self::DaneMismatch { .. } => "CertificateDaneMismatch",
             Self::ChainTooLong { .. } => "CertificateChainTooLong",
             Self::WeakKey { .. } => "CertificateWeakKey",
+            Self::KeyTooLong { .. } => "CertificateKeyTooLong",
+            Self::TrustUnusable(_) => "CertificateTrustUnusable",
             Self::CriticalExtension { .. } => "CertificateCriticalExtension",
             Self::Version { .. } => "CertificateVersion",
             Self::Malformed(_) => "CertificateMalformed",

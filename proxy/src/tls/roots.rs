@@ -6,12 +6,9 @@ use std::{
 };
 
 use rustls_pki_types::{CertificateDer, TrustAnchor};
-use xmpp_edge_crds::pem::{self, PemError};
+use xmpp_edge_crds::pem::{self, AuthoritiesError};
 
 use super::{certificate::sha256, stamp::TrustStamp};
-
-/// More certificates than this in one bundle are refused.
-const MAX_CERTIFICATES: usize = 1_000;
 
 /// A set of trust anchors. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -31,17 +28,10 @@ struct BundlePart {
 
 /// Why a PEM bundle is no set of authorities.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RootsError {
-    #[error("{origin}: {cause}")]
-    Pem { origin: String, cause: PemError },
-    #[error("{origin}: holds more than 1,000 certificates")]
-    TooMany { origin: String },
-    #[error("{origin}: certificate {number} cannot be an authority: {cause}")]
-    Certificate {
-        origin: String,
-        number: usize,
-        cause: String,
-    },
+#[error("{origin}: {cause}")]
+pub struct RootsError {
+    pub origin: String,
+    pub cause: AuthoritiesError,
 }
 
 impl Roots {
@@ -80,25 +70,20 @@ impl Roots {
     /// # Errors
     /// [`RootsError`] when the text holds no certificate, more than 1,000, or one that is broken.
     pub fn from_pem(text: impl AsRef<[u8]>, origin: &str) -> Result<Self, RootsError> {
-        let origin = || origin.to_owned();
-        let mut part = BundlePart::default();
-        let certificates = pem::certificates(text).map_err(|cause| RootsError::Pem {
-            origin: origin(),
+        let authorities = pem::authorities(text).map_err(|cause| RootsError {
+            origin: origin.to_owned(),
             cause,
         })?;
-        if certificates.len() > MAX_CERTIFICATES {
-            return Err(RootsError::TooMany { origin: origin() });
-        }
-        for (index, der) in certificates.iter().enumerate() {
-            let anchor = anchor(der).map_err(|cause| RootsError::Certificate {
-                origin: origin(),
-                number: index + 1,
-                cause,
-            })?;
-            part.given.insert(sha256(der));
-            part.anchors.push(anchor);
-        }
-        part.stamp = TrustStamp::of(certificates.iter().map(AsRef::as_ref));
+        let stamp = TrustStamp::of(authorities.iter().map(|authority| authority.der.as_ref()));
+        let given = authorities.iter().map(|authority| sha256(&authority.der));
+        let part = BundlePart {
+            given: given.collect(),
+            stamp,
+            anchors: authorities
+                .into_iter()
+                .map(|authority| authority.anchor)
+                .collect(),
+        };
         Ok(Self {
             parts: vec![Arc::new(part)],
         })

@@ -12,7 +12,7 @@ use rustls_pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, Unix
 use webpki::RawPublicKeyEntity;
 
 use super::{
-    certificate::{parse, weak_rsa},
+    certificate::{parse, unproven_rsa},
     provider,
 };
 
@@ -107,15 +107,16 @@ pub(super) use signatures_by;
 pub(super) struct AcceptAnyCertificate;
 
 impl AcceptAnyCertificate {
-    /// RSA keys below 2048 bits prove nothing, so that no library checks them: they are let through and
-    /// count as no proof ([`super::CertificateFault::WeakKey`]), pinned or not.
+    /// RSA keys below 2048 bits prove nothing, and those above 8192 bits no library checks: they are let through
+    /// and count as no proof ([`super::CertificateFault::WeakKey`], [`super::CertificateFault::KeyTooLong`]), pinned
+    /// or not.
     fn possession(
         version: SignedBy,
         message: &[u8],
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        if parse(certificate).is_ok_and(|parsed| weak_rsa(&parsed).is_some()) {
+        if parse(certificate).is_ok_and(|parsed| unproven_rsa(&parsed).is_some()) {
             return Ok(HandshakeSignatureValid::assertion());
         }
         possession(version, message, certificate, signature)

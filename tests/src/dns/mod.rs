@@ -37,7 +37,7 @@ use tokio::{
     time::timeout,
 };
 
-/// TTL of every record, in seconds: short, so that edits are seen by servers that cache.
+/// TTL of records, in seconds: short, so that edits are seen by servers that cache.
 const TTL: u32 = 1;
 
 /// How long another server is waited for.
@@ -58,6 +58,8 @@ struct ServedZone {
     faults: BTreeMap<Name, Fault>,
     /// Names whose answers are marked as validated (AD).
     secure: BTreeSet<Name>,
+    /// In place of [`TTL`].
+    ttls: BTreeMap<Name, u32>,
     asked: Vec<(String, RecordType)>,
     /// Zones that other servers have.
     delegated: BTreeMap<Name, SocketAddr>,
@@ -186,6 +188,12 @@ impl NameServer {
     /// Marks every answer for `owner` as validated (AD), as a validating resolver on loopback.
     pub fn secure(&self, owner: &str) -> &Self {
         self.zone.lock().secure.insert(name(owner));
+        self
+    }
+
+    /// Answers for `owner` hold so many seconds.
+    pub fn holds(&self, owner: &str, seconds: u32) -> &Self {
+        self.zone.lock().ttls.insert(name(owner), seconds);
         self
     }
 
@@ -343,12 +351,13 @@ fn fill(reply: &mut Message, query: &Query, zone: &mut ServedZone) -> Option<()>
             }
             break;
         };
+        let ttl = zone.ttls.get(&owner).copied().unwrap_or(TTL);
         let mut alias = None;
         for data in records {
             if data.record_type() == query.query_type {
-                reply.add_answer(Record::from_rdata(owner.clone(), TTL, data.clone()));
+                reply.add_answer(Record::from_rdata(owner.clone(), ttl, data.clone()));
             } else if let RData::CNAME(CNAME(target)) = data {
-                reply.add_answer(Record::from_rdata(owner.clone(), TTL, data.clone()));
+                reply.add_answer(Record::from_rdata(owner.clone(), ttl, data.clone()));
                 alias = Some(target.clone());
             }
         }

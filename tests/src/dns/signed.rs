@@ -39,6 +39,12 @@ pub enum Signing {
     Island,
     /// As [`Self::Island`], and the zone shows signatures but no keys.
     Keyless,
+    /// With NSEC, and the root vouches for it by an algorithm that nobody knows alone.
+    UnknownAlgorithm,
+    /// As [`Self::Offline`], with RSA and SHA-1.
+    Sha1,
+    /// As [`Self::Offline`], with NSEC3 of more iterations than validators like (RFC 9276 section 3.2).
+    Iterated,
 }
 
 /// One zone of the tree, a child of the root.
@@ -81,7 +87,7 @@ impl SignedTree {
                     String::new()
                 }
                 Signing::Keyless => {
-                    site.sign_offline(name, &["-O", "full", "-e", "+86400"])?;
+                    site.sign_offline(name, ALGORITHM, &["-O", "full", "-e", "+86400"])?;
                     site.take_keys_away(name)?;
                     String::new()
                 }
@@ -94,10 +100,22 @@ impl SignedTree {
                     site.make_keys(name)?;
                     flipped(&site.keymgr(name, &["ds"])?)
                 }
-                Signing::Offline => site.sign_offline(name, &["-e", "+86400"])?,
+                Signing::UnknownAlgorithm => {
+                    site.make_keys(name)?;
+                    let known = site.keymgr(name, &["ds"])?;
+                    let unknown = known.replace(" 13 ", " 200 ");
+                    ensure!(known != unknown, "{ALGORITHM} is not 13 in {known}");
+                    unknown
+                }
+                Signing::Offline => site.sign_offline(name, ALGORITHM, &["-e", "+86400"])?,
+                Signing::Sha1 => site.sign_offline(name, "RSASHA1", &["-e", "+86400"])?,
+                Signing::Iterated => {
+                    let many = ["-e", "+86400", "-3", "-", "-H", "150"];
+                    site.sign_offline(name, ALGORITHM, &many)?
+                }
                 Signing::Expired => {
                     let past = ["-s", "20200101000000", "-e", "20200201000000"];
-                    site.sign_offline(name, &past)?
+                    site.sign_offline(name, ALGORITHM, &past)?
                 }
             };
         }
@@ -196,8 +214,15 @@ impl SignedSite<'_> {
         zone(".", "root.zone", Some("nsec"));
         for child in zones {
             let policy = match child.signing {
-                Signing::Unsigned | Signing::Offline | Signing::Expired | Signing::Keyless => None,
-                Signing::Nsec | Signing::Forged | Signing::Island => Some("nsec"),
+                Signing::Unsigned
+                | Signing::Offline
+                | Signing::Expired
+                | Signing::Keyless
+                | Signing::Sha1
+                | Signing::Iterated => None,
+                Signing::Nsec | Signing::Forged | Signing::Island | Signing::UnknownAlgorithm => {
+                    Some("nsec")
+                }
                 Signing::Nsec3 => Some("nsec3"),
             };
             zone(&child.name, &file(&child.name), policy);
@@ -219,12 +244,18 @@ impl SignedSite<'_> {
         self.run(KEYMGR, &all)
     }
 
-    /// Signs the zone's file in place, for a time in the tool's own words; the DS records.
-    fn sign_offline(&self, name: &str, time: &[&str]) -> Result<String> {
+    /// Signs the zone's file in place, for a time and in a way in the tool's own words; the DS records.
+    fn sign_offline(&self, name: &str, algorithm: &str, how: &[&str]) -> Result<String> {
+        let bits: &[&str] = if algorithm.starts_with("RSA") {
+            &["-b", "2048"]
+        } else {
+            &[]
+        };
         let key = |more: &[&str]| {
             let folder = self.path("");
             let all = [
-                &["-q", "-a", ALGORITHM, "-K", folder.as_str()],
+                &["-q", "-a", algorithm, "-K", folder.as_str()],
+                bits,
                 more,
                 &[name],
             ]
@@ -237,7 +268,7 @@ impl SignedSite<'_> {
         let (folder, zone) = (self.path(""), self.path(&file(name)));
         let arguments = [
             &["-q", "-P", "-S", "-K", folder.as_str()],
-            time,
+            how,
             &["-o", name, "-f", signed.as_str(), zone.as_str()],
         ]
         .concat();

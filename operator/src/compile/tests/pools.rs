@@ -38,6 +38,11 @@ fn what_broke_stays_as_last_compiled_and_all_else_goes_through() {
             config_map("ca", "ca.crt", "hello") + &trusting(""),
             Reason::InvalidCertificate,
         ),
+        (
+            "more than proxies take",
+            config_map("ca", "ca.crt", &ca.replace('\n', "\\n").repeat(1001)) + &trusting(""),
+            Reason::InvalidCertificate,
+        ),
     ];
     for (case, yaml, wanted) in rows {
         let after = run(

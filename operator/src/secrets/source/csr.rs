@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::{Backend, BackendFault, CertificateSpec, Evaluation, Secrets, check_given, pair_of};
 use crate::secrets::{
     CertificateError,
-    chain::{ChainError, GivenError, PemPair, given_text},
+    chain::{ChainError, GivenError, PemPair, given_chain},
     issue::{self, IssueError},
     store::{SecretData, Store, set, text},
 };
@@ -88,7 +88,7 @@ impl Csr<'_> {
             return Ok(None);
         };
         let name = || self.chain_secret.to_owned();
-        match given_text(&material, "tls.crt") {
+        match given_chain(&material, "tls.crt") {
             Ok(chain) => Ok(Some((chain, material))),
             Err(GivenError::Missing(_)) => Err(BackendFault::ChainMissing { name: name() }),
             Err(GivenError::Unusable(fault)) => Err(BackendFault::Pair {

@@ -11,33 +11,63 @@ const INSIDE: [&str; 4] = ["localhost", "local", "internal", "home.arpa"];
 
 /// Whether an address that DNS gave for a partner is not dialled: it is within `except`, or is never
 /// another host's (loopback, link-local, unspecified, broadcast, multicast). IPv4 that is written as
-/// IPv6 is judged as what it leads to: mapped, compatible, NAT64 (RFC 6052 section 2.1), 6to4.
+/// IPv6 is judged as what it leads to: mapped, compatible, translated (RFC 2765 section 2.1), NAT64 (RFC 6052), 6to4
+/// (RFC 3056), Teredo (RFC 4380), ISATAP (RFC 5214). A network's own prefix of NAT64 nobody can know: it belongs in the
+/// list.
 #[must_use]
 pub fn is_guarded(ip: IpAddr, except: &[IpNet]) -> bool {
     let ip = ip.to_canonical();
     let inner = match ip {
-        IpAddr::V4(_) => None,
-        IpAddr::V6(ip) => embedded(ip).map(IpAddr::V4),
+        IpAddr::V4(_) => Vec::new(),
+        IpAddr::V6(ip) => embedded(ip),
     };
-    [Some(ip), inner]
+    inner
         .into_iter()
-        .flatten()
+        .map(IpAddr::V4)
+        .chain([ip])
         .any(|ip| is_never_dialled(ip) || except.iter().any(|network| network.contains(&ip)))
 }
 
-/// The IPv4 address that packets to this one reach in the end.
-fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+/// The IPv4 addresses that packets to this one may reach in the end.
+fn embedded(ip: Ipv6Addr) -> Vec<Ipv4Addr> {
     let octets = ip.octets();
-    let at = |from: usize| {
-        let [a, b, c, d] = [0, 1, 2, 3].map(|n| octets[from + n]);
-        Some(Ipv4Addr::new(a, b, c, d))
-    };
+    let at = |places: [usize; 4]| Ipv4Addr::from(places.map(|place| octets[place]));
+    const LAST: [usize; 4] = [12, 13, 14, 15];
     match ip.segments() {
-        // The well-known prefix, one of the network's own (RFC 8215), IPv4-compatible.
-        [0x64, 0xff9b, 0, 0, 0, 0, ..] | [0x64, 0xff9b, 1, ..] | [0, 0, 0, 0, 0, 0, ..] => at(12),
-        [0x2002, ..] => at(2),
-        _ => None,
+        [0x64, 0xff9b, 1, ..] => of_local_prefix(&octets),
+        // The well-known prefix, IPv4-compatible, IPv4-translated.
+        [0x64, 0xff9b, 0, 0, 0, 0, ..]
+        | [0, 0, 0, 0, 0, 0, ..]
+        | [0, 0, 0, 0, 0xffff, 0, ..]
+        | [_, _, _, _, 0 | 0x200, 0x5efe, ..] => vec![at(LAST)],
+        [0x2002, ..] => vec![at([2, 3, 4, 5])],
+        // Whose port the relay sends to, inverted.
+        [0x2001, 0, ..] => vec![Ipv4Addr::from_bits(!at(LAST).to_bits())],
+        _ => Vec::new(),
     }
+}
+
+/// What an address within 64:ff9b:1::/48 (RFC 8215) may lead to: the network alone knows how long a prefix it has there.
+/// RFC 6052 section 2.2 has the address behind it, around octet 8, and zeros behind that.
+fn of_local_prefix(octets: &[u8; 16]) -> Vec<Ipv4Addr> {
+    const LAYOUTS: [[usize; 4]; 4] = [
+        [6, 7, 9, 10],
+        [7, 9, 10, 11],
+        [9, 10, 11, 12],
+        [12, 13, 14, 15],
+    ];
+    let fits = |layout: &&[usize; 4]| {
+        octets[8] == 0 && octets[layout[3] + 1..].iter().all(|octet| *octet == 0)
+    };
+    let found = LAYOUTS.iter().filter(fits);
+    let mut found: Vec<_> = found
+        .map(|layout| Ipv4Addr::from(layout.map(|place| octets[place])))
+        .collect();
+    // Where one layout gives an address, zeros by another are the rest of it.
+    if found.iter().any(|ip| ip.octets()[0] != 0) {
+        found.retain(|ip| ip.octets()[0] != 0);
+    }
+    found
 }
 
 fn is_never_dialled(ip: IpAddr) -> bool {

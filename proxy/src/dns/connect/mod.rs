@@ -39,6 +39,8 @@ use target::{FoundTarget, Search, Target, TargetOutcome};
 
 /// Addresses beyond this many of one domain are not tried.
 const MAX_ADDRESSES: usize = 24;
+/// Targets beyond this many of one domain are not looked up: also one that leads to no address costs questions.
+const MAX_LOOKED_UP: usize = 24;
 /// Targets beyond this many are not looked at for an address that is connected already.
 const MAX_LOOKED_AT: usize = 8;
 /// One address is waited for this long.
@@ -112,8 +114,10 @@ pub struct Candidates {
     started: usize,
     /// When the next one starts beside those under way.
     next_start: tokio::time::Instant,
-    /// Hosts whose addresses were looked up.
-    tried: Vec<DomainName>,
+    /// Hosts whose addresses were looked up, with the ports there.
+    tried: Vec<(DomainName, u16)>,
+    /// The caller has a connection, and did not come back for another.
+    is_in_use: bool,
     steps: Vec<AttemptStep>,
 }
 
@@ -217,6 +221,7 @@ impl Dialer {
                     (targets, dane, Some(Arc::clone(except)), text)
                 }
                 Err(fault) => {
+                    self.resolver.forget(domain, &[]);
                     let step = step(fault.label(), fault.to_string());
                     return Err((fault, step));
                 }
@@ -245,6 +250,7 @@ impl Candidates {
             started: 0,
             next_start: tokio::time::Instant::now(),
             tried: Vec::new(),
+            is_in_use: false,
             steps,
         }
     }
@@ -294,6 +300,7 @@ impl Candidates {
     /// the negotiation failed: further addresses of its target come first, then those that another
     /// target was faster than.
     pub async fn next(&mut self) -> Option<Result<Connected, ConnectFault>> {
+        self.is_in_use = false;
         loop {
             if self.attempts.is_empty() || tokio::time::Instant::now() >= self.next_start {
                 self.start();
@@ -310,9 +317,7 @@ impl Candidates {
                 }
             };
             let Some((number, outcome)) = finished else {
-                // None of them was of use: what DNS said may be out of date.
-                let resolver = &self.search.dialer.resolver;
-                resolver.forget(&self.search.domain, &self.tried);
+                self.forget();
                 return None;
             };
             self.under_way.retain(|(own, _)| *own != number);
@@ -322,6 +327,7 @@ impl Candidates {
             match outcome.result {
                 Ok((connected, rest)) => {
                     self.yield_to(rest);
+                    self.is_in_use = true;
                     return Some(Ok(connected));
                 }
                 Err(fault) => return Some(Err(fault)),
@@ -344,7 +350,9 @@ impl Candidates {
     /// Starts the next target, where one waits.
     fn start(&mut self) {
         if self.search.has_dialled_enough() {
-            self.waiting.clear();
+            self.leave_out("addresses", |_| true);
+        } else if self.tried.len() >= MAX_LOOKED_UP {
+            self.leave_out("targets", |it| matches!(it, WaitingTarget::New(_)));
         }
         let Some(waiting) = self.waiting.pop_front() else {
             return;
@@ -352,7 +360,7 @@ impl Candidates {
         if let WaitingTarget::New(target) = &waiting
             && let Host::Name(name) = &target.host
         {
-            self.tried.push(name.clone());
+            self.tried.push((name.clone(), target.port));
         }
         self.started += 1;
         let number = self.started;
@@ -367,6 +375,28 @@ impl Candidates {
         };
         self.attempts.push(attempt.boxed());
         self.next_start = tokio::time::Instant::now() + self.search.dialer.target_delay;
+    }
+
+    /// Takes those that are one too many from the ones that wait, and says so.
+    fn leave_out(&mut self, what: &str, is_one: impl Fn(&WaitingTarget) -> bool) {
+        let before = self.waiting.len();
+        self.waiting.retain(|waiting| !is_one(waiting));
+        let left_out = before - self.waiting.len();
+        if left_out > 0 {
+            let text = format!(
+                "{left_out} more targets are not tried: the domain has led to too many {what} already"
+            );
+            let (step, label) = (Step::Policy, "TooManyAddresses");
+            let step = self.search.step(step, label, None, text, Duration::ZERO);
+            self.steps.push(step);
+        }
+    }
+
+    /// None of them was of use: what DNS said may be out of date.
+    fn forget(&mut self) {
+        let tried = std::mem::take(&mut self.tried);
+        let resolver = &self.search.dialer.resolver;
+        resolver.forget(&self.search.domain, &tried);
     }
 
     /// One was the first to connect: the others' attempts end, and come after what it has left.
@@ -393,6 +423,15 @@ impl Candidates {
         let took = self.search.dialer.target_delay;
         let step = self.search.step(Step::Tcp, "TcpSilent", None, text, took);
         self.steps.push(step);
+    }
+}
+
+/// Whose time is over before any of them was of use is as one who has none left.
+impl Drop for Candidates {
+    fn drop(&mut self) {
+        if !self.is_in_use && !self.tried.is_empty() {
+            self.forget();
+        }
     }
 }
 

@@ -26,7 +26,7 @@ use tokio::time::timeout;
 
 use super::{
     DnsError,
-    cache::{DnsCache, Holds},
+    cache::{DnsCache, Holds, Weigh, counted},
 };
 use questions::{Questions, is_redirected, is_signed};
 use standing::{Followed, follow};
@@ -59,6 +59,12 @@ pub(super) struct Validated {
     pub records: Vec<Record>,
 }
 
+impl Weigh for Validated {
+    fn bytes(&self) -> usize {
+        self.records.bytes()
+    }
+}
+
 impl Validated {
     fn not_secure(dnssec: Dnssec) -> Self {
         Self {
@@ -70,12 +76,16 @@ impl Validated {
 
 impl Validator {
     /// `upstreams`: the resolvers to ask, at least one. Their own word (AD) counts where all are on
-    /// loopback.
-    pub(super) fn new(upstreams: Vec<SocketAddr>, anchors: TrustAnchors) -> Self {
+    /// loopback. What is known is asked anew from `least_age` on.
+    pub(super) fn new(
+        upstreams: Vec<SocketAddr>,
+        anchors: TrustAnchors,
+        least_age: Duration,
+    ) -> Self {
         Self {
-            questions: Questions::new(upstreams),
+            questions: Questions::new(upstreams, least_age),
             anchors,
-            verdicts: Arc::default(),
+            verdicts: Arc::new(DnsCache::forgetting_after(least_age)),
         }
     }
 
@@ -139,21 +149,14 @@ impl Validator {
         name: &Name,
         kind: RecordType,
     ) -> Result<Vec<Record>, DnsError> {
-        // As [`Self::if_signed`] asked it: most often the answer is at hand.
-        let Ok(Ok(mut message)) = timeout(GATE, self.questions.ask(name, kind)).await else {
-            return Ok(Vec::new());
-        };
+        let mut message = self.signed_or_plain(name, kind).await?;
         let mut name = name.clone();
         for _ in 0..MAX_ALIASES {
             match follow(&message.answers, &name, kind) {
-                Followed::Records(records) => return Ok(records),
+                Followed::Records(records) => return Ok(counted(records, kind)),
                 Followed::Nothing => return Ok(Vec::new()),
                 Followed::Alias(target) => {
-                    message = timeout(GATE, self.questions.ask(&target, kind))
-                        .await
-                        .map_err(|_| DnsError::Timeout {
-                            name: shown(&target),
-                        })??;
+                    message = self.signed_or_plain(&target, kind).await?;
                     name = target;
                 }
             }
@@ -164,10 +167,43 @@ impl Validator {
         })
     }
 
-    /// What is known of a name is asked anew.
+    /// The answer as [`Self::if_signed`] asked for it, so that most often it is at hand; where there is none, as
+    /// some resolvers do not take such questions, the one without signatures.
+    async fn signed_or_plain(&self, name: &Name, kind: RecordType) -> Result<Message, DnsError> {
+        if let Ok(Ok(message)) = timeout(GATE / 2, self.questions.ask(name, kind)).await {
+            return Ok(message);
+        }
+        timeout(GATE / 2, self.questions.ask_plainly(name, kind))
+            .await
+            .unwrap_or_else(|_| Err(DnsError::Timeout { name: shown(name) }))
+    }
+
+    /// What is known of a name is asked anew: of what it is an alias of too, and of all zones above them, whose keys
+    /// and DS records vouch for the answer.
     pub(super) fn forget(&self, name: &Name, kind: RecordType) {
-        self.verdicts.forget(name, kind);
-        self.questions.forget(name, kind);
+        let mut next = Some(name.clone());
+        for _ in 0..=MAX_ALIASES {
+            let Some(name) = next.take() else { return };
+            self.verdicts.forget(&name, kind);
+            if let Some(known) = self.questions.forget(&name, kind)
+                && let Followed::Alias(target) = follow(&known.answers, &name, kind)
+            {
+                next = Some(target);
+            }
+            let mut zone = name;
+            while !zone.is_root() {
+                self.questions.forget(&zone, RecordType::DNSKEY);
+                self.questions.forget(&zone, RecordType::DS);
+                zone = zone.base_name();
+            }
+            self.questions.forget(&zone, RecordType::DNSKEY);
+        }
+    }
+
+    /// Bytes that are kept.
+    #[cfg(test)]
+    pub(super) fn weight(&self) -> u64 {
+        self.verdicts.weight() + self.questions.weight()
     }
 
     pub(super) fn forget_all(&self) {
@@ -180,7 +216,7 @@ impl Validator {
         (self.questions.on_loopback() && message.metadata.authentic_data).then(|| Validated {
             dnssec: Dnssec::SecureByResolver,
             records: match follow(&message.answers, name, kind) {
-                Followed::Records(records) => records,
+                Followed::Records(records) => counted(records, kind),
                 Followed::Alias(_) | Followed::Nothing => Vec::new(),
             },
         })
@@ -212,7 +248,7 @@ impl Validator {
             holds = holds.and(Holds::of(&message));
             let (dnssec, found) = match standing::of(&message, &name, kind) {
                 Ok(judged) => judged,
-                Err(_) if self.need_not_be_signed(&message).await => {
+                Err(_) if self.need_not_be_signed(&message).await? => {
                     return Ok((Validated::not_secure(Dnssec::Unsigned), holds));
                 }
                 Err(_) => return Err(DnsError::Bogus { name: shown(&name) }),
@@ -221,7 +257,7 @@ impl Validator {
                 return Ok((Validated::not_secure(dnssec), holds));
             }
             let records = match found {
-                Followed::Records(records) => records,
+                Followed::Records(records) => counted(records, kind),
                 Followed::Nothing => Vec::new(),
                 // The resolver left the rest out: it is a question of its own.
                 Followed::Alias(target) => {
@@ -271,7 +307,7 @@ impl Validator {
                 ..
             })) => match traced.take_trouble() {
                 Some(trouble) => Err(trouble),
-                None if self.need_not_be_signed(&response).await => Ok(None),
+                None if self.need_not_be_signed(&response).await? => Ok(None),
                 None => Err(DnsError::Bogus { name: shown(name) }),
             },
             Err(NetError::Dns(WireError::Nsec { .. })) => Ok(None),
@@ -284,11 +320,14 @@ impl Validator {
 
     /// Whether every zone that signed something here is proven to be delegated without keys, so that
     /// its signatures say nothing (RFC 4035 section 5.2).
-    async fn need_not_be_signed(&self, message: &Message) -> bool {
+    ///
+    /// # Errors
+    /// [`DnsError`] where that cannot be asked: who does not hear the proof does not know what is bogus.
+    async fn need_not_be_signed(&self, message: &Message) -> Result<bool, DnsError> {
         let signers = delegation::signers(message);
         for zone in &signers {
-            let handle =
-                DnssecDnsHandle::with_trust_anchor(self.questions.traced(), self.anchors.keys());
+            let traced = self.questions.traced();
+            let handle = DnssecDnsHandle::with_trust_anchor(traced.clone(), self.anchors.keys());
             let query = Query::query(zone.clone(), RecordType::DS);
             let answer = handle
                 .lookup(query, DnsRequestOptions::default())
@@ -301,10 +340,10 @@ impl Validator {
                 Err(_) => false,
             };
             if !is_insecure {
-                return false;
+                return traced.take_trouble().map_or(Ok(false), Err);
             }
         }
-        !signers.is_empty()
+        Ok(!signers.is_empty())
     }
 
     /// Whether a trust anchor stands over `name` and its zone shows one of the keys.

@@ -35,21 +35,41 @@ pub(super) struct Questions {
 
 struct Shared {
     upstreams: Vec<SocketAddr>,
-    answers: DnsCache<Message>,
+    /// On the wire, so that what they take is known: 64 KiB of it may be many times that when it is read.
+    answers: DnsCache<Vec<u8>>,
+}
+
+/// How a question is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum QuestionForm {
+    /// For signatures, and for the resolver's own verdict.
+    Signed,
+    /// For signatures, whatever the resolver thinks of them (CD).
+    Raw,
+    /// Without EDNS (RFC 6891 section 6.2.2), which some resolvers and what stands before them do not take.
+    Plain,
 }
 
 impl Questions {
-    pub(super) fn new(upstreams: Vec<SocketAddr>) -> Self {
+    pub(super) fn new(upstreams: Vec<SocketAddr>, least_age: Duration) -> Self {
         Self {
             shared: Arc::new(Shared {
                 upstreams,
-                answers: DnsCache::default(),
+                answers: DnsCache::forgetting_after(least_age),
             }),
         }
     }
 
-    pub(super) fn forget(&self, name: &Name, kind: RecordType) {
-        self.shared.answers.forget(name, kind);
+    /// What is known is asked anew; gives what it was.
+    pub(super) fn forget(&self, name: &Name, kind: RecordType) -> Option<Message> {
+        let known = self.shared.answers.forget(name, kind)?;
+        Message::from_vec(&known).ok()
+    }
+
+    /// Bytes that are kept.
+    #[cfg(test)]
+    pub(super) fn weight(&self) -> u64 {
+        self.shared.answers.weight()
     }
 
     pub(super) fn forget_all(&self) {
@@ -76,12 +96,14 @@ impl Questions {
     /// # Errors
     /// [`DnsError`]: why there is none.
     pub(super) async fn ask(&self, name: &Name, kind: RecordType) -> Result<Message, DnsError> {
-        if let Some(known) = self.shared.answers.get(name, kind) {
+        if let Some(known) = self.shared.answers.get(name, kind)
+            && let Ok(known) = Message::from_vec(&known)
+        {
             return Ok(known);
         }
-        let mut answer = self.rounds(name, kind, false).await;
+        let mut answer = self.rounds(name, kind, QuestionForm::Signed).await;
         if matches!(answer, Err(DnsError::ServFail { .. }))
-            && let Ok(mut raw) = self.rounds(name, kind, true).await
+            && let Ok(mut raw) = self.rounds(name, kind, QuestionForm::Raw).await
         {
             // Nobody validated it.
             raw.metadata.authentic_data = false;
@@ -89,17 +111,40 @@ impl Questions {
         }
         let message = trimmed(answer?, kind);
         let holds = Holds::of(&message);
-        self.shared.answers.put(name, kind, message.clone(), holds);
+        // What does not fit into a message when it is written again is asked again.
+        if let Ok(bytes) = message.to_vec()
+            && !is_truncated(&bytes)
+        {
+            self.shared.answers.put(name, kind, bytes, holds);
+        }
         Ok(message)
     }
 
-    async fn rounds(&self, name: &Name, kind: RecordType, raw: bool) -> Result<Message, DnsError> {
+    /// The answer without signatures, where nothing hangs on them; it is not kept.
+    ///
+    /// # Errors
+    /// [`DnsError`]: why there is none.
+    pub(super) async fn ask_plainly(
+        &self,
+        name: &Name,
+        kind: RecordType,
+    ) -> Result<Message, DnsError> {
+        let answer = self.rounds(name, kind, QuestionForm::Plain).await;
+        answer.map(|message| trimmed(message, kind))
+    }
+
+    async fn rounds(
+        &self,
+        name: &Name,
+        kind: RecordType,
+        form: QuestionForm,
+    ) -> Result<Message, DnsError> {
         let mut fault = DnsError::Timeout { name: shown(name) };
         for _ in 0..ROUNDS {
             for upstream in &self.shared.upstreams {
-                match one(*upstream, name, kind, raw).await {
+                match one(*upstream, name, kind, form).await {
                     Ok(message) => return Ok(message),
-                    // Asking again would not change it.
+                    // QuestionForm again would not change it.
                     Err(refused @ DnsError::ServFail { .. }) => return Err(refused),
                     Err(cause) => fault = cause,
                 }
@@ -113,7 +158,7 @@ async fn one(
     upstream: SocketAddr,
     name: &Name,
     kind: RecordType,
-    raw: bool,
+    form: QuestionForm,
 ) -> Result<Message, DnsError> {
     let unusable = |cause: String| DnsError::Unusable {
         name: shown(name),
@@ -121,14 +166,16 @@ async fn one(
     };
     let mut question = Message::query();
     question.metadata.recursion_desired = true;
-    question.metadata.checking_disabled = raw;
+    question.metadata.checking_disabled = form == QuestionForm::Raw;
     // The wish for the resolver's own verdict (RFC 6840 section 5.7).
-    question.metadata.authentic_data = !raw;
+    question.metadata.authentic_data = form == QuestionForm::Signed;
     question.add_query(Query::query(name.clone(), kind));
-    let mut edns = Edns::new();
-    edns.set_max_payload(PAYLOAD);
-    edns.enable_dnssec();
-    question.set_edns(edns);
+    if form != QuestionForm::Plain {
+        let mut edns = Edns::new();
+        edns.set_max_payload(PAYLOAD);
+        edns.enable_dnssec();
+        question.set_edns(edns);
+    }
     let bytes = question
         .to_vec()
         .map_err(|cause| unusable(cause.to_string()))?;
@@ -154,6 +201,11 @@ async fn one(
     Err(unusable("the answer is truncated over TCP too".to_owned()))
 }
 
+/// The TC bit of a header (RFC 1035 section 4.1.1).
+fn is_truncated(message: &[u8]) -> bool {
+    message.get(2).is_some_and(|flags| flags & 0x02 != 0)
+}
+
 /// Whether a record is a signature.
 pub(super) fn is_signed(record: &Record) -> bool {
     record.record_type() == RecordType::RRSIG
@@ -169,6 +221,10 @@ pub(super) fn is_redirected(record: &Record) -> bool {
 /// validated for nothing.
 fn trimmed(mut message: Message, asked: RecordType) -> Message {
     message.additionals.clear();
+    message.answers.retain(|record| {
+        let kind = record.record_type();
+        kind == asked || kind == RecordType::CNAME || is_signed(record) || is_redirected(record)
+    });
     if asked != RecordType::NS {
         message.authorities.retain(|record| {
             let kind = match &record.data {

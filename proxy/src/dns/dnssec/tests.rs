@@ -15,7 +15,10 @@ use hickory_proto::{
 };
 
 use super::{standing::IsBogus, *};
-use crate::dns::fake::{Fake, FakeReply, a, srv};
+use crate::dns::{
+    cache::LEAST_AGE,
+    fake::{Fake, FakeReply, a, srv},
+};
 
 const A: RecordType = RecordType::A;
 const SRV: RecordType = RecordType::SRV;
@@ -172,7 +175,7 @@ async fn what_comes_without_signatures_is_asked_for_once_and_not_validated() {
     let owner = "_xmpp-server._tcp.partner.example";
     let records = vec![srv(1, 1, 5269, "x.partner.example.")];
     let fake = Fake::start(vec![(owner, SRV, FakeReply::Records(records))]).await;
-    let validator = Validator::new(vec![fake.address], TrustAnchors::default());
+    let validator = Validator::new(vec![fake.address], TrustAnchors::default(), LEAST_AGE);
     for _ in 0..3 {
         let assessed = validator.if_signed(&name(owner), SRV).await.unwrap();
         assert_eq!(assessed.dnssec, Dnssec::Unsigned);
@@ -189,7 +192,7 @@ async fn an_answer_that_does_not_come_is_not_secure_and_no_error_where_others_as
         FakeReply::Code(ResponseCode::Refused),
     )])
     .await;
-    let validator = Validator::new(vec![fake.address], TrustAnchors::default());
+    let validator = Validator::new(vec![fake.address], TrustAnchors::default(), LEAST_AGE);
     let assessed = validator.if_signed(&name("x.partner.example"), A).await;
     assert_eq!(assessed.unwrap().dnssec, Dnssec::Unsigned);
     let always = validator.always(&name("x.partner.example"), A).await;
@@ -208,7 +211,7 @@ async fn signed_without_a_reachable_trust_anchor_is_not_secure() {
         (TrustAnchors::default(), true),
         (TrustAnchors::parse(elsewhere).unwrap(), false),
     ] {
-        let validator = Validator::new(vec![fake.address], anchors);
+        let validator = Validator::new(vec![fake.address], anchors, LEAST_AGE);
         let assessed = validator.if_signed(&name(owner), A).await.unwrap();
         assert_eq!(assessed.dnssec, Dnssec::Unanchored);
         assert_eq!(fake.was_asked("", RecordType::DNSKEY), asked);
@@ -325,4 +328,52 @@ fn a_wildcard_counts_where_nothing_closer_exists() {
         message.answers = vec![host(owner, Proof::Secure)];
         assert!(!wildcard::is_proven(&message, &name(owner), A));
     }
+}
+
+/// s13: what a name is an alias of, and what vouches for it, is asked anew with it.
+#[tokio::test]
+async fn s13_aliases_and_the_keys_above_a_name_are_forgotten_with_it() {
+    let (owner, end) = (
+        "_xmpp-server._tcp.partner.example",
+        "_xmpp-server._tcp.hoster.example",
+    );
+    let chain = vec![crate::dns::fake::record(
+        owner,
+        RData::CNAME(CNAME(name(end))),
+    )];
+    let records = vec![srv(0, 0, 5269, "x.hoster.example.")];
+    let ds = signature("hoster.example", RecordType::DS);
+    let fake = Fake::start(vec![
+        (owner, SRV, FakeReply::Chain(chain)),
+        (end, SRV, FakeReply::Records(records)),
+        (
+            "hoster.example",
+            RecordType::DS,
+            FakeReply::Records(vec![ds]),
+        ),
+    ])
+    .await;
+    let anchors = TrustAnchors::default();
+    let validator = Validator::new(vec![fake.address], anchors, Duration::ZERO);
+    let parent = name("hoster.example");
+    let look = async || {
+        let found = validator.aliased(&name(owner), SRV).await.unwrap();
+        assert_eq!(found.len(), 1);
+        validator
+            .questions
+            .ask(&parent, RecordType::DS)
+            .await
+            .unwrap();
+        let asked = fake.asked.lock();
+        [(owner, SRV), (end, SRV), ("hoster.example", RecordType::DS)].map(|one| {
+            let mut of = asked.iter();
+            of.by_ref()
+                .filter(|(name, kind)| (name.as_str(), *kind) == one)
+                .count()
+        })
+    };
+    assert_eq!(look().await, [1, 1, 1]);
+    assert_eq!(look().await, [1, 1, 1], "kept for its time");
+    validator.forget(&name(owner), SRV);
+    assert_eq!(look().await, [2, 2, 2]);
 }

@@ -1,5 +1,7 @@
 //! Names to records, by the system's resolver or one that is given. Answers are cached by their TTL.
 
+mod forgetting;
+
 use std::{
     net::{IpAddr, SocketAddr},
     path::Path,
@@ -23,14 +25,12 @@ use xmpp_edge_crds::domain::DomainName;
 
 use super::{
     Dane, DnsError, Dnssec, Service, TrustAnchors,
-    cache::{DnsCache, Holds},
+    cache::{DnsCache, Holds, LEAST_AGE, MAX_RECORDS, counted},
     dnssec::{Validated, Validator},
     resolv_conf::Watched,
 };
 use crate::tls::{Tlsa, TlsaSet};
 
-/// Records beyond this many of one answer are left out.
-const MAX_RECORDS: usize = 32;
 /// How long one resolver is waited for; it is asked twice.
 const TIMEOUT: Duration = Duration::from_secs(4);
 /// When one address family has answered, the other is waited for this long (RFC 8305 section 3
@@ -42,6 +42,8 @@ const RESOLUTION_DELAY: Duration = Duration::from_millis(150);
 pub struct Resolver {
     servers: Arc<ArcSwap<Servers>>,
     anchors: TrustAnchors,
+    /// From this age on answers are forgotten.
+    least_age: Duration,
 }
 
 /// The resolvers that are asked, and what they answered.
@@ -93,8 +95,10 @@ impl Resolver {
         let resolver = Self {
             servers: Arc::new(ArcSwap::from_pointee(Servers::none(
                 &TrustAnchors::default(),
+                LEAST_AGE,
             ))),
             anchors: TrustAnchors::default(),
+            least_age: LEAST_AGE,
         };
         resolver.look_at(file, true);
         resolver
@@ -106,26 +110,22 @@ impl Resolver {
     /// [`DnsError::NoResolver`] when it cannot be set up.
     pub fn at(address: SocketAddr) -> Result<Self, DnsError> {
         let anchors = TrustAnchors::default();
-        let servers = Servers::asking(&[address], ResolveHosts::Never, &anchors)?;
+        let servers = Servers::asking(&[address], ResolveHosts::Never, &anchors, LEAST_AGE)?;
         Ok(Self {
             servers: Arc::new(ArcSwap::from_pointee(servers)),
             anchors,
+            least_age: LEAST_AGE,
         })
     }
 
     /// Takes these trust anchors in place of the root's keys.
     #[must_use]
     pub fn with_trust_anchors(self, anchors: TrustAnchors) -> Self {
-        let now = self.servers.load();
-        let servers = Servers {
-            lookups: now.lookups.clone(),
-            answers: DnsCache::default(),
-            upstreams: now.upstreams.clone(),
-            validator: Validator::new(now.upstreams.clone(), anchors.clone()),
-        };
+        let servers = self.servers.load().afresh(&anchors, self.least_age);
         Self {
             servers: Arc::new(ArcSwap::from_pointee(servers)),
             anchors,
+            least_age: self.least_age,
         }
     }
 
@@ -176,7 +176,12 @@ impl Resolver {
         if *self.servers.load().upstreams == *upstreams {
             return;
         }
-        match Servers::asking(&upstreams, ResolveHosts::Always, &self.anchors) {
+        match Servers::asking(
+            &upstreams,
+            ResolveHosts::Always,
+            &self.anchors,
+            self.least_age,
+        ) {
             Ok(servers) => {
                 if !is_first {
                     tracing::info!(?upstreams, "other name servers are asked from now on");
@@ -264,12 +269,8 @@ impl Resolver {
         let answers = match plain {
             _ if dnssec.is_secure() => secured,
             Ok(records) => records.to_vec(),
-            // The library follows the target of an SRV record as if it were one more alias, so what
-            // stands behind an alias is nothing to it (RFC 1034 section 3.6.2: it is the answer).
-            Err(DnsError::NotFound { .. } | DnsError::NoRecords { .. }) => {
-                servers.validator.aliased(&owner, RecordType::SRV).await?
-            }
-            Err(fault) => return Err(fault),
+            Err(fault @ (DnsError::NoResolver(_) | DnsError::Bogus { .. })) => return Err(fault),
+            Err(fault) => servers.behind_alias(&owner, fault).await?,
         };
         let mut records = Vec::new();
         let mut refused = false;
@@ -294,7 +295,6 @@ impl Resolver {
                 Err(cause) => unusable = Some(cause.to_string()),
             }
         }
-        records.truncate(MAX_RECORDS);
         if !records.is_empty() {
             return Ok(SrvAnswer::Records { records, dnssec });
         }
@@ -387,7 +387,6 @@ impl Resolver {
                 ),
                 _ => None,
             })
-            .take(MAX_RECORDS)
             .collect();
         Ok(match TlsaSet::new(usable, target.clone()) {
             Some(set) => Dane::Counts(set),
@@ -440,45 +439,42 @@ impl Resolver {
             Err(_) => Holds::Nothing(Duration::ZERO),
         };
         let found = found
-            .map(|lookup| lookup.answers().into())
+            .map(|lookup| counted(lookup.answers().iter().cloned(), kind).into())
             .map_err(|cause| fault(name, kind, &cause));
         servers.answers.put(&absolute, kind, found.clone(), holds);
         found
     }
-
-    /// A domain that could not be reached is asked anew: its records, and those of the targets that
-    /// were tried.
-    pub fn forget(&self, domain: &DomainName, targets: &[DomainName]) {
-        let services = ["_xmpps-server", "_xmpp-server"];
-        let services = services.map(|service| format!("{service}._tcp.{domain}"));
-        let hosts = [domain].into_iter().chain(targets);
-        let addresses = hosts
-            .flat_map(|host| [RecordType::A, RecordType::AAAA].map(|kind| (host.as_str(), kind)));
-        let services = services.iter().map(|name| (name.as_str(), RecordType::SRV));
-        let servers = self.servers.load();
-        for (name, kind) in services.chain(addresses) {
-            if let Ok(name) = absolute(name) {
-                servers.answers.forget(&name, kind);
-                servers.validator.forget(&name, kind);
-            }
-        }
-    }
-
-    /// Everything is asked anew: the configuration says other things of partners.
-    pub fn forget_all(&self) {
-        let servers = self.servers.load();
-        servers.answers.forget_all();
-        servers.validator.forget_all();
-    }
 }
 
 impl Servers {
-    fn none(anchors: &TrustAnchors) -> Self {
+    fn none(anchors: &TrustAnchors, least_age: Duration) -> Self {
         Self {
             lookups: None,
-            answers: DnsCache::default(),
+            answers: DnsCache::forgetting_after(least_age),
             upstreams: Vec::new(),
-            validator: Validator::new(Vec::new(), anchors.clone()),
+            validator: Validator::new(Vec::new(), anchors.clone(), least_age),
+        }
+    }
+
+    /// The same resolvers, with nothing known.
+    fn afresh(&self, anchors: &TrustAnchors, least_age: Duration) -> Self {
+        let upstreams = self.upstreams.clone();
+        Self {
+            lookups: self.lookups.clone(),
+            answers: DnsCache::forgetting_after(least_age),
+            validator: Validator::new(upstreams.clone(), anchors.clone(), least_age),
+            upstreams,
+        }
+    }
+
+    /// What stands at the end of an alias. The library follows the target of an SRV record as if it were one more
+    /// alias, so that this is nothing to it (RFC 1034 section 3.6.2: it is the answer), and what the target's own
+    /// servers say to that question is its failure.
+    async fn behind_alias(&self, owner: &Name, fault: DnsError) -> Result<Vec<Record>, DnsError> {
+        match self.validator.aliased(owner, RecordType::SRV).await {
+            Ok(records) if records.is_empty() && !fault.is_definite() => Err(fault),
+            Err(_) if !fault.is_definite() => Err(fault),
+            other => other,
         }
     }
 
@@ -486,6 +482,7 @@ impl Servers {
         upstreams: &[SocketAddr],
         hosts: ResolveHosts,
         anchors: &TrustAnchors,
+        least_age: Duration,
     ) -> Result<Self, DnsError> {
         let servers = upstreams.iter().map(|address| {
             let port = |mut connection: ConnectionConfig| {
@@ -509,9 +506,9 @@ impl Servers {
             .map_err(|cause| DnsError::NoResolver(cause.to_string()))?;
         Ok(Self {
             lookups: Some(lookups),
-            answers: DnsCache::default(),
+            answers: DnsCache::forgetting_after(least_age),
             upstreams: upstreams.to_vec(),
-            validator: Validator::new(upstreams.to_vec(), anchors.clone()),
+            validator: Validator::new(upstreams.to_vec(), anchors.clone(), least_age),
         })
     }
 }

@@ -292,6 +292,47 @@ async fn s2_srv_records_behind_aliases_are_the_answer() {
             &[5269],
         ),
         (
+            "a target whose servers refuse other questions",
+            vec![
+                (
+                    STARTTLS,
+                    SRV,
+                    FakeReply::Chain(vec![alias(STARTTLS, end), record(end, first.clone())]),
+                ),
+                (
+                    "a.hoster.example",
+                    SRV,
+                    FakeReply::Code(ResponseCode::Refused),
+                ),
+            ],
+            &[5269],
+        ),
+        (
+            "a target whose servers fail at other questions",
+            vec![
+                (
+                    STARTTLS,
+                    SRV,
+                    FakeReply::Chain(vec![alias(STARTTLS, end), record(end, first.clone())]),
+                ),
+                (
+                    "a.hoster.example",
+                    SRV,
+                    FakeReply::Code(ResponseCode::ServFail),
+                ),
+            ],
+            &[5269],
+        ),
+        (
+            "a resolver without EDNS",
+            vec![(
+                STARTTLS,
+                SRV,
+                FakeReply::WithoutEdns(vec![alias(STARTTLS, end), record(end, first.clone())]),
+            )],
+            &[5269],
+        ),
+        (
             "to nothing",
             vec![(STARTTLS, SRV, FakeReply::Chain(vec![alias(STARTTLS, end)]))],
             &[],
@@ -338,6 +379,7 @@ async fn s13_what_is_forgotten_is_asked_anew() {
     ])
     .await;
     let resolver = Resolver::at(fake.address).unwrap();
+    let resolver = resolver.forgetting_after(Duration::ZERO);
     let host = DomainName::parse("x.partner.example").unwrap();
     let count = |name: &str, kind: RecordType| {
         let asked = fake.asked.lock();
@@ -356,7 +398,7 @@ async fn s13_what_is_forgotten_is_asked_anew() {
     };
     let first = look().await;
     assert_eq!(look().await, first, "kept for its time");
-    resolver.forget(&partner(), std::slice::from_ref(&host));
+    resolver.forget(&partner(), &[(host.clone(), 5269)]);
     let second = look().await;
     assert!(
         second.0 > first.0 && second.1 > first.1,

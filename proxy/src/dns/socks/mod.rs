@@ -1,6 +1,8 @@
 //! The way to partners by a SOCKS5 proxy (RFC 1928), with user name and password (RFC 1929) where the
 //! proxy wants them.
 
+mod password_reply;
+
 use std::{io, sync::Arc, time::Duration};
 
 use tokio::{
@@ -19,6 +21,7 @@ use super::{
     error::OpenFault,
     happy::{Connect, Opener, RaceOutcome, interleave, race},
 };
+use password_reply::PasswordReplies;
 
 /// `settings.egressProxy`, with its credentials.
 #[derive(Debug)]
@@ -106,20 +109,19 @@ impl SocksProxy {
             }
         };
         let connected = match &self.credentials {
-            None => Socks5Stream::connect_with_socket(socket, target).await,
-            Some(credentials) => {
-                Socks5Stream::connect_with_password_and_socket(
-                    socket,
-                    target,
-                    credentials.username(),
-                    credentials.password(),
-                )
+            None => Socks5Stream::connect_with_socket(socket, target)
                 .await
-            }
+                .map(Socks5Stream::into_inner),
+            Some(credentials) => Socks5Stream::connect_with_password_and_socket(
+                PasswordReplies::of(socket),
+                target,
+                credentials.username(),
+                credentials.password(),
+            )
+            .await
+            .map(|connected| connected.into_inner().into_inner()),
         };
-        connected
-            .map(Socks5Stream::into_inner)
-            .map_err(|error| self.fault(error))
+        connected.map_err(|error| self.fault(error))
     }
 
     fn fault(&self, error: SocksError) -> EgressFault {

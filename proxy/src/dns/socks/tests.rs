@@ -178,7 +178,17 @@ async fn s20_a_bound_address_of_any_kind_is_taken_and_the_password_is_judged() {
             (REQUEST, Some(bound)),
         ];
         outcome(script, true, GENEROUS).await.unwrap();
+        // The version of SOCKS in place of that of the negotiation, in one packet with what follows or not.
+        let script = vec![
+            (4, Some(&b"\x05\x02\x05"[..])),
+            (1 + 1 + 4 + 1 + 2, Some(b"\x00")),
+            (REQUEST, Some(bound)),
+        ];
+        outcome(script, true, GENEROUS).await.unwrap();
     }
+    let neither = vec![(4, Some(&b"\x05\x02"[..])), (9, Some(b"\x04\x00"))];
+    let fault = outcome(neither, true, GENEROUS).await.unwrap_err();
+    assert_eq!(fault.label(), "EgressMalformed", "{fault}");
     let wrong = vec![(4, Some(&b"\x05\x02"[..])), (9, Some(b"\x01\x01"))];
     let fault = outcome(wrong, true, GENEROUS).await.unwrap_err();
     assert_eq!(fault.label(), "EgressAuthentication");

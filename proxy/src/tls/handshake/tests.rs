@@ -349,6 +349,41 @@ async fn presented(
     Ok(transport.peer_chain().to_vec())
 }
 
+/// s6: RSA above 8192 bits is not verified; it ends no handshake, and proves nothing.
+#[tokio::test]
+async fn s6_a_large_rsa_key_is_named_with_its_size_after_the_handshake() {
+    use xmpp_edge_crds::{edge_config::PartnerTrust, pem};
+
+    use crate::tls::{Role, Roots, Trust, spki_sha256};
+
+    let chain = pem::certificates(include_str!("../fixtures/rsa8200.pem")).unwrap();
+    // Nobody looks at its signatures, so that another key may make them.
+    let other = of_file(include_str!("../fixtures/v1-rsa.pem"));
+    let large = CertifiedKey::new(chain.clone(), Arc::clone(&other.certified().key));
+    let large = crate::tls::config::Configurations::new(&Arc::new(large)).unwrap();
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let config = limited(large.server(false), version);
+        let (near, far) = duplex(16_384);
+        let partner = domain("partner.example");
+        let acceptor = tokio_rustls::TlsAcceptor::from(config);
+        let (ours, _) = tokio::join!(
+            connect(near, None, &partner, Mode::StartTls, soon()),
+            acceptor.accept(far),
+        );
+        let seen = ours.unwrap().peer_chain().to_vec();
+        let pins = PartnerTrust {
+            pinned_spki_sha256: vec![spki_sha256(&seen[0]).unwrap().to_string()],
+            ..PartnerTrust::default()
+        };
+        let pinned = Trust::of_partner(&pins, &Roots::default(), "test").unwrap();
+        let fault = pinned
+            .judge(&partner, &seen, Role::Server, None)
+            .unwrap_err();
+        assert_eq!(fault.label(), "CertificateKeyTooLong");
+        assert!(fault.to_string().contains("8200 bits"), "{fault}");
+    }
+}
+
 /// s6: RSA below 2048 bits is no proof, and it is said how many bits there are; dialback goes on.
 #[test]
 fn s6_a_small_rsa_key_is_named_with_its_size() {

@@ -121,7 +121,7 @@ impl Identity {
             .map(|extension| extension.value);
         Ok(Self {
             names: Names::of(&parsed),
-            not_after: timestamp(parsed.validity().not_after.timestamp()).map_err(broken)?,
+            not_after: timestamp(&parsed.validity().not_after),
             serial: parsed.raw_serial_as_string(),
             spki_sha256: SpkiSha256(sha256(parsed.public_key().raw)),
             for_server: usage.is_none_or(|usage| usage.any || usage.server_auth),

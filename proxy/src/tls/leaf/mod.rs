@@ -84,14 +84,7 @@ impl LeafIssuer {
             number: 1,
             cause,
         })?;
-        let issuer_not_after =
-            timestamp(parsed.validity().not_after.timestamp()).map_err(|cause| {
-                IdentityError::Certificate {
-                    origin: origin.to_owned(),
-                    number: 1,
-                    cause,
-                }
-            })?;
+        let issuer_not_after = timestamp(&parsed.validity().not_after);
         let pair = pem::private_key(key).map_err(|cause| IdentityError::KeyPem {
             origin: origin.to_owned(),
             cause,

@@ -4,6 +4,9 @@
 //! Revocation is not checked.
 
 mod policies;
+mod unusable;
+
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
@@ -17,17 +20,18 @@ use xmpp_edge_crds::{
 use super::{
     certificate::{
         CertificateError, NameRule, Names, SipUris, SpkiSha256, parse, sha256, shown, timestamp,
-        weak_rsa,
+        unproven_rsa,
     },
     dane::{TlsaSet, Usage},
     fault::CertificateFault,
     provider,
-    roots::{Roots, RootsError},
+    roots::Roots,
     stamp::TrustStamp,
 };
 use policies::{WithoutPolicies, critical};
+pub use unusable::TrustError;
 
-/// Longer chains are refused unread.
+/// Longer chains are refused: of one whose key is not pinned nothing beyond the first certificate is read.
 pub const MAX_CHAIN: usize = 10;
 
 /// What the peer is in TLS.
@@ -48,19 +52,9 @@ pub struct Trust {
     pins: Vec<SpkiSha256>,
     known: Vec<SpkiSha256>,
     on_key_change: OnKeyChange,
+    /// Why nobody is verified by it, pinned keys apart.
+    unusable: Option<Arc<str>>,
     stamp: TrustStamp,
-}
-
-/// Why a partner's trust settings cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TrustError {
-    #[error(transparent)]
-    Roots(#[from] RootsError),
-    #[error("{origin}: {cause}")]
-    Pin {
-        origin: String,
-        cause: CertificateError,
-    },
 }
 
 /// A chain that is good for the domain asked about.
@@ -105,6 +99,7 @@ impl Trust {
             pins: Vec::new(),
             known: Vec::new(),
             on_key_change: OnKeyChange::Ignore,
+            unusable: None,
             stamp: TrustStamp::default(),
         }
         .stamped()
@@ -118,6 +113,7 @@ impl Trust {
             pins,
             known,
             on_key_change,
+            unusable,
             stamp: _,
         } = &self;
         let keys = |keys: &[SpkiSha256]| TrustStamp::of(keys.iter().map(|key| &key.0[..]));
@@ -131,6 +127,7 @@ impl Trust {
             keys(pins).as_bytes(),
             keys(known).as_bytes(),
             &[u8::from(*own_authority), rule],
+            unusable.as_deref().unwrap_or_default().as_bytes(),
         ]);
         self
     }
@@ -171,6 +168,7 @@ impl Trust {
             pins: hashes(&settings.pinned_spki_sha256, "trust.pinnedSpkiSha256")?,
             known: hashes(&settings.known_spki_sha256, "known keys")?,
             on_key_change: settings.on_key_change,
+            unusable: None,
             stamp: TrustStamp::default(),
         }
         .stamped())
@@ -224,26 +222,31 @@ impl Trust {
         now: Timestamp,
     ) -> Result<Verified, CertificateFault> {
         let end_entity = chain.first().ok_or(CertificateFault::NotPresented)?;
-        if chain.len() > MAX_CHAIN {
-            return Err(CertificateFault::ChainTooLong {
-                found: chain.len(),
-                limit: MAX_CHAIN,
-            });
-        }
         let parsed = parse(end_entity).map_err(malformed)?;
         let found = SpkiSha256(sha256(parsed.public_key().raw));
-        let not_after = timestamp(parsed.validity().not_after.timestamp()).map_err(malformed)?;
+        let not_after = timestamp(&parsed.validity().not_after);
         let verified = |by, key_changed| Verified {
             by,
             spki_sha256: found,
             not_after,
             key_changed,
         };
-        if let Some(bits) = weak_rsa(&parsed) {
-            return Err(CertificateFault::WeakKey { bits });
+        match unproven_rsa(&parsed) {
+            Some(bits) if bits < 2048 => return Err(CertificateFault::WeakKey { bits }),
+            Some(bits) => return Err(CertificateFault::KeyTooLong { bits }),
+            None => {}
         }
         if self.pins.contains(&found) {
             return Ok(verified(VerifiedBy::Pin, false));
+        }
+        if let Some(why) = &self.unusable {
+            return Err(CertificateFault::TrustUnusable(why.to_string()));
+        }
+        if chain.len() > MAX_CHAIN {
+            return Err(CertificateFault::ChainTooLong {
+                found: chain.len(),
+                limit: MAX_CHAIN,
+            });
         }
         let question = Question {
             trust: self,
@@ -554,17 +557,15 @@ fn dates_of(parsed: &X509Certificate<'_>, now: Timestamp) -> Result<(), Certific
     let validity = parsed.validity();
     let subject = || shown(parsed.subject());
     if now.as_second() > validity.not_after.timestamp() {
-        let not_after = timestamp(validity.not_after.timestamp()).map_err(malformed)?;
         return Err(CertificateFault::Expired {
             subject: subject(),
-            not_after,
+            not_after: timestamp(&validity.not_after),
         });
     }
     if now.as_second() < validity.not_before.timestamp() {
-        let not_before = timestamp(validity.not_before.timestamp()).map_err(malformed)?;
         return Err(CertificateFault::NotYetValid {
             subject: subject(),
-            not_before,
+            not_before: timestamp(&validity.not_before),
         });
     }
     Ok(())

@@ -367,6 +367,45 @@ fn a_chain_longer_than_the_limit_is_not_judged() {
             limit: MAX_CHAIN
         }
     );
+    // A pinned key is looked at first: nothing else of the chain counts then.
+    let pins = PartnerTrust {
+        pinned_spki_sha256: vec![spki_sha256(&chain[0]).unwrap().to_string()],
+        ..PartnerTrust::default()
+    };
+    let pinned = Trust::of_partner(&pins, &Roots::default(), "test").unwrap();
+    let verified = judge(&pinned, &chain, Role::Client).unwrap();
+    assert_eq!(verified.by, VerifiedBy::Pin);
+}
+
+/// RFC 5280 section 4.1.2.5: 99991231235959Z says that a certificate does not end.
+#[test]
+fn k3_a_certificate_without_an_end_is_judged_as_any_other() {
+    let mut params = Subject::default().params();
+    let last = std::time::Duration::from_secs(86_399);
+    params.not_after = rcgen::date_time_ymd(9999, 12, 31) + last;
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    let chain = [certificate.der().clone()];
+    let pins = PartnerTrust {
+        pinned_spki_sha256: vec![spki_sha256(&chain[0]).unwrap().to_string()],
+        ..PartnerTrust::default()
+    };
+    for settings in [
+        pins,
+        PartnerTrust {
+            ca: Some(certificate.pem()),
+            ..PartnerTrust::default()
+        },
+    ] {
+        let trust = Trust::of_partner(&settings, &Roots::default(), "test").unwrap();
+        let verified = judge(&trust, &chain, Role::Server).unwrap();
+        assert!(verified.not_after > now());
+    }
+    let identity = crate::tls::Identity::from_pem(certificate.pem(), key.serialize_pem(), "test");
+    assert_eq!(
+        identity.unwrap().not_after().to_string(),
+        "9999-12-30T22:00:00Z"
+    );
 }
 
 #[test]

@@ -13,6 +13,8 @@ use tokio::{
 use super::*;
 use crate::dns::fake::{Fake, FakeReply, a, srv, tlsa_311};
 
+mod anew;
+
 const SERVICE: &str = "_xmpp-server._tcp.partner.example";
 
 fn discover() -> TargetSource {
@@ -476,6 +478,12 @@ fn s_13_networks_that_are_nobodys_on_the_internet_are_not_dialled() {
         ("64:ff9b::a9fe:a9fe", true),
         ("64:ff9b::c633:6407", false),
         ("64:ff9b:1::c633:6407", true),
+        ("::ffff:0:10.0.0.5", true),
+        ("::ffff:0:198.51.100.7", false),
+        ("2001:0:4136:e378:8000:63bf:f5ff:fffa", true),
+        ("2001:0:4136:e378:8000:63bf:39cc:9bf8", false),
+        ("2001:db8::5efe:10.0.0.5", true),
+        ("2001:db8::5efe:198.51.100.7", false),
         ("2002:a00:5::1", true),
         ("2002:c633:6407::1", false),
         ("fd00:ec2::254", true),
@@ -487,7 +495,15 @@ fn s_13_networks_that_are_nobodys_on_the_internet_are_not_dialled() {
         let ip = text.parse().unwrap();
         assert_eq!(is_guarded(ip, &default), expected, "{text}");
         let own = "198.51.100.0/24".parse().unwrap();
-        let is_theirs = ["198.51.100.7", "64:ff9b::c633:6407", "2002:c633:6407::1"].contains(&text);
+        let is_theirs = [
+            "198.51.100.7",
+            "64:ff9b::c633:6407",
+            "2002:c633:6407::1",
+            "::ffff:0:198.51.100.7",
+            "2001:0:4136:e378:8000:63bf:39cc:9bf8",
+            "2001:db8::5efe:198.51.100.7",
+        ]
+        .contains(&text);
         if !expected {
             assert_eq!(
                 is_guarded(ip, &[own]),
@@ -495,5 +511,30 @@ fn s_13_networks_that_are_nobodys_on_the_internet_are_not_dialled() {
                 "{text} with a list of one's own"
             );
         }
+    }
+}
+
+/// RFC 6052 section 2.2: within 64:ff9b:1::/48 a network has a prefix of whatever length, and the IPv4 address stands
+/// behind it.
+#[test]
+fn s_13_nat64_of_a_networks_own_is_judged_by_every_length_of_its_prefix() {
+    let own = ["10.0.0.0/8".parse().unwrap()];
+    for (text, expected) in [
+        // 10.1.2.5 and 198.51.100.7 behind /48, /56, /64 and /96.
+        ("64:ff9b:1:a01:2:500::", true),
+        ("64:ff9b:1:c633:64:700::", false),
+        ("64:ff9b:1:aa0a:1:205::", true),
+        ("64:ff9b:1:aac6:33:6407::", false),
+        ("64:ff9b:1:aabb:a:102:500:0", true),
+        ("64:ff9b:1:aabb:c6:3364:700:0", false),
+        ("64:ff9b:1:aabb::a01:205", true),
+        ("64:ff9b:1:aabb::c633:6407", false),
+        // Loopback and link-local are nobody's, whatever the list says.
+        ("64:ff9b:1:7f00:0:100::", true),
+        ("64:ff9b:1:a9fe:a9:fe00::", true),
+        ("64:ff9b:1::", true),
+    ] {
+        let ip = text.parse().unwrap();
+        assert_eq!(is_guarded(ip, &own), expected, "{text}");
     }
 }

@@ -106,6 +106,8 @@ pub struct Metrics {
     pub stanza_size: AtomicHistogram,
     pub config_generation: Gauge<u64, std::sync::atomic::AtomicU64>,
     pub config_rejected: Counter,
+    pub contacts_loaded: Gauge,
+    pub contacts_store_failing: Gauge,
 }
 
 fn handshake_histogram() -> Histogram {
@@ -161,6 +163,8 @@ impl Metrics {
             ]),
             config_generation: Gauge::default(),
             config_rejected: Counter::default(),
+            contacts_loaded: Gauge::default(),
+            contacts_store_failing: Gauge::default(),
         };
         metrics.registry = metrics.registered();
         metrics
@@ -243,6 +247,18 @@ impl Metrics {
             "config_rejected",
             "Configurations that were not taken",
             self.config_rejected.clone(),
+        );
+        add(
+            r,
+            "contacts_loaded",
+            "1 once what the contacts' store holds is known: before, contacts look like strangers",
+            self.contacts_loaded.clone(),
+        );
+        add(
+            r,
+            "contacts_store_failing",
+            "1 while the contacts' store takes nothing, or is not there",
+            self.contacts_store_failing.clone(),
         );
         add(
             r,

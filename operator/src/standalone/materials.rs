@@ -72,8 +72,11 @@ pub fn provide(
     let dialback = memory.dialback(spec, store)?;
     let (contacts_url, contacts_ca) = memory.contacts(spec);
     let egress_credentials = memory.egress_credentials(spec);
-    if given_now != held {
-        store.write(&entry, &given_now)?;
+    if given_now != held
+        && let Err(error) = store.write(&entry, &given_now)
+    {
+        // The next start alone would miss it.
+        diagnostics.push(not_given(config, error.to_string()));
     }
     let materials = ConfigSecrets {
         certificate: certificate.pair.as_ref().map(given),

@@ -204,3 +204,25 @@ fn a_secret_that_breaks_stays_as_it_was_given_over_a_restart_too() {
     let kept = site.folder.path().join("state/secrets/hq-last-given");
     assert_eq!(fs::read_dir(kept).unwrap().count(), 0);
 }
+
+#[test]
+fn secrets_that_cannot_be_remembered_are_used_all_the_same() {
+    let pool = POOL.replace(
+        "certificate:",
+        "settings: {dialbackSecretRef: {name: of-dialback}}, certificate:",
+    );
+    let secret = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: of-dialback}\nstringData: {secret: 0123456789abcdef}\n";
+    let site = Site::new(&format!("{pool}{secret}"));
+    let taken = "state/secrets/hq-last-given/dialback-secret";
+    fs::create_dir_all(site.folder.path().join(taken)).unwrap();
+    let first = site.open().unwrap().first(now()).unwrap();
+    assert_eq!(
+        &**first.inputs.materials.dialback_secret,
+        b"0123456789abcdef"
+    );
+    let told: Vec<String> = first.notes.iter().map(ToString::to_string).collect();
+    assert!(
+        told.iter().any(|note| note.contains("hq-last-given")),
+        "{told:?}"
+    );
+}

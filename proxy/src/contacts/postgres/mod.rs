@@ -102,7 +102,6 @@ impl ContactStore {
     /// The same before it is known where the database is, and why not: contacts are in memory and wait for
     /// [`Self::move_to`].
     #[must_use]
-    #[must_use]
     pub fn without_database(why: String) -> Self {
         Self::shared(Err(why))
     }

@@ -127,7 +127,8 @@ pub fn compile(
             Version::Rejected => None,
         };
         if let Some(mut form) = form {
-            form.partner.suspended = object.suspended.unwrap_or(form.partner.suspended);
+            // An edit that is not taken lifts no kill switch: that line may be what is broken.
+            form.partner.suspended |= object.suspended == Some(true);
             in_force.push(form);
         }
     }

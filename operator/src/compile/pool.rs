@@ -101,7 +101,7 @@ pub fn compile(
     in_force
 }
 
-/// A pool as last compiled, with its kill switch as it stands now.
+/// A pool as last compiled. It may only become suspended: an edit that is not taken lifts no kill switch.
 fn kept(last: &EdgeConfig, suspended: Option<bool>) -> Option<EffectivePool> {
     let edge = last
         .edges
@@ -109,7 +109,7 @@ fn kept(last: &EdgeConfig, suspended: Option<bool>) -> Option<EffectivePool> {
         .find(|edge| edge.pool == last.pool)?
         .clone();
     let mut config = last.clone();
-    config.suspended = suspended.unwrap_or(last.suspended);
+    config.suspended |= suspended == Some(true);
     Some(EffectivePool {
         config,
         edge,

@@ -58,7 +58,7 @@ pub struct NamespaceInputs {
 /// An object whose spec cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Undecodable {
-    /// Its kill switch, where that alone can be read: it always takes effect.
+    /// Its kill switch, where that alone can be read: it always takes effect, and is lifted by nothing unreadable.
     pub suspended: Option<bool>,
     pub fault: Fault,
 }

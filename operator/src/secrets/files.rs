@@ -15,6 +15,9 @@ use zeroize::Zeroizing;
 
 use super::store::{ManagedSecret, SecretData, Store, StoreError};
 
+/// What lies in a gateway's folder: it is there for people, who may put their own beside it.
+const OF_A_GATEWAY: [&str; 4] = ["tls.crt", "tls.key", "ca.crt", "issued-by"];
+
 /// Entries as files below one directory.
 #[derive(Debug)]
 pub struct FileStore {
@@ -99,10 +102,14 @@ impl Store for FileStore {
         for file in listed {
             let file = file.map_err(|error| read_fault(&folder, error))?;
             let name = file.file_name().to_string_lossy().into_owned();
-            if name.ends_with(".new") {
+            let path = file.path();
+            let is_ours = match entry {
+                ManagedSecret::Gateway(_) => OF_A_GATEWAY.contains(&name.as_str()),
+                _ => !name.ends_with(".new") && path.is_file(),
+            };
+            if !is_ours {
                 continue;
             }
-            let path = file.path();
             let content = fs::read(&path).map_err(|error| read_fault(&path, error))?;
             material.insert(name, Zeroizing::new(content));
         }
@@ -133,5 +140,40 @@ impl Store for FileStore {
             )?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::secrets::store::set;
+
+    #[test]
+    fn what_people_put_beside_ours_stays_and_is_not_read() {
+        let state = tempfile::tempdir().unwrap();
+        let mut store = FileStore::open(state.path()).unwrap();
+        let gateway = ManagedSecret::Gateway("org.example".into());
+        let mut material = SecretData::new();
+        for key in OF_A_GATEWAY {
+            set(&mut material, key, "one");
+        }
+        store.write(&gateway, &material).unwrap();
+        let folder = state.path().join("gateways/org.example");
+        fs::write(folder.join("README"), "ours").unwrap();
+        fs::create_dir(folder.join("old")).unwrap();
+        assert_eq!(store.read(&gateway).unwrap().as_ref(), Some(&material));
+        material.remove("issued-by");
+        set(&mut material, "tls.crt", "two");
+        store.write(&gateway, &material).unwrap();
+        assert_eq!(store.read(&gateway).unwrap().as_ref(), Some(&material));
+        assert!(folder.join("README").exists() && folder.join("old").exists());
+        assert!(!folder.join("issued-by").exists());
+        // A folder of nobody among the keys stops nothing either.
+        let dialback = ManagedSecret::Dialback;
+        store.write(&dialback, &material).unwrap();
+        fs::create_dir(state.path().join("secrets/xmpp-edge-dialback/old")).unwrap();
+        store.write(&dialback, &material).unwrap();
+        assert_eq!(store.read(&dialback).unwrap(), Some(material));
     }
 }

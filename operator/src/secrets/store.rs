@@ -94,6 +94,8 @@ pub enum ManagedSecret {
     AdminToken(String),
     /// The pairs that a pool shows to SIP servers of another PKI; holds the pool's name.
     SipPairs(String),
+    /// What the manifests' Secrets gave a pool last, beside certificates (standalone alone); holds the pool's name.
+    LastGiven(String),
 }
 
 /// A pool cannot have this name.
@@ -150,6 +152,7 @@ impl fmt::Display for ManagedSecret {
             Self::PoolCa(pool) => write!(f, "{pool}-ca"),
             Self::AdminToken(pool) => write!(f, "{pool}-admin"),
             Self::SipPairs(pool) => write!(f, "{pool}-sip"),
+            Self::LastGiven(pool) => write!(f, "{pool}-last-given"),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! What the proxy is given beside its document: certificates and secrets, from the manifests'
-//! Secrets and from the state directory. What cannot be had stays as it was given last.
+//! Secrets and from the state directory. What cannot be had stays as it was given last, over a restart too.
 
 use jiff::Timestamp;
 use xmpp_edge_crds::{
@@ -21,7 +21,7 @@ use crate::{
         egress,
         internal_ca::{self, DialbackSecret},
         source::{self, CertificateSpec, CertificateState, Environment, PoolBackend, sip},
-        store::{SecretData, Store},
+        store::{ManagedSecret, SecretData, Store, set, text},
     },
 };
 
@@ -33,14 +33,13 @@ pub struct Provided {
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// Provides for the pool of `config`. `last` is what was given before, where there was something.
+/// Provides for the pool of `config`.
 ///
 /// # Errors
 /// [`CertificateError`] where the store fails, or where a secret cannot be had that was never given.
 pub fn provide(
     world: &NamespaceInputs,
     config: &EdgeConfig,
-    last: Option<&ConfigSecrets>,
     store: &mut dyn Store,
     now: Timestamp,
 ) -> Result<Provided, CertificateError> {
@@ -60,8 +59,25 @@ pub fn provide(
     let sip = sip::provide(spec, config, &secrets, store, now)?;
     certificate.sip = sip.faults;
     diagnostics.push(certificate_ready(&config.pool, &certificate, now));
-    let dialback = dialback(world, spec, last, store, config, &mut diagnostics)?;
-    let (contacts_url, contacts_ca) = contacts(world, spec, config, last, &mut diagnostics);
+    let entry = ManagedSecret::LastGiven(config.pool.clone());
+    let held = store.read(&entry)?.unwrap_or_default();
+    let mut given_now = SecretData::new();
+    let mut memory = GivenSecrets {
+        world,
+        config,
+        before: &held,
+        now: &mut given_now,
+        diagnostics: &mut diagnostics,
+    };
+    let dialback = memory.dialback(spec, store)?;
+    let (contacts_url, contacts_ca) = memory.contacts(spec);
+    let egress_credentials = memory.egress_credentials(spec);
+    if given_now != held
+        && let Err(error) = store.write(&entry, &given_now)
+    {
+        // The next start alone would miss it.
+        diagnostics.push(not_given(config, error.to_string()));
+    }
     let materials = ConfigSecrets {
         certificate: certificate.pair.as_ref().map(given),
         internal_ca: ca.trusted,
@@ -71,7 +87,7 @@ pub fn provide(
         admin_token: None,
         contacts_url,
         contacts_ca,
-        egress_credentials: egress_credentials(world, spec, last, config, &mut diagnostics),
+        egress_credentials,
         sip_pairs: sip.pairs,
     };
     Ok(Provided {
@@ -143,72 +159,121 @@ fn not_given(config: &EdgeConfig, message: String) -> Diagnostic {
     }
 }
 
-fn dialback(
-    world: &NamespaceInputs,
-    spec: Option<&EdgePool>,
-    last: Option<&ConfigSecrets>,
-    store: &mut dyn Store,
-    config: &EdgeConfig,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Result<DialbackSecret, CertificateError> {
-    let Some(reference) = spec.and_then(|pool| pool.spec.settings.dialback_secret_ref.as_ref())
-    else {
-        return internal_ca::ensure_dialback(store);
-    };
-    let missing = SecretData::new();
-    let material = world.secrets.get(&reference.name).unwrap_or(&missing);
-    match (internal_ca::dialback_of(material, &reference.name), last) {
-        (Ok(secret), _) => Ok(secret),
-        (Err(error), None) => Err(error),
-        (Err(error), Some(last)) => {
-            let message = format!("{error}; the secret given last stays in use");
-            diagnostics.push(not_given(config, message));
-            Ok(DialbackSecret {
-                secret: last.dialback_secret.clone(),
-                previous: last.dialback_previous.clone(),
-            })
+/// What the manifests' Secrets give beside certificates, and what they gave before: a Secret that is gone, or broken, costs
+/// nothing that worked.
+struct GivenSecrets<'a> {
+    world: &'a NamespaceInputs,
+    config: &'a EdgeConfig,
+    before: &'a SecretData,
+    /// To be kept for the next time.
+    now: &'a mut SecretData,
+    diagnostics: &'a mut Vec<Diagnostic>,
+}
+
+/// A connection string, and perhaps the authority of the server's certificate.
+type ContactsDatabase = (Option<Zeroizing<String>>, Option<String>);
+
+const DIALBACK: [&str; 2] = ["dialback-secret", "dialback-previous"];
+const CONTACTS: [&str; 2] = ["contacts-url", "contacts-ca.crt"];
+const EGRESS: [&str; 2] = ["egress-username", "egress-password"];
+
+impl GivenSecrets<'_> {
+    fn note(&mut self, key: &str, value: Option<Zeroizing<Vec<u8>>>) {
+        if let Some(value) = value {
+            self.now.insert(key.to_owned(), value);
         }
     }
-}
 
-type Database = (Option<Zeroizing<String>>, Option<String>);
+    /// Goes on with what was given before under these keys, where there was anything, and says so.
+    fn goes_on(&mut self, keys: [&str; 2], fault: &dyn std::fmt::Display) {
+        let had = self.before.contains_key(keys[0]);
+        for key in keys {
+            if let Some(value) = self.before.get(key) {
+                self.now.insert(key.to_owned(), value.clone());
+            }
+        }
+        let stays = if had {
+            "; what was given last stays in use"
+        } else {
+            ""
+        };
+        let message = format!("{fault}{stays}");
+        self.diagnostics.push(not_given(self.config, message));
+    }
 
-fn contacts(
-    world: &NamespaceInputs,
-    spec: Option<&EdgePool>,
-    config: &EdgeConfig,
-    last: Option<&ConfigSecrets>,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Database {
-    if config.contacts == Contacts::Embedded {
-        return (None, None);
+    fn dialback(
+        &mut self,
+        spec: Option<&EdgePool>,
+        store: &mut dyn Store,
+    ) -> Result<DialbackSecret, CertificateError> {
+        let Some(reference) = spec.and_then(|pool| pool.spec.settings.dialback_secret_ref.as_ref())
+        else {
+            return internal_ca::ensure_dialback(store);
+        };
+        let missing = SecretData::new();
+        let world = self.world;
+        let material = world.secrets.get(&reference.name).unwrap_or(&missing);
+        match internal_ca::dialback_of(material, &reference.name) {
+            Ok(given) => {
+                let kept = [Some(given.secret.clone()), given.previous.clone()];
+                for (key, value) in DIALBACK.into_iter().zip(kept) {
+                    self.note(key, value);
+                }
+                Ok(given)
+            }
+            Err(error) => match self.before.get(DIALBACK[0]).cloned() {
+                None => Err(error),
+                Some(secret) => {
+                    self.goes_on(DIALBACK, &error);
+                    let previous = self.before.get(DIALBACK[1]).cloned();
+                    Ok(DialbackSecret { secret, previous })
+                }
+            },
+        }
     }
-    let postgres = spec
-        .and_then(|pool| pool.spec.contacts.as_ref())
-        .and_then(|contacts| contacts.postgres.as_ref());
-    let name = postgres.map_or("", |postgres| &postgres.secret_ref.name);
-    match DatabaseSecret::read(name, world.secrets.get(name)) {
-        Ok(database) => return (Some(database.url), database.ca),
-        Err(error) => diagnostics.push(not_given(config, error.to_string())),
-    }
-    last.map_or((None, None), |last| {
-        (last.contacts_url.clone(), last.contacts_ca.clone())
-    })
-}
 
-fn egress_credentials(
-    world: &NamespaceInputs,
-    spec: Option<&EdgePool>,
-    last: Option<&ConfigSecrets>,
-    config: &EdgeConfig,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Option<EgressCredentials> {
-    let reference = egress::secret_of(spec?)?;
-    match egress::credentials(reference, world.secrets.get(reference)) {
-        Ok(credentials) => return Some(credentials),
-        Err(error) => diagnostics.push(not_given(config, error.to_string())),
+    fn contacts(&mut self, spec: Option<&EdgePool>) -> ContactsDatabase {
+        if self.config.contacts == Contacts::Embedded {
+            return (None, None);
+        }
+        let postgres = spec
+            .and_then(|pool| pool.spec.contacts.as_ref())
+            .and_then(|contacts| contacts.postgres.as_ref());
+        let name = postgres.map_or("", |postgres| &postgres.secret_ref.name);
+        match DatabaseSecret::read(name, self.world.secrets.get(name)) {
+            Ok(database) => {
+                set(self.now, CONTACTS[0], &database.url);
+                if let Some(ca) = &database.ca {
+                    set(self.now, CONTACTS[1], ca);
+                }
+                (Some(database.url), database.ca)
+            }
+            Err(error) => {
+                self.goes_on(CONTACTS, &error);
+                let [url, ca] = CONTACTS.map(|key| text(self.before, key).map(str::to_owned));
+                (url.map(Zeroizing::new), ca)
+            }
+        }
     }
-    last.and_then(|last| last.egress_credentials.clone())
+
+    fn egress_credentials(&mut self, spec: Option<&EdgePool>) -> Option<EgressCredentials> {
+        let reference = egress::secret_of(spec?)?;
+        let secret = self.world.secrets.get(reference);
+        match egress::credentials(reference, secret) {
+            Ok(credentials) => {
+                for (key, from) in EGRESS.into_iter().zip(egress::KEYS) {
+                    self.note(key, secret.and_then(|secret| secret.get(from)).cloned());
+                }
+                Some(credentials)
+            }
+            Err(error) => {
+                self.goes_on(EGRESS, &error);
+                let [username, password] =
+                    EGRESS.map(|key| self.before.get(key).map(|value| value.as_slice()));
+                EgressCredentials::parse(username, password).ok()
+            }
+        }
+    }
 }
 
 /// Whether the proxy would be given the same.

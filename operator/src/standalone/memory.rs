@@ -2,7 +2,10 @@
 //!
 //! It must not judge an edit; it only says what was there before.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -16,6 +19,17 @@ use crate::{
 /// Its name is none of a manifest's, whose last good texts stand beside it.
 const FILE: &str = ".objects";
 
+/// Why what is remembered cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum MemoryError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(
+        "{path} cannot be used ({reason}): it is damaged; move it away, and the manifests count as they stand now"
+    )]
+    Damaged { path: PathBuf, reason: String },
+}
+
 #[derive(Serialize, Deserialize)]
 struct LastGoodEntry {
     namespace: String,
@@ -27,8 +41,8 @@ struct LastGoodEntry {
 /// What is remembered in `directory`. An entry of a kind that is not known is passed over.
 ///
 /// # Errors
-/// [`StoreError::Read`], also where the file is damaged.
-pub(super) fn recall(directory: &Path) -> Result<Stored, StoreError> {
+/// [`MemoryError`], also where the file is damaged: taken for empty, it would let an edit change what cannot change.
+pub(super) fn recall(directory: &Path) -> Result<Stored, MemoryError> {
     let path = directory.join(FILE);
     let fault = |source| StoreError::Read {
         place: path.display().to_string(),
@@ -37,10 +51,13 @@ pub(super) fn recall(directory: &Path) -> Result<Stored, StoreError> {
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Stored::new()),
-        Err(error) => return Err(fault(error)),
+        Err(error) => return Err(fault(error).into()),
     };
     let entries: Vec<LastGoodEntry> =
-        serde_json::from_slice(&bytes).map_err(|error| fault(io::Error::other(error)))?;
+        serde_json::from_slice(&bytes).map_err(|error| MemoryError::Damaged {
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
     Ok(entries
         .into_iter()
         .filter_map(|entry| {

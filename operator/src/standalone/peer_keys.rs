@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use xmpp_edge_crds::edge_config::EdgeConfig;
 use xmpp_edge_proxy::config::peer_keys::PeerKey;
@@ -17,12 +18,33 @@ use crate::{
     secrets::{files, store::StoreError},
 };
 
+/// For how long a partner that is gone is remembered: a check-out, or a copy, takes files away for a moment.
+const FORGET_AFTER: SignedDuration = SignedDuration::from_secs(60);
+
 /// The file `peer-keys.json`: a List of ConfigMaps, as a cluster takes it.
 #[derive(Debug)]
 pub struct PeerKeys {
     path: PathBuf,
     /// By namespace and name of the ConfigMap.
     maps: BTreeMap<(String, String), PeerKeysData>,
+    /// Partners that are gone and not forgotten yet.
+    away: BTreeMap<String, Away>,
+}
+
+#[derive(Debug)]
+struct Away {
+    since: Timestamp,
+    /// The domain that it had, where that is known.
+    domain: Option<String>,
+}
+
+/// A partner of the manifests, as far as its keys are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyHolder<'a> {
+    /// With its domain, where that can be read.
+    There(Option<&'a str>),
+    /// With the domain that it had last.
+    Gone(Option<&'a str>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -78,7 +100,11 @@ impl PeerKeys {
                 .into());
             }
         };
-        Ok(Self { path, maps })
+        Ok(Self {
+            path,
+            maps,
+            away: BTreeMap::new(),
+        })
     }
 
     /// Adds what is remembered of a pool's partners to the ConfigMap that stands in the manifests.
@@ -131,26 +157,50 @@ impl PeerKeys {
         Ok(news)
     }
 
-    /// Forgets partners that `exists` denies: one that is made anew under the name is another.
+    /// Forgets partners that are gone for [`FORGET_AFTER`], and those that came back with another domain: one that is
+    /// made anew under the name is another.
     ///
     /// # Errors
     /// [`StandaloneReconcileError::Store`].
-    pub fn retain(
+    pub fn retain<'a>(
         &mut self,
         namespace: &str,
         pool: &str,
-        exists: impl Fn(&str) -> bool,
+        holder: impl Fn(&str) -> KeyHolder<'a>,
+        now: Timestamp,
     ) -> Result<(), StandaloneReconcileError> {
         let id = (namespace.to_owned(), name_of(pool));
         let Some(data) = self.maps.get(&id) else {
             return Ok(());
         };
-        if data.keys().all(|partner| exists(partner)) {
+        let mut data = data.clone();
+        let before = data.len();
+        let away = &mut self.away;
+        data.retain(|partner, _| match holder(partner) {
+            KeyHolder::There(domain) => {
+                let was = away.get(partner).and_then(|away| away.domain.as_deref());
+                let is_another = matches!((was, domain), (Some(was), Some(is)) if was != is);
+                if !is_another {
+                    away.remove(partner);
+                }
+                !is_another
+            }
+            KeyHolder::Gone(domain) => {
+                let since = away.entry(partner.clone()).or_insert_with(|| Away {
+                    since: now,
+                    domain: domain.map(str::to_owned),
+                });
+                now.duration_since(since.since) < FORGET_AFTER
+            }
+        });
+        if data.len() == before {
             return Ok(());
         }
-        let mut data = data.clone();
-        data.retain(|partner, _| exists(partner));
-        self.replace(id, data)
+        self.replace(id.clone(), data)?;
+        let left = self.maps.get(&id);
+        self.away
+            .retain(|partner, _| left.is_some_and(|left| left.contains_key(partner)));
+        Ok(())
     }
 
     /// Writes first: what is not on disk is not taken for known.

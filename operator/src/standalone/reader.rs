@@ -4,7 +4,7 @@
 //! content, so that a file half written is never taken for a short one.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt, fs,
     path::{Path, PathBuf},
 };
@@ -12,12 +12,15 @@ use std::{
 use super::{
     documents::{self, Document},
     manifests::{self, Manifests, Place, Problem, Stored},
-    memory,
+    memory::{self, MemoryError},
 };
 use crate::{
     compile::Severity,
     secrets::{files, store::StoreError},
 };
+
+/// What a full disk leaves of a copy.
+const EMPTIED: &str = "the file has become empty, as a copy to a full disk leaves it: delete it, or leave a comment in it, if that is meant";
 
 /// Longest file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
@@ -31,7 +34,7 @@ pub enum ReadError {
         source: std::io::Error,
     },
     #[error(transparent)]
-    Memory(#[from] StoreError),
+    Memory(#[from] MemoryError),
 }
 
 /// A file's name and what is in it.
@@ -57,6 +60,17 @@ pub struct Reader {
     files: BTreeMap<String, File>,
     /// What edits are held against; `None` before the first look.
     stored: Option<Stored>,
+    /// What memory lacks.
+    unkept: Unkept,
+}
+
+/// What is in force and not in memory yet.
+#[derive(Default)]
+struct Unkept {
+    /// Files with another good text, or that are gone.
+    files: BTreeSet<String>,
+    /// The objects as they were last valid.
+    stored: bool,
 }
 
 /// The texts may be those of Secrets: they are not shown.
@@ -79,6 +93,7 @@ impl Reader {
             taken: None,
             files: BTreeMap::new(),
             stored: None,
+            unkept: Unkept::default(),
         }
     }
 
@@ -126,7 +141,7 @@ impl Reader {
     pub fn read(&mut self) -> Result<Manifests, ReadError> {
         let texts = self.texts()?;
         self.seen = Some(texts.clone());
-        self.take(texts)?;
+        self.take(texts);
         self.manifests()
     }
 
@@ -142,8 +157,39 @@ impl Reader {
         if !(settled && news) {
             return Ok(None);
         }
-        self.take(texts)?;
+        self.take(texts);
         self.manifests().map(Some)
+    }
+
+    /// Puts into memory what was read since: to be called once it is in force. What could not be written waits for the
+    /// next call.
+    ///
+    /// # Errors
+    /// [`StoreError::Write`]; nothing else depends on it.
+    pub fn keep(&mut self) -> Result<(), StoreError> {
+        let Some(memory) = self.memory.clone() else {
+            self.unkept = Unkept::default();
+            return Ok(());
+        };
+        while let Some(name) = self.unkept.files.first().cloned() {
+            match self.taken.as_ref().and_then(|taken| taken.get(&name)) {
+                Some(Ok(text)) => remember(&memory, &name, text)?,
+                // Broken again: the text that is kept is the last good one.
+                Some(Err(_)) => {}
+                None => {
+                    // A text kept for a file that is gone is never used: failing to remove it harms nobody.
+                    let _ = fs::remove_file(memory.join(&name));
+                }
+            }
+            self.unkept.files.remove(&name);
+        }
+        if self.unkept.stored
+            && let Some(stored) = &self.stored
+        {
+            memory::keep(&memory, stored)?;
+            self.unkept.stored = false;
+        }
+        Ok(())
     }
 
     fn texts(&self) -> Result<Texts, ReadError> {
@@ -163,6 +209,10 @@ impl Reader {
                 continue;
             }
             let text = match fs::metadata(&path) {
+                // Reading a pipe would wait for whoever writes to it.
+                Ok(metadata) if !metadata.is_file() => {
+                    Err("it is no regular file: put one there, or remove it".to_owned())
+                }
                 Ok(metadata) if metadata.len() > MAX_FILE_BYTES => Err(format!(
                     "the file has more than {MAX_FILE_BYTES} bytes: cut it into several"
                 )),
@@ -179,7 +229,7 @@ impl Reader {
         Ok(texts)
     }
 
-    fn take(&mut self, texts: Texts) -> Result<(), ReadError> {
+    fn take(&mut self, texts: Texts) {
         let mut files = BTreeMap::new();
         for (name, text) in &texts {
             let unchanged = self.taken.as_ref().and_then(|taken| taken.get(name)) == Some(text);
@@ -189,6 +239,12 @@ impl Reader {
             }
             let read = text
                 .clone()
+                .and_then(|text| {
+                    if text.is_empty() && self.had_documents(name) {
+                        return Err(EMPTIED.to_owned());
+                    }
+                    Ok(text)
+                })
                 .map_err(|message| (1, 1, message))
                 .and_then(|text| {
                     documents::read(&text)
@@ -199,7 +255,7 @@ impl Reader {
                     if let Some(earlier) = self.files.get(name) {
                         documents::carry_over(&earlier.documents, &mut documents);
                     }
-                    self.remember(name, text.as_deref().unwrap_or_default())?;
+                    self.unkept.files.insert(name.clone());
                     File {
                         documents,
                         problem: None,
@@ -209,17 +265,21 @@ impl Reader {
             };
             files.insert(name.clone(), file);
         }
-        let gone: Vec<&String> = self
-            .files
-            .keys()
-            .filter(|name| !texts.contains_key(*name))
-            .collect();
-        for name in gone {
-            self.forget(name);
-        }
+        let gone = self.files.keys().filter(|name| !texts.contains_key(*name));
+        self.unkept.files.extend(gone.cloned());
         self.files = files;
         self.taken = Some(texts);
-        Ok(())
+    }
+
+    /// Whether the last good content of a file was anything.
+    fn had_documents(&self, name: &str) -> bool {
+        match (self.files.get(name), &self.memory) {
+            (Some(file), _) => !file.documents.is_empty(),
+            (None, Some(memory)) => {
+                fs::metadata(memory.join(name)).is_ok_and(|kept| kept.len() > 0)
+            }
+            (None, None) => false,
+        }
     }
 
     /// A file that cannot be read: as it was, with a problem that says so.
@@ -252,28 +312,6 @@ impl Reader {
         }
     }
 
-    fn remember(&self, name: &str, text: &str) -> Result<(), ReadError> {
-        let Some(memory) = &self.memory else {
-            return Ok(());
-        };
-        let path = memory.join(name);
-        if fs::read_to_string(&path).is_ok_and(|kept| kept == text) {
-            return Ok(());
-        }
-        files::directory(memory).map_err(|source| StoreError::Write {
-            place: memory.display().to_string(),
-            source,
-        })?;
-        Ok(files::replace(&path, text.as_bytes(), 0o600)?)
-    }
-
-    /// A text kept for a file that is gone would never be used: failing to remove it harms nobody.
-    fn forget(&self, name: &str) {
-        if let Some(memory) = &self.memory {
-            let _ = fs::remove_file(memory.join(name));
-        }
-    }
-
     fn manifests(&mut self) -> Result<Manifests, ReadError> {
         if self.stored.is_none() {
             self.stored = Some(match &self.memory {
@@ -290,17 +328,22 @@ impl Reader {
         manifests
             .problems
             .extend(self.files.values().filter_map(|file| file.problem.clone()));
-        if let Some(memory) = &self.memory
-            && manifests.stored != before
-            && let Err(error) = memory::keep(memory, &manifests.stored)
-        {
-            // The files count as not yet taken: the next look tries again.
-            self.taken = None;
-            return Err(error.into());
-        }
+        self.unkept.stored |= manifests.stored != before;
         self.stored = Some(manifests.stored.clone());
         Ok(manifests)
     }
+}
+
+fn remember(memory: &Path, name: &str, text: &str) -> Result<(), StoreError> {
+    let path = memory.join(name);
+    if fs::read_to_string(&path).is_ok_and(|kept| kept == text) {
+        return Ok(());
+    }
+    files::directory(memory).map_err(|source| StoreError::Write {
+        place: memory.display().to_string(),
+        source,
+    })?;
+    files::replace(&path, text.as_bytes(), 0o600)
 }
 
 #[cfg(test)]
@@ -347,6 +390,7 @@ mod tests {
         fs::write(&file, PARTNER).unwrap();
         let mut reader = Reader::new(folder.path(), Some(memory.path().join("manifests")));
         reader.read().unwrap();
+        reader.keep().unwrap();
         fs::write(&file, format!("{PARTNER}---\nspec: [")).unwrap();
         reader.poll().unwrap();
         let broken = reader.poll().unwrap().unwrap();
@@ -363,6 +407,7 @@ mod tests {
                 "{problem}"
             );
         };
+        reader.keep().unwrap();
         check(&broken);
         let mut restarted = Reader::new(folder.path(), Some(memory.path().join("manifests")));
         check(&restarted.read().unwrap());
@@ -372,6 +417,11 @@ mod tests {
             names(&restarted.poll().unwrap().unwrap()).is_empty(),
             "a deletion takes effect"
         );
+        assert!(
+            memory.path().join("manifests/a.yaml").exists(),
+            "not yet in force"
+        );
+        restarted.keep().unwrap();
         assert!(!memory.path().join("manifests/a.yaml").exists());
     }
 
@@ -382,6 +432,85 @@ mod tests {
         let error = reader.poll().expect_err("an error").to_string();
         assert!(
             error.contains("nowhere") && error.contains("--manifests"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_file_that_became_empty_is_a_copy_that_failed_and_deletes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = tempfile::tempdir().unwrap();
+        let place = Some(memory.path().join("manifests"));
+        let file = folder.path().join("a.yaml");
+        fs::write(folder.path().join("empty.yaml"), "").unwrap();
+        fs::write(&file, PARTNER).unwrap();
+        let mut reader = Reader::new(folder.path(), place.clone());
+        let first = reader.read().unwrap();
+        assert!(first.problems.is_empty(), "one that was always empty");
+        reader.keep().unwrap();
+        fs::write(&file, "").unwrap();
+        reader.poll().unwrap();
+        let mut restarted = Reader::new(folder.path(), place);
+        for emptied in [reader.poll().unwrap().unwrap(), restarted.read().unwrap()] {
+            assert_eq!(names(&emptied), ["p"]);
+            let told = emptied.problems[0].to_string();
+            assert!(
+                told.contains("a.yaml") && told.contains("full disk"),
+                "{told}"
+            );
+        }
+        fs::write(&file, "# nobody").unwrap();
+        reader.poll().unwrap();
+        assert!(
+            names(&reader.poll().unwrap().unwrap()).is_empty(),
+            "it is meant"
+        );
+    }
+
+    #[test]
+    fn memory_that_cannot_be_written_stops_no_edit_and_is_written_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = tempfile::tempdir().unwrap();
+        let memory = state.path().join("manifests");
+        // Not even root can make a directory there.
+        fs::write(&memory, "a file").unwrap();
+        let file = folder.path().join("a.yaml");
+        fs::write(&file, PARTNER).unwrap();
+        let mut reader = Reader::new(folder.path(), None);
+        reader.memory = Some(memory.clone());
+        reader.stored = Some(Stored::new());
+        assert_eq!(names(&reader.read().unwrap()), ["p"]);
+        let error = reader.keep().expect_err("a file is in the way").to_string();
+        assert!(error.contains("manifests"), "{error}");
+        assert!(reader.poll().unwrap().is_none());
+        fs::remove_file(&memory).unwrap();
+        reader.keep().unwrap();
+        assert!(memory.join("a.yaml").exists() && memory.join(".objects").exists());
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_told_and_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("x.yaml");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let read = Reader::new(folder.path(), None).read().unwrap();
+        let told = read.problems[0].to_string();
+        assert!(
+            told.contains("x.yaml") && told.contains("regular file"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn a_damaged_memory_of_objects_says_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = tempfile::tempdir().unwrap();
+        fs::write(memory.path().join(".objects"), "[{").unwrap();
+        let read = Reader::new(folder.path(), Some(memory.path().to_owned())).read();
+        let error = read.expect_err("damaged").to_string();
+        assert!(
+            error.contains(".objects") && error.contains("move it away"),
             "{error}"
         );
     }

@@ -222,7 +222,10 @@ fn look(
 ) -> Result<Option<Pass>, StandaloneReconcileError> {
     let now = Timestamp::now();
     match station.poll(now)? {
-        None if renew => station.renew(now).map(|look| look.changed.then_some(look)),
+        None if renew => {
+            let look = station.renew(now)?;
+            Ok((look.changed || look.news).then_some(look))
+        }
         look => Ok(look),
     }
 }

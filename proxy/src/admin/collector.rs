@@ -10,7 +10,7 @@ use std::{
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
-    metrics::{family::Family, gauge::Gauge},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
 };
 use xmpp_edge_crds::{edge_config::GatewayMode, negotiation::Method, verdict::Direction};
 
@@ -23,7 +23,7 @@ use crate::{
         OTHER, SecondsGauge, direction_label,
         labels::{
             CertificateLabel, DomainLabel, GatewayDirectionLabels, GatewayLabel, NameLabel,
-            PartnerLabels, StreamLabels, TlsLabels,
+            PartnerLabels, RefusedLabels, StreamLabels, TlsLabels,
         },
     },
 };
@@ -136,6 +136,26 @@ fn snapshot(context: &StreamContext) -> Vec<Shown> {
             "presence_bytes",
             "Memory held by what is known of presence that crossed",
             gauge(context.presence.bytes()),
+        ),
+        (
+            "contacts",
+            "Contacts that are known",
+            gauge(context.contacts.len()),
+        ),
+        (
+            "contacts_bytes",
+            "Memory held by them",
+            gauge(context.contacts.bytes()),
+        ),
+        (
+            "contacts_waiting",
+            "Changes that the contacts' store has not taken yet",
+            gauge(context.contacts.waiting()),
+        ),
+        (
+            "contacts_not_recorded",
+            "Contacts that were not recorded, or not kept",
+            Box::new(not_recorded(context)),
         ),
     ]
 }
@@ -353,6 +373,17 @@ fn certificates(context: &StreamContext) -> Family<CertificateLabel, Gauge> {
         }
     }
     ends
+}
+
+fn not_recorded(context: &StreamContext) -> Family<RefusedLabels, Counter> {
+    let counts = Family::<RefusedLabels, Counter>::default();
+    for (error, count) in context.contacts.not_recorded() {
+        let reason = error.label();
+        counts
+            .get_or_create_owned(&RefusedLabels { reason })
+            .inc_by(count);
+    }
+    counts
 }
 
 fn side_label(side: Side) -> &'static str {

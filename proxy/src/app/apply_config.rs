@@ -10,7 +10,7 @@ use xmpp_edge_crds::edge_config::Contacts as ContactsKind;
 use super::{RunOptions, ServeError};
 use crate::{
     config::{ActiveConfig, ConfigInputs, ConfigSecrets, ConfigUpdate},
-    contacts::{ContactStore, Database, StoreHealth},
+    contacts::{ContactStore, Database, DatabaseError, StoreHealth},
     dns_view::{Rules, View},
     negotiation::Side,
     stream::{Command, context::StreamContext, sip},
@@ -57,10 +57,10 @@ pub(super) async fn first(
     }
 }
 
-/// Where shared contacts are, as the materials say; none for embedded ones.
-pub(super) fn database(inputs: &ConfigInputs) -> Result<Option<Database>, ServeError> {
+/// Where shared contacts are, as the materials say; none for embedded ones, else the fault of what they say.
+pub(super) fn database(inputs: &ConfigInputs) -> Option<Result<Database, DatabaseFault>> {
     match inputs.config.contacts {
-        ContactsKind::Embedded => Ok(None),
+        ContactsKind::Embedded => None,
         ContactsKind::Postgres => {
             let ConfigSecrets {
                 contacts_url: Some(url),
@@ -68,12 +68,20 @@ pub(super) fn database(inputs: &ConfigInputs) -> Result<Option<Database>, ServeE
                 ..
             } = &*inputs.materials
             else {
-                let text = "contacts.postgres: the Secret has no key url";
-                return Err(ServeError::Config(text.to_owned()));
+                return Some(Err(DatabaseFault::Missing));
             };
-            Ok(Some(Database::parse(url, contacts_ca.as_deref())?))
+            Some(Database::parse(url, contacts_ca.as_deref()).map_err(DatabaseFault::Unusable))
         }
     }
+}
+
+/// Why it is not known where shared contacts are. It costs no stream: contacts look like strangers meanwhile.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DatabaseFault {
+    #[error("none was given")]
+    Missing,
+    #[error("{0}")]
+    Unusable(#[from] DatabaseError),
 }
 
 /// Says of the contacts' store how it is, and waits a while at most for what it holds.
@@ -100,10 +108,16 @@ pub(super) async fn watch_contacts(
     }
 }
 
-/// How the contacts' store is, for `/readyz`.
+/// How the contacts' store is, for `/readyz` and metrics.
 pub(super) fn note_contacts(observed: &Telemetry, health: &StoreHealth) {
     let failure = health.failure.clone();
-    observed.config_status.note_contacts(health.loaded, failure);
+    let (loaded, failing) = (health.loaded, health.failure.is_some());
+    observed.metrics.contacts_loaded.set(i64::from(loaded));
+    observed
+        .metrics
+        .contacts_store_failing
+        .set(i64::from(failing));
+    observed.config_status.note_contacts(loaded, failure);
 }
 
 /// Checks everything, beside the streams: 100,000 users take a while.
@@ -202,9 +216,9 @@ impl ConfigApplier {
         }
         if new_materials {
             match database(&inputs) {
-                Ok(Some(database)) => self.contacts.move_to(database),
-                Ok(None) => {}
-                Err(error) => tracing::warn!(%error, "the contacts stay where they are"),
+                Some(Ok(database)) => self.contacts.move_to(database),
+                None => {}
+                Some(Err(error)) => tracing::warn!(%error, "the contacts stay where they are"),
             }
         }
         self.taken = inputs;

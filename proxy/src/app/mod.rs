@@ -26,7 +26,7 @@ use crate::{
         server::{Admin, AdminSubject},
     },
     config::{ActiveConfig, ConfigUpdate, peer_keys::PeerKey},
-    contacts::{ContactStore, DatabaseError},
+    contacts::ContactStore,
     dns::{Dialer, Resolver, TrustAnchors},
     dns_view::{Rules, View},
     net::{self, ListenerKind},
@@ -84,8 +84,6 @@ pub enum ServeError {
     },
     #[error("the first configuration cannot be used: {0}")]
     Config(String),
-    #[error("{0}")]
-    Database(#[from] DatabaseError),
     #[error("DNS: {0}")]
     Dns(#[from] crate::dns::DnsError),
     #[error("the store of contacts: {0}")]
@@ -144,9 +142,10 @@ pub async fn run(
         critical.spawn("what follows /etc/resolv.conf", following);
     }
     let dialer = dialer(&options, &config, resolver.clone());
-    let contacts = Arc::new(match apply_config::database(&taken)? {
-        None => ContactStore::embedded(&options.state_dir.join("contacts"))?,
-        Some(database) => ContactStore::postgres(database),
+    let contacts = Arc::new(match apply_config::database(&taken) {
+        None => ContactStore::embedded(&options.state_dir.join("contacts")),
+        Some(Ok(database)) => ContactStore::postgres(database),
+        Some(Err(fault)) => ContactStore::without_database(fault.to_string()),
     });
     let health = contacts.health();
     // Before anybody can be told of being ready.

@@ -6,7 +6,7 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     hash::BuildHasher,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
 use foldhash::quality::RandomState;
@@ -17,23 +17,49 @@ use super::{Contact, ContactChange, Transition, pending::Pending};
 /// Most contacts of one user.
 pub const MAX_CONTACTS_PER_USER: usize = 10_000;
 
-/// Most contacts in all: about 200 MiB.
+/// Most contacts in all.
 pub const MAX_CONTACTS: usize = 1_000_000;
+
+/// Most bytes of one user's contacts, as [`CONTACT_OVERHEAD`] counts them.
+pub const MAX_CONTACT_BYTES_PER_USER: usize = 2 << 20;
+
+/// Most bytes of contacts in all: room for [`MAX_CONTACTS`] with addresses of usual length, in half of the memory that a
+/// pod has beside its queues.
+pub const MAX_CONTACT_BYTES: usize = 128 << 20;
+
+/// What a contact takes beside the text of the remote: its share of a table that is partly empty, and of the
+/// allocator.
+const CONTACT_OVERHEAD: usize = 64;
+
+/// What a user takes beside the text and the contacts.
+const USER_OVERHEAD: usize = 192;
 
 const SHARDS: usize = 64;
 
-/// Why a contact was not recorded. The stanza passes all the same; the remote stays a stranger.
+/// Why a contact was not recorded, or not kept. The stanza passes all the same; the remote stays a stranger, or becomes
+/// one with the next start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
-    #[error("the user has {MAX_CONTACTS_PER_USER} contacts already")]
+    #[error(
+        "the user has {MAX_CONTACTS_PER_USER} contacts already, or {MAX_CONTACT_BYTES_PER_USER} bytes of them"
+    )]
     UserFull,
-    #[error("{MAX_CONTACTS} contacts are known already")]
+    #[error("{MAX_CONTACTS} contacts are known already, or {MAX_CONTACT_BYTES} bytes of them")]
     Full,
     #[error("too many changes wait for the contacts' store")]
     StoreBehind,
+    #[error("the contacts' database cannot hold the address")]
+    NotStorable,
 }
 
 impl RecordError {
+    pub const ALL: [Self; 4] = [
+        Self::UserFull,
+        Self::Full,
+        Self::StoreBehind,
+        Self::NotStorable,
+    ];
+
     /// A fixed CamelCase word.
     #[must_use]
     pub fn label(&self) -> &'static str {
@@ -41,11 +67,24 @@ impl RecordError {
             Self::UserFull => "UserFull",
             Self::Full => "Full",
             Self::StoreBehind => "StoreBehind",
+            Self::NotStorable => "NotStorable",
         }
     }
 }
 
-type OfUser = HashMap<Box<str>, Contact, RandomState>;
+/// A contact, and the load of the store that saw it last.
+#[derive(Debug, Clone, Copy)]
+struct HeldContact {
+    state: Contact,
+    load: u32,
+}
+
+#[derive(Debug, Default)]
+struct OfUser {
+    known: HashMap<Box<str>, HeldContact, RandomState>,
+    bytes: usize,
+}
+
 type Shard = HashMap<Box<str>, OfUser, RandomState>;
 
 /// Who has added whom.
@@ -54,6 +93,13 @@ pub struct Contacts {
     shards: Box<[RwLock<Shard>]>,
     hasher: RandomState,
     count: AtomicUsize,
+    bytes: AtomicUsize,
+    /// Number of the newest load of the store: what an older one saw alone is not there any more.
+    load: AtomicU32,
+    /// Whether what the store holds is here: before, the end of a contact that is not known may be one's that the store holds.
+    loaded: AtomicBool,
+    /// By [`RecordError::ALL`].
+    not_recorded: [AtomicU64; RecordError::ALL.len()],
     /// What the store has not taken yet; none: memory only.
     pending: Option<Pending>,
 }
@@ -74,6 +120,10 @@ impl Contacts {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             hasher: RandomState::default(),
             count: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            load: AtomicU32::new(0),
+            loaded: AtomicBool::new(false),
+            not_recorded: Default::default(),
             pending,
         }
     }
@@ -86,7 +136,8 @@ impl Contacts {
 
     #[must_use]
     pub fn state(&self, user: &str, remote: &str) -> Option<Contact> {
-        self.shard(user).read().get(user)?.get(remote).copied()
+        let held = *self.shard(user).read().get(user)?.known.get(remote)?;
+        Some(held.state)
     }
 
     /// Users of whom `is_wanted` says so, each with a remote that may follow them. Looks at all contacts: not for the
@@ -95,10 +146,11 @@ impl Contacts {
         let mut found = Vec::new();
         for shard in &self.shards {
             let shard = shard.read();
-            for (user, known) in shard.iter().filter(|(user, _)| is_wanted(user)) {
-                let followers = known
+            for (user, of_user) in shard.iter().filter(|(user, _)| is_wanted(user)) {
+                let followers = of_user
+                    .known
                     .iter()
-                    .filter(|(_, state)| matches!(state, Contact::From | Contact::Both));
+                    .filter(|(_, held)| matches!(held.state, Contact::From | Contact::Both));
                 found.extend(followers.map(|(remote, _)| (user.clone(), remote.clone())));
             }
         }
@@ -116,25 +168,65 @@ impl Contacts {
         self.len() == 0
     }
 
+    /// Memory that contacts take, in bytes, as [`MAX_CONTACT_BYTES`] counts them.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Changes that the store has not taken yet; 0 without one.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.pending.as_ref().map_or(0, Pending::len)
+    }
+
+    /// How often a contact was not recorded or not kept, by cause.
+    pub fn not_recorded(&self) -> impl Iterator<Item = (RecordError, u64)> {
+        let counts = RecordError::ALL.into_iter().zip(&self.not_recorded);
+        counts.map(|(error, count)| (error, count.load(Ordering::Relaxed)))
+    }
+
+    /// Counts one that was not recorded.
+    pub(super) fn count_not_recorded(&self, error: RecordError) {
+        for (other, count) in RecordError::ALL.into_iter().zip(&self.not_recorded) {
+            if other == error {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Takes a change at once; the store gets it within 50 ms.
     ///
     /// # Errors
     /// [`RecordError`] where a bound is reached; what ends a contact always counts here and now.
     pub fn record(&self, change: &ContactChange) -> Result<(), RecordError> {
+        let recorded = self.take(change);
+        if let Err(error) = recorded {
+            self.count_not_recorded(error);
+        }
+        recorded
+    }
+
+    fn take(&self, change: &ContactChange) -> Result<(), RecordError> {
         let mut shard = self.shard(&change.user).write();
         let of_user = shard.get(&*change.user);
         let before = of_user
-            .and_then(|known| known.get(&*change.remote))
-            .copied();
+            .and_then(|of_user| of_user.known.get(&*change.remote))
+            .map(|held| held.state);
         let after = Contact::after(before, change.event);
-        if after == before {
+        let may_end_unknown = change.event.ends() && !self.loaded.load(Ordering::Relaxed);
+        if after == before && !may_end_unknown {
             return Ok(());
         }
-        if before.is_none() {
-            if of_user.is_some_and(|known| known.len() >= MAX_CONTACTS_PER_USER) {
+        if before.is_none() && after.is_some() {
+            let cost = contact_cost(&change.remote);
+            if of_user.is_some_and(|of_user| {
+                of_user.known.len() >= MAX_CONTACTS_PER_USER
+                    || of_user.bytes + cost > MAX_CONTACT_BYTES_PER_USER
+            }) {
                 return Err(RecordError::UserFull);
             }
-            if self.len() >= MAX_CONTACTS {
+            if !self.has_room(&change.user, &change.remote) {
                 return Err(RecordError::Full);
             }
         }
@@ -156,6 +248,12 @@ impl Contacts {
         }
     }
 
+    /// Whether there is room for one more, of a user who may be new.
+    fn has_room(&self, user: &str, remote: &str) -> bool {
+        let cost = contact_cost(remote) + user_cost(user);
+        self.len() < MAX_CONTACTS && self.bytes() + cost <= MAX_CONTACT_BYTES
+    }
+
     /// Takes what the store holds for a pair; changes still on their way to it are done on top.
     pub(super) fn adopt(&self, user: &str, remote: &str, stored: Option<Contact>) {
         let mut shard = self.shard(user).write();
@@ -166,30 +264,47 @@ impl Contacts {
         let state = waiting.map_or(stored, |transition| transition.apply(stored));
         let known = shard
             .get(user)
-            .is_some_and(|known| known.contains_key(remote));
-        if state.is_some() && !known && self.len() >= MAX_CONTACTS {
+            .is_some_and(|of_user| of_user.known.contains_key(remote));
+        if state.is_some() && !known && !self.has_room(user, remote) {
+            self.count_not_recorded(RecordError::Full);
             return;
         }
         self.set(&mut shard, user, remote, state);
     }
 
-    /// Drops what `keep` does not hold, but for what is on its way to the store.
-    pub(super) fn retain(&self, keep: impl Fn(&str, &str) -> bool) {
+    /// From now on the store is read as a whole: [`Self::end_load`] drops what that did not see.
+    pub(super) fn begin_load(&self) {
+        self.load.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Drops what was neither adopted nor recorded since [`Self::begin_load`], but for what is on its way to the
+    /// store.
+    pub(super) fn end_load(&self) {
+        let load = self.load.load(Ordering::Relaxed);
+        self.loaded.store(true, Ordering::Relaxed);
         for shard in &self.shards {
-            let mut gone = 0;
-            shard.write().retain(|user, known| {
-                let before = known.len();
-                known.retain(|remote, _| {
-                    keep(user, remote)
-                        || self
-                            .pending
-                            .as_ref()
-                            .is_some_and(|p| p.waiting(user, remote).is_some())
+            let (mut gone, mut freed) = (0, 0);
+            shard.write().retain(|user, of_user| {
+                let mut of_this = 0;
+                let before = of_user.known.len();
+                of_user.known.retain(|remote, held| {
+                    let waits = |pending: &Pending| pending.waiting(user, remote).is_some();
+                    let stays = held.load == load || self.pending.as_ref().is_some_and(waits);
+                    if !stays {
+                        of_this += contact_cost(remote);
+                    }
+                    stays
                 });
-                gone += before - known.len();
-                !known.is_empty()
+                gone += before - of_user.known.len();
+                of_user.bytes -= of_this;
+                freed += of_this;
+                if of_user.known.is_empty() {
+                    freed += user_cost(user);
+                }
+                !of_user.known.is_empty()
             });
             self.count.fetch_sub(gone, Ordering::Relaxed);
+            self.bytes.fetch_sub(freed, Ordering::Relaxed);
         }
     }
 
@@ -200,29 +315,41 @@ impl Contacts {
     fn set(&self, shard: &mut Shard, user: &str, remote: &str, state: Option<Contact>) {
         match state {
             Some(state) => {
-                let known = match shard.get_mut(user) {
-                    Some(known) => known,
-                    None => shard.entry(user.into()).or_default(),
+                let load = self.load.load(Ordering::Relaxed);
+                let held = HeldContact { state, load };
+                let of_user = match shard.get_mut(user) {
+                    Some(of_user) => of_user,
+                    None => {
+                        self.bytes.fetch_add(user_cost(user), Ordering::Relaxed);
+                        shard.entry(user.into()).or_default()
+                    }
                 };
-                match known.entry(remote.into()) {
+                match of_user.known.entry(remote.into()) {
                     Entry::Occupied(mut slot) => {
-                        slot.insert(state);
+                        slot.insert(held);
                     }
                     Entry::Vacant(slot) => {
-                        slot.insert(state);
+                        slot.insert(held);
+                        let cost = contact_cost(remote);
+                        of_user.bytes += cost;
+                        self.bytes.fetch_add(cost, Ordering::Relaxed);
                         self.count.fetch_add(1, Ordering::Relaxed);
                     }
                 }
             }
             None => {
-                let Some(known) = shard.get_mut(user) else {
+                let Some(of_user) = shard.get_mut(user) else {
                     return;
                 };
-                if known.remove(remote).is_some() {
+                if of_user.known.remove(remote).is_some() {
+                    let cost = contact_cost(remote);
+                    of_user.bytes -= cost;
+                    self.bytes.fetch_sub(cost, Ordering::Relaxed);
                     self.count.fetch_sub(1, Ordering::Relaxed);
                 }
-                if known.is_empty() {
+                if of_user.known.is_empty() {
                     shard.remove(user);
+                    self.bytes.fetch_sub(user_cost(user), Ordering::Relaxed);
                 }
             }
         }
@@ -233,5 +360,116 @@ impl Contacts {
         let hash = usize::try_from(self.hasher.hash_one(user) % SHARDS as u64);
         // Below SHARDS.
         &self.shards[hash.unwrap_or(0)]
+    }
+}
+
+fn contact_cost(remote: &str) -> usize {
+    remote.len() + CONTACT_OVERHEAD
+}
+
+fn user_cost(user: &str) -> usize {
+    user.len() + USER_OVERHEAD
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::contacts::ContactEvent;
+
+    fn change(user: &str, remote: &str, event: ContactEvent) -> ContactChange {
+        ContactChange {
+            user: user.into(),
+            remote: remote.into(),
+            event,
+        }
+    }
+
+    /// The longest bare address (RFC 7622).
+    fn long(number: usize) -> String {
+        let (local, domain) = ("l".repeat(1017), "d".repeat(1023));
+        format!("{number:06}{local}@{domain}")
+    }
+
+    #[test]
+    fn contacts_are_bounded_in_bytes_of_a_user_and_in_all() {
+        let contacts = Contacts::in_memory();
+        let add = |user: &str, at: usize| {
+            contacts.record(&change(user, &long(at), ContactEvent::UserWrites))
+        };
+        let of_one = (0..)
+            .find(|at| add("alice@org.example", *at).is_err())
+            .unwrap();
+        assert_eq!(add("alice@org.example", of_one), Err(RecordError::UserFull));
+        assert!(
+            contacts.bytes() <= MAX_CONTACT_BYTES_PER_USER + 1024,
+            "{of_one}"
+        );
+        assert!(contacts.bytes() >= of_one * 2047, "all text is counted");
+        let refused = (0..1000).find_map(|number| {
+            let user = format!("u{number}@org.example");
+            let errors = (0..of_one).filter_map(|at| add(&user, at).err());
+            errors.last()
+        });
+        assert_eq!(refused, Some(RecordError::Full));
+        assert!(contacts.bytes() <= MAX_CONTACT_BYTES);
+        // What the store holds is bounded the same, and counted.
+        contacts.adopt("bob@org.example", &long(0), Some(Contact::To));
+        assert!(!contacts.has_added("bob@org.example", &long(0)));
+        let full = |contacts: &Contacts| {
+            let mut counts = contacts.not_recorded();
+            counts
+                .find(|(error, _)| *error == RecordError::Full)
+                .unwrap()
+                .1
+        };
+        assert!(full(&contacts) >= 2);
+        // Ends give the room back, to the last byte.
+        let empty = Contacts::in_memory();
+        for event in [ContactEvent::UserWrites, ContactEvent::UserUnfollows] {
+            empty
+                .record(&change("a@org.example", &long(1), event))
+                .unwrap();
+        }
+        assert_eq!((empty.bytes(), empty.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_load_drops_what_the_store_does_not_hold_and_gives_its_room_back() {
+        let contacts = Contacts::stored();
+        contacts.begin_load();
+        contacts.adopt("a@org.example", "gone@u.example", Some(Contact::To));
+        contacts.end_load();
+        contacts.begin_load();
+        contacts.adopt("b@org.example", "here@u.example", Some(Contact::To));
+        let waits = change("c@org.example", "new@u.example", ContactEvent::UserWrites);
+        contacts.record(&waits).unwrap();
+        contacts.end_load();
+        assert!(!contacts.has_added("a@org.example", "gone@u.example"));
+        assert!(contacts.has_added("b@org.example", "here@u.example"));
+        assert!(contacts.has_added("c@org.example", "new@u.example"));
+        let cost = |user: &str, remote: &str| contact_cost(remote) + user_cost(user);
+        let left = cost("b@org.example", "here@u.example") + cost("c@org.example", "new@u.example");
+        assert_eq!((contacts.len(), contacts.bytes()), (2, left));
+    }
+
+    #[test]
+    fn an_end_that_comes_before_the_store_is_loaded_ends_what_is_stored() {
+        let contacts = Contacts::stored();
+        let end = change("a@org.example", "r@u.example", ContactEvent::UserUnfollows);
+        contacts.record(&end).unwrap();
+        contacts.begin_load();
+        contacts.adopt("a@org.example", "r@u.example", Some(Contact::To));
+        contacts.end_load();
+        assert!(!contacts.has_added("a@org.example", "r@u.example"));
+        // A stranger's word about a contact that nobody knows is not queued.
+        let strange = Contacts::stored();
+        let end = change(
+            "a@org.example",
+            "r@u.example",
+            ContactEvent::RemoteWithdraws,
+        );
+        strange.record(&end).unwrap();
+        assert_eq!(strange.waiting(), 0);
     }
 }

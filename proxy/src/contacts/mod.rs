@@ -16,7 +16,10 @@ mod state;
 mod store;
 
 pub use database::{Database, DatabaseError};
-pub use index::{Contacts, MAX_CONTACTS, MAX_CONTACTS_PER_USER, RecordError};
+pub use index::{
+    Contacts, MAX_CONTACT_BYTES, MAX_CONTACT_BYTES_PER_USER, MAX_CONTACTS, MAX_CONTACTS_PER_USER,
+    RecordError,
+};
 pub use state::{Contact, ContactEvent, Transition};
 pub use store::{ContactStore, StoreError, StoreHealth};
 

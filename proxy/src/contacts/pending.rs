@@ -1,6 +1,6 @@
 //! Changes on their way to the store: one combined [`Transition`] a pair, bounded.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -9,6 +9,12 @@ use super::Transition;
 
 /// Most pairs that wait; more only where the store is away for long.
 const MAX_WAITING: usize = 100_000;
+
+/// Most bytes of them, each with [`OVERHEAD`].
+const MAX_WAITING_BYTES: usize = 32 << 20;
+
+/// What a pair takes beside its text.
+const OVERHEAD: usize = 128;
 
 /// A pair of bare addresses: user, remote.
 pub(super) type ContactKey = (Box<str>, Box<str>);
@@ -20,7 +26,13 @@ pub(super) type ContactBatch = HashMap<ContactKey, Transition>;
 struct Waiting {
     next: ContactBatch,
     /// Being written: still on top of what the store holds, until it says so.
-    writing: ContactBatch,
+    writing: Arc<ContactBatch>,
+    /// Of both.
+    bytes: usize,
+}
+
+fn cost((user, remote): &ContactKey) -> usize {
+    user.len() + remote.len() + OVERHEAD
 }
 
 #[derive(Debug, Default)]
@@ -34,12 +46,15 @@ impl Pending {
     pub(super) fn push(&self, user: &str, remote: &str, transition: Transition) -> bool {
         let pair: ContactKey = (user.into(), remote.into());
         let mut waiting = self.waiting.lock();
-        let full = waiting.next.len() + waiting.writing.len() >= MAX_WAITING;
+        let cost = cost(&pair);
+        let full = waiting.next.len() + waiting.writing.len() >= MAX_WAITING
+            || waiting.bytes + cost > MAX_WAITING_BYTES;
         match waiting.next.get_mut(&pair) {
             Some(before) => *before = before.then(transition),
             None if full => return false,
             None => {
                 waiting.next.insert(pair, transition);
+                waiting.bytes += cost;
             }
         }
         drop(waiting);
@@ -61,31 +76,40 @@ impl Pending {
     }
 
     /// Takes what waits, `most` pairs of it; it still counts as waiting until [`Self::written`] or [`Self::failed`].
-    pub(super) fn take(&self, most: usize) -> ContactBatch {
+    pub(super) fn take(&self, most: usize) -> Arc<ContactBatch> {
         let mut waiting = self.waiting.lock();
         let mut batch = std::mem::take(&mut waiting.next);
         if let Some(rest) = batch.len().checked_sub(most) {
             waiting.next = batch.extract_if(|_, _| true).take(rest).collect();
         }
-        waiting.writing = batch;
-        waiting.writing.clone()
+        waiting.writing = Arc::new(batch);
+        Arc::clone(&waiting.writing)
     }
 
+    /// The batch is with the store, or is given up.
     pub(super) fn written(&self) {
-        self.waiting.lock().writing = ContactBatch::new();
+        let mut waiting = self.waiting.lock();
+        let written = std::mem::take(&mut waiting.writing);
+        waiting.bytes -= written.keys().map(cost).sum::<usize>();
     }
 
     /// The batch waits again, before what came meanwhile.
     pub(super) fn failed(&self) {
         let mut waiting = self.waiting.lock();
-        let mut batch = std::mem::take(&mut waiting.writing);
+        let mut batch = Arc::unwrap_or_clone(std::mem::take(&mut waiting.writing));
+        let mut twice = 0;
         for (pair, later) in std::mem::take(&mut waiting.next) {
+            let paid = cost(&pair);
             batch
                 .entry(pair)
-                .and_modify(|first| *first = first.then(later))
+                .and_modify(|first| {
+                    *first = first.then(later);
+                    twice += paid;
+                })
                 .or_insert(later);
         }
         waiting.next = batch;
+        waiting.bytes -= twice;
     }
 
     /// Pairs that wait or are being written.
@@ -97,5 +121,40 @@ impl Pending {
     /// Resolves after a push; one that came before the call counts.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contacts::ContactEvent;
+
+    #[test]
+    fn what_waits_for_the_store_is_bounded_in_bytes_and_the_room_comes_back() {
+        let pending = Pending::default();
+        let follows = Transition::of(ContactEvent::UserFollows);
+        let remote = "r".repeat(2000);
+        let push = |at: usize| pending.push(&format!("{at:08}{remote}"), &remote, follows);
+        let taken = (0..MAX_WAITING)
+            .find(|at| !push(*at))
+            .unwrap_or(MAX_WAITING);
+        assert!(taken * 4000 <= MAX_WAITING_BYTES, "{taken}");
+        // One that waits already is taken: it needs no room.
+        assert!(push(0));
+        // The same pair waits and is being written: it counts once again after a failure.
+        pending.take(10);
+        pending.failed();
+        assert_eq!(pending.len(), taken);
+        assert!(!push(taken));
+        pending.take(usize::MAX);
+        pending.written();
+        assert_eq!((pending.len(), pending.waiting.lock().bytes), (0, 0));
+        assert!(push(taken));
+        pending.take(usize::MAX);
+        assert!(push(taken));
+        pending.failed();
+        pending.take(usize::MAX);
+        pending.written();
+        assert_eq!(pending.waiting.lock().bytes, 0);
     }
 }

@@ -51,6 +51,12 @@ impl ContactEvent {
             Self::UserFollows | Self::UserLetsFollow | Self::UserWrites
         )
     }
+
+    /// Whether this may end a contact: the user alone does.
+    #[must_use]
+    pub fn ends(self) -> bool {
+        matches!(self, Self::UserUnfollows | Self::UserWithdraws)
+    }
 }
 
 impl Contact {

@@ -1,6 +1,10 @@
 //! The store behind the index: loads at start, takes changes with a bounded delay, flushes at stop.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinHandle};
@@ -9,6 +13,9 @@ use super::{Contacts, Database};
 
 /// How long changes are gathered before a write; with the write itself within 50 ms.
 pub(super) const GATHER: Duration = Duration::from_millis(15);
+
+/// Least time between two lines about a store that fails.
+const BETWEEN_LINES: Duration = Duration::from_secs(60);
 
 /// Why contacts cannot be kept.
 #[derive(Debug, thiserror::Error)]
@@ -41,8 +48,24 @@ pub enum StoreError {
     },
     #[error("contacts: PostgreSQL {host} did not answer within {seconds} s")]
     PostgresTimeout { host: String, seconds: u64 },
+    #[error(
+        "contacts: no usable connection string of the database is known ({0}): see the Secret that spec.contacts.postgres names"
+    )]
+    NoDatabase(String),
     #[error("contacts: {waiting} changes could not be written before the end")]
     NotFlushed { waiting: usize },
+}
+
+impl StoreError {
+    /// Whether the database refuses what it was given, and would again: SQLSTATE classes 22, data exception (a character
+    /// that its encoding lacks), and 54, program limit exceeded (too long for its index).
+    pub(super) fn is_of_the_data(&self) -> bool {
+        let Self::Postgres { source, .. } = self else {
+            return false;
+        };
+        let code = source.code().map(tokio_postgres::error::SqlState::code);
+        code.is_some_and(|code| code.starts_with("22") || code.starts_with("54"))
+    }
 }
 
 /// The error with what is behind it: tokio-postgres says "db error" alone.
@@ -62,13 +85,57 @@ pub struct StoreHealth {
     pub failure: Option<String>,
 }
 
+/// Which failures of a store get a line: each that is new, or came back, and no more than one a minute.
+#[derive(Debug, Default)]
+pub(super) struct FailureLines {
+    told: Option<(String, Instant)>,
+    /// The store was well since.
+    was_well: bool,
+}
+
+impl FailureLines {
+    pub(super) fn is_due(&mut self, failure: &str, now: Instant) -> bool {
+        let is_news = match &self.told {
+            None => true,
+            Some((told, at)) => {
+                (self.was_well || told != failure)
+                    && now.saturating_duration_since(*at) >= BETWEEN_LINES
+            }
+        };
+        if is_news {
+            self.told = Some((failure.to_owned(), now));
+            self.was_well = false;
+        }
+        is_news
+    }
+
+    /// The store is well; says whether that is news to whoever reads the lines.
+    pub(super) fn is_over(&mut self) -> bool {
+        self.told.is_some() && !std::mem::replace(&mut self.was_well, true)
+    }
+}
+
+/// No more than one line a minute.
+#[derive(Debug, Default)]
+pub(super) struct LinesInTime(Option<Instant>);
+
+impl LinesInTime {
+    pub(super) fn is_due(&mut self) -> bool {
+        let is_due = self.0.is_none_or(|told| told.elapsed() >= BETWEEN_LINES);
+        if is_due {
+            self.0 = Some(Instant::now());
+        }
+        is_due
+    }
+}
+
 /// The index with its store and the task between them.
 #[derive(Debug)]
 pub struct ContactStore {
     contacts: Arc<Contacts>,
     health: watch::Receiver<StoreHealth>,
     /// Where the shared contacts are; none: the store is embedded.
-    database: Option<watch::Sender<Database>>,
+    database: Option<watch::Sender<Result<Database, String>>>,
     stop: watch::Sender<bool>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -77,7 +144,7 @@ impl ContactStore {
     pub(super) fn new(
         contacts: Arc<Contacts>,
         health: watch::Receiver<StoreHealth>,
-        database: Option<watch::Sender<Database>>,
+        database: Option<watch::Sender<Result<Database, String>>>,
         stop: watch::Sender<bool>,
         task: JoinHandle<()>,
     ) -> Self {
@@ -105,7 +172,7 @@ impl ContactStore {
     /// waits is written there. Nothing for an embedded store.
     pub fn move_to(&self, database: Database) {
         if let Some(sender) = &self.database {
-            sender.send_replace(database);
+            drop(sender.send_replace(Ok(database)));
         }
     }
 
@@ -123,13 +190,32 @@ impl ContactStore {
         {
             task.abort();
         }
-        match self
-            .contacts
-            .pending()
-            .map_or(0, super::pending::Pending::len)
-        {
+        match self.contacts.waiting() {
             0 => Ok(()),
             waiting => Err(StoreError::NotFlushed { waiting }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_fails_gets_a_line_a_cause_and_no_more_than_one_a_minute() {
+        let mut lines = FailureLines::default();
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert!(!lines.is_over(), "nothing was told");
+        assert!(lines.is_due("full", start));
+        assert!(!lines.is_due("full", after(3600)), "it is known");
+        assert!(lines.is_due("read-only", after(3600)));
+        // To and fro within the minute.
+        for second in 3601..3659 {
+            assert!(!lines.is_due("full", after(second)));
+        }
+        assert!(lines.is_over() && !lines.is_over());
+        assert!(!lines.is_due("read-only", after(3659)));
+        assert!(lines.is_due("read-only", after(3660)), "it came back");
     }
 }

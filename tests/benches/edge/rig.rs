@@ -402,7 +402,7 @@ impl Relay {
 
 /// 100,000 contacts, with the one who sends among them.
 async fn fill_contacts(state: &Path) -> Result<()> {
-    let store = ContactStore::embedded(state)?;
+    let store = ContactStore::embedded(state);
     let mut loaded = store.health();
     loaded.wait_for(|health| health.loaded).await?;
     for user in 0..1_000 {

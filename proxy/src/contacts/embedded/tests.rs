@@ -27,7 +27,7 @@ async fn settled(store: &ContactStore) {
 #[tokio::test]
 async fn p_15_contacts_and_their_ends_survive_a_restart() {
     let directory = tempfile::tempdir().unwrap();
-    let store = ContactStore::embedded(directory.path()).unwrap();
+    let store = ContactStore::embedded(directory.path());
     for at in 0..200 {
         let remote = format!("r{at}@u.example");
         let added = change("alice@org.example", &remote, ContactEvent::UserFollows);
@@ -49,7 +49,7 @@ async fn p_15_contacts_and_their_ends_survive_a_restart() {
     store.stop().await.unwrap();
     drop(store);
 
-    let again = ContactStore::embedded(directory.path()).unwrap();
+    let again = ContactStore::embedded(directory.path());
     assert_eq!(again.contacts().len(), 199);
     assert!(
         !again
@@ -68,7 +68,7 @@ async fn p_15_contacts_and_their_ends_survive_a_restart() {
 #[tokio::test]
 async fn what_was_written_survives_a_kill() {
     let directory = tempfile::tempdir().unwrap();
-    let store = ContactStore::embedded(directory.path()).unwrap();
+    let store = ContactStore::embedded(directory.path());
     for at in 0..50 {
         let added = change(
             &format!("u{at}@org.example"),
@@ -81,32 +81,145 @@ async fn what_was_written_survives_a_kill() {
     // A killed process leaves the file as it is at that moment: open, not closed.
     let killed = tempfile::tempdir().unwrap();
     std::fs::copy(directory.path().join(FILE), killed.path().join(FILE)).unwrap();
-    let again = ContactStore::embedded(killed.path()).unwrap();
+    let again = ContactStore::embedded(killed.path());
     assert_eq!(again.contacts().len(), 50);
     store.stop().await.unwrap();
 }
 
+/// Waits for a state of the store; gives up long after any promise is broken.
+async fn becomes(store: &ContactStore, is: impl Fn(&StoreHealth) -> bool) {
+    let mut health = store.health();
+    let seen = tokio::time::timeout(Duration::from_secs(60), health.wait_for(|now| is(now)));
+    let reached = seen.await.is_ok();
+    assert!(reached, "{:?}", store.health().borrow());
+}
+
 #[tokio::test]
-async fn a_store_that_cannot_be_used_names_its_path_and_the_remedy() {
+async fn a_store_that_cannot_be_used_names_its_path_and_the_remedy_and_contacts_go_on_in_memory() {
+    let failure = |store: &ContactStore| {
+        let health = store.health().borrow().clone();
+        assert!(!health.loaded);
+        let added = change("a@org.example", "r@u.example", ContactEvent::UserWrites);
+        store.contacts().record(&added).unwrap();
+        assert!(store.contacts().has_added("a@org.example", "r@u.example"));
+        health.failure.unwrap()
+    };
     let directory = tempfile::tempdir().unwrap();
-    let _first = ContactStore::embedded(directory.path()).unwrap();
-    let error = ContactStore::embedded(directory.path()).unwrap_err();
-    assert!(matches!(error, StoreError::InUse { .. }), "{error}");
-    assert!(error.to_string().contains("postgres"), "{error}");
+    let first = ContactStore::embedded(directory.path());
+    let second = ContactStore::embedded(directory.path());
+    let error = failure(&second);
+    assert!(error.contains("postgres"), "{error}");
+    // The other process ends: what it left and what came meanwhile are there.
+    let theirs = change("b@org.example", "r@u.example", ContactEvent::UserWrites);
+    first.contacts().record(&theirs).unwrap();
+    first.stop().await.unwrap();
+    drop(first);
+    becomes(&second, |health| health.loaded && health.failure.is_none()).await;
+    assert!(second.contacts().has_added("b@org.example", "r@u.example"));
+    second.stop().await.unwrap();
+    drop(second);
+    let third = ContactStore::embedded(directory.path());
+    assert_eq!(third.contacts().len(), 2);
 
     let broken = tempfile::tempdir().unwrap();
     std::fs::write(broken.path().join(FILE), [7_u8; 9000]).unwrap();
-    let error = ContactStore::embedded(broken.path())
-        .unwrap_err()
-        .to_string();
+    let store = ContactStore::embedded(broken.path());
+    let error = failure(&store);
     assert!(
         error.contains(FILE) && error.contains("move it away"),
         "{error}"
     );
+    // Moved away, it is made anew without a restart.
+    std::fs::remove_file(broken.path().join(FILE)).unwrap();
+    becomes(&store, |health| health.loaded && health.failure.is_none()).await;
+    settled(&store).await;
 
     let file = tempfile::NamedTempFile::new().unwrap();
-    let error = ContactStore::embedded(&file.path().join("sub")).unwrap_err();
-    assert!(matches!(error, StoreError::Directory { .. }), "{error}");
+    let error = failure(&ContactStore::embedded(&file.path().join("sub")));
+    assert!(error.contains("sub"), "{error}");
+}
+
+#[tokio::test]
+async fn who_talks_to_whom_is_for_the_process_alone_to_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("contacts");
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let file = directory.join(FILE);
+    drop(ContactStore::embedded(&directory));
+    assert_eq!((mode(&directory), mode(&file)), (0o700, 0o600));
+    // As an older version, and a volume's group, left it.
+    std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o775)).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o664)).unwrap();
+    let again = ContactStore::embedded(&directory);
+    assert_eq!((mode(&directory), mode(&file)), (0o770, 0o660));
+    drop(again);
+}
+
+#[tokio::test]
+async fn a_disk_that_failed_is_written_again_once_it_is_well() {
+    let disk = RecordingDisk::default();
+    let opened = disk.clone();
+    let open: OpenDatabase = Arc::new(move || {
+        let made = Database::builder().create_with_backend(opened.clone());
+        made.map_err(|source| StoreError::Open {
+            path: FILE.into(),
+            source,
+        })
+    });
+    let store = ContactStore::on(FILE.into(), Arc::clone(&open));
+    let add = |at: usize| {
+        let user = format!("u{at}@org.example");
+        let added = change(&user, "r@u.example", ContactEvent::UserWrites);
+        store.contacts().record(&added).unwrap();
+    };
+    add(0);
+    settled(&store).await;
+    disk.0.lock().is_full = true;
+    add(1);
+    becomes(&store, |health| health.failure.is_some()).await;
+    assert!(store.contacts().has_added("u1@org.example", "r@u.example"));
+    add(2);
+    disk.0.lock().is_full = false;
+    becomes(&store, |health| health.failure.is_none()).await;
+    settled(&store).await;
+    store.stop().await.unwrap();
+    drop(store);
+    let again = ContactStore::on(FILE.into(), open);
+    assert_eq!(again.contacts().len(), 3);
+}
+
+#[tokio::test]
+async fn a_full_disk_at_the_start_costs_nothing_that_is_stored() {
+    let disk = RecordingDisk::default();
+    let database = Database::builder()
+        .create_with_backend(disk.clone())
+        .unwrap();
+    let pair = ("a@org.example".into(), "r@u.example".into());
+    let batch = ContactBatch::from([(pair, Transition::of(ContactEvent::UserFollows))]);
+    write(&database, &batch).unwrap();
+    drop(database);
+    // On a volume that is read-only, or full at once: the file opens for reading alone.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(FILE);
+    std::fs::write(&path, &disk.0.lock().image).unwrap();
+    let refused: OpenDatabase = Arc::new(|| {
+        Err(StoreError::Open {
+            path: FILE.into(),
+            source: DatabaseError::Storage(io::Error::from(ErrorKind::ReadOnlyFilesystem).into()),
+        })
+    });
+    let store = ContactStore::on(path, refused);
+    assert!(store.contacts().has_added("a@org.example", "r@u.example"));
+    let health = store.health().borrow().clone();
+    assert!(health.loaded && health.failure.is_some(), "{health:?}");
+    // What cannot be written is told at the end.
+    let added = change("b@org.example", "r@u.example", ContactEvent::UserWrites);
+    store.contacts().record(&added).unwrap();
+    let lost = store.stop().await;
+    assert!(
+        matches!(lost, Err(StoreError::NotFlushed { waiting: 1 })),
+        "{lost:?}"
+    );
 }
 
 #[derive(Clone, Debug)]
@@ -120,6 +233,7 @@ enum Op {
 struct Disk {
     image: Vec<u8>,
     log: Vec<Op>,
+    is_full: bool,
 }
 
 impl Disk {
@@ -140,10 +254,14 @@ impl Disk {
 struct RecordingDisk(Arc<Mutex<Disk>>);
 
 impl RecordingDisk {
-    fn push(&self, op: Op) {
+    fn push(&self, op: Op) -> io::Result<()> {
         let mut disk = self.0.lock();
+        if disk.is_full {
+            return Err(ErrorKind::StorageFull.into());
+        }
         disk.apply(&op);
         disk.log.push(op);
+        Ok(())
     }
 }
 
@@ -159,16 +277,13 @@ impl StorageBackend for RecordingDisk {
         Ok(())
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.push(Op::SetLen(len));
-        Ok(())
+        self.push(Op::SetLen(len))
     }
     fn sync_data(&self) -> io::Result<()> {
-        self.push(Op::Sync);
-        Ok(())
+        self.push(Op::Sync)
     }
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.push(Op::Write(offset, data.to_vec()));
-        Ok(())
+        self.push(Op::Write(offset, data.to_vec()))
     }
 }
 

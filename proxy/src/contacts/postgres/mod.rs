@@ -5,9 +5,11 @@
 //! of commits, and every replica asks for what is newer four times a second. An ended contact stays
 //! as a row of state 0 for a day, so that all hear of it. While the database is away, contacts as
 //! last known count, and changes wait, bounded.
+//!
+//! A replica that freezes with the lock in hand holds up nobody for long: the server ends its transaction. A pair that
+//! the database cannot hold holds up nobody at all: it is found and left out.
 
 use std::{
-    collections::HashSet,
     hash::{BuildHasher, RandomState},
     sync::Arc,
     time::{Duration, Instant},
@@ -15,12 +17,13 @@ use std::{
 
 use futures::TryStreamExt;
 use tokio::sync::watch;
-use tokio_postgres::{Client, Row};
+use tokio_postgres::{Client, GenericClient, Row, Transaction};
 
 use super::{
     Contact, Contacts, Database,
+    index::RecordError,
     pending::ContactBatch,
-    store::{ContactStore, GATHER, StoreError, StoreHealth},
+    store::{ContactStore, FailureLines, GATHER, LinesInTime, StoreError, StoreHealth},
 };
 
 /// How often a replica asks for others' changes.
@@ -36,6 +39,16 @@ const RELOAD_AFTER: Duration = Duration::from_secs(12 * 3600);
 const CHUNK: usize = 5_000;
 /// How often ended contacts' rows are looked for.
 const SWEEP: Duration = Duration::from_secs(3600);
+
+/// Bounds of a transaction, in force until its end alone: a pooler in between (PgBouncer) hands the connection on, and
+/// takes no such settings when a client begins. A lock is waited for less long than its holder may be silent, and both
+/// less long than [`ANSWER`]. Servers before PostgreSQL 17 know no `transaction_timeout`, which also ends a transaction
+/// whose client does not read.
+const BOUNDS: &str = "
+SELECT set_config(name, bound, true)
+FROM (VALUES ('lock_timeout', '3s'), ('statement_timeout', '4s'),
+    ('idle_in_transaction_session_timeout', '4s'), ('transaction_timeout', '15s')) AS bounds(name, bound)
+JOIN pg_settings USING (name)";
 
 /// Key of the advisory lock: chosen once, the same in all versions.
 const LOCK: i64 = 0x786d_7070_6564_6765;
@@ -64,9 +77,15 @@ FROM unnest($1::text[], $2::text[], $3::smallint[]) AS changed(local_user, remot
 ON CONFLICT (local_user, remote) DO UPDATE
 SET state = excluded.state, revision = excluded.revision, changed = now()";
 
+/// From the row on that was seen last: whether it is still there says whether this is the same history.
 const NEWER: &str = "
-SELECT local_user, remote, state, revision FROM xmpp_edge_contacts
-WHERE revision > $1 ORDER BY revision LIMIT 5000";
+SELECT local_user, remote, state, revision, (extract(epoch FROM changed) * 1000000)::bigint
+FROM xmpp_edge_contacts
+WHERE revision >= $1 ORDER BY revision LIMIT 5000";
+
+const NEWEST: &str = "
+SELECT local_user, remote, state, revision, (extract(epoch FROM changed) * 1000000)::bigint
+FROM xmpp_edge_contacts ORDER BY revision DESC LIMIT 1";
 
 const SWEEP_ENDED: &str =
     "DELETE FROM xmpp_edge_contacts WHERE state = 0 AND changed < now() - interval '1 day'";
@@ -77,18 +96,33 @@ impl ContactStore {
     /// the table is made for it.
     #[must_use]
     pub fn postgres(database: Database) -> Self {
+        Self::shared(Ok(database))
+    }
+
+    /// The same before it is known where the database is, and why not: contacts are in memory and wait for
+    /// [`Self::move_to`].
+    #[must_use]
+    pub fn without_database(why: String) -> Self {
+        Self::shared(Err(why))
+    }
+
+    fn shared(database: Result<Database, String>) -> Self {
         let contacts = Arc::new(Contacts::stored());
         let (health, health_seen) = watch::channel(StoreHealth::default());
         let (stop, stopped) = watch::channel(false);
-        let (tell, moves) = watch::channel(database.clone());
+        let (tell, moves) = watch::channel(database);
         let replica = Replica {
-            at: database,
+            at: None,
             database: moves,
             contacts: Arc::clone(&contacts),
             health,
             stopped,
             seen: None,
-            loaded: false,
+            most: CHUNK,
+            lines: FailureLines::default(),
+            left_out: LinesInTime::default(),
+            has_written: false,
+            encoding: None,
         };
         let task = tokio::spawn(replica.run());
         Self::new(contacts, health_seen, Some(tell), stop, task)
@@ -96,22 +130,58 @@ impl ContactStore {
 }
 
 /// How far a replica has read.
-#[derive(Clone, Copy)]
 struct SeenChanges {
-    revision: i64,
+    /// The newest row; none: there was none.
+    newest: Option<SeenRow>,
     at: Instant,
 }
 
+/// A change as the database has it. Another history has another, even under the same number.
+#[derive(PartialEq, Eq)]
+struct SeenRow {
+    user: String,
+    remote: String,
+    revision: i64,
+    /// Microseconds since 1970.
+    changed: i64,
+}
+
+impl SeenRow {
+    /// Of the five columns of [`NEWER`] and [`NEWEST`].
+    fn of(row: &Row) -> Self {
+        Self {
+            user: row.get(0),
+            remote: row.get(1),
+            revision: row.get(3),
+            changed: row.get(4),
+        }
+    }
+
+    /// Whether `row` is this change, or one of the same pair after it.
+    fn goes_on_in(&self, row: &Row) -> bool {
+        let later = row.get::<_, i64>(3) > self.revision;
+        *self == Self::of(row)
+            || later
+                && (row.get::<_, &str>(0), row.get::<_, &str>(1)) == (&*self.user, &*self.remote)
+    }
+}
+
 struct Replica {
-    /// Where it is now, and where it shall be.
-    at: Database,
-    database: watch::Receiver<Database>,
+    /// Where it is now, and where it shall be; or why that is not known.
+    at: Option<Database>,
+    database: watch::Receiver<Result<Database, String>>,
     contacts: Arc<Contacts>,
     health: watch::Sender<StoreHealth>,
     stopped: watch::Receiver<bool>,
     seen: Option<SeenChanges>,
-    /// Something was loaded before, from here or elsewhere.
-    loaded: bool,
+    /// Pairs in the next write: fewer while one is looked for that the database cannot hold.
+    most: usize,
+    lines: FailureLines,
+    left_out: LinesInTime,
+    /// There are changes of our own that are not among the seen ones yet.
+    has_written: bool,
+    /// The encoding that was told of: one that is not UTF8.
+    encoding: Option<String>,
 }
 
 /// Why a session with the database ended.
@@ -125,6 +195,29 @@ enum End {
 impl From<StoreError> for End {
     fn from(error: StoreError) -> Self {
         Self::Failed(error)
+    }
+}
+
+/// Why a write failed.
+enum WriteRefused {
+    /// For what is in it: it would again.
+    Pairs(StoreError),
+    Write(StoreError),
+}
+
+impl WriteRefused {
+    fn of_pairs(error: StoreError) -> Self {
+        if error.is_of_the_data() {
+            Self::Pairs(error)
+        } else {
+            Self::Write(error)
+        }
+    }
+}
+
+impl From<StoreError> for WriteRefused {
+    fn from(error: StoreError) -> Self {
+        Self::Write(error)
     }
 }
 
@@ -142,12 +235,12 @@ impl Replica {
                 End::Failed(error) => error,
             };
             let text = error.to_string();
-            let news = self.health.send_if_modified(|health| {
+            self.health.send_if_modified(|health| {
                 let changed = health.failure.as_ref() != Some(&text);
                 health.failure = Some(text.clone());
                 changed
             });
-            if news {
+            if self.lines.is_due(&text, Instant::now()) {
                 tracing::warn!(error = %text, "contacts as last known count until the database is back");
             }
             if self.is_stopping() {
@@ -178,17 +271,21 @@ impl Replica {
 
     async fn serve(&mut self) -> Result<End, StoreError> {
         let next = self.database.borrow_and_update().clone();
-        if !next.is_same_place(&self.at) {
+        let next = next.map_err(StoreError::NoDatabase)?;
+        if self.at.as_ref().is_none_or(|at| !next.is_same_place(at)) {
             self.seen = None;
         }
-        self.at = next;
-        let mut client = self.connect().await?;
+        self.at = Some(next.clone());
+        let mut client = self.connect(next).await?;
         self.prepare(&mut client).await?;
         self.catch_up(&client).await?;
         self.health.send_replace(StoreHealth {
             loaded: true,
             failure: None,
         });
+        if self.lines.is_over() {
+            tracing::info!("the contacts' store is well again");
+        }
         let contacts = Arc::clone(&self.contacts);
         let Some(pending) = contacts.pending() else {
             return Ok(End::Stopped);
@@ -205,7 +302,7 @@ impl Replica {
             if self.database.has_changed().unwrap_or(false) {
                 return Ok(End::Moved);
             }
-            self.poll(&client).await?;
+            self.poll(&client, false).await?;
             if swept.is_none_or(|at| at.elapsed() > SWEEP) {
                 self.answer(client.execute(SWEEP_ENDED, &[])).await?;
                 swept = Some(Instant::now());
@@ -224,11 +321,11 @@ impl Replica {
         *self.stopped.borrow() || self.stopped.has_changed().is_err()
     }
 
-    async fn connect(&self) -> Result<Client, StoreError> {
-        let mut config = self.at.config.clone();
+    async fn connect(&self, at: Database) -> Result<Client, StoreError> {
+        let mut config = at.config;
         config.connect_timeout(CONNECT).tcp_user_timeout(ANSWER * 2);
         config.application_name("xmpp-edge-proxy");
-        let connecting = config.connect(self.at.tls.clone());
+        let connecting = config.connect(at.tls);
         let (client, connection) = self.answer(connecting).await?;
         // Ends with the client; what it fails of, the client's next call says.
         tokio::spawn(async move {
@@ -239,96 +336,158 @@ impl Replica {
         Ok(client)
     }
 
-    async fn prepare(&self, client: &mut Client) -> Result<(), StoreError> {
-        let transaction = self.answer(client.transaction()).await?;
-        // CREATE IF NOT EXISTS alone fails where two replicas start at once.
-        self.answer(transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]))
+    async fn prepare(&mut self, client: &mut Client) -> Result<(), StoreError> {
+        let row = self
+            .answer(client.query_one("SHOW server_encoding", &[]))
             .await?;
-        // A role that may not create can still use a table that was made for it.
-        let there = "SELECT to_regclass('xmpp_edge_contacts') IS NOT NULL \
-            AND to_regclass('xmpp_edge_contacts_revisions') IS NOT NULL";
-        let row = self.answer(transaction.query_one(there, &[])).await?;
-        if !row.get::<_, bool>(0) {
+        let encoding: String = row.get(0);
+        // SQL_ASCII converts nothing.
+        let is_whole = matches!(encoding.as_str(), "UTF8" | "SQL_ASCII");
+        if !is_whole && self.encoding.as_ref() != Some(&encoding) {
+            tracing::warn!(
+                host = self.host(),
+                encoding,
+                "the contacts' database cannot hold all addresses: contacts with other characters last until the next start; make a database with ENCODING 'UTF8'"
+            );
+        }
+        self.encoding = (!is_whole).then_some(encoding);
+        // A role that may not create can still use a table that was made for it; and nobody need wait for the lock.
+        if self.is_made(&*client).await? {
+            return Ok(());
+        }
+        let transaction = self.begin_locked(client).await?;
+        // CREATE IF NOT EXISTS alone fails where two replicas start at once.
+        if !self.is_made(&transaction).await? {
             self.answer(transaction.batch_execute(SCHEMA)).await?;
         }
         self.answer(transaction.commit()).await
     }
 
-    /// What changed while we were away; all of it where that was long, or never, or where the
-    /// database is an older one (restored from a backup).
+    async fn is_made(&self, client: &impl GenericClient) -> Result<bool, StoreError> {
+        let there = "SELECT to_regclass('xmpp_edge_contacts') IS NOT NULL \
+            AND to_regclass('xmpp_edge_contacts_revisions') IS NOT NULL";
+        Ok(self.answer(client.query_one(there, &[])).await?.get(0))
+    }
+
+    /// A transaction with [`BOUNDS`] that holds the lock of all writers.
+    async fn begin_locked<'c>(
+        &self,
+        client: &'c mut Client,
+    ) -> Result<Transaction<'c>, StoreError> {
+        let transaction = self.answer(client.transaction()).await?;
+        self.answer(transaction.execute(BOUNDS, &[])).await?;
+        self.answer(transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]))
+            .await?;
+        Ok(transaction)
+    }
+
+    /// What changed while we were away; all of it where that was long, or never, or where it cannot be told whether the
+    /// database still has what we wrote last.
     async fn catch_up(&mut self, client: &Client) -> Result<(), StoreError> {
-        let newest = "SELECT coalesce(max(revision), 0) FROM xmpp_edge_contacts";
-        let newest: i64 = self.answer(client.query_one(newest, &[])).await?.get(0);
-        match self.seen {
-            Some(seen) if seen.at.elapsed() < RELOAD_AFTER && seen.revision <= newest => {
-                self.poll(client).await
+        match &self.seen {
+            Some(seen) if seen.at.elapsed() < RELOAD_AFTER && !self.has_written => {
+                self.poll(client, true).await
             }
-            _ => self.load(client, newest, self.loaded).await,
+            _ => self.load(client).await,
         }
     }
 
-    async fn load(&mut self, client: &Client, newest: i64, again: bool) -> Result<(), StoreError> {
+    async fn load(&mut self, client: &Client) -> Result<(), StoreError> {
+        let newest = self.answer(client.query_opt(NEWEST, &[])).await?;
         let all = "SELECT local_user, remote, state FROM xmpp_edge_contacts WHERE state <> 0";
         let none: [&str; 0] = [];
+        self.contacts.begin_load();
         let rows = self.answer(client.query_raw(all, none)).await?;
         let mut rows = std::pin::pin!(rows);
-        let mut held = HashSet::new();
         while let Some(row) = self.answer(rows.try_next()).await? {
             let (user, remote, state) = pair(&row);
             self.contacts.adopt(user, remote, state);
-            if again {
-                held.insert((user.to_owned(), remote.to_owned()));
-            }
         }
-        if again {
-            self.contacts
-                .retain(|user, remote| held.contains(&(user.to_owned(), remote.to_owned())));
-        }
-        self.loaded = true;
+        self.contacts.end_load();
+        self.has_written = false;
         self.seen = Some(SeenChanges {
-            revision: newest,
+            newest: newest.as_ref().map(SeenRow::of),
             at: Instant::now(),
         });
         Ok(())
     }
 
-    async fn poll(&mut self, client: &Client) -> Result<(), StoreError> {
+    /// What changed since; all anew where what was seen last is not there any more: the database was restored from a
+    /// backup, or a standby took over that had not got all. Within a session (`is_new` false) the last pair may have been
+    /// changed again, and counts as the same history.
+    async fn poll(&mut self, client: &Client, is_new: bool) -> Result<(), StoreError> {
+        let mut must_be_there = is_new;
         loop {
-            let revision = self.seen.map_or(0, |seen| seen.revision);
+            let seen = self.seen.as_ref().and_then(|seen| seen.newest.as_ref());
+            let revision = seen.map_or(0, |seen| seen.revision);
             let rows = self.answer(client.query(NEWER, &[&revision])).await?;
-            let mut revision = revision;
+            if let Some(seen) = seen {
+                let goes_on = if must_be_there {
+                    rows.first().is_some_and(|row| *seen == SeenRow::of(row))
+                } else {
+                    rows.iter().any(|row| seen.goes_on_in(row))
+                };
+                if !goes_on {
+                    return self.load(client).await;
+                }
+            }
+            must_be_there = false;
             for row in &rows {
                 let (user, remote, state) = pair(row);
                 self.contacts.adopt(user, remote, state);
-                revision = row.get(3);
             }
-            self.seen = Some(SeenChanges {
-                revision,
-                at: Instant::now(),
-            });
+            let newest = rows.last().map(SeenRow::of);
+            if let Some(seen) = &mut self.seen {
+                seen.newest = newest.or(seen.newest.take());
+                seen.at = Instant::now();
+            }
             if rows.len() < CHUNK {
+                self.has_written = false;
                 return Ok(());
             }
         }
     }
 
-    /// Writes what waits in one transaction; it waits again where that fails.
-    async fn flush(&self, client: &mut Client) -> Result<(), StoreError> {
-        let Some(pending) = self.contacts.pending() else {
+    /// Writes what waits in one transaction; it waits again where that fails. Where the database refuses what is in it,
+    /// the next one is half as large, so that one pair alone is left out in the end.
+    async fn flush(&mut self, client: &mut Client) -> Result<(), StoreError> {
+        let contacts = Arc::clone(&self.contacts);
+        let Some(pending) = contacts.pending() else {
             return Ok(());
         };
-        let batch = pending.take(CHUNK);
+        let batch = pending.take(self.most);
         match self.write(client, &batch).await {
             Ok(changed) => {
                 pending.written();
+                self.has_written = true;
+                self.most = (self.most * 2).min(CHUNK);
                 for ((user, remote), state) in changed {
                     self.contacts.adopt(&user, &remote, state);
                 }
                 Ok(())
             }
-            Err(error) => {
+            Err(WriteRefused::Pairs(error)) if batch.len() == 1 => {
+                pending.written();
+                contacts.count_not_recorded(RecordError::NotStorable);
+                for (user, remote) in batch.keys().filter(|_| self.left_out.is_due()) {
+                    tracing::warn!(
+                        %error, user = %user.escape_debug(), remote = %remote.escape_debug(),
+                        "the contacts' database cannot hold an address: the contact lasts until the next start"
+                    );
+                }
+                Ok(())
+            }
+            Err(refused) => {
+                let half = (batch.len() / 2).max(1);
+                drop(batch);
                 pending.failed();
-                Err(error)
+                match refused {
+                    WriteRefused::Pairs(_) => {
+                        self.most = half;
+                        Ok(())
+                    }
+                    WriteRefused::Write(error) => Err(error),
+                }
             }
         }
     }
@@ -338,15 +497,14 @@ impl Replica {
         &self,
         client: &mut Client,
         batch: &ContactBatch,
-    ) -> Result<Vec<((Box<str>, Box<str>), Option<Contact>)>, StoreError> {
-        let transaction = self.answer(client.transaction()).await?;
-        self.answer(transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]))
-            .await?;
+    ) -> Result<Vec<((Box<str>, Box<str>), Option<Contact>)>, WriteRefused> {
+        let transaction = self.begin_locked(client).await?;
         let users: Vec<&str> = batch.keys().map(|(user, _)| &**user).collect();
         let remotes: Vec<&str> = batch.keys().map(|(_, remote)| &**remote).collect();
         let rows = self
             .answer(transaction.query(STORED, &[&users, &remotes]))
-            .await?;
+            .await
+            .map_err(WriteRefused::of_pairs)?;
         let stored: std::collections::HashMap<(&str, &str), Option<Contact>> = rows
             .iter()
             .map(|row| {
@@ -368,10 +526,17 @@ impl Replica {
         }
         if !users.is_empty() {
             self.answer(transaction.execute(UPSERT, &[&users, &remotes, &states]))
-                .await?;
+                .await
+                .map_err(WriteRefused::of_pairs)?;
         }
         self.answer(transaction.commit()).await?;
         Ok(results)
+    }
+
+    fn host(&self) -> String {
+        self.at
+            .as_ref()
+            .map_or_else(String::new, |at| at.host.clone())
     }
 
     async fn answer<T>(
@@ -381,11 +546,11 @@ impl Replica {
         match tokio::time::timeout(ANSWER, asked).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(source)) => Err(StoreError::Postgres {
-                host: self.at.host.clone(),
+                host: self.host(),
                 source,
             }),
             Err(_) => Err(StoreError::PostgresTimeout {
-                host: self.at.host.clone(),
+                host: self.host(),
                 seconds: ANSWER.as_secs(),
             }),
         }

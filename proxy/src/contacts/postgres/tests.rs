@@ -23,6 +23,10 @@ struct PostgresServer {
 
 impl PostgresServer {
     fn new() -> Self {
+        Self::with_encoding("UTF8")
+    }
+
+    fn with_encoding(encoding: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -39,7 +43,9 @@ impl PostgresServer {
                 "--auth=trust",
                 "--username=edge",
                 "--no-sync",
-                "--encoding=UTF8",
+                "--locale=C",
+                "--encoding",
+                encoding,
                 "-D",
             ])
             .arg(server.data())
@@ -289,4 +295,149 @@ async fn a_url_that_is_none_is_refused_without_quoting_it() {
             "{error}"
         );
     }
+}
+
+/// What the database holds of contacts with this address.
+async fn held(server: &PostgresServer, remote: &str) -> i64 {
+    let count = "SELECT count(*) FROM xmpp_edge_contacts WHERE remote = $1 AND state <> 0";
+    let client = server.client().await;
+    client.query_one(count, &[&remote]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn a_replica_that_freezes_with_the_lock_holds_up_the_others_for_seconds_only() {
+    let server = PostgresServer::new();
+    let database = server.database();
+    let a = ContactStore::postgres(server.database());
+    loaded(&a).await;
+    let (_tell, moves) = watch::channel(Ok(database.clone()));
+    let (health, _) = watch::channel(StoreHealth::default());
+    let (_stop, stopped) = watch::channel(false);
+    let frozen = Replica {
+        at: Some(database.clone()),
+        database: moves,
+        contacts: Arc::new(Contacts::stored()),
+        health,
+        stopped,
+        seen: None,
+        most: CHUNK,
+        lines: FailureLines::default(),
+        left_out: LinesInTime::default(),
+        encoding: None,
+        has_written: false,
+    };
+    let mut client = frozen.connect(database).await.unwrap();
+    // It never says another word.
+    let _held = frozen.begin_locked(&mut client).await.unwrap();
+    // One that starts needs no lock.
+    let b = ContactStore::postgres(server.database());
+    loaded(&b).await;
+    assert!(b.health().borrow().failure.is_none());
+    record(&a, "bob@u.example", ContactEvent::UserFollows);
+    eventually("b hears of it all the same", || {
+        b.contacts().has_added(USER, "bob@u.example")
+    })
+    .await;
+    a.stop().await.unwrap();
+    b.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_contact_that_the_database_cannot_hold_holds_up_no_other() {
+    let server = PostgresServer::with_encoding("LATIN1");
+    let store = ContactStore::postgres(server.database());
+    loaded(&store).await;
+    // No character of LATIN1; and too long for an index, with nothing to compress.
+    let odd = "\u{436}@u.example";
+    let mut seed = 7_u64;
+    let noise = std::iter::repeat_with(|| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b"abcdefghijklmnopqrstuvwxyz012345"[usize::try_from(seed >> 59).unwrap()])
+    });
+    let long: String = noise.take(3000).collect();
+    for at in 0..40 {
+        record(
+            &store,
+            &format!("r{at}@u.example"),
+            ContactEvent::UserWrites,
+        );
+    }
+    record(&store, odd, ContactEvent::UserWrites);
+    record(&store, &long, ContactEvent::UserWrites);
+    for at in 40..80 {
+        record(
+            &store,
+            &format!("r{at}@u.example"),
+            ContactEvent::UserWrites,
+        );
+    }
+    eventually("all is settled", || store.contacts().waiting() == 0).await;
+    for at in 0..80 {
+        assert_eq!(held(&server, &format!("r{at}@u.example")).await, 1, "{at}");
+    }
+    let lost: Vec<_> = store.contacts().not_recorded().collect();
+    assert!(lost.contains(&(RecordError::NotStorable, 2)), "{lost:?}");
+    assert!(store.contacts().has_added(USER, odd), "it counts for now");
+    assert!(store.health().borrow().failure.is_none());
+    store.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_database_that_lost_the_newest_changes_is_followed_as_a_whole() {
+    let server = PostgresServer::new();
+    let store = ContactStore::postgres(server.database());
+    loaded(&store).await;
+    let admin = server.client().await;
+    // A standby takes over that lacks the newest change, and has gone on since; with the session (a pooler in between
+    // keeps it) and without.
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'xmpp-edge-proxy'";
+    for (number, cut) in ["SELECT 1", cut].into_iter().enumerate() {
+        let lost = format!("lost{number}@u.example");
+        record(
+            &store,
+            &format!("kept{number}@u.example"),
+            ContactEvent::UserWrites,
+        );
+        eventually("it is written", || store.contacts().waiting() == 0).await;
+        record(&store, &lost, ContactEvent::UserWrites);
+        eventually("it is written", || store.contacts().waiting() == 0).await;
+        let promoted = format!(
+            "BEGIN;
+            UPDATE xmpp_edge_contacts SET remote = 'other{number}@u.example', changed = now() + interval '1 s' WHERE remote = '{lost}';
+            INSERT INTO xmpp_edge_contacts SELECT local_user, 'later{number}@u.example', 2, nextval('xmpp_edge_contacts_revisions') FROM xmpp_edge_contacts LIMIT 1;
+            COMMIT; {cut}"
+        );
+        admin.batch_execute(&promoted).await.unwrap();
+        let has = |remote: &str| {
+            let contacts = store.contacts();
+            contacts.has_added(USER, &format!("{remote}{number}@u.example"))
+        };
+        eventually("what the new server holds is known, and no more", || {
+            has("kept") && has("other") && has("later") && !has("lost")
+        })
+        .await;
+    }
+    store.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_database_that_nobody_has_named_yet_is_waited_for() {
+    let server = PostgresServer::new();
+    let maker = ContactStore::postgres(server.database());
+    loaded(&maker).await;
+    record(&maker, "bob@u.example", ContactEvent::UserFollows);
+    maker.stop().await.unwrap();
+    let store = ContactStore::without_database("none was given".into());
+    eventually("it says what is missing", || {
+        let failure = store.health().borrow().failure.clone();
+        failure.is_some_and(|text| text.contains("none was given"))
+    })
+    .await;
+    record(&store, "eve@u.example", ContactEvent::UserFollows);
+    store.move_to(server.database());
+    loaded(&store).await;
+    assert!(store.contacts().has_added(USER, "bob@u.example"));
+    assert!(store.contacts().has_added(USER, "eve@u.example"));
+    store.stop().await.unwrap();
+    assert_eq!(held(&server, "eve@u.example").await, 1);
 }

@@ -107,6 +107,8 @@ pub struct Metrics {
     pub config_rejected: Counter,
     /// 0 while the newest configuration was not taken.
     pub config_last_reload_successful: Gauge,
+    pub contacts_loaded: Gauge,
+    pub contacts_store_failing: Gauge,
 }
 
 fn handshake_histogram() -> Histogram {
@@ -162,6 +164,8 @@ impl Metrics {
             config_generation: Gauge::default(),
             config_rejected: Counter::default(),
             config_last_reload_successful: Gauge::default(),
+            contacts_loaded: Gauge::default(),
+            contacts_store_failing: Gauge::default(),
         };
         metrics.config_last_reload_successful.set(1);
         metrics.registry = metrics.registered();
@@ -251,6 +255,18 @@ impl Metrics {
             "config_last_reload_successful",
             "Whether the newest configuration was taken",
             self.config_last_reload_successful.clone(),
+        );
+        add(
+            r,
+            "contacts_loaded",
+            "1 once what the contacts' store holds is known: before, contacts look like strangers",
+            self.contacts_loaded.clone(),
+        );
+        add(
+            r,
+            "contacts_store_failing",
+            "1 while the contacts' store takes nothing, or is not there",
+            self.contacts_store_failing.clone(),
         );
         add(
             r,

@@ -233,7 +233,7 @@ impl BareSidecar {
         let resolver = Resolver::at(([127, 0, 0, 1], 9).into()).expect("an address");
         let dialer = Dialer::new(resolver.clone(), Arc::new(|_, _| false));
         let state = tempfile::tempdir().expect("a directory");
-        let contacts = ContactStore::embedded(state.path()).expect("a store");
+        let contacts = ContactStore::embedded(state.path());
         let (mut context, dials) = StreamContext::new(
             config,
             resolver,

@@ -340,7 +340,8 @@ pub fn ownership(entry: &ManagedSecret, pool: &EdgePool) -> Ownership {
         | ManagedSecret::PoolCa(_)
         | ManagedSecret::InternalIssuer(_)
         | ManagedSecret::AdminToken(_)
-        | ManagedSecret::SipPairs(_) => Ownership::Pool,
+        | ManagedSecret::SipPairs(_)
+        | ManagedSecret::LastGiven(_) => Ownership::Pool,
     }
 }
 

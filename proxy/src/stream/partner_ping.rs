@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn what_a_probe_brought_is_shown_as_long_as_the_partner_is_probed() {
-        let config = |suspended| {
+        let config = |suspended: bool| {
             fixture::active_config(|document| {
                 let partner = &mut document["partners"][0];
                 partner["probeIntervalSeconds"] = 60.into();

@@ -235,6 +235,7 @@ mod tests {
         let config = |suspended: bool| {
             fixture::active_config(|document| {
                 let partner = &mut document["partners"][0];
+                partner["domains"] = serde_json::json!(["partner.example"]);
                 partner["probeIntervalSeconds"] = 60.into();
                 partner["suspended"] = suspended.into();
             })

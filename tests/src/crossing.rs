@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::{
     peer::{Peer, PeerServer},
     rig::{Moved, OWN, Scene},
-    xml::Element,
+    xml::{self, Element},
 };
 
 /// What became of a stanza.
@@ -186,7 +186,7 @@ impl<'s> Crossing<'s> {
             &self.outside,
         )
         .await?;
-        fate(id, inside, &self.outside).with_context(|| text.to_owned())
+        fate(id, text, inside, &self.outside).with_context(|| text.to_owned())
     }
 
     /// As [`Self::outwards`]: a stanza as text, with this id.
@@ -205,7 +205,7 @@ impl<'s> Crossing<'s> {
             inside,
         )
         .await?;
-        fate(id, &self.outside, inside).with_context(|| text.to_owned())
+        fate(id, text, &self.outside, inside).with_context(|| text.to_owned())
     }
 }
 
@@ -229,22 +229,35 @@ async fn through(
     back: &PeerServer,
 ) -> Result<()> {
     let (passes, answered) = (scene.fresh(), scene.fresh());
-    // `unavailable` passes whatever the policy; a request without content never does.
-    let fences = stanza("presence unavailable", &passes, from, to, "")
+    // `unavailable` passes whatever the policy, with its addresses alone; a request without content never does.
+    let gone = format!("{from}/{passes}");
+    let fences = stanza("presence unavailable", &passes, &gone, to, "")
         + &stanza("iq get", &answered, from, to, "");
     stream.send(format!("{text}{fences}")).await?;
-    ahead.stanza_id(&passes).await?;
+    let is_it = |stanza: &Element| stanza.attribute("from") == Some(gone.as_str());
+    ahead
+        .stanza(&format!("presence from {gone}"), is_it)
+        .await?;
     back.stanza_id(&answered).await?;
     Ok(())
 }
 
-fn fate(id: &str, ahead: &PeerServer, back: &PeerServer) -> Result<Fate> {
+fn fate(id: &str, text: &str, ahead: &PeerServer, back: &PeerServer) -> Result<Fate> {
+    let sent = xml::parse(text).ok();
+    // Where the policy would refuse it, what takes presence back has its addresses and its type alone.
+    let is_bare = |stanza: &Element| {
+        let is_same = |sent: &Element| {
+            let same = |name| sent.attribute(name) == stanza.attribute(name);
+            sent.name == "presence" && same("type") && same("from") && same("to")
+        };
+        stanza.attribute("id").is_none() && sent.as_ref().is_some_and(is_same)
+    };
     let find = |server: &PeerServer| {
         let mut all: Vec<_> = server
             .stanzas()
             .into_iter()
             .map(|received| received.stanza)
-            .filter(|stanza| stanza.attribute("id") == Some(id))
+            .filter(|stanza| stanza.attribute("id") == Some(id) || is_bare(stanza))
             .collect();
         ensure!(all.len() < 2, "it came more than once: {all:?}");
         Ok(all.pop())

@@ -409,7 +409,7 @@ mod tests {
         let refused = (0..1000).find_map(|number| {
             let user = format!("u{number}@org.example");
             let errors = (0..of_one).filter_map(|at| add(&user, at).err());
-            errors.last()
+            errors.reduce(|_, last| last)
         });
         assert_eq!(refused, Some(RecordError::Full));
         assert!(contacts.bytes() <= MAX_CONTACT_BYTES);

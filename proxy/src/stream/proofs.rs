@@ -2,7 +2,7 @@
 //! configuration; a chain that was good is verified again only where what it was judged by has changed,
 //! or time may have made it bad.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use rustls_pki_types::CertificateDer;
 use xmpp_edge_crds::domain::DomainName;
@@ -24,7 +24,7 @@ pub struct Proofs {
 struct Proof {
     domain: DomainName,
     by: TrustStamp,
-    /// When the first certificate of the chain ends.
+    /// When the first certificate of the chain is over.
     until: Timestamp,
 }
 
@@ -54,7 +54,7 @@ impl Proofs {
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         verify()?;
         let ends: Result<Vec<_>, _> = chain.iter().map(not_after).collect();
-        if let Some(until) = ends.ok().and_then(|ends| ends.into_iter().min())
+        if let Some(until) = ends.ok().and_then(|ends| ends.into_iter().min()).map(over)
             && proved.len() < MAX_PAIRS
         {
             if proved.is_empty() {
@@ -90,6 +90,12 @@ impl Proofs {
     pub fn forget(&self, domain: &DomainName) {
         self.proved.lock().retain(|proof| proof.domain != *domain);
     }
+}
+
+/// A certificate holds through the second of its notAfter (RFC 5280 section 4.1.2.5).
+fn over(not_after: Timestamp) -> Timestamp {
+    let second = SignedDuration::from_secs(1);
+    not_after.saturating_add(second).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]

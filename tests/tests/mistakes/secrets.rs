@@ -69,7 +69,7 @@ fn every_fault_of_another_secret_is_listed() {
         Some(material(&[("name", "key.example")])),
         Some(material(&[
             ("name", "key.example"),
-            ("secret", "not base64"),
+            ("secret", "no%base64"),
         ])),
         Some(material(&[
             ("name", "key.example"),

@@ -209,11 +209,7 @@ impl SourceLine {
     /// steers a terminal.
     fn around(line: &str, column: usize) -> Self {
         let character = |one: char| if one.is_control() { ' ' } else { one };
-        let left_out = if column > MAX_SOURCE / 2 {
-            column - MAX_SOURCE / 2
-        } else {
-            0
-        };
+        let left_out = column.saturating_sub(MAX_SOURCE / 2);
         let mark = if left_out > 0 { "…" } else { "" };
         let shown = line.chars().skip(left_out).map(character);
         let text: String = mark.chars().chain(shown).take(MAX_SOURCE).collect();

@@ -155,7 +155,7 @@ fn s06_who_finishes_tls_a_thousand_times_from_few_networks_keeps_nobody_out() {
     type Addresses = fn(u32) -> IpAddr;
     let cases: [(_, Addresses); 3] = [
         ("32 IPv4 addresses", |n| scattered(n % 32)),
-        ("8 IPv4 /24s", |n| v4((n % 8) << 16 | n % 128)),
+        ("8 IPv4 /24s", |n| v4(((n % 8) << 16) | (n % 128))),
         ("12 IPv6 /48s", |n| {
             v6(&format!("2001:db8:{:x}:{n:x}::1", n % 12))
         }),

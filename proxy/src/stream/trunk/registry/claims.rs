@@ -10,6 +10,9 @@ use crate::trunk::{
     nonza::{Activity, Nonza},
 };
 
+/// Most octets of what a sidecar is called where it is shown: a pool's status has room for so many.
+const MOST_SHOWN: usize = 253;
+
 impl TrunkTable {
     /// A sidecar claims this; those to whom it makes a difference are told, but for `silent`.
     pub(super) fn claims(
@@ -84,7 +87,12 @@ impl TrunkTable {
         });
         let key = facts.key_sha256.as_deref().and_then(|key| key.get(..8));
         match key {
-            Some(key) if is_twin => format!("{} (key {key}…)", far.id.instance),
+            Some(key) if is_twin => {
+                let whose = format!(" (key {key}…)");
+                let name = far.id.instance.as_str();
+                let end = name.floor_char_boundary(MOST_SHOWN - whose.len());
+                format!("{}{whose}", &name[..end])
+            }
             _ => far.id.instance.to_string(),
         }
     }

@@ -180,10 +180,9 @@ impl StartTag {
         if !prefix.is_empty()
             && !self.name.is_cut
             && self.name.bytes.strip_prefix(b"xmlns:") == Some(prefix)
+            && std::mem::replace(&mut self.declares_own, true)
         {
-            if std::mem::replace(&mut self.declares_own, true) {
-                return Err(XmlError::DuplicateAttribute);
-            }
+            return Err(XmlError::DuplicateAttribute);
         }
         Ok(())
     }

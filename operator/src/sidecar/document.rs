@@ -206,7 +206,7 @@ mod tests {
         let own = "{domains: [org.example], mode: Sidecar}, {domains: [lab.example], name: lab, address: 'lab.example:5269'}";
         let world = world(&[("hq", own)]);
         let mut configs = compile(&world, &BTreeMap::new()).configs;
-        let usual = documents_of(&world, &configs)["org.example"].limits.clone();
+        let usual = documents_of(&world, &configs)["org.example"].limits;
         assert_eq!(usual.queue_bytes, configs["hq"].settings.queue_bytes);
         configs.get_mut("hq").unwrap().settings.queue_bytes = 1 << 30;
         let limits = &documents_of(&world, &configs)["org.example"].limits;

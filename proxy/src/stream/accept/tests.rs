@@ -4,15 +4,9 @@ use std::net::Ipv4Addr;
 
 use prometheus_client::encoding::text::encode;
 use tokio::{io::AsyncWriteExt, net::TcpListener};
-use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::{
-    config::fixture,
-    contacts::Contacts,
-    dns::{Dialer, Resolver},
-    telemetry::config_status::Telemetry,
-};
+use crate::config::fixture;
 
 const V1: &[u8] = b"PROXY TCP4 203.0.113.7 192.0.2.1 40000 5269\r\n";
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xcb\0\x71\x07\xc0\0\x02\x01\x9c\x40\x14\x95";
@@ -23,18 +17,7 @@ fn context(sources: &[&str]) -> Arc<StreamContext> {
         document["proxyProtocolSources"] = serde_json::json!(sources);
         document["settings"]["streamEstablishmentTimeoutSeconds"] = 1.into();
     });
-    let resolver = Resolver::at((Ipv4Addr::LOCALHOST, 9).into()).expect("an address");
-    let dialer = Dialer::new(resolver.clone(), Arc::new(|_, _| true));
-    let (context, _) = StreamContext::new(
-        config,
-        resolver,
-        dialer,
-        Arc::new(Contacts::in_memory()),
-        None,
-        CancellationToken::new(),
-        &Telemetry::default(),
-    );
-    context
+    StreamContext::alone(config).0
 }
 
 /// A connection from loopback: our end, and that of whoever connected.

@@ -1,19 +1,13 @@
 //! The receiving half without sockets.
 
-use std::net::Ipv4Addr;
-
 use prometheus_client::encoding::text::encode;
-use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::negotiation::Method;
 
 use super::*;
 use crate::{
     config::fixture,
-    contacts::Contacts,
-    dns::{Dialer, Resolver},
     negotiation::{Pair, acks::Namespace},
     routing::wake::Window,
-    telemetry::config_status::Telemetry,
     xml::{Item, Limits, Scanner, rewrite::StanzaStart},
 };
 
@@ -35,17 +29,7 @@ struct Lab {
 impl Lab {
     fn new(settings: serde_json::Value) -> Self {
         let config = fixture::active_config(|document| document["settings"] = settings);
-        let resolver = Resolver::at((Ipv4Addr::LOCALHOST, 9).into()).expect("an address");
-        let dialer = Dialer::new(resolver.clone(), Arc::new(|_, _| true));
-        let (context, dials) = StreamContext::new(
-            config,
-            resolver,
-            dialer,
-            Arc::new(Contacts::in_memory()),
-            None,
-            CancellationToken::new(),
-            &Telemetry::default(),
-        );
+        let (context, dials) = StreamContext::alone(config);
         let config = context.config();
         let mut receiver = Receiver::new(Side::Partner);
         receiver.add(carried(&context, &config, "x.partner.example"));

@@ -5,8 +5,6 @@
 
 mod server;
 
-use std::net::Ipv4Addr;
-
 use proptest::{prelude::*, test_runner::TestRunner};
 use serde_json::json;
 use tokio::runtime::Runtime;
@@ -16,12 +14,9 @@ use self::server::{At, Before, Ending, Quirks, Scripted};
 use super::*;
 use crate::{
     config::{PemPair, fixture},
-    contacts::Contacts,
-    dns::{Dialer, Resolver},
     negotiation::Pair,
     routing::{batch::BatchBuilder, dial_ticket::DialRequests, route::Route},
     stream::targets,
-    telemetry::config_status::Telemetry,
     tls::pki::{Subject, authority, issue},
 };
 
@@ -111,17 +106,7 @@ impl Scene {
                 key: Zeroizing::new(root.key().serialize_pem()),
             });
         });
-        let resolver = Resolver::at((Ipv4Addr::LOCALHOST, 9).into()).unwrap();
-        let dialer = Dialer::new(resolver.clone(), Arc::new(|_, _| true));
-        let (context, dials) = StreamContext::new(
-            config,
-            resolver,
-            dialer,
-            Arc::new(Contacts::in_memory()),
-            None,
-            CancellationToken::new(),
-            &Telemetry::default(),
-        );
+        let (context, dials) = StreamContext::alone(config);
         let route = context.router.route(side, &Pair { from, to });
         let mut builder = BatchBuilder::default();
         let message = format!(

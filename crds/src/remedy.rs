@@ -72,6 +72,9 @@ pub fn of_outcome(outcome: &str) -> Option<&'static str> {
         "CertificateExpired" | "CertificateNotYetValid" => {
             "have the partner renew its certificate; check the clocks of both"
         }
+        "CertificateEnded" => {
+            "have the partner renew its certificate: the one that this stream was set up with is over"
+        }
         "CertificateSelfSigned" => {
             "pin the key or trust its CA (spec.trust), or allow dialback (saslNegotiation: Optional)"
         }

@@ -367,7 +367,7 @@ fn what_is_bare_has_no_content_and_an_error_alone_nothing_else() {
 }
 
 #[test]
-fn s12_what_crosses_past_the_rules_carries_nothing_whatever_its_length() {
+fn s_12_what_crosses_past_the_rules_carries_nothing_whatever_its_length() {
     let long = "ü".repeat(20_000);
     let shape = |shape: Shape, stanza: &str| {
         made(RUSSIAN, stanza, |stanza, header, out| {

@@ -65,7 +65,10 @@ impl<'s> Scene<'s> {
         let found = wait::until("the policy is in force", wait::GENEROUS, async || {
             let made = self.made(&pod(json!({})));
             last = format!("{made:?}");
-            (made.ok()?["initContainers"][0]["name"] == parts::CONTAINER).then_some(())
+            // Each of the two comes into force by itself.
+            let refused = self.refusal(&pod(json!({ "hostNetwork": true })));
+            let is_made = made.ok()?["initContainers"][0]["name"] == parts::CONTAINER;
+            (is_made && refused.is_ok()).then_some(())
         })
         .await;
         found.with_context(|| last)

@@ -144,7 +144,7 @@ impl Questions {
             for upstream in &self.shared.upstreams {
                 match one(*upstream, name, kind, form).await {
                     Ok(message) => return Ok(message),
-                    // QuestionForm again would not change it.
+                    // Asking again would not change it.
                     Err(refused @ DnsError::ServFail { .. }) => return Err(refused),
                     Err(cause) => fault = cause,
                 }

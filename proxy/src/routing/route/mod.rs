@@ -483,21 +483,19 @@ impl Route {
         owed.into()
     }
 
-    /// What may not go to this pair any more. What the edge itself says stays where a stream carries the
-    /// route: it goes out before that ends.
+    /// What may not go to this pair any more, once its partner is forbidden. What the edge itself says, to our
+    /// own users in any case, stays: to the partner it goes out before the stream that carries the route ends.
     pub fn take_forbidden(&self) -> Vec<Queued> {
         let mut state = self.state.lock();
-        let mut taken = state.take_all();
-        if matches!(state.carrier, RouteState::Connected(_)) {
-            let is_own =
-                |queued: &mut Queued| matches!(queued, Queued::Stanzas(batch) if batch.is_reply);
-            for own in taken.extract_if(.., is_own) {
-                if let Queued::Stanzas(batch) = own {
-                    state.waiting.push_back(batch);
-                }
-            }
+        let own_goes_out =
+            self.side == Side::Gateway || matches!(state.carrier, RouteState::Connected(_));
+        if !own_goes_out {
+            return state.take_all();
         }
-        taken
+        let waiting = std::mem::take(&mut state.waiting).into_iter();
+        let (own, forwarded): (_, Vec<_>) = waiting.partition(|batch| batch.is_reply);
+        state.waiting = own.into();
+        forwarded.into_iter().map(Queued::Stanzas).collect()
     }
 
     /// Marks the route for the sweeper; `true` where it was not marked.

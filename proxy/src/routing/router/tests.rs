@@ -237,3 +237,55 @@ fn s01_made_up_names_are_dialled_so_many_at_a_time_and_listed_ones_all() {
     );
     assert_eq!(refused + outwards - 1, 2 * most);
 }
+
+#[test]
+fn what_waited_for_a_partner_that_is_forbidden_is_answered_however_often_it_is_looked_for() {
+    let config = fixture::active_config(|_| ());
+    let config = Arc::new(ArcSwap::from_pointee(config));
+    let (router, mut dials) = Router::new(
+        Arc::clone(&config),
+        Arc::new(Metrics::new()),
+        Arc::default(),
+    );
+    let ledger = Arc::new(AckTracker::new(Arc::default()));
+    // The routes are looked at in the order of a hash: both orders, by so many pairs.
+    let pairs: Vec<_> = (0..20)
+        .map(|number| pair("org.example", &format!("x{number}.partner.example")))
+        .collect();
+    let routes = |side: Side| {
+        let towards = |pair: &Pair| match side {
+            Side::Partner => router.route(side, pair),
+            Side::Gateway => router.route(side, &pair.reversed()),
+        };
+        pairs.iter().map(towards).collect::<Vec<_>>()
+    };
+    let (outwards, inwards) = (routes(Side::Partner), routes(Side::Gateway));
+    for (number, (out, inside)) in outwards.iter().zip(&inwards).enumerate() {
+        router.enqueue(out, messages(&ledger, number as u64, 1));
+        // From the partner itself, and still on its way to our users.
+        let mut forwarded = BatchBuilder::default();
+        forwarded.add(0, 64, |bytes| {
+            bytes.extend_from_slice(b"<presence type='unavailable'/>");
+        });
+        router.enqueue(inside, forwarded.take(None, Instant::now()).expect("some"));
+    }
+    config.store(Arc::new(fixture::active_config(|document| {
+        document["partners"][0]["suspended"] = true.into();
+    })));
+    for _ in 0..3 {
+        router.withdraw_forbidden();
+    }
+    for (out, inside) in outwards.iter().zip(&inwards) {
+        assert_eq!((out.waiting(), inside.waiting()), (0, 1));
+        let wake = Arc::default();
+        assert!(router.attach(inside, &wake, 0).is_some());
+        let answer = router.dequeue(inside, &wake, OPEN).expect("an error");
+        let text = String::from_utf8(answer.unsettled().to_vec()).expect("UTF-8");
+        assert!(text.contains("type='error'"), "{text}");
+        answer.settle();
+    }
+    assert_eq!(ledger.settled(), 20);
+    while let Ok(ticket) = dials.try_recv() {
+        ticket.done();
+    }
+}

@@ -68,6 +68,30 @@ pub(super) struct Sighting<'a> {
     pub to_resource: &'a str,
 }
 
+/// What came of a device that became available.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Noted {
+    /// It is remembered, whether it was before or not.
+    pub is_held: bool,
+    /// Something else is remembered no longer.
+    pub replaces: bool,
+    /// Bytes set free.
+    pub freed: usize,
+}
+
+impl Noted {
+    const ADDED: Self = Self {
+        is_held: true,
+        replaces: false,
+        freed: 0,
+    };
+    const NO_ROOM: Self = Self {
+        is_held: false,
+        replaces: false,
+        freed: 0,
+    };
+}
+
 /// Bare JIDs of the edge's users, each held once.
 #[derive(Debug, Default)]
 pub(super) struct Users {
@@ -110,14 +134,13 @@ impl DomainPresence {
     }
 
     /// A device became available. `charge` is asked for the bytes that it takes, before; where it
-    /// refuses nothing is remembered. Of a pair that has more than [`DEVICES`] the oldest goes. Answers
-    /// the bytes set free.
+    /// refuses nothing is remembered. Of a pair that has more than [`DEVICES`] the oldest goes.
     pub(super) fn available(
         &mut self,
         users: &mut Users,
         seen: Sighting<'_>,
         charge: impl FnOnce(usize) -> bool,
-    ) -> usize {
+    ) -> Noted {
         let known = devices(&mut self.contacts, seen);
         let known = known.and_then(|devices| {
             let is = |device: &SeenDevice| *device.from == *seen.from_resource;
@@ -126,16 +149,25 @@ impl DomainPresence {
         if let Some(device) = known {
             if seen.to_resource.is_empty() {
                 device.by_account = true;
-                return 0;
+                return Noted::ADDED;
             }
-            let old = device.by_resource.as_ref().map_or(0, |old| old.len());
+            let before = device.by_resource.as_deref();
+            if before == Some(seen.to_resource) {
+                return Noted::ADDED;
+            }
+            let replaces = before.is_some();
+            let old = before.map_or(0, str::len);
             let new = seen.to_resource.len();
             if new > old && !charge(new - old) {
-                return 0;
+                return Noted::NO_ROOM;
             }
             device.by_resource = Some(seen.to_resource.into());
             self.bytes = self.bytes + new - old;
-            return old.saturating_sub(new);
+            return Noted {
+                is_held: true,
+                replaces,
+                freed: old.saturating_sub(new),
+            };
         }
         let device = SeenDevice {
             from: seen.from_resource.into(),
@@ -152,7 +184,7 @@ impl DomainPresence {
             cost += pair_bytes(seen.user);
         }
         if !charge(cost) {
-            return 0;
+            return Noted::NO_ROOM;
         }
         self.bytes += cost;
         let contact = self.contacts.entry(seen.contact.into()).or_default();
@@ -160,11 +192,15 @@ impl DomainPresence {
         let devices = pair.of(seen.direction);
         devices.push(device);
         if devices.len() <= DEVICES {
-            return 0;
+            return Noted::ADDED;
         }
         let freed = devices.remove(0).bytes();
         self.bytes -= freed;
-        freed
+        Noted {
+            is_held: true,
+            replaces: true,
+            freed,
+        }
     }
 
     /// A device became unavailable. Answers the bytes set free.

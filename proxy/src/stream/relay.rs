@@ -13,6 +13,7 @@ use crate::{
     config::ActiveConfig,
     negotiation::Side,
     policy::{self, AddressedPair, Answer, Outcome, ResolvedPeople, Written},
+    presence::tracker::NotedPresence,
     routing::{
         acknowledgement::{AckToken, AckTracker},
         batch::Batch,
@@ -51,6 +52,8 @@ pub(super) struct Passing<'s> {
     readdressed: Option<Box<Stanza<'s>>>,
     /// What policy found of its addresses, where that was not known before.
     pub(super) people: Option<ResolvedPeople>,
+    /// That it is a presence, and was noted now.
+    pub(super) presence: Option<NotedPresence>,
 }
 
 /// Whether the stanza answers a question of the edge itself, of this replica or another. It is taken, and not
@@ -102,12 +105,13 @@ impl Relay<'_> {
     }
 
     /// Judges a stanza of this pair; `written`: what is known of its addresses, if they have the two domains
-    /// as the pair has them. `None`: it was answered, or is never answered, and is settled once that is done.
+    /// as the pair has them; `noted`: a presence between the same addresses was. `None`: it was answered, or is
+    /// never answered, and is settled once that is done.
     pub(super) fn judge<'s>(
         &self,
         carried: &mut Carried,
         stanza: &'s Stanza<'_>,
-        written: Option<Written>,
+        (written, noted): (Option<Written>, Option<NotedPresence>),
         owed: Owed<'_>,
     ) -> Option<Passing<'s>> {
         let Self {
@@ -157,9 +161,16 @@ impl Relay<'_> {
                     policy::readdressed(stanza, context.peers.form(hop, to, self.now)).map(Box::new)
                 };
                 let goes = readdressed.as_deref().unwrap_or(stanza);
-                if goes.kind == StanzaKind::Presence {
-                    context.presence.note(partner, direction, goes);
-                }
+                let is_noted = || {
+                    readdressed.is_none()
+                        && goes.type_.is_none()
+                        && noted.is_some_and(|noted| context.presence.still_has(noted))
+                };
+                let presence = if goes.kind == StanzaKind::Presence && !is_noted() {
+                    context.presence.note(partner, direction, goes)
+                } else {
+                    None
+                };
                 if config.document.settings.log_message_bodies && goes.kind == StanzaKind::Message {
                     message_log::bodies(goes, direction);
                 }
@@ -167,6 +178,7 @@ impl Relay<'_> {
                     shape,
                     readdressed,
                     people: judgement.people,
+                    presence,
                 })
             }
             Outcome::Refuse(cause) | Outcome::Drop(cause) => {

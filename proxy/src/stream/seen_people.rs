@@ -1,5 +1,5 @@
-//! The last people who wrote to each other on a stream, with what policy found of their addresses: most
-//! stanzas have the addresses of one of those before them, byte by byte.
+//! The last people who wrote to each other on a stream, with what policy found of their addresses and whether
+//! a presence between them was noted: most stanzas have the addresses of one of those before them, byte by byte.
 //!
 //! Remembers the text alone; whether what was found still holds is policy's to say, and whether the pair may
 //! still be carried the stream's.
@@ -8,7 +8,7 @@ use std::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
 
-use crate::policy::ResolvedPeople;
+use crate::{policy::ResolvedPeople, presence::tracker::NotedPresence};
 
 /// Most that are remembered.
 const PLACES: usize = 16;
@@ -16,9 +16,15 @@ const PLACES: usize = 16;
 /// Most bytes of two addresses: who has longer ones is looked at each time.
 const MAX_BYTES: usize = 192;
 
-/// Which of its pairs two people belong to, by its number among those that the stream carries, and what
-/// policy found of their addresses.
-pub(super) type Seen = (usize, ResolvedPeople);
+/// What is remembered of two people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// Which pair they belong to, by its number among those that the stream carries.
+    pub pair: usize,
+    pub people: ResolvedPeople,
+    /// The first was last seen available to the second.
+    pub presence: Option<NotedPresence>,
+}
 
 /// At most 4 KiB, which only a stream has on which people write.
 #[derive(Debug, Default)]
@@ -47,10 +53,7 @@ impl SeenPeople {
         let seen = self.0.as_deref()?;
         let (at, _) = seen.place_of(from, to);
         let place = &seen.places[at];
-        let (written_from, written_to) =
-            place.text[..place.length.into()].split_at(place.from.into());
-        let same = written_from == from.as_bytes() && written_to == to.as_bytes();
-        place.seen.filter(|_| same)
+        place.seen.filter(|_| place.is_of(from, to))
     }
 
     /// They are remembered once they are seen twice, nobody else of their place in between.
@@ -76,6 +79,20 @@ impl SeenPeople {
         second.copy_from_slice(to.as_bytes());
     }
 
+    /// A presence from one to the other was noted: remembered where they are.
+    pub(super) fn note_presence(&mut self, from: &str, to: &str, noted: NotedPresence) {
+        let Some(seen) = self.0.as_deref_mut() else {
+            return;
+        };
+        let (at, _) = seen.place_of(from, to);
+        let place = &mut seen.places[at];
+        if place.is_of(from, to)
+            && let Some(seen) = &mut place.seen
+        {
+            seen.presence = Some(noted);
+        }
+    }
+
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         self.0.as_deref().map_or(0, size_of_val)
@@ -95,6 +112,14 @@ impl Places {
         let [place, tag @ .., _, _, _] = hash.to_le_bytes();
         // Never 0, which stands for nobody.
         (usize::from(place) % PLACES, u32::from_le_bytes(tag) | 1)
+    }
+}
+
+impl SeenPlace {
+    #[inline]
+    fn is_of(&self, from: &str, to: &str) -> bool {
+        let (written_from, written_to) = self.text[..self.length.into()].split_at(self.from.into());
+        written_from == from.as_bytes() && written_to == to.as_bytes()
     }
 }
 

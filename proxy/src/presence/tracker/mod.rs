@@ -9,9 +9,10 @@
 use std::{
     collections::{BTreeSet, HashMap},
     hash::{BuildHasher, RandomState},
+    num::NonZeroU64,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -48,7 +49,7 @@ const DOMAIN_OVERHEAD: usize = size_of::<(DomainName, RemoteDomain)>() + 96;
 
 #[derive(Debug, Default)]
 pub struct PresenceTracker {
-    shards: [Mutex<PresenceShard>; SHARDS],
+    shards: [PresenceShard; SHARDS],
     hasher: RandomState,
     shares: Mutex<HashMap<String, Arc<PresenceShare>>>,
     total: AtomicUsize,
@@ -65,8 +66,31 @@ struct PresenceShare {
 
 #[derive(Debug, Default)]
 struct PresenceShard {
+    held: Mutex<HeldPresence>,
+    /// How often something was remembered no longer; changed under the lock.
+    losses: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct HeldPresence {
     domains: HashMap<DomainName, RemoteDomain>,
     users: Users,
+}
+
+/// A sender's presence is remembered, as it was noted, for as long as its shard loses nothing: the same again
+/// needs no lock, and no look at its addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotedPresence(NonZeroU64);
+
+impl NotedPresence {
+    /// One of [`SHARDS`], and how much it had lost: in one word, as streams hold many.
+    fn new(shard: u8, losses: u64) -> Self {
+        Self(NonZeroU64::MIN | u64::from(shard) << 1 | losses << 8)
+    }
+
+    fn shard(self) -> usize {
+        usize::from(self.0.get().to_le_bytes()[0] >> 1)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -103,15 +127,17 @@ pub struct GoneDomain {
 }
 
 impl PresenceTracker {
-    /// A presence passed between a user and somebody at the partner of this object.
-    pub fn note(&self, object: Option<&str>, direction: Direction, stanza: &Stanza<'_>) {
+    /// A presence passed between a user and somebody at the partner of this object. Of one that is remembered
+    /// now, what [`Self::still_has`] takes.
+    pub fn note(
+        &self,
+        object: Option<&str>,
+        direction: Direction,
+        stanza: &Stanza<'_>,
+    ) -> Option<NotedPresence> {
         debug_assert_eq!(stanza.kind, StanzaKind::Presence);
-        let (Some(from), Some(to)) = (stanza.from.as_deref(), stanza.to.as_deref()) else {
-            return;
-        };
-        let (Some(from), Some(to)) = (NotedAddress::parse(from), NotedAddress::parse(to)) else {
-            return;
-        };
+        let from = NotedAddress::parse(stanza.from.as_deref()?)?;
+        let to = NotedAddress::parse(stanza.to.as_deref()?)?;
         let (user, contact) = match direction {
             Direction::Outbound => (&from, &to),
             Direction::Inbound => (&to, &from),
@@ -125,9 +151,21 @@ impl PresenceTracker {
         };
         match stanza.type_.as_deref() {
             None => self.available(object, contact.domain(), seen),
-            Some("unavailable") => self.unavailable(contact.domain(), seen),
-            _ => {}
+            Some("unavailable") => {
+                self.unavailable(contact.domain(), seen);
+                None
+            }
+            _ => None,
         }
+    }
+
+    /// Whether an available presence that was noted, and comes again between the same addresses, is remembered
+    /// still.
+    #[must_use]
+    pub fn still_has(&self, noted: NotedPresence) -> bool {
+        let losses = noted.0.get() >> 8;
+        let shard = self.shards.get(noted.shard());
+        shard.is_some_and(|shard| shard.losses.load(Ordering::Acquire) == losses)
     }
 
     /// A stream with a partner's domain stands. Where its presence was taken back and is allowed by this
@@ -138,7 +176,7 @@ impl PresenceTracker {
         domain: &DomainName,
         config: &ActiveConfig,
     ) -> (Attendance, Vec<OwnStanza>) {
-        let mut shard = self.shard(domain.as_str()).lock();
+        let mut shard = self.shard(domain.as_str()).held.lock();
         let remote = shard.domains.entry(domain.clone()).or_default();
         remote.streams += 1;
         if let Some(since) = remote.absent_since.take() {
@@ -158,7 +196,7 @@ impl PresenceTracker {
     /// is allowed now, where a stream with it stands.
     #[must_use]
     pub fn take_allowed(&self, domain: &DomainName, config: &ActiveConfig) -> Vec<OwnStanza> {
-        let mut shard = self.shard(domain.as_str()).lock();
+        let mut shard = self.shard(domain.as_str()).held.lock();
         let attended = |remote: &&mut RemoteDomain| remote.streams > 0;
         let Some(remote) = shard.domains.get_mut(domain).filter(attended) else {
             return Vec::new();
@@ -190,8 +228,8 @@ impl PresenceTracker {
     /// Domains of which anything is remembered.
     #[must_use]
     pub fn domains(&self) -> Vec<DomainName> {
-        let known = |shard: &Mutex<PresenceShard>| {
-            let shard = shard.lock();
+        let known = |shard: &PresenceShard| {
+            let shard = shard.held.lock();
             let domains = shard.domains.iter();
             let held = domains.filter(|(_, remote)| remote.share.is_some());
             held.map(|(domain, _)| domain.clone()).collect::<Vec<_>>()
@@ -207,8 +245,9 @@ impl PresenceTracker {
         let object = config.partner(domain).map(|partner| partner.name.as_str());
         let mut stanzas = Vec::new();
         let mut unseen: Vec<(Box<str>, Box<str>)> = Vec::new();
-        let mut shard = self.shard(domain.as_str()).lock();
-        let PresenceShard { domains, users } = &mut *shard;
+        let shard = self.shard(domain.as_str());
+        let mut held = shard.held.lock();
+        let HeldPresence { domains, users } = &mut *held;
         if let Some(remote) = domains.get_mut(domain) {
             let freed = remote.seen.take(
                 domain,
@@ -221,6 +260,7 @@ impl PresenceTracker {
                     }
                 },
             );
+            shard.lost(freed > 0);
             self.release(remote, freed);
             if object.is_none() {
                 self.forget_withdrawn(remote);
@@ -240,18 +280,24 @@ impl PresenceTracker {
         self.total.load(Ordering::Relaxed)
     }
 
-    fn available(&self, object: Option<&str>, domain: &str, seen: Sighting<'_>) {
-        let mut shard = self.shard(domain).lock();
-        let PresenceShard { domains, users } = &mut *shard;
+    fn available(
+        &self,
+        object: Option<&str>,
+        domain: &str,
+        seen: Sighting<'_>,
+    ) -> Option<NotedPresence> {
+        let at = self.shard_of(domain);
+        let shard = self.shards.get(usize::from(at))?;
+        let mut held = shard.held.lock();
+        let HeldPresence { domains, users } = &mut *held;
         let (remote, is_new) = match domains.get_mut(domain) {
             Some(remote) => (remote, false),
             None => {
-                let Ok(name) = DomainName::parse(domain) else {
-                    return;
-                };
+                let name = DomainName::parse(domain).ok()?;
                 (domains.entry(name).or_default(), true)
             }
         };
+        let mut noted = None;
         let mut charged = true;
         if remote.share.is_none() {
             let share = self.share(object);
@@ -263,22 +309,28 @@ impl PresenceTracker {
             if !self.has_room(&share) {
                 self.forget_withdrawn(remote);
             }
-            let freed = remote
+            let seen = remote
                 .seen
                 .available(users, seen, |bytes| self.charge(&share, bytes));
-            self.release(remote, freed);
+            shard.lost(seen.replaces);
+            self.release(remote, seen.freed);
+            let losses = shard.losses.load(Ordering::Relaxed);
+            noted = seen.is_held.then(|| NotedPresence::new(at, losses));
         }
         if is_new {
             // Nothing may have been noted.
             self.forget_if_idle(domains, domain);
         }
+        noted
     }
 
     fn unavailable(&self, domain: &str, seen: Sighting<'_>) {
-        let mut shard = self.shard(domain).lock();
-        let PresenceShard { domains, users } = &mut *shard;
+        let shard = self.shard(domain);
+        let mut held = shard.held.lock();
+        let HeldPresence { domains, users } = &mut *held;
         if let Some(remote) = domains.get_mut(domain) {
             let freed = remote.seen.unavailable(users, seen);
+            shard.lost(freed > 0);
             self.release(remote, freed);
             self.forget_if_idle(domains, domain);
         }
@@ -288,8 +340,9 @@ impl PresenceTracker {
         let mut stanzas = Vec::new();
         let mut pairs: Vec<(Box<str>, Box<str>)> = Vec::new();
         let mut count = 0;
-        let mut shard = self.shard(domain.as_str()).lock();
-        let PresenceShard { domains, users } = &mut *shard;
+        let shard = self.shard(domain.as_str());
+        let mut held = shard.held.lock();
+        let HeldPresence { domains, users } = &mut *held;
         // A stream may have come since.
         if let Some(remote) = domains.get_mut(&domain).filter(|own| own.streams == 0) {
             remote.absent_since = None;
@@ -302,6 +355,7 @@ impl PresenceTracker {
                     pairs.push((contact.into(), user.into()));
                 },
             );
+            shard.lost(freed > 0);
             self.release(remote, freed);
             count = pairs.len();
             for (contact, user) in pairs {
@@ -309,7 +363,7 @@ impl PresenceTracker {
             }
             self.forget_if_idle(domains, domain.as_str());
         }
-        drop(shard);
+        drop(held);
         GoneDomain {
             domain,
             pairs: count,
@@ -364,7 +418,7 @@ impl PresenceTracker {
 
     /// The last stream with a domain may have ended.
     fn leave(&self, domain: &DomainName) {
-        let mut shard = self.shard(domain.as_str()).lock();
+        let mut shard = self.shard(domain.as_str()).held.lock();
         let Some(remote) = shard.domains.get_mut(domain) else {
             return;
         };
@@ -399,9 +453,13 @@ impl PresenceTracker {
         }
     }
 
-    fn shard(&self, domain: &str) -> &Mutex<PresenceShard> {
+    fn shard(&self, domain: &str) -> &PresenceShard {
+        &self.shards[usize::from(self.shard_of(domain))]
+    }
+
+    fn shard_of(&self, domain: &str) -> u8 {
         let at = self.hasher.hash_one(domain) % SHARDS as u64;
-        &self.shards[usize::try_from(at).unwrap_or_default()]
+        u8::try_from(at).unwrap_or_default()
     }
 
     fn share(&self, object: Option<&str>) -> Arc<PresenceShare> {
@@ -456,6 +514,15 @@ impl PresenceTracker {
             old.bytes.fetch_sub(bytes, Ordering::Relaxed);
             share.bytes.fetch_add(bytes, Ordering::Relaxed);
             remote.share = Some(share);
+        }
+    }
+}
+
+impl PresenceShard {
+    /// What was noted before may be remembered no longer. The lock is held.
+    fn lost(&self, anything: bool) {
+        if anything {
+            self.losses.fetch_add(1, Ordering::Release);
         }
     }
 }

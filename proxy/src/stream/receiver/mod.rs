@@ -13,6 +13,7 @@ use crate::{
     config::ActiveConfig,
     negotiation::Side,
     policy::{self, Written},
+    presence::tracker::NotedPresence,
     routing::{
         batch::BatchBuilder,
         failure::{Failure, FailureKind},
@@ -23,7 +24,7 @@ use crate::{
         carried::{Carried, add_to},
         context::StreamContext,
         relay::{Owed, Relay},
-        seen_people::SeenPeople,
+        seen_people::{Seen, SeenPeople},
     },
     telemetry::{
         log_limiter::limited,
@@ -40,6 +41,16 @@ pub enum Taken {
     Full(Arc<Route>),
     /// This stream may not carry its pair. It was not taken.
     Stray,
+}
+
+/// Whose stanza it is.
+struct Addressed {
+    /// Its pair, among those that are carried.
+    index: usize,
+    /// What is known of its addresses, if its two domains are written as the pair has them.
+    written: Option<Written>,
+    /// That its sender was last seen available to whom it is for.
+    presence: Option<NotedPresence>,
 }
 
 /// Of so many stanzas of a stream one is measured, the first included.
@@ -102,7 +113,12 @@ impl Receiver {
         let (Some(from), Some(to)) = (&stanza.from, &stanza.to) else {
             return Taken::Stray;
         };
-        let Some((index, written)) = self.carried_index(from, to, stanza.type_.as_deref()) else {
+        let Some(Addressed {
+            index,
+            written,
+            presence,
+        }) = self.carried_index(from, to, stanza.type_.as_deref())
+        else {
             return Taken::Stray;
         };
         let settings = &config.document.settings;
@@ -163,11 +179,18 @@ impl Receiver {
             relay.answer_failure(carried, stanza, &failure, owed);
             return Taken::Yes;
         }
-        let Some(passing) = relay.judge(carried, stanza, written, owed) else {
+        let Some(passing) = relay.judge(carried, stanza, (written, presence), owed) else {
             return Taken::Yes;
         };
         if let Some(people) = passing.people {
-            self.people.note(from, to, (index, people));
+            let seen = Seen {
+                pair: index,
+                people,
+                presence: passing.presence,
+            };
+            self.people.note(from, to, seen);
+        } else if let Some(noted) = passing.presence {
+            self.people.note_presence(from, to, noted);
         }
         if index != self.current || !self.builder.continues_with(number) {
             self.flush(context, now);
@@ -192,7 +215,7 @@ impl Receiver {
         let (Some(from), Some(to)) = (start.from, start.to) else {
             return false;
         };
-        let Some((index, _)) = self.carried_index(from, to, start.type_) else {
+        let Some(Addressed { index, .. }) = self.carried_index(from, to, start.type_) else {
             return false;
         };
         let cause = policy::Cause::Faulty(stanza.error);
@@ -410,26 +433,31 @@ impl Receiver {
         self.people.release();
     }
 
-    /// Which pair it is: the one of the last stanza in the common case, compared as it stands; and what is
-    /// known of its addresses, if its two domains are written so.
-    fn carried_index(
-        &self,
-        from: &str,
-        to: &str,
-        type_: Option<&str>,
-    ) -> Option<(usize, Option<Written>)> {
+    /// Which pair it is: the one of the last stanza in the common case, compared as it stands.
+    fn carried_index(&self, from: &str, to: &str, type_: Option<&str>) -> Option<Addressed> {
         let is_error = type_ == Some("error");
         let may_carry = |carried: &Carried| is_error || !carried.errors_only;
-        if let Some((index, people)) = self.people.find(from, to)
-            && self.carried.get(index).is_some_and(may_carry)
+        if let Some(seen) = self.people.find(from, to)
+            && self.carried.get(seen.pair).is_some_and(may_carry)
         {
-            return Some((index, Some(Written::People(people))));
+            return Some(Addressed {
+                index: seen.pair,
+                written: Some(Written::People(seen.people)),
+                presence: seen.presence,
+            });
         }
         let ends = (DomainRange::of(from), DomainRange::of(to));
-        let written = Written::Domains {
+        let of = |index, written| {
+            Some(Addressed {
+                index,
+                written,
+                presence: None,
+            })
+        };
+        let written = Some(Written::Domains {
             from: ends.0,
             to: ends.1,
-        };
+        });
         let (from, to) = (ends.0.domain(from), ends.1.domain(to));
         let is = |carried: &Carried| {
             carried.pair.from.as_str() == from
@@ -437,10 +465,10 @@ impl Receiver {
                 && may_carry(carried)
         };
         if self.carried.get(self.current).is_some_and(is) {
-            return Some((self.current, Some(written)));
+            return of(self.current, written);
         }
         if let Some(index) = self.carried.iter().position(is) {
-            return Some((index, Some(written)));
+            return of(index, written);
         }
         let (from, to) = (canonical(from)?, canonical(to)?);
         let index = self.carried.iter().position(|carried| {
@@ -448,7 +476,7 @@ impl Receiver {
                 && carried.pair.to.as_str() == to
                 && may_carry(carried)
         })?;
-        Some((index, None))
+        of(index, None)
     }
 }
 

@@ -81,7 +81,7 @@ impl Outward {
         }
         carried.count(&stanza);
         let owed = Owed { tracker, number: 0 };
-        let Some(passing) = moment.relay().judge(carried, &stanza, None, owed) else {
+        let Some(passing) = moment.relay().judge(carried, &stanza, (None, None), owed) else {
             return OutwardOutcome::Answered;
         };
         let mut builder = BatchBuilder::default();

@@ -102,7 +102,7 @@ impl TrunkReceiver {
                 return Ok(());
             }
         }
-        let Some(passing) = relay.judge(carried, stanza, written, owed) else {
+        let Some(passing) = relay.judge(carried, stanza, (written, None), owed) else {
             return Ok(());
         };
         let follows = self.collecting.as_ref().is_some_and(|own| own.pair == pair)

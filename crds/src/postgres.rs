@@ -58,11 +58,11 @@ const VALUES: [(&str, OptionValue); 11] = [
         "target_session_attrs",
         OptionValue::OneOf(&["any", "read-write", "read-only"]),
     ),
-    ("connect_timeout", OptionValue::Number),
-    ("tcp_user_timeout", OptionValue::Number),
+    ("connect_timeout", OptionValue::Seconds),
+    ("tcp_user_timeout", OptionValue::Seconds),
     ("keepalives", OptionValue::Number),
-    ("keepalives_idle", OptionValue::Number),
-    ("keepalives_interval", OptionValue::Number),
+    ("keepalives_idle", OptionValue::Seconds),
+    ("keepalives_interval", OptionValue::Seconds),
     ("keepalives_retries", OptionValue::Number),
     ("port", OptionValue::Ports),
 ];
@@ -257,8 +257,10 @@ fn value_length(text: &str) -> Option<usize> {
 /// The values that an option may have.
 enum OptionValue {
     OneOf(&'static [&'static str]),
-    /// Seconds or a count; 0 is the default.
+    /// A count; 0 is the default.
     Number,
+    /// 0 and less are the default.
+    Seconds,
     /// One for each host.
     Ports,
 }
@@ -275,6 +277,7 @@ fn check_value(name: &str, value: &str) -> Result<(), ConnectionStringError> {
     let (is_taken, wanted) = match values {
         OptionValue::OneOf(words) => (words.contains(&value), words.join(", ")),
         OptionValue::Number => (value.parse::<u32>().is_ok(), "a whole number".to_owned()),
+        OptionValue::Seconds => (value.parse::<i64>().is_ok(), "a whole number".to_owned()),
         OptionValue::Ports => (
             value
                 .split(',')
@@ -337,6 +340,11 @@ mod tests {
             (
                 format!("{url}?connect_timeout=3&sslrootcert=/x&client_encoding=utf8"),
                 "postgresql://u:p@h:5432/d?connect_timeout=3",
+                None,
+            ),
+            (
+                format!("{url}?connect_timeout=-1&keepalives_idle=-1"),
+                "postgresql://u:p@h:5432/d?connect_timeout=-1&keepalives_idle=-1",
                 None,
             ),
             (

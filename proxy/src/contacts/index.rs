@@ -6,13 +6,13 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     hash::BuildHasher,
-    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
 use foldhash::quality::RandomState;
 use parking_lot::RwLock;
 
-use super::{Contact, ContactChange, Transition, pending::Pending};
+use super::{Contact, ContactChange, ContactEvent, Transition, pending::Pending};
 
 /// Most contacts of one user.
 pub const MAX_CONTACTS_PER_USER: usize = 10_000;
@@ -96,8 +96,6 @@ pub struct Contacts {
     bytes: AtomicUsize,
     /// Number of the newest load of the store: what an older one saw alone is not there any more.
     load: AtomicU32,
-    /// Whether what the store holds is here: before, the end of a contact that is not known may be one's that the store holds.
-    loaded: AtomicBool,
     /// By [`RecordError::ALL`].
     not_recorded: [AtomicU64; RecordError::ALL.len()],
     /// What the store has not taken yet; none: memory only.
@@ -122,7 +120,6 @@ impl Contacts {
             count: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             load: AtomicU32::new(0),
-            loaded: AtomicBool::new(false),
             not_recorded: Default::default(),
             pending,
         }
@@ -138,6 +135,19 @@ impl Contacts {
     pub fn state(&self, user: &str, remote: &str) -> Option<Contact> {
         let held = *self.shard(user).read().get(user)?.known.get(remote)?;
         Some(held.state)
+    }
+
+    /// Whether `event` may change what is known or stored of them: [`Self::record`] is to be told.
+    #[must_use]
+    pub fn may_change(&self, user: &str, remote: &str, event: ContactEvent) -> bool {
+        let before = self.state(user, remote);
+        Contact::after(before, event) != before || self.may_end_unknown(event)
+    }
+
+    /// The store may hold who is not known here: while it was not read, for want of room, and for as long as what
+    /// another replica wrote was not asked for.
+    fn may_end_unknown(&self, event: ContactEvent) -> bool {
+        event.ends() && self.pending.is_some()
     }
 
     /// Users of whom `is_wanted` says so, each with a remote that may follow them. Looks at all contacts: not for the
@@ -214,8 +224,7 @@ impl Contacts {
             .and_then(|of_user| of_user.known.get(&*change.remote))
             .map(|held| held.state);
         let after = Contact::after(before, change.event);
-        let may_end_unknown = change.event.ends() && !self.loaded.load(Ordering::Relaxed);
-        if after == before && !may_end_unknown {
+        if after == before && !self.may_end_unknown(change.event) {
             return Ok(());
         }
         if before.is_none() && after.is_some() {
@@ -281,7 +290,6 @@ impl Contacts {
     /// store.
     pub(super) fn end_load(&self) {
         let load = self.load.load(Ordering::Relaxed);
-        self.loaded.store(true, Ordering::Relaxed);
         for shard in &self.shards {
             let (mut gone, mut freed) = (0, 0);
             shard.write().retain(|user, of_user| {
@@ -454,10 +462,15 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_comes_before_the_store_is_loaded_ends_what_is_stored() {
+    fn the_end_of_a_contact_that_is_not_known_ends_what_is_stored() {
         let contacts = Contacts::stored();
+        // What was read had no room for it, or another replica wrote it just now.
+        contacts.begin_load();
+        contacts.end_load();
         let end = change("a@org.example", "r@u.example", ContactEvent::UserUnfollows);
+        assert!(contacts.may_change(&end.user, &end.remote, end.event));
         contacts.record(&end).unwrap();
+        assert_eq!(contacts.waiting(), 1);
         contacts.begin_load();
         contacts.adopt("a@org.example", "r@u.example", Some(Contact::To));
         contacts.end_load();
@@ -469,6 +482,7 @@ mod tests {
             "r@u.example",
             ContactEvent::RemoteWithdraws,
         );
+        assert!(!strange.may_change(&end.user, &end.remote, end.event));
         strange.record(&end).unwrap();
         assert_eq!(strange.waiting(), 0);
     }

@@ -464,15 +464,13 @@ impl Judged<'_, '_> {
             return None;
         }
         let (user, remote) = (self.user.bare(), self.remote.bare());
-        let before = contacts.state(user, remote);
-        if crate::contacts::Contact::after(before, event) == before {
-            return None;
-        }
-        Some(Box::new(ContactChange {
-            user: user.into(),
-            remote: remote.into(),
-            event,
-        }))
+        contacts.may_change(user, remote, event).then(|| {
+            Box::new(ContactChange {
+                user: user.into(),
+                remote: remote.into(),
+                event,
+            })
+        })
     }
 
     /// What of the stanza crosses, where all rules let it.

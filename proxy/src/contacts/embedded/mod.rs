@@ -93,9 +93,10 @@ fn open(directory: &Path) -> Result<Database, StoreError> {
     Database::builder()
         .set_cache_size(CACHE_BYTES)
         .create(&path)
-        .inspect_err(|_| {
-            // Half made (the disk is full), it would look damaged ever after.
-            if is_new {
+        .inspect_err(|error| {
+            // Half made (the disk is full), it would look damaged ever after. Another process may have been faster
+            // to open it: then it is that one's.
+            if is_new && !matches!(error, DatabaseError::DatabaseAlreadyOpen) {
                 let _ = fs::remove_file(&path);
             }
         })

@@ -22,7 +22,7 @@ use tokio_postgres::{Client, GenericClient, Row, Transaction};
 use super::{
     Contact, Contacts, Database,
     index::RecordError,
-    pending::ContactBatch,
+    pending::{ContactBatch, ContactKey},
     store::{ContactStore, FailureLines, GATHER, LinesInTime, StoreError, StoreHealth},
 };
 
@@ -75,7 +75,8 @@ INSERT INTO xmpp_edge_contacts (local_user, remote, state, revision)
 SELECT local_user, remote, state, nextval('xmpp_edge_contacts_revisions')
 FROM unnest($1::text[], $2::text[], $3::smallint[]) AS changed(local_user, remote, state)
 ON CONFLICT (local_user, remote) DO UPDATE
-SET state = excluded.state, revision = excluded.revision, changed = now()";
+SET state = excluded.state, revision = excluded.revision, changed = now()
+RETURNING local_user, remote, state, revision, (extract(epoch FROM changed) * 1000000)::bigint";
 
 /// From the row on that was seen last: whether it is still there says whether this is the same history.
 const NEWER: &str = "
@@ -121,7 +122,7 @@ impl ContactStore {
             most: CHUNK,
             lines: FailureLines::default(),
             left_out: LinesInTime::default(),
-            has_written: false,
+            written: None,
             encoding: None,
         };
         let task = tokio::spawn(replica.run());
@@ -147,7 +148,7 @@ struct SeenRow {
 }
 
 impl SeenRow {
-    /// Of the five columns of [`NEWER`] and [`NEWEST`].
+    /// Of the five columns of [`NEWER`], [`NEWEST`] and [`UPSERT`].
     fn of(row: &Row) -> Self {
         Self {
             user: row.get(0),
@@ -178,8 +179,8 @@ struct Replica {
     most: usize,
     lines: FailureLines,
     left_out: LinesInTime,
-    /// There are changes of our own that are not among the seen ones yet.
-    has_written: bool,
+    /// The newest change of our own, until it is among the seen ones.
+    written: Option<SeenRow>,
     /// The encoding that was told of: one that is not UTF8.
     encoding: Option<String>,
 }
@@ -196,6 +197,14 @@ impl From<StoreError> for End {
     fn from(error: StoreError) -> Self {
         Self::Failed(error)
     }
+}
+
+/// What came of a write.
+struct WrittenPairs {
+    /// The last row, where one was changed.
+    newest: Option<SeenRow>,
+    /// What the pairs are after it.
+    pairs: Vec<(ContactKey, Option<Contact>)>,
 }
 
 /// Why a write failed.
@@ -385,7 +394,7 @@ impl Replica {
     /// database still has what we wrote last.
     async fn catch_up(&mut self, client: &Client) -> Result<(), StoreError> {
         match &self.seen {
-            Some(seen) if seen.at.elapsed() < RELOAD_AFTER && !self.has_written => {
+            Some(seen) if seen.at.elapsed() < RELOAD_AFTER && self.written.is_none() => {
                 self.poll(client, true).await
             }
             _ => self.load(client).await,
@@ -404,7 +413,7 @@ impl Replica {
             self.contacts.adopt(user, remote, state);
         }
         self.contacts.end_load();
-        self.has_written = false;
+        self.written = None;
         self.seen = Some(SeenChanges {
             newest: newest.as_ref().map(SeenRow::of),
             at: Instant::now(),
@@ -432,7 +441,14 @@ impl Replica {
                 }
             }
             must_be_there = false;
-            for row in &rows {
+            let is_own = |own: &mut SeenRow| rows.iter().any(|row| own.goes_on_in(row));
+            self.written.take_if(is_own);
+            // The first may be the one that was seen last: taken in, or counted as one for which there is no room.
+            let news = rows.iter().filter(|row| {
+                let is_known = |seen: &SeenRow| *seen == SeenRow::of(row);
+                !seen.is_some_and(is_known)
+            });
+            for row in news {
                 let (user, remote, state) = pair(row);
                 self.contacts.adopt(user, remote, state);
             }
@@ -442,8 +458,11 @@ impl Replica {
                 seen.at = Instant::now();
             }
             if rows.len() < CHUNK {
-                self.has_written = false;
-                return Ok(());
+                // A pooler lets a session go on at another server than the one that took it.
+                return match self.written {
+                    Some(_) => self.load(client).await,
+                    None => Ok(()),
+                };
             }
         }
     }
@@ -457,11 +476,11 @@ impl Replica {
         };
         let batch = pending.take(self.most);
         match self.write(client, &batch).await {
-            Ok(changed) => {
+            Ok(WrittenPairs { newest, pairs }) => {
                 pending.written();
-                self.has_written = true;
+                self.written = newest.or(self.written.take());
                 self.most = (self.most * 2).min(CHUNK);
-                for ((user, remote), state) in changed {
+                for ((user, remote), state) in pairs {
                     self.contacts.adopt(&user, &remote, state);
                 }
                 Ok(())
@@ -497,7 +516,7 @@ impl Replica {
         &self,
         client: &mut Client,
         batch: &ContactBatch,
-    ) -> Result<Vec<((Box<str>, Box<str>), Option<Contact>)>, WriteRefused> {
+    ) -> Result<WrittenPairs, WriteRefused> {
         let transaction = self.begin_locked(client).await?;
         let users: Vec<&str> = batch.keys().map(|(user, _)| &**user).collect();
         let remotes: Vec<&str> = batch.keys().map(|(_, remote)| &**remote).collect();
@@ -512,7 +531,7 @@ impl Replica {
                 ((user, remote), state)
             })
             .collect();
-        let mut results = Vec::with_capacity(batch.len());
+        let mut pairs = Vec::with_capacity(batch.len());
         let (mut users, mut remotes, mut states) = (Vec::new(), Vec::new(), Vec::new());
         for ((user, remote), transition) in batch {
             let before = stored.get(&(&**user, &**remote)).copied().flatten();
@@ -522,15 +541,19 @@ impl Replica {
                 remotes.push(&**remote);
                 states.push(i16::from(Contact::encode(after)));
             }
-            results.push(((user.clone(), remote.clone()), after));
+            pairs.push(((user.clone(), remote.clone()), after));
         }
+        let mut newest = None;
         if !users.is_empty() {
-            self.answer(transaction.execute(UPSERT, &[&users, &remotes, &states]))
+            let written = self
+                .answer(transaction.query(UPSERT, &[&users, &remotes, &states]))
                 .await
                 .map_err(WriteRefused::of_pairs)?;
+            let rows = written.iter().map(SeenRow::of);
+            newest = rows.max_by_key(|row| row.revision);
         }
         self.answer(transaction.commit()).await?;
-        Ok(results)
+        Ok(WrittenPairs { newest, pairs })
     }
 
     fn host(&self) -> String {

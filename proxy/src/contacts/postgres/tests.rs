@@ -324,7 +324,7 @@ async fn a_replica_that_freezes_with_the_lock_holds_up_the_others_for_seconds_on
         lines: FailureLines::default(),
         left_out: LinesInTime::default(),
         encoding: None,
-        has_written: false,
+        written: None,
     };
     let mut client = frozen.connect(database).await.unwrap();
     // It never says another word.

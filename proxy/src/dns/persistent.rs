@@ -1,11 +1,17 @@
 //! Connections through a network that drops packets for a while: the system repeats its SYN after 1, 3 and 7 s
 //! (RFC 6298 section 5.5), so that a connection asked for early in an outage comes long after its end. Another
-//! is asked for beside it every two seconds; the first answer counts.
+//! is asked for beside it every two seconds; the first answer counts. All beside the first of each address have
+//! a bound in common.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io::ErrorKind,
+    net::SocketAddr,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::Instant};
 
 use super::happy::Connect;
 
@@ -13,32 +19,61 @@ use super::happy::Connect;
 pub const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// Connections to one address that are asked for beside each other, at most.
 const MOST: usize = 5;
+/// Connections that are asked for beside others, of the process: files that an outage of many partners may take.
+pub const MOST_BESIDE: usize = 512;
+
+/// Places of [`MOST_BESIDE`].
+static BESIDE: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(MOST_BESIDE)));
 
 /// Opens connections as `connect` does, and asks for another where one is silent for `pause`.
 #[must_use]
 pub fn persistent(connect: &Connect, pause: Duration) -> Connect {
+    persistent_within(connect, pause, &BESIDE)
+}
+
+fn persistent_within(connect: &Connect, pause: Duration, beside: &Arc<Semaphore>) -> Connect {
     let connect = Arc::clone(connect);
+    let beside = Arc::clone(beside);
     Arc::new(move |address: SocketAddr| {
-        let connect = Arc::clone(&connect);
+        let (connect, beside) = (Arc::clone(&connect), Arc::clone(&beside));
         async move {
-            let mut asked = FuturesUnordered::new();
+            let mut first = connect(address).fuse();
+            // Each with its place.
+            let mut further = FuturesUnordered::new();
+            let mut begun = 1;
+            let mut next = Instant::now() + pause;
             loop {
-                asked.push(connect(address));
-                if asked.len() >= MOST {
-                    break;
+                tokio::select! {
+                    answer = &mut first => return answer,
+                    Some((answer, _place)) = further.next() => match answer {
+                        // No file or port was left for it: that says nothing of the peer.
+                        Err(ref error) if !is_answer(error) => {}
+                        answer => return answer,
+                    },
+                    () = tokio::time::sleep_until(next), if begun < MOST => {
+                        next += pause;
+                        begun += 1;
+                        if let Ok(place) = Arc::clone(&beside).try_acquire_owned() {
+                            let asked = connect(address);
+                            further.push(async move { (asked.await, place) });
+                        }
+                    }
                 }
-                if let Ok(Some(answer)) = timeout(pause, asked.next()).await {
-                    return answer;
-                }
-            }
-            match asked.next().await {
-                Some(answer) => answer,
-                // Never: it was filled above.
-                None => connect(address).await,
             }
         }
         .boxed()
     })
+}
+
+/// Whether somebody at the other end, or on the way there, said so.
+fn is_answer(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionRefused
+            | ErrorKind::ConnectionReset
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable
+    )
 }
 
 #[cfg(test)]
@@ -48,7 +83,10 @@ mod tests {
         sync::atomic::{AtomicUsize, Ordering},
     };
 
-    use tokio::net::{TcpListener, TcpStream};
+    use tokio::{
+        net::{TcpListener, TcpStream},
+        time::timeout,
+    };
 
     use super::*;
 
@@ -89,6 +127,37 @@ mod tests {
             .expect("another is asked for")
             .expect("the fourth gets through");
         assert!((4..=MOST).contains(&asked.load(Ordering::SeqCst)));
+    }
+
+    #[tokio::test]
+    async fn what_fails_here_does_not_end_what_is_under_way_and_all_have_a_bound_in_common() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let to = listener.local_addr().expect("bound");
+        for places in [0, MOST_BESIDE] {
+            let asked = Arc::new(AtomicUsize::new(0));
+            let (count, others) = (Arc::clone(&asked), Arc::new(tokio::sync::Notify::new()));
+            let connect: Connect = Arc::new(move |_| {
+                let number = count.fetch_add(1, Ordering::SeqCst);
+                let others = Arc::clone(&others);
+                async move {
+                    if number > 0 {
+                        others.notify_one();
+                        // EMFILE
+                        return Err(io::Error::from_raw_os_error(24));
+                    }
+                    let second = timeout(Duration::from_millis(200), others.notified()).await;
+                    assert_eq!(second.is_ok(), places > 0);
+                    TcpStream::connect(to).await
+                }
+                .boxed()
+            });
+            let beside = Arc::new(Semaphore::new(places));
+            let connect = persistent_within(&connect, Duration::from_millis(1), &beside);
+            let opened = timeout(Duration::from_secs(60), connect(anywhere())).await;
+            opened.expect("in time").expect("the first gets through");
+            assert!(asked.load(Ordering::SeqCst) <= MOST);
+            assert_eq!(beside.available_permits(), places);
+        }
     }
 
     #[tokio::test]

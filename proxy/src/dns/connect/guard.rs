@@ -48,7 +48,8 @@ fn embedded(ip: Ipv6Addr) -> Vec<Ipv4Addr> {
 }
 
 /// What an address within 64:ff9b:1::/48 (RFC 8215) may lead to: the network alone knows how long a prefix it has there.
-/// RFC 6052 section 2.2 has the address behind it, around octet 8, and zeros behind that.
+/// RFC 6052 section 2.2 has the address behind it, around octet 8, and zeros there and behind; who translates looks at
+/// neither.
 fn of_local_prefix(octets: &[u8; 16]) -> Vec<Ipv4Addr> {
     const LAYOUTS: [[usize; 4]; 4] = [
         [6, 7, 9, 10],
@@ -56,11 +57,8 @@ fn of_local_prefix(octets: &[u8; 16]) -> Vec<Ipv4Addr> {
         [9, 10, 11, 12],
         [12, 13, 14, 15],
     ];
-    let fits = |layout: &&[usize; 4]| {
-        octets[8] == 0 && octets[layout[3] + 1..].iter().all(|octet| *octet == 0)
-    };
-    let found = LAYOUTS.iter().filter(fits);
-    let mut found: Vec<_> = found
+    let mut found: Vec<_> = LAYOUTS
+        .iter()
         .map(|layout| Ipv4Addr::from(layout.map(|place| octets[place])))
         .collect();
     // Where one layout gives an address, zeros by another are the rest of it.

@@ -185,19 +185,27 @@ impl Validator {
         for _ in 0..=MAX_ALIASES {
             let Some(name) = next.take() else { return };
             self.verdicts.forget(&name, kind);
-            if let Some(known) = self.questions.forget(&name, kind)
-                && let Followed::Alias(target) = follow(&known.answers, &name, kind)
-            {
-                next = Some(target);
+            if let Some(known) = self.questions.forget(&name, kind) {
+                // Most resolvers answer with all of it at once.
+                for target in standing::aliases(&known.answers, &name, MAX_ALIASES) {
+                    self.forget_keys_above(target);
+                }
+                if let Followed::Alias(target) = follow(&known.answers, &name, kind) {
+                    next = Some(target);
+                }
             }
-            let mut zone = name;
-            while !zone.is_root() {
-                self.questions.forget(&zone, RecordType::DNSKEY);
-                self.questions.forget(&zone, RecordType::DS);
-                zone = zone.base_name();
-            }
-            self.questions.forget(&zone, RecordType::DNSKEY);
+            self.forget_keys_above(&name);
         }
+    }
+
+    fn forget_keys_above(&self, name: &Name) {
+        let mut zone = name.clone();
+        while !zone.is_root() {
+            self.questions.forget(&zone, RecordType::DNSKEY);
+            self.questions.forget(&zone, RecordType::DS);
+            zone = zone.base_name();
+        }
+        self.questions.forget(&zone, RecordType::DNSKEY);
     }
 
     /// Bytes that are kept.

@@ -90,6 +90,15 @@ fn alias<'a>(answers: &'a [Record], name: &Name) -> Option<&'a Name> {
     })
 }
 
+/// What `name` is an alias of, one after the other, as far as `answers` say; `most` of them.
+pub(super) fn aliases<'a>(
+    answers: &'a [Record],
+    name: &Name,
+    most: usize,
+) -> impl Iterator<Item = &'a Name> {
+    std::iter::successors(alias(answers, name), |at| alias(answers, at)).take(most)
+}
+
 /// Judges a message whose records carry proofs. Every alias on the way and every record at its end
 /// must be secure; one insecure link makes the whole insecure; one bogus makes it bogus
 /// (RFC 7673 section 3.1). An empty answer is what its proof of absence is.

@@ -377,3 +377,44 @@ async fn s13_aliases_and_the_keys_above_a_name_are_forgotten_with_it() {
     validator.forget(&name(owner), SRV);
     assert_eq!(look().await, [2, 2, 2]);
 }
+
+#[tokio::test]
+async fn s13_the_keys_above_an_alias_that_was_answered_whole_are_forgotten_with_it() {
+    use crate::dns::fake::record;
+    let owner = "_xmpp-server._tcp.partner.example";
+    let (between, end) = ("a.relay.example", "b.hoster.example");
+    let answer = vec![
+        record(owner, RData::CNAME(CNAME(name(between)))),
+        record(between, RData::CNAME(CNAME(name(end)))),
+        record(end, srv(0, 0, 5269, "x.hoster.example.")),
+    ];
+    let zones = ["relay.example", "hoster.example"];
+    let keys = zones.map(|zone| {
+        let ds = FakeReply::Records(vec![signature(zone, RecordType::DS)]);
+        (zone, RecordType::DS, ds)
+    });
+    let mut replies = vec![(owner, SRV, FakeReply::Chain(answer))];
+    replies.extend(keys);
+    let fake = Fake::start(replies).await;
+    let anchors = TrustAnchors::default();
+    let validator = Validator::new(vec![fake.address], anchors, Duration::ZERO);
+    let look = async || {
+        validator.aliased(&name(owner), SRV).await.unwrap();
+        for zone in zones {
+            let zone = name(zone);
+            let asked = validator.questions.ask(&zone, RecordType::DS);
+            asked.await.unwrap();
+        }
+        let asked = fake.asked.lock();
+        let of = |zone: &str| {
+            let one = |asked: &&(String, RecordType)| {
+                (asked.0.as_str(), asked.1) == (zone, RecordType::DS)
+            };
+            asked.iter().filter(one).count()
+        };
+        zones.map(of)
+    };
+    assert_eq!(look().await, [1, 1]);
+    validator.forget(&name(owner), SRV);
+    assert_eq!(look().await, [2, 2]);
+}

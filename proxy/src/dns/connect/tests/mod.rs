@@ -529,6 +529,9 @@ fn s_13_nat64_of_a_networks_own_is_judged_by_every_length_of_its_prefix() {
         ("64:ff9b:1:aabb:c6:3364:700:0", false),
         ("64:ff9b:1:aabb::a01:205", true),
         ("64:ff9b:1:aabb::c633:6407", false),
+        // What stands where zeros are due is nothing that a translator looks at.
+        ("64:ff9b:1:a01:2:500:c633:6407", true),
+        ("64:ff9b:1:a01:102:500::", true),
         // Loopback and link-local are nobody's, whatever the list says.
         ("64:ff9b:1:7f00:0:100::", true),
         ("64:ff9b:1:a9fe:a9:fe00::", true),

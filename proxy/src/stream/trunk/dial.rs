@@ -344,7 +344,10 @@ impl KeptAddress {
         let has_room = self.trunks.len() < MOST_PODS;
         // What drains may take as long as stanzas wait: the next is not kept waiting for it.
         let all_drain = !behind.has_open && behind.known >= self.trunks.len();
-        if (behind.lacks_pods || all_drain) && has_room && further.0 < renewal {
+        if all_drain && has_room {
+            let pause = pause_of_further(self.vain).min(PAUSE_WITHOUT_TRUNK);
+            Some((self.last + pause, TrunkDial::Further))
+        } else if behind.lacks_pods && has_room && further.0 < renewal {
             Some(further)
         } else {
             Some((renewal, TrunkDial::Renewal))
@@ -420,6 +423,9 @@ impl KeptAddress {
 }
 
 type JoinedTrunk = Result<(tokio::task::Id, (TrunkStanding, Option<Fault>)), JoinError>;
+
+/// Between two dials while each trunk that stands drains, at most: soon there is none.
+const PAUSE_WITHOUT_TRUNK: Duration = Duration::from_secs(2);
 
 /// Between two dials for pods that are lacking, after so many that led to none.
 fn pause_of_further(vain: u32) -> Duration {
@@ -539,5 +545,10 @@ mod tests {
         assert_eq!(dials(drains), Some(TrunkDial::Further));
         let stands = behind(|own| (own.known, own.has_open) = (1, true));
         assert_eq!(dials(stands), Some(TrunkDial::Renewal));
+        // However often it was dialled for further pods before.
+        kept.vain = VAIN_AT_ONCE;
+        let drains = behind(|own| (own.known, own.lacks_pods) = (1, true));
+        let soon = (kept.last + PAUSE_WITHOUT_TRUNK, TrunkDial::Further);
+        assert_eq!(kept.due(drains), Some(soon));
     }
 }

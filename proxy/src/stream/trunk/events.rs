@@ -165,10 +165,9 @@ impl TrunkStream {
             return self.trunk.drain(now);
         }
         self.standing = TrunkStanding::Stood;
+        // It may be another than was said in the greeting, and only trunks that stand are told of changes.
         let server = context.trunks.own_server();
-        if server.words().is_some() {
-            self.trunk.say(&Nonza::Server(server));
-        }
+        self.trunk.say(&Nonza::Server(server));
         context.router.signed(|side, _| side == Side::Partner);
     }
 

@@ -71,9 +71,9 @@ impl InboundCustody {
             *self = Self::Kept;
             return;
         }
-        // What came before the edges knew, too.
-        context.router.give_back_inbound();
-        if *self == Self::Kept && context.trunks.owed_stanzas() > 0 {
+        // What came before the edges knew, too. A trunk of which something was given back acknowledges no more.
+        let given_back = context.router.give_back_inbound() > 0;
+        if given_back || *self == Self::Kept && context.trunks.owed_stanzas() > 0 {
             *self = Self::GivenBack;
             context.trunks.drain_all();
         }

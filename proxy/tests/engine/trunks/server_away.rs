@@ -73,6 +73,32 @@ async fn b25_a_sidecar_that_comes_without_its_server_gets_what_waits_once_it_is_
     assert_eq!(trunk.ids(), ["1", "2", "3"]);
 }
 
+/// The edge has it from the greeting that the server is away, and would wait for ever.
+#[tokio::test]
+async fn b25_a_server_that_comes_up_amid_the_greeting_is_told_of() {
+    let pki = Pki::new();
+    let scripted = ScriptedEdge::open(at(85, 1, 23456), &pki).await;
+    let shown = pki.sidecar(&["org.example"]);
+    let settings = sidecar(85, &pki, &shown, &[scripted.address]);
+    let _engine = Engine::start(at(85, 4, 0), settings.into_inputs());
+    let mut trunk = loop {
+        let trunk = scripted
+            .next_with("<trunk xmlns='urn:xmpp-edge:trunk:0'/>")
+            .await;
+        trunk.hears("<enable ").await;
+        if trunk.heard().contains("server='down'") {
+            break trunk;
+        }
+        // It was dialled before the server was tried.
+        trunk.cut();
+    };
+    let server = server_at(at(85, 3, 5269));
+    server.hears("probe.xmpp-edge.internal").await;
+    server.hears("</stream:stream>").await;
+    trunk.say(super::scripted::ENABLED).await;
+    trunk.hears("up='true'").await;
+}
+
 /// What the server says of one pair is no word on the others; nor on those of the probe by which it is tried: with
 /// routes of its own it may have none to a name that is nobody's.
 #[tokio::test]

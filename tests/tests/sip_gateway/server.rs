@@ -201,6 +201,43 @@ fn sip_41_what_the_edge_answers_does_not_wait_for_a_server_that_it_cannot_dial()
 }
 
 #[test]
+fn sip_41_what_waits_for_the_server_from_a_partner_that_is_suspended_is_not_delivered() {
+    alone(async {
+        let stage = Stage::start(StagePlan::default()).await?;
+        let (_outside, mut partner) = (stage.outside().await?, stage.partner().await?);
+        let rob = format!("rob@{PARTNER}");
+        partner.message(&rob, ALICE, "waits", "waits").await?;
+        wait::until("the edge has it", wait::GENEROUS, async || {
+            let inbound = ["direction=\"inbound\""];
+            let held = stage.edge.metric("queue_bytes", &inbound).await.ok()?;
+            (held > 0.0).then_some(())
+        })
+        .await?;
+        let suspended = async |yes: bool| {
+            stage
+                .edge
+                .edit("XmppFederatedPartner", "partner", |partner| {
+                    partner["spec"]["suspended"] = json!(yes);
+                })
+        };
+        suspended(true).await?;
+        partner.expect_stream_error("policy-violation").await?;
+        suspended(false).await?;
+        let mut partner = wait::until("it may talk again", wait::GENEROUS, async || {
+            stage.partner().await.ok()
+        })
+        .await?;
+        partner.message(&rob, ALICE, "after", "after").await?;
+        let server = stage.sip_server().await?;
+        let party = server.party().await?;
+        party.text("after").await?;
+        let others = party.requests();
+        ensure!(others.is_empty(), "{others:?}");
+        Ok(())
+    });
+}
+
+#[test]
 fn sip_41_a_server_that_is_away_is_waited_for_and_then_answered_for() {
     alone(async {
         let stage = Stage::start(quick()).await?;

@@ -34,7 +34,7 @@ use crate::{
         log_limiter::{LogLimiter, limited},
         metrics::Metrics,
     },
-    xml::stanza::Stanza,
+    xml::{Condition, ErrorType, stanza::Stanza},
 };
 
 /// All routes with their queues, and the memory that they may hold.
@@ -311,29 +311,19 @@ impl Router {
     }
 
     /// What waits for a server inside is given back to the senders that count on acknowledgements: others
-    /// reach it, or one of its kind.
-    pub fn give_back_inbound(&self) {
+    /// reach it, or one of its kind. How many batches that were.
+    pub fn give_back_inbound(&self) -> usize {
         let inbound = self.routes.all().into_iter();
-        for route in inbound.filter(|route| route.side == Side::Gateway) {
-            for batch in route.take_owed() {
-                batch.give_back();
-            }
-        }
+        let inbound = inbound.filter(|route| route.side == Side::Gateway);
+        let owed = inbound.flat_map(|route| route.take_owed());
+        owed.map(Batch::give_back).count()
     }
 
     /// What waits for, or comes from, a partner that is admitted no more is answered.
     pub fn withdraw_forbidden(self: &Arc<Self>) {
         let config = self.config.load_full();
-        let failure = Failure::new(
-            FailureKind::Forbidden,
-            "the policy for this domain has changed",
-        );
         for route in self.routes.all() {
-            let partner = match route.side {
-                Side::Partner => &route.pair.to,
-                Side::Gateway => &route.pair.from,
-            };
-            if config.policy.admit(partner.as_str()).is_err() {
+            if let Some(failure) = forbidden(&config, &route) {
                 for queued in route.take_forbidden() {
                     self.fail(&route, queued, &failure);
                 }
@@ -474,6 +464,27 @@ impl std::fmt::Debug for Router {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Router").finish_non_exhaustive()
     }
+}
+
+/// What becomes of what waits in the route, where its partner may not talk any more.
+#[must_use]
+pub fn forbidden(config: &ActiveConfig, route: &Route) -> Option<Failure> {
+    let (partner, failure) = match route.side {
+        Side::Partner => {
+            let text = "the policy for this domain has changed";
+            (&route.pair.to, Failure::new(FailureKind::Forbidden, text))
+        }
+        // Partners are not told what a policy says.
+        Side::Gateway => {
+            let unavailable = FailureKind::Answered {
+                condition: Condition::ServiceUnavailable,
+                error_type: ErrorType::Cancel,
+            };
+            (&route.pair.from, Failure::new(unavailable, ""))
+        }
+    };
+    let is_forbidden = config.policy.admit(partner.as_str()).is_err();
+    is_forbidden.then_some(failure)
 }
 
 /// The direction of what goes to a side.

@@ -93,6 +93,8 @@ struct UnansweredRequest {
 enum Awaited {
     /// The stanza is settled.
     Custody(Arc<AckTracker>),
+    /// The stanza is settled; an error may follow it.
+    Error,
     /// None: policy answers the stanza.
     Verdict,
 }
@@ -454,6 +456,10 @@ impl Answering {
         match tracker.take_fate() {
             StanzaFate::Held => {}
             StanzaFate::Settled => {
+                // It is not looked at again: while the link ends all are, at every change.
+                if let Some(open) = self.open.get_mut(&number) {
+                    open.awaits = Awaited::Error;
+                }
                 self.closing.insert((moment.now + ERROR_FOLLOWS, number));
             }
             StanzaFate::Lost => {

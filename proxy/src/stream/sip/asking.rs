@@ -25,6 +25,7 @@ use crate::{
         batch::Batch,
         failure::{Failure, FailureKind},
         route::Route,
+        router::forbidden,
     },
     sip::{
         code::{StatusCode, TranslatedError},
@@ -386,6 +387,19 @@ impl Asking {
             }
         }
         expired
+    }
+
+    /// What waits from partners that may not talk any more is answered.
+    pub(super) fn withdraw_forbidden(&mut self, moment: &LinkMoment<'_>) {
+        let is_over = |_: &TwoPeople, waiting: &WaitingStanza| {
+            forbidden(moment.config, &waiting.route).is_some()
+        };
+        for (_, waiting) in self.turns.take(is_over) {
+            if let Some(failure) = forbidden(moment.config, &waiting.route) {
+                let router = &moment.context.router;
+                router.bounce(&waiting.route, waiting.batch, &failure);
+            }
+        }
     }
 
     /// No connection stands any more, these did: each route with what goes on the next one, in order.

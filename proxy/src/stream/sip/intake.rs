@@ -23,6 +23,7 @@ use crate::{
         failure::Failure,
         route::Route,
         route_slots::RouteSlots,
+        router::forbidden,
         wake::{Wake, Window},
     },
     sip::turns::TwoPeople,
@@ -150,6 +151,17 @@ impl StanzaIntake {
         for (route, batch) in over {
             let failure = Failure::waited(limit, &route.pair.to, &away.text);
             router.bounce(&route, batch, &failure);
+        }
+    }
+
+    /// What waits for the server from partners that may not talk any more is answered.
+    pub(super) fn withdraw_forbidden(&mut self, moment: &LinkMoment<'_>) {
+        let waiting = std::mem::take(&mut self.waiting);
+        for (route, batch) in waiting {
+            match forbidden(moment.config, &route) {
+                Some(failure) => moment.context.router.bounce(&route, batch, &failure),
+                None => self.waiting.push_back((route, batch)),
+            }
         }
     }
 

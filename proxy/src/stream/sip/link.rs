@@ -206,6 +206,8 @@ impl SipLink {
                 self.config = self.context.config();
                 self.outward.config_changed();
                 let moment = Self::moment(&self.context, &self.config, &self.settings, now);
+                self.intake.withdraw_forbidden(&moment);
+                self.asking.withdraw_forbidden(&moment);
                 self.presence.follow_policy(&moment, &mut self.outward);
                 self.sessions.follow_policy(&moment);
                 self.presence.partners.look(&self.context, &self.handle);

@@ -530,8 +530,8 @@ const DASHES: [&str; 8] = [
     "-", "\u{2010}", "\u{2011}", "\u{2012}", "\u{2013}", "\u{2014}", "\u{2015}", "\u{2212}",
 ];
 
-/// Whether a line in capitals is BEGIN or END of something, with dashes of whatever kind and number on both
-/// sides.
+/// Whether a line in capitals is BEGIN or END of something, with dashes of whatever kind and number right before and
+/// behind it: `--- End of chain ---` is what somebody writes around blocks.
 fn is_between_dashes(upper: &[u8]) -> bool {
     let mut rest = upper.trim_ascii();
     let whole = rest.len();
@@ -539,9 +539,16 @@ fn is_between_dashes(upper: &[u8]) -> bool {
         .iter()
         .find_map(|dash| rest.strip_prefix(dash.as_bytes()))
     {
-        rest = behind.trim_ascii_start();
+        rest = behind;
     }
-    let has_end = DASHES.iter().any(|dash| rest.ends_with(dash.as_bytes()));
+    let mut before = rest;
+    while let Some(shorter) = DASHES
+        .iter()
+        .find_map(|dash| before.strip_suffix(dash.as_bytes()))
+    {
+        before = shorter;
+    }
+    let has_end = before.len() < rest.len() && !before.ends_with(b" ");
     let is_word = |word: &[u8]| {
         rest.strip_prefix(word).is_some_and(|what| {
             what.starts_with(b" ") && what.iter().any(u8::is_ascii_alphanumeric)

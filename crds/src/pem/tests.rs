@@ -68,7 +68,7 @@ fn k4_what_other_readers_take_is_read() {
         (
             "prose with hyphens",
             format!(
-                "- the beginning of a self-signed certificate -\n-- begin --\nBegin - of the certificates\n{one}-end-\n"
+                "- the beginning of a self-signed certificate -\n-- begin --\nBegin - of the certificates\n--- begin intermediates ---\n{one}-end-\n--- End of chain ---\n"
             ),
         ),
         ("an indented body", {

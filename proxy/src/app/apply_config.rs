@@ -252,7 +252,7 @@ async fn put_in_force(context: &Arc<StreamContext>, config: ActiveConfig) {
         let partners = config.document.partners.iter();
         partners.map(|partner| partner.name.clone()).collect()
     };
-    let (before, after) = (names(&old), names(&config));
+    let before = names(&old);
     context.attempts.reassign(|gateway, domain| {
         let side = if gateway {
             Side::Gateway
@@ -264,12 +264,16 @@ async fn put_in_force(context: &Arc<StreamContext>, config: ActiveConfig) {
     context.store_config(config);
     context.router.config_changed();
     sip::link::follow_config(context);
-    for partner in before.difference(&after) {
-        context.metrics.forget_partner(partner);
-    }
+    let forget_partners = move |context: &StreamContext| {
+        let there = names(&context.config());
+        for partner in before.difference(&there) {
+            context.metrics.forget_partner(partner);
+        }
+    };
+    forget_partners(context);
     withdraw(context).await;
     let telling = context.streams.announce(|| Command::ConfigChanged);
-    // A stream may have been judging by the old rules just now, and have queued or noted what is
+    // A stream may have been judging by the old rules just now, and have queued, noted or counted what is
     // forbidden after it was looked for.
     let again = Arc::clone(context);
     context.tasks.spawn(async move {
@@ -278,7 +282,10 @@ async fn put_in_force(context: &Arc<StreamContext>, config: ActiveConfig) {
             tokio::time::sleep(LOOK_AGAIN).await;
         };
         tokio::select! {
-            () = all => withdraw(&again).await,
+            () = all => {
+                forget_partners(&again);
+                withdraw(&again).await;
+            }
             () = again.stopping.cancelled() => {}
         }
     });

@@ -47,6 +47,8 @@ pub struct ActiveConfig {
     pub(super) sip_identities: BTreeMap<String, Arc<Identity>>,
     gateways: Vec<ActiveGateway>,
     gateway_of: HashMap<DomainName, usize>,
+    /// Domains that partner objects name themselves.
+    listed: HashSet<DomainName>,
     /// What of the document cannot be used, and concerns those alone whom it names.
     pub unusable: Vec<String>,
     pub admin_token: Option<zeroize::Zeroizing<String>>,
@@ -183,6 +185,12 @@ impl ActiveConfig {
             Trust::new(Roots::from_pem(&materials.internal_ca, "the internal CA")?);
         let mut gateways = Vec::new();
         let mut gateway_of = HashMap::new();
+        let patterns = config.partners.iter().flat_map(|own| &own.domains);
+        let listed = patterns.filter_map(|pattern| match pattern {
+            DomainPattern::Exact(domain) => Some(domain.clone()),
+            DomainPattern::Below(_) => None,
+        });
+        let listed = listed.collect();
         for gateway in &config.gateways {
             let mut own = None;
             let mut fault = None;
@@ -236,6 +244,7 @@ impl ActiveConfig {
             sip_identities,
             gateways,
             gateway_of,
+            listed,
             unusable,
             admin_token: materials.admin_token.clone(),
             materials: Arc::clone(materials),
@@ -269,9 +278,7 @@ impl ActiveConfig {
     /// Whether a partner object names `domain` itself, and no wildcard above it.
     #[must_use]
     pub fn lists_partner(&self, domain: &DomainName) -> bool {
-        let is_it = |pattern: &DomainPattern| matches!(pattern, DomainPattern::Exact(exact) if exact == domain);
-        self.partner(domain)
-            .is_some_and(|partner| partner.domains.iter().any(is_it))
+        self.listed.contains(domain)
     }
 
     /// Name of the partner object that stanzas of `pair` cross to or from; `next_hop` is whom they go to.
@@ -337,10 +344,7 @@ impl ActiveConfig {
             Side::Partner => match self.partner(domain) {
                 Some(partner) => AttemptPeer::Partner {
                     object: &partner.name,
-                    listed: partner
-                        .domains
-                        .iter()
-                        .any(|own| matches!(own, DomainPattern::Exact(own) if own == domain)),
+                    listed: self.lists_partner(domain),
                 },
                 None => AttemptPeer::Stranger,
             },

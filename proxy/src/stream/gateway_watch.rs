@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::future::join_all;
+use futures::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::{
     domain::{DomainName, DomainPattern},
@@ -15,6 +15,8 @@ use crate::negotiation::{Pair, Side};
 
 /// Between two tries of a server.
 const PAUSE: Duration = Duration::from_secs(60);
+/// Tries at a time: a gateway may have thousands of domains, and its server is just starting.
+const AT_A_TIME: usize = 8;
 
 /// Tries what cannot be reached, until `stop`.
 pub async fn watch(context: Arc<StreamContext>, stop: CancellationToken) {
@@ -47,17 +49,22 @@ pub async fn try_unreachable(context: &Arc<StreamContext>) {
         .filter(|own| own.mode == GatewayMode::Direct && config.edge_dials.is_none())
         .flat_map(|own| own.domains.iter())
         .filter(|domain| context.attempts.gateway_reachable(domain) == Some(false));
-    join_all(unreachable.map(|own| try_one(context, &partner, own))).await;
+    let unreachable: Vec<DomainName> = unreachable.cloned().collect();
+    let tries = unreachable.into_iter().map(|own| {
+        let (context, from) = (Arc::clone(context), partner.clone());
+        try_one(context, Pair { from, to: own })
+    });
+    stream::iter(tries)
+        .buffer_unordered(AT_A_TIME)
+        .collect::<()>()
+        .await;
 }
 
 /// What comes of it stands with the attempts.
-async fn try_one(context: &Arc<StreamContext>, partner: &DomainName, own: &DomainName) {
-    let pair = Pair {
-        from: partner.clone(),
-        to: own.clone(),
-    };
-    if connect::establishes(context, pair).await.is_ok() {
-        let is_it = |side: Side, pair: &Pair| side == Side::Gateway && pair.to == *own;
+async fn try_one(context: Arc<StreamContext>, pair: Pair) {
+    let own = pair.to.clone();
+    if connect::establishes(&context, pair).await.is_ok() {
+        let is_it = |side: Side, pair: &Pair| side == Side::Gateway && pair.to == own;
         context.router.signed(is_it);
     }
 }

@@ -2,7 +2,7 @@
 //! to any replica. The id carries the send time and a MAC, so that whoever gets the answer knows it.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -112,10 +112,14 @@ impl Probes {
             let route = router.route(Side::Partner, &pair);
             router.enqueue_own(&route, Batch::reply(bytes, None, now));
         }
+        let partners = config.document.partners.iter();
+        let probed: HashSet<&str> = partners
+            .filter(|own| is_probed(config, own))
+            .map(|own| own.name.as_str())
+            .collect();
         let mut newest = self.newest.lock();
         newest.retain(|name, _| {
-            let mut partners = config.document.partners.iter();
-            let stays = partners.any(|own| own.name == *name && is_probed(config, own));
+            let stays = probed.contains(&**name);
             if !stays {
                 metrics.not_probed(name);
             }

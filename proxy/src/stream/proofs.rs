@@ -24,7 +24,8 @@ pub struct Proofs {
 struct Proof {
     domain: DomainName,
     by: TrustStamp,
-    /// When the first certificate of the chain is over.
+    /// When the next certificate of the chain is over; of those that are already the peer's own alone, which a pin
+    /// may vouch for: some send more than is needed.
     until: Timestamp,
 }
 
@@ -54,7 +55,9 @@ impl Proofs {
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         verify()?;
         let ends: Result<Vec<_>, _> = chain.iter().map(not_after).collect();
-        if let Some(until) = ends.ok().and_then(|ends| ends.into_iter().min()).map(over)
+        let ends = ends.into_iter().flatten().map(over).enumerate();
+        let counts = ends.filter(|(place, end)| *place == 0 || *end > now);
+        if let Some(until) = counts.map(|(_, end)| end).min()
             && proved.len() < MAX_PAIRS
         {
             if proved.is_empty() {
@@ -155,6 +158,27 @@ mod tests {
                 .is_ok()
         });
         (holds, proofs.verified.load(Ordering::Relaxed) - before)
+    }
+
+    #[test]
+    fn a_certificate_beside_the_path_that_is_over_changes_nothing() {
+        let (ours, theirs) = (authority("ours"), authority("theirs"));
+        let leaf = issue(&ours, &Subject::default());
+        let over = Subject {
+            end: Subject::default().begin + 1,
+            ..Subject::default()
+        };
+        let chain = [leaf.der, issue(&theirs, &over).der];
+        let config = of_document(document(&[&ours]));
+        let proofs = Proofs::default();
+        assert_eq!(ask(&config, &proofs, &chain), (true, 1));
+        let end = not_after(&chain[0]).expect("a certificate");
+        let next = proofs.next_end(Timestamp::now());
+        assert_eq!(
+            next,
+            Some(super::over(end)),
+            "the stream ends with its leaf"
+        );
     }
 
     #[test]

@@ -72,8 +72,10 @@ struct LimiterState {
     of_kind: [usize; 3],
     /// How many of the known ones each partner object has.
     of_object: HashMap<Arc<str>, usize>,
-    /// Addresses (IPv6: /64) from which somebody authenticated, by the partner object.
+    /// Addresses (IPv6: /64) from which somebody authenticated, each with the partner object that did last.
     known: Remembered<IpAddr, ()>,
+    /// The same with each partner object that did: several may be behind one address, of a hoster.
+    known_to_be: Remembered<(IpAddr, Box<str>), ()>,
 }
 
 #[derive(Debug)]
@@ -135,6 +137,7 @@ impl Default for UnauthenticatedLimiter {
             of_kind: [0; 3],
             of_object: HashMap::new(),
             known: Remembered::new(KNOWN_FOR, ADDRESSES_OF_PARTNER),
+            known_to_be: Remembered::new(KNOWN_FOR, ADDRESSES_OF_PARTNER),
         };
         Self {
             state: Mutex::new(state),
@@ -198,9 +201,9 @@ impl UnauthenticatedLimiter {
     #[must_use]
     pub fn is_known(&self, address: IpAddr, object: &str) -> bool {
         let Networks([address, ..]) = Networks::of(address);
+        let key = (address, object.into());
         let state = self.state.lock();
-        let known = state.known.object(&address, Instant::now());
-        known.is_some_and(|known| **known == *object)
+        state.known_to_be.get(&key, Instant::now()).is_some()
     }
 
     /// A place to wait for a PROXY header in; none while as many wait as may be unauthenticated.
@@ -365,7 +368,10 @@ impl ConnectionSlot {
         {
             let Networks([address, ..]) = slot.networks;
             let owner = Owner::Object(object);
-            state.known.note(owner, address, (), Instant::now());
+            let now = Instant::now();
+            state.known.note(owner, address, (), now);
+            let key = (address, object.into());
+            state.known_to_be.note(owner, key, (), now);
         }
     }
 }

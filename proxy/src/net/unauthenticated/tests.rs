@@ -252,3 +252,13 @@ fn a_quarter_is_kept_for_those_who_are_known() {
     assert!(limiter.len() <= TOTAL);
     drop((strangers, more));
 }
+
+#[test]
+fn s06_each_partner_object_behind_one_address_is_known_there() {
+    let limiter = Arc::new(UnauthenticatedLimiter::default());
+    for object in ["one", "two"] {
+        limiter.enter(v4(1), false).0.authenticated(Some(object));
+    }
+    assert!(limiter.is_known(v4(1), "one") && limiter.is_known(v4(1), "two"));
+    assert!(!limiter.is_known(v4(2), "one") && !limiter.is_known(v4(1), "three"));
+}

@@ -33,7 +33,7 @@ app.kubernetes.io/part-of: xmpp-edge
 app.kubernetes.io/managed-by: {{ $root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
 {{- /* What they must not change is left to the chart. */}}
-{{- with omit $root.Values.commonLabels "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/version" "app.kubernetes.io/part-of" "app.kubernetes.io/managed-by" "helm.sh/chart" }}
+{{- with omit ($root.Values.commonLabels | default dict) "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/version" "app.kubernetes.io/part-of" "app.kubernetes.io/managed-by" "helm.sh/chart" }}
 {{ toYaml . }}
 {{- end -}}
 {{- end -}}
@@ -82,7 +82,7 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{/* Names of pull Secrets, those of the chart before the global ones, as a JSON list of objects. */}}
 {{- define "xmpp-edge.pullSecrets" -}}
 {{- $all := list -}}
-{{- range concat .Values.imagePullSecrets ((.Values.global | default dict).imagePullSecrets | default list) -}}
+{{- range concat (.Values.imagePullSecrets | default list) ((.Values.global | default dict).imagePullSecrets | default list) -}}
 {{- if kindIs "string" . -}}{{- $all = append $all (dict "name" .) -}}{{- else -}}{{- $all = append $all . -}}{{- end -}}
 {{- end -}}
 {{- uniq $all | toJson -}}

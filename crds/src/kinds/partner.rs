@@ -380,6 +380,20 @@ pub struct AttemptStatus {
     pub replica: Option<String>,
 }
 
+impl AttemptStatus {
+    /// Whether it ended an attempt or a part of it.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        is_failure(&self.outcome)
+    }
+}
+
+/// Whether an outcome of a step is a failure; a target that is only slow has not failed yet.
+#[must_use]
+pub fn is_failure(outcome: &str) -> bool {
+    !matches!(outcome, "Ok" | "TcpSilent")
+}
+
 /// The newest ping.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

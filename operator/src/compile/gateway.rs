@@ -280,6 +280,7 @@ pub(super) fn differing<'a>(
     specs: &[EdgePool],
     diagnostics: &mut Vec<Diagnostic>,
 ) {
+    let default = PoolSidecar::default();
     let mut by_name: BTreeMap<&str, PoolsGateway<'_>> = BTreeMap::new();
     let mut by_domain: BTreeMap<&DomainName, PoolsGateway<'_>> = BTreeMap::new();
     for pool in pools {
@@ -290,12 +291,10 @@ pub(super) fn differing<'a>(
         // A pool that still has no sidecars is one that is moved later.
         for own in pool.gateways.iter().filter(|it| it.sidecar.is_some()) {
             let name = own.effective_name();
-            let given = spec.and_then(|pool| {
+            let given = spec.map(|pool| {
                 let mut gateways = pool.spec.gateways.iter();
-                gateways
-                    .find(|it| it.effective_name() == name)?
-                    .sidecar
-                    .as_ref()
+                let given = gateways.find(|it| it.effective_name() == name);
+                given.and_then(|it| it.sidecar.as_ref()).unwrap_or(&default)
             });
             let own = PoolsGateway {
                 pool: &pool.pool,
@@ -339,7 +338,7 @@ pub(super) fn differing<'a>(
 struct PoolsGateway<'a> {
     pool: &'a str,
     gateway: &'a Gateway,
-    /// What stands in the spec alone.
+    /// What stands in the spec alone; `None`: it cannot be read.
     given: Option<&'a PoolSidecar>,
 }
 
@@ -349,7 +348,7 @@ impl PoolsGateway<'_> {
         let (own, theirs) = (self.gateway, other.gateway);
         let domains = |gateway: &Gateway| gateway.domains.iter().cloned().collect::<BTreeSet<_>>();
         let sidecar = |gateway: &Gateway| gateway.sidecar.clone().unwrap_or_default();
-        let default = PoolSidecar::default();
+        let given = self.given.zip(other.given);
         let (of_own, of_theirs) = (sidecar(own), sidecar(theirs));
         let fields = [
             ("domains", domains(own) != domains(theirs)),
@@ -358,8 +357,7 @@ impl PoolsGateway<'_> {
             ("sidecar.namespace", of_own.namespace != of_theirs.namespace),
             (
                 "sidecar.serverAddress",
-                self.given.unwrap_or(&default).server_address
-                    != other.given.unwrap_or(&default).server_address,
+                given.is_some_and(|(own, theirs)| own.server_address != theirs.server_address),
             ),
             (
                 "negotiation",

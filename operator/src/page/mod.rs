@@ -284,10 +284,9 @@ fn cell(pool: &str, suspended: bool, known: Option<&PartnerPoolStatus>) -> Cell 
     let nothing = PartnerPoolStatus::default();
     let known = known.unwrap_or(&nothing);
     let time = |time: &Option<Time>| time.as_ref().map(|time| time.0);
-    let failed = |step: &AttemptStatus| step.outcome != "Ok";
     let state = if suspended {
         CellState::Suspended
-    } else if known.last_attempt.iter().any(failed) {
+    } else if known.last_attempt.iter().any(AttemptStatus::failed) {
         CellState::Failing
     } else if known.inbound_streams + known.outbound_streams > 0 {
         CellState::Connected

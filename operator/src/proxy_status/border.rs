@@ -24,8 +24,9 @@ pub const STREAMS: usize = 32_768;
 pub const PARTNERS: usize = 65_536;
 /// Series of what policy refused: a proxy tells the hundred that grew last.
 pub const REFUSALS: usize = 256;
-/// Steps of one attempt, as many as a proxy keeps of both directions.
-pub const STEPS: usize = 64;
+/// Steps of one attempt: a proxy tells up to 32 that were only claimed, then 32 inbound and 32 outbound. What follows is
+/// left out, and that would be what says how it ended.
+pub const STEPS: usize = 96;
 /// Gateways of a pool.
 pub const GATEWAYS: usize = 128;
 /// Domains of a gateway, a stream or a certificate.

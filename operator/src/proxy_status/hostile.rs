@@ -5,7 +5,7 @@
 use serde_json::json;
 
 use super::{
-    border::{NAME, TEXT, WORD},
+    border::{NAME, STEPS, TEXT, WORD},
     held::{Held, MAX_HELD},
     model::ProxyStatus,
 };
@@ -44,6 +44,13 @@ fn whatever_a_pod_answers_how_often_what_is_held_of_it_is_bounded() {
             format!(r#"{{"name":"p{it}","lastAttempt":[{steps}]}}"#)
         })
     };
+    // As many as are kept, of as many partners as fit.
+    let full = vec![STEP; STEPS].join(",");
+    let wide = |_: usize| {
+        largest("partners", |it| {
+            format!(r#"{{"name":"p{it}","lastAttempt":[{full}]}}"#)
+        })
+    };
     let streams = |round: usize| {
         largest("streams", |it| {
             let id = round * 1_000_000 + it;
@@ -62,10 +69,11 @@ fn whatever_a_pod_answers_how_often_what_is_held_of_it_is_bounded() {
             )
         })
     };
-    let kinds: [(&str, &dyn Fn(usize) -> String); 6] = [
+    let kinds: [(&str, &dyn Fn(usize) -> String); 7] = [
         ("invented partners", &invented),
         ("partners", &of_known),
         ("steps", &deep),
+        ("steps of many", &wide),
         ("streams", &streams),
         ("gateways", &gateways),
         ("refusals", &refusals),
@@ -145,4 +153,20 @@ fn what_a_pod_says_is_one_short_line_and_a_key_that_is_none_is_refused() {
         );
         assert!(error.len() < 200, "{} octets", error.len());
     }
+}
+
+#[test]
+fn an_attempt_as_long_as_a_proxy_tells_is_read_to_its_end() {
+    let step = |direction: &str, outcome: String| json!({"step": "tcp", "outcome": outcome, "direction": direction, "time": "2026-01-01T00:00:00Z"});
+    let mut steps = Vec::new();
+    for (of, direction) in [("c", "inbound"), ("i", "inbound"), ("o", "outbound")] {
+        steps.extend((0..32).map(|number| step(direction, format!("{of}{number}"))));
+    }
+    let status: ProxyStatus = serde_json::from_value(json!({"pool": "hq", "version": "0",
+        "config": {"generation": 1, "loadedTime": "2026-01-01T00:00:00Z"},
+        "partners": [{"name": "p", "lastAttempt": steps}]}))
+    .unwrap();
+    let read = &status.partners[0].last_attempt;
+    let ends = [read.first(), read.last()].map(|step| step.unwrap().outcome.as_str());
+    assert_eq!((read.len(), ends), (96, ["c0", "o31"]));
 }

@@ -50,10 +50,26 @@ pub struct PartnerFacts {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attempt {
     pub replica: String,
-    pub steps: Vec<model::AttemptStep>,
+    steps: Vec<model::AttemptStep>,
 }
 
 impl Attempt {
+    /// Steps of who only claims to be the partner come first: where a list is cut it loses its beginning, and the step
+    /// that is told is the last that failed.
+    fn new(replica: &str, mut steps: Vec<model::AttemptStep>) -> Self {
+        steps.sort_by_key(|step| !step.unproven);
+        Self {
+            replica: replica.to_owned(),
+            steps,
+        }
+    }
+
+    /// In their order, those that were only claimed first.
+    #[must_use]
+    pub fn steps(&self) -> &[model::AttemptStep] {
+        &self.steps
+    }
+
     /// When it failed, else when its last step was.
     #[must_use]
     pub fn told_time(&self) -> Option<Timestamp> {
@@ -61,11 +77,11 @@ impl Attempt {
         Some(step.time)
     }
 
-    /// The step that failed; who only claims to be the partner comes last.
+    /// The step that failed; what we saw ourselves before what somebody only claims. Pages and the status of a partner
+    /// find it by the same rule.
     #[must_use]
     pub fn failure(&self) -> Option<&model::AttemptStep> {
-        let failed = || self.steps.iter().filter(|step| step.failed());
-        failed().find(|step| !step.unproven).or(failed().next())
+        self.steps.iter().rfind(|step| step.failed())
     }
 
     fn time(&self) -> Timestamp {
@@ -157,10 +173,8 @@ pub fn merge(report: &PoolReport, config: &EdgeConfig) -> PoolFacts {
                 }
             }
             if !partner.last_attempt.is_empty() {
-                attempts.entry(&partner.name).or_default().push(Attempt {
-                    replica: pod.clone(),
-                    steps: partner.last_attempt.clone(),
-                });
+                let attempt = Attempt::new(pod, partner.last_attempt.clone());
+                attempts.entry(&partner.name).or_default().push(attempt);
             }
         }
         for gateway in &status.gateways {
@@ -245,7 +259,8 @@ fn add_stream(
     }
 }
 
-/// The newest failure that no later success of its direction made good, else what came last.
+/// The newest failure that no later success of its direction made good, without the steps of a direction that had one;
+/// else what came last.
 fn newest(
     mut attempts: Vec<Attempt>,
     stood: impl Fn(Direction) -> Option<Timestamp>,
@@ -258,10 +273,16 @@ fn newest(
         let well = well.filter(|it| it.steps.iter().any(|step| step.direction.covers(direction)));
         well.map(Attempt::time).chain(stood(direction)).max()
     };
+    let made_good = [Direction::Inbound, Direction::Outbound, Direction::Both]
+        .map(|direction| (direction, good(direction)));
+    let is_open = |step: &model::AttemptStep| {
+        let mut times = made_good.iter();
+        let found = times.find(|(direction, _)| *direction == step.direction);
+        found.is_none_or(|(_, time)| time.is_none_or(|time| time < step.time))
+    };
     let open = attempts.iter().rposition(|attempt| {
-        attempt
-            .failure()
-            .is_some_and(|step| good(step.direction).is_none_or(|time| time < step.time))
+        let mut steps = attempt.steps.iter();
+        steps.any(|step| step.failed() && is_open(step))
     });
     // A failure that was made good says nothing any more.
     let well = || {
@@ -270,7 +291,11 @@ fn newest(
             .rposition(|attempt| attempt.failure().is_none())
     };
     let chosen = open.or_else(well)?;
-    Some(attempts.swap_remove(chosen))
+    let mut chosen = attempts.swap_remove(chosen);
+    if open.is_some() {
+        chosen.steps.retain(is_open);
+    }
+    Some(chosen)
 }
 
 fn add_shown(gateways: &mut [GatewayFacts], stream: &model::Stream) {
@@ -514,6 +539,29 @@ mod tests {
             json!([stream(1, "Outbound", "p.example", 12)]),
         );
         assert_eq!(failed(&stands), ("a".into(), None));
+        let inbound_only = two(
+            json!([
+                step("inbound", "PeerClosed", 9),
+                step("outbound", "Refused", 10)
+            ]),
+            json!([]),
+            json!([stream(1, "Outbound", "p.example", 12)]),
+        );
+        assert_eq!(
+            failed(&inbound_only),
+            ("a".into(), Some("PeerClosed".into())),
+            "the other direction was made good"
+        );
+        let slow = two(
+            json!([step("outbound", "TcpSilent", 10)]),
+            json!([]),
+            json!([]),
+        );
+        assert_eq!(
+            failed(&slow),
+            ("a".into(), None),
+            "the next target is tried beside it"
+        );
     }
 
     #[test]

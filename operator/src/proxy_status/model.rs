@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use xmpp_edge_crds::{
     edge_config::{GatewayMode, Version},
+    kinds::partner::is_failure,
     negotiation::Method,
     verdict,
 };
@@ -219,7 +220,7 @@ pub struct AttemptStep {
 impl AttemptStep {
     #[must_use]
     pub fn failed(&self) -> bool {
-        self.outcome != "Ok"
+        is_failure(&self.outcome)
     }
 }
 

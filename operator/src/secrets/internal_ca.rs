@@ -224,7 +224,8 @@ pub fn ensure_gateway(
 }
 
 /// What the sidecars of a gateway mount: a certificate for its domains, renewed with a third of its life left;
-/// all that is to be trusted of edges; their document, as it is given; and `epoch`, when the first certificate
+/// all that is to be trusted of edges; their document, as it is given (`None`: nobody can say it now, and the one that is
+/// kept stays); and `epoch`, when the first certificate
 /// begins that was made since there is this entry. Renewals keep it. Who deletes the entry so takes away every
 /// certificate of before: edges take none that begins before the epoch.
 ///
@@ -235,7 +236,7 @@ pub fn ensure_sidecar(
     ca: &InternalCa,
     name: &str,
     domains: &[DomainName],
-    document: &str,
+    document: Option<&str>,
     now: Timestamp,
 ) -> Result<CertificateFacts, CertificateError> {
     let entry = ManagedSecret::Sidecar(name.to_owned());
@@ -247,7 +248,9 @@ pub fn ensure_sidecar(
     set(&mut material, "ca.crt", &ca.trusted);
     set(&mut material, "issued-by", &ca.signer.chain);
     set(&mut material, "epoch", &epoch.to_string());
-    set(&mut material, "sidecar.json", document);
+    if let Some(document) = document.or(text(&held, "sidecar.json")) {
+        set(&mut material, "sidecar.json", document);
+    }
     if material != held {
         store.write(&entry, &material)?;
     }

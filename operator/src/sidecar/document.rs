@@ -11,7 +11,8 @@ use xmpp_edge_crds::{
 /// The documents by the gateways' names. `reach`: where sidecars find the edges of a pool.
 ///
 /// What is only in a spec (`sidecar.serverAddress`, `sidecar.edges`) is read there; where the spec is not
-/// accepted, that may be newer than what is in force.
+/// accepted, that may be newer than what is in force. A gateway of a pool whose spec is gone or cannot be read has none:
+/// what was written of it is to stay, as what is in force does.
 #[must_use]
 pub fn documents(
     pools: &[EdgePool],
@@ -19,10 +20,14 @@ pub fn documents(
     reach: impl Fn(&EdgeConfig) -> Vec<String>,
 ) -> BTreeMap<String, SidecarDocument> {
     let mut documents: BTreeMap<String, SidecarDocument> = BTreeMap::new();
+    let mut unknown = Vec::new();
     for config in configs.values() {
         for gateway in config.gateways.iter().filter(|it| it.sidecar.is_some()) {
             let name = gateway.effective_name();
-            let given = given(pools, &config.pool, name);
+            let Some(given) = given(pools, &config.pool, name) else {
+                unknown.push(name);
+                continue;
+            };
             let document = documents
                 .entry(name.to_owned())
                 .or_insert_with(|| document(config, gateway, &given, configs));
@@ -40,6 +45,7 @@ pub fn documents(
             }
         }
     }
+    documents.retain(|name, _| !unknown.contains(&name.as_str()));
     documents
 }
 
@@ -60,12 +66,13 @@ pub fn internal_addresses(config: &EdgeConfig) -> Vec<String> {
         .collect()
 }
 
-fn given(pools: &[EdgePool], pool: &str, gateway: &str) -> PoolSidecar {
+/// What the pool's spec says of the gateway's sidecars; `None`: there is no spec to read.
+fn given(pools: &[EdgePool], pool: &str, gateway: &str) -> Option<PoolSidecar> {
     let mut pools = pools.iter();
-    let spec = pools.find(|it| it.metadata.name.as_deref() == Some(pool));
-    let mut gateways = spec.into_iter().flat_map(|it| &it.spec.gateways);
+    let pool = pools.find(|it| it.metadata.name.as_deref() == Some(pool))?;
+    let mut gateways = pool.spec.gateways.iter();
     let found = gateways.find(|it| it.effective_name() == gateway);
-    found.and_then(|it| it.sidecar.clone()).unwrap_or_default()
+    Some(found.and_then(|it| it.sidecar.clone()).unwrap_or_default())
 }
 
 fn document(

@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 use xmpp_edge_crds::{
-    edge_config::{Contacts, EdgeConfig},
+    edge_config::{Contacts, EdgeConfig, HostPort},
     egress::EgressCredentials,
     kinds::{
         EdgePool,
@@ -176,6 +176,8 @@ type ContactsDatabase = (Option<Zeroizing<String>>, Option<String>);
 const DIALBACK: [&str; 2] = ["dialback-secret", "dialback-previous"];
 const CONTACTS: [&str; 2] = ["contacts-url", "contacts-ca.crt"];
 const EGRESS: [&str; 2] = ["egress-username", "egress-password"];
+/// Address of the egress proxy that those are for.
+const EGRESS_PROXY: &str = "egress-proxy";
 
 impl GivenSecrets<'_> {
     fn note(&mut self, key: &str, value: Option<Zeroizing<Vec<u8>>>) {
@@ -184,15 +186,20 @@ impl GivenSecrets<'_> {
         }
     }
 
-    /// Goes on with what was given before under these keys, where there was anything, and says so.
-    fn goes_on(&mut self, keys: [&str; 2], fault: &dyn std::fmt::Display) {
-        let had = self.before.contains_key(keys[0]);
+    /// What was given before under these keys is kept; whether there was anything.
+    fn keep(&mut self, keys: &[&str]) -> bool {
         for key in keys {
-            if let Some(value) = self.before.get(key) {
-                self.now.insert(key.to_owned(), value.clone());
+            if let Some(value) = self.before.get(*key) {
+                self.now.insert((*key).to_owned(), value.clone());
             }
         }
-        let stays = if had {
+        keys.first()
+            .is_some_and(|key| self.before.contains_key(*key))
+    }
+
+    /// Goes on with what was given before under these keys, where there was anything, and says so.
+    fn goes_on(&mut self, keys: &[&str], fault: &dyn std::fmt::Display) {
+        let stays = if self.keep(keys) {
             "; what was given last stays in use"
         } else {
             ""
@@ -201,13 +208,26 @@ impl GivenSecrets<'_> {
         self.diagnostics.push(not_given(self.config, message));
     }
 
+    fn dialback_before(&self) -> Option<DialbackSecret> {
+        let [secret, previous] = DIALBACK.map(|key| self.before.get(key).cloned());
+        Some(DialbackSecret {
+            secret: secret?,
+            previous,
+        })
+    }
+
     fn dialback(
         &mut self,
         spec: Option<&EdgePool>,
         store: &mut dyn Store,
     ) -> Result<DialbackSecret, CertificateError> {
-        let Some(reference) = spec.and_then(|pool| pool.spec.settings.dialback_secret_ref.as_ref())
-        else {
+        let Some(spec) = spec else {
+            // What is in force goes on with what it had.
+            self.keep(&DIALBACK);
+            let before = self.dialback_before();
+            return before.map_or_else(|| internal_ca::ensure_dialback(store), Ok);
+        };
+        let Some(reference) = &spec.spec.settings.dialback_secret_ref else {
             return internal_ca::ensure_dialback(store);
         };
         let missing = SecretData::new();
@@ -221,24 +241,31 @@ impl GivenSecrets<'_> {
                 }
                 Ok(given)
             }
-            Err(error) => match self.before.get(DIALBACK[0]).cloned() {
+            Err(error) => match self.dialback_before() {
                 None => Err(error),
-                Some(secret) => {
-                    self.goes_on(DIALBACK, &error);
-                    let previous = self.before.get(DIALBACK[1]).cloned();
-                    Ok(DialbackSecret { secret, previous })
+                Some(before) => {
+                    self.goes_on(&DIALBACK, &error);
+                    Ok(before)
                 }
             },
         }
+    }
+
+    fn contacts_before(&self) -> ContactsDatabase {
+        let [url, ca] = CONTACTS.map(|key| text(self.before, key).map(str::to_owned));
+        (url.map(Zeroizing::new), ca)
     }
 
     fn contacts(&mut self, spec: Option<&EdgePool>) -> ContactsDatabase {
         if self.config.contacts == Contacts::Embedded {
             return (None, None);
         }
-        let postgres = spec
-            .and_then(|pool| pool.spec.contacts.as_ref())
-            .and_then(|contacts| contacts.postgres.as_ref());
+        let Some(spec) = spec else {
+            self.keep(&CONTACTS);
+            return self.contacts_before();
+        };
+        let postgres = spec.spec.contacts.as_ref();
+        let postgres = postgres.and_then(|contacts| contacts.postgres.as_ref());
         let name = postgres.map_or("", |postgres| &postgres.secret_ref.name);
         match DatabaseSecret::read(name, self.world.secrets.get(name)) {
             Ok(database) => {
@@ -249,28 +276,53 @@ impl GivenSecrets<'_> {
                 (Some(database.url), database.ca)
             }
             Err(error) => {
-                self.goes_on(CONTACTS, &error);
-                let [url, ca] = CONTACTS.map(|key| text(self.before, key).map(str::to_owned));
-                (url.map(Zeroizing::new), ca)
+                self.goes_on(&CONTACTS, &error);
+                self.contacts_before()
             }
         }
     }
 
+    /// What was given for the proxy at this address.
+    fn egress_before(&self, address: &str) -> Option<EgressCredentials> {
+        text(self.before, EGRESS_PROXY).filter(|before| *before == address)?;
+        let [username, password] = EGRESS.map(|key| self.before.get(key));
+        let [username, password] = [username, password].map(|it| it.map(|value| value.as_slice()));
+        EgressCredentials::parse(username, password).ok()
+    }
+
+    /// For the proxy that is in force, whatever the spec says: credentials of one proxy go to no other.
     fn egress_credentials(&mut self, spec: Option<&EdgePool>) -> Option<EgressCredentials> {
-        let reference = egress::secret_of(spec?)?;
+        let config = self.config;
+        let proxy = config.settings.egress_proxy.as_ref();
+        let proxy = proxy.filter(|proxy| proxy.has_credentials)?;
+        let address = proxy.address.to_string();
+        let before = self.egress_before(&address);
+        let of_proxy = [EGRESS[0], EGRESS[1], EGRESS_PROXY];
+        let kept: &[&str] = match before {
+            Some(_) => &of_proxy,
+            None => &[],
+        };
+        let is_in_force = |pool: &&EdgePool| {
+            let given = pool.spec.settings.egress_proxy.as_ref();
+            let given = given.and_then(|given| HostPort::parse(&given.address, None).ok());
+            given.as_ref() == Some(&proxy.address)
+        };
+        let Some(reference) = spec.filter(is_in_force).and_then(egress::secret_of) else {
+            self.keep(kept);
+            return before;
+        };
         let secret = self.world.secrets.get(reference);
         match egress::credentials(reference, secret) {
             Ok(credentials) => {
                 for (key, from) in EGRESS.into_iter().zip(egress::KEYS) {
                     self.note(key, secret.and_then(|secret| secret.get(from)).cloned());
                 }
+                set(self.now, EGRESS_PROXY, &address);
                 Some(credentials)
             }
             Err(error) => {
-                self.goes_on(EGRESS, &error);
-                let [username, password] =
-                    EGRESS.map(|key| self.before.get(key).map(|value| value.as_slice()));
-                EgressCredentials::parse(username, password).ok()
+                self.goes_on(kept, &error);
+                before
             }
         }
     }

@@ -83,7 +83,6 @@ async fn a_gateway_that_takes_nothing_is_given_up_and_what_it_held_goes_to_the_n
 async fn a_stanza_that_three_streams_lost_is_answered_and_not_sent_again() {
     let plan = Plan {
         gateway_acks: true,
-        queue_timeout_seconds: 5,
         ..Plan::default()
     };
     let lab = Lab::start(3, plan).await;
@@ -121,7 +120,6 @@ async fn a_stanza_that_three_streams_lost_is_answered_and_not_sent_again() {
 async fn an_ack_of_more_than_was_sent_ends_the_stream_and_loses_nothing() {
     let plan = Plan {
         gateway_acks: true,
-        queue_timeout_seconds: 5,
         ..Plan::default()
     };
     let lab = Lab::start(4, plan).await;

@@ -151,7 +151,6 @@ async fn a_late_yes_to_a_pair_that_has_dialled_changes_nothing() {
 async fn when_a_shared_stream_dies_each_pair_sends_again_what_was_not_acknowledged() {
     let plan = Plan {
         partner_acks: true,
-        queue_timeout_seconds: 10,
         ..Plan::default()
     };
     let lab = Lab::start(11, plan).await;

@@ -218,6 +218,20 @@ impl NameServer {
         self
     }
 
+    /// An SRV record in place of all records of its owner: whoever asks meanwhile finds one or the other.
+    pub fn replace_srv(
+        &self,
+        owner: &str,
+        priority: u16,
+        weight: u16,
+        port: u16,
+        target: &str,
+    ) -> &Self {
+        let data = RData::SRV(SRV::new(priority, weight, port, name(target)));
+        self.zone.lock().records.insert(name(owner), vec![data]);
+        self
+    }
+
     /// Every question so far: name without the last dot, in lower case, and type.
     pub fn asked(&self) -> Vec<(String, RecordType)> {
         self.zone.lock().asked.clone()

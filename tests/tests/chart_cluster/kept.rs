@@ -59,6 +59,13 @@ fn applied_and_deleted_without_hooks(server: &ApiServer) -> Result<()> {
     let kubectl = server.kubectl();
     let from_stdin = [&["--server-side", "--filename=-"], &place[..]].concat();
     kubectl.run_with(&[&["apply"], &from_stdin[..]].concat(), &rendered)?;
+    let definition = "crd/edgepools.xmpp-edge.dev";
+    kubectl.run(&[
+        "wait",
+        "--for=condition=Established",
+        "--timeout=120s",
+        definition,
+    ])?;
     let pool = json!({"apiVersion": "xmpp-edge.dev/v1alpha1", "kind": "EdgePool",
         "metadata": {"name": "hq", "namespace": HOME, "finalizers": ["xmpp-edge.dev/dns"]},
         "spec": {"site": "hq", "domains": ["example.org"],
@@ -86,7 +93,7 @@ fn applied_and_deleted_without_hooks(server: &ApiServer) -> Result<()> {
     let away = [
         "delete",
         "--filename=-",
-        "--timeout=30s",
+        "--timeout=120s",
         "--ignore-not-found",
     ];
     kubectl.run_with(&away, &rendered)?;

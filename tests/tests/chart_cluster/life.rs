@@ -170,7 +170,7 @@ async fn nothing_is_stuck(server: &ApiServer) -> Result<()> {
     ensure!(definitions.len() == 3, "{definitions:?}");
     let pool = get(server, WATCHED, "edgepool/hq")?;
     ensure!(pool["metadata"]["finalizers"].is_null(), "{pool:#}");
-    let place = ["--namespace", WATCHED, "--timeout=30s"];
+    let place = ["--namespace", WATCHED, "--timeout=120s"];
     server
         .kubectl()
         .run(&[&["delete", "edgepool/hq"], &place[..]].concat())?;

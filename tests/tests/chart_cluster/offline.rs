@@ -97,6 +97,11 @@ const MISTAKES: &[(&str, &[&str])] = &[
         "--set-string=sidecar.injection=on",
         &["sidecar.resolvers must be set"],
     ),
+    (
+        "--set=sidecar.resources.requests.cpu=null",
+        &["/sidecar/resources/requests", "missing", "cpu"],
+    ),
+    ("--set=metrics.port=null", &["/metrics", "missing", "port"]),
     ("--set=crds.install=true", &["crds", "install"]),
     ("--set=rbac.create=maybe", &["rbac/create"]),
     ("--set=serviceAccount.nmae=x", &["serviceAccount", "nmae"]),
@@ -168,6 +173,43 @@ fn levels_and_targets_of_the_log_are_taken() {
             let said = String::from_utf8(output.stderr).unwrap();
             assert!(output.status.success(), "{major:?} {level}: {said}");
         }
+    });
+}
+
+#[test]
+fn a_map_or_list_that_is_null_is_an_empty_one() {
+    const NULL: [&str; 10] = [
+        "commonLabels",
+        "imagePullSecrets",
+        "livenessProbe",
+        "readinessProbe.periodSeconds",
+        "securityContext",
+        "podSecurityContext",
+        "resources",
+        "sidecar.securityContext",
+        "metrics.prometheusRule.alertLabels",
+        "metrics.dashboards.labels",
+    ];
+    with_helm(|major, helm| {
+        let settings = [
+            "--kube-version=1.36.0",
+            "--set=sidecar.injection=on,sidecar.resolvers={10.96.0.10:53}",
+            "--set=metrics.dashboards.enabled=true,metrics.prometheusRule.enabled=true",
+        ];
+        let nulls = NULL.map(|name| format!("--set={name}=null"));
+        let nulls: Vec<&str> = nulls.iter().map(String::as_str).collect();
+        let chart = chart();
+        let template = ["template", "xmpp-edge", &chart];
+        let arguments = [&template[..], &settings[..], &nulls[..]].concat();
+        let objects = documents(&helm.run(&arguments).unwrap());
+        let of_kind = |kind: &str| objects.iter().find(|it| it["kind"] == kind).unwrap();
+        let variables = &of_kind("MutatingAdmissionPolicy")["spec"]["variables"];
+        assert_eq!(variables[0]["name"], "securityContext", "{major:?}");
+        assert_eq!(variables[0]["expression"], "dyn({})", "{major:?}");
+        let pod = &of_kind("Deployment")["spec"]["template"]["spec"];
+        let probe = &pod["containers"][0]["livenessProbe"];
+        let keys: Vec<&String> = probe.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["httpGet"], "{major:?}");
     });
 }
 

@@ -175,7 +175,7 @@ fn install_monitoring(server: &ApiServer) -> Result<(), String> {
         let wait = [
             "wait",
             "--for=condition=Established",
-            "--timeout=30s",
+            "--timeout=120s",
             &definition,
         ];
         server

@@ -89,8 +89,7 @@ fn s13_a_failed_attempt_leads_to_the_new_record() {
             },
         )
         .await?;
-        dns.remove(&hosted);
-        dns.srv(&hosted, 0, 0, S2S_PORT, &new);
+        dns.replace_srv(&hosted, 0, 0, S2S_PORT, &new);
         outside.stanza_id(&id).await?;
         Ok(())
     });

@@ -125,6 +125,20 @@ fn pools_that_say_different_things_of_a_gateway_s_sidecars_are_told() {
 }
 
 #[test]
+fn a_pool_that_cannot_be_read_differs_in_nothing_that_only_its_spec_says() {
+    let own = "mode: Sidecar, sidecar: {serverAddress: '[::1]:5299'}";
+    let yaml = behind("dr", own) + &behind("hq", own);
+    let last = run(&yaml, &Configs::new()).configs;
+    let broken = behind("dr", own) + &behind("hq", own).replace("site: hq-site", "site: 7");
+    let compiled = run(&broken, &last);
+    assert_eq!(compiled.configs.len(), 2);
+    let reasons = compiled.diagnostics.iter().map(|it| it.reason);
+    let reasons: Vec<Reason> = reasons.collect();
+    assert!(reasons.contains(&Reason::Invalid), "{reasons:?}");
+    assert!(!reasons.contains(&Reason::GatewaysDiffer), "{reasons:?}");
+}
+
+#[test]
 fn gateways_of_several_pools_that_are_called_alike_and_have_other_domains_are_told() {
     let of = |name: &str, domain: &str| {
         let address = "address: 'inside.example:5269'";

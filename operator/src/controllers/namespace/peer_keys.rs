@@ -48,19 +48,22 @@ struct Rotations(HashMap<(String, String), Vec<Instant>>);
 
 impl Rotations {
     /// Whether a key may follow those that are known. `pods` say that they saw it.
-    fn may(&mut self, pool: &str, partner: &str, pods: usize, now: Instant) -> bool {
+    fn may(&self, pool: &str, partner: &str, pods: usize, now: Instant) -> bool {
+        let most = if pods > 1 { TOGETHER } else { ALONE };
+        let key = (pool.to_owned(), partner.to_owned());
+        let taken = self.0.get(&key).into_iter().flatten();
+        let held = taken.filter(|at| now.duration_since(**at) < ROTATION);
+        held.count() < most
+    }
+
+    /// A key that followed others was recorded.
+    fn recorded(&mut self, pool: &str, partner: &str, now: Instant) {
         self.0.retain(|_, taken| {
             taken.retain(|at| now.duration_since(*at) < ROTATION);
             !taken.is_empty()
         });
-        let most = if pods > 1 { TOGETHER } else { ALONE };
         let key = (pool.to_owned(), partner.to_owned());
-        let taken = self.0.get(&key).map_or(0, Vec::len);
-        if taken >= most {
-            return false;
-        }
         self.0.entry(key).or_default().push(now);
-        true
     }
 }
 
@@ -192,10 +195,10 @@ async fn learn_of(
         });
         let first = held.is_none_or(String::is_empty);
         let pods = || witnesses(scene.reports.get(pool), partner, key);
-        let rotations = &mut memory.rotations;
+        let rotations = &memory.rotations;
         if new && (first || rotations.may(pool, partner, pods(), Instant::now())) {
             let kept = peer_keys::learn(&mut data, config, partner, key);
-            learned.extend(kept.then_some((partner, key)));
+            learned.extend(kept.then_some((partner, key, first)));
         }
     }
     forget(&mut data, scene);
@@ -226,8 +229,12 @@ async fn learn_of(
         }
     }
     memory.failed.forget(&pool.to_owned());
-    learned.retain(|(partner, _)| !left_out.contains(partner));
-    for (partner, key) in learned {
+    learned.retain(|(partner, ..)| !left_out.contains(partner));
+    for (partner, key, first) in learned {
+        if !first {
+            // What is not written uses up nothing: it is learned again at the next look.
+            memory.rotations.recorded(pool, partner, Instant::now());
+        }
         let namespace = &scene.namespace;
         tracing::info!(namespace, pool, partner, %key, "the partner's key is recorded");
     }
@@ -308,6 +315,7 @@ mod tests {
     use hyper::{Request, Response, StatusCode, body::Bytes};
     use kube::client::Body;
     use serde_json::json;
+    use tokio::sync::mpsc;
 
     use super::*;
     use crate::{
@@ -316,19 +324,26 @@ mod tests {
         proxy_status::{PartnerFacts, PoolFacts},
     };
 
-    #[tokio::test]
-    async fn keys_that_cannot_be_recorded_are_told_of_the_pool_and_not_written_at_each_look() {
-        let (asked, mut writes) = tokio::sync::mpsc::unbounded_channel();
+    /// An API server that answers every write in this way, and the paths that were written.
+    fn refusing(
+        code: StatusCode,
+        message: &'static str,
+    ) -> (Context, mpsc::UnboundedReceiver<String>) {
+        let (asked, writes) = mpsc::unbounded_channel();
         let service = tower::service_fn(move |request: Request<Body>| {
             asked.send(request.uri().path().to_owned()).unwrap();
             let refusal = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure",
-                "message": "exceeded quota: maps", "reason": "Forbidden", "code": 403});
-            let answer = Response::builder().status(StatusCode::FORBIDDEN);
+                "message": message, "reason": "Forbidden", "code": code.as_u16()});
+            let answer = Response::builder().status(code);
             let answer = answer.body(Full::<Bytes>::new(refusal.to_string().into()));
             std::future::ready(Ok::<_, kube::Error>(answer.unwrap()))
         });
-        let context = context(kube::Client::new(service, "n"));
-        let pool = |name: &str| {
+        (context(kube::Client::new(service, "n")), writes)
+    }
+
+    /// Pools whose pods saw a key of partner `p`, of which this is known already.
+    fn scene(pools: &[&str], known: &PeerKeysData) -> NamespaceSnapshot {
+        let pool = |name: &&str| {
             serde_json::from_value(json!({
                 "apiVersion": "xmpp-edge.dev/v1alpha1", "kind": "EdgePool", "metadata": {"name": name},
                 "spec": {"site": name, "domains": [format!("{name}.example")],
@@ -342,21 +357,31 @@ mod tests {
             "apiVersion": "xmpp-edge.dev/v1alpha1", "kind": "XmppFederatedPartner", "metadata": {"name": "p"},
             "spec": {"domain": "p.example", "trust": {"onKeyChange": "Warn"}},
         });
+        let maps = pools.iter().filter(|_| !known.is_empty());
+        let maps = maps.map(|pool| (peer_keys::name_of(pool), known.clone()));
         let mut scene = of(NamespaceInputs {
             namespace: "n".into(),
-            pools: vec![pool("hq"), pool("dr")],
+            pools: pools.iter().map(pool).collect(),
             partners: vec![serde_json::from_value(partner).unwrap()],
+            config_maps: maps.collect(),
             ..NamespaceInputs::default()
         });
-        for pool in ["hq", "dr"] {
+        for pool in pools {
             let facts = PartnerFacts {
                 peer_key_sha256: Some(PeerKeyHash([0xab; 32])),
                 ..PartnerFacts::default()
             };
             let mut seen = PoolFacts::default();
             seen.partners.insert("p".to_owned(), facts);
-            scene.facts.insert(pool.to_owned(), seen);
+            scene.facts.insert((*pool).to_owned(), seen);
         }
+        scene
+    }
+
+    #[tokio::test]
+    async fn keys_that_cannot_be_recorded_are_told_of_the_pool_and_not_written_at_each_look() {
+        let (context, mut writes) = refusing(StatusCode::FORBIDDEN, "exceeded quota: maps");
+        let scene = scene(&["hq", "dr"], &PeerKeysData::new());
         let mut memory = PeerKeysMemory::default();
         for _ in 0..5 {
             learn(&context, &scene, &mut memory).await;
@@ -378,14 +403,36 @@ mod tests {
         assert!(memory.retry().is_some());
     }
 
+    #[tokio::test]
+    async fn a_key_that_follows_others_is_tried_again_however_often_its_write_fails() {
+        let known = PeerKeysData::from([("p".to_owned(), PeerKeyHash([0xcd; 32]).to_string())]);
+        let scene = scene(&["hq"], &known);
+        let (context, _writes) = refusing(StatusCode::INTERNAL_SERVER_ERROR, "etcd is away");
+        let mut memory = PeerKeysMemory::default();
+        for _ in 0..3 {
+            learn(&context, &scene, &mut memory).await;
+            assert!(!memory.failed.is_empty(), "it is tried again");
+        }
+        assert!(memory.rotations.0.is_empty(), "nothing was recorded");
+        let (context, _writes) = refusing(StatusCode::FORBIDDEN, "exceeded quota: maps");
+        let mut memory = PeerKeysMemory::default();
+        for _ in 0..TOGETHER + 2 {
+            learn(&context, &scene, &mut memory).await;
+            assert!(memory.faults.contains_key("hq"), "it stays told");
+        }
+    }
+
     #[test]
     fn pods_words_rotate_a_key_a_few_times_an_hour_whether_one_says_so_or_several() {
         let (mut rotations, now) = (Rotations::default(), Instant::now());
         assert!(rotations.may("hq", "p", 1, now));
+        assert!(rotations.may("hq", "p", 1, now), "nothing was recorded");
+        rotations.recorded("hq", "p", now);
         assert!(!rotations.may("hq", "p", 1, now), "again at once");
         assert!(rotations.may("hq", "other", 1, now), "another partner's");
         for _ in 1..TOGETHER {
             assert!(rotations.may("hq", "p", 2, now), "two pods say so");
+            rotations.recorded("hq", "p", now);
         }
         assert!(!rotations.may("hq", "p", 2, now), "and again");
         assert!(rotations.may("hq", "p", 1, now + ROTATION), "an hour later");

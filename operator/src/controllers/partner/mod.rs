@@ -167,8 +167,9 @@ fn bounded(text: Option<&String>, most: usize) -> Option<String> {
 
 fn steps(attempt: &Attempt) -> Vec<AttemptStatus> {
     // The last steps are those that say how it ended.
-    let surplus = attempt.steps.len().saturating_sub(MAX_STEPS);
-    attempt.steps[surplus..]
+    let steps = attempt.steps();
+    let surplus = steps.len().saturating_sub(MAX_STEPS);
+    steps[surplus..]
         .iter()
         .map(|step| AttemptStatus {
             step: step.step.chars().take(32).collect(),
@@ -258,9 +259,9 @@ fn reachable(
     }
 }
 
-/// The step at which the last attempt in a pool failed.
+/// The step at which the last attempt in a pool failed, as [`Attempt::failure`] says.
 fn failed_step(pool: &PartnerPoolStatus) -> Option<&AttemptStatus> {
-    pool.last_attempt.iter().find(|step| step.outcome != "Ok")
+    pool.last_attempt.iter().rfind(|step| step.failed())
 }
 
 /// `Secure`; of a partner that is not accepted nothing is said.
@@ -339,7 +340,7 @@ fn may_be_anybodys(status: &PartnerStatus) -> bool {
 /// Whether a step may be of somebody who only claims to be the partner: an inbound one, where it never connected.
 fn is_anybodys(pool: &PartnerPoolStatus, step: &AttemptStatus) -> bool {
     let is_inbound = step.direction.as_deref() == Some(Direction::Inbound.as_str());
-    is_inbound && step.outcome != "Ok" && pool.last_connected_time.is_none()
+    is_inbound && step.failed() && pool.last_connected_time.is_none()
 }
 
 fn says_nothing_new(old: Option<&PartnerPoolStatus>, new: &PartnerPoolStatus) -> bool {

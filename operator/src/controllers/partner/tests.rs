@@ -382,3 +382,37 @@ fn how_somebody_fails_who_only_claims_to_be_the_partner_is_written_once_and_then
     let changed = significance(&both("TcpTimeout"), &both("TcpRefused"));
     assert_eq!(changed, Significance::Immediate);
 }
+
+#[test]
+fn what_the_edge_saw_itself_is_told_before_how_somebody_fails_who_only_claims_to_be_the_partner() {
+    let claim = |number: u32| {
+        json!({"step": "certificate", "outcome": "CertificateMissing", "direction": "inbound", "unproven": true,
+            "address": format!("203.0.113.9:{number}"), "time": "2026-01-03T00:00:00Z"})
+    };
+    let ours = |address: &str, outcome: &str| {
+        json!({"step": "tcp", "outcome": outcome, "direction": "outbound", "address": address,
+            "time": "2026-01-02T00:00:00Z"})
+    };
+    let claims = (0..32).map(claim);
+    let own = [
+        ours("192.0.2.1:5269", "TcpSilent"),
+        ours("192.0.2.2:5269", "TcpTimeout"),
+    ];
+    let first: Vec<Value> = claims.clone().chain(own.clone()).collect();
+    let last: Vec<Value> = own.into_iter().chain(claims).collect();
+    for steps in [first, last] {
+        let partners = json!([{"name": "p", "lastAttempt": steps}]);
+        let answers = vec![Some(answer(partners, json!([])))];
+        let status = Stage::new(json!({"domain": "p.example"}), answers).status();
+        assert_eq!(status.why.as_deref(), Some("TcpTimeout"));
+        let message = &status.conditions.last().unwrap().message;
+        for part in ["TcpTimeout", "192.0.2.2:5269", "2026-01-02", "firewalls"] {
+            assert!(message.contains(part), "{part} is not in {message}");
+        }
+        assert!(!message.contains("203.0.113.9"), "{message}");
+        // As pages find it.
+        let steps = &status.pools[0].last_attempt;
+        let told = steps.iter().rfind(|step| step.failed()).unwrap();
+        assert_eq!(told.outcome, "TcpTimeout");
+    }
+}

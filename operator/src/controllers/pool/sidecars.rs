@@ -17,7 +17,7 @@ pub const DEFAULT_CLUSTER_DOMAIN: &str = "cluster.local";
 
 /// What planning a pool's Secrets has to know of its gateways' sidecars.
 pub struct SidecarInputs<'a> {
-    /// Of the namespace's gateways that take trunks, by their names.
+    /// Of the namespace's gateways that take trunks, by their names; one that is not here keeps what it has.
     pub documents: BTreeMap<String, SidecarDocument>,
     /// For hosts outside of the cluster, of the gateways whose first pool this one is.
     pub outside: BTreeMap<String, SidecarDocument>,

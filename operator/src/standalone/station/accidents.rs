@@ -8,6 +8,12 @@ use super::{
 };
 use xmpp_edge_proxy::tls::SpkiSha256;
 
+fn secret(name: &str, data: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\nstringData: {{{data}}}\n"
+    )
+}
+
 #[test]
 fn manifests_that_are_gone_stop_nothing_and_forget_nothing_but_kill_switches_count() {
     let key = PeerKey {
@@ -165,11 +171,6 @@ fn a_secret_that_breaks_stays_as_it_was_given_over_a_restart_too() {
         "settings: {dialbackSecretRef: {name: of-dialback}, egressProxy: {address: 'proxy.example:1080', secretRef: {name: way-out}}}, \
          contacts: {postgres: {secretRef: {name: of-contacts}}}, certificate:",
     );
-    let secret = |name: &str, data: &str| {
-        format!(
-            "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\nstringData: {{{data}}}\n"
-        )
-    };
     let good = [
         secret("of-dialback", "secret: 0123456789abcdef0123456789abcdef"),
         secret("way-out", "username: edge, password: hunter2"),
@@ -203,6 +204,96 @@ fn a_secret_that_breaks_stays_as_it_was_given_over_a_restart_too() {
     site.open().unwrap().first(now()).unwrap();
     let kept = site.folder.path().join("state/secrets/hq-last-given");
     assert_eq!(fs::read_dir(kept).unwrap().count(), 0);
+}
+
+#[test]
+fn a_pool_that_cannot_be_read_keeps_its_secrets_and_the_documents_of_its_sidecars() {
+    let pool = POOL
+        .replace(
+            "certificate:",
+            "settings: {dialbackSecretRef: {name: of-dialback}, egressProxy: {address: 'proxy.example:1080', secretRef: {name: way-out}}}, \
+             contacts: {postgres: {secretRef: {name: of-contacts}}}, certificate:",
+        )
+        .replace(
+            "address: 'inside.example:5269'",
+            "mode: Sidecar, sidecar: {serverAddress: '[::1]:5299', edges: ['far.example:1']}",
+        );
+    let secrets = [
+        secret("of-dialback", "secret: 0123456789abcdef0123456789abcdef"),
+        secret("way-out", "username: edge, password: hunter2"),
+        secret("of-contacts", "url: 'postgres://u:p@db.example/contacts'"),
+    ]
+    .concat();
+    let site = Site::new(&format!("{pool}{secrets}"));
+    let mut station = site.open().unwrap();
+    let first = station.first(now()).unwrap();
+    let document = || {
+        let file = "state/sidecars/org.example/sidecar.json";
+        fs::read_to_string(site.folder.path().join(file)).unwrap()
+    };
+    let before = document();
+    assert!(before.contains("[::1]:5299") && before.contains("far.example:1"));
+    for other in [secrets.clone(), pool.replace("site: hq", "site: 7")] {
+        site.write(&other);
+        let look = edited(&mut station);
+        assert_eq!(document(), before, "{other}");
+        assert!(materials::same(
+            &look.inputs.materials,
+            &first.inputs.materials
+        ));
+    }
+    drop(station);
+    // The process is a new one.
+    let mut station = site.open().unwrap();
+    let again = station.first(now()).unwrap();
+    assert_eq!(document(), before);
+    assert!(materials::same(
+        &again.inputs.materials,
+        &first.inputs.materials
+    ));
+    let moved = pool.replace("[::1]:5299", "[::1]:5300");
+    site.write(&format!("{moved}{secrets}"));
+    edited(&mut station);
+    assert!(document().contains("[::1]:5300"), "a good one is written");
+}
+
+#[test]
+fn credentials_of_one_egress_proxy_are_sent_to_no_other() {
+    let pool = |proxy: &str, name: &str| {
+        let settings = format!(
+            "settings: {{egressProxy: {{address: '{proxy}', secretRef: {{name: {name}}}}}}}, certificate:"
+        );
+        POOL.replace("certificate:", &settings)
+    };
+    let mine = secret("mine", "username: edge, password: hunter2");
+    let theirs = secret("theirs", "username: other, password: swordfish");
+    let of = |look: &Pass| {
+        let materials = &look.inputs.materials;
+        let credentials = materials.egress_credentials.as_ref();
+        credentials.map(|it| it.username().to_owned())
+    };
+    let good = pool("one.example:1080", "mine");
+    let site = Site::new(&format!("{good}{mine}"));
+    let first = site.open().unwrap().first(now()).unwrap();
+    assert_eq!(of(&first).as_deref(), Some("edge"));
+    // What is not taken changes neither the proxy nor what it is sent.
+    let refused = pool("two.example:1080", "theirs").replace("edge.org.example", "'edge..example'");
+    site.write(&format!("{refused}{theirs}"));
+    let look = site.open().unwrap().first(now()).unwrap();
+    let proxy = look.inputs.config.settings.egress_proxy.as_ref().unwrap();
+    assert_eq!(proxy.address.to_string(), "one.example:1080");
+    assert_eq!(of(&look).as_deref(), Some("edge"));
+    site.write(&pool("one.example:1080", "gone"));
+    let look = site.open().unwrap().first(now()).unwrap();
+    assert_eq!(of(&look).as_deref(), Some("edge"), "it is the same proxy");
+    site.write(&pool("two.example:1080", "gone"));
+    let look = site.open().unwrap().first(now()).unwrap();
+    let proxy = look.inputs.config.settings.egress_proxy.as_ref().unwrap();
+    assert_eq!(proxy.address.to_string(), "two.example:1080");
+    assert_eq!(of(&look), None);
+    let told: Vec<String> = look.notes.iter().map(ToString::to_string).collect();
+    let note = told.iter().find(|note| note.contains("\"gone\""));
+    assert!(!note.unwrap().contains("stays in use"), "{told:?}");
 }
 
 #[test]

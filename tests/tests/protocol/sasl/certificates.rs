@@ -292,7 +292,7 @@ fn e_23_a_stream_ends_in_order_with_the_certificate_that_it_stands_on() {
             })
         };
         let mut peer = s.connect().await?;
-        let soon = at(Validity::Seconds(15));
+        let soon = at(Validity::Seconds(30));
         peer.authenticate(&s.domain, OWN, &Login::External(&soon))
             .await?;
         s.delivers_inwards(&mut peer).await?;

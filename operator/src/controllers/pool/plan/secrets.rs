@@ -101,8 +101,7 @@ pub fn plan(
         gateways.extend(issued.map(|facts| (gateway.domains.clone(), facts)));
         kept.extend(first.map(|domain| ManagedSecret::Gateway(domain.to_string())));
         let name = gateway.effective_name();
-        let Some((sidecar, document)) = gateway.sidecar.as_ref().zip(sidecars.documents.get(name))
-        else {
+        let Some(sidecar) = &gateway.sidecar else {
             continue;
         };
         let entry = ManagedSecret::Sidecar(name.to_owned());
@@ -112,16 +111,17 @@ pub fn plan(
             namespace: other.unwrap_or(&config.namespace).clone(),
             name: entry.to_string(),
         };
-        let json = document.to_json();
+        let json = sidecars.documents.get(name).map(SidecarDocument::to_json);
+        let json = json.as_deref();
         let domains = sidecars.domains_of(gateway, |it| {
             it.sidecar.is_some() && it.effective_name() == name
         });
         if other.is_some() {
-            let planned = plan_elsewhere((name, &domains), place, &json, sidecars, &ca, now)?;
+            let planned = plan_elsewhere((name, &domains), place, json, sidecars, &ca, now)?;
             elsewhere.push(planned);
             continue;
         }
-        let facts = internal_ca::ensure_sidecar(&mut store, &ca, name, &domains, &json, now)?;
+        let facts = internal_ca::ensure_sidecar(&mut store, &ca, name, &domains, json, now)?;
         kept.push(entry);
         of_sidecars.push(SidecarIdentity {
             gateway: name.to_owned(),
@@ -227,7 +227,7 @@ pub fn plan(
 fn plan_elsewhere(
     (name, domains): (&str, &[DomainName]),
     place: SecretPlace,
-    document: &str,
+    document: Option<&str>,
     sidecars: &SidecarInputs<'_>,
     ca: &InternalCa,
     now: Timestamp,

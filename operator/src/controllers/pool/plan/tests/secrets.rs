@@ -348,3 +348,39 @@ fn what_sidecars_mount_is_kept_and_a_deleted_secret_begins_a_new_epoch() {
     let begins = crate::secrets::chain::CertificateFacts::of_chain(text(&anew, "tls.crt").unwrap());
     assert_eq!(epoch(&anew), begins.unwrap().not_before);
 }
+
+#[test]
+fn while_a_pool_cannot_be_read_its_sidecars_keep_their_document_and_get_certificates() {
+    let mut pool = pool(SELF_SIGNED);
+    let gateway = &mut pool.spec.gateways[0];
+    gateway.mode = xmpp_edge_crds::edge_config::GatewayMode::Sidecar;
+    gateway.sidecar = serde_json::from_value(serde_json::json!({
+        "serverAddress": "[::1]:5299", "edges": ["far.example:1"]}))
+    .unwrap();
+    let cluster = Cluster::default();
+    let entry = ManagedSecret::Sidecar("org.example".into());
+    let secret = |plan: &SecretsPlan| {
+        let mut entries = plan.entries.iter();
+        entries.find(|(it, _)| *it == entry).unwrap().1.clone()
+    };
+    let first = cluster.plan(&pool);
+    cluster.write(&first);
+    let first = secret(&first);
+    let own = config(&pool);
+    let configs = BTreeMap::from([(own.pool.clone(), own.clone())]);
+    let sidecars = SidecarInputs {
+        documents: sidecars::documents(&[], &configs, "cluster.local"),
+        outside: sidecars::outside(&[], &configs, &own.pool),
+        configs: &configs,
+        elsewhere: &|_, _| HeldElsewhere::NotYet,
+    };
+    let held = |name: &str| cluster.0.borrow().get(name).cloned();
+    let later = Cluster::now() + jiff::SignedDuration::from_hours(24 * 21);
+    let later = secrets::plan(None, &own, &held, &sidecars, later).unwrap();
+    assert!(later.outside.is_empty(), "what people copied stays");
+    let later = secret(&later);
+    let document = text(&first, "sidecar.json").unwrap();
+    assert!(document.contains("5299") && document.contains("far.example:1"));
+    assert_eq!(text(&later, "sidecar.json"), Some(document));
+    assert_ne!(text(&later, "tls.crt"), text(&first, "tls.crt"));
+}

@@ -1,5 +1,6 @@
 //! SIP-01 to SIP-50: a gateway of mode `Sip` between partners and scripted SIP servers, or a real Kamailio.
 
+mod by_records;
 mod certificate;
 mod connections;
 mod faults;

@@ -9,6 +9,7 @@ mod kamailio;
 mod kamailio_presence;
 mod kamailio_sessions;
 mod lync;
+mod neighbours;
 mod outwards;
 mod presence;
 mod server;

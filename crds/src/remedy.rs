@@ -161,6 +161,18 @@ pub fn of_outcome(outcome: &str) -> Option<&'static str> {
 #[must_use]
 pub fn of_gateway(outcome: &str) -> Option<&'static str> {
     Some(match outcome {
+        "DnsNotFound" | "DnsNoRecords" => {
+            "correct spec.gateways[].address, or publish its address (of a SIP server without a port, SRV records _sips._tcp, with transport Tcp _sip._tcp)"
+        }
+        "ServiceNotOffered" => {
+            "DNS says that no server is there: have the SRV record name the server, or write spec.gateways[].address as host:port"
+        }
+        "DnsUnusable" => {
+            "correct the record that the text names, or write spec.gateways[].address as host:port"
+        }
+        "DnsBogus" => {
+            "DNSSEC does not validate: mend the signatures of the zone of spec.gateways[].address; for a tree of zones of your own, give --trust-anchors"
+        }
         "TcpRefused" | "TcpTimeout" | "TcpUnreachable" | "TcpFailed" | "TcpSilent" => {
             "start the server, correct spec.gateways[].address, or open the way to it"
         }

@@ -3,9 +3,13 @@
 //! A person can read the document; the operator alone writes it, the proxy alone obeys it.
 //! Secrets are never in it: certificates, keys and passwords arrive beside it as files.
 
+mod address;
 mod model;
 pub mod shards;
 mod sip;
 
+pub use address::{
+    GatewayAddress, GatewayAddressError, Host, HostPort, HostPortError, SipServers, SipService,
+};
 pub use model::*;
 pub use sip::{EndOfSubscription, GatewaySip, SipDialect, SipTransport};

@@ -12,7 +12,10 @@ use crate::{
     partner_type::PartnerType,
 };
 
-use super::sip::GatewaySip;
+use super::{
+    address::{GatewayAddress, HostPort, SipServers, SipService},
+    sip::GatewaySip,
+};
 
 /// The newest version that this build reads and writes.
 pub const VERSION: Version = Version { major: 1, minor: 2 };
@@ -120,7 +123,7 @@ pub struct Gateway {
     /// Where its server is. Never absent in modes `Direct` and `Sip`; in mode `Sidecar` it is for other servers
     /// inside alone, and the edge does not dial it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub address: Option<HostPort>,
+    pub address: Option<GatewayAddress>,
     pub negotiation: Negotiation,
     pub methods: MethodSet,
     /// PEM accepted beside the internal CA, with SAN = the own domain; serverAuth alone suffices.
@@ -161,6 +164,19 @@ impl Gateway {
     #[must_use]
     pub fn key_binding(&self) -> KeyBinding {
         KeyBinding::of(self.trust_ca.is_some(), false, false)
+    }
+
+    /// Where its SIP servers are; none in other modes.
+    #[must_use]
+    pub fn sip_servers(&self) -> Option<SipServers> {
+        let transport = self.sip.as_ref()?.transport;
+        Some(match self.address.as_ref()? {
+            GatewayAddress::At(server) => SipServers::At(server.clone(), transport),
+            GatewayAddress::Named(host) => SipServers::Named(SipService {
+                host: host.clone(),
+                transport,
+            }),
+        })
     }
 }
 
@@ -214,84 +230,6 @@ pub struct SidecarKey {
 #[must_use]
 pub fn admin_name(namespace: &str, pool: &str) -> String {
     format!("{pool}.{namespace}.admin.xmpp-edge.internal")
-}
-
-/// A host name or IP address with a port, as text `host:port` or `[v6]:port`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct HostPort {
-    pub host: Host,
-    pub port: u16,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Host {
-    Name(DomainName),
-    Ip(std::net::IpAddr),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not host:port (an IPv6 address stands in brackets, the port is 1 to 65535)")]
-pub struct HostPortError(pub String);
-
-impl HostPort {
-    /// Parses `host`, `host:port` or `[v6]:port`; without a port `default_port` is taken, where
-    /// there is one.
-    ///
-    /// # Errors
-    /// [`HostPortError`] with the text.
-    pub fn parse(text: &str, default_port: Option<u16>) -> Result<Self, HostPortError> {
-        let fault = || HostPortError(text.to_owned());
-        if let Ok(address) = text.parse::<std::net::SocketAddr>() {
-            if address.port() == 0 {
-                return Err(fault());
-            }
-            return Ok(Self {
-                host: Host::Ip(address.ip()),
-                port: address.port(),
-            });
-        }
-        if let Ok(ip) = text.trim_start_matches('[').trim_end_matches(']').parse() {
-            return Ok(Self {
-                host: Host::Ip(ip),
-                port: default_port.ok_or_else(fault)?,
-            });
-        }
-        let (host, port) = match text.rsplit_once(':') {
-            Some((host, port)) => (host, port.parse().ok().filter(|port| *port != 0)),
-            None => (text, default_port),
-        };
-        let host = DomainName::parse(host).map_err(|_| fault())?;
-        Ok(Self {
-            host: Host::Name(host),
-            port: port.ok_or_else(fault)?,
-        })
-    }
-}
-impl std::fmt::Display for Host {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Name(name) => name.fmt(f),
-            Self::Ip(std::net::IpAddr::V6(ip)) => write!(f, "[{ip}]"),
-            Self::Ip(ip) => ip.fmt(f),
-        }
-    }
-}
-impl std::fmt::Display for HostPort {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
-    }
-}
-impl TryFrom<String> for HostPort {
-    type Error = HostPortError;
-    fn try_from(text: String) -> Result<Self, HostPortError> {
-        Self::parse(&text, None)
-    }
-}
-impl From<HostPort> for String {
-    fn from(address: HostPort) -> Self {
-        address.to_string()
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -57,6 +57,17 @@ pub enum SipTransport {
     Tcp,
 }
 
+impl SipTransport {
+    /// Where a server is of which DNS says no port (RFC 3261 section 19.1.2).
+    #[must_use]
+    pub fn default_port(self) -> u16 {
+        match self {
+            Self::Tls => 5061,
+            Self::Tcp => 5060,
+        }
+    }
+}
+
 /// What of SIP the clients of a server use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "kinds", derive(schemars::JsonSchema))]

@@ -149,6 +149,14 @@ pub fn host_port(_: &mut SchemaGenerator) -> Schema {
     )
 }
 
+/// `host:port`; whether `host` alone will do, the gateway's mode says.
+pub fn gateway_address(_: &mut SchemaGenerator) -> Schema {
+    host(
+        &format!("(:{PORT})?"),
+        &format!("write host:port, or with mode Sip host alone: {HOST_MESSAGE}"),
+    )
+}
+
 /// `mode` of a gateway. Values may be added at any time, and are there once they are served.
 pub fn gateway_mode(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "enum": ["Direct", "Sidecar", "Sip"] })

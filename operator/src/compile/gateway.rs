@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use xmpp_edge_crds::{
     domain::DomainName,
-    edge_config::{EdgeConfig, Gateway, GatewayMode, GatewaySidecar, Host, HostPort, SidecarKey},
+    edge_config::{
+        EdgeConfig, Gateway, GatewayAddress, GatewayMode, GatewaySidecar, Host, HostPort,
+        SidecarKey,
+    },
     kinds::{
         EdgePool, PoolSpec,
         conditions::{ConditionType, Reason},
@@ -65,7 +68,7 @@ pub(super) fn gateways(
         let address = gateway
             .address
             .as_deref()
-            .map(|text| host_port(&format!("{at}.address"), text))
+            .map(|text| address(&format!("{at}.address"), gateway, text))
             .transpose()?;
         if address.is_none() && gateway.mode != GatewayMode::Sidecar {
             let message = format!(
@@ -123,6 +126,16 @@ pub(super) fn own_domains(at: &str, texts: &[String]) -> Result<Vec<DomainName>,
         .enumerate()
         .map(|(index, text)| own_domain(format!("{at}[{index}]"), text))
         .collect()
+}
+
+/// Where the server is; a host alone is for SIP servers.
+fn address(at: &str, gateway: &PoolGateway, text: &str) -> Result<GatewayAddress, Fault> {
+    if gateway.mode != GatewayMode::Sip {
+        return host_port(at, text).map(GatewayAddress::from);
+    }
+    let transport = gateway.sip.as_ref().map(|sip| sip.transport);
+    GatewayAddress::of_sip_server(text, transport.unwrap_or_default())
+        .map_err(|error| Fault::new(Reason::Invalid, format!("{at}: {error}")))
 }
 
 fn host_port(at: &str, text: &str) -> Result<HostPort, Fault> {

@@ -121,9 +121,11 @@ fn others(own: &Gateway, configs: &BTreeMap<String, EdgeConfig>) -> Vec<OtherGat
             continue;
         }
         seen.extend_from_slice(&domains);
+        // A server that speaks SIP offers no XMPP: nobody is led to it.
+        let address = gateway.address.as_ref().filter(|_| gateway.sip.is_none());
         others.push(OtherGatewayDocument {
             domains: domains.iter().map(ToString::to_string).collect(),
-            address: gateway.address.as_ref().map(ToString::to_string),
+            address: address.map(ToString::to_string),
         });
     }
     others
@@ -234,5 +236,19 @@ mod tests {
         assert_eq!(made.keys().collect::<Vec<_>>(), ["lab"]);
         let address = made["lab"].other_gateways[0].address.as_deref();
         assert_eq!(address, Some("a.example:5269"));
+    }
+
+    #[test]
+    fn a_sidecar_leads_nobody_to_a_server_that_speaks_sip() {
+        let sip = "{domains: [org.example], name: sip, mode: Sip, address: sip.org.example}";
+        let sidecar = "{domains: [lab.example], name: lab, mode: Sidecar}";
+        let world = world(&[("hq", &format!("{sip}, {sidecar}"))]);
+        let configs = compile(&world, &BTreeMap::new()).configs;
+        let made = documents_of(&world, &configs);
+        let other = &made["lab"].other_gateways[0];
+        assert_eq!(
+            (&*other.domains, &other.address),
+            (&["org.example".to_owned()][..], &None)
+        );
     }
 }

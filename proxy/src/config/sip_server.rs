@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustls_pki_types::CertificateDer;
 use xmpp_edge_crds::{
     domain::DomainName,
-    edge_config::{Gateway, Host, SipTransport},
+    edge_config::{Gateway, GatewayAddress, SipTransport},
 };
 
 use super::{ActiveConfig, ActiveGateway};
@@ -112,11 +112,8 @@ impl ActiveGateway {
     }
 
     fn sip_server_names(&self) -> impl Iterator<Item = &DomainName> {
-        let host = self.config.address.as_ref().map(|address| &address.host);
-        let host = host.and_then(|host| match host {
-            Host::Name(name) => Some(name),
-            Host::Ip(_) => None,
-        });
+        // What DNS leads to proves nothing: without a port the host stays whom the certificate is for.
+        let host = self.config.address.as_ref().and_then(GatewayAddress::name);
         let sip = self.config.sip.as_ref();
         let further = sip.map_or(&[][..], |sip| &sip.server_names);
         host.into_iter().chain(further).chain(&self.config.domains)

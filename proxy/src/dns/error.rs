@@ -2,7 +2,10 @@
 
 use std::{io, net::SocketAddr};
 
-use xmpp_edge_crds::{domain::DomainName, edge_config::HostPort};
+use xmpp_edge_crds::{
+    domain::DomainName,
+    edge_config::{HostPort, SipService},
+};
 
 use super::{egress_fault::EgressFault, endpoint::Endpoint};
 use crate::telemetry::attempt::Step;
@@ -16,6 +19,8 @@ pub enum DnsError {
     NoRecords { name: String, kind: &'static str },
     #[error("{domain} says in DNS that it offers no XMPP federation (SRV target \".\")")]
     NotOffered { domain: DomainName },
+    #[error("{service} says in DNS that no server is there (SRV target \".\")")]
+    NoSipServer { service: SipService },
     #[error("the resolver did not answer for {name} in time")]
     Timeout { name: String },
     #[error("the resolver could not answer for {name} (SERVFAIL)")]
@@ -39,7 +44,7 @@ impl DnsError {
         match self {
             Self::NotFound { .. } => "DnsNotFound",
             Self::NoRecords { .. } => "DnsNoRecords",
-            Self::NotOffered { .. } => "ServiceNotOffered",
+            Self::NotOffered { .. } | Self::NoSipServer { .. } => "ServiceNotOffered",
             Self::Timeout { .. } => "DnsTimeout",
             Self::ServFail { .. } => "DnsServFail",
             Self::Refused { .. } => "DnsRefused",
@@ -54,7 +59,10 @@ impl DnsError {
     pub fn is_definite(&self) -> bool {
         matches!(
             self,
-            Self::NotFound { .. } | Self::NoRecords { .. } | Self::NotOffered { .. }
+            Self::NotFound { .. }
+                | Self::NoRecords { .. }
+                | Self::NotOffered { .. }
+                | Self::NoSipServer { .. }
         )
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use hickory_proto::rr::{RData, RecordType};
 use xmpp_edge_crds::{
     domain::{DomainName, DomainPattern},
-    edge_config::EdgeConfig,
+    edge_config::{EdgeConfig, GatewayAddress},
 };
 
 use super::{
@@ -55,6 +55,7 @@ impl EdgeServices {
         // A server that speaks SIP offers no XMPP: nobody is led to it.
         for gateway in config.gateways.iter().filter(|it| it.sip.is_none()) {
             let address = gateway.address.as_ref();
+            let address = address.and_then(GatewayAddress::server);
             let Some(server) = address.and_then(|address| hosts.server_at(address)) else {
                 continue;
             };

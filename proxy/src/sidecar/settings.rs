@@ -73,7 +73,14 @@ pub fn settings(
             name: Some(config.name.clone()),
             domains: config.domains.clone(),
             mode: GatewayMode::Direct,
-            address: Some(constants.server.as_ref().unwrap_or(&server.address).clone()),
+            address: Some(
+                constants
+                    .server
+                    .as_ref()
+                    .unwrap_or(&server.address)
+                    .clone()
+                    .into(),
+            ),
             negotiation: server.negotiation,
             methods: server.methods,
             trust_ca: server.trust_ca.clone(),

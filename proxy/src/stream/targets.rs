@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 use xmpp_edge_crds::{
     domain::DomainName,
-    edge_config::{GatewayMode, Settings},
+    edge_config::{GatewayAddress, GatewayMode, Settings},
     verdict::Direction,
 };
 
@@ -71,15 +71,26 @@ fn way_to(
             ))
         }
         Side::Gateway => match config.gateway(peer) {
-            Some(gateway) => match (gateway.config.mode, &gateway.config.address) {
+            Some(gateway) => match (
+                gateway.config.mode,
+                gateway
+                    .config
+                    .address
+                    .as_ref()
+                    .and_then(GatewayAddress::server),
+            ) {
                 (GatewayMode::Direct, Some(address)) => {
                     Ok(dns::TargetSource::Fixed(address.clone()))
                 }
+                (GatewayMode::Direct, None) => Err(Failure::new(
+                    FailureKind::Unreachable,
+                    format!("the address of the server of {peer} has no port"),
+                )),
                 (GatewayMode::Sip, _) => Err(Failure::new(
                     FailureKind::Forbidden,
                     format!("the server of {peer} speaks SIP, and no stream leads to it"),
                 )),
-                _ => Err(Failure::new(
+                (GatewayMode::Sidecar, _) => Err(Failure::new(
                     FailureKind::Forbidden,
                     format!("the server of {peer} is reached by its sidecar, and is not dialled"),
                 )),

@@ -1,7 +1,11 @@
 //! What a message between XMPP and SIP costs, each way, beside a Kamailio that relays the same MESSAGE: they take turns.
 //! And what a watched user of SIP takes.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{SocketAddr, SocketAddrV4},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -94,7 +98,7 @@ async fn relayed() -> Result<f64> {
     let authority = lab.authority();
     let kamailio = Kamailio::start(
         OWN,
-        lab.ip(30),
+        SocketAddrV4::new(lab.ip(30), SIPS_PORT),
         EdgeRoute::Static((lab.ip(21), SIPS_PORT).into()),
         &authority.issue(&[OWN], Usage::ServerAndClientAuth),
         &authority.certificate(),

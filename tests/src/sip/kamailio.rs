@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use tokio::net::TcpStream;
 
-use super::{SIP_PORT, SIPS_PORT, SipParty, request};
+use super::{SIP_PORT, SipParty, request};
 use crate::{pki::Leaf, process::Daemon, wait};
 
 /// Name by which it knows the edge: dNSName of the edge's certificate.
@@ -32,6 +32,7 @@ pub enum EdgeRoute {
 /// A server of one domain.
 pub struct Kamailio {
     ip: Ipv4Addr,
+    tls_port: u16,
     domain: String,
     route: EdgeRoute,
     directory: PathBuf,
@@ -39,13 +40,14 @@ pub struct Kamailio {
 }
 
 impl Kamailio {
-    /// Writes its files and starts it. It listens by TLS and TCP, and finds the edge by `route`.
+    /// Writes its files and starts it. It listens by TLS at `address`, by TCP beside that, and finds the edge by
+    /// `route`.
     ///
     /// # Errors
     /// When it does not get ready in time; carries the end of its log.
     pub async fn start(
         domain: &str,
-        ip: Ipv4Addr,
+        address: SocketAddrV4,
         route: EdgeRoute,
         identity: &Leaf,
         trust: &str,
@@ -54,7 +56,8 @@ impl Kamailio {
         let directory = directory.join("kamailio");
         fs::create_dir_all(&directory)?;
         let mut server = Self {
-            ip,
+            ip: *address.ip(),
+            tls_port: address.port(),
             domain: domain.to_owned(),
             route,
             directory,
@@ -114,7 +117,7 @@ impl Kamailio {
         };
         daemon
             .until("Kamailio is ready", wait::GENEROUS, async || {
-                for port in [SIP_PORT, SIPS_PORT] {
+                for port in [SIP_PORT, self.tls_port] {
                     TcpStream::connect((self.ip, port)).await.ok()?;
                 }
                 Some(())
@@ -235,6 +238,7 @@ impl Kamailio {
     fn configuration(&self) -> String {
         let Self {
             ip,
+            tls_port,
             domain,
             directory,
             route,
@@ -262,7 +266,7 @@ impl Kamailio {
         format!(
             r#"#!KAMAILIO
 debug=2 log_stderror=yes fork=yes children=1 tcp_children=1 auto_aliases=no alias="{domain}"
-listen=tcp:{ip}:{SIP_PORT} listen=tls:{ip}:{SIPS_PORT}
+listen=tcp:{ip}:{SIP_PORT} listen=tls:{ip}:{tls_port}
 enable_tls=yes tcp_source_ipv4={ip} tcp_rd_buf_size=262144 tcp_connection_lifetime=3605 tcp_connect_timeout=3 {dns}
 mpath="/usr/lib/x86_64-linux-gnu/kamailio/modules/"
 loadmodule "tm.so" loadmodule "tmx.so" loadmodule "sl.so" loadmodule "rr.so" loadmodule "pv.so" loadmodule "maxfwd.so" loadmodule "usrloc.so"

@@ -1,13 +1,13 @@
 //! With a real Kamailio and its users inside, and a real Prosody outside.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 
 use anyhow::{Context, Result, ensure};
 use xmpp_edge_tests::{
     client::Client,
     rig::alone,
     servers::{C2S_PORT, Kind, Security, Server},
-    sip::{EdgeRoute, Kamailio, SipMessage, request},
+    sip::{EdgeRoute, Kamailio, SIPS_PORT, SipMessage, request},
     wait,
 };
 
@@ -36,13 +36,16 @@ impl Town {
 
     /// With Kamailio that finds the edge by this route.
     async fn start_on(stage: Stage, route: EdgeRoute) -> Result<Self> {
+        let address = stage.sip_server_at(SIPS_PORT);
+        Self::start_at(stage, address, route).await
+    }
+
+    /// With Kamailio at this address.
+    pub async fn start_at(stage: Stage, address: SocketAddrV4, route: EdgeRoute) -> Result<Self> {
         let lab = &stage.lab;
         let kamailio = Kamailio::start(
             OWN,
-            match stage.sip_address() {
-                SocketAddr::V4(address) => *address.ip(),
-                SocketAddr::V6(_) => unreachable!("a lab is IPv4"),
-            },
+            address,
             route,
             &stage.sip_identity()?,
             &stage.edge.internal_ca()?,
@@ -71,7 +74,7 @@ impl Town {
         format!("{}\n{}", self.stage.edge.log(), self.kamailio.log())
     }
 
-    async fn works_both_ways(
+    pub async fn works_both_ways(
         &self,
         alice: &xmpp_edge_tests::sip::SipParty,
         id: &str,

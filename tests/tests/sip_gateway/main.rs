@@ -1,5 +1,6 @@
 //! SIP-01 to SIP-50: a gateway of mode `Sip` between partners and scripted SIP servers, or a real Kamailio.
 
+mod by_records;
 mod certificate;
 mod connections;
 mod faults;
@@ -8,6 +9,7 @@ mod kamailio;
 mod kamailio_presence;
 mod kamailio_sessions;
 mod lync;
+mod neighbours;
 mod outwards;
 mod presence;
 mod server;

@@ -1,6 +1,9 @@
 //! An edge whose server inside speaks SIP, and partners.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{SocketAddr, SocketAddrV4},
+};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -30,6 +33,10 @@ const PARTNER_HOST: u8 = 50;
 pub struct StagePlan {
     /// `sip` of the gateway.
     pub sip: Value,
+    /// `address` of the gateway, in place of where [`Stage::sip_address`] is.
+    pub address: Option<&'static str>,
+    /// Further gateways, each with a domain of its own.
+    pub others: Vec<Value>,
     /// `trust` of the gateway.
     pub trust: Value,
     /// `spec.settings` of the pool.
@@ -44,6 +51,8 @@ impl Default for StagePlan {
     fn default() -> Self {
         Self {
             sip: json!({}),
+            address: None,
+            others: Vec::new(),
             trust: Value::Null,
             settings: json!({}),
             partner: json!({ "domain": PARTNER, "partnerType": "Federated" }),
@@ -70,9 +79,13 @@ impl Stage {
         let target = format!("xmpp.{PARTNER}");
         lab.dns().host(&target, lab.ip(PARTNER_HOST));
         lab.dns().xmpp_server(PARTNER, 0, 0, S2S_PORT, &target);
-        let identity = lab
-            .authority()
-            .issue(&[OWN, FQDN], Usage::ServerAndClientAuth);
+        let further = plan
+            .others
+            .iter()
+            .filter_map(|it| it["domains"][0].as_str());
+        let domains: Vec<&str> = [OWN].into_iter().chain(further).collect();
+        let names = [&[FQDN], &*domains].concat();
+        let identity = lab.authority().issue(&names, Usage::ServerAndClientAuth);
         let own = texts(
             "Secret",
             "edge-certificate",
@@ -81,12 +94,15 @@ impl Stage {
         let roots = BTreeMap::from([("ca.crt", lab.authority().certificate())]);
         let mut pool = json!({
             "site": "here",
-            "domains": [OWN],
+            "domains": domains,
             "accessEdge": { "fqdn": FQDN },
             "gateways": [{
                 "domains": [OWN],
                 "mode": "Sip",
-                "address": format!("{}:{SIPS_PORT}", lab.ip(SIP_HOST)),
+                "address": plan.address.map_or_else(
+                    || format!("{}:{SIPS_PORT}", lab.ip(SIP_HOST)),
+                    str::to_owned,
+                ),
                 "sip": plan.sip,
             }],
             "certificate": { "secretRef": { "name": "edge-certificate" } },
@@ -96,6 +112,24 @@ impl Stage {
         });
         if !plan.trust.is_null() {
             pool["gateways"][0]["trust"] = plan.trust;
+        }
+        for mut other in plan.others {
+            // Addresses of the lab are known by their host part alone.
+            if let Some(host) = other["host"].take().as_u64() {
+                let host = u8::try_from(host)?;
+                let port = if other["mode"] == "Sip" {
+                    SIPS_PORT
+                } else {
+                    S2S_PORT
+                };
+                other["address"] = json!(format!("{}:{port}", lab.ip(host)));
+            }
+            if let Some(other) = other.as_object_mut() {
+                other.remove("host");
+            }
+            if let Some(gateways) = pool["gateways"].as_array_mut() {
+                gateways.push(other);
+            }
         }
         let access = json!({
             "scope": "Global", "enableFederationAccess": true,
@@ -134,7 +168,12 @@ impl Stage {
 
     /// Where the SIP server is to be.
     pub fn sip_address(&self) -> SocketAddr {
-        SocketAddr::from((self.lab.ip(SIP_HOST), SIPS_PORT))
+        self.sip_server_at(SIPS_PORT).into()
+    }
+
+    /// The SIP server's host, another port.
+    pub fn sip_server_at(&self, port: u16) -> SocketAddrV4 {
+        SocketAddrV4::new(self.lab.ip(SIP_HOST), port)
     }
 
     /// Where the edge listens for partners.
@@ -214,13 +253,13 @@ impl Stage {
 
     /// A stream from the partner to the edge.
     pub async fn partner(&self) -> Result<Peer> {
-        Peer::login(
-            self.edge_xmpp(),
-            PARTNER,
-            OWN,
-            &Login::External(&self.partner_identity),
-        )
-        .await
+        self.partner_to(OWN).await
+    }
+
+    /// As [`Self::partner`], to another own domain.
+    pub async fn partner_to(&self, domain: &str) -> Result<Peer> {
+        let login = Login::External(&self.partner_identity);
+        Peer::login(self.edge_xmpp(), PARTNER, domain, &login).await
     }
 }
 

@@ -24,7 +24,12 @@ use crate::{
     },
     {
         "rule": "self.mode != 'Sip' || has(self.address)",
-        "message": "mode Sip needs the server's address: write address as host:port"
+        "message": "mode Sip needs the server's address: write address as host:port, or as host alone where DNS has SRV records of it"
+    },
+    {
+        "rule": "self.mode == 'Sip' || !has(self.address) || self.address.matches(':[0-9]+$')",
+        "fieldPath": ".address",
+        "message": "write host:port: a host alone is for mode Sip, where SRV records name its servers"
     },
     {
         "rule": "self.mode == 'Sip' || !has(self.sip)",
@@ -55,11 +60,12 @@ pub struct PoolGateway {
     #[schemars(schema_with = "fields::gateway_mode")]
     pub mode: GatewayMode,
     /// Address of the server as `host:port`; an IPv6 address stands in brackets. A host name must
-    /// be complete (`prosody.chat.svc.cluster.local`): search lists do not apply. Required with modes
-    /// `Direct` and `Sip`. With mode `Sidecar` the edge never connects to it: it is where the organisation's
+    /// be complete (`prosody.chat.svc.cluster.local`): search lists do not apply. With mode `Sip` also `host` alone:
+    /// its SRV records say where the servers are (`_sips._tcp`, with transport `Tcp` `_sip._tcp`); without any it is
+    /// the host itself, at port 5061, with `Tcp` 5060. Required with modes `Direct` and `Sip`. With mode `Sidecar` the edge never connects to it: it is where the organisation's
     /// other servers reach this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "fields::host_port")]
+    #[schemars(schema_with = "fields::gateway_address")]
     pub address: Option<String>,
     /// TLS and authentication between the server and the edge, or its sidecar. Defaults to TLS
     /// `Required`, SASL `Optional` and dialback; with mode `Sidecar` TLS is `Optional`, for the two share

@@ -240,6 +240,14 @@ fn sip_48_each_rule_of_a_gateway_of_mode_sip_has_its_message() {
         ),
         (&format!("{clear}}}"), "needs listeners.sip"),
         (
+            "mode: Sip, address: 'sip.example:0'",
+            "write host:port, or with mode Sip host alone",
+        ),
+        (
+            "address: sip.example",
+            "write host:port: a host alone is for mode Sip",
+        ),
+        (
             &format!("{clear}}}, trust: {{publicRoots: true}}"),
             "transport Tcp has none: remove trust",
         ),
@@ -270,6 +278,21 @@ fn sip_48_each_rule_of_a_gateway_of_mode_sip_has_its_message() {
             !is_accepted && message.contains(expected),
             "{gateway}: {reason:?} {message}"
         );
+    }
+    // A name alone is for DNS to lead on, an address has a port of its own.
+    for (given, expected) in [
+        ("sip.example", "sip.example"),
+        ("'192.0.2.1'", "192.0.2.1:5061"),
+        ("'[2001:db8::1]'", "[2001:db8::1]:5061"),
+        ("'sip.example:7001'", "sip.example:7001"),
+    ] {
+        let compiled = run(
+            &behind("hq", &format!("mode: Sip, address: {given}")),
+            &Configs::new(),
+        );
+        assert!(accepted(&compiled, "hq").0, "{given}");
+        let address = compiled.configs["hq"].gateways[0].address.as_ref();
+        assert_eq!(address.map(ToString::to_string).as_deref(), Some(expected));
     }
     // What somebody else signs may be below an own domain.
     let given = "mode: Sip, address: 'x.example:1', sip: {edgeName: edge.org.example, certificateSecretRef: {name: theirs}}";

@@ -22,7 +22,7 @@ use ipnet::IpNet;
 use tokio::net::TcpStream;
 use xmpp_edge_crds::{
     domain::DomainName,
-    edge_config::{Host, HostPort},
+    edge_config::{Host, HostPort, SipServers, SipService, SipTransport},
     verdict::Direction,
 };
 
@@ -35,7 +35,7 @@ use crate::{
     tls::TlsaSet,
 };
 pub use guard::is_guarded;
-use target::{FoundTarget, Search, Target, TargetOutcome};
+use target::{FoundTarget, Search, Speech, Target, TargetOutcome};
 
 /// Addresses beyond this many of one domain are not tried.
 const MAX_ADDRESSES: usize = 24;
@@ -79,6 +79,9 @@ pub enum TargetSource {
     Discover { except: Arc<[IpNet]> },
     /// `proxyFqdn`, or a gateway's `address`: no SRV, any address. Speaks STARTTLS.
     Fixed(HostPort),
+    /// A gateway's SIP servers: where `address` says, or, without a port, by SRV, else A and AAAA on the transport's;
+    /// any address.
+    Sip(SipServers),
 }
 
 /// Where a connection leads.
@@ -199,37 +202,41 @@ impl Dialer {
             text,
             took: began.elapsed(),
         };
-        let (targets, dane, except, text) = match source {
+        let found = match source {
             TargetSource::Fixed(to) => {
-                let target = Target {
-                    host: to.host.clone(),
-                    port: to.port,
-                    direct_tls: false,
-                    priority: 0,
-                };
-                let text = format!("{to} as configured; SRV is not asked");
                 // A gateway is trusted by the internal authority, never by DNS.
                 let dane = direction == Direction::Outbound;
-                (vec![target], dane, None, text)
+                Ok((DialPlan::fixed(to, false), dane, Speech::Xmpp))
             }
-            TargetSource::Discover { except } => match self.resolver.services(domain).await {
-                Ok(services) => {
-                    let text = described(&services);
-                    let ordered = srv::order(services.records, srv::random_below);
-                    let targets = ordered.into_iter().map(Target::from).collect();
-                    let dane = services.dnssec.is_secure();
-                    (targets, dane, Some(Arc::clone(except)), text)
+            TargetSource::Discover { .. } => self.resolver.services(domain).await.map(|services| {
+                let dane = services.dnssec.is_secure();
+                let text = described(&services);
+                (DialPlan::by_records(services, text), dane, Speech::Xmpp)
+            }),
+            TargetSource::Sip(servers) => self
+                .way_to_sip(servers)
+                .await
+                .map(|way| (way, false, Speech::Sip(servers.clone()))),
+        };
+        let (DialPlan { targets, text }, dane, speech) = match found {
+            Ok(found) => found,
+            Err(fault) => {
+                match source {
+                    TargetSource::Sip(servers) => self.resolver.forget_sip(servers, &[]),
+                    _ => self.resolver.forget(domain, &[]),
                 }
-                Err(fault) => {
-                    self.resolver.forget(domain, &[]);
-                    let step = step(fault.label(), fault.to_string());
-                    return Err((fault, step));
-                }
-            },
+                let step = step(fault.label(), fault.to_string());
+                return Err((fault, step));
+            }
+        };
+        let except = match source {
+            TargetSource::Discover { except } => Some(Arc::clone(except)),
+            _ => None,
         };
         let search = Search {
             dialer: self.clone(),
             domain: domain.clone(),
+            speech,
             direction,
             dane,
             except,
@@ -237,6 +244,48 @@ impl Dialer {
             dialled: AtomicUsize::new(0),
         };
         Ok(Candidates::new(search, targets, vec![step("Ok", text)]))
+    }
+
+    async fn way_to_sip(&self, servers: &SipServers) -> Result<DialPlan, DnsError> {
+        match servers {
+            SipServers::At(to, transport) => {
+                Ok(DialPlan::fixed(to, *transport == SipTransport::Tls))
+            }
+            SipServers::Named(service) => {
+                let found = self.resolver.sip_servers(service).await?;
+                let text = described_sip(service, &found);
+                Ok(DialPlan::by_records(found, text))
+            }
+        }
+    }
+}
+
+/// What is tried, in this order, and the words for it.
+struct DialPlan {
+    targets: Vec<Target>,
+    text: String,
+}
+
+impl DialPlan {
+    fn fixed(to: &HostPort, direct_tls: bool) -> Self {
+        let target = Target {
+            host: to.host.clone(),
+            port: to.port,
+            direct_tls,
+            priority: 0,
+        };
+        Self {
+            targets: vec![target],
+            text: format!("{to} as configured; SRV is not asked"),
+        }
+    }
+
+    fn by_records(services: Services, text: String) -> Self {
+        let ordered = srv::order(services.records, srv::random_below);
+        Self {
+            targets: ordered.into_iter().map(Target::from).collect(),
+            text,
+        }
     }
 }
 
@@ -396,7 +445,10 @@ impl Candidates {
     fn forget(&mut self) {
         let tried = std::mem::take(&mut self.tried);
         let resolver = &self.search.dialer.resolver;
-        resolver.forget(&self.search.domain, &tried);
+        match &self.search.speech {
+            Speech::Sip(servers) => resolver.forget_sip(servers, &tried),
+            Speech::Xmpp => resolver.forget(&self.search.domain, &tried),
+        }
     }
 
     /// One was the first to connect: the others' attempts end, and come after what it has left.
@@ -436,16 +488,30 @@ impl Drop for Candidates {
 }
 
 fn described(services: &Services) -> String {
-    let Services {
-        records,
-        fallback,
-        dnssec,
-    } = services;
-    if *fallback {
+    if services.fallback {
         return "no SRV record: the domain itself on port 5269".to_owned();
     }
+    listed(
+        services,
+        |record| {
+            if record.direct_tls { "xmpps " } else { "xmpp " }
+        },
+    )
+}
+
+fn described_sip(service: &SipService, servers: &Services) -> String {
+    if servers.fallback {
+        let port = service.transport.default_port();
+        return format!("no SRV record {service}: the host itself on port {port}");
+    }
+    format!("{service}: {}", listed(servers, |_| ""))
+}
+
+fn listed(services: &Services, kind: impl Fn(&Service) -> &'static str) -> String {
+    let Services {
+        records, dnssec, ..
+    } = services;
     let shown = records.iter().take(8).map(|record| {
-        let kind = if record.direct_tls { "xmpps" } else { "xmpp" };
         let Service {
             priority,
             weight,
@@ -453,7 +519,8 @@ fn described(services: &Services) -> String {
             target,
             ..
         } = record;
-        format!("{kind} {priority} {weight} {port} {target}")
+        let kind = kind(record);
+        format!("{kind}{priority} {weight} {port} {target}")
     });
     let mut text = shown.collect::<Vec<_>>().join(", ");
     if records.len() > 8 {

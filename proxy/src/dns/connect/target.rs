@@ -14,7 +14,11 @@ use std::{
 use futures::FutureExt;
 use ipnet::IpNet;
 use tokio::time::timeout;
-use xmpp_edge_crds::{domain::DomainName, edge_config::Host, verdict::Direction};
+use xmpp_edge_crds::{
+    domain::DomainName,
+    edge_config::{Host, SipServers},
+    verdict::Direction,
+};
 
 use super::{Candidate, Connected, Dialer, MAX_ADDRESSES, guard::is_inside_name};
 use crate::{
@@ -91,11 +95,19 @@ pub(super) struct TargetOutcome {
     pub(super) result: Result<(Connected, FoundTarget), ConnectFault>,
 }
 
+/// What is spoken on a connection.
+#[derive(Debug)]
+pub(super) enum Speech {
+    Xmpp,
+    Sip(SipServers),
+}
+
 /// What all targets of a domain are dialled by.
 #[derive(Debug)]
 pub(super) struct Search {
     pub(super) dialer: Dialer,
     pub(super) domain: DomainName,
+    pub(super) speech: Speech,
     pub(super) direction: Direction,
     /// Whether the targets' names may be relied on, so that their TLSA records count.
     pub(super) dane: bool,
@@ -283,10 +295,11 @@ impl Search {
     }
 
     fn connected(&self, candidate: &Candidate, began: Instant) -> AttemptStep {
-        let how = if candidate.direct_tls {
-            "direct TLS"
-        } else {
-            "STARTTLS"
+        let how = match (&self.speech, candidate.direct_tls) {
+            (Speech::Xmpp, true) => "direct TLS",
+            (Speech::Xmpp, false) => "STARTTLS",
+            (Speech::Sip(_), true) => "SIP by TLS",
+            (Speech::Sip(_), false) => "SIP without TLS",
         };
         let Candidate {
             target, endpoint, ..

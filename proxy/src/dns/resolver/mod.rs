@@ -1,6 +1,7 @@
 //! Names to records, by the system's resolver or one that is given. Answers are cached by their TTL.
 
 mod forgetting;
+mod sip;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -74,7 +75,8 @@ const LOOK: Duration = Duration::from_secs(2);
 /// Where a domain's servers are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Services {
-    /// Unordered; without SRV records the domain itself on port 5269.
+    /// Unordered; without SRV records the domain itself on port 5269, of SIP servers the host itself on the
+    /// transport's.
     pub records: Vec<Service>,
     /// No SRV record of either kind exists.
     pub fallback: bool,
@@ -206,7 +208,9 @@ impl Resolver {
     /// [`DnsError`]; [`DnsError::NotOffered`] where `_xmpp-server` says `.` and nothing else is;
     /// [`DnsError::Bogus`] where either does not validate, whatever the other says.
     pub async fn services(&self, domain: &DomainName) -> Result<Services, DnsError> {
-        let (direct, starttls) = tokio::join!(self.srv(domain, true), self.srv(domain, false));
+        let by = |service: &str| format!("{service}._tcp.{domain}");
+        let (direct, starttls) = (by("_xmpps-server"), by("_xmpp-server"));
+        let (direct, starttls) = tokio::join!(self.srv(&direct, true), self.srv(&starttls, false));
         let direct = match direct {
             Err(bogus @ DnsError::Bogus { .. }) => return Err(bogus),
             other => other.unwrap_or(SrvAnswer::Nothing),
@@ -248,17 +252,11 @@ impl Resolver {
         })
     }
 
-    async fn srv(&self, domain: &DomainName, direct_tls: bool) -> Result<SrvAnswer, DnsError> {
-        let service = if direct_tls {
-            "_xmpps-server"
-        } else {
-            "_xmpp-server"
-        };
-        let name = format!("{service}._tcp.{domain}");
-        let owner = absolute(&name)?;
+    async fn srv(&self, name: &str, direct_tls: bool) -> Result<SrvAnswer, DnsError> {
+        let owner = absolute(name)?;
         let servers = self.servers.load_full();
         let (plain, assessed) = tokio::join!(
-            self.lookup(&name, RecordType::SRV),
+            self.lookup(name, RecordType::SRV),
             servers.validator.if_signed(&owner, RecordType::SRV)
         );
         let Validated {
@@ -300,7 +298,10 @@ impl Resolver {
         }
         match unusable {
             _ if refused => Ok(SrvAnswer::NotOffered),
-            Some(cause) => Err(DnsError::Unusable { name, cause }),
+            Some(cause) => Err(DnsError::Unusable {
+                name: name.to_owned(),
+                cause,
+            }),
             None => Ok(SrvAnswer::Nothing),
         }
     }

@@ -114,7 +114,7 @@ fn the_engine_is_told_what_document_command_line_and_state_say() {
     let config = &inputs.config;
     let gateway = &config.gateways[0];
     assert_eq!(gateway.mode, GatewayMode::Direct);
-    assert_eq!(gateway.address, Some(host_port("127.0.0.1:5299")));
+    assert_eq!(gateway.address, Some(host_port("127.0.0.1:5299").into()));
     assert_eq!(config.settings.queue_timeout_seconds, 7);
     assert_eq!(config.settings.queue_total_bytes, 64 << 20);
     assert_eq!(config.listeners.internal, 23456);

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -75,9 +76,10 @@ pub enum WatchRoom {
 pub struct Watchers {
     /// Seconds to ask for.
     expires: u32,
-    watches: HashMap<WatchNumber, KeptWatch>,
-    by_people: HashMap<TwoPeople, WatchNumber>,
-    by_call: HashMap<Box<str>, WatchNumber>,
+    /// Boxed: a table has room for more than it holds.
+    watches: HashMap<WatchNumber, Box<KeptWatch>>,
+    by_people: HashMap<Arc<TwoPeople>, WatchNumber>,
+    by_call: HashMap<Arc<str>, WatchNumber>,
     asks: BTreeSet<(Instant, WatchNumber)>,
     alarms: BTreeSet<(Instant, WatchNumber)>,
     next: u64,
@@ -90,7 +92,7 @@ pub struct Watchers {
 
 #[derive(Debug)]
 struct KeptWatch {
-    people: TwoPeople,
+    people: Arc<TwoPeople>,
     watch: PresenceWatch,
     share: LedgerShare,
     held: HeldSubscriptions,
@@ -100,7 +102,7 @@ struct KeptWatch {
 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct WatchIndex {
-    call_id: Option<Box<str>>,
+    call_id: Option<Arc<str>>,
     ask_at: Option<Instant>,
     alarm_at: Option<Instant>,
     standing: Option<WatchProgress>,
@@ -258,7 +260,7 @@ impl Watchers {
     /// R and U.
     #[must_use]
     pub fn people(&self, number: WatchNumber) -> Option<&TwoPeople> {
-        self.watches.get(&number).map(|kept| &kept.people)
+        self.watches.get(&number).map(|kept| &*kept.people)
     }
 
     /// What the NOTIFY says. A document for which there is no room goes without its notes, and else counts as none:
@@ -419,15 +421,16 @@ impl Watchers {
         }
         let number = WatchNumber(self.next);
         self.next += 1;
-        self.by_people.insert(people.clone(), number);
+        let people = Arc::new(people.clone());
+        self.by_people.insert(Arc::clone(&people), number);
         let kept = KeptWatch {
-            people: people.clone(),
+            people,
             watch,
             share,
             held,
             indexed: WatchIndex::default(),
         };
-        self.watches.insert(number, kept);
+        self.watches.insert(number, Box::new(kept));
         self.index(number);
         WatchRoom::Taken
     }
@@ -455,7 +458,7 @@ impl Watchers {
         let mut said = Vec::new();
         act(&mut kept.watch, &mut said);
         kept.settle(step.ledger);
-        let people = (!said.is_empty()).then(|| kept.people.clone());
+        let people = (!said.is_empty()).then(|| TwoPeople::clone(&kept.people));
         if said.contains(&WatchOutput::Forget) {
             self.forget(step.ledger, number);
         } else {
@@ -479,13 +482,17 @@ impl Watchers {
         let Some(kept) = self.watches.get_mut(&number) else {
             return;
         };
+        let before = std::mem::take(&mut kept.indexed);
+        let known = before.call_id.as_ref();
         let now = WatchIndex {
-            call_id: kept.watch.call_id().map(Into::into),
+            call_id: kept.watch.call_id().map(|call_id| {
+                let same = known.filter(|known| ***known == *call_id);
+                same.map_or_else(|| call_id.into(), Arc::clone)
+            }),
             ask_at: kept.watch.ask_at(),
             alarm_at: kept.watch.alarm_at(),
             standing: kept.watch.standing(),
         };
-        let before = std::mem::take(&mut kept.indexed);
         let now = self.reindex(number, before, now);
         if let Some(kept) = self.watches.get_mut(&number) {
             kept.indexed = now;
@@ -538,8 +545,7 @@ fn own_bytes(people: &TwoPeople) -> usize {
     let len = |jid: &xmpp_edge_crds::jid::BareJid| {
         jid.local().map_or(0, str::len) + jid.domain().as_str().len()
     };
-    // They stand here twice: by number and by name.
-    WATCH_OVERHEAD + 2 * (len(&people.from) + len(&people.to))
+    WATCH_OVERHEAD + len(&people.from) + len(&people.to)
 }
 
 fn without_notes(document: &mut ReadPresence) {

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpStream, time::Instant};
 use xmpp_edge_crds::{
     domain::DomainName,
-    edge_config::{Gateway, Host, SipTransport},
+    edge_config::{Gateway, SipTransport},
     verdict::Direction,
 };
 
@@ -173,7 +173,7 @@ async fn encrypted(
     tls::accept(stream, Mode::StartTls, Instant::now() + HANDSHAKE, choose).await
 }
 
-/// The one gateway that has its server at this address.
+/// The one gateway that has one of its servers at this address.
 async fn by_address<'a>(
     context: &StreamContext,
     config: &'a ActiveConfig,
@@ -185,15 +185,12 @@ async fn by_address<'a>(
         if sip.is_none_or(|sip| sip.transport != SipTransport::Tcp) {
             continue;
         }
-        let host = gateway.address.as_ref().map(|address| &address.host);
-        let is_there = match host {
-            Some(Host::Ip(ip)) => ip.to_canonical() == from.ip(),
-            Some(Host::Name(name)) => {
-                let addresses = context.resolver.addresses(name).await;
-                addresses.is_ok_and(|all| all.iter().any(|ip| ip.to_canonical() == from.ip()))
-            }
-            None => false,
+        let Some(servers) = gateway.sip_servers() else {
+            continue;
         };
+        let addresses = context.resolver.sip_addresses(&servers).await;
+        let is_there =
+            addresses.is_ok_and(|all| all.iter().any(|ip| ip.to_canonical() == from.ip()));
         if is_there && found.replace(gateway).is_some() {
             return None;
         }

@@ -9,7 +9,7 @@ use std::{
 use tokio::net::TcpStream;
 use xmpp_edge_crds::{
     domain::DomainName,
-    edge_config::{Host, HostPort, SipTransport},
+    edge_config::{GatewayAddress, SipServers, SipTransport},
     verdict::Direction,
 };
 
@@ -52,7 +52,12 @@ async fn dial(
     config: &ActiveConfig,
     settings: &LinkSettings,
 ) -> Result<Dialled, Failure> {
-    let Some(address) = &settings.gateway.address else {
+    let known = settings
+        .gateway
+        .address
+        .as_ref()
+        .zip(settings.gateway.sip_servers());
+    let Some((address, servers)) = known else {
         let text = "the gateway has no address";
         return Err(Failure::new(FailureKind::Unreachable, text));
     };
@@ -65,6 +70,7 @@ async fn dial(
         config,
         settings,
         address,
+        servers,
     };
     match tokio::time::timeout(WHOLE, attempt.over_targets()).await {
         Ok(outcome) => outcome,
@@ -79,12 +85,13 @@ struct DialAttempt<'a> {
     context: &'a Arc<StreamContext>,
     config: &'a ActiveConfig,
     settings: &'a LinkSettings,
-    address: &'a HostPort,
+    address: &'a GatewayAddress,
+    servers: SipServers,
 }
 
 impl DialAttempt<'_> {
     async fn over_targets(&self) -> Result<Dialled, Failure> {
-        let source = dns::TargetSource::Fixed(self.address.clone());
+        let source = dns::TargetSource::Sip(self.servers.clone());
         let dialer = &self.context.dialer;
         let whose = self.settings.first_domain();
         let found = dialer.candidates(whose, &source, None, Direction::Inbound);
@@ -92,10 +99,13 @@ impl DialAttempt<'_> {
             Ok(candidates) => candidates,
             Err((fault, step)) => {
                 self.note(step);
-                return Err(Failure::new(kind_of_dns(&fault), fault.to_string()));
+                return Err(Failure::new(
+                    kind_of_dns(&fault),
+                    self.told(fault.to_string()),
+                ));
             }
         };
-        let text = format!("{} has no address", self.address);
+        let text = self.told(format!("{} has no address", self.address));
         let mut last = Failure::new(FailureKind::Unreachable, text);
         while let Some(next) = candidates.next().await {
             for step in candidates.take_steps() {
@@ -103,7 +113,7 @@ impl DialAttempt<'_> {
             }
             let outcome = match next {
                 Ok(connected) => self.prove(connected).await,
-                Err(fault) => Err(Failure::new(FailureKind::Unreachable, fault.to_string())),
+                Err(fault) => Err(self.unreachable(&fault)),
             };
             match outcome {
                 Ok(dialled) => return Ok(dialled),
@@ -135,11 +145,11 @@ impl DialAttempt<'_> {
                 };
                 let transport = self.encrypt(stream).await.map_err(|error| {
                     self.note(step(Step::Tls, error.label(), error.to_string()));
-                    Failure::new(FailureKind::Unreachable, error.to_string())
+                    self.unreachable(&error)
                 })?;
                 self.judge(&transport).map_err(|fault| {
                     self.note(step(Step::Certificate, fault.label(), fault.to_string()));
-                    Failure::new(FailureKind::Unreachable, fault.to_string())
+                    self.unreachable(&fault)
                 })?;
                 transport
             }
@@ -169,13 +179,28 @@ impl DialAttempt<'_> {
 
     /// What SNI asks for.
     fn server_name(&self) -> &DomainName {
-        match &self.address.host {
-            Host::Name(name) => name,
-            Host::Ip(_) => self.settings.first_domain(),
+        let named = self.address.name();
+        named.unwrap_or_else(|| self.settings.first_domain())
+    }
+
+    fn unreachable(&self, fault: &dyn std::fmt::Display) -> Failure {
+        Failure::new(FailureKind::Unreachable, self.told(fault.to_string()))
+    }
+
+    /// With the records that were asked for: nothing in the configuration names them.
+    fn told(&self, text: String) -> String {
+        match self.servers.service() {
+            Some(service) if !text.contains(&service.to_string()) => {
+                format!("{text} (SRV {service} was asked)")
+            }
+            _ => text,
         }
     }
 
-    fn note(&self, step: AttemptStep) {
+    fn note(&self, mut step: AttemptStep) {
+        if step.outcome != "Ok" {
+            step.text = self.told(step.text);
+        }
         let whose = self.config.attempt_peer(Side::Gateway, &step.domain);
         self.context.attempts.note(whose, step);
     }

@@ -1,7 +1,7 @@
 //! The demonstration with a real Kamailio as the organisation's server: messages and presence between its users, who
 //! speak SIP, and the partner's.
 
-use std::{fs, path::Path};
+use std::{fs, net::SocketAddrV4, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -34,7 +34,7 @@ pub(super) fn lead_by_sip(directory: &Path) -> Result<()> {
 pub(super) async fn start(lab: &Lab, edge: &Edge) -> Result<Kamailio> {
     let kamailio = Kamailio::start(
         OWN,
-        lab.ip(INSIDE_HOST),
+        SocketAddrV4::new(lab.ip(INSIDE_HOST), SIPS_PORT),
         EdgeRoute::Static((edge.place().internal_bind, SIPS_PORT).into()),
         &edge.gateway_identity(OWN)?,
         &edge.internal_ca()?,

@@ -249,3 +249,62 @@ fn sip_35_a_device_that_answers_no_notify_is_gone_and_the_other_goes_on() {
         Ok(())
     });
 }
+
+/// RFC 6665 section 4.2.2, with the time that an answer has: 64·T1.
+#[test]
+fn sip_35_a_device_that_says_nothing_is_gone_after_32_s_and_the_other_goes_on_meanwhile() {
+    alone(async {
+        let stage = Stage::start(StagePlan::default()).await?;
+        let (server, outside) = (stage.sip_server().await?, stage.outside().await?);
+        let (party, alice) = (server.party().await?, stage.dial_edge().await?);
+        let mut partner = stage.partner().await?;
+        let phone = alice.ask(subscribe("phone", "")).await?;
+        is_taken(&alice, subscribe("desk", ""), 200).await?;
+        for _ in 0..2 {
+            notified(&party, "pending").await?;
+        }
+        told(&outside, ALICE, Some("subscribe")).await?;
+        party.reply(Reply::Silence);
+        subscribes(&mut partner, "subscribed").await?;
+        let of_desk = |it: &SipMessage| {
+            let call = it.header("Call-ID").unwrap_or_default();
+            call.starts_with("desk")
+        };
+        for _ in 0..2 {
+            let active = notified(&party, "active").await?;
+            if of_desk(&active) {
+                party.send(active.answer(200, ""));
+            }
+        }
+        for device in ["desk", "car"] {
+            partner
+                .send(format!("<presence from='{ROB}/{device}' to='{ALICE}'/>"))
+                .await?;
+            let seen = notified(&party, "active").await?;
+            ensure!(
+                of_desk(&seen) && seen.body.contains(&format!("ID-{device}")),
+                "{seen:?}"
+            );
+            party.send(seen.answer(200, ""));
+        }
+        // As long as an answer may take, and a little.
+        let labels = ["role=\"notifier\"", "state=\"active\""];
+        wait::until("it is gone", 2 * wait::GENEROUS, async || {
+            let now = stage.edge.metric("sip_subscriptions", &labels).await.ok()?;
+            (now.to_bits() == 1.0_f64.to_bits()).then_some(())
+        })
+        .await?;
+        let late = alice.ask(again(&phone, 2, 600)).await?;
+        ensure!(late.code() == Some(481), "{late:?}");
+        let labels = ["method=\"NOTIFY\"", "code=\"none\""];
+        let unanswered = stage.edge.metric("sip_requests_total", &labels).await?;
+        ensure!(unanswered.to_bits() == 1.0_f64.to_bits(), "{unanswered}");
+        partner
+            .send(format!("<presence from='{ROB}/home' to='{ALICE}'/>"))
+            .await?;
+        let seen = notified(&party, "active").await?;
+        ensure!(of_desk(&seen) && seen.body.contains("ID-home"), "{seen:?}");
+        ensure!(server.connections() == 1, "the connection stands");
+        Ok(())
+    });
+}

@@ -7,7 +7,7 @@
 //! is one), and `egress`. A policy knows no names, and a
 //! partner's SRV record may lead anywhere: what is given by name is allowed by its port alone, of a
 //! Service's name within its namespace (where pods listen on another port than their Service,
-//! `egress` says so). DNS is allowed to the cluster's pods and to the resolvers that are known.
+//! `egress` says so); of a SIP server without a port any, for its records say which. DNS is allowed to the cluster's pods and to the resolvers that are known.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -20,7 +20,8 @@ use k8s_openapi::{
 };
 use kube::ResourceExt;
 use xmpp_edge_crds::{
-    edge_config::{EdgeConfig, GatewayMode, Host, HostPort},
+    domain::DomainName,
+    edge_config::{EdgeConfig, GatewayAddress, GatewayMode, Host, HostPort},
     kinds::{EdgePool, pool::workload::DnsPolicy},
 };
 
@@ -141,27 +142,28 @@ fn egress(pool: &EdgePool, config: &EdgeConfig, facts: &Facts<'_>) -> Vec<Networ
         gateway.mode != GatewayMode::Sidecar
     });
     for address in dialled.filter_map(|it| it.address.as_ref()) {
-        rules.extend(to_host(address, &config.namespace));
+        rules.extend(match address {
+            GatewayAddress::At(server) => to_server(server, &config.namespace),
+            // The records may name any port.
+            GatewayAddress::Named(host) => to_name(host, &tcp_any(), &config.namespace),
+        });
     }
     if pool.spec.has_database() {
         for address in &facts.database {
-            rules.extend(to_host(address, &config.namespace));
+            rules.extend(to_server(address, &config.namespace));
         }
         if facts.database.is_empty() {
-            rules.push(anywhere(DATABASE_PORT));
+            rules.push(anywhere(&tcp(DATABASE_PORT)));
         }
     }
     let partners = partners(pool);
     if let Some(proxy) = &config.settings.egress_proxy {
         // Nothing but the proxy is dialled for partners.
-        rules.extend(to_host(&proxy.address, &config.namespace));
+        rules.extend(to_server(&proxy.address, &config.namespace));
     } else if !partners.is_empty() {
         rules.push(NetworkPolicyEgressRule {
             to: Some(partners),
-            ports: Some(vec![NetworkPolicyPort {
-                protocol: Some("TCP".to_owned()),
-                ..NetworkPolicyPort::default()
-            }]),
+            ports: Some(vec![tcp_any()]),
         });
     }
     rules.extend(pool.spec.network_policy.egress.iter().cloned());
@@ -236,32 +238,40 @@ fn same(one: &str, other: &str) -> bool {
 }
 
 /// The rules that let pods reach a server.
-fn to_host(address: &HostPort, namespace: &str) -> Vec<NetworkPolicyEgressRule> {
+fn to_server(address: &HostPort, namespace: &str) -> Vec<NetworkPolicyEgressRule> {
+    let port = tcp(address.port);
     match &address.host {
         Host::Ip(ip) => {
             vec![NetworkPolicyEgressRule {
                 to: Some(vec![block(&host_network(*ip), None)]),
-                ports: Some(vec![tcp(address.port)]),
+                ports: Some(vec![port]),
             }]
         }
-        Host::Name(name) => {
-            let labels: Vec<&str> = name.as_str().split('.').collect();
-            match labels.as_slice() {
-                [_] => vec![to_namespace(namespace, address.port)],
-                // Of a headless Service, a pod's own name comes first.
-                [.., other, "svc"] | [.., other, "svc", "cluster", "local"] => {
-                    vec![to_namespace(other, address.port)]
-                }
-                [_, other, "svc", ..] => vec![to_namespace(other, address.port)],
-                // A Service of another namespace, or a name of two labels outside.
-                [_, other] => vec![to_namespace(other, address.port), anywhere(address.port)],
-                _ => vec![anywhere(address.port)],
-            }
-        }
+        Host::Name(name) => to_name(name, &port, namespace),
     }
 }
 
-fn to_namespace(name: &str, port: u16) -> NetworkPolicyEgressRule {
+/// The rules that let pods reach a port of a host.
+fn to_name(
+    name: &DomainName,
+    port: &NetworkPolicyPort,
+    namespace: &str,
+) -> Vec<NetworkPolicyEgressRule> {
+    let labels: Vec<&str> = name.as_str().split('.').collect();
+    match labels.as_slice() {
+        [_] => vec![to_namespace(namespace, port)],
+        // Of a headless Service, a pod's own name comes first.
+        [.., other, "svc"] | [.., other, "svc", "cluster", "local"] => {
+            vec![to_namespace(other, port)]
+        }
+        [_, other, "svc", ..] => vec![to_namespace(other, port)],
+        // A Service of another namespace, or a name of two labels outside.
+        [_, other] => vec![to_namespace(other, port), anywhere(port)],
+        _ => vec![anywhere(port)],
+    }
+}
+
+fn to_namespace(name: &str, port: &NetworkPolicyPort) -> NetworkPolicyEgressRule {
     NetworkPolicyEgressRule {
         to: Some(vec![NetworkPolicyPeer {
             namespace_selector: Some(LabelSelector {
@@ -270,12 +280,12 @@ fn to_namespace(name: &str, port: u16) -> NetworkPolicyEgressRule {
             }),
             ..NetworkPolicyPeer::default()
         }]),
-        ports: Some(vec![tcp(port)]),
+        ports: Some(vec![port.clone()]),
     }
 }
 
 /// Whatever a name may stand for, but the node itself and what clouds answer there.
-fn anywhere(port: u16) -> NetworkPolicyEgressRule {
+fn anywhere(port: &NetworkPolicyPort) -> NetworkPolicyEgressRule {
     let peers = ANYWHERE.into_iter().map(|all| {
         let except = LINK_LOCAL.into_iter().filter(|network| same(network, all));
         block(all, Some(except.map(str::to_owned).collect()))
@@ -286,7 +296,7 @@ fn anywhere(port: u16) -> NetworkPolicyEgressRule {
     };
     NetworkPolicyEgressRule {
         to: Some(peers.chain([pods]).collect()),
-        ports: Some(vec![tcp(port)]),
+        ports: Some(vec![port.clone()]),
     }
 }
 
@@ -302,6 +312,14 @@ fn block(network: &str, except: Option<Vec<String>>) -> NetworkPolicyPeer {
 
 fn tcp(port: u16) -> NetworkPolicyPort {
     of("TCP", port)
+}
+
+/// Any port.
+fn tcp_any() -> NetworkPolicyPort {
+    NetworkPolicyPort {
+        port: None,
+        ..tcp(0)
+    }
 }
 
 fn udp(port: u16) -> NetworkPolicyPort {

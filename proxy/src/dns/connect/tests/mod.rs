@@ -14,6 +14,7 @@ use super::*;
 use crate::dns::fake::{Fake, FakeReply, a, srv, tlsa_311};
 
 mod anew;
+mod sip;
 
 const SERVICE: &str = "_xmpp-server._tcp.partner.example";
 
@@ -152,6 +153,7 @@ impl Controlled {
         let search = Search {
             dialer,
             domain: partner(),
+            speech: Speech::Xmpp,
             direction: Direction::Outbound,
             dane: false,
             except: None,

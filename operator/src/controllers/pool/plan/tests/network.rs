@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde_json::Value;
+use xmpp_edge_crds::edge_config::GatewayMode;
 
 use super::*;
 
@@ -236,9 +237,27 @@ fn gateways_and_the_database_are_reached_wherever_they_are() {
             false,
         ),
         ("chat.internal.example:5269", PROSODY, 5269, true),
+        // A SIP server's records may name any port.
+        ("sip.internal.example", LAN, 5071, true),
+        ("sip.internal.example", PROSODY, 5071, true),
+        (
+            "sip.internal.example",
+            Address("169.254.169.254"),
+            5071,
+            false,
+        ),
+        ("kamailio.chat.svc.cluster.local", PROSODY, 5071, true),
+        ("kamailio.chat.svc.cluster.local", database, 5071, false),
+        ("10.20.30.40", LAN, 5061, true),
+        ("10.20.30.40", LAN, 5071, false),
     ] {
         let mut pool = pool(SELF_SIGNED);
-        pool.spec.gateways[0].address = Some(address.trim_matches('\'').to_owned());
+        let address = address.trim_matches('\'');
+        if !address.contains(':') {
+            pool.spec.gateways[0].mode = GatewayMode::Sip;
+            pool.spec.replicas = Some(1);
+        }
+        pool.spec.gateways[0].address = Some(address.to_owned());
         let plan = plan(&pool, &config(&pool), &facts());
         let policy = manifest(&plan, ChildKind::NetworkPolicy, "hq");
         let found = allowed(&policy, "egress", "to", peer, ("TCP", port));

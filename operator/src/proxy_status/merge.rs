@@ -547,21 +547,11 @@ mod tests {
             json!([]),
             json!([stream(1, "Outbound", "p.example", 12)]),
         );
-        assert_eq!(
-            failed(&inbound_only),
-            ("a".into(), Some("PeerClosed".into())),
-            "the other direction was made good"
-        );
-        let slow = two(
-            json!([step("outbound", "TcpSilent", 10)]),
-            json!([]),
-            json!([]),
-        );
-        assert_eq!(
-            failed(&slow),
-            ("a".into(), None),
-            "the next target is tried beside it"
-        );
+        let told = ("a".into(), Some("PeerClosed".into()));
+        assert_eq!(failed(&inbound_only), told, "the other was made good");
+        let silent = json!([step("outbound", "TcpSilent", 10)]);
+        let slow = two(silent, json!([]), json!([]));
+        assert_eq!(failed(&slow), ("a".into(), None));
     }
 
     #[test]

@@ -196,6 +196,7 @@ pub fn of_gateway(outcome: &str) -> Option<&'static str> {
         "UnknownServer" => {
             "a SIP connection came that is not the server's: add the name of its certificate to spec.gateways[].sip.serverNames, or with transport Tcp correct address"
         }
+        "Version" => "upgrade the older of the two, edge or sidecar",
         "CertificateExpired" | "CertificateNotYetValid" => {
             "have it mount the newer certificate: the Secret of its gateway is renewed; check the clocks of both"
         }

@@ -247,6 +247,7 @@ pub async fn run(args: Run) -> anyhow::Result<ExitCode> {
         peer_keys: None,
         further_metrics: None,
         control: None,
+        outdated_sidecars: None,
         pod: in_pod.then_some(app::Pod {
             admin_port: args.admin_port.unwrap_or(ADMIN_PORT),
             admin_address: None,

@@ -88,6 +88,15 @@ impl Edge {
     /// # Errors
     /// As [`Self::start`].
     pub async fn launch(&mut self) -> Result<()> {
+        self.begin()?;
+        self.gets_ready().await
+    }
+
+    /// Starts the process (again), and waits for nothing.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn begin(&mut self) -> Result<()> {
         let binary = binary()?;
         let Place {
             bind,
@@ -119,17 +128,35 @@ impl Edge {
             arguments.extend(["--trust-anchors".to_owned(), anchors.display().to_string()]);
         }
         let level = std::env::var("EDGE_LOG").unwrap_or_else(|_| "info".into());
-        let mut daemon = Daemon::start(
+        let daemon = Daemon::start(
             &format!("edge at {bind}"),
             &binary,
             &arguments,
             &[("RUST_LOG", level)],
             &directory.join("log.txt"),
         )?;
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
+    /// Waits for `/readyz`.
+    ///
+    /// # Errors
+    /// When the process is not there, ends or takes too long; carries the end of its log.
+    pub async fn gets_ready(&mut self) -> Result<()> {
+        self.says("the edge is ready", |code, _| code == 200).await
+    }
+
+    /// Waits until `/readyz` answers with such a status code and text.
+    ///
+    /// # Errors
+    /// As [`Self::gets_ready`].
+    pub async fn says(&mut self, what: &str, fits: impl Fn(u16, &str) -> bool) -> Result<()> {
+        let mut daemon = self.daemon.take().context("the edge does not run")?;
         daemon
-            .until("the edge is ready", wait::GENEROUS, async || {
-                let (code, _) = self.get("/readyz").await.ok()?;
-                (code == 200).then_some(())
+            .until(what, wait::GENEROUS, async || {
+                let (code, text) = self.get("/readyz").await.ok()?;
+                fits(code, &text).then_some(())
             })
             .await?;
         self.daemon = Some(daemon);

@@ -25,6 +25,7 @@ pub mod pod;
 pub mod primary;
 pub mod process;
 pub mod prometheus;
+pub mod relay;
 pub mod rig;
 mod runtime;
 pub mod servers;

@@ -80,7 +80,8 @@ names!(
         InSync,
         /// DnsPublished: DNS answers what it should.
         Published,
-        /// DnsPublished: no `spec.dns`, records are only shown in status.
+        /// DnsPublished: no `spec.dns`, records are only shown in status. SidecarIdentity, without a cluster: keys and
+        /// certificates of sidecars are the administrator's.
         NotManaged,
 
         // Accepted=False, one object.
@@ -145,6 +146,8 @@ names!(
         /// GatewayReachable=False: no sidecar is connected, and what tried to be one is refused: step, cause and
         /// remedy.
         SidecarRefused,
+        /// GatewayReachable=False: a sidecar that is more than one minor version away from the edge is refused.
+        SidecarOutdated,
         /// GatewayReachable=True: several sidecars of one gateway, whose servers are worlds of their own, are
         /// connected: one gets what comes in.
         SeveralSidecars,

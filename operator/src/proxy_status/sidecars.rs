@@ -18,6 +18,8 @@ pub struct SidecarFacts {
     pub inactive_at: Vec<String>,
     /// Pods at which whoever gets what comes in does not reach its server.
     pub away_at: Vec<String>,
+    /// How many pods have somebody who gets what comes in there, its server reached or not.
+    pub active_at: usize,
     /// By instance.
     pub connected: BTreeMap<String, ConnectedSidecar>,
     /// What a pod without a trunk refused lately: the pod and the step.
@@ -60,8 +62,11 @@ impl SidecarFacts {
             if !here.is_empty() {
                 self.inactive_at.push(pod.to_owned());
             }
-        } else if active.all(|own| own.server_fault.is_some()) {
-            self.away_at.push(pod.to_owned());
+        } else {
+            self.active_at += 1;
+            if active.all(|own| own.server_fault.is_some()) {
+                self.away_at.push(pod.to_owned());
+            }
         }
         for (instance, own) in here {
             let known = self.connected.entry(instance.to_owned()).or_default();
@@ -150,6 +155,7 @@ mod tests {
         }
         assert_eq!(facts.missing_at, ["hq-2"]);
         assert_eq!(facts.inactive_at, ["hq-1"]);
+        assert_eq!(facts.active_at, 1);
         let a = &facts.connected["a"];
         assert_eq!((a.pods, a.is_active), (2, true));
         assert_eq!(a.server_fault.as_deref(), Some("refused"));
@@ -180,6 +186,7 @@ mod tests {
         }
         assert_eq!(facts.away_at, ["hq-0"]);
         assert_eq!(facts.inactive_at, ["hq-1"]);
+        assert_eq!(facts.active_at, 3);
         assert!(facts.missing_at.is_empty());
     }
 

@@ -20,6 +20,7 @@ use xmpp_edge_proxy::{
     config::ConfigUpdate,
     config::peer_keys::PeerKey,
     dns::TrustAnchors,
+    stream::trunk::outdated::OutdatedSidecar,
 };
 
 use super::{
@@ -96,6 +97,7 @@ pub async fn run(
     let (show, shown) = watch::channel(status::control(&first.report, &answers));
     let (ready, mut is_ready) = oneshot::channel();
     let (tell_key, mut keys) = mpsc::channel(KEYS);
+    let (tell_outdated, mut outdated) = watch::channel(Vec::new());
     let measured = DnsMetrics::default();
     let mut registry = Registry::with_prefix(PREFIX);
     measured.register(&mut registry);
@@ -109,6 +111,7 @@ pub async fn run(
         peer_keys: Some(tell_key),
         further_metrics: Some(Arc::new(registry)),
         control: Some(shown),
+        outdated_sidecars: Some(tell_outdated),
     };
     let state = DnsState::open(&serve_options.state_dir, options.dns_owner)?;
     let mut records = Publishing::new(state, (namespace.clone(), pool.clone()), measured);
@@ -145,6 +148,7 @@ pub async fn run(
                     [
                         remember(&mut station, &mut keys),
                         note(&mut station, &mut records),
+                        note_outdated(&mut station, &mut outdated),
                         look(&mut station, due),
                     ]
                 });
@@ -214,6 +218,19 @@ fn note(
         return Ok(None);
     };
     station.note_dns(condition, Timestamp::now()).map(Some)
+}
+
+/// Takes which sidecars the proxy refuses, where these are others than at the last look.
+fn note_outdated(
+    station: &mut StandaloneReconciler,
+    outdated: &mut watch::Receiver<Vec<OutdatedSidecar>>,
+) -> Result<Option<Pass>, StandaloneReconcileError> {
+    // The proxy has ended, which is told elsewhere.
+    if !outdated.has_changed().unwrap_or(false) {
+        return Ok(None);
+    }
+    let refused = outdated.borrow_and_update().clone();
+    station.note_outdated(refused, Timestamp::now()).map(Some)
 }
 
 fn look(

@@ -30,7 +30,12 @@ use crate::{
     dns::{Dialer, Resolver, TrustAnchors},
     dns_view::{Rules, View},
     net::{self, ListenerKind},
-    stream::{accept, connect, context::StreamContext, gateway_watch, sip, targets, trunk},
+    stream::{
+        accept, connect,
+        context::StreamContext,
+        gateway_watch, sip, targets,
+        trunk::{self, outdated::OutdatedSidecar},
+    },
     telemetry::config_status::Telemetry,
 };
 
@@ -54,6 +59,8 @@ pub struct RunOptions {
     pub further_metrics: Option<Arc<Registry>>,
     /// Shown on the status page: what whoever started it says of the pool.
     pub control: Option<watch::Receiver<ControlShown>>,
+    /// Told which sidecars are refused for their version.
+    pub outdated_sidecars: Option<watch::Sender<Vec<OutdatedSidecar>>>,
     /// It runs in a pod; none: beside whoever started it.
     pub pod: Option<Pod>,
 }
@@ -183,6 +190,12 @@ pub async fn run(
         critical.spawn(
             "what asks the server whether it is back",
             trunk::server_watch::watch(Arc::clone(&context), stop_all.clone()),
+        );
+    }
+    if let Some(to) = options.outdated_sidecars.clone() {
+        critical.spawn(
+            "what tells of sidecars that are refused",
+            trunk::outdated::tell(Arc::clone(&context), to, stop_all.clone()),
         );
     }
     critical.spawn(

@@ -118,6 +118,7 @@ pub async fn run(
         peer_keys: None,
         further_metrics: view.as_ref().map(|view| Arc::new(view.registry())),
         control: None,
+        outdated_sidecars: None,
         pod: Some(app::Pod {
             admin_port: options.admin.map_or(0, |admin| admin.port()),
             admin_address: options.admin.map(|admin| admin.ip()),

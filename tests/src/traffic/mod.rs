@@ -34,6 +34,9 @@ pub const RATE: u32 = 500;
 /// which what waits is answered.
 const QUIET: Duration = Duration::from_secs(25);
 
+/// Of traffics that were begun in this process.
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
 /// One end of the traffic: a user at a server.
 #[derive(Clone, Debug)]
 pub struct End {
@@ -160,13 +163,16 @@ impl Traffic {
     ) -> Result<Self> {
         let seen = Arc::new(Mutex::new(SeenTraffic::default()));
         let receiver = receiver(&to).await?;
-        let sender = Client::login(from.server, &from.jid, "sender").await?;
+        // Of two clients with one resource the server ends the older one, and several traffics may have one sender.
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let resource = format!("sender-{number}");
+        let sender = Client::login(from.server, &from.jid, &resource).await?;
         let (tx, done) = watch::channel(false);
         let count = Arc::new(AtomicU32::new(count));
         let tasks = vec![
             tokio::spawn(receive(to.clone(), receiver, Arc::clone(&seen))),
             tokio::spawn(send(
-                from,
+                (from, resource),
                 to.jid,
                 sender,
                 Arc::clone(&count),
@@ -210,6 +216,24 @@ impl Traffic {
     /// How many messages have arrived so far, duplicates included.
     pub fn so_far(&self) -> usize {
         self.seen.lock().arrived.len()
+    }
+
+    /// Waits until `count` numbers were answered with an error.
+    ///
+    /// # Errors
+    /// When they are not in time.
+    pub async fn answered(&self, count: usize) -> Result<()> {
+        wait::until(
+            &format!("{count} messages are answered"),
+            wait::GENEROUS,
+            || async { (self.seen.lock().failed.len() >= count).then_some(()) },
+        )
+        .await
+    }
+
+    /// How many numbers were answered with an error so far.
+    pub fn answered_so_far(&self) -> usize {
+        self.seen.lock().failed.len()
     }
 
     /// How many messages were written to the sender's server so far.
@@ -302,7 +326,7 @@ fn record(stanzas: &[Element], seen: &Mutex<SeenTraffic>) {
 }
 
 async fn send(
-    from: End,
+    (from, resource): (End, String),
     to: String,
     mut client: Client,
     count: Arc<AtomicU32>,
@@ -351,7 +375,7 @@ async fn send(
                 None => connected = false,
             }
         }
-        client = again(|| Client::login(from.server, &from.jid, "sender")).await;
+        client = again(|| Client::login(from.server, &from.jid, &resource)).await;
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use xmpp_edge_tests::{traffic::Account, wait};
 
 use crate::{
+    figures::sum,
     load::{AHEAD, BothAccounts, BothWays, MOST_TWICE, turn},
     scene::{SidecarScene, SidecarScenePlan},
 };
@@ -217,14 +218,6 @@ fn ensure_kept(
         "{way:?}: {account}"
     );
     Ok(())
-}
-
-/// Sum of a sidecar's metric over all its labels.
-fn sum(metrics: &str, name: &str) -> f64 {
-    let prefix = format!("xmpp_edge_sidecar_{name}");
-    let lines = metrics.lines().filter(|line| line.starts_with(&prefix));
-    let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-    values.sum()
 }
 
 /// Nothing waits, nothing is unacknowledged, and each trunk is shown once.

@@ -4,12 +4,15 @@
 
 mod alone;
 mod faults;
+mod figures;
 mod guide;
 mod kills;
 mod load;
 mod loss;
 mod names;
+mod outage;
 mod renewals;
+mod replaced;
 mod rolling;
 mod scene;
 mod servers;

@@ -8,3 +8,4 @@
 mod dialback;
 mod failover;
 mod scene;
+mod way_inside;

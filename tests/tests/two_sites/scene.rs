@@ -29,8 +29,8 @@ pub const OWN: &str = "org.example";
 pub const PARTNER: &str = "partner.example";
 /// Namespace of the organisation in each cluster.
 const NAMESPACE: &str = "chat";
-const INSIDE_HOST: u8 = 30;
-const PARTNER_HOST: u8 = 10;
+pub const INSIDE_HOST: u8 = 30;
+pub const PARTNER_HOST: u8 = 10;
 
 /// What both sites share: addresses, the public CA, and the primary of the organisation's zone.
 pub struct World {
@@ -159,6 +159,20 @@ impl Cluster {
         hosts: (u8, u8),
         priority: u16,
     ) -> Result<Site> {
+        let server = SocketAddr::from((world.lab.ip(INSIDE_HOST), S2S_PORT));
+        let gateway = json!({"domains": [OWN], "mode": "Direct", "address": server.to_string()});
+        self.site_by(world, name, hosts, priority, gateway).await
+    }
+
+    /// As [`Self::site`], with this way inside.
+    pub async fn site_by(
+        &self,
+        world: &World,
+        name: &'static str,
+        hosts: (u8, u8),
+        priority: u16,
+        gateway: Value,
+    ) -> Result<Site> {
         let (lab, namespace) = (&world.lab, self.namespace());
         let spec = json!({
             "site": name, "domains": [OWN], "replicas": 1,
@@ -166,8 +180,7 @@ impl Cluster {
             "route": {"priority": priority},
             "listeners": {"dns": 53},
             "internalService": {"addresses": [lab.ip(hosts.1)]},
-            "gateways": [{"domains": [OWN], "mode": "Direct",
-                "address": format!("{}:{S2S_PORT}", lab.ip(INSIDE_HOST))}],
+            "gateways": [gateway],
             "certificate": {"secretRef": {"name": "edge"}},
             "trust": {"caConfigMapRef": {"name": "public-roots", "key": "ca.crt"}},
             "dns": {"rfc2136": {"server": world.primary.address().to_string(), "ttlSeconds": 5,

@@ -1,5 +1,5 @@
-//! Which pools have no way inside: no sidecar has a trunk to any pod of a pool, and one has to another pool of
-//! the same domain, to which partners are led then. Pure: the time is given.
+//! Which pools have no way inside: at no pod of a pool anybody gets what comes in, and somebody does at another pool
+//! of the same domain, to which partners are led then. Pure: the time is given.
 //!
 //! What was found once stays until a trunk is there, so that the other pool's troubles do not move records to
 //! and fro; it ends where no other pool may be led to at all.
@@ -11,21 +11,21 @@ use std::{
 
 use xmpp_edge_crds::{
     domain::DomainName,
-    edge_config::{EdgeConfig, GatewayMode},
+    edge_config::{EdgeConfig, GatewayMode, SidecarServers},
 };
 
 use super::snapshot::NamespaceSnapshot;
-use crate::proxy_status::PoolFacts;
+use crate::proxy_status::{PoolFacts, SidecarFacts};
 
-/// So long a pool may be without a trunk: sidecars dial every 10 s at least.
+/// So long a pool may be without a way inside while another one has one: sidecars dial every 10 s at least.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How a pool reaches the server of an own domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WayInside {
-    /// A pod has a trunk, or dials the server itself.
+    /// A pod has somebody who gets what comes in, or dials the server itself.
     Open,
-    /// No pod has a trunk.
+    /// No pod has.
     Missing,
     /// No pod has said.
     Unknown,
@@ -79,17 +79,37 @@ impl SeenPool {
 fn said(facts: &PoolFacts, domain: &DomainName) -> WayInside {
     let mut gateways = facts.gateways.iter();
     let gateway = gateways.find(|it| it.domains.iter().any(|own| own == domain.as_str()));
-    match gateway.and_then(|it| it.sidecars.as_ref()) {
-        Some(sidecars) if !sidecars.connected.is_empty() => WayInside::Open,
-        Some(sidecars) if !sidecars.missing_at.is_empty() => WayInside::Missing,
-        Some(_) | None => WayInside::Unknown,
+    let known = gateway.and_then(|it| Some((it.servers, it.sidecars.as_ref()?)));
+    known.map_or(WayInside::Unknown, |(servers, sidecars)| {
+        by_sidecars(servers, sidecars)
+    })
+}
+
+/// A trunk alone is no way inside: at a pod where all sidecars stand by, what partners send waits until it is answered
+/// with an error, for whoever gets it is connected elsewhere. That is as good as no trunk, and the pool where the
+/// active one is connected does better.
+///
+/// A server that is away is another matter with `Single`: no other one serves in its place, so that no pool leads
+/// anywhere else, and moving partners would cost their streams and mend nothing. `Clustered` servers are one: the
+/// pool whose sidecars all have lost theirs is of no use, another pool's is.
+fn by_sidecars(servers: SidecarServers, facts: &SidecarFacts) -> WayInside {
+    let serving = match servers {
+        SidecarServers::Single => facts.active_at,
+        SidecarServers::Clustered => facts.active_at.saturating_sub(facts.away_at.len()),
+    };
+    let has_said = facts.active_at + facts.inactive_at.len() + facts.missing_at.len();
+    match (serving, has_said) {
+        (1.., _) => WayInside::Open,
+        (0, 1..) => WayInside::Missing,
+        (0, 0) => WayInside::Unknown,
     }
 }
 
 /// The pools of a namespace.
 #[derive(Clone, Debug, Default)]
 pub struct WaysInside {
-    /// Since when a pool is without a way inside for a domain.
+    /// Since when a pool is without a way inside for a domain, and another one may have one. Where none has, as
+    /// while the server's pod is made anew, the pools that get theirs back a moment later have lost nothing by it.
     missing: BTreeMap<(String, DomainName), Instant>,
     stranded: BTreeMap<String, BTreeSet<DomainName>>,
 }
@@ -114,8 +134,10 @@ impl WaysInside {
     /// what is compiled of it is another now.
     pub fn observe(&mut self, pools: &[SeenPool], now: Instant) -> Option<Duration> {
         let before = self.stranded.clone();
-        self.missing
-            .retain(|(pool, domain), _| way(pools, pool, domain) != WayInside::Open);
+        self.missing.retain(|(pool, domain), _| {
+            way(pools, pool, domain) != WayInside::Open
+                && ways_of_others(pools, pool, domain).any(|way| way != WayInside::Missing)
+        });
         self.stranded.clear();
         let mut next: Option<Duration> = None;
         for pool in pools {
@@ -128,7 +150,14 @@ impl WaysInside {
                     WayInside::Unknown => continue,
                     WayInside::Missing => {
                         let key = (pool.name.clone(), domain.clone());
-                        let since = *self.missing.entry(key).or_insert(now);
+                        let is_open = |way| way == WayInside::Open;
+                        let since = match self.missing.get(&key) {
+                            Some(since) => *since,
+                            None if ways_of_others(pools, &pool.name, domain).any(is_open) => {
+                                *self.missing.entry(key).or_insert(now)
+                            }
+                            None => now,
+                        };
                         (since + PATIENCE).saturating_duration_since(now)
                     }
                 };
@@ -192,6 +221,18 @@ fn way(pools: &[SeenPool], pool: &str, domain: &DomainName) -> WayInside {
     let way = pool.and_then(|own| own.ways.get(domain));
     // A pool that is not there is not without a way.
     way.copied().unwrap_or(WayInside::Open)
+}
+
+/// How the other pools that partners may be led to reach the domain's server.
+fn ways_of_others<'p>(
+    pools: &'p [SeenPool],
+    pool: &'p str,
+    domain: &'p DomainName,
+) -> impl Iterator<Item = WayInside> + 'p {
+    let others = pools
+        .iter()
+        .filter(move |other| other.name != pool && other.may_be_led_to);
+    others.filter_map(|other| other.ways.get(domain).copied())
 }
 
 fn is_in(
@@ -294,6 +335,65 @@ mod tests {
         let alone = [pool("hq", Missing)];
         ways.observe(&alone, now);
         assert!(stranded(&ways).is_empty(), "nobody else is left");
+    }
+
+    #[test]
+    fn b_31_pools_that_all_lost_their_way_have_the_time_anew_once_one_has_it_back() {
+        let start = Instant::now();
+        let mut ways = WaysInside::default();
+        ways.observe(&two(Missing, Open), start);
+        let mut now = start + seconds(1);
+        assert_eq!(ways.observe(&two(Missing, Missing), now), None);
+        now += seconds(600);
+        assert_eq!(ways.observe(&two(Missing, Missing), now), None);
+        // The first trunk after the server's restart is dr's; hq's is a moment later.
+        assert_eq!(ways.observe(&two(Missing, Open), now), Some(seconds(60)));
+        now += seconds(59);
+        ways.observe(&two(Missing, Unknown), now);
+        assert!(stranded(&ways).is_empty());
+        now += seconds(1);
+        ways.observe(&two(Missing, Open), now);
+        assert_eq!(
+            stranded(&ways),
+            ["hq"],
+            "one that does not answer just now starts nothing anew"
+        );
+    }
+
+    /// Facts of a pool with so many pods of each kind.
+    fn facts(missing: usize, inactive: usize, active: usize, away: usize) -> SidecarFacts {
+        let pods = |count: usize| (0..count).map(|it| format!("pod-{it}")).collect();
+        SidecarFacts {
+            missing_at: pods(missing),
+            inactive_at: pods(inactive),
+            active_at: active,
+            away_at: pods(away),
+            ..SidecarFacts::default()
+        }
+    }
+
+    #[test]
+    fn b_31_a_pool_whose_sidecars_all_stand_by_has_no_way_inside() {
+        use SidecarServers::{Clustered, Single};
+        for (servers, facts, expected) in [
+            (Single, facts(0, 0, 0, 0), Unknown),
+            (Single, facts(2, 0, 0, 0), Missing),
+            (Single, facts(1, 0, 1, 0), Open),
+            (Single, facts(0, 2, 0, 0), Missing),
+            (Single, facts(1, 1, 0, 0), Missing),
+            (Single, facts(0, 1, 1, 0), Open),
+            (Single, facts(0, 0, 2, 2), Open),
+            (Clustered, facts(0, 0, 2, 0), Open),
+            (Clustered, facts(0, 0, 2, 1), Open),
+            (Clustered, facts(1, 0, 1, 1), Missing),
+            (Clustered, facts(0, 0, 2, 2), Missing),
+        ] {
+            assert_eq!(
+                by_sidecars(servers, &facts),
+                expected,
+                "{servers:?} {facts:?}"
+            );
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use xmpp_edge_crds::{domain::DomainPattern, edge_config::EdgeConfig};
 use xmpp_edge_proxy::{
     config::peer_keys::PeerKey,
     config::{ConfigInputs, ConfigSecrets},
+    stream::trunk::outdated::OutdatedSidecar,
 };
 
 use super::{
@@ -89,6 +90,8 @@ pub struct StandaloneReconciler {
     looked: Timestamp,
     /// What came of the last order about DNS records.
     published: Option<DnsCondition>,
+    /// Sidecars that the proxy refuses.
+    outdated: Vec<OutdatedSidecar>,
 }
 
 impl StandaloneReconciler {
@@ -119,6 +122,7 @@ impl StandaloneReconciler {
             failures: Vec::new(),
             looked: Timestamp::UNIX_EPOCH,
             published: None,
+            outdated: Vec::new(),
         })
     }
 
@@ -185,6 +189,19 @@ impl StandaloneReconciler {
         now: Timestamp,
     ) -> Result<Pass, StandaloneReconcileError> {
         self.published = Some(published);
+        self.look(now)
+    }
+
+    /// Notes which sidecars the proxy refuses for their version.
+    ///
+    /// # Errors
+    /// [`StandaloneReconcileError`]; what is in force stays.
+    pub fn note_outdated(
+        &mut self,
+        outdated: Vec<OutdatedSidecar>,
+        now: Timestamp,
+    ) -> Result<Pass, StandaloneReconcileError> {
+        self.outdated = outdated;
         self.look(now)
     }
 
@@ -291,6 +308,7 @@ impl StandaloneReconciler {
         let dns = dns::task(world, &config, &said);
         let published = self.published.as_ref();
         said.extend(published.map(|condition| dns::diagnostic(&config.pool, condition)));
+        said.extend(sidecars::diagnostics(&config, &self.outdated));
         if self.last != compiled.configs {
             self.last = compiled.configs;
             self.last_is_kept = false;

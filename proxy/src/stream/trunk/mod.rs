@@ -12,6 +12,7 @@ pub mod far_end;
 mod far_server;
 pub mod figures;
 pub mod hand_over;
+pub mod outdated;
 mod pairs;
 mod receiver;
 pub mod registry;
@@ -47,7 +48,7 @@ use crate::{
         failure::{Failure, FailureKind},
         route::Route,
     },
-    telemetry::log_limiter::limited,
+    telemetry::{attempt::Step, log_limiter::limited},
     tls,
     trunk::{
         fault::TrunkFault,
@@ -513,6 +514,12 @@ impl TrunkStream {
                 if let Some(gateway) = self.stream.config.gateway(&self.peer) {
                     let name = gateway.config.effective_name();
                     context.metrics.trunk_ended(name, fault.label());
+                }
+                if let TrunkFault::Version { .. } = fault {
+                    // It has proved who it is, and looks as if it had never come: its own log alone would say why.
+                    let peer = Some(self.peer.clone());
+                    let (label, text) = (fault.label(), fault.to_string());
+                    self.stream.step(Step::Trunk, peer, label, text);
                 }
             }
             PeerRole::Server => {

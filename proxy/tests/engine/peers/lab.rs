@@ -79,6 +79,7 @@ impl Lab {
             peer_keys: None,
             further_metrics: None,
             control: None,
+            outdated_sidecars: None,
         };
         let shutdown = CancellationToken::new();
         // Never told: without certificate it is not ready, and listens all the same.

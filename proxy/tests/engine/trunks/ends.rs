@@ -5,7 +5,7 @@ use super::{
     pki::Pki,
     scripted::{ENABLE, ENABLED, End, ScriptedEdge, of_newer},
 };
-use crate::peers::{message, server_at};
+use crate::peers::{message, server_at, within};
 use xmpp_edge_crds::edge_config::{EdgeConfig, SidecarServers};
 use xmpp_edge_proxy::stream::trunk::figures::DialOutcome;
 
@@ -19,9 +19,19 @@ async fn b17_a_version_two_minors_away_is_told_so_and_others_are_taken() {
     far.hears("<unsupported-version").await;
     far.hears("one minor version apart").await;
     far.ends().await;
+    // Whoever looks at the edge is told, too.
+    let mut told = engine.outdated.clone();
+    let refused = within("it is told", told.wait_for(|told| !told.is_empty())).await;
+    let refused = refused.expect("it runs").clone();
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert_eq!(refused[0].gateway, "org");
+    assert!(refused[0].text.contains("one minor version apart"));
     let mut near = End::sidecar(engine.address, &pki, &shown, "org.example").await;
     near.say(&of_newer(ENABLE, 1)).await;
     near.hears("<enabled ").await;
+    // A newer one is there in its place.
+    let cleared = within("it is told no more", told.wait_for(Vec::is_empty)).await;
+    cleared.expect("it runs");
 }
 
 #[tokio::test]

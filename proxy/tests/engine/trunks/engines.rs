@@ -20,7 +20,11 @@ use xmpp_edge_proxy::{
     dns::{Dialer, Resolver},
     negotiation::{Pair, Side},
     routing::{acknowledgement::AckTracker, batch::BatchBuilder},
-    stream::{connect, context::StreamContext, trunk},
+    stream::{
+        connect,
+        context::StreamContext,
+        trunk::{self, outdated::OutdatedSidecar},
+    },
     telemetry::config_status::Telemetry,
 };
 use zeroize::Zeroizing;
@@ -37,6 +41,8 @@ pub fn at(number: u8, last: u8, port: u16) -> SocketAddr {
 pub struct Engine {
     threads: Option<Runtime>,
     pub address: SocketAddr,
+    /// Sidecars that it says to refuse for their version.
+    pub outdated: watch::Receiver<Vec<OutdatedSidecar>>,
     inputs: watch::Sender<ConfigUpdate>,
     shutdown: CancellationToken,
     running: Option<JoinHandle<Result<(), ServeError>>>,
@@ -47,6 +53,7 @@ impl Engine {
     pub fn start(address: SocketAddr, inputs: ConfigInputs) -> Self {
         let (sender, receiver) = watch::channel(inputs.into());
         let state = tempfile::tempdir().expect("a directory");
+        let (tell, outdated) = watch::channel(Vec::new());
         let options = RunOptions {
             bind: vec![address.ip()],
             internal_bind: vec![address.ip()],
@@ -58,6 +65,7 @@ impl Engine {
             peer_keys: None,
             further_metrics: None,
             control: None,
+            outdated_sidecars: Some(tell),
         };
         let shutdown = CancellationToken::new();
         let (ready, _) = oneshot::channel();
@@ -70,6 +78,7 @@ impl Engine {
             address: SocketAddr::new(address.ip(), 23456),
             running: Some(threads.spawn(app::run(options, receiver, shutdown.clone(), ready))),
             threads: Some(threads),
+            outdated,
             inputs: sender,
             shutdown,
             _state: state,

@@ -43,7 +43,11 @@ pub(super) fn fault(
                 "{domains}: pod {pod} refuses a sidecar{from}: step {} ({}): {text}{remedy}",
                 step.step, step.outcome
             );
-            return Some((Reason::SidecarRefused, message));
+            let reason = match step.outcome.as_str() {
+                "Version" => Reason::SidecarOutdated,
+                _ => Reason::SidecarRefused,
+            };
+            return Some((reason, message));
         }
         let pods = said.and_then(|said| said.get(&gateway.name));
         let words = match pods.map(Vec::as_slice) {

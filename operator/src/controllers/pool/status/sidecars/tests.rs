@@ -34,6 +34,7 @@ fn facts(missing: &[&str], sidecars: &[(&str, Option<&str>)]) -> SidecarFacts {
     let is_away = !sidecars.as_slice().is_empty() && sidecars.clone().all(|own| own.1.is_some());
     SidecarFacts {
         inactive_at: Vec::new(),
+        active_at: usize::from(!sidecars.as_slice().is_empty()),
         away_at: is_away.then(|| "hq-0".to_owned()).into_iter().collect(),
         missing_at: missing.iter().map(|it| (*it).to_owned()).collect(),
         connected: sidecars

@@ -1,6 +1,6 @@
 //! No edge is reachable, for a while or for longer (B-24): real Prosody on both sides, real processes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
@@ -19,6 +19,8 @@ use crate::{
     scene::{SidecarScene, SidecarScenePlan},
 };
 
+/// So long stanzas wait at most.
+const WAIT: Duration = Duration::from_secs(25);
 /// So long without any edge, and users of partners are away.
 const ABSENCE: Duration = Duration::from_secs(60);
 
@@ -34,19 +36,22 @@ async fn scene(queue_timeout_seconds: u32) -> SidecarScene {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn b_24_nothing_is_answered_while_all_edges_are_away_for_less_than_queues_wait() {
     let _turn = turn().await;
-    let scene = scene(25).await;
+    let scene = scene(u32::try_from(WAIT.as_secs()).unwrap()).await;
     let run = async {
         let traffic = BothWays::start(&scene).await?;
         // One after the other: what two trunks carried and nobody acknowledged is answered, as everywhere.
-        for (edge, pool) in [(1, "dr"), (0, "hq")] {
-            scene.edges[edge].freeze();
-            trunks_are_given_up(&scene, pool).await?;
-        }
+        scene.edges[1].freeze();
+        trunks_are_given_up(&scene, "dr").await?;
+        let began = Instant::now();
+        scene.edges[0].freeze();
+        trunks_are_given_up(&scene, "hq").await?;
         for edge in &scene.edges {
             edge.thaw();
         }
         scene.all_trunks().await?;
         traffic.flows(1).await?;
+        // A machine that takes as long as stanzas wait shows only that none is lost.
+        let is_shorter = began.elapsed() < WAIT;
         let accounts = traffic.finish().await?;
         for (account, receiver) in [
             (&accounts.outbound, scene.partner.log()),
@@ -54,7 +59,7 @@ async fn b_24_nothing_is_answered_while_all_edges_are_away_for_less_than_queues_
         ] {
             let lost = account.lost_beside(&receiver);
             ensure!(
-                lost.is_empty() && account.conditions.is_empty(),
+                lost.is_empty() && (account.conditions.is_empty() || !is_shorter),
                 "{lost:?}: {account}"
             );
             ensure!(account.duplicates <= MOST_TWICE, "{account}");

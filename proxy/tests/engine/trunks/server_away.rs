@@ -93,7 +93,9 @@ async fn b25_a_server_that_comes_up_amid_the_greeting_is_told_of() {
         trunk.cut();
     };
     let server = server_at(at(85, 3, 5269));
-    server.hears("<db:result from='probe.xmpp-edge.internal'").await;
+    server
+        .hears("<db:result from='probe.xmpp-edge.internal'")
+        .await;
     trunk.say(super::scripted::ENABLED).await;
     trunk.hears("up='true'").await;
 }

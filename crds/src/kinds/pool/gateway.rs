@@ -62,8 +62,8 @@ pub struct PoolGateway {
     /// Address of the server as `host:port`; an IPv6 address stands in brackets. A host name must
     /// be complete (`prosody.chat.svc.cluster.local`): search lists do not apply. With mode `Sip` also `host` alone:
     /// its SRV records say where the servers are (`_sips._tcp`, with transport `Tcp` `_sip._tcp`); without any it is
-    /// the host itself, at port 5061, with `Tcp` 5060. Required with modes `Direct` and `Sip`. With mode `Sidecar` the edge never connects to it: it is where the organisation's
-    /// other servers reach this one.
+    /// the host itself, at port 5061, with `Tcp` 5060. Required with modes `Direct` and `Sip`. With mode `Sidecar` the
+    /// edge never connects to it: it is where the organisation's other servers reach this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "fields::gateway_address")]
     pub address: Option<String>,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use serde_json::json;
+use tokio::time::{Instant, sleep_until};
 use xmpp_edge_tests::{
     client::Client,
     conversation::subscribe,
@@ -19,6 +20,8 @@ use crate::{
     scene::{SidecarScene, SidecarScenePlan},
 };
 
+/// Below what queues wait there.
+const WITHOUT_EDGES: Duration = Duration::from_secs(6);
 /// So long without any edge, and users of partners are away.
 const ABSENCE: Duration = Duration::from_secs(60);
 
@@ -42,6 +45,8 @@ async fn b_24_nothing_is_answered_while_all_edges_are_away_for_less_than_queues_
             scene.edges[edge].freeze();
             trunks_are_given_up(&scene, pool).await?;
         }
+        // The scenario itself is a duration: what was sent waits at the sidecar.
+        sleep_until(Instant::now() + WITHOUT_EDGES).await;
         for edge in &scene.edges {
             edge.thaw();
         }

@@ -1,10 +1,11 @@
 //! No edge is reachable, for a while or for longer (B-24): real Prosody on both sides, real processes.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use serde_json::json;
+use tokio::time::{Instant, sleep_until};
 use xmpp_edge_tests::{
     client::Client,
     conversation::subscribe,
@@ -21,6 +22,8 @@ use crate::{
 
 /// So long stanzas wait at most.
 const WAIT: Duration = Duration::from_secs(25);
+/// Below that.
+const WITHOUT_EDGES: Duration = Duration::from_secs(6);
 /// So long without any edge, and users of partners are away.
 const ABSENCE: Duration = Duration::from_secs(60);
 
@@ -45,6 +48,8 @@ async fn b_24_nothing_is_answered_while_all_edges_are_away_for_less_than_queues_
         let began = Instant::now();
         scene.edges[0].freeze();
         trunks_are_given_up(&scene, "hq").await?;
+        // The scenario itself is a duration: what was sent waits at the sidecar.
+        sleep_until(Instant::now() + WITHOUT_EDGES).await;
         for edge in &scene.edges {
             edge.thaw();
         }

@@ -28,6 +28,9 @@ const NONZAS_AHEAD: usize = 64 * 1024;
 const MOST_NONZAS: usize = 1024 * 1024;
 /// How often a batch may be handed to a stream: once, and once more when that stream died.
 const SENDINGS: u8 = 2;
+/// As [`SENDINGS`], where the last one fell silent: several edges that are cut off at once are given up one after
+/// the other, and what the first had goes out into the silence of the next.
+const SENDINGS_INTO_SILENCE: u8 = 3;
 
 /// What is to be written.
 #[derive(Debug)]
@@ -93,6 +96,8 @@ pub enum TrunkEnd {
     InOrder,
     /// What was written may have been taken.
     OutOfOrder,
+    /// The same, and nothing was heard for so long that it was given up.
+    Silent,
 }
 
 /// Everything of one pair that was in custody of a trunk that has ended.
@@ -441,6 +446,10 @@ impl SentPair {
     fn hand_back(self, end: TrunkEnd, now: Instant) -> ReturnedPair {
         // The first that is not written whole may have been read in part.
         let read = self.custody.len() - self.unwritten + 1;
+        let most = match end {
+            TrunkEnd::InOrder | TrunkEnd::OutOfOrder => SENDINGS,
+            TrunkEnd::Silent => SENDINGS_INTO_SILENCE,
+        };
         let (mut again, mut lost) = (Vec::new(), Vec::new());
         for (index, mut batch) in self.custody.into_iter().enumerate() {
             batch.arrived = now;
@@ -448,7 +457,7 @@ impl SentPair {
             if was_not_taken {
                 batch.sendings -= 1;
             }
-            if was_not_taken || batch.sendings < SENDINGS {
+            if was_not_taken || batch.sendings < most {
                 again.push(batch);
             } else {
                 lost.push(batch);

@@ -42,12 +42,13 @@ async fn b_24_nothing_is_answered_while_all_edges_are_away_for_less_than_queues_
     let scene = scene(u32::try_from(WAIT.as_secs()).unwrap()).await;
     let run = async {
         let traffic = BothWays::start(&scene).await?;
-        // One after the other: what two trunks carried and nobody acknowledged is answered, as everywhere.
-        scene.edges[1].freeze();
-        trunks_are_given_up(&scene, "dr").await?;
         let began = Instant::now();
-        scene.edges[0].freeze();
-        trunks_are_given_up(&scene, "hq").await?;
+        for edge in &scene.edges {
+            edge.freeze();
+        }
+        for pool in ["hq", "dr"] {
+            trunks_are_given_up(&scene, pool).await?;
+        }
         // The scenario itself is a duration: what was sent waits at the sidecar.
         sleep_until(Instant::now() + WITHOUT_EDGES).await;
         for edge in &scene.edges {
@@ -67,7 +68,8 @@ async fn b_24_nothing_is_answered_while_all_edges_are_away_for_less_than_queues_
                 lost.is_empty() && (account.conditions.is_empty() || !is_shorter),
                 "{lost:?}: {account}"
             );
-            ensure!(account.duplicates <= MOST_TWICE, "{account}");
+            // Both edges may have it in their sockets still.
+            ensure!(account.duplicates <= 2 * MOST_TWICE, "{account}");
         }
         Ok::<_, anyhow::Error>(())
     };

@@ -268,12 +268,19 @@ impl TrunkStream {
         self.drive().await;
         let end = if self.trunk.is_done() {
             TrunkEnd::InOrder
+        } else if self.fell_silent() {
+            TrunkEnd::Silent
         } else {
             TrunkEnd::OutOfOrder
         };
         self.hand_back(end, Instant::now());
         Box::pin(self.stream.finish()).await;
         (self.standing, self.stream.state.end().cloned())
+    }
+
+    fn fell_silent(&self) -> bool {
+        let silent = TrunkFault::Silent.label();
+        matches!(self.stream.state.end(), Some(Fault::Trunk { label, .. }) if *label == silent)
     }
 
     async fn drive(&mut self) {
@@ -547,7 +554,7 @@ impl TrunkStream {
         }
         let failure = Failure::new(
             FailureKind::Unacknowledged,
-            "two trunks ended before the next server confirmed this stanza",
+            "each trunk ended before the next server confirmed this stanza",
         );
         for ReturnedPair { route, again, lost } in self.trunk.hand_back(end, now) {
             if !self.turns.carries(&route) {

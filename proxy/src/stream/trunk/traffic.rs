@@ -205,7 +205,7 @@ impl TrunkStream {
             Said::Header(header) => self.stream.input(Input::Header(&header)),
             Said::Close => match self.trunk.closed() {
                 None | Some(TrunkEnd::InOrder) => {}
-                Some(TrunkEnd::OutOfOrder) => self.stream.input(Input::Closed),
+                Some(TrunkEnd::OutOfOrder | TrunkEnd::Silent) => self.stream.input(Input::Closed),
             },
             Said::Fault(fault) => self.end(fault),
         }

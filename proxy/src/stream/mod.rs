@@ -75,11 +75,11 @@ use crate::{
     xml::{Limits, Scanner, StreamHeader},
 };
 pub use commands::{Command, TrunkCommand};
-use egress::{Blame, LARGE, Returned};
+use egress::{Blame, Returned};
 use environment::ConfigEnvironment;
 pub use handle::StreamHandle;
 use liveness::Liveness;
-use peer_memory::{LEAST_BYTES, PingAnswers};
+use peer_memory::PingAnswers;
 use proofs::Proofs;
 use receiver::Receiver;
 use registry::StreamInfo;
@@ -341,7 +341,7 @@ impl Stream {
             }
             for batch in culprits {
                 let bytes = batch.largest();
-                if may_be_over_size(self.side, blame, bytes) {
+                if blame.teaches_size(self.side, bytes) {
                     let peer = (self.side, &route.pair.to);
                     let peers = &context.peers;
                     peers.note_too_large(&self.config, peer, bytes, now);
@@ -549,15 +549,5 @@ async fn cancelled(token: Option<&CancellationToken>) {
     match token {
         Some(token) => token.cancelled().await,
         None => std::future::pending().await,
-    }
-}
-
-/// Whether a stanza that ended two streams, alone in the second, tells how large others may be. What a server inside
-/// takes counts for all partners, of whom each could teach it a little one: it must have spoken of a rule, over a
-/// large stanza.
-fn may_be_over_size(side: Side, blame: Blame, bytes: usize) -> bool {
-    match side {
-        Side::Partner => blame.may_be_size() && bytes > LEAST_BYTES,
-        Side::Gateway => blame == Blame::Size && bytes >= LARGE,
     }
 }

@@ -1,6 +1,10 @@
 //! What the end of a stream says of what its peer was sent.
 
-use crate::negotiation::Fault;
+use super::written_sizes::LARGE;
+use crate::{
+    negotiation::{Fault, Side},
+    stream::peer_memory::LEAST_BYTES,
+};
 
 /// What a stream's end says of what was unconfirmed then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +45,17 @@ impl Blame {
                 _ => Self::Nothing,
             },
             _ => Self::Nothing,
+        }
+    }
+
+    /// Whether a stanza that ended two streams, alone in the second, tells how large others may be. What a server
+    /// inside takes counts for all partners, of whom each could teach it a little one: it must have spoken of a rule,
+    /// over a large stanza.
+    #[must_use]
+    pub fn teaches_size(self, side: Side, bytes: usize) -> bool {
+        match side {
+            Side::Partner => self.may_be_size() && bytes > LEAST_BYTES,
+            Side::Gateway => self == Self::Size && bytes >= LARGE,
         }
     }
 

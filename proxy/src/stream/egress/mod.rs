@@ -20,8 +20,7 @@ use crate::{
     routing::{batch::Batch, route::Route, wake::Window},
 };
 pub use blame::Blame;
-pub use written_sizes::LARGE;
-use written_sizes::WrittenSizes;
+use written_sizes::{LARGE, WrittenSizes};
 
 /// Bytes that may be taken out of the queues before the socket has taken them.
 const AHEAD: usize = 128 * 1024;

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Among others, a stanza of so many bytes may be what was too large for a peer that announces no limit.
-pub const LARGE: usize = 32 * 1024;
+pub(super) const LARGE: usize = 32 * 1024;
 
 /// A stream that ends so long after a stanza was written does not end over it.
 const OF_LATE: Duration = Duration::from_secs(10);

@@ -186,6 +186,24 @@ fn s9_sizes_are_told_by_what_peers_say_of_them() {
     }
 }
 
+/// Else each partner could have it refuse a stanza of his, and shrink what all others may send.
+#[test]
+fn a_server_inside_teaches_no_size_by_what_one_partner_had_it_refuse_but_of_large_stanzas() {
+    let policy = Blame::Size;
+    for (blame, side, bytes, expected) in [
+        (policy, Side::Partner, 10_001, true),
+        (Blame::Unread, Side::Partner, 10_001, true),
+        (policy, Side::Partner, 10_000, false),
+        (policy, Side::Gateway, 32_767, false),
+        (policy, Side::Gateway, 32_768, true),
+        (Blame::Unread, Side::Gateway, 200_000, false),
+        (Blame::Content, Side::Partner, 200_000, false),
+    ] {
+        let teaches = blame.teaches_size(side, bytes);
+        assert_eq!(teaches, expected, "{blame:?} {side:?} {bytes}");
+    }
+}
+
 #[test]
 fn a_stanza_that_is_large_where_no_other_is_does_not_go_again() {
     let total = MemoryBudget::default();

@@ -13,6 +13,7 @@ use crate::{
     config::{ActiveConfig, peer_keys::PeerKey},
     contacts::Contacts,
     dns::{Dialer, Resolver},
+    negotiation::{Pair, Side},
     net::unauthenticated::UnauthenticatedLimiter,
     presence::tracker::{Attendance, OwnStanza, PresenceTracker},
     routing::{batch::Batch, dial_ticket::DialRequests, router::Router},
@@ -167,6 +168,11 @@ impl StreamContext {
     #[must_use]
     pub fn attend(self: &Arc<Self>, domain: &DomainName) -> Attendance {
         let (attendance, probes) = self.presence.attend(domain, &self.config());
+        if !probes.is_empty() {
+            // Nobody asks twice: a pause from before must not have them refused.
+            let leads_there = |side, pair: &Pair| side == Side::Partner && pair.to == *domain;
+            self.router.signed(leads_there);
+        }
         self.send_own(probes);
         attendance
     }

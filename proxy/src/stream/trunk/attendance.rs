@@ -61,6 +61,10 @@ mod tests {
         config::fixture,
         negotiation::{Pair, Side},
         presence::tracker::ABSENCE,
+        routing::{
+            batch::Batch,
+            failure::{Failure, FailureKind},
+        },
         xml::{Item, Limits, Scanner},
     };
 
@@ -71,7 +75,7 @@ mod tests {
     /// B-24.
     #[test]
     fn without_a_trunk_partners_are_gone_after_a_minute_and_asked_for_when_one_stands() {
-        let (context, _dials) = StreamContext::alone(fixture::active_config(|_| ()));
+        let (context, mut dials) = StreamContext::alone(fixture::active_config(|_| ()));
         let partners = PartnersAtSidecar::Away.follow(&context, true);
         let mut scanner = Scanner::new(Limits::default());
         let header = match scanner.next(SEEN.as_bytes()) {
@@ -97,13 +101,22 @@ mod tests {
         let partners = partners.follow(&context, false);
         assert_eq!(gone(Instant::now()), None, "not at once");
         assert_eq!(gone(later), Some(1));
-        let _there = partners.follow(&context, true);
         let domain = |name| DomainName::parse(name).expect("valid");
         let pair = Pair {
             from: domain("org.example"),
             to: domain("x.partner.example"),
         };
         let asked = context.router.route(Side::Partner, &pair);
+        // Whoever wrote meanwhile was refused, and the pause after that is not over.
+        let refusal = Failure::new(FailureKind::Refused, "no edge is connected");
+        for _ in 0..2 {
+            let own = Batch::reply(b"<presence/>".to_vec(), None, Instant::now());
+            context.router.enqueue(&asked, own);
+            let ticket = dials.try_recv().expect("it is tried");
+            assert!(context.router.failed(ticket, &refusal, false).0.is_none());
+        }
+        assert!(asked.resting_until().is_some());
+        let _there = partners.follow(&context, true);
         assert_eq!(asked.waiting(), 1, "a probe");
     }
 }

@@ -209,7 +209,14 @@ fn ensure_kept(
     ensure!(lost.is_empty(), "{way:?}: lost {lost:?}: {account}");
     let ours = account.refusals.iter().filter(|(number, condition, _)| {
         let is_long = |kill: &Kill| kill.away > SHORT && kill.numbers(way).contains(number);
-        !USER_AWAY.contains(&condition.as_str()) && !kills.iter().any(is_long)
+        // Of what two ends of a trunk left unacknowledged nobody knows more: two sendings at most.
+        let ends_trunks = |kill: &&Kill| {
+            matches!(kill.party, Party::Sidecar | Party::Edge(_))
+                && kill.numbers(way).contains(number)
+        };
+        let was_sent_twice =
+            condition == "remote-server-timeout" && kills.iter().filter(ends_trunks).count() > 1;
+        !USER_AWAY.contains(&condition.as_str()) && !kills.iter().any(is_long) && !was_sent_twice
     });
     let ours: Vec<_> = ours.collect();
     ensure!(ours.is_empty(), "{way:?}: answered {ours:?}: {account}");

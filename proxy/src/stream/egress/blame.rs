@@ -1,10 +1,12 @@
 //! What the end of a stream says of what its peer was sent.
 
-use super::written_sizes::LARGE;
 use crate::{
     negotiation::{Fault, Side},
     stream::peer_memory::LEAST_BYTES,
 };
+
+/// Among others, a stanza of so many bytes may be what was too large for a peer that announces no limit.
+pub(super) const LARGE: usize = 32 * 1024;
 
 /// What a stream's end says of what was unconfirmed then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

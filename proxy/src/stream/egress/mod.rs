@@ -20,7 +20,8 @@ use crate::{
     routing::{batch::Batch, route::Route, wake::Window},
 };
 pub use blame::Blame;
-use written_sizes::{LARGE, WrittenSizes};
+use blame::LARGE;
+use written_sizes::WrittenSizes;
 
 /// Bytes that may be taken out of the queues before the socket has taken them.
 const AHEAD: usize = 128 * 1024;

@@ -6,14 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::blame::Blame;
+use super::blame::{Blame, LARGE};
 use crate::{
     routing::{batch::Batch, route::Route},
     stream::peer_memory::LEAST_BYTES,
 };
-
-/// Among others, a stanza of so many bytes may be what was too large for a peer that announces no limit.
-pub(super) const LARGE: usize = 32 * 1024;
 
 /// A stream that ends so long after a stanza was written does not end over it.
 const OF_LATE: Duration = Duration::from_secs(10);

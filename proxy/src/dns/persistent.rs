@@ -145,7 +145,11 @@ mod tests {
                         // EMFILE
                         return Err(io::Error::from_raw_os_error(24));
                     }
-                    let second = timeout(Duration::from_millis(200), others.notified()).await;
+                    let patience = match places {
+                        0 => Duration::from_millis(50),
+                        _ => Duration::from_secs(60),
+                    };
+                    let second = timeout(patience, others.notified()).await;
                     assert_eq!(second.is_ok(), places > 0);
                     TcpStream::connect(to).await
                 }
@@ -153,8 +157,8 @@ mod tests {
             });
             let beside = Arc::new(Semaphore::new(places));
             let connect = persistent_within(&connect, Duration::from_millis(1), &beside);
-            let opened = timeout(Duration::from_secs(60), connect(anywhere())).await;
-            opened.expect("in time").expect("the first gets through");
+            let opened = connect(anywhere()).await;
+            opened.expect("the first gets through");
             assert!(asked.load(Ordering::SeqCst) <= MOST);
             assert_eq!(beside.available_permits(), places);
         }

@@ -1,6 +1,7 @@
 //! The command line. Exit codes: 0 fine, 1 what was asked for is not so, 2 wrong usage.
 
 use std::{
+    convert::Infallible,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -13,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::{
     domain::DomainName,
-    edge_config::{EgressProxy, HostPort, NameResolution},
+    edge_config::{EgressProxy, HostPort, NameResolution, StartSettings},
     egress::EgressCredentials,
 };
 use xmpp_edge_proxy::{
@@ -70,6 +71,10 @@ pub struct Run {
     /// configuration to say it; 0 is off [default: 9090]
     #[arg(long, value_name = "PORT")]
     admin_port: Option<u16>,
+    /// Ports and kind of contacts that the pod was made for, as s2s=5269,contacts=Postgres: while the
+    /// document has others it is taken for the one of before, and the next is waited for, 150 s at most
+    #[arg(long, env = "XMPP_EDGE_MADE_FOR", value_name = "NAME=VALUE,…", value_parser = made_for)]
+    made_for: Option<StartSettings>,
     /// Where the embedded contacts live
     #[arg(long, value_name = "DIR", default_value = "state")]
     state: PathBuf,
@@ -221,6 +226,10 @@ fn proxy_fqdn(text: &str) -> Result<HostPort, String> {
     HostPort::parse(text, Some(5269)).map_err(|fault| fault.to_string())
 }
 
+fn made_for(text: &str) -> Result<StartSettings, Infallible> {
+    text.parse()
+}
+
 fn trust_anchors(path: &str) -> Result<TrustAnchors, String> {
     TrustAnchors::from_file(path).map_err(|fault| fault.to_string())
 }
@@ -252,6 +261,7 @@ pub async fn run(args: Run) -> anyhow::Result<ExitCode> {
             admin_port: args.admin_port.unwrap_or(ADMIN_PORT),
             admin_address: None,
             subject: AdminSubject::EdgePod,
+            made_for: args.made_for,
         }),
     };
     tokio::spawn(stop_on_signal(shutdown.clone()));

@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use xmpp_edge_crds::edge_config::{EdgeConfig, shards};
+use xmpp_edge_crds::edge_config::{EdgeConfig, StartSettings, shards};
 
 use crate::{
     edge::{Place, ask, binary_named, get},
@@ -101,6 +101,8 @@ impl Volume {
 pub struct Pod {
     pub config: Volume,
     pub secrets: Volume,
+    /// What its template says that it was made for, from the next launch on.
+    pub made_for: Option<StartSettings>,
     place: Place,
     daemon: Option<Daemon>,
 }
@@ -115,6 +117,7 @@ impl Pod {
         let mut pod = Self {
             config: Volume::new(place.directory.join("config"))?,
             secrets: Volume::new(place.directory.join("secrets"))?,
+            made_for: None,
             place,
             daemon: None,
         };
@@ -148,11 +151,14 @@ impl Pod {
         ]
         .map(str::to_owned);
         let level = std::env::var("EDGE_LOG").unwrap_or_else(|_| "info".into());
+        let made_for = self.made_for.as_ref().map(ToString::to_string);
+        let mut variables = vec![("RUST_LOG", level)];
+        variables.extend(made_for.map(|text| ("XMPP_EDGE_MADE_FOR", text)));
         let mut daemon = Daemon::start(
             &format!("pod at {}", self.place.bind),
             &binary,
             &arguments,
-            &[("RUST_LOG", level)],
+            &variables,
             &self.place.directory.join("log.txt"),
         )?;
         daemon

@@ -7,9 +7,11 @@ mod address;
 mod model;
 pub mod shards;
 mod sip;
+mod start;
 
 pub use address::{
     GatewayAddress, GatewayAddressError, Host, HostPort, HostPortError, SipServers, SipService,
 };
 pub use model::*;
 pub use sip::{EndOfSubscription, GatewaySip, SipDialect, SipTransport};
+pub use start::{OtherStart, StartSettings};

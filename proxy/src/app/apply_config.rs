@@ -5,9 +5,9 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use xmpp_edge_crds::edge_config::Contacts as ContactsKind;
+use xmpp_edge_crds::edge_config::{Contacts as ContactsKind, OtherStart};
 
-use super::{RunOptions, ServeError};
+use super::{Pod, ServeError};
 use crate::{
     config::{ActiveConfig, ConfigInputs, ConfigSecrets, ConfigUpdate},
     contacts::{ContactStore, Database, DatabaseError, StoreHealth},
@@ -20,18 +20,29 @@ use crate::{
 /// After every stream was told: when each has the new rules, and what is forbidden by them is looked for
 /// once more.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// A pod whose document is from before the pod waits for its own so long: the kubelet brings a volume up to date
+/// within 90 s. Afterwards it starts with what it has: better on the ports of before than not at all.
+pub(super) const START_WAIT: Duration = Duration::from_secs(150);
 /// A database of contacts that is away keeps a starting proxy from being ready for so long.
 const CONTACTS_WAIT: Duration = Duration::from_secs(30);
 
-/// The first configuration that can be used; none when the end comes before.
+/// The first configuration that can be used; none when the end comes before. The one that a pod was made for is
+/// waited for as long as `patience` goes ([`START_WAIT`]).
 pub(super) async fn first(
-    options: &RunOptions,
+    pod: Option<&Pod>,
     offers: &mut watch::Receiver<ConfigUpdate>,
     observed: &Telemetry,
     shutdown: &CancellationToken,
+    patience: Duration,
 ) -> Result<Option<(ConfigInputs, ActiveConfig)>, ServeError> {
+    let patience = tokio::time::sleep(patience);
+    tokio::pin!(patience);
     loop {
-        let offer = offers.borrow_and_update().clone();
+        let mut offer = offers.borrow_and_update().clone();
+        if let Some(other) = from_before(pod, &offer).filter(|_| !patience.is_elapsed()) {
+            offer.inputs = None;
+            offer.missing.push(other.to_string());
+        }
         observed.config_status.note(&offer.missing, &offer.stale);
         let mut fault = offer.unreadable;
         if let Some(inputs) = offer.inputs {
@@ -41,7 +52,7 @@ pub(super) async fn first(
                     observed.config_status.note_unusable(&config.unusable);
                     return Ok(Some((inputs, config)));
                 }
-                Err(error) if options.pod.is_none() => return Err(ServeError::Config(error)),
+                Err(error) if pod.is_none() => return Err(ServeError::Config(error)),
                 Err(error) => fault = Some(error),
             }
         }
@@ -53,8 +64,16 @@ pub(super) async fn first(
             changed = offers.changed() => if changed.is_err() {
                 return Err(ServeError::Config("nobody offers one any more".to_owned()));
             },
+            () = &mut patience, if !patience.is_elapsed() => {}
         }
     }
+}
+
+/// In what a document is not the one that this pod was made for.
+fn from_before(pod: Option<&Pod>, offer: &ConfigUpdate) -> Option<OtherStart> {
+    let made_for = pod?.made_for.as_ref()?;
+    let document = &offer.inputs.as_ref()?.config;
+    made_for.agree_with(document).err()
 }
 
 /// Where shared contacts are, as the materials say; none for embedded ones, else the fault of what they say.
@@ -298,5 +317,67 @@ async fn withdraw(context: &Arc<StreamContext>) {
     let looked = tokio::task::spawn_blocking(move || beside.follow_policy_with_presence());
     if let Err(error) = looked.await {
         tracing::error!(%error, "presence does not follow the policy: an internal fault");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use serde_json::json;
+    use xmpp_edge_crds::edge_config::StartSettings;
+
+    use super::*;
+    use crate::{admin::server::AdminSubject, config::fixture};
+
+    fn pod(made_for: &ConfigInputs) -> Pod {
+        Pod {
+            admin_port: 0,
+            admin_address: None,
+            subject: AdminSubject::EdgePod,
+            made_for: Some(StartSettings::of(&made_for.config)),
+        }
+    }
+
+    /// One of before, and one with other contacts.
+    fn documents() -> [ConfigInputs; 2] {
+        ["Embedded", "Postgres"].map(|kind| {
+            let mut document = fixture::document();
+            document["contacts"] = json!(kind);
+            fixture::inputs(document, |_| ())
+        })
+    }
+
+    #[tokio::test]
+    async fn a_pod_waits_for_the_document_that_it_was_made_for() {
+        let [before, own] = documents();
+        let (offer, mut offers) = watch::channel(before.into());
+        let (observed, stop) = (Telemetry::default(), CancellationToken::new());
+        let pod = pod(&own);
+        let starts = first(Some(&pod), &mut offers, &observed, &stop, START_WAIT);
+        let own_comes = async {
+            while observed.config_status.waits_for().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            let waits = observed.config_status.waits_for();
+            assert!(waits[0].contains("contacts Postgres"), "{waits:?}");
+            offer.send(own.into()).unwrap();
+        };
+        let (started, ()) = tokio::join!(starts, own_comes);
+        let (inputs, _) = started.unwrap().unwrap();
+        assert_eq!(inputs.config.contacts, ContactsKind::Postgres);
+    }
+
+    #[tokio::test]
+    async fn a_pod_whose_own_document_never_comes_starts_with_the_one_of_before() {
+        let [before, own] = documents();
+        let (_offer, mut offers) = watch::channel(before.into());
+        let (observed, stop) = (Telemetry::default(), CancellationToken::new());
+        let pod = pod(&own);
+        let patience = Duration::from_millis(20);
+        let started = first(Some(&pod), &mut offers, &observed, &stop, patience).await;
+        let (inputs, _) = started.unwrap().unwrap();
+        assert_eq!(inputs.config.contacts, ContactsKind::Embedded);
+        assert_eq!(observed.config_status.waits_for(), Vec::<String>::new());
     }
 }

@@ -17,6 +17,7 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
 };
 use tokio_util::sync::CancellationToken;
+use xmpp_edge_crds::edge_config::StartSettings;
 use xmpp_edge_page::model::ControlShown;
 
 use crate::{
@@ -67,7 +68,7 @@ pub struct RunOptions {
 
 /// How a proxy is in a pod: it starts before its configuration is there, and waits for one that can
 /// be used in place of failing; `/status` and `/explain` are closed until there is a token.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Pod {
     /// Open from the first moment; 0 is off. Where the configuration says another, that is open too
     /// once it is known.
@@ -75,6 +76,9 @@ pub struct Pod {
     /// Where it is open in place of [`RunOptions::internal_bind`].
     pub admin_address: Option<IpAddr>,
     pub subject: AdminSubject,
+    /// What the pod was made for, where whoever made it said so: a document of other settings is from before,
+    /// and its like is waited for a while.
+    pub made_for: Option<StartSettings>,
 }
 
 use supervise::CriticalTasks;
@@ -119,7 +123,10 @@ pub async fn run(
     let observed = Telemetry::default();
     let admin = Admin::new(
         observed.clone(),
-        options.pod.map_or(AdminSubject::Edge, |pod| pod.subject),
+        options
+            .pod
+            .as_ref()
+            .map_or(AdminSubject::Edge, |pod| pod.subject),
         options.further_metrics.clone(),
         options.control.clone(),
     );
@@ -127,12 +134,12 @@ pub async fn run(
     // Whatever way this ends, what it started ends too.
     let _stop = stop_all.clone().drop_guard();
     let mut critical = CriticalTasks::default();
-    if let Some(pod) = options.pod {
+    if let Some(pod) = &options.pod {
         let listeners = open_admin(&options, pod.admin_port)?;
         serve_admin(&mut critical, &admin, listeners, &stop_all)?;
     }
     let first = tokio::select! {
-        first = apply_config::first(&options, &mut offers, &observed, &shutdown) => first?,
+        first = apply_config::first(options.pod.as_ref(), &mut offers, &observed, &shutdown, apply_config::START_WAIT) => first?,
         failure = critical.failure() => return Err(failure.into()),
     };
     let Some((taken, config)) = first else {
@@ -305,7 +312,7 @@ fn open(what: &'static str, address: SocketAddr) -> Result<TcpListener, ServeErr
 }
 
 fn open_admin(options: &RunOptions, port: u16) -> Result<Vec<TcpListener>, ServeError> {
-    let own = options.pod.and_then(|pod| pod.admin_address);
+    let own = options.pod.as_ref().and_then(|pod| pod.admin_address);
     let own = own.map(net::any_or);
     own.as_ref()
         .map_or(options.internal_bind.as_slice(), std::slice::from_ref)
@@ -337,7 +344,11 @@ impl Listeners {
                 streams.push((kind, listener));
             }
         }
-        if options.pod.is_none_or(|pod| pod.admin_port != ports.admin) {
+        if options
+            .pod
+            .as_ref()
+            .is_none_or(|pod| pod.admin_port != ports.admin)
+        {
             admin = open_admin(options, ports.admin)?;
         }
         for address in &options.internal_bind {

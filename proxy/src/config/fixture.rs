@@ -12,7 +12,14 @@ use super::{ActiveConfig, ConfigInputs, ConfigSecrets};
 
 /// The configuration after `change` of its document.
 pub fn active_config(change: impl FnOnce(&mut Value)) -> ActiveConfig {
-    let mut document = json!({
+    let mut document = document();
+    change(&mut document);
+    of_document(document)
+}
+
+/// The document of it.
+pub fn document() -> Value {
+    json!({
         "version": {"major": 1, "minor": 0}, "generation": 1,
         "namespace": "default", "pool": "edge", "site": "a", "fqdn": "edge.org.example",
         "domains": ["org.example"], "namespaceDomains": ["org.example"],
@@ -36,9 +43,7 @@ pub fn active_config(change: impl FnOnce(&mut Value)) -> ActiveConfig {
         },
         "settings": {},
         "contacts": "Embedded",
-    });
-    change(&mut document);
-    of_document(document)
+    })
 }
 
 /// The configuration of a whole document.
@@ -48,6 +53,11 @@ pub fn of_document(document: Value) -> ActiveConfig {
 
 /// The same, after `change` of what arrives beside it.
 pub fn with_secrets(document: Value, change: impl FnOnce(&mut ConfigSecrets)) -> ActiveConfig {
+    ActiveConfig::build(&inputs(document, change)).expect("a configuration")
+}
+
+/// What such a configuration is built of.
+pub fn inputs(document: Value, change: impl FnOnce(&mut ConfigSecrets)) -> ConfigInputs {
     let key = rcgen::KeyPair::generate().expect("a key");
     let params = rcgen::CertificateParams::new(Vec::<String>::new()).expect("parameters");
     let authority = params.self_signed(&key).expect("a certificate").pem();
@@ -64,11 +74,10 @@ pub fn with_secrets(document: Value, change: impl FnOnce(&mut ConfigSecrets)) ->
         sip_pairs: Default::default(),
     };
     change(&mut materials);
-    let inputs = ConfigInputs {
+    ConfigInputs {
         config: Arc::new(serde_json::from_value(document).expect("a configuration")),
         document_sha256: None,
         materials: Arc::new(materials),
         edge_dials: None,
-    };
-    ActiveConfig::build(&inputs).expect("a configuration")
+    }
 }

@@ -123,6 +123,7 @@ pub async fn run(
             admin_port: options.admin.map_or(0, |admin| admin.port()),
             admin_address: options.admin.map(|admin| admin.ip()),
             subject: AdminSubject::Sidecar,
+            made_for: None,
         }),
     };
     let offers = files.follow(stop.clone());

@@ -15,14 +15,14 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use xmpp_edge_crds::{
     domain::DomainName,
-    edge_config::{AccessScope, Edge, Granted, VERSION, shards},
+    edge_config::{AccessScope, Edge, Granted, StartSettings, VERSION, shards},
     jid::BareJid,
 };
 use xmpp_edge_tests::{
     conversation,
     edge::Place,
     lab::Lab,
-    peer::{Behaviour, Peer, PeerServer},
+    peer::{Behaviour, Login, Peer, PeerServer},
     pki::{Authority, Usage},
     pod::{Document, Pod},
     servers::{Kind, S2S_PORT, Security, Server},
@@ -386,6 +386,31 @@ async fn on_sigterm_a_pod_is_not_ready_takes_no_more_and_ends_in_order() {
     s.pod.config.change(&[("shard-0", None)]).unwrap();
     s.pod.launch().await.unwrap();
     s.pod.readiness(503, &["shard"], &[]).await.unwrap();
+    s.pod.stop().await.unwrap();
+}
+
+/// A template reaches a new pod before the document does that it was made from.
+#[tokio::test]
+async fn a_pod_does_not_start_with_the_ports_of_a_document_from_before() {
+    let mut s = Scene::started().await.unwrap();
+    s.pod.stop().await.unwrap();
+    let mut moved = s.document.generation(2);
+    moved.listeners.s2s = 5271;
+    s.pod.made_for = Some(StartSettings::of(&moved));
+    s.pod.launch().await.unwrap();
+    s.pod
+        .readiness(503, &["a document with s2s 5271", "5269"], &[])
+        .await
+        .unwrap();
+    assert!(s.partner_stream().await.is_err());
+    s.pod.configure(&moved).unwrap();
+    s.pod
+        .readiness(200, &["ready"], &["waiting"])
+        .await
+        .unwrap();
+    let login = Login::External(&s.partner);
+    let stream = Peer::login(s.pod.public(5271), PARTNER, OWN, &login).await;
+    stream.unwrap();
     s.pod.stop().await.unwrap();
 }
 

@@ -22,7 +22,7 @@ use k8s_openapi::{
 use kube::ResourceExt;
 use xmpp_edge_crds::{
     edge_config::{
-        EdgeConfig, GatewayMode,
+        EdgeConfig, GatewayMode, StartSettings,
         shards::{self, MAX_SHARDS, SHARD_KEY},
     },
     kinds::{
@@ -142,6 +142,12 @@ fn container(
         }),
         ..EnvVar::default()
     }];
+    // Not an argument: a pool may keep an image of before.
+    env.push(EnvVar {
+        name: "XMPP_EDGE_MADE_FOR".to_owned(),
+        value: Some(StartSettings::of(config).to_string()),
+        ..EnvVar::default()
+    });
     env.extend(more.env.iter().cloned());
     let admin = config.listeners.admin.to_string();
     let args = [

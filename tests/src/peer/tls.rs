@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
-    SupportedProtocolVersion,
+    ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
+    SignatureScheme, SupportedProtocolVersion,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
-    server::danger::{ClientCertVerified, ClientCertVerifier},
+    server::{
+        WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
     version::{TLS12, TLS13},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
@@ -109,6 +112,8 @@ pub struct ServerTls {
     pub alpn: Vec<Vec<u8>>,
     /// Whether a client certificate is asked for (never demanded).
     pub ask: bool,
+    /// PEM of the one authority whose client certificates it takes: over another's it ends TLS. `None`: any.
+    pub clients_of: Option<String>,
 }
 
 impl ServerTls {
@@ -118,6 +123,7 @@ impl ServerTls {
             identity,
             alpn: Vec::new(),
             ask: true,
+            clients_of: None,
         }
     }
 
@@ -125,10 +131,16 @@ impl ServerTls {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&TLS13, &TLS12])?;
-        let builder = if self.ask {
-            builder.with_client_cert_verifier(Arc::new(AnyClient(provider)))
-        } else {
-            builder.with_no_client_auth()
+        let builder = match &self.clients_of {
+            _ if !self.ask => builder.with_no_client_auth(),
+            None => builder.with_client_cert_verifier(Arc::new(AnyClient(provider))),
+            Some(authority) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(CertificateDer::from_pem_slice(authority.as_bytes())?)?;
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                builder.with_client_cert_verifier(verifier.allow_unauthenticated().build()?)
+            }
         };
         let Identity { chain, key } = self.identity.clone();
         let mut config = builder.with_single_cert(chain, key)?;

@@ -23,5 +23,5 @@ static RIG: Shared = Shared::new(Plan {
         _ => json!({ "saslNegotiation": "Optional" }),
     },
     settings: || json!({ "streamEstablishmentTimeoutSeconds": 10 }),
-    ..Plan::standard("f", 7)
+    ..Plan::standard("f", 8)
 });

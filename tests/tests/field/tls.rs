@@ -13,7 +13,7 @@ use rustls_pki_types::{CertificateDer, pem::PemObject};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use xmpp_edge_tests::{
-    peer::Identity,
+    peer::{Behaviour, Identity},
     pki::{Authority, Usage},
     rig::{ALICE, Scene},
 };
@@ -78,4 +78,18 @@ fn s5_a_peer_that_ends_tls_1_3_over_our_certificate_is_tried_without_one() {
 #[test]
 fn s5_a_peer_that_ends_tls_1_2_over_our_certificate_is_tried_without_one() {
     RIG.test(6, async |s| is_tried_without_a_certificate(s, &TLS12).await);
+}
+
+#[test]
+fn s5_behind_starttls_the_message_arrives_by_dialback_and_without_our_certificate() {
+    RIG.test(8, async |s| {
+        let outside = s
+            .serve(Behaviour {
+                clients_of: Some(Authority::new("The Partner's Own Root").certificate()),
+                ..s.good_behaviour()?
+            })
+            .await?;
+        let mut inside = s.inside().await?;
+        s.delivers_outwards(&mut inside, &outside).await
+    });
 }

@@ -56,6 +56,8 @@ pub struct Behaviour {
     pub ends_over: Option<usize>,
     /// A stream whose `to` is not this very text is for nobody here: `host-unknown`.
     pub hosts: Option<&'static str>,
+    /// As [`ServerTls::clients_of`](crate::peer::ServerTls::clients_of).
+    pub clients_of: Option<String>,
 }
 
 impl Behaviour {
@@ -77,6 +79,7 @@ impl Behaviour {
             idle_seconds: None,
             ends_over: None,
             hosts: None,
+            clients_of: None,
         }
     }
 
@@ -106,6 +109,7 @@ impl Behaviour {
             idle_seconds: None,
             ends_over: None,
             hosts: None,
+            clients_of: None,
         }
     }
 }

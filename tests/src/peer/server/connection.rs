@@ -183,6 +183,7 @@ impl Connection {
             .context("TLS without an identity")?;
         peer.tls_server(&ServerTls {
             alpn: vec![b"xmpp-server".to_vec()],
+            clients_of: self.behaviour.clients_of.clone(),
             ..ServerTls::new(identity)
         })
         .await

@@ -6,9 +6,10 @@ use anyhow::Result;
 
 use crate::{
     figures::{micros, per_second},
-    load::Sender,
+    handshake,
+    load::{Sender, Shape},
     report::Table,
-    rig::{Inside, Rig, Task},
+    rig::{Inside, Relay, Rig, Task},
     saturated::granted,
 };
 
@@ -35,6 +36,21 @@ pub async fn streams() -> Result<()> {
             per_second(COUNT, took)
         ),
     ]);
+    table.row(&[
+        "of that, a handshake of this TLS alone, our side in memory".into(),
+        format!(
+            "{:.3} ms",
+            micros(handshake::own_side(&rig.partner, COUNT)?, COUNT) / 1e3
+        ),
+        String::new(),
+        String::new(),
+    ]);
+    table.row(&[
+        "CPU of a connection through HAProxy (mutual TLS, no stream)".into(),
+        format!("{:.3} ms", relayed(COUNT).await?),
+        String::new(),
+        String::new(),
+    ]);
     // Busy streams give their buffers back after a while of silence.
     tokio::time::sleep(Duration::from_secs(4)).await;
     let grown = rig.edge.resident().saturating_sub(memory);
@@ -46,6 +62,18 @@ pub async fn streams() -> Result<()> {
     ]);
     drop(open);
     table.end()
+}
+
+/// Milliseconds that HAProxy takes for each of so many connections.
+async fn relayed(count: u64) -> Result<f64> {
+    let relay = Relay::start(Shape::Message).await?;
+    let mut open = vec![Sender::raw(&relay.partner).await?];
+    let before = relay.process.cpu();
+    for _ in 0..count {
+        open.push(Sender::raw(&relay.partner).await?);
+    }
+    let spent = relay.process.cpu().saturating_sub(before);
+    Ok(micros(spent, count) / 1e3)
 }
 
 /// Partner domains of which each has a stream in and, for it, the edge one inside: memory of both

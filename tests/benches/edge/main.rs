@@ -7,6 +7,7 @@
 mod cores;
 mod figures;
 mod growth;
+mod handshake;
 mod idle;
 mod load;
 mod paced;

@@ -11,7 +11,7 @@ use precis_core::profile::PrecisFastInvocation;
 use precis_profiles::UsernameCaseMapped;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{DomainError, DomainName};
+use crate::domain::{DomainError, DomainName, NameForm, is_canonical};
 
 /// Longest localpart or resource in octets (RFC 7622 section 3.1).
 pub const MAX_PART_BYTES: usize = 1023;
@@ -171,6 +171,29 @@ fn as_older_servers_read(local: &str) -> Option<String> {
         rest = more;
     }
     Some(read)
+}
+
+/// The address with its domain in this form, or in the one that it has; `None` if it is already, or no
+/// address.
+#[must_use]
+pub fn in_one_spelling(text: &str, form: Option<NameForm>) -> Option<String> {
+    let parts = JidParts::split(text).ok()?;
+    let is_plain = is_canonical(parts.domain.as_bytes());
+    if is_plain && (form.is_none() || NameForm::of(parts.domain) == NameForm::Letters) {
+        return None;
+    }
+    let name = DomainName::parse(parts.domain).ok()?;
+    let wire = form.unwrap_or_default().write(&name);
+    if wire == parts.domain {
+        return None;
+    }
+    let local = parts
+        .local
+        .map_or(String::new(), |local| format!("{local}@"));
+    let resource = parts
+        .resource
+        .map_or(String::new(), |resource| format!("/{resource}"));
+    Some(format!("{local}{wire}{resource}"))
 }
 
 /// Whether a resource may be handed on. It is compared by nobody here, so that it is not prepared;

@@ -26,6 +26,8 @@ pub enum FakeReply {
     Code(ResponseCode),
     /// Over UDP truncated.
     TcpOnly(Vec<RData>),
+    /// No answer at all over UDP.
+    SilentUdp(Vec<RData>),
     /// As [`Self::Chain`], but FORMERR to questions with EDNS.
     WithoutEdns(Vec<Record>),
 }
@@ -58,7 +60,9 @@ impl Fake {
             loop {
                 let (length, client) = udp.recv_from(&mut buffer).await.unwrap();
                 let answer = answer(&buffer[..length], &zone, &log, true);
-                udp.send_to(&answer, client).await.unwrap();
+                if !answer.is_empty() {
+                    udp.send_to(&answer, client).await.unwrap();
+                }
             }
         });
         let log = Arc::clone(&asked);
@@ -104,11 +108,16 @@ fn answer(query: &[u8], table: &Table, asked: &Asked, udp: bool) -> Vec<u8> {
     message.metadata.recursion_available = true;
     message.add_query(question.clone());
     let records = match table.get(&(name.clone(), question.query_type)) {
+        Some(FakeReply::SilentUdp(_)) if udp => return Vec::new(),
         Some(FakeReply::TcpOnly(_)) if udp => {
             message.metadata.truncation = true;
             Vec::new()
         }
-        Some(FakeReply::Records(records) | FakeReply::TcpOnly(records)) => records.clone(),
+        Some(
+            FakeReply::Records(records)
+            | FakeReply::TcpOnly(records)
+            | FakeReply::SilentUdp(records),
+        ) => records.clone(),
         Some(FakeReply::Secure(records)) => {
             message.metadata.authentic_data = true;
             records.clone()

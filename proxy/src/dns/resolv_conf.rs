@@ -1,11 +1,11 @@
 //! `/etc/resolv.conf` (resolv.conf(5)): which resolvers are asked, and when that changed.
 //!
-//! Only `nameserver` lines count: all names are absolute, so that search lists and `ndots` have nothing
-//! to say, and what is odd or unknown in other lines breaks nothing.
+//! Of the lines only `nameserver` counts, and of the options `use-vc`: all names are absolute, so that search lists
+//! and `ndots` have nothing to say, and what is odd or unknown in other lines breaks nothing.
 
 use std::{
     io,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -13,12 +13,30 @@ use std::{
 /// Resolvers beyond this many are not asked; the C library takes three.
 const MOST: usize = 8;
 
+/// The resolvers that are asked, in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Upstreams {
+    pub(super) addresses: Vec<SocketAddr>,
+    /// UDP is not tried (`options use-vc`).
+    pub(super) tcp_alone: bool,
+}
+
+impl From<Vec<SocketAddr>> for Upstreams {
+    fn from(addresses: Vec<SocketAddr>) -> Self {
+        Self {
+            addresses,
+            tcp_alone: false,
+        }
+    }
+}
+
 /// What the file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ResolvConf {
     pub(super) servers: Vec<IpAddr>,
     /// Servers that cannot be asked: link-local ones, whose interface is not said here.
     pub(super) unusable: Vec<String>,
+    pub(super) use_vc: bool,
 }
 
 impl ResolvConf {
@@ -26,9 +44,15 @@ impl ResolvConf {
         let mut read = Self::default();
         for line in text.lines() {
             let mut words = line.split_whitespace();
-            let (Some("nameserver"), Some(address)) = (words.next(), words.next()) else {
-                continue;
+            let address = match words.next() {
+                Some("options") => {
+                    read.use_vc |= words.any(|word| word == "use-vc");
+                    continue;
+                }
+                Some("nameserver") => words.next(),
+                _ => None,
             };
+            let Some(address) = address else { continue };
             let (bare, scope) = address.split_once('%').unwrap_or((address, ""));
             match bare.parse() {
                 Ok(ip) if scope.is_empty() => {
@@ -119,6 +143,8 @@ mod tests {
             let expected: Vec<IpAddr> = expected.iter().map(|ip| ip.parse().expect("ip")).collect();
             assert_eq!(servers, expected, "{what}");
         }
+        assert!(ResolvConf::parse("options ndots:5 use-vc\n").use_vc);
+        assert!(!ResolvConf::parse("options use-vco\n#options use-vc\n").use_vc);
         let odd = ResolvConf::parse("nameserver fe80::1%eth0\n");
         assert_eq!(odd.unusable, ["fe80::1%eth0"]);
     }

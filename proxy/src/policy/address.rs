@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use xmpp_edge_crds::{
     domain::{self, DomainName, NameForm},
-    jid::{DomainRange, JidError, JidParts, check_resource, prepare_local},
+    jid::{DomainRange, JidError, JidParts, check_resource, in_one_spelling, prepare_local},
 };
 
 use crate::xml::Stanza;
@@ -132,28 +132,6 @@ pub fn readdressed<'a>(stanza: &Stanza<'a>, hosted: Option<NameForm>) -> Option<
         anew.to = Some(to.into());
     }
     Some(anew)
-}
-
-/// The address with its domain in this form, or in the one that it has; `None` if it is already, or no address (which policy has
-/// found out).
-fn in_one_spelling(text: &str, form: Option<NameForm>) -> Option<String> {
-    let parts = JidParts::split(text).ok()?;
-    let is_plain = domain::is_canonical(parts.domain.as_bytes());
-    if is_plain && (form.is_none() || NameForm::of(parts.domain) == NameForm::Letters) {
-        return None;
-    }
-    let name = DomainName::parse(parts.domain).ok()?;
-    let wire = form.unwrap_or_default().write(&name);
-    if wire == parts.domain {
-        return None;
-    }
-    let local = parts
-        .local
-        .map_or(String::new(), |local| format!("{local}@"));
-    let resource = parts
-        .resource
-        .map_or(String::new(), |resource| format!("/{resource}"));
-    Some(format!("{local}{wire}{resource}"))
 }
 
 #[cfg(test)]

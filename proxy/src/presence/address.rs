@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use xmpp_edge_crds::{
-    domain::{DomainName, is_canonical},
+    domain::is_canonical,
     jid::{BareJid, JidParts, prepare_local},
 };
 
@@ -47,33 +47,16 @@ pub(super) fn split_bare(bare: &str) -> (Option<&str>, &str) {
     }
 }
 
-/// The full JID again, as addresses are written (RFC 7622 section 3.2.1).
-pub(super) fn full(bare: &str, resource: &str) -> String {
-    let (local, domain) = split_bare(bare);
-    let name = DomainName::parse(domain);
-    let domain = name.as_ref().map_or(domain.into(), DomainName::to_unicode);
-    let bare = local.map_or_else(|| domain.to_string(), |local| format!("{local}@{domain}"));
-    if resource.is_empty() {
-        bare
-    } else {
-        format!("{bare}/{resource}")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn s3_an_address_is_noted_in_one_form_and_written_in_letters() {
+    fn s3_an_address_is_noted_in_one_form() {
         for said in ["Rob@b\u{fc}cher.example/x", "rob@xn--bcher-kva.example/x"] {
             let noted = NotedAddress::parse(said).expect("an address");
             assert_eq!(noted.bare, "rob@xn--bcher-kva.example");
-            assert_eq!(
-                full(&noted.bare, noted.resource),
-                "rob@b\u{fc}cher.example/x"
-            );
+            assert_eq!(noted.resource, "x");
         }
-        assert_eq!(full("org.example", ""), "org.example");
     }
 }

@@ -8,19 +8,16 @@ use std::{
 
 use xmpp_edge_crds::{domain::DomainName, verdict::Direction};
 
-use super::address::{full, split_bare};
-use crate::{
-    negotiation::{Pair, Side},
-    xml::rewrite,
+use super::{
+    address::split_bare,
+    own::{OwnAddress, OwnPresence},
 };
+use crate::negotiation::{Pair, Side};
 
 /// Devices remembered of one user towards another; the one seen first goes.
 pub(super) const DEVICES: usize = 32;
 /// Of an allocation and of a map's slack.
 const OVERHEAD: usize = 48;
-
-/// A stanza of our own: to whom, and its bytes.
-pub type OwnStanza = (Side, Pair, Vec<u8>);
 
 /// Presence between the users of the edge and one remote domain.
 #[derive(Debug, Default)]
@@ -245,7 +242,7 @@ impl DomainPresence {
         domain: &DomainName,
         users: &mut Users,
         mut goes: impl FnMut(&str, Direction) -> bool,
-        mut taken: impl FnMut(&str, &str, Direction, Vec<OwnStanza>),
+        mut taken: impl FnMut(&str, &str, Direction, Vec<OwnPresence>),
     ) -> usize {
         let before = self.bytes;
         let mut left = Vec::new();
@@ -323,7 +320,7 @@ fn withdrawals(
     user: &str,
     direction: Direction,
     devices: &[SeenDevice],
-) -> Vec<OwnStanza> {
+) -> Vec<OwnPresence> {
     let Ok(own) = DomainName::parse(split_bare(user).1) else {
         debug_assert!(false, "it was prepared when it was noted");
         return Vec::new();
@@ -340,12 +337,15 @@ fn withdrawals(
     };
     let mut stanzas = Vec::new();
     for device in devices {
-        let from = full(from, &device.from);
         let account = device.by_account.then_some("");
         for resource in account.into_iter().chain(device.by_resource.as_deref()) {
-            let mut bytes = Vec::new();
-            rewrite::unavailable(&from, &full(to, resource), &mut bytes);
-            stanzas.push((side, pair.clone(), bytes));
+            stanzas.push(OwnPresence {
+                side,
+                pair: pair.clone(),
+                from: OwnAddress::new(from, &device.from),
+                to: OwnAddress::new(to, resource),
+                type_: "unavailable",
+            });
         }
     }
     stanzas

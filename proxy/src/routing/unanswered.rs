@@ -51,10 +51,12 @@ impl Unanswered {
                     replies.add(receipt, |out| write_error(&stanza, &self.failure, out));
                 }
                 other => {
-                    debug_assert!(
-                        matches!(other, Ok(Some(Item::Stanza(_)))),
-                        "a queued stanza is one stanza"
-                    );
+                    let is_stanza = matches!(other, Ok(Some(Item::Stanza(_))));
+                    debug_assert!(is_stanza, "a queued stanza is one stanza");
+                    if !is_stanza {
+                        // An error is final: it must not cost those behind it.
+                        scanner = scanner_of_our_own();
+                    }
                     dropped += 1;
                     if let Some(receipt) = receipt {
                         receipt.settle();
@@ -109,11 +111,63 @@ fn scanner_of_our_own() -> Scanner {
         version: true,
     }
     .text();
-    let mut scanner = Scanner::new(Limits::with_stanza_bytes(u32::MAX as usize));
+    let mut scanner = Scanner::new(Limits::of_our_own(u32::MAX as usize));
     let header = scanner.next(header.as_bytes());
     debug_assert!(
         matches!(header, Ok(Some(Item::Header { .. }))),
         "a header of our own"
     );
     scanner
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::{batch::BatchBuilder, failure::FailureKind};
+
+    /// What a scanner of a peer takes of `stanza`, as it stands in our streams.
+    fn written(header: &str, stanza: &str) -> Vec<u8> {
+        let mut scanner = Scanner::new(Limits::default());
+        let Ok(Some(Item::Header { header, .. })) = scanner.next(header.as_bytes()) else {
+            panic!("no header");
+        };
+        let mut out = Vec::new();
+        match scanner.next(stanza.as_bytes()) {
+            Ok(Some(Item::Stanza(stanza))) => {
+                rewrite::relay(&stanza, &header, &mut out).expect("written")
+            }
+            other => panic!("{other:?}"),
+        }
+        out
+    }
+
+    #[test]
+    fn whatever_a_peer_may_send_is_answered_and_so_are_its_neighbours() {
+        const HEADER: &str = "<stream:stream xmlns='jabber:server' xmlns:s='jabber:server' xml:lang='de' \
+            xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>";
+        const ENDS: &str = "from='rob@p.example' to='alice@org.example'";
+        let attributes: String = (0..62).map(|n| format!(" a{n}=''")).collect();
+        let nested: String = (0..900)
+            .map(|n| format!("<x:e xmlns:x='urn:{n}'/>"))
+            .collect();
+        let mut builder = BatchBuilder::default();
+        let stanzas = [
+            format!("<message {ENDS}{attributes}/>"),
+            format!("<message {ENDS}><body>hello</body></message>"),
+            format!("<s:message {ENDS}>{nested}</s:message>"),
+            format!("<message {ENDS}><body>hello</body></message>"),
+        ];
+        for (number, stanza) in (0..).zip(&stanzas) {
+            builder.add(number, 0, |out| {
+                out.extend_from_slice(&written(HEADER, stanza))
+            });
+        }
+        let now = Instant::now();
+        let unanswered = Unanswered {
+            batch: builder.take(None, now).expect("some"),
+            failure: Failure::new(FailureKind::Unreachable, "nobody there"),
+        };
+        let portion = unanswered.portion(now);
+        assert_eq!((portion.answered, portion.dropped), (4, 0));
+    }
 }

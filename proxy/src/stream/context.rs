@@ -15,7 +15,10 @@ use crate::{
     dns::{Dialer, Resolver},
     negotiation::{Pair, Side},
     net::unauthenticated::UnauthenticatedLimiter,
-    presence::tracker::{Attendance, OwnStanza, PresenceTracker},
+    presence::{
+        own::OwnPresence,
+        tracker::{Attendance, PresenceTracker},
+    },
     routing::{batch::Batch, dial_ticket::DialRequests, router::Router},
     stream::{
         bidi::PeersWithoutBidi, partner_ping::Probes, peer_memory::PeerMemory, pool::StreamPool,
@@ -140,10 +143,13 @@ impl StreamContext {
         }
     }
 
-    fn send_own(self: &Arc<Self>, stanzas: Vec<OwnStanza>) {
-        for (side, pair, bytes) in stanzas {
-            let route = self.router.route(side, &pair);
-            let batch = Batch::reply(bytes, None, Instant::now());
+    fn send_own(self: &Arc<Self>, stanzas: Vec<OwnPresence>) {
+        let now = Instant::now();
+        for own in stanzas {
+            let Pair { from, to } = &own.pair;
+            let names = self.peers.names(own.side, to, from, now);
+            let route = self.router.route(own.side, &own.pair);
+            let batch = Batch::reply(own.write(names), None, now);
             self.router.enqueue_own(&route, batch);
         }
     }

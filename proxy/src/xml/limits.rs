@@ -37,15 +37,17 @@ impl Limits {
 }
 
 impl Limits {
-    /// Of what another listener has read within its limits and may have written anew: twice what
-    /// [`Self::with_stanza_bytes`] takes of all but depth and names.
-    pub const fn of_trunk(stanza_bytes: usize) -> Self {
+    /// Of what a listener of ours has read within [`Self::with_stanza_bytes`] and has written anew: a stanza whose
+    /// own element has a prefix declares there every namespace that it uses, those of its header too, and may get
+    /// the language of its header.
+    pub const fn of_our_own(stanza_bytes: usize) -> Self {
         let read = Self::with_stanza_bytes(stanza_bytes);
+        let declared = read.all_namespaces + read.namespaces;
         Self {
-            attributes: 2 * read.attributes,
-            namespaces: 2 * read.namespaces,
-            all_namespaces: 2 * read.all_namespaces,
-            namespaces_in_force: 2 * read.namespaces_in_force,
+            attributes: read.attributes + declared + 1,
+            namespaces: read.namespaces + declared,
+            all_namespaces: read.all_namespaces + declared,
+            namespaces_in_force: read.namespaces_in_force + declared,
             ..read
         }
     }

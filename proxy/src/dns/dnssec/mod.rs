@@ -10,7 +10,7 @@ mod questions;
 mod standing;
 mod wildcard;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use hickory_net::{
     DnsError as WireError, NetError,
@@ -27,6 +27,7 @@ use tokio::time::timeout;
 use super::{
     DnsError,
     cache::{DnsCache, Holds, Weigh, counted},
+    resolv_conf::Upstreams,
 };
 use questions::{Questions, is_redirected, is_signed};
 use standing::{Followed, follow};
@@ -77,11 +78,7 @@ impl Validated {
 impl Validator {
     /// `upstreams`: the resolvers to ask, at least one. Their own word (AD) counts where all are on
     /// loopback. What is known is asked anew from `least_age` on.
-    pub(super) fn new(
-        upstreams: Vec<SocketAddr>,
-        anchors: TrustAnchors,
-        least_age: Duration,
-    ) -> Self {
+    pub(super) fn new(upstreams: Upstreams, anchors: TrustAnchors, least_age: Duration) -> Self {
         Self {
             questions: Questions::new(upstreams, least_age),
             anchors,

@@ -1,6 +1,11 @@
 //! Questions that ask for signatures, to the resolvers as they come; answers are kept by their TTL.
 
-use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::{Stream, stream};
 use hickory_net::{NetError, runtime::TokioRuntimeProvider, xfer::DnsHandle};
@@ -16,12 +21,15 @@ use super::{
         DnsError,
         cache::{DnsCache, Holds},
         exchange::{Over, exchange},
+        resolv_conf::Upstreams,
     },
     shown,
 };
 
 /// One resolver is waited for this long, over each of UDP and TCP.
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// How long TCP goes first for a resolver that was silent over UDP alone.
+const SILENT: Duration = Duration::from_secs(600);
 /// Rounds over all resolvers.
 const ROUNDS: usize = 2;
 /// What fits into one packet everywhere (DNS flag day 2020).
@@ -34,9 +42,34 @@ pub(super) struct Questions {
 }
 
 struct Shared {
-    upstreams: Vec<SocketAddr>,
+    upstreams: Vec<Upstream>,
+    tcp_alone: bool,
     /// On the wire, so that what they take is known: 64 KiB of it may be many times that when it is read.
     answers: DnsCache<Vec<u8>>,
+}
+
+/// A resolver, and how it is reached.
+struct Upstream {
+    address: SocketAddr,
+    /// When it was silent over UDP, and answered over TCP.
+    silent: Mutex<Option<Instant>>,
+}
+
+impl Upstream {
+    fn is_silent(&self) -> bool {
+        let since = *self.silent.lock();
+        since.is_some_and(|since| since.elapsed() < SILENT)
+    }
+}
+
+/// By what a resolver is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trial {
+    /// UDP, and TCP for what is truncated. One that is silent leaves time for the next.
+    Usual,
+    /// For what is silent over UDP (RFC 7766 section 5).
+    TcpFirst,
+    TcpAlone,
 }
 
 /// How a question is asked.
@@ -51,10 +84,16 @@ enum QuestionForm {
 }
 
 impl Questions {
-    pub(super) fn new(upstreams: Vec<SocketAddr>, least_age: Duration) -> Self {
+    pub(super) fn new(upstreams: Upstreams, least_age: Duration) -> Self {
+        let addresses = upstreams.addresses.into_iter();
+        let upstream = |address| Upstream {
+            address,
+            silent: Mutex::default(),
+        };
         Self {
             shared: Arc::new(Shared {
-                upstreams,
+                upstreams: addresses.map(upstream).collect(),
+                tcp_alone: upstreams.tcp_alone,
                 answers: DnsCache::forgetting_after(least_age),
             }),
         }
@@ -86,7 +125,7 @@ impl Questions {
         self.shared
             .upstreams
             .iter()
-            .all(|upstream| upstream.ip().is_loopback())
+            .all(|upstream| upstream.address.ip().is_loopback())
     }
 
     /// The answer with its signatures, whatever it says: also NXDOMAIN. Where the resolver
@@ -140,9 +179,10 @@ impl Questions {
         form: QuestionForm,
     ) -> Result<Message, DnsError> {
         let mut fault = DnsError::Timeout { name: shown(name) };
-        for _ in 0..ROUNDS {
+        for round in 0..ROUNDS {
             for upstream in &self.shared.upstreams {
-                match one(*upstream, name, kind, form).await {
+                let trial = self.trial(upstream, round);
+                match one(upstream, trial, name, kind, form).await {
                     Ok(message) => return Ok(message),
                     // Asking again would not change it.
                     Err(refused @ DnsError::ServFail { .. }) => return Err(refused),
@@ -152,10 +192,19 @@ impl Questions {
         }
         Err(fault)
     }
+
+    fn trial(&self, upstream: &Upstream, round: usize) -> Trial {
+        match round {
+            _ if self.shared.tcp_alone => Trial::TcpAlone,
+            0 if !upstream.is_silent() => Trial::Usual,
+            _ => Trial::TcpFirst,
+        }
+    }
 }
 
 async fn one(
-    upstream: SocketAddr,
+    upstream: &Upstream,
+    trial: Trial,
     name: &Name,
     kind: RecordType,
     form: QuestionForm,
@@ -179,16 +228,30 @@ async fn one(
     let bytes = question
         .to_vec()
         .map_err(|cause| unusable(cause.to_string()))?;
-    for over in [Over::Udp, Over::Tcp] {
-        let answer =
-            exchange(upstream, &bytes, over, TIMEOUT)
-                .await
-                .map_err(|cause| match cause.kind() {
-                    std::io::ErrorKind::TimedOut => DnsError::Timeout { name: shown(name) },
-                    _ => unusable(cause.to_string()),
-                })?;
+    let mut fault = DnsError::Timeout { name: shown(name) };
+    let ways: &[Over] = match trial {
+        Trial::Usual => &[Over::Udp, Over::Tcp],
+        Trial::TcpFirst => &[Over::Tcp, Over::Udp],
+        Trial::TcpAlone => &[Over::Tcp],
+    };
+    for over in ways {
+        let answer = match exchange(upstream.address, &bytes, *over, TIMEOUT).await {
+            Ok(answer) => answer,
+            Err(cause) => {
+                if cause.kind() != std::io::ErrorKind::TimedOut {
+                    fault = unusable(cause.to_string());
+                } else if trial == Trial::Usual {
+                    break;
+                }
+                continue;
+            }
+        };
+        if trial == Trial::TcpFirst && *over == Over::Tcp && !upstream.is_silent() {
+            *upstream.silent.lock() = Some(Instant::now());
+        }
         let message = Message::from_vec(&answer).map_err(|cause| unusable(cause.to_string()))?;
-        if message.metadata.truncation && over == Over::Udp {
+        if message.metadata.truncation {
+            fault = unusable("the answer is truncated".to_owned());
             continue;
         }
         return match message.metadata.response_code {
@@ -198,7 +261,7 @@ async fn one(
             other => Err(unusable(other.to_string())),
         };
     }
-    Err(unusable("the answer is truncated over TCP too".to_owned()))
+    Err(fault)
 }
 
 /// The TC bit of a header (RFC 1035 section 4.1.1).

@@ -175,7 +175,11 @@ async fn what_comes_without_signatures_is_asked_for_once_and_not_validated() {
     let owner = "_xmpp-server._tcp.partner.example";
     let records = vec![srv(1, 1, 5269, "x.partner.example.")];
     let fake = Fake::start(vec![(owner, SRV, FakeReply::Records(records))]).await;
-    let validator = Validator::new(vec![fake.address], TrustAnchors::default(), LEAST_AGE);
+    let validator = Validator::new(
+        vec![fake.address].into(),
+        TrustAnchors::default(),
+        LEAST_AGE,
+    );
     for _ in 0..3 {
         let assessed = validator.if_signed(&name(owner), SRV).await.unwrap();
         assert_eq!(assessed.dnssec, Dnssec::Unsigned);
@@ -192,7 +196,11 @@ async fn an_answer_that_does_not_come_is_not_secure_and_no_error_where_others_as
         FakeReply::Code(ResponseCode::Refused),
     )])
     .await;
-    let validator = Validator::new(vec![fake.address], TrustAnchors::default(), LEAST_AGE);
+    let validator = Validator::new(
+        vec![fake.address].into(),
+        TrustAnchors::default(),
+        LEAST_AGE,
+    );
     let assessed = validator.if_signed(&name("x.partner.example"), A).await;
     assert_eq!(assessed.unwrap().dnssec, Dnssec::Unsigned);
     let always = validator.always(&name("x.partner.example"), A).await;
@@ -211,7 +219,7 @@ async fn signed_without_a_reachable_trust_anchor_is_not_secure() {
         (TrustAnchors::default(), true),
         (TrustAnchors::parse(elsewhere).unwrap(), false),
     ] {
-        let validator = Validator::new(vec![fake.address], anchors, LEAST_AGE);
+        let validator = Validator::new(vec![fake.address].into(), anchors, LEAST_AGE);
         let assessed = validator.if_signed(&name(owner), A).await.unwrap();
         assert_eq!(assessed.dnssec, Dnssec::Unanchored);
         assert_eq!(fake.was_asked("", RecordType::DNSKEY), asked);
@@ -354,7 +362,7 @@ async fn s13_aliases_and_the_keys_above_a_name_are_forgotten_with_it() {
     ])
     .await;
     let anchors = TrustAnchors::default();
-    let validator = Validator::new(vec![fake.address], anchors, Duration::ZERO);
+    let validator = Validator::new(vec![fake.address].into(), anchors, Duration::ZERO);
     let parent = name("hoster.example");
     let look = async || {
         let found = validator.aliased(&name(owner), SRV).await.unwrap();
@@ -397,7 +405,7 @@ async fn s13_the_keys_above_an_alias_that_was_answered_whole_are_forgotten_with_
     replies.extend(keys);
     let fake = Fake::start(replies).await;
     let anchors = TrustAnchors::default();
-    let validator = Validator::new(vec![fake.address], anchors, Duration::ZERO);
+    let validator = Validator::new(vec![fake.address].into(), anchors, Duration::ZERO);
     let look = async || {
         validator.aliased(&name(owner), SRV).await.unwrap();
         for zone in zones {

@@ -1,6 +1,7 @@
 //! Names to records, by the system's resolver or one that is given. Answers are cached by their TTL.
 
 mod forgetting;
+mod lookups;
 mod sip;
 
 use std::{
@@ -16,11 +17,8 @@ use hickory_proto::{
     op::ResponseCode,
     rr::{Name, RData, Record, RecordType},
 };
-use hickory_resolver::{
-    TokioResolver,
-    config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts},
-    net::runtime::TokioRuntimeProvider,
-};
+use hickory_resolver::config::ResolveHosts;
+use lookups::Lookups;
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::domain::DomainName;
 
@@ -28,12 +26,10 @@ use super::{
     Dane, DnsError, Dnssec, Service, TrustAnchors,
     cache::{DnsCache, Holds, LEAST_AGE, MAX_RECORDS, counted},
     dnssec::{Validated, Validator},
-    resolv_conf::Watched,
+    resolv_conf::{Upstreams, Watched},
 };
 use crate::tls::{Tlsa, TlsaSet};
 
-/// How long one resolver is waited for; it is asked twice.
-const TIMEOUT: Duration = Duration::from_secs(4);
 /// When one address family has answered, the other is waited for this long (RFC 8305 section 3
 /// wants 50 ms; slow resolvers are commoner here than impatient users).
 const RESOLUTION_DELAY: Duration = Duration::from_millis(150);
@@ -50,11 +46,11 @@ pub struct Resolver {
 /// The resolvers that are asked, and what they answered.
 struct Servers {
     /// None: there is no resolver yet.
-    lookups: Option<TokioResolver>,
+    lookups: Option<Arc<Lookups>>,
     /// In place of the library's own cache, which believes that there is nothing for up to a day, and
     /// forgets nothing.
     answers: DnsCache<Result<Arc<[Record]>, DnsError>>,
-    upstreams: Vec<SocketAddr>,
+    upstreams: Upstreams,
     validator: Validator,
 }
 
@@ -112,7 +108,12 @@ impl Resolver {
     /// [`DnsError::NoResolver`] when it cannot be set up.
     pub fn at(address: SocketAddr) -> Result<Self, DnsError> {
         let anchors = TrustAnchors::default();
-        let servers = Servers::asking(&[address], ResolveHosts::Never, &anchors, LEAST_AGE)?;
+        let servers = Servers::asking(
+            vec![address].into(),
+            ResolveHosts::Never,
+            &anchors,
+            LEAST_AGE,
+        )?;
         Ok(Self {
             servers: Arc::new(ArcSwap::from_pointee(servers)),
             anchors,
@@ -164,28 +165,26 @@ impl Resolver {
         if !conf.unusable.is_empty() {
             tracing::warn!(servers = ?conf.unusable, "name servers that cannot be asked: write IP addresses without an interface");
         }
-        let upstreams: Vec<_> = conf
-            .servers
-            .iter()
-            .map(|ip| SocketAddr::new(*ip, DNS_PORT))
-            .collect();
-        if upstreams.is_empty() {
+        let addresses = conf.servers.iter();
+        let addresses = addresses.map(|ip| SocketAddr::new(*ip, DNS_PORT));
+        let upstreams = Upstreams {
+            addresses: addresses.collect(),
+            tcp_alone: conf.use_vc,
+        };
+        if upstreams.addresses.is_empty() {
             tracing::warn!(
                 "{RESOLV_CONF} names no name server that can be asked; it is waited for"
             );
             return;
         }
-        if *self.servers.load().upstreams == *upstreams {
+        if self.servers.load().upstreams == upstreams {
             return;
         }
-        match Servers::asking(
-            &upstreams,
-            ResolveHosts::Always,
-            &self.anchors,
-            self.least_age,
-        ) {
+        let (hosts, least_age) = (ResolveHosts::Always, self.least_age);
+        match Servers::asking(upstreams, hosts, &self.anchors, least_age) {
             Ok(servers) => {
                 if !is_first {
+                    let upstreams = &servers.upstreams.addresses;
                     tracing::info!(?upstreams, "other name servers are asked from now on");
                 }
                 self.servers.store(Arc::new(servers));
@@ -197,7 +196,7 @@ impl Resolver {
     /// The resolvers that are asked by now; none where there is none yet.
     #[must_use]
     pub fn upstreams(&self) -> Vec<SocketAddr> {
-        self.servers.load().upstreams.clone()
+        self.servers.load().upstreams.addresses.clone()
     }
 
     /// The servers of `domain` by `_xmpps-server._tcp` and `_xmpp-server._tcp`. Without any SRV
@@ -211,9 +210,11 @@ impl Resolver {
         let by = |service: &str| format!("{service}._tcp.{domain}");
         let (direct, starttls) = (by("_xmpps-server"), by("_xmpp-server"));
         let (direct, starttls) = tokio::join!(self.srv(&direct, true), self.srv(&starttls, false));
-        let direct = match direct {
+        // A failure is no absence: nobody is told for good that nothing is offered while it may well be.
+        let (direct, failure) = match direct {
             Err(bogus @ DnsError::Bogus { .. }) => return Err(bogus),
-            other => other.unwrap_or(SrvAnswer::Nothing),
+            Err(failure) => (SrvAnswer::Nothing, Some(failure)),
+            Ok(answer) => (answer, None),
         };
         let dnssec = [&direct, starttls.as_ref().unwrap_or(&SrvAnswer::Nothing)]
             .iter()
@@ -226,9 +227,9 @@ impl Resolver {
         let mut records = direct.records();
         match starttls {
             Ok(SrvAnswer::NotOffered) if records.is_empty() => {
-                return Err(DnsError::NotOffered {
+                return Err(failure.unwrap_or_else(|| DnsError::NotOffered {
                     domain: domain.clone(),
-                });
+                }));
             }
             Ok(answer) => records.extend(answer.records()),
             Err(bogus @ DnsError::Bogus { .. }) => return Err(bogus),
@@ -266,7 +267,12 @@ impl Resolver {
         // What was validated is what counts, not what another answer said.
         let answers = match plain {
             _ if dnssec.is_secure() => secured,
-            Ok(records) => records.to_vec(),
+            Ok(records) if records.iter().all(|record| record.name == owner) => records.to_vec(),
+            // It may have followed targets too, where these have SRV records of their own.
+            Ok(records) => match servers.validator.aliased(&owner, RecordType::SRV).await {
+                Ok(aliased) => aliased,
+                Err(_) => records.to_vec(),
+            },
             Err(fault @ (DnsError::NoResolver(_) | DnsError::Bogus { .. })) => return Err(fault),
             Err(fault) => servers.behind_alias(&owner, fault).await?,
         };
@@ -452,8 +458,8 @@ impl Servers {
         Self {
             lookups: None,
             answers: DnsCache::forgetting_after(least_age),
-            upstreams: Vec::new(),
-            validator: Validator::new(Vec::new(), anchors.clone(), least_age),
+            upstreams: Upstreams::default(),
+            validator: Validator::new(Upstreams::default(), anchors.clone(), least_age),
         }
     }
 
@@ -480,36 +486,16 @@ impl Servers {
     }
 
     fn asking(
-        upstreams: &[SocketAddr],
+        upstreams: Upstreams,
         hosts: ResolveHosts,
         anchors: &TrustAnchors,
         least_age: Duration,
     ) -> Result<Self, DnsError> {
-        let servers = upstreams.iter().map(|address| {
-            let port = |mut connection: ConnectionConfig| {
-                connection.port = address.port();
-                connection
-            };
-            let mut server = NameServerConfig::udp_and_tcp(address.ip());
-            server.connections = vec![port(ConnectionConfig::udp()), port(ConnectionConfig::tcp())];
-            server
-        });
-        let config = ResolverConfig::from_name_servers(servers.collect());
-        let mut options = ResolverOpts::default();
-        options.use_hosts_file = hosts;
-        options.timeout = TIMEOUT;
-        options.attempts = 2;
-        options.try_tcp_on_error = true;
-        options.cache_size = 0;
-        let lookups = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-            .with_options(options)
-            .build()
-            .map_err(|cause| DnsError::NoResolver(cause.to_string()))?;
         Ok(Self {
-            lookups: Some(lookups),
+            lookups: Some(Arc::new(Lookups::new(&upstreams, hosts)?)),
             answers: DnsCache::forgetting_after(least_age),
-            upstreams: upstreams.to_vec(),
-            validator: Validator::new(upstreams.to_vec(), anchors.clone(), least_age),
+            validator: Validator::new(upstreams.clone(), anchors.clone(), least_age),
+            upstreams,
         })
     }
 }

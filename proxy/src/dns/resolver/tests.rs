@@ -459,3 +459,70 @@ async fn s19_the_system_s_name_servers_are_followed() {
     stop.cancel();
     following.await.unwrap();
 }
+
+/// A failure of `_xmpps-server` is not its absence: `.` for the other says nothing of it.
+#[tokio::test]
+async fn s13_a_failure_beside_a_root_target_is_not_for_good() {
+    let table = vec![
+        (STARTTLS, SRV, FakeReply::Records(vec![srv(0, 0, 0, ".")])),
+        (DIRECT, SRV, FakeReply::Code(ResponseCode::ServFail)),
+    ];
+    let fault = services(table).await.unwrap_err();
+    assert!(!fault.is_definite(), "{fault}");
+}
+
+/// The target of an SRV record has SRV records of its own, as under a wildcard: they are another name's.
+#[tokio::test]
+async fn s2_srv_records_of_a_target_are_not_those_of_the_domain() {
+    let table = vec![
+        (
+            STARTTLS,
+            SRV,
+            FakeReply::Chain(vec![
+                record(&format!("{STARTTLS}."), cname("x.hoster.example.")),
+                record("x.hoster.example.", srv(0, 0, 5269, "t.hoster.example.")),
+            ]),
+        ),
+        (
+            "x.hoster.example",
+            SRV,
+            FakeReply::Records(vec![srv(0, 0, 5269, "t.hoster.example.")]),
+        ),
+        (
+            "t.hoster.example",
+            SRV,
+            FakeReply::Records(vec![srv(0, 0, 9999, "wrong.hoster.example.")]),
+        ),
+    ];
+    let found = services(table).await.unwrap();
+    let targets: Vec<_> = found
+        .records
+        .iter()
+        .map(|service| (service.target.as_str(), service.port))
+        .collect();
+    assert_eq!(targets, [("t.hoster.example", 5269)]);
+}
+
+/// Resolvers, and what stands before them, that answer EDNS with an error, or nothing over UDP.
+#[tokio::test]
+async fn s19_addresses_are_found_without_edns_and_by_tcp_alone() {
+    let host = DomainName::parse("x.partner.example").unwrap();
+    for reply in [
+        FakeReply::WithoutEdns(vec![record("x.partner.example.", a("192.0.2.7"))]),
+        FakeReply::SilentUdp(vec![a("192.0.2.7")]),
+    ] {
+        let fake = Fake::start(vec![("x.partner.example", RecordType::A, reply)]).await;
+        let resolver = Resolver::at(fake.address).unwrap();
+        let found = resolver.addresses(&host).await.unwrap();
+        assert_eq!(found, ["192.0.2.7".parse::<IpAddr>().unwrap()]);
+    }
+}
+
+/// The same of what is asked for signatures, and the next question goes by TCP at once.
+#[tokio::test]
+async fn s19_srv_records_are_found_by_tcp_alone() {
+    let silent = |port| FakeReply::SilentUdp(vec![srv(1, 1, port, "x.partner.example.")]);
+    let table = vec![(STARTTLS, SRV, silent(1)), (DIRECT, SRV, silent(2))];
+    let found = services(table).await.unwrap();
+    assert_eq!(found.records.len(), 2);
+}

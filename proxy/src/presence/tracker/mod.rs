@@ -20,18 +20,15 @@ use std::{
 use parking_lot::Mutex;
 use xmpp_edge_crds::{domain::DomainName, verdict::Direction};
 
-pub use super::seen::OwnStanza;
 use super::{
     address::{NotedAddress, split_bare},
+    own::{OwnAddress, OwnPresence},
     seen::{DomainPresence, Sighting, Users, contact_bytes, pair_bytes},
 };
 use crate::{
     config::ActiveConfig,
     negotiation::{Pair, Side},
-    xml::{
-        rewrite,
-        stanza::{Stanza, StanzaKind},
-    },
+    xml::stanza::{Stanza, StanzaKind},
 };
 
 /// Most bytes for all that is remembered.
@@ -123,7 +120,7 @@ pub struct GoneDomain {
     /// Pairs of users whose presence is taken back.
     pub pairs: usize,
     /// `unavailable` to those inside.
-    pub stanzas: Vec<OwnStanza>,
+    pub stanzas: Vec<OwnPresence>,
 }
 
 impl PresenceTracker {
@@ -175,7 +172,7 @@ impl PresenceTracker {
         self: &Arc<Self>,
         domain: &DomainName,
         config: &ActiveConfig,
-    ) -> (Attendance, Vec<OwnStanza>) {
+    ) -> (Attendance, Vec<OwnPresence>) {
         let mut shard = self.shard(domain.as_str()).held.lock();
         let remote = shard.domains.entry(domain.clone()).or_default();
         remote.streams += 1;
@@ -195,7 +192,7 @@ impl PresenceTracker {
     /// A configuration has come into force: the probes for presence of a domain that was taken back and
     /// is allowed now, where a stream with it stands.
     #[must_use]
-    pub fn take_allowed(&self, domain: &DomainName, config: &ActiveConfig) -> Vec<OwnStanza> {
+    pub fn take_allowed(&self, domain: &DomainName, config: &ActiveConfig) -> Vec<OwnPresence> {
         let mut shard = self.shard(domain.as_str()).held.lock();
         let attended = |remote: &&mut RemoteDomain| remote.streams > 0;
         let Some(remote) = shard.domains.get_mut(domain).filter(attended) else {
@@ -241,7 +238,7 @@ impl PresenceTracker {
     /// those inside who saw somebody there are remembered, to see him again once they may. What stays is
     /// accounted to the partner object that has the domain now.
     #[must_use]
-    pub fn take_forbidden(&self, domain: &DomainName, config: &ActiveConfig) -> Vec<OwnStanza> {
+    pub fn take_forbidden(&self, domain: &DomainName, config: &ActiveConfig) -> Vec<OwnPresence> {
         let object = config.partner(domain).map(|partner| partner.name.as_str());
         let mut stanzas = Vec::new();
         let mut unseen: Vec<(Box<str>, Box<str>)> = Vec::new();
@@ -389,7 +386,7 @@ impl PresenceTracker {
         remote: &mut RemoteDomain,
         domain: &DomainName,
         config: &ActiveConfig,
-    ) -> Vec<OwnStanza> {
+    ) -> Vec<OwnPresence> {
         let mut freed = 0;
         let mut probes = Vec::new();
         remote.withdrawn.retain(|(contact, user)| {
@@ -398,10 +395,14 @@ impl PresenceTracker {
             }
             freed += contact_bytes(contact) + pair_bytes(user);
             if let Ok(from) = DomainName::parse(split_bare(user).1) {
-                let mut bytes = Vec::new();
-                rewrite::presence(user, contact, Some("probe"), &mut bytes);
                 let to = domain.clone();
-                probes.push((Side::Partner, Pair { from, to }, bytes));
+                probes.push(OwnPresence {
+                    side: Side::Partner,
+                    pair: Pair { from, to },
+                    from: OwnAddress::new(user, ""),
+                    to: OwnAddress::new(contact, ""),
+                    type_: "probe",
+                });
             }
             false
         });

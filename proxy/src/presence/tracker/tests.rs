@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     config::fixture,
+    negotiation::WireNames,
     presence::seen::DEVICES,
     xml::{Item, Limits, Scanner},
 };
@@ -46,6 +47,14 @@ fn inbound(tracker: &PresenceTracker, object: &str, type_: &str, from: &str, to:
     let _ = note(tracker, object, Direction::Inbound, &attributes);
 }
 
+fn sides(own: &[OwnPresence]) -> Vec<Side> {
+    own.iter().map(|own| own.side).collect()
+}
+
+fn text_of(own: &OwnPresence) -> String {
+    String::from_utf8(own.write(WireNames::default())).unwrap()
+}
+
 fn domain(text: &str) -> DomainName {
     DomainName::parse(text).unwrap()
 }
@@ -67,10 +76,7 @@ fn take_all(tracker: &PresenceTracker, name: &str) -> Vec<(Side, String, String)
         tracker.release(remote, freed);
         tracker.forget_if_idle(domains, name.as_str());
     }
-    let told = |(side, pair, bytes): OwnStanza| {
-        let text = String::from_utf8(bytes).unwrap();
-        (side, pair.to_string(), text)
-    };
+    let told = |own: OwnPresence| (own.side, own.pair.to_string(), text_of(&own));
     stanzas.into_iter().map(told).collect()
 }
 
@@ -210,13 +216,11 @@ fn presence_of_a_partner_without_a_stream_for_a_minute_is_taken_back_and_asked_f
     let gone = tracker.next_gone(later(61)).unwrap();
     assert_eq!((gone.domain.as_str(), gone.pairs), ("p.example", 1));
     assert_eq!(gone.stanzas.len(), 2);
-    assert!(gone.stanzas.iter().all(|(side, ..)| *side == Side::Gateway));
+    assert!(gone.stanzas.iter().all(|own| own.side == Side::Gateway));
     assert!(tracker.next_gone(later(1000)).is_none());
     let (_stands, probes) = tracker.attend(&domain("p.example"), &CONFIG);
-    let [(Side::Partner, _, probe)] = &probes[..] else {
-        panic!("{probes:?}");
-    };
-    let probe = std::str::from_utf8(probe).unwrap();
+    assert_eq!(sides(&probes), [Side::Partner]);
+    let probe = text_of(&probes[0]);
     assert!(
         probe.contains("type='probe'")
             && probe.contains("from='alice@org.example'")
@@ -236,7 +240,6 @@ fn presence_that_a_policy_took_back_is_asked_for_once_it_is_allowed_again() {
     let attributes = "from='alice@org.example/phone' to='bob@p.example'";
     note(&tracker, "p", Direction::Outbound, attributes);
     assert_eq!(tracker.take_allowed(&name, &CONFIG).len(), 0);
-    let sides = |own: &[OwnStanza]| own.iter().map(|(side, ..)| *side).collect::<Vec<_>>();
     let told = tracker.take_forbidden(&name, &suspended);
     assert_eq!(
         sides(&told),
@@ -249,10 +252,8 @@ fn presence_that_a_policy_took_back_is_asked_for_once_it_is_allowed_again() {
         "it is not allowed yet"
     );
     let probes = tracker.take_allowed(&name, &CONFIG);
-    let [(Side::Partner, _, probe)] = &probes[..] else {
-        panic!("{probes:?}");
-    };
-    let probe = std::str::from_utf8(probe).unwrap();
+    assert_eq!(sides(&probes), [Side::Partner]);
+    let probe = text_of(&probes[0]);
     assert!(probe.contains("type='probe'") && probe.contains("from='alice@org.example'"));
     drop(stands);
 

@@ -26,11 +26,14 @@ impl Blame {
     /// What the end of a stream says.
     #[must_use]
     pub fn of(end: &Fault) -> Self {
-        /// Conditions that speak of what was sent (RFC 6120 section 4.9.3).
-        const CONTENT: [&str; 9] = [
+        /// Conditions that speak of what was sent (RFC 6120 section 4.9.3). Behind the negotiation the first
+        /// three of the addresses of a stanza.
+        const CONTENT: [&str; 11] = [
+            "host-unknown",
+            "improper-addressing",
+            "not-authorized",
             "bad-format",
             "bad-namespace-prefix",
-            "improper-addressing",
             "invalid-from",
             "invalid-namespace",
             "invalid-xml",

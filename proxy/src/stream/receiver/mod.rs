@@ -257,8 +257,9 @@ impl Receiver {
             (None, Some(_)) => policy::Cause::Misdirected,
         };
         let pair = self.carried[index].pair.clone();
+        let names = context.peers.names(self.side, &pair.from, &pair.to, now);
         let start = rewrite::StanzaStart {
-            to: Some(pair.to.as_str()),
+            to: Some(&names.local.write(&pair.to)),
             ..start
         };
         self.refuse(context, config, (index, start, cause), now);

@@ -24,7 +24,7 @@ impl StanzaReader {
             version: true,
         }
         .text();
-        let mut scanner = Scanner::new(Limits::with_stanza_bytes(stanza_bytes));
+        let mut scanner = Scanner::new(Limits::of_our_own(stanza_bytes));
         let header = match scanner.next(text.as_bytes()) {
             Ok(Some(Item::Header { header, .. })) => header,
             // A header of our own is one.

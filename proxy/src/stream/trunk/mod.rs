@@ -188,7 +188,7 @@ impl TrunkStream {
         let largest = usize::try_from(own.max(announced)).unwrap_or(usize::MAX);
         stream
             .scanner
-            .set_limits(Limits::of_trunk(largest.saturating_add(GROWN)));
+            .set_limits(Limits::of_our_own(largest.saturating_add(GROWN)));
         stream.scanner.skip_faulty();
         let speaker = Speaker::of(&stream.config, stream.peer, &peer, stream.tls());
         let terms = TrunkTerms::of(&stream.config, &peer);

@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use xmpp_edge_crds::jid::in_one_spelling;
+
 use super::{
     Condition, Element, ErrorType, FaultyStanza, Stanza, StanzaKind, StreamHeader,
     element::{Attribute, ElementError, Node},
@@ -349,12 +351,15 @@ pub fn error_reply(stanza: &Stanza<'_>, reply: Reply<'_>, out: &mut Vec<u8>) {
     error_answer(&StanzaStart::of(stanza), reply, out);
 }
 
-/// As [`error_reply`], to a stanza of which only the start is known.
+/// As [`error_reply`], to a stanza of which only the start is known. Its addresses stand in one spelling each, as
+/// those of what passes: a server that reads another domain in ours ends the stream over it.
 pub fn error_answer(stanza: &StanzaStart<'_>, reply: Reply<'_>, out: &mut Vec<u8>) {
+    let spelled = |address: &str| in_one_spelling(address, None);
+    let (from, to) = (stanza.to.and_then(spelled), stanza.from.and_then(spelled));
     let start = StanzaStart {
         kind: stanza.kind,
-        from: stanza.to,
-        to: stanza.from,
+        from: from.as_deref().or(stanza.to),
+        to: to.as_deref().or(stanza.from),
         id: stanza.id,
         type_: Some("error"),
     };
@@ -469,11 +474,6 @@ pub fn presence(from: &str, to: &str, type_: Option<&str>, out: &mut Vec<u8>) {
         type_,
     }
     .empty(out);
-}
-
-/// Appends `<presence type='unavailable'/>`.
-pub fn unavailable(from: &str, to: &str, out: &mut Vec<u8>) {
-    presence(from, to, Some("unavailable"), out);
 }
 
 #[cfg(test)]

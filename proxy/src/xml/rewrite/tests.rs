@@ -265,9 +265,32 @@ fn an_error_answers_the_stanza_and_escapes_everything() {
 }
 
 #[test]
+fn s3_an_error_says_each_domain_in_one_spelling() {
+    let reply = Reply {
+        error_type: "cancel",
+        condition: "service-unavailable",
+        text: None,
+        reason: None,
+    };
+    for (said, written) in [
+        ("alice@org\u{3002}example/r", "alice@org.example/r"),
+        ("alice@Org.Example.", "alice@org.example"),
+        ("alice@xn--bcher-kva.example", "alice@xn--bcher-kva.example"),
+        ("a@b@c", "a@b@c"),
+    ] {
+        let stanza = format!("<message from='{said}' to='{said}'/>");
+        let answer = made(ENGLISH, &stanza, |stanza, _, out| {
+            error_reply(stanza, reply, out)
+        });
+        let start = format!("<message from='{written}' to='{written}' type='error'>");
+        assert!(answer.starts_with(&start), "{said}: {answer}");
+    }
+}
+
+#[test]
 fn presence_of_ours_is_escaped() {
     let mut out = Vec::new();
-    unavailable("a@b/'", "c@d/<", &mut out);
+    presence("a@b/'", "c@d/<", Some("unavailable"), &mut out);
     presence("a@b", "c@d", Some("probe"), &mut out);
     assert_eq!(
         String::from_utf8(out).unwrap(),

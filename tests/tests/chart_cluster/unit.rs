@@ -214,6 +214,25 @@ fn rows() -> Vec<Row> {
             json!({"nameservers": ["192.0.2.53"]}),
         ),
         (
+            &["--set=dnsPolicy=Default"],
+            "Job/xmpp-edge-uninstall",
+            "/spec/template/spec/dnsPolicy",
+            json!("Default"),
+        ),
+        // It looks for the operators' Service, whose name the cluster's DNS alone has.
+        (
+            &["--set=dnsPolicy=Default"],
+            "Pod/xmpp-edge-check",
+            "/spec/dnsPolicy",
+            Value::Null,
+        ),
+        (
+            &["--set=dnsPolicy=None,dnsConfig.nameservers={192.0.2.53}"],
+            "Pod/xmpp-edge-check",
+            "/spec/dnsConfig",
+            Value::Null,
+        ),
+        (
             &["--set=deploymentAnnotations.note=x,revisionHistoryLimit=1"],
             DEPLOYMENT,
             "/spec/revisionHistoryLimit",

@@ -383,6 +383,39 @@ fn the_guide_to_the_status_names_every_condition_and_reason() {
     assert!(wanted.is_empty(), "not in the guide: {wanted:?}");
 }
 
+/// A namespace without rights, in the words that `/readyz` and the log have for it.
+#[test]
+fn what_is_said_of_a_namespace_that_may_not_be_read_is_in_the_list_of_messages() {
+    let source = read("operator/src/runtime/caches/readiness.rs");
+    let words =
+        ": give the operator its Role there, or take the namespace out of those that are watched";
+    assert!(source.contains(&format!("may not be read ({{error}}){words}")));
+    let row = format!("| … may not be read (…){words} … |");
+    assert!(read("docs/errors.md").contains(&row), "not there: {row}");
+}
+
+/// Objects whose names come from the pool's; of the others those that somebody meets.
+#[test]
+fn the_guide_to_pools_lists_what_a_pool_makes() {
+    let guide = read("docs/guide/pools.md");
+    let mut names = vec![
+        "`xmpp-edge-sidecar-<name>`".to_owned(),
+        "`xmpp-edge-gateway-<first domain>`".to_owned(),
+    ];
+    for path in [
+        "operator/src/controllers/pool/plan/names.rs",
+        "operator/src/compile/peer_keys.rs",
+    ] {
+        let source = read(path);
+        let made = source.split("format!(\"{pool}").skip(1);
+        let endings = made.filter_map(|rest| rest.split('"').next());
+        names.extend(endings.map(|ending| format!("`<pool>{ending}`")));
+    }
+    assert!(names.len() > 7, "the sources are read wrongly: {names:?}");
+    names.retain(|name| !guide.contains(name.as_str()));
+    assert!(names.is_empty(), "not in the guide: {names:?}");
+}
+
 /// The tables that the tests of `kubectl get` expect of a real one.
 #[test]
 fn the_guide_to_the_status_shows_what_kubectl_shows() {
